@@ -1,12 +1,12 @@
 """CAC Scoring: the panel that scores coronary calcium on a CT open in 3D Slicer.
 
-The panel writes the CT to a temporary folder, runs `score` of the command line in a background process of Slicer's own
-Python, and reads the results back into the scene, where a reader reviews them. Its sections are in
-`CACScoringLib/panel`; what they show and change is in `CACScoringLib/review/scene.py`.
+The panel writes the CT to a temporary folder, runs the command `score` in a background process of Slicer's own Python,
+and reads the results back into the scene for review. Its sections are in `CACScoringLib/panel`; they show and change a
+`SceneReview` of `CACScoringLib/review/scene.py`.
 """
 
 # Slicer's own naming and unittest's assertions are its API's, so their rules do not apply here.
-# ruff: noqa: N802, N803, PT009
+# ruff: noqa: N802, N803, N815, PT009
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from CACScoringLib.panel.radiograph.drr_section import DrrSection
 from CACScoringLib.panel.radiograph.radiograph_section import RadiographSection
 from CACScoringLib.panel.result_section import ResultSection
 from CACScoringLib.panel.review_section import ReviewSection
-from CACScoringLib.panel.scoring import Scorer, ScoringOutcome, markUnseen, takeOverCandidates
+from CACScoringLib.panel.scoring import Scorer, ScoringOutcome, markUnreviewed, takeOverCandidates
 from CACScoringLib.panel.widgets import singleShot
 from CACScoringLib.panel.worker import LIBRARY, Worker, showIn
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class CACScoring(ScriptedLoadableModule):
-    """What Slicer shows of the module before it is opened."""
+    """Description of the module for Slicer."""
 
     def __init__(self, parent):
         super().__init__(parent)
@@ -60,10 +60,9 @@ class CACScoring(ScriptedLoadableModule):
 
 
 def onStartupCompleted() -> None:
-    """Make known what scenes and other modules refer to before the panel is opened."""
+    """Register terminology, layouts and sample data, which are used before the panel is opened."""
     from CACScoringLib.mrml import sample_data
 
-    # The names of calcium segments.
     file = MODULE_FOLDER / "Resources" / "Terminology" / "CoronaryArteryCalcium.term.json"
     slicer.modules.terminologies.logic().LoadTerminologyFromFile(str(file))
     views.registerLayouts()
@@ -72,12 +71,12 @@ def onStartupCompleted() -> None:
 
 
 class CACScoringWidget(lifecycle.PanelWidget):
-    """The panel: connects its sections with each other and with the scene."""
+    """The panel, which connects its sections with each other and with the scene."""
 
     library = LIBRARY
     pages: ClassVar = {"radiographTab": "Radiographs"}
     _review: SceneReview | None = None
-    _new: SceneReview | None = None
+    _newReview: SceneReview | None = None
     _record: vtkMRMLTextNode | None = None
     _watched: vtkMRMLScalarVolumeNode | None = None
 
@@ -93,7 +92,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.scorer.progressed.connect(showIn(self.ui.statusLabel, self.ui.progressBar))
         self.scorer.finished.connect(self._onFinished)
         self.review.numbersChanged.connect(self.result.update)
-        self.review.scoreAgainAsked.connect(self._scoreAgain)
+        self.review.rescoreRequested.connect(self._scoreAgain)
         self.dicom.added.connect(self.input.listLesions)
         self.cohort.scanChosen.connect(self._openScan)
         self._showingViews = singleShot(0, self._showViews)
@@ -115,7 +114,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.ui.statusLabel.setText("")
 
     def nodeRemoved(self, node) -> None:
-        # What is reviewed is gone; while a scene is being closed all goes anyway.
+        # End the review; closing the scene removes its nodes.
         if self._review is not None and node in vars(self._review.nodes).values():
             self._showResult(None)
 
@@ -149,17 +148,17 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.ui.progressBar.setVisible(running)
 
     def _watch(self, volume: vtkMRMLScalarVolumeNode | None) -> None:
-        """Hear of the volume's image, which a node may get after it was chosen, and of its place."""
-        before, self._watched = self._watched, volume
-        if volume is before:
+        """Observe the volume's image, which may be set after the volume was chosen, and its transform."""
+        previous, self._watched = self._watched, volume
+        if volume is previous:
             return
         image, place = slicer.vtkMRMLVolumeNode, slicer.vtkMRMLTransformableNode
         for event in (image.ImageDataModifiedEvent, place.TransformModifiedEvent):
-            if before is not None:
-                self.removeObserver(before, event, self._updateInput)
+            if previous is not None:
+                self.removeObserver(previous, event, self._updateInput)
             if volume is not None:
                 self.addObserver(volume, event, self._updateInput)
-        reviewed = self._review if self._new is None else self._new
+        reviewed = self._review if self._newReview is None else self._newReview
         if volume is not None and (reviewed is None or volume is not reviewed.nodes.volume):
             self.scorer.getReady()
 
@@ -167,33 +166,33 @@ class CACScoringWidget(lifecycle.PanelWidget):
         if self.scorer.isRunning:
             self.scorer.cancel()
             return
-        wanted = self.input.read()
-        self._score(wanted, wanted.arguments, markUnseen if wanted.unseen else None)
+        scoring_input = self.input.read()
+        self._score(scoring_input, scoring_input.arguments, markUnreviewed if scoring_input.automatic else None)
 
-    def _score(self, wanted: ScoringInput, arguments: tuple[str, ...], prepare: Callable | None) -> None:
-        """prepare: as of `Scorer.score`."""
-        reviews = DICOM_REQUIREMENTS if wanted.lesions else ()
-        if reason := ensurePackages((*scoringRequirements(self._parameterNode), *reviews)):
+    def _score(self, scoring_input: ScoringInput, arguments: tuple[str, ...], prepare: Callable | None) -> None:
+        """Install missing packages and start a run. prepare: as in `Scorer.score`."""
+        dicom = DICOM_REQUIREMENTS if scoring_input.lesions else ()
+        if reason := ensurePackages((*scoringRequirements(self._parameterNode), *dicom)):
             self.ui.statusLabel.setText(reason)
             return
         self.ui.inputButton.collapsed = False  # where the progress is shown
-        self.scorer.score(wanted.volume, arguments, wanted.heart, prepare)
+        self.scorer.score(scoring_input.volume, arguments, scoring_input.heart, prepare)
         self.onParametersChanged()
 
     def _scoreAgain(self) -> None:
-        """Score the reviewed scan once more, with the slices that the reader switched on and off."""
+        """Score the reviewed scan again with the reader's choice of slices."""
         if self.scorer.isRunning:
             return
         review = self._review
         switched = dict.fromkeys(review.slices_off, False) | dict.fromkeys(review.slices_wished, True)
         self._parameterNode.inputVolume = review.nodes.volume
-        wanted = self.input.read()
+        scoring_input = self.input.read()
         settings = json.dumps({"scoring": {"slices": switched}})
-        arguments = (*wanted.arguments, "--settings", settings)
-        self._score(wanted, arguments, lambda nodes: takeOverCandidates(review.nodes, nodes))
+        arguments = (*scoring_input.arguments, "--settings", settings)
+        self._score(scoring_input, arguments, lambda nodes: takeOverCandidates(review.nodes, nodes))
 
     def _openScan(self, scan: dict) -> None:
-        """Load a scan of a cohort, and its result, for review."""
+        """Load a scan of a cohort and its result for review."""
         if not self.scorer.isRunning:
             self.ui.pages.setCurrentIndex(0)
             self.scorer.openResult(Path(scan["folder"]), scan["name"], scan["ct"], scan["series"])
@@ -202,17 +201,17 @@ class CACScoringWidget(lifecycle.PanelWidget):
     def _onFinished(self, outcome: ScoringOutcome) -> None:
         self.ui.statusLabel.setText(outcome.message)
         if outcome.nodes is not None:
-            # The panel may have been left meanwhile; the state belongs to the scene.
-            state, self._new = self.logic.getParameterNode(), outcome.review
+            # The panel may have been left meanwhile, but the scene still holds its state.
+            state, self._newReview = self.logic.getParameterNode(), outcome.review
             state.inputVolume, state.result = outcome.nodes.volume, outcome.nodes.record
         if self._parameterNode is not None:
             self.onParametersChanged()
             if outcome.nodes is not None:
                 self._showingViews.start()
-        self._new = None
+        self._newReview = None
 
     def _showViews(self) -> None:
-        """In a step of its own, so that Slicer answers its user after the lesions were listed."""
+        """Change the layout and show the views in separate steps, between which Slicer stays responsive."""
         if self._parameterNode is not None and self._review is not None:
             if self.review.showLayout():
                 self._showingViews.start()  # in another step
@@ -220,9 +219,9 @@ class CACScoringWidget(lifecycle.PanelWidget):
                 self.review.showSideBySide()
 
     def _showResult(self, record: vtkMRMLTextNode | None) -> None:
-        """Review another result, or none."""
-        new = self._new
-        self._record, self._review = record, new if new is not None and new.nodes.record is record else None
+        """Review the result of a record; None for no result."""
+        review = self._newReview
+        self._record, self._review = record, review if review is not None and review.nodes.record is record else None
         if record is not None and self._review is None:
             from CACScoringLib.core.ct import CTError
             from CACScoringLib.review.scene import SceneReview
@@ -237,7 +236,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
 
 class CACScoringLogic(ScriptedLoadableModuleLogic):
-    """The panel's state, and what scores volume nodes (`scorer`); usable from scripts. process: as in `Scorer`."""
+    """The panel's state and its `scorer` of volume nodes; usable from scripts. process: as in `Scorer`."""
 
     def __init__(self, process: Process | None = None) -> None:
         super().__init__()
@@ -248,10 +247,10 @@ class CACScoringLogic(ScriptedLoadableModuleLogic):
 
 
 class CACScoringTest(lifecycle.PanelTest):
-    """Self test: every page of the panel; a small synthetic chest with one calcification, scored by the real worker."""
+    """Self test of every page, and of scoring a synthetic chest with one calcification by the real worker."""
 
     def test_scoreSyntheticChest(self) -> None:
-        """The calcification is found once, with the Agatston score that follows from its size."""
+        """Find the calcification once, with the Agatston score that follows from its size."""
         import numpy as np
 
         from CACScoringLib.mrml import scene as mrml

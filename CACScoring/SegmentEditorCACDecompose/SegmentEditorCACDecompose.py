@@ -10,7 +10,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 
 
 class SegmentEditorCACDecompose(ScriptedLoadableModule):
-    """What Slicer knows of the module, which is not shown: its effect is a button of Segment Editor."""
+    """Description of the hidden module for Slicer; its effect is a button of Segment Editor."""
 
     def __init__(self, parent):
         super().__init__(parent)
@@ -27,7 +27,7 @@ class SegmentEditorCACDecompose(ScriptedLoadableModule):
 
 
 def registerEffect() -> None:
-    """Make the effect known; a second call changes nothing."""
+    """Register the effect; a second call changes nothing."""
     import SegmentEditorCACDecomposeLib
 
     from CACScoringLib.panel.effects import base as effect_base
@@ -36,7 +36,7 @@ def registerEffect() -> None:
 
 
 class SegmentEditorCACDecomposeTest(ScriptedLoadableModuleTest):
-    """The effect on a made-up heart with a calcium map. The same runs in Slicer and in the project's desktop host."""
+    """Self test on a synthetic lesion with a calcium map, run in Slicer and in the project's desktop host."""
 
     def setUp(self):
         slicer.mrmlScene.Clear()
@@ -58,7 +58,7 @@ class SegmentEditorCACDecomposeTest(ScriptedLoadableModuleTest):
             part = (slice(3, 9), slice(9, 15), slice(9, 12))
             effect.scan.change("LM", Voxels(part, np.ones((6, 6, 3), bool)))
             effect.onApply()
-            # Of the map's sixteen voxels, eight lie in the region.
+            # Eight of the map's sixteen voxels lie in the region.
             self.assertEqual(countVoxels(segmentation, "LM"), 8)
             editor.undo()
             self.assertEqual(countVoxels(segmentation, "LM"), 108)

@@ -10,7 +10,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 
 
 class SegmentEditorCACLesion(ScriptedLoadableModule):
-    """What Slicer knows of the module, which is not shown: its effect is a button of Segment Editor."""
+    """Description of the hidden module for Slicer; its effect is a button of Segment Editor."""
 
     def __init__(self, parent):
         super().__init__(parent)
@@ -25,7 +25,7 @@ class SegmentEditorCACLesion(ScriptedLoadableModule):
 
 
 def registerEffect() -> None:
-    """Make the effect known; a second call changes nothing."""
+    """Register the effect; a second call changes nothing."""
     import SegmentEditorCACLesionLib
 
     from CACScoringLib.panel.effects import base as effect_base
@@ -34,7 +34,7 @@ def registerEffect() -> None:
 
 
 class SegmentEditorCACLesionTest(ScriptedLoadableModuleTest):
-    """The effect on a made-up heart. The same runs in Slicer and in the project's desktop host."""
+    """Self test on a synthetic lesion, run in Slicer and in the project's desktop host."""
 
     def setUp(self):
         slicer.mrmlScene.Clear()

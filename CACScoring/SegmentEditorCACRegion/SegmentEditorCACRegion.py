@@ -10,7 +10,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 
 
 class SegmentEditorCACRegion(ScriptedLoadableModule):
-    """What Slicer knows of the module, which is not shown: its effect is a button of Segment Editor."""
+    """Description of the hidden module for Slicer; its effect is a button of Segment Editor."""
 
     def __init__(self, parent):
         super().__init__(parent)
@@ -25,7 +25,7 @@ class SegmentEditorCACRegion(ScriptedLoadableModule):
 
 
 def registerEffect() -> None:
-    """Make the effect known; a second call changes nothing."""
+    """Register the effect; a second call changes nothing."""
     import SegmentEditorCACRegionLib
 
     from CACScoringLib.panel.effects import base as effect_base
@@ -34,7 +34,7 @@ def registerEffect() -> None:
 
 
 class SegmentEditorCACRegionTest(ScriptedLoadableModuleTest):
-    """The effect on a made-up heart. The same runs in Slicer and in the project's desktop host."""
+    """Self test on a synthetic lesion, run in Slicer and in the project's desktop host."""
 
     def setUp(self):
         slicer.mrmlScene.Clear()
@@ -52,7 +52,7 @@ class SegmentEditorCACRegionTest(ScriptedLoadableModuleTest):
             effect.chooseArtery(Artery.LCX)
             effect.scriptedEffect.setParameter("DiameterMm", 6.0)
             painted = effect.paint(effect.brushAt((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
-            # So many points of a grid of 1 mm lie within 3 mm of one of them.
+            # Number of points of a 1 mm grid within 3 mm of one of them.
             self.assertEqual(painted, 123)
             self.assertEqual(countVoxels(segmentation, "LCX"), painted)
             editor.undo()

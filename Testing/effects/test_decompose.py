@@ -57,7 +57,7 @@ class TestDecompose:
         desk.give("not-coronary", OTHER)
         effect = desk.use("CAC Decompose")
         desk.click((7, 21, 15))
-        effect.shownButton.setChecked(True)
+        effect.visibleButton.setChecked(True)
         slicer.app.processEvents()
         effect.applyButton.click()
         assert desk.counts() == {"LAD": 20, "RCA": 10, "not-coronary": 4}
@@ -79,7 +79,7 @@ class TestDecompose:
         desk.editor.undo()
         slicer.app.processEvents()
         assert effect.hintLabel.text.startswith("120.0 of 720.0")
-        effect.shownButton.setChecked(True)
+        effect.visibleButton.setChecked(True)
         desk.show_slice(2)
         slicer.app.processEvents()
         assert effect.hintLabel.text.startswith("0.0 of")
@@ -114,11 +114,11 @@ class TestDecompose:
         slicer.app.processEvents()
         assert effect.hintLabel.text == "68.0 of 660.0 mm³; calcium adds 60 HU at most."
         if by == "button":
-            effect.shownButton.setChecked(True)
+            effect.visibleButton.setChecked(True)
         else:
             desk.editor.activeEffect().setParameter("Region", "Shown")
         slicer.app.processEvents()
-        assert effect.shownButton.checked
+        assert effect.visibleButton.checked
         assert effect.hintLabel.text == "68.0 of 3200.0 mm³; calcium adds 60 HU at most."
         effect.applyButton.click()
         assert desk.counts() == {"LAD": 15 * 22}, "nothing of the painted region goes"

@@ -1,6 +1,6 @@
-"""What the panel does in a process of its own, beside the commands of `cac`.
+"""Jobs of the panel that run in a background process and are no commands of `cac`.
 
-Run as: python -m CACScoringLib.panel.background JOB ARGUMENTS. Reports as `cac score --progress json` does.
+Run as: python -m CACScoringLib.panel.background JOB ARGUMENTS. Reports progress as `cac score --progress json` does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_ct(progress: JsonProgress, ct: str, target: str, series: str | None = None) -> None:
-    """Read a CT and write it where the panel can load it fast. series: the one meant where a folder holds several."""
+    """Read a CT and write it to a file that the panel loads fast. series: UID, where a folder holds several series."""
     import SimpleITK as sitk
 
     from ..io.reading import read_ct
@@ -24,31 +24,31 @@ def open_ct(progress: JsonProgress, ct: str, target: str, series: str | None = N
 
 
 def export_dicom(progress: JsonProgress, folder: str) -> None:
-    """Make the DICOM objects of a review. folder: of the job, see `review.dicom_job`."""
+    """Make the DICOM objects of a review. folder: the job's, see `review.dicom_job`."""
     from ..review.dicom_job import carry_out
 
     carry_out(Path(folder), progress)
 
 
 def make_radiograph(progress: JsonProgress, folder: str) -> None:
-    """Make a radiograph of a CT. folder: of the job, see `drr.job`."""
+    """Make a radiograph of a CT. folder: the job's, see `drr.job`."""
     from ..drr import job
 
     job.make_radiograph(Path(folder), progress)
 
 
 def find_body(progress: JsonProgress, folder: str) -> None:
-    """Free a CT from its table. folder: of the job, see `drr.job`."""
+    """Remove the table from a CT. folder: the job's, see `drr.job`."""
     from ..drr import job
 
     job.find_body(Path(folder), progress)
 
 
-JOBS = {each.__name__: each for each in (open_ct, export_dicom, make_radiograph, find_body)}
+JOBS = {job.__name__: job for job in (open_ct, export_dicom, make_radiograph, find_body)}
 
 
 def main(arguments: list[str]) -> int:
-    """arguments: name of the job and what it takes. Returns the exit code."""
+    """Run a job and return the exit code. arguments: the job's name, then its own arguments."""
     from ..core.ct import CTError
     from ..core.files import OutputError
     from ..core.progress import JsonProgress

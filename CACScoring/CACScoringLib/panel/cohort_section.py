@@ -1,4 +1,4 @@
-"""Many scans: starts `cac cohort` in the background, fills a table as it goes, and opens a scan for review."""
+"""Page of cohorts: runs `cac cohort` in the background, lists its scans in a table and opens one for review."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -18,21 +18,25 @@ from .worker import Worker
 
 TITLES = ("Scan", "State", "Clinical\nAgatston", "Clinical\nscore is", "Map, clinical\n(adjusted)")
 STATES = {"waiting": "waiting", "running": "running", "done": "done", "skipped": "existing", "failed": "failed"}
-"""What the table calls the states of scans."""
+"""Texts of the table by the state of a scan."""
 
 COLUMN_LETTERS = (9, 8, 8, 10)
-"""Widths of all columns but the last, which takes the rest."""
+"""Widths of the columns in letters; the last column is stretched."""
 
 _MAP_COLUMN = 4
 
-_ENOUGH = 3
-"""Scans that have to end until it can be told when all will have."""
+_SCANS_FOR_ESTIMATE = 3
+"""Number of scans that must end before the remaining time is estimated."""
 
-_ENDED = ("done", "skipped", "failed")
+_FINISHED_STATES = ("done", "skipped", "failed")
 
 
 class CohortSection(Section):
-    """The page of many scans. worker: runs the command. scanChosen: tells the "scan" event of a row to be opened."""
+    """Page of cohorts.
+
+    Attributes:
+        scanChosen: Signal with the "scan" event of the row to open.
+    """
 
     def __init__(self, ui, worker: Worker) -> None:
         self._ui = ui
@@ -40,7 +44,7 @@ class CohortSection(Section):
         self.scanChosen = Signal()
         self._scans: list[dict] = []
         self._output = ""
-        self._begun, self._before = None, 0
+        self._startTime, self._initialCount = None, 0
         table = ui.cohortTable
         table_widgets.prepareColumns(table, TITLES, COLUMN_LETTERS)
         table.itemSelectionChanged.connect(self.update)
@@ -102,18 +106,18 @@ class CohortSection(Section):
             self._say(reason)
             return
         self._scans, self._output = [], state.cohortOutput
-        self._begun, self._before = None, 0
+        self._startTime, self._initialCount = None, 0
         self._ui.cohortTable.setRowCount(0)
         self._ui.cohortTable.setColumnHidden(_MAP_COLUMN, state.method != Method.BOTH)
         self._ui.cohortBar.setValue(0)
         self._say(_("Looking for scans …"))
-        how = (*networkArgumentsOf(state), "--settings", settingsOf(state))
-        command = ["cohort", state.cohortFolder, "--output", state.cohortOutput, *how]
+        options = (*networkArgumentsOf(state), "--settings", settingsOf(state))
+        command = ["cohort", state.cohortFolder, "--output", state.cohortOutput, *options]
         if state.cohortCluster:
             command += ["--cluster", state.cohortCluster]
         self._worker.start(command, self._onEnd, self._onProgress, self._onEvent)
 
-    def _onProgress(self, text: str, behind: float) -> None:
+    def _onProgress(self, text: str, fraction: float) -> None:
         if text and not self._scans:
             self._say(text)
 
@@ -142,19 +146,20 @@ class CohortSection(Section):
         table_widgets.fillRow(
             table, row, (scan["name"], state, *_scores(scan)), (2, _MAP_COLUMN), _noteOf(scan) or None
         )
-        ended = sum(each["state"] in _ENDED for each in self._scans)
-        self._ui.cohortBar.setValue(round(1000 * ended / len(self._scans)))
-        if scan["state"] == "running" and self._begun is None:
-            self._begun, self._before = time.monotonic(), ended
-        self._say(self._progressText(ended))
+        finished_count = sum(item["state"] in _FINISHED_STATES for item in self._scans)
+        self._ui.cohortBar.setValue(round(1000 * finished_count / len(self._scans)))
+        if scan["state"] == "running" and self._startTime is None:
+            self._startTime, self._initialCount = time.monotonic(), finished_count
+        self._say(self._progressText(finished_count))
         self.update()
 
-    def _progressText(self, ended: int) -> str:
-        """How many scans have ended and failed, and when the rest will have."""
-        count, failed = len(self._scans), sum(each["state"] == "failed" for each in self._scans)
-        text = _("{ended} of {count} scans, {failed} failed …").format(ended=ended, count=count, failed=failed)
-        if self._begun is not None and ended - self._before >= _ENOUGH and ended < count:
-            minutes = (time.monotonic() - self._begun) / (ended - self._before) * (count - ended) / 60
+    def _progressText(self, finished_count: int) -> str:
+        """Return the numbers of finished and failed scans, and an estimate of the remaining time."""
+        count, failed = len(self._scans), sum(item["state"] == "failed" for item in self._scans)
+        text = _("{ended} of {count} scans, {failed} failed …").format(ended=finished_count, count=count, failed=failed)
+        scored_count, waiting_count = finished_count - self._initialCount, count - finished_count
+        if self._startTime is not None and scored_count >= _SCANS_FOR_ESTIMATE and waiting_count:
+            minutes = (time.monotonic() - self._startTime) / scored_count * waiting_count / 60
             text += " " + _("About {minutes} min are left.").format(minutes=max(1, round(minutes)))
         return text
 
@@ -172,7 +177,7 @@ class CohortSection(Section):
 
 
 def _noteOf(scan: dict) -> str:
-    """Why a scan failed, or its warnings, each with what to do."""
+    """Return the reason why a scan failed, or its warnings with advice."""
     from ..core.warning_codes import ADVICE
 
     warnings = (f"{code.replace('-', ' ').capitalize()}. {ADVICE.get(code, '')}" for code in scan.get("warnings") or ())
@@ -180,7 +185,7 @@ def _noteOf(scan: dict) -> str:
 
 
 def _scores(scan: dict) -> tuple[str, str, str]:
-    """The clinical score, how it came about, and the calcium map's; empty where there is none."""
+    """Return the texts of the clinical score, its status and the calcium map's score; empty where there is none."""
     status = (scan.get("status") or {}).get("threshold", "")
     scores, scaled = scan.get("agatston") or {}, (scan.get("scaled_agatston") or {}).get("decomposition")
     clinical = f"{scores['threshold']:.1f}" if "threshold" in scores else ""

@@ -1,4 +1,4 @@
-"""Slicer's segment editor inside a panel, with the effects that its task needs and no others."""
+"""Slicer's segment editor inside a panel, limited to the effects that the panel's task needs."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -12,23 +12,27 @@ import slicer
 from .widgets import InSight, letShrink
 
 EFFECTS = ("CAC Lesion", "CAC Region", "CAC Decompose", "Paint", "Erase")
-"""Those of a review of lesions."""
+"""Effects for reviewing lesions."""
 
 
 class LesionEditor:
-    """A qMRMLSegmentEditorWidget on one segmentation.
-
-    layout: of the frame that holds it. effects: names of those that are offered. tag: of the node that keeps its
-    settings in the scene. undo: with the editor's own undo.
-    """
+    """A qMRMLSegmentEditorWidget on one segmentation."""
 
     def __init__(self, layout, effects: Sequence[str] = EFFECTS, tag: str = "CACScoring", undo: bool = False) -> None:
+        """Add the widget to a layout.
+
+        Args:
+            layout: Layout of the frame that holds the widget.
+            effects: Names of the effects on offer.
+            tag: Singleton tag of the node that keeps the editor's settings in the scene.
+            undo: Enable the editor's own undo.
+        """
         # The module's own import brings the widget into the namespace.
         import qSlicerSegmentationsModuleWidgetsPythonQt
 
         self._tag = tag
         self.widget = qSlicerSegmentationsModuleWidgetsPythonQt.qMRMLSegmentEditorWidget()
-        # A review has one undo for everything; two would take each other's steps apart.
+        # A review has its own undo for everything; the editor's would interfere with it.
         self.widget.undoEnabled = undo
         self.widget.setEffectNameOrder(effects)
         self.widget.unorderedEffectsVisible = False
@@ -45,7 +49,7 @@ class LesionEditor:
         layout.addWidget(self.widget)
 
     def edit(self, segmentation, volume) -> None:
-        """Edit a segmentation on its volume; None for nothing."""
+        """Edit a segmentation on its volume; None for neither."""
         self._selectParameterNode()
         if self.widget.segmentationNode() is not segmentation:
             active = self.widget.activeEffect()
@@ -57,7 +61,7 @@ class LesionEditor:
             self.widget.setSourceVolumeNode(volume)
 
     def use(self, name: str) -> None:
-        """Switch an effect on, unless another is, or there is nothing to edit."""
+        """Activate an effect, unless another is active or there is nothing to edit."""
         if self.widget.segmentationNode() is not None and self.widget.activeEffect() is None:
             self.widget.setActiveEffectByName(name)
 
@@ -84,14 +88,14 @@ class LesionEditor:
             node.UnRegister(None)
             node.SetSingletonTag(self._tag)
             node = slicer.mrmlScene.AddNode(node)
-            # What the annotator paints for one artery belongs to no other any more.
+            # A voxel painted for one artery is taken from all others.
             node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteAllSegments)
         if self.widget.mrmlSegmentEditorNode() is not node:
             self.widget.setMRMLSegmentEditorNode(node)
 
 
 class EditorBox:
-    """The editor of a review in a section of the panel, made when that is opened for the first time.
+    """The editor of a review in a collapsible section of the panel, made when that is first opened.
 
     A click in a slice view edits while the section is open, and never when it is not.
     """
@@ -105,7 +109,7 @@ class EditorBox:
 
     @property
     def widget(self):
-        """The qMRMLSegmentEditorWidget; None until the section was opened."""
+        """The qMRMLSegmentEditorWidget; None until the section is first opened."""
         return None if self._editor is None else self._editor.widget
 
     def edit(self, segmentation, volume) -> None:

@@ -1,4 +1,4 @@
-"""The input of a run: the CT with its facts, an existing heart, models, rules."""
+"""Input of a run: the CT and facts about it, an existing heart mask, models and rules."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -36,21 +36,25 @@ MODEL_PARAMETERS = {
     "slices": "slicesModel",
     "decomposition": "mapModel",
 }
-"""Parameters that name a model, by network; one for both kinds of models that find the heart."""
+"""Parameters that name a model, by network; both kinds of heart models share one."""
 
 ESTIMATOR_PARAMETERS = {"vessels": "vesselsModel", "radiomics": "radiomicsModel"}
-"""The same for whole-scan estimates."""
-
+"""Parameters that name a model for whole-scan estimates, by network."""
 
 _PARAMETERS = {**MODEL_PARAMETERS, **ESTIMATOR_PARAMETERS}
 
 
 @dataclass(frozen=True)
 class ScoringInput:
-    """What a run needs.
+    """Input of a scoring run.
 
-    arguments: of `cac score`. heart: segmentation and segment id, or None. lesions: whether a DICOM review is opened.
-    unseen: whether an algorithm alone made what it holds.
+    Attributes:
+        volume: The CT.
+        arguments: Options of `cac score`.
+        heart: Segmentation and segment ID of an existing heart mask, or None.
+        networks: True if the networks run too.
+        lesions: True if the lesions come from a DICOM review.
+        automatic: True if those lesions were made by an algorithm alone.
     """
 
     volume: vtkMRMLScalarVolumeNode | None
@@ -58,11 +62,11 @@ class ScoringInput:
     heart: tuple[vtkMRMLSegmentationNode, str] | None = None
     networks: bool = True
     lesions: bool = False
-    unseen: bool = False
+    automatic: bool = False
 
 
 def networkArgumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
-    """The options of `cac score` and `cac cohort` for the networks that are set in the panel."""
+    """Return the options of `cac score` and `cac cohort` for the panel's choice of networks."""
     arguments: list[str] = []
     if state.method == Method.CLINICAL_RULE:
         arguments.append("--threshold-only")
@@ -78,27 +82,27 @@ def networkArgumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
     return tuple(arguments)
 
 
-def _changed(state: CACScoringParameterNode, published: object, parameters: Mapping[str, str]) -> dict[str, float]:
-    """Settings that are not the published ones, by field. parameters: fields by the parameters that hold them."""
+def _deviations(state: CACScoringParameterNode, published: object, parameters: Mapping[str, str]) -> dict[str, float]:
+    """Return settings that differ from the published ones, by field. parameters: fields by panel parameter."""
     values = {field: getattr(state, parameter) for parameter, field in parameters.items()}
     return {field: value for field, value in values.items() if value != (getattr(published, field) or 0)}
 
 
 def settingsOf(state: CACScoringParameterNode) -> str:
-    """The settings of `cac score` and `cac cohort` for the rules that are set in the panel, as JSON."""
+    """Return the panel's rules as JSON for the option --settings of `cac score` and `cac cohort`."""
     from ..scoring.rules import ScoringRules, ScoringSwitches
 
-    rules, switches = _changed(state, ScoringRules(), RULES), _changed(state, ScoringSwitches(), SWITCHES)
+    rules, switches = _deviations(state, ScoringRules(), RULES), _deviations(state, ScoringSwitches(), SWITCHES)
     return json.dumps({"scoring": {"rules": rules, **switches}})
 
 
 def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
-    """The options of `cac score` for what is set in the panel."""
+    """Return the options of `cac score` for the panel's state."""
     return (*networkArgumentsOf(state), "--settings", settingsOf(state))
 
 
 def scoringRequirements(state: CACScoringParameterNode) -> tuple[str, ...]:
-    """Return the packages that scoring as it is set needs, its files and whole-scan estimates included."""
+    """Return the packages that scoring needs in this state, including result files and whole-scan estimates."""
     from ..models.cards import list_models
 
     if state.method != Method.BOTH:
@@ -110,13 +114,13 @@ def scoringRequirements(state: CACScoringParameterNode) -> tuple[str, ...]:
 
 
 class InputSection(Section):
-    """The widgets of the input, and the parameters that no connector keeps."""
+    """Widgets of the input, and the parameters that `connectGui` cannot connect."""
 
     def __init__(self, ui) -> None:
         self._ui = ui
         self._lesions = LesionsChoice(ui)
         self._facts = ScanFacts()
-        self._factsOf: tuple | None = None
+        self._factsKey: tuple | None = None
         self._models: dict[str, list[tuple[str, str]]] = {}
         self._estimatorModels = 0
         self._estimatorBoxes = {"vesselsModel": ui.vesselsModelBox, "radiomicsModel": ui.radiomicsModelBox}
@@ -155,11 +159,11 @@ class InputSection(Section):
         self.listLesions()
 
     def listLesions(self) -> None:
-        """Offer what Slicer's DICOM database holds now."""
+        """List the reviews that Slicer's DICOM database holds now."""
         self._lesions.list(self._state)
 
     def update(self, running: bool) -> None:
-        """Show the state. running: a run holds the input as it is."""
+        """Show the state. running: True locks the input."""
         state, ui = self._state, self._ui
         self._hideDerivedVolumes()
         self._showFacts(state.inputVolume)
@@ -177,7 +181,7 @@ class InputSection(Section):
             widget.setEnabled(networks and not running)
         for widget in self._estimatorBoxes.values():
             widget.setEnabled(networks and not running and state.secondOpinions)
-        # What a scene from elsewhere has switched on can be switched off without a model.
+        # A scene from another computer may have this on without an installed model; it can be switched off.
         possible = bool(self._estimatorModels) or state.secondOpinions
         ui.wholeScanBox.setEnabled(networks and not running and possible)
         for widget in (ui.inputSelector, ui.heartSelector, ui.methodBox, ui.lesionsBox):
@@ -189,7 +193,7 @@ class InputSection(Section):
         return self._state is not None and self._state.inputVolume is not None and not problem
 
     def read(self) -> ScoringInput:
-        """What is to be scored, and how."""
+        """Return the input of the next run."""
         state = self._state
         heart = (state.inputHeart, state.inputHeartSegment) if state.inputHeart and state.inputHeartSegment else None
         path = self._lesions.path
@@ -198,19 +202,19 @@ class InputSection(Section):
         return ScoringInput(state.inputVolume, arguments, heart, networks, path is not None, self._lesions.automatic)
 
     def _hideDerivedVolumes(self) -> None:
-        """Do not offer healthy images and calcium maps as a CT."""
+        """Hide healthy images and calcium maps in the list of CTs."""
         from ..mrml.scene import DERIVED_ATTRIBUTE
 
         volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        made = [volume.GetID() for volume in volumes if volume.GetAttribute(DERIVED_ATTRIBUTE)]
+        derived_ids = [volume.GetID() for volume in volumes if volume.GetAttribute(DERIVED_ATTRIBUTE)]
         proxy = self._ui.inputSelector.sortFilterProxyModel()
-        if list(proxy.hiddenNodeIDs) != made:
-            proxy.hiddenNodeIDs = made
+        if list(proxy.hiddenNodeIDs) != derived_ids:
+            proxy.hiddenNodeIDs = derived_ids
 
     def _showFacts(self, volume: vtkMRMLScalarVolumeNode | None) -> None:
-        shown = None if volume is None else (volume.GetID(), volume.GetMTime(), volume.GetParentTransformNode())
-        if shown != self._factsOf:
-            self._factsOf = shown
+        key = None if volume is None else (volume.GetID(), volume.GetMTime(), volume.GetParentTransformNode())
+        if key != self._factsKey:
+            self._factsKey = key
             self._facts = ScanFacts() if volume is None else scanFacts(volume)
         warnings = (self._facts.problem,) if self._facts.problem else self._facts.warnings
         say(self._ui.factsLabel, "\n".join(self._facts.facts))
@@ -229,8 +233,8 @@ class InputSection(Section):
         for parameter in self._modelBoxes:
             stored = [model for model in models if _PARAMETERS.get(model.card.network) == parameter]
             bundled = next((model.card.name for model in stored if model.origin == "bundled"), None)
-            own = [(_offered(model), model.card.name) for model in stored if model.origin != "bundled"]
-            self._models[parameter] = [(_preferred(bundled, stored), ""), *own]
+            choices = [(_modelLabel(model), model.card.name) for model in stored if model.origin != "bundled"]
+            self._models[parameter] = [(_defaultLabel(bundled, stored), ""), *choices]
 
     def _modelChosen(self, parameter: str) -> None:
         if self._state is not None:
@@ -249,19 +253,19 @@ class InputSection(Section):
 
 
 def firstCT() -> vtkMRMLScalarVolumeNode | None:
-    """The first volume of the scene that may be a CT."""
+    """Return the first volume of the scene that may be a CT."""
     volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     return next((v for v in volumes if not v.IsA("vtkMRMLLabelMapVolumeNode") and not problemOf(v)), None)
 
 
-def _offered(model: StoredModel) -> str:
+def _modelLabel(model: StoredModel) -> str:
     if model.origin == "alternative":
         return _("{name} (comes with CAC, for comparison)").format(name=model.card.name)
     return _("{name} (heart alone)").format(name=model.card.name) if model.card.network == "heart" else model.card.name
 
 
-def _preferred(bundled: str | None, stored: list) -> str:
-    """What is used where no model is named. stored: models of the network."""
+def _defaultLabel(bundled: str | None, stored: list) -> str:
+    """Return the label of the choice that names no model. stored: installed models of the network."""
     if bundled is not None:
         return _("{name} (comes with CAC)").format(name=bundled)
     if len(stored) == 1 and stored[0].card.network in ESTIMATOR_PARAMETERS:

@@ -1,4 +1,4 @@
-"""Keys of a panel, which work wherever the keyboard is but in a field that takes text."""
+"""Keyboard shortcuts of a panel, which work everywhere except in text fields."""
 
 # Qt's names.
 # ruff: noqa: N802
@@ -12,13 +12,13 @@ import slicer
 
 
 def windowOf(widget):
-    """The window in which a panel's keys work: Slicer's main window; without one, that of a widget of the panel."""
+    """Return the window in which a panel's keys work: Slicer's main window, or else the widget's own window."""
     window = slicer.util.mainWindow()
     return widget.window() if window is None else window
 
 
 def undoKeys(undo: Callable[[], object], redo: Callable[[], object]) -> dict[str, Callable[[], object]]:
-    """The usual keys of undo and redo."""
+    """Return the usual keys of undo and redo with these actions."""
     return {"Ctrl+Z": undo, "Ctrl+Y": redo, "Ctrl+Shift+Z": redo}
 
 
@@ -26,11 +26,15 @@ class Keys:
     """Shortcuts that are switched on and off together.
 
     A line edit keeps its letters, digits and Backspace, because Qt asks it before the shortcuts of its window.
-    actions: what each key does, by its name as in QKeySequence. owners: widgets within which the keys work; a window
-    for all of it.
     """
 
     def __init__(self, owners: Sequence, actions: Mapping[str, Callable[[], object]]) -> None:
+        """Make the shortcuts, switched off.
+
+        Args:
+            owners: Widgets within which the keys work, children included; a window stands for all it contains.
+            actions: Function to call, by the key's name in QKeySequence.
+        """
         self._shortcuts = []
         for owner in owners:
             for key, action in actions.items():
@@ -43,12 +47,12 @@ class Keys:
                 self._shortcuts.append(shortcut)
 
     def setEnabled(self, on: bool) -> None:
-        """Let the keys work, or not."""
+        """Switch all shortcuts on or off."""
         for shortcut in self._shortcuts:
             shortcut.setEnabled(on)
 
     def remove(self) -> None:
-        """Let go of the widgets, which outlive the panel."""
+        """Remove the shortcuts from their owners, which outlive the panel."""
         for shortcut in self._shortcuts:
             shortcut.setParent(None)
             shortcut.deleteLater()

@@ -1,4 +1,4 @@
-"""The list of lesions."""
+"""Table of lesions."""
 
 # Qt's names.
 # ruff: noqa: N802, N803
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..scoring.lesions import Lesion
 
 CERTAIN = 0.9
-"""Probability of being coronary calcium, or of not being it, from which a lesion is not doubtful."""
+"""Probability of being coronary calcium, or of not being it, at or above which a lesion is not doubtful."""
 
 TITLES = ("No", "Artery", "Prob. %", "Agatston", "mm³", "HU", "Slices")
 _ARTERY_COLUMN, _PROBABILITY_COLUMN = 1, 2
@@ -32,10 +32,15 @@ _ARTERY_COLUMN, _PROBABILITY_COLUMN = 1, 2
 class LesionLine:
     """One row.
 
-    cells: of the columns of `TITLES`. colour: RGB of the site. hint: shown when the pointer rests on the
-    row. probability: that it is coronary calcium, None where nothing has evaluated it. left_out: whether it does not
-    count. coronary: True if it is, or may be, a coronary lesion, which a reader has to look at. doubtful: True if no
-    reader has decided about it and the networks are not certain either.
+    Attributes:
+        id: The lesion's ID.
+        cells: Values of the columns of `TITLES`.
+        colour: RGB of the site.
+        hint: Tooltip of the row.
+        probability: Probability of being coronary calcium; None if it was not evaluated.
+        left_out: True if the lesion does not count.
+        coronary: True if it is, or may be, a coronary lesion, which a reader has to look at.
+        doubtful: True if no reader has decided about it and the networks are not certain either.
     """
 
     id: int
@@ -49,35 +54,45 @@ class LesionLine:
 
 
 def lesionLines(review: SceneReview, method: str) -> list[LesionLine]:
-    """The rows of a method's lesions: those that count, those left out, and those outside the coronary arteries, each
-    by the networks' evidence as far as it is known, so that the doubtful ones of the first two meet."""
+    """Return the rows of a method's lesions.
+
+    Lesions that count come first, then those left out of the score, then those outside the coronary arteries, each
+    sorted by probability. Rows without a probability come first within their group.
+    """
     from ..core.labels import Artery
 
-    result, own = review.result(method), review.left_out(method)
+    result, left_out = review.result(method), review.left_out(method)
     counted = list(review.lesions(method))
     suggested = {suggestion.lesion_id: suggestion for suggestion in result.suggestions}
     places = {lesion.id: 0 if isinstance(lesion.artery, Artery) else 2 for lesion in counted}
     lines = [_line(review, method, lesion, suggested.get(lesion.id)) for lesion in counted]
-    if own is not None:
-        suggested = {suggestion.lesion_id: suggestion for suggestion in own.suggestions}
-        for lesion, reason in zip(own.lesions.lesions, own.reasons, strict=True):
+    if left_out is not None:
+        suggested = {suggestion.lesion_id: suggestion for suggestion in left_out.suggestions}
+        for lesion, reason in zip(left_out.lesions.lesions, left_out.reasons, strict=True):
             places[lesion.id] = 1
             lines.append(_line(review, method, lesion, suggested.get(lesion.id), reason))
-    # What a reader has made himself needs no second look.
     return sorted(lines, key=lambda line: (places[line.id], -1 if line.probability is None else -line.probability))
 
 
 def _line(
     review: SceneReview, method: str, lesion: Lesion, suggested: ArterySuggestion | None, reason: str | None = None
 ) -> LesionLine:
-    """suggested: the artery that its location suggests. reason: why it is left out; None for one that counts."""
+    """Return a lesion's row.
+
+    Args:
+        review: The review.
+        method: Key of the scoring method.
+        lesion: The lesion.
+        suggested: Artery suggested by the lesion's location.
+        reason: Reason why it is left out of the score; None if it counts.
+    """
     from ..core.labels import Artery
     from ..report.pictures import SITE_COLOURS
     from ..scoring.scores import score_lesions
 
-    rules, own = review.result(method).rules, review.review(method)
+    rules, method_review = review.result(method).rules, review.review(method)
     score = score_lesions([lesion], review.scan.image.GetSpacing(), rules)
-    probability, site = own.probability_of(lesion), own.suggested_site(lesion)
+    probability, site = method_review.probability_of(lesion), method_review.suggested_site(lesion)
     hints = []
     if reason is not None:
         site = None if suggested is None else suggested.artery
@@ -92,7 +107,7 @@ def _line(
             hints.append(hint.format(elsewhere=suggested.not_coronary_probability))
     elif site is not None:
         hints.append(_("Its location suggests {site}.").format(site=site.full_name))
-    # A site that no reader has given the lesion carries a question mark.
+    # A question mark follows a site that no reader has confirmed.
     artery = lesion.artery.short_name if site is None else f"{site.short_name}?"
     if reason is not None:
         artery = _("out: {artery}").format(artery=artery)
@@ -107,7 +122,7 @@ def _line(
     coronary = isinstance(lesion.artery, Artery)
     doubtful = (
         coronary
-        and not own.reviewed
+        and not method_review.reviewed
         and not certain
         and (out or site is not None or lesion.artery == Artery.UNASSIGNED)
     )
@@ -115,7 +130,11 @@ def _line(
 
 
 class LesionTable:
-    """Fills a table widget with lesions. chosen: tells a lesion's id when its row becomes current or is clicked."""
+    """Table widget with one lesion in a row.
+
+    Attributes:
+        chosen: Signal with the ID of the lesion whose row becomes current or is clicked.
+    """
 
     def __init__(self, table) -> None:
         self._table = table
@@ -123,15 +142,15 @@ class LesionTable:
         self._filling = False
         table_widgets.prepareRows(table)
         table.setSelectionMode(qt.QAbstractItemView.ExtendedSelection)
-        # The panel scrolls, not the table: the wheel would be caught between them.
+        # The panel scrolls, not the table, which would otherwise catch the mouse wheel.
         table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
-        # As listed, until the user sorts by a column.
+        # Unsorted until the user sorts by a column.
         table.horizontalHeader().setSortIndicator(-1, qt.Qt.AscendingOrder)
         table.currentCellChanged.connect(self._currentChanged)
         table.cellClicked.connect(self._clicked)
 
     def show(self, lines: Sequence[LesionLine]) -> None:
-        """List these lesions. The current one stays current, or its place in the list where it is gone."""
+        """List lesions. The current lesion stays current; if it is gone, the lesion in its row becomes current."""
         table, current, row = self._table, self.current, self._table.currentRow()
         self._filling = True
         try:
@@ -145,17 +164,17 @@ class LesionTable:
             for number, line in enumerate(lines):
                 self._fill(number, line)
             table.setColumnHidden(_PROBABILITY_COLUMN, all(line.probability is None for line in lines))
-            # Once, here: columns that fit themselves would be measured again with every cell.
+            # Columns that resize to their contents by themselves would be measured again with every cell.
             table_widgets.fitColumns(table, stretched=_ARTERY_COLUMN)
             table.setSortingEnabled(True)
             if lines and row >= 0:
-                kept = self._rowOf(current)
-                self._choose(min(row, len(lines) - 1) if kept is None else kept)
+                current_row = self._rowOf(current)
+                self._choose(min(row, len(lines) - 1) if current_row is None else current_row)
         finally:
             self._filling = False
 
     def showLesion(self, lesionId: int | None) -> None:
-        """Make a lesion's row the current one, or the first row where it is not listed, and show the lesion."""
+        """Make a lesion's row current, or the first row if the lesion is not listed, and emit `chosen`."""
         if not self._table.rowCount:
             return
         row = self._rowOf(lesionId) or 0
@@ -167,20 +186,20 @@ class LesionTable:
         self.chosen.emit(self._idOf(row))
 
     def _choose(self, row: int) -> None:
-        """Select one row, whatever keys are held, as those of undo: Qt would add to the selection or take from it."""
-        only = qt.QItemSelectionModel.ClearAndSelect | qt.QItemSelectionModel.Rows
-        self._table.setCurrentCell(row, 0, only)
+        """Select this row alone, even while modifier keys are held, with which Qt would extend the selection."""
+        selection = qt.QItemSelectionModel.ClearAndSelect | qt.QItemSelectionModel.Rows
+        self._table.setCurrentCell(row, 0, selection)
         table_widgets.scrollToRow(self._table, row)
 
     @property
     def following(self) -> int | None:
-        """Id of the lesion in the row below those selected; None below the last."""
+        """ID of the lesion in the row below those selected; None below the last."""
         row = max((index.row() for index in self._table.selectionModel().selectedRows()), default=-1) + 1
         return self._idOf(row) if 0 < row < self._table.rowCount else None
 
     @property
     def selected(self) -> list[int]:
-        """Ids of the lesions whose rows are selected, from the top down."""
+        """IDs of the lesions whose rows are selected, from the top down."""
         rows = sorted({index.row() for index in self._table.selectionModel().selectedRows()})
         return [self._idOf(row) for row in rows]
 
@@ -192,7 +211,7 @@ class LesionTable:
     def _fill(self, row: int, line: LesionLine) -> None:
         for column, value in enumerate(line.cells):
             item = qt.QTableWidgetItem()
-            # A number as data, not as text, so that the table sorts by it.
+            # Numbers are set as data rather than text, so that the table sorts by value.
             item.setData(qt.Qt.DisplayRole, value)
             item.setToolTip(line.hint)
             if line.left_out:
@@ -214,6 +233,6 @@ class LesionTable:
             self.chosen.emit(self._idOf(row))
 
     def _clicked(self, row: int, column: int) -> None:
-        # A click on the row that is current already jumps once more.
+        # A click on the current row jumps to its lesion again.
         if not self._filling:
             self.chosen.emit(self._idOf(row))

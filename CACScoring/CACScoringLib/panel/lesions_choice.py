@@ -1,4 +1,4 @@
-"""Which lesions a run begins with: those that it finds, or those of a review from DICOM."""
+"""Choice of the lesions that a run starts from: found by the run, or read from a DICOM review."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -18,29 +18,31 @@ _ASK = "?"
 
 
 class LesionsChoice:
-    """The box of lesions: found by the run, segmentations and structure sets of the CT's study in Slicer's DICOM
+    """Combo box of lesions: found by the run, segmentations and structure sets of the CT's study in Slicer's DICOM
     database, or a file.
 
-    problem: why the chosen file cannot be used, or empty. automatic: whether an algorithm alone made what it holds.
+    Attributes:
+        problem: Reason why the chosen file cannot be used, or empty.
+        automatic: True if the file's lesions were made by an algorithm alone.
     """
 
     def __init__(self, ui) -> None:
         self._ui = ui
         self._state = None
-        self._listedFor: list[str] | None = None
-        self._offered: list[tuple[str, str]] = []
-        self._readFor: tuple | None = None
+        self._listedStudy: list[str] | None = None
+        self._reviews: list[tuple[str, str]] = []
+        self._readKey: tuple | None = None
         self.problem, self._facts, self.automatic = "", "", False
-        ui.lesionsBox.currentIndexChanged.connect(self._chosen)
+        ui.lesionsBox.currentIndexChanged.connect(self._onChoice)
 
     @property
     def path(self) -> Path | None:
-        """The chosen file; None for the lesions that the run finds."""
+        """The chosen file; None if the run finds the lesions."""
         return Path(self._state.inputLesions) if self._state is not None and self._state.inputLesions else None
 
     def list(self, state) -> None:
-        """Look anew for what there is. state: the parameter node; None while the panel is closed."""
-        self._listedFor = None
+        """Query the database again. state: the parameter node; None while the panel is closed."""
+        self._listedStudy = None
         if state is not None:
             self.show(state)
 
@@ -48,37 +50,37 @@ class LesionsChoice:
         """Show the state."""
         self._state = state
         study = dicom_database.instanceUIDs(state.inputVolume)[:1]
-        if study != self._listedFor:
-            self._listedFor = study
-            self._offered = dicom_database.reviewsOf(state.inputVolume)
-        choices = [(_("found in the CT"), ""), *self._offered]
-        chosen = state.inputLesions
-        if chosen and chosen not in [path for _text, path in choices]:
-            choices.append((Path(chosen).name, chosen))
-        fillBox(self._ui.lesionsBox, [*choices, (_("Open a DICOM file …"), _ASK)], chosen)
+        if study != self._listedStudy:
+            self._listedStudy = study
+            self._reviews = dicom_database.reviewsOf(state.inputVolume)
+        choices = [(_("found in the CT"), ""), *self._reviews]
+        path = state.inputLesions
+        if path and path not in [data for _text, data in choices]:
+            choices.append((Path(path).name, path))
+        fillBox(self._ui.lesionsBox, [*choices, (_("Open a DICOM file …"), _ASK)], path)
         self._read()
         say(self._ui.lesionsLabel, f"⚠ {self.problem}" if self.problem else self._facts)
 
-    def _chosen(self, _index: int) -> None:
+    def _onChoice(self, _index: int) -> None:
         if self._state is None:
             return
-        chosen = dataOf(self._ui.lesionsBox)
-        if chosen == _ASK:
-            chosen = askForLesions() or self._state.inputLesions
-        if chosen == self._state.inputLesions:
-            self.show(self._state)  # thought better of it
+        path = dataOf(self._ui.lesionsBox)
+        if path == _ASK:
+            path = askForLesions() or self._state.inputLesions
+        if path == self._state.inputLesions:
+            self.show(self._state)  # cancelled the dialog
         else:
-            self._state.inputLesions = chosen
+            self._state.inputLesions = path
 
     def _read(self) -> None:
-        """Find out whether the chosen file may be used for the chosen CT."""
+        """Read the chosen file, unless it was read already, and check that it belongs to the CT."""
         from ..core.ct import CTError
 
         volume = self._state.inputVolume
-        asked = self._state.inputLesions, dicom_database.instanceUIDs(volume)[:1]
-        if asked == self._readFor:
+        key = self._state.inputLesions, dicom_database.instanceUIDs(volume)[:1]
+        if key == self._readKey:
             return
-        self._readFor = asked
+        self._readKey = key
         self.problem, self._facts, self.automatic = "", "", False
         if self.path is None:
             return
@@ -87,14 +89,14 @@ class LesionsChoice:
         except (CTError, OSError) as error:
             self.problem = str(error)
 
-    def _readFile(self, path: Path, drawnIn: str) -> None:
+    def _readFile(self, path: Path, frameOfReference: str) -> None:
         from ..exchange.review_file import read_review_file
 
         if not path.is_file():
             self.problem = _("{path} is not there any more. Choose other lesions.").format(path=path)
             return
         file = read_review_file(path)
-        if drawnIn and file.frames_of_reference and drawnIn not in file.frames_of_reference:
+        if frameOfReference and file.frames_of_reference and frameOfReference not in file.frames_of_reference:
             self.problem = _("{name} was drawn on another scan: its frame of reference is not that of the CT.").format(
                 name=path.name
             )

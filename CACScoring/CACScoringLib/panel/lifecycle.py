@@ -1,6 +1,6 @@
-"""What the panels of both modules have in common: how Slicer makes, enters, leaves and ends them, and their self test.
+"""Base classes of both modules' panels: their lifecycle in Slicer, their sections and their self test.
 
-A module's own file holds the four classes that Slicer looks for; its widget derives from `PanelWidget` and is made of
+A module's own file holds the four classes that Slicer looks for. Its widget derives from `PanelWidget` and consists of
 sections.
 """
 
@@ -23,7 +23,7 @@ from .widgets import fitPages, letShrink
 
 
 class Signal:
-    """What a part of a panel tells those who have connected a slot: PythonQt knows no signals of Python's classes."""
+    """Signal for plain Python objects; PythonQt cannot define Qt signals in Python classes."""
 
     def __init__(self) -> None:
         self._slots: list[Callable] = []
@@ -37,29 +37,29 @@ class Signal:
 
 
 class Section:
-    """A part of a panel: some of its widgets, and what they do. `_state`: the parameter node; None while the panel is
-    closed."""
+    """Part of a panel: a group of widgets and their behaviour."""
 
     _state = None
+    """Parameter node; None while the panel is closed."""
 
     def setState(self, state) -> None:
-        """Another scene's state, or None while the panel is closed."""
+        """Use another scene's parameter node; None when the panel is closed."""
         self._state = state
 
     def enter(self) -> None:
-        """The panel is shown."""
+        """React to the panel being shown."""
 
     def exit(self) -> None:
-        """The panel is left."""
+        """React to the panel being left."""
 
     def closeScene(self) -> None:
-        """The scene is being closed, and all nodes with it."""
+        """React to the scene being closed with all its nodes."""
 
     def cancel(self) -> None:
-        """End what runs in the background."""
+        """Stop background work."""
 
     def cleanup(self) -> None:
-        """The panel is gone for good."""
+        """Release everything before the panel is deleted."""
         self.exit()
         self.cancel()
 
@@ -67,9 +67,14 @@ class Section:
 class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """A module's panel.
 
-    library: the module's own, which is loaded anew with it. pages: files of widgets that fill tabs, by the tab's name.
-    A subclass makes `logic` and `sections` in `makeSections`, when `ui` holds all widgets, and says what follows from
-    a change of the state in `onParametersChanged`.
+    A subclass makes `logic` and `sections` in `makeSections`, when `ui` holds all widgets, and updates the sections in
+    `onParametersChanged`.
+
+    Attributes:
+        library: Name of the module's package, which *Reload* imports again.
+        pages: Names of UI files that fill tabs, by the tab's name.
+        logic: The module's logic; None in a Slicer that is too old.
+        sections: Parts of the panel.
     """
 
     library: str
@@ -91,7 +96,7 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         raise NotImplementedError
 
     def nodeRemoved(self, node) -> None:
-        """A node was taken out of the scene, which may be one that is shown."""
+        """React to the removal of a node from the scene."""
 
     def setup(self) -> None:
         super().setup()
@@ -172,8 +177,10 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 class PanelTest(ScriptedLoadableModuleTest):
-    """A module's self test, which begins with an empty scene and leaves one. A module imports this file, not the class:
-    unittest would run a class that it finds in a module."""
+    """Base class of a module's self test, which begins and ends with an empty scene.
+
+    Modules import this file rather than the class, which unittest would run when it finds it in a module.
+    """
 
     def setUp(self) -> None:
         slicer.mrmlScene.Clear()
@@ -182,7 +189,7 @@ class PanelTest(ScriptedLoadableModuleTest):
         slicer.mrmlScene.Clear()
 
     def test_everyPageOpens(self) -> None:
-        """No page and no section of the panel is dead."""
+        """Open every page and every section without an error."""
         from .panel_self_test import deadPages
 
         self.assertEqual(deadPages(type(self).__name__.removesuffix("Test")), [])

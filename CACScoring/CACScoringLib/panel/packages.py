@@ -1,4 +1,4 @@
-"""Python packages that 3D Slicer does not bring: installed before the work that needs them, after one question."""
+"""Installation of Python packages that 3D Slicer lacks, after one question, before the work that needs them."""
 
 # Slicer's names.
 # ruff: noqa: N802
@@ -19,10 +19,10 @@ from slicer.i18n import tr as _
 from .process import MODULE_FOLDER
 
 LEAST_SLICER = "5.12"
-"""Oldest version of 3D Slicer with the Python packages that CAC is written for."""
+"""Oldest supported version of 3D Slicer."""
 
 TORCH = "torch>=2.13"
-"""Version that the bundled networks were trained and measured with, or a newer one."""
+"""Oldest version of PyTorch; the bundled networks were trained and tested with it."""
 
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 """Index of PyTorch builds without CUDA, which are a tenth as large."""
@@ -38,7 +38,7 @@ REQUIREMENTS = requirementsIn(MODULE_FOLDER / "Resources" / "requirements.txt")
 """Packages of the Score button."""
 
 CLINICAL_REQUIREMENTS = tuple(line for line in REQUIREMENTS if line.startswith(("jinja2", "psutil")))
-"""Packages of the Score button where the clinical rule is chosen alone: pages, and ending a worker's processes."""
+"""Packages of the Score button for the clinical rule alone: report pages, and ending a worker's processes."""
 
 TORCH_REQUIREMENTS = (*REQUIREMENTS, TORCH, "monai>=1.6")
 """Packages of radiographs, whole-scan estimates and networks on a graphics card."""
@@ -54,7 +54,7 @@ COHORT_REQUIREMENTS = (*CLINICAL_REQUIREMENTS, "distributed>=2026.1", "pyarrow>=
 
 
 def outdatedSlicer() -> str:
-    """Return why this 3D Slicer is too old, or an empty text. `slicer.packaging` came with LEAST_SLICER."""
+    """Return the reason why this 3D Slicer is too old, or an empty text. `slicer.packaging` came with LEAST_SLICER."""
     try:
         importlib.import_module("slicer.packaging")
     except ImportError:
@@ -95,12 +95,12 @@ def ensurePackages(
     """Install missing packages after one question that states their names and the size of the download.
 
     Args:
-        requirements: As pip takes them.
-        requester: Module that asks.
-        purpose: Work that needs them, to begin a sentence with; None for the networks of scoring.
+        requirements: Requirements in pip's format.
+        requester: Title of the module that asks.
+        purpose: Work that needs the packages, as the beginning of a sentence; None for scoring.
 
     Returns:
-        The reason why the packages cannot be used, or an empty text when all are there.
+        Reason why the packages cannot be used, or an empty text when all are installed.
     """
     missing = missingPackages(tuple(dict.fromkeys(requirements)))
     if not missing:
@@ -126,7 +126,7 @@ def ensurePackages(
 
 
 def hasGraphicsCard() -> bool:
-    """True if this computer has a GPU of NVIDIA's with its driver."""
+    """Return True if this computer has an NVIDIA GPU with its driver."""
     return shutil.which("nvidia-smi") is not None
 
 
@@ -138,7 +138,7 @@ def _install(requirements: list[str], requester: str) -> None:
 
 
 def _installTorch() -> None:
-    """Install PyTorch: by the extension of that name, which knows the graphics card, or the build for the processor."""
+    """Install PyTorch: through Slicer's PyTorch extension on computers with a graphics card, or else the CPU build."""
     if slicer.app.testingEnabled():
         return
     if hasGraphicsCard() and hasattr(slicer.modules, "pytorchutils"):

@@ -1,7 +1,6 @@
-"""Opens every page of a panel and tells what is dead: for the self tests of both modules and the smoke test in Slicer.
+"""Check that every page of a panel opens, for the self tests of both modules and the smoke test in Slicer.
 
-Slicer prints what setup(), enter(), slots and observers raise, and goes on; so a dead panel is seen by nobody who does
-not look for it.
+Slicer only prints exceptions of setup(), enter(), slots and observers, so a broken panel is easily overlooked.
 """
 
 # Slicer's naming.
@@ -19,9 +18,11 @@ _COLLAPSIBLE = ("ctkCollapsibleButton", "ctkCollapsibleGroupBox")
 
 
 class PrintedErrors:
-    """Collects, while it is entered, the errors that are only printed, and the one that ends its block.
+    """Context manager that collects errors that are only printed, and the error that ends its block.
 
-    where: what is being done, to begin a line with. lines: what failed.
+    Attributes:
+        where: Current step, with which an error's line begins.
+        lines: Errors so far, one a line.
     """
 
     def __init__(self, where: str) -> None:
@@ -29,32 +30,32 @@ class PrintedErrors:
         self.lines: list[str] = []
 
     def __enter__(self) -> PrintedErrors:
-        self._before, sys.excepthook = sys.excepthook, self.keep
+        self._previousHook, sys.excepthook = sys.excepthook, self.keep
         return self
 
     def __exit__(self, kind, error, traceback) -> bool:
-        ends = isinstance(error, Exception)
-        if ends:
+        ends_block = isinstance(error, Exception)
+        if ends_block:
             self.keep(kind, error, traceback)
-        sys.excepthook = self._before
-        return ends
+        sys.excepthook = self._previousHook
+        return ends_block
 
     def keep(self, kind, error, traceback) -> None:
         self.lines.append(f"{self.where}: {kind.__name__}: {error}")
-        self._before(kind, error, traceback)
+        self._previousHook(kind, error, traceback)
 
 
 def deadPages(moduleName: str) -> list[str]:
-    """Open a module's panel, every page of it and every section of a page; afterwards all is as before.
+    """Open every page and section of a module's panel, then restore the state. Returns errors, one a line.
 
-    Works without a main window. Returns what failed, a line each.
+    Works without a main window.
     """
     with PrintedErrors(moduleName) as errors:
         panel = slicer.util.getModule(moduleName).widgetRepresentation()
         if panel is None:
             raise RuntimeError("the panel could not be made")
         with entered(panel, moduleName):
-            # A panel that died before it was looked at lacks what this needs.
+            # This raises if the panel's setup() failed before.
             panel.self().initializeParameterNode()
             _openPages(panel.self().ui.pages, errors)
     return errors.lines
@@ -62,26 +63,26 @@ def deadPages(moduleName: str) -> list[str]:
 
 @contextlib.contextmanager
 def entered(panel, moduleName: str) -> Iterator[None]:
-    """Choose a module, and in the end the one that was chosen before. panel: its widget."""
+    """Select a module, and in the end the former one. panel: the module's widget."""
     window = slicer.util.mainWindow()
-    before = slicer.util.selectedModule() if window is not None else None
-    left = not panel.isEntered
-    if left and window is None:
+    previous_module = slicer.util.selectedModule() if window is not None else None
+    is_outside = not panel.isEntered
+    if is_outside and window is None:
         panel.enter()
-    elif left:
+    elif is_outside:
         slicer.util.selectModule(moduleName)
     try:
         yield
     finally:
-        if left and window is None:
+        if is_outside and window is None:
             panel.exit()
-        elif left:
-            slicer.util.selectModule(before)
+        elif is_outside:
+            slicer.util.selectModule(previous_module)
 
 
 def _openPages(pages, errors: PrintedErrors) -> None:
-    """Also the pages within a page."""
-    chosen, where = pages.currentIndex, errors.where
+    """Open each page, nested pages included."""
+    initial_index, where = pages.currentIndex, errors.where
     for index in range(pages.count):
         errors.where = f"{where}, page {pages.tabText(index)}"
         try:
@@ -92,18 +93,18 @@ def _openPages(pages, errors: PrintedErrors) -> None:
         except Exception:
             errors.keep(*sys.exc_info())
     errors.where = where
-    pages.setCurrentIndex(chosen)
+    pages.setCurrentIndex(initial_index)
 
 
 def _openSections(page) -> None:
-    sections = [each for each in slicer.util.findChildren(page) if each.className() in _COLLAPSIBLE]
-    collapsed = [each for each in sections if each.collapsed]
-    for each in collapsed:
-        each.collapsed = False
+    sections = [widget for widget in slicer.util.findChildren(page) if widget.className() in _COLLAPSIBLE]
+    collapsed = [section for section in sections if section.collapsed]
+    for section in collapsed:
+        section.collapsed = False
     slicer.app.processEvents()
-    # So that everything is painted, also what is scrolled out of sight.
-    for each in (page, *sections):
-        each.grab()
-    for each in reversed(collapsed):
-        each.collapsed = True
+    # grab() also paints what is scrolled out of sight.
+    for widget in (page, *sections):
+        widget.grab()
+    for section in reversed(collapsed):
+        section.collapsed = True
     slicer.app.processEvents()

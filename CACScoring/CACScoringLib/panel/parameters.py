@@ -20,7 +20,7 @@ from ..scoring.rules import ScoringRules
 
 
 class Method(str, Enum):
-    """How to score. Kept in the scene by name."""
+    """Scoring methods to run. Scenes store the member's name."""
 
     BOTH = "both"
     CLINICAL_RULE = "threshold"
@@ -33,7 +33,7 @@ class Method(str, Enum):
 
 
 class Device(Enum):
-    """Where the networks run."""
+    """Device that the networks run on."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -44,7 +44,7 @@ class Device(Enum):
 
 
 class Connectivity(IntEnum):
-    """Neighbours that join pixels of a slice to one lesion."""
+    """Number of neighbours by which pixels of a slice belong to one lesion."""
 
     EIGHT = 8
     FOUR = 4
@@ -54,7 +54,7 @@ class Connectivity(IntEnum):
 
 
 class RadiographSource(str, Enum):
-    """Which radiograph to score."""
+    """Source of the radiograph to score."""
 
     FILE = "file"
     VOLUME = "volume"
@@ -64,7 +64,7 @@ class RadiographSource(str, Enum):
 
 
 class Sex(Enum):
-    """Of a patient, as DICOM says it."""
+    """A patient's sex; values as in DICOM (0010,0040)."""
 
     UNKNOWN = ""
     FEMALE = "F"
@@ -87,34 +87,66 @@ SWITCHES = {
     "allowContrast": "allow_contrast",
     "allowReversed": "allow_reversed",
 }
-"""Fields of `ScoringRules` and of `ScoringSwitches` by the parameters that hold them, in the order of their rows."""
+"""Fields of `ScoringRules` and `ScoringSwitches` by panel parameter, in the order of the form's rows."""
 
 _PUBLISHED = ScoringRules()
 
 
 def _within(rule: str) -> Any:
-    """Limits of a rule, as it declares them."""
+    """Return the limits that a rule declares."""
     return WithinRange(*rows_of(ScoringRules)[rule].limits)
 
 
 @parameterNodeWrapper
 class CACScoringParameterNode:
-    """What was chosen, and which result is being reviewed.
+    """State of the panel: the input, the settings and the result under review.
 
-    inputHeart, inputHeartSegment: an existing heart to use; none for the region that is found.
-    heartModel, slicesModel, mapModel, vesselsModel, radiomicsModel: names of models; empty for the bundled one.
-    heartModel is for territories and heart, or for the heart alone.
-    secondOpinions: ask the models that there are for whole-scan estimates too.
-    The rules have the limits and the published values of `ScoringRules`; calibration 0 is none.
-    result: the record of the result under review, from which all its nodes are found.
-    reviewMethod: key of the method whose lesions are listed. fade: of the original, 0, into the healthy image, 1.
-    inputLesions: path of a DICOM segmentation or structure set whose lesions are scored; empty to find them.
-    exportToDatabase: add exported DICOM objects to Slicer's database. exportIdentify, exportReader: name the patient in
-    reports, and who reviewed.
-    drr…: of the radiograph of the CT, as in `DrrSettings`; but the spectrum has a switch, and 0 photons are no noise.
-    drrCalcium, drrOpacity, drrHeart: what lies over it.
-    radiograph…: the radiograph to score, and its patient (0: unknown). radiographModel: empty for the bundled one.
-    radiographResult: the record of the radiograph scored last, which refers to its pictures.
+    Attributes:
+        inputVolume: CT to score.
+        inputHeart: Segmentation with an existing heart mask; None to find the heart.
+        inputHeartSegment: Segment ID of that mask.
+        inputLesions: Path of a DICOM segmentation or structure set with the lesions; empty to find them.
+        method: Scoring methods to run.
+        heartModel: Name of a model for territories and heart, or for the heart alone; empty for the bundled one.
+        slicesModel: Name of a model for the slice network; empty for the bundled one.
+        mapModel: Name of a model for the calcium map; empty for the bundled one.
+        secondOpinions: Add whole-scan estimates by all installed models.
+        vesselsModel: Name of a model for whole-scan estimates by vessels; empty for the default.
+        radiomicsModel: Name of a model for whole-scan estimates by radiomics; empty for the default.
+        device: Device that the networks run on.
+        thresholdHU: `threshold_hu` of `ScoringRules`.
+        minimumAreaMm2: `minimum_area_mm2` of `ScoringRules`.
+        minimumPixels: `minimum_pixels` of `ScoringRules`.
+        connectivity: `connectivity` of `ScoringRules`.
+        referenceSpacingMm: `reference_spacing_mm` of `ScoringRules`.
+        calibration: `calibration_mg_per_mm3_hu` of `ScoringRules`; 0 for none.
+        adaptToTubeVoltage: `adapt_to_tube_voltage` of `ScoringSwitches`.
+        allowContrast: `allow_contrast` of `ScoringSwitches`.
+        allowReversed: `allow_reversed` of `ScoringSwitches`.
+        result: Record of the result under review; refers to all its nodes.
+        reviewMethod: Key of the method whose lesions are listed.
+        fade: Opacity of the healthy image over the CT.
+        show3D: Show surfaces in the 3-D view.
+        exportToDatabase: Add exported DICOM objects to Slicer's database.
+        exportIdentify: Include the patient's identity in exports.
+        exportReader: Name of the reader.
+        cohortFolder: Folder or table of the cohort's scans.
+        cohortOutput: Folder of the cohort's results.
+        cohortCluster: Address of a Dask scheduler; empty for this computer.
+        drrAngle: `angle_degrees` of `DrrSettings`; so are the other fields named drr… except these:
+        drrSpectrum: Simulate a tube's spectrum at drrKvp.
+        drrPhotons: Photons per pixel without a patient; 0 for no noise.
+        drrCalcium: Show the calcium over the radiograph, with drrOpacity.
+        drrHeart: Show the heart's outline over the radiograph.
+        radiographSource: Source of the radiograph to score.
+        radiographFile: Frontal radiograph.
+        radiographLateral: Lateral radiograph.
+        radiographVolume: Radiograph of a CT.
+        radiographAge: Age in years; 0 if unknown.
+        radiographSex: Sex.
+        radiographBmi: Body mass index in kg/m²; 0 if unknown.
+        radiographModel: Name of a model; empty for the bundled one.
+        radiographResult: Record of the radiograph scored last; refers to its pictures.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode

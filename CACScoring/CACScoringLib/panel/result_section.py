@@ -1,4 +1,4 @@
-"""The result: headline, table of scores, warnings, the rarer numbers, and taking them out of the scene."""
+"""Result of a review: headline, table of scores, warnings, non-coronary calcium, and export."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..review.scene import SceneReview
 
 _SHORT_TITLES = {"Volume mm³": "mm³", "Mass mg": "mg", "90 % interval": "Interval"}
-"""Titles of columns that leave room for all of them in a narrow panel."""
+"""Short titles of columns for a narrow panel, by the full title."""
 
 
 class ResultSection(Section):
@@ -39,7 +39,7 @@ class ResultSection(Section):
         ui.headLabel.linkActivated.connect(lambda _link: self._toggleWarnings())
 
     def setReview(self, review: SceneReview | None) -> None:
-        """review: None where there is no result."""
+        """Show a review's results; None for no result."""
         self._review = review
         self._ui.warningsLabel.setVisible(False)
         widgets.say(self._ui.exportLabel, "")
@@ -81,7 +81,7 @@ class ResultSection(Section):
 
         table = self._ui.scoreTable
         titles = [_(_SHORT_TITLES.get(title, title)) for title in scores.titles]
-        # A mass without its standard error, which the hint has.
+        # The mass is shown without its standard error, which stands in the tooltip.
         rows = [(row.name, *(cell.partition(" ± ")[0] for cell in row.cells)) for row in scores.rows]
         table_widgets.fillTable(table, titles, rows)
         for column, title in enumerate(scores.titles):
@@ -101,23 +101,24 @@ class ResultSection(Section):
                     item.setFont(font)
         table_widgets.fitColumns(table, stretched=0)
 
-    def _showNonCoronary(self, found: NonCoronaryResult | None) -> None:
-        """Calcium outside the coronary arteries, by the sites that have any."""
+    def _showNonCoronary(self, non_coronary: NonCoronaryResult | None) -> None:
+        """Show the scores of non-coronary sites that have calcium."""
         table = self._ui.nonCoronaryTable
-        scores = {} if found is None else {site: score for site, score in found.scores.items() if score.lesions}
+        scores = {} if non_coronary is None else non_coronary.scores
+        scores = {site: score for site, score in scores.items() if score.lesions}
         table.setVisible(bool(scores))
         if not scores:
             return
-        state = _("reviewed") if found.reviewed else _("not reviewed")
+        state = _("reviewed") if non_coronary.reviewed else _("not reviewed")
         titles = [_("Outside the arteries\n({state})").format(state=state), _("Clinical\nAgatston"), _("Clinical\nmm³")]
         rows = [[s.full_name, f"{score.agatston:.1f}", f"{score.volume_mm3:.1f}"] for s, score in scores.items()]
-        if found.rules.calibration_mg_per_mm3_hu is not None:
+        if non_coronary.rules.calibration_mg_per_mm3_hu is not None:
             titles.append(_("Clinical\nmg"))
             rows = [[*cells, f"{score.mass_mg:.1f}"] for cells, score in zip(rows, scores.values(), strict=True)]
         table_widgets.fillTable(table, titles, rows)
 
     def _reader(self) -> str:
-        """Return the reader's name as results show it; empty without one."""
+        """Return the reader's name for results; empty without one."""
         return "" if self._state is None else self._state.exportReader.replace("^", " ").strip()
 
     def _export(self, *_args: object) -> None:
@@ -149,10 +150,10 @@ class ResultSection(Section):
 
 
 def _headText(head: Headline, severe_colour: str) -> str:
-    """Rich text of the headline, with a link that opens the warnings. severe_colour: of severe ones, as in HTML."""
-    score, state, rest = map(html.escape, (head.score, head.state, head.summary))
+    """Return the headline as rich text, with a link that opens the warnings. severe_colour: HTML colour."""
+    score, state, summary = map(html.escape, (head.score, head.state, head.summary))
     big = f'<span style="font-size:x-large; font-weight:bold">{score}</span>'
-    text = f'<p style="margin:0">{big} &nbsp;{state}<br>{rest}</p>'
+    text = f'<p style="margin:0">{big} &nbsp;{state}<br>{summary}</p>'
     if head.warning is None:
         return text
     more = _("{count} more").format(count=head.more) if head.more else _("why")

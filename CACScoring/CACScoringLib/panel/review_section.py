@@ -1,4 +1,4 @@
-"""The review: slices and lesions of a result, and every change a reader makes to them."""
+"""Review of a result: its slices and lesions, and every change that a reader makes to them."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -28,14 +28,17 @@ if TYPE_CHECKING:
     from ..scoring.lesions import Lesion
 
 REFRESH_MILLISECONDS = 20
-"""Changes that come within this time, as one stroke of a brush makes many, are counted together."""
+"""Time within which changes, such as those of one brush stroke, lead to one update."""
 
 
 class ReviewSection(Section):
-    """The widgets of a review.
+    """Widgets of a review.
 
-    numbersChanged: tells that scores have changed. scoreAgainAsked: tells that the reader wants slices in the calcium
-    map that the networks have not decomposed.
+    Attributes:
+        numbersChanged: Signal after scores have changed.
+        rescoreRequested: Signal when the reader requests a run that decomposes further slices.
+        plot: Plot of the slices.
+        table: Table of the lesions.
     """
 
     def __init__(self, ui) -> None:
@@ -44,14 +47,14 @@ class ReviewSection(Section):
 
         self._ui = ui
         self._observed = VTKObservationMixin()
-        self.numbersChanged, self.scoreAgainAsked = Signal(), Signal()
+        self.numbersChanged, self.rescoreRequested = Signal(), Signal()
         self._review: SceneReview | None = None
         self._editor = EditorBox(ui.editorBox, ui.editorFrame.layout())
-        self._shown: dict[str, object] = {}
+        self._appliedState: dict[str, object] = {}
         self._colours = SITE_COLOURS
         self._slices: dict = {}
         self._lines: list[LesionLine] = []
-        self._looked: set[tuple[str, int]] = set()
+        self._viewed: set[tuple[str, int]] = set()
         self._surfaces: list[tuple[object, float]] = []
         self._wasShown = False
 
@@ -67,12 +70,13 @@ class ReviewSection(Section):
         keys |= {"X": lambda: self._assign(None), "A": ui.acceptButton.click, "N": self._nextDoubtful}
         self._listKeys = Keys([ui.lesionTable], keys)
         self._listKeys.setEnabled(True)
-        # Only in sight: what they change would be seen by nobody elsewhere.
-        undo, redo = (lambda own=own: own.visible and own.click() for own in (ui.undoButton, ui.redoButton))
+        # The keys work only while the buttons are in sight, so that no change goes unnoticed.
+        buttons = ui.undoButton, ui.redoButton
+        undo, redo = (lambda button=button: button.visible and button.click() for button in buttons)
         self._undoKeys = Keys([windowOf(ui.pages)], undoKeys(undo, redo))
         self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
         self._surfacesTimer = singleShot(0, self._showSurfaces)
-        self._backTimer = singleShot(0, self._showViewsAgain)
+        self._returnTimer = singleShot(0, self._showViewsAgain)
 
         ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
         ui.sliceBox.clicked.connect(self._sliceSwitched)
@@ -88,12 +92,12 @@ class ReviewSection(Section):
             button.clicked.connect(
                 lambda checked=False, change=change: self._change(lambda: change(self._review, checked))
             )
-        ui.rescoreButton.clicked.connect(lambda *_args: self.scoreAgainAsked.emit())
+        ui.rescoreButton.clicked.connect(lambda *_args: self.rescoreRequested.emit())
         ui.doubtfulButton.clicked.connect(lambda *_args: self._nextDoubtful())
         ui.layoutButton.clicked.connect(lambda *_args: self.showSideBySide())
 
     def _addSites(self) -> None:
-        """Make the row of buttons of the sites: the four arteries, the others in a menu, and the rejection."""
+        """Add a row of buttons: the four main arteries, a menu of other sites, and rejection."""
         from ..core.labels import site_called
 
         tip = _("Assign the selected lesions to {site} (key {key} in the list).")
@@ -103,51 +107,51 @@ class ReviewSection(Section):
             site = site_called(SITE_KEYS[key])
             action = self._menu.addAction(colourIcon(self._colours[site]), f"{site.full_name} ({key})")
             action.triggered.connect(lambda *_args, site=site: self._assign(site))
-        other = wideButton("…", _("Assign the selected lesions to another artery or site (keys 5 to 9)."))
-        other.setMenu(self._menu)
-        other.setPopupMode(qt.QToolButton.InstantPopup)
+        more_button = wideButton("…", _("Assign the selected lesions to another artery or site (keys 5 to 9)."))
+        more_button.setMenu(self._menu)
+        more_button.setPopupMode(qt.QToolButton.InstantPopup)
         tip = _("Reject the selected lesions: they count nowhere (key X in the list).")
         reject = wideButton("✕", tip, lambda: self._assign(None))
         layout = self._ui.siteFrame.layout()
         layout.addLayout(row)
-        for button in (other, reject):
+        for button in (more_button, reject):
             layout.addWidget(button)
-        self._buttons = (*buttons.values(), other, reject)
+        self._buttons = (*buttons.values(), more_button, reject)
 
-    # What the panel tells
+    # Calls from the panel
 
     def setState(self, state) -> None:
-        # What is painted after the panel was left is counted as the last state says.
+        # Edits made after the panel was left are still scored with the last state.
         if state is not None:
             super().setState(state)
 
     def setReview(self, review: SceneReview | None) -> None:
-        """Begin to review a result; None for none."""
+        """Review a result; None for no result."""
         self._observed.removeObservers()
         if review is not None and self._review is not None:
             self._hideResult()
         self._review = review
         self._wasShown = False
-        self._looked = set()
+        self._viewed = set()
         self._fillMethods()
         if review is not None:
             events = slicer.vtkSegmentation
             for segmentation in self._segmentations().values():
-                # Painting invokes the first; undo in Slicer's own segment editor the second alone.
+                # Painting invokes the first event; undo in Slicer's own segment editor only the second.
                 for event in (events.SourceRepresentationModified, events.SegmentModified):
                     self._observed.addObserver(segmentation.GetSegmentation(), event, self._edited)
             self._followAxialView()
             views.showHeart(review.nodes.heart)
-        self._shown = {} if review is None else {"method": self._method}
+        self._appliedState = {} if review is None else {"method": self._method}
         self.update()
 
     def updateParameters(self) -> None:
-        """Show what has changed in the state."""
+        """Apply changes of the state."""
         if self._review is None:
             return
-        state, shown = self._state, self._shown
-        self._shown = {"method": self._method, "fade": state.fade, "3-D": state.show3D}
-        changed = {name for name, value in self._shown.items() if shown.get(name) != value}
+        state, previous = self._state, self._appliedState
+        self._appliedState = {"method": self._method, "fade": state.fade, "3-D": state.show3D}
+        changed = {name for name, value in self._appliedState.items() if previous.get(name) != value}
         if "method" in changed:
             self.update()
         if "fade" in changed:
@@ -158,7 +162,7 @@ class ReviewSection(Section):
             self._surfacesTimer.start()
 
     def _showSurfaces(self) -> None:
-        """One surface in a step, because each takes time: first the heart, then the lesions; then look at them."""
+        """Show one surface per step, the heart first, because each takes time; then point the camera at them."""
         if self._review is None or self._state is None or slicer.app.layoutManager() is None:
             return
         if self._surfaces:
@@ -168,18 +172,18 @@ class ReviewSection(Section):
             views.lookAtSurfaces()
 
     def update(self) -> None:
-        """Show the review as it is."""
+        """Show the current state of the review."""
         review, ui = self._review, self._ui
-        shown = review is not None
-        ui.reviewFrame.setVisible(shown)
-        rare = (ui.reviewMethodBox, ui.rejectRestButton, ui.reviewedBox, ui.noCalciumButton, ui.layoutButton)
-        for widget in (*rare, ui.show3DBox):
-            widget.setEnabled(shown)
-        ui.fadeSlider.setEnabled(shown and review.nodes.healthy is not None)
-        ui.acceptButton.setEnabled(shown and not review.reviewed[self._method])
-        ui.undoButton.setEnabled(shown and review.can_undo)
-        ui.redoButton.setEnabled(shown and review.can_redo)
-        if not shown:
+        has_review = review is not None
+        ui.reviewFrame.setVisible(has_review)
+        other_controls = (ui.reviewMethodBox, ui.rejectRestButton, ui.reviewedBox, ui.noCalciumButton, ui.layoutButton)
+        for widget in (*other_controls, ui.show3DBox):
+            widget.setEnabled(has_review)
+        ui.fadeSlider.setEnabled(has_review and review.nodes.healthy is not None)
+        ui.acceptButton.setEnabled(has_review and not review.reviewed[self._method])
+        ui.undoButton.setEnabled(has_review and review.can_undo)
+        ui.redoButton.setEnabled(has_review and review.can_redo)
+        if not has_review:
             self._list([])
             self._slices = {}
             self.plot.setSlices({})
@@ -200,21 +204,21 @@ class ReviewSection(Section):
     def _list(self, lines: list[LesionLine]) -> None:
         self._lines = lines
         self.table.show(lines)
-        self._showLooked()
+        self._showViewedCount()
 
-    def _showLooked(self) -> None:
-        """How many lesions have been looked at; after the last one the reader is asked to confirm."""
+    def _showViewedCount(self) -> None:
+        """Show how many lesions have been viewed, and after the last one ask the reader to confirm."""
         ui, ids = self._ui, {line.id for line in self._lines if line.coronary}
-        looked = sum((self._method, each) in self._looked for each in ids)
-        doubtful = sum(line.doubtful for line in self._lines)
-        ui.lookedLabel.setText(_("{looked} of {count} looked at").format(looked=looked, count=len(ids)))
-        ui.doubtfulButton.setText(_("Doubtful ({count})").format(count=doubtful))
-        ui.doubtfulButton.setEnabled(bool(doubtful))
-        asked = self._review is not None and not self._review.reviewed[self._method] and looked == len(ids)
-        say(ui.totalLabel, _("All lesions looked at. Is the score right? Confirm it (key A).") if asked else "")
+        viewed_count = sum((self._method, lesionId) in self._viewed for lesionId in ids)
+        doubtful_count = sum(line.doubtful for line in self._lines)
+        ui.lookedLabel.setText(_("{looked} of {count} looked at").format(looked=viewed_count, count=len(ids)))
+        ui.doubtfulButton.setText(_("Doubtful ({count})").format(count=doubtful_count))
+        ui.doubtfulButton.setEnabled(bool(doubtful_count))
+        is_complete = self._review is not None and not self._review.reviewed[self._method] and viewed_count == len(ids)
+        say(ui.totalLabel, _("All lesions looked at. Is the score right? Confirm it (key A).") if is_complete else "")
 
     def _nextDoubtful(self) -> None:
-        """Go to the next doubtful lesion below the current one, and from the last to the first."""
+        """Go to the next doubtful lesion below the current one; start again at the top after the last one."""
         current = self.table.current
         ids = [line.id for line in self._lines]
         first = ids.index(current) + 1 if current in ids else 0
@@ -223,11 +227,11 @@ class ReviewSection(Section):
             self.table.showLesion(following[0])
 
     def showLayout(self) -> bool:
-        """Change to the layout of the result; False if it is shown already."""
+        """Change to the layout of the result; return False if it is shown already."""
         return views.showLayout(self._review.nodes.calcium_map is not None)
 
     def showSideBySide(self) -> None:
-        """Show the result in its layout, which `showLayout` may have changed to before."""
+        """Show the result in its layout, changing to that first if needed."""
         self.showLayout()
         self._wasShown = True
         nodes = self._review.nodes
@@ -236,16 +240,16 @@ class ReviewSection(Section):
         self._followAxialView()
         self.table.showLesion(self.table.current)
         focus = qt.QApplication.focusWidget()
-        if focus is None or self._ui.pages.isAncestorOf(focus):  # never take the keys of someone who writes elsewhere
+        if focus is None or self._ui.pages.isAncestorOf(focus):  # never take the focus from another part of Slicer
             self._ui.lesionTable.setFocus()
 
     def _showViewsAgain(self) -> None:
-        """In a step of its own after the panel was entered, because views take their sizes while Qt works."""
+        """Show the views again after the panel was entered, in a separate step because Qt sets their sizes later."""
         if self._review is not None and self._state is not None and self._wasShown:
             self.showSideBySide()
 
     def enter(self) -> None:
-        self._backTimer.start()
+        self._returnTimer.start()
         self._undoKeys.setEnabled(True)
         self._refresh()
         self._editor.enter()
@@ -257,7 +261,7 @@ class ReviewSection(Section):
 
     def cleanup(self) -> None:
         super().cleanup()
-        self._backTimer.stop()
+        self._returnTimer.stop()
         self._surfacesTimer.stop()
         self._editor.cleanup()
         self._undoKeys.remove()
@@ -284,10 +288,10 @@ class ReviewSection(Section):
         fillBox(self._ui.reviewMethodBox, choices, self._method)
 
     def _segmentations(self) -> dict[str, object]:
-        """By method."""
+        """Return the segmentations of lesions by method."""
         nodes = self._review.nodes
-        both = {"threshold": nodes.calcium, "decomposition": nodes.map_lesions}
-        return {method: both[method] for method in self._review.methods}
+        segmentations = {"threshold": nodes.calcium, "decomposition": nodes.map_lesions}
+        return {method: segmentations[method] for method in self._review.methods}
 
     def _showSlices(self, lesions: Sequence[Lesion]) -> None:
         colours: dict[int, list] = {}
@@ -299,20 +303,20 @@ class ReviewSection(Section):
         self._slices = {row.k: row for row in self._review.slices() or self._slicesWithoutMap()}
         self._ui.rescoreButton.setVisible(bool(self._review.slices_wished))
         rows = {k: PlotSlice(k, row.probability, row.used, colours.get(k, ())) for k, row in self._slices.items()}
-        # Slices without heart or lesion would only make the others narrow.
-        told = [k for k, row in rows.items() if row.probability is not None or row.colours]
-        self.plot.setSlices({k: rows[k] for k in range(min(told), max(told) + 1)} if told else {})
+        # Leading and trailing slices without heart or lesion are omitted to leave room for the others.
+        contents = [k for k, row in rows.items() if row.probability is not None or row.colours]
+        self.plot.setSlices({k: rows[k] for k in range(min(contents), max(contents) + 1)} if contents else {})
         self._showSlice()
 
     def _slicesWithoutMap(self) -> list:
-        """The scan's slices, so that lesions can be marked and found in the plot where there are no probabilities."""
+        """Return the scan's slices without probabilities, so that the plot can mark lesions."""
         from ..mrml.scene_content import SliceRow, slice_position_ras
 
         image = self._review.scan.image
         return [SliceRow(k, slice_position_ras(image, k), None, False, False) for k in range(image.GetSize()[2])]
 
     def _showSlice(self) -> None:
-        """The slice that the axial view shows: its mark in the plot, and its switch."""
+        """Mark the axial view's slice in the plot and update the slice's switch."""
         ui = self._ui
         k = self._currentSlice()
         row = None if k is None else self._slices[k]
@@ -326,14 +330,14 @@ class ReviewSection(Section):
         ui.sliceLabel.setText(text)
 
     def _showSegmentation(self) -> None:
-        """Only the lesions under review in the views, and in the editor."""
+        """Show only the lesions of the method under review in the views and the editor."""
         segmentations = self._segmentations()
         for method, segmentation in segmentations.items():
             segmentation.GetDisplayNode().SetVisibility(method == self._method)
         self._editor.edit(segmentations[self._method], self._review.nodes.volume)
 
     def _hideResult(self) -> None:
-        """Hide heart and lesions: two results over each other look alike."""
+        """Hide heart and lesions, because two results on top of each other cannot be told apart."""
         for segmentation in (self._review.nodes.heart, *self._segmentations().values()):
             if (display := segmentation.GetDisplayNode()) is not None:
                 display.SetVisibility(False)
@@ -355,11 +359,11 @@ class ReviewSection(Section):
         if self._review is not None:
             self._showSlice()
 
-    # What the reader does
+    # Actions of the reader
 
     def _lesionChosen(self, lesionId: int) -> None:
-        self._looked.add((self._method, lesionId))
-        self._showLooked()
+        self._viewed.add((self._method, lesionId))
+        self._showViewedCount()
         views.jumpTo(self._review.position_of(self._method, lesionId))
 
     def _sliceChosen(self, k: int) -> None:
@@ -369,7 +373,7 @@ class ReviewSection(Section):
             self.plot.setCurrent(k)
 
     def _assign(self, site: Site | None) -> None:
-        """site: of the selected lesions; None rejects them."""
+        """Assign the selected lesions to a site; None rejects them."""
         lesions = self.table.selected if self._review is not None else []
         if not lesions:
             return
@@ -396,7 +400,7 @@ class ReviewSection(Section):
             self._state.reviewMethod = self._ui.reviewMethodBox.itemData(index)
 
     def _change(self, change: Callable[[], object]) -> None:
-        """Make a change and show all that follows from it."""
+        """Make a change and show its consequences."""
         from ..core.ct import CTError
 
         try:
@@ -409,7 +413,7 @@ class ReviewSection(Section):
         self._showNumbers()
 
     def _edited(self, caller, event) -> None:
-        """Something has changed a segment: our buttons, an effect, another module."""
+        """Schedule an update after our buttons, an effect or another module changed a segment."""
         self._timer.start()
 
     def _refresh(self) -> None:

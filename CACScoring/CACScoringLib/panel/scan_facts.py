@@ -1,4 +1,4 @@
-"""What a volume node tells about a scan before it is scored: read from its header and DICOM tags, in milliseconds."""
+"""Facts about a scan before it is scored, read within milliseconds from a volume's header and DICOM tags."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -19,12 +19,18 @@ if TYPE_CHECKING:
     from ..core.ct import Acquisition
 
 _AFTER_SCORING = ("blood-unmeasured", "not-120-kvp")
-"""Warnings that depend on the heart or on the rules."""
+"""Codes of warnings that depend on the heart or on the rules."""
 
 
 @dataclass(frozen=True)
 class ScanFacts:
-    """facts: lines to show. warnings: what makes the score doubtful. problem: why it cannot be scored, or empty."""
+    """Facts about a scan.
+
+    Attributes:
+        facts: Lines to show.
+        warnings: Messages about what makes the score doubtful.
+        problem: Reason why the scan cannot be scored, or empty.
+    """
 
     facts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -32,7 +38,7 @@ class ScanFacts:
 
 
 def scanFacts(volume: vtkMRMLScalarVolumeNode) -> ScanFacts:
-    """The facts that are known without reading all voxels. What needs the heart is said after scoring."""
+    """Return the facts that are known without reading all voxels and without the heart."""
     from ..core.ct import CTScan
     from ..quality.acquisition import examine
 
@@ -50,14 +56,14 @@ def scanFacts(volume: vtkMRMLScalarVolumeNode) -> ScanFacts:
     if acquisition is None:
         facts.append(_("Not loaded through the DICOM module: tube voltage, slice thickness and kernel are unknown."))
         return ScanFacts(tuple(facts), (), problem)
-    known = [
+    acquisition_facts = [
         acquisition.kvp and f"{acquisition.kvp:g} kVp",
         acquisition.slice_thickness_mm and _("{mm:.3g} mm thick").format(mm=acquisition.slice_thickness_mm),
         acquisition.kernel and _("kernel {name}").format(name=acquisition.kernel),
         " ".join(filter(None, [acquisition.manufacturer, acquisition.scanner_model])),
         acquisition.gating and _("gating: {kind}").format(kind=acquisition.gating),
     ]
-    facts.append(" · ".join(filter(None, known)))
+    facts.append(" · ".join(filter(None, acquisition_facts)))
     grid = sitk.Image([1, 1, 1], sitk.sitkInt16)
     grid.SetSpacing([1.0, 1.0, _sliceSpacingMm(volume)])
     warnings = examine(CTScan(grid, acquisition), None)
@@ -66,7 +72,7 @@ def scanFacts(volume: vtkMRMLScalarVolumeNode) -> ScanFacts:
 
 
 def problemOf(volume: vtkMRMLScalarVolumeNode) -> str:
-    """Why a volume is certainly no CT that can be scored; empty when nothing speaks against it."""
+    """Return the reason why a volume is certainly no CT that can be scored, or an empty text."""
     data = volume.GetImageData()
     if data is None or data.GetNumberOfScalarComponents() != 1:
         return _("{name} holds no grey-level volume. Choose a CT.").format(name=volume.GetName())
@@ -87,7 +93,7 @@ def problemOf(volume: vtkMRMLScalarVolumeNode) -> str:
 
 
 def acquisitionOf(volume: vtkMRMLScalarVolumeNode) -> Acquisition | None:
-    """The acquisition by the first DICOM file a volume was loaded from; None when that is not known any more."""
+    """Return the acquisition from the first DICOM file of a volume; None if that file is unknown or gone."""
     from ..core.ct import CTError
     from ..io.acquisition import acquisition_of
     from ..io.dicom import DicomSlice, read_slice
@@ -101,16 +107,16 @@ def acquisitionOf(volume: vtkMRMLScalarVolumeNode) -> Acquisition | None:
     if not path or not Path(path).is_file():
         return None
     try:
-        found = read_slice(Path(path))
-        if found is not None and found.is_multi_frame:
-            return acquisition_of([DicomSlice(found.path, header) for header in frame_headers(found)])
+        first_image = read_slice(Path(path))
+        if first_image is not None and first_image.is_multi_frame:
+            return acquisition_of([DicomSlice(first_image.path, header) for header in frame_headers(first_image)])
     except CTError:
         return None
-    return None if found is None else acquisition_of([found])
+    return None if first_image is None else acquisition_of([first_image])
 
 
 def _sliceSpacingMm(volume: vtkMRMLScalarVolumeNode) -> float:
-    """Spacing along the axis closest to the patient's, as in `CTScan`, whatever the order of the node's axes."""
+    """Return the spacing along the volume axis closest to the body axis, as `CTScan` does."""
     axes = [[0.0] * 3 for _axis in range(3)]
     volume.GetIJKToRASDirections(axes)
     return volume.GetSpacing()[int(np.argmax(np.abs(axes[2])))]

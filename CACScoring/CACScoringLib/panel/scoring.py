@@ -1,4 +1,4 @@
-"""Scoring a volume node in the background, and bringing results of earlier runs into the scene."""
+"""Scoring of a volume node in the background, and loading of earlier results into the scene."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from ..review.scene import SceneReview
 
 SPACING_DIGITS = 10
-"""Of a volume's spacing that are meant; what follows is rounding."""
+"""Significant digits of a volume's spacing; the rest is rounding error."""
 
 _NO_SCENE = '{"results": {"scene": false}}'
-"""The scene is Slicer's own."""
+"""Settings of the worker, which need not write a scene for Slicer."""
 
 
 class State(Enum):
-    """Of a `Scorer`. FAILED: the last run ended without a result, and its outcome says why."""
+    """State of a `Scorer`. FAILED: the last run ended without a result, for the reason in its outcome."""
 
     IDLE = "idle"
     RUNNING = "running"
@@ -49,7 +49,13 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class ScoringOutcome:
-    """How a run ended. review: of the result in the scene; None when there is none, and message says why."""
+    """Outcome of a run.
+
+    Attributes:
+        message: Text for the user; without a result, the reason.
+        review: Review of the result in the scene, or None.
+        warnings: Messages of the worker's warnings.
+    """
 
     message: str
     review: SceneReview | None = None
@@ -61,14 +67,18 @@ class ScoringOutcome:
 
 
 class Scorer:
-    """One run at a time, whose steps stand in `_scoring` and `_opening`; Slicer answers its user between them.
+    """Runs one scoring at a time, in the steps of `_scoring` or `_opening`, between which Slicer stays responsive.
 
-    process: what runs the worker; None for a background process of Slicer's own Python. state: of the run, or of the
-    last one. progressed: tells what is being done and which part of all is behind, 0 to 1. finished: tells the
-    `ScoringOutcome`, once, however the run ends. The scene changes only when a run ends well.
+    The scene changes only when a run succeeds.
+
+    Attributes:
+        state: State of the current or last run.
+        progressed: Signal with the current step's text and the fraction done, 0 to 1.
+        finished: Signal with the `ScoringOutcome`, once a run, however it ends.
     """
 
     def __init__(self, process: Process | None = None) -> None:
+        """Prepare. process: process for the worker; None for a background process of Slicer's own Python."""
         self.state = State.IDLE
         self.progressed, self.finished = Signal(), Signal()
         self._worker = Worker(process or ReadyProcess())
@@ -80,11 +90,11 @@ class Scorer:
         return self._steps is not None
 
     def getReady(self) -> None:
-        """Begin what the next run needs, so that it ends sooner."""
+        """Start the worker's Python ahead of the next run."""
         self._worker.getReady()
 
     def close(self) -> None:
-        """End the run that is going on, if any, and what has been begun for the next."""
+        """Cancel the current run, and stop the process that waits for the next."""
         self.cancel()
         self._worker.close()
 
@@ -97,21 +107,27 @@ class Scorer:
     ) -> None:
         """Begin to score a CT in the scene.
 
-        arguments: further options of `cac score`. heart: segmentation and id of the segment to use as the heart.
-        prepare: changes the nodes of the result before they are shown.
+        Args:
+            volume: The CT.
+            arguments: Further options of `cac score`.
+            heart: Segmentation and segment ID of an existing heart mask.
+            prepare: Function that changes the nodes of the result before they are shown.
         """
         self._begin(self._scoring(volume, arguments, heart, prepare))
 
     def openResult(self, folder: Path, name: str, ct: str, series: str | None) -> None:
-        """Begin to load a CT and the result that `cac score` or `cac cohort` has written of it.
+        """Begin to load a CT and its result from `cac score` or `cac cohort`.
 
-        folder: of the result. name: what to call it. ct: file or DICOM folder; series: of the latter, where it holds
-        several.
+        Args:
+            folder: Folder of the result.
+            name: Name of the CT in the scene.
+            ct: File or DICOM folder of the CT.
+            series: Series UID, where the DICOM folder holds several.
         """
         self._begin(self._opening(folder, name, ct, series))
 
     def cancel(self) -> None:
-        """End the run that is going on, if any; one whose result is in the scene already ends by itself."""
+        """Cancel the current run, unless its result is already being shown."""
         if self.isRunning and self.state != State.SHOWING:
             self._timer.stop()
             self._steps.close()
@@ -146,9 +162,14 @@ class Scorer:
     def _load(
         self, result: Path, read: Callable[[], sitk.Image], name: str, volume=None, prepare=None
     ) -> Generator[int, None, SceneReview]:
-        """Read a result in a thread, then bring it into the scene, and return its review.
+        """Read a result in a thread, add it to the scene, and return its review.
 
-        read: gives the CT. volume: its node; None where it is to be made. prepare: as of `score`.
+        Args:
+            result: Folder of the result.
+            read: Function that returns the CT.
+            name: Name of the CT.
+            volume: Node of the CT; None to make one.
+            prepare: Function that changes the nodes of the result before they are shown.
         """
         from ..core.ct import CTError
         from ..mrml import scene as mrml
@@ -172,7 +193,7 @@ class Scorer:
             prepare(nodes)
         review = SceneReview(slicer.mrmlScene, nodes, content)
         yield 0
-        review.results()  # in a step of its own; the panel asks for them once more
+        review.results()  # computed in a separate step, cached for the panel
         yield 0
         _checkPresent(nodes)
         return review
@@ -211,12 +232,12 @@ def _checkPresent(nodes: SceneNodes) -> None:
 
 
 def _command(ct: Path, volume: vtkMRMLScalarVolumeNode, image: sitk.Image, heart) -> list[str]:
-    """Write what else `cac score` reads beside the CT's file; returns the command. heart: as of `Scorer.score`."""
+    """Write the heart mask and the acquisition beside the CT's file, and return the command that scores it."""
     import SimpleITK as sitk
 
     from ..mrml import segments
 
-    # Slicer computes spacings from directions, and 1.2 mm becomes 1.1999999999999997: a score's last digits.
+    # Slicer computes spacings from directions: 1.2 mm becomes 1.1999999999999997, which would change last digits.
     image.SetSpacing([float(f"{mm:.{SPACING_DIGITS}g}") for mm in image.GetSpacing()])
     folder = ct.parent
     command = ["score", str(ct), "--output", str(folder / "result")]
@@ -235,15 +256,15 @@ def _command(ct: Path, volume: vtkMRMLScalarVolumeNode, image: sitk.Image, heart
 
 
 def takeOverCandidates(before: SceneNodes, after: SceneNodes) -> None:
-    """Give a new result of a scan the clinical candidates of an earlier one, as a reader left them."""
+    """Copy a reader's clinical lesions from an earlier result of the scan to a new one."""
     from ..mrml.scene import REVIEWED_ATTRIBUTE
 
     after.calcium.GetSegmentation().DeepCopy(before.calcium.GetSegmentation())
     after.calcium.SetAttribute(REVIEWED_ATTRIBUTE, before.calcium.GetAttribute(REVIEWED_ATTRIBUTE))
 
 
-def markUnseen(nodes: SceneNodes) -> None:
-    """Say that no reader has seen the clinical lesions of a new result: an algorithm alone made them."""
+def markUnreviewed(nodes: SceneNodes) -> None:
+    """Mark the clinical lesions of a new result as not reviewed, because an algorithm alone made them."""
     from ..mrml.scene import REVIEWED_ATTRIBUTE
 
     nodes.calcium.SetAttribute(REVIEWED_ATTRIBUTE, "0")

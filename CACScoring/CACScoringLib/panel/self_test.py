@@ -1,4 +1,4 @@
-"""What the module's self test needs: a small chest, and a worker that is waited for."""
+"""Parts of the module's self test: a small synthetic chest, and a worker in the foreground."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -15,7 +15,7 @@ from .process import workerCommand
 
 
 class ForegroundProcess:
-    """A `Process` that is waited for, so that a test needs no event loop."""
+    """A `Process` whose `start` returns when it has ended, so that a test needs no event loop."""
 
     def start(self, arguments: list[str], onLine: Callable[[str], None], onEnd: Callable[[int], None]) -> None:
         python, environment = workerCommand()
@@ -31,7 +31,7 @@ class ForegroundProcess:
 
 
 def syntheticChest() -> tuple[sitk.Image, np.ndarray]:
-    """A body with lungs, spine, sternum and a heart that holds one calcification, and the calcification's mask."""
+    """Return a body with lungs, spine, sternum and heart with one calcification, and the calcification's mask."""
     k, j, i = np.ogrid[0:80, 0:150, 0:190]
     x, y, z = (i - 95) * 2.0, (j - 75) * 2.0, (k - 40) * 3.0  # mm towards left, posterior, superior
 

@@ -1,4 +1,4 @@
-"""A plot along the body's axis: how probably each slice shows calcium, and where the listed lesions lie."""
+"""Plot along the body axis: each slice's probability of calcium, and marks for lesions."""
 
 # Qt's names.
 # ruff: noqa: N802
@@ -22,8 +22,14 @@ _MARK_PIXELS = 6
 
 @dataclass(frozen=True)
 class PlotSlice:
-    """One slice of the plot. probability: 0 to 1; None where the network said nothing. used: whether its calcium counts
-    in the map. colours: of the arteries that have lesions there, RGB."""
+    """One slice of the plot.
+
+    Attributes:
+        k: Slice index.
+        probability: Probability of calcium, 0 to 1; None if the network did not evaluate the slice.
+        used: True if the slice's calcium counts in the map.
+        colours: RGB of the arteries that have lesions in the slice.
+    """
 
     k: int
     probability: float | None
@@ -32,9 +38,10 @@ class PlotSlice:
 
 
 class SlicePlot(qt.QWidget):
-    """Feet on the left, head on the right. A click, or dragging, chooses a slice.
+    """Plot with the feet on the left and the head on the right. A click, or dragging, chooses a slice.
 
-    chosen: tells the slice's k.
+    Attributes:
+        chosen: Signal with the slice's k.
     """
 
     def __init__(self, parent=None) -> None:
@@ -48,7 +55,7 @@ class SlicePlot(qt.QWidget):
         )
 
     def setSlices(self, slices: Mapping[int, PlotSlice]) -> None:
-        """slices: by k."""
+        """Show slices, by k."""
         self._slices = dict(slices)
         self.update()
 
@@ -59,19 +66,19 @@ class SlicePlot(qt.QWidget):
             self.update()
 
     def sliceAt(self, x: float) -> int | None:
-        """The slice drawn at a place from the left, in pixels."""
+        """Return the slice at x pixels from the left."""
         if not self._slices:
             return None
         first, last = min(self._slices), max(self._slices)
-        left, width = self._span()
-        place = (x - left) / width * (last - first + 1)
+        left_edge, width = self._span()
+        place = (x - left_edge) / width * (last - first + 1)
         return min(max(first + int(place), first), last)
 
     def placeOf(self, k: int) -> float:
-        """The middle of a slice from the left, in pixels."""
+        """Return the x of a slice's middle in pixels from the left."""
         first, last = min(self._slices), max(self._slices)
-        left, width = self._span()
-        return left + (k - first + 0.5) * width / (last - first + 1)
+        left_edge, width = self._span()
+        return left_edge + (k - first + 0.5) * width / (last - first + 1)
 
     def mousePressEvent(self, event) -> None:
         # Qt 6 has position(), Qt 5 localPos().
@@ -112,14 +119,14 @@ class SlicePlot(qt.QWidget):
         width = self._span()[1] / (max(self._slices) - min(self._slices) + 1)
         thickness = max(1.0, width - 1.0)
         for k, row in self._slices.items():
-            left = self.placeOf(k) - thickness / 2
+            left_edge = self.placeOf(k) - thickness / 2
             colour = qt.QColor(*(_USED if row.used else _UNUSED))
             if row.probability is not None:
                 height = max(1.0, row.probability * (bottom - _MARGIN_PIXELS))
-                painter.fillRect(qt.QRectF(left, bottom - height, thickness, height), colour)
+                painter.fillRect(qt.QRectF(left_edge, bottom - height, thickness, height), colour)
             if not row.colours:
                 continue
             share = _MARK_PIXELS / len(row.colours)
             for n, rgb in enumerate(row.colours):
-                mark = qt.QRectF(left, bottom + 1 + n * share, max(thickness, 2.0), share)
+                mark = qt.QRectF(left_edge, bottom + 1 + n * share, max(thickness, 2.0), share)
                 painter.fillRect(mark, qt.QColor(*rgb))

@@ -1,4 +1,4 @@
-"""Tables of the panels: read by rows, and as high as what they hold where they do not scroll."""
+"""Helpers for the panels' tables, which show all rows or scroll."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -11,15 +11,15 @@ import qt
 from slicer.i18n import tr as _
 
 ROWS_AROUND = 3
-"""Rows shown above and below the row that `scrollToRow` brings into sight, as far as there is room."""
+"""Number of rows shown above and below the row that `scrollToRow` brings into sight, if there is room."""
 
 _LEAST_LETTERS = 5
 _MOST_LETTERS = 28
-"""Of a name; longer ones are elided."""
+"""Widths of a column in letters; longer names are elided."""
 
 
 def prepareTable(table) -> None:
-    """A table that is only read."""
+    """Prepare a table that can only be read."""
     table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
     table.setSelectionMode(qt.QAbstractItemView.NoSelection)
     table.verticalHeader().setVisible(False)
@@ -27,7 +27,7 @@ def prepareTable(table) -> None:
 
 
 def prepareRows(table) -> None:
-    """A table one of whose rows is chosen."""
+    """Prepare a table in which the user selects a row."""
     prepareTable(table)
     table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
     table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
@@ -38,15 +38,21 @@ def prepareRows(table) -> None:
 
 
 def prepareColumns(table, titles: Sequence[str], letters: Sequence[int]) -> None:
-    """The same, with columns of set widths. letters: widths of all but the last, which takes the rest."""
+    """Prepare a table with columns of fixed widths.
+
+    Args:
+        table: The table.
+        titles: Titles of the columns.
+        letters: Widths in letters of all columns but the last, which is stretched.
+    """
     prepareRows(table)
     table.setColumnCount(len(titles))
     table.setHorizontalHeaderLabels([_(title) for title in titles])
-    # Names of scans differ at their ends.
+    # Names of scans often differ only at their ends.
     table.setTextElideMode(qt.Qt.ElideMiddle)
     table.horizontalHeader().setStretchLastSection(True)
     letter = table.fontMetrics().horizontalAdvance("n")
-    # The last one is stretched, but never made narrower than it was.
+    # Qt stretches the last column, but never below its former width.
     for column, count in enumerate([*letters, _LEAST_LETTERS]):
         table.setColumnWidth(column, count * letter)
 
@@ -54,7 +60,12 @@ def prepareColumns(table, titles: Sequence[str], letters: Sequence[int]) -> None
 def fillRow(table, row: int, texts: Sequence[str], numbers: Collection[int] = (), hint: str | None = None) -> None:
     """Write a row's cells; the first column grows with its text.
 
-    numbers: columns that are aligned to the right. hint: of the row; None for each its text.
+    Args:
+        table: The table.
+        row: Number of the row.
+        texts: Texts of the cells.
+        numbers: Columns that are aligned to the right.
+        hint: Tooltip of the row; None to repeat each cell's text.
     """
     letter = table.fontMetrics().horizontalAdvance("n")
     width = min(table.fontMetrics().horizontalAdvance(texts[0]) + letter, _MOST_LETTERS * letter)
@@ -68,14 +79,14 @@ def fillRow(table, row: int, texts: Sequence[str], numbers: Collection[int] = ()
 
 
 def hideEmptyColumns(table) -> None:
-    """Leave the room of columns that are empty in all rows to the others."""
+    """Hide columns that are empty in all rows."""
     rows = range(table.rowCount)
     for column in range(1, table.columnCount):
         table.setColumnHidden(column, bool(rows) and not any(table.item(row, column).text() for row in rows))
 
 
 def fillTable(table, titles: Sequence[str], rows: Sequence[Sequence[str]], hints: Sequence[str] | None = None) -> None:
-    """Write a whole table, numbers in all columns but the first, and show all of it. hints: of the rows."""
+    """Write a table, with numbers in all columns but the first, and show all of it. hints: tooltips of the rows."""
     table.setColumnCount(len(titles))
     table.setHorizontalHeaderLabels(titles)
     table.setRowCount(len(rows))
@@ -86,9 +97,9 @@ def fillTable(table, titles: Sequence[str], rows: Sequence[Sequence[str]], hints
 
 
 def fitColumns(table, stretched: int | None = None) -> None:
-    """Make columns as wide as what they hold, and the table as high as its rows.
+    """Make columns as wide as their contents, and the table as high as its rows.
 
-    stretched: number of the column that takes the rest of the width, or gives way where there is not enough.
+    stretched: number of the column that takes up or gives way for the remaining width.
     """
     table.resizeColumnsToContents()
     if stretched is not None:
@@ -97,7 +108,7 @@ def fitColumns(table, stretched: int | None = None) -> None:
 
 
 def scrollToRow(table, row: int) -> None:
-    """Bring a row of a table that shows all its rows into sight, in the scroll area around it."""
+    """Scroll the area around a table that shows all its rows until a row is in sight."""
     area = table.parentWidget()
     while area is not None and not area.inherits("QScrollArea"):
         area = area.parentWidget()
@@ -110,7 +121,7 @@ def scrollToRow(table, row: int) -> None:
 
 
 def fitHeight(table, rows: int | None = None) -> None:
-    """Show so many rows, with the scroll bar below them where there is one. rows: None for all."""
+    """Fix a table's height to a number of rows, plus the horizontal scroll bar if needed. rows: None for all."""
     header = table.horizontalHeader()
     rows = table.rowCount if rows is None else rows
     height = header.sizeHint.height() + rows * table.verticalHeader().defaultSectionSize

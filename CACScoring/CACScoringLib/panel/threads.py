@@ -1,4 +1,4 @@
-"""Long work in steps and threads, so that Slicer answers its user in between."""
+"""Long work in steps and threads, between which Slicer stays responsive."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -12,17 +12,17 @@ from typing import TypeVar
 from .widgets import singleShot
 
 WAITING_SECONDS = 0.03
-"""Time that Slicer waits at once for what a thread does."""
+"""Time that Slicer waits for a thread before it processes events."""
 
 T = TypeVar("T")
 
 
 def inThread(work: Callable[[], T]) -> Generator[int, None, T]:
-    """Return what `work` does in a thread, which may be left behind at the end. Gives milliseconds to wait."""
+    """Run `work` in a thread and return its result; yield milliseconds to wait. Closing leaves the thread behind."""
     thread = ThreadPoolExecutor(1)
     running = thread.submit(work)
     thread.shutdown(wait=False)
-    # Threads of Python run only while Slicer is in Python: so it waits a little, answers its user, waits again.
+    # Python's threads run only while Slicer executes Python, so waiting here alternates with Slicer's events.
     yield 0
     while not wait([running], WAITING_SECONDS).done:
         yield 0
@@ -30,7 +30,7 @@ def inThread(work: Callable[[], T]) -> Generator[int, None, T]:
 
 
 class StepRunner:
-    """Runs work whose steps give the milliseconds to wait before the next. What is started last replaces what runs."""
+    """Runs a generator whose steps yield the milliseconds before the next step; a new one replaces the current one."""
 
     def __init__(self) -> None:
         self._steps: Generator[int, None, object] | None = None
@@ -42,13 +42,13 @@ class StepRunner:
         return self._steps is not None
 
     def start(self, steps: Generator[int, None, object], onEnd: Callable[[], object] = lambda: None) -> None:
-        """Begin. onEnd: called after the last step."""
+        """Begin the steps. onEnd: called after the last one."""
         self.stop()
         self._steps, self._onEnd = steps, onEnd
         self._timer.start(0)
 
     def stop(self) -> None:
-        """Leave the work where it is; nothing more is called."""
+        """Abandon the work; onEnd is not called."""
         self._timer.stop()
         if self._steps is not None:
             self._steps.close()

@@ -1,7 +1,7 @@
-"""Layouts of a review: the CT, over which the healthy image can be faded, the calcium map where there is one, a coronal
-and a 3-D view. Slice views move together.
+"""Layouts of a review: the CT with the healthy image over it, the calcium map if there is one, a coronal and a 3-D
+view. The slice views move together.
 
-Slicer's slice views are at least 343 pixels wide: two of them beside the panel fit on a screen of 1366 pixels.
+Slicer's slice views are at least 343 pixels wide, so two of them fit beside the panel on a screen of 1366 pixels.
 """
 
 # Slicer's naming.
@@ -15,17 +15,17 @@ import slicer
 import vtk
 
 LAYOUT_ID, PLAIN_LAYOUT_ID = 20771, 20773
-"""With and without a calcium map. Above those that Slicer keeps for itself. Saved with a scene, so they must not
+"""Numbers of the layouts with and without a calcium map, above Slicer's own. Scenes store them, so they must not
 change."""
 
 RADIOGRAPH_LAYOUT_ID = 20772
-"""Radiograph beside a 3-D view."""
+"""Number of the layout with a radiograph beside a 3-D view."""
 
-OWN_LAYOUTS = (LAYOUT_ID, RADIOGRAPH_LAYOUT_ID, PLAIN_LAYOUT_ID)
+CAC_LAYOUTS = (LAYOUT_ID, RADIOGRAPH_LAYOUT_ID, PLAIN_LAYOUT_ID)
 
 ORIGINAL, MAP, CORONAL = "CACOriginal", "CACMap", "CACCoronal"
 VIEW_GROUP = 20771
-"""Of our slice views, so that they move together and leave others alone."""
+"""View group of our slice views, which move together without affecting others."""
 
 HEART_OPACITY_3D = 0.25
 _ZOOM_MARGIN = 1.15
@@ -33,7 +33,7 @@ _RIM = 0.05
 
 
 def sliceView(name: str, orientation: str, label: str, color: str, group: int = VIEW_GROUP) -> str:
-    """A slice view of a layout, in Slicer's XML."""
+    """Return Slicer's XML of a slice view in a layout."""
     properties = {"orientation": orientation, "viewlabel": label, "viewcolor": color, "viewgroup": group}
     lines = "".join(f'<property name="{key}" action="default">{value}</property>' for key, value in properties.items())
     return f'<item><view class="vtkMRMLSliceNode" singletontag="{name}">{lines}</view></item>'
@@ -45,7 +45,7 @@ THREE_D_VIEW = """<item><view class="vtkMRMLViewNode" singletontag="CAC3D">
 
 
 def layoutDescription(withMap: bool) -> str:
-    """Slicer's XML description of a layout."""
+    """Return Slicer's XML description of a review's layout."""
     # Slicer elides labels of more than about three letters.
     axial = sliceView(ORIGINAL, "Axial", "CT", "#F34A33")
     if withMap:
@@ -62,9 +62,9 @@ def layoutDescription(withMap: bool) -> str:
 
 
 def registerLayouts(descriptions: Mapping[int, str] | None = None) -> None:
-    """Make layouts known, so that scenes saved with them open with them. Does nothing without a main window.
+    """Register layouts, so that scenes saved with them open with them. Does nothing without a main window.
 
-    descriptions: by their numbers; None for those of a review.
+    descriptions: XML by layout number; None for the layouts of a review.
     """
     layoutNode = _layoutNode()
     if descriptions is None:
@@ -74,33 +74,33 @@ def registerLayouts(descriptions: Mapping[int, str] | None = None) -> None:
             layoutNode.AddLayoutDescription(layoutId, description)
 
 
-class _Former:
-    """Layout that was shown before the first of ours."""
+class _PreviousLayout:
+    """Layout that was shown before ours."""
 
     layout: int | None = None
 
 
 def changeLayout(layoutId: int) -> None:
-    """Show a layout, so that its views have their sizes. There has to be a main window."""
+    """Show a layout and let its views take their sizes. Needs a main window."""
     manager = slicer.app.layoutManager()
     if manager.layout != layoutId:
-        if layoutId in OWN_LAYOUTS and manager.layout not in OWN_LAYOUTS:
-            _Former.layout = manager.layout
+        if layoutId in CAC_LAYOUTS and manager.layout not in CAC_LAYOUTS:
+            _PreviousLayout.layout = manager.layout
         manager.setLayout(layoutId)
-        # Until Qt has laid the views out, they have the sizes of before.
+        # Views keep their former sizes until Qt processes events.
         slicer.app.processEvents()
 
 
 def restoreLayout() -> bool:
-    """Show the layout of before again where one of ours is shown; False if there is nothing to restore."""
-    if shownLayout() not in OWN_LAYOUTS or _Former.layout is None:
+    """Restore the layout shown before ours; return False if there is nothing to restore."""
+    if shownLayout() not in CAC_LAYOUTS or _PreviousLayout.layout is None:
         return False
-    slicer.app.layoutManager().setLayout(_Former.layout)
+    slicer.app.layoutManager().setLayout(_PreviousLayout.layout)
     return True
 
 
 def showLayout(withMap: bool) -> bool:
-    """Change to the layout of a result; False if it is shown already, or there is no main window."""
+    """Change to the layout of a result; return False if it is shown already or there is no main window."""
     layoutId = LAYOUT_ID if withMap else PLAIN_LAYOUT_ID
     if shownLayout() in (None, layoutId):
         return False
@@ -110,20 +110,24 @@ def showLayout(withMap: bool) -> bool:
 
 
 def showSideBySide(volume, heart, healthy, calciumMap) -> None:
-    """Change to the layout and show the images of a result in it, as large as the heart allows.
+    """Change to the layout and show the images of a result in it, zoomed to the heart.
 
-    heart: its segmentation. healthy, calciumMap: None without a decomposition; then there is one axial view, of the CT.
+    Args:
+        volume: The CT.
+        heart: Segmentation of the heart.
+        healthy: Healthy image; None without a decomposition.
+        calciumMap: Calcium map; None without a decomposition, which leaves one axial view.
     """
     manager = slicer.app.layoutManager()
     if manager is None:
         return
     showLayout(calciumMap is not None)
-    shown = {ORIGINAL: (volume, healthy), CORONAL: (volume, calciumMap)}
+    images = {ORIGINAL: (volume, healthy), CORONAL: (volume, calciumMap)}
     if calciumMap is not None:
-        shown[MAP] = (volume, calciumMap)  # which lies around the heart only
-    for name, (background, foreground) in shown.items():
+        images[MAP] = (volume, calciumMap)  # the map covers the heart only
+    for name, (background, foreground) in images.items():
         composite = manager.sliceWidget(name).mrmlSliceCompositeNode()
-        # While they are linked, one view's images would become the others'.
+        # Linked views would take over each other's images.
         composite.SetLinkedControl(False)
         composite.SetBackgroundVolumeID(background.GetID())
         composite.SetForegroundVolumeID(foreground.GetID() if foreground is not None else None)
@@ -131,18 +135,18 @@ def showSideBySide(volume, heart, healthy, calciumMap) -> None:
     _showInSameWindow(volume, healthy)
     bounds = [0.0] * 6
     heart.GetRASBounds(bounds)
-    for name in shown:
+    for name in images:
         sliceNode = manager.sliceWidget(name).mrmlSliceNode()
         sliceNode.RotateToVolumePlane(volume)
         _zoomTo(sliceNode, bounds)
-    for name in shown:
+    for name in images:
         composite = manager.sliceWidget(name).mrmlSliceCompositeNode()
         composite.SetHotLinkedControl(True)
         composite.SetLinkedControl(True)
 
 
 def showHeart(segmentation) -> None:
-    """Show the heart's outline: in a scene that was read it may be invisible."""
+    """Show the heart's outline, which may be invisible in a loaded scene."""
     from ..mrml.lesion_segments import HEART_ID
 
     segmentation.GetDisplayNode().SetVisibility(True)
@@ -150,22 +154,22 @@ def showHeart(segmentation) -> None:
 
 
 def isSideBySide() -> bool:
-    """Whether one of our layouts is the one shown."""
+    """Return True if a layout of a review is shown."""
     layoutNode = _layoutNode()
     return layoutNode is not None and layoutNode.GetViewArrangement() in (LAYOUT_ID, PLAIN_LAYOUT_ID)
 
 
 def shownLayout() -> int | None:
-    """Number of the layout that is shown; None without a main window."""
+    """Return the number of the layout that is shown; None without a main window."""
     manager = slicer.app.layoutManager()
     return None if manager is None else manager.layout
 
 
 def setFade(opacity: float) -> None:
-    """How much of the healthy image covers the original: 0 none, 1 all of it."""
+    """Set the opacity of the healthy image over the CT, 0 to 1."""
     composite = _compositeNode(ORIGINAL)
     if composite is not None:
-        # While it is linked, all views would fade.
+        # In a linked view, this would change all views.
         linked = composite.GetLinkedControl()
         composite.SetLinkedControl(False)
         composite.SetForegroundOpacity(opacity)
@@ -173,8 +177,8 @@ def setFade(opacity: float) -> None:
 
 
 def jumpTo(positionRAS: Sequence[float]) -> None:
-    """Show a point, mm, in all slice views. They stay within their planes where it is in sight, so that a heart that
-    fills them stays whole; else it becomes their middle."""
+    """Show a point, in mm, in all slice views. Views where it is in sight change only their slice, so that the heart
+    stays in view; others are centred on it."""
     for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
         if _isInSight(node, positionRAS):
             node.JumpSliceByOffsetting(*positionRAS)
@@ -183,30 +187,30 @@ def jumpTo(positionRAS: Sequence[float]) -> None:
 
 
 def scrollTo(positionRAS: Sequence[float]) -> None:
-    """Bring the axial views to a point's height, mm, without moving them within their plane."""
+    """Move the axial views to a point's slice, in mm, without moving them within their plane."""
     for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-        if abs(_normal(node)[2]) > 0.7:  # nearer to axial than to anything else
+        if abs(_normal(node)[2]) > 0.7:  # closer to axial than to any other orientation
             node.JumpSliceByOffsetting(*positionRAS)
 
 
 def axialSliceNode():
-    """The slice node that says which slice is looked at: ours where our layout is shown, else Slicer's red one."""
+    """Return the slice node of the main axial view: ours if our layout is shown, else Slicer's red one."""
     name = ORIGINAL if isSideBySide() else "Red"
     nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
     return next((node for node in nodes if node.GetLayoutName() == name), None)
 
 
 def positionOf(sliceNode) -> tuple[float, float, float]:
-    """A point of the plane that a slice node shows, RAS, mm."""
+    """Return a point of a slice node's plane, RAS in mm."""
     matrix = sliceNode.GetSliceToRAS()
     return tuple(matrix.GetElement(row, 3) for row in range(3))
 
 
 def showSurface(segmentation, opacity: float, on: bool) -> None:
-    """Show a segmentation's surface in 3-D views, or take it away. It follows every change from then on."""
+    """Show or remove a segmentation's surface in 3-D views. A surface follows every later change."""
     display = segmentation.GetDisplayNode()
     if on:
-        # Smoothing takes most of the time, in which Slicer does not answer.
+        # Smoothing would take most of the time, during which Slicer blocks.
         segmentation.GetSegmentation().SetConversionParameter("Smoothing factor", "0.0")
         segmentation.CreateClosedSurfaceRepresentation()
         display.SetOpacity3D(opacity)
@@ -216,7 +220,7 @@ def showSurface(segmentation, opacity: float, on: bool) -> None:
 
 
 def lookAtSurfaces() -> None:
-    """Bring the surfaces into sight in the 3-D view that is shown, without its box and the labels of its axes."""
+    """Fit the surfaces into the 3-D view, and hide its box and axis labels."""
     widget = shownThreeDWidget()
     if widget is None:
         return
@@ -228,21 +232,21 @@ def lookAtSurfaces() -> None:
 
 
 def shownThreeDWidget():
-    """The widget of a 3-D view of the layout, the first by name; None where there is none.
+    """Return the widget of the layout's first 3-D view by name, or None.
 
-    The layout manager counts views as well that the layout does not show, in no certain order.
+    The layout manager also lists views that the layout does not show, in no particular order.
     """
     manager = slicer.app.layoutManager()
     widgets = [] if manager is None else [manager.threeDWidget(n) for n in range(manager.threeDViewCount)]
-    shown = {w.mrmlViewNode().GetName(): w for w in widgets if w.mrmlViewNode().IsMappedInLayout()}
-    return shown[min(shown)] if shown else None
+    widgetsByName = {w.mrmlViewNode().GetName(): w for w in widgets if w.mrmlViewNode().IsMappedInLayout()}
+    return widgetsByName[min(widgetsByName)] if widgetsByName else None
 
 
 def fitCamera(view, turn: bool = True) -> None:
-    """Bring all that a 3-D view shows into sight. turn: to the nearest axis of the patient."""
+    """Fit the contents of a 3-D view into it. turn: rotate the camera to the nearest axis of the patient."""
     view.resetCamera(turn)
     camera, taller = view.cameraNode(), view.height / max(view.width, 1)
-    if camera is not None and taller > 1:  # Slicer looks at the view's height alone
+    if camera is not None and taller > 1:  # Slicer fits the contents to the view's height only
         focus = camera.GetFocalPoint()
         away = [taller * (p - f) for p, f in zip(camera.GetPosition(), focus, strict=True)]
         camera.SetPosition([f + step for f, step in zip(focus, away, strict=True)])
@@ -255,7 +259,7 @@ def _layoutNode():
 
 
 def _showInSameWindow(volume, healthy) -> None:
-    """Original and healthy image can be compared only where the same HU has the same grey."""
+    """Show CT and healthy image with the same window, so that the same HU has the same grey."""
     from ..report.pictures import WINDOW_HU
 
     low, high = WINDOW_HU
@@ -267,7 +271,7 @@ def _showInSameWindow(volume, healthy) -> None:
 
 
 def _zoomTo(sliceNode, bounds: Sequence[float]) -> None:
-    """Fill a view with a box, RAS, mm: minimum and maximum of each axis."""
+    """Fit a box into a view. bounds: minimum and maximum of each axis, RAS in mm."""
     centre = [(bounds[2 * axis] + bounds[2 * axis + 1]) / 2 for axis in range(3)]
     size = max(bounds[2 * axis + 1] - bounds[2 * axis] for axis in range(3)) * _ZOOM_MARGIN
     width, height = (max(1, pixels) for pixels in sliceNode.GetDimensions()[:2])
@@ -277,7 +281,7 @@ def _zoomTo(sliceNode, bounds: Sequence[float]) -> None:
 
 
 def _isInSight(sliceNode, positionRAS: Sequence[float]) -> bool:
-    """Whether a point lies within a view, and not at its rim, but for its depth."""
+    """Return True if a point, projected onto a view's plane, lies within the view and not at its rim."""
     toView = vtk.vtkMatrix4x4()
     vtk.vtkMatrix4x4.Invert(sliceNode.GetXYToRAS(), toView)
     across = zip(toView.MultiplyPoint((*positionRAS, 1.0)), sliceNode.GetDimensions()[:2], strict=False)

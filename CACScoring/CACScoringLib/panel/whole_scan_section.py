@@ -1,4 +1,4 @@
-"""The whole-scan estimates of the scan under review, and whether they agree with its scores as they are now."""
+"""Whole-scan estimates of the scan under review, and their agreement with its current scores."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 
 def showEstimates(ui, review: SceneReview | None) -> None:
-    """A table of the estimates beside the scores as they are now, and beneath it how far they can be trusted; both
-    hidden where there are none. review: None where there is no result."""
+    """Show a table of the estimates and their agreement with the current scores, and notes on their reliability below.
+
+    Both are hidden without estimates. review: None for no result.
+    """
     estimates = () if review is None else review.estimates
     ui.wholeScanTable.setVisible(bool(estimates))
     if not estimates:
@@ -29,13 +31,13 @@ def showEstimates(ui, review: SceneReview | None) -> None:
     results, by_artery = review.results(), any(estimate.agatston for estimate in estimates)
     columns = [
         [
-            *(TITLES[estimate.network], _answer(estimate)),
-            *(_agrees(found) for found in agreements(estimate, results).values()),
-            *_ofArteries(estimate, shown=by_artery),
+            *(TITLES[estimate.network], _predictionText(estimate)),
+            *(_agreementText(agreement) for agreement in agreements(estimate, results).values()),
+            *(_arteryScores(estimate) if by_artery else ()),
         ]
         for estimate in estimates
     ]
-    # A column for each estimate: rows of so many cells would be wider than the panel.
+    # One column per estimate, because a row per estimate would be wider than the panel.
     headings, *rows = zip(_titles(list(results), by_artery), *columns, strict=True)
     table_widgets.fillTable(ui.wholeScanTable, headings, rows)
     for column, estimate in enumerate(estimates, 1):
@@ -47,13 +49,13 @@ def showEstimates(ui, review: SceneReview | None) -> None:
 def _titles(methods: list[str], by_artery: bool) -> list[str]:
     from ..core.labels import MAIN_ARTERIES
 
-    named = {"threshold": _("Clinical"), "decomposition": _("Map")}
-    agree = [_("{method} agrees").format(method=named[method]) for method in methods]
+    names = {"threshold": _("Clinical"), "decomposition": _("Map")}
+    agree = [_("{method} agrees").format(method=names[method]) for method in methods]
     arteries = [artery.key for artery in MAIN_ARTERIES] if by_artery else []
     return [_("Whole-scan estimate"), _("Prediction"), *agree, *arteries]
 
 
-def _answer(estimate: WholeScanEstimate) -> str:
+def _predictionText(estimate: WholeScanEstimate) -> str:
     from ..core.text import percent
 
     prediction = estimate.prediction
@@ -62,14 +64,14 @@ def _answer(estimate: WholeScanEstimate) -> str:
     return f"{estimate.total:.0f} ({prediction.risk_class})"
 
 
-def _ofArteries(estimate: WholeScanEstimate, shown: bool) -> list[str]:
+def _arteryScores(estimate: WholeScanEstimate) -> list[str]:
     from ..core.labels import MAIN_ARTERIES
 
     scores = estimate.agatston or {}
-    return [f"{scores[artery]:.0f}" if artery in scores else "" for artery in MAIN_ARTERIES if shown]
+    return [f"{scores[artery]:.0f}" if artery in scores else "" for artery in MAIN_ARTERIES]
 
 
-def _agrees(found: Agreement | None) -> str:
-    if found is None:
+def _agreementText(agreement: Agreement | None) -> str:
+    if agreement is None:
         return _("not reviewed")
-    return ("⚠ " if found.far else "") + found.text
+    return ("⚠ " if agreement.far else "") + agreement.text

@@ -1,4 +1,4 @@
-"""What the sections of the panels do with labels, boxes, buttons, paths, timers and pictures."""
+"""Helpers of the panels' sections for labels, boxes, buttons, paths, timers and pictures."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -28,26 +28,26 @@ SITE_KEYS = {
     **{"1": "LM", "2": "LAD", "3": "LCX", "4": "RCA", "5": "other"},
     **{"6": "aortic valve", "7": "mitral annulus", "8": "aorta", "9": "elsewhere"},
 }
-"""Short names of sites (`core.labels.Site`) by the keys of the keyboard that choose them."""
+"""Short names of sites (`core.labels.Site`) by the keyboard's keys that choose them."""
 
 _SITE_ROWS = ("123", "45", "67", "89")
-"""Keys of the buttons that stand beside each other, so that no row widens the panel."""
+"""Keys of the buttons in each row; rows are short so as not to widen the panel."""
 
 _LEAST_LETTERS = 10
-"""That a box has room for."""
+"""Minimum width of a combo box in letters."""
 
 _FAINT_SHARE = 0.65
-"""Share of the text's colour in `faintColour`."""
+"""Fraction of the text's colour in `faintColour`."""
 
 _GROWTH_MILLISECONDS = 500
-"""In which a panel gets its height after a section was opened."""
+"""Time within which a panel takes its new height after a section was opened."""
 
 _PICTURE_WIDTH = 440
-"""Of a picture before the panel has a width, pixels."""
+"""Width of a picture in pixels before the panel has one."""
 
 
 def say(label, text: str) -> None:
-    """Show a text, in the panels' words; without one the label takes no room."""
+    """Show a text in the panels' words; hide the label for an empty text."""
     text = inPanel(text)
     if label.text != text:
         label.setText(text)
@@ -56,7 +56,7 @@ def say(label, text: str) -> None:
 
 @contextlib.contextmanager
 def quiet(widget) -> Iterator[None]:
-    """Change a widget without a signal."""
+    """Block a widget's signals."""
     blocked = widget.blockSignals(True)
     try:
         yield
@@ -64,30 +64,38 @@ def quiet(widget) -> Iterator[None]:
         widget.blockSignals(blocked)
 
 
-def fillBox(box, choices: Sequence[tuple[str, object]], chosen: object, absent: str = "") -> None:
-    """Offer choices, texts with their data, and choose one by its data, without a signal.
+def fillBox(box, choices: Sequence[tuple[str, object]], selected: object, absent: str = "") -> None:
+    """Fill a combo box and select a choice, without a signal. Equal choices are kept.
 
-    absent: text of one that is not offered, as of a scene from elsewhere; without it, the first is chosen instead. A
-    box that offers these already keeps them.
+    Args:
+        box: The combo box.
+        choices: Texts with their data.
+        selected: Data of the choice to select.
+        absent: Text for `selected` if it is not among the choices, as in a scene from another computer; if empty, the
+            first choice is selected instead.
     """
     choices = list(choices)
-    if absent and chosen not in [data for _text, data in choices]:
-        choices.append((absent, chosen))
+    if absent and selected not in [data for _text, data in choices]:
+        choices.append((absent, selected))
     with quiet(box):
         if choices != [(box.itemText(n), box.itemData(n)) for n in range(box.count)]:
             box.clear()
             for text, data in choices:
                 box.addItem(text, data)
-        box.setCurrentIndex(max(0, box.findData(chosen)) if choices else -1)
+        box.setCurrentIndex(max(0, box.findData(selected)) if choices else -1)
 
 
 def addRows(ui, form, first: int, kind: type, parameters: Mapping[str, str]) -> None:
-    """Make the rows of a form that ask for settings, as their dataclass declares them.
+    """Add rows for a dataclass's settings to a form.
 
-    ui: gets each widget under the name `<parameter>Box`. form: a QFormLayout. first: number of the first new row. kind:
-    the dataclass. parameters: its fields by the parameters of the panel's state that hold them, in the order of rows.
+    Args:
+        ui: Object that gets each widget under the name `<parameter>Box`.
+        form: A QFormLayout.
+        first: Number of the first new row.
+        kind: The dataclass, which declares the rows.
+        parameters: Fields of the dataclass by panel parameter, in the order of the rows.
     """
-    rows, defaults = rows_of(kind), {each.name: each.default for each in dataclasses.fields(kind)}
+    rows, defaults = rows_of(kind), {setting.name: setting.default for setting in dataclasses.fields(kind)}
     for number, (parameter, field) in enumerate(parameters.items(), first):
         row, default = rows[field], defaults[field]
         if isinstance(default, bool):
@@ -103,7 +111,7 @@ def addRows(ui, form, first: int, kind: type, parameters: Mapping[str, str]) -> 
 
 
 def _numberBox(row: Row, default: object):
-    """A spin box, whose limits the connector of its parameter sets."""
+    """Return a spin box; `connectGui` sets its limits from its parameter."""
     fractional = bool(row.decimals) or isinstance(default, float)
     box = qt.QDoubleSpinBox() if fractional else qt.QSpinBox()
     if fractional:
@@ -115,19 +123,19 @@ def _numberBox(row: Row, default: object):
 
 
 def dataOf(box):
-    """The data of what is chosen in a box; an empty text without any."""
+    """Return the data of a combo box's current choice, or an empty text."""
     return (box.itemData(box.currentIndex) or "") if box.count else ""
 
 
 class InSight:
-    """Scrolls a panel to the end of one of its sections that was opened, until the panel has its new height."""
+    """Keeps the end of a section that was opened in sight until the panel has its new height."""
 
     def __init__(self, section) -> None:
         self._section, self._area = section, None
         self._timer = singleShot(_GROWTH_MILLISECONDS, self.stop)
 
     def start(self) -> None:
-        """Begin, when the section was opened."""
+        """Begin to scroll, after the section was opened."""
         self.stop()
         area = self._section.parentWidget() if self._section.visible else None
         while area is not None and not area.inherits("QScrollArea"):
@@ -150,8 +158,8 @@ class InSight:
 
 
 def letShrink(widget) -> None:
-    """Let a panel, or a part of one, be as narrow as its rows allow: with sections that need no more than their least
-    width, and boxes of choices of any length."""
+    """Let a panel, or a part of one, be as narrow as its rows allow, whatever its sections' titles and its boxes'
+    choices."""
     for section in slicer.util.findChildren(widget, className="ctkCollapsibleButton"):
         section.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Preferred)
     for box in slicer.util.findChildren(widget, className="QComboBox"):
@@ -160,11 +168,11 @@ def letShrink(widget) -> None:
 
 
 def fitPages(pages) -> None:
-    """Let tabs be as high as the page that is shown needs, not as the highest of all."""
+    """Make a tab widget as high as its current page needs, rather than its highest page."""
 
-    def fit(shown: int) -> None:
+    def fit(current: int) -> None:
         for index in range(pages.count):
-            height = qt.QSizePolicy.Preferred if index == shown else qt.QSizePolicy.Ignored
+            height = qt.QSizePolicy.Preferred if index == current else qt.QSizePolicy.Ignored
             pages.widget(index).setSizePolicy(qt.QSizePolicy.Preferred, height)
 
     pages.currentChanged.connect(fit)
@@ -174,9 +182,12 @@ def fitPages(pages) -> None:
 def siteButtons(
     tip: str, onSite: Callable[[Site], object], rows_of_keys: Sequence[str] = _SITE_ROWS
 ) -> tuple[object, dict[str, object]]:
-    """Buttons of sites by their keys, and the layout that they stand in, a layout for each row.
+    """Return a layout of buttons for sites, and the buttons by their keys.
 
-    tip: of a button, with the places `{site}` and `{key}`. onSite: called with the site of a button.
+    Args:
+        tip: Tooltip of a button, with the placeholders `{site}` and `{key}`.
+        onSite: Called with the site of the button that was clicked.
+        rows_of_keys: Keys of the buttons in each row.
     """
     from ..core.labels import site_called
     from ..report.pictures import SITE_COLOURS
@@ -198,7 +209,7 @@ def siteButtons(
 
 
 def wideButton(text: str, tip: str, onClicked: Callable[[], object] = lambda: None):
-    """A tool button that takes the room that its row leaves."""
+    """Return a tool button that fills the remaining width of its row."""
     button = qt.QToolButton()
     button.setText(text)
     button.setToolTip(tip)
@@ -209,10 +220,10 @@ def wideButton(text: str, tip: str, onClicked: Callable[[], object] = lambda: No
 
 
 def watchPath(edit, onChanged: Callable[..., None], filters=ctk.ctkPathLineEdit.Dirs) -> None:
-    """Let a path be chosen, of a folder unless `filters` says otherwise. onChanged: called with every change of it."""
+    """Set up a path edit. onChanged: called after every change. filters: folders by default."""
     edit.filters = filters
     edit.currentPathChanged.connect(onChanged)
-    # An emptied field tells this alone.
+    # Emptying the field emits only this signal.
     edit.validInputChanged.connect(onChanged)
 
 
@@ -224,14 +235,14 @@ def showPath(edit, path: str) -> None:
 
 
 def newFolder(parent: Path, name: str) -> Path:
-    """A folder of this name, or the next number, that is not there yet, so that nothing is overwritten."""
+    """Return the path of a new folder with this name, numbered if it exists, so that nothing is overwritten."""
     safe = re.sub(r"[^\w .-]", "_", name).strip(" .-") or "CT"
     candidates = (parent / (safe if n == 1 else f"{safe}-{n}") for n in itertools.count(1))
     return next(path for path in candidates if not path.exists())
 
 
 def askForFolder() -> str:
-    """Ask where to write, beginning where it was written last; empty when the user thinks better of it."""
+    """Ask for a folder, beginning with the last one; return an empty text if the user cancels."""
     settings = qt.QSettings()
     last = settings.value("CACScoring/exportFolder", "")
     folder = qt.QFileDialog.getExistingDirectory(None, _("Folder for report, scores and lesions"), last)
@@ -241,7 +252,7 @@ def askForFolder() -> str:
 
 
 def singleShot(milliseconds: int, call: Callable[[], object]):
-    """A timer that calls once, so long after it was started last."""
+    """Return a timer that calls a function once after it was last started."""
     timer = qt.QTimer()
     timer.setSingleShot(True)
     timer.setInterval(milliseconds)
@@ -250,7 +261,7 @@ def singleShot(milliseconds: int, call: Callable[[], object]):
 
 
 def showPicture(label, path: Path) -> bool:
-    """Show a picture as wide as a label, but never larger than it is. False where the file is none."""
+    """Show a picture as wide as a label, but never enlarged. Returns False if the file is no picture."""
     picture = qt.QPixmap(str(path))
     if picture.isNull():
         return False
@@ -261,12 +272,12 @@ def showPicture(label, path: Path) -> bool:
 
 
 def widthOf(label) -> int:
-    """How wide a picture in a label may be, pixels."""
+    """Return the maximum width of a picture in a label, in pixels."""
     return label.width if label.width > 100 else _PICTURE_WIDTH
 
 
 def colourIcon(rgb: tuple[int, int, int]):
-    """A small square of one colour."""
+    """Return an icon that is a square of one colour."""
     pixmap = qt.QPixmap(12, 12)
     pixmap.fill(qt.QColor(*rgb))
     return qt.QIcon(pixmap)
@@ -280,5 +291,5 @@ def faintColour(widget):
 
 
 def severeColour(widget) -> str:
-    """Return the colour of severe warnings on a widget's background, as HTML has it."""
+    """Return the HTML colour of severe warnings on a widget's background."""
     return "#ff8a80" if widget.palette.color(qt.QPalette.Window).lightness() < 128 else "#b3261e"

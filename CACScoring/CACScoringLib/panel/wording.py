@@ -1,4 +1,4 @@
-"""Messages of the library in the panels' words: fields and buttons in place of options of the command line."""
+"""Messages of the library in the panels' words: fields and buttons instead of options of the command line."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -29,12 +29,12 @@ _PANEL_WORDS = {
     r"--start needs": "Start from needs",
     r" \(--start\)": "",
 }
-"""Patterns of the command line's words, and what stands in the panels for them."""
+"""Replacements of the command line's words in panels, by pattern."""
 
 
 def inPanel(message: str) -> str:
-    """Return a message without options and commands: in the panels' words, or without the sentence that names one.
+    """Return a message with options and commands replaced by the panels' words.
 
-    A line all of whose sentences do stays as it is.
+    A sentence with an option that has no replacement is left out, unless that would leave the line empty.
     """
     return without_options(message, _PANEL_WORDS)

@@ -1,4 +1,4 @@
-"""A command of a library in the background, and what it reports: see `progress.JsonProgress`."""
+"""Background commands of a library and their events, see `core.progress.JsonProgress`."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803, N806
@@ -18,24 +18,30 @@ from .widgets import say
 from .wording import inPanel
 
 LIBRARY = "CACScoringLib"
-"""The panel's own."""
+"""Package whose commands the panel runs."""
 
 POLL_MILLISECONDS = 20
-"""How often `Worker.run` looks whether the command has ended."""
+"""Interval in which `Worker.run` checks for the end of its command."""
 
 
 class WorkerError(RuntimeError):
-    """A command that failed or could not be started, with the reason."""
+    """Error with the reason why a command failed or could not be started."""
 
 
 class Worker:
     """Runs one command at a time.
 
-    process: what runs it; None for a background process of Slicer's own Python. library: whose commands they are.
-    warnings: the "warning" events of the command that runs, or ran last.
+    Attributes:
+        warnings: The "warning" events of the current or last command.
     """
 
     def __init__(self, process: Process | None = None, library: str = LIBRARY) -> None:
+        """Prepare.
+
+        Args:
+            process: Process for the command; None for a background process of Slicer's own Python.
+            library: Package whose commands are run.
+        """
         self._process = process
         self._library = library
         self._onEnd: Callable[[str], None] | None = None
@@ -50,34 +56,41 @@ class Worker:
         self,
         arguments: list[str],
         onEnd: Callable[[str], None],
-        onProgress: Callable[[str, float], None] = lambda text, behind: None,
+        onProgress: Callable[[str, float], None] = lambda text, fraction: None,
         onEvent: Callable[[dict], None] = lambda event: None,
         module: str = "cli",
     ) -> None:
-        """Begin `python -m <library>.<module>` with these arguments; a command of `cli` is told to report its progress.
+        """Start `python -m <library>.<module>`; commands of `cli` get the option to report their progress.
 
-        onEnd: called once, unless cancelled, with why the command failed or could not be started, or with an empty text
-        when it ended well. onProgress: called with what is being done, empty where the command does not tell, and which
-        part of the whole is behind, 0 to 1. onEvent: called with each event. Raises RuntimeError when a command is
-        running already.
+        Args:
+            arguments: The command's arguments.
+            onEnd: Called once, unless cancelled, with the reason why the command failed or could not be started, or
+                with an empty text if it succeeded.
+            onProgress: Called with the text of the step, empty if the command reports none, and the fraction done.
+            onEvent: Called with each event.
+            module: Module of the library.
+
+        Raises:
+            RuntimeError: A command is running already.
         """
         if self.isRunning:
             raise RuntimeError("A command is running already.")
         if self._process is None:
             self._process = BackgroundProcess()
-        self._reason, self._otherLines, self.warnings = "", [], []
+        self._reason, self._plainLines, self.warnings = "", [], []
         self._step = ("", 0, 1)
         self._onProgress, self._onEvent, self._onEnd = onProgress, onEvent, onEnd
         report = ["--progress", "json"] if module == "cli" else []
         try:
-            self._process.start(["-m", f"{self._library}.{module}", *arguments, *report], self._hear, self._ended)
+            command = ["-m", f"{self._library}.{module}", *arguments, *report]
+            self._process.start(command, self._onLine, self._onProcessEnd)
         except (OSError, RuntimeError) as error:
             self._end(str(error))
 
     def run(self, arguments: list[str], onProgress: Callable[[str, float], None], module: str = "cli") -> Iterator[int]:
-        """The same as steps of a longer work: yields milliseconds to wait until the command has ended.
+        """Run a command as a step of longer work: yield milliseconds to wait until it has ended.
 
-        Whoever closes the iterator ends the command. Raises WorkerError.
+        Closing the iterator ends the command. Raises WorkerError.
         """
         reasons: list[str] = []
         self.start(arguments, reasons.append, onProgress, module=module)
@@ -90,25 +103,25 @@ class Worker:
             raise WorkerError(reasons[0])
 
     def cancel(self) -> None:
-        """End the command, if one is running; nothing more is called, and its folder is removed."""
+        """End the current command, without further calls, and remove its folder."""
         if self.isRunning:
             self._onEnd = None
             self._process.kill()
         self._removeFolder()
 
     def getReady(self) -> None:
-        """Begin what the next command needs, where the process can."""
+        """Start Python ahead of the next command, if the process can."""
         if isinstance(self._process, ReadyProcess) and not self.isRunning:
             self._process.getReady()
 
     def close(self) -> None:
-        """End the command, if one is running, and what has been begun for the next."""
+        """End the current command and the process that waits for the next."""
         self.cancel()
         if isinstance(self._process, ReadyProcess):
             self._process.kill()
 
     def newFolder(self) -> Path:
-        """A temporary folder for the next command, removed when that was cancelled or, after `onEnd`, has ended."""
+        """Make a temporary folder for the next command, removed when it is cancelled or after `onEnd`."""
         self._removeFolder()
         self._folder = tempfile.TemporaryDirectory(prefix="cac-panel-", ignore_cleanup_errors=True)
         return Path(self._folder.name)
@@ -123,17 +136,17 @@ class Worker:
         try:
             onEnd(reason)
         finally:
-            if not self.isRunning:  # what has heard of the end may have started another command
+            if not self.isRunning:  # onEnd may have started another command
                 self._removeFolder()
 
-    def _hear(self, line: str) -> None:
+    def _onLine(self, line: str) -> None:
         if not self.isRunning:
             return
         try:
             event = json.loads(line)
             kind = event["event"]
         except (ValueError, KeyError, TypeError):
-            self._otherLines.append(line)
+            self._plainLines.append(line)
             return
         if "message" in event:
             event["message"] = inPanel(event["message"])
@@ -145,46 +158,59 @@ class Worker:
             text = _("Step {number} of {count}: {step} …")
             text = text.format(number=event["index"] + 1, count=event["count"], step=event["step"])
             self._step = text, event["index"], event["count"]
-            self._progressed(0.0)
+            self._reportProgress(0.0)
         elif kind == "counted" and event["count"]:
-            self._progressed(event["done"] / event["count"])
-        # Who heard of the progress may have cancelled.
+            self._reportProgress(event["done"] / event["count"])
+        # onProgress may have cancelled the command.
         if self.isRunning:
             self._onEvent(event)
 
-    def _progressed(self, done: float) -> None:
-        """done: part of the step that is behind; of the whole where the command tells of no steps."""
+    def _reportProgress(self, stepFraction: float) -> None:
+        """Report progress. stepFraction: fraction of the step, or of the command if it reports no steps."""
         text, index, count = self._step
-        self._onProgress(text, (index + done) / count)
+        self._onProgress(text, (index + stepFraction) / count)
 
-    def _ended(self, exitCode: int) -> None:
+    def _onProcessEnd(self, exitCode: int) -> None:
         if not self.isRunning:
             return
-        words = "\n".join(self._otherLines[-3:])
+        words = "\n".join(self._plainLines[-3:])
         text = _("The worker ended with code {code}. {words}").format(code=exitCode, words=words)
         self._end("" if exitCode == 0 else self._reason or text.strip())
 
 
 def showIn(label, bar) -> Callable[[str, float], None]:
-    """What shows progress in a label, which keeps its text while there is no other, and in a bar of 1000 steps."""
+    """Return a function that shows progress in a label and a bar of 1000 steps; an empty text leaves the label."""
 
-    def show(text: str, behind: float) -> None:
+    def show(text: str, fraction: float) -> None:
         if text:
             say(label, text)
-        bar.setValue(round(1000 * behind))
+        bar.setValue(round(1000 * fraction))
 
     return show
 
 
-class Task:
-    """A command that a button starts and cancels, with a label and a bar that show how it goes.
+class ButtonCommand:
+    """A command that a button starts and cancels, with a label and a bar for its progress.
 
-    worker: runs the command. title: of the button while nothing runs. cancelled: what the label says of a command that
-    was ended early. asked: tells that the command is wanted. changed: tells that the button was dealt with.
+    Attributes:
+        worker: Worker that runs the command.
+        startRequested: Signal when the button is pressed while nothing runs.
+        changed: Signal after the button was handled.
+        show: Function that shows a text and the fraction done.
     """
 
     def __init__(self, worker: Worker, button, label, bar, title: str, cancelled: str) -> None:
-        self.worker, self.asked, self.changed = worker, Signal(), Signal()
+        """Connect the button.
+
+        Args:
+            worker: Worker that runs the command.
+            button: The button.
+            label: Label for messages.
+            bar: Progress bar.
+            title: Text of the button while nothing runs.
+            cancelled: Message after the command was cancelled.
+        """
+        self.worker, self.startRequested, self.changed = worker, Signal(), Signal()
         self._button, self._label, self._bar = button, label, bar
         self._title, self._cancelled = title, cancelled
         self.show = showIn(label, bar)
@@ -195,11 +221,11 @@ class Task:
         if self.worker.isRunning:
             self.cancel()
         else:
-            self.asked.emit()
+            self.startRequested.emit()
         self.changed.emit()
 
     def start(self, arguments: list[str], onEnd: Callable[[str], None], module: str = "cli") -> None:
-        """As `Worker.start`, with the progress in label and bar."""
+        """Start a command, see `Worker.start`, and show its progress in label and bar."""
         self.worker.start(arguments, onEnd, self.show, module=module)
 
     def cancel(self) -> None:
@@ -209,12 +235,12 @@ class Task:
         self.worker.cancel()
 
     def update(self, ready: bool) -> None:
-        """Show the state. ready: whether the command could be started."""
+        """Show the state. ready: True if the command can be started."""
         running = self.worker.isRunning
         self._button.setText(_("Cancel") if running else self._title)
         self._button.setEnabled(running or ready)
         self._bar.setVisible(running)
 
     def say(self, text: str) -> None:
-        """Show a text; without one the label takes no room."""
+        """Show a text; hide the label for an empty text."""
         say(self._label, text)

@@ -1,4 +1,4 @@
-"""CAC Decompose: the calcium map inside a rough region becomes the segment."""
+"""CAC Decompose: sets a segment to the calcium map's voxels inside a rough region."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803, N806, N815
@@ -13,17 +13,18 @@ from slicer.i18n import tr as _
 from CACScoringLib.panel.effects.base import LesionEffect, Parameter, helpOf, siteKeys
 from CACScoringLib.panel.widgets import quiet, singleShot
 
-PAINTED, SHOWN = "Painted", "Shown"
+PAINTED, VISIBLE = "Painted", "Shown"
+"""Values of the parameter Region."""
 
 
 class SegmentEditorEffect(LesionEffect):
-    """Takes what the calcium map holds inside the painted or the visible region, with a preview."""
+    """Takes the calcium map's voxels inside the painted or the visible region, with a preview."""
 
     def __init__(self, scriptedEffect) -> None:
         super().__init__(scriptedEffect, "CAC Decompose", __file__)
         self._preview = None
         self._region = None
-        self._readAs = ""
+        self._regionKind = ""
         self._view = None
         self._observed = []
 
@@ -52,10 +53,10 @@ class SegmentEditorEffect(LesionEffect):
         self._timer = singleShot(0, self.updatePreview)
         regions, buttons = qt.QVBoxLayout(), qt.QHBoxLayout()
         self.paintedButton = qt.QRadioButton(_("Painted region"))
-        self.shownButton = qt.QRadioButton(_("Visible part of a slice"))
+        self.visibleButton = qt.QRadioButton(_("Visible part of a slice"))
         self.paintedButton.setToolTip(_("Of the segment."))
-        self.shownButton.setToolTip(_("Of the slice view last clicked in."))
-        for button in (self.paintedButton, self.shownButton):
+        self.visibleButton.setToolTip(_("Of the slice view last clicked in."))
+        for button in (self.paintedButton, self.visibleButton):
             button.toggled.connect(self.updateMRMLFromGUI)
             regions.addWidget(button)
         self.scriptedEffect.addLabeledOptionsWidget(_("Region:"), regions)
@@ -76,22 +77,22 @@ class SegmentEditorEffect(LesionEffect):
 
         self.scriptedEffect.setParameterDefault("FloorHU", DecompositionSettings().floor_hu)
         super().updateGUIFromMRML()
-        for button, region in ((self.paintedButton, PAINTED), (self.shownButton, SHOWN)):
+        for button, region in ((self.paintedButton, PAINTED), (self.visibleButton, VISIBLE)):
             with quiet(button):
                 button.setChecked(self.scriptedEffect.parameter("Region") == region)
-        self._later()
+        self._schedulePreview()
 
     def updateMRMLFromGUI(self, _value=None) -> None:
         super().updateMRMLFromGUI()
-        self.scriptedEffect.setParameter("Region", PAINTED if self.paintedButton.checked else SHOWN)
-        self._later()
+        self.scriptedEffect.setParameter("Region", PAINTED if self.paintedButton.checked else VISIBLE)
+        self._schedulePreview()
 
-    # Life
+    # Lifecycle
 
     def activate(self) -> None:
         super().activate()
         if self.scan.segmentation is not None:
-            # The floor that the map was made with.
+            # The floor of the map's own result.
             self._useValueOfResult("FloorHU", "FloorOf", self.scan.floor_hu())
             self._observe()
         self.updatePreview()
@@ -109,7 +110,7 @@ class SegmentEditorEffect(LesionEffect):
         self._stopObserving()
         self._timer.timeout.disconnect(self.updatePreview)
         self.paintedButton.toggled.disconnect(self.updateMRMLFromGUI)
-        self.shownButton.toggled.disconnect(self.updateMRMLFromGUI)
+        self.visibleButton.toggled.disconnect(self.updateMRMLFromGUI)
         self.applyButton.clicked.disconnect(self.onApply)
         self.cancelButton.clicked.disconnect(self.onCancel)
 
@@ -123,9 +124,9 @@ class SegmentEditorEffect(LesionEffect):
         self._onChanged()
 
     def _observe(self) -> None:
-        """Another segment selected, or its voxels changed by another tool or by undo: the preview follows."""
+        """Update the preview after the selection or the segment's voxels change, by other tools or undo."""
         node, contents = self.scriptedEffect.parameterSetNode(), self.scan.segmentation.GetSegmentation()
-        # Undo tells of the segments only, an edit of their representation too.
+        # Undo invokes SegmentModified only, an edit the other event too.
         for subject, event in (
             (node, vtk.vtkCommand.ModifiedEvent),
             (contents, contents.SegmentModified),
@@ -140,10 +141,10 @@ class SegmentEditorEffect(LesionEffect):
 
     def _onChanged(self, _caller=None, _event=None) -> None:
         self._region = None
-        self._later()
+        self._schedulePreview()
 
-    def _later(self) -> None:
-        """Update the preview once, after all that is changing now has changed."""
+    def _schedulePreview(self) -> None:
+        """Update the preview once after all current changes."""
         if self.scan is not None and self.scriptedEffect.active():
             self._timer.start()
 
@@ -162,37 +163,37 @@ class SegmentEditorEffect(LesionEffect):
     def processViewNodeEvents(self, callerViewNode, eventId, viewWidget) -> None:
         if not self._views.isSliceWidget(viewWidget):
             return
-        self._light.place(viewWidget)
-        if self.scriptedEffect.parameter("Region") == SHOWN and viewWidget == self._shownView():
+        self._voxelOverlay.place(viewWidget)
+        if self.scriptedEffect.parameter("Region") == VISIBLE and viewWidget == self._regionView():
             self._onChanged()
 
-    def _shownView(self):
-        """The slice view whose visible part is meant: the one last clicked in, else the axial one."""
+    def _regionView(self):
+        """Return the slice view whose visible part is the region: the view last clicked in, else the axial view."""
         widgets = self._views.sliceWidgets(self.scriptedEffect)
         return self._view if self._view in widgets else self._views.axialSliceWidget(self.scriptedEffect)
 
-    # What a reader can do
+    # Actions of the reader
 
     def chooseArtery(self, artery) -> None:
         super().chooseArtery(artery)
         self._onChanged()
 
     def updatePreview(self) -> None:
-        """Show what Apply would leave of the selected segment, or add to it."""
+        """Show what Apply would keep of the selected segment, or add to it."""
         from CACScoringLib.review.picking import Voxels
 
         self._showArtery()
         self._preview = None
-        reason = self._read()
+        reason = self._readRegion()
         if not reason:
             kji, values = self._region
             floor = self.scriptedEffect.doubleParameter("FloorHU")
             self._preview = Voxels.at(kji[values >= floor])
-            reason = self._described(values, floor)
+            reason = self._previewText(values, floor)
         if self._preview is None:
-            self._light.hide()
+            self._voxelOverlay.hide()
         else:
-            self._light.show(self._preview, self.scan.index_to_ras, self._views.CANDIDATE_COLOUR)
+            self._voxelOverlay.show(self._preview, self.scan.index_to_ras, self._views.CANDIDATE_COLOUR)
         painted = self.scriptedEffect.parameter("Region") == PAINTED
         self.applyButton.setEnabled(self._preview is not None or (painted and self._region is not None))
         self._hint(reason)
@@ -205,11 +206,11 @@ class SegmentEditorEffect(LesionEffect):
         self.updatePreview()
         if self._region is None:
             return
-        rest = None
+        remainder = None
         if self.scriptedEffect.parameter("Region") == PAINTED:
             kji, values = self._region
-            rest = Voxels.at(kji[~(values >= self.scriptedEffect.doubleParameter("FloorHU"))])
-        changed = self.scan.change(self.scan.selected, self._preview, rest)
+            remainder = Voxels.at(kji[~(values >= self.scriptedEffect.doubleParameter("FloorHU"))])
+        changed = self.scan.change(self.scan.selected, self._preview, remainder)
         self._region = None
         self.updatePreview()
         name = self.scan.name_of(self.scan.selected)
@@ -219,50 +220,50 @@ class SegmentEditorEffect(LesionEffect):
     def onCancel(self, _checked: bool = False) -> None:
         self.scriptedEffect.selectEffect("")
 
-    # The region and the map in it
+    # The region and the map inside it
 
-    def _read(self) -> str:
-        """Read the map inside the region, unless it has been read already. Returns why it cannot be."""
+    def _readRegion(self) -> str:
+        """Read the map inside the region, unless it was read already. Returns the reason if that is impossible."""
         if not self.scan.update():
             self._region = None
             return _("Choose a segmentation and its source volume.")
         kind = self.scriptedEffect.parameter("Region")
-        if self._region is not None and self._readAs == kind:
+        if self._region is not None and self._regionKind == kind:
             return ""
-        self._region, self._readAs = None, kind
+        self._region, self._regionKind = None, kind
         from CACScoringLib.mrml.scene import CALCIUM_MAP_ROLE
         from CACScoringLib.review.picking import values_at
 
-        found = self.scan.volume_of_role(CALCIUM_MAP_ROLE)
-        if found is None:
+        calcium_map = self.scan.volume_of_role(CALCIUM_MAP_ROLE)
+        if calcium_map is None:
             return _("No calcium map belongs to this segmentation. Score the CT with the networks first.")
         if not self.scan.selected:
             return _("Choose an artery first.")
-        kji = self._painted() if kind == PAINTED else self._shown()
+        kji = self._paintedIndices() if kind == PAINTED else self._visibleIndices()
         if not len(kji):
             return _("The segment is empty. Paint a region with CAC Region first.")
-        image, toImage = found
+        image, toImage = calcium_map
         self._region = (kji, values_at(image, kji, toImage))
         return ""
 
-    def _painted(self) -> np.ndarray:
+    def _paintedIndices(self) -> np.ndarray:
         voxels = self.scan.voxels_of(self.scan.selected)
         return np.zeros((0, 3), int) if voxels is None else voxels.kji
 
-    def _shown(self) -> np.ndarray:
+    def _visibleIndices(self) -> np.ndarray:
         from CACScoringLib.core.labels import Artery
         from CACScoringLib.review.picking import shown_voxels
 
-        viewWidget = self._shownView()
+        viewWidget = self._regionView()
         if viewWidget is None:
             return np.zeros((0, 3), int)
         toIndex = np.linalg.solve(self.scan.index_to_ras, self._views.viewToRas(viewWidget))
         kji = shown_voxels(self.scan.hu.shape, toIndex, *viewWidget.mrmlSliceNode().GetDimensions()[:2])
-        free = {self.scan.selected, self.scan.known_segment_of(Artery.UNASSIGNED)}
-        return self.scan.without_segments(kji, free)
+        exempt = {self.scan.selected, self.scan.existing_segment_of(Artery.UNASSIGNED)}
+        return self.scan.outside_segments(kji, exempt)
 
-    def _described(self, values: np.ndarray, floor: float) -> str:
+    def _previewText(self, values: np.ndarray, floor: float) -> str:
         volume = float(np.prod(self.scan.spacing_mm))
-        taken = values[values >= floor]
+        calcium = values[values >= floor]
         text = _("{taken:.1f} of {region:.1f} mm³; calcium adds {most:.0f} HU at most.")
-        return text.format(taken=taken.size * volume, region=values.size * volume, most=np.nanmax(values, initial=0))
+        return text.format(taken=calcium.size * volume, region=values.size * volume, most=np.nanmax(values, initial=0))

@@ -1,4 +1,4 @@
-"""CAC Lesion: a click in a slice view gives a lesion to an artery."""
+"""CAC Lesion: assigns the lesion under a click in a slice view to an artery."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803, N815
@@ -23,7 +23,7 @@ class SegmentEditorEffect(LesionEffect):
         self._pick = None
         self._mouse = None
         self._press = None
-        self._offer = None  # the segment and the lesion across sites that a second click would add
+        self._offer = None  # segment, and the lesion across sites that a second click would add to it
 
     def helpText(self) -> str:
         actions = {
@@ -51,25 +51,17 @@ class SegmentEditorEffect(LesionEffect):
         from CACScoringLib.review.picking import PickLimits
 
         limits = PickLimits()
+        threshold = _("Voxels of a lesion are at or above this value.")
         volume = _("A larger lesion is not added, because it has leaked. The default is {default:g} mm³.")
+        volume = volume.format(default=limits.most_volume_mm3)
         depth = _("A lesion that extends further is not added, because it has leaked. The default is {default:g} mm.")
+        depth = depth.format(default=limits.most_depth_mm)
+        outline = _("When off, lesions may lie anywhere in the slices that show the heart.")
         return [
-            Parameter(
-                *("ThresholdHU", _("Threshold:"), _("Voxels of a lesion are at or above this value."), 130.0),
-                *((-100, 3000), _(" HU")),
-            ),
-            Parameter(
-                *("MostVolumeMm3", _("Maximum volume:"), volume.format(default=limits.most_volume_mm3)),
-                *(limits.most_volume_mm3, (1, 100000), _(" mm³")),
-            ),
-            Parameter(
-                *("MostDepthMm", _("Maximum extent:"), depth.format(default=limits.most_depth_mm)),
-                *(limits.most_depth_mm, (1, 500), _(" mm")),
-            ),
-            Parameter(
-                *("InsideHeart", _("Only inside the heart outline")),
-                *(_("When off, lesions may lie anywhere in the slices that show the heart."), 1),
-            ),
+            Parameter("ThresholdHU", _("Threshold:"), threshold, 130.0, (-100, 3000), _(" HU")),
+            Parameter("MostVolumeMm3", _("Maximum volume:"), volume, limits.most_volume_mm3, (1, 100000), _(" mm³")),
+            Parameter("MostDepthMm", _("Maximum extent:"), depth, limits.most_depth_mm, (1, 500), _(" mm")),
+            Parameter("InsideHeart", _("Only inside the heart outline"), outline, 1),
         ]
 
     def setMRMLDefaults(self) -> None:
@@ -78,24 +70,24 @@ class SegmentEditorEffect(LesionEffect):
 
     def updateMRMLFromGUI(self, _value=None) -> None:
         super().updateMRMLFromGUI()
-        self._forget()
+        self._clearPreview()
 
-    # Life
+    # Lifecycle
 
     def activate(self) -> None:
         super().activate()
         if self.scan.update():
-            # Read now, so that the first move of the mouse need not wait for it.
+            # Computed ahead, so that the first move of the mouse need not wait for it.
             self.scan.heart(self.scriptedEffect.integerParameter("InsideHeart") != 0)
             self._useValueOfResult("ThresholdHU", "ThresholdOf", self.scan.threshold_hu())
 
     def deactivate(self) -> None:
         self._press = self._mouse = None
-        self._forget()
+        self._clearPreview()
         super().deactivate()
 
     def sourceVolumeNodeChanged(self) -> None:
-        self._forget()
+        self._clearPreview()
 
     referenceGeometryChanged = layoutChanged = sourceVolumeNodeChanged
 
@@ -118,14 +110,14 @@ class SegmentEditorEffect(LesionEffect):
             return self._arteries.takeKey(callerInteractor)
         if eventId == vtk.vtkCommand.LeaveEvent and self._press is None:
             self._mouse = None
-            self._forget()
+            self._clearPreview()
         return False
 
     def processViewNodeEvents(self, callerViewNode, eventId, viewWidget) -> None:
         if not self._views.isSliceWidget(viewWidget):
             return
-        self._light.place(viewWidget)
-        # Another slice has come under the mouse.
+        self._voxelOverlay.place(viewWidget)
+        # The slice under the mouse has changed.
         if self._press is None and self._mouse is not None and self._mouse[0] == viewWidget:
             self._hover(self._views.pixelRas(*self._mouse))
 
@@ -141,17 +133,17 @@ class SegmentEditorEffect(LesionEffect):
         self._press["dragged"] = True
         radius = max(float(np.linalg.norm(ras - self._press["ras"])), 0.1)
         self._show(self.pickAt(self._press["ras"], radius))
-        self._ball.show(self._press["ras"], radius, self._views.CANDIDATE_COLOUR)
+        self._circleOverlay.show(self._press["ras"], radius, self._views.CANDIDATE_COLOUR)
         return True
 
     def _onPress(self, interactor, viewWidget) -> bool:
         ras = self._views.pixelRas(viewWidget, interactor.GetEventPosition())
         pick = self.pickAt(ras)
         if pick is None:
-            self._say(self._whyNothing(ras))
+            self._say(self._emptyReason(ras))
             return False
         confirmed = self.scriptedEffect.confirmCurrentSegmentVisible()
-        # A dialog has taken the release of the button, and the reader has not yet seen the segment.
+        # After a dialog, the button's release is lost and the reader has not seen the segment yet.
         if confirmed == self.scriptedEffect.ConfirmedWithoutDialog:
             self._press = {"ras": ras, "at": interactor.GetEventPosition(), "dragged": False}
             self._show(pick)
@@ -162,7 +154,7 @@ class SegmentEditorEffect(LesionEffect):
             return False
         press, pick = self._press, self._pick
         self._press = None
-        self._forget()
+        self._clearPreview()
         if pick is not None:
             self._add(pick, None if press["dragged"] else press["ras"])
         return True
@@ -178,27 +170,30 @@ class SegmentEditorEffect(LesionEffect):
     def _show(self, pick) -> None:
         self._pick = pick
         if pick is None:
-            self._forget()
+            self._clearPreview()
             return
         colour = self._views.LEAK_COLOUR if pick.leaked else self._views.CANDIDATE_COLOUR
-        self._light.show(pick, self.scan.index_to_ras, colour)
-        self._hint(self._leakMessage(pick) if pick.leaked else self._described(pick))
+        self._voxelOverlay.show(pick, self.scan.index_to_ras, colour)
+        self._hint(self._leakMessage(pick) if pick.leaked else self._lesionText(pick))
 
-    def _forget(self) -> None:
+    def _clearPreview(self) -> None:
         if self.scan is None:
             return
         self._pick = None
-        self._light.hide()
-        self._ball.hide()
+        self._voxelOverlay.hide()
+        self._circleOverlay.hide()
         self._hint("")
 
-    # What a reader can do; positions are RAS
+    # Actions of the reader; positions are RAS
 
     def pickAt(self, ras, radiusMm: float | None = None, acrossSites: bool = False, anySize: bool = False):
-        """Return the lesion at a position (a `picking.Pick`), which ends where another site begins; None without one.
+        """Return the lesion at a position (a `picking.Pick`), or None. It ends where another site begins.
 
-        radiusMm: of the ball around the position that it may not leave; within it, all belongs to the lesion.
-        acrossSites: with what touches it at other sites. anySize: without limits to its size.
+        Args:
+            ras: Position.
+            radiusMm: Radius of a sphere around the position that limits the lesion instead of other sites.
+            acrossSites: Include touching voxels of other sites.
+            anySize: Ignore the limits of volume and extent.
         """
         from CACScoringLib.review.picking import PickLimits, pick_lesion
 
@@ -214,17 +209,17 @@ class SegmentEditorEffect(LesionEffect):
         return pick_lesion(self.scan.hu, seed, self.scan.spacing_mm, threshold, allowed, limits, sites)
 
     def addAt(self, ras, radiusMm: float | None = None) -> int:
-        """Add the lesion at a position to the selected segment. Returns how many voxels changed."""
+        """Add the lesion at a position to the selected segment. Returns the number of voxels that changed."""
         pick = self.pickAt(ras, radiusMm)
         if pick is None:
-            self._say(self._whyNothing(ras))
+            self._say(self._emptyReason(ras))
             return 0
         return self._add(pick, ras if radiusMm is None else None)
 
     def rejectAt(self, ras) -> int:
-        """Move the lesion at a position to what is not coronary. Returns how many voxels changed.
+        """Move the lesion at a position to the non-coronary segment. Returns the number of voxels that changed.
 
-        The lesion is what is labelled there as one, however large it is; where nothing is labelled, the candidate.
+        A lesion that is already labelled may have any size.
         """
         from CACScoringLib.core.labels import NOT_CORONARY
 
@@ -233,18 +228,18 @@ class SegmentEditorEffect(LesionEffect):
             return 0
         lesion = self.pickAt(ras, anySize=self.scan.segment_at(kji) is not None)
         if lesion is None:
-            self._say(self._whyNothing(ras))
+            self._say(self._emptyReason(ras))
             return 0
         changed = self.scan.change(self.scan.segment_of(NOT_CORONARY), lesion)
-        self._forget()
-        rejected = _("Rejected: {lesion}. It is not scored.").format(lesion=self._described(lesion))
+        self._clearPreview()
+        rejected = _("Rejected: {lesion}. It is not scored.").format(lesion=self._lesionText(lesion))
         self._say(rejected if changed else _("Nothing to reject here: rejected already, or masked."))
         return changed
 
     def _add(self, pick, ras) -> int:
-        """Add a lesion to the selected segment. ras: position of the click; None for a ball that was drawn.
+        """Add a lesion to the selected segment. ras: position of the click; None for a sphere that was drawn.
 
-        A second click within a lesion that was added in part adds what touches it at other sites.
+        A second click within a lesion that touches other sites adds its parts at those sites.
         """
         offer, self._offer = self._offer, None
         if pick.leaked:
@@ -258,7 +253,7 @@ class SegmentEditorEffect(LesionEffect):
             pick, ras = offer[1], None
         former = [self.scan.name_of(site) for site in self.scan.sites_of(pick) if site != selected]
         changed = self.scan.change(selected, pick)
-        words = {"artery": self.scan.name_of(selected), "lesion": self._described(pick), "sites": ", ".join(former)}
+        words = {"artery": self.scan.name_of(selected), "lesion": self._lesionText(pick), "sites": ", ".join(former)}
         text = _("Moved to {artery} from {sites}: {lesion}.") if former else _("Added to {artery}: {lesion}.")
         text = text if changed else _("It belongs to {artery} already, or is masked.")
         offered = "" if ras is None else self._offerAcross(pick, ras)
@@ -266,7 +261,7 @@ class SegmentEditorEffect(LesionEffect):
         return changed
 
     def _offerAcross(self, pick, ras) -> str:
-        """Remember what a second click would add. Returns a sentence about it, or an empty text."""
+        """Store what a second click would add. Returns a sentence about it, or an empty text."""
         lesion, selected = self.pickAt(ras, acrossSites=True), self.scan.selected
         if lesion is None or lesion.leaked:
             return ""
@@ -285,7 +280,7 @@ class SegmentEditorEffect(LesionEffect):
 
     # Messages
 
-    def _described(self, voxels) -> str:
+    def _lesionText(self, voxels) -> str:
         volume = voxels.count * float(np.prod(self.scan.spacing_mm))
         peak = float(self.scan.hu[voxels.part][voxels.mask].max())
         return _("{volume:.1f} mm³, peak {peak:.0f} HU").format(volume=volume, peak=peak)
@@ -293,7 +288,7 @@ class SegmentEditorEffect(LesionEffect):
     def _leakMessage(self, pick) -> str:
         return _("Not added. {reason} Drag from the lesion to add a sphere of it.").format(reason=pick.reason)
 
-    def _whyNothing(self, ras) -> str:
+    def _emptyReason(self, ras) -> str:
         kji = self.scan.index_at(ras) if self.scan.update() else None
         if kji is None:
             return _("Nothing to add: the scan ends here.")

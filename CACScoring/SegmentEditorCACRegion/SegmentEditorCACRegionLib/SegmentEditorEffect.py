@@ -15,10 +15,10 @@ _STEP = 1.2
 
 
 class SegmentEditorEffect(LesionEffect):
-    """Paints with a round brush of a set size in millimetres, flat or as a ball.
+    """Paints with a round brush of a fixed size in millimetres, a disc or a sphere.
 
-    Not built upon Slicer's paint effect, which hands no key to a scripted one, shares its brush size with Paint, and
-    sets it anew with every volume.
+    Slicer's own scripted paint effect is not used: it passes no keys, shares its brush size with Paint, and resets it
+    with every volume.
     """
 
     def __init__(self, scriptedEffect) -> None:
@@ -56,7 +56,7 @@ class SegmentEditorEffect(LesionEffect):
         super().updateMRMLFromGUI()
         self._showBrush()
 
-    # Life
+    # Lifecycle
 
     def activate(self) -> None:
         self.scan.update()
@@ -64,11 +64,11 @@ class SegmentEditorEffect(LesionEffect):
 
     def deactivate(self) -> None:
         self._mouse = None
-        self._drop()
+        self._clearStroke()
         super().deactivate()
 
     def sourceVolumeNodeChanged(self) -> None:
-        self._drop()
+        self._clearStroke()
 
     referenceGeometryChanged = layoutChanged = sourceVolumeNodeChanged
 
@@ -100,12 +100,12 @@ class SegmentEditorEffect(LesionEffect):
             return True
         if eventId == events.LeaveEvent and self._stroke is None:
             self._mouse = None
-            self._ball.hide()
+            self._circleOverlay.hide()
         return False
 
     def processViewNodeEvents(self, callerViewNode, eventId, viewWidget) -> None:
         if self._views.isSliceWidget(viewWidget):
-            self._light.place(viewWidget)
+            self._voxelOverlay.place(viewWidget)
             self._showBrush()
 
     def _scaleBrush(self, factor: float) -> bool:
@@ -120,7 +120,7 @@ class SegmentEditorEffect(LesionEffect):
             self._say(_("Choose an artery first."))
             return True
         confirmed = self.scriptedEffect.confirmCurrentSegmentVisible()
-        # A dialog has taken the release of the button.
+        # After a dialog, the button's release is lost.
         if confirmed == self.scriptedEffect.ConfirmedWithoutDialog:
             viewWidget = self._mouse[0]
             normal = None if self._isBall() else tuple(self._views.viewToRas(viewWidget)[:3, 2])
@@ -138,38 +138,38 @@ class SegmentEditorEffect(LesionEffect):
         if covered is not None:
             before = self._stroke["voxels"]
             self._stroke["voxels"] = covered if before is None else before.united(covered)
-            self._light.show(self._stroke["voxels"], self.scan.index_to_ras, self._colour())
+            self._voxelOverlay.show(self._stroke["voxels"], self.scan.index_to_ras, self._colour())
         return True
 
     def _endStroke(self) -> None:
         voxels = self._stroke["voxels"]
-        self._drop()
+        self._clearStroke()
         if voxels is not None:
             self.paint(voxels)
 
-    def _drop(self) -> None:
+    def _clearStroke(self) -> None:
         if self.scan is None:
             return
         self._stroke = self._last = None
-        self._light.hide()
-        self._ball.hide()
+        self._voxelOverlay.hide()
+        self._circleOverlay.hide()
 
     def _showBrush(self) -> None:
         if self._mouse is None:
             return
-        only = None if self._isBall() else self._mouse[0]
+        view = None if self._isBall() else self._mouse[0]
         radius = self.scriptedEffect.doubleParameter("DiameterMm") / 2
-        self._ball.show(self._views.pixelRas(*self._mouse), radius, self._colour(), only)
+        self._circleOverlay.show(self._views.pixelRas(*self._mouse), radius, self._colour(), view)
 
     def _isBall(self) -> bool:
         return self.scriptedEffect.integerParameter("Sphere") != 0
 
-    # What a reader can do; positions are RAS
+    # Actions of the reader; positions are RAS
 
     def brushAt(self, startRas, endRas, normal=None):
-        """The voxels (`picking.Voxels`) that the brush covers between two positions; None when there are none.
+        """Return the voxels (`picking.Voxels`) that the brush covers between two positions; None without any.
 
-        normal: of the slice that a disc paints in; None for a ball.
+        normal: normal of the disc's slice; None for a sphere.
         """
         from CACScoringLib.review.picking import brush_stroke
 
@@ -179,7 +179,7 @@ class SegmentEditorEffect(LesionEffect):
         return brush_stroke(self.scan.hu.shape, self.scan.index_to_ras, startRas, endRas, radius, normal)
 
     def paint(self, voxels) -> int:
-        """Add voxels to the selected segment. Returns how many changed."""
+        """Add voxels to the selected segment. Returns the number that changed."""
         changed = self.scan.change(self.scan.selected, voxels)
         name = self.scan.name_of(self.scan.selected)
         text = _("Painted for {artery}.") if changed else _("It belongs to {artery} already, or is masked.")

@@ -1,4 +1,4 @@
-"""The panel on the stand-in of the desktop, for its tests; they mirror CACScoringLib/panel."""
+"""Fixtures that open the panel in the desktop host, for tests that mirror CACScoringLib/panel."""
 
 import tempfile
 
@@ -13,7 +13,7 @@ from CACScoringLib.mrml import scene as mrml
 
 @pytest.fixture
 def main_window():
-    """Whether the stand-in draws views; most tests do without and are faster."""
+    """True if the desktop host draws views; most tests need none and are faster without."""
     return False
 
 
@@ -30,7 +30,7 @@ def volume(panel):
 
 @pytest.fixture
 def open_panel(panel):
-    """Opens the panel, and closes it as the application does."""
+    """Function that opens the panel; it is closed in the end as the application does."""
     opened = []
 
     def make() -> Driver:

@@ -1,4 +1,4 @@
-"""The page of many scans."""
+"""Tests of the page of cohorts."""
 
 import json
 from argparse import Namespace
@@ -52,10 +52,10 @@ class TestCohort:
             cohort.ui.cohortTable.setCurrentCell(row, 0)
             assert cohort.ui.cohortNoteLabel.text == note
         numbers = {"agatston": {"threshold": 0.0, "decomposition": 6020.0}}
-        for scaled, shown in ((680.2, "680 (6020.0)"), (None, "(6020.0)")):
+        for scaled, text in ((680.2, "680 (6020.0)"), (None, "(6020.0)")):
             scales = {"threshold": None, "decomposition": scaled}
             worker.say(self.scan(0, "done", tmp_path, **numbers, scaled_agatston=scales))
-            assert [cohort.ui.cohortTable.item(0, n).text() for n in (2, 4)] == ["0.0", shown]
+            assert [cohort.ui.cohortTable.item(0, n).text() for n in (2, 4)] == ["0.0", text]
         for status, clinical in (("automatic", "0.0"), ("reviewed", "0.0"), ("candidates", "(0.0)")):
             worker.say(self.scan(0, "done", tmp_path, **numbers, status={"threshold": status}))
             assert [cohort.ui.cohortTable.item(0, n).text() for n in (2, 3)] == [clinical, status]
@@ -64,7 +64,7 @@ class TestCohort:
         assert cohort.ui.cohortButton.text == "Score all"
         assert "Scans done: 1, failed: 1" in cohort.ui.cohortStatusLabel.text
 
-    def test_a_cluster_is_used_and_its_end_is_told(self, cohort, tmp_path, monkeypatch):
+    def test_the_remaining_time_on_a_cluster_is_estimated(self, cohort, tmp_path, monkeypatch):
         from CACScoringLib.panel import cohort_section  # needs the desktop host
 
         clock = [0.0]

@@ -1,4 +1,4 @@
-"""The result as DICOM objects, and reviews from them, in the panel."""
+"""Tests of exporting a result as DICOM objects from the panel, and of opening reviews from them."""
 
 import dicom_results
 import highdicom
@@ -18,13 +18,13 @@ SERIES = ("segmentation.dcm", "measurements.dcm", "cardiovascular-report.dcm", "
 
 @pytest.fixture
 def series(panel, tmp_path):
-    """The chest as a DICOM series in Slicer's database, and its volume in the scene."""
+    """The chest as a DICOM series in Slicer's database."""
     from DICOMLib import DICOMUtils
 
-    given = dicom_results.chest_series(tmp_path / "chest")
+    dicom = dicom_results.chest_series(tmp_path / "chest")
     slicer.dicomDatabase.openDatabase(str(tmp_path / "database" / "ctkDICOM.sql"))
-    assert DICOMUtils.importDicom(str(given.ct))
-    return given
+    assert DICOMUtils.importDicom(str(dicom.ct))
+    return dicom
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def volume(series):
 
 
 def loaded(folder, name="chest"):
-    """What Slicer makes of a series: a volume that knows its images."""
+    """Return a series' volume with the UIDs of its images, as Slicer loads it."""
     from CACScoringLib.io.reading import read_ct
 
     node = mrml.add_volume(slicer.mrmlScene, read_ct(folder).image, name)
@@ -44,7 +44,7 @@ def loaded(folder, name="chest"):
 
 @pytest.fixture
 def reviewed(driver, tmp_path, monkeypatch):
-    """A result whose lesions a reader has given their arteries."""
+    """A result whose lesions a reader has assigned to their sites."""
     driver.score(networks=True)
     for slices, artery in (("5–6", "LAD"), ("12–13", "LCX"), ("16–17", "aorta")):
         driver.choose_lesion(slices)
@@ -68,8 +68,8 @@ class TestExport:
     @pytest.mark.long
     def test_objects_state_the_review(self, reviewed):
         folder = export(reviewed)
-        found = {path.name for path in folder.iterdir()}
-        assert {*SERIES, "calcium_map.dcm", "key_1.dcm"} <= found
+        names = {path.name for path in folder.iterdir()}
+        assert {*SERIES, "calcium_map.dcm", "key_1.dcm"} <= names
         report = highdicom.sr.srread(folder / "measurements.dcm")
         assert report.PreliminaryFlag == "FINAL"
         groups = report.content.get_volumetric_roi_measurement_groups()
@@ -91,11 +91,11 @@ class TestExport:
             f"{count} DICOM objects were written to {folder}.\nThey were added to Slicer's DICOM database."
         )
         uid = str(pydicom.dcmread(folder / "segmentation.dcm").SOPInstanceUID)
-        kept = slicer.dicomDatabase.fileForInstance(uid)
-        assert kept.startswith(slicer.dicomDatabase.databaseDirectory), "the folder may be deleted"
+        file = slicer.dicomDatabase.fileForInstance(uid)
+        assert file.startswith(slicer.dicomDatabase.databaseDirectory), "the folder may be deleted"
 
     @pytest.mark.long
-    def test_patient_and_reader_are_named_where_asked_for_alone(self, reviewed):
+    def test_patient_and_reader_are_named_on_request_only(self, reviewed):
         assert not reviewed.ui.readerEdit.enabled
         reviewed.state.exportReader = "Reader^Rita"
         assert b"Reader^Rita" not in (export(reviewed) / "measurements.dcm").read_bytes()
@@ -131,8 +131,8 @@ class TestExport:
 
 class TestOpening:
     @pytest.fixture
-    def again(self, reviewed):
-        """The same CT without a result, after an export; `reviewed.before` is what the export stated."""
+    def exported(self, reviewed):
+        """The panel after an export; `before` holds the exported result."""
         export(reviewed)
         reviewed.before = reviewed.review.result("threshold"), reviewed.review.non_coronary
         reviewed.state.inputHeart, reviewed.state.inputHeartSegment = reviewed.review.nodes.heart, "heart"
@@ -153,63 +153,63 @@ class TestOpening:
         assert driver.review is not first
 
     @pytest.mark.long
-    def test_a_segmentation_from_the_database_brings_back_the_review(self, again, series):
-        self.choose(again, "CAC: calcium by artery (SEG, ")
-        assert again.ui.lesionsLabel.text.startswith("A review: LAD, LCX, thoracic aorta.")
-        self.open(again)
-        threshold, elsewhere = again.before
-        found = again.review.result("threshold")
-        assert found.reviewed
-        assert (found.total, found.arteries) == (threshold.total, threshold.arteries)
-        assert again.review.non_coronary.scores == elsewhere.scores
-        assert [lesion["Artery"] for lesion in again.lesions()] == ["LAD", "LCX", "aorta"]
+    def test_a_segmentation_from_the_database_brings_back_the_review(self, exported, series):
+        self.choose(exported, "CAC: calcium by artery (SEG, ")
+        assert exported.ui.lesionsLabel.text.startswith("A review: LAD, LCX, thoracic aorta.")
+        self.open(exported)
+        threshold, elsewhere = exported.before
+        reopened = exported.review.result("threshold")
+        assert reopened.reviewed
+        assert (reopened.total, reopened.arteries) == (threshold.total, threshold.arteries)
+        assert exported.review.non_coronary.scores == elsewhere.scores
+        assert [lesion["Artery"] for lesion in exported.lesions()] == ["LAD", "LCX", "aorta"]
 
     @pytest.mark.long
-    def test_what_an_algorithm_made_waits_for_a_reader(self, again, tmp_path):
-        made = pydicom.dcmread(again.out / "chest-cac-dicom" / "segmentation.dcm")
-        for item in made.SegmentSequence:
+    def test_what_an_algorithm_made_waits_for_a_reader(self, exported, tmp_path):
+        segmentation = pydicom.dcmread(exported.out / "chest-cac-dicom" / "segmentation.dcm")
+        for item in segmentation.SegmentSequence:
             item.SegmentAlgorithmType = "AUTOMATIC"
-        made.save_as(tmp_path / "automatic.dcm")
-        again.state.inputLesions = str(tmp_path / "automatic.dcm")
-        assert again.ui.lesionsLabel.text.startswith("Made by an algorithm alone, to be reviewed")
-        self.open(again)
-        assert not again.review.reviewed["threshold"]
-        assert not again.review.result("threshold").reviewed
-        assert "lesions-automatic" in [warning.code for warning in again.review.warnings]
-        assert again.review.result("threshold").arteries[Artery.LAD] == again.before[0].arteries[Artery.LAD]
-        again.ui.acceptButton.click()
-        again.settle()
-        assert again.review.result("threshold").total == again.before[0].total
+        segmentation.save_as(tmp_path / "automatic.dcm")
+        exported.state.inputLesions = str(tmp_path / "automatic.dcm")
+        assert exported.ui.lesionsLabel.text.startswith("Made by an algorithm alone, to be reviewed")
+        self.open(exported)
+        assert not exported.review.reviewed["threshold"]
+        assert not exported.review.result("threshold").reviewed
+        assert "lesions-automatic" in [warning.code for warning in exported.review.warnings]
+        assert exported.review.result("threshold").arteries[Artery.LAD] == exported.before[0].arteries[Artery.LAD]
+        exported.ui.acceptButton.click()
+        exported.settle()
+        assert exported.review.result("threshold").total == exported.before[0].total
 
     @pytest.mark.long
-    def test_lesions_of_another_scan_cannot_be_scored(self, again, tmp_path):
-        made = pydicom.dcmread(again.out / "chest-cac-dicom" / "segmentation.dcm")
-        made.FrameOfReferenceUID = generate_uid()
-        made.save_as(tmp_path / "other.dcm")
-        again.state.inputLesions = str(tmp_path / "other.dcm")
-        assert "drawn on another scan" in again.ui.lesionsLabel.text
-        assert not again.ui.scoreButton.enabled
-        self.choose(again, "found in the CT")
-        assert again.ui.scoreButton.enabled
+    def test_lesions_of_another_scan_cannot_be_scored(self, exported, tmp_path):
+        segmentation = pydicom.dcmread(exported.out / "chest-cac-dicom" / "segmentation.dcm")
+        segmentation.FrameOfReferenceUID = generate_uid()
+        segmentation.save_as(tmp_path / "other.dcm")
+        exported.state.inputLesions = str(tmp_path / "other.dcm")
+        assert "drawn on another scan" in exported.ui.lesionsLabel.text
+        assert not exported.ui.scoreButton.enabled
+        self.choose(exported, "found in the CT")
+        assert exported.ui.scoreButton.enabled
 
     @pytest.mark.long
-    def test_reviews_of_other_studies_are_not_offered(self, again, tmp_path):
+    def test_reviews_of_other_studies_are_not_offered(self, exported, tmp_path):
         import numpy as np
 
         from CACScoringLib.io.reading import read_ct
 
-        hu = read_ct(again.out.parent / "chest" / "series").hu
+        hu = read_ct(exported.out.parent / "chest" / "series").hu
         write_series(tmp_path / "elsewhere", np.asarray(hu), spacing_mm=(3.0, 3.0, 3.0))
         from DICOMLib import DICOMUtils
 
         DICOMUtils.importDicom(str(tmp_path / "elsewhere"))
-        again.ui.inputSelector.setCurrentNode(loaded(tmp_path / "elsewhere", "elsewhere"))
-        texts = [again.ui.lesionsBox.itemText(n) for n in range(again.ui.lesionsBox.count)]
+        exported.ui.inputSelector.setCurrentNode(loaded(tmp_path / "elsewhere", "elsewhere"))
+        texts = [exported.ui.lesionsBox.itemText(n) for n in range(exported.ui.lesionsBox.count)]
         assert texts == ["found in the CT", "Open a DICOM file …"]
 
 
 def dicom_series(driver):
-    """Files of the volume under review."""
+    """Return the files of the volume under review."""
     from CACScoringLib.panel.dicom_database import filesOf
 
     return filesOf(driver.review.nodes.volume)

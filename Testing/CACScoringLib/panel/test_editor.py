@@ -1,4 +1,4 @@
-"""The segment editor inside the panel: where it opens, and which effect is on."""
+"""Tests of the segment editor inside the panel: its position and its active effect."""
 
 import pytest
 import slicer
@@ -6,7 +6,7 @@ from effect_desk import EFFECTS, ROOT, load_effects
 from panel_driver import eventually
 
 PANEL_WIDTH, PANEL_HEIGHT = 420, 499
-"""What 3D Slicer leaves to a module's panel on a screen of 1366 × 768 pixels, in pixels."""
+"""Size of a module's panel in 3D Slicer on a screen of 1366 × 768 pixels, in pixels."""
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ class TestOpening:
         scored.press_artery("LAD")
         assert active(scored) == ""
 
-    def test_after_another_module_it_goes_on(self, scored):
+    def test_it_is_active_again_after_another_module(self, scored):
         open_editor(scored)
         scored.widget.exit()
         assert active(scored) == ""

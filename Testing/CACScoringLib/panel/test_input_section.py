@@ -1,4 +1,4 @@
-"""What is scored, and how."""
+"""Tests of the input of a run."""
 
 import importlib
 import json
@@ -46,15 +46,15 @@ class TestInput:
         assert driver.ui.thresholdHUBox.value == 130
 
     def test_enumerations_imported_again_mean_the_same(self, driver, monkeypatch):
-        """As after Reload in Slicer, where another part of the panel may hold the classes of before."""
+        """Mix old and new classes, as after Reload in Slicer."""
         from CACScoringLib.panel import input_section, parameters
 
         driver.ui.connectivityBox.setCurrentIndex(1)
         before = input_section.argumentsOf(driver.state)
         monkeypatch.delitem(sys.modules, parameters.__name__)
-        again = importlib.import_module(parameters.__name__)
+        reloaded = importlib.import_module(parameters.__name__)
         monkeypatch.setattr(sys.modules["CACScoringLib.panel"], "parameters", parameters)
-        state = again.CACScoringParameterNode(
+        state = reloaded.CACScoringParameterNode(
             slicer.mrmlScene.GetSingletonNode("CACScoring", "vtkMRMLScriptedModuleNode")
         )
         assert type(state.method) is not type(driver.state.method)
@@ -92,14 +92,14 @@ class TestInput:
         driver.widget.input.setState(driver.state)
         driver.widget.input.update(False)
         box = driver.ui.heartModelBox
-        shown = [box.itemText(n) for n in range(box.count)]
-        assert shown == ["territories-compact (comes with CAC)", "my-heart (heart alone)", "my-territories"]
+        labels = [box.itemText(n) for n in range(box.count)]
+        assert labels == ["territories-compact (comes with CAC)", "my-heart (heart alone)", "my-territories"]
         for n, arguments in enumerate(([], ["my-heart"], ["my-territories"])):
             box.setCurrentIndex(n)
-            given = argumentsOf(driver.state)
-            assert [given[k + 1] for k, word in enumerate(given) if word == "--model"] == arguments
+            options = argumentsOf(driver.state)
+            assert [options[k + 1] for k, word in enumerate(options) if word == "--model"] == arguments
 
-    def test_missing_packages_are_said_and_nothing_runs(self, driver, panel, monkeypatch):
+    def test_missing_packages_are_reported_and_nothing_runs(self, driver, panel, monkeypatch):
         monkeypatch.setattr(panel, "ensurePackages", lambda requirements: "torch could not be installed: no network")
         driver.ui.methodBox.setCurrentIndex(0)
         driver.ui.scoreButton.click()
@@ -120,5 +120,5 @@ class TestInput:
         assert notes() == []
         driver.begin()
         mask = sitk.ReadImage(driver.process.option("--heart")[0])
-        wanted = panel_results.heart_mask(panel_results.chest_image())
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(wanted))
+        expected = panel_results.heart_mask(panel_results.chest_image())
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(expected))

@@ -1,4 +1,4 @@
-"""The module, its panel as a whole and its self test."""
+"""Tests of the module, its panel and its self test."""
 
 import os
 
@@ -65,7 +65,7 @@ class TestPanel:
 @pytest.mark.skipif(os.name == "nt", reason="the launcher is a shell script")
 @pytest.mark.usefixtures("slicers_python")
 class TestSelfTest:
-    """The module's own self test, with the real command as its worker."""
+    """The module's self test, with the real command as its worker."""
 
     NAMES = ("test_everyPageOpens", "test_scoreSyntheticChest")
 
@@ -78,7 +78,7 @@ class TestSelfTest:
         test.tearDown()
 
     def test_a_dead_panel_fails(self, panel, monkeypatch):
-        """As Slicer does, the stand-in goes on when setup() raises."""
+        """Fail even though the desktop host, like Slicer, continues when setup() raises."""
         monkeypatch.delattr(panel.CohortSection, "update")
         test = panel.CACScoringTest("test_everyPageOpens")
         with pytest.raises(AssertionError, match="no attribute 'update'"):

@@ -1,4 +1,4 @@
-"""Installing the packages that 3D Slicer does not bring, on the doubles of its packaging."""
+"""Tests of installing packages that 3D Slicer lacks, on doubles of its packaging."""
 
 import importlib.metadata
 import re
@@ -29,12 +29,12 @@ def packages(panel):
 
 
 class Desk:
-    """Versions of what is installed, the questions asked, and what pip was asked for."""
+    """Double of pip and of the user: installed versions, questions, and requirements passed to pip."""
 
     def __init__(self) -> None:
         self.installed = {"packaging": "26.2"}
         self.questions: list[str] = []
-        self.asked: list[str] = []
+        self.pip_requirements: list[str] = []
         self.accepts = True
 
     def version(self, name: str) -> str:
@@ -48,7 +48,7 @@ class Desk:
 
     def install(self, requirements, *_arguments, **_options) -> None:
         texts = requirements if isinstance(requirements, list) else [requirements]
-        self.asked += texts
+        self.pip_requirements += texts
         self.installed |= {re.split("[>= ]", text)[0]: text.split(">=")[1].split()[0] for text in texts}
 
 
@@ -69,12 +69,12 @@ class TestEnsurePackages:
         assert packages.ensurePackages() == ""
         assert len(desk.questions) == 1
         assert "openvino, safetensors, jinja2, psutil. About 60 MB" in desk.questions[0]
-        assert desk.asked == list(packages.REQUIREMENTS)
+        assert desk.pip_requirements == list(packages.REQUIREMENTS)
         assert packages.ensurePackages() == ""
         assert len(desk.questions) == 1
 
     def test_an_old_version_is_missing(self, packages, desk):
-        """3D Slicer 5.12 brings highdicom 0.27."""
+        """Test with the highdicom 0.27 of 3D Slicer 5.12."""
         desk.installed |= {"highdicom": "0.27.0", "fpdf2": "2.8.9", "scikit-image": "0.26.0"}
         assert packages.missingPackages(packages.DICOM_REQUIREMENTS) == ["highdicom>=0.28"]
 
@@ -83,19 +83,19 @@ class TestEnsurePackages:
         assert packages.ensurePackages(("bokeh>=3.6",), purpose="A cohort") == (
             "A cohort needs bokeh. Install them to go on."
         )
-        assert desk.asked == []
+        assert desk.pip_requirements == []
 
     def test_testing_installs_nothing(self, packages, desk, monkeypatch):
         monkeypatch.setattr(slicer.app, "_testing", True)
         assert "openvino" in packages.ensurePackages()
-        assert (desk.questions, desk.asked) == ([], [])
+        assert (desk.questions, desk.pip_requirements) == ([], [])
 
     def test_pytorch_without_a_graphics_card(self, packages, desk):
-        """On Linux PyPI's build would bring gigabytes of CUDA."""
+        """Choose the CPU build on Linux, where PyPI's build includes gigabytes of CUDA."""
         from CACTrainingLib.panel.packages import TRAINING_REQUIREMENTS
 
         assert packages.ensurePackages(TRAINING_REQUIREMENTS, "CAC Training", "Training") == ""
-        (torch,) = (text for text in desk.asked if text.startswith("torch"))
+        (torch,) = (text for text in desk.pip_requirements if text.startswith("torch"))
         assert (packages.CPU_BUILDS in torch) == (sys.platform == "linux")
         assert len(desk.questions) == 1
         assert packages.downloadMb(TRAINING_REQUIREMENTS) < 500
@@ -120,7 +120,7 @@ class TestEnsurePackages:
 
 @pytest.fixture
 def lists(packages):
-    """What panels ask for, by name of the list."""
+    """Requirements of both panels by the name of the list."""
     from CACTrainingLib.panel import packages as training
 
     return {name: value for name, value in {**vars(packages), **vars(training)}.items() if "REQUIREMENTS" in name}
@@ -131,7 +131,7 @@ def names_of(requirements) -> set[str]:
 
 
 class TestLists:
-    """One list of versions: pyproject.toml's, from which the panels' must not differ."""
+    """The panels' requirements agree with pyproject.toml."""
 
     def test_panels_ask_for_the_versions_of_pyproject(self, lists):
         extras = PYPROJECT["optional-dependencies"].values()
@@ -142,7 +142,7 @@ class TestLists:
             assert bounds[name].startswith(bound), requirement
 
     def test_scoring_asks_for_what_slicer_lacks_of_the_base(self, packages):
-        """The base's other packages come with 3D Slicer."""
+        """Compare without the packages that come with 3D Slicer."""
         slicers = {"numpy", "SimpleITK", "scipy", "pydicom", "pillow"}
         assert names_of(packages.REQUIREMENTS) - {"psutil"} == names_of(PYPROJECT["dependencies"]) - slicers
 

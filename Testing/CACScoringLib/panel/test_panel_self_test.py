@@ -1,4 +1,4 @@
-"""Opening every page of a panel: that it finds dead ones, wherever they died."""
+"""Tests that opening every page of a panel finds errors wherever they occur."""
 
 import pytest
 import slicer
@@ -13,14 +13,13 @@ def main_window(request):
 
 
 @pytest.fixture
-def dies(monkeypatch):
-    """Lets a function of a class raise. Slicer would print that, and so does the stand-in."""
+def breaks(monkeypatch):
+    """Function that makes a method raise. The desktop host, like Slicer, only prints the exception."""
 
     def die(*_arguments):
         raise AttributeError("no such thing")
 
     yield lambda kind, name: monkeypatch.setattr(kind, name, die)
-    # What was raised on purpose does not end the test.
     desktop_host.errors.forget()
 
 
@@ -28,25 +27,25 @@ class TestDeadPages:
     def test_the_panel_is_left_as_it_was(self, panel, open_panel, main_window):
         ui = open_panel().ui
         ui.pages.setCurrentIndex(1)
-        sections = [each for each in slicer.util.findChildren(ui.pages) if hasattr(each, "collapsed")]
-        collapsed = [each.collapsed for each in sections]
+        sections = [widget for widget in slicer.util.findChildren(ui.pages) if hasattr(widget, "collapsed")]
+        collapsed = [section.collapsed for section in sections]
         assert panel_self_test.deadPages("CACScoring") == []
         assert ui.pages.currentIndex == 1
-        assert [each.collapsed for each in sections] == collapsed
+        assert [section.collapsed for section in sections] == collapsed
         assert {True, False} == set(collapsed)
         assert slicer.modules.cacscoring.widgetRepresentation().isEntered
         assert not main_window or slicer.util.selectedModule() == "CACScoring"
 
-    def test_a_panel_whose_setup_ends_early(self, panel, dies):
-        dies(panel.RadiographSection, "__init__")
+    def test_a_panel_whose_setup_ends_early(self, panel, breaks):
+        breaks(panel.RadiographSection, "__init__")
         lines = panel_self_test.deadPages("CACScoring")
         assert lines[0] == "CACScoring: AttributeError: no such thing"
 
-    def test_a_section_that_dies_when_it_is_opened(self, panel, dies):
+    def test_a_section_that_dies_when_it_is_opened(self, panel, breaks):
         from CACScoringLib.panel import editor
 
-        dies(editor, "LesionEditor")
+        breaks(editor, "LesionEditor")
         lines = panel_self_test.deadPages("CACScoring")
         assert lines == ["CACScoring, page One scan: AttributeError: no such thing"]
 
-    # PySide6 loses what is raised where a parent that is not shown has its children painted.
+    # PySide6 loses exceptions raised while the children of a hidden parent are painted.

@@ -1,4 +1,4 @@
-"""The background process."""
+"""Tests of background processes and workers."""
 
 import os
 import subprocess
@@ -52,14 +52,14 @@ class TestBackgroundProcess:
         assert eventually(lambda: not _alive(int(child)))
         assert codes == []
 
-    def test_what_is_ready_runs_the_next_command_of_scoring(self, panel):
+    def test_a_ready_process_runs_the_next_scoring_command(self, panel):
         from CACScoringLib.panel.process import ReadyProcess
 
         process, lines, codes = ReadyProcess(), [], []
         process.getReady()
-        begun = process._process
+        ready = process._process
         process.start(["-m", "CACScoringLib.cli", "score", "näme"], lines.append, codes.append)
-        assert process._process is begun
+        assert process._process is ready
         assert eventually(lambda: slicer.app.processEvents() or codes)
         assert (codes, lines) == (
             [3],
@@ -67,26 +67,26 @@ class TestBackgroundProcess:
         )
 
     @pytest.mark.parametrize("dies", [True, False])
-    def test_another_command_or_one_after_a_loss_begins_by_itself(self, panel, dies):
+    def test_another_command_or_one_after_a_crash_starts_a_new_process(self, panel, dies):
         from CACScoringLib.panel.process import ReadyProcess
 
         process = ReadyProcess()
         process.getReady()
-        begun = process._process
+        ready = process._process
         if dies:
-            begun.closeWriteChannel()  # as if Slicer had gone
+            ready.closeWriteChannel()  # as if Slicer had crashed
             assert eventually(lambda: slicer.app.processEvents() or not process._waits)
         lines, codes = self.run(process, "import sys; print('here', file=sys.stderr)")
         assert (lines, codes) == (["here"], [0])
-        assert begun.state() == begun.ProcessState.NotRunning
+        assert ready.state() == ready.ProcessState.NotRunning
 
     @pytest.mark.usefixtures("volume")
-    def test_a_chosen_ct_is_made_ready_for_until_the_panel_is_closed(self, panel):
+    def test_a_process_waits_for_a_chosen_ct_until_the_panel_is_closed(self, panel):
         process = Driver(real=True).widget.scorer._worker._process
-        begun = process._process
+        ready = process._process
         assert process._waits
         desktop_host.close_panel("CACScoring")
-        assert begun.state() == begun.ProcessState.NotRunning
+        assert ready.state() == ready.ProcessState.NotRunning
 
 
 def _alive(process_id: int) -> bool:
@@ -95,44 +95,43 @@ def _alive(process_id: int) -> bool:
 
 
 class TestWorker:
-    """What a worker makes of the lines that a command writes."""
+    """Handling of the lines that a command writes."""
 
     @pytest.fixture
-    def heard(self, panel):
+    def record(self, panel):
         from CACScoringLib.panel.worker import Worker
 
-        heard = SimpleNamespace(process=ScriptedProcess(), progress=[], ends=[], events=[])
-        heard.worker = Worker(heard.process)
-        heard.worker.start(
-            ["work"], heard.ends.append, lambda text, behind: heard.progress.append((text, behind)), heard.events.append
-        )
-        return heard
+        record = SimpleNamespace(process=ScriptedProcess(), progress=[], ends=[], events=[])
+        record.worker = Worker(record.process)
+        on_progress = lambda text, fraction: record.progress.append((text, fraction))  # noqa: E731
+        record.worker.start(["work"], record.ends.append, on_progress, record.events.append)
+        return record
 
-    def test_a_command_is_told_to_report_and_a_module_is_not(self, heard):
-        assert heard.process.arguments == ["-m", "CACScoringLib.cli", "work", "--progress", "json"]
-        heard.process.end(0)
-        heard.worker.start(["folder"], heard.ends.append, module="panel.background")
-        assert heard.process.arguments == ["-m", "CACScoringLib.panel.background", "folder"]
+    def test_commands_get_the_option_progress_and_modules_do_not(self, record):
+        assert record.process.arguments == ["-m", "CACScoringLib.cli", "work", "--progress", "json"]
+        record.process.end(0)
+        record.worker.start(["folder"], record.ends.append, module="panel.background")
+        assert record.process.arguments == ["-m", "CACScoringLib.panel.background", "folder"]
 
-    def test_progress_is_that_of_the_whole(self, heard):
-        heard.process.say(line(event="counted", done=1, count=4))
-        heard.process.say(line(event="step", step="reading", index=1, count=2))
-        heard.process.say(line(event="counted", done=1, count=2))
-        assert heard.progress == [("", 0.25), ("Step 2 of 2: reading …", 0.5), ("Step 2 of 2: reading …", 0.75)]
+    def test_progress_is_the_fraction_of_all_steps(self, record):
+        record.process.say(line(event="counted", done=1, count=4))
+        record.process.say(line(event="step", step="reading", index=1, count=2))
+        record.process.say(line(event="counted", done=1, count=2))
+        assert record.progress == [("", 0.25), ("Step 2 of 2: reading …", 0.5), ("Step 2 of 2: reading …", 0.75)]
 
-    def test_warnings_are_those_of_the_last_command(self, heard):
-        heard.process.say(line(event="warning", code="thick", message="Thick slices."))
-        assert [event["code"] for event in heard.worker.warnings] == ["thick"]
-        heard.process.end(0)
-        heard.worker.start(["work"], heard.ends.append)
-        assert heard.worker.warnings == []
+    def test_warnings_are_those_of_the_last_command(self, record):
+        record.process.say(line(event="warning", code="thick", message="Thick slices."))
+        assert [event["code"] for event in record.worker.warnings] == ["thick"]
+        record.process.end(0)
+        record.worker.start(["work"], record.ends.append)
+        assert record.worker.warnings == []
 
-    def test_a_command_that_cannot_be_started_ends_with_the_reason(self, heard):
+    def test_a_command_that_cannot_be_started_ends_with_the_reason(self, record):
         def fail(*_arguments):
             raise RuntimeError("There is no Python.")
 
-        heard.process.end(0)
-        heard.process.start = fail
-        heard.worker.start(["work"], heard.ends.append)
-        assert heard.ends == ["", "There is no Python."]
-        assert not heard.worker.isRunning
+        record.process.end(0)
+        record.process.start = fail
+        record.worker.start(["work"], record.ends.append)
+        assert record.ends == ["", "There is no Python."]
+        assert not record.worker.isRunning

@@ -1,4 +1,4 @@
-"""The result, and taking it out of the scene."""
+"""Tests of showing and exporting the result."""
 
 import panel_results
 import SimpleITK as sitk
@@ -20,8 +20,8 @@ class TestResult:
         monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda: str(tmp_path))
         driver.ui.exportButton.click()
         labels = sitk.ReadImage(str(tmp_path / "chest-cac" / "lesions.nii.gz"))
-        again = panel_results.scored(panel_results.chest_image(), networks=False, lesions=labels)
-        assert again.non_coronary.scores == driver.review.non_coronary.scores
+        rescored = panel_results.scored(panel_results.chest_image(), networks=False, lesions=labels)
+        assert rescored.non_coronary.scores == driver.review.non_coronary.scores
 
     def test_the_worst_warning_stands_in_the_headline_and_opens_all(self, driver, monkeypatch):
         driver.score()

@@ -1,4 +1,4 @@
-"""What a reader sees and changes."""
+"""Tests of a reader's review."""
 
 import automatic_patient
 import heart_with_territories
@@ -46,13 +46,13 @@ class TestViews:
     def test_views_side_by_side(self, reviewed, panel):
         manager, nodes = slicer.app.layoutManager(), reviewed.review.nodes
         assert manager.layout == panel.views.LAYOUT_ID
-        shown = {
+        layers = {
             name: (node.GetBackgroundVolumeID(), node.GetForegroundVolumeID(), node.GetForegroundOpacity())
             for name in ("CACOriginal", "CACMap")
             for node in [manager.sliceWidget(name).mrmlSliceCompositeNode()]
         }
         ct, healthy, calcium = (node.GetID() for node in (nodes.volume, nodes.healthy, nodes.calcium_map))
-        assert shown == {
+        assert layers == {
             "CACOriginal": (ct, healthy, 0.0),
             "CACMap": (ct, calcium, 1.0),
         }
@@ -60,8 +60,8 @@ class TestViews:
         reviewed.ui.fadeSlider.setValue(0.5)
         assert composite.GetForegroundVolumeID() == healthy
         reviewed.ui.fadeSlider.setValue(0.25)
-        others = [manager.sliceWidget(name).mrmlSliceCompositeNode() for name in ("CACMap", "CACCoronal")]
-        assert [node.GetForegroundOpacity() for node in (composite, *others)] == [0.25, 1, 1]
+        other_views = [manager.sliceWidget(name).mrmlSliceCompositeNode() for name in ("CACMap", "CACCoronal")]
+        assert [node.GetForegroundOpacity() for node in (composite, *other_views)] == [0.25, 1, 1]
         assert composite.GetLinkedControl()
 
     def test_leaving_the_panel_brings_the_former_layout_back(self, driver, panel):
@@ -130,7 +130,7 @@ class TestReview:
         labels[12:14, 26:29, 40:43] = 1
         paint(labels, nodes.calcium, "LCX", nodes.volume)
         reviewed.settle()
-        # The voxels are in two segments now: no number is better than a wrong one.
+        # The voxels are in two segments now, so no score is shown.
         assert "belong to two segments" in reviewed.ui.totalLabel.text
         paint(labels * 0, nodes.calcium, "unassigned", nodes.volume)
         reviewed.settle()
@@ -152,12 +152,12 @@ class TestReview:
         reviewed.score(networks=True)
         second = reviewed.review.nodes
         assert second.calcium is not first.calcium
-        shown = [bool(nodes.calcium.GetDisplayNode().GetVisibility()) for nodes in (first, second)]
-        assert shown == [False, True]
+        visibilities = [bool(nodes.calcium.GetDisplayNode().GetVisibility()) for nodes in (first, second)]
+        assert visibilities == [False, True]
         reviewed.ui.resultSelector.setCurrentNode(first.record)
         reviewed.settle()
-        shown = [bool(nodes.calcium.GetDisplayNode().GetVisibility()) for nodes in (first, second)]
-        assert shown == [True, False]
+        visibilities = [bool(nodes.calcium.GetDisplayNode().GetVisibility()) for nodes in (first, second)]
+        assert visibilities == [True, False]
 
     def test_a_node_of_the_result_is_removed(self, reviewed):
         slicer.mrmlScene.RemoveNode(reviewed.review.nodes.calcium)
@@ -168,7 +168,7 @@ class TestReview:
 class TestSuggestedSites:
     @pytest.fixture
     def by_territory(self, driver, monkeypatch, tmp_path):
-        """A result whose low lesion lies in the aortic valve's territory, the others in that of the LAD."""
+        """A result whose lowest lesion lies in the aortic valve's territory, the others in the LAD's."""
         places = {"aortic valve and root": (slice(0, 9),), "LAD": (slice(9, None),)}
         places = {name: (*k, slice(None), slice(None)) for name, k in places.items()}
 
@@ -230,7 +230,7 @@ class TestAutomaticScore:
         assert all(SITE_COLOURS[Artery.UNASSIGNED] in automatic.widget.review.plot._slices[k].colours for k in (5, 9))
         assert table.item(9, 1).foreground().color() != table.item(8, 1).foreground().color()
 
-    def test_tells_the_interval_of_what_is_counted_now(self, driver, automatic_folder, monkeypatch, tmp_path):
+    def test_the_interval_follows_the_review(self, driver, automatic_folder, monkeypatch, tmp_path):
         model = StoredModel(automatic_patient.map_card(), tmp_path / "map.json", "user")
         monkeypatch.setattr(calibration, "list_models", lambda _network: [model])
         driver.score(folder=automatic_folder)
@@ -251,13 +251,13 @@ class TestAutomaticScore:
         assert low < narrower[0] < narrower[1] < high
         assert f"90 % interval {narrower[0]:.0f}–{narrower[1]:.0f}" in ui.headLabel.text
 
-    def test_a_key_counts_a_lesion_that_was_left_out_and_goes_on(self, automatic):
-        left = automatic.lesions()[9]
+    def test_a_key_counts_a_left_out_lesion_and_selects_the_next(self, automatic):
+        row = automatic.lesions()[9]
         automatic.ui.lesionTable.setCurrentCell(9, 0)
         automatic.key("3")
         assert len(self.counted(automatic)) == 10
-        own = next(row for row in automatic.lesions() if row["No"] == left["No"])
-        assert (own["Artery"], own["Prob. %"]) == ("LCX", left["Prob. %"])
+        assigned = next(row for row in automatic.lesions() if row["No"] == row["No"])
+        assert (assigned["Artery"], assigned["Prob. %"]) == ("LCX", row["Prob. %"])
         assert automatic.ui.lesionTable.currentRow() == 10
         automatic.key("X")
         assert len(automatic.lesions()) == 14
@@ -276,7 +276,7 @@ class TestAutomaticScore:
         assert "Risk class &gt; 400" in ui.headLabel.text
         assert "automatic" not in ui.headLabel.text + ui.warningsLabel.text
         assert [row["Artery"].startswith("out: ") for row in automatic.lesions()] == [False] * 9 + [True] * 6
-        # What was left out is still one key away.
+        # A left-out lesion can still be counted with one key.
         ui.lesionTable.setCurrentCell(9, 0)
         automatic.key("2")
         assert len(self.counted(automatic)) == 10
@@ -285,7 +285,7 @@ class TestAutomaticScore:
         assert not ui.reviewedBox.checked
         assert "automatic, not reviewed" in ui.headLabel.text
 
-    def test_a_reader_looks_at_all_and_is_asked_to_confirm(self, automatic):
+    def test_a_reader_who_has_viewed_all_lesions_is_asked_to_confirm(self, automatic):
         ui, rows = automatic.ui, automatic.lesions()
         doubtful = [row["No"] for row in rows if 10 < row["Prob. %"] < 90]
         assert doubtful

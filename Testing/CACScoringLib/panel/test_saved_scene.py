@@ -1,4 +1,4 @@
-"""A scene that is saved, closed and opened again."""
+"""Test of saving, closing and reopening a scene."""
 
 import pytest
 import slicer
@@ -25,7 +25,7 @@ class TestSavedScene:
         driver.ui.fadeSlider.setValue(0.25)
         driver.state.cohortFolder = "/data/scans"
         before = {method: driver.review.result(method).total for method in driver.review.methods}
-        shown = driver.scores()
+        scores = driver.scores()
         assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
 
         slicer.mrmlScene.Clear()
@@ -40,9 +40,9 @@ class TestSavedScene:
         assert driver.ui.fadeSlider.value == 0.25
         assert driver.ui.cohortFolderEdit.currentPath == "/data/scans"
         assert {method: driver.review.result(method).total for method in driver.review.methods} == before
-        assert driver.scores() == shown
+        assert driver.scores() == scores
         assert driver.review.slices_off == (13,)
-        # And it can be edited on.
+        # Editing goes on after reopening.
         driver.ui.reviewMethodBox.setCurrentIndex(0)
         driver.choose_lesion("5–6")
         driver.press_artery("RCA")

@@ -1,4 +1,4 @@
-"""A run from the button to the result in the scene."""
+"""Tests of a run from the button to the result in the scene."""
 
 import sys
 
@@ -89,7 +89,7 @@ class TestRun:
         assert driver.ui.scoreButton.text == "Score"
         assert all_nodes() == before
         assert not driver.process.folder.exists()
-        # What a dying worker still says comes too late.
+        # Later lines of the killed worker are ignored.
         driver.process.say(line(event="step", step="scores", index=3, count=6))
         driver.process.end(0)
         driver.settle()
@@ -132,7 +132,7 @@ class TestRun:
 
     @pytest.mark.parametrize("closed", [False, True])
     def test_a_result_that_is_in_the_scene_is_shown_or_gone_with_it(self, driver, closed):
-        """A press of the button, or the end of the scene, between the two steps."""
+        """Press the button, or close the scene, between the two steps."""
         driver.begin()
         driver.process.write_result()
         driver.process.end(0)

@@ -1,4 +1,4 @@
-"""The plot along the body."""
+"""Tests of the plot along the body axis."""
 
 import sys
 
@@ -10,21 +10,21 @@ class TestPlot:
     def plot(self, panel):
         from CACScoringLib.panel.slice_plot import PlotSlice, SlicePlot
 
-        chosen = []
+        slices = []
         plot = SlicePlot()
-        plot.chosen.connect(chosen.append)
+        plot.chosen.connect(slices.append)
         plot.resize(212, 96)
         plot.setSlices({k: PlotSlice(k, 0.5, True) for k in range(10, 20)})
-        plot.places = chosen
+        plot.clicked_slices = slices
         return plot
 
     def test_a_click_chooses(self, plot, panel):
         qt = sys.modules["qt"]
         place = qt.QPointF(plot.placeOf(14), 40)
-        left = qt.Qt.LeftButton
+        button = qt.Qt.LeftButton
         for kind in (qt.QEvent.MouseButtonPress, qt.QEvent.MouseButtonRelease):
-            qt.QApplication.sendEvent(plot, qt.QMouseEvent(kind, place, place, left, left, qt.Qt.NoModifier))
-        assert plot.places == [14]
+            qt.QApplication.sendEvent(plot, qt.QMouseEvent(kind, place, place, button, button, qt.Qt.NoModifier))
+        assert plot.clicked_slices == [14]
 
     def test_empty(self, plot):
         plot.setSlices({})

@@ -1,4 +1,4 @@
-"""The panel and its views on a screen of 1366 × 768 pixels, in light and dark styles."""
+"""Tests of the panel and its views on a screen of 1366 × 768 pixels, in light and dark styles."""
 
 import pytest
 import slicer
@@ -9,7 +9,7 @@ from CACScoringLib.mrml.lesion_segments import HEART_ID
 
 SCREEN_WIDTH = 1366
 PANEL_HEIGHT = 499
-"""What 3D Slicer leaves of 768 pixels to a module's panel where Data Probe is filled."""
+"""Height of a module's panel in 3D Slicer on a screen of 768 pixels, above a full Data Probe."""
 SCROLL_BAR = 20
 
 
@@ -20,7 +20,7 @@ def main_window():
 
 @pytest.fixture
 def window(driver):
-    """The main window, as wide as the screen, with the panel's part as high as it is there."""
+    """The main window, as wide as the screen, with a panel of PANEL_HEIGHT."""
     window = slicer.util.mainWindow()
     window.moduleSelector().selectModule("CACScoring")
     slicer.app.processEvents()
@@ -30,7 +30,7 @@ def window(driver):
 
 
 def least_window_width(driver) -> int:
-    """Least width of panel and views beside each other."""
+    """Return the minimum width of panel and views beside each other."""
     return least_width(driver.widget) + SCROLL_BAR + slicer.app.layoutManager().viewport().minimumSizeHint.width()
 
 
@@ -46,7 +46,7 @@ def rows_in_sight(window, table) -> list[int]:
 
 
 def many_lines(driver, count: int) -> list:
-    """Lesions as the panel lists them, so many."""
+    """Return a number of lines of the panel's table, two of them doubtful."""
     from dataclasses import replace
 
     line = driver.widget.review._lines[0]
@@ -78,7 +78,7 @@ class TestWidth:
             assert least_window_width(driver) <= SCREEN_WIDTH, effect
 
     def test_three_views_beside_each_other_would_not_fit(self, driver):
-        """The host knows how wide Slicer's slice views are."""
+        """Check that the desktop host has the widths of Slicer's slice views."""
         manager = slicer.app.layoutManager()
         manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutThreeOverThreeView)
         slicer.app.processEvents()
@@ -113,7 +113,7 @@ class TestList:
 
 
 class TestLayouts:
-    def test_the_layout_of_before_comes_back_after_both_of_ours(self, driver):
+    def test_the_former_layout_is_restored_after_both_of_ours(self, driver):
         manager = slicer.app.layoutManager()
         before = manager.layout
         driver.ui.pages.setCurrentIndex(2)
@@ -156,7 +156,7 @@ class TestLayouts:
 class TestStyles:
     @pytest.mark.parametrize("background", ["#ffffff", "#2b2b2b"])
     def test_severe_and_left_out_are_legible(self, driver, background):
-        """Contrast as WCAG 2.1 asks for text, 4.5 : 1."""
+        """Require a contrast of 4.5 : 1, as WCAG 2.1 does for text."""
         import qt
 
         from CACScoringLib.panel import widgets
@@ -173,7 +173,7 @@ class TestStyles:
 
 
 def contrast(first, second) -> float:
-    """Contrast ratio of two colours (WCAG 2.1)."""
+    """Return the contrast ratio of two colours (WCAG 2.1)."""
 
     def luminance(colour) -> float:
         parts = (part / 255 for part in (colour.red(), colour.green(), colour.blue()))

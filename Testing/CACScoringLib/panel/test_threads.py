@@ -1,4 +1,4 @@
-"""Work in steps and threads."""
+"""Tests of work in steps and threads."""
 
 import threading
 import time
@@ -19,47 +19,47 @@ def threads(panel):
 
 class TestStepRunner:
     def test_the_application_answers_while_a_thread_works(self, threads):
-        runner, going, results, turns = threads.StepRunner(), threading.Event(), [], []
+        runner, release, results, turns = threads.StepRunner(), threading.Event(), [], []
 
         def work():
-            results.append((yield from threads.inThread(lambda: going.wait(10) and threading.get_ident())))
+            results.append((yield from threads.inThread(lambda: release.wait(10) and threading.get_ident())))
 
         runner.start(work(), lambda: results.append("end"))
         while len(turns) < 3:
             slicer.app.processEvents()
             turns.append(runner.isRunning)
-        going.set()
+        release.set()
         assert eventually(lambda: slicer.app.processEvents() or not runner.isRunning)
         assert all(turns)
         assert results[0] != threading.get_ident()
         assert results[1:] == ["end"]
 
-    def test_what_is_started_last_replaces_what_runs(self, threads):
-        runner, seen = threads.StepRunner(), []
+    def test_new_work_replaces_the_current_work(self, threads):
+        runner, calls = threads.StepRunner(), []
 
         def work(name):
             yield 0
-            seen.append(name)
+            calls.append(name)
 
-        runner.start(work("first"), lambda: seen.append("end of first"))
-        runner.start(work("second"), lambda: seen.append("end of second"))
+        runner.start(work("first"), lambda: calls.append("end of first"))
+        runner.start(work("second"), lambda: calls.append("end of second"))
         assert eventually(lambda: slicer.app.processEvents() or not runner.isRunning)
-        assert seen == ["second", "end of second"]
+        assert calls == ["second", "end of second"]
 
     def test_after_a_stop_nothing_more_is_called(self, threads):
-        runner, seen = threads.StepRunner(), []
+        runner, calls = threads.StepRunner(), []
 
         def work():
             yield 0
-            seen.append("step")
+            calls.append("step")
 
-        runner.start(work(), lambda: seen.append("end"))
+        runner.start(work(), lambda: calls.append("end"))
         runner.stop()
         for _ in range(3):
             slicer.app.processEvents()
             time.sleep(0.01)
         assert not runner.isRunning
-        assert seen == []
+        assert calls == []
 
     def test_an_error_ends_the_work_and_is_raised(self, threads):
         runner = threads.StepRunner()

@@ -1,4 +1,4 @@
-"""The layouts of panels: that what they show is in sight, in windows of any shape."""
+"""Tests that the panels' layouts show their contents entirely, in windows of any shape."""
 
 import itertools
 
@@ -17,7 +17,7 @@ WINDOWS = [(1400, 900), (900, 1300)]
 
 @pytest.fixture(params=WINDOWS, ids=str)
 def window(request, monkeypatch):
-    """A main window of some size, with the usual layout in it."""
+    """The main window with the default layout, in one of the sizes."""
     desktop_host.install(monkeypatch)
     slicer.util.mainWindow().resize(*request.param)
     slicer.app.processEvents()
@@ -46,7 +46,7 @@ def volume(window):
 
 @pytest.fixture
 def heart(volume):
-    """144 mm wide, 120 mm deep and 100 mm high."""
+    """A heart 144 mm wide, 120 mm deep and 100 mm high."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Heart")
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
@@ -62,14 +62,14 @@ def corners(bounds) -> np.ndarray:
 
 
 def share_of_slice(widget, bounds) -> np.ndarray:
-    """Where a box, RAS, lies in a slice view: least and greatest x and y, from 0 to 1 across the view."""
+    """Return the minimum and maximum x and y of a box, RAS, in a slice view, from 0 to 1 across the view."""
     matrix = np.linalg.inv(slicer.util.arrayFromVTKMatrix(widget.mrmlSliceNode().GetXYToRAS()))
     xy = (corners(bounds) @ matrix.T)[:, :2] / [widget.sliceView().width, widget.sliceView().height]
     return np.array([xy.min(0), xy.max(0)])
 
 
 def share_of_view(view) -> np.ndarray:
-    """Where what a 3-D view shows lies in it: least and greatest x and y, from -1 to 1 across the view."""
+    """Return the minimum and maximum x and y of a 3-D view's contents, from -1 to 1 across the view."""
     renderer = view.renderWindow().GetRenderers().GetFirstRenderer()
     camera = renderer.GetActiveCamera()
     transform = camera.GetCompositeProjectionTransformMatrix(view.width / view.height, -1, 1)
@@ -92,7 +92,7 @@ def add_box(size: float, centre) -> None:
 
 class TestSideBySide:
     def test_whole_heart_at_once(self, views, volume, heart):
-        """The first time, when the views are new."""
+        """Show the views for the first time."""
         views.showSideBySide(volume, heart, volume, volume)
         bounds = [0.0] * 6
         heart.GetRASBounds(bounds)
@@ -104,7 +104,7 @@ class TestSideBySide:
                 assert (high < 1).all(), name
                 assert (high - low).max() > 0.5, f"{name} is filled"
                 sizes.append((high - low).max())
-            # Nothing changes when Qt lays out once more.
+            # A second layout by Qt changes nothing.
             slicer.app.processEvents()
         assert sizes[:3] == pytest.approx(sizes[3:])
 
@@ -119,7 +119,7 @@ class TestSideBySide:
         assert share_of_slice(widget, bounds) == pytest.approx(before)
         assert views.positionOf(widget.mrmlSliceNode())[1] == pytest.approx(inside[1], abs=1)
         assert views.positionOf(views.axialSliceNode())[2] == pytest.approx(inside[2], abs=1)
-        # Where a reader has zoomed in and it is out of sight, it becomes the middle.
+        # A zoomed view in which the point is out of sight is centred on it.
         node = widget.mrmlSliceNode()
         node.SetFieldOfView(*(size / 6 for size in node.GetFieldOfView()[:2]), 1)
         node.UpdateMatrices()
@@ -130,7 +130,7 @@ class TestSideBySide:
 
 class TestRadiograph:
     def test_source_and_detector_are_in_sight(self, radiograph_views, volume):
-        """Also where the layout is left from a scene that was closed."""
+        """Check also a layout that remains from a closed scene."""
         radiograph_views.showLayout(volume)
         slicer.mrmlScene.Clear()
         add_box(400, (0, 0, 0))
@@ -147,14 +147,14 @@ class TestRadiograph:
 
 def test_a_surface_of_no_lesions_is_no_error(views, volume):
     image = mrml.image_of_volume(volume)
-    none = mrml.add_lesions(slicer.mrmlScene, "Lesions", volume, image < -2000)
+    empty = mrml.add_lesions(slicer.mrmlScene, "Lesions", volume, image < -2000)
     log = vtk.vtkStringOutputWindow()
     before = vtk.vtkOutputWindow.GetInstance()
     vtk.vtkOutputWindow.SetInstance(log)
     try:
-        views.showSurface(none, 1.0, True)
+        views.showSurface(empty, 1.0, True)
         slicer.app.processEvents()
     finally:
         vtk.vtkOutputWindow.SetInstance(before)
     assert log.GetOutput() == ""
-    assert none.GetSegmentation().GetSegment("LAD").GetRepresentation("Closed surface").GetNumberOfPoints() == 0
+    assert empty.GetSegmentation().GetSegment("LAD").GetRepresentation("Closed surface").GetNumberOfPoints() == 0

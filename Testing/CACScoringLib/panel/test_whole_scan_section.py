@@ -1,4 +1,4 @@
-"""Asking for whole-scan estimates in the panel, and what it shows of them."""
+"""Tests of requesting and showing whole-scan estimates in the panel."""
 
 import json
 from types import SimpleNamespace
@@ -17,36 +17,35 @@ from CACScoringLib.whole_scan.estimates import DIFFERS, SALIENCY_FILE, estimate_
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Models by (name, network), all the user's; ask before the panel is opened."""
+    """Function that installs models of the user, given as (name, network), before the panel is opened."""
     stored = []
     monkeypatch.setattr(models, "list_models", lambda network=None: stored)
 
-    def install(*found):
-        stored.extend(
-            models.StoredModel(SimpleNamespace(name=name, network=network), None, "user") for name, network in found
-        )
+    def install(*networks):
+        cards = (SimpleNamespace(name=name, network=network) for name, network in networks)
+        stored.extend(models.StoredModel(card, None, "user") for card in cards)
 
     return install
 
 
 @pytest.fixture
-def asked():
-    """Requirements that somebody was asked to install."""
+def installations():
+    """Lists of requirements that the user was asked to install."""
     return []
 
 
 @pytest.fixture
-def ready(installed, open_panel, volume, panel, monkeypatch, asked):
+def ready(installed, open_panel, volume, panel, monkeypatch, installations):
     """The panel with a model of each kind, set to use networks."""
     installed(("my-vessels", "vessels"), ("my-radiomics", "radiomics"))
-    monkeypatch.setattr(panel, "ensurePackages", lambda requirements: asked.append(requirements) or "")
+    monkeypatch.setattr(panel, "ensurePackages", lambda requirements: installations.append(requirements) or "")
     driver = open_panel()
     driver.ui.methodBox.setCurrentIndex(0)
     return driver
 
 
 def score_with(driver, *estimates):
-    """A run whose result has these opinions."""
+    """Run a scoring whose result has these estimates."""
     driver.begin()
     driver.process.write_result(networks=True)
     file = driver.process.output / "scores.json"
@@ -67,12 +66,12 @@ def rows(driver):
 
 
 class TestAsking:
-    def test_all_at_hand_are_asked(self, ready, asked):
+    def test_all_installed_models_run(self, ready, installations):
         ready.ui.wholeScanBox.setChecked(True)
         assert ready.state.secondOpinions
         ready.begin()
-        names = [text.partition(">")[0] for text in asked[0]]
-        assert (len(asked), names) == (1, ["openvino", "safetensors", "jinja2", "psutil", "torch", "monai", "mirp"])
+        names = [[text.partition(">")[0] for text in requirements] for requirements in installations]
+        assert names == [["openvino", "safetensors", "jinja2", "psutil", "torch", "monai", "mirp"]]
         assert ready.process.option("--whole-scan") == ["all"]
         assert ready.process.option("--model") == []
 
@@ -80,12 +79,12 @@ class TestAsking:
         driver = open_panel()
         driver.ui.methodBox.setCurrentIndex(0)
         assert not driver.ui.wholeScanBox.enabled
-        driver.state.secondOpinions = True  # as a scene from elsewhere may say
+        driver.state.secondOpinions = True  # as in a scene from another computer
         assert driver.ui.wholeScanBox.enabled
 
 
 class TestShowing:
-    def test_answers_agreement_and_worth(self, ready):
+    def test_predictions_agreement_and_reliability(self, ready):
         score_with(ready, by_hand.vessels(5, 1000, 20, 30, trust="Little."), by_hand.radiomics(0.1, trust="Less."))
         ui = ready.ui
         titles = [ui.wholeScanTable.horizontalHeaderItem(n).text() for n in range(ui.wholeScanTable.columnCount)]
@@ -103,25 +102,25 @@ class TestShowing:
         assert "Radiomics: no calcium; calcium map: 810" in ui.warningsLabel.text
 
     def test_a_review_changes_who_agrees(self, ready):
-        """All candidates are rejected, and the review is done: the clinical score is 0."""
+        """Reject all candidates and confirm the review, so that the clinical score is 0."""
         score_with(ready, by_hand.vessels(0.0))
         assert rows(ready)[1][1] == "not reviewed"
         ready.review.reject_unassigned("threshold")
         ready.review.set_reviewed("threshold", True)
         ready.widget.result.update()
         assert [row[1] for row in rows(ready)[1:3]] == ["same class", "⚠ 4 classes apart"]
-        told = [warning.message for warning in ready.review.warnings if warning.code == DIFFERS]
-        assert len(told) == 1
-        assert "calcium map" in told[0]
+        messages = [warning.message for warning in ready.review.warnings if warning.code == DIFFERS]
+        assert len(messages) == 1
+        assert "calcium map" in messages[0]
 
-    def test_what_swayed_the_vessel_model_is_in_the_scene_and_the_report(self, ready, tmp_path):
+    def test_the_saliency_of_the_vessel_model_is_in_the_scene_and_the_report(self, ready, tmp_path):
         image = panel_results.chest_image()
         saliency = sitk.Cast(image > 300, sitk.sitkFloat32) * 3
         score_with(ready, by_hand.vessels(200, saliency=saliency))
         nodes = ready.review.nodes
-        found = mrml.image_of_volume(nodes.saliency)
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(saliency))
-        assert found.GetOrigin() == pytest.approx(image.GetOrigin())
+        image = mrml.image_of_volume(nodes.saliency)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(saliency))
+        assert image.GetOrigin() == pytest.approx(image.GetOrigin())
         assert mrml.nodes_of_record(slicer.mrmlScene, nodes.record).saliency is nodes.saliency
         assert ready.ui.inputSelector.nodeCount() == 1, "a saliency is no CT"
         ready.review.export(tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Messages of the library as the panels show them."""
+"""Tests of the library's messages in the panels' words."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 
 @pytest.mark.parametrize(
-    ("message", "shown"),
+    ("message", "expected"),
     [
         (
             "The region between the lungs was used. Check the heart outline; give --heart MASK if it is wrong.",
@@ -31,27 +31,29 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
             "Cannot write beside /a/b-cac: No such file or directory. Choose another folder.",
         ),
         ("Memory ran out. Score it with fewer --workers.", "Memory ran out."),
-        ("Calibrate it on scans with known calcium (cac calibrate).", None),
+        (
+            "Calibrate it on scans with known calcium (cac calibrate).",
+            "Calibrate it on scans with known calcium in CAC Training, page Evaluate.",
+        ),
         ("The folder /data/cac scored.v2 -- old is empty.", "The folder /data/cac scored.v2 -- old is empty."),
         ("⚠ It is cut. Give --series.\n⚠ It is noisy.", "⚠ It is cut.\n⚠ It is noisy."),
         ("0.5 mg of 3.25.\nSecond line.", "0.5 mg of 3.25.\nSecond line."),
         ("Give --series.", "Give --series."),
     ],
 )
-def test_messages(message, shown):
-    expected = "Calibrate it on scans with known calcium in CAC Training, page Evaluate." if shown is None else shown
+def test_messages(message, expected):
     assert inPanel(message) == expected
 
 
 def test_advice_never_names_an_option():
     for code, advice in ADVICE.items():
-        shown = inPanel(advice)
-        assert not OPTION.search(shown), code
-        assert not re.search(r"\bcac [a-z]", shown), code
+        text = inPanel(advice)
+        assert not OPTION.search(text), code
+        assert not re.search(r"\bcac [a-z]", text), code
 
 
 def sentences() -> list[str]:
-    """Texts of errors and warnings in what the panels run that name an option."""
+    """Return messages that name an option, from all code that the panels run."""
     files = [path for name in ("CACScoring", "CACTraining") for path in (ROOT / name / f"{name}Lib").rglob("*.py")]
     texts = []
     for path in files:

@@ -1,1 +1,1 @@
-"""What the segment editor effects share."""
+"""Common parts of the segment editor effects."""

@@ -1,4 +1,4 @@
-"""What the segment editor effects share towards Slicer: how they are registered, copied and shown, and their artery."""
+"""Base class of the segment editor effects: registration, cloning, options and the selected artery."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803, N806
@@ -19,13 +19,13 @@ from slicer.i18n import tr as _
 from ..widgets import quiet
 
 _HINT_LINES, _STATUS_LINES = 2, 3
-"""Lines of text that an effect's messages have room for, so that they do not move what stands below them."""
+"""Minimum heights of an effect's messages in lines, so that the widgets below them do not move."""
 
 
 def registerEffect(package: ModuleType) -> None:
-    """Make known the effect whose `SegmentEditorEffect.py` lies in a package; a second call changes nothing.
+    """Register the effect in a package's `SegmentEditorEffect.py`; a second call changes nothing.
 
-    The package has to be imported before: see its `__init__`.
+    The package must have been imported before, see its `__init__`.
     """
     import qSlicerSegmentationsEditorEffectsPythonQt as effects
 
@@ -35,19 +35,29 @@ def registerEffect(package: ModuleType) -> None:
 
 
 def helpOf(summary: str, actions: Mapping[str, str], closing: str) -> str:
-    """An effect's help as HTML, from plain text.
+    """Return an effect's help as HTML, from plain text.
 
-    summary: always shown; the rest opens by "Show details". actions: what a user does, and what that does.
+    Args:
+        summary: Text that is always shown; "Show details" opens the rest.
+        actions: Effects of a user's actions.
+        closing: Last paragraph.
     """
-    listed = "".join(f"<li><b>{escape(does)}:</b> {escape(text)}</li>" for does, text in actions.items())
-    # Segment Editor cuts at the first line break.
-    return f'<html>{escape(summary)}<br>.<ul style="margin: 0">{listed}</ul><p>{escape(closing)}</p></html>'
+    items = "".join(f"<li><b>{escape(action)}:</b> {escape(text)}</li>" for action, text in actions.items())
+    # Segment Editor's summary ends at the first line break.
+    return f'<html>{escape(summary)}<br>.<ul style="margin: 0">{items}</ul><p>{escape(closing)}</p></html>'
 
 
 class Parameter(NamedTuple):
-    """A parameter of an effect, and what shows it: a spin box of a range, or a check box without one.
+    """A parameter of an effect, shown as a spin box, or as a check box if it has no limits.
 
-    name: in the segment editor's node. default: None where the effect sets it later.
+    Attributes:
+        name: Name in the segment editor's node.
+        label: Label of the widget.
+        tip: Tooltip of the widget.
+        default: Default; None if the effect sets it later.
+        limits: Minimum and maximum; None for a check box.
+        suffix: Unit shown in the spin box.
+        decimals: Decimals of the spin box.
     """
 
     name: str
@@ -62,11 +72,19 @@ class Parameter(NamedTuple):
 class LesionEffect(AbstractScriptedSegmentEditorEffect):
     """An effect on the segment of an artery.
 
-    name: not translated, because modules find effects by it. source: the effect's own file. scan: an `EffectScan`,
-    boxes: the parameters' widgets by name; both are made when the effect is used for the first time.
+    Attributes:
+        scan: An `EffectScan`; None until the effect is first used.
+        boxes: Widgets of the parameters by name; empty until the effect is first used.
     """
 
     def __init__(self, scriptedEffect, name: str, source: str) -> None:
+        """Prepare.
+
+        Args:
+            scriptedEffect: Slicer's object of the effect.
+            name: Name by which modules find the effect, not translated.
+            source: The effect's own file.
+        """
         scriptedEffect.name = name
         scriptedEffect.title = _(name)
         super().__init__(scriptedEffect)
@@ -84,12 +102,12 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         return clonedEffect
 
     def icon(self):
-        # The folder of the source tree is named as the module; where Slicer installs it, all modules lie together.
+        # In the source tree each module has its own folder; installed modules share one.
         name = self._source.parent.name.removesuffix("Lib")
         return qt.QIcon(str(self._source.parents[1] / "Resources" / "Icons" / f"{name}.png"))
 
     def parameters(self) -> list[Parameter]:
-        """Those with a widget of their own."""
+        """Return the parameters that have a widget."""
         raise NotImplementedError
 
     def setMRMLDefaults(self) -> None:
@@ -98,8 +116,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
                 self.scriptedEffect.setParameterDefault(parameter.name, parameter.default)
 
     def setupOptionsFrame(self) -> None:
-        """Nothing yet: Segment Editor makes the options of all effects when it opens, and what these need takes long
-        to load."""
+        """Do nothing: Segment Editor calls this for all effects when it opens, and these take long to load."""
 
     def _build(self) -> None:
         """Make the options when the effect is used for the first time."""
@@ -109,19 +126,19 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
 
         self._views = views
         self.scan = scan.EffectScan(self.scriptedEffect)
-        self._light = views.VoxelOverlay(self.scriptedEffect)
-        self._ball = views.CircleOverlay(self.scriptedEffect)
+        self._voxelOverlay = views.VoxelOverlay(self.scriptedEffect)
+        self._circleOverlay = views.CircleOverlay(self.scriptedEffect)
         self._arteries = views.SiteButtons(self.chooseArtery)
         self.scriptedEffect.addOptionsWidget(self._arteries.layout)
         self._parameters = self.parameters()
         self._addOptions()
-        # Two, so that the next move of the mouse does not overwrite what a click has done.
+        # Two labels, so that the next move of the mouse does not overwrite the result of a click.
         self.hintLabel, self.statusLabel = views.plainLabel(_HINT_LINES), views.plainLabel(_STATUS_LINES)
         for label in (self.hintLabel, self.statusLabel):
             self.scriptedEffect.addOptionsWidget(label)
 
     def _addOptions(self) -> None:
-        """Make what lies between the arteries and the messages: the parameters' boxes."""
+        """Add the parameters' widgets between the arteries and the messages."""
         for parameter in self._parameters:
             if parameter.limits is None:
                 box = qt.QCheckBox(parameter.label)
@@ -165,8 +182,8 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
     def deactivate(self) -> None:
         self._arteries.giveDigits()
         slicer.util.showStatusMessage("")
-        self._light.remove()
-        self._ball.remove()
+        self._voxelOverlay.remove()
+        self._circleOverlay.remove()
 
     def cleanup(self) -> None:
         # A connection would keep the effect alive.
@@ -174,19 +191,19 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
             self._signalOf(parameter).disconnect(self.updateMRMLFromGUI)
 
     def chooseArtery(self, artery) -> None:
-        """Work on the segment of a `Site` from now on."""
+        """Select the segment of a `Site`."""
         if self.scan.update():
             self.scan.select(artery)
             self._showArtery()
 
     def _useValueOfResult(self, name: str, marker: str, value: float | None) -> None:
-        """A scored segmentation is edited with the value it was scored with, until the reader changes it.
+        """Set a parameter to the value that the segmentation was scored with, once for each segmentation.
 
-        marker: parameter that names the segmentation whose value was taken.
+        marker: parameter that holds the ID of the segmentation that the value came from.
         """
-        own = self.scan.segmentation.GetID()
-        if value is not None and self.scriptedEffect.parameter(marker) != own:
-            self.scriptedEffect.setParameter(marker, own)
+        segmentationId = self.scan.segmentation.GetID()
+        if value is not None and self.scriptedEffect.parameter(marker) != segmentationId:
+            self.scriptedEffect.setParameter(marker, segmentationId)
             self.scriptedEffect.setParameter(name, value)
 
     def _showArtery(self) -> None:
@@ -194,17 +211,17 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         self._arteries.show(self.scan.name_of(self.scan.selected) if segmentation is not None else "")
 
     def _hint(self, text: str) -> None:
-        """Show what could be done now."""
+        """Show what a click would do."""
         self.hintLabel.setText(text)
 
     def _say(self, text: str) -> None:
-        """Show what has been done: here, and at the foot of the application, wherever the panel is scrolled to."""
+        """Show the result of an action in the panel and in Slicer's status bar."""
         self.statusLabel.setText(text)
         slicer.util.showStatusMessage(text)
 
 
 def siteKeys() -> dict[str, str]:
-    """The keys that all effects know, for their help."""
+    """Return the help on the keys that all effects share."""
     return {
         _("Keys 1 to 5"): _("choose LM, LAD, LCX, RCA or other, in the view last clicked in."),
         _("Keys 6 to 9"): _("choose aortic valve, mitral annulus, thoracic aorta or other non-coronary calcium."),

@@ -1,7 +1,7 @@
-"""The scan and the segments that a segment editor effect works on, as arrays on one grid.
+"""Scan and segments of a segment editor effect as arrays on one grid.
 
-The grid is that of the segmentation: the source volume's own, in any axis order and however oblique. Indices are
-[k, j, i] of that grid, whichever body axis each of them follows.
+The grid is the segmentation's, which is the source volume's in any axis order and orientation. Indices are [k, j, i] of
+that grid, whichever body axis each of them follows.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 
 
 class EffectScan:
-    """What an effect (its `scriptedEffect`) edits. Call `update` before using it; it is cheap when nothing has changed.
+    """Scan and segmentation that an effect edits. Call `update` before each use; it is cheap if nothing has changed.
 
-    hu: values of the source volume, [k, j, i]. spacing_mm: k, j, i. index_to_ras: 4 × 4, from voxel (i, j, k, 1).
+    Attributes:
+        hu: Values of the source volume, [k, j, i].
+        spacing_mm: Spacing along k, j, i.
+        index_to_ras: 4 × 4 matrix from voxel (i, j, k, 1) to RAS.
     """
 
     def __init__(self, effect) -> None:
+        """Prepare. effect: the effect's `scriptedEffect`."""
         self._effect = effect
         self._state = None
         self._image = None
@@ -43,12 +47,12 @@ class EffectScan:
 
     @property
     def selected(self) -> str:
-        """Id of the selected segment, "" without one."""
+        """ID of the selected segment, "" without one."""
         node = self._effect.parameterSetNode()
         return (node.GetSelectedSegmentID() or "") if node is not None else ""
 
     def update(self) -> bool:
-        """Read what has changed. False when there is no volume or no segmentation to edit."""
+        """Read changes of the scene. Returns False if there is no volume or no segmentation to edit."""
         node, segmentation = self._effect.parameterSetNode(), self.segmentation
         volume = None if node is None else node.GetSourceVolumeNode()
         if segmentation is None or volume is None or volume.GetImageData() is None:
@@ -59,20 +63,20 @@ class EffectScan:
         heart = segmentation.GetNodeReference(HEART_ROLE)
         transforms = [n.GetParentTransformNode() for n in (segmentation, volume)]
         reference = self._effect.referenceGeometryImage()
-        placed = vtk.vtkMatrix4x4()
-        volume.GetIJKToRASMatrix(placed)
+        ijk_to_ras = vtk.vtkMatrix4x4()
+        volume.GetIJKToRASMatrix(ijk_to_ras)
         state = (
             segmentation.GetID(),
             volume.GetID(),
             volume.GetImageData().GetMTime(),
-            arrayFromVTKMatrix(placed).tobytes(),
+            arrayFromVTKMatrix(ijk_to_ras).tobytes(),
             tuple(0 if t is None else t.GetMTime() for t in transforms),
             None if reference is None else (reference.GetExtent(), _matrix(reference).tobytes()),
             None if heart is None else (heart.GetID(), heart.GetSegmentation().GetMTime()),
         )
         if state == self._state:
             return True
-        image = self._own_voxels(volume, reference) if transforms == [None, None] else None
+        image = self._voxels_on_grid(volume, reference) if transforms == [None, None] else None
         self._image = image or self._effect.sourceVolumeImageData()
         if self._image is None:
             self._state = None
@@ -90,8 +94,8 @@ class EffectScan:
         return True
 
     @staticmethod
-    def _own_voxels(volume, reference) -> slicer.vtkOrientedImageData | None:
-        """The volume's voxels without a copy, where they lie on the segmentation's grid."""
+    def _voxels_on_grid(volume, reference) -> slicer.vtkOrientedImageData | None:
+        """Return the volume's voxels without copying them; None if they do not lie on the segmentation's grid."""
         if volume.GetImageData().GetNumberOfScalarComponents() != 1 or reference is None:
             return None
         image = slicer.vtkOrientedImageData()
@@ -103,21 +107,21 @@ class EffectScan:
 
     @property
     def _start(self) -> tuple[int, int, int]:
-        """First index of the grid, i j k: that of the segmentation may not be 0."""
+        """First index (i, j, k) of the segmentation's grid, which may not be 0."""
         return tuple(self._image.GetExtent()[::2])
 
-    # Places
+    # Positions
 
     def index_at(self, ras: np.ndarray) -> tuple[int, int, int] | None:
-        """The voxel [k, j, i] at a position; None outside the grid."""
+        """Return the voxel [k, j, i] at a position; None outside the grid."""
         ijk = np.floor(np.linalg.solve(self.index_to_ras, [*ras, 1.0])[:3] + 0.5).astype(int)
         kji = tuple(int(n) for n in ijk[::-1])
         return kji if all(0 <= n < size for n, size in zip(kji, self.hu.shape, strict=True)) else None
 
     def heart(self, outline: bool) -> np.ndarray | None:
-        """Where a lesion may lie: bool [k, j, i]. outline: inside the heart, else in the slices that show any of it.
+        """Return the voxels in which lesions may lie: bool [k, j, i], or None if the segmentation has no heart.
 
-        None when no heart belongs to the segmentation.
+        outline: True for the inside of the heart, False for all slices that show it.
         """
         if outline not in self._hearts:
             self._hearts[outline] = self._heart(outline)
@@ -130,12 +134,13 @@ class EffectScan:
         node = self.segmentation.GetNodeReference(HEART_ROLE)
         if node is None or node.GetSegmentation().GetSegment(HEART_ID) is None:
             return None
-        placed = slicer.vtkOrientedImageData()
-        own = slicer.vtkOrientedImageData()
-        if not node.GetBinaryLabelmapRepresentation(HEART_ID, own) or own.IsEmpty():
+        resampled = slicer.vtkOrientedImageData()
+        labelmap = slicer.vtkOrientedImageData()
+        if not node.GetBinaryLabelmapRepresentation(HEART_ID, labelmap) or labelmap.IsEmpty():
             return None
-        slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(own, self._image, placed)
-        inside = _array(placed) != 0
+        resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
+        resample(labelmap, self._image, resampled)
+        inside = _array(resampled) != 0
         if not inside.any():
             return None
         if outline:
@@ -147,56 +152,56 @@ class EffectScan:
     # Segments
 
     def segment_of(self, site: Site | int) -> str:
-        """Id of the segment of a site, or of what is not coronary; made where there is none."""
+        """Return the ID of a site's segment, or of the label for non-coronary lesions; make the segment if needed."""
         from ...mrml.lesion_segments import add_lesion_segment
 
-        return self.known_segment_of(site) or add_lesion_segment(self.segmentation, int(site))
+        return self.existing_segment_of(site) or add_lesion_segment(self.segmentation, int(site))
 
-    def known_segment_of(self, site: Site | int) -> str:
-        """Id of the segment of a site, or of what is not coronary; "" where there is none."""
+    def existing_segment_of(self, site: Site | int) -> str:
+        """Return the ID of a site's segment, or of the label for non-coronary lesions; "" if there is none."""
         collection = self.segmentation.GetSegmentation()
-        labels = {own: _label(collection.GetSegment(own).GetName()) for own in collection.GetSegmentIDs()}
-        return next((own for own, label in labels.items() if label == int(site)), "")
+        segment_ids = collection.GetSegmentIDs()
+        return next((n for n in segment_ids if _label(collection.GetSegment(n).GetName()) == int(site)), "")
 
     def select(self, site: Site) -> None:
-        """Make a site's segment the one that is edited."""
+        """Select a site's segment for editing."""
         self._effect.parameterSetNode().SetSelectedSegmentID(self.segment_of(site))
 
     def name_of(self, segment_id: str) -> str:
-        """What to call a segment in a message: LAD, not "LAD: left anterior descending"."""
+        """Return the short name of a segment: LAD rather than "LAD: left anterior descending"."""
         segment = self.segmentation.GetSegmentation().GetSegment(segment_id)
         return "" if segment is None else segment.GetName().split(":")[0]
 
     def colour_of(self, segment_id: str) -> tuple[float, float, float]:
-        """Red, green, blue of a segment, 0 to 1; white without one."""
+        """Return a segment's red, green and blue, 0 to 1; white without one."""
         segment = self.segmentation.GetSegmentation().GetSegment(segment_id) if self.segmentation else None
         return (1.0, 1.0, 1.0) if segment is None else tuple(segment.GetColor())
 
     def voxels_in(self, segment_id: str, part: Place) -> np.ndarray:
-        """Which voxels of a part of the grid belong to a segment: bool."""
-        own, placed = self._own_labelmap(segment_id), slicer.vtkOrientedImageData()
+        """Return a segment's mask within a part of the grid: bool [k, j, i]."""
+        labelmap, resampled = self._segment_labelmap(segment_id), slicer.vtkOrientedImageData()
         resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
-        if own is None or not resample(own, self._box(part, allocate=True), placed):
+        if labelmap is None or not resample(labelmap, self._box(part, allocate=True), resampled):
             return np.zeros([at.stop - at.start for at in part], bool)
-        return _array(placed) != 0
+        return _array(resampled) != 0
 
-    def _own_labelmap(self, segment_id: str) -> slicer.vtkOrientedImageData | None:
-        """A segment's voxels without those of others, on a grid that may be another; None without any."""
-        own = slicer.vtkOrientedImageData()
-        found = self.segmentation.GetBinaryLabelmapRepresentation(segment_id, own)
-        return own if found and not own.IsEmpty() else None
+    def _segment_labelmap(self, segment_id: str) -> slicer.vtkOrientedImageData | None:
+        """Return a segment's voxels alone, possibly on another grid; None if it has none."""
+        labelmap = slicer.vtkOrientedImageData()
+        exists = self.segmentation.GetBinaryLabelmapRepresentation(segment_id, labelmap)
+        return labelmap if exists and not labelmap.IsEmpty() else None
 
     def voxels_of(self, segment_id: str) -> Voxels | None:
-        """All voxels of a segment that lie on the grid; None when there are none."""
-        own = self._own_labelmap(segment_id)
-        if own is None:
+        """Return all voxels of a segment that lie on the grid; None if there are none."""
+        labelmap = self._segment_labelmap(segment_id)
+        if labelmap is None:
             return None
         part = tuple(slice(0, n) for n in self.hu.shape)
-        if slicer.vtkOrientedImageDataResample.DoGeometriesMatch(own, self._image):
-            first = [n - start for n, start in zip(own.GetExtent()[::2], self._start, strict=True)][::-1]
+        if slicer.vtkOrientedImageDataResample.DoGeometriesMatch(labelmap, self._image):
+            first = [n - start for n, start in zip(labelmap.GetExtent()[::2], self._start, strict=True)][::-1]
             part = tuple(
                 slice(min(max(n, 0), most), max(min(n + size, most), 0))
-                for n, size, most in zip(first, own.GetDimensions()[::-1], self.hu.shape, strict=True)
+                for n, size, most in zip(first, labelmap.GetDimensions()[::-1], self.hu.shape, strict=True)
             )
         if any(at.start >= at.stop for at in part):
             return None
@@ -204,40 +209,39 @@ class EffectScan:
         return voxels if voxels.count else None
 
     def sites_in(self, part: Place) -> np.ndarray:
-        """Return the number of the segment of each voxel of a part of the grid: from 1, in the order of the segments'
-        ids; 0 for none."""
+        """Return the number of each voxel's segment within a part of the grid, from 1 in the order of IDs; 0: none."""
         collection, numbers = (
             self.segmentation.GetSegmentation(),
             np.zeros([at.stop - at.start for at in part], np.uint16),
         )
         binary = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
         resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
-        # Layer by layer: each holds many segments, and taking one segment out of its layer costs as much.
+        # A layer holds many segments, and extracting one segment costs as much as reading the layer.
         for layer in range(collection.GetNumberOfLayers(binary)):
-            labelmap, placed = collection.GetLayerDataObject(layer, binary), slicer.vtkOrientedImageData()
-            if labelmap.IsEmpty() or not resample(labelmap, self._box(part, allocate=True), placed):
+            labelmap, resampled = collection.GetLayerDataObject(layer, binary), slicer.vtkOrientedImageData()
+            if labelmap.IsEmpty() or not resample(labelmap, self._box(part, allocate=True), resampled):
                 continue
-            labels = _array(placed)
+            labels = _array(resampled)
             for segment_id in collection.GetSegmentIDsForLayer(layer, binary) if labels.any() else ():
                 label = collection.GetSegment(segment_id).GetLabelValue()
                 numbers[labels == label] = collection.GetSegmentIndex(segment_id) + 1
         return numbers
 
     def segment_at(self, kji: tuple[int, int, int]) -> str | None:
-        """Id of the segment that a voxel belongs to, None for none."""
+        """Return the ID of a voxel's segment; None for none."""
         number = int(self.sites_in(tuple(slice(n, n + 1) for n in kji))[0, 0, 0])
         return self.segmentation.GetSegmentation().GetNthSegmentID(number - 1) if number else None
 
     def sites_of(self, voxels: Voxels) -> dict[str, int]:
-        """Return how many of some voxels belong to each segment that holds any, by the segment's id."""
+        """Return the numbers of voxels by the ID of their segment."""
         counts = np.bincount(self.sites_in(voxels.part)[voxels.mask])
         collection = self.segmentation.GetSegmentation()
         return {collection.GetNthSegmentID(int(n) - 1): int(counts[n]) for n in np.flatnonzero(counts) if n}
 
-    def without_segments(self, kji: np.ndarray, kept: set[str]) -> np.ndarray:
-        """Those of some positions [n, 3] that belong to no segment but the kept ones."""
+    def outside_segments(self, kji: np.ndarray, exempt: set[str]) -> np.ndarray:
+        """Return the voxels, of kji [n, 3], that belong to no segment except the exempt ones."""
         for segment_id in self.segmentation.GetSegmentation().GetSegmentIDs():
-            voxels = None if segment_id in kept else self.voxels_of(segment_id)
+            voxels = None if segment_id in exempt else self.voxels_of(segment_id)
             if voxels is not None and len(kji):
                 low, high = ([getattr(at, end) for at in voxels.part] for end in ("start", "stop"))
                 within = ((kji >= low) & (kji < high)).all(1)
@@ -248,22 +252,22 @@ class EffectScan:
     # Editing
 
     def change(self, segment_id: str, add: Voxels | None, remove: Voxels | None = None) -> int:
-        """Add voxels to a segment, which takes them from all others, and remove voxels from it; one step to undo.
+        """Add voxels to a segment, taking them from all others, and remove voxels from it, as one step to undo.
 
-        The editor's masking is respected. Returns how many voxels changed.
+        Respects the editor's masking. Returns the number of voxels that changed.
         """
         editor, node = slicer.qSlicerSegmentEditorAbstractEffect, self._effect.parameterSetNode()
         edits = []
         for voxels, mode in ((remove, editor.ModificationModeRemove), (add, editor.ModificationModeAdd)):
             if voxels is not None:
                 before = self.voxels_in(segment_id, voxels.part)
-                wanted = voxels.where(before != (mode == editor.ModificationModeAdd))
-                edits += [(wanted, mode, before)] if wanted.count else []
+                changes = voxels.where(before != (mode == editor.ModificationModeAdd))
+                edits += [(changes, mode, before)] if changes.count else []
         if not edits:
             return 0
         self._effect.saveStateForUndo()
         overwrite = node.GetOverwriteMode()
-        # A voxel that lay in two arteries would be counted twice.
+        # A voxel in two arteries would be counted twice.
         node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteAllSegments)
         try:
             for voxels, mode, _before in edits:
@@ -273,7 +277,7 @@ class EffectScan:
         return sum(int((self.voxels_in(segment_id, voxels.part) != before).sum()) for voxels, _mode, before in edits)
 
     def labelmap(self, voxels: Voxels) -> slicer.vtkOrientedImageData:
-        """Voxels as the editor takes them: an image of their part alone."""
+        """Return voxels in the editor's format, an image of their part of the grid."""
         image = self._box(voxels.part, allocate=False)
         values = numpy_to_vtk(voxels.mask.astype(np.uint8).reshape(-1), True, vtk.VTK_UNSIGNED_CHAR)
         image.GetPointData().SetScalars(values)
@@ -292,13 +296,11 @@ class EffectScan:
             image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
         return image
 
-    # What belongs to the segmentation
+    # Data of the segmentation's result
 
     def volume_of_role(self, role: str) -> tuple[np.ndarray, np.ndarray] | None:
-        """A volume that the segmentation refers to: its values [k, j, i], and 4 × 4 from the grid's voxels to its own.
-
-        None when there is none.
-        """
+        """Return the values [k, j, i] of a volume that the segmentation refers to, and the 4 × 4 matrix from the grid's
+        voxels to the volume's; None if there is none."""
         volume = self.segmentation.GetNodeReference(role)
         if volume is None or volume.GetImageData() is None:
             return None
@@ -311,20 +313,20 @@ class EffectScan:
         return _array(volume.GetImageData()), np.linalg.solve(to_ras, self.index_to_ras)
 
     def threshold_hu(self) -> float | None:
-        """The threshold on the CT that the segmentation's scan was scored with; None when it is of no result of ours.
+        """Return the HU threshold that the segmentation's scan was scored with; None if it belongs to no result.
 
-        Also of a calcium map's lesions, whose own rule has a threshold on the map: the CT has that much everywhere.
+        Lesions of the calcium map get the clinical threshold too, because their own threshold applies to the map.
         """
         record = self._record()
         return float(record["rules"]["threshold"]["threshold_hu"]) if record else None
 
     def floor_hu(self) -> float | None:
-        """The floor below which the segmentation's calcium map is 0; None when it is of no result of ours."""
+        """Return the HU below which the segmentation's calcium map is 0; None if it belongs to no result."""
         settings = self._record().get("decomposition_settings")
         return float(settings["floor_hu"]) if settings else None
 
     def _record(self) -> dict:
-        """The record of the result that the segmentation belongs to; empty when it is of none."""
+        """Return the record of the segmentation's result; empty if it belongs to none."""
         from ...core.ct import CTError
         from ...mrml.scene import LESION_METHODS, nodes_of_record, records_in
 
@@ -339,7 +341,7 @@ class EffectScan:
 
 
 def _label(name: str) -> int:
-    """Of a lesion segment; 0 of any other."""
+    """Return the label of a lesion segment's name; 0 for other segments."""
     from ...core.ct import CTError
     from ...core.labels import label_called
 

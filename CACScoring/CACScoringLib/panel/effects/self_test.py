@@ -1,4 +1,4 @@
-"""A made-up heart to try an effect on, for the effects' own self tests in Slicer."""
+"""A synthetic lesion for the effects' self tests in Slicer."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803, N806
@@ -14,11 +14,16 @@ import slicer
 
 @contextlib.contextmanager
 def editorOnLesion(effectName: str, withMap: bool = False) -> Iterator[tuple]:
-    """Segment Editor on a small CT with a lesion of eight voxels at the origin, the effect active.
+    """Open Segment Editor on a small CT with a lesion of eight voxels at the origin, with an effect active.
 
-    The editor is deleted in the end: with several of them alive Slicer ends in a segmentation fault of its own effects.
-    withMap: give the lesions a calcium map of sixteen voxels there. Yields editor, segmentation and the effect's
-    Python object.
+    The editor is deleted in the end, because Slicer crashes at exit in its own effects if several editors exist.
+
+    Args:
+        effectName: Name of the effect.
+        withMap: Add a calcium map of sixteen voxels at the lesion.
+
+    Yields:
+        The editor, the segmentation and the effect's Python object.
     """
     from ...mrml import lesion_segments
     from ...mrml import scene as mrml
@@ -51,7 +56,7 @@ def editorOnLesion(effectName: str, withMap: bool = False) -> Iterator[tuple]:
 
 
 def countVoxels(segmentation: slicer.vtkMRMLSegmentationNode, segmentId: str) -> int:
-    """Voxels of a segment on the grid of the CT."""
+    """Return the number of voxels of a segment on the CT's grid."""
     from ...mrml import scene as mrml
     from ...mrml import segments
 
@@ -60,7 +65,7 @@ def countVoxels(segmentation: slicer.vtkMRMLSegmentationNode, segmentId: str) ->
 
 
 def _image(values: np.ndarray):
-    """An image of 1 mm voxels whose middle lies at the origin."""
+    """Return an image of 1 mm voxels centred on the origin."""
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(values)

@@ -1,4 +1,4 @@
-"""What the segment editor effects draw in slice views, and the controls they share."""
+"""Overlays of the segment editor effects in slice views, and their common controls."""
 
 # Slicer's and Qt's naming.
 # ruff: noqa: N802, N803, N806
@@ -28,31 +28,31 @@ _OPACITY = 0.55
 
 
 def sliceWidgets(effect) -> list:
-    """Slice views of the layout that may show the segmentation, by name.
+    """Return the layout's slice views that may show the segmentation, sorted by name.
 
-    The layout manager names views as well that the layout does not show, in no certain order.
+    The layout manager also lists views that the layout does not show, in no particular order.
     """
     manager = slicer.app.layoutManager()
     if manager is None:
         return []
     widgets = [manager.sliceWidget(name) for name in sorted(manager.sliceViewNames())]
-    shown = [widget for widget in widgets if widget.mrmlSliceNode().IsMappedInLayout()]
-    return [widget for widget in shown if effect.segmentationDisplayableInView(widget.mrmlSliceNode())]
+    visible = [widget for widget in widgets if widget.mrmlSliceNode().IsMappedInLayout()]
+    return [widget for widget in visible if effect.segmentationDisplayableInView(widget.mrmlSliceNode())]
 
 
 def axialSliceWidget(effect):
-    """The one of `sliceWidgets` that says which slice is looked at, else the first; None without any."""
+    """Return the main axial view among `sliceWidgets`, or else the first view; None without any."""
     widgets, node = sliceWidgets(effect), views.axialSliceNode()
     return next((widget for widget in widgets if widget.mrmlSliceNode() is node), next(iter(widgets), None))
 
 
 def viewToRas(viewWidget) -> np.ndarray:
-    """4 × 4, from a pixel (x, y, 0, 1) of a slice view to the world."""
+    """Return the 4 × 4 matrix from a pixel (x, y, 0, 1) of a slice view to RAS."""
     return slicer.util.arrayFromVTKMatrix(viewWidget.mrmlSliceNode().GetXYToRAS())
 
 
 def pixelRas(viewWidget, position: tuple[int, int]) -> np.ndarray:
-    """Where in the world a pixel of a slice view lies, such as that of an event."""
+    """Return the RAS position of a pixel of a slice view."""
     return (viewToRas(viewWidget) @ [*position, 0.0, 1.0])[:3]
 
 
@@ -61,7 +61,7 @@ def isSliceWidget(viewWidget) -> bool:
 
 
 class _Overlay:
-    """Actors in slice views, one a view, made when there is something to draw."""
+    """Actors in slice views, one per view, made when there is something to draw."""
 
     def __init__(self, effect) -> None:
         self._effect = effect
@@ -80,7 +80,7 @@ class _Overlay:
                 self._effect.scheduleRender(viewWidget)
 
     def remove(self) -> None:
-        """Take the actors out of the views."""
+        """Remove the actors from the views."""
         for viewWidget, pipeline in self._pipelines.items():
             self._effect.removeActor2D(viewWidget, pipeline[0])
         self._pipelines = {}
@@ -97,7 +97,7 @@ class VoxelOverlay(_Overlay):
         self._colours.SetNumberOfTableValues(2)
         self._colours.SetTableRange(0, 1)
         self._colours.SetTableValue(0, 0, 0, 0, 0)
-        self._shown = False
+        self._isVisible = False
 
     def _make(self) -> tuple:
         reslice = vtk.vtkImageReslice()
@@ -117,7 +117,7 @@ class VoxelOverlay(_Overlay):
         return actor, reslice
 
     def show(self, voxels: Voxels, indexToRas: np.ndarray, colour: tuple[float, float, float]) -> None:
-        """indexToRas: 4 × 4, of the grid that the voxels belong to."""
+        """Show voxels in a colour. indexToRas: 4 × 4 matrix of the voxels' grid."""
         extent = [n for at in voxels.part[::-1] for n in (at.start, at.stop - 1)]
         self._source.SetExtent(extent)
         values = numpy_to_vtk(voxels.mask.astype(np.uint8).reshape(-1), True, vtk.VTK_UNSIGNED_CHAR)
@@ -125,22 +125,22 @@ class VoxelOverlay(_Overlay):
         self._source.Modified()
         self._indexToRas = indexToRas
         self._colours.SetTableValue(1, *colour, _OPACITY)
-        self._shown = True
+        self._isVisible = True
         for viewWidget in sliceWidgets(self._effect):
             self.place(viewWidget)
 
     def hide(self) -> None:
-        self._shown = False
+        self._isVisible = False
         super().hide()
 
     def remove(self) -> None:
-        # An event of a view that comes after this must not bring the actor back.
-        self._shown = False
+        # A later event of a view must not show the actor again.
+        self._isVisible = False
         super().remove()
 
     def place(self, viewWidget) -> None:
-        """Draw what lies in a view's slice, after the view or the voxels have changed."""
-        if not self._shown:
+        """Redraw a view after the view or the voxels have changed."""
+        if not self._isVisible:
             return
         actor, reslice = self._pipeline(viewWidget)
         toIndex = np.linalg.solve(self._indexToRas, viewToRas(viewWidget))
@@ -161,7 +161,7 @@ class VoxelOverlay(_Overlay):
         self._effect.scheduleRender(viewWidget)
 
     def _rectangle(self, viewWidget, toView: np.ndarray) -> tuple[int, int, int, int] | None:
-        """Pixels of the view (x, y, width, height) that may show any of the voxels."""
+        """Return the view's rectangle (x, y, width, height) in pixels that may show voxels; None if there is none."""
         low, high = (np.array(self._source.GetExtent()[n::2]) + half for n, half in ((0, -0.5), (1, 0.5)))
         corners = np.array([[(low, high)[bits >> n & 1][n] for n in range(3)] + [1.0] for bits in range(8)])
         xyz = corners @ toView[:3].T
@@ -176,7 +176,7 @@ class VoxelOverlay(_Overlay):
 
 
 class CircleOverlay(_Overlay):
-    """Where a ball, or a flat disc in the plane of one view, cuts the slices."""
+    """Outline of a sphere in all slice views, or of a flat disc in one."""
 
     def _make(self) -> tuple:
         circle = vtk.vtkRegularPolygonSource()
@@ -190,17 +190,17 @@ class CircleOverlay(_Overlay):
         return actor, circle
 
     def show(self, centreRas, radiusMm: float, colour: tuple[float, float, float], onlyIn=None) -> None:
-        """onlyIn: the view whose slice a flat disc lies in; None for a ball."""
+        """Show a sphere or a disc. onlyIn: view in whose slice the disc lies; None for a sphere."""
         for viewWidget in sliceWidgets(self._effect):
             actor, circle = self._pipeline(viewWidget)
             toRas = viewToRas(viewWidget)
-            x, y, z, _one = np.linalg.solve(toRas, [*centreRas, 1.0])
-            mmOf = np.linalg.norm(toRas[:3, :3], axis=0)
-            left2 = radiusMm**2 - (0.0 if onlyIn is not None else (z * mmOf[2]) ** 2)
-            visible = bool(left2 > 0) and onlyIn in (None, viewWidget)
+            x, y, z, _w = np.linalg.solve(toRas, [*centreRas, 1.0])
+            mmPerPixel = np.linalg.norm(toRas[:3, :3], axis=0)
+            squaredRadius = radiusMm**2 - (0.0 if onlyIn is not None else (z * mmPerPixel[2]) ** 2)
+            visible = bool(squaredRadius > 0) and onlyIn in (None, viewWidget)
             if visible:
                 circle.SetCenter(x, y, 0)
-                circle.SetRadius(left2**0.5 / mmOf[0])
+                circle.SetRadius(squaredRadius**0.5 / mmPerPixel[0])
                 actor.GetProperty().SetColor(*colour)
             if visible or actor.GetVisibility():
                 actor.SetVisibility(visible)
@@ -208,13 +208,13 @@ class CircleOverlay(_Overlay):
 
 
 class SiteButtons:
-    """Buttons that choose the artery to edit, and below them the sites outside the arteries; the keys 1 to 5 and 6 to 9
-    do the same in a slice view.
+    """Buttons that choose the artery to edit, with the sites outside the arteries below them.
 
-    onChosen: called with the `Site` that a user has chosen.
+    In a slice view, the keys 1 to 5 and 6 to 9 do the same.
     """
 
     def __init__(self, onChosen: Callable[[Site], None]) -> None:
+        """Make the buttons. onChosen: called with the `Site` that a user chooses."""
         from ...core.labels import site_called
 
         self._onChosen = onChosen
@@ -227,13 +227,13 @@ class SiteButtons:
             button.setAutoExclusive(False)
 
     def show(self, segmentName: str) -> None:
-        """Mark the site of that name, if it is one."""
-        shown = self._siteCalled(segmentName)
+        """Check the button of the segment's site, if it has one."""
+        site_of_name = self._siteCalled(segmentName)
         for site, button in self._buttons.items():
-            button.setChecked(site == shown)
+            button.setChecked(site == site_of_name)
 
     def takeKey(self, interactor) -> bool:
-        """Choose the site of the key that was pressed. False when it is none of theirs."""
+        """Choose the site of the key that was pressed. Returns False for other keys."""
         site = self._byKey.get(pressedKey(interactor))
         if site is None:
             return False
@@ -241,32 +241,33 @@ class SiteButtons:
         return True
 
     def takeDigits(self) -> None:
-        """Take the digits from the Segment Editor module, where they choose effects, until `giveDigits`."""
+        """Disable the digits' shortcuts of the Segment Editor module, which choose effects, until `giveDigits`."""
         window = slicer.util.mainWindow()
         for child in [] if window is None else window.children():
             if child.className() == "QShortcut" and child.key.toString() in SITE_KEYS and child.enabled:
                 child.setEnabled(False)
-                # The module may delete its shortcuts meanwhile, so they are marked and not remembered.
-                child.setProperty(_TAKEN, True)
+                # The shortcuts are marked, because the module may delete them meanwhile.
+                child.setProperty(_TAKEN_PROPERTY, True)
 
     def giveDigits(self) -> None:
         window = slicer.util.mainWindow()
         for child in [] if window is None else window.children():
-            if child.className() == "QShortcut" and child.property(_TAKEN):
+            if child.className() == "QShortcut" and child.property(_TAKEN_PROPERTY):
                 child.setEnabled(True)
-                child.setProperty(_TAKEN, False)
+                child.setProperty(_TAKEN_PROPERTY, False)
 
 
-_TAKEN = "takenByCAC"
+_TAKEN_PROPERTY = "takenByCAC"
+"""Property of a shortcut that `takeDigits` has disabled."""
 
 
 def pressedKey(interactor) -> str:
-    """The key of a key event in lower case; that of the number block without its prefix."""
+    """Return the key of a key event in lower case, without the prefix of the numeric keypad."""
     return (interactor.GetKeySym() or "").removeprefix("KP_").lower()
 
 
 def plainLabel(lines: int):
-    """Return a label for messages, which are shown as they are and never as markup. lines: it has room for."""
+    """Return a label that shows messages as plain text. lines: minimum height in lines."""
     label = qt.QLabel()
     label.setMinimumHeight(lines * label.fontMetrics().lineSpacing())
     label.setAlignment(qt.Qt.AlignLeft | qt.Qt.AlignTop)

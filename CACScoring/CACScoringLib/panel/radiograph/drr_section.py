@@ -1,4 +1,4 @@
-"""A radiograph of the CT: a small picture and a 3-D view follow the sliders; in the background it is made whole."""
+"""Digitally reconstructed radiograph of the CT: a live preview and a 3-D view, and full quality in the background."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -18,7 +18,7 @@ from ..parameters import CACScoringParameterNode, RadiographSource
 from ..scan_facts import problemOf
 from ..threads import StepRunner, inThread
 from ..widgets import dataOf, fillBox, singleShot
-from ..worker import Task, Worker
+from ..worker import ButtonCommand, Worker
 from . import radiograph_views
 
 if TYPE_CHECKING:
@@ -31,22 +31,26 @@ if TYPE_CHECKING:
     from ...review.scene import SceneReview
 
 MOVING_MILLISECONDS, RESTING_MILLISECONDS = 10, 250
-"""After a change: how soon a fast picture follows, and how soon a finer one when nothing has changed any more."""
+"""Delays of the fast preview after a change, and of the finer preview after the last change."""
 
 
 class DrrSection(Section):
-    """The widgets of the radiograph of the CT.
-
-    worker, preparer: run the making of a radiograph and the search for the body.
-    """
+    """Widgets of the radiograph of the CT."""
 
     def __init__(self, ui, worker: Worker, preparer: Worker) -> None:
+        """Connect the widgets.
+
+        Args:
+            ui: The panel's widgets.
+            worker: Worker that makes a radiograph.
+            preparer: Worker that removes the table from the CT.
+        """
         self._ui = ui
         self._preparer = preparer
         cancelled = _("Cancelled. The scene was not changed.")
         bar = ui.drrBar
-        self._task = Task(worker, ui.drrMakeButton, ui.drrStatusLabel, bar, _("Make radiograph"), cancelled)
-        self._task.asked.connect(lambda: self._beginning.start(self._make(), self.update))
+        self._task = ButtonCommand(worker, ui.drrMakeButton, ui.drrStatusLabel, bar, _("Make radiograph"), cancelled)
+        self._task.startRequested.connect(lambda: self._beginning.start(self._make(), self.update))
         self._task.changed.connect(self.update)
         self._review: SceneReview | None = None
         self._stand: StandNodes | None = None
@@ -54,8 +58,8 @@ class DrrSection(Section):
         self._coarse: ReducedScan | None = None
         self._withTable: ReducedScan | None = None
         self._skin: vtk.vtkPolyData | None = None
-        self._scanOf: tuple | None = None
-        self._drawn: tuple | None = None
+        self._scanKey: tuple | None = None
+        self._drawnKey: tuple | None = None
         fillBox(ui.drrViewBox, _views(), "PA")
         ui.drrViewBox.currentIndexChanged.connect(self._viewChosen)
         ui.drrLayoutButton.clicked.connect(lambda *_args: self._showLayout())
@@ -66,7 +70,7 @@ class DrrSection(Section):
         self._movingTimer = singleShot(MOVING_MILLISECONDS, self._drawMoving)
         self._restingTimer = singleShot(RESTING_MILLISECONDS, self._drawResting)
 
-    # What the panel tells
+    # Calls from the panel
 
     def setState(self, state: CACScoringParameterNode | None) -> None:
         super().setState(state)
@@ -74,7 +78,7 @@ class DrrSection(Section):
             self._hide()
 
     def setReview(self, review: SceneReview | None) -> None:
-        """review: of the result whose calcium map and heart are shown where it is of the CT chosen; None for none."""
+        """Use a review's calcium map and heart, if it is a review of the chosen CT; None for no review."""
         self._review = review
         self.update()
 
@@ -93,7 +97,7 @@ class DrrSection(Section):
     def _forgetScan(self) -> None:
         self._reducing.stop()
         self._drawing.stop()
-        self._scan = self._coarse = self._withTable = self._skin = self._scanOf = None
+        self._scan = self._coarse = self._withTable = self._skin = self._scanKey = None
         self._preparer.cancel()
 
     def update(self) -> None:
@@ -118,24 +122,24 @@ class DrrSection(Section):
         ui.drrCalciumBox.setEnabled(self._scan is not None and self._scan.calcium is not None)
         ui.drrOpacitySlider.setEnabled(ui.drrCalciumBox.enabled and state.drrCalcium)
         ui.drrHeartBox.setEnabled(self._scan is not None and self._scan.heart is not None)
-        if self._scan is not None and self._wanted() != self._drawn and not self._movingTimer.active:
+        if self._scan is not None and self._pictureKey() != self._drawnKey and not self._movingTimer.active:
             self._movingTimer.start()
         self._updateOverlay()
 
     # The small picture
 
     def _takeScan(self, volume: vtkMRMLScalarVolumeNode) -> None:
-        """Reduce the CT, where it is another than before; its table is taken out in the background."""
+        """Reduce the CT if it has changed, then remove its table in the background."""
         calcium, heart = self._calciumNode(), self._heartSegment()
         place = tuple(volume.GetOrigin()), tuple(volume.GetSpacing()), volume.GetImageData().GetMTime()
         key = (volume.GetID(), place, calcium and calcium.GetID(), heart and (heart[0].GetID(), heart[1]))
-        if key == self._scanOf:
+        if key == self._scanKey:
             return
         self._forgetScan()
-        self._scanOf = key
-        self._reducing.start(self._reduced(volume), self._searchBody)
+        self._scanKey = key
+        self._reducing.start(self._reduce(volume), self._searchBody)
 
-    def _reduced(self, volume: vtkMRMLScalarVolumeNode) -> Iterator[int]:
+    def _reduce(self, volume: vtkMRMLScalarVolumeNode) -> Iterator[int]:
         """Steps that reduce the CT."""
         from ...core.ct import CTError
         from ...drr.job import reduced
@@ -147,7 +151,7 @@ class DrrSection(Section):
             return
         yield 0
         self._withTable = yield from inThread(lambda: reduced(*images))
-        yield from self._shown(self._withTable)
+        yield from self._use(self._withTable)
 
     def _searchBody(self) -> None:
         from ...drr import job
@@ -156,18 +160,18 @@ class DrrSection(Section):
         if self._withTable is not None:
             folder = self._preparer.newFolder()
             job.write_job(folder, settingsOf(self._state), self._withTable.image)
-            found = lambda reason: self._bodyFound(reason, folder)  # noqa: E731
-            self._preparer.start(["find_body", str(folder)], found, module="panel.background")
+            on_end = lambda reason: self._onBodyEnd(reason, folder)  # noqa: E731
+            self._preparer.start(["find_body", str(folder)], on_end, module="panel.background")
 
-    def _shown(self, scan: ReducedScan) -> Iterator[int]:
-        """Steps that make a scan the one that is shown."""
+    def _use(self, scan: ReducedScan) -> Iterator[int]:
+        """Steps that make a scan the source of the preview."""
         from ...mrml.drr_nodes import skin_of
 
         coarse = yield from inThread(lambda: scan.coarser(2))
         skin = yield from inThread(lambda: skin_of(coarse.image))
-        self._scan, self._coarse, self._skin, self._drawn = scan, coarse, skin, None
+        self._scan, self._coarse, self._skin, self._drawnKey = scan, coarse, skin, None
 
-    def _bodyFound(self, reason: str, folder: Path) -> None:
+    def _onBodyEnd(self, reason: str, folder: Path) -> None:
         from dataclasses import replace
 
         from ...core.ct import CTError
@@ -176,16 +180,16 @@ class DrrSection(Section):
 
         if not reason:
             try:
-                freed = replace(self._scan, image=read_image(folder / BODY))
-                self._reducing.start(self._shown(freed), self.update)
+                without_table = replace(self._scan, image=read_image(folder / BODY))
+                self._reducing.start(self._use(without_table), self.update)
             except CTError as error:
                 reason = str(error)
         if reason:
             self._task.say(_("The preview still shows the table: {error}").format(error=reason))
             self.update()
 
-    def _wanted(self) -> tuple:
-        """What the picture depends on."""
+    def _pictureKey(self) -> tuple:
+        """Return the settings that the preview depends on."""
         state = self._state
         opacity = state.drrOpacity if state.drrCalcium else 0.0
         return settingsOf(state), opacity, state.drrHeart, id(self._scan)
@@ -202,45 +206,51 @@ class DrrSection(Section):
         self._draw(*RESTING, moving=False)
 
     def _draw(self, factor: int, pixels: int, moving: bool) -> None:
-        """Begin to draw the picture, as `drr.job.MOVING` says. moving: whether a finer one is to follow."""
+        """Begin to draw the preview.
+
+        Args:
+            factor: Factor by which the scan is made coarser, see `drr.job.MOVING`.
+            pixels: Width and height of the preview.
+            moving: True if a finer preview follows.
+        """
         if self._state is not None and self._scan is not None and self._isInSight():
             self._moving = moving
-            self._drawing.start(self._picture(self._wanted(), factor, pixels), self._drawnOnce)
+            self._drawing.start(self._picture(self._pictureKey(), factor, pixels), self._onDrawn)
 
-    def _drawnOnce(self) -> None:
-        """Go on to the picture of what has changed meanwhile, or to a finer one."""
+    def _onDrawn(self) -> None:
+        """Draw again if the settings have changed meanwhile, or else draw the finer preview."""
         if self._state is None or not self._isInSight():
             return
-        if self._wanted() != self._drawn:
+        if self._pictureKey() != self._drawnKey:
             self._movingTimer.start()
         elif self._moving:
             self._restingTimer.start()
 
-    def _picture(self, wanted: tuple, factor: int, pixels: int) -> Iterator[int]:
-        """Steps that draw a picture. wanted: what it depends on."""
+    def _picture(self, key: tuple, factor: int, pixels: int) -> Iterator[int]:
+        """Steps that draw a preview. key: settings from `_pictureKey`."""
         from ...drr.geometry import ProjectionError
         from ...drr.job import fast_backend, preview, stand_of
         from ...mrml.drr_nodes import StandNodes
 
-        settings, opacity, heart, _scan = wanted
-        scan, unfreed = self._scan if factor == 1 else self._coarse, self._withTable
+        settings, opacity, heart, _scan = key
+        scan, with_table = self._scan if factor == 1 else self._coarse, self._withTable
 
-        def drawn() -> np.ndarray:
-            projected = unfreed.coarser(factor) if settings.table else scan
+        def project() -> np.ndarray:
+            projected = with_table.coarser(factor) if settings.table else scan
             return preview(projected, settings, pixels, opacity, heart, fast_backend())
 
         try:
             stand = stand_of(settings.geometry(scan.isocentre_mm))
-            picture = yield from inThread(drawn)
+            picture = yield from inThread(project)
         except ProjectionError as error:
-            self._drawn, self._moving = wanted, False
+            self._drawnKey, self._moving = key, False
             self._task.say(str(error))
             self._ui.drrPreviewLabel.setText(_("No preview"))
             self._removeStand()
             return
-        self._drawn = wanted
+        self._drawnKey = key
         if self._ui.drrPreviewLabel.text:
-            self._task.say("")  # an error before this
+            self._task.say("")  # clear an earlier error
         self._ui.drrPreviewLabel.setPixmap(radiograph_views.pixmapOf(picture, self._ui.drrPreviewLabel.minimumHeight))
         self._stand = self._stand or StandNodes(slicer.mrmlScene)
         self._stand.show(stand, picture, self._skin)
@@ -250,7 +260,7 @@ class DrrSection(Section):
         self._restingTimer.stop()
         self._drawing.stop()
         self._removeStand()
-        self._drawn = None
+        self._drawnKey = None
 
     def _removeStand(self) -> None:
         if self._stand is not None:
@@ -274,10 +284,10 @@ class DrrSection(Section):
             task.cancel()
             task.say(str(error))
             return
-        made = lambda reason: self._made(reason, folder, volume, settings)  # noqa: E731
-        task.start(["make_radiograph", str(folder)], made, module="panel.background")
+        on_end = lambda reason: self._onMade(reason, folder, volume, settings)  # noqa: E731
+        task.start(["make_radiograph", str(folder)], on_end, module="panel.background")
 
-    def _made(self, reason: str, folder: Path, volume: vtkMRMLScalarVolumeNode, settings: DrrSettings) -> None:
+    def _onMade(self, reason: str, folder: Path, volume: vtkMRMLScalarVolumeNode, settings: DrrSettings) -> None:
         from ...core.ct import CTError
         from ...drr import job
         from ...mrml.drr_nodes import add_radiograph
@@ -299,7 +309,7 @@ class DrrSection(Section):
         if state is not None:
             state.radiographVolume = node
             if not (state.radiographFile or state.radiographLateral):
-                state.radiographSource = RadiographSource.VOLUME  # what one would score next
+                state.radiographSource = RadiographSource.VOLUME  # the radiograph to score next
             self._show(node)
 
     def _show(self, node: vtkMRMLScalarVolumeNode) -> None:
@@ -323,10 +333,10 @@ class DrrSection(Section):
         if state.radiographVolume is not None:
             radiograph_views.setOpacity(state.radiographVolume, state.drrOpacity if state.drrCalcium else 0.0)
 
-    # What is projected
+    # The projected images
 
     def _images(self, volume: vtkMRMLScalarVolumeNode) -> tuple[sitk.Image, sitk.Image | None, sitk.Image | None]:
-        """The CT, its calcium map and its heart. Raises CTErrors."""
+        """Return the CT, its calcium map and its heart mask. Raises CTError."""
         import SimpleITK as sitk
 
         from ...mrml.scene import image_of_volume
@@ -344,7 +354,7 @@ class DrrSection(Section):
         return self._review.nodes.calcium_map if self._isReviewed() else None
 
     def _heartSegment(self) -> tuple | None:
-        """Segmentation and segment of the heart: the result's, else the one chosen on the first page."""
+        """Return segmentation and segment of the heart: the result's, or else the one chosen on the first page."""
         from ...mrml.lesion_segments import HEART_ID
 
         state = self._state
@@ -355,7 +365,7 @@ class DrrSection(Section):
     def _isReviewed(self) -> bool:
         return self._review is not None and self._review.nodes.volume is self._state.inputVolume
 
-    # Small things
+    # Helpers
 
     def _isInSight(self) -> bool:
         return self._ui.pages.currentWidget() is self._ui.radiographTab
@@ -372,7 +382,7 @@ class DrrSection(Section):
 
 
 def settingsOf(state: CACScoringParameterNode) -> DrrSettings:
-    """How the panel says that a radiograph is to be made."""
+    """Return the panel's settings of the radiograph."""
     from ...drr.job import DrrSettings
 
     return DrrSettings(

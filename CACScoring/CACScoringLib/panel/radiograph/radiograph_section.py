@@ -1,4 +1,4 @@
-"""A chest radiograph, and how probably there is coronary calcium: scored in the background, shown with the saliency."""
+"""Probability of coronary calcium on a chest radiograph: scored in the background, shown with the saliency."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N806
@@ -18,14 +18,14 @@ from slicer.i18n import tr as _
 from .. import table_widgets, widgets
 from ..lifecycle import Section
 from ..parameters import CACScoringParameterNode, RadiographSource, Sex
-from ..worker import Task, Worker
+from ..worker import ButtonCommand, Worker
 from . import radiograph_views
 
 NETWORK = "radiograph"
 
 
 class RadiographSection(Section):
-    """The widgets of scoring a radiograph. worker: runs the command."""
+    """Widgets that score a radiograph."""
 
     def __init__(self, ui, worker: Worker) -> None:
         from ...mrml.scene import RADIOGRAPH_ATTRIBUTE
@@ -33,13 +33,13 @@ class RadiographSection(Section):
         self._ui = ui
         cancelled = _("Cancelled. The scene was not changed.")
         button, label = ui.radiographScoreButton, ui.radiographStatusLabel
-        self._task = Task(worker, button, label, ui.radiographBar, _("Score radiograph"), cancelled)
-        self._task.asked.connect(self._score)
+        self._task = ButtonCommand(worker, button, label, ui.radiographBar, _("Score radiograph"), cancelled)
+        self._task.startRequested.connect(self._score)
         self._task.changed.connect(self.update)
         self._inSight = widgets.InSight(ui.radiographButton)
         self._record: vtkMRMLTextNode | None = None
         self._output: tempfile.TemporaryDirectory | None = None
-        self._read = ""
+        self._filledFrom = ""
         self._models: list[tuple[str, str]] = []
         self._installed = False
         for edit in (ui.radiographFileEdit, ui.radiographLateralEdit):
@@ -52,12 +52,12 @@ class RadiographSection(Section):
         table_widgets.prepareTable(ui.radiographTable)
         self._showRecord()
 
-    # What the panel tells
+    # Calls from the panel
 
     def setState(self, state: CACScoringParameterNode | None) -> None:
         super().setState(state)
         if state is not None:
-            self._read = state.radiographFile  # what was read or chosen of it is kept
+            self._filledFrom = state.radiographFile  # the patient's data are in the state already
             self._listModels()
 
     def closeScene(self) -> None:
@@ -85,8 +85,8 @@ class RadiographSection(Section):
                 widget.setVisible(fromFile)
         for widget in (ui.radiographSelector, ui.radiographSelectorLabel):
             widget.setVisible(not fromFile)
-        chosen = state.radiographFile or state.radiographLateral if fromFile else state.radiographVolume is not None
-        self._task.update(bool(chosen and self._installed))
+        hasInput = state.radiographFile or state.radiographLateral if fromFile else state.radiographVolume is not None
+        self._task.update(bool(hasInput and self._installed))
         if state.radiographResult is not self._record:
             self._record = state.radiographResult
             self._showRecord()
@@ -99,23 +99,23 @@ class RadiographSection(Section):
         state = self._state
         state.radiographLateral = self._ui.radiographLateralEdit.currentPath
         state.radiographFile = self._ui.radiographFileEdit.currentPath
-        if state.radiographFile != self._read:
-            self._read = state.radiographFile
+        if state.radiographFile != self._filledFrom:
+            self._filledFrom = state.radiographFile
             self._fillInPatient(Path(state.radiographFile))
 
     def _fillInPatient(self, path: Path) -> None:
-        """Age and sex as a DICOM file tells them; unknown, where it does not."""
+        """Fill in age and sex from a DICOM file, or set them to unknown."""
         from ...core.ct import CTError
         from ...io.acquisition import acquisition_of
         from ...io.dicom import is_dicom, read_slice
 
         age, sex = None, None
         try:
-            if path.is_file() and is_dicom(path) and (found := read_slice(path)) is not None:
-                facts = acquisition_of([found])
+            if path.is_file() and is_dicom(path) and (image := read_slice(path)) is not None:
+                facts = acquisition_of([image])
                 age, sex = facts.patient_age_years, facts.patient_sex
         except (CTError, OSError):
-            pass  # said when it is scored
+            pass  # scoring reports the error
         state = self._state
         state.radiographAge = float(age or 0)
         state.radiographSex = Sex(sex) if sex in ("F", "M") else Sex.UNKNOWN
@@ -136,9 +136,9 @@ class RadiographSection(Section):
             models, problem = [], str(error)
         self._installed = bool(models)
         bundled = next((model.card.name for model in models if model.origin == "bundled"), "")
-        usual = _("{name} (comes with CAC)").format(name=bundled) if bundled else _("none")
-        own = [model.card.name for model in models if model.origin != "bundled"]
-        self._models = [(usual, ""), *zip(own, own, strict=True)]
+        defaultLabel = _("{name} (comes with CAC)").format(name=bundled) if bundled else _("none")
+        installed = [model.card.name for model in models if model.origin != "bundled"]
+        self._models = [(defaultLabel, ""), *zip(installed, installed, strict=True)]
         if problem:
             self._task.say(problem)
 
@@ -149,7 +149,7 @@ class RadiographSection(Section):
     # The run
 
     def _score(self) -> None:
-        """A volume is written for `cac score`; the output stays for its report until the next run."""
+        """Start `cac score` on the radiograph. Its output folder, with the report, stays until the next run."""
         import SimpleITK as sitk
 
         from ...mrml.radiograph_nodes import picture_image
@@ -164,26 +164,26 @@ class RadiographSection(Section):
         state, source = self._state, None
         if state.radiographSource == RadiographSource.FILE:
             name = Path(state.radiographFile or state.radiographLateral).stem
-            given = {"pa": state.radiographFile, "lateral": state.radiographLateral}
+            inputs = {"pa": state.radiographFile, "lateral": state.radiographLateral}
         else:
             source = state.radiographVolume
             name = source.GetName()
             file = str(self._task.worker.newFolder() / "radiograph.nrrd")
             sitk.WriteImage(picture_image(source), file)
-            given = {"lateral" if _isLateral(source) else "pa": file}
-        given |= {"age_years": state.radiographAge, "sex": state.radiographSex.value, "bmi_kg_m2": state.radiographBmi}
-        given = {name: value for name, value in given.items() if value}
+            inputs = {"lateral" if _isLateral(source) else "pa": file}
+        inputs |= {"age_years": state.radiographAge, "sex": state.radiographSex.value, "bmi_kg_m2": state.radiographBmi}
+        inputs = {name: value for name, value in inputs.items() if value}
         model = ["--model", state.radiographModel] if state.radiographModel else []
-        command = ["--settings", json.dumps({"radiograph": given}), *model, "--device", state.device.value]
+        command = ["--settings", json.dumps({"radiograph": inputs}), *model, "--device", state.device.value]
         command += ["--output", str(self._report.parent)]
-        self._task.start(["score", *command], lambda reason: self._ended(reason, name, source))
+        self._task.start(["score", *command], lambda reason: self._onEnd(reason, name, source))
 
     @property
     def _report(self) -> Path | None:
-        """Of the last run; None where there is none."""
+        """Report of the last run; None before the first."""
         return None if self._output is None else Path(self._output.name) / "result" / "report.html"
 
-    def _ended(self, reason: str, name: str, source) -> None:
+    def _onEnd(self, reason: str, name: str, source) -> None:
         from ...core.ct import CTError
         from ...mrml.radiograph_nodes import add_scored
 
@@ -203,7 +203,7 @@ class RadiographSection(Section):
     # The result
 
     def _showRecord(self) -> None:
-        """The numbers, warnings and pictures of the record, or none."""
+        """Show the numbers, warnings and pictures of the record, or none."""
         ui, document = self._ui, self._document()
         self._showNumbers(document)
         notes = [] if document is None else [warning["message"] for warning in document["warnings"]]
@@ -215,7 +215,7 @@ class RadiographSection(Section):
             titles.append(_("{view}: radiograph alone").format(view=view))
             self._pictures.append((view, None))
             for threshold in document["thresholds"]:
-                titles.append(_("{view}: for {answer}").format(view=view, answer=_answer(threshold["agatston"])))
+                titles.append(_("{view}: for {answer}").format(view=view, answer=_scoreRange(threshold["agatston"])))
                 self._pictures.append((view, threshold["agatston"]))
         box = ui.radiographSaliencyBox
         widgets.fillBox(box, [(title, n) for n, title in enumerate(titles)], min(1, len(titles) - 1))
@@ -227,7 +227,7 @@ class RadiographSection(Section):
             self._showSaliency()
 
     def _document(self) -> dict | None:
-        """The content of the record; None without one that can be read."""
+        """Return the content of the record; None without a readable one."""
         if self._record is None:
             return None
         from ...core.ct import CTError
@@ -247,7 +247,7 @@ class RadiographSection(Section):
         rows = document["thresholds"]
         withFactors = any(row.get("probability_with_factors") is not None for row in rows)
         columns = {
-            _("Agatston score"): lambda row: _answer(row["agatston"]),
+            _("Agatston score"): lambda row: _scoreRange(row["agatston"]),
             _("From the image"): lambda row: f"{row['probability_image']:.0%}",
         }
         if withFactors:
@@ -275,7 +275,7 @@ class RadiographSection(Section):
             self._output = None
 
 
-def _answer(agatston: float) -> str:
+def _scoreRange(agatston: float) -> str:
     return _("above 0") if agatston == 0 else _("{score:g} or more").format(score=agatston)
 
 

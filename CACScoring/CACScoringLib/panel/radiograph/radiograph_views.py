@@ -1,4 +1,4 @@
-"""How radiographs are shown: in a layout with a view of their own beside a 3-D view, and as small pictures."""
+"""Display of radiographs in a layout of a radiograph view beside a 3-D view, and as small pictures."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -23,27 +23,27 @@ _FROM_MM = (-1600.0, 1200.0, 700.0)
 
 
 def layoutDescription() -> str:
-    """Slicer's XML description of the layout."""
+    """Return Slicer's XML description of the layout."""
     view = views.sliceView(VIEW, "Coronal", "DRR", "#90A4AE", LAYOUT_ID)
     return f"""<layout type="horizontal" split="true">{view}{views.THREE_D_VIEW}</layout>"""
 
 
 def registerLayout() -> None:
-    """Make the layout known, so that scenes saved with it open with it."""
+    """Register the layout, so that scenes saved with it open with it."""
     views.registerLayouts({LAYOUT_ID: layoutDescription()})
 
 
 def isShown() -> bool:
-    """Whether our layout is the one shown."""
+    """Return True if the radiograph layout is shown."""
     manager = slicer.app.layoutManager()
     return manager is not None and manager.layoutLogic().GetLayoutNode().GetViewArrangement() == LAYOUT_ID
 
 
 def showLayout(volume=None) -> None:
-    """Change to the layout, with all that is in space in sight.
+    """Change to the layout and fit the scene into its 3-D view.
 
-    Does nothing without a main window, or where the layout already shows a picture: a reader may have turned the view.
-    A closed scene leaves the layout empty. volume: for the slice view, as long as there is no radiograph to show.
+    Does nothing without a main window, or if the layout already shows a picture, because a reader may have turned the
+    view. volume: volume for the slice view while there is no radiograph.
     """
     manager = slicer.app.layoutManager()
     if manager is None or (isShown() and manager.sliceWidget(VIEW).mrmlSliceCompositeNode().GetBackgroundVolumeID()):
@@ -63,7 +63,7 @@ def showLayout(volume=None) -> None:
 
 
 def _lookFromTheSide(camera) -> None:
-    """From the patient's left, the front and above, where beams of all usual views are seen at their length."""
+    """Place the camera to the patient's left, front and above, where the beams of all standard views are visible."""
     if camera is not None:
         focus = camera.GetFocalPoint()
         camera.SetPosition([at + step for at, step in zip(focus, _FROM_MM, strict=True)])
@@ -71,9 +71,13 @@ def _lookFromTheSide(camera) -> None:
 
 
 def showPicture(picture, over=None, outline=None, opacity: float = 0.0) -> None:
-    """Show a radiograph upright and whole in the layout's own view.
+    """Show an entire radiograph, upright, in the layout's own view.
 
-    picture, over: volumes of one slice, the second in colours over the first. outline: label map whose rim is drawn.
+    Args:
+        picture: Volume of one slice.
+        over: Volume of one slice in colours over the picture, or None.
+        outline: Label map whose outline is drawn, or None.
+        opacity: Opacity of `over`.
     """
     from ...mrml.drr_nodes import slice_axes
 
@@ -100,16 +104,16 @@ def showPicture(picture, over=None, outline=None, opacity: float = 0.0) -> None:
 
 
 def setOpacity(picture, opacity: float) -> None:
-    """Of what lies over a picture, where our view shows that picture."""
+    """Set the opacity of the volume over a picture, if the radiograph view shows that picture."""
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         if composite.GetLayoutName() == VIEW and composite.GetBackgroundVolumeID() == picture.GetID():
             composite.SetForegroundOpacity(opacity)
 
 
 def pixmapOf(picture: np.ndarray, height: int):
-    """A picture, uint8 [row, column, RGB], as Qt draws it, in this height."""
+    """Return a picture, uint8 [row, column, RGB], as a pixmap of a given height."""
     rows, columns, _colours = picture.shape
     pixmap = qt.QPixmap()
-    # A PPM file: the pixels as they are behind a line of text.
+    # In the PPM format, raw pixels follow a line of text.
     pixmap.loadFromData(qt.QByteArray(b"P6 %d %d 255\n" % (columns, rows) + picture.tobytes()))
     return pixmap.scaledToHeight(height, qt.Qt.SmoothTransformation)

@@ -1,4 +1,4 @@
-"""The section that makes a radiograph of the CT; its worker is the command's own code, run in this process."""
+"""Tests of the section that makes a radiograph of the CT, with the worker's job run in this process."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ DRR_PAGE = 2
 
 
 class OwnProcess(ScriptedProcess):
-    """Does the worker's work when told to."""
+    """Runs the worker's job in this process, on a call of `work`."""
 
     def work(self, capsys) -> None:
         code = background.main(self.arguments[2:])
@@ -45,7 +45,7 @@ def page(driver):
 
 
 def wait_for_picture(page) -> None:
-    assert eventually(lambda: slicer.app.processEvents() or page.drr._drawn == page.drr._wanted())
+    assert eventually(lambda: slicer.app.processEvents() or page.drr._drawnKey == page.drr._pictureKey())
 
 
 def begin(page) -> None:
@@ -55,8 +55,8 @@ def begin(page) -> None:
     assert eventually(lambda: slicer.app.processEvents() or page.ui.drrMakeButton.text == "Cancel")
 
 
-def shown(page) -> np.ndarray:
-    """The picture on the detector in space, [row, column], from its first channel."""
+def detector_picture(page) -> np.ndarray:
+    """Return the picture on the 3-D view's detector, [row, column, channel]."""
     data = page.drr._stand._texture.GetOutputDataObject(0)
     columns, rows, _ = data.GetDimensions()
     return vtk_to_numpy(data.GetPointData().GetScalars()).reshape(rows, columns, 3)[::-1]
@@ -75,11 +75,11 @@ class TestPreview:
         assert models() == []
 
     def test_follows_the_slider(self, page):
-        before, detector = shown(page).copy(), slicer.util.getNode("Radiograph detector")
+        before, detector = detector_picture(page).copy(), slicer.util.getNode("Radiograph detector")
         assert np.allclose(detector.GetPolyData().GetCenter()[1] - page.drr._scan.isocentre_mm[1] * -1, 200)
         page.ui.drrAngleSlider.setValue(90)
         wait_for_picture(page)
-        assert shown(page).shape != before.shape or (shown(page) != before).any()
+        assert detector_picture(page).shape != before.shape or (detector_picture(page) != before).any()
         assert np.allclose(detector.GetPolyData().GetCenter()[0] - page.drr._scan.isocentre_mm[0] * -1, -200)
 
     def test_the_body_comes_from_the_background(self, page, capsys):
@@ -125,7 +125,7 @@ class TestRadiograph:
         assert np.allclose(right, (-1, 0, 0))  # RAS: the patient's left is on the picture's right
         assert np.allclose(np.cross(normal, right), (0, 0, 1))  # the head is up
         assert centre[1] == pytest.approx(-page.drr._scan.isocentre_mm[1] + 200)
-        # What is high in the chest is high in the picture: the bright heart lies in its middle.
+        # The bright heart lies in the middle of the picture.
         picture = slicer.util.arrayFromVolume(node)[0]
         assert picture[32, 32] == picture.max() or picture[28:36, 28:36].max() > 0.9 * picture.max()
 
@@ -138,7 +138,7 @@ class TestRadiograph:
         assert page.ui.drrCalciumBox.enabled
         page.ui.drrOpacitySlider.setValue(1)
         wait_for_picture(page)
-        assert (shown(page)[..., 0].astype(int) - shown(page)[..., 2] > 50).any()
+        assert (detector_picture(page)[..., 0].astype(int) - detector_picture(page)[..., 2] > 50).any()
         begin(page)
         page.worker.work(capsys)
         node = slicer.util.getNode("chest PA radiograph")
@@ -182,6 +182,6 @@ class TestViews:
         assert page.ui.drrStatusLabel.text == "Made: chest lateral radiograph"
 
 
-def test_the_worker_tells_of_errors(tmp_path, capsys):
+def test_the_worker_reports_errors(tmp_path, capsys):
     assert background.main(["make_radiograph", str(tmp_path)]) == 3
     assert '"failed"' in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The section that scores a chest radiograph; what the worker would write is written here."""
+"""Tests of the section that scores a chest radiograph, with a result written by the test."""
 
 import importlib.util
 import json
@@ -19,7 +19,7 @@ SHAPE = (432, 432)
 
 
 class RadiographProcess(ScriptedProcess):
-    """Writes the result that the command would."""
+    """Process that writes a result in place of the command."""
 
     def start(self, arguments, on_line, on_end) -> None:
         self.arguments, self.say, self.end = arguments, on_line, on_end
@@ -36,7 +36,7 @@ def radiograph_folder(path):
 
 
 def write_result(folder, views=("PA",), with_factors=True, warnings=()) -> None:
-    """scores.json, report and pictures as the command writes them; saliency n is brightest in row 100 n + 50."""
+    """Write scores.json, report and pictures in the command's format; saliency n peaks in row 100 n + 50."""
     thresholds = [
         {"agatston": a, "probability_image": p, "probability_with_factors": p / 2 if with_factors else None, "auc": auc}
         for a, p, auc in ((0, 0.8, 0.75), (100, 0.4, None), (400, 0.2, 0.7))
@@ -57,7 +57,7 @@ def write_result(folder, views=("PA",), with_factors=True, warnings=()) -> None:
 
 
 class Model:
-    """What `list_models` tells of a stored model."""
+    """Double of a stored model from `list_models`."""
 
     origin = "bundled"
     card = type("Card", (), {"name": "radiograph-test", "network": "radiograph"})()
@@ -68,9 +68,9 @@ def page(open_panel, volume, monkeypatch, tmp_path):
     """The driver with a network for radiographs installed, a file chosen, and the page in sight."""
     from CACScoringLib.models import cards as models
 
-    known = models.list_models
+    list_models = models.list_models
     monkeypatch.setattr(
-        models, "list_models", lambda network=None: [Model] if network == "radiograph" else known(network)
+        models, "list_models", lambda network=None: [Model] if network == "radiograph" else list_models(network)
     )
     driver = open_panel()
     driver.section = driver.widget.radiograph
@@ -136,13 +136,13 @@ class TestScore:
         page.ui.radiographSexBox.setCurrentIndex(2)
         page.ui.radiographBmiBox.setValue(27.5)
         page.ui.radiographScoreButton.click()
-        *given, _output, _progress, _json = page.worker.arguments
-        assert given == [
-            *("-m", "CACScoringLib.cli", "score", "--settings", given[4]),
+        *arguments, _output, _progress, _json = page.worker.arguments
+        assert arguments == [
+            *("-m", "CACScoringLib.cli", "score", "--settings", arguments[4]),
             *("--device", "auto", "--output"),
         ]
         files = {"pa": str(tmp_path / "chest.png"), "lateral": str(tmp_path / "side.png")}
-        assert json.loads(given[4]) == {"radiograph": {**files, "age_years": 61, "sex": "M", "bmi_kg_m2": 27.5}}
+        assert json.loads(arguments[4]) == {"radiograph": {**files, "age_years": 61, "sex": "M", "bmi_kg_m2": 27.5}}
 
     def test_result(self, page):
         page.ui.radiographScoreButton.click()
@@ -162,7 +162,7 @@ class TestScore:
         assert page.ui.radiographReportButton.enabled
         assert page.ui.radiographScoreButton.text == "Score radiograph"
 
-    def test_a_volume_is_given_as_drr_writes_it(self, page, volume):
+    def test_a_volume_is_passed_in_the_format_of_drr(self, page, volume):
         node = radiograph_volume(volume)
         page.ui.radiographSourceBox.setCurrentIndex(1)
         page.ui.radiographSelector.setCurrentNode(node)
@@ -174,21 +174,21 @@ class TestScore:
         page.worker.write(views=("lateral",))
         page.worker.end(0)
         picture, _none = radiograph_nodes.pictures_of(page.state.radiographResult, "lateral", None)
-        for mine, its in zip(slice_axes(picture), slice_axes(node), strict=True):
-            assert np.allclose(mine, its)
+        for scored_axis, axis in zip(slice_axes(picture), slice_axes(node), strict=True):
+            assert np.allclose(scored_axis, axis)
 
     def test_saved_and_opened_again(self, page, tmp_path):
         page.ui.radiographScoreButton.click()
         page.worker.write()
         page.worker.end(0)
-        shown = cells(page)
+        rows = cells(page)
         assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
         slicer.mrmlScene.Clear()
         assert page.ui.radiographTable.isHidden()
         slicer.util.loadScene(str(tmp_path / "scene.mrb"))
         page.settle()
-        assert cells(page) == shown
-        assert not page.ui.radiographReportButton.enabled  # it lay in a temporary folder
+        assert cells(page) == rows
+        assert not page.ui.radiographReportButton.enabled  # the report was in a temporary folder
         assert page.ui.radiographFileEdit.currentPath == str(tmp_path / "chest.png")
 
 
