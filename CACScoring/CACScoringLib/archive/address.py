@@ -1,4 +1,4 @@
-"""Address of an archive, and credentials for it."""
+"""Address of an archive, credentials, and errors."""
 
 from __future__ import annotations
 
@@ -21,38 +21,51 @@ TOKEN_VARIABLE = "CAC_ARCHIVE_TOKEN"
 """Environment variable that holds a bearer token."""
 
 AE_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?")
-"""DICOM PS3.5 table 6.2-1, AE: at most 16 printable characters, no backslash."""
+"""AE title: at most 16 printable characters, no backslash (DICOM PS3.5, table 6.2-1)."""
 
 _EXAMPLES = "https://pacs.example.org/dicom-web, or dimse://TITLE@pacs.example.org:11112 (dimses:// with TLS)"
-_TALKATIVE = ("dicomweb_client", "pydicom", "pynetdicom", "retrying", "urllib3")
+_VERBOSE_LOGGERS = ("dicomweb_client", "pydicom", "pynetdicom", "retrying", "urllib3")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class ArchiveError(CTError):
-    """An archive cannot be used. lasting: asking again does not help."""
+    """An archive cannot be used.
+
+    Attributes:
+        lasting: True if retrying is useless.
+    """
 
     lasting = True
 
 
 class ArchiveUnreachableError(ArchiveError):
-    """It does not answer, or stopped in the middle."""
+    """The archive does not answer, or the connection was interrupted."""
 
     lasting = False
 
 
 class ArchiveUnauthorisedError(ArchiveError):
-    """It does not let this user or program in."""
+    """The archive refuses access to this user or program."""
 
 
 class NoSuchSeriesError(ArchiveError):
-    """It has no such series."""
+    """The archive has no such series."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Address of an archive. ae_title: the archive's, of DIMSE only; path: of DICOMweb only. secure: with TLS."""
+    """Address of an archive.
 
-    protocol: str  # "dicomweb" or "dimse"
+    Attributes:
+        protocol: "dicomweb" or "dimse".
+        host: Name or number of the host.
+        port: TCP port.
+        secure: True with TLS.
+        ae_title: The archive's AE title (DIMSE only).
+        path: Path of the URL (DICOMweb only).
+    """
+
+    protocol: str
     host: str
     port: int
     secure: bool
@@ -61,24 +74,24 @@ class Address:
 
     @property
     def url(self) -> str:
-        """URL of DICOMweb."""
+        """DICOMweb URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http{'s' if self.secure else ''}://{host}:{self.port}{self.path}"
 
     @property
     def is_loopback(self) -> bool:
-        """True if it is on this machine."""
+        """True if the archive is on this machine."""
         return self.host in _LOOPBACK
 
     def __str__(self) -> str:
-        """For messages."""
+        """Return the address for messages."""
         return self.url if self.protocol == "dicomweb" else f"{self.ae_title} at {self.host}:{self.port}"
 
 
 def parse_address(text: str) -> Address:
-    """The address of an archive: `https://HOST[:PORT]/PATH` or `dimse[s]://TITLE@HOST:PORT`.
+    """Parse the address of an archive: `https://HOST[:PORT]/PATH` or `dimse[s]://TITLE@HOST:PORT`.
 
-    Raises OutputError where it is none, and where a password stands in it, which other users of the machine can see.
+    Raises OutputError if it is invalid, or contains a password, which other users of the machine could see.
     """
     try:
         parts = urlsplit(text)
@@ -106,9 +119,12 @@ def parse_address(text: str) -> Address:
 class Access:
     """Credentials and certificates of a client.
 
-    token_file: a file with a bearer token, in place of TOKEN_VARIABLE. authorities: PEM file with the certificates that
-    the archive's own is verified by, in place of the system's. certificate, key: PEM files of the client, where the
-    archive wants one. ae_title: what this client is called, of DIMSE only.
+    Attributes:
+        token_file: File with a bearer token, instead of TOKEN_VARIABLE.
+        authorities: PEM file with certificates that verify the archive's, instead of the system's.
+        certificate: PEM file with the client's certificate, if the archive requires one.
+        key: PEM file with the client's key.
+        ae_title: AE title of this client (DIMSE only).
     """
 
     token_file: Path | None = None
@@ -118,7 +134,10 @@ class Access:
     ae_title: str = "CAC"
 
     def token(self) -> str | None:
-        """The bearer token as it is now (files of tokens are renewed); None for none. Raises OutputError."""
+        """Return the current bearer token, or None. Raises OutputError.
+
+        The file is read at every call, because tokens are renewed.
+        """
         text = os.environ.get(TOKEN_VARIABLE, "")
         if self.token_file is not None:
             try:
@@ -126,7 +145,7 @@ class Access:
             except (OSError, UnicodeDecodeError) as error:
                 raise OutputError(f"{self.token_file} cannot be read as a token. Check token_file.") from error
         text = text.strip()
-        # RFC 6750, 2.1; a line break within would add lines to the request.
+        # RFC 6750, 2.1; a line break in it would add lines to the request.
         if text and not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", text):
             raise OutputError("The bearer token has characters that no token has. Check where it comes from.")
         if not text and self.token_file is not None:
@@ -134,7 +153,7 @@ class Access:
         return text or None
 
     def check(self, address: Address) -> None:
-        """Raises OutputError where it does not fit an archive."""
+        """Raise OutputError if this access does not suit an archive."""
         if not AE_TITLE.fullmatch(self.ae_title):
             raise OutputError(f"{self.ae_title!r} is not an AE title: at most 16 characters, no backslash.")
         for file in (self.authorities, self.certificate, self.key):
@@ -149,7 +168,7 @@ class Access:
             raise OutputError(f"A token sent to {address} can be read on the way. Use https.")
 
     def tls(self) -> ssl.SSLContext:
-        """TLS settings of connections: certificates are always verified. Raises OutputError."""
+        """Return TLS settings, which always verify certificates. Raises OutputError."""
         try:
             context = ssl.create_default_context(cafile=None if self.authorities is None else str(self.authorities))
             if self.certificate is not None:
@@ -160,15 +179,15 @@ class Access:
 
 
 def connect(address: str, access: Access) -> Archive:
-    """The archive at an address. Nothing is asked of it yet. Raises OutputError where address and access do not fit."""
-    where = parse_address(address)
-    access.check(where)
-    for name in _TALKATIVE:  # they would write addresses asked for and values read, which name patients
+    """Return the archive at an address, without contacting it. Raises OutputError if access does not suit it."""
+    target = parse_address(address)
+    access.check(target)
+    for name in _VERBOSE_LOGGERS:  # they would log URLs and values that name patients
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    if where.protocol == "dicomweb":
+    if target.protocol == "dicomweb":
         from .dicomweb import DicomWebArchive
 
-        return DicomWebArchive(where, access)
+        return DicomWebArchive(target, access)
     from .dimse import DimseArchive
 
-    return DimseArchive(where, access)
+    return DimseArchive(target, access)

@@ -1,4 +1,4 @@
-"""An archive by DICOMweb (DICOM PS3.18): QIDO-RS finds, WADO-RS retrieves, STOW-RS stores."""
+"""Access to an archive by DICOMweb (DICOM PS3.18): QIDO-RS searches, WADO-RS retrieves, STOW-RS stores."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from .address import (
     NoSuchSeriesError,
 )
 from .files import DicomFile
-from .series import FoundSeries, ImageFacts, SeriesFilter, found_series, image_facts, in_order, text_of
+from .series import ImageFacts, SeriesFilter, SeriesSummary, image_facts, matching_in_order, series_summary, text_of
 
 PAGE = 500
-"""Answers asked for at once; archives may give fewer."""
+"""Number of answers per request; archives may return fewer."""
 
 TIMEOUT_SECONDS = (10.0, 120.0)
-"""To connect, and between bytes."""
+"""Timeouts of connecting, and between bytes."""
 
 _FIELDS = [
     "StudyDate",
@@ -41,12 +41,12 @@ _FIELDS = [
     "NumberOfSeriesRelatedInstances",
 ]
 
-_UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
-"""What is encoded in an address."""
+_ENCODED = re.compile(r"[^A-Za-z0-9._-]+")
+"""Characters that are percent-encoded in a URL."""
 
 
 class _Bearer(requests.auth.AuthBase):
-    """Shows the token as it is at each request. `requests` leaves it out where it is led to another host."""
+    """Adds the current token to each request. `requests` omits it after a redirection to another host."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -63,18 +63,18 @@ class _Bearer(requests.auth.AuthBase):
 
 class _Session(requests.Session):
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """Without what `requests` would read from the user's .netrc for a host that it is led to."""
+        """Remove credentials after a redirection, without `requests`' lookup in the user's .netrc."""
         if self.should_strip_auth(response.request.url, prepared_request.url):
             prepared_request.headers.pop("Authorization", None)
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
-        """With wildcards as they are, as RFC 3986 allows in a query."""
+        """Prepare a request with literal wildcards, which RFC 3986 allows in a query."""
         prepared = super().prepare_request(request)
         prepared.url = prepared.url.replace("%2A", "*")
         return prepared
 
     def merge_environment_settings(self, url, proxies, stream, verify, cert) -> dict:
-        """With the authorities that were given: `requests` puts those of REQUESTS_CA_BUNDLE before them."""
+        """Use the session's authorities, over which `requests` would prefer those of REQUESTS_CA_BUNDLE."""
         settings = super().merge_environment_settings(url, proxies, stream, verify, cert)
         return settings if self.verify is True else {**settings, "verify": self.verify}
 
@@ -85,7 +85,7 @@ class DicomWebArchive:
     def __init__(self, address: Address, access: Access) -> None:
         self._address = address
         session = _Session()
-        session.headers["Accept"] = "application/dicom+json"  # for answers to what is stored
+        session.headers["Accept"] = "application/dicom+json"  # for answers to STOW-RS
         session.auth = _Bearer(access)
         session.max_redirects = 3
         if address.secure:
@@ -95,54 +95,57 @@ class DicomWebArchive:
         self._client = DICOMwebClient(address.url, session, timeout=TIMEOUT_SECONDS)
         self._client.set_http_retry_params(retry=False)
 
-    def find_series(self, wanted: SeriesFilter) -> list[FoundSeries]:
-        """Raises ArchiveError."""
+    def find_series(self, series_filter: SeriesFilter) -> list[SeriesSummary]:
+        """Return the series that match except for slice thickness. Raises ArchiveError."""
         keys = {
-            "Modality": wanted.modality,
-            "PatientID": wanted.patient_id,
-            "StudyInstanceUID": wanted.study_uid,
-            "SeriesInstanceUID": wanted.series_uid,
-            "StudyDate": None if (dates := wanted.date_range()) is None else "-".join(dates),
+            "Modality": series_filter.modality,
+            "PatientID": series_filter.patient_id,
+            "StudyInstanceUID": series_filter.study_uid,
+            "SeriesInstanceUID": series_filter.series_uid,
+            "StudyDate": None if (dates := series_filter.date_range()) is None else "-".join(dates),
         }
         keys = {name: value for name, value in keys.items() if value is not None}
         if dates and dates[0] == dates[1]:
             keys["StudyDate"] = dates[0]
-        found = self._search(keys)
-        if not found and keys.get("PatientID", "") != (loose := _UNUSUAL.sub("*", keys.get("PatientID", ""))):
-            # Orthanc's plugin 1.7 takes what is encoded in an address as it stands, and finds no such patient.
-            found = self._search({**keys, "PatientID": loose})
-        return in_order(found, wanted)
+        series = self._search(keys)
+        if not series and keys.get("PatientID", "") != (pattern := _ENCODED.sub("*", keys.get("PatientID", ""))):
+            # Orthanc's plugin 1.7 does not decode percent-encoded characters, and finds no such patient.
+            series = self._search({**keys, "PatientID": pattern})
+        return matching_in_order(series, series_filter)
 
-    def _search(self, keys: dict[str, str]) -> list[FoundSeries]:
-        ask = partial(self._client.search_for_series, search_filters=keys, fields=_FIELDS)
-        answers = self._all_pages(ask, "SeriesInstanceUID").values()
-        series = (found_series(answer, None, lambda *uids: len(self.instance_uids(*uids))) for answer in answers)
-        return [each for each in series if each is not None]
+    def _search(self, keys: dict[str, str]) -> list[SeriesSummary]:
+        query = partial(self._client.search_for_series, search_filters=keys, fields=_FIELDS)
+        answers = self._all_pages(query, "SeriesInstanceUID").values()
+        summaries = (series_summary(answer, None, lambda *uids: len(self.instance_uids(*uids))) for answer in answers)
+        return [summary for summary in summaries if summary is not None]
 
     def instance_uids(self, study_uid: str, series_uid: str) -> set[str]:
-        """Raises ArchiveError."""
+        """Return the instance UIDs of a series. Raises ArchiveError."""
         try:
-            ask = partial(self._client.search_for_instances, study_uid, series_uid)
-            return set(self._all_pages(ask, "SOPInstanceUID"))
-        except NoSuchSeriesError:  # some archives answer so in place of an empty list
+            query = partial(self._client.search_for_instances, study_uid, series_uid)
+            return set(self._all_pages(query, "SOPInstanceUID"))
+        except NoSuchSeriesError:  # the answer of some archives instead of an empty list
             return set()
 
-    def _all_pages(self, ask: Callable[..., list[dict]], keyword: str) -> dict[str, Dataset]:
-        """The answers to a search, by the UID of a keyword. ask: takes limit and offset. Raises ArchiveError."""
+    def _all_pages(self, query: Callable[..., list[dict]], keyword: str) -> dict[str, Dataset]:
+        """Return all answers to a search by the UID in a keyword. Raises ArchiveError.
+
+        query: function of limit and offset.
+        """
         answers: dict[str, Dataset] = {}
         offset = 0
         while True:
-            with self._asking():
-                page = ask(limit=PAGE, offset=offset)
-            known = len(answers)
+            with self._translate_errors():
+                page = query(limit=PAGE, offset=offset)
+            count = len(answers)
             answers |= {text_of(answer, keyword): answer for answer in map(_dataset, page)}
             offset += len(page)
-            if len(answers) == known:  # an archive that passes over the offset gives the same page again
+            if len(answers) == count:  # an archive that ignores the offset returns the same page again
                 return answers
 
-    def image_facts(self, series: FoundSeries) -> ImageFacts:
-        """Raises ArchiveError, NoSuchSeriesError."""
-        with self._asking():
+    def image_facts(self, series: SeriesSummary) -> ImageFacts:
+        """Return facts of one image of a series. Raises ArchiveError, NoSuchSeriesError."""
+        with self._translate_errors():
             answers = self._client.search_for_instances(
                 series.study_uid, series.series_uid, limit=1, fields=["ImageType", "SliceThickness"]
             )
@@ -150,12 +153,12 @@ class DicomWebArchive:
             raise NoSuchSeriesError("The archive has no such series. Check its UID.")
         return image_facts(_dataset(answers[0]))
 
-    def retrieve(self, series: FoundSeries, receive: Callable[[bytes], None]) -> None:
-        """Raises ArchiveError, NoSuchSeriesError, and what `receive` raises."""
-        with self._asking():
+    def retrieve(self, series: SeriesSummary, receive: Callable[[bytes], None]) -> None:
+        """Fetch a series. Raises ArchiveError, NoSuchSeriesError, and exceptions of `receive`."""
+        with self._translate_errors():
             datasets = self._client.iter_series(series.study_uid, series.series_uid)
         while True:
-            with self._asking():
+            with self._translate_errors():
                 dataset = next(datasets, None)
                 content = BytesIO()
                 if dataset is not None:
@@ -165,11 +168,11 @@ class DicomWebArchive:
             receive(content.getvalue())
 
     def store(self, files: Sequence[DicomFile]) -> dict[str, str]:
-        """Raises ArchiveError."""
+        """Store files, and return reasons of refusal by instance UID. Raises ArchiveError."""
         refused = {}
-        for file in files:  # in requests of their own: what is refused is then known where an archive gives no list
+        for file in files:  # one per request, because some archives do not list what they refuse
             try:
-                with self._asking():
+                with self._translate_errors():
                     failed = self._client.store_instances([pydicom.dcmread(file.path)]).get("FailedSOPSequence")
             except _RefusedError:
                 refused[file.uid] = "it was refused (HTTP 409)"
@@ -181,31 +184,32 @@ class DicomWebArchive:
         return refused
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Turn what goes wrong into an ArchiveError, without the address asked, which may name a patient."""
-        where = self._address
+    def _translate_errors(self) -> Iterator[None]:
+        """Translate errors into ArchiveErrors without the URL, which may name a patient."""
+        address = self._address
         try:
             yield
         except requests.HTTPError as error:
-            raise _http_error(error.response.status_code, where) from None
+            raise _http_error(error.response.status_code, address) from None
         except requests.exceptions.SSLError as error:
             raise ArchiveError(
-                f"No secure connection to {where} can be made: its certificate is not trusted, or it wants another one "
-                "of this program. Give the certificate of its authority as authorities in --settings."
+                f"No secure connection to {address} can be made: its certificate is not trusted, or it wants another "
+                "one of this program. Give the certificate of its authority as authorities in --settings."
             ) from error
         except requests.exceptions.TooManyRedirects:
-            raise ArchiveError(f"{where} leads elsewhere and back. Check the address.") from None
+            raise ArchiveError(f"{address} leads elsewhere and back. Check the address.") from None
         except requests.exceptions.InvalidJSONError:
-            raise ArchiveUnreachableError(f"{where} does not answer as a DICOMweb server. Check the address.") from None
+            message = f"{address} does not answer as a DICOMweb server. Check the address."
+            raise ArchiveUnreachableError(message) from None
         except (requests.RequestException, ConnectionError, TimeoutError):
             raise ArchiveUnreachableError(
-                f"{where} does not answer. Check the address, and that the archive is running."
+                f"{address} does not answer. Check the address, and that the archive is running."
             ) from None
         except (ArchiveError, OSError):
             raise
-        except Exception as error:  # answers that are no DICOMweb make the client and pydicom raise whatever they meet
+        except Exception as error:  # client and pydicom raise any exception for invalid answers
             raise ArchiveUnreachableError(
-                f"{where} gave an answer that is no DICOMweb ({type(error).__name__}). Check the address."
+                f"{address} gave an answer that is no DICOMweb ({type(error).__name__}). Check the address."
             ) from None
 
 
@@ -213,26 +217,26 @@ class _RefusedError(ArchiveError):
     """The instance of a request was not stored (DICOM PS3.18, table 10.5.3-1)."""
 
 
-def _http_error(status: int, where: Address) -> ArchiveError:
+def _http_error(status: int, address: Address) -> ArchiveError:
     if status in (401, 403):
         return ArchiveUnauthorisedError(
-            f"{where} refuses access (HTTP {status}). Check the token, and what its owner may do in the archive."
+            f"{address} refuses access (HTTP {status}). Check the token, and what its owner may do in the archive."
         )
     if status == 404:
-        return NoSuchSeriesError(f"{where} knows no such series, or its address is another (HTTP 404).")
+        return NoSuchSeriesError(f"{address} knows no such series, or its address is another (HTTP 404).")
     if status == 409:
-        return _RefusedError(f"{where} refused to store the objects (HTTP 409).")
+        return _RefusedError(f"{address} refused to store the objects (HTTP 409).")
     if status in (408, 425, 429) or status >= 500:
-        return ArchiveUnreachableError(f"{where} cannot answer now (HTTP {status}). Try again later.")
-    return ArchiveError(f"{where} refused the request (HTTP {status}).")
+        return ArchiveUnreachableError(f"{address} cannot answer now (HTTP {status}). Try again later.")
+    return ArchiveError(f"{address} refused the request (HTTP {status}).")
 
 
 def _dataset(answer: dict[str, Any]) -> Dataset:
-    """An answer in the DICOM JSON model, without elements that are broken."""
+    """Return an answer in the DICOM JSON model as a dataset, without broken elements."""
     dataset = Dataset()
     for tag, element in answer.items():
         try:
             dataset.update(Dataset.from_json({tag: element}))
-        except Exception:  # broken values raise whatever pydicom's converters meet
+        except Exception:  # pydicom's converters raise any exception for broken values
             continue
     return dataset

@@ -1,4 +1,4 @@
-"""DICOM files that go to an archive, and those that come from one."""
+"""DICOM files that are sent to an archive or fetched from one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..core.uids import is_uid
 from ..io.dicom import is_dicom, read_bounded, translate_dicom_errors
 from ..io.image_files import quiet
 from .address import ArchiveUnreachableError
-from .series import Archive, FoundSeries
+from .series import Archive, SeriesSummary
 
 _UIDS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"]
 
 
 @dataclass(frozen=True, repr=False)
 class DicomFile:
-    """A DICOM file and the UIDs that it is sent by."""
+    """A DICOM file with the UIDs needed to send it."""
 
     path: Path
     sop_class: str
@@ -34,23 +34,23 @@ class DicomFile:
 
 
 def dicom_files(paths: Iterable[Path]) -> list[DicomFile]:
-    """The DICOM files among some files and below some folders, by name; hidden ones and others are passed over.
+    """Return the DICOM files among files and below folders, sorted by name, without hidden and other files.
 
-    Raises UnreadableError where a path does not exist, a DICOM file lacks a UID, or there is none at all.
+    Raises UnreadableError if a path does not exist, a DICOM file lacks a UID, or there is no DICOM file.
     """
-    found = {}
+    files = {}
     with quiet():
         for path in paths:
             if not path.exists():
                 raise UnreadableError(f"{path} does not exist.")
             for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-                if file.is_file() and not hidden and is_dicom(file):
-                    read = _read(file)
-                    found[read.uid] = read
-    if not found:
+                is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+                if file.is_file() and not is_hidden and is_dicom(file):
+                    dicom_file = _read(file)
+                    files[dicom_file.uid] = dicom_file
+    if not files:
         raise UnreadableError("There is no DICOM file to send. Give DICOM files, or folders that hold them.")
-    return list(found.values())
+    return list(files.values())
 
 
 def _read(path: Path) -> DicomFile:
@@ -64,24 +64,23 @@ def _read(path: Path) -> DicomFile:
     return DicomFile(path, sop_class, uid, study, series, syntax)
 
 
-def pull(archive: Archive, series: FoundSeries, folder: Path) -> int:
-    """Fetch a series into a folder that is whole or not there; returns how many images it has. Their files are named
-    by their number in the order in which they come.
+def pull(archive: Archive, series: SeriesSummary, folder: Path) -> int:
+    """Fetch a series into a folder, atomically, and return the number of images. Files are numbered on arrival.
 
     Raises:
         NoSuchSeriesError: The archive has no such series.
-        ArchiveUnreachableError: The transfer was interrupted, or fewer images came than the archive has.
-        CTError: What came is not the series.
+        ArchiveUnreachableError: The transfer was interrupted, or fewer images arrived than the archive has.
+        CTError: The archive sent something else than the series.
     """
     uids: set[str] = set()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with quiet(), atomic_folder(folder) as half:
+    with quiet(), atomic_folder(folder) as partial:
 
         def receive(content: bytes) -> None:
             uid = _uid_in(content, series)
             if uid not in uids:
                 uids.add(uid)
-                with (half / f"{len(uids):06d}.dcm").open("wb") as file:
+                with (partial / f"{len(uids):06d}.dcm").open("wb") as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
@@ -89,17 +88,17 @@ def pull(archive: Archive, series: FoundSeries, folder: Path) -> int:
         archive.retrieve(series, receive)
         if len(uids) < series.images:
             raise ArchiveUnreachableError(f"{len(uids)} of {series.images} images came from the archive; try again.")
-        sync_folder(half)
+        sync_folder(partial)
     sync_folder(folder.parent)
     return len(uids)
 
 
-def _uid_in(content: bytes, series: FoundSeries) -> str:
-    """Of an instance of a series. Raises CTError where it is none."""
+def _uid_in(content: bytes, series: SeriesSummary) -> str:
+    """Return the UID of an instance of a series. Raises CTError if the content is something else."""
     try:
         header = pydicom.dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=_UIDS)
         uid, series_uid = str(header["SOPInstanceUID"].value), str(header["SeriesInstanceUID"].value)
-    except Exception as error:  # broken bytes raise whatever pydicom's parser meets
+    except Exception as error:  # pydicom's parser raises any exception for broken bytes
         raise CTError("The archive sent an incomplete DICOM file.") from error
     if series_uid != series.series_uid:
         raise CTError("The archive sent an object of another series than the one it was asked for.")
@@ -107,9 +106,9 @@ def _uid_in(content: bytes, series: FoundSeries) -> str:
 
 
 def missing_in(archive: Archive, files: Iterable[DicomFile]) -> list[DicomFile]:
-    """Files whose instances an archive does not have. Raises ArchiveError."""
+    """Return the files whose instances an archive lacks. Raises ArchiveError."""
     files = list(files)
-    there: set[str] = set()
+    stored_uids: set[str] = set()
     for study_uid, series_uid in dict.fromkeys((file.study_uid, file.series_uid) for file in files):
-        there |= archive.instance_uids(study_uid, series_uid)
-    return [file for file in files if file.uid not in there]
+        stored_uids |= archive.instance_uids(study_uid, series_uid)
+    return [file for file in files if file.uid not in stored_uids]

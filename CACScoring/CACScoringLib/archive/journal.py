@@ -1,6 +1,6 @@
-"""Journal of a watch: the state of every series, written to disk before it acts on it.
+"""Journal of a watch: the state of every series, written to disk before the watch acts on it.
 
-The file is replaced as a whole, so that it is as it was or as it is to be wherever the process or the machine stops.
+The file is replaced atomically, so that it is consistent wherever the process or the machine stops.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 from ..core.files import OutputError, atomic_write
 from ..core.options import option
 from ..core.uids import digest
-from .series import FoundSeries
+from .series import SeriesSummary
 
 SCHEMA = "cac-watch/1"
 
 STATES = ("arriving", "scored", "done", "present", "skipped", "grown", "failed")
-"""Of a series; docs/user/archive.md explains them."""
+"""States of a series, explained in docs/user/archive.md."""
 ARRIVING, SCORED, DONE, PRESENT, SKIPPED, GROWN, FAILED = STATES
 
 
@@ -27,10 +27,14 @@ ARRIVING, SCORED, DONE, PRESENT, SKIPPED, GROWN, FAILED = STATES
 class WatchSettings:
     """Settings of a watch.
 
-    poll_seconds: between two searches, above 0. settle_seconds: how long the number of a series' images has to stay
-    the same until it is complete. keep: keep pulled series. once: end when nothing is to be done.
+    Attributes:
+        poll_seconds: Interval between two searches, above 0.
+        settle_seconds: Time without new images after which a series is complete, at least 0.
+        keep: Keep pulled series.
+        once: End when nothing is left to do.
 
-    Raises OutputError for times below these.
+    Raises:
+        OutputError: An interval is too small.
     """
 
     poll_seconds: float = 30.0
@@ -48,12 +52,19 @@ class WatchSettings:
 
 @dataclass(frozen=True, repr=False)
 class Entry:
-    """State of a series.
+    """State of a series. Times are seconds since 1970.
 
-    number: what it is called in folders, tables and messages. images: how many the archive had when it was last asked.
-    since: when it had so many first. state: of STATES. failures: how often the archive did not answer about it. due:
-    when it may be tried again. objects: how many of its results are in the archive. reason: why it is in this state.
-    study_uid, series_uid: erased once they are needed no more. Times are seconds since 1970.
+    Attributes:
+        number: Number in folders, tables and messages.
+        images: Number of images at the last search.
+        since: Time of the first search with this number of images.
+        study_uid: Study UID; None once it is no longer needed.
+        series_uid: Series UID; None once it is no longer needed.
+        state: State, one of STATES.
+        failures: Number of requests in a row about this series that the archive did not answer.
+        due: Time of the next attempt.
+        objects: Number of its results in the archive.
+        reason: Reason of the state.
     """
 
     number: int
@@ -68,18 +79,21 @@ class Entry:
     reason: str | None = None
 
     @property
-    def series(self) -> FoundSeries:
-        """Series as the archive states it."""
+    def series(self) -> SeriesSummary:
+        """Series for requests to the archive."""
         if self.study_uid is None or self.series_uid is None:
             raise ValueError(f"The UIDs of series {self.number} are erased.")
-        return FoundSeries(self.study_uid, self.series_uid, self.images)
+        return SeriesSummary(self.study_uid, self.series_uid, self.images)
 
 
 class Journal:
-    """The file of a watch, and what it holds: by a digest of its UID an `Entry` for each series."""
+    """File of a watch with an `Entry` for each series, by a digest of its UID."""
 
     def __init__(self, path: Path, made_with: Mapping) -> None:
-        """Make or reopen it. made_with: the settings, as JSON. Raises OutputError where it is of others, or is none."""
+        """Make or reopen the journal. Raises OutputError if the file is foreign or has other settings.
+
+        made_with: the settings, as JSON.
+        """
         self._path, self._made_with = path, json.loads(json.dumps(made_with, default=str))
         self._entries: dict[str, Entry] = {}
         if not path.exists():
@@ -99,55 +113,55 @@ class Journal:
             )
 
     def __iter__(self) -> Iterator[Entry]:
-        """All series by number."""
+        """Iterate over all series by number."""
         return iter(list(self._entries.values()))
 
-    def observe(self, found: Iterable[FoundSeries], now: float) -> None:
-        """Enter series, or how many images they have."""
-        changed = {}
-        for series in found:
+    def observe(self, series_list: Iterable[SeriesSummary], now: float) -> None:
+        """Enter new series, and changed numbers of images."""
+        updates = {}
+        for series in series_list:
             name, images = digest(series.series_uid), series.images
-            known = self._entries.get(name) or changed.get(name)
-            if known is None:
-                number = len(self._entries) + len(changed) + 1
-                changed[name] = Entry(number, images, now, series.study_uid, series.series_uid)
-            elif known.state == ARRIVING and images != known.images:
-                changed[name] = replace(known, images=images, since=now)
-            elif known.state in (SCORED, DONE) and images > known.images:
-                reason = f"It had {known.images} images when it was scored and has {images} now."
-                changed[name] = replace(known, state=GROWN, reason=reason)
-        self._enter(changed)
+            entry = self._entries.get(name) or updates.get(name)
+            if entry is None:
+                number = len(self._entries) + len(updates) + 1
+                updates[name] = Entry(number, images, now, series.study_uid, series.series_uid)
+            elif entry.state == ARRIVING and images != entry.images:
+                updates[name] = replace(entry, images=images, since=now)
+            elif entry.state in (SCORED, DONE) and images > entry.images:
+                reason = f"It had {entry.images} images when it was scored and has {images} now."
+                updates[name] = replace(entry, state=GROWN, reason=reason)
+        self._enter(updates)
 
     def settle(self, entry: Entry, state: str, reason: str | None = None, objects: int | None = None) -> None:
-        """Enter another state of a series. Its UIDs are erased where nothing is to be done any more."""
+        """Enter a new state of a series. Its UIDs are erased once nothing is left to do."""
         erased = {} if state in (ARRIVING, SCORED, FAILED) else {"study_uid": None, "series_uid": None}
         self._change([entry], state=state, reason=reason, objects=objects, failures=0, due=0.0, **erased)
 
     def postpone(self, entry: Entry, due: float, reason: str) -> None:
-        """Enter that a series is tried again at a time."""
+        """Enter the time of a series' next attempt."""
         self._change([entry], failures=entry.failures + 1, due=due, reason=reason)
 
     def unsettle(self, now: float) -> None:
-        """Begin anew to wait for the last images: while nobody looked or the archive was down none may have come."""
+        """Restart waiting for the last images, after a time in which the archive was not searched."""
         self._change([entry for entry in self if entry.state == ARRIVING], since=now)
 
     def retry_failed(self) -> None:
-        """Let what failed be tried again."""
+        """Reset failed series for another attempt."""
         self._change([entry for entry in self if entry.state == FAILED], state=ARRIVING, failures=0, due=0.0)
 
     def _change(self, entries: Iterable[Entry], **fields: Any) -> None:
         names = list(self._entries)  # in the order of their numbers
-        changed = [names[entry.number - 1] for entry in entries]
+        changed = (names[entry.number - 1] for entry in entries)
         self._enter({name: replace(self._entries[name], **fields) for name in changed})
 
-    def _enter(self, changed: Mapping[str, Entry]) -> None:
-        if changed:
-            self._entries |= changed
+    def _enter(self, updates: Mapping[str, Entry]) -> None:
+        if updates:
+            self._entries |= updates
             self._write()
 
     def _write(self) -> None:
         entries = {name: asdict(entry) for name, entry in self._entries.items()}
         content = {"schema": SCHEMA, "made_with": self._made_with, "series": entries}
-        with atomic_write(self._path, durable=True) as half:
-            half.touch(mode=0o600)  # UIDs identify persons
-            half.write_text(json.dumps(content), encoding="utf-8")
+        with atomic_write(self._path, durable=True) as temporary:
+            temporary.touch(mode=0o600)  # UIDs identify persons
+            temporary.write_text(json.dumps(content), encoding="utf-8")

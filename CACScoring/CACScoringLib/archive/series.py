@@ -1,4 +1,4 @@
-"""Series of an archive: which are wanted, how the archive describes them, and what an archive can do."""
+"""Series of an archive: their filter, their description, and the interface of an archive."""
 
 from __future__ import annotations
 
@@ -24,16 +24,27 @@ CT_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image Storage
     "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT Image Storage
 )
-"""SOP classes that a CT can be scored from. Secondary captures of a CT call themselves CT too."""
+"""SOP classes of a CT that can be scored; secondary captures have modality CT, too."""
 
 _TEXT_LIMIT = 64
 _FACTS = ("Modality", "PatientID", "StudyDate", "SeriesDescription", "SeriesNumber", "SeriesTime")
 
 
 @dataclass(frozen=True, repr=False)
-class FoundSeries:
-    """A series as an archive describes it. images: how many it has. time: when it began, as DICOM writes it. Empty text
-    where the archive does not state it."""
+class SeriesSummary:
+    """Description of a series by an archive; empty text where the archive does not state a value.
+
+    Attributes:
+        study_uid: Study Instance UID.
+        series_uid: Series Instance UID.
+        images: Number of images.
+        modality: Modality.
+        patient_id: Patient ID.
+        study_date: Study date, YYYYMMDD.
+        description: Series description.
+        number: Series number.
+        time: Series time in DICOM's format.
+    """
 
     study_uid: str
     series_uid: str
@@ -46,14 +57,19 @@ class FoundSeries:
     time: str = ""
 
     def __repr__(self) -> str:
-        """Without what identifies a person."""
-        return f"FoundSeries({digest(self.series_uid)}, {self.images} images)"
+        """Return a text that identifies no person."""
+        return f"SeriesSummary({digest(self.series_uid)}, {self.images} images)"
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """Facts of one image of a series, as its archive states them. slice_thickness_mm: None where it does not state
-    it."""
+    """Facts of one image of a series, as its archive states them.
+
+    Attributes:
+        sop_class: SOP class UID.
+        image_type: Values of Image Type.
+        slice_thickness_mm: Slice thickness; None if the archive does not state it.
+    """
 
     sop_class: str
     image_type: tuple[str, ...] = ()
@@ -61,19 +77,26 @@ class ImageFacts:
 
     @property
     def is_ct_slice(self) -> bool:
-        """True if a volume may be made of such images."""
+        """True if the image may be a slice of a CT volume."""
         return self.sop_class in CT_CLASSES and "LOCALIZER" not in self.image_type
 
 
 @dataclass(frozen=True, repr=False)
 class SeriesFilter:
-    """Filter of series; a field that is None or empty accepts all.
+    """Filter of series; a field that is None accepts all.
 
-    dates: first and last study date, both included, YYYYMMDD, either may be empty. days: studies of so many days until
-    today, in place of dates. description: with * and ? for any characters, in any case. thickness_mm: lowest and
-    highest.
+    Attributes:
+        patient_id: Patient ID.
+        study_uid: Study Instance UID.
+        series_uid: Series Instance UID.
+        dates: First and last study date, inclusive, YYYYMMDD; either may be empty.
+        days: Number of days until today, instead of dates.
+        modality: Modality.
+        description: Series description with * and ? as wildcards, case-insensitive.
+        thickness_mm: Minimum and maximum slice thickness.
 
-    Raises OutputError where a UID is none or days are below 1.
+    Raises:
+        OutputError: A UID is invalid, or days are below 1.
     """
 
     patient_id: str | None = option(None, "patient ID", metavar="ID")
@@ -94,34 +117,34 @@ class SeriesFilter:
 
     @property
     def is_narrow(self) -> bool:
-        """True if it wants less than all series of a modality."""
+        """True if the filter selects less than all series of a modality."""
         fields = (self.patient_id, self.study_uid, self.series_uid, self.dates, self.days, self.description)
         return any(field is not None for field in (*fields, self.thickness_mm))
 
     def date_range(self, today: date | None = None) -> tuple[str, str] | None:
-        """First and last study date as of a day."""
+        """Return the first and last study date, relative to a day."""
         if self.days is None:
             return self.dates
         return f"{(today or date.today()) - timedelta(days=self.days - 1):%Y%m%d}", ""
 
-    def matches(self, found: FoundSeries) -> bool:
-        """True if a found series is wanted, as far as it is described: archives ignore keys that they do not know."""
+    def matches(self, series: SeriesSummary) -> bool:
+        """Return True if a series matches, as far as it is described; archives ignore keys that they do not know."""
         exact = (
-            (self.study_uid, found.study_uid),
-            (self.series_uid, found.series_uid),
-            (self.patient_id, found.patient_id),
-            (self.modality, found.modality),
+            (self.study_uid, series.study_uid),
+            (self.series_uid, series.series_uid),
+            (self.patient_id, series.patient_id),
+            (self.modality, series.modality),
         )
-        if any(wanted is not None and stated and stated != wanted for wanted, stated in exact):
+        if any(required is not None and stated and stated != required for required, stated in exact):
             return False
-        if (dates := self.date_range()) and found.study_date:
+        if (dates := self.date_range()) and series.study_date:
             first, last = dates
-            if found.study_date < first or (last and found.study_date > last):
+            if series.study_date < first or (last and series.study_date > last):
                 return False
-        return self.description is None or fnmatchcase(found.description.casefold(), self.description.casefold())
+        return self.description is None or fnmatchcase(series.description.casefold(), self.description.casefold())
 
     def matches_image(self, facts: ImageFacts) -> bool:
-        """True if the slice thickness is wanted; one that the archive does not state is not."""
+        """Return True if the slice thickness matches; an unstated one does not."""
         if self.thickness_mm is None:
             return True
         low, high = self.thickness_mm
@@ -129,80 +152,80 @@ class SeriesFilter:
 
 
 class Archive(Protocol):
-    """Operations of an archive, over either protocol. All raise ArchiveError."""
+    """Interface of an archive, over either protocol. All methods raise ArchiveError."""
 
-    def find_series(self, wanted: SeriesFilter) -> list[FoundSeries]:
-        """The series that match, but for the slice thickness, ordered by date and UID."""
+    def find_series(self, series_filter: SeriesFilter) -> list[SeriesSummary]:
+        """Return the series that match except for slice thickness, ordered by date and UID."""
 
     def instance_uids(self, study_uid: str, series_uid: str) -> set[str]:
-        """Instance UIDs of a series; empty if there is no such series."""
+        """Return the instance UIDs of a series; empty if there is no such series."""
 
-    def image_facts(self, series: FoundSeries) -> ImageFacts:
-        """The description of one image of a series."""
+    def image_facts(self, series: SeriesSummary) -> ImageFacts:
+        """Return facts of one image of a series."""
 
-    def retrieve(self, series: FoundSeries, receive: Callable[[bytes], None]) -> None:
-        """Fetch all instances of a series. receive: is given each, as the bytes of a DICOM file."""
+    def retrieve(self, series: SeriesSummary, receive: Callable[[bytes], None]) -> None:
+        """Fetch all instances of a series. receive: called with each as the bytes of a DICOM file."""
 
     def store(self, files: Sequence[DicomFile]) -> dict[str, str]:
-        """Store files. Returns why instances were refused, by their UID."""
+        """Store files. Returns reasons of refusal by instance UID."""
 
 
 def text_of(dataset: Dataset, keyword: str) -> str:
-    """An element of an answer as text; empty where it is not there or broken."""
+    """Return an element of an answer as text; empty if it is missing or broken."""
     try:
         value = dataset.get(keyword)
-    except Exception:  # pydicom converts on access, and broken values raise whatever its converters meet
+    except Exception:  # pydicom converts on access and raises any exception for broken values
         return ""
     return "" if value is None else str(value).strip()[:_TEXT_LIMIT]
 
 
-def found_series(answer: Dataset, study: Dataset | None, count: Callable[[str, str], int]) -> FoundSeries | None:
-    """A series from an archive's answer; None where its UIDs are none.
+def series_summary(answer: Dataset, study: Dataset | None, count: Callable[[str, str], int]) -> SeriesSummary | None:
+    """Return a series from an archive's answer; None if its UIDs are invalid.
 
     Args:
-        answer: Of a search for series.
-        study: Of the search for its study, for what the other lacks.
-        count: Counts the images of a series, by the UIDs of study and series, where the answer does not state it.
+        answer: Answer to a search for series.
+        study: Answer to the search for its study, for elements that the other lacks.
+        count: Function that counts the images of a study's and series' UIDs, if the answer does not state them.
     """
 
-    def stated(keyword: str) -> str:
+    def text(keyword: str) -> str:
         return text_of(answer, keyword) or ("" if study is None else text_of(study, keyword))
 
-    study_uid, series_uid = stated("StudyInstanceUID"), stated("SeriesInstanceUID")
+    study_uid, series_uid = text("StudyInstanceUID"), text("SeriesInstanceUID")
     if not (is_uid(study_uid) and is_uid(series_uid)):
         return None
-    number = stated("NumberOfSeriesRelatedInstances")
+    number = text("NumberOfSeriesRelatedInstances")
     images = int(number) if number.isdecimal() else count(study_uid, series_uid)
-    facts = (stated(name) for name in _FACTS)
-    return FoundSeries(study_uid, series_uid, images, *facts)
+    facts = (text(name) for name in _FACTS)
+    return SeriesSummary(study_uid, series_uid, images, *facts)
 
 
 def image_facts(answer: Dataset) -> ImageFacts:
-    """The facts of an image from an archive's answer."""
+    """Return the facts of an image from an archive's answer."""
     try:
         thickness = float(answer.get("SliceThickness"))
-    except Exception:  # not there, or broken
+    except Exception:  # missing or broken
         thickness = math.nan
-    kinds = answer.get("ImageType") or ()
-    kinds = (kinds,) if isinstance(kinds, str) else tuple(map(str, kinds))
-    return ImageFacts(text_of(answer, "SOPClassUID"), kinds, thickness if math.isfinite(thickness) else None)
+    image_type = answer.get("ImageType") or ()
+    image_type = (image_type,) if isinstance(image_type, str) else tuple(map(str, image_type))
+    return ImageFacts(text_of(answer, "SOPClassUID"), image_type, thickness if math.isfinite(thickness) else None)
 
 
-def in_order(found: Sequence[FoundSeries], wanted: SeriesFilter) -> list[FoundSeries]:
-    """The series that are wanted, each once, by date and UID."""
-    by_uid = {series.series_uid: series for series in found if wanted.matches(series)}
+def matching_in_order(series_list: Sequence[SeriesSummary], series_filter: SeriesFilter) -> list[SeriesSummary]:
+    """Return the distinct series that match, ordered by date and UID."""
+    by_uid = {series.series_uid: series for series in series_list if series_filter.matches(series)}
     return sorted(by_uid.values(), key=lambda series: (series.study_date, series.series_uid))
 
 
 def parse_dates(text: str) -> tuple[str, str]:
-    """`20260131`, `20260101-20260131`, `20260101-` or `-20260131`. Raises OutputError."""
+    """Parse `20260131`, `20260101-20260131`, `20260101-` or `-20260131`. Raises OutputError."""
     first, dash, last = text.partition("-")
     days = [first, last] if dash else [first, first]
     try:
-        known = [date(int(day[:4]), int(day[4:6]), int(day[6:])) for day in days if day]
+        dates = [date(int(day[:4]), int(day[4:6]), int(day[6:])) for day in days if day]
     except ValueError:
-        known = []
-    right = all(re.fullmatch(r"(\d{8})?", day) for day in days) and known and known == sorted(known)
-    if not right:
+        dates = []
+    is_valid = all(re.fullmatch(r"(\d{8})?", day) for day in days) and dates and dates == sorted(dates)
+    if not is_valid:
         raise OutputError(f"{text!r} is no date. Write YYYYMMDD, YYYYMMDD-YYYYMMDD, YYYYMMDD- or -YYYYMMDD.")
     return days[0], days[1]

@@ -1,4 +1,4 @@
-"""Many series out of an archive, many files into it. What it did not answer is asked again, after growing waits."""
+"""Transfer of series from an archive and files to it; requests are retried after growing waits."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..core.progress import Progress
 from ..core.uids import digest
 from .address import ArchiveError, ArchiveUnreachableError, NoSuchSeriesError
 from .files import DicomFile, missing_in, pull
-from .series import Archive, FoundSeries, SeriesFilter
+from .series import Archive, SeriesFilter, SeriesSummary
 
-AT_ONCE = 100
-"""Files sent between two reports of progress."""
+BATCH_FILES = 100
+"""Number of files sent between two reports of progress."""
 
 FIRST_SECONDS, LONGEST_SECONDS = 1.0, 300.0
 ATTEMPTS = 5
@@ -25,75 +25,78 @@ Result = TypeVar("Result")
 
 
 def wait_seconds(failures: int) -> float:
-    """Seconds to wait after a number of failures in a row: doubled each time, with chance, so that clients spread."""
+    """Return the seconds to wait after a number of failures in a row: doubled each time, randomised per client."""
     return min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(failures - 1, 30)) * random.uniform(0.5, 1.0)
 
 
-def patiently(ask: Callable[[], Result]) -> Result:
-    """Ask, and ask again where the archive was out of reach. Raises ArchiveError: the last one, or a lasting one."""
+def retry(call: Callable[[], Result]) -> Result:
+    """Call a function, again while the archive is unreachable. Raises the last ArchiveError, or a lasting one."""
     for failures in range(1, ATTEMPTS):
         try:
-            return ask()
+            return call()
         except ArchiveError as error:
             if error.lasting:
                 raise
         sleep(wait_seconds(failures))
-    return ask()
+    return call()
 
 
-def matching_series(archive: Archive, wanted: SeriesFilter) -> list[FoundSeries]:
-    """The series that match, the slice thickness included. Raises ArchiveError, NoSuchSeriesError."""
-    found = patiently(lambda: archive.find_series(wanted))
-    if wanted.thickness_mm is not None:
-        facts = [patiently(lambda series=series: archive.image_facts(series)) for series in found]
-        if found and all(fact.slice_thickness_mm is None for fact in facts):
+def matching_series(archive: Archive, series_filter: SeriesFilter) -> list[SeriesSummary]:
+    """Return the series that match, including slice thickness. Raises ArchiveError, NoSuchSeriesError."""
+    series_list = retry(lambda: archive.find_series(series_filter))
+    if series_filter.thickness_mm is not None:
+        facts = [retry(lambda series=series: archive.image_facts(series)) for series in series_list]
+        if series_list and all(fact.slice_thickness_mm is None for fact in facts):
             raise ArchiveError("The archive does not state slice thicknesses. Leave thickness_mm out of the settings.")
-        found = [series for series, fact in zip(found, facts, strict=True) if wanted.matches_image(fact)]
-    if not found:
+        pairs = zip(series_list, facts, strict=True)
+        series_list = [series for series, fact in pairs if series_filter.matches_image(fact)]
+    if not series_list:
         raise NoSuchSeriesError("The archive has no series that matches. Check the filter, and who may see what.")
-    return found
+    return series_list
 
 
-def pull_all(archive: Archive, found: Sequence[FoundSeries], output: Path, progress: Progress) -> tuple[int, int]:
-    """Fetch series into a folder each, named by a digest of its UID.
+def pull_all(
+    archive: Archive, series_list: Sequence[SeriesSummary], output: Path, progress: Progress
+) -> tuple[int, int]:
+    """Fetch each series into a folder named by a digest of its UID.
 
     Returns:
-        How many were fetched, and how many were whole before.
+        Number of series that were fetched, and number that were complete before.
 
     Raises:
-        ArchiveError: The archive does not answer, or not as it should.
+        ArchiveError: The archive does not answer, or not correctly.
         OutputError: The folder cannot be written.
     """
-    fetched = 0
+    fetched_count = 0
     try:
         output.mkdir(parents=True, exist_ok=True)
         remove_partial(output)
         progress.begin(["series"])
         with progress.step("series"):
-            for done, series in enumerate(found, 1):
+            for number, series in enumerate(series_list, 1):
                 folder = output / digest(series.series_uid)
                 if not folder.is_dir():
-                    patiently(lambda series=series, folder=folder: pull(archive, series, folder))
-                    fetched += 1
-                progress.counted(done, len(found))
+                    retry(lambda series=series, folder=folder: pull(archive, series, folder))
+                    fetched_count += 1
+                progress.counted(number, len(series_list))
     except OSError as error:
         raise OutputError(f"Cannot write to {output}: {error.strerror}. Choose another --output.") from error
-    return fetched, len(found) - fetched
+    return fetched_count, len(series_list) - fetched_count
 
 
 def push_all(archive: Archive, files: Sequence[DicomFile], progress: Progress) -> int:
-    """Store what an archive lacks of some files, and make sure that it has it; returns how many were sent.
+    """Store the files that an archive lacks, verify that it has them, and return the number that was sent.
 
-    Raises ArchiveError where it refused some; the others are stored.
+    Raises ArchiveError if it refused some; the others are stored.
     """
-    lacking = patiently(lambda: missing_in(archive, files))
+    lacking = retry(lambda: missing_in(archive, files))
     refused: dict[str, str] = {}
     progress.begin(["files"])
     with progress.step("files"):
-        for start in range(0, len(lacking), AT_ONCE):
-            part = lacking[start : start + AT_ONCE]
-            refused |= patiently(lambda part=part: archive.store(part))
-            progress.counted(start + len(part), len(lacking))
+        for start in range(0, len(lacking), BATCH_FILES):
+            batch = lacking[start : start + BATCH_FILES]
+            refused |= retry(lambda batch=batch: archive.store(batch))
+            progress.counted(start + len(batch), len(lacking))
     if refused:
         raise ArchiveError(
             f"The archive refused {len(refused)} of {len(lacking)} objects; the first: {next(iter(refused.values()))}."
@@ -104,5 +107,5 @@ def push_all(archive: Archive, files: Sequence[DicomFile], progress: Progress) -
             raise ArchiveUnreachableError(f"The archive took {len(lost)} objects that it does not list. Try again.")
 
     if lacking:
-        patiently(confirm)
+        retry(confirm)
     return len(lacking)

@@ -1,8 +1,7 @@
-"""New CT series of an archive, each scored once, and its results sent back, also where either side is restarted.
+"""Watch of an archive: new CT series are scored once and their results sent back, even if either side restarts.
 
-Every step is entered in the journal when it is done and not before, and every step may be done twice without harm: a
-series is pulled into a folder that is whole or not there, a result is moved to its place as a whole, and results have
-the same UIDs each time, so that an archive that is sent them again has them once.
+Each step is entered in the journal after it is done, and can be repeated without harm: series are pulled and results
+moved atomically, and results have the same UIDs each time, so that an archive that receives them again has them once.
 """
 
 from __future__ import annotations
@@ -34,38 +33,49 @@ from ..run import RunSettings
 from .address import ArchiveError, ArchiveUnauthorisedError, ArchiveUnreachableError
 from .files import dicom_files, pull
 from .journal import ARRIVING, DONE, FAILED, GROWN, PRESENT, SCORED, SKIPPED, Entry, Journal, WatchSettings
-from .series import Archive, FoundSeries, SeriesFilter
+from .series import Archive, SeriesFilter, SeriesSummary
 from .transfer import push_all, wait_seconds
 
 JOURNAL, TABLE, LOCK = "journal.json", "watch.csv", ".watch.lock"
 SERIES, WORK = "series", ".work"
-"""Folders within the output: of pulled series, and of results that are not whole."""
+"""Folders in the output for pulled series and for incomplete results."""
 
 RESULTS = ("SR", "SEG")
 """Modalities of results that refer to the series."""
 
-MAKER = "CAC"
-"""Begins the manufacturer or the manufacturer's model of the results."""
+MANUFACTURER = "CAC"
+"""Beginning of the manufacturer, or of the manufacturer's model, in the results."""
 
-FAILURES = 12
-"""How often a series is tried where the archive answers, but not about it: over an hour."""
+ATTEMPTS = 12
+"""Number of attempts, over an hour in all, if the archive answers, but not about this series."""
 
-LOST = 3
-"""How often a scan is tried whose process the system ended."""
+CRASH_ATTEMPTS = 3
+"""Number of attempts to score a scan whose process was killed by the system."""
 
 
 Prepare = Callable[[], Callable[[tuple[Path, Path]], "str | None"]]
-"""Called in a process of its own; returns what scores a series, given as a folder, into a folder, and says why it could
-not."""
+"""Function called in a worker process. It returns a function that scores a series' folder into another folder, and
+returns the reason of a failure."""
 
 
 @dataclass(frozen=True)
 class Watch:
-    """A folder with a journal and results. clock, sleep: of `time`, but for tests. report: called with what happens."""
+    """A watch with its folder of results.
+
+    Attributes:
+        archive: The archive.
+        output: Folder of the watch.
+        series_filter: Filter of the series to score.
+        settings: Settings.
+        journal: Journal in the folder.
+        report: Called with messages.
+        clock: Function like `time.time`.
+        sleep: Function like `time.sleep`.
+    """
 
     archive: Archive
     output: Path
-    wanted: SeriesFilter
+    series_filter: SeriesFilter
     settings: WatchSettings
     journal: Journal
     report: Callable[[str], None]
@@ -73,61 +83,61 @@ class Watch:
     sleep: Callable[[float], None] = time.sleep
 
     def run(self, prepare: Prepare) -> list[Entry]:
-        """Watch until nothing is to be done (`once`), else without end. Returns what is known of every series."""
+        """Watch until nothing is left to do with `once`, otherwise endlessly. Returns the entries of all series."""
         self.journal.retry_failed()
-        answered, silent = False, 0
+        has_answered, failures = False, 0
         with Workers(1, prepare) as pool:
             while True:
                 try:
-                    found = self.archive.find_series(self.wanted)
-                    if silent or not answered:
+                    series_list = self.archive.find_series(self.series_filter)
+                    if failures or not has_answered:
                         self.journal.unsettle(self.clock())
-                    answered, silent = True, 0
-                    self.journal.observe(found, self.clock())
-                    at_rest = self._work(pool)
+                    has_answered, failures = True, 0
+                    self.journal.observe(series_list, self.clock())
+                    is_idle = self._work(pool)
                 except ArchiveError as error:
-                    if error.lasting and not answered:  # tokens that have run out are renewed in time
+                    if error.lasting and not has_answered:  # after an answer, wait for a renewed token instead
                         raise
-                    silent += 1
+                    failures += 1
                     self.report(f"The archive cannot be used; trying again. {error}")
-                    self.sleep(wait_seconds(silent))
+                    self.sleep(wait_seconds(failures))
                     continue
                 finally:
                     self._write_table()
                 entries = list(self.journal)
                 if self.settings.once and not any(entry.state in (ARRIVING, SCORED) for entry in entries):
                     return entries
-                if at_rest:
+                if is_idle:
                     self.sleep(self.settings.poll_seconds)
 
     def _work(self, pool: Workers) -> bool:
-        """Do what can be done now; whether that was nothing."""
-        at_rest = True
+        """Advance all series that are due; return True if there was none."""
+        is_idle = True
         for entry in self.journal:
             now = self.clock()
-            settled = entry.state == SCORED or now - entry.since >= self.settings.settle_seconds
-            if entry.state not in (ARRIVING, SCORED) or entry.due > now or not settled:
+            is_due = entry.state == SCORED or now - entry.since >= self.settings.settle_seconds
+            if entry.state not in (ARRIVING, SCORED) or entry.due > now or not is_due:
                 continue
-            at_rest = False
+            is_idle = False
             try:
                 self._advance(entry, pool)
             except ArchiveUnreachableError as error:
                 self._postpone(entry, error)
-                return False  # the next search shows whether it is the archive, or this series
+                return False  # the next search shows whether only this series is affected
             except ArchiveUnauthorisedError:
                 raise
             except CTError as error:
                 self._settle(entry, FAILED, str(error))
             except OSError as error:
                 raise OutputError(f"Cannot write to {self.output}: {error.strerror}. Make room and go on.") from error
-        return at_rest
+        return is_idle
 
     def _advance(self, entry: Entry, pool: Workers) -> None:
         result = self._result(entry)
         if not (result / LAST_FILE).exists():
-            unwanted = self._why_not(entry.series)
-            if unwanted:
-                self._settle(entry, *unwanted)
+            exclusion = self._exclusion(entry.series)
+            if exclusion:
+                self._settle(entry, *exclusion)
                 return
             reason = self._score(entry, pool)
             if reason is not None:
@@ -137,44 +147,44 @@ class Watch:
             self.journal.settle(entry, SCORED)
         self._send(entry, result)
 
-    def _why_not(self, series: FoundSeries) -> tuple[str, str] | None:
-        """State and reason where a series is not to be scored. Raises ArchiveError."""
+    def _exclusion(self, series: SeriesSummary) -> tuple[str, str] | None:
+        """Return the state and reason of a series that is not scored; None otherwise. Raises ArchiveError."""
         facts = self.archive.image_facts(series)
         if not facts.is_ct_slice:
             return SKIPPED, "Its images are no CT slices."
-        if not self.wanted.matches_image(facts):
-            known = facts.slice_thickness_mm
-            return SKIPPED, "Its slice thickness is " + ("unknown." if known is None else f"{known:g} mm.")
+        if not self.series_filter.matches_image(facts):
+            thickness = facts.slice_thickness_mm
+            return SKIPPED, "Its slice thickness is " + ("unknown." if thickness is None else f"{thickness:g} mm.")
         if self._has_results(series):
             return PRESENT, "The archive has results of it."
         return None
 
-    def _has_results(self, series: FoundSeries) -> bool:
-        """True if the archive has a report or a segmentation of ours about a series, from whichever watch."""
-        for other in self.archive.find_series(SeriesFilter(study_uid=series.study_uid, modality=None)):
-            if other.modality in RESULTS:
-                seen: list[bool] = []
-                self.archive.retrieve(other, lambda content, seen=seen: seen.append(_is_about(content, series)))
-                if any(seen):
+    def _has_results(self, series: SeriesSummary) -> bool:
+        """Return True if the archive has CAC's report or segmentation of a series, from any watch."""
+        for results in self.archive.find_series(SeriesFilter(study_uid=series.study_uid, modality=None)):
+            if results.modality in RESULTS:
+                refers: list[bool] = []
+                self.archive.retrieve(results, lambda content, refers=refers: refers.append(_is_about(content, series)))
+                if any(refers):
                     return True
         return False
 
     def _score(self, entry: Entry, pool: Workers) -> str | None:
-        """Pull and score a series into its folder; returns why that failed."""
-        pulled, result = self.output / SERIES / f"{entry.number:06d}", self._result(entry)
-        if not pulled.is_dir() or sum(1 for _ in pulled.iterdir()) != entry.images:
-            shutil.rmtree(pulled, ignore_errors=True)
-            if pull(self.archive, entry.series, pulled) != entry.images:
+        """Pull a series and score it into its folder. Returns the reason of a failure."""
+        series_folder, result = self.output / SERIES / f"{entry.number:06d}", self._result(entry)
+        if not series_folder.is_dir() or sum(1 for _ in series_folder.iterdir()) != entry.images:
+            shutil.rmtree(series_folder, ignore_errors=True)
+            if pull(self.archive, entry.series, series_folder) != entry.images:
                 raise ArchiveUnreachableError("Its images are still arriving.")
         work = self.output / WORK
-        for _ in range(LOST):
+        for _ in range(CRASH_ATTEMPTS):
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
-            [event] = [event for event in pool.run([(pulled, work / result.name)]) if event.state != "begun"]
+            [event] = [event for event in pool.run([(series_folder, work / result.name)]) if event.state != "begun"]
             if event.state == "done":
                 break
         else:
-            return f"Its process was ended {LOST} times. {event.reason}"
+            return f"Its process was ended {CRASH_ATTEMPTS} times. {event.reason}"
         if event.result is not None:
             return event.result
         _sync(work / result.name)
@@ -183,7 +193,7 @@ class Watch:
         return None
 
     def _send(self, entry: Entry, result: Path) -> None:
-        """Store what the archive lacks of a result, and make sure that it has all. Raises ArchiveError."""
+        """Store the objects of a result that the archive lacks. Raises ArchiveError."""
         objects = sorted(result.glob("*.dcm"))
         if objects:
             push_all(self.archive, dicom_files(objects), Progress())
@@ -198,7 +208,7 @@ class Watch:
         self._write_table()
 
     def _postpone(self, entry: Entry, error: ArchiveError) -> None:
-        if entry.failures + 1 >= FAILURES:
+        if entry.failures + 1 >= ATTEMPTS:
             self._settle(entry, FAILED, str(error))
         else:
             self.journal.postpone(entry, self.clock() + wait_seconds(entry.failures + 1), str(error))
@@ -215,22 +225,22 @@ class Watch:
         write_text_atomically(self.output / TABLE, table_text(columns, lines, guarded=True))
 
 
-def _is_about(content: bytes, series: FoundSeries) -> bool:
-    """True if a DICOM object is a result of ours that refers to a series."""
+def _is_about(content: bytes, series: SeriesSummary) -> bool:
+    """Return True if a DICOM object is a result of CAC that refers to a series."""
     try:
         with quiet():
             dataset = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
             makers = (str(dataset.get(name, "")) for name in ("Manufacturer", "ManufacturerModelName"))
-            return any(maker.startswith(MAKER) for maker in makers) and any(
+            return any(maker.startswith(MANUFACTURER) for maker in makers) and any(
                 element.keyword == "SeriesInstanceUID" and element.value == series.series_uid
                 for element in dataset.iterall()
             )
-    except Exception:  # reports of others may be broken in any way, and are none of ours
+    except Exception:  # foreign reports may be broken in any way
         return False
 
 
 def _sync(folder: Path) -> None:
-    """See the files of a folder onto the disk."""
+    """Flush the files of a folder to the disk."""
     for file in folder.iterdir():
         with file.open("rb") as stream:
             os.fsync(stream.fileno())
@@ -239,10 +249,10 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def open_watch(output: Path, made_with: Mapping) -> Iterator[Journal]:
-    """Make or reopen the folder of a watch, for one watch at a time, and its journal.
+    """Make or reopen the folder of a watch with its journal, for one watch at a time.
 
-    made_with: the settings, the models and the archive's address, as JSON.
-    Raises OutputError when it holds something else or results of other settings, or another watch is at work in it.
+    made_with: the settings, the models and the archive's address, as JSON. Raises OutputError if the folder has other
+    content or settings, or another watch is using it.
     """
     with own_folder(output, JOURNAL, LOCK, "watch"):
         for folder in (output, output / SERIES):
@@ -251,10 +261,10 @@ def open_watch(output: Path, made_with: Mapping) -> Iterator[Journal]:
         yield Journal(output / JOURNAL, made_with)
 
 
-def prepare_series(settings: RunSettings, chosen: ChosenModels) -> Callable[[tuple[Path, Path]], str | None]:
-    """Return the function that scores a series in a folder into another one, as a cohort does; it returns why that
-    failed, None when it did not."""
-    return partial(_score_series, prepare_scoring(settings, chosen))
+def prepare_series(settings: RunSettings, models: ChosenModels) -> Callable[[tuple[Path, Path]], str | None]:
+    """Return a function that scores a series' folder into another folder, and returns the reason of a failure or
+    None."""
+    return partial(_score_series, prepare_scoring(settings, models))
 
 
 def _score_series(score: Callable[[ScanJob], ScanOutcome], job: tuple[Path, Path]) -> str | None:

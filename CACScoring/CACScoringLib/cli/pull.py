@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..archive.series import FoundSeries, SeriesFilter
+from ..archive.series import SeriesFilter, SeriesSummary
 from ..core.files import OutputError
 from ..core.options import add_options
 from ..core.progress import Progress
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     progress.done(options.output)
 
 
-def _line(series: FoundSeries) -> str:
+def _line(series: SeriesSummary) -> str:
     """What distinguishes a series from others of its study, also from those of the same number."""
     began = clock(series.time) or "--:--:--"
     number = f"no. {series.number or '?'}"

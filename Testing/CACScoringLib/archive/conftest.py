@@ -1,4 +1,4 @@
-"""Archives to test with, one per protocol."""
+"""Fixtures of archives, one per protocol."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def no_token(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    """Waits between attempts are counted and not waited for."""
+    """Record waits between attempts instead of waiting."""
     waits = []
     monkeypatch.setattr("CACScoringLib.archive.transfer.sleep", waits.append)
     return waits
@@ -42,10 +42,10 @@ def archive(address):
 
 @pytest.fixture
 def series(tmp_path):
-    """Writes a series of 4 slices into a folder of its own; its tags are changed by keyword."""
-    count = iter(range(100))
+    """Function that writes a series of 4 slices with given tags into a new folder."""
+    numbers = iter(range(100))
 
     def write(**tags):
-        return write_series(tmp_path / f"given-{next(count)}", chest_hu(4), tags=tags)
+        return write_series(tmp_path / f"given-{next(numbers)}", chest_hu(4), tags=tags)
 
     return write

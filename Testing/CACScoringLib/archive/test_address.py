@@ -25,7 +25,7 @@ def test_addresses(text, address):
         *("dimse://SEVENTEEN_LETTERS@pacs.org:104", "dimse://P\\Q@pacs.org:104", "https://pacs.org/?q=1"),
     ],
 )
-def test_what_is_no_address_is_refused(text):
+def test_invalid_addresses_are_refused(text):
     with pytest.raises(OutputError, match="not the address of an archive"):
         parse_address(text)
 
@@ -49,7 +49,7 @@ class TestTokens:
         assert access.token() == "second"
 
     @pytest.mark.parametrize("content", ["", "two words", "a\r\nX-Injected: b"])
-    def test_a_broken_file_is_refused_and_its_content_not_told(self, tmp_path, content):
+    def test_a_broken_file_is_refused_without_its_content(self, tmp_path, content):
         (tmp_path / "token").write_text(content)
         with pytest.raises(OutputError) as error:
             Access(tmp_path / "token").token()
@@ -72,7 +72,7 @@ class TestTokens:
             Access(tmp_path / "token").check(parse_address("dimse://PACS@pacs.org:104"))
 
 
-def test_certificates_are_looked_for(tmp_path):
+def test_certificates_must_exist(tmp_path):
     where = parse_address("https://pacs.org")
     with pytest.raises(OutputError, match=r"none\.pem"):
         Access(authorities=tmp_path / "none.pem").check(where)

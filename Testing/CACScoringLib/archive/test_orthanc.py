@@ -1,4 +1,4 @@
-"""A real archive: Orthanc, with storage of its own on free loopback ports. Skipped where it is not installed."""
+"""Tests with a real archive: Orthanc, with temporary storage on free loopback ports. Skipped if not installed."""
 
 from dataclasses import replace
 
@@ -41,52 +41,52 @@ def archive(request, orthanc):
 
 
 @pytest.fixture
-def given(tmp_path, request):
-    """A series of a patient who is this test's alone; the brackets in the number are encoded in addresses."""
+def series_files(tmp_path, request):
+    """A series of a patient for this test alone; the brackets in the ID are percent-encoded in URLs."""
     return write_series(tmp_path / "given", chest_hu(), tags={"PatientID": request.node.name[-60:]})
 
 
-def fetched(orthanc, study_uid, series_uid):
+def fetch_series(orthanc, study_uid, series_uid):
     return DICOMwebClient(orthanc.web_address).retrieve_series(study_uid, series_uid)
 
 
-def test_a_study_is_pushed_watched_scored_and_its_results_are_fetched(orthanc, archive, given, tmp_path, monkeypatch):
+def test_a_study_is_pushed_watched_and_scored(orthanc, archive, series_files, tmp_path, monkeypatch):
     monkeypatch.setattr(watching, "Workers", InThisProcess)
-    push_all(archive, dicom_files(given), Progress())
-    source = pydicom.dcmread(given[0])
-    wanted = SeriesFilter(patient_id=source.PatientID)
+    push_all(archive, dicom_files(series_files), Progress())
+    source = pydicom.dcmread(series_files[0])
+    series_filter = SeriesFilter(patient_id=source.PatientID)
     states = []
     for folder in ("first", "first", "second"):
         with open_watch(tmp_path / folder, {}) as journal:
             settings = WatchSettings(0.2, 0.5, once=True)
-            watch = Watch(archive, tmp_path / folder, wanted, settings, journal, print)
+            watch = Watch(archive, tmp_path / folder, series_filter, settings, journal, print)
             states += [entry.state for entry in watch.run(stub_scorer(tmp_path / "log"))]
     assert states == ["done", "done", "present"]
     assert len((tmp_path / "log").read_text().splitlines()) == 1
     (report,) = archive.find_series(SeriesFilter(study_uid=source.StudyInstanceUID, modality="SR"))
     sent = pydicom.dcmread(tmp_path / "first" / "000001" / "measurements.dcm")
-    (back,) = fetched(orthanc, report.study_uid, report.series_uid)
+    (back,) = fetch_series(orthanc, report.study_uid, report.series_uid)
     assert back == sent
     assert not list((tmp_path / "first" / "series").iterdir())
 
 
 def test_every_object_comes_back_and_is_read_by_others(orthanc, archive, tmp_path):
-    """Segmentation, both reports, PDF, key slices and calcium map: sent by CAC, fetched by the clients of others, read
-    by dcmqi, dcmtk and GDCM, with equal voxels and numbers."""
+    """Send segmentation, reports, PDF, key slices and calcium map, fetch them with another client, and read them with
+    dcmqi, dcmtk and GDCM, with equal voxels and numbers."""
     for name in ("sent", "back", "scratch"):
         (tmp_path / name).mkdir()
-    given = dicom_results.chest_series(tmp_path)
-    result = dicom_results.score(given, 1 / 3, panel_results.known_networks())
+    series_files = dicom_results.chest_series(tmp_path)
+    result = dicom_results.score(series_files, 1 / 3, panel_results.known_networks())
     write_objects(tmp_path / "sent", result)
     sent = {path.name: pydicom.dcmread(path) for path in (tmp_path / "sent").iterdir()}
     assert len(sent) >= 6
-    push_all(archive, dicom_files([given.ct, tmp_path / "sent"]), Progress())
-    for name, made in sent.items():
-        series = fetched(orthanc, made.StudyInstanceUID, made.SeriesInstanceUID)
-        (back,) = [each for each in series if each.SOPInstanceUID == made.SOPInstanceUID]
-        assert back == made
+    push_all(archive, dicom_files([series_files.ct, tmp_path / "sent"]), Progress())
+    for name, dataset in sent.items():
+        series = fetch_series(orthanc, dataset.StudyInstanceUID, dataset.SeriesInstanceUID)
+        (back,) = [candidate for candidate in series if candidate.SOPInstanceUID == dataset.SOPInstanceUID]
+        assert back == dataset
         back.save_as(tmp_path / "back" / name, enforce_file_format=True)
     check_objects(tmp_path / "back", result, tmp_path / "scratch")
-    again = dicom_results.score(replace(given, lesions=tmp_path / "back" / "segmentation.dcm"), 1 / 3)
-    assert again.methods["threshold"].total == result.methods["threshold"].total
-    assert again.methods["threshold"].arteries == result.methods["threshold"].arteries
+    rescored = dicom_results.score(replace(series_files, lesions=tmp_path / "back" / "segmentation.dcm"), 1 / 3)
+    assert rescored.methods["threshold"].total == result.methods["threshold"].total
+    assert rescored.methods["threshold"].arteries == result.methods["threshold"].arteries

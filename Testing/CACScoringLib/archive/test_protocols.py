@@ -1,4 +1,4 @@
-"""Both protocols, against peers in this process: the same questions have the same answers."""
+"""Tests of both protocols against peers in this process: the same requests have the same answers."""
 
 import logging
 import ssl
@@ -19,7 +19,7 @@ from CACScoringLib.archive.address import (
     connect,
 )
 from CACScoringLib.archive.files import dicom_files, pull
-from CACScoringLib.archive.series import FoundSeries, SeriesFilter, digest
+from CACScoringLib.archive.series import SeriesFilter, SeriesSummary, digest
 from CACScoringLib.archive.transfer import matching_series, pull_all, push_all
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
@@ -34,15 +34,15 @@ def test_series_are_found(archive, store, series):
     first, second = series(), series(PatientID="P2", StudyDate="20250101", SeriesDescription="LUNG")
     third = series(Modality="MR")
     store.add(*first, *second, *third)
-    found = archive.find_series(SeriesFilter())
-    assert [(each.series_uid, each.images) for each in found] == [(uid(first), 4), (uid(second), 4)]
-    assert (found[1].patient_id, found[1].study_date, found[1].description) == ("P2", "20250101", "LUNG")
-    for wanted in (
+    summaries = archive.find_series(SeriesFilter())
+    assert [(summary.series_uid, summary.images) for summary in summaries] == [(uid(first), 4), (uid(second), 4)]
+    assert (summaries[1].patient_id, summaries[1].study_date, summaries[1].description) == ("P2", "20250101", "LUNG")
+    for series_filter in (
         SeriesFilter(patient_id="P2"),
         SeriesFilter(description="lu*"),
         SeriesFilter(dates=("20250101", "")),
     ):
-        assert [each.series_uid for each in archive.find_series(wanted)] == [uid(second)]
+        assert [summary.series_uid for summary in archive.find_series(series_filter)] == [uid(second)]
     assert len(archive.find_series(SeriesFilter(modality=None))) == 3
     assert archive.find_series(SeriesFilter(patient_id="P3")) == []
 
@@ -58,18 +58,18 @@ def test_a_patient_id_with_spaces_is_found_also_where_the_archive_does_not_decod
 
 
 @pytest.mark.long
-def test_studies_that_did_not_change_are_not_asked_about_again(store, series):
+def test_unchanged_studies_are_not_queried_again(store, series):
     first, second = series(), series()
     store.add(*first, *second[:3])
     with dimse_peer(store) as address:
         archive = connect(address, Access())
-        asked = []
+        answers = []
         for new in ((), (), second[3:], ()):
             store.add(*new)
-            before = len(store.requests)
+            request_count = len(store.requests)
             images = sorted(each.images for each in archive.find_series(SeriesFilter()))
-            asked.append((images, len(store.requests) - before))
-    assert asked == [([3, 4], 3), ([3, 4], 1), ([4, 4], 2), ([4, 4], 1)]
+            answers.append((images, len(store.requests) - request_count))
+    assert answers == [([3, 4], 3), ([3, 4], 1), ([4, 4], 2), ([4, 4], 1)]
 
 
 def test_facts_of_an_image(archive, store, series):
@@ -78,43 +78,43 @@ def test_facts_of_an_image(archive, store, series):
     assert facts.is_ct_slice
     assert facts.slice_thickness_mm == 3
     with pytest.raises(NoSuchSeriesError):
-        archive.image_facts(FoundSeries("1.2", "1.2.3", 1))
+        archive.image_facts(SeriesSummary("1.2", "1.2.3", 1))
 
 
 def test_a_series_is_pulled_as_it_was(archive, store, series, tmp_path):
-    given = series()
-    store.add(*given)
-    found = matching_series(archive, SeriesFilter(thickness_mm=(3, 3)))
-    assert pull_all(archive, found, tmp_path / "out", Progress()) == (1, 0)
-    folder = tmp_path / "out" / digest(uid(given))
+    paths = series()
+    store.add(*paths)
+    summaries = matching_series(archive, SeriesFilter(thickness_mm=(3, 3)))
+    assert pull_all(archive, summaries, tmp_path / "out", Progress()) == (1, 0)
+    folder = tmp_path / "out" / digest(uid(paths))
     assert sorted(file.name for file in folder.iterdir()) == [f"{n:06d}.dcm" for n in range(1, 5)]
-    assert (read_ct(folder).hu == read_ct(given[0].parent).hu).all()
-    assert pull_all(archive, found, tmp_path / "out", Progress()) == (0, 1)
+    assert (read_ct(folder).hu == read_ct(paths[0].parent).hu).all()
+    assert pull_all(archive, summaries, tmp_path / "out", Progress()) == (0, 1)
 
 
 def test_an_interrupted_transfer_leaves_nothing_and_is_tried_again(archive, store, series, tmp_path, no_waiting):
     store.add(*series())
-    found = archive.find_series(SeriesFilter())[0]
+    summary = archive.find_series(SeriesFilter())[0]
     store.break_after = 2
     with pytest.raises(ArchiveUnreachableError):
-        pull(archive, found, tmp_path / "out" / "one")
+        pull(archive, summary, tmp_path / "out" / "one")
     assert list((tmp_path / "out").iterdir()) == []
     store.break_after = 2
-    assert pull_all(archive, [found], tmp_path / "out", Progress()) == (1, 0)
+    assert pull_all(archive, [summary], tmp_path / "out", Progress()) == (1, 0)
 
 
-def test_what_is_refused_is_told_and_the_rest_stored(archive, store, series, tmp_path):
-    given = series()
-    report = save(report_about(pydicom.dcmread(given[0]), 4), tmp_path / "report.dcm")
+def test_refused_objects_are_reported_and_the_others_stored(archive, store, series, tmp_path):
+    paths = series()
+    report = save(report_about(pydicom.dcmread(paths[0]), 4), tmp_path / "report.dcm")
     store.refused_class = REPORT_CLASS
     with pytest.raises(ArchiveError, match="refused 1 of 5 objects; the first: "):
-        push_all(archive, dicom_files([*given, report]), Progress())
+        push_all(archive, dicom_files([*paths, report]), Progress())
     assert len(store.instances) == 4
     with pytest.raises(ArchiveError, match="refused 1 of 1"):
         push_all(archive, dicom_files([report]), Progress())
 
 
-def test_an_archive_that_is_busy_is_asked_again_after_longer_waits(archive, store, series, no_waiting):
+def test_requests_to_a_busy_archive_are_retried_after_longer_waits(archive, store, series, no_waiting):
     store.add(*series())
     store.fail = 3
     assert len(matching_series(archive, SeriesFilter())) == 1
@@ -123,12 +123,12 @@ def test_an_archive_that_is_busy_is_asked_again_after_longer_waits(archive, stor
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/dicom-web", "dimse://PEER@127.0.0.1:9"])
-def test_nobody_is_there(address):
+def test_no_archive_answers(address):
     with pytest.raises(ArchiveUnreachableError, match="does not answer"):
         connect(address, Access()).find_series(SeriesFilter())
 
 
-def test_what_is_no_dicomweb_is_told(store, tmp_path):
+def test_another_server_than_dicomweb_is_reported(store, tmp_path):
     with web_peer(store) as address:
         archive = connect(address.replace("dicom-web", "elsewhere"), Access())
         with pytest.raises(ArchiveError, match="not answer as a DICOMweb server"):
@@ -153,7 +153,7 @@ class TestAccess:
             matching_series(connect(address, Access()), SeriesFilter())
         assert len(store.requests) == 1
 
-    def test_an_unknown_calling_title_is_told(self, store):
+    def test_an_unknown_calling_title_is_reported(self, store):
         with dimse_peer(store, require_calling_aet=["KNOWN"]) as address:
             with pytest.raises(ArchiveUnauthorisedError, match=r"calling AE title CAC.*ae_title"):
                 connect(address, Access()).find_series(SeriesFilter())
@@ -184,16 +184,16 @@ class TestTls:
         assert push_all(archive, dicom_files(series()), Progress()) == 4
         assert pull_all(archive, archive.find_series(SeriesFilter()), tmp_path / "out", Progress()) == (1, 0)
 
-    def test_one_that_nobody_vouches_for_is_not(self, secure, store):
+    def test_an_untrusted_archive_is_not_used(self, secure, store):
         with pytest.raises(ArchiveError, match="trusted"):
             connect(secure, Access()).find_series(SeriesFilter())
         assert store.requests == []
 
 
 class TestWhatComes:
-    """An archive that answers with something else."""
+    """Archives that send something else than the series."""
 
-    class Sending:
+    class SendingArchive:
         def __init__(self, *contents):
             self.contents = contents
 
@@ -204,14 +204,14 @@ class TestWhatComes:
     def content(self, path):
         return path.read_bytes()
 
-    def test_what_is_no_dicom_is_refused(self, tmp_path):
+    def test_other_content_than_dicom_is_refused(self, tmp_path):
         with pytest.raises(CTError, match="an incomplete DICOM"):
-            pull(self.Sending(b"<html>"), FoundSeries("1.2", "1.2.3", 1), tmp_path / "one")
+            pull(self.SendingArchive(b"<html>"), SeriesSummary("1.2", "1.2.3", 1), tmp_path / "one")
         assert list(tmp_path.iterdir()) == []
 
     def test_another_series_is_refused(self, series, tmp_path):
         with pytest.raises(CTError, match="another series"):
-            pull(self.Sending(self.content(series()[0])), FoundSeries("1.2", "1.2.3", 1), tmp_path / "one")
+            pull(self.SendingArchive(self.content(series()[0])), SeriesSummary("1.2", "1.2.3", 1), tmp_path / "one")
 
     def test_names_of_files_do_not_come_from_the_archive(self, series, tmp_path):
         dataset = pydicom.dcmread(series(SeriesInstanceUID="1.2.3")[0])
@@ -219,42 +219,42 @@ class TestWhatComes:
         dataset["SOPInstanceUID"]._value = "../../escaped"
         content = BytesIO()
         pydicom.dcmwrite(content, dataset)
-        pull(self.Sending(content.getvalue()), FoundSeries("1.2", "1.2.3", 1), tmp_path / "a" / "one")
+        pull(self.SendingArchive(content.getvalue()), SeriesSummary("1.2", "1.2.3", 1), tmp_path / "a" / "one")
         assert [file.name for file in (tmp_path / "a" / "one").iterdir()] == ["000001.dcm"]
         assert not list(tmp_path.rglob("*escaped*"))
 
 
 def test_files_to_send(series, tmp_path):
-    given = series()
-    folder = given[0].parent
+    paths = series()
+    folder = paths[0].parent
     (folder / "notes.txt").write_text("no DICOM")
-    (folder / ".partial.dcm").write_bytes(given[0].read_bytes())
-    assert len(dicom_files([folder, given[0]])) == 4
+    (folder / ".partial.dcm").write_bytes(paths[0].read_bytes())
+    assert len(dicom_files([folder, paths[0]])) == 4
     with pytest.raises(CTError, match="no DICOM file"):
         dicom_files([folder / "notes.txt"])
     with pytest.raises(CTError, match="does not exist"):
         dicom_files([tmp_path / "none"])
-    dataset = pydicom.dcmread(given[0])
+    dataset = pydicom.dcmread(paths[0])
     del dataset.StudyInstanceUID
     with pytest.raises(CTError, match="lacks a UID"):
         dicom_files([save(dataset, tmp_path / "lacking.dcm")])
-    (tmp_path / "odd.dcm").write_bytes(given[0].read_bytes().replace(b"\x08\x00\x16\x00UI", b"\x08\x00\x16\x00CQ"))
+    (tmp_path / "odd.dcm").write_bytes(paths[0].read_bytes().replace(b"\x08\x00\x16\x00UI", b"\x08\x00\x16\x00CQ"))
     with pytest.raises(CTError, match="broken DICOM file"):
         dicom_files([tmp_path / "odd.dcm"])
 
 
 def test_nothing_names_a_patient_in_logs_or_errors(archive, store, series, caplog, capfd, tmp_path):
     caplog.set_level(logging.DEBUG)
-    given = series(PatientID="SECRET-7", PatientName="Doe^Jane")
-    push_all(archive, dicom_files(given), Progress())
-    found = archive.find_series(SeriesFilter(patient_id="SECRET-7"))
-    pull(archive, found[0], tmp_path / "one")
+    paths = series(PatientID="SECRET-7", PatientName="Doe^Jane")
+    push_all(archive, dicom_files(paths), Progress())
+    summaries = archive.find_series(SeriesFilter(patient_id="SECRET-7"))
+    pull(archive, summaries[0], tmp_path / "one")
     store.fail = 99
     with pytest.raises(ArchiveError) as error:
         archive.find_series(SeriesFilter(patient_id="SECRET-7"))
-    for nobody in ("http://127.0.0.1:9/dicom-web", "dimse://PEER@127.0.0.1:9"):
+    for address in ("http://127.0.0.1:9/dicom-web", "dimse://PEER@127.0.0.1:9"):
         with pytest.raises(ArchiveUnreachableError):
-            connect(nobody, Access()).find_series(SeriesFilter(patient_id="SECRET-7"))
-    said = caplog.text + "".join(capfd.readouterr()) + str(error.value)
-    for secret in ("SECRET-7", "Doe", uid(given)):
-        assert secret not in said
+            connect(address, Access()).find_series(SeriesFilter(patient_id="SECRET-7"))
+    output = caplog.text + "".join(capfd.readouterr()) + str(error.value)
+    for secret in ("SECRET-7", "Doe", uid(paths)):
+        assert secret not in output

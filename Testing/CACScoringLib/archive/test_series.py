@@ -4,16 +4,16 @@ import pytest
 from pydicom.dataset import Dataset
 
 from CACScoringLib.archive.series import (
-    FoundSeries,
     ImageFacts,
     SeriesFilter,
-    found_series,
+    SeriesSummary,
     image_facts,
     parse_dates,
+    series_summary,
 )
 from CACScoringLib.core.files import OutputError
 
-FOUND = FoundSeries("1.2", "1.2.3", 4, "CT", "P1", "20240131", "CaSc 3.0")
+SUMMARY = SeriesSummary("1.2", "1.2.3", 4, "CT", "P1", "20240131", "CaSc 3.0")
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ FOUND = FoundSeries("1.2", "1.2.3", 4, "CT", "P1", "20240131", "CaSc 3.0")
     ],
 )
 def test_filter(fields, matches):
-    assert SeriesFilter(**fields).matches(FOUND) is matches
+    assert SeriesFilter(**fields).matches(SUMMARY) is matches
 
 
 def test_days_include_today():
@@ -43,9 +43,9 @@ def test_days_include_today():
 @pytest.mark.parametrize(
     ("thickness", "wanted", "matches"), [(3.0, (2.5, 3.0), True), (2.0, (2.5, 3.0), False), (None, (1, 9), False)]
 )
-def test_slice_thickness(thickness, wanted, matches):
+def test_slice_thickness(thickness, limits, matches):
     facts = ImageFacts("1.2", (), thickness)
-    assert SeriesFilter(thickness_mm=wanted).matches_image(facts) is matches
+    assert SeriesFilter(thickness_mm=limits).matches_image(facts) is matches
     assert SeriesFilter().matches_image(facts)
 
 
@@ -69,14 +69,14 @@ def answer(**elements):
 
 
 class TestAnswers:
-    def test_what_the_series_lacks_is_its_studys(self):
+    def test_missing_elements_come_from_the_study(self):
         study = answer(PatientID="P1", StudyDate="20240131")
-        series = found_series(answer(Modality="CT"), study, lambda *uids: 9)
-        assert series == FoundSeries("1.2", "1.2.3", 9, "CT", "P1", "20240131")
+        series = series_summary(answer(Modality="CT"), study, lambda *uids: 9)
+        assert series == SeriesSummary("1.2", "1.2.3", 9, "CT", "P1", "20240131")
 
     @pytest.mark.filterwarnings("ignore")
     def test_uids_that_are_paths_are_left_out(self):
-        assert found_series(answer(SeriesInstanceUID="../../x"), None, lambda *uids: 9) is None
+        assert series_summary(answer(SeriesInstanceUID="../../x"), None, lambda *uids: 9) is None
 
     def test_facts_of_an_image_may_be_missing_or_broken(self):
         assert image_facts(Dataset()) == ImageFacts("", (), None)
@@ -99,6 +99,6 @@ def test_dates(text, dates):
 
 
 @pytest.mark.parametrize("text", ["", "-", "20261301", "20260131-20260101", "20260101-20260102-20260103"])
-def test_what_is_no_date(text):
+def test_invalid_dates(text):
     with pytest.raises(OutputError, match="no date"):
         parse_dates(text)

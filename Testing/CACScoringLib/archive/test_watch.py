@@ -1,4 +1,4 @@
-"""The watch, with a peer and a scorer in this process. Time passes only where somebody sleeps."""
+"""Tests of the watch with a peer and a scorer in this process, on a clock that advances only during sleeps."""
 
 import pydicom
 import pytest
@@ -17,11 +17,15 @@ EVERYTHING = SeriesFilter()
 
 
 class Killed(BaseException):
-    """In place of SIGKILL: nobody catches it."""
+    """Stand-in for SIGKILL, which no code catches."""
 
 
 class Clock:
-    """Wakes whoever sleeps at once. at_sleep: what happens meanwhile, by the number of the sleep."""
+    """Clock whose sleeps end at once.
+
+    Attributes:
+        at_sleep: Functions to call during a sleep, by its number.
+    """
 
     def __init__(self):
         self.now, self.sleeps, self.at_sleep = 1000.0, 0, {}
@@ -44,7 +48,7 @@ def in_this_process(monkeypatch):
 
 @pytest.fixture
 def address(store):
-    """One protocol is enough: of the watch's questions each has its test with both."""
+    """Address of a DICOMweb peer; test_protocols.py tests the watch's requests with both protocols."""
     with web_peer(store) as address:
         yield address
 
@@ -55,7 +59,7 @@ def clock():
 
 
 @pytest.fixture
-def said():
+def messages():
     return []
 
 
@@ -65,16 +69,15 @@ def log(tmp_path):
 
 
 @pytest.fixture
-def run(archive, tmp_path, clock, said, log):
-    """Watches until nothing is to be done; returns the states by number."""
+def run(archive, tmp_path, clock, messages, log):
+    """Function that watches until nothing is left to do, and returns the states by number."""
 
-    def watch(archive=archive, wanted=EVERYTHING, **settings):
+    def watch(archive=archive, series_filter=EVERYTHING, **settings):
         settings = WatchSettings(**{"poll_seconds": 10, "settle_seconds": 30, "once": True, **settings})
         with open_watch(tmp_path / "out", {}) as journal:
-            entries = Watch(archive, tmp_path / "out", wanted, settings, journal, said.append, clock, clock.sleep).run(
-                stub_scorer(log)
-            )
-            return [entry.state for entry in entries]
+            report = messages.append
+            watch = Watch(archive, tmp_path / "out", series_filter, settings, journal, report, clock, clock.sleep)
+            return [entry.state for entry in watch.run(stub_scorer(log))]
 
     return watch
 
@@ -99,30 +102,30 @@ def test_series_are_scored_and_the_results_sent_back(run, store, series, log, tm
 
 
 def test_a_series_is_waited_for(run, store, series, log, clock):
-    given = series()
-    store.add(*given[:2])
-    clock.at_sleep = {2: lambda: store.add(given[2]), 4: lambda: store.add(given[3])}
+    paths = series()
+    store.add(*paths[:2])
+    clock.at_sleep = {2: lambda: store.add(paths[2]), 4: lambda: store.add(paths[3])}
     assert run() == ["done"]
-    assert scorings(log) == [f"{pydicom.dcmread(given[0]).SeriesInstanceUID} 4"]
+    assert scorings(log) == [f"{pydicom.dcmread(paths[0]).SeriesInstanceUID} 4"]
 
 
 def test_a_series_that_stops_while_the_archive_is_away_is_waited_for(run, store, series, log, clock):
-    """A scanner that could not send for an hour has an hour's images left."""
-    given = series()
-    store.add(*given[:2])
+    """Wait again for a scanner that could not send images for an hour."""
+    paths = series()
+    store.add(*paths[:2])
 
     def away():
         store.fail = 6
         clock.now += 3600
 
-    clock.at_sleep = {1: away, 8: lambda: store.add(*given[2:])}
+    clock.at_sleep = {1: away, 8: lambda: store.add(*paths[2:])}
     assert run() == ["done"]
     assert scorings(log)[0].endswith(" 4")
 
 
-def test_only_what_the_filter_wants(run, store, series, log):
+def test_only_series_that_match_the_filter_are_scored(run, store, series, log):
     store.add(*series(PatientID="P2"), *series(), *series(Modality="MR"), *series(SliceThickness=5, PatientID="P2"))
-    assert sorted(run(wanted=SeriesFilter(patient_id="P2", thickness_mm=(2, 4)))) == ["done", "skipped"]
+    assert sorted(run(series_filter=SeriesFilter(patient_id="P2", thickness_mm=(2, 4)))) == ["done", "skipped"]
     assert len(scorings(log)) == 1
 
 
@@ -134,44 +137,44 @@ def test_localizers_and_key_images_are_skipped(run, store, series, log):
     assert scorings(log) == []
 
 
-def test_a_scan_that_cannot_be_scored_stops_no_other(run, store, series, said, log):
+def test_a_failed_scan_does_not_stop_others(run, store, series, messages, log):
     store.add(*series(SeriesDescription="bad"), *series())
     assert sorted(run()) == ["done", "failed"]
-    assert any("It cannot be scored" in line for line in said)
+    assert any("It cannot be scored" in line for line in messages)
     assert sorted(run()) == ["done", "failed"]
     assert len(scorings(log)) == 3, "it is tried again by the next run"
 
 
 def test_results_of_another_watch_are_not_made_again(run, store, series, log, tmp_path):
-    given = series()
-    store.add(*given, save(report_about(pydicom.dcmread(given[0]), 4), tmp_path / "report.dcm"))
+    paths = series()
+    store.add(*paths, save(report_about(pydicom.dcmread(paths[0]), 4), tmp_path / "report.dcm"))
     assert run() == ["present"]
     assert scorings(log) == []
 
 
 def test_reports_of_others_and_about_others_do_not_count(run, store, series, tmp_path):
-    given, other = series(StudyInstanceUID="1.2"), series(StudyInstanceUID="1.2")
-    about_other = report_about(pydicom.dcmread(other[0]), 4)
-    of_others = report_about(pydicom.dcmread(given[0]), 4)
-    of_others.Manufacturer, of_others.SeriesInstanceUID, of_others.SOPInstanceUID = "Maker", "1.5", "1.5.1"
-    store.add(*given, save(about_other, tmp_path / "a.dcm"), save(of_others, tmp_path / "b.dcm"))
+    first, second = series(StudyInstanceUID="1.2"), series(StudyInstanceUID="1.2")
+    about_second = report_about(pydicom.dcmread(second[0]), 4)
+    foreign = report_about(pydicom.dcmread(first[0]), 4)
+    foreign.Manufacturer, foreign.SeriesInstanceUID, foreign.SOPInstanceUID = "Maker", "1.5", "1.5.1"
+    store.add(*first, save(about_second, tmp_path / "a.dcm"), save(foreign, tmp_path / "b.dcm"))
     assert run() == ["done"]
 
 
-def test_an_archive_that_lets_nobody_in_ends_the_watch_at_once(run):
-    class Closed:
-        def find_series(self, wanted):
+def test_refused_access_ends_the_watch_at_once(run):
+    class ClosedArchive:
+        def find_series(self, series_filter):
             raise ArchiveUnauthorisedError("Closed.")
 
     with pytest.raises(ArchiveUnauthorisedError):
-        run(Closed())
+        run(ClosedArchive())
 
 
 def test_a_token_that_runs_out_is_waited_for(run, archive, store, series, log):
     store.add(*series(), *series())
     count = iter(range(100))
 
-    class RunsOut:
+    class ExpiringArchive:
         def __getattr__(self, name):
             return getattr(archive, name)
 
@@ -180,7 +183,7 @@ def test_a_token_that_runs_out_is_waited_for(run, archive, store, series, log):
                 raise ArchiveUnauthorisedError("Run out.")
             return archive.image_facts(series)
 
-    assert run(RunsOut()) == ["done", "done"]
+    assert run(ExpiringArchive()) == ["done", "done"]
 
 
 def test_results_that_are_refused_are_kept_and_sent_by_the_next_run(run, store, series, log):
@@ -196,7 +199,7 @@ def test_results_that_are_refused_are_kept_and_sent_by_the_next_run(run, store, 
 def test_a_full_disk_ends_the_watch_and_loses_nothing(run, archive, store, series):
     store.add(*series())
 
-    class Full:
+    class FullDiskArchive:
         def __getattr__(self, name):
             return getattr(archive, name)
 
@@ -204,40 +207,40 @@ def test_a_full_disk_ends_the_watch_and_loses_nothing(run, archive, store, serie
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OutputError, match="No space left"):
-        run(Full())
+        run(FullDiskArchive())
     assert run() == ["done"]
 
 
 @pytest.mark.long
 class TestKills:
-    """The watch is killed at every step that it takes, one after the other."""
+    """Kill the watch at each of its steps in turn."""
 
     STEPS = ("find_series", "instance_uids", "image_facts", "retrieve", "store")
 
     def killing(self, archive, at, monkeypatch):
-        """The archive, where the step of this number, an entry into the journal or a question, is the last one."""
+        """Return the archive, patched to raise Killed at a step: an entry in the journal or a request."""
         count = iter(range(10_000))
 
-        def step(do, after):
-            def killed(*given):
+        def step(function, after):
+            def killed(*arguments):
                 number = next(count)
                 if number == at and not after:
                     raise Killed
-                result = do(*given)
+                result = function(*arguments)
                 if number == at:
                     raise Killed
                 return result
 
             return killed
 
-        class Killing:
+        class KillingArchive:
             def __getattr__(self, name):
                 return step(getattr(archive, name), after=at % 2)
 
         for name in ("observe", "settle", "postpone"):
-            do = getattr(watching.Journal, name)
-            monkeypatch.setattr(watching.Journal, name, step(do, after=at % 2))
-        return Killing()
+            function = getattr(watching.Journal, name)
+            monkeypatch.setattr(watching.Journal, name, step(function, after=at % 2))
+        return KillingArchive()
 
     @pytest.mark.parametrize("at", range(24))  # so many steps are taken for two series
     def test_each_series_is_scored_once_and_none_is_lost(self, run, archive, store, series, log, at):
@@ -258,7 +261,7 @@ class TestFolder:
         with pytest.raises(OutputError, match="is a file"), open_watch(tmp_path / "thesis.txt", {}):
             pass
 
-    def test_what_was_half_written_is_removed(self, tmp_path):
+    def test_incomplete_results_are_removed(self, tmp_path):
         with open_watch(tmp_path / "out", {}):
             pass
         (tmp_path / "out" / ".work" / "000001").mkdir(parents=True)
@@ -269,17 +272,17 @@ class TestFolder:
 
 
 @pytest.mark.long
-def test_nothing_that_is_said_or_written_names_a_patient(series, tmp_path, clock, said, log):
-    given = series(PatientID="SECRET-7", PatientName="Doe^Jane")
+def test_messages_and_files_name_no_patient(series, tmp_path, clock, messages, log):
+    paths = series(PatientID="SECRET-7", PatientName="Doe^Jane")
     store = Store()
-    store.add(*given)
-    uid = pydicom.dcmread(given[0]).SeriesInstanceUID
+    store.add(*paths)
+    uid = pydicom.dcmread(paths[0]).SeriesInstanceUID
     with dimse_peer(store) as address, open_watch(tmp_path / "out", {}) as journal:
         settings = WatchSettings(10, 0, once=True)
         archive = connect(address, Access())
-        watch = Watch(archive, tmp_path / "out", EVERYTHING, settings, journal, said.append, clock, clock.sleep)
+        watch = Watch(archive, tmp_path / "out", EVERYTHING, settings, journal, messages.append, clock, clock.sleep)
         watch.run(stub_scorer(log))
     written = (tmp_path / "out" / "watch.csv").read_text() + " ".join(map(str, (tmp_path / "out").rglob("*")))
     written += (tmp_path / "out" / "journal.json").read_text()
     for secret in ("SECRET-7", "Doe", uid):
-        assert secret not in written + " ".join(said)
+        assert secret not in written + " ".join(messages)
