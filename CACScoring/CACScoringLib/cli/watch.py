@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     """Watch the archive. Raises ArchiveError, CTError, OutputError."""
     from ..archive.address import connect
     from ..archive.watch import Watch, open_watch, prepare_series
-    from ..cohort.cohort import made_with
+    from ..cohort.cohort import settings_record
     from ..models.choice import chosen_models
     from ..run import RunSettings
 
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     models = chosen_models(model_choice(options))
     for warning in models.warnings:
         progress.warning(warning)
-    with open_watch(options.output, {**made_with(settings, models), "archive": options.archive}) as journal:
+    with open_watch(options.output, {**settings_record(settings, models), "archive": options.archive}) as journal:
         watch = Watch(archive, options.output, wanted, watched, journal, partial(print, flush=True))
         count = Counter(entry.state for entry in watch.run(partial(prepare_series, settings, models)))
     print(

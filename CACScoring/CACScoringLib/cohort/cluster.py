@@ -30,27 +30,25 @@ BATCH_SYSTEMS = {
     "sge": "SGECluster",
     "slurm": "SLURMCluster",
 }
-"""Classes of dask-jobqueue by the names that its configuration has for them."""
+"""Classes of dask-jobqueue by their names in its configuration."""
 
 CLOSE_SECONDS = 30.0
-"""How long workers may take to end."""
+"""Timeout of ending workers."""
 
-BOARD = "127.0.0.1:8787"
-"""Where the dashboard listens: it shows names of scans, and asks nobody who they are."""
+DASHBOARD_ADDRESS = "127.0.0.1:8787"
+"""Address of the dashboard, on this machine only, because it shows names of scans without authentication."""
 
 _ADDRESS = re.compile(r"(tcp|tls)://[\w.\-\[\]:]+:\d+")
 
 _CONFIG: dict[str, Any] = {
-    # A job whose worker died is given back at once: `workers` tries it once more, alone.
+    # A job whose worker died is returned at once; `workers` retries it alone.
     "distributed.scheduler.allowed-failures": 0,
-    # No results stay in the workers, so that spilling or pausing would free nothing; a worker that takes more than its
-    # limit is ended and begun anew.
+    # Workers hold no results, so spilling or pausing would free nothing; a worker above its limit is restarted.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
-    # By Dask's own setting a worker returns freed memory to the system at once. Faulting it in again takes a third of a
-    # simulation's time.
+    # Dask's default returns freed memory to the system at once; faulting it in again takes a third of a simulation.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**33,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**32,
     "distributed.admin.log-length": 100,
@@ -59,14 +57,14 @@ _CONFIG: dict[str, Any] = {
 
 
 class ClusterError(CTError):
-    """The cluster cannot be used as asked. The message says what to do."""
+    """The cluster cannot be used."""
 
 
 @dataclass(frozen=True)
 class ClusterChoice:
-    """A cluster as `--cluster` names it: "local", "tcp://HOST:PORT" or "tls://…", or a batch system.
+    """Value of `--cluster`: "local", "tcp://HOST:PORT" or "tls://…", or a batch system.
 
-    Raises ClusterError for others.
+    Raises ClusterError for other names.
     """
 
     name: str = LOCAL
@@ -83,44 +81,44 @@ class ClusterChoice:
 
     @property
     def is_scheduler(self) -> bool:
-        """True if it is the address of a scheduler that runs."""
+        """True if this is the address of a running scheduler."""
         return _ADDRESS.fullmatch(self.name) is not None
 
     @property
     def is_of_batch_system(self) -> bool:
-        """True if dask-jobqueue begins the workers."""
+        """True if dask-jobqueue starts the workers."""
         return self.name in BATCH_SYSTEMS
 
 
-_asked_for: ContextVar[ClusterChoice | None] = ContextVar("cluster", default=None)
+_current_choice: ContextVar[ClusterChoice | None] = ContextVar("cluster", default=None)
 
 
 @contextmanager
 def working_on(choice: ClusterChoice) -> Iterator[None]:
-    """While it lasts, `chosen_cluster` is this one, however deep in a command work is shared out."""
-    token = _asked_for.set(choice)
+    """Context in which `chosen_cluster` returns this choice."""
+    token = _current_choice.set(choice)
     try:
         yield
     finally:
-        _asked_for.reset(token)
+        _current_choice.reset(token)
 
 
 def chosen_cluster() -> ClusterChoice:
-    """The cluster of `working_on`; else this machine."""
-    return _asked_for.get() or ClusterChoice()
+    """Return the cluster of `working_on`, or else this machine."""
+    return _current_choice.get() or ClusterChoice()
 
 
 @contextmanager
 def start_cluster(choice: ClusterChoice, count: int, memory_bytes: int | None) -> Iterator[Any]:
-    """Give the address of the scheduler, or a cluster that is made, and closed at the end.
+    """Yield the address of the scheduler, or a new cluster, which is closed at the end.
 
     Args:
-        choice: Which one.
-        count: Workers, of one thread each where they are made here.
-        memory_bytes: Limit of each worker on this machine; None for none.
+        choice: Choice of the cluster.
+        count: Number of workers; those of a new cluster have one thread.
+        memory_bytes: Memory limit of each worker on this machine; None for no limit.
 
     Raises:
-        ClusterError: The cluster cannot be made.
+        ClusterError: The cluster cannot be started.
     """
     if choice.is_scheduler:
         yield choice.name
@@ -130,19 +128,19 @@ def start_cluster(choice: ClusterChoice, count: int, memory_bytes: int | None) -
 
     with dask.config.set(_CONFIG), warnings.catch_warnings(), ExitStack() as stack:
         warnings.filterwarnings("ignore", "Port .* is already in use")
-        with _interrupts_held():
+        with _hold_interrupts():
             if choice.is_local:
-                board = BOARD if find_spec("bokeh") else None
+                dashboard = DASHBOARD_ADDRESS if find_spec("bokeh") else None
                 cluster = LocalCluster(
                     n_workers=count,
                     threads_per_worker=1,
                     memory_limit=memory_bytes or 0,
-                    dashboard_address=board,
+                    dashboard_address=dashboard,
                     silence_logs=logging.CRITICAL,
                     preload=f"{__package__}.in_worker",
                 )
             else:
-                cluster = of_batch_system(choice.name)
+                cluster = batch_cluster(choice.name)
                 cluster.scale(count)
             stack.callback(_close, cluster)
         yield cluster
@@ -151,7 +149,7 @@ def start_cluster(choice: ClusterChoice, count: int, memory_bytes: int | None) -
 def _close(cluster: Any) -> None:
     """Close a cluster.
 
-    What does not end in time on a busy machine ends with this process; so does a worker that is just being begun, at
+    Workers that do not end in time on a busy machine end with this process. So does a worker that is just starting, for
     which multiprocessing asserts "can only join a started process".
     """
     with suppress(TimeoutError, asyncio.TimeoutError, AssertionError):
@@ -159,33 +157,35 @@ def _close(cluster: Any) -> None:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back until a cluster is made, so that it can be closed.
+def _hold_interrupts() -> Iterator[None]:
+    """Delay Ctrl-C until a cluster is made, so that it can be closed.
 
-    A terminal sends Ctrl-C to the workers too. They inherit the blocked signal, so that none prints a traceback.
+    A terminal sends Ctrl-C to the workers, too. They inherit the blocked signal, so none prints a traceback.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     pending: list[tuple[int, FrameType | None]] = []
     handler = signal.signal(signal.SIGINT, lambda number, frame: pending.append((number, frame)))
-    masks = hasattr(signal, "pthread_sigmask")
-    if masks:
-        resource_tracker.ensure_running()  # begun later, it would unblock the signal again
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    can_mask = hasattr(signal, "pthread_sigmask")
+    if can_mask:
+        resource_tracker.ensure_running()  # if started later, it would unblock the signal again
+        former_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        if masks:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if can_mask:
+            signal.pthread_sigmask(signal.SIG_SETMASK, former_mask)
         signal.signal(signal.SIGINT, handler)
     if pending and callable(handler):
         handler(*pending[0])
 
 
-def of_batch_system(name: str) -> Any:
-    """A cluster as Dask's configuration describes it; its dashboard is for this machine unless that says otherwise:
-    Dask's own default listens on all interfaces. Raises ClusterError."""
+def batch_cluster(name: str) -> Any:
+    """Make a cluster of a batch system from Dask's configuration. Raises ClusterError.
+
+    Unless configured otherwise, the dashboard listens on this machine only; Dask's default is all interfaces.
+    """
     import dask
 
     try:
@@ -193,8 +193,8 @@ def of_batch_system(name: str) -> Any:
 
         options = dask.config.get(f"jobqueue.{name}.scheduler-options", None) or {}
         kind = getattr(dask_jobqueue, BATCH_SYSTEMS[name])
-        return kind(scheduler_options={"dashboard_address": BOARD, **options})
-    except Exception as error:  # each class has its own
+        return kind(scheduler_options={"dashboard_address": DASHBOARD_ADDRESS, **options})
+    except Exception as error:  # the exceptions differ between classes
         raise ClusterError(
             f"--cluster {name} could not be begun: {type(error).__name__}: {error}. Describe its jobs in the "
             "configuration of Dask, ~/.config/dask/jobqueue.yaml."

@@ -1,4 +1,4 @@
-"""Many scans scored by one command: on all cores, resumable, into one table. A scan that fails stops no other."""
+"""Scoring of many scans by one command: parallel, resumable, with one table. A failed scan does not stop others."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from .table import columns, failures_as_csv, heading, line, result_row, with_sco
 from .workers import Workers, sensible_count
 
 TABLE_SECONDS = 2.0
-"""How long the tables may lag behind; those of many scans, which take long to write, longer."""
+"""Minimum interval between two writes of the tables; longer for many scans, see TABLE_PART."""
 
 TABLE_PART = 0.05
-"""Of the time, what may be spent on writing the tables before the end."""
+"""Maximum fraction of the time spent on writing the tables before the end."""
 
-_ENDED = ("done", "skipped", "failed")
+_FINAL_STATES = ("done", "skipped", "failed")
 _TABLE_ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 _UID = re.compile(r", UID [\d.]+|(?<=CT series) '(?!\d+(\.\d+)?')[^']*'")
-"""In the words about the series of a folder, `reading.read_ct`; a series may be asked for by its number."""
+"""UIDs in messages of `reading.read_ct` about a folder's series; numbers of series are kept."""
 
 
 def score_cohort(
@@ -53,14 +53,27 @@ def score_cohort(
 ) -> list[ScanState]:
     """Score every CT below a folder (see `cohort.search.search`) or of a table (see `cohort.scans.scans_of_table`).
 
-    Called again after an interruption, it resumes: results that are whole and of the same content and settings are
-    kept, scans that failed are tried again. A scan whose worker died is tried once more at the end, alone. count: of
-    workers; None for as many as the cluster has, or this machine has room for. overwrite: score all anew.
+    Another call after an interruption resumes: complete results of the same content and settings are kept, and failed
+    scans are retried. A scan whose worker died is retried alone at the end.
 
     Writes into `output` a folder per scan, `cohort.csv` (a row per scan, kept up to date), `failures.csv`,
-    `cohort.json`, and at the end the tables of `cohort.parquet`. Returns what became of each scan. Raises OutputError
-    when `output` holds results of other settings, and CTError when there is nothing to score, or models or cluster
-    cannot be used.
+    `cohort.json`, and at the end the tables of `cohort.parquet`.
+
+    Args:
+        source: Folder or table.
+        output: Folder of the results.
+        settings: Settings of scoring.
+        choice: Choice of models.
+        count: Number of workers; None for as many as the cluster has, or as this machine's memory allows.
+        overwrite: Score all scans again.
+        progress: Receiver of progress.
+
+    Returns:
+        State of each scan.
+
+    Raises:
+        OutputError: `output` holds results of other settings.
+        CTError: There is nothing to score, or models or cluster cannot be used.
     """
     progress = progress or Progress()
     if not source.is_dir() and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS)):
@@ -73,10 +86,9 @@ def score_cohort(
     count = count or (sensible_count() if local else None)
     models = chosen_models(choice)
     progress.begin(["finding", "scans"])
-    with open_cohort(output, made_with(settings, models), overwrite, local) as folder:
+    with open_cohort(output, settings_record(settings, models), overwrite, local) as folder:
         with progress.step("finding"):
-            found = scans_of_table(source) if source.is_file() else _below(source, output, count, progress)
-        scans, warnings = found
+            scans, warnings = scans_of_table(source) if source.is_file() else _below(source, output, count, progress)
         if not scans:
             raise UnreadableError(f"{source} holds no CT: no NIfTI, NRRD or MHA file and no DICOM series.")
         for warning in (*warnings, *models.warnings):
@@ -84,26 +96,26 @@ def score_cohort(
         with progress.step("scans"):
             methods = list(METHOD_TITLES) if models.networks else ["threshold"]
             names = columns(methods, settings.identify, models.estimates)
-            board = _Board(scans, folder, names, settings.identify, progress)
+            board = _ScanBoard(scans, folder, names, settings.identify, progress)
             prepare = partial(prepare_scoring, settings, models)
             workers = Workers(count, prepare, available_memory_bytes(), progress.warning)
             board.score(workers)
     return board.states
 
 
-def made_with(settings: RunSettings, chosen: ChosenModels) -> dict:
-    """Facts that results depend on, as JSON: settings, models and their calibrations."""
-    models = chosen.networks | chosen.estimates
-    made_with = {
+def settings_record(settings: RunSettings, models: ChosenModels) -> dict:
+    """Return what results depend on, as JSON: settings, models and their calibrations."""
+    cards = {network: model.card for network, model in sorted((models.networks | models.estimates).items())}
+    record = {
         "score": asdict(settings.score),
         "identify": settings.identify,
         "scene": settings.scene,
         **({"healthy": True} if settings.healthy else {}),
         **({"dicom": True} if settings.dicom else {}),
-        "models": {network: f"{m.card.name} {m.card.sha256[:12]}" for network, m in sorted(models.items())},
-        "calibrations": {network: _digest(m.card.calibration) for network, m in sorted(models.items())},
+        "models": {network: f"{card.name} {card.sha256[:12]}" for network, card in cards.items()},
+        "calibrations": {network: _digest(card.calibration) for network, card in cards.items()},
     }
-    return json.loads(json.dumps(made_with, default=str))
+    return json.loads(json.dumps(record, default=str))
 
 
 def _digest(calibration: Mapping) -> str:
@@ -113,25 +125,25 @@ def _digest(calibration: Mapping) -> str:
 def _below(
     root: Path, output: Path, count: int | None, progress: Progress
 ) -> tuple[list[CohortScan], tuple[ScanWarning, ...]]:
-    found = search(root, output)
-    series: list[tuple[list[Series], int] | None] = [None] * len(found.folders)
+    places = search(root, output)
+    series: list[tuple[list[Series], int] | None] = [None] * len(places.folders)
     pool = Workers(count, lambda: _find_series)
-    with pool, closing(pool.run(found.folders)) as events:
+    with pool, closing(pool.run(places.folders)) as events:
         for done, event in enumerate((event for event in events if event.state != "begun"), 1):
             series[event.index] = event.result
             progress.counted(done, len(series))
-    return scans_of_folder(root, found, series), found.warnings
+    return scans_of_folder(root, places, series), places.warnings
 
 
 def _find_series(folder: Path) -> tuple[list[Series], int] | None:
-    """A folder's series, and how many of its files are broken; None where it cannot be read."""
+    """Return a folder's series and its number of broken files; None if the folder cannot be read."""
     with suppress(OSError):
         return find_series(folder)
     return None
 
 
-class _Board:
-    """The state of every scan, reported to the progress and written into the tables."""
+class _ScanBoard:
+    """State of every scan, reported to the progress and written into the tables."""
 
     def __init__(
         self,
@@ -146,34 +158,34 @@ class _Board:
         folders = folder.folders_of(scans)
         self.states = [ScanState(i, scan.name, folders[i], scan.ct, scan.series) for i, scan in enumerate(scans)]
         self._lines = [line(scan, state, {}, names) for scan, state in zip(scans, self.states, strict=True)]
-        self._ended = 0
+        self._final_count = 0
         self._next_write = 0.0
 
     def score(self, workers: Workers) -> None:
-        """Score what is not scored yet."""
+        """Score all scans without a result."""
         for state in self.states:
             self._progress.scan(state)
         self._progress.counted(0, len(self.states))
         try:
             with workers:
-                todo = self._settle_known()
+                pending = self._settle_existing()
                 self._write()
-                lost = self._run(todo, workers)
+                lost = self._run(pending, workers)
                 for i, reason in self._run([*lost], workers, last=True).items():
                     self._fail(i, f"{reason} It did so also when it ran alone.")
         finally:
-            replaced = self._write()
-            numbers = (self._folder.number_of(state.folder) for state in self.states)
-            write_tables(self._folder.path, zip(numbers, self._scans, self.states, strict=True), self._identify)
-        if not replaced:
+            has_written = self._write()
+            labels = (self._folder.label_of(state.folder) for state in self.states)
+            write_tables(self._folder.path, zip(labels, self._scans, self.states, strict=True), self._identify)
+        if not has_written:
             path = self._folder.path
             raise OutputError(
                 f"The tables in {path} cannot be replaced. Close them in other programs and run the command again."
             )
 
-    def _settle_known(self) -> list[int]:
-        """Settle scans that need no work; returns the others."""
-        todo, damaged = [], []
+    def _settle_existing(self) -> list[int]:
+        """Set the states of scans that need no scoring; return the indices of the others."""
+        pending, damaged = [], []
         for i, (scan, state) in enumerate(zip(self._scans, self.states, strict=True)):
             outcome = None
             try:
@@ -185,22 +197,22 @@ class _Board:
             elif outcome:
                 self._finish(i, outcome)
             else:
-                todo.append(i)
+                pending.append(i)
         if damaged:
             message = (
                 f"{len(damaged)} results are damaged, and these scans are scored again: {abbreviated_list(damaged)}."
             )
             self._progress.warning(ScanWarning("results-damaged", message))
-        return todo
+        return pending
 
-    def _run(self, todo: list[int], workers: Workers, last: bool = False) -> dict[int, str]:
-        """Score scans; returns those whose worker died, with what is known of it. last: alone, and not tried again."""
+    def _run(self, pending: list[int], workers: Workers, last: bool = False) -> dict[int, str]:
+        """Score scans. Returns reasons for scans whose worker died. last: score alone, without another attempt."""
         lost = {}
-        key, sign = self._folder.settings_key, self._folder.path / RECORD
-        jobs = [ScanJob(self._scans[i], self.states[i].folder, key, sign) for i in todo]
+        key, marker = self._folder.settings_key, self._folder.path / RECORD
+        jobs = [ScanJob(self._scans[i], self.states[i].folder, key, marker) for i in pending]
         with closing(workers.run(jobs, alone=last)) as events:
             for event in events:
-                i = todo[event.index]
+                i = pending[event.index]
                 if event.state == "begun":
                     self._update(replace(self.states[i], state="running", reason=None))
                 elif event.state == "lost":
@@ -226,21 +238,21 @@ class _Board:
         self.states[state.index] = state
         self._lines[state.index] = line(self._scans[state.index], state, row or {}, self._names)
         self._progress.scan(state)
-        if state.state in _ENDED:
-            self._ended += 1
-            self._progress.counted(self._ended, len(self.states))
+        if state.state in _FINAL_STATES:
+            self._final_count += 1
+            self._progress.counted(self._final_count, len(self.states))
         if time.monotonic() > self._next_write:
             self._write()
 
     def _write(self) -> bool:
-        begun = time.monotonic()
+        start = time.monotonic()
         table = heading(self._names) + "".join(self._lines)
         written = self._folder.write(table, failures_as_csv(self._scans, self.states))
         now = time.monotonic()
-        self._next_write = now + max(TABLE_SECONDS, (now - begun) / TABLE_PART)
+        self._next_write = now + max(TABLE_SECONDS, (now - start) / TABLE_PART)
         return written
 
 
 def without_uids(reason: str) -> str:
-    """Why a scan could not be scored, without the UIDs of series, which identify a person."""
+    """Return the reason of a failure without UIDs of series, which identify a person."""
     return _UID.sub("", reason)

@@ -1,5 +1,4 @@
-"""Functions that run in the workers of a cluster. Imports `distributed`, so this module is imported where it is
-used."""
+"""Functions that run in the workers of a cluster. Imported on use only, because it imports `distributed`."""
 
 from __future__ import annotations
 
@@ -16,24 +15,24 @@ _prepared: dict[str, Callable[[Any], Any]] = {}
 
 
 def dask_setup(worker: Any) -> None:
-    """Called in workers of this machine: a terminal sends Ctrl-C to them too, but the client ends them."""
+    """Ignore Ctrl-C in workers of this machine, to which a terminal sends it, too; the client ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def do(client: str, prepare: bytes, topic: str, key: str, job: Any) -> Any:
-    """Do a job, and notify the client that it has begun.
+def run_job(client: str, prepare: bytes, topic: str, key: str, job: Any) -> Any:
+    """Run a job, and notify the client of its start.
 
     Args:
-        client: For which a worker prepares once.
-        prepare: The pickled function that returns what does a job.
-        topic: Where the client listens.
-        key: Of the task.
-        job: What is done.
+        client: ID of the client, for which a worker prepares once.
+        prepare: Pickled function that returns a function of a job.
+        topic: Topic that the client has subscribed to.
+        key: Key of the task.
+        job: The job.
     """
     with _lock:
         if client not in _prepared:
-            for left in list(_prepared)[:-1]:  # models of clients that were killed
-                del _prepared[left]
+            for former_client in list(_prepared)[:-1]:  # with models of killed clients
+                del _prepared[former_client]
             _prepared[client] = pickle.loads(prepare)()
         work = _prepared[client]
     get_worker().log_event(topic, key)
@@ -41,5 +40,5 @@ def do(client: str, prepare: bytes, topic: str, key: str, job: Any) -> Any:
 
 
 def forget(client: str) -> None:
-    """Free what was prepared for a client."""
+    """Free the memory of a client's preparation."""
     _prepared.pop(client, None)

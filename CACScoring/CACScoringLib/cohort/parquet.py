@@ -1,7 +1,7 @@
-"""The results of a cohort as parquet tables: `scans`, `scores`, `lesions`, without what identifies a person.
+"""Results of a cohort as anonymous parquet tables: `scans`, `scores`, `lesions`.
 
-A scan is called by the number that `cohort.json` has for its folder; names, paths and patients stand in `cohort.csv`
-only, unless they are asked for. The schema's version is in each file's metadata.
+A scan is identified by its label in `cohort.json`; names, paths and patients are only in `cohort.csv` unless requested.
+Each file's metadata hold the version of the schema.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .table import result_row
 SCHEMA = "cac-cohort-tables/1"
 TABLES = ("scans", "scores", "lesions")
 WRITTEN = "_tables"
-"""Of the folder in which they are until they are whole; no scan's folder is called so."""
+"""Name of the temporary folder of the tables, which no scan's folder has."""
 TOTAL = "total"
-"""What `scores` has as the artery of a method's total."""
+"""Value of `artery` for a method's total in `scores`."""
 
-_PLACE = re.compile(r"[^\s:'\"()]*[/\\][^\s:'\"()]*")
+_PATH = re.compile(r"[^\s:'\"()]*[/\\][^\s:'\"()]*")
 _SCORE = {
     **dict.fromkeys(("agatston", "clinical_agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3"), "double"),
     "lesions": "int32",
@@ -54,39 +54,39 @@ _IDENTIFYING = ("name", "ct", "patient", "session")
 
 
 def write_tables(folder: Path, scans: Iterable[tuple[str, CohortScan, ScanState]], identify: bool) -> None:
-    """Write the tables of a cohort in place of earlier ones, from the results in its scans' folders.
+    """Write the tables of a cohort from the results in its scans' folders, replacing earlier tables.
 
-    scans: of each the number that it is called by, what it is, and what became of it. Raises OSError.
+    scans: label, scan and state of each. Raises OSError.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     rows: dict[str, list[dict]] = {name: [] for name in TABLES}
     for number, scan, state in scans:
-        for name, own in rows_of(number, scan, state, identify).items():
-            rows[name] += own
+        for name, new_rows in rows_of(number, scan, state, identify).items():
+            rows[name] += new_rows
     with partial_folder(folder / WRITTEN) as place:
         for name in TABLES:
-            schema = pa.schema(_typed(name, identify), metadata={"schema": SCHEMA})
+            schema = pa.schema(_schema_fields(name, identify), metadata={"schema": SCHEMA})
             pq.write_table(pa.Table.from_pylist(rows[name], schema), table_path(place, name), compression="zstd")
         for name in TABLES:
             table_path(place, name).replace(table_path(folder, name))
 
 
 def table_path(folder: Path, name: str) -> Path:
-    """Path of a table."""
+    """Return the path of a table."""
     return folder / f"{name}.parquet"
 
 
 def rows_of(number: str, scan: CohortScan, state: ScanState, identify: bool) -> dict[str, list[dict]]:
-    """The rows of a scan in each of the tables. Arguments as of `write_tables`."""
-    known = "done" if state.state == "skipped" else state.state
-    row: dict[str, Any] = {"scan": number, "state": known, "reason": state.reason, "group": scan.group or None}
+    """Return the rows of a scan by table. Arguments as in `write_tables`."""
+    status = "done" if state.state == "skipped" else state.state
+    row: dict[str, Any] = {"scan": number, "state": status, "reason": state.reason, "group": scan.group or None}
     if identify:
         row |= {"name": scan.name, "ct": str(scan.ct), "patient": scan.patient or None, "session": scan.session or None}
     elif state.reason:
-        row["reason"] = without_places(state.reason, scan)
-    content = whole_scores(state.folder) if known == "done" else None
+        row["reason"] = redact_paths(state.reason, scan)
+    content = whole_scores(state.folder) if status == "done" else None
     if content is None:
         return {"scans": [row]}
     row |= _scan_facts(content, identify)
@@ -99,25 +99,25 @@ def rows_of(number: str, scan: CohortScan, state: ScanState, identify: bool) -> 
     return {"scans": [row], "scores": scores, "lesions": lesions}
 
 
-def without_places(reason: str, scan: CohortScan) -> str:
-    """Why a scan failed, without paths and names of files, which are often called by patients."""
-    text = _PLACE.sub("…", reason)
+def redact_paths(reason: str, scan: CohortScan) -> str:
+    """Return the reason of a failure without paths and file names, which often contain names of patients."""
+    text = _PATH.sub("…", reason)
     names = {str(scan.ct), scan.name, scan.ct.name, *scan.ct.parts[-3:]} - {"", "/"}
     for name in sorted(names, key=len, reverse=True):
         text = text.replace(name, "…")
     return text
 
 
-def _typed(name: str, identify: bool) -> list:
+def _schema_fields(name: str, identify: bool) -> list:
     import pyarrow as pa
 
     kinds = {"list": pa.list_(pa.string()), "string": pa.string(), "double": pa.float64()}
     kinds |= {"int32": pa.int32()}
-    wanted = dict(_COLUMNS[name])
+    column_kinds = dict(_COLUMNS[name])
     if name == "scans":
         for fact in Acquisition("").facts(identify):
-            wanted.setdefault(fact, _kind_of_fact(fact))
-    return [(key, kinds[kind]) for key, kind in wanted.items() if identify or key not in _IDENTIFYING]
+            column_kinds.setdefault(fact, _kind_of_fact(fact))
+    return [(key, kinds[kind]) for key, kind in column_kinds.items() if identify or key not in _IDENTIFYING]
 
 
 def _kind_of_fact(name: str) -> str:
@@ -129,8 +129,8 @@ def _scan_facts(content: Mapping, identify: bool) -> dict:
     row, categories = result_row(content), content.get("categories") or {}
     facts = {name: row.get(name) for name in Acquisition("").facts(identify)}
     texts = {name: str(v) for name, v in facts.items() if v is not None and _kind_of_fact(name) == "string"}
-    own = {name: categories.get(name) for name in ("risk_class", "cac_drs")}
-    return {**row, **texts, **own, "warnings": row["warnings"].split()}
+    classes = {name: categories.get(name) for name in ("risk_class", "cac_drs")}
+    return {**row, **texts, **classes, "warnings": row["warnings"].split()}
 
 
 def _scores(number: str, method: str, result: Mapping) -> Iterator[dict]:

@@ -1,4 +1,4 @@
-"""The page about a cohort, made from its parquet tables: scores, warnings, failures, outliers."""
+"""Report page of a cohort from its parquet tables: scores, warnings, failures, outliers."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from .parquet import SCHEMA, TABLES, TOTAL, table_path
 
 PAGE = "cohort-report.html"
 WITHHOLDING = "beyond-calibration"
-"""Code of the warning with which the category of an automatic score is withheld."""
-SHOWN = 6
-"""Outliers of each kind that are shown."""
+"""Code of the warning that withholds the category of an automatic score."""
+OUTLIER_COUNT = 6
+"""Number of outliers shown of each kind."""
 
 _CLASSES = {"0": 0.0, "1–10": 10.0, "11–100": 100.0, "101–400": 400.0, "> 400": np.inf}
-"""Names of the Agatston score's classes, and their highest score."""
+"""Upper limits of the Agatston score's classes."""
 
 
 def write_cohort_report(folder: Path) -> Path:
-    """Write PAGE into the folder of a cohort and return it.
+    """Write PAGE into the folder of a cohort and return its path.
 
-    Scans are called by the number that the tables have for them, with a link to their own report. Raises OutputError
-    where the tables are missing or of another schema, or the page cannot be written.
+    Scans are named by their labels in the tables, with links to their reports. Raises OutputError if the tables are
+    missing or have another schema, or the page cannot be written.
     """
     scans, scores, _ = (_read(folder, name) for name in TABLES)
     totals = [score for score in scores if score["artery"] == TOTAL]
@@ -58,41 +58,42 @@ def _read(folder: Path, name: str) -> list[dict]:
 
     file = table_path(folder, name)
     try:
-        found = pq.read_table(file)
+        table = pq.read_table(file)
     except (OSError, pa.ArrowException) as error:
         raise OutputError(
             f"{file} is missing or damaged. Give the folder of a cohort; running its command again writes the tables."
         ) from error
-    if (found.schema.metadata or {}).get(b"schema", b"").decode() != SCHEMA:
+    if (table.schema.metadata or {}).get(b"schema", b"").decode() != SCHEMA:
         raise OutputError(f"{file} is not of schema {SCHEMA}. Run the command of the cohort again.")
-    return found.to_pylist()
+    return table.to_pylist()
 
 
 def _agatston(score: dict) -> float:
-    """On the clinical scale."""
-    own, clinical = score["agatston"], score["clinical_agatston"]
-    return own if score["method"] == "threshold" or clinical is None else clinical
+    """Return a score on the clinical scale."""
+    agatston, clinical = score["agatston"], score["clinical_agatston"]
+    return agatston if score["method"] == "threshold" or clinical is None else clinical
 
 
 def _methods(totals: Iterable[dict], withheld: Collection[str]) -> dict[str, dict]:
-    """By the title of a method, figures of its total scores and the number of scans in each class.
+    """Return statistics of total scores and the number of scans in each class, by the title of the method.
 
-    withheld: Numbers of the scans whose automatic scores have no category.
+    withheld: Labels of scans whose automatic scores have no category.
     """
     by_method = defaultdict(list)
     for total in totals:
         by_method[total["method"]].append(total)
     figures = {}
-    for method, own in sorted(by_method.items(), reverse=True):
-        values = np.array([_agatston(total) for total in own], float)
-        is_withheld = np.array([total["status"] == "automatic" and total["scan"] in withheld for total in own])
+    for method, method_totals in sorted(by_method.items(), reverse=True):
+        values = np.array([_agatston(total) for total in method_totals], float)
+        withholds = [total["status"] == "automatic" and total["scan"] in withheld for total in method_totals]
+        is_withheld = np.array(withholds)
         counts = Counter(np.searchsorted([*_CLASSES.values()], values[~is_withheld]).tolist())
         figures[METHOD_TITLES.get(method, method)] = {
-            "states": Counter(total["status"] for total in own).most_common(),
+            "states": Counter(total["status"] for total in method_totals).most_common(),
             "quartiles": np.percentile(values, (25, 50, 75)),
             "largest": values.max(),
             "zeros": int((values <= 0).sum()),
-            "count": len(own),
+            "count": len(method_totals),
             "classes": {name: counts[n] for n, name in enumerate(_CLASSES)}
             | ({"category withheld": int(is_withheld.sum())} if is_withheld.any() else {}),
         }
@@ -104,8 +105,11 @@ def _arteries(scores: Iterable[dict]) -> list[tuple]:
     for score in scores:
         if score["artery"] != TOTAL:
             values[METHOD_TITLES.get(score["method"], score["method"]), score["artery"]].append(score["agatston"])
-    own_values = {key: own for key, own in sorted(values.items()) if any(own)}
-    return [(*key, sum(value > 0 for value in own), f"{np.mean(own):.1f}") for key, own in own_values.items()]
+    return [
+        (*key, sum(agatston > 0 for agatston in agatstons), f"{np.mean(agatstons):.1f}")
+        for key, agatstons in sorted(values.items())
+        if any(agatstons)
+    ]
 
 
 def _warnings(scans: Sequence[dict]) -> list[tuple[str, int, str]]:
@@ -117,33 +121,33 @@ def _warnings(scans: Sequence[dict]) -> list[tuple[str, int, str]]:
 def _failures(scans: Iterable[dict]) -> list[tuple[str, int, str]]:
     failed = defaultdict(list)
     for scan in scans:
-        if scan["state"] == "failed":  # numbers differ from scan to scan where the reason is the same
+        if scan["state"] == "failed":  # the same reason may differ in numbers
             failed[re.sub("[0-9]+", "n", scan["reason"] or "")].append(scan["scan"])
-    often = sorted(failed.items(), key=lambda one: (-len(one[1]), one[0]))
-    return [(reason, len(own), min(own)[:8]) for reason, own in often]
+    most_common = sorted(failed.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [(reason, len(labels), min(labels)[:8]) for reason, labels in most_common]
 
 
 def _outliers(scans: Iterable[dict], totals: Iterable[dict], folder: Path) -> dict[str, list[tuple]]:
-    """By kind, the number of each scan, its value, and its folder; None where that is unknown."""
+    """Return each outlier's label, value and folder by kind; the folder is None if unknown."""
     by_method: dict[str, dict[str, float]] = {"threshold": {}, "decomposition": {}}
     for total in totals:
         by_method.setdefault(total["method"], {})[total["scan"]] = _agatston(total)
-    clinical, of_map = by_method["threshold"], by_method["decomposition"]
+    clinical, map_scores = by_method["threshold"], by_method["decomposition"]
     kinds = {
         "Largest scores": clinical,
-        "Methods that disagree most": {scan: abs(clinical[scan] - of_map[scan]) for scan in clinical.keys() & of_map},
+        "Methods that disagree most": {n: abs(clinical[n] - map_scores[n]) for n in clinical.keys() & map_scores},
         "Most warnings": {scan["scan"]: len(scan["warnings"] or ()) for scan in scans},
     }
     folders = _folders(folder)
     outliers = {}
     for title, values in kinds.items():
-        largest = sorted(values.items(), key=lambda one: (-one[1], one[0]))[:SHOWN]
+        largest = sorted(values.items(), key=lambda item: (-item[1], item[0]))[:OUTLIER_COUNT]
         outliers[title] = [(scan, f"{value:.1f}", folders.get(scan)) for scan, value in largest if value > 0]
     return outliers
 
 
 def _folders(folder: Path) -> dict[str, str]:
-    """Folders of scans by their number."""
+    """Return the folders of scans by label."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))["scans"]
         return {entry["scan"]: name for name, entry in record.items() if Path(name).name == name}

@@ -1,4 +1,4 @@
-"""A scan of a cohort, and those that a table lists."""
+"""Scans of a cohort, and reading them from a table."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..core.text import abbreviated_list, printable
 from ..io.reading import stem
 
 WHOLE_FOLDER = "ct"
-"""A folder that holds an image of this name is one scan, as in cohorts of digital patients: its other files and its
-subfolders (masks, maps, a DICOM copy) belong to the scan and are none of their own."""
+"""Name of an image whose folder is one scan, as in cohorts of digital patients: other files and subfolders (masks,
+maps, a DICOM copy) belong to the same scan."""
 
 _COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "session", "group")
 
@@ -24,9 +24,17 @@ _COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "session", "g
 class CohortScan:
     """One scan of a cohort.
 
-    name: for people; need not be unique. ct: image file or DICOM folder. key: what identifies it, without the place
-    of the whole cohort: its path below the folder or as the table writes it, and its series. series: as in `read_ct`.
-    heart, lesions: files, as `score` takes them. fault: why it cannot be scored, where that is known already.
+    Attributes:
+        name: Readable name, not necessarily unique.
+        ct: Image file or DICOM folder.
+        key: Unique key, independent of the cohort's location: path below the folder or in the table, and series.
+        series: Series as in `read_ct`.
+        heart: File of the heart mask.
+        lesions: File of lesion labels.
+        patient: Patient.
+        session: Session.
+        group: Group.
+        fault: Reason why it cannot be scored, if known in advance.
     """
 
     name: str
@@ -42,11 +50,11 @@ class CohortScan:
 
 
 def scans_of_table(path: Path) -> tuple[list[CohortScan], tuple[ScanWarning, ...]]:
-    """The scans that a table lists, in its order, and doubts.
+    """Return the scans of a table, in its order, and warnings. Raises TableError.
 
     path: UTF-8 text with a line per scan, separated by comma, semicolon or tab, or parquet. Columns: ct (file or DICOM
     folder), and optionally name, series, heart, lesions (files), patient, session, group (copied into the result).
-    Paths are relative to the table's folder. Raises TableError.
+    Paths are relative to the table's folder.
     """
     table = _read_table_or_parquet(path)
     table.need("ct")
@@ -59,12 +67,12 @@ def scans_of_table(path: Path) -> tuple[list[CohortScan], tuple[ScanWarning, ...
     for line, ct in zip(table.lines, cts, strict=True):
         series = line.text("series")
         heart, lesions = (folder / mask if mask else None for mask in (line.text("heart"), line.text("lesions")))
-        # Where the series is given by its UID, that stays out of the name: it identifies a person.
+        # A UID identifies a person, so only the number of a series becomes part of the name.
         number = f"-{series}" if re.fullmatch(r"\d+(\.\d+)?", series) else ""
-        name, *about = (printable(line.text(column)) for column in ("name", "patient", "session", "group"))
+        name, *labels = (printable(line.text(column)) for column in ("name", "patient", "session", "group"))
         key = line.text("ct") + (f"#{series}" if series else "")
         name = name or name_below(root, ct) + number
-        scans.append(CohortScan(name, ct, key, series or None, heart, lesions, *about))
+        scans.append(CohortScan(name, ct, key, series or None, heart, lesions, *labels))
     table.need_distinct([scan.key for scan in scans], "scan")
     return scans, _unused(table)
 
@@ -81,7 +89,7 @@ def _unused(table: Table) -> tuple[ScanWarning, ...]:
 
 
 def _read_table_or_parquet(path: Path) -> Table:
-    """A table as `read_table` gives it; also one in parquet. Raises TableError."""
+    """Read a table in text, see `read_table`, or parquet. Raises TableError."""
     if not path.name.lower().endswith(".parquet"):
         return read_table(path, short_lines=True)
     import pyarrow as pa
@@ -106,7 +114,7 @@ def _common_folder(paths: Iterable[Path]) -> Path:
 
 
 def name_below(root: Path, path: Path) -> str:
-    """The path below the root without the image's ending; a file called like WHOLE_FOLDER goes by its folder."""
+    """Return the path below the root without the image's ending; a file named WHOLE_FOLDER takes its folder's name."""
     inside = path.is_relative_to(root) and path != root
     parts = list(path.relative_to(root).parts) if inside else [path.name]
     parts[-1] = stem(path)

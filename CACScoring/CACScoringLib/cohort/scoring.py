@@ -1,4 +1,4 @@
-"""One scan of a cohort, in a worker: scored into its folder unless the same content was, with the same settings."""
+"""Scoring of a cohort's scan in a worker, unless its folder has a result of the same content and settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..run import RunSettings, ScanInput, run_scan
 from .scans import CohortScan
 
 RECORD = "cohort-scan.json"
-"""In the folder of a scan: of what it was made."""
+"""File in the folder of a scan that identifies the input of its result."""
 SCHEMA = "cac-cohort-scan/1"
 
 _CHUNK = 1 << 20
@@ -32,9 +32,12 @@ _CHUNK = 1 << 20
 class ScanRecord:
     """Content of RECORD.
 
-    content: SHA-256 of the scan's files. files: of their names, sizes and times of change, by which content that was
-    not touched is known without reading it; times are compared for equality, so that no clock has to be right.
-    settings: SHA-256 of settings and models.
+    Attributes:
+        content: SHA-256 of the scan's files.
+        files: SHA-256 of their names, sizes and modification times, which shows without reading the files that they are
+            unchanged. Times are compared for equality, so clocks need not be right.
+        settings: SHA-256 of settings and models.
+        schema: Version of this record.
     """
 
     content: str
@@ -47,21 +50,28 @@ class ScanRecord:
 class ScanJob:
     """A scan to be scored into a folder.
 
-    settings: as in `ScanRecord`. sign: a file that is there while the folder of all results is in reach: where a
-    network drive is gone, its place is an empty folder of the worker's own machine.
+    Attributes:
+        scan: The scan.
+        folder: Folder of its result.
+        settings: Settings as in `ScanRecord`.
+        marker: File that exists while the folder of all results is in reach; a disconnected network drive leaves an
+            empty folder of the worker's machine.
     """
 
     scan: CohortScan
     folder: Path
     settings: str
-    sign: Path | None = None
+    marker: Path | None = None
 
 
 @dataclass(frozen=True)
 class ScanOutcome:
-    """Outcome of a scan: the content of its `scores.json`, or the reason why it could not be scored.
+    """Outcome of a scan.
 
-    reused: it had been scored before.
+    Attributes:
+        content: Content of its `scores.json`, or None.
+        reason: Reason why it could not be scored, or None.
+        reused: True if it had been scored before.
     """
 
     content: dict | None = None
@@ -70,8 +80,7 @@ class ScanOutcome:
 
 
 class ScanFolder(OutputFolder):
-    """The folder of a scan's result, which appears with all files at once, so that of two workers that score the same
-    scan the first one counts."""
+    """Folder of a scan's result, written atomically; if two workers score the same scan, the first result stays."""
 
     def __init__(self, path: Path, record: Callable[[], ScanRecord]) -> None:
         super().__init__(path, overwrite=True)
@@ -84,27 +93,27 @@ class ScanFolder(OutputFolder):
             write_record(folder, self._record())
 
     def _remove_left(self) -> None:
-        """Nothing: the cohort does it once, and its folder has too many names to look through for each scan."""
+        """Do nothing: the cohort removes leftovers once; searching its large folder for each scan would be slow."""
 
     def _move_in(self, temporary: Path) -> None:
         temporary.chmod(self.path.parent.stat().st_mode & 0o777)
         try:
             temporary.rename(self.path)
-        except OSError:  # it has a result already, or files of others
+        except OSError:  # the folder has a result already, or other files
             if not (self.path / LAST_FILE).exists():
                 super()._move_in(temporary)
 
 
-def prepare_scoring(settings: RunSettings, chosen: ChosenModels) -> Callable[[ScanJob], ScanOutcome]:
-    """Prepare the scorer of a worker, its networks loaded. All cores are at work already, so each keeps to one."""
+def prepare_scoring(settings: RunSettings, models: ChosenModels) -> Callable[[ScanJob], ScanOutcome]:
+    """Return the scoring function of a worker, with loaded networks and one thread, because workers use all cores."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    if chosen.networks or chosen.estimates:
+    if models.networks or models.estimates:
         use_threads(1)
-    return partial(score_job, settings, load_models(chosen))
+    return partial(score_job, settings, load_models(models))
 
 
 def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOutcome:
-    """Score a scan into its folder. Where it was not changed but touched, its result stays as it is."""
+    """Score a scan into its folder, unless only the dates of its files have changed."""
     try:
         return _score(settings, models, job)
     except (CTError, OutputError) as error:
@@ -113,7 +122,7 @@ def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob) -> Scan
         return ScanOutcome(reason=f"Reading or writing failed: {error.strerror} ({error.filename}).")
     except MemoryError:
         return ScanOutcome(reason="Memory ran out. Score it with fewer --workers.")
-    except Exception as error:  # whatever a scan brings about, the other scans go on
+    except Exception as error:  # no exception of a scan stops the others
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}:{where.lineno}"
         fault = f"Unexpected {type(error).__name__} at {place}: {error}. This is a fault of CAC: please report it."
@@ -124,39 +133,38 @@ def _score(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOut
     scan, folder = job.scan, job.folder
     _check_reach(job)
     content, files = content_key(scan), files_key(scan)
-    known = read_record(folder)
-    if known and (known.content, known.settings) == (content, job.settings) and (scores := whole_scores(folder)):
+    former = read_record(folder)
+    if former and (former.content, former.settings) == (content, job.settings) and (scores := whole_scores(folder)):
         write_record(folder, ScanRecord(content, files, job.settings))
         return ScanOutcome(scores, reused=True)
     forget(folder)
-    # Results are named as the cohort names the scan: files of many scans are called alike.
-    given = ScanInput(scan.ct, scan.series, scan.heart, scan.lesions, name=folder.name)
+    # Results take the scan's name in the cohort, because many scans' files have the same name.
+    scan_input = ScanInput(scan.ct, scan.series, scan.heart, scan.lesions, name=folder.name)
 
     def record() -> ScanRecord:
         _check_reach(job)
         return ScanRecord(content, files, job.settings)
 
-    run_scan(given, settings, models, ScanFolder(folder, record))
+    run_scan(scan_input, settings, models, ScanFolder(folder, record))
     return ScanOutcome(read_scores(folder))
 
 
 def _check_reach(job: ScanJob) -> None:
-    if job.sign is not None and not job.sign.exists():
-        place = job.sign.parent
+    if job.marker is not None and not job.marker.exists():
+        place = job.marker.parent
         raise OutputError(f"The folder of the results, {place}, is out of reach. Mount it, and run the command again.")
 
 
 def forget(folder: Path) -> None:
-    """Remove a scan's result; what else lies in its folder stays."""
+    """Remove a scan's result, but no other files in its folder."""
     remove_result(folder)
     if folder.is_dir() and not any(folder.iterdir()):
-        with suppress(OSError):  # another worker has just put its result there
+        with suppress(OSError):  # another worker has just stored its result
             folder.rmdir()
 
 
 def read_scores(folder: Path) -> dict | None:
-    """The content of a whole result's `scores.json`; None where there is none. Raises UnreadableError where it is
-    damaged."""
+    """Return the content of a result's `scores.json`; None if there is none. Raises UnreadableError if damaged."""
     file = folder / LAST_FILE
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -169,14 +177,14 @@ def read_scores(folder: Path) -> dict | None:
 
 
 def whole_scores(folder: Path) -> dict | None:
-    """Read scores as `read_scores` does; None also for a damaged result, so that it is made anew."""
+    """Return scores like `read_scores`; None for a damaged result, too, which is then scored again."""
     with suppress(UnreadableError):
         return read_scores(folder)
     return None
 
 
 def read_record(folder: Path) -> ScanRecord | None:
-    """Read RECORD of a scan's folder; None if there is none."""
+    """Return the RECORD of a scan's folder; None if there is none."""
     try:
         return ScanRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -189,7 +197,7 @@ def write_record(folder: Path, record: ScanRecord) -> None:
 
 
 def content_key(scan: CohortScan) -> str:
-    """SHA-256 of the content of a scan's files, and of which series is meant. Raises OSError."""
+    """Return the SHA-256 of a scan's files and its series. Raises OSError."""
     digest = hashlib.sha256(json.dumps(scan.series).encode())
     for group in _files(scan):
         hashes = sorted(_file_key(file) for file in group)
@@ -198,11 +206,11 @@ def content_key(scan: CohortScan) -> str:
 
 
 def files_key(scan: CohortScan) -> str:
-    """Digest of names, sizes and modification times of a scan's files. Raises OSError."""
+    """Return the SHA-256 of names, sizes and modification times of a scan's files. Raises OSError."""
     parts: list[object] = [scan.series]
     for group in _files(scan):
-        found = [(file.name, file.stat()) for file in group]
-        parts.append(sorted((name, status.st_size, status.st_mtime_ns) for name, status in found))
+        statuses = [(file.name, file.stat()) for file in group]
+        parts.append(sorted((name, status.st_size, status.st_mtime_ns) for name, status in statuses))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

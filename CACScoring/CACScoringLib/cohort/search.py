@@ -1,4 +1,4 @@
-"""Search of a folder for scans: image files, and the DICOM series of each folder."""
+"""Search of a folder for scans: image files and DICOM series."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ _NO_DICOM = (*IMAGE_ENDINGS, ".json", ".tsv")
 
 @dataclass(frozen=True)
 class Search:
-    """Result of searching a folder. folders: those that may hold DICOM files, to be asked for their series."""
+    """Result of searching a folder.
+
+    Attributes:
+        files: Image files.
+        folders: Folders that may contain DICOM files.
+        warnings: Warnings.
+    """
 
     files: tuple[Path, ...]
     folders: tuple[Path, ...]
@@ -29,34 +35,32 @@ class Search:
 
 
 def search(root: Path, output: Path) -> Search:
-    """Look for image files and DICOM folders in a folder and all below it.
+    """Search a folder and its subfolders for image files and DICOM folders.
 
-    Passed over are hidden files and folders, segmentations (.seg.nrrd), results of earlier scorings (folders with a
-    scores.json) and `output`. Links to folders are followed once.
+    Hidden files and folders, segmentations (.seg.nrrd), results (folders with a scores.json) and `output` are skipped.
+    Links to folders are followed once.
     """
     files: list[Path] = []
     folders: list[Path] = []
     unread: list[str] = []
-    seen = {_identity(output)} if output.exists() else set()
-    for place, inner, names in os.walk(
-        root, followlinks=True, onerror=lambda error: unread.append(str(error.filename))
-    ):
-        folder = Path(place)
+    visited = {_identity(output)} if output.exists() else set()
+    for path, inner, names in os.walk(root, followlinks=True, onerror=lambda error: unread.append(str(error.filename))):
+        folder = Path(path)
         identity = _identity(folder)
-        if identity in seen or LAST_FILE in names:
+        if identity in visited or LAST_FILE in names:
             inner.clear()
             continue
-        seen.add(identity)
+        visited.add(identity)
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         visible = sorted(name for name in names if not name.startswith("."))
         images = [folder / name for name in visible if name.lower().endswith(IMAGE_ENDINGS)]
         images = [path for path in images if not path.name.lower().endswith(SEGMENTATION_ENDING)]
-        whole = [path for path in images if stem(path).lower() == WHOLE_FOLDER]
-        if whole:
+        ct_images = [path for path in images if stem(path).lower() == WHOLE_FOLDER]
+        if ct_images:
             inner.clear()
         elif any(not name.lower().endswith(_NO_DICOM) for name in visible):
             folders.append(folder)
-        files += whole or images
+        files += ct_images or images
     warnings = ()
     if unread:
         message = (
@@ -66,43 +70,49 @@ def search(root: Path, output: Path) -> Search:
     return Search(tuple(files), tuple(folders), warnings)
 
 
-def scans_of_folder(root: Path, found: Search, series: Sequence[tuple[list[Series], int] | None]) -> list[CohortScan]:
-    """The scans below a folder, in the order of their names.
+def scans_of_folder(
+    root: Path, search_result: Search, series: Sequence[tuple[list[Series], int] | None]
+) -> list[CohortScan]:
+    """Return the scans below a folder, sorted by name.
 
-    series: of each of the found folders, from `reading.find_series`; None where that failed. Every series of a folder
-    is a scan of its own, because a cohort has nobody to ask; the facts in the cohort's table distinguish them. A series
-    whose files lie in several folders may be one scan or several, so it is listed with a fault.
+    Each series of a folder is a scan, because no user can choose; the facts in the cohort's table distinguish them. A
+    series whose files lie in several folders may be one scan or several, so it is listed with a fault.
+
+    Args:
+        root: The folder.
+        search_result: Result of `search`.
+        series: Result of `reading.find_series` for each of its folders; None if that failed.
     """
-    scans = [CohortScan(name_below(root, path), path, _below(root, path)) for path in found.files]
+    scans = [CohortScan(name_below(root, path), path, _below(root, path)) for path in search_result.files]
     places: dict[str, list[Path]] = {}
-    for folder, read in zip(found.folders, series, strict=True):
-        for one in read[0] if read else ():
-            if one.uid is not None:
-                places.setdefault(one.uid, []).append(folder)
-    for folder, read in zip(found.folders, series, strict=True):
-        name, given = name_below(root, folder), _below(root, folder)
+    for folder, read in zip(search_result.folders, series, strict=True):
+        for item in read[0] if read else ():
+            if item.uid is not None:
+                places.setdefault(item.uid, []).append(folder)
+    for folder, read in zip(search_result.folders, series, strict=True):
+        name, key = name_below(root, folder), _below(root, folder)
         if read is None:
-            scans.append(CohortScan(name, folder, given, fault="Its files could not be read."))
+            scans.append(CohortScan(name, folder, key, fault="Its files could not be read."))
             continue
         in_folder, broken = read
         if broken and not in_folder:
             fault = f"{broken} DICOM files in the folder are broken, and no CT series can be read. Export it again."
-            scans.append(CohortScan(name, folder, given, fault=fault))
-        for one in in_folder:
+            scans.append(CohortScan(name, folder, key, fault=fault))
+        for item in in_folder:
             fault = None
-            if one.uid is None and len(in_folder) > 1:
+            if item.uid is None and len(in_folder) > 1:
                 fault = (
                     "The folder holds several CT series, one without a UID. List the series in a table by its number."
                 )
-            elif one.uid is not None and len(places[one.uid]) > 1:
-                where = abbreviated_list(_below(root, place) for place in places[one.uid])
+            elif item.uid is not None and len(places[item.uid]) > 1:
+                where = abbreviated_list(_below(root, place) for place in places[item.uid])
                 fault = (
-                    f"Files of this series lie in {len(places[one.uid])} folders ({where}); they may be parts of one "
+                    f"Files of this series lie in {len(places[item.uid])} folders ({where}); they may be parts of one "
                     "scan, or several scans with one UID. List it in a table, with the folder of each scan or the "
                     "one that holds all parts."
                 )
-            full = name if len(in_folder) == 1 else f"{name}-{one.number or 'no-number'}"
-            scans.append(CohortScan(full, folder, f"{given}#{one.uid}", one.uid, fault=fault))
+            full_name = name if len(in_folder) == 1 else f"{name}-{item.number or 'no-number'}"
+            scans.append(CohortScan(full_name, folder, f"{key}#{item.uid}", item.uid, fault=fault))
     return sorted(scans, key=lambda scan: (_natural(scan.name), scan.key))
 
 
@@ -116,6 +126,6 @@ def _below(root: Path, path: Path) -> str:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts scan 2 before scan 10."""
+    """Return a key that sorts scan 2 before scan 10."""
     parts = re.split(r"(\d+)", name.casefold())
     return [(int(part), "") if at % 2 else (-1, part) for at, part in enumerate(parts)]

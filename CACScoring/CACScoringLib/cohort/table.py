@@ -1,4 +1,4 @@
-"""The tables of a cohort: a row per scan, from what `score` wrote about it."""
+"""CSV tables of a cohort with a row per scan, from its `scores.json`."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _TOTALS = ("agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions")
 _INTERVAL = ("interval_low", "interval_high")
 _CATEGORIES = ("risk_class", "cac_drs")
 _LIKELY = ("likely_category", "category_probability")
-_OF_METHOD = {"threshold": ("left_out", *_CATEGORIES, *_LIKELY), "decomposition": ("scaled_agatston",)}
-"""What only one method has. left_out: candidates that an automatic clinical score does not count."""
+_METHOD_COLUMNS = {"threshold": ("left_out", *_CATEGORIES, *_LIKELY), "decomposition": ("scaled_agatston",)}
+"""Columns of one method only. left_out: candidates that an automatic clinical score does not count."""
 _ESTIMATES = {"vessels": ("vessels_agatston", "total"), "radiomics": ("radiomics_probability", "probability")}
 """Column of each whole-scan estimate, and the key of its number in `scores.json`."""
 
 
 def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = ()) -> list[str]:
-    """Columns of `cohort.csv`; see `result_row` and `line`. estimates: kinds of whole-scan estimates."""
+    """Return the columns of `cohort.csv`, see `result_row` and `line`. estimates: kinds of whole-scan estimates."""
     names = [*_SCAN, "warnings", *Acquisition("").facts(identify), *_GEOMETRY]
     for method in methods:
-        names += [f"{method}_{part}" for part in ("status", "reviewed", *_TOTALS, *_INTERVAL, *_OF_METHOD[method])]
+        names += [f"{method}_{part}" for part in ("status", "reviewed", *_TOTALS, *_INTERVAL, *_METHOD_COLUMNS[method])]
         names += [f"{method}_agatston_{artery.key}" for artery in Artery]
     elsewhere = [f"non_coronary_agatston_{site.key}" for site in NonCoronary]
     return [*names, *(_ESTIMATES[network][0] for network in estimates), "seconds", *elsewhere]
 
 
 def result_row(content: dict) -> dict[str, object]:
-    """Row of `cohort.csv` for a scored scan. content: its `scores.json`."""
+    """Return the row of `cohort.csv` for a scored scan. content: its `scores.json`."""
     image, measured = content["input"], content["measured"] or {}
     row = {
         "warnings": " ".join(dict.fromkeys(warning["code"] for warning in content["warnings"])),
@@ -57,14 +57,14 @@ def result_row(content: dict) -> dict[str, object]:
         row["threshold_left_out"] = len(content["methods"]["threshold"].get("left_out", ()))
     if categories := content.get("categories"):
         row |= {f"{categories['method']}_{name}": categories.get(name) for name in _CATEGORIES}
-        if chances := categories.get("probabilities"):
-            likeliest = max(chances, key=chances.__getitem__)
-            # With a dash that no spreadsheet takes for a date's.
-            own = (likeliest.replace("-", "–"), chances[likeliest])
-            row |= {f"threshold_{part}": value for part, value in zip(_LIKELY, own, strict=True)}
+        if probabilities := categories.get("probabilities"):
+            likeliest = max(probabilities, key=probabilities.__getitem__)
+            # Spreadsheets read a plain hyphen as a date.
+            likeliest_values = (likeliest.replace("-", "–"), probabilities[likeliest])
+            row |= {f"threshold_{part}": value for part, value in zip(_LIKELY, likeliest_values, strict=True)}
     if elsewhere := content.get("non_coronary"):
-        known = [site for site in NonCoronary if site.key in elsewhere]
-        row |= {f"non_coronary_agatston_{site.key}": elsewhere[site.key]["agatston"] for site in known}
+        sites = [site for site in NonCoronary if site.key in elsewhere]
+        row |= {f"non_coronary_agatston_{site.key}": elsewhere[site.key]["agatston"] for site in sites}
     for network, estimate in content.get("second_opinions", {}).items():
         if network in _ESTIMATES:
             column, key = _ESTIMATES[network]
@@ -73,7 +73,7 @@ def result_row(content: dict) -> dict[str, object]:
 
 
 def with_scores(state: ScanState, content: dict) -> ScanState:
-    """The state with the numbers of a scan's `scores.json`."""
+    """Return the state with the scores of a scan's `scores.json`."""
     methods, row = content["methods"], result_row(content)
     return replace(
         state,
@@ -87,13 +87,15 @@ def with_scores(state: ScanState, content: dict) -> ScanState:
 
 
 def heading(names: Sequence[str]) -> str:
-    """The first line of `cohort.csv`. names: its columns."""
+    """Return the first line of `cohort.csv`. names: its columns."""
     return table_text(names, ())
 
 
 def line(scan: CohortScan, state: ScanState, row: dict[str, object], names: Sequence[str]) -> str:
-    """A scan's line of `cohort.csv`: its state, and where it is done its acquisition and scores. row: of `result_row`,
-    or empty."""
+    """Return a scan's line of `cohort.csv`: its state, and its acquisition and scores once it is done.
+
+    row: result of `result_row`, or empty.
+    """
     fixed = {
         "name": scan.name,
         "folder": state.folder.name if row else None,
@@ -109,7 +111,7 @@ def line(scan: CohortScan, state: ScanState, row: dict[str, object], names: Sequ
 
 
 def failures_as_csv(scans: Sequence[CohortScan], states: Sequence[ScanState]) -> str:
-    """`failures.csv`: the scans that could not be scored, and why."""
+    """Return the content of `failures.csv`: the scans that could not be scored, with reasons."""
     failed = [
         {"name": scan.name, "ct": printable(str(scan.ct)), "reason": _one_line(state.reason)}
         for scan, state in zip(scans, states, strict=True)

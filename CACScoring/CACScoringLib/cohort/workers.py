@@ -1,7 +1,7 @@
-"""Jobs shared out to the workers of a Dask cluster, where a worker that dies loses its own job and no other.
+"""Jobs on the workers of a Dask cluster; a worker that dies loses only its own job.
 
-A job is a task of `distributed`. As many are handed over as there are workers to do them, so that a million jobs take
-no memory of the scheduler, and the death of a worker is put down to the job that it did. Each worker prepares once.
+A job is a task of `distributed`. Only as many jobs are submitted as there are workers, so a million jobs take no memory
+of the scheduler, and a worker's death is attributed to its job. Each worker prepares once.
 """
 
 from __future__ import annotations
@@ -21,33 +21,40 @@ from ..core.processes import available_memory_bytes, core_count
 from .cluster import ClusterError, chosen_cluster, start_cluster
 
 SCAN_BYTES = 3_000_000_000
-"""What a process may take that scores a chest CT of 512 × 512 × 300 voxels with all networks."""
+"""Peak memory of one scoring process (512 × 512 × 300 voxels, all networks)."""
 
 LOOK_SECONDS = 2.0
-"""Between two looks at which workers there are."""
+"""Interval between two queries of the number of workers."""
 
 USUAL_WORKERS = 16
-"""How many are asked for of a batch system where nobody says how many."""
+"""Number of workers requested from a batch system by default."""
 
 FETCH_SECONDS = 10.0
-"""How long the result of a job that is done may take to arrive."""
+"""Timeout of fetching the result of a finished job."""
 
 GONE_SECONDS = 60.0
-"""How long a scheduler may be out of reach before the run is given up."""
+"""Time out of reach after which a scheduler counts as lost."""
 
 ARRIVAL_SECONDS = 60.0
-"""How long no worker may arrive without a warning."""
+"""Time without a worker before a warning."""
 
 CONNECT_TRIALS = 5
-"""How often a client asks a scheduler whose greeting does not come alone."""
+"""Number of attempts to connect a client, see `connect_client`."""
 
-_DIED = "The worker process ended; systems end processes when memory runs out."
-_GONE = "The scheduler is gone. What is done is kept; run the same command again to continue."
+_WORKER_LOST = "The worker process ended; systems end processes when memory runs out."
+_SCHEDULER_LOST = "The scheduler is gone. What is done is kept; run the same command again to continue."
 
 
 @dataclass(frozen=True)
 class JobEvent:
-    """state "begun", "done" (with the result) or "lost": its worker died; reason: what is known of its death."""
+    """Event of a job.
+
+    Attributes:
+        index: Index of the job.
+        state: "begun", "done", or "lost" if the worker died.
+        result: Result of a job that is done.
+        reason: Reason of a loss.
+    """
 
     index: int
     state: str
@@ -56,12 +63,10 @@ class JobEvent:
 
 
 class Workers:
-    """Workers that each prepare once and then do one job after the other.
+    """Workers of `cluster.chosen_cluster`, which each prepare once and then run one job after the other.
 
-    prepare(), called in each worker, returns the function that does a job; both have to be importable or picklable.
-    They are those of `cluster.chosen_cluster`. memory_bytes: of all workers together on this machine; None for
-    no limit. warn: called where no worker arrives. What prepare or a job raises is raised by `run`.
-    Used with `with`: leaving ends all workers that were begun here; jobs that are at work elsewhere are left to end.
+    Use as a context manager: its end stops all workers started here; jobs on other machines finish. `run` raises
+    exceptions of preparations and jobs.
     """
 
     def __init__(
@@ -71,13 +76,21 @@ class Workers:
         memory_bytes: int | None = None,
         warn: Callable[[ScanWarning], None] | None = None,
     ) -> None:
+        """Choose the workers.
+
+        Args:
+            count: Number of workers; None for as many as the cluster has.
+            prepare: Function called in each worker, which returns a function of a job. Both must be picklable.
+            memory_bytes: Memory of all workers together on this machine; None for no limit.
+            warn: Called if no worker connects.
+        """
         self._count, self._prepare, self._memory = count, prepare, memory_bytes
         self._choice, self._warn = chosen_cluster(), warn
         self._stack = ExitStack()
         self._alone = False
         self._client: Any = None
         self._cluster: Any = None
-        self._places, self._looked = 0, 0.0
+        self._places, self._last_look = 0, 0.0
 
     def __enter__(self) -> Workers:
         return self
@@ -87,36 +100,36 @@ class Workers:
         self._client = None
 
     def run(self, jobs: Sequence[Any], alone: bool = False) -> Iterator[JobEvent]:
-        """Do the jobs and yield what becomes of each: "begun", then "done" or "lost".
+        """Run the jobs and yield events of each: "begun", then "done" or "lost".
 
         Args:
-            jobs: What each is given; picklable.
-            alone: On this machine one worker has all the memory, and does one job at a time.
+            jobs: Picklable arguments of the jobs.
+            alone: On this machine, use one worker with all memory.
 
         Raises:
-            ClusterError: There is no cluster, its scheduler is gone, its workers cannot load CAC, or all the first jobs
-                ended their workers.
+            ClusterError: There is no cluster, its scheduler is lost, its workers cannot load CAC, or all the first jobs
+                killed their workers.
         """
         if not jobs:
             return
         import cloudpickle
 
         self._connect(min(self._count or USUAL_WORKERS, len(jobs)), alone)
-        prepared = cloudpickle.dumps(self._prepare)
+        pickled = cloudpickle.dumps(self._prepare)
         self._topic = f"cac-{uuid.uuid4().hex}"
         self._at_work: dict[str, tuple[int, Any]] = {}
         self._inbox: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
-        self._begun = self._seen = time.monotonic()
+        self._start_time = self._last_contact = time.monotonic()
         self._client.subscribe_topic(self._topic, lambda event: self._inbox.put(("begun", event[1])))
         waiting = deque(range(len(jobs)))
         done = lost = most = 0
         try:
             while waiting or self._at_work:
-                self._look()
+                self._update_places()
                 most = max(most, self._places)
                 while waiting and len(self._at_work) < self._places:
                     index = waiting.popleft()
-                    self._hand_over(index, jobs[index], prepared)
+                    self._hand_over(index, jobs[index], pickled)
                 with suppress(queue.Empty):
                     kind, key = self._inbox.get(timeout=LOOK_SECONDS if self._places else 0.05)
                     if key not in self._at_work:
@@ -126,7 +139,7 @@ class Workers:
                         yield JobEvent(index, "begun")
                         continue
                     del self._at_work[key]
-                    if (event := self._ended(index, future)) is None:
+                    if (event := self._outcome(index, future)) is None:
                         self._client.cancel([future])
                         waiting.appendleft(index)
                         continue
@@ -137,11 +150,11 @@ class Workers:
                             "memory (fewer --workers on this computer), read their log, and run the command again."
                         )
                     if event.state == "lost":
-                        self._looked, self._places = 0.0, 0  # else the next job is given to a worker that is at work
+                        self._last_look, self._places = 0.0, 0  # or the next job would go to a busy worker
                     yield event
         finally:
             self._client.unsubscribe_topic(self._topic)
-            with suppress(Exception):  # where the scheduler is gone, there is nothing to cancel
+            with suppress(Exception):  # a lost scheduler has nothing to cancel
                 self._client.cancel([future for _, future in self._at_work.values()])
 
     def _connect(self, count: int, alone: bool) -> None:
@@ -149,7 +162,7 @@ class Workers:
             if not self._choice.is_local or alone == self._alone:
                 return
             self._stack.close()
-        for name in ("distributed", "distributed.client"):  # `run` raises what went wrong
+        for name in ("distributed", "distributed.client"):  # `run` raises the errors
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         self._alone = alone
         count = 1 if alone and self._choice.is_local else count
@@ -162,46 +175,46 @@ class Workers:
                 f"There is no scheduler at {self._choice.name} ({error}). Begin one with dask scheduler, or correct "
                 "the address, and run the command again."
             ) from error
-        self._places, self._looked = 0, 0.0
-        if not self._choice.is_local:  # others use the workers after this run
-            self._stack.callback(_forgotten, self._client)
+        self._places, self._last_look = 0, 0.0
+        if not self._choice.is_local:  # the workers outlive this run
+            self._stack.callback(_forget_client, self._client)
 
-    def _hand_over(self, index: int, job: Any, prepared: bytes) -> None:
-        from .in_worker import do
+    def _hand_over(self, index: int, job: Any, pickled: bytes) -> None:
+        from .in_worker import run_job
 
         key = f"{self._topic}-{uuid.uuid4().hex[:8]}"
-        future = self._client.submit(do, self._client.id, prepared, self._topic, key, job, key=key, pure=False)
+        future = self._client.submit(run_job, self._client.id, pickled, self._topic, key, job, key=key, pure=False)
         self._at_work[key] = index, future
-        future.add_done_callback(lambda ended: self._inbox.put(("ended", key)))
+        future.add_done_callback(lambda finished_future: self._inbox.put(("ended", key)))
 
-    def _look(self) -> None:
-        """See which workers there are; those that a wall time or a death has taken away are asked for again."""
+    def _update_places(self) -> None:
+        """Update the number of workers, and request replacements of workers that died or reached their wall time."""
         now = time.monotonic()
         if self._client.status == "running":
-            self._seen = now
-        elif self._client.status == "closed" or now - self._seen > GONE_SECONDS:
-            raise ClusterError(_GONE)
-        if now - self._looked < LOOK_SECONDS and self._places:
+            self._last_contact = now
+        elif self._client.status == "closed" or now - self._last_contact > GONE_SECONDS:
+            raise ClusterError(_SCHEDULER_LOST)
+        if now - self._last_look < LOOK_SECONDS and self._places:
             return
-        self._looked = now
+        self._last_look = now
         try:
-            found = self._client.scheduler_info()["workers"].values()
-        except (KeyError, OSError):  # it has gone just now, which its status shows the next time
+            infos = self._client.scheduler_info()["workers"].values()
+        except (KeyError, OSError):  # the scheduler has just gone; its status shows that the next time
             return
-        places = sum(worker["nthreads"] for worker in found)
+        places = sum(worker["nthreads"] for worker in infos)
         self._places = min(places, self._count or places)
-        wanted = getattr(self._cluster, "worker_spec", None)
-        if wanted is not None and len(getattr(self._cluster, "workers", wanted)) < len(wanted):
-            self._cluster.scale(len(wanted))
+        worker_spec = getattr(self._cluster, "worker_spec", None)
+        if worker_spec is not None and len(getattr(self._cluster, "workers", worker_spec)) < len(worker_spec):
+            self._cluster.scale(len(worker_spec))
         if places:
             self._warn = None
-        elif self._warn and now - self._begun > ARRIVAL_SECONDS:
+        elif self._warn and now - self._start_time > ARRIVAL_SECONDS:
             message = f"No worker of --cluster {self._choice.name} connected in {ARRIVAL_SECONDS:.0f} s. Still waiting."
             self._warn(ScanWarning("no-workers", message))
             self._warn = None
 
-    def _ended(self, index: int, future: Any) -> JobEvent | None:
-        """What became of a job; None where its worker died before the result was fetched, so that it is done again."""
+    def _outcome(self, index: int, future: Any) -> JobEvent | None:
+        """Return the event of a finished job; None to run it again if its worker died before the result was fetched."""
         from concurrent.futures import CancelledError
 
         from distributed import TimeoutError as LateError
@@ -212,9 +225,9 @@ class Workers:
         except LateError:
             return None
         except KilledWorker:
-            return JobEvent(index, "lost", reason=_DIED)
+            return JobEvent(index, "lost", reason=_WORKER_LOST)
         except CancelledError as error:
-            raise ClusterError(_GONE) from error
+            raise ClusterError(_SCHEDULER_LOST) from error
         except ImportError as error:
             if self._choice.is_local:
                 raise
@@ -232,25 +245,25 @@ def run_jobs(
     count: int,
     counted: Callable[[int, int], None] | None = None,
 ) -> list[JobEvent]:
-    """Do the jobs on up to `count` workers, see `Workers`, and return how each ended, in their order.
+    """Run jobs on up to `count` workers, see `Workers`, and return their final events in order.
 
-    counted: called with (ended, all) after each.
+    counted: called with the numbers of finished and all jobs after each.
     """
-    ended: dict[int, JobEvent] = {}
+    outcomes: dict[int, JobEvent] = {}
     with Workers(min(count, len(jobs)), prepare) as workers, closing(workers.run(jobs)) as events:
         for event in events:
             if event.state != "begun":
-                ended[event.index] = event
+                outcomes[event.index] = event
                 if counted:
-                    counted(len(ended), len(jobs))
-    return [ended[index] for index in range(len(jobs))]
+                    counted(len(outcomes), len(jobs))
+    return [outcomes[index] for index in range(len(jobs))]
 
 
 def connect_client(cluster: Any) -> Any:
-    """A client of a cluster or a scheduler's address, to be closed by the caller. Raises OSError where there is none.
+    """Return a client of a cluster or a scheduler's address, to be closed by the caller. Raises OSError.
 
-    Dask's client asserts that the scheduler's greeting comes alone. What the scheduler sends to all clients within the
-    same 2 ms, as when a worker leaves, comes with it; so it is tried again.
+    Dask's client asserts that the scheduler's greeting is its only message. Messages to all clients within the same
+    2 ms, such as a worker's departure, break this, so the connection is retried.
     """
     from distributed import Client
 
@@ -260,14 +273,14 @@ def connect_client(cluster: Any) -> Any:
     raise OSError("it is too busy to answer")
 
 
-def _forgotten(client: Any) -> None:
+def _forget_client(client: Any) -> None:
     from .in_worker import forget
 
-    with suppress(Exception):  # of a scheduler or a worker that has just gone
+    with suppress(Exception):  # the scheduler or a worker may have just gone
         if client.status == "running":
             client.run(forget, client.id, on_error="ignore")
 
 
 def sensible_count(memory_each_bytes: int = SCAN_BYTES) -> int:
-    """Number of processes to use: one per core this process may use, as far as memory goes; at least one."""
+    """Return the number of processes to use: one per available core, as far as memory allows; at least one."""
     return max(1, min(core_count(), available_memory_bytes() // memory_each_bytes))

@@ -1,4 +1,4 @@
-"""Many scans by one command: `cac cohort` from end to end, on small synthetic scans."""
+"""Tests of `cac cohort` from end to end, on small synthetic scans."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def write_table(path, *rows):
 
 @pytest.fixture
 def table(tmp_path):
-    """Three scans with 1 to 3 lesions, and one that is broken."""
+    """A table of three scans with 1 to 3 lesions, and a broken one."""
     rows = []
     for number in (1, 2, 3):
         write_ct(tmp_path / f"p{number}" / "scan.nii.gz", number, number)
@@ -54,7 +54,7 @@ def table(tmp_path):
 
 
 def run(table, output, *options):
-    """`cac cohort`, by the clinical rule unless models are named."""
+    """Run `cac cohort`, by the clinical rule unless models are named."""
     rule = [] if "--model" in options else ["--threshold-only"]
     return cli.main(["cohort", str(table), "--output", str(output), "--workers", "1", *rule, *options])
 
@@ -78,7 +78,7 @@ def states(output):
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_table_of_scans_is_scored_and_a_broken_one_stops_no_other(table, tmp_path, capsys):
+def test_a_table_of_scans_is_scored_despite_a_broken_scan(table, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(table, out, "--progress", "json") == 0
     rows = rows_of(out)
@@ -94,20 +94,20 @@ def test_a_table_of_scans_is_scored_and_a_broken_one_stops_no_other(table, tmp_p
 
     output = capsys.readouterr()
     assert "3 scored, 0 scored before, 1 failed" in output.out
-    told = [json.loads(line) for line in output.err.splitlines()]
-    scans = [event for event in told if event["event"] == "scan"]
+    progress_events = [json.loads(line) for line in output.err.splitlines()]
+    scans = [event for event in progress_events if event["event"] == "scan"]
     for index, ends_as in enumerate(["done", "failed", "done", "done"]):
         assert [e["state"] for e in scans if e["index"] == index] == ["waiting", "running", ends_as]
     done = next(e for e in scans if e["index"] == 2 and e["state"] == "done")
     assert done["agatston"] == {"threshold": pytest.approx(2 * ONE_LESION)}
     assert done["status"] == {"threshold": "candidates"}
     assert (Path(done["folder"]), Path(done["ct"])) == (out / "p2", tmp_path / "p2" / "scan.nii.gz")
-    assert [e["done"] for e in told if e["event"] == "counted"] == [0, 1, 2, 3, 4]
-    assert told[-1] == {"event": "done", "output": str(out)}
+    assert [e["done"] for e in progress_events if e["event"] == "counted"] == [0, 1, 2, 3, 4]
+    assert progress_events[-1] == {"event": "done", "output": str(out)}
 
 
 @pytest.mark.usefixtures("quick")
-def test_each_scan_has_what_score_writes_with_the_same_numbers(table, tmp_path):
+def test_each_scan_has_the_files_and_scores_of_the_command_score(table, tmp_path):
     out = tmp_path / "out"
     run(table, out)
     row = rows_of(out)[2]
@@ -132,19 +132,19 @@ def test_each_scan_has_what_score_writes_with_the_same_numbers(table, tmp_path):
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_second_run_skips_what_is_done_and_tries_failures_again(table, tmp_path, capsys):
+def test_a_second_run_skips_results_and_retries_failures(table, tmp_path, capsys):
     out = tmp_path / "out"
     run(table, out)
     first = (out / "cohort.csv").read_text()
-    made = {p: p.stat().st_mtime_ns for p in out.rglob("scores.json")}
-    write_ct(tmp_path / "broken.nii.gz")  # mended, but its heart is not found
+    mtimes = {p: p.stat().st_mtime_ns for p in out.rglob("scores.json")}
+    write_ct(tmp_path / "broken.nii.gz")  # repaired, but its heart is not found
     capsys.readouterr()
     assert run(table, out, "--progress", "json") == 0
-    told = [e for e in events(capsys) if e["event"] == "scan" and e["state"] != "waiting"]
-    assert [(e["name"], e["state"]) for e in told[:3]] == [("p1", "skipped"), ("p2", "skipped"), ("p3", "skipped")]
-    assert told[1]["agatston"] == {"threshold": pytest.approx(2 * ONE_LESION)}
-    assert [(e["name"], e["state"]) for e in told[3:]] == [("broken", "running"), ("broken", "failed")]
-    assert {p: p.stat().st_mtime_ns for p in made} == made
+    scan_events = [e for e in events(capsys) if e["event"] == "scan" and e["state"] != "waiting"]
+    assert [(e["name"], e["state"]) for e in scan_events[:3]] == [(name, "skipped") for name in ("p1", "p2", "p3")]
+    assert scan_events[1]["agatston"] == {"threshold": pytest.approx(2 * ONE_LESION)}
+    assert [(e["name"], e["state"]) for e in scan_events[3:]] == [("broken", "running"), ("broken", "failed")]
+    assert {p: p.stat().st_mtime_ns for p in mtimes} == mtimes
     assert (out / "cohort.csv").read_text().splitlines()[3:] == first.splitlines()[3:]
     assert "lung" in rows_of(out, "failures.csv")[0]["reason"]
 
@@ -169,13 +169,13 @@ def test_a_scan_that_changed_or_has_another_mask_is_scored_again(table, tmp_path
 def test_a_scan_of_another_date_and_the_same_content_is_not_scored_again(table, tmp_path, monkeypatch):
     out = tmp_path / "out"
     run(table, out)
-    made = (out / "p1" / "scores.json").stat().st_mtime_ns
+    mtime = (out / "p1" / "scores.json").stat().st_mtime_ns
     for seconds in (-(10**8), 10**8):  # a clock may be wrong either way
         changed = time.time() + seconds
         os.utime(tmp_path / "p1" / "scan.nii.gz", (changed, changed))
         run(table, out)
         assert states(out)["p1"] == "done"
-    assert (out / "p1" / "scores.json").stat().st_mtime_ns == made
+    assert (out / "p1" / "scores.json").stat().st_mtime_ns == mtime
     monkeypatch.setattr(
         scoring, "content_key", lambda scan: pytest.fail("it was read again") if scan.name == "p1" else ""
     )
@@ -183,7 +183,7 @@ def test_a_scan_of_another_date_and_the_same_content_is_not_scored_again(table, 
 
 
 @pytest.mark.usefixtures("quick")
-def test_other_settings_need_another_folder_or_a_word(table, tmp_path, capsys):
+def test_other_settings_need_another_folder_or_overwrite(table, tmp_path, capsys):
     out = tmp_path / "out"
     run(table, out)
     before = (out / "cohort.csv").read_text()
@@ -204,10 +204,10 @@ def test_reviewed_lesions_of_the_table_are_used(tmp_path):
     write_labels(tmp_path / "labels.nrrd", 3)
     row = {"ct": "scan.nii.gz", "heart": "heart.nrrd", "lesions": "labels.nrrd"}
     run(write_table(tmp_path / "t.csv", row), tmp_path / "out")
-    [found] = rows_of(tmp_path / "out")
-    assert found["threshold_reviewed"] == "True"
-    assert float(found["threshold_agatston_LCX"]) == pytest.approx(ONE_LESION)
-    assert float(found["threshold_agatston"]) == pytest.approx(ONE_LESION)
+    [row] = rows_of(tmp_path / "out")
+    assert row["threshold_reviewed"] == "True"
+    assert float(row["threshold_agatston_LCX"]) == pytest.approx(ONE_LESION)
+    assert float(row["threshold_agatston"]) == pytest.approx(ONE_LESION)
 
 
 @pytest.mark.usefixtures("quick")
@@ -259,79 +259,79 @@ def test_results_of_a_model_that_was_calibrated_since_are_not_mixed_with_others(
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_worker_that_the_system_kills_costs_no_other_scan(tmp_path, monkeypatch, capsys):
-    """Scans called "killer" end their worker each time, "unlucky" ones only the first time."""
+def test_a_killed_worker_does_not_affect_other_scans(tmp_path, monkeypatch, capsys):
+    """Let the scan "killer" end its worker each time, and "unlucky" only the first time."""
     for name in ("killer", "one", "unlucky"):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / f"{name}.nii").touch()
-    tried = []
+    attempts = []
 
     def score(job):
-        tried.append(job.scan.name)
-        if job.scan.name == "killer" or (tried.count("unlucky") == 1 and tried[-1] == "unlucky"):
+        attempts.append(job.scan.name)
+        if job.scan.name == "killer" or (attempts.count("unlucky") == 1 and attempts[-1] == "unlucky"):
             raise WorkerKilled
         return ScanOutcome(reason="It is empty.")
 
     monkeypatch.setattr(cohort, "prepare_scoring", lambda *_: score)
     assert run(tmp_path / "in", tmp_path / "out", "--progress", "json") == cli.BAD_INPUT
-    assert tried == ["killer", "one", "unlucky", "killer", "unlucky"]
+    assert attempts == ["killer", "one", "unlucky", "killer", "unlucky"]
     reasons = {row["name"]: row["reason"] for row in rows_of(tmp_path / "out", "failures.csv")}
     assert "also when it ran alone" in reasons.pop("killer")
     assert set(reasons.values()) == {"It is empty."}
-    told = [e for e in events(capsys) if e["event"] == "scan" and e["name"] == "unlucky"]
-    assert [e["state"] for e in told] == ["waiting", "running", "waiting", "running", "failed"]
-    assert "tried again" in told[2]["reason"]
+    scan_events = [e for e in events(capsys) if e["event"] == "scan" and e["name"] == "unlucky"]
+    assert [e["state"] for e in scan_events] == ["waiting", "running", "waiting", "running", "failed"]
+    assert "tried again" in scan_events[2]["reason"]
 
 
 @pytest.mark.usefixtures("quick")
-def test_tables_are_kept_up_to_date_and_a_locked_one_is_told_at_the_end(table, tmp_path, monkeypatch):
+def test_tables_are_kept_up_to_date_and_a_locked_one_is_reported_at_the_end(table, tmp_path, monkeypatch):
     monkeypatch.setattr(cohort, "TABLE_SECONDS", 0.0)
     monkeypatch.setattr(cohort, "TABLE_PART", math.inf)
-    seen = []
+    tables = []
 
     class Watching(Progress):
         def scan(self, state):
             if state.state == "running":
-                seen.append(states(tmp_path / "out"))
+                tables.append(states(tmp_path / "out"))
 
-    how = RunSettings(), ModelChoice(threshold_only=True)
-    score_cohort(table, tmp_path / "out", *how, 1, progress=Watching())
-    assert seen[2] == {"p1": "done", "broken": "failed", "p2": "waiting", "p3": "waiting"}
+    settings = RunSettings(), ModelChoice(threshold_only=True)
+    score_cohort(table, tmp_path / "out", *settings, 1, progress=Watching())
+    assert tables[2] == {"p1": "done", "broken": "failed", "p2": "waiting", "p3": "waiting"}
     monkeypatch.setattr(cohort_folder.CohortFolder, "write", lambda *_: False)
     with pytest.raises(OutputError, match="Close them"):
-        score_cohort(table, tmp_path / "out", *how, 1)
+        score_cohort(table, tmp_path / "out", *settings, 1)
 
 
-def stopped(table, output, sent):
-    """Run the command in a process of its own, send a signal when the second scan is done; its exit code and output."""
+def interrupt(table, output, signal_number):
+    """Run the command in a process, send a signal after the second scan, and return the exit code and the output."""
     command = [sys.executable, "-m", "CACScoringLib.cli", "cohort", str(table), "--output", str(output)]
     command += ["--threshold-only", "--workers", "1", "--progress", "json"]
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     text, done = "", 0
-    # Where the tests themselves run in a shell's background, it would not listen to SIGINT.
+    # In a shell's background, the process would otherwise inherit an ignored SIGINT.
     listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, text=True, env=environment, stderr=subprocess.PIPE, preexec_fn=listen) as process:
         for line in process.stderr:
             text += line
             done += '"state": "done"' in line
             if done == 2:
-                process.send_signal(sent)
+                process.send_signal(signal_number)
                 break
-        text += process.stderr.read()  # until the workers, which hold it too, have ended
+        text += process.stderr.read()  # ends after the workers, which share the pipe
     return process.returncode, text
 
 
 @pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_what_is_done_before_an_interruption_stays_and_the_rest_follows(tmp_path, sent, capsys, monkeypatch):
+def test_an_interrupted_cohort_is_resumed(tmp_path, sent, capsys, monkeypatch):
     write_ct(tmp_path / "a" / "scan.nii.gz")
     names = [f"s{number}" for number in range(12)]
     for name in names:
         shutil.copy(tmp_path / "a" / "scan.nii.gz", tmp_path / f"{name}.nii.gz")
     rows = [{"ct": f"{name}.nii.gz", "heart": "a/heart.nrrd", "name": name} for name in names]
     table, out = write_table(tmp_path / "t.csv", *rows), tmp_path / "out"
-    code, text = stopped(table, out, sent)
+    code, text = interrupt(table, out, sent)
     if sent == signal.SIGKILL:
         assert code == -sent
     else:
@@ -344,8 +344,8 @@ def test_what_is_done_before_an_interruption_stays_and_the_rest_follows(tmp_path
     assert 2 <= len(finished) < 12
     monkeypatch.setattr(cohort, "Workers", InThisProcess)
     assert run(table, out, "--progress", "json") == 0
-    told = [e for e in events(capsys) if e["event"] == "scan"]
-    assert {e["name"] for e in told if e["state"] == "skipped"} == finished
-    assert {e["name"] for e in told if e["state"] == "done"} == {*names} - finished
+    scan_events = [e for e in events(capsys) if e["event"] == "scan"]
+    assert {e["name"] for e in scan_events if e["state"] == "skipped"} == finished
+    assert {e["name"] for e in scan_events if e["state"] == "done"} == {*names} - finished
     assert [row["state"] for row in rows_of(out)] == ["done"] * 12
     assert not list(out.glob(".*.partial-*"))

@@ -1,4 +1,4 @@
-"""A cohort's folder: safe names, one run at a time, nothing made with other settings is mixed or lost."""
+"""Tests of a cohort's folder: safe names, one run at a time, no mixture of settings."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def scan(name, ct="a.nii", **more):
 
 def folders(path, *scans, made_with=MADE_WITH, overwrite=False):
     with open_cohort(path, made_with, overwrite) as folder:
-        return [found.name for found in folder.folders_of(scans)]
+        return [path.name for path in folder.folders_of(scans)]
 
 
 def result(folder, text=None):
@@ -57,7 +57,7 @@ def test_a_safe_name_is_one_folder_that_can_be_made(name):
     assert len(os.fsencode(f".{safe}-9999.partial-12345678")) <= 255
 
 
-def test_names_that_differ_in_case_only_or_are_taken_get_numbers(tmp_path):
+def test_names_that_are_used_or_differ_only_in_case_get_numbers(tmp_path):
     scans = [scan("A", "1"), scan("a", "2"), scan("A", "3"), scan("cohort.csv", "4"), scan("A-2", "5")]
     scans += [scan("scores.parquet", "6")]
     expected = ["A", "a-2", "A-3", "cohort.csv-2", "A-2-2", "scores.parquet-2"]
@@ -65,12 +65,12 @@ def test_names_that_differ_in_case_only_or_are_taken_get_numbers(tmp_path):
     assert folders(tmp_path / "out", scan("a", "0"), scans[1]) == ["a-4", "a-2"], "it keeps its folder"
 
 
-def test_files_of_others_are_not_taken_over(tmp_path):
+def test_foreign_folders_are_not_used(tmp_path):
     (tmp_path / "out" / "x").mkdir(parents=True)
     assert folders(tmp_path / "out", scan("x"), overwrite=True) == ["x-2"]
 
 
-def test_overwriting_forgets_all_results_first_so_that_none_is_taken_for_new(tmp_path):
+def test_overwriting_removes_all_results_first(tmp_path):
     out = tmp_path / "out"
     folders(out, scan("x"), scan("y", "2"))
     for name in RESULT_FILES:
@@ -86,13 +86,13 @@ def test_overwriting_forgets_all_results_first_so_that_none_is_taken_for_new(tmp
 
 
 def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
-    """As on a network drive that is gone while it is asked."""
+    """Keep the result while a network drive is disconnected."""
     ct, out = tmp_path / "ct.nii", tmp_path / "out"
     ct.touch()
     with open_cohort(out, MADE_WITH, False) as folder:
         [place] = folder.folders_of([scan("x", ct)])
         result(place)
-        assert folder.result(scan("x", ct), place) is None, "nobody knows what it was made of"
+        assert folder.result(scan("x", ct), place) is None, "its input is unknown"
         write_record(place, ScanRecord("content", files_key(scan("x", ct)), folder.settings_key))
         stat = type(ct).stat
 
@@ -129,7 +129,7 @@ def test_one_run_at_a_time(tmp_path):
     ],
 )
 def test_another_cohorts_record_is_refused(tmp_path, record):
-    """A cohort of digital patients has a cohort.json too; and names in one must not lead out of the folder."""
+    """Refuse the cohort.json of digital patients, and names that lead out of the folder."""
     (tmp_path / RECORD).write_text(record)
     (tmp_path.parent / "other").mkdir(exist_ok=True)
     with pytest.raises(OutputError, match=RECORD):
@@ -137,16 +137,16 @@ def test_another_cohorts_record_is_refused(tmp_path, record):
     assert (tmp_path / RECORD).read_text() == record
 
 
-def test_what_ended_processes_left_half_written_is_gone_after_an_interruption(tmp_path):
-    """The system may end a process while it removes its own temporary folder."""
-    left = tmp_path / "out" / ".s2.partial-ab12cd34"
+def test_incomplete_results_are_removed_after_an_interruption(tmp_path):
+    """Remove the temporary folder of a process that was killed before it could."""
+    leftover = tmp_path / "out" / ".s2.partial-ab12cd34"
 
     def interrupted():
         with open_cohort(tmp_path / "out", MADE_WITH, False):
-            left.mkdir()
-            (left / "scores.json").write_text("{")
+            leftover.mkdir()
+            (leftover / "scores.json").write_text("{")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert not left.exists()
+    assert not leftover.exists()

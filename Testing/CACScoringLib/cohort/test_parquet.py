@@ -1,4 +1,4 @@
-"""The parquet tables of a cohort, and the page that is made from them."""
+"""Tests of a cohort's parquet tables and report page."""
 
 import json
 from dataclasses import replace
@@ -17,14 +17,14 @@ from CACScoringLib.core.progress import ScanState
 
 
 def score(agatston, **more):
-    known = {
+    numbers = {
         "agatston": agatston,
         "clinical_agatston": agatston,
         "volume_mm3": agatston / 2,
         "mass_mg": None,
         "pseudo_mass_hu_mm3": 9.0,
     }
-    return {**known, "lesions": 1, "peak_hu": 250, **more}
+    return {**numbers, "lesions": 1, "peak_hu": 250, **more}
 
 
 def method(agatston):
@@ -50,7 +50,7 @@ def content(agatston, withheld=False):
 
 
 def cohort(folder, *scores, identify=False, withheld=()):
-    """A cohort of scans of these scores; None is one that failed. withheld: scores without a category."""
+    """Write a cohort of scans with these scores, None for a failure. withheld: scores without a category."""
     record, scans = {"scans": {}}, []
     for i, agatston in enumerate(scores):
         name = f"Doe_Jane_{i}"
@@ -72,7 +72,7 @@ def cohort(folder, *scores, identify=False, withheld=()):
 
 @pytest.fixture(autouse=True)
 def short_records(monkeypatch):
-    """Of what a whole record holds, these have only what goes into tables."""
+    """Accept records with only the keys that the tables need."""
     monkeypatch.setattr("CACScoringLib.cohort.scoring.check_record", lambda content, name: None)
 
 
@@ -97,14 +97,14 @@ def test_tables_have_a_row_per_scan_per_artery_and_per_lesion(tmp_path):
     assert all(pq.read_schema(tmp_path / f"{name}.parquet").metadata[b"schema"] == SCHEMA.encode() for name in TABLES)
 
 
-def test_nothing_identifies_a_person_unless_asked(tmp_path):
+def test_tables_identify_a_person_only_on_request(tmp_path):
     for identify in (False, True):
         folder = tmp_path / str(identify)
         folder.mkdir()
         cohort(folder, 40.0, None, identify=identify)
-        everything = str([rows(folder, name) for name in TABLES])
-        assert ("Jane" in everything, "Doe" in everything) == (identify, identify)
-        assert "women" in everything
+        content_text = str([rows(folder, name) for name in TABLES])
+        assert ("Jane" in content_text, "Doe" in content_text) == (identify, identify)
+        assert "women" in content_text
 
 
 def test_an_empty_cohort_has_tables(tmp_path):
@@ -133,7 +133,7 @@ def test_page_counts_no_category_that_is_withheld(tmp_path):
     assert "<td>category withheld</td><td>1</td><td>25.0 %</td>" in page
 
 
-def test_page_escapes_what_comes_from_files(tmp_path):
+def test_page_escapes_texts_from_files(tmp_path):
     scan = CohortScan("a", Path("a"), "a", group="<b>")
     state = ScanState(0, "a", tmp_path / "a", scan.ct, state="failed", reason="<script>alert(1)<script>")
     write_tables(tmp_path, [("0", scan, state)], False)

@@ -1,4 +1,4 @@
-"""Which scans a table gives."""
+"""Tests of reading scans from a table."""
 
 import unicodedata
 
@@ -32,7 +32,7 @@ class TestTable:
         assert [scan.name for scan in scans] == [unicodedata.normalize("NFC", "ä/a"), "b"]
         assert "age" in warnings[0].message
 
-    def test_names_are_paths_below_what_all_share(self, tmp_path):
+    def test_names_are_paths_below_the_common_folder(self, tmp_path):
         text = "ct,series\n/data/x/p1/scan_1/ct.nii.gz,\n/data/x/p2/scan_1/ct.nii.gz,\n/data/x/d,5\n"
         assert [scan.name for scan in scans_of_table(table(tmp_path, text))[0]] == ["p1/scan_1", "p2/scan_1", "d-5"]
 
@@ -53,7 +53,7 @@ class TestTable:
             ("ct\na.nii\nb.nii\na.nii\n", "Lines 2 and 4"),
         ],
     )
-    def test_what_is_wrong_is_told_with_its_line(self, tmp_path, text, message):
+    def test_errors_name_the_line(self, tmp_path, text, message):
         with pytest.raises(CTError, match=message):
             scans_of_table(table(tmp_path, text))
 

@@ -1,4 +1,4 @@
-"""One scan of a cohort, in a worker: its result is whole, and lies where it belongs."""
+"""Tests of scoring a cohort's scan in a worker: its result is complete and in the right folder."""
 
 import pytest
 from lesion_scans import write_ct
@@ -28,18 +28,18 @@ def score():
 
 
 @pytest.fixture
-def scored_after(monkeypatch):
-    """Takes what happens while a scan is scored."""
+def while_scoring(monkeypatch):
+    """Function that sets a function to call while a scan is scored."""
     score_scan = scoring.run_scan
 
     def set_up(happens):
-        monkeypatch.setattr(scoring, "run_scan", lambda *given: (happens(*given), score_scan(*given)))
+        monkeypatch.setattr(scoring, "run_scan", lambda *arguments: (happens(*arguments), score_scan(*arguments)))
 
     return set_up
 
 
-def test_of_two_workers_that_score_a_scan_the_first_result_stays_whole(scan, out, score, scored_after):
-    scored_after(scoring.run_scan)
+def test_the_first_of_two_simultaneous_results_stays(scan, out, score, while_scoring):
+    while_scoring(scoring.run_scan)
     job = ScanJob(scan, out / "p1", "key")
     first = score(job)
     assert (first.reused, first.reason) == (False, None)
@@ -48,12 +48,12 @@ def test_of_two_workers_that_score_a_scan_the_first_result_stays_whole(scan, out
     assert not list(out.glob(".*"))
 
 
-def test_results_do_not_go_where_the_folder_was_before_its_drive_was_gone(scan, out, score, scored_after):
-    """In place of a drive that is gone its mount point is left, an empty folder."""
+def test_results_are_not_written_to_the_mount_point_of_a_disconnected_drive(scan, out, score, while_scoring):
+    """Refuse the empty folder that a disconnected drive leaves."""
     sign = out / "cohort.json"
     assert "Mount it" in score(ScanJob(scan, out / "p1", "key", sign)).reason
     sign.touch()
-    scored_after(lambda *_: sign.unlink())
+    while_scoring(lambda *_: sign.unlink())
     assert "Mount it" in score(ScanJob(scan, out / "p1", "key", sign)).reason
     assert not list(out.iterdir())
 
@@ -65,9 +65,9 @@ def test_results_do_not_go_where_the_folder_was_before_its_drive_was_gone(scan, 
         (OSError(28, "No space left on device", "x"), "No space left"),
     ],
 )
-def test_whatever_a_scan_raises_is_its_reason(scan, out, scored_after, fault, words):
+def test_exceptions_become_the_reason(scan, out, while_scoring, fault, words):
     def fail(*_):
         raise fault
 
-    scored_after(fail)
+    while_scoring(fail)
     assert words in score_job(RunSettings(), LoadedModels(), ScanJob(scan, out / "p1", "key")).reason

@@ -1,4 +1,4 @@
-"""The columns of a cohort's table that come from `scores.json`."""
+"""Tests of the columns of a cohort's table from `scores.json`."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ def test_calcium_outside_the_arteries_stands_in_the_last_columns(monkeypatch):
     assert [row[name] for name in LAST] == pytest.approx([128, 96, 96, 0])
 
 
-def test_how_each_score_came_about(monkeypatch):
+def test_status_and_categories_of_each_method(monkeypatch):
     names = columns(["threshold", "decomposition"], identify=False)
     content = result_as_json(heart_with_territories.score(monkeypatch), {})
     row = result_row(content)
@@ -36,59 +36,59 @@ def test_how_each_score_came_about(monkeypatch):
     row = result_row(content)
     assert (row["threshold_status"], row["threshold_left_out"]) == ("automatic", 2)
     assert (row["threshold_risk_class"], row["threshold_cac_drs"]) == ("11–100", "A1/N1")
-    own = ("status", "reviewed", "left_out", "risk_class", "cac_drs")
-    assert {f"threshold_{name}" for name in own} | {"decomposition_status"} <= set(names)
+    parts = ("status", "reviewed", "left_out", "risk_class", "cac_drs")
+    assert {f"threshold_{name}" for name in parts} | {"decomposition_status"} <= set(names)
     assert "decomposition_left_out" not in names
 
 
 def test_intervals_and_the_likeliest_category(monkeypatch):
     content = result_as_json(heart_with_territories.score(monkeypatch), {})
     names = columns(["threshold", "decomposition"], identify=False)
-    own = ("interval_low", "interval_high", "likely_category", "category_probability")
-    assert {f"threshold_{name}" for name in own} | {f"decomposition_{name}" for name in own[:2]} <= set(names)
+    parts = ("interval_low", "interval_high", "likely_category", "category_probability")
+    assert {f"threshold_{name}" for name in parts} | {f"decomposition_{name}" for name in parts[:2]} <= set(names)
     unknown = result_row(content)
-    assert not any(unknown.get(f"threshold_{name}") for name in own)
+    assert not any(unknown.get(f"threshold_{name}") for name in parts)
     content["methods"]["threshold"]["total"]["interval_90"] = [40.5, 130.0]
     probabilities = {"0": 0.02, "1-99": 0.78, "100-399": 0.2, "400+": 0.0}
     content["categories"] = {"method": "threshold", "risk_class": "11–100", "cac_drs": "A1/N1"}
     content["categories"]["probabilities"] = probabilities
     row = result_row(content)
-    assert [row[f"threshold_{name}"] for name in own] == [40.5, 130.0, "1–99", 0.78]
-    # As an earlier version wrote it.
+    assert [row[f"threshold_{name}"] for name in parts] == [40.5, 130.0, "1–99", 0.78]
+    # An earlier version had no interval.
     del content["methods"]["threshold"]["total"]["interval_90"]
     assert result_row(content)["threshold_interval_low"] is None
 
 
 def _places(value, at=()):
-    """The path of each key and entry within, and of what they hold."""
-    for key, one in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+    """Yield the path of each key and list entry, recursively."""
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
         yield (*at, key)
-        yield from _places(one, (*at, key))
+        yield from _places(item, (*at, key))
 
 
 @pytest.mark.long
-def test_of_a_record_changed_by_hand_either_the_tables_can_be_made_or_it_is_called_damaged(monkeypatch, tmp_path):
+def test_a_record_changed_by_hand_is_either_tabulated_or_refused(monkeypatch, tmp_path):
     content = result_as_json(heart_with_territories.score(monkeypatch), {"reading": 1.0})
     content["categories"] = {"method": "threshold", "risk_class": "11–100", "probabilities": {"0": 1.0}}
     content["second_opinions"] = {"vessels": {"total": 3.0}}
     content["methods"]["threshold"] |= {"status": "automatic", "left_out": [{"id": 1}]}
     content["methods"]["threshold"]["lesions"] = content["methods"]["threshold"]["lesions"][:1]
     content["acquisition"]["kernel"] = "B30f"
-    text, damaged, taken = json.dumps(content), 0, 0
+    text, damaged, accepted = json.dumps(content), 0, 0
     content = json.loads(text)
     check_record(content, "scores.json")
     names, state = columns(["threshold"], identify=False), ScanState(0, "a", tmp_path / "a", tmp_path / "ct.nii")
     scan, done = CohortScan("a", tmp_path / "ct.nii", "a"), replace(state, state="done")
-    schemas = {name: pa.schema(parquet._typed(name, False)) for name in parquet.TABLES}
+    schemas = {name: pa.schema(parquet._schema_fields(name, False)) for name in parquet.TABLES}
     values = (None, "x", 10**12, True, [], {}, [1], {"a": 1}, 1.5, float("nan"))
     used = set(content) - {"rules", "territories", "candidate_evidence", "normalisation", "familiarity", "truth"}
     for number, place in enumerate(place for place in _places(content) if place[0] in used):
-        for other in values[number % 5 :: 5]:
+        for value in values[number % 5 :: 5]:
             changed = json.loads(text)
             holder = changed
             for key in place[:-1]:
                 holder = holder[key]
-            holder[place[-1]] = other
+            holder[place[-1]] = value
             try:
                 check_record(changed, "scores.json")
             except UnreadableError:
@@ -98,5 +98,5 @@ def test_of_a_record_changed_by_hand_either_the_tables_can_be_made_or_it_is_call
             monkeypatch.setattr(parquet, "whole_scores", lambda folder, changed=changed: changed)
             for name, rows in parquet.rows_of("0", scan, done, False).items():
                 pa.Table.from_pylist(rows, schema=schemas[name])
-            taken += 1
-    assert min(damaged, taken) > 100
+            accepted += 1
+    assert min(damaged, accepted) > 100

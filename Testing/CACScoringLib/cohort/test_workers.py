@@ -1,4 +1,4 @@
-"""Jobs on a Dask cluster: each is done once, and a worker that dies loses its own job only."""
+"""Tests of jobs on a Dask cluster: each is done once, and a worker that dies loses only its own job."""
 
 import asyncio
 import itertools
@@ -22,26 +22,26 @@ from CACScoringLib.cohort.workers import JobEvent, Workers, connect_client, sens
 from CACScoringLib.core.ct import CTError
 
 
-def ended(events):
+def outcomes(events):
     return sorted((e.index, e.state) for e in events if e.state != "begun")
 
 
 @pytest.mark.long
-def test_every_job_is_done_once_and_a_worker_that_dies_loses_its_job_only(tmp_path):
-    at_work = tmp_path / "pid"
+def test_every_job_is_done_once_and_a_dead_worker_loses_only_its_job(tmp_path):
+    pid_file = tmp_path / "pid"
     with Workers(2, worker_jobs.doubling) as pool:
         events = list(pool.run([0, 1, 2, -1, 4, 5, 6]))
-        with closing(pool.run([7, at_work], alone=True)) as alone:
+        with closing(pool.run([7, pid_file], alone=True)) as alone:
             assert [(e.index, e.state) for e in itertools.islice(alone, 3)] == [(0, "begun"), (0, "done"), (1, "begun")]
-            while not (at_work.exists() and at_work.read_text()):
+            while not (pid_file.exists() and pid_file.read_text()):
                 time.sleep(0.05)
-    assert ended(events) == [(i, "lost" if i == 3 else "done") for i in range(7)]
+    assert outcomes(events) == [(i, "lost" if i == 3 else "done") for i in range(7)]
     assert "process ended" in next(e.reason for e in events if e.state == "lost")
     results = {e.index: e.result for e in events if e.state == "done"}
     assert {index: result[0] for index, result in results.items()} == {i: 2 * i for i in range(7) if i != 3}
     assert 1 <= len({result[1] for result in results.values()}) <= 3, "each worker prepared once"
     assert os.getpid() not in {result[1] for result in results.values()}
-    assert not psutil.pid_exists(int(at_work.read_text())), "leaving ends workers at their jobs"
+    assert not psutil.pid_exists(int(pid_file.read_text())), "leaving ends workers at their jobs"
     assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
 
 
@@ -57,7 +57,7 @@ def cluster():
 
 @pytest.fixture
 def pool_of(cluster):
-    """Workers of the scheduler; takes what they prepare."""
+    """Function that returns workers of the scheduler with a preparation."""
 
     def pool(prepare, **options):
         with working_on(ClusterChoice(cluster.scheduler_address)):
@@ -66,13 +66,13 @@ def pool_of(cluster):
     return pool
 
 
-def test_what_preparing_raises_is_raised(pool_of):
+def test_exceptions_of_preparing_are_raised(pool_of):
     with pool_of(worker_jobs.broken) as pool, pytest.raises(CTError, match="damaged"):
         list(pool.run([1, 2]))
 
 
 def test_workers_that_all_end_at_once_end_the_run(pool_of, monkeypatch):
-    monkeypatch.setattr(Workers, "_ended", lambda pool, index, future: JobEvent(index, "lost"))
+    monkeypatch.setattr(Workers, "_outcome", lambda pool, index, future: JobEvent(index, "lost"))
     with pool_of(worker_jobs.doubling) as pool, pytest.raises(ClusterError, match="first 5 jobs all ended"):
         list(pool.run(range(9)))
 
@@ -82,7 +82,7 @@ def test_workers_that_cannot_load_the_jobs_are_reported(pool_of):
         list(pool.run([1]))
 
 
-def test_workers_that_come_late_are_waited_for_with_a_warning(cluster, pool_of, monkeypatch):
+def test_waiting_for_late_workers_gives_a_warning(cluster, pool_of, monkeypatch):
     monkeypatch.setattr(workers, "ARRIVAL_SECONDS", 0.0)
     warnings = []
 
@@ -94,11 +94,11 @@ def test_workers_that_come_late_are_waited_for_with_a_warning(cluster, pool_of, 
     while cluster.scheduler.workers:
         time.sleep(0.01)
     with pool_of(worker_jobs.doubling, warn=warn) as pool:
-        assert ended(pool.run([1, 2, 3])) == [(0, "done"), (1, "done"), (2, "done")]
+        assert outcomes(pool.run([1, 2, 3])) == [(0, "done"), (1, "done"), (2, "done")]
     assert warnings == ["no-workers"]
 
 
-def test_a_scheduler_that_goes_ends_the_run(cluster, pool_of, monkeypatch):
+def test_a_lost_scheduler_ends_the_run(cluster, pool_of, monkeypatch):
     monkeypatch.setattr(workers, "GONE_SECONDS", 1.0)
     with pool_of(worker_jobs.waiting) as pool, closing(pool.run([1])) as events:
         next(events)
@@ -108,12 +108,12 @@ def test_a_scheduler_that_goes_ends_the_run(cluster, pool_of, monkeypatch):
         worker_jobs.GATE.set()
 
 
-def test_a_greeting_that_did_not_come_alone_is_asked_for_again(monkeypatch):
-    asked = []
+def test_a_connection_is_retried_after_a_mixed_greeting(monkeypatch):
+    addresses = []
 
     def client(address, set_as_default):
-        asked.append(address)
-        assert len(asked) == 2
+        addresses.append(address)
+        assert len(addresses) == 2
         return "client"
 
     monkeypatch.setattr(distributed, "Client", client)
@@ -129,9 +129,9 @@ def test_as_many_processes_as_cores_and_memory_allow(monkeypatch):
         assert sensible_count(10**9) == expected
 
 
-@pytest.mark.parametrize(("asked", "address"), [({}, "127.0.0.1"), ({"dashboard_address": ":0"}, "0.0.0.0")])
-def test_the_dashboard_of_a_batch_system_is_for_this_machine_unless_asked_otherwise(asked, address):
-    jobs = {"cores": 1, "memory": "1GB", "scheduler-options": asked}
+@pytest.mark.parametrize(("options", "address"), [({}, "127.0.0.1"), ({"dashboard_address": ":0"}, "0.0.0.0")])
+def test_the_dashboard_of_a_batch_system_is_local_unless_configured_otherwise(options, address):
+    jobs = {"cores": 1, "memory": "1GB", "scheduler-options": options}
     with (
         dask.config.set({"jobqueue.slurm": {**dask.config.get("jobqueue.slurm"), **jobs}}),
         start_cluster(ClusterChoice("slurm"), 0, None) as cluster,
@@ -140,7 +140,7 @@ def test_the_dashboard_of_a_batch_system_is_for_this_machine_unless_asked_otherw
         assert cluster.scheduler.http_server.address == address
 
 
-def test_what_the_configuration_of_a_batch_system_lacks_is_reported():
+def test_an_incomplete_configuration_of_a_batch_system_is_reported():
     with (
         pytest.raises(ClusterError, match=r"(?s)slurm could not be begun.*jobqueue\.yaml"),
         start_cluster(ClusterChoice("slurm"), 1, None),
