@@ -1,8 +1,8 @@
-"""A stand-in for the Slicer desktop, so that panels and effects can be imported, driven and looked at without one.
+"""Stand-in for the Slicer desktop, with which panels and effects can be imported, driven and viewed without Slicer.
 
-Widgets are Qt's own (PySide6, offscreen) in PythonQt's manner, .ui files are read by Qt, MRML and the drawing of
-slices are Slicer's (slicer-core). Only what no wheel holds is a double, written from its documented interface:
-README.md beside this file lists each with the source that it follows, and where it stops.
+Widgets are Qt's own (PySide6, offscreen) with PythonQt's behaviour, .ui files are read by Qt, and MRML and the drawing
+of slices are Slicer's (slicer-core). Everything that no wheel contains is a double, written from its documented
+interface: README.md beside this file lists each with its source and its limits.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ from . import errors
 
 
 def install(monkeypatch, main_window: bool = True, testing: bool = True) -> None:
-    """Put the stand-in where a panel's imports find it, with an empty scene. All is undone with the test.
+    """Install the stand-in for the imports of panels, with an empty scene, until the end of the test.
 
-    main_window: with slice, 3-D and table views in a layout. testing: as Slicer started with --testing.
-    Skips the test where Qt cannot start, and says what is missing.
+    Skips the test if Qt cannot start, with the reason.
+
+    Args:
+        monkeypatch: Pytest's fixture.
+        main_window: Make a main window with slice, 3-D and table views in a layout.
+        testing: Behave like Slicer with --testing.
     """
     from .qt_manner import DOUBLES, QtUnavailableError, qt_module
 
@@ -31,7 +35,7 @@ def install(monkeypatch, main_window: bool = True, testing: bool = True) -> None
         pytest.skip(str(error))
     import slicer
 
-    # These need Qt. After this desktop_host.events can be used as it is.
+    # These need Qt. Tests use desktop_host.events afterwards.
     from . import (  # noqa: F401  events for tests, the last for their doubles
         application,
         dicom_database,
@@ -47,7 +51,7 @@ def install(monkeypatch, main_window: bool = True, testing: bool = True) -> None
     monkeypatch.setattr(slicer, "app", app, raising=False)
     application.boot(app, monkeypatch)
     errors.collect(monkeypatch)
-    segment_effects.qSlicerSegmentEditorEffectFactory._only = None
+    segment_effects.qSlicerSegmentEditorEffectFactory._singleton = None
     for name, kind in DOUBLES.items():
         if not name.startswith("ctk"):
             monkeypatch.setattr(slicer, name, kind, raising=False)
@@ -56,18 +60,18 @@ def install(monkeypatch, main_window: bool = True, testing: bool = True) -> None
         app._windows.append(window)
         app._layouts = window._layouts
         window.show()
-        # Views have their size from here on.
+        # The views take their sizes.
         app.processEvents()
     _install_modules(monkeypatch, qt)
-    # Slicer's DICOM module makes it at the start; it is open where the user has chosen a folder for it.
+    # Slicer's DICOM module makes the database at the start; it is open if the user has chosen a folder.
     database = dicom_database.ctkDICOMDatabase(Path(app.temporaryPath) / "database")
     monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
-    # Last, so that it is taken back first.
-    monkeypatch.setattr(_installed, "now", app)
+    # Set last, so that it is undone first.
+    monkeypatch.setattr(_installation, "current", app)
 
 
 def _install_modules(monkeypatch, qt) -> None:
-    """The modules that panels import beside `slicer`."""
+    """Install the modules that panels import besides `slicer`."""
     import slicer
 
     from . import dicom_database, packaging, parameter_node, scripted, segment_effects
@@ -89,64 +93,64 @@ def _install_modules(monkeypatch, qt) -> None:
         "slicer.parameterNodeWrapper": parameter_node.NAMES,
         "slicer.ScriptedLoadableModule": {kind.__name__: kind for kind in bases},
     }
-    # It would install into the Python that runs the tests.
+    # The original would install into the Python that runs the tests.
     monkeypatch.setattr(slicer.util, "pip_install", packaging.pip_install)
     library = dicom_database.dicom_lib()
     monkeypatch.setitem(sys.modules, "DICOMLib", library)
     monkeypatch.setitem(sys.modules, "DICOMLib.DICOMUtils", library.DICOMUtils)
     monkeypatch.setitem(sys.modules, "qt", qt)
     for name, contents in modules.items():
-        made = types.ModuleType(name)
-        vars(made).update(contents, __all__=list(contents))
-        monkeypatch.setitem(sys.modules, name, made)
+        double_module = types.ModuleType(name)
+        vars(double_module).update(contents, __all__=list(contents))
+        monkeypatch.setitem(sys.modules, name, double_module)
         if name.startswith("slicer."):
-            monkeypatch.setattr(slicer, name.removeprefix("slicer."), made, raising=False)
+            monkeypatch.setattr(slicer, name.removeprefix("slicer."), double_module, raising=False)
 
 
-class _Installed:
-    """Set while a stand-in is installed; when pytest's monkeypatch takes it back, the stand-in ends in good order."""
+class _Installation:
+    """Holder of the current application, which is shut down in order when pytest's monkeypatch resets it."""
 
     application = None
 
     @property
-    def now(self):
+    def current(self):
         return self.application
 
-    @now.setter
-    def now(self, application) -> None:
+    @current.setter
+    def current(self, application) -> None:
         if self.application is not None:
             self.application._end()
         self.application = application
 
 
-_installed = _Installed()
+_installation = _Installation()
 
 
 def load_panel(monkeypatch, name: str, **options) -> types.ModuleType:
-    """Import a module's file afresh on the stand-in, and load it as Slicer does on its start.
+    """Install the stand-in, import a module's file afresh, and load it as Slicer does at its start.
 
-    options: those of `install`.
+    options: arguments of `install`.
     """
     install(monkeypatch, **options)
     return load(monkeypatch, name)
 
 
 def load(monkeypatch, name: str) -> types.ModuleType:
-    """Import one more module's file, and load it."""
+    """Import another module's file and load it."""
     from .scripted import load_module
 
     monkeypatch.delitem(sys.modules, name, raising=False)
     module = importlib.import_module(name)
-    # So that the next test imports it on its own stand-in.
+    # The next test has to import it with its own stand-in.
     monkeypatch.setitem(sys.modules, name, module)
     load_module(name)
     return module
 
 
 def open_panel(name: str):
-    """What choosing the module in Slicer does: its widget is made, set up and entered. Returns the scripted widget.
+    """Choose a module as in Slicer: make its widget, set it up and enter it. Returns the scripted widget.
 
-    Raises what Slicer would only print.
+    Raises exceptions that Slicer would only print.
     """
     import slicer
 
@@ -164,7 +168,7 @@ def open_panel(name: str):
 
 
 def close_panel(name: str) -> None:
-    """What Slicer does with a module's widget when it quits."""
+    """Leave and unload a module as Slicer does when it quits."""
     import slicer
 
     window = slicer.util.mainWindow()
@@ -176,7 +180,7 @@ def close_panel(name: str) -> None:
 
 
 def grab(widget, path) -> Path:
-    """Write what the widget shows as a PNG, as it is laid out at its present size."""
+    """Write a widget's picture, at its current size, as a PNG file."""
     import slicer
 
     slicer.app.processEvents()

@@ -19,7 +19,7 @@ qt = qt_module()
 
 _LOGICS = {
     "terminologies": "vtkSlicerTerminologiesModuleLogic",
-    # It makes the conversion rules of segmentations known as well.
+    # Registers the conversion rules of segmentations, too.
     "segmentations": "vtkSlicerSegmentationsModuleLogic",
     "volumes": "vtkSlicerVolumesLogic",
     "subjecthierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
@@ -30,7 +30,7 @@ _LOGICS = {
 
 
 class Module:
-    """A loadable module: its logic."""
+    """A loadable module with its logic."""
 
     def __init__(self, name: str, logic) -> None:
         self.name, self._logic = name, logic
@@ -49,8 +49,8 @@ class _Signals(qt.QObject):
     moduleLoaded = qt.Signal(str)
 
 
-class _Connecting:
-    """Signals as attributes, and PythonQt's connect("name(types)", slot)."""
+class _SignalSource:
+    """Base class with signals as attributes, and PythonQt's connect("name(types)", slot)."""
 
     _names: tuple[str, ...] = ()
 
@@ -68,28 +68,29 @@ class _Connecting:
         return True
 
 
-class ModuleManager(_Connecting):
+class ModuleManager(_SignalSource):
     _names = ("moduleAboutToBeUnloaded", "moduleLoaded")
 
     def module(self, name: str):
         return getattr(slicer.modules, name.lower(), None)
 
     def modulesNames(self) -> tuple[str, ...]:
-        # Beside the modules lie scripted modules' widgets, as <Name>Widget.
-        every = vars(slicer.modules).values()
-        return tuple(each.name for each in every if isinstance(each, Module) or hasattr(each, "widgetRepresentation"))
+        # slicer.modules also holds scripted modules' widgets, as <Name>Widget.
+        members = vars(slicer.modules).values()
+        modules = (m for m in members if isinstance(m, Module) or hasattr(m, "widgetRepresentation"))
+        return tuple(module.name for module in modules)
 
 
 class CommandOptions:
-    """What Slicer was started with."""
+    """Options that Slicer was started with."""
 
     def __init__(self, testing: bool) -> None:
-        # Set where Slicer ends with the script that it was started with.
+        # True if Slicer ends with its start script.
         self.runPythonAndExit = testing
 
 
 class IOManager:
-    """Reads and writes what panels read and write: scenes, volumes and segmentations."""
+    """Reads and writes scenes, volumes and segmentations."""
 
     def loadNodes(self, fileType: str, properties: dict, loadedNodes=None, userMessages=None) -> bool:
         path = str(properties["fileName"])
@@ -122,8 +123,8 @@ class IOManager:
         return bool(slicer.mrmlScene.SaveSceneToSlicerDataBundleDirectory(path))
 
 
-class Application(_Connecting):
-    """slicer.app. testing: what testingEnabled() says; while True, slicer.util shows no message boxes."""
+class Application(_SignalSource):
+    """slicer.app. testing: value of testingEnabled(); if True, slicer.util shows no message boxes."""
 
     _names = ("startupCompleted",)
 
@@ -139,7 +140,7 @@ class Application(_Connecting):
         self._windows = []
 
     def _end(self) -> None:
-        """What Slicer does when it quits: modules are unloaded, then views, scene and windows end."""
+        """Shut down as Slicer does: unload modules, then end views, scene and windows."""
         scene, self._scene = self._scene, None
         if scene is None:
             return
@@ -149,15 +150,15 @@ class Application(_Connecting):
         if self._layouts is not None:
             self._layouts._end()
         scene.Clear(1)
-        for each in vars(slicer.modules).values():
-            if hasattr(each, "widgetRepresentation"):
-                each._end()
+        for module in vars(slicer.modules).values():
+            if hasattr(module, "widgetRepresentation"):
+                module._end()
         for widget in qt.QApplication.topLevelWidgets():
-            # Some go with others.
+            # Some were deleted with others.
             if widget and widget.parent() is None:
                 widget.close()
                 delete(widget)
-        # What is to be deleted later, which an event loop would come to.
+        # Delete what an event loop would delete later.
         qt.QCoreApplication.sendPostedEvents(None, qt.QEvent.DeferredDelete)
         self._windows.clear()
         self._layouts = None
@@ -166,7 +167,7 @@ class Application(_Connecting):
         return self._options
 
     def exit(self, status: int = 0) -> None:
-        """Slicer ends when its events have been dealt with; here the status is kept."""
+        """Store the status; Slicer itself would end after processing its events."""
         self._exit_status = status
 
     def testingEnabled(self) -> bool:
@@ -215,8 +216,8 @@ class Application(_Connecting):
 
 
 def boot(application: Application, monkeypatch) -> None:
-    """An empty scene with the logics that a desktop has, as slicer.mrmlScene and slicer.modules."""
-    # Without stored colours and other data files that the wheel lacks some logics complain.
+    """Make an empty scene with the desktop's logics, as slicer.mrmlScene and slicer.modules."""
+    # Some logics complain about colours and other data files that the wheel lacks.
     vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_ERROR)
     scene, logic, modules = slicer.vtkMRMLScene(), application.applicationLogic(), Modules()
     logic.SetMRMLScene(scene)
@@ -227,13 +228,13 @@ def boot(application: Application, monkeypatch) -> None:
     logic.SetModuleLogic("Colors", logic.GetColorLogic())
     modules.colors = Module("Colors", logic.GetColorLogic())
     for name, kind in _LOGICS.items():
-        each = getattr(slicer, kind)()
+        module_logic = getattr(slicer, kind)()
         title = kind.removeprefix("vtkSlicer").removesuffix("Logic").removesuffix("Module")
-        if name != "terminologies":  # it looks for Slicer's own files
-            each.SetMRMLApplicationLogic(logic)
-            each.SetMRMLScene(scene)
-            logic.SetModuleLogic(title, each)
-        setattr(modules, name, Module(title, each))
+        if name != "terminologies":  # with a scene, it reads Slicer's own files
+            module_logic.SetMRMLApplicationLogic(logic)
+            module_logic.SetMRMLScene(scene)
+            logic.SetModuleLogic(title, module_logic)
+        setattr(modules, name, Module(title, module_logic))
     _remote_io(application, scene)
     application._scene = scene
     monkeypatch.setattr(slicer, "mrmlScene", scene, raising=False)
@@ -241,7 +242,7 @@ def boot(application: Application, monkeypatch) -> None:
 
 
 def _remote_io(application: Application, scene) -> None:
-    """What reading a scene bundle needs."""
+    """Set up remote input and output, which reading a scene bundle needs."""
     remote, data = slicer.vtkMRMLRemoteIOLogic(), slicer.vtkDataIOManagerLogic()
     remote.SetMRMLScene(scene)
     remote.SetMRMLApplicationLogic(application.applicationLogic())

@@ -1,8 +1,8 @@
-"""Doubles of CTK's widgets (commontk/CTK Libs/Widgets/ctk<Name>.h, .cpp): the parts that panels use.
+"""Doubles of CTK's widgets (commontk/CTK Libs/Widgets/ctk<Name>.h, .cpp), as far as panels use them.
 
-What is a property in the header is an attribute here, and what is a slot or invokable is a method: PythonQt shows
-no other functions of CTK's classes, and constructs them with a parent or without (CMake/ctkWrapPythonQt.py). None
-overrides sizeHint() for Qt: it would be a method for panels, too.
+Properties of the header are attributes, and slots and invokables are methods: PythonQt exposes no other functions of
+CTK's classes, and constructs them with or without a parent (CMake/ctkWrapPythonQt.py). No double overrides sizeHint()
+for Qt, because it would be a method for panels, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def in_row(owner, *widgets) -> None:
         row.addWidget(widget)
 
 
-# A collapsed widget hides children that are added later, too.
+# Events after which a collapsed widget hides new children.
 _CHILDREN_CAME = (qt.QEvent.ChildPolished, qt.QEvent.Show, qt.QEvent.LayoutRequest)
 
 
@@ -28,7 +28,7 @@ def _hide_contents(owner) -> None:
         if child.isWidgetType() and not child.isHidden():
             owner._hidden_here.append(child)
             child.setVisible(False)
-            # Set again by whoever hides the child meanwhile.
+            # Anyone who hides the child meanwhile sets this again.
             child.setAttribute(qt.Qt.WA_WState_ExplicitShowHide, False)
 
 
@@ -52,7 +52,7 @@ def _show_and_fit(owner) -> None:
 
 @double
 class ctkCollapsibleButton(qt.QAbstractButton):
-    """A button over contents that it hides; checked and collapsed are opposites."""
+    """Button that hides the contents below it; checked and collapsed are opposites."""
 
     contentsCollapsed = qt.Signal(bool)
     collapsedHeight = stored(14)
@@ -63,7 +63,7 @@ class ctkCollapsibleButton(qt.QAbstractButton):
         self.setCheckable(True)
         self.setChecked(True)
         self.setSizePolicy(qt.QSizePolicy.Minimum, qt.QSizePolicy.Preferred)
-        # What it contains keeps its own least size; one that is set here would take its place.
+        # A minimum size set here would replace that of the contents, so the button takes up a margin.
         self.setContentsMargins(0, self._button_height(), 0, 0)
         self.toggled.connect(self._toggle)
 
@@ -82,7 +82,7 @@ class ctkCollapsibleButton(qt.QAbstractButton):
         return size.expandedTo(qt.QSize(self._button_width(), self._button_height() + further))
 
     def _button_width(self) -> int:
-        """Of the title, with the arrow and the margins of a button."""
+        """Return the width of the title with the arrow and the margins of a button."""
         return self.fontMetrics().horizontalAdvance(self.text) + 40
 
     def _button_height(self) -> int:
@@ -118,7 +118,7 @@ class ctkCollapsibleButton(qt.QAbstractButton):
 
 @double
 class ctkCollapsibleGroupBox(qt.QGroupBox):
-    """A checkable group box whose contents are hidden when it is not checked."""
+    """Checkable group box that hides its contents when it is unchecked."""
 
     collapsedHeight = stored(14)
 
@@ -151,12 +151,12 @@ class ctkCollapsibleGroupBox(qt.QGroupBox):
 
 
 def _finite(value: float) -> float:
-    """QDoubleSpinBox in PySide6 has no infinite limits."""
+    """Clip a value to the range of PySide6's QDoubleSpinBox, which has no infinite limits."""
     return max(min(float(value), 1e300), -1e300)
 
 
 def _pass_on(inner: str, name: str, like, write=None):
-    """A property that is the inner widget's. like: a value of its type."""
+    """Return a property that forwards to an inner widget. like: a value of its type."""
 
     def set_inner(self, value) -> None:
         value = converted(value, like)
@@ -194,7 +194,7 @@ class ctkSliderWidget(qt.QWidget):
         self._spin_box.setValue(value)
 
     def _set_range(self, minimum: float, maximum: float) -> None:
-        """For the host's own widgets: in C++ there is a setRange()."""
+        """Set the limits, for the host's own widgets, which use setRange() in C++."""
         self._spin_box.setRange(minimum, maximum)
         self._fit_slider()
 
@@ -222,10 +222,10 @@ for _name in ("prefix", "suffix"):
 
 @double
 class ctkPathLineEdit(qt.QWidget):
-    """A line edit for a path, with a button that browses. With `Files` in filters a file is chosen, else a folder.
+    """Line edit for a path, with a button that browses: for a file if filters contain `Files`, else for a folder.
 
-    An input is acceptable when it is not empty; whether there is such a file does not matter.
-    Only an acceptable input is told by currentPathChanged.
+    An input is acceptable if it is not empty, even if there is no such file. Only an acceptable input emits
+    currentPathChanged.
     """
 
     Dirs, Files, Drives, NoSymLinks, AllEntries = 0x001, 0x002, 0x004, 0x008, 0x007

@@ -14,10 +14,10 @@ from pydicom.multival import MultiValue
 
 
 class ctkDICOMDatabase:
-    """An index of files in memory, by UIDs.
+    """Index of files by UID, in memory.
 
-    What CTK does not know it answers with an empty text or an empty tuple, and never raises for. Properties are
-    attributes that cannot be set; there are no other attributes.
+    Like CTK, it returns an empty text or an empty tuple for unknown UIDs, and never raises. Properties are read-only
+    attributes; there are no other attributes.
     """
 
     __slots__ = ("_files", "_folder", "_is_open")
@@ -65,8 +65,8 @@ class ctkDICOMDatabase:
             return ""
         return _value(fileName, keyword_for_tag("".join(tag.split(","))))
 
-    def _distinct(self, keyword: str, **wanted: str) -> tuple[str, ...]:
-        files = [f for f in self._files.values() if all(_value(f, name) == uid for name, uid in wanted.items())]
+    def _distinct(self, keyword: str, **uids: str) -> tuple[str, ...]:
+        files = [f for f in self._files.values() if all(_value(f, name) == uid for name, uid in uids.items())]
         return tuple(dict.fromkeys(value for value in (_value(file, keyword) for file in files) if value))
 
     def _insert(self, path: Path, copy: bool) -> None:
@@ -74,7 +74,7 @@ class ctkDICOMDatabase:
             header = pydicom.dcmread(path, stop_before_pixels=True)
         except (pydicom.errors.InvalidDicomError, OSError):
             return
-        # CTK files objects by patient, study and series, and refuses those without.
+        # CTK refuses objects without study, series or instance.
         if not all(header.get(name) for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")):
             logging.error("DICOM file %s lacks study, series or instance UID", path)
             return
@@ -87,7 +87,7 @@ class ctkDICOMDatabase:
 
 
 def _text(value: str) -> str:
-    """Qt takes no path and no number for a text."""
+    """Return a text, or raise ValueError as PythonQt does for paths and numbers."""
     if not isinstance(value, str):
         raise ValueError(f"Could not find matching overload for given arguments: {value!r}")
     return value
@@ -99,7 +99,7 @@ def _value(path: Path | str, keyword: str) -> str:
 
 
 def importDicom(dicomDataDir: str, dicomDatabase=None, copyFiles: bool = False) -> bool:
-    """What it cannot read it leaves out, and what it raises it logs."""
+    """Import a folder like DICOMUtils: skip unreadable files, and log exceptions instead of raising them."""
     import slicer
 
     database = slicer.dicomDatabase if dicomDatabase is None else dicomDatabase
@@ -114,7 +114,7 @@ def importDicom(dicomDataDir: str, dicomDatabase=None, copyFiles: bool = False) 
 
 
 def dicom_lib() -> types.ModuleType:
-    """The module DICOMLib."""
+    """Return the module DICOMLib."""
     utilities, library = types.ModuleType("DICOMLib.DICOMUtils"), types.ModuleType("DICOMLib")
     utilities.importDicom = library.importDicom = importDicom
     library.DICOMUtils = utilities

@@ -10,7 +10,7 @@ import slicer
 class EffectParameters:
     """Parameters of an effect: attributes of the editor's node, under "<effect>.<name>" or shared by all effects.
 
-    What Slicer writes into its log as an error, and answers with nothing, is an error here.
+    A missing parameter raises here, where Slicer only logs an error.
     """
 
     def parameter(self, name: str) -> str:
@@ -47,7 +47,7 @@ class EffectParameters:
         if text == (self._node.GetAttribute(name) or ""):
             return
         disabled = self._node.GetDisableModifiedEvent()
-        # Who hears of the node's modification does not hear of this.
+        # Observers of the node's modification are not notified.
         self._node.SetDisableModifiedEvent(1)
         self._node.SetAttribute(name, text)
         self._node.SetDisableModifiedEvent(disabled)

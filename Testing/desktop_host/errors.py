@@ -1,4 +1,4 @@
-"""Errors that Qt's slots and VTK's observers would only print: collected as well, so that a test fails of them."""
+"""Collection of errors that Qt's slots and VTK's observers would only print, so that they fail a test."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ _errors: list[BaseException] = []
 
 
 def collect(monkeypatch) -> None:
-    """From now on keep what is raised in slots and observers."""
+    """Begin to collect exceptions in slots and observers."""
     _errors.clear()
-    monkeypatch.setattr(sys, "excepthook", _keep)
-    monkeypatch.setattr(sys, "unraisablehook", lambda what: _keep(what.exc_type, what.exc_value, what.exc_traceback))
+    monkeypatch.setattr(sys, "excepthook", _collect_error)
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: _collect_error(*unraisable[:3]))
 
 
-def _keep(kind, error, traceback) -> None:
+def _collect_error(kind, error, traceback) -> None:
     _errors.append(error.with_traceback(traceback))
     sys.__excepthook__(kind, error, traceback)
 
 
 def forget() -> None:
-    """Drop what was collected, because it was raised on purpose."""
+    """Discard collected errors that a test has caused on purpose."""
     _errors.clear()
 
 

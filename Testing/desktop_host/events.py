@@ -1,4 +1,4 @@
-"""Keys sent through Qt, and waiting. Errors in slots and observers are raised."""
+"""Sending keys through Qt and processing events. Errors in slots and observers are raised."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ qt = qt_module()
 
 
 def process_events() -> None:
-    """Let Qt do what is due."""
+    """Process Qt's pending events."""
     slicer.app.processEvents()
     raise_errors()
 
@@ -29,6 +29,6 @@ def key(widget, keys: str) -> None:
     slicer.app.processEvents()
     combination = qt.QKeySequence(keys)[0]
     QTest.keyClick(target, combination.key(), combination.keyboardModifiers())
-    # Else Qt takes Ctrl and Shift to be held from then on.
+    # Without this, Qt would treat Ctrl and Shift as held from then on.
     QTest.keyRelease(target, qt.Qt.Key_Control)
     process_events()

@@ -1,4 +1,4 @@
-"""Doubles of the layout manager and the main window; what a layout holds is decided by Slicer's own layout logic
+"""Doubles of the layout manager and the main window; Slicer's own layout logic decides on a layout's views
 (Slicer/Slicer Libs/MRML/Widgets/qMRMLLayoutManager.h, .cxx, qMRMLLayoutViewFactory.cxx; Base/QTApp/qSlicerMainWindow.h;
 Base/QTGUI/qSlicerModuleSelectorToolBar.h; commontk/CTK Libs/Widgets/ctkLayoutManager.cpp for the layout's XML)."""
 
@@ -18,9 +18,9 @@ qt = qt_module()
 
 @double
 class qSlicerLayoutManager(qt.QObject):
-    """Fills a widget with the views of the current layout, anew whenever the layout node is modified.
+    """Fills a widget with the views of the current layout, again whenever the layout node is modified.
 
-    The views get their new sizes when Qt's events are processed, as in Slicer.
+    The views take their new sizes when Qt's events are processed, as in Slicer.
     """
 
     layoutChanged = qt.Signal(int)
@@ -31,7 +31,7 @@ class qSlicerLayoutManager(qt.QObject):
         self._logic = slicer.vtkMRMLLayoutLogic()
         self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(slicer.mrmlScene)
-        # Before the observers: when the scene changes, the logic puts its nodes in order first.
+        # Set before the observers, because the logic has to update its nodes first when the scene changes.
         self._logic.SetMRMLScene(slicer.mrmlScene)
         scene = slicer.mrmlScene
         for event, function in {
@@ -46,7 +46,7 @@ class qSlicerLayoutManager(qt.QObject):
         self.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
 
     def _end(self) -> None:
-        """Let the views go before the scene does."""
+        """End the views before the scene."""
         self._views.end()
         self._logic.SetMRMLScene(None)
 
@@ -70,12 +70,12 @@ class qSlicerLayoutManager(qt.QObject):
     def setLayout(self, number: int) -> None:
         node = self._logic.GetLayoutNode()
         if number != self.layout:
-            known = node.IsLayoutDescription(number)
+            is_known = node.IsLayoutDescription(number)
             node.RemoveAllMaximizedViewNodes()
-            node.SetViewArrangement(number if known else node.SlicerLayoutConventionalView)
+            node.SetViewArrangement(number if is_known else node.SlicerLayoutConventionalView)
 
     def sliceViewNames(self) -> tuple[str, ...]:
-        return tuple(each.mrmlSliceNode().GetName() for each in self._views.of("vtkMRMLSliceNode"))
+        return tuple(widget.mrmlSliceNode().GetName() for widget in self._views.of("vtkMRMLSliceNode"))
 
     def sliceWidget(self, name: str):
         return self._views.at("vtkMRMLSliceNode", name)
@@ -88,8 +88,8 @@ class qSlicerLayoutManager(qt.QObject):
     def plotViewCount(self) -> int:
         return len(self._views.of("vtkMRMLPlotViewNode"))
 
-    def threeDWidget(self, which):
-        return self._views.at("vtkMRMLViewNode", which)
+    def threeDWidget(self, key):
+        return self._views.at("vtkMRMLViewNode", key)
 
     def plotWidget(self, index: int):
         return self._views.at("vtkMRMLPlotViewNode", index)
@@ -137,13 +137,13 @@ class qSlicerLayoutManager(qt.QObject):
         self.layoutChanged.emit(node.GetViewArrangement())
 
     def _clear(self) -> None:
-        """Take the views out of the layout, which goes."""
-        whole = self._viewport.layout()
-        if whole is None:
+        """Remove the views from the current layout and delete it."""
+        layout = self._viewport.layout()
+        if layout is None:
             return
-        whole.setEnabled(False)
+        layout.setEnabled(False)
         for frame in self._frames:
-            # Views would be resized as one after the other goes.
+            # Visible views would be resized with every removal.
             frame.setVisible(False)
         for node in self._views.nodes():
             widget = self._views.of_node(node)
@@ -153,10 +153,10 @@ class qSlicerLayoutManager(qt.QObject):
         self._frames.clear()
         for frame in outer:
             frame.delete()
-        whole.delete()
+        layout.delete()
 
     def _item(self, element):
-        """A widget or a layout that is in none yet; None for a view that is not known here."""
+        """Return a widget or a layout without a parent; None for an unknown kind of view."""
         if element.tag == "view":
             return self._view(element)
         kind = element.get("type", "horizontal")
@@ -175,7 +175,7 @@ class qSlicerLayoutManager(qt.QObject):
         return holder
 
     def _put(self, holder, child) -> None:
-        """A child into a layout, or as a page into a splitter."""
+        """Add a child to a layout, or as a page to a splitter."""
         if isinstance(holder, qt.QLayout):
             (holder.addWidget if isinstance(child, qt.QWidget) else holder.addLayout)(child)
             return
@@ -198,7 +198,7 @@ class qSlicerLayoutManager(qt.QObject):
 
 @double
 class qSlicerModuleSelectorToolBar(qt.QToolBar):
-    """Chooses the module whose panel is shown."""
+    """Tool bar that selects the module whose panel is shown."""
 
     moduleSelected = qt.Signal(str)
 
@@ -223,7 +223,7 @@ class qSlicerModuleSelectorToolBar(qt.QToolBar):
 
 @double
 class qSlicerMainWindow(qt.QMainWindow):
-    """The module panel on the left, the layout on the right."""
+    """Main window with the module panel on the left and the layout on the right."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -238,7 +238,7 @@ class qSlicerMainWindow(qt.QMainWindow):
         self.setCentralWidget(splitter)
         self._layouts, self._panel = qSlicerLayoutManager(viewport), None
         self.statusBar().show()
-        # It has no buttons, and is not shown.
+        # The tool bar has no buttons and is not shown.
         self._selector = qSlicerModuleSelectorToolBar(self)
         self._selector.hide()
         self._selector.moduleSelected.connect(self._show_module)
@@ -248,7 +248,7 @@ class qSlicerMainWindow(qt.QMainWindow):
         return self._selector
 
     def _show_module(self, name: str) -> None:
-        """Leave the module that is open, and enter another."""
+        """Leave the current module and enter another."""
         if self._panel is not None:
             self._scroll.takeWidget()
             self._panel.exit()

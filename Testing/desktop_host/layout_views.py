@@ -1,5 +1,5 @@
-"""The views that a layout manager keeps, and the double of the table view's widget (Slicer/Slicer
-Libs/MRML/Widgets/qMRMLLayoutViewFactory.cxx, qMRMLLayoutManager.cxx: its view factories)."""
+"""Views of a layout manager (Slicer/Slicer Libs/MRML/Widgets/qMRMLLayoutViewFactory.cxx, qMRMLLayoutManager.cxx: view
+factories)."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ _MAKERS = {
 
 
 class Views:
-    """The widgets of all view nodes of the scene, those that the layout does not show as well.
+    """Widgets of all view nodes of the scene, including views that the layout does not show.
 
-    Slicer keeps them by the nodes' addresses, so that their order changes from run to run. Here it is drawn by lot,
-    and views that are not shown come first: who takes the first view for a shown one is wrong in every run.
+    Slicer sorts them by the nodes' addresses, so their order changes from run to run. Here the order is random, with
+    views that are not shown first, so that code which expects the first view to be shown always fails.
     """
 
     def __init__(self, viewport) -> None:
         self._viewport, self._widgets, self._lots, self._observed = viewport, {}, {}, {}
 
     def add(self, node):
-        """The widget of a view node, made when it is new; None for a kind of view that is not known here."""
+        """Return the widget of a view node, made if needed; None for an unknown kind of view."""
         make = _MAKERS.get(node.GetClassName())
         if node not in self._widgets and make is not None and node.GetParentLayoutNode() is None:
             widget = self._widgets[node] = make(node, self._viewport)
-            # It is shown when it comes into the layout.
+            # The layout shows it.
             widget.setVisible(False)
             self._lots[node] = random.random()
             self._observed[node] = [observe(node, "ModifiedEvent", lambda *_: self._modified(node))]
@@ -86,17 +86,17 @@ class Views:
         return getattr(slicer.app.applicationLogic(), f"Get{kind}Logics")()
 
     def of(self, kind: str) -> list:
-        """Widgets by the class of their nodes."""
+        """Return the widgets whose nodes have a class."""
         nodes = [node for node in self._widgets if node.IsA(kind)]
         nodes.sort(key=lambda node: (node.IsMappedInLayout(), self._lots[node]))
         return [self._widgets[node] for node in nodes]
 
-    def at(self, kind: str, which):
-        """By number or by the node's name; None where there is none."""
+    def at(self, kind: str, key):
+        """Return a widget by its number or its node's name, or None."""
         widgets = self.of(kind)
-        if isinstance(which, int):
-            return widgets[which] if 0 <= which < len(widgets) else None
-        return next((each for each in widgets if each.mrmlAbstractViewNode().GetName() == which), None)
+        if isinstance(key, int):
+            return widgets[key] if 0 <= key < len(widgets) else None
+        return next((widget for widget in widgets if widget.mrmlAbstractViewNode().GetName() == key), None)
 
     def of_node(self, node):
         return self._widgets.get(node)

@@ -1,4 +1,4 @@
-"""Observers that the doubles put on MRML and VTK objects; all are taken off before the widgets end."""
+"""Observers of MRML and VTK objects by the doubles; all are removed before the widgets end."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from typing import NamedTuple
 
 
 class Observation(NamedTuple):
-    """callback: kept until the observer is off; were it freed by VTK's removal, what it holds could call VTK again
-    in the middle of that."""
+    """An observer of an object.
+
+    Attributes:
+        watched: The object.
+        tag: Tag of the observer.
+        callback: Function to call; referenced until the observer is removed, because objects that are freed during
+            the removal could call VTK again.
+    """
 
     watched: object
     tag: int
@@ -19,25 +25,25 @@ _observations: list[Observation] = []
 
 
 def observe(watched, event, callback: Callable, priority: float = 0.0) -> Observation:
-    """Call back at an event of an object, until `forget` is given what this returns."""
+    """Add an observer, to be removed by passing the returned observation to `forget`."""
     observation = Observation(watched, watched.AddObserver(event, callback, priority), callback)
     _observations.append(observation)
     return observation
 
 
 def forget(observations: list[Observation]) -> None:
-    """Take observers off, and empty the list."""
-    ended = list(observations)
+    """Remove observers, and empty the list."""
+    removals = list(observations)
     observations.clear()
-    for observation in ended:
+    for observation in removals:
         observation.watched.RemoveObserver(observation.tag)
         if observation in _observations:
             _observations.remove(observation)
 
 
 def forget_all() -> None:
-    """Take off what is left."""
-    ended = list(_observations)
+    """Remove all remaining observers."""
+    removals = list(_observations)
     _observations.clear()
-    for observation in ended:
+    for observation in removals:
         observation.watched.RemoveObserver(observation.tag)

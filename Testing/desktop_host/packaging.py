@@ -1,4 +1,4 @@
-"""Double of slicer.packaging (Slicer/Slicer Base/Python/slicer/packaging.py): nothing is installed here."""
+"""Double of slicer.packaging (Slicer/Slicer Base/Python/slicer/packaging.py), which installs nothing."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from packaging.requirements import Requirement
 
 
 def pip_check(requirement: str) -> bool:
-    """Whether a requirement is fulfilled."""
-    wanted = Requirement(str(requirement))
+    """Return True if a requirement is fulfilled."""
+    parsed = Requirement(str(requirement))
     try:
-        return wanted.specifier.contains(importlib.metadata.version(wanted.name), prereleases=True)
+        return parsed.specifier.contains(importlib.metadata.version(parsed.name), prereleases=True)
     except importlib.metadata.PackageNotFoundError:
         return False
 
 
 def pip_ensure(requirements, *, requester: str | None = None, skip_in_testing: bool = True, **options) -> None:
-    """Does nothing where all is there, and in testing mode. options: of the dialogs, which are not shown here."""
+    """Install missing packages, except in testing mode. options: options of dialogs, which are not shown."""
     requirements = requirements.split() if isinstance(requirements, str) else requirements
-    missing = [str(each) for each in requirements if not pip_check(each)]
+    missing = [str(requirement) for requirement in requirements if not pip_check(requirement)]
     if missing and skip_in_testing and slicer.app.testingEnabled():
         logging.info("Testing mode is enabled: skipping pip_ensure for [%s]", ", ".join(missing))
     elif missing:

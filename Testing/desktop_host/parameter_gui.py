@@ -19,7 +19,14 @@ qt = qt_module()
 
 
 class _Connector:
-    """A widget and one parameter. signal: name of the widget's. attribute: the property that holds the value."""
+    """Connection of a widget and a parameter.
+
+    Attributes:
+        widgets: Classes of widgets.
+        kinds: Types of parameters.
+        signal: Name of the widget's signal.
+        attribute: Name of the widget's property that holds the value.
+    """
 
     widgets: tuple[type, ...] = ()
     kinds: tuple[type, ...] = ()
@@ -81,7 +88,7 @@ class _Float(_Number):
 
 
 class _Choice(_Connector):
-    """A combo box that is filled with an enumeration's values."""
+    """Combo box with an enumeration's values."""
 
     signal = "currentIndexChanged"
     widgets, kinds = (qt.QComboBox,), (enum.Enum,)

@@ -1,4 +1,4 @@
-"""Double of parameterNodeWrapper, for the types that panels keep: texts, numbers, booleans, enumerations and nodes
+"""Double of parameterNodeWrapper for the types that panels use: texts, numbers, booleans, enumerations and nodes
 (Slicer/Slicer Base/Python/slicer/parameterNodeWrapper/wrapper.py, serializers.py, validators.py;
 Docs/developer_guide/parameter_nodes/gui_connection.md)."""
 
@@ -15,7 +15,7 @@ from .qt_manner import qt_module
 
 
 class Minimum:
-    """Annotation: the least value."""
+    """Annotation of the minimum."""
 
     def __init__(self, minimum) -> None:
         self.minimum, self.maximum = minimum, None
@@ -26,7 +26,7 @@ class Minimum:
 
 
 class WithinRange(Minimum):
-    """Annotation: the least and the greatest value."""
+    """Annotation of the minimum and the maximum."""
 
     def __init__(self, minimum, maximum) -> None:
         self.minimum, self.maximum = minimum, maximum
@@ -37,27 +37,30 @@ class WithinRange(Minimum):
 
 
 def split(hint) -> tuple[type, Minimum | None]:
-    """A type hint as its type and its limits."""
+    """Return the type and the limits of a type hint."""
     kind, *annotations = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
     return kind, next(iter(annotations), None)
 
 
 class Parameter:
-    """One typed parameter: numbers and texts are stored by str(), booleans as "True" and "False", enumerations by name,
-    nodes as a reference of the parameter's name beside an empty text."""
+    """A typed parameter.
+
+    Numbers and texts are stored by str(), booleans as "True" and "False", enumerations by name, and nodes as a
+    reference with the parameter's name and an empty text.
+    """
 
     def __init__(self, name: str, hint, default) -> None:
         self.name, self.hint, self.default = name, hint, default
         self.kind, self.limits = split(hint)
-        known = (str, int, float, bool, enum.Enum, slicer.vtkMRMLNode)
-        if not isinstance(self.kind, type) or not issubclass(self.kind, known):
+        supported = (str, int, float, bool, enum.Enum, slicer.vtkMRMLNode)
+        if not isinstance(self.kind, type) or not issubclass(self.kind, supported):
             raise TypeError(f"Unable to create serializer for type {hint}")
         self._is_node, self._is_enum = issubclass(self.kind, slicer.vtkMRMLNode), issubclass(self.kind, enum.Enum)
         if default is None and not self._is_node:
             self.default = next(iter(self.kind)) if self._is_enum else self.kind()
 
     def read(self, node):
-        # After a scene is closed the node is there, without its values.
+        # A closed scene keeps the node without its values.
         if not node.HasParameter(self.name):
             self.write(node, self.default)
         if self._is_node:
@@ -83,12 +86,12 @@ def parameterNodeWrapper(kind: type) -> type:
     """Class decorator: typed access to a parameter node, and its connection to widgets."""
     hints = typing.get_type_hints(kind, include_extras=True)
     reserved = [name for name in vars(_Wrapper) if name in hints or name in vars(kind)]
-    if taken := [name for name in reserved if not name.startswith("__")]:
-        raise ValueError(f"Cannot use reserved names {taken} in a parameterNodeWrapper")
+    if conflicts := [name for name in reserved if not name.startswith("__")]:
+        raise ValueError(f"Cannot use reserved names {conflicts} in a parameterNodeWrapper")
     parameters = {name: Parameter(name, hint, getattr(kind, name, None)) for name, hint in hints.items()}
     members = {name: _access(parameter) for name, parameter in parameters.items()}
-    own = {"_parameters": parameters, "__doc__": kind.__doc__, "__module__": kind.__module__}
-    return type(kind.__name__, (_Wrapper,), members | own)
+    attributes = {"_parameters": parameters, "__doc__": kind.__doc__, "__module__": kind.__module__}
+    return type(kind.__name__, (_Wrapper,), members | attributes)
 
 
 def _access(parameter: Parameter) -> property:
@@ -112,11 +115,11 @@ class _Wrapper:
         return types.SimpleNamespace(value=self._parameters[name].default)
 
     def connectGui(self, gui):
-        """Connect widgets with the dynamic property SlicerParameterName: those below a widget, or an object's own."""
+        """Connect the widgets below a widget, or in an object, that have the dynamic property SlicerParameterName."""
         qt = qt_module()
         widgets = gui.findChildren(qt.QWidget) if isinstance(gui, qt.QWidget) else vars(gui).values()
-        named = {each.property("SlicerParameterName"): each for each in widgets}
-        return self.connectParametersToGui({name: each for name, each in named.items() if name})
+        by_name = {widget.property("SlicerParameterName"): widget for widget in widgets}
+        return self.connectParametersToGui({name: widget for name, widget in by_name.items() if name})
 
     def connectParametersToGui(self, mapping: dict):
         from .parameter_gui import connector_of
@@ -170,4 +173,4 @@ class _Wrapper:
         return self.parameterNode.Modified()
 
 
-NAMES = {each.__name__: each for each in (parameterNodeWrapper, Minimum, WithinRange)}
+NAMES = {kind.__name__: kind for kind in (parameterNodeWrapper, Minimum, WithinRange)}

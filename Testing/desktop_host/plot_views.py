@@ -20,12 +20,12 @@ _PENS = (
     *(vtk.vtkPen.NO_PEN, vtk.vtkPen.SOLID_LINE, vtk.vtkPen.DASH_LINE),
     *(vtk.vtkPen.DOT_LINE, vtk.vtkPen.DASH_DOT_LINE, vtk.vtkPen.DASH_DOT_DOT_LINE),
 )
-"""By vtkMRMLPlotSeriesNode's line styles."""
+"""VTK's pens, indexed by vtkMRMLPlotSeriesNode's line styles."""
 
 
 @double
 class qMRMLPlotView(qt.QWidget):
-    """A chart of the view node's plot chart. It is drawn when it is painted; a mouse does nothing to it."""
+    """Chart of the view node's plot chart, drawn when the widget is painted, without mouse interaction."""
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
@@ -40,7 +40,7 @@ class qMRMLPlotView(qt.QWidget):
         self._image, self._stale = None, True
 
     def _end(self) -> None:
-        """Let go of the scene and of the drawing surface, while both are there."""
+        """Release the scene and the drawing surface while both exist."""
         self.setMRMLScene(None)
         self.setMRMLPlotViewNode(None)
         self._window.Finalize()
@@ -87,7 +87,7 @@ class qMRMLPlotView(qt.QWidget):
         self.update()
 
     def _chart_changed(self) -> None:
-        """Hear of the chart node that the view node names; its series and tables tell it when they change."""
+        """Observe the view node's chart node, which is modified with its series and tables."""
         identifier = None if self._scene is None or self._node is None else self._node.GetPlotChartNodeID()
         chart = self._scene.GetNodeByID(identifier) if identifier else None
         if chart is not self._chart_node:
@@ -101,14 +101,14 @@ class qMRMLPlotView(qt.QWidget):
         node = self._chart_node
         count = 0 if node is None else node.GetNumberOfPlotSeriesNodes()
         self._chart.ClearPlots()
-        for each in (node.GetNthPlotSeriesNode(n) for n in range(count)):
-            if each is not None and each.GetTableNode() is not None and each.GetYColumnName():
+        for series in (node.GetNthPlotSeriesNode(n) for n in range(count)):
+            if series is not None and series.GetTableNode() is not None and series.GetYColumnName():
                 plot = self._chart.AddPlot(vtk.vtkChart.LINE)
-                plot.SetWidth(each.GetLineWidth())
-                plot.SetColorF(*each.GetColor())
-                plot.GetPen().SetLineType(_PENS[each.GetLineStyle()])
-                plot.SetInputData(each.GetTableNode().GetTable(), each.GetXColumnName(), each.GetYColumnName())
-                plot.SetLabel(each.GetName())
+                plot.SetWidth(series.GetLineWidth())
+                plot.SetColorF(*series.GetColor())
+                plot.GetPen().SetLineType(_PENS[series.GetLineStyle()])
+                plot.SetInputData(series.GetTableNode().GetTable(), series.GetXColumnName(), series.GetYColumnName())
+                plot.SetLabel(series.GetName())
         if node is not None:
             self._chart.SetTitle(node.GetTitle() or "")
             self._chart.SetShowLegend(node.GetLegendVisibility())
@@ -124,7 +124,7 @@ class qMRMLPlotWidget(qMRMLWidget):
         self._view = qMRMLPlotView(self)
         column = qt.QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        # Where Slicer has a bar: the view itself asks for no size.
+        # Space of Slicer's tool bar; the view itself has no size hint.
         column.addItem(qt.QSpacerItem(*_BAR, qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed))
         self._view.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Expanding)
         column.addWidget(self._view)

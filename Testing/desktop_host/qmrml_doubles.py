@@ -11,7 +11,7 @@ qt = qt_module()
 
 @double
 class qMRMLWidget(qt.QWidget):
-    """A widget that knows a scene."""
+    """A widget with a scene."""
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
@@ -29,13 +29,13 @@ class qMRMLSliderWidget(ctkSliderWidget):
     quantity = stored("")
 
     def setMRMLScene(self, scene) -> None:
-        """Units are not looked up."""
+        """Do nothing, because units are not simulated."""
 
 
 class SceneObserver(qt.QObject):
-    """Tells when the scene's nodes change; nothing while a batch (closing, importing) is under way.
+    """Emits `changed` when the scene's nodes change, except during a batch (closing, importing).
 
-    Its observers end with the QObject, so that a widget that Qt has deleted is not called.
+    Its observers end with the QObject, so that a deleted widget is not called.
     """
 
     changed = qt.Signal()
@@ -78,7 +78,7 @@ class SceneObserver(qt.QObject):
 
 @double
 class qMRMLSortFilterProxyModel(qt.QObject):
-    """Which nodes a selector leaves out."""
+    """Nodes that a selector hides."""
 
     def __init__(self, parent, changed) -> None:
         super().__init__(parent)
@@ -96,10 +96,10 @@ class qMRMLSortFilterProxyModel(qt.QObject):
 
 @double
 class qMRMLNodeComboBox(qt.QWidget):
-    """Chooses a node of the scene, by its type and an attribute: a second one for the same type replaces the first.
+    """Combo box of a scene's nodes of some types, with an optional attribute per type.
 
-    currentNodeChanged is also emitted when the current node gets another name. When the current node is removed, the
-    one before it in the list is chosen.
+    currentNodeChanged is also emitted when the current node is renamed. When the current node is removed, the one
+    before it in the list becomes current.
     """
 
     currentNodeChanged = qt.Signal(object)
@@ -111,13 +111,13 @@ class qMRMLNodeComboBox(qt.QWidget):
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
         self._combo, self._scene, self._nodes, self._current = qt.QComboBox(), None, [], None
-        self._wanted, self._types, self._attributes, self._shown = "", (), {}, ""
+        self._pending_id, self._types, self._attributes, self._current_name = "", (), {}, ""
         self._flags = {"noneEnabled": False, "showChildNodeTypes": True}
         in_row(self, self._combo)
         self.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Fixed)
         self._combo.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Expanding)
         self._filter = qMRMLSortFilterProxyModel(self, self._refresh)
-        self._combo.currentIndexChanged.connect(self._chosen)
+        self._combo.currentIndexChanged.connect(self._index_changed)
         self._observer = SceneObserver(self)
         self._observer.changed.connect(self._refresh)
         self.setEnabled(False)
@@ -149,13 +149,13 @@ class qMRMLNodeComboBox(qt.QWidget):
 
     @currentNodeID.setter
     def currentNodeID(self, identifier: str) -> None:
-        """One that is not offered leaves the choice empty. Before there is a scene it is remembered."""
+        """Select a node; a hidden or missing node clears the selection. Without a scene, the ID is stored for later."""
         if self._scene is None:
-            self._wanted = identifier
+            self._pending_id = identifier
             return
-        known = [node.GetID() for node in self._nodes]
+        offered_ids = [node.GetID() for node in self._nodes]
         offset = 1 if self.noneEnabled else 0
-        self._combo.setCurrentIndex(known.index(identifier) + offset if identifier in known else offset - 1)
+        self._combo.setCurrentIndex(offered_ids.index(identifier) + offset if identifier in offered_ids else offset - 1)
 
     def mrmlScene(self):
         return self._scene
@@ -165,10 +165,10 @@ class qMRMLNodeComboBox(qt.QWidget):
             self._scene = scene
             self._observer.watch(scene)
             self.setEnabled(scene is not None)
-            wanted, self._wanted = self._wanted, ""
+            pending_id, self._pending_id = self._pending_id, ""
             self._refresh()
-            if wanted:
-                self.currentNodeID = wanted
+            if pending_id:
+                self.currentNodeID = pending_id
 
     def addAttribute(self, nodeType: str, name: str, value=None) -> None:
         self._attributes[nodeType] = name, value
@@ -192,7 +192,7 @@ class qMRMLNodeComboBox(qt.QWidget):
     def _offers(self, node) -> bool:
         if node.GetHideFromEditors() or node.GetID() in self._filter.hiddenNodeIDs:
             return False
-        kind = next((each for each in self._types if node.IsA(each)), None)
+        kind = next((node_type for node_type in self._types if node.IsA(node_type)), None)
         if self._types and (kind is None or (not self.showChildNodeTypes and node.GetClassName() not in self._types)):
             return False
         name, value = self._attributes.get(kind, (None, None))
@@ -202,8 +202,8 @@ class qMRMLNodeComboBox(qt.QWidget):
 
     def _refresh(self) -> None:
         scene = self._scene
-        every = [] if scene is None else [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
-        self._nodes = [node for node in every if self._offers(node)]
+        nodes = [] if scene is None else [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
+        self._nodes = [node for node in nodes if self._offers(node)]
         before, blocked = self._combo.currentIndex, self._combo.blockSignals(True)
         self._combo.clear()
         if self.noneEnabled:
@@ -217,16 +217,16 @@ class qMRMLNodeComboBox(qt.QWidget):
         elif self.noneEnabled:
             index = 0
         else:
-            # As Qt's combo box: the first item is chosen when there is one.
+            # Qt's combo box selects the first item.
             index = 0 if self._nodes else -1
         self._combo.setCurrentIndex(index)
         self._combo.blockSignals(blocked)
-        self._chosen(index)
+        self._index_changed(index)
 
-    def _chosen(self, index: int) -> None:
+    def _index_changed(self, index: int) -> None:
         position = index - (1 if self.noneEnabled else 0)
         node = self._nodes[position] if 0 <= position < len(self._nodes) else None
-        shown = "" if node is None else node.GetName() or ""
-        if node is not self._current or shown != self._shown:
-            self._current, self._shown = node, shown
+        name = "" if node is None else node.GetName() or ""
+        if node is not self._current or name != self._current_name:
+            self._current, self._current_name = node, name
             self.currentNodeChanged.emit(node)

@@ -1,7 +1,7 @@
-"""`qt` as PythonQt shows it, made of PySide6: properties are attributes, and nothing else can be set on a widget.
+"""Module `qt` with PythonQt's behaviour, built from PySide6: properties are attributes, and widgets have no others.
 
-PySide6's own classes are changed, once per process: instances that Qt makes itself (the widgets of a .ui file) must
-behave as well. What differs from PythonQt still is written in README.md beside this file.
+PySide6's own classes are changed, once per process, so that instances made by Qt (widgets of a .ui file) behave alike.
+README.md beside this file lists remaining differences from PythonQt.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from . import qt_values
 
 _MODULES = ("QtCore", "QtGui", "QtWidgets", "QtSvg", "QtUiTools")
 
-# PythonQtClassInfo::lookForPropertyAndCache leaves it out, for the static function of that name.
+# PythonQtClassInfo::lookForPropertyAndCache skips this property because of the static function of that name.
 _NO_PROPERTY = ("QTimer", "singleShot")
 
-# Widgets that a .ui file may name beside Qt's own; filled by @double.
+# Doubles of widgets that a .ui file may name, by class name; filled by @double.
 DOUBLES: dict[str, type] = {}
 
 
 class QtUnavailableError(RuntimeError):
-    """Qt cannot start on this machine; the message names what is missing."""
+    """Error when Qt cannot start on this machine; the message names what is missing."""
 
 
 def double(kind: type) -> type:
-    """Class decorator: a stand-in for a widget of CTK or Slicer, which .ui files name by its class name."""
+    """Class decorator that registers a double of CTK's or Slicer's widget for .ui files."""
     DOUBLES[kind.__name__] = kind
     qt_values.refuse_keywords(kind)
     return kind
@@ -40,9 +40,9 @@ def double(kind: type) -> type:
 
 @functools.cache
 def qt_module() -> types.ModuleType:
-    """The module `qt`, and the one QApplication of the process.
+    """Return the module `qt`, and start the process's QApplication.
 
-    Raises QtUnavailableError where PySide6 or a library that it needs is missing.
+    Raises QtUnavailableError if PySide6 or a library that it needs is missing.
     """
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     qt = types.ModuleType("qt", "Qt in PythonQt's manner, on PySide6.")
@@ -51,9 +51,10 @@ def qt_module() -> types.ModuleType:
 
         for name in _MODULES:
             module = importlib.import_module(f"PySide6.{name}")
-            vars(qt).update({each: getattr(module, each) for each in dir(module) if not each.startswith("_")})
+            members = {member: getattr(module, member) for member in dir(module) if not member.startswith("_")}
+            vars(qt).update(members)
         if os.environ["QT_QPA_PLATFORM"] == "offscreen":
-            # Qt ends the process when its plugin cannot be loaded; the loader says why.
+            # Qt would end the process if its plugin cannot be loaded; the loader raises with the reason.
             ctypes.CDLL(str(next(Path(PySide6.__path__[0]).rglob("*qoffscreen*"))))
     except (ImportError, OSError, StopIteration) as error:
         raise QtUnavailableError(
@@ -62,18 +63,19 @@ def qt_module() -> types.ModuleType:
             "libfontconfig1 libdbus-1-3."
         ) from error
     _start_application(qt)
-    classes = {each for each in vars(qt).values() if isinstance(each, type)}
-    every = {kind for each in classes for base in each.__mro__ for kind in qt_values.enumerations(base)}
-    for each in every:
-        qt_values.make_integers(each)
-    # Bases first: a class finds its getters before they are replaced.
-    for each in sorted(classes.difference(every), key=lambda kind: len(kind.__mro__)):
-        is_qobject = issubclass(each, qt.QObject)
-        qt_values.give_truth(each, is_qobject)
-        qt_values.refuse_keywords(each)
-        qt_values.give_lists(each)
+    classes = {member for member in vars(qt).values() if isinstance(member, type)}
+    bases = {base for kind in classes for base in kind.__mro__}
+    enumerations = {enumeration for base in bases for enumeration in qt_values.enumerations(base)}
+    for enumeration in enumerations:
+        qt_values.make_integers(enumeration)
+    # Bases first, so that a class finds its getters before they are replaced.
+    for kind in sorted(classes.difference(enumerations), key=lambda kind: len(kind.__mro__)):
+        is_qobject = issubclass(kind, qt.QObject)
+        qt_values.give_truth(kind, is_qobject)
+        qt_values.refuse_keywords(kind)
+        qt_values.give_lists(kind)
         if is_qobject:
-            _give_manner(each)
+            _give_manner(kind)
     qt.QObject.name = property(
         lambda self: self.objectName, lambda self, name: self.setObjectName(name), doc="PythonQt's alias of objectName."
     )
@@ -84,24 +86,24 @@ def qt_module() -> types.ModuleType:
 
 
 def delete(widget) -> None:
-    """Delete a widget with all that it holds, and let them go of what they hold.
+    """Delete a widget with its children, and clear their attributes.
 
-    They refer to one another; scenes and views, which are large, would wait until Python next looks for such cycles.
+    They refer to each other, and would keep large scenes and views alive until the next garbage collection.
     """
-    every = [widget, *widget.findChildren(qt_module().QObject)]
+    objects = [widget, *widget.findChildren(qt_module().QObject)]
     widget.delete()
-    for each in every:
-        vars(each).clear()
+    for part in objects:
+        vars(part).clear()
 
 
 def _start_application(qt: types.ModuleType) -> None:
-    # The offscreen platform says this of every window.
+    # The offscreen platform prints this for every window.
     unimportant = "This plugin does not support propagateSizeHints()"
     qt.qInstallMessageHandler(
         lambda kind, context, message: None if message == unimportant else print(message, file=sys.stderr)
     )
     qt.QSettings.setDefaultFormat(qt.QSettings.IniFormat)
-    # Never the settings of who runs the tests.
+    # Never use the settings of the user who runs the tests.
     settings = tempfile.TemporaryDirectory(prefix="cac-desktop-host-")
     qt.QSettings.setPath(qt.QSettings.IniFormat, qt.QSettings.UserScope, settings.name)
     qt.QCoreApplication.setOrganizationName("CAC tests")
@@ -109,30 +111,30 @@ def _start_application(qt: types.ModuleType) -> None:
     application = qt.QApplication.instance() or qt.QApplication(["desktop host"])
     application.setStyle("Fusion")
     palette = application.palette()
-    # As Slicer's style leaves it: black, with no style.
+    # Slicer's style leaves this brush black and without a style.
     palette.setBrush(qt.QPalette.PlaceholderText, qt.QBrush())
     application.setPalette(palette)
-    # They live as long as the module.
+    # Both live as long as the module.
     qt.__dict__["_application"], qt.__dict__["_settings"] = application, settings
 
 
 def _give_manner(kind: type) -> None:
-    """A property hides the function of its name, also where a class has a function of its own (sizeHint)."""
+    """Replace functions by properties of the same name, even where a class overrides the function (sizeHint)."""
     meta = kind.staticMetaObject
     for index in range(meta.propertyCount()):
-        described = meta.property(index)
-        name = described.name()
-        own = index >= meta.propertyOffset() or name in vars(kind)
-        if own and name.isidentifier() and (kind.__name__, name) != _NO_PROPERTY:
-            setter = _setter(kind, name) if described.isWritable() else None
+        meta_property = meta.property(index)
+        name = meta_property.name()
+        is_own = index >= meta.propertyOffset() or name in vars(kind)
+        if is_own and name.isidentifier() and (kind.__name__, name) != _NO_PROPERTY:
+            setter = _setter(kind, name) if meta_property.isWritable() else None
             setattr(kind, name, property(_getter(kind, name), setter))
     kind.__setattr__ = _set_attribute
 
 
 def _getter(kind: type, name: str):
     capital = name[0].upper() + name[1:]
-    for each in (name, f"is{capital}", f"has{capital}"):
-        method = getattr(kind, each, None)
+    for function in (name, f"is{capital}", f"has{capital}"):
+        method = getattr(kind, function, None)
         if callable(method) and not hasattr(method, "emit"):
             break
     else:
@@ -157,11 +159,11 @@ def _setter(kind: type, name: str):
 
 
 def _set_attribute(self, name: str, value) -> None:
-    """As PythonQtInstanceWrapper_setattro: new attributes only on classes that were derived in Python, and no slot,
-    signal or enumeration of Qt's is replaced."""
+    """Set an attribute like PythonQtInstanceWrapper_setattro: new attributes only on classes derived in Python, and
+    never in place of Qt's slots, signals or enumerations."""
     kind = type(self)
     if name == getattr(value, "objectName", None) and not hasattr(kind, name):
-        # Children are found by their names, in PythonQt too; PySide6's loader of .ui files sets them.
+        # PySide6's loader of .ui files sets children as attributes; PythonQt finds them by name, too.
         self.__dict__[name] = value
         return
     for base in kind.__mro__:
@@ -183,14 +185,14 @@ def _set_attribute(self, name: str, value) -> None:
 
 
 def _is_qts(kind: type, name: str) -> bool:
-    """Whether a class stands for one of C++; the attributes of a double's own work begin with an underscore."""
-    own = kind.__module__.partition(".")[0]
-    return own == "PySide6" or (own == __package__ and not name.startswith("_"))
+    """Return True if a class stands for one of C++; a double's private attributes begin with an underscore."""
+    package = kind.__module__.partition(".")[0]
+    return package == "PySide6" or (package == __package__ and not name.startswith("_"))
 
 
 def _ui_loader(qt: types.ModuleType) -> type:
     class QUiLoader(qt.QUiLoader):
-        """Makes the doubles where a .ui file names their classes; a class that nobody knows is an error."""
+        """Loader that makes doubles where a .ui file names their classes, and refuses unknown classes."""
 
         def load(self, device, parent=None):
             self._unknown = []
@@ -214,7 +216,7 @@ def _ui_loader(qt: types.ModuleType) -> type:
 
 @functools.cache
 def _properties_from_file(qt: types.ModuleType):
-    """Passes on to a double what a .ui file sets: for Qt its properties are dynamic ones."""
+    """Return an event filter that sets a double's properties from a .ui file, which Qt treats as dynamic."""
 
     class PropertyFilter(qt.QObject):
         def eventFilter(self, watched, event) -> bool:
@@ -228,7 +230,7 @@ def _properties_from_file(qt: types.ModuleType):
 
 
 class stored(property):
-    """A Qt property of a double that is only kept: readable and writable as an attribute, with its type checked."""
+    """Qt property of a double without further effect: an attribute whose type is checked."""
 
     def __init__(self, default) -> None:
         super().__init__(self._read, self._write)
@@ -245,11 +247,11 @@ class stored(property):
 
 
 def converted(value, like):
-    """value as the type of `like`, where PythonQt would convert it too."""
+    """Return a value converted to the type of `like` if PythonQt would convert it; raise AttributeError if not."""
     if isinstance(like, bool):
         return bool(value)
     if isinstance(like, int) and hasattr(type(value), "__index__"):
-        # Also a value of an enumeration.
+        # This includes values of enumerations.
         return operator.index(value)
     if isinstance(like, tuple) and isinstance(value, (list, tuple)):
         return tuple(value)

@@ -1,6 +1,6 @@
-"""Qt's values as PythonQt gives them: what is false, enumerations that are integers, tuples, and no keywords.
+"""PythonQt's behaviour of Qt's values: truth, enumerations as integers, tuples, and no keywords.
 
-Called for PySide6's own classes by `qt_manner`, once per process.
+`qt_manner` applies these to PySide6's own classes, once per process.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import enum
 import functools
 
-# In this order, as PythonQt's generator looks for them (AbstractMetaClass::getDefaultNonZeroFunction).
+# Functions that decide on truth, in the order of PythonQt's generator (AbstractMetaClass::getDefaultNonZeroFunction).
 _TRUTHS = (("isEmpty", False), ("isValid", True), ("isNull", False))
 
-# Functions of Qt that give lists: tuples in PythonQt.
+# Functions of Qt that return lists, which are tuples in PythonQt.
 _LISTS = {
     "QObject": ("children", "findChildren"),
     "QWidget": ("actions",),
@@ -23,17 +23,17 @@ _LISTS = {
     "QSettings": ("allKeys", "childGroups", "childKeys", "value"),
 }
 
-# Functions that give a name and the filter in PySide6, and the name alone in PythonQt.
+# Functions that return a name and the filter in PySide6, but only the name in PythonQt.
 _NAME_AND_FILTER = ("getOpenFileName", "getOpenFileNames", "getSaveFileName")
 
 
 def as_tuple(value):
-    """PythonQt makes tuples of Qt's lists."""
+    """Return lists as tuples, as PythonQt does, and other values unchanged."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def give_truth(kind: type, is_qobject: bool) -> None:
-    """What is false: an empty, invalid or null value, an empty layout or menu, and what Qt has deleted."""
+    """Make instances false if they are empty, invalid, null or deleted by Qt."""
     for name, meaning in _TRUTHS:
         if callable(getattr(kind, name, None)):
             kind.__bool__ = _truth(getattr(kind, name), meaning, is_qobject)
@@ -56,7 +56,7 @@ def _truth(function, meaning: bool, is_qobject: bool):
 
 
 def refuse_keywords(kind: type) -> None:
-    """PythonQt takes no keywords (PythonQtSlotFunction_CallImpl): neither on a class nor on one derived in Python."""
+    """Refuse keywords in constructors, derived classes included (PythonQtSlotFunction_CallImpl)."""
     construct = kind.__init__
 
     @functools.wraps(construct)
@@ -90,9 +90,9 @@ def _without_filter(function):
 
 
 def make_integers(kind: type[enum.Enum]) -> None:
-    """An enumeration's values compare, count as true and index as integers do; nothing is in them.
+    """Let an enumeration's values compare, convert to bool and index as integers, without members.
 
-    PythonQt derives enumerations from int. PySide6's functions still want their own values.
+    PythonQt derives enumerations from int, but PySide6's functions require their own values.
     """
     kind.__int__ = kind.__index__ = _number
     kind.__bool__ = lambda self: _number(self) != 0
@@ -107,13 +107,13 @@ def _number(value: enum.Enum) -> int:
 
 
 def _comparison(name: str):
-    def compare(self, other):
-        other = _number(other) if isinstance(other, enum.Enum) else other
-        return getattr(_number(self), name)(other)
+    def compare(self, operand):
+        operand = _number(operand) if isinstance(operand, enum.Enum) else operand
+        return getattr(_number(self), name)(operand)
 
     return compare
 
 
 def enumerations(kind: type) -> list[type[enum.Enum]]:
-    """Those that a class holds."""
-    return [each for each in vars(kind).values() if isinstance(each, type) and issubclass(each, enum.Enum)]
+    """Return the enumerations in a class."""
+    return [member for member in vars(kind).values() if isinstance(member, type) and issubclass(member, enum.Enum)]

@@ -16,17 +16,25 @@ from .qt_manner import qt_module
 qt = qt_module()
 
 
-_SIZE_HINT, _LEAST = 300, 50
+_SIZE_HINT, _MINIMUM_SIZE = 300, 50
 
 
 class RenderView(qt.QWidget):
     """ctkVTKAbstractView: a VTK render window in a widget. Keys go to its interactor.
 
-    As in Slicer, Python does not see its renderers: they are those of the render window.
+    As in Slicer, its renderers are accessible only through the render window.
     """
 
     def __init__(self, parent, factory, managers: tuple[str, ...], observer, style) -> None:
-        """observer: Slicer's interactor style, which passes events on to the managers. style: the interactor's own."""
+        """Make the view.
+
+        Args:
+            parent: Parent widget.
+            factory: Factory of displayable managers.
+            managers: Class names of displayable managers, without "vtkMRML".
+            observer: Slicer's interactor style, which passes events on to the managers.
+            style: VTK's interactor style.
+        """
         super().__init__(parent)
         self._renderer = vtk.vtkRenderer()
         self._window, self._interactor = vtk.vtkRenderWindow(), vtk.vtkGenericRenderWindowInteractor()
@@ -48,19 +56,19 @@ class RenderView(qt.QWidget):
         self._observer.SetDisplayableManagers(self._group)
         self._observer.SetInteractor(self._interactor)
         self.setFocusPolicy(qt.Qt.StrongFocus)
-        self.setMinimumSize(_LEAST, _LEAST)
-        # The size that it takes outside of any layout, as CTK's view by its size hint.
+        self.setMinimumSize(_MINIMUM_SIZE, _MINIMUM_SIZE)
+        # Size outside a layout, as by the size hint of CTK's view.
         column = qt.QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addItem(qt.QSpacerItem(_SIZE_HINT, _SIZE_HINT, qt.QSizePolicy.Preferred, qt.QSizePolicy.Preferred))
 
     def _end(self) -> None:
-        """Let go of the scene and of the drawing surface, while both are there."""
+        """Release the scene and the drawing surface while both exist."""
         forget(self._updates)
         self._observer.SetInteractor(None)
         self._group.SetMRMLDisplayableNode(None)
         self._window.Finalize()
-        # The one factory of the process would keep the application's logic, and the scene with it.
+        # The process's factory would keep the application's logic and its scene alive.
         self._factory.SetMRMLApplicationLogic(None)
 
     def renderWindow(self):
@@ -127,7 +135,7 @@ _KEYS = {
 
 
 def picture_of(window):
-    """What a render window shows, as a QImage of its own memory."""
+    """Return a render window's picture as a QImage with its own memory."""
     grabber = vtk.vtkWindowToImageFilter()
     grabber.SetInput(window)
     grabber.ReadFrontBufferOff()

@@ -1,4 +1,4 @@
-"""Doubles of the scripted module's bases and of what loads them
+"""Doubles of a scripted module's base classes and of their loader
 (Slicer/Slicer Base/Python/slicer/ScriptedLoadableModule.py; Base/QTGUI/qSlicerScriptedLoadableModule*.h)."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ qt = qt_module()
 
 
 class ScriptedLoadableModule:
-    """What a module tells of itself."""
+    """A module's description."""
 
     def __init__(self, parent) -> None:
         self.parent, self.moduleName = parent, type(self).__name__
@@ -33,7 +33,7 @@ class ScriptedLoadableModule:
 
 
 class ScriptedLoadableModuleWidget:
-    """A module's panel. parent: the widget that Slicer gives it; one of its own is made without."""
+    """A module's panel. parent: Slicer's widget; None to make one."""
 
     def __init__(self, parent=None) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class ScriptedLoadableModuleWidget:
         return str(Path(slicer.util.modulePath(self.moduleName)).parent / "Resources" / filename)
 
     def setup(self) -> None:
-        """The developer's section is not made."""
+        """Do nothing: the developer's section is not simulated."""
 
     def cleanup(self) -> None:
         pass
@@ -79,14 +79,14 @@ class ScriptedLoadableModuleLogic:
             node.SetSingletonTag(self.moduleName)
             node.SetName(slicer.mrmlScene.GenerateUniqueName(self.moduleName))
             node = slicer.mrmlScene.AddNode(node)
-        # After a scene is closed the singleton stays, but its attributes are gone.
+        # A closed scene keeps the singleton without its attributes.
         if node.GetAttribute("ModuleName") != self.moduleName:
             node.SetAttribute("ModuleName", self.moduleName)
         return node
 
 
 class ScriptedLoadableModuleTest(unittest.TestCase):
-    """A module's self test. runTest calls every method whose name holds "test", and tearDown only after success."""
+    """A module's self test. runTest calls every method whose name contains "test", and tearDown only after success."""
 
     def __init__(self, *arguments, **options) -> None:
         self.moduleTestNames = []
@@ -105,9 +105,9 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
 
 @double
 class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
-    """The widget in Slicer's module panel that holds a scripted panel; isEntered while the module is shown.
+    """Widget of Slicer's module panel that contains a scripted panel; isEntered while the module is shown.
 
-    What the panel's class, setup(), enter() or exit() raise is printed, and life goes on; `errors` keeps it.
+    Exceptions of the panel's class, setup(), enter() and exit() are printed, and collected in `errors`.
     """
 
     def __init__(self, parent=None) -> None:
@@ -130,7 +130,7 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
         return self._instance
 
     def _set_module(self, module) -> bool:
-        """Whether the panel's object could be made."""
+        """Make the panel's object; return False if that fails."""
         self._module = module
         self.setObjectName(f"{module.name}ModuleWidget")
         self.setWindowTitle(module.title)
@@ -157,7 +157,7 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
         self._call("exit")
 
     def _call(self, name: str) -> None:
-        """As qSlicerPythonCppAPI::callMethod."""
+        """Call a method like qSlicerPythonCppAPI::callMethod."""
         if hasattr(self._instance, name):
             try:
                 getattr(self._instance, name)()
@@ -167,7 +167,7 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
 
 @double
 class qSlicerScriptedLoadableModule(qt.QObject):
-    """A module as Slicer holds it; the scripted class sets its properties."""
+    """Slicer's object of a module; the scripted class sets its properties."""
 
     title = stored("")
     categories = stored(())
@@ -193,13 +193,13 @@ class qSlicerScriptedLoadableModule(qt.QObject):
         return self._logic
 
     def widgetRepresentation(self):
-        """Made when it is first asked for."""
+        """Return the widget, made at the first call."""
         if self._widget is None:
             self._widget = self.createNewWidgetRepresentation()
         return self._widget
 
     def createNewWidgetRepresentation(self):
-        """None where the panel's object could not be made. It gets the scene when it has been set up."""
+        """Make a widget, which gets the scene after its setup; return None if the panel's object cannot be made."""
         widget = qSlicerScriptedLoadableModuleWidget()
         if not widget._set_module(self):
             return None
@@ -207,7 +207,7 @@ class qSlicerScriptedLoadableModule(qt.QObject):
         return widget
 
     def _end(self) -> None:
-        """A module's panel ends with it."""
+        """Delete the module's panel."""
         widget, self._widget = self._widget, None
         if widget is not None:
             panel = widget.self()
@@ -216,7 +216,7 @@ class qSlicerScriptedLoadableModule(qt.QObject):
 
 
 def load_module(name: str):
-    """Make the module's object known to Slicer, as its start does; its file has been imported. Returns the module."""
+    """Register an imported module with Slicer, as at its start. Returns the module's object."""
     file = sys.modules[name].__file__
     module = qSlicerScriptedLoadableModule(name, file)
     setattr(slicer.modules, name.lower(), module)

@@ -16,8 +16,7 @@ qt = qt_module()
 
 
 def _visible(name: str):
-    """A property that shows or hides parts. As in Slicer it says whether they are visible, which nothing is that is
-    in no window."""
+    """Return a property that shows or hides parts. As in Slicer, it reads False while they are in no window."""
 
     def set_visible(self, on: bool) -> None:
         for part in self._of(name):
@@ -28,7 +27,7 @@ def _visible(name: str):
 
 @double
 class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
-    """Edits a segmentation with effects; what is chosen lies in a segment editor node."""
+    """Edits a segmentation with effects; a segment editor node holds the state."""
 
     sourceVolumeNodeChanged = qt.Signal(object)
     autoShowSourceVolumeNode = stored(True)
@@ -38,9 +37,9 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
     switchToSegmentationsButtonVisible = _visible("switch")
 
     def __init__(self, parent=None) -> None:
-        alone = [each for each in qt.QApplication.topLevelWidgets() if isinstance(each, qMRMLSegmentEditorWidget)]
-        if alone and parent is None:
-            raise RuntimeError("Delete the editor of before: with several, Slicer ends in a segmentation fault.")
+        editors = (isinstance(widget, qMRMLSegmentEditorWidget) for widget in qt.QApplication.topLevelWidgets())
+        if parent is None and any(editors):
+            raise RuntimeError("Delete the former editor: with several, Slicer crashes at exit.")
         super().__init__(parent)
         self._node, self._effects, self._active = None, [], None
         self._logic, self._interaction = slicer.vtkSlicerSegmentEditorLogic(), None
@@ -50,8 +49,8 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         self._segmentation, self._volume = None, None
         self._of_node, self._of_segmentation, self._of_volume, self._of_interaction = [], [], [], []
         self._of_scene = []
-        own = vars(self)
-        self.destroyed.connect(lambda *_: [forget(own[name]) for name in own if name.startswith("_of_")])
+        attributes = vars(self)
+        self.destroyed.connect(lambda *_: [forget(attributes[name]) for name in attributes if name.startswith("_of_")])
         self._segmentations.currentNodeChanged.connect(self._segmentation_chosen)
         self._volumes.currentNodeChanged.connect(self._volume_chosen)
         self._segments.selectionChanged.connect(self._segment_chosen)
@@ -112,11 +111,11 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         forget(self._of_interaction)
         self._interaction = None if scene is None else scene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
         if self._interaction is not None:
-            tell = lambda *_: self._interaction_modified()  # noqa: E731
-            self._of_interaction.append(observe(self._interaction, vtk.vtkCommand.ModifiedEvent, tell))
+            on_modified = lambda *_: self._interaction_modified()  # noqa: E731
+            self._of_interaction.append(observe(self._interaction, vtk.vtkCommand.ModifiedEvent, on_modified))
         self.updateWidgetFromMRML()
         if scene is not None:
-            for event, f in {"EndCloseEvent": self._scene_closed, "EndBatchProcessEvent": self._batch_ended}.items():
+            for event, f in {"EndCloseEvent": self._scene_closed, "EndBatchProcessEvent": self._on_batch_end}.items():
                 self._of_scene.append(observe(scene, getattr(scene, event), lambda *_, f=f: f()))
 
     def mrmlSegmentEditorNode(self):
@@ -141,7 +140,7 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
             with slicer.util.NodeModify(self._node):
                 for effect in self._effects:
                     effect.setParameterSetNode(self._node)
-                    effect._ask("setMRMLDefaults")
+                    effect._call("setMRMLDefaults")
 
     def _update_effects_gui(self) -> None:
         for effect in self._effects:
@@ -179,11 +178,11 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
     def _segment_chosen(self, *_) -> None:
         if self._node is None:
             return
-        chosen = (*self._segments.selectedSegmentIDs(), "")[0]
-        if chosen == (self._node.GetSelectedSegmentID() or ""):
+        segment = (*self._segments.selectedSegmentIDs(), "")[0]
+        if segment == (self._node.GetSelectedSegmentID() or ""):
             return
-        self._node.SetSelectedSegmentID(chosen or None)
-        if not chosen and self._active is not None and self._active.perSegment:
+        self._node.SetSelectedSegmentID(segment or None)
+        if not segment and self._active is not None and self._active.perSegment:
             self.setActiveEffect(None)
         self.updateWidgetFromMRML()
 
@@ -191,7 +190,7 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         self._give_node_to_effects()
         self.updateWidgetFromMRML()
 
-    def _batch_ended(self) -> None:
+    def _on_batch_end(self) -> None:
         if self._node is not None:
             if self._node.GetSegmentationNode() is not self._segmentations.currentNode():
                 self.setSegmentationNode(self._segmentations.currentNode())
@@ -209,7 +208,7 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
             for part in sections:
                 part.setEnabled(False)
             return
-        # What changes the node here is dealt with in one more round after this one.
+        # Changes of the node made here are handled in another call after this one.
         with slicer.util.NodeModify(self._node):
             self._update_segmentation()
             self._update_volume()
@@ -233,7 +232,7 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
             self._segments.blockSignals(blocked)
             if node is not None:
                 role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-                # The volume is set by way of the selector, which tells of a change only.
+                # The volume is set through the selector, which emits a signal only if it changes.
                 self._volumes.setCurrentNode(node.GetNodeReference(role))
                 node.CreateDefaultDisplayNodes()
                 if node.GetSegmentation().GetNumberOfSegments() > 0:
@@ -257,13 +256,13 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         self._volumes.blockSignals(blocked)
         self.sourceVolumeNodeChanged.emit(self._volume)
         for effect in self._effects:
-            effect._ask("sourceVolumeNodeChanged")
+            effect._call("sourceVolumeNodeChanged")
 
     def _update_selection(self) -> None:
-        chosen = self._node.GetSelectedSegmentID() or ""
-        valid = self._segmentation is not None and chosen in self._segmentation.GetSegmentation().GetSegmentIDs()
+        segment = self._node.GetSelectedSegmentID() or ""
+        valid = self._segmentation is not None and segment in self._segmentation.GetSegmentation().GetSegmentIDs()
         self._remove.setEnabled(valid)
         if valid:
-            self._segments.setSelectedSegmentIDs([chosen])
+            self._segments.setSelectedSegmentIDs([segment])
         else:
             self._segments.clearSelection()

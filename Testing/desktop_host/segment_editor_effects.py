@@ -1,4 +1,4 @@
-"""The effects in the segment editor's double: their buttons, the active one, its events, undo, and the shortcuts
+"""Effects of the segment editor's double: buttons, the active effect, its events, undo, and shortcuts
 (Slicer/Slicer Modules/Loadable/Segmentations/Widgets/qMRMLSegmentEditorWidget.cxx: updateEffectList,
 updateEffectsSectionFromMRML, setupViewObservations, processEvents, onSegmentationDisplayModified,
 installKeyboardShortcuts)."""
@@ -28,24 +28,24 @@ SLICERS_ORDER = (
 
 
 class SegmentEditorEffects:
-    """For the segment editor's widget."""
+    """Base class of the segment editor's widget."""
 
     def updateEffectList(self) -> None:
-        """Take a copy of each effect that is new, and arrange the buttons."""
+        """Copy newly registered effects, and arrange the buttons."""
         if "" not in self._effect_buttons:
             self._add_button("", "None", qt.QIcon())
-        known = [effect.name for effect in self._effects]
+        names = [effect.name for effect in self._effects]
         for registered in qSlicerSegmentEditorEffectFactory.instance().registeredEffects():
-            if registered.name in known:
+            if registered.name in names:
                 continue
             effect = registered._clone()
             self._effects.append(effect)
             effect._editor, effect._logic = self, self._logic
             if self._node is not None:
                 effect.setParameterSetNode(self._node)
-                effect._ask("setMRMLDefaults")
+                effect._call("setMRMLDefaults")
             self._add_button(effect.name, effect.title, effect._icon())
-            effect._ask("setupOptionsFrame")
+            effect._call("setupOptionsFrame")
             effect.optionsFrame().setVisible(False)
             self._options_frame.layout().addWidget(effect.optionsFrame())
         while self._effect_grid.count():
@@ -53,8 +53,8 @@ class SegmentEditorEffects:
         for button in self._effect_buttons.values():
             button.hide()
         ordered = [name for name in self._order if self.effectByName(name) is not None]
-        others = [effect.name for effect in self._effects if effect.name not in ordered]
-        for index, name in enumerate(["", *ordered, *(others if self._unordered else [])]):
+        unordered = [effect.name for effect in self._effects if effect.name not in ordered]
+        for index, name in enumerate(["", *ordered, *(unordered if self._unordered else [])]):
             button = self._effect_buttons[name]
             self._effect_grid.addWidget(button, index // 2, index % 2)
             button.show()
@@ -109,9 +109,9 @@ class SegmentEditorEffects:
         self._effect_box.setEnabled(enabled)
         self._options.setEnabled(enabled)
         if enabled:
-            chosen, any_segment = bool(self._node.GetSelectedSegmentID()), self._segments.segmentCount > 0
+            has_selection, has_segments = bool(self._node.GetSelectedSegmentID()), self._segments.segmentCount > 0
             for effect in self._effects:
-                usable = not effect.requireSegments or (any_segment and (chosen or not effect.perSegment))
+                usable = not effect.requireSegments or (has_segments and (has_selection or not effect.perSegment))
                 self._effect_buttons[effect.name].setEnabled(usable)
         effect = self.effectByName(self._node.GetActiveEffectName() or "")
         if effect is self._active:
@@ -135,19 +135,20 @@ class SegmentEditorEffects:
         self._active = effect
 
     def _labelmap_is_source(self) -> bool:
-        """Slicer asks before it converts what cannot be converted trivially; here the answer is yes."""
+        """Make the labelmap the source representation, without Slicer's question before non-trivial conversions."""
         if self._logic.CanTriviallyConvertSourceRepresentationToBinaryLabelMap():
             return self._logic.TrivialSetSourceRepresentationToBinaryLabelmap()
         return self._segmentation is not None and self._logic.SetSourceRepresentationToBinaryLabelMap()
 
     def _views(self) -> list:
-        """Those that may show the segmentation, whether the layout shows them or not."""
+        """Return the views that may show the segmentation, including views outside the layout."""
         layouts = slicer.app.layoutManager()
         if layouts is None:
             return []
         widgets = [layouts.sliceWidget(name) for name in layouts.sliceViewNames()]
         widgets += [layouts.threeDWidget(number) for number in range(layouts.threeDViewCount)]
-        return [each for each in widgets if self._logic.IsSegmentationDisplayableInView(each.mrmlAbstractViewNode())]
+        can_show = self._logic.IsSegmentationDisplayableInView
+        return [widget for widget in widgets if can_show(widget.mrmlAbstractViewNode())]
 
     def setupViewObservations(self) -> None:
         self.removeViewObservations()
@@ -159,24 +160,24 @@ class SegmentEditorEffects:
         self._views_observed = slicer.app.layoutManager() is not None
 
     def _views_of_segmentation(self) -> dict[str, tuple[str, ...]]:
-        """Which views each display node of the segmentation is restricted to."""
+        """Return the views that each display node of the segmentation is restricted to."""
         node = self._segmentation
         displays = [] if node is None else [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
-        return {each.GetID(): tuple(each.GetViewNodeIDs()) for each in displays if each is not None}
+        return {display.GetID(): tuple(display.GetViewNodeIDs()) for display in displays if display is not None}
 
     def _observe(self, watched, event: str, widget) -> None:
         number = vtk.vtkCommand.GetEventIdFromString(event)
 
-        def tell(caller, _) -> None:
+        def on_event(caller, _) -> None:
             if self._active is None or self.mrmlScene() is None or self.mrmlScene().IsClosing() or self._node is None:
                 return
             if not caller.IsA("vtkRenderWindowInteractor"):
-                self._active._ask("processViewNodeEvents", caller, number, widget)
+                self._active._call("processViewNodeEvents", caller, number, widget)
             elif self._active._process_interaction(caller, number, widget):
-                # Nobody after this one gets the event.
+                # No later observer gets the event.
                 caller.GetCommand(observation.tag).SetAbortFlag(1)
 
-        observation = observe(watched, number, tell, 1.0)
+        observation = observe(watched, number, on_event, 1.0)
         self._observed.append(observation)
 
     def removeViewObservations(self) -> None:
@@ -187,7 +188,7 @@ class SegmentEditorEffects:
         if self._views_observed:
             self.setupViewObservations()
             for effect in self._effects:
-                effect._ask("layoutChanged")
+                effect._call("layoutChanged")
 
     def _display_modified(self) -> None:
         if self._views_observed and self._observed_in != self._views_of_segmentation():
@@ -211,7 +212,7 @@ class SegmentEditorEffects:
         self._redo.setEnabled(self._logic.CanRedo())
 
     def installKeyboardShortcuts(self, parent=None) -> None:
-        """On the main window: digits for effects. Slicer has more."""
+        """Install the digits' shortcuts for effects on the main window; Slicer has further ones."""
         self.uninstallKeyboardShortcuts()
         for index in range(1, 10):
             shortcut = qt.QShortcut(qt.QKeySequence(str(index)), slicer.util.mainWindow())

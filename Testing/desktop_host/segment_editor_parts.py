@@ -1,4 +1,4 @@
-"""The parts of the segment editor's double and their arrangement, without its masking section
+"""Widgets of the segment editor's double and their layout, without the masking section
 (Slicer/Slicer Modules/Loadable/Segmentations/Widgets/Resources/UI/qMRMLSegmentEditorWidget.ui)."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ qt = qt_module()
 
 
 class SegmentEditorParts(qMRMLWidget):
-    """The widget's parts and their arrangement."""
+    """Base class with the widget's parts and their layout."""
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
@@ -30,7 +30,7 @@ class SegmentEditorParts(qMRMLWidget):
         self._undo.setText("Undo")
         self._redo.setText("Redo")
         self._undo_box, self._options_frame = qt.QGroupBox(), qt.QFrame()
-        self._help.setFixedHeight(48)  # in Slicer as high as its text
+        self._help.setFixedHeight(48)  # as high as its text in Slicer
         inside = qt.QVBoxLayout(self._options)
         inside.addWidget(self._help)
         inside.addWidget(self._options_frame)
@@ -53,12 +53,12 @@ class SegmentEditorParts(qMRMLWidget):
         undo = qt.QHBoxLayout(self._undo_box)
         undo.addWidget(self._undo)
         undo.addWidget(self._redo)
-        left = qt.QVBoxLayout()
-        left.addWidget(self._effect_box)
-        left.addWidget(self._undo_box)
-        left.addStretch(1)
+        left_column = qt.QVBoxLayout()
+        left_column.addWidget(self._effect_box)
+        left_column.addWidget(self._undo_box)
+        left_column.addStretch(1)
         middle = qt.QHBoxLayout()
-        middle.addLayout(left)
+        middle.addLayout(left_column)
         middle.addWidget(self._segments, 1)
         column = qt.QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)

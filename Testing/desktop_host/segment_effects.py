@@ -1,4 +1,4 @@
-"""Doubles of what stands between a scripted segment editor effect and Slicer
+"""Doubles of the interface between a scripted segment editor effect and Slicer
 (Slicer/Slicer Modules/Loadable/Segmentations/EditorEffects/qSlicerSegmentEditor{AbstractEffect,ScriptedEffect,
 EffectFactory}.h, .cxx, Python/SegmentEditorEffects/AbstractScriptedSegmentEditorEffect.py). Voxels are changed by
 Slicer's own vtkSlicerSegmentEditorLogic."""
@@ -18,7 +18,7 @@ qt = qt_module()
 
 
 class AbstractScriptedSegmentEditorEffect:
-    """Base of the Python class of an effect."""
+    """Base class of an effect's Python class."""
 
     def __init__(self, scriptedEffect) -> None:
         self.scriptedEffect = scriptedEffect
@@ -35,7 +35,7 @@ _MODES = tuple(f"ModificationMode{name}" for name in ("Set", "Add", "Remove", "R
 
 @double
 class qSlicerSegmentEditorAbstractEffect(EffectParameters, qt.QObject):
-    """What an effect may ask of the editor."""
+    """Services of the editor for an effect."""
 
     ModificationModeSet, ModificationModeAdd, ModificationModeRemove, ModificationModeRemoveAll = range(4)
     NotConfirmed, ConfirmedWithoutDialog, ConfirmedWithDialog = range(3)
@@ -99,23 +99,23 @@ class qSlicerSegmentEditorAbstractEffect(EffectParameters, qt.QObject):
         self._editor.saveStateForUndo()
 
     def modifySegmentByLabelmap(self, segmentation, segment: str, labelmap, mode: int, bypassMasking=False) -> None:
-        """PythonQt does not know C's arrays, so that no extent can be given."""
+        """Modify a segment, without an extent, because PythonQt does not support C arrays."""
         self._modify(segmentation, segment, labelmap, mode, (0, -1, 0, -1, 0, -1), bypassMasking)
 
     def _modify(self, segmentation, segment: str, labelmap, mode: int, extent: tuple, bypass: bool = False) -> None:
-        # In PythonQt the modes are plain numbers; VTK's wrapping has a type for them.
+        # PythonQt's modes are plain numbers, VTK's wrapping has a type for them.
         mode = getattr(slicer.vtkSlicerSegmentEditorLogic, _MODES[mode])
         self._logic.ModifySegmentByLabelmap(
             segmentation, segment, labelmap, mode, extent, self.perSegment, bool(bypass)
         )
 
     def confirmCurrentSegmentVisible(self) -> int:
-        """A hidden segment: asks whether it is to be shown, except in testing, where it answers yes."""
+        """Ask whether a hidden segment should be shown; in testing mode, show it without asking."""
         segmentation, segment = self._node.GetSegmentationNode(), self._node.GetSelectedSegmentID()
         if segmentation is None or not segment or segmentation.GetSegmentation().GetSegment(segment) is self._confirmed:
             return self.ConfirmedWithoutDialog
-        displays = [segmentation.GetNthDisplayNode(n) for n in range(segmentation.GetNumberOfDisplayNodes())]
-        if any(each.GetVisibility() and each.GetSegmentVisibility(segment) for each in displays if each is not None):
+        nodes = (segmentation.GetNthDisplayNode(n) for n in range(segmentation.GetNumberOfDisplayNodes()))
+        if any(node.GetVisibility() and node.GetSegmentVisibility(segment) for node in nodes if node is not None):
             return self.ConfirmedWithoutDialog
         display = segmentation.GetDisplayNode()
         box = qt.QMessageBox
@@ -166,10 +166,11 @@ class qSlicerSegmentEditorAbstractEffect(EffectParameters, qt.QObject):
 
 @double
 class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
-    """Passes on to the effect's Python class what the editor asks; a method that it lacks is passed over.
+    """Forwards the editor's calls to the effect's Python class, unless that lacks the method.
 
-    Python sees only what PythonQt shows: what the editor alone calls in C++ (icon, clone, setupOptionsFrame,
-    setMRMLDefaults, process...Events, ...Changed, interactionNodeModified) goes through functions with an underscore.
+    Methods that only the editor calls in C++ (icon, clone, setupOptionsFrame, setMRMLDefaults, process...Events,
+    ...Changed, interactionNodeModified) are not exposed by PythonQt; the host calls them through functions that begin
+    with an underscore.
     """
 
     def __init__(self, parent=None) -> None:
@@ -180,8 +181,8 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
         return self._source
 
     def setPythonSource(self, path: str) -> bool:
-        """The class comes from the module that is named as the file's folder: the one imported already when it has
-        the class, else the file itself, which then takes that module's place."""
+        """Load the class from the module named like the file's folder if that is imported and has the class; otherwise
+        import the file under that name."""
         file = Path(path)
         name, kind = file.parent.name, file.stem if file.stem.endswith("Effect") else f"{file.stem}Effect"
         if "\\" in path or file.suffix != ".py":
@@ -197,13 +198,13 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
     def self(self):
         return self._python
 
-    def _ask(self, method: str, *arguments, otherwise=None):
-        asked = getattr(self._python, method, None)
-        return otherwise if asked is None else asked(*arguments)
+    def _call(self, method: str, *arguments, default=None):
+        function = getattr(self._python, method, None)
+        return default if function is None else function(*arguments)
 
     def _icon(self):
-        """Qt 5 does not call an icon null whose file is missing, and Slicer then reads the first of no sizes."""
-        icon = self._ask("icon", otherwise=None)
+        """Return the icon. Raise if it has no picture: Slicer would crash, because Qt 5 does not report it as null."""
+        icon = self._call("icon", default=None)
         if icon is not None and not icon.availableSizes():
             raise RuntimeError(f"The icon of {self.name} has no picture")
         return qt.QIcon() if icon is None else icon
@@ -212,7 +213,7 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
         return self._python.clone()
 
     def helpText(self) -> str:
-        text = self._ask("helpText", otherwise="")
+        text = self._call("helpText", default="")
         if not isinstance(text, str):
             raise TypeError("helpText is expected to return a string")
         return text
@@ -221,15 +222,15 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
         self._frame.setVisible(True)
         self._active = True
         self.updateGUIFromMRML()
-        self._ask("activate")
+        self._call("activate")
 
     def deactivate(self) -> None:
         self._frame.setVisible(False)
         self._active = False
-        self._ask("deactivate")
+        self._call("deactivate")
 
     def _process_interaction(self, interactor, event: int, viewWidget) -> bool:
-        handled = self._ask("processInteractionEvents", interactor, event, viewWidget, otherwise=False)
+        handled = self._call("processInteractionEvents", interactor, event, viewWidget, default=False)
         if not isinstance(handled, bool):
             raise TypeError("processInteractionEvents is expected to return a boolean")
         return handled
@@ -242,30 +243,30 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
 
     def updateGUIFromMRML(self) -> None:
         if self._active:
-            self._ask("updateGUIFromMRML")
+            self._call("updateGUIFromMRML")
 
     def updateMRMLFromGUI(self) -> None:
-        self._ask("updateMRMLFromGUI")
+        self._call("updateMRMLFromGUI")
 
     def cleanup(self) -> None:
-        self._ask("cleanup")
+        self._call("cleanup")
 
 
 @double
 class qSlicerSegmentEditorEffectFactory(qt.QObject):
-    """The effects that are known; each editor takes copies of them."""
+    """Registered effects, of which each editor makes copies."""
 
-    _only = None
+    _singleton = None
 
     @classmethod
     def instance(cls):
-        if cls._only is None:
-            cls._only = cls()
-            cls._only._effects = []
-        return cls._only
+        if cls._singleton is None:
+            cls._singleton = cls()
+            cls._singleton._effects = []
+        return cls._singleton
 
     def registerEffect(self, effect) -> bool:
-        if effect.name in [each.name for each in self._effects]:
+        if effect.name in [registered.name for registered in self._effects]:
             return False
         self._effects.append(effect)
         return True

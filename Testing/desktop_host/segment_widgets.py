@@ -1,4 +1,4 @@
-"""Doubles of the widgets that list segments (Slicer/Slicer Libs/MRML/Widgets/qMRMLSegmentSelectorWidget.h, .cxx;
+"""Doubles of widgets that list segments (Slicer/Slicer Libs/MRML/Widgets/qMRMLSegmentSelectorWidget.h, .cxx;
 Modules/Loadable/Segmentations/Widgets/qMRMLSegmentsTableView.h)."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ qt = qt_module()
 
 
 class SegmentObserver(qt.QObject):
-    """Tells when a segmentation's segments come, go, or are renamed."""
+    """Emits `changed` when a segmentation's segments are added, removed or renamed."""
 
     changed = qt.Signal()
 
@@ -32,9 +32,9 @@ class SegmentObserver(qt.QObject):
 
 @double
 class qMRMLSegmentSelectorWidget(qMRMLWidget):
-    """Chooses a segmentation, and a segment in it; one below the other, or in a row.
+    """Selector of a segmentation and one of its segments, below each other or in a row.
 
-    The segment that was chosen last stays current while there is no segmentation or it has no segments.
+    The last segment stays current while there is no segmentation or it has no segments.
     """
 
     currentNodeChanged = qt.Signal(object)
@@ -78,12 +78,12 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
 
     @property
     def horizontalLayout(self) -> bool:
-        """Always False, as in Slicer: a grid keeps the rows that it once had."""
+        """Return False always, as in Slicer, because a grid never loses rows."""
         return self._grid.rowCount() == 1
 
     @horizontalLayout.setter
     def horizontalLayout(self, on: bool) -> None:
-        """In a row both selectors may grow in height, too."""
+        """Arrange the selectors in a row, in which both may grow in height, or below each other."""
         self._grid.removeWidget(self._frame)
         self._grid.addWidget(self._frame, *((0, 1) if on else (1, 0)))
         self._label.setText("" if on else "Segment: ")
@@ -136,31 +136,31 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
             self._segments.addItem("None", "None")
         for segment in identifiers:
             self._segments.addItem(segmentation.GetSegment(segment).GetName(), segment)
-        kept = self._segment in identifiers or (not self._segment and self.noneEnabled)
+        is_valid = self._segment in identifiers or (not self._segment and self.noneEnabled)
         self._segments.setCurrentIndex(-1)
-        if kept:
+        if is_valid:
             self.setCurrentSegmentID(self._segment)
         self._segments.blockSignals(blocked)
-        if not kept:
-            # The first segment, even where none could be chosen.
+        if not is_valid:
+            # Slicer selects the first segment, even if None is enabled.
             self._segments.setCurrentIndex(1 if self.noneEnabled else 0)
 
     def _segment_chosen(self, index: int) -> None:
         if self.currentNode() is not None:
-            chosen = self._segments.itemData(index) or ""
-            self._segment = "" if chosen == "None" else chosen
+            segment = self._segments.itemData(index) or ""
+            self._segment = "" if segment == "None" else segment
             self.currentSegmentChanged.emit(self._segment)
 
 
 @double
 class qMRMLSegmentsTableView(qMRMLWidget):
-    """The segments of a segmentation: whether each is shown, its colour and name."""
+    """Table of a segmentation's segments: visibility, colour and name."""
 
     selectionChanged = qt.Signal(object, object)
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
-        self._node, self._table, self._shown = None, qt.QTableWidget(0, 3), []
+        self._node, self._table, self._segment_ids = None, qt.QTableWidget(0, 3), []
         self._table.setHorizontalHeaderLabels(["", "", "Name"])
         self._table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
         self._table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
@@ -178,7 +178,7 @@ class qMRMLSegmentsTableView(qMRMLWidget):
 
     @property
     def segmentCount(self) -> int:
-        return len(self._shown)
+        return len(self._segment_ids)
 
     def segmentationNode(self):
         return self._node
@@ -189,17 +189,17 @@ class qMRMLSegmentsTableView(qMRMLWidget):
         self._fill()
 
     def selectedSegmentIDs(self) -> tuple[str, ...]:
-        return tuple(self._shown[index.row()] for index in self._table.selectionModel().selectedRows())
+        return tuple(self._segment_ids[index.row()] for index in self._table.selectionModel().selectedRows())
 
     def setSelectedSegmentIDs(self, segments) -> None:
         if tuple(segments) == self.selectedSegmentIDs():
             return
-        # In one step, as Slicer does: nobody hears of an empty selection in between.
-        chosen, model = qt.QItemSelection(), self._table.selectionModel()
+        # Select in one step, as Slicer does, without a signal for an empty selection.
+        selection, model = qt.QItemSelection(), self._table.selectionModel()
         for segment in segments:
-            index = self._table.model().index(self._shown.index(segment), 0)
-            chosen.select(index, index)
-        model.select(chosen, qt.QItemSelectionModel.ClearAndSelect | qt.QItemSelectionModel.Rows)
+            index = self._table.model().index(self._segment_ids.index(segment), 0)
+            selection.select(index, index)
+        model.select(selection, qt.QItemSelectionModel.ClearAndSelect | qt.QItemSelectionModel.Rows)
 
     def clearSelection(self) -> None:
         self._table.clearSelection()
@@ -207,13 +207,13 @@ class qMRMLSegmentsTableView(qMRMLWidget):
     def _fill(self) -> None:
         segmentation = None if self._node is None else self._node.GetSegmentation()
         segments = [] if segmentation is None else list(segmentation.GetSegmentIDs())
-        selected = [each for each in self.selectedSegmentIDs() if each in segments]
-        same = segments == self._shown
-        blocked = self._table.selectionModel().blockSignals(same)
-        self._shown = segments
+        selected = [segment for segment in self.selectedSegmentIDs() if segment in segments]
+        is_unchanged = segments == self._segment_ids
+        blocked = self._table.selectionModel().blockSignals(is_unchanged)
+        self._segment_ids = segments
         self._table.setRowCount(len(segments))
         for row, segment in enumerate(segments):
-            red, green, blue = (round(255 * each) for each in segmentation.GetSegment(segment).GetColor())
+            red, green, blue = (round(255 * part) for part in segmentation.GetSegment(segment).GetColor())
             display = self._node.GetDisplayNode()
             visible = display is None or display.GetSegmentVisibility(segment)
             colour = qt.QTableWidgetItem()

@@ -1,4 +1,4 @@
-"""Doubles of the slice widget and its parts: Slicer's own logic cuts the volumes and draws what lies on them
+"""Doubles of the slice widget and its parts; Slicer's own logic reslices volumes and draws overlays
 (Slicer/Slicer Libs/MRML/Widgets/qMRML{SliceView,SliceWidget,SliceControllerWidget}.h, .cxx; the picture on the screen
 as in commontk/CTK Libs/Visualization/VTK/Core/vtkLightBoxRendererManager.cpp)."""
 
@@ -23,7 +23,7 @@ _MANAGERS = (
 
 @double
 class qMRMLSliceView(RenderView):
-    """The picture of a slice, with what lies on it."""
+    """Picture of a slice with its overlays."""
 
     def __init__(self, parent=None) -> None:
         factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
@@ -31,7 +31,7 @@ class qMRMLSliceView(RenderView):
         super().__init__(parent, factory, _MANAGERS, observer, style)
         self._renderer.GetActiveCamera().ParallelProjectionOn()
         mapper = vtk.vtkImageMapper()
-        # The slice logic gives 8-bit colours.
+        # The slice logic provides 8-bit colours.
         mapper.SetColorWindow(255)
         mapper.SetColorLevel(127.5)
         self._picture = vtk.vtkActor2D()
@@ -62,13 +62,13 @@ class qMRMLSliceView(RenderView):
 
 @double
 class qMRMLSliceControllerWidget(qMRMLWidget):
-    """The bar above a slice: its name and the slider of its position."""
+    """Bar above a slice with its name and the slider of its position."""
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
         self._label, self._slider, self._logic = qt.QLabel(), qMRMLSliderWidget(), None
-        self._foreground = 0.0  # where the slider of its opacity stands
-        # As measured in Slicer: its row of tool buttons and its label.
+        self._foreground = 0.0  # value of the opacity slider
+        # Width of Slicer's tool buttons and label, measured in Slicer.
         self.setMinimumWidth(343)
         row = qt.QHBoxLayout(self)
         row.setContentsMargins(4, 0, 4, 0)
@@ -102,13 +102,13 @@ class qMRMLSliceControllerWidget(qMRMLWidget):
         self._logic.EndSliceNodeInteraction()
 
     def _update(self) -> None:
-        # The slider's own signal is not blocked: linked views get the opacity that a node was given.
+        # The slider's signal is not blocked, so linked views get a node's opacity.
         composite = self._logic.GetSliceCompositeNode()
         if composite is not None and composite.GetForegroundOpacity() != self._foreground:
             self._foreground = composite.GetForegroundOpacity()
             self.setForegroundOpacity(self._foreground)
         node = self._logic.GetSliceNode()
-        red, green, blue = (round(255 * each) for each in node.GetLayoutColor())
+        red, green, blue = (round(255 * part) for part in node.GetLayoutColor())
         self._label.setText(f" {node.GetLayoutLabel() or node.GetLayoutName()} ")
         self._label.setStyleSheet(f"background: rgb({red}, {green}, {blue})")
         limits, resolution = [-1.0, -1.0], vtk.reference(1.0)
@@ -123,7 +123,7 @@ class qMRMLSliceControllerWidget(qMRMLWidget):
 
 @double
 class qMRMLSliceWidget(qMRMLWidget):
-    """A slice view and its bar, on a slice node and the logic that cuts volumes for it."""
+    """Slice view with its bar, for a slice node and its slice logic."""
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
@@ -153,13 +153,13 @@ class qMRMLSliceWidget(qMRMLWidget):
     def setMRMLScene(self, scene) -> None:
         super().setMRMLScene(scene)
         self._logic.SetMRMLScene(scene)
-        self._watched.append(observe(scene, scene.EndBatchProcessEvent, lambda *_: self._batch_ended(), -1.0))
+        self._watched.append(observe(scene, scene.EndBatchProcessEvent, lambda *_: self._on_batch_end(), -1.0))
         self._update()
 
-    def _batch_ended(self) -> None:
-        # The node of a scene that was closed or loaded has another size than the view.
+    def _on_batch_end(self) -> None:
+        # The node of a closed or loaded scene has another size than the view.
         self._view._resized()
-        # After a scene is loaded the manager of segments draws them when the slice next changes; in Slicer it does.
+        # After loading, segments are drawn only when the slice is next modified; Slicer modifies it.
         self.mrmlSliceNode().Modified()
 
     def mrmlSliceNode(self):

@@ -22,7 +22,7 @@ _MANAGERS = (
 
 @double
 class qMRMLThreeDView(RenderView):
-    """Surfaces in space, through a camera node."""
+    """Picture of surfaces from a camera node."""
 
     def __init__(self, parent=None) -> None:
         factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()
@@ -50,8 +50,8 @@ class qMRMLThreeDView(RenderView):
         self._renderer.UpdateLightsGeometryToFollowCamera()
 
     def resetFocalPoint(self) -> None:
-        """Look at the middle of what is visible, without the box, its labels and the crosshair."""
-        was = self._node.GetBoxVisible(), self._node.GetAxisLabelsVisible()
+        """Look at the centre of all visible props except the box, its labels and the crosshair."""
+        visibility = self._node.GetBoxVisible(), self._node.GetAxisLabelsVisible()
         with slicer.util.NodeModify(self._node):
             self._node.SetBoxVisible(False)
             self._node.SetAxisLabelsVisible(False)
@@ -62,9 +62,9 @@ class qMRMLThreeDView(RenderView):
         bounds = self._renderer.ComputeVisiblePropBounds()
         self.setFocalPoint(*((bounds[2 * axis] + bounds[2 * axis + 1]) / 2 for axis in range(3)))
         with slicer.util.NodeModify(self._node):
-            self._node.SetBoxVisible(was[0])
-            self._node.SetAxisLabelsVisible(was[1])
-        # The manager of box and labels makes them anew.
+            self._node.SetBoxVisible(visibility[0])
+            self._node.SetAxisLabelsVisible(visibility[1])
+        # The manager of box and labels makes them again.
         self._node.InvokeEvent(slicer.vtkMRMLViewNode.ResetFocalPointRequestedEvent)
         if crosshair is not None:
             crosshair.SetCrosshairMode(mode)
@@ -74,7 +74,7 @@ class qMRMLThreeDView(RenderView):
     def resetCamera(
         self, resetRotation: bool = True, resetTranslation: bool = True, resetDistance: bool = True
     ) -> None:
-        """To where what is visible, with the box, fills the view's height. The view's width is not looked at."""
+        """Fit all visible props, box included, to the view's height, ignoring its width."""
         self.cameraNode().Reset(resetRotation, resetTranslation, resetDistance, self._renderer)
         self.scheduleRender()
 
@@ -106,7 +106,7 @@ class qMRMLThreeDWidget(qMRMLWidget):
     def setMRMLScene(self, scene) -> None:
         super().setMRMLScene(scene)
         self._logic.SetMRMLScene(scene)
-        # As in slice views: surfaces that were loaded are drawn when the view next changes.
+        # As in slice views, loaded surfaces are drawn only when the view is next modified.
         self._watched.append(observe(scene, scene.EndBatchProcessEvent, self._changed, -1.0))
 
     def _changed(self, *_) -> None:
@@ -114,7 +114,7 @@ class qMRMLThreeDWidget(qMRMLWidget):
             self.mrmlViewNode().Modified()
 
     def setMRMLViewNode(self, node) -> None:
-        # It finds the node of this name in the scene.
+        # The logic finds the node of this name in the scene.
         self._logic.AddViewNode(node.GetLayoutName())
         self._label.setText(f" {node.GetLayoutLabel() or node.GetLayoutName()} ")
         self._view.setMRMLViewNode(node)

@@ -1,4 +1,4 @@
-"""What the tests of the effects share: Segment Editor on a small scan."""
+"""Fixtures of Segment Editor on a small scan, for the tests of the effects."""
 
 import pytest
 from effect_desk import EFFECTS, ROOT, Desk, load_effects
@@ -15,16 +15,15 @@ def host(monkeypatch):
 
 @pytest.fixture
 def make_desk(host):
-    made = []
+    desks = []
 
     def make(*arguments) -> Desk:
-        made.append(Desk(*arguments))
-        return made[-1]
+        desks.append(Desk(*arguments))
+        return desks[-1]
 
     yield make
-    for desk in made:
+    for desk in desks:
         desk.close()
-    # What went wrong in an event would only be printed.
     errors.raise_errors()
 
 

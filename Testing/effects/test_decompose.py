@@ -1,4 +1,4 @@
-"""CAC Decompose: the calcium map in a region."""
+"""Tests of CAC Decompose."""
 
 import json
 from dataclasses import asdict
@@ -108,7 +108,7 @@ class TestDecompose:
 
     @pytest.mark.parametrize("by", ["button", "parameter"])
     def test_other_region_is_previewed_and_applied(self, desk, by):
-        """A parameter's change tells nobody that the node was modified."""
+        """Follow a parameter, whose change does not modify the node."""
         desk.give("LAD", (slice(7, 8), slice(15, 30), slice(10, 32)))
         effect = desk.use("CAC Decompose")
         slicer.app.processEvents()

@@ -1,4 +1,4 @@
-"""CAC Lesion: hover, click, drag, keys, rejection, leaks."""
+"""Tests of CAC Lesion: hovering, clicks, drags, keys, rejection, and leaks."""
 
 import json
 from dataclasses import asdict
@@ -26,7 +26,7 @@ class TestLesion:
         assert effect.statusLabel.text == "Added to LAD: 48.0 mm³, peak 300 HU."
 
     def test_a_click_stops_at_another_site_and_a_second_one_takes_it(self, desk):
-        """RCA calcium of 16 voxels touches the valve's 8, as the automatic result has them."""
+        """Click on 16 voxels of the RCA that touch 8 voxels of the valve."""
         desk.give("RCA", (slice(7, 9), slice(20, 22), slice(14, 18)))
         desk.give("aortic-valve-and-root", (slice(7, 9), slice(22, 23), slice(14, 18)))
         effect = desk.use("CAC Lesion")
@@ -58,8 +58,8 @@ class TestLesion:
         assert desk.counts() == {"LCX": 12, "RCA": 12}
         assert "Left: LCX 24.0 mm³." in effect.statusLabel.text
 
-    def test_what_was_left_out_is_added_as_it_is_listed(self, desk):
-        """A device beside it reaches 130 HU, too, and has no site; the lesion lies outside the heart's outline."""
+    def test_a_labelled_lesion_is_added_as_it_is(self, desk):
+        """Click on a lesion outside the heart, beside an unlabelled device above 130 HU."""
         listed = (slice(7, 8), slice(35, 37), slice(14, 16))
         desk.give("other", listed)
         effect = desk.use("CAC Lesion")
@@ -68,7 +68,7 @@ class TestLesion:
         assert desk.counts() == {"LAD": 4}
         assert effect.statusLabel.text == "Moved to LAD from other: 8.0 mm³, peak 600 HU."
 
-    def test_the_mouse_moves_on_and_what_was_done_stays_in_sight(self, desk):
+    def test_the_result_of_a_click_stays_in_sight_while_the_mouse_moves(self, desk):
         effect = desk.use("CAC Lesion")
         desk.click((7, 21, 15))
         for place in ((7, 21, 16), (7, 10, 10), (7, 21, 29)):
@@ -98,7 +98,7 @@ class TestLesion:
         desk.click((7, 21, 14))
         assert desk.counts() == {"LAD": 12, "LCX": 12}
 
-    def test_a_drag_takes_what_its_sphere_holds_of_any_site(self, desk):
+    def test_a_drag_takes_voxels_of_any_site_in_its_sphere(self, desk):
         desk.give("LAD", (slice(7, 9), slice(20, 23), slice(16, 18)))
         desk.use("CAC Lesion")
         desk.editor.setCurrentSegmentID("RCA")
@@ -157,7 +157,7 @@ class TestLesion:
         assert desk.node.GetSelectedSegmentID() == "RCA"
         desk.editor.uninstallKeyboardShortcuts()
 
-    def test_x_rejects_what_is_under_the_cursor(self, desk):
+    def test_x_rejects_the_lesion_under_the_cursor(self, desk):
         effect = desk.use("CAC Lesion")
         desk.click((7, 21, 15))
         desk.key("x")
@@ -175,9 +175,9 @@ class TestLesion:
         desk.move((7, 21, 15))
         desk.move((7, 22.2, 14))
         desk.release((7, 22.2, 14))
-        found = np.argwhere(desk.voxels("LAD"))
-        # 1.2 mm around the click: its neighbours in the slice, but no slice 2 mm away and no diagonal.
-        assert sorted(map(tuple, found)) == [(7, 20, 14), (7, 21, 14), (7, 21, 15), (7, 22, 14)]
+        voxels = np.argwhere(desk.voxels("LAD"))
+        # Within 1.2 mm lie the neighbours in the slice, but no diagonal and no slice 2 mm away.
+        assert sorted(map(tuple, voxels)) == [(7, 20, 14), (7, 21, 14), (7, 21, 15), (7, 22, 14)]
 
     def test_leak_into_bone_is_shown_and_not_added(self, desk):
         from CACScoringLib.panel.effects.views import LEAK_COLOUR

@@ -1,4 +1,4 @@
-"""What the effects change: Segment Editor's masking, one segment for a voxel, segments of other grids."""
+"""Tests of the voxels that effects change: masking, one segment per voxel, and segments on other grids."""
 
 import numpy as np
 import SimpleITK as sitk
@@ -12,7 +12,7 @@ from CACScoringLib.review.picking import Voxels
 
 class TestMasking:
     def test_is_respected_and_left_as_it_was(self, desk):
-        """Of a lesion of 300 HU beside tissue of 40 HU, and of another artery's voxels."""
+        """Paint over a lesion of 300 HU, tissue of 40 HU and another artery's voxels."""
         kind = slicer.vtkMRMLSegmentationNode
         desk.give("RCA", (slice(7, 8), slice(20, 23), slice(14, 16)))
         desk.node.SetMaskMode(kind.EditAllowedOutsideAllSegments)
@@ -35,7 +35,7 @@ class TestMasking:
         assert desk.node.GetOverwriteMode() == desk.node.OverwriteNone
 
     def test_segment_on_another_grid(self, desk):
-        """As loaded from elsewhere: half the voxel size, its own extent."""
+        """Use a segment with half the voxel size and another extent, as from another program."""
         fine = sitk.Resample(
             image_of(np.zeros(SHAPE, np.uint8)), (80, 80, 32), sitk.Transform(), sitk.sitkNearestNeighbor,
             (-20.25, -21.25, -15.5), (0.5, 0.5, 1.0),

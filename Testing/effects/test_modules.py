@@ -1,4 +1,4 @@
-"""The hidden modules that register the effects."""
+"""Tests of the hidden modules that register the effects."""
 
 import sys
 
@@ -21,9 +21,9 @@ class TestModules:
     @pytest.mark.parametrize("module", EFFECTS.values())
     def test_own_self_test(self, module):
         kind = getattr(sys.modules[module], f"{module}Test")
-        own = [name for name in vars(kind) if name.startswith("test_")]
-        assert own
-        for name in own:
+        names = [name for name in vars(kind) if name.startswith("test_")]
+        assert names
+        for name in names:
             test = kind(name)
             test.setUp()
             getattr(test, name)()
@@ -31,7 +31,7 @@ class TestModules:
 
     @pytest.mark.parametrize("name", EFFECTS)
     def test_nothing_heavy_before_it_is_used(self, desk, name):
-        """Segment Editor makes the options of all effects when it opens, in any session."""
+        """Load nothing when Segment Editor opens, which sets up all effects."""
         effect = desk.editor.effectByName(name).self()
         assert effect.scan is None
         effect.sourceVolumeNodeChanged()
@@ -42,7 +42,7 @@ class TestModules:
 class TestInstalled:
     @pytest.fixture
     def installed(self, monkeypatch, tmp_path):
-        """The effects where Slicer installs them: the files of all modules in one folder."""
+        """Folder with the files of all modules, as Slicer installs them."""
         folder = tmp_path / "qt-scripted-modules"
         for module in EFFECTS.values():
             install(ROOT / "CACScoring" / module, folder)

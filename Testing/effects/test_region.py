@@ -1,4 +1,4 @@
-"""CAC Region: the brush."""
+"""Tests of CAC Region."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ class TestRegion:
         desk.use("CAC Region")
         painted = np.argwhere(stroke(desk, [15, 19, 25]))
         assert set(painted[:, 0]) == {7}
-        # Up to 191: along voxels' centres, eleven rows of them lie within 5 mm and not ten.
+        # Along voxel centres the area is up to 191, because eleven rows rather than ten lie within 5 mm.
         assert len(painted) == pytest.approx(np.pi * 25 + 10 * 10, rel=0.08)
 
     def test_keys_wheel_and_undo(self, desk):
@@ -42,7 +42,7 @@ class TestRegion:
 
 
 def stroke(desk, columns) -> np.ndarray:
-    """Paint along a row of slice 7. Returns what is painted."""
+    """Paint along a row of slice 7 and return the painted voxels."""
     for act, column in zip([desk.press, *[desk.move] * (len(columns) - 2), desk.release], columns, strict=True):
         act((7, 20, column))
     return desk.voxels("LAD")

@@ -44,8 +44,10 @@ def search(root: Path, output: Path) -> Search:
     folders: list[Path] = []
     unread: list[str] = []
     visited = {_identity(output)} if output.exists() else set()
-    for path, inner, names in os.walk(root, followlinks=True, onerror=lambda error: unread.append(str(error.filename))):
-        folder = Path(path)
+    for parent, inner, names in os.walk(
+        root, followlinks=True, onerror=lambda error: unread.append(str(error.filename))
+    ):
+        folder = Path(parent)
         identity = _identity(folder)
         if identity in visited or LAST_FILE in names:
             inner.clear()

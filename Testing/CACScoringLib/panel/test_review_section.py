@@ -252,12 +252,12 @@ class TestAutomaticScore:
         assert f"90 % interval {narrower[0]:.0f}–{narrower[1]:.0f}" in ui.headLabel.text
 
     def test_a_key_counts_a_left_out_lesion_and_selects_the_next(self, automatic):
-        row = automatic.lesions()[9]
+        left_out = automatic.lesions()[9]
         automatic.ui.lesionTable.setCurrentCell(9, 0)
         automatic.key("3")
         assert len(self.counted(automatic)) == 10
-        assigned = next(row for row in automatic.lesions() if row["No"] == row["No"])
-        assert (assigned["Artery"], assigned["Prob. %"]) == ("LCX", row["Prob. %"])
+        assigned = next(row for row in automatic.lesions() if row["No"] == left_out["No"])
+        assert (assigned["Artery"], assigned["Prob. %"]) == ("LCX", left_out["Prob. %"])
         assert automatic.ui.lesionTable.currentRow() == 10
         automatic.key("X")
         assert len(automatic.lesions()) == 14

@@ -118,9 +118,9 @@ class TestShowing:
         saliency = sitk.Cast(image > 300, sitk.sitkFloat32) * 3
         score_with(ready, by_hand.vessels(200, saliency=saliency))
         nodes = ready.review.nodes
-        image = mrml.image_of_volume(nodes.saliency)
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(saliency))
-        assert image.GetOrigin() == pytest.approx(image.GetOrigin())
+        scene_saliency = mrml.image_of_volume(nodes.saliency)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(scene_saliency), sitk.GetArrayFromImage(saliency))
+        assert scene_saliency.GetOrigin() == pytest.approx(image.GetOrigin())
         assert mrml.nodes_of_record(slicer.mrmlScene, nodes.record).saliency is nodes.saliency
         assert ready.ui.inputSelector.nodeCount() == 1, "a saliency is no CT"
         ready.review.export(tmp_path / "out")
