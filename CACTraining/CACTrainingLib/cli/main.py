@@ -89,6 +89,6 @@ def _declare(name: str) -> Callable[[argparse.ArgumentParser], None]:
 
 
 def _sample() -> Sample:
-    from ..phantom.cohort.cohort import scored_sample
+    from ..phantom.cohort.cohort import make_sample
 
-    return scored_sample()
+    return make_sample()

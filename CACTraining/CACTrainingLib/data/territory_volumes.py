@@ -134,13 +134,13 @@ def make_volume(number: int) -> TerritoryVolume:
     hu, lung, heart, frame = _painted(patient, pose, own, has, g)
     body = patient.body
     for cloud, value in ((patient.vessels, body.blood_hu - body.lung_hu), (patient.grain, _GRAIN_HU)):
-        share = _shared(cloud.mapped(partial(apply_breath, body=body, pose=pose)), own) / STEP_MM**3
+        share = _shared(cloud.map(partial(apply_breath, body=body, pose=pose)), own) / STEP_MM**3
         hu += lung * (np.clip(share, 0, 1) if cloud is patient.vessels else share) * np.float32(value)
-    lumen = sum(_shared(patient.tree.lumen(a).mapped(frame.to_lps), own) for a in TERRITORIES[1:5]) / STEP_MM**3
+    lumen = sum(_shared(patient.tree.lumen(a).map(frame.to_lps), own) for a in TERRITORIES[1:5]) / STEP_MM**3
     room = np.clip((body.blood_hu - hu) / (body.blood_hu - body.fat_hu), 0, 1)
     hu += np.minimum(lumen, 1) * room * np.float32(body.blood_hu - body.fat_hu)
     plaques = [
-        (patient.calcium(artery).mapped(frame.to_lps), label) for label, artery in enumerate(TERRITORIES[1:5], 1)
+        (patient.calcium(artery).map(frame.to_lps), label) for label, artery in enumerate(TERRITORIES[1:5], 1)
     ]
     other = [(d.place(body, frame, patient.heart), d.metal) for d in patient.distractors]
     return TerritoryVolume(
@@ -170,7 +170,7 @@ def _possible(patient: Patient, frame: HeartFrame) -> list[tuple[PointCloud, flo
         else:
             continue
         alike = join_clouds([PointCloud(part.positions_mm, part.weights / part.total) for part in parts])
-        clouds.append((alike.mapped(frame.to_lps), share / len(parts), TERRITORIES.index(territory)))
+        clouds.append((alike.map(frame.to_lps), share / len(parts), TERRITORIES.index(territory)))
     return clouds
 
 

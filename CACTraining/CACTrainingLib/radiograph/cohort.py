@@ -30,9 +30,9 @@ from ..phantom.anatomy.patient import (
     AGATSTON_PER_MG,
     STRATA,
     Patient,
-    chosen_patients,
     demographics,
     draw_patient,
+    stratified_patients,
     stream,
 )
 from ..phantom.cohort.cohort import CohortError, in_processes, patient_folder
@@ -179,7 +179,7 @@ def _numbers(folder: Path, settings: RadiographSettings) -> list[int]:
     path = folder / SETTINGS
     content = {"schema": SCHEMA, "settings": asdict(settings)}
     if not path.exists():
-        numbers = chosen_patients(settings.first_number, settings.patients)
+        numbers = stratified_patients(settings.first_number, settings.patients)
         write_text_atomically(path, json.dumps({**content, "numbers": numbers}, indent=1))
         return numbers
     try:

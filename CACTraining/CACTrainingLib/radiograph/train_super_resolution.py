@@ -22,7 +22,7 @@ from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
 from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig, build
 
-from ..phantom.anatomy.patient import STRATA, chosen_patients
+from ..phantom.anatomy.patient import STRATA, stratified_patients
 from ..training.loop import Task
 from ..training.runs import training_run
 from ..training.settings import LoopSettings, RunOptions
@@ -71,7 +71,7 @@ class SuperResolutionTraining:
     def numbers(self) -> tuple[list[int], list[int], list[int]]:
         """Patients to train, to validate and to test on."""
         counts = self.patients, self.validation_patients, self.test_patients
-        return tuple(chosen_patients(self.first_number + APART * n, m) for n, m in enumerate(counts))
+        return tuple(stratified_patients(self.first_number + APART * n, m) for n, m in enumerate(counts))
 
 
 PRESETS = {"default": SuperResolutionTraining()}

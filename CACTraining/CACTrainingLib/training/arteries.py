@@ -121,7 +121,7 @@ def patient_deposits(number: int, settings: AtlasSettings) -> Iterator[Deposit]:
         mask = mask_frame(heart, frame)
         plaques = draw_plaques(tree, body.sex, g)
         for plaque in plaques:
-            cloud = plaque.cloud(vessels[plaque.vessel], _STEP_MM).mapped(frame.to_lps)
+            cloud = plaque.cloud(vessels[plaque.vessel], _STEP_MM).map(frame.to_lps)
             yield _deposit(plaque.artery, plaque.artery, cloud, mask, beat, pose, settings, g)
         for distractor in draw_distractors(body, tree, bool(plaques), g, heart):
             if not distractor.metal:

@@ -27,7 +27,7 @@ def pair_of(seed):
 @pytest.fixture
 def pairs(tmp_path, monkeypatch):
     """Digital patients without the digital part; returns the model's path."""
-    monkeypatch.setattr(training, "chosen_patients", lambda first, count: list(range(first, first + count)))
+    monkeypatch.setattr(training, "stratified_patients", lambda first, count: list(range(first, first + count)))
     folder = tmp_path / "mine.training" / training.PAIRS
     folder.mkdir(parents=True)
     for use, count in enumerate((4, 4, 6)):

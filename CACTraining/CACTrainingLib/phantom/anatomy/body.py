@@ -1,7 +1,7 @@
-"""The size and shape of one patient's trunk and heart, drawn from stated distributions.
+"""Size and shape of one patient's trunk and heart, drawn from stated distributions.
 
-Origin: midline, mid-depth of the thoracic cavity, height of the heart's middle in quiet breathing. All shape; sizes
-are of adults, with the spread of a clinic.
+Origin: midline, mid-depth of the thoracic cavity, height of the heart's middle in quiet breathing. Illustrative;
+sizes are of adults, with the spread of a clinic.
 """
 
 from __future__ import annotations
@@ -13,18 +13,27 @@ import numpy as np
 from . import tissues
 
 FEMALE_SHARE = 0.6
-"""Most radiotherapy planning pairs of the paper are of women with breast cancer; men are kept for their anatomy."""
+"""Share of women. Most of the paper's radiotherapy planning pairs show women with breast cancer."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """Lengths in mm, values in HU.
+    """Measures of a trunk and heart in mm, and tissue values in HU.
 
-    cavity_half_width, cavity_half_depth: inside of the rib cage at the heart. fat: subcutaneous fat at the side.
-    muscle: outer chest muscles. breast: radius, 0 for none; glandular: share of gland in it. heart_semi_axes: along
-    the long axis, towards the right ventricle, upwards. heart_centre: LPS. heart_axis: unit vector base to apex.
-    heart_roll_degrees: rotation about that axis. epicardial_fat, groove_fat: thickness on the walls, more in grooves.
-    emphysema: 0 none to 1.
+    Attributes:
+        cavity_half_width_mm: Inside of the rib cage at the heart, from the midline to the side.
+        cavity_half_depth_mm: Inside of the rib cage at the heart, half from front to back.
+        fat_mm: Subcutaneous fat at the side.
+        muscle_mm: Outer chest muscles.
+        breast_mm: Radius, 0 for none.
+        glandular: Share of gland in the breast.
+        heart_semi_axes_mm: Semi-axes along the long axis, towards the right ventricle, and upwards.
+        heart_centre_mm: Heart's centre in LPS.
+        heart_axis: Unit vector from base to apex.
+        heart_roll_degrees: Rotation about heart_axis.
+        epicardial_fat_mm: Thickness on the heart's walls.
+        groove_fat_mm: Thickness in the heart's grooves.
+        emphysema: Severity, 0 (none) to 1.
     """
 
     sex: str
@@ -60,7 +69,7 @@ class Body:
 
 
 def draw_body(generator: np.random.Generator, sex: str | None = None) -> Body:
-    """A body. sex: "F" or "M", drawn with FEMALE_SHARE when None."""
+    """Draw a body. sex: "F" or "M"; None draws it with FEMALE_SHARE."""
     g = generator
     if sex is None:
         sex = "F" if g.random() < FEMALE_SHARE else "M"

@@ -17,87 +17,87 @@ if TYPE_CHECKING:
 
 RIB_SPACING_MM = 23.0
 RIB_DROP_MM = 92.0
-"""How much lower a rib's front end lies than its back end."""
+"""Height in mm by which a rib's front end lies below its back end."""
 _CARTILAGE_FROM = 0.74
 """Share of the way from spine to sternum where bone gives way to cartilage."""
 
 
 class Skeleton:
-    """Paints the bones of a body in a pose. front: direction of each pixel [rows, columns], 0 spine to 1 sternum."""
+    """Painter of a body's bones in a pose. front: direction of each pixel [rows, columns], 0 spine to 1 sternum."""
 
     def __init__(self, body: Body, pose: ScanPose, front: np.ndarray) -> None:
         self.body = body
         self.pose = pose
         self._front = front
 
-    def places(self, inner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the pixels that may show ribs and scapulae. inner: mm outside the cavity's wall."""
+    def candidate_pixels(self, inner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return flat indices of the pixels that may show ribs and scapulae. inner: mm outside the cavity's wall."""
         ribs = np.flatnonzero((inner > -0.5) & (inner < 12))
         return ribs, np.flatnonzero((inner > 14) & (inner < 40) & (self._front < 0.55))
 
     def paint_cage(self, canvas: Canvas, trunk: Trunk, scale: float) -> None:
-        """Ribs, scapulae, sternum and clavicles. scale: of the cavity here."""
+        """Paint ribs, scapulae, sternum and clavicles. scale: width of the cavity at this height, 1 at the heart."""
         self._paint_ribs(canvas, trunk)
         self._paint_scapulae(canvas, trunk)
         self._paint_sternum(canvas, scale, trunk.grain)
         self._paint_clavicles(canvas)
 
     def _paint_ribs(self, canvas: Canvas, trunk: Trunk) -> None:
-        body, near = self.body, trunk.ribs
-        front = self._front.ravel()[near]
+        body, pixels = self.body, trunk.ribs
+        front = self._front.ravel()[pixels]
         # Ribs fall from spine to the costochondral junction, cartilage rises again to the sternum.
         fall = np.where(front < _CARTILAGE_FROM, front / _CARTILAGE_FROM, 1 - 0.45 * (front - _CARTILAGE_FROM) / 0.26)
         height = canvas.z_mm + RIB_DROP_MM * fall + 4 * self.pose.inspiration - body.rib_phase * RIB_SPACING_MM
-        off = height - RIB_SPACING_MM * np.rint(height / RIB_SPACING_MM)
+        offset = height - RIB_SPACING_MM * np.rint(height / RIB_SPACING_MM)
         # Half a rib's height and its edge are less than 8 mm.
-        keep = (height > -150 + RIB_DROP_MM * 0.4) & (front < 0.955) & (np.abs(off) < 8)
-        near, front, off = near[keep], front[keep], off[keep]
-        depth = trunk.inner.ravel()[near] - 6.0
+        keep = (height > -150 + RIB_DROP_MM * 0.4) & (front < 0.955) & (np.abs(offset) < 8)
+        pixels, front, offset = pixels[keep], front[keep], offset[keep]
+        depth = trunk.inner.ravel()[pixels] - 6.0
         cartilage = front > _CARTILAGE_FROM
         thickness = np.where(cartilage, 4.6, 4.0)
-        tall = np.where(cartilage, 6.5, 5.6)
-        distance = (np.sqrt((depth / thickness) ** 2 + (off / tall) ** 2) - 1) * 4.3
-        grain = trunk.grain.ravel()[near]
+        half_height = np.where(cartilage, 6.5, 5.6)
+        distance = (np.sqrt((depth / thickness) ** 2 + (offset / half_height) ** 2) - 1) * 4.3
+        grain = trunk.grain.ravel()[pixels]
         marrow = np.float32(tissues.RIB_MARROW_HU) + 40 * grain
         core = coverage(distance + 1.5, 0.9)
         bone = tissues.CORTICAL_HU + core * (marrow - tissues.CORTICAL_HU)
-        soft = tissues.CARTILAGE_HU + 15 * grain
+        cartilage_hu = tissues.CARTILAGE_HU + 15 * grain
         flat = canvas.hu.ravel()
-        flat[near] += coverage(distance, 1.0) * (np.where(cartilage, soft, bone) - flat[near])
+        flat[pixels] += coverage(distance, 1.0) * (np.where(cartilage, cartilage_hu, bone) - flat[pixels])
 
     def _paint_scapulae(self, canvas: Canvas, trunk: Trunk) -> None:
         z = canvas.z_mm
         if not 25 < z < 175:
             return
         grow = min(1.0, (z - 25) / 70)
-        near = trunk.scapulae
-        front = self._front.ravel()[near]
+        pixels = trunk.scapulae
+        front = self._front.ravel()[pixels]
         centre = 0.16 + 0.10 * grow
         reach = 0.04 + 0.13 * grow
         lift = 21 + 9 * np.square((front - centre) / 0.2) + 5 * grow
         distance = np.maximum(
-            np.abs(trunk.inner.ravel()[near] - lift) - 2.6 - 3.0 * grow * np.clip((front - centre) / reach, 0, 1),
+            np.abs(trunk.inner.ravel()[pixels] - lift) - 2.6 - 3.0 * grow * np.clip((front - centre) / reach, 0, 1),
             (np.abs(front - centre) - reach) * 400,
         )
         flat = canvas.hu.ravel()
-        flat[near] += coverage(distance, 1.0) * (tissues.CORTICAL_HU * 0.85 - flat[near])
+        flat[pixels] += coverage(distance, 1.0) * (tissues.CORTICAL_HU * 0.85 - flat[pixels])
         core = coverage(distance + 1.7, 1.0)
-        flat[near] += core * (tissues.RIB_MARROW_HU - flat[near])
+        flat[pixels] += core * (tissues.RIB_MARROW_HU - flat[pixels])
 
     def paint_spine(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray) -> None:
-        """Vertebra or disc, arch and processes; takes their place from the lung in place."""
+        """Paint vertebra or disc, arch and processes, and remove them from the share of lung in place."""
         body, z = self.body, canvas.z_mm
         y0, size = body.spine_y_mm, body.vertebra_mm / 24.5
         level = z / body.vertebra_mm + body.vertebra_phase
-        off = (level - math.floor(level + 0.5)) * body.vertebra_mm
-        half = body.vertebra_mm / 2
+        offset = (level - math.floor(level + 0.5)) * body.vertebra_mm
+        half, level_z = body.vertebra_mm / 2, z - offset
         # Paravertebral muscles behind the lamina, and soft tissue around the column.
         for side in (-1, 1):
             centre = np.array([side * 23 * size, y0 + 51 * size, z])
             canvas.ellipsoid(centre, (22 * size, 14 * size, 1e4), body.muscle_hu, edge_mm=2.5)
             # The rib's neck and head join the vertebra once per level.
             path = np.array(
-                [[side * 16, y0 + 8, z - off + 6], [side * 34, y0 + 18, z - off + 2], [side * 58, y0 + 24, z - off - 8]]
+                [[side * 16, y0 + 8, level_z + 6], [side * 34, y0 + 18, level_z + 2], [side * 58, y0 + 24, level_z - 8]]
             )
             self._bone_tube(canvas, path * [size, 1, 1], np.array([6.0, 4.8, 4.5]))
         box, distance = canvas.ellipsoid_distance(
@@ -106,36 +106,36 @@ class Skeleton:
         share = coverage(distance, 3.0)
         canvas.blend(box, share, body.muscle_hu - 25)
         lung[box] *= 1 - share
-        disc = abs(off) > half - 3.0
-        waist = 1 - 0.07 * math.cos(math.pi * off / half)
+        disc = abs(offset) > half - 3.0
+        waist = 1 - 0.07 * math.cos(math.pi * offset / half)
         semi = (18.0 * size * waist, 14.5 * size * waist, 1e4)
         box, distance = canvas.ellipsoid_distance(np.array([0.0, y0, z]), semi, border_mm=2.0)
         if disc:
             canvas.blend(box, coverage(distance), tissues.DISC_HU)
         else:
-            plate = 1.0 if abs(off) > half - 5.0 else 0.0
+            plate = 1.0 if abs(offset) > half - 5.0 else 0.0
             canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * (0.5 + 0.1 * plate))
             spongy = body.spongiosa_hu * (1 + 0.8 * plate) + 28 * grain[box]
             canvas.blend(box, coverage(distance + 1.6), spongy)
-        self._paint_arch(canvas, y0, size, off)
+        self._paint_arch(canvas, y0, size, offset)
 
-    def _paint_arch(self, canvas: Canvas, y0: float, size: float, off: float) -> None:
+    def _paint_arch(self, canvas: Canvas, y0: float, size: float, offset: float) -> None:
         z, body = canvas.z_mm, self.body
         canal = np.array([0.0, y0 + 19.5 * size, z])
-        if -7 < off < 9:
+        if -7 < offset < 9:
             for side in (-1, 1):
                 pedicle = np.array(
                     [[side * 11, y0 + 9, z], [side * 13, y0 + 21, z], [side * 8, y0 + 29, z], [0, y0 + 33, z]]
                 )
                 self._bone_tube(canvas, pedicle * [size, 1, 1], np.array([5.0, 4.6, 4.0, 4.2]))
-                process = np.array([[side * 13, y0 + 21, z - off + 2], [side * 34, y0 + 30, z - off + 4]])
+                process = np.array([[side * 13, y0 + 21, z - offset + 2], [side * 34, y0 + 30, z - offset + 4]])
                 self._bone_tube(canvas, process * [size, 1, 1], np.array([5.0, 4.6]))
         else:
             for side in (-1, 1):
                 facet = np.array([[side * 13, y0 + 22, z], [side * 12, y0 + 28, z]])
                 self._bone_tube(canvas, facet * [size, 1, 1], np.array([4.2, 4.0]))
         spine_tip = y0 + 33 + 24 * size
-        path = np.array([[0.0, y0 + 32, z - off + 2], [0.0, spine_tip, z - off - 18]])
+        path = np.array([[0.0, y0 + 32, z - offset + 2], [0.0, spine_tip, z - offset - 18]])
         self._bone_tube(canvas, path, np.array([3.6, 4.2]))
         canvas.ellipsoid(canal, (8.5 * size, 7.5 * size, 1e4), body.fat_hu * 0.3)
         canvas.ellipsoid(canal, (7.0 * size, 6.2 * size, 1e4), tissues.CEREBROSPINAL_FLUID_HU)

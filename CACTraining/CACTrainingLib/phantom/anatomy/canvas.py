@@ -1,4 +1,4 @@
-"""One slice to paint on: soft-edged shapes within their bounding boxes, in millimetres."""
+"""Slice on which soft-edged shapes are painted within their bounding boxes, in millimetres."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Box = tuple[slice, slice]
 """Rows and columns of a slice."""
 NOWHERE: Box = (slice(0, 0), slice(0, 0))
 EDGE_MM = 1.0
-"""Width of the linear ramp across an edge; the scanner's own blur comes on top."""
+"""Width of the linear ramp across an edge; the scanner adds its blur."""
 
 
 def coverage(distance_mm: np.ndarray, edge_mm: float = EDGE_MM) -> np.ndarray:
-    """Share of a pixel inside a shape from the signed distance to its surface (negative inside), 0 to 1."""
+    """Return each pixel's share inside a shape, 0 to 1, from the signed distance to its surface (negative inside)."""
     inside = distance_mm * np.float32(-1.0 / edge_mm)
     inside += np.float32(0.5)
     np.maximum(inside, 0, out=inside)
@@ -23,9 +23,13 @@ def coverage(distance_mm: np.ndarray, edge_mm: float = EDGE_MM) -> np.ndarray:
 
 
 class Canvas:
-    """A slice in HU [rows, columns] at height z_mm, with its pixel positions.
+    """Slice in HU [rows, columns] at a height. Painting blends towards a value by the shape's coverage.
 
-    x_mm: [columns]; y_mm: [rows]; all float32. Painting blends towards a value by the shape's coverage.
+    Attributes:
+        x_mm: Pixel positions [columns], float32.
+        y_mm: Pixel positions [rows], float32.
+        z_mm: Height.
+        hu: Values [rows, columns], float32.
     """
 
     def __init__(self, x_mm: np.ndarray, y_mm: np.ndarray, z_mm: float, fill_hu: float) -> None:
@@ -36,13 +40,13 @@ class Canvas:
         self.hu = np.full((len(y_mm), len(x_mm)), fill_hu, np.float32)
 
     def copy(self, z_mm: float) -> Canvas:
-        """The same picture at another height, to paint on independently."""
-        other = copy(self)
-        other.z_mm, other.hu = z_mm, self.hu.copy()
-        return other
+        """Return an independent copy at another height."""
+        picture = copy(self)
+        picture.z_mm, picture.hu = z_mm, self.hu.copy()
+        return picture
 
     def box(self, x0: float, x1: float, y0: float, y1: float) -> Box:
-        """Rows and columns that hold a rectangle, none outside the slice."""
+        """Return the rows and columns that hold a rectangle, clipped to the slice."""
         i0 = max(0, math.floor((x0 - float(self.x_mm[0])) / self.pixel_mm))
         i1 = min(len(self.x_mm), math.ceil((x1 - float(self.x_mm[0])) / self.pixel_mm) + 1)
         j0 = max(0, math.floor((y0 - float(self.y_mm[0])) / self.pixel_mm))
@@ -50,7 +54,7 @@ class Canvas:
         return (slice(j0, j1), slice(i0, i1)) if i1 > i0 and j1 > j0 else NOWHERE
 
     def blend(self, box: Box, share: np.ndarray, value: float | np.ndarray) -> None:
-        """hu += share · (value - hu) within a box."""
+        """Add share · (value - hu) within a box."""
         part = self.hu[box]
         part += share * (value - part)
 
@@ -64,7 +68,7 @@ class Canvas:
     def ellipsoid_distance(
         self, centre_mm: np.ndarray, semi_axes_mm: tuple[float, float, float], border_mm: float = EDGE_MM
     ) -> tuple[Box, np.ndarray]:
-        """Box and approximate signed distance to an ellipsoid's surface there; empty where the slice misses it."""
+        """Return a box and the approximate signed distance to an ellipsoid's surface; empty if the slice misses it."""
         semi = np.asarray(semi_axes_mm, float)
         extent = semi + border_mm
         dz = self.z_mm - centre_mm[2]
@@ -74,7 +78,7 @@ class Canvas:
         box = self.box(x0 - extent[0], x0 + extent[0], y0 - extent[1], y0 + extent[1])
         dx, dy = self.x_mm[box[1]] - np.float32(x0), self.y_mm[box[0]] - np.float32(y0)
         form = 1 / semi**2
-        square, slope = (_quadratic(one, dx, dy, dz) for one in (form, form * form))
+        square, slope = (_quadratic(diagonal, dx, dy, dz) for diagonal in (form, form * form))
         # Distance to first order: (q - 1) / |∇q| with q = √(rᵀ·form·r).
         root = np.sqrt(np.maximum(square, 1e-6))
         return box, (root - 1) * root / np.sqrt(np.maximum(slope, 1e-9))
@@ -82,26 +86,26 @@ class Canvas:
     def tube_distance(
         self, path_mm: np.ndarray, radii_mm: np.ndarray, border_mm: float = EDGE_MM
     ) -> tuple[Box, np.ndarray]:
-        """Box and distance to a chain of round-ended segments along a polyline [n, 3] with radii [n]; empty where the
-        slice misses it."""
+        """Return a box and the distance to round-ended segments along a polyline [n, 3] with radii [n]; empty if the
+        slice misses them."""
         reach = np.maximum(radii_mm[:-1], radii_mm[1:]) + border_mm
         low = np.minimum(path_mm[:-1, 2], path_mm[1:, 2]) - reach
         high = np.maximum(path_mm[:-1, 2], path_mm[1:, 2]) + reach
-        hit = np.flatnonzero((low < self.z_mm) & (high > self.z_mm))
-        if not len(hit):
+        segments = np.flatnonzero((low < self.z_mm) & (high > self.z_mm))
+        if not len(segments):
             return NOWHERE, np.zeros((0, 0), np.float32)
-        ends = np.concatenate([path_mm[hit], path_mm[hit + 1]])
-        margin = reach[hit].max()
+        ends = np.concatenate([path_mm[segments], path_mm[segments + 1]])
+        margin = reach[segments].max()
         box = self.box(
             ends[:, 0].min() - margin, ends[:, 0].max() + margin, ends[:, 1].min() - margin, ends[:, 1].max() + margin
         )
-        a, u = path_mm[hit], path_mm[hit + 1] - path_mm[hit]
+        a, u = path_mm[segments], path_mm[segments + 1] - path_mm[segments]
         dz = self.z_mm - a[:, 2]
-        along = u / np.maximum((u * u).sum(axis=1), 1e-9)[:, None]
-        # All segments at once [hit, rows, columns], in single precision.
+        along, changes = u / np.maximum((u * u).sum(axis=1), 1e-9)[:, None], np.diff(radii_mm)[segments]
+        # All segments at once [segments, rows, columns], in single precision.
         ax, ay, ux, uy, uz, vx, vy, vz, dz, radius, change = (
             column.astype(np.float32)[:, None, None]
-            for column in (*a.T[:2], *u.T, *along.T[:2], dz * along[:, 2], dz, radii_mm[hit], np.diff(radii_mm)[hit])
+            for column in (*a.T[:2], *u.T, *along.T[:2], dz * along[:, 2], dz, radii_mm[segments], changes)
         )
         dx, dy = self.x_mm[box[1]] - ax, self.y_mm[box[0]][:, None] - ay
         t = dx * vx + (dy * vy + vz)
@@ -117,13 +121,13 @@ class Canvas:
 
 
 def _quadratic(form: np.ndarray, dx: np.ndarray, dy: np.ndarray, dz: float) -> np.ndarray:
-    """rᵀ·diag(form)·r on the grid of dx [columns] and dy [rows] at one height, float32."""
+    """Return rᵀ·diag(form)·r on the grid of dx [columns] and dy [rows] at one height, float32."""
     a, b, _ = form.astype(np.float32)
     return (a * dx * dx + np.float32(form[2] * dz * dz))[None, :] + (b * dy * dy)[:, None]
 
 
 def smooth_path(points_mm: list[tuple[float, float, float]] | np.ndarray, count: int) -> np.ndarray:
-    """A curve of `count` points through the given ones (Catmull-Rom), [count, 3]."""
+    """Return a Catmull-Rom curve [count, 3] through points."""
     p = np.asarray(points_mm, float)
     p = np.concatenate([[2 * p[0] - p[1]], p, [2 * p[-1] - p[-2]]])
     s = np.linspace(0, len(p) - 3 - 1e-9, count)

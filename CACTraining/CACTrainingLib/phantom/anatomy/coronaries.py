@@ -1,7 +1,7 @@
 """Coronary arteries as centre lines and calibres, and the calcified plaque along their walls.
 
 `hearts.tree` draws arteries on a heart. A plaque is a crescent on the wall: it follows the vessel over a length, spans
-an arc and tapers to its ends. Its mass is the closed integral of that object; its points only share it out.
+an arc and tapers to its ends. Its mass is that shape's closed integral, which its points share.
 """
 
 from __future__ import annotations
@@ -18,14 +18,20 @@ LABELS = {"LM": 1, "LAD": 2, "LCX": 3, "RCA": 4}
 """Labels of the maps, as in `CACScoringLib.core.labels.Artery`."""
 LUMEN_STEP_MM = 0.7
 WALL_MM = 0.5
-"""Unenhanced, wall and plaque matrix look like blood, so they are imaged as one with it."""
+"""Vessel wall in mm, imaged with the lumen: without contrast, wall and plaque matrix look like blood."""
 _SPACING_MM = 0.5
 
 
 @dataclass(frozen=True)
 class Vessel:
-    """One vessel. artery: which of ARTERIES it counts to. path_mm: [n, 3] in heart coordinates, every 0.5 mm.
-    radius_mm: [n] of the lumen."""
+    """Vessel of a coronary tree.
+
+    Attributes:
+        name: Name of the vessel, e.g. "D1".
+        artery: Artery of ARTERIES to which its calcium is assigned.
+        path_mm: Centre line [n, 3] in heart coordinates, every 0.5 mm.
+        radius_mm: Lumen's radius [n].
+    """
 
     name: str
     artery: str
@@ -39,13 +45,13 @@ class Vessel:
 
 @dataclass(frozen=True)
 class CoronaryTree:
-    """All vessels of a heart. dominance: "right", "left" or "co"."""
+    """Coronary vessels of a heart. dominance: "right", "left" or "co"."""
 
     vessels: tuple[Vessel, ...]
     dominance: str
 
     def lumen(self, artery: str) -> PointCloud:
-        """The artery's blood and wall, branches too, as points that weigh mm³, in heart coordinates."""
+        """Return blood and wall of an artery and its branches as points in heart coordinates, weights in mm³."""
         parts = [tube(v.path_mm, v.radius_mm + WALL_MM, 1.0, LUMEN_STEP_MM) for v in self.of(artery)]
         return join_clouds(parts)
 
@@ -54,33 +60,33 @@ class CoronaryTree:
 
 
 def vessel_along_path(name: str, artery: str, path_mm: np.ndarray, first_mm: float, last_mm: float) -> Vessel:
-    """A vessel along a polyline [n, 3] that tapers from one radius to another."""
+    """Return a vessel along a polyline [n, 3] that tapers from one radius to another."""
     s = np.arange(0, arc_mm(path_mm)[-1], _SPACING_MM)
     return Vessel(name, artery, along(path_mm, s), first_mm + (last_mm - first_mm) * np.linspace(0, 1, len(s)) ** 0.8)
 
 
 PREVALENCE = {"F": 0.42, "M": 0.62}
-"""Share of patients with any calcium; the paper's test set has calcium in about a third of its pairs, mostly women."""
+"""Share of patients with any calcium. In the paper's test set, mostly women, about a third of the pairs have some."""
 ARTERY_SHARE = {"LM": 0.08, "LAD": 0.53, "LCX": 0.12, "RCA": 0.27}
-"""Where plaques lie: the arteries' shares in table 3 of van Velzen (left main there belongs to the descending)."""
+"""Share of plaques by artery, after table 3 of van Velzen, which counts the left main to the descending artery."""
 BURDEN = ((0.50, 0.4), (0.10, 4.0), (0.15, 16.0), (0.10, 40.0), (0.15, 7.0))
-"""Share of calcified patients and their mean number of further plaques beyond the first (Poisson). By
-`patient.AGATSTON_PER_MG`, 22 % reach an Agatston score of 400 and 8 % one of 1000; by the laws fitted to MESA
-(`patient.Demographics`) 23 and 10 %."""
+"""Share of patients with calcium and their mean number of plaques beyond the first (Poisson). With
+`patient.AGATSTON_PER_MG`, 22 % reach an Agatston score of 400 and 8 % one of 1000; the laws fitted to MESA
+(`patient.Demographics`) give 23 and 10 %."""
 DENSITY_MG_CM3 = (480.0, 0.5, 110.0, 1100.0)
-"""Median, logarithmic spread, least and most hydroxyapatite density of a plaque. Shape: from faint to nearly bone."""
+"""Median, logarithmic spread, minimum and maximum hydroxyapatite density of a plaque: from faint to nearly bone."""
 LENGTH_MM = (3.2, 0.65, 0.8, 24.0)
-"""Median, logarithmic spread, least and most length."""
+"""Median, logarithmic spread, minimum and maximum length."""
 THICKNESS_MM = (0.85, 0.4, 0.35, 2.2)
-"""Median, logarithmic spread, least and most thickness in the middle."""
+"""Median, logarithmic spread, minimum and maximum thickness in the middle."""
 ARC_DEGREES = (50.0, 200.0)
 PROXIMAL_SHARE = 0.30
-"""Plaques thin out with this share of the vessel's length as the distance from the ostium grows by e."""
+"""Mean distance of plaques from the ostium as a share of the vessel's length (exponential law)."""
 
 
 @dataclass(frozen=True)
 class Plaque:
-    """One plaque of `artery` on the vessel of that name. start_mm: distance of its middle from the vessel's start."""
+    """Plaque on the vessel of a name. middle_mm: distance of its middle from the vessel's start."""
 
     id: int
     artery: str
@@ -95,7 +101,7 @@ class Plaque:
 
     @property
     def volume_mm3(self) -> float:
-        """Exact volume: thickness T·√(1 - (2s/L)²) along the length, on a wall of radius r over an arc a."""
+        """Exact volume for a thickness T·√(1 - (2s/L)²) along the length, on a wall of radius r over an arc a."""
         arc = math.radians(self.arc_degrees)
         along, squared = math.pi / 4, 2.0 / 3.0
         t, length = self.thickness_mm, self.length_mm
@@ -106,7 +112,7 @@ class Plaque:
         return self.density_mg_cm3 / 1000.0 * self.volume_mm3
 
     def cloud(self, vessel: Vessel, step_mm: float) -> PointCloud:
-        """Points that weigh mg, in heart coordinates. vessel: the one it lies on."""
+        """Return points in heart coordinates, weights in mg. vessel: the plaque's vessel."""
         sections = max(4, math.ceil(self.length_mm / step_mm))
         s = ((np.arange(sections) + 0.5) / sections - 0.5) * self.length_mm
         arc_length = 0.5 * np.arange(len(vessel.path_mm))
@@ -135,9 +141,12 @@ def draw_plaques(
     artery: str | None = None,
     count: int | None = None,
 ) -> tuple[Plaque, ...]:
-    """A patient's plaques, none for many, in the arteries that the tree has.
+    """Draw a patient's plaques, often none, in the arteries that the tree has.
 
-    prevalence: another share of patients with calcium than PREVALENCE. artery, count: given instead of drawn.
+    Args:
+        prevalence: Share of patients with calcium; None for PREVALENCE.
+        artery: Artery of all plaques; None draws it by ARTERY_SHARE.
+        count: Number of plaques; None draws it by BURDEN.
     """
     g = generator
     if g.random() >= (PREVALENCE[sex] if prevalence is None else prevalence):
@@ -147,7 +156,7 @@ def draw_plaques(
     present = {name: share for name, share in ARTERY_SHARE.items() if tree.of(name)}
     names, shares = list(present), np.array(list(present.values())) / sum(present.values())
     plaques = []
-    # Patients have their own tendency to dense or faint plaque.
+    # A patient tends to dense or to faint plaque.
     tendency = g.normal(0, 0.25)
     for number in range(1, (drawn if count is None else count) + 1):
         name = artery if artery in present else names[g.choice(len(names), p=shares)]
@@ -162,7 +171,7 @@ def draw_plaques(
 def draw_plaque(
     number: int, vessel: Vessel, place_mm: float, tendency: float, generator: np.random.Generator
 ) -> Plaque:
-    """A plaque on a vessel near a distance from its start. tendency: shift of the density's logarithm."""
+    """Draw a plaque on a vessel near a distance from its start. tendency: shift of the density's logarithm."""
     g = generator
     density = _lognormal(g, DENSITY_MG_CM3, tendency)
     radius = float(np.interp(place_mm, 0.5 * np.arange(len(vessel.radius_mm)), vessel.radius_mm))

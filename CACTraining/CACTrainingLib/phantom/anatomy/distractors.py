@@ -1,9 +1,9 @@
-"""Everything that fools a calcium scorer: calcium outside the coronary arteries, and metal.
+"""Distractors that a calcium score must exclude: calcium outside the coronary arteries, and metal.
 
-How often each occurs is stated in PREVALENCE; sizes are shape. Metal is imaged as very dense points whose views
-disagree (`view_gain`), which gives streaks; beam hardening is not modelled. Sizes of devices are those of common ones;
-their weights are mm³ of something as dense as `tissues.METAL_HU`; what is less dense (titanium, nitinol, radiopaque
-polymer) weighs less per mm³.
+PREVALENCE states how often each occurs; sizes are illustrative. Metal is imaged as very dense points whose views
+disagree (`view_gain`), which gives streaks; beam hardening is not modelled. Devices have common sizes; their weights
+are mm³ of a material as dense as `tissues.METAL_HU`; less dense ones (titanium, nitinol, radiopaque polymer) weigh
+less per mm³.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .points import PointCloud, along, arc_mm, frame_along, frames_along, join_c
 
 
 class Part(NamedTuple):
-    """A piece of a device. anchor, group, cloud: as `distractors.Distractor` has them. streaks: strength of them."""
+    """Piece of a device. Its anchor, group and cloud are as in `Distractor`; streaks is the strength of its streaks."""
 
     anchor: str
     group: str | None
@@ -35,7 +35,7 @@ class Part(NamedTuple):
 
 
 def mesh(path_mm: np.ndarray, radii_mm: np.ndarray, volume_mm3: float, crowns: int = 6) -> PointCloud:
-    """Zigzag rings of struts on a tube's wall along a polyline [n, 3] with radii [n], every 1.6 mm or so."""
+    """Return zigzag rings of struts on a tube's wall along a polyline [n, 3] with radii [n], about every 1.6 mm."""
     arc = arc_mm(path_mm)
     rings = max(2, round(arc[-1] / 1.6))
     height = arc[-1] / rings
@@ -54,8 +54,8 @@ def stent(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Genera
     vessel = main[g.integers(len(main))]
     first = int(g.uniform(0.05, 0.35) * len(vessel.path_mm))
     path = vessel.path_mm[first : first + int(g.uniform(12, 28) / 0.5)]
-    # Expanded, it is as wide as the artery; struts cover some 15 to 20 % of the wall. They are too thin to harden the
-    # beam, so that steel and cobalt weigh more than in a thick wire.
+    # An expanded stent is as wide as the artery; struts cover 15 to 20 % of the wall. They are too thin to harden the
+    # beam, so steel and cobalt weigh more than in a thick wire.
     radius = float(vessel.radius_mm[first])
     length = 0.5 * (len(path) - 1)
     volume = 2 * math.pi * radius * length * g.uniform(0.07, 0.14) * g.uniform(0.15, 0.2) * 1.6
@@ -63,7 +63,7 @@ def stent(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Genera
 
 
 def lead(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
-    """Lead from the left arm's vein to the right ventricle's apex, or with one more in the right atrium."""
+    """Draw a lead from the left arm's vein to the right ventricle's apex, sometimes with a second in the atrium."""
     frame = reference_frame(body)
     a, b, c = frame.semi_axes_mm
     atrium, bend = heart.landmarks_mm["ra"], heart.landmarks_mm["tricuspid"]
@@ -87,7 +87,7 @@ def lead(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generat
 
 
 def catheter(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
-    """A central venous catheter or port of radiopaque polymer, its tip near the right atrium."""
+    """Draw a central venous catheter or port of radiopaque polymer, its tip near the right atrium."""
     path = _cava(reference_frame(body), heart.landmarks_mm["ra"])
     end = int(g.uniform(0.82, 1.0) * len(path))
     density = g.uniform(700, 2200) / tissues.METAL_HU
@@ -95,7 +95,7 @@ def catheter(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Gen
 
 
 def bypass_clips(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
-    """Clips along a graft to the left anterior descending, from the aorta or from behind the sternum's edge."""
+    """Draw clips along a graft to the left anterior descending, from the aorta or from behind the sternum's edge."""
     frame = reference_frame(body)
     target = next(v for v in tree.vessels if v.name == "LAD").path_mm
     target = target[int(g.uniform(0.35, 0.7) * len(target))]
@@ -125,7 +125,7 @@ def sternal_wires(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.rando
 
 
 def prosthetic_valve(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
-    """In the aortic or mitral annulus: a surgical valve's ring, or the mesh of one brought by catheter."""
+    """Draw a surgical valve's ring or a transcatheter valve's mesh in the aortic or mitral annulus."""
     valve = "aortic" if g.random() < 0.65 else "mitral"
     annulus = ring(heart, valve)
     middle = annulus.middle_mm
@@ -150,11 +150,11 @@ DEVICES: dict[str, Callable[[Body, CoronaryTree, HeartShape, np.random.Generator
     "bypass clips": bypass_clips,
     "prosthetic valve": prosthetic_valve,
 }
-"""Makers of each kind's parts."""
+"""Functions that draw the parts of each kind."""
 
 
 def _cava(frame: HeartFrame, atrium: np.ndarray) -> np.ndarray:
-    """The way of the blood from the left arm through the superior vena cava to the atrium [120, 3], LPS."""
+    """Return the path [120, 3] in LPS from the left arm through the superior vena cava to the atrium."""
     knots = [(48, -38, 135), (15, -42, 112), (-26, -26, 103), (-29, -14, 80), (-28, -8, 45), frame.to_lps(atrium)]
     return smooth_path(np.array([tuple(knot) for knot in knots], float), 120)
 
@@ -174,29 +174,34 @@ PREVALENCE = {
     "bypass clips": 0.02,
     "prosthetic valve": 0.01,
 }
-"""Share of patients who have each."""
+"""Share of patients with each kind."""
 
 AGEING = ("aortic wall", "aortic root", "aortic valve", "mitral annulus")
 WITH_PLAQUE, WITHOUT_PLAQUE = 1.5, 0.7
-"""So many times as often patients with and without coronary calcium have those of AGEING."""
+"""Factors on the prevalence of AGEING kinds in patients with and without coronary calcium."""
 
 ADDED = ("venous catheter", "bypass clips", "prosthetic valve")
-"""Drawn apart from the other kinds, so that these stay as they were before there were such devices."""
+"""Kinds drawn from a generator of their own, so that adding them left the other kinds unchanged."""
 
 MOVES_WITH = {"aortic root": "LM", "pericardium": "LCX"}
-"""A key of `motion.EXCURSION_MM` for what does not move with the valves."""
+"""Group of `motion.EXCURSION_MM` of the kinds that do not move with the valves."""
 
 STREAK_SPREAD = 0.35
-"""Standard deviation between view directions of the gain on metal."""
+"""Standard deviation of the gain on metal between view directions."""
 
 
 @dataclass(frozen=True)
 class Distractor:
-    """Something dense that is no coronary calcium.
+    """Dense object other than coronary calcium.
 
-    anchor: "heart" (cloud in heart coordinates), "body" (LPS in quiet breathing), "arch" or "descending" (positions
-    are: share of the way along that part of the aorta, mm beyond its wall, angle in radians). group: what it moves
-    with, a key of `motion.EXCURSION_MM`, or None. cloud: weights in mg of calcium, or mm³ of metal when `metal`.
+    Attributes:
+        kind: Kind of PREVALENCE.
+        anchor: Coordinates of the cloud: "heart" (heart's frame), "body" (LPS in quiet breathing), or "arch" or
+            "descending" (share of that part of the aorta's length, mm beyond its wall, angle in radians).
+        group: Group of `motion.EXCURSION_MM` that it moves with; None for one at rest.
+        cloud: Points with weights in mg of calcium, or in mm³ of metal if `metal`.
+        metal: True for metal.
+        view_gain: Relative weight of each view direction [n], see `response.image_of_points`.
     """
 
     kind: str
@@ -211,19 +216,19 @@ class Distractor:
         return 0.0 if self.metal else self.cloud.total
 
     def place(self, body: Body, frame: HeartFrame, heart: HeartShape) -> PointCloud:
-        """The cloud in LPS for a heart in this pose."""
+        """Return the cloud in LPS for a heart in this pose."""
         if self.anchor == "heart":
-            return self.cloud.mapped(frame.to_lps)
+            return self.cloud.map(frame.to_lps)
         if self.anchor == "body":
             return self.cloud
         path, radii = aorta_paths(body, frame, heart)[0 if self.anchor == "arch" else 1]
-        share, beyond, angle = self.cloud.positions_mm.T
+        share, wall_distance, angle = self.cloud.positions_mm.T
         at = share * (len(path) - 1)
         index = np.arange(len(path))
         u, v = frames_along(along(np.gradient(path, axis=0), at, index))
-        out = np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v
-        radius = np.interp(at, index, radii) + beyond
-        return PointCloud(along(path, at, index) + radius[:, None] * out, self.cloud.weights)
+        outwards = np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v
+        radius = np.interp(at, index, radii) + wall_distance
+        return PointCloud(along(path, at, index) + radius[:, None] * outwards, self.cloud.weights)
 
 
 def draw_distractors(
@@ -233,35 +238,35 @@ def draw_distractors(
     generator: np.random.Generator,
     heart: HeartShape,
 ) -> tuple[Distractor, ...]:
-    """A patient's distractors. calcified: whether the coronaries hold calcium."""
-    found: list[Distractor] = []
-    (apart,) = generator.spawn(1)
+    """Draw a patient's distractors. calcified: True if the coronary arteries hold calcium."""
+    distractors: list[Distractor] = []
+    (added_generator,) = generator.spawn(1)
     for kind, share in PREVALENCE.items():
         share *= (WITH_PLAQUE if calcified else WITHOUT_PLAQUE) if kind in AGEING else 1.0
         if kind in ("stent", "bypass clips") and not calcified:
             share = 0.0
-        # One draw per kind whatever the outcome, so that one kind's settings leave the others alone.
-        own = np.random.default_rng((apart if kind in ADDED else generator).integers(2**63))
-        if own.random() >= share:
+        # One draw per kind whatever the outcome, so that one kind's settings do not change the others.
+        kind_generator = np.random.default_rng((added_generator if kind in ADDED else generator).integers(2**63))
+        if kind_generator.random() >= share:
             continue
         if kind in DEPOSITS:
             group = MOVES_WITH.get(kind, "valve")
-            found.append(Distractor(kind, "heart", group, deposits(kind, heart, tree, own)))
+            distractors.append(Distractor(kind, "heart", group, deposits(kind, heart, tree, kind_generator)))
         elif kind in DEVICES:
-            found.extend(device(kind, body, tree, own, heart))
+            distractors.extend(device(kind, body, tree, kind_generator, heart))
         else:
-            found.extend(_aortic_wall(own) if kind == "aortic wall" else _hilar_nodes(own))
-    # Whose heart was operated on has a sternum that was closed with wires.
-    kinds = {one.kind for one in found}
+            distractors.extend(_aortic_wall(kind_generator) if kind == "aortic wall" else _hilar_nodes(kind_generator))
+    # Bypass surgery leaves wires in the sternum.
+    kinds = {distractor.kind for distractor in distractors}
     if "bypass clips" in kinds and "sternal wires" not in kinds:
-        found.extend(device("sternal wires", body, tree, apart, heart))
-    return tuple(found)
+        distractors.extend(device("sternal wires", body, tree, added_generator, heart))
+    return tuple(distractors)
 
 
 def device(
     kind: str, body: Body, tree: CoronaryTree, generator: np.random.Generator, heart: HeartShape
 ) -> list[Distractor]:
-    """A device of one of DEVICES, piece by piece."""
+    """Draw the pieces of a device of DEVICES."""
     parts = DEVICES[kind](body, tree, heart, generator)
     gain = _gain(generator, max(part.streaks for part in parts))
     return [Distractor(kind, part.anchor, part.group, part.cloud, metal=True, view_gain=gain) for part in parts]
@@ -278,25 +283,25 @@ def _blob(g: np.random.Generator, centre: np.ndarray, spread_mm: np.ndarray | fl
 
 
 def _aortic_wall(g: np.random.Generator) -> list[Distractor]:
-    found = []
+    walls = []
     for _ in range(1 + g.poisson(2.5)):
         arch = g.random() < 0.55
         at = g.uniform(0.25, 1.0) if arch else g.uniform(0.0, 0.75)
         mass = _mass(g, 9, 0.9)
         centre, spread = np.array([at, 0.3, g.uniform(0, 2 * math.pi)]), np.array([0.015, 0.35, 0.09]) * mass**0.25
-        found.append(Distractor("aortic wall", "arch" if arch else "descending", None, _blob(g, centre, spread, mass)))
-    return found
+        walls.append(Distractor("aortic wall", "arch" if arch else "descending", None, _blob(g, centre, spread, mass)))
+    return walls
 
 
 def _hilar_nodes(g: np.random.Generator) -> list[Distractor]:
-    found = []
+    nodes = []
     for _ in range(1 + g.poisson(1.0)):
         place = ((-48, 6, 32), (50, 14, 28), (-18, 2, 66), (4, 14, 60), (18, -4, 74))[g.integers(5)]
         centre = np.array(place, float) + g.normal(0, 4, 3)
-        found.append(
+        nodes.append(
             Distractor("hilar node", "body", None, _blob(g, centre, g.uniform(1.0, 2.6, 3), _mass(g, 18, 0.9)))
         )
-    return found
+    return nodes
 
 
 def _gain(g: np.random.Generator, strength: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The heart's own frame, and the great vessels, airways and oesophagus around the heart.
+"""The heart's frame, and the great vessels, airways and oesophagus around the heart.
 
 Heart frame: u from base to apex, v towards the right ventricle (right, anterior), w upwards; origin at the middle.
 """
@@ -24,14 +24,20 @@ ROOT_IN_FRAME = (-0.30, 0.06, 0.30)
 
 @dataclass(frozen=True)
 class HeartFrame:
-    """The heart's own axes. axes: columns u, v, w in LPS; semi_axes_mm along them; centre_mm in LPS."""
+    """Axes and centre of a heart.
+
+    Attributes:
+        axes: Columns u, v, w in LPS.
+        semi_axes_mm: Semi-axes along u, v, w.
+        centre_mm: Centre in LPS.
+    """
 
     axes: np.ndarray
     semi_axes_mm: np.ndarray
     centre_mm: np.ndarray
 
     def to_lps(self, heart_mm: np.ndarray) -> np.ndarray:
-        """Heart coordinates (u, v, w) [..., 3] to LPS."""
+        """Map heart coordinates (u, v, w) [..., 3] to LPS."""
         return heart_mm @ self.axes.T + self.centre_mm
 
     def to_heart(self, lps_mm: np.ndarray) -> np.ndarray:
@@ -44,7 +50,7 @@ class HeartFrame:
 
 
 def reference_frame(body: Body) -> HeartFrame:
-    """The heart's frame in quiet breathing."""
+    """Return the heart's frame in quiet breathing."""
     u, v, w = upright_axes(np.asarray(body.heart_axis)).T
     roll = math.radians(body.heart_roll_degrees)
     v, w = math.cos(roll) * v + math.sin(roll) * w, math.cos(roll) * w - math.sin(roll) * v
@@ -54,23 +60,23 @@ def reference_frame(body: Body) -> HeartFrame:
 
 
 def upright_axes(u: np.ndarray) -> np.ndarray:
-    """Columns u, v, w in LPS from the unit vector u [3], w as near to upwards as it can be."""
+    """Return columns u, v, w in LPS from the unit vector u [3], with w as near to upwards as possible."""
     w = np.array([0.0, 0.0, 1.0]) - u[2] * u
     w /= np.linalg.norm(w)
     return np.stack([u, np.cross(u, w), w], axis=1)
 
 
 def posed_frame(body: Body, pose: ScanPose) -> HeartFrame:
-    """The heart's frame in a scan: turned, and lowered by a breath (breathing during the scan comes on top)."""
+    """Return the heart's frame in a scan, turned and lowered by a breath, without breathing during the scan."""
     frame = reference_frame(body)
-    # A deep breath lowers the heart and stands it more upright.
+    # A deep breath lowers the heart and makes it more upright.
     turn = rotation_xyz(pose.tilt_degrees) @ rotation_xyz((-5.0 * pose.inspiration, 7.0 * pose.inspiration, 0.0))
     drop = np.array([-2.0 * pose.inspiration, 0.0, -pose.heart_drop_mm])
     return HeartFrame(turn @ frame.axes, frame.semi_axes_mm, frame.centre_mm + drop)
 
 
 class Heart:
-    """Paints heart, great vessels, airways and oesophagus of a body in a pose."""
+    """Painter of a body's heart, great vessels, airways and oesophagus in a pose."""
 
     def __init__(self, body: Body, pose: ScanPose, shape: HeartShape) -> None:
         self.body = body
@@ -84,8 +90,8 @@ class Heart:
             for (path, *_), reach in zip(self._vessels, reaches, strict=True)
         ]
         walls = np.minimum.reduce([shape.part(name) - WALL_MM.get(name, 0.0) for name in PARTS])
-        near = np.minimum(shape.pericardium, walls) < _BORDER_MM
-        self._near = self.frame.to_lps(shape.places_mm[near]).astype(np.float32)
+        in_border = np.minimum(shape.pericardium, walls) < _BORDER_MM
+        self._border_mm = self.frame.to_lps(shape.places_mm[in_border]).astype(np.float32)
         self._papillary = [(self.frame.to_lps(ends), radii) for ends, radii in papillary_muscles(shape).values()]
         # Aorta and pulmonary trunk leave the heart in a sleeve of fat; their first part lies in muscle.
         stems = ((2, aorta_paths(body, self.frame, shape)[0]), (4, pulmonary_trunk(self.frame, shape)))
@@ -94,8 +100,8 @@ class Heart:
     def paint(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray, breath_mm: float) -> np.ndarray:
         """Paint a slice over the trunk and update the share of lung in place.
 
-        breath_mm: the diaphragm's height above its middle; the heart follows in part. Returns the pericardial
-        content's share of each pixel [rows, columns]: the heart mask where above one half.
+        breath_mm: the diaphragm's height above its middle; the heart follows in part. Returns the share of each pixel
+        [rows, columns] inside the pericardium; above one half it belongs to the heart mask.
         """
         lift = np.array([0.0, 0.0, HEART_SHARE_OF_BREATH * breath_mm])
         self._paint_mediastinum(canvas, lung, grain)
@@ -105,26 +111,26 @@ class Heart:
         return heart
 
     def _paint_mediastinum(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray) -> None:
-        """Fat between the lungs: a band whose width follows the organs in it, from sternum to spine."""
+        """Paint the fat between the lungs: a band from sternum to spine, as wide as the organs in it."""
         body, z = self.body, canvas.z_mm
         front, back = -body.cavity_half_depth_mm - 5, body.spine_y_mm + 4
         t = np.clip((canvas.y_mm - front) / (back - front), 0, 1)
         upper = 1 / (1 + math.exp(-(z - 45) / 12))
-        wide = body.mediastinal_fat_mm
-        middle = 14 + 14 * upper + 0.4 * wide
-        width = (3 + 0.7 * wide) * (1 - t) + 19 * t**2 + middle * np.exp(-(((t - 0.5) / 0.22) ** 2))
+        fat_mm = body.mediastinal_fat_mm
+        middle = 14 + 14 * upper + 0.4 * fat_mm
+        width = (3 + 0.7 * fat_mm) * (1 - t) + 19 * t**2 + middle * np.exp(-(((t - 0.5) / 0.22) ** 2))
         width *= 1 - 0.35 / (1 + math.exp(-(z - 125) / 10))
         lean = 9 * (1 - upper) * np.exp(-(((t - 0.3) / 0.35) ** 2)) + 6 * t**2
         rows, columns = box = canvas.box(-90, 90, front, back)
         distance = np.abs(canvas.x_mm[None, columns] - lean[rows, None]) - width[rows, None]
-        # Only what was lung turns into mediastinum: bones and wall keep their place.
+        # The mediastinum replaces lung only, not bones and wall.
         share = np.minimum(coverage(distance.astype(np.float32) + np.float32(1.4) * grain[box], 2.0), lung[box])
         canvas.blend(box, share, np.float32(body.fat_hu) + np.float32(9) * grain[box])
         lung[box] -= share
         # Fat pads in the cardiophrenic angles.
         for side in (-1, 1):
             pad = np.array([body.heart_centre_mm[0] + side * 26, -body.cavity_half_depth_mm * 0.8, -46.0])
-            box, distance = canvas.ellipsoid_distance(pad, (26.0 + wide, 17.0 + 0.5 * wide, 24.0), border_mm=5.0)
+            box, distance = canvas.ellipsoid_distance(pad, (26.0 + fat_mm, 17.0 + 0.5 * fat_mm, 24.0), border_mm=5.0)
             share = coverage(distance + 4 * grain[box], 2.0) * lung[box]
             canvas.blend(box, share, body.fat_hu + 9 * grain[box])
             lung[box] -= share
@@ -135,33 +141,34 @@ class Heart:
             canvas.blend(box, 0.85 * (coverage(distance, 3.0) * (1 - lung[box])), self.body.fat_hu)
 
     def _paint_chambers(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray, lift: np.ndarray) -> np.ndarray:
-        """Paint fat, muscle and blood, and update the share of lung in place; the pericardium's share of each pixel."""
+        """Paint fat, muscle and blood, update the share of lung in place, and return the pericardium's share."""
         heart = np.zeros_like(canvas.hu)
-        here = self._near[np.abs(self._near[:, 2] + np.float32(lift[2]) - np.float32(canvas.z_mm)) < _BORDER_MM]
-        if not len(here):
+        places = self._border_mm
+        places = places[np.abs(places[:, 2] + np.float32(lift[2]) - np.float32(canvas.z_mm)) < _BORDER_MM]
+        if not len(places):
             return heart
-        (x0, y0, _), (x1, y1, _) = here.min(axis=0), here.max(axis=0)
+        (x0, y0, _), (x1, y1, _) = places.min(axis=0), places.max(axis=0)
         box = canvas.box(float(x0), float(x1), float(y0), float(y1))
         body, spots = self.body, grain[box]
-        distance = self._distances(canvas, box, lift)
-        pericardium = distance["pericardium"]
-        walls = distance["lv_epi"]
+        distances = self._distances(canvas, box, lift)
+        pericardium = distances["pericardium"]
+        walls = distances["lv_epi"]
         for name, wall in WALL_MM.items():
-            walls = np.minimum(walls, distance[name] - np.float32(wall))
-        rooms = [distance[name] for name in PARTS if name not in ("lv_epi", "rv")]
-        blood = np.minimum.reduce([*rooms, np.maximum(distance["rv"], -distance["lv_epi"])])
+            walls = np.minimum(walls, distances[name] - np.float32(wall))
+        rooms = [distances[name] for name in PARTS if name not in ("lv_epi", "rv")]
+        blood = np.minimum.reduce([*rooms, np.maximum(distances["rv"], -distances["lv_epi"])])
         share = coverage(pericardium + np.float32(0.5) * spots, self._softness)
         heart[box] = coverage(pericardium)
         canvas.blend(box, share, body.fat_hu + 6 * spots)
         wall_share = coverage(walls + np.float32(0.4) * spots, self._softness)
         canvas.blend(box, wall_share, body.myocardium_hu + 3 * spots)
-        # The pericardium itself, seen between fat and fat.
+        # The pericardium shows as a line between fat and fat.
         line = np.clip(1.0 - np.abs(pericardium) / 1.3, 0, 1) * np.clip(1.3 - lung[box], 0, 1) * (1 - wall_share)
         canvas.blend(box, 0.55 * line, 40.0)
         canvas.blend(box, coverage(blood, self._softness + 0.3), body.blood_hu)
         for ends, radii in self._papillary:
-            near, gap = canvas.tube_distance(ends + lift, radii, _BORDER_MM)
-            canvas.blend(near, coverage(gap, self._softness), body.myocardium_hu + 3 * grain[near])
+            part, distance = canvas.tube_distance(ends + lift, radii, _BORDER_MM)
+            canvas.blend(part, coverage(distance, self._softness), body.myocardium_hu + 3 * grain[part])
         lung[box] *= 1 - np.maximum(share, wall_share)
         return heart
 
@@ -170,8 +177,8 @@ class Heart:
         dx, dy = canvas.x_mm[box[1]] - np.float32(centre[0]), canvas.y_mm[box[0]] - np.float32(centre[1])
         depth = np.float32(canvas.z_mm - centre[2]) * axes[2]
         places = dy[:, None, None] * axes[1] + dx[None, :, None] * axes[0] + depth
-        found = self._shape.sample(places.reshape(-1, 3)).T.reshape(-1, len(dy), len(dx))
-        return dict(zip(("pericardium", *PARTS), found, strict=True))
+        distances = self._shape.sample(places.reshape(-1, 3)).T.reshape(-1, len(dy), len(dx))
+        return dict(zip(("pericardium", *PARTS), distances, strict=True))
 
     def _paint_vessels(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray) -> None:
         for (path, radii, hu, edge), (low, high) in zip(self._vessels, self._heights, strict=True):
@@ -184,22 +191,22 @@ class Heart:
 
 
 Tube = tuple[np.ndarray, np.ndarray, float, float]
-"""path [n, 3] in LPS, radii [n], HU, width of the edge in mm."""
+"""Path [n, 3] in LPS, radii [n], HU, width of the edge in mm."""
 
 
 def great_vessels(body: Body, frame: HeartFrame, shape: HeartShape) -> list[Tube]:
-    """Oesophagus, veins, arteries and airways, in painting order."""
+    """Return oesophagus, veins, arteries and airways in painting order."""
     return [*_oesophagus(body), *_veins(body, frame, shape), *_arteries(body, frame, shape), *_airways()]
 
 
 def _tube(points: list, radii: list[float], hu: float, edge_mm: float = 1.4, count: int = 14) -> Tube:
-    """A smooth tube of `count` points through these, whose radius changes evenly between these."""
+    """Return a smooth tube of `count` points through `points`, its radius interpolated between `radii`."""
     places = np.linspace(0, 1, count), np.linspace(0, 1, len(radii))
     return smooth_path(points, count), np.interp(*places, radii), hu, edge_mm
 
 
 def _oesophagus(body: Body) -> list[Tube]:
-    """Its wall, and the air in it."""
+    """Return the oesophagus' wall and the air in it."""
     y = body.spine_y_mm - 22
     wall = [(3, y - 4, 190), (8, y, 90), (6, y, 40), (10, y - 4, -20), (18, y - 14, -90)]
     air = [(7, y, 150), (8, y, 95)]
@@ -207,7 +214,7 @@ def _oesophagus(body: Body) -> list[Tube]:
 
 
 def _veins(body: Body, frame: HeartFrame, shape: HeartShape) -> list[Tube]:
-    """Superior cava with the left brachiocephalic, inferior cava, azygos, pulmonary veins."""
+    """Return superior cava with the left brachiocephalic vein, inferior cava, azygos and pulmonary veins."""
     blood, spine = body.blood_hu, body.spine_y_mm
     left_atrium, right_atrium = (frame.to_lps(shape.landmarks_mm[name]) for name in ("la", "ra"))
     superior = [(-34, -0.42 * spine, 125), (-29, -14, 80), (-28, -8, 45), tuple(right_atrium)]
@@ -226,15 +233,15 @@ def _veins(body: Body, frame: HeartFrame, shape: HeartShape) -> list[Tube]:
 
 
 def _arteries(body: Body, frame: HeartFrame, shape: HeartShape) -> list[Tube]:
-    """Pulmonary trunk with its branches, aorta with those of its arch."""
+    """Return the pulmonary trunk and the aorta with their branches."""
     blood = body.blood_hu
     trunk, trunk_radii = pulmonary_trunk(frame, shape)
     fork = tuple(trunk[-1])
     z = fork[2]
-    right = [(-8, 2, z - 3), (-36, 4, z - 8), (-52, 8, z - 22), (-56, 16, z - 46), (-62, 30, z - 70)]
-    left = [(32, 2, z + 4), (46, 14, z - 4), (54, 24, z - 26), (60, 36, z - 48), (66, 46, z - 70)]
+    right_branch = [(-8, 2, z - 3), (-36, 4, z - 8), (-52, 8, z - 22), (-56, 16, z - 46), (-62, 30, z - 70)]
+    left_branch = [(32, 2, z + 4), (46, 14, z - 4), (54, 24, z - 26), (60, 36, z - 48), (66, 46, z - 70)]
     tubes: list[Tube] = [(trunk, trunk_radii, blood, 1.4)]
-    tubes += [_tube([fork, *branch], [12, 11, 10, 8.5, 7, 4.5], blood) for branch in (right, left)]
+    tubes += [_tube([fork, *branch], [12, 11, 10, 8.5, 7, 4.5], blood) for branch in (right_branch, left_branch)]
     tubes += [(path, radii, blood, 1.4) for path, radii in aorta_paths(body, frame, shape)]
     for x, y, top in ((-20, -28, (-28, -30, 190)), (8, -8, (20, -10, 190)), (18, 8, (34, 12, 190))):
         tubes.append(_tube([(x * 0.6, y * 0.6, 104), (x, y, 125), top], [6.0, 5.0, 4.2], blood, count=6))
@@ -242,7 +249,7 @@ def _arteries(body: Body, frame: HeartFrame, shape: HeartShape) -> list[Tube]:
 
 
 def _airways() -> list[Tube]:
-    """Trachea and bronchi: all walls, then the air in them."""
+    """Return walls of trachea and bronchi, then the air in them."""
     carina = 72.0
     airways = (
         ([(0, -6, 200), (-1, 2, 130), (-2, 10, carina)], [9.0, 9.0, 9.5]),
@@ -257,12 +264,12 @@ def _airways() -> list[Tube]:
 
 
 def aorta_paths(body: Body, frame: HeartFrame, shape: HeartShape) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Root to arch, and descending aorta: centre lines [n, 3] in LPS with their radii [n]."""
+    """Return centre lines [n, 3] in LPS with radii [n]: root to arch, and descending aorta."""
     spine = body.spine_y_mm
-    over = [(-8, -20, 88), (6, -2, 101), (16, 20, 97), (20, spine - 18, 78)]
-    stem, wide = shape.stem("aorta")
-    knots = [*frame.to_lps(stem[::3]), *over]
-    radii = np.array([*wide[::3], *(wide[-1] * np.array([0.97, 0.9, 0.86, 0.82]))])
+    arch_knots = [(-8, -20, 88), (6, -2, 101), (16, 20, 97), (20, spine - 18, 78)]
+    stem, stem_radii = shape.stem("aorta")
+    knots = [*frame.to_lps(stem[::3]), *arch_knots]
+    radii = np.array([*stem_radii[::3], *(stem_radii[-1] * np.array([0.97, 0.9, 0.86, 0.82]))])
     arch = smooth_path(knots, 26)
     arch_radii = np.interp(np.linspace(0, 1, 26), np.linspace(0, 1, len(radii)), radii)
     descending = smooth_path(
@@ -272,7 +279,7 @@ def aorta_paths(body: Body, frame: HeartFrame, shape: HeartShape) -> list[tuple[
 
 
 def pulmonary_trunk(frame: HeartFrame, shape: HeartShape) -> tuple[np.ndarray, np.ndarray]:
-    """Right ventricle's outflow to the fork: centre line [n, 3] in LPS with radii [n]."""
+    """Return the centre line [n, 3] in LPS with radii [n], from the right ventricle's outflow to the fork."""
     stem, radii = shape.stem("pulmonary")
     count = len(stem)
     return smooth_path(frame.to_lps(stem), 14), np.interp(np.linspace(0, count - 1, 14), np.arange(count), radii)

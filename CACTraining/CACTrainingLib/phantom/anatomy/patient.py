@@ -1,4 +1,4 @@
-"""One digital patient: everything that does not change between two scans, from one number."""
+"""Digital patient: everything that stays the same between two scans, drawn from one number."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .points import POINT_STEP_MM, PointCloud, join_clouds
 from .thorax import lung_grain, lung_vessels, trunk_outline_mm
 
 _SEED = 20210531
-"""Changing it changes every patient; a cohort's table records it."""
+"""Seed of all patients; changing it changes every patient."""
 STERNUM_GAP_MM = 8.0
-"""Usual distance of the pericardium from the wall of the chest; shape."""
+"""Usual distance in mm of the pericardium from the chest wall; illustrative."""
 
 
 @dataclass(frozen=True)
 class Patient:
-    """A patient by number. The same number and options give the same patient (with the same NumPy and SciPy)."""
+    """Patient of a number. The same number and options give the same patient (with the same NumPy and SciPy)."""
 
     number: int
     body: Body
@@ -44,35 +44,35 @@ class Patient:
         return sum(plaque.mass_mg for plaque in self.plaques)
 
     def calcium(self, artery: str, step_mm: float = POINT_STEP_MM) -> PointCloud:
-        """An artery's plaques as points that weigh mg, in heart coordinates."""
+        """Return an artery's plaques as points in heart coordinates, weights in mg."""
         by_name = {vessel.name: vessel for vessel in self.tree.vessels}
         return join_clouds([p.cloud(by_name[p.vessel], step_mm) for p in self.plaques if p.artery == artery])
 
 
 def stream(number: int, *purpose: int) -> np.random.Generator:
-    """A patient's random stream for one purpose, independent of all others."""
+    """Return a patient's random stream for one purpose, independent of all others."""
     return np.random.default_rng([_SEED, number, *purpose])
 
 
 def draw_heart(
     body: Body, shape: np.random.Generator, arteries: np.random.Generator, forks: bool = False
 ) -> tuple[HeartShape, CoronaryTree]:
-    """A heart for a body, and the arteries on it, each from a random stream of its own. forks: as in `draw_tree`."""
+    """Draw a heart for a body and the arteries on it, each from its own random stream. forks: as in `draw_tree`."""
     heart = draw_heart_shape(body, shape)
     tree = draw_tree(body.sex, heart, arteries, forks)
     points, radii = (np.concatenate([getattr(v, f)[::4] for v in tree.vessels]) for f in ("path_mm", "radius_mm"))
-    return heart.holding(points, radii), tree
+    return heart.cover(points, radii), tree
 
 
 def patient_heart(number: int, body: Body, forks: bool = False) -> tuple[HeartShape, CoronaryTree]:
-    """A patient's heart and the arteries on it. forks: as in `draw_tree`."""
+    """Draw a patient's heart and the arteries on it. forks: as in `draw_tree`."""
     return draw_heart(body, stream(number, 50), stream(number, 2), forks)
 
 
 def draw_patient(number: int, sex: str | None = None, prevalence: float | None = None, forks: bool = False) -> Patient:
-    """Patient `number` (0 or more).
+    """Draw patient `number` (0 or more).
 
-    sex: "F" or "M" to ask for one. prevalence: share of patients with calcium. forks: as in `draw_tree`.
+    sex: "F", "M", or None to draw it. prevalence: share of patients with calcium. forks: as in `draw_tree`.
     """
     if number < 0:
         raise ValueError(f"Patient numbers start at 0; {number} was asked for.")
@@ -94,7 +94,7 @@ def draw_patient(number: int, sex: str | None = None, prevalence: float | None =
 
 
 def move_to_sternum(body: Body, heart: HeartShape) -> Body:
-    """The body with its heart half of the way to where it lies behind the sternum."""
+    """Return the body with its heart moved half of the way to its usual distance from the sternum."""
     frame = reference_frame(body)
     front = float(frame.to_lps(heart.places_mm[heart.pericardium < 0])[:, 1].min())
     gap = front + body.cavity_half_depth_mm - STERNUM_GAP_MM
@@ -103,8 +103,8 @@ def move_to_sternum(body: Body, heart: HeartShape) -> Body:
 
 
 def add_contrast(patient: Patient) -> Patient:
-    """The same patient with a contrast agent in the blood, as for CT angiography of the coronaries: bright blood in
-    chambers and arteries, heart muscle and liver a little brighter (ranges (2nd): usual values, shape)."""
+    """Return the patient with a contrast agent, as for coronary CT angiography: bright blood in chambers and
+    arteries, heart muscle and liver a little brighter (usual ranges; illustrative)."""
     g = stream(patient.number, 40)
     body = patient.body
     bright = replace(
@@ -117,26 +117,27 @@ def add_contrast(patient: Patient) -> Patient:
 
 
 AGES_YEARS = (45.0, 85.0)
-"""The prior is even between these: MESA's."""
+"""Limits of the uniform prior of age; MESA's range."""
 PRESENCE = {"F": (-0.93, 1.045), "M": (0.11, 0.90)}
-"""Log odds of a score above 0: at 60 years, and more per 10 years."""
+"""Log odds of a score above 0 at 60 years, and increase per 10 years."""
 AMOUNT = {"F": (3.86, 0.47, 1.585), "M": (4.37, 0.62, 1.62)}
-"""ln(score) where above 0: mean at 60 years, more per 10 years, standard deviation."""
+"""ln(score) above 0: mean at 60 years, increase per 10 years, standard deviation."""
 AGATSTON_PER_MG = 5.0
-"""Of true mass. The scanned QRM phantom, at rest: 5.1 for its large dense insert (402.9 for 78.5 mg), 5.8 over all.
+"""Agatston score per mg of true mass. The QRM phantom, scanned at rest, gives 5.1 for its large dense insert (402.9 for
+78.5 mg), 5.8 over all inserts.
 
-A gated scan of calcified digital patients gives an ideal reader 2.3 all together, and often 0 below 10 mg: their plaque
-is thin and moves. With 2.3 they would be younger for their calcium, and age would tell less of it (AUC 0.01 to 0.03).
+In gated scans of digital patients with calcium an ideal reader gets 2.3, and often 0 below 10 mg, since their plaque is
+thin and moves. With 2.3 they would be younger for their calcium, and age would predict it less (AUC 0.01 to 0.03).
 """
 BMI_OF_GIRTH = {"F": (-14.47, 0.4270, 1.85), "M": (-5.89, 0.3030, 1.83)}
 """kg/m²: intercept, slope per cm of the chest's girth, standard deviation of the residual."""
 BMI_LIMITS_KG_M2 = (16.0, 45.0)
 GIRTH_HEIGHT_MM = 18.0
-"""Where the girth is taken, above the heart's middle: the height of the breasts."""
+"""Height in mm above the heart's middle at which the girth is measured: that of the breasts."""
 
 STRATA = ((0.0, 0.40), (1.0, 0.25), (100.0, 0.20), (400.0, 0.15))
-"""Least Agatston score of a stratum and its share of the patients: 0, 1 to 99, 100 to 399, from 400. As calcium is in
-people, too little is severe for a study of few."""
+"""Lowest Agatston score of a stratum and its share of the patients: 0, 1 to 99, 100 to 399, from 400. At natural
+prevalence a small study has too few severe cases."""
 
 _STREAM = 30
 _AGE_STEP_YEARS = 0.1
@@ -146,9 +147,8 @@ _AGE_STEP_YEARS = 0.1
 class Demographics:
     """Clinical facts of a patient, drawn to fit the sex, body and calcium.
 
-    They are drawn after everything else and from a random stream of their own: the patient does not change by them.
-    Each follows from published relations only, so that clinical factors predict calcium as well as in people,
-    and no better.
+    They are drawn last and from their own random stream, so they do not change the patient. Each follows from published
+    relations only, so that clinical factors predict calcium as well as in people, and no better.
 
     Age. MESA (McClelland 2006, 10.1161/CIRCULATIONAHA.105.580696, table 2; (2nd): read in a public transcription)
     gives the 25th, 50th, 75th and 90th percentile of the Agatston score by sex, race and decade of age, 45 to 84.
@@ -158,9 +158,9 @@ class Demographics:
         P(score > 0) = 1 / (1 + exp(-(a + b d)))            women a -0.93, b 1.045; men a 0.11, b 0.90
         ln(score), where above 0: normal, mean m + c d, sd  women m 3.86, c 0.47, sd 1.585; men m 4.37, c 0.62, sd 1.62
 
-    Beside it: c 0.68 and sd 1.68 for both sexes in 9,341 people scanned without symptoms (Pletcher 2004,
-    10.1186/1741-7015-2-31, table 3). The prior is even from 45 to 85 years (MESA: 29, 28, 30 and 14 % by decade),
-    by which the laws give 42 % of women and 61 % of men calcium: `coronaries.PREVALENCE` has 42 and 62 %, and MESA
+    For comparison: c 0.68 and sd 1.68 for both sexes in 9,341 people scanned without symptoms (Pletcher 2004,
+    10.1186/1741-7015-2-31, table 3). The prior is uniform from 45 to 85 years (MESA: 29, 28, 30 and 14 % by decade),
+    with which the laws give 42 % of women and 61 % of men calcium: `coronaries.PREVALENCE` has 42 and 62 %, and MESA
     had 50 % of all (Budoff 2009, 10.1016/j.ahj.2009.08.007). Age is drawn from P(age | sex, score) by Bayes. The
     score for this is AGATSTON_PER_MG times the patient's true mass. A cohort of another prevalence is older or
     younger accordingly.
@@ -171,13 +171,12 @@ class Demographics:
 
         women -14.47 + 0.4270 girth (cm), sd 1.85, r 0.82; men -5.89 + 0.3030 girth (cm), sd 1.83, r 0.77
 
-    The girth is that of the digital body as it is scanned, without the breasts. The people measured were active and
-    mostly young, so digital patients are leaner than those of MESA.
+    The girth is that of the digital body as scanned, without the breasts. The people measured were active and mostly
+    young, so digital patients are leaner than those of MESA.
 
-    What is left out: BMI predicts calcium only as far as the body's size does, which in digital patients is next to
-    nothing (in MESA prevalence × 1.04 per 5.5 kg/m², 10.1016/j.atherosclerosis.2008.09.041). Age shows in a digital
-    image by coronary calcium only: not by bone, aorta or valves, as it does in people. Age and BMI are independent,
-    given sex.
+    Not modelled: BMI predicts calcium only as far as the body's size does, which in digital patients is almost nothing
+    (in MESA prevalence × 1.04 per 5.5 kg/m², 10.1016/j.atherosclerosis.2008.09.041). Age shows in a digital image by
+    coronary calcium only, not by bone, aorta or valves as in people. Age and BMI are independent, given sex.
     """
 
     age_years: float
@@ -186,12 +185,12 @@ class Demographics:
 
 
 def demographics(patient: Patient) -> Demographics:
-    """A patient's age, sex and body mass index: always the same for the same patient."""
+    """Return a patient's age, sex and body mass index, always the same for the same patient."""
     return demographics_of(patient.number, patient.body, patient.mass_mg)
 
 
 def demographics_of(number: int, body: Body, mass_mg: float) -> Demographics:
-    """The same as `demographics`, from number, body and true coronary calcium (mg)."""
+    """Return `demographics` from number, body and true coronary calcium (mg)."""
     generator = stream(number, _STREAM)
     at, scatter = generator.random(), generator.normal()
     ages = np.arange(AGES_YEARS[0], AGES_YEARS[1], _AGE_STEP_YEARS)
@@ -203,19 +202,19 @@ def demographics_of(number: int, body: Body, mass_mg: float) -> Demographics:
 
 
 def chest_girth_cm(body: Body) -> float:
-    """Girth along the skin at GIRTH_HEIGHT_MM in quiet breathing, without the breasts."""
+    """Return the girth along the skin at GIRTH_HEIGHT_MM in quiet breathing, without the breasts."""
     outline = trunk_outline_mm(body, GIRTH_HEIGHT_MM)
     return float(np.linalg.norm(np.diff(outline, axis=0), axis=1).sum()) / 10
 
 
 def share_with_calcium(age_years: float | np.ndarray, sex: str) -> np.ndarray:
-    """Proportion of people of an age and sex who have an Agatston score above 0."""
+    """Return the proportion of people of an age and sex with an Agatston score above 0."""
     at_60, per_decade = PRESENCE[sex]
     return 1 / (1 + np.exp(-(at_60 + per_decade * (np.asarray(age_years, float) - 60) / 10)))
 
 
 def _likelihood(agatston: float, ages: np.ndarray, sex: str) -> np.ndarray:
-    """Likelihood of a score at each age, up to a factor."""
+    """Return the likelihood of a score at each age, up to a factor."""
     present = share_with_calcium(ages, sex)
     if agatston == 0:
         return 1 - present
@@ -223,29 +222,29 @@ def _likelihood(agatston: float, ages: np.ndarray, sex: str) -> np.ndarray:
     return present * np.exp(-0.5 * np.square((math.log(agatston) - at_60 - per_decade * (ages - 60) / 10) / spread))
 
 
-def chosen_patients(first_number: int, patients: int) -> list[int]:
-    """Numbers of patients, rising, of which each of STRATA has its share (the first takes what rounding leaves)."""
+def stratified_patients(first_number: int, patients: int) -> list[int]:
+    """Return patient numbers, rising, with each stratum's share of STRATA (the first takes the rounding remainder)."""
     missing = [round(share * patients) for _, share in STRATA]
     missing[0] += patients - sum(missing)
-    chosen, number = [], first_number
+    numbers, number = [], first_number
     while any(missing):
         stratum = stratum_of(AGATSTON_PER_MG * _mass_mg(number))
         if missing[stratum]:
             missing[stratum] -= 1
-            chosen.append(number)
+            numbers.append(number)
         number += 1
-    return chosen
+    return numbers
 
 
 def stratum_of(agatston: float) -> int:
-    """Index in STRATA."""
+    """Return the score's index in STRATA."""
     return 0 if agatston <= 0 else max(1, sum(agatston >= least for least, _ in STRATA[1:]))
 
 
 def _mass_mg(number: int) -> float:
-    """A patient's true calcium, without drawing all else."""
+    """Return a patient's true calcium without drawing the rest of the patient."""
     body = draw_body(stream(number, 1), None)
-    # What decides whether there is calcium is drawn before the arteries are looked at.
+    # `draw_plaques` draws the presence of calcium first, so most patients without calcium need no arteries.
     if stream(number, 3).random() >= PREVALENCE[body.sex]:
         return 0.0
     _, tree = patient_heart(number, body)

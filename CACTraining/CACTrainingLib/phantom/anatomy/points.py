@@ -1,4 +1,4 @@
-"""Continuous objects as clouds of weighted points, so that a scanner can image them at any place and motion.
+"""Continuous objects as clouds of weighted points, which a scanner can image at any place and in motion.
 
 A cloud carries the exact integral of the object it stands for: points fill the object evenly and their weights
 are scaled to it, so no voxel grid ever rounds a mass.
@@ -13,14 +13,19 @@ from dataclasses import dataclass
 import numpy as np
 
 POINT_STEP_MM = 0.35
-"""Distance of neighbouring points: far below any kernel's width; halving it changes no measured mass by 1 %."""
+"""Distance of neighbouring points in mm: far below any kernel's width; halving it changes no mass by 1 %."""
 
 _GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
 
 
 @dataclass(frozen=True)
 class PointCloud:
-    """positions_mm: float64 [n, 3], LPS. weights: float64 [n]; mg for calcium, mm³ for tissue."""
+    """Weighted points.
+
+    Attributes:
+        positions_mm: Places, float64 [n, 3], LPS.
+        weights: Weights, float64 [n]; mg for calcium, mm³ for tissue.
+    """
 
     positions_mm: np.ndarray
     weights: np.ndarray
@@ -30,37 +35,37 @@ class PointCloud:
         """Sum of the weights."""
         return float(self.weights.sum())
 
-    def mapped(self, to: Callable[[np.ndarray], np.ndarray]) -> PointCloud:
-        """The same weights at other places. to: gives them, [n, 3], from those here."""
-        return PointCloud(to(self.positions_mm), self.weights)
+    def map(self, mapping: Callable[[np.ndarray], np.ndarray]) -> PointCloud:
+        """Return the same weights at other places. mapping: from positions [n, 3] to their new places."""
+        return PointCloud(mapping(self.positions_mm), self.weights)
 
 
 EMPTY = PointCloud(np.zeros((0, 3)), np.zeros(0))
 
 
 def join_clouds(clouds: list[PointCloud]) -> PointCloud:
-    """One cloud of all points; empty when the list is."""
+    """Return one cloud of all points, empty for an empty list."""
     if not clouds:
         return EMPTY
     return PointCloud(np.concatenate([c.positions_mm for c in clouds]), np.concatenate([c.weights for c in clouds]))
 
 
 def arc_mm(path_mm: np.ndarray) -> np.ndarray:
-    """Way along a polyline [n, 3] to each of its vertices [n]."""
+    """Return the arc length along a polyline [n, 3] at each of its vertices [n]."""
     return np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(path_mm, axis=0), axis=1))]
 
 
 def along(path_mm: np.ndarray, at: np.ndarray, arc: np.ndarray | None = None) -> np.ndarray:
-    """Points [m, 3] of a polyline [n, 3] at places [m] of an arc that has these values [n] at its vertices.
+    """Return points [m, 3] of a polyline [n, 3] at arc lengths `at` [m].
 
-    arc: None for `arc_mm`.
+    arc: Arc length at the vertices [n], or another rising measure; None for `arc_mm`.
     """
     arc = arc_mm(path_mm) if arc is None else arc
     return np.stack([np.interp(at, arc, path_mm[:, axis]) for axis in range(3)], axis=1)
 
 
 def tube(path_mm: np.ndarray, radii_mm: np.ndarray, density: float, step_mm: float) -> PointCloud:
-    """A solid tube along a polyline [n, 3] with a radius at each vertex [n]; weight per mm³ `density`."""
+    """Return a solid tube along a polyline [n, 3] with a radius at each vertex [n]. density: weight per mm³."""
     arc = arc_mm(path_mm)
     sections = max(1, math.ceil(arc[-1] / step_mm))
     s = (np.arange(sections) + 0.5) * arc[-1] / sections
@@ -78,7 +83,7 @@ def tube(path_mm: np.ndarray, radii_mm: np.ndarray, density: float, step_mm: flo
 
 
 def sunflower(count: int) -> np.ndarray:
-    """`count` points spread evenly over the unit disc, [count, 2] (Vogel's spiral)."""
+    """Return points [count, 2] spread evenly over the unit disc (Vogel's spiral)."""
     index = np.arange(count)
     radius = np.sqrt((index + 0.5) / count)
     angle = index * _GOLDEN_ANGLE
@@ -86,13 +91,13 @@ def sunflower(count: int) -> np.ndarray:
 
 
 def frame_along(direction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit vectors (u, v, w) at right angles, w along `direction`."""
+    """Return unit vectors (u, v, w) at right angles, w along `direction`."""
     u, v = frames_along(direction[None])
     return u[0], v[0], direction / np.linalg.norm(direction)
 
 
 def frames_along(directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two unit vectors at right angles to each of the directions [n, 3]."""
+    """Return two unit vectors at right angles to each of the directions [n, 3]."""
     w = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
     helper = np.where(np.abs(w[:, 2:]) < 0.9, np.array([[0.0, 0.0, 1.0]]), np.array([[1.0, 0.0, 0.0]]))
     u = np.cross(w, helper)

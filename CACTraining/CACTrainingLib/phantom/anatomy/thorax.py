@@ -1,8 +1,8 @@
-"""The trunk around the heart: skin, fat, breasts, muscles, lungs, diaphragm, liver, stomach (bones in `bones.py`).
+"""Trunk around the heart: skin, fat, breasts, muscles, lungs, diaphragm, liver, stomach (bones in `bones.py`).
 
-The lungs' vessels are two trees per lung grown towards points spread through it, calibres by Murray's law. Growing each
-branch from the nearest place already reached gives the branching, the hila and the thinning towards the pleura without
-further rules. Shape, not physiology.
+The lungs' vessels are two trees per lung that grow towards points spread through it, with calibres by Murray's law.
+Growing each branch from the nearest existing vessel gives the branching, the hila and the thinning towards the pleura
+without further rules. Illustrative, not physiology.
 
 Outlines are polar: a radius for every direction from the axis of the cavity, computed once per scan and scaled per
 slice, so that any outline costs one subtraction.
@@ -27,8 +27,15 @@ from .points import PointCloud, join_clouds
 
 @dataclass(frozen=True)
 class Trunk:
-    """A slice's [rows, columns]: inner, mm outside the cavity's wall; lung, share of each pixel; grain, texture.
-    ribs, scapulae: indices of the pixels that may show them."""
+    """Arrays [rows, columns] of one slice of the trunk.
+
+    Attributes:
+        inner: Distance in mm outside the cavity's wall.
+        lung: Share of lung in each pixel.
+        grain: Soft tissue texture.
+        ribs: Flat indices of the pixels that may show ribs.
+        scapulae: Flat indices of the pixels that may show scapulae.
+    """
 
     inner: np.ndarray
     lung: np.ndarray
@@ -38,9 +45,12 @@ class Trunk:
 
 
 class Thorax:
-    """Paints the trunk of a body in a pose, slice by slice.
+    """Painter of a body's trunk in a pose, slice by slice.
 
-    x_mm, y_mm: pixel positions in the patient's frame. texture_seed: soft tissue texture, the patient's own.
+    Args:
+        x_mm: Pixel positions [columns] in the patient's frame.
+        y_mm: Pixel positions [rows] in the patient's frame.
+        texture_seed: Seed of the patient's soft tissue texture.
     """
 
     def __init__(self, body: Body, pose: ScanPose, x_mm: np.ndarray, y_mm: np.ndarray, texture_seed: int) -> None:
@@ -48,7 +58,7 @@ class Thorax:
         self.pose = pose
         x, y = np.meshgrid(x_mm.astype(np.float32), y_mm.astype(np.float32))
         self._radius = np.hypot(x, y)
-        # 0 at the spine, 1 at the sternum, alike on both sides.
+        # 0 at the spine, 1 at the sternum, on both sides.
         self._front = np.arctan2(np.abs(x), y) / np.float32(math.pi)
         self.skeleton = Skeleton(body, pose, self._front)
         self._cavity = _polar(self._front, _cavity_radii(body, pose))
@@ -60,7 +70,7 @@ class Thorax:
         self._depth = np.clip((y + body.cavity_half_depth_mm) / (2 * body.cavity_half_depth_mm), 0, 1)
 
     def trunk(self, canvas: Canvas) -> Trunk:
-        """Paint couch, chest wall and lungs: what changes little within a slice's thickness."""
+        """Paint couch, chest wall and lungs, which change little within a slice's thickness."""
         z = canvas.z_mm
         scale = cavity_scale(z)
         inner = self._radius - self._cavity * np.float32(scale)
@@ -76,10 +86,10 @@ class Thorax:
         if self.body.emphysema:
             air -= np.float32(70 * self.body.emphysema) * np.clip(1.5 * grain[box] - 0.3, 0, 1)
         canvas.blend(box, lung[box], air)
-        return Trunk(inner, lung, grain, *self.skeleton.places(inner))
+        return Trunk(inner, lung, grain, *self.skeleton.candidate_pixels(inner))
 
     def paint(self, canvas: Canvas, trunk: Trunk, breath_mm: float) -> np.ndarray:
-        """Paint diaphragm, abdomen, ribs, scapulae, sternum, clavicles on the trunk; spine comes after the heart.
+        """Paint diaphragm, abdomen and the bones except the spine, which follows the heart.
 
         breath_mm: the diaphragm's height above its middle. Returns the share of lung in each pixel [rows, columns].
         """
@@ -88,13 +98,13 @@ class Thorax:
         return lung
 
     def grain(self, z_mm: float) -> np.ndarray:
-        """Soft tissue texture at a height, mean 0, standard deviation about 1, changing over some 10 mm."""
+        """Return soft tissue texture at a height: mean 0, standard deviation about 1, changing over some 10 mm."""
         a, b = z_mm / 11.0, z_mm / 17.0
         first, second, third = self._grain
         return first * np.float32(math.cos(a)) + second * np.float32(math.sin(a)) + third * np.float32(math.cos(b))
 
     def paint_couch(self, canvas: Canvas) -> None:
-        """A curved carbon shell with foam inside, below the patient."""
+        """Paint the couch below the patient: a curved carbon shell with foam inside."""
         box = canvas.box(-215, 215, 60, 400)
         back = self._cavity_back + 13 + self.body.fat_mm + 0.6 * self.body.muscle_mm + 16
         sag = back - np.square(canvas.x_mm[box[1]] / np.float32(215)) * np.float32(42)
@@ -105,30 +115,30 @@ class Thorax:
 
     def _paint_wall(self, canvas: Canvas, inner: np.ndarray, scale: float, grain: np.ndarray) -> None:
         body = self.body
-        shoulder, thin, belly = _wall_scales(canvas.z_mm)
-        # Where the cavity narrows towards its apex, muscle fills the place: the trunk does not narrow with it.
-        muscle = self._muscle * np.float32(thin) + self._lateral * np.float32(24 * shoulder)
+        shoulder, muscle_scale, fat_scale = _wall_scales(canvas.z_mm)
+        # Muscle fills the gap above, where the cavity narrows to its apex but the trunk does not.
+        muscle = self._muscle * np.float32(muscle_scale) + self._lateral * np.float32(24 * shoulder)
         muscle += self._cavity * np.float32(0.8 * (1 - scale))
         outside_ribs = inner - np.float32(13)
-        skin = outside_ribs - muscle - self._fat * np.float32(belly) - self._lateral * np.float32(12 * shoulder)
+        skin = outside_ribs - muscle - self._fat * np.float32(fat_scale) - self._lateral * np.float32(12 * shoulder)
         if body.breast_mm:
             self._paint_breasts(canvas, skin)
-        near = np.flatnonzero((inner.ravel() > -2) & (skin.ravel() < 2))
-        edge, depth, flesh = skin.ravel()[near], outside_ribs.ravel()[near], muscle.ravel()[near]
-        spots = grain.ravel()[near]
-        hu = canvas.hu.ravel()[near]
+        pixels = np.flatnonzero((inner.ravel() > -2) & (skin.ravel() < 2))
+        edge, depth, flesh = skin.ravel()[pixels], outside_ribs.ravel()[pixels], muscle.ravel()[pixels]
+        spots = grain.ravel()[pixels]
+        hu = canvas.hu.ravel()[pixels]
         hu += coverage(edge) * (tissues.SKIN_HU - hu)
         hu += coverage(edge + 1.8) * (np.float32(body.fat_hu) + spots * np.float32(7) - hu)
         if body.breast_mm:
-            self._paint_glands(canvas, hu, near)
+            self._paint_glands(canvas, hu, pixels)
         share = coverage(depth - flesh + spots * np.float32(0.8), 1.6)
         # Planes of fat between the muscles, and between them and the ribs.
-        between = (depth - np.float32(0.55) * flesh + 2 * spots) / np.float32(1.3)
-        over_ribs = (depth + np.float32(1.5) + spots) / np.float32(1.6)
-        share *= 1 - np.float32(0.75) * np.exp(-np.square(between))
-        share *= 1 - np.float32(0.7) * np.exp(-np.square(over_ribs))
+        muscle_gap = (depth - np.float32(0.55) * flesh + 2 * spots) / np.float32(1.3)
+        rib_gap = (depth + np.float32(1.5) + spots) / np.float32(1.6)
+        share *= 1 - np.float32(0.75) * np.exp(-np.square(muscle_gap))
+        share *= 1 - np.float32(0.7) * np.exp(-np.square(rib_gap))
         hu += share * (np.float32(body.muscle_hu) + spots * np.float32(5) - hu)
-        canvas.hu.ravel()[near] = hu
+        canvas.hu.ravel()[pixels] = hu
 
     def _paint_breasts(self, canvas: Canvas, skin: np.ndarray) -> None:
         """Lower the skin distance by the breasts' bulge, in place (smooth union)."""
@@ -139,8 +149,8 @@ class Thorax:
             blend = np.clip(0.5 + (part - distance) / 40.0, 0, 1)
             part += blend * (distance - part) - 20.0 * blend * (1 - blend)
 
-    def _paint_glands(self, canvas: Canvas, hu: np.ndarray, near: np.ndarray) -> None:
-        """Gland in the fat of the breasts; hu: the wall's pixels, whose flat indices are `near`."""
+    def _paint_glands(self, canvas: Canvas, hu: np.ndarray, pixels: np.ndarray) -> None:
+        """Paint gland in the fat of the breasts. hu: values of the wall's pixels. pixels: their flat indices."""
         centres, semi = _breast_centres(self.body)
         gland = np.zeros_like(canvas.hu)
         for centre in centres:
@@ -149,7 +159,7 @@ class Thorax:
             pattern = self._grain[0][box] * math.cos(canvas.z_mm / 6) + self._grain[2][box]
             share = np.clip(1.4 * pattern + 2.2 * self.body.glandular - 1.0, 0, 1)
             gland[box] = np.maximum(gland[box], share * np.clip(-distance / 8.0, 0, 1))
-        hu += gland.ravel()[near] * (tissues.GLANDULAR_HU - hu)
+        hu += gland.ravel()[pixels] * (tissues.GLANDULAR_HU - hu)
 
     def _paint_diaphragm(
         self, canvas: Canvas, lung: np.ndarray, inner: np.ndarray, grain: np.ndarray, breath_mm: float
@@ -193,36 +203,36 @@ class Thorax:
 
 
 def cavity_scale(z_mm: float | np.ndarray) -> float | np.ndarray:
-    """Width of the cavity at heights relative to the heart's level: it narrows to the apex of the lung."""
+    """Return the cavity's width at heights, relative to that at the heart; it narrows to the apex of the lung."""
     below = 1.0 + 0.0006 * (30 - z_mm) * (z_mm > -200)
     above = np.sqrt(np.maximum(0.02, 1 - np.maximum((z_mm - 30) / 165, 0.0) ** 2.4))
     return np.where(z_mm <= 30, below, above)[()]
 
 
 def _wall_scales(z_mm: float) -> tuple[float, float, float]:
-    """At a height: how much of the shoulder is there, and the wall's muscle and fat relative to the heart's level."""
+    """Return the share of shoulder at a height, and the wall's muscle and fat relative to the heart's level."""
     shoulder = 1 / (1 + math.exp(-(z_mm - 135) / 12))
-    thin = 1 - 0.55 / (1 + math.exp((z_mm + 20) / 25))
-    belly = 1 + 0.25 / (1 + math.exp((z_mm + 60) / 20))
-    return shoulder, thin, belly
+    muscle_scale = 1 - 0.55 / (1 + math.exp((z_mm + 20) / 25))
+    fat_scale = 1 + 0.25 / (1 + math.exp((z_mm + 60) / 20))
+    return shoulder, muscle_scale, fat_scale
 
 
 def trunk_outline_mm(body: Body, z_mm: float) -> np.ndarray:
-    """The skin at a height in quiet breathing, without the breasts: closed polygon [721, 2] of x, y (LPS)."""
+    """Return the skin at a height in quiet breathing, without the breasts: closed polygon [721, 2] of x, y (LPS)."""
     angle = np.linspace(-math.pi, math.pi, 721)
     front = np.abs(angle) / math.pi
     lateral = np.square(np.sin(math.pi * front))
-    shoulder, thin, belly = _wall_scales(z_mm)
+    shoulder, muscle_scale, fat_scale = _wall_scales(z_mm)
     scale = cavity_scale(z_mm)
     cavity = cavity_radius_mm(body, ScanPose(), front)
-    muscle = _polar(front, _muscle_mm(body)) * thin + lateral * 24 * shoulder + cavity * 0.8 * (1 - scale)
-    fat = _polar(front, _fat_mm(body)) * belly + lateral * 12 * shoulder
+    muscle = _polar(front, _muscle_mm(body)) * muscle_scale + lateral * 24 * shoulder + cavity * 0.8 * (1 - scale)
+    fat = _polar(front, _fat_mm(body)) * fat_scale + lateral * 12 * shoulder
     radius = cavity * scale + 13 + muscle + fat
     return np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=1)
 
 
 def body_box(body: Body, canvas: Canvas, heights_mm: tuple[float, float]) -> Box:
-    """Rows and columns that hold the body at all heights between these two, however deep the breath."""
+    """Return the rows and columns that hold the body between two heights at any depth of breath."""
     heights = np.linspace(*heights_mm, 30)
     edges = [1.06 * np.concatenate([trunk_outline_mm(body, float(z)) for z in heights])]
     if body.breast_mm:
@@ -239,12 +249,12 @@ def _breast_centres(body: Body) -> tuple[np.ndarray, tuple[float, float, float]]
 
 
 def cavity_radius_mm(body: Body, pose: ScanPose, front: np.ndarray) -> np.ndarray:
-    """Radius of the cavity at the heart's level in each direction (0 spine, 1 sternum)."""
+    """Return the cavity's radius at the heart's level in each direction (0 spine, 1 sternum)."""
     return _polar(np.asarray(front, np.float32), _cavity_radii(body, pose))
 
 
 def _cavity_radii(body: Body, pose: ScanPose) -> np.ndarray:
-    """Radii every 0.05 of the way from spine to sternum: an egg with gutters beside the spine."""
+    """Return radii at 21 directions from spine to sternum: an egg with gutters beside the spine."""
     front = np.linspace(0, 1, 21)
     angle = math.pi * front
     a = body.cavity_half_width_mm * (1 + 0.02 * pose.inspiration)
@@ -269,14 +279,14 @@ def _fat_mm(body: Body) -> np.ndarray:
 
 
 def _polar(front: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Smooth periodic interpolation of values given every 1/20 of the way from spine to sternum."""
+    """Interpolate values at 21 directions from spine to sternum smoothly and periodically."""
     place = front * np.float32(len(radii) - 1)
     padded = np.concatenate([radii[1:2], radii, radii[-2:-1]])
     return ndimage.map_coordinates(padded.astype(np.float32), [place + 1], order=2, mode="nearest", prefilter=True)
 
 
 def _texture(x_mm: np.ndarray, y_mm: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Three fields of irregular grain, fixed in the patient's frame, standard deviation about 0.6 each."""
+    """Return three fields of irregular grain fixed in the patient's frame, standard deviation about 0.6 each."""
     generator = np.random.default_rng([seed, 77])
     step = 1.5
     fields = []
@@ -297,7 +307,7 @@ _STEP_MM = 7.0
 
 
 def lung_vessels(body: Body, generator: np.random.Generator) -> PointCloud:
-    """Arteries and veins of both lungs in quiet breathing; weights are mm³ of blood."""
+    """Draw arteries and veins of both lungs in quiet breathing; weights in mm³ of blood."""
     clouds = []
     for side, gates in ((-1, ((-50, 8, 30), (-46, 6, 8))), (1, ((48, 18, 26), (48, 10, 6)))):
         for gate in gates:
@@ -307,27 +317,27 @@ def lung_vessels(body: Body, generator: np.random.Generator) -> PointCloud:
 
 
 def lung_grain(body: Body, generator: np.random.Generator, count: int = 60000) -> PointCloud:
-    """Septa, vessels and airways too small to draw: points of mean 0, more of them dense, through the lungs."""
+    """Draw septa, vessels and airways too small for a tree: points through the lungs with skewed weights of mean 0."""
     per_side = count // 2
     places = np.concatenate([_places_in_lung(body, side, generator, per_side) for side in (-1, 1)])
     return PointCloud(places, generator.gamma(0.5, 0.5, len(places)) - 0.25)
 
 
 def apply_breath(positions_mm: np.ndarray, body: Body, pose: ScanPose, breath_mm: float = 0.0) -> np.ndarray:
-    """Places of lung tissue in a pose: stretched downwards with the diaphragm, more the lower it lies."""
+    """Return places of lung tissue in a pose, stretched downwards with the diaphragm, most at the bottom."""
     low, high = body.right_dome_mm - 30.0, 120.0
     share = np.clip((high - positions_mm[:, 2]) / (high - low), 0.0, 1.2)
-    moved = positions_mm.copy()
-    moved[:, 2] -= share * (pose.diaphragm_drop_mm * 0.8 - breath_mm)
-    moved[:, :2] *= 1 + 0.02 * pose.inspiration
-    return moved
+    positions = positions_mm.copy()
+    positions[:, 2] -= share * (pose.diaphragm_drop_mm * 0.8 - breath_mm)
+    positions[:, :2] *= 1 + 0.02 * pose.inspiration
+    return positions
 
 
 def _places_in_lung(body: Body, side: int, generator: np.random.Generator, count: int) -> np.ndarray:
     frame = reference_frame(body)
-    kept: list[np.ndarray] = []
-    found = 0
-    while found < count:
+    batches: list[np.ndarray] = []
+    n_places = 0
+    while n_places < count:
         p = generator.uniform((0, -120, -95), (140, 130, 180), (4 * count, 3))
         p[:, 0] *= side
         p = p[(np.abs(p[:, 0] - 6) > 24) & (p[:, 2] > body.right_dome_mm - 75) & (generator.random(len(p)) < 0.75)]
@@ -335,15 +345,15 @@ def _places_in_lung(body: Body, side: int, generator: np.random.Generator, count
         widest = cavity_radius_mm(body, ScanPose(), front) * cavity_scale(p[:, 2])
         p = p[np.hypot(p[:, 0], p[:, 1]) < widest - 2.5]
         p = p[((frame.to_heart(p) / (frame.semi_axes_mm + 3)) ** 2).sum(axis=1) > 1]
-        kept.append(p)
-        found += len(p)
-    return np.concatenate(kept)[:count]
+        batches.append(p)
+        n_places += len(p)
+    return np.concatenate(batches)[:count]
 
 
 def _tree(gate: np.ndarray, ends: np.ndarray, generator: np.random.Generator) -> PointCloud:
     order = np.argsort(np.linalg.norm(ends - gate, axis=1) + generator.normal(0, 12, len(ends)))
     limit = 40 * len(ends)
-    # Coordinates apart and contiguous, because every place looks at all that has grown.
+    # Separate, contiguous coordinates: each end searches all nodes so far.
     x, y, z = nodes = np.empty((3, limit))
     reach = np.empty(limit)
     parent = np.zeros(limit, np.int64)
@@ -375,7 +385,7 @@ def _tree(gate: np.ndarray, ends: np.ndarray, generator: np.random.Generator) ->
 
 
 def _fill(nodes: np.ndarray, parent: np.ndarray, radius: np.ndarray, generator: np.random.Generator) -> PointCloud:
-    """Points along every segment, spread over its section; more of them in thick vessels."""
+    """Return points along every segment, spread over its section, more in thick vessels."""
     a, b = nodes[parent[1:]], nodes[1:]
     r = radius[1:]
     length = np.linalg.norm(b - a, axis=1)

@@ -1,8 +1,7 @@
 """HU of tissues and calcium.
 
-Tissue values at 120 kVp. They are the middle of the ranges that textbooks of CT give for unenhanced scans (the HU
-ranges of Bushberg et al., The Essential Physics of Medical Imaging, 3rd ed.; (2nd): not checked against the book)
-and were compared with what the real chests show.
+Tissue values at 120 kVp: middles of the textbook ranges for unenhanced scans (Bushberg et al., The Essential Physics of
+Medical Imaging, 3rd ed.; (2nd): not checked against the book), compared with real chests.
 """
 
 from __future__ import annotations
@@ -23,4 +22,4 @@ SPONGIOSA_HU = 170.0
 RIB_MARROW_HU = 190.0
 CORTICAL_HU = 800.0
 METAL_HU = 20000.0
-"""Steel and cobalt alloys, less what the detector's range and the software cut off; shape."""
+"""Steel and cobalt alloys as clipped by the detector's range and the software; illustrative."""

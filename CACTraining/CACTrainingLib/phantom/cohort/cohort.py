@@ -1,4 +1,4 @@
-"""A cohort of digital patients, each scanned twice or once: in parallel, resumable, the same from the same settings."""
+"""Cohorts of digital patients, each scanned once or twice: in parallel, resumable, reproducible from the settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from CACScoringLib.scoring.scores import Score, score_sites
 
 from ..anatomy.coronaries import ARTERIES, Plaque
 from ..anatomy.heart import posed_frame
-from ..anatomy.patient import STRATA, Patient, add_contrast, chosen_patients, draw_patient, stream
+from ..anatomy.patient import STRATA, Patient, add_contrast, draw_patient, stratified_patients, stream
 from ..anatomy.points import EMPTY
 from ..scanner.motion import PROTOCOLS, ScanPose, draw_pair
 from ..scanner.scanner import Scanner
@@ -37,19 +37,22 @@ T = TypeVar("T")
 
 
 class CohortError(CTError):
-    """The cohort cannot be made as asked. The message says what is wrong and what to do."""
+    """Request for a cohort that cannot be made. The message says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)
 class CohortSettings:
     """Settings of a cohort, recorded in `cohort.json`.
 
-    protocol: a name in PROTOCOLS. prevalence: share of
-    patients with coronary calcium, None for `coronaries.PREVALENCE`. z_range_mm: heights scanned, from the heart's
-    middle. first_number: the first patient's number; others follow. dicom: also write each scan as a DICOM series, in a
-    folder `dicom` beside its other files. scans: of each patient, 2 or only the first. contrast: with a contrast agent
-    in the blood. enriched: of the numbers from the first only so many of each of `patient.STRATA`, so that severe
-    calcium is common.
+    Attributes:
+        protocol: Name in PROTOCOLS.
+        prevalence: Share of patients with coronary calcium; None for `coronaries.PREVALENCE`.
+        z_range_mm: Heights scanned, from the heart's middle.
+        first_number: Number of the first patient; the others follow.
+        dicom: True to also write each scan as a DICOM series, in a folder `dicom`.
+        scans: Scans of each patient, 1 or 2.
+        contrast: True for a contrast agent in the blood.
+        enriched: True to select patients by the shares of `patient.STRATA`, so that severe calcium is common.
     """
 
     protocol: str = "radiotherapy"
@@ -76,18 +79,18 @@ class CohortSettings:
             raise CohortError("Patients chosen by their calcium take the prevalence as it comes: leave it out.")
 
     def numbers(self, patients: int) -> list[int]:
-        """Numbers of so many patients, rising. Raises CohortError."""
+        """Return the numbers of the cohort's patients, rising. Raises CohortError."""
         if self.enriched and patients < len(STRATA):
             raise CohortError(f"Patients chosen by their calcium are {len(STRATA)} at least, not {patients}.")
         if self.enriched:
-            return chosen_patients(self.first_number, patients)
+            return stratified_patients(self.first_number, patients)
         return list(range(self.first_number, self.first_number + patients))
 
 
 def make_scan(
     number: int, scan_number: int, settings: CohortSettings, threads: int = 1, patient: Patient | None = None
 ) -> tuple[Patient, DigitalScan, Labels]:
-    """Patient, scan and labels of scan 1 or 2 of a patient; nothing is written. patient: when drawn already."""
+    """Simulate scan 1 or 2 of a patient and its labels, without writing them. patient: None to draw it."""
     if patient is None:
         patient = draw_patient(number, prevalence=settings.prevalence)
         patient = add_contrast(patient) if settings.contrast else patient
@@ -98,7 +101,7 @@ def make_scan(
 
 
 def write_patient(number: int, directory: Path, settings: CohortSettings, threads: int = 1) -> list[dict]:
-    """Write a patient's scans below a cohort's folder, unless they are there; returns the table's rows, one a scan."""
+    """Write a patient's missing scans below a cohort's folder; returns the table's rows, one a scan."""
     rows = []
     patient = None
     for scan_number in range(1, settings.scans + 1):
@@ -120,11 +123,12 @@ def write_cohort(
 ) -> Path:
     """Write a cohort and return its table, `cohort.csv`. Called again after an interruption, it resumes.
 
-    Scans that are there are kept as they are.
+    Args:
+        workers: Processes; None for one per core.
+        progress: Called with (done, patients) after each patient.
 
-    workers: processes, one per core when None. progress: called with (done, patients) after each.
-
-    Raises CohortError when the folder holds a cohort of other settings, or there are too few patients.
+    Raises:
+        CohortError: The folder holds a cohort of other settings, or there are too few patients.
     """
     settings = settings or CohortSettings()
     if patients < 1:
@@ -147,10 +151,16 @@ def in_processes(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[int, T]:
-    """Results of `work` by the patient's number; begun in their order, in processes of their own.
+    """Run `work` for each patient number in parallel processes, and return the results by number.
 
-    workers: processes, one per core when None. progress: called with (done, all) after each. What `work` raises is
-    raised, and CohortError where a process ended.
+    Exceptions of `work` pass through.
+
+    Args:
+        workers: Processes; None for one per core.
+        progress: Called with (done, total) after each number.
+
+    Raises:
+        CohortError: A process ended.
     """
     events = run_jobs(lambda: work, numbers, workers or os.cpu_count() or 1, progress)
     for number, event in zip(numbers, events, strict=True):
@@ -164,7 +174,7 @@ def patient_folder(number: int) -> str:
 
 
 def table_row(truth: dict, folder: Path) -> dict:
-    """One row of the cohort's table from a scan's truth."""
+    """Return a row of the cohort's table from a scan's truth."""
     scanner, pose = truth["scanner"], truth["pose"]
     return {
         "patient": truth["patient"],
@@ -190,13 +200,13 @@ def table_row(truth: dict, folder: Path) -> dict:
     }
 
 
-_SCAN = 2
-"""Of each patient's two scans, the one sampled."""
+_SAMPLE_SCAN = 2
+"""Number of the sample's scan, of a patient's two."""
 
 
 @dataclass(frozen=True)
 class SamplePatient:
-    """number: of the patient. title: what it shows."""
+    """Patient shown as sample data, with a title."""
 
     number: int
     title: str
@@ -217,16 +227,16 @@ _DIGITAL = ScanWarning(
 
 
 def write_sample(directory: Path, name: str) -> dict:
-    """Write one scan of a sample patient into a folder that does not exist yet; returns its truth (see `export`)."""
-    patient, scan, labels = make_scan(SAMPLES[name].number, _SCAN, CohortSettings())
-    return write_scan(patient, scan, labels, _SCAN, directory)
+    """Write one scan of a sample patient into a new folder; returns its truth (see `export`)."""
+    patient, scan, labels = make_scan(SAMPLES[name].number, _SAMPLE_SCAN, CohortSettings())
+    return write_scan(patient, scan, labels, _SAMPLE_SCAN, directory)
 
 
-def scored_sample(name: str = next(iter(SAMPLES))) -> Sample:
-    """A sample patient as `score --sample` takes it; nothing is written."""
+def make_sample(name: str = next(iter(SAMPLES))) -> Sample:
+    """Simulate a sample patient for `score --sample`, without writing it."""
     from CACScoringLib.run import Sample
 
-    patient, scan, labels = make_scan(SAMPLES[name].number, _SCAN, CohortSettings())
+    patient, scan, labels = make_scan(SAMPLES[name].number, _SAMPLE_SCAN, CohortSettings())
     ct = replace(as_ct_scan(scan, patient), source=Path(f"digital-patient-{patient.number:05d}"))
     true_mass = {a: sum(p.mass_mg for p in patient.plaques if p.artery == a.key) for a in Artery if a <= Artery.RCA}
     return Sample(
@@ -240,55 +250,55 @@ def scored_sample(name: str = next(iter(SAMPLES))) -> Sample:
 REFERENCE_SCANNER = Scanner(
     kvp=120.0, slice_thickness_mm=3.0, slice_spacing_mm=1.5, field_of_view_mm=260.0, noise_hu=0.0, half_scan=True
 )
-"""A soft kernel at 120 kVp and slices of 3 mm; half of them overlap, so that two places of the slices are averaged."""
+"""Soft kernel, 120 kVp, slices of 3 mm that overlap by half, which averages two positions of the slices."""
 
 STILL = ScanPose(motion_scale=0.0)
 _MARGIN_MM = 6.0
 
 
 def patient_of(truth: dict) -> Patient | None:
-    """The patient of a scan's `truth.json`; None when today's patient of that number is another, or it is none."""
+    """Return the patient of a scan's `truth.json`; None for inserted lesions, or if the number now gives another."""
     if "body" not in truth:
         return None  # calcium inserted into a real scan
-    known = truth["lesions"]
-    for sex in (None, truth["sex"]):  # asked for or not, it makes another body
-        patient = draw_patient(truth["patient"], sex, 1.0 if known else 0.0)
-        if patient.body.sex == truth["sex"] and _same(patient.plaques, known):
+    lesions = truth["lesions"]
+    for sex in (None, truth["sex"]):  # a given sex draws another body than the same sex drawn
+        patient = draw_patient(truth["patient"], sex, 1.0 if lesions else 0.0)
+        if patient.body.sex == truth["sex"] and _match(patient.plaques, lesions):
             return patient
     return None
 
 
-def _same(plaques: Sequence[Plaque], known: Sequence[dict]) -> bool:
-    return len(plaques) == len(known) and all(
-        plaque.vessel == other["vessel"]
-        and math.isclose(plaque.middle_mm, other["middle_mm"], rel_tol=1e-3, abs_tol=0.01)
-        and math.isclose(plaque.mass_mg, other["mass_mg"], rel_tol=1e-3)
-        for plaque, other in zip(plaques, known, strict=True)
+def _match(plaques: Sequence[Plaque], lesions: Sequence[dict]) -> bool:
+    return len(plaques) == len(lesions) and all(
+        plaque.vessel == lesion["vessel"]
+        and math.isclose(plaque.middle_mm, lesion["middle_mm"], rel_tol=1e-3, abs_tol=0.01)
+        and math.isclose(plaque.mass_mg, lesion["mass_mg"], rel_tol=1e-3)
+        for plaque, lesion in zip(plaques, lesions, strict=True)
     )
 
 
 def reference_scores(patient: Patient, threads: int = 1) -> dict[str, Score]:
-    """Scores of each of ARTERIES in a still, noise-free scan by REFERENCE_SCANNER, with mass in mg.
+    """Return scores of ARTERIES in a still, noise-free scan by REFERENCE_SCANNER, with mass in mg.
 
-    It is as the clinical rule was made for. Scores of real scans scatter around it with the scanner, the noise, the
-    heart's phase and the slices' places; an interval of a score says where it lies.
+    The clinical rule was made for such scans. Scores of real scans scatter around these with the scanner, the noise,
+    the heart's phase and the slices' positions; prediction intervals of scores cover them.
     """
     if not patient.plaques:
         return dict.fromkeys(ARTERIES, Score(mass_mg=0.0))
-    # Lung vessels and the air's grain take most of the time, and lie elsewhere.
+    # Lung vessels and grain take most of the time but do not change the score.
     patient = replace(patient, vessels=EMPTY, grain=EMPTY, distractors=())
     grid = scan_grid(REFERENCE_SCANNER, _heights_mm(patient))
     scan = scan_patient(patient, REFERENCE_SCANNER, STILL, 1, grid, threads)
     per_mg = REFERENCE_SCANNER.calcium_hu_per_mg_cm3
     rules = replace(ScoringRules(), calibration_mg_per_mm3_hu=1 / (1000.0 * per_mg))
     arteries = annotate(scan, np.random.default_rng(0)).arteries
-    found = find_lesions(image_on(grid, scan.hu), arteries, rules)
-    scores = score_sites(found.lesions, grid.spacing_mm, rules)
+    lesions = find_lesions(image_on(grid, scan.hu), arteries, rules).lesions
+    scores = score_sites(lesions, grid.spacing_mm, rules)
     return {artery.key: score for artery, score in scores.items() if artery.key in ARTERIES}
 
 
 def _heights_mm(patient: Patient) -> tuple[float, float]:
-    """The heights that hold all coronary calcium, with a margin."""
+    """Return the heights that hold all coronary calcium, with a margin."""
     frame = posed_frame(patient.body, STILL)
     places = np.concatenate([frame.to_lps(patient.calcium(artery).positions_mm) for artery in ARTERIES])
     return float(places[:, 2].min()) - _MARGIN_MM, float(places[:, 2].max()) + _MARGIN_MM

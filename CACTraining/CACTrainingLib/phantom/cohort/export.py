@@ -1,8 +1,8 @@
-"""Digital scans as images, as files (with DICOM, if asked for), and what annotators would mark in them.
+"""Export of digital scans as images and files, optionally DICOM, with the labels that annotators would draw.
 
-Marked are visible slices, arteries, and regions of a 1 cm brush. Visible is a matter of contrast against noise, not of
-130 HU: faint calcium in a quiet scan shows, dense calcium in a loud one may not. UIDs follow from patient and scan
-number, so that the same scan gives the same files.
+Labels are visible slices, arteries, and regions of a 1 cm brush. Visibility depends on contrast against noise, not on
+130 HU: faint calcium shows in a quiet scan, dense calcium may not in a noisy one. UIDs follow from patient and scan
+number, so the same scan gives the same files.
 """
 
 from __future__ import annotations
@@ -29,19 +29,26 @@ from ..scanner.scanner import Grid
 from ..scanner.simulation import SMOOTHING_MM, DigitalScan, ScanWithTruth
 
 VISIBLE_CONTRAST_TO_NOISE = 4.0
-"""A detail is seen reliably when its contrast is several times the noise (Rose criterion, 3 to 5)."""
+"""Contrast-to-noise ratio above which a detail is visible (Rose criterion, 3 to 5)."""
 VISIBLE_HU = 12.0
 ANATOMY_HU = 3.0
-"""Spread of healthy tissue that hides calcium even without noise."""
+"""Spread of healthy tissue in HU, which hides calcium even without noise."""
 LABEL_HU = 10.0
-"""An artery's label covers voxels where it adds at least this."""
+"""Least HU that an artery's calcium adds to a voxel of its label."""
 BRUSH_MM = 10.0
 _STROKE_MM = 3.0
 
 
 @dataclass(frozen=True)
 class SliceLabel:
-    """One slice: its index k, whether calcium is visible in it, contrast-to-noise ratio, highest calcium HU."""
+    """Label of one slice.
+
+    Attributes:
+        k: Slice index.
+        visible: True if calcium is visible.
+        contrast_to_noise: Contrast-to-noise ratio of the calcium.
+        calcium_hu: Highest HU that calcium adds.
+    """
 
     k: int
     visible: bool
@@ -51,8 +58,13 @@ class SliceLabel:
 
 @dataclass(frozen=True)
 class Labels:
-    """arteries: uint8 [k, j, i], 1 LM, 2 LAD, 3 LCX, 4 RCA where calcium adds LABEL_HU. regions: uint8, the same labels
-    in rough regions around visible calcium. slices: one label per slice that holds heart."""
+    """Labels of a scan.
+
+    Attributes:
+        arteries: Labels uint8 [k, j, i], 1 LM, 2 LAD, 3 LCX, 4 RCA where calcium adds LABEL_HU.
+        regions: The same labels in rough regions around visible calcium, uint8 [k, j, i].
+        slices: One label per slice that holds heart.
+    """
 
     arteries: np.ndarray
     regions: np.ndarray
@@ -60,7 +72,7 @@ class Labels:
 
 
 def annotate(scan: ScanWithTruth, generator: np.random.Generator) -> Labels:
-    """Labels of a scan. generator: the unsteadiness of the annotator's hand."""
+    """Label a scan as an annotator would. generator: for the unsteadiness of the annotator's hand."""
     shape = scan.grid.shape
     per_mg = np.float32(1000.0 * scan.scanner.calcium_hu_per_mg_cm3)
     arteries, regions = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
@@ -69,15 +81,15 @@ def annotate(scan: ScanWithTruth, generator: np.random.Generator) -> Labels:
         strongest = np.zeros(shape[1:], np.float32)
         total = np.zeros(shape[1:], np.float32)
         for artery, stamps in scan.arteries.items():
-            own = np.zeros(shape[1:], np.float32)
+            artery_hu = np.zeros(shape[1:], np.float32)
             for stamp in stamps:
                 if stamp.k == k:
-                    add_stamp(own, stamp, float(per_mg))
-            arteries[k][(own >= LABEL_HU) & (own > strongest)] = LABELS[artery]
-            np.maximum(strongest, own, out=strongest)
-            total += own
-            if _visibility(own, scan, k).visible:
-                _paint_regions(regions[k], own, LABELS[artery], scan.grid.spacing_mm[0], generator)
+                    add_stamp(artery_hu, stamp, float(per_mg))
+            arteries[k][(artery_hu >= LABEL_HU) & (artery_hu > strongest)] = LABELS[artery]
+            np.maximum(strongest, artery_hu, out=strongest)
+            total += artery_hu
+            if _visibility(artery_hu, scan, k).visible:
+                _paint_regions(regions[k], artery_hu, LABELS[artery], scan.grid.spacing_mm[0], generator)
         if scan.heart[k].any():
             slices.append(_visibility(total, scan, k))
     return Labels(arteries, regions, tuple(slices))
@@ -97,7 +109,7 @@ def _visibility(calcium_hu: np.ndarray, scan: ScanWithTruth, k: int) -> SliceLab
 def _paint_regions(
     region: np.ndarray, calcium_hu: np.ndarray, label: int, pixel_mm: float, generator: np.random.Generator
 ) -> None:
-    """Brush strokes over the visible calcium of one slice, in place."""
+    """Brush over the visible calcium of one slice, in place."""
     j, i = np.nonzero(calcium_hu >= max(VISIBLE_HU, 0.25 * float(calcium_hu.max())))
     order = np.argsort(-calcium_hu[j, i], kind="stable")
     places = np.stack([j, i], axis=1)[order].astype(float)
@@ -109,15 +121,15 @@ def _paint_regions(
         j0, i0 = max(0, int(first[0]) - reach), max(0, int(first[1]) - reach)
         part = region[j0 : int(first[0]) + reach + 1, i0 : int(first[1]) + reach + 1]
         rows, columns = np.ogrid[: part.shape[0], : part.shape[1]]
-        near = np.hypot(rows + j0 - centre[0], columns + i0 - centre[1]) * pixel_mm <= BRUSH_MM / 2
-        part[near] = label
+        in_brush = np.hypot(rows + j0 - centre[0], columns + i0 - centre[1]) * pixel_mm <= BRUSH_MM / 2
+        part[in_brush] = label
 
 
 RESCALE_INTERCEPT = -1024
 
 
 def write_dicom_series(patient: Patient, scan: DigitalScan, scan_number: int, folder: Path) -> list[Path]:
-    """Write a scan into a new folder and return the files, from the feet up.
+    """Write a scan as DICOM into a new folder and return the files, from the feet up.
 
     Raises FileExistsError when the folder exists.
     """
@@ -175,16 +187,16 @@ FILES = ("ct.nii.gz", "heart.nii.gz", "calcium_map.nii.gz", "arteries.nii.gz", "
 
 
 def same_settings(path: Path, settings: dict) -> bool:
-    """Record settings in a file that is not there yet; False where it holds others."""
-    known = json.loads(json.dumps({"schema": SCHEMA} | settings))
+    """Record settings in a new file; for an existing one, return True if it holds the same settings."""
+    record = json.loads(json.dumps({"schema": SCHEMA} | settings))
     if path.exists():
-        return json.loads(path.read_text(encoding="utf-8")) == known
-    write_text_atomically(path, json.dumps(known, indent=1))
+        return json.loads(path.read_text(encoding="utf-8")) == record
+    write_text_atomically(path, json.dumps(record, indent=1))
     return True
 
 
 def image_on(grid: Grid, array: np.ndarray) -> sitk.Image:
-    """An array [k, j, i] as an image on a grid (LPS, identity direction)."""
+    """Return an array [k, j, i] as an image on a grid (LPS, identity direction)."""
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(grid.spacing_mm)
     image.SetOrigin(grid.origin_mm)
@@ -192,8 +204,8 @@ def image_on(grid: Grid, array: np.ndarray) -> sitk.Image:
 
 
 def as_ct_scan(scan: DigitalScan, patient: Patient) -> CTScan:
-    """The scan as the scoring pipeline takes it, with what a DICOM header would hold."""
-    scanner, known = scan.scanner, demographics(patient)
+    """Return the scan for the scoring pipeline, with the facts of a DICOM header."""
+    scanner, facts = scan.scanner, demographics(patient)
     acquisition = Acquisition(
         file_format="digital patient",
         kvp=scanner.kvp,
@@ -201,23 +213,23 @@ def as_ct_scan(scan: DigitalScan, patient: Patient) -> CTScan:
         gating=None if scanner.gate_phase is None else f"{100 * scanner.gate_phase:.0f} % of the R-R interval",
         manufacturer="CAC digital scanner",
         slice_thickness_mm=scanner.slice_thickness_mm,
-        patient_sex=known.sex,
-        patient_age_years=int(known.age_years),
+        patient_sex=facts.sex,
+        patient_age_years=int(facts.age_years),
         patient_id=f"digital-{patient.number:05d}",
     )
     return scan_from_image(image_on(scan.grid, scan.hu), acquisition)
 
 
 def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: int) -> dict:
-    """Everything true about a scan, for `truth.json`. Masses in mg hydroxyapatite."""
-    known = demographics(patient)
+    """Return the truth about a scan for `truth.json`. Masses in mg hydroxyapatite."""
+    facts = demographics(patient)
     return {
         "schema": SCHEMA,
         "patient": patient.number,
         "scan": scan_number,
-        "sex": known.sex,
-        "age_years": known.age_years,
-        "bmi_kg_m2": known.bmi_kg_m2,
+        "sex": facts.sex,
+        "age_years": facts.age_years,
+        "bmi_kg_m2": facts.bmi_kg_m2,
         "dominance": patient.tree.dominance,
         "heart_blend": patient.heart.weights,
         **truth_of_scan(scan, patient.plaques, patient.distractors, labels),
@@ -229,16 +241,16 @@ def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: i
 def truth_of_scan(
     scan: ScanWithTruth, plaques: tuple[Plaque, ...], distractors: tuple[Distractor, ...], labels: Labels
 ) -> dict:
-    """Truth about calcium, slices, noise and scanner of any scan with plaques. Masses in mg hydroxyapatite."""
+    """Return the truth about calcium, slices, noise and scanner of a scan. Masses in mg hydroxyapatite."""
     voxel_cm3 = float(np.prod(scan.grid.spacing_mm)) / 1000.0
-    seen = {
+    scanned_mg = {
         artery: sum(float(s.values.sum(dtype=np.float64)) for s in scan.arteries.get(artery, ())) * voxel_cm3 * 1000.0
         for artery in ARTERIES
     }
     return {
         "mass_mg": sum(plaque.mass_mg for plaque in plaques),
         "mass_mg_by_artery": {a: sum(p.mass_mg for p in plaques if p.artery == a) for a in ARTERIES},
-        "scanned_mass_mg_by_artery": seen,
+        "scanned_mass_mg_by_artery": scanned_mg,
         "map_mass_mg": float(scan.calcium_mg_cm3.sum(dtype=np.float64)) * voxel_cm3,
         "calcium_hu_per_mg_cm3": scan.scanner.calcium_hu_per_mg_cm3,
         "lesions": [{**asdict(p), "volume_mm3": p.volume_mm3, "mass_mg": p.mass_mg} for p in plaques],
@@ -252,19 +264,19 @@ def truth_of_scan(
 def write_scan(
     patient: Patient, scan: DigitalScan, labels: Labels, scan_number: int, folder: Path, dicom: bool = False
 ) -> dict:
-    """Write FILES into a folder that appears only when complete, and return the truth. An existing folder is kept.
+    """Write FILES into a new folder, which appears only when complete, and return the truth.
 
-    dicom: whether to add the CT as a DICOM series in a folder `dicom`.
+    dicom: True to add the CT as a DICOM series in a folder `dicom`.
     Raises FileExistsError when the folder exists.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; remove it or choose another folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     truth = truth_of(patient, scan, labels, scan_number)
-    with atomic_folder(folder) as half:
-        write_files(half, scan, labels, truth)
+    with atomic_folder(folder) as unfinished:
+        write_files(unfinished, scan, labels, truth)
         if dicom:
-            write_dicom_series(patient, scan, scan_number, half / "dicom")
+            write_dicom_series(patient, scan, scan_number, unfinished / "dicom")
     return truth
 
 

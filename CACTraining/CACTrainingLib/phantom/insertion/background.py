@@ -1,4 +1,4 @@
-"""Heart, aorta and noise of a real scan, measured before lesions are inserted, and doubts about it."""
+"""Preparation of a real scan for insertions: heart, aorta, noise and warnings."""
 
 from __future__ import annotations
 
@@ -28,19 +28,26 @@ if TYPE_CHECKING:
     from CACScoringLib.models.cards import LoadedModel
 
 AORTA_LABEL_MARGIN_MM = 1.5
-"""By so much the heart region's label of the descending aorta is wider than the aorta."""
+"""Margin in mm of the heart region's label of the descending aorta around the aorta."""
 
 _NOISE_NEIGHBOURS = 5
 
 
 @dataclass(frozen=True)
 class Background:
-    """A real scan and what is measured in it once for all insertions.
+    """Real scan with measurements shared by all its insertions.
 
-    name: of the patient, who must be the same in all folders. heart: bool [k, j, i]; heart_source: "given",
-    "lungs" or a network's name. anatomy: the measured hearts fitted to it, None where only a given path is followed.
-    aortas: ascending and descending, as far as they were found. noise_sd_hu: [k]; smoothed_noise_share: what a Gaussian
-    of SMOOTHING_MM leaves of it, texture included. warnings: doubts about the scan.
+    Attributes:
+        scan: CT without contrast.
+        name: Name of the patient, the same in all folders.
+        grid: Grid of the scan.
+        heart: Heart mask, bool [k, j, i].
+        heart_source: "given", "lungs" or a network's name.
+        anatomy: Measured hearts fitted to the scan; None if plaques follow a given path only.
+        aortas: Ascending and descending aorta, if detected.
+        noise_sd_hu: Standard deviation of the noise [k].
+        smoothed_noise_share: Share of the noise, texture included, left by a Gaussian of SMOOTHING_MM.
+        warnings: Doubts about the scan.
     """
 
     scan: CTScan
@@ -60,15 +67,21 @@ def prepare_background(
     heart: sitk.Image | None = None,
     name: str | None = None,
     network: LoadedModel | None = None,
-    fitted: bool = True,
+    needs_arteries: bool = True,
 ) -> Background:
     """Find heart, arteries and aorta, and measure the scan's noise.
 
-    heart: mask on any grid, found when None. name: of the patient; the file's name when None. network: one for
-    territories, whose labels draw the fitted hearts to root and valves, or one for the heart. fitted: whether arteries
-    are needed.
-    Raises ContrastError for a scan with contrast, NoHeartError, MaskError, InsertionError when the noise cannot be
-    measured, the scan is oblique, or the measured hearts do not fit it.
+    Args:
+        heart: Mask on any grid; None to find the heart.
+        name: Name of the patient; None for the file's name.
+        network: Network for territories, whose labels place root and valves of the fitted hearts, or for the heart.
+        needs_arteries: False to skip fitting the measured hearts.
+
+    Raises:
+        ContrastError: The scan has contrast.
+        NoHeartError: There is no heart.
+        MaskError: The mask does not fit the scan.
+        InsertionError: The noise cannot be measured, the scan is oblique, or the measured hearts do not fit it.
     """
     grid = grid_of(scan)
     if not name and scan.source is None:
@@ -81,7 +94,7 @@ def prepare_background(
     try:
         require_unenhanced(scan, blood)
     except ContrastError as error:
-        # Where a scan is scored, contrast can be allowed.
+        # Scoring can allow contrast, insertion cannot.
         raise ContrastError("Lesions are inserted into scans without contrast only; this one has it.") from error
     warnings += examine(scan, blood)
     if blood is None:
@@ -93,42 +106,42 @@ def prepare_background(
         warnings.append(ScanWarning("possible-calcium", message))
     labels = None if region.territories is None else region.territories.labels(scan.image)
     anatomy = None
-    if fitted:
-        # The network's own outline, which is not widened for arteries that move.
-        own = heart is None and region.territories is not None
-        anatomy = fit_scan_heart(scan, region.territories.heart_mask(scan.image) if own else region.mask, labels)
+    if needs_arteries:
+        # The network's outline, without the heart mask's margin for moving arteries.
+        by_network = heart is None and region.territories is not None
+        anatomy = fit_scan_heart(scan, region.territories.heart_mask(scan.image) if by_network else region.mask, labels)
     noise, share = measure_noise(scan, region.mask, blood.noise_hu, blood.noise_hu)
     aortas = _aortas(scan, labels, region.excluded, grid)
     return Background(scan, name, grid, mask, region.source, anatomy, aortas, noise, share, tuple(warnings))
 
 
 def _aortas(scan: CTScan, labels: sitk.Image | None, excluded: sitk.Image | None, grid: Grid) -> tuple[Vessel, ...]:
-    """The ascending aorta from a network's labels, the descending one from what the heart region excludes."""
-    found = []
+    """Return the ascending aorta from a network's labels, and the descending one from the heart region's exclusions."""
+    aortas = []
     if labels is not None:
-        # Labels reach beyond the wall, into fat and beside it: the aorta is the round middle.
+        # Labels extend beyond the wall; the aorta is their round middle.
         label = sitk.GetArrayViewFromImage(labels) == TERRITORIES["ascending aorta"]
         blood = ndimage.gaussian_filter(scan.hu.astype(np.float32), 1.2 / np.array(grid.spacing_mm[::-1])) > 0
-        found.append(_aorta(_round_middle(label & blood, grid), "ascending aorta", WALL_MM["aorta"], grid))
+        aortas.append(_aorta(_round_middle(label & blood, grid), "ascending aorta", WALL_MM["aorta"], grid))
     if excluded is not None:
         label = sitk.GetArrayViewFromImage(excluded) == AORTA_LABEL
-        found.append(_aorta(label, "descending aorta", AORTA_LABEL_MARGIN_MM, grid))
-    return tuple(vessel for vessel in found if vessel is not None)
+        aortas.append(_aorta(label, "descending aorta", AORTA_LABEL_MARGIN_MM, grid))
+    return tuple(vessel for vessel in aortas if vessel is not None)
 
 
 def _round_middle(label: np.ndarray, grid: Grid) -> np.ndarray:
-    """In every slice the largest disc within a label."""
-    found = np.zeros_like(label)
+    """Return the largest disc within a label in every slice."""
+    discs = np.zeros_like(label)
     row, column = np.ogrid[: label.shape[1], : label.shape[2]]
     for k in np.flatnonzero(label.any((1, 2))):
         depth = ndimage.distance_transform_edt(label[k])
         j, i = np.argwhere(depth > 0.95 * depth.max()).mean(axis=0)
-        found[k] = (row - j) ** 2 + (column - i) ** 2 < depth.max() ** 2
-    return found
+        discs[k] = (row - j) ** 2 + (column - i) ** 2 < depth.max() ** 2
+    return discs
 
 
 def _aorta(label: np.ndarray, name: str, margin_mm: float, grid: Grid) -> Vessel | None:
-    """The aorta along the slices that show it round, from its label, which is wider by a margin."""
+    """Return the aorta along the slices with a round cross-section. margin_mm: excess of the label's radius."""
     area = label.sum((1, 2))
     usual = np.median(area[area > 0.3 * area.max()]) if area.any() else 0
     numbers, count = ndimage.label((area > 0.5 * usual) & (area < 1.6 * usual))
@@ -146,21 +159,21 @@ def _aorta(label: np.ndarray, name: str, margin_mm: float, grid: Grid) -> Vessel
 
 
 def measure_noise(scan: CTScan, heart: sitk.Image, usual_hu: float, smoothed_hu: float) -> tuple[np.ndarray, float]:
-    """Noise SD of every slice [k] at the heart, and what share of it a Gaussian of SMOOTHING_MM in the slice leaves.
+    """Measure noise SD at the heart in every slice [k], and its share left by a Gaussian of SMOOTHING_MM in the slice.
 
-    usual_hu, smoothed_hu: noise and smoothed noise where none can be measured.
+    usual_hu, smoothed_hu: fallbacks for noise and smoothed noise.
     """
     noise = np.full(scan.hu.shape[0], usual_hu)
     for k in np.flatnonzero(sitk.GetArrayViewFromImage(heart).any((1, 2))):
-        one = slice(int(k), int(k) + 1)
-        blood = measure_blood(CTScan(scan.image[:, :, one], scan.acquisition), heart[:, :, one])
+        slab = slice(int(k), int(k) + 1)
+        blood = measure_blood(CTScan(scan.image[:, :, slab], scan.acquisition), heart[:, :, slab])
         if blood is not None:
             noise[k] = blood.noise_hu
     noise = ndimage.median_filter(noise, _NOISE_NEIGHBOURS, mode="nearest")
     width = SMOOTHING_MM / scan.image.GetSpacing()[0]
     smooth = sitk.GetImageFromArray(ndimage.gaussian_filter(scan.hu.astype(np.float32), (0, width, width)))
     smooth.CopyInformation(scan.image)
-    sharp, blood = (measure_blood(one, heart) for one in (scan, CTScan(smooth, scan.acquisition)))
+    sharp, blood = (measure_blood(volume, heart) for volume in (scan, CTScan(smooth, scan.acquisition)))
     if sharp is None or blood is None:
         return noise, min(1.0, smoothed_hu / usual_hu)
     return noise, min(1.0, blood.noise_hu / sharp.noise_hu)

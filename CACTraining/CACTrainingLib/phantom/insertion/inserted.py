@@ -1,9 +1,8 @@
-"""Real scans with inserted lesions, in the folder form of digital scans, to train networks on real texture.
+"""Real scans with inserted lesions, in the folder layout of digital scans, to train networks on real texture.
 
-Each scan gets plaques drawn as a digital patient's in arteries that run in its own heart's grooves or along a given
-path, and often calcium of aorta, valves and pericardium, which is none of the coronaries'. The untouched scan
-is written beside them as a clean negative: what is inserted into must be free of calcium, and no program can vouch for
-that.
+Each scan gets plaques like a digital patient's, in arteries in its heart's grooves or along a given path, and often
+non-coronary calcium of aorta, valves and pericardium. The unchanged scan is written beside them as a clean negative. It
+must be free of calcium, which no program can guarantee.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from .looks import Look, draw_look
 from .scan_heart import ScanTree
 
 RADIUS_MM = {"LM": 2.2, "LAD": 1.6, "LCX": 1.6, "RCA": 1.8}
-"""Lumen of vessels along a given path, after Dodge 1992 (see `coronaries`)."""
+"""Lumen's radius in mm of vessels along a given path, after Dodge 1992 (see `hearts.tree`)."""
 
 DEPOSIT_KINDS = ("aortic wall", *DEPOSITS)
 AORTIC_ARC_DEGREES = (8.0, 45.0)
@@ -47,12 +46,16 @@ TERRITORIES_FILE = "territories.nii.gz"
 class InsertedSettings:
     """Settings of insertions, recorded in `insertions.json`.
 
-    artery: that of all plaques, None to draw it by ARTERY_SHARE. plaques: how many in each scan, 0 for other
-    calcium only, None to draw it by BURDEN. deposits: the kinds of DEPOSIT_KINDS that each scan has, None to
-    draw them by `distractors.PREVALENCE`, at least one where there are no plaques. motion_scale: 0 for a still heart,
-    1 for full motion. vary: whether each scan gets a look of its own (`looks`). sigma_mm: in-plane blur of the scan,
-    None to measure it. slice_thickness_mm: None for the header's, or else the spacing. seed: each seed has its own
-    lesions.
+    Attributes:
+        artery: Artery of all plaques; None draws it by ARTERY_SHARE.
+        plaques: Number in each scan, 0 for other calcium only; None draws it by BURDEN.
+        deposits: Kinds of DEPOSIT_KINDS in each scan; None draws them by `distractors.PREVALENCE`, at least one without
+            plaques.
+        motion_scale: 0 for a still heart, 1 for full motion.
+        vary: True to give each scan another look (`looks`).
+        sigma_mm: In-plane blur of the scan; None to measure it.
+        slice_thickness_mm: None for the header's, or the spacing if it has none.
+        seed: Seed of the lesions.
     """
 
     artery: str | None = None
@@ -80,10 +83,15 @@ class InsertedSettings:
 
 @dataclass(frozen=True)
 class InsertedScan(ScanWithTruth):
-    """One scan with lesions.
+    """Scan with inserted lesions.
 
-    vessels: with plaques, in LPS. territories: labels uint8 [k, j, i], None without a fitted heart. look: None for the
-    scan's own.
+    Attributes:
+        plaques: Inserted plaques.
+        vessels: Vessels with plaques, in LPS.
+        deposits: Inserted calcium outside the coronary arteries.
+        dominance: Dominance of the drawn coronary tree.
+        territories: Labels uint8 [k, j, i]; None without a fitted heart.
+        look: Changes of the scan; None for its original look.
     """
 
     plaques: tuple[Plaque, ...] = ()
@@ -95,7 +103,7 @@ class InsertedScan(ScanWithTruth):
 
 
 def clean_scan(background: Background, settings: InsertedSettings) -> InsertedScan:
-    """The scan as it is, without calcium."""
+    """Return the unchanged scan, without calcium."""
     scan, anatomy = background.scan, background.anatomy
     hu = np.rint(scan.hu).astype(np.int16)
     return InsertedScan(
@@ -118,12 +126,17 @@ def insert_lesions(
     settings: InsertedSettings,
     path_mm: np.ndarray | None = None,
 ) -> InsertedScan:
-    """The scan with the lesions of this number.
+    """Return the scan with the lesions of a number.
 
-    clean: from `clean_scan`. path_mm: a vessel's centre line [n, 3] in LPS mm, whose artery the settings must name; the
-    background needs a fitted heart where it is not given. Raises InsertionError.
+    Args:
+        clean: Scan from `clean_scan`.
+        path_mm: Centre line [n, 3] in LPS mm of a vessel, whose artery the settings must name. Without it the
+            background needs a fitted heart.
+
+    Raises:
+        InsertionError: The lesions cannot be inserted.
     """
-    # Each patient has lesions of his own, also under one seed.
+    # Patients have different lesions under the same seed.
     seed = [settings.seed, number, zlib.crc32(background.name.encode())]
     generator, anatomy = np.random.default_rng(seed), background.anatomy
     base, look = clean, None
@@ -145,35 +158,37 @@ def insert_lesions(
         arteries = CoronaryTree(vessels, "")
         plaques = draw_plaques(arteries, sex, generator, 1.0, settings.artery, settings.plaques)
     motion = draw_motion(settings.motion_scale, float(generator.uniform(55, 85)), generator)
-    used = tuple(vessel for vessel in vessels if vessel.name in {plaque.vessel for plaque in plaques})
+    diseased = tuple(vessel for vessel in vessels if vessel.name in {plaque.vessel for plaque in plaques})
     deposits, aortas = _draw_deposits(background, tree, settings, generator), background.aortas
     if look is not None:
-        used, aortas = (tuple(replace(v, path_mm=look.moved(v.path_mm)) for v in part) for part in (used, aortas))
-        deposits = tuple(replace(d, cloud=d.cloud.mapped(look.moved)) for d in deposits)
-    hu, stamps = add_plaques(base.hu, base.grid, base.scanner, used, plaques, motion, path_mm is None, deposits)
+        diseased, aortas = (
+            tuple(replace(v, path_mm=look.to_look(v.path_mm)) for v in part) for part in (diseased, aortas)
+        )
+        deposits = tuple(replace(d, cloud=d.cloud.map(look.to_look)) for d in deposits)
+    hu, stamps = add_plaques(base.hu, base.grid, base.scanner, diseased, plaques, motion, path_mm is None, deposits)
     calcium = np.zeros(base.grid.shape, np.float32)
-    for own in stamps.values():
-        add_stamps(calcium, own, 1000.0)
+    for artery_stamps in stamps.values():
+        add_stamps(calcium, artery_stamps, 1000.0)
     return replace(
         base,
         hu=np.rint(np.maximum(hu, look.air_hu if look else -1024)).astype(np.int16),
         calcium_mg_cm3=calcium,
         arteries=stamps,
         plaques=plaques,
-        vessels=used,
+        vessels=diseased,
         deposits=deposits,
         dominance=tree and tree.in_heart.dominance,
-        # A given path is not one of the drawn tree, so its territory is unknown.
+        # A given path is not part of the drawn tree, so its territory is unknown.
         territories=anatomy.territories(tree, aortas, base.grid, look) if anatomy and path_mm is None else None,
         look=look,
     )
 
 
 def _apply_look(clean: InsertedScan, background: Background, look: Look, seed: tuple[int, ...]) -> InsertedScan:
-    """The scan without lesions in another look, its noise measured again."""
+    """Return the scan without lesions in another look, with its noise measured again."""
     grid, scanner = look.grid(), look.scanner(clean.scanner)
-    heart = look.of_mask(clean.heart, clean.grid)
-    hu = look.of(clean.hu, clean.grid, min(look.air_hu, -1000.0))
+    heart = look.apply_to_mask(clean.heart, clean.grid)
+    hu = look.apply(clean.hu, clean.grid, min(look.air_hu, -1000.0))
     scan = CTScan(image_on(grid, np.rint(hu).astype(np.int16)), background.scan.acquisition)
     usual = float(np.median(clean.noise_sd_hu))
     noise, share = measure_noise(
@@ -183,9 +198,9 @@ def _apply_look(clean: InsertedScan, background: Background, look: Look, seed: t
         source = NoiseSource(seed, grid, scanner)
         for k in range(grid.shape[0]):
             hu[k] += np.float32(look.noise_hu) * source.slice_field(k)
-        own = float(np.median(noise))
-        smoothed = np.hypot(share * own, source.smoothed_share(SMOOTHING_MM) * look.noise_hu)
-        noise, share = np.hypot(noise, look.noise_hu), float(smoothed / np.hypot(own, look.noise_hu))
+        scan_noise = float(np.median(noise))
+        smoothed = np.hypot(share * scan_noise, source.smoothed_share(SMOOTHING_MM) * look.noise_hu)
+        noise, share = np.hypot(noise, look.noise_hu), float(smoothed / np.hypot(scan_noise, look.noise_hu))
     calcium = np.zeros(grid.shape, np.float32)
     return replace(
         clean,
@@ -209,10 +224,18 @@ def write_insertions(
 ) -> Path:
     """Write a clean scan and `count` scans with lesions into DIR/NAME; called again, it resumes.
 
-    Each is a folder with `export.FILES`, and with TERRITORIES_FILE where the heart was fitted; it appears only when
-    complete. Numbers count from 0 for each seed, and a higher count adds to those there. path_mm: see `insert_lesions`.
-    progress: called with (done, count + 1) after each. Returns DIR/NAME. Raises InsertionError when the folder holds
-    insertions of other settings or another scan.
+    Each is a folder with `export.FILES`, and TERRITORIES_FILE for a fitted heart, which appears only when complete.
+    Numbers count from 0 for each seed; a higher count adds scans.
+
+    Args:
+        path_mm: See `insert_lesions`.
+        progress: Called with (done, count + 1) after each scan.
+
+    Returns:
+        DIR/NAME.
+
+    Raises:
+        InsertionError: The folder holds insertions of other settings or another scan.
     """
     settings = settings or InsertedSettings()
     if count < 0:
@@ -237,17 +260,17 @@ def write_insertions(
             number = None if name == CLEAN else int(name.rsplit("_", 1)[1])
             scan = clean if number is None else insert_lesions(clean, background, number, settings, path_mm)
             labels = annotate(scan, np.random.default_rng([settings.seed, number or 0, 38]))
-            with atomic_folder(folder / name) as half:
-                write_files(half, scan, labels, _truth(background, scan, labels, number, settings))
+            with atomic_folder(folder / name) as unfinished:
+                write_files(unfinished, scan, labels, _truth(background, scan, labels, number, settings))
                 if scan.territories is not None:
-                    sitk.WriteImage(image_on(scan.grid, scan.territories), half / TERRITORIES_FILE)
+                    sitk.WriteImage(image_on(scan.grid, scan.territories), unfinished / TERRITORIES_FILE)
             if progress:
                 progress(len(names) - len(missing) + missing.index(name) + 1, len(names))
     return folder
 
 
 def _present(background: Background) -> list[str]:
-    """The kinds of deposits for which the background shows a place."""
+    """Return the kinds of deposits for which the background has a place."""
     places = {"aortic wall": background.aortas} | dict.fromkeys(DEPOSITS, background.anatomy)
     return [kind for kind, place in places.items() if place]
 
@@ -255,41 +278,45 @@ def _present(background: Background) -> list[str]:
 def _draw_deposits(
     background: Background, tree: ScanTree | None, settings: InsertedSettings, generator: np.random.Generator
 ) -> tuple[Distractor, ...]:
-    present, wanted = _present(background), settings.deposits
+    present, kinds = _present(background), settings.deposits
     streams = {kind: np.random.default_rng(generator.integers(2**63)) for kind in DEPOSIT_KINDS}
-    if wanted is None:
+    if kinds is None:
         factor = WITHOUT_PLAQUE if settings.plaques == 0 else WITH_PLAQUE
         shares = {kind: PREVALENCE[kind] * (factor if kind in AGEING else 1.0) for kind in present}
-        wanted = [kind for kind, share in shares.items() if streams[kind].random() < share]
-        if not wanted and settings.plaques == 0 and shares:
-            wanted = [generator.choice(list(shares), p=np.array([*shares.values()]) / sum(shares.values()))]
-    found = []
-    for kind in wanted:
+        kinds = [kind for kind, share in shares.items() if streams[kind].random() < share]
+        if not kinds and settings.plaques == 0 and shares:
+            kinds = [generator.choice(list(shares), p=np.array([*shares.values()]) / sum(shares.values()))]
+    deposits = []
+    for kind in kinds:
         if kind == "aortic wall":
-            found += _draw_aortic(background.aortas, streams[kind])
+            deposits += _draw_aortic(background.aortas, streams[kind])
         elif (cloud := background.anatomy.deposit(kind, tree, streams[kind])) is not None:
-            found.append(Distractor(kind, "body", MOVES_WITH.get(kind, "valve"), cloud))
-    return tuple(found)
+            deposits.append(Distractor(kind, "body", MOVES_WITH.get(kind, "valve"), cloud))
+    return tuple(deposits)
 
 
 def _draw_aortic(aortas: tuple[Vessel, ...], g: np.random.Generator) -> list[Distractor]:
-    found = []
+    deposits = []
     for n in range(1 + int(g.poisson(1.5))):
         aorta = aortas[g.integers(len(aortas))]
         plaque = draw_plaque(n + 1, aorta, float(g.uniform(0, aorta.length_mm)), 0.0, g)
-        # Drawn for a coronary's narrow wall; on the aorta's wide one the same sheet spans a smaller arc.
+        # A plaque as wide as a coronary artery's spans a smaller arc on the aorta's wide wall.
         arc = float(np.interp(plaque.arc_degrees, ARC_DEGREES, AORTIC_ARC_DEGREES))
         cloud = replace(plaque, arc_degrees=arc).cloud(aorta, POINT_STEP_MM)
-        found.append(Distractor("aortic wall", "body", None, cloud))
-    return found
+        deposits.append(Distractor("aortic wall", "body", None, cloud))
+    return deposits
 
 
 def _truth(
     background: Background, scan: InsertedScan, labels: Labels, number: int | None, settings: InsertedSettings
 ) -> dict:
-    """Truth as by `export.truth_of`; what only a digital patient has is absent. number: None for the clean scan."""
+    """Return the truth as `export.truth_of`, without facts of a digital patient. number: None for the clean scan."""
     anatomy = background.anatomy
-    fit = anatomy and {"agreement": anatomy.fit.agreement, "residual_mm": anatomy.fit.residual_mm, "kept": anatomy.kept}
+    fit = anatomy and {
+        "agreement": anatomy.fit.agreement,
+        "residual_mm": anatomy.fit.residual_mm,
+        "kept": anatomy.surface_share,
+    }
     return {
         "schema": SCHEMA,
         "patient": background.name,

@@ -1,8 +1,8 @@
-"""Lesions of known mass in a real scan: the plaque and scanner model on real texture.
+"""Insertion of lesions of known mass into a real scan: the plaque and scanner model on real texture.
 
-The scan's in-plane blur is measured at the skin, or given; the slice thickness comes from its header, or is given. The
-path is the user's, or that of an artery drawn on the heart; there a vessel is drawn with the plaque, because calcium
-without its artery would lie bare in fat.
+The scan's in-plane blur is measured at the skin or given, its slice thickness read from the header or given. Plaques
+follow the user's path, or an artery drawn on the heart. There the vessel is drawn too, because calcium without its
+artery would lie bare in fat.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from ..scanner.scanner import Grid, Kernel, Scanner
 
 HIGHEST_HU = 3071
 USUAL_KVP = 120.0
-"""Of a scan whose header does not tell its tube voltage."""
+"""Tube voltage of a scan without one in its header."""
 _SKIN_LEVELS_HU = (-800.0, -400.0)
 
 
 class InsertionError(CTError):
-    """The lesion cannot be inserted. The message says why and what to do."""
+    """Lesion that cannot be inserted. The message says why and what to do."""
 
 
 HeartMotion = Callable[[str | None], Displacement | None]
-"""How a group of `motion.EXCURSION_MM` moves; None for what is at rest."""
+"""Function from a group of `motion.EXCURSION_MM` to its displacement, None at rest."""
 
 
 def add_plaques(
@@ -49,23 +49,29 @@ def add_plaques(
     draw_vessels: bool,
     deposits: tuple[Distractor, ...] = (),
 ) -> tuple[np.ndarray, dict[str, list[Stamp]]]:
-    """Add plaques, each on the vessel of its name, and deposits to a scan as a scanner would have shown them.
+    """Add plaques, each on the vessel of its name, and deposits to a scan as its scanner would show them.
 
-    hu: [k, j, i] on the grid. vessels, deposits: in LPS. draw_vessels: whether the vessels are drawn too, where the
-    scan shows fat. Returns HU, float32, and by artery the plaques' image as stamps in mg/mm³.
+    Args:
+        hu: Scan [k, j, i] on the grid.
+        vessels: Vessels in LPS.
+        deposits: Calcium outside the coronary arteries, in LPS.
+        draw_vessels: True to draw the vessels too, in fat.
+
+    Returns:
+        HU, float32, and by artery the plaques' image as stamps in mg/mm³.
     """
     hu = hu.astype(np.float32)
     per_mg = 1000.0 * scanner.calcium_hu_per_mg_cm3
     arteries: dict[str, list[Stamp]] = {}
     for vessel in vessels:
         move = motion(vessel.artery)
-        own = [plaque.cloud(vessel, POINT_STEP_MM) for plaque in plaques if plaque.vessel == vessel.name]
-        arteries.setdefault(vessel.artery, []).extend(image_of_points(join_clouds(own), grid, scanner, move))
+        clouds = [plaque.cloud(vessel, POINT_STEP_MM) for plaque in plaques if plaque.vessel == vessel.name]
+        arteries.setdefault(vessel.artery, []).extend(image_of_points(join_clouds(clouds), grid, scanner, move))
         if draw_vessels:
             points = tube(vessel.path_mm, vessel.radius_mm + WALL_MM, 1.0, LUMEN_STEP_MM)
             lumen = np.zeros(hu.shape, np.float32)
             add_stamps(lumen, image_of_points(points, grid, scanner, move))
-            # Blood takes the place of fat.
+            # Blood replaces fat.
             contrast = tissues.BLOOD_HU - tissues.FAT_HU
             hu += np.minimum(lumen, 1) * np.clip((tissues.BLOOD_HU - hu) / contrast, 0, 1) * contrast
     images = [*arteries.values(), *(image_of_points(d.cloud, grid, scanner, motion(d.group)) for d in deposits)]
@@ -75,7 +81,7 @@ def add_plaques(
 
 
 def grid_of(scan: CTScan) -> Grid:
-    """The scan's grid. Raises InsertionError for oblique slices and oblong pixels, which the scanner model lacks."""
+    """Return the scan's grid. Raises InsertionError for oblique slices and oblong pixels, which the model lacks."""
     image = scan.image
     if not np.allclose(image.GetDirection(), np.eye(3).ravel(), atol=1e-3):
         raise InsertionError("Lesions can be inserted into axial scans only; these slices are oblique.")
@@ -86,7 +92,7 @@ def grid_of(scan: CTScan) -> Grid:
 
 
 def scanner_of(scan: CTScan, sigma_mm: float, slice_thickness_mm: float | None = None) -> Scanner:
-    """A scanner with the blur, slices and tube voltage of a scan (USUAL_KVP where its header does not tell).
+    """Return a scanner with the blur, slices and tube voltage of a scan (USUAL_KVP if its header has none).
 
     Raises InsertionError for a tube voltage at which the calcium's HU are unknown.
     """
@@ -109,26 +115,26 @@ def scanner_of(scan: CTScan, sigma_mm: float, slice_thickness_mm: float | None =
 
 
 def measure_sigma_mm(scan: CTScan) -> float:
-    """In-plane blur (Gaussian σ) from the step between air and skin on the front of the body.
+    """Measure the in-plane blur (Gaussian σ) at the step between air and skin on the front of the body.
 
     The slanted edge method: pixels of a slice are sorted by their distance to the smoothed outline, so that the step
-    is sampled finer than the pixels. The way from 20 % to 60 % of the step, 1000 HU high, is 1.095 σ; skin curving
-    within a thick slice and clothes only widen it, so the lower quartile over slices is taken.
+    is sampled finer than the pixels. From 20 % to 60 % of the step, 1000 HU high, it is 1.095 σ; curved skin within a
+    thick slice and clothes only widen it, so the lower quartile over slices is used.
     Raises InsertionError when too few slices show a clean step (crop the scan less, or give the blur).
     """
     spacing_i, spacing_j, _ = scan.image.GetSpacing()
     count = scan.hu.shape[0]
     samples = [_step_samples(scan.hu[k], spacing_i, spacing_j) for k in range(0, count, max(1, count // 40))]
     groups = [samples[n : n + 4] for n in range(0, len(samples), 4)]
-    widths = [_step_width_mm(*(np.concatenate(parts) for parts in zip(*group, strict=True))) for group in groups]
-    found = [width for width in widths if width is not None]
-    if len(found) < 2:
+    group_widths = [_step_width_mm(*(np.concatenate(parts) for parts in zip(*group, strict=True))) for group in groups]
+    widths = [width for width in group_widths if width is not None]
+    if len(widths) < 2:
         raise InsertionError("Too few slices show the skin to measure the sharpness; set sigma_mm (0.5 to 0.7).")
-    return float(np.percentile(found, 25)) / 1.095
+    return float(np.percentile(widths, 25)) / 1.095
 
 
 def _step_samples(hu: np.ndarray, spacing_i: float, spacing_j: float) -> tuple[np.ndarray, np.ndarray]:
-    """Distance behind the skin in mm, and HU there, of pixels near the flat parts of the front of one slice."""
+    """Return distance behind the skin in mm and HU of pixels near the flat parts of the front of one slice."""
     deep = max(3, round(12 / spacing_j))
     body = ndimage.minimum_filter1d((hu > -500).astype(np.uint8), deep, axis=0, origin=-((deep - 1) // 2))
     first = np.where(body.any(axis=0), body.argmax(axis=0), 0)
@@ -149,7 +155,7 @@ def _step_samples(hu: np.ndarray, spacing_i: float, spacing_j: float) -> tuple[n
 
 
 def _step_width_mm(distance_mm: np.ndarray, hu: np.ndarray) -> float | None:
-    """Way from -800 to -400 HU in samples of a step, None where there are too few."""
+    """Return the distance from -800 to -400 HU in samples of a step; None for too few samples."""
     width = 0.2
     bins = np.arange(-3.0, 2.0, width)
     count, _ = np.histogram(distance_mm, bins)
@@ -169,7 +175,7 @@ def _crossing(profile: np.ndarray, level: float) -> float | None:
 
 
 def vessel_along(path_mm: np.ndarray, name: str, artery: str, radius_mm: float, grid: Grid) -> Vessel:
-    """A vessel along points [n, 3] in LPS mm. Raises InsertionError when they leave the grid or are too few."""
+    """Return a vessel along points [n, 3] in LPS mm. Raises InsertionError if they leave the grid or are too few."""
     path_mm = np.asarray(path_mm, float)
     if path_mm.ndim != 2 or path_mm.shape[1] != 3 or len(path_mm) < 2:
         raise InsertionError(f"A path is a list of at least 2 points of 3 coordinates; its shape is {path_mm.shape}.")
@@ -186,37 +192,37 @@ def vessel_along(path_mm: np.ndarray, name: str, artery: str, radius_mm: float, 
 
 
 def draw_motion(scale: float, heart_rate_bpm: float, generator: np.random.Generator) -> HeartMotion:
-    """A heart's motion at a random phase when the scan begins. scale: 0 for a still heart, 1 for full motion.
+    """Draw a heart's motion with a random phase at the scan's start. scale: 0 for a still heart, 1 for full motion.
 
-    A path is where a slice shows the vessel: where it was for most of the rotation that made it. So each slice's median
-    is taken from the motion. Lesions that a beat between two slices hides or doubles are fewer for it than in a scan
-    of a digital patient, where the whole heart moves.
+    A path shows the vessel where it was for most of a slice's rotation, so each slice's median displacement is
+    subtracted. Beats between two slices therefore hide or double fewer lesions than in a digital patient, whose whole
+    heart moves.
     """
     beat = draw_heart_beat(generator)
     pose = ScanPose(heart_rate_bpm=heart_rate_bpm, start_phase=float(generator.random()))
 
-    def of(group: str | None) -> Displacement | None:
+    def displacement_of(group: str | None) -> Displacement | None:
         if scale == 0 or group is None:
             return None
 
-        def moved(time_s: np.ndarray) -> np.ndarray:
-            away = scale * beat.displacement_mm(group, pose.cardiac_phase(time_s))
-            return away - np.median(away, axis=0)
+        def displacement(time_s: np.ndarray) -> np.ndarray:
+            path = scale * beat.displacement_mm(group, pose.cardiac_phase(time_s))
+            return path - np.median(path, axis=0)
 
-        return moved
+        return displacement
 
-    return of
+    return displacement_of
 
 
 class PathError(CTError):
-    """The vessel's path cannot be read. The message says what to do."""
+    """Unreadable path of a vessel. The message says what to do."""
 
 
 def read_path(path: Path) -> np.ndarray:
-    """A path [n, 3] in LPS mm from a CSV or a Slicer markups file.
+    """Read a path [n, 3] in LPS mm from a CSV or a Slicer markups file.
 
     A `.csv` holds x,y,z in LPS mm per line, with or without a heading. A `.mrk.json` holds a curve or line, whose
-    control points are turned to LPS when its coordinateSystem is RAS. Raises PathError.
+    control points are converted to LPS if its coordinateSystem is RAS. Raises PathError.
     """
     try:
         points = _markup_points(path) if path.suffix.lower() == ".json" else _csv_points(path)

@@ -1,7 +1,7 @@
 """Motion of heart and breath during a scan, the patient's position, and the protocols of cohorts.
 
-Shape: the trajectory is two smooth humps per beat, contraction near 35 % and atrial kick near 90 % of the cycle, along
-fixed directions. Excursions follow from published mean speeds, 69 mm/s for the right coronary artery, 48 for the
+The trajectory is illustrative: two smooth humps per beat, contraction near 35 % and atrial kick near 90 % of the cycle,
+along fixed directions. Excursions follow from published mean speeds, 69 mm/s for the right coronary artery, 48 for the
 circumflex, 22 for the descending (Achenbach 2000, electron beam CT; (2nd)): a beat of 0.85 s covers 2.8 excursions.
 """
 
@@ -15,18 +15,18 @@ import numpy as np
 from .scanner import KERNELS, Scanner
 
 EXCURSION_MM = {"LM": (5.0, 1.2), "LAD": (7.0, 2.0), "LCX": (14.0, 3.5), "RCA": (20.0, 5.0), "valve": (10.0, 2.0)}
-"""Mean and standard deviation between patients of the contraction's excursion, by what moves."""
+"""Mean and standard deviation between patients of the contraction's excursion in mm, by group."""
 
 
 @dataclass(frozen=True)
 class HeartBeat:
-    """One patient's cardiac motion. directions: unit vectors [2, 3] per group: contraction and atrial kick."""
+    """Cardiac motion of a patient. directions: unit vectors [2, 3] per group, for contraction and atrial kick."""
 
     excursion_mm: dict[str, float]
     directions: dict[str, np.ndarray]
 
     def displacement_mm(self, group: str, phase: np.ndarray) -> np.ndarray:
-        """Displacement [..., 3] at phases of the cardiac cycle (whole numbers are R peaks), 0 in mid-diastole."""
+        """Return displacement [..., 3] at phases of the cardiac cycle (integers are R peaks), 0 in mid-diastole."""
         phase = np.mod(phase, 1.0)
         contraction = _hump(phase, 0.35, 0.13)
         kick = _hump(phase, 0.93, 0.06)
@@ -35,7 +35,7 @@ class HeartBeat:
 
 
 def draw_heart_beat(generator: np.random.Generator) -> HeartBeat:
-    """A patient's motion: excursions from EXCURSION_MM, directions mostly downwards, inwards and forwards."""
+    """Draw a patient's motion: excursions from EXCURSION_MM, directions mostly downwards, inwards and forwards."""
     excursion, directions = {}, {}
     for group, (mean, spread) in EXCURSION_MM.items():
         excursion[group] = float(np.clip(generator.normal(mean, spread), 0.4 * mean, 1.8 * mean))
@@ -48,10 +48,16 @@ def draw_heart_beat(generator: np.random.Generator) -> HeartBeat:
 class ScanPose:
     """Position, breath and rhythm during one scan.
 
-    table_shift_mm: where the patient lies (x, y, z). inspiration: 0 at the middle of quiet breathing, 1 at a deep
-    breath-hold. breathing_mm and breathing_s: amplitude at the diaphragm and period of free breathing; amplitude 0
-    when the breath is held. tilt_degrees: rotation of the heart about x, y and z against the patient's reference.
-    heart_rate_bpm, start_phase: cardiac cycle when the first slice is scanned. motion_scale: stroke of this scan.
+    Attributes:
+        table_shift_mm: Patient's position x, y, z on the table.
+        inspiration: 0 in the middle of quiet breathing, 1 in a deep breath-hold.
+        breathing_mm: Amplitude of free breathing at the diaphragm, 0 in a breath-hold.
+        breathing_s: Period of free breathing.
+        breathing_phase: Phase of breathing at the first slice, in turns.
+        tilt_degrees: Rotation of the heart about x, y and z from the patient's reference.
+        heart_rate_bpm: Heart rate.
+        start_phase: Phase of the cardiac cycle at the first slice.
+        motion_scale: Factor on the patient's excursions in this scan.
     """
 
     table_shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -73,7 +79,7 @@ class ScanPose:
         return 9.0 * self.inspiration
 
     def breath_mm(self, time_s: np.ndarray | float) -> np.ndarray:
-        """Height of the diaphragm above its middle at a time; the heart follows with half of it."""
+        """Return the diaphragm's height above its middle at a time; the heart follows by half of it."""
         turn = np.asarray(time_s) / self.breathing_s + self.breathing_phase
         return self.breathing_mm * np.cos(2 * math.pi * turn)
 
@@ -85,7 +91,7 @@ HEART_SHARE_OF_BREATH = 0.5
 
 
 def rotation_xyz(degrees: tuple[float, float, float]) -> np.ndarray:
-    """Rotation matrix Rz·Ry·Rx from angles about the axes."""
+    """Return the rotation matrix Rz·Ry·Rx from angles about the axes."""
     (cx, sx), (cy, sy), (cz, sz) = ((math.cos(math.radians(a)), math.sin(math.radians(a))) for a in degrees)
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -99,20 +105,25 @@ def _hump(phase: np.ndarray, centre: float, width: float) -> np.ndarray:
 
 
 SHORT_SPIRAL_SHARE = 0.6
-"""Share of ungated spiral scans fast enough that a slice is made from little more than half a rotation (pitch near 1);
-the others see it for a whole one."""
+"""Share of ungated spiral scans with slices from little more than half a rotation (pitch near 1); the others use a
+full rotation."""
 
 THICKNESS_SPACING_MM = ((3.0, 3.0), (2.0, 2.0), (5.0, 5.0), (1.0, 1.0), (3.0, 1.5), (5.0, 2.5), (1.5, 1.0))
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """Distributions of one kind of scanning.
+    """Distributions of a scanning protocol.
 
-    name: as the command line calls it. kernels, kvps, slices: choices with their shares (slices index
-    THICKNESS_SPACING_MM). pixel_mm: range. noise_hu: range of the noise in an average body. rotation_s: choices,
-    equally likely. gated: scans in mid-diastole from half a rotation, as cardiac CT. breath_hold: whether each of the
-    two scans holds the breath.
+    Attributes:
+        kernels: Kernels with their shares.
+        kvps: Tube voltages with their shares.
+        slices: Indices in THICKNESS_SPACING_MM with their shares.
+        pixel_mm: Range of the pixel size.
+        noise_hu: Range of the noise in an average body.
+        rotation_s: Rotation times, equally likely.
+        gated: True to scan in mid-diastole from half a rotation, as cardiac CT does.
+        breath_hold: For each of the two scans, True in a breath-hold.
     """
 
     kernels: tuple[tuple[str, float], ...]
@@ -157,16 +168,17 @@ PROTOCOLS = {
         breath_hold=(True, True),
     ),
 }
-"""radiotherapy: after the paper's planning pairs (3 mm, 120 kVp, one scan in breath-hold); varied: for training."""
+"""Protocols: "radiotherapy" follows the paper's planning pairs (3 mm, 120 kVp, one in breath-hold), "varied" is for
+training."""
 
 
 def draw_pair(protocol: Protocol, generator: np.random.Generator) -> tuple[tuple[Scanner, ScanPose], ...]:
-    """Scanner and pose of a patient's two scans: the same machine and settings, another position, breath and phase."""
+    """Draw scanner and pose of a patient's two scans: the same settings, another position, breath and phase."""
     g = generator
     kernel = KERNELS[_pick(g, protocol.kernels)]
     thickness, spacing = THICKNESS_SPACING_MM[_pick(g, protocol.slices)]
     pixel = float(g.uniform(*protocol.pixel_mm))
-    # Thin slices and sharp kernels are noisier; scanners are set up to make up for a good part of it.
+    # Thin slices and sharp kernels are noisier, which scanner settings partly compensate.
     noise = float(np.exp(g.uniform(*np.log(protocol.noise_hu)))) * (3.0 / thickness) ** 0.35
     noise *= {"soft": 1.0, "medium": 1.15, "sharp": 1.9}[kernel.name]
     rate = float(g.uniform(52, 95))

@@ -1,4 +1,4 @@
-"""The image of a cloud of points in filtered back-projection, still or moving.
+"""Image of a cloud of points in filtered back-projection, still or moving.
 
 By the central slice theorem the views taken from angle θ fix the image's Fourier transform along the line at θ.
 A point that sits at x + d(t) while that view is taken therefore contributes exp(-2πi f·(x + d(t(θ)))) there: motion is
@@ -20,18 +20,18 @@ from ..anatomy.points import PointCloud
 from .scanner import SLAB_MM, Grid, Scanner
 
 Displacement = Callable[[np.ndarray], np.ndarray]
-"""Displacement in mm [..., 3] of a moving thing at times in seconds [...]."""
+"""Function from times in seconds [...] to displacements in mm [..., 3]."""
 
 NYQUIST_PER_MM = 1.1
-"""Patches are computed finely enough for this frequency, then sampled at the scan's pixels, as scanners do."""
+"""Highest frequency of a patch before it is sampled at the scan's pixels, as scanners do."""
 
 STILL_MARGIN_MM = 5.0
 MOVING_MARGIN_MM = 22.0
 STREAK_MARGIN_MM = 50.0
-"""Border around a patch, where the point spread, the stars of motion and the streaks of metal die away."""
+"""Borders around a patch in mm, in which point spread, stars of motion and streaks of metal decay."""
 
 _TAPER_MM = 8.0
-"""Stars of motion reach beyond any patch; within this border they fade, so that patches leave no edges."""
+"""Border in mm in which stars of motion, which extend beyond any patch, fade to avoid edges."""
 _VIEWS = 180
 _DIRECTIONS = 4096
 _SHAPE_STEP = 12
@@ -40,7 +40,7 @@ _Z_LEVELS_MM = 0.25
 
 @dataclass(frozen=True)
 class Stamp:
-    """A patch of one slice: HU (or whatever the weights mean, per mm³) [rows, columns] at slice k, row j, column i."""
+    """Patch of one slice: values [rows, columns] in HU, or the weights' unit per mm³, at slice k, row j, column i."""
 
     k: int
     j: int
@@ -55,30 +55,32 @@ def image_of_points(
     displacement: Displacement | None = None,
     view_gain: np.ndarray | None = None,
 ) -> list[Stamp]:
-    """Image of a cloud on a grid, slice by slice.
+    """Compute the image of a cloud on a grid, slice by slice.
 
-    cloud: weights w; the image's sum over voxels × voxel volume is Σw for a still cloud inside the grid (to the
-    ripple of the slice profile sampled at the spacing). displacement: common motion of all points, mm, by time in s.
-    view_gain: relative weight of each view direction over half a turn [n]; its mean should be 1. It gives the
-    streaks of inconsistent views.
+    Args:
+        cloud: Points. The image's sum over voxels × voxel volume is the sum of weights for a still cloud inside the
+            grid (to the ripple of the slice profile sampled at the spacing).
+        displacement: Common motion of all points in mm by time in s; None for still points.
+        view_gain: Relative weight of each view direction over half a turn [n], of mean 1, which gives the streaks of
+            inconsistent views.
     """
     z = grid.z_mm()
     times = slice_times_s(grid, scanner)
     angles = np.arange(_VIEWS) * 2 * math.pi / _VIEWS
     stamps = []
     for k in range(grid.shape[0]):
-        moved, gantry = None, scanner.start_phase + times[k] / scanner.rotation_s
+        view_shifts, gantry = None, scanner.start_phase + times[k] / scanner.rotation_s
         if displacement is not None:
             lag = np.mod(angles / (2 * math.pi) - gantry + 0.5, 1.0) - 0.5
-            moved = displacement(times[k] + lag * scanner.rotation_s)
-        stamp = _slice_stamp(cloud, grid, scanner, k, z[k], moved, gantry, view_gain)
+            view_shifts = displacement(times[k] + lag * scanner.rotation_s)
+        stamp = _slice_stamp(cloud, grid, scanner, k, z[k], view_shifts, gantry, view_gain)
         if stamp is not None:
             stamps.append(stamp)
     return stamps
 
 
 def slice_times_s(grid: Grid, scanner: Scanner) -> np.ndarray:
-    """Times when the middle of each slice is scanned, s after the first one (gated: after the R peak before it)."""
+    """Return the scan time of each slice's middle, s after the first slice (gated: after the R peak before it)."""
     along = grid.z_mm() - grid.origin_mm[2]
     if scanner.gate_phase is not None:
         return (np.floor(along / SLAB_MM) + scanner.gate_phase) * scanner.beat_s
@@ -86,7 +88,7 @@ def slice_times_s(grid: Grid, scanner: Scanner) -> np.ndarray:
 
 
 def add_stamps(volume: np.ndarray, stamps: list[Stamp], factor: float = 1.0) -> None:
-    """Add patches to a volume [k, j, i] in place; what lies outside is left out."""
+    """Add patches to a volume [k, j, i] in place, clipped to it."""
     for stamp in stamps:
         add_stamp(volume[stamp.k], stamp, factor)
 
@@ -97,8 +99,8 @@ def add_stamp(picture: np.ndarray, stamp: Stamp, factor: float = 1.0) -> None:
     j0, j1 = max(0, stamp.j), min(picture.shape[0], stamp.j + rows)
     i0, i1 = max(0, stamp.i), min(picture.shape[1], stamp.i + columns)
     if j0 < j1 and i0 < i1:
-        own = stamp.values[j0 - stamp.j : j1 - stamp.j, i0 - stamp.i : i1 - stamp.i]
-        picture[j0:j1, i0:i1] += factor * own
+        patch = stamp.values[j0 - stamp.j : j1 - stamp.j, i0 - stamp.i : i1 - stamp.i]
+        picture[j0:j1, i0:i1] += factor * patch
 
 
 def _slice_stamp(
@@ -107,29 +109,29 @@ def _slice_stamp(
     scanner: Scanner,
     k: int,
     z_mm: float,
-    moved: np.ndarray | None,
+    view_shifts: np.ndarray | None,
     gantry: float,
     view_gain: np.ndarray | None,
 ) -> Stamp | None:
     reach = scanner.profile_reach_mm
-    dz = np.zeros(1) if moved is None else moved[:, 2]
+    dz = np.zeros(1) if view_shifts is None else view_shifts[:, 2]
     height = cloud.positions_mm[:, 2] - z_mm
-    near = (height + dz.max() > -reach) & (height + dz.min() < reach)
-    if not near.any():
+    in_slice = (height + dz.max() > -reach) & (height + dz.min() < reach)
+    if not in_slice.any():
         return None
-    positions, weights, height = cloud.positions_mm[near], cloud.weights[near], height[near]
-    margin = STILL_MARGIN_MM if moved is None else MOVING_MARGIN_MM
+    positions, weights, height = cloud.positions_mm[in_slice], cloud.weights[in_slice], height[in_slice]
+    margin = STILL_MARGIN_MM if view_shifts is None else MOVING_MARGIN_MM
     if view_gain is not None:
         margin = STREAK_MARGIN_MM
-    if moved is not None:
-        margin += float(np.abs(moved[:, :2]).max())
+    if view_shifts is not None:
+        margin += float(np.abs(view_shifts[:, :2]).max())
     pixel = grid.spacing_mm[0]
     fine = max(1, math.ceil(2 * NYQUIST_PER_MM * pixel))
     column = (positions[:, 0] - grid.origin_mm[0]) / pixel
     row = (positions[:, 1] - grid.origin_mm[1]) / grid.spacing_mm[1]
     border = math.ceil(margin / pixel)
     i0, j0 = math.floor(column.min()) - border, math.floor(row.min()) - border
-    # Few different shapes, so that their frequencies are worked out once.
+    # Few different shapes, so that their frequencies are computed once.
     columns = _fast_length(math.ceil(column.max()) + border - i0 + 1)
     rows = _fast_length(math.ceil(row.max()) + border - j0 + 1)
     if i0 + columns <= 0 or j0 + rows <= 0 or i0 >= grid.shape[2] or j0 >= grid.shape[1]:
@@ -141,21 +143,21 @@ def _slice_stamp(
     points = _spread(place, weights * scanner.profile(height + levels[:, None]), shape)
     spectra = np.zeros((len(levels), rows * fine, columns * fine // 2 + 1), np.complex64)
     # Most rows hold no point.
-    held = slice(int(place[0].min()) - 1, int(place[0].max()) + 3)
-    spectra[:, held] = fft.rfft(points[:, held])
+    point_rows = slice(int(place[0].min()) - 1, int(place[0].max()) + 3)
+    spectra[:, point_rows] = fft.rfft(points[:, point_rows])
     spectra = fft.fft(spectra, axis=1, overwrite_x=True)
     spectrum = spectra[0]
-    if moved is not None:
+    if view_shifts is not None:
         turn = np.arange(_DIRECTIONS) / _DIRECTIONS
         weights = _half_scan_weight(turn - gantry) if scanner.half_scan else np.full(_DIRECTIONS, 0.5)
-        spectrum = _moving_spectrum(spectra, share, moved, plane, weights.astype(np.float32))
+        spectrum = _moving_spectrum(spectra, share, view_shifts, plane, weights.astype(np.float32))
     system = plane.system
     if view_gain is not None:
         gain = _by_direction(view_gain)[plane.views[0] % (_DIRECTIONS // 2) * 2]
         gain[0, 0] = 1.0
         system = system * gain
-    kept = fft.ifft(spectrum * system, axis=0, overwrite_x=True)[::fine]
-    values = fft.irfft(kept, shape[1])[:, ::fine].astype(np.float32)
+    filtered = fft.ifft(spectrum * system, axis=0, overwrite_x=True)[::fine]
+    values = fft.irfft(filtered, shape[1])[:, ::fine].astype(np.float32)
     if margin > STILL_MARGIN_MM:
         values *= _taper(rows, pixel)[:, None] * _taper(columns, pixel)[None, :]
     return Stamp(k, j0, i0, values)
@@ -173,8 +175,14 @@ def _fast_length(least: int) -> int:
 
 @dataclass(frozen=True)
 class _FrequencyPlane:
-    """Half plane of a patch's frequencies, 1/mm. views: [2, rows, columns], of _DIRECTIONS in a turn those that see a
-    frequency, the second half a turn later. system: transfer."""
+    """Half plane of a patch's frequencies.
+
+    Attributes:
+        fx: Frequencies in 1/mm [1, columns].
+        fy: Frequencies in 1/mm [rows, 1].
+        views: Indices in _DIRECTIONS of the two opposite views that see a frequency [2, rows, columns].
+        system: Transfer function.
+    """
 
     fx: np.ndarray
     fy: np.ndarray
@@ -194,7 +202,7 @@ def _frequency_plane(shape: tuple[int, int], step_mm: float, scanner: Scanner) -
 
 
 def _z_levels(dz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Heights at which the slice is evaluated, and each view's share in each [levels, views] (linear between)."""
+    """Return heights at which the slice is evaluated, and each view's linear share in them [levels, views]."""
     low, high = float(dz.min()), float(dz.max())
     count = 1 if high - low < _Z_LEVELS_MM else min(5, 2 + int((high - low) / 1.5))
     if count == 1:
@@ -205,30 +213,30 @@ def _z_levels(dz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _moving_spectrum(
-    spectra: np.ndarray, share: np.ndarray, moved: np.ndarray, plane: _FrequencyPlane, weights: np.ndarray
+    spectra: np.ndarray, share: np.ndarray, view_shifts: np.ndarray, plane: _FrequencyPlane, weights: np.ndarray
 ) -> np.ndarray:
-    # weights: of each view. The second pass sees the same directions half a turn later; a half scan fades between them.
+    # weights: one per view. The second pass has the same directions half a turn later; a half scan blends them.
     total = np.zeros_like(spectra[0])
-    shift_x, shift_y = (_by_direction(-2 * math.pi * moved[:, axis]) for axis in (0, 1))
+    shift_x, shift_y = (_by_direction(-2 * math.pi * view_shifts[:, axis]) for axis in (0, 1))
     shares = [_by_direction(s) * weights for s in share]
-    phase, mixed, part = (np.empty_like(total) for _ in range(3))
+    phase, blend, part = (np.empty_like(total) for _ in range(3))
     for view in plane.views:
         angle = plane.fx * shift_x.take(view)
         angle += plane.fy * shift_y.take(view)
         np.cos(angle, out=phase.real)
         np.sin(angle, out=phase.imag)
-        np.multiply(shares[0].take(view), spectra[0], out=mixed)
+        np.multiply(shares[0].take(view), spectra[0], out=blend)
         for s, spectrum in zip(shares[1:], spectra[1:], strict=True):
-            mixed += np.multiply(s.take(view), spectrum, out=part)
-        phase *= mixed
+            blend += np.multiply(s.take(view), spectrum, out=part)
+        phase *= blend
         total += phase
-    # Zero frequency has no direction: it takes the mean of all views.
+    # Zero frequency has no direction: use the mean of all views.
     total[0, 0] = sum(2 * s.mean() * spectrum[0, 0] for s, spectrum in zip(shares, spectra, strict=True))
     return total
 
 
 def _half_scan_weight(turn: np.ndarray) -> np.ndarray:
-    """Weight of a view by its distance in turns from the middle of the scan; w(t) + w(t + 1/2) = 1.
+    """Return a view's weight from its distance in turns from the middle of the scan; w(t) + w(t + 1/2) = 1.
 
     1 over half a turn, with soft ends.
     """
@@ -237,26 +245,26 @@ def _half_scan_weight(turn: np.ndarray) -> np.ndarray:
 
 
 def _by_direction(values: np.ndarray) -> np.ndarray:
-    """Values given at equal steps of a turn, interpolated to _DIRECTIONS of them, float32."""
+    """Interpolate values at equal steps of a turn to _DIRECTIONS, float32."""
     turn = np.arange(_DIRECTIONS) * (len(values) / _DIRECTIONS)
     return np.interp(turn, np.arange(len(values) + 1), np.append(values, values[0])).astype(np.float32)
 
 
 def _spread(place: tuple[np.ndarray, np.ndarray], weights: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Points onto a grid by cubic B-splines, for each set of weights [sets, points]; float32 [sets, rows, columns].
+    """Spread points on a grid by cubic B-splines, for each set of weights [sets, points].
 
-    `_spline_transfer` undoes their blur.
+    `_spline_transfer` is the blur. Returns float32 [sets, rows, columns].
     """
-    (rows, down), (columns, across) = (_cubic_spline(one) for one in place)
+    (rows, down), (columns, across) = (_cubic_spline(coordinates) for coordinates in place)
     index = (rows[:, None] * shape[1] + columns[None]).ravel()
     share = down[:, None] * across[None]
     size = shape[0] * shape[1]
-    sums = [np.bincount(index, (share * one).ravel(), minlength=size) for one in weights]
+    sums = [np.bincount(index, (share * point_weights).ravel(), minlength=size) for point_weights in weights]
     return np.array(sums, np.float32).reshape(-1, *shape)
 
 
 def _cubic_spline(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The four nearest samples [4, points] of each place, and the place's share in each."""
+    """Return the four nearest samples [4, points] of each place, and its share in each."""
     base = np.floor(place)
     t = place - base
     s = 1 - t

@@ -1,10 +1,9 @@
-"""The simulated CT: its settings, and the transfer functions in the slice and along the table.
+"""Simulated CT scanner: its settings, and the transfer functions in the slice and along the table.
 
-In the slice a reconstruction is the object times the modulation transfer function (MTF): the blur of focal spot and
-detector times the chosen kernel. Noise is born behind the detector, so it sees the kernel and the ramp filter
-but not the focal spot; that is why measured noise is sharper than measured edges. Noise is as filtered
-back-projection makes it: a ramp times the kernel, stronger along the directions that crossed more body, and correlated
-between overlapping slices.
+The in-plane modulation transfer function (MTF) is the blur of focal spot and detector times the kernel. Noise arises in
+the detector, so only the kernel and the ramp filter shape it, not the focal spot; measured noise is therefore sharper
+than measured edges. As in filtered back-projection it is a ramp times the kernel, stronger along directions that cross
+more body, and correlated between overlapping slices.
 """
 
 from __future__ import annotations
@@ -21,9 +20,13 @@ from CACScoringLib.quality.mass_calibration import calcium_hu_per_mg_cm3
 
 @dataclass(frozen=True)
 class Kernel:
-    """A reconstruction kernel: exp(-2π²σ²f²) times an edge boost 1 + b·(1 - exp(-(f/f_b)²)).
+    """Reconstruction kernel: exp(-2π²σ²f²) times an edge boost 1 + b·(1 - exp(-(f/f_b)²)).
 
-    sigma_mm: width of the kernel's own Gaussian. boost and boost_frequency_per_mm: the edge enhancement; 0 for none.
+    Attributes:
+        name: Name of the kernel.
+        sigma_mm: σ of the kernel's Gaussian.
+        boost: Edge enhancement b, 0 for none.
+        boost_frequency_per_mm: Frequency f_b of the edge enhancement.
     """
 
     name: str
@@ -32,7 +35,7 @@ class Kernel:
     boost_frequency_per_mm: float = 0.3
 
     def transfer(self, frequency_per_mm: np.ndarray) -> np.ndarray:
-        """The kernel's factor at each spatial frequency (1 at zero frequency)."""
+        """Return the kernel's factor at each spatial frequency (1 at zero frequency)."""
         f2 = np.square(frequency_per_mm)
         rise = 1.0 - np.exp(-f2 / self.boost_frequency_per_mm**2)
         return np.exp(-2 * (math.pi * self.sigma_mm) ** 2 * f2) * (1.0 + self.boost * rise)
@@ -43,24 +46,34 @@ KERNELS = {
     "medium": Kernel("medium", 0.42, 0.35, 0.3),
     "sharp": Kernel("sharp", 0.33, 1.2, 0.4),
 }
-"""Soft is fitted to the noise spectrum of a Canon FC12 scan (MTF 50 % at 0.38, 10 % at 0.68 per mm without the focal
-spot). Medium and sharp are shapes between the published MTFs of body and lung kernels; no scan was fitted."""
+"""Kernels by name. Soft is fitted to the noise spectrum of a Canon FC12 scan (MTF 50 % at 0.38, 10 % at 0.68 per mm
+without the focal spot). Medium and sharp lie between published MTFs of body and lung kernels and fit no scan."""
 
 
 SLAB_MM = 36.0
-"""Height that a gated scan takes in one beat."""
+"""Height in mm that a gated scan covers in one beat."""
 
 
 @dataclass(frozen=True)
 class Scanner:
     """Settings of a scan.
 
-    aperture_sigma_mm: in-plane blur of focal spot and detector; 0.47 fits the edges of the same Canon scan.
-    profile_sigma_mm: rounding of the slice profile, a box of the slice's thickness.
-    noise_hu: standard deviation at the centre of an average body (see `NoiseSource` for what scales it).
-    half_scan: a slice is made from half a rotation (gated, or a fast spiral); else each view direction is seen twice.
-    table_speed_mm_s: how fast the slices follow each other in time. gate_phase and beat_s: for a gated scan, the
-    phase of the cardiac cycle and the length of a beat; each beat then takes `SLAB_MM` of slices.
+    Attributes:
+        kvp: Tube voltage.
+        kernel: Reconstruction kernel.
+        slice_thickness_mm: Width of the slice profile.
+        slice_spacing_mm: Distance of slices.
+        field_of_view_mm: Width of a slice.
+        matrix: Pixels along a slice.
+        aperture_sigma_mm: In-plane blur of focal spot and detector; 0.47 fits the edges of the Canon scan of KERNELS.
+        profile_sigma_mm: Rounding of the slice profile, a box of the slice's thickness.
+        noise_hu: Standard deviation of the noise at the centre of an average body.
+        rotation_s: Time of a rotation.
+        table_speed_mm_s: Speed of the table.
+        half_scan: True if half a rotation makes a slice (gated, or a fast spiral), False for a full one.
+        start_phase: Gantry angle at the first slice, in turns.
+        gate_phase: Phase of the cardiac cycle of a gated scan, which covers `SLAB_MM` a beat; None for no gating.
+        beat_s: Length of a beat in a gated scan.
     """
 
     kvp: float = 120.0
@@ -85,29 +98,29 @@ class Scanner:
 
     @property
     def calcium_hu_per_mg_cm3(self) -> float:
-        """HU that 1 mg/cm³ hydroxyapatite adds, by tube voltage."""
+        """HU of 1 mg/cm³ hydroxyapatite at the tube voltage."""
         return calcium_hu_per_mg_cm3(self.kvp)
 
     def transfer(self, frequency_per_mm: np.ndarray) -> np.ndarray:
-        """In-plane MTF of the whole system at each spatial frequency."""
+        """Return the system's in-plane MTF at each spatial frequency."""
         aperture = np.exp(-2 * (math.pi * self.aperture_sigma_mm) ** 2 * np.square(frequency_per_mm))
         return self.kernel.transfer(frequency_per_mm) * aperture
 
     def profile(self, offset_mm: np.ndarray) -> np.ndarray:
-        """Slice sensitivity at a distance from the slice's centre, per mm (its integral is 1)."""
+        """Return the slice sensitivity per mm at a distance from the slice's centre (its integral is 1)."""
         s = self.profile_sigma_mm * math.sqrt(2.0)
         half = self.slice_thickness_mm / 2
         return (erf((offset_mm + half) / s) - erf((offset_mm - half) / s)) / (2 * self.slice_thickness_mm)
 
     @property
     def profile_reach_mm(self) -> float:
-        """Distance beyond which a slice sees nothing."""
+        """Distance from a slice's centre in mm beyond which its profile vanishes."""
         return self.slice_thickness_mm / 2 + 4 * self.profile_sigma_mm
 
 
 @dataclass(frozen=True)
 class Grid:
-    """An axial voxel grid: shape [slices, rows, columns], spacing and first voxel's centre in mm (x, y, z)."""
+    """Axial voxel grid: shape [slices, rows, columns], spacing and first voxel's centre in mm (x, y, z)."""
 
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
@@ -124,22 +137,22 @@ class Grid:
 
 
 ATTENUATION_PER_MM = 0.0193
-"""Water at 70 keV, about the mean energy of a 120 kVp beam behind a body (NIST XCOM 0.193 per cm)."""
+"""Attenuation of water at 70 keV, about the mean energy of a 120 kVp beam behind a body (NIST XCOM 0.193 per cm)."""
 
 AVERAGE_PATH_MM = 240.0
-"""Water-equivalent path through an average chest; there `Scanner.noise_hu` holds."""
+"""Water-equivalent path in mm through an average chest, for which `Scanner.noise_hu` holds."""
 
 UNCORRECTED_SHARE = 0.6
-"""Share of the attenuation that tube current modulation leaves in the noise; shape, not physics."""
+"""Share of the attenuation that tube current modulation leaves in the noise; illustrative."""
 
 LOW_FREQUENCY_FLOOR_PER_MM = 0.05
-"""Measured spectra do not vanish at zero frequency as the ideal ramp does."""
+"""Offset of the noise ramp per mm: measured spectra do not vanish at zero frequency."""
 
 
 class NoiseSource:
-    """Noise fields of one scan, slice by slice, reproducible whatever the order or thread.
+    """Noise fields of a scan, slice by slice, reproducible in any order and thread.
 
-    seed: any integers that name patient, scan and purpose.
+    seed: integers that identify patient, scan and purpose.
     """
 
     def __init__(self, seed: tuple[int, ...], grid: Grid, scanner: Scanner) -> None:
@@ -156,13 +169,13 @@ class NoiseSource:
         self.overlap = max(1, round(scanner.slice_thickness_mm / scanner.slice_spacing_mm))
 
     def smoothed_share(self, sigma_mm: float) -> float:
-        """Standard deviation left of the noise after a Gaussian blur in the slice, 1 for none."""
+        """Return the share of the noise's standard deviation left by a Gaussian blur in the slice."""
         power = np.square(self._amplitude, dtype=np.float64)
         blur = np.exp(-4 * (math.pi * sigma_mm) ** 2 * self._frequency_squared)
         return math.sqrt(_mean_power(power * blur, self._shape[1]) / _mean_power(power, self._shape[1]))
 
     def fine_field(self, index: int, gain_x: float = 1.0, gain_y: float = 1.0) -> np.ndarray:
-        """One independent field [rows, columns] of unit variance at gains of 1.
+        """Draw an independent field [rows, columns] of unit variance at gains of 1.
 
         gain_x, gain_y: relative standard deviation of views whose rays run along y and x (they carry the
         frequencies along x and y).
@@ -176,7 +189,7 @@ class NoiseSource:
         return fft.irfft2(spectrum, s=self._shape, overwrite_x=True)
 
     def slice_field(self, k: int, gain_x: float = 1.0, gain_y: float = 1.0) -> np.ndarray:
-        """Noise of slice k, unit variance at gains of 1; overlapping slices share the fields they share data with."""
+        """Return the noise of slice k, of unit variance at gains of 1; overlapping slices share fields."""
         field = self.fine_field(k, gain_x, gain_y)
         for n in range(1, self.overlap):
             field += self.fine_field(k + n, gain_x, gain_y)
@@ -184,9 +197,9 @@ class NoiseSource:
 
 
 def direction_gains(hu: np.ndarray, pixel_mm: float) -> tuple[float, float]:
-    """Relative noise of rays along y and along x through a slice [rows, columns] in HU: (gain_x, gain_y).
+    """Return the relative noise (gain_x, gain_y) of rays along y and along x through a slice [rows, columns] in HU.
 
-    From the water-equivalent path through the middle of the body: noise power grows with exp(attenuation).
+    Noise power grows with exp(attenuation) along the water-equivalent path through the middle of the body.
     """
     water = np.clip(hu[::4, ::4] / 1000.0 + 1.0, 0.0, 2.0)
     step = 4 * pixel_mm
@@ -197,12 +210,12 @@ def direction_gains(hu: np.ndarray, pixel_mm: float) -> tuple[float, float]:
 
 
 def _upper_mean(paths: np.ndarray) -> float:
-    used = np.sort(paths)[-len(paths) // 3 :]
-    return float(used.mean())
+    longest = np.sort(paths)[-len(paths) // 3 :]
+    return float(longest.mean())
 
 
 def _mean_power(power: np.ndarray, columns: int) -> float:
-    """Mean of a power spectrum given on the half plane of a real transform."""
+    """Return the mean of a power spectrum on the half plane of a real transform."""
     weight = np.full(power.shape[1], 2.0)
     weight[0] = 1.0
     if columns % 2 == 0:

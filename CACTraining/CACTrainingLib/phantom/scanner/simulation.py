@@ -1,4 +1,4 @@
-"""A scan of a digital patient: anatomy, blurred by the scanner, with moving calcium and noise added."""
+"""Scan of a digital patient: anatomy, blurred by the scanner, with moving calcium and noise added."""
 
 from __future__ import annotations
 
@@ -23,24 +23,30 @@ from .response import Stamp, add_stamp, add_stamps, image_of_points, slice_times
 from .scanner import Grid, NoiseSource, Scanner, direction_gains
 
 CHEST_MM = (-110.0, 190.0)
-"""Heights scanned by default, from the heart's middle in quiet breathing."""
+"""Default heights of a scan in mm, from the heart's middle in quiet breathing."""
 
 HIGHEST_HU = 3071
 LOWEST_HU = -1024
 SMOOTHING_MM = 1.0
-"""A reader's eye averages noise over about this Gaussian."""
+"""Gaussian σ in mm over which a reader's eye averages noise."""
 MOVING_KINDS = ("lumen", "calcium", "deposit", "cusps", "metal")
 _GRAIN_HU = 900.0
 
 
 @dataclass(frozen=True)
 class ScanWithTruth:
-    """A scan and its truth, all on `grid`, [k, j, i].
+    """Scan and its truth, all on `grid`, [k, j, i].
 
-    hu: int16. heart: bool, inside the pericardium. calcium_mg_cm3: float32, coronary calcium as this scan shows it
-    without noise (blurred and moving; it undershoots where the reconstruction does). arteries: the same by artery, as
-    stamps in mg/mm³. noise_sd_hu: [k], standard deviation of the noise at the heart; smoothed_noise_share: how much of
-    it a Gaussian of SMOOTHING_MM leaves.
+    Attributes:
+        grid: Grid of the arrays.
+        scanner: Scanner of the scan.
+        hu: Scan, int16.
+        heart: Mask of the pericardium's inside, bool.
+        calcium_mg_cm3: Coronary calcium in this scan without noise, float32 (blurred and moving, with the
+            reconstruction's undershoot).
+        arteries: Coronary calcium by artery, as stamps in mg/mm³.
+        noise_sd_hu: Standard deviation of the noise at the heart [k].
+        smoothed_noise_share: Share of the noise left by a Gaussian of SMOOTHING_MM.
     """
 
     grid: Grid
@@ -55,13 +61,13 @@ class ScanWithTruth:
 
 @dataclass(frozen=True)
 class DigitalScan(ScanWithTruth):
-    """A simulated scan of a digital patient; its grid is in the scanner's frame."""
+    """Simulated scan of a digital patient; its grid is in the scanner's frame."""
 
     pose: ScanPose
 
 
 def scan_grid(scanner: Scanner, z_range_mm: tuple[float, float] = CHEST_MM) -> Grid:
-    """The scan's grid in the scanner's frame, centred on the patient before the table shift."""
+    """Return the scan's grid in the scanner's frame, centred on the patient before the table shift."""
     count = max(2, round((z_range_mm[1] - z_range_mm[0]) / scanner.slice_spacing_mm))
     corner = (scanner.matrix - 1) / 2 * scanner.pixel_mm
     return Grid(
@@ -74,26 +80,25 @@ def scan_grid(scanner: Scanner, z_range_mm: tuple[float, float] = CHEST_MM) -> G
 def scan_patient(
     patient: Patient, scanner: Scanner, pose: ScanPose, scan_number: int, grid: Grid | None = None, threads: int = 2
 ) -> DigitalScan:
-    """Scan a patient. scan_number: which scan of this patient, for the noise. The result does not depend on threads."""
+    """Scan a patient. scan_number: number of this patient's scan, for the noise. threads do not change the result."""
     grid = grid or scan_grid(scanner)
-    # The table's shift is taken from the grid: the patient's own frame stays put.
+    # The grid is shifted against the table, so that the patient's frame stays fixed.
     shift = np.asarray(pose.table_shift_mm)
-    own = Grid(grid.shape, grid.spacing_mm, tuple(np.asarray(grid.origin_mm) - shift))
+    patient_grid = Grid(grid.shape, grid.spacing_mm, tuple(np.asarray(grid.origin_mm) - shift))
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        painter = _Painter(patient, scanner, pose, own, scan_number)
-        things = _moving_things(patient, painter.heart.frame)
+        painter = _Painter(patient, scanner, pose, patient_grid, scan_number)
+        objects = _moving_objects(patient, painter.heart.frame)
         calcium: dict[str, list[Stamp]] = {}
 
-        def imaged(thing: _Moving) -> list[Stamp]:
-            motion = displacement(patient, pose, thing.group, thing.with_heart)
-            return image_of_points(thing.cloud, own, scanner, motion, thing.view_gain)
+        def image(moving: _Moving) -> list[Stamp]:
+            motion = displacement(patient, pose, moving.group, moving.with_heart)
+            return image_of_points(moving.cloud, patient_grid, scanner, motion, moving.view_gain)
 
-        made = pool.map(imaged, things)
-        for thing, images in zip(things, made, strict=True):
+        for moving, images in zip(objects, pool.map(image, objects), strict=True):
             for stamp in images:
-                painter.stamps[thing.kind][stamp.k].append(stamp)
-            if thing.kind == "calcium":
-                calcium[thing.group] = images
+                painter.stamps[moving.kind][stamp.k].append(stamp)
+            if moving.kind == "calcium":
+                calcium[moving.group] = images
         hu = np.empty(grid.shape, np.int16)
         heart = np.empty(grid.shape, bool)
         noise = np.empty(grid.shape[0])
@@ -111,7 +116,15 @@ def scan_patient(
 
 @dataclass(frozen=True)
 class _Moving:
-    """Something imaged as points: kind, of MOVING_KINDS; what it moves with; where."""
+    """Object imaged as points.
+
+    Attributes:
+        kind: Kind of MOVING_KINDS.
+        group: Group of `motion.EXCURSION_MM` that it moves with; None for one at rest.
+        cloud: Points in LPS.
+        view_gain: Relative weight of each view direction, for streaks.
+        with_heart: True if it follows the heart's share of the breath.
+    """
 
     kind: str
     group: str | None
@@ -120,50 +133,50 @@ class _Moving:
     with_heart: bool = True
 
 
-def _moving_things(patient: Patient, frame: HeartFrame) -> list[_Moving]:
-    things = []
+def _moving_objects(patient: Patient, frame: HeartFrame) -> list[_Moving]:
+    objects = []
     for artery in ARTERIES:
-        things.append(_Moving("lumen", artery, patient.tree.lumen(artery).mapped(frame.to_lps)))
+        objects.append(_Moving("lumen", artery, patient.tree.lumen(artery).map(frame.to_lps)))
         calcium = patient.calcium(artery)
         if len(calcium.weights):
-            things.append(_Moving("calcium", artery, calcium.mapped(frame.to_lps)))
-    things.append(_Moving("cusps", "valve", cusps(patient.heart, patient.tree).mapped(frame.to_lps)))
+            objects.append(_Moving("calcium", artery, calcium.map(frame.to_lps)))
+    objects.append(_Moving("cusps", "valve", cusps(patient.heart, patient.tree).map(frame.to_lps)))
     for d in patient.distractors:
         cloud = d.place(patient.body, frame, patient.heart)
-        things.append(_Moving("metal" if d.metal else "deposit", d.group, cloud, d.view_gain, d.anchor == "heart"))
-    return things
+        objects.append(_Moving("metal" if d.metal else "deposit", d.group, cloud, d.view_gain, d.anchor == "heart"))
+    return objects
 
 
 def displacement(patient: Patient, pose: ScanPose, group: str | None, with_heart: bool) -> Callable | None:
-    """Displacement in mm by time of what moves with `group` and, when `with_heart`, with half of the breath."""
+    """Return the displacement in mm by time of a group and, if `with_heart`, of half the breath; None at rest."""
     breathing = pose.breathing_mm > 0 and with_heart
     if group is None and not breathing:
         return None
 
-    def moved(time_s: np.ndarray) -> np.ndarray:
-        result = np.zeros((*np.shape(time_s), 3))
+    def displacement_mm(time_s: np.ndarray) -> np.ndarray:
+        shift = np.zeros((*np.shape(time_s), 3))
         if group is not None:
-            result += pose.motion_scale * patient.beat.displacement_mm(group, pose.cardiac_phase(time_s))
+            shift += pose.motion_scale * patient.beat.displacement_mm(group, pose.cardiac_phase(time_s))
         if breathing:
-            result[..., 2] += HEART_SHARE_OF_BREATH * pose.breath_mm(time_s)
-        return result
+            shift[..., 2] += HEART_SHARE_OF_BREATH * pose.breath_mm(time_s)
+        return shift
 
-    return moved
+    return displacement_mm
 
 
 class _Painter:
-    """Makes the slices of one scan, each on its own. stamps: of what moves, by its kind and by slice."""
+    """Painter of a scan's slices, each independently. stamps: images of moving objects, by kind and slice."""
 
     def __init__(self, patient: Patient, scanner: Scanner, pose: ScanPose, grid: Grid, scan_number: int) -> None:
         self.patient, self.scanner, self.pose, self.grid = patient, scanner, pose, grid
         self.stamps: dict[str, list[list[Stamp]]] = {kind: [[] for _ in range(grid.shape[0])] for kind in MOVING_KINDS}
         self.x, self.y = grid.x_mm(), grid.y_mm()
-        # All but the couch lies in the body's box: only that is painted.
-        whole = Canvas(self.x, self.y, 0.0, tissues.AIR_HU)
-        self._box = rows, columns = body_box(patient.body, whole, (grid.z_mm()[0] - 8, grid.z_mm()[-1] + 8))
+        # Only the body's box is painted slice by slice; the couch is the same in all slices.
+        background = Canvas(self.x, self.y, 0.0, tissues.AIR_HU)
+        self._box = rows, columns = body_box(patient.body, background, (grid.z_mm()[0] - 8, grid.z_mm()[-1] + 8))
         self.thorax = Thorax(patient.body, pose, self.x[columns], self.y[rows], patient.number)
-        self.thorax.paint_couch(whole)
-        self._around = whole.hu
+        self.thorax.paint_couch(background)
+        self._background = background.hu
         self._part = Grid(
             (grid.shape[0], len(self.y[rows]), len(self.x[columns])),
             grid.spacing_mm,
@@ -180,21 +193,23 @@ class _Painter:
         pixel = grid.spacing_mm[0]
         fy, fx = np.fft.fftfreq(grid.shape[1], pixel)[:, None], np.fft.rfftfreq(grid.shape[2], pixel)[None]
         self._transfer = scanner.transfer(np.hypot(fy, fx)).astype(np.float32)
-        self._vessels = _Sorted(apply_breath(patient.vessels.positions_mm, patient.body, pose), patient.vessels.weights)
-        self._grain = _Sorted(apply_breath(patient.grain.positions_mm, patient.body, pose), patient.grain.weights)
-        # Noise is less towards the skin, where rays crossed less of the body; shape.
+        self._vessels = _SortedCloud(
+            apply_breath(patient.vessels.positions_mm, patient.body, pose), patient.vessels.weights
+        )
+        self._grain = _SortedCloud(apply_breath(patient.grain.positions_mm, patient.body, pose), patient.grain.weights)
+        # Noise falls towards the skin, where rays cross less of the body; illustrative.
         r2 = (self.x[None] / 150) ** 2 + ((self.y[:, None] - 10) / 110) ** 2
-        self._where = (0.62 + 0.42 * np.exp(-0.7 * r2)).astype(np.float32)
+        self._noise_share = (0.62 + 0.42 * np.exp(-0.7 * r2)).astype(np.float32)
 
     def slice(self, k: int) -> tuple[np.ndarray, np.ndarray, float]:
-        """HU int16, heart mask and noise at the heart of slice k."""
+        """Return HU int16, heart mask and noise at the heart of slice k."""
         body = self.patient.body
         part, lung, inside = self._anatomy(k)
         tree = self._vessels.image(self._part, k, self.scanner)
         grain = self._grain.image(self._part, k, self.scanner)
         np.clip(tree, 0, 1, out=tree)
         part += lung * (tree * (body.blood_hu - body.lung_hu) + grain * _GRAIN_HU)
-        hu, heart = self._around.copy(), np.zeros(self._around.shape, bool)
+        hu, heart = self._background.copy(), np.zeros(self._background.shape, bool)
         hu[self._box], heart[self._box] = part, inside > 0.5
         spectrum = fft.rfft2(hu)
         spectrum *= self._transfer
@@ -207,19 +222,19 @@ class _Painter:
             for stamp in self.stamps[kind][k]:
                 add_stamp(clean, stamp, factor)
         noise = self.noise.slice_field(k, gain_x, gain_y)
-        noise *= self._where
+        noise *= self._noise_share
         noise *= np.float32(self.scanner.noise_hu)
         clean += noise
-        at_heart = self.scanner.noise_hu * math.sqrt(0.5 * (gain_x**2 + gain_y**2)) * self._heart_weight()
+        at_heart = self.scanner.noise_hu * math.sqrt(0.5 * (gain_x**2 + gain_y**2)) * self._heart_noise_share()
         return np.rint(np.clip(clean, LOWEST_HU, HIGHEST_HU)).astype(np.int16), heart, at_heart
 
-    def _heart_weight(self) -> float:
+    def _heart_noise_share(self) -> float:
         x, y, _ = self.heart.frame.centre_mm
         j, i = np.searchsorted(self.y, y), np.searchsorted(self.x, x)
-        return float(self._where[min(j, len(self.y) - 1), min(i, len(self.x) - 1)])
+        return float(self._noise_share[min(j, len(self.y) - 1), min(i, len(self.x) - 1)])
 
     def _anatomy(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """HU, share of lung and of the heart in the body's box."""
+        """Return HU, share of lung and share of heart in the body's box."""
         breath = float(self.pose.breath_mm(self._times[k]))
         base = Canvas(self._part.x_mm(), self._part.y_mm(), float(self.grid.z_mm()[k]), tissues.AIR_HU)
         trunk = self.thorax.trunk(base)
@@ -229,27 +244,27 @@ class _Painter:
             air = self.thorax.paint(canvas, trunk, breath)
             inside = self.heart.paint(canvas, air, trunk.grain, breath)
             self.thorax.skeleton.paint_spine(canvas, air, trunk.grain)
-            for sum_, part in ((total, canvas.hu), (lung, air), (heart, inside)):
+            for mean, part in ((total, canvas.hu), (lung, air), (heart, inside)):
                 part *= weight
-                sum_ += part
+                mean += part
         return total, lung, heart
 
     def _add_lumen(self, hu: np.ndarray, k: int) -> None:
-        """Vessels show as blood where they run in fat; in muscle they hide."""
+        """Add vessels as blood in fat; in muscle they do not show."""
         body = self.patient.body
         stamps = self.stamps["lumen"][k]
         if not stamps:
             return
-        shown = np.zeros(hu.shape, np.float32)
+        lumen = np.zeros(hu.shape, np.float32)
         for stamp in stamps:
-            add_stamp(shown, stamp)
-        j, i = np.nonzero(np.abs(shown) > 1e-3)
-        room = np.clip((body.blood_hu - hu[j, i]) / (body.blood_hu - body.fat_hu), 0, 1)
-        hu[j, i] += np.minimum(shown[j, i], 1.0) * room * (body.blood_hu - body.fat_hu)
+            add_stamp(lumen, stamp)
+        j, i = np.nonzero(np.abs(lumen) > 1e-3)
+        fat_share = np.clip((body.blood_hu - hu[j, i]) / (body.blood_hu - body.fat_hu), 0, 1)
+        hu[j, i] += np.minimum(lumen[j, i], 1.0) * fat_share * (body.blood_hu - body.fat_hu)
 
 
-class _Sorted:
-    """A still cloud, sorted by height, drawn into whole slices (blur comes later)."""
+class _SortedCloud:
+    """Still cloud, sorted by height, drawn into slices without in-plane blur."""
 
     def __init__(self, positions_mm: np.ndarray, weights: np.ndarray) -> None:
         order = np.argsort(positions_mm[:, 2], kind="stable")
@@ -257,7 +272,7 @@ class _Sorted:
         self._weights = weights[order]
 
     def image(self, grid: Grid, k: int, scanner: Scanner) -> np.ndarray:
-        """Share of each pixel of slice k that the cloud fills (weights in mm³), float32 [rows, columns]."""
+        """Return the share of each pixel of slice k filled by the cloud (weights in mm³), float32 [rows, columns]."""
         z = grid.z_mm()[k]
         reach = scanner.profile_reach_mm
         first, last = np.searchsorted(self._positions[:, 2], (z - reach, z + reach))

@@ -1,4 +1,4 @@
-"""Age and body mass index of digital patients by published relations, and patients chosen by their calcium."""
+"""Age and body mass index of digital patients by published relations, and patients stratified by calcium."""
 
 import math
 
@@ -8,9 +8,9 @@ from CACTrainingLib.phantom.anatomy import patient as module
 from CACTrainingLib.phantom.anatomy.patient import (
     AGATSTON_PER_MG,
     AMOUNT,
-    chosen_patients,
     draw_patient,
     share_with_calcium,
+    stratified_patients,
 )
 
 
@@ -37,14 +37,14 @@ def test_the_laws_lie_among_mesas_percentiles(sex, age, races75, races90):
 
 def test_every_stratum_has_its_share(monkeypatch):
     """Shares 0.4, 0.25, 0.2 and 0.15 of 20 patients: 8, 5, 4 and 3; each the first that fits."""
-    masses = {number: 0.17 * number % 120 if number % 2 else 0.0 for number in range(5, 4000)}
+    masses = {patient: 0.17 * patient % 120 if patient % 2 else 0.0 for patient in range(5, 4000)}
     monkeypatch.setattr(module, "_mass_mg", masses.get)
-    chosen = chosen_patients(5, 20)
-    assert chosen == sorted(chosen)
+    numbers = stratified_patients(5, 20)
+    assert numbers == sorted(numbers)
     fits = [lambda s: s == 0, lambda s: 0 < s < 100, lambda s: 100 <= s < 400, lambda s: s >= 400]
     for fit, count in zip(fits, (8, 5, 4, 3), strict=True):
-        fitting = [number for number, mass in masses.items() if fit(AGATSTON_PER_MG * mass)]
-        assert [number for number in chosen if number in fitting] == fitting[:count]
+        fitting = [patient for patient, mass in masses.items() if fit(AGATSTON_PER_MG * mass)]
+        assert [patient for patient in numbers if patient in fitting] == fitting[:count]
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""Devices lie where they are put in people, and are as large."""
+"""Position and size of devices as in people."""
 
 import numpy as np
 import pytest
@@ -13,13 +13,13 @@ def patient():
     return draw_patient(8, prevalence=1.0)
 
 
-def drawn(kind, patient, seed=0):
+def draw_parts(kind, patient, seed=0):
     return device(kind, patient.body, patient.tree, np.random.default_rng(seed), patient.heart)
 
 
 @pytest.mark.parametrize("kind", DEVICES)
 def test_devices_are_metal_with_streaks_and_weigh_something(kind, patient):
-    for part in drawn(kind, patient):
+    for part in draw_parts(kind, patient):
         assert part.metal
         assert part.mass_mg == 0
         assert 1 < part.cloud.total < 600
@@ -27,7 +27,7 @@ def test_devices_are_metal_with_streaks_and_weigh_something(kind, patient):
 
 
 def test_a_stent_lies_in_an_artery(patient):
-    (part,) = drawn("stent", patient)
+    (part,) = draw_parts("stent", patient)
     vessel = next(v for v in patient.tree.vessels if v.name == part.group)
     gap, _ = cKDTree(vessel.path_mm).query(part.cloud.positions_mm)
     assert 0.8 * vessel.radius_mm.min() < gap.min() < gap.max() < 1.2 * vessel.radius_mm.max()

@@ -1,4 +1,4 @@
-"""A patient follows from its number, and its plaques have the mass that is stated."""
+"""Plaques of a patient: exact masses, and published shares."""
 
 import math
 

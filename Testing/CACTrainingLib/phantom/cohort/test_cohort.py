@@ -1,4 +1,4 @@
-"""Files of a cohort: complete, readable, resumable, the same every time."""
+"""Files of a cohort: complete, readable, resumable and reproducible."""
 
 import csv
 import json
@@ -76,28 +76,28 @@ def test_an_interrupted_cohort_goes_on_and_ends_the_same(cohort, tmp_path):
     assert (cohort / "patient_00008" / "scan_1" / "ct.nii.gz").stat().st_mtime_ns == first
     with pytest.raises(CohortError, match="other settings"):
         write_cohort(2, cohort, replace(SMALL, contrast=True))
-    once = write_cohort(1, tmp_path, replace(SMALL, scans=1), workers=1).parent
-    assert [(row["patient"], row["scan"]) for row in table_of(once)] == [("8", "1")]
-    assert len(list(once.rglob("ct.nii.gz"))) == 1
+    single_scans = write_cohort(1, tmp_path, replace(SMALL, scans=1), workers=1).parent
+    assert [(row["patient"], row["scan"]) for row in table_of(single_scans)] == [("8", "1")]
+    assert len(list(single_scans.rglob("ct.nii.gz"))) == 1
 
 
 @pytest.mark.long
 def test_a_dicom_series_reads_back_as_the_same_scan(scan_of_8, tmp_path):
     patient, scan, labels = scan_of_8
     write_scan(patient, scan, labels, 2, tmp_path / "new" / "scan", dicom=True)
-    ct, known = read_ct(tmp_path / "new" / "scan" / "dicom"), as_ct_scan(scan, patient)
+    ct, in_memory = read_ct(tmp_path / "new" / "scan" / "dicom"), as_ct_scan(scan, patient)
     assert np.array_equal(ct.hu, scan.hu)
-    assert np.array_equal(known.hu, scan.hu)
+    assert np.array_equal(in_memory.hu, scan.hu)
     assert ct.image.GetOrigin() == pytest.approx(scan.grid.origin_mm, abs=1e-3)
     assert ct.image.GetSpacing() == pytest.approx(scan.grid.spacing_mm, abs=1e-5)
     for name in ("kvp", "slice_thickness_mm", "patient_sex", "patient_age_years"):
-        assert getattr(ct.acquisition, name) == getattr(known.acquisition, name)
+        assert getattr(ct.acquisition, name) == getattr(in_memory.acquisition, name)
     with pytest.raises(FileExistsError, match="exists already"):
         write_scan(patient, scan, labels, 2, tmp_path / "new" / "scan")
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("settings", "message"),
     [
         ({"protocol": "mri"}, "mri"),
         ({"prevalence": 1.5}, "1.5"),
@@ -107,9 +107,9 @@ def test_a_dicom_series_reads_back_as_the_same_scan(scan_of_8, tmp_path):
         ({"enriched": True, "prevalence": 0.5}, "leave it out"),
     ],
 )
-def test_settings_that_make_no_sense_say_so(wrong, message):
+def test_settings_that_make_no_sense_say_so(settings, message):
     with pytest.raises(CohortError, match=message):
-        CohortSettings(**wrong)
+        CohortSettings(**settings)
 
 
 @pytest.mark.long
@@ -117,8 +117,8 @@ def test_contrast_brightens_blood_and_leaves_calcium_and_lungs(scan_of_8):
     patient, plain, _ = scan_of_8
     bright, enhanced, _ = make_scan(8, 2, replace(SMALL, contrast=True))
     assert (bright.number, bright.mass_mg) == (patient.number, patient.mass_mg)
-    more = enhanced.hu.astype(int) - plain.hu
+    increase = enhanced.hu.astype(int) - plain.hu
     assert np.array_equal(enhanced.heart, plain.heart)
-    assert np.percentile(more[plain.heart], 90) > 200
+    assert np.percentile(increase[plain.heart], 90) > 200
     assert np.array_equal(enhanced.calcium_mg_cm3, plain.calcium_mg_cm3)
-    assert abs(more[plain.hu < -980].mean()) < 1
+    assert abs(increase[plain.hu < -980].mean()) < 1

@@ -1,4 +1,4 @@
-"""The score of a still, noise-free scan: what a patient's scans scatter around."""
+"""Reference score of a still, noise-free scan."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from CACTrainingLib.phantom.cohort.cohort import CohortSettings, make_scan, pati
 from CACTrainingLib.phantom.cohort.export import truth_of
 
 NUMBER = 61008
-"""An RCA plaque of 18.6 mg."""
+"""Patient with an RCA plaque of 18.6 mg."""
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
-"""The bundled sample data are the patient of `cac sample vessels`: digital patients stay what they were.
+"""Bundled sample data of the patient of `cac sample vessels`, which hold digital patients unchanged.
 
-Where patients, their hearts or the scanner are changed on purpose, this makes CACDigitalPatient.nrrd and .png again and
-records the CT's checksum in sample_data.py; from the repository's root with PYTHONPATH=CACScoring:CACTraining:
+After a deliberate change of patients, hearts or scanner, this writes CACDigitalPatient.nrrd and .png and records the
+CT's checksum in sample_data.py; from the repository's root with PYTHONPATH=CACScoring:CACTraining:
 
     python Testing/CACTrainingLib/phantom/cohort/test_samples.py
 """
@@ -26,7 +26,7 @@ from CACTrainingLib.phantom.scanner.scanner import KERNELS
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 
 
-def made_scan():
+def make_bundled_scan():
     patient = draw_patient(SAMPLES["vessels"].number)
     scanner, pose = draw_pair(PROTOCOLS["radiotherapy"], stream(patient.number, 20))[0]
     scanner = replace(
@@ -43,20 +43,20 @@ def made_scan():
 
 @pytest.mark.long
 def test_the_bundled_scan_is_made_again():
-    scan = made_scan()
+    scan = make_bundled_scan()
     bundled = sitk.ReadImage(sample_data.sample_file())
     assert (bundled.GetSpacing(), bundled.GetOrigin()) == (scan.grid.spacing_mm, scan.grid.origin_mm)
     hu = sitk.GetArrayViewFromImage(bundled)
     # The air around the body has no noise in the file.
     body = hu > -950
     difference = np.abs(hu.astype(int) - scan.hu)[body]
-    # Other processors and libraries may round a voxel here and there the other way.
+    # Other processors and libraries may round single voxels differently.
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3
 
 
 def write_bundled_scan():
-    scan, file = made_scan(), sample_data.sample_file()
+    scan, file = make_bundled_scan(), sample_data.sample_file()
     image = image_on(scan.grid, np.where(outside(scan.hu), np.int16(-1000), scan.hu))
     image.SetMetaData("description", "CAC digital patient: computed, not scanned; shows no person. Apache-2.0.")
     sitk.WriteImage(image, file, useCompression=True, compressionLevel=9)
@@ -67,23 +67,23 @@ def write_bundled_scan():
 
 
 def outside(hu):
-    """Air before and behind the body, not where a lung reaches the side of the field of view: bool [k, j, i]."""
+    """Return air before and behind the body, without lung cut by the field of view's sides: bool [k, j, i]."""
     body = ndimage.uniform_filter(hu.astype(np.float32), (0, 5, 5)) > -500
-    found = np.empty(hu.shape, bool)
+    air_around = np.empty(hu.shape, bool)
     for k, plane in enumerate(body):
         air, _ = ndimage.label(np.pad(~plane, ((1, 1), (0, 0)), constant_values=True))
-        found[k] = np.isin(air, (air[0, 0], air[-1, 0]))[1:-1]
-    return found
+        air_around[k] = np.isin(air, (air[0, 0], air[-1, 0]))[1:-1]
+    return air_around
 
 
 def thumbnail(scan):
-    """The heart's part of the five slices with most calcium, their brightest voxels."""
+    """Return the maximum of the five slices with most calcium, cropped to the heart."""
     middle = int(np.convolve(scan.calcium_mg_cm3.sum((1, 2)), np.ones(5), "same").argmax())
     slab = scan.hu[max(0, middle - 2) : middle + 3].max(0)
     grey = np.rint(np.clip((slab + 160.0) / 460.0, 0, 1) * 255).astype(np.uint8)
     rows, columns = np.nonzero(scan.heart.any(0))
-    left, top = round(columns.mean() - 100), round(rows.mean() - 92.5)
-    part = Image.fromarray(grey).crop((left, top, left + 200, top + 185))
+    column, row = round(columns.mean() - 100), round(rows.mean() - 92.5)
+    part = Image.fromarray(grey).crop((column, row, column + 200, row + 185))
     return part.resize((280, 260), Image.Resampling.LANCZOS)
 
 

@@ -1,4 +1,4 @@
-"""Real scans with inserted lesions, written as digital scans are."""
+"""Real scans with inserted lesions, in the folder layout of digital scans."""
 
 import itertools
 import json
@@ -36,7 +36,7 @@ CHEST = "lidc_idri/LIDC-IDRI-0002_nc_bin2_2p5mm_chest.nii.gz"
 
 @pytest.fixture(scope="module")
 def digital():
-    """A digital scan of an anatomical heart without calcium, as CT with its heart mask, and its true territories."""
+    """Digital scan of a heart without calcium, the same as CT, its heart mask, and its true territories."""
     patient = draw_patient(3, "M", prevalence=0.0)
     patient = replace(patient, distractors=())
     scanner, pose = Scanner(field_of_view_mm=340, matrix=320, noise_hu=12), ScanPose(motion_scale=0)
@@ -58,7 +58,7 @@ def folder(background, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chest(real_ct):
-    """A real one, prepared for insertions, and smoothed."""
+    """Real chest prepared for insertions, and the same smoothed."""
     scan = read_ct(real_ct(CHEST))
     background = prepare_background(scan, network=load_model(find_model("territories").path, "cpu"))
     return background, sitk.SmoothingRecursiveGaussian(scan.image, 1.0)
@@ -87,11 +87,11 @@ def test_the_folders_have_the_form_of_digital_scans(folder, background):
 def test_scans_differ_and_an_interrupted_run_goes_on(folder, background, tmp_path):
     masses = {truth_in(folder / f"insertion_0000{n}")["mass_mg"] for n in range(3)}
     assert len(masses) == 3
-    told = []
+    progress = []
     write_insertions(background, tmp_path, 1, STILL)
     before = (tmp_path / "someone" / "insertion_00000" / "truth.json").stat().st_mtime_ns
-    write_insertions(background, tmp_path, 2, STILL, progress=lambda *done: told.append(done))
-    assert told == [(3, 3)]
+    write_insertions(background, tmp_path, 2, STILL, progress=lambda *done: progress.append(done))
+    assert progress == [(3, 3)]
     assert (tmp_path / "someone" / "insertion_00000" / "truth.json").stat().st_mtime_ns == before
     for n in range(2):
         for name in (*FILES, TERRITORIES_FILE):
@@ -108,9 +108,9 @@ def test_all_plaques_follow_a_given_path(background, tmp_path):
     with pytest.raises(InsertionError, match="Name the artery"):
         write_insertions(background, tmp_path, 1, STILL, path)
     settings = replace(STILL, artery="RCA", plaques=4)
-    one = insert_lesions(clean_scan(background, settings), background, 0, settings, path_mm=path)
-    assert [plaque.artery for plaque in one.plaques] == ["RCA"] * 4
-    place = np.argwhere(one.calcium_mg_cm3 > 20)[:, ::-1] * background.grid.spacing_mm + background.grid.origin_mm
+    scan = insert_lesions(clean_scan(background, settings), background, 0, settings, path_mm=path)
+    assert [plaque.artery for plaque in scan.plaques] == ["RCA"] * 4
+    place = np.argwhere(scan.calcium_mg_cm3 > 20)[:, ::-1] * background.grid.spacing_mm + background.grid.origin_mm
     line = np.concatenate([np.linspace(a, b, 50) for a, b in itertools.pairwise(path)])
     assert np.linalg.norm(place[:, None] - line[None], axis=2).min(axis=1).max() < 8
 
@@ -138,18 +138,18 @@ def test_contrast_and_nonsense_are_refused(digital, tmp_path, background):
 
 def test_its_own_territories_hold_what_is_inserted(background):
     clean = clean_scan(background, STILL)
-    one = insert_lesions(clean, background, 1, replace(STILL, plaques=8, deposits=()))
-    labels = one.territories
-    own, total = 0.0, 0.0
-    for artery, stamps in one.arteries.items():
+    scan = insert_lesions(clean, background, 1, replace(STILL, plaques=8, deposits=()))
+    labels = scan.territories
+    in_territory, total = 0.0, 0.0
+    for artery, stamps in scan.arteries.items():
         for s in stamps:
-            there = labels[s.k, s.j : s.j + s.values.shape[0], s.i : s.i + s.values.shape[1]]
-            own += float(np.where(there == TERRITORIES[artery], s.values, 0).sum())
+            patch = labels[s.k, s.j : s.j + s.values.shape[0], s.i : s.i + s.values.shape[1]]
+            in_territory += float(np.where(patch == TERRITORIES[artery], s.values, 0).sum())
             total += float(s.values.sum())
-    assert own > 0.9 * total
-    true, mine = (set(np.unique(part)) for part in (clean.territories, labels))
-    assert mine == true
-    assert {TERRITORIES[name] for name in ("LM", "aortic valve and root", "mitral annulus")} < mine
+    assert in_territory > 0.9 * total
+    clean_labels, scan_labels = (set(np.unique(part)) for part in (clean.territories, labels))
+    assert scan_labels == clean_labels
+    assert {TERRITORIES[name] for name in ("LM", "aortic valve and root", "mitral annulus")} < scan_labels
 
 
 def test_each_scan_can_have_a_look_of_its_own(background, tmp_path):
@@ -175,18 +175,18 @@ def test_each_scan_can_have_a_look_of_its_own(background, tmp_path):
 
 
 def test_paths_are_read_in_lps(tmp_path):
-    wanted = [[1.0, 2.0, 3.0], [4.5, 5.0, -6.0]]
+    points = [[1.0, 2.0, 3.0], [4.5, 5.0, -6.0]]
     plain, headed, curve = tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "c.mrk.json"
     plain.write_text("1,2,3\n4.5,5,-6\n", encoding="utf-8")
     headed.write_text("\ufeffx, y, z\n1,2,3\n\n4.5,5,-6\n", encoding="utf-8")
-    assert read_path(plain).tolist() == wanted
-    assert read_path(headed).tolist() == wanted
+    assert read_path(plain).tolist() == points
+    assert read_path(headed).tolist() == points
     for system, sign in (("LPS", 1), ("RAS", -1)):
-        points = [{"position": [sign * x, sign * y, z]} for x, y, z in wanted]
-        points.append({"position": [0, 0, 0], "positionStatus": "undefined"})
-        markup = {"type": "Curve", "coordinateSystem": system, "controlPoints": points}
+        control_points = [{"position": [sign * x, sign * y, z]} for x, y, z in points]
+        control_points.append({"position": [0, 0, 0], "positionStatus": "undefined"})
+        markup = {"type": "Curve", "coordinateSystem": system, "controlPoints": control_points}
         curve.write_text(json.dumps({"markups": [markup]}), encoding="utf-8")
-        assert read_path(curve).tolist() == wanted
+        assert read_path(curve).tolist() == points
 
 
 def test_real_chests_take_plaques_in_fat_and_aortic_calcium(chest, tmp_path):
@@ -201,6 +201,6 @@ def test_real_chests_take_plaques_in_fat_and_aortic_calcium(chest, tmp_path):
     assert {scan.kind for scan in find_scans([folder])} == {"clean", "distractor"}
     paths = np.concatenate([vessel.path_mm for vessel in background.anatomy.usual.vessels.vessels])
     hu = [smooth[background.scan.image.TransformPhysicalPointToIndex(tuple(p))] for p in paths]
-    # In fat or at the surface: neither in lung nor in bone, nor all in muscle and liver.
+    # Arteries lie in fat or at the surface: not in lung or bone, and mostly not in muscle and liver.
     assert np.mean((np.array(hu) > -250) & (np.array(hu) < 80)) > 0.95
     assert np.mean(np.array(hu) < 0) > 0.5

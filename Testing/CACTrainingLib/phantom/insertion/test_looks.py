@@ -1,4 +1,4 @@
-"""The same scan as other scanners would show it, calcium included."""
+"""Looks of a scan by other scanners, calcium included."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ GRID = Grid((40, 120, 140), (0.8, 0.8, 1.25), (-56.0, -48.0, -25.0))
 SCANNER = Scanner(
     kernel=Kernel("measured", 0.7), aperture_sigma_mm=0.0, slice_thickness_mm=1.25, slice_spacing_mm=1.25, matrix=140
 )
-SAME = Look(
+UNCHANGED = Look(
     roll_degrees=0.0,
     pivot_mm=(-0.4, -0.4),
     centre_mm=(0.0, 0.0),
@@ -51,12 +51,12 @@ def image(cloud, grid, scanner):
     ],
 )
 def test_calcium_looks_the_same_inserted_before_or_after(change):
-    """So inserted calcium is as sharp and as bright as the scan's own would be."""
-    look = replace(SAME, **change)
+    """Inserted calcium is as sharp and as bright as calcium scanned with that look."""
+    look = replace(UNCHANGED, **change)
     g = np.random.default_rng(0)
     cloud = PointCloud(np.array([9.0, -7.0, 1.0]) + g.normal(0, (0.5, 0.8, 1.2), (400, 3)), np.full(400, 0.02))
-    before = look.of(image(cloud, GRID, SCANNER), GRID, 0.0)
-    after = image(PointCloud(look.moved(cloud.positions_mm), cloud.weights), look.grid(), look.scanner(SCANNER))
+    before = look.apply(image(cloud, GRID, SCANNER), GRID, 0.0)
+    after = image(PointCloud(look.to_look(cloud.positions_mm), cloud.weights), look.grid(), look.scanner(SCANNER))
     assert before.sum() == pytest.approx(after.sum(), rel=0.02)
     assert before.max() == pytest.approx(after.max(), rel=0.08)
     assert np.abs(before - after).max() < 0.1 * after.max()

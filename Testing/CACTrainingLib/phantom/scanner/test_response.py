@@ -1,4 +1,4 @@
-"""The image of points against answers known on paper and against plain back-projection."""
+"""Image of points against analytical answers and plain back-projection."""
 
 import math
 from dataclasses import replace
@@ -15,12 +15,12 @@ SCANNER = Scanner(field_of_view_mm=0.7 * 512)
 
 
 def rod(place, direction, diameter_mm, length_mm, density, step_mm=0.35):
-    """A cylinder as points."""
+    """Return a cylinder as points."""
     half = 0.5 * length_mm * np.array(direction) / np.linalg.norm(direction)
     return tube(np.stack([place - half, place + half]), np.full(2, diameter_mm / 2), density, step_mm)
 
 
-def imaged(cloud, grid=GRID, scanner=SCANNER, displacement=None, view_gain=None):
+def image_of(cloud, grid=GRID, scanner=SCANNER, displacement=None, view_gain=None):
     volume = np.zeros(grid.shape, np.float64)
     add_stamps(volume, image_of_points(cloud, grid, scanner, displacement, view_gain))
     return volume
@@ -33,26 +33,26 @@ def test_a_still_object_keeps_its_mass_wherever_it_lies(kernel, thickness, spaci
     grid = Grid((int(20 / spacing), 96, 96), (0.7, 0.7, spacing), (-33.3, -33.1, -10.0))
     for place in ((0.0, 0.0, 0.0), (3.21, -5.4, 0.77)):
         cloud = rod(place, (1, 0, 1), 2.0, 4.0, 0.4)
-        assert imaged(cloud, grid, scanner).sum() * math.prod(grid.spacing_mm) == pytest.approx(cloud.total, rel=2e-3)
+        assert image_of(cloud, grid, scanner).sum() * math.prod(grid.spacing_mm) == pytest.approx(cloud.total, rel=2e-3)
 
 
 def test_a_constant_displacement_is_a_shift():
     cloud = rod((0, 0, 0), (0, 0, 1), 2.0, 3.0, 1.0)
-    moved = imaged(cloud, displacement=lambda t: np.broadcast_to([1.4, -2.1, 0.6], (*np.shape(t), 3)))
-    shifted = imaged(PointCloud(cloud.positions_mm + np.array([1.4, -2.1, 0.6]), cloud.weights))
+    moved = image_of(cloud, displacement=lambda t: np.broadcast_to([1.4, -2.1, 0.6], (*np.shape(t), 3)))
+    shifted = image_of(PointCloud(cloud.positions_mm + np.array([1.4, -2.1, 0.6]), cloud.weights))
     assert np.abs(moved - shifted).max() < 1e-3 * shifted.max()
 
 
 @pytest.mark.parametrize(("half_scan", "gantry"), [(False, 0.0), (True, 0.0), (True, 0.25), (True, 0.6)])
 def test_motion_equals_back_projection_view_by_view(half_scan, gantry):
-    """The sum over views of the ramp-filtered point spread at the place the point has in each view."""
+    """Compare with the sum over views of the ramp-filtered point spread at the point's place in each view."""
     scanner = replace(SCANNER, rotation_s=0.5, table_speed_mm_s=1e9, half_scan=half_scan, start_phase=gantry)
 
     def displacement(time_s):
         time_s = np.asarray(time_s)
         return np.stack([6 * np.sin(4 * time_s), 4 * np.cos(5 * time_s), 0 * time_s], axis=-1)
 
-    image = imaged(PointCloud(np.zeros((1, 3)), np.ones(1)), scanner=scanner, displacement=displacement)[3]
+    image = image_of(PointCloud(np.zeros((1, 3)), np.ones(1)), scanner=scanner, displacement=displacement)[3]
     frequency = np.fft.rfftfreq(8192, 0.02)
     ramp = np.fft.fftshift(np.fft.irfft(frequency * scanner.transfer(frequency), 8192) / 0.02)
     s = (np.arange(8192) - 4096) * 0.02
@@ -65,8 +65,8 @@ def test_motion_equals_back_projection_view_by_view(half_scan, gantry):
         across = (x - dx) * math.cos(angle) + (y - dy) * math.sin(angle)
         expected += weight * np.interp(across, s, ramp) * 2 * math.pi / views
     expected *= scanner.profile(np.zeros(1))[0]
-    near = np.hypot(x, y) < 12
-    assert np.abs(image - expected)[near].max() < 0.04 * expected.max()
+    in_reach = np.hypot(x, y) < 12
+    assert np.abs(image - expected)[in_reach].max() < 0.04 * expected.max()
     assert expected.min() < -0.02 * expected.max()
 
 
@@ -75,7 +75,7 @@ def test_views_that_disagree_leave_streaks_but_no_mass():
     gain += 1 - gain.mean()
     cloud = PointCloud(np.zeros((1, 3)), np.ones(1))
     wide = Grid((7, 240, 240), (0.7, 0.7, 3.0), (-84.0, -84.0, -9.0))
-    plain, streaks = imaged(cloud, wide), imaged(cloud, wide, view_gain=gain)
+    plain, streaks = image_of(cloud, wide), image_of(cloud, wide, view_gain=gain)
     assert streaks.sum() == pytest.approx(plain.sum(), rel=0.06)
-    far = np.hypot(*np.meshgrid(wide.x_mm(), wide.y_mm())) > 10
-    assert np.abs(streaks[3][far]).max() > 20 * np.abs(plain[3][far]).max()
+    is_far = np.hypot(*np.meshgrid(wide.x_mm(), wide.y_mm())) > 10
+    assert np.abs(streaks[3][is_far]).max() > 20 * np.abs(plain[3][is_far]).max()

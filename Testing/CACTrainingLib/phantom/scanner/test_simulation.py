@@ -1,4 +1,4 @@
-"""Whole scans: reproducible, true, and of the right HU."""
+"""Complete scans: reproducible, with the true mass and HU."""
 
 from dataclasses import replace
 
@@ -39,8 +39,8 @@ def test_the_map_of_a_still_patient_weighs_the_true_mass(patient, still):
 
 def test_outside_the_bodys_box_there_is_only_air_and_the_couch(patient, still, monkeypatch):
     monkeypatch.setattr(simulation, "body_box", lambda body, canvas, heights_mm: canvas.box(-1e4, 1e4, -1e4, 1e4))
-    whole = scan_patient(patient, SCANNER, STILL, 1, scan_grid(SCANNER, HEART))
-    difference = np.abs(whole.hu.astype(int) - still.hu)
+    unboxed = scan_patient(patient, SCANNER, STILL, 1, scan_grid(SCANNER, HEART))
+    difference = np.abs(unboxed.hu.astype(int) - still.hu)
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-4
 
@@ -48,10 +48,10 @@ def test_outside_the_bodys_box_there_is_only_air_and_the_couch(patient, still, m
 def test_threads_change_no_bit(patient):
     pose = ScanPose(breathing_mm=4, heart_rate_bpm=70)
     grid = scan_grid(SCANNER, (-20.0, 20.0))
-    one, two = (scan_patient(patient, SCANNER, pose, 1, grid, threads) for threads in (1, 3))
-    assert np.array_equal(one.hu, two.hu)
-    assert np.array_equal(one.calcium_mg_cm3, two.calcium_mg_cm3)
-    assert not np.array_equal(one.hu, scan_patient(patient, SCANNER, pose, 2, grid, 2).hu)
+    single_thread, three_threads = (scan_patient(patient, SCANNER, pose, 1, grid, threads) for threads in (1, 3))
+    assert np.array_equal(single_thread.hu, three_threads.hu)
+    assert np.array_equal(single_thread.calcium_mg_cm3, three_threads.calcium_mg_cm3)
+    assert not np.array_equal(single_thread.hu, scan_patient(patient, SCANNER, pose, 2, grid, 2).hu)
 
 
 def test_labels_follow_contrast_and_noise(patient, still):
@@ -71,9 +71,9 @@ def test_distractors_are_seen_but_are_no_coronary_calcium(patient):
     valve = (Distractor("aortic valve", "heart", "valve", cloud),)
     grid = scan_grid(SCANNER, (-40.0, 80.0))
     for distractors, least in ((wires, 400), (valve, 100)):
-        with_it, without = (
+        with_distractors, plain = (
             scan_patient(replace(patient, plaques=(), distractors=extra), SCANNER, STILL, 1, grid)
             for extra in (distractors, ())
         )
-        assert (with_it.hu.astype(int) - without.hu).max() > least
-        assert not with_it.calcium_mg_cm3.any()
+        assert (with_distractors.hu.astype(int) - plain.hu).max() > least
+        assert not with_distractors.calcium_mg_cm3.any()

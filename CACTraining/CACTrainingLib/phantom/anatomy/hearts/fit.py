@@ -1,10 +1,10 @@
-"""Fits the measured hearts to a scan: pose, size, shape and fat of the heart within a mask that may be wrong.
+"""Fit of the measured hearts to a scan: pose, size, shape and fat of the heart within a mask that may be wrong.
 
 A heart is a blend of the measured ones, placed by a similarity with a scale for each axis and bent by a low-order
-displacement. Gauss-Newton makes its pericardium meet the mask's edge, which counts less where no lung shows that it is
-one and less the farther it is off (a mask may spill into arch and liver, or be cut by the field of view), and its
-muscle and blood meet what is denser than fat within, which puts the grooves where the scan shows them. Where labels
-of territories are known, their middles draw the root and the valves. Priors hold what none shows.
+displacement. Gauss-Newton matches its pericardium to the mask's edge, with less weight away from lung and at large
+distances (a mask may spill into arch and liver, or be cut by the field of view). It matches muscle and blood to voxels
+denser than fat inside, which puts the grooves where the scan shows them. Territory labels, if given, place the root and
+the valves by their middles. Priors determine the rest.
 All terms are weighted as if points `correlated_mm` apart were independent.
 """
 
@@ -32,12 +32,12 @@ from .shape import (
     WALL_MM,
     HeartShape,
     cosine_index,
-    hard,
-    interpolated,
+    interpolate,
     shipped_models,
-    soft,
+    soften,
+    unsoften,
 )
-from .territories import BEYOND_MM, TERRITORIES, costs
+from .territories import MARGIN_MM, TERRITORIES, costs
 from .tree import usual_tree
 
 MARKS = {
@@ -45,7 +45,7 @@ MARKS = {
     "mitral annulus": "mitral",
     "pulmonary artery": "pulmonary",
 }
-"""Territories whose middles are found again in a scan's labels, and the landmark that each goes with."""
+"""Territories whose middles place the fit, and the landmark of each."""
 LEAST_MARK_ML = 1.0
 _OUTSIDES = tuple(name for name in PARTS if name != "lv")
 _LATTICE_MM = 5.0
@@ -54,7 +54,7 @@ _FINER = STEP_MM / _LATTICE_MM
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Standard deviations of the priors and of the terms."""
+    """Standard deviations of the priors and of the residual terms."""
 
     turn_radians: float = 0.12
     log_scale: float = 0.08
@@ -75,15 +75,18 @@ class FitSettings:
         ("shape", 4, 9.0, 5),
         ("bend", 5, 6.0, 4),
     )
-    """Stage, Gauss-Newton steps, distance in mm at which an edge counts a quarter, every how many points are used."""
+    """Stage, Gauss-Newton steps, distance in mm at which an edge's weight is a quarter, subsampling of the points."""
 
 
 @dataclass(frozen=True)
 class HeartFit:
-    """A heart fitted to a scan.
+    """Heart fitted to a scan.
 
-    shape: the heart in the common frame. residual_mm: root mean square distance
-    of its pericardium from the mask's edge where lung shows it. agreement: Dice of heart and mask.
+    Attributes:
+        placement: Map between the scan and the common frame.
+        shape: Heart in the common frame.
+        residual_mm: Root mean square distance of the pericardium from the mask's edge next to lung.
+        agreement: Dice coefficient of heart and mask.
     """
 
     placement: Placement
@@ -95,8 +98,13 @@ class HeartFit:
 def fit_heart(image: sitk.Image, mask: sitk.Image, labels: sitk.Image | None = None) -> HeartFit:
     """Fit the measured hearts to a scan.
 
-    image: HU. mask: heart, uint8 0/1 on its grid. labels: of TERRITORIES on its grid, where a network found them.
-    Raises NoHeartError when the mask holds too little of a heart.
+    Args:
+        image: Scan in HU.
+        mask: Heart mask on the image's grid, uint8 0/1.
+        labels: A network's labels of TERRITORIES on the image's grid, or None.
+
+    Raises:
+        NoHeartError: The mask holds too little of a heart.
     """
     points, mask_centre = fit_points(image, mask)
     marks = {} if labels is None else _label_middles(labels)
@@ -104,25 +112,25 @@ def fit_heart(image: sitk.Image, mask: sitk.Image, labels: sitk.Image | None = N
 
 
 def _label_middles(labels: sitk.Image) -> dict[str, np.ndarray]:
-    """LPS of the middles of the territories of MARKS that lie in the field of view."""
-    array, found = sitk.GetArrayViewFromImage(labels), {}
+    """Return the middles in LPS of the territories of MARKS inside the field of view."""
+    array, middles = sitk.GetArrayViewFromImage(labels), {}
     voxel_ml = float(np.prod(labels.GetSpacing())) / 1000
     for name in MARKS:
         places = np.argwhere(array == TERRITORIES[name])[:, ::-1]
-        # A territory that the field of view cuts has its middle elsewhere.
-        whole = (
+        # The field of view moves the middle of a territory that it cuts.
+        is_complete = (
             len(places) * voxel_ml > LEAST_MARK_ML
             and (places > 0).all()
             and (places < np.array(labels.GetSize()) - 1).all()
         )
-        if whole:
-            found[name] = np.array(labels.TransformContinuousIndexToPhysicalPoint(places.mean(axis=0).tolist()))
-    return found
+        if is_complete:
+            middles[name] = np.array(labels.TransformContinuousIndexToPhysicalPoint(places.mean(axis=0).tolist()))
+    return middles
 
 
 class _Fitter:
-    """Parameters: turn 3, shift 3, log scales 3, blend (hearts - 1), fat, fat's slope, aorta's and pulmonary trunk's
-    widening, waves 3 x n."""
+    """Gauss-Newton fit of the parameters theta: turn 3, shift 3, log scales 3, blend (hearts - 1), fat, fat's slope,
+    aorta's and pulmonary trunk's widening, waves 3 x n."""
 
     def __init__(self, points: FitPoints, mask_centre: np.ndarray, marks: dict[str, np.ndarray]) -> None:
         models, settings = shipped_models(), FitSettings()
@@ -131,8 +139,8 @@ class _Fitter:
         self.axes_mm = [np.arange(lo - 8, hi + 9, _LATTICE_MM) for lo, hi in zip(LOW_MM, HIGH_MM, strict=True)]
         self.low = np.array([a[0] for a in self.axes_mm])
         self.grid = tuple(len(a) for a in self.axes_mm)
-        alone = (models.distances(one, self.axes_mm) for one in np.eye(hearts))
-        self.soft = soft(np.stack(list(alone))).astype(np.float32)
+        distances = (models.distances(weights, self.axes_mm) for weights in np.eye(hearts))
+        self.soft = soften(np.stack(list(distances))).astype(np.float32)
         u, v, w = np.meshgrid(*self.axes_mm, indexing="ij")
         self.places = np.stack([u, v, w], -1).astype(np.float32)
         self.side = np.tanh(v / 25).astype(np.float32)
@@ -154,7 +162,7 @@ class _Fitter:
         self.sd[self.shape_at : self.waves_at] = [sd for _, sd in shape]
         order = np.sqrt((index**2).sum(axis=1))
         self.sd[self.waves_at :] = np.repeat(s.bend_mm / (1 + order**2), 3)
-        self.sd[self.waves_at : self.waves_at + 3] = 0.5  # a shift is the pose's
+        self.sd[self.waves_at : self.waves_at + 3] = 0.5  # the pose has the shift
         self.axes = usual_axes()
         self.theta = self.usual.copy()
         self.table = self._table(self.theta)
@@ -164,20 +172,21 @@ class _Fitter:
         full_ml = (pericardium < 0).sum() * _LATTICE_MM**3 / 1000
         mask_ml = (points.distance_mm < 0).sum() * GRID_MM**3 / 1000
         self.theta[6:9] = np.clip(np.log(mask_ml / full_ml) / 3, -0.12, 0.15)
-        self.beside = {}
+        self.mark_offsets = {}
         if marks:
             usual = self._shape(self.usual)
-            self.beside = {n: m - usual.landmarks_mm[MARKS[n]] for n, m in _shape_middles(usual).items() if n in marks}
+            middles = _shape_middles(usual)
+            self.mark_offsets = {name: middles[name] - usual.landmarks_mm[MARKS[name]] for name in marks}
 
     def weights(self, theta: np.ndarray) -> np.ndarray:
         return self.mean + self.blend @ theta[9 : self.shape_at]
 
     def _table(self, theta: np.ndarray) -> np.ndarray:
-        """[lattice, 8 + 2 x shape parameters]: pericardium and walls, their slopes, and how they change."""
+        """Return [lattice, 8 + 2 x shape parameters]: distances to pericardium and walls, slopes and derivatives."""
         weights = self.weights(theta).astype(np.float32)
         fat, slope, aorta, trunk = theta[self.shape_at : self.waves_at].astype(np.float32)
         blended = np.tensordot(weights, self.soft, 1)
-        distance = hard(blended)
+        distance = unsoften(blended)
         growth = REACH_MM / (1 - np.clip(blended, -0.97, 0.97) ** 2)
         landmarks = np.tensordot(weights, self.models.landmarks_mm, 1)
         keep = [PARTS.index(name) for name in _OUTSIDES]
@@ -187,10 +196,10 @@ class _Fitter:
         within = outside.copy()
         free = {}
         for name, valve in (("aorta", "aortic"), ("pulmonary", "pulmonary")):
-            beyond = np.linalg.norm(self.places - landmarks[LANDMARKS.index(valve)], axis=-1) - REFLECTION_MM
+            past_reflection = np.linalg.norm(self.places - landmarks[LANDMARKS.index(valve)], axis=-1) - REFLECTION_MM
             n = _OUTSIDES.index(name)
-            free[n] = outside[n] >= beyond
-            within[n] = np.maximum(outside[n], beyond)
+            free[n] = outside[n] >= past_reflection
+            within[n] = np.maximum(outside[n], past_reflection)
         columns = []
         for fields, softness in ((within, self.settings.groove_mm), (outside, 1.5)):
             least = fields.min(axis=0)
@@ -202,13 +211,13 @@ class _Fitter:
                 value -= fat * (1 + slope * self.side)
                 for n, f in free.items():
                     share[n] = share[n] * f
-            moved = np.einsum("pijk,hpijk->hijk", share * growth[keep], self.soft[:, keep], optimize=True)
+            change = np.einsum("pijk,hpijk->hijk", share * growth[keep], self.soft[:, keep], optimize=True)
             shape = np.zeros((4, *self.grid), np.float32)
             if fields is within:
                 shape[0], shape[1] = -(1 + slope * self.side), -fat * self.side
             shape[2], shape[3] = (-share[_OUTSIDES.index(name)] for name in ("aorta", "pulmonary"))
-            moved = np.concatenate([np.tensordot(self.blend.T.astype(np.float32), moved, 1), shape])
-            columns += [value[None], np.stack(np.gradient(value, _LATTICE_MM)), moved]
+            change = np.concatenate([np.tensordot(self.blend.T.astype(np.float32), change, 1), shape])
+            columns += [value[None], np.stack(np.gradient(value, _LATTICE_MM)), change]
         table = np.concatenate(columns).reshape(sum(len(c) for c in columns), -1)
         return np.ascontiguousarray(table.T)
 
@@ -228,28 +237,28 @@ class _Fitter:
         if stage != "pose":
             self.table = self._table(theta)
         bent = stage == "bend"
-        common, moved = self._moved(points.lps_mm, place, bent)
-        found = interpolated(self.table, self.grid, self.low * _FINER, common * _FINER)
-        half = found.shape[1] // 2
+        common, jacobian = self._to_common(points.lps_mm, place, bent)
+        sampled = interpolate(self.table, self.grid, self.low * _FINER, common * _FINER)
+        half = sampled.shape[1] // 2
         size = np.float32(np.exp(theta[6:9].mean()))
-        result = []
-        for columns in (found[:, :half], found[:, half:]):
-            jac = moved(columns[:, 1:4] * size)
+        terms = []
+        for columns in (sampled[:, :half], sampled[:, half:]):
+            jac = jacobian(columns[:, 1:4] * size)
             jac[:, 9 : self.waves_at] = columns[:, 4:] * size
-            result.append((columns[:, 0] * size, jac))
-        (pericardium, edge_jac), (wall, wall_jac) = result
+            terms.append((columns[:, 0] * size, jac))
+        (pericardium, edge_jac), (wall, wall_jac) = terms
         share = len(self.points.lps_mm) * GRID_MM**3 / s.correlated_mm**3 / len(points.lps_mm)  # weight of a point
-        model, seen = np.clip(pericardium, -BAND_MM, BAND_MM), np.clip(points.distance_mm, -BAND_MM, BAND_MM)
-        residual = (model - seen) / s.edge_mm
-        # A mask spills more often than it leaves heart out.
-        beyond = model < seen
-        doubt = 1 / (1 + ((model - seen) / np.where(beyond, 3 * doubt_mm, doubt_mm)) ** 2) ** 2
-        weight = np.where(beyond, np.maximum(points.trust, 0.4), points.trust) * doubt * share
+        model, measured = np.clip(pericardium, -BAND_MM, BAND_MM), np.clip(points.distance_mm, -BAND_MM, BAND_MM)
+        residual = (model - measured) / s.edge_mm
+        # Masks leave heart out less often than they spill.
+        exceeds_mask = model < measured
+        doubt = 1 / (1 + ((model - measured) / np.where(exceeds_mask, 3 * doubt_mm, doubt_mm)) ** 2) ** 2
+        weight = np.where(exceeds_mask, np.maximum(points.trust, 0.4), points.trust) * doubt * share
         active_edge = np.abs(pericardium) < BAND_MM
         rows = [(residual, edge_jac / s.edge_mm, weight * active_edge)]
         if stage != "pose":
             muscle = 1 / (1 + np.exp(np.clip(wall / s.tissue_edge_mm, -30, 30)))
-            # Beyond the pericardium other organs are as dense, but the vessels' stems are not in fat or lung.
+            # Organs outside the pericardium are as dense as muscle; only the vessels' stems are compared there.
             inside = np.maximum(1 / (1 + np.exp(np.clip((pericardium + 2.0) / 1.5, -30, 30))), muscle)
             rate = -muscle * (1 - muscle) / s.tissue_edge_mm
             error = muscle - points.muscle
@@ -259,7 +268,7 @@ class _Fitter:
             rows.append(self._mark_rows(place, bent))
         normal = np.diag(1 / self.sd[active] ** 2)
         right = (self.usual[active] - theta[active]) / self.sd[active] ** 2
-        # Turns are about the frame as it is, so their prior is kept by small steps from the usual one.
+        # Turns are relative to the current frame; small steps keep them near the prior.
         for residual, jac, weight in rows:
             use = weight > 1e-4 * weight.max()
             jac = jac[np.ix_(use, active)] if not active.all() else jac[use]
@@ -273,18 +282,18 @@ class _Fitter:
         step *= min(1.0, float(np.min(limit[active] / np.maximum(np.abs(step), 1e-9))))
         theta[active] += step
 
-    def _moved(
+    def _to_common(
         self, lps_mm: np.ndarray, place: Placement, bent: bool
     ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-        """Points [n, 3] in the common frame, and from slopes [n, 3] of values there how turn, shift, scales and waves
-        change the values, [n, parameters]."""
+        """Return points [n, 3] in the common frame, and a function from slopes [n, 3] of values there to the values'
+        derivatives by turn, shift, scales and waves [n, parameters]."""
         offset = (lps_mm - place.centre_mm) @ place.axes
         straight = offset / place.scale
         bend = waves(straight, self.index) if bent else None
 
         def jacobian(slope: np.ndarray) -> np.ndarray:
             pull = slope / place.scale.astype(np.float32)
-            # The frame is turned on its own side: axes @ exp(turn).
+            # The turn acts in the heart's frame: axes @ exp(turn).
             jac = np.zeros((len(slope), len(self.theta)), np.float32)
             jac[:, :3] = np.cross(pull, offset)
             jac[:, 3:6] = -pull @ place.axes.T
@@ -296,45 +305,46 @@ class _Fitter:
         return straight + (bend @ place.waves_mm if bent else 0), jacobian
 
     def _mark_rows(self, place: Placement, bent: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Distances from the marks along u, v and w, how they change, and their weights."""
+        """Return distances from the marks along u, v and w, their derivatives and weights."""
         names = list(self.marks)
-        where = [LANDMARKS.index(MARKS[name]) for name in names]
-        common, moved = self._moved(np.stack([self.marks[name] for name in names]), place, bent)
-        each = self.models.landmarks_mm[:, where]
-        gap = common - np.tensordot(self.weights(self.theta), each, 1) - np.stack([self.beside[n] for n in names])
+        columns = [LANDMARKS.index(MARKS[name]) for name in names]
+        common, jacobian = self._to_common(np.stack([self.marks[name] for name in names]), place, bent)
+        landmarks = self.models.landmarks_mm[:, columns]
+        offsets = np.stack([self.mark_offsets[name] for name in names])
+        gap = common - np.tensordot(self.weights(self.theta), landmarks, 1) - offsets
         size, sd = np.exp(self.theta[6:9].mean()), self.settings.mark_mm
         rows = []
         for axis in range(3):
-            jac = moved(np.tile(np.eye(3)[axis], (len(names), 1)))
-            jac[:, 9 : self.shape_at] = -(self.blend.T @ each[:, :, axis]).T
+            jac = jacobian(np.tile(np.eye(3)[axis], (len(names), 1)))
+            jac[:, 9 : self.shape_at] = -(self.blend.T @ landmarks[:, :, axis]).T
             rows.append(jac * size / sd)
         weight = 1 / (1 + (size * np.linalg.norm(gap, axis=1) / (6 * sd)) ** 2)
         return size / sd * gap.T.ravel(), np.concatenate(rows), np.tile(weight, 3)
 
     def fit(self) -> HeartFit:
-        for stage, steps, doubt_mm, every in self.settings.rounds:
-            points = self.points.every(every)
+        for stage, steps, doubt_mm, stride in self.settings.rounds:
+            points = self.points.subsample(stride)
             for _ in range(steps):
                 self._step(points, stage, doubt_mm)
         theta, place = self.theta, self._place(self.theta)
         shape = self._shape(theta)
         common = place.to_common(self.points.lps_mm)
         size = float(np.exp(theta[6:9].mean()))
-        distance = interpolated(shape.pericardium.reshape(-1, 1), shape.pericardium.shape, shape.low_mm, common)[:, 0]
+        distance = interpolate(shape.pericardium.reshape(-1, 1), shape.pericardium.shape, shape.low_mm, common)[:, 0]
         distance = distance * size
-        sure = (np.abs(distance) < 2) & (self.points.trust > 0.7)
-        gap = np.clip(self.points.distance_mm[sure] - distance[sure], -BAND_MM, BAND_MM)
+        is_reliable = (np.abs(distance) < 2) & (self.points.trust > 0.7)
+        gap = np.clip(self.points.distance_mm[is_reliable] - distance[is_reliable], -BAND_MM, BAND_MM)
         heart = distance < 0
-        both = (heart & (self.points.distance_mm < 0)).sum()
+        overlap = (heart & (self.points.distance_mm < 0)).sum()
         return HeartFit(
             placement=place,
             shape=shape,
-            residual_mm=float(np.sqrt((gap**2).mean())) if sure.any() else float("nan"),
-            agreement=2 * both / (heart.sum() + (self.points.distance_mm < 0).sum()),
+            residual_mm=float(np.sqrt((gap**2).mean())) if is_reliable.any() else float("nan"),
+            agreement=2 * overlap / (heart.sum() + (self.points.distance_mm < 0).sum()),
         )
 
     def _shape(self, theta: np.ndarray) -> HeartShape:
-        """The heart of these parameters on the usual lattice, in the common frame."""
+        """Return the heart of parameters theta on the usual lattice, in the common frame."""
         counts = np.ceil((HIGH_MM - LOW_MM) / STEP_MM).astype(int)
         axes = [lo + STEP_MM * np.arange(n) for lo, n in zip(LOW_MM, counts, strict=True)]
         weights = self.weights(theta)
@@ -358,9 +368,9 @@ class _Fitter:
 
 
 def _shape_middles(shape: HeartShape) -> dict[str, np.ndarray]:
-    """The middles of the territories of MARKS in a heart's frame."""
+    """Return the middles of the territories of MARKS in a heart's frame."""
     cost = costs(shape, usual_tree(shape))
     nearest = cost[:, :-1].argmin(axis=1) + 1
-    nearest[cost[:, -1] > BEYOND_MM] = 0
+    nearest[cost[:, -1] > MARGIN_MM] = 0
     places = shape.places_mm.reshape(-1, 3)
     return {name: places[nearest == TERRITORIES[name]].mean(axis=0) for name in MARKS}

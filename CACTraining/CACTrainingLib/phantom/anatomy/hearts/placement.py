@@ -1,4 +1,4 @@
-"""Placement of a heart of the common frame in a scan: a similarity with a scale for each axis, and a low-order bend."""
+"""Placement of a heart in a scan: a similarity with a scale for each axis of the common frame, and a low-order bend."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ USUAL_AXIS = (0.63, -0.53, -0.57)
 
 @dataclass(frozen=True)
 class Placement:
-    """Map from the scan's LPS to the common frame: turned, scaled, then bent by cosine waves over a box.
+    """Map from the scan's LPS to the common frame: turn, scale, then a bend by cosine waves over a box.
 
-    axes: columns u, v, w in LPS. index: wave numbers [n, 3]. waves_mm: [n, 3].
+    Attributes:
+        axes: Columns u, v, w in LPS.
+        centre_mm: Origin of the common frame in LPS.
+        scale: Scale along u, v and w.
+        index: Wave numbers [n, 3].
+        waves_mm: Amplitudes [n, 3].
     """
 
     axes: np.ndarray
@@ -27,12 +32,12 @@ class Placement:
     waves_mm: np.ndarray
 
     def to_common(self, lps_mm: np.ndarray) -> np.ndarray:
-        """Points [n, 3] of the scan in the common frame."""
+        """Map points [n, 3] of the scan to the common frame."""
         straight = (lps_mm - self.centre_mm) @ self.axes / self.scale
         return straight + waves(straight, self.index) @ self.waves_mm
 
     def to_lps(self, common_mm: np.ndarray) -> np.ndarray:
-        """Points [n, 3] of the common frame in the scan."""
+        """Map points [n, 3] of the common frame to the scan."""
         straight = np.array(common_mm, float)
         for _ in range(12):
             straight = common_mm - waves(straight, self.index) @ self.waves_mm
@@ -40,12 +45,12 @@ class Placement:
 
     @property
     def size(self) -> float:
-        """Mean length in the scan, mm, of a mm of the common frame."""
+        """Mean length in the scan in mm of 1 mm of the common frame."""
         return float(np.prod(self.scale) ** (1 / 3))
 
 
 def waves(common_mm: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Cosine waves [n, waves] at points [n, 3]."""
+    """Return cosine waves [n, waves] at points [n, 3]."""
     inside = np.clip((common_mm - LOW_MM) / (HIGH_MM - LOW_MM), 0, 1).astype(np.float32)
     counts = index.max(axis=0) + 1
     u, v, w = (np.cos(np.pi * inside[:, [a]] * np.arange(counts[a], dtype=np.float32)) for a in range(3))
@@ -53,5 +58,5 @@ def waves(common_mm: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 def usual_axes() -> np.ndarray:
-    """Columns u, v, w in LPS of a heart that lies as hearts usually do."""
+    """Return columns u, v, w in LPS of a heart in its usual position."""
     return upright_axes(np.array(USUAL_AXIS) / np.linalg.norm(USUAL_AXIS))

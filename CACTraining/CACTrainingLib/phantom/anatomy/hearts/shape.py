@@ -1,4 +1,4 @@
-"""One patient's heart: a blend of measured hearts, bent and scaled, as signed distances on a lattice in its frame.
+"""Heart of one patient: a blend of measured hearts, bent and scaled, as signed distances on a lattice in its frame.
 
 Everything that lies in or on the heart follows from these distances: walls are offsets of the blood, the pericardium
 is a smooth hull over the chambers plus fat, a valve's ring is where two rooms meet, a groove where two walls do.
@@ -21,21 +21,21 @@ PARTS = ("lv_epi", "lv", "rv", "la", "ra", "aorta", "pulmonary")
 """Closed surfaces: the left ventricle's outside, and the blood in chambers and great vessels."""
 LANDMARKS = ("lv", "rv", "la", "ra", "mitral", "aortic", "tricuspid", "pulmonary", "apex")
 REACH_MM = 25.0
-"""Distances are softened to within this, so that a series spends itself near the surface."""
+"""Limit in mm of softened distances, which concentrates the cosine series' accuracy near the surface."""
 
 
-def soft(distance_mm: np.ndarray) -> np.ndarray:
-    """Distances as shares of REACH_MM, -1 to 1, linear near 0."""
+def soften(distance_mm: np.ndarray) -> np.ndarray:
+    """Compress distances to shares of REACH_MM, -1 to 1, linear near 0."""
     return np.tanh(distance_mm / REACH_MM)
 
 
-def hard(softened: np.ndarray) -> np.ndarray:
-    """The distance in mm that `soft` softened."""
+def unsoften(softened: np.ndarray) -> np.ndarray:
+    """Invert `soften`: return distances in mm."""
     return REACH_MM * np.arctanh(np.clip(softened, -0.97, 0.97))
 
 
 def cosine_index(order: int, size_mm: np.ndarray) -> np.ndarray:
-    """Wave numbers [n, 3] of a series that resolves the same everywhere; `order` along the longest side."""
+    """Return wave numbers [n, 3] of a series of equal resolution in all directions; `order` along the longest side."""
     counts = np.ceil(order * size_mm / size_mm.max()).astype(int)
     index = np.stack(np.meshgrid(*(np.arange(n) for n in counts), indexing="ij"), -1).reshape(-1, 3)
     return index[((index / size_mm * size_mm.max() / order) ** 2).sum(axis=1) < 1]
@@ -43,9 +43,18 @@ def cosine_index(order: int, size_mm: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class HeartModels:
-    """Several hearts. low_mm, size_mm: the box of the series. index: wave numbers [n, 3]. coefficients: [hearts,
-    PARTS, n]. landmarks_mm: [hearts, LANDMARKS, 3]. lines: centre lines [m, 3] of arteries by "heart artery" and
-    papillary: [2, 3] tip and base by "heart muscle", of those hearts that have them. All in the common frame."""
+    """Measured hearts as cosine series of distances, in the common frame.
+
+    Attributes:
+        names: Names of the hearts.
+        low_mm: Lower corner of the series' box.
+        size_mm: Size of the series' box.
+        index: Wave numbers [n, 3].
+        coefficients: Series [hearts, PARTS, n].
+        landmarks_mm: Places [hearts, LANDMARKS, 3].
+        lines: Measured centre lines of arteries [m, 3], by "heart artery".
+        papillary: Measured tip and base of papillary muscles [2, 3], by "heart muscle".
+    """
 
     names: tuple[str, ...]
     low_mm: np.ndarray
@@ -57,9 +66,9 @@ class HeartModels:
     papillary: dict[str, np.ndarray]
 
     def distances(self, weights: np.ndarray, axes_mm: list[np.ndarray]) -> np.ndarray:
-        """Signed distances in mm [PARTS, i, j, k] of a blend of the hearts, on a lattice in the common frame.
+        """Return signed distances in mm [PARTS, i, j, k] of a blend of the hearts, on a lattice in the common frame.
 
-        weights: [hearts], of sum 1. axes_mm: the lattice's places along u, v, w.
+        weights: [hearts], of sum 1. axes_mm: places of the lattice along u, v, w.
         """
         counts = self.index.max(axis=0) + 1
         series = np.zeros((len(PARTS), *counts), np.float32)
@@ -70,21 +79,21 @@ class HeartModels:
             inside = np.clip((np.asarray(places) - low) / size, 0, 1)
             waves = np.cos(np.pi * np.outer(inside, np.arange(count))).astype(np.float32)
             series = np.moveaxis(np.tensordot(series, waves, axes=(axis, 1)), -1, axis)
-        return hard(series)
+        return unsoften(series)
 
 
 SHIPPED = Path(__file__).resolve().parents[3] / "Resources" / "Hearts" / "hearts.npz"
 STEP_MM = 3.0
 WALL_MM = {"rv": 3.0, "la": 1.8, "ra": 1.8, "aorta": 1.5, "pulmonary": 1.3}
-"""Walls around blood; the left ventricle's outside is measured."""
+"""Thickness of walls around blood in mm; the left ventricle's outside is measured."""
 REFLECTION_MM = 22.0
-"""Distance from their valves to which aorta and pulmonary trunk lie within the pericardium."""
+"""Distance in mm from their valves to which aorta and pulmonary trunk lie within the pericardium."""
 BODY_SEMI_AXES_MM = (72.0, 57.0, 53.0)
-"""A body whose heart has these has one of the measured hearts' mean size."""
+"""Semi-axes in mm of a heart of the measured hearts' mean size."""
 LOW_MM, HIGH_MM = np.array([-96.0, -78.0, -81.0]), np.array([108.0, 84.0, 99.0])
-"""Box of the common frame that a heart with its great vessels' stems fills."""
+"""Box of the common frame in mm around a heart with its great vessels' stems."""
 PAPILLARY_MM = (5.5, 5.5)
-"""Usual radius of the papillary muscles at their base; shape."""
+"""Usual radius in mm of the papillary muscles at their base; illustrative."""
 _BEND_MM, _BEND_REACH_MM = 2.5, 26.0
 _CHAMBER_SD, _CHAMBER_REACH_MM = 0.07, 26.0
 _VELOCITY_STEP_MM, _FLOW_STEPS = 9.0, 6
@@ -92,7 +101,7 @@ _VELOCITY_STEP_MM, _FLOW_STEPS = 9.0, 6
 
 @cache
 def shipped_models() -> HeartModels:
-    """The hearts measured on the Human Reference Atlas and the Toronto Heart Atlas that come with the software."""
+    """Load the hearts measured on the Human Reference Atlas and the Toronto Heart Atlas."""
     with np.load(SHIPPED) as data:
         return HeartModels(
             names=tuple(str(name) for name in data["names"]),
@@ -108,39 +117,46 @@ def shipped_models() -> HeartModels:
 
 @dataclass(frozen=True)
 class Flow:
-    """A smooth invertible bend: a still velocity field [i, j, k, 3] followed for one unit of time, and a scaling."""
+    """Smooth invertible bend: a stationary velocity field [3, i, j, k] followed for unit time, then a scaling."""
 
     velocity_mm: np.ndarray
     scale: np.ndarray
 
     def forward(self, common_mm: np.ndarray) -> np.ndarray:
-        """Points [..., 3] of the common frame in the patient's heart frame."""
+        """Map points [..., 3] of the common frame to the patient's heart frame."""
         return self._follow(np.asarray(common_mm, float), 1.0) * self.scale
 
     def backward(self, heart_mm: np.ndarray) -> np.ndarray:
-        """Points [..., 3] of the patient's heart frame in the common frame."""
+        """Map points [..., 3] of the patient's heart frame to the common frame."""
         return self._follow(np.asarray(heart_mm, float) / self.scale, -1.0)
 
     def _follow(self, points: np.ndarray, sign: float) -> np.ndarray:
-        # The midpoint rule in equal steps, so that forward and backward undo each other to some 0.01 mm.
+        # The midpoint rule in equal steps, so that forward and backward cancel to about 0.01 mm.
         for _ in range(_FLOW_STEPS):
             half = points + sign * 0.5 / _FLOW_STEPS * self._at(points)
             points = points + sign / _FLOW_STEPS * self._at(half)
         return points
 
     def _at(self, points: np.ndarray) -> np.ndarray:
-        where = np.moveaxis((points - LOW_MM) / _VELOCITY_STEP_MM, -1, 0)
-        parts = [ndimage.map_coordinates(v, where, order=1, mode="nearest") for v in self.velocity_mm]
+        index = np.moveaxis((points - LOW_MM) / _VELOCITY_STEP_MM, -1, 0)
+        parts = [ndimage.map_coordinates(v, index, order=1, mode="nearest") for v in self.velocity_mm]
         return np.stack(parts, axis=-1)
 
 
 @dataclass(frozen=True)
 class HeartShape:
-    """distances_mm: float32 [i, j, k, PARTS] along u, v, w from `low_mm`, every STEP_MM, in the heart's frame.
+    """Heart as signed distances on a lattice along u, v, w, in the heart's frame.
 
-    weights: share of each measured heart. lines, papillary: as in HeartModels, in the heart's frame, of the hearts
-    that have them. fat_mm, groove_mm: epicardial fat on the walls, and how softly the pericardium bridges grooves.
-    papillary_mm: radius of the anterolateral and the posteromedial papillary muscle at their base.
+    Attributes:
+        low_mm: First point of the lattice.
+        distances_mm: Distances, float32 [i, j, k, PARTS], every STEP_MM.
+        weights: Share of each measured heart.
+        landmarks_mm: Places of LANDMARKS.
+        lines: Centre lines of the measured arteries, as in HeartModels.
+        papillary: Measured papillary muscles, as in HeartModels.
+        fat_mm: Thickness of the epicardial fat on the walls [i, j, k].
+        groove_mm: Softness with which the pericardium bridges grooves.
+        papillary_mm: Radius of the anterolateral and the posteromedial papillary muscle at their base.
     """
 
     low_mm: np.ndarray
@@ -158,7 +174,7 @@ class HeartShape:
 
     @cached_property
     def outsides(self) -> dict[str, np.ndarray]:
-        """Distance to each part's outer wall, on the lattice."""
+        """Signed distance to each part's outer wall, on the lattice."""
         return {name: self.part(name) - np.float32(WALL_MM.get(name, 0.0)) for name in PARTS if name != "lv"}
 
     @cached_property
@@ -166,13 +182,13 @@ class HeartShape:
         """Signed distance to the pericardium on the lattice."""
         walls = dict(self.outsides)
         for name, valve in (("aorta", "aortic"), ("pulmonary", "pulmonary")):
-            beyond = np.linalg.norm(self.places_mm - self.landmarks_mm[valve], axis=-1) - REFLECTION_MM
-            walls[name] = np.maximum(walls[name], beyond)
+            past_reflection = np.linalg.norm(self.places_mm - self.landmarks_mm[valve], axis=-1) - REFLECTION_MM
+            walls[name] = np.maximum(walls[name], past_reflection)
         return union(list(walls.values()), self.groove_mm) - self.fat_mm
 
     @cached_property
     def places_mm(self) -> np.ndarray:
-        """The lattice's points [i, j, k, 3]."""
+        """Points of the lattice [i, j, k, 3]."""
         return _lattice_mm(self.low_mm, self.distances_mm.shape[:3])
 
     @cached_property
@@ -182,30 +198,30 @@ class HeartShape:
 
     @cached_property
     def table(self) -> np.ndarray:
-        """[points, 1 + PARTS]: the pericardium and all parts, in rows for `sample`."""
+        """Distances to the pericardium and all parts [points, 1 + PARTS], for `sample`."""
         stacked = np.concatenate([self.pericardium[..., None], self.distances_mm], axis=-1)
         return np.ascontiguousarray(stacked.reshape(-1, stacked.shape[-1]), np.float32)
 
     def sample(self, heart_mm: np.ndarray) -> np.ndarray:
-        """Distances [n, 1 + PARTS], pericardium first, at points [n, 3] in the heart's frame."""
-        return interpolated(self.table, self.distances_mm.shape[:3], self.low_mm, heart_mm)
+        """Return distances [n, 1 + PARTS], pericardium first, at points [n, 3] in the heart's frame."""
+        return interpolate(self.table, self.distances_mm.shape[:3], self.low_mm, heart_mm)
 
-    def holding(self, points_mm: np.ndarray, radii_mm: np.ndarray) -> HeartShape:
-        """The same heart with so much more fat that the pericardium covers arteries [n, 3] with radii [n]."""
-        lack = self.sample(points_mm)[:, 0] + radii_mm + 0.8
-        points, lack = points_mm[lack > 0], lack[lack > 0]
+    def cover(self, points_mm: np.ndarray, radii_mm: np.ndarray) -> HeartShape:
+        """Return the heart with enough fat for the pericardium to cover arteries [n, 3] with radii [n]."""
+        shortfall = self.sample(points_mm)[:, 0] + radii_mm + 0.8
+        points, shortfall = points_mm[shortfall > 0], shortfall[shortfall > 0]
         if not len(points):
             return self
         fat = self.fat_mm.copy()
-        near = np.argwhere(np.abs(self.pericardium) < 12)
-        gap, which = cKDTree(points).query(self.places_mm[tuple(near.T)], distance_upper_bound=15)
-        found = np.isfinite(gap)
-        more = lack[which[found]] * np.exp(-0.5 * (gap[found] / 6.0) ** 2)
-        fat[tuple(near[found].T)] += more.astype(np.float32)
+        voxels = np.argwhere(np.abs(self.pericardium) < 12)
+        gap, nearest = cKDTree(points).query(self.places_mm[tuple(voxels.T)], distance_upper_bound=15)
+        in_reach = np.isfinite(gap)
+        extra = shortfall[nearest[in_reach]] * np.exp(-0.5 * (gap[in_reach] / 6.0) ** 2)
+        fat[tuple(voxels[in_reach].T)] += extra.astype(np.float32)
         return replace(self, fat_mm=fat)
 
     def stem(self, vessel: str) -> tuple[np.ndarray, np.ndarray]:
-        """Centre line [n, 3] and radii [n] of the first part of "aorta" or "pulmonary", from its valve on."""
+        """Return centre line [n, 3] and radii [n] of the first part of "aorta" or "pulmonary" from its valve."""
         return self._stems[vessel]
 
     @cached_property
@@ -215,34 +231,34 @@ class HeartShape:
 
 
 def _lattice_mm(low_mm: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
-    """The points float32 [i, j, k, 3] of a lattice of this many steps of STEP_MM."""
+    """Return the points float32 [i, j, k, 3] of a lattice with `counts` steps of STEP_MM."""
     axes = [low + STEP_MM * np.arange(n) for low, n in zip(low_mm, counts, strict=True)]
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).astype(np.float32)
 
 
 def _read_along(values: np.ndarray, axis: int, at: np.ndarray) -> np.ndarray:
-    """Values interpolated linearly along one axis. at: [n], in steps of the values, below the last."""
+    """Interpolate values linearly along one axis. at: indices [n], below the last."""
     first = at.astype(int)
-    rest = (at - first).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
-    return np.take(values, first, axis) * (1 - rest) + np.take(values, first + 1, axis) * rest
+    fraction = (at - first).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+    return np.take(values, first, axis) * (1 - fraction) + np.take(values, first + 1, axis) * fraction
 
 
 def _stem(field: np.ndarray, places_mm: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    far = np.linalg.norm(places_mm - start, axis=-1)
+    distance = np.linalg.norm(places_mm - start, axis=-1)
     path, radii = [start], []
     for r in np.arange(6.0, 40.1, 5.0):
-        ring = (np.abs(far - r) < 3.5) & (field < 0)
+        ring = (np.abs(distance - r) < 3.5) & (field < 0)
         if ring.sum() < 6:
             break
         weight = -field[ring]
         path.append((places_mm[ring] * weight[:, None]).sum(axis=0) / weight.sum())
-        # The greatest ball that fits is a little less than the section.
+        # The largest inscribed ball is a little smaller than the section.
         radii.append(1.04 * float(weight.max()) + 0.3)
     return np.array(path, float), np.array([radii[0], *radii])
 
 
 def union(distances: list[np.ndarray], softness_mm: float) -> np.ndarray:
-    """Smooth union of shapes: where several surfaces meet, the corner between them is filled."""
+    """Return the smooth union of shapes, which fills the corners between surfaces."""
     least = np.minimum.reduce(distances)
     total = np.zeros_like(least)
     for distance in distances:
@@ -250,28 +266,28 @@ def union(distances: list[np.ndarray], softness_mm: float) -> np.ndarray:
     return least - np.float32(softness_mm) * np.log(total)
 
 
-def interpolated(table: np.ndarray, shape: tuple[int, ...], low_mm: np.ndarray, heart_mm: np.ndarray) -> np.ndarray:
-    """Trilinear values [n, columns] of a table [lattice points, columns] at points [n, 3], at its border beyond it."""
+def interpolate(table: np.ndarray, shape: tuple[int, ...], low_mm: np.ndarray, heart_mm: np.ndarray) -> np.ndarray:
+    """Interpolate a table [lattice points, columns] at points [n, 3], clipped to its border; returns [n, columns]."""
     place = (np.asarray(heart_mm, np.float32) - low_mm.astype(np.float32)) * np.float32(1 / STEP_MM)
     np.clip(place, 0, np.array(shape, np.float32) - np.float32(1.001), out=place)
     corner = place.astype(np.intp)
     x, y, z = (place - corner.astype(np.float32)).T
     flat = (corner[:, 0] * shape[1] + corner[:, 1]) * shape[2] + corner[:, 2]
-    result = np.zeros((len(place), table.shape[1]), np.float32)
-    part = np.zeros_like(result)  # what is left in memory may be no number, and `take` may cast it
+    values = np.zeros((len(place), table.shape[1]), np.float32)
+    part = np.zeros_like(values)  # not np.empty: `take` may cast NaN from uninitialised memory
     for di, a in enumerate((1 - x, x)):
         for dj, b in enumerate((a * (1 - y), a * y)):
             for dk, c in enumerate((b * (1 - z), b * z)):
                 table.take(flat + ((di * shape[1] + dj) * shape[2] + dk), axis=0, out=part, mode="clip")
                 part *= c[:, None]
-                result += part
-    return result
+                values += part
+    return values
 
 
 def draw_heart_shape(body: Body, generator: np.random.Generator) -> HeartShape:
-    """A heart for a body, blended from the measured hearts."""
+    """Draw a heart for a body, blended from the measured hearts."""
     g, models = generator, shipped_models()
-    # A normal heart or two dominate; those of patients with wide roots vary them.
+    # One or two normal hearts dominate; hearts with wide roots add variation.
     normal = np.array([1.0 if f"{name} LAD" in models.lines else 0.45 for name in models.names])
     weights = g.dirichlet(0.9 * normal)
     weights = 1.15 * weights - 0.15 * normal / normal.sum()
@@ -282,24 +298,24 @@ def draw_heart_shape(body: Body, generator: np.random.Generator) -> HeartShape:
     counts = np.ceil((high - low) / STEP_MM).astype(int)
     distances = _bend(models, weights, flow, low, counts)
     _thicken(distances, low, g)
-    placed = dict(zip(LANDMARKS, flow.forward(landmarks), strict=True))
-    _widen(distances, low, placed, body)
+    placed_landmarks = dict(zip(LANDMARKS, flow.forward(landmarks), strict=True))
+    _widen(distances, low, placed_landmarks, body)
     return HeartShape(
         low_mm=low,
         distances_mm=distances,
         weights={name: round(float(x), 3) for name, x in zip(models.names, weights, strict=True)},
-        landmarks_mm=placed,
+        landmarks_mm=placed_landmarks,
         lines={key: flow.forward(line) for key, line in models.lines.items()},
         papillary={key: flow.forward(place) for key, place in models.papillary.items()},
         fat_mm=_fat(body, low, counts, g),
         groove_mm=0.8 * body.groove_fat_mm,
-        # Drawn apart, so that all else stays as it was before there were such muscles.
+        # A separate generator, so that adding these muscles left all other draws unchanged.
         papillary_mm=tuple(np.clip(g.spawn(1)[0].normal(PAPILLARY_MM, 0.9), 3.8, 7.5).tolist()),
     )
 
 
 def _velocity(landmarks: np.ndarray, g: np.random.Generator) -> np.ndarray:
-    """A random smooth field [3, i, j, k], with chambers that widen or narrow about their middles."""
+    """Draw a smooth velocity field [3, i, j, k] that also widens or narrows the chambers about their middles."""
     shape = np.ceil((HIGH_MM - LOW_MM) / _VELOCITY_STEP_MM).astype(int) + 1
     sigma = _BEND_REACH_MM / _VELOCITY_STEP_MM
     field = np.stack([ndimage.gaussian_filter(g.standard_normal(shape), sigma, mode="wrap") for _ in range(3)])
@@ -307,34 +323,34 @@ def _velocity(landmarks: np.ndarray, g: np.random.Generator) -> np.ndarray:
     axes = [lo + _VELOCITY_STEP_MM * np.arange(n) for lo, n in zip(LOW_MM, shape, strict=True)]
     places = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
     for chamber in range(4):
-        away = places - landmarks[chamber]
-        near = np.exp(-0.5 * (away**2).sum(axis=-1) / _CHAMBER_REACH_MM**2)
-        field += g.normal(0, _CHAMBER_SD) * np.moveaxis(away * near[..., None], -1, 0)
+        offset = places - landmarks[chamber]
+        weight = np.exp(-0.5 * (offset**2).sum(axis=-1) / _CHAMBER_REACH_MM**2)
+        field += g.normal(0, _CHAMBER_SD) * np.moveaxis(offset * weight[..., None], -1, 0)
     return field
 
 
 def _bend(models: HeartModels, weights: np.ndarray, flow: Flow, low: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The blend's distances on the patient's lattice [i, j, k, PARTS], unit slope at the surfaces."""
+    """Return the blend's distances on the patient's lattice [i, j, k, PARTS], with unit slope at the surfaces."""
     axes = [np.arange(lo - 24, hi + 24, STEP_MM) for lo, hi in zip(LOW_MM, HIGH_MM, strict=True)]
     straight = np.moveaxis(models.distances(weights, axes), 0, -1)
     shape = straight.shape[:3]
     straight = np.ascontiguousarray(straight.reshape(-1, len(PARTS)), np.float32)
-    # The bend is smooth: it is followed on every third point and interpolated.
+    # The bend is smooth enough to follow every third point and interpolate.
     coarse = [lo + 3 * STEP_MM * np.arange(math.ceil(n / 3) + 1) for lo, n in zip(low, counts, strict=True)]
     bend = flow.backward(np.stack(np.meshgrid(*coarse, indexing="ij"), -1))
     for axis, n in enumerate(counts):
         bend = _read_along(bend, axis, np.arange(n) / 3)
     corner = np.array([a[0] for a in axes])
-    result = interpolated(straight, shape, corner, bend.reshape(-1, 3)).reshape(*counts, len(PARTS))
-    result *= np.float32(np.prod(flow.scale) ** (1 / 3))
-    slopes = [np.diff(result, axis=a, append=np.take(result, [-1], axis=a)) for a in range(3)]
+    distances = interpolate(straight, shape, corner, bend.reshape(-1, 3)).reshape(*counts, len(PARTS))
+    distances *= np.float32(np.prod(flow.scale) ** (1 / 3))
+    slopes = [np.diff(distances, axis=a, append=np.take(distances, [-1], axis=a)) for a in range(3)]
     slope = np.sqrt(sum(np.square(s) for s in slopes)) / np.float32(STEP_MM)
-    result /= np.clip(slope, 0.75, 1.35)
-    return result
+    distances /= np.clip(slope, 0.75, 1.35)
+    return distances
 
 
 def _thicken(distances: np.ndarray, low: np.ndarray, g: np.random.Generator) -> None:
-    """The left ventricle's wall, thicker or thinner, but never too thin, in place."""
+    """Vary the left ventricle's wall in place, never below a least thickness."""
     blood, outside = distances[..., PARTS.index("lv")], distances[..., PARTS.index("lv_epi")]
     blood += np.float32(g.normal(-1.5, 1.0))
     u = (low[0] + STEP_MM * np.arange(distances.shape[0])).astype(np.float32)[:, None, None]
@@ -343,7 +359,7 @@ def _thicken(distances: np.ndarray, low: np.ndarray, g: np.random.Generator) -> 
 
 
 def _widen(distances: np.ndarray, low: np.ndarray, landmarks: dict[str, np.ndarray], body: Body) -> None:
-    """Great vessels of the body's calibre, which a blend makes too narrow, and chambers beside them, in place."""
+    """Widen great vessels, which a blend narrows, to the body's calibre in place; keep chambers outside the aorta."""
     places = _lattice_mm(low, distances.shape[:3])
     for name, valve, radius in (("aorta", "aortic", 1.0), ("pulmonary", "pulmonary", 0.9)):
         field = distances[..., PARTS.index(name)]
@@ -356,7 +372,7 @@ def _widen(distances: np.ndarray, low: np.ndarray, landmarks: dict[str, np.ndarr
 
 
 def _fat(body: Body, low: np.ndarray, counts: np.ndarray, g: np.random.Generator) -> np.ndarray:
-    """Thickness of the epicardial fat on the lattice: more on the right ventricle, little on the left one's side."""
+    """Return the thickness of epicardial fat on the lattice: more on the right ventricle than on the left."""
     coarse = ndimage.gaussian_filter(g.standard_normal((9, 8, 8)), 1.2, mode="wrap")
     coarse *= 0.3 / coarse.std()
     wave = coarse

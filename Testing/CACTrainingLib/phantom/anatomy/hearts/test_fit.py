@@ -1,4 +1,4 @@
-"""The measured hearts fitted to a scan: painted hearts are found again with their arteries, whatever a mask spilt."""
+"""Fit of the measured hearts to painted hearts, with masks that spill."""
 
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from CACTrainingLib.phantom.anatomy.body import draw_body
 from CACTrainingLib.phantom.anatomy.heart import reference_frame
 from CACTrainingLib.phantom.anatomy.hearts.fit import MARKS, fit_heart
-from CACTrainingLib.phantom.anatomy.hearts.shape import interpolated
+from CACTrainingLib.phantom.anatomy.hearts.shape import interpolate
 from CACTrainingLib.phantom.anatomy.hearts.territories import costs, labels_at
 from CACTrainingLib.phantom.anatomy.patient import patient_heart, stream
 
@@ -18,7 +18,7 @@ SPACING = (2.0, 2.0, 3.0)
 
 @pytest.fixture(scope="module")
 def painted():
-    """A patient's heart as muscle in fat in lung, its mask, that mask spilt upwards, and its territories."""
+    """Patient's heart as muscle in fat in lung, with its mask, a mask that spills upwards, and its territories."""
     body = draw_body(stream(7, 1))
     shape, tree = patient_heart(7, body)
     frame = reference_frame(body)
@@ -26,7 +26,9 @@ def painted():
     axes = [np.arange(a - 30, b + 30, s) for a, b, s in zip(inside.min(0), inside.max(0), SPACING, strict=True)]
     z, y, x = np.meshgrid(*axes[::-1], indexing="ij")
     places = frame.to_heart(np.stack([x, y, z], -1).reshape(-1, 3))
-    pericardium, walls = (at(shape, field, places).reshape(x.shape) for field in (shape.pericardium, shape.surface))
+    pericardium, walls = (
+        distances_at(shape, field, places).reshape(x.shape) for field in (shape.pericardium, shape.surface)
+    )
     hu = np.where(walls < 0, 40, np.where(pericardium < 0, -100, -850))
     hu = hu + np.random.default_rng(0).normal(0, 15, x.shape)
     mask = pericardium < 0
@@ -39,8 +41,8 @@ def painted():
     return SimpleNamespace(**images, shape=shape, frame=frame, tree=tree)
 
 
-def at(shape, lattice, points):
-    return interpolated(lattice.reshape(-1, 1), lattice.shape, shape.low_mm, points)[:, 0]
+def distances_at(shape, lattice, points):
+    return interpolate(lattice.reshape(-1, 1), lattice.shape, shape.low_mm, points)[:, 0]
 
 
 def image_of(array, origin):
@@ -53,8 +55,8 @@ def image_of(array, origin):
 def landmark_errors(fit, painted, names=None):
     names = names or list(painted.shape.landmarks_mm)
     true = painted.frame.to_lps(np.array([painted.shape.landmarks_mm[n] for n in names]))
-    found = fit.placement.to_lps(np.array([fit.shape.landmarks_mm[n] for n in names]))
-    return np.linalg.norm(true - found, axis=1)
+    fitted = fit.placement.to_lps(np.array([fit.shape.landmarks_mm[n] for n in names]))
+    return np.linalg.norm(true - fitted, axis=1)
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +72,10 @@ def test_a_painted_heart_is_found_again(painted, fitted):
 
 @pytest.mark.long
 def test_labels_draw_the_heart_to_the_places_that_they_name(painted):
-    """Valves lie where labels put them, also where the mask would have them elsewhere."""
-    near = tuple(dict.fromkeys(MARKS.values()))
+    """Labels place the valves, even against the mask."""
+    marked = tuple(dict.fromkeys(MARKS.values()))
     errors = [
-        landmark_errors(fit_heart(painted.image, painted.spilt, labels=labels), painted, near).mean()
+        landmark_errors(fit_heart(painted.image, painted.spilt, labels=labels), painted, marked).mean()
         for labels in (None, painted.labels)
     ]
     assert errors[1] < errors[0]

@@ -6,7 +6,7 @@ import pytest
 from CACTrainingLib.phantom.anatomy.body import draw_body
 from CACTrainingLib.phantom.anatomy.heart import posed_frame
 from CACTrainingLib.phantom.anatomy.hearts.shape import (
-    interpolated,
+    interpolate,
 )
 from CACTrainingLib.phantom.anatomy.hearts.territories import TERRITORIES, territories
 from CACTrainingLib.phantom.anatomy.hearts.valves import (
@@ -27,22 +27,22 @@ def hearts():
     return [patient_heart(number, draw_body(stream(number, 1)), forks=True) for number in NUMBERS]
 
 
-def at(shape, lattice, points):
-    return interpolated(lattice.reshape(-1, 1), lattice.shape, shape.low_mm, points)[:, 0]
+def distances_at(shape, lattice, points):
+    return interpolate(lattice.reshape(-1, 1), lattice.shape, shape.low_mm, points)[:, 0]
 
 
 def test_arteries_run_on_the_surface_under_the_pericardium(hearts):
-    """0.5 to 4 mm over the outer walls, but for their first way out of the aorta; never in blood."""
+    """0.5 to 4 mm over the outer walls, except beside the aorta; never in blood."""
     for shape, tree in hearts:
         surface = np.minimum.reduce(list(shape.outsides.values()))
         for vessel in tree.vessels:
             path = vessel.path_mm[24:] if vessel.name in ("LM", "RCA") else vessel.path_mm
             if not len(path):
                 continue
-            height = at(shape, surface, path)
+            height = distances_at(shape, surface, path)
             assert height.min() > 0.2, vessel.name
             assert ((height > 0.5) & (height < 4.0)).mean() > 0.9, vessel.name
-            assert np.mean(at(shape, shape.pericardium, path) < 0) > 0.9, vessel.name
+            assert np.mean(distances_at(shape, shape.pericardium, path) < 0) > 0.9, vessel.name
 
 
 def distance_to_segment(places, first, last):
@@ -57,7 +57,7 @@ def test_deposits_lie_where_they_are_named_after(hearts, kind):
         places = cloud.positions_mm
         assert cloud.total > 0
         if kind == "pericardium":
-            assert np.median(np.abs(at(shape, shape.pericardium, places))) < 2
+            assert np.median(np.abs(distances_at(shape, shape.pericardium, places))) < 2
         elif kind == "mitral annulus":
             gap = np.linalg.norm(places[:, None] - ring(shape, "mitral").curve_mm, axis=2).min(axis=1)
             assert np.median(gap) < 3
@@ -66,7 +66,7 @@ def test_deposits_lie_where_they_are_named_after(hearts, kind):
             assert np.median(np.min(gaps, axis=0)) < 4
         else:
             assert np.mean(np.linalg.norm(places - shape.landmarks_mm["aortic"], axis=1) < 40) > 0.95
-            assert np.mean(at(shape, shape.part("aorta"), places) < 4) > 0.7
+            assert np.mean(distances_at(shape, shape.part("aorta"), places) < 4) > 0.7
 
 
 def test_the_left_main_forks_where_and_as_it_does_in_people(hearts):
@@ -75,9 +75,9 @@ def test_the_left_main_forks_where_and_as_it_does_in_people(hearts):
     for _, tree in hearts:
         stem, lad, lcx = (next(v.path_mm for v in tree.vessels if v.name == name) for name in ("LM", "LAD", "LCX"))
         lengths.append(0.5 * (len(stem) - 1))
-        ways = [path[12] - path[0] for path in (lad, lcx)]
+        directions = [path[12] - path[0] for path in (lad, lcx)]
         assert max(np.linalg.norm(path[0] - stem[-1]) for path in (lad, lcx)) < 1.6
-        angles.append(np.degrees(np.arccos(np.dot(*ways) / np.prod(np.linalg.norm(ways, axis=1)))))
+        angles.append(np.degrees(np.arccos(np.dot(*directions) / np.prod(np.linalg.norm(directions, axis=1)))))
     assert 6 < np.mean(lengths) < 15
     assert 60 < np.mean(angles) < 110
     assert np.std(lengths) > 2
@@ -92,22 +92,22 @@ def test_territories_hold_their_own_calcium():
     labels = territories(patient, pose, grid)
     frame = posed_frame(patient.body, pose)
 
-    def found(points_mm):
+    def labels_of(points_mm):
         ijk = np.rint((frame.to_lps(points_mm) + pose.table_shift_mm - grid.origin_mm) / grid.spacing_mm).astype(int)
         return labels[tuple(ijk[:, ::-1].T)]
 
     for artery in ("LAD", "LCX", "RCA"):
         main = next(v for v in patient.tree.vessels if v.name == artery)
-        assert np.mean(found(main.path_mm[40:]) == TERRITORIES[artery]) > 0.95, artery
-    # What is nearest to the left main but beyond its wall belongs to what it leads to.
+        assert np.mean(labels_of(main.path_mm[40:]) == TERRITORIES[artery]) > 0.95, artery
+    # Calcium beyond the left main's wall belongs to the arteries that it leads to.
     stem = next(v for v in patient.tree.vessels if v.name == "LM")
     k, j, i = np.nonzero(labels == TERRITORIES["LM"])
     lps = np.stack([i, j, k], axis=1) * grid.spacing_mm + grid.origin_mm - pose.table_shift_mm
     gap = np.linalg.norm(frame.to_heart(lps)[:, None] - stem.path_mm, axis=2).min(axis=1)
     assert gap.max() < stem.radius_mm.max() + 5
-    assert np.mean(found(stem.path_mm[6:]) == TERRITORIES["LM"]) > 0.7
+    assert np.mean(labels_of(stem.path_mm[6:]) == TERRITORIES["LM"]) > 0.7
     for kind in ("aortic valve", "mitral annulus"):
         places = deposits(kind, patient.heart, patient.tree, np.random.default_rng(2)).positions_mm
         name = "aortic valve and root" if kind == "aortic valve" else kind
-        assert np.mean(found(places) == TERRITORIES[name]) > 0.75, kind
+        assert np.mean(labels_of(places) == TERRITORIES[name]) > 0.75, kind
     assert set(np.unique(labels)) == {0, *TERRITORIES.values()}
