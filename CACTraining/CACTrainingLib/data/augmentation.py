@@ -1,8 +1,8 @@
 """Random variants of training samples, made in batches with PyTorch.
 
-Slices as in van Velzen et al., section 3: noise reduced (Gaussian, σ 0.5 pixels) or amplified (the image plus what that
-filter takes away), random crops and rotations; and small changes of HU. Heart patches get far stronger changes, because
-few anatomies have to stand for all. Everything random is drawn from the generator that is given.
+Slices as in van Velzen et al., section 3: noise reduced (Gaussian, σ 0.5 pixels) or amplified (the image plus that
+filter's residual), random crops and rotations; and small changes of HU. Heart patches get far stronger changes, because
+few anatomies represent all patients. All random numbers come from the caller's generator.
 """
 
 from __future__ import annotations
@@ -21,13 +21,19 @@ NOISE_SIGMA_PIXELS = 0.5
 
 @dataclass(frozen=True)
 class SliceAugmentation:
-    """crop: side of the square cut out around the heart's centre, pixels. shift_pixels: how far its centre may lie off.
+    """Largest changes of slices.
 
-    rotation_degrees: largest turn. straight_share: of slices neither turned nor shifted by parts of a pixel, because
-    interpolation would take the noise from all of them. noise_share: of slices whose noise is reduced, and as many
-    whose noise is amplified. gain: largest relative change of all HU, calcium included. offset_hu: largest shift of HU.
-    position_jitter: largest relative change, and shift, of the position in the heart's frame, because hearts found in
-    use differ from outlined ones. zoom: largest factor of size, or its inverse, for slices that are not straight.
+    Attributes:
+        crop: Side in pixels of the square around the heart's centre.
+        shift_pixels: Shift of the square's centre.
+        rotation_degrees: Rotation.
+        straight_share: Share of slices shifted by full pixels only and not rotated, as interpolation smooths noise.
+        noise_share: Share of slices with reduced noise, and of those with amplified noise.
+        gain: Relative change of all HU, calcium included.
+        offset_hu: Shift of HU.
+        position_jitter: Relative change, and shift, of the position in the heart's frame, because detected hearts
+            differ from outlined ones.
+        zoom: Factor of size, or its inverse, for slices that are not straight.
     """
 
     crop: int = 224
@@ -48,11 +54,16 @@ def augment_slices(
     generator: np.random.Generator,
     maps: np.ndarray | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Varied slices as network input, and their true maps varied alike.
+    """Augment slices as network input, and their true maps in the same way.
 
-    hu: float32 [n, C, 224, 224], the slices and their neighbours. extra: [n, E, 224, 224], channels that are only moved
-    (position; E may be 0). maps: [n, M, 224, 224], the true map and what else is to be moved with it. Returns float32
-    [n, C + E, crop, crop] scaled as by `preprocessing.slice_input`, and the maps [n, M, crop, crop] or None.
+    Args:
+        hu: Slices and their neighbours, float32 [n, C, 224, 224].
+        extra: Position channels, [n, E, 224, 224], which are only warped (E may be 0).
+        maps: True maps and further channels to warp with them, [n, M, 224, 224], or None.
+
+    Returns:
+        Input float32 [n, C + E, crop, crop], scaled as by `preprocessing.slice_input`, and maps [n, M, crop, crop] or
+        None.
     """
     n = len(hu)
     grid = _slice_grid(n, hu.shape[-1], settings, generator)
@@ -62,30 +73,41 @@ def augment_slices(
     offset = torch.from_numpy(generator.uniform(-1, 1, (n, 1, 1, 1)).astype(np.float32) * settings.offset_hu)
     x = ((x * gain + offset - LOW_HU) / (HIGH_HU - LOW_HU)).clamp(0, 1)
     if extra.shape[1]:
-        moved = functional.grid_sample(torch.from_numpy(extra), grid, padding_mode="border", align_corners=False)
+        warped = functional.grid_sample(torch.from_numpy(extra), grid, padding_mode="border", align_corners=False)
         limit = settings.position_jitter
         scale, shift = (
             torch.from_numpy(generator.uniform(-limit, limit, (n, extra.shape[1], 1, 1)).astype(np.float32))
             for _ in range(2)
         )
-        x = torch.cat([x, moved * (1 + scale) + shift * POSITION_SCALE], 1)
+        x = torch.cat([x, warped * (1 + scale) + shift * POSITION_SCALE], 1)
     if maps is None:
         return x, None
-    moved = functional.grid_sample(torch.from_numpy(maps), grid, padding_mode="zeros", align_corners=False)
-    moved[:, :1] *= gain
-    return x, moved.clamp(0, 1)
+    warped = functional.grid_sample(torch.from_numpy(maps), grid, padding_mode="zeros", align_corners=False)
+    warped[:, :1] *= gain
+    return x, warped.clamp(0, 1)
 
 
 @dataclass(frozen=True)
 class PatchAugmentation:
     """Largest changes of heart patches.
 
-    turn_degrees: about the body's axis; tilt_degrees: about the others. scale: of the whole, or its inverse.
-    displacement_voxels: smooth and random. gain, offset, gamma (or its inverse), noise: of values from 0 to 1, for 1000
-    HU. blurred_share, thick_share: of patches blurred, and of patches whose slices are averaged over three.
-    faded_share: of patches in which blood with contrast, and bone, come close to soft tissue. stained_share: of patches
-    in which soft tissue, whatever it is, brightens here and there by up to `stain`. With both, the few scans with
-    contrast do not teach that the heart is what is bright. cut_share: of patches in which the field of view ends.
+    With faded and stained patches, the few scans with contrast do not teach that hearts are bright.
+
+    Attributes:
+        turn_degrees: Rotation about the body's axis.
+        tilt_degrees: Rotation about the other axes.
+        scale: Scale, or its inverse.
+        displacement_voxels: Smooth random displacement.
+        gain: Relative change of values from 0 to 1 (1000 HU).
+        offset: Shift of values.
+        gamma: Exponent of values, or its inverse.
+        noise: Standard deviation of noise in values.
+        blurred_share: Share of patches blurred in-plane.
+        thick_share: Share of patches with slices averaged over three.
+        faded_share: Share of patches in which enhanced blood and bone approach soft tissue.
+        stained_share: Share of patches in which soft tissue brightens in places.
+        stain: Brightening of soft tissue.
+        cut_share: Share of patches cut by the field of view.
     """
 
     turn_degrees: float = 20.0
@@ -106,10 +128,10 @@ class PatchAugmentation:
 
 UNCHANGED = PatchAugmentation(**dict.fromkeys((field.name for field in fields(PatchAugmentation)), 0))
 UNCHANGED = replace(UNCHANGED, scale=1, gamma=1)
-"""Patches as they are, to validate on."""
+"""No changes, for validation."""
 
 TISSUE = 0.55
-"""Soft tissue without contrast, 50 HU, in the heart network's window."""
+"""Value of soft tissue without contrast, 50 HU, in the heart network's window."""
 
 
 def augment_patch(
@@ -120,10 +142,14 @@ def augment_patch(
     settings: PatchAugmentation,
     generator: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A varied patch [1, size, size, size] of a scan and its heart [1, size, size, size], float32.
+    """Return an augmented patch of a scan and its heart, float32 [1, size, size, size] each.
 
-    volume: 0 to 1, [k, j, i], and heart 0/1, both may be mapped into memory. centre: (k, j, i), voxels. Beyond the scan
-    there is air (0), as scoring pads it.
+    Outside the scan is air (0), as scoring pads it.
+
+    Args:
+        volume: Scan, 0 to 1, [k, j, i], may be memory-mapped.
+        heart: Mask, 0 or 1, may be memory-mapped.
+        centre: Centre of the patch (k, j, i) in voxels.
     """
     rotation = random_rotation(settings.turn_degrees, settings.tilt_degrees, generator)
     spacing = np.array([2.0, 1.0, 1.0])  # voxels are twice as long along k as in-plane
@@ -138,16 +164,16 @@ def augment_patch(
     places = places + settings.displacement_voxels * smooth_field(3, size, generator).permute(1, 2, 3, 0)
     sides = torch.tensor(part.shape, dtype=torch.float32)
     grid = ((2 * places + 1) / sides - 1).flip(-1)[None]
-    both = functional.grid_sample(torch.stack([part, mask])[None], grid, padding_mode="zeros", align_corners=False)[0]
-    x = _vary_contrast(both[:1], settings, generator)
-    x, inside = _vary_intensity(x, settings, generator), (both[1:] >= 0.5).float()
+    warped = functional.grid_sample(torch.stack([part, mask])[None], grid, padding_mode="zeros", align_corners=False)[0]
+    x = _vary_contrast(warped[:1], settings, generator)
+    x, inside = _vary_intensity(x, settings, generator), (warped[1:] >= 0.5).float()
     if generator.random() < settings.cut_share:
         _cut_field_of_view(x, inside, generator)
     return x, inside
 
 
 def _slice_grid(n: int, side: int, settings: SliceAugmentation, generator: np.random.Generator) -> torch.Tensor:
-    """Places to sample: [n, crop, crop, 2] in grid_sample's coordinates."""
+    """Draw sampling places [n, crop, crop, 2] in grid_sample's coordinates."""
     straight = generator.random(n) < settings.straight_share
     turn = np.radians(generator.uniform(-1, 1, n) * settings.rotation_degrees) * ~straight
     shift = generator.uniform(-1, 1, (n, 2)) * settings.shift_pixels
@@ -165,12 +191,12 @@ def _slice_grid(n: int, side: int, settings: SliceAugmentation, generator: np.ra
 
 def _vary_noise(x: torch.Tensor, share: float, generator: np.random.Generator) -> torch.Tensor:
     chance = torch.from_numpy(generator.random((len(x), 1, 1, 1)).astype(np.float32))
-    smooth = smoothed(x, NOISE_SIGMA_PIXELS)
+    smooth = gaussian_blur(x, NOISE_SIGMA_PIXELS)
     return torch.where(chance < share, smooth, torch.where(chance > 1 - share, 2 * x - smooth, x))
 
 
-def smoothed(x: torch.Tensor, sigma_pixels: float) -> torch.Tensor:
-    """Slices [n, C, j, i] after a Gaussian filter in-plane."""
+def gaussian_blur(x: torch.Tensor, sigma_pixels: float) -> torch.Tensor:
+    """Filter slices [n, C, j, i] in-plane with a Gaussian."""
     reach = max(1, math.ceil(4 * sigma_pixels))
     profile = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma_pixels) ** 2)
     profile = (profile / profile.sum()).tolist()
@@ -182,7 +208,7 @@ def smoothed(x: torch.Tensor, sigma_pixels: float) -> torch.Tensor:
 
 
 def random_rotation(turn_degrees: float, tilt_degrees: float, generator: np.random.Generator) -> np.ndarray:
-    """Rotation of (k, j, i) about the body's axis by at most a turn, and about the others by at most a tilt: [3, 3]."""
+    """Draw a rotation [3, 3] of (k, j, i) with largest angles about the body's axis (turn) and the others (tilt)."""
     limits = np.radians([turn_degrees, tilt_degrees, tilt_degrees])
     rotation = np.eye(3)
     for axis, angle in enumerate(generator.uniform(-limits, limits)):
@@ -195,39 +221,39 @@ def random_rotation(turn_degrees: float, tilt_degrees: float, generator: np.rand
 
 
 def random_scale(largest: float, generator: np.random.Generator) -> np.ndarray:
-    """Scale by at most a factor or its inverse, and a third of that along each axis besides: [3]."""
+    """Draw scales [3]: a common factor up to `largest` or its inverse, times up to its cube root per axis."""
     limit = math.log(largest)
     overall = generator.uniform(-limit, limit)
     return np.exp(overall + generator.uniform(-limit, limit, 3) / 3)
 
 
 def centred_places(size: int, matrix: np.ndarray) -> torch.Tensor:
-    """Offsets of a cube's voxels from its centre, moved by a matrix: float32 [size, size, size, 3], (k, j, i)."""
+    """Return offsets of a cube's voxels from its centre times a matrix, float32 [size, size, size, 3], (k, j, i)."""
     axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
     offsets = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
     return offsets @ torch.from_numpy(matrix.T.astype(np.float32))
 
 
 def smooth_field(channels: int, size: int, generator: np.random.Generator, knots: int = 4) -> torch.Tensor:
-    """Random and smooth, −1 to 1: float32 [channels, size, size, size]."""
+    """Draw smooth fields from −1 to 1, float32 [channels, size, size, size]."""
     values = torch.from_numpy(generator.uniform(-1, 1, (1, channels, knots, knots, knots)).astype(np.float32))
     return functional.interpolate(values, size=(size,) * 3, mode="trilinear", align_corners=True)[0]
 
 
-def cut_box(array: np.ndarray, low: np.ndarray, high: np.ndarray, beyond: float = 0) -> np.ndarray:
-    """A box of an array, float32, from index low to below high; `beyond` where it reaches out of the array."""
-    result = np.full(high - low, beyond, np.float32)
+def cut_box(array: np.ndarray, low: np.ndarray, high: np.ndarray, fill: float = 0) -> np.ndarray:
+    """Return a box of an array, float32, from index low to below high, with `fill` outside the array."""
+    box = np.full(high - low, fill, np.float32)
     inside = tuple(slice(max(0, a), max(0, min(n, b))) for a, b, n in zip(low, high, array.shape, strict=True))
     part = array[inside]
-    to = tuple(slice(s.start - a, s.start - a + n) for s, a, n in zip(inside, low, part.shape, strict=True))
+    target = tuple(slice(s.start - a, s.start - a + n) for s, a, n in zip(inside, low, part.shape, strict=True))
     if part.size:
-        result[to] = part
-    return result
+        box[target] = part
+    return box
 
 
 def _vary_intensity(x: torch.Tensor, settings: PatchAugmentation, generator: np.random.Generator) -> torch.Tensor:
     if generator.random() < settings.blurred_share:
-        x = smoothed(x, float(generator.uniform(0.4, 1.0)))
+        x = gaussian_blur(x, float(generator.uniform(0.4, 1.0)))
     if generator.random() < settings.thick_share:
         x = functional.avg_pool3d(functional.pad(x[None], (0, 0, 0, 0, 1, 1), mode="replicate"), (3, 1, 1), stride=1)[0]
     limit = math.log(settings.gamma)
@@ -248,10 +274,10 @@ def _vary_contrast(x: torch.Tensor, settings: PatchAugmentation, generator: np.r
 
 
 def _cut_field_of_view(x: torch.Tensor, heart: torch.Tensor, generator: np.random.Generator) -> None:
-    """Air beyond a plane across a random axis, in place; up to half of the patch is lost."""
+    """Replace up to half of the patch by air beyond a plane across a random axis, in place."""
     axis = 1 + int(generator.integers(3))
     size = x.shape[axis]
     lost = int(generator.integers(1, size // 2 + 1))
     start = int(generator.choice([0, size - lost]))
-    for each in (x, heart):
-        each.narrow(axis, start, lost).zero_()
+    for tensor in (x, heart):
+        tensor.narrow(axis, start, lost).zero_()

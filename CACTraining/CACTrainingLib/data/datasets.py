@@ -1,14 +1,13 @@
-"""Folders of scans with known calcium as training samples: found, prepared once, split by patient, drawn in balance.
+"""Training samples from folders of scans with known calcium: search, preparation, split by patient, slices.
 
-A scan's folder holds `ct.nii.gz`, `heart.nii.gz`, `truth.json` and, where the true calcium is known,
-`calcium_map.nii.gz` (mg/cm³, coronary calcium alone), as digital patients and inserted lesions are written
-(`phantom.cohort.export`). Of `truth.json` these keys are read: `patient` (number or name; scans of one patient carry
-the same in every folder), `slices` (`k`, `visible`: true, false or, where it is not known, null), `mass_mg`,
-`distractors`, `calcium_hu_per_mg_cm3`. A project's folder (`project`) gives the scans that it refers to, with
-their annotations.
+A scan's folder holds `ct.nii.gz`, `heart.nii.gz`, `truth.json` and, if the true calcium is known,
+`calcium_map.nii.gz` (mg/cm³, coronary calcium only), as digital patients and inserted lesions do
+(`phantom.cohort.export`). These keys of `truth.json` are read: `patient` (number or name, the same for all scans of a
+patient), `slices` (`k`, `visible`: true, false, or null if unknown), `mass_mg`, `distractors`,
+`calcium_hu_per_mg_cm3`. A project's folder (`project`) gives its scans with their annotations.
 
-What the networks see comes from `preprocessing` alone. It is written once below a cache folder as arrays that are
-mapped into memory, so that a cohort larger than the memory can be trained on.
+Network inputs come from `preprocessing` alone. They are written once below a cache folder as memory-mapped arrays, so
+a cohort may be larger than memory.
 """
 
 from __future__ import annotations
@@ -35,24 +34,27 @@ from .scan_samples import write_slices, write_volume
 
 
 def find_scans(folders: Iterable[Path], annotator: str | None = None) -> list[TrainingScan]:
-    """All scans in folders and their subfolders, and those of projects.
+    """Return all scans in folders and their subfolders, and those of projects.
 
-    annotator: whose labels a project's scans carry; None for what most annotators say
-    (`project.training.training_scans`). Raises DataError for a folder without scans, and for an unreadable truth;
-    ProjectError for a damaged project.
+    Args:
+        annotator: Annotator of a project's labels; None for the majority (`project.training.training_scans`).
+
+    Raises:
+        DataError: A folder has no scans, or a truth is unreadable.
+        ProjectError: A project is damaged.
     """
-    found: dict[tuple[Path, str | None], TrainingScan] = {}
+    scans_by_place: dict[tuple[Path, str | None], TrainingScan] = {}
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise DataError(f"The data folder {folder} does not exist. Make one, for example with: cac phantom.")
-        own = is_project(folder)
-        scans = training_scans(Project.open(folder), annotator) if own else _scans_below(folder)
+        in_project = is_project(folder)
+        scans = training_scans(Project.open(folder), annotator) if in_project else _scans_below(folder)
         for scan in scans:
             key = scan.ct.resolve(), scan.series
-            # Of a scan that a project refers to and that lies in a cohort too, the project knows the use.
-            if own or key not in found:
-                found[key] = scan
-    return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1] or ""))]
+            # A project's entry, which has the use, replaces the same scan of a cohort.
+            if in_project or key not in scans_by_place:
+                scans_by_place[key] = scan
+    return [scans_by_place[key] for key in sorted(scans_by_place, key=lambda key: (key[0], key[1] or ""))]
 
 
 def _scans_below(folder: Path) -> list[TrainingScan]:
@@ -69,12 +71,11 @@ def _scans_below(folder: Path) -> list[TrainingScan]:
 def split_by_patient(
     scans: Sequence[TrainingScan], validation_share: float, seed: int
 ) -> tuple[list[TrainingScan], list[TrainingScan]]:
-    """Scans to train on and to validate on; no patient is in both. Every kind of patient gives its share,
-    and at least one of two.
+    """Split scans by patient into training and validation.
 
-    Patients with a stored use keep it, and those to test on are left out; the share is of the others. The same
-    patients, share and seed give the same split whatever the order. Raises DataError when there is no patient to train
-    or to validate on, or one has two uses.
+    Every kind of patient contributes its share to validation, at least one patient of two. Patients with a stored use
+    keep it, and those for testing are left out; the share refers to the others. The same patients, share and seed give
+    the same split in any order. Raises DataError if training or validation has no patient, or a patient has two uses.
     """
     uses = _stored_uses(scans)
     kinds: dict[str, int] = {}
@@ -85,26 +86,26 @@ def split_by_patient(
         raise DataError(
             f"Patients to train with: {len(kinds)}. Training needs at least two, one of them to validate on."
         )
-    chosen = {patient for patient in kinds if uses.get(patient) == "validation"}
+    validation = {patient for patient in kinds if uses.get(patient) == "validation"}
     free = {patient: kind for patient, kind in kinds.items() if patient not in uses}
 
-    def drawn(patient: str) -> str:
+    def lot(patient: str) -> str:
         return hashlib.sha256(f"{seed}:{patient}".encode()).hexdigest()
 
     for kind in range(len(KINDS)):
-        patients = sorted((p for p, own in free.items() if own == kind), key=drawn)
+        patients = sorted((p for p, patient_kind in free.items() if patient_kind == kind), key=lot)
         count = round(validation_share * len(patients))
-        is_lacking = not any(kinds[p] == kind for p in chosen) and sum(own == kind for own in kinds.values()) > 1
-        chosen |= set(patients[: max(count, int(is_lacking and validation_share > 0))])
-    if not chosen and free:
-        chosen = {min(free, key=drawn)}
-    if not free and len(chosen) in (0, len(kinds)):
-        lacking = "training" if chosen else "validation"
+        is_lacking = not any(kinds[p] == kind for p in validation) and list(kinds.values()).count(kind) > 1
+        validation |= set(patients[: max(count, int(is_lacking and validation_share > 0))])
+    if not validation and free:
+        validation = {min(free, key=lot)}
+    if not free and len(validation) in (0, len(kinds)):
+        lacking = "training" if validation else "validation"
         raise DataError(f"No patient is stored for {lacking}. Give some that use, or split the patients.")
-    if len(chosen) == len(kinds):
+    if len(validation) == len(kinds):
         raise DataError(f"A validation share of {validation_share:g} leaves no patient to train on.")
     used = [scan for scan in scans if scan.patient in kinds]
-    return [s for s in used if s.patient not in chosen], [s for s in used if s.patient in chosen]
+    return [s for s in used if s.patient not in validation], [s for s in used if s.patient in validation]
 
 
 def _stored_uses(scans: Sequence[TrainingScan]) -> dict[str, str]:
@@ -125,21 +126,21 @@ def prepare(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Write what is not yet in the cache; returns each scan's folder there.
+    """Prepare scans that are not in the cache, and return each scan's folder there.
 
-    kind: "slices" (`load_slices`) or "heart" (`load_volume`). Raises CTError when a scan cannot be used.
+    kind: "slices" (`load_slices`) or "heart" (`load_volume`). Raises CTError for a scan that cannot be used.
     """
     cache.mkdir(parents=True, exist_ok=True)
     folders = [cache / f"{kind}-{scan.fingerprint()}" for scan in scans]
-    waiting = [(scan, folder) for scan, folder in zip(scans, folders, strict=True) if not folder.is_dir()]
-    if workers < 2 or len(waiting) < 2:
-        for n, job in enumerate(waiting, 1):
+    missing = [(scan, folder) for scan, folder in zip(scans, folders, strict=True) if not folder.is_dir()]
+    if workers < 2 or len(missing) < 2:
+        for n, job in enumerate(missing, 1):
             _write(kind, job)
             if progress:
-                progress(n, len(waiting))
+                progress(n, len(missing))
         return folders
-    events = run_jobs(partial(partial, _write, kind), waiting, workers, progress)
-    for (scan, _), event in zip(waiting, events, strict=True):
+    events = run_jobs(partial(partial, _write, kind), missing, workers, progress)
+    for (scan, _), event in zip(missing, events, strict=True):
         if event.state == "lost":
             raise DataError(f"{scan.ct} could not be prepared. {event.reason}")
     return folders
@@ -151,13 +152,19 @@ def _write(kind: str, job: tuple[TrainingScan, Path]) -> None:
 
 @dataclass(frozen=True)
 class ScanSlices:
-    """A scan's slices from the cache.
+    """Slices of a scan from the cache.
 
-    slices: as scoring sees them; hu is float16, and mapped into memory, as is the mask. maps: float16 [m, 224, 224], 1
-    for 1000 HU, with the negative lobes of moving calcium; map_row: int [n], the slice's row in maps or −1 where it
-    holds no coronary calcium. visible: bool [n], whether its calcium shows. labelled: bool [n], whether that is known.
-    contrast: [n], of its calcium to the noise; NaN where unknown. bright: bool [n], whether something else in it
-    resembles calcium. has_map: whether the true calcium is known.
+    Attributes:
+        patient: Patient of the scan.
+        kind: Kind of KINDS.
+        slices: Slices as scoring prepares them; HU float16 and mask are memory-mapped.
+        maps: True calcium maps, float16 [m, 224, 224], 1 for 1000 HU, with negative lobes of moving calcium.
+        map_row: Row of each slice in maps, −1 without coronary calcium, int [n].
+        visible: True for slices with visible calcium, bool [n].
+        labelled: True for slices with a known visibility, bool [n].
+        contrast: Contrast-to-noise ratio of the calcium, NaN if unknown [n].
+        bright: True for slices with other structures that resemble calcium, bool [n].
+        has_map: True if the true calcium is known.
     """
 
     patient: str
@@ -171,33 +178,40 @@ class ScanSlices:
     bright: np.ndarray
     has_map: bool
 
-    def calcium(self, chosen: np.ndarray) -> np.ndarray:
-        """HU/1000 that coronary calcium adds to slices: float32 [len(chosen), 224, 224], negative lobes too.
+    def calcium(self, indices: np.ndarray) -> np.ndarray:
+        """Return the HU/1000 that coronary calcium adds to slices, float32 [n, 224, 224], with negative lobes.
 
-        chosen: indices of slices, in the margin beyond the heart too, where none is known and the result is 0.
+        indices: of slices [n]; the result is 0 for those in the margin outside the heart.
         """
-        maps = np.zeros((len(chosen), *self.slices.heart.shape[1:]), np.float32)
-        chosen = np.asarray(chosen)
-        inside = (chosen >= 0) & (chosen < len(self.slices))
-        rows = np.where(inside, self.map_row[np.clip(chosen, 0, len(self.slices) - 1)], -1)
+        maps = np.zeros((len(indices), *self.slices.heart.shape[1:]), np.float32)
+        indices = np.asarray(indices)
+        inside = (indices >= 0) & (indices < len(self.slices))
+        rows = np.where(inside, self.map_row[np.clip(indices, 0, len(self.slices) - 1)], -1)
         maps[rows >= 0] = self.maps[rows[rows >= 0]]
         return maps
 
 
 def load_slices(folder: Path) -> ScanSlices:
-    """A scan as `prepare` wrote it."""
-    known = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
+    """Load a scan that `prepare` wrote."""
+    record = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
     hu, heart, maps = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hu", "heart", "maps"))
-    grid = ScanGrid(*(tuple(known["grid"][name]) for name in ("first", "step", "size")))
-    slices = HeartSlices(grid, hu, heart, tuple(known["centre"]), tuple(known["radii"]))
-    facts = {name: known[name] for name in ("patient", "kind", "has_map")}
-    facts |= {name: np.array(known[name]) for name in ("map_row", "visible", "labelled", "bright")}
-    return ScanSlices(slices=slices, maps=maps, contrast=np.array(known["contrast"], float), **facts)
+    grid = ScanGrid(*(tuple(record["grid"][name]) for name in ("first", "step", "size")))
+    slices = HeartSlices(grid, hu, heart, tuple(record["centre"]), tuple(record["radii"]))
+    facts = {name: record[name] for name in ("patient", "kind", "has_map")}
+    facts |= {name: np.array(record[name]) for name in ("map_row", "visible", "labelled", "bright")}
+    return ScanSlices(slices=slices, maps=maps, contrast=np.array(record["contrast"], float), **facts)
 
 
 @dataclass(frozen=True)
 class HeartVolume:
-    """A scan as the heart network sees it: float16 [k, j, i], 0 to 1; and its heart, uint8. Mapped into memory."""
+    """Memory-mapped input of the heart network.
+
+    Attributes:
+        patient: Patient of the scan.
+        volume: Scan, float16 [k, j, i], 0 to 1.
+        heart: Mask, uint8 [k, j, i].
+        box: First index of the heart and the one after its last, by axis.
+    """
 
     patient: str
     volume: np.ndarray
@@ -206,36 +220,46 @@ class HeartVolume:
 
 
 def load_volume(folder: Path) -> HeartVolume:
-    """A scan as `prepare` wrote it."""
-    known = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
+    """Load a scan that `prepare` wrote."""
+    record = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
     volume, heart = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("volume", "heart"))
-    return HeartVolume(known["patient"], volume, heart, tuple(map(tuple, known["box"])))
+    return HeartVolume(record["patient"], volume, heart, tuple(map(tuple, record["box"])))
 
 
 class SliceDataset:
-    """The labelled slices of many scans, one flat list; slices of which nobody has said what they show are left out.
+    """Labelled slices of many scans as one flat list; unlabelled slices are left out.
 
-    scan, index: int [N], the scan and the slice in it. visible, bright, calcium: bool [N]; calcium: true map not empty.
-    contrast: float [N], as in `ScanSlices`. position: float [N], relative position in the heart. kind: int [N], of the
-    scan, in KINDS.
-    Raises DataError when slices with, or without, visible calcium are missing.
+    Attributes:
+        scan: Index of the slice's scan, int [N].
+        index: Index of the slice in its scan, int [N].
+        visible: As in `ScanSlices`, bool [N].
+        bright: As in `ScanSlices`, bool [N].
+        calcium: True for slices with a non-empty true map, bool [N].
+        contrast: As in `ScanSlices`, float [N].
+        position: Relative position in the heart, float [N].
+        kind: Index of the scan's kind in KINDS, int [N].
+        has_map: True if the true calcium of the scan is known, bool [N].
+
+    Raises:
+        DataError: There are no slices with, or no slices without, visible calcium.
     """
 
     def __init__(self, scans: Sequence[ScanSlices]) -> None:
         self.scans = list(scans)
         labelled = [np.nonzero(s.labelled)[0] for s in self.scans]
-        own = list(zip(self.scans, labelled, strict=True))
+        labelled_rows = list(zip(self.scans, labelled, strict=True))
         sizes = [len(rows) for rows in labelled]
         self.scan = np.repeat(np.arange(len(sizes)), sizes)
         self.index = np.concatenate([np.zeros(0, int), *labelled])
-        self.position = np.concatenate([np.zeros(0), *((rows + 0.5) / len(s.slices) for s, rows in own)])
+        self.position = np.concatenate([np.zeros(0), *((rows + 0.5) / len(s.slices) for s, rows in labelled_rows)])
         self.kind = np.repeat([KINDS.index(s.kind) for s in self.scans], sizes)
-        none = np.zeros(0, bool)
+        empty = np.zeros(0, bool)
         self.visible, self.bright = (
-            np.concatenate([none, *(getattr(s, name)[rows] for s, rows in own)]) for name in ("visible", "bright")
+            np.concatenate([empty, *(getattr(s, name)[rows] for s, rows in labelled_rows)])
+            for name in ("visible", "bright")
         )
-        self.contrast = np.concatenate([np.zeros(0), *(s.contrast[rows] for s, rows in own)])
-        self.calcium = np.concatenate([none, *(s.map_row[rows] >= 0 for s, rows in own)])
+        self.contrast = np.concatenate([np.zeros(0), *(s.contrast[rows] for s, rows in labelled_rows)])
+        self.calcium = np.concatenate([empty, *(s.map_row[rows] >= 0 for s, rows in labelled_rows)])
         self.has_map = np.repeat([s.has_map for s in self.scans], sizes)
         if self.visible.all() or not self.visible.any():
             message = (
@@ -247,52 +271,52 @@ class SliceDataset:
     def __len__(self) -> int:
         return len(self.scan)
 
-    def hu(self, chosen: np.ndarray, neighbours: int = 0, calcium: np.ndarray | None = None) -> np.ndarray:
-        """Slices with their neighbours in the order of `slice_input`: float32 [len(chosen), C, 224, 224], HU.
+    def hu(self, indices: np.ndarray, neighbours: int = 0, calcium: np.ndarray | None = None) -> np.ndarray:
+        """Return slices with their neighbours in HU, in the order of `slice_input`: float32 [n, C, 224, 224].
 
-        calcium: float [len(chosen)], what the coronary calcium is multiplied by, in the neighbours too.
+        calcium: factor on the coronary calcium of each slice and its neighbours, float [n].
         """
         offsets = np.array([0, *range(-neighbours, 0), *range(1, neighbours + 1)])
         result = np.stack(
-            [self.scans[self.scan[n]].slices.hu[self.index[n] + offsets + MAX_NEIGHBOURS] for n in chosen]
+            [self.scans[self.scan[n]].slices.hu[self.index[n] + offsets + MAX_NEIGHBOURS] for n in indices]
         ).astype(np.float32)
         if calcium is not None:
             for n in np.nonzero(calcium != 1)[0]:
-                own = self.scans[self.scan[chosen[n]]].calcium(self.index[chosen[n]] + offsets)
-                result[n] += (calcium[n] - 1) * MAP_HU * own
+                calcium_maps = self.scans[self.scan[indices[n]]].calcium(self.index[indices[n]] + offsets)
+                result[n] += (calcium[n] - 1) * MAP_HU * calcium_maps
         return result
 
-    def true_map(self, chosen: np.ndarray) -> np.ndarray:
-        """HU/1000 that coronary calcium adds: float32 [len(chosen), 1, 224, 224], with negative lobes."""
-        return np.stack([self.scans[self.scan[n]].calcium(self.index[n : n + 1]) for n in chosen])
+    def true_map(self, indices: np.ndarray) -> np.ndarray:
+        """Return the HU/1000 that coronary calcium adds, float32 [n, 1, 224, 224], with negative lobes."""
+        return np.stack([self.scans[self.scan[n]].calcium(self.index[n : n + 1]) for n in indices])
 
-    def heart(self, chosen: np.ndarray) -> np.ndarray:
-        """Heart masks: bool [len(chosen), 224, 224]."""
-        return np.stack([self.scans[self.scan[n]].slices.heart[self.index[n]] for n in chosen])
+    def heart(self, indices: np.ndarray) -> np.ndarray:
+        """Return heart masks, bool [n, 224, 224]."""
+        return np.stack([self.scans[self.scan[n]].slices.heart[self.index[n]] for n in indices])
 
-    def position_channels(self, chosen: np.ndarray) -> np.ndarray:
-        """Position channels by `preprocessing.position_channels`: float32 [len(chosen), 3, 224, 224]."""
+    def position_channels(self, indices: np.ndarray) -> np.ndarray:
+        """Return channels of `preprocessing.position_channels`, float32 [n, 3, 224, 224]."""
         parts = [
-            preprocessing.position_channels(self.scans[self.scan[n]].slices, self.index[n : n + 1]) for n in chosen
+            preprocessing.position_channels(self.scans[self.scan[n]].slices, self.index[n : n + 1]) for n in indices
         ]
         return np.concatenate(parts)
 
     def network_input(
-        self, chosen: np.ndarray, neighbours: int, position: bool, size: int = preprocessing.SLICE_SIZE
+        self, indices: np.ndarray, neighbours: int, position: bool, size: int = preprocessing.SLICE_SIZE
     ) -> np.ndarray:
-        """Slices exactly as scoring gives them to a network (`preprocessing.slice_input`)."""
-        places = ((self.scans[self.scan[n]].slices, self.index[n : n + 1]) for n in chosen)
+        """Return slices exactly as scoring passes them to a network (`preprocessing.slice_input`)."""
+        places = ((self.scans[self.scan[n]].slices, self.index[n : n + 1]) for n in indices)
         return np.concatenate(
             [
-                preprocessing.slice_input(slices, own, neighbours, position, preprocessing.middle_square(size))
-                for slices, own in places
+                preprocessing.slice_input(slices, index, neighbours, position, preprocessing.middle_square(size))
+                for slices, index in places
             ]
         )
 
 
 def default_cache() -> Path:
     """Folder of prepared scans; CAC_CACHE_DIR overrides the user's cache folder."""
-    if chosen := os.environ.get("CAC_CACHE_DIR"):
-        return Path(chosen)
+    if folder := os.environ.get("CAC_CACHE_DIR"):
+        return Path(folder)
     base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "CAC" / "Samples"

@@ -1,4 +1,4 @@
-"""Scans that the heart network learns from: those with an outlined heart in folders, and those of a table."""
+"""Training scans of the heart network: those with an outlined heart in folders, and those of a table."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .datasets import DataError, TrainingScan, find_scans, split_by_patient
 def outlined_scans(
     folders: Iterable[Path], annotator: str | None, table: Path | None, share: float, seed: int
 ) -> tuple[list[TrainingScan], list[TrainingScan]]:
-    """Scans with outlined hearts to train and to validate on, of folders (`find_scans`) and of a table (`read_pairs`).
+    """Return training and validation scans with outlined hearts, of folders (`find_scans`) and a table (`read_pairs`).
 
-    share, seed: as in `split_by_patient`. Raises DataError for a patient in both, or where a part has no scan.
+    share, seed: as in `split_by_patient`. Raises DataError for a patient in both parts, or a part without scans.
     """
-    return split(with_known_heart(find_scans(folders, annotator)), read_pairs(table) if table else [], share, seed)
+    return split(with_outlined_heart(find_scans(folders, annotator)), read_pairs(table) if table else [], share, seed)
 
 
 def read_pairs(table: Path) -> list[TrainingScan]:
-    """Scans with heart masks from a CSV table.
+    """Read scans with heart masks from a CSV table.
 
     Columns: patient, ct (DICOM folder or file), heart (mask on any grid), and optionally label (the heart's value in
     the mask) and use (training, validation or empty, to let the split decide). Paths are relative to the table.
@@ -40,29 +40,29 @@ def read_pairs(table: Path) -> list[TrainingScan]:
 def split(
     scans: Sequence[TrainingScan], pairs: Sequence[TrainingScan], share: float, seed: int
 ) -> tuple[list[TrainingScan], list[TrainingScan]]:
-    """Scans to train and to validate on: as the table says, or by patient. Raises DataError for a patient in both."""
+    """Split scans by the table's use, or by patient. Raises DataError for a patient in both parts."""
     free = [*scans, *(scan for scan in pairs if not scan.use)]
     training, validation = split_by_patient(free, share, seed) if free else ([], [])
     training += [scan for scan in pairs if scan.use == "training"]
     validation += [scan for scan in pairs if scan.use == "validation"]
-    if twice := {s.patient for s in training} & {s.patient for s in validation}:
+    if duplicates := {s.patient for s in training} & {s.patient for s in validation}:
         raise DataError(
-            f"Patients are both in training and in validation: {', '.join(sorted(twice))}. Check the table."
+            f"Patients are both in training and in validation: {', '.join(sorted(duplicates))}. Check the table."
         )
     if not training or not validation:
         raise DataError(f"There are {len(training)} scans to train on and {len(validation)} to validate on; give more.")
     return training, validation
 
 
-def with_known_heart(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
-    """The scans whose mask is a heart's outline; a region found from the lungs would teach its own mistakes.
+def with_outlined_heart(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
+    """Return the scans with an outlined heart; a region derived from the lungs would teach its errors.
 
-    Raises DataError when scans were given and none is left.
+    Raises DataError if no scan of several has one.
     """
-    known = [scan for scan in scans if scan.heart_known]
-    if scans and not known:
+    outlined = [scan for scan in scans if scan.heart_known]
+    if scans and not outlined:
         raise DataError(
             f"None of the {len(scans)} scans has an outlined heart: theirs were found from the lungs. Insert lesions "
             "with --heart MASK, or give other scans."
         )
-    return known
+    return outlined

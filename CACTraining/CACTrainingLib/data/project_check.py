@@ -1,4 +1,4 @@
-"""Findings about a project before a network is trained on it: what it lacks, and what to do."""
+"""Checks of a project before training: missing data, and remedies."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ VALIDATION_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a project lacks, or that has to be looked at.
+    """Problem of a project.
 
     Attributes:
-        severity: "error", training cannot start; "warning", it can, but look at it; "note".
-        message: What it is.
-        scans: Ids of the scans that it is about.
-        remedy: Action of `cac project` that mends it, "labels" for a training from slice labels, "" for none.
+        severity: "error" if training cannot start, "warning" if it can, or "note".
+        message: Description with advice.
+        scans: Ids of the affected scans.
+        remedy: Action of `cac project` that solves it, "labels" for training from slice labels, "" for none.
     """
 
     severity: str
@@ -41,17 +41,21 @@ class Finding:
 def check_project(
     project: Project, network: str | None = None, method: str = "supervised", annotator: str | None = None
 ) -> list[Finding]:
-    """Findings about a project, errors first.
+    """Return findings about a project, errors first.
 
-    network: that is to be trained, "heart", "slices" or "decomposition"; None for any, and then what one of them lacks
-    is a warning. method: of the decomposition, "supervised", "labels" or "cyclegan". annotator: whose annotations are
-    trained on; None for everybody's. Raises ProjectError.
+    Args:
+        network: Network to train, "heart", "slices" or "decomposition"; None checks all, and lacks are warnings.
+        method: Method of the decomposition, "supervised", "labels" or "cyclegan".
+        annotator: Annotator whose annotations are used; None for all.
+
+    Raises:
+        ProjectError: The project is damaged.
     """
     if not project.scans:
         return [Finding("error", "The project has no scans. Add some.", remedy="add")]
     findings = [*_missing(project), *_uses(project), *_annotations(project, annotator)]
-    usable, more = _usable(project, annotator)
-    findings += more
+    usable, unusable = _usable(project, annotator)
+    findings += unusable
     counts = {scan: _count(scan) for scan in usable}
     for name in [network] if network else NETWORKS:
         severity = "error" if network else "warning"
@@ -100,7 +104,7 @@ def _uses(project: Project) -> list[Finding]:
 
 def _annotations(project: Project, annotator: str | None) -> list[Finding]:
     findings: list[Finding] = []
-    begun: list[str] = []
+    incomplete: list[str] = []
     everybody: set[str] = set()
     for scan in project.scans:
         proposal = read_proposal(project, scan.id)
@@ -108,10 +112,10 @@ def _annotations(project: Project, annotator: str | None) -> list[Finding]:
         for name in annotators(project, scan.id, annotator):
             labels = slice_annotations(project, scan.id, name).labels
 
-            # A digital patient is trained on as its truth says, unless somebody's labels are asked for.
+            # Training on a digital patient uses its truth, unless an annotator is named.
             counts = annotator is not None or scan.truth is None
             if counts and labels and proposal is not None and not labels.keys() >= set(proposal.heart_slices):
-                begun.append(scan.id)
+                incomplete.append(scan.id)
             wrong = [k for k in painted_slices(project, scan, name) if labels.get(k) is SliceLabel.NOT_VISIBLE]
             if wrong:
                 message = (
@@ -122,8 +126,8 @@ def _annotations(project: Project, annotator: str | None) -> list[Finding]:
     if annotator is not None and annotator.strip().lower() not in {name.lower() for name in everybody}:
         message = f"{annotator} has annotated no scan. Annotators are {', '.join(sorted(everybody)) or 'none'}."
         findings.append(Finding("error", message))
-    if begun:
-        ids = tuple(dict.fromkeys(begun))
+    if incomplete:
+        ids = tuple(dict.fromkeys(incomplete))
         message = f"Scans begun and not finished: {len(ids)}. Slices without a label are left out of training."
         findings.append(Finding("note", message, ids))
 
@@ -131,21 +135,21 @@ def _annotations(project: Project, annotator: str | None) -> list[Finding]:
 
 
 def _usable(project: Project, annotator: str | None) -> tuple[list[TrainingScan], list[Finding]]:
-    """The scans that can be trained on, and why others cannot."""
-    gone = {scan.id for scan in project.missing()}
+    """Return the usable scans, and findings about the others."""
+    missing_ids = {scan.id for scan in project.missing()}
     usable, findings = [], []
     unlabelled: list[ProjectScan] = []
     heartless: list[ProjectScan] = []
     for scan in project.scans:
-        if scan.id in gone:
+        if scan.id in missing_ids:
             continue
         try:
-            found = training_scan(project, scan, annotator)
+            training = training_scan(project, scan, annotator)
         except CTError as error:
             findings.append(Finding("error", f"{scan.name} cannot be used. {error}", (scan.id,)))
             continue
-        if found is not None:
-            usable.append(found)
+        if training is not None:
+            usable.append(training)
         elif any(slice_annotations(project, scan.id, name).labels for name in annotators(project, scan.id)):
             heartless.append(scan)
         else:
@@ -159,12 +163,12 @@ def _usable(project: Project, annotator: str | None) -> tuple[list[TrainingScan]
     return usable, findings
 
 
-def _lacking(known: Mapping[TrainingScan, Counter], network: str, method: str) -> list[tuple[str, str]]:
+def _lacking(label_counts: Mapping[TrainingScan, Counter], network: str, method: str) -> list[tuple[str, str]]:
     """Return reasons why a network cannot be trained, with remedies.
 
-    known: the scans, with how many of their slices are labelled.
+    label_counts: by scan, counts of slices with and without visible calcium.
     """
-    usable = [scan for scan in known if network != "heart" or scan.heart_known]
+    usable = [scan for scan in label_counts if network != "heart" or scan.heart_known]
     if network == "heart" and not usable:
         return [("The heart network needs scans with an outlined heart, and there are none. Outline some.", "")]
     try:
@@ -176,7 +180,7 @@ def _lacking(known: Mapping[TrainingScan, Counter], network: str, method: str) -
         return []
     lacking: list[tuple[str, str]] = []
     for use, scans in zip(USES, parts, strict=False):
-        counts = sum((known[scan] for scan in scans), Counter())
+        counts = sum((label_counts[scan] for scan in scans), Counter())
         lacking += [
             (
                 f"For {_NAMES[network]}: no slice {'with' if visible else 'without'} visible calcium is labelled in "
@@ -186,7 +190,7 @@ def _lacking(known: Mapping[TrainingScan, Counter], network: str, method: str) -
             for visible in (True, False)
             if not counts[visible]
         ]
-        mapped = any(scan.calcium_map is not None and known[scan][True] for scan in scans)
+        mapped = any(scan.calcium_map is not None and label_counts[scan][True] for scan in scans)
         if network == "decomposition" and method == "supervised" and not mapped:
             message = (
                 f"The supervised decomposition needs scans whose true calcium is known, and there is none for {use}. "
@@ -197,7 +201,7 @@ def _lacking(known: Mapping[TrainingScan, Counter], network: str, method: str) -
 
 
 def _count(scan: TrainingScan) -> Counter:
-    """Slices by whether they are labelled as with visible calcium; those that nobody labelled under None."""
+    """Count slices by visible calcium, unlabelled ones under None."""
     return Counter(label["visible"] for label in read_truth(scan.truth)["slices"]) if scan.truth else Counter()
 
 

@@ -1,4 +1,4 @@
-"""Scans as arrays in the cache: exactly what the networks will see, and what is known of it."""
+"""Preparation of scans for the cache: arrays exactly as the networks see them, and labels."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, HeartSlic
 from ..project.training_scan import DataError, TrainingScan, read_truth
 
 BRIGHT_HU, BRIGHT_PIXELS, BRIGHT_SIGMA_PIXELS, BRIGHT_MARGIN_PIXELS = 90.0, 3, 1.0, 4
-"""A slice with this many pixels this bright, when smoothed, in or near the heart resembles one with calcium. Blood and
-muscle are below 60 HU; the valves' calcium, blurred by motion, often stays below 130 HU."""
+"""Limits of a slice that resembles one with calcium: HU after smoothing, number of such pixels, sigma of the smoothing,
+margin around the heart. Blood and muscle are below 60 HU; valve calcium, blurred by motion, is often below 130 HU."""
 
 MAP_FLOOR_HU = 1.0
 
 
 def image_beside(ct: CTScan, file: Path) -> sitk.Image:
-    """An image on the grid of the CT that it lies beside, axes as in `CTScan.image`. Raises DataError."""
+    """Read an image on the grid of the CT beside it, axes as in `CTScan.image`. Raises DataError."""
     try:
         image = sitk.DICOMOrient(read_mask(file), "LPS")
     except (CTError, RuntimeError) as error:
@@ -37,7 +37,7 @@ def image_beside(ct: CTScan, file: Path) -> sitk.Image:
 
 
 def write_slices(scan: TrainingScan, folder: Path) -> None:
-    """A scan for networks that see slices, into a folder that must not exist. Raises CTError when it cannot be used."""
+    """Write a scan for the slice networks into a new folder. Raises CTError for a scan that cannot be used."""
     truth = read_truth(scan.truth)
     ct = read_ct(scan.ct, scan.series)
     heart, _ = mask_on_scan_grid(read_mask(scan.heart), ct, "heart mask")
@@ -50,7 +50,7 @@ def write_slices(scan: TrainingScan, folder: Path) -> None:
     filled = (np.abs(true_map) > MAP_FLOOR_HU).any((1, 2))
     rows[filled] = np.arange(filled.sum())
     visible = _labels_on_slices(truth["slices"], slices.grid)
-    known = {
+    record = {
         "patient": scan.patient,
         "kind": scan.kind,
         "has_map": scan.calcium_map is not None,
@@ -65,11 +65,11 @@ def write_slices(scan: TrainingScan, folder: Path) -> None:
     }
     maps = (true_map[filled] / MAP_HU).astype(np.float16)
     hu = np.clip(slices.hu, -1024, 3071).astype(np.float16)
-    _write_folder(folder, known, {"hu": hu, "heart": slices.heart, "maps": maps})
+    _write_folder(folder, record, {"hu": hu, "heart": slices.heart, "maps": maps})
 
 
 def write_volume(scan: TrainingScan, folder: Path) -> None:
-    """A scan for the heart network, into a folder that must not exist. Raises CTError when it cannot be used."""
+    """Write a scan for the heart network into a new folder. Raises CTError for a scan that cannot be used."""
     ct = read_ct(scan.ct, scan.series)
     mask = read_mask(scan.heart)
     if scan.heart_label is not None:
@@ -85,44 +85,44 @@ def write_volume(scan: TrainingScan, folder: Path) -> None:
 
 
 def _labels_on_slices(labels: list[dict], grid: ScanGrid) -> list[bool | None]:
-    """Visibility of calcium in each slice of the grid: in any of the scan's that count for it; None where that is open.
+    """Return the visibility of calcium in each slice of the grid: True in any of its scan slices; None if unknown.
 
-    A slice that the truth does not list shows none.
+    Slices that the truth does not list show none.
     """
-    known = {int(s["k"]): s["visible"] for s in labels}
-    own = [[known.get(k, False) for k in counting] for counting in _counting_slices(grid)]
-    return [True if any(seen) else None if None in seen else False for seen in own]
+    visible = {int(s["k"]): s["visible"] for s in labels}
+    groups = [[visible.get(k, False) for k in scan_slices] for scan_slices in _scan_slices(grid)]
+    return [True if any(group) else None if None in group else False for group in groups]
 
 
 def _contrasts_on_slices(labels: list[dict], grid: ScanGrid) -> list[float]:
-    """The highest contrast of the scan's slices that count for each of the grid's; NaN where a label lacks it, and 0
-    where there is no label."""
-    known = {int(s["k"]): float(s.get("contrast_to_noise", np.nan)) for s in labels}
-    return [float(np.max([known.get(k, 0.0) for k in counting])) for counting in _counting_slices(grid)]
+    """Return the highest contrast of the scan slices of each slice of the grid; NaN for labels without it, 0 without
+    label."""
+    contrasts = {int(s["k"]): float(s.get("contrast_to_noise", np.nan)) for s in labels}
+    return [float(np.max([contrasts.get(k, 0.0) for k in scan_slices])) for scan_slices in _scan_slices(grid)]
 
 
-def _counting_slices(grid: ScanGrid) -> list[list[int]]:
-    """Slices of the scan for each of the grid: those whose centre lies in it, else the one that it lies in."""
+def _scan_slices(grid: ScanGrid) -> list[list[int]]:
+    """Return each grid slice's scan slices: those centred in it, else the one that contains its centre."""
     centres = grid.first[2] + grid.step[2] * np.arange(grid.size[2])
     half = grid.step[2] / 2
     inside = [range(int(np.ceil(centre - half)), int(np.floor(centre + half)) + 1) for centre in centres]
-    return [list(own) or [round(centre)] for own, centre in zip(inside, centres, strict=True)]
+    return [list(ks) or [round(centre)] for ks, centre in zip(inside, centres, strict=True)]
 
 
 def _bright(slices: HeartSlices, map_hu: np.ndarray) -> np.ndarray:
-    own = slices.hu[MAX_NEIGHBOURS : MAX_NEIGHBOURS + len(slices)]
-    smooth = ndimage.gaussian_filter(own - map_hu, (0, BRIGHT_SIGMA_PIXELS, BRIGHT_SIGMA_PIXELS))
+    hu = slices.hu[MAX_NEIGHBOURS : MAX_NEIGHBOURS + len(slices)]
+    smooth = ndimage.gaussian_filter(hu - map_hu, (0, BRIGHT_SIGMA_PIXELS, BRIGHT_SIGMA_PIXELS))
     side = 2 * BRIGHT_MARGIN_PIXELS + 1
-    near = ndimage.maximum_filter(slices.heart.view(np.uint8), (1, side, side)) > 0
-    return ((smooth >= BRIGHT_HU) & near).sum((1, 2)) >= BRIGHT_PIXELS
+    near_heart = ndimage.maximum_filter(slices.heart.view(np.uint8), (1, side, side)) > 0
+    return ((smooth >= BRIGHT_HU) & near_heart).sum((1, 2)) >= BRIGHT_PIXELS
 
 
-def _write_folder(folder: Path, known: dict, arrays: dict[str, np.ndarray]) -> None:
+def _write_folder(folder: Path, record: dict, arrays: dict[str, np.ndarray]) -> None:
     try:
-        with atomic_folder(folder) as half:
+        with atomic_folder(folder) as unfinished:
             for name, array in arrays.items():
-                np.save(half / f"{name}.npy", array)
-            (half / "scan.json").write_text(json.dumps(known), encoding="utf-8")
+                np.save(unfinished / f"{name}.npy", array)
+            (unfinished / "scan.json").write_text(json.dumps(record), encoding="utf-8")
     except OSError:
-        if not folder.is_dir():  # or another run has written the same meanwhile
+        if not folder.is_dir():  # another run may have written it
             raise

@@ -1,4 +1,4 @@
-"""A row of a table of scans, CTs or radiographs: what is known of one, read from CSV with errors that name the line."""
+"""Rows of tables of scans, CTs or radiographs, read from CSV with errors that name the line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,18 @@ _PLAUSIBLE = {"age_years": (0.0, 120.0), "bmi_kg_m2": (8.0, 100.0)}
 
 @dataclass(frozen=True)
 class TableScan:
-    """A row of a table. files: of a CT "ct", and "heart" where its mask is given; of radiographs by view.
+    """Row of a table of scans.
 
-    scores: Agatston scores that are known: of a CT by artery, all or none; of radiographs by label. series: which of
-    the DICOM series in a folder. contrast: whether a contrast agent is in the blood.
+    Attributes:
+        name: Unique name.
+        patient: Patient of the scan.
+        files: Files of a CT as "ct" and optionally "heart" (mask), of radiographs by view.
+        scores: Known Agatston scores: of a CT by artery, all or none; of radiographs by label.
+        series: DICOM series in a folder; None for a single one.
+        age_years: Age, None if unknown.
+        sex: Sex in SEXES, None if unknown.
+        bmi_kg_m2: Body mass index, None if unknown.
+        contrast: True with a contrast agent in the blood.
     """
 
     name: str
@@ -42,12 +50,12 @@ class TableScan:
 
     @property
     def total(self) -> float | None:
-        """Agatston score of all arteries; None when it is not known."""
+        """Total Agatston score, None if unknown."""
         return sum(self.scores.values()) if self.scores else None
 
     @property
     def factors(self) -> tuple[float, float, float]:
-        """Age in years, 1 for men and 0 for women, body mass index; NaN where it is not known."""
+        """Age in years, sex (1 for men, 0 for women) and body mass index; NaN if unknown."""
         sex = None if self.sex is None else SEXES.index(self.sex)
         return tuple(math.nan if value is None else float(value) for value in (self.age_years, sex, self.bmi_kg_m2))
 
@@ -55,18 +63,18 @@ class TableScan:
 def read_rows(
     table: Path, usual_name: str, columns: Iterable[str], row: Callable[[Line], TableScan]
 ) -> tuple[TableScan, ...]:
-    """The rows of a table, or of the one called `usual_name` in a folder. columns: that it has to have. row: makes one.
+    """Read the rows of a table, or of the table `usual_name` in a folder.
 
-    Raises TableError, also where two rows have one name.
+    columns: required columns. row: function from a line to a row. Raises TableError, also for rows with the same name.
     """
-    found = read_table(table, columns, usual_name)
-    rows = tuple(row(line) for line in found.lines)
-    found.need_distinct([one.name for one in rows])
+    scan_table = read_table(table, columns, usual_name)
+    rows = tuple(row(line) for line in scan_table.lines)
+    scan_table.need_distinct([scan.name for scan in rows])
     return rows
 
 
-def known_of(line: Line) -> dict[str, object]:
-    """Facts of a patient that every table holds, by the fields of `TableScan`. Raises TableError."""
+def patient_facts(line: Line) -> dict[str, object]:
+    """Return a line's facts about the patient by fields of `TableScan`. Raises TableError."""
     if not (patient := line.text("patient")):
         raise TableError(
             f"There is no patient in {line.where}; patients must be distinguished, or the split would leak."
@@ -76,7 +84,7 @@ def known_of(line: Line) -> dict[str, object]:
 
 
 def table_hash(rows: Iterable[TableScan]) -> str:
-    """SHA-256 of all that training takes from a table, whatever the order of its lines and where its files lie."""
+    """Return a SHA-256 of a table's training data, independent of line order and file locations."""
     lines = []
     for row in rows:
         scores = sorted(row.scores.items())

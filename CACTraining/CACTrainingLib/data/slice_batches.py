@@ -1,4 +1,4 @@
-"""Batches of slices: drawn in balance, varied, and as the networks take them."""
+"""Balanced and augmented batches of slices as network input."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from .augmentation import SliceAugmentation, augment_slices
 from .datasets import DataError, SliceDataset
 
 HEART_MARGIN_PIXELS = 10
-"""Hearts found in use differ from outlined ones by this much."""
+"""Difference in pixels between detected and outlined hearts."""
 
 
 @dataclass(frozen=True)
 class Sampling:
     """Balance of batches.
 
-    positive_share: of slices with visible calcium. position_tolerance: how far from a positive slice's relative
-    position in the heart (0 lowest, 1 highest) its negative counterpart may lie. hard_share: of the negatives, those
-    drawn where something else resembles calcium, or calcium is too faint to show. hidden_calcium: whether slices with
-    calcium too faint to show count as negative, as in weakly labelled data; else they are left out of the negatives.
-
-    Where the true calcium is known, it can be varied. twin_share: of the negatives, those that are a positive slice of
-    the same batch with its calcium taken out, so that nothing else distinguishes them. calcium_scale: largest factor by
-    which a positive slice's calcium is made denser or fainter, but never too faint to show.
+    Attributes:
+        positive_share: Share of slices with visible calcium.
+        position_tolerance: Largest difference of a negative slice from its positive counterpart in relative position in
+            the heart (0 lowest, 1 highest).
+        hard_share: Share of negatives in which other structures resemble calcium, or calcium is too faint to show.
+        hidden_calcium: True to count slices with invisible calcium as negative, as in weakly labelled data; False to
+            leave them out.
+        twin_share: Share of negatives made from a positive slice of the same batch by removing its calcium, if known.
+        calcium_scale: Largest factor, or its inverse, on a positive slice's calcium, if known; it stays visible.
     """
 
     positive_share: float = 0.5
@@ -45,19 +46,23 @@ class Sampling:
 class SliceDraw:
     """Slices of a batch, those with visible calcium first.
 
-    chosen: int [n], indices in a `SliceDataset`. calcium: float32 [n], what their coronary calcium is multiplied by.
-    visible: bool [n], whether it then shows.
+    Attributes:
+        indices: Indices in a `SliceDataset`, int [n].
+        calcium: Factors on the coronary calcium, float32 [n].
+        visible: True if the calcium is visible then, bool [n].
     """
 
-    chosen: np.ndarray
+    indices: np.ndarray
     calcium: np.ndarray
     visible: np.ndarray
 
 
 class BalancedSampler:
-    """Draws slices in balance.
+    """Balanced sampler of slices.
 
-    known_maps: draw only from scans whose true calcium is known. labels_only: choose by nothing but labels and images.
+    Args:
+        known_maps: True to draw from scans with known true calcium only.
+        labels_only: True to use labels and images only.
     """
 
     def __init__(
@@ -76,42 +81,46 @@ class BalancedSampler:
             )
 
     def draw(self, generator: np.random.Generator, count: int) -> SliceDraw:
-        """Slices with visible calcium, and as many as make up the count without, at matching positions."""
+        """Draw slices with visible calcium, and the rest of the count without, at matching positions."""
         positives = generator.choice(self.positive, max(1, round(count * self.sampling.positive_share)))
         partners = np.resize(positives, count - len(positives))
         tolerance = self.sampling.position_tolerance
-        places = self.data.position[partners] + generator.uniform(-tolerance, tolerance, len(partners))
-        wanted = np.clip(places, 0, 1)
+        positions = self.data.position[partners] + generator.uniform(-tolerance, tolerance, len(partners))
+        targets = np.clip(positions, 0, 1)
         counterfactual = (generator.random(len(partners)) < self.sampling.twin_share) & self.data.has_map[partners]
         hard = generator.random(len(partners)) < self.sampling.hard_share * (len(self.hard) > 0)
         pools = (self.negative, self.hard)
-        others = [self._near(pools[h], place, generator) for h, place in zip(hard.astype(int), wanted, strict=True)]
+        negatives = [
+            self._draw_near(pools[h], place, generator) for h, place in zip(hard.astype(int), targets, strict=True)
+        ]
         return SliceDraw(
-            chosen=np.concatenate([positives, np.where(counterfactual, partners, np.array(others, np.intp))]),
+            indices=np.concatenate([positives, np.where(counterfactual, partners, np.array(negatives, np.intp))]),
             calcium=np.concatenate([self._factors(positives, generator), ~counterfactual]).astype(np.float32),
             visible=np.arange(count) < len(positives),
         )
 
     def _factors(self, positives: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Factors of the calcium of positive slices; 1 where it is not known."""
+        """Draw factors on the calcium of positive slices; 1 if the true calcium is unknown."""
         limit = math.log(self.sampling.calcium_scale)
         factors = np.exp(generator.uniform(-limit, limit, len(positives)))
         contrast = self.data.contrast[positives]
-        known = self.data.has_map[positives] & (contrast > VISIBLE_CONTRAST_TO_NOISE)
-        return np.where(known, np.maximum(factors, VISIBLE_CONTRAST_TO_NOISE / np.where(known, contrast, 1.0)), 1.0)
+        scalable = self.data.has_map[positives] & (contrast > VISIBLE_CONTRAST_TO_NOISE)
+        return np.where(
+            scalable, np.maximum(factors, VISIBLE_CONTRAST_TO_NOISE / np.where(scalable, contrast, 1.0)), 1.0
+        )
 
-    def _near(self, pool: np.ndarray, place: float, generator: np.random.Generator) -> int:
+    def _draw_near(self, pool: np.ndarray, place: float, generator: np.random.Generator) -> int:
         places = self.data.position[pool]
         tolerance = self.sampling.position_tolerance
         low, high = np.searchsorted(places, (place - tolerance / 2, place + tolerance / 2))
-        if low >= high:  # nothing there: the nearest
+        if low >= high:  # none in the interval: take the nearest
             low = min(low, len(pool) - 1)
             high = low + 1
         return int(pool[generator.integers(low, high)])
 
-    def _by_position(self, which: np.ndarray) -> np.ndarray:
-        chosen = np.nonzero(which)[0]
-        return chosen[np.argsort(self.data.position[chosen], kind="stable")]
+    def _by_position(self, is_member: np.ndarray) -> np.ndarray:
+        indices = np.nonzero(is_member)[0]
+        return indices[np.argsort(self.data.position[indices], kind="stable")]
 
 
 def vary_slices(
@@ -122,18 +131,18 @@ def vary_slices(
     generator: np.random.Generator,
     with_maps: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Slices as network input [n, C, crop, crop], augmented; if asked for, true map and heart [n, 2, crop, crop]."""
-    hu = data.hu(drawn.chosen, config.neighbours, drawn.calcium)
-    none = np.empty((len(hu), 0, *hu.shape[2:]), np.float32)
-    extra = data.position_channels(drawn.chosen) if config.position else none
+    """Augment slices as network input [n, C, crop, crop]; with_maps adds true map and heart [n, 2, crop, crop]."""
+    hu = data.hu(drawn.indices, config.neighbours, drawn.calcium)
+    empty = np.empty((len(hu), 0, *hu.shape[2:]), np.float32)
+    extra = data.position_channels(drawn.indices) if config.position else empty
     maps = None
     if with_maps:
-        calcium = data.true_map(drawn.chosen) * drawn.calcium[:, None, None, None]
-        maps = np.concatenate([calcium, data.heart(drawn.chosen)[:, None]], 1, dtype=np.float32)
+        calcium = data.true_map(drawn.indices) * drawn.calcium[:, None, None, None]
+        maps = np.concatenate([calcium, data.heart(drawn.indices)[:, None]], 1, dtype=np.float32)
     x, maps = augment_slices(hu, extra, augmentation, generator, maps)
     return x.contiguous(memory_format=torch.channels_last), maps
 
 
 def near_heart(heart: torch.Tensor) -> torch.Tensor:
-    """Pixels in the heart, [n, 1, j, i], 0 to 1, or at most HEART_MARGIN_PIXELS from it: bool, alike."""
+    """Return True for pixels within HEART_MARGIN_PIXELS of the heart [n, 1, j, i] (0 to 1), bool of the same shape."""
     return functional.max_pool2d(heart, 2 * HEART_MARGIN_PIXELS + 1, 1, HEART_MARGIN_PIXELS) > 0.5

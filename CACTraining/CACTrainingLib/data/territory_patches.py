@@ -1,7 +1,7 @@
-"""Patches of digital patients for the territory network, as many scanners would show them.
+"""Patches of digital patients for the territory network, as different scanners would show them.
 
-Everything random is drawn from the generator that is given. HU are varied before they are windowed, so that what a
-scanner does (noise, kernel, slices, field of view) has its own size in HU and mm.
+All random numbers come from the caller's generator. HU are varied before windowing, so that effects of the scanner
+(noise, kernel, slices, field of view) are in HU and mm.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ BORDERS = (
     ("RCA", "aortic valve and root"),
     ("LCX", "mitral annulus"),
 )
-"""Territories that are confused with one another where they meet."""
+"""Pairs of neighbouring territories that are easily confused."""
 _BORDER = np.zeros((len(TERRITORIES),) * 2, np.uint8)
 for _n, _pair in enumerate(BORDERS, 1):
-    _one, _other = map(TERRITORIES.index, _pair)
-    _BORDER[_one, _other] = _BORDER[_other, _one] = _n
+    _first, _second = map(TERRITORIES.index, _pair)
+    _BORDER[_first, _second] = _BORDER[_second, _first] = _n
 CALCIFYING = sorted({TERRITORIES.index(territory) for territory, _ in POSSIBLE.values()})
 """Labels of TERRITORIES that hold the calcium of `territory_volumes.POSSIBLE`."""
 UNKNOWN = 255
-"""Label of what lies outside the field of view."""
+"""Label of voxels outside the field of view."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,13 @@ class TerritoryAugmentation:
 
 @dataclass(frozen=True)
 class Patch:
-    """A patch [k, j, i].
+    """Patch of a patient.
 
-    x: float32 [2, k, j, i], as the network sees it. labels: int64, UNKNOWN included. heart: float32, 0 or 1. possible:
-    float32 [n, k, j, i], share of a patient's calcium in each voxel by CALCIFYING, as it is distributed over patients.
+    Attributes:
+        x: Network input, float32 [2, k, j, i].
+        labels: Territories, UNKNOWN included, int64 [k, j, i].
+        heart: Mask, float32 [k, j, i], 0 or 1.
+        possible: Share of calcium in each voxel by CALCIFYING over many patients, float32 [n, k, j, i].
     """
 
     x: torch.Tensor
@@ -103,63 +106,61 @@ class Patch:
 
 
 def plain_patch(volume: TerritoryVolume) -> tuple[Patch, tuple[int, int, int]]:
-    """The patch around the heart as it is, with its first voxel (k, j, i) in the volume."""
+    """Return the unchanged patch around the heart, with its first voxel (k, j, i) in the volume."""
     low = tuple(round(c - SIZE / 2) for c in heart_centre(volume))
     arrays = [(add_dense(volume), AIR_HU), (volume.labels, UNKNOWN), (volume.heart, 0)]
     arrays += [(share, 0) for share in possible(volume)]
-    hu, labels, heart, *shares = (
-        cut_box(array, np.array(low), np.array(low) + SIZE, beyond) for array, beyond in arrays
-    )
+    hu, labels, heart, *shares = (cut_box(array, np.array(low), np.array(low) + SIZE, fill) for array, fill in arrays)
     return _as_patch(hu, labels, heart, np.stack(shares)), low
 
 
 def random_patch(volume: TerritoryVolume, settings: TerritoryAugmentation, generator: np.random.Generator) -> Patch:
-    """A varied patch of a patient."""
+    """Draw an augmented patch of a patient."""
     g = generator
     gains = (float(g.choice([0.0, 1.0, 1.0, 2.0])), float(g.choice([0.0, 1.0, 1.0, 2.0])))
-    hu = _with_specks(add_dense(volume, *gains), volume, settings, g)
+    hu = _add_specks(add_dense(volume, *gains), volume, settings, g)
     middle = np.array(heart_centre(volume))
     if g.random() < settings.elsewhere_share:
         centre = g.uniform(0, volume.hu.shape)
     else:
         centre = middle + g.uniform(-1, 1, 3) * settings.off_centre_mm / STEP_MM
-    places = _sampled_places(centre, settings, g)
-    found = _sampled([hu - AIR_HU, volume.heart, *possible(volume)], places, "bilinear")
-    x = _as_scanned(found[0] + AIR_HU, settings, g)
-    patch = x.numpy(), _sampled([volume.labels], places, "nearest")[0].numpy(), found[1].numpy() >= 0.5
-    return _as_patch(*_in_field_of_view(*patch, middle - centre, settings, g), found[2:].numpy())
+    places = _draw_places(centre, settings, g)
+    sampled = _sample([hu - AIR_HU, volume.heart, *possible(volume)], places, "bilinear")
+    x = _vary_scanner(sampled[0] + AIR_HU, settings, g)
+    patch = x.numpy(), _sample([volume.labels], places, "nearest")[0].numpy(), sampled[1].numpy() >= 0.5
+    return _as_patch(*_limit_field_of_view(*patch, middle - centre, settings, g), sampled[2:].numpy())
 
 
 def heart_centre(volume: TerritoryVolume) -> tuple[float, float, float]:
-    """Middle of the heart's box, (k, j, i)."""
-    found = []
-    for others in ((1, 2), (0, 2), (0, 1)):
-        places = np.nonzero(volume.heart.any(others))[0]
-        found.append(float(places[0] + places[-1]) / 2)
-    return tuple(found)
+    """Return the middle of the heart's box, (k, j, i)."""
+    centre = []
+    for axes in ((1, 2), (0, 2), (0, 1)):
+        places = np.nonzero(volume.heart.any(axes))[0]
+        centre.append(float(places[0] + places[-1]) / 2)
+    return tuple(centre)
 
 
 def border_places(labels: np.ndarray) -> list[np.ndarray]:
-    """Flat indices of the voxels on either side of each of the BORDERS that labels [k, j, i] have."""
+    """Return flat indices of the voxels on both sides of each of the BORDERS in labels [k, j, i]."""
     places, kinds = [], []
     index = np.arange(labels.size).reshape(labels.shape)
     for axis in range(3):
         low, high = np.moveaxis(labels, axis, 0)[:-1], np.moveaxis(labels, axis, 0)[1:]
         at = np.moveaxis(index, axis, 0)
         kind = _BORDER[low, high]
-        met = kind > 0
-        places += [at[:-1][met], at[1:][met]]
-        kinds += [kind[met]] * 2
+        is_border = kind > 0
+        places += [at[:-1][is_border], at[1:][is_border]]
+        kinds += [kind[is_border]] * 2
     places, kinds = np.concatenate(places), np.concatenate(kinds)
     return [places[kinds == n] for n in np.unique(kinds)]
 
 
 def possible(volume: TerritoryVolume) -> np.ndarray:
-    """Share of all calcium in each voxel by territory of CALCIFYING, float32 [n, k, j, i]."""
+    """Return the share of all calcium in each voxel by territory of CALCIFYING, float32 [n, k, j, i]."""
     index, share, label = volume.possible
-    found = np.zeros((len(CALCIFYING), volume.hu.size), np.float32)
-    np.add.at(found, (np.searchsorted(CALCIFYING, label), index), share)
-    return found.reshape(-1, *volume.hu.shape)
+    shares = np.zeros((len(CALCIFYING), volume.hu.size), np.float32)
+    np.add.at(shares, (np.searchsorted(CALCIFYING, label), index), share)
+    return shares.reshape(-1, *volume.hu.shape)
 
 
 def _as_patch(hu: np.ndarray, labels: np.ndarray, heart: np.ndarray, possible: np.ndarray) -> Patch:
@@ -171,7 +172,7 @@ def _as_patch(hu: np.ndarray, labels: np.ndarray, heart: np.ndarray, possible: n
     )
 
 
-def _with_specks(
+def _add_specks(
     hu: np.ndarray, volume: TerritoryVolume, settings: TerritoryAugmentation, g: np.random.Generator
 ) -> np.ndarray:
     anywhere, borders = np.flatnonzero(volume.labels), border_places(volume.labels)
@@ -188,36 +189,36 @@ def _with_specks(
     return hu
 
 
-def _sampled_places(centre: np.ndarray, settings: TerritoryAugmentation, g: np.random.Generator) -> torch.Tensor:
-    """Where a patch's voxels lie in the volume, in its voxels (k, j, i)."""
+def _draw_places(centre: np.ndarray, settings: TerritoryAugmentation, g: np.random.Generator) -> torch.Tensor:
+    """Draw the places of a patch's voxels in the volume, in voxels (k, j, i)."""
     matrix = random_rotation(settings.turn_degrees, settings.tilt_degrees, g) * random_scale(settings.scale, g)
     places = centred_places(SIZE, matrix)
     reach = g.uniform(0, settings.displacement_mm) / STEP_MM
     return places + torch.from_numpy(centre).float() + reach * smooth_field(3, SIZE, g, 5).permute(1, 2, 3, 0)
 
 
-def _sampled(arrays: list[np.ndarray], places: torch.Tensor, mode: str) -> torch.Tensor:
-    """Arrays of one shape [k, j, i] at places, float32 [n, k, j, i]; 0 beyond them. Only what is near is copied."""
+def _sample(arrays: list[np.ndarray], places: torch.Tensor, mode: str) -> torch.Tensor:
+    """Sample arrays of one shape [k, j, i] at places, 0 outside; copies only the box needed. float32 [n, k, j, i]."""
     shape, flat = np.array(arrays[0].shape), places.reshape(-1, 3)
     low = np.clip(np.floor(flat.amin(0).numpy()), 0, shape - 1).astype(int)
     high = np.clip(np.floor(flat.amax(0).numpy()) + 2, low + 1, shape).astype(int)
-    near = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    values = torch.from_numpy(np.stack([array[near].astype(np.float32) for array in arrays]))[None]
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    values = torch.from_numpy(np.stack([array[box].astype(np.float32) for array in arrays]))[None]
     inside = places - torch.from_numpy(low).float()
     grid = ((2 * inside + 1) / torch.from_numpy(high - low).float() - 1).flip(-1)[None]
     return functional.grid_sample(values, grid, mode=mode, padding_mode="zeros", align_corners=False)[0]
 
 
-def _as_scanned(hu: torch.Tensor, settings: TerritoryAugmentation, g: np.random.Generator) -> torch.Tensor:
+def _vary_scanner(hu: torch.Tensor, settings: TerritoryAugmentation, g: np.random.Generator) -> torch.Tensor:
     tissue = ((hu + 20) / 40).clamp(0, 1)
     hu = hu + float(g.uniform(0, settings.tissue_hu)) * smooth_field(1, SIZE, g)[0] * tissue
     if g.random() < 0.5:
-        hu = _thick(hu, float(g.uniform(2.0, settings.thickest_mm)), float(g.uniform(0.5, 1.0)), g)
+        hu = _thicken(hu, float(g.uniform(2.0, settings.thickest_mm)), float(g.uniform(0.5, 1.0)), g)
     kind = g.random()
     if kind < 0.35:
-        hu = _blurred(hu, float(g.uniform(0.5, settings.blur_mm)) / STEP_MM)
+        hu = _blur(hu, float(g.uniform(0.5, settings.blur_mm)) / STEP_MM)
     elif kind < 0.65:
-        hu = hu + float(g.uniform(0, settings.sharpening)) * (hu - _blurred(hu, 0.7))
+        hu = hu + float(g.uniform(0, settings.sharpening)) * (hu - _blur(hu, 0.7))
     hu = hu + float(g.uniform(0, settings.shade_hu)) * smooth_field(1, SIZE, g, 3)[0]
     noise = torch.from_numpy(g.standard_normal(hu.shape, np.float32))
     hu = hu + float(settings.noise_hu * g.random() ** 2) * noise
@@ -228,8 +229,8 @@ def _as_scanned(hu: torch.Tensor, settings: TerritoryAugmentation, g: np.random.
     return (hu - AIR_HU) * float(gain) + float(AIR_HU + offset)
 
 
-def _blurred(hu: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Blur within slices; sigma in voxels."""
+def _blur(hu: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Blur within slices. sigma: in voxels."""
     profile = torch.exp(-0.5 * (torch.arange(-3, 4) / sigma) ** 2)
     profile = profile / profile.sum()
     for axis in (1, 2):
@@ -238,23 +239,27 @@ def _blurred(hu: torch.Tensor, sigma: float) -> torch.Tensor:
     return hu
 
 
-def _thick(hu: torch.Tensor, thickness_mm: float, spacing_share: float, g: np.random.Generator) -> torch.Tensor:
-    """Averaged to slices of this thickness, at this share of it from one another, and brought back."""
+def _thicken(hu: torch.Tensor, thickness_mm: float, spacing_share: float, g: np.random.Generator) -> torch.Tensor:
+    """Average to slices of a thickness and spacing (a share of it), and resample to the former slices."""
     spacing = thickness_mm * spacing_share / STEP_MM
-    own = np.arange(SIZE)
+    voxels = np.arange(SIZE)
     middles = np.arange(g.uniform(-spacing, 0), SIZE + spacing, spacing)
     half = thickness_mm / STEP_MM / 2
-    over = np.minimum(own[None] + 0.5, middles[:, None] + half) - np.maximum(own[None] - 0.5, middles[:, None] - half)
-    slices = np.maximum(over, 0) + 1e-6 * np.exp(-np.abs(own[None] - middles[:, None]))
+    overlap = np.minimum(voxels[None] + 0.5, middles[:, None] + half) - np.maximum(
+        voxels[None] - 0.5, middles[:, None] - half
+    )
+    slices = np.maximum(overlap, 0) + 1e-6 * np.exp(-np.abs(voxels[None] - middles[:, None]))
     slices /= slices.sum(1, keepdims=True)
-    over = np.minimum(own[:, None] + 0.5, middles + spacing / 2) - np.maximum(own[:, None] - 0.5, middles - spacing / 2)
-    back = np.maximum(over, 0)
+    overlap = np.minimum(voxels[:, None] + 0.5, middles + spacing / 2) - np.maximum(
+        voxels[:, None] - 0.5, middles - spacing / 2
+    )
+    back = np.maximum(overlap, 0)
     back /= back.sum(1, keepdims=True)
-    both = torch.from_numpy((back @ slices).astype(np.float32))
-    return (both @ hu.reshape(SIZE, -1)).reshape(hu.shape)
+    operator = torch.from_numpy((back @ slices).astype(np.float32))
+    return (operator @ hu.reshape(SIZE, -1)).reshape(hu.shape)
 
 
-def _in_field_of_view(
+def _limit_field_of_view(
     hu: np.ndarray,
     labels: np.ndarray,
     heart: np.ndarray,
@@ -262,7 +267,7 @@ def _in_field_of_view(
     settings: TerritoryAugmentation,
     g: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Air beyond the field of view. middle: of the heart, voxels from the patch's centre (before it was turned)."""
+    """Set air outside a random field of view. middle: heart's middle from the patch's centre, before its rotation."""
     reach = np.full((3, 2), 1e6)
     dedicated = g.random() < settings.dedicated_share
     side = g.uniform(160, 260) if dedicated else g.uniform(280, 500)

@@ -1,8 +1,7 @@
-"""Digital patients as the territory network learns them: painted without noise on its voxels, with their territories.
+"""Digital patients for the territory network: painted without noise on its voxels, with their territories.
 
-A patient costs about 2 s: anatomy is painted at half the network's voxel and averaged, vessels and calcium are points
-shared out to voxels. What a scanner adds (noise, kernel, slices, field of view) is added when a patch is drawn
-(`territory_patches`).
+A patient takes about 2 s: anatomy is painted at half the network's voxel and averaged; vessels and calcium are points
+distributed to voxels. `territory_patches` adds effects of the scanner (noise, kernel, slices, field of view).
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ from ..phantom.scanner.scanner import Grid
 from ..phantom.scanner.simulation import HIGHEST_HU, LOWEST_HU
 
 VERSION = 7
-"""Part of the files' names; raised whenever a patient would come out otherwise."""
+"""Version in the files' names, raised with every change of the patients."""
 STEP_MM = TERRITORY_SPACING_MM[0]
 SHAPE = (120, 134, 160)
 FIRST_MM = (-238.5, -178.5, -168.5)
-"""Where the first voxel lies: the grid holds the chest, and most of the arms and the couch."""
+"""Centre of the first voxel in LPS; the grid holds the chest, and most of the arms and the couch."""
 
 PREVALENCE = 0.8
-"""Of coronary calcium, far above a clinic's: where it lies is what is learned."""
+"""Prevalence of coronary calcium; higher than clinical, because the network learns locations."""
 POSSIBLE = {
     **{artery: (artery, share) for artery, share in ARTERY_SHARE.items()},
     "aortic root": ("aortic valve and root", 0.3),
@@ -48,12 +47,12 @@ POSSIBLE = {
     "papillary muscle": ("other", 0.05),
     "pericardium": ("other", 0.05),
 }
-"""Kinds of calcium whose places are learned: territory, and how often the kind counts beside the arteries' 1."""
+"""Territory of each kind of calcium, and its weight relative to all coronary calcium."""
 POSSIBLE_EACH = 40
-"""Plaques or deposits drawn of each kind, apart from those that the patient has."""
+"""Plaques or deposits drawn of each kind for the distribution, besides the patient's."""
 SHARES = {"contrast": 0.2, "arms": 0.3, "effusion": 0.15, "consolidation": 0.15, "shifted": 0.15, "flat": 0.4}
-"""Of patients: enhanced blood, arms beside the trunk, fluid in the pleura, dense lung, heart pushed aside, a chest so
-flat that the heart touches its front wall, and the spine."""
+"""Share of patients with enhanced blood, arms beside the trunk, fluid in the pleura, dense lung, a displaced heart, and
+a chest so flat that the heart touches its front wall and the spine."""
 FLATTENED = (0.76, 0.95)
 _GRAIN_HU = 900.0
 _SPARSE = ("plaques", "deposits", "possible")
@@ -63,12 +62,17 @@ _PER_MG = 1000.0 / STEP_MM**3
 
 @dataclass(frozen=True)
 class TerritoryVolume:
-    """A digital patient on 3 mm voxels, [k, j, i] = SHAPE.
+    """Digital patient on 3 mm voxels, [k, j, i] = SHAPE.
 
-    hu: int16, without noise and calcium. labels: uint8, of TERRITORIES. heart: bool, inside the pericardium.
-    plaques, deposits: coronary calcium and other dense things, as voxels that they lie in: flat index int32 [n],
-    HU added there float32 [n], and label of the artery uint8 [n] (0 for what is not coronary). possible: where calcium
-    of POSSIBLE kinds may lie, in the same way: its share of all instead of HU, and its territory.
+    Dense objects are sparse voxels: flat indices int32 [n], values float32 [n] and labels uint8 [n].
+
+    Attributes:
+        hu: Scan without noise and calcium, int16.
+        labels: Labels of TERRITORIES, uint8.
+        heart: Mask of the pericardium's inside, bool.
+        plaques: Coronary calcium: voxels, HU added, and artery.
+        deposits: Other dense objects: voxels, HU added, and 0.
+        possible: Distribution of calcium of POSSIBLE kinds: voxels, share of all, and territory.
     """
 
     hu: np.ndarray
@@ -80,19 +84,19 @@ class TerritoryVolume:
 
 
 def territory_volume(number: int, folder: Path) -> TerritoryVolume:
-    """A patient from the folder; where it is not there yet, it is made and written."""
+    """Load a patient from the folder; make and write it if missing."""
     path = folder / f"territories-v{VERSION}-{number}.npz"
     if not path.exists():
-        made = make_volume(number)
+        volume = make_volume(number)
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as half, half.open("wb") as file:
+        with atomic_write(path) as unfinished, unfinished.open("wb") as file:
             np.savez(
                 file,
-                hu=made.hu,
-                labels=made.labels + np.uint8(16) * made.heart,
-                **{f"{name}{n}": part for name in _SPARSE for n, part in enumerate(getattr(made, name))},
+                hu=volume.hu,
+                labels=volume.labels + np.uint8(16) * volume.heart,
+                **{f"{name}{n}": part for name in _SPARSE for n, part in enumerate(getattr(volume, name))},
             )
-        return made
+        return volume
     with np.load(path) as stored:
         labels = stored["labels"]
         sparse = {name: tuple(stored[f"{name}{n}"] for n in range(3)) for name in _SPARSE}
@@ -100,22 +104,22 @@ def territory_volume(number: int, folder: Path) -> TerritoryVolume:
 
 
 def draw(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Generator]:
-    """A patient as positioned in the scanner, which of SHARES apply, and the generator for how they look."""
+    """Draw a patient positioned in the scanner, its traits of SHARES, and the generator for their appearance."""
     g = stream(number, 60)
-    has = {name: bool(g.random() < share) for name, share in SHARES.items()}
+    traits = {name: bool(g.random() < share) for name, share in SHARES.items()}
     patient = draw_patient(number, prevalence=PREVALENCE, forks=True)
-    if has["contrast"]:
+    if traits["contrast"]:
         patient = add_contrast(patient)
-    move = g.normal(0, (6.0, 3.0, 6.0))
-    move[0] += has["shifted"] * g.uniform(-32, 32)
-    # Not towards the sternum, where it lies already.
-    move[1] = abs(move[1])
+    shift = g.normal(0, (6.0, 3.0, 6.0))
+    shift[0] += traits["shifted"] * g.uniform(-32, 32)
+    # Not towards the sternum, which the heart already touches.
+    shift[1] = abs(shift[1])
     body = patient.body
-    if has["flat"]:
+    if traits["flat"]:
         front = float(reference_frame(body).to_lps(patient.heart.places_mm[patient.heart.pericardium < 0])[:, 1].min())
         body = replace(body, cavity_half_depth_mm=body.cavity_half_depth_mm * g.uniform(*FLATTENED))
-        move[1] = -body.cavity_half_depth_mm - front + g.uniform(0, 3)
-    centre = tuple(float(a + b) for a, b in zip(body.heart_centre_mm, move, strict=True))
+        shift[1] = -body.cavity_half_depth_mm - front + g.uniform(0, 3)
+    centre = tuple(float(a + b) for a, b in zip(body.heart_centre_mm, shift, strict=True))
     patient = replace(patient, body=replace(body, heart_centre_mm=centre))
     pose = ScanPose(
         table_shift_mm=tuple(float(s) for s in g.normal(0, (8.0, 5.0, 5.0))),
@@ -123,41 +127,41 @@ def draw(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Gen
         tilt_degrees=tuple(float(t) for t in g.normal(0, 4.0, 3)),
         motion_scale=float(g.uniform(0.0, 1.5)),
     )
-    return patient, pose, has, g
+    return patient, pose, traits, g
 
 
 def make_volume(number: int) -> TerritoryVolume:
     """Paint a patient. The same number gives the same volume."""
-    patient, pose, has, g = draw(number)
+    patient, pose, traits, g = draw(number)
     grid = Grid(SHAPE, TERRITORY_SPACING_MM, FIRST_MM)
-    own = Grid(SHAPE, TERRITORY_SPACING_MM, tuple(np.asarray(FIRST_MM) - pose.table_shift_mm))
-    hu, lung, heart, frame = _painted(patient, pose, own, has, g)
+    patient_grid = Grid(SHAPE, TERRITORY_SPACING_MM, tuple(np.asarray(FIRST_MM) - pose.table_shift_mm))
+    hu, lung, heart, frame = _paint(patient, pose, patient_grid, traits, g)
     body = patient.body
     for cloud, value in ((patient.vessels, body.blood_hu - body.lung_hu), (patient.grain, _GRAIN_HU)):
-        share = _shared(cloud.map(partial(apply_breath, body=body, pose=pose)), own) / STEP_MM**3
+        share = _rasterize(cloud.map(partial(apply_breath, body=body, pose=pose)), patient_grid) / STEP_MM**3
         hu += lung * (np.clip(share, 0, 1) if cloud is patient.vessels else share) * np.float32(value)
-    lumen = sum(_shared(patient.tree.lumen(a).map(frame.to_lps), own) for a in TERRITORIES[1:5]) / STEP_MM**3
-    room = np.clip((body.blood_hu - hu) / (body.blood_hu - body.fat_hu), 0, 1)
-    hu += np.minimum(lumen, 1) * room * np.float32(body.blood_hu - body.fat_hu)
-    plaques = [
-        (patient.calcium(artery).map(frame.to_lps), label) for label, artery in enumerate(TERRITORIES[1:5], 1)
-    ]
-    other = [(d.place(body, frame, patient.heart), d.metal) for d in patient.distractors]
+    lumen = (
+        sum(_rasterize(patient.tree.lumen(a).map(frame.to_lps), patient_grid) for a in TERRITORIES[1:5]) / STEP_MM**3
+    )
+    fat_share = np.clip((body.blood_hu - hu) / (body.blood_hu - body.fat_hu), 0, 1)
+    hu += np.minimum(lumen, 1) * fat_share * np.float32(body.blood_hu - body.fat_hu)
+    plaques = [(patient.calcium(artery).map(frame.to_lps), label) for label, artery in enumerate(TERRITORIES[1:5], 1)]
+    dense = [(d.place(body, frame, patient.heart), d.metal) for d in patient.distractors]
     return TerritoryVolume(
         np.rint(np.clip(hu, LOWEST_HU, HIGHEST_HU)).astype(np.int16),
         territories(patient, pose, grid),
         heart > 0.5,
-        _voxels([(c, HU_PER_MG_CM3_AT_120_KVP * _PER_MG, label) for c, label in plaques], own),
+        _voxels([(c, HU_PER_MG_CM3_AT_120_KVP * _PER_MG, label) for c, label in plaques], patient_grid),
         _voxels(
-            [(c, tissues.METAL_HU / STEP_MM**3 if m else HU_PER_MG_CM3_AT_120_KVP * _PER_MG, 0) for c, m in other],
-            own,
+            [(c, tissues.METAL_HU / STEP_MM**3 if m else HU_PER_MG_CM3_AT_120_KVP * _PER_MG, 0) for c, m in dense],
+            patient_grid,
         ),
-        _voxels(_possible(patient, frame), own),
+        _voxels(_possible(patient, frame), patient_grid),
     )
 
 
 def _possible(patient: Patient, frame: HeartFrame) -> list[tuple[PointCloud, float, int]]:
-    """Clouds of `TerritoryVolume.possible`, each with its factor and its territory."""
+    """Draw clouds of `TerritoryVolume.possible`, each with its factor and territory."""
     g = stream(patient.number, 61)
     vessels = {vessel.name: vessel for vessel in patient.tree.vessels}
     clouds = []
@@ -169,28 +173,28 @@ def _possible(patient: Patient, frame: HeartFrame) -> list[tuple[PointCloud, flo
             parts = [plaque.cloud(vessels[plaque.vessel], STEP_MM / 3) for plaque in drawn]
         else:
             continue
-        alike = join_clouds([PointCloud(part.positions_mm, part.weights / part.total) for part in parts])
-        clouds.append((alike.map(frame.to_lps), share / len(parts), TERRITORIES.index(territory)))
+        cloud = join_clouds([PointCloud(part.positions_mm, part.weights / part.total) for part in parts])
+        clouds.append((cloud.map(frame.to_lps), share / len(parts), TERRITORIES.index(territory)))
     return clouds
 
 
 def add_dense(volume: TerritoryVolume, plaque_gain: float = 1.0, deposit_gain: float = 1.0) -> np.ndarray:
-    """HU float32 [k, j, i] with calcium and metal, more or less dense than they are."""
+    """Return HU float32 [k, j, i] with calcium and metal, scaled by gains."""
     hu = volume.hu.astype(np.float32).ravel()
     for (index, value, _), gain in ((volume.plaques, plaque_gain), (volume.deposits, deposit_gain)):
         np.add.at(hu, index, gain * value)
     return np.minimum(hu, HIGHEST_HU, out=hu).reshape(volume.hu.shape)
 
 
-def _painted(
-    patient: Patient, pose: ScanPose, grid: Grid, has: dict[str, bool], g: np.random.Generator
+def _paint(
+    patient: Patient, pose: ScanPose, grid: Grid, traits: dict[str, bool], g: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, HeartFrame]:
-    """HU, share of lung and of heart [k, j, i], and the heart's frame."""
+    """Paint a patient; return HU, share of lung and of heart [k, j, i], and the heart's frame."""
     x, y, z = (
         f + STEP_MM * (np.arange(2 * n) - 0.5) / 2 for f, n in zip(grid.origin_mm, grid.shape[::-1], strict=True)
     )
     thorax, heart = Thorax(patient.body, pose, x, y, patient.number), Heart(patient.body, pose, patient.heart)
-    arms = _arms(g) if has["arms"] else []
+    arms = _arms(g) if traits["arms"] else []
     fluid = g.uniform(-10, 50), float(g.uniform(0, 25)), g.choice([-1, 0, 1])
     dense = g.uniform(-500, 40), g.uniform(0, 2 * np.pi, 6)
     parts = [np.zeros(grid.shape, np.float32) for _ in range(3)]
@@ -205,13 +209,13 @@ def _painted(
             air = thorax.paint(canvas, trunk, 0.0)
             inside = heart.paint(canvas, air, trunk.grain, 0.0)
             thorax.skeleton.paint_spine(canvas, air, trunk.grain)
-            if has["effusion"]:
+            if traits["effusion"]:
                 level, value, side = fluid
                 depth = (y[:, None] - level) / 8 + np.float32(0.05) * height
                 wet = air * np.clip(depth, 0, 1) * ((np.sign(x) == side) | (side == 0))
                 canvas.hu += wet * (np.float32(value) - canvas.hu)
                 air *= 1 - np.clip(wet, 0, 1)
-            if has["consolidation"]:
+            if traits["consolidation"]:
                 value, phase = dense
                 waves = (
                     np.sin(x / 31 + phase[0])[None]
@@ -226,19 +230,19 @@ def _painted(
 
 
 def _arms(g: np.random.Generator) -> list[tuple[np.ndarray, float, float]]:
-    """Arms beside the trunk as tubes: path, radius mm, HU; fat, muscle, bone."""
-    found = []
+    """Draw arms beside the trunk as tubes of fat, muscle and bone: path, radius in mm, HU."""
+    arms = []
     for side in (-1, 1):
         top, low = g.uniform(165, 215), g.uniform(190, 250)
         forward = g.uniform(-30, 60, 2)
         path = np.array([[side * top, forward[0], 220.0], [side * low, forward[1], -200.0]])
         radius = g.uniform(34, 52)
-        found += [(path, radius, -100.0), (path, 0.8 * radius, 55.0), (path, 11.0, 700.0)]
-    return found
+        arms += [(path, radius, -100.0), (path, 0.8 * radius, 55.0), (path, 11.0, 700.0)]
+    return arms
 
 
 def _corners(cloud: PointCloud, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Flat indices and weights of the voxels that points are shared out to, linearly."""
+    """Distribute points linearly to voxels; return flat indices and weights."""
     place = (cloud.positions_mm - grid.origin_mm) / grid.spacing_mm
     inside = ((place >= 0) & (place < np.array(grid.shape[::-1]) - 1)).all(1)
     place, weights = place[inside], cloud.weights[inside]
@@ -252,19 +256,19 @@ def _corners(cloud: PointCloud, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(index), np.concatenate(value)
 
 
-def _shared(cloud: PointCloud, grid: Grid) -> np.ndarray:
+def _rasterize(cloud: PointCloud, grid: Grid) -> np.ndarray:
     index, value = _corners(cloud, grid)
     return np.bincount(index, value, minlength=int(np.prod(grid.shape))).reshape(grid.shape).astype(np.float32)
 
 
 def _voxels(clouds: list[tuple[PointCloud, float, int]], grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Voxels of clouds times a factor each: flat index, value and label; a voxel may come several times."""
+    """Return voxels of clouds times factors: flat index, value and label; a voxel may occur several times."""
     parts = [(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8))]
     for cloud, factor, label in clouds:
         if not len(cloud.weights):
             continue
         index, value = _corners(cloud, grid)
-        found, where = np.unique(index, return_inverse=True)
-        total = factor * np.bincount(where, value)
-        parts.append((found.astype(np.int32), total.astype(np.float32), np.full(len(found), label, np.uint8)))
+        voxels, voxel_of = np.unique(index, return_inverse=True)
+        total = factor * np.bincount(voxel_of, value)
+        parts.append((voxels.astype(np.int32), total.astype(np.float32), np.full(len(voxels), label, np.uint8)))
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))

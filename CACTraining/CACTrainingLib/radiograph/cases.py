@@ -28,7 +28,7 @@ from CACScoringLib.drr.projection import (
 )
 from CACScoringLib.radiograph.view import STANDARD_MM, STANDARD_PIXELS
 
-from ..data.scan_table import TableScan, known_of, read_rows
+from ..data.scan_table import TableScan, patient_facts, read_rows
 
 VIEWS = ("PA", "lateral")
 MATRIX, FIELD_OF_VIEW_MM = 432, 432.0
@@ -168,5 +168,5 @@ def _row(line: Line) -> TableScan:
         if files["PA"].suffix == ".npz"
         else {view: file for view, file in files.items() if file},
         scores={name: score for name, score in scores.items() if score is not None},
-        **known_of(line),
+        **patient_facts(line),
     )

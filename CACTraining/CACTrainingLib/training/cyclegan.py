@@ -140,7 +140,7 @@ class CycleTask(Task):
             batch["spots"] = draw_spots(is_near_heart[~visible], generator)
             batch["with_spots"] = add_spots(x[~visible], batch["spots"], self.config.neighbours, generator)
         if self.settings.truth_weight:
-            batch["true"], batch["has_map"] = maps[:, :1], torch.from_numpy(self.training.has_map[drawn.chosen])
+            batch["true"], batch["has_map"] = maps[:, :1], torch.from_numpy(self.training.has_map[drawn.indices])
         return batch
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:

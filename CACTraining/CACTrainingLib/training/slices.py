@@ -109,7 +109,7 @@ class SliceTask(Task):
         batch = {"x": x, "visible": torch.from_numpy(drawn.visible.astype(np.int64))}
         if maps is not None:
             batch["where"] = (functional.max_pool2d(maps[:, :1], STRIDE) > LOCATED_HU / MAP_HU).float()
-            batch["has_map"] = torch.from_numpy(self.training.has_map[drawn.chosen])
+            batch["has_map"] = torch.from_numpy(self.training.has_map[drawn.indices])
         return batch
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Line, TableError
 from CACScoringLib.core.tables import read_table as read_lines
 
-from ..data.scan_table import TableScan, known_of, read_rows
+from ..data.scan_table import TableScan, patient_facts, read_rows
 from ..phantom.anatomy.patient import AGATSTON_PER_MG
 from ..statistics.patient_folds import category_of, parts_by_patient
 
@@ -85,7 +85,7 @@ def _scores(line: Line, columns: dict[str, str], factor: float) -> dict[str, flo
 
 
 def _known(line: Line) -> dict[str, object]:
-    return known_of(line) | {"contrast": line.choice("contrast", ("0", "1")) == "1"}
+    return patient_facts(line) | {"contrast": line.choice("contrast", ("0", "1")) == "1"}
 
 
 TESTED = "test "

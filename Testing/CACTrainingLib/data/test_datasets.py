@@ -1,4 +1,4 @@
-"""Scans become samples: as scoring sees them, split by patient, in balance, coronary calcium alone the target."""
+"""Training samples from scans: as in scoring, split by patient, balanced, with coronary calcium alone as target."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from CACTrainingLib.data.augmentation import (
     SliceAugmentation,
     augment_patch,
     augment_slices,
-    smoothed,
+    gaussian_blur,
 )
 from CACTrainingLib.data.datasets import (
     DataError,
@@ -54,18 +54,18 @@ def test_kinds_of_scans(cohort):
 def test_wrong_folder_is_told(tmp_path):
     folder = tmp_path / "data"
 
-    def refused(message):
+    def expect_error(message):
         with pytest.raises(DataError, match=message):
             find_scans([folder])
 
-    refused("does not exist")
+    expect_error("does not exist")
     folder.mkdir()
-    refused("holds no scan")
+    expect_error("holds no scan")
     write_scan(folder / "a", 1, True, False)
     (folder / "a" / "heart.nii.gz").unlink()
-    refused(r"no heart\.nii\.gz")
+    expect_error(r"no heart\.nii\.gz")
     (folder / "a" / "truth.json").write_text('{"patient": 1}')
-    refused("not the truth of a scan")
+    expect_error("not the truth of a scan")
 
 
 def test_no_patient_is_in_both_parts(cohort):
@@ -95,19 +95,19 @@ def test_one_of_two_patients_with_calcium_is_validated_on(cohort):
 def test_samples_are_what_scoring_sees(cohort, data):
     scan = find_scans([cohort])[0]
     slices = preprocessing.heart_slices(read_ct(scan.ct).image, read_mask(scan.heart))
-    chosen = np.arange(len(slices))
-    expected = preprocessing.slice_input(slices, chosen, 2, True)
-    np.testing.assert_allclose(data.network_input(chosen, 2, True), expected, atol=5e-4)
-    # The training's own way, with all variation off.
+    indices = np.arange(len(slices))
+    expected = preprocessing.slice_input(slices, indices, 2, True)
+    np.testing.assert_allclose(data.network_input(indices, 2, True), expected, atol=5e-4)
+    # Augmentation without any variation.
     still = SliceAugmentation(224, 0, 0, 1, 0, 0, 0, 0)
-    x, _ = augment_slices(data.hu(chosen, 2), data.position_channels(chosen), still, np.random.default_rng(0))
+    x, _ = augment_slices(data.hu(indices, 2), data.position_channels(indices), still, np.random.default_rng(0))
     np.testing.assert_allclose(x.numpy(), expected, atol=5e-4)
 
 
 def test_true_map_holds_the_coronary_calcium_alone(data):
     for number, scan in enumerate(data.scans):
-        of_scan = np.nonzero(data.scan == number)[0]
-        volume = data.true_map(of_scan).sum() * preprocessing.MAP_HU * np.prod(preprocessing.SLICE_SPACING_MM)
+        indices = np.nonzero(data.scan == number)[0]
+        volume = data.true_map(indices).sum() * preprocessing.MAP_HU * np.prod(preprocessing.SLICE_SPACING_MM)
         expected = sum(CALCIUM_HU.values()) * 8 * 8 * 3 if scan.kind == "coronary" else 0.0
         assert volume == pytest.approx(expected, rel=0.01)
     distractor = data.kind == 1
@@ -122,7 +122,7 @@ def test_batches_are_balanced(data):
     hard = []
     for _ in range(60):
         drawn = sampler.draw(generator, 8)
-        positive, negative = drawn.chosen[:4], drawn.chosen[4:]
+        positive, negative = drawn.indices[:4], drawn.indices[4:]
         assert drawn.visible.tolist() == [True] * 4 + [False] * 4
         assert (drawn.calcium == 1).all()
         assert data.visible[positive].all()
@@ -131,42 +131,42 @@ def test_batches_are_balanced(data):
         hard += data.bright[negative].tolist()
     assert 0.35 < np.mean(hard) < 0.75
     easy = BalancedSampler(data, Sampling(hard_share=0.0))
-    share = np.mean([data.bright[easy.draw(generator, 8).chosen[4:]].mean() for _ in range(60)])
+    share = np.mean([data.bright[easy.draw(generator, 8).indices[4:]].mean() for _ in range(60)])
     assert share < np.mean(hard)
 
 
 def test_calcium_is_taken_out_and_varied(data):
-    """A twin is its positive slice less the true calcium; denser or fainter calcium changes image and map alike."""
+    """A twin is its positive slice less the true calcium; scaled calcium changes image and map equally."""
     sampler = BalancedSampler(data, Sampling(twin_share=1.0, calcium_scale=3.0))
     factors = []
     for seed in range(30):
         drawn = sampler.draw(np.random.default_rng(seed), 8)
-        assert (drawn.chosen[4:] == drawn.chosen[:4]).all()
+        assert (drawn.indices[4:] == drawn.indices[:4]).all()
         assert (drawn.calcium[4:] == 0).all()
         factors += drawn.calcium[:4].tolist()
         # With a contrast of 6, a factor below 2/3 would hide it.
         assert min(factors) >= VISIBLE_CONTRAST_TO_NOISE / CONTRAST - 1e-6
     assert min(factors) < 0.7
     assert 2 < max(factors) <= 3
-    changed = data.hu(drawn.chosen, 1, drawn.calcium)
-    added = preprocessing.MAP_HU * data.true_map(drawn.chosen)[:, 0]
+    changed = data.hu(drawn.indices, 1, drawn.calcium)
+    added = preprocessing.MAP_HU * data.true_map(drawn.indices)[:, 0]
     np.testing.assert_allclose(changed[:4, 0] - changed[4:, 0], drawn.calcium[:4, None, None] * added[:4], atol=0.6)
     assert added[:4].max() > 100
-    # The slice above has calcium too, and loses it too.
-    both = np.nonzero(data.calcium[:-1] & data.calcium[1:])[0][:1]
-    above = data.hu(both, 1, np.zeros(1))[0, 2]
-    np.testing.assert_allclose(above, data.hu(both + 1, 0, np.zeros(1))[0, 0], atol=0.6)
-    assert above.max() < data.hu(both, 1)[0, 2].max() - 100
+    # The neighbouring slice loses its calcium too.
+    pair = np.nonzero(data.calcium[:-1] & data.calcium[1:])[0][:1]
+    above = data.hu(pair, 1, np.zeros(1))[0, 2]
+    np.testing.assert_allclose(above, data.hu(pair + 1, 0, np.zeros(1))[0, 0], atol=0.6)
+    assert above.max() < data.hu(pair, 1)[0, 2].max() - 100
 
 
 def test_cache_is_used_and_renewed(cohort, tmp_path):
     shutil.copytree(cohort / "patient_3", tmp_path / "data")
     (scan,) = find_scans([tmp_path / "data"])
-    told = []
-    (folder,) = prepare([scan], "slices", tmp_path / "cache", progress=lambda *state: told.append(state))
-    assert told == [(1, 1)]
-    assert prepare([scan], "slices", tmp_path / "cache", progress=lambda *state: told.append(state)) == [folder]
-    assert told == [(1, 1)]
+    progress = []
+    (folder,) = prepare([scan], "slices", tmp_path / "cache", progress=lambda *state: progress.append(state))
+    assert progress == [(1, 1)]
+    assert prepare([scan], "slices", tmp_path / "cache", progress=lambda *state: progress.append(state)) == [folder]
+    assert progress == [(1, 1)]
     os.utime(scan.ct, ns=(1, 1))
     assert prepare([scan], "slices", tmp_path / "cache") != [folder]
 
@@ -215,25 +215,25 @@ def test_heart_volume(cohort, tmp_path):
 
 class TestAugmentation:
     def test_map_moves_and_scales_with_the_slice(self, data):
-        chosen = np.nonzero(data.visible)[0][:6]
-        maps = data.true_map(chosen)
-        # A slice that is its own calcium: both have to stay equal.
+        indices = np.nonzero(data.visible)[0][:6]
+        maps = data.true_map(indices)
+        # The slice equals its calcium, so both stay equal.
         hu = maps[:, :1] * np.float32(1000) - 50
-        none = np.empty((len(chosen), 0, 224, 224), np.float32)
+        empty = np.empty((len(indices), 0, 224, 224), np.float32)
         settings = SliceAugmentation(crop=160, shift_pixels=5, noise_share=0, gain=0.0, offset_hu=0)
-        x, moved = augment_slices(hu, none, settings, np.random.default_rng(1), maps)
+        x, moved = augment_slices(hu, empty, settings, np.random.default_rng(1), maps)
         assert moved.sum() > 0
         torch.testing.assert_close(x, moved, atol=2e-4, rtol=0)
-        x, moved = augment_slices(hu, none, replace(settings, gain=0.2), np.random.default_rng(1), maps)
+        x, moved = augment_slices(hu, empty, replace(settings, gain=0.2), np.random.default_rng(1), maps)
         # A gain also moves the −50 HU at which the window begins, by up to 10 HU.
         torch.testing.assert_close(x[moved > 0.1], moved[moved > 0.1], atol=0.0101, rtol=0)
 
     def test_noise_is_reduced_and_amplified(self):
         noise = np.random.default_rng(0).normal(100, 20, (200, 1, 32, 32)).astype(np.float32)
-        none = np.empty((200, 0, 32, 32), np.float32)
+        empty = np.empty((200, 0, 32, 32), np.float32)
         settings = SliceAugmentation(32, 0, 0, 1, 0.25, 0, 0)
-        spread = augment_slices(noise, none, settings, np.random.default_rng(0))[0].std((1, 2, 3)).numpy() * 1000
-        lower = 20 * smoothed(torch.from_numpy(noise) / 20, 0.5).std((1, 2, 3)).mean().item()
+        spread = augment_slices(noise, empty, settings, np.random.default_rng(0))[0].std((1, 2, 3)).numpy() * 1000
+        lower = 20 * gaussian_blur(torch.from_numpy(noise) / 20, 0.5).std((1, 2, 3)).mean().item()
         assert 0.15 < (spread < (20 + lower) / 2).mean() < 0.35
         assert 0.15 < (spread > 22).mean() < 0.35
         assert lower < 18
@@ -263,8 +263,8 @@ class TestAugmentation:
 def test_slices_without_a_label_are_left_out(cohort, tmp_path):
     folder = shutil.copytree(cohort / "patient_0" / "scan_1", tmp_path / "data" / "a")
     truth = json.loads((folder / "truth.json").read_text())
-    for own in truth["slices"]:
-        own["visible"] = {3: True, 6: False}.get(own["k"])
+    for label in truth["slices"]:
+        label["visible"] = {3: True, 6: False}.get(label["k"])
     (folder / "truth.json").write_text(json.dumps(truth))
     (scan,) = find_scans([tmp_path / "data"])
     assert scan.kind == "coronary"
@@ -272,7 +272,7 @@ def test_slices_without_a_label_are_left_out(cohort, tmp_path):
     (prepared,) = prepare([scan], "slices", tmp_path / "cache")
     slices = load_slices(prepared)
     data = SliceDataset([slices])
-    # The scan's slices of 3 mm from k = 1 on are two of 1.5 mm each.
+    # Each 3 mm slice of the scan from k = 1 on is two slices of 1.5 mm.
     assert data.index.tolist() == [4, 5, 10, 11]
     assert data.visible.tolist() == [True, True, False, False]
     assert data.position == pytest.approx((data.index + 0.5) / len(slices.slices))
@@ -282,10 +282,10 @@ def test_slices_without_a_label_are_left_out(cohort, tmp_path):
 def test_one_visible_slice_of_the_scan_makes_a_slice_of_the_grid_visible():
     from CACTrainingLib.data.scan_samples import _labels_on_slices
 
-    # Each slice of the grid is two of the scan's.
+    # Two slices of the scan per slice of the grid.
     grid = ScanGrid((0.0, 0.0, 0.5), (1.0, 1.0, 2.0), (1, 1, 5))
-    said = [True, None, None, False, False, False, None, None]
-    labels = [{"k": k, "visible": visible} for k, visible in enumerate(said)]
+    visibility = [True, None, None, False, False, False, None, None]
+    labels = [{"k": k, "visible": visible} for k, visible in enumerate(visibility)]
     assert _labels_on_slices(labels, grid) == [True, None, False, None, False]
 
 

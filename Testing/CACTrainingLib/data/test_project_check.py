@@ -1,4 +1,4 @@
-"""What a project lacks is told before training, with what to do."""
+"""Checks of a project before training: missing data, and remedies."""
 
 import json
 
@@ -14,7 +14,7 @@ from CACTrainingLib.project.project import NewScan, Project
 
 @pytest.fixture
 def make(tmp_path):
-    """Makes a project of digital patients (clean where the name has a capital) and scans of anyone."""
+    """Factory of projects with digital patients (a capital letter for one without calcium) and other scans."""
 
     def make(digital="", scans="", uses=None, with_map=True):
         project = Project.create(tmp_path / "project")
@@ -34,10 +34,10 @@ def errors(findings):
     return [f.message for f in findings if f.severity == "error"]
 
 
-def told(findings, part):
-    found = [f for f in findings if part in f.message]
-    assert len(found) == 1, f"{part!r} in {findings}"
-    return found[0]
+def finding_with(findings, part):
+    matches = [f for f in findings if part in f.message]
+    assert len(matches) == 1, f"{part!r} in {findings}"
+    return matches[0]
 
 
 GOOD = {"a": "training", "B": "training", "c": "validation", "D": "validation", "e": "test"}
@@ -53,20 +53,20 @@ def test_whole_cohort_lacks_nothing(make):
 def test_missing_scans(make, tmp_path):
     project = make("aBcDe", uses=GOOD)
     (tmp_path / "data" / "a").rename(tmp_path / "elsewhere")
-    finding = told(check_project(project), "not where they were: 1,")
+    finding = finding_with(check_project(project), "not where they were: 1,")
     assert (finding.severity, finding.scans) == ("warning", ("0001",))
     assert finding.remedy == "relocate"
 
 
 def test_uses(make):
     project = make("aBcDe")
-    assert told(check_project(project), "No patient has a stored use").severity == "warning"
+    assert finding_with(check_project(project), "No patient has a stored use").severity == "warning"
     project.set_use({"a": "training", "B": "training", "c": "training", "D": "test"})
-    assert told(check_project(project), "Patients without a stored use: 1.").scans == ("0005",)
+    assert finding_with(check_project(project), "Patients without a stored use: 1.").scans == ("0005",)
     project.set_use({"e": "training"})
     assert "No patient is stored for validation" in errors(check_project(project, "slices"))[0]
     project.set_use({"D": "validation"})
-    assert told(check_project(project), "No patient is stored for test").severity == "warning"
+    assert finding_with(check_project(project), "No patient is stored for test").severity == "warning"
 
 
 def test_one_patient_in_two_uses(make):
@@ -79,7 +79,7 @@ def test_one_patient_in_two_uses(make):
 
     file.write_text("\n".join([lines[0], *(",".join(row[name] for name in names) for row in rows)]) + "\n")
     findings = check_project(Project.open(project.folder))
-    assert told(findings, "patient a have different uses").scans == ("0001", "0003")
+    assert finding_with(findings, "patient a have different uses").scans == ("0001", "0003")
 
 
 def test_slices_need_both_classes_in_both_parts(make):
@@ -96,7 +96,7 @@ def test_slices_need_both_classes_in_both_parts(make):
     assert any("no slice without visible calcium is labelled in the scans for training" in m for m in messages)
     assert any("no slice with visible calcium is labelled in the scans for validation" in m for m in messages)
     assert not errors(check_project(project))
-    assert told(check_project(project), "slice classifier: no slice with visible").severity == "warning"
+    assert finding_with(check_project(project), "slice classifier: no slice with visible").severity == "warning"
 
 
 def test_supervised_decomposition_needs_true_maps(make):
@@ -122,11 +122,11 @@ def test_annotations(make):
     label(project, "0006", "Ann", {3: NO, 4: UNSURE, 5: YES})
     write_mask(project, "0006", "Ann", "regions", mask((slice(3, 6), 16, 32), 2))
     findings = check_project(project)
-    wrong = told(findings, "Ann painted regions in slices of x")
+    wrong = finding_with(findings, "Ann painted regions in slices of x")
     assert (wrong.severity, wrong.scans) == ("warning", ("0006",))
     assert wrong.message.split(": ")[1].startswith("3.")
-    assert told(findings, "left out for want of a heart: 1.").scans == ("0006",)
-    assert told(findings, "without labels and outlined heart: 1.").scans == ("0007",)
+    assert finding_with(findings, "left out for want of a heart: 1.").scans == ("0006",)
+    assert finding_with(findings, "without labels and outlined heart: 1.").scans == ("0007",)
     assert not slice_annotations(project, "0006", "Bob").labels
     assert "Bob has annotated no scan. Annotators are Ann" in errors(check_project(project, annotator="Bob"))[0]
 
@@ -137,7 +137,7 @@ def test_scans_that_are_begun_are_told(make):
         write_proposal(project, scan, (3, 4))
     label(project, "0006", "Ann", {3: NO})
     label(project, "0007", "Ann", {3: NO, 4: YES})
-    finding = told(check_project(project), "begun and not finished")
+    finding = finding_with(check_project(project), "begun and not finished")
     assert (finding.severity, finding.scans) == ("note", ("0006",))
     assert not [f for f in check_project(project) if "left out, without labels" in f.message]
 
@@ -145,5 +145,5 @@ def test_scans_that_are_begun_are_told(make):
 def test_damaged_truth_is_told(make):
     project = make("aBcDe", uses=GOOD)
     project.scan("0001").truth.write_text("{}")
-    finding = told(check_project(project), "a cannot be used")
+    finding = finding_with(check_project(project), "a cannot be used")
     assert (finding.severity, finding.scans) == ("error", ("0001",))

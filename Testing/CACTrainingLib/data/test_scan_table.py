@@ -1,4 +1,4 @@
-"""Tables of scans, of CTs and of radiographs: what both must hold, and that every error names its line."""
+"""Tables of CTs and of radiographs: required columns, and errors that name the line."""
 
 import pytest
 
@@ -20,15 +20,15 @@ def kind(request):
 
 @pytest.fixture
 def read(kind, tmp_path):
-    """Reads lines, in which FILE is a file that is there, and SCORES what stands for all scores but the last."""
+    """Reader of lines, in which FILE is an existing file and SCORES are all scores but the last."""
     file, scores, reader = kind
     (tmp_path / "a.npz").touch()
 
     def read(*lines):
         path = tmp_path / "own.csv"
-        others = "0," * scores.count(",")
+        zeros = "0," * scores.count(",")
         text = "\n".join([f"name,patient,{file},age_years,sex,bmi_kg_m2,{scores}", *lines])
-        path.write_text(text.replace("FILE", "a.npz").replace("SCORES,", others) + "\n", encoding="utf-8")
+        path.write_text(text.replace("FILE", "a.npz").replace("SCORES,", zeros) + "\n", encoding="utf-8")
         return reader(path)
 
     return read

@@ -1,4 +1,4 @@
-"""Digital patients for the territory network, and patches of them as scanners would show them."""
+"""Digital patients for the territory network, and patches as scanners would show them."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ from CACTrainingLib.data.territory_volumes import SHAPE, STEP_MM, add_dense, mak
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
 
 NUMBER = 100_002
-"""A patient with arms beside the trunk, and plaque in the right coronary artery."""
+"""Patient with arms beside the trunk, and plaque in the right coronary artery."""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_possible_calcium_has_its_kinds_shares_and_lies_where_the_kind_does(volu
     for number, expected in shares.items():
         assert share[label == number].sum() == pytest.approx(expected, rel=1e-3)
         inside = volume.labels.ravel()[index] == number
-        # A left main is hardly longer than a voxel is wide.
+        # A left main is hardly longer than a voxel.
         assert share[(label == number) & inside].sum() > (0.4 if number == 1 else 0.7) * expected
     dense = possible(volume)
     assert dense.shape == (len(CALCIFYING), *SHAPE)
@@ -83,8 +83,8 @@ def test_a_volume_is_made_once_and_read_as_it_was(volume, tmp_path, monkeypatch)
     for name in ("hu", "labels", "heart"):
         np.testing.assert_array_equal(getattr(again, name), getattr(volume, name))
     for name in ("plaques", "deposits", "possible"):
-        for one, other in zip(getattr(again, name), getattr(volume, name), strict=True):
-            np.testing.assert_array_equal(one, other)
+        for read, written in zip(getattr(again, name), getattr(volume, name), strict=True):
+            np.testing.assert_array_equal(read, written)
     assert [path.name for path in tmp_path.iterdir()] == [f"territories-v{territory_volumes.VERSION}-7.npz"]
 
 
@@ -124,5 +124,5 @@ def test_without_changes_a_random_patch_shows_the_heart_as_it_is(volume):
     names = ("off_centre_mm", "elsewhere_share", "turn_degrees", "tilt_degrees", "displacement_mm", "dedicated_share")
     still = replace(TerritoryAugmentation(scale=1.0, cut_share=0.0), **dict.fromkeys(names, 0.0))
     patch, plain = random_patch(volume, still, np.random.default_rng(3)), plain_patch(volume)[0]
-    both = (patch.heart * plain.heart).sum()
-    assert 2 * both / (patch.heart.sum() + plain.heart.sum()) > 0.95
+    overlap = (patch.heart * plain.heart).sum()
+    assert 2 * overlap / (patch.heart.sum() + plain.heart.sum()) > 0.95
