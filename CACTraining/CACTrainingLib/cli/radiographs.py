@@ -55,9 +55,9 @@ def _run(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _digital(options: argparse.Namespace, progress: Progress) -> tuple[str, dict[str, str]]:
-    from ..radiograph.cohort import RadiographSettings, write_radiographs
+    from ..radiograph.cohort import RadiographCohortSettings, write_radiographs
 
-    settings = replace(from_file(options.settings, None, RadiographSettings()), patients=options.patients)
+    settings = replace(from_file(options.settings, None, RadiographCohortSettings()), patients=options.patients)
     table = write_radiographs(options.output, settings, options.workers, progress.counted)
     return f"{table}: radiographs of {options.patients} digital patients", {}
 

@@ -178,7 +178,7 @@ def _described(settings: Any, place: str) -> list[str]:
     inner = {name: value for name, value in vars(settings).items() if dataclasses.is_dataclass(value)}
     facts = facts_of(settings)
     lines = [f"  {place}{name} = {json.dumps(value)}" for name, value in facts.items() if name not in inner]
-    text = " ".join((type(settings).__doc__ or "").split())
+    text = " ".join((type(settings).__doc__ or "").replace("Attributes:", "").split())
     lines += textwrap.wrap(text, 100, initial_indent="    ", subsequent_indent="    ")
     for name, value in inner.items():
         lines += [f"  {place}{name}:", *_described(value, f"{place}{name}.")]

@@ -1,7 +1,7 @@
-"""Radiographs projected from CTs, as files that training reads: what is in each, and a case read back.
+"""Files of radiographs projected from CTs, for training.
 
-A folder holds `radiographs.csv`, one row a case, and `cases/NAME.npz`. Every view is a picture on the
-grid of `CACScoringLib.radiograph.view`, row 0 at the head, as `CACScoringLib.drr.projection` gives it.
+A folder holds `radiographs.csv`, one row a case, and `cases/NAME.npz`. Views are on the grid of
+`CACScoringLib.radiograph.view`, row 0 at the head, as in `CACScoringLib.drr.projection`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from ..data.scan_table import TableScan, patient_facts, read_rows
 VIEWS = ("PA", "lateral")
 MATRIX, FIELD_OF_VIEW_MM = 432, 432.0
 BOX_MARGIN_MM = 12.0
-"""Of what is kept about the heart."""
+"""Margin in mm of stored slices around the heart."""
 TABLE, CASES = "radiographs.csv", "cases"
 
 _STEPS = {"body": 64.0, "calcium": 1024.0, "heart": 64.0}
-"""Steps per mm in which paths are stored, in 16 bits; calcium with a sign."""
+"""Steps per mm of stored paths in 16 bits; calcium is signed."""
 
 SUPER_RESOLUTIONS = ("none", "interpolated", "learned")
-"""What the slices about the heart were made into before they were projected: see `super_resolution`."""
+"""Ways of making thin slices around the heart before projection, see `super_resolution`."""
 
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error)
 
@@ -49,9 +49,11 @@ _DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, 
 class View:
     """One view of a case, float32 [row, column].
 
-    body: length of water that attenuates as all that the ray meets does, calcium included, mm. calcium: of the
-    coronary calcium alone, in the same unit (0 where it is not known); where it moved a scan undershoots beside it, and
-    this is negative. heart: length within the heart, mm.
+    Attributes:
+        body: Water-equivalent path of the ray, calcium included, in mm.
+        calcium: Part of it due to coronary calcium in mm, 0 if unknown; negative beside moving calcium, where the scan
+            undershoots.
+        heart: Path in the heart in mm, 0 if unknown.
     """
 
     body: np.ndarray
@@ -60,7 +62,7 @@ class View:
 
     @property
     def heart_centre(self) -> tuple[float, float] | None:
-        """Middle of the heart's shadow, (row, column) in pixels; None where the heart is not known."""
+        """Middle of the heart's shadow (row, column) in pixels; None if the heart is unknown."""
         rows, columns = np.nonzero(self.heart > 0)
         if not rows.size:
             return None
@@ -68,7 +70,7 @@ class View:
 
 
 def view_geometry(angle_degrees: float, tilt_degrees: float, isocentre_mm: tuple[float, float, float]) -> Geometry:
-    """The chest stand that all views are made with. isocentre_mm: LPS."""
+    """Return the geometry of the chest stand of all views. isocentre_mm: LPS."""
     return Geometry(
         angle_degrees=angle_degrees,
         tilt_degrees=tilt_degrees,
@@ -78,39 +80,39 @@ def view_geometry(angle_degrees: float, tilt_degrees: float, isocentre_mm: tuple
     )
 
 
-def projected(geometry: Geometry, body: sitk.Image, calcium: sitk.Image | None, heart: sitk.Image | None) -> View:
-    """A view of a CT, HU. calcium: its HU. heart: a mask; what is not known is 0."""
-    nothing = np.zeros(geometry.pixels[::-1], np.float32)
-    added = nothing
+def project_view(geometry: Geometry, body: sitk.Image, calcium: sitk.Image | None, heart: sitk.Image | None) -> View:
+    """Project a CT in HU. calcium: HU that calcium adds. heart: mask. Unknown parts of the view are 0."""
+    zeros = np.zeros(geometry.pixels[::-1], np.float32)
+    calcium_mm = zeros
     if calcium is not None:
         water = np.float32(attenuation_per_mm("water", CT_EFFECTIVE_KEV))
-        # A path counts nothing below 0, where calcium that moved makes a scan undershoot: projected for itself.
-        added = (calcium_path(calcium, geometry) - calcium_path(-calcium, geometry)) / water
-    hearts = nothing if heart is None else path_length_mm(heart, geometry)
-    return View(water_equivalent_mm(body, geometry), added, hearts)
+        # `calcium_path` ignores values below 0, the undershoot beside moving calcium, so they are projected apart.
+        calcium_mm = (calcium_path(calcium, geometry) - calcium_path(-calcium, geometry)) / water
+    heart_mm = zeros if heart is None else path_length_mm(heart, geometry)
+    return View(water_equivalent_mm(body, geometry), calcium_mm, heart_mm)
 
 
 def write_case(path: Path, views: dict[str, View], thin: dict[tuple[str, str], np.ndarray] | None = None) -> None:
     """Write a case under a temporary name, then rename it.
 
-    thin: further bodies, mm, by view and way of super-resolution.
+    thin: further bodies in mm, by view and way of super-resolution.
     """
     arrays: dict[str, np.ndarray] = {}
     for name, view in views.items():
         for part, steps in _STEPS.items():
             kind = np.int16 if part == "calcium" else np.uint16
-            arrays[f"{name}_{part}"] = _stored(getattr(view, part), steps, kind)
+            arrays[f"{name}_{part}"] = _quantized(getattr(view, part), steps, kind)
     for (name, method), body in (thin or {}).items():
-        arrays[f"{name}_body_{method}"] = _stored(body, _STEPS["body"])
+        arrays[f"{name}_body_{method}"] = _quantized(body, _STEPS["body"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as half:
-        np.savez_compressed(half, **arrays)
+    with atomic_write(path) as unfinished:
+        np.savez_compressed(unfinished, **arrays)
 
 
 def read_case(path: Path, super_resolution: str = "none") -> dict[str, View]:
-    """The views of a case by name. super_resolution: one of SUPER_RESOLUTIONS, of the bodies.
+    """Read the views of a case by name. super_resolution: way of SUPER_RESOLUTIONS for the bodies.
 
-    Raises CTError when it is no such file, or was projected without it.
+    Raises CTError for another file, or one without this super-resolution.
     """
     if super_resolution not in SUPER_RESOLUTIONS:
         raise CTError(f"There is no super-resolution {super_resolution!r}; choose of {', '.join(SUPER_RESOLUTIONS)}.")
@@ -135,26 +137,26 @@ def _views(file: Mapping[str, np.ndarray], path: Path, super_resolution: str) ->
     return views
 
 
-def _stored(path_mm: np.ndarray, steps_per_mm: float, kind: type = np.uint16) -> np.ndarray:
-    room = np.iinfo(kind)
-    return np.clip(np.rint(path_mm * np.float32(steps_per_mm)), room.min, room.max).astype(kind)
+def _quantized(path_mm: np.ndarray, steps_per_mm: float, kind: type = np.uint16) -> np.ndarray:
+    limits = np.iinfo(kind)
+    return np.clip(np.rint(path_mm * np.float32(steps_per_mm)), limits.min, limits.max).astype(kind)
 
 
 LABELS = ("agatston", "agatston_reader", "agatston_automatic")
-"""Columns to learn from: the truth, what a reader scored on CT, and what was scored there without a reader: by an
-automatic clinical score, or by a threshold in the heart."""
+"""Columns of labels: the true score, a reader's score on CT, and an automatic one (clinical score, or a threshold in
+the heart)."""
 
 
 def read_table(table: Path, label: str | None = None) -> tuple[TableScan, ...]:
-    """The rows of a table, or of the one in a folder of `cac` radiographs.
+    """Read the rows of a table, or of the table in a folder of `cac radiographs`.
 
-    Needs the columns file and patient, and `label` where one is asked for. Files are relative to the table; one file
-    with all views (`cases`) is held under each of them. Optional: lateral, a second picture; name, age_years, sex,
-    bmi_kg_m2, and LABELS. Empty cells are not known. Raises TableError.
+    Required columns are file, patient, and `label` if given. Files are relative to the table; a file with all views
+    (`cases`) is listed under each view. Optional columns: lateral (a second picture), name, age_years, sex, bmi_kg_m2,
+    and LABELS. Empty cells are unknown. Raises TableError.
     """
     rows = read_rows(table, TABLE, ["file", "patient", *([label] if label else [])], _row)
-    if label and (without := [row.name for row in rows if label not in row.scores]):
-        raise TableError(f"{len(without)} rows of {table} lack {label}, as {without[0]}. Fill or remove them.")
+    if label and (unlabelled := [row.name for row in rows if label not in row.scores]):
+        raise TableError(f"{len(unlabelled)} rows of {table} lack {label}, as {unlabelled[0]}. Fill or remove them.")
     return rows
 
 

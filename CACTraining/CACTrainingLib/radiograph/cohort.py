@@ -1,11 +1,11 @@
-"""A cohort of digital patients' radiographs: scanned as cardiac CT is, but with the whole chest, and projected.
+"""Cohorts of digital patients' radiographs, projected from cardiac CT scans of the whole chest.
 
-The CT is gated, for a radiograph takes milliseconds in which no artery moves. Each patient stands a little turned,
-tilted and out of the middle. Nothing of the CT is kept.
+The CT is gated, because arteries do not move during the milliseconds of a radiograph. Patients stand a little turned,
+tilted and off centre. The CT is not stored.
 
-Of calcium as it is in people, too few are severe: patients are chosen by their true mass until each of STRATA has its
-share. Age, sex and BMI still depend on each patient's calcium as in `phantom.anatomy.patient`; only the
-prevalence of calcium differs, and with it every predictive value.
+At natural prevalence too few patients are severe, so they are selected by true mass until each of STRATA has its share.
+Age, sex and BMI depend on each patient's calcium as in `phantom.anatomy.patient`; the prevalence of calcium, and with
+it every predictive value, differs.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from .cases import (
     TABLE,
     VIEWS,
     View,
-    projected,
+    project_view,
     view_geometry,
     write_case,
 )
@@ -55,15 +55,19 @@ SCHEMA = "cac-radiographs/1"
 SETTINGS = "radiographs.json"
 ANGLES = {"PA": 0.0, "lateral": 90.0}
 TURN_DEGREES, TILT_DEGREES, SHIFT_MM = 2.0, 1.5, 8.0
-"""Standard deviations of how a patient stands."""
+"""Standard deviations of a patient's rotation, tilt and shift."""
 
 
 @dataclass(frozen=True)
-class RadiographSettings:
+class RadiographCohortSettings:
     """Settings of a cohort; recorded in SETTINGS, with the patients' numbers.
 
-    protocol: a name in `phantom.scanner.motion.PROTOCOLS`; "cardiac" is gated. super_resolution: network by whose
-    thin slices, and by interpolated ones, the heart is projected too; None for neither.
+    Attributes:
+        first_number: Lowest patient number.
+        patients: Number of patients.
+        protocol: Name in `phantom.scanner.motion.PROTOCOLS`; "cardiac" is gated.
+        super_resolution: Network whose thin slices of the heart, and interpolated ones, are projected too; None for
+            neither.
     """
 
     first_number: int = 0
@@ -80,32 +84,36 @@ class RadiographSettings:
 
 def write_radiographs(
     folder: Path,
-    settings: RadiographSettings,
+    settings: RadiographCohortSettings,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write a cohort and return its table, TABLE. Called again after an interruption, it resumes.
 
-    The table has the columns name, patient, file, age_years, sex, bmi_kg_m2; agatston, AGATSTON_PER_MG times the true
-    mass; agatston_reader, what a reader who knows all visible calcium measures in this CT; agatston_automatic, what
-    130 HU finds in the heart without a reader; mass_mg.
+    The table has the columns name, patient, file, age_years, sex, bmi_kg_m2, agatston (AGATSTON_PER_MG times the true
+    mass), agatston_reader (score of all visible calcium in this CT), agatston_automatic (score of all voxels of 130 HU
+    in the heart), and mass_mg.
 
-    workers: processes, one per core when None. progress: called with (done, patients). Raises CohortError when the
-    folder holds another cohort.
+    Args:
+        workers: Processes; None for one per core.
+        progress: Called with (done, patients).
+
+    Raises:
+        CohortError: The folder holds another cohort.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     numbers = _numbers(folder, settings)
-    # In random order, so that what is there after an interruption is like the whole: severe calcium is rare, and by
-    # number its patients come last.
+    # In random order, so that an interrupted cohort is representative: by number, patients with severe calcium come
+    # last, since it is rare.
     shuffled = np.random.default_rng(settings.first_number).permutation(numbers).tolist()
     rows = in_processes(partial(write_patient, folder=folder, settings=settings), shuffled, workers, progress)
     write_table(folder / TABLE, list(rows[numbers[0]]), (rows[number] for number in numbers))
     return folder / TABLE
 
 
-def write_patient(number: int, folder: Path, settings: RadiographSettings) -> dict:
-    """Write a patient's case and its row, unless they are there; returns the row."""
+def write_patient(number: int, folder: Path, settings: RadiographCohortSettings) -> dict:
+    """Write a patient's case and row if missing; returns the row."""
     name = patient_folder(number)
     row_file = folder / CASES / f"{name}.json"
     if row_file.exists():
@@ -136,7 +144,7 @@ def _scan(patient: Patient, protocol: str) -> DigitalScan:
 
 
 def geometries(number: int, image: sitk.Image) -> dict[str, Geometry]:
-    """Geometry of each view of a patient; always the same for the same patient."""
+    """Return the geometry of each view of a patient, always the same for the same patient."""
     generator = stream(number, 31)
     middle = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
     stands = {}
@@ -150,7 +158,7 @@ def geometries(number: int, image: sitk.Image) -> dict[str, Geometry]:
 def _views(scan: DigitalScan, image: sitk.Image, heart: sitk.Image, stands: dict[str, Geometry]) -> dict[str, View]:
     per_mg = np.float32(scan.scanner.calcium_hu_per_mg_cm3)
     calcium = image_on(scan.grid, scan.calcium_mg_cm3 * per_mg)
-    return {name: projected(geometry, image, calcium, heart) for name, geometry in stands.items()}
+    return {name: project_view(geometry, image, calcium, heart) for name, geometry in stands.items()}
 
 
 def _row(patient: Patient, image: sitk.Image, scan: DigitalScan, labels: Labels, file: Path) -> dict:
@@ -159,7 +167,7 @@ def _row(patient: Patient, image: sitk.Image, scan: DigitalScan, labels: Labels,
     spacing = image.GetSpacing()
     automatic = scan.heart.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
     reader = score_lesions(find_lesions(image, labels.regions, rules).lesions, spacing, rules)
-    unread = score_lesions(find_lesions(image, automatic, rules).lesions, spacing, rules)
+    unsupervised = score_lesions(find_lesions(image, automatic, rules).lesions, spacing, rules)
     return {
         "name": file.stem,
         "patient": patient.number,
@@ -169,13 +177,13 @@ def _row(patient: Patient, image: sitk.Image, scan: DigitalScan, labels: Labels,
         "bmi_kg_m2": person.bmi_kg_m2,
         "agatston": round(AGATSTON_PER_MG * patient.mass_mg, 2),
         "agatston_reader": round(reader.agatston, 2),
-        "agatston_automatic": round(unread.agatston, 2),
+        "agatston_automatic": round(unsupervised.agatston, 2),
         "mass_mg": round(patient.mass_mg, 4),
     }
 
 
-def _numbers(folder: Path, settings: RadiographSettings) -> list[int]:
-    """The cohort's patients: as chosen before, where the folder holds it already."""
+def _numbers(folder: Path, settings: RadiographCohortSettings) -> list[int]:
+    """Return the cohort's patient numbers, from the folder if it has them."""
     path = folder / SETTINGS
     content = {"schema": SCHEMA, "settings": asdict(settings)}
     if not path.exists():
@@ -183,10 +191,10 @@ def _numbers(folder: Path, settings: RadiographSettings) -> list[int]:
         write_text_atomically(path, json.dumps({**content, "numbers": numbers}, indent=1))
         return numbers
     try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        numbers = earlier.pop("numbers")
+        record = json.loads(path.read_text(encoding="utf-8"))
+        numbers = record.pop("numbers")
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise CohortError(f"{path} cannot be read ({error}). Choose another folder.") from error
-    if earlier != content:
+    if record != content:
         raise CohortError(f"{folder} holds radiographs of other settings ({path}); choose another folder.")
     return numbers

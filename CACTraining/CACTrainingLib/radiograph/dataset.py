@@ -1,6 +1,6 @@
-"""Radiographs in memory, as training takes them: squares about the heart with a margin, and reduced whole views.
+"""Radiographs in memory for training: squares around the heart with a margin, and reduced views.
 
-Projection is linear: where a case's coronary calcium is known, so is the radiograph of the same patient with other
+Projection is linear, so a case with known coronary calcium also gives radiographs of the same patient with scaled
 calcium, and with none (the healthy twin). Such pictures are for training only.
 """
 
@@ -21,10 +21,10 @@ from ..data.scan_table import TableScan, table_hash
 from .cases import VIEWS, View, read_case, read_table
 
 MARGIN_PIXELS = 224
-"""Side of the squares kept, of 1 mm: room to turn, move and enlarge what the network sees."""
+"""Side of stored squares in pixels of 1 mm, with a margin for augmentation."""
 
 SCALES = (1.0, 0.0, 0.5, 2.0, 4.0)
-"""By which calcium is multiplied; the first is the patient's own."""
+"""Factors on a patient's calcium; the first is the original."""
 
 _WHITE = 65535
 _MAP_STEPS = 50.0
@@ -33,14 +33,27 @@ _MAP_STEPS = 50.0
 
 @dataclass(frozen=True)
 class RadiographSet:
-    """n patients' pictures, m of them with their calcium scaled; V views, in the order of `views`.
+    """Radiographs of n cases: m pictures, several of a case with scaled calcium, of V views each.
 
-    patients: whose each case is; of several cases of a patient, none may be split. squares: uint16 [m, V, 224, 224],
-    0 to 65535 for 0 to 1. corners: (row, column) of their first pixel in the view, [n, V, 2]. reduced: uint16 [n, V,
-    108, 108], the whole views. centres: (row, column) of the heart that squares were cut about, [n, V, 2]; known: [n],
-    whether they are the heart's own. sample, scale: of each picture m, which case it is of and its calcium's scale.
-    maps: uint8 [n, V, 224, 224], path of the coronary calcium in steps of 0.02 mm; has_map: [n], whether it is known.
-    scores: [n] by label, NaN where not known. factors: [n, 3], age in years, sex (1 male), BMI; NaN where not known.
+    Attributes:
+        names: Names of the cases [n].
+        patients: Patients of the cases [n]; a split keeps a patient's cases together.
+        views: Names of the V views.
+        enhancement: Enhancement of the views' contrast.
+        super_resolution: Way of SUPER_RESOLUTIONS of digital cases.
+        squares: Squares around the heart, uint16 [m, V, 224, 224], 0 to 65535 for 0 to 1.
+        corners: First pixel (row, column) of the squares in the view [n, V, 2].
+        reduced: Complete views, reduced, uint16 [n, V, 108, 108].
+        centres: Centre (row, column) of the squares [n, V, 2].
+        has_heart: True if the centres are those of a known heart [n].
+        sample: Index of each picture's case [m].
+        scale: Factor on each picture's calcium [m].
+        maps: Path of the coronary calcium in steps of 0.02 mm, uint8 [n, V, 224, 224].
+        has_map: True if the coronary calcium is known [n].
+        scores: Scores by label [n], NaN if unknown.
+        factors: Age in years, sex (1 for men) and BMI [n, 3], NaN if unknown.
+        sha256: Hash of the table.
+        warnings: Doubts about the table.
     """
 
     names: tuple[str, ...]
@@ -52,7 +65,7 @@ class RadiographSet:
     corners: np.ndarray
     reduced: np.ndarray
     centres: np.ndarray
-    known: np.ndarray
+    has_heart: np.ndarray
     sample: np.ndarray
     scale: np.ndarray
     maps: np.ndarray
@@ -65,12 +78,12 @@ class RadiographSet:
     def __len__(self) -> int:
         return len(self.names)
 
-    def own(self) -> np.ndarray:
-        """Index of each case's picture with its own calcium: [n]."""
+    def original_pictures(self) -> np.ndarray:
+        """Return the index of each case's picture with unscaled calcium [n]."""
         return np.nonzero(self.scale == 1.0)[0]
 
     def channels(self, views: Sequence[str]) -> list[int]:
-        """Indices of views among those held. Raises TableError when one is not."""
+        """Return indices of views. Raises TableError for a missing view."""
         if missing := [view for view in views if view not in self.views]:
             raise TableError(f"The radiographs have no {' or '.join(missing)} view; they have {', '.join(self.views)}.")
         return [self.views.index(view) for view in views]
@@ -88,10 +101,16 @@ def load_radiographs(
 ) -> RadiographSet:
     """Read the radiographs of a table, or of a folder that holds one; see `cases.read_table`.
 
-    label: a score that every row must have. super_resolution: of digital cases, as in `cases.read_case`. scales: the
-    first has to be 1; (1,) makes no other pictures. finder: finds the heart where it is not known; without one,
-    squares are cut about the middle of the view, with a warning. progress: called with (done, rows). Raises TableError,
-    CTError.
+    Args:
+        label: Score that every row must have.
+        super_resolution: Way for digital cases, as in `cases.read_case`.
+        scales: Factors on the calcium, the first of them 1; (1,) makes no further pictures.
+        finder: Network that locates unknown hearts; without one, squares are at the view's middle, with a warning.
+        progress: Called with (done, rows).
+
+    Raises:
+        TableError: The table is unusable.
+        CTError: A file is unreadable.
     """
     if not scales or scales[0] != 1.0:
         raise ValueError("The first scale has to be 1, the patient's own calcium.")
@@ -104,9 +123,9 @@ def load_radiographs(
             progress(number + 1, len(rows))
     squares = [part.pop("squares") for part in parts]
     stacked = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
-    unknown = int((~stacked["known"]).sum())
-    if unknown and finder is None:
-        message = f"On {unknown} radiographs the heart is unknown: their centre is used. Use a model that finds it."
+    n_unknown = int((~stacked["has_heart"]).sum())
+    if n_unknown and finder is None:
+        message = f"On {n_unknown} radiographs the heart is unknown: their centre is used. Use a model that finds it."
         warnings.append(ScanWarning("heart-not-known", message))
     counts = [len(part) for part in squares]
     labels = sorted({name for row in rows for name in row.scores})
@@ -135,7 +154,7 @@ def _case(
     scales: tuple[float, ...],
     finder: RadiographNet | None,
 ) -> dict[str, np.ndarray]:
-    """Arrays of one case; see `RadiographSet`."""
+    """Return arrays of one case; see `RadiographSet`."""
     digital = row.files["PA"].suffix == ".npz"
     if digital:
         case = read_case(row.files["PA"], super_resolution)
@@ -143,8 +162,10 @@ def _case(
             raise TableError(f"{row.files['PA']} has no {' or '.join(missing)} view.")
         paths = [case[view] for view in views]
         calcium = any(view.calcium.any() for view in paths)
-        # A patient's own calcium comes first; without any, all scales are the same picture.
-        pictures = [[view_of_path(scaled(view, scale)) for view in paths] for scale in (scales if calcium else (1.0,))]
+        # The original comes first; without calcium, all scales give the same picture.
+        pictures = [
+            [view_of_path(scale_calcium(view, scale)) for view in paths] for scale in (scales if calcium else (1.0,))
+        ]
         hearts = [view.heart_centre for view in paths]
     else:
         if missing := [view for view in views if view not in row.files]:
@@ -152,31 +173,31 @@ def _case(
         from CACScoringLib.radiograph.reading import read_radiograph
 
         pictures, hearts = [[read_radiograph(row.files[view]).standard() for view in views]], [None] * len(views)
-    pictures = [[enhanced(view, enhancement) for view in one] for one in pictures]
-    known = all(heart is not None for heart in hearts)
-    centres = np.array(hearts, np.float32) if known else _found(pictures[0], finder)
+    pictures = [[enhanced(view, enhancement) for view in picture] for picture in pictures]
+    has_heart = all(heart is not None for heart in hearts)
+    centres = np.array(hearts, np.float32) if has_heart else _locate(pictures[0], finder)
     corners = np.clip(np.rint(centres - (MARGIN_PIXELS - 1) / 2), 0, STANDARD_PIXELS - MARGIN_PIXELS).astype(np.int32)
     maps = np.zeros((len(views), MARGIN_PIXELS, MARGIN_PIXELS), np.uint8)
     if digital:
-        maps[:] = [np.clip(v.calcium * _MAP_STEPS, 0, 255)[_at(c)] for v, c in zip(paths, corners, strict=True)]
-    squares = np.array([[v[_at(c)] for v, c in zip(one, corners, strict=True)] for one in pictures])
+        maps[:] = [np.clip(v.calcium * _MAP_STEPS, 0, 255)[_window(c)] for v, c in zip(paths, corners, strict=True)]
+    squares = np.array([[v[_window(c)] for v, c in zip(picture, corners, strict=True)] for picture in pictures])
     reduced = np.stack([reduced_view(view) for view in pictures[0]])
-    case = {"squares": _whole(squares), "corners": corners, "reduced": _whole(reduced), "centres": centres}
-    return {**case, "known": np.array(known), "maps": maps, "has_map": np.array(digital)}
+    case = {"squares": _quantize(squares), "corners": corners, "reduced": _quantize(reduced), "centres": centres}
+    return {**case, "has_heart": np.array(has_heart), "maps": maps, "has_map": np.array(digital)}
 
 
-def scaled(view: View, scale: float) -> np.ndarray:
-    """Path of a view's radiograph with the calcium so many times what it is, mm."""
+def scale_calcium(view: View, scale: float) -> np.ndarray:
+    """Return the path in mm of a view with its calcium times `scale`."""
     return view.body - np.float32(1 - scale) * view.calcium
 
 
 def reduced_view(view: np.ndarray) -> np.ndarray:
-    """A view REDUCTION times smaller, by means, as the network's finder sees it."""
+    """Reduce a view by means over REDUCTION pixels, as input of the network's finder."""
     rows, columns = (side // REDUCTION for side in view.shape)
     return view.reshape(rows, REDUCTION, columns, REDUCTION).mean((1, 3))
 
 
-def _found(views: list[np.ndarray], finder: RadiographNet | None) -> np.ndarray:
+def _locate(views: list[np.ndarray], finder: RadiographNet | None) -> np.ndarray:
     if finder is None:
         return np.full((len(views), 2), (STANDARD_PIXELS - 1) / 2, np.float32)
     import torch
@@ -185,17 +206,17 @@ def _found(views: list[np.ndarray], finder: RadiographNet | None) -> np.ndarray:
         return finder.eval().locate(torch.from_numpy(np.stack(views))[None])[0].numpy()
 
 
-def _at(corner: np.ndarray) -> tuple[slice, slice]:
+def _window(corner: np.ndarray) -> tuple[slice, slice]:
     row, column = map(int, corner)
     return slice(row, row + MARGIN_PIXELS), slice(column, column + MARGIN_PIXELS)
 
 
-def _whole(values: np.ndarray) -> np.ndarray:
+def _quantize(values: np.ndarray) -> np.ndarray:
     return np.rint(values * _WHITE).astype(np.uint16)
 
 
 def check_label(data: RadiographSet, label: str) -> np.ndarray:
-    """Scores of a label, [n]. Raises CTError where one is not known."""
+    """Return the scores of a label [n]. Raises CTError if one is unknown."""
     scores = data.scores.get(label)
     if scores is None or np.isnan(scores).any():
         raise CTError(f"Not every radiograph has {label}. Choose a label that all have.")

@@ -1,10 +1,9 @@
-"""One training: begin, stop where the validation is best, calibrate, and predict other patients.
+"""Training of one radiograph network: fit with early stopping, calibration, and predictions.
 
-For the calibration three logistic models are fitted of each threshold: of the factors alone, on the
-training patients; of the image's logit, on the validation patients, whom the network has not learned from (Platt 1999);
-and of both together, on these too. The first model's coefficients are held near 0, the other two's near 1, where both
-simply add; how strongly, is as if so many patients had said so. What is stored is the sum,
-`CACScoringLib.networks.radiograph_fusion`.
+The calibration fits three logistic models for each threshold: of the factors alone, on the training patients; of the
+image's logit, on the validation patients, which the network has not seen (Platt 1999); and of both together, on these
+too. Gaussian priors pull the first model's coefficients to 0, and the others' to 1, which is the sum of logit and
+factors. The stored model is their composition, see `CACScoringLib.networks.radiograph_fusion`.
 """
 
 from __future__ import annotations
@@ -34,15 +33,15 @@ from .pretrained import load_pretrained
 from .task import RadiographTask, RadiographTraining, locate_hearts, predict_logits
 
 LEAST_PATIENTS = 20
-"""With all factors known, on either side, for these to be used."""
+"""Least number of training, and of validation, patients with all factors for a model with factors."""
 
 _MIDDLE, _STEP = np.array([60.0, 0.5, 27.0]), np.array([10.0, 0.5, 5.0])
-"""About the mean and standard deviation of FACTORS, so that all coefficients are held alike."""
+"""Approximate mean and standard deviation of FACTORS, which standardise them for the priors."""
 
-_HOLD_FACTORS, _HOLD_IMAGE, _HOLD_BOTH, _HOLD_OFFSET = 1.0, 1.0, 4.0, 0.01
+_PRECISION_FACTORS, _PRECISION_IMAGE, _PRECISION_BOTH, _PRECISION_OFFSET = 1.0, 1.0, 4.0, 0.01
 
 
-def fitted_calibration(
+def fit_calibration(
     thresholds: Sequence[float],
     training_scores: np.ndarray,
     training_factors: np.ndarray,
@@ -50,26 +49,29 @@ def fitted_calibration(
     scores: np.ndarray,
     factors: np.ndarray,
 ) -> dict[str, dict[str, float] | None]:
-    """The card's `calibration`. logits: [n, thresholds], scores: [n] and factors: [n, 3] of the validation patients."""
+    """Fit the card's `calibration`. logits [n, thresholds], scores [n], factors [n, 3]: of the validation patients."""
     calibration: dict[str, dict[str, float] | None] = {}
     truth, training_truth = above(scores, thresholds), above(training_scores, thresholds)
-    complete, learned = ~np.isnan(factors).any(1), ~np.isnan(training_factors).any(1)
-    enough = min(complete.sum(), learned.sum()) >= LEAST_PATIENTS
+    complete, complete_train = ~np.isnan(factors).any(1), ~np.isnan(training_factors).any(1)
+    enough = min(complete.sum(), complete_train.sum()) >= LEAST_PATIENTS
     for number, threshold in enumerate(thresholds):
         logit, positive = logits[:, number], truth[:, number]
-        offset, slope = held_logistic(logit[:, None], positive, [1.0], _HOLD_IMAGE)
+        offset, slope = fit_logistic(logit[:, None], positive, [1.0], _PRECISION_IMAGE)
         calibration[image_key(threshold)] = {"offset": offset, "logit": slope}
         if not enough:
             calibration[factors_key(threshold)] = None
             continue
-        alone = held_logistic(
-            _standard(training_factors[learned]), training_truth[learned, number], [0] * 3, _HOLD_FACTORS
+        factors_model = fit_logistic(
+            _standard(training_factors[complete_train]),
+            training_truth[complete_train, number],
+            [0] * 3,
+            _PRECISION_FACTORS,
         )
-        # Of the factors, what they tell beyond how common the score is; that is in the image's offset already.
-        from_factors = _standard(factors) @ alone[1:]
+        # Without the offset: the image's offset already holds the prevalence.
+        from_factors = _standard(factors) @ factors_model[1:]
         design = np.stack([offset + slope * logit, from_factors], 1)
-        base, image_part, factors_part = held_logistic(design[complete], positive[complete], [1.0, 1.0], _HOLD_BOTH)
-        per_unit = factors_part * alone[1:] / _STEP
+        base, image_part, factors_part = fit_logistic(design[complete], positive[complete], [1.0, 1.0], _PRECISION_BOTH)
+        per_unit = factors_part * factors_model[1:] / _STEP
         calibration[factors_key(threshold)] = {
             "offset": float(base + image_part * offset - per_unit @ _MIDDLE),
             "logit": float(image_part * slope),
@@ -78,21 +80,21 @@ def fitted_calibration(
     return calibration
 
 
-def held_logistic(x: np.ndarray, y: np.ndarray, near: Sequence[float], hold: float) -> np.ndarray:
-    """Offset and coefficients of the logistic model of y [n] by x [n, k], held near given ones by a Gaussian prior.
+def fit_logistic(x: np.ndarray, y: np.ndarray, prior_means: Sequence[float], precision: float) -> np.ndarray:
+    """Fit the offset and coefficients of a logistic model of y [n] by x [n, k] with Gaussian priors.
 
-    hold: the prior's precision. The offset is hardly held; enough to be finite where all y are the same.
+    prior_means, precision: of the coefficients. The offset's weak prior keeps it finite if all y are the same.
     """
     design = np.column_stack([np.ones(len(x)), x]).astype(float)
-    middle = np.array([0.0, *near])
-    precision = np.array([_HOLD_OFFSET, *[hold] * len(near)])
+    means = np.array([0.0, *prior_means])
+    precisions = np.array([_PRECISION_OFFSET, *[precision] * len(prior_means)])
 
     def loss(b: np.ndarray) -> tuple[float, np.ndarray]:
         z = design @ b
-        value = np.logaddexp(0, z).sum() - y @ z + 0.5 * precision @ (b - middle) ** 2
-        return value, design.T @ (1 / (1 + np.exp(-np.clip(z, -50, 50))) - y) + precision * (b - middle)
+        value = np.logaddexp(0, z).sum() - y @ z + 0.5 * precisions @ (b - means) ** 2
+        return value, design.T @ (1 / (1 + np.exp(-np.clip(z, -50, 50))) - y) + precisions * (b - means)
 
-    minimum = optimize.minimize(loss, middle, jac=True, method="BFGS")
+    minimum = optimize.minimize(loss, means, jac=True, method="BFGS")
     return np.array([float(b) if math.isfinite(b) else 0.0 for b in minimum.x])
 
 
@@ -101,14 +103,21 @@ def _standard(factors: np.ndarray) -> np.ndarray:
 
 
 FINDER_BATCH = 16
-_MOVED = 8
-"""Reduced pixels by which views are moved at most, so that it is the heart that is learned and not the picture's
-middle."""
+_SHIFT = 8
+"""Largest shift of views in reduced pixels, so that the finder learns the heart and not the picture's middle."""
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """pretrained: file of weights to begin the backbones with. start: card of a radiograph model to begin as."""
+    """Settings of a fit.
+
+    Attributes:
+        config: Configuration of the network.
+        training: Settings of the training.
+        device: Device of PyTorch.
+        pretrained: File of initial weights of the backbones.
+        start: Card of an initial radiograph model.
+    """
 
     config: RadiographNetConfig
     training: RadiographTraining
@@ -120,10 +129,15 @@ class FitSettings:
 def validation_split(
     data: RadiographSet, proportion: float, seed: int, label: str, cases: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of cases to learn from, and to stop and calibrate by; no patient is in both.
+    """Split cases by patient into training and validation (for stopping and calibration).
 
-    proportion: of the patients to validate on. label: score whose categories are in both in like proportions. cases:
-    those to split; None for all. Raises DataError when there are too few patients.
+    Args:
+        proportion: Proportion of patients for validation.
+        label: Score whose categories have equal proportions in both parts.
+        cases: Cases to split; None for all.
+
+    Raises:
+        DataError: There are too few patients.
     """
     cases = np.arange(len(data)) if cases is None else cases
     if not 0 < proportion <= 0.5:
@@ -145,15 +159,14 @@ def fit(
     folder: Path,
     progress: Progress | None = None,
 ) -> tuple[RadiographNet, dict[str, dict[str, float] | None], Outcome, dict[str, float | None]]:
-    """A trained network, its calibration, how its training went, and the validation's metrics.
+    """Train a network; return it with its calibration, the training's outcome, and validation metrics.
 
-    folder: takes checkpoint and curves; a training that was ended there continues. Raises
-    TrainingError, DataError, CTError.
+    folder: for checkpoint and curves; an interrupted training there resumes. Raises TrainingError, DataError, CTError.
     """
     config, training_settings = settings.config, settings.training
     if config.enhancement != data.enhancement:
         raise DataError(f"The views are enhanced by {data.enhancement!r}; the network asks for {config.enhancement!r}.")
-    network, training_settings = _begun(settings)
+    network, training_settings = _initial_network(settings)
     task = RadiographTask(config, training_settings, data, training, validation, network)
     outcome = train(task, training_settings.loop, folder, progress or Progress(), settings.device, resume=True)
     network = RadiographNet(config)
@@ -164,7 +177,7 @@ def fit(
     metrics["heart_error_mm"] = finder_error_mm(network, data, validation) if training_settings.finder_steps else None
     label = check_label(data, training_settings.label)
     logits = predict_logits(network, data, validation, locate=knows_hearts(settings))
-    calibration = fitted_calibration(
+    calibration = fit_calibration(
         config.thresholds, label[training], data.factors[training], logits, label[validation], data.factors[validation]
     )
     return network, calibration, outcome, metrics
@@ -173,24 +186,24 @@ def fit(
 def predictions_of(
     network: RadiographNet, data: RadiographSet, cases: np.ndarray, calibration: dict, locate: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities from the image, and with clinical factors (NaN where these are not known), each [n, thresholds].
+    """Predict probabilities from the image, and with clinical factors (NaN if unknown), each [n, thresholds].
 
-    locate: about the heart as the network finds it, as scoring does.
+    locate: True to use the network's heart, as scoring does.
     """
     logits = predict_logits(network, data, cases, locate)
     return probabilities(logits, None, calibration), probabilities(logits, data.factors[cases], calibration)
 
 
-def _begun(settings: FitSettings) -> tuple[RadiographNet, RadiographTraining]:
-    """The network before its first step, and the settings that say what it began with."""
+def _initial_network(settings: FitSettings) -> tuple[RadiographNet, RadiographTraining]:
+    """Return the initial network, and the settings with hashes of its initial weights."""
     training = settings.training
     torch.manual_seed(training.loop.seed)
     network = RadiographNet(settings.config)
     if settings.start is not None:
-        card, begun = read_network(settings.start)
-        if card.network != "radiograph" or begun.config != settings.config:
+        card, start = read_network(settings.start)
+        if card.network != "radiograph" or start.config != settings.config:
             raise CTError(f"{card.name} (--start) is no radiograph model of the same backbone, views and size.")
-        network.load_state_dict(begun.state_dict())
+        network.load_state_dict(start.state_dict())
         training = replace(training, start=card.sha256)
     if settings.pretrained is not None:
         training = replace(training, pretrained=load_pretrained(network, settings.pretrained))
@@ -198,16 +211,16 @@ def _begun(settings: FitSettings) -> tuple[RadiographNet, RadiographTraining]:
 
 
 def knows_hearts(settings: FitSettings) -> bool:
-    """True if the network knows where hearts are, so that pictures are judged as scoring does."""
+    """Return True if the network locates hearts, so that evaluation can do so as scoring does."""
     return settings.training.finder_steps > 0 or settings.start is not None
 
 
 def train_finder(network: RadiographNet, data: RadiographSet, cases: np.ndarray, steps: int, seed: int) -> int:
-    """Train a network's finder in place on those of the cases whose heart is known; returns how many they are.
+    """Train a network's finder in place on the cases with a known heart; returns their number.
 
-    Without any, or without steps, the finder stays as it is. What is lost is the distance in each direction, smoothed.
+    The finder stays unchanged without such cases or without steps. The loss is smooth L1 in each direction.
     """
-    cases = cases[data.known[cases]]
+    cases = cases[data.has_heart[cases]]
     if not len(cases) or not steps:
         return len(cases)
     generator = np.random.default_rng([seed, 9])
@@ -221,11 +234,11 @@ def train_finder(network: RadiographNet, data: RadiographSet, cases: np.ndarray,
         sample = generator.choice(cases, FINDER_BATCH)
         views = data.reduced[sample][:, channels].reshape(-1, *data.reduced.shape[2:]).astype(np.float32) / 65535
         centres = data.centres[sample][:, channels].reshape(-1, 2).copy()
-        moved = generator.integers(-_MOVED, _MOVED + 1, 2)
+        shift = generator.integers(-_SHIFT, _SHIFT + 1, 2)
         views = np.clip(views, 0, 1) ** np.float32(np.exp(generator.normal(0, 0.2)))
-        views = _shifted(views, moved)
+        views = _shift_views(views, shift)
         places = finder(torch.from_numpy(views[:, None]).to(device))
-        loss = functional.smooth_l1_loss(places, torch.from_numpy(centres + REDUCTION * moved).float().to(device))
+        loss = functional.smooth_l1_loss(places, torch.from_numpy(centres + REDUCTION * shift).float().to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -234,8 +247,8 @@ def train_finder(network: RadiographNet, data: RadiographSet, cases: np.ndarray,
 
 
 def finder_error_mm(network: RadiographNet, data: RadiographSet, cases: np.ndarray) -> float | None:
-    """Median distance of the centres found from those known; None where none is known."""
-    cases = cases[data.known[cases]]
+    """Return the median distance of predicted from known centres in mm; None without known ones."""
+    cases = cases[data.has_heart[cases]]
     if not len(cases):
         return None
     network.eval()
@@ -243,8 +256,8 @@ def finder_error_mm(network: RadiographNet, data: RadiographSet, cases: np.ndarr
     return float(np.median(np.linalg.norm(locate_hearts(network, data, cases).numpy() - true, axis=2)))
 
 
-def _shifted(views: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """Views moved by whole pixels (rows, columns); their border continues."""
-    padded = np.pad(views, ((0, 0), (_MOVED, _MOVED), (_MOVED, _MOVED)), "edge")
-    row, column = _MOVED - moved
+def _shift_views(views: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Shift views by whole pixels (rows, columns), repeating their border."""
+    padded = np.pad(views, ((0, 0), (_SHIFT, _SHIFT), (_SHIFT, _SHIFT)), "edge")
+    row, column = _SHIFT - shift
     return np.ascontiguousarray(padded[:, row : row + views.shape[1], column : column + views.shape[2]])

@@ -1,6 +1,6 @@
-"""Weights of the literature's networks from a file that the user has: nothing is downloaded.
+"""Pretrained weights of published networks from a user's file; nothing is downloaded.
 
-Their names are torchvision's: those of ImageNet weights, and of many that were trained on chest radiographs.
+Names are torchvision's, as in ImageNet weights and many networks for chest radiographs.
 """
 
 from __future__ import annotations
@@ -16,28 +16,33 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.networks.radiograph import INPUTS, RadiographNet
 
 _RESNET = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
-"""Places of torchvision's parts in `networks.radiograph.Published`."""
+"""Indices of torchvision's parts in `networks.radiograph.Published`."""
 
 _LAST = ("fc.", "classifier.")
-"""The layers for other tasks' classes, which are left out."""
+"""Layers for other tasks' classes, which are not loaded."""
 
 
 class PretrainedError(CTError):
-    """A file of pretrained weights cannot be read, or is for another network."""
+    """File of pretrained weights that cannot be read, or is for another network."""
 
 
 def load_pretrained(network: RadiographNet, file: Path) -> str:
-    """Begin the backbones of all views with a file's weights, in place; returns the file's SHA-256.
+    """Load a file's weights into the backbones of all views in place; returns the file's SHA-256.
 
-    file: a state dict with torchvision's names for ResNet18 or DenseNet121, as safetensors or as PyTorch's .pth, of
-    which nothing but tensors is read. The first convolution's colours are summed, and shared among this network's
-    inputs. Raises PretrainedError.
+    The first convolution's colours are summed, and divided among this network's inputs.
+
+    Args:
+        file: State dict with torchvision's names for ResNet18 or DenseNet121, as safetensors or PyTorch's .pth, from
+            which only tensors are read.
+
+    Raises:
+        PretrainedError: The file is unreadable, or for another network.
     """
     backbone = network.config.backbone
     if backbone == "light":
         raise PretrainedError("A light network has no pretrained weights. Choose --preset resnet18 or densenet121.")
     data = _bytes(file)
-    tensors = {_own_name(name, backbone): tensor for name, tensor in read_tensors(file).items() if not _left_out(name)}
+    tensors = {_monai_name(name, backbone): tensor for name, tensor in read_tensors(file).items() if not _is_last(name)}
     first = "layers.0.weight" if backbone == "resnet18" else "layers.0.conv0.weight"
     expected = network.backbones[0].state_dict()
     if first in tensors and tensors[first].ndim == 4:
@@ -63,24 +68,24 @@ def _bytes(file: Path) -> bytes:
         raise PretrainedError(f"The weights {file} cannot be read: {error.strerror}.") from error
 
 
-def _left_out(name: str) -> bool:
+def _is_last(name: str) -> bool:
     return name.removeprefix("module.").startswith(_LAST)
 
 
-def _own_name(name: str, backbone: str) -> str:
-    """A torchvision name in `networks.radiograph.Published`, whose parts are MONAI's."""
+def _monai_name(name: str, backbone: str) -> str:
+    """Translate a torchvision name to `networks.radiograph.Published`, whose parts are MONAI's."""
     name = name.removeprefix("module.")
     if backbone == "resnet18":
-        part, _, rest = name.partition(".")
-        return f"layers.{_RESNET[part]}.{rest}" if part in _RESNET else name
-    # Weights of before torchvision 0.3 number what later ones name: norm.1 for norm1.
+        part, _, suffix = name.partition(".")
+        return f"layers.{_RESNET[part]}.{suffix}" if part in _RESNET else name
+    # Before torchvision 0.3 names had numbers: norm.1 for norm1.
     name = re.sub(r"(denselayer\d+)\.(norm|relu|conv)\.(\d)\.", r"\1.\2\3.", name)
     name = re.sub(r"(denselayer\d+)\.(?!layers\.)", r"\1.layers.", name)
     return re.sub(r"^features\.", "layers.0.", name)
 
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:
-    """A state dict from a file, of which nothing but tensors is read. Raises PretrainedError when it holds none."""
+    """Read a state dict from a file, tensors only. Raises PretrainedError if it has none."""
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load

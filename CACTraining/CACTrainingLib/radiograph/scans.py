@@ -1,8 +1,7 @@
-"""Own CTs projected to radiographs, with what is known of them: weakly labelled pictures to learn from.
+"""Projection of a user's CTs to radiographs with labels, for training.
 
-From a table, or from the folder of `cac cohort`, whose scores become the labels and whose hearts and calcium maps are
-projected too. The patient table and whatever else lies outside the body are taken out of the CT first
-(`projection.body_only`).
+The CTs are from a table, or from the folder of `cac cohort`, whose scores become labels and whose hearts and calcium
+maps are projected too. The couch and other objects outside the body are removed first (`projection.body_only`).
 """
 
 from __future__ import annotations
@@ -27,28 +26,36 @@ from CACScoringLib.drr.projection import body_only
 from CACScoringLib.io.reading import read_ct, read_mask
 
 from ..phantom.cohort.export import same_settings
-from .cases import CASES, TABLE, View, projected, view_geometry, write_case
+from .cases import CASES, TABLE, View, project_view, view_geometry, write_case
 from .cohort import ANGLES, SCHEMA, SETTINGS
 
 COHORT_TABLE, FAILURES = "cohort.csv", "failures.csv"
-KNOWN = (
+FACTS = (
     *("age_years", "sex", "bmi_kg_m2", "agatston", "agatston_reader", "agatston_automatic"),
     "agatston_decomposition",
 )
-"""Columns that are copied into the table of radiographs where they are given."""
+"""Columns copied into the table of radiographs."""
 LEAST_HEIGHT_MM = 220.0
-"""A chest radiograph shows more of the lungs than a lower CT holds."""
+"""Least height in mm of a CT with the lungs of a chest radiograph."""
 MOST_CUT_OFF = 0.1
 BODY_HU = -300.0
 
-_COLUMNS = ("ct", "name", "patient", "series", "heart", "calcium_map", *KNOWN)
+_COLUMNS = ("ct", "name", "patient", "series", "heart", "calcium_map", *FACTS)
 
 
 @dataclass(frozen=True)
-class OwnScan:
-    """A CT to be projected. file: name of its case, unlike all others. heart, calcium_map: images, where known.
+class ProjectionSource:
+    """CT to project.
 
-    known: cells by KNOWN.
+    Attributes:
+        name: Name in the table.
+        file: Unique name of the case.
+        patient: Patient ID.
+        ct: File or DICOM folder.
+        series: DICOM series in the folder; None for a single one.
+        heart: Heart mask, None if unknown.
+        calcium_map: Calcium map, None if unknown.
+        facts: Cells of the columns FACTS.
     """
 
     name: str
@@ -58,21 +65,21 @@ class OwnScan:
     series: str | None
     heart: Path | None
     calcium_map: Path | None
-    known: dict[str, str]
+    facts: dict[str, str]
 
 
 def write_scan_radiographs(
     source: Path, folder: Path, workers: int = 1, progress: Progress | None = None
 ) -> tuple[Path, dict[str, str]]:
-    """Project the CTs of a table or of the folder of `cac cohort`; returns the new table, and why others failed.
+    """Project the CTs of a table or of the folder of `cac cohort`; returns the new table, and failures with reasons.
 
-    Called again after an interruption, or with more scans, it continues: cases no older than their scan are kept. A
-    table has the column ct (file or DICOM folder, relative to it); optionally name, patient, series, heart, calcium_map
-    (files), and KNOWN. The new table is `cases.TABLE`; FAILURES has a row for each scan that failed.
-    Raises CTError when there is nothing to project, OutputError when the folder holds other radiographs.
+    Called again after an interruption, or with more scans, it resumes: cases of unchanged scans are kept. A table has
+    the column ct (file or DICOM folder, relative to it); optionally name, patient, series, heart, calcium_map (files),
+    and FACTS. The new table is `cases.TABLE`; FAILURES has a row for each scan that failed.
+    Raises CTError if there is nothing to project, OutputError if the folder holds other radiographs.
     """
     progress = progress or Progress()
-    scans, warnings = own_scans(source)
+    scans, warnings = list_scans(source)
     if workers < 1:
         raise OutputError(f"At least one worker is needed, not {workers}.")
     _check_folder(folder)
@@ -86,14 +93,14 @@ def write_scan_radiographs(
             failures.append({"name": scan.name, "ct": scan.ct, "reason": codes})
         else:
             case = {"name": scan.name, "patient": scan.patient, "file": f"{CASES}/{scan.file}.npz"}
-            rows.append({**case, **scan.known, "warnings": " ".join(codes)})
-    _write_table(folder / TABLE, ["name", "patient", "file", *KNOWN, "warnings"], rows)
+            rows.append({**case, **scan.facts, "warnings": " ".join(codes)})
+    _write_table(folder / TABLE, ["name", "patient", "file", *FACTS, "warnings"], rows)
     _write_table(folder / FAILURES, ["name", "ct", "reason"], failures)
     return folder / TABLE, {failure["name"]: failure["reason"] for failure in failures}
 
 
-def own_scans(source: Path) -> tuple[list[OwnScan], list[ScanWarning]]:
-    """The scans that a table lists, or those of a cohort's folder that were scored; and warnings. Raises CTError."""
+def list_scans(source: Path) -> tuple[list[ProjectionSource], list[ScanWarning]]:
+    """List the scans of a table, or the scored ones of a cohort's folder; with warnings. Raises CTError."""
     rows = _rows_of_cohort(source) if source.is_dir() else _rows_of_table(source)
     if not rows:
         raise CTError(f"{source} lists no CT that could be projected.")
@@ -103,10 +110,12 @@ def own_scans(source: Path) -> tuple[list[OwnScan], list[ScanWarning]]:
         file = free_name(safe_name(name), files)
         files.add(file.casefold())
         paths = {part: Path(row[part]) if row[part] else None for part in ("heart", "calcium_map")}
-        facts = {part: row[part] for part in KNOWN}
+        facts = {part: row[part] for part in FACTS}
         name = name if name not in {scan.name for scan in scans} else file
         scans.append(
-            OwnScan(name, file, row["patient"] or name, Path(row["ct"]), row["series"] or None, **paths, known=facts)
+            ProjectionSource(
+                name, file, row["patient"] or name, Path(row["ct"]), row["series"] or None, **paths, facts=facts
+            )
         )
     warnings = []
     without_patient = [row["ct"] for row in rows if not row["patient"]]
@@ -131,7 +140,7 @@ def _rows_of_table(path: Path) -> list[dict[str, str]]:
 
 
 def _rows_of_cohort(folder: Path) -> list[dict[str, str]]:
-    """Of the scans that `cac cohort` has scored."""
+    """Read rows of the scans scored by `cac cohort`."""
     rows = []
     for line in read_table(folder, ["ct", "folder", "state"], COHORT_TABLE, short_lines=True).lines:
         row = defaultdict(str, line.cells)
@@ -150,25 +159,25 @@ def _rows_of_cohort(folder: Path) -> list[dict[str, str]]:
 
 
 def _prepare():
-    # All cores are at work already, so each worker keeps to one.
+    # The workers use all cores, one each.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return _project
 
 
-def _project(job: tuple[OwnScan, Path]) -> list[str] | str:
-    """Write a scan's case, unless it is there; returns the codes of its warnings, or why it failed."""
+def _project(job: tuple[ProjectionSource, Path]) -> list[str] | str:
+    """Write a scan's case if missing; returns the codes of its warnings, or the reason of a failure."""
     scan, folder = job
     try:
         record = folder / CASES / f"{scan.file}.json"
-        made_from = _made_from(scan)
-        codes = _kept_warnings(record, made_from)
+        state = _source_state(scan)
+        codes = _recorded_warnings(record, state)
         if codes is not None and record.with_suffix(".npz").exists():
             return codes
         record.unlink(missing_ok=True)
         ct = read_ct(scan.ct, scan.series)
         write_case(record.with_suffix(".npz"), views_of(ct, scan.heart, scan.calcium_map))
         codes = [warning.code for warning in (*ct.warnings, *cut_off(ct.image))]
-        write_text_atomically(record, json.dumps({"made_from": made_from, "warnings": codes}))
+        write_text_atomically(record, json.dumps({"made_from": state, "warnings": codes}))
         return codes
     except CTError as error:
         return str(error)
@@ -179,15 +188,17 @@ def _project(job: tuple[OwnScan, Path]) -> list[str] | str:
 
 
 def views_of(ct: CTScan, heart: Path | None = None, calcium_map: Path | None = None) -> dict[str, View]:
-    """The radiographs of a CT about its centre. heart: a mask. calcium_map: HU of calcium. Raises CTError."""
+    """Project a CT around its centre. heart: mask. calcium_map: HU of calcium. Raises CTError."""
     body = body_only(ct.image)
     hearts, calcium = (None if path is None else read_mask(path) for path in (heart, calcium_map))
     centre = centre_mm(ct.image)
-    return {name: projected(view_geometry(angle, 0.0, centre), body, calcium, hearts) for name, angle in ANGLES.items()}
+    return {
+        name: project_view(view_geometry(angle, 0.0, centre), body, calcium, hearts) for name, angle in ANGLES.items()
+    }
 
 
 def cut_off(image: sitk.Image) -> list[ScanWarning]:
-    """Parts of a chest radiograph that a CT lacks, because it is too low or its field of view too small."""
+    """Return warnings about parts of the chest missing in a CT of small height or field of view."""
     warnings = []
     height = image.GetSize()[2] * image.GetSpacing()[2]
     if height < LEAST_HEIGHT_MM:
@@ -202,19 +213,19 @@ def cut_off(image: sitk.Image) -> list[ScanWarning]:
     return warnings
 
 
-def _made_from(scan: OwnScan) -> dict:
-    """The files of a case, and when they were changed."""
+def _source_state(scan: ProjectionSource) -> dict:
+    """Return the source files of a case with their times of change."""
     files = [scan.ct, *(path for path in (scan.heart, scan.calcium_map) if path)]
     parts = [sorted(p for p in file.rglob("*") if p.is_file()) if file.is_dir() else [file] for file in files]
     changed = [max((path.stat().st_mtime for path in part if path.exists()), default=0.0) for part in parts]
     return {"files": [str(file.absolute()) for file in files], "series": scan.series, "changed": changed}
 
 
-def _kept_warnings(record: Path, made_from: dict) -> list[str] | None:
-    """Warnings of a case that was made from these files; None where there is none."""
+def _recorded_warnings(record: Path, state: dict) -> list[str] | None:
+    """Return the recorded warnings of a case; None if there is none, or its sources changed."""
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
-        return content["warnings"] if content["made_from"] == made_from else None
+        return content["warnings"] if content["made_from"] == state else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

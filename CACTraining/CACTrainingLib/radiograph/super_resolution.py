@@ -1,12 +1,11 @@
-"""Thin slices made of thick ones, before a CT is projected: by interpolation, or by what a network learned.
+"""Super-resolution of slices before a CT is projected: by interpolation or a network.
 
-The baseline is a cubic B-spline along the table. The network (`van_velzen.SliceSuperResolution`) adds to it what it
-learned from digital hearts that were scanned twice in the same pose: in the slices a cardiac CT has, and in thin ones
-without noise. Trained by least squares it gives the mean of all thin scans that fit what it sees,
-with noise in them and without, only sooner.
+The baseline is a cubic B-spline along the table. The network (`van_velzen.SliceSuperResolution`) adds a residual that
+it learned from digital hearts scanned twice in the same pose: in slices of cardiac CT, and in thin ones without noise.
+Least squares yields the mean of all thin scans that fit the thick one; noise-free targets only speed this up.
 
-Projecting is linear: to the radiograph of the whole CT is added what the box about the heart has more in thin slices
-than in its own. Towards the box's borders the difference is faded to nothing, so that no edge shows.
+Projection is linear: the difference of thin and thick slices in the heart's box is added to the CT's radiograph. It
+fades towards the box's borders, so that no edge shows.
 """
 
 from __future__ import annotations
@@ -41,15 +40,19 @@ FACTOR = 3
 PROTOCOL = "cardiac"
 
 _RIM = 12
-"""Pixels about the box that the blur of what lies beyond does not reach."""
+"""Margin in pixels around the box against blur of the missing surroundings."""
 
 
 @dataclass(frozen=True)
 class SlicePair:
-    """The box about a patient's heart in both scans, HU, int16.
+    """Box around a patient's heart in thick and thin slices, HU, int16.
 
-    thick: [k, j, i]. thin: [FACTOR k, j, i], slices of 1/FACTOR of the thickness, without noise. calcium: coronary
-    calcium in the thin slices. heart: bool, of the thick slices. spacing_mm: of the thick slices, x, y, z.
+    Attributes:
+        thick: Thick slices [k, j, i].
+        thin: Slices of 1/FACTOR of the thickness, without noise [FACTOR k, j, i].
+        calcium: Coronary calcium in the thin slices.
+        heart: Mask in the thick slices, bool.
+        spacing_mm: Spacing x, y, z of the thick slices.
     """
 
     thick: np.ndarray
@@ -60,7 +63,7 @@ class SlicePair:
 
 
 def make_pair(number: int) -> SlicePair:
-    """Scan a digital patient's heart; always the same for the same number."""
+    """Scan a digital patient's heart in thick and thin slices, always the same for the same number."""
     patient = draw_patient(number)
     scanner, pose = draw_pair(PROTOCOLS[PROTOCOL], stream(number, 20))[0]
     scanner = replace(scanner, matrix=MATRIX, field_of_view_mm=FIELD_OF_VIEW_MM)
@@ -82,14 +85,14 @@ def make_pair(number: int) -> SlicePair:
 
 
 def box_about(heart: np.ndarray, spacing_mm: tuple[float, float, float]) -> tuple[slice, ...]:
-    """The box [k, j, i] about a heart, bool, with BOX_MARGIN_MM. spacing_mm: x, y, z."""
+    """Return the box [k, j, i] around a heart mask, with BOX_MARGIN_MM. spacing_mm: x, y, z."""
     margins = [round(BOX_MARGIN_MM / spacing) for spacing in spacing_mm[::-1]]
     (box,) = ndimage.find_objects(heart.astype(np.uint8))
     return tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(box, margins, strict=True))
 
 
 def _thin_grid(grid: Grid, rows: slice, columns: slice) -> Grid:
-    """Of the thin slices, with a rim about rows and columns: without noise, the rest of the body need not be drawn."""
+    """Return the grid of the thin slices, cropped to a rim around rows and columns, since they have no noise."""
     step = grid.spacing_mm[2] / FACTOR
     shape = FACTOR * grid.shape[0], rows.stop - rows.start + 2 * _RIM, columns.stop - columns.start + 2 * _RIM
     x, y, z = grid.origin_mm
@@ -99,21 +102,21 @@ def _thin_grid(grid: Grid, rows: slice, columns: slice) -> Grid:
 
 
 def write_pair(number: int, folder: Path) -> Path:
-    """Write a patient's pair, unless it is there; returns its file."""
+    """Write a patient's pair if missing; returns its file."""
     path = _file(number, folder)
     if path.exists():
         return path
     pair = make_pair(number)
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as half:
-        np.savez_compressed(half, **vars(pair))
+    with atomic_write(path) as unfinished:
+        np.savez_compressed(unfinished, **vars(pair))
     return path
 
 
 def write_pairs(
     numbers: Sequence[int], folder: Path, workers: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> list[Path]:
-    """Write the pairs of patients that are not there yet; returns all files in the patients' order."""
+    """Write missing pairs of patients; returns all files in the patients' order."""
     if not all(_file(number, folder).exists() for number in numbers):
         in_processes(partial(write_pair, folder=folder), numbers, workers, progress)
     return [_file(number, folder) for number in numbers]
@@ -124,7 +127,7 @@ def _file(number: int, folder: Path) -> Path:
 
 
 def read_pair(path: Path) -> SlicePair:
-    """Raises CTError when it is no such file."""
+    """Read a pair. Raises CTError for another file."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             spacing = tuple(map(float, file["spacing_mm"]))
@@ -135,36 +138,37 @@ def read_pair(path: Path) -> SlicePair:
 
 NETWORK = "super_resolution"
 HU_SCALE = 100.0
-"""The network's unit."""
+"""HU per unit of the network."""
 
 CALCIUM_HU = 50.0
-"""From here on a voxel counts as calcified when slices are compared."""
+"""Least HU of calcium in a calcified voxel when slices are compared."""
 
 VISIBLE_HU = 130.0
 
 
-def interpolated(hu: np.ndarray, factor: int, order: int = 3) -> np.ndarray:
-    """Thin slices by a spline along the table, float32 [factor k, j, i].
+def interpolate(hu: np.ndarray, factor: int, order: int = 3) -> np.ndarray:
+    """Interpolate thin slices by a spline along the table, float32 [factor k, j, i]. They divide each thick one evenly.
 
-    hu: [k, j, i], at least two slices. order: 3 is the cubic B-spline, beyond the first and last slice the volume is
-    mirrored; 1 is linear, and these are repeated. The thin slices share each thick one evenly.
+    Args:
+        hu: Thick slices [k, j, i], at least two.
+        order: 3 for a cubic B-spline with mirrored ends, 1 for linear interpolation with repeated ends.
     """
     shape, first = (factor * len(hu), *hu.shape[1:]), (1 - factor) / (2 * factor)
     mode = "mirror" if order > 1 else "nearest"
     return ndimage.affine_transform(hu, (1 / factor, 1, 1), (first, 0, 0), shape, np.float32, order, mode)
 
 
-def learned(hu: np.ndarray, model: LoadedModel) -> np.ndarray:
-    """Thin slices by a network, float32 [factor k, j, i]. hu: [k, j, i], at least two slices."""
+def sharpen(hu: np.ndarray, model: LoadedModel) -> np.ndarray:
+    """Compute thin slices by a network, float32 [factor k, j, i]. hu: [k, j, i], at least two slices."""
     config = SliceSuperResolutionConfig(**model.card.config)
-    added = predict(model.network, network_input(hu, config), 8)[0]
-    added = HU_SCALE * added.reshape(-1, *hu.shape[1:])
-    added += interpolated(hu, config.factor)
-    return added
+    thin = predict(model.network, network_input(hu, config), 8)[0]
+    thin = HU_SCALE * thin.reshape(-1, *hu.shape[1:])
+    thin += interpolate(hu, config.factor)
+    return thin
 
 
 def network_input(hu: np.ndarray, config: SliceSuperResolutionConfig) -> np.ndarray:
-    """Every slice amid its neighbours, float32 [k, 2 neighbours + 1, j, i]; the end slices are repeated."""
+    """Return every slice with its neighbours, float32 [k, 2 neighbours + 1, j, i], repeating the end slices."""
     neighbours = np.arange(len(hu))[:, None] + np.arange(-config.neighbours, config.neighbours + 1)
     scaled = hu.astype(np.float32) / np.float32(HU_SCALE)
     return scaled[neighbours.clip(0, len(hu) - 1)]
@@ -172,7 +176,7 @@ def network_input(hu: np.ndarray, config: SliceSuperResolutionConfig) -> np.ndar
 
 @lru_cache(maxsize=1)
 def super_resolution_model(factor: int, name: str | None = None) -> LoadedModel:
-    """The model that comes with CAC, or the one of this name. Raises ModelError where it makes other slices."""
+    """Load the shipped model, or the one of a name. Raises ModelError for a model of another factor."""
     model = find_model(NETWORK, name)
     if model.card.config["factor"] != factor:
         model_factor = model.card.config["factor"]
@@ -181,11 +185,12 @@ def super_resolution_model(factor: int, name: str | None = None) -> LoadedModel:
 
 
 def quality(thin: np.ndarray, pair: SlicePair) -> dict[str, float]:
-    """Error of thin slices against those of the thin scan, HU; without those about calcium where there is none.
+    """Compare thin slices with the noise-free thin scan, in HU.
 
-    rms_heart: root mean square of the difference in the heart; the thin scan has no noise. rms_calcium, bias_calcium:
-    the same, and the mean, in voxels with calcium of CALCIUM_HU. peaks: the highest value of a plaque over that in the
-    thin scan, mean of the plaques that reach VISIBLE_HU there.
+    Returns:
+        rms_heart: Root mean square difference in the heart.
+        rms_calcium, bias_calcium: The same and the mean difference in voxels with CALCIUM_HU, if any.
+        peaks: Mean ratio of a plaque's highest value to that in the thin scan, over plaques of VISIBLE_HU, if any.
     """
     factor = len(pair.thin) // len(pair.thick)
     difference = thin - pair.thin
@@ -208,17 +213,20 @@ def _rms(values: np.ndarray) -> float:
 
 
 FADE_MM = 9.0
-"""Within this of the box's border its difference fades; `cases.BOX_MARGIN_MM` leaves more about the heart."""
+"""Width in mm of the fade at the box's border, less than `cases.BOX_MARGIN_MM`."""
 
 _AIR_HU = -1000.0
 
 
 @dataclass(frozen=True)
 class HeartBox:
-    """The CT about the heart.
+    """Part of a CT around the heart.
 
-    hu: int16 [k, j, i]. spacing_mm, origin_mm: of its axes, which run along x, y, z (LPS), and of its first voxel.
-    geometries: of each view, by name.
+    Attributes:
+        hu: HU, int16 [k, j, i], along z, y, x (LPS).
+        spacing_mm: Spacing x, y, z.
+        origin_mm: First voxel x, y, z.
+        geometries: Geometry of each view by name.
     """
 
     hu: np.ndarray
@@ -230,19 +238,19 @@ class HeartBox:
 def thin_slice_views(
     bodies: dict[str, np.ndarray], scan: DigitalScan, stands: dict[str, Geometry], model: str
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Radiographs with thin slices about the heart, mm of water, by view and way: interpolated, and by a network.
+    """Project a scan with thin slices around the heart, in mm of water, by view and way (interpolated, network).
 
-    bodies: radiographs of the scan as it is, by view. model: name of the network. Raises ModelError.
+    bodies: radiographs of the unchanged scan by view. model: name of the network. Raises ModelError.
     """
-    torch.set_num_threads(1)  # all cores are at work on other patients
+    torch.set_num_threads(1)  # other processes use the other cores
     box = heart_box(scan, stands)
     network = super_resolution_model(FACTOR, model)
-    thin = {"interpolated": interpolated(box.hu, FACTOR), "learned": learned(box.hu, network)}
+    thin = {"interpolated": interpolate(box.hu, FACTOR), "learned": sharpen(box.hu, network)}
     return thin_slice_bodies(bodies, box, thin)
 
 
 def heart_box(scan: DigitalScan, stands: dict[str, Geometry]) -> HeartBox:
-    """The part of a scan about the heart. stands: how the patient stands in each view."""
+    """Crop a scan to the heart. stands: geometry of each view."""
     grid = scan.grid
     box = box_about(scan.heart, grid.spacing_mm)
     origin = tuple(o + s * b.start for o, s, b in zip(grid.origin_mm, grid.spacing_mm, box[::-1], strict=True))
@@ -252,20 +260,21 @@ def heart_box(scan: DigitalScan, stands: dict[str, Geometry]) -> HeartBox:
 def thin_slice_bodies(
     bodies: dict[str, np.ndarray], box: HeartBox, thin: dict[str, np.ndarray]
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Radiographs of the CT with thin slices in the box, mm of water, by view and way.
+    """Project a CT with thin slices in the box, in mm of water, by view and way.
 
-    bodies: of the CT as it is, by view; between its slices the projector is linear. thin: HU [FACTOR k, j, i] by way.
+    bodies: radiographs of the unchanged CT by view, between whose slices the projector interpolates linearly. thin: HU
+    [FACTOR k, j, i] by way.
     """
     thin_bodies = {}
     for view, body in bodies.items():
-        before = water_equivalent_mm(_faded(interpolated(box.hu, FACTOR, order=1), box), box.geometries[view])
+        before = water_equivalent_mm(_faded_image(interpolate(box.hu, FACTOR, order=1), box), box.geometries[view])
         for method, hu in thin.items():
-            thin_bodies[view, method] = body + water_equivalent_mm(_faded(hu, box), box.geometries[view]) - before
+            thin_bodies[view, method] = body + water_equivalent_mm(_faded_image(hu, box), box.geometries[view]) - before
     return thin_bodies
 
 
 def fade(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """Weights from 0 at the border of a volume [k, j, i] to 1 from FADE_MM on, float32. spacing_mm: x, y, z."""
+    """Return weights from 0 at the border of a volume [k, j, i] to 1 at FADE_MM, float32. spacing_mm: x, y, z."""
     ramps = []
     for n, spacing in zip(shape, spacing_mm[::-1], strict=True):
         from_border = (np.minimum(np.arange(n), np.arange(n)[::-1])) * spacing
@@ -273,8 +282,8 @@ def fade(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) ->
     return ramps[0][:, None, None] * ramps[1][:, None] * ramps[2]
 
 
-def _faded(thin: np.ndarray, box: HeartBox) -> sitk.Image:
-    """Thin slices in place of a box, faded to air towards its borders."""
+def _faded_image(thin: np.ndarray, box: HeartBox) -> sitk.Image:
+    """Return thin slices of a box as an image, faded to air towards its borders."""
     factor = len(thin) // len(box.hu)
     step = box.spacing_mm[2] / factor
     spacing = (*box.spacing_mm[:2], step)

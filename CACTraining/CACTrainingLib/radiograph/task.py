@@ -1,8 +1,8 @@
-"""Training task of the network for radiographs: which pictures a batch holds, how they are varied, and the loss.
+"""Training task of the radiograph network: batches, augmentation and loss.
 
-Beside the radiographs' labels, what helps a small network on few patients: patients whose calcium is scaled or taken
-away (the same chest on both sides of a threshold), and a further loss that asks the features where the calcium is.
-Both need cases whose calcium is known, and a label that says the same as the calcium does.
+Two additions help a small network with few patients: pictures with scaled or removed calcium (the same chest on both
+sides of a threshold), and a loss that locates the calcium in the features. Both need cases with known calcium, and a
+label that agrees with it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .cases import LABELS
 from .dataset import RadiographSet, check_label
 
 LOCATED_MM, LOCATED_WEIGHT = 0.3, 10.0
-"""Where calcium adds as much it has to be located, which counts so much more than where there is none."""
+"""Path of calcium in mm from which it has to be located, and the weight of such places against the others."""
 
 _MAP_MM = 0.02
 _WHITE = 65535.0
@@ -35,8 +35,15 @@ _WHITE = 65535.0
 
 @dataclass(frozen=True)
 class ViewAugmentation:
-    """Standard deviations of what is varied: place, mm; turn, degrees; size, share; gamma and contrast, of their
-    logarithms; and the highest standard deviation of noise, in those of the square."""
+    """Augmentation of views.
+
+    Attributes:
+        shift_mm: Standard deviation of the shift.
+        turn_degrees: Standard deviation of the rotation.
+        zoom: Standard deviation of the scale's logarithm.
+        gamma: Standard deviation of the exponent's logarithm.
+        noise: Highest standard deviation of noise, relative to that of the square.
+    """
 
     shift_mm: float = 5.0
     turn_degrees: float = 4.0
@@ -47,24 +54,34 @@ class ViewAugmentation:
 
 @dataclass(frozen=True)
 class Stage:
-    """Until which share of the steps, a batch holds what has no calcium and what has at least a score."""
+    """Stage of a curriculum: until a share of the steps, batches hold scores of 0 and of at least `least`."""
 
     until: float
     least: float
 
 
 SEVERE_FIRST = (Stage(0.15, 400.0), Stage(0.35, 100.0))
-"""The curriculum from severe to mild; afterwards all."""
+"""Curriculum from severe to mild calcium, then all."""
 
 
 @dataclass(frozen=True)
 class RadiographTraining:
-    """label: score that the network is trained on. batch_size: patients per step. learning_rate: of the AdamW
-    optimiser. shares: of the categories of the score (`category_of`) in a batch. scaled_share: of a batch's pictures
-    whose calcium is not the patient's own, in the categories that have both. curriculum: stages; none is off.
+    """Settings of a radiograph training.
 
-    locate_weight: of the loss that asks where the calcium is; only for "light". finder_steps: of the heart's finder.
-    pretrained: SHA-256 of the weights it began with. start: of the model it began with.
+    Attributes:
+        loop: Settings of the training loop.
+        label: Score used as label.
+        batch_size: Pictures per step.
+        learning_rate: Learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        shares: Shares of the score's categories (`category_of`) in a batch.
+        scaled_share: Share of pictures with scaled calcium, in categories that have both kinds.
+        curriculum: Stages; none for no curriculum.
+        augmentation: Augmentation of views.
+        locate_weight: Weight of the loss that locates calcium, for "light" only.
+        finder_steps: Training steps of the heart's finder.
+        pretrained: SHA-256 of the initial weights.
+        start: SHA-256 of the initial model.
     """
 
     loop: LoopSettings
@@ -83,12 +100,12 @@ class RadiographTraining:
 
     @property
     def knows_calcium(self) -> bool:
-        """True if the label says the same as the calcium in the pictures; what no reader saw has other calcium too."""
+        """True if the label agrees with the coronary calcium; an automatic score has non-coronary calcium too."""
         return self.label != "agatston_automatic"
 
 
 class RadiographTask(Task):
-    """See `Task`. training, validation: numbers of cases. Raises DataError if all cases are of one category."""
+    """Task of a radiograph training. training, validation: indices of cases. Raises DataError for a single category."""
 
     exported = "radiograph"
     better = "auc"
@@ -114,13 +131,13 @@ class RadiographTask(Task):
         self.validation_scores = label[validation]
         self.pictures = Pictures(data, label, training, settings)
         counts = above(self.validation_scores, config.thresholds).sum(0)
-        self.known = [area_name(t) for t, n in zip(config.thresholds, counts, strict=True) if 0 < n < len(validation)]
-        if not self.known:
+        self.names = [area_name(t) for t, n in zip(config.thresholds, counts, strict=True) if 0 < n < len(validation)]
+        if not self.names:
             raise DataError("The validation radiographs lie all on one side of every threshold. Give more patients.")
-        self.drawn = self.done = 0
+        self.n_drawn = self.n_done = 0
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
-        part, self.drawn = self.drawn / self.settings.loop.steps, self.drawn + 1
+        part, self.n_drawn = self.n_drawn / self.settings.loop.steps, self.n_drawn + 1
         numbers, scores = self.pictures.draw(generator, self.settings.batch_size, part)
         x, maps = augment(self.data, numbers, self.channels, self.config, self.settings.augmentation, generator)
         batch = {"x": x, "above": torch.from_numpy(above(scores, self.config.thresholds))}
@@ -133,65 +150,67 @@ class RadiographTask(Task):
         loss = functional.binary_cross_entropy_with_logits(logits, batch["above"])
         values = {"loss": loss.detach()}
         if self.locates:
-            located = self._located(evidence, batch["maps"])
-            values["located"] = located.detach()
-            loss = loss + self.settings.locate_weight * located
+            loss_located = self._location_loss(evidence, batch["maps"])
+            values["located"] = loss_located.detach()
+            loss = loss + self.settings.locate_weight * loss_located
         self.descend("radiograph", loss, fabric)
-        self.done = number + 1
+        self.n_done = number + 1
         return values
 
     def state(self) -> dict[str, object]:
-        return {"done": self.done}
+        return {"done": self.n_done}
 
     def restore(self, state: dict[str, object]) -> None:
-        self.done = self.drawn = int(state["done"])
+        self.n_done = self.n_drawn = int(state["done"])
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         logits = predict_logits(network, self.data, self.validation)
         metrics = areas(logits, self.validation_scores, self.config.thresholds)
-        return {"auc": float(np.mean([metrics[name] for name in self.known])), **{k: metrics[k] for k in self.known}}
+        return {"auc": float(np.mean([metrics[name] for name in self.names])), **{k: metrics[k] for k in self.names}}
 
-    def _located(self, evidence: list[torch.Tensor], maps: torch.Tensor) -> torch.Tensor:
+    def _location_loss(self, evidence: list[torch.Tensor], maps: torch.Tensor) -> torch.Tensor:
         losses = []
-        for number, where in enumerate(evidence):
-            near = functional.adaptive_max_pool2d(maps[:, number : number + 1], where.shape[2:]) > LOCATED_MM
-            weight = where.new_tensor(LOCATED_WEIGHT, dtype=torch.float32)
-            losses.append(functional.binary_cross_entropy_with_logits(where.float(), near.float(), pos_weight=weight))
+        for number, logits in enumerate(evidence):
+            calcified = functional.adaptive_max_pool2d(maps[:, number : number + 1], logits.shape[2:]) > LOCATED_MM
+            weight = logits.new_tensor(LOCATED_WEIGHT, dtype=torch.float32)
+            losses.append(
+                functional.binary_cross_entropy_with_logits(logits.float(), calcified.float(), pos_weight=weight)
+            )
         return torch.stack(losses).mean()
 
 
 class Pictures:
-    """The training pictures by category of their scores, of which batches are drawn."""
+    """Training pictures by category of their scores, for drawing batches."""
 
     def __init__(
         self, data: RadiographSet, label: np.ndarray, training: np.ndarray, settings: RadiographTraining
     ) -> None:
-        unscaled = data.scale == 1.0
+        is_unscaled = data.scale == 1.0
         usable = np.isin(data.sample, training)
         if not (settings.knows_calcium and settings.scaled_share > 0):
-            usable &= unscaled
+            usable &= is_unscaled
         self.numbers = np.nonzero(usable)[0]
-        # Calcium that is scaled changes a score in proportion, and none is none.
+        # Scaling calcium scales the score.
         self.scores = label[data.sample[self.numbers]] * data.scale[self.numbers]
-        self.own = unscaled[self.numbers]
+        self.is_original = is_unscaled[self.numbers]
         self.category = category_of(self.scores)
         self.settings = settings
         if len(np.unique(self.category)) < 2:
             raise DataError("All training radiographs are of one category of the score. Give patients of others too.")
 
-    def draw(self, generator: np.random.Generator, count: int, part: float) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of pictures, and their scores, for a batch. part: of the training that is done, 0 to 1."""
-        least = next((stage.least for stage in self.settings.curriculum if part < stage.until), 0.0)
+    def draw(self, generator: np.random.Generator, count: int, progress: float) -> tuple[np.ndarray, np.ndarray]:
+        """Draw indices of pictures for a batch, with their scores. progress: of the training, 0 to 1."""
+        least = next((stage.least for stage in self.settings.curriculum if progress < stage.until), 0.0)
         categories = [c for c in np.unique(self.category) if c == 0 or CATEGORIES[c - 1] >= least]
-        if len(categories) < 2:  # nobody is as severe as that
+        if len(categories) < 2:  # no patient is that severe
             categories = list(np.unique(self.category))
         shares = np.array([self.settings.shares[c] for c in categories])
         rows = np.empty(count, np.int64)
         for place, category in enumerate(generator.choice(categories, count, p=shares / shares.sum())):
             choice = np.nonzero(self.category == category)[0]
-            unscaled = self.own[choice]
-            if unscaled.any() and not unscaled.all():
-                choice = choice[unscaled != (generator.random() < self.settings.scaled_share)]
+            is_unscaled = self.is_original[choice]
+            if is_unscaled.any() and not is_unscaled.all():
+                choice = choice[is_unscaled != (generator.random() < self.settings.scaled_share)]
             rows[place] = generator.choice(choice)
         return self.numbers[rows], self.scores[rows]
 
@@ -204,8 +223,8 @@ def augment(
     augmentation: ViewAugmentation,
     generator: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures as squares for the network [n, V, size, size], varied, and the maps of their
-    calcium, mm, varied alike, of half the size."""
+    """Augment pictures; return squares for the network [n, V, size, size], and maps of their calcium in mm, of half the
+    size."""
     cases = data.sample[numbers]
     shape = (len(numbers), len(channels))
     values = data.squares[numbers][:, channels].astype(np.float32) / np.float32(_WHITE)
@@ -231,9 +250,9 @@ def augment(
 
 
 def predict_logits(network: nn.Module, data: RadiographSet, cases: np.ndarray, locate: bool = False) -> np.ndarray:
-    """Logits [n, thresholds] of cases with their own calcium.
+    """Predict logits [n, thresholds] of cases with unscaled calcium.
 
-    locate: cut about the heart as the network finds it, as scoring does; else about the centre that is known.
+    locate: True to cut squares around the network's heart, as scoring does; False for the stored centres.
     """
     config = network.config
     channels = data.channels(config.views)
@@ -254,7 +273,7 @@ def predict_logits(network: nn.Module, data: RadiographSet, cases: np.ndarray, l
 
 
 def locate_hearts(network: nn.Module, data: RadiographSet, cases: np.ndarray) -> torch.Tensor:
-    """The heart's centres as the network finds them, [n, V, 2]; see `RadiographNet.locate`."""
+    """Predict the hearts' centres [n, V, 2]; see `RadiographNet.locate`."""
     channels = data.channels(network.config.views)
     reduced = torch.from_numpy(data.reduced[cases][:, channels].astype(np.float32) / np.float32(_WHITE))
     with torch.inference_mode():

@@ -1,7 +1,7 @@
 """Training of a network that detects coronary calcium on chest radiographs.
 
-It learns from a table of radiographs: digital patients' (`radiograph.cohort`), or the user's own with Agatston scores
-of a CT. Cross-validation is a study: `cac evaluate radiograph`.
+Training data are a table of radiographs: of digital patients (`radiograph.cohort`), or a user's with Agatston scores of
+a CT. `cac evaluate radiograph` cross-validates.
 """
 
 from __future__ import annotations
@@ -33,15 +33,23 @@ INTENDED_USE = (
     " For research; not a medical device."
 )
 DIGITAL = "radiographs computed from digital patients; no real radiograph with known calcium"
-OWN = "the radiographs of a user's own table"
+USER_TABLE = "the radiographs of a user's own table"
 
 
 @dataclass(frozen=True)
-class RadiographSettings:
-    """views: that the network takes, "PA", "lateral" or "both". size: side of its square input, pixels. enhancement: of
-    the radiographs' contrast. curriculum: whether severe calcium is learned from first, then moderate, then all.
-    super_resolution: of digital patients' slices before projection. pretrained: file of weights with torchvision's
-    names, for resnet18 or densenet121. external: table of other patients, on whom the finished model is tested.
+class RadiographTrainSettings:
+    """Settings of a radiograph model.
+
+    Attributes:
+        training: Settings of the training.
+        backbone: Backbone of the network.
+        views: Views of the network, "PA", "lateral" or "both".
+        size: Side of the square input in pixels.
+        enhancement: Enhancement of the radiographs' contrast.
+        curriculum: True to train on severe calcium first, then on moderate, then on all.
+        super_resolution: Super-resolution of digital patients' slices before projection.
+        pretrained: File of weights with torchvision's names, for resnet18 or densenet121.
+        external: Table of other patients for a test of the finished model.
     """
 
     training: RadiographTraining
@@ -55,100 +63,100 @@ class RadiographSettings:
     external: Path | None = None
 
     def fit_settings(self, options: RunOptions) -> FitSettings:
-        """Settings of the fit."""
+        """Return the settings of the fit."""
         views = VIEWS if self.views == "both" else (self.views,)
         config = RadiographNetConfig(self.backbone, views=views, size=self.size, enhancement=self.enhancement)
         training = replace(self.training, curriculum=SEVERE_FIRST) if self.curriculum else self.training
         return FitSettings(config, training, options.device, self.pretrained, options.start)
 
 
-def _settings(backbone: str, steps: int, validate_every: int, patience: int, rate: float) -> RadiographSettings:
-    # bfloat16 is off: on processors it is slower for networks as small as these.
+def _settings(backbone: str, steps: int, validate_every: int, patience: int, rate: float) -> RadiographTrainSettings:
+    # bfloat16 is off: on processors it slows such small networks.
     loop = LoopSettings(steps, validate_every=validate_every, patience=patience, average=0.98, half_precision=False)
-    return RadiographSettings(RadiographTraining(loop, learning_rate=rate), backbone)
+    return RadiographTrainSettings(RadiographTraining(loop, learning_rate=rate), backbone)
 
 
-PRESETS: dict[str, RadiographSettings] = {
+PRESETS: dict[str, RadiographTrainSettings] = {
     "light": _settings("light", 3000, 150, 8, 2e-3),
     "resnet18": _settings("resnet18", 1500, 100, 6, 3e-4),
     "densenet121": _settings("densenet121", 1500, 100, 6, 3e-4),
 }
 
 
-def train(options: RunOptions, chosen: RadiographSettings, progress: Progress) -> Path:
+def train(options: RunOptions, settings: RadiographTrainSettings, progress: Progress) -> Path:
     """Train a radiograph model and write it; returns its card's path. Raises CTError, OutputError."""
-    table, settings = options.only_table(), chosen.fit_settings(options)
+    table, fitting = options.only_table(), settings.fit_settings(options)
     options.check()
-    progress.begin(["radiographs", "training", "model", *(["external"] if chosen.external else [])])
+    progress.begin(["radiographs", "training", "model", *(["external"] if settings.external else [])])
     with training_lock(options.folder):
         has_checkpoint(options.folder, options.resume)
-        training = settings.training
+        training = fitting.training
         loop, label = training.loop, training.label
         facts = {"network": "radiograph", "steps": loop.steps, "minutes": loop.minutes}
         record_training(options.folder, options.command, **facts)
         with progress.step("radiographs"):
             scales = SCALES if training.scaled_share > 0 and training.knows_calcium else SCALES[:1]
-            finder = read_network(settings.start)[1] if settings.start is not None else None
-            data = _loaded(table, label, scales, finder, chosen, settings, progress)
-            if chosen.external:
-                _check_other(data, chosen.external)
+            finder = read_network(fitting.start)[1] if fitting.start is not None else None
+            data = _load(table, label, scales, finder, settings, fitting, progress)
+            if settings.external:
+                _check_external(data, settings.external)
         with progress.step("training"):
             learning, validation = validation_split(data, loop.validation_share, loop.seed, label)
-            network, calibration, outcome, metrics = fit(data, learning, validation, settings, options.folder, progress)
+            network, calibration, outcome, metrics = fit(data, learning, validation, fitting, options.folder, progress)
         values = {
             **facts_of(training),
             **{"steps_done": outcome.steps, "best_step": outcome.best_step, "seconds": round(outcome.seconds, 1)},
-            "sharpening": chosen.super_resolution,
+            "sharpening": settings.super_resolution,
         }
         digital = bool(data.has_map.all())
-        trained = Training(_described(data, learning, validation), loop.seed, values, commit())
-        use = INTENDED_USE.format(data=DIGITAL if digital else OWN)
-        card = describe(options.name, settings.config, chosen.backbone, trained, {}, calibration, LICENCE, use)
+        trained = Training(_describe_data(data, learning, validation), loop.seed, values, commit())
+        use = INTENDED_USE.format(data=DIGITAL if digital else USER_TABLE)
+        card = describe(options.name, fitting.config, settings.backbone, trained, {}, calibration, LICENCE, use)
         scorer = as_scoring_loads(network, card).network
         with progress.step("model"):
             group = "validation patients of the training's own split, on whom it was stopped and calibrated"
-            metrics |= _metrics(scorer, calibration, data, validation, label, settings) | {"data": group}
+            metrics |= _metrics(scorer, calibration, data, validation, label, fitting) | {"data": group}
             card = replace(card, validation=metrics)
-        if chosen.external:
+        if settings.external:
             with progress.step("external"):
-                other = _loaded(chosen.external, None, SCALES[:1], network, chosen, settings, progress)
-                truth = other.scores.get(LABELS[0])
-                known_by = label if truth is None or np.isnan(truth).any() else LABELS[0]
-                tested = _metrics(scorer, calibration, other, np.arange(len(other)), known_by, settings)
-                tested["table_sha256"] = other.sha256
+                external = _load(settings.external, None, SCALES[:1], network, settings, fitting, progress)
+                truth = external.scores.get(LABELS[0])
+                external_label = label if truth is None or np.isnan(truth).any() else LABELS[0]
+                tested = _metrics(scorer, calibration, external, np.arange(len(external)), external_label, fitting)
+                tested["table_sha256"] = external.sha256
                 card = replace(card, validation=metrics | {f"external_{name}": value for name, value in tested.items()})
         path = save_model(network, card, options.output.parent, options.overwrite)
         progress.done(path)
         return path
 
 
-def _loaded(
+def _load(
     table: Path,
     label: str | None,
     scales: tuple[float, ...],
     finder: RadiographNet | None,
-    chosen: RadiographSettings,
-    settings: FitSettings,
+    settings: RadiographTrainSettings,
+    fitting: FitSettings,
     progress: Progress,
 ) -> RadiographSet:
-    config = settings.config
+    config = fitting.config
     data = load_radiographs(
-        table, label, config.views, config.enhancement, chosen.super_resolution, scales, finder, progress.counted
+        table, label, config.views, config.enhancement, settings.super_resolution, scales, finder, progress.counted
     )
     for warning in data.warnings:
         progress.warning(warning)
     return data
 
 
-def _check_other(data: RadiographSet, table: Path) -> None:
-    """Before hours are spent: whether a table can be the external test."""
+def _check_external(data: RadiographSet, table: Path) -> None:
+    """Check before training that a table can be the external test."""
     shared = sorted({row.patient for row in read_table(table)} & set(data.patients.tolist()))
     if shared:
         raise TableError(f"Patient {shared[0]} is in the external table and in the data. Test on other patients.")
 
 
-def _described(data: RadiographSet, training: np.ndarray, validation: np.ndarray) -> str:
-    """For the card: who was learned from."""
+def _describe_data(data: RadiographSet, training: np.ndarray, validation: np.ndarray) -> str:
+    """Describe the training data for the card."""
     kind = "radiographs computed from digital patients' CT" if data.has_map.all() else "radiographs of a user's table"
     parts = [
         f"{use}: {len(cases)} radiographs of {len(np.unique(data.patients[cases]))} patients"
@@ -163,23 +171,23 @@ def _metrics(
     data: RadiographSet,
     cases: np.ndarray,
     label: str,
-    settings: FitSettings,
+    fitting: FitSettings,
 ) -> dict[str, object]:
-    """Areas under the ROC curve by `roc.area_name`, of the image and (with_factors_…) with factors, each with its
-    95 % interval over resamples of the patients; None where a class is missing."""
-    truth = above(check_label(data, label)[cases], settings.config.thresholds)
-    image, fused = predictions_of(network, data, cases, calibration, knows_hearts(settings))
+    """Return areas under the ROC curve by `roc.area_name`, of the image and (with_factors_…) with factors, with 95 %
+    intervals over resamples of the patients; None without one of the classes."""
+    truth = above(check_label(data, label)[cases], fitting.config.thresholds)
+    image, fused = predictions_of(network, data, cases, calibration, knows_hearts(fitting))
     metrics: dict[str, object] = {"n": len(cases), "label": label}
-    for prefix, values in (("", image), ("with_factors_", fused)):
-        for number, threshold in enumerate(settings.config.thresholds):
+    for prefix, probabilities in (("", image), ("with_factors_", fused)):
+        for number, threshold in enumerate(fitting.config.thresholds):
             name = f"{prefix}{area_name(threshold)}"
-            finite = ~np.isnan(values[:, number])
-            one, positive = values[finite, number], truth[finite, number]
+            finite = ~np.isnan(probabilities[:, number])
+            values, positive = probabilities[finite, number], truth[finite, number]
             if positive.all() or not positive.any():
                 metrics[name] = None
                 continue
-            metrics[name] = round(area(one, positive), 4)
-            interval = area_interval(one, positive, settings.training.loop.seed)
+            metrics[name] = round(area(values, positive), 4)
+            interval = area_interval(values, positive, fitting.training.loop.seed)
             metrics[f"{name}_95"] = [None if np.isnan(limit) else round(limit, 4) for limit in interval]
-            metrics[f"n_{name}"] = [int(positive.sum()), int(len(one) - positive.sum())]
+            metrics[f"n_{name}"] = [int(positive.sum()), int(len(values) - positive.sum())]
     return metrics

@@ -22,12 +22,12 @@ from CACTrainingLib.browser.serving import Place
 from CACTrainingLib.cli import main as training
 from CACTrainingLib.phantom.cohort.cohort import CohortSettings
 from CACTrainingLib.phantom.insertion.inserted import InsertedSettings
-from CACTrainingLib.radiograph.cohort import RadiographSettings
+from CACTrainingLib.radiograph.cohort import RadiographCohortSettings
 
 PAGE = Path(__file__).parents[3] / "docs/user/settings.md"
 DOCUMENTED = (ScoreSettings(), ScoreSettings().rules, RunSettings(), ScanInput(Path()), RadiographInput(), Access())
 DOCUMENTED += (SeriesFilter(), WatchSettings(), DrrSettings(), CohortSettings(), InsertedSettings())
-DOCUMENTED += (RadiographSettings(), Place())
+DOCUMENTED += (RadiographCohortSettings(), Place())
 NOT_IN_FILES = {"decomposition", "calibration", "ct", "once", "scans", "angle_degrees", "mirrored"}
 NOT_IN_FILES |= {"equivalent_mg_per_mm3_hu", "patients"}
 

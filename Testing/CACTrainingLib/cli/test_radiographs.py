@@ -19,7 +19,7 @@ def test_digital_patients(tmp_path, monkeypatch, capsys):
     command = ["radiographs", "digital", "--patients", "9", "--output", str(tmp_path)]
     command += ["--settings", '{"first_number": 70, "super_resolution": "thin"}']
     assert cli.main([*command, "--workers", "2", "--progress", "json"]) == 0
-    assert calls == [(tmp_path, cohort.RadiographSettings(70, 9, "cardiac", "thin"), 2)]
+    assert calls == [(tmp_path, cohort.RadiographCohortSettings(70, 9, "cardiac", "thin"), 2)]
     out, err = capsys.readouterr()
     assert "radiographs of 9 digital patients" in out
     assert {"event": "counted", "done": 2, "count": 9} in [json.loads(line) for line in err.splitlines()]

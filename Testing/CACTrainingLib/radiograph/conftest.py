@@ -1,4 +1,4 @@
-"""Radiographs drawn by hand, on which a network learns in seconds: the calcium is a bright spot in the heart."""
+"""Synthetic radiographs on which a network learns in seconds: calcium is a bright spot in the heart."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ MM_PER_SCORE = {0.0: 0.0, 50.0: 12.0, 200.0: 25.0, 800.0: 60.0}
 
 
 def write_cases(folder, count=12, views=VIEWS, first=0):
-    """A folder as `cac radiographs` writes it."""
+    """Write a folder as `cac radiographs` does."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number in range(first, first + count):
@@ -27,7 +27,7 @@ def write_cases(folder, count=12, views=VIEWS, first=0):
 
 
 def view_of(score, generator):
-    """A body, a heart somewhere in it, and a spot of calcium somewhere in that."""
+    """Draw a body, a heart in it, and a spot of calcium in the heart."""
     row, column = np.mgrid[:STANDARD_PIXELS, :STANDARD_PIXELS].astype(np.float32)
     heart_row, heart_column = 230 + generator.integers(-15, 16), 220 + generator.integers(-15, 16)
     body = 200 * np.clip(1 - ((row - 216) / 210) ** 2 - ((column - 216) / 190) ** 2, 0, 1)
@@ -40,13 +40,13 @@ def view_of(score, generator):
 
 @pytest.fixture(scope="session", name="write_cases")
 def drawing():
-    """The function that draws them."""
+    """Function that writes cases."""
     return write_cases
 
 
 @pytest.fixture(scope="session")
 def drawn_folder(tmp_path_factory):
-    """24 cases of one view, six of each category."""
+    """Folder of 24 cases of one view, six of each category."""
     folder = tmp_path_factory.mktemp("drawn")
     write_cases(folder, 24, ("PA",))
     return folder
@@ -54,5 +54,5 @@ def drawn_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def drawn(drawn_folder):
-    """The same in memory."""
+    """Cases of `drawn_folder` in memory."""
     return load_radiographs(drawn_folder, views=("PA",))

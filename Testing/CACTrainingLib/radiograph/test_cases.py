@@ -25,13 +25,13 @@ def path(tmp_path, views):
 
 
 def test_case_comes_back(path, views):
-    found = read_case(path)
-    assert list(found) == list(views)
-    for name, wanted in views.items():
+    loaded = read_case(path)
+    assert list(loaded) == list(views)
+    for name, view in views.items():
         for part, error_mm in (("body", 1 / 128), ("calcium", 1 / 2048), ("heart", 1 / 128)):
-            values = getattr(found[name], part)
+            values = getattr(loaded[name], part)
             assert values.dtype == np.float32
-            assert np.abs(values - getattr(wanted, part)).max() <= 1.001 * error_mm
+            assert np.abs(values - getattr(view, part)).max() <= 1.001 * error_mm
     assert [file.name for file in path.parent.iterdir()] == ["one.npz"]
 
 
@@ -40,19 +40,19 @@ def test_bodies_with_super_resolution_are_kept_apart(path, views):
         read_case(path, "interpolated")
     with pytest.raises(CTError, match="no super-resolution 'more'; choose of none, interpolated, learned"):
         read_case(path, "more")
-    more = {"interpolated": 1, "learned": 2}
-    write_case(path, views, {(name, way): view.body + n for name, view in views.items() for way, n in more.items()})
-    for method, difference in {"none": 0, **more}.items():
-        for name, found in read_case(path, method).items():
-            np.testing.assert_allclose(found.body, views[name].body + difference, atol=0.01)
-            np.testing.assert_allclose(found.calcium, views[name].calcium, atol=0.001)
+    offsets = {"interpolated": 1, "learned": 2}
+    write_case(path, views, {(name, way): view.body + n for name, view in views.items() for way, n in offsets.items()})
+    for method, difference in {"none": 0, **offsets}.items():
+        for name, loaded in read_case(path, method).items():
+            np.testing.assert_allclose(loaded.body, views[name].body + difference, atol=0.01)
+            np.testing.assert_allclose(loaded.calcium, views[name].calcium, atol=0.001)
 
 
 def test_damaged_files_are_refused(path):
-    whole = path.read_bytes()
-    damaged = bytearray(whole)
+    complete = path.read_bytes()
+    damaged = bytearray(complete)
     damaged[1000:3000] = bytes(2000)  # in the first array
-    for content in (b"", b"PK\x03\x04", whole[: len(whole) // 2], bytes(damaged)):
+    for content in (b"", b"PK\x03\x04", complete[: len(complete) // 2], bytes(damaged)):
         path.write_bytes(content)
         with pytest.raises(CTError, match=r"one\.npz cannot be read.*Make them again"):
             read_case(path)

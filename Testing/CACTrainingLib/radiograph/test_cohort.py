@@ -1,4 +1,4 @@
-"""A cohort of digital radiographs: four patients on a coarse grid, in this process."""
+"""Cohort of digital radiographs: four patients on a coarse grid, in this process."""
 
 import csv
 import functools
@@ -15,13 +15,15 @@ from CACTrainingLib.phantom.cohort.export import image_on
 from CACTrainingLib.phantom.scanner.simulation import scan_grid
 from CACTrainingLib.radiograph import cohort
 from CACTrainingLib.radiograph.cases import SUPER_RESOLUTIONS, read_case
-from CACTrainingLib.radiograph.cohort import RadiographSettings, geometries, write_radiographs
+from CACTrainingLib.radiograph.cohort import RadiographCohortSettings, geometries, write_radiographs
 
 pytestmark = pytest.mark.long
 
-drawn = functools.cache(draw_patient)
+draw = functools.cache(draw_patient)
 
-SETTINGS = RadiographSettings(first_number=40, patients=4, super_resolution=find_model("super_resolution").card.name)
+SETTINGS = RadiographCohortSettings(
+    first_number=40, patients=4, super_resolution=find_model("super_resolution").card.name
+)
 
 
 @pytest.fixture(autouse=True)
@@ -31,22 +33,25 @@ def coarse():
 
 
 def make_coarse(patch):
-    """Voxels of 6 mm and the heart's height only; each patient drawn once."""
+    """Use voxels of 6 mm and the heart's height only, and draw each patient once."""
     patch.setattr(cohort, "MATRIX", 72)
     patch.setattr(cohort, "scan_grid", lambda scanner: scan_grid(scanner, (-84.0, 66.0)))
-    patch.setattr(cohort, "draw_patient", drawn)
+    patch.setattr(cohort, "draw_patient", draw)
     patch.setattr("CACScoringLib.cohort.workers.Workers", InThisProcess)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The cohort, written."""
+    """Folder of the cohort."""
     folder = tmp_path_factory.mktemp("radiographs")
-    told = []
+    progress = []
     with pytest.MonkeyPatch.context() as patch:
         make_coarse(patch)
-        assert write_radiographs(folder, SETTINGS, 1, lambda *counts: told.append(counts)) == folder / "radiographs.csv"
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        assert (
+            write_radiographs(folder, SETTINGS, 1, lambda *counts: progress.append(counts))
+            == folder / "radiographs.csv"
+        )
+    assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
     return folder
 
 
@@ -57,24 +62,24 @@ def rows(folder):
 
 
 def test_table(folder, rows):
-    found = sorted(stratum_of(float(row["agatston"])) for row in rows)
-    assert found == [0, 1, 2, 3]
+    strata = sorted(stratum_of(float(row["agatston"])) for row in rows)
+    assert strata == [0, 1, 2, 3]
     for row in rows:
-        patient = drawn(int(row["patient"]))
-        known = demographics(patient)
+        patient = draw(int(row["patient"]))
+        facts = demographics(patient)
         assert (folder / row["file"]).exists()
         assert float(row["mass_mg"]) == pytest.approx(patient.mass_mg, abs=1e-4)
         assert float(row["agatston"]) == pytest.approx(AGATSTON_PER_MG * patient.mass_mg, abs=0.01)
-        assert (float(row["age_years"]), row["sex"]) == (known.age_years, known.sex)
-        assert float(row["bmi_kg_m2"]) == known.bmi_kg_m2
+        assert (float(row["age_years"]), row["sex"]) == (facts.age_years, facts.sex)
+        assert float(row["bmi_kg_m2"]) == facts.bmi_kg_m2
         if patient.mass_mg == 0:
             assert float(row["agatston_reader"]) == 0
 
 
 def test_body_without_calcium_is_the_healthy_counterfactual_pairs_picture(folder, rows):
-    """Projecting is linear: taking the calcium's picture away equals scanning the patient without plaque."""
+    """Projection is linear: subtracting the calcium equals scanning the patient without plaque."""
     number = int(max(rows, key=lambda row: float(row["mass_mg"]))["patient"])
-    patient = drawn(number)
+    patient = draw(number)
     counterfactual = cohort._scan(replace(patient, plaques=()), "cardiac")
     image = image_on(counterfactual.grid, counterfactual.hu)
     heart = image_on(counterfactual.grid, counterfactual.heart.astype(np.uint8))
@@ -84,8 +89,8 @@ def test_body_without_calcium_is_the_healthy_counterfactual_pairs_picture(folder
         difference = view.body - view.calcium - healthy[name].body
         # HU are rounded.
         assert np.abs(difference).max() < 0.08 * view.calcium.max()
-        shown = view.calcium > 0.2 * view.calcium.max()
-        assert abs(difference[shown].mean()) < 0.02 * view.calcium[shown].mean()
+        calcified = view.calcium > 0.2 * view.calcium.max()
+        assert abs(difference[calcified].mean()) < 0.02 * view.calcium[calcified].mean()
 
 
 def test_thin_slices_change_the_heart_alone(folder, rows):
@@ -96,8 +101,8 @@ def test_thin_slices_change_the_heart_alone(folder, rows):
 
 
 def test_goes_on_with_what_is_there(folder, monkeypatch):
-    monkeypatch.setattr(cohort, "_scan", lambda *what: pytest.fail("scanned again"))
-    monkeypatch.setattr(cohort, "stratified_patients", lambda *what: pytest.fail("chosen again"))
+    monkeypatch.setattr(cohort, "_scan", lambda *args: pytest.fail("scanned again"))
+    monkeypatch.setattr(cohort, "stratified_patients", lambda *args: pytest.fail("chosen again"))
     before = (folder / "radiographs.csv").read_text(encoding="utf-8")
     (folder / "radiographs.csv").unlink()
     write_radiographs(folder, SETTINGS, 1)

@@ -13,7 +13,7 @@ def test_squares_are_cut_from_the_view_about_the_heart(drawn, drawn_folder):
     view = read_case(drawn_folder / "cases" / "case_3.npz")["PA"]
     row, column = drawn.corners[3, 0]
     expected = view_of_path(view.body)[row : row + MARGIN_PIXELS, column : column + MARGIN_PIXELS]
-    np.testing.assert_allclose(drawn.squares[drawn.own()[3], 0] / 65535, expected, atol=1e-5)
+    np.testing.assert_allclose(drawn.squares[drawn.original_pictures()[3], 0] / 65535, expected, atol=1e-5)
     np.testing.assert_allclose(drawn.centres[3, 0], view.heart_centre)
     assert abs(drawn.corners[3, 0] + (MARGIN_PIXELS - 1) / 2 - drawn.centres[3, 0]).max() <= 0.5
 
@@ -24,7 +24,7 @@ def test_a_healthy_twin_is_the_same_chest_without_calcium(drawn, drawn_folder):
     row, column = drawn.corners[3, 0]
     expected = view_of_path(view.body - view.calcium)[row : row + MARGIN_PIXELS, column : column + MARGIN_PIXELS]
     np.testing.assert_allclose(drawn.squares[counterfactual, 0] / 65535, expected, atol=1e-5)
-    assert abs(drawn.squares[counterfactual].astype(int) - drawn.squares[drawn.own()[3]]).max() > 5000
+    assert abs(drawn.squares[counterfactual].astype(int) - drawn.squares[drawn.original_pictures()[3]]).max() > 5000
 
 
 def test_own_pictures_are_cut_about_the_middle_and_that_is_told(tmp_path):
@@ -36,7 +36,7 @@ def test_own_pictures_are_cut_about_the_middle_and_that_is_told(tmp_path):
     data = load_radiographs(tmp_path / "own.csv", views=("PA",))
     assert [warning.code for warning in data.warnings] == ["heart-not-known"]
     assert data.centres.tolist() == [[[215.5, 215.5]]]
-    assert not data.known.any()
+    assert not data.has_heart.any()
     assert not data.has_map.any()
     assert np.isnan(data.factors).all()
     with pytest.raises(TableError, match="no lateral picture"):

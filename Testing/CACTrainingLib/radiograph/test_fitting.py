@@ -1,4 +1,4 @@
-"""One fold on radiographs drawn by hand, and the splits."""
+"""Fit of one fold on synthetic radiographs, and splits."""
 
 from dataclasses import replace
 
@@ -40,13 +40,13 @@ def test_an_ended_training_goes_on_as_if_nothing_had_happened(drawn, split, tmp_
     complete, *_ = fit(drawn, *split, SHORT, tmp_path / "complete")
     step = RadiographTask.step
 
-    def ended(self, batch, fabric, number):
+    def interrupted_step(self, batch, fabric, number):
         if number == 6:
             raise KeyboardInterrupt
         return step(self, batch, fabric, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RadiographTask, "step", ended)
+        patch.setattr(RadiographTask, "step", interrupted_step)
         with pytest.raises(KeyboardInterrupt):
             fit(drawn, *split, SHORT, tmp_path / "ended")
     assert (tmp_path / "ended" / CHECKPOINT).exists()

@@ -1,8 +1,8 @@
-"""Calibration and fusion: coefficients that are known are found again."""
+"""Calibration and fusion recover known coefficients."""
 
 import numpy as np
 
-from CACTrainingLib.radiograph.fitting import fitted_calibration
+from CACTrainingLib.radiograph.fitting import fit_calibration
 
 
 def sigmoid(z):
@@ -10,7 +10,7 @@ def sigmoid(z):
 
 
 def patients(count, seed):
-    """Factors, a logit and a score; the truth's log odds are 0.8 logit + 0.08 (age - 60) + 0.6 (male) - 0.3."""
+    """Simulate factors, a logit and a score with log odds 0.8 logit + 0.08 (age - 60) + 0.6 (male) - 0.3."""
     generator = np.random.default_rng(seed)
     factors = np.column_stack(
         [generator.normal(60, 10, count), generator.integers(0, 2, count), generator.normal(27, 5, count)]
@@ -23,8 +23,8 @@ def patients(count, seed):
 def test_known_coefficients_are_recovered():
     train_factors, _, train_scores = patients(20000, 0)
     factors, logit, scores = patients(20000, 1)
-    found = fitted_calibration((0,), train_scores, train_factors, logit[:, None], scores, factors)["factors_0"]
+    calibration = fit_calibration((0,), train_scores, train_factors, logit[:, None], scores, factors)["factors_0"]
     np.testing.assert_allclose(
-        [found[name] for name in ("logit", "age_years", "male", "bmi_kg_m2")], [0.8, 0.08, 0.6, 0], atol=0.06
+        [calibration[name] for name in ("logit", "age_years", "male", "bmi_kg_m2")], [0.8, 0.08, 0.6, 0], atol=0.06
     )
-    assert abs(found["offset"] - (-0.3 - 0.08 * 60)) < 0.4
+    assert abs(calibration["offset"] - (-0.3 - 0.08 * 60)) < 0.4

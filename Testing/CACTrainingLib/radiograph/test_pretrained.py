@@ -1,4 +1,4 @@
-"""Weights of the literature's networks from a user's file, under torchvision's names, which are written down here."""
+"""Pretrained weights of published networks from a user's file, under torchvision's names."""
 
 import pytest
 import torch
@@ -11,11 +11,11 @@ PARTS = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", 
 
 
 def as_torchvision(network):
-    """A ResNet18's state dict under torchvision's names, with three colours and the last layer."""
+    """Return a ResNet18's state dict under torchvision's names, with three colours and the last layer."""
     state = {}
     for name, tensor in network.backbones[0].state_dict().items():
-        _, part, rest = name.split(".", 2)
-        state[f"{PARTS[part]}.{rest}"] = torch.randn_like(tensor) if tensor.is_floating_point() else tensor
+        _, part, suffix = name.split(".", 2)
+        state[f"{PARTS[part]}.{suffix}"] = torch.randn_like(tensor) if tensor.is_floating_point() else tensor
     state["conv1.weight"] = torch.randn(64, 3, 7, 7)
     state["fc.weight"] = torch.randn(1000, 512)
     return state
@@ -42,11 +42,11 @@ def test_all_views_begin_with_them(network, state, tmp_path, ending):
 
         save_file(state, file)
     assert len(load_pretrained(network, file)) == 64
-    for own in network.backbones:
-        loaded = own.state_dict()
+    for backbone in network.backbones:
+        loaded = backbone.state_dict()
         torch.testing.assert_close(loaded["layers.7.1.conv2.weight"], state["layer4.1.conv2.weight"])
         torch.testing.assert_close(loaded["layers.1.running_var"], state["bn1.running_var"])
-        # A grey picture on both inputs gives what it gives on all three colours.
+        # A grey picture gives the same on two inputs as on three colours.
         torch.testing.assert_close(loaded["layers.0.weight"].sum(1), state["conv1.weight"].sum(1))
 
 

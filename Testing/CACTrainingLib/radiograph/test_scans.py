@@ -1,4 +1,4 @@
-"""Own CTs projected: an elliptic cylinder of water on a table, with a heart and a block of calcium in it."""
+"""Projection of a user's CTs: an elliptic cylinder of water on a couch, with a heart and a block of calcium."""
 
 import csv
 import os
@@ -14,7 +14,7 @@ from CACScoringLib.core.files import OutputError
 from CACTrainingLib.radiograph import scans
 from CACTrainingLib.radiograph.cases import read_case
 from CACTrainingLib.radiograph.cohort import SCHEMA, SETTINGS
-from CACTrainingLib.radiograph.scans import own_scans, write_scan_radiographs
+from CACTrainingLib.radiograph.scans import list_scans, write_scan_radiographs
 
 SPACING = (8.0, 8.0, 6.0)
 
@@ -32,7 +32,7 @@ def image_of(values, dtype):
 
 
 def write_ct(folder):
-    """A body of 300 × 200 mm and 240 mm high; a table 16 mm thick behind it, without touching it."""
+    """Write a body of 300 × 200 mm, 240 mm high, with a couch 16 mm thick behind it, not touching."""
     folder.mkdir(parents=True)
     k, j, i = np.meshgrid(6.0 * np.arange(40), 8.0 * np.arange(40) - 156, 8.0 * np.arange(48) - 188, indexing="ij")
     hu = np.where((i / 150) ** 2 + (j / 100) ** 2 < 1, 0, -1000)
@@ -80,7 +80,7 @@ def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch):
     assert cells == ["first", "A", "cases/first.npz", "120", "", "61", "F"]
     views = read_case(out / row["file"])
     middle = slice(200, 232)
-    # 24 voxels deep and 38 wide; the table of 200 HU would add 19 mm.
+    # 24 voxels deep and 38 wide; the couch of 200 HU would add 19 mm.
     assert views["PA"].body[middle, middle].mean() == pytest.approx(24 * 8, abs=3)
     assert views["lateral"].body[middle, middle].mean() == pytest.approx(38 * 8, abs=3)
     assert views["PA"].body[215, 5] == 0
@@ -91,13 +91,13 @@ def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch):
         assert view.calcium.max() == pytest.approx(0.5 * 2 * 8, abs=0.1)
     case = out / row["file"]
     before = case.stat().st_mtime_ns
-    monkeypatch.setattr(scans, "views_of", lambda *what: pytest.fail("projected again"))
+    monkeypatch.setattr(scans, "views_of", lambda *args: pytest.fail("projected again"))
     write_table(table, [{**FIRST, "agatston_reader": "130"}])
     written, failed = write_scan_radiographs(table, out)
     assert not failed
     assert [row["agatston_reader"] for row in read_table(written)] == ["130"]
     assert case.stat().st_mtime_ns == before
-    # Another heart is projected anew.
+    # A changed heart mask is projected again.
     monkeypatch.undo()
     monkeypatch.setattr("CACScoringLib.cohort.workers.Workers", InThisProcess)
     os.utime(tmp_path / "in" / "heart.nii.gz", (1, 1))
@@ -120,15 +120,15 @@ def test_results_of_a_cohort_become_labels(tmp_path):
     for name in ("heart.nii.gz", "calcium_map.nii.gz"):
         (tmp_path / "in" / name).rename(results / "one" / name)
     write_table(results / "cohort.csv", [done, reviewed, failed])
-    found, warnings = own_scans(results)
-    assert [scan.name for scan in found] == ["one", "two"]
-    first, second = found
+    sources, warnings = list_scans(results)
+    assert [scan.name for scan in sources] == ["one", "two"]
+    first, second = sources
     assert first.heart == results / "one" / "heart.nii.gz"
     assert first.calcium_map == results / "one" / "calcium_map.nii.gz"
-    wanted = {"agatston_automatic": "55.5", "agatston_decomposition": "44", "age_years": "70", "sex": "M"}
-    assert {name: cell for name, cell in first.known.items() if cell} == wanted
-    assert (second.heart, second.known["agatston_reader"], second.known["agatston_automatic"]) == (None, "55.5", "")
-    assert (second.patient, second.known["sex"]) == ("two", "")
+    facts = {"agatston_automatic": "55.5", "agatston_decomposition": "44", "age_years": "70", "sex": "M"}
+    assert {name: cell for name, cell in first.facts.items() if cell} == facts
+    assert (second.heart, second.facts["agatston_reader"], second.facts["agatston_automatic"]) == (None, "55.5", "")
+    assert (second.patient, second.facts["sex"]) == ("two", "")
     assert [warning.code for warning in warnings] == ["patient-id-missing"]
     table, failed = write_scan_radiographs(results, tmp_path / "out")
     assert not failed
@@ -139,13 +139,13 @@ def test_results_of_a_cohort_become_labels(tmp_path):
 
 def test_folder_of_something_else_is_kept(tmp_path):
     table = write_table(tmp_path / "t.csv", [{"ct": "a.nii"}])
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "letter.txt").write_text("mine", encoding="utf-8")
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "letter.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(OutputError, match="not empty"):
-        write_scan_radiographs(table, other)
-    (other / SETTINGS).write_text(f'{{"schema": "{SCHEMA}", "settings": {{}}}}', encoding="utf-8")
+        write_scan_radiographs(table, folder)
+    (folder / SETTINGS).write_text(f'{{"schema": "{SCHEMA}", "settings": {{}}}}', encoding="utf-8")
     with pytest.raises(OutputError, match="digital patients"):
-        write_scan_radiographs(table, other)
+        write_scan_radiographs(table, folder)
     with pytest.raises(OutputError, match="At least one worker"):
         write_scan_radiographs(table, tmp_path / "new", 0)

@@ -1,4 +1,4 @@
-"""Thin slices from thick ones: the interpolation against SciPy's own, the network against what it should add."""
+"""Thin slices from thick ones: interpolation compared with SciPy, the network with a residual known on paper."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training
 from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig, build
-from CACTrainingLib.radiograph.super_resolution import HU_SCALE, interpolated, learned
+from CACTrainingLib.radiograph.super_resolution import HU_SCALE, interpolate, sharpen
 
 
 @pytest.fixture
@@ -17,10 +17,10 @@ def volume():
 
 @pytest.mark.parametrize("factor", [2, 3])
 def test_interpolation_is_scipys_cubic_spline(volume, factor):
-    thin = interpolated(volume, factor)
+    thin = interpolate(volume, factor)
     heights = (np.arange(factor * 7) - (factor - 1) / 2) / factor
     places = np.meshgrid(heights, np.arange(5.0), np.arange(6.0), indexing="ij")
-    # Along the rows and columns the places are whole numbers, where a spline keeps the values.
+    # At integer places along rows and columns a spline keeps the values.
     slow = ndimage.map_coordinates(volume.astype(float), places, order=3, mode="mirror")
     np.testing.assert_allclose(thin, slow, atol=0.02)
     if factor % 2:
@@ -33,8 +33,8 @@ def card(config):
 
 
 def test_network_sees_the_neighbours_in_order_and_its_answer_is_added_in_order(volume):
-    """A network made by hand: the lowest thin slice gets half of what the slice below differs, the highest the same
-    from the one above."""
+    """A network with fixed weights adds half the difference of the slice below to the lowest thin slice, and half that
+    of the slice above to the highest."""
     config = SliceSuperResolutionConfig(factor=3, neighbours=1, width=4, layers=0)
     network = build(config)
     with torch.no_grad():
@@ -46,10 +46,10 @@ def test_network_sees_the_neighbours_in_order_and_its_answer_is_added_in_order(v
             network.layers[0].weight[part, neighbour, 1, 1] = sign  # channels: the middle, below, above
         for part, sign, thin in ((0, 1, 0), (1, -1, 0), (2, 1, 2), (3, -1, 2)):
             network.layers[-1].weight[thin, part, 1, 1] = sign / 2
-    made = learned(volume, LoadedModel(card(config), network)) - interpolated(volume, 3)
+    residual = sharpen(volume, LoadedModel(card(config), network)) - interpolate(volume, 3)
     below = volume[np.maximum(np.arange(7) - 1, 0)].astype(float)
     above = volume[np.minimum(np.arange(7) + 1, 6)].astype(float)
-    np.testing.assert_allclose(made[0::3], (below - volume) / 2, atol=0.01)
-    np.testing.assert_allclose(made[1::3], 0, atol=0.01)
-    np.testing.assert_allclose(made[2::3], (above - volume) / 2, atol=0.01)
+    np.testing.assert_allclose(residual[0::3], (below - volume) / 2, atol=0.01)
+    np.testing.assert_allclose(residual[1::3], 0, atol=0.01)
+    np.testing.assert_allclose(residual[2::3], (above - volume) / 2, atol=0.01)
     assert HU_SCALE > 0

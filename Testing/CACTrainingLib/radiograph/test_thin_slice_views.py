@@ -1,4 +1,4 @@
-"""Sharpened radiographs against the projection of the whole sharpened CT."""
+"""Radiographs with a sharpened heart compared with the projection of a sharpened CT."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.drr.projection import water_equivalent_mm
 from CACTrainingLib.radiograph.cases import view_geometry
-from CACTrainingLib.radiograph.super_resolution import HeartBox, fade, interpolated, thin_slice_bodies
+from CACTrainingLib.radiograph.super_resolution import HeartBox, fade, interpolate, thin_slice_bodies
 
 SPACING, ORIGIN = (2.0, 2.0, 3.0), (-60.0, -50.0, -45.0)
 LOW, HIGH = (6, 10, 12), (24, 40, 45)
@@ -22,7 +22,7 @@ def image_of(hu, spacing, origin):
 
 @pytest.fixture(scope="module")
 def ct():
-    """A body with a dense plaque and much noise."""
+    """Noisy body with a dense plaque."""
     hu = np.random.default_rng(1).normal(0, 60, (30, 50, 60))
     hu[:, :4] = hu[:, -4:] = -1000
     hu[14:16, 24:27, 28:31] += 700
@@ -31,9 +31,9 @@ def ct():
 
 @pytest.fixture(scope="module")
 def box(ct):
-    own = ct[tuple(slice(a, b) for a, b in zip(LOW, HIGH, strict=True))]
+    part = ct[tuple(slice(a, b) for a, b in zip(LOW, HIGH, strict=True))]
     origin = tuple(o + s * n for o, s, n in zip(ORIGIN, SPACING, LOW[::-1], strict=True))
-    return HeartBox(np.ascontiguousarray(own), SPACING, origin, STANDS)
+    return HeartBox(np.ascontiguousarray(part), SPACING, origin, STANDS)
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,14 @@ def bodies(ct):
 
 @pytest.mark.parametrize("view", STANDS)
 def test_same_as_projecting_the_sharpened_ct(ct, box, bodies, view):
-    thin = interpolated(box.hu, 3)
-    found = thin_slice_bodies(bodies, box, {"interpolated": thin})[view, "interpolated"]
-    whole = interpolated(np.maximum(ct, -1000), 3, order=1)
-    own = tuple(slice(f * a, f * b) for a, b, f in zip(LOW, HIGH, (3, 1, 1), strict=True))
+    thin = interpolate(box.hu, 3)
+    projected = thin_slice_bodies(bodies, box, {"interpolated": thin})[view, "interpolated"]
+    sharpened = interpolate(np.maximum(ct, -1000), 3, order=1)
+    thin_box = tuple(slice(f * a, f * b) for a, b, f in zip(LOW, HIGH, (3, 1, 1), strict=True))
     weights = fade(thin.shape, (2.0, 2.0, 1.0))
-    before = np.maximum(interpolated(box.hu, 3, order=1), -1000)
-    whole[own] += weights * (np.maximum(thin, -1000) - before)
-    direct = water_equivalent_mm(image_of(whole, (2.0, 2.0, 1.0), (*ORIGIN[:2], ORIGIN[2] - 1)), STANDS[view])
-    middle = slice(180, 250)  # thin slices end sooner at the CT's ends than thick ones do
-    assert np.abs(found - bodies[view])[middle].max() > 0.2
-    np.testing.assert_allclose(found[middle], direct[middle], atol=2e-3)
+    before = np.maximum(interpolate(box.hu, 3, order=1), -1000)
+    sharpened[thin_box] += weights * (np.maximum(thin, -1000) - before)
+    direct = water_equivalent_mm(image_of(sharpened, (2.0, 2.0, 1.0), (*ORIGIN[:2], ORIGIN[2] - 1)), STANDS[view])
+    middle = slice(180, 250)  # thin slices end before thick ones at the CT's ends
+    assert np.abs(projected - bodies[view])[middle].max() > 0.2
+    np.testing.assert_allclose(projected[middle], direct[middle], atol=2e-3)

@@ -1,4 +1,4 @@
-"""`cac train radiograph` on radiographs drawn by hand."""
+"""`cac train radiograph` on synthetic radiographs."""
 
 import json
 

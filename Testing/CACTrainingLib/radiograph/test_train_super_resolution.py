@@ -1,4 +1,4 @@
-"""Training of the slices' sharpener, on small blocks in which it can learn what interpolation lacks."""
+"""Training of the super-resolution network on small blocks with a learnable residual."""
 
 import json
 
@@ -12,7 +12,7 @@ from CACTrainingLib.radiograph.super_resolution import SlicePair
 
 
 def pair_of(seed):
-    """Plaques one thin slice high in even tissue; the thick slices are means of three."""
+    """Return plaques one thin slice high in uniform tissue; thick slices are means of three."""
     g = np.random.default_rng(seed)
     thin = np.full((18, 24, 20), 40.0)
     calcium = np.zeros(thin.shape)
@@ -26,7 +26,7 @@ def pair_of(seed):
 
 @pytest.fixture
 def pairs(tmp_path, monkeypatch):
-    """Digital patients without the digital part; returns the model's path."""
+    """Write synthetic pairs in place of digital patients; returns the model's path."""
     monkeypatch.setattr(training, "stratified_patients", lambda first, count: list(range(first, first + count)))
     folder = tmp_path / "mine.training" / training.PAIRS
     folder.mkdir(parents=True)

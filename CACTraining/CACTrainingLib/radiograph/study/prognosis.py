@@ -1,7 +1,7 @@
-"""The study of prognosis: do predicted categories of calcium predict events as the true ones do?
+"""Study of prognosis: comparison of true and predicted categories of calcium as predictors of events.
 
-As Hong et al. (2025, 10.1016/j.jcct.2025.03.010): Kaplan–Meier curves, the log-rank test, Cox's hazard ratios and the
-index of concordance, of true and of predicted categories of the same patients.
+After Hong et al. (2025, 10.1016/j.jcct.2025.03.010): Kaplan–Meier curves, log-rank test, Cox hazard ratios and index of
+concordance of true and predicted categories of the same patients.
 """
 
 from __future__ import annotations
@@ -28,19 +28,25 @@ from ...statistics.patient_folds import CATEGORY_TITLES, category_of
 from ...statistics.survival import concordance, hazard_ratios, kaplan_meier, linear_predictor, log_rank
 
 PROBABILITIES = tuple(f"chance_{limit:g}" for limit in LIMITS)
-"""Columns of predicted probabilities: of a score above 0, from 100, from 400."""
+"""Columns of predicted probabilities of a score above 0, from 100, and from 400."""
 
 FACTORS = ("age_years", "sex", "bmi_kg_m2")
 
 
 @dataclass(frozen=True)
 class Events:
-    """n patients. years: from 0 up; event: bool, false where a patient was lost to view or the study ended, [n].
+    """Events of n patients.
 
-    true, predicted: categories, index in CATEGORY_TITLES. risk: a finer number than the predicted category, where
-    there is one: the expected category, or the predicted score. score: the true one, where the table has it. factors:
-    by name, those that all patients have and that differ between them; sex is 1 for men. how: how the predicted
-    category came about, for people.
+    Attributes:
+        patients: Patient IDs.
+        years: Time to the event or the end of observation [n].
+        event: True for an event, False if censored, bool [n].
+        true: True categories, index in CATEGORY_TITLES [n].
+        predicted: Predicted categories, index in CATEGORY_TITLES [n].
+        risk: Expected category or predicted score, finer than the predicted category; None if unknown [n].
+        score: True scores; None if unknown [n].
+        factors: Factors known for all patients and not constant, by name [n]; sex is 1 for men.
+        how: Sentence on the origin of the predicted category.
     """
 
     patients: tuple[str, ...]
@@ -57,9 +63,9 @@ class Events:
 def read_events(path: Path) -> Events:
     """Read a CSV table, a row for each patient.
 
-    Columns: patient; time_years; event (0, 1); agatston, or category (0 to 3, as CATEGORY_TITLES); of the
-    prediction predicted_category (0 to 3), or predicted_agatston, or PROBABILITIES. Optional, in all rows or none:
-    FACTORS (sex F or M). Raises TableError.
+    Columns: patient; time_years; event (0, 1); agatston, or category (0 to 3, as CATEGORY_TITLES); predicted_category
+    (0 to 3), predicted_agatston, or PROBABILITIES. Optional, in all rows or none: FACTORS (sex F or M). Raises
+    TableError.
     """
     table = read_table(path, ("patient", "time_years", "event"))
     for line in table.lines:
@@ -78,12 +84,12 @@ def read_events(path: Path) -> Events:
                 values = _numbers(table, name)
             if np.ptp(values) > 0:
                 factors[name] = values
-    years, event = _numbers(table, "time_years"), _numbers(table, "event", 1, whole=True) > 0
+    years, event = _numbers(table, "time_years"), _numbers(table, "event", 1, integers=True) > 0
     return Events(patients, years, event, true, predicted, risk, score, factors, how)
 
 
 def likely_category(probabilities: np.ndarray) -> np.ndarray:
-    """The highest category whose probability, and that of all below it, is at least one half, int [n].
+    """Return the highest category whose probability, and that of all below it, is at least one half, int [n].
 
     probabilities: of PROBABILITIES, [n, 3].
     """
@@ -102,28 +108,28 @@ def _predicted(table: CsvTable) -> tuple[np.ndarray, np.ndarray | None, str]:
     return category, None, "The predicted category is as the table gives it."
 
 
-def _numbers(table: CsvTable, name: str, high: float = math.inf, whole: bool = False) -> np.ndarray:
+def _numbers(table: CsvTable, name: str, high: float = math.inf, integers: bool = False) -> np.ndarray:
     for line in table.lines:
         line.need(name)
-    return np.array([line.number_in(name, 0, high, whole) for line in table.lines])
+    return np.array([line.number_in(name, 0, high, integers) for line in table.lines])
 
 
 def _categories(table: CsvTable, name: str, otherwise: str) -> np.ndarray:
     if name not in table:
         raise TableError(f"The table {table.path} has neither {name} nor {otherwise}. Add one of them.")
-    return _numbers(table, name, len(CATEGORY_TITLES) - 1, whole=True).astype(int)
+    return _numbers(table, name, len(CATEGORY_TITLES) - 1, integers=True).astype(int)
 
 
 TRUE, PREDICTED = "True category", "Predicted category"
 LANDMARKS_YEARS = (1, 2, 5, 10)
 EVENTS_PER_VARIABLE = 10
-"""Fewer make a Cox model's ratios unreliable (Peduzzi 1995, 10.1016/0895-4356(95)00048-8)."""
+"""Least events per variable of a reliable Cox model (Peduzzi 1995, 10.1016/0895-4356(95)00048-8)."""
 
 
 def evaluate_prognosis(table: Path, output: Path, seed: int = 0, progress: Progress | None = None) -> Path:
     """Write `study.html` of a table of events (see `read_events`) and return its path.
 
-    seed: of the bootstrap. Raises TableError, OutputError.
+    seed: seed of the bootstrap. Raises TableError, OutputError.
     """
     progress = progress or Progress()
     progress.begin(["events", "page"])
@@ -141,13 +147,13 @@ def evaluate_prognosis(table: Path, output: Path, seed: int = 0, progress: Progr
 
 
 def _categories_section(events: Events) -> Section:
-    """Events and hazards of each category, true and predicted, and their curves."""
-    happened = int(events.event.sum())
+    """Return the section on events, hazards and curves of each true and predicted category."""
+    n_events = int(events.event.sum())
     text = [
-        f"{len(events.years):,} patients with {happened:,} events. {events.how}",
+        f"{len(events.years):,} patients with {n_events:,} events. {events.how}",
         "Hazard ratios hold if hazards are proportional over time, which the curves help to assess.",
     ]
-    if happened < EVENTS_PER_VARIABLE * (len(CATEGORY_TITLES) - 1):
+    if n_events < EVENTS_PER_VARIABLE * (len(CATEGORY_TITLES) - 1):
         text.append(f"Fewer than {EVENTS_PER_VARIABLE} events for each category: too few for reliable hazard ratios.")
     landmarks = [year for year in LANDMARKS_YEARS if year <= events.years.max()]
     columns = ("Category", "Patients", "Events", *(f"{year} y" for year in landmarks), "Hazard ratio", "Adjusted")
@@ -155,19 +161,19 @@ def _categories_section(events: Events) -> Section:
     panels = []
     for title, group in {TRUE: events.true, PREDICTED: events.predicted}.items():
         test = log_rank(events.years, events.event, group)
-        tested = "" if test is None else f"; log-rank p {p_cell(test)}"
-        rows.append(heading(f"{title}{tested}", columns))
-        alone, adjusted = _hazards(events, group, {}), _hazards(events, group, events.factors)
+        test_text = "" if test is None else f"; log-rank p {p_cell(test)}"
+        rows.append(heading(f"{title}{test_text}", columns))
+        crude, adjusted = _hazards(events, group, {}), _hazards(events, group, events.factors)
         curves = {}
         for number, name in enumerate(CATEGORY_TITLES):
             members = group == number
             at: list[Cell] = [None] * len(landmarks)
             if members.any():
                 curve = kaplan_meier(events.years[members], events.event[members])
-                at = [one if math.isfinite(one.value) else None for one in map(curve.at, landmarks)]
+                at = [share if math.isfinite(share.value) else None for share in map(curve.at, landmarks)]
                 curves[name] = curve
             counts = int(members.sum()), int(events.event[members].sum())
-            rows.append((f"  {name}", *counts, *at, alone.get(name), adjusted.get(name) if events.factors else None))
+            rows.append((f"  {name}", *counts, *at, crude.get(name), adjusted.get(name) if events.factors else None))
         panels.append((title, curves))
     note = (
         "Years: proportion without event by Kaplan–Meier. Hazard ratios of Cox models against category 0, adjusted for "
@@ -180,7 +186,7 @@ def _categories_section(events: Events) -> Section:
 
 
 def _hazards(events: Events, group: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str, Cell]:
-    """Hazard ratio of each category against category 0. A category in which nobody had an event has none."""
+    """Return the hazard ratio of each category with events against category 0."""
     with_events = [n for n in range(len(CATEGORY_TITLES)) if events.event[group == n].any()]
     if len(with_events) < 2 or with_events[0] != 0:
         return {}
@@ -215,9 +221,9 @@ def _concordance_section(events: Events, seed: int) -> Section:
         if risk is not None
     }
     rows: list[tuple[Cell, ...]] = []
-    for title, one in concordances.items():
-        change = paired_difference(one, concordances[TRUE])
-        rows.append((title, one.estimate, *((None, None) if title == TRUE else (change.estimate, p_cell(change.p)))))
+    for title, result in concordances.items():
+        change = paired_difference(result, concordances[TRUE])
+        rows.append((title, result.estimate, *((None, None) if title == TRUE else (change.estimate, p_cell(change.p)))))
     columns = ("Sorted by", "Harrell's C", "Less true category", "p")
     note = (
         "Proportion of pairs in which the patient with the earlier event had the higher risk; 0.5 is chance. "

@@ -1,4 +1,4 @@
-"""The configurations that the study compares, and one training of it, in a process of its own."""
+"""Training configurations that the study compares, and one training in its own process."""
 
 from __future__ import annotations
 
@@ -25,16 +25,23 @@ THRESHOLDS = tuple(map(int, CATEGORIES))
 THRESHOLD_TITLES = ("> 0", "≥ 100", "≥ 400")
 
 HELD_OUT = -1
-"""In place of a fold: trained on all patients, and tested on the external cohort."""
+"""Fold number of the training on all patients, tested on the external cohort."""
 
 
 @dataclass(frozen=True)
-class Configuration:
+class RadiographConfiguration:
     """Training configuration of a network; it is always tested on the true score.
 
-    name: unlike any other configuration's; fit for a folder and the command line. label: score that it learns from,
-    one of `cases.LABELS`. curriculum: severe calcium first. counterfactual: with radiographs of the same patients whose
-    calcium is scaled or taken out. located: trained on where the calcium is, as only the light network can be.
+    Attributes:
+        name: Unique name, usable as a folder name.
+        backbone: Backbone of the network.
+        views: Views of the network.
+        super_resolution: Way of `cases.SUPER_RESOLUTIONS`.
+        enhancement: Enhancement of the contrast.
+        label: Score of `cases.LABELS` used as label.
+        curriculum: True to train on severe calcium first.
+        counterfactual: True to add radiographs of the same patients with scaled or removed calcium.
+        located: True to train on the location of calcium, for "light" only.
     """
 
     name: str = "base"
@@ -48,8 +55,8 @@ class Configuration:
     located: bool = True
 
 
-BASE = Configuration()
-"""What all others are compared with."""
+BASE = RadiographConfiguration()
+"""Configuration with which all others are compared."""
 
 CONFIGURATIONS = (
     BASE,
@@ -59,7 +66,7 @@ CONFIGURATIONS = (
     replace(BASE, name="densenet121", backbone="densenet121", located=False),
     replace(BASE, name="not-located", located=False),
     replace(BASE, name="no-pairs", counterfactual=False),
-    # As the papers train: from pictures and scores only.
+    # As in the papers: pictures and scores only.
     *(
         replace(BASE, name=name, label=label, curriculum=curriculum, counterfactual=False, located=False)
         for label, kind in zip(LABELS, ("plain", "reader-labels", "automatic-labels"), strict=True)
@@ -72,20 +79,26 @@ CONFIGURATIONS = (
         if (slices, contrast) != ("none", "none")
     ),
 )
-"""The most important first."""
+"""Configurations, the most important first."""
 
 
 def run_key(run: ExperimentRun, budget: TrainingBudget, data: str) -> str:
-    """All that a run's result depends on. data: what stands for the tables' content."""
+    """Return the key of a run's result. data: hash of the tables."""
     folds = 0 if run.fold == HELD_OUT else budget.folds
     settings = {"fold": run.fold, "folds": folds, "steps": budget.steps, "seed": budget.seed, "data": data}
     return json.dumps(asdict(run.configuration) | settings, sort_keys=True)
 
 
 @dataclass(frozen=True)
-class Data:
-    """table: of radiographs. folds: in which each row is tested. external: table of the other cohort. folder: for what
-    trainings leave while they run. device: of the networks.
+class RadiographData:
+    """Data of the study's trainings.
+
+    Attributes:
+        table: Table of radiographs.
+        folds: Fold in which each row is tested.
+        external: Table of the external cohort, or None.
+        folder: Folder of running trainings.
+        device: Device of the networks.
     """
 
     table: Path
@@ -95,16 +108,16 @@ class Data:
     device: str
 
 
-def trainer(data: Data, budget: TrainingBudget) -> Prepared:
-    """Trainer of a run, which returns what the study keeps of it. Each process works on one core."""
+def trainer(data: RadiographData, budget: TrainingBudget) -> Prepared:
+    """Return a function that trains a run and returns its predictions. Each process uses one core."""
     import torch
 
     torch.set_num_threads(1)
     return _Trainer(data, budget)
 
 
-def fit_settings(configuration: Configuration, budget: TrainingBudget, device: str) -> FitSettings:
-    """A configuration as the settings of its training. Steps are in proportion to the presets'."""
+def fit_settings(configuration: RadiographConfiguration, budget: TrainingBudget, device: str) -> FitSettings:
+    """Return the training settings of a configuration. Steps are in proportion to the presets'."""
     from CACScoringLib.networks.radiograph import RadiographNetConfig
 
     from ..fitting import FitSettings
@@ -132,46 +145,46 @@ def fit_settings(configuration: Configuration, budget: TrainingBudget, device: s
 
 
 class _Trainer:
-    """Holds the radiographs of the last run, because those of the next are mostly the same."""
+    """Trainer of runs. Caches the radiographs of the last run, which the next run mostly shares."""
 
-    def __init__(self, data: Data, budget: TrainingBudget) -> None:
+    def __init__(self, data: RadiographData, budget: TrainingBudget) -> None:
         self._data, self._budget = data, budget
-        self._held: tuple[tuple, RadiographSet] | None = None
+        self._cached: tuple[tuple, RadiographSet] | None = None
 
     def __call__(self, run: ExperimentRun) -> dict:
         from ..fitting import fit, knows_hearts, predictions_of, validation_split
 
-        learned_data = self._radiographs(self._data.table, run.configuration)
+        data = self._radiographs(self._data.table, run.configuration)
         folds, settings = np.array(self._data.folds), fit_settings(run.configuration, self._budget, self._data.device)
-        learned = np.flatnonzero(folds != run.fold)
-        split = validation_split(learned_data, 0.2, self._budget.seed + 1 + run.fold, LABELS[0], learned)
-        key = run_key(run, self._budget, learned_data.sha256)
+        training_cases = np.flatnonzero(folds != run.fold)
+        split = validation_split(data, 0.2, self._budget.seed + 1 + run.fold, LABELS[0], training_cases)
+        key = run_key(run, self._budget, data.sha256)
         with running_folder(self._data.folder, f"{run.configuration.name}-{run.fold}", key) as folder:
-            network, calibration, outcome, _ = fit(learned_data, *split, settings, folder)
-        test, cases = learned_data, np.flatnonzero(folds == run.fold)
+            network, calibration, outcome, _ = fit(data, *split, settings, folder)
+        test, cases = data, np.flatnonzero(folds == run.fold)
         if run.fold == HELD_OUT:
             test = self._radiographs(self._data.external, run.configuration)
             cases = np.arange(len(test))
-        image, both = predictions_of(network, test, cases, calibration, knows_hearts(settings))
+        image, fused = predictions_of(network, test, cases, calibration, knows_hearts(settings))
         if not np.isfinite(image).all():
             raise CTError(f"{run.configuration.name} gave no numbers. Choose fewer --steps, or another --seed.")
         return {
             "names": [test.names[n] for n in cases],
             "image": image.tolist(),
-            "both": both.tolist() if np.isfinite(both).all() else None,
+            "both": fused.tolist() if np.isfinite(fused).all() else None,
             "seconds": float(outcome.seconds),
         }
 
-    def _radiographs(self, table: Path, configuration: Configuration) -> RadiographSet:
+    def _radiographs(self, table: Path, configuration: RadiographConfiguration) -> RadiographSet:
         from ..dataset import SCALES, load_radiographs
 
         scales = SCALES if configuration.counterfactual else SCALES[:1]
         pictures = (configuration.views, configuration.enhancement, configuration.super_resolution, scales)
-        if self._held is None or self._held[0] != (table, *pictures):
-            self._held = None  # so that there is never room needed for both
+        if self._cached is None or self._cached[0] != (table, *pictures):
+            self._cached = None  # frees its memory first
             if configuration.super_resolution != "none" and any(
                 f.suffix != ".npz" for r in read_table(table) for f in r.files.values()
             ):
                 raise CTError("Only radiographs projected from digital patients have super-resolution.")
-            self._held = (table, *pictures), load_radiographs(table, LABELS[0], *pictures)
-        return self._held[1]
+            self._cached = (table, *pictures), load_radiographs(table, LABELS[0], *pictures)
+        return self._cached[1]

@@ -1,4 +1,4 @@
-"""The study of radiograph models: training configurations compared, cross-validated, on one page with one table."""
+"""Study of radiograph models: a page that compares cross-validated training configurations."""
 
 from __future__ import annotations
 
@@ -34,10 +34,20 @@ from ...statistics.roc import above, area_within
 from ..cases import LABELS, read_table
 from ..cohort import SETTINGS
 from .prognosis import FACTORS, PROBABILITIES, likely_category
-from .runs import BASE, CONFIGURATIONS, HELD_OUT, THRESHOLD_TITLES, THRESHOLDS, Configuration, Data, run_key, trainer
+from .runs import (
+    BASE,
+    CONFIGURATIONS,
+    HELD_OUT,
+    THRESHOLD_TITLES,
+    THRESHOLDS,
+    RadiographConfiguration,
+    RadiographData,
+    run_key,
+    trainer,
+)
 
 LEAST_FOLDS = 3
-"""One tests, one stops and calibrates, and the rest train."""
+"""Least number of folds: one for testing, one for stopping and calibration, the others for training."""
 
 CALIBRATION_GROUPS = 10
 
@@ -56,8 +66,11 @@ NOTE = (
 
 @dataclass(frozen=True)
 class RadiographStudySettings(ExperimentSettings):
-    """data: table of radiographs, or its folder. external: another, tested on once. names: of configurations besides
-    the base; none: all. Otherwise as all experiments' settings.
+    """Settings of the study, besides those of all experiments; data is a table of radiographs or its folder.
+
+    Attributes:
+        external: Table of other patients for a single test.
+        names: Configurations besides the base; none for all.
     """
 
     external: Path | None = None
@@ -65,9 +78,16 @@ class RadiographStudySettings(ExperimentSettings):
 
 
 @dataclass(frozen=True)
-class Cohort:
-    """The n rows of a table. score: the reference. factors: age in years, 1 for men, BMI, float [n, 3]; None where not
-    all are known. folds: in which each row is tested, int [n]. resamples: of the patients."""
+class RadiographCohort:
+    """Table of radiographs with n rows.
+
+    Attributes:
+        rows: Rows of the table.
+        score: Reference scores [n].
+        factors: Age in years, sex (1 for men) and BMI, float [n, 3]; None if some are unknown.
+        folds: Fold in which each row is tested, int [n].
+        resamples: Resamples of the patients.
+    """
 
     rows: tuple[TableScan, ...]
     score: np.ndarray
@@ -83,13 +103,13 @@ class Cohort:
 def evaluate_radiographs(
     settings: RadiographStudySettings, progress: Progress | None = None, train: Trainer = trainer
 ) -> Path:
-    """Make the study; see `experiments.engine.carry_out`. Raises StudyError, TableError, OutputError."""
-    check_known(settings.names, [one.name for one in CONFIGURATIONS], "configuration")
+    """Run the study; see `experiments.engine.carry_out`. Raises StudyError, TableError, OutputError."""
+    check_known(settings.names, [config.name for config in CONFIGURATIONS], "configuration")
     return carry_out(settings, partial(_read, settings), train, ("radiographs", "trainings", "page"), progress)
 
 
-def read_cohort(table: Path, folds: int, seed: int) -> Cohort:
-    """A table of radiographs (see `cases.read_table`) whose patients are split. Raises TableError, StudyError."""
+def read_cohort(table: Path, folds: int, seed: int) -> RadiographCohort:
+    """Read a table of radiographs (`cases.read_table`) and split its patients. Raises TableError, StudyError."""
     rows = read_table(table, LABELS[0])
     patients, score = [row.patient for row in rows], np.array([row.scores[LABELS[0]] for row in rows])
     if len(set(patients)) < folds:
@@ -97,7 +117,7 @@ def read_cohort(table: Path, folds: int, seed: int) -> Cohort:
     factors = np.array([row.factors for row in rows])
     parts = parts_by_patient(patients, category_of(score), folds, seed) if folds > 1 else np.zeros(len(rows), int)
     resamples = Bootstrap(patients, np.random.default_rng(seed))
-    return Cohort(rows, score, factors if np.isfinite(factors).all() else None, parts, resamples)
+    return RadiographCohort(rows, score, factors if np.isfinite(factors).all() else None, parts, resamples)
 
 
 def _read(settings: RadiographStudySettings) -> _RadiographStudy:
@@ -108,23 +128,29 @@ def _read(settings: RadiographStudySettings) -> _RadiographStudy:
     external = read_cohort(settings.external, 1, budget.seed) if settings.external else None
     if shared := sorted(set(cohort.patients) & set(external.patients)) if external else []:
         raise StudyError(f"Patient {shared[0]} is in the external cohort too. Give one of other patients.")
-    data = Data(settings.data, tuple(map(int, cohort.folds)), settings.external, settings.output, settings.device)
-    chosen = [one for one in CONFIGURATIONS if one == BASE or not settings.names or one.name in settings.names]
+    data = RadiographData(
+        settings.data, tuple(map(int, cohort.folds)), settings.external, settings.output, settings.device
+    )
+    configurations = [
+        config for config in CONFIGURATIONS if config == BASE or not settings.names or config.name in settings.names
+    ]
     if not _is_digital(settings.data) and not settings.names:
-        # The others take CTs whose calcium is known.
-        chosen = [
-            one for one in chosen if one.super_resolution == "none" and one.name not in ("not-located", "no-pairs")
+        # The other configurations need CTs with known calcium.
+        configurations = [
+            config
+            for config in configurations
+            if config.super_resolution == "none" and config.name not in ("not-located", "no-pairs")
         ]
-    return _RadiographStudy(settings, data, tuple(chosen), cohort, external)
+    return _RadiographStudy(settings, data, tuple(configurations), cohort, external)
 
 
 @dataclass(frozen=True)
 class _RadiographStudy(Experiment):
     settings: RadiographStudySettings
-    data: Data
-    configurations: tuple[Configuration, ...]
-    cohort: Cohort
-    external: Cohort | None
+    data: RadiographData
+    configurations: tuple[RadiographConfiguration, ...]
+    cohort: RadiographCohort
+    external: RadiographCohort | None
 
     def stages(self) -> Iterator[Sequence[ExperimentRun]]:
         yield self._runs()
@@ -153,7 +179,10 @@ class _RadiographStudy(Experiment):
     def _runs(self) -> list[ExperimentRun]:
         folds = range(self.settings.budget.folds)
         base = [ExperimentRun(BASE, fold) for fold in (*folds, *([HELD_OUT] if self.external else []))]
-        return [*base, *(ExperimentRun(one, fold) for one in self.configurations if one != BASE for fold in folds)]
+        return [
+            *base,
+            *(ExperimentRun(config, fold) for config in self.configurations if config != BASE for fold in folds),
+        ]
 
     def _data_section(
         self, digital: bool, finished: Mapping[ExperimentRun, Mapping], failed: Mapping[ExperimentRun, str]
@@ -166,7 +195,11 @@ class _RadiographStudy(Experiment):
         if digital:
             text.append("No real radiograph whose calcium is known was available. Nothing here was measured on one.")
         cohorts = {"Cross-validated": self.cohort, "External": self.external}
-        rows = [score_counts(title, one.patients, one.score) for title, one in cohorts.items() if one is not None]
+        rows = [
+            score_counts(title, cohort.patients, cohort.score)
+            for title, cohort in cohorts.items()
+            if cohort is not None
+        ]
         tables = [
             Table("radiographs", "Radiographs by the reference score", ("Radiographs", *SCORE_COLUMNS), tuple(rows))
         ]
@@ -175,38 +208,40 @@ class _RadiographStudy(Experiment):
     def _results_section(self, done: Mapping[ExperimentRun, Mapping]) -> Section:
         lines: list[tuple[Cell, ...]] = []
         base: list[BootstrapResult] | None = None
-        for one in self.configurations:
+        for config in self.configurations:
             results = [
-                done[run] for run in self._runs() if run in done and run.fold != HELD_OUT and run.configuration == one
+                done[run]
+                for run in self._runs()
+                if run in done and run.fold != HELD_OUT and run.configuration == config
             ]
             if len(results) < self.settings.budget.folds:
-                lines.append((one.name, f"{len(results)} of {self.settings.budget.folds} folds", *[None] * 6))
+                lines.append((config.name, f"{len(results)} of {self.settings.budget.folds} folds", *[None] * 6))
                 continue
-            image, both = gather(self.cohort, results)
+            image, fused = gather(self.cohort, results)
             base = base or areas(self.cohort, image)
-            lines += measures(self.cohort, one.name, image, base)
-            if one == BASE:
-                _write_predictions(self.settings.output / PREDICTIONS, self.cohort, image if both is None else both)
+            lines += measures(self.cohort, config.name, image, base)
+            if config == BASE:
+                _write_predictions(self.settings.output / PREDICTIONS, self.cohort, image if fused is None else fused)
                 if self.cohort.factors is not None:
                     lines += measures(self.cohort, "age, sex, BMI", factors_alone(self.cohort), base)
-                if both is not None:
-                    lines += measures(self.cohort, "base with age, sex, BMI", both, base)
+                if fused is not None:
+                    lines += measures(self.cohort, "base with age, sex, BMI", fused, base)
         tables = [Table("configurations", "Training configurations", COLUMNS, tuple(lines), NOTE)]
         if self.external is not None:
             held_out = done.get(ExperimentRun(BASE, HELD_OUT))
             rows: list[tuple[Cell, ...]] = [("base", "not run", *[None] * 6)]
             if held_out:
-                image, both = gather(self.external, [held_out])
+                image, fused = gather(self.external, [held_out])
                 base = areas(self.external, image)
                 rows = measures(self.external, "base", image, base)
-                rows += measures(self.external, "base with age, sex, BMI", both, base) if both is not None else []
+                rows += measures(self.external, "base with age, sex, BMI", fused, base) if fused is not None else []
             note = "The base, trained on all patients of the cohort and evaluated once on others."
             tables.append(Table("external", "External test", COLUMNS, tuple(rows), note))
         return Section("results", "Results", (), tuple(tables))
 
 
-def gather(cohort: Cohort, results: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Probabilities [n, thresholds] in the table's order, of the image and with factors, from what runs kept."""
+def gather(cohort: RadiographCohort, results: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Collect the runs' probabilities [n, thresholds] in the table's order, of the image and with factors."""
     names = [name for result in results for name in result["names"]]
     place = {name: n for n, name in enumerate(names)}
     order = [place[row.name] for row in cohort.rows]
@@ -216,23 +251,23 @@ def gather(cohort: Cohort, results: Sequence[Mapping]) -> tuple[np.ndarray, np.n
     return image, np.concatenate([np.asarray(result["both"], float) for result in results])[order]
 
 
-def areas(cohort: Cohort, probabilities: np.ndarray) -> list[BootstrapResult]:
-    """Areas under the ROC curve within folds, of each threshold, and last their mean."""
+def areas(cohort: RadiographCohort, probabilities: np.ndarray) -> list[BootstrapResult]:
+    """Return areas under the ROC curve within folds for each threshold, and their mean."""
     truth = above(cohort.score, THRESHOLDS) > 0
-    found = [
+    results = [
         cohort.resamples.result(
             partial(area_within, folds=cohort.folds, truth=truth[:, n], scores=probabilities[:, n]), cohort.patients
         )
         for n in range(len(THRESHOLDS))
     ]
-    mean = np.mean([one.values for one in found], axis=0)
-    return [*found, BootstrapResult(mean, found[0].n, found[0].patients)]
+    mean = np.mean([result.values for result in results], axis=0)
+    return [*results, BootstrapResult(mean, results[0].n, results[0].patients)]
 
 
 def measures(
-    cohort: Cohort, title: str, probabilities: np.ndarray, base: Sequence[BootstrapResult]
+    cohort: RadiographCohort, title: str, probabilities: np.ndarray, base: Sequence[BootstrapResult]
 ) -> list[tuple[Cell, ...]]:
-    """Rows of the table of one predictor: of each threshold, and of all together. base: areas to compare with."""
+    """Return a predictor's rows of the table: each threshold and the mean. base: areas for comparison."""
     truth, patients = above(cohort.score, THRESHOLDS) > 0, cohort.patients
     lines = [heading(title, COLUMNS)]
     for n, (name, area) in enumerate(zip((*THRESHOLD_TITLES, "Mean"), areas(cohort, probabilities), strict=True)):
@@ -255,13 +290,13 @@ def measures(
 
 
 def calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Mean |mean probability − observed proportion| of patients in groups of rising probability, by their size."""
+    """Return the mean |mean probability − observed proportion| over groups of rising probability, by size."""
     groups = np.array_split(np.argsort(probabilities, kind="stable"), CALIBRATION_GROUPS)
     return sum(abs(probabilities[g].sum() - truth[g].sum()) for g in groups if len(g)) / len(truth)
 
 
-def factors_alone(cohort: Cohort) -> np.ndarray:
-    """Probabilities [n, thresholds] by logistic regression on age, sex and BMI, cross-validated in the same folds."""
+def factors_alone(cohort: RadiographCohort) -> np.ndarray:
+    """Predict probabilities [n, thresholds] by logistic regression on age, sex and BMI, cross-validated in folds."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -279,8 +314,8 @@ def factors_alone(cohort: Cohort) -> np.ndarray:
     return probabilities
 
 
-def _write_predictions(file: Path, cohort: Cohort, probabilities: np.ndarray) -> None:
-    """Probabilities of the base, as `prognosis.read_events` takes them."""
+def _write_predictions(file: Path, cohort: RadiographCohort, probabilities: np.ndarray) -> None:
+    """Write the base's probabilities in the format of `prognosis.read_events`."""
     factors = () if cohort.factors is None else FACTORS
     columns = ["name", "patient", "fold", "agatston", *PROBABILITIES, *factors]
     rows = [
@@ -291,6 +326,6 @@ def _write_predictions(file: Path, cohort: Cohort, probabilities: np.ndarray) ->
 
 
 def _is_digital(table: Path) -> bool:
-    """True for a table of digital patients: their cohort's settings lie beside it."""
+    """Return True for a table of digital patients, which has their cohort's settings beside it."""
     file = (table if table.is_dir() else table.parent) / SETTINGS
     return file.is_file() and "made_of" not in file.read_text(encoding="utf-8")

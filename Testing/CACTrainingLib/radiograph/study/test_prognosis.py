@@ -1,4 +1,4 @@
-"""The study of prognosis: a table of events read, and its page."""
+"""Study of prognosis: table of events, and page."""
 
 import csv
 import json
@@ -12,27 +12,27 @@ from CACTrainingLib.radiograph.study.prognosis import PROBABILITIES, evaluate_pr
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """With few resamples."""
+    """Use few resamples."""
     monkeypatch.setattr("CACTrainingLib.statistics.bootstrap.Bootstrap.__init__.__defaults__", (200,))
 
 
 HAZARDS = np.array([1.0, 3.6, 7.7, 9.7])
-"""Of major events by a score of 0, 1 to 100, 101 to 300, above 300 (Detrano 2008, 10.1056/NEJMoa072100): a check of the
-arithmetic, not of prognosis."""
+"""Hazard ratios of major events for scores of 0, 1 to 100, 101 to 300, above 300 (Detrano 2008,
+10.1056/NEJMoa072100), to check the arithmetic, not prognosis."""
 
 
-def simulated(patients=600, seed=0):
-    """Rows of patients whose hazards are HAZARDS, and whose predicted category is often the true one."""
+def simulate(patients=600, seed=0):
+    """Simulate patients with HAZARDS, whose predicted category is often the true one."""
     generator = np.random.default_rng(seed)
     category = generator.choice(4, patients, p=(0.4, 0.3, 0.2, 0.1))
-    happens = generator.exponential(1 / (0.01 * HAZARDS[category]))
-    lost = generator.uniform(2, 12, patients)
+    event_time = generator.exponential(1 / (0.01 * HAZARDS[category]))
+    censored = generator.uniform(2, 12, patients)
     predicted = np.clip(category + generator.integers(-1, 2, patients), 0, 3)
     return [
         {
             "patient": f"p{n}",
-            "time_years": round(float(min(happens[n], lost[n])), 4),
-            "event": int(happens[n] <= lost[n]),
+            "time_years": round(float(min(event_time[n], censored[n])), 4),
+            "event": int(event_time[n] <= censored[n]),
             "agatston": (0, 30, 200, 900)[category[n]],
             "predicted_category": int(predicted[n]),
             "age_years": round(float(generator.normal(60, 8)), 1),
@@ -42,7 +42,7 @@ def simulated(patients=600, seed=0):
     ]
 
 
-def written(path, rows):
+def write_rows(path, rows):
     write_table(path, list(rows[0]), rows)
     return path
 
@@ -54,7 +54,7 @@ def cells(folder, name):
 
 @pytest.mark.long
 def test_the_page_finds_the_hazards_that_were_put_in(tmp_path):
-    table = written(tmp_path / "events.csv", simulated(700))
+    table = write_rows(tmp_path / "events.csv", simulate(700))
     page = evaluate_prognosis(table, tmp_path / "out").read_text(encoding="utf-8")
     assert "log-rank p &lt; 0.001" in page.replace("\xa0", " ")
     assert not json.loads((tmp_path / "out" / "study.json").read_text(encoding="utf-8"))["digital"]
@@ -62,7 +62,7 @@ def test_the_page_finds_the_hazards_that_were_put_in(tmp_path):
     assert [row["Category"].strip() for row in true] == ["1–99", "100–399", "≥ 400"]
     for row, hazard in zip(true, HAZARDS[1:], strict=True):
         assert float(row["Hazard ratio low"]) < hazard < float(row["Hazard ratio high"])
-        # Age and sex tell nothing here.
+        # Age and sex do not predict events here.
         assert float(row["Adjusted"]) == pytest.approx(float(row["Hazard ratio"]), rel=0.1)
     concordance = {row["Sorted by"]: row for row in cells(tmp_path / "out", "concordance")}
     values = {title: float(row["Harrell's C"]) for title, row in concordance.items()}
@@ -78,13 +78,13 @@ def test_predicted_categories_from_probabilities_scores_or_as_given(tmp_path):
         {"patient": n, **base, **dict(zip(PROBABILITIES, probability, strict=True))}
         for n, probability in enumerate(probabilities)
     ]
-    found = read_events(written(tmp_path / "a.csv", rows))
-    assert found.predicted.tolist() == [0, 1, 2, 3]
-    assert found.risk == pytest.approx([2.2, 0.6, 1.9, 2.4])
+    events = read_events(write_rows(tmp_path / "a.csv", rows))
+    assert events.predicted.tolist() == [0, 1, 2, 3]
+    assert events.risk == pytest.approx([2.2, 0.6, 1.9, 2.4])
     rows = [{"patient": n, **base, "predicted_agatston": score} for n, score in enumerate((0, 1, 100, 400))]
-    assert read_events(written(tmp_path / "b.csv", rows)).predicted.tolist() == [0, 1, 2, 3]
+    assert read_events(write_rows(tmp_path / "b.csv", rows)).predicted.tolist() == [0, 1, 2, 3]
     rows = [{"patient": n, "time_years": 1, "event": 1, "category": n, "predicted_category": 3 - n} for n in range(4)]
-    found = read_events(written(tmp_path / "c.csv", rows))
-    assert found.true.tolist() == [0, 1, 2, 3]
-    assert found.predicted.tolist() == [3, 2, 1, 0]
-    assert (found.score, found.risk) == (None, None)
+    events = read_events(write_rows(tmp_path / "c.csv", rows))
+    assert events.true.tolist() == [0, 1, 2, 3]
+    assert events.predicted.tolist() == [3, 2, 1, 0]
+    assert (events.score, events.risk) == (None, None)

@@ -1,4 +1,4 @@
-"""A training of the study: who learns, validates and is tested, and by which settings."""
+"""Training of the study: its split into training, validation and test, and its settings."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 
 from CACTrainingLib.experiments.engine import ExperimentRun, TrainingBudget
 from CACTrainingLib.radiograph import fitting
-from CACTrainingLib.radiograph.study.runs import BASE, CONFIGURATIONS, Data, fit_settings, trainer
+from CACTrainingLib.radiograph.study.runs import BASE, CONFIGURATIONS, RadiographData, fit_settings, trainer
 from CACTrainingLib.radiograph.train import PRESETS
 
 BUDGET = TrainingBudget(folds=3, steps=30)
@@ -18,31 +18,31 @@ def data(drawn_folder, write_cases, tmp_path):
     """24 radiographs in three folds, and eight of another cohort."""
     write_cases(tmp_path / "other", 8, ("PA",), first=100)
     folds = tuple(number // 4 % 3 for number in range(24))
-    return Data(drawn_folder, folds, tmp_path / "other", tmp_path, "cpu")
+    return RadiographData(drawn_folder, folds, tmp_path / "other", tmp_path, "cpu")
 
 
 @pytest.fixture
-def learned(monkeypatch):
-    """Cases that networks are trained and validated on, of trainings that end at once."""
-    seen = []
+def splits(monkeypatch):
+    """Training and validation cases of networks, from trainings that end at once."""
+    splits = []
 
-    def fit(known, training, validation, settings, folder):
-        seen.append((training, validation))
+    def fit(data, training, validation, settings, folder):
+        splits.append((training, validation))
         return None, {}, type("Outcome", (), {"seconds": 2.0}), {}
 
     monkeypatch.setattr(fitting, "fit", fit)
     monkeypatch.setattr(fitting, "predictions_of", lambda _, data, cases, *__: (np.full((len(cases), 3), 0.5),) * 2)
-    return seen
+    return splits
 
 
-def test_no_patient_is_on_two_sides_and_each_is_tested_once(data, learned):
-    do, tested = trainer(data, BUDGET), []
+def test_no_patient_is_on_two_sides_and_each_is_tested_once(data, splits):
+    train, tested = trainer(data, BUDGET), []
     for fold in range(3):
-        names = do(ExperimentRun(BASE, fold))["names"]
-        training, validation = learned[-1]
-        own = [int(name.removeprefix("case_")) for name in names]
-        assert sorted([*training, *validation, *own]) == list(range(24))
-        tested += own
+        names = train(ExperimentRun(BASE, fold))["names"]
+        training, validation = splits[-1]
+        cases = [int(name.removeprefix("case_")) for name in names]
+        assert sorted([*training, *validation, *cases]) == list(range(24))
+        tested += cases
     assert sorted(tested) == list(range(24))
 
 
@@ -50,7 +50,9 @@ def test_settings_follow_the_configuration():
     base = fit_settings(BASE, BUDGET, "cpu")
     assert base.training.loop.steps == 30
     assert min(base.training.scaled_share, base.training.locate_weight) > 0
-    weak = next(one for one in CONFIGURATIONS if one.name == "automatic-labels-curriculum")
+    weak = next(
+        configuration for configuration in CONFIGURATIONS if configuration.name == "automatic-labels-curriculum"
+    )
     training = fit_settings(weak, BUDGET, "cpu").training
     assert training.label == "agatston_automatic"
     assert training.scaled_share == training.locate_weight == 0

@@ -1,4 +1,4 @@
-"""The study of radiographs with trainings that are made up: its table, its predictions, and what is refused."""
+"""Study of radiographs with fake trainings: tables and predictions."""
 
 from dataclasses import replace
 
@@ -31,23 +31,23 @@ def settings(tmp_path):
 
 
 def rows_of(settings, name="configurations"):
-    """Cells of the table by predictor and threshold."""
+    """Return the cells of the table by predictor and threshold."""
     columns, *lines = table_of(settings, name)
-    found, title = {}, ""
+    cells, title = {}, ""
     for line in lines:
         title = title if line[0].strip() in ("> 0", "≥ 100", "≥ 400", "Mean") else line[0]
-        found[title, line[0].strip()] = dict(zip(columns, line, strict=True))
-    return found
+        cells[title, line[0].strip()] = dict(zip(columns, line, strict=True))
+    return cells
 
 
 def test_all_configurations_are_compared_with_the_base(settings, tmp_path):
-    other = write_table(tmp_path / "other" / "radiographs.csv", 40, first=1000, seed=1)
-    page = page_of(replace(settings, external=other, names=()))
+    external = write_table(tmp_path / "other" / "radiographs.csv", 40, first=1000, seed=1)
+    page = page_of(replace(settings, external=external, names=()))
     assert index_of(settings)["digital"]
     assert sections_of(settings) == ["data", "results"]
     assert "there is no memory for it" in page  # a training that fails stops no other
     rows = rows_of(settings)
-    assert {title for title, _ in rows} > {one.name for one in CONFIGURATIONS}
+    assert {title for title, _ in rows} > {configuration.name for configuration in CONFIGURATIONS}
     assert rows["densenet121", "densenet121"]["AUC"] == "0 of 3 folds"
     assert float(rows["base", "Mean"]["AUC minus base"]) == 0
     assert float(rows["lateral", "Mean"]["AUC minus base high"]) < 0
@@ -62,9 +62,9 @@ def test_measures_of_one_fold_are_those_of_scikit_learn(settings):
     lines = study.measures(cohort, "any", values, study.areas(cohort, values))
     truth = cohort.score >= 100
     assert lines[2][1].value == pytest.approx(roc_auc_score(truth, values[:, 1]))
-    found = values[:, 1] >= truth.mean()
-    assert lines[2][4].value == pytest.approx(found[truth].mean())
-    assert lines[2][5].value == pytest.approx(1 - found[~truth].mean())
+    is_positive = values[:, 1] >= truth.mean()
+    assert lines[2][4].value == pytest.approx(is_positive[truth].mean())
+    assert lines[2][5].value == pytest.approx(1 - is_positive[~truth].mean())
     category = [sum(s >= t for t in (1, 100, 400)) for s in cohort.score]
     agreement = cohen_kappa_score(category, study.likely_category(values), weights="linear")
     assert lines[4][6].value == pytest.approx(agreement)
@@ -76,5 +76,5 @@ def test_areas_count_pairs_of_a_fold_only():
     scores = np.round(truth + generator.normal(0, 1, 60), 1)  # with ties
     pairs = [(i, j) for i in np.flatnonzero(truth) for j in np.flatnonzero(~truth) if folds[i] == folds[j]]
     won = sum((scores[i] > scores[j]) + 0.5 * (scores[i] == scores[j]) for i, j in pairs)
-    found = area_within(np.ones((1, 60)), folds, truth, scores + 10 * folds)
-    assert found[0] == pytest.approx(won / len(pairs), abs=1e-12)
+    area = area_within(np.ones((1, 60)), folds, truth, scores + 10 * folds)
+    assert area[0] == pytest.approx(won / len(pairs), abs=1e-12)
