@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +67,7 @@ def unpacked(archive: Path) -> Iterator[Path]:
                 if size > MOST_UNPACKED_BYTES:
                     raise UnreadableError(f"{archive.name} holds {size:,} bytes. Unpack it, and give one scan of it.")
                 file.extractall(folder)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:  # RuntimeError: a password
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:  # RuntimeError: a password
             raise UnreadableError(f"{archive.name} cannot be unpacked ({error}). Unpack it yourself.") from error
         except OSError as error:
             raise UnreadableError(
