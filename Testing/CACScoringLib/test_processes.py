@@ -25,10 +25,10 @@ inputs = np.ones((3, 1, 32, 32), np.float32)
 def total():
     return int(network.run(inputs).sum())
 
-print(total(), flush=True)
+os.write(1, b"%d\\n" % total())
 child = os.fork()
 signal.alarm(60)
-print(total(), flush=True)
+os.write(1, b"%d\\n" % total())
 if child:
     print(os.waitpid(child, 0)[1])
 """

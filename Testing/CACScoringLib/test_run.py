@@ -63,7 +63,7 @@ def sample():
 def run(given, folder, settings=None, models=None, progress=None):
     settings, models = settings or RunSettings(), models or LoadedModels()
     result, _ = run_scan(given, settings, models, OutputFolder(folder), progress)
-    return result, json.loads((folder / "scores.json").read_text())
+    return result, json.loads((folder / "scores.json").read_text(encoding="utf-8"))
 
 
 def test_the_steps_that_are_announced_are_those_that_run(files, tmp_path):

@@ -256,7 +256,7 @@ def predict_logits(network: nn.Module, data: RadiographSet, cases: np.ndarray, l
     """
     config = network.config
     channels = data.channels(config.views)
-    pictures = data.own()[cases]
+    pictures = data.original_pictures()[cases]
     results = []
     with torch.inference_mode():
         for start in range(0, len(cases), 32):

@@ -41,7 +41,7 @@ def test_days_include_today():
 
 
 @pytest.mark.parametrize(
-    ("thickness", "wanted", "matches"), [(3.0, (2.5, 3.0), True), (2.0, (2.5, 3.0), False), (None, (1, 9), False)]
+    ("thickness", "limits", "matches"), [(3.0, (2.5, 3.0), True), (2.0, (2.5, 3.0), False), (None, (1, 9), False)]
 )
 def test_slice_thickness(thickness, limits, matches):
     facts = ImageFacts("1.2", (), thickness)

@@ -98,7 +98,7 @@ class TestAutomaticScore:
         assert "reviewed by Ann Other" in html
         assert "Do not use the automatic score" not in html
         assert all(f">{cell}<" in html for cell in shown[:3]), "the masses of the run, as the review shows them"
-        document = json.loads((tmp_path / "reviewed" / "scores.json").read_text())
+        document = json.loads((tmp_path / "reviewed" / "scores.json").read_text(encoding="utf-8"))
         assert document["familiarity"]["causes"] == list(beyond.familiarity.causes)
         assert document["categories"]["status"] == "reviewed"
         assert "beyond-calibration" in [warning["code"] for warning in document["warnings"]]

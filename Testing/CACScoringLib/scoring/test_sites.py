@@ -149,6 +149,7 @@ def test_suggestions_say_how_sure_the_territories_are():
     region, labels = region_of(names, sure=0.7)
     hu = np.where(box(2, 8), 300, 40).astype(np.int16)
     hu[0], hu[0, 0, 0] = -1000, 900
+    hu[:, 0, 1] = np.arange(len(hu))  # or slices would look lost
     scan = scan_from_image(image_of(hu), Acquisition("test"))
     found = find_lesions(scan.image, candidate_sites(region, labels, box(2, 8)), ScoringRules())
     (suggestion,) = suggested_arteries(found, scan, region)

@@ -78,7 +78,7 @@ class TestSlices:
         assert not slices.can_undo
         assert slices.undo() is None
 
-    @pytest.mark.parametrize("rest", [b'{"k": 3, "label": "vis', b'{"k": 3, "label": "visible"}', b"\0" * 40])
+    @pytest.mark.parametrize("torn_line", [b'{"k": 3, "label": "vis', b'{"k": 3, "label": "visible"}', b"\0" * 40])
     def test_a_torn_last_line_is_left_out_and_then_cut_off(self, slices, torn_line):
         slices.set(1, VISIBLE)
         slices.set(2, VISIBLE)

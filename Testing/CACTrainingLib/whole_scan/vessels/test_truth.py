@@ -21,7 +21,7 @@ def write(folder, calcium, regions, mass=None):
     hu = np.full(calcium.shape, -800, np.float32)
     hu[5:15, 14:26, 14:26] = 40
     heart = (hu > 0).astype(np.uint8)
-    hu[0, 0, 0] = 1500  # or it would look cut off
+    hu[:, 0, 0] = 1500 - np.arange(len(hu))  # or it would look cut off, with lost slices
     arrays = {"ct.nii.gz": (hu + PER_MG * calcium).astype(np.int16), MAP: calcium, REGIONS: regions}
     for name, array in arrays.items():
         image = sitk.GetImageFromArray(array)
