@@ -15,6 +15,7 @@ from ..core.text import RESEARCH_ONLY
 from ..core.version import VERSION
 from ..report import headline, pictures
 from ..report.files import models_as_json
+from ..report.listing import left_out_candidates
 from ..report.page import interval_bar
 from ..results import ScoreResult
 from ..scoring.uncertainty import TOTAL
@@ -53,6 +54,18 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
     table = headline.score_table(result.methods, result.true_mass_mg)
     page.scores(table.titles, [(row.name, *row.cells) for row in table.rows])
     page.pictures(pictures.largest_pictures(result))
+    if candidates := left_out_candidates(result)[: pictures.MOST_DRAWN]:
+        count = len(method.left_out.lesions.lesions) if method.left_out else 0
+        page.heading("Left out as probably not coronary calcium")
+        listed = "" if count == len(candidates) else f", the first {len(candidates)} of {count}"
+        page.line_of(f"Those that would probably add most to the score come first{listed}.", _FAINT)
+        page.scores(
+            ("Reason", "Candidate", "Near", "Agatston", "Probability"),
+            [
+                (c.reason, str(c.lesion.id), c.suggestion.artery.key, f"{c.agatston:.1f}", c.probability)
+                for c in candidates
+            ],
+        )
     if others := [line for line in lines if not line.severe]:
         page.heading("Warnings")
         for line in others:

@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 from pydicom import Dataset
 
 from ..core.text import RESEARCH_ONLY
-from ..report.pictures import listed_lesions, slice_picture
+from ..report.listing import listed_lesions
+from ..report.pictures import slice_picture
 from ..results import STATUSES, ScoreResult
 from ..scoring.scores import component_agatston
 from .source import SourceSeries

@@ -20,14 +20,11 @@ from ..scoring.scores import ROUNDING, component_agatston
 from ..scoring.uncertainty import CATEGORIES, LIMITS
 from ..whole_scan.estimates import TITLES, agreements, prediction_of
 from . import headline, pictures
+from .listing import MOST_LISTED, left_out_candidates, lesion_name, listed_lesions, place_of
 from .pictures import (
     SITE_COLOURS,
     TERRITORY_SITES,
     WINDOW_HU,
-    at_most_99_percent,
-    lesion_name,
-    listed_lesions,
-    place_of,
 )
 
 if TYPE_CHECKING:
@@ -67,7 +64,8 @@ def result_as_html(
     functions = (
         *(interval_bar, agreements, prediction_of, listed_lesions),
         *(headline.interval_note, headline.map_sentence, headline.range_text),
-        *(pictures.overview_pictures, pictures.method_pictures, pictures.site_pictures, pictures.saliency_picture),
+        *(pictures.overview_pictures, pictures.method_pictures, pictures.left_out_pictures),
+        *(pictures.site_pictures, pictures.saliency_picture),
     )
     return rendered(
         "score.html",
@@ -141,21 +139,14 @@ def _stenosis(result: ScoreResult) -> list[tuple]:
     ]
 
 
-def _left_out(result: ScoreResult, method: MethodResult) -> list[tuple]:
-    """The candidates that an automatic score leaves out, the likeliest first."""
-    own = method.left_out
-    if own is None:
-        return []
-    candidates = sorted(
-        zip(own.lesions.lesions, own.suggestions, own.reasons, strict=True),
-        key=lambda candidate: candidate[1].not_coronary_probability,
-    )
+def _left_out(result: ScoreResult) -> list[tuple]:
+    """Rows of the listed candidates that an automatic score leaves out."""
     rows = []
-    for lesion, suggestion, reason in candidates[: pictures.MOST_LISTED]:
-        points = sum(component_agatston(c, result.scan.slice_spacing_mm, method.rules) for c in lesion.components)
+    for candidate in left_out_candidates(result)[:MOST_LISTED]:
+        lesion = candidate.lesion
         place = place_of(result, max(lesion.components, key=lambda c: c.area_mm2).slice_index)
-        probability = at_most_99_percent(1 - suggestion.not_coronary_probability)
-        rows.append((lesion.id, suggestion.artery.key, place, f"{points:.1f}", probability, reason))
+        points, artery = f"{candidate.agatston:.1f}", candidate.suggestion.artery.key
+        rows.append((lesion.id, artery, place, points, candidate.probability, candidate.reason))
     return rows
 
 

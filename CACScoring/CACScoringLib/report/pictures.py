@@ -17,8 +17,9 @@ from ..core.ct import CTScan
 from ..core.grid import bounding_box
 from ..core.labels import TERRITORIES, Artery, NonCoronary, Site
 from ..scoring.evidence import SITE_OF
-from ..scoring.lesions import Lesion, LesionSet, SliceComponent
+from ..scoring.lesions import Lesion, LesionSet
 from ..scoring.scores import component_agatston
+from .listing import left_out_candidates, lesion_agatston, lesion_name, listed_lesions, place_of
 
 if TYPE_CHECKING:
     from ..results import MethodResult, ScoreResult
@@ -201,18 +202,11 @@ def _jpeg(picture: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-MOST_LISTED = 50
-"""Of more candidates that nobody has reviewed, only so many are listed one by one: those that are largest and most
-probably coronary. A patient has some dozen; more are noise, and the report would be of many megabytes."""
-
 MOST_DRAWN = 10
 """Of their slices, so many are drawn, those with most of them: a picture of a noisy slice takes 0.1 MB."""
 
 MOST_NAMED = 6
 """Lesions of a slice that its caption names."""
-
-PROBABLY = 0.5
-"""Probability of not being coronary above which a report says so of a candidate instead of naming an artery."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +215,26 @@ class Picture:
 
     jpeg: bytes
     caption: str
+
+
+def plane_pictures(result: ScoreResult) -> list[Picture]:
+    """Axial, coronal and sagittal slices through the middle of the heart, with its outline and what surrounds it."""
+    scan, heart = result.scan, sitk.GetArrayViewFromImage(result.heart.mask) != 0
+    spacing = scan.image.GetSpacing()[::-1]
+    sides = bounding_box(heart)
+    pads = [int(np.ceil(_MARGIN_MM / mm)) for mm in spacing]
+    box = [slice(max(0, side.start - pad), side.stop + pad) for side, pad in zip(sides, pads, strict=True)]
+    planes = ("Axial, slice {}", "Coronal, seen from the front", "Sagittal, the front on the left")
+    drawn = []
+    for axis, caption in enumerate(planes):
+        middle = (sides[axis].start + sides[axis].stop) // 2
+        area = (*box[:axis], middle, *box[axis + 1 :])
+        rows = slice(None, None, -1 if axis else 1)  # slices are stored from the feet up
+        row_mm, column_mm = (mm for n, mm in enumerate(spacing) if n != axis)
+        picture, _ = _enlarged(scan.hu[area][rows], (column_mm, row_mm))
+        _outline(picture, heart[area][rows], HEART_COLOUR)
+        drawn.append(Picture(_jpeg(picture), f"Middle of the heart. {caption.format(middle)}"))
+    return drawn
 
 
 def overview_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
@@ -260,31 +274,55 @@ def method_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
 
 
 def largest_pictures(result: ScoreResult) -> list[Picture]:
-    """The largest lesions of the clinical score, each with an arrow in the slice with most of it; without lesions, the
-    overviews."""
-    method, scan = result.methods["threshold"], result.scan
-    size, spacing = scan.hu.shape, scan.image.GetSpacing()
+    """What is seen first of a score: its largest lesions, each with an arrow in the slice with most of it.
 
-    def points(component: SliceComponent) -> float:
-        return component_agatston(component, scan.slice_spacing_mm, method.rules)
-
-    sums = {lesion.id: sum(map(points, lesion.components)) for lesion in method.lesions.lesions}
+    Without lesions, so that a score of 0 can be checked: the heart in three planes, and beside it the candidate left
+    out that would probably add most to the score, or the overview from the front if none was left out.
+    """
+    method = result.methods["threshold"]
+    sums = {lesion.id: lesion_agatston(result, lesion) for lesion in method.lesions.lesions}
     largest = sorted(method.lesions.lesions, key=lambda lesion: -sums[lesion.id])[:MOST_LARGEST]
     if not largest:
-        return overview_pictures(result, method)
+        return [*plane_pictures(result), (*left_out_pictures(result, 1), *overview_pictures(result, method))[0]]
     drawn = []
     for lesion in largest:
-        k = max(lesion.components, key=points).slice_index
-        middles = [float(at.mean()) for at in np.nonzero(method.lesions.id_map[k] == lesion.id)]
-        box = [slice(k, k + 1)]
-        for middle, length, mm in zip(middles, size[1:], (spacing[1], spacing[0]), strict=True):
-            width = min(length, round(_PATCH_MM / mm))
-            first = min(max(0, round(middle - width / 2)), length - width)
-            box.append(slice(first, first + width))
-        jpeg = slice_picture(scan, result.heart.mask, method.lesions, k, (), None, tuple(box), lesion.id)
+        k, jpeg = _pointed_at(result, method.lesions, lesion)
         name = lesion_name(method, lesion) if lesion.artery == Artery.UNASSIGNED else lesion.artery.key
         drawn.append(Picture(jpeg, f"{name} · Agatston {sums[lesion.id]:,.0f} · {lesion.peak_hu:,.0f} HU · slice {k}"))
     return drawn
+
+
+def left_out_pictures(result: ScoreResult, most: int = MOST_DRAWN) -> list[Picture]:
+    """The first candidates left out, each with an arrow in the slice with most of it, and the reason.
+
+    most: Number of pictures.
+    """
+    left_out = result.methods["threshold"].left_out
+    drawn = []
+    for candidate in left_out_candidates(result)[:most]:
+        assert left_out is not None
+        k, jpeg = _pointed_at(result, left_out.lesions, candidate.lesion)
+        caption = (
+            f"Left out: {candidate.lesion.id}, near {candidate.suggestion.artery.key} · Agatston "
+            f"{candidate.agatston:,.0f} · {candidate.lesion.peak_hu:,.0f} HU · slice {k} · probability "
+            f"{candidate.probability}"
+        )
+        drawn.append(Picture(jpeg, f"{caption}: {candidate.reason}" if candidate.reason else caption))
+    return drawn
+
+
+def _pointed_at(result: ScoreResult, lesions: LesionSet, lesion: Lesion) -> tuple[int, bytes]:
+    """The slice with most of a lesion, and a JPEG of its surroundings there with an arrow to it."""
+    scan, rules = result.scan, result.methods["threshold"].rules
+    size, spacing = scan.hu.shape, scan.image.GetSpacing()
+    k = max(lesion.components, key=lambda c: component_agatston(c, scan.slice_spacing_mm, rules)).slice_index
+    box = [slice(k, k + 1)]
+    places = np.nonzero(lesions.id_map[k] == lesion.id)
+    for at, length, mm in zip(places, size[1:], (spacing[1], spacing[0]), strict=True):
+        width = min(length, round(_PATCH_MM / mm))
+        first = min(max(0, round(float(at.mean()) - width / 2)), length - width)
+        box.append(slice(first, first + width))
+    return k, slice_picture(scan, result.heart.mask, lesions, k, (), None, tuple(box), lesion.id)
 
 
 def site_pictures(result: ScoreResult) -> list[Picture]:
@@ -326,48 +364,6 @@ def saliency_picture(result: ScoreResult, estimate: WholeScanEstimate) -> Pictur
         f"Slice {k} has the highest saliency. Orange marks where a change would affect the total most. It does not "
         "outline calcium; where it lies on bone or lung, do not rely on the estimate.",
     )
-
-
-def listed_lesions(method: MethodResult, slice_spacing_mm: float) -> tuple[Lesion, ...]:
-    """The lesions that a report lists one by one, in their order: all that were reviewed, else at most MOST_LISTED,
-    those with the highest Agatston score times the probability that they are coronary."""
-    lesions = method.lesions.lesions
-    if method.reviewed or len(lesions) <= MOST_LISTED:
-        return lesions
-
-    def weight(lesion: Lesion) -> float:
-        suggestion = method.suggestion_of(lesion)
-        agatston = sum(component_agatston(c, slice_spacing_mm, method.rules) for c in lesion.components)
-        return agatston * (1 if suggestion is None else 1 - suggestion.not_coronary_probability)
-
-    ids = {lesion.id for lesion in sorted(lesions, key=weight, reverse=True)[:MOST_LISTED]}
-    return tuple(lesion for lesion in lesions if lesion.id in ids)
-
-
-def lesion_name(method: MethodResult, lesion: Lesion) -> str:
-    """Name the lesion's artery: for one that nobody has reviewed, the one its place suggests, with a question mark.
-
-    The percentage is the probability by the lesion's place alone, which is not that of being calcium: a lesion that an
-    automatic score counts is never called "not coronary?", as its evidence was stronger than its place.
-    """
-    suggestion = method.suggestion_of(lesion)
-    if suggestion is None:
-        return lesion.artery.key
-    if method.status == "candidates" and suggestion.not_coronary_probability > PROBABLY:
-        return f"not coronary? (place {at_most_99_percent(suggestion.not_coronary_probability)})"
-    return f"{suggestion.artery.key}? (place {at_most_99_percent(suggestion.confidence)})"
-
-
-def place_of(result: ScoreResult, slice_index: int) -> str:
-    """Name a slice as Slicer shows it: its index from the feet, and its position on the S axis."""
-    size = result.scan.image.GetSize()
-    z = result.scan.image.TransformContinuousIndexToPhysicalPoint((size[0] / 2, size[1] / 2, slice_index))[2]
-    return f"slice {slice_index} (S {z:.1f} mm)"
-
-
-def at_most_99_percent(probability: float) -> str:
-    """A probability by the territories or an atlas, which is never certain."""
-    return f"{min(probability, 0.99):.0%}"
 
 
 def _densest_slice(lesions: tuple[Lesion, ...], site: Site) -> int | None:

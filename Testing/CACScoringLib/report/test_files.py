@@ -21,7 +21,7 @@ from CACScoringLib.core.labels import TERRITORIES, Artery
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
-from CACScoringLib.report import page, pictures
+from CACScoringLib.report import listing, page, pictures
 from CACScoringLib.report.page import severe_stenosis
 
 NASTY = "<script>alert(1)</script>&\"'"
@@ -175,13 +175,13 @@ def many_candidates(count):
 def test_of_many_candidates_those_that_matter_are_listed_and_the_rest_added_up():
     result = many_candidates(400)
     method = result.methods["threshold"]
-    listed = pictures.listed_lesions(method, 3.0)
-    assert len(listed) == pictures.MOST_LISTED < 400 == method.total.lesions
+    listed = listing.listed_lesions(method, 3.0)
+    assert len(listed) == listing.MOST_LISTED < 400 == method.total.lesions
     assert min(lesion.peak_hu for lesion in listed) >= 300, "of 131 to 530 HU"
     html = page.result_as_html(result)
     rows = re.findall(r"<tr><td>(\d+)</td><td>[^<]*</td><td>slice", html)
     assert [int(number) for number in rows] == [lesion.id for lesion in listed]
-    others = 400 - pictures.MOST_LISTED
+    others = 400 - listing.MOST_LISTED
     ((count, voxels),) = re.findall(r"<tr><td>(\d+) others</td><td></td><td></td><td>(\d+)</td>", html)
     assert (int(count), int(voxels)) == (others, 2 * others)
     shown = re.findall(r"<td>([\d.]+)</td></tr>", html.split("All components")[1].split("</table>")[0])
@@ -215,7 +215,7 @@ def test_an_unreviewed_lesion_is_named_by_what_its_place_suggests(not_coronary, 
     text = page.result_as_html(replace(unreviewed, methods={"threshold": replace(method, suggestions=(suggestion,))}))
     assert shown in text
     automatic = replace(method, suggestions=(suggestion,), status="automatic")
-    assert pictures.lesion_name(automatic, method.lesions.lesions[0]) == "LCX? (place 90%)"
+    assert listing.lesion_name(automatic, method.lesions.lesions[0]) == "LCX? (place 90%)"
 
 
 def test_calcium_elsewhere_stands_beside_the_methods(monkeypatch, tmp_path):

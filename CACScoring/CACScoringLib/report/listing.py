@@ -1,0 +1,101 @@
+"""Which lesions a report lists, and what it calls them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..scoring.lesions import Lesion
+from ..scoring.scores import component_agatston
+
+if TYPE_CHECKING:
+    from ..anatomy.arteries import ArterySuggestion
+    from ..results import MethodResult, ScoreResult
+
+MOST_LISTED = 50
+"""Of more candidates that nobody has reviewed, only so many are listed one by one: those that are largest and most
+probably coronary. A patient has some dozen; more are noise, and the report would be of many megabytes."""
+
+PROBABLY = 0.5
+"""Probability of not being coronary above which a report says so of a candidate instead of naming an artery."""
+
+
+@dataclass(frozen=True)
+class LeftOutCandidate:
+    """A candidate that an automatic score leaves out.
+
+    agatston: What it would add to the score. suggestion: Its artery, and the probability that it is not coronary.
+    reason: Why it is left out, in words.
+    """
+
+    lesion: Lesion
+    agatston: float
+    suggestion: ArterySuggestion
+    reason: str
+
+    @property
+    def probability(self) -> str:
+        """Probability of being coronary calcium, as a percentage."""
+        return at_most_99_percent(1 - self.suggestion.not_coronary_probability)
+
+
+def left_out_candidates(result: ScoreResult) -> list[LeftOutCandidate]:
+    """The candidates that the automatic clinical score leaves out, first those that would probably add most to it."""
+    method = result.methods["threshold"]
+    left_out = method.left_out
+    if left_out is None:
+        return []
+    parts = zip(left_out.lesions.lesions, left_out.suggestions, left_out.reasons, strict=True)
+    candidates = [
+        LeftOutCandidate(lesion, lesion_agatston(result, lesion), suggestion, reason)
+        for lesion, suggestion, reason in parts
+    ]
+    return sorted(candidates, key=lambda c: -c.agatston * (1 - c.suggestion.not_coronary_probability))
+
+
+def listed_lesions(method: MethodResult, slice_spacing_mm: float) -> tuple[Lesion, ...]:
+    """The lesions that a report lists one by one, in their order: all that were reviewed, else at most MOST_LISTED,
+    those with the highest Agatston score times the probability that they are coronary."""
+    lesions = method.lesions.lesions
+    if method.reviewed or len(lesions) <= MOST_LISTED:
+        return lesions
+
+    def weight(lesion: Lesion) -> float:
+        suggestion = method.suggestion_of(lesion)
+        agatston = sum(component_agatston(c, slice_spacing_mm, method.rules) for c in lesion.components)
+        return agatston * (1 if suggestion is None else 1 - suggestion.not_coronary_probability)
+
+    ids = {lesion.id for lesion in sorted(lesions, key=weight, reverse=True)[:MOST_LISTED]}
+    return tuple(lesion for lesion in lesions if lesion.id in ids)
+
+
+def lesion_name(method: MethodResult, lesion: Lesion) -> str:
+    """Name the lesion's artery: for one that nobody has reviewed, the one its place suggests, with a question mark.
+
+    The percentage is the probability by the lesion's place alone, which is not that of being calcium: a lesion that an
+    automatic score counts is never called "not coronary?", as its evidence was stronger than its place.
+    """
+    suggestion = method.suggestion_of(lesion)
+    if suggestion is None:
+        return lesion.artery.key
+    if method.status == "candidates" and suggestion.not_coronary_probability > PROBABLY:
+        return f"not coronary? (place {at_most_99_percent(suggestion.not_coronary_probability)})"
+    return f"{suggestion.artery.key}? (place {at_most_99_percent(suggestion.confidence)})"
+
+
+def place_of(result: ScoreResult, slice_index: int) -> str:
+    """Name a slice as Slicer shows it: its index from the feet, and its position on the S axis."""
+    size = result.scan.image.GetSize()
+    z = result.scan.image.TransformContinuousIndexToPhysicalPoint((size[0] / 2, size[1] / 2, slice_index))[2]
+    return f"slice {slice_index} (S {z:.1f} mm)"
+
+
+def at_most_99_percent(probability: float) -> str:
+    """A probability by the territories or an atlas, which is never certain."""
+    return f"{min(probability, 0.99):.0%}"
+
+
+def lesion_agatston(result: ScoreResult, lesion: Lesion) -> float:
+    """Agatston score of one lesion or candidate by the clinical rule."""
+    rules = result.methods["threshold"].rules
+    return sum(component_agatston(c, result.scan.slice_spacing_mm, rules) for c in lesion.components)

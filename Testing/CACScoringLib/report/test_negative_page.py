@@ -1,0 +1,100 @@
+"""A score of 0 can be checked by its page: the heart in three planes, and what was left out."""
+
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from made_results import make_result
+from PIL import Image
+
+from CACScoringLib.anatomy.arteries import ArterySuggestion
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.report.listing import left_out_candidates
+from CACScoringLib.report.page import result_as_html
+from CACScoringLib.report.pictures import HEART_COLOUR, largest_pictures, left_out_pictures, plane_pictures
+from CACScoringLib.scoring.evidence import LeftOut
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.scores import method_result
+
+HU = {(4, 12, 12): 210, (5, 20, 30): 450, (6, 30, 20): 310}
+"""Candidates of 4 mm² in one slice, by their first voxel: 8, 16 and 12 Agatston units."""
+
+
+def negative(probabilities):
+    """An automatic score of 0 that leaves out the candidates of HU, each with a probability of being calcium."""
+    result = make_result(reviewed=False)
+    values = result.scan.hu.copy()
+    values[5:7, 20:24, 20:24] = 40
+    for (k, j, i), hu in HU.items():
+        values[k, j : j + 2, i : i + 2] = hu
+    image = sitk.GetImageFromArray(values.astype(np.int16))
+    image.CopyInformation(result.scan.image)
+    scan, rules, sites = replace(result.scan, image=image), result.methods["threshold"].rules, np.zeros(values.shape)
+    sites[4:7, 10:35, 10:35] = Artery.LAD
+    lesions = find_lesions(image, sites.astype(np.uint8), rules).coronary
+    chances = dict(zip(sorted(HU.values()), probabilities, strict=True))
+    suggestions = tuple(ArterySuggestion(x.id, Artery.LAD, 0.9, 1 - chances[x.peak_hu]) for x in lesions.lesions)
+    left_out = LeftOut(lesions, suggestions, tuple(f"because of {x.peak_hu:.0f} HU" for x in lesions.lesions))
+    method = method_result("automatic", lesions.of(()), rules, image.GetSpacing(), left_out=left_out)
+    return replace(result, scan=scan, methods={"threshold": method}, categories=None)
+
+
+def test_what_was_left_out_stands_open_with_its_reason_and_picture():
+    html = result_as_html(negative((0.2, 0.01, 0.05)))
+    assert '<details class="section" open><summary><h2>Left out: 3 candidates</h2>' in html
+    first, *more = re.findall(r"<figcaption>Left out: ([^<]*)</figcaption>", html)
+    assert first.endswith("near LAD · Agatston 8 · 210 HU · slice 4 · probability 20%: because of 210 HU")
+    assert [caption.split(": ")[-1] for caption in more] == [f"because of {hu} HU" for hu in (210, 450, 310)]
+    before_sections = html.split('<details class="section"')[0]
+    assert [name in before_sections for name in ("Axial", "Coronal", "Sagittal")] == [True] * 3
+
+
+def test_candidates_left_out_are_ordered_by_what_they_would_probably_add():
+    candidates = left_out_candidates(negative((0.2, 0.1, 0.15)))
+    assert [candidate.lesion.peak_hu for candidate in candidates] == [450, 210, 310]
+    assert [candidate.agatston for candidate in candidates] == pytest.approx([16, 8, 12])
+    assert len(left_out_pictures(negative((0.2, 0.1, 0.15)), 2)) == 2
+
+
+def test_a_score_with_lesions_keeps_what_was_left_out_folded():
+    result = negative((0.2, 0.1, 0.15))
+    method = result.methods["threshold"]
+    counted = replace(method, lesions=method.left_out.lesions)
+    html = result_as_html(replace(result, methods={"threshold": counted}))
+    assert '<details class="section"><summary><h2>Left out: 3 candidates</h2>' in html
+    assert "Sagittal" not in html
+
+
+@pytest.mark.parametrize(
+    ("plane", "height_mm", "width_mm", "heart_mm"),
+    [(0, 50, 50, (34, 34)), (1, 30, 50, (24, 34)), (2, 30, 50, (24, 34))],
+)
+def test_each_plane_shows_the_outlined_heart_with_what_surrounds_it(plane, height_mm, width_mm, heart_mm):
+    result = make_result(no_calcium=True)
+    assert [picture.caption for picture in largest_pictures(result)[:3]] == [
+        "Middle of the heart. Axial, slice 5",
+        "Middle of the heart. Coronal, seen from the front",
+        "Middle of the heart. Sagittal, the front on the left",
+    ]
+    drawn = np.asarray(Image.open(io.BytesIO(plane_pictures(result)[plane].jpeg))).astype(int)
+    height, width, _ = drawn.shape
+    assert height / width == pytest.approx(height_mm / width_mm, rel=0.01)
+    outline = np.abs(drawn - HEART_COLOUR).max(2) < 30
+    outline &= drawn[..., 2] - drawn[..., 0] > 15
+    rows, columns = np.nonzero(outline)
+    shown = np.array((np.ptp(rows), np.ptp(columns))) * height_mm / height
+    assert shown == pytest.approx(heart_mm, abs=1.5)
+
+
+def test_pictures_of_coronal_and_sagittal_slices_have_the_feet_below():
+    result = make_result(no_calcium=True)
+    values = result.scan.hu.copy()
+    values[:5] = -150
+    image = sitk.GetImageFromArray(values.astype(np.int16))
+    image.CopyInformation(result.scan.image)
+    for picture in plane_pictures(replace(result, scan=replace(result.scan, image=image)))[1:]:
+        grey = np.asarray(Image.open(io.BytesIO(picture.jpeg))).astype(int).mean((1, 2))
+        assert grey[: len(grey) // 2].mean() > 2 * grey[len(grey) // 2 :].mean()
