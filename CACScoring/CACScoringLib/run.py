@@ -15,6 +15,7 @@ from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, with_warnings
 from .core.files import LAST_FILE, OutputFolder
 from .core.labels import Artery
 from .core.progress import Progress
+from .core.records import severe_warnings, with_severity
 from .core.text import printable
 from .io.dicom import is_dicom
 from .io.reading import read_acquisition, read_ct, read_lesion_labels, read_mask
@@ -114,7 +115,9 @@ def run_scan(
         later = comparable(result)
         comparison = compare(earlier, later, stored_repeatability(later))
     write_result(output, result, settings, progress, comparison)
-    for warning in (*result.warnings, *(comparison.warnings if comparison else ())):
+    warnings = with_severity(result.warnings, result.methods["threshold"].reviewed)
+    before = [] if earlier is None else severe_warnings(earlier, "Earlier scan")
+    for warning in (*warnings, *before, *(comparison.warnings if comparison else ())):
         progress.warning(warning)
     progress.done(output.path)
     return result, comparison

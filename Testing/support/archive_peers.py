@@ -23,6 +23,9 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
 )
+from whole_records import whole_record
+
+from CACScoringLib.core.files import LAST_FILE, SCHEMA
 
 REPORT_CLASS = "1.2.840.10008.5.1.4.1.1.88.22"
 MATCHED = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "Modality")
@@ -46,7 +49,10 @@ def report_about(source: Dataset, images: int) -> Dataset:
 
 
 def score_by_stub(log: Path, job: tuple[Path, Path]) -> str | None:
-    """Write a result with a report in place of scoring; each call adds a line to a log."""
+    """Write a result with a report in place of scoring; each call adds a line to a log.
+
+    A series described as "bad" cannot be scored, the result of one described as "doubtful" has a severe warning.
+    """
     series, folder = job
     files = sorted(series.iterdir())
     source = pydicom.dcmread(files[0], stop_before_pixels=True)
@@ -56,7 +62,10 @@ def score_by_stub(log: Path, job: tuple[Path, Path]) -> str | None:
         return "It cannot be scored."
     folder.mkdir()
     save(report_about(source, len(files)), folder / "measurements.dcm")
-    (folder / "scores.json").write_text(json.dumps({"images": len(files)}), encoding="utf-8")
+    record = {**whole_record(), "schema": SCHEMA, "images": len(files)}
+    if source.get("SeriesDescription") == "doubtful":
+        record["warnings"] = [{"code": "contrast-enhanced", "message": "The blood is bright.", "severe": True}]
+    (folder / LAST_FILE).write_text(json.dumps(record), encoding="utf-8")
     return None
 
 

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
     Raises OutputError, CTError.
     """
-    from ..core.records import is_result, read_result
+    from ..core.records import is_result, read_result, severe_warnings
     from ..models.choice import load_models
     from ..quality.calibration import stored_repeatability
     from ..report import page
@@ -80,6 +80,9 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         write_text_atomically(output.path / PAGE, page.comparison_as_page(comparison, reports))
         text = json.dumps(comparison_as_json(comparison), indent=1, ensure_ascii=False, allow_nan=False)
         write_text_atomically(output.path / LAST, text + "\n")
+    for side, content in zip(SIDES, contents, strict=True):
+        for warning in severe_warnings(content, f"{side.capitalize()} scan"):
+            progress.warning(warning)
     for warning in comparison.warnings:
         progress.warning(warning)
     progress.done(output.path)

@@ -33,7 +33,12 @@ LOCAL = "local"
 
 def add_progress_argument(parser: argparse.ArgumentParser) -> None:
     """Add --progress, which `main.run` needs of every command."""
-    parser.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="how to report progress")
+    parser.add_argument(
+        "--progress",
+        choices=("auto", "json", "none"),
+        default="auto",
+        help="how to report progress; none prints errors and severe warnings only",
+    )
 
 
 def add_unusual_argument(parser: argparse.ArgumentParser) -> None:

@@ -141,7 +141,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         if settings.scene:
             thread.submit(importlib.import_module, "..mrml.scene", __package__)  # takes a second
         result, comparison = run_scan(scan, settings, models, output, progress, earlier)
-    print(result_as_text(result, severe_warnings=not progress.prints_warnings))
+    print(result_as_text(result))
     if comparison:
         print(comparison_as_text(comparison))
     print(f"Results: {output.path}")

@@ -17,6 +17,7 @@ from ..core.files import LAST_FILE, OutputError
 from ..core.processes import available_memory_bytes
 from ..core.progress import Progress, ScanState
 from ..core.text import abbreviated_list
+from ..core.warning_codes import ADVICE
 from ..io.reading import Series, find_series
 from ..models.choice import ChosenModels, ModelChoice, chosen_models
 from ..results import METHOD_TITLES
@@ -100,7 +101,20 @@ def score_cohort(
             prepare = partial(prepare_scoring, settings, models)
             workers = Workers(count, prepare, available_memory_bytes(), progress.warning)
             board.score(workers)
+        for warning in _cautions(board.states):
+            progress.warning(warning)
     return board.states
+
+
+def _cautions(states: Sequence[ScanState]) -> list[ScanWarning]:
+    """One severe warning per code, with the names of the scans that have it."""
+    first = {warning.code: warning for state in reversed(states) for warning in state.severe}
+    cautions = []
+    for code, warning in first.items():
+        names = [state.name for state in states if code in {severe.code for severe in state.severe}]
+        message = f"{code} in {len(names)} of {len(states)} scans: {abbreviated_list(names)}. {ADVICE.get(code, '')}"
+        cautions.append(replace(warning, message=message.rstrip()))
+    return cautions
 
 
 def settings_record(settings: RunSettings, models: ChosenModels) -> dict:

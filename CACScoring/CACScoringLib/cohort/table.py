@@ -8,6 +8,7 @@ from dataclasses import replace
 from ..core.ct import Acquisition
 from ..core.labels import Artery, NonCoronary
 from ..core.progress import ScanState
+from ..core.records import severe_warnings
 from ..core.tables import table_text
 from ..core.text import printable
 from .scans import CohortScan
@@ -82,6 +83,7 @@ def with_scores(state: ScanState, content: dict) -> ScanState:
         agatston={name: method["total"]["agatston"] for name, method in methods.items()},
         scaled_agatston={name: method.get("scaled_agatston") for name, method in methods.items()},
         warnings=tuple(row["warnings"].split()),
+        severe=tuple(severe_warnings(content, state.name)),
         seconds=row["seconds"],
     )
 

@@ -24,7 +24,7 @@ class ScanState:
     why it failed or has to wait again.
     status (`results.STATUSES`), agatston, scaled_agatston: of the total, by method, of scans that are done; a scaled
     one is None where no scale is known.
-    warnings: their codes. seconds: its own steps together.
+    warnings: their codes. severe: the severe ones, with the scan's name. seconds: its own steps together.
     """
 
     index: int
@@ -38,6 +38,7 @@ class ScanState:
     agatston: dict[str, float] | None = None
     scaled_agatston: dict[str, float | None] | None = None
     warnings: tuple[str, ...] = ()
+    severe: tuple[ScanWarning, ...] = ()
     seconds: float | None = None
 
 
@@ -66,12 +67,7 @@ def _peak_mb() -> float | None:
 
 
 class Progress:
-    """Counts and times the steps of a run and says nothing.
-
-    prints_warnings: True if a person reads each warning as it comes.
-    """
-
-    prints_warnings = False
+    """Counts and times the steps of a run and says nothing."""
 
     def __init__(self) -> None:
         self.steps: list[str] = []
@@ -134,7 +130,8 @@ class Progress:
 class TextProgress(Progress):
     """A bar on a terminal; without one, only warnings and errors.
 
-    quiet: nothing but the error that ends a run. bar: a bar also where there is no terminal, as in a notebook.
+    quiet: nothing but severe warnings and the error that ends a run. bar: a bar also without a terminal, as in a
+    notebook.
     """
 
     _WIDTH = 24
@@ -143,7 +140,7 @@ class TextProgress(Progress):
         super().__init__()
         self._stream = stream
         self._bar = (bar or stream.isatty()) and not quiet
-        self.prints_warnings = not quiet
+        self._quiet = quiet
 
     def _began(self, name: str) -> None:
         if name in self.steps:
@@ -171,7 +168,11 @@ class TextProgress(Progress):
         self._note(text)
 
     def warning(self, warning: ScanWarning) -> None:
-        self._note(f"{'CAUTION' if warning.severe else 'Warning'}: {warning.message}")
+        """Print a warning; a severe one always, as a score must not be read without it."""
+        if warning.severe:
+            self._line(f"CAUTION: {warning.message}")
+        else:
+            self._note(f"Warning: {warning.message}")
 
     def done(self, output: Path) -> None:
         self._note("")
@@ -183,7 +184,7 @@ class TextProgress(Progress):
         self._line(message)
 
     def _note(self, text: str) -> None:
-        if self.prints_warnings:
+        if not self._quiet:
             self._line(text)
 
     def _line(self, text: str) -> None:
@@ -209,7 +210,7 @@ class JsonProgress(Progress):
         self._write(event="scan", **{**asdict(state), "folder": str(state.folder), "ct": str(state.ct)})
 
     def warning(self, warning: ScanWarning) -> None:
-        self._write(event="warning", code=warning.code, message=warning.message)
+        self._write(event="warning", code=warning.code, message=warning.message, severe=warning.severe)
 
     def done(self, output: Path) -> None:
         self._write(event="done", output=str(output))

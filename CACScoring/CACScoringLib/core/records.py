@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .ct import Acquisition, CTError, UnreadableError
+from .ct import Acquisition, CTError, ScanWarning, UnreadableError
 from .files import LAST_FILE, SCHEMA
 from .labels import Artery, NonCoronary
+from .warning_codes import ADVICE_AFTER_REVIEW, SEVERE
 
 _NUMBER, _NUMBER_OR_NONE, _TEXT_OR_NONE, _DICT_OR_NONE = (float, int), (float, int, None), (str, None), (dict, None)
 _EACH = "*"
@@ -45,7 +47,7 @@ _RECORD = {
     "acquisition": _ACQUISITION,
     "measured": ({"noise_hu?": _NUMBER_OR_NONE}, None),
     "heart": {"source": (str,)},
-    "warnings": [{"code": (str,), "message": (str,)}],
+    "warnings": [{"code": (str,), "message": (str,), "severe?": (bool,)}],
     "rules": {_EACH: {_EACH: (float, int, str, list, None)}},
     "models": [{"network": (str,), "name": (str,)}],
     "methods": {
@@ -126,6 +128,33 @@ def _is_one_of(value: object, types: tuple[Any, ...]) -> bool:
     kinds = tuple(one for one in types if isinstance(one, type))
     fits = abs(value) < _LARGEST_INTEGER if isinstance(value, int) else True
     return isinstance(value, kinds) and fits and not (isinstance(value, float) and not math.isfinite(value))
+
+
+def with_severity(warnings: Iterable[ScanWarning], reviewed: bool) -> list[ScanWarning]:
+    """Return warnings as severe as they are for a score.
+
+    reviewed: True if a reader confirmed the score, so that warnings of automatic scores are not severe.
+    """
+    milder = ADVICE_AFTER_REVIEW if reviewed else {}
+    return [replace(warning, severe=False) if warning.code in milder else warning for warning in warnings]
+
+
+def stored_warnings(record: Mapping[str, Any]) -> list[ScanWarning]:
+    """Warnings of a `scores.json`; another version may have made them."""
+    return [
+        ScanWarning(code=entry["code"], message=entry["message"], severe=entry.get("severe", entry["code"] in SEVERE))
+        for entry in record["warnings"]
+    ]
+
+
+def severe_warnings(record: Mapping[str, Any], name: str) -> list[ScanWarning]:
+    """Severe warnings of a `scores.json`, which every command that uses the score repeats.
+
+    name: What messages call the scan.
+    """
+    reviewed = record["methods"].get("threshold", {}).get("reviewed", False)
+    warnings = with_severity(stored_warnings(record), reviewed)
+    return [replace(warning, message=f"{name}: {warning.message}") for warning in warnings if warning.severe]
 
 
 def counted_labels(labels: np.ndarray, recorded: Mapping[str, Any]) -> np.ndarray:

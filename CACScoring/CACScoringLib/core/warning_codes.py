@@ -144,6 +144,9 @@ ADVICE = {
 }
 """What the reader of a warning should do, by its code."""
 
+ADVICE_AFTER_REVIEW = {"beyond-calibration": "The reviewed score holds. Do not use that of the calcium map."}
+"""What to do about warnings of automatic scores once a reader has confirmed the score, by code; none is severe then."""
+
 
 def declare(advice: Mapping[str, str]) -> None:
     """Add the codes of another library, each with what its reader should do."""

@@ -93,10 +93,9 @@ def site_labels(result: ScoreResult) -> sitk.Image:
     return image
 
 
-def result_as_text(result: ScoreResult, severe_warnings: bool = True) -> str:
-    """A few lines for a terminal, severe warnings first where they were not printed before."""
-    severe = [warning for warning in result.warnings if warning.severe and severe_warnings]
-    lines = [f"CAUTION: {warning.message}" for warning in severe]
+def result_as_text(result: ScoreResult) -> str:
+    """A few lines for a terminal; its warnings are printed by `Progress.warning`."""
+    lines = []
     if result.normalisation is not None and result.normalisation.changes:
         lines.append(f"Scan normalised: {result.normalisation.in_words}")
     for key, method in result.methods.items():

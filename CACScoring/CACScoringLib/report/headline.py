@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..core.labels import Artery
-from ..core.warning_codes import ADVICE
+from ..core.records import with_severity
+from ..core.warning_codes import ADVICE, ADVICE_AFTER_REVIEW
 from ..results import CATEGORISED_BELOW, CLINICAL_TITLES, MethodResult
 from ..scoring.mass import mass_of
 from ..scoring.scores import whole_score
@@ -25,9 +26,6 @@ _LEAST_NAMED = 0.1
 
 _BY_STATUS = ("automatic", "unreviewed", "reviewed-empty")
 """Codes of warnings that repeat the headline's state."""
-
-_OF_AUTOMATIC_SCORES = {"beyond-calibration": "The reviewed score holds. Do not use that of the calcium map."}
-"""What to do about warnings of automatic scores once a reader has confirmed the score, by code; none is severe then."""
 
 _SENTENCE_END = re.compile(r"(?<=[a-z0-9)]\.)\s+(?=[A-Z])")
 
@@ -155,13 +153,13 @@ def score_table(methods: Mapping[str, MethodResult], truth: Mapping[Artery, floa
 def warning_lines(warnings: Iterable[ScanWarning], methods: Mapping[str, MethodResult]) -> list[WarningLine]:
     """Return warnings of a result as lines, severe ones first and what the headline states last."""
     reviewed = "threshold" in methods and methods["threshold"].reviewed
-    instead = _OF_AUTOMATIC_SCORES if reviewed else {}
+    instead = ADVICE_AFTER_REVIEW if reviewed else {}
     lines = []
-    for warning in warnings:
+    for warning in with_severity(warnings, reviewed):
         line, *rest = _SENTENCE_END.split(warning.message)
         advice = _SENTENCE_END.split(instead.get(warning.code, ADVICE.get(warning.code, "")))
         why = " ".join([*rest, *(sentence for sentence in advice if sentence not in warning.message)])
-        lines.append(WarningLine(warning.code, line, why, bool(warning.severe) and warning.code not in instead))
+        lines.append(WarningLine(warning.code, line, why, bool(warning.severe)))
     return sorted(lines, key=lambda line: (not line.severe, line.code in _BY_STATUS))
 
 

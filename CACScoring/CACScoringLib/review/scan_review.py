@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
+from ..core.records import stored_warnings
 from ..mrml.scene_content import SliceRow
 from ..results import Categories, MethodResult, NonCoronaryResult, ScoreResult
 from ..scoring import scores
@@ -124,8 +125,7 @@ class ScanReview:
     def warnings(self) -> tuple[ScanWarning, ...]:
         """Warnings about the scan and about the lesions as they are now."""
         obsolete = (DIFFERS, *(ABOUT_CANDIDATES if self.reviewed["threshold"] else ()))
-        recorded = (ScanWarning(**warning) for warning in self._state.record["warnings"])
-        warnings = [warning for warning in recorded if warning.code not in obsolete]
+        warnings = [warning for warning in stored_warnings(self._state.record) if warning.code not in obsolete]
         if "threshold" not in self.problems:
             warnings += self._reviews["threshold"].warnings(self._state.heart)
         warnings += disagreements(self.estimates, self.results())

@@ -95,6 +95,28 @@ def test_two_cts_are_scored_and_compared(scans, limits, known_hearts, capsys):
         assert (scans / "out" / side / "report.html").exists()
 
 
+def warn_severely(result, message):
+    """Adds a severe warning to a result."""
+    content = read(result / "scores.json")
+    content["warnings"].append({"code": "contrast-enhanced", "message": message, "severe": True})
+    (result / "scores.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_severe_warnings_of_both_scans_are_printed(scans, limits, capsys):
+    for number, side in ((1, "first"), (2, "second")):
+        score(scans, number, side, "--threshold-only")
+        warn_severely(scans / side, f"The blood of the {side} is bright.")
+    capsys.readouterr()
+    both = {"first": "first", "second": "second"}
+    assert compare(scans, "--progress", "none", **both) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "CAUTION: Earlier scan: The blood of the first is bright.",
+        "CAUTION: Later scan: The blood of the second is bright.",
+    ]
+    score(scans, 2, "third", "--threshold-only", "--progress", "none", "--earlier", str(scans / "first"))
+    assert capsys.readouterr().err.splitlines() == ["CAUTION: Earlier scan: The blood of the first is bright."]
+
+
 def test_results_are_compared_without_scoring_and_a_comparison_is_kept_unless_told_otherwise(scans, limits):
     for number in (1, 2):
         score(scans, number, f"result{number}", "--threshold-only")

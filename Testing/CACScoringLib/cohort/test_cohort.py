@@ -150,6 +150,20 @@ def test_a_second_run_skips_results_and_retries_failures(table, tmp_path, capsys
 
 
 @pytest.mark.usefixtures("quick")
+def test_severe_warnings_are_printed_with_the_scans_that_have_them(table, tmp_path, capsys):
+    out = tmp_path / "out"
+    run(table, out)
+    for name in ("p1", "p3"):
+        content = json.loads((out / name / "scores.json").read_text(encoding="utf-8"))
+        content["warnings"] += [{"code": "contrast-enhanced", "message": "Bright.", "severe": True}]
+        (out / name / "scores.json").write_text(json.dumps(content), encoding="utf-8")
+    capsys.readouterr()
+    run(table, out, "--progress", "none")
+    [caution] = capsys.readouterr().err.splitlines()
+    assert caution.startswith("CAUTION: contrast-enhanced in 2 of 4 scans: p1, p3. ")
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_scan_that_changed_or_has_another_mask_is_scored_again(table, tmp_path, capsys):
     out = tmp_path / "out"
     run(table, out)

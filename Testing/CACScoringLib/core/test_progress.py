@@ -1,8 +1,12 @@
 """What a terminal shows of a run."""
 
 import io
+import json
 
-from CACScoringLib.core.progress import TextProgress
+import pytest
+
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.progress import TextProgress, progress_for
 
 
 class Terminal(io.StringIO):
@@ -23,3 +27,19 @@ def test_the_bar_is_gone_when_results_are_printed():
         assert terminal.lines() == ["█" * 24 + " 6 of 6"]
     terminal.write("out: 6 scored\n")
     assert terminal.lines() == ["out: 6 scored", ""]
+
+
+@pytest.mark.parametrize(("kind", "printed"), [("auto", [False, True]), ("none", [True])])
+def test_severe_warnings_are_printed_whatever_the_progress(kind, printed):
+    stream = io.StringIO()
+    progress = progress_for(kind, stream)
+    for code in ("noise", "heart-cut"):
+        progress.warning(ScanWarning(code, "It is so."))
+    assert [line.startswith("CAUTION") for line in stream.getvalue().splitlines()] == printed
+
+
+def test_programs_learn_which_warnings_are_severe():
+    stream = io.StringIO()
+    for code in ("noise", "heart-cut"):
+        progress_for("json", stream).warning(ScanWarning(code, "It is so."))
+    assert [json.loads(line)["severe"] for line in stream.getvalue().splitlines()] == [False, True]

@@ -5,7 +5,7 @@ import pytest
 from whole_records import whole_record
 
 from CACScoringLib.core.ct import UnreadableError
-from CACScoringLib.core.records import check_record, counted_labels
+from CACScoringLib.core.records import check_record, counted_labels, severe_warnings
 
 
 def test_labels_of_what_counts():
@@ -46,3 +46,17 @@ def test_a_damaged_record_is_refused(path, value, said):
     del damaged["methods"]
     with pytest.raises(UnreadableError):
         check_record(damaged, "scores.json")
+
+
+@pytest.mark.parametrize(("reviewed", "severe"), [(False, ["beyond-calibration", "heart-cut"]), (True, ["heart-cut"])])
+def test_severe_warnings_of_a_score_are_those_that_its_reader_has_not_settled(reviewed, severe):
+    record = whole_record()
+    record["methods"]["threshold"]["reviewed"] = reviewed
+    record["warnings"] = [
+        {"code": "beyond-calibration", "message": "It is unlike others.", "severe": True},
+        {"code": "noise", "message": "It is noisy.", "severe": False},
+        {"code": "heart-cut", "message": "The heart is cut."},
+    ]
+    warnings = severe_warnings(record, "ct")
+    assert [warning.code for warning in warnings] == severe
+    assert warnings[-1].message == "ct: The heart is cut."

@@ -10,7 +10,7 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.warning_codes import ADVICE, SEVERE
 
 ROOT = Path(__file__).parents[3]
-READ_BACK = "CACScoring/CACScoringLib/review/scan_review.py"  # stored warnings, which another version may have made
+READ_BACK = "CACScoring/CACScoringLib/core/records.py"  # stored warnings, which another version may have made
 
 
 def codes_made() -> list[tuple[str, str | None]]:
