@@ -16,8 +16,8 @@ from .quality.acquisition import examine_acquisition
 from .quality.mass_calibration import MassCalibration, calibrate_mass
 from .quality.normalisation import normalise
 from .results import ScanContext, ScoreResult
-from .scoring.evidence import reader_labels
 from .scoring.mass import with_masses
+from .scoring.reader_labels import reader_labels
 from .scoring.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .scoring.scores import classify, score_candidates, score_map
 from .scoring.uncertainty import add_intervals

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from .quality.calibration import CalibratedOn, Familiarity
     from .quality.mass_calibration import MassCalibration
     from .quality.normalisation import Normalisation
-    from .scoring.evidence import LeftOut, ReaderLabels
+    from .scoring.evidence import LeftOut
     from .scoring.lesions import Lesion, LesionSet
     from .scoring.mass import CalciumMass
+    from .scoring.reader_labels import ReaderLabels
     from .scoring.rules import ScoringRules
     from .scoring.scores import Percentile, Score
     from .scoring.uncertainty import Intervals

@@ -1,5 +1,6 @@
 """Read, score, write: what every command that scores a CT has in common."""
 
+import io
 import json
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from CACScoringLib.core.ct import Acquisition, MaskError, scan_from_image
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.progress import Progress, progress_for
 from CACScoringLib.models.choice import LoadedModels, ModelChoice, chosen_models
 from CACScoringLib.pipeline import ScoreSettings
 from CACScoringLib.run import RunSettings, Sample, ScanInput, run_scan
@@ -117,3 +118,11 @@ class TestSample:
         _, content = run(given, tmp_path / "out", settings)
         assert content["methods"]["threshold"]["arteries"]["RCA"]["lesions"] == 3
         assert content["rules"]["threshold"]["calibration_mg_per_mm3_hu"] == 0.25
+
+
+def test_severe_warnings_are_printed_even_if_nothing_else_is(files, tmp_path):
+    empty = sitk.ReadImage(files.lesions) * 0
+    sitk.WriteImage(empty, tmp_path / "empty.nrrd")
+    printed = io.StringIO()
+    run(replace(files, lesions=tmp_path / "empty.nrrd"), tmp_path / "out", progress=progress_for("none", printed))
+    assert [line.partition(":")[0] for line in printed.getvalue().splitlines()] == ["CAUTION"]

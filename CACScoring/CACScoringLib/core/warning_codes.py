@@ -14,6 +14,8 @@ SEVERE = frozenset(
         "heart-without-lungs",
         "hearts-disagree",
         "kernel-sharp",
+        "labels-empty",
+        "labels-off-calcium",
         "noise-candidates",
         "reversed",
         "several-acquisitions",
@@ -83,6 +85,8 @@ ADVICE = {
     # Scores and lesions
     "automatic": "Check the lesions and the excluded candidates before you use the score, and mark it reviewed.",
     "lesions-automatic": "Check that a person has reviewed these lesions; otherwise treat the score as automatic.",
+    "labels-empty": "No action is needed if the scan shows no coronary calcium. Otherwise score with the right file.",
+    "labels-off-calcium": "Do not use the score. Check in a viewer that the labels lie on the calcium of this scan.",
     "label-outside-heart": "Check these lesions. Give --heart MASK if the heart outline is wrong.",
     "metal": "Check these lesions; reject stents, leads, clips and wires.",
     "metal-labelled": "Check that these lesions are calcium; reject stents, leads, clips and wires.",

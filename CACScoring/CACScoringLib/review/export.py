@@ -28,6 +28,9 @@ ABOUT_CANDIDATES = (
 )
 """Warnings of a run about its lesions, obsolete after a review; those about the scan stay."""
 
+ABOUT_LABELS = ("labels-empty", "labels-off-calcium")
+"""Warnings of a run about a label map, obsolete once a reader has changed the lesions."""
+
 
 IN_PANEL, IN_BROWSER = "CAC panel of 3D Slicer", "CAC review in the browser"
 """Where readers review, in `scores.json`."""

@@ -22,7 +22,7 @@ from ..scoring import scores
 from ..scoring.evidence import LeftOut
 from ..scoring.lesions import Lesion
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements
-from .export import ABOUT_CANDIDATES, IN_PANEL, Reviewed, export_review, result_of
+from .export import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, Reviewed, export_review, result_of
 from .picking import brush_stroke, pick_lesion
 from .review import Difference, Review
 from .state import Change, ReviewState, reviews_of
@@ -125,6 +125,7 @@ class ScanReview:
     def warnings(self) -> tuple[ScanWarning, ...]:
         """Warnings about the scan and about the lesions as they are now."""
         obsolete = (DIFFERS, *(ABOUT_CANDIDATES if self.reviewed["threshold"] else ()))
+        obsolete += ABOUT_LABELS if self._undo else ()
         warnings = [warning for warning in stored_warnings(self._state.record) if warning.code not in obsolete]
         if "threshold" not in self.problems:
             warnings += self._reviews["threshold"].warnings(self._state.heart)

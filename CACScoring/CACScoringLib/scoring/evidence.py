@@ -25,8 +25,8 @@ from scipy.spatial import cKDTree
 from ..anatomy.arteries import ArterySuggestion, suggest_arteries
 from ..anatomy.heart_region import BONE_LABEL, HeartRegion
 from ..anatomy.territories import Territories
-from ..core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
-from ..core.labels import MAIN_ARTERIES, SITES, TERRITORIES, Artery, NonCoronary, Site
+from ..core.ct import CTError, CTScan
+from ..core.labels import MAIN_ARTERIES, TERRITORIES, Artery, NonCoronary, Site
 from .lesions import LesionSet, connected_voxels
 
 if TYPE_CHECKING:
@@ -277,76 +277,6 @@ def suggested_arteries(lesions: LesionSet, scan: CTScan, region: HeartRegion) ->
     if region.territories is None:
         return suggest_arteries(lesions, scan.image, region.mask)
     return _by_territory(lesions, region.territories)
-
-
-@dataclass(frozen=True)
-class ReaderLabels:
-    """A reader's lesions. sites: uint8 [k, j, i], `Site` where a lesion was labelled, else 0."""
-
-    sites: np.ndarray
-    warnings: tuple[ScanWarning, ...]
-
-    @property
-    def no_calcium(self) -> bool:
-        """True if the reader labelled nothing in the arteries: there is no coronary calcium."""
-        return not _in_arteries(self.sites).any()
-
-    @property
-    def has_elsewhere(self) -> bool:
-        return bool((self.sites > max(Artery)).any())
-
-
-def reader_labels(lesions: sitk.Image, scan: CTScan) -> ReaderLabels:
-    """Bring a reader's label map, on any grid, to the scan's.
-
-    Raises:
-        MaskError: It does not fit the scan, holds other labels, or lesions of no artery alone.
-    """
-    labels, warnings = mask_on_scan_grid(lesions, scan, "lesion label map", may_be_empty=True)
-    sites = sitk.GetArrayFromImage(labels)
-    if unknown := set(np.unique(sites).tolist()) - {0, *SITES}:
-        meaning = ", ".join(f"{site.value} {site.full_name if site > max(Artery) else site.key}" for site in SITES)
-        raise MaskError(f"The lesion label map contains the label {max(unknown)}; valid labels are {meaning}.")
-    in_arteries = _in_arteries(sites)
-    if not in_arteries.any():
-        message = (
-            "The lesion label map holds no artery, so this is a reviewed score of 0: no coronary calcium. If that is a "
-            "mistake, score again with the right file."
-        )
-        warnings += (ScanWarning("reviewed-empty", message),)
-    unassigned = sites == Artery.UNASSIGNED
-    if count := int(unassigned.sum()):
-        if (unassigned == in_arteries).all():
-            raise MaskError(
-                f"All {count} voxels of the lesion label map are labelled {int(Artery.UNASSIGNED)} (unassigned), so "
-                "they have not been reviewed. Assign the coronary lesions to their arteries and clear the rest; an "
-                "empty label map means that there is no coronary calcium."
-            )
-        message = f"{count} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned) and were left out."
-        warnings += (ScanWarning("unassigned-left-out", message),)
-        sites[unassigned] = 0
-    return ReaderLabels(sites, warnings)
-
-
-def _in_arteries(labels: np.ndarray) -> np.ndarray:
-    return (labels > 0) & (labels <= max(Artery))
-
-
-def outside_warning(lesions: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
-    """The doubt about labelled lesions that reach out of the heart, if any do. heart: mask on the scan's grid."""
-    slices = sorted({k for lesion in lesions.lesions for k in lesion.slice_indices})
-    values = sitk.GetArrayViewFromImage(heart)
-    beyond: set[int] = set()
-    for k in slices:  # one after the other: of a large scan all of them at once take long
-        at = np.nonzero(lesions.id_map[k])
-        beyond.update(lesions.id_map[k][at][values[k][at] == 0].tolist())
-    if not beyond:
-        return []
-    message = (
-        f"{len(beyond)} labelled lesion(s) extend beyond the heart region. The clinical rule scores them as labelled, "
-        "but the calcium map covers the heart only. Give --heart MASK if the heart outline is wrong."
-    )
-    return [ScanWarning("label-outside-heart", message)]
 
 
 def _at(mask: sitk.Image, flat: np.ndarray) -> np.ndarray:

@@ -33,10 +33,10 @@ from .evidence import (
     Evidence,
     candidate_sites,
     coronary_lesions,
-    outside_warning,
     suggested_arteries,
 )
 from .lesions import Lesion, LesionSet, SliceComponent, find_lesions
+from .reader_labels import misplaced_warning, outside_warning
 from .rules import ScoringRules
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def score_candidates(context: ScanContext) -> ScanContext:
     else:
         candidates = find_lesions(image, reader.sites, rules)
         doubts = [*reader.warnings, *doubts, *outside_warning(candidates.coronary, region.mask)]
+        doubts += misplaced_warning(reader.sites, context.scan, rules)
         doubts += metal_warning(candidates, metal_lesions(candidates, image))
         method = method_result("reviewed", candidates.coronary, rules, image.GetSpacing(), no_calcium=reader.no_calcium)
         context = context.with_warnings(*doubts).with_method("threshold", method)

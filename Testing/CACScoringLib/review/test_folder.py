@@ -78,6 +78,14 @@ class TestAsInThePanel:
         expected = again.methods["threshold"]
         assert (found.total, found.arteries) == (expected.total, expected.arteries)
 
+    def test_doubts_about_a_label_map_hold_until_the_lesions_are_changed(self, written):
+        state = ReviewFolder(written[0], written[1].scan)
+        state.record["warnings"].append({"code": "labels-off-calcium", "message": "They lie on none.", "severe": True})
+        review = ScanReview(state, IN_BROWSER)
+        assert "labels-off-calcium" in [warning.code for warning in review.warnings]
+        review.reject("threshold", [review.lesions("threshold")[0].id])
+        assert "labels-off-calcium" not in [warning.code for warning in review.warnings]
+
     def test_a_ct_of_another_size_is_refused(self, written):
         image = written[1].scan.image[:-1]
         with pytest.raises(UnreadableError, match="not the scan"):

@@ -1,0 +1,111 @@
+"""A reader's lesions: checked, brought to the scan's grid, and compared with where calcium is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..core.ct import CTScan, MaskError, ScanWarning, mask_on_scan_grid
+from ..core.labels import SITES, Artery
+from .lesions import LesionSet, connected_voxels, find_lesions
+from .rules import ScoringRules
+
+MOST_EMPTY = 0.5
+"""Proportion of labelled regions without calcium from which a label map does not fit its scan. A map in its place has
+none, whether it was drawn along the calcium or roughly around it."""
+
+
+@dataclass(frozen=True)
+class ReaderLabels:
+    """A reader's lesions. sites: uint8 [k, j, i], `Site` where a lesion was labelled, else 0."""
+
+    sites: np.ndarray
+    warnings: tuple[ScanWarning, ...]
+
+    @property
+    def no_calcium(self) -> bool:
+        """True if the reader labelled nothing in the arteries: there is no coronary calcium."""
+        return not _in_arteries(self.sites).any()
+
+    @property
+    def has_elsewhere(self) -> bool:
+        return bool((self.sites > max(Artery)).any())
+
+
+def reader_labels(lesions: sitk.Image, scan: CTScan) -> ReaderLabels:
+    """Bring a reader's label map, on any grid, to the scan's.
+
+    Raises:
+        MaskError: It does not fit the scan, holds other labels, or lesions of no artery alone.
+    """
+    labels, warnings = mask_on_scan_grid(lesions, scan, "lesion label map", may_be_empty=True)
+    sites = sitk.GetArrayFromImage(labels)
+    if unknown := set(np.unique(sites).tolist()) - {0, *SITES}:
+        meaning = ", ".join(f"{site.value} {site.full_name if site > max(Artery) else site.key}" for site in SITES)
+        raise MaskError(f"The lesion label map contains the label {max(unknown)}; valid labels are {meaning}.")
+    in_arteries = _in_arteries(sites)
+    if not sites.any():
+        message = "The lesion label map labels no voxel, so the score is 0 as reviewed: no coronary calcium."
+        warnings += (ScanWarning("labels-empty", message),)
+    elif not in_arteries.any():
+        message = (
+            "The lesion label map holds no artery, so this is a reviewed score of 0: no coronary calcium. If that is a "
+            "mistake, score again with the right file."
+        )
+        warnings += (ScanWarning("reviewed-empty", message),)
+    unassigned = sites == Artery.UNASSIGNED
+    if count := int(unassigned.sum()):
+        if (unassigned == in_arteries).all():
+            raise MaskError(
+                f"All {count} voxels of the lesion label map are labelled {int(Artery.UNASSIGNED)} (unassigned), so "
+                "they have not been reviewed. Assign the coronary lesions to their arteries and clear the rest; an "
+                "empty label map means that there is no coronary calcium."
+            )
+        message = f"{count} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned) and were left out."
+        warnings += (ScanWarning("unassigned-left-out", message),)
+        sites[unassigned] = 0
+    return ReaderLabels(sites, warnings)
+
+
+def _in_arteries(labels: np.ndarray) -> np.ndarray:
+    return (labels > 0) & (labels <= max(Artery))
+
+
+def outside_warning(lesions: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
+    """The doubt about labelled lesions that reach out of the heart, if any do. heart: mask on the scan's grid."""
+    slices = sorted({k for lesion in lesions.lesions for k in lesion.slice_indices})
+    values = sitk.GetArrayViewFromImage(heart)
+    beyond: set[int] = set()
+    for k in slices:  # one after the other: of a large scan all of them at once take long
+        at = np.nonzero(lesions.id_map[k])
+        beyond.update(lesions.id_map[k][at][values[k][at] == 0].tolist())
+    if not beyond:
+        return []
+    message = (
+        f"{len(beyond)} labelled lesion(s) extend beyond the heart region. The clinical rule scores them as labelled, "
+        "but the calcium map covers the heart only. Give --heart MASK if the heart outline is wrong."
+    )
+    return [ScanWarning("label-outside-heart", message)]
+
+
+def misplaced_warning(sites: np.ndarray, scan: CTScan, rules: ScoringRules) -> list[ScanWarning]:
+    """The doubt about labels that lie on no calcium, as of a mirrored or shifted map, or of another scan.
+
+    sites: As in `ReaderLabels`.
+    """
+    flat = np.flatnonzero(sites)
+    if not len(flat):
+        return []
+    region = connected_voxels(flat, np.zeros(len(flat), np.uint8), sites.shape)
+    dense = np.isin(flat, find_lesions(scan.image, sites, rules).flat)
+    count, empty = len(np.unique(region)), len(np.setdiff1d(region, region[dense]))
+    if empty < MOST_EMPTY * count:
+        return []
+    below = float((scan.hu.reshape(-1)[flat] < rules.threshold_hu).mean())
+    message = (
+        f"{empty} of {count} labelled regions hold no calcium: {below:.0%} of the labelled voxels lie below "
+        f"{rules.threshold_hu:g} HU. The label map may be mirrored, upside down or shifted, or belong to another scan."
+    )
+    return [ScanWarning("labels-off-calcium", message)]

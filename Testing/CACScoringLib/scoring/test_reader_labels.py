@@ -1,0 +1,78 @@
+"""A reader's labels that lie on no calcium, and empty ones, are doubted severely."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy import ndimage
+
+from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.grid import Grid
+from CACScoringLib.core.labels import Artery, NonCoronary
+from CACScoringLib.pipeline import score_scan
+
+LESIONS = {(6, 20, 26): Artery.LAD, (9, 24, 50): Artery.LAD, (12, 30, 20): Artery.RCA}
+"""First voxels of lesions of 4 × 4 pixels in two slices, off every middle of the scan."""
+
+
+@pytest.fixture(scope="module")
+def scan_heart_and_labels():
+    hu = np.random.default_rng(0).normal(40, 8, (40, 80, 80)).round()
+    hu[:, 0], hu[0, 0, 0] = -1000, 1400
+    heart, labels = np.zeros((2, *hu.shape), np.uint8)
+    heart[2:38, 8:72, 8:72] = 1
+    for (k, j, i), artery in LESIONS.items():
+        hu[k : k + 2, j : j + 4, i : i + 4] = 300
+        labels[k : k + 2, j : j + 4, i : i + 4] = artery
+    image = sitk.GetImageFromArray(hu.astype(np.int16))
+    image.SetSpacing((1.0, 1.0, 3.0))
+    return scan_from_image(image, Acquisition("NIfTI", kvp=120.0)), heart, labels
+
+
+def doubts(scan_heart_and_labels, labels):
+    """Severe warnings about labels by code, with their messages."""
+    scan, heart, _ = scan_heart_and_labels
+    grid = Grid.of(scan.image)
+    warnings = score_scan(scan, heart=grid.image(heart), lesions=grid.image(labels)).warnings
+    return {warning.code: warning.message for warning in warnings if warning.severe}
+
+
+MISPLACED = {
+    "mirrored": lambda labels: labels[:, :, ::-1],
+    "upside down": lambda labels: labels[::-1],
+    **{f"shifted along {axis}": lambda labels, axis=axis: np.roll(labels, 12, axis) for axis in range(3)},
+}
+
+
+@pytest.mark.parametrize("misplace", MISPLACED.values(), ids=MISPLACED)
+@pytest.mark.parametrize("rough", [False, True])
+def test_labels_beside_the_calcium_give_a_severe_warning_with_the_share_below_the_threshold(
+    scan_heart_and_labels, misplace, rough
+):
+    labels = scan_heart_and_labels[2]
+    labels = ndimage.grey_dilation(labels, (1, 5, 5)) if rough else labels
+    found = doubts(scan_heart_and_labels, misplace(labels).copy())
+    message = found["labels-off-calcium"]
+    assert message.startswith("3 of 3 labelled regions hold no calcium: 100% of the labelled voxels")
+    assert "lie below 130 HU" in message
+
+
+@pytest.mark.parametrize("pixels", [1, 5, 9])
+def test_labels_drawn_exactly_or_roughly_around_the_calcium_are_not_doubted(scan_heart_and_labels, pixels):
+    assert doubts(scan_heart_and_labels, ndimage.grey_dilation(scan_heart_and_labels[2], (1, pixels, pixels))) == {}
+
+
+@pytest.mark.parametrize(("wrong", "below"), [(1, None), (2, "67%")])
+def test_one_region_of_three_may_be_without_calcium(scan_heart_and_labels, wrong, below):
+    labels = scan_heart_and_labels[2].copy()
+    for k, j, i in list(LESIONS)[:wrong]:
+        labels[k : k + 2, j : j + 4, i : i + 4] = 0
+        labels[k + 20 : k + 22, j : j + 4, i : i + 4] = Artery.LAD
+    found = doubts(scan_heart_and_labels, labels)
+    assert set(found) == (set() if below is None else {"labels-off-calcium"})
+    assert below is None or f"{below} of the labelled voxels lie below" in found["labels-off-calcium"]
+
+
+def test_an_empty_map_is_doubted_severely_but_not_one_of_other_sites(scan_heart_and_labels):
+    labels = scan_heart_and_labels[2]
+    assert set(doubts(scan_heart_and_labels, labels * 0)) == {"labels-empty"}
+    assert doubts(scan_heart_and_labels, np.where(labels, np.uint8(NonCoronary.AORTIC_VALVE), np.uint8(0))) == {}
