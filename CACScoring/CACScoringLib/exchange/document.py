@@ -56,30 +56,33 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
     page.pictures(pictures.largest_pictures(result))
     if candidates := left_out_candidates(result)[: pictures.MOST_DRAWN]:
         count = len(method.left_out.lesions.lesions) if method.left_out else 0
-        page.heading("Left out as probably not coronary calcium")
         listed = "" if count == len(candidates) else f", the first {len(candidates)} of {count}"
-        page.line_of(f"Those that would probably add most to the score come first{listed}.", _FAINT)
-        page.scores(
-            ("Reason", "Candidate", "Near", "Agatston", "Probability"),
-            [
-                (c.reason, str(c.lesion.id), c.suggestion.artery.key, f"{c.agatston:.1f}", c.probability)
-                for c in candidates
-            ],
-        )
+        with page.unbreakable() as block:
+            block.heading("Left out as probably not coronary calcium")
+            block.line_of(f"Those that would probably add most to the score come first{listed}.", _FAINT)
+            block.scores(
+                ("Reason", "Candidate", "Near", "Agatston", "Probability"),
+                [
+                    (c.reason, str(c.lesion.id), c.suggestion.artery.key, f"{c.agatston:.1f}", c.probability)
+                    for c in candidates
+                ],
+            )
     if others := [line for line in lines if not line.severe]:
         page.heading("Warnings")
         for line in others:
             page.line_of(f"- {line.line} {line.why}", size=8.5)
     elsewhere = result.non_coronary
     if elsewhere is not None and elsewhere.lesions.lesions:
-        page.heading("Outside the coronary arteries")
-        page.line_of("Reviewed." if elsewhere.reviewed else "Not reviewed. No part of the coronary score.", _FAINT)
         rows = [
             (s.full_name, f"{x.agatston:.1f}", f"{x.volume_mm3:.1f}") for s, x in elsewhere.scores.items() if x.lesions
         ]
-        page.scores(("Site", "Agatston", "Volume mm³"), rows)
-    page.heading("How it was made")
-    page.facts({**_facts(result, identify), **_how(result)})
+        with page.unbreakable() as block:
+            block.heading("Outside the coronary arteries")
+            block.line_of("Reviewed." if elsewhere.reviewed else "Not reviewed. No part of the coronary score.", _FAINT)
+            block.scores(("Site", "Agatston", "Volume mm³"), rows)
+    with page.unbreakable() as block:  # no page of a line or two
+        block.heading("How it was made")
+        block.facts({**_facts(result, identify), **_how(result)})
     return bytes(page.output())
 
 

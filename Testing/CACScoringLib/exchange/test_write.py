@@ -15,7 +15,7 @@ import pytest
 import SimpleITK as sitk
 from dicom_results import PATIENT, PRONE, SECRET, SITES, chest_series, dicom_errors, score
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import RESULT_FILES, OutputFolder
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
@@ -308,6 +308,16 @@ def pdf_text(content):
         with contextlib.suppress(zlib.error):
             shown += re.findall(rb"\(((?:[^()\\]|\\.)*)\) ?Tj", zlib.decompress(stream))
     return b" ".join(shown).decode("latin-1")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("warnings", range(0, 40, 4))
+def test_no_page_of_the_pdf_has_a_line_or_two(result, warnings):
+    doubts = tuple(ScanWarning("noise", "The blood is noisy.") for _ in range(warnings))
+    content = pdf_of(replace(result, warnings=doubts))
+    pages = re.split(r"page \d of", pdf_text(content))[:-1]
+    assert "How it was made" in pages[-1]
+    assert "Software" in pages[-1]
 
 
 @pytest.mark.long

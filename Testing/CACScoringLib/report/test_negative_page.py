@@ -8,42 +8,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from made_results import make_result
+from negative_result import make_negative
 from PIL import Image
 
-from CACScoringLib.anatomy.arteries import ArterySuggestion
-from CACScoringLib.core.labels import Artery
 from CACScoringLib.report.listing import left_out_candidates
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.report.pictures import HEART_COLOUR, largest_pictures, left_out_pictures, plane_pictures
-from CACScoringLib.scoring.evidence import LeftOut
-from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.scores import method_result
-
-HU = {(4, 12, 12): 210, (5, 20, 30): 450, (6, 30, 20): 310}
-"""Candidates of 4 mm² in one slice, by their first voxel: 8, 16 and 12 Agatston units."""
-
-
-def negative(probabilities):
-    """An automatic score of 0 that leaves out the candidates of HU, each with a probability of being calcium."""
-    result = make_result(reviewed=False)
-    values = result.scan.hu.copy()
-    values[5:7, 20:24, 20:24] = 40
-    for (k, j, i), hu in HU.items():
-        values[k, j : j + 2, i : i + 2] = hu
-    image = sitk.GetImageFromArray(values.astype(np.int16))
-    image.CopyInformation(result.scan.image)
-    scan, rules, sites = replace(result.scan, image=image), result.methods["threshold"].rules, np.zeros(values.shape)
-    sites[4:7, 10:35, 10:35] = Artery.LAD
-    lesions = find_lesions(image, sites.astype(np.uint8), rules).coronary
-    chances = dict(zip(sorted(HU.values()), probabilities, strict=True))
-    suggestions = tuple(ArterySuggestion(x.id, Artery.LAD, 0.9, 1 - chances[x.peak_hu]) for x in lesions.lesions)
-    left_out = LeftOut(lesions, suggestions, tuple(f"because of {x.peak_hu:.0f} HU" for x in lesions.lesions))
-    method = method_result("automatic", lesions.of(()), rules, image.GetSpacing(), left_out=left_out)
-    return replace(result, scan=scan, methods={"threshold": method}, categories=None)
 
 
 def test_what_was_left_out_stands_open_with_its_reason_and_picture():
-    html = result_as_html(negative((0.2, 0.01, 0.05)))
+    html = result_as_html(make_negative((0.2, 0.01, 0.05)))
     assert '<details class="section" open><summary><h2>Left out: 3 candidates</h2>' in html
     first, *more = re.findall(r"<figcaption>Left out: ([^<]*)</figcaption>", html)
     assert first.endswith("near LAD · Agatston 8 · 210 HU · slice 4 · probability 20%: because of 210 HU")
@@ -53,14 +27,14 @@ def test_what_was_left_out_stands_open_with_its_reason_and_picture():
 
 
 def test_candidates_left_out_are_ordered_by_what_they_would_probably_add():
-    candidates = left_out_candidates(negative((0.2, 0.1, 0.15)))
+    candidates = left_out_candidates(make_negative((0.2, 0.1, 0.15)))
     assert [candidate.lesion.peak_hu for candidate in candidates] == [450, 210, 310]
     assert [candidate.agatston for candidate in candidates] == pytest.approx([16, 8, 12])
-    assert len(left_out_pictures(negative((0.2, 0.1, 0.15)), 2)) == 2
+    assert len(left_out_pictures(make_negative((0.2, 0.1, 0.15)), 2)) == 2
 
 
 def test_a_score_with_lesions_keeps_what_was_left_out_folded():
-    result = negative((0.2, 0.1, 0.15))
+    result = make_negative((0.2, 0.1, 0.15))
     method = result.methods["threshold"]
     counted = replace(method, lesions=method.left_out.lesions)
     html = result_as_html(replace(result, methods={"threshold": counted}))

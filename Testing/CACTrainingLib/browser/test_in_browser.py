@@ -6,7 +6,6 @@ names.
 
 import itertools
 import os
-import shutil
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +13,11 @@ from unittest import mock
 
 import automatic_patient
 import pytest
+import real_browser
 
 from CACTrainingLib.browser.open_reviews import OpenReview
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-EXECUTABLE = next(filter(None, map(shutil.which, NAMES)), None)
-pytestmark = [pytest.mark.long, pytest.mark.skipif(EXECUTABLE is None, reason=f"none of {NAMES} is installed")]
+pytestmark = real_browser.NEEDED
 
 SIZES = {
     "desktop": {"width": 1440, "height": 900},
@@ -33,13 +31,8 @@ PATIENCE_MS = 120_000
 
 @pytest.fixture(scope="module")
 def chromium():
-    playwright = pytest.importorskip("playwright.sync_api")
-    # Without a graphics card WebGL is drawn by the processor.
-    arguments = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=EXECUTABLE, args=arguments)
+    with real_browser.chromium() as browser:
         yield browser
-        browser.close()
 
 
 class Reader:

@@ -1,0 +1,35 @@
+"""An automatic score of 0 that leaves out three candidates."""
+
+from dataclasses import replace
+
+import numpy as np
+import SimpleITK as sitk
+from made_results import make_result
+
+from CACScoringLib.anatomy.arteries import ArterySuggestion
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.scoring.evidence import LeftOut
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.scores import method_result
+
+HU = {(4, 12, 12): 210, (5, 20, 30): 450, (6, 30, 20): 310}
+"""Candidates of 4 mm² in one slice, by their first voxel: 8, 16 and 12 Agatston units."""
+
+
+def make_negative(probabilities):
+    """An automatic score of 0 that leaves out the candidates of HU, each with a probability of being calcium."""
+    result = make_result(reviewed=False)
+    values = result.scan.hu.copy()
+    values[5:7, 20:24, 20:24] = 40
+    for (k, j, i), hu in HU.items():
+        values[k, j : j + 2, i : i + 2] = hu
+    image = sitk.GetImageFromArray(values.astype(np.int16))
+    image.CopyInformation(result.scan.image)
+    scan, rules, sites = replace(result.scan, image=image), result.methods["threshold"].rules, np.zeros(values.shape)
+    sites[4:7, 10:35, 10:35] = Artery.LAD
+    lesions = find_lesions(image, sites.astype(np.uint8), rules).coronary
+    chances = dict(zip(sorted(HU.values()), probabilities, strict=True))
+    suggestions = tuple(ArterySuggestion(x.id, Artery.LAD, 0.9, 1 - chances[x.peak_hu]) for x in lesions.lesions)
+    left_out = LeftOut(lesions, suggestions, tuple(f"because of {x.peak_hu:.0f} HU" for x in lesions.lesions))
+    method = method_result("automatic", lesions.of(()), rules, image.GetSpacing(), left_out=left_out)
+    return replace(result, scan=scan, methods={"threshold": method}, categories=None)
