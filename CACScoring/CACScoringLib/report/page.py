@@ -36,7 +36,7 @@ SOURCES = {
     "dicom-patient": "the scanner's factor for this scan (DICOM 0018,9351)",
     "dicom-device": "the scanner's factors by patient size (DICOM 0018,9352)",
     "table": "the table of calibrations that was given",
-    "published": "published measurements of such scanners; it is no calibration of this one",
+    "published": "published measurements of similar scanners, not of this one",
 }
 """What a mass calibration comes from."""
 

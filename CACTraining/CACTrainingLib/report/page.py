@@ -39,7 +39,7 @@ DIGITAL = (
 )
 
 WIDE_COLUMNS = 6
-"""A table of more has its intervals below the values, so that it fits a sheet of paper."""
+"""Number of columns above which a table has its intervals below the values, to fit a sheet of paper."""
 
 _REFERENCE = re.compile(r"\[\[([a-z0-9_]+)\]\]")
 _TEMPLATES = Path(__file__).parents[1] / "Resources"

@@ -40,7 +40,7 @@ from .reference import (
     read_each,
 )
 
-ABOUT = f"Calcium was labelled by artery, and where it was, elsewhere. {BY_RULE}"
+ABOUT = f"Calcium was labelled by artery and, in some label maps, outside the coronary arteries. {BY_RULE}"
 MEANINGS = {int(site): site.full_name for site in SITES if site != Artery.UNASSIGNED}
 ORCASCORE_ARTERIES = {1: Artery.LAD, 2: Artery.LCX, 3: Artery.RCA}
 _ORCASCORE_NAME = re.compile(r"(T[RE]V\d+P\d+)R\.mhd", re.IGNORECASE)

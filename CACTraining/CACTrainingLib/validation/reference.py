@@ -143,8 +143,8 @@ def scan_of(id_: str, scans: ScansById) -> CohortScan:
     if len(matches) != 1:
         names = ", ".join(sorted(scan.name for scan in matches)[:3])
         raise BadReferenceError(
-            f"{len(matches)} scans go by this id{names and f' ({names})'}: a folder, a file or a patient ID. Give a "
-            "table (CSV) whose column ct names the one that was scored."
+            f"{len(matches)} scans match this id{names and f' ({names})'} by folder, file or patient ID. Give a "
+            "table (CSV) whose column ct names the scan that was scored."
         )
     if matches[0].fault:
         raise BadReferenceError(matches[0].fault)

@@ -89,7 +89,7 @@ def test_scores_of_coca(nongated, scans):
     assert reference.scans[0].vessels == {"LM": 0.0, "LAD": 12.5, "LCX": 0.0, "RCA": 30.0}
     assert reference.scans[0].ct == nongated / "1" / "1"
     why = dict(reference.refused)
-    assert "0 scans go by this id" in why["3A"]
+    assert "0 scans match this id" in why["3A"]
     assert "no total" in why["4A"]
     assert len(read_reference(nongated / "scores.xlsx").scans) == 2
 
