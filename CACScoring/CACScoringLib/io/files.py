@@ -15,6 +15,9 @@ from ..core.ct import UnreadableError
 MOST_UNPACKED_BYTES = 2**34
 """Content of the largest archive that is unpacked: 16 GB, several times a cardiac CT of all phases."""
 
+_UNPACKING_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+"""Errors of damaged archives, of unknown compression, and of passwords (RuntimeError)."""
+
 
 def files_below(folder: Path) -> tuple[list[Path], dict[Path, UnreadableError]]:
     """List all files below a folder. Links are followed, and each folder is searched once.
@@ -67,7 +70,7 @@ def unpacked(archive: Path) -> Iterator[Path]:
                 if size > MOST_UNPACKED_BYTES:
                     raise UnreadableError(f"{archive.name} holds {size:,} bytes. Unpack it, and give one scan of it.")
                 file.extractall(folder)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:  # RuntimeError: a password
+        except _UNPACKING_ERRORS as error:
             raise UnreadableError(f"{archive.name} cannot be unpacked ({error}). Unpack it yourself.") from error
         except OSError as error:
             raise UnreadableError(
