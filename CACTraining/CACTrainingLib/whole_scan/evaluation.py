@@ -1,7 +1,7 @@
 """Statistics of models that predict from a whole scan, with intervals by resampling patients.
 
-Cross-validation gives a model for each fold. A statistic is that of one model, as one would be in use, averaged over
-the models; their predictions are never averaged, which would flatter them.
+Cross-validation gives a model for each fold. A statistic is the mean over single models, as they would be used; their
+predictions are never averaged, which would improve them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ from ..statistics.bootstrap import Bootstrap, BootstrapResult, ratio
 from ..statistics.roc import area_under_curve
 
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""Function of weights [resamples, m], truth [m, …] and predicted values [m, …]; returns float [resamples]."""
+"""Function from weights [resamples, m], truth [m, …] and predicted values [m, …] to float [resamples]."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predictions of one model. rows: int [m], indices of scans. values: [m, …]."""
+    """Predictions of one model.
+
+    Attributes:
+        rows: Indices of scans, int [m].
+        values: Predicted values [m, …].
+    """
 
     rows: np.ndarray
     values: np.ndarray
@@ -28,7 +33,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Measure:
-    """A column of a study's table. among: of a proportion, selects its scans by their truth, bool [m]."""
+    """Column of a study's table. among: selects a proportion's scans by their truth, bool [m]; None for all."""
 
     title: str
     statistic: Statistic
@@ -38,7 +43,7 @@ class Measure:
 def proportion(
     title: str, hit: Callable[[np.ndarray, np.ndarray], np.ndarray], among: Callable[[np.ndarray], np.ndarray]
 ) -> Measure:
-    """Proportion of hits. hit: bool [m] from truth and predicted values. among: bool [m] from the truth."""
+    """Return the proportion of hits. hit: bool [m] from truth and predicted values. among: bool [m] from the truth."""
 
     def statistic(weights: np.ndarray, truth: np.ndarray, values: np.ndarray) -> np.ndarray:
         members = among(truth)
@@ -48,19 +53,25 @@ def proportion(
 
 
 class Evaluation:
-    """Resamples of patients that all statistics of a study share. patients: of each scan. truth: [n, …]."""
+    """Evaluation of models with resamples of patients shared by all statistics of a study.
+
+    Args:
+        patients: Patient of each scan [n].
+        truth: True values [n, …].
+        seed: Seed of the resamples.
+    """
 
     def __init__(self, patients: Sequence[str], truth: np.ndarray, seed: int = 0) -> None:
         self.patients, self.truth = np.array(patients), truth
         self.weights = Bootstrap(patients, np.random.default_rng(seed)).weights(patients)
 
     def of(self, predictions: Sequence[Prediction], measure: Measure) -> BootstrapResult:
-        """A measure, averaged over models that each predicted the same scans or scans of their own."""
+        """Return a measure averaged over models, which may predict the same or different scans."""
         values = [
-            measure.statistic(np.take(self.weights, one.rows, 1), self.truth[one.rows], one.values)
-            for one in predictions
+            measure.statistic(np.take(self.weights, prediction.rows, 1), self.truth[prediction.rows], prediction.values)
+            for prediction in predictions
         ]
-        rows = np.unique(np.concatenate([one.rows for one in predictions]))
+        rows = np.unique(np.concatenate([prediction.rows for prediction in predictions]))
         if measure.among is not None:
             rows = rows[measure.among(self.truth[rows])]
         result = BootstrapResult(np.mean(values, axis=0), len(rows), len(set(self.patients[rows])))
@@ -71,16 +82,16 @@ def _area(weights: np.ndarray, truth: np.ndarray, values: np.ndarray) -> np.ndar
     return area_under_curve(weights, truth, values[:, 0])
 
 
-def _right(truth: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _is_correct(truth: np.ndarray, values: np.ndarray) -> np.ndarray:
     return (values[:, 1] > 0) == truth
 
 
 AUC = Measure("AUC", _area)
-SENSITIVITY = proportion("Sensitivity", _right, lambda truth: truth)
-SPECIFICITY = proportion("Specificity", _right, lambda truth: ~truth)
-ACCURACY = proportion("Accuracy", _right, lambda truth: np.ones(len(truth), bool))
+SENSITIVITY = proportion("Sensitivity", _is_correct, lambda truth: truth)
+SPECIFICITY = proportion("Specificity", _is_correct, lambda truth: ~truth)
+ACCURACY = proportion("Accuracy", _is_correct, lambda truth: np.ones(len(truth), bool))
 
 
 def with_calls(probabilities: np.ndarray, limit: float) -> np.ndarray:
-    """Predicted values [m, 2] from probabilities [m] and the limit from which they count as calcium."""
+    """Return predicted values [m, 2] from probabilities [m] and the limit from which they count as calcium."""
     return np.stack([probabilities, probabilities >= limit], 1)

@@ -1,4 +1,4 @@
-"""Prepared scans of a training, made once: each is read, its heart found as scoring finds it, and worked on."""
+"""Preparation of a training's scans, once: each is read, its heart found as in scoring, and processed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,19 @@ from CACScoringLib.models.inference import use_threads
 from ..data.scan_table import TableScan
 
 Work = Callable[[CTScan, HeartRegion], dict[str, np.ndarray]]
-"""What is kept of a scan, arrays by name; importable or picklable, for it runs in other processes."""
+"""Picklable function from a scan and its heart to arrays by name, run in other processes."""
 
 MEMORY_EACH_BYTES = 2_000_000_000
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """files: of the scans by name, see `load`. failed: why the others were left out, by name."""
+class PreparedScans:
+    """Scans prepared in a cache.
+
+    Attributes:
+        files: Files by name, see `load`.
+        failed: Reasons of failures by name.
+    """
 
     files: dict[str, Path]
     failed: dict[str, str]
@@ -44,12 +49,17 @@ def prepare(
     settings_key: str,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> Prepared:
-    """Do `work` on every scan and keep what it gives below `folder`/`kind`; done before, it is not done again.
+) -> PreparedScans:
+    """Run `work` on every scan that is not yet in the cache `folder`/`kind`.
 
-    settings_key: stands for all that the work depends on beside the scan. workers: processes; one per core, as far as
-    the memory allows, when None. A scan that cannot be read or has no heart stops no other: `failed` has the reason.
-    Raises CTError where none can be prepared.
+    A scan that cannot be read or has no heart stops no other: `failed` has the reason.
+
+    Args:
+        settings_key: Text of all settings of `work`.
+        workers: Processes; None for one per core, as far as memory allows.
+
+    Raises:
+        CTError: No scan can be prepared.
     """
     progress = progress or Progress()
     (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -59,31 +69,31 @@ def prepare(
     if missing:
         jobs = [(scan, files[scan.name]) for scan in missing]
         count = workers or sensible_count(MEMORY_EACH_BYTES)
-        events = run_jobs(partial(_begin, work), jobs, count, progress.counted)
+        events = run_jobs(partial(_start_worker, work), jobs, count, progress.counted)
         reasons = {scan.name: event.reason or event.result for scan, event in zip(missing, events, strict=True)}
         failed = {name: reason for name, reason in reasons.items() if reason}
     if len(failed) == len(scans):
         name, reason = next(iter(failed.items()))
         raise CTError(f"None of {len(scans)} scans could be prepared; {name}: {reason}")
-    return Prepared({name: file for name, file in files.items() if name not in failed}, failed)
+    return PreparedScans({name: file for name, file in files.items() if name not in failed}, failed)
 
 
 def load(file: Path) -> dict[str, np.ndarray]:
-    """The arrays that were kept of a scan."""
+    """Load the arrays of a prepared scan."""
     with np.load(file, allow_pickle=False) as content:
         return {name: content[name] for name in content.files}
 
 
-def _begin(work: Work) -> Callable[[tuple[TableScan, Path]], str]:
-    """In a process of its own: one core each, and one heart network for all its scans."""
+def _start_worker(work: Work) -> Callable[[tuple[TableScan, Path]], str]:
+    """Set up a worker process: one core, and one heart network for all its scans."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     use_threads(1)
     network = load_model(find_model("territories").path, "cpu")
-    return partial(_prepare_one, work, network)
+    return partial(_prepare_scan, work, network)
 
 
-def _prepare_one(work: Work, network: object, job: tuple[TableScan, Path]) -> str:
-    """Returns why it failed, or nothing."""
+def _prepare_scan(work: Work, network: object, job: tuple[TableScan, Path]) -> str:
+    """Prepare a scan; returns the reason of a failure, or an empty text."""
     from CACScoringLib.anatomy.heart_search import find_heart
     from CACScoringLib.io.reading import read_ct
 
@@ -95,13 +105,13 @@ def _prepare_one(work: Work, network: object, job: tuple[TableScan, Path]) -> st
         arrays = work(scan, region)
     except CTError as error:
         return str(error)
-    with atomic_write(file) as half:
-        np.savez_compressed(half, **arrays)
+    with atomic_write(file) as unfinished:
+        np.savez_compressed(unfinished, **arrays)
     return ""
 
 
 def _key(scan: TableScan, settings: str) -> str:
-    """Of a scan's files as they are now, of settings, and of the network that finds the heart where none is given."""
+    """Return a digest of a scan's current files, the settings, and the heart network if no mask is given."""
     parts = [str(scan.ct.resolve()), str(scan.series), str(scan.heart and scan.heart.resolve()), settings]
     if scan.heart is None:
         parts.append(find_model("territories").card.sha256)

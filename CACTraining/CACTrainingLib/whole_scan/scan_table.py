@@ -1,4 +1,4 @@
-"""Tables of CTs with a score for each artery, split by patient: what is learned from and tested on."""
+"""Tables of CTs with a score for each artery, split by patient into training and test."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ TABLE = "cohort.csv"
 
 
 def read_scan_table(table: Path) -> tuple[TableScan, ...]:
-    """The scans of a table, or of the one in a cohort's folder.
+    """Read the scans of a table, or of the table in a cohort's folder.
 
-    A cohort of `cac phantom` is known by its column mass_mg_LM: the score of an artery is AGATSTON_PER_MG times its
-    true mass. A table of one's own has the columns patient, ct and agatston_LM to agatston_RCA; and where known name,
-    series, heart, age_years, sex, bmi_kg_m2, contrast (0 or 1). Paths are relative to the table; empty cells are not
-    known. Raises TableError.
+    A cohort of `cac phantom` has a column mass_mg_LM; the score of an artery is AGATSTON_PER_MG times its true mass. A
+    user's table has the columns patient, ct and agatston_LM to agatston_RCA, and optionally name, series, heart,
+    age_years, sex, bmi_kg_m2, contrast (0 or 1). Paths are relative to the table; empty cells are unknown. Raises
+    TableError.
     """
     path = table / TABLE if table.is_dir() else table
     digital = "mass_mg_LM" in read_lines(table, usual_name=TABLE)
     scores = {artery: f"mass_mg_{artery}" if digital else f"agatston_{artery}" for artery in ARTERIES}
     needed = ["patient", "folder" if digital else "ct", *scores.values()]
-    scans = read_rows(table, TABLE, needed, partial(_digital if digital else _own, scores))
+    scans = read_rows(table, TABLE, needed, partial(_digital if digital else _user, scores))
     if lacking := [scan.name for scan in scans if not scan.scores]:
         raise TableError(f"{len(lacking)} rows of {path} lack scores, among them {lacking[0]}. Fill or remove them.")
-    if digital and _made_with_contrast(path.parent):
+    if digital and _has_contrast(path.parent):
         scans = tuple(replace(scan, contrast=True) for scan in scans)
     return scans
 
 
 def are_digital(scans: Sequence[TableScan]) -> bool:
-    """True if all scans are of digital patients, whose truth lies beside their CTs."""
+    """Return True if all scans are of digital patients, with a truth beside their CTs."""
     return all((scan.ct.parent / "truth.json").is_file() for scan in scans)
 
 
 def kind_of_data(scans: Sequence[TableScan]) -> str:
-    """Description of the scans for a model's card."""
+    """Describe the scans for a model's card."""
     digital, real = "digital patients' chest CT with known calcium", "chest CT of a user's table"
     return digital if are_digital(scans) else real
 
 
-def _made_with_contrast(folder: Path) -> bool:
-    """True if a digital cohort's settings say so; not every one of an earlier version has them."""
+def _has_contrast(folder: Path) -> bool:
+    """Return True if a digital cohort's settings have contrast; older cohorts may lack settings."""
     try:
         content = json.loads((folder / "cohort.json").read_text(encoding="utf-8"))
         return bool(content["settings"].get("contrast", False))
@@ -68,55 +68,55 @@ def _digital(columns: dict[str, str], line: Line) -> TableScan:
     if folder is None or not (ct := folder / "ct.nii.gz").is_file():
         raise TableError(f"The folder of {line.where} holds no ct.nii.gz.")
     name = line.text("folder").replace("/", "_")
-    return TableScan(name, files={"ct": ct}, scores=_scores(line, columns, AGATSTON_PER_MG), **_known(line))
+    return TableScan(name, files={"ct": ct}, scores=_scores(line, columns, AGATSTON_PER_MG), **_facts(line))
 
 
-def _own(columns: dict[str, str], line: Line) -> TableScan:
+def _user(columns: dict[str, str], line: Line) -> TableScan:
     line.need("ct")
     files = {name: file for name in ("ct", "heart") if (file := line.file(name))}
     name, series = line.text("name") or f"line {line.number}", line.text("series") or None
-    return TableScan(name, files=files, scores=_scores(line, columns, 1.0), series=series, **_known(line))
+    return TableScan(name, files=files, scores=_scores(line, columns, 1.0), series=series, **_facts(line))
 
 
 def _scores(line: Line, columns: dict[str, str], factor: float) -> dict[str, float]:
-    """By artery; none where not all are known. factor: from the columns' numbers to Agatston scores."""
+    """Return scores by artery, empty if some are unknown. factor: Agatston scores per unit of the columns."""
     scores = {artery: line.number_in(column, 0.0) for artery, column in columns.items()}
     return {} if None in scores.values() else {artery: factor * score for artery, score in scores.items()}
 
 
-def _known(line: Line) -> dict[str, object]:
+def _facts(line: Line) -> dict[str, object]:
     return patient_facts(line) | {"contrast": line.choice("contrast", ("0", "1")) == "1"}
 
 
 TESTED = "test "
-"""Before the names of scans of another table, so that no two scans have one name."""
+"""Prefix of test scans' names, which keeps names of two tables apart."""
 
 OneTable = tuple[tuple[TableScan, ...], list[str], list[str]]
-"""All scans, and the names of those to learn from and of those to test on."""
+"""All scans, names of the training scans, and names of the test scans."""
 
 
-def learned_and_tested(scans: Sequence[TableScan], test: Sequence[TableScan] = ()) -> OneTable:
-    """Scans to learn from and to test on: those of `test`; without any, a fifth is kept apart (`held_out`).
+def split_or_join(scans: Sequence[TableScan], test: Sequence[TableScan] = ()) -> OneTable:
+    """Return training and test scans: join `test`, or without it split a fifth from `scans` (`held_out`).
 
-    Raises TableError where a patient is in both.
+    Raises TableError for a patient in both.
     """
     if not test:
         return (tuple(scans), *held_out(scans))
-    if twice := {scan.patient for scan in scans} & {scan.patient for scan in test}:
-        raise TableError(f"Patient {min(twice)} is in --test and is learned from. Test on other patients.")
+    if shared := {scan.patient for scan in scans} & {scan.patient for scan in test}:
+        raise TableError(f"Patient {min(shared)} is in --test and is learned from. Test on other patients.")
     tested = tuple(replace(scan, name=TESTED + scan.name) for scan in test)
     return (*scans, *tested), [scan.name for scan in scans], [scan.name for scan in tested]
 
 
 def held_out(scans: Sequence[TableScan]) -> tuple[list[str], list[str]]:
-    """Names of the scans to train on, and of about a fifth kept apart, by patient. Raises TableError."""
+    """Split scans by patient; returns names for training, and of about a fifth held out. Raises TableError."""
     return folds(scans, 5)[0]
 
 
 def folds(scans: Sequence[TableScan], count: int, seed: int = 0) -> list[tuple[list[str], list[str]]]:
-    """For each of `count` parts the names of the scans outside it and of those in it.
+    """Return names of the scans outside and inside each of `count` parts.
 
-    Raises TableError where patients, or scans of the commonest category of score, are fewer than the parts.
+    Raises TableError if patients, or scans of the most common category of score, are fewer than the parts.
     """
     patients = np.array([scan.patient for scan in scans])
     names = np.array([scan.name for scan in scans])
@@ -132,30 +132,37 @@ def folds(scans: Sequence[TableScan], count: int, seed: int = 0) -> list[tuple[l
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """test: table of other patients to test on (None: a fifth of --data). noncoronary_controls: of patients with
-    calcium outside the coronaries only, to test on. cache: folder of prepared scans (None: beside the model)."""
+    """Tables for the test, and cache of a training.
+
+    Attributes:
+        test: Table of other patients for the test; None for a fifth of --data.
+        noncoronary_controls: Table of patients with calcium outside the coronary arteries only, for the test.
+        cache: Folder of prepared scans; None for one beside the model.
+    """
 
     test: Path | None = None
     noncoronary_controls: Path | None = None
     cache: Path | None = None
 
     def read(self, data: Path) -> tuple[tuple[TableScan, ...], list[str], list[str], tuple[TableScan, ...]]:
-        """All scans of data and test, the names of those to learn from and to test on, and the controls.
+        """Read all scans of data and test, the names of training and test scans, and the controls.
 
-        Raises TableError where a patient who is learned from is tested on, or a control has coronary calcium.
+        Raises TableError if a training patient is in the test, or a control has coronary calcium.
         """
-        learned, test, controls = (
+        training, test, controls = (
             read_scan_table(path) if path else () for path in (data, self.test, self.noncoronary_controls)
         )
-        scans, *names = learned_and_tested(learned, test)
+        scans, *names = split_or_join(training, test)
         check_noncoronary_controls(scans, controls)
         return scans, *names, controls
 
 
-def check_noncoronary_controls(learned: Sequence[TableScan], noncoronary_controls: Sequence[TableScan]) -> None:
-    """Raises TableError where a patient of noncoronary_controls is learned from, or has coronary calcium."""
-    if both := {scan.patient for scan in learned} & {scan.patient for scan in noncoronary_controls}:
-        raise TableError(f"Patient {min(both)} is in noncoronary_controls and is learned from. Test on other patients.")
+def check_noncoronary_controls(training: Sequence[TableScan], noncoronary_controls: Sequence[TableScan]) -> None:
+    """Raise TableError if a patient of noncoronary_controls is a training patient, or has coronary calcium."""
+    if shared := {scan.patient for scan in training} & {scan.patient for scan in noncoronary_controls}:
+        raise TableError(
+            f"Patient {min(shared)} is in noncoronary_controls and is learned from. Test on other patients."
+        )
     if calcified := [scan.name for scan in noncoronary_controls if scan.total]:
         raise TableError(f"{calcified[0]} of noncoronary_controls has coronary calcium. Give patients without any.")
 

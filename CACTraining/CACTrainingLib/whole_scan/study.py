@@ -1,7 +1,7 @@
 """Common parts of the studies of vessel regression and radiomics: patients, trainings, comparators and the table.
 
-The patients who are not held out are cross-validated. The model of each fold predicts the patients of that fold and
-the held-out patients; nothing is chosen by the latter.
+Patients who are not held out are cross-validated. The model of each fold predicts the patients of that fold and the
+held-out patients, who affect no choice.
 """
 
 from __future__ import annotations
@@ -25,23 +25,25 @@ from ..report.page import write_study
 from ..report.parts import Cell, Section, Table, heading, p_cell
 from ..statistics.bootstrap import paired_difference
 from .evaluation import Evaluation, Measure, Prediction
-from .scan_table import are_digital, folds, learned_and_tested, read_scan_table
+from .scan_table import are_digital, folds, read_scan_table, split_or_join
 
 HELD_OUT = -1
-"""In place of a fold's number."""
+"""Fold number of held-out scans."""
 
 FACTORS = ("age", "sex", "heart size")
-"""Columns of `Cohort.factors`."""
+"""Columns of `ScanCohort.factors`."""
 
 Fit = Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]
-"""Function of the rows to learn from; returns the function that predicts values of other rows."""
+"""Function from training rows to a function that predicts the values of other rows."""
 
 
 @dataclass(frozen=True)
 class WholeScanStudySettings(ExperimentSettings):
-    """test: table to test on; None: a fifth of data, which does not depend on the seed.
+    """Settings of a study, besides `ExperimentSettings`.
 
-    cache: folder of prepared scans; None: in the output folder. Otherwise as `ExperimentSettings`.
+    Attributes:
+        test: Table for the test; None for a fifth of data, the same for every seed.
+        cache: Folder of prepared scans; None for one in the output folder.
     """
 
     test: Path | None = None
@@ -53,23 +55,26 @@ class WholeScanStudySettings(ExperimentSettings):
         return self.cache or self.output / "prepared"
 
     def read(self) -> tuple[tuple[TableScan, ...], list[str]]:
-        """All scans without contrast agent, and the names of those held out. Raises TableError."""
+        """Read all scans without contrast agent, and the names of held-out ones. Raises TableError."""
         data, test = (
             [scan for scan in read_scan_table(path) if not scan.contrast] if path else []
             for path in (self.data, self.test)
         )
         if self.test and not test:
             raise StudyError(f"{self.test} holds no scan without contrast agent. Give others with --test.")
-        scans, _, tested = learned_and_tested(data, test)
-        return scans, tested
+        scans, _, held_out = split_or_join(data, test)
+        return scans, held_out
 
 
 @dataclass(frozen=True)
-class Cohort:
-    """Scans that could be prepared, n of them.
+class ScanCohort:
+    """Prepared scans of a study.
 
-    folds: int [n], the fold that validates each scan, or HELD_OUT. factors: float [n, 3], age in years, 1 for men, and
-    the heart's volume in ml; NaN where unknown. failed: why other scans could not be prepared, by name.
+    Attributes:
+        scans: Scans [n].
+        folds: Fold that validates each scan, or HELD_OUT, int [n].
+        factors: Age in years, sex (1 for men) and heart volume in ml, float [n, 3]; NaN if unknown.
+        failed: Reasons of scans that could not be prepared, by name.
     """
 
     scans: tuple[TableScan, ...]
@@ -87,11 +92,11 @@ class Cohort:
         return np.flatnonzero(self.folds == HELD_OUT)
 
     def training(self, fold: int) -> np.ndarray:
-        """Rows that a fold's model learns from."""
+        """Return the training rows of a fold's model."""
         return np.flatnonzero((self.folds != fold) & (self.folds != HELD_OUT))
 
     def validation(self, fold: int) -> np.ndarray:
-        """Rows of a fold."""
+        """Return the rows of a fold."""
         return np.flatnonzero(self.folds == fold)
 
     def names(self, rows: np.ndarray) -> list[str]:
@@ -99,46 +104,46 @@ class Cohort:
 
     @property
     def known_factors(self) -> list[int]:
-        """Columns of `factors` that are known of every scan."""
+        """Columns of `factors` known for every scan."""
         return np.flatnonzero(np.isfinite(self.factors).all(0)).tolist()
 
 
 def cohort_of(
     scans: Sequence[TableScan],
-    tested: Sequence[str],
+    test_names: Sequence[str],
     heart_ml: Mapping[str, float],
     failed: Mapping[str, str],
     count: int,
     seed: int,
-) -> Cohort:
-    """Split the scans that could be prepared.
+) -> ScanCohort:
+    """Split the prepared scans.
 
     Args:
         scans: All scans of the tables.
-        tested: Names of those held out.
-        heart_ml: Volume of the heart, by name; of the scans that could be prepared only.
-        failed: Why the others could not be, by name.
+        test_names: Names of held-out scans.
+        heart_ml: Volume of the heart by name, for prepared scans only.
+        failed: Reasons of the others by name.
         count: Number of folds.
-        seed: Of the folds.
+        seed: Seed of the folds.
 
     Raises:
         StudyError: None of the held-out scans could be prepared.
         TableError: Patients are too few.
     """
     scans = tuple(scan for scan in scans if scan.name in heart_ml)
-    held_out = set(tested)
-    parts = folds([scan for scan in scans if scan.name not in held_out], count, seed)
+    test_set = set(test_names)
+    parts = folds([scan for scan in scans if scan.name not in test_set], count, seed)
     fold_of = {name: fold for fold, (_, inside) in enumerate(parts) for name in inside}
     numbers = np.array([fold_of.get(scan.name, HELD_OUT) for scan in scans])
     if not (numbers == HELD_OUT).any():
         raise StudyError("None of the scans that were held out could be prepared. Look at the warnings.")
     factors = np.array([(*scan.factors[:2], heart_ml[scan.name]) for scan in scans], float)
-    return Cohort(scans, numbers, factors, failed)
+    return ScanCohort(scans, numbers, factors, failed)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table: predictions of each fold's model for its fold, and for the held-out scans."""
+    """Row of the table: predictions of each fold's model for its fold, and for the held-out scans."""
 
     title: str
     crossed: tuple[Prediction, ...]
@@ -147,35 +152,41 @@ class Entry:
 
 @dataclass(frozen=True)
 class WholeScanStudy(Experiment):
-    """cohort: the patients. data: what the trainer takes. configurations: frozen dataclasses with `name` and `title`.
+    """Study of models that predict from a whole scan.
 
     A training returns "fold", "seconds", and values [m][…] under "validation" and "test", in the order of the rows.
+
+    Attributes:
+        settings: Settings of the study.
+        cohort: Patients of the study.
+        data: Argument of the trainer.
+        configurations: Frozen dataclasses with `name` and `title`.
     """
 
     PAGE_TITLE: ClassVar[str]
     PUBLISHED: ClassVar[tuple[Cell, ...]]
-    """Row of figures by others: a title, and a cell for each measure."""
+    """Row of published figures: a title, and a cell for each measure."""
     EXPLANATION: ClassVar[str]
     COLUMNS: ClassVar[tuple[str, ...]]
-    """Of predictions.csv: truth, then predicted values."""
+    """Columns of predictions.csv: true, then predicted values."""
 
     settings: WholeScanStudySettings
-    cohort: Cohort
+    cohort: ScanCohort
     data: Any
     configurations: tuple[Any, ...]
 
     @property
     @abstractmethod
     def truth(self) -> np.ndarray:
-        """True values, [n, …]."""
+        """True values [n, …]."""
 
     @abstractmethod
     def measures(self) -> Sequence[Measure]:
-        """Columns of the table; models are compared by the first, of which more is better."""
+        """Return the columns of the table; models are compared by the first, of which more is better."""
 
     @abstractmethod
     def comparators(self) -> Sequence[tuple[str, Fit]]:
-        """Titles of simpler ways to predict, and how each is fitted."""
+        """Return titles and fits of simple predictors."""
 
     def stages(self) -> Iterator[Sequence[ExperimentRun]]:
         folds = range(self.settings.budget.folds)
@@ -199,7 +210,7 @@ class WholeScanStudy(Experiment):
         results: dict[object, list[Mapping]] = {}
         for run in sorted(finished, key=lambda run: run.fold):
             results.setdefault(run.configuration, []).append(finished[run])
-        entries = [self._entry(one, results[one]) for one in self.configurations if one in results]
+        entries = [self._entry(config, results[config]) for config in self.configurations if config in results]
         sections = [self._results_section(entries), self._data_section(failed)]
         self._write_predictions(results)
         budget = self.settings.budget
@@ -210,12 +221,13 @@ class WholeScanStudy(Experiment):
 
     def _entry(self, configuration: Any, results: Sequence[Mapping]) -> Entry:
         crossed = tuple(
-            Prediction(self.cohort.validation(one["fold"]), np.array(one["validation"], float)) for one in results
+            Prediction(self.cohort.validation(result["fold"]), np.array(result["validation"], float))
+            for result in results
         )
-        held_out = tuple(Prediction(self.cohort.held_out, np.array(one["test"], float)) for one in results)
+        held_out = tuple(Prediction(self.cohort.held_out, np.array(result["test"], float)) for result in results)
         return Entry(configuration.title, crossed, held_out)
 
-    def _compared(self, title: str, fit: Fit) -> Entry:
+    def _comparator_entry(self, title: str, fit: Fit) -> Entry:
         crossed, held_out = [], []
         for fold in range(self.settings.budget.folds):
             predict = fit(self.cohort.training(fold))
@@ -227,9 +239,9 @@ class WholeScanStudy(Experiment):
         evaluation = Evaluation(self.cohort.patients, self.truth, self.settings.budget.seed)
         measures = self.measures()
         main = measures[0]
-        compared = [self._compared(*one) for one in self.comparators()]
-        ranks = [evaluation.of(one.crossed, main).values[0] for one in compared]
-        best = compared[int(np.nanargmax(ranks))] if np.isfinite(ranks).any() else None
+        comparators = [self._comparator_entry(*comparator) for comparator in self.comparators()]
+        ranks = [evaluation.of(comparator.crossed, main).values[0] for comparator in comparators]
+        best = comparators[int(np.nanargmax(ranks))] if np.isfinite(ranks).any() else None
         columns = ("Model", *(measure.title for measure in measures), "Cross-validated", "Difference", "p")
 
         def row(entry: Entry, paired: bool) -> tuple[Cell, ...]:
@@ -241,7 +253,7 @@ class WholeScanStudy(Experiment):
             return (*cells, change.estimate, p_cell(change.p))
 
         rows = [row(entry, True) for entry in entries]
-        rows += [heading("For comparison", columns), *(row(entry, False) for entry in compared)]
+        rows += [heading("For comparison", columns), *(row(entry, False) for entry in comparators)]
         rows.append((*self.PUBLISHED, *[None] * (len(columns) - len(self.PUBLISHED))))
         note = (
             f"{len(self.cohort.held_out)} held-out scans, predicted by the model of each fold; means over the models. "

@@ -44,14 +44,11 @@ def make_coarse(patch):
 def folder(tmp_path_factory):
     """Folder of the cohort."""
     folder = tmp_path_factory.mktemp("radiographs")
-    progress = []
+    log = []
     with pytest.MonkeyPatch.context() as patch:
         make_coarse(patch)
-        assert (
-            write_radiographs(folder, SETTINGS, 1, lambda *counts: progress.append(counts))
-            == folder / "radiographs.csv"
-        )
-    assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        assert write_radiographs(folder, SETTINGS, 1, lambda *counts: log.append(counts)) == folder / "radiographs.csv"
+    assert log == [(1, 4), (2, 4), (3, 4), (4, 4)]
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Statistics of models that predict from a whole scan: of one model, averaged over models."""
+"""Statistics of models that predict from a whole scan."""
 
 import numpy as np
 import pytest
@@ -18,9 +18,9 @@ def test_a_proportion_is_of_its_own_scans_with_an_exact_interval_where_all_are_h
     evaluation = Evaluation(PATIENTS, truth)
     assert evaluation.of([Prediction(np.arange(12), values)], hits).estimate == exact_proportion(True, 8, 8)
     values[:2] = 0
-    found = evaluation.of([Prediction(np.arange(12), values)], hits).estimate
-    assert (found.value, found.n) == (0.75, 8)
-    assert found.low < 0.75 < found.high
+    estimate = evaluation.of([Prediction(np.arange(12), values)], hits).estimate
+    assert (estimate.value, estimate.n) == (0.75, 8)
+    assert estimate.low < 0.75 < estimate.high
 
 
 def test_calcium_or_none():
@@ -49,8 +49,8 @@ def test_scores():
     assert value(vessels.RANK) == pytest.approx(1)
     assert value(vessels.ABSOLUTE_ERROR) == pytest.approx(10)
     assert value(vessels.squared_error(500)) == pytest.approx(1000 * (10 / 500) ** 2 / 4)
-    # Those without calcium, a quarter, are one category too high; by chance the mean distance of categories is that of
-    # equal quarters and of (0, 1/2, 1/4, 1/4).
+    # A quarter, without calcium, is predicted one category too high; chance is the mean distance of categories drawn
+    # from equal quarters and from (0, 1/2, 1/4, 1/4).
     first, second, distance = (
         np.full(4, 0.25),
         np.array([0, 0.5, 0.25, 0.25]),

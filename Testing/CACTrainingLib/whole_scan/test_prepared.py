@@ -1,4 +1,4 @@
-"""Scans prepared once: in this process, with a heart that is given or found."""
+"""Preparation of scans, in this process."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from CACTrainingLib.whole_scan.prepared import load, prepare
 
 
 @pytest.fixture(autouse=True)
-def here(monkeypatch):
+def in_this_process(monkeypatch):
     monkeypatch.setattr("CACScoringLib.cohort.workers.Workers", InThisProcess)
     monkeypatch.setattr("torch.set_num_threads", lambda count: None)
 
@@ -39,15 +39,15 @@ def heart_hu(scan, region):
 @pytest.mark.long
 def test_each_scan_is_worked_on_once(scans, tmp_path):
     CALLS.clear()
-    found = prepare(scans, tmp_path, "means", heart_hu, "a")
-    assert (sorted(found.files), found.failed, len(CALLS)) == (["0", "1"], {}, 2)
-    kept = load(found.files["0"])
-    assert kept["slices"].tolist() == list(range(*HEART_SLICES.indices(10)))
-    assert 40 < kept["mean"] < 60
-    assert prepare(scans, tmp_path, "means", heart_hu, "a") == found
+    prepared = prepare(scans, tmp_path, "means", heart_hu, "a")
+    assert (sorted(prepared.files), prepared.failed, len(CALLS)) == (["0", "1"], {}, 2)
+    arrays = load(prepared.files["0"])
+    assert arrays["slices"].tolist() == list(range(*HEART_SLICES.indices(10)))
+    assert 40 < arrays["mean"] < 60
+    assert prepare(scans, tmp_path, "means", heart_hu, "a") == prepared
     assert len(CALLS) == 2
-    other = prepare(scans[:1], tmp_path, "means", heart_hu, "other settings")
-    assert other.files["0"] != found.files["0"]
+    changed = prepare(scans[:1], tmp_path, "means", heart_hu, "other settings")
+    assert changed.files["0"] != prepared.files["0"]
     assert len(CALLS) == 3
 
 
@@ -55,10 +55,10 @@ def test_each_scan_is_worked_on_once(scans, tmp_path):
 def test_a_scan_that_fails_stops_no_other(scans, tmp_path):
     broken = TableScan("broken", "9", {"ct": tmp_path / "broken.nii.gz"})
     broken.ct.write_bytes(b"no image")
-    found = prepare([broken, *scans], tmp_path, "means", heart_hu, "a")
-    assert list(found.failed) == ["broken"]
-    assert "broken.nii.gz" in found.failed["broken"]
-    assert sorted(found.files) == ["0", "1"]
+    prepared = prepare([broken, *scans], tmp_path, "means", heart_hu, "a")
+    assert list(prepared.failed) == ["broken"]
+    assert "broken.nii.gz" in prepared.failed["broken"]
+    assert sorted(prepared.files) == ["0", "1"]
     with pytest.raises(CTError, match=r"None of 1 scans .* broken"):
         prepare([broken], tmp_path, "means", heart_hu, "a")
 

@@ -1,4 +1,4 @@
-"""Tables of scans with scores by artery: what they hold of their own."""
+"""Tables of scans with scores by artery."""
 
 import json
 

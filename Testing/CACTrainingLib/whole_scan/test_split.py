@@ -6,7 +6,7 @@ import pytest
 
 from CACScoringLib.core.tables import TableError
 from CACTrainingLib.data.scan_table import TableScan
-from CACTrainingLib.whole_scan.scan_table import TESTED, held_out, learned_and_tested
+from CACTrainingLib.whole_scan.scan_table import TESTED, held_out, split_or_join
 
 SCORES = (0.0, 50.0, 200.0, 900.0)
 
@@ -26,17 +26,17 @@ def test_a_fifth_is_held_out_by_patient_with_every_category():
     patient = {scan.name: scan.patient for scan in everything}
     assert not {patient[n] for n in training} & {patient[n] for n in test}
     assert len(test) == 16
-    found = [int(patient[n]) % 4 for n in test]
-    assert [found.count(category) for category in range(4)] == [4, 4, 4, 4]
+    categories = [int(patient[n]) % 4 for n in test]
+    assert [categories.count(category) for category in range(4)] == [4, 4, 4, 4]
 
 
 def test_another_table_is_tested_on():
     everything = scans(40)
-    assert learned_and_tested(everything) == (tuple(everything), *held_out(everything))
+    assert split_or_join(everything) == (tuple(everything), *held_out(everything))
     noncoronary_controls = [TableScan(scan.name, f"other {scan.patient}", scan.files, scan.scores) for scan in scans(3)]
-    together, learned, tested = learned_and_tested(everything, noncoronary_controls)
+    joined, learned, tested = split_or_join(everything, noncoronary_controls)
     assert learned == [scan.name for scan in everything]
     assert tested == [TESTED + scan.name for scan in noncoronary_controls], "names of both tables may be the same"
-    assert [scan.name for scan in together] == learned + tested
+    assert [scan.name for scan in joined] == learned + tested
     with pytest.raises(TableError, match="Patient 0 is in --test and is learned from"):
-        learned_and_tested(everything, scans(1))
+        split_or_join(everything, scans(1))

@@ -1,4 +1,4 @@
-"""The studies of vessel regression and of radiomics: who is learned from, the table, and what is left out."""
+"""Studies of vessel regression and of radiomics: split, table, and unusable scans."""
 
 from dataclasses import replace
 
@@ -37,9 +37,9 @@ def rows_of(settings):
 
 
 def test_nobody_is_both_learned_from_and_predicted(study, settings):
-    counting = Counting(fake_trainer)
-    study.page(replace(settings, budget=replace(settings.budget, seed=5)), counting)
-    cohort = counting.data.cohort
+    trainer = Counting(fake_trainer)
+    study.page(replace(settings, budget=replace(settings.budget, seed=5)), trainer)
+    cohort = trainer.data.cohort
     scans = read_scan_table(settings.data)
     assert set(cohort.names(cohort.held_out)) == set(held_out(scans)[1]), "whatever the seed"
     validated = []
@@ -51,7 +51,7 @@ def test_nobody_is_both_learned_from_and_predicted(study, settings):
 
 
 def test_models_are_compared_with_the_best_comparator(vessel_settings):
-    """One network predicts the truth but for little noise, the other knows little."""
+    """One network predicts the truth with little noise, the other with much."""
     settings = vessel_settings
     EXPERIMENTS["vessels"].page(settings)
     rows = rows_of(settings)
@@ -62,7 +62,9 @@ def test_models_are_compared_with_the_best_comparator(vessel_settings):
     assert float(good[rank]) > 0.9 > float(bad[rank])
     assert int(float(good[rank + 3])) == held
     best = rows["Age, sex, heart size"], rows["Age, sex, heart size, logarithm"]
-    assert any(float(good[difference]) == pytest.approx(float(good[rank]) - float(one[rank])) for one in best)
+    assert any(
+        float(good[difference]) == pytest.approx(float(good[rank]) - float(comparator[rank])) for comparator in best
+    )
     assert rows["Always the mean"][rank] in ("", "nan")
     assert rows["Published: Kecoglu, best of CNN, SE-CNN and ViT"][columns.index("Squared error, ‰")] == "8.4"
 

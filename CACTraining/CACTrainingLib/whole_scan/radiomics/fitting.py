@@ -1,8 +1,8 @@
-"""Classifiers that separate zero from non-zero coronary calcium by features of a CT, tuned within what they learn from.
+"""Classifiers of zero or non-zero coronary calcium by features of a CT, tuned within their training data.
 
-Every choice is made by cross-validation inside the data given: which features hardly vary, how they are standardised,
-the classifier's settings, and the limit from which a probability counts as calcium. So scans that are kept apart, a
-fold or a test set, are predicted by a model that knew nothing of them (nested cross-validation).
+Cross-validation inside the training data makes every choice: features that vary, their standardisation, the
+classifier's settings, and the limit from which a probability counts as calcium. Held-out scans, of a fold or a test
+set, are therefore unseen (nested cross-validation).
 """
 
 from __future__ import annotations
@@ -39,14 +39,20 @@ FEATURE_SETS: dict[str, tuple[str, ...]] = {
     "heart": (radiomics.HEART,),
     "candidates": (radiomics.CANDIDATE,),
 }
-"""Beginnings of the names of the features of each set."""
+"""Prefixes of the feature names of each set."""
 
 HEART_ML = "heart_volume_ml"
 
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """scans: n of them. names: of the features, f of them. values: float64 [n, f]."""
+    """Features of scans.
+
+    Attributes:
+        scans: Scans [n].
+        names: Names of the features [f].
+        values: Features, float64 [n, f].
+    """
 
     scans: tuple[TableScan, ...]
     names: tuple[str, ...]
@@ -58,63 +64,62 @@ class FeatureTable:
 
     @property
     def truth(self) -> np.ndarray:
-        """True where there is any coronary calcium: bool [n]."""
+        """True for scans with any coronary calcium, bool [n]."""
         return np.array([scan.total > 0 for scan in self.scans], bool)
 
     @property
     def pseudo_labels(self) -> np.ndarray:
-        """`radiomics.pseudo_label` of each scan: bool [n]."""
+        """Pseudo-label of each scan (`radiomics.pseudo_label`), bool [n]."""
         return np.array([pseudo_label({PSEUDO_FEATURE: value}) for value in self.columns([PSEUDO_FEATURE])[:, 0]], bool)
 
     def rows(self, keep: Sequence[int] | np.ndarray) -> FeatureTable:
-        """The table of some of the scans, by index."""
+        """Return the table of scans by index."""
         keep = np.asarray(keep, int)
         return FeatureTable(tuple(self.scans[n] for n in keep), self.names, self.values[keep])
 
     def without(self, patients: Sequence[str]) -> FeatureTable:
-        """The table without the scans of some patients."""
+        """Return the table without the scans of patients."""
         return self.rows(np.flatnonzero(~np.isin(self.patients, patients)))
 
-    def joined(self, other: FeatureTable | None) -> FeatureTable:
-        """Both tables, one below the other."""
-        if other is None:
+    def joined(self, table: FeatureTable | None) -> FeatureTable:
+        """Return both tables, one below the other."""
+        if table is None:
             return self
-        values = np.concatenate([self.values, other.columns(self.names)])
-        return FeatureTable(self.scans + other.scans, self.names, values)
+        values = np.concatenate([self.values, table.columns(self.names)])
+        return FeatureTable(self.scans + table.scans, self.names, values)
 
     def of_set(self, name: str) -> list[str]:
-        """Names of the features of a set of FEATURE_SETS."""
+        """Return the feature names of a set of FEATURE_SETS."""
         return [feature for feature in self.names if feature.startswith(FEATURE_SETS[name])]
 
     def columns(self, names: Sequence[str]) -> np.ndarray:
-        """Values of some of the features, [n, f]."""
+        """Return the values of features by name [n, f]."""
         return self.values[:, [self.names.index(name) for name in names]]
 
 
 def features_of(
     scans: Sequence[TableScan], folder: Path, workers: int | None = None, progress: Progress | None = None
 ) -> tuple[FeatureTable, dict[str, str]]:
-    """Radiomic features of the scans in the order given, and why scans were left out, by name.
+    """Compute radiomic features of scans in their order; returns them and failures with reasons by name.
 
-    folder: Where features are kept (`prepared.prepare`); made before, they are not made again. Raises CTError where no
-    scan can be prepared.
+    folder: cache of features (`prepared.prepare`). Raises CTError if no scan can be prepared.
     """
     key = f"{RadiomicsConfig()!r} {_source_digest()}"
     prepared = prepare(scans, folder, "radiomics", radiomics_work, key, workers, progress)
     usable = tuple(scan for scan in scans if scan.name in prepared.files)
     arrays = [load(prepared.files[scan.name]) for scan in usable]
     names = tuple(map(str, arrays[0]["names"]))
-    return FeatureTable(usable, names, np.array([one["values"] for one in arrays], float)), prepared.failed
+    return FeatureTable(usable, names, np.array([content["values"] for content in arrays], float)), prepared.failed
 
 
 def radiomics_work(scan: CTScan, region: HeartRegion) -> dict[str, np.ndarray]:
-    """`radiomics.radiomic_features` as arrays, for `prepared.prepare`."""
+    """Return `radiomics.radiomic_features` as arrays, for `prepared.prepare`."""
     features = radiomics.radiomic_features(scan, region, RadiomicsConfig())
     return {"names": np.array(list(features)), "values": np.array(list(features.values()), float)}
 
 
 def _source_digest() -> str:
-    """Digest of the sources that make radiomic features: changed, they are made anew."""
+    """Return a digest of the modules of radiomic features, whose change invalidates the cache."""
     sources = b"".join(Path(module.__file__).read_bytes() for module in (radiomics, radiomic_texture))
     return hashlib.sha256(sources).hexdigest()[:16]
 
@@ -140,47 +145,52 @@ SETTINGS: dict[str, list[dict[str, list]]] = {
     "svm": [{"C": [0.3, 1.0, 3.0, 10.0]}],
     "boosting": [{"max_depth": [1, 2, 3], "n_estimators": [50, 150]}],
 }
-"""Settings that are tried, the simpler before the more flexible, which have to beat them."""
+"""Settings to try, the simpler first, which win ties."""
 
 INNER_FOLDS = 5
 SENSITIVITY = 0.95
 SAME_SHARE = 0.95
-"""A feature that is the same in this proportion of scans is left out."""
+"""Proportion of scans with an equal value from which a feature is left out."""
 
 
 class FittingError(CTError):
-    """A classifier cannot be fitted. The message says what to do."""
+    """Classifier that cannot be fitted. The message says what to do."""
 
 
 class Standardisation(TransformerMixin, BaseEstimator):
-    """Select features that vary, and standardise and limit them as the network does (`networks.radiomics.FAR_SD`).
+    """Selection of features that vary, standardised and limited as in the network (`networks.radiomics.FAR_SD`).
 
-    Fitted, kept_ holds the indices of these features, [m]; mean_, sd_, lowest_ and highest_ are theirs, [m].
+    After the fit, indices_ [m] are those of these features; mean_, sd_, lowest_ and highest_ [m] are their statistics.
     """
 
     def fit(self, features: np.ndarray, labels: np.ndarray | None = None) -> Standardisation:
-        """features: [n, f]. Raises FittingError where none of them varies."""
+        """Select and measure features [n, f]. Raises FittingError if none of them varies."""
         most = math.ceil(SAME_SHARE * len(features) - 1e-9)
-        self.kept_ = np.array(
+        self.indices_ = np.array(
             [n for n, column in enumerate(features.T) if np.unique(column, return_counts=True)[1].max() < most], int
         )
-        if not len(self.kept_):
+        if not len(self.indices_):
             raise FittingError(f"None of {features.shape[1]} features varies among {len(features)} scans.")
-        x = features[:, self.kept_]
+        x = features[:, self.indices_]
         self.mean_, self.sd_, self.lowest_, self.highest_ = x.mean(0), x.std(0), x.min(0), x.max(0)
         return self
 
     def transform(self, features: np.ndarray) -> np.ndarray:
-        """[n, f] -> [n, m]."""
-        return np.clip((features[:, self.kept_] - self.mean_) / self.sd_, -FAR_SD, FAR_SD)
+        """Select and standardise features, [n, f] -> [n, m]."""
+        return np.clip((features[:, self.indices_] - self.mean_) / self.sd_, -FAR_SD, FAR_SD)
 
 
 @dataclass(frozen=True)
 class FittedClassifier:
-    """kind: of CLASSIFIERS. settings: chosen of SETTINGS. limit: from this probability on it is called calcium.
+    """Fitted and tuned classifier.
 
-    model: standardisation and classifier. out_of_fold: probability of each scan learned from, by the inner fold's model
-    that had not seen its patient, [n]. inputs: number of features.
+    Attributes:
+        kind: Kind of CLASSIFIERS.
+        settings: Best of SETTINGS.
+        model: Standardisation and classifier.
+        limit: Probability from which a scan counts as calcium.
+        out_of_fold: Probability of each training scan by the inner fold's model that had not seen its patient [n].
+        inputs: Number of features.
     """
 
     kind: str
@@ -191,25 +201,26 @@ class FittedClassifier:
     inputs: int
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Probability of coronary calcium, [n], of features [n, f] in the order of the fit. Of a support vector
-        machine it is the logistic function of the distance, in the right order but not calibrated."""
+        """Predict the probability of coronary calcium [n] from features [n, f] in the order of the fit.
+
+        For a support vector machine it is the logistic function of the distance, correctly ordered but not calibrated.
+        """
         return _probabilities(getattr(self.model, _method(self.kind))(features))
 
 
 def fit_classifier(
     kind: str, features: np.ndarray, labels: np.ndarray, patients: Sequence[str], seed: int
 ) -> FittedClassifier:
-    """Fit a classifier that is tuned by cross-validation among the scans given, split by patient.
+    """Fit a classifier, tuned by cross-validation among its scans, split by patient.
 
-    The settings with the greatest mean area under the ROC curve over the inner folds are taken; of equal ones the
-    first.
+    The settings with the largest mean area under the ROC curve over the inner folds win; ties go to the first.
 
     Args:
         kind: One of CLASSIFIERS.
         features: Finite, [n, f].
         labels: True for calcium, bool [n].
         patients: Patient of each scan, [n].
-        seed: Of the inner folds and the classifier.
+        seed: Seed of the inner folds and the classifier.
 
     Raises:
         FittingError: There are too few scans of one class, or no usable features.
@@ -219,9 +230,9 @@ def fit_classifier(
         raise FittingError("Some of the features are not numbers. Compute them again.")
     parts = _inner_folds(labels, patients, seed)
     model = Pipeline([("standardisation", Standardisation()), ("classifier", _classifier(kind, seed))])
-    grid = [{f"classifier__{name}": values for name, values in one.items()} for one in SETTINGS[kind]]
+    grid = [{f"classifier__{name}": values for name, values in choices.items()} for choices in SETTINGS[kind]]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a small inner fold has scans of one class only
+        warnings.simplefilter("ignore")  # a small inner fold may have scans of one class only
         search = GridSearchCV(model, grid, scoring="roc_auc", cv=parts, error_score="raise").fit(features, labels)
     best = search.best_estimator_
     out_of_fold = _probabilities(cross_val_predict(best, features, labels, cv=parts, method=_method(kind)))
@@ -231,9 +242,9 @@ def fit_classifier(
 
 
 def limit_for_sensitivity(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The highest limit from which at least SENSITIVITY of the scans with calcium is found, between two scans.
+    """Return the highest limit with a sensitivity of at least SENSITIVITY, midway between two scans.
 
-    probabilities: of scans that their model has not learned from, or the limit would be too high.
+    probabilities: of scans unseen by their model; those of training scans would give too high a limit.
     """
     probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, bool)
     positive = np.sort(probabilities[labels])[::-1]
@@ -245,9 +256,9 @@ def limit_for_sensitivity(probabilities: np.ndarray, labels: np.ndarray) -> floa
 def as_network(
     fitted: FittedClassifier, names: Sequence[str], config: RadiomicsConfig
 ) -> tuple[RadiomicsNet, RadiomicsConfig]:
-    """A logistic regression as the network that scoring loads, with only the features that have a weight.
+    """Convert a logistic regression to the network that scoring loads, with features of non-zero weight only.
 
-    names: of the features of the fit. config: how they were computed. Returns the network and its configuration.
+    names: features of the fit. config: settings of their computation. Returns the network and its configuration.
     """
     import torch
 
@@ -256,13 +267,13 @@ def as_network(
     scale, regression = fitted.model.named_steps.values()
     weights = regression.coef_[0]
     weighted = np.flatnonzero(weights)
-    config = replace(config, features=tuple(names[n] for n in scale.kept_[weighted]))
+    config = replace(config, features=tuple(names[n] for n in scale.indices_[weighted]))
     network = RadiomicsNet(config)
     values = {"mean": scale.mean_, "sd": scale.sd_, "lowest": scale.lowest_, "highest": scale.highest_}
     values["weight"] = weights
     with torch.no_grad():
-        for name, each in values.items():
-            getattr(network, name).copy_(torch.from_numpy(each[weighted]))
+        for name, vector in values.items():
+            getattr(network, name).copy_(torch.from_numpy(vector[weighted]))
         network.bias.fill_(float(regression.intercept_[0]))
     return network.eval(), config
 
@@ -279,7 +290,7 @@ def _inner_folds(labels: np.ndarray, patients: Sequence[str], seed: int) -> list
 
 
 def _classifier(kind: str, seed: int) -> BaseEstimator:
-    """One thread each: studies run many at once."""
+    """Return an unfitted classifier with one thread, since studies run many at once."""
     classifiers = {
         "logistic": LogisticRegression(solver="liblinear", intercept_scaling=10.0, max_iter=1000),
         "forest": RandomForestClassifier(100, n_jobs=1),
@@ -294,5 +305,5 @@ def _method(kind: str) -> str:
 
 
 def _probabilities(predicted: np.ndarray) -> np.ndarray:
-    """Probabilities [n], from those of both classes [n, 2] or from distances [n]."""
+    """Return probabilities [n] from those of both classes [n, 2], or from distances [n]."""
     return predicted[:, 1] if predicted.ndim == 2 else 1 / (1 + np.exp(-np.clip(predicted, -50, 50)))

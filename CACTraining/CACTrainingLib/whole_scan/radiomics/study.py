@@ -1,4 +1,4 @@
-"""The study of radiomics: zero or non-zero coronary calcium, by sets of features and classifiers."""
+"""Study of radiomics: zero or non-zero coronary calcium by sets of features and classifiers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ...experiments.jobs import Prepared
 from ...report.parts import PUBLISHED
 from ..evaluation import ACCURACY, AUC, SENSITIVITY, SPECIFICITY, Measure, with_calls
 from ..scan_table import read_scan_table
-from ..study import FACTORS, Cohort, Fit, WholeScanStudy, WholeScanStudySettings, cohort_of
+from ..study import FACTORS, Fit, ScanCohort, WholeScanStudy, WholeScanStudySettings, cohort_of
 from .fitting import CLASSIFIERS, HEART_ML, FeatureTable, features_of, fit_classifier, limit_for_sensitivity
 
 SETS = {
@@ -35,9 +35,14 @@ SETS = {
 
 
 @dataclass(frozen=True)
-class Configuration:
-    """Configuration of a model. features: of SETS. classifier: of CLASSIFIERS. contrast: contrast-enhanced scans are
-    learned from too. pseudo: learned from pseudo-labels instead of the truth, by which all are evaluated.
+class RadiomicsConfiguration:
+    """Configuration of a model.
+
+    Attributes:
+        features: Set of SETS.
+        classifier: Classifier of CLASSIFIERS.
+        contrast: True to train on contrast-enhanced scans too.
+        pseudo: True to train on pseudo-labels; all models are evaluated on the truth.
     """
 
     features: str = "both"
@@ -52,12 +57,12 @@ class Configuration:
         return title + (", from pseudo-labels" if self.pseudo else "")
 
 
-def configurations_of(contrast: bool) -> tuple[Configuration, ...]:
-    """All models of a study. contrast: whether contrast-enhanced scans are given."""
-    models = [Configuration(name, classifier) for name in SETS for classifier in CLASSIFIERS]
-    enhanced = [Configuration("both", classifier, contrast=True) for classifier in CLASSIFIERS if contrast]
+def configurations_of(contrast: bool) -> tuple[RadiomicsConfiguration, ...]:
+    """Return all models of a study. contrast: True with a table of contrast-enhanced scans."""
+    models = [RadiomicsConfiguration(name, classifier) for name in SETS for classifier in CLASSIFIERS]
+    enhanced = [RadiomicsConfiguration("both", classifier, contrast=True) for classifier in CLASSIFIERS if contrast]
     pseudo = [
-        Configuration(name, classifier, pseudo=True)
+        RadiomicsConfiguration(name, classifier, pseudo=True)
         for name in ("both", "heart")
         for classifier in ("logistic", "boosting")
     ]
@@ -66,27 +71,27 @@ def configurations_of(contrast: bool) -> tuple[Configuration, ...]:
 
 @dataclass(frozen=True)
 class RadiomicsStudySettings(WholeScanStudySettings):
-    """contrast: table of contrast-enhanced scans to learn from too. Otherwise as `WholeScanStudySettings`."""
+    """Settings of the study. contrast: table of contrast-enhanced scans to train on too."""
 
     workers: int | None = None
     contrast: Path | None = None
 
 
 @dataclass(frozen=True)
-class Data:
-    """Data of a training: the patients, their features, and those of contrast-enhanced scans."""
+class RadiomicsData:
+    """Data of a training: patients, their features, and features of contrast-enhanced scans."""
 
-    cohort: Cohort
-    own: FeatureTable
+    cohort: ScanCohort
+    features: FeatureTable
     contrast: FeatureTable | None
 
 
 def evaluate_radiomics(
     settings: RadiomicsStudySettings, progress: Progress | None = None, train: Trainer | None = None
 ) -> Path:
-    """Make the study; see `experiments.engine.carry_out`.
+    """Run the study; see `experiments.engine.carry_out`.
 
-    Raises StudyError, TableError, OutputError, and CTError where no scan can be prepared.
+    Raises StudyError, TableError, OutputError, and CTError if no scan can be prepared.
     """
     progress = progress or Progress()
     return carry_out(
@@ -101,13 +106,13 @@ def _read(settings: RadiomicsStudySettings, progress: Progress) -> _RadiomicsStu
     table, failed = features(scans)
     contrast = None
     if settings.contrast:
-        contrast, lost = features(read_scan_table(settings.contrast))
-        failed = failed | lost
+        contrast, contrast_failed = features(read_scan_table(settings.contrast))
+        failed = failed | contrast_failed
     names = [scan.name for scan in table.scans]
     volumes = dict(zip(names, table.columns([HEART_ML])[:, 0], strict=True))
     budget = settings.budget
     cohort = cohort_of(table.scans, tested, volumes, failed, budget.folds, budget.seed)
-    data = Data(cohort, table, contrast)
+    data = RadiomicsData(cohort, table, contrast)
     return _RadiomicsStudy(settings, cohort, data, configurations_of(contrast is not None))
 
 
@@ -125,19 +130,19 @@ class _RadiomicsStudy(WholeScanStudy):
 
     @cached_property
     def stamp(self) -> str:
-        tables = [table for table in (self.data.own, self.data.contrast) if table is not None]
+        tables = [table for table in (self.data.features, self.data.contrast) if table is not None]
         values = b"".join(table.values.tobytes() + repr(table.names).encode() for table in tables)
         return f"{super().stamp} {hashlib.sha256(values).hexdigest()[:16]}"
 
     @property
     def truth(self) -> np.ndarray:
-        return self.data.own.truth
+        return self.data.features.truth
 
     def measures(self) -> Sequence[Measure]:
         return (AUC, SENSITIVITY, SPECIFICITY, ACCURACY)
 
     def comparators(self) -> Sequence[tuple[str, Fit]]:
-        cohort, table = self.cohort, self.data.own
+        cohort, table = self.cohort, self.data.features
         rule = np.stack([table.columns([PSEUDO_FEATURE])[:, 0], table.pseudo_labels], 1)
         columns = cohort.known_factors
         title = ", ".join(FACTORS[n] for n in columns).capitalize()
@@ -145,8 +150,8 @@ class _RadiomicsStudy(WholeScanStudy):
         def by_factors(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
             factors = cohort.factors[:, columns]
             model = make_pipeline(StandardScaler(), LogisticRegression())
-            unseen = cross_val_predict(model, factors[rows], table.truth[rows], method="predict_proba")[:, 1]
-            limit = limit_for_sensitivity(unseen, table.truth[rows])
+            probabilities = cross_val_predict(model, factors[rows], table.truth[rows], method="predict_proba")[:, 1]
+            limit = limit_for_sensitivity(probabilities, table.truth[rows])
             model.fit(factors[rows], table.truth[rows])
             return lambda held_out: with_calls(model.predict_proba(factors[held_out])[:, 1], limit)
 
@@ -157,22 +162,22 @@ class _RadiomicsStudy(WholeScanStudy):
         ]
 
 
-def trainer(data: Data, budget: TrainingBudget) -> Prepared:
-    """Prepare the function that makes a model of a fold."""
+def trainer(data: RadiomicsData, budget: TrainingBudget) -> Prepared:
+    """Return the function that fits a fold's model."""
     return partial(_train, data, budget)
 
 
-def _train(data: Data, budget: TrainingBudget, run: ExperimentRun) -> dict:
+def _train(data: RadiomicsData, budget: TrainingBudget, run: ExperimentRun) -> dict:
     began = time.perf_counter()
     cohort, config = data.cohort, run.configuration
-    parts = {"validation": data.own.rows(cohort.validation(run.fold)), "test": data.own.rows(cohort.held_out)}
-    learned = data.own.rows(cohort.training(run.fold))
+    parts = {"validation": data.features.rows(cohort.validation(run.fold)), "test": data.features.rows(cohort.held_out)}
+    training = data.features.rows(cohort.training(run.fold))
     if config.contrast and data.contrast is not None:
-        unseen = [patient for part in parts.values() for patient in part.patients]
-        learned = learned.joined(data.contrast.without(unseen))
-    labels = learned.pseudo_labels if config.pseudo else learned.truth
-    names = learned.of_set(config.features)
-    model = fit_classifier(config.classifier, learned.columns(names), labels, learned.patients, budget.seed)
+        test_patients = [patient for part in parts.values() for patient in part.patients]
+        training = training.joined(data.contrast.without(test_patients))
+    labels = training.pseudo_labels if config.pseudo else training.truth
+    names = training.of_set(config.features)
+    model = fit_classifier(config.classifier, training.columns(names), labels, training.patients, budget.seed)
     values = {
         name: with_calls(model.probabilities(part.columns(names)), model.limit).tolist() for name, part in parts.items()
     }

@@ -1,9 +1,9 @@
 """Training of a model that separates any coronary calcium from none by radiomic features, a whole-scan estimate.
 
-It learns from a table of CTs with a score for each artery (`whole_scan.scan_table`). Without a table to test on, a
-fifth of the patients is kept apart, whatever the seed; on those learned from a logistic regression is tuned by
-cross-validation, which also chooses the limit from which a probability is called calcium. The finished model, as
-scoring will load it, is evaluated once on those it is tested on, and the outcome is written on its card.
+Training data are a table of CTs with a score for each artery (`whole_scan.scan_table`). Without a test table, a fifth
+of the patients, the same for every seed, is held out. Cross-validation on the others tunes a logistic regression and
+the limit from which a probability counts as calcium. The finished model, as scoring loads it, is evaluated once on the
+test patients, and the results are written on its card.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ..scan_table import (
     warn_of_failures,
 )
 from .fitting import FEATURE_SETS, FeatureTable, FittedClassifier, as_network, features_of, fit_classifier
-from .fitting import SENSITIVITY as WANTED_SENSITIVITY
+from .fitting import SENSITIVITY as TARGET_SENSITIVITY
 
 INTENDED_USE = (
     "Estimates whether a non-contrast chest CT shows any coronary calcium, by radiomic features of the "
@@ -44,13 +44,20 @@ INTENDED_USE = (
 
 LABELS = ("truth", "pseudo")
 LIMIT = "probability_limit"
-"""In a card's calibration."""
+"""Key of the limit in a card's calibration."""
 
 
 @dataclass(frozen=True)
 class RadiomicsTraining:
-    """contrast_data: table of contrast-enhanced scans to train on as well. labels: the true scores, or pseudo-labels at
-    130 HU alone. features: of the whole heart, of dense candidates in it, or both."""
+    """Settings of a radiomics model.
+
+    Attributes:
+        sources: Tables for the test, and cache.
+        contrast_data: Table of contrast-enhanced scans to train on as well.
+        labels: True scores, or pseudo-labels from 130 HU alone.
+        features: Features of the heart, of dense candidates in it, or both.
+        seed: Seed of the inner folds and the classifier.
+    """
 
     sources: SourceSettings = field(default_factory=SourceSettings)
     contrast_data: Path | None = None
@@ -66,7 +73,7 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
     """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
     cache = settings.sources.cache or options.folder / "scans"
     options.check()
-    scans, _, tested, controls = settings.sources.read(options.only_table())
+    scans, _, test_names, controls = settings.sources.read(options.only_table())
     contrast = read_scan_table(settings.contrast_data) if settings.contrast_data else ()
     check_noncoronary_controls(contrast, controls)
     if enhanced := [scan.name for scan in scans if scan.contrast]:
@@ -78,27 +85,27 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
             features, contrast_features, control_features = (
                 _features(part, cache, options.workers, progress) for part in (scans, contrast, controls)
             )
-        is_tested = np.isin([scan.name for scan in features.scans], tested)
+        is_tested = np.isin([scan.name for scan in features.scans], test_names)
         test_table, unenhanced = features.rows(np.flatnonzero(is_tested)), features.rows(np.flatnonzero(~is_tested))
         if not test_table.scans:
             raise TableError("None of the scans kept apart for the test could be read. Look at the warnings.")
         with progress.step("training"):
-            learned = unenhanced
+            training = unenhanced
             if contrast_features is not None:
-                learned = unenhanced.joined(contrast_features.without(test_table.patients))
-            labels = learned.truth if settings.labels == "truth" else learned.pseudo_labels
-            names = learned.of_set(settings.features)
-            fitted = fit_classifier("logistic", learned.columns(names), labels, learned.patients, settings.seed)
+                training = unenhanced.joined(contrast_features.without(test_table.patients))
+            labels = training.truth if settings.labels == "truth" else training.pseudo_labels
+            names = training.of_set(settings.features)
+            fitted = fit_classifier("logistic", training.columns(names), labels, training.patients, settings.seed)
             network, config = as_network(fitted, names, RadiomicsConfig())
         with progress.step("model"):
             kind = kind_of_data(scans)
             data = (
                 f"{kind}; training {len(unenhanced.scans)}, contrast-enhanced training "
-                f"{len(learned.scans) - len(unenhanced.scans)}, test {len(test_table.scans)} scans; "
+                f"{len(training.scans) - len(unenhanced.scans)}, test {len(test_table.scans)} scans; "
                 f"table SHA-256 {table_hash(scans)}"
             )
             card = _card(options, settings, data, fitted, config)
-            test = _evaluated(as_scoring_loads(network, card), test_table, control_features, settings.seed)
+            test = _evaluate(as_scoring_loads(network, card), test_table, control_features, settings.seed)
             validation = {"test": {**test, "data": kind}}
             path = save_model(network, replace(card, validation=validation), options.output.parent, options.overwrite)
         progress.done(path)
@@ -118,30 +125,30 @@ def _card(
 ) -> ModelCard:
     facts = {"labels": settings.labels, "features": settings.features, **fitted.settings}
     facts |= {"features_tried": fitted.inputs, "features_kept": len(config.features)}
-    facts |= {"sensitivity_wanted": WANTED_SENSITIVITY}
+    facts |= {"sensitivity_wanted": TARGET_SENSITIVITY}
     trained = Training(data, settings.seed, facts, commit())
     return describe(options.name, config, "custom", trained, {}, {LIMIT: fitted.limit}, LICENCE, INTENDED_USE)
 
 
-def _evaluated(model: LoadedModel, tested: FeatureTable, controls: FeatureTable | None, seed: int) -> dict[str, object]:
-    """The test on the patients kept apart, as `CACScoringLib.whole_scan.trust` reads it."""
-    predicted = Prediction(np.arange(len(tested.scans)), _predicted(model, tested))
-    evaluation = Evaluation(tested.patients, tested.truth, seed)
+def _evaluate(model: LoadedModel, table: FeatureTable, controls: FeatureTable | None, seed: int) -> dict[str, object]:
+    """Test the model on held-out patients, in the format of `CACScoringLib.whole_scan.trust`."""
+    predicted = Prediction(np.arange(len(table.scans)), _predict(model, table))
+    evaluation = Evaluation(table.patients, table.truth, seed)
     test: dict[str, object] = {
-        "patients": len(set(tested.patients)),
-        "with_calcium": int(tested.truth.sum()),
+        "patients": len(set(table.patients)),
+        "with_calcium": int(table.truth.sum()),
         **{
             measure.title.lower(): evaluation.of([predicted], measure).estimate.as_json()
             for measure in (ACCURACY, SENSITIVITY, SPECIFICITY, AUC)
         },
     }
     if controls is not None:
-        called = _predicted(model, controls)[:, 1]
-        test["non_coronary_only"] = {"patients": len(called), "called_coronary": int(called.sum())}
+        positive = _predict(model, controls)[:, 1]
+        test["non_coronary_only"] = {"patients": len(positive), "called_coronary": int(positive.sum())}
     return test
 
 
-def _predicted(model: LoadedModel, table: FeatureTable) -> np.ndarray:
+def _predict(model: LoadedModel, table: FeatureTable) -> np.ndarray:
     import torch
 
     values = torch.tensor(table.columns(model.card.config["features"]), dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""One fit of a network for vessel scores: from prepared scans and scores to a trained network and its curves."""
+"""Fit of a network for vessel scores: from prepared scans and scores to a trained network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ...data.scan_table import TableScan
 from ...project.training_scan import read_truth
 from ...training.loop import train
 from ...training.settings import LoopSettings
-from ..prepared import Prepared, load, prepare
+from ..prepared import PreparedScans, load, prepare
 from ..scan_table import ARTERIES
 from .task import VesselTask, VesselTraining, Volumes, mean_squared, outputs
 
@@ -33,7 +33,7 @@ KIND = "vessels"
 """Folder of the prepared scans."""
 
 _WORK = 2
-"""Counts what `vessel_work` keeps; raised when that changes, so that nothing kept before is taken for it."""
+"""Version of the data that `vessel_work` returns, raised with every change."""
 
 _INPUT_FIELDS = ("slices", "size", "field", "field_mm", "slice_mm", "around_mm", "low_hu", "high_hu")
 
@@ -49,10 +49,17 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class VesselFit:
-    """A trained network, in eval mode on the CPU.
+    """Trained network, in eval mode on the CPU.
 
-    largest: Agatston score that it was normalised by. training, validation: mean squared error of the network that was
-    kept, in shares of the largest score (linear whatever the output), over patients and arteries; volumes as they are.
+    Attributes:
+        network: Network of the best validation.
+        largest: Agatston score of the normalisation.
+        training: Mean squared error over training patients and arteries in shares of the largest score, on the linear
+            scale, for unaugmented volumes.
+        validation: The same for validation patients.
+        steps: Steps of the training.
+        best_step: Step of the best validation.
+        seconds: Duration of the training.
     """
 
     network: VesselNet
@@ -65,20 +72,19 @@ class VesselFit:
 
 
 SUPERVISED = "voxel-sum-supervised"
-"""The network "voxel-sum", also trained on the location of the calcium: it looks at faint calcium too, by more
-features."""
+"""Network "voxel-sum" trained on the location of the calcium too, with a lower threshold and more features."""
 
 TRAINABLE = (*KINDS, SUPERVISED)
 
 _LOOP = LoopSettings(240, validate_every=1, patience=15, average=0.95, half_precision=False)
 _SUPERVISED_LOOP = LoopSettings(900, validate_every=4, patience=15, average=0.98, half_precision=False)
-"""bfloat16 is off: on processors it is slower for networks as small as these."""
+"""Settings of the loop. bfloat16 is off: on processors it slows such small networks."""
 
 _LEARNING_RATES = {"vit": 3e-4, "voxel-sum": 3e-3}
 
 
 def fit_settings(preset_name: str, kind: str, output: str | None = None, device: str = "auto") -> FitSettings:
-    """Settings of one of TRAINABLE in the size of a preset. output: None as the preset has."""
+    """Return the settings of a network of TRAINABLE in a preset's size. output: None for the preset's."""
     if kind == SUPERVISED:
         config = preset(preset_name, "voxel-sum")
         config = replace(config, bright_hu=60.0, width=2 * config.width)
@@ -91,7 +97,7 @@ def fit_settings(preset_name: str, kind: str, output: str | None = None, device:
 
 
 def input_key(config: VesselNetConfig) -> str:
-    """Text that stands for all that a network's input depends on, beside the scan."""
+    """Return a text of all settings on which a network's input depends."""
     return json.dumps({name: getattr(config, name) for name in _INPUT_FIELDS})
 
 
@@ -101,14 +107,14 @@ def prepare_vessels(
     config: VesselNetConfig,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> Prepared:
-    """The scans as networks of this configuration see them; networks that see alike share them. See `prepare`."""
+) -> PreparedScans:
+    """Prepare scans as inputs of a network; networks with equal inputs share them. See `prepare`."""
     work = partial(vessel_work, config=config)
     return prepare(scans, folder, KIND, work, f"{_WORK} {input_key(config)}", workers, progress)
 
 
 def vessel_work(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> dict[str, np.ndarray]:
-    """Prepared data of a scan: `input` in half precision, `heart_ml`, and where calcium lies (`true_calcium`)."""
+    """Return the prepared data of a scan: `input` in half precision, `heart_ml`, and calcium (`true_calcium`)."""
     voxels = int(np.count_nonzero(sitk.GetArrayViewFromImage(region.mask)))
     return {
         "input": vessel_input(scan.image, region.mask, config).astype(np.float16),
@@ -118,12 +124,12 @@ def vessel_work(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> d
 
 
 def heart_ml(file: Path) -> float:
-    """Volume of the heart of a prepared scan."""
+    """Return the heart's volume of a prepared scan."""
     return float(load(file)["heart_ml"])
 
 
 def targets_of(scans: Sequence[TableScan]) -> dict[str, np.ndarray]:
-    """Agatston scores [4] in the order of ARTERIES by the scans' names."""
+    """Return Agatston scores [4] in the order of ARTERIES by scan name."""
     return {scan.name: np.array([scan.scores[artery] for artery in ARTERIES]) for scan in scans}
 
 
@@ -136,11 +142,18 @@ def fit_vessels(
     folder: Path,
     progress: Progress | None = None,
 ) -> VesselFit:
-    """Train a network; stop where it validates best.
+    """Train a network with early stopping.
 
-    files: of `prepare_vessels`, by name. targets: Agatston scores [4] by name. training, validation: names, of
-    different patients. folder: takes checkpoint and curves; a training that was ended there continues. Raises
-    DataError, TrainingError.
+    Args:
+        files: Files of `prepare_vessels` by name.
+        targets: Agatston scores [4] by name.
+        training: Names of training scans.
+        validation: Names of validation scans, of other patients.
+        folder: Folder for checkpoint and curves; an interrupted training there resumes.
+
+    Raises:
+        DataError: The scans are too few, or without calcium.
+        TrainingError: The training failed.
     """
     if len(training) < 2 or not validation:
         raise DataError(f"{len(training)} scans to train on and {len(validation)} to validate on are too few.")
@@ -167,8 +180,10 @@ def fit_vessels(
 
 
 def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarray]) -> None:
-    """Let a network that learned amounts of calcium give scores, by one factor: least squares on patients that it has
-    not learned from. Where calcium is rare, uncertain amounts are predicted too small."""
+    """Scale a network's amounts of calcium to scores by one factor, fitted by least squares on validation patients.
+
+    Such networks underestimate uncertain amounts if calcium is rare.
+    """
     config = network.config
     predicted = to_agatston(outputs(network, volumes, volumes.names), float(network.largest), config.output)
     true = np.stack([targets[name] for name in volumes.names])
@@ -177,7 +192,7 @@ def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarra
 
 
 def predictions_of(network: VesselNet, files: Mapping[str, Path], names: Sequence[str]) -> np.ndarray:
-    """Agatston scores [n, 4] of prepared scans by a trained network, in the order of ARTERIES."""
+    """Predict Agatston scores [n, 4] of prepared scans in the order of ARTERIES."""
     volumes = Volumes(files, [], network.config)
     config = network.config
     values = [outputs(network, volumes, [name]) for name in names]
@@ -185,23 +200,23 @@ def predictions_of(network: VesselNet, files: Mapping[str, Path], names: Sequenc
 
 
 MAP, REGIONS, TRUTH = "calcium_map.nii.gz", "regions.nii.gz", "truth.json"
-"""Beside a digital patient's CT: calcium in mg/cm³, the arteries that it is of (1 and on by ARTERIES), and its HU."""
+"""Files beside a digital patient's CT: calcium in mg/cm³, its arteries (from 1, by ARTERIES), and the truth."""
 
 LEAST_HU = 5.0
-"""Less calcium is not kept: it is below noise."""
+"""Least HU of stored calcium; less is below the noise."""
 
 
 def true_calcium(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> dict[str, np.ndarray]:
-    """Prepared truth of a scan, by name; empty where the truth is not known, or the field is not that of the heart.
+    """Return the prepared truth of a scan by name; empty if it is unknown, or the field is not the heart's.
 
-    Raises DataError where the truth cannot be read, or is on another grid than the scan.
+    Raises DataError if the truth is unreadable, or not on the scan's grid.
     """
     files = [] if scan.source is None else [scan.source.parent / name for name in (MAP, REGIONS, TRUTH)]
     if config.field != "heart" or not files or not all(file.is_file() for file in files):
         return {}
     calcium, regions = (image_beside(scan, file) for file in files[:2])
     truth = read_truth(files[2])
-    image, heart = (sitk.DICOMOrient(one, "LPS") for one in (scan.image, region.mask))
+    image, heart = (sitk.DICOMOrient(volume, "LPS") for volume in (scan.image, region.mask))
     grid = vessel_grid(image, heart, config)
     hu = grid.resample(calcium, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
     labels = [grid.resample(regions == n + 1, 0.0) for n in range(len(ARTERIES))]
@@ -214,8 +229,11 @@ def true_calcium(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> 
 
 
 def _nearest(labels: np.ndarray, at: tuple[np.ndarray, ...], config: VesselNetConfig, masses: Mapping) -> np.ndarray:
-    """Calcium spreads beyond its region, and a faint one has none: the artery of the nearest region, else the one that
-    has most calcium. labels: share of each artery's regions in each voxel. masses: of calcium, by artery."""
+    """Return the artery of each calcified voxel: that of the nearest region, or the one with most calcium without any.
+
+    Calcium extends beyond its region, and faint calcium has none. labels: share of each artery's regions in each voxel.
+    masses: of calcium, by artery.
+    """
     spacing = np.array([config.slice_mm, *[config.field_mm / config.size] * 2])
     labelled = np.nonzero(labels.max(0) > 0)
     if not len(labelled[0]):

@@ -1,4 +1,4 @@
-"""The study of vessel regression: each network and scale of scores, cross-validated and tested on held-out patients."""
+"""Study of vessel regression: networks and scales of scores, cross-validated and tested on held-out patients."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from ...statistics.patient_folds import category_of
 from ...statistics.regression import rank_correlation
 from ...training.run_folder import TrainingError
 from ..evaluation import Measure
-from ..prepared import Prepared as PreparedScans
+from ..prepared import PreparedScans
 from ..scan_table import ARTERIES, are_digital
-from ..study import FACTORS, Cohort, Fit, WholeScanStudy, WholeScanStudySettings, cohort_of
+from ..study import FACTORS, Fit, ScanCohort, WholeScanStudy, WholeScanStudySettings, cohort_of
 from . import fitting
 
 PER_MILLE = 1000.0
-"""Mean squared errors are shown in thousandths, as they are of squares of proportions."""
+"""Factor of mean squared errors, which are shown in thousandths."""
 
 
 RANK = Measure("Rank correlation", lambda w, true, predicted: rank_correlation(w, true.sum(1), predicted.sum(1)))
-"""Spearman's, of the total."""
+"""Spearman's rank correlation of the total."""
 
 ABSOLUTE_ERROR = Measure(
     "Mean absolute error", lambda w, true, predicted: mean(w, np.abs(predicted.sum(1) - true.sum(1)))
 )
-"""Of the total, in Agatston units."""
+"""Mean absolute error of the total in Agatston units."""
 
 CATEGORY_KAPPA = Measure(
     "κ of categories",
     lambda w, true, predicted: kappa(w, category_of(true.sum(1)), category_of(np.round(predicted.sum(1))), 4),
 )
-"""Linearly weighted, of the categories 0, 1–99, 100–399 and from 400 of the total, rounded to whole scores."""
+"""Linearly weighted κ of the categories 0, 1–99, 100–399 and from 400 of the rounded total."""
 
 
 def squared_error(scale: float) -> Measure:
-    """Mean squared error over patients and arteries of scores divided by `scale`, in thousandths."""
+    """Return the mean squared error over patients and arteries of scores divided by `scale`, in thousandths."""
 
     def statistic(weights: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         return PER_MILLE * mean(weights, (((predicted - true) / scale) ** 2).mean(1))
@@ -56,7 +56,7 @@ def squared_error(scale: float) -> Measure:
 
 
 def mean_of(scores: np.ndarray) -> Fit:
-    """Predict the mean scores of those learned from. scores: [n, 4] of all scans."""
+    """Return the predictor of the training scans' mean scores. scores: [n, 4] of all scans."""
 
     def fit(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         middle = scores[rows].mean(0)
@@ -65,10 +65,10 @@ def mean_of(scores: np.ndarray) -> Fit:
     return fit
 
 
-def factors_alone(cohort: Cohort, scores: np.ndarray, logarithm: bool) -> tuple[str, Fit] | None:
-    """Linear regression of scores, or of their logarithms, on age, sex and heart size, as far as they are known.
+def factors_alone(cohort: ScanCohort, scores: np.ndarray, logarithm: bool) -> tuple[str, Fit] | None:
+    """Return title and fit of a linear regression of scores, or their logarithms, on age, sex and heart size.
 
-    scores: [n, 4] of all scans. Returns its title and how it is fitted; None where nothing is known of every scan.
+    Factors unknown for some scans are left out; None if all are. scores: [n, 4] of all scans.
     """
     from sklearn.linear_model import LinearRegression
 
@@ -95,8 +95,13 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Configuration:
-    """A network to train. kind: of KINDS. output: of OUTPUTS, the scale of scores in training."""
+class VesselConfiguration:
+    """Configuration of a network.
+
+    Attributes:
+        kind: Kind of KINDS.
+        output: Scale of scores in training, of OUTPUTS.
+    """
 
     kind: str
     output: str
@@ -110,12 +115,17 @@ class Configuration:
         return KINDS[self.kind] + (", logarithm" if self.output == "log" else "")
 
 
-CONFIGURATIONS = {one.name: one for kind in KINDS for output in OUTPUTS for one in [Configuration(kind, output)]}
+CONFIGURATIONS = {f"{kind}-{output}": VesselConfiguration(kind, output) for kind in KINDS for output in OUTPUTS}
 
 
 @dataclass(frozen=True)
 class VesselBudget(TrainingBudget):
-    """networks: names in CONFIGURATIONS; empty for all. preset: of PRESETS."""
+    """Budget of the study.
+
+    Attributes:
+        networks: Names in CONFIGURATIONS; empty for all.
+        preset: Preset of PRESETS.
+    """
 
     networks: tuple[str, ...] = ()
     preset: str = "compact"
@@ -128,16 +138,23 @@ class VesselBudget(TrainingBudget):
 
 @dataclass(frozen=True)
 class VesselStudySettings(WholeScanStudySettings):
-    """See `WholeScanStudySettings`."""
+    """Settings of the study; see `WholeScanStudySettings`."""
 
     budget: VesselBudget = field(default_factory=VesselBudget)
 
 
 @dataclass(frozen=True)
-class Data:
-    """Data of a training. inputs: prepared scans by `input_key` and name. folder: of the study."""
+class VesselData:
+    """Data of a training.
 
-    cohort: Cohort
+    Attributes:
+        cohort: Patients of the study.
+        inputs: Prepared scans by `input_key` and name.
+        folder: Folder of the study.
+        device: Device of the networks.
+    """
+
+    cohort: ScanCohort
     inputs: Mapping[str, Mapping[str, Path]]
     folder: Path
     device: str
@@ -146,9 +163,9 @@ class Data:
 def evaluate_vessels(
     settings: VesselStudySettings, progress: Progress | None = None, train: Trainer | None = None
 ) -> Path:
-    """Make the study; see `experiments.engine.carry_out`.
+    """Run the study; see `experiments.engine.carry_out`.
 
-    Raises StudyError, TableError, OutputError, and CTError where no scan can be prepared.
+    Raises StudyError, TableError, OutputError, and CTError if no scan can be prepared.
     """
     progress = progress or Progress()
     reads = partial(_read, settings, progress)
@@ -158,19 +175,19 @@ def evaluate_vessels(
 def _read(settings: VesselStudySettings, progress: Progress) -> _VesselStudy:
     scans, tested = settings.read()
     budget = settings.budget
-    # Where calcium lies is known of digital patients alone.
-    default = [name for name, one in CONFIGURATIONS.items() if one.kind != fitting.SUPERVISED or are_digital(scans)]
+    # Supervision needs digital patients, whose calcium is known by location.
+    default = [name for name, c in CONFIGURATIONS.items() if c.kind != fitting.SUPERVISED or are_digital(scans)]
     configurations = [CONFIGURATIONS[name] for name in budget.networks or default]
     prepared: dict[str, PreparedScans] = {}
-    for config in (_fit_settings(one, budget, settings.device).config for one in configurations):
+    for config in (_fit_settings(c, budget, settings.device).config for c in configurations):
         if (key := fitting.input_key(config)) not in prepared:
             prepared[key] = fitting.prepare_vessels(scans, settings.prepared, config, settings.workers, progress)
-    failed = {name: reason for one in prepared.values() for name, reason in one.failed.items()}
+    failed = {name: reason for kind in prepared.values() for name, reason in kind.failed.items()}
     files = next(iter(prepared.values())).files
     volumes = {name: fitting.heart_ml(file) for name, file in files.items() if name not in failed}
     cohort = cohort_of(scans, tested, volumes, failed, budget.folds, budget.seed)
-    inputs = {key: one.files for key, one in prepared.items()}
-    data = Data(cohort, inputs, settings.output, settings.device)
+    inputs = {key: kind.files for key, kind in prepared.items()}
+    data = VesselData(cohort, inputs, settings.output, settings.device)
     return _VesselStudy(settings, cohort, data, tuple(configurations))
 
 
@@ -186,7 +203,7 @@ class _VesselStudy(WholeScanStudy):
         "errors are of scores divided by the largest score of one artery among the patients that were not held out; "
         "the published one is of other scans, normalised in an unknown way."
     )
-    COLUMNS: ClassVar = tuple(f"{what}_{artery}" for what in ("true", "predicted") for artery in ARTERIES)
+    COLUMNS: ClassVar = tuple(f"{part}_{artery}" for part in ("true", "predicted") for artery in ARTERIES)
 
     def key(self, run: ExperimentRun) -> str:
         return f"{self.settings.budget.preset} {super().key(run)}"
@@ -205,22 +222,22 @@ class _VesselStudy(WholeScanStudy):
         return [("Always the mean", mean_of(self.truth)), *filter(None, regressions)]
 
 
-def _fit_settings(configuration: Configuration, budget: VesselBudget, device: str) -> fitting.FitSettings:
+def _fit_settings(configuration: VesselConfiguration, budget: VesselBudget, device: str) -> fitting.FitSettings:
     settings = fitting.fit_settings(budget.preset, configuration.kind, configuration.output, device)
     loop = replace(settings.training.loop, seed=budget.seed)
     loop = loop if budget.steps is None else replace(loop, steps=budget.steps)
     return replace(settings, training=replace(settings.training, loop=loop))
 
 
-def trainer(data: Data, budget: VesselBudget) -> Prepared:
-    """Prepare the function that trains a network on a fold; each process works on one core."""
+def trainer(data: VesselData, budget: VesselBudget) -> Prepared:
+    """Return the function that trains a network on a fold; each process uses one core."""
     import torch
 
     torch.set_num_threads(1)
     return partial(_train, data, budget)
 
 
-def _train(data: Data, budget: VesselBudget, run: ExperimentRun) -> dict:
+def _train(data: VesselData, budget: VesselBudget, run: ExperimentRun) -> dict:
     cohort = data.cohort
     settings = _fit_settings(run.configuration, budget, data.device)
     files = data.inputs[fitting.input_key(settings.config)]

@@ -1,8 +1,8 @@
-"""Training task of networks for vessel scores: volumes, how they are varied, the loss, and the record of each epoch.
+"""Training task of networks for vessel scores: volumes, augmentation, loss, and validation by epochs.
 
-The loss is the mean squared error of normalised scores; where a network is shown where calcium lies, how badly it
-predicts it there is added (`VesselNet.forward`). Kecoglu names augmentation with noise, blur and shifts as missing; it
-is built here. Left and right are never exchanged, because arteries are identified by their places.
+The loss is the mean squared error of normalised scores; supervised networks add the error of the calcium's location
+(`VesselNet.forward`). Augmentation by noise, blur and shifts, which Kecoglu names as missing, is added here. Left and
+right are never exchanged, because arteries are identified by their places.
 """
 
 from __future__ import annotations
@@ -29,15 +29,18 @@ from ...training.settings import LoopSettings
 from ..prepared import load
 
 IN_MEMORY_BYTES = 3_000_000_000
-"""Volumes beyond that, in half precision, are read anew for every batch."""
+"""Limit of volumes in memory, in half precision; further ones are read for every batch."""
 
 
 @dataclass(frozen=True)
 class VolumeAugmentation:
-    """The most of each that is done to a volume; how much is drawn evenly. shift: pixels; shift_slices: slices.
+    """Largest changes of a volume, drawn uniformly. Masked surroundings of the heart stay masked.
 
-    noise: standard deviation, in the input's unit; blur: standard deviation of a Gaussian in each slice, pixels, of
-    every second volume. What is left out about the heart stays so.
+    Attributes:
+        shift: Shift in pixels.
+        shift_slices: Shift in slices.
+        noise: Standard deviation in the input's unit.
+        blur: Standard deviation in pixels of a Gaussian in each slice, for every second volume.
     """
 
     shift: int = 5
@@ -48,9 +51,15 @@ class VolumeAugmentation:
 
 @dataclass(frozen=True)
 class VesselTraining:
-    """loop: its validate_every counts epochs here, its steps are batches. batch_size: scans per step. learning_rate,
-    weight_decay: of the AdamW optimiser. supervised: whether "voxel-sum" is also trained on where calcium lies, which
-    is known of digital patients alone.
+    """Settings of a training of vessel scores.
+
+    Attributes:
+        loop: Settings of the loop; steps are batches, validate_every counts epochs.
+        batch_size: Scans per step.
+        learning_rate: Learning rate of AdamW.
+        weight_decay: Weight decay of AdamW.
+        augmentation: Augmentation of volumes.
+        supervised: True to train "voxel-sum" on the location of calcium too, known for digital patients only.
     """
 
     loop: LoopSettings
@@ -62,8 +71,8 @@ class VesselTraining:
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """Identity of a checkpoint. data: stands for the scans and their scores."""
+class CheckpointFacts:
+    """Facts to which a checkpoint belongs. data: digest of the scans and their scores."""
 
     config: VesselNetConfig
     training: VesselTraining
@@ -71,32 +80,34 @@ class Recorded:
 
 
 class Volumes:
-    """Inputs by name, [slices, size, size], float32. files: of `prepared.prepare` with `fitting.vessel_work`."""
+    """Inputs by name, float32 [slices, size, size]. files: of `prepared.prepare` with `fitting.vessel_work`."""
 
     def __init__(self, files: Mapping[str, Path], names: Sequence[str], config: VesselNetConfig) -> None:
         if missing := [name for name in names if name not in files]:
             raise DataError(f"{len(missing)} scans are not prepared, among them {missing[0]}. Prepare them first.")
         self.files, self.names = files, list(names)
         self.shape = (config.slices, config.size, config.size)
-        fitting = IN_MEMORY_BYTES // (2 * math.prod(self.shape))
-        self._kept = {name: self._read(name) for name in self.names[:fitting]}
+        n_cached = IN_MEMORY_BYTES // (2 * math.prod(self.shape))
+        self._cache = {name: self._read(name) for name in self.names[:n_cached]}
         self._calcium: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
-        volume = self._kept.get(name)
+        volume = self._cache.get(name)
         return (self._read(name) if volume is None else volume).astype(np.float32)
 
     def calcium(self, name: str, shift: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """True calcium in a volume that is shifted: how much it adds, float32, and its artery, int64; of
-        the volume's shape. Raises DataError where that is not known."""
+        """Return the true calcium of a shifted volume, in its shape: amount, float32, and artery, int64.
+
+        Raises DataError if it is unknown.
+        """
         if name not in self._calcium:
             self._calcium[name] = self._true_calcium(name)
-        at, added, of = self._calcium[name]
+        at, amounts, arteries = self._calcium[name]
         at = at + np.array(shift)[:, None]
         inside = ((at >= 0) & (at < np.array(self.shape)[:, None])).all(0)
         at = tuple(at[:, inside])
         amount, artery = np.zeros(self.shape, np.float32), np.zeros(self.shape, np.int64)
-        amount[at], artery[at] = added[inside], of[inside]
+        amount[at], artery[at] = amounts[inside], arteries[inside]
         return amount, artery
 
     def _true_calcium(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,7 +124,7 @@ class Volumes:
 
 
 class VesselTask(Task):
-    """See `Task`. agatston: of VESSELS, [4], by name. Validations are counted in epochs; the loop is `loop`."""
+    """Task of a training of vessel scores. agatston: scores [4] by name. `loop` counts validations in steps."""
 
     exported = "vessels"
     better = "minus_loss"
@@ -126,8 +137,8 @@ class VesselTask(Task):
         validation: Volumes,
         agatston: Mapping[str, np.ndarray],
     ) -> None:
-        self.settings = Recorded(network.config, settings, _digest(training, validation, agatston))
-        self.how, self.training, self.validation = settings, training, validation
+        self.settings = CheckpointFacts(network.config, settings, _digest(training, validation, agatston))
+        self.options, self.training, self.validation = settings, training, validation
         self.modules: dict[str, nn.Module] = {"vessels": network}
         self.output, self.largest = network.config.output, float(network.largest)
         self.agatston = agatston
@@ -138,55 +149,57 @@ class VesselTask(Task):
         self.optimizers = {
             "vessels": torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay)
         }
-        self.drawn = self.done = 0
+        self.n_drawn = self.n_done = 0
 
     @property
     def loop(self) -> LoopSettings:
-        """The settings' loop, its validations counted in steps."""
-        loop = self.how.loop
+        """Settings of the loop with validations counted in steps."""
+        loop = self.options.loop
         return LoopSettings(**{**vars(loop), "validate_every": loop.validate_every * self.per_epoch})
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
-        epoch, number = divmod(self.drawn, self.per_epoch)
-        self.drawn += 1
-        order = np.random.default_rng([self.how.loop.seed, epoch]).permutation(len(self.training.names))
-        size = self.how.batch_size
+        epoch, number = divmod(self.n_drawn, self.per_epoch)
+        self.n_drawn += 1
+        order = np.random.default_rng([self.options.loop.seed, epoch]).permutation(len(self.training.names))
+        size = self.options.batch_size
         rows = order[number * size : (number + 1) * size]
-        if len(rows) == 1 and len(order) > 1:  # a batch of one has no spread to be normalised by
+        if len(rows) == 1 and len(order) > 1:  # a batch of one has no variance for normalisation
             rows = np.append(rows, order[0])
-        names, how = [self.training.names[n] for n in rows], self.how.augmentation
-        shifts = [draw_shift(how, generator) for _ in names]
-        x = [augment(self.training[name], how, shift, generator) for name, shift in zip(names, shifts, strict=True)]
+        names, variation = [self.training.names[n] for n in rows], self.options.augmentation
+        shifts = [draw_shift(variation, generator) for _ in names]
+        x = [
+            augment(self.training[name], variation, shift, generator) for name, shift in zip(names, shifts, strict=True)
+        ]
         batch = {"x": torch.from_numpy(np.stack(x)), "y": self._targets(names)}
-        if self.how.supervised:
+        if self.options.supervised:
             calcium = [self.training.calcium(name, shift) for name, shift in zip(names, shifts, strict=True)]
             amount, artery = (torch.from_numpy(np.stack(part)) for part in zip(*calcium, strict=True))
             batch |= {"amount": amount, "artery": artery}
         return batch
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
-        if self.how.supervised:
+        if self.options.supervised:
             y, misplaced = self.modules["vessels"](batch["x"], (batch["amount"], batch["artery"]))
         else:
             y, misplaced = self.modules["vessels"](batch["x"]), 0.0
         loss = functional.mse_loss(y, batch["y"])
         self.descend("vessels", loss + misplaced, fabric)
-        self.done = number + 1
+        self.n_done = number + 1
         return {"loss": loss.detach()}
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Losses of the validation. loss: as the output is normalised; mse: in shares of the largest score."""
-        predicted = outputs(network, self.validation, self.validation.names, self.how.batch_size)
+        """Return validation losses. loss: of normalised outputs; mse: in shares of the largest score."""
+        predicted = outputs(network, self.validation, self.validation.names, self.options.batch_size)
         truth = self._targets(self.validation.names).numpy()
         loss = float(np.mean((predicted - truth) ** 2))
         linear = [to_agatston(values, self.largest, self.output) for values in (predicted, truth)]
         return {"minus_loss": -loss, "loss": loss, "mse": mean_squared(*linear, self.largest)}
 
     def state(self) -> dict[str, object]:
-        return {"done": self.done}
+        return {"done": self.n_done}
 
     def restore(self, state: dict[str, object]) -> None:
-        self.done = self.drawn = int(state["done"])
+        self.n_done = self.n_drawn = int(state["done"])
 
     def _targets(self, names: Sequence[str]) -> torch.Tensor:
         scores = np.stack([np.asarray(self.agatston[name], float) for name in names])
@@ -201,7 +214,7 @@ def _digest(training: Volumes, validation: Volumes, agatston: Mapping[str, np.nd
 
 
 def outputs(network: nn.Module, volumes: Volumes, names: Sequence[str], batch_size: int = 8) -> np.ndarray:
-    """Outputs of a network for unaugmented volumes, [n, 4]."""
+    """Return a network's outputs for unaugmented volumes [n, 4]."""
     device = next(network.parameters()).device
     results = []
     with torch.inference_mode():
@@ -212,12 +225,12 @@ def outputs(network: nn.Module, volumes: Volumes, names: Sequence[str], batch_si
 
 
 def mean_squared(first: np.ndarray, second: np.ndarray, largest: float) -> float:
-    """Mean squared error of Agatston scores in shares of the largest: over patients and the four arteries."""
+    """Return the mean squared error of Agatston scores in shares of the largest, over patients and arteries."""
     return float(np.mean(((np.asarray(first) - np.asarray(second)) / largest) ** 2))
 
 
 def draw_shift(augmentation: VolumeAugmentation, generator: np.random.Generator) -> tuple[int, int, int]:
-    """Slices, rows and columns that a volume is shifted by."""
+    """Draw the shift of a volume in slices, rows and columns."""
     most = (augmentation.shift_slices, augmentation.shift, augmentation.shift)
     return tuple(int(generator.integers(-n, n + 1)) for n in most)
 
@@ -228,18 +241,18 @@ def augment(
     shift: Sequence[int],
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """A volume [slices, size, size] shifted, blurred and made noisier; float32. What moves in is the lowest value."""
+    """Shift, blur and add noise to a volume [slices, size, size], float32. The lowest value fills the borders."""
     lowest = volume.min()
-    moved = np.full_like(volume, lowest)
+    shifted = np.full_like(volume, lowest)
     targets = tuple(slice(max(0, s), max(0, n + min(0, s))) for s, n in zip(shift, volume.shape, strict=True))
     sources = tuple(slice(max(0, -s), max(0, n - max(0, s))) for s, n in zip(shift, volume.shape, strict=True))
-    moved[targets] = volume[sources]
-    empty = moved == lowest
+    shifted[targets] = volume[sources]
+    empty = shifted == lowest
     if augmentation.blur > 0 and generator.random() < 0.5:
         sigma = generator.uniform(0, augmentation.blur)
-        moved = ndimage.gaussian_filter(moved, (0, sigma, sigma), mode="nearest")
+        shifted = ndimage.gaussian_filter(shifted, (0, sigma, sigma), mode="nearest")
     if augmentation.noise > 0:
         level = np.float32(generator.uniform(0, augmentation.noise))
-        moved = moved + level * generator.standard_normal(moved.shape, np.float32)
-    moved[empty] = lowest
-    return moved
+        shifted = shifted + level * generator.standard_normal(shifted.shape, np.float32)
+    shifted[empty] = lowest
+    return shifted

@@ -1,8 +1,8 @@
-"""Training of a network that predicts the arteries' scores from a CT at once, a whole-scan estimate beside the scores.
+"""Training of a network that predicts the arteries' scores from a CT, a whole-scan estimate beside the scores.
 
-It learns from a table of CTs with a score for each artery (`whole_scan.scan_table`). Without a table to test on, a
-fifth of the patients is kept apart, whatever the seed; a fifth of those learned from validates. The finished model, as
-scoring will load it, is evaluated once on those it is tested on, and the outcome is written on its card.
+Training data are a table of CTs with a score for each artery (`whole_scan.scan_table`). Without a test table, a fifth
+of the patients, the same for every seed, is held out; a fifth of the others validates. The finished model, as scoring
+loads it, is evaluated once on the test patients, and the results are written on its card.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ...training.runs import LICENCE, as_scoring_loads, commit
 from ...training.settings import RunOptions, facts_of
 from ..evaluation import Evaluation, Measure, Prediction
 from ..scan_table import SourceSettings, folds, kind_of_data, warn_of_failures
-from ..study import HELD_OUT, Cohort
+from ..study import HELD_OUT, ScanCohort
 from . import fitting
 from .study import CATEGORY_KAPPA, PER_MILLE, RANK, factors_alone, squared_error
 from .task import VesselTraining
@@ -41,7 +41,7 @@ VALIDATION_PARTS = 5
 
 @dataclass(frozen=True)
 class VesselSettings:
-    """config: the network; its `output` is how scores are normalised, "linear" or "log"."""
+    """Settings of a model. config: network; its `output` is the scale of scores, "linear" or "log"."""
 
     config: VesselNetConfig
     training: VesselTraining
@@ -49,8 +49,8 @@ class VesselSettings:
 
 
 def _settings(size: str, kind: str) -> VesselSettings:
-    chosen = fitting.fit_settings(size, kind)
-    return VesselSettings(chosen.config, chosen.training)
+    settings = fitting.fit_settings(size, kind)
+    return VesselSettings(settings.config, settings.training)
 
 
 KINDS = ("voxel-sum", *(kind for kind in fitting.TRAINABLE if kind != "voxel-sum"))
@@ -58,45 +58,46 @@ PRESETS = {
     **{kind: _settings("compact", kind) for kind in KINDS},
     **{f"paper-{kind}": _settings("paper", kind) for kind in KINDS},
 }
-"""By the network, with the input of the paper's size (which needs a GPU) or a smaller one. voxel-sum is not one of the
-paper's; with -supervised it is trained on the location of the calcium of digital patients as well."""
+"""Presets by network, with an input of the paper's size (for a GPU) or a smaller one. voxel-sum is not from the paper;
+with -supervised it is trained on the location of digital patients' calcium too."""
 
 
-def train(options: RunOptions, chosen: VesselSettings, progress: Progress) -> Path:
+def train(options: RunOptions, settings: VesselSettings, progress: Progress) -> Path:
     """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
-    settings = fitting.FitSettings(chosen.config, chosen.training, options.device)
-    cache = chosen.sources.cache or options.folder / "scans"
+    fit_settings = fitting.FitSettings(settings.config, settings.training, options.device)
+    cache = settings.sources.cache or options.folder / "scans"
     options.check()
-    scans, learned, tested, controls = chosen.sources.read(options.only_table())
+    scans, training_names, test_names, controls = settings.sources.read(options.only_table())
     progress.begin(["scans", "training", "model"])
     with training_lock(options.folder):
         has_checkpoint(options.folder, options.resume)
-        loop = settings.training.loop
+        loop = fit_settings.training.loop
         record_training(options.folder, options.command, network="vessels", steps=loop.steps, minutes=loop.minutes)
         with progress.step("scans"):
             files, control_files = (
-                _prepared(part, cache, settings, options.workers, progress) for part in (scans, controls)
+                _prepare(part, cache, fit_settings, options.workers, progress) for part in (scans, controls)
             )
         scans = [scan for scan in scans if scan.name in files]
-        training, validation = folds([one for one in scans if one.name in set(learned)], VALIDATION_PARTS, loop.seed)[0]
+        learned = [scan for scan in scans if scan.name in set(training_names)]
+        training, validation = folds(learned, VALIDATION_PARTS, loop.seed)[0]
         with progress.step("training"):
             fit = fitting.fit_vessels(
-                files, fitting.targets_of(scans), training, validation, settings, options.folder, progress
+                files, fitting.targets_of(scans), training, validation, fit_settings, options.folder, progress
             )
         with progress.step("model"):
-            fold_of = dict.fromkeys(validation, 0) | dict.fromkeys(tested, HELD_OUT)
+            fold_of = dict.fromkeys(validation, 0) | dict.fromkeys(test_names, HELD_OUT)
             numbers = np.array([fold_of.get(scan.name, 1) for scan in scans])
             factors = np.array([(*scan.factors[:2], fitting.heart_ml(files[scan.name])) for scan in scans])
-            cohort = Cohort(tuple(scans), numbers, factors, {})
-            card = _card(options, cohort, settings, fit)
-            test = _evaluated(as_scoring_loads(fit.network, card).network, cohort, files, control_files)
+            cohort = ScanCohort(tuple(scans), numbers, factors, {})
+            card = _card(options, cohort, fit_settings, fit)
+            test = _evaluate(as_scoring_loads(fit.network, card).network, cohort, files, control_files)
             card = replace(card, validation={**card.validation, "test": test})
             path = save_model(fit.network, card, options.output.parent, options.overwrite)
         progress.done(path)
         return path
 
 
-def _prepared(
+def _prepare(
     scans: Sequence[TableScan], cache: Path, settings: fitting.FitSettings, workers: int, progress: Progress
 ) -> dict[str, Path]:
     if not scans:
@@ -106,7 +107,7 @@ def _prepared(
     return dict(prepared.files)
 
 
-def _card(options: RunOptions, cohort: Cohort, settings: fitting.FitSettings, fit: fitting.VesselFit) -> ModelCard:
+def _card(options: RunOptions, cohort: ScanCohort, settings: fitting.FitSettings, fit: fitting.VesselFit) -> ModelCard:
     parts = {"training": cohort.training(0), "validation": cohort.validation(0), "test": cohort.held_out}
     uses = ", ".join(f"{use} {len(rows)}" for use, rows in parts.items())
     data = f"{kind_of_data(cohort.scans)}; {uses} scans; table SHA-256 {table_hash(cohort.scans)}"
@@ -123,17 +124,17 @@ def _card(options: RunOptions, cohort: Cohort, settings: fitting.FitSettings, fi
     return describe(options.name, settings.config, size, trained, errors, calibration, LICENCE, INTENDED_USE)
 
 
-def _evaluated(
-    network: VesselNet, cohort: Cohort, files: Mapping[str, Path], controls: Mapping[str, Path]
+def _evaluate(
+    network: VesselNet, cohort: ScanCohort, files: Mapping[str, Path], controls: Mapping[str, Path]
 ) -> dict[str, object]:
-    """The test on the patients kept apart, as `CACScoringLib.whole_scan.trust` reads it."""
+    """Test the model on held-out patients, in the format of `CACScoringLib.whole_scan.trust`."""
     rows, truth = cohort.held_out, np.stack(list(fitting.targets_of(cohort.scans).values()))
     evaluation = Evaluation(cohort.patients, truth)
     predicted = Prediction(rows, fitting.predictions_of(network, files, cohort.names(rows)))
     scale = float(np.delete(truth, rows, 0).max())
 
-    def measure(one: Measure, prediction: Prediction = predicted) -> dict[str, float | None]:
-        return evaluation.of([prediction], one).estimate.as_json()
+    def measure(statistic: Measure, prediction: Prediction = predicted) -> dict[str, float | None]:
+        return evaluation.of([prediction], statistic).estimate.as_json()
 
     test: dict[str, object] = {
         "patients": len({cohort.patients[row] for row in rows}),

@@ -1,9 +1,9 @@
-"""Tables of features: whose, in what order, and of which part of a scan."""
+"""Tables of features: order of scans, and sets of features."""
 
 import numpy as np
 
 from CACTrainingLib.data.scan_table import TableScan
-from CACTrainingLib.whole_scan.prepared import Prepared
+from CACTrainingLib.whole_scan.prepared import PreparedScans
 from CACTrainingLib.whole_scan.radiomics import fitting as features
 from CACTrainingLib.whole_scan.radiomics.fitting import features_of
 
@@ -14,7 +14,7 @@ def scans(tmp_path, *names):
 
 def test_features_of_the_scans_that_can_be_prepared(monkeypatch, tmp_path):
     def prepare(scans, folder, kind, work, key, workers, progress):
-        return Prepared({scan.name: scan.name for scan in scans if scan.name != "w"}, {"w": "broken"})
+        return PreparedScans({scan.name: scan.name for scan in scans if scan.name != "w"}, {"w": "broken"})
 
     names = np.array(["heart_a", "candidate_b"])
     monkeypatch.setattr(features, "prepare", prepare)

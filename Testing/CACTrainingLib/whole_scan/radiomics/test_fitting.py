@@ -23,7 +23,7 @@ def few_settings(monkeypatch):
 
 
 def data(noise: float = 0.3) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Features of which the first tells the label, the second never changes, and the third is huge."""
+    """Return features (the first predicts the label, the second is constant, the third huge), labels and patients."""
     generator = np.random.default_rng(1)
     features = generator.normal(size=(N, 6))
     labels = features[:, 0] + noise * generator.normal(size=N) > 0
@@ -41,18 +41,18 @@ def test_each_classifier_learns_what_can_be_learned(kind, few_settings):
     fitted = fit_classifier(kind, features, labels, patients, 0)
     new = np.random.default_rng(2).normal(size=(200, 6))
     new[:, 1] = 7
-    found = fitted.probabilities(new)
-    assert ((found >= 0) & (found <= 1)).all()
-    assert np.mean((found > np.median(found)) == (new[:, 0] > np.median(new[:, 0]))) > 0.8
+    probabilities = fitted.probabilities(new)
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+    assert np.mean((probabilities > np.median(probabilities)) == (new[:, 0] > np.median(new[:, 0]))) > 0.8
     assert (fitted.out_of_fold[labels] >= fitted.limit).mean() >= 0.95
     assert fitted.settings == {name: values[0] for name, values in SETTINGS[kind][0].items()}
     again = fit_classifier(kind, features, labels, patients, 0)
-    np.testing.assert_array_equal(again.probabilities(new), found)
+    np.testing.assert_array_equal(again.probabilities(new), probabilities)
 
 
 @pytest.mark.parametrize("kind", ["svm", "logistic"])
 def test_patient_is_never_on_both_sides(kind, few_settings):
-    """Labels are drawn by lot and every scan is there twice: whoever sees one of the two knows the other."""
+    """Labels are random and every scan occurs twice, so a leak would predict them."""
     generator = np.random.default_rng(0)
     features = np.repeat(generator.normal(size=(40, 80)), 2, 0)
     labels = np.repeat(generator.permutation(40) < 20, 2)
@@ -73,8 +73,8 @@ def test_logistic_regression_is_stored_as_it_is():
     wild = features * 20  # beyond the limit of standardised features
     for x in (features, wild):
         with torch.inference_mode():
-            told = torch.sigmoid(network(torch.tensor(x[:, columns], dtype=torch.float32)))[:, 0].numpy()
-        np.testing.assert_allclose(told, fitted.probabilities(x), atol=1e-5)
+            predicted = torch.sigmoid(network(torch.tensor(x[:, columns], dtype=torch.float32)))[:, 0].numpy()
+        np.testing.assert_allclose(predicted, fitted.probabilities(x), atol=1e-5)
     np.testing.assert_allclose(network.highest.numpy(), features[:, columns].max(0), rtol=1e-6)
 
 

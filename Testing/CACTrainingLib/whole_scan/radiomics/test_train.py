@@ -1,4 +1,4 @@
-"""Training of a radiomics model on features drawn by lot, of which one tells the truth."""
+"""Training of a radiomics model on random features, one of which predicts the truth."""
 
 import json
 
@@ -17,7 +17,7 @@ PATIENTS = 80
 
 
 def table(folder, name, patients, scores, contrast=0):
-    """A table of CTs that are never read."""
+    """Write a table of CTs that are never read."""
     lines = ["patient,name,ct,agatston_LM,agatston_LAD,agatston_LCX,agatston_RCA,contrast"]
     for patient, score in zip(patients, scores, strict=True):
         (folder / f"{name}-{patient}.nii").touch()
@@ -29,18 +29,18 @@ def table(folder, name, patients, scores, contrast=0):
 
 @pytest.fixture
 def tables(tmp_path, monkeypatch):
-    """Every second patient has calcium, which heart_a tells. Features of `told` instead where a scan is named there."""
-    asked = []
+    """Tables in which every second patient has calcium, predicted by heart_a."""
+    calls = []
 
     def features_of(scans, folder, workers, progress):
-        asked.append([scan.name for scan in scans])
+        calls.append([scan.name for scan in scans])
         generator = np.random.default_rng(3)
         values = generator.normal(size=(len(scans), len(NAMES)))
         values[:, 0] = [3.0 * (scan.total > 0) + 0.3 * generator.normal() for scan in scans]
         values[:, 2] = [float(int(scan.patient) % 4 == 1) for scan in scans]
-        kept = [n for n, scan in enumerate(scans) if scan.name != "data2"]
-        failed = {"data2": "no heart"} if len(kept) < len(scans) else {}
-        return FeatureTable(tuple(scans[n] for n in kept), NAMES, values[kept]), failed
+        rows = [n for n, scan in enumerate(scans) if scan.name != "data2"]
+        failed = {"data2": "no heart"} if len(rows) < len(scans) else {}
+        return FeatureTable(tuple(scans[n] for n in rows), NAMES, values[rows]), failed
 
     monkeypatch.setattr(train_radiomics, "features_of", features_of)
     patients = range(PATIENTS)
@@ -48,7 +48,7 @@ def tables(tmp_path, monkeypatch):
         "data": table(tmp_path, "data", patients, [50 * (p % 2) for p in patients]),
         "contrast": table(tmp_path, "contrast", patients, [50 * (p % 2) for p in patients], 1),
         "others": table(tmp_path, "others", range(900, 910), [0] * 10),
-        "asked": asked,
+        "asked": calls,
     }
 
 
@@ -61,8 +61,8 @@ def test_model_is_trained_evaluated_once_and_written(tables, tmp_path):
     assert train(tmp_path, tables["data"], sources={"noncoronary_controls": tables["others"]}) == 0
     card = read_card(tmp_path / "model.json")
     test = card.validation["test"]
-    apart = held_out(read_scan_table(tables["data"]))[1]
-    assert test["patients"] == len(apart) - ("data2" in apart)
+    test_names = held_out(read_scan_table(tables["data"]))[1]
+    assert test["patients"] == len(test_names) - ("data2" in test_names)
     assert test["accuracy"]["estimate"] == test["auc"]["estimate"] == 1
     assert test["sensitivity"]["low"] < test["sensitivity"]["estimate"] == 1
     assert test["specificity"]["estimate"] == 1
@@ -80,13 +80,13 @@ def test_contrast_enhanced_scans_of_test_patients_are_not_learned_from(tables, t
     learned = []
     fit = train_radiomics.fit_classifier
 
-    def watched(kind, features, labels, patients, seed):
+    def record_patients(kind, features, labels, patients, seed):
         learned.extend(patients)
         return fit(kind, features, labels, patients, seed)
 
-    monkeypatch.setattr(train_radiomics, "fit_classifier", watched)
+    monkeypatch.setattr(train_radiomics, "fit_classifier", record_patients)
     assert train(tmp_path, tables["data"], contrast_data=tables["contrast"]) == 0
     scans = read_scan_table(tables["data"])
-    apart = {scan.patient for scan in scans if scan.name in held_out(scans)[1]}
-    assert not apart & set(learned)
+    test_names = {scan.patient for scan in scans if scan.name in held_out(scans)[1]}
+    assert not test_names & set(learned)
     assert len(learned) > 1.5 * len(set(learned))

@@ -1,4 +1,4 @@
-"""Fits of networks for vessel scores: on volumes in which calcium is a bright voxel for each point of the score."""
+"""Fits of networks for vessel scores on volumes with one bright voxel per ten points of the score."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ NAMES = [f"scan {n}" for n in range(10)]
 
 @pytest.fixture
 def files(tmp_path):
-    """Scan n has n bright voxels; all calcium is the LAD's."""
+    """Scans with n bright voxels in scan n; all calcium is the LAD's."""
     generator = np.random.default_rng(0)
     for n in range(10):
         x = np.full(512, 0.14)
@@ -41,18 +41,18 @@ TARGETS = {name: np.array([0.0, 10.0 * n, 0.0, 0.0]) for n, name in enumerate(NA
 def test_learns_and_tells_how(files, tmp_path):
     fit = fit_vessels(files, TARGETS, NAMES[1:9], [NAMES[0], NAMES[9]], SETTINGS, tmp_path / "fit")
     assert fit.largest == float(fit.network.largest) == 80, "of those learned from alone"
-    found = predictions_of(fit.network, files, NAMES)
-    assert found.shape == (10, 4)
-    assert found.min() >= 0
-    assert np.corrcoef(found[:, 1], np.arange(10))[0, 1] > 0.9
-    wanted = np.stack([TARGETS[name] for name in NAMES])
-    assert fit.validation == pytest.approx(np.mean(((found - wanted)[[0, 9]] / 80) ** 2))
-    assert fit.training == pytest.approx(np.mean(((found - wanted)[1:9] / 80) ** 2))
+    predicted = predictions_of(fit.network, files, NAMES)
+    assert predicted.shape == (10, 4)
+    assert predicted.min() >= 0
+    assert np.corrcoef(predicted[:, 1], np.arange(10))[0, 1] > 0.9
+    true = np.stack([TARGETS[name] for name in NAMES])
+    assert fit.validation == pytest.approx(np.mean(((predicted - true)[[0, 9]] / 80) ** 2))
+    assert fit.training == pytest.approx(np.mean(((predicted - true)[1:9] / 80) ** 2))
     assert 0 < fit.best_step <= fit.steps == 30
 
 
 def test_shown_amounts_become_scores(tmp_path):
-    """By a factor that is chosen on patients who were not learned from: here ten points for a voxel of 700 HU."""
+    """Validation patients fit the factor: here ten points for a voxel of 700 HU."""
     generator = np.random.default_rng(0)
     files = {}
     for n, name in enumerate(NAMES):
@@ -66,33 +66,35 @@ def test_shown_amounts_become_scores(tmp_path):
     training = replace(SETTINGS.training, supervised=True, learning_rate=0.01, loop=replace(LOOP, steps=60))
     settings = replace(SETTINGS, training=training)
     fit = fit_vessels(files, TARGETS, NAMES[:7], NAMES[7:], settings, tmp_path / "fit")
-    found = predictions_of(fit.network, files, NAMES)
-    slope = (found[7:, 1] * [70, 80, 90]).sum() / (found[7:, 1] ** 2).sum()
+    predicted = predictions_of(fit.network, files, NAMES)
+    slope = (predicted[7:, 1] * [70, 80, 90]).sum() / (predicted[7:, 1] ** 2).sum()
     assert slope == pytest.approx(1, abs=1e-3)
-    assert np.corrcoef(found[:, 1], np.arange(10))[0, 1] > 0.85
-    assert found[:, [0, 2, 3]].max() < 5
-    assert fit.validation == pytest.approx(np.mean(((found[7:] - [[0, 10.0 * n, 0, 0] for n in (7, 8, 9)]) / 60) ** 2))
+    assert np.corrcoef(predicted[:, 1], np.arange(10))[0, 1] > 0.85
+    assert predicted[:, [0, 2, 3]].max() < 5
+    assert fit.validation == pytest.approx(
+        np.mean(((predicted[7:] - [[0, 10.0 * n, 0, 0] for n in (7, 8, 9)]) / 60) ** 2)
+    )
 
 
 def test_goes_on_as_if_nothing_had_happened(files, tmp_path):
     settings = replace(SETTINGS, training=replace(SETTINGS.training, loop=replace(LOOP, steps=8)))
-    one = fit_vessels(files, TARGETS, NAMES[:8], NAMES[8:], settings, tmp_path / "one")
-    stop = vessel_fitting.VesselTask.validate
+    complete = fit_vessels(files, TARGETS, NAMES[:8], NAMES[8:], settings, tmp_path / "one")
+    validate = vessel_fitting.VesselTask.validate
     calls = []
 
-    def ended(task, network):
+    def interrupted_validate(task, network):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return stop(task, network)
+        return validate(task, network)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vessel_fitting.VesselTask, "validate", ended)
+        patch.setattr(vessel_fitting.VesselTask, "validate", interrupted_validate)
         with pytest.raises(KeyboardInterrupt):
             fit_vessels(files, TARGETS, NAMES[:8], NAMES[8:], settings, tmp_path / "two")
-    two = fit_vessels(files, TARGETS, NAMES[:8], NAMES[8:], settings, tmp_path / "two")
-    assert two.steps == one.steps == 8
-    for name, tensor in one.network.state_dict().items():
-        assert torch.equal(two.network.state_dict()[name], tensor), name
+    resumed = fit_vessels(files, TARGETS, NAMES[:8], NAMES[8:], settings, tmp_path / "two")
+    assert resumed.steps == complete.steps == 8
+    for name, tensor in complete.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], tensor), name
     with pytest.raises(TrainingError, match="other settings"):
         fit_vessels(files, TARGETS, NAMES[1:8], NAMES[8:], settings, tmp_path / "two")

@@ -1,4 +1,4 @@
-"""What a batch for vessel scores holds, and how volumes are varied."""
+"""Batches for vessel scores, and augmentation of volumes."""
 
 from collections import Counter
 from dataclasses import replace
@@ -22,7 +22,7 @@ STILL = VolumeAugmentation(0, 0, 0.0, 0.0)
 
 @pytest.fixture
 def files(tmp_path):
-    """Seven scans; of scan n all is (n + 1) / 8."""
+    """Seven scans; scan n is (n + 1) / 8 everywhere."""
     for n in range(7):
         np.savez(tmp_path / f"{n}.npz", input=np.full((2, 16, 16), (n + 1) / 8, np.float16))
     return {f"scan {n}": tmp_path / f"{n}.npz" for n in range(7)}
@@ -43,25 +43,25 @@ def test_each_scan_once_an_epoch_with_its_scores(files, output):
     generator = np.random.default_rng(0)
     epochs = []
     for _ in range(2):
-        seen = Counter()
-        for size in (3, 3, 2):  # the last is filled up: one alone has no spread
+        counts = Counter()
+        for size in (3, 3, 2):  # the last is filled up: a single scan has no variance
             batch = task.batch(generator)
             assert batch["x"].shape == (size, 2, 16, 16)
             for x, y in zip(batch["x"], batch["y"], strict=True):
                 n = round(float(x.max()) * 8) - 1
-                wanted = 0.1 * n if output == "linear" else np.log1p(10 * n) / np.log1p(100)
-                np.testing.assert_allclose(y, wanted, rtol=1e-5)
-                seen[n] += 1
-        epochs.append(list(seen))
-        assert set(seen) == set(range(7))
-        assert sum(seen.values()) == 8
+                expected = 0.1 * n if output == "linear" else np.log1p(10 * n) / np.log1p(100)
+                np.testing.assert_allclose(y, expected, rtol=1e-5)
+                counts[n] += 1
+        epochs.append(list(counts))
+        assert set(counts) == set(range(7))
+        assert sum(counts.values()) == 8
     assert epochs[0] != epochs[1], "in another order"
     assert task.loop.validate_every == 6, "two epochs"
 
 
 @pytest.fixture
-def shown(tmp_path):
-    """Six scans in which calcium of one artery lies, at one place each."""
+def calcified(tmp_path):
+    """Six scans with calcium of one artery at one place each."""
     places = {}
     for n in range(6):
         x = np.full((2, 16, 16), 0.14, np.float32)
@@ -74,23 +74,23 @@ def shown(tmp_path):
     return {f"scan {n}": tmp_path / f"{n}.npz" for n in range(6)}, places
 
 
-def test_calcium_is_shown_where_it_was_moved_to(shown):
-    files, _ = shown
+def test_calcium_is_shown_where_it_was_moved_to(calcified):
+    files, _ = calcified
     names = list(files)
     network = VesselNet(CONFIG)
     network.set_largest(100)
-    how = VesselTraining(LoopSettings(10), 6, augmentation=VolumeAugmentation(3, 1, 0.0, 0.0), supervised=True)
+    settings = VesselTraining(LoopSettings(10), 6, augmentation=VolumeAugmentation(3, 1, 0.0, 0.0), supervised=True)
     scores = dict.fromkeys(names, np.full(4, 10.0))
-    task = VesselTask(how, network, Volumes(files, names, CONFIG), Volumes(files, names, CONFIG), scores)
+    task = VesselTask(settings, network, Volumes(files, names, CONFIG), Volumes(files, names, CONFIG), scores)
     generator = np.random.default_rng(0)
-    gone = 0
+    n_lost = 0
     for _ in range(5):
         batch = task.batch(generator)
         assert batch["amount"].dtype == torch.float32
         torch.testing.assert_close(batch["amount"] > 0.5, batch["x"] > 0.5)
-        held = batch["amount"] > 0
-        gone += 6 - int(held.sum())
-        assert set(batch["artery"][held].tolist()) <= set(range(4))
-    assert 0 < gone < 20, "some move out, with their calcium"
+        is_calcified = batch["amount"] > 0
+        n_lost += 6 - int(is_calcified.sum())
+        assert set(batch["artery"][is_calcified].tolist()) <= set(range(4))
+    assert 0 < n_lost < 20, "some move out, with their calcium"
     step = task.step(batch, type("Alone", (), {"backward": lambda _, loss: loss.backward()})(), 0)
     assert torch.isfinite(step["loss"])

@@ -1,4 +1,4 @@
-"""`cac train vessels`: from a table to a model that was evaluated on patients kept apart."""
+"""`cac train vessels`: from a table to a model evaluated on held-out patients."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from CACScoringLib.networks.vessels import VesselNetConfig
 from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
 from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.training.runs import RunOptions
-from CACTrainingLib.whole_scan.prepared import Prepared
+from CACTrainingLib.whole_scan.prepared import PreparedScans
 from CACTrainingLib.whole_scan.scan_table import SourceSettings, held_out, read_scan_table
 from CACTrainingLib.whole_scan.vessels import fitting
 from CACTrainingLib.whole_scan.vessels import train as train_vessels
@@ -25,7 +25,7 @@ COUNT = 30
 
 
 def write_table(folder: Path, first: int, calcium: bool = True) -> Path:
-    """Patients whose score is that of their bright voxels; every third has none."""
+    """Write patients whose score is that of their bright voxels; every third has none."""
     folder.mkdir()
     lines = ["name,patient,ct,age_years,sex,agatston_LM,agatston_LAD,agatston_LCX,agatston_RCA"]
     for n in range(first, first + COUNT):
@@ -38,12 +38,12 @@ def write_table(folder: Path, first: int, calcium: bool = True) -> Path:
 
 @pytest.fixture
 def prepared(monkeypatch):
-    """Scans are not read; one of them cannot be."""
-    wanted = []
+    """Prepare scans without reading them, one of them with a failure."""
+    names = []
 
     def prepare(scans, folder, config, workers, progress):
         folder.mkdir(parents=True, exist_ok=True)
-        wanted.extend(scan.name for scan in scans)
+        names.extend(scan.name for scan in scans)
         files = {}
         for scan in scans:
             x = np.full(512, 0.14, np.float16)
@@ -51,10 +51,10 @@ def prepared(monkeypatch):
             files[scan.name] = folder / f"{scan.name}.npz"
             np.savez(files[scan.name], input=x.reshape(2, 16, 16), heart_ml=np.array(600.0))
         failed = {"s7": "it is no CT"} if "s7" in files else {}
-        return Prepared({name: file for name, file in files.items() if name not in failed}, failed)
+        return PreparedScans({name: file for name, file in files.items() if name not in failed}, failed)
 
     monkeypatch.setattr(fitting, "prepare_vessels", prepare)
-    return wanted
+    return names
 
 
 def test_model_and_its_card(tmp_path, prepared, monkeypatch):
@@ -70,16 +70,16 @@ def test_model_and_its_card(tmp_path, prepared, monkeypatch):
     model = load_model(path, "cpu")
     card = model.card
     scans = read_scan_table(table)
-    learned, kept_apart = (set(names) - {"s7"} for names in held_out(scans))
+    training_names, test_names = (set(names) - {"s7"} for names in held_out(scans))
     training, validation = map(set, fit.call_args.args[2:4])
-    assert training | validation == learned
+    assert training | validation == training_names
     assert not training & validation
-    largest = max(scan.total for scan in scans if scan.name in learned)
+    largest = max(scan.total for scan in scans if scan.name in training_names)
     assert 0 < card.calibration["agatston_scale"] == float(model.network.largest) <= largest
-    assert f"test {len(kept_apart)} scans" in card.training.data
+    assert f"test {len(test_names)} scans" in card.training.data
     assert "user's table" in card.training.data
     test = card.validation["test"]
-    assert test["patients"] == len(kept_apart)
+    assert test["patients"] == len(test_names)
     assert test["non_coronary_only"] == {"patients": COUNT, "called_coronary": 0}
     assert test["mse_normalised"] >= 0
     for name in ("rank_correlation", "rank_correlation_age_and_heart_size", "kappa_categories"):

@@ -1,4 +1,4 @@
-"""Where true calcium lies in what a network for vessel scores sees."""
+"""Location of true calcium in the input of a network for vessel scores."""
 
 import json
 
@@ -17,7 +17,7 @@ PER_MG = 1.5
 
 
 def write(folder, calcium, regions, mass=None):
-    """A heart of 40 HU with calcium, and its truth. Returns the scan and the heart."""
+    """Write a heart of 40 HU with calcium, and its truth. Returns the scan and the heart."""
     hu = np.full(calcium.shape, -800, np.float32)
     hu[5:15, 14:26, 14:26] = 40
     heart = (hu > 0).astype(np.uint8)
@@ -40,14 +40,14 @@ def test_calcium_as_the_network_sees_it(tmp_path):
     calcium[8, 16:18, 16:18], regions[8, 16, 16] = 400, 2
     calcium[12, 24, 20], regions[12, 24, 20] = 200, 4
     scan, region = write(tmp_path, calcium, regions)
-    found = true_calcium(scan, region, CONFIG)
+    truth = true_calcium(scan, region, CONFIG)
     x = vessel_input(scan.image, region.mask, CONFIG)
-    without = vessel_input(
+    plain = vessel_input(
         scan.image - sitk.Cast(sitk.ReadImage(tmp_path / MAP) * PER_MG, sitk.sitkInt16), region.mask, CONFIG
     )
     amount, artery = np.zeros(x.shape), np.zeros(x.shape)
-    amount.ravel()[found["calcium_at"]] = found["calcium"]
-    artery.ravel()[found["calcium_at"]] = found["calcium_artery"]
-    np.testing.assert_allclose(amount, x - without, atol=5e-3)  # less than LEAST_HU is not kept
-    much = amount > 0.1
-    assert sorted(artery[much].tolist()) == [1, 1, 1, 1, 3], "also where the region does not reach"
+    amount.ravel()[truth["calcium_at"]] = truth["calcium"]
+    artery.ravel()[truth["calcium_at"]] = truth["calcium_artery"]
+    np.testing.assert_allclose(amount, x - plain, atol=5e-3)  # less than LEAST_HU is not stored
+    is_bright = amount > 0.1
+    assert sorted(artery[is_bright].tolist()) == [1, 1, 1, 1, 3], "also where the region does not reach"
