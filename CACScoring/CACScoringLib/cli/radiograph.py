@@ -100,7 +100,7 @@ def score_files(
         radiographs = {view: read_radiograph(path) for view, path in given.pictures.items()}
         factors, warnings = _factors(given, radiographs)
         first = next(iter(radiographs))
-        radiographs[first] = radiographs[first].warned(*warnings)
+        radiographs[first] = radiographs[first].with_warnings(*warnings)
         loaded = load_model(stored.path, device)
     result = score_radiograph(radiographs, factors, loaded, progress)
     with folder.being_written() as temporary:

@@ -1,4 +1,4 @@
-"""A radiograph as a file: PNG, an image of line integrals, or DICOM (PS3.3 A.26, Digital X-Ray For Presentation)."""
+"""Files of radiographs: PNG, an image of line integrals, or DICOM (PS3.3 A.26, Digital X-Ray For Presentation)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WHITE = 65535
 
 
 def writer_for(path: Path) -> Writer:
-    """Return the writer for a file's ending. Raises OutputError when there is none, or its folder is not there."""
+    """Return the writer for a file's ending. Raises OutputError for an unknown one, or a missing folder."""
     name = path.name.lower()
     if not path.parent.is_dir() or path.is_dir():
         raise OutputError(f"{path} cannot be written: give a file in a folder that exists as --output.")
@@ -35,27 +35,27 @@ def writer_for(path: Path) -> Writer:
 
 
 def write_png(path: Path, picture: Radiograph, acquisition: Acquisition, identify: bool = False) -> None:
-    """16-bit grey, as displayed. Raises OutputError."""
+    """Write 16-bit grey values, as displayed. Raises OutputError."""
     from PIL import Image
 
-    grey = Image.fromarray(_stored(picture))
-    _atomically(path, lambda temporary: grey.save(temporary, "PNG"))
+    grey = Image.fromarray(_grey_values(picture))
+    _write_atomically(path, lambda temporary: grey.save(temporary, "PNG"))
 
 
 def write_line_integrals(path: Path, picture: Radiograph, acquisition: Acquisition, identify: bool = False) -> None:
-    """∫μ ds as float32, one slice, with the pixels' distance on the detector, mm. Raises OutputError."""
+    """Write ∫μ ds as float32 in one slice, with the pixel size on the detector in mm. Raises OutputError."""
     image = sitk.GetImageFromArray(picture.line_integrals[None])
     image.SetSpacing((*picture.geometry.pixel_mm, 1.0))
-    _atomically(path, lambda temporary: sitk.WriteImage(image, str(temporary), True))
+    _write_atomically(path, lambda temporary: sitk.WriteImage(image, str(temporary), True))
 
 
 def write_dicom(path: Path, picture: Radiograph, acquisition: Acquisition, identify: bool = False) -> None:
-    """Digital X-Ray Image Storage – For Presentation, derived, MONOCHROME2, as displayed.
+    """Write Digital X-Ray Image Storage – For Presentation, derived, MONOCHROME2, as displayed.
 
-    identify: with the patient's name, id and study date; without, they are empty. Raises OutputError.
+    identify: True to add the patient's name, ID and study date. Raises OutputError.
     """
     dataset = _dataset(picture, acquisition, identify)
-    _atomically(path, lambda temporary: dataset.save_as(temporary, enforce_file_format=True))
+    _write_atomically(path, lambda temporary: dataset.save_as(temporary, enforce_file_format=True))
 
 
 def _dataset(picture: Radiograph, acquisition: Acquisition, identify: bool):
@@ -113,19 +113,19 @@ def _dataset(picture: Radiograph, acquisition: Acquisition, identify: bool):
     ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = 0, 1, "US"
     ds.WindowCenter, ds.WindowWidth = (_WHITE + 1) / 2, _WHITE + 1
     ds.PresentationLUTShape, ds.LossyImageCompression, ds.BurnedInAnnotation = "IDENTITY", "00", "NO"
-    ds.PixelData = _stored(picture).astype("<u2").tobytes()
+    ds.PixelData = _grey_values(picture).astype("<u2").tobytes()
     return ds
 
 
 def _view_position(geometry: Geometry) -> str | None:
-    """PA, AP or LL (left lateral), as PS3.3 C.8.11.5 names them; None for others."""
+    """Return PA, AP or LL (left lateral), as in PS3.3 C.8.11.5; None for other views."""
     if geometry.tilt_degrees:
         return None
     return {0: "PA", 180: "AP", 90: "LL"}.get(geometry.angle_degrees % 360)
 
 
 def _orientation(geometry: Geometry) -> list[str]:
-    """Where the rows' and the columns' ends point: L, R, A, P, H, F, the nearest."""
+    """Return the nearest direction (L, R, A, P, H, F) of the rows' and the columns' ends."""
     _, right, down = geometry.axes()
     names = (("L", "R"), ("P", "A"), ("H", "F"))
     ends = []
@@ -135,14 +135,14 @@ def _orientation(geometry: Geometry) -> list[str]:
     return ends
 
 
-def _stored(picture: Radiograph) -> np.ndarray:
+def _grey_values(picture: Radiograph) -> np.ndarray:
     return np.rint(picture.grey * _WHITE).astype(np.uint16)
 
 
-def _atomically(path: Path, write: Callable[[Path], None]) -> None:
+def _write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     try:
-        with atomic_write(path) as half:
-            write(half)
+        with atomic_write(path) as temporary:
+            write(temporary)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[-1]
         raise OutputError(f"{path} cannot be written ({reason}). Choose another --output.") from error

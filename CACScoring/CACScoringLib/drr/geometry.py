@@ -1,4 +1,4 @@
-"""Geometry of a radiograph: views of a chest stand, and the rays in a CT's own voxels.
+"""Geometry of a radiograph: views of a chest stand, and the rays in a CT's voxels.
 
 World positions are LPS, mm. A radiograph is an array [row, column], row 0 at the head.
 """
@@ -14,30 +14,36 @@ import SimpleITK as sitk
 from ..core.ct import CTError
 
 VIEWS = {"PA": (0.0, False), "lateral": (90.0, False), "AP": (180.0, True)}
-"""Angle of the detector, and whether the picture is hung mirrored, by the name of the view; "lateral" is left lateral,
-with the patient's left at the detector."""
+"""Angle of the detector, and True for a mirrored picture, by view; "lateral" is left lateral, with the patient's left
+at the detector."""
 
 ALIGNED_TOLERANCE = 1e-6
-"""An axis of the view lies along one of the CT when its direction's other parts, as a fraction, are below this."""
+"""Largest relative other component of a view's axis that is aligned with an axis of the CT."""
 
 RAYS_AT_ONCE = 65536
-"""Rays that are worked on together: what they need stays small and near the processor."""
+"""Rays processed together, whose data fit the processor's cache."""
 
 
 class ProjectionError(CTError):
-    """A radiograph cannot be made of this CT in this geometry."""
+    """Radiograph that cannot be made of a CT in a geometry."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A chest stand: X-ray source, patient and flat detector.
+    """Chest stand: X-ray source, patient and flat detector.
 
-    angle_degrees: of the detector about the patient's head–foot axis: 0 at the chest (PA), 45 left anterior oblique,
-    90 left lateral, 180 at the back. tilt_degrees: of the detector towards the head. Both are DICOM's Positioner
-    Primary and Secondary Angle (PS3.3 C.8.7.5). The picture is as seen from the detector towards the source, so that
-    a PA film has the patient's right on its left; mirrored: as seen from the source, which gives an AP film the same.
-    parallel: rays at right angles to the detector; the object then has its own size on the detector, and the two
-    distances do not matter. detector_mm, pixels: width and height. isocentre_mm: LPS; None is the CT's centre.
+    Attributes:
+        angle_degrees: Angle of the detector about the patient's head–foot axis: 0 at the chest (PA), 45 left anterior
+            oblique, 90 left lateral, 180 at the back. DICOM's Positioner Primary Angle (PS3.3 C.8.7.5).
+        tilt_degrees: Tilt of the detector towards the head. DICOM's Positioner Secondary Angle.
+        mirrored: False for a view from the detector to the source, which puts the patient's right on a PA film's left;
+            True for a view from the source, which does so on an AP film.
+        parallel: True for rays at right angles to the detector, without magnification; the distances do not matter.
+        source_detector_mm: Distance from source to detector.
+        source_isocentre_mm: Distance from source to isocentre.
+        detector_mm: Width and height of the detector.
+        pixels: Columns and rows of the detector.
+        isocentre_mm: Isocentre in LPS; None for the CT's centre.
     """
 
     angle_degrees: float = 0.0
@@ -55,9 +61,9 @@ class Geometry:
         if not all(map(math.isfinite, (*numbers, *self.detector_mm, *(self.isocentre_mm or ())))):
             raise ProjectionError(f"The geometry holds a value that is no finite number: {self}.")
         if not 0 < self.source_isocentre_mm <= self.source_detector_mm:
-            near, far = self.source_isocentre_mm, self.source_detector_mm
+            isocentre_mm, detector_mm = self.source_isocentre_mm, self.source_detector_mm
             raise ProjectionError(
-                f"From the source to isocentre and detector: {near:g} and {far:g} mm. Give them rising."
+                f"From the source to isocentre and detector: {isocentre_mm:g} and {detector_mm:g} mm. Give them rising."
             )
         if min(self.detector_mm) <= 0 or min(self.pixels) < 1 or max(self.pixels) > 8192:
             raise ProjectionError(
@@ -93,8 +99,15 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Pose:
-    """A view in world coordinates (LPS, mm): the source (for parallel rays, the direction they run), the centre of
-    pixel [0, 0], and the steps from column to column and from row to row."""
+    """View in world coordinates (LPS, mm).
+
+    Attributes:
+        source: Source; for parallel rays their direction.
+        corner: Centre of pixel [0, 0].
+        column_step: Step from column to column.
+        row_step: Step from row to row.
+        parallel: True for parallel rays.
+    """
 
     source: np.ndarray
     corner: np.ndarray
@@ -105,12 +118,20 @@ class Pose:
 
 @dataclass(frozen=True)
 class Rays:
-    """All rays of a view through a CT's voxels, plane by plane across the CT's axis `main` (0 i, 1 j, 2 k).
+    """Rays of a view through a CT's voxels, plane by plane across the CT's axis `main` (0 i, 1 j, 2 k).
 
-    Ray [row, column] meets plane n at first + n · first_slope and second + n · second_slope, voxels along the two
-    other axes, the lower one first. step_mm: its way from plane to plane. All are float32 [row, column]. Where the
-    view lies along the CT's axes, the first place depends on the column and the second on the row alone: each plane
-    is shown on the detector merely scaled. Those arrays then have one row and one column.
+    Ray [row, column] meets plane n at first + n · first_slope and second + n · second_slope, in voxels along the two
+    other axes, the lower one first. Arrays are float32 [row, column]. In views along the CT's axes the first place
+    depends on the column only and the second on the row only, so that planes are just scaled; the arrays then have one
+    row or one column.
+
+    Attributes:
+        main: Axis across which the planes lie.
+        first: Place on plane 0 along the first other axis.
+        first_slope: Change of `first` from plane to plane.
+        second: Place on plane 0 along the second other axis.
+        second_slope: Change of `second` from plane to plane.
+        step_mm: Path from plane to plane.
     """
 
     main: int
@@ -125,17 +146,17 @@ class Rays:
         return self.first.shape[0] == 1 and self.second.shape[1] == 1 and self.step_mm.size > 1
 
 
-def view_named(name: str, **others: object) -> Geometry:
-    """The geometry of a view: "PA", "AP", "lateral" (left), or an angle in degrees as `Geometry` counts it.
+def view_named(name: str, **fields: object) -> Geometry:
+    """Return the geometry of a view: "PA", "AP", "lateral" (left), or an angle in degrees as in `Geometry`.
 
-    others: further fields of `Geometry`. Raises ProjectionError.
+    fields: further fields of `Geometry`. Raises ProjectionError.
     """
-    known = {view.lower(): hung for view, hung in VIEWS.items()}
+    views = {view.lower(): setting for view, setting in VIEWS.items()}
     try:
-        angle, mirrored = known.get(name.lower()) or (float(name), False)
+        angle, mirrored = views.get(name.lower()) or (float(name), False)
     except ValueError:
         raise ProjectionError(f"There is no view {name!r}. Give {', '.join(VIEWS)} or an angle in degrees.") from None
-    return replace(Geometry(angle_degrees=angle, mirrored=mirrored), **others)
+    return replace(Geometry(angle_degrees=angle, mirrored=mirrored), **fields)
 
 
 def centre_mm(image: sitk.Image) -> tuple[float, float, float]:
@@ -148,13 +169,13 @@ def centre_mm(image: sitk.Image) -> tuple[float, float, float]:
 
 
 def in_lps_order(image: sitk.Image) -> sitk.Image:
-    """With axes in the order that projection works in without a copy; the image itself where it has it already."""
-    named = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
-    return image if named == "LPS" else sitk.DICOMOrient(image, "LPS")
+    """Reorder the axes to LPS, which projection reads without a copy; an image in LPS order is returned itself."""
+    order = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+    return image if order == "LPS" else sitk.DICOMOrient(image, "LPS")
 
 
 def pose_of(geometry: Geometry, image: sitk.Image) -> Pose:
-    """Pose of source and detector about a CT."""
+    """Return the pose of source and detector around a CT."""
     forwards, right, down = geometry.axes()
     centre = geometry.isocentre_mm or centre_mm(image)
     to_detector = 0.0 if geometry.parallel else geometry.source_detector_mm - geometry.source_isocentre_mm
@@ -176,13 +197,14 @@ def index_from_world(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rays_through(image: sitk.Image, geometry: Geometry) -> Rays:
-    """The rays of a view, as far as the CT reaches: its field of view often reaches beyond the detector, and what
-    lies there counts. Raises ProjectionError where the source lies inside the CT or rays pass it sideways.
+    """Return the rays of a view through the complete CT, including parts beside the detector.
+
+    Raises ProjectionError if the source lies inside the CT, or rays pass it sideways.
     """
     pose = pose_of(geometry, image)
     matrix, offset = index_from_world(image)
     columns, rows = geometry.pixels
-    # The axis across which the central ray meets most planes.
+    # Across this axis the central ray meets most planes.
     main = int(np.abs(matrix @ geometry.axes()[0]).argmax())
     first, second = (axis for axis in range(3) if axis != main)
     start = matrix @ pose.source + (0 if pose.parallel else offset)
@@ -191,36 +213,36 @@ def rays_through(image: sitk.Image, geometry: Geometry) -> Rays:
     aligned = column_step[main] == row_step[main] == column_step[second] == row_step[first] == 0
 
     def pixel(axis: int, down: np.ndarray, across: np.ndarray) -> np.ndarray:
-        """Position of pixels along an axis; one row or one column if the others are equal."""
+        """Return the position of pixels along an axis, as one row or one column if the others are equal."""
         if column_step[axis] == 0 == row_step[axis]:
             return np.full((1, 1), corner[axis])
         if aligned:
             return corner[axis] + (across * column_step[axis] if row_step[axis] == 0 else down * row_step[axis])
         return corner[axis] + across * column_step[axis] + down * row_step[axis]
 
-    def run(axis: int, down: np.ndarray, across: np.ndarray) -> np.ndarray:
+    def direction(axis: int, down: np.ndarray, across: np.ndarray) -> np.ndarray:
         return np.full((1, 1), start[axis]) if pose.parallel else pixel(axis, down, across) - start[axis]
 
-    # Where pixels lie is linear in row and column, so that the outermost are in the corners.
-    corners = run(main, np.array([[0], [rows - 1]]), np.array([[0, columns - 1]]))
+    # Positions are linear in row and column, so extremes are in the corners.
+    corners = direction(main, np.array([[0], [rows - 1]]), np.array([[0, columns - 1]]))
     _check(corners, start[main], image.GetSize()[main], pose.parallel)
     shapes = [(1, columns), (1, columns), (rows, 1), (rows, 1)] if aligned else [(rows, columns)] * 4
     tables = [np.empty(shape, np.float32) for shape in shapes]
     step = np.empty((rows, columns), np.float32)
-    # Some rows at a time: double precision would hold many times the memory of the result.
+    # Bands of rows limit the memory of double precision.
     band = max(1, RAYS_AT_ONCE // columns)
     for begin in range(0, rows, band):
         part = slice(begin, begin + band)
         pixels = np.arange(rows)[part, None], np.arange(columns)[None]
-        along = run(main, *pixels)
+        along = direction(main, *pixels)
         squared = image.GetSpacing()[main] ** 2
         for number, axis in enumerate((first, second)):
-            slope = run(axis, *pixels) / along
+            slope = direction(axis, *pixels) / along
             if pose.parallel:
                 place = pixel(axis, *pixels) - pixel(main, *pixels) * slope
             else:
                 place = start[axis] - start[main] * slope
-            # A table of one row is filled by the first part; the others leave it as it is.
+            # The first band fills a table of one row; the others do not change it.
             tables[2 * number][part], tables[2 * number + 1][part] = place, slope
             squared = squared + (image.GetSpacing()[axis] * slope) ** 2
         step[part] = np.sqrt(squared)
@@ -228,12 +250,12 @@ def rays_through(image: sitk.Image, geometry: Geometry) -> Rays:
 
 
 def _without_rounding(step: np.ndarray) -> np.ndarray:
-    """Without parts that are nothing but rounding, so that views along the CT's axes are recognized."""
+    """Remove components due to rounding, so that views along the CT's axes are recognized."""
     return np.where(np.abs(step) < ALIGNED_TOLERANCE * np.abs(step).max(), 0.0, step)
 
 
 def _check(along: np.ndarray, start: float, planes: int, parallel: bool) -> None:
-    """along: of the rays, across the CT's planes. start: of the source there."""
+    """Raise ProjectionError for a source inside the CT or rays past it. along, start: rays and source across planes."""
     if np.sign(along.min()) != np.sign(along.max()) or np.abs(along).min() < ALIGNED_TOLERANCE:
         raise ProjectionError("Rays pass the CT sideways. Give a smaller detector or a longer source distance.")
     if not parallel and (start > -0.5 if along.min() > 0 else start < planes - 0.5):
@@ -241,8 +263,8 @@ def _check(along: np.ndarray, start: float, planes: int, parallel: bool) -> None
 
 
 def _sine_cosine(degrees: float) -> tuple[float, float]:
-    """Exact at right angles, so that such views are recognized as aligned."""
-    turned = degrees % 360
-    if turned % 90 == 0:
-        return ((0.0, 1.0), (1.0, 0.0), (0.0, -1.0), (-1.0, 0.0))[int(turned // 90)]
+    """Return sine and cosine, exact at right angles, so that such views are recognized as aligned."""
+    angle = degrees % 360
+    if angle % 90 == 0:
+        return ((0.0, 1.0), (1.0, 0.0), (0.0, -1.0), (-1.0, 0.0))[int(angle // 90)]
     return math.sin(math.radians(degrees)), math.cos(math.radians(degrees))

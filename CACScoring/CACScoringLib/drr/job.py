@@ -1,8 +1,7 @@
-"""A radiograph of a CT as a panel asks for it: settings, files that a background process reads and writes, and pictures
-that lie where the detector stood.
+"""Radiographs of a CT for panels: settings, files of a background process, and pictures at the detector's position.
 
-A folder is the whole of a job: `write_job` fills it, `make_radiograph` or `find_body` works on it, the results are read
-from it. Previews are small enough to follow a slider: a CT is reduced once, and pictures are made of the reduced one.
+A job is a folder: `write_job` fills it, `make_radiograph` or `find_body` processes it, and the results are read from
+it. Previews follow a slider, because the CT is reduced once.
 """
 
 from __future__ import annotations
@@ -66,11 +65,11 @@ class DrrSettings:
     parallel: bool = False
 
     def geometry(self, isocentre_mm: tuple[float, float, float], pixels: int | None = None) -> Geometry:
-        """Place source and detector about a point.
+        """Place source and detector around a point.
 
         Args:
             isocentre_mm: LPS.
-            pixels: Another number than the settings' own.
+            pixels: Number of pixels; None for that of the settings.
 
         Raises:
             ProjectionError: The settings give no view.
@@ -92,7 +91,7 @@ class DrrSettings:
         return Spectrum() if self.kvp is None else tube_spectrum(self.kvp)
 
     def film(self, pixels: int | None = None) -> Film:
-        """Return the film. pixels: number to use in place of the settings' own; photons then follow their area."""
+        """Return the film. pixels: number in place of that of the settings; photons are then scaled by their area."""
         photons = self.photons
         if photons is not None and pixels:
             photons = min(photons * (self.pixels / pixels) ** 2, 1e12)
@@ -102,7 +101,7 @@ class DrrSettings:
         """Return the name of the view ("PA", "lateral", "AP"); None for another angle or a tilt."""
         if self.tilt_degrees:
             return None
-        return next((name for name, seen in VIEWS.items() if seen == (self.angle_degrees, self.mirrored)), None)
+        return next((name for name, setting in VIEWS.items() if setting == (self.angle_degrees, self.mirrored)), None)
 
     def title(self) -> str:
         """Return a name such as "PA radiograph" or "radiograph at 30°, tilted by 10°"."""
@@ -114,12 +113,13 @@ class DrrSettings:
 
 @dataclass(frozen=True)
 class PlacedRadiograph:
-    """Result of a job: images of one slice that lie on the detector (LPS, mm), columns to the picture's right, rows
-    downwards.
+    """Result of a job: images of one slice on the detector (LPS, mm), columns to the picture's right, rows downwards.
 
-    picture: float32, brighter where more was absorbed: the negative logarithm of the signal or, linear, the absorbed
-    part of it. window: what is shown black and white, as `Film` says. calcium: ∫μ ds of calcium alone, float32. heart:
-    uint8, 1 where rays met it. Each None where it was not asked for.
+    Attributes:
+        picture: Negative logarithm of the signal, or absorbed part of it for a linear film, float32.
+        window: Values of `picture` shown black and white, see `Film`.
+        calcium: ∫μ ds of calcium alone, float32; None without a calcium map.
+        heart: Shadow of the heart, uint8; None without a mask.
     """
 
     picture: sitk.Image
@@ -135,23 +135,23 @@ def write_job(
     calcium_map: sitk.Image | None = None,
     heart: sitk.Image | None = None,
 ) -> None:
-    """Write what a radiograph is made of into a folder.
+    """Write the input of a radiograph into a folder.
 
     Args:
         folder: The folder of the job.
-        settings: How the radiograph is made.
+        settings: Settings of the radiograph.
         image: The CT, HU.
-        calcium_map: HU of calcium, anywhere in the CT's space.
-        heart: A mask, likewise.
+        calcium_map: HU of calcium on any grid.
+        heart: Mask on any grid.
     """
-    for name, each in ((CT, image), (CALCIUM, calcium_map), (HEART, heart)):
-        if each is not None:
-            sitk.WriteImage(each, str(folder / name))
+    for name, picture in ((CT, image), (CALCIUM, calcium_map), (HEART, heart)):
+        if picture is not None:
+            sitk.WriteImage(picture, str(folder / name))
     (folder / _SETTINGS).write_text(json.dumps(asdict(settings)), encoding="utf-8")
 
 
 def find_body(folder: Path, progress: Progress) -> None:
-    """Take table and clothes out of the CT of a job; the result is BODY."""
+    """Remove table and clothes from the CT of a job; the result is BODY."""
     progress.begin(["finding the body"])
     with progress.step("finding the body"):
         sitk.WriteImage(body_only(in_lps_order(_read(folder / CT))), str(folder / BODY))
@@ -159,33 +159,33 @@ def find_body(folder: Path, progress: Progress) -> None:
 
 
 def make_radiograph(folder: Path, progress: Progress) -> None:
-    """Make the radiograph of a job; `read_radiograph_of` brings it back.
+    """Make the radiograph of a job; `read_radiograph_of` reads it.
 
     Raises:
         ProjectionError: The view cannot be projected.
-        UnreadableError: It is missing or cannot be read.
+        UnreadableError: A file is missing or cannot be read.
     """
     settings = _settings_of(folder)
     extras: dict[str, tuple[str, Callable[[sitk.Image, Geometry], np.ndarray]]] = {
         CALCIUM: (_CALCIUM_PICTURE, calcium_path),
         HEART: (_HEART_PICTURE, lambda mask, geometry: (path_length_mm(mask, geometry) > 0).astype(np.uint8)),
     }
-    wanted = {name: how for name, how in extras.items() if (folder / name).exists()}
-    progress.begin(["reading", "finding the body", "projecting", *(["projecting calcium and heart"] if wanted else [])])
+    layers = {name: extra for name, extra in extras.items() if (folder / name).exists()}
+    progress.begin(["reading", "finding the body", "projecting", *(["projecting calcium and heart"] if layers else [])])
     with progress.step("reading"):
         image = in_lps_order(_read(folder / CT))
     geometry = settings.geometry(centre_mm(image))
     with progress.step("finding the body"):
         body = image if settings.table else body_only(image)
     with progress.step("projecting"):
-        made = radiograph(body, geometry, settings.spectrum(), settings.film())
-        picture = placed(made.dark, geometry)
-        for key, value in zip(("low", "high"), made.window, strict=True):
+        drr = radiograph(body, geometry, settings.spectrum(), settings.film())
+        picture = placed(drr.dark, geometry)
+        for key, value in zip(("low", "high"), drr.window, strict=True):
             picture.SetMetaData(key, repr(value))
         sitk.WriteImage(picture, str(folder / _PICTURE))
-    if wanted:
+    if layers:
         with progress.step("projecting calcium and heart"):
-            for name, (target, project) in wanted.items():
+            for name, (target, project) in layers.items():
                 values = project(in_lps_order(_read(folder / name)), geometry)
                 sitk.WriteImage(placed(values, geometry), str(folder / target))
     progress.done(folder / _PICTURE)
@@ -199,7 +199,7 @@ def read_radiograph_of(folder: Path) -> PlacedRadiograph:
 
 
 def placed(values: np.ndarray, geometry: Geometry) -> sitk.Image:
-    """A picture [row, column] as an image of one slice on the detector. geometry: with its isocentre."""
+    """Return a picture [row, column] as an image of one slice on the detector. geometry: with an isocentre."""
     pose = pose_of(geometry, sitk.Image([1, 1, 1], sitk.sitkUInt8))
     _, right, down = geometry.axes()
     image = sitk.GetImageFromArray(values[None])
@@ -211,8 +211,8 @@ def placed(values: np.ndarray, geometry: Geometry) -> sitk.Image:
 
 def _settings_of(folder: Path) -> DrrSettings:
     try:
-        found = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
-        return DrrSettings(**{field.name: found[field.name] for field in fields(DrrSettings)})
+        content = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        return DrrSettings(**{field.name: content[field.name] for field in fields(DrrSettings)})
     except (OSError, ValueError, KeyError) as error:
         raise UnreadableError(f"{folder} holds no settings of a radiograph ({error}). Make it again.") from error
 
@@ -225,20 +225,20 @@ def _read(path: Path) -> sitk.Image:
 
 
 FINE_MM = 3.0
-"""Voxels of the reduced CT, at least; a coarse one has twice this."""
+"""Least size in mm of the reduced CT's voxels; a coarse one has twice this."""
 
 MOVING, RESTING = (2, 112), (1, 192)
-"""Pictures while a slider moves, and once it rests: by which the fine grid is reduced further; rows and columns."""
+"""Further reduction of the grid, and rows and columns of the picture, while a slider moves and when it rests."""
 
 CALCIUM_FULL = 0.04
-"""∫μ ds of calcium that is shown in full colour: 2 mm of water on top, or 5 mm of calcium of 400 HU."""
+"""∫μ ds of calcium in full colour: that of 2 mm of water, or of 5 mm of calcium with 400 HU."""
 
 _YELLOW, _RED, _OUTLINE = (255.0, 230.0, 60.0), (220.0, 30.0, 0.0), (79, 195, 247)
 
 
 @dataclass(frozen=True)
 class ReducedScan:
-    """A CT, its calcium map and its heart on a coarse grid (LPS order), and the isocentre of the whole CT, LPS mm."""
+    """CT, calcium map and heart on a coarse grid (LPS order), and the isocentre of the original CT, LPS mm."""
 
     image: sitk.Image
     isocentre_mm: tuple[float, float, float]
@@ -246,16 +246,16 @@ class ReducedScan:
     heart: sitk.Image | None = None
 
     def coarser(self, factor: int) -> ReducedScan:
-        """With voxels so many times as large."""
+        """Return the scan with voxels larger by a factor."""
         if factor == 1:
             return self
-        return replace(self, **{name: _shrunk(getattr(self, name), factor) for name in ("image", "calcium", "heart")})
+        return replace(self, **{name: _shrink(getattr(self, name), factor) for name in ("image", "calcium", "heart")})
 
 
 def reduced(
     image: sitk.Image, calcium_map: sitk.Image | None = None, heart: sitk.Image | None = None, to_mm: float = FINE_MM
 ) -> ReducedScan:
-    """A scan on a grid of voxels of about to_mm, each the mean of those it holds: sums along rays stay what they were.
+    """Reduce a scan by means to voxels of about to_mm, which preserves sums along rays.
 
     The images may have any axis order.
 
@@ -263,20 +263,22 @@ def reduced(
         image: HU.
         calcium_map: HU of calcium.
         heart: Mask.
-        to_mm: Size of the voxels to come, mm.
+        to_mm: Size of the reduced voxels, mm.
     """
 
-    def small(each: sitk.Image | None, kind: int) -> sitk.Image | None:
-        if each is None:
+    def shrink(volume: sitk.Image | None, kind: int) -> sitk.Image | None:
+        if volume is None:
             return None
-        factors = [max(1, min(round(to_mm / mm), n)) for mm, n in zip(each.GetSpacing(), each.GetSize(), strict=True)]
-        return in_lps_order(sitk.BinShrink(sitk.Cast(each, kind) if each.GetPixelID() != kind else each, factors))
+        factors = [
+            max(1, min(round(to_mm / mm), n)) for mm, n in zip(volume.GetSpacing(), volume.GetSize(), strict=True)
+        ]
+        return in_lps_order(sitk.BinShrink(sitk.Cast(volume, kind) if volume.GetPixelID() != kind else volume, factors))
 
     return ReducedScan(
-        small(image, image.GetPixelID()),
+        shrink(image, image.GetPixelID()),
         centre_mm(image),
-        _cut(small(calcium_map, sitk.sitkFloat32)),
-        _cut(small(heart, sitk.sitkFloat32)),
+        _crop(shrink(calcium_map, sitk.sitkFloat32)),
+        _crop(shrink(heart, sitk.sitkFloat32)),
     )
 
 
@@ -288,54 +290,54 @@ def preview(
     heart: bool = False,
     backend: str | None = None,
 ) -> np.ndarray:
-    """The radiograph of a reduced scan in colours, uint8 [row, column, RGB].
+    """Make a colour radiograph of a reduced scan, uint8 [row, column, RGB].
 
     Args:
         scan: The CT.
-        settings: How it is done.
+        settings: Settings of the radiograph.
         pixels: Rows and columns of the picture.
-        calcium_opacity: 0 leaves the calcium map out.
-        heart: Outline it.
-        backend: As of `projection`.
+        calcium_opacity: Opacity of the calcium map, 0 for none.
+        heart: True to outline the heart.
+        backend: As in `projection`.
 
     Raises:
         ProjectionError: The view cannot be projected.
     """
     geometry = settings.geometry(scan.isocentre_mm, pixels)
-    made = radiograph(scan.image, geometry, settings.spectrum(), settings.film(pixels), backend=backend)
-    shown = np.repeat(made.grey[..., None] * 255, 3, axis=2)
+    drr = radiograph(scan.image, geometry, settings.spectrum(), settings.film(pixels), backend=backend)
+    colours = np.repeat(drr.grey[..., None] * 255, 3, axis=2)
     if calcium_opacity > 0 and scan.calcium is not None:
         share = np.clip(calcium_path(scan.calcium, geometry, backend=backend) / CALCIUM_FULL, 0, 1)[..., None]
         colour = np.array(_YELLOW) * (1 - share) + np.array(_RED) * share
         cover = calcium_opacity * np.sqrt(share)
-        shown = shown * (1 - cover) + colour * cover
+        colours = colours * (1 - cover) + colour * cover
     if heart and scan.heart is not None:
         inside = path_length_mm(scan.heart, geometry, backend=backend) > FINE_MM
-        shown[inside & ~ndimage.binary_erosion(inside)] = _OUTLINE
-    return np.rint(shown).astype(np.uint8)
+        colours[inside & ~ndimage.binary_erosion(inside)] = _OUTLINE
+    return np.rint(colours).astype(np.uint8)
 
 
 def fast_backend() -> str:
-    """The fastest way of projection for which nothing has to be compiled first, which takes seconds."""
+    """Return the fastest backend that needs no compilation first, which takes seconds."""
     return "numba" if f"{__package__}.kernels" in sys.modules else "scipy"
 
 
 @dataclass(frozen=True)
 class Stand:
-    """Positions of the chest stand, LPS, mm. corners: of the detector, [4, 3]: the picture's top left, top right,
-    bottom right, bottom left."""
+    """Positions of the chest stand in LPS, mm. corners: detector's top left, top right, bottom right, bottom left
+    [4, 3]."""
 
     source: np.ndarray
     isocentre: np.ndarray
     corners: np.ndarray
 
     def beams(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """From the source to the corners, and last to the detector's centre."""
+        """Return the lines from the source to the corners, and last to the detector's centre."""
         return [(self.source, end) for end in (*self.corners, self.corners.mean(0))]
 
 
 def stand_of(geometry: Geometry) -> Stand:
-    """geometry: with its isocentre."""
+    """Return the positions of a geometry with an isocentre."""
     pose = pose_of(geometry, sitk.Image([1, 1, 1], sitk.sitkUInt8))
     columns, rows = geometry.pixels
     ends = ((-0.5, -0.5), (columns - 0.5, -0.5), (columns - 0.5, rows - 0.5), (-0.5, rows - 0.5))
@@ -343,8 +345,8 @@ def stand_of(geometry: Geometry) -> Stand:
     return Stand(pose.source, np.array(geometry.isocentre_mm), np.array(corners))
 
 
-def _cut(image: sitk.Image | None) -> sitk.Image | None:
-    """What is not 0 with a rim of one voxel; all of it where all is 0."""
+def _crop(image: sitk.Image | None) -> sitk.Image | None:
+    """Crop an image to non-zero voxels with a rim of one voxel; an empty image stays unchanged."""
     if image is None:
         return None
     boxes = ndimage.find_objects((sitk.GetArrayViewFromImage(image) != 0).astype(np.uint8))
@@ -354,5 +356,5 @@ def _cut(image: sitk.Image | None) -> sitk.Image | None:
     return image[tuple(slice(max(0, part.start - 1), part.stop + 1) for part in boxes[0][::-1])]
 
 
-def _shrunk(image: sitk.Image | None, factor: int) -> sitk.Image | None:
+def _shrink(image: sitk.Image | None, factor: int) -> sitk.Image | None:
     return None if image is None else sitk.BinShrink(image, [min(factor, n) for n in image.GetSize()])

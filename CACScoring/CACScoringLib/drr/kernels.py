@@ -1,7 +1,7 @@
 """Compiled loops of projection, for processors; they load Numba, so import this inside a function.
 
-They run over a part of the detector without Python's lock, so that parts can run in threads. A voxel of any real type
-counts max(low, min(high, value)) - low; beyond the CT there is nothing.
+They process a part of the detector without Python's lock, so that parts can run in threads. A voxel of any real type
+counts max(low, min(high, value)) - low; outside the CT values are 0.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ import numba
 import numpy as np
 
 PLANES_AT_ONCE = 16
-"""Planes across the axis i that are read together: half a cache line of int16."""
+"""Planes across the axis i read together: half a cache line of int16."""
 
-_ONE, _ZERO = np.float32(1), np.float32(0)
+_UNIT, _ZERO = np.float32(1), np.float32(0)
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
 def add_scaled_planes(volume, main, low, high, places, slopes, row_places, row_slopes, out):
     """Sum up the planes across axis `main` (0 or 1) of a view along the CT's axes, for a band of columns.
 
-    The CT is read once, in its order in memory: each line of a slice is scaled along the columns, and then added to the
-    few rows that it is near to.
+    The CT is read once, in memory order: each line of a slice is scaled along the columns, and then added to the few
+    rows near it.
 
     Args:
         volume: [k, j, i].
         main: 0 or 1, the axis across which the planes lie.
-        low: First of the band.
-        high: End of the band.
+        low: Lower limit of values, counted as 0.
+        high: Upper limit of values.
         places: Column c meets plane n at places[c] + n · slopes[c].
         slopes: Column c meets plane n at places[c] + n · slopes[c].
-        row_places: Rows likewise, along axis k.
-        row_slopes: Rows likewise, along axis k.
+        row_places: Row r meets plane n at row_places[r] + n · row_slopes[r], along axis k.
+        row_slopes: Row r meets plane n at row_places[r] + n · row_slopes[r], along axis k.
         out: float32 [row, column], set to the sum.
     """
     slices, rows_of_ct, columns_of_ct = volume.shape
@@ -38,53 +38,53 @@ def add_scaled_planes(volume, main, low, high, places, slopes, row_places, row_s
     length = rows_of_ct if main == 0 else columns_of_ct
     rows, columns = out.shape
     depth = PLANES_AT_ONCE if main == 0 else 1
-    # Empty voxels at either side, so that nothing needs a special case there.
+    # Empty voxels at both ends avoid special cases.
     lines = np.zeros((depth, length + 3), np.float32)
-    beyond = np.float32(length + 1)
+    end_of_line = np.float32(length + 1)
     wide = np.zeros(columns, np.float32)
     cells = np.zeros((planes, columns), np.int32)
     parts = np.zeros((planes, columns), np.float32)
     for n in range(planes):
-        _place(np.float32(n), places, slopes, _ZERO, beyond, cells[n], parts[n])
+        _place(np.float32(n), places, slopes, _ZERO, end_of_line, cells[n], parts[n])
     first, last = max(cells.min() - 1, 0), min(cells.max() + 1, length)
     out[:] = 0
     for k in range(slices):
         for block in range(0, planes, depth):
             count = min(depth, planes - block)
             if main == 0:
-                highest = _count_turned(volume[k, :, block : block + count], first, last, low, high, lines)
+                highest = _clip_transposed(volume[k, :, block : block + count], first, last, low, high, lines)
             else:
-                highest = _count(volume[k, block, first:last], low, high, lines[0, first + 1 : last + 1])
+                highest = _clip(volume[k, block, first:last], low, high, lines[0, first + 1 : last + 1])
             if highest == 0:
                 continue
             for p in range(count):
                 n = np.float32(block + p)
                 top = row_places[0] + n * row_slopes[0]
                 per_row = (row_places[-1] + n * row_slopes[-1] - top) / np.float32(max(rows - 1, 1))
-                begin, end = _near(np.float32(k), top, per_row, rows)
+                begin, end = _rows_near(np.float32(k), top, per_row, rows)
                 if begin == end:
                     continue
                 _widen(lines[p], cells[block + p], parts[block + p], wide)
                 for r in range(begin, end):
-                    share = _ONE - abs(row_places[r] + n * row_slopes[r] - np.float32(k))
+                    share = _UNIT - abs(row_places[r] + n * row_slopes[r] - np.float32(k))
                     if share > 0:
                         _add(share, wide, out[r])
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def _count(values, low, high, counted):
+def _clip(values, low, high, clipped):
     highest = _ZERO
     for i in range(values.size):
         value = np.float32(values[i])
         value = value if value > low else low
         value = (value if value < high else high) - low
         highest = value if value > highest else highest
-        counted[i] = value
+        clipped[i] = value
     return highest
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def _count_turned(values, first, last, low, high, lines):
+def _clip_transposed(values, first, last, low, high, lines):
     highest = _ZERO
     for j in range(first, last):
         for p in range(values.shape[1]):
@@ -97,13 +97,13 @@ def _count_turned(values, first, last, low, high, lines):
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def _near(k, top, per_row, rows):
-    """Rows, of an even course from top, that may lie less than a voxel from k."""
+def _rows_near(k, top, per_row, rows):
+    """Return the range of rows, evenly spaced from top, that may lie within a voxel of k."""
     if per_row == 0:
         return 0, rows
-    one, other = (k - _ONE - top) / per_row, (k + _ONE - top) / per_row
-    begin = min(max(min(one, other) - _ONE, _ZERO), np.float32(rows))
-    end = min(max(max(one, other) + np.float32(2), _ZERO), np.float32(rows))
+    first, second = (k - _UNIT - top) / per_row, (k + _UNIT - top) / per_row
+    begin = min(max(min(first, second) - _UNIT, _ZERO), np.float32(rows))
+    end = min(max(max(first, second) + np.float32(2), _ZERO), np.float32(rows))
     return int(begin), int(end)
 
 
@@ -111,8 +111,8 @@ def _near(k, top, per_row, rows):
 def _widen(line, cells, parts, wide):
     for c in range(wide.size):
         cell = cells[c]
-        near = line[cell]
-        wide[c] = near + parts[c] * (line[cell + 1] - near)
+        value = line[cell]
+        wide[c] = value + parts[c] * (line[cell + 1] - value)
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
@@ -125,13 +125,13 @@ def _add(share, wide, row):
 def add_planes(volume, depth, low, high, first, first_slope, second, second_slope, out):
     """Sum up the planes of a CT where each ray meets them, for some rows of any view.
 
-    The rays of a few rows meet a small part of each plane, which is copied once with a rim of nothing about the CT.
+    The rays of a few rows meet a small part of each plane, which is copied once with an empty rim around the CT.
 
     Args:
         volume: [second, plane, first], the axes as `Rays` names them.
         depth: Planes to read together.
-        low: First of the band.
-        high: End of the band.
+        low: Lower limit of values, counted as 0.
+        high: Upper limit of values.
         first: float32 [row, column].
         first_slope: float32 [row, column].
         second: float32 [row, column].
@@ -147,32 +147,32 @@ def add_planes(volume, depth, low, high, first, first_slope, second, second_slop
     out[:] = 0
     for block in range(0, planes, depth):
         count = min(depth, planes - block)
-        # Where planes are met is a linear fraction of row and column, so that the outermost lies in a corner.
-        left, top, x1, y1 = width + 2, height + 2, 0, 0
+        # Places on planes are linear fractions of row and column, so extremes are in the corners.
+        x0, y0, x1, y1 = width + 2, height + 2, 0, 0
         for corner in range(8):
             r, c = (0, rows - 1)[corner % 2], (0, columns - 1)[corner // 2 % 2]
             n = np.float32(block + (0, count - 1)[corner // 4])
-            x = int(min(max(first[r, c] + n * first_slope[r, c] + _ONE, _ZERO), right))
-            y = int(min(max(second[r, c] + n * second_slope[r, c] + _ONE, _ZERO), bottom))
-            left, x1, top, y1 = min(left, x), max(x1, x), min(top, y), max(y1, y)
-        left, top, x1, y1 = max(left - 1, 0), max(top - 1, 0), min(x1 + 2, width + 2), min(y1 + 2, height + 2)
-        across, down = x1 - left + 1, y1 - top + 1
+            x = int(min(max(first[r, c] + n * first_slope[r, c] + _UNIT, _ZERO), right))
+            y = int(min(max(second[r, c] + n * second_slope[r, c] + _UNIT, _ZERO), bottom))
+            x0, x1, y0, y1 = min(x0, x), max(x1, x), min(y0, y), max(y1, y)
+        x0, y0, x1, y1 = max(x0 - 1, 0), max(y0 - 1, 0), min(x1 + 2, width + 2), min(y1 + 2, height + 2)
+        across, down = x1 - x0 + 1, y1 - y0 + 1
         highest = _ZERO
         for y in range(down):
             for x in range(across):
-                at_rim = y + top == 0 or y + top > height or x + left == 0 or x + left > width
+                at_rim = y + y0 == 0 or y + y0 > height or x + x0 == 0 or x + x0 > width
                 for p in range(count):
                     value = _ZERO
                     if not at_rim:
-                        value = np.float32(volume[y + top - 1, block + p, x + left - 1])
+                        value = np.float32(volume[y + y0 - 1, block + p, x + x0 - 1])
                         value = value if value > low else low
                         value = (value if value < high else high) - low
                         highest = value if value > highest else highest
                     part[p, y * across + x] = value
         if highest == 0:
             continue
-        x_low, x_high = np.float32(left), np.float32(x1 - 1)
-        y_low, y_high = np.float32(top), np.float32(y1 - 1)
+        x_low, x_high = np.float32(x0), np.float32(x1 - 1)
+        y_low, y_high = np.float32(y0), np.float32(y1 - 1)
         for p in range(count):
             n = np.float32(block + p)
             for r in range(rows):
@@ -183,9 +183,9 @@ def add_planes(volume, depth, low, high, first, first_slope, second, second_slop
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
 def _place(n, places, slopes, low, high, cells, parts):
-    """Where rays meet a plane along one axis: the cell, counted from low, and the part of the way to the next."""
+    """Compute the cells in which rays meet a plane along one axis, counted from low, and the fractions to the next."""
     for c in range(cells.size):
-        place = places[c] + n * slopes[c] + _ONE
+        place = places[c] + n * slopes[c] + _UNIT
         place = place if place > low else low
         place = (place if place < high else high) - low
         cells[c] = np.int32(place)

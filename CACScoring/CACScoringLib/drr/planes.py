@@ -1,7 +1,7 @@
-"""Sums of a CT's values along rays: compiled (Numba) where it is installed, else by SciPy, slowly; both the same.
+"""Sums of a CT's values along rays, compiled by Numba if installed, else by SciPy, slowly, with the same results.
 
-A voxel counts max(low, min(high, value)) - low, so that turning HU into attenuation needs no copy of the CT; beyond
-the CT there is nothing. Between voxels of a plane values are linear, and planes are summed up (Joseph 1982,
+A voxel counts max(low, min(high, value)) - low, so that converting HU to attenuation needs no copy of the CT; outside
+the CT values are 0. Values are interpolated linearly in each plane, and planes are sums up (Joseph 1982,
 doi:10.1109/TMI.1982.4307572).
 """
 
@@ -18,21 +18,21 @@ from .geometry import ProjectionError, Rays
 BACKENDS = ("numba", "scipy")
 
 _COLUMNS, _RAYS = (64, 512), 16384
-"""Fewest and most columns, and most rays, that one thread works on at a time: what it needs stays in the cache."""
+"""Least and most columns, and most rays, that a thread processes at once within the processor's cache."""
 
 
 def sums_along(
     volume: np.ndarray, rays: Rays, low: float, high: float, backend: str | None = None, threads: int | None = None
 ) -> np.ndarray:
-    """Σ (value - low) · mm along each ray, float32 [row, column].
+    """Compute Σ (value - low) · mm along each ray, float32 [row, column].
 
     Args:
         volume: [k, j, i], real.
         rays: The rays of the view.
-        low: What values below and above count as.
-        high: What values below and above count as.
-        backend: One of BACKENDS; None is the first that is installed.
-        threads: None is all cores.
+        low: Lower limit of values, counted as 0.
+        high: Upper limit of values.
+        backend: One of BACKENDS; None for the first installed.
+        threads: Number of threads; None for all cores.
 
     Raises:
         ProjectionError: The view cannot be projected.
@@ -63,21 +63,21 @@ def _by_numba(volume: np.ndarray, rays: Rays, low: np.float32, high: np.float32,
 
     shape = rays.step_mm.shape
     out = np.empty(shape, np.float32)
-    # Planes across k are left to the other kernel: no view of a chest looks along it.
+    # The other kernel does planes across k; no chest view looks along it.
     scaled = rays.separable and rays.main < 2
-    turned = np.moveaxis(volume, 2 - rays.main, 1)  # [second, plane, first]
+    transposed = np.moveaxis(volume, 2 - rays.main, 1)  # [second, plane, first]
     depth = kernels.PLANES_AT_ONCE if rays.main == 0 else 1
     tables = (rays.first, rays.first_slope, rays.second, rays.second_slope)
 
     def columns(part: slice) -> None:
-        summed = np.empty((shape[0], part.stop - part.start), np.float32)
-        for_part = (*(table[0, part].copy() for table in tables[:2]), *(table[:, 0].copy() for table in tables[2:]))
-        kernels.add_scaled_planes(volume, rays.main, low, high, *for_part, summed)
-        out[:, part] = summed
+        sums = np.empty((shape[0], part.stop - part.start), np.float32)
+        part_tables = (*(table[0, part].copy() for table in tables[:2]), *(table[:, 0].copy() for table in tables[2:]))
+        kernels.add_scaled_planes(volume, rays.main, low, high, *part_tables, sums)
+        out[:, part] = sums
 
     def rows(part: slice) -> None:
-        for_part = (np.array(np.broadcast_to(table, shape)[part]) for table in tables)
-        kernels.add_planes(turned, depth, low, high, *for_part, out[part])
+        part_tables = (np.array(np.broadcast_to(table, shape)[part]) for table in tables)
+        kernels.add_planes(transposed, depth, low, high, *part_tables, out[part])
 
     band = min(max(-(-shape[1] // threads), _COLUMNS[0]), _COLUMNS[1])
     length, size = (shape[1], band) if scaled else (shape[0], max(1, _RAYS // shape[1]))

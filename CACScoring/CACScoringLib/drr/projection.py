@@ -1,7 +1,7 @@
 """Digitally reconstructed radiographs: a CT as a chest stand would show it.
 
-HU become attenuation by their definition, μ = μ_water · (1 + HU/1000), never below 0. Nothing is copied: the CT is
-read where it lies.
+HU are converted to attenuation by their definition, μ = μ_water · (1 + HU/1000), never below 0, without a copy of the
+CT.
 
 Mass attenuation coefficients: Hubbell and Seltzer, NIST Standard Reference Database 126 (physics.nist.gov/xaamdi),
 tables of liquid water, cortical bone (ICRU-44) and aluminium; between its energies log–log.
@@ -21,10 +21,10 @@ from .geometry import Geometry, ProjectionError, in_lps_order, rays_through
 from .planes import sums_along
 
 CT_EFFECTIVE_KEV = 70.0
-"""At this energy HU are taken to be measured: the mean of a filtered 120 kVp spectrum behind a body."""
+"""Energy at which HU are assumed to be measured: the mean of a filtered 120 kVp spectrum behind a body."""
 
 BONE_ABOVE_HU = 100.0
-"""What exceeds this is calcium: its attenuation falls faster with energy than that of water, as bone's does."""
+"""HU above which the excess counts as calcium, whose attenuation falls faster with energy than water's, as bone's."""
 
 _KEV = (10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0, 100.0, 150.0)
 _CM2_PER_G = {
@@ -37,7 +37,7 @@ _ALUMINIUM_G_PER_CM3 = 2.699
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Photon energies and the part of the unattenuated signal that each makes; the parts sum up to 1."""
+    """Photon energies, and their parts of the unattenuated signal, which sum up to 1."""
 
     kev: tuple[float, ...] = (CT_EFFECTIVE_KEV,)
     weights: tuple[float, ...] = (1.0,)
@@ -45,12 +45,16 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Film:
-    """Settings that make a radiograph visible.
+    """Display of a radiograph.
 
-    linear: grey follows the intensity; otherwise its logarithm, as on film. low, high: percentiles of the body that
-    become black and white (bone is white in both). scatter_fraction: of the signal behind the patient; it is spread
-    by a Gaussian of scatter_mm on the detector. photons: per pixel without a patient, for Poisson noise of `seed`;
-    None is no noise.
+    Attributes:
+        linear: True if grey follows the intensity, False for its logarithm, as on film.
+        low: Percentile of the body shown black.
+        high: Percentile of the body shown white, as bone is.
+        scatter_fraction: Scattered part of the signal behind the patient.
+        scatter_mm: Standard deviation of the scatter on the detector.
+        photons: Photons per pixel without a patient, for Poisson noise; None for no noise.
+        seed: Seed of the noise.
     """
 
     linear: bool = False
@@ -69,16 +73,18 @@ class Film:
 
 
 def attenuation_per_mm(material: str, kev: float) -> float:
-    """Attenuation of water, or of bone and aluminium at a density of 1 g/cm³. Raises ProjectionError outside 10 to 150
-    keV."""
+    """Return the attenuation of water, or of bone and aluminium at a density of 1 g/cm³.
+
+    Raises ProjectionError outside 10 to 150 keV.
+    """
     if not _KEV[0] <= kev <= _KEV[-1]:
         raise ProjectionError(f"The energy is {kev:g} keV. Give {_KEV[0]:g} to {_KEV[-1]:g} keV.")
     return float(np.exp(np.interp(math.log(kev), np.log(_KEV), np.log(_CM2_PER_G[material])))) / 10
 
 
 def tube_spectrum(kvp: float, aluminium_mm: float = 3.0, steps: int = 16) -> Spectrum:
-    """Signal of an energy-integrating detector under a tube: Kramers' bremsstrahlung behind a filter (1923,
-    doi:10.1080/14786442308565244), without characteristic lines and without the anode's heel.
+    """Return the signal of an energy-integrating detector under a tube: Kramers' bremsstrahlung behind a filter (1923,
+    doi:10.1080/14786442308565244), without characteristic lines and heel effect.
 
     Raises ProjectionError outside 40 to 150 kVp or for a negative filter.
     """
@@ -92,11 +98,11 @@ def tube_spectrum(kvp: float, aluminium_mm: float = 3.0, steps: int = 16) -> Spe
 
 
 def intensity(soft_mm: np.ndarray, excess_mm: np.ndarray | None, spectrum: Spectrum) -> np.ndarray:
-    """Signal behind a patient, 1 without one, float32 [row, column].
+    """Compute the signal behind a patient, 1 without one, float32 [row, column].
 
     Args:
-        soft_mm: Water-equivalent path of all up to BONE_ABOVE_HU.
-        excess_mm: Of what exceeds it, by its attenuation at CT_EFFECTIVE_KEV; None where all counts as water.
+        soft_mm: Water-equivalent path of values up to BONE_ABOVE_HU.
+        excess_mm: Path of the excess, by its attenuation at CT_EFFECTIVE_KEV; None if all counts as water.
         spectrum: The photons' spectrum.
     """
     total = np.zeros(soft_mm.shape, np.float32)
@@ -109,17 +115,17 @@ def intensity(soft_mm: np.ndarray, excess_mm: np.ndarray | None, spectrum: Spect
 
 
 def calcium_per_mm(kev: float) -> float:
-    """Attenuation at an energy of calcium that attenuates like water at CT_EFFECTIVE_KEV."""
+    """Return the attenuation at an energy of calcium that attenuates like water at CT_EFFECTIVE_KEV."""
     water = attenuation_per_mm("water", CT_EFFECTIVE_KEV)
     return water * attenuation_per_mm("bone", kev) / attenuation_per_mm("bone", CT_EFFECTIVE_KEV)
 
 
-def detected(signal: np.ndarray, film: Film, pixel_mm: Sequence[float]) -> np.ndarray:
-    """A signal with scatter and noise, float32 [row, column]."""
+def detect(signal: np.ndarray, film: Film, pixel_mm: Sequence[float]) -> np.ndarray:
+    """Add scatter and noise to a signal, float32 [row, column]."""
     if film.scatter_fraction:
         image = sitk.GetImageFromArray(signal.astype(np.float32))
         image.SetSpacing(tuple(pixel_mm))
-        # By recursion, whose cost does not grow with the width; it needs four pixels.
+        # The recursive filter's cost does not grow with the width; it needs four pixels.
         spread = image if min(signal.shape) < 4 else sitk.SmoothingRecursiveGaussian(image, film.scatter_mm)
         share = film.scatter_fraction
         signal = (1 - share) * signal + share * sitk.GetArrayFromImage(spread)
@@ -129,17 +135,17 @@ def detected(signal: np.ndarray, film: Film, pixel_mm: Sequence[float]) -> np.nd
     return signal.astype(np.float32)
 
 
-def displayed(signal: np.ndarray, body: np.ndarray, film: Film) -> tuple[np.ndarray, tuple[float, float]]:
-    """Make a signal visible.
+def display(signal: np.ndarray, body: np.ndarray, film: Film) -> tuple[np.ndarray, tuple[float, float]]:
+    """Convert a signal to display values.
 
     Args:
-        signal: At the detector, 1 without a patient.
-        body: Bool, the pixels that set the window.
-        film: How it is shown.
+        signal: Signal at the detector, 1 without a patient.
+        body: Pixels that set the window, bool.
+        film: Display settings.
 
     Returns:
-        What is shown, brighter where more was absorbed, float32 [row, column], and its window: the values that are
-        shown black and white.
+        Display values, brighter for more absorption, float32 [row, column], and the window: the values shown black and
+        white.
     """
     floor = 0.5 / film.photons if film.photons else 1e-12
     dark = 1 - signal if film.linear else -np.log(np.maximum(signal, np.float32(floor)))
@@ -149,7 +155,7 @@ def displayed(signal: np.ndarray, body: np.ndarray, film: Film) -> tuple[np.ndar
 
 BODY_HU = -300.0
 BODY_PATH_MM = 20.0
-"""Rays through more water than this have met the body."""
+"""Water-equivalent path in mm above which a ray passes the body."""
 
 _NO_LIMIT = 1e9
 
@@ -183,12 +189,12 @@ class Radiograph:
 
 
 def water_equivalent_mm(image: sitk.Image, geometry: Geometry, backend: str | None = None) -> np.ndarray:
-    """Length of water that attenuates as the body does along each ray, mm, float32 [row, column].
+    """Compute the length of water that attenuates as the body along each ray, mm, float32 [row, column].
 
     Args:
-        image: HU, three-dimensional, any axis order and direction; turned to LPS order where it is not (a copy).
+        image: HU, three-dimensional, any axis order and direction; copied to LPS order if it has another.
         geometry: The view.
-        backend: As of `sums_along`.
+        backend: As in `sums_along`.
 
     Raises:
         ProjectionError: The view cannot be projected.
@@ -199,13 +205,13 @@ def water_equivalent_mm(image: sitk.Image, geometry: Geometry, backend: str | No
 def calcium_path(
     calcium_map: sitk.Image, geometry: Geometry, kev: float = CT_EFFECTIVE_KEV, backend: str | None = None
 ) -> np.ndarray:
-    """∫μ ds of calcium alone. calcium_map: HU of calcium, 0 elsewhere, as `pipeline` gives it."""
+    """Compute ∫μ ds of calcium alone. calcium_map: HU of calcium, 0 elsewhere, as from `pipeline`."""
     hu_mm = _sums(calcium_map, geometry, 0.0, _NO_LIMIT, backend)
     return hu_mm * np.float32(calcium_per_mm(kev) / 1000)
 
 
 def path_length_mm(mask: sitk.Image, geometry: Geometry, backend: str | None = None) -> np.ndarray:
-    """Length of each ray within a mask (any label above 0), mm, float32 [row, column]."""
+    """Compute the length of each ray within a mask (any label above 0), mm, float32 [row, column]."""
     return _sums(mask, geometry, 0.0, 1.0, backend)
 
 
@@ -217,15 +223,15 @@ def radiograph(
     calcium_map: sitk.Image | None = None,
     backend: str | None = None,
 ) -> Radiograph:
-    """A radiograph of a CT.
+    """Compute the radiograph of a CT.
 
     Args:
-        image: As of `water_equivalent_mm`.
+        image: As in `water_equivalent_mm`.
         geometry: The view.
-        spectrum: None is CT_EFFECTIVE_KEV alone. At other energies what exceeds BONE_ABOVE_HU attenuates as calcium.
-        film: How the signal becomes grey values.
-        calcium_map: Project this instead, HU of calcium.
-        backend: As of `water_equivalent_mm`.
+        spectrum: None for CT_EFFECTIVE_KEV. At other energies the excess over BONE_ABOVE_HU attenuates as calcium.
+        film: Display settings.
+        calcium_map: HU of calcium to project instead of the CT.
+        backend: As in `water_equivalent_mm`.
 
     Raises:
         ProjectionError: The view cannot be projected.
@@ -242,44 +248,44 @@ def radiograph(
     if excess is not None:
         excess /= 1000
     clean = intensity(soft, excess, spectrum)
-    signal = detected(clean, film, geometry.pixel_mm)
+    signal = detect(clean, film, geometry.pixel_mm)
     body = excess > 0 if calcium_map is not None else soft > BODY_PATH_MM
     integrals = -np.log(np.maximum(clean, np.finfo(np.float32).tiny))
-    return Radiograph(geometry, film, integrals, signal, *displayed(signal, body, film))
+    return Radiograph(geometry, film, integrals, signal, *display(signal, body, film))
 
 
 def body_only(image: sitk.Image) -> sitk.Image:
-    """A copy of a CT with air for the table and all else that is not connected with the body.
+    """Copy a CT with air in place of the table and other objects not connected with the body.
 
-    The body is the largest part above BODY_HU after an opening of 6 mm, with all that it encloses in each slice.
+    The body is the largest part above BODY_HU after an opening of 6 mm, filled in each slice.
     """
     coarse = [max(1, round(3.0 / spacing)) for spacing in image.GetSpacing()]
     small = sitk.BinShrink(image, coarse)
     radius = [max(1, round(6.0 / spacing)) for spacing in small.GetSpacing()]
     radius[2] = 0  # slices may be thick
-    # Filled first, so that a thin wall about the lungs is not opened.
-    parts = sitk.BinaryMorphologicalOpening(_filled(small > BODY_HU), radius)
+    # Filling first keeps a thin wall around the lungs.
+    parts = sitk.BinaryMorphologicalOpening(_fill_slices(small > BODY_HU), radius)
     body = sitk.RelabelComponent(sitk.ConnectedComponent(parts)) == 1
     if not sitk.GetArrayViewFromImage(body).any():
         return sitk.Image(image)
     body = sitk.BinaryDilate(body, [max(1, round(4.0 / spacing)) for spacing in small.GetSpacing()[:2]] + [0])
-    body = _filled(body)
+    body = _fill_slices(body)
     body = sitk.Resample(body, image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    if small.GetDepth() != image.GetDepth():  # the rim that the coarse grid does not reach
+    if small.GetDepth() != image.GetDepth():  # the rim outside the coarse grid
         values = sitk.GetArrayFromImage(body)
-        filled = np.flatnonzero(values.any((1, 2)))
-        values[: filled[0]], values[filled[-1] + 1 :] = values[filled[0]], values[filled[-1]]
-        whole = sitk.GetImageFromArray(values)
-        whole.CopyInformation(image)
-        body = whole
+        slices = np.flatnonzero(values.any((1, 2)))
+        values[: slices[0]], values[slices[-1] + 1 :] = values[slices[0]], values[slices[-1]]
+        filled_mask = sitk.GetImageFromArray(values)
+        filled_mask.CopyInformation(image)
+        body = filled_mask
     return sitk.Mask(image, body, AIR_HU)
 
 
-def _filled(mask: sitk.Image) -> sitk.Image:
-    """With what it encloses in each slice."""
-    whole = sitk.JoinSeries([sitk.BinaryFillhole(mask[:, :, k]) for k in range(mask.GetDepth())])
-    whole.CopyInformation(mask)
-    return whole
+def _fill_slices(mask: sitk.Image) -> sitk.Image:
+    """Fill holes in each slice."""
+    filled_mask = sitk.JoinSeries([sitk.BinaryFillhole(mask[:, :, k]) for k in range(mask.GetDepth())])
+    filled_mask.CopyInformation(mask)
+    return filled_mask
 
 
 def _sums(image: sitk.Image, geometry: Geometry, low: float, high: float, backend: str | None) -> np.ndarray:

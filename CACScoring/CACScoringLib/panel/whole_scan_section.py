@@ -74,4 +74,4 @@ def _arteryScores(estimate: WholeScanEstimate) -> list[str]:
 def _agreementText(agreement: Agreement | None) -> str:
     if agreement is None:
         return _("not reviewed")
-    return ("⚠ " if agreement.far else "") + agreement.text
+    return ("⚠ " if agreement.differs_widely else "") + agreement.text

@@ -1,7 +1,7 @@
-"""A chest radiograph from a DICOM file (CR, DX, digitised film): pixels as they are to be shown, their size, the view.
+"""Chest radiographs from DICOM files (CR, DX, digitised film): pixels as displayed, their size, and the view.
 
-Stored values pass the Modality LUT, the VOI LUT or window, and the inversion of MONOCHROME1, in this order (PS3.4
-N.2). Of several LUTs or windows the first counts, and a LUT before a window, as pydicom does it.
+Modality LUT, VOI LUT or window, and the inversion of MONOCHROME1 are applied in this order (PS3.4 N.2). The first of
+several LUTs or windows is used, and a LUT rather than a window, as in pydicom.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ RADIOGRAPHIES = ("CR", "DX", "RG")
 """Modalities: computed and digital radiography, digitised film."""
 
 MAYBE_RADIOGRAPHIES = ("OT", "SC", "RF", "PX", "XC")
-"""Modalities under which radiographs are stored too: taken, with a doubt."""
+"""Modalities of other images that may be radiographs: accepted with a warning."""
 
 CHESTS = ("CHEST", "THORAX", "LUNG", "HEART", "RIB", "TORSO")
-"""One of these words is in the body part of a chest radiograph."""
+"""Words in the body part of a chest radiograph."""
 
 MIN_SIDE_MM, MAX_SIDE_MM = 100.0, 700.0
-"""Of a picture; pixel sizes that lead beyond are not believed."""
+"""Plausible range in mm of a picture's sides; pixel sizes that give others are ignored."""
 
 _VIEW_POSITIONS = {"PA": "PA", "AP": "AP"} | dict.fromkeys(["LL", "RL", "LATERAL", "LAT", "LLD", "RLD"], "lateral")
 _PIXEL_TAGS = (
@@ -45,13 +45,13 @@ _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 
 
 def read_dicom(path: Path) -> ChestRadiograph:
-    """A radiograph from a DICOM file. Raises CTError when it is none, or its pixels cannot be read."""
+    """Read a radiograph from a DICOM file. Raises CTError if it is none, or its pixels are unreadable."""
     ds = read_bounded(path)
     header = DicomSlice(path, ds)
     warnings = _check_kind(header)
     values = _stored_values(ds, path)
     try:
-        picture, more = _displayed(ds, header, values)
+        picture, more = _display(ds, header, values)
     except Exception as error:  # broken tables raise whatever pydicom's conversions meet
         reason = printable(str(error).splitlines()[0]) if str(error) else type(error).__name__
         message = f"The grey values of {path.name} cannot be interpreted ({reason}). Export it as PNG from a viewer."
@@ -60,12 +60,12 @@ def read_dicom(path: Path) -> ChestRadiograph:
     view = _view(header)
     pixel_mm, certain = _pixel_mm(header)
     picture, pixel_mm = _upright(header, picture, pixel_mm)
-    pixel_mm, more = checked_pixels(pixel_mm, picture.shape, certain)
+    pixel_mm, more = check_pixel_size(pixel_mm, picture.shape, certain)
     return ChestRadiograph(picture, pixel_mm, view, _acquisition(header), (*warnings, *more), path)
 
 
 def _check_kind(header: DicomSlice) -> tuple[ScanWarning, ...]:
-    """Raises CTError for what is no single grey radiograph."""
+    """Return warnings about the kind of image. Raises CTError for anything but a single grey radiograph."""
     name, modality = header.path.name, (header.text("Modality") or "").upper()
     if modality == "CT":
         raise NotCTError(f"{name} is a slice of a CT. Score the whole CT, or make a radiograph with cac drr.")
@@ -77,20 +77,20 @@ def _check_kind(header: DicomSlice) -> tuple[ScanWarning, ...]:
     kind = (header.text("PhotometricInterpretation") or "MONOCHROME2").upper()
     if (header.number("SamplesPerPixel") or 1) != 1 or kind not in _MONOCHROME:
         raise NotVolumeError(f"{name} is in colour ({kind}); a radiograph is grey. Export the radiograph itself.")
-    found = []
+    warnings = []
     if modality not in RADIOGRAPHIES:
-        what = f"is of modality {modality}" if modality else "does not state its modality"
-        message = f"{name} {what}; it is taken to be a radiograph. Check the image."
-        found.append(ScanWarning("modality", message))
+        claim = f"is of modality {modality}" if modality else "does not state its modality"
+        message = f"{name} {claim}; it is taken to be a radiograph. Check the image."
+        warnings.append(ScanWarning("modality", message))
     part = (header.text("BodyPartExamined") or "").upper()
     if part and not any(word in part for word in CHESTS):
         message = f"According to its header this is a radiograph of {part}, not of the chest."
-        found.append(ScanWarning("body-part", message))
-    return (*found, *pixel_warnings([header]))
+        warnings.append(ScanWarning("body-part", message))
+    return (*warnings, *pixel_warnings([header]))
 
 
 def _stored_values(ds: pydicom.Dataset, path: Path) -> np.ndarray:
-    """Pixels [row, column] as stored, by pydicom's decoders, else by ITK's. Raises CTError."""
+    """Decode the stored pixels [row, column] by pydicom, else by ITK. Raises CTError."""
     if not any(key in ds for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise UnreadableError(f"{path.name} holds no image. Export the radiograph itself.")
     try:
@@ -108,7 +108,7 @@ def _stored_values(ds: pydicom.Dataset, path: Path) -> np.ndarray:
 
 
 def _by_itk(ds: pydicom.Dataset, name: str) -> np.ndarray:
-    """Pixels of a compression that pydicom cannot undo, such as lossless JPEG."""
+    """Decode pixels with a compression that pydicom lacks, such as lossless JPEG."""
     plain = pydicom.Dataset()
     plain.file_meta = ds.file_meta
     for keyword in _PIXEL_TAGS:
@@ -117,7 +117,7 @@ def _by_itk(ds: pydicom.Dataset, name: str) -> np.ndarray:
     plain.PhotometricInterpretation = "MONOCHROME2"  # ITK would invert MONOCHROME1, before any rescale
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    show_warnings = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         with tempfile.TemporaryDirectory(prefix="cac-") as folder:
@@ -125,23 +125,21 @@ def _by_itk(ds: pydicom.Dataset, name: str) -> np.ndarray:
             plain.save_as(path, enforce_file_format=True)
             reader.SetFileName(str(path))
             return sitk.GetArrayFromImage(reader.Execute()).squeeze()
-    except Exception as error:  # what is missing or broken in the header raises here too
+    except Exception as error:  # missing or broken elements raise here too
         raise UnreadableError(f"The pixels of {name} cannot be read. Export it uncompressed.") from error
     finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+        sitk.ProcessObject.SetGlobalWarningDisplay(show_warnings)
 
 
-def _displayed(
-    ds: pydicom.Dataset, header: DicomSlice, values: np.ndarray
-) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """The picture, bright where more was attenuated, and doubts."""
+def _display(ds: pydicom.Dataset, header: DicomSlice, values: np.ndarray) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
+    """Return the picture, bright for more attenuation, and warnings."""
     padding = _padding(header, values)
     values = apply_modality_lut(values, ds)
     relation = (header.text("PixelIntensityRelationship") or "").upper()
     sign = header.number("PixelIntensityRelationshipSign")
     warnings = []
     if (header.text("PresentationIntentType") or "").upper() == "FOR PROCESSING":
-        picture, warning = _of_raw(ds, values.astype(np.float64), relation, sign)
+        picture, warning = _attenuation_from_raw(ds, values.astype(np.float64), relation, sign)
         warnings.append(warning)
     else:
         picture = _first_voi(ds, values).astype(np.float64)
@@ -151,15 +149,15 @@ def _displayed(
         if relation == "LIN":
             message = "The grey values follow the X-ray intensity, not its logarithm, on which the models are trained."
             warnings.append(ScanWarning("linear-intensity", message))
-    if padding.any() and not padding.all():  # beyond the collimated field, as if nothing were there
+    if padding.any() and not padding.all():  # outside the collimated field, as without attenuation
         picture[padding] = picture[~padding].min()
     return picture.astype(np.float32), tuple(warnings)
 
 
-def _of_raw(
+def _attenuation_from_raw(
     ds: pydicom.Dataset, values: np.ndarray, relation: str, sign: float | None
 ) -> tuple[np.ndarray, ScanWarning]:
-    """Attenuation from a detector's values that nobody has prepared for the eye (FOR PROCESSING)."""
+    """Convert a detector's raw values (FOR PROCESSING) to attenuation."""
     message = "The file holds the detector's values (FOR PROCESSING), not an image prepared for reading"
     if relation == "LIN" and sign == 1:
         floor = max(float(values.max()) * 1e-5, 1e-12)
@@ -173,13 +171,13 @@ def _of_raw(
 
 
 def _first_voi(ds: pydicom.Dataset, values: np.ndarray) -> np.ndarray:
-    """Values after the first VOI LUT, else the first window, else as they are."""
+    """Apply the first VOI LUT, else the first window, if any."""
     tables = ds.get("VOILUTSequence")
     if not tables or "LUTDescriptor" not in tables[0] or "LUTData" not in tables[0]:
         return apply_voi_lut(values, ds, prefer_lut=False)
     table = copy.deepcopy(tables[0])
     entries, first, bits = (int(number) for number in table.LUTDescriptor)
-    # pydicom looks up in as many bits as the table's values have, where larger stored values would wrap around.
+    # pydicom uses the bits of the table's values, in which larger stored values would wrap around.
     table.LUTDescriptor = [entries, first, max(bits, 16)]
     reduced = pydicom.Dataset()
     reduced.file_meta = ds.file_meta
@@ -189,7 +187,7 @@ def _first_voi(ds: pydicom.Dataset, values: np.ndarray) -> np.ndarray:
 
 
 def _padding(header: DicomSlice, values: np.ndarray) -> np.ndarray:
-    """Pixels that the header calls padding."""
+    """Return the mask of padding pixels."""
     value = header.number("PixelPaddingValue")
     if value is None:
         return np.zeros(values.shape, bool)
@@ -199,7 +197,7 @@ def _padding(header: DicomSlice, values: np.ndarray) -> np.ndarray:
 
 
 def _view(header: DicomSlice) -> str | None:
-    """From View Position, the view's code, the patient's orientation or the positioner's angle, in this order."""
+    """Return the view from View Position, view code, patient orientation or positioner angle, in this order."""
     position = (header.text("ViewPosition") or "").upper().replace(" ", "")
     if position in _VIEW_POSITIONS:
         return _VIEW_POSITIONS[position]
@@ -218,7 +216,7 @@ def _view(header: DicomSlice) -> str | None:
 
 
 def _ends(header: DicomSlice) -> tuple[str, str]:
-    """First letters of where rows and columns point to in the patient; empty where unknown."""
+    """Return the first letters of the patient directions of rows and columns, empty if unknown."""
     ends = (header.text("PatientOrientation") or "").upper().split()
     return (ends[0][:1], ends[1][:1]) if len(ends) == 2 else ("", "")
 
@@ -226,7 +224,7 @@ def _ends(header: DicomSlice) -> tuple[str, str]:
 def _upright(
     header: DicomSlice, picture: np.ndarray, spacing: tuple[float, float] | None
 ) -> tuple[np.ndarray, tuple[float, float] | None]:
-    """Head up and the patient's left, or back, at the right, as far as the header states it."""
+    """Turn the head up and the patient's left, or back, to the right, if the header has the orientation."""
     along_rows, along_columns = _ends(header)
     if along_rows in ("H", "F") and along_columns in ("L", "R", "A", "P"):
         picture, along_rows, along_columns = picture.T, along_columns, along_rows
@@ -239,7 +237,7 @@ def _upright(
 
 
 def _pixel_mm(header: DicomSlice) -> tuple[tuple[float, float] | None, bool]:
-    """Distance of columns and of rows on the detector, and whether it is surely theirs."""
+    """Return the distance of columns and rows on the detector, and True if it is certain."""
     for keyword in ("ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         if spacing := header.numbers(keyword, 2):
             return spacing[::-1], True
@@ -251,10 +249,10 @@ def _pixel_mm(header: DicomSlice) -> tuple[tuple[float, float] | None, bool]:
     return (spacing[1] * magnification, spacing[0] * magnification), magnification != 1
 
 
-def checked_pixels(
+def check_pixel_size(
     pixel_mm: tuple[float, float] | None, shape: tuple[int, ...], certain: bool = True
 ) -> tuple[tuple[float, float] | None, tuple[ScanWarning, ...]]:
-    """Distance of columns and of rows, None where a chest radiograph cannot have it, and the doubt about it."""
+    """Return the distance of columns and rows, None if implausible for a chest radiograph, and warnings."""
     if pixel_mm is None:
         return None, ()
     sides = (pixel_mm[0] * shape[1], pixel_mm[1] * shape[0])
@@ -268,15 +266,15 @@ def checked_pixels(
 
 
 def _acquisition(header: DicomSlice) -> Acquisition:
-    """The facts; where no age is stated, that on the day of the study."""
+    """Return the header's facts, with the age at the study if no age is given."""
     facts = acquisition_of([header])
     if facts.patient_age_years is not None:
         return facts
     try:
-        born, made = (
+        birth, study = (
             datetime.datetime.strptime(header.text(key) or "", "%Y%m%d") for key in ("PatientBirthDate", "StudyDate")
         )
     except ValueError:
         return facts
-    years = made.year - born.year - ((made.month, made.day) < (born.month, born.day))
+    years = study.year - birth.year - ((study.month, study.day) < (birth.month, birth.day))
     return replace(facts, patient_age_years=years) if 0 <= years <= 120 else facts

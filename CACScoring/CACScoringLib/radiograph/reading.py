@@ -1,4 +1,4 @@
-"""Reading a chest radiograph: DICOM, a picture (PNG, JPEG, TIFF), or an image of line integrals as `cac drr` writes."""
+"""Reading of chest radiographs: DICOM, pictures (PNG, JPEG, TIFF), and images of line integrals from `cac drr`."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from ..core.ct import Acquisition, NotCTError, NotVolumeError, ScanWarning, Unre
 from ..core.text import printable
 from ..io.dicom import is_dicom
 from ..io.reading import IMAGE_ENDINGS, read_mask
-from .dicom import checked_pixels, read_dicom
+from .dicom import check_pixel_size, read_dicom
 from .view import LARGER_SIDE_MM, ChestRadiograph
 
 PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
 MAX_PIXELS = 2**28
-"""More than any radiograph has: the header is broken."""
+"""Largest number of pixels; more means a broken header."""
 
 MIN_PIXELS = 128
-"""Of the smaller side; below, plaques are smaller than a pixel."""
+"""Least pixels of the smaller side; with fewer, plaques are smaller than a pixel."""
 
 SMALL_FIELD_MM = 250.0
-"""A picture of an adult's chest is larger, both ways."""
+"""Least width and height in mm of a picture of an adult's chest."""
 
 CLIPPED_SHARE = 0.05
-"""More pixels than this at the brightest value: contrast was cut off where calcium would be."""
+"""Share of pixels with the brightest value above which the contrast of calcium may be clipped."""
 
 AIR_HU = -300.0
-"""Values below are a CT's."""
+"""Values below this are from a CT."""
 
 
 def read_radiograph(path: Path) -> ChestRadiograph:
-    """Read one chest radiograph, with warnings about what is doubtful.
+    """Read one chest radiograph, with warnings about doubts.
 
-    path: a DICOM file (CR, DX or digitised film), a grey PNG, JPEG, TIFF or BMP of 8 or 16 bit, bright where more was
-    attenuated, or a NIfTI, NRRD or MetaImage file of one slice, bright likewise. Raises CTError.
+    path: a DICOM file (CR, DX or digitised film), a grey PNG, JPEG, TIFF or BMP of 8 or 16 bit, or a NIfTI, NRRD or
+    MetaImage file of one slice; bright for more attenuation. Raises CTError.
     """
     path = Path(path)
     if path.is_dir():
@@ -47,13 +47,13 @@ def read_radiograph(path: Path) -> ChestRadiograph:
     try:
         if path.stat().st_size == 0:
             raise UnreadableError(f"{path.name} is empty. Export or copy the radiograph again.")
-        with warnings.catch_warnings():  # what pydicom and Pillow remark on is checked here, or answered with an error
+        with warnings.catch_warnings():  # warnings of pydicom and Pillow are checked here
             warnings.simplefilter("ignore")
             read = _read_image if path.name.lower().endswith(IMAGE_ENDINGS) else _read_picture
-            found = read_dicom(path) if is_dicom(path) else read(path)
+            radiograph = read_dicom(path) if is_dicom(path) else read(path)
     except OSError as error:
         raise UnreadableError(f"{path.name} cannot be opened ({error.strerror or error}).") from error
-    return found.warned(*_warnings(found))
+    return radiograph.with_warnings(*_warnings(radiograph))
 
 
 def _read_picture(path: Path) -> ChestRadiograph:
@@ -66,11 +66,11 @@ def _read_picture(path: Path) -> ChestRadiograph:
             if getattr(file, "n_frames", 1) > 1:
                 raise NotVolumeError(f"{path.name} holds {file.n_frames} pictures. Give a file with one radiograph.")
             kind = file.format
-            turned = kind == "TIFF" and file.mode.startswith("I;16") and file.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
+            is_inverted = kind == "TIFF" and file.mode.startswith("I;16") and file.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
             picture = _grey(file, path)
     except UnidentifiedImageError as error:
-        known = "DICOM, PNG, JPEG, TIFF, BMP, NIfTI, NRRD or MHA"
-        raise UnreadableError(f"{path.name} is in no known format. Give a radiograph as {known}.") from error
+        formats = "DICOM, PNG, JPEG, TIFF, BMP, NIfTI, NRRD or MHA"
+        raise UnreadableError(f"{path.name} is in no known format. Give a radiograph as {formats}.") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = printable(str(error))
         raise UnreadableError(f"{path.name} cannot be read ({reason}). Copy or export it again.") from error
@@ -78,15 +78,15 @@ def _read_picture(path: Path) -> ChestRadiograph:
     if kind == "JPEG":
         message = "JPEG compression is lossy; faint detail may be missing. Export the radiograph as DICOM or PNG."
         findings = (ScanWarning("lossy-compression", message),)
-    return ChestRadiograph(-picture if turned else picture, None, None, Acquisition(kind), findings, path)
+    return ChestRadiograph(-picture if is_inverted else picture, None, None, Acquisition(kind), findings, path)
 
 
 _TIFF_PHOTOMETRIC = 262
-"""0: bright is stored low. Pillow turns such pictures of 8 bit by itself."""
+"""Tag that is 0 if low values are bright. Pillow inverts such pictures of 8 bit."""
 
 
 def _grey(file, path: Path) -> np.ndarray:
-    """Grey values float32 [row, column]. Raises NotVolumeError for colour."""
+    """Return grey values float32 [row, column]. Raises NotVolumeError for colour."""
     if file.mode in ("P", "PA"):
         file = file.convert("RGBA" if "transparency" in file.info else "RGB")
     elif file.mode in ("1", "CMYK", "YCbCr", "LAB", "HSV"):
@@ -94,7 +94,7 @@ def _grey(file, path: Path) -> np.ndarray:
     values = np.asarray(file, np.float32)
     if values.ndim == 3:
         colours = values[..., :3] if file.mode in ("RGB", "RGBA", "RGBX") else values[..., :1]
-        # Compression rounds each colour for itself.
+        # Compression rounds each colour separately.
         if np.abs(colours - colours[..., :1]).max() > 2:
             raise NotVolumeError(f"{path.name} is in colour; a radiograph is greyscale. Export it without overlays.")
         values = colours.mean(-1)
@@ -110,8 +110,8 @@ def _read_image(path: Path) -> ChestRadiograph:
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise NotVolumeError(f"{path.name} holds several values per pixel (colour or vectors). Give a grey radiograph.")
     if len(long_axes) != 2:
-        what = "a volume" if len(long_axes) > 2 else "not an image"
-        raise NotVolumeError(f"{path.name} is {what} of {image.GetSize()}. Make a radiograph of a CT with cac drr.")
+        kind = "a volume" if len(long_axes) > 2 else "not an image"
+        raise NotVolumeError(f"{path.name} is {kind} of {image.GetSize()}. Make a radiograph of a CT with cac drr.")
     if image.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
         raise NotVolumeError(f"{path.name} holds complex numbers. Give a grey radiograph.")
     values = sitk.GetArrayFromImage(image).squeeze().astype(np.float32)
@@ -122,12 +122,12 @@ def _read_image(path: Path) -> ChestRadiograph:
     if any(key.startswith("Segment0_") for key in image.GetMetaDataKeys()):
         raise NotVolumeError(f"{path.name} is a segmentation (label map). Give the radiograph itself.")
     spacing = image.GetSpacing()
-    pixel_mm, findings = checked_pixels((spacing[long_axes[0]], spacing[long_axes[1]]), values.shape)
+    pixel_mm, findings = check_pixel_size((spacing[long_axes[0]], spacing[long_axes[1]]), values.shape)
     return ChestRadiograph(values, pixel_mm, None, Acquisition("image"), findings, path)
 
 
 def _warnings(radiograph: ChestRadiograph) -> list[ScanWarning]:
-    """Warnings from the picture itself. Raises CTError where it holds nothing."""
+    """Return warnings about the picture. Raises CTError for an empty or tiny one."""
     picture, name = radiograph.picture, radiograph.source.name
     low, high = float(picture.min()), float(picture.max())
     if low == high:

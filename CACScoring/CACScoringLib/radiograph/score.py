@@ -14,50 +14,56 @@ from ..core.progress import Progress
 from ..models.cards import LoadedModel, ModelCard, ModelError, StoredModel, find_model, list_models
 from ..models.inference import predict
 from ..networks import radiograph_fusion
-from .view import STANDARD_MM, ChestRadiograph, enhanced, looks_inverted
+from .view import STANDARD_MM, ChestRadiograph, enhance, looks_inverted
 
 if TYPE_CHECKING:
     import torch
 
 
-_MEASURED_ON = {
+_PATIENTS = {
     "external_": "patients of another cohort, none of them in training",
     "cross_validated_": "patients, each evaluated by a model that was not trained on them (cross-validation)",
     "": "patients who were also used for early stopping and calibration, which favours the model",
 }
-"""By the beginning of a measure's name on the card; the first that is stated counts."""
+"""Patients of a measure, by prefix of its name on the card; the first on the card counts."""
 
 
 GUESSING = 0.5
-"""Area under the ROC curve."""
+"""Area under the ROC curve of guessing."""
 
 
 @dataclass(frozen=True)
 class CardArea:
-    """An area under the ROC curve on a model's card. low, high: its 95% interval, None where not stated. who: it was
-    measured on, in words."""
+    """Area under the ROC curve on a model's card.
+
+    Attributes:
+        value: Area.
+        low: Lower limit of the 95% interval, or None.
+        high: Upper limit of the 95% interval, or None.
+        patients: Description of the patients.
+    """
 
     value: float
     low: float | None
     high: float | None
-    who: str
+    patients: str
 
 
 def area_of(card: ModelCard, agatston: float, with_factors: bool = False) -> CardArea | None:
-    """Area under the ROC curve of a threshold, on the patients furthest from training that the card describes."""
+    """Return a threshold's area under the ROC curve on the card's patients most independent of training."""
     validation = card.validation
     name = f"with_factors_{_area_name(agatston)}" if with_factors else _area_name(agatston)
-    for prefix, who in _MEASURED_ON.items():
+    for prefix, patients in _PATIENTS.items():
         value, interval = validation.get(f"{prefix}{name}"), validation.get(f"{prefix}{name}_95")
         if isinstance(value, int | float):
             low, high = interval if isinstance(interval, list) and len(interval) == 2 else (None, None)
             count = validation.get(f"{prefix}n")
-            return CardArea(float(value), low, high, who if count is None else f"{count} {who}")
+            return CardArea(float(value), low, high, patients if count is None else f"{count} {patients}")
     return None
 
 
 def proportion_of(card: ModelCard, agatston: float) -> float | None:
-    """Fraction of a model's calibration patients with such a score; None if unknown."""
+    """Return the fraction of a model's calibration patients with such a score; None if unknown."""
     counts = card.validation.get(f"n_{_area_name(agatston)}")
     if not isinstance(counts, list) or len(counts) != 2 or not sum(counts):
         return None
@@ -65,23 +71,23 @@ def proportion_of(card: ModelCard, agatston: float) -> float | None:
 
 
 def _area_name(agatston: float) -> str:
-    """As a card calls it."""
+    """Return the name of a threshold's area on a card."""
     return "auc_above_0" if agatston == 0 else f"auc_from_{agatston:g}"
 
 
 def threshold_name(agatston: float) -> str:
-    """Name of a threshold: "above 0", "100 or more"."""
+    """Return the name of a threshold: "above 0", "100 or more"."""
     return "above 0" if agatston == 0 else f"{agatston:g} or more"
 
 
 def image_warning(card: ModelCard) -> tuple[ScanWarning, ...]:
-    """A warning where tests have not shown that the picture alone detects a threshold better than guessing."""
+    """Warn if tests have not shown that the picture alone detects a threshold better than guessing."""
     unproven = []
     for threshold in card.config["thresholds"]:
         area = area_of(card, float(threshold))
         if area is not None and area.low is not None and area.low <= GUESSING:
-            shown = f"{area.value:.2f} [{area.low:.2f}, {area.high:.2f}]"
-            unproven.append((f"{threshold_name(float(threshold))}: AUC {shown}", area.who))
+            interval = f"{area.value:.2f} [{area.low:.2f}, {area.high:.2f}]"
+            unproven.append((f"{threshold_name(float(threshold))}: AUC {interval}", area.patients))
     if not unproven:
         return ()
     areas = "; ".join(text for text, _ in unproven)
@@ -94,18 +100,22 @@ def image_warning(card: ModelCard) -> tuple[ScanWarning, ...]:
 
 SAMPLES = 12
 NOISE = 0.1
-"""Of the noise added to each sample, relative to the standard deviation of grey within the square."""
+"""Noise of each sample, relative to the standard deviation of grey within the square."""
 
 SMOOTH_MM = 3.0
-"""Standard deviation of the Gaussian that the maps are smoothed with: about the size of a plaque on a radiograph."""
+"""Standard deviation in mm of the maps' smoothing, about the size of a plaque on a radiograph."""
 
 
 def saliency(network: torch.nn.Module, views: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Saliency of each pixel for each threshold's logit: float32 [views, thresholds, 432, 432], 0 to 1.
+    """Compute the saliency of each pixel for each threshold's logit: float32 [views, thresholds, 432, 432], 0 to 1.
 
-    network: a `RadiographNet` ready to run. views: as it is given, enhanced, [views, 432, 432]. Each map is the root
-    mean square of the gradient over SAMPLES noisy copies, smoothed and scaled to its highest value; all 0 where the
-    answer hangs on nothing. The heart's place is held fixed. Outside the square that the network reads it is 0.
+    Each map is the root mean square of the gradient over SAMPLES noisy copies, smoothed and scaled to its highest
+    value; all 0 if the logit depends on no pixel. The heart's position is fixed. Outside the network's square it is 0.
+
+    Args:
+        network: `RadiographNet` in eval mode.
+        views: Input of the network [views, 432, 432].
+        seed: Seed of the noise.
     """
     import torch
 
@@ -134,10 +144,10 @@ NETWORK = "radiograph"
 """Key of `networks.van_velzen.NETWORKS`."""
 
 AGES, BMIS = (18.0, 110.0), (10.0, 80.0)
-"""Years and kg/m² that an adult has."""
+"""Ranges of an adult's age in years and body mass index in kg/m²."""
 
 HEART_WITHIN_MM = {"PA": (90.0, 70.0), "lateral": (90.0, 100.0)}
-"""How far the heart lies from the middle of a radiograph that shows the whole chest: up or down, left or right.
+"""Largest distance in mm of the heart from the middle of a radiograph of the complete chest, vertical and horizontal.
 Digital patients' hearts stay within about two thirds of it."""
 
 DIGITAL = ScanWarning(
@@ -148,7 +158,7 @@ DIGITAL = ScanWarning(
 
 
 class RadiographError(CTError):
-    """Radiographs or factors cannot be scored. The message says what to do."""
+    """Radiographs or factors that cannot be scored. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -170,14 +180,19 @@ class Factors:
                 raise RadiographError(f"The {name} is {value:g}. Give one from {low:g} to {high:g}.")
 
     def row(self) -> np.ndarray:
-        """Row that `radiograph_fusion` takes: [1, 3], age, 1 for men, body mass index."""
+        """Return the input of `radiograph_fusion` [1, 3]: age, sex (1 for men), body mass index."""
         return np.array([[self.age_years, float(self.sex == "M"), self.bmi_kg_m2]])
 
 
 @dataclass(frozen=True)
 class ThresholdResult:
-    """agatston: the score is at least this; 0 stands for above 0. image: probability, 0 to 1, by the radiograph alone.
-    with_factors: by radiograph and factors; None where not known."""
+    """Probabilities of a score from a threshold.
+
+    Attributes:
+        agatston: Threshold; 0 stands for above 0.
+        image: Probability by the radiograph alone, 0 to 1.
+        with_factors: Probability by radiograph and factors, or None.
+    """
 
     agatston: float
     image: float
@@ -186,8 +201,14 @@ class ThresholdResult:
 
 @dataclass(frozen=True)
 class ViewResult:
-    """standard: the view, float32 [432, 432], 0 to 1, before enhancement. heart_centre: (row, column) in its pixels.
-    saliency: float32 [thresholds, 432, 432], 0 to 1."""
+    """Result of one view.
+
+    Attributes:
+        radiograph: Radiograph of the view.
+        standard: View before enhancement, float32 [432, 432], 0 to 1.
+        heart_centre: Centre (row, column) of the heart in the standard view.
+        saliency: Saliency, float32 [thresholds, 432, 432], 0 to 1.
+    """
 
     radiograph: ChestRadiograph
     standard: np.ndarray
@@ -197,8 +218,16 @@ class ViewResult:
 
 @dataclass(frozen=True)
 class RadiographResult:
-    """views: by name, in the model's order. thresholds: rising. factors: those that were used. field_mm: side of the
-    square that was read. warnings: those of the radiographs too."""
+    """Result of scoring radiographs.
+
+    Attributes:
+        views: Results by view, in the model's order.
+        thresholds: Results of rising thresholds.
+        factors: Factors used, or None.
+        card: Card of the model.
+        field_mm: Side of the square around the heart.
+        warnings: Warnings, those of the radiographs included.
+    """
 
     views: dict[str, ViewResult]
     thresholds: tuple[ThresholdResult, ...]
@@ -209,15 +238,15 @@ class RadiographResult:
 
 
 def model_for(views: set[str], name: str | None = None) -> StoredModel:
-    """The model of this name, or the bundled one for these views, else for one of them. Raises ModelError."""
+    """Return the model of a name, or the bundled one for the views, else for one of them. Raises ModelError."""
     if name is not None:
         return find_model(NETWORK, name)
     bundled = [model for model in list_models(NETWORK) if model.origin == "bundled"]
     for fits in (views.__eq__, views.__ge__):
-        if found := [model for model in bundled if fits(set(model.card.config["views"]))]:
-            return found[0]
-    own = ", ".join(model.card.name for model in list_models(NETWORK)) or "none"
-    raise ModelError(f"No model for {' and '.join(sorted(views))} comes with CAC. Name one; installed: {own}.")
+        if matching := [model for model in bundled if fits(set(model.card.config["views"]))]:
+            return matching[0]
+    installed = ", ".join(model.card.name for model in list_models(NETWORK)) or "none"
+    raise ModelError(f"No model for {' and '.join(sorted(views))} comes with CAC. Name one; installed: {installed}.")
 
 
 def score_radiograph(
@@ -226,10 +255,18 @@ def score_radiograph(
     model: LoadedModel,
     progress: Progress | None = None,
 ) -> RadiographResult:
-    """Probabilities that the Agatston score is above each of the model's thresholds.
+    """Compute the probability that the Agatston score is above each of the model's thresholds.
 
-    radiographs: by what they are given as, "PA" or "lateral". factors: None where not all are known. progress: reports
-    the steps "scoring" and "saliency". Raises RadiographError, ViewError, DeviceError.
+    Args:
+        radiographs: Radiographs by view, "PA" or "lateral".
+        factors: Clinical factors; None if some are unknown.
+        model: Loaded model.
+        progress: Reports the steps "scoring" and "saliency".
+
+    Raises:
+        RadiographError: A view is missing or wrong.
+        ViewError: A picture is unusable.
+        DeviceError: The device fails.
     """
     progress = progress or Progress()
     card, network = model.card, model.network
@@ -238,20 +275,20 @@ def score_radiograph(
     warnings = [warning for name in radiographs for warning in _named_warnings(radiographs, name)]
     with progress.step("scoring"):
         standard = {name: radiographs[name].standard() for name in names}
-        inputs = np.stack([enhanced(view, card.config["enhancement"]) for view in standard.values()])
+        inputs = np.stack([enhance(view, card.config["enhancement"]) for view in standard.values()])
         logits, notes = predict(network, inputs[None], 1)
         centres = _centres(network, inputs)
     with progress.step("saliency"):
         maps = saliency(network, inputs)
-    by_image = nested(radiograph_fusion.probabilities(logits, None, card.calibration))[0]
+    by_image = make_nonincreasing(radiograph_fusion.probabilities(logits, None, card.calibration))[0]
     with_factors = None
     if factors is not None:
-        found = radiograph_fusion.probabilities(logits, factors.row(), card.calibration)
-        if np.isnan(found).any():
+        fused = radiograph_fusion.probabilities(logits, factors.row(), card.calibration)
+        if np.isnan(fused).any():
             message = f"{card.name} was trained without age, sex and body mass index; they were left out."
             warnings.append(ScanWarning("factors-unused", message))
         else:
-            with_factors = nested(found)[0]
+            with_factors = make_nonincreasing(fused)[0]
     warnings += (*notes, *image_warning(card))
     for name, centre in zip(names, centres, strict=True):
         warnings += _place_warnings(name, centre, standard[name], field)
@@ -272,11 +309,11 @@ def score_radiograph(
     return RadiographResult(views, thresholds, used, card, field, tuple(dict.fromkeys(warnings)))
 
 
-def nested(probabilities: np.ndarray) -> np.ndarray:
-    """Probabilities [n, thresholds] that never rise with the threshold, the nearest by least squares.
+def make_nonincreasing(probabilities: np.ndarray) -> np.ndarray:
+    """Return the nearest probabilities [n, thresholds] by least squares that never rise with the threshold.
 
-    Whoever has 400 or more also has 100 or more; each threshold is calibrated for itself, so this has to be made true.
-    It is done here and nowhere else. Sources: scipy.optimize.isotonic_regression (pool adjacent violators).
+    A score of 400 or more implies one of 100 or more, but thresholds are calibrated separately. Uses
+    scipy.optimize.isotonic_regression (pool adjacent violators).
     """
     from scipy.optimize import isotonic_regression
 
@@ -284,18 +321,18 @@ def nested(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _check_views(radiographs: Mapping[str, ChestRadiograph], names: tuple[str, ...], model: str) -> None:
-    """Raises RadiographError when a view is missing, or is another than it was given as."""
+    """Raise RadiographError if a view is missing, or a radiograph was given as another view."""
     if missing := [name for name in names if name not in radiographs]:
         raise RadiographError(f"{model} needs a {' and a '.join(missing)} radiograph too, or choose another --model.")
     for name, radiograph in radiographs.items():
-        seen = "lateral" if radiograph.view == "lateral" else "PA"
-        if radiograph.view is not None and seen != name:
+        view = "lateral" if radiograph.view == "lateral" else "PA"
+        if radiograph.view is not None and view != name:
             file = radiograph.source.name if radiograph.source else "The picture"
             raise RadiographError(f"{file} is a {radiograph.view} radiograph by its header, but was given as {name}.")
 
 
 def _named_warnings(radiographs: Mapping[str, ChestRadiograph], name: str) -> tuple[ScanWarning, ...]:
-    """A radiograph's warnings; of several radiographs, each names its view."""
+    """Return a radiograph's warnings, with the view's name if there are several."""
     radiograph = radiographs[name]
     warnings = radiograph.warnings
     if looks_inverted(radiograph.standard(), name == "lateral"):
@@ -315,13 +352,13 @@ def _centres(network, inputs: np.ndarray) -> list[tuple[float, float]]:
 
 
 def _place_warnings(name: str, centre: tuple[float, float], view: np.ndarray, field_mm: float) -> list[ScanWarning]:
-    """Doubts when the heart was found where none can be, or the square about it goes beyond the picture."""
+    """Warn of an implausible position of the heart, or of a square around it that leaves the picture."""
     middle = [(n - 1) / 2 for n in view.shape]
-    off = [abs(place - half) * STANDARD_MM for place, half in zip(centre, middle, strict=True)]
-    if any(distance > most for distance, most in zip(off, HEART_WITHIN_MM[name], strict=True)):
+    offsets = [abs(place - half) * STANDARD_MM for place, half in zip(centre, middle, strict=True)]
+    if any(distance > most for distance, most in zip(offsets, HEART_WITHIN_MM[name], strict=True)):
         message = (
-            f"On the {name} radiograph the heart was found {off[0]:.0f} mm above or below, {off[1]:.0f} mm beside the "
-            "centre, which is implausible. Check the image; do not rely on the probabilities."
+            f"On the {name} radiograph the heart was found {offsets[0]:.0f} mm above or below, {offsets[1]:.0f} mm "
+            "beside the centre, which is implausible. Check the image; do not rely on the probabilities."
         )
         return [ScanWarning("heart-place", message)]
     half = field_mm / 2 / STANDARD_MM

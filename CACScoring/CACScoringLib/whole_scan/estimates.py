@@ -1,7 +1,7 @@
-"""Second estimates: what models that score no lesions say of a scan, and whether that agrees with its scores.
+"""Whole-scan estimates: predictions of models without lesions, and their agreement with a scan's scores.
 
-Plain numbers and sentences, which go into `scores.json` and come back from it, so that a result that was opened again
-shows them without any network. `whole_scan.run` asks the models.
+They are plain numbers and sentences stored in `scores.json`, so that a reopened result shows them without a network.
+`whole_scan.run` runs the models.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 TITLES = {VESSELS: "Vessel regression", RADIOMICS: "Radiomics"}
 
 NONE_BELOW = 0.5
-"""An estimate is hardly ever 0; below this Agatston score it rounds to 0 and counts as no calcium."""
+"""Agatston score below which an estimate, which is hardly ever 0, counts as no calcium."""
 
 MUCH_CALCIUM = 100.0
-"""An Agatston score that none who says "no calcium" should have missed."""
+"""Agatston score from which a prediction of no calcium differs widely."""
 
 FAR_CLASSES = 2
-"""So many risk classes apart, two answers are too different for chance at a class's edge."""
+"""Distance of risk classes from which two predictions differ widely, beyond chance at a class's edge."""
 
 DIFFERS = "second-opinion-differs"
 """Code of the warning."""
@@ -43,14 +43,19 @@ SALIENCY_FILE = "saliency_vessels.nii.gz"
 class WholeScanEstimate:
     """Whole-scan estimate of a model.
 
-    network: one of ESTIMATORS. model, sha256: its name and the hash of its weights.
-    agatston: estimates by artery, and total of all; None of a model that only detects calcium.
-    probability: of any coronary calcium, 0 to 1, and limit: from which on the model says yes; None of a model that
-    estimates scores.
-    contributions: by feature what it adds to the answer (standardised value × weight), the largest first; above 0 it
-    speaks for calcium. slice_weights: of the model's own slices, from the feet; None where it has none.
-    trust: what the model's tests say of it, sentences for readers.
-    saliency: where a change would change the answer most, on the scan's grid, not in JSON.
+    Attributes:
+        network: Kind of ESTIMATORS.
+        model: Name of the model.
+        sha256: Hash of its weights.
+        agatston: Estimated scores by artery; None for a model that only detects calcium.
+        total: Estimated total score; None for a model that only detects calcium.
+        probability: Probability of any coronary calcium, 0 to 1; None for a model that estimates scores.
+        limit: Probability from which it counts as calcium; None for a model that estimates scores.
+        contributions: Contribution of each feature (standardised value × weight), the largest first; positive ones
+            favour calcium.
+        slice_weights: Weights of the model's slices, from the feet; None without such weights.
+        trust: Sentences for readers on the model's tests.
+        saliency: Saliency map on the scan's grid, not stored in JSON.
     """
 
     network: str
@@ -67,7 +72,7 @@ class WholeScanEstimate:
 
     @property
     def prediction(self) -> Prediction:
-        """The answer as it is compared with others."""
+        """Prediction for comparison with others."""
         if self.total is None:
             return Prediction(TITLES[self.network], None, self.probability >= self.limit)
         return Prediction(TITLES[self.network], self.total if self.total >= NONE_BELOW else 0.0)
@@ -75,12 +80,15 @@ class WholeScanEstimate:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Prediction of a scan's calcium. agatston: None for a yes-or-no prediction.
+    """Prediction of a scan's calcium.
 
-    answer: whether there is coronary calcium; needed only where no score says so.
+    Attributes:
+        method: Title of the method.
+        agatston: Score; None for a yes-or-no prediction.
+        answer: True for coronary calcium, in a yes-or-no prediction.
     """
 
-    who: str
+    method: str
     agatston: float | None
     answer: bool | None = None
 
@@ -94,20 +102,23 @@ class Prediction:
 
     def __str__(self) -> str:
         if self.agatston is None:
-            return f"{self.who}: {'calcium' if self.calcium else 'no calcium'}"
-        return f"{self.who}: {self.agatston:.0f}" if self.agatston >= 1 else f"{self.who}: {self.agatston:.1g}"
+            return f"{self.method}: {'calcium' if self.calcium else 'no calcium'}"
+        return f"{self.method}: {self.agatston:.0f}" if self.agatston >= 1 else f"{self.method}: {self.agatston:.1g}"
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """True if two statements agree: in the risk class, or in whether there is calcium where one only says that.
+    """Agreement of two predictions.
 
-    classes_apart: None where one says only yes or no. far: so different that somebody should look.
+    Attributes:
+        agrees: True for the same risk class, or the same answer if one is a yes-or-no prediction.
+        classes_apart: Distance of risk classes; None if one is a yes-or-no prediction.
+        differs_widely: True for a difference that needs a review.
     """
 
     agrees: bool
     classes_apart: int | None
-    far: bool
+    differs_widely: bool
 
     @property
     def text(self) -> str:
@@ -116,22 +127,23 @@ class Agreement:
         return {0: "same class", 1: "one class apart"}.get(self.classes_apart, f"{self.classes_apart} classes apart")
 
 
-def agreement(one: Prediction, other: Prediction) -> Agreement:
-    """Agreement of two predictions of a scan."""
+def agreement(first: Prediction, second: Prediction) -> Agreement:
+    """Return the agreement of two predictions of a scan."""
     missed = any(
-        not a.calcium and b.agatston is not None and b.agatston >= MUCH_CALCIUM for a, b in ((one, other), (other, one))
+        not a.calcium and b.agatston is not None and b.agatston >= MUCH_CALCIUM
+        for a, b in ((first, second), (second, first))
     )
-    if one.agatston is None or other.agatston is None:
-        return Agreement(one.calcium == other.calcium, None, missed)
-    apart = abs(scores.class_number(one.agatston) - scores.class_number(other.agatston))
+    if first.agatston is None or second.agatston is None:
+        return Agreement(first.calcium == second.calcium, None, missed)
+    apart = abs(scores.class_number(first.agatston) - scores.class_number(second.agatston))
     return Agreement(apart == 0, apart, missed or apart >= FAR_CLASSES)
 
 
 def prediction_of(name: str, method: MethodResult) -> Prediction | None:
-    """Prediction of a method of the pipeline, on the scale of clinical scores where it is known; None of candidates by
-    the clinical rule that nobody, neither network nor reader, has evaluated: they may be anything dense.
+    """Return the prediction of a pipeline method, on the scale of clinical scores if it is known.
 
-    name: key of `ScoreResult.methods`.
+    It is None for candidates by the clinical rule that neither network nor reader has evaluated. name: key of
+    `ScoreResult.methods`.
     """
     if name == "threshold":
         if method.status == "candidates":
@@ -144,30 +156,34 @@ def prediction_of(name: str, method: MethodResult) -> Prediction | None:
 
 
 def agreements(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult]) -> dict[str, Agreement | None]:
-    """Agreement of a whole-scan estimate with each method, by its key; None where the method says nothing yet."""
+    """Return the agreement of a whole-scan estimate with each method by key; None for methods without a prediction."""
     prediction = {name: prediction_of(name, method) for name, method in methods.items()}
     return {
-        name: None if other is None else agreement(estimate.prediction, other) for name, other in prediction.items()
+        name: None if predicted is None else agreement(estimate.prediction, predicted)
+        for name, predicted in prediction.items()
     }
 
 
 def disagreements(
     estimates: Iterable[WholeScanEstimate], methods: Mapping[str, MethodResult]
 ) -> tuple[ScanWarning, ...]:
-    """Warn of each pair, of which one is a whole-scan estimate, that differs so much that the slices should be
-    reviewed.
+    """Warn of each pair with a whole-scan estimate that differs widely.
 
     Returns:
         A warning for each such pair.
     """
     estimates = tuple(estimates)
-    own = [prediction for name, method in methods.items() if (prediction := prediction_of(name, method)) is not None]
-    pairs = [(estimate.prediction, prediction) for estimate in estimates for prediction in own]
+    predictions = [
+        prediction for name, method in methods.items() if (prediction := prediction_of(name, method)) is not None
+    ]
+    pairs = [(estimate.prediction, prediction) for estimate in estimates for prediction in predictions]
     pairs += itertools.combinations([estimate.prediction for estimate in estimates], 2)
     return tuple(
-        ScanWarning(DIFFERS, f"{one}; {_lower(str(other))}. They differ widely. Review the slices before using either.")
-        for one, other in pairs
-        if agreement(one, other).far
+        ScanWarning(
+            DIFFERS, f"{first}; {_lower(str(second))}. They differ widely. Review the slices before using either."
+        )
+        for first, second in pairs
+        if agreement(first, second).differs_widely
     )
 
 
@@ -176,7 +192,7 @@ def _lower(text: str) -> str:
 
 
 def estimate_as_json(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult]) -> dict:
-    """An entry of "second_opinions" in `scores.json`; `estimates_from_json` reads it."""
+    """Return an entry of "second_opinions" in `scores.json`, for `estimates_from_json`."""
     prediction = estimate.prediction
     document: dict = {"model": {"name": estimate.model, "sha256": estimate.sha256}, "calcium": prediction.calcium}
     if estimate.agatston is not None:
@@ -191,8 +207,8 @@ def estimate_as_json(estimate: WholeScanEstimate, methods: Mapping[str, MethodRe
         document["contributions"] = estimate.contributions
     agreed = agreements(estimate, methods)
     document["agreement"] = {
-        name: None if found is None else {"agrees": found.agrees, "classes_apart": found.classes_apart}
-        for name, found in agreed.items()
+        name: None if item is None else {"agrees": item.agrees, "classes_apart": item.classes_apart}
+        for name, item in agreed.items()
     }
     return {**document, "trust": estimate.trust}
 
@@ -201,21 +217,21 @@ def estimates_from_json(record: Mapping) -> tuple[WholeScanEstimate, ...]:
     """Read the whole-scan estimates of a `scores.json`.
 
     Returns:
-        The estimates, without saliency; none where it has none, as in earlier versions.
+        The estimates, without saliency; none for records without them, as of earlier versions.
 
     Raises:
         KeyError: A key is missing.
         TypeError: A value is of another type.
         ValueError: A value is no number.
-        AttributeError: If it is none of ours.
+        AttributeError: A value is no mapping.
     """
     arteries = {artery.key: artery for artery in MAIN_ARTERIES}
-    found = []
+    estimates = []
     for network, content in (record.get("second_opinions") or {}).items():
         if network not in ESTIMATORS:  # of a later version
             continue
         by_artery, weights = content.get("agatston"), content.get("slice_weights")
-        found.append(
+        estimates.append(
             WholeScanEstimate(
                 network,
                 str(content["model"]["name"]),
@@ -229,24 +245,24 @@ def estimates_from_json(record: Mapping) -> tuple[WholeScanEstimate, ...]:
                 str(content["trust"]),
             )
         )
-    return tuple(found)
+    return tuple(estimates)
 
 
 def estimates_as_text(estimates: Iterable[WholeScanEstimate], methods: Mapping[str, MethodResult]) -> list[str]:
-    """A few lines for a terminal."""
+    """Return lines for a terminal."""
     lines = []
     for estimate in estimates:
-        lines.append(f"Whole-scan estimate, {TITLES[estimate.network].lower()}: {described(estimate)}")
-        for name, found in agreements(estimate, methods).items():
-            other = prediction_of(name, methods[name])
-            if found is not None:
-                lines.append(f"  {_lower(str(other))}, {found.text}")
+        lines.append(f"Whole-scan estimate, {TITLES[estimate.network].lower()}: {describe_estimate(estimate)}")
+        for name, verdict in agreements(estimate, methods).items():
+            prediction = prediction_of(name, methods[name])
+            if verdict is not None:
+                lines.append(f"  {_lower(str(prediction))}, {verdict.text}")
         lines.append(f"  {estimate.trust}")
     return lines
 
 
-def described(estimate: WholeScanEstimate) -> str:
-    """ "Agatston about 120 (11–100)", or "calcium (87%; positive from 31%)"."""
+def describe_estimate(estimate: WholeScanEstimate) -> str:
+    """Return a text as "Agatston about 120 (class 11–100)", or "calcium (87%; positive from 31%)"."""
     prediction = estimate.prediction
     if estimate.total is None:
         word = "calcium" if prediction.calcium else "no calcium"

@@ -1,8 +1,8 @@
-"""True if a CT shows coronary calcium, from radiomic features of the heart and of what is dense in it.
+"""Detection of coronary calcium in a CT by radiomic features of the heart and of dense candidates in it.
 
-After Abaid et al., "3D CT-Based Coronary Calcium Assessment", arXiv:2510.25347: no lesion is drawn by an expert. What
-reaches 130 HU in the heart region is a candidate, be it calcium of a coronary, a valve or the aorta, or noise; features
-of the candidates, of their places and of the whole heart are what a classifier learns from.
+After Abaid et al., "3D CT-Based Coronary Calcium Assessment", arXiv:2510.25347, without lesions drawn by experts.
+Voxels of 130 HU in the heart region are candidates: calcium of a coronary artery, a valve or the aorta, or noise. A
+classifier learns from features of the candidates, of their positions and of the heart.
 """
 
 from __future__ import annotations
@@ -34,39 +34,38 @@ if TYPE_CHECKING:
     from ..networks.radiomics import RadiomicsConfig
 
 HEART, CANDIDATE = "heart_", "candidate_"
-"""Beginnings of the features' names."""
+"""Prefixes of the features' names."""
 
 CANDIDATE_FAMILIES = ("statistics", "intensity_histogram", "glcm", "glrlm", "glszm")
-"""Of textures; those that need a neighbourhood all around are of no use in a few voxels."""
+"""Families of candidates' features; those that need full neighbourhoods are useless in a few voxels."""
 
 SOLID_MM3 = 8.0
-"""Smaller candidates are mostly noise: about five voxels of a chest CT of 3 mm slices."""
+"""Volume in mm³ below which candidates are mostly noise: about five voxels of a chest CT of 3 mm slices."""
 
 BLOOD_SD = 3.0
-"""Where blood is enhanced, candidates begin so many standard deviations of noise above its brighter parts."""
+"""Threshold above enhanced blood's brighter parts, in standard deviations of noise."""
 
 PSEUDO_FEATURE, PSEUDO_AGATSTON = "candidate_solid_log_agatston", 0.0
-"""A scan's pseudo-label is non-zero where the candidates of at least SOLID_MM3 score above this together."""
+"""Feature of a scan's pseudo-label, the score of candidates of at least SOLID_MM3, and its limit."""
 
 FAR_RANGES = 0.5
-"""A feature is unlike training where it lies beyond the range seen there by more than this share of the range."""
+"""Distance outside the training range, as a share of it, from which a feature is unlike training."""
 
 MOST_CONTRIBUTIONS = 8
 
 
 def radiomic_features(scan: CTScan, region: HeartRegion, config: RadiomicsConfig | None = None) -> dict[str, float]:
-    """Features of a scan by name: "heart_…" of the whole heart, "candidate_…" of what is dense in it; all are finite.
+    """Compute features of a scan by name: "heart_…" of the heart, "candidate_…" of dense candidates; all are finite.
 
     Args:
         scan: The CT.
         region: The scan's heart.
-        config: How they are computed; its own list of features is not looked at. What cannot be computed is 0: all of
-            the candidates' where there is none.
+        config: Settings; its list of features is ignored. Undefined features are 0, as those of candidates without any.
 
     Raises:
-        MaskError: For an empty heart.
-        CTError: If candidates are too many to be numbered.
-        RadiomicsError: Without mirp.
+        MaskError: The heart is empty.
+        CTError: There are too many candidates.
+        RadiomicsError: The package mirp is not installed.
     """
     if config is None:
         from ..networks.radiomics import RadiomicsConfig  # imports torch
@@ -78,7 +77,7 @@ def radiomic_features(scan: CTScan, region: HeartRegion, config: RadiomicsConfig
 
 
 def pseudo_label(features: Mapping[str, float]) -> bool:
-    """True if thresholding alone says that a scan shows coronary calcium; nobody has looked at it, so it is noisy."""
+    """Return True if thresholding alone detects coronary calcium, a noisy label without a reader."""
     return math.expm1(features[PSEUDO_FEATURE]) > PSEUDO_AGATSTON
 
 
@@ -93,7 +92,7 @@ def radiomics_estimate(
     Raises:
         MaskError: The mask does not fit the scan.
         RadiomicsError: The package mirp is not installed.
-        ModelError: If the model wants features that this version does not compute.
+        ModelError: The model needs features that this version does not compute.
     """
     import torch
 
@@ -125,22 +124,21 @@ def radiomics_estimate(
 def find_candidates(
     scan: CTScan, region: HeartRegion, blood: BloodPool | None
 ) -> tuple[LesionSet, list[ArterySuggestion], ScoringRules]:
-    """Find what reaches the threshold in the heart region, without metal.
+    """Find candidates in the heart region, without metal.
 
-    Where blood is enhanced, it would itself be a candidate: the threshold is raised above it, and the bounds of weights
-    by as much.
+    The threshold is raised above enhanced blood, and the bounds of weights by as much.
 
     Returns:
-        The candidates, where in the heart each lies, and the rules.
+        The candidates, the suggested artery of each, and the rules.
     """
     rules = ScoringRules()
     if blood is not None and blood.enhanced:
-        raised = max(rules.threshold_hu, blood.bright_hu + BLOOD_SD * blood.noise_hu)
-        bounds = tuple(bound + raised - rules.threshold_hu for bound in rules.weight_bounds_hu)
-        name = f"Agatston above enhanced blood, {raised:.0f} HU"
-        rules = replace(rules, name=name, threshold_hu=raised, weight_bounds_hu=bounds)
-    found, _ = without_metal(find_lesions(scan.image, candidate_region(region), rules), scan.image)
-    return found, suggest_arteries(found, scan.image, region.mask), rules
+        threshold = max(rules.threshold_hu, blood.bright_hu + BLOOD_SD * blood.noise_hu)
+        bounds = tuple(bound + threshold - rules.threshold_hu for bound in rules.weight_bounds_hu)
+        name = f"Agatston above enhanced blood, {threshold:.0f} HU"
+        rules = replace(rules, name=name, threshold_hu=threshold, weight_bounds_hu=bounds)
+    lesions, _ = without_metal(find_lesions(scan.image, candidate_region(region), rules), scan.image)
+    return lesions, suggest_arteries(lesions, scan.image, region.mask), rules
 
 
 def _heart_features(
@@ -151,52 +149,56 @@ def _heart_features(
     grid = grid_around(scan.image, mask, [config.heart_mm] * 3)
     hu = grid.resample(scan.image, float(config.low_hu) - 1)
     inside = grid.resample(mask != 0, 0.0) >= 0.5
-    found = ibsi_features(hu, inside, (config.low_hu, config.high_hu), config.bin_width_hu)
+    textures = ibsi_features(hu, inside, (config.low_hu, config.high_hu), config.bin_width_hu)
     radii = [ELLIPSOID_RADII_PER_SD * sd * mm for sd, mm in zip(spread, spacing, strict=True)]
-    own = {
+    features = {
         "volume_ml": float((sitk.GetArrayViewFromImage(mask) != 0).sum()) * math.prod(spacing) / 1000,
         **dict(zip(("radius_left_mm", "radius_posterior_mm", "radius_superior_mm"), radii, strict=True)),
         "blood_hu": 0.0 if blood is None else blood.median_hu,
         "blood_noise_hu": 0.0 if blood is None else blood.noise_hu,
     }
-    return {HEART + name: value for name, value in {**own, **found}.items()}
+    return {HEART + name: value for name, value in {**features, **textures}.items()}
 
 
 def _candidate_features(
     scan: CTScan, region: HeartRegion, blood: BloodPool | None, config: RadiomicsConfig
 ) -> dict[str, float]:
-    found, suggestions, rules = find_candidates(scan, region, blood)
-    own = _lesion_features(scan, region, found, suggestions, rules)
-    # Textures within slices need no slice without a candidate.
-    planes = np.flatnonzero(found.id_map.any((1, 2)))
+    lesions, suggestions, rules = find_candidates(scan, region, blood)
+    features = _lesion_features(scan, region, lesions, suggestions, rules)
+    # Textures within slices skip slices without a candidate.
+    planes = np.flatnonzero(lesions.id_map.any((1, 2)))
     limits = (rules.threshold_hu, METAL_HU)
     texture = ibsi_features(
-        scan.hu[planes], found.id_map[planes] != 0, limits, config.bin_width_hu, True, CANDIDATE_FAMILIES
+        scan.hu[planes], lesions.id_map[planes] != 0, limits, config.bin_width_hu, True, CANDIDATE_FAMILIES
     )
-    return {CANDIDATE + name: value for name, value in {**own, **texture}.items()}
+    return {CANDIDATE + name: value for name, value in {**features, **texture}.items()}
 
 
 def _lesion_features(
     scan: CTScan,
     region: HeartRegion,
-    found: LesionSet,
+    lesions: LesionSet,
     suggestions: Sequence[ArterySuggestion],
     rules: ScoringRules,
 ) -> dict[str, float]:
-    """Scores are natural logarithms of 1 + Agatston score. "solid": of candidates of at least SOLID_MM3. "coronary":
-    times the probability that their place is a coronary artery's; by artery, where it is likeliest; "probable": where
-    it is likelier one than none. The place is the mean one, weighted by score, in the heart's frame: 0 its centre, 1
-    its edge towards superior, posterior and left.
+    """Return counts, scores and positions of candidates.
+
+    Scores are natural logarithms of 1 + Agatston score. "solid" candidates have at least SOLID_MM3. "coronary" scores
+    are weighted by the probability of a coronary position; those by artery are of candidates nearest to it; "probable"
+    candidates have a probability above one half. The place is the mean position weighted by score in the heart's frame:
+    0 at its centre, 1 at its superior, posterior and left edge.
     """
     spacing = scan.image.GetSpacing()
     voxel_mm3 = math.prod(spacing)
-    scores = np.array([sum(component_agatston(c, spacing[2], rules) for c in one.components) for one in found.lesions])
-    volumes = np.array([lesion.voxels * voxel_mm3 for lesion in found.lesions])
+    scores = np.array(
+        [sum(component_agatston(c, spacing[2], rules) for c in lesion.components) for lesion in lesions.lesions]
+    )
+    volumes = np.array([lesion.voxels * voxel_mm3 for lesion in lesions.lesions])
     coronary = np.array([1 - s.not_coronary_probability for s in suggestions])
-    peaks = np.array([lesion.peak_hu for lesion in found.lesions])
+    peaks = np.array([lesion.peak_hu for lesion in lesions.lesions])
     solid = volumes >= SOLID_MM3
     probable = solid & (coronary > 0.5)
-    own = {
+    features = {
         "count": float(len(scores)),
         "log_agatston": math.log1p(scores.sum()),
         "log_volume_mm3": math.log1p(volumes.sum()),
@@ -211,15 +213,19 @@ def _lesion_features(
         "coronary_most_probable": float(coronary[solid].max(initial=0)) if solid.any() else 0.0,
     }
     for artery in SUGGESTED:
-        here = np.array([s.artery == artery for s in suggestions], bool) & solid
-        own[f"{artery.key.lower()}_log_agatston"] = math.log1p((scores * coronary)[here].sum()) if here.any() else 0.0
+        members = np.array([s.artery == artery for s in suggestions], bool) & solid
+        features[f"{artery.key.lower()}_log_agatston"] = (
+            math.log1p((scores * coronary)[members].sum()) if members.any() else 0.0
+        )
     centre, spread, _ = heart_moments(region.mask, scan.image)
     place = np.zeros(3)
     if scores.sum() > 0:
-        places = np.array([_kji(scan.image, lesion.centroid_ras_mm) for lesion in found.lesions])
+        places = np.array([_kji(scan.image, lesion.centroid_ras_mm) for lesion in lesions.lesions])
         mean = (places * scores[:, None]).sum(0) / scores.sum()
         place = (mean - centre[::-1]) / (ELLIPSOID_RADII_PER_SD * np.array(spread[::-1]))
-    return own | {f"place_{axis}": float(p) for axis, p in zip(("superior", "posterior", "left"), place, strict=True)}
+    return features | {
+        f"place_{axis}": float(p) for axis, p in zip(("superior", "posterior", "left"), place, strict=True)
+    }
 
 
 def _kji(image: sitk.Image, ras_mm: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -228,12 +234,12 @@ def _kji(image: sitk.Image, ras_mm: tuple[float, float, float]) -> tuple[float, 
 
 
 def grid_around(image: sitk.Image, mask: sitk.Image, sides_mm: Sequence[float]) -> ScanGrid:
-    """A grid that covers a mask, with a voxel's margin.
+    """Return a grid that covers a mask, with a margin of one voxel.
 
     Args:
         image: The CT, HU.
         mask: bool [k, j, i], not empty.
-        sides_mm: Of its voxels, (i, j, k).
+        sides_mm: Sides of its voxels, (i, j, k).
     """
     shape = sitk.LabelShapeStatisticsImageFilter()
     shape.Execute(mask != 0)
@@ -251,13 +257,13 @@ def _unlike_training(
     names: Sequence[str], values: Sequence[float], lowest: np.ndarray, highest: np.ndarray, model: str
 ) -> tuple[ScanWarning, ...]:
     margin = FAR_RANGES * (highest - lowest) + 1e-6 * np.maximum(np.abs(lowest), np.abs(highest))
-    far = [
+    unlike = [
         f"{name} {value:.4g} (seen: {low:.4g} to {high:.4g})"
-        for name, value, low, high, more in zip(names, values, lowest, highest, margin, strict=True)
-        if not low - more <= value <= high + more
+        for name, value, low, high, tolerance in zip(names, values, lowest, highest, margin, strict=True)
+        if not low - tolerance <= value <= high + tolerance
     ]
-    if not far:
+    if not unlike:
         return ()
-    shown = ", ".join(far[:3]) + (" …" if len(far) > 3 else "")
-    message = f"{len(far)} of {len(names)} features of {model} are unlike training: {shown}. Do not rely on it here."
+    text = ", ".join(unlike[:3]) + (" …" if len(unlike) > 3 else "")
+    message = f"{len(unlike)} of {len(names)} features of {model} are unlike training: {text}. Do not rely on it here."
     return (ScanWarning("unlike-training", message),)

@@ -1,7 +1,6 @@
-"""Whole-scan estimates asked for: which kinds, which models, and what each says of a scored scan.
+"""Whole-scan estimates of a scored scan by the requested models.
 
-No score hangs on them: a whole-scan estimate that fails becomes a warning. Networks and packages are loaded only when
-asked.
+Scores do not depend on them: a failure becomes a warning. Networks and packages are loaded on request only.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ FAILED = "second-opinion-failed"
 def with_whole_scan_estimates(
     result: ScoreResult, models: Mapping[str, LoadedModel], saliency: bool = True, progress: Progress | None = None
 ) -> ScoreResult:
-    """A result with whole-scan estimates, and warnings where one fails or differs widely.
+    """Add whole-scan estimates to a result, and warnings of failures and wide differences.
 
     Args:
         result: The scored scan.
-        models: Loaded ones of `estimator_models`.
-        saliency: Compute the attribution of the vessel model, which takes several times as long as its answer.
+        models: Loaded models by kind.
+        saliency: True to compute the vessel model's attribution, which takes several times as long as its estimate.
         progress: Reports STEP.
     """
     estimates: list[WholeScanEstimate] = []
@@ -42,14 +41,14 @@ def with_whole_scan_estimates(
     with (progress or Progress()).step(STEP):
         for network, model in models.items():
             try:
-                estimate, own_warnings = _estimate(network, result, model, saliency)
-                estimates.append(_checked(estimate))
-                warnings += own_warnings
+                estimate, estimate_warnings = _estimate(network, result, model, saliency)
+                estimates.append(_check_finite(estimate))
+                warnings += estimate_warnings
             except CTError as error:
                 warnings.append(_failure(network, str(error)))
-            except Exception as error:  # whatever a whole-scan estimate brings about, the score is there
-                where = traceback.extract_tb(error.__traceback__)[-1]
-                reason = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}: {error}"
+            except Exception as error:  # no failure of an estimate affects the score
+                frame = traceback.extract_tb(error.__traceback__)[-1]
+                reason = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}: {error}"
                 warnings.append(_failure(network, f"unexpected {reason}"))
     warnings += disagreements(estimates, result.methods)
     return replace(result, estimates=tuple(estimates), warnings=tuple(dict.fromkeys((*result.warnings, *warnings))))
@@ -67,7 +66,7 @@ def _estimate(
     return radiomics_estimate(result.scored_scan, result.heart, model)
 
 
-def _checked(estimate: WholeScanEstimate) -> WholeScanEstimate:
+def _check_finite(estimate: WholeScanEstimate) -> WholeScanEstimate:
     numbers = [*(estimate.agatston or {}).values(), estimate.total, estimate.probability, estimate.limit]
     numbers += [*estimate.contributions.values(), *(estimate.slice_weights or ())]
     if not all(math.isfinite(number) for number in numbers if number is not None):

@@ -1,8 +1,7 @@
-"""Trust in a whole-scan estimate, in sentences made of the tests on its model's card.
+"""Sentences on the trust in a whole-scan estimate, from the tests on its model's card.
 
-A card's `validation["test"]` was measured once, on patients that were in no training. An estimate is
-{"estimate", "low", "high"}, with its 95% interval. What the card does not state is left out, and a model without a test
-is not to be relied on.
+A card's `validation["test"]` was measured once, on patients outside training. An estimate is {"estimate", "low",
+"high"}, with its 95% interval. Missing measures are left out; a model without a test cannot be relied on.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ if TYPE_CHECKING:
     from ..models.cards import LoadedModel
 
 GUESSING = 0.5
-"""Area under the ROC curve."""
+"""Area under the ROC curve of guessing."""
 
 SUBSTANTIAL = 0.6
-"""Kappa above which two raters agree well enough to stand in for each other (Landis and Koch 1977, 10.2307/2529310)."""
+"""Kappa above which two raters can replace each other (Landis and Koch 1977, 10.2307/2529310)."""
 
 MISLED = 0.1
-"""Share of patients with calcium outside the coronaries alone from which on a model is not to be trusted there."""
+"""Share of false positives among patients with non-coronary calcium only from which a model is not trusted there."""
 
 NO_TEST = "Its card reports no test on other patients, so its accuracy is unknown. Do not rely on it."
 NOT_CLINICAL = "Its accuracy in real patients is not known."
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A measure with its 95% interval."""
+class CardEstimate:
+    """Measure on a card with its 95% interval."""
 
     value: float
     low: float
@@ -42,8 +41,8 @@ class Estimate:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
     @classmethod
-    def of(cls, test: Mapping, name: str) -> Estimate | None:
-        """From a card's test; None where it has none of this name."""
+    def of(cls, test: Mapping, name: str) -> CardEstimate | None:
+        """Read a measure of a card's test; None if it is missing."""
         stated = test.get(name)
         if not isinstance(stated, Mapping):
             return None
@@ -54,23 +53,23 @@ class Estimate:
 
 
 def facts_of(model: LoadedModel) -> dict[str, str]:
-    """Facts of a `WholeScanEstimate`'s model: network, name, hash and trust."""
+    """Return facts of a `WholeScanEstimate`'s model: network, name, hash and trust."""
     card = model.card
     trust = trust_in(card.network, card.validation)
     return {"network": card.network, "model": card.name, "sha256": card.sha256, "trust": trust}
 
 
 def trust_in(network: str, validation: Mapping) -> str:
-    """When to trust a model's estimate, a few plain sentences.
+    """Return sentences on when to trust a model's estimate.
 
     Args:
         network: One of `ESTIMATORS`.
-        validation: Of its card.
+        validation: Validation of its card.
     """
     test = validation.get("test")
     sentences: list[str] = []
     if isinstance(test, Mapping):
-        sentences = _in_vessels(test) if network == VESSELS else _in_radiomics(test)
+        sentences = _vessel_trust(test) if network == VESSELS else _radiomics_trust(test)
     if not sentences:
         return NO_TEST
     if "digital" in str(test.get("data", "")).lower():
@@ -78,15 +77,15 @@ def trust_in(network: str, validation: Mapping) -> str:
     return " ".join(sentences)
 
 
-def _in_vessels(test: Mapping) -> list[str]:
-    """Empty where the test lacks what counts: the rank correlation with the truth.
+def _vessel_trust(test: Mapping) -> list[str]:
+    """Return sentences on a vessel regression, none without a rank correlation with the truth.
 
-    It beats age and heart size where its whole interval lies above what they reach.
+    It is better than age and heart size if its interval lies above their value.
     """
-    rank, simple = (Estimate.of(test, f"rank_correlation{end}") for end in ("", "_age_and_heart_size"))
+    rank, simple = (CardEstimate.of(test, f"rank_correlation{end}") for end in ("", "_age_and_heart_size"))
     if rank is None:
         return []
-    kappa = Estimate.of(test, "kappa_categories")
+    kappa = CardEstimate.of(test, "kappa_categories")
     sentence = f"{_tested(test)}: rank correlation with the true score {rank}"
     sentence += "" if simple is None else f", with age and heart size alone {simple.value:.2f}"
     sentence += "." if kappa is None else f"; kappa of risk classes {kappa}."
@@ -100,15 +99,15 @@ def _in_vessels(test: Mapping) -> list[str]:
     return [sentence, advice, *_misled(test, "gave a score")]
 
 
-def _in_radiomics(test: Mapping) -> list[str]:
-    """Empty where the test lacks what counts: sensitivity and specificity."""
-    found, cleared, area = (Estimate.of(test, name) for name in ("sensitivity", "specificity", "auc"))
-    if found is None or cleared is None:
+def _radiomics_trust(test: Mapping) -> list[str]:
+    """Return sentences on radiomics, none without sensitivity and specificity."""
+    sensitivity, specificity, area = (CardEstimate.of(test, name) for name in ("sensitivity", "specificity", "auc"))
+    if sensitivity is None or specificity is None:
         return []
-    sentence = f"{_tested(test)}: sensitivity {found}, specificity {cleared}."
-    if (area is not None and area.low <= GUESSING) or found.low + cleared.low <= 1:
+    sentence = f"{_tested(test)}: sensitivity {sensitivity}, specificity {specificity}."
+    if (area is not None and area.low <= GUESSING) or sensitivity.low + specificity.low <= 1:
         return [sentence, "It was not shown to perform better than guessing. Do not rely on it."]
-    if found.value > cleared.value:
+    if sensitivity.value > specificity.value:
         advice = "It misses few patients with calcium, so a negative result is more reliable than a positive one."
     else:
         advice = "It has few false positives, so a positive result is more reliable than a negative one."
@@ -116,7 +115,7 @@ def _in_radiomics(test: Mapping) -> list[str]:
 
 
 def _misled(test: Mapping, did: str) -> list[str]:
-    """A sentence where calcium in aorta or valves alone misled the model. did: what it did wrongly."""
+    """Return a warning if calcium in aorta or valves alone misled the model. did: its error."""
     stated = test.get("non_coronary_only")
     if not isinstance(stated, Mapping):
         return []

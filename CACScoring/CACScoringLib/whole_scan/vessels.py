@@ -1,12 +1,12 @@
-"""A whole-scan estimate by regression: the arteries' scores from the scan at once, without looking for lesions.
+"""Whole-scan estimate by regression: the arteries' scores from a scan without lesions.
 
-The networks are those of Kecoglu, and one of ours (`vessels`). What they say is an estimate of a whole heart: no
-lesion stands behind it that a reader could check, so it never replaces a score.
+The networks are those of Kecoglu, and one of this project (`networks.vessels`). A reader cannot check their estimates
+by lesions, so they never replace a score.
 
-What they see is defined here for training and use. Two fields: "scan" is that of Kecoglu: the slices about the middle
-of the volume, cut off or filled up with air to their number, each as a whole, and the volume normalised in itself.
-"heart" is a box about the heart, in HU of a fixed window, without what is not near the heart. Pixels are means over
-their extent (`core.grid.ScanGrid`), so that calcium does not vanish between them.
+Their input is defined here for training and use, with one of two fields. "scan", as in Kecoglu, has complete slices
+around the middle of the volume, cropped or padded with air, and is normalised by its mean and standard deviation.
+"heart" is a box around the heart in a fixed HU window, with its surroundings masked. Pixels are means over their extent
+(`core.grid.ScanGrid`), so that calcium does not vanish between them.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 
 def vessel_input(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) -> np.ndarray:
-    """A scan as the networks see it: float32 [slices, size, size], superior, posterior, left.
+    """Return the networks' input of a scan: float32 [slices, size, size], superior, posterior, left.
 
     Args:
-        image: HU, of any axis order.
-        heart: Mask (0 outside) on its grid; the field "scan" does not look at it.
+        image: HU, in any axis order.
+        heart: Mask (0 outside) on its grid, ignored for the field "scan".
         config: The network's configuration.
 
     Raises:
-        MaskError: If the mask is empty or on another grid.
+        MaskError: The mask is empty or on another grid.
     """
     image = sitk.DICOMOrient(image, "LPS")
     if config.field == "scan":
@@ -50,19 +50,19 @@ def vessel_input(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) 
     grid = vessel_grid(image, heart, config)
     hu = grid.resample(image, AIR_HU)
     spacing = (config.slice_mm, *[config.field_mm / config.size] * 2)
-    scanned = _scanned(image, grid)[:, None, None]
-    inside = (grid.resample(heart != 0, 0.0) >= 0.5) & scanned
+    in_scan = _slices_in_scan(image, grid)[:, None, None]
+    inside = (grid.resample(heart != 0, 0.0) >= 0.5) & in_scan
     if not inside.any():  # a mask of a few voxels
         return np.zeros(inside.shape, np.float32)
-    near = ndimage.distance_transform_edt(~inside, spacing) <= config.around_mm
+    near_heart = ndimage.distance_transform_edt(~inside, spacing) <= config.around_mm
     scaled = np.clip((hu - config.low_hu) / (config.high_hu - config.low_hu), 0, 1)
-    return np.where(near & scanned, scaled, 0).astype(np.float32)
+    return np.where(near_heart & in_scan, scaled, 0).astype(np.float32)
 
 
 def vessel_grid(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) -> ScanGrid:
-    """Grid of the input, in the voxel coordinates of an image in LPS order. Raises MaskError.
+    """Return the grid of the input in voxel coordinates of an image in LPS order. Raises MaskError.
 
-    The box of the field "heart" begins where a slice of the scan does, so that slices of its thickness stay whole.
+    The box of the field "heart" begins at a slice of the scan, so that slices of equal thickness are not mixed.
     """
     if config.field == "scan":
         columns, rows, planes = image.GetSize()
@@ -81,22 +81,22 @@ def vessel_grid(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) -
 
 
 def normalised(agatston: np.ndarray, largest: float, output: str) -> np.ndarray:
-    """Scores as the networks give them: "linear", in shares of the largest; "log", likewise of its log1p."""
+    """Normalise scores as the networks' outputs: "linear" by the largest, "log" by its log1p after log1p."""
     agatston = np.asarray(agatston, float)
     return agatston / largest if output == "linear" else np.log1p(agatston) / np.log1p(largest)
 
 
 def to_agatston(normalised: np.ndarray, largest: float, output: str) -> np.ndarray:
-    """The inverse of `normalised`; what is below 0 is 0."""
+    """Invert `normalise`; outputs below 0 give 0."""
     values = np.maximum(0, np.asarray(normalised, float))
     if output == "linear":
         return values * largest
-    # Beyond what was learned from, the exponential would run away; ten times the largest is the end.
+    # Limit the exponential outside the training range to ten times the largest score.
     return np.minimum(np.expm1(np.minimum(values, 10) * np.log1p(largest)), 10 * largest)
 
 
-def _scanned(image: sitk.Image, grid: ScanGrid) -> np.ndarray:
-    """True if the middle of each slice of a grid lies in the scan; beyond its end slices are repeated."""
+def _slices_in_scan(image: sitk.Image, grid: ScanGrid) -> np.ndarray:
+    """Return True for slices of a grid with their middle in the scan; beyond its ends slices are repeated."""
     middles = grid.first[2] + grid.step[2] * np.arange(grid.size[2])
     return (middles >= -0.5) & (middles <= image.GetSize()[2] - 0.5)
 
@@ -105,7 +105,7 @@ def _scan_field(image: sitk.Image, config: VesselNetConfig) -> np.ndarray:
     columns, rows, planes = image.GetSize()
     start = (planes - config.slices) // 2
     part = image[:, :, max(0, start) : max(0, start) + min(planes, config.slices)]
-    if (columns, rows) == (config.size, config.size):  # means over pixels would blur those they are
+    if (columns, rows) == (config.size, config.size):  # resampling would blur pixels of the same size
         hu = sitk.GetArrayFromImage(part).astype(np.float32)
     else:
         step = (columns / config.size, rows / config.size, 1.0)
@@ -120,14 +120,14 @@ def _scan_field(image: sitk.Image, config: VesselNetConfig) -> np.ndarray:
 
 
 SCALE = "agatston_scale"
-"""Key of a card's calibration: the Agatston score that 1 stands for."""
+"""Key of a card's calibration: Agatston score of an output of 1."""
 
 CUT_SHARE = 0.02
-"""Share of the heart outside what the network sees from which on a warning is given."""
+"""Share of the heart outside the network's input above which a warning is given."""
 
 SAMPLES = 12
 NOISE = 0.02
-"""Of the noise of SmoothGrad's samples, relative to the input's range."""
+"""Noise of SmoothGrad's samples, relative to the input's range."""
 
 
 def vessel_estimate(
@@ -139,15 +139,15 @@ def vessel_estimate(
         scan: The CT.
         region: The scan's heart.
         model: The loaded model.
-        saliency: Also make the map, which takes SAMPLES times as long for networks other than "voxel-sum".
+        saliency: True to compute the map, which takes SAMPLES times as long for networks other than "voxel-sum".
 
     Returns:
         The estimate, and warnings about it.
 
     Raises:
-        ModelError: For another kind of model.
+        ModelError: The model is of another kind.
         MaskError: The mask does not fit the scan.
-        DeviceError: The device is not there or has too little memory.
+        DeviceError: The device is missing or has too little memory.
     """
     if model.card.network != VESSELS or not isinstance(model.card.calibration.get(SCALE), int | float):
         raise ModelError(f"{model.card.name} is not a vessel regression model, or lacks its scale. Train it again.")
@@ -157,7 +157,7 @@ def vessel_estimate(
     largest = float(model.card.calibration[SCALE])
     scores = to_agatston(outputs[0], largest, config.output)
     grid = vessel_grid(scan.image, region.mask, config)
-    warnings = [*warnings, *_cut(region.mask, grid)]
+    warnings = [*warnings, *_cut_warnings(region.mask, grid)]
     if scores.max() > largest:
         message = f"{scores.max():.0f} for one artery is more than any in training ({largest:.0f}): an extrapolation."
         warnings.append(ScanWarning("vessels-beyond-training", message))
@@ -166,21 +166,21 @@ def vessel_estimate(
         agatston={artery: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)},
         total=float(scores.sum()),
         slice_weights=_slice_weights(model.network, x),
-        saliency=_pictured(model.network, x, grid, scan) if saliency else None,
+        saliency=_saliency_image(model.network, x, grid, scan) if saliency else None,
     )
     return estimate, tuple(warnings)
 
 
 def saliency(network: VesselNet, x: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Attribution of the sum of a network's outputs: float32 [slices, size, size], not below 0, of any scale.
+    """Compute the attribution of the sum of a network's outputs: float32 [slices, size, size], not negative, any scale.
 
-    Of "voxel-sum" it is the Agatston score that it sees in each voxel. Of the others it is SmoothGrad (Smilkov et al.
-    2017, arXiv:1706.03825), the root of the sum of squared gradients over SAMPLES noisy copies: where a change would
-    change the answer, not where calcium is.
+    For "voxel-sum" it is the Agatston score of each voxel. For the others it is SmoothGrad (Smilkov et al. 2017,
+    arXiv:1706.03825), the root of the sum of squared gradients over SAMPLES noisy copies, which shows sensitivity to
+    changes, not calcium.
 
     Args:
-        network: In eval mode.
-        x: Its input, likewise.
+        network: Network in eval mode.
+        x: Input of the same shape.
         seed: Seed of the noise.
     """
     import torch
@@ -202,12 +202,12 @@ def saliency(network: VesselNet, x: np.ndarray, seed: int = 0) -> np.ndarray:
     return gradient[0].float().cpu().numpy()
 
 
-def _pictured(network: VesselNet, x: np.ndarray, grid: ScanGrid, scan: CTScan) -> sitk.Image:
-    """The saliency on the scan's grid, 0 to 1."""
-    shown = grid.paste(saliency(network, x), scan.image.GetSize())
-    if (highest := shown.max()) > 0:
-        shown /= highest
-    image = sitk.GetImageFromArray(shown)
+def _saliency_image(network: VesselNet, x: np.ndarray, grid: ScanGrid, scan: CTScan) -> sitk.Image:
+    """Return the saliency on the scan's grid, 0 to 1."""
+    values = grid.paste(saliency(network, x), scan.image.GetSize())
+    if (highest := values.max()) > 0:
+        values /= highest
+    image = sitk.GetImageFromArray(values)
     image.CopyInformation(scan.image)
     return image
 
@@ -220,14 +220,14 @@ def _slice_weights(network: VesselNet, x: np.ndarray) -> tuple[float, ...] | Non
     return None if weights is None else tuple(weights[0].tolist())
 
 
-def _cut(heart: sitk.Image, grid: ScanGrid) -> tuple[ScanWarning, ...]:
-    """A warning where much of the heart lies outside what the network sees."""
+def _cut_warnings(heart: sitk.Image, grid: ScanGrid) -> tuple[ScanWarning, ...]:
+    """Warn if much of the heart lies outside the network's input."""
     mask = sitk.GetArrayViewFromImage(heart) != 0
     inside = mask
     for axis, (first, step, size) in enumerate(zip(grid.first[::-1], grid.step[::-1], grid.size[::-1], strict=True)):
         places = np.arange(mask.shape[axis])
-        seen = (places >= first - step / 2) & (places < first + (size - 0.5) * step)
-        inside = inside & seen.reshape([-1 if n == axis else 1 for n in range(3)])
+        in_box = (places >= first - step / 2) & (places < first + (size - 0.5) * step)
+        inside = inside & in_box.reshape([-1 if n == axis else 1 for n in range(3)])
     outside = 1 - float(inside.sum()) / max(1, int(mask.sum()))
     if outside <= CUT_SHARE:
         return ()

@@ -15,7 +15,7 @@ import numpy as np
 from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
-from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhanced, view_of_path
+from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhance, view_of_path
 
 from ..data.scan_table import TableScan, table_hash
 from .cases import VIEWS, View, read_case, read_table
@@ -173,7 +173,7 @@ def _case(
         from CACScoringLib.radiograph.reading import read_radiograph
 
         pictures, hearts = [[read_radiograph(row.files[view]).standard() for view in views]], [None] * len(views)
-    pictures = [[enhanced(view, enhancement) for view in picture] for picture in pictures]
+    pictures = [[enhance(view, enhancement) for view in picture] for picture in pictures]
     has_heart = all(heart is not None for heart in hearts)
     centres = np.array(hearts, np.float32) if has_heart else _locate(pictures[0], finder)
     corners = np.clip(np.rint(centres - (MARGIN_PIXELS - 1) / 2), 0, STANDARD_PIXELS - MARGIN_PIXELS).astype(np.int32)

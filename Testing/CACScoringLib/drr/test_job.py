@@ -1,4 +1,4 @@
-"""Radiographs as a panel asks for them: settings, files of a job, and pictures that lie on the detector."""
+"""Jobs of radiographs for panels: settings, files, and pictures on the detector."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SMALL = {"pixels": 40}
 
 
 def cube(spot=(10, 12, 14), hu=900.0):
-    """Water of 96 mm with a bright voxel (k, j, i), in air; 4 mm voxels, anywhere in space."""
+    """Return 96 mm of water in air with a bright voxel (k, j, i), off the origin, with 4 mm voxels."""
     values = np.full((32, 32, 32), -1000, np.float32)
     values[4:28, 4:28, 4:28] = 0
     values[spot] = hu
@@ -31,14 +31,14 @@ class TestPlace:
         spot = (10, 12, 14)
         image = cube(spot, 30000.0)
         geometry = settings.geometry(centre_mm(image))
-        placed = drr_job.placed(radiograph(image, geometry).line_integrals, geometry)
-        _, row, column = np.unravel_index(np.argmax(sitk.GetArrayViewFromImage(placed)), (1, 40, 40))
-        shadow = np.array(placed.TransformContinuousIndexToPhysicalPoint((float(column), float(row), 0.0)))
+        picture = drr_job.placed(radiograph(image, geometry).line_integrals, geometry)
+        _, row, column = np.unravel_index(np.argmax(sitk.GetArrayViewFromImage(picture)), (1, 40, 40))
+        shadow = np.array(picture.TransformContinuousIndexToPhysicalPoint((float(column), float(row), 0.0)))
         voxel = np.array(image.TransformIndexToPhysicalPoint(spot[::-1]))
         forwards = geometry.axes()[0]
         source = np.array(geometry.isocentre_mm) - settings.source_isocentre_mm * forwards
         expected = source + (voxel - source) * settings.source_detector_mm / ((voxel - source) @ forwards)
-        assert np.abs(shadow - expected).max() <= placed.GetSpacing()[0]
+        assert np.abs(shadow - expected).max() <= picture.GetSpacing()[0]
 
 
 class TestJob:
@@ -50,13 +50,15 @@ class TestJob:
         drr_job.write_job(tmp_path, settings, image, calcium, heart)
         progress = Progress()
         drr_job.make_radiograph(tmp_path, progress)
-        made = drr_job.read_radiograph_of(tmp_path)
+        result = drr_job.read_radiograph_of(tmp_path)
         geometry = settings.geometry(centre_mm(image))
         expected = radiograph(image, geometry, settings.spectrum())
-        np.testing.assert_allclose(sitk.GetArrayFromImage(made.picture)[0], expected.line_integrals, atol=1e-5)
-        assert made.window == pytest.approx(expected.window)
-        np.testing.assert_allclose(sitk.GetArrayFromImage(made.calcium)[0], calcium_path(calcium, geometry), atol=1e-6)
-        assert set(np.unique(sitk.GetArrayFromImage(made.heart))) == {0, 1}
+        np.testing.assert_allclose(sitk.GetArrayFromImage(result.picture)[0], expected.line_integrals, atol=1e-5)
+        assert result.window == pytest.approx(expected.window)
+        np.testing.assert_allclose(
+            sitk.GetArrayFromImage(result.calcium)[0], calcium_path(calcium, geometry), atol=1e-6
+        )
+        assert set(np.unique(sitk.GetArrayFromImage(result.heart))) == {0, 1}
         assert list(progress.seconds) == progress.steps
 
     def test_the_table_goes_unless_it_is_to_stay(self, tmp_path):

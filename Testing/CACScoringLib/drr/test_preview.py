@@ -1,4 +1,4 @@
-"""Small radiographs that follow a slider, and the stand in space."""
+"""Previews of radiographs, and positions of the stand."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from CACScoringLib.drr.projection import calcium_path, water_equivalent_mm
 
 @pytest.fixture(scope="module")
 def chest():
-    """A body of water with a rod of calcium in a heart: CT, calcium map, heart; 1 × 1 × 2 mm."""
+    """CT, calcium map and heart of a body of water with a rod of calcium in the heart; 1 × 1 × 2 mm."""
     k, j, i = np.ogrid[0:60, 0:120, 0:150]
     hu = np.full((60, 120, 150), -1000, np.int16)
     hu[np.broadcast_to(((i - 75) / 65) ** 2 + ((j - 60) / 50) ** 2 <= 1, hu.shape)] = 0

@@ -1,4 +1,4 @@
-"""Radiographs against line integrals known on paper, and against rays sampled densely."""
+"""Radiographs compared with analytical line integrals."""
 
 import math
 
@@ -30,7 +30,7 @@ def grid(size=SIZE, spacing=SPACING_MM):
 
 
 def points(image):
-    """LPS positions of all voxels, [k, j, i, 3], of an image in LPS order."""
+    """Return LPS positions of all voxels [k, j, i, 3] of an image in LPS order."""
     axes = [
         o + s * np.arange(n) for o, s, n in zip(image.GetOrigin(), image.GetSpacing(), image.GetSize(), strict=True)
     ]
@@ -38,21 +38,21 @@ def points(image):
     return np.stack([i, j, k], -1)
 
 
-def filled(values, like):
+def image_like(values, reference):
     image = sitk.GetImageFromArray(values)
-    image.CopyInformation(like)
+    image.CopyInformation(reference)
     return image
 
 
 @pytest.fixture(scope="module")
 def blobs():
-    """HU of Gaussian blobs of water in air; float32, so that nothing is rounded."""
+    """HU of Gaussian blobs of water in air, float32 without rounding."""
     where = grid()
-    return filled((1000 * water(where) - 1000).astype(np.float32), where)
+    return image_like((1000 * water(where) - 1000).astype(np.float32), where)
 
 
 def water(image):
-    """The blobs at an image's voxels, float32 [k, j, i]."""
+    """Return the blobs at an image's voxels, float32 [k, j, i]."""
     axes = [
         o + s * np.arange(n) for o, s, n in zip(image.GetOrigin(), image.GetSpacing(), image.GetSize(), strict=True)
     ]
@@ -64,7 +64,7 @@ def water(image):
 
 
 def ends(geometry, image):
-    """Start and unit direction of each ray, [row, column, 3]."""
+    """Return start and unit direction of each ray [row, column, 3]."""
     pose = pose_of(geometry, image)
     columns, rows = geometry.pixels
     pixels = (
@@ -75,7 +75,7 @@ def ends(geometry, image):
 
 
 def exact_blobs(geometry, image):
-    """A Gaussian's integral along a line is that through its centre, less by the line's distance."""
+    """Return the Gaussians' analytical integrals along rays."""
     start, direction = ends(geometry, image)
     total = 0
     for centre, width, height in BLOBS:
@@ -85,12 +85,12 @@ def exact_blobs(geometry, image):
     return total
 
 
-def error(found, expected):
-    return np.abs(found - expected).max() / np.abs(expected).max()
+def error(computed, expected):
+    return np.abs(computed - expected).max() / np.abs(expected).max()
 
 
-def geometry(view, parallel=False, **others):
-    return view_named(view, **({"pixels": (50, 44), "detector_mm": (210.0, 190.0), "parallel": parallel} | others))
+def geometry(view, parallel=False, **fields):
+    return view_named(view, **({"pixels": (50, 44), "detector_mm": (210.0, 190.0), "parallel": parallel} | fields))
 
 
 @pytest.mark.long
@@ -99,22 +99,22 @@ def geometry(view, parallel=False, **others):
 @pytest.mark.parametrize("view", VIEWS)
 def test_smooth_objects_have_their_exact_integrals(blobs, view, parallel, backend):
     where = geometry(view, parallel)
-    found = projection.water_equivalent_mm(blobs, where, backend)
-    # Between voxels, linear values lie below a Gaussian's top by h²/8w² for each of the two axes across the rays.
-    assert error(found, exact_blobs(where, blobs)) < (2.5**2 + 3.0**2) / (8 * 12.0**2)
+    path = projection.water_equivalent_mm(blobs, where, backend)
+    # Linear interpolation is below a Gaussian's top by up to h²/8w² for each of the two axes across the rays.
+    assert error(path, exact_blobs(where, blobs)) < (2.5**2 + 3.0**2) / (8 * 12.0**2)
 
 
 def test_chords_of_an_ellipsoid():
     where, radii = grid((120, 110, 100), (1.5, 1.5, 1.5)), np.array([60.0, 45.0, 50.0])
-    mask = filled((((points(where) / radii) ** 2).sum(-1) <= 1).astype(np.uint8), where)
+    mask = image_like((((points(where) / radii) ** 2).sum(-1) <= 1).astype(np.uint8), where)
     view = geometry("25", parallel=True)
     start, direction = ends(view, mask)
     p, d = start / radii, direction / radii
     a, b, c = (d * d).sum(-1), (p * d).sum(-1), (p * p).sum(-1) - 1
     chords = 2 * np.sqrt(np.maximum(b * b - a * c, 0)) / a
-    found = projection.path_length_mm(mask, view)
-    assert np.sqrt(((found - chords) ** 2).mean()) < 1.0
-    volume = found.sum() * math.prod(view.pixel_mm)
+    lengths = projection.path_length_mm(mask, view)
+    assert np.sqrt(((lengths - chords) ** 2).mean()) < 1.0
+    volume = lengths.sum() * math.prod(view.pixel_mm)
     assert volume == pytest.approx(4 / 3 * math.pi * radii.prod(), rel=5e-3)
 
 
@@ -129,12 +129,14 @@ def test_scaled_planes_equal_the_general_way(blobs, backend):
 
 
 def centre_of(view, position):
-    """Row and column of a small dense ball, as fractions of the picture from its top left."""
+    """Return row and column of a small dense ball, as fractions of the picture from its top left."""
     where = grid()
-    near = ((points(where) - position) ** 2).sum(-1) < 36
-    found = projection.water_equivalent_mm(filled(np.where(near, 1000, -1000).astype(np.int16), where), geometry(view))
-    rows, columns = np.indices(found.shape)
-    return (rows * found).sum() / found.sum() / 43, (columns * found).sum() / found.sum() / 49
+    in_ball = ((points(where) - position) ** 2).sum(-1) < 36
+    path = projection.water_equivalent_mm(
+        image_like(np.where(in_ball, 1000, -1000).astype(np.int16), where), geometry(view)
+    )
+    rows, columns = np.indices(path.shape)
+    return (rows * path).sum() / path.sum() / 43, (columns * path).sum() / path.sum() / 49
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_attenuation_at_one_energy_and_of_calcium(blobs):
     view = geometry("PA")
     path = projection.water_equivalent_mm(blobs, view)
     assert projection.attenuation_per_mm("water", 60) == pytest.approx(0.02059, rel=1e-5)
-    calcium = filled(sitk.GetArrayFromImage(blobs) + 1000, blobs)
+    calcium = image_like(sitk.GetArrayFromImage(blobs) + 1000, blobs)
     expected = path * projection.attenuation_per_mm("water", 70)
     np.testing.assert_allclose(projection.calcium_path(calcium, view, 70.0), expected, rtol=1e-4, atol=1e-5)
     assert projection.calcium_per_mm(40) / projection.calcium_per_mm(100) > projection.attenuation_per_mm(
@@ -168,9 +170,9 @@ def test_attenuation_at_one_energy_and_of_calcium(blobs):
 
 def test_noise_is_poisson_and_seeded():
     flat = np.full((200, 200), 0.25, np.float32)
-    first, again, other = (projection.detected(flat, Film(photons=1000, seed=s), (1, 1)) for s in (3, 3, 4))
+    first, again, second = (projection.detect(flat, Film(photons=1000, seed=s), (1, 1)) for s in (3, 3, 4))
     assert (first == again).all()
-    assert (first != other).any()
+    assert (first != second).any()
     assert first.mean() == pytest.approx(0.25, rel=5e-3)
     assert first.var() == pytest.approx(0.25 / 1000, rel=0.05)
 
@@ -182,9 +184,9 @@ def test_table_is_taken_away_and_the_body_stays():
     hu = np.where(body, 40, -1000)
     hu[(x / 50) ** 2 + (y / 40) ** 2 < 1] = -850
     hu[(abs(y - 110) < 6) & (abs(x) < 130)] = 200
-    found = sitk.GetArrayFromImage(projection.body_only(filled(hu.astype(np.int16), where)))
-    assert (found[body] == hu[body]).all()
-    assert (found[y > 95] < -900).all()
+    cleaned = sitk.GetArrayFromImage(projection.body_only(image_like(hu.astype(np.int16), where)))
+    assert (cleaned[body] == hu[body]).all()
+    assert (cleaned[y > 95] < -900).all()
 
 
 @pytest.mark.parametrize(

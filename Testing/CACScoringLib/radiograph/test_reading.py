@@ -1,4 +1,4 @@
-"""Reading radiographs: what the header says of grey, size, view and person is followed, and doubted where due."""
+"""Reading of radiographs: grey values, size, view and patient by the header, with warnings."""
 
 import contextlib
 
@@ -25,7 +25,7 @@ def codes(radiograph) -> set[str]:
 
 
 def same_picture(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two pictures differ only in brightness and contrast, and neither is the other's negative."""
+    """Return True if two pictures differ in brightness and contrast only, and neither is inverted."""
     return first.shape == second.shape and np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.999
 
 
@@ -35,42 +35,47 @@ MAGNIFIED = {"PixelSpacingCalibrationType": "GEOMETRY", "EstimatedRadiographicMa
 
 class TestDicom:
     def test_a_plain_radiograph(self, tmp_path):
-        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES))
-        assert np.array_equal(found.picture, VALUES)
-        assert found.picture.dtype == np.float32
-        assert (found.view, found.pixel_mm, found.age_years, found.sex) == ("PA", (1.0, 1.0), 61, "F")
-        assert found.source == tmp_path / "pa.dcm"
-        assert not found.warnings
-        assert found.standard().shape == (STANDARD_PIXELS,) * 2
+        radiograph = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES))
+        assert np.array_equal(radiograph.picture, VALUES)
+        assert radiograph.picture.dtype == np.float32
+        assert (radiograph.view, radiograph.pixel_mm, radiograph.age_years, radiograph.sex) == (
+            "PA",
+            (1.0, 1.0),
+            61,
+            "F",
+        )
+        assert radiograph.source == tmp_path / "pa.dcm"
+        assert not radiograph.warnings
+        assert radiograph.standard().shape == (STANDARD_PIXELS,) * 2
 
     def test_monochrome1_is_inverted_once(self, tmp_path):
         inverse = {"PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "INVERSE"}
-        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", 4000 - VALUES, **inverse))
-        assert same_picture(found.picture, CHEST)
-        assert not found.warnings
+        radiograph = read_radiograph(write_dicom(tmp_path / "pa.dcm", 4000 - VALUES, **inverse))
+        assert same_picture(radiograph.picture, CHEST)
+        assert not radiograph.warnings
 
     def test_rescale_comes_before_the_window(self, tmp_path):
         tags = {"RescaleSlope": 2, "RescaleIntercept": -100, "WindowCenter": 3900.5, "WindowWidth": 4001}
-        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
+        radiograph = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
         expected = np.clip(VALUES * 2.0 - 100, 1900, 5900)
-        assert same_picture(found.picture, expected)
-        assert (found.picture == found.picture.min()).sum() == (VALUES <= 1000).sum()
+        assert same_picture(radiograph.picture, expected)
+        assert (radiograph.picture == radiograph.picture.min()).sum() == (VALUES <= 1000).sum()
 
     @pytest.mark.parametrize(("first", "bits"), [(500, 16), (0, 8), (500, 12)])
     def test_beyond_a_lookup_table_its_ends_go_on(self, tmp_path, first, bits):
         entries = [n * 255 // 999 for n in range(1000)]
-        found = read_radiograph(
+        radiograph = read_radiograph(
             write_dicom(tmp_path / "pa.dcm", VALUES, VOILUTSequence=lookup_table(first, entries, bits))
         )
         expected = np.asarray(entries)[np.clip(VALUES.astype(int) - first, 0, 999)]
-        assert np.array_equal(found.picture, expected)
+        assert np.array_equal(radiograph.picture, expected)
 
     def test_padding_becomes_as_dark_as_the_darkest(self, tmp_path):
         values = VALUES + 100
         values[:40] = 65000
-        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", values, PixelPaddingValue=65000))
-        assert (found.picture[:40] == 100).all()
-        assert np.array_equal(found.picture[40:], values[40:])
+        radiograph = read_radiograph(write_dicom(tmp_path / "pa.dcm", values, PixelPaddingValue=65000))
+        assert (radiograph.picture[:40] == 100).all()
+        assert np.array_equal(radiograph.picture[40:], values[40:])
 
     @pytest.mark.parametrize(
         ("relation", "sign", "raw"),
@@ -85,9 +90,9 @@ class TestDicom:
         tags = {"PixelIntensityRelationship": relation, "PixelIntensityRelationshipSign": sign}
         tags |= {"PresentationIntentType": "FOR PROCESSING", "PhotometricInterpretation": kind}
         path = write_dicom(tmp_path / "pa.dcm", np.rint(raw).astype(np.uint16), **tags)
-        found = read_radiograph(path)
-        assert same_picture(found.picture, CHEST)
-        assert codes(found) == {"raw-pixels"}
+        radiograph = read_radiograph(path)
+        assert same_picture(radiograph.picture, CHEST)
+        assert codes(radiograph) == {"raw-pixels"}
 
     @pytest.mark.parametrize(
         ("tags", "pixel_mm", "warnings"),
@@ -102,9 +107,9 @@ class TestDicom:
         ],
     )
     def test_pixel_size(self, tmp_path, tags, pixel_mm, warnings):
-        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
-        assert found.pixel_mm == (None if pixel_mm is None else pytest.approx(pixel_mm))
-        assert codes(found) == warnings
+        radiograph = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
+        assert radiograph.pixel_mm == (None if pixel_mm is None else pytest.approx(pixel_mm))
+        assert codes(radiograph) == warnings
 
     @pytest.mark.parametrize(
         ("tags", "view"),
@@ -118,10 +123,10 @@ class TestDicom:
         ],
     )
     def test_view(self, tmp_path, tags, view):
-        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
-        assert found.view == view
-        assert ("view-unknown" in codes(found)) == (view is None)
-        assert ("view-ap" in codes(found)) == (view == "AP")
+        radiograph = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
+        assert radiograph.view == view
+        assert ("view-unknown" in codes(radiograph)) == (view is None)
+        assert ("view-ap" in codes(radiograph)) == (view == "AP")
 
     @pytest.mark.parametrize(
         ("orientation", "turn"),
@@ -135,12 +140,12 @@ class TestDicom:
     def test_the_picture_is_turned_upright(self, tmp_path, orientation, turn):
         values = np.ascontiguousarray(turn(VALUES[:, :400]))
         tags = {"PatientOrientation": orientation, "ImagerPixelSpacing": [1.0, 0.8]}
-        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", values, **tags))
-        assert np.array_equal(found.picture, VALUES[:, :400])
-        assert found.pixel_mm == ((1.0, 0.8) if orientation[0] in "HF" else (0.8, 1.0))
+        radiograph = read_radiograph(write_dicom(tmp_path / "pa.dcm", values, **tags))
+        assert np.array_equal(radiograph.picture, VALUES[:, :400])
+        assert radiograph.pixel_mm == ((1.0, 0.8) if orientation[0] in "HF" else (0.8, 1.0))
 
     def test_lossless_jpeg_is_left_to_itk(self, tmp_path):
-        """The compression that most CR archives use; pydicom alone has no decoder for it."""
+        """Most CR archives use this compression, for which pydicom alone has no decoder."""
         write_jpeg(tmp_path / "pa.dcm", VALUES)
         ds = pydicom.dcmread(tmp_path / "pa.dcm")
         assert ds.file_meta.TransferSyntaxUID == JPEGLosslessSV1
@@ -166,10 +171,10 @@ class TestDicom:
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def test_broken_bytes_end_in_a_clear_error_or_a_picture(self, tmp_path, data):
-        path, whole = tmp_path / "pa.dcm", tmp_path / "whole.dcm"
-        if not whole.exists():  # each file has UIDs of its own, but all examples must begin with the same bytes
-            write_dicom(whole, VALUES[::3, ::3], VOILUTSequence=lookup_table(0, [0, 4000]))
-        content = bytearray(whole.read_bytes())
+        path, valid = tmp_path / "pa.dcm", tmp_path / "whole.dcm"
+        if not valid.exists():  # UIDs differ between files, but all examples must begin with the same bytes
+            write_dicom(valid, VALUES[::3, ::3], VOILUTSequence=lookup_table(0, [0, 4000]))
+        content = bytearray(valid.read_bytes())
         for _ in range(data.draw(st.integers(1, 8))):
             content[data.draw(st.integers(132, 1200))] = data.draw(st.integers(0, 255))
         path.write_bytes(bytes(content[: data.draw(st.integers(140, len(content)))]))
@@ -178,7 +183,7 @@ class TestDicom:
 
 
 def write_jpeg(path, values):
-    """A lossless JPEG in DICOM, by ITK."""
+    """Write a lossless JPEG in DICOM by ITK."""
     image = sitk.GetImageFromArray(values[None])
     for tag, value in (("0008|0060", "DX"), ("0018|1164", "1\\1"), ("0018|5101", "PA"), ("0018|0015", "CHEST")):
         image.SetMetaData(tag, value)
@@ -196,11 +201,11 @@ class TestPictures:
     def test_8_bit(self, tmp_path, ending):
         path = tmp_path / f"pa.{ending}"
         Image.fromarray((VALUES // 16).astype(np.uint8)).save(path)
-        found = read_radiograph(path)
-        assert same_picture(found.picture, CHEST)
-        assert (found.pixel_mm, found.view, found.age_years, found.sex) == (None, None, None, None)
+        radiograph = read_radiograph(path)
+        assert same_picture(radiograph.picture, CHEST)
+        assert (radiograph.pixel_mm, radiograph.view, radiograph.age_years, radiograph.sex) == (None, None, None, None)
         expected = {"pixel-size-unknown", "view-unknown"} | ({"lossy-compression"} if ending == "jpg" else set())
-        assert codes(found) == expected
+        assert codes(radiograph) == expected
 
     def test_colour_is_refused(self, tmp_path):
         colours = np.stack([VALUES // 16] * 3, -1).astype(np.uint8)
@@ -235,10 +240,10 @@ class TestImages:
     @pytest.mark.parametrize("ending", ["nii.gz", "mha"])
     @pytest.mark.parametrize("values", [CHEST[None], CHEST], ids=["one slice", "flat"])
     def test_line_integrals(self, tmp_path, ending, values):
-        found = read_radiograph(self.write(tmp_path / f"pa.{ending}", values * np.float32(0.02)))
-        np.testing.assert_allclose(found.picture, CHEST * 0.02, rtol=1e-6)
-        assert found.pixel_mm == pytest.approx((0.9, 1.1))
-        assert codes(found) == {"view-unknown"}
+        radiograph = read_radiograph(self.write(tmp_path / f"pa.{ending}", values * np.float32(0.02)))
+        np.testing.assert_allclose(radiograph.picture, CHEST * 0.02, rtol=1e-6)
+        assert radiograph.pixel_mm == pytest.approx((0.9, 1.1))
+        assert codes(radiograph) == {"view-unknown"}
 
     @pytest.mark.parametrize(
         ("values", "error", "words"),

@@ -1,4 +1,4 @@
-"""Scoring radiographs with networks whose answer is known: probabilities, where the answer comes from, doubts."""
+"""Scoring of radiographs by networks with known outputs: probabilities, saliency, warnings, models."""
 
 from pathlib import Path
 
@@ -31,16 +31,16 @@ def logistic(z):
 
 class TestProbabilities:
     def test_they_are_the_networks_logits_calibrated(self):
-        known = radiograph_models.calibration(offsets=(1.0, 0.0, -1.0))
-        model = spot_model(known=known)
+        calibration = radiograph_models.calibration(offsets=(1.0, 0.0, -1.0))
+        model = spot_model(known=calibration)
         result = score_radiograph({"PA": radiograph()}, Factors(50, "M", 25), model)
         with torch.no_grad():
             logits = model.network(torch.from_numpy(radiograph().standard())[None, None])[0].numpy()
         expected = logistic(logits + np.array([1, 0, -1]))
         assert [t.agatston for t in result.thresholds] == [0, 100, 400]
         np.testing.assert_allclose([t.image for t in result.thresholds], expected, atol=1e-6)
-        found = [t.with_factors for t in result.thresholds]
-        np.testing.assert_allclose(found, logistic(logits + np.array([1, 0, -1]) + 1.0), atol=1e-6)
+        fused = [t.with_factors for t in result.thresholds]
+        np.testing.assert_allclose(fused, logistic(logits + np.array([1, 0, -1]) + 1.0), atol=1e-6)
         assert result.factors == Factors(50, "M", 25)
 
 
@@ -73,8 +73,8 @@ class TestWarnings:
         [((266, 235), None), ((60, 235), "heart-place"), ((266, 400), "heart-place"), ((266, 180), None)],
     )
     def test_a_heart_at_an_odd_place(self, centre, code):
-        found = codes(score_radiograph({"PA": radiograph()}, None, spot_model(centres=(centre,))))
-        assert (found[1:] or [None]) == [code]
+        warnings = codes(score_radiograph({"PA": radiograph()}, None, spot_model(centres=(centre,))))
+        assert (warnings[1:] or [None]) == [code]
 
 
 class TestSaliency:
@@ -84,10 +84,10 @@ class TestSaliency:
         maps = result.views["PA"].saliency
         assert maps.shape == (3, 432, 432)
         y, x = np.mgrid[:432, :432]
-        for found, spot in zip(maps, spots, strict=True):
-            assert found.min() >= 0
-            assert found.max() == pytest.approx(1)
-            mass = found / found.sum()
+        for pixels, spot in zip(maps, spots, strict=True):
+            assert pixels.min() >= 0
+            assert pixels.max() == pytest.approx(1)
+            mass = pixels / pixels.sum()
             assert (mass * y).sum() == pytest.approx(centre[0] + spot[0], abs=1.5)
             assert (mass * x).sum() == pytest.approx(centre[1] + spot[1], abs=1.5)
             assert mass[np.hypot(y - centre[0] - spot[0], x - centre[1] - spot[1]) > 20].sum() < 0.01

@@ -1,16 +1,16 @@
-"""Views of radiographs: geometry by invariance, percentiles by counting, enhancement against its definition."""
+"""Standard views of radiographs: geometry, percentiles, enhancement, inversion."""
 
 import numpy as np
 import pytest
 from radiograph_files import chest
 
-from CACScoringLib.drr.projection import Film, displayed
+from CACScoringLib.drr.projection import Film, display
 from CACScoringLib.radiograph.view import (
     STANDARD_PIXELS,
     ViewError,
-    enhanced,
+    enhance,
     looks_inverted,
-    normalised,
+    normalise,
     standard_view,
     view_of_path,
 )
@@ -34,7 +34,7 @@ def test_pixels_are_averaged_over_the_standard_pixels_extent():
 def test_percentiles_of_the_body_become_0_and_1():
     picture = np.arange(2000, dtype=np.float32).reshape(40, 50)
     body = picture >= 1000
-    view = normalised(picture, body)
+    view = normalise(picture, body)
     assert (view[body] == 0).sum() == 10
     assert (view[body] == 1).sum() == 3
     assert not view[~body].any()
@@ -45,7 +45,7 @@ def test_an_own_radiograph_is_seen_as_training_saw_its_path(form):
     path = chest(432, 432, (1.0, 1.0))
     picture = path
     if form == "film":
-        dark, (low, high) = displayed(np.exp(-0.0193 * path), path > 20, Film())
+        dark, (low, high) = display(np.exp(-0.0193 * path), path > 20, Film())
         picture = np.clip((dark - low) / (high - low), 0, 1)
     difference = np.abs(standard_view(picture, (1.0, 1.0)) - view_of_path(path))
     assert difference.mean() < 0.04
@@ -72,7 +72,7 @@ class TestEnhancement:
         values = np.random.default_rng(2).random((64, 64)).astype(np.float32) ** 3
         # The darkest share one of its 256 bins.
         rank = values.ravel().argsort().argsort().reshape(values.shape) / values.size
-        assert np.abs(enhanced(values, "equalised") - rank)[rank > 0.5].max() < 0.05
+        assert np.abs(enhance(values, "equalised") - rank)[rank > 0.5].max() < 0.05
 
 
 class TestInverted:

@@ -1,4 +1,4 @@
-"""What whole-scan estimates say, whether they agree with scores, and what they are worth."""
+"""Whole-scan estimates: agreement with scores, JSON, and trust."""
 
 import json
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ def method(agatston, reviewed=True, scaled=None, status="candidates"):
 
 class TestAgreement:
     @pytest.mark.parametrize(
-        ("one", "other", "apart", "far"),
+        ("first", "second", "apart", "differs_widely"),
         [
             (0, 0, 0, False),
             (0, 11, 2, True),
@@ -35,13 +35,17 @@ class TestAgreement:
             (0, 500, 4, True),
         ],
     )
-    def test_two_scores_are_compared_by_their_class(self, one, other, apart, far):
-        for pair in ((one, other), (other, one)):
-            found = agreement(*(Prediction("x", float(score)) for score in pair))
-            assert (found.classes_apart, found.far, found.agrees) == (apart, far, apart == 0)
+    def test_two_scores_are_compared_by_their_class(self, first, second, apart, differs_widely):
+        for pair in ((first, second), (second, first)):
+            verdict = agreement(*(Prediction("x", float(score)) for score in pair))
+            assert (verdict.classes_apart, verdict.differs_widely, verdict.agrees) == (
+                apart,
+                differs_widely,
+                apart == 0,
+            )
 
     @pytest.mark.parametrize(
-        ("answer", "score", "agrees", "far"),
+        ("answer", "score", "agrees", "differs_widely"),
         [
             (True, 3, True, False),
             (True, 0, False, False),
@@ -49,24 +53,24 @@ class TestAgreement:
             (False, 100, False, True),
         ],
     )
-    def test_a_yes_or_no_is_compared_with_whether_there_is_calcium(self, answer, score, agrees, far):
-        one, other = Prediction("x", None, answer), Prediction("y", float(score))
-        for found in (agreement(one, other), agreement(other, one)):
-            assert (found.classes_apart, found.agrees, found.far) == (None, agrees, far)
+    def test_a_yes_or_no_is_compared_with_whether_there_is_calcium(self, answer, score, agrees, differs_widely):
+        answered, scored = Prediction("x", None, answer), Prediction("y", float(score))
+        for verdict in (agreement(answered, scored), agreement(scored, answered)):
+            assert (verdict.classes_apart, verdict.agrees, verdict.differs_widely) == (None, agrees, differs_widely)
 
     def test_candidates_that_nobody_reviewed_say_nothing(self):
         methods = {"threshold": method(900, reviewed=False), "decomposition": method(0, reviewed=False)}
-        found = agreements(by_hand.vessels(0.1), methods)
-        assert found["threshold"] is None
-        assert found["decomposition"].agrees
+        verdicts = agreements(by_hand.vessels(0.1), methods)
+        assert verdicts["threshold"] is None
+        assert verdicts["decomposition"].agrees
 
 
 class TestWarnings:
     def test_each_pair_that_differs_widely_is_told(self):
         methods = {"threshold": method(0), "decomposition": method(250)}
-        told = disagreements([by_hand.vessels(300), by_hand.radiomics(0.1)], methods)
-        assert {warning.code for warning in told} == {DIFFERS}
-        texts = [warning.message for warning in told]
+        warnings = disagreements([by_hand.vessels(300), by_hand.radiomics(0.1)], methods)
+        assert {warning.code for warning in warnings} == {DIFFERS}
+        texts = [warning.message for warning in warnings]
         assert len(texts) == 3, "the two methods are not compared with each other here"
         assert any("Vessel regression: 300; clinical rule: 0" in text for text in texts)
         assert any("Radiomics: no calcium; calcium map, adjusted: 250" in text for text in texts)
@@ -76,13 +80,13 @@ class TestWarnings:
 class TestJson:
     def test_there_and_back(self):
         methods = {"threshold": method(120, reviewed=False), "decomposition": method(250)}
-        given = (
+        estimated = (
             by_hand.vessels(1.5, 200, 0, 7.25, slice_weights=(0.25, 0.75), trust="Little."),
             by_hand.radiomics(0.81, contributions={"heart_volume_mm3": -0.5, "candidate_count": 1.25}, trust="More."),
         )
-        document = {o.network: estimates.estimate_as_json(o, methods) for o in given}
+        document = {o.network: estimates.estimate_as_json(o, methods) for o in estimated}
         text = json.dumps({"second_opinions": document}, allow_nan=False)
-        assert estimates.estimates_from_json(json.loads(text)) == given
+        assert estimates.estimates_from_json(json.loads(text)) == estimated
         assert document["vessels"]["risk_class"] == "101–400"
         assert document["vessels"]["agreement"] == {
             "threshold": None,

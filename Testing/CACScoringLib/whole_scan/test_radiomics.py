@@ -1,4 +1,4 @@
-"""Radiomic features and opinions on hand-made hearts: an ellipsoid of blood in fat, with blocks of calcium."""
+"""Radiomic features and estimates of synthetic hearts: an ellipsoid of blood in fat, with blocks of calcium."""
 
 import dataclasses
 import math
@@ -26,11 +26,11 @@ pytest.importorskip("mirp")
 SHAPE = (24, 64, 64)
 SPACING = (1.5, 1.5, 3.0)
 COARSE = RadiomicsConfig(heart_mm=6.0)
-"""So that tests are fast."""
+"""Coarse settings for fast tests."""
 
 
-def made(blocks=(), blood_hu=40.0, noise_hu=8.0) -> tuple[CTScan, HeartRegion]:
-    """blocks: (k, j, i slices, HU)."""
+def make_scan(blocks=(), blood_hu=40.0, noise_hu=8.0) -> tuple[CTScan, HeartRegion]:
+    """Return a scan and its heart. blocks: (k, j, i slices, HU)."""
     k, j, i = np.ogrid[tuple(slice(-1, 1, n * 1j) for n in SHAPE)]
     heart = k**2 + j**2 + i**2 < 0.7
     generator = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def made(blocks=(), blood_hu=40.0, noise_hu=8.0) -> tuple[CTScan, HeartRegion]:
 
 PLAQUE = (slice(10, 12), slice(18, 22), slice(30, 35), 350)
 AGATSTON = 2 * 4 * 5 * 1.5 * 1.5 * 3
-"""Of PLAQUE: two slices, weight 3."""
+"""Agatston score of PLAQUE: two slices, weight 3."""
 
 
 def candidates(features: dict[str, float]) -> dict[str, float]:
@@ -56,7 +56,7 @@ def candidates(features: dict[str, float]) -> dict[str, float]:
 
 
 def test_heart_without_calcium_has_no_candidates():
-    features = radiomic_features(*made(), COARSE)
+    features = radiomic_features(*make_scan(), COARSE)
     assert not any(candidates(features).values())
     assert not pseudo_label(features)
     assert np.isfinite(list(features.values())).all()
@@ -68,7 +68,7 @@ def test_heart_without_calcium_has_no_candidates():
 
 
 def test_plaque_is_scored_and_placed():
-    features = radiomic_features(*made([PLAQUE]), COARSE)
+    features = radiomic_features(*make_scan([PLAQUE]), COARSE)
     assert features["candidate_count"] == features["candidate_solid_count"] == 1
     for name in ("log_agatston", "largest_log_agatston", "solid_log_agatston"):
         assert features[f"candidate_{name}"] == pytest.approx(math.log1p(AGATSTON))
@@ -84,13 +84,13 @@ def test_plaque_is_scored_and_placed():
 
 
 def test_enhanced_blood_is_no_candidate():
-    scan, region = made([(*PLAQUE[:3], 900)], blood_hu=350)
+    scan, region = make_scan([(*PLAQUE[:3], 900)], blood_hu=350)
     from CACScoringLib.quality.acquisition import measure_blood
 
     blood = measure_blood(scan, region.mask)
     assert blood.enhanced
-    found, suggestions, rules = find_candidates(scan, region, blood)
-    assert [lesion.voxels for lesion in found.lesions] == [40]
+    lesions, suggestions, rules = find_candidates(scan, region, blood)
+    assert [lesion.voxels for lesion in lesions.lesions] == [40]
     assert len(suggestions) == 1
     assert rules.threshold_hu > 370
     assert list(rules.weight_bounds_hu) == sorted(rules.weight_bounds_hu)
@@ -121,7 +121,7 @@ def model(limit: float | None = 0.4, names: tuple[str, ...] = NAMES, bias: float
 
 
 def test_estimate_adds_up():
-    scan, region = made([PLAQUE])
+    scan, region = make_scan([PLAQUE])
     estimate, warnings = radiomics_estimate(scan, region, model())
     first = 2 * (math.log1p(AGATSTON) - 1) / 2
     assert estimate.contributions[PSEUDO_FEATURE] == pytest.approx(first, rel=1e-5)
@@ -135,11 +135,11 @@ def test_estimate_adds_up():
 
 @pytest.mark.long
 def test_scan_unlike_training_is_told():
-    one = model()
+    loaded = model()
     with torch.no_grad():
-        one.network.lowest.zero_()
-        one.network.highest.fill_(100.0)
-    _, (warning,) = radiomics_estimate(*made([PLAQUE]), one)
+        loaded.network.lowest.zero_()
+        loaded.network.highest.fill_(100.0)
+    _, (warning,) = radiomics_estimate(*make_scan([PLAQUE]), loaded)
     assert warning.code == "unlike-training"
     assert "candidate_highest_hu 350 (seen: 0 to 100)" in warning.message
 
@@ -147,6 +147,6 @@ def test_scan_unlike_training_is_told():
 @pytest.mark.long
 def test_metal_is_left_out():
     metal = (slice(5, 6), slice(30, 34), slice(30, 34), 2500)
-    assert candidates(radiomic_features(*made([PLAQUE, metal]), COARSE)) == pytest.approx(
-        candidates(radiomic_features(*made([PLAQUE]), COARSE))
+    assert candidates(radiomic_features(*make_scan([PLAQUE, metal]), COARSE)) == pytest.approx(
+        candidates(radiomic_features(*make_scan([PLAQUE]), COARSE))
     )

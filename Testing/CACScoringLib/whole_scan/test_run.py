@@ -1,4 +1,4 @@
-"""Asking models for second estimates: which, what becomes of one that fails, and where all is written."""
+"""Whole-scan estimates of a result: choice of models, failures, and report."""
 
 import json
 import re
@@ -27,13 +27,13 @@ ESTIMATORS = {
 
 @pytest.fixture(scope="module")
 def result():
-    """Of a small chest: the map's score is 810 on the scale of clinical ones, and nobody has reviewed anything."""
+    """Result of a small chest without a review; the map's score is 810 on the scale of clinical ones."""
     return panel_results.scored(panel_results.chest_image())
 
 
 @pytest.fixture
 def prediction(monkeypatch):
-    """Lets models answer. Takes by kind an opinion, or an error."""
+    """Function that sets the models' estimates, or errors, by kind."""
 
     def answers(**by_kind):
         def estimate(network, result, model, saliency):
@@ -48,13 +48,13 @@ def prediction(monkeypatch):
 
 
 def stored(monkeypatch, *cards):
-    """Models by (name, network, origin)."""
-    found = [
+    """List models by (name, network, origin)."""
+    stored_models = [
         models.StoredModel(SimpleNamespace(name=name, network=network), None, origin) for name, network, origin in cards
     ]
 
     def listed(network=None):
-        return [model for model in found if network in (None, model.card.network)]
+        return [model for model in stored_models if network in (None, model.card.network)]
 
     monkeypatch.setattr("CACScoringLib.models.choice.list_models", listed)
 
@@ -71,10 +71,13 @@ class TestWhichModels:
 
     def test_the_bundled_one_comes_before_the_users_and_a_named_one_before_both(self, monkeypatch):
         stored(monkeypatch, ("v", "vessels", "bundled"), ("mine", "vessels", "user"), ("r", "radiomics", "user"))
-        chosen = chosen_models(ModelChoice(estimates=("radiomics", "vessels"))).estimates
-        assert {kind: model.card.name for kind, model in chosen.items()} == {"vessels": "v", "radiomics": "r"}
-        chosen = chosen_models(ModelChoice(("mine",), estimates=("all",))).estimates
-        assert {kind: model.card.name for kind, model in chosen.items()} == {"vessels": "mine", "radiomics": "r"}
+        models_by_kind = chosen_models(ModelChoice(estimates=("radiomics", "vessels"))).estimates
+        assert {kind: model.card.name for kind, model in models_by_kind.items()} == {"vessels": "v", "radiomics": "r"}
+        models_by_kind = chosen_models(ModelChoice(("mine",), estimates=("all",))).estimates
+        assert {kind: model.card.name for kind, model in models_by_kind.items()} == {
+            "vessels": "mine",
+            "radiomics": "r",
+        }
 
     @pytest.mark.parametrize(
         ("choice", "words"),
@@ -99,15 +102,15 @@ class TestAsking:
         ],
     )
     def test_one_that_fails_is_a_warning_and_the_others_are_asked(self, result, prediction, error, words):
-        asked = with_whole_scan_estimates(result, prediction(vessels=error, radiomics=by_hand.radiomics(0.9)))
-        assert [estimate.network for estimate in asked.estimates] == ["radiomics"]
-        [failure] = [warning for warning in asked.warnings if warning.code == FAILED]
+        estimated = with_whole_scan_estimates(result, prediction(vessels=error, radiomics=by_hand.radiomics(0.9)))
+        assert [estimate.network for estimate in estimated.estimates] == ["radiomics"]
+        [failure] = [warning for warning in estimated.warnings if warning.code == FAILED]
         assert words in failure.message
-        assert asked.methods is result.methods
+        assert estimated.methods is result.methods
 
 
 class TestStoredModels:
-    """The real ways of asking, with models that learned nothing."""
+    """Estimates by untrained models."""
 
     @pytest.fixture
     def loaded(self, tmp_path, monkeypatch):
@@ -116,24 +119,24 @@ class TestStoredModels:
         by_hand.save_radiomics(tmp_path)
         monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "none")
         monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path))
-        chosen = chosen_models(ModelChoice(estimates=("all",))).estimates
-        return {network: models.load_model(model.path, "cpu") for network, model in chosen.items()}
+        models_by_kind = chosen_models(ModelChoice(estimates=("all",))).estimates
+        return {network: models.load_model(model.path, "cpu") for network, model in models_by_kind.items()}
 
     @pytest.mark.long
     def test_both_answer_with_numbers_and_a_picture(self, result, loaded):
-        asked = with_whole_scan_estimates(result, loaded)
-        assert FAILED not in [warning.code for warning in asked.warnings], asked.warnings
-        estimated, told = asked.estimates
-        assert estimated.total == pytest.approx(sum(estimated.agatston.values()))
-        assert estimated.saliency.GetSize() == result.scan.image.GetSize()
-        assert len(estimated.slice_weights) == by_hand.SMALL_VESSELS.slices
-        assert estimated.sha256 == loaded["vessels"].card.sha256
-        assert "rank correlation" in estimated.trust
-        assert 0 < told.probability < 1
-        assert told.limit == 0.5
-        assert set(told.contributions) <= set(loaded["radiomics"].card.config["features"])
-        assert estimates_from_json(json.loads(json.dumps(report.result_as_json(asked, {})))) == tuple(
-            replace(estimate, saliency=None) for estimate in asked.estimates
+        estimated = with_whole_scan_estimates(result, loaded)
+        assert FAILED not in [warning.code for warning in estimated.warnings], estimated.warnings
+        vessels, radiomics = estimated.estimates
+        assert vessels.total == pytest.approx(sum(vessels.agatston.values()))
+        assert vessels.saliency.GetSize() == result.scan.image.GetSize()
+        assert len(vessels.slice_weights) == by_hand.SMALL_VESSELS.slices
+        assert vessels.sha256 == loaded["vessels"].card.sha256
+        assert "rank correlation" in vessels.trust
+        assert 0 < radiomics.probability < 1
+        assert radiomics.limit == 0.5
+        assert set(radiomics.contributions) <= set(loaded["radiomics"].card.config["features"])
+        assert estimates_from_json(json.loads(json.dumps(report.result_as_json(estimated, {})))) == tuple(
+            replace(estimate, saliency=None) for estimate in estimated.estimates
         )
 
 
@@ -143,8 +146,8 @@ class TestReport:
             vessels=by_hand.vessels(10, 900, 20, 30, trust="Trust <it> little."),
             radiomics=by_hand.radiomics(0.12, contributions={"heart_<volume>": 0.5, "candidate_count": -1.25}),
         )
-        asked = with_whole_scan_estimates(result, answers)
-        text = page.result_as_html(asked)
+        estimated = with_whole_scan_estimates(result, answers)
+        text = page.result_as_html(estimated)
         assert "<td>900</td>" in text
         assert "about 960" in text
         assert "12%; positive from 30%" in text
@@ -153,7 +156,7 @@ class TestReport:
         assert "Trust &lt;it&gt; little." in text
         assert "heart &lt;volume&gt;" in text
         assert re.search(r"candidate count</td><td>−1.25</td><td>against", text)
-        document = json.loads(json.dumps(report.result_as_json(asked, {})))
+        document = json.loads(json.dumps(report.result_as_json(estimated, {})))
         assert document["second_opinions"]["vessels"]["agatston"] == {"LM": 10, "LAD": 900, "LCX": 20, "RCA": 30}
-        assert estimates_from_json(document) == asked.estimates
-        assert "vessel regression: Agatston about 960" in report.result_as_text(asked)
+        assert estimates_from_json(document) == estimated.estimates
+        assert "vessel regression: Agatston about 960" in report.result_as_text(estimated)

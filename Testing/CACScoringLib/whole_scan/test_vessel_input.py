@@ -1,4 +1,4 @@
-"""What the networks for vessel scores see: of objects known on paper, and the same however they are stored."""
+"""Input of the networks for vessel scores, of synthetic objects in any order of axes."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.networks.vessels import VesselNetConfig
-from CACScoringLib.whole_scan.vessels import normalised, to_agatston, vessel_input
+from CACScoringLib.whole_scan.vessels import normalise, to_agatston, vessel_input
 
 HEART = VesselNetConfig(slices=16, size=32, field="heart", field_mm=48.0, around_mm=4.0)
 SCAN = VesselNetConfig(slices=6, size=16)
@@ -21,7 +21,7 @@ def image_of(hu: np.ndarray, spacing: tuple[float, float, float], origin=(-20.0,
 
 
 def chest(spacing: tuple[float, float, float], lesion_hu: float = 500.0) -> tuple[sitk.Image, sitk.Image]:
-    """A ball of tissue, radius 15 mm, in lung, with a box of calcium of 6×6×6 mm off its middle."""
+    """Return a ball of tissue, radius 15 mm, in lung, with an off-centre box of calcium of 6×6×6 mm, and its mask."""
     sides = [round(60 / s) for s in spacing]
     x, y, z = np.meshgrid(*((np.arange(n) + 0.5) * s - 30 for n, s in zip(sides, spacing, strict=True)), indexing="ij")
     heart = (x**2 + y**2 + z**2 < 15**2).T
@@ -32,44 +32,44 @@ def chest(spacing: tuple[float, float, float], lesion_hu: float = 500.0) -> tupl
 
 @pytest.mark.parametrize("spacing", [(0.5, 0.5, 3.0), (0.75, 0.75, 1.0), (1.0, 0.6, 1.5), (1.2, 1.2, 0.6)])
 def test_calcium_does_not_vanish(spacing):
-    """The amount of calcium is the same whatever the scan's voxels."""
+    """The amount of calcium does not depend on the scan's voxels."""
     image, heart = chest(spacing)
     bright = vessel_input(image, heart, HEART)
-    without = vessel_input(*chest(spacing, lesion_hu=40.0), HEART)
+    plain = vessel_input(*chest(spacing, lesion_hu=40.0), HEART)
     lesion_mm3 = np.count_nonzero(sitk.GetArrayViewFromImage(image) == 500) * np.prod(spacing)
     assert lesion_mm3 == pytest.approx(6**3, rel=0.3)
-    assert (bright - without).sum() * 1000 * 1.5 * 1.5 * 3 == pytest.approx(460 * lesion_mm3, rel=0.01)
+    assert (bright - plain).sum() * 1000 * 1.5 * 1.5 * 3 == pytest.approx(460 * lesion_mm3, rel=0.01)
 
 
 @pytest.mark.parametrize("config", [HEART, replace(SCAN, slices=24)], ids=["heart", "scan"])
 @pytest.mark.parametrize("order", ["RAI", "PIR", "SAL", "ILP"])
 def test_same_in_any_order_of_axes(config, order):
     image, heart = chest((0.6, 0.6, 2.5))
-    turned = [sitk.DICOMOrient(one, order) for one in (image, heart)]
+    turned = [sitk.DICOMOrient(volume, order) for volume in (image, heart)]
     assert turned[0].GetDirection() != image.GetDirection()
     np.testing.assert_array_equal(vessel_input(*turned, config), vessel_input(image, heart, config))
 
 
 def test_window_and_surroundings():
     image, heart = chest((0.5, 0.5, 1.5), lesion_hu=2000.0)
-    seen = vessel_input(image, heart, HEART)
-    assert seen.dtype == np.float32
-    assert seen.shape == (16, 32, 32)
-    assert seen.max() == 1
-    assert seen[8, 16, 14] == pytest.approx(0.14)
-    assert seen[8, 16, 3] == 0, "lung"
+    x = vessel_input(image, heart, HEART)
+    assert x.dtype == np.float32
+    assert x.shape == (16, 32, 32)
+    assert x.max() == 1
+    assert x[8, 16, 14] == pytest.approx(0.14)
+    assert x[8, 16, 3] == 0, "lung"
     bone = sitk.GetArrayFromImage(image)
     bone[:, :, :20] = 1000  # as near as 20 mm to the middle, 5 mm to the heart
-    seen = vessel_input(image_of(bone, image.GetSpacing()), heart, HEART)
-    assert not seen[:, :, :3].any()
-    near = vessel_input(image_of(bone, image.GetSpacing()), heart, replace(HEART, around_mm=12.0))
-    assert near[8, 16, 1] == 1
+    x = vessel_input(image_of(bone, image.GetSpacing()), heart, HEART)
+    assert not x[:, :, :3].any()
+    wide = vessel_input(image_of(bone, image.GetSpacing()), heart, replace(HEART, around_mm=12.0))
+    assert wide[8, 16, 1] == 1
 
 
 @pytest.mark.parametrize("output", ["linear", "log"])
 def test_scores_and_back(output):
     scores = np.array([[0.0, 1.0, 12.5, 800.0]])
-    shares = normalised(scores, 800.0, output)
+    shares = normalise(scores, 800.0, output)
     assert shares[0, 0] == 0
     assert shares[0, 3] == 1
     np.testing.assert_allclose(to_agatston(shares, 800.0, output), scores, atol=1e-9)

@@ -1,4 +1,4 @@
-"""The whole-scan estimate on vessel scores, by small random models that were saved and loaded as any other."""
+"""Whole-scan estimate of vessel scores by small random models, saved and loaded."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +22,10 @@ CONFIG = VesselNetConfig(
 )
 
 
-def made(folder: Path, kind: str, scale: float | None = 200.0, **changes: object) -> tuple[VesselNet, LoadedModel]:
-    """A random network, and its model as loaded."""
+def make_model(
+    folder: Path, kind: str, scale: float | None = 200.0, **changes: object
+) -> tuple[VesselNet, LoadedModel]:
+    """Return a random network, and its model after saving and loading."""
     torch.manual_seed(0)
     network = VesselNet(replace(CONFIG, kind=kind, **changes)).eval()
     network.set_largest(scale or 1.0)
@@ -35,7 +37,7 @@ def made(folder: Path, kind: str, scale: float | None = 200.0, **changes: object
 
 @pytest.fixture
 def scanned() -> tuple[CTScan, HeartRegion]:
-    """Two deposits of 3×3×3 mm in a ball of tissue in lung."""
+    """Scan with two deposits of 3×3×3 mm in a ball of tissue in lung, and its heart."""
     hu = np.full((60, 64, 64), -800, np.int16)
     k, j, i = np.ogrid[:60, :64, :64]
     heart = (k - 30) ** 2 + (j - 32) ** 2 + (i - 30) ** 2 < 18**2
@@ -43,53 +45,53 @@ def scanned() -> tuple[CTScan, HeartRegion]:
     hu[30:33, 24:27, 24:27] = 700
     hu[24:27, 40:43, 36:39] = 500
     image, mask = sitk.GetImageFromArray(hu), sitk.GetImageFromArray(heart.astype(np.uint8))
-    for one in (image, mask):
-        one.SetOrigin((-30, 20, 400))
+    for volume in (image, mask):
+        volume.SetOrigin((-30, 20, 400))
     return scan_from_image(image, Acquisition("made up")), HeartRegion(mask, None, "given")
 
 
 @pytest.mark.parametrize("kind", ["cnn", "se-cnn", "vit", "voxel-sum"])
 def test_scores_are_what_the_network_says(kind, scanned, tmp_path):
     scan, region = scanned
-    network, model = made(tmp_path, kind)
-    told, warnings = vessel_estimate(scan, region, model)
+    network, model = make_model(tmp_path, kind)
+    estimate, warnings = vessel_estimate(scan, region, model)
     x = vessel_input(scan.image, region.mask, network.config)
     with torch.no_grad():
-        wanted = to_agatston(network(torch.from_numpy(x)[None])[0].numpy(), 200.0, "log")
-    assert list(told.agatston) == [Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA]
-    np.testing.assert_allclose(list(told.agatston.values()), wanted, rtol=0.02, atol=0.05)  # 16-bit weights
-    assert told.total == pytest.approx(sum(told.agatston.values()))
-    assert told.saliency is None
-    assert (told.slice_weights is None) == (kind != "se-cnn")
+        expected = to_agatston(network(torch.from_numpy(x)[None])[0].numpy(), 200.0, "log")
+    assert list(estimate.agatston) == [Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA]
+    np.testing.assert_allclose(list(estimate.agatston.values()), expected, rtol=0.02, atol=0.05)  # 16-bit weights
+    assert estimate.total == pytest.approx(sum(estimate.agatston.values()))
+    assert estimate.saliency is None
+    assert (estimate.slice_weights is None) == (kind != "se-cnn")
     assert warnings == ()
-    assert (told.network, told.sha256, told.trust) == ("vessels", model.card.sha256, NO_TEST)
+    assert (estimate.network, estimate.sha256, estimate.trust) == ("vessels", model.card.sha256, NO_TEST)
 
 
 def test_voxel_sum_shows_where_it_sees_calcium(scanned, tmp_path):
     scan, region = scanned
-    _, model = made(tmp_path, "voxel-sum")
-    told, _ = vessel_estimate(scan, region, model, saliency=True)
-    seen = sitk.GetArrayFromImage(told.saliency)
-    assert told.saliency.GetOrigin() == scan.image.GetOrigin()
-    assert seen.shape == scan.hu.shape
-    assert seen.max() == 1
-    assert scan.hu[np.unravel_index(seen.argmax(), seen.shape)] == 700
-    assert seen[25, 41, 37] > 0.2, "the fainter deposit"
-    far = np.ones_like(seen, bool)
-    far[27:36, 21:30, 21:30] = far[21:30, 37:46, 33:42] = False
-    assert seen[far].max() < 0.01
+    _, model = make_model(tmp_path, "voxel-sum")
+    estimate, _ = vessel_estimate(scan, region, model, saliency=True)
+    saliency = sitk.GetArrayFromImage(estimate.saliency)
+    assert estimate.saliency.GetOrigin() == scan.image.GetOrigin()
+    assert saliency.shape == scan.hu.shape
+    assert saliency.max() == 1
+    assert scan.hu[np.unravel_index(saliency.argmax(), saliency.shape)] == 700
+    assert saliency[25, 41, 37] > 0.2, "the fainter deposit"
+    elsewhere = np.ones_like(saliency, bool)
+    elsewhere[27:36, 21:30, 21:30] = elsewhere[21:30, 37:46, 33:42] = False
+    assert saliency[elsewhere].max() < 0.01
 
 
 def test_warnings(scanned, tmp_path):
     scan, region = scanned
-    _, model = made(tmp_path, "voxel-sum", field_mm=24.0, size=16)
+    _, model = make_model(tmp_path, "voxel-sum", field_mm=24.0, size=16)
     _, warnings = vessel_estimate(scan, region, model)
     assert [warning.code for warning in warnings] == ["vessels-heart-cut"]
     inside = np.zeros(scan.hu.shape, bool)
     inside[6:54, 20:44, 18:42] = True
     heart = sitk.GetArrayFromImage(region.mask) == 1
     share = 1 - (heart & inside).sum() / heart.sum()
-    told_percent = int(warnings[0].message.partition("%")[0])
-    assert told_percent == pytest.approx(100 * share, abs=2.5), "a row more or less at the edge"
-    _, model = made(tmp_path / "other", "voxel-sum", scale=0.001)
+    percent = int(warnings[0].message.partition("%")[0])
+    assert percent == pytest.approx(100 * share, abs=2.5), "a row more or less at the edge"
+    _, model = make_model(tmp_path / "other", "voxel-sum", scale=0.001)
     assert [warning.code for warning in vessel_estimate(scan, region, model)[1]] == ["vessels-beyond-training"]

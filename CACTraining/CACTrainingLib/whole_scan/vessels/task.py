@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
-from CACScoringLib.whole_scan.vessels import normalised, to_agatston
+from CACScoringLib.whole_scan.vessels import normalise, to_agatston
 
 from ...data.datasets import DataError
 from ...training.loop import Task
@@ -203,7 +203,7 @@ class VesselTask(Task):
 
     def _targets(self, names: Sequence[str]) -> torch.Tensor:
         scores = np.stack([np.asarray(self.agatston[name], float) for name in names])
-        return torch.from_numpy(normalised(scores, self.largest, self.output).astype(np.float32))
+        return torch.from_numpy(normalise(scores, self.largest, self.output).astype(np.float32))
 
 
 def _digest(training: Volumes, validation: Volumes, agatston: Mapping[str, np.ndarray]) -> str:
