@@ -80,7 +80,7 @@ def vessel_grid(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) -
     )
 
 
-def normalised(agatston: np.ndarray, largest: float, output: str) -> np.ndarray:
+def normalise(agatston: np.ndarray, largest: float, output: str) -> np.ndarray:
     """Normalise scores as the networks' outputs: "linear" by the largest, "log" by its log1p after log1p."""
     agatston = np.asarray(agatston, float)
     return agatston / largest if output == "linear" else np.log1p(agatston) / np.log1p(largest)

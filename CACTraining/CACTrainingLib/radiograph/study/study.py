@@ -128,19 +128,14 @@ def _read(settings: RadiographStudySettings) -> _RadiographStudy:
     external = read_cohort(settings.external, 1, budget.seed) if settings.external else None
     if shared := sorted(set(cohort.patients) & set(external.patients)) if external else []:
         raise StudyError(f"Patient {shared[0]} is in the external cohort too. Give one of other patients.")
-    data = RadiographData(
-        settings.data, tuple(map(int, cohort.folds)), settings.external, settings.output, settings.device
-    )
-    configurations = [
-        config for config in CONFIGURATIONS if config == BASE or not settings.names or config.name in settings.names
-    ]
+    folds = tuple(map(int, cohort.folds))
+    data = RadiographData(settings.data, folds, settings.external, settings.output, settings.device)
+    names = settings.names or [config.name for config in CONFIGURATIONS]
+    configurations = [config for config in CONFIGURATIONS if config == BASE or config.name in names]
     if not _is_digital(settings.data) and not settings.names:
         # The other configurations need CTs with known calcium.
-        configurations = [
-            config
-            for config in configurations
-            if config.super_resolution == "none" and config.name not in ("not-located", "no-pairs")
-        ]
+        configurations = [config for config in configurations if config.super_resolution == "none"]
+        configurations = [config for config in configurations if config.name not in ("not-located", "no-pairs")]
     return _RadiographStudy(settings, data, tuple(configurations), cohort, external)
 
 
@@ -179,10 +174,8 @@ class _RadiographStudy(Experiment):
     def _runs(self) -> list[ExperimentRun]:
         folds = range(self.settings.budget.folds)
         base = [ExperimentRun(BASE, fold) for fold in (*folds, *([HELD_OUT] if self.external else []))]
-        return [
-            *base,
-            *(ExperimentRun(config, fold) for config in self.configurations if config != BASE for fold in folds),
-        ]
+        others = [config for config in self.configurations if config != BASE]
+        return [*base, *(ExperimentRun(config, fold) for config in others for fold in folds)]
 
     def _data_section(
         self, digital: bool, finished: Mapping[ExperimentRun, Mapping], failed: Mapping[ExperimentRun, str]
@@ -195,11 +188,7 @@ class _RadiographStudy(Experiment):
         if digital:
             text.append("No real radiograph whose calcium is known was available. Nothing here was measured on one.")
         cohorts = {"Cross-validated": self.cohort, "External": self.external}
-        rows = [
-            score_counts(title, cohort.patients, cohort.score)
-            for title, cohort in cohorts.items()
-            if cohort is not None
-        ]
+        rows = [score_counts(title, part.patients, part.score) for title, part in cohorts.items() if part is not None]
         tables = [
             Table("radiographs", "Radiographs by the reference score", ("Radiographs", *SCORE_COLUMNS), tuple(rows))
         ]
@@ -208,12 +197,9 @@ class _RadiographStudy(Experiment):
     def _results_section(self, done: Mapping[ExperimentRun, Mapping]) -> Section:
         lines: list[tuple[Cell, ...]] = []
         base: list[BootstrapResult] | None = None
+        finished = [run for run in self._runs() if run in done and run.fold != HELD_OUT]
         for config in self.configurations:
-            results = [
-                done[run]
-                for run in self._runs()
-                if run in done and run.fold != HELD_OUT and run.configuration == config
-            ]
+            results = [done[run] for run in finished if run.configuration == config]
             if len(results) < self.settings.budget.folds:
                 lines.append((config.name, f"{len(results)} of {self.settings.budget.folds} folds", *[None] * 6))
                 continue
