@@ -24,7 +24,7 @@ from .address import (
     NoSuchSeriesError,
 )
 from .files import DicomFile
-from .series import ImageFacts, SeriesFilter, SeriesSummary, image_facts, matching_in_order, series_summary, text_of
+from .series import ImageFacts, SeriesFilter, SeriesSummary, image_facts, select, series_summary, text_of
 
 PAGE = 500
 """Number of answers per request; archives may return fewer."""
@@ -111,7 +111,7 @@ class DicomWebArchive:
         if not series and keys.get("PatientID", "") != (pattern := _ENCODED.sub("*", keys.get("PatientID", ""))):
             # Orthanc's plugin 1.7 does not decode percent-encoded characters, and finds no such patient.
             series = self._search({**keys, "PatientID": pattern})
-        return matching_in_order(series, series_filter)
+        return select(series, series_filter)
 
     def _search(self, keys: dict[str, str]) -> list[SeriesSummary]:
         query = partial(self._client.search_for_series, search_filters=keys, fields=_FIELDS)

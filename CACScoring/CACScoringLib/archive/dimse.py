@@ -32,16 +32,7 @@ from .address import (
     NoSuchSeriesError,
 )
 from .files import DicomFile
-from .series import (
-    CT_CLASSES,
-    ImageFacts,
-    SeriesFilter,
-    SeriesSummary,
-    image_facts,
-    matching_in_order,
-    series_summary,
-    text_of,
-)
+from .series import CT_CLASSES, ImageFacts, SeriesFilter, SeriesSummary, image_facts, select, series_summary, text_of
 
 # pynetdicom would log requests and answers, which contain names of patients.
 _config.LOG_REQUEST_IDENTIFIERS = False
@@ -98,15 +89,15 @@ class DimseArchive:
         with self._query_association() as association:
             for study in self._find(association, "STUDY", {**dict.fromkeys(_STUDY_KEYS), **keys}):
                 series += self._series_of(association, study, series_filter)
-        return matching_in_order(series, series_filter)
+        return select(series, series_filter)
 
     def _series_of(self, association: Association, study: Dataset, series_filter: SeriesFilter) -> list[SeriesSummary]:
         """Return the series of a study, without a new query while its number of images is unchanged."""
         images = text_of(study, "NumberOfStudyRelatedInstances")
         key = text_of(study, "StudyInstanceUID"), series_filter.modality, series_filter.series_uid
-        image_count, series_list = self._series_of_study.get(key, ("", []))
+        image_count, summaries = self._series_of_study.get(key, ("", []))
         if images and images == image_count:
-            return series_list
+            return summaries
 
         def count(study_uid: str, series_uid: str) -> int:
             return len(self._instances(association, study_uid, series_uid))
@@ -118,9 +109,9 @@ class DimseArchive:
             "SeriesInstanceUID": series_filter.series_uid,
         }
         answers = [series_summary(answer, study, count) for answer in self._find(association, "SERIES", keys)]
-        series_list = [series for series in answers if series is not None]
-        self._series_of_study[key] = images, series_list
-        return series_list
+        summaries = [series for series in answers if series is not None]
+        self._series_of_study[key] = images, summaries
+        return summaries
 
     def instance_uids(self, study_uid: str, series_uid: str) -> set[str]:
         """Return the instance UIDs of a series. Raises ArchiveError."""

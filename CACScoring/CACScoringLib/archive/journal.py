@@ -116,10 +116,10 @@ class Journal:
         """Iterate over all series by number."""
         return iter(list(self._entries.values()))
 
-    def observe(self, series_list: Iterable[SeriesSummary], now: float) -> None:
+    def observe(self, summaries: Iterable[SeriesSummary], now: float) -> None:
         """Enter new series, and changed numbers of images."""
         updates = {}
-        for series in series_list:
+        for series in summaries:
             name, images = digest(series.series_uid), series.images
             entry = self._entries.get(name) or updates.get(name)
             if entry is None:

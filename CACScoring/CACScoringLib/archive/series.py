@@ -27,7 +27,7 @@ CT_CLASSES = (
 """SOP classes of a CT that can be scored; secondary captures have modality CT, too."""
 
 _TEXT_LIMIT = 64
-_FACTS = ("Modality", "PatientID", "StudyDate", "SeriesDescription", "SeriesNumber", "SeriesTime")
+_SERIES_KEYWORDS = ("Modality", "PatientID", "StudyDate", "SeriesDescription", "SeriesNumber", "SeriesTime")
 
 
 @dataclass(frozen=True, repr=False)
@@ -196,7 +196,7 @@ def series_summary(answer: Dataset, study: Dataset | None, count: Callable[[str,
         return None
     number = text("NumberOfSeriesRelatedInstances")
     images = int(number) if number.isdecimal() else count(study_uid, series_uid)
-    facts = (text(name) for name in _FACTS)
+    facts = (text(name) for name in _SERIES_KEYWORDS)
     return SeriesSummary(study_uid, series_uid, images, *facts)
 
 
@@ -211,9 +211,9 @@ def image_facts(answer: Dataset) -> ImageFacts:
     return ImageFacts(text_of(answer, "SOPClassUID"), image_type, thickness if math.isfinite(thickness) else None)
 
 
-def matching_in_order(series_list: Sequence[SeriesSummary], series_filter: SeriesFilter) -> list[SeriesSummary]:
+def select(summaries: Sequence[SeriesSummary], series_filter: SeriesFilter) -> list[SeriesSummary]:
     """Return the distinct series that match, ordered by date and UID."""
-    by_uid = {series.series_uid: series for series in series_list if series_filter.matches(series)}
+    by_uid = {series.series_uid: series for series in summaries if series_filter.matches(series)}
     return sorted(by_uid.values(), key=lambda series: (series.study_date, series.series_uid))
 
 

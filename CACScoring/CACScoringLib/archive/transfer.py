@@ -43,21 +43,19 @@ def retry(call: Callable[[], Result]) -> Result:
 
 def matching_series(archive: Archive, series_filter: SeriesFilter) -> list[SeriesSummary]:
     """Return the series that match, including slice thickness. Raises ArchiveError, NoSuchSeriesError."""
-    series_list = retry(lambda: archive.find_series(series_filter))
+    summaries = retry(lambda: archive.find_series(series_filter))
     if series_filter.thickness_mm is not None:
-        facts = [retry(lambda series=series: archive.image_facts(series)) for series in series_list]
-        if series_list and all(fact.slice_thickness_mm is None for fact in facts):
+        facts = [retry(lambda series=series: archive.image_facts(series)) for series in summaries]
+        if summaries and all(fact.slice_thickness_mm is None for fact in facts):
             raise ArchiveError("The archive does not state slice thicknesses. Leave thickness_mm out of the settings.")
-        pairs = zip(series_list, facts, strict=True)
-        series_list = [series for series, fact in pairs if series_filter.matches_image(fact)]
-    if not series_list:
+        pairs = zip(summaries, facts, strict=True)
+        summaries = [series for series, fact in pairs if series_filter.matches_image(fact)]
+    if not summaries:
         raise NoSuchSeriesError("The archive has no series that matches. Check the filter, and who may see what.")
-    return series_list
+    return summaries
 
 
-def pull_all(
-    archive: Archive, series_list: Sequence[SeriesSummary], output: Path, progress: Progress
-) -> tuple[int, int]:
+def pull_all(archive: Archive, summaries: Sequence[SeriesSummary], output: Path, progress: Progress) -> tuple[int, int]:
     """Fetch each series into a folder named by a digest of its UID.
 
     Returns:
@@ -73,15 +71,15 @@ def pull_all(
         remove_partial(output)
         progress.begin(["series"])
         with progress.step("series"):
-            for number, series in enumerate(series_list, 1):
+            for number, series in enumerate(summaries, 1):
                 folder = output / digest(series.series_uid)
                 if not folder.is_dir():
                     retry(lambda series=series, folder=folder: pull(archive, series, folder))
                     fetched_count += 1
-                progress.counted(number, len(series_list))
+                progress.counted(number, len(summaries))
     except OSError as error:
         raise OutputError(f"Cannot write to {output}: {error.strerror}. Choose another --output.") from error
-    return fetched_count, len(series_list) - fetched_count
+    return fetched_count, len(summaries) - fetched_count
 
 
 def push_all(archive: Archive, files: Sequence[DicomFile], progress: Progress) -> int:

@@ -90,11 +90,11 @@ class Watch:
         with Workers(1, prepare) as pool:
             while True:
                 try:
-                    series_list = self.archive.find_series(self.series_filter)
+                    summaries = self.archive.find_series(self.series_filter)
                     if failures or not has_answered:
                         self.journal.unsettle(self.clock())
                     has_answered, failures = True, 0
-                    self.journal.observe(series_list, self.clock())
+                    self.journal.observe(summaries, self.clock())
                     is_idle = self._work(pool)
                 except ArchiveError as error:
                     if error.lasting and not has_answered:  # after an answer, wait for a renewed token instead

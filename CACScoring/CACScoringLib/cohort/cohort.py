@@ -18,7 +18,7 @@ from ..core.processes import available_memory_bytes
 from ..core.progress import Progress, ScanState
 from ..core.text import abbreviated_list
 from ..core.warning_codes import ADVICE
-from ..io.reading import Series, find_series
+from ..io.reading import find_series
 from ..models.choice import ChosenModels, ModelChoice, chosen_models
 from ..results import METHOD_TITLES
 from ..run import RunSettings
@@ -27,7 +27,7 @@ from .folder import RECORD, CohortFolder, open_cohort
 from .parquet import write_tables
 from .scans import CohortScan, scans_of_table
 from .scoring import ScanJob, ScanOutcome, prepare_scoring
-from .search import scans_of_folder, search
+from .search import Listing, scans_of_folder, search
 from .table import columns, failures_as_csv, heading, line, result_row, with_scores
 from .workers import Workers, sensible_count
 
@@ -140,17 +140,16 @@ def _below(
     root: Path, output: Path, count: int | None, progress: Progress
 ) -> tuple[list[CohortScan], tuple[ScanWarning, ...]]:
     places = search(root, output)
-    series: list[tuple[list[Series], int] | None] = [None] * len(places.folders)
+    listings: list[Listing] = [None] * len(places.folders)
     pool = Workers(count, lambda: _find_series)
     with pool, closing(pool.run(places.folders)) as events:
         for done, event in enumerate((event for event in events if event.state != "begun"), 1):
-            series[event.index] = event.result
-            progress.counted(done, len(series))
-    return scans_of_folder(root, places, series), places.warnings
+            listings[event.index] = event.result
+            progress.counted(done, len(listings))
+    return scans_of_folder(root, places, listings), places.warnings
 
 
-def _find_series(folder: Path) -> tuple[list[Series], int] | None:
-    """Return a folder's series and its number of broken files; None if the folder cannot be read."""
+def _find_series(folder: Path) -> Listing:
     with suppress(OSError):
         return find_series(folder)
     return None

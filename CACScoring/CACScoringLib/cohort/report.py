@@ -83,17 +83,16 @@ def _methods(totals: Iterable[dict], withheld: Collection[str]) -> dict[str, dic
     for total in totals:
         by_method[total["method"]].append(total)
     figures = {}
-    for method, method_totals in sorted(by_method.items(), reverse=True):
-        values = np.array([_agatston(total) for total in method_totals], float)
-        withholds = [total["status"] == "automatic" and total["scan"] in withheld for total in method_totals]
-        is_withheld = np.array(withholds)
+    for method, scores in sorted(by_method.items(), reverse=True):
+        values = np.array([_agatston(total) for total in scores], float)
+        is_withheld = np.array([score["status"] == "automatic" and score["scan"] in withheld for score in scores])
         counts = Counter(np.searchsorted([*_CLASSES.values()], values[~is_withheld]).tolist())
         figures[METHOD_TITLES.get(method, method)] = {
-            "states": Counter(total["status"] for total in method_totals).most_common(),
+            "states": Counter(total["status"] for total in scores).most_common(),
             "quartiles": np.percentile(values, (25, 50, 75)),
             "largest": values.max(),
             "zeros": int((values <= 0).sum()),
-            "count": len(method_totals),
+            "count": len(scores),
             "classes": {name: counts[n] for n, name in enumerate(_CLASSES)}
             | ({"category withheld": int(is_withheld.sum())} if is_withheld.any() else {}),
         }
@@ -105,11 +104,8 @@ def _arteries(scores: Iterable[dict]) -> list[tuple]:
     for score in scores:
         if score["artery"] != TOTAL:
             values[METHOD_TITLES.get(score["method"], score["method"]), score["artery"]].append(score["agatston"])
-    return [
-        (*key, sum(agatston > 0 for agatston in agatstons), f"{np.mean(agatstons):.1f}")
-        for key, agatstons in sorted(values.items())
-        if any(agatstons)
-    ]
+    scored = {key: agatstons for key, agatstons in sorted(values.items()) if any(agatstons)}
+    return [(*key, sum(n > 0 for n in agatstons), f"{np.mean(agatstons):.1f}") for key, agatstons in scored.items()]
 
 
 def _warnings(scans: Sequence[dict]) -> list[tuple[str, int, str]]:

@@ -16,6 +16,9 @@ from .scans import WHOLE_FOLDER, CohortScan, name_below
 
 SEGMENTATION_ENDING = ".seg.nrrd"
 
+Listing = tuple[list[Series], int] | None
+"""A folder's series and its number of broken files, from `reading.find_series`; None if the folder cannot be read."""
+
 _NO_DICOM = (*IMAGE_ENDINGS, ".json", ".tsv")
 
 
@@ -72,9 +75,7 @@ def search(root: Path, output: Path) -> Search:
     return Search(tuple(files), tuple(folders), warnings)
 
 
-def scans_of_folder(
-    root: Path, search_result: Search, series: Sequence[tuple[list[Series], int] | None]
-) -> list[CohortScan]:
+def scans_of_folder(root: Path, places: Search, listings: Sequence[Listing]) -> list[CohortScan]:
     """Return the scans below a folder, sorted by name.
 
     Each series of a folder is a scan, because no user can choose; the facts in the cohort's table distinguish them. A
@@ -82,39 +83,39 @@ def scans_of_folder(
 
     Args:
         root: The folder.
-        search_result: Result of `search`.
-        series: Result of `reading.find_series` for each of its folders; None if that failed.
+        places: Result of `search`.
+        listings: Listing of each of its folders.
     """
-    scans = [CohortScan(name_below(root, path), path, _below(root, path)) for path in search_result.files]
-    places: dict[str, list[Path]] = {}
-    for folder, read in zip(search_result.folders, series, strict=True):
-        for item in read[0] if read else ():
-            if item.uid is not None:
-                places.setdefault(item.uid, []).append(folder)
-    for folder, read in zip(search_result.folders, series, strict=True):
+    scans = [CohortScan(name_below(root, path), path, _below(root, path)) for path in places.files]
+    folders_of_uid: dict[str, list[Path]] = {}
+    for folder, listing in zip(places.folders, listings, strict=True):
+        for series in listing[0] if listing else ():
+            if series.uid is not None:
+                folders_of_uid.setdefault(series.uid, []).append(folder)
+    for folder, listing in zip(places.folders, listings, strict=True):
         name, key = name_below(root, folder), _below(root, folder)
-        if read is None:
+        if listing is None:
             scans.append(CohortScan(name, folder, key, fault="Its files could not be read."))
             continue
-        in_folder, broken = read
+        in_folder, broken = listing
         if broken and not in_folder:
             fault = f"{broken} DICOM files in the folder are broken, and no CT series can be read. Export it again."
             scans.append(CohortScan(name, folder, key, fault=fault))
-        for item in in_folder:
+        for series in in_folder:
             fault = None
-            if item.uid is None and len(in_folder) > 1:
+            if series.uid is None and len(in_folder) > 1:
                 fault = (
                     "The folder holds several CT series, one without a UID. List the series in a table by its number."
                 )
-            elif item.uid is not None and len(places[item.uid]) > 1:
-                where = abbreviated_list(_below(root, place) for place in places[item.uid])
+            elif series.uid is not None and len(folders_of_uid[series.uid]) > 1:
+                where = abbreviated_list(_below(root, place) for place in folders_of_uid[series.uid])
                 fault = (
-                    f"Files of this series lie in {len(places[item.uid])} folders ({where}); they may be parts of one "
-                    "scan, or several scans with one UID. List it in a table, with the folder of each scan or the "
-                    "one that holds all parts."
+                    f"Files of this series lie in {len(folders_of_uid[series.uid])} folders ({where}); they may be "
+                    "parts of one scan, or several scans with one UID. List it in a table, with the folder of each "
+                    "scan or the one that holds all parts."
                 )
-            full_name = name if len(in_folder) == 1 else f"{name}-{item.number or 'no-number'}"
-            scans.append(CohortScan(full_name, folder, f"{key}#{item.uid}", item.uid, fault=fault))
+            full_name = name if len(in_folder) == 1 else f"{name}-{series.number or 'no-number'}"
+            scans.append(CohortScan(full_name, folder, f"{key}#{series.uid}", series.uid, fault=fault))
     return sorted(scans, key=lambda scan: (_natural(scan.name), scan.key))
 
 

@@ -117,28 +117,28 @@ class Workers:
         self._connect(min(self._count or USUAL_WORKERS, len(jobs)), alone)
         pickled = cloudpickle.dumps(self._prepare)
         self._topic = f"cac-{uuid.uuid4().hex}"
-        self._at_work: dict[str, tuple[int, Any]] = {}
+        self._running: dict[str, tuple[int, Any]] = {}
         self._inbox: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._start_time = self._last_contact = time.monotonic()
         self._client.subscribe_topic(self._topic, lambda event: self._inbox.put(("begun", event[1])))
         waiting = deque(range(len(jobs)))
         done = lost = most = 0
         try:
-            while waiting or self._at_work:
+            while waiting or self._running:
                 self._update_places()
                 most = max(most, self._places)
-                while waiting and len(self._at_work) < self._places:
+                while waiting and len(self._running) < self._places:
                     index = waiting.popleft()
-                    self._hand_over(index, jobs[index], pickled)
+                    self._submit(index, jobs[index], pickled)
                 with suppress(queue.Empty):
                     kind, key = self._inbox.get(timeout=LOOK_SECONDS if self._places else 0.05)
-                    if key not in self._at_work:
+                    if key not in self._running:
                         continue
-                    index, future = self._at_work[key]
+                    index, future = self._running[key]
                     if kind == "begun":
                         yield JobEvent(index, "begun")
                         continue
-                    del self._at_work[key]
+                    del self._running[key]
                     if (event := self._outcome(index, future)) is None:
                         self._client.cancel([future])
                         waiting.appendleft(index)
@@ -155,7 +155,7 @@ class Workers:
         finally:
             self._client.unsubscribe_topic(self._topic)
             with suppress(Exception):  # a lost scheduler has nothing to cancel
-                self._client.cancel([future for _, future in self._at_work.values()])
+                self._client.cancel([future for _, future in self._running.values()])
 
     def _connect(self, count: int, alone: bool) -> None:
         if self._client is not None:
@@ -179,12 +179,12 @@ class Workers:
         if not self._choice.is_local:  # the workers outlive this run
             self._stack.callback(_forget_client, self._client)
 
-    def _hand_over(self, index: int, job: Any, pickled: bytes) -> None:
+    def _submit(self, index: int, job: Any, pickled: bytes) -> None:
         from .in_worker import run_job
 
         key = f"{self._topic}-{uuid.uuid4().hex[:8]}"
         future = self._client.submit(run_job, self._client.id, pickled, self._topic, key, job, key=key, pure=False)
-        self._at_work[key] = index, future
+        self._running[key] = index, future
         future.add_done_callback(lambda finished_future: self._inbox.put(("ended", key)))
 
     def _update_places(self) -> None:

@@ -344,9 +344,9 @@ def add_volume(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> slic
 
 def set_image(volume: slicer.vtkMRMLVolumeNode, image: sitk.Image) -> None:
     """Set a volume node's voxels and geometry to those of an image."""
-    volume.SetIJKToRASDirections(*_flipped(np.reshape(image.GetDirection(), (3, 3))).reshape(-1))
+    volume.SetIJKToRASDirections(*_convert_lps_ras(np.reshape(image.GetDirection(), (3, 3))).reshape(-1))
     volume.SetSpacing(image.GetSpacing())
-    volume.SetOrigin(_flipped(np.array(image.GetOrigin())))
+    volume.SetOrigin(_convert_lps_ras(np.array(image.GetOrigin())))
     volume.SetAndObserveImageData(vtk_image(image))
 
 
@@ -368,12 +368,12 @@ def image_of_volume(volume: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
     i, j, k = data.GetDimensions()
     image = sitk.GetImageFromArray(vtk_to_numpy(data.GetPointData().GetScalars()).reshape(k, j, i))
     image.SetSpacing(volume.GetSpacing())
-    image.SetOrigin(_flipped(np.array(volume.GetOrigin())).tolist())
-    image.SetDirection(_flipped(np.array(axes)).reshape(-1).tolist())
+    image.SetOrigin(_convert_lps_ras(np.array(volume.GetOrigin())).tolist())
+    image.SetDirection(_convert_lps_ras(np.array(axes)).reshape(-1).tolist())
     return image
 
 
-def _flipped(values: np.ndarray) -> np.ndarray:
+def _convert_lps_ras(values: np.ndarray) -> np.ndarray:
     """Convert a vector, or a matrix of columns, between LPS and RAS by the sign of its first two components."""
     return (values.T * [-1.0, -1.0, 1.0]).T + 0.0  # adding zero turns -0.0 into 0.0
 

@@ -64,14 +64,14 @@ def lesionLines(review: SceneReview, method: str) -> list[LesionLine]:
     result, left_out = review.result(method), review.left_out(method)
     counted = list(review.lesions(method))
     suggested = {suggestion.lesion_id: suggestion for suggestion in result.suggestions}
-    places = {lesion.id: 0 if isinstance(lesion.artery, Artery) else 2 for lesion in counted}
+    groups = {lesion.id: 0 if isinstance(lesion.artery, Artery) else 2 for lesion in counted}
     lines = [_line(review, method, lesion, suggested.get(lesion.id)) for lesion in counted]
     if left_out is not None:
         suggested = {suggestion.lesion_id: suggestion for suggestion in left_out.suggestions}
         for lesion, reason in zip(left_out.lesions.lesions, left_out.reasons, strict=True):
-            places[lesion.id] = 1
+            groups[lesion.id] = 1
             lines.append(_line(review, method, lesion, suggested.get(lesion.id), reason))
-    return sorted(lines, key=lambda line: (places[line.id], -1 if line.probability is None else -line.probability))
+    return sorted(lines, key=lambda line: (groups[line.id], -1 if line.probability is None else -line.probability))
 
 
 def _line(
@@ -115,8 +115,8 @@ def _line(
     if len(lesion.slice_indices) == 1:
         slices = f"{lesion.slice_indices[0]}"
     sizes = (round(n, 1) if n < 1000 else round(n) for n in (score.clinical_agatston, score.volume_mm3))
-    sure = "" if probability is None else round(100 * probability)
-    cells = (lesion.id, artery, sure, *sizes, round(lesion.peak_hu), slices)
+    percent = "" if probability is None else round(100 * probability)
+    cells = (lesion.id, artery, percent, *sizes, round(lesion.peak_hu), slices)
     hint, out = " ".join(hints), reason is not None
     certain = probability is not None and max(probability, 1 - probability) >= CERTAIN
     coronary = isinstance(lesion.artery, Artery)

@@ -92,7 +92,7 @@ SWITCHES = {
 _PUBLISHED = ScoringRules()
 
 
-def _within(rule: str) -> Any:
+def _range(rule: str) -> Any:
     """Return the limits that a rule declares."""
     return WithinRange(*rows_of(ScoringRules)[rule].limits)
 
@@ -161,12 +161,12 @@ class CACScoringParameterNode:
     vesselsModel: str = ""
     radiomicsModel: str = ""
     device: Device = Device.AUTO
-    thresholdHU: Annotated[float, _within("threshold_hu")] = _PUBLISHED.threshold_hu
-    minimumAreaMm2: Annotated[float, _within("minimum_area_mm2")] = _PUBLISHED.minimum_area_mm2
-    minimumPixels: Annotated[int, _within("minimum_pixels")] = _PUBLISHED.minimum_pixels
+    thresholdHU: Annotated[float, _range("threshold_hu")] = _PUBLISHED.threshold_hu
+    minimumAreaMm2: Annotated[float, _range("minimum_area_mm2")] = _PUBLISHED.minimum_area_mm2
+    minimumPixels: Annotated[int, _range("minimum_pixels")] = _PUBLISHED.minimum_pixels
     connectivity: Connectivity = Connectivity(_PUBLISHED.connectivity)
-    referenceSpacingMm: Annotated[float, _within("reference_spacing_mm")] = _PUBLISHED.reference_spacing_mm
-    calibration: Annotated[float, _within("calibration_mg_per_mm3_hu")] = 0.0
+    referenceSpacingMm: Annotated[float, _range("reference_spacing_mm")] = _PUBLISHED.reference_spacing_mm
+    calibration: Annotated[float, _range("calibration_mg_per_mm3_hu")] = 0.0
     adaptToTubeVoltage: bool = True
     allowContrast: bool = False
     allowReversed: bool = False

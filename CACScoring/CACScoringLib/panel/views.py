@@ -245,11 +245,11 @@ def shownThreeDWidget():
 def fitCamera(view, turn: bool = True) -> None:
     """Fit the contents of a 3-D view into it. turn: rotate the camera to the nearest axis of the patient."""
     view.resetCamera(turn)
-    camera, taller = view.cameraNode(), view.height / max(view.width, 1)
-    if camera is not None and taller > 1:  # Slicer fits the contents to the view's height only
+    camera, aspect = view.cameraNode(), view.height / max(view.width, 1)
+    if camera is not None and aspect > 1:  # Slicer fits the contents to the view's height only
         focus = camera.GetFocalPoint()
-        away = [taller * (p - f) for p, f in zip(camera.GetPosition(), focus, strict=True)]
-        camera.SetPosition([f + step for f, step in zip(focus, away, strict=True)])
+        offset = [aspect * (p - f) for p, f in zip(camera.GetPosition(), focus, strict=True)]
+        camera.SetPosition([f + step for f, step in zip(focus, offset, strict=True)])
         camera.ResetClippingRange()
 
 
@@ -282,10 +282,10 @@ def _zoomTo(sliceNode, bounds: Sequence[float]) -> None:
 
 def _isInSight(sliceNode, positionRAS: Sequence[float]) -> bool:
     """Return True if a point, projected onto a view's plane, lies within the view and not at its rim."""
-    toView = vtk.vtkMatrix4x4()
-    vtk.vtkMatrix4x4.Invert(sliceNode.GetXYToRAS(), toView)
-    across = zip(toView.MultiplyPoint((*positionRAS, 1.0)), sliceNode.GetDimensions()[:2], strict=False)
-    return all(_RIM < at / max(pixels, 1) < 1 - _RIM for at, pixels in across)
+    rasToXY = vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Invert(sliceNode.GetXYToRAS(), rasToXY)
+    coordinates = zip(rasToXY.MultiplyPoint((*positionRAS, 1.0)), sliceNode.GetDimensions()[:2], strict=False)
+    return all(_RIM < at / max(pixels, 1) < 1 - _RIM for at, pixels in coordinates)
 
 
 def _compositeNode(name: str):
