@@ -1,4 +1,4 @@
-"""What all tests share: where the real CTs are, and cores divided among pytest's workers."""
+"""Shared by all tests: folder of the real CTs, and cores divided among pytest's workers."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # There are as many workers as cores; threads beyond that wait for one another. Read when torch and ITK are loaded,
-    # here and in the processes that tests start.
+    # There are as many workers as cores, so that more threads would only wait. Torch and ITK read these variables when
+    # they are loaded, here and in child processes.
     for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(_variable, "1")
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
@@ -17,7 +17,7 @@ REAL_CT_DIR = Path(os.environ.get("CAC_REAL_CT_DIR", Path(__file__).parents[2] /
 
 @pytest.fixture(scope="session")
 def real_ct():
-    """Path of a real CT by its name below the data folder; skips the test where it is absent."""
+    """Function that returns the path of a real CT by its name below the data folder, or skips the test."""
 
     def find(name: str) -> Path:
         path = REAL_CT_DIR / name
@@ -29,6 +29,6 @@ def real_ct():
 
 
 def pytest_collection_modifyitems(items):
-    """The files with long tests first, each whole, so that what its tests share is made once."""
+    """Run files with long tests first, without splitting a file, so that its fixtures are made once."""
     long = {item.path for item in items if item.get_closest_marker("long")}
     items.sort(key=lambda item: item.path not in long)

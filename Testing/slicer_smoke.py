@@ -1,4 +1,4 @@
-"""A first look in 3D Slicer itself: opens every module and page, scores the sample, switches every effect on.
+"""Smoke test in 3D Slicer: open every module and page, score the sample, activate every effect.
 
     Slicer --testing --no-splash --python-script "$PWD/Testing/slicer_smoke.py"
 
@@ -25,7 +25,7 @@ SCORING_SECONDS = 1800
 
 
 def failures() -> list[str]:
-    """What failed, a line each."""
+    """Run all checks; return a line per failure."""
     absent = [name for name in (*MODULES, *EFFECTS.values()) if not hasattr(slicer.modules, name.lower())]
     if absent:
         return [f"{name}: the module is not loaded" for name in absent]
@@ -68,13 +68,13 @@ def scoring_failures() -> list[str]:
 
 
 def effect_failures(name: str, module: str) -> list[str]:
-    """Switch an effect on, on a small lesion, and off again."""
+    """Activate and deactivate an effect on a small lesion."""
     from CACScoringLib.panel.effects.self_test import editorOnLesion
     from CACScoringLib.panel.panel_self_test import PrintedErrors
 
     slicer.mrmlScene.Clear()
     with PrintedErrors(name) as errors:
-        # With --python-script Slicer's start has not completed yet.
+        # With --python-script Slicer's startup has not completed yet.
         importlib.import_module(module).registerEffect()
         with editorOnLesion(name, withMap=True) as (editor, _segmentation, _effect):
             slicer.app.processEvents()

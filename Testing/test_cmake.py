@@ -1,4 +1,4 @@
-"""What Slicer installs of each module, and what the extension says of itself."""
+"""Files that Slicer installs of each module, and facts of the extension."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def modules(root: Path) -> list[Path]:
-    """Folders of the modules that the root builds, with hidden modules' own folders."""
+    """Folders of the modules that the root builds, with nested hidden modules."""
     folders = [root / words[0] for name, words in commands(root / "CMakeLists.txt") if name == "add_subdirectory"]
     for folder in folders:
         nested = [words[0] for name, words in commands(folder / "CMakeLists.txt") if name == "add_subdirectory"]
@@ -26,7 +26,7 @@ def test_modules_are_found():
 
 
 def test_code_and_resources_are_installed():
-    """The patterns hold for what lies deepest; a nested module's files are its own."""
+    """The patterns cover the deepest files, without those of nested modules."""
     files = installed_files(ROOT / "CACScoring")
     assert {
         "CACScoring.py",
@@ -68,7 +68,7 @@ def test_module_is_named_as_its_folder_and_built(folder):
 
 
 def test_every_module_file_is_built():
-    """A folder with a module's file (the class named as the file) that the root does not build is forgotten."""
+    """The root builds every folder with a module's file (whose name is the folder's)."""
     files = [*ROOT.glob("*/*.py"), *ROOT.glob("*/*/*.py")]
     candidates = {f.parent for f in files if f.stem == f.parent.name}
     assert candidates <= set(modules(ROOT))
@@ -105,7 +105,7 @@ print(verify_model(find_model("territories").path).name)
 
 @pytest.mark.long
 def test_installed_libraries_import(tmp_path):
-    """Installed as Slicer does it; what needs Qt is tried in the desktop host."""
+    """Installed as by Slicer; modules that need Qt are tested in the desktop host."""
     for name in ("CACScoring", "CACTraining"):
         install(ROOT / name, tmp_path)
     command = [sys.executable, "-c", IMPORT_ALL, str(tmp_path)]

@@ -1,4 +1,4 @@
-"""What a panel and the views hold is freed when the desktop closes them."""
+"""Memory of a panel and its views is freed when the desktop closes them."""
 
 import gc
 import weakref
@@ -13,7 +13,7 @@ import desktop_host
 
 @pytest.mark.long
 def test_nothing_that_is_large_outlives_it():
-    """Not even until Python looks for cycles, which it does seldom."""
+    """The objects are freed without Python's garbage collector."""
     gc.disable()
     try:
         with pytest.MonkeyPatch.context() as patch:
@@ -23,12 +23,12 @@ def test_nothing_that_is_large_outlives_it():
             panel = weakref.ref(desktop_host.open_panel("CACTraining"))
             view = slicer.app.layoutManager().threeDWidget(0).threeDView()
             large = [vtk.vtkWeakReference() for _ in range(2)]
-            for reference, each in zip(large, (slicer.mrmlScene, view.renderWindow()), strict=True):
-                reference.Set(each)
-                assert reference.Get() is each
-            del each, view
+            for reference, owner in zip(large, (slicer.mrmlScene, view.renderWindow()), strict=True):
+                reference.Set(owner)
+                assert reference.Get() is owner
+            del owner, view
             desktop_host.close_panel("CACTraining")
-        assert [each.Get() for each in large] == [None, None]
+        assert [owner.Get() for owner in large] == [None, None]
         assert panel() is None
         assert not qt.QApplication.allWidgets()
     finally:

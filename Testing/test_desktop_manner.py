@@ -1,4 +1,4 @@
-"""The desktop host's Qt and CTK: that panels meet in it PythonQt's manner, and that it refuses what Slicer refuses."""
+"""The desktop host's Qt and CTK behave like PythonQt's, and refuse what Slicer refuses."""
 
 import pytest
 import slicer
@@ -36,12 +36,12 @@ class TestProperties:
         for widget in (qt.QLabel(), ctk.ctkCollapsibleButton()):
             with pytest.raises(AttributeError, match="colour"):
                 widget.colour = "red"
-        own = type("Own", (qt.QWidget,), {})()
-        own.colour = "red"
-        assert own.colour == "red"
-        # A slot of Qt's is not replaced there, either.
+        widget_class = type("Own", (qt.QWidget,), {})()
+        widget_class.colour = "red"
+        assert widget_class.colour == "red"
+        # Qt's slots cannot be replaced there, either.
         with pytest.raises(AttributeError, match="overwritten"):
-            own.update = None
+            widget_class.update = None
 
     def test_only_slots_and_properties_of_doubles(self):
         import ctk
@@ -63,7 +63,7 @@ class TestValues:
         empty += [qt.QIcon(), qt.QColor(), qt.QModelIndex(), qt.QByteArray(), qt.QKeySequence(), qt.QUrl()]
         assert not any(empty)
         full = [qt.QSize(1, 5), qt.QRect(0, 0, 2, 2), qt.QPoint(0, 1), qt.QColor(0, 0, 0), qt.QByteArray(b"a")]
-        # Widgets are true whatever they hold.
+        # Widgets are true even if empty.
         assert all([*full, qt.QComboBox(), qt.QListWidget(), qt.QWidget()])
 
     def test_enumerations_are_integers(self):
@@ -93,8 +93,8 @@ class TestValues:
         for kind in (qt.QLabel, qt.QTimer, ctk.ctkCollapsibleButton, slicer.qMRMLNodeComboBox):
             with pytest.raises(ValueError, match="keyword"):
                 kind(parent=None)
-        own = type("Own", (qt.QWidget,), {"__init__": lambda self, tag: qt.QWidget.__init__(self)})
-        assert own(tag=1)
+        widget_class = type("Own", (qt.QWidget,), {"__init__": lambda self, tag: qt.QWidget.__init__(self)})
+        assert widget_class(tag=1)
 
 
 class TestForms:

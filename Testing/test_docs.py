@@ -1,4 +1,4 @@
-"""The README and the pages under docs: their links lead somewhere, and their commands are those of the command line."""
+"""The README and the pages under docs: valid links, and commands of the command line."""
 
 import argparse
 import functools
@@ -26,13 +26,13 @@ def text(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """The headings of a page as they are linked to: GitHub's and MkDocs' way, which agree for plain headings."""
+    """Anchors of a page's headings; GitHub and MkDocs agree for plain headings."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text(page)), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
 def broken_links(page: Path) -> list[str]:
-    """Links and pictures of a page, but for those to the web, that lead to no file or to no heading."""
+    """Local links and pictures of a page without a file or heading."""
     broken = []
     for target in LINK.findall(FENCE.sub("", text(page))):
         if re.match(r"(https?|mailto):", target):
@@ -45,9 +45,9 @@ def broken_links(page: Path) -> list[str]:
 
 
 def command_lines(written: str) -> list[list[str]]:
-    """The words of every command in code: in blocks and between backticks, also in the remarks beside another one.
+    """Words of every command in code blocks and backticks, comments included.
 
-    What cannot be split into words, an open quotation mark, is left out.
+    Text with an open quotation mark is left out.
     """
     blocks = [block.replace("\\\n", " ") for block in FENCE.findall(written)]
     lines = [line for block in blocks for line in block.splitlines()[1:-1]]
@@ -68,7 +68,7 @@ def command_lines(written: str) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def parser_of():
-    """The parser that `./cac WORDS` is read with, the real one."""
+    """Function that returns the parser of `./cac WORDS`."""
     return functools.cache(lambda words: command_line.complete_parser())
 
 
@@ -84,7 +84,7 @@ def is_placeholder(word: str) -> bool:
 
 
 def faults(words: list[str], parser_of) -> list[str]:
-    """The words of a command that its parser does not know: names of commands, and options."""
+    """Commands and options that the parser does not know."""
     if words[:1] == ["test"]:
         return []  # the rest is pytest's
     parser = parser_of(tuple(words[:2]))  # commands load their options by these
@@ -107,7 +107,7 @@ def test_links_and_pictures_lead_to_files_and_headings(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_and_their_options_exist(page, parser_of):
-    wrong = [(words, found) for words in command_lines(text(page)) if (found := faults(words, parser_of))]
+    wrong = [(words, unknown) for words in command_lines(text(page)) if (unknown := faults(words, parser_of))]
     assert wrong == []
 
 
@@ -115,10 +115,10 @@ def test_options_named_alone_exist_in_some_command(parser_of):
     def options(parser: argparse.ArgumentParser) -> set[str]:
         return set(parser._option_string_actions).union(*map(options, subcommands(parser).values()))
 
-    known = options(parser_of(("train",))) | NOT_OURS
+    options_of_all = options(parser_of(("train",))) | NOT_OURS
     for page in PAGES:
         named = re.findall(r"`(--[\w-]+)", FENCE.sub("", text(page)))
-        assert (name(page), set(named) - known) == (name(page), set())
+        assert (name(page), set(named) - options_of_all) == (name(page), set())
 
 
 def test_every_page_is_reached_from_the_site():
@@ -127,9 +127,9 @@ def test_every_page_is_reached_from_the_site():
 
 
 def test_pictures_of_the_same_name_are_the_same():
-    shown = {picture.name: picture for picture in (ROOT / "Resources" / "Screenshots").iterdir()}
+    screenshots = {picture.name: picture for picture in (ROOT / "Resources" / "Screenshots").iterdir()}
     for picture in (ROOT / "docs" / "pictures").iterdir():
-        assert picture.name not in shown or picture.read_bytes() == shown[picture.name].read_bytes()
+        assert picture.name not in screenshots or picture.read_bytes() == screenshots[picture.name].read_bytes()
 
 
 def test_the_architecture_names_and_draws_files_that_are_there():

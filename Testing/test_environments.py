@@ -1,4 +1,4 @@
-"""Scoring with other versions than those of constraints.txt: in a new 3D Slicer, and at every lower bound."""
+"""Scoring with other package versions than constraints.txt: in a new 3D Slicer, and at every lower bound."""
 
 import os
 import re
@@ -19,10 +19,10 @@ except ModuleNotFoundError:  # Python 3.10
 ROOT = Path(__file__).parents[1]
 SLICER_PACKAGES = Path(__file__).parent / "support" / "slicer-5.12.3-packages.txt"
 MRML = ("slicer-core==5.12.4.0", "vtk==9.6.0", "PySide6-Essentials==6.9.3", "shiboken6==6.9.3")
-"""What the application is but for its Python packages; without what these wheels require."""
+"""Wheels in place of the application itself, installed without their requirements."""
 PYTEST = ("pytest==9.2.0", "pluggy==1.7.0", "iniconfig==2.3.1", "pygments==2.21.0")
 WITH_TORCH = {"torch", "studies", "radiomics"}
-"""Extras of PyTorch, whose exact version is required."""
+"""Extras that require an exact version of PyTorch."""
 UV = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
 
 pytestmark = [
@@ -42,7 +42,7 @@ def uv(*words: object) -> str:
 
 
 class Environment:
-    """A virtual environment below a folder. version: of Python, or its path."""
+    """A virtual environment in a folder, by a version or path of Python."""
 
     def __init__(self, folder: Path, version: str) -> None:
         self.python = folder / "bin" / "python"
@@ -55,7 +55,7 @@ class Environment:
         return dict(line.split("==") for line in uv("pip", "freeze", "--python", self.python).splitlines())
 
     def test(self, *words: str) -> None:
-        """Run tests in it, which must pass."""
+        """Run tests in the environment; fail if one fails."""
         variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "CACScoring"), str(ROOT / "CACTraining")])}
         # SWIG's types of SimpleITK 2.4 warn when they are imported.
         command = [self.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default", *words]

@@ -1,6 +1,6 @@
-"""Texts and links that somebody else wrote: in no page, table, scene, DICOM object or terminal do they do anything.
+"""Hostile texts and links have no effect in any page, table, scene, DICOM object or terminal.
 
-What else can be hostile, and which test holds it off, is listed in docs/developer/hostile-input.md.
+docs/developer/hostile-input.md lists other hostile input with its tests.
 """
 
 import csv
@@ -36,7 +36,7 @@ EMBEDDING = {"script", "img", "iframe", "object", "embed", "link"}
 
 
 def write_hostile(folder, text):
-    """Write a series all of whose texts are this one."""
+    """Write a series in which every text is hostile."""
     write_ct(folder, "dicom")
     for path in sorted((folder / "ct").glob("*.dcm")):
         dataset = pydicom.dcmread(path)
@@ -49,7 +49,7 @@ def write_hostile(folder, text):
 
 
 class Page(HTMLParser):
-    """Fails where a page holds an attribute that runs something, or embeds what was written into a text."""
+    """Parser that fails for event handlers and for hostile text in embedding tags."""
 
     def handle_starttag(self, tag, attrs):
         assert not [name for name, _ in attrs if name.startswith("on")]
@@ -57,7 +57,7 @@ class Page(HTMLParser):
 
 
 def check_files(folder):
-    """Fails where a file of a result would do something, or cannot be read."""
+    """Fail if a result has an active or unreadable file."""
     for path in folder.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         Page().feed(text)
@@ -91,7 +91,7 @@ def check_run(arguments, folder, capsys):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_texts_of_a_series(tmp_path, name, capsys):
     write_hostile(tmp_path, HOSTILE[name])
-    # Slicer's tree of data calls nodes by them, so that the scene is written, too.
+    # The scene is written too, because Slicer's data tree shows these texts.
     settings = '{"results": {"identify": true, "scene": true}}'
     arguments = score_command(tmp_path, "--dicom", "--settings", settings)
     check_run(arguments, tmp_path, capsys)
@@ -129,7 +129,7 @@ def test_results_in_a_folder_whose_name_is_no_utf_8(tmp_path, monkeypatch, capsy
 
 
 def test_links_among_results_are_replaced(tmp_path):
-    """What they point to stays as it was."""
+    """The links' targets stay unchanged."""
     write_ct(tmp_path, "nrrd")
     (tmp_path / "others").write_text("theirs", encoding="utf-8")
     (tmp_path / "out").mkdir()

@@ -1,4 +1,4 @@
-"""Licences of everything that is installed with CAC: none may oblige CAC, which is Apache-2.0, to become GPL."""
+"""Licences of all dependencies: CAC is Apache-2.0, so none may be under the GPL."""
 
 import re
 from importlib.metadata import Distribution
@@ -10,7 +10,7 @@ GPL = re.compile(r"\bA?GPL|(?<!Lesser )General Public License|Affero", re.IGNORE
 
 
 def licences(package: Distribution) -> list[str]:
-    """What a package's metadata name: the SPDX expression, the first line of the free text, the classifiers."""
+    """Licences in a package's metadata: SPDX expression or first line of the free text, and classifiers."""
     fields = package.metadata
     text = (fields.get("License") or "").strip().partition("\n")[0]
     classifiers = [name for name in fields.get_all("Classifier") or [] if name.startswith("License ::")]
@@ -23,9 +23,9 @@ def is_gpl(licence: str) -> bool:
 
 
 def test_no_dependency_is_under_the_gpl():
-    found = {name: licences(package) for name, package in required(*EXTRAS).items()}
-    assert {"numpy", "statsmodels", "fpdf2"} <= found.keys()
-    assert {name: texts for name, texts in found.items() if any(map(is_gpl, texts))} == {}
+    licences_of = {name: licences(package) for name, package in required(*EXTRAS).items()}
+    assert {"numpy", "statsmodels", "fpdf2"} <= licences_of.keys()
+    assert {name: texts for name, texts in licences_of.items() if any(map(is_gpl, texts))} == {}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""What 3D Slicer loads when it starts: nothing that it does not bring along, and nothing slow.
+"""Imports when 3D Slicer loads the modules: only packages that it has, and none that are slow.
 
-Read from the sources without running them. Imports for type names only, and those inside functions, are not counted.
+Imports are read from the sources; those for type checking and inside functions are not counted.
 """
 
 import ast
@@ -13,11 +13,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 AT_PANEL_LOAD = {*sys.stdlib_module_names, "numpy", "vtk", "SimpleITK", "qt", "ctk", "slicer", "SegmentEditorEffects"}
-"""What Slicer brings along and has loaded already, or loads fast."""
+"""Packages that Slicer has loaded already, or loads fast."""
 
 
 def panel_files() -> list[Path]:
-    """Module files, their panels' sections and editor effects: what may know Qt."""
+    """Files that may import Qt: module files, panel sections and editor effects."""
     modules = [f for f in ROOT.glob("*/*.py") if f.stem == f.parent.name]
     return sorted({*modules, *ROOT.glob("CAC*/*Lib/panel/**/*.py"), *ROOT.glob("*/SegmentEditor*/**/*.py")})
 
@@ -28,26 +28,26 @@ def imports_of(file: Path) -> set[str]:
 
 
 def imports_at_load(tree: ast.Module) -> set[str]:
-    """Dotted names that a file imports when it is loaded; relative ones begin with a dot."""
-    found: set[str] = set()
+    """Dotted names that a file imports at load; relative names begin with a dot."""
+    names: set[str] = set()
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             prefix = "." * node.level + (node.module or "")
             separator = "" if prefix.endswith(".") else "."
-            found |= {f"{prefix}{separator}{alias.name}" for alias in node.names}
+            names |= {f"{prefix}{separator}{alias.name}" for alias in node.names}
         if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             waiting += node.orelse
         elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             waiting += ast.iter_child_nodes(node)
-    return found
+    return names
 
 
 def absolute(name: str, within: str) -> str:
-    """A relative name in full. within: the package of the file that imports it."""
+    """Resolve a relative name within the package of the importing file."""
     dots = len(name) - len(name.lstrip("."))
     if not dots:
         return name
@@ -55,27 +55,27 @@ def absolute(name: str, within: str) -> str:
 
 
 def loaded_with(file: Path) -> dict[str, str]:
-    """Names outside the project's own packages that a file loads, itself or through others, each with who does it."""
-    found: dict[str, str] = {}
-    seen: set[Path] = set()
+    """Third-party packages that a file loads, directly or indirectly, each with the importing file."""
+    loaded: dict[str, str] = {}
+    visited: set[Path] = set()
     waiting = [file]
     while waiting:
         current = waiting.pop()
-        if current in seen:
+        if current in visited:
             continue
-        seen.add(current)
+        visited.add(current)
         for name in imports_of(current):
             full = absolute(name, package(current))
-            if own := own_files(full):
-                waiting += own
+            if files := files_of(full):
+                waiting += files
             else:
-                found.setdefault(full.split(".")[0], current.stem)
-    return found
+                loaded.setdefault(full.split(".")[0], current.stem)
+    return loaded
 
 
 @functools.cache
-def own_files(name: str) -> list[Path]:
-    """The file of ours that a dotted name leads to, with the packages above it; none for others' names."""
+def files_of(name: str) -> list[Path]:
+    """CAC's files that importing a dotted name loads: the module and its packages; empty for third-party names."""
     parts = name.split(".")
     for base in [*(ROOT / module for module in ("CACScoring", "CACTraining")), *ROOT.glob("CACScoring/SegmentEditor*")]:
         if parts[0] != f"{base.name}Lib":
@@ -87,7 +87,7 @@ def own_files(name: str) -> list[Path]:
 
 
 def package(file: Path) -> str:
-    """Of which package a file is part: the folders from the library's down; none for a module's own file."""
+    """Package of a file, from the library down; empty for a module's own file."""
     folders = list(file.relative_to(ROOT).parts[:-1])
     first = next((n for n, folder in enumerate(folders) if folder.endswith("Lib")), len(folders))
     return ".".join(folders[first:])
@@ -101,7 +101,7 @@ def test_panels_load_nothing_heavy():
 
 
 MOST_FILES = 80
-"""Of ours that a reader of the panel has before them from its start to the press of *Score*."""
+"""Most CAC modules loaded between the panel's start and a click on *Score*."""
 
 PRESS = """
 import sys, panel_results, slicer, desktop_host
@@ -129,5 +129,5 @@ with MonkeyPatch.context() as patch:
 def test_a_run_of_the_panel_begins_with_few_files():
     places = [ROOT / "CACScoring", ROOT / "Testing", ROOT / "Testing" / "support"]
     code = f"import sys; sys.path[:0] = {[str(place) for place in places]!r}\n{PRESS}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert int(done.stdout.split()[-1]) <= MOST_FILES
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert int(process.stdout.split()[-1]) <= MOST_FILES

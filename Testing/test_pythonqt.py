@@ -1,4 +1,4 @@
-"""What PythonQt does otherwise than PySide6 and the desktop host cannot show: the panels' text is searched for it."""
+"""Code that fails in PythonQt but not in PySide6, so that the desktop host cannot detect it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ WRAPPED = ("qt", "ctk")
 
 
 def is_wrapped(node: ast.AST) -> bool:
-    """Whether an expression begins at a module that PythonQt makes: qt.Qt.AlignLeft."""
+    """True if an expression begins at a module of PythonQt, such as qt.Qt.AlignLeft."""
     while isinstance(node, ast.Attribute):
         node = node.value
     return isinstance(node, ast.Name) and node.id in WRAPPED
 
 
 def names_wrapped(node: ast.AST) -> bool:
-    return any(is_wrapped(each) for each in ast.walk(node))
+    return any(is_wrapped(part) for part in ast.walk(node))
 
 
 def complaint(node: ast.AST) -> str:
-    """What is wrong with a part of a program; empty where nothing is."""
+    """Return the fault of a node of the syntax tree; empty without one."""
     if isinstance(node, ast.ClassDef) and any(map(is_wrapped, node.bases)):
-        calls = [each for each in ast.walk(node) if isinstance(each, ast.Attribute) and each.attr != "__init__"]
-        if any(isinstance(each.value, ast.Call) and ast.unparse(each.value.func) == "super" for each in calls):
+        calls = [part for part in ast.walk(node) if isinstance(part, ast.Attribute) and part.attr != "__init__"]
+        if any(isinstance(part.value, ast.Call) and ast.unparse(part.value.func) == "super" for part in calls):
             return "super() does not find Qt's functions: name the class"
     if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
         if names_wrapped(node.args[1]):
@@ -39,7 +39,7 @@ def complaint(node: ast.AST) -> str:
     elif isinstance(node, ast.Call) and is_wrapped(node.func) and node.keywords:
         return "Qt's functions take no keywords"
     if isinstance(node, ast.Compare) and any(map(is_wrapped, (node.left, *node.comparators))):
-        if any(isinstance(each, (ast.Is, ast.IsNot)) for each in node.ops):
+        if any(isinstance(part, (ast.Is, ast.IsNot)) for part in node.ops):
             return "enumerations are new integers each time: compare with =="
         if is_wrapped(node.comparators[-1]) and isinstance(node.ops[-1], (ast.In, ast.NotIn)):
             return "nothing is in an enumeration, which is an integer: use &"
@@ -49,8 +49,8 @@ def complaint(node: ast.AST) -> str:
 
 
 def complaints(text: str) -> list[str]:
-    found = [(node, complaint(node)) for node in ast.walk(ast.parse(text))]
-    return [f"line {node.lineno}: {what}" for node, what in found if what]
+    reasons = [(node, complaint(node)) for node in ast.walk(ast.parse(text))]
+    return [f"line {node.lineno}: {reason}" for node, reason in reasons if reason]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(ROOT).as_posix())
@@ -70,5 +70,5 @@ def test_panels(file):
         "qt.Qt.Checked.value",
     ],
 )
-def test_what_is_complained_of(text):
+def test_faults_are_found(text):
     assert len(complaints(text)) == 1

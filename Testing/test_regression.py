@@ -1,5 +1,4 @@
-"""Scores that stay as they are: digital patients, real scans, reviews and cohorts, compared with regression.json key by
-key.
+"""Regression test of scores: digital patients, real scans, reviews and cohorts against regression.json, key by key.
 
 From the repository's root with PYTHONPATH=CACScoring:CACTraining, for all cases or those whose names contain NAME:
 
@@ -7,9 +6,9 @@ From the repository's root with PYTHONPATH=CACScoring:CACTraining, for all cases
     python Testing/test_regression.py compare DIR [OTHER]       list what differs from regression.json, or from OTHER
     python Testing/test_regression.py update DIR                take what DIR has into regression.json
 
-A case is a list of command lines of `cac`; each writes into a folder that is called by its number. Compared are exit
-codes, and of the results all numbers and codes, not texts, times, dates and paths. The facts that are recorded hold
-more than regression.json keeps: components and evidence of lesions, their CSV, and the hashes of all label maps.
+A case is a list of command lines of `cac`; each writes into a folder named by its number. Exit codes and all numbers
+and codes in the results are compared, but no texts, times, dates and paths. Recorded facts have more than
+regression.json: components and evidence of lesions, their CSV, and the hashes of all label maps.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ REAL = {
     "labels-nrrd": "deepcac_masks/LIDC-IDRI-0187_heart1_body2_cac3.nrrd",
     "table": "lung_pet_ct_dx/metadata.csv",
 }
-"""Scans that are scored as they are, and files that are refused."""
+"""Scans with default settings, and files that are refused."""
 
 _113 = "{data}/4d_lung/113_HM10395_40pct_3mm.nii.gz"
 _COPD = "{data}/cip_copdgene/ct-64Dicom"
@@ -111,7 +110,7 @@ _LEFT_OUT |= {"slices_decomposed"}
 
 
 def run_case(name: str, folder: Path) -> dict[str, Any]:
-    """Run a case's commands in a folder, and return the facts of what they wrote."""
+    """Run a case's commands in a folder, and return the facts of their results."""
     folder.mkdir(parents=True, exist_ok=True)
     if any("{made}" in step for step in CASES[name]):
         make_scans(folder / "made")
@@ -126,7 +125,7 @@ def run_case(name: str, folder: Path) -> dict[str, Any]:
 
 
 def _do(words: list[str], output: Path) -> int | str | None:
-    """Return the exit code of a step, None of what is no command, or the name of an error that it let through."""
+    """Run a step; return its exit code, None if it is no command, or the name of an uncaught error."""
     options = ["--workers", "2"] if words[0] == "cohort" else ["--settings", '{"results": {"scene": false}}']
     try:
         if step := {"body": body, "label": label, "review": review}.get(words[0]):
@@ -140,23 +139,24 @@ def _do(words: list[str], output: Path) -> int | str | None:
 
 
 def body(ct: Path, output: Path) -> None:
-    """Write all that is no air as a mask."""
+    """Write a mask of the body."""
     output.mkdir()
     sitk.WriteImage(sitk.ReadImage(str(ct)) > -300, str(output / "body.nii.gz"))
 
 
 def label(lesions: Path, output: Path) -> None:
-    """Write the lesions of a result as a reader's: the arteries, other, aortic valve, mitral annulus and none by
-    turns."""
-    found = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.ReadImage(str(lesions)), True))
-    labels = sitk.GetImageFromArray(np.array([8, 9, 0, 1, 2, 3, 4, 5], np.uint8)[(found + 2) % 8] * (found > 0))
+    """Write a result's lesions as a reader's labels, cycling through arteries, other sites and none."""
+    components = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.ReadImage(str(lesions)), True))
+    labels = sitk.GetImageFromArray(
+        np.array([8, 9, 0, 1, 2, 3, 4, 5], np.uint8)[(components + 2) % 8] * (components > 0)
+    )
     labels.CopyInformation(sitk.ReadImage(str(lesions)))
     output.mkdir()
     sitk.WriteImage(labels, str(output / "labels.nii.gz"))
 
 
 def review(result: Path, ct: Path, output: Path) -> None:
-    """Review a result as in the browser: the first lesion is rejected, the last given to the LCX, all accepted."""
+    """Review a result as in the browser: reject the first lesion, assign the last to the LCX, accept all."""
     from CACTrainingLib.browser.cases import cases_of
     from CACTrainingLib.browser.open_reviews import OpenReview
 
@@ -178,43 +178,45 @@ def review(result: Path, ct: Path, output: Path) -> None:
 
 def make_scans(folder: Path) -> None:
     """Write small scans made of a digital patient: images, one of them damaged, DICOM series, and a table."""
-    one = sitk.Cast(sitk.BinShrink(sitk.ReadImage(str(DIGITAL)), [2, 2, 1]), sitk.sitkInt16)
-    hu = sitk.GetArrayFromImage(one)
+    shrunk = sitk.Cast(sitk.BinShrink(sitk.ReadImage(str(DIGITAL)), [2, 2, 1]), sitk.sitkInt16)
+    hu = sitk.GetArrayFromImage(shrunk)
     brighter = np.where(hu > 100, hu * 13 // 10, hu).astype(np.int16)
     damaged = np.where(np.arange(len(hu))[:, None, None] == 20, np.nan, hu).astype(np.float32)
     (folder / "nifti").mkdir(parents=True)
     for name, values in {"one": hu, "two": brighter, "gap": damaged}.items():
         image = sitk.GetImageFromArray(values)
-        image.CopyInformation(one)
+        image.CopyInformation(shrunk)
         sitk.WriteImage(image, str(folder / "nifti" / f"{name}.nii.gz"))
     for name, values in {"one": hu, "two": brighter, "short": hu[:4]}.items():
-        dicom_files.write_series(folder / "dicom" / name, values, spacing_mm=one.GetSpacing())
+        dicom_files.write_series(folder / "dicom" / name, values, spacing_mm=shrunk.GetSpacing())
     rows = ["reviewed,nifti/one.nii.gz,../0/heart.nii.gz,../1/labels.nii.gz", "dicom,dicom/two,,", "lost,lost.nii,,"]
     (folder / "table.csv").write_text("\n".join(["name,ct,heart,lesions", *rows, "coarse,nifti/two.nii.gz,,"]) + "\n")
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """What is compared of the results below a folder, by file: numbers and codes."""
-    found: dict[str, Any] = {}
+    """Numbers and codes of the results below a folder, by file."""
+    results: dict[str, Any] = {}
     for file in sorted(folder.glob("[0-9]*/**/*")):
         name = file.relative_to(folder).as_posix()
         if file.name == "scores.json":
-            found[name] = _without_texts(json.loads(file.read_text(encoding="utf-8")))
+            results[name] = _without_texts(json.loads(file.read_text(encoding="utf-8")))
         elif file.suffix == ".csv":
             with file.open(encoding="utf-8", newline="") as lines:
-                found[name] = _without_texts([{k: _number(v) for k, v in row.items()} for row in csv.DictReader(lines)])
+                results[name] = _without_texts(
+                    [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+                )
         elif file.name.endswith(".nii.gz"):
-            found[name] = _image_facts(sitk.ReadImage(str(file)))
-    return found
+            results[name] = _image_facts(sitk.ReadImage(str(file)))
+    return results
 
 
 def _without_texts(value: Any) -> Any:
     if isinstance(value, dict):
-        kept = {k: _without_texts(v) for k, v in value.items() if k not in _TEXTS}
-        if isinstance(kept.get("warnings"), list):
-            kept["warnings"] = " ".join(warning["code"] for warning in kept["warnings"])
-        return {k: v for k, v in kept.items() if v not in (None, "", {}, [])}
-    return [_without_texts(each) for each in value] if isinstance(value, list) else value
+        parts = {k: _without_texts(v) for k, v in value.items() if k not in _TEXTS}
+        if isinstance(parts.get("warnings"), list):
+            parts["warnings"] = " ".join(warning["code"] for warning in parts["warnings"])
+        return {k: v for k, v in parts.items() if v not in (None, "", {}, [])}
+    return [_without_texts(item) for item in value] if isinstance(value, list) else value
 
 
 def _number(cell: str) -> float | str:
@@ -235,12 +237,12 @@ def _image_facts(image: sitk.Image) -> dict[str, Any]:
 
 
 def compact(value: Any, key: str = "") -> Any:
-    """The facts that regression.json keeps: no hashes of what networks make, no evidence, settings or components, no
-    CSV of lesions, and no lists of more than 40 lesions."""
+    """Reduce facts to those in regression.json: without hashes of network outputs, evidence, settings, components, CSV
+    of lesions, and lists of more than 40 lesions."""
     if isinstance(value, dict):
         return {name: compact(part, name) for name, part in value.items() if _is_kept(name, part, key)}
     if isinstance(value, list):
-        return [compact(each, key) for each in value]
+        return [compact(item, key) for item in value]
     return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
@@ -252,7 +254,7 @@ def _is_kept(name: str, part: Any, file: str) -> bool:
 
 
 def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every single fact by its key."""
+    """Yield every single fact with its key."""
     if not isinstance(value, dict | list):
         yield key, value
         return
@@ -261,7 +263,7 @@ def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differences(case: str, expected: dict, actual: dict) -> list[str]:
-    """A line for each key that differs; what is not there is None."""
+    """Line for each key that differs; a missing value is None."""
     before, now = dict(flat(expected)), dict(flat(actual))
     return [
         f"{case}/{key}: {before.get(key)!r} became {now.get(key)!r}"
@@ -271,7 +273,7 @@ def differences(case: str, expected: dict, actual: dict) -> list[str]:
 
 
 def _tolerance(key: str, threshold: bool) -> tuple[float, float]:
-    """Relative and absolute: what networks give is not the same to the last digits on another processor."""
+    """Relative and absolute tolerance of a key; outputs of networks vary between processors."""
     if threshold or _CLINICAL.search(key):
         return 1e-6, 1e-6
     if "probabilit" in key:
@@ -279,9 +281,9 @@ def _tolerance(key: str, threshold: bool) -> tuple[float, float]:
     return (1e-2, 2.0) if _COUNTS.search(key) else (1e-3, 2e-3)
 
 
-def _equal(one: Any, other: Any, relative: float, absolute: float) -> bool:
-    numbers = all(isinstance(n, int | float) for n in (one, other))
-    return math.isclose(one, other, rel_tol=relative, abs_tol=absolute) if numbers else one == other
+def _equal(first: Any, second: Any, relative: float, absolute: float) -> bool:
+    numbers = all(isinstance(n, int | float) for n in (first, second))
+    return math.isclose(first, second, rel_tol=relative, abs_tol=absolute) if numbers else first == second
 
 
 @pytest.mark.long
@@ -298,27 +300,27 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def record(folder: Path, names: list[str]) -> None:
-    """Run cases, and keep what they wrote and its facts."""
-    kept = _read(folder) if (folder / "facts.json").is_file() else {}
+    """Run cases; store their results and facts."""
+    stored = _read(folder) if (folder / "facts.json").is_file() else {}
     for case in [case for case in CASES if not names or any(name in case for name in names)]:
-        begun = time.monotonic()
-        kept[case] = run_case(case, folder / case)
-        print(f"{case}: exit codes {kept[case]['exit codes']}, {time.monotonic() - begun:.0f} s", flush=True)
-        (folder / "facts.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        start = time.monotonic()
+        stored[case] = run_case(case, folder / case)
+        print(f"{case}: exit codes {stored[case]['exit codes']}, {time.monotonic() - start:.0f} s", flush=True)
+        (folder / "facts.json").write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
 
 
-def update(found: dict[str, Any]) -> None:
-    """Take facts of cases into regression.json."""
-    kept = (_read(EXPECTED) if EXPECTED.is_file() else {}) | compact(found)
-    text = json.dumps(kept, separators=(",", ":"), sort_keys=True).replace('},"', '},\n"')
+def update(recorded: dict[str, Any]) -> None:
+    """Store facts of cases in regression.json."""
+    stored = (_read(EXPECTED) if EXPECTED.is_file() else {}) | compact(recorded)
+    text = json.dumps(stored, separators=(",", ":"), sort_keys=True).replace('},"', '},\n"')
     EXPECTED.write_text(text + "\n", encoding="utf-8")
 
 
-def compare(found: dict[str, Any], other: Path | None) -> int:
-    """List what differs, and return how much."""
-    expected, own = (_read(other), found) if other else (_read(EXPECTED), compact(found))
-    lines = [line for case in own if case in expected for line in differences(case, expected[case], own[case])]
-    print(*lines, f"{len(lines)} differences in {len(own)} cases", sep="\n")
+def compare(recorded: dict[str, Any], folder: Path | None) -> int:
+    """Print the differences, and return their number."""
+    expected, actual = (_read(folder), recorded) if folder else (_read(EXPECTED), compact(recorded))
+    lines = [line for case in actual if case in expected for line in differences(case, expected[case], actual[case])]
+    print(*lines, f"{len(lines)} differences in {len(actual)} cases", sep="\n")
     return len(lines)
 
 
@@ -327,10 +329,10 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=("record", "compare", "update"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*")
-    given = parser.parse_args()
-    if given.what == "record":
-        record(given.folder, given.names)
-    elif given.what == "update":
-        update(_read(given.folder))
-    elif compare(_read(given.folder), Path(given.names[0]) if given.names else None):
+    arguments = parser.parse_args()
+    if arguments.what == "record":
+        record(arguments.folder, arguments.names)
+    elif arguments.what == "update":
+        update(_read(arguments.folder))
+    elif compare(_read(arguments.folder), Path(arguments.names[0]) if arguments.names else None):
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""What the repository says of itself agrees wherever it is said."""
+"""Facts of the repository agree in all files that state them."""
 
 import ast
 import json
@@ -35,12 +35,12 @@ def text(name: str) -> str:
 
 
 def citation(key: str) -> str:
-    """A top-level value of CITATION.cff, without quotation marks."""
+    """Top-level value of CITATION.cff, without quotation marks."""
     return re.search(rf'^{key}: "?([^"\n]+)"?$', text("CITATION.cff"), re.MULTILINE)[1]
 
 
 def extension(name: str) -> str:
-    """A value that the root's CMakeLists.txt sets for the extension."""
+    """Value that the root's CMakeLists.txt sets for the extension."""
     (value,) = [
         words[1:] for command, words in commands(ROOT / "CMakeLists.txt") if command == "set" and words[0] == name
     ]
@@ -62,7 +62,7 @@ def test_citation_names_the_authors_of_the_package():
 
 
 def test_changelog_names_the_version_of_the_package():
-    """As its first section or, before the release, in the section Unreleased."""
+    """The version is the first section's or, before the release, in the section Unreleased."""
     title, body = re.search(r"^## \[([^]]+)\].*?$(.+?)^## ", text("CHANGELOG.md"), re.MULTILINE | re.DOTALL).groups()
     assert title == PROJECT["version"] or (title == "Unreleased" and f"version {PROJECT['version']}" in body)
 
@@ -114,7 +114,7 @@ def test_issue_forms_ask_for_no_patient_data(form):
 
 
 DOCUMENTED = ("core", "io", "scoring", "quality", "anatomy", "calcium_map", "models", "drr", "whole_scan")
-"""Packages, and modules below, whose public docstrings have sections."""
+"""Packages whose public docstrings must have sections, with DOCUMENTED_MODULES."""
 DOCUMENTED_MODULES = ("pipeline.py", "run.py", "results.py")
 
 
@@ -127,10 +127,10 @@ def public_functions(node):
 
 
 def lacking_sections(function):
-    """Sections that a docstring needs: for parameters it describes, a tuple, and errors, where there are several."""
+    """List the missing sections of a docstring that describes several parameters or errors, or returns a tuple."""
     text = ast.get_docstring(function) or ""
     arguments = function.args
-    names = [each.arg for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
     described = [name for name in names if re.search(rf"(^|[.;]\s+){name}(, \w+)*: ", text, re.MULTILINE)]
     returned = "" if function.returns is None else ast.unparse(function.returns)
     needed = {

@@ -17,10 +17,8 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Slicer's Python is imit
 
 @pytest.fixture
 def start(monkeypatch, tmp_path):
-    """Starts the stand-in with the modules, as Slicer has them; networks are not used.
-
-    worker: whether Slicer's Python is there, which scores.
-    """
+    """Function that starts the stand-in with the modules and without networks, optionally with Slicer's Python as
+    worker."""
 
     def start(main_window: bool = False, worker: bool = False, modules=("CACScoring", "CACTraining")) -> None:
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -31,17 +29,17 @@ def start(monkeypatch, tmp_path):
         desktop_host.install(monkeypatch, main_window=main_window)
         for name in modules:
             desktop_host.load(monkeypatch, name)
-        load_effects(monkeypatch, [ROOT / "CACScoring" / each for each in EFFECTS.values()])
+        load_effects(monkeypatch, [ROOT / "CACScoring" / module for module in EFFECTS.values()])
         find = importlib.util.find_spec
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name))
 
     yield start
-    # What failed on purpose.
+    # Forget the intended failures.
     desktop_host.errors.forget()
 
 
 def run(capsys) -> tuple[int, str]:
-    """Exit code, and what was printed."""
+    """Run the smoke test; return exit code and output."""
     runpy.run_path(str(ROOT / "Testing" / "slicer_smoke.py"), run_name="__main__")
     return slicer.app._exit_status, capsys.readouterr().out
 

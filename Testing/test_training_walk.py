@@ -45,7 +45,7 @@ def write_scans(folder):
 
 @pytest.fixture
 def walk(monkeypatch, tmp_path):
-    """The modules as Slicer has them when it has started, and places of their own for all that they keep."""
+    """The modules as after Slicer's startup, with temporary folders for their data."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
@@ -78,7 +78,7 @@ def test_from_scans_to_scores(walk, tmp_path):
 
 
 def annotate(driver, camera) -> None:
-    """Label slices with keys, and paint a region; the heart of the first scan alone is found by the network."""
+    """Label slices with keys, and paint a region; the network finds only the first scan's heart."""
     for scan in driver.project.scans[1:]:
         ct = sitk.ReadImage(str(scan.ct))
         write_proposal(driver.project, scan.id, range(ct.GetDepth()), heart=ct > -100)
@@ -101,7 +101,7 @@ def annotate(driver, camera) -> None:
 
 
 def train(driver, camera) -> None:
-    """Train a network for a few steps, killed once as by a power cut, and leave the panel meanwhile."""
+    """Train a network for a few steps with one kill, and leave the panel meanwhile."""
     ui = driver.widget.train.ui
     driver.tab("train")
     camera.panel("35-train", driver)
@@ -128,7 +128,7 @@ def train(driver, camera) -> None:
 
 
 def evaluate(driver, camera) -> None:
-    """Compare the new model with the bundled one on the scan that was kept for tests."""
+    """Compare the new model with the bundled one on the test scan."""
     section = driver.widget.evaluate
     ui = section.ui
     driver.tab("evaluate")
@@ -147,7 +147,7 @@ def evaluate(driver, camera) -> None:
 
 
 def install_score_and_roll_back(driver, camera) -> None:
-    """Install the new model, score the scan that was kept for tests with it, and roll the model back."""
+    """Install the new model, score the test scan with it, and roll it back."""
     section = driver.widget.evaluate
     choose(section.ui.installModelBox, str(driver.project.models_folder / f"{MODEL}.json"))
     section.ui.installButton.click()
@@ -165,9 +165,9 @@ def install_score_and_roll_back(driver, camera) -> None:
 
 
 def visible_slices(scan) -> set[int]:
-    """Where a digital scan shows coronary calcium."""
+    """Slices in which a digital scan shows coronary calcium."""
     truth = json.loads(scan.truth.read_text(encoding="utf-8"))
-    return {each["k"] for each in truth["slices"] if each["visible"]}
+    return {label["k"] for label in truth["slices"] if label["visible"]}
 
 
 def choose(box, data: str) -> None:
@@ -178,7 +178,7 @@ def choose(box, data: str) -> None:
 def begin(driver) -> None:
     """Choose NETWORK and few steps, wait for the check, and start."""
     ui = driver.widget.train.ui
-    n = [each.value for each in type(driver.state.trainNetwork)].index(NETWORK)
+    n = [network.value for network in type(driver.state.trainNetwork)].index(NETWORK)
     ui.trainNetworkBox.setCurrentIndex(n)
     ui.trainNetworkBox.activated.emit(n)
     ui.trainStepsBox.setValue(STEPS)
@@ -190,7 +190,7 @@ def begin(driver) -> None:
 
 
 def wait_for(driver, condition, seconds: float = 300):
-    """Until the training is as wanted, and the panel shows it."""
+    """Wait until the training reaches a condition, and the panel shows it."""
     folder = driver.project.models_folder / f"{MODEL}.training"
 
     def state():
@@ -207,7 +207,7 @@ def wait_for(driver, condition, seconds: float = 300):
 
 
 def score(driver, camera) -> None:
-    """Score the scan that was kept for tests in CAC Scoring, with what was installed there."""
+    """Score the test scan in CAC Scoring with its installed models."""
     scan = next(scan for scan in driver.project.scans if scan.use == "test")
     volume = slicer.util.loadVolume(str(scan.ct), {"name": "test scan"})
     scoring = Driver(real=True)

@@ -31,7 +31,7 @@ PANEL_WIDTH, PANEL_HEIGHT = 500, 760
 
 
 class Camera:
-    """Takes pictures of the panel and of the views, when it was given a folder for them."""
+    """Camera for the panel and the views, active if it has a folder."""
 
     def __init__(self, folder: str | None) -> None:
         self._folder = None if folder is None else Path(folder)
@@ -61,7 +61,7 @@ def camera():
 
 @pytest.fixture
 def driver(monkeypatch, tmp_path):
-    """The panel with its effects, as Slicer has it when it has started; the worker is the real one."""
+    """The panel with its effects as after Slicer's startup, with the real worker."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     put_slicers_python_on_the_path(tmp_path, monkeypatch)
     module = Path(__file__).parents[1] / "CACScoring"
@@ -77,30 +77,30 @@ def driver(monkeypatch, tmp_path):
 
 
 def wait(driver: Driver, seconds: float = 300) -> None:
-    """For the worker, as a user does: Slicer's event loop goes on."""
+    """Wait for the worker while Slicer's event loop runs."""
     assert eventually(lambda: slicer.app.processEvents() or not driver.widget.scorer.isRunning, seconds)
     driver.settle()
 
 
 def _coronary(driver: Driver) -> list[dict[str, object]]:
-    """The rows of lesions of arteries, assigned or not."""
+    """Rows of coronary lesions, assigned or suggested."""
     arteries = {artery.key for artery in Artery}
     return [lesion for lesion in driver.lesions() if lesion["Artery"].removesuffix("?") in arteries]
 
 
 def load_sample() -> None:
-    """As Slicer's Sample Data module does."""
+    """Load the sample as Slicer's Sample Data module does."""
     slicer.util.loadVolume(str(sample_file()), {"name": SAMPLE_NAME})
 
 
 def load_nifti(folder: Path) -> None:
-    """The sample as NIfTI, by *Add Data*."""
+    """Load the sample from NIfTI, as by *Add Data*."""
     sitk.WriteImage(sitk.ReadImage(str(sample_file())), str(folder / "sample.nii.gz"))
     slicer.util.loadVolume(str(folder / "sample.nii.gz"), {"name": SAMPLE_NAME})
 
 
 def load_dicom(folder: Path) -> None:
-    """The sample as a series in Slicer's database, by its DICOM module: a volume that knows its images."""
+    """Load the sample from a series in Slicer's DICOM database, so that the volume refers to its images."""
     from DICOMLib import DICOMUtils
 
     image = sitk.ReadImage(str(sample_file()))
@@ -167,7 +167,7 @@ def test_one_scan(driver, camera, tmp_path, monkeypatch):
 
 
 def begin_and_cancel(driver: Driver, camera: Camera, temporary: Path) -> None:
-    """The scene stays as it was."""
+    """Cancel scoring; the scene stays unchanged."""
     ui, nodes = driver.ui, slicer.mrmlScene.GetNumberOfNodes()
     ui.scoreButton.click()
     assert eventually(lambda: slicer.app.processEvents() or ui.statusLabel.text.startswith("Step"), 60)
@@ -180,7 +180,7 @@ def begin_and_cancel(driver: Driver, camera: Camera, temporary: Path) -> None:
 
 
 def review_lesions(driver: Driver, camera: Camera) -> None:
-    """Give one lesion to an artery, reject another, take that back, and move a third out of the arteries."""
+    """Assign one lesion to an artery, reject another and undo that, and assign a third to a non-coronary site."""
     ui = driver.ui
 
     def agatston() -> float:
@@ -248,7 +248,7 @@ def accept_and_export(driver: Driver, camera: Camera, folder: Path, monkeypatch)
 
 
 def save_and_open_again(driver: Driver, camera: Camera, folder: Path) -> None:
-    shown = driver.scores()
+    scores = driver.scores()
     assert slicer.util.saveScene(str(folder / "scene.mrb"))
     slicer.mrmlScene.Clear()
     assert driver.lesions() == []
@@ -256,13 +256,13 @@ def save_and_open_again(driver: Driver, camera: Camera, folder: Path) -> None:
     driver.settle()
     camera.panel("11-reopened", driver)
     camera.views("11-reopened")
-    assert driver.scores() == shown
+    assert driver.scores() == scores
     assert driver.ui.reviewedBox.checked
 
 
 @pytest.mark.long
 def test_radiograph(driver, camera):
-    """Turned while the small picture and the stand follow, then made; beside calcium, as far as there is a result."""
+    """Turn the radiograph while preview and stand follow, then make it."""
     load_sample()
     ui, section = driver.ui, driver.widget.drr
     ui.pages.setCurrentIndex(2)

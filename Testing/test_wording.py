@@ -1,4 +1,4 @@
-"""Texts that people read keep out a few known patterns of bad English. The list is short on purpose."""
+"""Pages, help, warnings and docstrings are free of a few known patterns of bad English."""
 
 import argparse
 import ast
@@ -23,16 +23,16 @@ PATTERNS = re.compile(
     re.IGNORECASE,
 )
 OPENINGS = {"Of", "As", "What", "Which", "Where", "Whether", "Whose"}
-"""A docstring begins with a verb or a noun."""
-OTHERS = ("panel", "report")
-"""Rooms whose docstrings are not checked."""
+"""First words that no docstring has; it begins with a verb or a noun."""
+UNCHECKED_ROOMS = ("panel", "report")
+"""Rooms whose docstrings are not checked, in both libraries."""
 
 
 def test_pages_are_in_plain_english():
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     assert len(pages) > 30
     assert [
-        (page.name, found[0]) for page in pages if (found := PATTERNS.search(page.read_text(encoding="utf-8")))
+        (page.name, match[0]) for page in pages if (match := PATTERNS.search(page.read_text(encoding="utf-8")))
     ] == []
 
 
@@ -67,11 +67,11 @@ def documented(file: Path) -> Iterator[tuple[str, str]]:
 def test_docstrings_begin_with_a_verb_or_a_noun():
     files = [*ROOT.glob("CAC*/*Lib/**/*.py")]
     assert len(files) > 200
-    found = [
+    faults = [
         f"{file.relative_to(ROOT)}: {name}: {text.splitlines()[0]}"
         for file in files
-        if not set(OTHERS) & set(file.parts)
+        if not set(UNCHECKED_ROOMS) & set(file.parts)
         for name, text in documented(file)
         if text.split()[0] in OPENINGS or PATTERNS.search(text)
     ]
-    assert found == []
+    assert faults == []

@@ -26,7 +26,7 @@ LISTS = (
 )
 SIZES = ROOT / "CACScoring" / "CACScoringLib" / "Resources" / "download_sizes.json"
 CUDA = ("torch", "triton", "nvidia-", "cuda-")
-"""Beginnings of names of PyTorch and what its CUDA build requires: PyTorch comes from an index of its own, before."""
+"""Prefixes of PyTorch and the packages of its CUDA build, which are left out: PyTorch comes from a separate index."""
 REQUIRED_BY_TORCH = ("sympy", "networkx", "fsspec", "jinja2", "filelock")
 REQUIRING_TORCH_ALONE = ("monai",)
 """Packages that require PyTorch and NumPy, and nothing else."""
@@ -44,12 +44,12 @@ def downloads(requirement: str, present: dict[str, str]) -> dict[str, float]:
     """Return megabytes by package of what pip would download, without what Slicer has in the same version."""
     with tempfile.TemporaryDirectory() as folder:
         report, constraints = Path(folder) / "report.json", Path(folder) / "constraints.txt"
-        own = requirement.partition(">")[0].lower()
-        pins = [f"{name}=={version}" for name, version in present.items() if name != own]
+        package_name = requirement.partition(">")[0].lower()
+        pins = [f"{name}=={version}" for name, version in present.items() if name != package_name]
         constraints.write_text("\n".join(pins), encoding="utf-8")
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
         command += ["--report", str(report), "--target", folder, "-c", str(constraints), *PLATFORM, requirement]
-        command += ["--no-deps"] * (own in REQUIRING_TORCH_ALONE)
+        command += ["--no-deps"] * (package_name in REQUIRING_TORCH_ALONE)
         subprocess.run(command, check=True)
         content = json.loads(report.read_text(encoding="utf-8"))
     sizes = {}
@@ -71,11 +71,11 @@ def main() -> None:
     options = parser.parse_args()
     pairs = re.findall(r"^([\w.-]+)==([\w.]+)", options.packages.read_text(encoding="utf-8"), re.MULTILINE)
     present = {name.lower(): version for name, version in pairs}
-    asked = {requirement.partition(">")[0]: requirement for requirement in requirements()}
+    needed = {requirement.partition(">")[0]: requirement for requirement in requirements()}
     stored = json.loads(SIZES.read_text(encoding="utf-8"))
-    sizes = {name: size for name, size in stored.items() if name in asked}
-    for name in options.names or asked:
-        requirement = asked[name]
+    sizes = {name: size for name, size in stored.items() if name in needed}
+    for name in options.names or needed:
+        requirement = needed[name]
         if name == "torch" and options.torch:
             sizes[name] = {"torch": round(options.torch.stat().st_size / 1e6, 2)}
             for part in REQUIRED_BY_TORCH:

@@ -1,12 +1,12 @@
-"""How long a radiograph takes, how exact it is, and how much memory it needs.
+"""Measure time, accuracy and memory of radiographs.
 
 Run from the repository's root:
 
     PYTHONPATH=Testing/support .venv/bin/python Testing/Benchmarks/drr_speed.py [--runs N] [--pixels 512 1024]
 
-The CT has 512 × 512 × 300 voxels, int16: smooth Gaussian objects whose line integrals are known on paper, in air. On a
-busy machine look at the processor seconds, best with everything on one core: OMP_NUM_THREADS=1 taskset -c 0 python …
-Extra memory is the highest of a process of its own that makes one image, less what it holds before.
+The CT has 512 × 512 × 300 voxels, int16: Gaussian objects in air, whose line integrals are known analytically. On a
+busy machine compare processor seconds, best on one core: OMP_NUM_THREADS=1 taskset -c 0 python … Extra memory is the
+peak of a separate process that makes one image, less its memory before.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ METHODS = {
     "ours, reference (30°)": ("30", ours("30", "scipy")),
 }
 SLOW = "ours, reference"
-"""Run once."""
+"""Prefix of slow methods, which run once."""
 
 
 def main() -> None:
@@ -101,11 +101,11 @@ def compare(image: sitk.Image, pixels: int, runs: int) -> None:
     ready, seconds, errors, truths = {}, {}, {}, {}
     for name, (view, prepare) in METHODS.items():
         ready[name] = prepare(image, pixels)
-        found, first = timed(ready[name])  # also compiles
+        image_mm, first = timed(ready[name])  # also compiles
         seconds[name] = [first] if name.startswith(SLOW) else []
         if view not in truths:
             truths[view] = exact(image, view_named(view, pixels=(pixels, pixels)))
-        difference = (found - truths[view]) / truths[view].max()
+        difference = (image_mm - truths[view]) / truths[view].max()
         errors[name] = f"{np.abs(difference).max():.1e} / {math.sqrt((difference**2).mean()):.1e}"
     for _ in range(runs):
         for name, run in ready.items():
@@ -121,15 +121,15 @@ def compare(image: sitk.Image, pixels: int, runs: int) -> None:
 
 
 def timed(run) -> tuple[np.ndarray, tuple[float, float]]:
-    """What it returns, and its seconds by the clock and of the processor, those of programs it runs included."""
-    start, used = time.perf_counter(), _processor_seconds()
-    found = run()
-    return found, (time.perf_counter() - start, _processor_seconds() - used)
+    """Run a function; return its result, and its wall and processor seconds, child processes included."""
+    start, processor = time.perf_counter(), _processor_seconds()
+    image = run()
+    return image, (time.perf_counter() - start, _processor_seconds() - processor)
 
 
 def _processor_seconds() -> float:
-    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in both)
+    usages = (resource.getrusage(process) for process in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def memory_in_its_own_process(name: str, pixels: int) -> str:
@@ -138,7 +138,7 @@ def memory_in_its_own_process(name: str, pixels: int) -> str:
 
 
 def extra_memory_mb(name: str, pixels: int) -> int:
-    """Highest resident memory of this process during one run, above that before; what it loads is loaded before."""
+    """Peak resident memory of this process during one run, above that before it, after imports."""
     run = METHODS[name][1](ct(), pixels)
     METHODS[name][1](sitk.Image([4, 4, 4], sitk.sitkInt16), 8)()
     before = _memory_mb("VmRSS")

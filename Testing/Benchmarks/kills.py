@@ -70,31 +70,37 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    given, options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
-    generator, wrong = random.Random(given.seed), 0
+    arguments, options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
+    generator, wrong = random.Random(arguments.seed), 0
     with tempfile.TemporaryDirectory(prefix="cac-kills-") as place:
         old, new = Path(place, "old"), Path(place, "new")
         assert (
-            start(given.ct, old, [*options, "--settings", '{"scoring": {"rules": {"minimum_pixels": 30}}}']).wait() == 0
+            start(arguments.ct, old, [*options, "--settings", '{"scoring": {"rules": {"minimum_pixels": 30}}}']).wait()
+            == 0
         )
-        begun = time.perf_counter()
-        assert start(given.ct, new, options).wait() == 0
-        usual = time.perf_counter() - begun
-        for number in range(given.count):
+        start_time = time.perf_counter()
+        assert start(arguments.ct, new, options).wait() == 0
+        usual = time.perf_counter() - start_time
+        for number in range(arguments.count):
             folder = Path(place, f"run-{number}", "out")
-            over = number % 2 == 1
+            overwrites = number % 2 == 1
             folder.parent.mkdir()
-            if over:
+            if overwrites:
                 shutil.copytree(old, folder)
-            own = [*options, "--overwrite"] if over else options
+            run_options = [*options, "--overwrite"] if overwrites else options
             complaint = violation(
-                given.ct, folder, own, generator.uniform(0, usual), content(old) if over else None, content(new)
+                arguments.ct,
+                folder,
+                run_options,
+                generator.uniform(0, usual),
+                content(old) if overwrites else None,
+                content(new),
             )
             wrong += bool(complaint)
             if complaint:
                 print(f"kill {number}: {complaint}", flush=True)
             shutil.rmtree(folder.parent)
-    print(f"{given.count} kills in runs of {usual:.1f} s, {wrong} wrong")
+    print(f"{arguments.count} kills in runs of {usual:.1f} s, {wrong} wrong")
     return 1 if wrong else 0
 
 

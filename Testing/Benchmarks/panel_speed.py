@@ -1,4 +1,4 @@
-"""How long the scoring panel holds Slicer up when scoring begins, and while the result comes into the scene.
+"""Measure how long the scoring panel blocks Slicer when scoring begins, and while the result is loaded.
 
 Run from the repository's root, on a machine that is otherwise idle:
 
@@ -7,9 +7,9 @@ Run from the repository's root, on a machine that is otherwise idle:
         [--runs 5]
 
 CT is an image file, RESULT the folder that `cac score CT --output RESULT` wrote. The panel is driven in the desktop
-host, with a process that copies RESULT in place of scoring. A time is that of one round of Qt's events on the GUI
-thread, without drawing the views; CPU is that thread's own. Goal: none above 0.1 s. For another version of the source,
-set PYTHONPATH to it.
+host, with a process that copies RESULT instead of scoring. Times are of one round of Qt's events on the GUI thread,
+without drawing the views; CPU is that thread's. Goal: none above 0.1 s. For another version of the source, set
+PYTHONPATH to it.
 """
 
 from __future__ import annotations
@@ -43,26 +43,26 @@ class Rounds:
 
 
 def one_run(ct: sitk.Image, result: Path) -> tuple[Rounds, Rounds, float]:
-    """The rounds from the press of the button to the worker's begin, those from its end, and seconds of the latter."""
+    """Rounds from the click to the worker's start, rounds from its end, and total seconds of the latter."""
     driver = Driver()
     driver.ui.inputSelector.setCurrentNode(add_volume(slicer.mrmlScene, ct, "CT"))
     slicer.app.processEvents()
-    pressed = Rounds()
-    pressed.run(driver.ui.scoreButton.click)
+    button_rounds = Rounds()
+    button_rounds.run(driver.ui.scoreButton.click)
     while driver.process.arguments is None:
-        pressed.run(slicer.app.processEvents)
+        button_rounds.run(slicer.app.processEvents)
     driver.process.write_result(folder=result)
-    rounds, begun = Rounds(), time.perf_counter()
+    rounds, start = Rounds(), time.perf_counter()
     rounds.run(lambda: driver.process.end(0))
     while driver.widget.scorer.isRunning:
         rounds.run(slicer.app.processEvents)
     for _ in range(5):  # what the panel does a moment later
         time.sleep(0.03)
         rounds.run(slicer.app.processEvents)
-    whole = time.perf_counter() - begun
+    total = time.perf_counter() - start
     desktop_host.close_panel("CACScoring")
     slicer.mrmlScene.Clear(0)
-    return pressed, rounds, whole
+    return button_rounds, rounds, total
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def main() -> None:
     ct = sitk.ReadImage(str(arguments.ct))
     with pytest.MonkeyPatch.context() as monkeypatch:
         desktop_host.load_panel(monkeypatch, "CACScoring")
-        # The first loads the libraries.
+        # The first run loads the libraries.
         runs = [one_run(ct, arguments.result) for _ in range(arguments.runs + 1)][1:]
     print(f"{'×'.join(map(str, ct.GetSize()))} voxels, {arguments.runs} runs; median (highest), s")
     for name, values in {
@@ -82,7 +82,7 @@ def main() -> None:
         "its CPU": [max(rounds.cpu) for rounds, _, _ in runs],
         "longest round at the end": [max(rounds.seconds) for _, rounds, _ in runs],
         "CPU of that": [max(rounds.cpu) for _, rounds, _ in runs],
-        "from the process's end to the scene": [whole for _, _, whole in runs],
+        "from the process's end to the scene": [total for _, _, total in runs],
     }.items():
         print(f"  {name:36} {statistics.median(values):.3f} ({max(values):.3f})")
 

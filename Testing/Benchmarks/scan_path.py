@@ -1,4 +1,4 @@
-"""Which of our files a scan passes on its way from `./cac score CT` to `scores.json`, and which of them imports which.
+"""List the source files that run between `./cac score CT` and `scores.json`, and draw their imports.
 
 Run: python Testing/Benchmarks/scan_path.py [CT] [--figure SVG], with PYTHONPATH=CACScoring:CACTraining, of this or an
 earlier version. Without a CT a digital patient is written and scored. Prints the files in which a function runs, in the
@@ -39,11 +39,11 @@ LETTER_PX, FONT_PT = 5.8, 10
 
 
 def modules_run(action: Callable[[], object]) -> dict[str, str]:
-    """Our modules of which a function runs in an action, from when its options are parsed until its result is written,
-    in the order of the first call; and in which step of the progress that is."""
+    """Run an action; return CAC's modules of which a function is called between the parsing of options and the written
+    result, in the order of the first call, each with its step of the progress."""
     folders = [Path(library.__file__).parent for library in LIBRARIES]
     names: dict[str, str | None] = {}
-    found: dict[str, str] = {}
+    steps: dict[str, str] = {}
     step = ""
 
     def look(frame: FrameType, event: str, argument: object) -> None:
@@ -64,8 +64,8 @@ def modules_run(action: Callable[[], object]) -> dict[str, str]:
             step = frame.f_locals["name"]
         elif name.endswith("progress") and code.co_name == "done":
             step = "done"
-        elif name not in found and not _is_importing(frame):
-            found[name] = step
+        elif name not in steps and not _is_importing(frame):
+            steps[name] = step
 
     sys.setprofile(look)
     threading.setprofile(look)
@@ -74,7 +74,7 @@ def modules_run(action: Callable[[], object]) -> dict[str, str]:
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-    return found
+    return steps
 
 
 def _module(file: Path, folders: list[Path]) -> str | None:
@@ -91,8 +91,8 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 
 def draw(modules: list[str], file: Path) -> None:
-    """Draw a column per room, in the order of the layers, with its files numbered as they are first entered, and a line
-    for each import among them, in the colour of the room that imports."""
+    """Draw a column per room in the order of the layers, its files numbered by first call, and a line for each import
+    in the colour of the importing room."""
     numbers = {module: number for number, module in enumerate(modules, 1)}
     rooms: dict[str, list[str]] = {room: [] for room in _layers()}
     for module in modules:
@@ -103,9 +103,9 @@ def draw(modules: list[str], file: Path) -> None:
     gap = (WIDTH_PX - sum(widths.values())) / (len(rooms) + 1)
     height = HEADER_PX + ROW_PX * max(map(len, rooms.values()))
     colours = [matplotlib.colormaps["tab10"](n % 10) for n in range(len(rooms))]
-    left: dict[str, float] = {}
-    right: dict[str, float] = {}
-    middle: dict[str, float] = {}
+    left_edges: dict[str, float] = {}
+    right_edges: dict[str, float] = {}
+    centres: dict[str, float] = {}
     matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "cac", "font.family": "sans-serif"}
     drawing = Figure(figsize=(WIDTH_PX / DPI, height / DPI))
     axes = drawing.add_axes((0, 0, 1, 1))
@@ -119,7 +119,7 @@ def draw(modules: list[str], file: Path) -> None:
         axes.text(x + width / 2, top - 9, room, ha="center", weight="bold", color=colour, fontsize=FONT_PT, bbox=behind)
         for n, (module, name) in enumerate(zip(rooms[room], names[room], strict=True)):
             y = top + ROW_PX * n
-            left[module], right[module], middle[module] = x, x + width, y + BOX_PX / 2
+            left_edges[module], right_edges[module], centres[module] = x, x + width, y + BOX_PX / 2
             box = FancyBboxPatch(
                 (x, y), width, BOX_PX, "round,pad=0,rounding_size=4", facecolor="white", edgecolor=colour, zorder=2
             )
@@ -131,10 +131,10 @@ def draw(modules: list[str], file: Path) -> None:
     shades = dict(zip(rooms, colours, strict=True))
     for module in modules:
         for imported in sorted(graph.find_modules_directly_imported_by(module) & numbers.keys()):
-            start, end = (right[module], middle[module]), (left[imported], middle[imported])
+            start, end = (right_edges[module], centres[module]), (left_edges[imported], centres[imported])
             bend = gap
             if _room(module) == _room(imported):  # beside the column
-                start, bend = (left[module], middle[module]), -gap
+                start, bend = (left_edges[module], centres[module]), -gap
             points = [start, (start[0] + bend, start[1]), (end[0] - gap, end[1]), end]
             curve = [MplPath.MOVETO, *[MplPath.CURVE4] * 3]
             line = PathPatch(MplPath(points, curve), fill=False, edgecolor=shades[_room(module)], alpha=0.6, zorder=1)
@@ -143,7 +143,7 @@ def draw(modules: list[str], file: Path) -> None:
 
 
 def _layers() -> list[str]:
-    """The rooms of scoring from the top, as the contract of its borders has them."""
+    """Rooms of scoring from top to bottom, by the import contract."""
     configuration = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = configuration["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract.get("containers") == ["CACScoringLib"])
@@ -151,12 +151,12 @@ def _layers() -> list[str]:
 
 
 def _room(module: str) -> str:
-    """The package of a module within its library; a module outside of any is a room of its own."""
+    """Package of a module within its library, or the module itself if it is in none."""
     return module.split(".")[1]
 
 
 def cac(*arguments: str) -> None:
-    """What `./cac` does with these arguments, in this process."""
+    """Run `./cac` with arguments in this process."""
     sys.argv = ["cac", *arguments]
     try:
         runpy.run_module("CACTrainingLib.cli", run_name="__main__")

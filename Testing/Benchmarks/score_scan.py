@@ -1,10 +1,10 @@
-"""Seconds of each step of `cac score` and its peak memory, on one scan, now and before. Run from the root:
+"""Measure seconds of each step of `cac score` and its peak memory on one scan, now and before. Run from the root:
 
     python Testing/Benchmarks/score_scan.py CT [--before TREE] [--runs 3] [-- OPTIONS OF cac score]
 
-Every run is a process of its own, as a user's run is. TREE is another version of the source, such as `git worktree`
-makes: both are run by turns, and whether they score alike is printed. First comes `cac --help`. On a busy machine take
-processor seconds and the least of several runs. Goal on two idle cores for 512×340×64 voxels: 4 s, and 1.5 s with
+Every run is a separate process, like a user's run. TREE is another version of the source, such as `git worktree` makes:
+the two alternate, and differences of their scores are reported. `cac --help` comes first. On a busy machine use
+processor seconds and the minimum of several runs. Goal on two idle cores for 512×340×64 voxels: 4 s, and 1.5 s with
 --threshold-only; 0.3 s for --help.
 """
 
@@ -26,7 +26,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Run:
-    """One process. scores: `scores.json` without its seconds; steps: those seconds. Empty where it scored nothing."""
+    """One process.
+
+    Attributes:
+        wall: Wall seconds.
+        processor: Processor seconds.
+        peak_mb: Peak memory.
+        steps: Seconds in `scores.json` by step; empty without scoring.
+        scores: `scores.json` without its seconds; empty without scoring.
+        bytes_written: Size of the results.
+    """
 
     wall: float
     processor: float
@@ -37,9 +46,9 @@ class Run:
 
 
 def run(tree: Path, arguments: list[str]) -> Run:
-    """The command line of a version of the source, with nothing on the terminal."""
+    """Run the command line of a version of the source, without output."""
     command = [sys.executable, "-m", "CACTrainingLib.cli", *arguments]
-    # Compiled once, as where a user has installed it: the first run of a version is none that is told.
+    # Bytecode is compiled once, as after an installation: the first run of a version is not reported.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPATH"] = f"{tree / 'CACScoring'}{os.pathsep}{tree / 'CACTraining'}"
     start = time.perf_counter()
@@ -54,17 +63,17 @@ def run(tree: Path, arguments: list[str]) -> Run:
 def scored(tree: Path, ct: str, options: list[str]) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out"
-        own = run(tree, ["score", ct, "--output", str(output), *options])
+        score_run = run(tree, ["score", ct, "--output", str(output), *options])
         scores = json.loads((output / "scores.json").read_text(encoding="utf-8"))
         size = sum(file.stat().st_size for file in output.iterdir())
-        return Run(own.wall, own.processor, own.peak_mb, scores.pop("seconds"), scores, size)
+        return Run(score_run.wall, score_run.processor, score_run.peak_mb, scores.pop("seconds"), scores, size)
 
 
 def line(name: str, values: list[list[float]], unit: str = "s") -> str:
-    """The least and the median of each version, and the median of the ratios of neighbouring runs."""
-    told = [f"{min(own):9.2f} {statistics.median(own):8.2f}" for own in values]
+    """Format minimum and median of each version, and the median ratio of neighbouring runs."""
+    columns = [f"{min(times):9.2f} {statistics.median(times):8.2f}" for times in values]
     ratio = [statistics.median(b / a for a, b in zip(*values, strict=True))] if len(values) == 2 else []
-    return f"  {name:<14}{'  '.join(told)} {unit}" + "".join(f"   {r:5.2f}×" for r in ratio)
+    return f"  {name:<14}{'  '.join(columns)} {unit}" + "".join(f"   {r:5.2f}×" for r in ratio)
 
 
 def main() -> None:
@@ -73,28 +82,28 @@ def main() -> None:
     parser.add_argument("--before", type=Path, metavar="TREE")
     parser.add_argument("--runs", type=int, default=3)
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    given, options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
-    trees = [ROOT, *([given.before.resolve()] if given.before else [])]
-    helped: list[list[Run]] = [[] for _ in trees]
+    arguments, options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
+    trees = [ROOT, *([arguments.before.resolve()] if arguments.before else [])]
+    help_runs: list[list[Run]] = [[] for _ in trees]
     runs: list[list[Run]] = [[] for _ in trees]
     for tree in trees:
-        scored(tree, given.ct, options)
-    for _ in range(given.runs):
-        for tree, asked, own in zip(trees, helped, runs, strict=True):
-            asked.append(run(tree, ["--help"]))
-            own.append(scored(tree, given.ct, options))
-    print(f"{given.ct} {' '.join(options)}: {given.runs} runs by turns on {os.cpu_count()} cores")
+        scored(tree, arguments.ct, options)
+    for _ in range(arguments.runs):
+        for tree, helped, scored_runs in zip(trees, help_runs, runs, strict=True):
+            helped.append(run(tree, ["--help"]))
+            scored_runs.append(scored(tree, arguments.ct, options))
+    print(f"{arguments.ct} {' '.join(options)}: {arguments.runs} runs by turns on {os.cpu_count()} cores")
     print("  " + " " * 14 + "  ".join(f"{name:>18}" for name in ("now: least median", "before")[: len(trees)]))
-    print(line("--help", [[r.wall for r in own] for own in helped]))
-    print(line("  processor", [[r.processor for r in own] for own in helped]))
+    print(line("--help", [[r.wall for r in version] for version in help_runs]))
+    print(line("  processor", [[r.processor for r in version] for version in help_runs]))
     for step in runs[0][0].steps:
-        print(line(step, [[r.steps[step] for r in own] for own in runs]))
-    print(line("whole", [[r.wall for r in own] for own in runs]))
-    print(line("  processor", [[r.processor for r in own] for own in runs]))
-    print(line("  peak", [[r.peak_mb for r in own] for own in runs], "MB"))
-    print(line("  written", [[r.bytes_written / 1e6 for r in own] for own in runs], "MB"))
-    if given.before:
-        equal = all(r.scores == runs[1][0].scores for own in runs for r in own)
+        print(line(step, [[r.steps[step] for r in version] for version in runs]))
+    print(line("whole", [[r.wall for r in version] for version in runs]))
+    print(line("  processor", [[r.processor for r in version] for version in runs]))
+    print(line("  peak", [[r.peak_mb for r in version] for version in runs], "MB"))
+    print(line("  written", [[r.bytes_written / 1e6 for r in version] for version in runs], "MB"))
+    if arguments.before:
+        equal = all(r.scores == runs[1][0].scores for version in runs for r in version)
         print(f"  scores.json, but for its seconds: {'equal' if equal else 'DIFFERENT'}")
 
 

@@ -1,4 +1,4 @@
-"""How long scoring a labelled scan takes, against a plain loop over slices with SimpleITK.
+"""Measure the time to score a labelled scan, against a plain loop over slices with SimpleITK.
 
 Run from the repository's root:
 
@@ -48,7 +48,7 @@ GROWTH = (
 
 
 def labelled_scan(seed: int = 1) -> tuple[sitk.Image, np.ndarray]:
-    """CT (int16) and artery labels (uint8 [k, j, i])."""
+    """Make a CT (int16) and artery labels (uint8 [k, j, i])."""
     rng = np.random.default_rng(seed)
     hu = rng.normal(phantoms.TISSUE_HU, 20, SIZE[::-1]).astype(np.int16)
     hu[:, 400:440, 230:280] = 500  # spine
@@ -67,8 +67,8 @@ def labelled_scan(seed: int = 1) -> tuple[sitk.Image, np.ndarray]:
 
 
 def agatston_by_library(image: sitk.Image, arteries: np.ndarray, rules: ScoringRules) -> dict[int, float]:
-    found = find_lesions(image, arteries, rules)
-    scores = score_sites(found.lesions, image.GetSpacing(), rules)
+    lesions = find_lesions(image, arteries, rules)
+    scores = score_sites(lesions.lesions, image.GetSpacing(), rules)
     return {int(a): scores[a].agatston for a in Artery if a != Artery.UNASSIGNED}
 
 
@@ -77,7 +77,7 @@ def agatston_by_careful_loop(image: sitk.Image, arteries: np.ndarray, rules: Sco
 
 
 def noisy_scan(slices: int, pixels: int, candidates: int) -> tuple[sitk.Image, sitk.Image]:
-    """A CT (int16) of noise with bright specks of 4 to 25 voxels that do not touch, and a mask around them."""
+    """Make a CT (int16) of noise with separate bright specks of 4 to 25 voxels, and a mask around them."""
     rng = np.random.default_rng(candidates)
     hu = rng.normal(phantoms.TISSUE_HU, 20, (slices, pixels, pixels)).astype(np.int16)
     low, high = pixels // 6, pixels - pixels // 6
@@ -98,13 +98,13 @@ def noisy_scan(slices: int, pixels: int, candidates: int) -> tuple[sitk.Image, s
 
 
 def least_seconds(work: Callable[[], object], runs: int = 3) -> tuple[float, object]:
-    """Processor seconds, and what came of it."""
+    """Run a function several times; return the least processor seconds and the result."""
     seconds = []
     for _ in range(runs):
         start = time.process_time()
-        made = work()
+        result = work()
         seconds.append(time.process_time() - start)
-    return min(seconds), made
+    return min(seconds), result
 
 
 def growth() -> None:
@@ -119,8 +119,8 @@ def growth() -> None:
         for write in writers:
             seconds, text = least_seconds(partial(write, result))
             cells.append(f"{seconds:8.2f}{len(text.encode()) / 1e6:6.2f}")
-        found = len(result.methods["threshold"].lesions.lesions)
-        print(f"{slices:6d}{pixels:7d}{found:11d}{''.join(cells)}", flush=True)
+        count = len(result.methods["threshold"].lesions.lesions)
+        print(f"{slices:6d}{pixels:7d}{count:11d}{''.join(cells)}", flush=True)
 
 
 def _scores_json(result: ScoreResult) -> str:

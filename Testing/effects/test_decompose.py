@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from effect_desk import OTHER, SHAPE, arrays, image_of
+from effect_desk import SECOND_LESION, SHAPE, arrays, image_of
 
 from CACScoringLib.core.files import SCHEMA
 from CACScoringLib.core.labels import Artery
@@ -25,7 +25,7 @@ class TestDecompose:
         effect.applyButton.click()
         expected = np.zeros(SHAPE, bool)
         expected[7:9, 19:24, 13:19] = True
-        expected[OTHER] = True
+        expected[SECOND_LESION] = True
         np.testing.assert_array_equal(desk.voxels("LAD"), expected)
         desk.editor.undo()
         assert desk.counts() == {"LAD": 4 * 15 * 22}, "one step takes all back"
@@ -54,7 +54,7 @@ class TestDecompose:
         desk = make_desk(order)
         desk.give("RCA", (slice(7, 8), slice(19, 24), slice(13, 15)))
         desk.give("unassigned", (slice(7, 8), slice(19, 24), slice(15, 16)))
-        desk.give("not-coronary", OTHER)
+        desk.give("not-coronary", SECOND_LESION)
         effect = desk.use("CAC Decompose")
         desk.click((7, 21, 15))
         effect.visibleButton.setChecked(True)

@@ -1,4 +1,4 @@
-"""What annotators may have said of the scans of `training_scans` in a project."""
+"""Annotations of the scans of `training_scans` in a project."""
 
 import json
 
@@ -12,7 +12,7 @@ YES, NO, UNSURE = SliceLabel.VISIBLE, SliceLabel.NOT_VISIBLE, SliceLabel.UNSURE
 
 
 def mask(filled, value=1):
-    """A label map on the scans' grid. filled: index of an array [k, j, i]."""
+    """Make a label map on the scans' grid, filled at an index of [k, j, i]."""
     array = np.zeros(SHAPE, np.uint8)
     array[filled] = value
     image = sitk.GetImageFromArray(array)
@@ -25,19 +25,19 @@ def heart():
 
 
 def label(project, scan, annotator, labels):
-    """Label slices, by k, as if by keys."""
-    own = slice_annotations(project, scan, annotator)
-    for k, said in labels.items():
-        own.set(k, said)
+    """Label slices by index k, as by keys."""
+    annotations = slice_annotations(project, scan, annotator)
+    for k, value in labels.items():
+        annotations.set(k, value)
 
 
 def outline(project, scan, annotator):
-    """Save the heart of a scan as an annotator's."""
+    """Save `heart` as an annotator's mask of a scan."""
     write_mask(project, scan, annotator, "heart", heart())
 
 
 def write_proposal(project, scan, slices, probabilities=None):
-    """A proposal of `heart`, said to be in these slices, with a classifier's word by k."""
+    """Write a proposal with `heart`, slices with heart, and predicted probabilities by slice index k."""
     folder = project.scan_folder(scan) / "proposal"
     folder.mkdir(parents=True)
     sitk.WriteImage(heart(), folder / "heart.nii.gz")

@@ -1,7 +1,7 @@
-"""A program that works in a project as fast as it can, so that it can be killed at any moment; and what must be there.
+"""Program that works in a project until it is killed, and the state that the project must have then.
 
-Run with the folder of a project: for each line on its input, an `Expected` state, it starts a worker that goes on from
-there until it is killed. A worker says each step before it does it, and when it is done with the seconds that it took.
+Run it with the folder of a project. For each line of input, an `Expected` state, it starts a worker that continues from
+that state until it is killed. Workers print each step before they do it, and its seconds when it is done.
 """
 
 from __future__ import annotations
@@ -24,16 +24,20 @@ from CACTrainingLib.project.split import split_patients
 
 ANNOTATOR, READER = "Anna", "reader"
 POOL = 30
-"""Scans that can be added."""
+"""Number of scans that can be added."""
 MOST_SCANS = 6
 SHARES = (0.6, 0.2, 0.2)
 
 
 @dataclass
 class Expected:
-    """What is in the project, by the names of its scans, of which each patient has two.
+    """Expected state of the project by name of a scan; each patient has two scans.
 
-    uses; labels by k; presses: what each key press replaced, as [k, label]; masks: the value all over the heart.
+    Attributes:
+        uses: Use of each scan.
+        labels: Labels by slice index k.
+        presses: Label that each key press replaced, as [k, label].
+        masks: Value of every voxel of the heart mask.
     """
 
     uses: dict[str, str] = field(default_factory=dict)
@@ -42,8 +46,12 @@ class Expected:
     masks: dict[str, int] = field(default_factory=dict)
 
     def visible(self) -> dict:
-        """All that can be read from the disk."""
-        return {"uses": self.uses, "labels": {n: own for n, own in self.labels.items() if own}, "masks": self.masks}
+        """Part of the state that is stored on the disk."""
+        return {
+            "uses": self.uses,
+            "labels": {n: values for n, values in self.labels.items() if values},
+            "masks": self.masks,
+        }
 
     def after(self, step: list) -> Expected:
         new = copy.deepcopy(self)
@@ -51,9 +59,9 @@ class Expected:
         return new
 
     def _label(self, name: str, k: str, label: str) -> None:
-        own = self.labels.setdefault(name, {})
-        self.presses.setdefault(name, []).append([k, own.get(k)])
-        own[k] = label
+        labels = self.labels.setdefault(name, {})
+        self.presses.setdefault(name, []).append([k, labels.get(k)])
+        labels[k] = label
 
     def _undo(self, name: str) -> None:
         k, label = self.presses[name].pop()
@@ -65,7 +73,7 @@ class Expected:
         self.masks[name] = value
 
     def _add(self, name: str) -> None:
-        uses = [use for other, use in self.uses.items() if patient(other) == patient(name) and use]
+        uses = [use for scan, use in self.uses.items() if patient(scan) == patient(name) and use]
         self.uses[name] = uses[0] if uses else ""
 
     def _remove(self, name: str) -> None:
@@ -73,17 +81,17 @@ class Expected:
             part.pop(name, None)
 
     def _use(self, name: str, use: str) -> None:
-        for other in self.uses:
-            if patient(other) == patient(name):
-                self.uses[other] = use
+        for scan in self.uses:
+            if patient(scan) == patient(name):
+                self.uses[scan] = use
 
     def _split(self, seed: int) -> None:
-        given = split_patients({patient(name): use for name, use in self.uses.items()}, SHARES, seed, {})
+        assigned = split_patients({patient(name): use for name, use in self.uses.items()}, SHARES, seed, {})
         for name, use in self.uses.items():
-            self.uses[name] = use or given[patient(name)]
+            self.uses[name] = use or assigned[patient(name)]
 
     def next_step(self, draw: random.Random) -> list:
-        """Something to do that changes what can be read."""
+        """Draw a step that changes the stored state."""
         names = sorted(self.uses)
         outside = sorted({f"scan{n}" for n in range(POOL)} - set(names))
         kinds = ["label"] * 6 + ["undo"] * 2 + ["mask", "use", "split"]
@@ -108,22 +116,22 @@ def patient(name: str) -> str:
     return f"patient {int(name[4:]) // 2}"
 
 
-def found(project: Project) -> dict:
-    """What is on the disk, as `Expected.visible`. Fails when a scan has not all that came with it."""
+def disk_state(project: Project) -> dict:
+    """Read the state on the disk, as `Expected.visible`. Fails if a scan lacks its imported annotations."""
     uses, labels, masks = {}, {}, {}
     for scan in project.scans:
         uses[scan.name] = scan.use
         assert set(slice_annotations(project, scan.id, READER).labels) == {1, 2, 3}
-        own = slice_annotations(project, scan.id, ANNOTATOR).labels
-        if own:
-            labels[scan.name] = {str(k): label.value for k, label in own.items()}
+        annotated = slice_annotations(project, scan.id, ANNOTATOR).labels
+        if annotated:
+            labels[scan.name] = {str(k): label.value for k, label in annotated.items()}
         if (mask := read_mask(project, scan.id, ANNOTATOR, "heart")) is not None:
             (masks[scan.name],) = map(int, np.unique(sitk.GetArrayFromImage(mask)))
     return {"uses": uses, "labels": labels, "masks": masks}
 
 
 def work(folder: Path, expected: Expected, draw: random.Random) -> None:
-    """Do one thing after the other, for ever."""
+    """Do one step after another, without end."""
     project = Project.open(folder)
     opened: dict[str, SliceAnnotations] = {}
     while True:
@@ -135,34 +143,34 @@ def work(folder: Path, expected: Expected, draw: random.Random) -> None:
         expected = expected.after(step)
 
 
-def _do(project: Project, opened: dict[str, SliceAnnotations], kind: str, *rest) -> None:
+def _do(project: Project, opened: dict[str, SliceAnnotations], kind: str, *arguments) -> None:
     ids = {scan.name: scan.id for scan in project.scans}
     if kind in ("label", "undo"):
-        name = rest[0]
+        name = arguments[0]
         slices = opened.setdefault(name, slice_annotations(project, ids[name], ANNOTATOR))
         if kind == "label":
-            slices.set(int(rest[1]), SliceLabel(rest[2]), 1.0)
+            slices.set(int(arguments[1]), SliceLabel(arguments[2]), 1.0)
         else:
             slices.undo()
     elif kind == "mask":
-        image = sitk.GetImageFromArray(np.full((20, 30, 30), rest[1], np.uint8))
-        write_mask(project, ids[rest[0]], ANNOTATOR, "heart", image)
+        image = sitk.GetImageFromArray(np.full((20, 30, 30), arguments[1], np.uint8))
+        write_mask(project, ids[arguments[0]], ANNOTATOR, "heart", image)
     elif kind == "add":
         labels = dict.fromkeys((1, 2, 3), SliceLabel.UNSURE)
         come = ImportedAnnotations(READER, labels, None, None)
-        ct = project.folder.parent / f"{rest[0]}.nii"
-        assert project.add([NewScan(rest[0], patient(rest[0]), ct, annotations=lambda: come)]).added
+        ct = project.folder.parent / f"{arguments[0]}.nii"
+        assert project.add([NewScan(arguments[0], patient(arguments[0]), ct, annotations=lambda: come)]).added
     elif kind == "remove":
-        project.remove(ids[rest[0]])
-        opened.pop(rest[0], None)
+        project.remove(ids[arguments[0]])
+        opened.pop(arguments[0], None)
     elif kind == "use":
-        project.set_use({patient(rest[0]): rest[1]})
+        project.set_use({patient(arguments[0]): arguments[1]})
     else:
-        project.split(SHARES, rest[0])
+        project.split(SHARES, arguments[0])
 
 
-def say(what: str, about: object) -> None:
-    os.write(1, (json.dumps([what, about]) + "\n").encode())
+def say(kind: str, about: object) -> None:
+    os.write(1, (json.dumps([kind, about]) + "\n").encode())
 
 
 def main() -> None:
@@ -182,7 +190,7 @@ def main() -> None:
 
 
 def as_line(seed: int, expected: Expected) -> str:
-    """What `main` is told to start a worker."""
+    """Line of input for `main` that starts a worker."""
     return json.dumps([seed, asdict(expected)]) + "\n"
 
 

@@ -32,7 +32,7 @@ MATCHED = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID
 
 
 def report_about(source: Dataset, images: int) -> Dataset:
-    """A structured report of CAC about a series of so many images, with UIDs that are the same every time."""
+    """Make a CAC structured report about a series with a number of images, with reproducible UIDs."""
     report = Dataset()
     report.SOPClassUID, report.Modality = REPORT_CLASS, "SR"
     for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "StudyDate"):
@@ -49,7 +49,7 @@ def report_about(source: Dataset, images: int) -> Dataset:
 
 
 def score_by_stub(log: Path, job: tuple[Path, Path]) -> str | None:
-    """Write a result with a report in place of scoring; each call adds a line to a log.
+    """Write a result with a report instead of scoring; each call adds a line to a log.
 
     A series described as "bad" cannot be scored, the result of one described as "doubtful" has a severe warning.
     """
@@ -70,15 +70,21 @@ def score_by_stub(log: Path, job: tuple[Path, Path]) -> str | None:
 
 
 def stub_scorer(log: Path) -> Callable:
-    """What `Watch.run` takes."""
+    """Scorer for `Watch.run`, which calls `score_by_stub`."""
     return partial(partial, score_by_stub, log)
 
 
 class Store:
-    """The instances that a peer holds, by UID, and how it misbehaves.
+    """Instances of a peer, and its faults.
 
-    fail: how many of the next requests it does not answer. break_after: instances after which a transfer stops, once.
-    decodes: whether it understands what is encoded in an address.
+    Attributes:
+        instances: Datasets by UID.
+        fail: Number of following requests without an answer.
+        break_after: Number of instances after which a transfer breaks, once.
+        refused_class: SOP class that is refused.
+        decodes: True if the peer decodes percent-encoded addresses.
+        requests: All requests.
+        tokens: Authorization headers of all requests.
     """
 
     def __init__(self) -> None:
@@ -144,25 +150,25 @@ class _Dimse:
             self._store.fail -= 1
             event.assoc.abort()
             return
-        asked = event.identifier
-        keys = {key: str(asked.get(key) or "") for key in MATCHED}
-        level = asked.QueryRetrieveLevel
+        query = event.identifier
+        keys = {key: str(query.get(key) or "") for key in MATCHED}
+        level = query.QueryRetrieveLevel
         by = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}[level]
         if level == "STUDY":
-            keys["Modality"] = str(asked.get("ModalitiesInStudy") or "")
+            keys["Modality"] = str(query.get("ModalitiesInStudy") or "")
         for group in self._store.grouped(keys, by):
             answer = _answer(group[0], len(group))
             if level == "STUDY":
-                whole = self._store.grouped({"StudyInstanceUID": answer.StudyInstanceUID}, by)
-                answer.NumberOfStudyRelatedInstances = len(whole[0])
+                instances = self._store.grouped({"StudyInstanceUID": answer.StudyInstanceUID}, by)
+                answer.NumberOfStudyRelatedInstances = len(instances[0])
             yield 0xFF00, answer
 
     def get(self, event):
         self._store.requests.append("C-GET")
-        asked = event.identifier
-        found = self._store.matching({key: str(asked.get(key) or "") for key in MATCHED})
-        yield len(found)
-        for sent, dataset in enumerate(found):
+        query = event.identifier
+        matches = self._store.matching({key: str(query.get(key) or "") for key in MATCHED})
+        yield len(matches)
+        for sent, dataset in enumerate(matches):
             if self._store.breaks(sent):
                 event.assoc.abort()
                 return
@@ -180,7 +186,7 @@ class _Dimse:
 
 @contextmanager
 def dimse_peer(store: Store, ae_title: str = "PEER", tls=None, **limits) -> Iterator[str]:
-    """A DIMSE archive of pynetdicom; gives its address. limits: attributes of its application entity."""
+    """Run a DIMSE archive of pynetdicom and yield its address; `limits` are attributes of its application entity."""
     entity = AE(ae_title)
     for name, value in limits.items():
         setattr(entity, name, value)
@@ -202,7 +208,7 @@ def dimse_peer(store: Store, ae_title: str = "PEER", tls=None, **limits) -> Iter
 
 @contextmanager
 def web_peer(store: Store, token: str | None = None, tls=None) -> Iterator[str]:
-    """A DICOMweb archive; gives its address. token: the one that it asks for."""
+    """Run a DICOMweb archive, optionally with a required token, and yield its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Web, store, token))
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
@@ -218,14 +224,14 @@ def web_peer(store: Store, token: str | None = None, tls=None) -> Iterator[str]:
 
 
 class _Web(BaseHTTPRequestHandler):
-    wbufsize = -1  # header and content at once, for the other side waits between the two
+    wbufsize = -1  # sends header and content together, because clients wait between the two
 
     def __init__(self, store: Store, token: str | None, *args) -> None:
         self.store, self.token = store, token
         super().__init__(*args)
 
     def log_message(self, *args) -> None:
-        """Nothing."""
+        """Log nothing."""
 
     def _is_let_in(self) -> bool:
         self.store.requests.append(f"{self.command} {self.path}")
@@ -261,15 +267,15 @@ class _Web(BaseHTTPRequestHandler):
         groups = self.store.grouped(keys, by)
         offset = int(query.get("offset", 0))
         page = groups[offset : offset + min(2, int(query.get("limit", 2)))]  # pages smaller than asked for
-        found = [_answer(group[0], len(group)).to_json_dict() for group in page]
-        self._say(200, json.dumps(found).encode(), "application/dicom+json")
+        answers = [_answer(group[0], len(group)).to_json_dict() for group in page]
+        self._say(200, json.dumps(answers).encode(), "application/dicom+json")
 
-    def _send_series(self, found: list[Dataset]) -> None:
-        if not found:
+    def _send_series(self, datasets: list[Dataset]) -> None:
+        if not datasets:
             self._say(404)
             return
         body = b""
-        for sent, dataset in enumerate(found):
+        for sent, dataset in enumerate(datasets):
             if self.store.breaks(sent):
                 self.send_response(200)
                 self.send_header("Content-Type", 'multipart/related; type="application/dicom"; boundary=x')

@@ -1,7 +1,7 @@
-"""A patient with an automatic clinical score: ten lesions and five false candidates, five of which it gets wrong.
+"""A patient with an automatic clinical score: ten lesions and five false candidates, five of which are misclassified.
 
-How bright a candidate is, is all the evidence there is. Of the nine brightest, which count, two are false; of the other
-six, which are left out, three are lesions.
+Brightness is the only evidence. Two of the nine brightest candidates, which count, are false; three of the other six,
+which are excluded, are lesions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from CACScoringLib.scoring.evidence import FEATURES
 from CACScoringLib.scoring.uncertainty import LIMITS
 
 LESIONS = (True, True, True, True, False, True, True, True, False, True, False, True, True, False, False)
-"""Whether a candidate is a lesion, from the brightest to the faintest."""
+"""True for candidates that are lesions, from the brightest to the faintest."""
 
 _HU = (720, 660, 600, 550, 500, 450, 400, 360, 330, 205, 195, 185, 175, 167, 160)
 _EVIDENCE = {
@@ -38,40 +38,44 @@ _EVIDENCE = {
 }
 
 SPREADS = {"automatic": 0.5, "decomposition": 0.8}
-"""By kind of score, half the width of its interval in ln(1 + score)."""
+"""Half width of the interval in ln(1 + score), by kind of score."""
 
 REPEATS = 40.0
-"""What 95 % of differences between two reviewed scores stay below."""
+"""Limit of agreement (95 %) between two reviewed scores."""
 
 
 def places() -> list[tuple[int, int, int]]:
-    """The first voxel (k, j, i) of each candidate; it has two voxels along k and three along j and i."""
+    """First voxel (k, j, i) of each candidate, which has two voxels along k and three along j and i."""
     columns = [(26, 22), (26, 30), (26, 38), (34, 26), (34, 36)]
     order = [(k, *column) for k in (5, 9, 13) for column in columns]
-    return [order[n * 4 % 15] for n in range(15)]  # so that brightness and place have nothing to do with each other
+    return [order[n * 4 % 15] for n in range(15)]  # brightness and place are unrelated
 
 
 def image() -> sitk.Image:
-    """The chest of `panel_results`, with these candidates."""
+    """Make the chest of `panel_results` with these candidates."""
     chest = panel_results.chest_image()
     hu = sitk.GetArrayFromImage(chest)
     for *at, _ in panel_results.LESIONS.values():
         hu[_box(at)] = panel_results.TISSUE_HU
     for at, value in zip(places(), _HU, strict=True):
         hu[_box(at)] = value
-    made = sitk.GetImageFromArray(hu)
-    made.CopyInformation(chest)
-    return made
+    image = sitk.GetImageFromArray(hu)
+    image.CopyInformation(chest)
+    return image
 
 
-def map_card(evidence: bool = True, known: dict | None = None) -> ModelCard:
-    """Of the calcium map's model, with evidence of candidates unless it is False, and known errors of scores. known: of
-    the calibration's scans (`familiarity.Known`)."""
+def map_card(evidence: bool = True, calibration_range: dict | None = None) -> ModelCard:
+    """Make a card of the calcium map's model with known errors of scores.
+
+    Args:
+        evidence: False for a card without evidence of candidates.
+        calibration_range: Stored range of the calibration's scans (`CalibrationRange`).
+    """
     calibration: dict = {"uncertainty": {kind: _errors(spread) for kind, spread in SPREADS.items()}}
     if evidence:
         calibration["candidates"] = _EVIDENCE
-    if known is not None:
-        calibration["known"] = known
+    if calibration_range is not None:
+        calibration["known"] = calibration_range
     limits = {"intercept": REPEATS, "slope": 0.0, "factor": 1.0, "pairs": 40, "highest": 1e5}
     parts = dict.fromkeys(("total", "artery"), limits)
     study = {"digital": True, "data": "pairs", "date": "2026-11-22", "models": {}, "acquisition": {}}
@@ -82,15 +86,19 @@ def map_card(evidence: bool = True, known: dict | None = None) -> ModelCard:
 
 def _errors(spread: float) -> dict:
     chances = [[10.0, 0.0, -10 * np.log1p(limit)] for limit in LIMITS["agatston"]]
-    own = {"noise_weight": 0.0, "thickness_weight": 0.0, "errors": [[-spread, spread]] * 4, "chances": chances}
-    return {part: {quantity: {**own, "quantity": quantity} for quantity in LIMITS} for part in ("total", "artery")}
+    errors = {"noise_weight": 0.0, "thickness_weight": 0.0, "errors": [[-spread, spread]] * 4, "chances": chances}
+    return {part: {quantity: {**errors, "quantity": quantity} for quantity in LIMITS} for part in ("total", "artery")}
 
 
-def scored(evidence: bool = True, known: dict | None = None, lesions: sitk.Image | None = None) -> ScoreResult:
-    """evidence: False for a model that has none of candidates. known: as of `map_card`. lesions: a reader's labels."""
+def scored(
+    evidence: bool = True, calibration_range: dict | None = None, lesions: sitk.Image | None = None
+) -> ScoreResult:
+    """Score the patient with a model of `map_card`, optionally with a reader's lesions."""
     scan = scan_from_image(image(), Acquisition("NRRD"))
     networks = panel_results.known_networks()
-    networks = replace(networks, decomposition=replace(networks.decomposition, card=map_card(evidence, known)))
+    networks = replace(
+        networks, decomposition=replace(networks.decomposition, card=map_card(evidence, calibration_range))
+    )
     with mock.patch("CACScoringLib.anatomy.heart_search.find_heart", lambda scan, *_: _heart(scan.image)):
         settings = pipeline.ScoreSettings(decomposition=DecompositionSettings())
         used = Networks(None, networks.slices, networks.decomposition)
@@ -98,7 +106,7 @@ def scored(evidence: bool = True, known: dict | None = None, lesions: sitk.Image
 
 
 def write(folder: Path) -> ScoreResult:
-    """Write what `cac score` writes, without a scene, and return the result."""
+    """Write the files of `cac score` without a scene, and return the result."""
     result = scored()
     write_result(OutputFolder(folder, overwrite=True), result, RunSettings(), Progress())
     return result

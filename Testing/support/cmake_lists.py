@@ -1,4 +1,4 @@
-"""What the CMake lists of a module name, and a folder with just that, as Slicer installs it."""
+"""Files that the CMake lists of a module name, and their installation as by Slicer."""
 
 import re
 import shutil
@@ -6,17 +6,17 @@ from pathlib import Path
 
 
 def commands(file: Path) -> list[tuple[str, list[str]]]:
-    """The commands of a CMake file with their arguments, comments and quotes removed, `set` variables filled in."""
+    """Parse a CMake file: commands with arguments, without comments and quotes, `set` variables expanded."""
     text = re.sub(r"#.*", "", file.read_text(encoding="utf-8"))
     variables: dict[str, str] = {}
-    found = []
+    calls = []
     for name, body in re.findall(r"(\w+)\s*\(((?:[^()\"]|\"[^\"]*\")*)\)", text):
         words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', body)]
         words = [re.sub(r"\$\{(\w+)\}", lambda m: variables.get(m[1], m[0]), word) for word in words]
         if name == "set":
             variables[words[0]] = ";".join(words[1:])
-        found.append((name, [part for word in words for part in word.split(";")]))
-    return found
+        calls.append((name, [part for word in words for part in word.split(";")]))
+    return calls
 
 
 def assigned(file: Path, variable: str) -> list[str]:
@@ -38,7 +38,7 @@ def installed_files(module: Path) -> list[str]:
 
 
 def install(module: Path, folder: Path) -> None:
-    """Copy what a module's CMake patterns match into a folder, as Slicer does for all modules."""
+    """Copy the files that a module's CMake patterns match into a folder, as Slicer does for all modules."""
     for name in installed_files(module):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(module / name, folder / name)

@@ -1,4 +1,4 @@
-"""Small files in the form of COCA: DICOM series, and the property lists and table that go with them."""
+"""Small files in the format of COCA: DICOM series with property lists and a table."""
 
 import plistlib
 from pathlib import Path
@@ -13,8 +13,8 @@ LAD, LM = "Left Anterior Descending Artery", "Left Coronary Artery"
 
 
 def region(image_index: int, z_mm: float | None, pixels, name: str = LAD, origin_mm=ORIGIN_MM, spacing_mm=SPACING_MM):
-    """A region with its image's index. pixels: (column, row) from the first pixel's corner. z_mm: None for one without
-    points in mm."""
+    """Make a region with its image's index, from (column, row) relative to the first pixel's corner; it has no points
+    in mm if z_mm is None."""
     roi = {
         "Area": 1.0,
         "IndexInImage": 0,
@@ -31,7 +31,7 @@ def region(image_index: int, z_mm: float | None, pixels, name: str = LAD, origin
 
 
 def write_regions(path: Path, regions) -> Path:
-    """A property list with regions as `region` makes them."""
+    """Write a property list of regions made by `region`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     images = {}
     for image_index, roi in regions:
@@ -42,7 +42,8 @@ def write_regions(path: Path, regions) -> Path:
 
 
 def write_gated(root: Path, number: int, regions=None, series: str = "Pro_Gated_CS_3.0", seed: int = 0, **settings):
-    """One gated scan of six slices, the lowest at 30 mm; regions: None for no property list. Returns its folder."""
+    """Write a gated scan of six slices, the lowest at 30 mm, with a property list unless regions is None; return its
+    folder."""
     folder = root / "Gated_release_final" / "patient" / str(number) / series
     # As published: file names count from the head down.
     name = settings.pop("name", lambda k: f"IM-{number:04d}-{6 - k:04d}.dcm")
@@ -54,16 +55,16 @@ def write_gated(root: Path, number: int, regions=None, series: str = "Pro_Gated_
 
 
 def write_nongated(root: Path, scores: dict[int, tuple[float, ...]], seed: int = 50):
-    """Scans that are not gated, with scores for LCA, LAD, LCX, RCA and in total, in a workbook as published."""
+    """Write non-gated scans with a workbook of scores for LCA, LAD, LCX, RCA and in total, as published."""
     folder = root / "deidentified_nongated"
     for number in scores:
         write_series(folder / str(number) / str(number), chest_hu(seed=seed + number), spacing_mm=SPACING_MM)
-    write_scores(folder / "scores.xlsx", [[f"{number}A", *own] for number, own in scores.items()])
+    write_scores(folder / "scores.xlsx", [[f"{number}A", *columns] for number, columns in scores.items()])
     return folder
 
 
 def write_scores(path: Path, rows) -> Path:
-    """A workbook of scores as published. rows: scan, LCA, LAD, LCX, RCA, total; None for an empty cell."""
+    """Write a workbook of scores as published, from rows of scan, LCA, LAD, LCX, RCA, total; None is an empty cell."""
     book = Workbook()
     for row in (["filename", "LCA", "LAD", "LCX", "RCA", "total"], *rows):
         book.active.append(row)

@@ -14,7 +14,7 @@ AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def chest_hu(slices: int = 6, rows: int = 12, columns: int = 14, seed: int = 0) -> np.ndarray:
-    """Whole HU that pass for a chest, [k, j, i], no two slices alike: lung, soft tissue, calcium, padding-free."""
+    """Integer HU of a simple chest, [k, j, i], with distinct slices: lung, soft tissue and calcium."""
     rng = np.random.default_rng(seed)
     hu = rng.integers(-1000, -700, (slices, rows, columns))
     hu[:, 3:9, 3:11] = rng.integers(-20, 80, (slices, 6, 8))
@@ -39,9 +39,18 @@ def write_series(
 ) -> list[Path]:
     """Write one file per slice and return the paths, slice 0 first.
 
-    hu: [k, j, i]. slope, intercept: of all slices, or one per slice; stored = (hu - intercept) / slope, rounded.
-    spacing_mm, origin_mm: (i, j, k) and LPS; slices follow each other along the cross product of rows and columns.
-    tags: attributes by keyword for every slice, None deletes; edit(dataset, k): the last word on each slice.
+    Args:
+        folder: Folder of the files.
+        hu: [k, j, i].
+        slope: Rescale slope of all slices, or one per slice.
+        intercept: Rescale intercept of all slices, or one per slice.
+        signed: True for signed stored values.
+        spacing_mm: (i, j, k).
+        origin_mm: LPS; slices follow along the cross product of rows and columns.
+        orientation: Direction cosines of rows and columns.
+        tags: Attributes by keyword for every slice; None deletes.
+        edit: Function of dataset and k that changes each slice at the end.
+        name: Function that returns the file name of a slice.
     """
     folder.mkdir(parents=True, exist_ok=True)
     slopes, intercepts = (np.broadcast_to(np.asarray(value, float), len(hu)) for value in (slope, intercept))
@@ -96,7 +105,7 @@ def _header(series_uid: str, study_uid: str, stored: np.ndarray, signed: bool) -
 
 
 def only(k: int, **tags: object) -> Callable[[Dataset, int], None]:
-    """An edit for `write_series` of slice k alone; None deletes."""
+    """Edit for `write_series` that sets attributes of slice k only; None deletes."""
 
     def edit(ds: Dataset, n: int) -> None:
         if n == k:

@@ -22,7 +22,7 @@ from CACScoringLib.run import RunSettings, ScanInput, read_and_score
 from CACScoringLib.scoring.lesions import ScoringRules
 
 SITES = (Artery.LAD, Artery.RCA, NonCoronary.AORTIC_VALVE)
-"""Of the chest's lesions, in turn."""
+"""Sites of the chest's lesions, in turn."""
 
 PATIENT = {
     "PatientName": "Müller^Änne",
@@ -42,7 +42,10 @@ PRONE = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 def chest_series(folder: Path, orientation: tuple[float, ...] = AXIAL, **tags: object) -> ScanInput:
     """Write the chest of `panel_results` as a series, with its heart and its lesions as label maps.
 
-    orientation: AXIAL, or PRONE for rows and columns that run the other way. tags: for every slice, beside PATIENT.
+    Args:
+        folder: Folder of the files.
+        orientation: AXIAL, or PRONE for rows and columns in the opposite direction.
+        tags: Attributes of every slice besides PATIENT.
     """
     image = panel_results.chest_image()
     hu = sitk.GetArrayFromImage(image)
@@ -66,42 +69,42 @@ def chest_series(folder: Path, orientation: tuple[float, ...] = AXIAL, **tags: o
 
 
 def labels(image: sitk.Image) -> sitk.Image:
-    """A label for every lesion of the chest: those of SITES in turn."""
+    """Label every lesion of the chest with one of SITES in turn."""
     inside = sitk.GetImageFromArray((sitk.GetArrayFromImage(image) > 200).astype(np.uint8))
     parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(inside))
-    made = np.zeros(parts.shape, np.uint8)
+    values = np.zeros(parts.shape, np.uint8)
     for n in range(1, parts.max() + 1):
-        made[parts == n] = SITES[(n - 1) % len(SITES)]
-    made = sitk.GetImageFromArray(made)
-    made.CopyInformation(image)
-    return made
+        values[parts == n] = SITES[(n - 1) % len(SITES)]
+    values = sitk.GetImageFromArray(values)
+    values.CopyInformation(image)
+    return values
 
 
-def score(given: ScanInput, calibration: float | None = None, networks: object = None) -> ScoreResult:
-    """The result of a series, of which nothing is written."""
+def score(scan: ScanInput, calibration: float | None = None, networks: object = None) -> ScoreResult:
+    """Score a series without writing files."""
     settings = RunSettings(ScoreSettings(rules=ScoringRules(calibration_mg_per_mm3_hu=calibration)))
-    return read_and_score(given, settings, LoadedModels(networks), Progress())
+    return read_and_score(scan, settings, LoadedModels(networks), Progress())
 
 
 def checked(*command: str | Path) -> str:
-    """What a program of Debian's packages says; the test is skipped where it is missing."""
+    """Run a program of Debian's packages and return its output; skip the test without it."""
     if shutil.which(str(command[0])) is None:
         pytest.skip(f"{command[0]} is not installed (Debian packages dicom3tools, dcmtk)")
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, errors="replace")
-    return done.stdout + done.stderr
+    process = subprocess.run([str(part) for part in command], capture_output=True, text=True, errors="replace")
+    return process.stdout + process.stderr
 
 
 def dicom_errors(path: Path) -> list[str]:
-    """The errors that dciodvfy finds in a file."""
+    """Errors that dciodvfy reports for a file."""
     return [line for line in checked("dciodvfy", path).splitlines() if line.startswith("Error")]
 
 
 def validated(path: Path) -> str:
-    """What PixelMed's validator says of a structured report; the test is skipped where it is missing."""
+    """Validate a structured report with PixelMed and return the output; skip the test without it."""
     jars = Path("/usr/share/java")
     if not (jars / "pixelmed.jar").exists():
         pytest.skip("pixelmed.jar is not installed (Debian package libpixelmed-java)")
     classes = ":".join(str(jar) for jar in sorted(jars.glob("*.jar")) if "slf4j" not in jar.name)
-    # Its style sheet is larger than Java's limits allow.
+    # The validator's style sheet exceeds Java's default limits.
     limits = [f"-Djdk.xml.xpath{name}=0" for name in ("TotalOpLimit", "ExprOpLimit", "ExprGrpLimit")]
     return checked("java", *limits, "-cp", classes, "com.pixelmed.validate.DicomSRValidator", path)

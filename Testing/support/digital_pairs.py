@@ -1,4 +1,4 @@
-"""Two digital patients scanned twice, coarsely and so in seconds, and results of scoring them with known networks."""
+"""Two digital patients scanned twice at low resolution, for speed, and their results with handmade networks."""
 
 from dataclasses import replace
 
@@ -29,14 +29,14 @@ POSITIVE_FROM = 0.6
 
 
 def known_networks():
-    """The map is what exceeds blood and its noise, in every slice; the heart is found from the lungs."""
+    """Networks whose map is everything above blood and its noise, in every slice; the heart is found from the lungs."""
     slices = loaded(AllSlices(), SliceClassifierConfig())
     slices = replace(slices, card=replace(slices.card, validation={"threshold": POSITIVE_FROM}))
     return Networks(None, slices, loaded(AboveBlood(), GeneratorConfig()))
 
 
 def scored_in_this_process(monkeypatch):
-    """Let studies score here, with known networks; returns a list that gets the scans that are scored."""
+    """Make studies score in this process with `known_networks`; return a list to which scored scans are added."""
     scored = []
     monkeypatch.setattr(jobs, "Workers", InThisProcess)
     monkeypatch.setattr("CACScoringLib.cohort.cohort.Workers", InThisProcess)
@@ -46,7 +46,7 @@ def scored_in_this_process(monkeypatch):
 
 
 def write_coarse(number, folder, scan_number=1, heights_mm=HEIGHTS_MM):
-    """One coarse scan of a digital patient, as a cohort's folder holds it; returns the patient and the scan."""
+    """Write a coarse scan of a digital patient in the layout of a cohort; return the patient and the scan."""
     patient, pose = draw_patient(number), POSES[scan_number - 1]
     scan = scan_patient(patient, SCANNER, pose, scan_number, scan_grid(SCANNER, heights_mm), threads=1)
     write_scan(patient, scan, annotate(scan, stream(number, 21, scan_number)), scan_number, folder)
@@ -54,7 +54,7 @@ def write_coarse(number, folder, scan_number=1, heights_mm=HEIGHTS_MM):
 
 
 def write_pairs(folder):
-    """A cohort's folder of CALCIFIED and CLEAN, scans 1 and 2 of each."""
+    """Write a cohort of CALCIFIED and CLEAN, scans 1 and 2 of each."""
     for number in (CALCIFIED, CLEAN):
         for scan_number in (1, 2):
             write_coarse(number, folder / f"patient_{number}" / f"scan_{scan_number}", scan_number)
@@ -62,7 +62,7 @@ def write_pairs(folder):
 
 
 def write_results(scans, folder):
-    """What scoring writes of each `StudyScan`; returns the folders."""
+    """Score each `StudyScan` and write its results; return the folders."""
     networks, folders = known_networks(), []
     for scan in scans:
         place = folder / scan.name.replace("/", "-")

@@ -24,17 +24,17 @@ EFFECTS["CAC Decompose"] = "SegmentEditorCACDecompose"
 SPACING_MM = (1.0, 1.0, 2.0)
 SHAPE = (16, 40, 40)
 LESION = (slice(7, 9), slice(20, 23), slice(14, 18))  # 24 voxels
-OTHER = (slice(7, 8), slice(20, 22), slice(28, 30))  # 4 voxels
+SECOND_LESION = (slice(7, 8), slice(20, 22), slice(28, 30))  # 4 voxels
 BONE = (slice(None), slice(30, 40), slice(0, 40))
 HEART = (slice(3, 13), slice(8, 34), slice(8, 34))
 
 
 def load_effects(monkeypatch, folders: Iterable[Path]) -> None:
-    """Load the effects' modules from where they lie, as Slicer does on its start."""
+    """Load the effects' modules from their folders, as Slicer does at startup."""
     for folder in folders:
         monkeypatch.syspath_prepend(str(folder))
     for module in EFFECTS.values():
-        # Its classes are those of this stand-in.
+        # Loaded classes belong to an earlier stand-in.
         for name in [name for name in sys.modules if name.split(".")[0] == f"{module}Lib"]:
             monkeypatch.delitem(sys.modules, name)
         desktop_host.load(monkeypatch, module)
@@ -42,20 +42,20 @@ def load_effects(monkeypatch, folders: Iterable[Path]) -> None:
 
 
 def arrays() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """HU, heart and calcium map, [k, j, i]."""
+    """Make HU, heart and calcium map, [k, j, i]."""
     hu = np.full(SHAPE, 40, np.int16)
-    hu[LESION], hu[OTHER], hu[BONE] = 300, 200, 600
+    hu[LESION], hu[SECOND_LESION], hu[BONE] = 300, 200, 600
     heart = np.zeros(SHAPE, np.uint8)
     heart[HEART] = 1
     calcium = np.zeros(SHAPE, np.float32)
     calcium[7:9, 19:24, 13:19] = 60
-    calcium[OTHER] = 20
+    calcium[SECOND_LESION] = 20
     return hu, heart, calcium
 
 
 def rotation(axis: str, degrees: float) -> tuple[float, ...]:
     turn = sitk.Euler3DTransform()
-    turn.SetRotation(*(np.deg2rad(degrees) if axis == own else 0.0 for own in "xyz"))
+    turn.SetRotation(*(np.deg2rad(degrees) if axis == name else 0.0 for name in "xyz"))
     return turn.GetMatrix()
 
 
@@ -71,7 +71,9 @@ def image_of(values: np.ndarray, direction=None) -> sitk.Image:
 class Desk:
     """Segment Editor on the small scan. Positions are voxels (k, j, i) of `arrays`.
 
-    order: axes of the volume node's voxels, such as "SAR"; the scan's own are "LPS". direction: of the scan.
+    Args:
+        order: Axes of the volume node's voxels, such as "SAR"; the scan's are "LPS".
+        direction: Direction of the scan.
     """
 
     def __init__(self, order: str = "LPS", direction=None) -> None:
@@ -83,7 +85,7 @@ class Desk:
             lesion_segments.add_lesion_segment(self.segmentation, label)
         heart_node = self._segmentation("Heart")
         heart_node.GetSegmentation().AddEmptySegment(lesion_segments.HEART_ID, "Heart")
-        # Its colour is drawn at random, and may be an overlay's.
+        # The heart's random colour could equal an overlay's.
         heart_node.GetDisplayNode().SetVisibility(False)
         mask = sitk.GetArrayFromImage(sitk.DICOMOrient(heart, order))
         slicer.util.updateSegmentBinaryLabelmapFromArray(mask, heart_node, lesion_segments.HEART_ID, self.volume)
@@ -103,7 +105,7 @@ class Desk:
         self.show_slice(7)
 
     def close(self) -> None:
-        """Delete the editor: Slicer cannot hold two that are in no panel. Once more does nothing."""
+        """Delete the editor, if not done: Slicer cannot hold two outside a panel."""
         if self.editor is not None:
             self.editor.setActiveEffect(None)
             self.editor.removeViewObservations()
@@ -117,7 +119,7 @@ class Desk:
         return node
 
     def use(self, name: str):
-        """Make an effect the active one; returns its Python object."""
+        """Activate an effect and return its Python object."""
         self.editor.setActiveEffectByName(name)
         return self.editor.activeEffect().self()
 
@@ -126,7 +128,7 @@ class Desk:
         return np.array([-x, -y, z])
 
     def show_slice(self, k: float) -> None:
-        """Show one of the scan's own slices in the view, in its plane."""
+        """Show a slice of the scan in the view, in its plane."""
         node = self.view.mrmlSliceNode()
         axes = np.reshape(self.grid.GetDirection(), (3, 3)) * [[-1], [-1], [1]]
         middle = self.ras((k, 20, 20))
@@ -134,10 +136,10 @@ class Desk:
         node.UpdateMatrices()
 
     def at(self, kji) -> None:
-        """Put the mouse on a voxel of the slice shown."""
+        """Put the mouse on a voxel of the visible slice."""
         matrix = vtk.vtkMatrix4x4()
         vtk.vtkMatrix4x4.Invert(self.view.mrmlSliceNode().GetXYToRAS(), matrix)
-        x, y, _z, _one = matrix.MultiplyPoint((*self.ras(kji), 1.0))
+        x, y, _z, _w = matrix.MultiplyPoint((*self.ras(kji), 1.0))
         self.interactor.SetEventInformation(round(x), round(y), 0, 0)
 
     @property
@@ -168,17 +170,17 @@ class Desk:
         QTest.keyClick(self.view.sliceView(), key)
 
     def voxels(self, segment_id: str) -> np.ndarray:
-        """bool [k, j, i] of the scan as it was made."""
+        """Voxels of a segment on the scan's grid, bool [k, j, i]."""
         return segments.segment_mask(self.segmentation, segment_id, self.grid)
 
     def counts(self) -> dict[str, int]:
-        """Voxels of all segments that hold any."""
+        """Number of voxels of each segment that is not empty."""
         ids = self.segmentation.GetSegmentation().GetSegmentIDs()
-        found = {own: int(self.voxels(own).sum()) for own in ids}
-        return {own: count for own, count in found.items() if count}
+        counts = {segment_id: int(self.voxels(segment_id).sum()) for segment_id in ids}
+        return {segment_id: count for segment_id, count in counts.items() if count}
 
     def give(self, segment_id: str, part) -> None:
-        """Voxels of a segment from the start, without an effect."""
+        """Set voxels of a segment without an effect."""
         mask = np.zeros(SHAPE, np.uint8)
         mask[part] = 1
         image = sitk.GetImageFromArray(mask)
@@ -187,11 +189,11 @@ class Desk:
         slicer.util.updateSegmentBinaryLabelmapFromArray(values, self.segmentation, segment_id, self.volume)
 
     def overlays(self) -> int:
-        """How much lies over the view's picture."""
+        """Number of items drawn over the view's image."""
         return self.view.sliceView().renderWindow().GetRenderers().GetFirstRenderer().GetViewProps().GetNumberOfItems()
 
     def lit(self, colour: tuple[float, float, float]) -> int:
-        """How many pixels of the view are tinted like an overlay of that colour."""
+        """Number of pixels of the view that are tinted like an overlay of a colour."""
         self.view.sliceView().forceRender()
         grabber = vtk.vtkWindowToImageFilter()
         grabber.SetInput(self.view.sliceView().renderWindow())

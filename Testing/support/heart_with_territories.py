@@ -1,4 +1,4 @@
-"""A scan whose territories are known, with calcium in an artery, the aortic valve, the mitral annulus and the aorta.
+"""A scan with known territories, and calcium in an artery, the aortic valve, the mitral annulus and the aorta.
 
 Territories come from a stand-in for the heart search, so that no network is needed.
 """
@@ -21,24 +21,24 @@ from CACScoringLib.scoring.lesions import ScoringRules
 SITES = (Artery.LAD, NonCoronary.AORTIC_VALVE, NonCoronary.MITRAL_ANNULUS, NonCoronary.THORACIC_AORTA)
 NAMES = ("LAD", "aortic valve and root", "mitral annulus", "descending aorta")
 HU = (250, 450, 350, 300)
-"""Of the calcium in each of them: 4 × 4 voxels in two slices."""
+"""HU of the calcium at each site, 4 × 4 voxels in two slices."""
 
 
 def boxes() -> list[tuple[slice, slice, slice]]:
-    """The territories [k, j, i]."""
+    """Boxes of the territories, [k, j, i]."""
     quarters = [(j, i) for j in (10, 30) for i in (10, 30)]
     return [(slice(2, 12), slice(j, j + 18), slice(i, i + 18)) for j, i in quarters]
 
 
 def calcium() -> list[tuple[slice, slice, slice]]:
-    """The calcium of each territory [k, j, i]."""
+    """Boxes of the calcium in each territory, [k, j, i]."""
     return [
         (slice(5, 7), slice(b[1].start + 6, b[1].start + 10), slice(b[2].start + 6, b[2].start + 10)) for b in boxes()
     ]
 
 
 def scan(**facts):
-    """Voxels of 1 × 1 × 3 mm."""
+    """Make the scan, with voxels of 1 × 1 × 3 mm."""
     phantom = phantoms.tissue((60, 60, 14), (1.0, 1.0, 3.0))
     hu = sitk.GetArrayFromImage(phantom.image) + np.random.default_rng(0).normal(0, 8, phantom.labels.shape).round()
     for place, value in zip(calcium(), HU, strict=True):
@@ -49,12 +49,12 @@ def scan(**facts):
 
 
 def region(image: sitk.Image) -> HeartRegion:
-    """The heart with its territories."""
+    """Make the heart with its territories."""
     return region_of(image, dict(zip(NAMES, boxes(), strict=True)))
 
 
 def region_of(image: sitk.Image, places: dict[str, tuple[slice, slice, slice]], heart=None) -> HeartRegion:
-    """A heart whose territories are boxes [k, j, i]. heart: its mask; None for all boxes."""
+    """Make a heart from boxes [k, j, i] of territories; its mask is all boxes unless given."""
     shape = image.GetSize()[::-1]
     probability = np.zeros((len(TERRITORIES), *shape), np.float32)
     probability[0] = 1
@@ -69,7 +69,7 @@ def region_of(image: sitk.Image, places: dict[str, tuple[slice, slice, slice]], 
 
 
 def score(monkeypatch, lesions: sitk.Image | None = None, **facts) -> ScoreResult:
-    """The scan scored by the clinical rule. lesions: a reader's labels."""
+    """Score the scan by the clinical rule, optionally with a reader's labels."""
     monkeypatch.setattr("CACScoringLib.anatomy.heart_search.find_heart", lambda scan, *_: region(scan.image))
     settings = pipeline.ScoreSettings(ScoringRules(calibration_mg_per_mm3_hu=0.001))
     return pipeline.score_scan(scan(**facts), settings, lesions=lesions)

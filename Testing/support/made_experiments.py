@@ -1,4 +1,4 @@
-"""The three experiments on tables that are made up, with trainings that take no time."""
+"""The three experiments on synthetic tables, with fake trainings that take no time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from CACTrainingLib.whole_scan.vessels.study import VesselBudget, VesselStudySet
 
 
 def make_quick(monkeypatch, resamples: int) -> None:
-    """Without processes, scans of whole-scan studies, pictures and most resamples."""
+    """Remove processes, scans of whole-scan studies, pictures and most resamples."""
     whole_scan_studies.without_scans(monkeypatch)
     monkeypatch.setattr("CACTrainingLib.experiments.jobs.Workers", InThisProcess)
     monkeypatch.setattr("CACTrainingLib.report.page.rendered", lambda figure: {"png": b"", "svg": b"<svg/>"})
@@ -30,15 +30,22 @@ def make_quick(monkeypatch, resamples: int) -> None:
 
 
 @dataclass(frozen=True)
-class MadeExperiment:
-    """write_table: of patients, with the number of the first. evaluate: of settings, and by whom runs are done."""
+class FakeExperiment:
+    """An experiment with its fake data and trainings.
+
+    Attributes:
+        settings: Function that makes its settings from table and output folder.
+        evaluate: Function that runs it, with settings and a trainer.
+        trainer: Fake trainer.
+        write_table: Function that writes a table of patients, from the number of the first.
+        predicted: Column of the predictions that names the scan.
+    """
 
     settings: Callable[..., ExperimentSettings]
     evaluate: Callable[..., Path]
     trainer: Callable
     write_table: Callable[..., Path]
     predicted: str
-    """Column of the predictions that names the scan."""
 
     def page(
         self, settings: ExperimentSettings, train: Callable | None = None, progress: Progress | None = None
@@ -47,21 +54,21 @@ class MadeExperiment:
 
 
 EXPERIMENTS = {
-    "radiograph": MadeExperiment(
+    "radiograph": FakeExperiment(
         partial(RadiographStudySettings, names=("base",), budget=TrainingBudget(3)),
         evaluate_radiographs,
         radiograph_study.fake_trainer,
         radiograph_study.write_table,
         "name",
     ),
-    "vessels": MadeExperiment(
+    "vessels": FakeExperiment(
         partial(VesselStudySettings, budget=VesselBudget(folds=2, networks=("cnn-log", "voxel-sum-log"))),
         evaluate_vessels,
         whole_scan_studies.fake_trainer,
         whole_scan_studies.write_table,
         "scan",
     ),
-    "radiomics": MadeExperiment(
+    "radiomics": FakeExperiment(
         partial(RadiomicsStudySettings, budget=TrainingBudget(folds=2), workers=1),
         evaluate_radiomics,
         whole_scan_studies.fake_trainer,
@@ -72,7 +79,7 @@ EXPERIMENTS = {
 
 
 def index_of(settings: ExperimentSettings) -> dict:
-    """`study.json`: what the page holds, by names that stay."""
+    """Read `study.json`, the content of the page."""
     return json.loads((settings.output / "study.json").read_text(encoding="utf-8"))
 
 
@@ -81,8 +88,14 @@ def sections_of(settings: ExperimentSettings) -> list[str]:
     return [section["name"] for section in index_of(settings)["sections"]]
 
 
-class Counting:
-    """Trains, and keeps what was asked for. fails: where a run fails; ends: the number of runs that are still done."""
+class RecordingTrainer:
+    """Trainer that records its runs.
+
+    Args:
+        trainer: Trainer to call.
+        fails: Function that returns True for runs that fail.
+        ends: Number of runs after which it is interrupted.
+    """
 
     def __init__(self, trainer: Callable, fails: Callable[[object], bool] | None = None, ends: int | None = None):
         self.trainer, self.fails, self.ends = trainer, fails, ends
@@ -103,7 +116,7 @@ class Counting:
 
 
 class Warned(Progress):
-    """Keeps the warnings."""
+    """Progress that records the warnings."""
 
     def __init__(self):
         super().__init__()
@@ -114,6 +127,6 @@ class Warned(Progress):
 
 
 def table_of(settings: ExperimentSettings, name: str) -> list[list[str]]:
-    """A table of the page."""
+    """Read a table of the page."""
     with (settings.output / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
         return list(csv.reader(stream))

@@ -1,4 +1,4 @@
-"""What the panel's tests share: the panel on the stand-in of the desktop, and a worker whose story a test tells."""
+"""Shared by the panel's tests: the panel on the stand-in of the desktop, and a scripted worker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def line(**event: object) -> str:
 
 
 class ScriptedProcess:
-    """A `Process` that does nothing by itself; it can write what the worker would."""
+    """A `Process` that does nothing by itself, and can write a worker's results."""
 
     def __init__(self) -> None:
         self.arguments: list[str] | None = None
@@ -44,28 +44,28 @@ class ScriptedProcess:
 
     @property
     def image(self) -> sitk.Image:
-        """The CT that the worker would read."""
+        """CT that the worker would read."""
         return sitk.ReadImage(str(self.ct))
 
     def kill(self) -> None:
         self.killed = True
 
     def write_result(self, networks: bool = False, folder: Path | None = None) -> None:
-        """folder: of results made before; None for those of the chest."""
+        """Write the results in a folder, or else those of the chest."""
         shutil.copytree(folder or _result_of_the_chest(networks), self.output)
 
     def option(self, name: str) -> list[str]:
-        """All values given to an option of the command."""
+        """Values of an option of the command."""
         return [self.arguments[n + 1] for n, word in enumerate(self.arguments) if word == name]
 
     def settings(self) -> dict:
-        """The settings given to the command, by section."""
-        return {name: value for each in self.option("--settings") for name, value in json.loads(each).items()}
+        """Settings of the command, by section."""
+        return {name: value for text in self.option("--settings") for name, value in json.loads(text).items()}
 
 
 @functools.cache
 def _result_of_the_chest(networks: bool) -> str:
-    """Scored once for all tests."""
+    """Folder of the chest's results, scored once for all tests."""
     import panel_results  # needs PyTorch, which an environment like 3D Slicer's lacks
 
     folder = Path(tempfile.mkdtemp(prefix="cac-panel-results-"))
@@ -75,7 +75,7 @@ def _result_of_the_chest(networks: bool) -> str:
 
 
 class Driver:
-    """The opened panel, and what a user does with it. real: scans are scored by Slicer's Python."""
+    """The opened panel and a user's actions; if `real`, Slicer's Python scores the scans."""
 
     def __init__(self, real: bool = False) -> None:
         self.widget = desktop_host.open_panel("CACScoring")
@@ -93,39 +93,39 @@ class Driver:
         return self.widget._review
 
     def score(self, networks: bool = False, folder: Path | None = None) -> None:
-        """A run from the press of the button to the result in the scene. folder: as of `write_result`."""
+        """Run from the click on the button to the result in the scene, with results as for `write_result`."""
         self.begin()
         self.process.write_result(networks, folder)
         self.process.end(0)
         self.settle()
 
     def begin(self, button: object = None) -> None:
-        """Press a button that scores, *Score* unless given, and wait for the worker."""
+        """Press a button that scores, *Score* by default, and wait for the worker."""
         self.process.arguments = None
         (self.ui.scoreButton if button is None else button).click()
         eventually(lambda: slicer.app.processEvents() or self.process.arguments is not None)
 
     def settle(self) -> None:
-        """Until the panel has dealt with all that has happened."""
+        """Wait until the panel has handled all events."""
         eventually(lambda: slicer.app.processEvents() or not self.widget.scorer.isRunning)
-        time.sleep(0.03)  # changes that come together are counted together, after a moment
-        for _ in range(3):  # the layout, then what its views show
+        time.sleep(0.03)  # the panel collects changes for a moment
+        for _ in range(3):  # the layout, then its views
             slicer.app.processEvents()
 
     def lesions(self) -> list[dict[str, object]]:
-        """The rows of the list, by column title."""
+        """Rows of the list by column title."""
         table = self.ui.lesionTable
         titles = [table.horizontalHeaderItem(n).text().replace("\n", " ") for n in range(table.columnCount)]
         rows = range(table.rowCount)
         return [{t: table.item(row, n).data(0) for n, t in enumerate(titles)} for row in rows]
 
     def choose_lesion(self, slices: str) -> None:
-        """Click the row of the lesion that lies in these slices."""
+        """Click the row of the lesion in these slices."""
         row = next(n for n, lesion in enumerate(self.lesions()) if lesion["Slices"] == slices)
         self.ui.lesionTable.setCurrentCell(row, 0)
 
     def key(self, keys: str) -> None:
-        """Press a key, while the list has the keyboard."""
+        """Press a key while the list has the focus."""
         self.widget.parent.show()
         self.ui.lesionTable.setFocus()
         events.key(self.ui.lesionTable, keys)
@@ -133,11 +133,11 @@ class Driver:
 
     @property
     def current(self) -> int | None:
-        """Number of the lesion that is chosen in the list."""
+        """Number of the selected lesion."""
         return self.widget.review.table.current
 
     def press_artery(self, name: str) -> None:
-        """The button of a site, or "reject"."""
+        """Press the button of a site, or "reject"."""
         site = None if name == "reject" else site_called(name)
         self.widget.review._assign(site)
         self.settle()
@@ -148,16 +148,16 @@ class Driver:
         slicer.app.processEvents()
 
     def scores(self) -> dict[str, list[str]]:
-        """The table of the result: its cells by artery, without the first column."""
+        """Cells of the result's table by artery, without the first column."""
         table = self.ui.scoreTable
         rows = [[table.item(row, n).text() for n in range(table.columnCount)] for row in range(table.rowCount)]
         return {row[0]: row[1:] for row in rows}
 
 
 def least_width(widget) -> int:
-    """Open every page and section of a panel. Returns the least width that it has then, pixels.
+    """Open every page and section of a panel; return its least width in pixels.
 
-    Slicer's window grows with it and does not shrink again; with 400 and the views it fits on a screen of 1366.
+    Slicer's window grows with it and does not shrink again; 400 pixels and the views fit a screen of 1366.
     """
     pages = widget.ui.pages
     for index in range(pages.count):
@@ -178,7 +178,7 @@ def eventually(condition: Callable[[], object], seconds: float = 20) -> object:
 
 
 def put_slicers_python_on_the_path(folder: Path, monkeypatch) -> None:
-    """A PythonSlicer that, like the real one, runs Python as its child."""
+    """Put a PythonSlicer on the path that runs Python as a child process, like the real one."""
     launcher = folder / "bin" / "PythonSlicer"
     launcher.parent.mkdir()
     launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n')
@@ -187,18 +187,18 @@ def put_slicers_python_on_the_path(folder: Path, monkeypatch) -> None:
 
 
 class InThisProcess:
-    """A `Process` that does the worker's work at once, in this process."""
+    """A `Process` that runs the command at once in this process."""
 
     def start(self, arguments: list[str], on_line: Callable, on_end: Callable) -> None:
-        module, *rest = arguments[1:]
+        module, *words = arguments[1:]
         name = f"{module}.main" if module.endswith(".cli") else module
-        said = io.StringIO()
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        output = io.StringIO()
+        with contextlib.redirect_stderr(output), contextlib.redirect_stdout(io.StringIO()):
             try:
-                code = importlib.import_module(name).main(rest)
+                code = importlib.import_module(name).main(words)
             except SystemExit as end:
                 code = end.code
-        for text in said.getvalue().splitlines():
+        for text in output.getvalue().splitlines():
             on_line(text)
         on_end(code or 0)
 

@@ -19,7 +19,7 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 @dataclass
 class Phantom:
-    """image: HU. arteries: uint8 artery labels on its grid; all zero until objects are painted."""
+    """Image in HU and uint8 artery labels on its grid, which are 0 until objects are painted."""
 
     image: sitk.Image
     arteries: sitk.Image
@@ -37,7 +37,7 @@ def tissue(
     origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
     pixel_type: int = sitk.sitkInt16,
 ) -> Phantom:
-    """Soft tissue without calcium. size, spacing_mm: (i, j, k)."""
+    """Make soft tissue without calcium; size and spacing_mm are (i, j, k)."""
     hu = np.full(size[::-1], TISSUE_HU, np.float64)
     hu[:, 0], hu[:, -1], hu[:, :, 0], hu[:, :, -1] = (-1000,) * 4
     hu[0, 0, 0] = BONE_HU
@@ -72,9 +72,12 @@ def paint_cylinder(
 
 
 def reordered(image: sitk.Image, axes: tuple[int, int, int], flipped: tuple[bool, bool, bool]) -> sitk.Image:
-    """The same voxels at the same places in the body, stored in another axis order.
+    """Store an image in another axis order, with the same voxels at the same positions.
 
-    axes: which old axis (0 = i) becomes the new i, j, k; flipped: which new axes run backwards.
+    Args:
+        image: Image to reorder.
+        axes: Old axis (0 = i) of the new i, j, k.
+        flipped: True for new axes in the opposite direction.
     """
     old_direction = np.reshape(image.GetDirection(), (3, 3))
     values = np.transpose(sitk.GetArrayFromImage(image), [2 - axes[2 - n] for n in range(3)])

@@ -1,4 +1,4 @@
-"""Models for radiographs that learned nothing, or whose answer is known."""
+"""Models for radiographs that are untrained, or have known outputs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ SMALL = RadiographNetConfig(size=32, width=4)
 def calibration(
     thresholds: tuple[float, ...] = (0.0, 100.0, 400.0), factors: bool = True, offsets: tuple[float, ...] | None = None
 ) -> dict:
-    """Logits as they are, plus an offset for each threshold; a year of age counts 0.02."""
-    found = {}
+    """Make a calibration that keeps logits, plus an offset for each threshold; a year of age adds 0.02."""
+    models = {}
     for number, threshold in enumerate(thresholds):
         image = {"offset": 0.0 if offsets is None else offsets[number], "logit": 1.0}
-        found[image_key(threshold)] = image
-        found[factors_key(threshold)] = image | dict(zip(FACTORS, (0.02, 0.0, 0.0), strict=True)) if factors else None
-    return found
+        models[image_key(threshold)] = image
+        models[factors_key(threshold)] = image | dict(zip(FACTORS, (0.02, 0.0, 0.0), strict=True)) if factors else None
+    return models
 
 
 def card_for(
-    config: RadiographNetConfig, name: str = "by-hand", known: dict | None = None, validation: dict | None = None
+    config: RadiographNetConfig,
+    name: str = "by-hand",
+    card_calibration: dict | None = None,
+    validation: dict | None = None,
 ) -> ModelCard:
     return describe(
         name,
@@ -37,21 +40,21 @@ def card_for(
         "custom",
         Training("40 digital patients", 0, {}, "0" * 40),
         {"auc_above_0": 0.75, "auc_above_0_95": [0.6, 0.9], "auc_from_100": 0.8, "n": 20, **(validation or {})},
-        calibration(config.thresholds) if known is None else known,
+        calibration(config.thresholds) if card_calibration is None else card_calibration,
         "Apache-2.0",
         "Tests only.",
     )
 
 
 def save_untrained(folder: Path, name: str = "radiograph-untrained", config: RadiographNetConfig = SMALL) -> Path:
-    """Write a model that learned nothing, and return its card's path."""
+    """Write an untrained model, and return its card's path."""
     torch.manual_seed(1)
     return save_model(build(config), card_for(config, name), folder)
 
 
 class SpotBrightness(nn.Module):
-    """Logits are gains times the mean brightness of a disc, SPOT_MM wide, that lies at `spots` (row, column) from the
-    heart's centre; the heart is found at `centres`."""
+    """Network whose logits are gains times the mean brightness of discs, SPOT_MM wide, at `spots` (row, column) relative
+    to the heart's centre at `centres`."""
 
     SPOT_MM = 12.0
 
@@ -79,8 +82,12 @@ class SpotBrightness(nn.Module):
 
 
 def spot_model(
-    centres=((266.0, 235.0),), spots=((0, 0), (-40, 0), (0, 50)), gains=(1.0, 1.0, 1.0), views=("PA",), known=None
+    centres=((266.0, 235.0),),
+    spots=((0, 0), (-40, 0), (0, 50)),
+    gains=(1.0, 1.0, 1.0),
+    views=("PA",),
+    card_calibration=None,
 ) -> LoadedModel:
     config = RadiographNetConfig(views=views, size=64)
     network = SpotBrightness(config, centres, spots, gains)
-    return LoadedModel(card_for(config, known=known), network.eval())
+    return LoadedModel(card_for(config, card_calibration=card_calibration), network.eval())

@@ -1,4 +1,4 @@
-"""Trainings of the study of radiographs that are made up: scores that know the truth more or less, in no time."""
+"""Fake trainings of the study of radiographs: scores correlated with the truth, without computation."""
 
 import zlib
 from pathlib import Path
@@ -12,11 +12,11 @@ from CACTrainingLib.radiograph.study.runs import HELD_OUT, THRESHOLDS
 from CACTrainingLib.statistics.patient_folds import category_of
 
 BASE_KNOWS = 1.2
-"""How far apart patients of neighbouring categories are, in standard deviations of the noise."""
+"""Distance between neighbouring categories, in standard deviations of the noise."""
 
 
 class FakeTraining:
-    """Does the study's runs. Its answers depend on the configuration, the fold and the patients only."""
+    """Function for the study's runs; results depend only on configuration, fold and patients."""
 
     def __init__(self, data, budget):
         self.data = data
@@ -33,22 +33,22 @@ class FakeTraining:
         value = knows * category + generator.normal(0, 1.6, len(rows))
         logits = np.stack([value - knows * (n + 0.5) for n in range(len(THRESHOLDS))], 1)
         age = np.array([row.factors[0] for row in rows])
-        both = 1 / (1 + np.exp(-logits - 0.08 * (age[:, None] - 65)))
+        fused = 1 / (1 + np.exp(-logits - 0.08 * (age[:, None] - 65)))
         return {
             "names": [row.name for row in rows],
             "image": (1 / (1 + np.exp(-logits))).tolist(),
-            "both": both.tolist() if np.isfinite(both).all() else None,
+            "both": fused.tolist() if np.isfinite(fused).all() else None,
             "seconds": 30.0,
         }
 
 
 def fake_trainer(data, budget):
-    """In place of `runs.trainer`."""
+    """Replacement of `runs.trainer`."""
     return FakeTraining(data, budget)
 
 
 def write_table(path: Path, patients: int, first: int = 0, factors: bool = True, seed: int = 0, digital=True) -> Path:
-    """A table of radiographs, a row for each patient, whose files are empty."""
+    """Write a table of radiographs with a row for each patient, and empty files."""
     generator = np.random.default_rng(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = []

@@ -1,4 +1,4 @@
-"""Digital patients as published references: files of each format, with names, fields and units as published."""
+"""Digital patients in the formats of published references, with their names, fields and units."""
 
 import plistlib
 from pathlib import Path
@@ -16,7 +16,7 @@ NAMES = {
 
 
 def write_denser(scan: Path, folder: Path) -> Path:
-    """A copy of a digital scan's CT and regions, in which the calcium of every region reaches 130 HU."""
+    """Write a copy of a digital scan's CT and regions, with calcium of at least 130 HU in every region."""
     ct, regions, calcium = (sitk.ReadImage(str(scan / f"{n}.nii.gz")) for n in ("ct", "regions", "calcium_map"))
     hu, labels, added = (sitk.GetArrayFromImage(image) for image in (ct, regions, calcium))
     for label in set(np.unique(labels).tolist()) - {0}:
@@ -31,7 +31,7 @@ def write_denser(scan: Path, folder: Path) -> Path:
 
 
 def regions_of(scan: Path) -> sitk.Image:
-    """A reader's regions of a digital scan's folder, uint8, where calcium reaches 130 HU."""
+    """Read the regions of a digital scan's folder, uint8, without voxels below 130 HU."""
     ct = sitk.ReadImage(str(scan / "ct.nii.gz"))
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(scan / "regions.nii.gz")))
     labels[sitk.GetArrayFromImage(ct) < 130] = 0
@@ -41,7 +41,7 @@ def regions_of(scan: Path) -> sitk.Image:
 
 
 def write_dicom(scan: Path, folder: Path, patient: str = "anonymous") -> Path:
-    """A digital scan's CT as a DICOM series, files counted from the head down, as in COCA."""
+    """Write a digital scan's CT as a DICOM series, with files numbered from the head down as in COCA."""
     ct = sitk.ReadImage(str(scan / "ct.nii.gz"))
     hu = np.clip(sitk.GetArrayFromImage(ct), -1024, 3071)
     write_series(
@@ -68,7 +68,7 @@ def write_coca_gated(root: Path, scans: dict[int, Path]) -> Path:
 
 
 def contours(regions: sitk.Image) -> list[dict]:
-    """A list of ROIs for each image, as OsiriX exports them: a contour around each run of labelled pixels in a row.
+    """Make the ROIs of each image as OsiriX exports them: a contour around each run of labelled pixels in a row.
 
     An outlined image has an empty ROI for each artery without calcium.
     """
@@ -77,12 +77,12 @@ def contours(regions: sitk.Image) -> list[dict]:
     for k, plane in enumerate(labels):
         rois = []
         for j, i, length, label in _runs(plane):
-            left, right, top, bottom = i + 0.1, i + length - 0.1, j + 0.1, j + 0.9
-            ends = [(left, top), (right, top), (right, bottom), (left, bottom)]
+            x_low, x_high, y_low, y_high = i + 0.1, i + length - 0.1, j + 0.1, j + 0.9
+            ends = [(x_low, y_low), (x_high, y_low), (x_high, y_high), (x_low, y_high)]
             places = [_point(regions, x - 0.5, y - 0.5, k) for x, y in ends]
             rois.append(
                 {
-                    "Area": (right - left) * (bottom - top) * dx * dy / 100,
+                    "Area": (x_high - x_low) * (y_high - y_low) * dx * dy / 100,
                     "Center": places[0],
                     "Dev": 0.0,
                     "IndexInImage": len(rois),
@@ -125,7 +125,10 @@ def write_coca_nongated(root: Path, scans: dict[int, Path], scores: dict[str, tu
     for number, scan in scans.items():
         write_dicom(scan, release / str(number) / str(number))
     book = Workbook()
-    for row in (["filename", "LCA", "LAD", "LCX", "RCA", "total"], *([name, *own] for name, own in scores.items())):
+    for row in (
+        ["filename", "LCA", "LAD", "LCX", "RCA", "total"],
+        *([name, *columns] for name, columns in scores.items()),
+    ):
         book.active.append(row)
     book.save(release / "scores.xlsx")
     return release

@@ -1,4 +1,4 @@
-"""The packages that pip would install with CAC, read from the metadata of those installed here."""
+"""Packages that pip would install with CAC, read from the metadata of the installed ones."""
 
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
 
@@ -10,31 +10,33 @@ EXTRAS = tuple(distribution(PACKAGE).metadata.get_all("Provides-Extra"))
 
 
 def required(*extras: str) -> dict[str, Distribution]:
-    """The distributions of CAC with some extras, and all that these require, by canonical name."""
+    """Distributions of CAC with extras and all their requirements, by canonical name."""
     waiting = [(PACKAGE, extras)]
-    found: dict[str, Distribution] = {}
-    seen = set()
+    distributions: dict[str, Distribution] = {}
+    visited = set()
     while waiting:
-        name, asked = waiting.pop()
-        if (name, asked) in seen:
+        name, extras_of_package = waiting.pop()
+        if (name, extras_of_package) in visited:
             continue
-        seen.add((name, asked))
+        visited.add((name, extras_of_package))
         try:
-            found[name] = distribution(name)
-        except PackageNotFoundError:  # an optional one of another platform
+            distributions[name] = distribution(name)
+        except PackageNotFoundError:  # an optional package of another platform
             continue
-        for text in found[name].requires or []:
+        for text in distributions[name].requires or []:
             needed = Requirement(text)
-            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *asked)):
+            if needed.marker is None or any(
+                needed.marker.evaluate({"extra": extra}) for extra in ("", *extras_of_package)
+            ):
                 waiting.append((canonicalize_name(needed.name), tuple(sorted(needed.extras))))
-    return found
+    return distributions
 
 
 def importable() -> dict[str, list[str]]:
-    """Names that can be imported: of the base (""), of each extra with what it requires, and of all installed."""
+    """Names that can be imported: with the base (""), with each extra and its requirements, and with "all"."""
     owners = {
         top: {canonicalize_name(name) for name in names if name} for top, names in packages_distributions().items()
     }
     parts = {extra: required(*filter(None, [extra])) for extra in ("", *EXTRAS)}
-    names = {extra: [top for top, own in owners.items() if own & {*part}] for extra, part in parts.items()}
+    names = {extra: [top for top, packages in owners.items() if packages & {*part}] for extra, part in parts.items()}
     return {**names, "all": list(owners)}

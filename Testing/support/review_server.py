@@ -1,4 +1,4 @@
-"""A cohort of scored scans, and `cac review` of it, in a thread or in a process of its own."""
+"""A cohort of scored scans, and `cac review` of it, in a thread or a process."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from CACTrainingLib.cli import review as cli
 
 
 def write_cohort(folder: Path, names: Sequence[str], result: ScoreResult | None = None) -> Path:
-    """Write CTs, and beside them what `cac cohort` makes of them; return the folder of the results.
+    """Write CTs and their results of `cac cohort`; return the folder of the results.
 
-    result: of each scan; the patient of `automatic_patient` when None.
+    Each scan has the same result, that of `automatic_patient` if None.
     """
     result = result or automatic_patient.scored()
     root = folder / "results"
@@ -56,14 +56,20 @@ def write_cohort(folder: Path, names: Sequence[str], result: ScoreResult | None 
     columns = table.columns(result.methods, identify=False)
     record = {"schema": cohort.SCHEMA, "made_with": {}, "scans": {name: {"scan": name, "masks": ""} for name in names}}
     (root / cohort.RECORD).write_text(json.dumps(record))
-    lines = [table.line(*each, columns) for each in zip(scans, states, rows, strict=True)]
+    lines = [table.line(*scan, columns) for scan in zip(scans, states, rows, strict=True)]
     (root / cohort.TABLE).write_text(table.heading(columns) + "".join(lines))
     return root
 
 
 @dataclass
 class ReviewServer:
-    """`cac review` in a process. addresses: by which readers come in, by name. origin: of its pages."""
+    """`cac review` in a process.
+
+    Attributes:
+        process: The process.
+        addresses: Address of each reader, by name.
+        origin: Origin of its pages.
+    """
 
     process: subprocess.Popen
     addresses: dict[str, str]
@@ -71,7 +77,7 @@ class ReviewServer:
 
     @classmethod
     def start(cls, results: Path, *options: str, data: Path) -> ReviewServer:
-        """Start it on a free port, unless options name one. data: in place of the user's own data folder."""
+        """Start the server on a free port, unless options name one, with `data` as the user's data folder."""
         command = [sys.executable, "-m", "CACTrainingLib.cli", "review", str(results), *options]
         if "--settings" not in options:
             command += ["--settings", '{"port": 0}']
@@ -88,25 +94,25 @@ class ReviewServer:
         )
         addresses = {}
         for line in process.stdout:
-            if found := re.fullmatch(r"(.+): (http\S+)\n", line):
-                addresses[found[1]] = found[2]
-            if found := re.search(r"scans at (\S+)", line):
-                return cls(process, addresses, found[1])
+            if match := re.fullmatch(r"(.+): (http\S+)\n", line):
+                addresses[match[1]] = match[2]
+            if match := re.search(r"scans at (\S+)", line):
+                return cls(process, addresses, match[1])
         raise AssertionError(process.stderr.read())
 
     @property
     def port(self) -> int:
-        """That it listens at; with another origin that of the settings."""
+        """Port of the server; with another origin that of the settings."""
         options = self.process.args
         return urlsplit(self.origin).port or json.loads(options[options.index("--settings") + 1])["port"]
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill the server, as by a crash."""
         self.process.send_signal(signal.SIGKILL)
         self.process.communicate()
 
     def stop(self) -> str:
-        """End it as Ctrl+C would, and return what it wrote to standard error."""
+        """Stop the server as by Ctrl+C, and return its standard error."""
         self.process.send_signal(signal.SIGINT)
         return self.process.communicate(timeout=120)[1]
 
@@ -115,19 +121,19 @@ class ReviewServer:
 
 
 def _heed_interrupts() -> None:
-    """A process begun in the background may have been told to ignore them, and its children then do so too."""
+    """Restore the handler of SIGINT, which a process in the background may ignore and its children inherit."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class ThreadedServer:
-    """`cac review` in a thread of this process, which starts at once. addresses, origin: as of `ReviewServer`."""
+    """`cac review` in a thread of this process, which starts quickly; otherwise like `ReviewServer`."""
 
     def __init__(self, results: Path, *options: str) -> None:
         parser = argparse.ArgumentParser()
         cli.add_arguments(parser)
-        given = parser.parse_args([str(results), "--settings", '{"port": 0}', *options])
-        self._reviewing = serving.reviewing(*cli.serve_arguments(given))
-        self._server, self._place = self._reviewing.__enter__(), cli.place_of(given)
+        arguments = parser.parse_args([str(results), "--settings", '{"port": 0}', *options])
+        self._reviewing = serving.reviewing(*cli.serve_arguments(arguments))
+        self._server, self._place = self._reviewing.__enter__(), cli.place_of(arguments)
         self._loop, self._ready = asyncio.new_event_loop(), threading.Event()
         self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()))
         self._thread.start()
@@ -167,20 +173,20 @@ class Client:
 
     @classmethod
     def bare(cls, server: ReviewServer, host: str) -> Client:
-        """Nobody's session."""
+        """Make a session without a reader."""
         client = cls.__new__(cls)
         client.server, client.host = server, host
         return client
 
     def raw(self, method: str, path: str, body: bytes | None = None, headers: dict | None = None) -> tuple:
-        """Status, content and headers of the answer to a request with these headers and a Host alone."""
+        """Send a request with only these headers and a Host; return status, content and headers of the answer."""
         connection = HTTPConnection("127.0.0.1", self.server.port, timeout=120)
         try:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             for name, value in ({"Host": self.host} | (headers or {})).items():
-                for one in value if isinstance(value, list) else [value]:
-                    if one is not None:
-                        connection.putheader(name, one)
+                for item in value if isinstance(value, list) else [value]:
+                    if item is not None:
+                        connection.putheader(name, item)
             if body is not None:
                 connection.putheader("Content-Length", str(len(body)))
             connection.endheaders(body)
@@ -191,7 +197,7 @@ class Client:
 
     @property
     def headers(self) -> dict:
-        """Of a change that is let in."""
+        """Headers of a valid change."""
         return {
             "Cookie": self.cookie,
             "Origin": self.server.origin,
@@ -209,7 +215,7 @@ class Client:
         return status, json.loads(answer)
 
     def rows(self) -> dict[str, dict]:
-        """The work list by the scans' names."""
+        """Work list by name of the scan."""
         return {row["name"]: row for row in self.get("/api/work")["rows"]}
 
     def base(self, name: str, reading: str = "own") -> str:
@@ -217,7 +223,7 @@ class Client:
         return f"/api/scans/{self.rows()[name]['id']}/{reading}"
 
     def act(self, base: str, action: str, method: str = "threshold", version: int | None = None, **parts) -> dict:
-        """Do something and return the state; fails when it is refused. version: None for the present one."""
+        """Send an action and return the state; fail if it is refused. The version is the present one if None."""
         version = self.get(base)["version"] if version is None else version
         request = {"action": action, "method": method, "version": version, "seconds": 1, **parts}
         status, content = self.post(f"{base}/act", request)
@@ -226,7 +232,7 @@ class Client:
 
 
 def free_port() -> int:
-    """A port that nothing listens at."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What a reader and Slicer's own tools do to a review in a scene."""
+"""Edits of a review in a scene by a reader and by Slicer's tools."""
 
 import numpy as np
 import SimpleITK as sitk
@@ -9,7 +9,7 @@ from CACScoringLib.mrml import scene as mrml
 
 METHODS = ("threshold", "decomposition")
 PART = (slice(8, 12), slice(30, 50), slice(30, 50))
-"""Of the scan, [k, j, i], with several lesions in it."""
+"""Box of the scan, [k, j, i], with several lesions."""
 
 
 def numbers(review):
@@ -21,7 +21,7 @@ def ids(review, method):
 
 
 def paint(review, segment_id, part, mode=slicer.vtkSlicerSegmentEditorLogic.ModificationModeAdd, overwrite=True):
-    """Set a part of the scan, [k, j, i], with Slicer's own Segment Editor."""
+    """Set a box of the scan, [k, j, i], with Slicer's Segment Editor."""
     logic, editor = slicer.vtkSlicerSegmentEditorLogic(), slicer.vtkMRMLSegmentEditorNode()
     review.scene.AddNode(editor)
     logic.SetMRMLScene(review.scene)

@@ -1,4 +1,4 @@
-"""What other implementations than those that wrote them read in DICOM objects: dcmqi, dcmtk, and GDCM in SimpleITK."""
+"""Read DICOM objects with other implementations than wrote them: dcmqi, dcmtk, and GDCM in SimpleITK."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from CACScoringLib.exchange.segmentation import counted_labels
 from CACScoringLib.results import ScoreResult
 
 Numbers = dict[tuple[str, ...], float]
-"""Measured values; by the group's tracking identifier and the concept's code, or by the code of the site and that."""
+"""Measured values by the group's tracking identifier or the site's code, and the concept's code."""
 
 
 def check_objects(folder: Path, result: ScoreResult, scratch: Path) -> None:
-    """Read every object of a folder by others, and compare with the result that it was made from.
+    """Read every object of a folder with other implementations, and compare with its result.
 
-    scratch: an empty folder. Skips the test where dcmqi or dcmtk is missing.
+    The scratch folder is empty. Skips the test without dcmqi or dcmtk.
     """
     assert_same(counted_labels(result), segments_by_dcmqi(folder / "segmentation.dcm", scratch / "segments"))
     assert_same(result.decomposition.calcium_map, map_by_dcmqi(folder / "calcium_map.dcm", scratch / "map"))
@@ -46,7 +46,7 @@ def check_objects(folder: Path, result: ScoreResult, scratch: Path) -> None:
 
 
 def segments_by_dcmqi(path: Path, folder: Path) -> sitk.Image:
-    """Labels of `Site`, on the grid that dcmqi gives them, from the names and the numbers of the segments."""
+    """Labels of `Site` on dcmqi's grid, from the names and numbers of the segments."""
     folder.mkdir()
     run("segimage2itkimage", "--inputDICOM", path, "--outputDirectory", folder, "--mergeSegments", "-t", "nrrd")
     about = json.loads((folder / "meta.json").read_text())["segmentAttributes"]
@@ -62,7 +62,7 @@ def map_by_dcmqi(path: Path, folder: Path) -> sitk.Image:
 
 
 def measurements_by_dcmqi(path: Path, folder: Path) -> Numbers:
-    """dcmqi gives what stands in Numeric Value, a decimal string of 16 characters."""
+    """Values in Numeric Value, a decimal string of 16 characters."""
     run("tid1500reader", "--inputDICOM", path, "--outputMetadata", folder / "measurements.json")
     groups = json.loads((folder / "measurements.json").read_text())["Measurements"]
     return {
@@ -73,27 +73,27 @@ def measurements_by_dcmqi(path: Path, folder: Path) -> Numbers:
 
 
 def measurements_by_dcmtk(path: Path) -> Numbers:
-    """With Floating Point Value, the full precision."""
-    found = {}
+    """Values in Floating Point Value, in full precision."""
+    numbers_of_groups = {}
     (groups,) = [i for i in content_by_dcmtk(path).ContentSequence if _name(i) == "126010"]
     for group in groups.ContentSequence:
         (tracked,) = [i.TextValue for i in group.ContentSequence if _name(i) == "112039"]
         numbers = [i for i in group.ContentSequence if i.ValueType == "NUM"]
-        found |= {(tracked, _name(i)): _number(i) for i in numbers}
-    return found
+        numbers_of_groups |= {(tracked, _name(i)): _number(i) for i in numbers}
+    return numbers_of_groups
 
 
 def scores_by_dcmtk(path: Path) -> Numbers:
     (scoring,) = [i for i in content_by_dcmtk(path).ContentSequence if _name(i) == "122603"]
-    found = {}
+    scores = {}
     for item in scoring.ContentSequence:
         (site,) = [i for i in item.ContentSequence if _name(i) == "363698007"]
-        found[site.ConceptCodeSequence[0].CodeValue, _name(item)] = _number(item)
-    return found
+        scores[site.ConceptCodeSequence[0].CodeValue, _name(item)] = _number(item)
+    return scores
 
 
 def content_by_dcmtk(path: Path) -> Dataset:
-    """An object as dcmtk's dcm2json tells it."""
+    """Read an object with dcmtk's dcm2json."""
     return Dataset.from_json(run("dcm2json", "+fc", path))
 
 
@@ -103,28 +103,30 @@ def pdf_by_dcmtk(path: Path, target: Path) -> bytes:
 
 
 def run(program: str, *arguments: str | Path) -> str:
-    """What a program writes; the test is skipped where it is missing, and fails where it does."""
-    found = shutil.which(program) or shutil.which(program, path=str(Path(sys.executable).parent))
-    if found is None:
+    """Run a program and return its output; skip the test without it, fail the test if it fails."""
+    path = shutil.which(program) or shutil.which(program, path=str(Path(sys.executable).parent))
+    if path is None:
         pytest.skip(f"{program} is not installed (dcmqi from PyPI, Debian package dcmtk)")
-    done = subprocess.run([found, *map(str, arguments)], capture_output=True, text=True, errors="replace")
-    assert done.returncode == 0, f"{program} ended with {done.returncode}: {done.stdout[-500:]} {done.stderr[-500:]}"
-    return done.stdout
+    process = subprocess.run([path, *map(str, arguments)], capture_output=True, text=True, errors="replace")
+    assert process.returncode == 0, (
+        f"{program} ended with {process.returncode}: {process.stdout[-500:]} {process.stderr[-500:]}"
+    )
+    return process.stdout
 
 
-def assert_same(expected: sitk.Image, found: sitk.Image) -> None:
-    """A voxel of one is that of the other, at the same place; what `found` does not reach is 0."""
-    near = sitk.Resample(found, expected, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, expected.GetPixelID())
-    assert (sitk.GetArrayViewFromImage(near) == sitk.GetArrayViewFromImage(expected)).all()
-    corner = expected.TransformPhysicalPointToContinuousIndex(found.GetOrigin())
+def assert_same(expected: sitk.Image, actual: sitk.Image) -> None:
+    """Assert equal voxels at equal positions; voxels outside `actual` are 0."""
+    resampled = sitk.Resample(actual, expected, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0, expected.GetPixelID())
+    assert (sitk.GetArrayViewFromImage(resampled) == sitk.GetArrayViewFromImage(expected)).all()
+    corner = expected.TransformPhysicalPointToContinuousIndex(actual.GetOrigin())
     assert np.abs(np.subtract(corner, np.rint(corner))).max() < 1e-3, "voxels lie between those of the scan"
 
 
 def _coronary(groups: list[Group]) -> Numbers:
-    """What the cardiovascular report states: the clinical score of the arteries and the total."""
-    own = [g for g in groups if not g.by_map and (g.site is None or isinstance(g.site, Artery))]
-    places = [(CORONARY if g.site is None else PLACES[g.site]).value for g in own]
-    named = zip(own, places, strict=True)
+    """Clinical scores of the arteries and the total, as in the cardiovascular report."""
+    clinical = [g for g in groups if not g.by_map and (g.site is None or isinstance(g.site, Artery))]
+    places = [(CORONARY if g.site is None else PLACES[g.site]).value for g in clinical]
+    named = zip(clinical, places, strict=True)
     return {(place, name.value): float(value) for g, place in named for name, value, *_ in score_numbers(g)}
 
 

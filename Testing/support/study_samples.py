@@ -1,22 +1,22 @@
-"""Records of a study made by hand: pairs of scans of patients whose truth is known, without an image in sight."""
+"""Handmade records of a study: pairs of scans of patients with known truth, without images."""
 
 import numpy as np
 
 from CACTrainingLib.studies.records import ARTERIES, HeartAgreement, StudyRecord, Truth, Value
 
 REACH_MG = {"map": 1.0, "reader": 3.0, "automatic": 3.0, "noise_free": 0.0}
-"""From about which mass on a method finds a plaque."""
+"""Approximate mass in mg from which a method finds a plaque."""
 
 
 def value(masses):
-    """A value from masses by artery, mg."""
+    """Make a value from masses in mg by artery."""
     arteries = {artery: (float(mass), 8.0 * float(mass)) for artery, mass in masses.items() if mass > 0}
     total = sum(masses.values())
     return Value(float(total), 8.0 * float(total), arteries)
 
 
 def record(patient="p0", number=1, visible=False, values=None, **more):
-    """A scan with nothing known but what is named. values: by method a `Value`, or the mass in the LAD."""
+    """Make a record with only the named facts; values are, by method, a `Value` or the mass in the LAD."""
     facts = {
         "scan": f"{patient}-{number}",
         "unit": "mg",
@@ -28,12 +28,12 @@ def record(patient="p0", number=1, visible=False, values=None, **more):
         "heart": None,
         "acquisition": {},
     }
-    made = {m: mass if isinstance(mass, Value) else value({"LAD": mass}) for m, mass in (values or {}).items()}
-    return StudyRecord(patient=patient, number=number, visible=visible, values=made, **{**facts, **more})
+    scores = {m: mass if isinstance(mass, Value) else value({"LAD": mass}) for m, mass in (values or {}).items()}
+    return StudyRecord(patient=patient, number=number, visible=visible, values=scores, **{**facts, **more})
 
 
 def pairs(values, method="map"):
-    """A record for each scan of each pair. values: masses, [n][2]."""
+    """Make a record for each scan of each pair from masses, [n][2]."""
     return [
         record(f"p{n}", number, values={method: mass})
         for n, pair in enumerate(values)
@@ -42,10 +42,10 @@ def pairs(values, method="map"):
 
 
 def cohort(patients=60, seed=0):
-    """Both scans of patients with and without calcium, as a digital cohort gives them, by methods of known quality.
+    """Make records of both scans of digital patients with and without calcium, by methods of known quality.
 
-    The map errs by a tenth, the reader by a half and misses small plaques, the automatic method and the count of slices
-    also count what is not coronary. Every eleventh patient's second scan was refused.
+    The map's error is 10 %, the reader's 50 % with missed small plaques; the automatic method and the count of slices
+    also count non-coronary calcium. Every eleventh patient's second scan was refused.
     """
     g = np.random.default_rng(seed)
     records = []
@@ -54,19 +54,19 @@ def cohort(patients=60, seed=0):
             (ARTERIES[g.choice(4, p=(0.1, 0.5, 0.15, 0.25))], float(g.lognormal(1.3, 1.2)))
             for _ in range(1 + g.poisson(1.5) if n % 2 else 0)
         ]
-        other = ("aortic wall",) if n % 3 == 0 else ()
+        distractors = ("aortic wall",) if n % 3 == 0 else ()
         for number in (1, 2):
             name = f"patient_{n:05d}"
             if n % 11 == 10 and number == 2:
                 records.append(record(name, 2, None, refused="Slices are missing."))
                 continue
-            records.append(_scan(name, number, plaques, other, g))
+            records.append(_scan(name, number, plaques, distractors, g))
     return records
 
 
-def _scan(name, number, plaques, other, g):
+def _scan(name, number, plaques, distractors, g):
     masses = {method: dict.fromkeys(ARTERIES, 0.0) for method in REACH_MG}
-    wrong = 5.0 * bool(other) * g.random()
+    wrong = 5.0 * bool(distractors) * g.random()
     for artery, mass in plaques:
         for method, reach in REACH_MG.items():
             spread = {"map": 0.1, "noise_free": 0.02}.get(method, 0.5)
@@ -74,21 +74,23 @@ def _scan(name, number, plaques, other, g):
             masses[method][artery] += mass * float(g.lognormal(0, spread)) if hit else 0.0
     masses["automatic"]["LAD"] += wrong
     values = {method: value(by_artery) for method, by_artery in masses.items()}
-    truly = {a: sum(mass for artery, mass in plaques if artery == a) for a in ARTERIES}
-    total = sum(truly.values())
-    shown = tuple(a for a in ARTERIES if any(artery == a and mass > 1.5 for artery, mass in plaques))
-    slices = tuple((bool(shown) and k < 4, float(g.beta(4, 2) if shown and k < 4 else g.beta(2, 5))) for k in range(20))
+    true_mg = {a: sum(mass for artery, mass in plaques if artery == a) for a in ARTERIES}
+    total = sum(true_mg.values())
+    visible = tuple(a for a in ARTERIES if any(artery == a and mass > 1.5 for artery, mass in plaques))
+    slices = tuple(
+        (bool(visible) and k < 4, float(g.beta(4, 2) if visible and k < 4 else g.beta(2, 5))) for k in range(20)
+    )
     count = float(sum(p >= 0.6 for _, p in slices))
     values["slices"] = Value(count, count, {})
-    in_map = tuple((a, masses["map"][a], a in shown) for a in ARTERIES if masses["map"][a] > 0)
+    in_map = tuple((a, masses["map"][a], a in visible) for a in ARTERIES if masses["map"][a] > 0)
     return record(
         name,
         number,
-        bool(shown),
+        bool(visible),
         values,
         scan=f"{name}-scan_{number}",
-        visible_arteries=shown,
-        truth=Truth(total, truly, other),
+        visible_arteries=visible,
+        truth=Truth(total, true_mg, distractors),
         slices=slices,
         slice_threshold=0.6,
         map_lesions=in_map,

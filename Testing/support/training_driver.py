@@ -1,4 +1,4 @@
-"""What the training panel's tests share: the panel on the stand-in of the desktop, driven as an annotator does."""
+"""Shared by the training panel's tests: the panel on the stand-in of the desktop, driven like an annotator does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -24,10 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def load_training(monkeypatch, main_window: bool = True, effect: bool = False) -> None:
-    """The modules CAC Scoring and CAC Training, as Slicer has them when it has started.
-
-    effect: with the brush for regions.
-    """
+    """Load CAC Scoring and CAC Training as after Slicer's startup, optionally with the brush for regions."""
     if effect:
         monkeypatch.syspath_prepend(str(ROOT / "CACScoring" / EFFECT))
     desktop_host.load_panel(monkeypatch, "CACScoring", main_window=main_window)
@@ -38,9 +35,14 @@ def load_training(monkeypatch, main_window: bool = True, effect: bool = False) -
 
 
 def write_proposal(project, scan_id: str, heart_slices, probabilities=None, heart=None) -> None:
-    """What `cac project prepare` leaves, without the networks that take long.
+    """Write a proposal like `cac project prepare`, without its slow networks.
 
-    heart: its mask as an image; None for an empty one on the scan's grid. probabilities: by k.
+    Args:
+        project: The project.
+        scan_id: Id of the scan.
+        heart_slices: Slices with heart.
+        probabilities: Predicted probability by slice index k.
+        heart: Mask as an image; None for an empty one on the scan's grid.
     """
     folder = project.scan_folder(scan_id) / "proposal"
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,10 +55,7 @@ def write_proposal(project, scan_id: str, heart_slices, probabilities=None, hear
 
 
 class CommandProcess:
-    """A `Process` that runs the real command in this process, when the test says so or at once.
-
-    waits: only when `run` is called, so that a test sees the panel while the command is at work.
-    """
+    """A `Process` that runs the real command in this process: at once, or if it waits, when the test calls `run`."""
 
     def __init__(self, waits: bool = False) -> None:
         self.waits = waits
@@ -68,11 +67,11 @@ class CommandProcess:
         if not self.waits:
             from PySide6.QtCore import QTimer
 
-            # As of a process, what it says is heard after start() has returned.
+            # Output arrives after start() has returned, as from a process.
             QTimer.singleShot(0, self.run)
 
     def run(self) -> None:
-        """Do what was started, and tell it."""
+        """Run the command and pass on its output."""
         import importlib
 
         if self.killed:
@@ -80,11 +79,11 @@ class CommandProcess:
         module = importlib.import_module(self.arguments[1])
         if hasattr(module, "__path__"):
             module = importlib.import_module(f"{module.__name__}.main")
-        said = io.StringIO()
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        output = io.StringIO()
+        with contextlib.redirect_stderr(output), contextlib.redirect_stdout(io.StringIO()):
             code = module.main(self.arguments[2:])
-        for each in said.getvalue().splitlines():
-            self._line(each)
+        for line in output.getvalue().splitlines():
+            self._line(line)
         self._end(code or 0)
 
     def kill(self) -> None:
@@ -92,11 +91,12 @@ class CommandProcess:
 
 
 class TrainingDriver:
-    """The opened panel, and what a user does with it.
+    """The opened panel and a user's actions. Call `load_training` first.
 
-    real: its commands run as background processes of Slicer's Python; else in this process. Load the modules before
-    (`load_training`). ui holds the widgets of the first two pages; those of the others are the sections' own:
-    widget.train, widget.evaluate.
+    Attributes:
+        widget: The panel; widget.train and widget.evaluate have the widgets of the last two pages.
+        ui: Widgets of the first two pages.
+        processes: Processes in this process by section; empty if `real`, where Slicer's Python runs the commands.
     """
 
     def __init__(self, real: bool = False) -> None:
@@ -126,7 +126,7 @@ class TrainingDriver:
 
     @property
     def view(self):
-        """The slice widget that shows the scan."""
+        """Slice widget of the scan."""
         return slicer.app.layoutManager().sliceWidget("Red")
 
     def tab(self, name: str) -> None:
@@ -135,7 +135,7 @@ class TrainingDriver:
         slicer.app.processEvents()
 
     def wait(self, seconds: float = 300) -> None:
-        """Until no command of the project and of opening is at work, and what follows from it is shown."""
+        """Wait until no command of the project or for opening runs, and its results are shown."""
         annotate = self.widget.annotate
         busy = (self.widget.project._worker, annotate._worker, annotate.prepare._worker)
         done = eventually(lambda: slicer.app.processEvents() or not any(w.isRunning for w in busy), seconds)
@@ -146,7 +146,7 @@ class TrainingDriver:
     # The project
 
     def new_project(self, folder: Path, annotator: str = "AB") -> None:
-        """Make a project with the button New, and say who annotates."""
+        """Create a project with the button New, and set the annotator."""
         self.tab("project")
         self.ui.projectFolderEdit.setCurrentPath(str(folder))
         self.ui.newProjectButton.click()
@@ -159,7 +159,7 @@ class TrainingDriver:
         slicer.app.processEvents()
 
     def annotator(self, name: str) -> None:
-        """Say on the page Annotate who annotates."""
+        """Set the annotator on the page Annotate."""
         self.ui.annotatorEdit.setText(name)
         self.ui.annotatorEdit.editingFinished.emit()
         slicer.app.processEvents()
@@ -167,13 +167,13 @@ class TrainingDriver:
     def add(self, source: Path) -> None:
         """Add a folder of scans, or a file, and wait for it."""
         self.tab("project")
-        asked = "_askForFolder" if Path(source).is_dir() else "_askForFile"
-        setattr(self.widget.project, asked, lambda title: str(source))
+        dialog = "_askForFolder" if Path(source).is_dir() else "_askForFile"
+        setattr(self.widget.project, dialog, lambda title: str(source))
         (self.ui.addFolderButton if Path(source).is_dir() else self.ui.addFileButton).click()
         self.wait()
 
     def split(self, training: int = 60, validation: int = 20, test: int = 20) -> None:
-        """Shares in per cent."""
+        """Split the patients by shares in per cent."""
         self.tab("project")
         boxes = (self.ui.trainingBox, self.ui.validationBox, self.ui.testBox)
         for box, value in zip(boxes, (training, validation, test), strict=True):
@@ -215,20 +215,20 @@ class TrainingDriver:
         slicer.app.processEvents()
 
     def key(self, keys: str) -> None:
-        """Press a key while the slice view has the keyboard; without a main window, the panel."""
+        """Press a key while the slice view has the focus; without a main window, the panel."""
         if slicer.app.layoutManager() is None:
             events.key(self.ui.slicesPage, keys)
         else:
             self.view.sliceView().setFocus()
             events.key(self.view, keys)
 
-    def keys(self, several: str) -> None:
-        """Press one key after the other, as "VVNU"."""
-        for each in several:
-            self.key(each)
+    def keys(self, presses: Iterable[str]) -> None:
+        """Press keys one after another, such as "VVNU"."""
+        for press in presses:
+            self.key(press)
 
     def label_all(self, label: Callable[[int], str]) -> int:
-        """Label all slices of the open scan. label: the key for a slice k. Returns how many presses it took."""
+        """Label all slices of the open scan by keys, given by a function of k; return the number of presses."""
         self.task("slices")
         section, presses = self.widget.annotate.slices, 0
         while section.progress[0] < section.progress[1]:
@@ -240,7 +240,7 @@ class TrainingDriver:
         return presses
 
     def paint(self, artery: str, start_kji, end_kji=None, diameter_mm: float = 10.0) -> int:
-        """Paint a ball-shaped stroke between two voxels (k, j, i) with the brush CAC Region; returns voxels changed.
+        """Paint a spherical stroke between two voxels (k, j, i) with the brush CAC Region; return the voxels changed.
 
         Needs `load_training(…, effect=True)`. The mask is saved at once.
         """
@@ -258,12 +258,12 @@ class TrainingDriver:
         return changed
 
     def ras(self, kji) -> tuple[float, float, float]:
-        """The place of a voxel of the open scan, mm."""
+        """RAS position of a voxel of the open scan in mm."""
         x, y, z = self.opened.grid.TransformContinuousIndexToPhysicalPoint([float(n) for n in kji[::-1]])
         return -x, -y, z
 
     def settle(self) -> None:
-        """Until what was painted is saved."""
+        """Wait until the masks are saved."""
         annotate = self.widget.annotate
         timers = (annotate.regions._timer, annotate.heart._timer)
         slicer.app.processEvents()

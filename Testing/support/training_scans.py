@@ -1,4 +1,4 @@
-"""Small scans with known calcium in folders, as training reads them."""
+"""Small scans with known calcium, in folders that training reads."""
 
 import json
 from pathlib import Path
@@ -10,18 +10,18 @@ SPACING_MM = (4.0, 4.0, 3.0)
 SHAPE = (10, 48, 48)
 HEART_SLICES = slice(1, 9)
 CALCIUM_HU = {3: 400.0, 4: 200.0}
-"""By slice."""
+"""HU of the calcium by slice."""
 CONTRAST = 6.0
-"""To noise, on the labels; as if it hardly showed."""
+"""Contrast-to-noise ratio on the labels, barely visible."""
 CORONARY = (slice(16, 18), slice(32, 34))
 """Rows and columns of coronary calcium."""
 VALVE = (slice(24, 26), slice(23, 25))
-"""Of calcium that is not coronary."""
+"""Rows and columns of non-coronary calcium."""
 HU_PER_MG_CM3 = 1.25
 
 
 def write_scan(folder: Path, patient: int | str, coronary: bool, valve: bool, with_map: bool = True) -> Path:
-    """One scan's folder. Calcium of 8×8×3 mm lies in each slice of CALCIUM_HU."""
+    """Write a scan with calcium of 8×8×3 mm in each slice of CALCIUM_HU; return its folder."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(list(str(patient).encode()))
     j, i = np.mgrid[: SHAPE[1], : SHAPE[2]] - 23.5
@@ -59,8 +59,8 @@ def write_scan(folder: Path, patient: int | str, coronary: bool, valve: bool, wi
 
 
 def write_cohort(folder: Path, patients: int = 8) -> Path:
-    """Of every four patients two have coronary calcium (one with, one without valve calcium), one valve calcium alone,
-    and one is clean. Patient 0 has two scans."""
+    """Write a cohort: of every four patients, two have coronary calcium (one with, one without valve calcium), one only
+    valve calcium, and one none. Patient 0 has two scans."""
     for number in range(patients):
         sort = number % 4
         for scan in (1, 2) if number == 0 else (1,):

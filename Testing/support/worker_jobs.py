@@ -1,4 +1,4 @@
-"""What workers do in tests; in a module of its own, because their processes import it by name."""
+"""Jobs of workers in tests, in a separate module because their processes import it by name."""
 
 import importlib
 import os
@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 GATE = threading.Event()
-"""Opened, it ends the jobs of `waiting`."""
+"""Gate that ends the jobs of `waiting` when opened."""
 
 
 def doubling():
-    """Jobs are numbers, doubled, or a file: the process writes its id into it and sleeps. A negative number ends it."""
+    """Function that doubles numbers, ends its process for a negative one, and for a file writes its id and sleeps."""
     prepared_in = os.getpid()
 
     def double(job):
@@ -36,7 +36,7 @@ def broken():
 
 
 class NotInstalled:
-    """Cannot be unpickled, as what a worker's Python lacks."""
+    """Object that cannot be unpickled, like one of a package that a worker's Python lacks."""
 
     def __call__(self):
         raise AssertionError("It was unpickled.")

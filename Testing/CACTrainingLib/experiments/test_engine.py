@@ -4,7 +4,7 @@ import csv
 from dataclasses import replace
 
 import pytest
-from made_experiments import EXPERIMENTS, Counting, Warned, make_quick
+from made_experiments import EXPERIMENTS, RecordingTrainer, Warned, make_quick
 
 from CACScoringLib.core.files import OutputError
 from CACTrainingLib.experiments.engine import PREDICTIONS, running_folder
@@ -33,7 +33,7 @@ def tables(settings):
 
 @pytest.mark.long
 def test_what_is_kept_is_not_trained_again(experiment, settings):
-    first, again, reseeded = (Counting(experiment.trainer) for _ in range(3))
+    first, again, reseeded = (RecordingTrainer(experiment.trainer) for _ in range(3))
     experiment.page(settings, first)
     assert len(first.done) == len(set(first.done)) > 2
     written = tables(settings)
@@ -45,7 +45,7 @@ def test_what_is_kept_is_not_trained_again(experiment, settings):
 
 
 def test_another_table_is_trained_anew(experiment, settings, tmp_path):
-    first, again = Counting(experiment.trainer), Counting(experiment.trainer)
+    first, again = RecordingTrainer(experiment.trainer), RecordingTrainer(experiment.trainer)
     experiment.page(settings, first)
     experiment.page(replace(settings, data=experiment.write_table(tmp_path / "two" / "table.csv", PATIENTS, 8)), again)
     assert set(again.done) == set(first.done)
@@ -53,7 +53,7 @@ def test_another_table_is_trained_anew(experiment, settings, tmp_path):
 
 def test_without_time_there_is_a_page_of_what_is_there(experiment, settings):
     experiment.page(settings)
-    written, recorder, progress = tables(settings), Counting(experiment.trainer), Warned()
+    written, recorder, progress = tables(settings), RecordingTrainer(experiment.trainer), Warned()
     experiment.page(replace(settings, minutes=0), recorder)
     assert tables(settings) == written
     experiment.page(replace(settings, output=settings.output / "new", minutes=0), recorder, progress)
@@ -64,8 +64,8 @@ def test_without_time_there_is_a_page_of_what_is_there(experiment, settings):
 
 def test_a_run_that_fails_stops_no_other_and_is_tried_again(experiment, settings):
     first, again, progress = (
-        Counting(experiment.trainer, fails=lambda run: run.fold == 1),
-        Counting(experiment.trainer),
+        RecordingTrainer(experiment.trainer, fails=lambda run: run.fold == 1),
+        RecordingTrainer(experiment.trainer),
         Warned(),
     )
     page = experiment.page(settings, first, progress)

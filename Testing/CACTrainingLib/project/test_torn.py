@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import annotating_program
 import pytest
-from annotating_program import POOL, Expected, as_line, found
+from annotating_program import POOL, Expected, as_line, disk_state
 from chest_ct import write_ct
 
 from CACTrainingLib.project.project import Project
@@ -74,7 +74,7 @@ def check_project(folder, expected, done, started):
     for step in done:
         expected = expected.after(step)
     try:
-        present = found(Project.open(folder))
+        present = disk_state(Project.open(folder))
     except Exception as error:
         raise LostError(f"The project does not open: {error!r}") from error
     for candidate in (expected, *(expected.after(step) for step in started)):

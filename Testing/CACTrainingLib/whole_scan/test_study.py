@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from made_experiments import EXPERIMENTS, Counting, make_quick, table_of
+from made_experiments import EXPERIMENTS, RecordingTrainer, make_quick, table_of
 from whole_scan_studies import fake_trainer, without_scans, write_table
 
 from CACTrainingLib.experiments.engine import PREDICTIONS
@@ -37,7 +37,7 @@ def rows_of(settings):
 
 
 def test_nobody_is_both_learned_from_and_predicted(study, settings):
-    trainer = Counting(fake_trainer)
+    trainer = RecordingTrainer(fake_trainer)
     study.page(replace(settings, budget=replace(settings.budget, seed=5)), trainer)
     cohort = trainer.data.cohort
     scans = read_scan_table(settings.data)
