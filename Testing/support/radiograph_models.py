@@ -53,8 +53,8 @@ def save_untrained(folder: Path, name: str = "radiograph-untrained", config: Rad
 
 
 class SpotBrightness(nn.Module):
-    """Network whose logits are gains times the mean brightness of discs, SPOT_MM wide, at `spots` (row, column) relative
-    to the heart's centre at `centres`."""
+    """Network whose logits are gains times the mean brightness of discs, SPOT_MM wide, at `spots` (row, column) from
+    the heart's centre at `centres`."""
 
     SPOT_MM = 12.0
 
