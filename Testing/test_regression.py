@@ -147,9 +147,8 @@ def body(ct: Path, output: Path) -> None:
 def label(lesions: Path, output: Path) -> None:
     """Write a result's lesions as a reader's labels, cycling through arteries, other sites and none."""
     components = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.ReadImage(str(lesions)), True))
-    labels = sitk.GetImageFromArray(
-        np.array([8, 9, 0, 1, 2, 3, 4, 5], np.uint8)[(components + 2) % 8] * (components > 0)
-    )
+    sites = np.array([8, 9, 0, 1, 2, 3, 4, 5], np.uint8)
+    labels = sitk.GetImageFromArray(sites[(components + 2) % 8] * (components > 0))
     labels.CopyInformation(sitk.ReadImage(str(lesions)))
     output.mkdir()
     sitk.WriteImage(labels, str(output / "labels.nii.gz"))
@@ -202,9 +201,8 @@ def facts(folder: Path) -> dict[str, Any]:
             results[name] = _without_texts(json.loads(file.read_text(encoding="utf-8")))
         elif file.suffix == ".csv":
             with file.open(encoding="utf-8", newline="") as lines:
-                results[name] = _without_texts(
-                    [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(lines)]
-                )
+                rows = [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(lines)]
+            results[name] = _without_texts(rows)
         elif file.name.endswith(".nii.gz"):
             results[name] = _image_facts(sitk.ReadImage(str(file)))
     return results

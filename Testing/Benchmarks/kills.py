@@ -71,15 +71,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments, options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
-    generator, wrong = random.Random(arguments.seed), 0
+    ct, generator, wrong = arguments.ct, random.Random(arguments.seed), 0
     with tempfile.TemporaryDirectory(prefix="cac-kills-") as place:
         old, new = Path(place, "old"), Path(place, "new")
-        assert (
-            start(arguments.ct, old, [*options, "--settings", '{"scoring": {"rules": {"minimum_pixels": 30}}}']).wait()
-            == 0
-        )
+        strict = ["--settings", '{"scoring": {"rules": {"minimum_pixels": 30}}}']
+        assert start(ct, old, [*options, *strict]).wait() == 0
         start_time = time.perf_counter()
-        assert start(arguments.ct, new, options).wait() == 0
+        assert start(ct, new, options).wait() == 0
         usual = time.perf_counter() - start_time
         for number in range(arguments.count):
             folder = Path(place, f"run-{number}", "out")
@@ -88,14 +86,8 @@ def main() -> int:
             if overwrites:
                 shutil.copytree(old, folder)
             run_options = [*options, "--overwrite"] if overwrites else options
-            complaint = violation(
-                arguments.ct,
-                folder,
-                run_options,
-                generator.uniform(0, usual),
-                content(old) if overwrites else None,
-                content(new),
-            )
+            delay, earlier = generator.uniform(0, usual), content(old) if overwrites else None
+            complaint = violation(ct, folder, run_options, delay, earlier, content(new))
             wrong += bool(complaint)
             if complaint:
                 print(f"kill {number}: {complaint}", flush=True)

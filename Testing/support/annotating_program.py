@@ -47,11 +47,8 @@ class Expected:
 
     def visible(self) -> dict:
         """Part of the state that is stored on the disk."""
-        return {
-            "uses": self.uses,
-            "labels": {n: values for n, values in self.labels.items() if values},
-            "masks": self.masks,
-        }
+        labels = {name: values for name, values in self.labels.items() if values}
+        return {"uses": self.uses, "labels": labels, "masks": self.masks}
 
     def after(self, step: list) -> Expected:
         new = copy.deepcopy(self)

@@ -64,18 +64,18 @@ def image() -> sitk.Image:
     return image
 
 
-def map_card(evidence: bool = True, calibration_range: dict | None = None) -> ModelCard:
+def map_card(evidence: bool = True, domain: dict | None = None) -> ModelCard:
     """Make a card of the calcium map's model with known errors of scores.
 
     Args:
         evidence: False for a card without evidence of candidates.
-        calibration_range: Stored range of the calibration's scans (`CalibrationRange`).
+        domain: Stored calibration range (`CalibrationRange`).
     """
     calibration: dict = {"uncertainty": {kind: _errors(spread) for kind, spread in SPREADS.items()}}
     if evidence:
         calibration["candidates"] = _EVIDENCE
-    if calibration_range is not None:
-        calibration["known"] = calibration_range
+    if domain is not None:
+        calibration["known"] = domain
     limits = {"intercept": REPEATS, "slope": 0.0, "factor": 1.0, "pairs": 40, "highest": 1e5}
     parts = dict.fromkeys(("total", "artery"), limits)
     study = {"digital": True, "data": "pairs", "date": "2026-11-22", "models": {}, "acquisition": {}}
@@ -90,15 +90,11 @@ def _errors(spread: float) -> dict:
     return {part: {quantity: {**errors, "quantity": quantity} for quantity in LIMITS} for part in ("total", "artery")}
 
 
-def scored(
-    evidence: bool = True, calibration_range: dict | None = None, lesions: sitk.Image | None = None
-) -> ScoreResult:
+def scored(evidence: bool = True, domain: dict | None = None, lesions: sitk.Image | None = None) -> ScoreResult:
     """Score the patient with a model of `map_card`, optionally with a reader's lesions."""
     scan = scan_from_image(image(), Acquisition("NRRD"))
     networks = panel_results.known_networks()
-    networks = replace(
-        networks, decomposition=replace(networks.decomposition, card=map_card(evidence, calibration_range))
-    )
+    networks = replace(networks, decomposition=replace(networks.decomposition, card=map_card(evidence, domain)))
     with mock.patch("CACScoringLib.anatomy.heart_search.find_heart", lambda scan, *_: _heart(scan.image)):
         settings = pipeline.ScoreSettings(decomposition=DecompositionSettings())
         used = Networks(None, networks.slices, networks.decomposition)

@@ -29,10 +29,7 @@ def calibration(
 
 
 def card_for(
-    config: RadiographNetConfig,
-    name: str = "by-hand",
-    card_calibration: dict | None = None,
-    validation: dict | None = None,
+    config: RadiographNetConfig, name: str = "by-hand", fit: dict | None = None, validation: dict | None = None
 ) -> ModelCard:
     return describe(
         name,
@@ -40,7 +37,7 @@ def card_for(
         "custom",
         Training("40 digital patients", 0, {}, "0" * 40),
         {"auc_above_0": 0.75, "auc_above_0_95": [0.6, 0.9], "auc_from_100": 0.8, "n": 20, **(validation or {})},
-        calibration(config.thresholds) if card_calibration is None else card_calibration,
+        calibration(config.thresholds) if fit is None else fit,
         "Apache-2.0",
         "Tests only.",
     )
@@ -82,12 +79,8 @@ class SpotBrightness(nn.Module):
 
 
 def spot_model(
-    centres=((266.0, 235.0),),
-    spots=((0, 0), (-40, 0), (0, 50)),
-    gains=(1.0, 1.0, 1.0),
-    views=("PA",),
-    card_calibration=None,
+    centres=((266.0, 235.0),), spots=((0, 0), (-40, 0), (0, 50)), gains=(1.0, 1.0, 1.0), views=("PA",), fit=None
 ) -> LoadedModel:
     config = RadiographNetConfig(views=views, size=64)
     network = SpotBrightness(config, centres, spots, gains)
-    return LoadedModel(card_for(config, card_calibration=card_calibration), network.eval())
+    return LoadedModel(card_for(config, fit=fit), network.eval())

@@ -125,10 +125,7 @@ def write_coca_nongated(root: Path, scans: dict[int, Path], scores: dict[str, tu
     for number, scan in scans.items():
         write_dicom(scan, release / str(number) / str(number))
     book = Workbook()
-    for row in (
-        ["filename", "LCA", "LAD", "LCX", "RCA", "total"],
-        *([name, *columns] for name, columns in scores.items()),
-    ):
+    for row in (["filename", "LCA", "LAD", "LCX", "RCA", "total"], *([name, *row] for name, row in scores.items())):
         book.active.append(row)
     book.save(release / "scores.xlsx")
     return release

@@ -15,19 +15,17 @@ def required(*extras: str) -> dict[str, Distribution]:
     distributions: dict[str, Distribution] = {}
     visited = set()
     while waiting:
-        name, extras_of_package = waiting.pop()
-        if (name, extras_of_package) in visited:
+        name, chosen_extras = waiting.pop()
+        if (name, chosen_extras) in visited:
             continue
-        visited.add((name, extras_of_package))
+        visited.add((name, chosen_extras))
         try:
             distributions[name] = distribution(name)
         except PackageNotFoundError:  # an optional package of another platform
             continue
         for text in distributions[name].requires or []:
             needed = Requirement(text)
-            if needed.marker is None or any(
-                needed.marker.evaluate({"extra": extra}) for extra in ("", *extras_of_package)
-            ):
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *chosen_extras)):
                 waiting.append((canonicalize_name(needed.name), tuple(sorted(needed.extras))))
     return distributions
 

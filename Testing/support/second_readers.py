@@ -107,11 +107,9 @@ def run(program: str, *arguments: str | Path) -> str:
     path = shutil.which(program) or shutil.which(program, path=str(Path(sys.executable).parent))
     if path is None:
         pytest.skip(f"{program} is not installed (dcmqi from PyPI, Debian package dcmtk)")
-    process = subprocess.run([path, *map(str, arguments)], capture_output=True, text=True, errors="replace")
-    assert process.returncode == 0, (
-        f"{program} ended with {process.returncode}: {process.stdout[-500:]} {process.stderr[-500:]}"
-    )
-    return process.stdout
+    ended = subprocess.run([path, *map(str, arguments)], capture_output=True, text=True, errors="replace")
+    assert ended.returncode == 0, f"{program} ended with {ended.returncode}: {(ended.stdout + ended.stderr)[-1000:]}"
+    return ended.stdout
 
 
 def assert_same(expected: sitk.Image, actual: sitk.Image) -> None:

@@ -77,9 +77,8 @@ def _scan(name, number, plaques, distractors, g):
     true_mg = {a: sum(mass for artery, mass in plaques if artery == a) for a in ARTERIES}
     total = sum(true_mg.values())
     visible = tuple(a for a in ARTERIES if any(artery == a and mass > 1.5 for artery, mass in plaques))
-    slices = tuple(
-        (bool(visible) and k < 4, float(g.beta(4, 2) if visible and k < 4 else g.beta(2, 5))) for k in range(20)
-    )
+    shows = [bool(visible) and k < 4 for k in range(20)]
+    slices = tuple((show, float(g.beta(4, 2) if show else g.beta(2, 5))) for show in shows)
     count = float(sum(p >= 0.6 for _, p in slices))
     values["slices"] = Value(count, count, {})
     in_map = tuple((a, masses["map"][a], a in visible) for a in ARTERIES if masses["map"][a] > 0)

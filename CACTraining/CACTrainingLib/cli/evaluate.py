@@ -104,9 +104,8 @@ def _evaluate_scans(name: str, values: dict[str, Any], file: str | None, progres
 
     from ..studies.evaluation import SCAN_STUDIES, EvaluationSettings, evaluate
 
-    settings = from_file(
-        file, SECTION, EvaluationSettings(SCAN_STUDIES if name == "all" else (name,), values["output"])
-    )
+    studies = SCAN_STUDIES if name == "all" else (name,)
+    settings = from_file(file, SECTION, EvaluationSettings(studies, values["output"]))
     models = ModelChoice(tuple(values.pop("model", ())), device=values.pop("device", "auto"))
     evaluation = evaluate(replace(settings, models=models, **values), progress)
     if evaluation.limits is not None:

@@ -144,24 +144,22 @@ class Experiment(ABC):
         rows = {self.title_of(run): reason for run, reason in failed.items() if reason != TIME_IS_UP}
         return [Table("failed", "Trainings that failed", ("Training", "Why"), tuple(rows.items()))] if rows else []
 
-    def facts(
-        self, results: Collection[Mapping], opening_facts: Mapping[str, str], closing_facts: Mapping[str, str]
-    ) -> dict[str, str]:
+    def facts(self, results: Collection[Mapping], first: Mapping[str, str], last: Mapping[str, str]) -> dict[str, str]:
         """Facts of the study for its page.
 
         Args:
             results: Results of the trainings.
-            opening_facts: Facts of the study listed before the trainings.
-            closing_facts: Facts of the study listed after the trainings.
+            first: Facts of the study listed before the trainings.
+            last: Facts of the study listed after the trainings.
         """
         minutes = sum(result["seconds"] for result in results) / 60
         text = f"{len(results)}, {minutes:.0f} min of one processor core in all, kept in {TRAININGS}"
         seed = self.settings.budget.seed
         return {
             "Data": str(self.settings.data),
-            **opening_facts,
+            **first,
             "Trainings": text,
-            **closing_facts,
+            **last,
             "Bootstrap": f"{RESAMPLES} resamples of patients; seed {seed}, also of folds and trainings",
         }
 

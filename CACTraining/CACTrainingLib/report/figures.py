@@ -162,12 +162,10 @@ def against_truth(
     highest = max([1e-9, *(scores.max() for scores in pairs if len(scores))])
     line = np.array([0, *np.geomspace(linear_to / 100, highest, 200)])
     for axis, panel, scores in _axes_of_methods(drawing, panels, titles, unit):
-        has_other_calcium = (
-            np.zeros(len(scores), bool) if panel.other_calcium is None else np.asarray(panel.other_calcium, bool)
-        )
+        is_open = np.zeros(len(scores), bool) if panel.other_calcium is None else np.asarray(panel.other_calcium, bool)
         axis.plot(line, line, color=DARK, linewidth=0.8)
-        _dots(axis, *scores[~has_other_calcium].T, panel.method)
-        _dots(axis, *scores[has_other_calcium].T, panel.method, filled=False)
+        _dots(axis, *scores[~is_open].T, panel.method)
+        _dots(axis, *scores[is_open].T, panel.method, filled=False)
         _scale(axis, linear_to, *[(-0.15 * linear_to, 1.6 * highest)] * 2)
 
 
@@ -257,11 +255,9 @@ def _scale(axis: Axes, linear_to: float, x: tuple[float, float], y: tuple[float,
     powers = 10.0 ** np.arange(math.ceil(math.log10(linear_to)), 8)  # below, they would run into the zero
     axis.set_xscale("symlog", linthresh=linear_to, linscale=0.5)
     axis.set_yscale("symlog", linthresh=linear_to, linscale=0.5)
-    for line in (axis.xaxis, axis.yaxis):
-        line.set_ticks([*-powers[::-1], 0, *powers])
-        line.set_major_formatter(
-            lambda value, _: f"{value:,.0f}".replace("-", "−") if abs(value) >= 1 else f"{value:g}"
-        )
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_ticks([*-powers[::-1], 0, *powers])
+        side.set_major_formatter(lambda x, _: f"{x:,.0f}".replace("-", "−") if abs(x) >= 1 else f"{x:g}")
     axis.set_xlim(*x)
     axis.set_ylim(*y)
 

@@ -34,7 +34,7 @@ def mask_agreement(predicted: sitk.Image, reference: sitk.Image) -> tuple[float,
     box = ndimage.find_objects((masks[0] | masks[1]).view(np.uint8))[0]
     first, second = (mask[box] for mask in masks)
     spacing = np.array(predicted.GetSpacing()[::-1])
-    surfaces = [_surface(mask) * spacing for mask in (first, second)]
+    surfaces = [np.argwhere(mask & ~ndimage.binary_erosion(mask)) * spacing for mask in (first, second)]
     trees = [KDTree(points) for points in surfaces]
     distances = np.concatenate([trees[1].query(surfaces[0])[0], trees[0].query(surfaces[1])[0]])
     return dice(first, second), float(distances.max()), float(distances.mean())
@@ -48,8 +48,3 @@ def dice(first: np.ndarray, second: np.ndarray) -> float | None:
     """
     total = int(first.sum()) + int(second.sum())
     return 2 * int((first & second).sum()) / total if total else None
-
-
-def _surface(mask: np.ndarray) -> np.ndarray:
-    """Indices [n, 3] of inside voxels that have a neighbour outside."""
-    return np.argwhere(mask & ~ndimage.binary_erosion(mask))

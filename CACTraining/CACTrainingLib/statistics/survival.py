@@ -122,9 +122,7 @@ def hazard_ratios(time: np.ndarray, event: np.ndarray, columns: Mapping[str, np.
     ratios = {}
     for number, name in enumerate(columns):
         log, limits = float(fit.params[number]), ends[number]
-        has_converged = (
-            abs(log) < MOST_LOG_HAZARD and np.isfinite(limits).all() and np.abs(limits).max() < 2 * MOST_LOG_HAZARD
-        )
+        has_converged = abs(log) < MOST_LOG_HAZARD and (np.abs(limits) < 2 * MOST_LOG_HAZARD).all()
         values = (math.exp(v) for v in (log, *limits)) if has_converged else (math.nan,) * 3
         ratios[name] = Estimate(*map(float, values), n)
     return ratios

@@ -75,8 +75,8 @@ WITH_EVALUATION = (
     AblationConfiguration("other_rule", "with the −10 HU rule switched", other_rule=True),
 )
 CONFIGURATIONS = WITH_EVALUATION + tuple(
-    replace(configuration, key=f"all_{configuration.key}", title=f"{configuration.title}, all lesions", evaluated=False)
-    for configuration in WITH_EVALUATION
+    replace(item, key=f"all_{item.key}", title=f"{item.title}, all lesions", evaluated=False)
+    for item in WITH_EVALUATION
 )
 _PUBLISHED = {
     "F1": {"all_whole": 0.80},
@@ -124,9 +124,7 @@ def sections(
         return (Section("ablation", _TITLE, ("There is no pair of which both scans were scored.",)),)
     values = score_configurations(paired_scans, models, CONFIGURATIONS, folder / "cells.jsonl", work)
     scored = [replace(record, values=values.get(name, {})) for name, record in paired.items()]
-    sample = Sample(
-        scored, generator, {configuration.key: configuration.title for configuration in CONFIGURATIONS}, FULL_METHOD.key
-    )
+    sample = Sample(scored, generator, {item.key: item.title for item in CONFIGURATIONS}, FULL_METHOD.key)
     measures = [
         *scan_rates([record for record in scored if record.visible is not None]),
         *(relative_difference(sample, in_both) for in_both in (True, False)),

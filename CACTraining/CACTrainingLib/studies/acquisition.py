@@ -107,10 +107,8 @@ def scan_settings() -> list[Setting]:
         "Heart phase, first slice": {f"{phase:g}": {"start_phase": phase} for phase in (0.1, 0.3, 0.5, 0.7, 0.9)},
         "Position": {n: {"table_shift_mm": shift, "tilt_degrees": tilt} for n, (shift, tilt) in positions.items()},
     }
-    settings = [
-        *(Setting(c, v, scanner=replace(base, **d)) for c, values in scanners.items() for v, d in values.items()),
-        *(Setting(c, v, pose=replace(BASE_POSE, **d)) for c, values in poses.items() for v, d in values.items()),
-    ]
+    settings = [Setting(c, v, scanner=replace(base, **d)) for c, values in scanners.items() for v, d in values.items()]
+    settings += [Setting(c, v, pose=replace(BASE_POSE, **d)) for c, values in poses.items() for v, d in values.items()]
     return settings + [Setting("Body: fat under the skin, mm", f"{mm:g}", fat_mm=mm) for mm in (8.0, 16.0, 26.0, 38.0)]
 
 
@@ -202,9 +200,7 @@ def _section(settings: AcquisitionSettings, measurements: Scans, failed: Mapping
 
 def _frame(measurements: Scans, quantity: str) -> pd.DataFrame:
     """Scores with a column per method, indexed by changed parameter and value, in the order of the settings."""
-    index = pd.MultiIndex.from_tuples(
-        [(setting.changed, setting.value) for setting, _ in measurements], names=["changed", "value"]
-    )
+    index = pd.MultiIndex.from_tuples([(s.changed, s.value) for s, _ in measurements], names=["changed", "value"])
     scores = pd.DataFrame([content[quantity] for content in measurements.values()], index=index)
     return scores[[method for method in METHODS if method in scores]]
 

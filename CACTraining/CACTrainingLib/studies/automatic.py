@@ -120,13 +120,11 @@ def _agreement_table(sample: Sample, references: dict[str, dict]) -> Table:
     def reader(items: Sequence[StudyRecord], _: str) -> np.ndarray:
         return scores(items, "reader", AGATSTON)
 
-    def measure(
-        title: str, statistic: Callable, comparator: Callable, methods: Sequence[str] = WITH_AGATSTON
-    ) -> Measure:
-        items = partial(having, having(sample.scans, "reader"))
-        return Measure(
-            title, items, lambda w, i, m: statistic(w, scores(i, m, AGATSTON), comparator(i, m)), methods=methods
-        )
+    def measure(title: str, statistic: Callable, truths: Callable, methods: Sequence[str] = WITH_AGATSTON) -> Measure:
+        def value(weights: np.ndarray, items: Sequence[StudyRecord], method: str) -> np.ndarray:
+            return statistic(weights, scores(items, method, AGATSTON), truths(items, method))
+
+        return Measure(title, partial(having, having(sample.scans, "reader")), value, methods=methods)
 
     def categories(weights: np.ndarray, scores: np.ndarray, comparator: np.ndarray) -> np.ndarray:
         return kappa(weights, _category(scores), _category(comparator), len(CATEGORIES))

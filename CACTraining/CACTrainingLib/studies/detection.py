@@ -153,10 +153,7 @@ def _slice_section(sample: Sample) -> tuple[Section, ...]:
 
     measures = rates(RATES[:3], lambda _: items, lambda i, _: i[2] >= i[0].slice_threshold, lambda i: i[1])
     measures.append(Measure("Area under the ROC curve", lambda _: items, area))
-    rows = [
-        (measure.title, sample.estimate(measure, "slices"), _PUBLISHED_SLICES.get(measure.title))
-        for measure in measures
-    ]
+    rows = [(m.title, sample.estimate(m, "slices"), _PUBLISHED_SLICES.get(m.title)) for m in measures]
     thresholds = sorted({record.slice_threshold for record, _, _ in items})
     text = (
         f"{len(items)} slices with heart, {sum(shows for _, shows, _ in items)} of them with visible coronary calcium. "

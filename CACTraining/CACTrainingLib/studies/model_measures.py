@@ -238,11 +238,9 @@ class MapEvaluator:
             """Apply a statistic of weights, true mass, mass, near mass and common mass to slices."""
 
             def values(weights: np.ndarray, items: Sequence, model: int) -> np.ndarray:
-                results = [(case.result, n) for case, n in items]
-                masses = [
-                    (r.true[n], r.mass[model, n], r.near_mass[model, n], r.common_mass[model, n]) for r, n in results
-                ]
-                return statistic(weights, *np.array(masses).reshape(-1, 4).T)
+                results = [(c.result, n) for c, n in items]
+                rows = [(r.true[n], *(a[model, n] for a in (r.mass, r.near_mass, r.common_mass))) for r, n in results]
+                return statistic(weights, *np.array(rows).reshape(-1, 4).T)
 
             return values
 
@@ -270,11 +268,8 @@ class MapEvaluator:
 
     def row(self, case: MapCase, model: int, threshold: float | None) -> tuple[float | None, ...]:
         true, measured = float(case.true.sum()), float(case.mass[model].sum())
-        return (
-            true,
-            measured,
-            2 * float(case.common_mass[model].sum()) / (true + measured) if true + measured else None,
-        )
+        overlap = 2 * float(case.common_mass[model].sum()) / (true + measured) if true + measured else None
+        return (true, measured, overlap)
 
 
 def calcium_maps(model: LoadedModel, slices: ScanSlices, numbers: np.ndarray) -> np.ndarray:

@@ -56,9 +56,7 @@ class ComparedScans(MethodComparison):
         """Measure over all scans whose reference has the total, or the vessel."""
         scans = self.scans if vessel is None else [scan for scan in self.scans if vessel in scan.vessels]
         return Measure(
-            title,
-            lambda *_: scans,
-            lambda w, items, m: statistic(w, _reference(items, vessel), _measured(items, m, vessel)),
+            title, lambda *_: scans, lambda w, s, m: statistic(w, _reference(s, vessel), _measured(s, m, vessel))
         )
 
     def rates(

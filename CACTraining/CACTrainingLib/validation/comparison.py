@@ -269,9 +269,8 @@ class _Places:
                 sites = np.bincount(values[values > 0], minlength=1)
                 site = site_of(int(sites.argmax())).key if sites.any() else None
                 picture = self._picture(lesion.flat, key, f"wrong-{key}-{n + 1}") if n < PICTURES else None
-                wrong.append(
-                    WrongLesion(key, _vessel(lesion.artery, self._job.vessels), lesion.agatston, site, picture)
-                )
+                vessel = _vessel(lesion.artery, self._job.vessels)
+                wrong.append(WrongLesion(key, vessel, lesion.agatston, site, picture))
         return tuple(wrong)
 
     def coronary_candidates(self) -> list[bool]:

@@ -62,9 +62,7 @@ def _recall(compared: ComparedScans, items: Sequence[tuple[ComparedScan, Outline
         if part:
             patients = [scan.patient for scan, _ in part]
             hits = [np.array([lesion.found[m] for _, lesion in part], bool) for m in compared.methods]
-            rows.append(
-                (f"  {title}", *(compared.bootstrap.proportion(patients, method_hits).estimate for method_hits in hits))
-            )
+            rows.append((f"  {title}", *(compared.bootstrap.proportion(patients, h).estimate for h in hits)))
     if compared.vessels:
         names: list[Cell] = []
         for method in compared.methods:

@@ -97,16 +97,14 @@ class Format:
 
 
 def read_each(
-    items: Sequence[tuple[str, Any]],
-    read: Callable[[str, Any], ReferenceScan],
-    progress: ProgressCallback | None = None,
+    items: Sequence[tuple[str, Any]], read: Callable[[str, Any], ReferenceScan], count: ProgressCallback | None = None
 ) -> tuple[tuple[ReferenceScan, ...], tuple[tuple[str, str], ...]]:
     """Read the scans of a reference.
 
     Args:
         items: Name of each scan, and the item that `read` takes.
         read: Function of name and item that returns the scan or raises CTError.
-        progress: Callback for the number of items read.
+        count: Callback for the number of items read.
 
     Returns:
         The scans, and the names of unusable ones with the reason.
@@ -117,8 +115,8 @@ def read_each(
             scans.append(read(name, item))
         except CTError as error:
             refused.append((name, str(error)))
-        if progress:
-            progress(number, len(items))
+        if count:
+            count(number, len(items))
     return tuple(scans), tuple(refused)
 
 

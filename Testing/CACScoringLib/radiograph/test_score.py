@@ -32,7 +32,7 @@ def logistic(z):
 class TestProbabilities:
     def test_they_are_the_networks_logits_calibrated(self):
         calibration = radiograph_models.calibration(offsets=(1.0, 0.0, -1.0))
-        model = spot_model(card_calibration=calibration)
+        model = spot_model(fit=calibration)
         result = score_radiograph({"PA": radiograph()}, Factors(50, "M", 25), model)
         with torch.no_grad():
             logits = model.network(torch.from_numpy(radiograph().standard())[None, None])[0].numpy()

@@ -83,9 +83,7 @@ class TestAutomaticScore:
         assert review.result("threshold").status == "automatic"
 
     def test_beyond_what_the_models_know_categories_wait_for_a_reader(self, opened, tmp_path):
-        beyond = automatic_patient.scored(
-            calibration_range={"ranges": {"slice_spacing_mm": [0.1, 0.2, 0.1]}, "limit": 1.0}
-        )
+        beyond = automatic_patient.scored(domain={"ranges": {"slice_spacing_mm": [0.1, 0.2, 0.1]}, "limit": 1.0})
         review = opened(beyond)
         assert review.categories() is None
         assert review.result("threshold").intervals == review.result("decomposition").intervals == {}

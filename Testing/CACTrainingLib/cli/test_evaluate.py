@@ -50,24 +50,16 @@ def test_studies_of_scan_pairs(study_settings):
     assert run("all", *options, "--workers", "2", "--device", "cpu", store_limits=True, ablation={"pairs": 3}) == 0
     (settings,) = study_settings
     assert settings.studies == evaluation.SCAN_STUDIES
-    assert (settings.data, settings.pairs, settings.overwrite, settings.use, settings.seed) == (
-        Path("d"),
-        2,
-        True,
-        "test",
-        4,
-    )
+    assert (settings.data, settings.pairs, settings.overwrite) == (Path("d"), 2, True)
+    assert (settings.use, settings.seed) == ("test", 4)
     assert (settings.models, settings.workers) == (ModelChoice(("m",), device="cpu"), 2)
     assert (settings.store_limits, settings.ablation.pairs) == (True, 3)
 
 
 def test_comparison_of_models(study_settings):
     assert run("models", "--data", "d", "--model", "a", "--model", "b", cache="c") == 0
-    assert (study_settings[0].data, study_settings[0].models, study_settings[0].cache) == (
-        Path("d"),
-        ("a", "b"),
-        Path("c"),
-    )
+    (settings,) = study_settings
+    assert (settings.data, settings.models, settings.cache) == (Path("d"), ("a", "b"), Path("c"))
 
 
 @pytest.mark.parametrize("study", ["radiograph", "vessels", "radiomics"])

@@ -64,11 +64,7 @@ ENDS_EARLY = [
     "phantom --single 1 --output table.csv",
     "insert none --output new",
     "calibrate --data none --slices none --decomposition none",
-    *(
-        f"train {network} --data none --output new"
-        for network, settings in NETWORKS.items()
-        if "data" in settings.options
-    ),
+    *(f"train {name} --data none --output new" for name, network in NETWORKS.items() if "data" in network.options),
     *(f'train {network} --settings {{"patients":0}} --output new' for network in WITHOUT_DATA),
     *(f"evaluate {study} --data none --output new" for study in ("detection", "heart", "ablation", "models")),
     *(f"evaluate {study} --data none --output new" for study in ("radiograph", "prognosis", "vessels", "radiomics")),

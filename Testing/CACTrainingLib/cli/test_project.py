@@ -126,10 +126,8 @@ class TestSplit:
         )
         scans = Project.open(project.folder).scans
         coronary = [json.loads(scan.truth.read_text(encoding="utf-8"))["mass_mg"] > 0 for scan in scans]
-        assert sorted(scan.use for scan, has_calcium in zip(scans, coronary, strict=True) if has_calcium) == [
-            "training",
-            "validation",
-        ]
+        uses = [scan.use for scan, has_calcium in zip(scans, coronary, strict=True) if has_calcium]
+        assert sorted(uses) == ["training", "validation"]
 
     def test_a_part_without_calcium_is_reported(self, project, capsys):
         for scan in project.scans:

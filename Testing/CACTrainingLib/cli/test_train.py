@@ -17,9 +17,7 @@ def train(tmp_path, monkeypatch):
     def run(network, *words):
         received = []
         for module in (heart, slices, decomposition):
-            monkeypatch.setattr(
-                module, "train", lambda options, settings, progress: received.extend((options, settings))
-            )
+            monkeypatch.setattr(module, "train", lambda options, settings, _: received.extend((options, settings)))
         command = ["train", network, "--output", str(tmp_path / "m"), "--progress", "none", *map(str, words)]
         return main(command), *received
 

@@ -63,11 +63,8 @@ def test_without_time_there_is_a_page_of_what_is_there(experiment, settings):
 
 
 def test_a_run_that_fails_stops_no_other_and_is_tried_again(experiment, settings):
-    first, again, progress = (
-        RecordingTrainer(experiment.trainer, fails=lambda run: run.fold == 1),
-        RecordingTrainer(experiment.trainer),
-        Warned(),
-    )
+    first, again = RecordingTrainer(experiment.trainer, lambda run: run.fold == 1), RecordingTrainer(experiment.trainer)
+    progress = Warned()
     page = experiment.page(settings, first, progress)
     assert "there is no memory for it" in page
     assert [warning.code for warning in progress.warnings] == ["training-failed"]

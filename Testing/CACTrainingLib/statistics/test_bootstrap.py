@@ -59,9 +59,8 @@ class TestIntervals:
             estimate(bootstrap.mean(Bootstrap(p, np.random.default_rng(0)).weights(p), np.tile(values, 2)), 80, n)
             for p, n in ((list(range(80)), 80), (list(range(40)) * 2, 40))
         )
-        assert (repeated.high - repeated.low) / (independent.high - independent.low) == pytest.approx(
-            math.sqrt(2), rel=0.1
-        )
+        widths = [estimate.high - estimate.low for estimate in (independent, repeated)]
+        assert widths[1] / widths[0] == pytest.approx(math.sqrt(2), rel=0.1)
 
     def test_none_from_few_patients(self):
         result = estimate(np.arange(100.0), 8, bootstrap.LEAST_PATIENTS - 1)

@@ -29,11 +29,8 @@ def test_a_box_moved_sideways():
 
 def test_distance_is_in_mm_along_each_axis():
     first = box((4, 5), (10, 11), (10, 11))
-    along = [
-        mask_agreement(first, second)[1:]
-        for second in (box((6, 7), (10, 11), (10, 11)), box((4, 5), (14, 15), (13, 14)))
-    ]
-    assert along == [(6, 6), (5, 5)]
+    moved = (box((6, 7), (10, 11), (10, 11)), box((4, 5), (14, 15), (13, 14)))
+    assert [mask_agreement(first, second)[1:] for second in moved] == [(6, 6), (5, 5)]
 
 
 def test_both_directions_count():

@@ -7,10 +7,6 @@ from scipy import stats
 from CACTrainingLib.statistics import regression
 
 
-def unit_weights(n):
-    return np.ones((1, n))
-
-
 class TestWeightsAreRepeats:
     """Every statistic of weights equals the library's on the patients repeated as often."""
 
@@ -28,4 +24,4 @@ class TestWeightsAreRepeats:
 
 class TestDegenerate:
     def test_constant_scores_have_no_rank_correlation(self):
-        assert np.isnan(regression.rank_correlation(unit_weights(5), np.zeros(5), np.arange(5.0))).all()
+        assert np.isnan(regression.rank_correlation(np.ones((1, 5)), np.zeros(5), np.arange(5.0))).all()

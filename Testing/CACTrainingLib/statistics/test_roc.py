@@ -10,15 +10,11 @@ CT_NORMAL, CT_ABNORMAL = (33, 6, 6, 11, 2), (3, 2, 2, 11, 33)
 """Ratings 1 to 5 of 109 CTs, Hanley and McNeil 1982, table I."""
 
 
-def unit_weights(n):
-    return np.ones((1, n))
-
-
 class TestPublishedExamples:
     def test_area_under_the_curve_of_hanley_and_mcneil(self):
         ratings = np.repeat(np.tile(np.arange(1, 6), 2), CT_NORMAL + CT_ABNORMAL)
         abnormal = np.repeat([False, True], [58, 51])
-        assert roc.area_under_curve(unit_weights(109), abnormal, ratings) == pytest.approx(0.893, abs=5e-4)
+        assert roc.area_under_curve(np.ones((1, 109)), abnormal, ratings) == pytest.approx(0.893, abs=5e-4)
 
 
 class TestWeightsAreRepeats:

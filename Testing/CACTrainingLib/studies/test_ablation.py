@@ -98,10 +98,7 @@ def test_tables_compare_each_part_with_the_full_method(monkeypatch, tmp_path):
     def scored(scans, models, configurations, file, work):
         counts.append((len(scans), len(configurations)))
         masses = {scan.name: records[scan.name].truth.mass_mg for scan in scans}
-        values = {
-            name: {configuration.key: mass if configuration.classifier else 5.0 for configuration in configurations}
-            for name, mass in masses.items()
-        }
+        values = {name: {c.key: mass if c.classifier else 5.0 for c in configurations} for name, mass in masses.items()}
         return {name: {key: Value(mass, mass, {}) for key, mass in row.items()} for name, row in values.items()}
 
     monkeypatch.setattr(ablation, "score_configurations", scored)

@@ -136,7 +136,7 @@ class TestSlices:
         comparison = compare(slices)
         auc = comparison.measures["Area under the ROC curve"]
         assert (float(auc["blind"]), float(auc["knows"])) == (0.5, 1.0)
-        assert auc["knows n"] == str(slices_in(comparison))
+        assert auc["knows n"] == str(sum(int(case["Slices"]) for case in comparison.cases if case["Model"] == "knows"))
         change = comparison.differences["Area under the ROC curve"]
         assert float(change["Difference"]) == 0.5
         assert (float(change["Difference low"]), float(change["Difference high"])) == (0.5, 0.5)
@@ -155,10 +155,6 @@ class TestSlices:
         assert "threshold are missing for models" in comparison.text
         assert comparison.measures["Sensitivity"]["knows"] == ""
         assert list(comparison.differences) == ["knows", "Area under the ROC curve"]
-
-
-def slices_in(comparison):
-    return sum(int(case["Slices"]) for case in comparison.cases if case["Model"] == "knows")
 
 
 class TestMaps:

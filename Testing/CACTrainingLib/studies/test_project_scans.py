@@ -94,13 +94,8 @@ class TestAnnotated:
         assert scan.heart == scan.lesions.with_name("heart.nii.gz")
         assert dict(scan.labels) == {k: k == 3 for k in HEART if k != 5}, "a label counts before what is painted"
         assert not scan.labelled_whole, "one of them is unsure"
-        unlabelled = named_scans(project)["ben"]
-        assert (unlabelled.heart, unlabelled.lesions, unlabelled.labels, unlabelled.labelled_whole) == (
-            None,
-            None,
-            None,
-            False,
-        )
+        ben = named_scans(project)["ben"]
+        assert (ben.heart, ben.lesions, ben.labels, ben.labelled_whole) == (None, None, None, False)
 
     def test_labels_of_all_slices_with_heart(self, project, monkeypatch):
         label(project, "0003", NONE)
@@ -160,9 +155,8 @@ class TestRecords:
     """Records of clinical scans from slice labels and regions."""
 
     def record(self, calcified, labels, **more):
-        return make_record(
-            replace(calcified[0], labels=None if labels is None else tuple(labels.items()), **more), calcified[1]
-        )
+        scan = replace(calcified[0], labels=None if labels is None else tuple(labels.items()), **more)
+        return make_record(scan, calcified[1])
 
     def test_no_slice_with_heart_shows_any(self, calcified):
         none = dict.fromkeys(calcified[2], False)

@@ -67,11 +67,8 @@ def test_all_formats_give_the_same_scores(scan, results, tmp_path):
     assert comparisons["orcascore"].vessels["LM and LAD"] == pytest.approx(
         first.vessels["LM"] + first.vessels["LAD"], rel=1e-4
     )
-    assert (comparisons["nongated"].total, comparisons["nongated"].vessels["LCX"], comparisons["nongated"].lesions) == (
-        6.0,
-        2.0,
-        None,
-    )
+    table = comparisons["nongated"]
+    assert (table.total, table.vessels["LCX"], table.lesions) == (6.0, 2.0, None)
     assert all(lesion.found["automatic"] for lesion in first.lesions)
     assert from_json(json.loads(json.dumps(asdict(first)))) == first
 

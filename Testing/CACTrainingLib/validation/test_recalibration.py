@@ -102,13 +102,11 @@ def test_outlines_teach_what_coronary_calcium_is(base):
     recalibration = recalibrate(scans, base.card)
     assert not recalibration.why_not
     assert recalibration.fitted.evidence.weights["place_logit"] > 0.5, "which was 0"
-    after = np.array([score.automatic for score in recalibration.cross_fitted])
+    scores = recalibration.cross_fitted
+    after = np.array([score.automatic for score in scores])
     lesions = np.array([scan.candidates.agatston[0] if scan.total else 0.0 for scan in scans])
     assert np.mean(np.isclose(after, lesions)) > 0.9
-    intervals = [
-        (score.intervals["automatic"], scan.total)
-        for score, scan in zip(recalibration.cross_fitted, scans, strict=True)
-    ]
+    intervals = [(score.intervals["automatic"], scan.total) for score, scan in zip(scores, scans, strict=True)]
     assert np.mean([ends[0] <= total <= ends[1] for ends, total in intervals if ends]) >= 0.9
     assert recalibration.fitted.as_calibration()["uncertainty"]["automatic"]["artery"]
     assert set(recalibration.fitted.errors) == {"automatic", "decomposition"}

@@ -164,7 +164,7 @@ class EvaluateSection(Section):
         warnings = dict.fromkeys(f"⚠ {event['message']}" for event in self._worker.warnings)
         self._say("\n".join([reason or _("Done: {name}.").format(name=studyName(name)), *warnings]))
         if not reason:
-            self.view.choose(name)
+            self._state.shownStudy = name
         self.update()
 
     def _say(self, text: str) -> None:

@@ -95,9 +95,7 @@ class InstallSection:
     def _show(self, *_args: object) -> None:
         ui, card = self._ui, self._cards.get(self._cardPath)
         installed = None if card is None else installedModel(card.name, card.network)
-        ui.cardLabel.setText(
-            _("The project has no finished model yet.") if card is None else cardSummary(card, installed)
-        )
+        ui.cardLabel.setText(_("The project has no finished model yet.") if card is None else summary(card, installed))
         ui.cardLabel.setToolTip("" if card is None else f"SHA-256 {card.sha256}")
         ui.calibrateButton.setVisible(card is not None and card.network == "decomposition")
         ui.calibrateButton.setText(_("Cancel") if self._calibrating else _("Calibrate"))
@@ -235,7 +233,7 @@ def useInScoring(network: str, name: str, insteadOf: str | None = None) -> None:
         setattr(state, parameter, name)
 
 
-def cardSummary(card: ModelCard, installed: ModelCard | None) -> str:
+def summary(card: ModelCard, installed: ModelCard | None) -> str:
     """Summary of a model before installation; `installed` is the installed model of the same name."""
     from CACScoringLib.models import preprocessing
 

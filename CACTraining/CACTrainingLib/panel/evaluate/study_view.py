@@ -134,10 +134,6 @@ class StudyView(Section):
             widget.setVisible(bool(captions))
         self._showItem()
 
-    def choose(self, name: str) -> None:
-        """Select a new study."""
-        self._state.shownStudy = name
-
     @property
     def study(self) -> Study | None:
         """The selected study."""

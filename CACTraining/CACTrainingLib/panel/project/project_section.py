@@ -117,8 +117,8 @@ class ProjectSection(Section):
         blind = self._state is not None and self._state.blind
         ui.scanTable.setRowCount(len(scans))
         for row, scan in enumerate(scans):
-            states = self._states(scan.id) if not blind else ""
-            state = _("missing") if scan.id in missing else states
+            names = () if blind else self._try(lambda scan=scan: annotators(project, scan.id)) or ()
+            state = _("missing") if scan.id in missing else ", ".join(names)
             fillRow(ui.scanTable, row, (scan.name, scan.patient, _useNames()[scan.use], state))
             ui.scanTable.item(row, 0).setToolTip(f"{scan.ct} ({scan.source})")
         hideEmptyColumns(ui.scanTable)
@@ -145,10 +145,6 @@ class ProjectSection(Section):
         if missing:
             lines.append(_("⚠ Missing scans: {count}. Relocate them.").format(count=len(missing)))
         return "\n".join([*lines, *(f"⚠ {warning}" for warning in project.warnings)])
-
-    def _states(self, scanId: str) -> str:
-        """Names of a scan's annotators."""
-        return ", ".join(self._try(lambda: annotators(self._project, scanId)) or ())
 
     def _showButtons(self) -> None:
         ui, project, idle = self._ui, self._project, not self._worker.isRunning
@@ -297,11 +293,9 @@ class ProjectSection(Section):
         for pair in [event for event in events if event["event"] == "agreement"]:
             kappa = pair["kappa"]
             interval = "" if kappa["low"] is None else f" [{kappa['low']:.2f}, {kappa['high']:.2f}]"
-            agreements = (_number(pair[key]["value"]) for key in ("same", "regions", "heart"))
+            dice = (_number(pair[key]["value"]) for key in ("same", "regions", "heart"))
             counts = str(pair["scans"]), str(pair["slices"])
-            rows.append(
-                (f"{pair['first']} – {pair['second']}", *counts, _number(kappa["value"]) + interval, *agreements)
-            )
+            rows.append((f"{pair['first']} – {pair['second']}", *counts, _number(kappa["value"]) + interval, *dice))
         self._fill(self._ui.agreementTable, rows, range(1, 7))
         nobody = _("No scan was annotated by two annotators, or by one beside a known ground truth.")
         self._sayAll([reason or ("" if rows else nobody), *self._warnings()])

@@ -194,9 +194,8 @@ class RunsSection(Section):
     def _stop(self, *_args: object) -> None:
         from ...training import background as training_runs
 
-        self._command(
-            _("It could not be stopped: {error}"), lambda: training_runs.stop(self._folder(self._selectedRun.name))
-        )
+        folder = self._folder(self._selectedRun.name)
+        self._command(_("It could not be stopped: {error}"), lambda: training_runs.stop(folder))
 
     def _resume(self, *_args: object) -> None:
         from CACScoringLib.panel.process import workerCommand

@@ -62,7 +62,8 @@ class TrainSection(Section):
         self.runs = RunsSection(ui, ui.trainTab, self.refresh)
         self._timer = singleShot(CHECK_MILLISECONDS, self.check)
         watchPath(ui.trainFolderEdit, lambda *_args: self._set("trainFolder", ui.trainFolderEdit.currentPath))
-        ui.trainNetworkBox.activated.connect(self._networkChosen)
+        # The selected start is a model for another network.
+        ui.trainNetworkBox.activated.connect(lambda *_args: self._set("trainStart", ""))
         ui.trainStartBox.currentIndexChanged.connect(lambda *_args: self._set("trainStart", dataOf(ui.trainStartBox)))
         ui.trainAnnotatorBox.currentIndexChanged.connect(
             lambda *_args: self._set("trainAnnotator", dataOf(ui.trainAnnotatorBox))
@@ -236,10 +237,6 @@ class TrainSection(Section):
         project = self._project
         scans = () if project is None else project.scans
         return sorted({name for scan in scans for name in annotators(project, scan.id)})
-
-    def _networkChosen(self, *_args: object) -> None:
-        # The selected start is a model for another network.
-        self._state.trainStart = ""
 
     def _set(self, parameter: str, value: str) -> None:
         if self._state is not None:
