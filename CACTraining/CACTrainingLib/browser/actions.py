@@ -1,4 +1,4 @@
-"""Actions of the page, each checked completely before it is carried out."""
+"""Check and carry out the actions of the page."""
 
 from __future__ import annotations
 
@@ -14,17 +14,25 @@ MOST_LESIONS, MOST_POINTS = 5000, 500
 MOST_RADIUS_MM = 50.0
 MOST_SECONDS = 24 * 3600.0
 
-GIVEN_SITES = (*(a for a in Artery if a != Artery.UNASSIGNED), *NonCoronary)
-"""What a reader may give calcium to."""
+ASSIGNABLE_SITES = (*(a for a in Artery if a != Artery.UNASSIGNED), *NonCoronary)
+"""Sites to which a reader may assign calcium."""
 
 
 class RefusedError(CTError):
-    """A request that asks for what there is not."""
+    """A request has unknown or unsuitable content."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A checked request. version: of the review that the reader saw. seconds: that the reader spent since the last."""
+    """Checked request.
+
+    Attributes:
+        action: Name of the action.
+        method: Scoring method that it changes.
+        version: Version of the review that the reader saw.
+        seconds: Time spent by the reader since the last request.
+        parts: Values of the action, by name.
+    """
 
     action: str
     method: str
@@ -34,13 +42,13 @@ class Request:
 
     @property
     def words(self) -> str:
-        """For the journal."""
+        """Description for the journal."""
         parts = " ".join(f"{name}={value}" for name, value in self.parts.items() if name not in ("points", "voxel"))
         return f"{self.action} {self.method} {parts}".strip()
 
 
 def request_of(content: object, shape: tuple[int, ...], methods: tuple[str, ...]) -> Request:
-    """Check a request. content: as it came, from JSON. shape: of the scan, [k, j, i]. Raises RefusedError."""
+    """Check a request. content: Decoded JSON. shape: Shape of the scan, [k, j, i]. Raises RefusedError."""
     action = content.get("action") if isinstance(content, dict) else None
     if not isinstance(action, str) or action not in _ACTIONS:
         raise RefusedError(f"The request is none of {', '.join(_ACTIONS)}.")
@@ -50,12 +58,12 @@ def request_of(content: object, shape: tuple[int, ...], methods: tuple[str, ...]
     method = content["method"]
     if not isinstance(method, str) or method not in methods:
         raise RefusedError(f"method is none of {', '.join(methods)}.")
-    version, seconds = whole(content["version"], 0, 2**31), number(content["seconds"], 0, MOST_SECONDS)
+    version, seconds = integer(content["version"], 0, 2**31), number(content["seconds"], 0, MOST_SECONDS)
     return Request(action, method, version, seconds, {name: _CHECKS[name](content[name], shape) for name in names})
 
 
 def carry_out(review: ScanReview, request: Request) -> None:
-    """Do what was asked for. Raises MaskError, which says why it cannot be done."""
+    """Carry out a request. Raises MaskError if it cannot be done."""
     _ACTIONS[request.action][0](review, request.method, *request.parts.values())
 
 
@@ -68,7 +76,7 @@ def number(value: object, low: float, high: float) -> float:
     return float(value)
 
 
-def whole(value: object, low: int, high: int) -> int:
+def integer(value: object, low: int, high: int) -> int:
     """Check that a value of JSON is a whole number within limits. Raises RefusedError."""
     if not isinstance(value, int):
         raise RefusedError("A part of the request is no whole number.")
@@ -81,18 +89,18 @@ def _boolean(value: object, _shape: tuple[int, ...]) -> bool:
     return value
 
 
-def _listed(value: object, least: int, most: int) -> list:
-    if not isinstance(value, list) or not least <= len(value) <= most:
-        raise RefusedError(f"A part of the request is no list of {least} to {most} entries.")
+def _list(value: object, min_count: int, max_count: int) -> list:
+    if not isinstance(value, list) or not min_count <= len(value) <= max_count:
+        raise RefusedError(f"A part of the request is no list of {min_count} to {max_count} entries.")
     return value
 
 
 def _point(value: object, shape: tuple[int, ...]) -> tuple[float, ...]:
-    return tuple(number(n, -0.5, size - 0.5) for n, size in zip(_listed(value, 3, 3), shape, strict=True))
+    return tuple(number(n, -0.5, size - 0.5) for n, size in zip(_list(value, 3, 3), shape, strict=True))
 
 
 def _direction(value: object, _shape: tuple[int, ...]) -> tuple[float, ...]:
-    direction = tuple(number(n, -1e4, 1e4) for n in _listed(value, 3, 3))
+    direction = tuple(number(n, -1e4, 1e4) for n in _list(value, 3, 3))
     if not any(direction):
         raise RefusedError("normal has no length.")
     return direction
@@ -100,7 +108,7 @@ def _direction(value: object, _shape: tuple[int, ...]) -> tuple[float, ...]:
 
 def _one_of(labels: tuple[int, ...]) -> Callable[[object, tuple[int, ...]], int]:
     def check(value: object, _shape: tuple[int, ...]) -> int:
-        label = whole(value, 0, 255)
+        label = integer(value, 0, 255)
         if label not in labels:
             raise RefusedError("A label of the request is that of no site.")
         return label
@@ -109,15 +117,15 @@ def _one_of(labels: tuple[int, ...]) -> Callable[[object, tuple[int, ...]], int]
 
 
 _CHECKS: dict[str, Callable[[object, tuple[int, ...]], Any]] = {
-    "lesions": lambda value, shape: [whole(n, 1, 2**16 - 1) for n in _listed(value, 1, MOST_LESIONS)],
-    "lesion": lambda value, shape: whole(value, 1, 2**16 - 1),
-    "site": _one_of(GIVEN_SITES),
-    "label": _one_of((0, NOT_CORONARY, *GIVEN_SITES)),
-    "points": lambda value, shape: [_point(point, shape) for point in _listed(value, 1, MOST_POINTS)],
+    "lesions": lambda value, shape: [integer(n, 1, 2**16 - 1) for n in _list(value, 1, MOST_LESIONS)],
+    "lesion": lambda value, shape: integer(value, 1, 2**16 - 1),
+    "site": _one_of(ASSIGNABLE_SITES),
+    "label": _one_of((0, NOT_CORONARY, *ASSIGNABLE_SITES)),
+    "points": lambda value, shape: [_point(point, shape) for point in _list(value, 1, MOST_POINTS)],
     "point": _point,
     "normal": _direction,
     "voxel": lambda value, shape: tuple(
-        whole(n, 0, size - 1) for n, size in zip(_listed(value, 3, 3), shape, strict=True)
+        integer(n, 0, size - 1) for n, size in zip(_list(value, 3, 3), shape, strict=True)
     ),
     "radius_mm": lambda value, shape: number(value, 0.1, MOST_RADIUS_MM),
     "flat": _boolean,
@@ -149,4 +157,4 @@ _ACTIONS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "pick": (ScanReview.pick, ("voxel", "site")),
     "cut": (ScanReview.cut, ("lesion", "point", "normal", "label")),
 }
-"""Actions: the method of the review, and the parts that it is asked for with, in their order."""
+"""Method of the review for each action, and the parts of its requests in the order of the method's arguments."""

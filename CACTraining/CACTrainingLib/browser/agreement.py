@@ -1,4 +1,4 @@
-"""Agreement of readers: κ of categories, intraclass correlation of totals, Dice of what counts."""
+"""Measure the agreement of readers: κ of categories, intraclass correlation of totals, Dice of scored voxels."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES
 from ..statistics.agreement import agreement, kappa
 from ..statistics.bootstrap import Estimate, patient_estimate, patient_mean
 from ..statistics.patient_folds import category_of
-from .cases import Case
+from .cases import ReviewCase
 from .readings import labels_of, stamp_of
 from .work_list import WorkList
 
 LEAST_SCANS = 2
-"""That two readers have both reviewed, before κ and correlation are worked out."""
+"""Smallest number of scans reviewed by both readers for κ and correlation."""
 
 
 def agreement_of_pairs(work: WorkList) -> list[dict]:
-    """For every two readers, over the scans that both have reviewed: κ of the four categories, intraclass correlation
-    of the total, and mean Dice of the voxels that count for an artery, by the clinical rule; of scans in which either
-    counts any. Raises CTError."""
+    """Return the agreement of every two readers over the scans that both have reviewed, as JSON values.
+
+    It is measured on the clinical score: κ of the four categories, intraclass correlation of the total, and mean Dice
+    of voxels assigned to an artery, over scans in which either reader has any. Raises CTError.
+    """
     pairs = []
     for pair in combinations(work.readers, 2):
         readings = [work.reading_of(reader, False) for reader in pair]
@@ -35,29 +37,29 @@ def agreement_of_pairs(work: WorkList) -> list[dict]:
                 cases.append(case)
                 totals.append([reading.agatston for reading in progress])
         dice = _dice(cases, readings).as_json()
-        of_totals = _of_totals(cases, np.array(totals).reshape(-1, 2))
-        pairs.append({"readers": list(pair), "scans": len(cases), **of_totals, "dice": dice})
+        statistics = _total_statistics(cases, np.array(totals).reshape(-1, 2))
+        pairs.append({"readers": list(pair), "scans": len(cases), **statistics, "dice": dice})
     return pairs
 
 
-def _dice(cases: list[Case], readings: list[str]) -> Estimate:
+def _dice(cases: list[ReviewCase], readings: list[str]) -> Estimate:
     values = []
     for case in cases:
         first, second = (_coronary(case, reading, stamp_of(case, reading)) for reading in readings)
-        if either := len(first) + len(second):
+        if count := len(first) + len(second):
             common = len(np.intersect1d(first, second, assume_unique=True))
-            values.append((case.patient or case.id, 2 * common / either))
+            values.append((case.patient or case.id, 2 * common / count))
     return patient_mean(values)
 
 
 @lru_cache(maxsize=10_000)
-def _coronary(case: Case, reading: str, _stamp: tuple) -> np.ndarray:
-    """Flat indices of the voxels that count for an artery, rising."""
+def _coronary(case: ReviewCase, reading: str, _stamp: tuple) -> np.ndarray:
+    """Return the flat indices of voxels assigned to an artery, in rising order."""
     labelled = labels_of(case, reading)["threshold"]
     return labelled.flat[labelled.values < Artery.UNASSIGNED]
 
 
-def _of_totals(cases: list[Case], pairs: np.ndarray) -> dict:
+def _total_statistics(cases: list[ReviewCase], pairs: np.ndarray) -> dict:
     if len(pairs) < LEAST_SCANS:
         return {"kappa": None, "icc": None}
     first, second = category_of(pairs.T)

@@ -1,5 +1,4 @@
-"""The scans that are reviewed: a folder of results, those of a cohort or of a training project, each with the CT that
-was scored."""
+"""Find the scans to review, with their CTs: one folder of results, or those of a cohort or a training project."""
 
 from __future__ import annotations
 
@@ -22,18 +21,28 @@ from ..project.files import SCANS_FILE
 from ..project.project import is_project
 
 PROJECT_RESULTS = "results"
-"""Below a training project: what a cohort made of its scans."""
+"""Subfolder of a training project with the results of a cohort of its scans."""
 
 
 @dataclass(frozen=True)
-class Case:
-    """A scan to be reviewed.
+class ReviewCase:
+    """Scan to review.
 
-    id: by which the page names it. name: for people. folder: of the results. ct: image file or DICOM folder. status,
-    agatston, interval: of the clinical score before the review; category_probability: of the likeliest category; None
-    where unknown. has_category: whether the run gave it a category; it does not of candidates, nor of a scan unlike
-    those that it knows. warnings: codes. series: number or UID of the DICOM series, as `read_ct` takes it, where it was
-    given; digest: what a cohort knows the scan by (`cohort.folder.scan_digest`).
+    Attributes:
+        id: Identifier of the scan in the page's requests.
+        name: Name shown to readers.
+        folder: Folder of the results.
+        ct: Image file or DICOM folder.
+        patient: Patient, or "".
+        group: Group of the scan in the cohort, or "".
+        status: Status of the clinical score before the review.
+        agatston: Agatston score before the review; None if unknown.
+        category_probability: Probability of the likeliest category; None if unknown.
+        interval: Prediction interval before the review; None if unknown.
+        has_category: True if the score has a category; candidates and scans out of distribution have none.
+        series: Number or UID of the DICOM series, as in `read_ct`, if it was given.
+        digest: Identifier of the scan in a cohort (`cohort.folder.scan_digest`).
+        warnings: Codes of the warnings.
     """
 
     id: str
@@ -52,7 +61,7 @@ class Case:
     warnings: tuple[str, ...] = ()
 
     def result_sha256(self) -> str:
-        """SHA-256 of the `scores.json` that a review begins with. Raises UnreadableError."""
+        """Return the SHA-256 of the `scores.json` that a review begins with. Raises UnreadableError."""
         try:
             return hashlib.sha256((self.folder / LAST_FILE).read_bytes()).hexdigest()
         except OSError as error:
@@ -60,7 +69,7 @@ class Case:
             raise UnreadableError(message) from error
 
     def scan(self) -> CTScan:
-        """The CT that was scored. Raises CTError."""
+        """Read the CT that was scored. Raises CTError."""
         try:
             return read_ct(self.ct, self.series)
         except SeriesChoiceError:
@@ -69,8 +78,8 @@ class Case:
             return read_ct(self.ct, series)
 
     def _scored_series(self) -> str | None:
-        """Of several series in the folder the one that was scored: by what a cohort has recorded of its files, else by
-        the number that the run has recorded; None where that is unknown."""
+        """Return the series of the folder that was scored, by a cohort's record of its files, else by its recorded
+        number; None if it is unknown."""
         record = read_record(self.folder)
         names = [name for series in find_series(self.ct)[0] for name in (series.uid, series.number) if name is not None]
         scans = [CohortScan(self.name, self.ct, "", series=name) for name in names] if record is not None else []
@@ -82,17 +91,22 @@ class Case:
         return None if number is None else str(number)
 
 
-def cases_of(results: Path, ct: Path | None, series: str | None = None) -> list[Case]:
-    """The scans of a folder of results, of a cohort, or of a training project whose scans a cohort has scored.
+def cases_of(results: Path, ct: Path | None, series: str | None = None) -> list[ReviewCase]:
+    """Return the scans of a folder of results, of a cohort, or of a training project scored by a cohort.
 
-    results: a folder that `cac score` or `cac cohort` wrote, or a project. ct, series: the scan, of a folder of
-    results, which does not hold it. Raises OutputError when there is none, or the scan is missing; CTErrors when the
-    results cannot be read.
+    Args:
+        results: Folder written by `cac score` or `cac cohort`, or a project.
+        ct: CT of a folder of results, which does not hold it.
+        series: Series of the CT.
+
+    Raises:
+        OutputError: There are no results, or the CT is not given.
+        CTError: The results cannot be read.
     """
     if is_project(results):
-        return _of_project(results, ct)
+        return _project_cases(results, ct)
     if (results / cohort.RECORD).is_file():
-        return _of_cohort(results, ct)
+        return _cohort_cases(results, ct)
     if not (results / LAST_FILE).is_file():
         raise OutputError(f"{results} holds no results. Give a folder that cac score or cac cohort has written.")
     if ct is None:
@@ -102,16 +116,16 @@ def cases_of(results: Path, ct: Path | None, series: str | None = None) -> list[
 
 
 def results_of(folder: Path) -> Path:
-    """Folder of the results: beside the scans of a project, else the folder itself."""
+    """Return the folder of results: a subfolder of a project, else the folder itself."""
     return folder / PROJECT_RESULTS if is_project(folder) else folder
 
 
-def _of_project(folder: Path, ct: Path | None) -> list[Case]:
+def _project_cases(folder: Path, ct: Path | None) -> list[ReviewCase]:
     root = results_of(folder)
     scans = folder / SCANS_FILE
     if not (root / cohort.RECORD).is_file():
         raise OutputError(f"The scans of the project are not scored. First: cac cohort {scans} --output {root}")
-    by_digest = {case.digest: case for case in _of_cohort(root, ct)}
+    by_digest = {case.digest: case for case in _cohort_cases(root, ct)}
     cases = []
     for scan in scans_of_table(scans)[0]:
         if (case := by_digest.get(cohort.scan_digest(scan.key))) is not None:
@@ -121,25 +135,25 @@ def _of_project(folder: Path, ct: Path | None) -> list[Case]:
     return cases
 
 
-def _of_cohort(root: Path, ct: Path | None) -> list[Case]:
+def _cohort_cases(root: Path, ct: Path | None) -> list[ReviewCase]:
     if ct is not None:
         raise OutputError("The table of a cohort names its scans; leave out --ct.")
     lines = read_table(root / cohort.TABLE, ("name", "folder", "ct", "state")).lines
-    digests = _recorded(root / cohort.RECORD)
+    digests = _scan_digests(root / cohort.RECORD)
     cases = []
     for line in lines:
         name = line.text("folder")
-        # Names of folders come from the cohort's own record, not from a table that anybody may have edited.
+        # Folders must be in the cohort's record, because its table may have been edited.
         if line.text("state") == "done" and name in digests and Path(name).name == name:
-            case = _case((root / name).resolve(), _present(Path(line.text("ct")), root), line.text("name"), _row(line))
+            case = _case((root / name).resolve(), _find_ct(Path(line.text("ct")), root), line.text("name"), _row(line))
             cases.append(replace(case, digest=digests[name]))
     if not cases:
         raise OutputError(f"The cohort {root} has no scan that was scored. Run its cac cohort again.")
     return cases
 
 
-def _recorded(file: Path) -> dict[str, str]:
-    """The digests of a cohort's scans in its record, by folder. Raises UnreadableError."""
+def _scan_digests(file: Path) -> dict[str, str]:
+    """Read the digests of a cohort's scans from its record, by folder. Raises UnreadableError."""
     try:
         scans = json.loads(file.read_text(encoding="utf-8"))["scans"]
         return {name: str(entry["scan"]) for name, entry in scans.items()}
@@ -148,8 +162,8 @@ def _recorded(file: Path) -> dict[str, str]:
         raise UnreadableError(message) from error
 
 
-def _present(ct: Path, root: Path) -> Path:
-    """Where a CT is whose path may begin at the folder in which the cohort was scored: often that of the results."""
+def _find_ct(ct: Path, root: Path) -> Path:
+    """Resolve a CT's path, which may be relative to the working folder of the cohort, often that of the results."""
     places = [place / ct for place in (Path(), root.resolve().parent, root)]
     return next((place for place in places if place.exists()), ct).resolve()
 
@@ -162,9 +176,9 @@ def _row(line: Line) -> dict:
     return row
 
 
-def _case(folder: Path, ct: Path, name: str, row: dict) -> Case:
+def _case(folder: Path, ct: Path, name: str, row: dict) -> ReviewCase:
     low, high = row.get("threshold_interval_low"), row.get("threshold_interval_high")
-    return Case(
+    return ReviewCase(
         id=hashlib.sha256(folder.name.encode()).hexdigest()[:16],
         name=name,
         folder=folder,
@@ -180,8 +194,8 @@ def _case(folder: Path, ct: Path, name: str, row: dict) -> Case:
     )
 
 
-def check_present(cases: list[Case]) -> None:
-    """Raises CTError when no CT is where the results say."""
+def check_present(cases: list[ReviewCase]) -> None:
+    """Raise CTError if all CTs are missing."""
     missing = [case for case in cases if not case.ct.exists()]
     if len(missing) == len(cases):
         raise CTError(f"The CT of {missing[0].name} is not at {missing[0].ct}, nor is any other. Move the scans back.")

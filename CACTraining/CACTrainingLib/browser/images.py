@@ -1,4 +1,4 @@
-"""Images of a scan as the page draws them: slices as numbers, and volumes of the heart for three planes and 3-D."""
+"""Prepare a scan's images for the page: slices as numbers, and volumes of the heart for three planes and 3-D."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.scan_review import ScanReview
 
 MARGIN_MM = 15.0
-"""Around the heart, in volumes."""
+"""Margin around the heart in volumes."""
 
 MOST_VOXELS = 4_000_000
-"""Of a volume: drawn by a processor alone, a larger one takes the page many seconds to load."""
+"""Largest number of voxels of a volume; without a graphics card, larger ones load for many seconds."""
 
 LABELS = ("heart", "territories")
 
 
 def label_colours() -> dict[str, dict[int, str]]:
-    """Colours of the outlines of each of LABELS, by label, as in the report's pictures."""
+    """Return the colours of the outlines of LABELS, by label, as in the report's pictures."""
     territories = {n: f"rgb{SITE_COLOURS[site]}" for n, site in TERRITORY_SITES.items()}
     return {"heart": {1: f"rgb{HEART_COLOUR}"}, "territories": territories}
 
 
 def first_view(scan: CTScan, folder: Path) -> dict:
-    """Collect what the page needs to draw the CT while the review is not open yet. folder: of the results.
+    """Return the facts from which the page draws the CT before the review is open. folder: Folder of the results.
 
-    first_slice: in which most of the first lesion lies, the middle one without lesions. Raises CTError.
+    `first_slice` holds most of the first lesion, or is the middle slice without lesions. Raises CTError.
     """
     method, size = read_result(folder)["methods"]["threshold"], scan.image.GetSize()
-    listed = [*method.get("lesions", ()), *method.get("left_out", ())]
-    parts = min(listed, key=lambda lesion: lesion["id"])["components"] if listed else [{"slice": size[2] // 2}]
+    lesions = [*method.get("lesions", ()), *method.get("left_out", ())]
+    parts = min(lesions, key=lambda lesion: lesion["id"])["components"] if lesions else [{"slice": size[2] // 2}]
     return {
         "images": ["ct"],
         "size": list(size),
@@ -53,13 +53,13 @@ def first_view(scan: CTScan, folder: Path) -> dict:
 
 
 def slice_bytes(image: sitk.Image, k: int, labels: bool = False) -> bytes | None:
-    """A slice, int16 little endian, row by row; of labels uint8. None where there is no such slice."""
+    """Return a slice row by row, int16 little endian or uint8 for labels; None if there is no such slice."""
     values = sitk.GetArrayViewFromImage(image)
-    return _as_drawn(values[k], labels).tobytes() if k < len(values) else None
+    return _as_page_values(values[k], labels).tobytes() if k < len(values) else None
 
 
 class ScanImages:
-    """The images of a scan, each read when it is first asked for. state: of its review."""
+    """Images of a scan, each read on first use. state: State of its review."""
 
     def __init__(self, state: ReviewFolder) -> None:
         self._state = state
@@ -75,8 +75,8 @@ class ScanImages:
             self._sources["healthy"] = state.healthy
 
     def about(self) -> dict:
-        """Names of the images that there are; matrices from voxels (i, j, k, 1) to millimetres, RAS, and back; and the
-        heart's place (i, j) in slices, with a margin."""
+        """Return the names of the images, the matrices from voxels (i, j, k, 1) to mm, RAS, and back, and the corners
+        (i, j) of the heart with a margin."""
         image = self._state.scan.image
         axes = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
         to_lps = np.vstack([np.column_stack([axes, image.GetOrigin()]), (0, 0, 0, 1)])
@@ -89,17 +89,17 @@ class ScanImages:
         }
 
     def slice_bytes(self, name: str, k: int) -> bytes | None:
-        """A slice as of the function of this name; None also where there is no such image."""
+        """Return a slice as from the function `slice_bytes`; None also if there is no such image."""
         image = self._image(name)
         return None if image is None else slice_bytes(image, k, name in LABELS)
 
     def volume(self, name: str) -> bytes | None:
-        """The part with the heart, reduced to MOST_VOXELS, as NIfTI. None where there is no such image."""
+        """Return the region of the heart, reduced to MOST_VOXELS, as NIfTI; None if there is no such image."""
         image = self._image(name)
         return None if image is None else self._part(sitk.GetArrayViewFromImage(image), name in LABELS)
 
     def lesions(self, review: ScanReview, method: str) -> bytes:
-        """The labels of all lesions, in the part and the grid of `volume`."""
+        """Return the labels of all lesions on the grid of `volume`."""
         flat, ids = review.review(method).voxels()
         site = np.zeros(int(ids.max(initial=0)) + 1, np.uint8)
         for lesion in review.lesions(method):
@@ -117,12 +117,12 @@ class ScanImages:
         box = self._heart_box
         part = values[box]
         step = max(1, math.ceil((part.size / MOST_VOXELS) ** (1 / 3) - 1e-9))
-        if labels:  # the highest label of each block, so that no lesion gets lost
+        if labels:  # the highest label of each block, so that no lesion is lost
             padded = np.pad(part, [(0, -n % step) for n in part.shape])
             part = padded.reshape([n for size in padded.shape for n in (size // step, step)]).max((1, 3, 5))
         else:
             part = part[::step, ::step, ::step]
-        volume, grid = sitk.GetImageFromArray(_as_drawn(part, labels)), self._state.scan.image
+        volume, grid = sitk.GetImageFromArray(_as_page_values(part, labels)), self._state.scan.image
         volume.SetOrigin(grid.TransformIndexToPhysicalPoint([at.start for at in box[::-1]]))
         volume.SetSpacing([n * step for n in grid.GetSpacing()])
         volume.SetDirection(grid.GetDirection())
@@ -137,7 +137,7 @@ class ScanImages:
 
 
 def _heart_box(image: sitk.Image) -> tuple[slice, ...]:
-    """The heart's place with a margin, [k, j, i]; the whole scan without a heart."""
+    """Return the box [k, j, i] of the heart with a margin; the whole scan without a heart."""
     heart = sitk.GetArrayViewFromImage(image) != 0
     if not heart.any():
         return tuple(slice(0, n) for n in heart.shape)
@@ -147,13 +147,13 @@ def _heart_box(image: sitk.Image) -> tuple[slice, ...]:
 
 
 def _in_slices(box: tuple[slice, ...]) -> list[list[int]]:
-    """Corners of a box in slices, (i, j)."""
+    """Return the corners (i, j) of a box in slices."""
     rows, columns = box[1:]
     return [[columns.start, rows.start], [columns.stop, rows.stop]]
 
 
-def _as_drawn(values: np.ndarray, labels: bool) -> np.ndarray:
-    """Labels as uint8, HU as int16, the same array where they are."""
+def _as_page_values(values: np.ndarray, labels: bool) -> np.ndarray:
+    """Convert labels to uint8 and HU to int16, without a copy if possible."""
     if labels:
         return values.astype(np.uint8, copy=False)
     if values.dtype == np.int16:

@@ -1,4 +1,4 @@
-"""Reviews that are open in the server: each rebuilt from its journal, edited by one request at a time."""
+"""Keep reviews open in the server, each rebuilt from its journal and edited by one request at a time."""
 
 from __future__ import annotations
 
@@ -21,26 +21,35 @@ from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.review.state import Change
 
 from . import actions
-from .cases import Case
+from .cases import ReviewCase
 from .images import ScanImages
-from .readings import SHARED, agreed, disputed, journal_of, labels_of
-from .shown import blinded, shown
+from .page_state import blind_state, page_state
+from .readings import SHARED, agreed_labels, disputed_voxels, journal_of, labels_of
 
 MOST_OPEN = 4
-"""A large scan takes about a gigabyte."""
+"""Number of reviews in memory; a large scan takes about a gigabyte."""
 
 
 class ChangedError(CTError):
-    """The review is not the one that the reader saw."""
+    """The review has changed since the reader saw it."""
 
 
 class OpenReview:
-    """One reading of a scan. lock: to be held by whoever reads or edits it. heart: mask on the scan's grid.
+    """Reading of a scan.
 
-    scan: the case's. Raises CTError when its results or its journal cannot be read.
+    Attributes:
+        lock: Lock to hold while the review is read or edited.
+        case: Scan under review.
+        reading: Name of the reading.
+        review: State and edits of the review.
+        images: Images for the page.
+        heart: Mask of the heart on the scan's grid.
+
+    Raises:
+        CTError: The results or the journal cannot be read.
     """
 
-    def __init__(self, case: Case, reading: str, scan: CTScan) -> None:
+    def __init__(self, case: ReviewCase, reading: str, scan: CTScan) -> None:
         self.lock = threading.RLock()
         self._exporting = threading.Lock()
         self.case = case
@@ -52,37 +61,39 @@ class OpenReview:
         self.review.restore(self._journal.steps)
         self.images = ScanImages(state)
         self.heart = state.heart
-        self._now = ("", "", 0.0)
+        self._present_action = ("", "", 0.0)
         self._disputed: dict[str, np.ndarray] = {}
 
     def begin_consensus(self, readings: Sequence[str]) -> None:
-        """Begin with what these readings agree on, unless that was done; what they disagree on is unassigned, and has
-        to be decided before the score is accepted. Raises CTError."""
+        """Start with the labels on which the readings agree, unless the consensus was begun.
+
+        Disputed lesions are unassigned, and have to be decided before the score is accepted. Raises CTError.
+        """
         labels = [labels_of(self.case, reading) for reading in readings]
         for method in self.review.methods:
-            label_maps = [each[method] for each in labels]
-            self._disputed[method] = disputed(label_maps)
+            label_maps = [reading_labels[method] for reading_labels in labels]
+            self._disputed[method] = disputed_voxels(label_maps)
             if not self._journal.entries:
-                self.review.give_all(method, agreed(label_maps))
+                self.review.give_all(method, agreed_labels(label_maps))
 
     def begin_blind(self) -> None:
-        """Begin with all candidates undecided, whatever the networks found, unless the reading was begun."""
+        """Start with all candidates undecided, unless the reading was begun."""
         if not self._journal.entries:
             for method in self.review.methods:
                 labelled = self.review.review(method).labelled
-                everything = np.full(len(labelled.flat), Artery.UNASSIGNED, np.uint8)
-                self.review.give_all(method, Labelled(labelled.flat, everything))
+                unassigned = np.full(len(labelled.flat), Artery.UNASSIGNED, np.uint8)
+                self.review.give_all(method, Labelled(labelled.flat, unassigned))
 
     @property
     def version(self) -> int:
         """Number of changes."""
         return len(self._journal.steps)
 
-    def shown(self, blind: bool = False) -> dict:
-        """State of a review as the page shows it. blind: True for a reader who must not see what the networks found."""
+    def page_state(self, blind: bool = False) -> dict:
+        """Return the review's state for the page. blind: True to hide the networks' results."""
         undecided = {method: self._undecided(method) for method in self._disputed}
-        state = shown(self.review, self.version, undecided, self._last_reader())
-        return (blinded(state) if blind else state) | {"seconds": self._journal.seconds}
+        state = page_state(self.review, self.version, undecided, self._last_reader())
+        return (blind_state(state) if blind else state) | {"seconds": self._journal.seconds}
 
     def _last_change(self) -> Entry | None:
         return next((entry for entry in reversed(self._journal.entries) if entry.kind in CHANGES), None)
@@ -92,11 +103,11 @@ class OpenReview:
         return None if last is None else last.reader
 
     def lesion_volume(self, method: str) -> bytes | None:
-        """The labels of a method's lesions, see `ScanImages.lesions`; None where there is no such method."""
+        """Return the labels of a method's lesions (`ScanImages.lesions`); None if there is no such method."""
         return self.images.lesions(self.review, method) if method in self.review.methods else None
 
     def _undecided(self, method: str) -> set[int]:
-        """Ids of lesions on which readers disagree, and which a consensus has not decided yet."""
+        """Return the ids of disputed lesions that the consensus has not decided yet."""
         method_review = self.review.review(method)
         labelled = method_review.labelled
         unassigned = labelled.flat[labelled.values == Artery.UNASSIGNED]
@@ -108,17 +119,25 @@ class OpenReview:
         return actions.request_of(content, self.review.scan.image.GetSize()[::-1], self.review.methods)
 
     def act(self, reader: str, request: actions.Request, blind: bool = False) -> None:
-        """Do what a reader asks for; it is in the journal when this returns. blind: as of `shown`.
+        """Carry out a reader's request; it is in the journal when this returns.
 
-        Raises ChangedError when the review changed since the reader saw it, MaskError when it cannot be done, and
-        JournalError when it cannot be kept: then the review has to be opened again.
+        Args:
+            reader: Name of the reader.
+            request: The request.
+            blind: True for a blind reader, who has to decide about all candidates before the score is accepted.
+
+        Raises:
+            ChangedError: The review has changed since the reader saw it.
+            MaskError: The request cannot be carried out.
+            JournalError: The change cannot be saved; the review has to be opened again.
         """
         if request.version != self.version:
             last = self._last_change()
-            who = "elsewhere" if last is None else f"by {last.reader}, {last.time[11:19]} UTC"
+            source = "elsewhere" if last is None else f"by {last.reader}, {last.time[11:19]} UTC"
             raise ChangedError(
-                f"This scan was changed {who}, after you saw it (version {self.version}, yours was {request.version}). "
-                "The page shows it as it is now; your last action was not done. Repeat it if it is still right."
+                f"This scan was changed {source}, after you saw it (version {self.version}, yours was "
+                f"{request.version}). The page shows it as it is now; your last action was not done. Repeat it if it "
+                "is still right."
             )
         finishes = request.action == "accept" or (request.action == "reviewed" and request.parts["on"])
         if finishes and request.method in self._disputed and (undecided := self._undecided(request.method)):
@@ -128,7 +147,7 @@ class OpenReview:
             )
         if finishes and blind:
             self._check_decided()
-        self._now = (reader, request.words, request.seconds)
+        self._present_action = (reader, request.words, request.seconds)
         actions.carry_out(self.review, request)
 
     def _check_decided(self) -> None:
@@ -138,14 +157,14 @@ class OpenReview:
             raise MaskError("Assign or reject every candidate first. Reject the rest rejects those that are left.")
 
     def spend(self, reader: str, seconds: float) -> None:
-        """Keep the time that a reader spent without a change. Raises JournalError."""
+        """Record time that a reader spent without a change. Raises JournalError."""
         self._append("time", reader, "", seconds)
 
     def export(self, reader: str, dicom: bool) -> Path:
-        """Write the review as `export_review` does, into a folder beside the results, called "draft" before the score
-        is accepted. Takes `lock` only to read the review, which can be edited meanwhile. Raises CTError, OutputError.
+        """Export the review into a folder below the results, called "draft" before the score is accepted.
 
-        dicom: whether DICOM objects are written too, where the scan is a DICOM series.
+        The review can be edited meanwhile: `lock` is held only while it is read. dicom: True to write DICOM objects
+        too, if the scan is a DICOM series. Raises CTError, OutputError.
         """
         with self._exporting:
             with self.lock:
@@ -163,7 +182,7 @@ class OpenReview:
         return folder
 
     def _record(self, kind: str, change: Change) -> None:
-        reader, words, seconds = self._now
+        reader, words, seconds = self._present_action
         self._append(kind, reader, words, seconds, change)
 
     def _append(self, kind: str, reader: str, words: str, seconds: float, change: Change | None = None) -> None:
@@ -175,19 +194,18 @@ class OpenReview:
 _Value = TypeVar("_Value")
 
 
-class _Kept(Generic[_Value]):
-    """What a slow function returns, MOST_OPEN times; the value used longest ago goes first. It is called once for
-    arguments that several threads ask for."""
+class _Cache(Generic[_Value]):
+    """Cache of the last MOST_OPEN results of a slow function, which is called once for threads with equal arguments."""
 
     def __init__(self, function: Callable[..., _Value]) -> None:
         self._function = function
         self._values: OrderedDict[tuple[Hashable, ...], _Value] = OrderedDict()
         self._lock = threading.Lock()
-        self._at_work: dict[tuple[Hashable, ...], threading.Lock] = {}
+        self._locks: dict[tuple[Hashable, ...], threading.Lock] = {}
 
     def get(self, *arguments: Hashable) -> _Value:
         with self._lock:
-            lock = self._at_work.setdefault(arguments, threading.Lock())
+            lock = self._locks.setdefault(arguments, threading.Lock())
         with lock:
             with self._lock:
                 if arguments in self._values:
@@ -206,28 +224,28 @@ class _Kept(Generic[_Value]):
 
 
 class OpenReviews:
-    """The scans and reviews that are in memory; all changes are in the reviews' journals.
+    """Scans and reviews in memory; all changes are in the reviews' journals.
 
-    prepare: is given each review when it is opened.
+    prepare: Function called with each review when it is opened.
     """
 
     def __init__(self, prepare: Callable[[OpenReview], None] = lambda review: None) -> None:
         self._prepare = prepare
-        self._scans, self._reviews = _Kept(Case.scan), _Kept(self._open)
+        self._scans, self._reviews = _Cache(ReviewCase.scan), _Cache(self._open)
 
-    def scan(self, case: Case) -> CTScan:
-        """The CT of a case, which is there before its review. Raises CTError."""
+    def scan(self, case: ReviewCase) -> CTScan:
+        """Return the CT of a case, without opening its review. Raises CTError."""
         return self._scans.get(case)
 
-    def get(self, case: Case, reading: str) -> OpenReview:
-        """The review of a reading, opened when it is not. Raises CTError."""
+    def get(self, case: ReviewCase, reading: str) -> OpenReview:
+        """Return the review of a reading, opened on first use. Raises CTError."""
         return self._reviews.get(case, reading)
 
-    def close(self, case: Case, reading: str) -> None:
-        """Forget a review, so that it is rebuilt from its journal when it is asked for again."""
+    def close(self, case: ReviewCase, reading: str) -> None:
+        """Drop a review, so that it is rebuilt from its journal on its next use."""
         self._reviews.forget(case, reading)
 
-    def _open(self, case: Case, reading: str) -> OpenReview:
+    def _open(self, case: ReviewCase, reading: str) -> OpenReview:
         review = OpenReview(case, reading, self.scan(case))
         self._prepare(review)
         return review

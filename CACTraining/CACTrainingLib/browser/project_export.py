@@ -1,4 +1,4 @@
-"""A review as annotations of a training project."""
+"""Export a review as annotations of a training project."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..project.scan_identity import content_hash
 from .open_reviews import OpenReview
 
 
-def into_project(folder: Path, review: OpenReview, annotator: str) -> str:
-    """Write a reviewed clinical score into the project's scan, as regions and as labels of the heart's slices.
+def export_to_project(folder: Path, review: OpenReview, annotator: str) -> str:
+    """Write a reviewed clinical score as regions and labels of the heart's slices; return the scan's id in the project.
 
-    annotator: by whose name. Returns the scan's id in the project. Raises ProjectError, as when the scan is not in the
-    project or the review is not done.
+    annotator: Name of the annotator. Raises ProjectError, also if the scan is not in the project or the review is not
+    done.
     """
     annotations.check_annotator(annotator)
     if not review.review.reviewed["threshold"]:
@@ -38,10 +38,10 @@ def into_project(folder: Path, review: OpenReview, annotator: str) -> str:
 
 def _scan_in(project: Project, review: OpenReview) -> ProjectScan:
     ct = review.case.ct
-    same = [scan for scan in project.scans if scan.ct == ct]
-    if len(same) != 1:
+    matches = [scan for scan in project.scans if scan.ct == ct]
+    if len(matches) != 1:
         sha256 = content_hash(ct)
-        same = [scan for scan in project.scans if scan.sha256 == sha256]
-    if not same:
+        matches = [scan for scan in project.scans if scan.sha256 == sha256]
+    if not matches:
         raise ProjectError(f"The project {project.name} has no scan {review.case.name}. Add it: cac project add.")
-    return same[0]
+    return matches[0]

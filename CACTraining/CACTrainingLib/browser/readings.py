@@ -1,4 +1,4 @@
-"""Readings of a scan: where each is kept, the labels that it left, and on what readers disagree."""
+"""Locate the stored readings of a scan, and compare their labels."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled
 from CACScoringLib.review.folder import labels_as_scored
 from CACScoringLib.review.journal import Journal
 
-from .cases import Case
+from .cases import ReviewCase
 
 FOLDER = "reviews"
-"""Below the results of a scan: the journals, a file for each reading."""
+"""Subfolder of a scan's results with the journals, one file for each reading."""
 
 SHARED, CONSENSUS = "shared", "consensus"
 """Readings that belong to no single reader."""
 
 
-def file_of(case: Case, reading: str) -> Path:
-    """The journal of a reading, whose name is safe whatever the reader's is."""
+def file_of(case: ReviewCase, reading: str) -> Path:
+    """Return the file of a reading's journal, with a name that is safe for any name of a reader."""
     digest = hashlib.sha256(reading.encode()).hexdigest()[:8]
     return case.folder / FOLDER / f"{safe_name(reading)}-{digest}.jsonl"
 
 
-def journal_of(case: Case, reading: str) -> Journal:
-    """The journal of a reading. Raises CTError."""
+def journal_of(case: ReviewCase, reading: str) -> Journal:
+    """Open the journal of a reading. Raises CTError."""
     return Journal(file_of(case, reading), case.result_sha256())
 
 
-def stamp_of(case: Case, reading: str) -> tuple | None:
-    """A value that differs whenever a journal or the result that it begins with has changed; None without a journal."""
+def stamp_of(case: ReviewCase, reading: str) -> tuple | None:
+    """Return a value that changes with the journal and with the result that it begins with; None without a journal."""
     try:
         stats = [file.stat() for file in (file_of(case, reading), case.folder / LAST_FILE)]
     except OSError:
@@ -43,8 +43,8 @@ def stamp_of(case: Case, reading: str) -> tuple | None:
     return tuple((stat.st_mtime, stat.st_size) for stat in stats)
 
 
-def labels_of(case: Case, reading: str) -> dict[str, Labelled]:
-    """The labels of a reading by method, without opening the scan. Raises CTError."""
+def labels_of(case: ReviewCase, reading: str) -> dict[str, Labelled]:
+    """Return the labels of a reading by method, without opening the scan. Raises CTError."""
     labels = labels_as_scored(case.folder)
     for kind, change in journal_of(case, reading).steps:
         for method, voxels in change.voxels.items():
@@ -53,24 +53,24 @@ def labels_of(case: Case, reading: str) -> dict[str, Labelled]:
     return labels
 
 
-def agreed(labels: Sequence[Labelled]) -> Labelled:
-    """Labels on which all agree; voxels with different sites are unassigned."""
-    flat, values = _side_by_side(labels)
-    same = (values == values[0]).all(0)
-    return Labelled(flat, np.where(same, values[0], np.uint8(Artery.UNASSIGNED)))
+def agreed_labels(labels: Sequence[Labelled]) -> Labelled:
+    """Return the labels on which all readings agree; voxels with different sites are unassigned."""
+    flat, values = _stack_labels(labels)
+    is_agreed = (values == values[0]).all(0)
+    return Labelled(flat, np.where(is_agreed, values[0], np.uint8(Artery.UNASSIGNED)))
 
 
-def disputed(labels: Sequence[Labelled]) -> np.ndarray:
-    """Flat indices of voxels, rising, that one counts and another does not, or for another site."""
-    flat, values = _side_by_side(labels)
+def disputed_voxels(labels: Sequence[Labelled]) -> np.ndarray:
+    """Return the flat indices, rising, of voxels that readings assign to different sites or to none."""
+    flat, values = _stack_labels(labels)
     values[(values == Artery.UNASSIGNED) | (values == NOT_CORONARY)] = 0
     return flat[(values != values[0]).any(0)]
 
 
-def _side_by_side(labels: Sequence[Labelled]) -> tuple[np.ndarray, np.ndarray]:
-    """All voxels that any labels, and [reading, voxel] the labels."""
-    flat = np.unique(np.concatenate([each.flat for each in labels]))
+def _stack_labels(labels: Sequence[Labelled]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the flat indices of all labelled voxels, and their labels [reading, voxel]."""
+    flat = np.unique(np.concatenate([reading.flat for reading in labels]))
     values = np.zeros((len(labels), len(flat)), np.uint8)
-    for row, each in zip(values, labels, strict=True):
-        row[np.searchsorted(flat, each.flat)] = each.values
+    for row, reading in zip(values, labels, strict=True):
+        row[np.searchsorted(flat, reading.flat)] = reading.values
     return flat, values

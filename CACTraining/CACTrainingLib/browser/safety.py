@@ -1,8 +1,7 @@
-"""Access control of the server: tokens that open sessions, signed cookies, a proxy's user header, origins, and headers
-that keep the page from anything else.
+"""Control access to the server by login tokens, signed session cookies, CSRF tokens, and security headers.
 
-Tokens and sessions are signed with a key in the reader's own folder, so that they outlive a server that is killed. They
-hold for one folder of results.
+Tokens and sessions are signed with a key in the user's data folder, so that they remain valid after a restart. They are
+limited to one folder of results.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "form-action 'self'",
     )
 )
-"""Only what the server itself sends is run; niivue makes textures and fonts from data that its file holds."""
+"""Policy that runs only scripts from the server; niivue needs textures and fonts from data within its file."""
 
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -46,11 +45,11 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""Of every answer."""
+"""Headers of every response."""
 
 
 def stored_key() -> bytes:
-    """The key of this user's servers, made when there is none; only the user can read it. Raises OSError."""
+    """Return the key of this user's servers, made on first use, readable by the user alone. Raises OSError."""
     file = user_data_folder() / "review.key"
     with contextlib.suppress(FileNotFoundError):
         if len(key := file.read_bytes()) == 32:
@@ -67,16 +66,19 @@ def stored_key() -> bytes:
 
 @dataclass(frozen=True)
 class Session:
-    """A reader who is let in. nonce: of the session, from which its CSRF token is made."""
+    """Session of a reader. nonce: Random value from which the session's CSRF token is derived."""
 
     reader: str
     nonce: str
 
 
 class Gate:
-    """Tells who a request comes from.
+    """Authentication of readers.
 
-    key: that everything is signed with. scope: what the signatures hold for. readers: who may come in with a token.
+    Args:
+        key: Key of all signatures.
+        scope: Scope of all signatures: the folder of results.
+        readers: Names of readers with a token.
     """
 
     def __init__(self, key: bytes, scope: str, readers: Iterable[str]) -> None:
@@ -84,24 +86,24 @@ class Gate:
         self.readers = tuple(readers)
 
     def token(self, reader: str) -> str:
-        """By which a reader comes in."""
-        return self._signed("token", reader)[:32]
+        """Return a reader's login token."""
+        return self._signature("token", reader)[:32]
 
     def opens(self, reader: str, token: str) -> bool:
-        """True if it is the token of one of the readers."""
+        """True if a token belongs to a reader."""
         right = hmac.compare_digest(self.token(reader).encode(), token.encode("utf-8", "replace"))
         return right and reader in self.readers
 
     def cookie(self, reader: str) -> str:
-        """A new session of a reader, as the value of the cookie."""
+        """Return the cookie's value for a new session of a reader."""
         content = {"reader": reader, "nonce": secrets.token_hex(16), "until": int(time.time()) + SESSION_SECONDS}
         text = base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
-        return f"{text}.{self._signed('session', text)}"
+        return f"{text}.{self._signature('session', text)}"
 
     def session(self, cookie: str) -> Session | None:
-        """Session of a cookie; None if it is forged or too old."""
+        """Return the session of a cookie, or None if it is forged or expired."""
         text, _, signature = cookie.partition(".")
-        if not hmac.compare_digest(self._signed("session", text).encode(), signature.encode("utf-8", "replace")):
+        if not hmac.compare_digest(self._signature("session", text).encode(), signature.encode("utf-8", "replace")):
             return None
         content = json.loads(base64.urlsafe_b64decode(text))
         if content["until"] < time.time() or content["reader"] not in self.readers:
@@ -109,17 +111,17 @@ class Gate:
         return Session(content["reader"], content["nonce"])
 
     def session_by_header(self, reader: str) -> Session:
-        """Session of a reader whom the proxy has let in."""
+        """Return the session of a reader who was authenticated by the proxy."""
         return Session(reader, hashlib.sha256(reader.encode()).hexdigest())
 
     def csrf(self, session: Session) -> str:
-        """Token that a page must send with every change."""
-        return self._signed("csrf", f"{session.reader}:{session.nonce}")
+        """Return the CSRF token that a page must send with every change."""
+        return self._signature("csrf", f"{session.reader}:{session.nonce}")
 
     def is_csrf(self, session: Session, token: str) -> bool:
-        """True if a page of the session has sent this."""
+        """True if a CSRF token belongs to the session."""
         return hmac.compare_digest(self.csrf(session).encode(), token.encode("utf-8", "replace"))
 
-    def _signed(self, purpose: str, text: str) -> str:
+    def _signature(self, purpose: str, text: str) -> str:
         signature = hmac.digest(self._key, f"{purpose}:{text}".encode("utf-8", "replace"), "sha256")
         return base64.urlsafe_b64encode(signature).decode().rstrip("=")

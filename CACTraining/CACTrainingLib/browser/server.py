@@ -1,6 +1,6 @@
-"""The server of the page: who comes in, what is sent, and what is done for a reader.
+"""Serve the page: authenticate requests, send images and states, and carry out readers' actions.
 
-No part of a request becomes the name of a file: scans go by ids, pages and scripts by a fixed list.
+No part of a request becomes the name of a file: scans are named by ids, pages and scripts by a fixed list.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from CACScoringLib.core.labels import NOT_CORONARY
 from CACScoringLib.report.pictures import SITE_COLOURS
 from CACScoringLib.review.journal import JournalError
 
-from .actions import GIVEN_SITES, MOST_SECONDS, RefusedError, number
-from .cases import Case
+from .actions import ASSIGNABLE_SITES, MOST_SECONDS, RefusedError, number
+from .cases import ReviewCase
 from .images import first_view, label_colours, slice_bytes
 from .open_reviews import ChangedError, OpenReview, OpenReviews
-from .project_export import into_project
+from .page_state import BLIND_IMAGES
+from .project_export import export_to_project
 from .readings import CONSENSUS
 from .safety import COOKIE, CSRF_HEADER, HEADERS, SESSION_SECONDS, Gate, Session
-from .shown import BLIND_IMAGES
 from .work_list import WorkList
 
 MOST_BYTES = 64 * 1024
-"""Of a request's body; a stroke of the brush of 500 points has 30 kB."""
+"""Largest body of a request; a stroke of the brush with 500 points has 30 kB."""
 
 SESSION = web.RequestKey("session", Session)
 
@@ -46,9 +46,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Address of the server. origin: address that browsers use; None for this computer alone. user_header: in which a
-    proxy on this computer names the reader, in place of tokens."""
+class ServerSettings:
+    """Settings of the server.
+
+    Attributes:
+        host: Address to listen at.
+        port: Port to listen at; 0 for any free port.
+        origin: Address used by browsers; None for this computer alone.
+        user_header: Header in which a proxy on this computer names the reader, instead of tokens.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -60,10 +66,13 @@ PROXIES = ("127.0.0.1", "::1")
 
 
 class Server:
-    """Answers requests.
+    """Server of the review's page.
 
-    work: the scans and their readings. gate: identifies readers. project: a training project that reviews may go into.
-    dicom: whether exports hold DICOM objects.
+    Args:
+        work: Scans and their readings.
+        gate: Authentication of readers.
+        project: Training project for exported reviews, or None.
+        dicom: True to export DICOM objects too.
     """
 
     def __init__(self, work: WorkList, gate: Gate, project: Path | None = None, dicom: bool = False) -> None:
@@ -72,15 +81,15 @@ class Server:
         self.project = project
         self.dicom = dicom
         self.origins: tuple[str, ...] = ()
-        """Addresses that pages of the server have, as browsers send them."""
+        """Origins of the server's pages, as sent by browsers."""
         self.user_header: str | None = None
         self.reviews = OpenReviews(self._prepare)
-        self._agreeing = threading.Lock()
+        self._agreement_lock = threading.Lock()
         folder = Path(__file__).resolve().parents[1] / "Resources" / "Review"
         self._static = {file.name: file for file in folder.iterdir() if file.is_file()}
 
     def application(self) -> web.Application:
-        """The application, to be run."""
+        """Return the application."""
         app = web.Application(middlewares=[self._guard], client_max_size=MOST_BYTES)
         scan = "/api/scans/{id:[0-9a-f]{16}}/{reading:own|consensus}"
         app.add_routes(
@@ -104,7 +113,7 @@ class Server:
         )
         return app
 
-    # Who comes in
+    # Access
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -123,7 +132,7 @@ class Server:
         return answer
 
     async def _let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        # Names that lead here by a changed DNS are none of ours.
+        # Other names may lead here by DNS rebinding.
         if request.headers.getall("Host", []) not in [[urlsplit(origin).netloc] for origin in self.origins]:
             raise web.HTTPForbidden(reason="This server goes by another name.")
         if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and not _navigates(request):
@@ -147,7 +156,7 @@ class Server:
         return self.gate.session_by_header(users[0]) if len(users) == 1 and users[0] in self.gate.readers else None
 
     def _check_change(self, request: web.Request, session: Session) -> None:
-        """Raises HTTPForbidden for a change that does not come from one of our pages in this session."""
+        """Raise HTTPForbidden for a change that does not come from one of our pages in this session."""
         if request.headers.getall("Origin", []) not in [[origin] for origin in self.origins]:
             raise web.HTTPForbidden(reason="The change comes from another page.")
         if not self.gate.is_csrf(session, request.headers.get(CSRF_HEADER, "")):
@@ -158,7 +167,7 @@ class Server:
     async def _login(self, request: web.Request) -> web.StreamResponse:
         reader, token = request.query.get("reader", ""), request.query.get("token", "")
         if not self.gate.opens(reader, token):
-            await asyncio.sleep(1)  # so that nobody tries many
+            await asyncio.sleep(1)  # slows down guessing
             raise web.HTTPUnauthorized(reason="The token is not valid. Open the address that cac review printed.")
         answer = web.Response(status=303, headers={"Location": "/"})
         secure = all(origin.startswith("https:") for origin in self.origins)
@@ -187,7 +196,7 @@ class Server:
         kinds = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
         return web.Response(body=file.read_bytes(), content_type=kinds[file.suffix])
 
-    # What is shown
+    # Reading
 
     async def _work(self, request: web.Request) -> web.StreamResponse:
         reader = request[SESSION].reader
@@ -200,10 +209,10 @@ class Server:
             raise web.HTTPNotFound(reason="There is one reading of each scan.")
 
         def pairs() -> list[dict]:
-            # Loads slowly, and a single reading needs none.
+            # Imported on use, because it loads slowly and single readings do not need it.
             from .agreement import agreement_of_pairs
 
-            with self._agreeing:
+            with self._agreement_lock:
                 return agreement_of_pairs(self.work)
 
         return _json({"pairs": await asyncio.to_thread(pairs)})
@@ -215,7 +224,7 @@ class Server:
     async def _state(self, request: web.Request) -> web.StreamResponse:
         case, reader = self._case(request), request[SESSION].reader
         blind = self._is_blind(request)
-        state = await self._with_review(request, lambda review: review.shown(blind) | review.images.about())
+        state = await self._with_review(request, lambda review: review.page_state(blind) | review.images.about())
         if blind:
             state["images"] = [name for name in state["images"] if name in BLIND_IMAGES]
         sites = [
@@ -226,7 +235,7 @@ class Server:
             "name": self.work.name_of(case, reader),
             "reader": reader,
             "sites": sites,
-            "given_sites": [int(site) for site in GIVEN_SITES],
+            "given_sites": [int(site) for site in ASSIGNABLE_SITES],
             "rejected": NOT_CORONARY,
             "label_colours": label_colours(),
             "project": self.project is not None,
@@ -251,15 +260,15 @@ class Server:
         return _bytes(await self._with_review(request, lambda review: review.lesion_volume(method)))
 
     def open_first(self) -> None:
-        """Open the scan that the first reader's list begins with, while a browser is opened."""
+        """Open the first scan of the first reader's list in advance."""
         reader = self.work.readers[0]
         rows = [row for row in self.work.rows(reader) if row["state"] != "reviewed"]
         if rows:
             first = max(rows, key=lambda row: row["need"])
-            with suppress(CTError):  # it is shown when the scan is asked for
+            with suppress(CTError):  # reported when the scan is requested
                 self.reviews.get(self.work.cases[first["id"]], self.work.reading_of(reader, False))
 
-    # What is done
+    # Changes
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         content, reader = await _content(request), request[SESSION].reader
@@ -267,7 +276,7 @@ class Server:
 
         def act(review: OpenReview) -> dict:
             review.act(reader, review.request_of(content), blind)
-            return review.shown(self._is_blind(request))
+            return review.page_state(self._is_blind(request))
 
         return _json(await self._with_review(request, act))
 
@@ -282,7 +291,7 @@ class Server:
     async def _export(self, request: web.Request) -> web.StreamResponse:
         await _empty(request)
         reader = request[SESSION].reader
-        folder = await self._with_review(request, lambda review: review.export(reader, self.dicom), locked=False)
+        folder = await self._with_review(request, lambda review: review.export(reader, self.dicom), is_locked=False)
         return _json({"folder": folder.name})
 
     async def _project(self, request: web.Request) -> web.StreamResponse:
@@ -291,19 +300,19 @@ class Server:
         if project is None:
             raise web.HTTPNotFound(reason="No project was named. Start cac review with --project.")
         annotator = "consensus" if request.match_info["reading"] == "consensus" else request[SESSION].reader
-        scan = await self._with_review(request, lambda review: into_project(project, review, annotator))
+        scan = await self._with_review(request, lambda review: export_to_project(project, review, annotator))
         return _json({"scan": scan})
 
-    async def _with_review(self, request: web.Request, use: Callable[[OpenReview], Any], locked: bool = True) -> Any:
-        """What a function gives of the review that is asked for, in a thread, while nobody else edits it if locked."""
+    async def _with_review(self, request: web.Request, use: Callable[[OpenReview], Any], is_locked: bool = True) -> Any:
+        """Call a function with the requested review in a thread, holding its lock if `is_locked`; return its result."""
 
         def run() -> Any:
             review = self._review(request)
-            with review.lock if locked else nullcontext():
+            with review.lock if is_locked else nullcontext():
                 try:
                     return use(review)
                 except JournalError:
-                    # What is shown must be what is kept.
+                    # The review in memory has an unsaved change.
                     self.reviews.close(review.case, review.reading)
                     raise
 
@@ -324,7 +333,7 @@ class Server:
         if review.reading == CONSENSUS:
             review.begin_consensus([self.work.reading_of(reader, False) for reader in self.work.readers])
 
-    def _case(self, request: web.Request) -> Case:
+    def _case(self, request: web.Request) -> ReviewCase:
         case = self.work.cases.get(request.match_info["id"])
         if case is None:
             raise web.HTTPNotFound(reason="There is no such scan.")
@@ -339,7 +348,7 @@ class Server:
 
 
 def _navigates(request: web.Request) -> bool:
-    """True if a link or an address leads to a page; it shows nothing to the page that the link is on."""
+    """True if a request opens a page by a link or an address; the linking page cannot read the response."""
     return request.method == "GET" and request.headers.get("Sec-Fetch-Mode") == "navigate"
 
 
@@ -364,7 +373,7 @@ def _json(content: object) -> web.Response:
 
 
 def _refusal(request: web.Request, status: int, reason: str) -> web.Response:
-    """For people where a browser asks for a page, else for scripts."""
+    """Return a page if a browser navigates, else JSON."""
     if "text/html" in request.headers.get("Accept", ""):
         return web.Response(text=_REFUSAL.format(escape(reason)), content_type="text/html", status=status)
     return web.json_response({"error": reason}, status=status)

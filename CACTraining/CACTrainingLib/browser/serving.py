@@ -1,4 +1,4 @@
-"""Starting and stopping the server of a folder of results."""
+"""Start and stop the server of a folder of results."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from CACScoringLib.core.files import OutputError
 from ..project.project import Project
 from .cases import check_present
 from .safety import Gate, stored_key
-from .server import Place, Server
+from .server import Server, ServerSettings
 from .work_list import WorkList
 
 LOCK = ".review.lock"
 
 
-def serve(results: Path, work: WorkList, project: Path | None, dicom: bool, place: Place) -> None:
-    """Serve the review of results until the process is stopped; says on standard output how readers come in.
+def serve(results: Path, work: WorkList, project: Path | None, dicom: bool, place: ServerSettings) -> None:
+    """Serve the review of results until the process is stopped; print the readers' addresses on standard output.
 
-    Arguments and errors as of `reviewing` and `listening`.
+    Arguments and errors are those of `reviewing` and `listening`.
     """
     with reviewing(results, work, project, dicom) as server:
         asyncio.run(_serve(server, place))
@@ -34,11 +34,11 @@ def serve(results: Path, work: WorkList, project: Path | None, dicom: bool, plac
 
 @contextmanager
 def reviewing(results: Path, work: WorkList, project: Path | None, dicom: bool) -> Iterator[Server]:
-    """Give a server that alone reviews the results.
+    """Lock the results and yield their server.
 
-    results: the folder of the cases' results. project, dicom: as of `Server`.
+    results: Folder of the cases' results. project, dicom: As in `Server`.
 
-    Raises OutputError when another server is at work there, CTError when no CT is where it was.
+    Raises OutputError if another server reviews the results, CTError if all CTs are missing.
     """
     check_present(list(work.cases.values()))
     if project is not None:
@@ -57,9 +57,9 @@ def reviewing(results: Path, work: WorkList, project: Path | None, dicom: bool) 
 
 
 @asynccontextmanager
-async def listening(server: Server, place: Place) -> AsyncIterator[str]:
-    """Let a server answer, and give the origin of its pages. Raises OutputError when the port is taken."""
-    # It would print where in its own parser a damaged request was found; what fails in ours is said by the server.
+async def listening(server: Server, place: ServerSettings) -> AsyncIterator[str]:
+    """Start listening and yield the origin of the server's pages. Raises OutputError if the port is taken."""
+    # aiohttp would print a traceback of its parser for a damaged request; the server reports its own errors.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     runner = web.AppRunner(server.application(), access_log=None)
     await runner.setup()
@@ -81,13 +81,13 @@ async def listening(server: Server, place: Place) -> AsyncIterator[str]:
 
 
 def addresses(server: Server, origin: str) -> dict[str, str]:
-    """By which readers come in, by name; none where a proxy names them."""
+    """Return the readers' login addresses by name; {} behind a proxy that names readers."""
     readers = server.work.readers if server.user_header is None else ()
     query = {reader: urlencode({"reader": reader, "token": server.gate.token(reader)}) for reader in readers}
     return {reader: f"{origin}/login?{text}" for reader, text in query.items()}
 
 
-async def _serve(server: Server, place: Place) -> None:
+async def _serve(server: Server, place: ServerSettings) -> None:
     async with listening(server, place) as origin:
         for reader, address in addresses(server, origin).items():
             print(f"{reader}: {address}", flush=True)

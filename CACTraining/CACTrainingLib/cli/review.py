@@ -15,7 +15,7 @@ from CACScoringLib.core.files import REVIEW_PORT, OutputError
 if TYPE_CHECKING:
     from CACScoringLib.core.progress import Progress
 
-    from ..browser.server import Place
+    from ..browser.server import ServerSettings
     from ..browser.work_list import WorkList
 
 
@@ -96,11 +96,11 @@ def _user() -> str:
         return "reader"
 
 
-def place_of(options: argparse.Namespace) -> Place:
+def place_of(options: argparse.Namespace) -> ServerSettings:
     """Address to listen at. Raises OutputError."""
-    from ..browser.server import Place
+    from ..browser.server import ServerSettings
 
-    place = from_file(options.settings, None, Place(port=REVIEW_PORT))
+    place = from_file(options.settings, None, ServerSettings(port=REVIEW_PORT))
     local = place.host == "localhost"
     if not local:
         try:

@@ -18,7 +18,7 @@ from CACScoringLib.core.files import OutputError
 from CACScoringLib.drr.job import DrrSettings
 from CACScoringLib.pipeline import ScoreSettings
 from CACScoringLib.run import RunSettings, ScanInput
-from CACTrainingLib.browser.serving import Place
+from CACTrainingLib.browser.serving import ServerSettings
 from CACTrainingLib.cli import main as training
 from CACTrainingLib.phantom.cohort.cohort import CohortSettings
 from CACTrainingLib.phantom.insertion.inserted import InsertedSettings
@@ -27,7 +27,7 @@ from CACTrainingLib.radiograph.cohort import RadiographCohortSettings
 PAGE = Path(__file__).parents[3] / "docs/user/settings.md"
 DOCUMENTED = (ScoreSettings(), ScoreSettings().rules, RunSettings(), ScanInput(Path()), RadiographInput(), Access())
 DOCUMENTED += (SeriesFilter(), WatchSettings(), DrrSettings(), CohortSettings(), InsertedSettings())
-DOCUMENTED += (RadiographCohortSettings(), Place())
+DOCUMENTED += (RadiographCohortSettings(), ServerSettings())
 NOT_IN_FILES = {"decomposition", "calibration", "ct", "once", "scans", "angle_degrees", "mirrored"}
 NOT_IN_FILES |= {"equivalent_mg_per_mm3_hu", "patients"}
 

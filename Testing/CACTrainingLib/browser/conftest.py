@@ -1,4 +1,4 @@
-"""A cohort of three scored scans, and servers of its review."""
+"""Fixtures with a cohort of three scored scans, and servers of its review."""
 
 import automatic_patient
 import pytest
@@ -19,7 +19,7 @@ def results(result, tmp_path):
 
 @pytest.fixture
 def start(results, tmp_path, monkeypatch, caplog):
-    """Starts servers of the results, or of others, with these options of `cac review`; none of their requests fails."""
+    """Function that starts a server of results with options of `cac review`; no request may raise an exception."""
     for name in ("XDG_DATA_HOME", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(tmp_path / "data"))
     servers = []
@@ -36,7 +36,7 @@ def start(results, tmp_path, monkeypatch, caplog):
 
 @pytest.fixture
 def start_process(results, tmp_path):
-    """As `start`, in processes of their own; what they write to standard error has no traceback."""
+    """Function that starts a server in a separate process, which must not print a traceback."""
     servers = []
 
     def started(*options):

@@ -1,7 +1,6 @@
-"""The review's page in a real browser: a cohort of three is read by keys and pointer, and looked at.
+"""Test the review's page in a real browser: a cohort of three is read by keys and pointer.
 
-Screenshots of every page, on a desktop, a tablet and a phone, light and dark, go to the folder that CAC_SCREENSHOTS
-names.
+Screenshots of every page, on a desktop, a tablet and a phone, light and dark, go to the folder CAC_SCREENSHOTS.
 """
 
 import itertools
@@ -26,7 +25,7 @@ SIZES = {
 }
 
 PATIENCE_MS = 120_000
-"""Of a machine that does other things too; nothing is waited for longer than it takes."""
+"""Longest wait for the page, generous for a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +35,7 @@ def chromium():
 
 
 class Reader:
-    """A reader at a page."""
+    """Reader at a page."""
 
     def __init__(self, page, server, name="Ann"):
         self.page = page
@@ -61,7 +60,7 @@ class Reader:
 
     @contextmanager
     def one_change(self):
-        """What is done within is one change of the review."""
+        """Wait until the review has changed once."""
         before = self.version
         yield
         self.page.wait_for_selector(f"body[data-version='{before + 1}']")
@@ -78,7 +77,7 @@ class Reader:
         return float(self.page.inner_text("#totals tr.total td:nth-child(2)").replace(",", ""))
 
     def lesions_of(self, name):
-        """Number of lesions of an artery."""
+        """Return the number of lesions of an artery."""
         return self.page.locator(f"#lesions td:nth-child(2):has-text('{name}')").count()
 
     def headline(self):
@@ -89,7 +88,7 @@ class Reader:
         return self.page.inner_text("#message")
 
     def at(self, k, j, i):
-        """Where on the page a voxel is seen, in its slice, with the whole heart in view."""
+        """Show a voxel's slice with the whole heart in view; return the voxel's position on the page."""
         self.press("f")
         now = int(self.page.input_value("#slice"))
         self.press(*["ArrowUp" if k > now else "ArrowDown"] * abs(k - now))
@@ -110,8 +109,8 @@ class Reader:
 
 
 @contextmanager
-def gated(kind, name):
-    """Let calls of a method wait for the event that is given."""
+def delayed(kind, name):
+    """Delay calls of a method until the yielded event is set."""
     gate, method = threading.Event(), getattr(kind, name)
 
     def called(*arguments):
@@ -124,16 +123,16 @@ def gated(kind, name):
 
 @pytest.fixture
 def reader(chromium, start):
-    made = []
+    sessions = []
 
     def come_in(server, name="Ann", **options):
         context = chromium.new_context(**{"viewport": SIZES["desktop"], **options})
-        made.append((context, Reader(context.new_page(), server, name)))
-        return made[-1][1]
+        sessions.append((context, Reader(context.new_page(), server, name)))
+        return sessions[-1][1]
 
     yield come_in
-    for context, one in made:
-        assert one.errors == []
+    for context, reader in sessions:
+        assert reader.errors == []
         context.close()
 
 
@@ -143,7 +142,7 @@ def ann(reader, start):
     return reader(start("--reader", "Ann"))
 
 
-def test_lesions_are_given_to_other_sites_rejected_and_added(ann):
+def test_lesions_are_reassigned_rejected_and_added(ann):
     ann.open("two")
     lad, rca = ann.lesions_of("LAD"), ann.lesions_of("RCA")
     ann.change("n", "4")
@@ -195,7 +194,7 @@ def test_a_scan_opens_on_its_first_lesion_with_the_patients_sides(ann):
 
 
 def test_lesions_are_painted_and_cut(ann):
-    """The eraser takes part of a lesion, the brush gives it to the circumflex; a line cuts it for the left main."""
+    """Erase a part of a lesion, paint it as circumflex, undo, and cut the lesion for the left main."""
     ann.open("one")
     k, j, i = automatic_patient.places()[0]
     before, lcx = ann.total(), ann.lesions_of("LCX")
@@ -236,7 +235,7 @@ def test_a_cohort_of_three_is_read(ann):
     ann.change("4")
     ann.change("r")
     assert "reviewed" in ann.page.inner_text("#status")
-    # Reloaded in the middle of the work, everything is as it was.
+    # A reload in the middle of the work keeps everything.
     version, total = ann.version, ann.total()
     ann.page.reload()
     ann.ready("two")
@@ -260,7 +259,7 @@ def test_a_cohort_of_three_is_read(ann):
 def test_export(ann, results):
     ann.open("one")
     ann.change("a")
-    with gated(OpenReview, "export") as gate:
+    with delayed(OpenReview, "export") as gate:
         ann.page.click("#export")
         ann.page.wait_for_selector("#export:disabled:has-text('Export … 1 s')")
         ann.change("r")  # the review can be edited meanwhile
@@ -274,10 +273,10 @@ def test_export(ann, results):
 def test_double_reading(reader, start):
     server = start("--double", "--reader", "Ann", "--reader", "Bob")
     ann, bob = reader(server, "Ann"), reader(server, "Bob")
-    for one, key in ((ann, "1"), (bob, "4")):
-        one.open("one")
-        one.change(key)
-        one.change("a")
+    for active, key in ((ann, "1"), (bob, "4")):
+        active.open("one")
+        active.change(key)
+        active.change("a")
     ann.page.click("header a")
     ann.page.click("#scans td.double a")
     ann.page.wait_for_selector("body[data-first-slice][data-version]")
@@ -318,11 +317,9 @@ def test_pages_are_accessible_and_fit(reader, start, tmp_path):
     def look(ann, name):
         ann.page.wait_for_timeout(300)
         ann.page.screenshot(path=folder / f"{name}.png")
-        found = Axe().run(ann.page).response["violations"]
-        bad = [
-            (v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")
-        ]
-        assert bad == []
+        violations = Axe().run(ann.page).response["violations"]
+        serious = [v for v in violations if v["impact"] in ("serious", "critical")]
+        assert [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in serious] == []
         assert ann.page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
 
     for size, scheme in itertools.product(SIZES, ("light", "dark")):

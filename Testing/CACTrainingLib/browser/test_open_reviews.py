@@ -1,4 +1,4 @@
-"""Open reviews without a server: export of a DICOM series, and cases of cohorts."""
+"""Test open reviews without a server: export of a DICOM series, and cases of cohorts."""
 
 import dicom_results
 import pydicom
@@ -12,7 +12,7 @@ from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.run import RunSettings, write_result
-from CACTrainingLib.browser.cases import Case, cases_of
+from CACTrainingLib.browser.cases import ReviewCase, cases_of
 from CACTrainingLib.browser.open_reviews import OpenReview, OpenReviews
 from CACTrainingLib.browser.readings import file_of
 
@@ -20,10 +20,10 @@ from CACTrainingLib.browser.readings import file_of
 @pytest.fixture(scope="module")
 def dicom_case(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dicom")
-    given = dicom_results.chest_series(folder)
-    result = dicom_results.score(given)
+    scan = dicom_results.chest_series(folder)
+    result = dicom_results.score(scan)
     write_result(OutputFolder(folder / "out"), result, RunSettings(), Progress())
-    return cases_of(folder / "out", given.ct)[0]
+    return cases_of(folder / "out", scan.ct)[0]
 
 
 @pytest.mark.long
@@ -34,8 +34,8 @@ def test_a_review_of_a_dicom_series_is_exported_as_dicom_objects(dicom_case):
     review.act("Ann", review.request_of(request))
     folder = review.export("Ann", dicom=True)
     objects = [pydicom.dcmread(file) for file in (folder / "dicom").glob("*.dcm")]
-    assert {"SEG", "SR"} <= {one.Modality for one in objects}
-    assert {str(one.PatientID) for one in objects} == {"ID 7"}
+    assert {"SEG", "SR"} <= {dataset.Modality for dataset in objects}
+    assert {str(dataset.PatientID) for dataset in objects} == {"ID 7"}
     assert (folder / "lesions.nii.gz").is_file()
 
 
@@ -66,7 +66,7 @@ def test_a_cohorts_table_leads_to_no_folder_that_its_record_lacks(tmp_path):
 
 @pytest.mark.long
 @pytest.mark.parametrize("text", ["{", "[]", '{"scans": 5}', '{"scans": {"one": 5}}', '{"scans": {"one": {}}}'])
-def test_a_damaged_record_of_a_cohort_is_told(tmp_path, text):
+def test_a_damaged_record_of_a_cohort_is_reported(tmp_path, text):
     results = write_cohort(tmp_path / "cohort", ["one"])
     (results / "cohort.json").write_text(text)
     with pytest.raises(UnreadableError, match=r"cohort.json is damaged.*again, with --overwrite"):
@@ -81,15 +81,17 @@ def test_cts_are_found_where_the_cohort_was_scored_from(tmp_path, monkeypatch):
     assert cases_of(results, None)[0].ct == tmp_path / "cohort" / "cts" / "one.nii.gz"
 
 
-@pytest.mark.parametrize("known_by", ["files", "content"])
-def test_of_series_with_one_number_that_which_was_scored_is_read(tmp_path, known_by):
+@pytest.mark.parametrize("identified_by", ["files", "content"])
+def test_scored_series_is_read_among_series_with_one_number(tmp_path, identified_by):
     folder, results = tmp_path / "ct", tmp_path / "results"
-    scored, other = chest_hu(seed=1), chest_hu(seed=2)
+    scored, unscored = chest_hu(seed=1), chest_hu(seed=2)
     results.mkdir()
-    for name, hu in (("a{}.dcm", other), ("b{}.dcm", scored), ("c{}.dcm", other)):
+    for name, hu in (("a{}.dcm", unscored), ("b{}.dcm", scored), ("c{}.dcm", unscored)):
         write_series(folder, hu, tags={"SeriesNumber": 3}, name=name.format)
     uid = str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID)
     scan = CohortScan("scan", folder, "anywhere", series=uid)
-    keys = {"content": "", "files": ""} | {known_by: {"content": content_key, "files": files_key}[known_by](scan)}
+    keys = {"content": "", "files": ""} | {
+        identified_by: {"content": content_key, "files": files_key}[identified_by](scan)
+    }
     write_record(results, ScanRecord(**keys, settings=""))
-    assert (Case("id", "scan", results, folder).scan().hu == scored).all()
+    assert (ReviewCase("id", "scan", results, folder).scan().hu == scored).all()

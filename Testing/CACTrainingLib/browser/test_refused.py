@@ -1,4 +1,4 @@
-"""Requests that must be refused: none is done, none ends in a traceback, none reads a file."""
+"""Test that bad requests are refused: none changes a review, ends in a traceback, or reads a file."""
 
 import json
 import shutil
@@ -63,7 +63,7 @@ def served(tmp_path_factory):
 
 
 class Requests:
-    """Requests, each of which is wrong in one way: method, path, body and headers."""
+    """Requests (method, path, body, headers), each wrong in one way."""
 
     def __init__(self, client):
         self.client, self.base = client, client.base("one")
@@ -71,7 +71,7 @@ class Requests:
         self.body = json.dumps({**HEAD, "lesions": [lesion["id"]]}).encode()
 
     def act(self, name, value):
-        """A change that would be done, but for a header."""
+        """Return a change that is correct except for one header."""
         return "POST", f"{self.base}/act", self.body, {**self.client.headers, name: value}
 
     def get(self, path, **headers):
@@ -95,10 +95,14 @@ class Requests:
                 yield method, path, b"{}", self.client.headers
 
     def of_headers(self):
-        client, own, port = self.client, self.client.server.origin, self.client.server.port
+        client, origin, port = self.client, self.client.server.origin, self.client.server.port
         hosts = ["evil.example", f"evil.example:{port}", "127.0.0.1", f"127.0.0.1:{port + 1}", "", None]
-        origins = [None, "null", "https://evil.example", "file://", own.replace("http:", "https:"), f"{own}/"]
-        origins += [f"{own}.evil.example", own.replace("127.0.0.1", "127.0.0.2"), [own, "https://evil.example"]]
+        origins = [None, "null", "https://evil.example", "file://", origin.replace("http:", "https:"), f"{origin}/"]
+        origins += [
+            f"{origin}.evil.example",
+            origin.replace("127.0.0.1", "127.0.0.2"),
+            [origin, "https://evil.example"],
+        ]
         name, value = client.cookie.split("=", 1)
         texts = [value[:5] + ("A" if value[5] != "A" else "B") + value[6:], "", ".", value.split(".")[0], value + "A"]
         cookies = [f"{name}={text}" for text in (*texts, "null.null", "\xff.\xff")]
@@ -129,15 +133,17 @@ def test_refused_requests_do_nothing(served):
     before = client.get(base)
     requests = Requests(client)
     for method, path, body, headers in (*requests.of_paths(), *requests.of_headers(), *requests.of_bodies()):
-        about = (method, path, headers, (body or b"")[:200])
-        status, content, answered = client.raw(method, path, body, headers)
-        assert 400 <= status < 500, (about, status, content[:300])
-        assert b"Traceback" not in content, about
-        assert b"root:" not in content, about
-        assert "Set-Cookie" not in answered, about
+        request = (method, path, headers, (body or b"")[:200])
+        status, content, headers_received = client.raw(method, path, body, headers)
+        assert 400 <= status < 500, (request, status, content[:300])
+        assert b"Traceback" not in content, request
+        assert b"root:" not in content, request
+        assert "Set-Cookie" not in headers_received, request
     assert client.get(base) == before
     assert not list(results.glob("*/reviews/*"))
-    client.act(base, "reject", lesions=[before["methods"]["threshold"]["lesions"][0]["id"]])  # what is right is done
+    client.act(
+        base, "reject", lesions=[before["methods"]["threshold"]["lesions"][0]["id"]]
+    )  # a correct request is accepted
     assert "Traceback" not in server.stop()
 
 

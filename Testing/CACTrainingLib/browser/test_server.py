@@ -1,4 +1,4 @@
-"""`cac review` by its requests: reviews, versions, journals, double reading, export, and who may come in."""
+"""Test `cac review` by its requests: reviews, versions, journals, double reading, export, and access."""
 
 import json
 import threading
@@ -38,8 +38,8 @@ class TestReview:
         assert [row["state"] for row in client.rows().values()] == ["new"] * 3
         state = client.get(client.base("one"))
         for method, expected in result.methods.items():
-            shown = state["methods"][method]["total"]
-            assert (shown["agatston"], shown["pseudo_mass_hu_mm3"]) == (
+            total = state["methods"][method]["total"]
+            assert (total["agatston"], total["pseudo_mass_hu_mm3"]) == (
                 expected.total.agatston,
                 expected.total.pseudo_mass_hu_mm3,
             )
@@ -62,8 +62,8 @@ class TestReview:
         lesion = next(x for x in client.get(base)["methods"]["threshold"]["lesions"] if x["id"] == counted[4])
         runs = state["methods"]["threshold"]["runs"]
         k, j, i, _, _ = next(runs[n : n + 5] for n in range(0, len(runs), 5) if runs[n + 4] == lesion["id"])
-        other = int(Artery.LCX if lesion["site"] != Artery.LCX else Artery.LAD)
-        client.act(base, "cut", lesion=lesion["id"], point=[k, j, i + 0.5], normal=[0, 0, 1], label=other)
+        new_site = int(Artery.LCX if lesion["site"] != Artery.LCX else Artery.LAD)
+        client.act(base, "cut", lesion=lesion["id"], point=[k, j, i + 0.5], normal=[0, 0, 1], label=new_site)
         client.act(base, "paint", points=[[k, j, i], [k, j + 1, i]], radius_mm=2.0, flat=True, label=0)
         assert client.post(f"{base}/export", {}) == (200, {"folder": "draft"})
         assert not (results / "one" / "reviewed").exists()
@@ -73,18 +73,18 @@ class TestReview:
         assert (status, answer) == (200, {"folder": "reviewed"})
         out = tmp_path / "again"
         exported = results / "one" / "reviewed"
-        given = ["--heart", results / "one" / "heart.nii.gz", "--lesions", exported / "lesions.nii.gz"]
-        command = ["score", results.parent / "cts" / "one.nii.gz", *given, "--output", out]
+        inputs = ["--heart", results / "one" / "heart.nii.gz", "--lesions", exported / "lesions.nii.gz"]
+        command = ["score", results.parent / "cts" / "one.nii.gz", *inputs, "--output", out]
         assert (
             scoring.main([*map(str, command), "--threshold-only", "--settings", '{"results": {"scene": false}}']) == 0
         )
         again = json.loads((out / "scores.json").read_text())["methods"]["threshold"]
-        shown = state["methods"]["threshold"]
+        reviewed = state["methods"]["threshold"]
         for name in ("agatston", "clinical_agatston", "volume_mm3", "pseudo_mass_hu_mm3", "lesions", "peak_hu"):
-            assert shown["total"][name] == again["total"][name]
-            for artery, score in shown["arteries"].items():
+            assert reviewed["total"][name] == again["total"][name]
+            for artery, score in reviewed["arteries"].items():
                 assert score[name] == again["arteries"][artery][name]
-        counted = [x for x in shown["lesions"] if x["left_out"] is None and x["site"] != NOT_CORONARY]
+        counted = [x for x in reviewed["lesions"] if x["left_out"] is None and x["site"] != NOT_CORONARY]
         assert sorted(x["volume_mm3"] for x in again["lesions"]) == sorted(x["volume_mm3"] for x in counted)
         record = json.loads((exported / "scores.json").read_text())
         assert record["review"]["program"] == "CAC review in the browser"
@@ -108,7 +108,7 @@ class TestReview:
         images = {name: sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for name, file in files.items()}
         images["healthy"] = images["ct"] - images["map"]
         assert set(client.get(base)["images"]) == set(images)
-        # In turns, so that none is the only one in memory.
+        # Images alternate, so that no single one stays in memory.
         for k in range(0, len(images["ct"]), 3):
             for name, values in images.items():
                 status, content, _ = client.raw("GET", f"{base}/slice/{name}/{k}", headers={"Cookie": client.cookie})
@@ -121,7 +121,7 @@ class TestReview:
             assert content[344:347] == b"n+1"
 
     def test_the_ct_is_there_before_the_review(self, start, results):
-        """And so it is where the review cannot be opened."""
+        """The CT is served even if the review cannot be opened."""
         client = start("--reader", "Ann").client("Ann")
         state = client.get(client.base("one"))
         (results / "two" / "lesions.nii.gz").unlink()
@@ -136,7 +136,7 @@ class TestReview:
             assert client.raw("GET", base + path, headers={"Cookie": client.cookie})[0] == status
 
 
-def test_people_are_told_in_a_page(start):
+def test_errors_are_pages_for_browsers(start):
     client = start("--reader", "Ann").client("Ann")
     for path, headers, status in (("/", {}, 401), ("/scan/0000", {"Cookie": client.cookie}, 404)):
         answer = client.raw("GET", path, headers={"Accept": "text/html,*/*", **headers})
@@ -145,20 +145,20 @@ def test_people_are_told_in_a_page(start):
 
 
 class TestVersions:
-    def test_a_change_of_what_changed_meanwhile_is_refused_and_says_by_whom(self, start):
+    def test_a_change_of_a_stale_version_is_refused_and_names_the_reader(self, start):
         server = start("--reader", "Ann", "--reader", "Bob")
         ann, bob = server.client("Ann"), server.client("Bob")
         base = ann.base("one")
-        seen = bob.get(base)
-        first = lesion_ids(seen)[0]
-        kept = ann.act(base, "assign", lesions=[first], site=4)
-        request = {"action": "reject", "method": "threshold", "version": seen["version"], "seconds": 1}
+        stale = bob.get(base)
+        first = lesion_ids(stale)[0]
+        changed = ann.act(base, "assign", lesions=[first], site=4)
+        request = {"action": "reject", "method": "threshold", "version": stale["version"], "seconds": 1}
         status, answer = bob.post(f"{base}/act", {**request, "lesions": [first]})
         assert status == 409
         assert "by Ann" in answer["error"]
-        assert bob.get(base)["methods"] == kept["methods"]
+        assert bob.get(base)["methods"] == changed["methods"]
 
-    def test_of_many_at_once_one_is_done(self, start, results):
+    def test_one_of_many_simultaneous_changes_is_accepted(self, start, results):
         server = start("--reader", "Ann")
         clients = [server.client("Ann") for _ in range(6)]
         base = clients[0].base("one")
@@ -181,12 +181,12 @@ class TestVersions:
         client = start("--reader", "Ann").client("Ann")
         base = client.base("one")
         before = client.get(base)
-        first, *others = before["methods"]["threshold"]["lesions"]
+        first, *remaining = before["methods"]["threshold"]["lesions"]
         after = client.act(base, "reject", lesions=[first["id"]])
         rejected, *unchanged = after["methods"]["threshold"]["lesions"]
-        own = {"site": NOT_CORONARY, "site_name": "rejected"}
-        assert rejected == first | own | {"suggested": first["site_name"]}
-        assert unchanged == others
+        rejected_site = {"site": NOT_CORONARY, "site_name": "rejected"}
+        assert rejected == first | rejected_site | {"suggested": first["site_name"]}
+        assert unchanged == remaining
         assert after["methods"]["threshold"]["total"]["lesions"] == 8
         numbers = before["methods"]["threshold"]["runs"], after["methods"]["threshold"]["runs"]
         runs = [{tuple(part[n : n + 5]) for n in range(0, len(part), 5)} for part in numbers]
@@ -197,7 +197,7 @@ class TestVersions:
 
 
 class TestJournal:
-    def test_a_killed_server_goes_on_where_it_was(self, start_process, results):
+    def test_a_killed_server_resumes(self, start_process, results):
         server = start_process("--reader", "Ann")
         client = server.client("Ann")
         base = client.base("one")
@@ -222,7 +222,7 @@ class TestJournal:
         assert readers == {"Ann"}
         assert client.rows()["one"]["seconds"] > 0
 
-    def test_a_result_that_was_scored_again_is_no_longer_reviewed_by_it(self, start, results):
+    def test_a_review_is_refused_after_the_scan_was_scored_again(self, start, results):
         client = start("--reader", "Ann").client("Ann")
         base = client.base("one")
         client.act(base, "accept")
@@ -261,7 +261,7 @@ class TestDoubleReading:
         bob.act(base, "accept")
         assert bob.rows()["one"]["consensus"] == "new"
         consensus = bob.get(bob.base("one", "consensus"))
-        # They disagree about the artery of the first; both rejected the second; they agree on all else.
+        # They disagree about the artery of the first lesion; both rejected the second; they agree on all others.
         sites = {x["id"]: x["site"] for x in consensus["methods"]["threshold"]["lesions"]}
         assert ids[0] in lesion_ids(consensus, left_out=True)
         assert sites[ids[1]] == NOT_CORONARY
@@ -283,19 +283,19 @@ class TestDoubleReading:
         for client in (ann, bob):
             client.act(client.base("one"), "accept")
             client.act(client.base("two"), "no-calcium")
-        found = ann.get("/api/agreement")["pairs"][0]
-        assert (found["scans"], found["kappa"]["estimate"], found["icc"]["estimate"]) == (2, 1.0, 1.0)
-        assert found["dice"]["estimate"] == 1.0
+        pair = ann.get("/api/agreement")["pairs"][0]
+        assert (pair["scans"], pair["kappa"]["estimate"], pair["icc"]["estimate"]) == (2, 1.0, 1.0)
+        assert pair["dice"]["estimate"] == 1.0
         # Ann takes one lesion out of eight, so that they agree on all voxels but its own.
         base = ann.base("one")
         counted = [x for x in ann.get(base)["methods"]["threshold"]["lesions"] if x["left_out"] is None]
         ann.act(base, "reject", lesions=[counted[0]["id"]])
-        left = sum(x["volume_mm3"] for x in counted[1:])
-        dice = 2 * left / (2 * left + counted[0]["volume_mm3"])
-        found = bob.get("/api/agreement")["pairs"][0]
-        assert found["dice"]["estimate"] == pytest.approx(dice, abs=1e-4)
+        remaining_mm3 = sum(x["volume_mm3"] for x in counted[1:])
+        dice = 2 * remaining_mm3 / (2 * remaining_mm3 + counted[0]["volume_mm3"])
+        pair = bob.get("/api/agreement")["pairs"][0]
+        assert pair["dice"]["estimate"] == pytest.approx(dice, abs=1e-4)
 
-    def test_blind_a_scan_has_no_name_and_no_score_until_it_is_read(self, start):
+    def test_blind_reading_hides_name_and_score_until_it_is_done(self, start):
         client = start(*self.OPTIONS, "--blind").client("Ann")
         rows = client.get("/api/work")["rows"]
         assert {row["name"] for row in rows} == {"Case 1", "Case 2", "Case 3"}
@@ -305,7 +305,7 @@ class TestDoubleReading:
         client.act(base, "no-calcium")
         assert set(client.rows()) & {"one", "two", "three"}
 
-    def test_blind_nothing_that_the_networks_found_is_sent(self, start, result):
+    def test_blind_reading_hides_the_networks_results(self, start, result):
         client = start(*self.OPTIONS, "--blind").client("Ann")
         base = f"/api/scans/{client.get('/api/work')['rows'][0]['id']}/own"
         state = client.get(base)
@@ -328,8 +328,8 @@ class TestDoubleReading:
             for part in (f"volume/{image}", f"slice/{image}/5"):
                 assert client.raw("GET", f"{base}/{part}", headers={"Cookie": client.cookie})[0] == 404
 
-    def test_blind_a_reader_decides_about_every_candidate(self, start):
-        """Two readers who only confirm do not agree: they cannot confirm."""
+    def test_blind_reader_decides_about_every_candidate(self, start):
+        """A blind reader cannot confirm undecided candidates, so that mere confirmation is no agreement."""
         client = start(*self.OPTIONS, "--blind").client("Ann")
         base = f"/api/scans/{client.get('/api/work')['rows'][0]['id']}/own"
         lesion = client.get(base)["methods"]["threshold"]["lesions"][0]
@@ -375,21 +375,21 @@ def test_the_folder_of_cac_score_is_reviewed_with_the_ct(results, start, capsys)
 
 
 class TestProjectAsResults:
-    """A training project whose scans a cohort has scored: its work list, in its order, into which reviews go."""
+    """Test a training project scored by a cohort: its work list, and the export of reviews into it."""
 
     @pytest.fixture
     def project(self, results, tmp_path):
         project = Project.create(tmp_path / "project")
         names = ("two", "one")
         cts = {name: results.parent / "cts" / f"{name}.nii.gz" for name in names}
-        # Scans with the same content are one scan to a project.
+        # Changed, because a project takes scans with the same content as one.
         image = sitk.ReadImage(str(cts["two"]))
         image[0, 0, 0] = -1000
         sitk.WriteImage(image, str(cts["two"]))
         project.add([NewScan(name, f"patient of {name}", cts[name]) for name in names])
         return project
 
-    def test_it_is_reviewed_into_itself(self, project, results, start):
+    def test_reviews_are_exported_into_the_project(self, project, results, start):
         root = project.folder / "results"
         results.rename(root)
         record = json.loads((root / "cohort.json").read_text())
@@ -407,7 +407,7 @@ class TestProjectAsResults:
         assert client.post(f"{base}/project", {}) == (200, {"scan": scan.id})
         assert annotations.annotators(project, scan.id) == ["Ann"]
 
-    def test_one_that_is_not_scored_says_how(self, project, capsys):
+    def test_a_project_without_scores_is_refused_with_the_command(self, project, capsys):
         assert cli.main(["review", str(project.folder)]) == 2
         assert "cac cohort" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Review as the page shows it: headline, table of scores, warnings and lesions, as JSON."""
+"""Describe a review for the page: headline, table of scores, warnings and lesions, as JSON values."""
 
 from __future__ import annotations
 
@@ -15,9 +15,15 @@ from CACScoringLib.scoring.scores import score_lesions
 from CACScoringLib.scoring.uncertainty import TOTAL
 
 
-def shown(review: ScanReview, version: int, undecided: Mapping[str, Collection[int]], reader: str | None) -> dict:
-    """The state of a review. version: of it, which an action has to name. undecided: lesions by method, see
-    `OpenReview.begin_consensus`. reader: who made the last change; None without any."""
+def page_state(review: ScanReview, version: int, undecided: Mapping[str, Collection[int]], reader: str | None) -> dict:
+    """Return the state of a review.
+
+    Args:
+        review: The review.
+        version: Version of the review, which an action has to name.
+        undecided: Ids of disputed lesions by method (`OpenReview.begin_consensus`).
+        reader: Reader of the last change; None without changes.
+    """
     image, results, warnings = review.scan.image, review.results(), review.warnings
     head = headline(results, review.categories(), warnings, reader)
     categories, elsewhere = review.categories(), review.non_coronary.scores if review.non_coronary else {}
@@ -38,27 +44,24 @@ def shown(review: ScanReview, version: int, undecided: Mapping[str, Collection[i
 
 BLIND_LESION = {"suggested": None, "probability": None, "left_out": None, "integrated_mass_mg": None}
 BLIND_LESION |= {"mass_standard_error_mg": None}
-"""What a blind reader is shown in place of the networks' opinion of a lesion."""
+"""Values that replace the networks' results of a lesion for a blind reader."""
 
 BLIND_IMAGES = ("ct", "heart")
-"""Images that a blind reader is shown."""
+"""Images for a blind reader."""
 
 
-def blinded(state: dict) -> dict:
-    """The state of a review for a reader who must not see what the networks found: the reader's own decisions alone.
-
-    state: of `shown`.
-    """
+def blind_state(state: dict) -> dict:
+    """Return a state without the networks' results, with a blind reader's decisions alone. state: From `page_state`."""
     method = state["methods"]["threshold"]
     lesions = [lesion | BLIND_LESION for lesion in method["lesions"]]
     arteries = {key: score | {"interval_90": None} for key, score in method["arteries"].items()}
-    own = {"status": "blind", "lesions": lesions, "arteries": arteries}
-    own["total"] = method["total"] | {"interval_90": None}
-    open_ = sum(lesion["site"] == Artery.UNASSIGNED for lesion in lesions)
-    head = {"score": "Blind reading", "state": "not reviewed", "summary": f"Candidates to decide: {open_}"}
+    blind_method = {"status": "blind", "lesions": lesions, "arteries": arteries}
+    blind_method["total"] = method["total"] | {"interval_90": None}
+    candidates = sum(lesion["site"] == Artery.UNASSIGNED for lesion in lesions)
+    head = {"score": "Blind reading", "state": "not reviewed", "summary": f"Candidates to decide: {candidates}"}
     return {
         **{name: state[name] for name in ("version", "size", "spacing_mm", "can_undo", "can_redo")},
-        "methods": {"threshold": method | own},
+        "methods": {"threshold": method | blind_method},
         "non_coronary": {},
         "categories": None,
         "headline": head | {"interval": "", "category": "", "reviewed": False, "warning": None, "more": 0},
@@ -81,7 +84,7 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
         "no_calcium": result.no_calcium,
         "total": asdict(result.total) | _interval(result, TOTAL),
         "arteries": {a.key: asdict(score) | _interval(result, a.key) for a, score in result.arteries.items()},
-        # By id, so that a lesion keeps its place in the list whatever it is given to.
+        # By id, so that a lesion keeps its place in the list when its site changes.
         "lesions": sorted(lesions, key=lambda lesion: lesion["id"]),
         "undecided": sorted(undecided),
         "runs": _runs(review, method),
@@ -116,7 +119,7 @@ def _lesion(review: ScanReview, method: str, lesion: Lesion, left_out: str | Non
 
 
 def _runs(review: ScanReview, method: str) -> list[int]:
-    """Voxels of lesions as runs along i, five numbers each: k, j, first i, count, id."""
+    """Return the voxels of lesions as runs along i, five numbers each: k, j, first i, count, id."""
     rejected = review.review(method).rejected()
     columns, rows, _ = review.scan.image.GetSize()
     spans = []
