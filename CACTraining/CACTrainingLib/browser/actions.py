@@ -10,9 +10,9 @@ from CACScoringLib.core.ct import CTError, MaskError
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, NonCoronary
 from CACScoringLib.review.scan_review import ScanReview
 
-MOST_LESIONS, MOST_POINTS = 5000, 500
-MOST_RADIUS_MM = 50.0
-MOST_SECONDS = 24 * 3600.0
+MAX_LESIONS, MAX_POINTS = 5000, 500
+MAX_RADIUS_MM = 50.0
+MAX_SECONDS = 24 * 3600.0
 
 ASSIGNABLE_SITES = (*(a for a in Artery if a != Artery.UNASSIGNED), *NonCoronary)
 """Sites to which a reader may assign calcium."""
@@ -58,7 +58,7 @@ def request_of(content: object, shape: tuple[int, ...], methods: tuple[str, ...]
     method = content["method"]
     if not isinstance(method, str) or method not in methods:
         raise RefusedError(f"method is none of {', '.join(methods)}.")
-    version, seconds = integer(content["version"], 0, 2**31), number(content["seconds"], 0, MOST_SECONDS)
+    version, seconds = integer(content["version"], 0, 2**31), number(content["seconds"], 0, MAX_SECONDS)
     return Request(action, method, version, seconds, {name: _CHECKS[name](content[name], shape) for name in names})
 
 
@@ -117,17 +117,17 @@ def _one_of(labels: tuple[int, ...]) -> Callable[[object, tuple[int, ...]], int]
 
 
 _CHECKS: dict[str, Callable[[object, tuple[int, ...]], Any]] = {
-    "lesions": lambda value, shape: [integer(n, 1, 2**16 - 1) for n in _list(value, 1, MOST_LESIONS)],
+    "lesions": lambda value, shape: [integer(n, 1, 2**16 - 1) for n in _list(value, 1, MAX_LESIONS)],
     "lesion": lambda value, shape: integer(value, 1, 2**16 - 1),
     "site": _one_of(ASSIGNABLE_SITES),
     "label": _one_of((0, NOT_CORONARY, *ASSIGNABLE_SITES)),
-    "points": lambda value, shape: [_point(point, shape) for point in _list(value, 1, MOST_POINTS)],
+    "points": lambda value, shape: [_point(point, shape) for point in _list(value, 1, MAX_POINTS)],
     "point": _point,
     "normal": _direction,
     "voxel": lambda value, shape: tuple(
         integer(n, 0, size - 1) for n, size in zip(_list(value, 3, 3), shape, strict=True)
     ),
-    "radius_mm": lambda value, shape: number(value, 0.1, MOST_RADIUS_MM),
+    "radius_mm": lambda value, shape: number(value, 0.1, MAX_RADIUS_MM),
     "flat": _boolean,
     "on": _boolean,
 }

@@ -17,7 +17,7 @@ from .cases import ReviewCase
 from .readings import labels_of, stamp_of
 from .work_list import WorkList
 
-LEAST_SCANS = 2
+MIN_SCANS = 2
 """Smallest number of scans reviewed by both readers for κ and correlation."""
 
 
@@ -60,7 +60,7 @@ def _coronary(case: ReviewCase, reading: str, _stamp: tuple) -> np.ndarray:
 
 
 def _total_statistics(cases: list[ReviewCase], pairs: np.ndarray) -> dict:
-    if len(pairs) < LEAST_SCANS:
+    if len(pairs) < MIN_SCANS:
         return {"kappa": None, "icc": None}
     first, second = category_of(pairs.T)
     patients = [case.patient or case.id for case in cases]

@@ -23,7 +23,7 @@ from CACScoringLib.review.scan_review import ScanReview
 MARGIN_MM = 15.0
 """Margin around the heart in volumes."""
 
-MOST_VOXELS = 4_000_000
+MAX_VOXELS = 4_000_000
 """Largest number of voxels of a volume; without a graphics card, larger ones load for many seconds."""
 
 LABELS = ("heart", "territories")
@@ -94,7 +94,7 @@ class ScanImages:
         return None if image is None else slice_bytes(image, k, name in LABELS)
 
     def volume(self, name: str) -> bytes | None:
-        """Return the region of the heart, reduced to MOST_VOXELS, as NIfTI; None if there is no such image."""
+        """Return the region of the heart, reduced to MAX_VOXELS, as NIfTI; None if there is no such image."""
         image = self._image(name)
         return None if image is None else self._part(sitk.GetArrayViewFromImage(image), name in LABELS)
 
@@ -116,7 +116,7 @@ class ScanImages:
     def _part(self, values: np.ndarray, labels: bool) -> bytes:
         box = self._heart_box
         part = values[box]
-        step = max(1, math.ceil((part.size / MOST_VOXELS) ** (1 / 3) - 1e-9))
+        step = max(1, math.ceil((part.size / MAX_VOXELS) ** (1 / 3) - 1e-9))
         if labels:  # the highest label of each block, so that no lesion is lost
             padded = np.pad(part, [(0, -n % step) for n in part.shape])
             part = padded.reshape([n for size in padded.shape for n in (size // step, step)]).max((1, 3, 5))

@@ -26,7 +26,7 @@ from .images import ScanImages
 from .page_state import blind_state, page_state
 from .readings import SHARED, agreed_labels, disputed_voxels, journal_of, labels_of
 
-MOST_OPEN = 4
+MAX_OPEN_REVIEWS = 4
 """Number of reviews in memory; a large scan takes about a gigabyte."""
 
 
@@ -195,7 +195,7 @@ _Value = TypeVar("_Value")
 
 
 class _Cache(Generic[_Value]):
-    """Cache of the last MOST_OPEN results of a slow function, which is called once for threads with equal arguments."""
+    """Cache of a slow function's last MAX_OPEN_REVIEWS results; threads with equal arguments share one call."""
 
     def __init__(self, function: Callable[..., _Value]) -> None:
         self._function = function
@@ -214,7 +214,7 @@ class _Cache(Generic[_Value]):
             value = self._function(*arguments)
             with self._lock:
                 self._values[arguments] = value
-                while len(self._values) > MOST_OPEN:
+                while len(self._values) > MAX_OPEN_REVIEWS:
                     self._values.popitem(last=False)
             return value
 

@@ -25,7 +25,7 @@ from CACScoringLib.core.labels import NOT_CORONARY
 from CACScoringLib.report.pictures import SITE_COLOURS
 from CACScoringLib.review.journal import JournalError
 
-from .actions import ASSIGNABLE_SITES, MOST_SECONDS, RefusedError, number
+from .actions import ASSIGNABLE_SITES, MAX_SECONDS, RefusedError, number
 from .cases import ReviewCase
 from .images import first_view, label_colours, slice_bytes
 from .open_reviews import ChangedError, OpenReview, OpenReviews
@@ -35,7 +35,7 @@ from .readings import CONSENSUS
 from .safety import COOKIE, CSRF_HEADER, HEADERS, SESSION_SECONDS, Gate, Session
 from .work_list import WorkList
 
-MOST_BYTES = 64 * 1024
+MAX_REQUEST_BYTES = 64 * 1024
 """Largest body of a request; a stroke of the brush with 500 points has 30 kB."""
 
 SESSION = web.RequestKey("session", Session)
@@ -90,7 +90,7 @@ class Server:
 
     def application(self) -> web.Application:
         """Return the application."""
-        app = web.Application(middlewares=[self._guard], client_max_size=MOST_BYTES)
+        app = web.Application(middlewares=[self._guard], client_max_size=MAX_REQUEST_BYTES)
         scan = "/api/scans/{id:[0-9a-f]{16}}/{reading:own|consensus}"
         app.add_routes(
             [
@@ -284,7 +284,7 @@ class Server:
         content, reader = await _content(request), request[SESSION].reader
         if not isinstance(content, dict) or content.keys() != {"seconds"}:
             raise RefusedError("The request has no seconds, or other parts.")
-        seconds = number(content["seconds"], 0, MOST_SECONDS)
+        seconds = number(content["seconds"], 0, MAX_SECONDS)
         await self._with_review(request, lambda review: review.spend(reader, seconds))
         return _json({})
 

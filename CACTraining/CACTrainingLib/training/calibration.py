@@ -121,9 +121,10 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
     features = stack_features(parts)
     calibration["evidence_weights"] = fitted_weights(features, np.concatenate([part.coronary for part in parts]))
     calibration["most_not_coronary"] = 1 - best.limit
-    calibration["candidates"], candidate_performance, counted = candidate_evidence(scans, best.settings)
-    in_map = [p >= best.limit for p in best.probabilities]
-    calibration["uncertainty"], coverage = stored_uncertainty(scans, _scores(scans, best.settings, in_map, counted))
+    calibration["candidates"], candidate_performance, clinical_masks = candidate_evidence(scans, best.settings)
+    map_masks = [p >= best.limit for p in best.probabilities]
+    scores = _scores(scans, best.settings, map_masks, clinical_masks)
+    calibration["uncertainty"], coverage = stored_uncertainty(scans, scores)
     calibration["known"] = asdict(CalibrationRange.of([scan.facts for scan in scans]))
     performance: dict[str, object] = {
         "sensitivity_scans": best.above_zero(visible),
@@ -162,12 +163,12 @@ def intervals(
     def counting_lesions(parts: Sequence[LesionTable], weights: dict[str, float], most: float) -> list[np.ndarray]:
         return [coronary_probabilities(part.features, weights) >= 1 - most for part in parts]
 
-    in_map = counting_lesions([scan.lesions[settings] for scan in scans], weights, most)
-    evidence, clinical = Evidence.stored(stored), []
+    map_masks = counting_lesions([scan.lesions[settings] for scan in scans], weights, most)
+    evidence, clinical_masks = Evidence.stored(stored), []
     if evidence is not None and evidence.weights is not None:
         candidates = [scan.candidates[settings] for scan in scans]
-        clinical = counting_lesions(candidates, evidence.weights, evidence.most_not_coronary)
-    uncertainty, coverage = stored_uncertainty(scans, _scores(scans, settings, in_map, clinical))
+        clinical_masks = counting_lesions(candidates, evidence.weights, evidence.most_not_coronary)
+    uncertainty, coverage = stored_uncertainty(scans, _scores(scans, settings, map_masks, clinical_masks))
     patients = len({scan.patient for scan in scans})
     return {"uncertainty": uncertainty}, {"coverage_of_intervals": coverage, "patients": patients}
 
@@ -175,19 +176,19 @@ def intervals(
 def _scores(
     scans: Sequence[MeasuredScan],
     settings: MapSettings,
-    in_map: Sequence[np.ndarray],
-    clinical: Sequence[np.ndarray],
+    map_masks: Sequence[np.ndarray],
+    clinical_masks: Sequence[np.ndarray],
 ) -> dict[str, list[Scores]]:
     """Return the scores of each scan, by kind (see `Uncertainty.stored`).
 
-    in_map: For each scan, bool [n], True for lesions of the map that count. clinical: The same for candidates of the
-    clinical rule; empty if these have no evidence weights.
+    map_masks: For each scan, bool [n], True for lesions of the map that count. clinical_masks: The same for candidates
+    of the clinical rule; empty if these have no evidence weights.
     """
-    kinds = {"decomposition": ([scan.lesions[settings] for scan in scans], in_map)}
-    if len(clinical):
-        kinds["automatic"] = ([scan.candidates[settings] for scan in scans], clinical)
+    kinds = {"decomposition": ([scan.lesions[settings] for scan in scans], map_masks)}
+    if len(clinical_masks):
+        kinds["automatic"] = ([scan.candidates[settings] for scan in scans], clinical_masks)
     return {
-        kind: [lesions.scores(counted, scan) for lesions, counted, scan in zip(*inputs, scans, strict=True)]
+        kind: [lesions.scores(mask, scan) for lesions, mask, scan in zip(*inputs, scans, strict=True)]
         for kind, inputs in kinds.items()
     }
 
@@ -210,7 +211,7 @@ def candidate_evidence(
     truths = [sum(score["agatston"] for score in scan.reader.values()) for scan in scans]
     # The lowest that is not clearly worse, because networks are less certain in real patients than in simulated ones.
     limit, error = nearest_limit([part.agatston for part in parts], probabilities, truths, toward=0.0)
-    counted = [p >= limit for p in probabilities]
+    masks = [p >= limit for p in probabilities]
     features = stack_features(parts)
     coronary = np.concatenate([part.coronary for part in parts])
     evidence = {
@@ -218,7 +219,7 @@ def candidate_evidence(
         "typical": typical(features[coronary]),
         "most_not_coronary": 1 - limit,
     }
-    is_counted, is_coronary = np.concatenate(counted), coronary.astype(bool)
+    is_counted, is_coronary = np.concatenate(masks), coronary.astype(bool)
     performance = {
         "candidates": len(is_counted),
         "coronary": int(is_coronary.sum()),
@@ -227,9 +228,9 @@ def candidate_evidence(
         "difference_of_ln_agatston": error,
     }
     for kind in ("distractor", "clean"):
-        if positives := [c.any() for c, scan in zip(counted, scans, strict=True) if scan.kind == kind]:
+        if positives := [c.any() for c, scan in zip(masks, scans, strict=True) if scan.kind == kind]:
             performance[f"above_zero_{kind}_scans"] = float(np.mean(positives))
-    return evidence, performance, counted
+    return evidence, performance, masks
 
 
 def stored_uncertainty(
@@ -333,20 +334,24 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         cache = arguments.cache or default_cache() / "calibration"
         scans = calibration_scans(find_scans(arguments.data))
         is_bundled = arguments.slices.resolve().parent == bundled_folder().resolve()
-        stored = read_card(arguments.slices).calibration.get("slice_threshold", DecompositionSettings.slice_threshold)
+        stored_threshold = read_card(arguments.slices).calibration.get(
+            "slice_threshold", DecompositionSettings.slice_threshold
+        )
         is_fixed = is_bundled or arguments.intervals_only
-        thresholds = [stored] if is_fixed else sorted({*SLICE_THRESHOLDS, stored})
-        measured = measure_all(scans, models, thresholds, cache, arguments.workers, progress)
+        thresholds = [stored_threshold] if is_fixed else sorted({*SLICE_THRESHOLDS, stored_threshold})
+        measured_scans = measure_all(scans, models, thresholds, cache, arguments.workers, progress)
     with progress.step("model"):
-        fitted_with = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
+        model_hashes = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
         if arguments.intervals_only:
             card = read_card(arguments.decomposition)
-            calibration, coverage = intervals(measured, stored, card.calibration)
+            calibration, coverage = intervals(measured_scans, stored_threshold, card.calibration)
             previous = card.validation.get("whole_method", {})
-            performance = {"evidence_models": previous.get("models", {}), **previous, **coverage, "models": fitted_with}
+            performance = (
+                {"evidence_models": previous.get("models", {})} | previous | coverage | {"models": model_hashes}
+            )
         else:
-            calibration, performance = choose(measured, FalsePositiveGoals())
-            performance |= {"models": fitted_with, "evidence_models": fitted_with}
+            calibration, performance = choose(measured_scans, FalsePositiveGoals())
+            performance |= {"models": model_hashes, "evidence_models": model_hashes}
         # The threshold belongs to the classifier and must not be applied to the maps of another one.
         threshold = calibration.pop("slice_threshold", None)
         if not is_fixed:

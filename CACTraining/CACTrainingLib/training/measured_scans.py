@@ -93,11 +93,11 @@ class LesionTable:
             np.array([int(lesion.artery) for lesion in lesion_set.lesions], int),
         )
 
-    def scores(self, counted: np.ndarray, scan: MeasuredScan) -> dict[str, dict[str, float]]:
-        """Return each artery's scores (keys of `uncertainty.LIMITS`). counted: True for lesions that count, [n]."""
+    def scores(self, is_counted: np.ndarray, scan: MeasuredScan) -> dict[str, dict[str, float]]:
+        """Return each artery's scores (keys of `uncertainty.LIMITS`). is_counted: True for lesions that count, [n]."""
         scores = {}
         for artery in MAIN_ARTERIES:
-            in_artery = counted & (self.artery == artery)
+            in_artery = is_counted & (self.artery == artery)
             mass = float(self.pseudo_mass[in_artery].sum()) * scan.mg_per_hu_mm3
             scores[artery.key] = {"agatston": float(self.agatston[in_artery].sum()), "mass_mg": mass}
         return scores

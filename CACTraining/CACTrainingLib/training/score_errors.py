@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from CACScoringLib.scoring.uncertainty import LIMITS, ScoreErrors, difficulty
 
-LEAST_OF_CLASS = 60
+MIN_CLASS_SCANS = 60
 """Number of scans below which a class with calcium shares errors with its neighbours, lest single misses dominate."""
 
 
@@ -49,12 +49,12 @@ def fitted_errors(
 def _class_members(of_class: np.ndarray, number: int, highest: int) -> np.ndarray:
     """Select the scans that give a class its errors, bool [n].
 
-    While these are fewer than LEAST_OF_CLASS, the next class above is added, or below if there is none above; never the
-    class without calcium.
+    While these are fewer than MIN_CLASS_SCANS, the next class above is added, or below if there is none above; never
+    the class without calcium.
     """
     low = high = number
     members = of_class == number
-    while number and members.sum() < LEAST_OF_CLASS and (low, high) != (1, highest):
+    while number and members.sum() < MIN_CLASS_SCANS and (low, high) != (1, highest):
         low, high = (low, high + 1) if high < highest else (low - 1, high)
         members = (of_class >= low) & (of_class <= high)
     return members

@@ -26,13 +26,13 @@ ENOUGH_LOGIT = math.log(0.15 / 0.85)
 
 NOWHERE = -12.0
 
-MOST_SPOTS, MOST_PARTS = 3, 4
+MAX_SPOTS, MAX_SPOT_PARTS = 3, 4
 SPOT_HU = (30.0, 500.0)
 PART_SIGMA_PIXELS = (0.8, 1.8)
 PART_DISTANCE_PIXELS = (2.5, 0.7)
 """Standard deviations along and across a spot, in pixels of 1 mm; spots are elongated as arteries are."""
 
-MOST_IN_NEIGHBOUR = 0.8
+MAX_NEIGHBOUR_SHARE = 0.8
 SPOT_WEIGHT, OUTSIDE_WEIGHT = 11.0, 0.1
 """Weights of pixels in a spot, and away from the heart, where scoring drops the map; others have weight 1."""
 
@@ -65,17 +65,17 @@ def map_loss(logits: torch.Tensor, target: torch.Tensor, near_heart: torch.Tenso
 def draw_spots(near_heart: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
     """Draw the HU of spots at random places near the heart, float32 [n, 1, j, i], in units of 1000 HU.
 
-    Each slice has one to MOST_SPOTS, each the sum of a few Gaussians along a line. near_heart: bool [n, 1, j, i].
+    Each slice has one to MAX_SPOTS, each the sum of a few Gaussians along a line. near_heart: bool [n, 1, j, i].
     """
     n, _, rows, columns = near_heart.shape
     spots = np.zeros((n, rows, columns), np.float32)
     j, i = np.arange(rows)[:, None], np.arange(columns)
     for canvas, allowed in zip(spots, near_heart[:, 0].numpy(), strict=True):
         places = np.argwhere(allowed)
-        for _ in range(int(generator.integers(1, MOST_SPOTS + 1)) * bool(len(places))):
+        for _ in range(int(generator.integers(1, MAX_SPOTS + 1)) * bool(len(places))):
             centre, angle = places[generator.integers(len(places))], generator.uniform(0, math.pi)
             spot = np.zeros_like(canvas)
-            for _ in range(int(generator.integers(1, MOST_PARTS + 1))):
+            for _ in range(int(generator.integers(1, MAX_SPOT_PARTS + 1))):
                 along, across = generator.normal(0, PART_DISTANCE_PIXELS)
                 y = centre[0] + along * math.sin(angle) + across * math.cos(angle)
                 x = centre[1] + along * math.cos(angle) - across * math.sin(angle)
@@ -89,7 +89,7 @@ def draw_spots(near_heart: torch.Tensor, generator: np.random.Generator) -> torc
 
 def add_spots(x: torch.Tensor, spots: torch.Tensor, neighbours: int, generator: np.random.Generator) -> torch.Tensor:
     """Add spots to slices as network input [n, C, j, i], and a random part of each to the neighbouring slices."""
-    shares = generator.uniform(0, MOST_IN_NEIGHBOUR, (len(x), 2 * neighbours)).astype(np.float32)
+    shares = generator.uniform(0, MAX_NEIGHBOUR_SHARE, (len(x), 2 * neighbours)).astype(np.float32)
     fractions = np.concatenate([np.ones((len(x), 1), np.float32), shares], 1)
     result = x.clone()
     count = 1 + 2 * neighbours

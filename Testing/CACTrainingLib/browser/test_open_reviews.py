@@ -48,7 +48,7 @@ def test_journals_of_readers_have_names_that_are_safe_and_differ(dicom_case):
 def test_the_review_used_longest_ago_is_closed_first(dicom_case, monkeypatch):
     from CACTrainingLib.browser import open_reviews
 
-    monkeypatch.setattr(open_reviews, "MOST_OPEN", 2)
+    monkeypatch.setattr(open_reviews, "MAX_OPEN_REVIEWS", 2)
     reviews = OpenReviews()
     first, second = (reviews.get(dicom_case, f"reader {name}") for name in "ab")
     assert reviews.get(dicom_case, "reader a") is first

@@ -18,7 +18,7 @@ from CACTrainingLib.project.project import Project
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills programs as POSIX does")
 
-MOST_STEPS = 8
+MAX_STEPS = 8
 """Maximum number of steps before a program is killed in the middle of the next one."""
 
 
@@ -49,7 +49,7 @@ def kill_at_random(process, expected, draw, seconds):
     """
     process.stdin.write(as_line(draw.randrange(10**9), expected))
     process.stdin.flush()
-    steps = draw.randint(0, MOST_STEPS)
+    steps = draw.randint(0, MAX_STEPS)
     events, worker, started = [], None, []
     while worker is None or len(started) <= steps:
         events.append(json.loads(process.stdout.readline()))

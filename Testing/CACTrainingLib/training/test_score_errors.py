@@ -9,7 +9,7 @@ import pytest
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.scoring.scores import Score
 from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Intervals, ScoreErrors, Uncertainty, shortest
-from CACTrainingLib.training.score_errors import LEAST_OF_CLASS, fitted_errors
+from CACTrainingLib.training.score_errors import MIN_CLASS_SCANS, fitted_errors
 
 
 def patients(count, seed):
@@ -90,8 +90,8 @@ def test_a_small_class_shares_errors_with_its_neighbours(number, lowest):
     scores, truth, *facts = patients(number, 5)
     errors = fitted_errors("agatston", scores, truth, *facts).errors
     severe = int((truth >= 100).sum())
-    assert max(((truth >= 100) & (truth < 400)).sum(), (truth >= 400).sum()) < LEAST_OF_CLASS
-    assert (severe < LEAST_OF_CLASS) == (lowest == 1)
+    assert max(((truth >= 100) & (truth < 400)).sum(), (truth >= 400).sum()) < MIN_CLASS_SCANS
+    assert (severe < MIN_CLASS_SCANS) == (lowest == 1)
     assert errors[2] == errors[3]
     assert len(errors[2]) == (truth >= lowest).sum()
     assert len(errors[1]) == ((truth >= 1) & (truth < 100)).sum()

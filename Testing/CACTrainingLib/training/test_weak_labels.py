@@ -8,7 +8,7 @@ from CACScoringLib.models.preprocessing import MAP_HU
 from CACTrainingLib.data.slice_batches import HEART_MARGIN_PIXELS, near_heart
 from CACTrainingLib.training.weak_labels import (
     HIGHEST_PIXELS,
-    MOST_IN_NEIGHBOUR,
+    MAX_NEIGHBOUR_SHARE,
     SPOT_HU,
     add_spots,
     draw_spots,
@@ -70,7 +70,7 @@ class TestSpots:
         assert torch.allclose(slices[:, 0, 10, 10], torch.tensor(0.4))
         in_neighbours = slices[:, 1:3, 10, 10] - 0.1
         assert (in_neighbours >= 0).all()
-        assert (in_neighbours <= 0.3 * MOST_IN_NEIGHBOUR).all()
+        assert (in_neighbours <= 0.3 * MAX_NEIGHBOUR_SHARE).all()
         assert len(in_neighbours.unique()) > 3
         assert torch.equal(slices[:, 3:], x[:, 3:])  # the position
         assert (slices != x).sum() <= 9

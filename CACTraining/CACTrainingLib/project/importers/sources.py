@@ -134,19 +134,19 @@ def _coca_scans(folders: Mapping[Path, tuple[list[Series], int]], warnings: list
     named_scans = []
     for place_of, scans_of in ((coca.gated_place, coca.gated_scans), (coca.nongated_place, coca.nongated_scans)):
         roots: dict[Path, dict[str, list[coca.CocaSeries]]] = {}
-        for folder, (series, broken) in folders.items():
+        for folder, (series, broken_count) in folders.items():
             place = place_of(folder)
             if place is None:
                 continue
-            if broken:
-                warnings.append(f"{broken} files in {folder} are broken or cannot be opened.")
+            if broken_count:
+                warnings.append(f"{broken_count} files in {folder} are broken or cannot be opened.")
             for scan_series in series:
                 patient_series = roots.setdefault(place[0], {}).setdefault(place[1], [])
                 patient_series.append(coca.CocaSeries(folder, scan_series.uid))
         for root, series in sorted(roots.items()):
-            scans, doubts = scans_of(root, dict(sorted(series.items(), key=lambda item: _natural_key(item[0]))))
+            scans, scan_warnings = scans_of(root, dict(sorted(series.items(), key=lambda item: _natural_key(item[0]))))
             named_scans += [_NamedScan(scan, scan.name) for scan in scans]
-            warnings += doubts
+            warnings += scan_warnings
     return named_scans
 
 
@@ -223,32 +223,34 @@ def _fault_of_image(path: Path) -> str | None:
 
 
 def _with_segmentations(named_scans: Sequence[_NamedScan], labels: Path | None, warnings: list[str]) -> list[NewScan]:
-    names = Counter(named.name for named in named_scans)
-    places = Counter(named.scan.ct for named in named_scans)
+    names = Counter(named_scan.name for named_scan in named_scans)
+    places = Counter(named_scan.scan.ct for named_scan in named_scans)
     files_in: dict[Path, dict[str, Path]] = {}
-    used: set[Path] = set()
+    matched_files: set[Path] = set()
     scans = []
-    for named in named_scans:
-        place = labels or named.scan.ct.parent
+    for named_scan in named_scans:
+        place = labels or named_scan.scan.ct.parent
         if place not in files_in:
             files_in[place] = _by_name(place.iterdir())
         files = files_in[place]
-        is_ambiguous = places[named.scan.ct] > 1 or (labels is not None and names[named.name] > 1)
-        lesions = files.get(named.name + LESIONS) or files.get(f"{named.name}{SEGMENTATION_ENDING}")
-        lesions = lesions or (files.get(named.name) if labels is not None else None)
-        heart = files.get(named.name + HEART)
+        is_ambiguous = places[named_scan.scan.ct] > 1 or (labels is not None and names[named_scan.name] > 1)
+        lesions = files.get(named_scan.name + LESIONS) or files.get(f"{named_scan.name}{SEGMENTATION_ENDING}")
+        lesions = lesions or (files.get(named_scan.name) if labels is not None else None)
+        heart = files.get(named_scan.name + HEART)
         segmentations = {path for path in (lesions, heart) if path is not None}
-        used |= segmentations
-        if segmentations and (is_ambiguous or named.scan.annotations is not None):
-            reason = f"several scans are called {named.name}" if is_ambiguous else "it has labels of its own"
+        matched_files |= segmentations
+        if segmentations and (is_ambiguous or named_scan.scan.annotations is not None):
+            reason = f"several scans are called {named_scan.name}" if is_ambiguous else "it has labels of its own"
             file_names = abbreviated_list(sorted(path.name for path in segmentations))
-            warnings.append(f"{named.scan.name} comes without {file_names}: {reason}.")
+            warnings.append(f"{named_scan.scan.name} comes without {file_names}: {reason}.")
         elif segmentations:
-            read_annotations = partial(segmentation_annotations, named.scan.ct, named.scan.series, lesions, heart)
-            named = replace(named, scan=replace(named.scan, annotations=read_annotations))
-        scans.append(named.scan)
+            read_annotations = partial(
+                segmentation_annotations, named_scan.scan.ct, named_scan.scan.series, lesions, heart
+            )
+            named_scan = replace(named_scan, scan=replace(named_scan.scan, annotations=read_annotations))
+        scans.append(named_scan.scan)
     label_files = files_in.get(labels, {}).values() if labels is not None else ()
-    if unused := sorted(path.name for path in label_files if path not in used):
+    if unused := sorted(path.name for path in label_files if path not in matched_files):
         warnings.append(f"{len(unused)} files of {labels} fit no scan by their name: {abbreviated_list(unused)}.")
     return scans
 
