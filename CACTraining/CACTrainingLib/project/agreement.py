@@ -30,7 +30,7 @@ SEED = 0  # of the bootstrap
 
 
 @dataclass(frozen=True)
-class AnnotatorAgreement:
+class PairAgreement:
     """Agreement of two annotators over all scans that both have annotated.
 
     Intervals are by a bootstrap over patients, NaN if there are too few; a value is NaN if it is not defined (no
@@ -59,9 +59,7 @@ class AnnotatorAgreement:
     heart: Estimate
 
 
-def agreement(
-    project: Project, scan_ids: Iterable[str] | None = None
-) -> tuple[list[AnnotatorAgreement], tuple[str, ...]]:
+def agreement(project: Project, scan_ids: Iterable[str] | None = None) -> tuple[list[PairAgreement], tuple[str, ...]]:
     """Return the agreement of every pair of annotators of the scans (None for all scans), and warnings.
 
     Names that differ only by their capitals are one annotator. Raises ProjectError for an unknown scan.
@@ -140,12 +138,12 @@ class _Pair:
                 warnings.append(f"The {kind} of {scan.name} were not compared. {error}")
         self.scans += is_compared
 
-    def agreement(self, first: str, second: str) -> AnnotatorAgreement:
+    def agreement(self, first: str, second: str) -> PairAgreement:
         from ..statistics.bootstrap import patient_mean
 
         dice = (patient_mean(self.dice[kind], SEED) for kind in MASK_KINDS)
-        slices = self._slice_agreement()
-        return AnnotatorAgreement(first, second, self.scans, self.labels.total(), self.unsure, *slices, *dice)
+        counts = self.scans, self.labels.total(), self.unsure
+        return PairAgreement(first, second, *counts, *self._slice_agreement(), *dice)
 
     def _slice_agreement(self) -> tuple[Estimate, Estimate]:
         """Return κ and the proportion of slices with the same label."""

@@ -138,11 +138,8 @@ class SliceAnnotations:
             raise ProjectError(f"{self.file} cannot be opened: {error.strerror}. Check its permissions.") from error
         complete_size = data.rfind(b"\n") + 1
         self._complete_size, self._size = complete_size, len(data)
-        broken = [
-            str(n)
-            for n, line in enumerate(data[:complete_size].splitlines(), 1)
-            if line.strip() and not self._apply(line)
-        ]
+        lines = enumerate(data[:complete_size].splitlines(), 1)
+        broken = [str(n) for n, line in lines if line.strip() and not self._apply(line)]
         broken += ["the last"] if complete_size < len(data) else []
         if broken:
             self.warnings = (

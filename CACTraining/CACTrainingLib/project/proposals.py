@@ -86,11 +86,11 @@ def propose(
     warnings += doubts
 
     probabilities = {}
-    network_names = [source] if source != "lungs" else []
+    model_names = [source] if source != "lungs" else []
     if "slices" in selection:
         probabilities, doubts = _probabilities(scan, heart, selection["slices"], device)
         warnings += doubts
-        network_names.append(selection["slices"].card.name)
+        model_names.append(selection["slices"].card.name)
 
     cards = [model.card for model in selection.values()]
     facts = {
@@ -99,7 +99,7 @@ def propose(
         "heart_source": source,
         "heart_slices": _slices_of(heart),
         "probabilities": {str(k): probability for k, probability in probabilities.items()},
-        "models": [{"name": card.name, "sha256": card.sha256} for card in cards if card.name in network_names],
+        "models": [{"name": card.name, "sha256": card.sha256} for card in cards if card.name in model_names],
         "doubts": warnings,
     }
     _write(_folder(project, scan_id), heart, facts)

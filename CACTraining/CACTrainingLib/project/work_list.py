@@ -50,7 +50,9 @@ def work_list(project: Project, annotator: str, order: str = "added") -> list[Wo
     missing = {scan.id for scan in project.missing()}
     items = [_item(project, scan, annotator, scan.id in missing) for scan in project.scans]
     if order == "uncertain":
-        return sorted(items, key=_by_uncertainty)
+        return sorted(
+            items, key=lambda item: (item.state == "done", item.uncertainty is None, -(item.uncertainty or 0))
+        )
     if order == "blind":
         return sorted(items, key=lambda item: hashlib.sha256(f"{annotator}:{item.scan.id}".encode()).hexdigest())
     return items
@@ -64,10 +66,6 @@ def shown_name(item: WorkItem, number: int, blind: bool) -> str:
 def binary_entropy(probability: float) -> float:
     """Return the entropy of a probability in bits: 1 for one half, 0 for 0 and 1."""
     return -sum(p * math.log2(p) for p in (probability, 1 - probability) if p > 0)
-
-
-def _by_uncertainty(item: WorkItem) -> tuple[bool, bool, float]:
-    return item.state == "done", item.uncertainty is None, -(item.uncertainty or 0.0)
 
 
 def _item(project: Project, scan: ProjectScan, annotator: str, is_missing: bool) -> WorkItem:

@@ -253,10 +253,8 @@ def stored_uncertainty(
     names = tuple(artery.key for artery in MAIN_ARTERIES)
     for kind, kind_scores in scores.items():
         indices = [n for n, scan in enumerate(scans) if kind == "automatic" or scan.reference_agatston is not None]
-        noise, thickness = (
-            np.array([scans[n].facts.get(key) or typical_value for n in indices], float)
-            for key, typical_value in _TYPICAL_FACTS
-        )
+        facts = [scans[n].facts for n in indices]
+        noise, thickness = (np.array([f.get(key) or usual for f in facts], float) for key, usual in _USUAL_FACTS)
         patients = np.array([scans[n].patient for n in indices])
         if len(set(patients.tolist())) < FOLDS:
             continue
@@ -264,17 +262,18 @@ def stored_uncertainty(
         for quantity in LIMITS:
             predicted = np.array([[kind_scores[n][a][quantity] for a in names] for n in indices])
             truths = np.array([[_truth(scans[n], kind, quantity)[a] for a in names] for n in indices])
-            facts = [np.repeat(values, len(names)) for values in (noise, thickness)]
+            repeated_facts = [np.repeat(values, len(names)) for values in (noise, thickness)]
             total = predicted.sum(1), truths.sum(1), noise, thickness
             parts["total"][quantity] = asdict(fitted_errors(quantity, *total))
-            parts["artery"][quantity] = asdict(fitted_errors(quantity, predicted.ravel(), truths.ravel(), *facts))
+            errors = fitted_errors(quantity, predicted.ravel(), truths.ravel(), *repeated_facts)
+            parts["artery"][quantity] = asdict(errors)
             if quantity == "agatston":
                 coverage[kind] = _coverage(patients, *total)
         stored[kind] = parts
     return stored, coverage
 
 
-_TYPICAL_FACTS = (("noise_hu", NOISE_HU), ("slice_thickness_mm", THICKNESS_MM))
+_USUAL_FACTS = (("noise_hu", NOISE_HU), ("slice_thickness_mm", THICKNESS_MM))
 
 
 def _truth(scan: MeasuredScan, kind: str, quantity: str) -> dict[str, float]:
@@ -334,9 +333,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         cache = arguments.cache or default_cache() / "calibration"
         scans = calibration_scans(find_scans(arguments.data))
         is_bundled = arguments.slices.resolve().parent == bundled_folder().resolve()
-        stored_threshold = read_card(arguments.slices).calibration.get(
-            "slice_threshold", DecompositionSettings.slice_threshold
-        )
+        default = DecompositionSettings.slice_threshold
+        stored_threshold = read_card(arguments.slices).calibration.get("slice_threshold", default)
         is_fixed = is_bundled or arguments.intervals_only
         thresholds = [stored_threshold] if is_fixed else sorted({*SLICE_THRESHOLDS, stored_threshold})
         measured_scans = measure_all(scans, models, thresholds, cache, arguments.workers, progress)

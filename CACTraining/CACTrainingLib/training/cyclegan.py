@@ -220,9 +220,8 @@ class CycleTask(Task):
         losses["identity"] = losses["identity"] + added_maps[:n].mean()
         losses["sparsity"] = losses["sparsity"] + added_maps[n:].mean()
         synthetic = {"without_calcium": without_calcium, "with_calcium": with_calcium}
-        losses["adversarial"] = torch.stack(
-            [_realness_loss(self._realness_logit(name, image, noise)) for name, image in synthetic.items()]
-        ).sum()
+        logits = [self._realness_logit(name, image, noise) for name, image in synthetic.items()]
+        losses["adversarial"] = torch.stack([*map(_realness_loss, logits)]).sum()
         back = self._map_logits("add", torch.cat([without_calcium, calcium[:, 1:]], 1), near_heart[:n])
         forth = self._map_logits("remove", torch.cat([with_calcium, healthy[:, 1:]], 1), near_heart[n:])
         calcium_again, healthy_again = without_calcium + torch.sigmoid(back), with_calcium - torch.sigmoid(forth)

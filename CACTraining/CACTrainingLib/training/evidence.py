@@ -76,10 +76,8 @@ def nearest_limit(
     truth = np.log1p(truths)
     limits = np.linspace(0.02, 0.98, 49)
     pairs = list(zip(agatston, probabilities, strict=True))
-    scores = [np.array([scan_agatston[p >= limit].sum() for scan_agatston, p in pairs]) for limit in limits]
-    errors = np.array(
-        [np.abs(np.log1p(predicted) - truth) * np.where(predicted > 0, 1, FALSE_ZERO) for predicted in scores]
-    )
+    scores = np.array([[scan_agatston[p >= limit].sum() for scan_agatston, p in pairs] for limit in limits])
+    errors = np.abs(np.log1p(scores) - truth) * np.where(scores > 0, 1, FALSE_ZERO)
     best = int(errors.mean(1).argmin())
     if toward is not None:
         excess = errors - errors[best]

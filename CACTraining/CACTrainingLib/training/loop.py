@@ -150,7 +150,7 @@ def train(
     with writer as curves, closing(_prefetched(task, settings, state.step, fabric.global_rank)) as batches:
         if curves:
             progress.note(f"Curves, also while it runs: tensorboard --logdir {folder} (pip install tensorboard)")
-        _run_steps(run, curves, batches, progress)
+        _loop(run, curves, batches, progress)
     if fabric.is_global_zero:
         progress.note(text_curve(folder, task.better))
     return Outcome(run.best_weights, state.best_metrics, state.step, state.seconds, state.best_step, fabric.world_size)
@@ -336,9 +336,7 @@ class _Run:
         self._last = time.monotonic()
 
 
-def _run_steps(
-    run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Tensor]], progress: Progress
-) -> None:
+def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Tensor]], progress: Progress) -> None:
     """Train until the end, validating on the way. curves: None except in the first process."""
     task, settings, state = run.task, run.settings, run.state
     last_report = -math.inf
@@ -388,9 +386,8 @@ def _validate(run: _Run, curves: Curves | None, progress: Progress) -> None:
         progress.warning(warnings[code])
     state.warned = sorted({*state.warned, *warnings} - {"training-restarted"})
     messages = {code: warning.message for code, warning in warnings.items()}
-    early_stop = ""
-    if run.out_of_patience():
-        early_stop = f"Stopped early: {state.waited} validations were not better than that of step {state.best_step}."
+    reason = f"Stopped early: {state.waited} validations were not better than that of step {state.best_step}."
+    early_stop = reason if run.out_of_patience() else ""
     curves.write("validation", state.step, state.seconds, metrics, best=best, warnings=messages, ended=early_stop)
     values = ", ".join(f"{name} {value:.3g}" for name, value in metrics.items())
     progress.note(f"Step {state.step}: {values}{' (best so far)' if best else ''}")

@@ -81,8 +81,8 @@ def test_cts_are_found_where_the_cohort_was_scored_from(tmp_path, monkeypatch):
     assert cases_of(results, None)[0].ct == tmp_path / "cohort" / "cts" / "one.nii.gz"
 
 
-@pytest.mark.parametrize("identified_by", ["files", "content"])
-def test_scored_series_is_read_among_series_with_one_number(tmp_path, identified_by):
+@pytest.mark.parametrize("key", ["files", "content"])
+def test_scored_series_is_read_among_series_with_one_number(tmp_path, key):
     folder, results = tmp_path / "ct", tmp_path / "results"
     scored, unscored = chest_hu(seed=1), chest_hu(seed=2)
     results.mkdir()
@@ -90,8 +90,6 @@ def test_scored_series_is_read_among_series_with_one_number(tmp_path, identified
         write_series(folder, hu, tags={"SeriesNumber": 3}, name=name.format)
     uid = str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID)
     scan = CohortScan("scan", folder, "anywhere", series=uid)
-    keys = {"content": "", "files": ""} | {
-        identified_by: {"content": content_key, "files": files_key}[identified_by](scan)
-    }
+    keys = {"content": "", "files": ""} | {key: {"content": content_key, "files": files_key}[key](scan)}
     write_record(results, ScanRecord(**keys, settings=""))
     assert (ReviewCase("id", "scan", results, folder).scan().hu == scored).all()

@@ -98,11 +98,8 @@ class Requests:
         client, origin, port = self.client, self.client.server.origin, self.client.server.port
         hosts = ["evil.example", f"evil.example:{port}", "127.0.0.1", f"127.0.0.1:{port + 1}", "", None]
         origins = [None, "null", "https://evil.example", "file://", origin.replace("http:", "https:"), f"{origin}/"]
-        origins += [
-            f"{origin}.evil.example",
-            origin.replace("127.0.0.1", "127.0.0.2"),
-            [origin, "https://evil.example"],
-        ]
+        origins += [f"{origin}.evil.example", origin.replace("127.0.0.1", "127.0.0.2")]
+        origins.append([origin, "https://evil.example"])
         name, value = client.cookie.split("=", 1)
         texts = [value[:5] + ("A" if value[5] != "A" else "B") + value[6:], "", ".", value.split(".")[0], value + "A"]
         cookies = [f"{name}={text}" for text in (*texts, "null.null", "\xff.\xff")]
@@ -141,9 +138,8 @@ def test_refused_requests_do_nothing(served):
         assert "Set-Cookie" not in headers_received, request
     assert client.get(base) == before
     assert not list(results.glob("*/reviews/*"))
-    client.act(
-        base, "reject", lesions=[before["methods"]["threshold"]["lesions"][0]["id"]]
-    )  # a correct request is accepted
+    # A correct request is accepted.
+    client.act(base, "reject", lesions=[before["methods"]["threshold"]["lesions"][0]["id"]])
     assert "Traceback" not in server.stop()
 
 

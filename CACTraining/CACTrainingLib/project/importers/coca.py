@@ -87,15 +87,13 @@ class CocaSeries(NamedTuple):
     uid: str | None
 
 
-def _new_scans(
-    kind: str, number: str, patient_series: Sequence[CocaSeries], readers: Sequence[Callable | None]
-) -> list[NewScan]:
+def _scans(kind: str, number: str, series: Sequence[CocaSeries], readers: Sequence[Callable | None]) -> list[NewScan]:
     """Return the scans of a patient. readers: Functions that read the annotations of each series."""
     patient = f"coca-{kind}-{number}"
-    names = [f"{patient}-{n}" for n in range(1, len(patient_series) + 1)] if len(patient_series) > 1 else [patient]
+    names = [f"{patient}-{n}" for n in range(1, len(series) + 1)] if len(series) > 1 else [patient]
     return [
-        NewScan(name, patient, series.folder, series.uid, "coca", annotations=reader)
-        for name, series, reader in zip(names, patient_series, readers, strict=True)
+        NewScan(name, patient, folder, uid, "coca", annotations=reader)
+        for name, (folder, uid), reader in zip(names, series, readers, strict=True)
     ]
 
 
@@ -129,28 +127,22 @@ def gated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tuple
     scans, warnings = [], []
     region_files = {path.stem: path for path in sorted((root / REGIONS_FOLDER).glob("*.xml"))}
     for number, patient_series in series.items():
-        series_with_regions, regions = None, None
+        match, regions = None, None
         if number in region_files:
             try:
                 regions = read_regions(region_files[number])
-                series_with_regions = outlined_series(regions, patient_series, region_files[number])
+                match = outlined_series(regions, patient_series, region_files[number])
             except CTError as error:
                 warnings.append(f"Scan {number} of COCA comes without its regions: {error}")
-        readers = [
-            partial(gated_annotations, candidate.folder, candidate.uid, regions)
-            if candidate is series_with_regions
-            else None
-            for candidate in patient_series
-        ]
-        scans += _new_scans("gated", number, patient_series, readers)
+        readers = [partial(gated_annotations, *ct, regions) if ct is match else None for ct in patient_series]
+        scans += _scans("gated", number, patient_series, readers)
     if without := [number for number in series if number not in region_files]:
         warnings.append(
             f"Gated scans of COCA without a file in {REGIONS_FOLDER} come without labels: {abbreviated_list(without)}."
         )
-    if without_scan := [number for number in region_files if number not in series]:
+    if lone := [number for number in region_files if number not in series]:
         warnings.append(
-            f"{len(without_scan)} files in {REGIONS_FOLDER} are of patients without a scan here: "
-            f"{abbreviated_list(without_scan)}."
+            f"{len(lone)} files in {REGIONS_FOLDER} are of patients without a scan here: {abbreviated_list(lone)}."
         )
     return scans, warnings
 
@@ -169,8 +161,8 @@ def nongated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tu
     scans = []
     for number, patient_series in series.items():
         is_clean = scores.get(number) == 0
-        readers = [partial(clean_annotations, *scan_series) if is_clean else None for scan_series in patient_series]
-        scans += _new_scans("nongated", number, patient_series, readers)
+        readers = [partial(clean_annotations, *ct) if is_clean else None for ct in patient_series]
+        scans += _scans("nongated", number, patient_series, readers)
     if unlabelled := [number for number in series if scores.get(number) != 0]:
         warnings.append(
             f"{len(unlabelled)} scans of COCA that are not gated have a calcium score above 0 or none, so they come "

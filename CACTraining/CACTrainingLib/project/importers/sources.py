@@ -191,21 +191,18 @@ def _image_scans(root: Path, files: Sequence[Path], warnings: list[str]) -> list
             continue
         name = scans_of_folder(root, Search((path,), (), ()), [])[0].name
         new_scan, truth = NewScan(name, name, path), path.parent / TRUTH
-        if stem(path).lower() == WHOLE_FOLDER and truth.is_file():
+        is_ct = stem(path).lower() == WHOLE_FOLDER
+        if is_ct and truth.is_file():
             try:
                 patient = printable(str(read_truth(truth)["patient"]))
             except DataError as error:
                 faults.append(str(error))
                 continue
             new_scan = NewScan(name, patient, path, source="digital", truth=truth)
-        named_scans.append(_NamedScan(new_scan, _plain_name(path)))
+        named_scans.append(_NamedScan(new_scan, path.parent.name if is_ct else stem(path)))
     if faults:
         warnings.append(f"{len(faults)} image files were passed over. {abbreviated_list(faults)}")
     return named_scans
-
-
-def _plain_name(path: Path) -> str:
-    return path.parent.name if stem(path).lower() == WHOLE_FOLDER else stem(path)
 
 
 def _fault_of_image(path: Path) -> str | None:
