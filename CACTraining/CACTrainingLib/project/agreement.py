@@ -142,8 +142,8 @@ class _Pair:
         from ..statistics.bootstrap import patient_mean
 
         dice = (patient_mean(self.dice[kind], SEED) for kind in MASK_KINDS)
-        counts = self.scans, self.labels.total(), self.unsure
-        return PairAgreement(first, second, *counts, *self._slice_agreement(), *dice)
+        estimates = *self._slice_agreement(), *dice
+        return PairAgreement(first, second, self.scans, self.labels.total(), self.unsure, *estimates)
 
     def _slice_agreement(self) -> tuple[Estimate, Estimate]:
         """Return κ and the proportion of slices with the same label."""

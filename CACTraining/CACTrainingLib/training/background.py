@@ -164,10 +164,9 @@ def stop(folder: Path) -> None:
 
     Raises TrainingRunError if it runs on another machine, or does not end.
     """
-    state = state_of(folder).state
-    run = read_run(folder)
-    if state not in ("starting", "running"):
+    if state_of(folder).state not in ("starting", "running"):
         return
+    run = read_run(folder)
     if run.get("host") not in (None, platform.node()):
         raise TrainingRunError(f"The training in {folder} runs on {run['host']}. End it there.")
     process_id = run.get("pid", run.get("launcher"))

@@ -82,12 +82,8 @@ def text_curve(folder: Path, name: str) -> str:
 
 def sample_pictures(folder: Path) -> list[tuple[int, Path]]:
     """Return the sample pictures of a training, each with its step, in the order of steps."""
-    pictures = []
-    for path in (folder / SAMPLES).glob("step-*.png"):
-        number = path.stem.removeprefix("step-")
-        if number.isdecimal():
-            pictures.append((int(number), path))
-    return sorted(pictures)
+    pictures = ((path.stem.removeprefix("step-"), path) for path in (folder / SAMPLES).glob("step-*.png"))
+    return sorted((int(step), path) for step, path in pictures if step.isdecimal())
 
 
 def _step_of(line: str) -> int:

@@ -245,6 +245,7 @@ def _measure_uncached(scan: TrainingScan, models: ModelPaths, thresholds: Sequen
     reference = None
     if patient is not None:
         reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}
+    masses, facts = record["mass_mg_by_artery"], _facts(ct, region.mask, blood, record["scanner"])
     return MeasuredScan(
         scan.patient,
         scan.kind,
@@ -253,9 +254,9 @@ def _measure_uncached(scan: TrainingScan, models: ModelPaths, thresholds: Sequen
         candidates,
         reader,
         reference,
-        record["mass_mg_by_artery"],
+        masses,
         mg_per_hu_mm3,
-        _facts(ct, region.mask, blood, record["scanner"]),
+        facts,
     )
 
 

@@ -53,11 +53,10 @@ class TrainingData:
 
     def table(self) -> str:
         """Return every scan with its use as CSV, for the hash on the model card; without paths, which vary."""
-        rows = []
-        for use, scans in (("training", self.training), ("validation", self.validation)):
-            for scan in scans:
-                rows.append((use, scan.patient, scan.kind, content_hash(scan.truth or scan.ct, scan.series)))
-        return table_text(("use", "patient", "kind", "sha256"), sorted(rows))
+        uses = (("training", self.training), ("validation", self.validation))
+        scans = ((use, scan, content_hash(scan.truth or scan.ct, scan.series)) for use, part in uses for scan in part)
+        rows = sorted((use, scan.patient, scan.kind, sha256) for use, scan, sha256 in scans)
+        return table_text(("use", "patient", "kind", "sha256"), rows)
 
     def describe(self, annotator: str | None = None) -> str:
         """Return a description for the model card. annotator: Annotator whose labels were used; None for all."""

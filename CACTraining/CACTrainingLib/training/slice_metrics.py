@@ -15,10 +15,9 @@ from ..statistics.roc import area, threshold_at
 def sample_slices(data: SliceDataset, max_count: int, seed: int) -> np.ndarray:
     """Draw a fixed sample of at most `max_count` slices with, and as many without visible calcium."""
     generator = np.random.default_rng([seed, 7])
-    parts = []
-    for part in (np.nonzero(data.visible)[0], np.nonzero(~data.visible)[0]):
-        parts.append(np.sort(generator.choice(part, min(max_count, len(part)), replace=False)))
-    return np.concatenate(parts)
+    groups = np.nonzero(data.visible)[0], np.nonzero(~data.visible)[0]
+    samples = (generator.choice(group, min(max_count, len(group)), replace=False) for group in groups)
+    return np.concatenate([np.sort(sample) for sample in samples])
 
 
 def calcium_probabilities(
