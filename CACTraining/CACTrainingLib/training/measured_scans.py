@@ -246,17 +246,9 @@ def _measure_uncached(scan: TrainingScan, models: ModelPaths, thresholds: Sequen
     if patient is not None:
         reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}
     masses, facts = record["mass_mg_by_artery"], _facts(ct, region.mask, blood, record["scanner"])
+    visible = scan.shows_calcium()
     return MeasuredScan(
-        scan.patient,
-        scan.kind,
-        scan.shows_calcium(),
-        lesions,
-        candidates,
-        reader,
-        reference,
-        masses,
-        mg_per_hu_mm3,
-        facts,
+        scan.patient, scan.kind, visible, lesions, candidates, reader, reference, masses, mg_per_hu_mm3, facts
     )
 
 

@@ -348,8 +348,7 @@ def outlined_series(regions: Sequence[Region], series: Sequence[CocaSeries], xml
 
 
 def _slices(folder: Path, series: str | None) -> list[DicomSlice]:
-    slices = (read_slice(path) for path in series_files(folder, series))
-    return [slice_ for slice_ in slices if slice_ is not None]
+    return [slice_ for path in series_files(folder, series) if (slice_ := read_slice(path)) is not None]
 
 
 def _region(roi: dict, image_index: int) -> Region:
