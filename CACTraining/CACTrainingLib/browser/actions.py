@@ -19,7 +19,7 @@ ASSIGNABLE_SITES = (*(a for a in Artery if a != Artery.UNASSIGNED), *NonCoronary
 
 
 class RefusedError(CTError):
-    """A request has unknown or unsuitable content."""
+    """Unknown or unsuitable content of a request."""
 
 
 @dataclass(frozen=True)

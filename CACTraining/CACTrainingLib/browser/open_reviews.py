@@ -31,7 +31,7 @@ MAX_OPEN_REVIEWS = 4
 
 
 class ChangedError(CTError):
-    """The review has changed since the reader saw it."""
+    """Change of the review since the reader saw it."""
 
 
 class OpenReview:

@@ -36,7 +36,7 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt
 
 
 class AnnotationError(ProjectWriteError):
-    """An annotation could not be saved. Earlier ones are intact; the last one has to be repeated."""
+    """Failure to save an annotation. Earlier ones are intact; the last one has to be repeated."""
 
 
 class SliceLabel(Enum):

@@ -52,11 +52,11 @@ COLUMNS = tuple(field.name for field in fields(ScanRow))
 
 
 class ProjectError(CTError):
-    """The project cannot be used as it is, or not in this way. The message gives the reason and the remedy."""
+    """Damaged project, or unsuitable use of one. The message gives the reason and the remedy."""
 
 
 class ProjectWriteError(ProjectError):
-    """A change could not be saved to the disk. Earlier data are intact."""
+    """Failure to save a change to the disk. Earlier data are intact."""
 
 
 def write_durably(path: Path, data: bytes) -> None:

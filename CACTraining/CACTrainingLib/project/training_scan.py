@@ -16,7 +16,7 @@ KINDS = ("clean", "distractor", "coronary")
 
 
 class DataError(CTError):
-    """The training data are missing, unsuitable, or too few. The message says what to do."""
+    """Missing, unsuitable or too few training data. The message says what to do."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The training loop, runs, and a file per network."""
+"""Training loop, runs, and one file per network."""

@@ -1,4 +1,4 @@
-"""The atlas from which arteries are suggested, drawn from digital patients.
+"""Draw the atlas from which arteries are suggested from digital patients.
 
 Nothing is scanned: the patients' plaques and their other calcium are drawn as points at a moment of a scan (pose and
 heart beat), and placed in the frame that `anatomy.arteries` finds from a heart mask.

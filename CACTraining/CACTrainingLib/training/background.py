@@ -41,7 +41,7 @@ _processes: dict[Path, subprocess.Popen] = {}
 
 
 class TrainingRunError(CTError):
-    """A training cannot be started, ended or resumed. The message says why and what to do."""
+    """Failure to start, stop or resume a training. The message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from CACTrainingLib.project.split import USES, patient_kinds, split_patients
 
 @pytest.fixture
 def data(tmp_path):
-    """A folder with three scans of two patients."""
+    """Folder with three scans of two patients."""
     for n in range(3):
         write_ct(tmp_path / "data" / f"scan{n}.nii.gz", n)
     return tmp_path / "data"

@@ -58,7 +58,7 @@ _PARSE_ERRORS = (ExpatError, ValueError, LookupError, TypeError, AttributeError,
 
 
 class CocaError(CTError):
-    """A file of COCA cannot be used. The message names it and the reason."""
+    """Unusable file of COCA. The message names it and the reason."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ NAMELESS = ("anonymous", "anonymized", "anonymised", "anon", "unknown", "none", 
 
 
 class SourceError(CTError):
-    """The source has nothing to add. The message says what to do."""
+    """Source without anything to add. The message says what to do."""
 
 
 @dataclass(frozen=True)
