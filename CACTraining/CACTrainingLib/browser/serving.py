@@ -23,13 +23,13 @@ from .work_list import WorkList
 LOCK = ".review.lock"
 
 
-def serve(results: Path, work: WorkList, project: Path | None, dicom: bool, place: ServerSettings) -> None:
+def serve(results: Path, work: WorkList, project: Path | None, dicom: bool, settings: ServerSettings) -> None:
     """Serve the review of results until the process is stopped; print the readers' addresses on standard output.
 
     Arguments and errors are those of `reviewing` and `listening`.
     """
     with reviewing(results, work, project, dicom) as server:
-        asyncio.run(_serve(server, place))
+        asyncio.run(_serve(server, settings))
 
 
 @contextmanager
@@ -57,24 +57,24 @@ def reviewing(results: Path, work: WorkList, project: Path | None, dicom: bool) 
 
 
 @asynccontextmanager
-async def listening(server: Server, place: ServerSettings) -> AsyncIterator[str]:
+async def listening(server: Server, settings: ServerSettings) -> AsyncIterator[str]:
     """Start listening and yield the origin of the server's pages. Raises OutputError if the port is taken."""
     # aiohttp would print a traceback of its parser for a damaged request; the server reports its own errors.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     runner = web.AppRunner(server.application(), access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, place.host, place.port)
+        site = web.TCPSite(runner, settings.host, settings.port)
         try:
             await site.start()
         except OSError as error:
             raise OutputError(
-                f"Port {place.port} cannot be used ({error.strerror}). Choose another port in --settings."
+                f"Port {settings.port} cannot be used ({error.strerror}). Choose another port in --settings."
             ) from error
         port = runner.addresses[0][1]
         names = ("127.0.0.1", "localhost", "[::1]")
-        origins = (place.origin,) if place.origin else tuple(f"http://{name}:{port}" for name in names)
-        server.origins, server.user_header = origins, place.user_header
+        origins = (settings.origin,) if settings.origin else tuple(f"http://{name}:{port}" for name in names)
+        server.origins, server.user_header = origins, settings.user_header
         yield origins[0]
     finally:
         await runner.cleanup()
@@ -87,8 +87,8 @@ def addresses(server: Server, origin: str) -> dict[str, str]:
     return {reader: f"{origin}/login?{text}" for reader, text in query.items()}
 
 
-async def _serve(server: Server, place: ServerSettings) -> None:
-    async with listening(server, place) as origin:
+async def _serve(server: Server, settings: ServerSettings) -> None:
+    async with listening(server, settings) as origin:
         for reader, address in addresses(server, origin).items():
             print(f"{reader}: {address}", flush=True)
         print(f"{len(server.work.cases)} scans at {origin} (stop with Ctrl+C)", flush=True)
