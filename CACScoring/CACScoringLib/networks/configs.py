@@ -12,7 +12,12 @@ STRIDE = 4
 
 @dataclass(frozen=True)
 class HeartNetConfig:
-    """width: channels of the first layer. residual_blocks: blocks at a quarter of the size."""
+    """Configuration of `van_velzen.HeartNet`.
+
+    Attributes:
+        width: Channels of the first layer.
+        residual_blocks: Blocks at a quarter of the size.
+    """
 
     width: int = 16
     residual_blocks: int = 9
@@ -20,10 +25,15 @@ class HeartNetConfig:
 
 @dataclass(frozen=True)
 class SliceClassifierConfig:
-    """pooling: "average" as published, or "average+max", which sees lesions of one or two pixels much earlier.
+    """Configuration of `van_velzen.SliceClassifier`.
 
-    neighbours: slices on either side given as further channels. position: give the place in the heart's frame too.
-    size: side of the square around the heart's centre that it sees, pixels.
+    Attributes:
+        width: Channels of the first layer.
+        residual_blocks: Blocks at a quarter of the size.
+        pooling: "average" as published, or "average+max", which learns lesions of one or two pixels much earlier.
+        neighbours: Slices on either side in further channels of the input.
+        position: True if the input has channels with the place in the heart's frame.
+        size: Side of the input, a square around the heart's centre, in pixels.
     """
 
     width: int = 64
@@ -39,10 +49,15 @@ class SliceClassifierConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """upsampling: "transposed" as published, or "resize" (nearest neighbour, then convolution: no checkerboard).
+    """Configuration of `van_velzen.Generator`.
 
-    skips: add the features of the way down to those of the way up, which keeps small lesions sharp.
-    neighbours, position: as in `SliceClassifierConfig`.
+    Attributes:
+        width: Channels of the first layer.
+        residual_blocks: Blocks at a quarter of the size.
+        upsampling: "transposed" as published, or "resize" (nearest neighbour, then convolution: no checkerboard).
+        skips: True to add the features of the way down to those of the way up, which keeps small lesions sharp.
+        neighbours: Slices on either side in further channels of the input.
+        position: True if the input has channels with the place in the heart's frame.
     """
 
     width: int = 64
@@ -58,11 +73,14 @@ class GeneratorConfig:
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """stem_stride: 2 as published; 1 adds a normalised full-resolution stem, so that single pixels are seen.
+    """Configuration of `van_velzen.PatchDiscriminator`.
 
-    pooling: patch logits are averaged as published ("average"). "average+max" adds the highest one, for telling
-    images with calcium from synthetic ones; "average+min" the lowest, for images without calcium, where one patch that
-    shows calcium gives the image away.
+    Attributes:
+        width: Channels of the first layer.
+        stem_stride: 2 as published; 1 adds a normalised full-resolution stem, sensitive to single pixels.
+        pooling: "average" of the patch logits as published. "average+max" adds the highest, to tell images with calcium
+            from synthetic ones; "average+min" the lowest, for images without calcium, which one patch with calcium
+            shows to be synthetic.
     """
 
     width: int = 64
@@ -76,9 +94,13 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True)
 class SliceSuperResolutionConfig:
-    """factor: thin slices made of each thick one. neighbours: thick slices on either side that it sees.
+    """Configuration of `van_velzen.SliceSuperResolution`.
 
-    width: channels. layers: convolutions between the first and the last.
+    Attributes:
+        factor: Thin slices per thick slice.
+        neighbours: Thick slices on either side in further channels of the input.
+        width: Channels of each layer.
+        layers: Convolutions between the first and the last.
     """
 
     factor: int = 3
@@ -89,7 +111,12 @@ class SliceSuperResolutionConfig:
 
 @dataclass(frozen=True)
 class TerritoryNetConfig:
-    """width: channels at full size; twice as many at each of the three levels below. blocks: at the lowest level."""
+    """Configuration of `territories.TerritoryNet`.
+
+    Attributes:
+        width: Channels at full size; each of the three levels below has twice as many as that above.
+        blocks: Residual blocks at the lowest level.
+    """
 
     width: int = 12
     blocks: int = 2
@@ -105,7 +132,7 @@ SCORING_CONFIGS: dict[str, type] = {
 
 
 def input_channels(config: SliceClassifierConfig | GeneratorConfig) -> int:
-    """Channels of a 2-D network's input: the slice, its neighbours, its position."""
+    """Return the channels of a 2-D network's input: the slice, its neighbours, its position."""
     return 1 + 2 * config.neighbours + POSITION_CHANNELS * config.position
 
 

@@ -1,9 +1,8 @@
 """The network that recognises coronary calcium on chest radiographs: one or two views, one logit for each threshold.
 
-`RadiographNet` finds the heart on each view, cuts out a square about its centre, and judges the squares of all views
-together. Beside the square as it is, standardised, the network is given its detail: what differs from the mean of the
-surroundings. Calcium adds a hundredth of what the chest's own shape does, and a small network would have to learn first
-to take away the rest.
+`RadiographNet` finds the heart on each view, cuts out a square about its centre, and evaluates the squares of all views
+together. Its input is the standardised square and the square's detail, the difference from the surroundings' mean:
+calcium adds a hundredth of what the chest's shape does, which a small network would first have to learn to subtract.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ VIEWS = ("PA", "lateral")
 BACKBONES = ("light", "resnet18", "densenet121")
 
 REDUCTION = 4
-"""The heart is looked for on views that are so many times smaller."""
+"""Factor by which views are reduced to find the heart."""
 
 DETAIL_MM = 13
-"""Side of the surroundings whose mean is taken away, mm; odd. Larger than plaques, smaller than a rib's distance."""
+"""Side in mm of the surroundings whose mean is subtracted; odd, above plaques, below the distance of ribs."""
 
 DETAIL_GAIN = 12.0
-"""Detail is given so much stronger, relative to the square's own standard deviation."""
+"""Gain of the detail relative to the square's standard deviation."""
 
-_PLACES = 30.0
-"""Brings the mean of a map in which little is calcium to the features' size."""
+_EVIDENCE_GAIN = 30.0
+"""Gain that brings the mean of a map with little calcium to the features' size."""
 
 INPUTS = 2
 """Channels: the square, its detail."""
@@ -35,11 +34,17 @@ INPUTS = 2
 
 @dataclass(frozen=True)
 class RadiographNetConfig:
-    """backbone: one of BACKBONES. views: which pictures, in this order. thresholds: least Agatston score of each logit;
-    0 stands for any calcium. size: of the square in the network, pixels. field_mm: its side on the detector.
+    """Configuration of `RadiographNet`.
 
-    width: channels of the first layer of "light". enhancement: of the views before they are given to the network, a
-    name in `radiograph.view.ENHANCEMENTS`; it is the caller's to make. dropout: share of features left out in training.
+    Attributes:
+        backbone: One of BACKBONES.
+        views: Views of the input, in this order.
+        thresholds: Lowest Agatston score of each logit; 0 stands for any calcium.
+        size: Side of the square in pixels.
+        field_mm: Side of the square on the detector.
+        width: Channels of the first layer of "light".
+        enhancement: Enhancement of the views by the caller, a name in `radiograph.view.ENHANCEMENTS`.
+        dropout: Share of features dropped in training.
     """
 
     backbone: str = "light"
@@ -84,23 +89,24 @@ class RadiographNet(nn.Module):
     ) -> torch.Tensor | tuple[torch.Tensor, list[torch.Tensor]]:
         """Logits [B, thresholds].
 
-        x: standard views, enhanced, [B, views, rows, columns] of 1 mm in 0 to 1 (`radiograph.view`). crops: x are
-        squares of `crop` already, [B, views, size, size]. evidence: of a light network, also the maps of where
-        calcium is, a logit for each place, [B, 1, size / 4, size / 4] for each view.
+        x: Enhanced standard views, [B, views, rows, columns] of 1 mm in 0 to 1 (`radiograph.view`).
+        crops: True if x holds squares of `crop`, [B, views, size, size].
+        evidence: True to return, for a light network, also each view's map of calcium, logits
+            [B, 1, size / 4, size / 4].
         """
         if x.ndim != 4 or x.shape[1] != len(self.config.views):
             raise ValueError(f"Input of shape {tuple(x.shape)} does not hold the views {', '.join(self.config.views)}.")
         squares = x if crops else self.crop(x, self.locate(x))
         outputs = [b(with_detail(squares[:, n : n + 1], self.config)) for n, b in enumerate(self.backbones)]
         z = self.dense(self.dropout(torch.cat([pooled for pooled, _ in outputs], 1))).float()
-        return (z, [where for _, where in outputs]) if evidence else z
+        return (z, [evidence_map for _, evidence_map in outputs]) if evidence else z
 
     def locate(self, views: torch.Tensor) -> torch.Tensor:
-        """Middle of the heart's shadow on each view, (row, column) in pixels: [B, views, 2]. views as in `forward`."""
+        """Return the middle of the heart's shadow on each view, (row, column) in pixels: [B, views, 2]."""
         return self.finder(functional.avg_pool2d(views, REDUCTION).flatten(0, 1)[:, None]).view(*views.shape[:2], 2)
 
     def crop(self, views: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
-        """Squares of field_mm about centres (row, column) in pixels of 1 mm: [B, views, size, size]."""
+        """Return squares of field_mm about centres (row, column) in pixels of 1 mm: [B, views, size, size]."""
         return cut_out(views, centres, self.config.field_mm, self.config.size)
 
 
@@ -108,8 +114,8 @@ class HeartFinder(nn.Module):
     """Network that locates the heart on a reduced view [N, 1, rows, columns]: (row, column) in pixels of the full
     view, [N, 2].
 
-    A map of evidence at a quarter of the reduced size; the mean place by its softmax is the answer. Untrained, it is
-    the middle of the view.
+    The result is the mean place by the softmax of a map of evidence, at a quarter of the reduced size; untrained, the
+    middle of the view.
     """
 
     def __init__(self, width: int = 8) -> None:
@@ -139,10 +145,10 @@ class HeartFinder(nn.Module):
 
 
 class Light(nn.Module):
-    """A small network for few patients and slow processors: four convolutions, and a map of where calcium is.
+    """Small network for few patients and slow processors: four convolutions, and a map of calcium.
 
-    Its features' mean and highest are what is judged by, and those of the map: the highest is what shows one small
-    deposit, the mean many. Gives both: [B, outputs], [B, 1, rows / 4, columns / 4].
+    Returns the means and maxima of features and map, [B, outputs], and the map, [B, 1, rows / 4, columns / 4]. Maxima
+    respond to a single small deposit, means to many.
     """
 
     def __init__(self, width: int) -> None:
@@ -155,21 +161,19 @@ class Light(nn.Module):
             *_convolution(4 * w, 4 * w, 3, 1),
         )
         self.where = nn.Conv2d(4 * w, 1, 1)
-        nn.init.constant_(self.where.bias, -4.0)  # calcium is nowhere at first
+        nn.init.constant_(self.where.bias, -4.0)  # no calcium before training
         self.outputs = 8 * w + 2
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         f = self.layers(x)
-        where = self.where(f)
-        places = _PLACES * torch.sigmoid(where).mean((2, 3))
-        return torch.cat([f.mean((2, 3)), f.amax((2, 3)), places, where.amax((2, 3))], 1), where
+        evidence = self.where(f)
+        mean = _EVIDENCE_GAIN * torch.sigmoid(evidence).mean((2, 3))
+        return torch.cat([f.mean((2, 3)), f.amax((2, 3)), mean, evidence.amax((2, 3))], 1), evidence
 
 
 class Published(nn.Module):
-    """A network of the literature as MONAI has it, in two dimensions and without its last layer.
-
-    Gives its mean features, [B, outputs].
-    """
+    """Network of the literature from MONAI, in two dimensions, without its last layer; returns mean features
+    [B, outputs]."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -197,7 +201,8 @@ class Published(nn.Module):
 def cut_out(
     views: torch.Tensor, centres: torch.Tensor, field: float, size: int, turn: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Squares about centres, resampled to size × size pixels: [B, V, size, size]. Beyond a view its border continues.
+    """Return squares about centres, resampled to size × size pixels: [B, V, size, size]. A view's border continues
+    beyond it.
 
     views: [B, V, rows, columns]. centres: (row, column) in pixels, [B, V, 2]. field: side, pixels. turn: matrices
     [B, V, 2, 2] that take (column, row) from the centre in the square to those in the view.
@@ -207,7 +212,7 @@ def cut_out(
     middle = (centres.reshape(-1, 2).flip(1).float() + 0.5) * unit - 1
     turn = torch.eye(2, device=views.device).expand(len(middle), 2, 2) if turn is None else turn.reshape(-1, 2, 2)
     affine = torch.cat([turn.float() * (field / 2) * unit[:, None], middle[:, :, None]], 2)
-    # Twice as many points as pixels, then means of four: what is finer than the pixels does not alias.
+    # Twice as many points as pixels, then means of four, against aliasing.
     grid = functional.affine_grid(affine, [len(middle), 1, 2 * size, 2 * size], align_corners=False)
     fine = functional.grid_sample(
         views.reshape(-1, 1, rows, columns).float(), grid, padding_mode="border", align_corners=False
@@ -216,7 +221,7 @@ def cut_out(
 
 
 def with_detail(square: torch.Tensor, config: RadiographNetConfig) -> torch.Tensor:
-    """A square [B, 1, size, size] standardised to mean 0 and standard deviation 1, and its detail: [B, 2, …]."""
+    """Return a square [B, 1, size, size] standardised to mean 0 and standard deviation 1, and its detail: [B, 2, …]."""
     mean, sd = square.mean((2, 3), keepdim=True), square.std((2, 3), keepdim=True)
     z = (square - mean) / (sd + 1e-6)
     side = max(3, round(DETAIL_MM * config.size / config.field_mm) // 2 * 2 + 1)

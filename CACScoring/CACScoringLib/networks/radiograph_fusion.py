@@ -1,8 +1,8 @@
-"""From a radiograph model's logits to probabilities, from the image alone and with age, sex and body mass index.
+"""Probabilities from a radiograph model's logits, from the image alone and with age, sex and body mass index.
 
-Both are logistic, and their coefficients lie on the model's card under `calibration`: for each threshold T
-`image_T` = {offset, logit} and `factors_T` = {offset, logit, age_years, male, bmi_kg_m2}, or None where these
-were not known of the patients in training. Fitted by `CACTrainingLib.radiograph.fitting`.
+Both are logistic. The model's card holds their coefficients under `calibration`: for each threshold T
+`image_T` = {offset, logit} and `factors_T` = {offset, logit, age_years, male, bmi_kg_m2}, or None if the training
+patients lacked these. Fitted by `CACTrainingLib.radiograph.fitting`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ _IMAGE, _FACTORS = "image_", "factors_"
 def probabilities(
     logits: np.ndarray, factors: np.ndarray | None, calibration: dict[str, float | dict[str, float] | None]
 ) -> np.ndarray:
-    """Calibrated probabilities that scores are above thresholds, float64 [N, T].
+    """Return calibrated probabilities that scores exceed thresholds, float64 [N, T].
 
-    logits: [N, T], of the model. factors: [N, 3], FACTORS of each patient; None: from the image alone. Where a factor
-    is not known (NaN), or the card has no fit with factors, the probability with them is NaN. Raises ValueError
-    when the calibration is not for T thresholds.
+    logits: Output of the model, [N, T].
+    factors: FACTORS of each patient, [N, 3]; None for the image alone. The probability is NaN where a factor is NaN or
+        the card has no fit with factors.
+
+    Raises ValueError if the calibration is not for T thresholds.
     """
     logits = np.asarray(logits, float)
     thresholds = sorted(float(name.removeprefix(_IMAGE)) for name in calibration if name.startswith(_IMAGE))

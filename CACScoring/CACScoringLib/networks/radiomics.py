@@ -1,7 +1,7 @@
 """The radiomics model that scoring uses: a logistic regression on named features, stored as other networks are.
 
-It gives log-odds that a scan shows coronary calcium. Each feature's share of them is its standardised value times its
-weight, so that a report can name what spoke for calcium and what against.
+Its output are log-odds that a scan shows coronary calcium. Each feature contributes its standardised value times its
+weight, which a report can list.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from torch import nn
 LEAST_SD = 1e-9
 
 FAR_SD = 5.0
-"""Standardised features are limited to it, so that one strange feature does not decide alone."""
+"""Limit of standardised features, lest a single outlying feature decides."""
 
 
 @dataclass(frozen=True)
 class RadiomicsConfig:
-    """features: names, in the order of the network's input; see `radiomics.radiomic_features`, which computes more.
+    """Configuration of `RadiomicsNet`.
 
-    heart_mm: sides of the voxels on which the heart's features are computed. bin_width_hu: of intensities, in all
-    features of histograms and textures. low_hu, high_hu: what the heart's features are limited to; lung and metal at
-    its border would otherwise fill them.
+    Attributes:
+        features: Names in the order of the network's input, a selection of `radiomics.radiomic_features`.
+        heart_mm: Side of the voxels on which the heart's features are computed.
+        bin_width_hu: Bin width of histograms and textures.
+        low_hu: Lower limit of densities in the heart's features, against lung at its border.
+        high_hu: Upper limit of densities in the heart's features, against metal at its border.
     """
 
     features: tuple[str, ...] = ()
@@ -44,8 +47,8 @@ class RadiomicsConfig:
 class RadiomicsNet(nn.Module):
     """Log-odds of calcium [B, 1] from features as measured, [B, f] in the order of `RadiomicsConfig.features`.
 
-    mean, sd, lowest, highest: of each feature in training, [f], in its own unit. weight [f], bias [1]. They have one
-    dimension, so that a stored model keeps them in full precision.
+    Its state is each feature's mean, sd, lowest and highest value in training, in the feature's unit, its weight, and
+    the bias [1]: of one dimension, which a stored model keeps in full precision.
     """
 
     def __init__(self, config: RadiomicsConfig) -> None:

@@ -43,8 +43,8 @@ class TerritoryNet(nn.Module):
         if any(n % STRIDE for n in x.shape[2:]):
             raise ValueError(f"Sides of {tuple(x.shape[2:])} are not multiples of {STRIDE}. Pad them.")
         *levels, y = self.features(x)
-        for widen, up, beside in zip(reversed(self.widen), reversed(self.up), reversed(levels), strict=True):
-            y = up(widen(y) + beside)
+        for widen, up, skip in zip(reversed(self.widen), reversed(self.up), reversed(levels), strict=True):
+            y = up(widen(y) + skip)
         z = self.last(y).float()
         return z if logits else torch.cat([torch.sigmoid(z[:, :1]), torch.softmax(z[:, 1:], 1)], 1)
 

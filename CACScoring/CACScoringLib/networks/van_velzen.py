@@ -4,9 +4,9 @@ Three networks score a scan: `HeartNet` finds the heart, `SliceClassifier` class
 `Generator` gives the calcium map of a slice. `PatchDiscriminator` is needed in training only. The paper's values are
 the preset "paper"; "compact" is a small set with the changes that made training work in first experiments.
 
-`forward(x)` ends with table 2's last activation; `forward(x, logits=True)` leaves it out, as losses want it.
+`forward(x)` ends with the last activation of table 2; `forward(x, logits=True)` omits it, for losses.
 
-What table 2 leaves open, and what is done here:
+Choices where table 2 is silent:
 - No convolution before a batch normalisation has a bias (the normalisation's shift replaces it); last layers have one.
 - A residual block is two 3×3 convolutions, each batch-normalised, the first with ReLU; the sum is not rectified, as in
   the CycleGAN that the paper builds on ("2 convolution layer pairs" is read as two convolution-normalisation pairs).
@@ -77,10 +77,10 @@ class HeartNet(nn.Module):
 
 
 class SliceClassifier(nn.Module):
-    """True if a slice shows calcium: table 2, middle.
+    """Network that detects calcium in a slice: table 2, middle.
 
     Input [B, C, j, i] (`preprocessing.slice_input`), published size 224×224. Output [B, 2]: no calcium, calcium.
-    features: give those before pooling too, [B, 4 width, j / 4, i / 4].
+    With `features`, also returns those before pooling, [B, 4 width, j / 4, i / 4].
     """
 
     def __init__(self, config: SliceClassifierConfig) -> None:
@@ -109,7 +109,7 @@ class SliceClassifier(nn.Module):
 
 
 class Generator(nn.Module):
-    """The calcium map of a slice, to be subtracted or added: table 2, right.
+    """Network that computes the calcium map of a slice, to be subtracted or added: table 2, right.
 
     Input [B, C, j, i] (`preprocessing.slice_input`), published size 224×224. Output [B, 1, j, i], 0 to 1 for 0 to
     1000 HU. Table 2 writes the last layer as 7×7×7, which a two-dimensional network cannot hold: it is 7×7.
@@ -141,7 +141,7 @@ class Generator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """True if an image is real: the 70×70 PatchGAN of Isola et al. 2017, to which the paper refers.
+    """Network that tells real images from synthetic ones: the 70×70 PatchGAN of Isola et al. 2017, cited by the paper.
 
     Input [B, 1, j, i]. Output [B], the logit that the image is real. As the paper says, the patches' responses are
     averaged; they are averaged before the sigmoid. Padding is with zeros and the first layer is not normalised, as in
@@ -188,10 +188,10 @@ class SliceSuperResolution(nn.Module):
         self.layers = nn.Sequential(*layers, last)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # What thin slices add lies in how the thick ones differ, which is small beside their own values.
+        # Thin slices differ from thick ones by how these differ from each other, little beside their own values.
         middle = x[:, self.middle : self.middle + 1]
-        others = torch.cat([x[:, : self.middle], x[:, self.middle + 1 :]], 1)
-        return self.layers(torch.cat([middle, others - middle], 1))
+        neighbours = torch.cat([x[:, : self.middle], x[:, self.middle + 1 :]], 1)
+        return self.layers(torch.cat([middle, neighbours - middle], 1))
 
 
 NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {

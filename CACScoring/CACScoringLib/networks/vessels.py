@@ -1,9 +1,9 @@
-"""Networks that tell the four arteries' scores from a stack of slices at once, without looking for lesions.
+"""Networks that estimate the scores of the four arteries from a stack of slices, without finding lesions.
 
 "cnn", "se-cnn" and "vit" are those of Kecoglu, "Machine Vision Based Scoring of Coronary Calcium": slices are channels.
-"voxel-sum" is none of the paper: a small network shared by all slices predicts for each place how dense it would be
-without calcium, and how probably it is calcium of each artery; these shares of what is denser are summed, because
-calcium adds up.
+"voxel-sum" is not from the paper: a small network shared by all slices predicts for each place the density without
+calcium and the probability of calcium of each artery. The density above it, shared out by these probabilities, is
+summed, because calcium adds up.
 
 What the paper leaves open, and what is done here:
 - Convolutions are padded to keep their input's size; those before a batch normalisation have no bias.
@@ -31,15 +31,31 @@ OUTPUTS = ("linear", "log")
 
 @dataclass(frozen=True)
 class VesselNetConfig:
-    """kind: one of KINDS. slices, size: of the input; see `whole_scan.vessels`. The defaults are the published values.
+    """Configuration of `VesselNet`. The defaults are the published values.
 
-    field: "scan", as published, or "heart", a square of field_mm about the heart, in slices of slice_mm, what is
-    further than around_mm from the heart left out, low_hu to high_hu scaled to 0 to 1.
-    width: channels of the first layer. pooling: of "cnn" and "se-cnn"; "average" as published, or "average+max", which
-    sees lesions of few pixels. bright_hu: "voxel-sum" looks where something is brighter: from 100 HU at a fiftieth of
-    the heart, which is fast; from 60 HU at half of it, where faint calcium lies too. output: how scores are normalised;
-    "linear", or "log", in which one patient with very much calcium does not rule the loss. reduction: r of
-    squeeze-and-excite. patch, depth, heads, feed_forward: of "vit". dropout: share of features left out in training.
+    Attributes:
+        kind: One of KINDS.
+        slices: Slices of the input; see `whole_scan.vessels`.
+        size: Side of the input in pixels.
+        field: "scan" as published, or "heart": a square about the heart without what is further from it than around_mm.
+        field_mm: Side of the field "heart".
+        slice_mm: Slice thickness in the field "heart".
+        around_mm: Margin around the heart in the field "heart".
+        low_hu: Density scaled to 0 in the field "heart".
+        high_hu: Density scaled to 1 in the field "heart".
+        width: Channels of the first layer.
+        pooling: Pooling of "cnn" and "se-cnn": "average" as published, or "average+max", which is sensitive to lesions
+            of few pixels.
+        bright_hu: Density above which "voxel-sum" evaluates a cell. 100 HU covers a fiftieth of the heart, which is
+            fast; 60 HU covers half of it, faint calcium included.
+        output: Normalisation of scores: "linear", or "log", in which a patient with very much calcium does not dominate
+            the loss.
+        reduction: r of squeeze-and-excite.
+        patch: Side of the patches of "vit" in pixels.
+        depth: Layers of "vit".
+        heads: Attention heads of "vit".
+        feed_forward: Width of the feed-forward layers of "vit".
+        dropout: Share of features dropped in training.
     """
 
     kind: str = "cnn"
@@ -104,7 +120,7 @@ class VesselNet(nn.Module):
         self.squeeze = _SqueezeAndExcite(config) if config.kind == "se-cnn" else None
 
     def set_largest(self, agatston: float) -> None:
-        """Say which score 1 stands for. Raises ValueError when it is not above 0."""
+        """Set the Agatston score that an output of 1 stands for. Raises ValueError when it is not above 0."""
         if not agatston > 0:
             raise ValueError(f"Scores cannot be normalised by {agatston:g}.")
         self.largest.fill_(agatston)
@@ -117,33 +133,34 @@ class VesselNet(nn.Module):
     def forward(self, x: torch.Tensor, calcium: Calcium | None = None) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Normalised scores [B, 4] of inputs [B, slices, size, size] (`whole_scan.vessels`).
 
-        calcium: of "voxel-sum" only, in training: where it truly lies. Then scores are estimates from a sample of
-        places, and the second of two results is the error there: 0 at best, about 1 where no calcium is
-        recognised. Raises ValueError.
+        calcium: True calcium, in the training of "voxel-sum" only. Scores are then estimated from a sample of places
+            and returned with the error there: 0 at best, about 1 if no calcium is recognised.
+
+        Raises ValueError.
         """
-        wanted = (self.config.slices, self.config.size, self.config.size)
-        if x.ndim != 4 or tuple(x.shape[1:]) != wanted:
-            raise ValueError(f"Input of shape {tuple(x.shape)}; [B, {', '.join(map(str, wanted))}] is needed.")
+        shape = (self.config.slices, self.config.size, self.config.size)
+        if x.ndim != 4 or tuple(x.shape[1:]) != shape:
+            raise ValueError(f"Input of shape {tuple(x.shape)}; [B, {', '.join(map(str, shape))}] is needed.")
         if self.config.kind != "voxel-sum":
             if calcium is not None:
                 raise ValueError(f'"{self.config.kind}" has no use for where calcium lies; "voxel-sum" has.')
             return self.body(x if self.squeeze is None else self.squeeze(x)).float()
-        y, wrong = self.body(x, calcium)
+        y, error = self.body(x, calcium)
         y = y / self.largest if self.config.output == "linear" else torch.log1p(y) / torch.log1p(self.largest)
-        return y if calcium is None else (y, wrong)
+        return y if calcium is None else (y, error)
 
     def slice_weights(self, x: torch.Tensor) -> torch.Tensor | None:
         """Squeeze-and-excite weight of each slice, 0 to 1, [B, slices]; None for the other kinds."""
         return None if self.squeeze is None else self.squeeze.weights(x)
 
     def maps(self, x: torch.Tensor) -> torch.Tensor | None:
-        """Agatston score in each voxel of each artery, [B, 4, slices, size, size], whose sums are the scores;
-        "voxel-sum" only, None for the other kinds."""
+        """Return the Agatston score of each voxel and artery, [B, 4, slices, size, size], whose sums are the scores;
+        None unless the kind is "voxel-sum"."""
         return self.body.maps(x) if self.config.kind == "voxel-sum" else None
 
 
 class Total(nn.Module):
-    """The sum of a network's outputs, [B, 1]: what its saliency is of."""
+    """Sum of a network's outputs, [B, 1], for its saliency."""
 
     def __init__(self, network: VesselNet) -> None:
         super().__init__()
@@ -154,7 +171,7 @@ class Total(nn.Module):
 
 
 class _SqueezeAndExcite(nn.Module):
-    """Equation 2 of the paper."""
+    """Squeeze-and-excite layer, equation 2 of the paper."""
 
     def __init__(self, config: VesselNetConfig) -> None:
         super().__init__()
@@ -171,7 +188,7 @@ class _SqueezeAndExcite(nn.Module):
 
 
 class _Convolutional(nn.Module):
-    """Section 4.1 of the paper."""
+    """Convolutional network, section 4.1 of the paper."""
 
     def __init__(self, config: VesselNetConfig) -> None:
         super().__init__()
@@ -195,7 +212,7 @@ class _Convolutional(nn.Module):
 
 
 class _VisionTransformer(nn.Module):
-    """Section 4.3 of the paper."""
+    """Vision transformer, section 4.3 of the paper."""
 
     def __init__(self, config: VesselNetConfig) -> None:
         super().__init__()
@@ -224,7 +241,7 @@ class _VisionTransformer(nn.Module):
 PAPER = VesselNetConfig()
 COMPACT = VesselNetConfig(slices=48, size=128, field="heart", pooling="average+max", output="log", dropout=0.2)
 PRESETS = {"paper": PAPER, "compact": COMPACT}
-"""By name; `preset` gives one for each kind."""
+"""Presets by name; `preset` adapts them to a kind of network."""
 
 VOXEL_SUM_WIDTH = 8
 

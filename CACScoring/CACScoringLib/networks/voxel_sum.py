@@ -1,4 +1,4 @@
-"""The network "voxel-sum" of `vessels`, which sums what is denser than tissue, shared out among the arteries."""
+"""Network "voxel-sum" of `vessels`: sums density above tissue in bright places, shared out among the arteries."""
 
 from __future__ import annotations
 
@@ -12,52 +12,54 @@ if TYPE_CHECKING:
     from .vessels import VesselNetConfig
 
 VESSELS = ("LM", "LAD", "LCX", "RCA")
-"""What the outputs are of; the paper's left coronary artery is the left main."""
+"""Arteries of the outputs, in this order; the paper's left coronary artery is the left main."""
 
 AGATSTON_PER_HU_MM3 = 0.004
-"""Where "voxel-sum" begins: score of 1 mm³ that is 1 HU denser than tissue. Training changes it."""
+"""Initial Agatston score of 1 mm³ that is 1 HU denser than tissue; trained."""
 
 TISSUE_HU = 60.0
-"""From where on "voxel-sum" begins to count. Training makes it another for each place."""
+"""Initial density of tissue, above which voxels count; trained to depend on the place."""
 
 _TISSUE_STEP_HU = 10.0
-"""By how much a feature of 1 raises it, so that training does not move it faster than the rest."""
+"""Rise of the tissue's density per unit of output, small lest training moves it faster than other weights."""
 
 _BLUNT_HU = 5.0
-"""What is less dense than tissue by so much still counts a little, or training could not lower the bound."""
+"""Width of the soft bound at the tissue's density: voxels just below still count a little, or it could not fall."""
 
 CELL, HALO = 8, 4
-"""Side of what "voxel-sum" looks at, and what it sees around it, pixels: as far as its convolutions reach."""
+"""Side of a cell, and width of the surroundings that its convolutions reach, in pixels."""
 
-_AT_ONCE = 1024
-"""Cells whose features are held at once where nothing is learned: 0.1 GB or so."""
+_CELLS_PER_BATCH = 1024
+"""Cells evaluated at once outside training, about 0.1 GB of features."""
 
-_SAMPLED, _VERY_BRIGHT_HU = 48, 90.0
-"""Where calcium is shown, so many cells of a scan that have calcium, that have none but are very bright, and that are
-neither, stand for all of their kind."""
+_CELLS_PER_KIND = 48
+"""Cells per scan and kind that stand for all of their kind in training with known calcium. Kinds: with calcium, very
+bright without calcium, neither."""
 
-_LITTLE = 0.05
-"""Calcium that adds 100 HU to 5 pixels, in the input's unit, squared and summed."""
+_VERY_BRIGHT_HU = 90.0
 
-_FEW = 50.0
-"""Pixels: with fewer that hold calcium, a scan's cross-entropy counts less."""
+_ERROR_FLOOR = 0.05
+"""Sum of squared amounts below which the relative error falls: calcium that adds 100 HU to 5 pixels."""
 
-_SEEN_HU = 30.0
-"""What calcium adds to a pixel from which on it is shown as its artery's."""
+_ENTROPY_FLOOR = 50.0
+"""Pixels with calcium below which a scan's cross-entropy counts less."""
 
-_NOTHING_FIRST = 4.0
-"""Logit of anything else than calcium of an artery that "voxel-sum" begins with."""
+_LABELLED_HU = 30.0
+"""Rise by calcium above which a pixel is labelled with its artery in training."""
+
+_OTHER_LOGIT = 4.0
+"""Initial logit of everything but calcium of an artery."""
 
 Calcium = tuple[torch.Tensor, torch.Tensor]
-"""How much calcium adds to each voxel of an input, in its unit, and the number of its artery (of VESSELS; any where
-there is none), long: [B, slices, size, size] both."""
+"""Rise by calcium in each voxel of an input, in its unit, and index of the artery in VESSELS (long; any value without
+calcium), both [B, slices, size, size]."""
 
 
 class VoxelSum(nn.Module):
     """Sum of voxels denser than tissue, assigned to the arteries or to none.
 
-    Looked at are only the cells of each slice that hold something bright, each with its surroundings, the slices above
-    and below, and its place in the field; the others add nothing.
+    Evaluates the bright cells of each slice, each with its surroundings, the slices above and below, and its place in
+    the field. Other cells add nothing.
     """
 
     def __init__(self, config: VesselNetConfig) -> None:
@@ -72,65 +74,65 @@ class VoxelSum(nn.Module):
         nn.init.zeros_(self.last.weight)
         with torch.no_grad():
             self.last.bias.zero_()
-            self.last.bias[len(VESSELS)] = _NOTHING_FIRST
+            self.last.bias[len(VESSELS)] = _OTHER_LOGIT
         self.tissue = (TISSUE_HU - config.low_hu) / window
         self.tissue_step, self.blunt = _TISSUE_STEP_HU / window, _BLUNT_HU / window
-        self.seen, self.very_bright = _SEEN_HU / window, (_VERY_BRIGHT_HU - config.low_hu) / window
+        self.labelled, self.very_bright = _LABELLED_HU / window, (_VERY_BRIGHT_HU - config.low_hu) / window
         self.gain = nn.Parameter(torch.zeros(()))
         self.agatston_per_unit = AGATSTON_PER_HU_MM3 * window * config.voxel_mm3
 
     def forward(self, x: torch.Tensor, calcium: Calcium | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Agatston scores [B, 4], and their error where calcium lies: 0 where `calcium` is not given."""
+        """Return Agatston scores [B, 4] and their error against `calcium`, 0 without it."""
         cells = self._bright_cells(x)
         if not len(cells[0]):  # an empty batch has no mean to be normalised by
             return x.new_zeros(len(x), len(VESSELS)) * self.gain, x.new_zeros(())
-        standing_for, true = x.new_ones(len(cells[0])), None
+        weights, true = x.new_ones(len(cells[0])), None
         if calcium is not None:
             true = _true_amounts(calcium, cells)
-            held = true.flatten(1).any(1)
-            kind = torch.where(held, 2, (functional.max_pool2d(x, CELL)[cells] > self.very_bright).long())
-            chosen, standing_for = _sampled(cells[0], kind)
-            cells, true = tuple(part[chosen] for part in cells), true[chosen]
+            has_calcium = true.flatten(1).any(1)
+            kind = torch.where(has_calcium, 2, (functional.max_pool2d(x, CELL)[cells] > self.very_bright).long())
+            sample, weights = _sample_cells(cells[0], kind)
+            cells, true = tuple(part[sample] for part in cells), true[sample]
         amounts, shares = self._amounts(x, cells)
-        totals = (standing_for[:, None] * amounts.sum((2, 3))).float()
+        totals = (weights[:, None] * amounts.sum((2, 3))).float()
         sums = totals.new_zeros(len(x), len(VESSELS)).index_add(0, cells[0], totals) * self._agatston_of_unit()
         if true is None:
             return sums, x.new_zeros(())
-        return sums, _wrong(amounts, shares, true, true > self.seen, standing_for, cells[0], len(x))
+        return sums, _error(amounts, shares, true, true > self.labelled, weights, cells[0], len(x))
 
     def maps(self, x: torch.Tensor) -> torch.Tensor:
         maps = x.new_zeros(len(x), len(VESSELS), *x.shape[1:], dtype=torch.float32)
         cells = self._bright_cells(x)
         if len(cells[0]):
-            each = self._amounts(x, cells)[0] * self._agatston_of_unit()
-            for b, k, j, i, cell in zip(*(n.tolist() for n in cells), each, strict=True):
+            scores = self._amounts(x, cells)[0] * self._agatston_of_unit()
+            for b, k, j, i, cell in zip(*(n.tolist() for n in cells), scores, strict=True):
                 maps[b, :, k, CELL * j : CELL * (j + 1), CELL * i : CELL * (i + 1)] = cell
         return maps
 
     def _bright_cells(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Item, slice, row and column of each cell of CELL × CELL pixels that is looked at."""
+        """Return item, slice, row and column of each cell with a bright pixel."""
         highest = functional.max_pool2d(x.detach().float(), CELL)
         return torch.nonzero(highest > self.bright, as_tuple=True)
 
     def _amounts(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        """How much calcium of each artery adds to each pixel of cells, in the input's unit, [n, 4, CELL, CELL], and the
-        logarithms of the shares of the arteries and of anything else, [n, 5, CELL, CELL]."""
-        if self.training or len(cells[0]) <= _AT_ONCE:
-            return self._amounts_of(self._surroundings(x, cells))
-        parts = zip(*(part.split(_AT_ONCE) for part in cells), strict=True)
-        return tuple(
-            map(torch.cat, zip(*(self._amounts_of(self._surroundings(x, part)) for part in parts), strict=True))
-        )
+        """Return the rise by calcium of each artery in each pixel of cells, in the input's unit, [n, 4, CELL, CELL].
 
-    def _amounts_of(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `_amounts`. seen: of `_surroundings`."""
-        f = self.near(seen)
+        The second result are the logarithms of the shares of the arteries and of everything else, [n, 5, CELL, CELL].
+        """
+        if self.training or len(cells[0]) <= _CELLS_PER_BATCH:
+            return self._amounts_of_batch(x, cells)
+        batches = zip(*(part.split(_CELLS_PER_BATCH) for part in cells), strict=True)
+        return tuple(map(torch.cat, zip(*(self._amounts_of_batch(x, batch) for batch in batches), strict=True)))
+
+    def _amounts_of_batch(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        surroundings = self._surroundings(x, cells)
+        f = self.near(surroundings)
         around = f.mean((2, 3), keepdim=True)
         inner = slice(HALO, HALO + CELL)
         f = f[:, :, inner, inner]
         outputs = self.last(torch.cat([f, around.expand_as(f)], 1)).float()
         tissue = self.tissue + self.tissue_step * outputs[:, -1:]
-        dense = self.blunt * functional.softplus((seen[:, 1:2, inner, inner].float() - tissue) / self.blunt)
+        dense = self.blunt * functional.softplus((surroundings[:, 1:2, inner, inner].float() - tissue) / self.blunt)
         shares = torch.log_softmax(outputs[:, :-1], 1)
         return shares[:, :-1].exp() * dense, shares
 
@@ -138,8 +140,8 @@ class VoxelSum(nn.Module):
         return self.agatston_per_unit * torch.exp(self.gain)
 
     def _surroundings(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """The cells with HALO pixels around: the slice below, the slice, that above, and the place in the field, slice,
-        row and column from −1 to 1. [n, 6, CELL + 2 HALO, CELL + 2 HALO]."""
+        """Return cells with HALO pixels around, [n, 6, CELL + 2 HALO, CELL + 2 HALO]: the slice below, the slice, the
+        slice above, and the place in the field (slice, row and column from −1 to 1)."""
         _, slices, rows, columns = x.shape
         item, k, j, i = cells
         span = torch.arange(-HALO, CELL + HALO, device=x.device)
@@ -155,7 +157,7 @@ class VoxelSum(nn.Module):
 
 
 def _true_amounts(calcium: Calcium, cells: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """As `VoxelSum._amounts`, in truth."""
+    """Return the true rise by calcium of each artery in each pixel of cells, [n, 4, CELL, CELL]."""
     item, k, j, i = cells
     span = torch.arange(CELL, device=item.device)
     index = (item[:, None, None], k[:, None, None])
@@ -164,42 +166,54 @@ def _true_amounts(calcium: Calcium, cells: tuple[torch.Tensor, ...]) -> torch.Te
     return amount[:, None] * functional.one_hot(artery, len(VESSELS)).movedim(-1, 1)
 
 
-def _sampled(item: torch.Tensor, kind: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cells that stand for all of a batch: their indices, and for how many each stands. item, kind: of each cell, [n];
-    cells stand for those of their item and kind."""
-    chosen, standing_for = [], []
-    for one in torch.stack([item, kind]).unique(dim=1).T:
-        own = torch.nonzero((item == one[0]) & (kind == one[1]))[:, 0]
-        some = own[torch.randperm(len(own), device=own.device)[:_SAMPLED]]
-        chosen.append(some)
-        standing_for.append(torch.full_like(some, len(own) / len(some), dtype=torch.float32))
-    return torch.cat(chosen), torch.cat(standing_for)
+def _sample_cells(items: torch.Tensor, kinds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw a sample of cells: at most _CELLS_PER_KIND of each item and kind.
+
+    items, kinds: of the cells, [n]. Returns the indices of the sample, and the number of cells for which each stands.
+    """
+    samples, weights = [], []
+    for item, kind in torch.stack([items, kinds]).unique(dim=1).T:
+        cells = torch.nonzero((items == item) & (kinds == kind))[:, 0]
+        sample = cells[torch.randperm(len(cells), device=cells.device)[:_CELLS_PER_KIND]]
+        samples.append(sample)
+        weights.append(torch.full_like(sample, len(cells) / len(sample), dtype=torch.float32))
+    return torch.cat(samples), torch.cat(weights)
 
 
-def _wrong(
+def _error(
     amounts: torch.Tensor,
     shares: torch.Tensor,
     true: torch.Tensor,
-    seen: torch.Tensor,
-    standing_for: torch.Tensor,
-    item: torch.Tensor,
-    items: int,
+    labels: torch.Tensor,
+    weights: torch.Tensor,
+    scans: torch.Tensor,
+    scan_count: int,
 ) -> torch.Tensor:
-    """Mean over scans of the squared error of amounts, relative to what there is, and of the cross-entropy of shares in
-    each pixel that holds some; little counts as _LITTLE, few pixels as _FEW. The first is what is wanted; without the
-    second nothing is learned while no share is large. It is of the sample as it is, in which calcium is not as rare.
+    """Return the mean over scans of the relative squared error of amounts plus the cross-entropy of shares.
 
-    amounts, shares: of `VoxelSum._amounts`. true: `_true_amounts`; seen: where there is enough, bool of its shape.
+    The cross-entropy is what teaches the network while all shares are small. It is not weighted, so that calcium, more
+    frequent in the sample than in the scan, keeps its influence.
+
+    Args:
+        amounts: From `VoxelSum._amounts`.
+        shares: Logarithms, from `VoxelSum._amounts`.
+        true: From `_true_amounts`.
+        labels: True where a pixel holds enough calcium of an artery, shaped like `true`.
+        weights: Number of cells for which each cell stands, [n].
+        scans: Scan of each cell, [n].
+        scan_count: Number of scans.
     """
 
-    def of_each_scan(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        each = weights * values.float().sum((1, 2, 3))
-        return each.new_zeros(items).index_add(0, item, each)
+    def sum_by_scan(cell_sums: torch.Tensor) -> torch.Tensor:
+        return cell_sums.new_zeros(scan_count).index_add(0, scans, cell_sums)
 
-    once = torch.ones_like(standing_for)
-    classes = torch.cat([seen, ~seen.any(1, keepdim=True)], 1)
-    error = of_each_scan((amounts - true) ** 2, standing_for) / (of_each_scan(true**2, standing_for) + _LITTLE)
-    entropy = of_each_scan(-shares * classes, once) / (of_each_scan(seen, once) + _FEW)
+    def cell_sums(values: torch.Tensor) -> torch.Tensor:
+        return values.float().sum((1, 2, 3))
+
+    classes = torch.cat([labels, ~labels.any(1, keepdim=True)], 1)
+    true_squares = sum_by_scan(weights * cell_sums(true**2))
+    error = sum_by_scan(weights * cell_sums((amounts - true) ** 2)) / (true_squares + _ERROR_FLOOR)
+    entropy = sum_by_scan(cell_sums(-shares * classes)) / (sum_by_scan(cell_sums(labels)) + _ENTROPY_FLOOR)
     return (error + entropy).mean()
 
 

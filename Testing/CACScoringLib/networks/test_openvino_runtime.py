@@ -15,7 +15,7 @@ RUNTIME = ROOT / "CACScoring" / "CACScoringLib" / "networks" / "openvino_runtime
 
 
 def openvino_imports(file: Path) -> list[int]:
-    """Lines that import OpenVINO when they run; imports for type checking do not."""
+    """Return the lines that import OpenVINO at run time, those for type checking left out."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     checks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
     for_types = {id(node) for check in checks for node in ast.walk(check)}
@@ -36,13 +36,13 @@ def test_one_file_imports_openvino():
 
 @pytest.fixture(scope="module")
 def score_with_empty_home(tmp_path_factory):
-    """Home and process group of a score that has ended."""
+    """Home and process group of a finished score."""
     home = tmp_path_factory.mktemp("home")
     command = [sys.executable, "-m", "CACScoringLib.cli", "score", str(SAMPLE), "--output"]
     command.append(str(tmp_path_factory.mktemp("output") / "result"))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
     path = os.pathsep.join([str(ROOT / "CACScoring"), str(ROOT / "CACTraining")])
-    environment = {**kept, "HOME": str(home), "USERPROFILE": str(home), "PYTHONPATH": path}
+    environment = {**inherited, "HOME": str(home), "USERPROFILE": str(home), "PYTHONPATH": path}
     process = subprocess.Popen(
         command,
         env=environment,

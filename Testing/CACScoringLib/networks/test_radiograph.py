@@ -1,4 +1,4 @@
-"""The network for radiographs: where it looks, what it gives, and that it is stored and loaded like every model."""
+"""The network for radiographs: the heart that it finds, its squares, its detail, and its backbones."""
 
 import dataclasses
 
@@ -10,15 +10,15 @@ from CACScoringLib.networks.radiograph import DETAIL_GAIN, RadiographNet, Radiog
 SMALL = RadiographNetConfig(views=("PA", "lateral"), size=32, width=4)
 
 
-def a_network(config=SMALL):
+def untrained_network(config=SMALL):
     torch.manual_seed(0)
     return RadiographNet(config).eval()
 
 
-def test_it_evaluators_the_squares_about_the_hearts_it_finds():
-    network, views = a_network(), torch.rand(1, 2, 432, 432)
+def test_it_evaluates_the_squares_about_the_hearts_it_finds():
+    network, views = untrained_network(), torch.rand(1, 2, 432, 432)
     with torch.no_grad():
-        network.finder.last.weight.normal_()  # so that it looks elsewhere than in the middle
+        network.finder.last.weight.normal_()  # away from the middle
         centres = network.locate(views)
         assert not torch.allclose(centres, torch.full_like(centres, 215.5), atol=0.5)
         torch.testing.assert_close(network(views), network(network.crop(views, centres), crops=True))
@@ -47,11 +47,11 @@ def test_detail_is_what_differs_from_the_surroundings():
 @pytest.mark.parametrize(("backbone", "weights"), [("resnet18", 11_176_512), ("densenet121", 6_953_856)])
 def test_published_networks_are_the_usual_ones(backbone, weights):
     """torchvision's numbers of weights, without the last layer, and with two inputs in place of three colours."""
-    network = a_network(dataclasses.replace(SMALL, backbone=backbone, views=("PA",), size=64))
-    own = network.backbones[0]
-    assert sum(p.numel() for p in own.parameters()) == weights - 64 * 49
+    network = untrained_network(dataclasses.replace(SMALL, backbone=backbone, views=("PA",), size=64))
+    layers = network.backbones[0].layers
+    assert sum(p.numel() for p in network.backbones[0].parameters()) == weights - 64 * 49
     x = torch.rand(1, 2, 64, 64)
-    for layer in own.layers if backbone == "resnet18" else own.layers[0]:
+    for layer in layers if backbone == "resnet18" else layers[0]:
         x = layer(x)
     assert x.shape[2:] == (2, 2)
     assert network(torch.rand(1, 1, 64, 64), crops=True).shape == (1, 3)

@@ -21,11 +21,11 @@ def sigmoid(z):
 
 
 def test_from_the_image_alone():
-    found = probabilities(np.array([[0.5, 1.5], [0.0, 0.5]]), None, CALIBRATION)
-    np.testing.assert_allclose(found, [[sigmoid(0.5), sigmoid(2)], [0.5, 0.5]])
+    result = probabilities(np.array([[0.5, 1.5], [0.0, 0.5]]), None, CALIBRATION)
+    np.testing.assert_allclose(result, [[sigmoid(0.5), sigmoid(2)], [0.5, 0.5]])
 
 
 def test_with_factors():
-    found = probabilities(np.array([[0.0, 0.5]]), np.array([[60.0, 1.0, 27.0]]), CALIBRATION)
-    assert math.isnan(found[0, 0])  # the card tells nothing of factors
-    assert found[0, 1] == pytest.approx(sigmoid(1.0))
+    result = probabilities(np.array([[0.0, 0.5]]), np.array([[60.0, 1.0, 27.0]]), CALIBRATION)
+    assert math.isnan(result[0, 0])  # the card has no fit with factors
+    assert result[0, 1] == pytest.approx(sigmoid(1.0))

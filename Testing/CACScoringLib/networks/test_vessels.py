@@ -1,4 +1,5 @@
-"""The networks for vessel scores: the published ones worked out by hand, the summed one against sums."""
+"""Networks for vessel scores: published ones against numbers of parameters worked out by hand, "voxel-sum" against
+sums."""
 
 import math
 from dataclasses import replace
@@ -36,8 +37,8 @@ def scan_with(*spots: tuple[int, int, int], value: float = 0.7) -> torch.Tensor:
     return x
 
 
-def stirred(network: VesselNet) -> VesselNet:
-    """Whose shares hang on what is seen."""
+def randomised(network: VesselNet) -> VesselNet:
+    """Return the network with random last weights, so that its shares depend on the input."""
     torch.manual_seed(1)
     torch.nn.init.normal_(network.body.last.weight[: len(VESSELS) + 1], std=2.0)
     return network
@@ -76,16 +77,16 @@ def test_voxel_sum_begins_with_what_is_denser_than_tissue():
     network = small("voxel-sum")
     share = 1 / (4 + math.e**4)
     hu_mm3 = 2 * (0.7 * 1000 - 100 - TISSUE_HU) * (40 / 32) ** 2 * 3
-    wanted = share * hu_mm3 * AGATSTON_PER_HU_MM3
+    expected = share * hu_mm3 * AGATSTON_PER_HU_MM3
     network.set_largest(100)
     with torch.no_grad():
-        found = network(scan_with((1, 5, 9), (3, 20, 31)))
-    # What is a little less dense hardly counts: here a hundred pixels.
-    torch.testing.assert_close(found, torch.full((1, 4), wanted / 100), rtol=0.03, atol=0)
+        scores = network(scan_with((1, 5, 9), (3, 20, 31)))
+    # The tolerance covers the hundred pixels just below the tissue's density, which hardly count.
+    torch.testing.assert_close(scores, torch.full((1, 4), expected / 100), rtol=0.03, atol=0)
 
 
 def test_maps_lie_where_calcium_is_and_sum_to_the_scores():
-    network = stirred(small("voxel-sum"))
+    network = randomised(small("voxel-sum"))
     network.set_largest(1)
     places = [(0, 3, 3), (2, 17, 30), (3, 31, 0)]
     x = scan_with(*places)
@@ -99,20 +100,20 @@ def test_maps_lie_where_calcium_is_and_sum_to_the_scores():
 
 
 def test_voxel_sum_sees_the_next_slices_and_the_near_surroundings():
-    network = stirred(small("voxel-sum"))
-    network.body.bright = 0.6  # so that only the spot is looked at
+    network = randomised(small("voxel-sum"))
+    network.body.bright = 0.6  # only the spot's cell is evaluated
     x = scan_with((1, CELL, CELL))
     with torch.no_grad():
-        alone = network(x)
-        for place, seen in (((0, 17, 17), True), ((2, 17, 17), True), ((3, 17, 17), False), ((1, 14, 14), True)):
-            other = x.clone()
-            other[(0, *place)] = 0.3
-            assert torch.equal(network.maps(other)[0, :, 1, CELL, CELL], network.maps(x)[0, :, 1, CELL, CELL]) != seen
-    assert (alone > 0).all()
+        assert (network(x) > 0).all()
+        score = network.maps(x)[0, :, 1, CELL, CELL]
+        for place, is_near in (((0, 17, 17), True), ((2, 17, 17), True), ((3, 17, 17), False), ((1, 14, 14), True)):
+            changed = x.clone()
+            changed[(0, *place)] = 0.3
+            assert torch.equal(network.maps(changed)[0, :, 1, CELL, CELL], score) != is_near
 
 
-def shown_at(*places, amount=0.5, artery=1):
-    """What is shown of calcium at places: [1, 4, 32, 32]."""
+def calcium_at(*places, amount=0.5, artery=1):
+    """Return calcium at places as VesselNet takes it in training, [1, 4, 32, 32]."""
     amounts, arteries = torch.zeros(1, 4, 32, 32), torch.zeros(1, 4, 32, 32, dtype=torch.long)
     for place in places:
         amounts[(0, *place)], arteries[(0, *place)] = amount, artery
@@ -120,37 +121,37 @@ def shown_at(*places, amount=0.5, artery=1):
 
 
 @pytest.mark.long
-def test_shown_where_calcium_lies_it_is_learned():
+def test_training_with_true_calcium_learns_its_places_and_artery():
     torch.manual_seed(0)
     network = small("voxel-sum", width=4).train()
     network.set_largest(100)
-    places, others = [(1, 5, 9), (2, 12, 20)], [(3, 25, 28), (0, 20, 5)]
-    x, calcium = scan_with(*places, *others), shown_at(*places)
+    calcium_places, bright_places = [(1, 5, 9), (2, 12, 20)], [(3, 25, 28), (0, 20, 5)]
+    x, calcium = scan_with(*calcium_places, *bright_places), calcium_at(*calcium_places)
     optimizer = torch.optim.Adam(network.parameters(), 0.01)
     first = float(network(x, calcium)[1].detach())
     for _ in range(60):
         optimizer.zero_grad()
-        _, wrong = network(x, calcium)
-        wrong.backward()
+        _, error = network(x, calcium)
+        error.backward()
         optimizer.step()
-    assert float(wrong.detach()) < 0.1 * first
+    assert float(error.detach()) < 0.1 * first
     maps = network.maps(x)[0].detach()
-    told = torch.stack([maps[:, k, j, i] for k, j, i in places + others])
-    assert told[:2].argmax(1).tolist() == [1, 1], "the artery that was shown"
-    assert told[:2, 1].min() > 5 * told[2:].max(), "what is as bright elsewhere is not called calcium"
+    scores = torch.stack([maps[:, k, j, i] for k, j, i in calcium_places + bright_places])
+    assert scores[:2].argmax(1).tolist() == [1, 1], "the artery of the training"
+    assert scores[:2, 1].min() > 5 * scores[2:].max(), "places as bright without calcium"
 
 
 @pytest.mark.long
 def test_a_sample_stands_for_all():
-    network = stirred(small("voxel-sum"))
+    network = randomised(small("voxel-sum"))
     generator = torch.Generator().manual_seed(1)
     x = 0.3 + 0.4 * torch.rand(1, 4, 32, 32, generator=generator)
-    calcium = shown_at(*((1, j, i) for j in range(0, 32, 8) for i in range(0, 32, 8)))
+    calcium = calcium_at(*((1, j, i) for j in range(0, 32, 8) for i in range(0, 32, 8)))
     with torch.no_grad():
-        whole = network(x)
-        torch.testing.assert_close(network(x, calcium)[0], whole)  # 64 cells: all are taken
+        expected = network(x)
+        torch.testing.assert_close(network(x, calcium)[0], expected)  # 64 cells: all are taken
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(voxel_sum, "_SAMPLED", 4)
-            found = torch.cat([network(x, calcium)[0] for _ in range(300)])
-    assert found.std(0).min() > 0
-    torch.testing.assert_close(found.mean(0, keepdim=True), whole, rtol=0.05, atol=0)
+            patch.setattr(voxel_sum, "_CELLS_PER_KIND", 4)
+            scores = torch.cat([network(x, calcium)[0] for _ in range(300)])
+    assert scores.std(0).min() > 0
+    torch.testing.assert_close(scores.mean(0, keepdim=True), expected, rtol=0.05, atol=0)
