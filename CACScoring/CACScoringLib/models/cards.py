@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ..core.ct import CTError
 from ..core.files import resource_folder, user_data_folder
-from ..networks.configs import SCORING_CONFIGS
+from ..networks.configs import SCORING_CONFIGS, GeneratorConfig, SliceClassifierConfig, input_channels
 from . import preprocessing
 from .inference import ProcessorNetwork, Runner, choose_device, prepared
 
@@ -35,7 +35,7 @@ SCHEMA = "cac-model/1"
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 LARGEST = 4096
-"""Of channels, blocks and pixels in a network's configuration."""
+"""Largest number of channels, blocks or pixels in a network's configuration."""
 
 WEIGHTS_ENDING = ".safetensors"
 
@@ -46,9 +46,13 @@ class ModelError(CTError):
 
 @dataclass(frozen=True)
 class Training:
-    """Origin of a model. data: training data, with versions. settings: those of the training.
+    """Origin of a model.
 
-    commit: of the source that trained it.
+    Attributes:
+        data: Training data, with versions.
+        seed: Seed of the training.
+        settings: Settings of the training.
+        commit: Commit of the source code.
     """
 
     data: str
@@ -58,7 +62,7 @@ class Training:
 
 
 Calibration = dict[str, object]
-"""What scoring takes from a model, by name: numbers, and what is read as a dataclass of its own."""
+"""Calibration of a model by name: numbers, and stored dataclasses."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,13 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model on disk. path: its card. origin: "bundled"; "alternative", which comes with CAC and is used where it is
-    named; or "user"."""
+    """Model on disk.
+
+    Attributes:
+        card: Content of the card.
+        path: File of the card.
+        origin: "bundled"; "alternative", which comes with CAC and is used only when named; or "user".
+    """
 
     card: ModelCard
     path: Path
@@ -112,9 +121,9 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A verified model ready to run, on its device. network: what `inference.predict` runs.
+    """Verified model on its device, ready for `inference.predict`.
 
-    Pickled, as in a result that another process receives, it is its card alone, and network is None.
+    A pickle, such as in a result for another process, holds the card alone; network is then None.
     """
 
     card: ModelCard
@@ -134,7 +143,7 @@ def describe(
     licence: str,
     intended_use: str,
 ) -> ModelCard:
-    """A card for a network of this configuration made with the present preprocessing."""
+    """Return a card for a network of this configuration and the present preprocessing."""
     from ..networks.van_velzen import NETWORKS
 
     network = next(key for key, (kind, _) in NETWORKS.items() if isinstance(config, kind))
@@ -155,13 +164,13 @@ def alternatives_folder() -> Path:
 
 def user_folder() -> Path:
     """Folder of the user's own models; CAC_MODEL_DIR overrides the system's place for a user's data."""
-    if chosen := os.environ.get("CAC_MODEL_DIR"):
-        return Path(chosen)
+    if folder := os.environ.get("CAC_MODEL_DIR"):
+        return Path(folder)
     return user_data_folder() / "Models"
 
 
 def list_models(network: str | None = None) -> list[StoredModel]:
-    """The bundled models, their alternatives, then the user's, by name; of one network or of all.
+    """List the bundled models, their alternatives, then the user's, by name; of one network or of all.
 
     Raises ModelError for a broken card.
     """
@@ -173,7 +182,7 @@ def list_models(network: str | None = None) -> list[StoredModel]:
 
 
 def find_model(network: str, name: str | None = None) -> StoredModel:
-    """The model of this name, a user's before one that comes with CAC; without a name, the only bundled one.
+    """Return the model of this name, a user's before one that comes with CAC; without a name, the only bundled one.
 
     Raises ModelError when there is none, or no name was given and several are bundled.
     """
@@ -192,7 +201,7 @@ def find_model(network: str, name: str | None = None) -> StoredModel:
 
 
 def read_card(path: Path) -> ModelCard:
-    """A card as written. Raises ModelError when it is not one."""
+    """Read a card. Raises ModelError when it is not one."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -212,7 +221,7 @@ def read_card(path: Path) -> ModelCard:
 
 
 def _wrong_types(card: ModelCard) -> str:
-    """Names of the fields that hold what they cannot; empty where there are none."""
+    """Return the names of fields of a wrong type, empty without any."""
     texts = ("name", "network", "preset", "licence", "intended_use", "sha256", "graph")
     wrong = [name for name in texts if not isinstance(getattr(card, name), str)]
     wrong += [name for name in ("config", "validation", "calibration") if not isinstance(getattr(card, name), dict)]
@@ -222,7 +231,7 @@ def _wrong_types(card: ModelCard) -> str:
 
 
 def verify_model(path: Path) -> ModelCard:
-    """Check that a model is whole and fits this version: hash, configuration, weights, preprocessing.
+    """Check that a model is undamaged and fits this version: hash, configuration, weights, graph, preprocessing.
 
     path: the card. Raises ModelError.
     """
@@ -234,7 +243,7 @@ def verify_model(path: Path) -> ModelCard:
 
 
 def read_network(path: Path) -> tuple[ModelCard, torch.nn.Module]:
-    """A verified model as it was trained, to train on.
+    """Verify a model and load it for further training.
 
     Returns:
         The card, and the network in float32 on the CPU.
@@ -265,13 +274,13 @@ def load_model(path: Path, device: str = "auto") -> LoadedModel:
 
 
 class ModelAhead(LoadedModel):
-    """A model whose card is there at once, and whose network a thread loads.
+    """Model whose network is loaded by a thread.
 
-    Who asks for the network waits for it, and gets the ModelError or DeviceError of `load_model`.
+    `network` waits for the thread, and raises the ModelError or DeviceError of `load_model`.
     """
 
     def __init__(self, path: Path, device: str, thread: Executor) -> None:
-        """Begin to load. Raises ModelError where the card cannot be read."""
+        """Start loading. Raises ModelError if the card cannot be read."""
         object.__setattr__(self, "card", read_card(path))  # the class is frozen
         object.__setattr__(self, "_loading", thread.submit(load_model, path, device))
 
@@ -281,18 +290,18 @@ class ModelAhead(LoadedModel):
 
 
 def weights_of(path: Path, sha256: str) -> Path:
-    """The file of the weights with this SHA-256 of the card at `path`, whether or not it is there."""
+    """Return the file of the weights with this SHA-256 of the card at `path`, whether or not it exists."""
     waiting = waiting_weights(path, sha256)
     return waiting if waiting.is_file() else path.with_suffix(WEIGHTS_ENDING)
 
 
 def waiting_weights(path: Path, sha256: str) -> Path:
-    """The file of weights that wait for their card to be exchanged (`store`)."""
+    """Return the file of weights that wait for their card to be exchanged (`store`)."""
     return path.with_name(f"{path.stem}@{sha256[:16]}{WEIGHTS_ENDING}")
 
 
 def _read(path: Path) -> tuple[ModelCard, bytes]:
-    """Card, and the file of weights that it describes. Raises ModelError."""
+    """Return a card and the content of its verified file of weights. Raises ModelError."""
     card = read_card(path)
     if card.preprocessing_version != preprocessing.VERSION:
         raise ModelError(
@@ -313,7 +322,7 @@ def _read(path: Path) -> tuple[ModelCard, bytes]:
 
 
 def _graph(card: ModelCard, data: bytes) -> openvino.Model:
-    """The network of a card with its weights. Raises ModelError where they do not fit."""
+    """Return a card's network with its weights, for OpenVINO. Raises ModelError if they do not fit."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -328,17 +337,21 @@ def _graph(card: ModelCard, data: bytes) -> openvino.Model:
         tensors = load(data)
     except SafetensorError as error:
         raise _no_weights(card, error) from error
-    _config(card, SCORING_CONFIGS[card.network])
+    config = _config(card, SCORING_CONFIGS[card.network])
     try:
-        return read_graph(card.graph, tensors)
+        graph = read_graph(card.graph, tensors)
+        channels = graph.input(0).partial_shape[1].get_length()
+        if isinstance(config, SliceClassifierConfig | GeneratorConfig) and channels != input_channels(config):
+            raise GraphError(f"the input has {channels} channels instead of {input_channels(config)}")
+        return graph
     except GraphError as error:
         raise ModelError(
-            f"The weights of {card.name} do not fit the network on its card: {error}. Install the model again."
+            f"The weights of {card.name} do not fit the configuration on its card: {error}. Install the model again."
         ) from error
 
 
 def _module(card: ModelCard, data: bytes) -> torch.nn.Module:
-    """The network of a card with its weights, in PyTorch. Raises ModelError where they do not fit."""
+    """Return a card's network with its weights, in PyTorch. Raises ModelError if they do not fit."""
     tensors = _tensors(card, data)
     network = untrained_network(card)
     network.load_state_dict(tensors)
@@ -346,7 +359,7 @@ def _module(card: ModelCard, data: bytes) -> torch.nn.Module:
 
 
 def _tensors(card: ModelCard, data: bytes) -> dict[str, torch.Tensor]:
-    """Weights that fit the network of a card. Raises ModelError."""
+    """Return weights that fit a card's network. Raises ModelError."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -357,10 +370,10 @@ def _tensors(card: ModelCard, data: bytes) -> dict[str, torch.Tensor]:
         tensors = load(data)
     except SafetensorError as error:
         raise _no_weights(card, error) from error
-    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    given = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    if wanted != given:
-        wrong = sorted(key for key in wanted.keys() | given.keys() if wanted.get(key) != given.get(key))
+    expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    if expected != shapes:
+        wrong = sorted(key for key in expected.keys() | shapes.keys() if expected.get(key) != shapes.get(key))
         raise ModelError(
             f"The weights of {card.name} do not fit the configuration on its card: {len(wrong)} differ, among them "
             f"{', '.join(wrong[:3])}. Install the model again."
@@ -390,14 +403,14 @@ def untrained_network(card: ModelCard) -> torch.nn.Module:
 
 
 def _config(card: ModelCard, kind: type) -> Config:
-    """The configuration on a card. Raises ModelError where it is none of this kind."""
+    """Return the configuration on a card. Raises ModelError if it is none of this kind."""
     fields = {field.name for field in dataclasses.fields(kind)}
     if set(card.config) != fields:
         wrong = ", ".join(sorted(set(card.config) ^ fields))
         raise ModelError(f"The configuration of {card.name} has missing or unknown fields: {wrong}.")
     numbers = {name: value for name, value in card.config.items() if isinstance(value, float | int)}
-    if beyond := [name for name, value in numbers.items() if not value <= LARGEST]:
-        raise ModelError(f"The configuration of {card.name} has values above {LARGEST}: {', '.join(beyond)}.")
+    if too_large := [name for name, value in numbers.items() if not value <= LARGEST]:
+        raise ModelError(f"The configuration of {card.name} has values above {LARGEST}: {', '.join(too_large)}.")
     try:
         return kind(**card.config)
     except ValueError as error:

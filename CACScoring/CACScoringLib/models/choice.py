@@ -12,23 +12,25 @@ from ..networks.configs import SCORING_CONFIGS
 from .cards import LoadedModel, ModelAhead, ModelError, StoredModel, list_models, load_model
 
 SCORING_NETWORKS = tuple(SCORING_CONFIGS)
-"""Models of other networks may come with CAC too; a scan is scored without them."""
+"""Networks that score a scan. Models of other networks come with CAC too."""
 
 VESSELS, RADIOMICS = "vessels", "radiomics"
 ESTIMATORS = (VESSELS, RADIOMICS)
 """Keys of `networks.van_velzen.NETWORKS` whose models give whole-scan estimates."""
 
 ALL = "all"
-"""In place of kinds: all that there is a model for."""
+"""Value of --whole-scan for all kinds that have a model."""
 
 
 @dataclass(frozen=True)
 class ModelChoice:
     """Choice of networks.
 
-    names: of models to use in place of the bundled ones of their kind. threshold_only: none at all, only the clinical
-    rule. device: "auto", "cpu" or "cuda". estimates: whole-scan estimates asked for, as `requested_estimators` gives
-    them.
+    Attributes:
+        names: Names of models that replace the bundled ones of their kind.
+        threshold_only: True for the clinical rule alone, without networks.
+        device: "auto", "cpu" or "cuda".
+        estimates: Kinds of whole-scan estimates, from `requested_estimators`.
     """
 
     names: tuple[str, ...] = ()
@@ -39,10 +41,13 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class ChosenModels:
-    """Models to load, by network: for scoring (none for the clinical rule alone) and for whole-scan estimates; and
-    where.
+    """Models to load.
 
-    warnings: about those that are left out.
+    Attributes:
+        networks: Models that score, by network; none for the clinical rule alone.
+        estimates: Models of whole-scan estimates, by kind.
+        device: "auto", "cpu" or "cuda".
+        warnings: Warnings about models that are left out.
     """
 
     networks: dict[str, StoredModel]
@@ -53,10 +58,15 @@ class ChosenModels:
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks that score without a threshold.
+    """Networks that score without a threshold.
 
-    territories, heart: None where there is no such model. The heart is that of the territories' network, unless there
-    is a model that finds hearts alone; without either it is the region between the lungs.
+    The heart is that of `territories`, unless `heart` is given; without either it is the region between the lungs.
+
+    Attributes:
+        heart: Network that segments the heart alone, if any.
+        slices: Slice classifier.
+        decomposition: Network of the calcium map.
+        territories: Network that segments heart and territories, if any.
     """
 
     heart: LoadedModel | None
@@ -69,8 +79,10 @@ class Networks:
 class LoadedModels:
     """Models that score scans.
 
-    networks: None for the clinical rule alone. estimates: by kind, for whole-scan estimates. warnings: about those
-    left out.
+    Attributes:
+        networks: Networks that score without a threshold; None for the clinical rule alone.
+        estimates: Models of whole-scan estimates, by kind.
+        warnings: Warnings about models that are left out.
     """
 
     networks: Networks | None = None
@@ -79,7 +91,7 @@ class LoadedModels:
 
 
 def requested_estimators(text: str) -> tuple[str, ...]:
-    """Parse the kinds of whole-scan estimates asked for.
+    """Parse the requested kinds of whole-scan estimates.
 
     Returns:
         Kinds from "vessels,radiomics", "vessels", "radiomics" or "all", each once.
@@ -91,13 +103,13 @@ def requested_estimators(text: str) -> tuple[str, ...]:
     if names == (ALL,):
         return names
     if unknown := [name for name in names if name not in ESTIMATORS]:
-        known = ", ".join((*ESTIMATORS, ALL))
-        raise ModelError(f"There is no whole-scan estimate {unknown[0]!r}. Give {known}, or several with commas.")
+        choices = ", ".join((*ESTIMATORS, ALL))
+        raise ModelError(f"There is no whole-scan estimate {unknown[0]!r}. Give {choices}, or several with commas.")
     return names
 
 
 def chosen_models(choice: ModelChoice) -> ChosenModels:
-    """The models asked for, and the bundled ones for the rest.
+    """Select the requested models, and the bundled ones for other networks.
 
     Without OpenVINO bundled models are left out with a warning, but a model that was named is an error.
     Raises ModelError.
@@ -112,8 +124,8 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
             raise ModelError("Scoring without a threshold needs a model for slices and one for decomposition.")
     estimates: dict[str, StoredModel] = {}
     if choice.estimates:
-        of_estimates = [model for network, model in named.items() if network in ESTIMATORS]
-        estimates = estimator_models(choice.estimates, of_estimates)
+        named_estimators = [model for network, model in named.items() if network in ESTIMATORS]
+        estimates = estimator_models(choice.estimates, named_estimators)
     warnings: tuple[ScanWarning, ...] = ()
     missing = [name for name in ("openvino", "safetensors") if importlib.util.find_spec(name) is None]
     if networks and missing:
@@ -129,7 +141,7 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
 
 
 def _named_models(choice: ModelChoice, stored: dict[str, StoredModel]) -> dict[str, StoredModel]:
-    """The models that were named, by network. Raises ModelError."""
+    """Return the named models by network. Raises ModelError."""
     named: dict[str, StoredModel] = {}
     for name in choice.names:
         if name not in stored:
@@ -147,26 +159,26 @@ def _named_models(choice: ModelChoice, stored: dict[str, StoredModel]) -> dict[s
     return named
 
 
-def load_models(chosen: ChosenModels, heart_is_given: bool = False, thread: Executor | None = None) -> LoadedModels:
-    """Load models; not one that finds hearts alone where a mask is given.
+def load_models(models: ChosenModels, heart_is_given: bool = False, thread: Executor | None = None) -> LoadedModels:
+    """Load models, without that of the heart if a mask is given.
 
     Args:
-        chosen: The models.
-        heart_is_given: Whether there is a mask of the heart.
-        thread: What loads the networks meanwhile; what is wrong with one is raised where it is first used.
+        models: Models to load.
+        heart_is_given: True if there is a mask of the heart.
+        thread: Executor that loads the networks meanwhile; errors are raised at their first use.
 
     Raises:
         ModelError: The model is missing, damaged or does not fit.
         DeviceError: The device is not there or has too little memory.
     """
-    models = {network: model for network, model in chosen.networks.items() if network != "heart" or not heart_is_given}
-    networks = load_networks(models, chosen.device, thread)
-    estimates = {network: load_model(model.path, chosen.device) for network, model in chosen.estimates.items()}
-    return LoadedModels(networks, estimates, chosen.warnings)
+    needed = {name: model for name, model in models.networks.items() if name != "heart" or not heart_is_given}
+    networks = load_networks(needed, models.device, thread)
+    estimates = {kind: load_model(model.path, models.device) for kind, model in models.estimates.items()}
+    return LoadedModels(networks, estimates, models.warnings)
 
 
 def load_networks(models: dict[str, StoredModel], device: str, thread: Executor | None = None) -> Networks | None:
-    """The networks of models by network; None when there are none. thread: as in `load_models`.
+    """Load scoring models by network; None if there are none. thread: Executor, see `load_models`.
 
     Raises:
         ModelError: The model is missing, damaged or does not fit.
@@ -181,34 +193,34 @@ def load_networks(models: dict[str, StoredModel], device: str, thread: Executor 
     return Networks(loaded.get("heart"), loaded["slices"], loaded["decomposition"], loaded.get("territories"))
 
 
-def estimator_models(asked: Iterable[str], named: Iterable[StoredModel] = ()) -> dict[str, StoredModel]:
-    """The model of each kind of whole-scan estimate asked for, by kind.
+def estimator_models(kinds: Iterable[str], named: Iterable[StoredModel] = ()) -> dict[str, StoredModel]:
+    """Select the model of each requested kind of whole-scan estimate, by kind.
 
-    A model that was named comes first; then the one that comes with CAC; then the user's, if there is only one. Of ALL,
-    kinds without a model are left out, but not all of them.
+    A named model comes first, then the one that comes with CAC, then the user's if there is only one. ALL skips kinds
+    without a model, but needs one model.
 
     Args:
-        asked: Of `requested_estimators`.
-        named: Models for whole-scan estimates, one of a kind.
+        kinds: From `requested_estimators`.
+        named: Models for whole-scan estimates, at most one of a kind.
 
     Raises:
         ModelError: If a kind has no model, or several.
     """
-    asked, chosen = tuple(asked), {model.card.network: model for model in named}
-    everything = asked == (ALL,)
-    for network in ESTIMATORS if everything else asked:
-        stored = [] if network in chosen else list_models(network)
+    kinds, models = tuple(kinds), {model.card.network: model for model in named}
+    everything = kinds == (ALL,)
+    for network in ESTIMATORS if everything else kinds:
+        stored = [] if network in models else list_models(network)
         fitting = [model for model in stored if model.origin == "bundled"] or stored
         if len(fitting) > 1:
             names = ", ".join(model.card.name for model in fitting)
             raise ModelError(f"There are several models for {network!r}: {names}. Name one with --model.")
         if fitting:
-            chosen[network] = fitting[0]
-        elif network not in chosen and not everything:
+            models[network] = fitting[0]
+        elif network not in models and not everything:
             raise ModelError(f"There is no model for {network!r}. {_how_to_get_one(network)}")
-    if everything and not chosen:
+    if everything and not models:
         raise ModelError(f"There is no model for a whole-scan estimate. {_how_to_get_one(VESSELS)}")
-    return {network: chosen[network] for network in ESTIMATORS if network in chosen}
+    return {network: models[network] for network in ESTIMATORS if network in models}
 
 
 def _how_to_get_one(network: str) -> str:

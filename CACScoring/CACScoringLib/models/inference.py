@@ -1,4 +1,4 @@
-"""Running a trained network: device, batches, and what to do when memory runs out.
+"""Inference with a trained network: device, batches, and recovery from exhausted memory.
 
 On processors the networks that score a scan run in OpenVINO, which starts in a fraction of PyTorch's time and needs
 less of the processor. PyTorch runs them on GPUs, and all other networks; it is imported where it is used.
@@ -23,12 +23,11 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda")
 
 CPU_BATCH = 2
-"""Slices or patches at once in PyTorch on a processor, at most. What a layer makes of more than these does not fit its
-cache, from where the next layer reads it."""
+"""Largest batch of slices or patches in PyTorch on a processor: features of more do not fit its cache."""
 
 
 class DeviceError(CTError):
-    """The device that was asked for is not there, or has too little memory for a single patch."""
+    """The requested device is missing, or has too little memory for a single patch."""
 
 
 def check_gpu() -> None:
@@ -41,12 +40,12 @@ def check_gpu() -> None:
 
 
 def choose_device(name: str = "auto") -> str:
-    """ "cpu" or "cuda"; "auto" takes CUDA where PyTorch and a GPU are there. Raises DeviceError."""
+    """Return "cpu" or "cuda"; "auto" is CUDA if there are PyTorch and a GPU. Raises DeviceError."""
     if name not in DEVICES:
         raise DeviceError(f"There is no device {name!r}. Choose one of {', '.join(DEVICES)}.")
     has_torch = importlib.util.find_spec("torch") is not None
     if name == "cpu" or (name == "auto" and not (has_torch and shutil.which("nvidia-smi"))):
-        return "cpu"  # without the two seconds in which PyTorch is imported
+        return "cpu"  # avoids importing PyTorch, two seconds
     if not has_torch:
         raise DeviceError("CUDA was requested, but PyTorch is not installed. Install torch, or choose --device cpu.")
     import torch
@@ -76,14 +75,14 @@ class Runner(Protocol):
     """Network that runs without PyTorch."""
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
-        """The outputs, float32 [n, …], of inputs float32 [n, …]."""
+        """Return the outputs, float32 [n, …], of inputs float32 [n, …]."""
 
 
 class ProcessorNetwork:
-    """A network on the processor. Inputs are run one by one, several of them at the same time."""
+    """Network on the processor. Runs inputs one by one, several at the same time."""
 
     def __init__(self, graph: openvino.Model) -> None:
-        # On every processor in the same precision, so that scores do not depend on it.
+        # The same precision on every processor, so that scores do not depend on it.
         self._options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
         if _threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = str(_threads)
@@ -99,24 +98,24 @@ class ProcessorNetwork:
         return compiled
 
     def stop_threads(self) -> None:
-        """End the network's threads; they begin again with the next run."""
+        """End the network's threads until the next run."""
         self._compiled = None
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
-        """The outputs, float32 [n, …], of inputs float32 [n, …]. Raises DeviceError where memory runs out."""
-        # Not AsyncInferQueue: its Python callbacks can wait for ever for the thread that frees the network.
+        """Return the outputs, float32 [n, …], of inputs float32 [n, …]. Raises DeviceError if memory runs out."""
+        # AsyncInferQueue is avoided: its Python callbacks can wait for ever for the thread that frees the network.
         compiled = self._compiled or self._compile()
         count = min(len(inputs), compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         outputs: list[np.ndarray] = []
         try:
             requests = [compiled.create_infer_request() for _ in range(count)]
-            for place in range(len(inputs) + count):
-                request = requests[place % count]
-                if place >= count:
+            for index in range(len(inputs) + count):
+                request = requests[index % count]
+                if index >= count:
                     request.wait()
                     outputs.append(request.get_output_tensor().data.copy())
-                if place < len(inputs):
-                    request.start_async([np.ascontiguousarray(inputs[place : place + 1], np.float32)])
+                if index < len(inputs):
+                    request.start_async([np.ascontiguousarray(inputs[index : index + 1], np.float32)])
         except (RuntimeError, MemoryError) as error:
             if _out_of_memory(error):
                 raise _too_little_memory() from error
@@ -132,15 +131,15 @@ def _stop_threads() -> None:
         network.stop_threads()
 
 
-# A forked process has none of its parent's threads: a network with threads would wait for them for ever.
+# A forked process lacks its parent's threads, for which a network would wait for ever.
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
     os.register_at_fork(before=_stop_threads)
 
 
 def prepared(network: torch.nn.Module, device: str) -> torch.nn.Module:
-    """The network, in place, made ready to run by PyTorch: eval mode, on its device.
+    """Prepare a network in place for PyTorch: eval mode, on its device.
 
-    device: "cpu" or "cuda"; where the GPU has no room, the CPU.
+    device: "cpu" or "cuda"; falls back to the CPU if the GPU's memory is full.
     """
     network = network.eval()
     try:
@@ -164,7 +163,7 @@ def predict(
     Args:
         network: The network, on its device.
         inputs: float32 [n, …].
-        batch_size: Inputs at once on a GPU, at most.
+        batch_size: Largest batch on a GPU.
 
     Returns:
         Its outputs, float32 [n, …], and warnings about memory.
@@ -182,23 +181,26 @@ def predict(
 def _by_torch(
     network: torch.nn.Module, inputs: np.ndarray, batch_size: int
 ) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """As `predict`. When memory runs out, batches are halved; when one item is too much for the GPU, the network moves
-    to the CPU and stays there. A warning reports each."""
+    """Run a PyTorch network on inputs, see `predict`.
+
+    Halves batches when memory runs out, and moves the network to the CPU for good when a single item is too much for
+    the GPU, each with a warning.
+    """
     import torch
 
     network.eval()
     outputs: list[np.ndarray] = []
     warnings = [_MOVED] if getattr(network, "gpu_was_full", False) else []
-    done, size = 0, _batch_on(_device(network), batch_size)
-    while done < len(inputs):
+    start, size = 0, _batch_on(_device(network), batch_size)
+    while start < len(inputs):
         try:
-            outputs.append(_run(network, inputs[done : done + size]))
-            done += size
+            outputs.append(_run(network, inputs[start : start + size]))
+            start += size
             continue
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
-        # Handled outside the except block, where the failed batch's tensors are no longer kept alive.
+        # Outside the except block, which keeps the failed batch's tensors alive.
         device = _device(network)
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -240,7 +242,7 @@ def _device(network: torch.nn.Module) -> torch.device:
 def _run(network: torch.nn.Module, batch: np.ndarray) -> np.ndarray:
     import torch
 
-    # PyTorch would let GPUs shorten float32 to 10 bits (TF32), so that maps differed from those of the CPU.
+    # TF32 would shorten float32 to 10 bits on GPUs, and maps would differ from those of the CPU.
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         x = torch.from_numpy(np.ascontiguousarray(batch)).to(_device(network))
         return network(x.contiguous(memory_format=_channels_last(x))).float().cpu().numpy()
@@ -251,7 +253,7 @@ def _too_little_memory() -> DeviceError:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    # The last but one is what PyTorch says when each of cuDNN's ways ran out of memory; the last is OpenVINO's.
+    # "unable to find an engine" is PyTorch's if each of cuDNN's algorithms ran out of memory, "bad_alloc" OpenVINO's.
     texts = (
         "ALLOC_FAILED", "can't allocate memory", "not enough memory", "out of memory", "unable to find an engine",
         "bad_alloc",

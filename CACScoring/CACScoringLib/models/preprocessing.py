@@ -1,6 +1,6 @@
-"""From a scan to what the networks see, and back: one definition for training and use.
+"""Inputs of the networks from a scan, defined once for training and use.
 
-Grids follow van Velzen et al., section 5: the heart network sees 1.5×1.5×3.0 mm, the slice networks 1.0 mm in-plane
+Grids follow van Velzen et al., section 5: the heart network has 1.5×1.5×3.0 mm, the slice networks 1.0 mm in-plane
 and 1.5 mm between slices, 224×224 pixels around the heart's centre of mass, −50 to 950 HU scaled to 0 to 1.
 
 All arrays are [k, j, i]; how images come onto grids is in `core.grid`.
@@ -18,7 +18,7 @@ from ..core.ct import AIR_HU, MaskError, same_grid
 from ..core.grid import ScanGrid
 
 VERSION = 1
-"""Written into every model; raised whenever anything here changes what a network sees."""
+"""Version on every model's card; increased with every change to the networks' inputs."""
 
 HEART_SPACING_MM = (1.5, 1.5, 3.0)
 HEART_PATCH = 64
@@ -38,10 +38,10 @@ SLICE_SPACING_MM = (1.0, 1.0, 1.5)
 SLICE_SIZE = 224
 LOW_HU, HIGH_HU = -50.0, 950.0
 MAP_HU = HIGH_HU - LOW_HU
-"""What 1 in a calcium map stands for: a difference of two images scaled alike, so without offset."""
+"""HU of a calcium map's 1: the difference of two images scaled alike, hence without offset."""
 
 MAX_NEIGHBOURS = 2
-"""Slices kept beyond the heart at either end, so that its first and last slice have neighbours too."""
+"""Further slices at either end of the heart, the neighbours of its first and last slice."""
 
 ELLIPSOID_RADII_PER_SD = math.sqrt(5.0)
 """A uniform ellipsoid's semi-axis, in standard deviations of its points along that axis."""
@@ -49,18 +49,21 @@ ELLIPSOID_RADII_PER_SD = math.sqrt(5.0)
 POSITION_LIMIT = 2.0
 
 POSITION_SCALE = 0.1
-"""Of the position's channels. Calcium differs from what is around it by about as much in the scaled image; larger
-numbers would drown it in the first layer's normalisation."""
+"""Scale of the position's channels, about that of calcium's contrast in the scaled image; larger numbers would drown it
+in the first layer's normalisation."""
 
 
 @dataclass(frozen=True)
 class HeartSlices:
     """The heart's slices on the grid of the slice networks.
 
-    grid: of `heart` (without the margin). hu: float32 [n + 2 MAX_NEIGHBOURS, 224, 224], HU, not clipped; slice s of
-    the heart is hu[s + MAX_NEIGHBOURS]. heart: bool [n, 224, 224].
-    centre, radii: (i, j, k) on `grid`: the heart's centre of mass, and the semi-axes of the ellipsoid with the same
-    second moments.
+    Attributes:
+        grid: Grid of `heart`, without the margin.
+        hu: Density in HU, not clipped, float32 [n + 2 MAX_NEIGHBOURS, 224, 224]; slice s of the heart is
+            hu[s + MAX_NEIGHBOURS].
+        heart: Mask, bool [n, 224, 224].
+        centre: Centre of mass of the heart, (i, j, k) on `grid`.
+        radii: Semi-axes (i, j, k) of the ellipsoid with the heart's second moments, in voxels of `grid`.
     """
 
     grid: ScanGrid
@@ -74,37 +77,37 @@ class HeartSlices:
 
 
 def heart_grid(image: sitk.Image) -> ScanGrid:
-    """The heart network's grid over a whole scan."""
+    """Return the heart network's grid over a scan."""
     return ScanGrid.over(image, HEART_SPACING_MM)
 
 
 def heart_input(image: sitk.Image) -> np.ndarray:
-    """A scan as the heart network sees it: float32 [k, j, i] on `heart_grid`, 0 to 1."""
+    """Return the heart network's input: float32 [k, j, i] on `heart_grid`, 0 to 1."""
     hu = heart_grid(image).resample(image, AIR_HU)
     return _scaled(hu, HEART_LOW_HU, HEART_HIGH_HU)
 
 
 def territory_input(hu: np.ndarray) -> np.ndarray:
-    """HU [..., k, j, i] on the territory network's grid as it sees them: float32 [2, ..., k, j, i], 0 to 1."""
+    """Return the territory network's input from HU [..., k, j, i] on its grid: float32 [2, ..., k, j, i], 0 to 1."""
     return np.stack([_scaled(hu, low, high) for low, high in TERRITORY_WINDOWS_HU])
 
 
 def heart_slices(image: sitk.Image, heart: sitk.Image) -> HeartSlices:
-    """The axial slices that hold the heart, centred on its centre of mass; what lies outside the scan is air.
+    """Return the axial slices that hold the heart, centred on its centre of mass; outside the scan they hold air.
 
     heart: mask (0 outside) on the image's grid. Slices are counted from the scan's first, not the heart's, so that a
     slightly different mask gives the same slices. Raises MaskError when the mask is empty or on another grid.
     """
-    whole = ScanGrid.over(image, SLICE_SPACING_MM)
+    scan_grid = ScanGrid.over(image, SLICE_SPACING_MM)
     centre, spread, planes = heart_moments(heart, image)
-    first_slice, count = _slices_of(planes, whole)
+    first_slice, count = _slices_of(planes, scan_grid)
     grid = ScanGrid(
         first=(
-            centre[0] - (SLICE_SIZE - 1) / 2 * whole.step[0],
-            centre[1] - (SLICE_SIZE - 1) / 2 * whole.step[1],
-            whole.first[2] + first_slice * whole.step[2],
+            centre[0] - (SLICE_SIZE - 1) / 2 * scan_grid.step[0],
+            centre[1] - (SLICE_SIZE - 1) / 2 * scan_grid.step[1],
+            scan_grid.first[2] + first_slice * scan_grid.step[2],
         ),
-        step=whole.step,
+        step=scan_grid.step,
         size=(SLICE_SIZE, SLICE_SIZE, count),
     )
     mask = grid.resample(heart != 0, 0.0) >= 0.5
@@ -118,13 +121,13 @@ def heart_slices(image: sitk.Image, heart: sitk.Image) -> HeartSlices:
 
 
 def with_margin(grid: ScanGrid) -> ScanGrid:
-    """The grid with MAX_NEIGHBOURS further slices at both ends."""
+    """Return the grid with MAX_NEIGHBOURS further slices at both ends."""
     first = (grid.first[0], grid.first[1], grid.first[2] - MAX_NEIGHBOURS * grid.step[2])
     return ScanGrid(first, grid.step, (grid.size[0], grid.size[1], grid.size[2] + 2 * MAX_NEIGHBOURS))
 
 
 def middle_square(size: int) -> tuple[slice, slice]:
-    """The square around the heart's centre.
+    """Return the square around the heart's centre.
 
     Args:
         size: Its side in pixels.
@@ -138,22 +141,22 @@ def middle_square(size: int) -> tuple[slice, slice]:
 
 def slice_input(
     slices: HeartSlices,
-    chosen: np.ndarray,
+    indices: np.ndarray,
     neighbours: int = 0,
     position: bool = False,
     box: tuple[slice, slice] = middle_square(SLICE_SIZE),
 ) -> np.ndarray:
-    """Slices as the two-dimensional networks see them.
+    """Return the input of the two-dimensional networks.
 
     Returns float32 [n, C, j, i], 0 to 1; channels: the slice, its neighbours from `neighbours` below to as many
     above, its position (`position_channels`). Beyond the scan's ends the end slice is repeated.
 
     Args:
         slices: From `heart_slices`.
-        chosen: Indices of slices of the heart, [n].
+        indices: Indices of slices of the heart, [n].
         neighbours: Slices added on each side, 0 to MAX_NEIGHBOURS.
-        position: Whether the position channels are added.
-        box: The part of the slices, [j, i].
+        position: True to add the position channels.
+        box: Part of the slices, [j, i].
 
     Raises:
         ValueError: For more than MAX_NEIGHBOURS neighbours.
@@ -161,27 +164,27 @@ def slice_input(
     if neighbours > MAX_NEIGHBOURS:
         raise ValueError(f"{neighbours} neighbours were asked for; give at most {MAX_NEIGHBOURS}.")
     offsets = [0, *range(-neighbours, 0), *range(1, neighbours + 1)]
-    chosen = np.asarray(chosen, np.intp)
+    indices = np.asarray(indices, np.intp)
     scaled = _scaled(slices.hu[(slice(None), *box)], LOW_HU, HIGH_HU)
-    inputs = np.empty((len(chosen), len(offsets) + 3 * position, *scaled.shape[1:]), np.float32)
+    inputs = np.empty((len(indices), len(offsets) + 3 * position, *scaled.shape[1:]), np.float32)
     for channel, offset in enumerate(offsets):
-        inputs[:, channel] = scaled[chosen + offset + MAX_NEIGHBOURS]
+        inputs[:, channel] = scaled[indices + offset + MAX_NEIGHBOURS]
     if position:
-        inputs[:, len(offsets) :] = position_channels(slices, chosen, box)
+        inputs[:, len(offsets) :] = position_channels(slices, indices, box)
     return inputs
 
 
 def position_channels(
-    slices: HeartSlices, chosen: np.ndarray, box: tuple[slice, slice] = middle_square(SLICE_SIZE)
+    slices: HeartSlices, indices: np.ndarray, box: tuple[slice, slice] = middle_square(SLICE_SIZE)
 ) -> np.ndarray:
-    """Position of each pixel in the heart's frame: float32 [n, 3, j, i], towards left, posterior and superior.
+    """Return the position of each pixel in the heart's frame: float32 [n, 3, j, i]; left, posterior, superior.
 
     0 is the heart's centre of mass and ±1 the edge of the ellipsoid with the heart's second moments (a few stray
-    voxels of the mask change them little, but would move its bounding box); limited to ±POSITION_LIMIT. All times
-    POSITION_SCALE. box: the part of the slices, [j, i].
+    voxels of the mask change them little, but would move its bounding box); limited to ±POSITION_LIMIT, then
+    multiplied by POSITION_SCALE. indices: of slices of the heart, [n]. box: part of the slices, [j, i].
     """
     i, j, _ = ((np.arange(n) - c) / r for n, c, r in zip(slices.grid.size, slices.centre, slices.radii, strict=True))
-    k = (np.asarray(chosen) - slices.centre[2]) / slices.radii[2]
+    k = (np.asarray(indices) - slices.centre[2]) / slices.radii[2]
     i, j = i[box[1]], j[box[0]]
     position = np.empty((len(k), 3, len(j), len(i)), np.float32)
     position[:, 0] = i
@@ -211,24 +214,24 @@ def heart_moments(heart: sitk.Image, image: sitk.Image) -> tuple[list[float], li
     if not inside.any():
         raise MaskError("The heart mask is empty. Give a mask that marks the heart.")
     centre, spread = [], []
-    for others in ((0, 1), (0, 2), (1, 2)):
-        counts = inside.sum(others)
+    for other_axes in ((0, 1), (0, 2), (1, 2)):
+        counts = inside.sum(other_axes)
         places = np.arange(len(counts))
         mean = float(np.average(places, weights=counts))
         centre.append(mean)
         # A voxel is a box, not a point: a mask of one plane has a spread too.
         spread.append(math.sqrt(float(np.average((places - mean) ** 2, weights=counts)) + 1 / 12))
-    marked = np.nonzero(counts)[0]
-    return centre, spread, slice(int(marked[0]), int(marked[-1]) + 1)
+    planes = np.nonzero(counts)[0]
+    return centre, spread, slice(int(planes[0]), int(planes[-1]) + 1)
 
 
-def _slices_of(planes: slice, whole: ScanGrid) -> tuple[int, int]:
-    """First slice and number of slices of a grid whose centres lie in these planes of the scan."""
-    low = (planes.start - 0.5 - whole.first[2]) / whole.step[2]
-    high = (planes.stop - 0.5 - whole.first[2]) / whole.step[2]
-    first, last = max(0, math.ceil(low)), min(whole.size[2] - 1, math.floor(high))
+def _slices_of(planes: slice, grid: ScanGrid) -> tuple[int, int]:
+    """Return the first slice and the number of slices of a grid whose centres lie in these planes of the scan."""
+    low = (planes.start - 0.5 - grid.first[2]) / grid.step[2]
+    high = (planes.stop - 0.5 - grid.first[2]) / grid.step[2]
+    first, last = max(0, math.ceil(low)), min(grid.size[2] - 1, math.floor(high))
     if first > last:  # one thin plane between two centres
-        first = last = min(whole.size[2] - 1, max(0, round((low + high) / 2)))
+        first = last = min(grid.size[2] - 1, max(0, round((low + high) / 2)))
     return first, last - first + 1
 
 

@@ -1,12 +1,11 @@
-"""Models written to disk: saved, installed, rolled back, calibrated.
+"""Storage of models: save, install, roll back, calibrate.
 
-Two files cannot be exchanged at once. Therefore new weights first lie beside the old ones as `NAME@HASH.safetensors`,
-where the new card finds them (`cards.weights_of`); the exchange is the moment in which the new card takes the old
-one's place. Then the weights take their own name. Whoever is ended between any two of these steps leaves one of the
-two models whole.
+Two files cannot be exchanged at once. New weights are therefore first written beside the old ones as
+`NAME@HASH.safetensors`, where the new card finds them (`cards.weights_of`). The exchange is the moment in which the new
+card replaces the old one; then the weights take their final name. A process killed between any two of these steps
+leaves one of the two models undamaged.
 
-The model that was installed before stays in the user's folder, in `taken-out/NAME/N/`; `roll_back` exchanges it with
-the installed one.
+A replaced model stays in the user's folder, in `taken-out/NAME/N/`; `roll_back` exchanges it with the installed one.
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ if TYPE_CHECKING:
     import torch
 
 TAKEN_OUT = "taken-out"
-"""Folder, in the user's one, of models that were replaced or rolled back."""
+"""Folder of replaced and rolled back models, in the user's folder."""
 
 
 def save_model(network: torch.nn.Module, card: ModelCard, folder: Path, overwrite: bool = False) -> Path:
-    """Write a network and its card; the card comes last, so that no half-written model is ever found.
+    """Write a network and its card, the card last, so that no model is ever half written.
 
-    Weights of convolutions and dense layers are halved to 16 bits, the rest stays: measure the metrics on the card on
-    the model as loaded. Returns the card's path. Raises ModelError when the name is bad or taken, or a weight is no
+    Weights of convolutions and dense layers are stored in 16 bits: measure the card's metrics on the loaded model.
+    Returns the card's path. Raises ModelError when the name is bad or taken, or a weight is no
     finite 16-bit number.
     """
     from safetensors.torch import save
@@ -80,7 +79,7 @@ def _with_graph(card: ModelCard) -> ModelCard:
 
 
 def install_model(path: Path, overwrite: bool = False) -> StoredModel:
-    """Verify a model and copy it into the user's folder. One of its name that it replaces is kept (`roll_back`).
+    """Verify a model and copy it into the user's folder. A model of its name is archived (`roll_back`).
 
     The copy's graph is written anew by this version of CAC; that of the card is not read.
 
@@ -92,8 +91,9 @@ def install_model(path: Path, overwrite: bool = False) -> StoredModel:
 
 
 def install_copy(path: Path, changed: ModelCard) -> StoredModel:
-    """Verify a model and install its weights under another name, with another card. One of that name that it replaces
-    is kept (`roll_back`).
+    """Verify a model and install its weights under another name, with another card.
+
+    A model of that name is archived (`roll_back`).
 
     Args:
         path: Card of the model.
@@ -103,51 +103,51 @@ def install_copy(path: Path, changed: ModelCard) -> StoredModel:
         ModelError: One of the models is damaged, or the name is another's; then nothing is changed.
     """
     card = verify_model(path)
-    _checked(changed.name)
+    _valid_name(changed.name)
     if (cards.bundled_folder() / f"{changed.name}.json").exists() or changed.name == card.name:
         raise ModelError(f"{changed.name} is the name of another model. Choose another one.")
     return _install(dataclasses.replace(changed, sha256=card.sha256), path, overwrite=True)
 
 
 def _install(card: ModelCard, path: Path, overwrite: bool) -> StoredModel:
-    """path: where the weights lie beside, of a card with the same ones."""
+    """Install a card with the weights beside `path`, a card with the same hash."""
     target = user_folder() / f"{card.name}.json"
     try:
         data = weights_of(path, card.sha256).read_bytes()
-        _tidy(target)
+        _remove_partial_files(target)
         if target.exists():
-            if _whole(target) == card:
+            if _undamaged_card(target) == card:
                 return StoredModel(card, target, "user")
             if overwrite:
-                _keep(target)
+                _archive(target)
     except OSError as error:
         raise ModelError(f"{card.name} cannot be installed, and nothing was changed: {error}.") from error
     return StoredModel(card, _write(card, data, user_folder(), overwrite), "user")
 
 
 def roll_back(name: str) -> StoredModel | None:
-    """Exchange the installed model of this name with the one that it replaced, which is verified and returned.
+    """Exchange the installed model of this name with the one that it replaced, and return that, verified.
 
-    Where it replaced none, the model leaves the user's folder, and the result is None. Called again, it undoes that.
-    Raises ModelError when there is no such model, or the earlier one is not whole or not for this version; then nothing
-    is changed.
+    If it replaced none, the model is removed from the user's folder, and the result is None. A second call undoes the
+    first. Raises ModelError, with nothing changed, if there is no such model, or the earlier one is damaged or not for
+    this version.
     """
-    target = user_folder() / f"{_checked(name)}.json"
-    present = _whole(target)
-    earlier = next((c for c in _taken_out(target) if present is None or _whole(c) != present), None)
+    target = user_folder() / f"{_valid_name(name)}.json"
+    present = _undamaged_card(target)
+    earlier = next((c for c in _earlier_cards(target) if present is None or _undamaged_card(c) != present), None)
     if earlier is None and not target.exists():
-        own = ", ".join(path.stem for path in sorted(user_folder().glob("*.json"))) or "none"
+        names = ", ".join(path.stem for path in sorted(user_folder().glob("*.json"))) or "none"
         bundled = (cards.bundled_folder() / f"{name}.json").exists()
-        comes = f"{name} comes with CAC and cannot be rolled back. " if bundled else ""
-        raise ModelError(f"{comes}You have not installed a model {name!r}. Installed by you: {own}.")
+        reason = f"{name} comes with CAC and cannot be rolled back. " if bundled else ""
+        raise ModelError(f"{reason}You have not installed a model {name!r}. Installed by you: {names}.")
     try:
         card = earlier and verify_model(earlier)
         data = card and weights_of(earlier, card.sha256).read_bytes()
-        _keep(target)
+        _archive(target)
         if card is None:
             _remove(target)
             return None
-        _put(card, data, target)
+        _exchange(card, data, target)
     except ModelError as error:
         raise ModelError(f"The earlier {name} cannot be put back, and nothing was changed. {error}") from error
     except OSError as error:
@@ -156,10 +156,10 @@ def roll_back(name: str) -> StoredModel | None:
 
 
 def update_card(path: Path, calibration: Calibration, validation: dict[str, object]) -> Path:
-    """Add to a model's calibration and validation, replacing entries of the same name; returns the card's path.
+    """Add to a model's calibration and validation, replacing entries of the same name; return the card's path.
 
-    Limits of repeatability stay: they record the models, settings and evidence that they hold for, so that
-    `scoring.comparison` applies no others, and those of a reader depend on none of these. Raises ModelError.
+    Repeatability limits are left unchanged: they record the models, settings and evidence for which
+    `scoring.comparison` may apply them, and those of a reader depend on none of these. Raises ModelError.
     """
     card = verify_model(path)
     changed = dataclasses.replace(
@@ -169,11 +169,11 @@ def update_card(path: Path, calibration: Calibration, validation: dict[str, obje
 
 
 def store_repeatability(path: Path, repeatability: dict[str, object] | None) -> Path:
-    """Put the outcome of a scan-rescan study on a card, in place of an earlier one; returns the card's path.
+    """Replace the result of a scan-rescan study on a card; return the card's path.
 
     Args:
         path: Card of the decomposition.
-        repeatability: See `repeatability.Repeatability`, which it is read as; None removes it.
+        repeatability: Stored `repeatability.Repeatability`; None removes it.
 
     Raises:
         ModelError: The model is missing, damaged or does not fit.
@@ -189,11 +189,11 @@ def store_repeatability(path: Path, repeatability: dict[str, object] | None) -> 
 
 
 def _write(card: ModelCard, data: bytes, folder: Path, overwrite: bool) -> Path:
-    path = folder / f"{_checked(card.name)}.json"
+    path = folder / f"{_valid_name(card.name)}.json"
     if path.exists() and not overwrite:
         raise ModelError(f"{path} exists already. Choose another name, or overwrite it.")
     try:
-        _put(card, data, path)
+        _exchange(card, data, path)
     except OSError as error:
         raise ModelError(f"The model cannot be written to {folder}: {error.strerror}.") from error
     return path
@@ -201,22 +201,22 @@ def _write(card: ModelCard, data: bytes, folder: Path, overwrite: bool) -> Path:
 
 def _write_card(card: ModelCard, path: Path) -> Path:
     try:
-        _tidy(path)
+        _remove_partial_files(path)
         write_bytes_atomically(path, card.to_json().encode())
     except OSError as error:
         raise ModelError(f"The card cannot be written to {path.parent}: {error.strerror}.") from error
     return path
 
 
-def _checked(name: str) -> str:
+def _valid_name(name: str) -> str:
     if not NAME.fullmatch(name):
         message = f"{name!r} is not a valid model name: use lower-case letters, digits, dots, dashes and underscores."
         raise ModelError(message)
     return name
 
 
-def _whole(path: Path) -> ModelCard | None:
-    """The card of a model whose files are whole, whether or not this version can use it; else None."""
+def _undamaged_card(path: Path) -> ModelCard | None:
+    """Return the card of an undamaged model, whether or not this version can use it, or None."""
     try:
         card = read_card(path)
         data = weights_of(path, card.sha256).read_bytes()
@@ -225,57 +225,57 @@ def _whole(path: Path) -> ModelCard | None:
     return card if hashlib.sha256(data).hexdigest() == card.sha256 else None
 
 
-def _taken_out(target: Path) -> list[Path]:
-    """Cards of the models of a name that were replaced or rolled back, the latest first."""
+def _earlier_cards(target: Path) -> list[Path]:
+    """Return cards of the replaced and rolled back models of a name, the latest first."""
     folders = [path for path in (user_folder() / TAKEN_OUT / target.stem).glob("*") if path.name.isdecimal()]
     return [folder / target.name for folder in sorted(folders, key=lambda folder: int(folder.name), reverse=True)]
 
 
-def _keep(target: Path) -> None:
-    """Copy an installed model that is whole, so that it can be put back; of those copied before, the latest stays."""
-    card = _whole(target)
-    before = _taken_out(target)
-    if card is None or (before and _whole(before[0]) == card):  # a process was ended after this step
+def _archive(target: Path) -> None:
+    """Copy an undamaged installed model to its archive, and remove all but the latest copy of those before."""
+    card = _undamaged_card(target)
+    earlier = _earlier_cards(target)
+    if card is None or (earlier and _undamaged_card(earlier[0]) == card):  # archived by a process that was killed
         return
-    place = user_folder() / TAKEN_OUT / card.name
-    place.mkdir(parents=True, exist_ok=True)
-    remove_partial(place, LEFT_SECONDS)
-    number = int(before[0].parent.name) + 1 if before else 1
-    with atomic_folder(place / str(number)) as folder:
+    archive = user_folder() / TAKEN_OUT / card.name
+    archive.mkdir(parents=True, exist_ok=True)
+    remove_partial(archive, LEFT_SECONDS)
+    number = int(earlier[0].parent.name) + 1 if earlier else 1
+    with atomic_folder(archive / str(number)) as folder:
         for path in (target, weights_of(target, card.sha256)):
             shutil.copyfile(path, folder / path.name)
-    for earlier in before[1:]:
-        with partial_folder(earlier.parent) as leaving:  # it first loses its number: half of one is no model
-            earlier.parent.rename(leaving / earlier.parent.name)
+    for copy in earlier[1:]:
+        with partial_folder(copy.parent) as removed:  # renamed first, so that no half copy has a number
+            copy.parent.rename(removed / copy.parent.name)
 
 
-def _put(card: ModelCard, weights: bytes, path: Path) -> None:
-    """Write a model, in place of one of its name. path: of its card, before which the old model is there, then the new.
+def _exchange(card: ModelCard, weights: bytes, path: Path) -> None:
+    """Write a model in place of one of its name; the moment of exchange is the writing of the card at `path`.
 
     Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _tidy(path)
+    _remove_partial_files(path)
     waiting = waiting_weights(path, card.sha256)
     write_bytes_atomically(waiting, weights)
     write_bytes_atomically(path, card.to_json().encode())
-    # From here on the new model is in place: where tidying fails, as on Windows while a file is open, it is whole.
+    # The new model is now in place, and undamaged even if tidying fails, as on Windows while a file is open.
     with contextlib.suppress(OSError):
         waiting.replace(path.with_suffix(WEIGHTS_ENDING))
-        for other in _all_waiting(path):
-            other.unlink()
+        for weights_file in _all_waiting_weights(path):
+            weights_file.unlink()
 
 
 def _remove(path: Path) -> None:
-    """Remove a model; the card first, for without it there is none. Raises OSError."""
-    for file in (path, path.with_suffix(WEIGHTS_ENDING), *_all_waiting(path)):
+    """Remove a model, the card first, without which there is no model. Raises OSError."""
+    for file in (path, path.with_suffix(WEIGHTS_ENDING), *_all_waiting_weights(path)):
         file.unlink(missing_ok=True)
 
 
-def _tidy(path: Path) -> None:
-    """Remove what killed programs have left half written beside a card, of it and its weights."""
+def _remove_partial_files(path: Path) -> None:
+    """Remove half-written cards and weights of killed processes beside a card."""
     remove_partial(path.parent, LEFT_SECONDS, f"{glob.escape(path.stem)}*")
 
 
-def _all_waiting(path: Path) -> list[Path]:
+def _all_waiting_weights(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{path.stem}@*{WEIGHTS_ENDING}"))

@@ -1,4 +1,4 @@
-"""Models on disk: what is saved comes back, and what is damaged or does not fit is refused."""
+"""Models on disk: saved and loaded unchanged; damaged ones and those that do not fit are refused."""
 
 import dataclasses
 import hashlib
@@ -67,7 +67,7 @@ def saved(tmp_path) -> Path:
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """Empty places for bundled and user models."""
+    """Empty folders for bundled and user models."""
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "user"))
     monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "bundled")
     return tmp_path
@@ -118,7 +118,7 @@ class TestRefused:
                 use(saved)
 
     def test_other_weights_under_a_right_hash(self, saved):
-        """A pickle is not even looked into."""
+        """A pickle is never opened."""
         weights = saved.with_suffix(".safetensors")
         torch.save(network_for().state_dict(), weights)
         change(saved, sha256=hashlib.sha256(weights.read_bytes()).hexdigest())
@@ -169,6 +169,11 @@ class TestRefused:
             with pytest.raises(ModelError, match=message):
                 use(saved)
 
+    def test_an_input_of_other_channels(self, saved):
+        change(saved, config=dataclasses.asdict(CONFIG) | {"neighbours": 0})
+        with pytest.raises(ModelError, match="the input has 3 channels instead of 1"):
+            load_model(saved, "cpu")
+
     def test_missing_files(self, saved):
         saved.with_suffix(".safetensors").unlink()
         with pytest.raises(ModelError, match="weights of tiny cannot be read"):
@@ -218,8 +223,8 @@ class TestInstalled:
         assert user_folder() == tmp_path / "local" / "CAC" / "Models"
         assert bundled_folder() == Path(models.__file__).parents[1] / "Resources" / "Models"
 
-    def test_bundled_models_are_whole_and_small(self):
-        """What the repository ships: 36 MB at most in all."""
+    def test_bundled_models_are_undamaged_and_small(self):
+        """The models of the repository take 36 MB at most."""
         for path in sorted(bundled_folder().rglob("*.json")):
             verify_model(path)
         assert sum(f.stat().st_size for f in bundled_folder().rglob("*") if f.is_file()) < 36e6
@@ -227,7 +232,7 @@ class TestInstalled:
 
 @pytest.fixture(scope="module")
 def bundled():
-    """Those that score a CT."""
+    """Bundled models that score a CT."""
     stored = [models.StoredModel(models.read_card(p), p, "bundled") for p in sorted(BUNDLED.glob("*.json"))]
     return [model for model in stored if model.card.network in SCORING_NETWORKS]
 
@@ -247,17 +252,16 @@ class TestModelsThatComeWithCAC:
     def test_the_whole_method_is_calibrated(self, bundled):
         card = next(model.card for model in bundled if model.card.network == "decomposition")
         classifier = next(model.card for model in bundled if model.card.network == "slices")
-        beside = {"candidates", "uncertainty", "known"}
-        assert {*card.calibration, *classifier.calibration} == {*CALIBRATED, *beside}
+        stored_classes = {"candidates", "uncertainty", "known"}
+        assert {*card.calibration, *classifier.calibration} == {*CALIBRATED, *stored_classes}
         assert Evidence.stored(card.calibration) is not None
         for kind in ("automatic", "decomposition"):
             assert Uncertainty.stored(card.calibration, kind) is not None
         assert set(classifier.calibration) == {"slice_threshold"}
-        whole = card.validation["whole_method"]
-        assert whole["models"] == {model.card.network: model.card.sha256 for model in bundled}
+        assert card.validation["whole_method"]["models"] == {model.card.network: model.card.sha256 for model in bundled}
 
     def test_scores_can_be_compared_with_those_of_earlier_scans(self, bundled):
-        """Limits of each score, as the page of serial comparison states them."""
+        """Each score has the repeatability limits stated on the page of serial comparison."""
         card = next(model.card for model in bundled if model.card.network == "decomposition")
         study = Repeatability.of(card.repeatability)
         assert study.models == {model.card.network: model.card.sha256 for model in bundled}

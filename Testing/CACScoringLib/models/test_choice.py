@@ -21,8 +21,8 @@ def test_cards_are_there_before_the_networks_are(tmp_path):
         assert networks.slices.card == stored["slices"].card
         free.set()
         x = np.ones((1, 6, 64, 64), np.float32)
-        own, other = (model.network.run(x) for model in (networks.slices, load_model(paths["slices"])))
-    np.testing.assert_array_equal(own, other)
+        output, expected = (model.network.run(x) for model in (networks.slices, load_model(paths["slices"])))
+    np.testing.assert_array_equal(output, expected)
     assert networks.territories is None
 
 

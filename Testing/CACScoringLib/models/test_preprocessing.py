@@ -76,27 +76,27 @@ class TestSlices:
         # Along k the scan is a staircase of 2 mm slabs from −51 mm on, averaged here at 1500 points to a slice.
         points = image.GetOrigin()[2] + 1.5 * np.arange(len(slices))[:, None] + (np.arange(1500) / 1500 - 0.4997) * 1.5
         z = (-50 + 2 * np.floor((points + 51) / 2)).mean(1)[:, None, None]
-        own = slices.hu[MAX_NEIGHBOURS:-MAX_NEIGHBOURS]
+        hu = slices.hu[MAX_NEIGHBOURS:-MAX_NEIGHBOURS]
         inside = np.s_[:, 30:-30, 30:-30]  # away from where the window leaves the scan
-        np.testing.assert_allclose(own[inside], (2 * x + y - 3 * z)[inside], atol=0.02)
+        np.testing.assert_allclose(hu[inside], (2 * x + y - 3 * z)[inside], atol=0.02)
 
     @pytest.mark.parametrize("slice_mm", [1.5, 3.0, 4.5])
     def test_a_lesion_seen_in_one_slice_stays_in_it(self, slice_mm):
-        """Where slices fit the grid, also on the way back."""
+        """Slices that fit the grid stay sharp, also when pasted back."""
         hu = np.zeros((20, 40, 40), np.float32)
         hu[10] = 100
         scan = image_of(hu, (1.0, 1.0, slice_mm))
         slices = heart_slices(scan, box_mask(scan, slice(2, 18), slice(0, 40), slice(0, 40)))
-        seen = slices.hu[MAX_NEIGHBOURS:-MAX_NEIGHBOURS, 112, 112]
-        assert np.count_nonzero(seen) == slice_mm / 1.5
-        np.testing.assert_allclose(seen[seen > 0], 100, rtol=1e-5)
+        lesion = slices.hu[MAX_NEIGHBOURS:-MAX_NEIGHBOURS, 112, 112]
+        assert np.count_nonzero(lesion) == slice_mm / 1.5
+        np.testing.assert_allclose(lesion[lesion > 0], 100, rtol=1e-5)
         back = slices.grid.paste(slices.hu[MAX_NEIGHBOURS:-MAX_NEIGHBOURS], scan.GetSize())
         assert back[9:12, 20, 20] == pytest.approx([0, 100, 0], abs=1e-3)
 
     def test_slices_do_not_move_with_the_mask(self, scan_and_heart):
         scan, heart = scan_and_heart
-        other = box_mask(scan, slice(18, 41), slice(100, 181), slice(120, 201))
-        steps = (heart_slices(scan, heart).grid.first[2] - heart_slices(scan, other).grid.first[2]) / (1.5 / 2.0)
+        moved = box_mask(scan, slice(18, 41), slice(100, 181), slice(120, 201))
+        steps = (heart_slices(scan, heart).grid.first[2] - heart_slices(scan, moved).grid.first[2]) / (1.5 / 2.0)
         assert steps == pytest.approx(round(steps), abs=1e-9)
         assert round(steps) in (2, 3)
 
@@ -124,10 +124,10 @@ class TestSlices:
         assert position[0, 1, [j[0], j[-1]], 0] == pytest.approx([-1, 1], abs=0.02)
         assert position[[k[0], k[-1]], 2, 0, 0] == pytest.approx([-1, 1], abs=0.04)
         assert np.abs(position).max() <= 2.0001
-        whole = slice_input(slices, np.arange(3), neighbours=1, position=True)
-        assert whole.shape == (3, 6, 224, 224)
+        inputs = slice_input(slices, np.arange(3), neighbours=1, position=True)
+        assert inputs.shape == (3, 6, 224, 224)
         part = slice_input(slices, np.arange(3), neighbours=1, position=True, box=middle_square(160))
-        np.testing.assert_array_equal(part, whole[..., 32:192, 32:192])
+        np.testing.assert_array_equal(part, inputs[..., 32:192, 32:192])
 
     def test_bad_masks(self, scan_and_heart):
         scan, heart = scan_and_heart
@@ -144,13 +144,13 @@ class TestHeartGrid:
         assert grid.size == (140, 150, 40)  # 210 / 1.5, 224 / 1.5 and 120 / 3, rounded up
         image = grid.as_image(np.zeros(grid.size[::-1], np.float32), scan)
         assert image.GetSpacing() == pytest.approx((1.5, 1.5, 3.0))
-        own, scans = [
+        grid_centre, scan_centre = [
             a.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in a.GetSize()]) for a in (image, scan)
         ]
-        assert own == pytest.approx(scans)
+        assert grid_centre == pytest.approx(scan_centre)
 
     def test_finer_voxels_are_averaged(self):
-        """White noise, three voxels to one: weighted 1, 7, 8, 7 and 1 of 24 within a slice, 1 of 3 across."""
+        """Three voxels of white noise to one are weighted 1, 7, 8, 7 and 1 of 24 within a slice, 1 of 3 across."""
         noise = np.random.default_rng(0).normal(0, 100, (48, 120, 120)).astype(np.float32)
         scan = image_of(noise, (0.5, 0.5, 1.0))
         mean = heart_grid(scan).resample(scan, 0.0)[2:-2, 2:-2, 2:-2]
@@ -162,15 +162,15 @@ class TestWayBack:
     @pytest.mark.parametrize("in_plane_mm", [0.5, 0.7, 0.92, 1.0, 1.37, 1.4])
     @pytest.mark.parametrize("slice_mm", [1.0, 1.5, 2.5, 3.0, 5.0])
     def test_mass_is_kept_there_and_back(self, in_plane_mm, slice_mm):
-        """A smooth blob of σ 2 mm, 300 HU at its peak: (2π)^1.5 σ³ × 300 HU·mm³."""
+        """A Gaussian blob of σ 2 mm and 300 HU at its peak has (2π)^1.5 σ³ × 300 HU·mm³."""
         size = [round(120 / in_plane_mm), round(120 / in_plane_mm), round(60 / slice_mm)]
         scan = image_of(np.zeros(size[::-1], np.float32), (in_plane_mm, in_plane_mm, slice_mm))
         x, y, z = points_mm(scan)
         distance2 = (x - 61.3) ** 2 + (y - 58.8) ** 2 + (z - 30.4) ** 2
         heart = image_of((distance2 < 25**2).astype(np.uint8), scan.GetSpacing())
         slices = heart_slices(scan, heart)
-        on_own = slices.grid.as_image(np.zeros(slices.heart.shape, np.float32), scan)
-        x, y, z = points_mm(on_own)
+        grid_image = slices.grid.as_image(np.zeros(slices.heart.shape, np.float32), scan)
+        x, y, z = points_mm(grid_image)
         blob = 300 * np.exp(-((x - 61.3) ** 2 + (y - 58.8) ** 2 + (z - 30.4) ** 2) / (2 * 2.0**2))
         back = slices.grid.paste(blob.astype(np.float32), scan.GetSize())
         mass = back.sum() * math.prod(scan.GetSpacing())
@@ -184,10 +184,10 @@ class TestWayBack:
         slices = heart_slices(scan, box_mask(scan, slice(5, 25), slice(40, 110), slice(50, 120)))
         spot = np.zeros(slices.heart.shape, np.float32)
         spot[9:12, 99:102, 119:122] = 500
-        there = slices.grid.as_image(spot, scan).TransformIndexToPhysicalPoint((120, 100, 10))
+        centre = slices.grid.as_image(spot, scan).TransformIndexToPhysicalPoint((120, 100, 10))
         back = slices.grid.paste(spot, scan.GetSize())
         k, j, i = (float(np.average(n, weights=back[back > 0])) for n in np.nonzero(back))
-        assert scan.TransformContinuousIndexToPhysicalPoint((i, j, k)) == pytest.approx(there, abs=0.1)
+        assert scan.TransformContinuousIndexToPhysicalPoint((i, j, k)) == pytest.approx(centre, abs=0.1)
 
     def test_linear_between_the_voxels(self):
         """Hand-worked: two voxels 0 and 8 read at the points between them, over no extent to speak of and over one."""

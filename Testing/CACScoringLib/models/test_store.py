@@ -1,9 +1,10 @@
-"""Models on disk: saved, replaced and rolled back, and whole at every moment."""
+"""Models on disk: saved, replaced and rolled back, and undamaged at every moment."""
 
 import contextlib
 import itertools
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch) -> Path:
-    """Empty places for bundled and user models."""
+    """Empty folders for bundled, user and temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "user"))
     monkeypatch.setattr(cards, "bundled_folder", lambda: tmp_path / "bundled")
     return tmp_path
@@ -28,12 +30,12 @@ def folders(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def versions(tmp_path) -> list[Path]:
-    """Three models of one name, each in a folder of its own, of other weights."""
+    """Three models of one name with different weights, each in its folder."""
     return [untrained("decomposition", "tiny", tmp_path / f"version-{number}") for number in range(3)]
 
 
 def installed() -> ModelCard:
-    """The only model that is listed, which has to be whole."""
+    """Return the card of the only listed model, verified."""
     (model,) = list_models()
     return verify_model(model.path)
 
@@ -43,20 +45,20 @@ class _Killed(BaseException):
 
 
 class _Disk:
-    """Counts what changes a file, and ends there at one of these moments: nothing is changed any more, as if killed."""
+    """Counter of file changes that raises _Killed at the last one and at all later ones, as if killed there."""
 
     CHANGES = ((os, "replace"), (os, "rename"), (os, "unlink"), (os, "rmdir"), (os, "mkdir"))
     CHANGES += ((shutil, "copyfile"), (shutil, "rmtree"), (Path, "write_bytes"))
 
     def __init__(self, monkeypatch, last: int) -> None:
-        self.left = last
+        self.changes_to_go = last
         for owner, name in self.CHANGES:
             monkeypatch.setattr(owner, name, self._counted(getattr(owner, name)))
 
     def _counted(self, change):
         def changed(*arguments, **options):
-            self.left -= 1
-            if self.left < 0:
+            self.changes_to_go -= 1
+            if self.changes_to_go < 0:
                 raise _Killed
             return change(*arguments, **options)
 
@@ -64,7 +66,7 @@ class _Disk:
 
 
 def killed_at_each_change(prepare, action):
-    """Prepares, then does something until the n-th change to the disk, for every n; yields after each time."""
+    """Prepare, then act until the n-th change to the disk, for every n; yield after each."""
     for last in itertools.count():
         prepare()
         with pytest.MonkeyPatch.context() as patch:
@@ -72,7 +74,7 @@ def killed_at_each_change(prepare, action):
             with contextlib.suppress(_Killed):
                 action()
         yield
-        if disk.left >= 0:
+        if disk.changes_to_go >= 0:
             assert last >= 2, "there is something to be killed at"
             return
 
@@ -123,13 +125,13 @@ class TestRolledBack:
         install_model(versions[0])
         stored = install_model(versions[1], overwrite=True)
         (weights,) = (folders / "user" / "taken-out" / "tiny").rglob("*.safetensors")
-        whole = weights.read_bytes()
+        content = weights.read_bytes()
         weights.write_bytes(b"broken")
         before = files_in(folders / "user")
         with pytest.raises(ModelError, match="nothing was changed"):
             roll_back("tiny")
         assert files_in(folders / "user") == before
-        weights.write_bytes(whole)
+        weights.write_bytes(content)
         stored.path.with_suffix(".safetensors").write_bytes(b"broken")
         install_model(versions[2], overwrite=True)
         assert roll_back("tiny").card == read_card(versions[0])
@@ -150,7 +152,7 @@ class TestRolledBack:
 
 
 class TestKilled:
-    """At every moment one of both models is whole, and the other can be put back."""
+    """At every moment one of both models is undamaged, and the other can be restored."""
 
     def check(self, versions, prepare, action, numbers):
         before, after = (read_card(versions[number]) for number in numbers)
@@ -197,7 +199,7 @@ def test_what_killed_programs_left_is_removed_by_the_next_writing(versions):
         return partial
 
     old = [leave("tiny.json"), leave("tiny@0123456789abcdef.safetensors")]
-    others = [leave("other.json"), leave("tiny.safetensors", old=False)]
+    unrelated = [leave("other.json"), leave("tiny.safetensors", old=False)]
     update_card(versions[0], {"floor_hu": 12.0}, {})
     assert not any(path.exists() for path in old)
-    assert all(path.exists() for path in others)
+    assert all(path.exists() for path in unrelated)
