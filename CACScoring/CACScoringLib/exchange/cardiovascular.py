@@ -1,7 +1,7 @@
 """The clinical score as a CT/MR Cardiovascular Analysis Report (PS3.16 TID 3900) with Calcium Scoring (TID 3905).
 
-Both templates are extensible. Beside what they name, each number has its finding site, and the score of an artery with
-calcium is inferred from its segment.
+Both templates are extensible: each number also has its finding site, and the score of an artery with calcium is
+inferred from its segment.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from .segmentation import segment_label, segment_numbers
 from .source import SourceSeries
 
 SERIES = 3
-"""Place of its series number."""
+"""Last digit of its series number."""
 
 
 def cardiovascular_report_of(
     result: ScoreResult, segmentation: Segmentation | None, source: SourceSeries, reader: str | None = None
 ) -> ComprehensiveSR:
-    """The Cardiovascular Analysis Report of a result. Arguments as in `measurements_of`."""
+    """Return the Cardiovascular Analysis Report of a result. Arguments as in `measurements_of`."""
     root = ContainerContentItem(cac.CARDIOVASCULAR_REPORT, template_id="3900")
     root.ContentSequence = ContentSequence()
     english = CodedConcept("en-US", "RFC5646", "English (United States)")
@@ -55,7 +55,7 @@ def cardiovascular_report_of(
     root.ContentSequence.append(_calcium_scoring(result, segmentation))
     root.ContentSequence.append(_summary(result))
     images = evaluated_images(result, source)
-    made = ComprehensiveSR(
+    report = ComprehensiveSR(
         evidence=[*images, *([] if segmentation is None else [segmentation])],
         content=root,
         is_complete=True,
@@ -63,7 +63,7 @@ def cardiovascular_report_of(
         series_description="CAC: cardiovascular report",
         **source.identity(SERIES, "cardiovascular"),
     )
-    return source.finished(made)
+    return source.complete(report)
 
 
 def _calcium_scoring(result: ScoreResult, segmentation: Segmentation | None) -> ContainerContentItem:

@@ -1,7 +1,7 @@
-"""The codes of CAC's DICOM objects, each with where it is defined.
+"""Codes of CAC's DICOM objects.
 
-Code values are those of DICOM PS3.16 (annex D for the scheme DCM) and SNOMED CT (SCT). CAC's own scheme, 99CAC, names
-what neither has. `docs/user/dicom.md` lists them.
+Code values are those of DICOM PS3.16 (annex D for the scheme DCM) and SNOMED CT (SCT). CAC's own scheme, 99CAC, holds
+concepts that both lack. `docs/user/dicom.md` lists them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pydicom.sr.coding import Code
 from ..core.labels import Artery, NonCoronary, Site
 
 OWN_SCHEME = "99CAC"
-"""PS3.16 section 8.2: schemes that begin with 99 are private."""
+"""CAC's private coding scheme; private schemes begin with 99 (PS3.16 section 8.2)."""
 
 # Reports
 CARDIOVASCULAR_REPORT = Code("122600", "DCM", "Cardiovascular Analysis Report")
@@ -21,7 +21,7 @@ IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic imaging report")
 # Scores
 CALCIUM_SCORE = Code("450360000", "SCT", "Coronary artery calcium score")
 OTHER_CALCIUM_SCORE = Code("112058", "DCM", "Calcium score")
-"""Of calcium outside the coronary arteries, to which CALCIUM_SCORE does not apply."""
+"""Score of calcium outside the coronary arteries, to which CALCIUM_SCORE does not apply."""
 EQUIVALENT_SCORE = Code("agatston-equivalent", OWN_SCHEME, "Agatston equivalent of a calcium map")
 CALCIUM_VOLUME = Code("122660", "DCM", "Calcium Volume")
 CALCIUM_MASS = Code("122661", "DCM", "Calcium Mass")
@@ -29,7 +29,7 @@ NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
 AGATSTON_THRESHOLD = Code("122657", "DCM", "Agatston Score Threshold")
 CALIBRATION = Code("122659", "DCM", "Calcium Scoring Calibration")
 
-# How they were made
+# Methods
 AGATSTON_METHOD = Code("112055", "DCM", "Agatston scoring method")
 MAP_QUANTITY = Code("calcium-map-hu", OWN_SCHEME, "Attenuation above healthy tissue")
 MAP_METHOD = Code("calcium-map", OWN_SCHEME, "Calcium map without threshold")
@@ -42,7 +42,7 @@ WARNING = Code("warning", OWN_SCHEME, "Warning: the numbers may mean nothing")
 GATED_PROCEDURE = Code("426005005", "SCT", "Cardiac CT for calcium scoring")
 PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
 
-# What was found, and where
+# Findings and sites
 CATEGORY = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 CALCIFICATION = Code("18115005", "SCT", "pathologic calcification")
 HEART = Code("80891009", "SCT", "Heart")
@@ -59,7 +59,7 @@ PLACES: dict[Site, Code] = {
     NonCoronary.THORACIC_AORTA: Code("113262008", "SCT", "Thoracic aorta"),
     NonCoronary.OTHER: Code("72410000", "SCT", "Mediastinum"),
 }
-"""The arteries as in CID 3015."""
+"""Codes of sites; arteries as in CID 3015."""
 
 # Units
 NO_UNITS = Code("1", "UCUM", "no units")

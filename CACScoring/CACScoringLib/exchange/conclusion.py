@@ -8,17 +8,16 @@ from ..results import ScoreResult
 
 
 def conclusion(result: ScoreResult) -> list[str]:
-    """The headline and the severe warnings; nothing that identifies a person."""
+    """Return the headline and the severe warnings, without anything that identifies a person."""
     head = headline(result.methods, result.categories, result.warnings)
     sentences = [f"{head.score}, {head.state}.", f"{head.summary}."]
-    sentences += [
-        f"Caution: {one.line} {one.why}" for one in warning_lines(result.warnings, result.methods) if one.severe
-    ]
+    lines = warning_lines(result.warnings, result.methods)
+    sentences += [f"Caution: {line.line} {line.why}" for line in lines if line.severe]
     return [*map(plain, sentences), RESEARCH_ONLY]
 
 
 def plain(text: str, encoding: str = "ascii") -> str:
-    """Text in the characters of an encoding: ASCII, which every DICOM character set has, or Latin-1, as PDF's fonts."""
-    known = {"–": "-", "—": "-", "−": "-", "×": "x", "²": "2", "³": "3", "·": ".", "°": " degrees", "’": "'"}
-    known |= {"“": '"', "”": '"', "…": "...", "≥": ">=", "≤": "<=", "µ": "u"}
-    return "".join(c if c.encode(encoding, "ignore") else known.get(c, "?") for c in text)
+    """Return a text in the characters of an encoding: ASCII, in every DICOM character set, or Latin-1 of PDF fonts."""
+    replacements = {"–": "-", "—": "-", "−": "-", "×": "x", "²": "2", "³": "3", "·": ".", "°": " degrees", "’": "'"}
+    replacements |= {"“": '"', "”": '"', "…": "...", "≥": ">=", "≤": "<=", "µ": "u"}
+    return "".join(c if c.encode(encoding, "ignore") else replacements.get(c, "?") for c in text)

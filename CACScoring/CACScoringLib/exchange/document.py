@@ -1,4 +1,4 @@
-"""The report as an A4 page in PDF, and that as an Encapsulated PDF (PS3.3 A.45.1)."""
+"""Report as A4 pages in PDF, and as a DICOM Encapsulated PDF (PS3.3 A.45.1)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .conclusion import plain
 from .source import SourceSeries
 
 SERIES = 5
-"""Place of its series number."""
+"""Last digit of its series number."""
 
 _MARGIN_MM, _PICTURE_MM, _GAP_MM, _BAR_MM = 18.0, 42.0, 2.0, 110.0
 _HEADINGS = FontFace(emphasis="BOLD", fill_color=(232, 238, 242))
@@ -34,10 +34,13 @@ _INK, _FAINT, _ALARM = (30, 36, 40), (105, 115, 122), (176, 32, 32)
 
 
 def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
-    """The report of a result as PDF: headline, table, largest lesions and warnings as on the page, then calcium
-    elsewhere and how it was made; with the patient's name, id and study date only where identify is set."""
+    """Return the report of a result as PDF.
+
+    It holds headline, table, largest lesions and warnings as on the page, then calcium elsewhere and the methods.
+    identify: True to print the patient's name, ID and study date.
+    """
     head, method = headline.headline(result.methods, result.categories, result.warnings), result.methods["threshold"]
-    page = _Page(format="A4")
+    page = _Page()
     page.set_title("Coronary calcium")
     page.set_creator(f"CAC {VERSION}")
     page.add_page()
@@ -67,9 +70,9 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
                     for c in candidates
                 ],
             )
-    if others := [line for line in lines if not line.severe]:
+    if remarks := [line for line in lines if not line.severe]:
         page.heading("Warnings")
-        for line in others:
+        for line in remarks:
             page.line_of(f"- {line.line} {line.why}", size=8.5)
     elsewhere = result.non_coronary
     if elsewhere is not None and elsewhere.lesions.lesions:
@@ -87,10 +90,10 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
 
 
 def encapsulated_pdf_of(result: ScoreResult, source: SourceSeries, identify: bool = False) -> Dataset:
-    """The PDF of a result in a DICOM object, which refers to the images it was made from."""
+    """Return the PDF of a result in a DICOM object that refers to the scan's images."""
     document = pdf_of(result, identify)
     header = source.images[0]
-    made = SOPClass(
+    encapsulated = SOPClass(
         study_instance_uid=header.StudyInstanceUID,
         sop_class_uid=EncapsulatedPDFStorage,
         modality="DOC",
@@ -98,17 +101,17 @@ def encapsulated_pdf_of(result: ScoreResult, source: SourceSeries, identify: boo
         series_description="CAC: report",
         **source.identity(SERIES, "report"),
     )
-    made.ConversionType = "WSD"
-    made.BurnedInAnnotation = "YES" if identify else "NO"
-    made.AcquisitionDateTime = ""
-    made.DocumentTitle = "Coronary calcium"
-    made.ConceptNameCodeSequence = [CodedConcept.from_code(cac.IMAGING_REPORT)]
-    made.VerificationFlag = "UNVERIFIED"
-    made.MIMETypeOfEncapsulatedDocument = "application/pdf"
-    made.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
-    made.EncapsulatedDocumentLength = len(document)
-    made.SourceInstanceSequence = [_reference(image) for image in source.images]
-    return source.finished(made)
+    encapsulated.ConversionType = "WSD"
+    encapsulated.BurnedInAnnotation = "YES" if identify else "NO"
+    encapsulated.AcquisitionDateTime = ""
+    encapsulated.DocumentTitle = "Coronary calcium"
+    encapsulated.ConceptNameCodeSequence = [CodedConcept.from_code(cac.IMAGING_REPORT)]
+    encapsulated.VerificationFlag = "UNVERIFIED"
+    encapsulated.MIMETypeOfEncapsulatedDocument = "application/pdf"
+    encapsulated.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
+    encapsulated.EncapsulatedDocumentLength = len(document)
+    encapsulated.SourceInstanceSequence = [_reference(image) for image in source.images]
+    return source.complete(encapsulated)
 
 
 def _reference(image: Dataset) -> Dataset:
@@ -118,10 +121,10 @@ def _reference(image: Dataset) -> Dataset:
 
 
 class _Page(FPDF):
-    """An A4 page in one face; text that this lacks is left out as "?"."""
+    """A4 page in one font; characters that the font lacks become "?"."""
 
-    def __init__(self, **given: str) -> None:
-        super().__init__(**given)
+    def __init__(self) -> None:
+        super().__init__(format="A4")
         self.set_margins(_MARGIN_MM, _MARGIN_MM)
         self.set_auto_page_break(True, _MARGIN_MM)
         self.set_font("Helvetica", size=10)
@@ -162,7 +165,7 @@ class _Page(FPDF):
         self.ln(1)
 
     def scores(self, titles: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
-        """Write a table whose first column is as wide as two; the first row in bold where it is the total."""
+        """Write a table whose first column has twice the width of the others; the row "Total" is bold."""
         self.set_font("Helvetica", size=9)
         self.set_text_color(*_INK)
         with self.table(
@@ -187,9 +190,9 @@ class _Page(FPDF):
         self.line_of(f"{window} Slices are counted from 0 at the feet.", _FAINT, 8)
         top, bottom = self.get_y() + 1, 0.0
         for n, figure in enumerate(figures):
-            left = _MARGIN_MM + n * (_PICTURE_MM + _GAP_MM)
-            drawn = self.image(io.BytesIO(figure.jpeg), left, top, _PICTURE_MM)
-            self.set_xy(left, top + drawn.rendered_height)
+            x = _MARGIN_MM + n * (_PICTURE_MM + _GAP_MM)
+            image = self.image(io.BytesIO(figure.jpeg), x, top, _PICTURE_MM)
+            self.set_xy(x, top + image.rendered_height)
             self.set_font("Helvetica", size=7)
             self.multi_cell(_PICTURE_MM, 3, plain(figure.caption, _FONT), align="LEFT")
             bottom = max(bottom, self.get_y())
@@ -197,14 +200,16 @@ class _Page(FPDF):
 
 
 def _facts(result: ScoreResult, identify: bool) -> dict[str, str]:
-    seen, image = result.scan.acquisition, result.scan.image
-    facts = {"Patient": f"{seen.patient_name or '?'}, {seen.patient_id or '?'}", "Study": seen.study_date or "?"}
-    if not identify:
-        facts = {"Patient and study": "as in the header of this DICOM object"}
+    acquisition, image = result.scan.acquisition, result.scan.image
+    facts = {"Patient and study": "as in the header of this DICOM object"}
+    if identify:
+        patient = f"{acquisition.patient_name or '?'}, {acquisition.patient_id or '?'}"
+        facts = {"Patient": patient, "Study": acquisition.study_date or "?"}
     size = " × ".join(map(str, image.GetSize()))
     facts["Scan"] = f"{size} voxels of {' × '.join(f'{s:.3g}' for s in image.GetSpacing())} mm"
-    made = [seen.manufacturer, seen.scanner_model, None if seen.kvp is None else f"{seen.kvp:g} kVp", seen.kernel]
-    facts["Acquisition"] = ", ".join(text for text in made if text) or "unknown"
+    kvp = None if acquisition.kvp is None else f"{acquisition.kvp:g} kVp"
+    parts = [acquisition.manufacturer, acquisition.scanner_model, kvp, acquisition.kernel]
+    facts["Acquisition"] = ", ".join(text for text in parts if text) or "unknown"
     return facts
 
 

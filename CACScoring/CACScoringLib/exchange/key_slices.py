@@ -1,4 +1,4 @@
-"""The slices with most of the score as Secondary Captures (PS3.3 A.8), for archives that show nothing else."""
+"""Slices with most of the score as Secondary Captures (PS3.3 A.8), for archives that show no other objects."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ..scoring.scores import component_agatston
 from .source import SourceSeries
 
 SERIES = 6
-"""Place of its series number."""
+"""Last digit of its series number."""
 
 _BAND = 38
-"""Height of the text above a slice, pixels."""
+"""Height of the text above a slice in pixels."""
 
 MOST = 4
-"""Slices that are shown; `core.output.RESULT_FILES` names them."""
+"""Largest number of key slices; `core.files.RESULT_FILES` names them."""
 
 
 def key_slices(result: ScoreResult) -> list[int]:
-    """Indices of the scan's slices with most of the clinical score, from head to feet; none without lesions."""
+    """Return indices of the scan's slices with most of the clinical score, from head to feet; none without lesions."""
     method, spacing = result.methods["threshold"], result.scan.slice_spacing_mm
     points: Counter[int] = Counter()
     for lesion in method.lesions.lesions:
@@ -38,21 +38,21 @@ def key_slices(result: ScoreResult) -> list[int]:
 
 
 def key_picture(result: ScoreResult, k: int) -> Image.Image:
-    """A slice with its lesions outlined and numbered; above it the status of the score, and that it is for research."""
+    """Draw a slice with its lesions outlined and numbered, below the status of the score and the research notice."""
     method = result.methods["threshold"]
     listed = {lesion.id for lesion in listed_lesions(method, result.scan.slice_spacing_mm)}
     jpeg = slice_picture(result.scan, result.heart.mask, method.lesions, k, listed)
-    shown = Image.open(io.BytesIO(jpeg))
-    picture = Image.new("RGB", (shown.width, shown.height + _BAND))
-    picture.paste(shown, (0, _BAND))
+    drawing = Image.open(io.BytesIO(jpeg))
+    picture = Image.new("RGB", (drawing.width, drawing.height + _BAND))
+    picture.paste(drawing, (0, _BAND))
     text = f"{STATUSES[method.status].capitalize()}\n{RESEARCH_ONLY}"
     ImageDraw.Draw(picture).text((6, 4), text, fill="white", font_size=12)
     return picture
 
 
 def key_images_of(result: ScoreResult, source: SourceSeries) -> list[Dataset]:
-    """A colour picture per key slice, which refers to the image it was made from."""
-    made = []
+    """Return a colour picture per key slice that refers to the slice's image."""
+    images = []
     for number, k in enumerate(key_slices(result), 1):
         identity = source.identity(SERIES, f"key slice {number}")
         identity |= {"series_instance_uid": source.uid("key slices", "series"), "instance_number": number}
@@ -74,5 +74,5 @@ def key_images_of(result: ScoreResult, source: SourceSeries) -> list[Dataset]:
         reference = Dataset()
         reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = origin.SOPClassUID, origin.SOPInstanceUID
         image.SourceImageSequence = [reference]
-        made.append(source.finished(image))
-    return made
+        images.append(source.complete(image))
+    return images

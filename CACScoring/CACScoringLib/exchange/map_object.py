@@ -1,9 +1,9 @@
-"""The calcium map as a Parametric Map (PS3.3 A.75): HU above healthy tissue, exactly as computed.
+"""Calcium map as a Parametric Map (PS3.3 A.75): HU above healthy tissue, exactly as computed.
 
-Not a fractional segmentation, whose 8 bits state an occupancy or a probability: the map is neither, it is a quantity
-with a unit. It is the smallest box of voxels that holds all of it; elsewhere the map is 0. Its frames have no gaps and
-run along the normal of the slices, because dcmqi (1.5), by which 3D Slicer opens such objects, takes them for a stack
-as they come; it does not survive one without Frame Anatomy either.
+A fractional segmentation would not do: its 8 bits are an occupancy or a probability, the map is a quantity with a unit.
+The object is the smallest box of voxels that holds the map, which is 0 elsewhere. Its frames have no gaps and run along
+the normal of the slices, because dcmqi (1.5), with which 3D Slicer opens such objects, stacks them in their order.
+dcmqi crashes without Frame Anatomy.
 """
 
 from __future__ import annotations
@@ -19,22 +19,21 @@ from . import codes as cac
 from .source import SourceSeries, with_creator
 
 SERIES = 4
-"""Place of its series number."""
+"""Last digit of its series number."""
 
 
 def parametric_map_of(calcium_map: sitk.Image, source: SourceSeries) -> ParametricMap | None:
-    """The object of a map on the scan's grid; None where it is empty."""
+    """Return the object of a map on the scan's grid, or None if the map is empty."""
     stored = source.stored(calcium_map).astype(np.float32)
-    held = np.nonzero(stored)
-    if not held[0].size:
+    k, j, i = np.nonzero(stored)
+    if not k.size:
         return None
-    (j, i), (rows, columns) = ((held[1].min(), held[2].min()), (held[1].max() + 1, held[2].max() + 1))
-    slices = np.arange(held[0].min(), held[0].max() + 1)
+    slices, row, column = np.arange(k.min(), k.max() + 1), j.min(), i.min()
     direction = np.reshape(source.grid.GetDirection(), (3, 3))
     across, down, thickness = source.grid.GetSpacing()
-    images = source.images if len(source.images) == 1 else [source.images[k] for k in slices]
-    positions = [source.grid.TransformIndexToPhysicalPoint((int(i), int(j), int(k))) for k in slices]
-    frames = stored[slices, j:rows, i:columns]
+    images = source.images if len(source.images) == 1 else [source.images[n] for n in slices]
+    positions = [source.grid.TransformIndexToPhysicalPoint((int(column), int(row), int(n))) for n in slices]
+    frames = stored[slices, row : j.max() + 1, column : i.max() + 1]
     mapping = RealWorldValueMapping(
         lut_label="CALCIUM_MAP",
         lut_explanation="HU above healthy tissue",
@@ -44,7 +43,7 @@ def parametric_map_of(calcium_map: sitk.Image, source: SourceSeries) -> Parametr
         intercept=0.0,
         quantity_definition=cac.MAP_QUANTITY,
     )
-    made = ParametricMap(
+    parametric_map = ParametricMap(
         source_images=images,
         pixel_array=frames,
         contains_recognizable_visual_features=False,
@@ -58,17 +57,19 @@ def parametric_map_of(calcium_map: sitk.Image, source: SourceSeries) -> Parametr
         series_description="CAC: calcium map",
         **source.identity(SERIES, "calcium map"),
     )
-    _along_normal(made)
+    _sort_along_normal(parametric_map)
     anatomy = Dataset()
     anatomy.FrameLaterality, anatomy.AnatomicRegionSequence = "U", [CodedConcept.from_code(cac.HEART)]
-    made.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]
-    return with_creator(source.finished(made))
+    parametric_map.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]
+    return with_creator(source.complete(parametric_map))
 
 
-def _along_normal(made: ParametricMap) -> None:
+def _sort_along_normal(parametric_map: ParametricMap) -> None:
     """Reverse the frames, which highdicom sorts against the normal."""
-    pixels = np.frombuffer(made.FloatPixelData, np.float32).reshape(-1, made.Rows, made.Columns)
-    made.FloatPixelData = pixels[::-1].tobytes()
-    made.PerFrameFunctionalGroupsSequence = list(made.PerFrameFunctionalGroupsSequence)[::-1]
-    for number, group in enumerate(made.PerFrameFunctionalGroupsSequence, 1):
+    pixels = np.frombuffer(parametric_map.FloatPixelData, np.float32).reshape(
+        -1, parametric_map.Rows, parametric_map.Columns
+    )
+    parametric_map.FloatPixelData = pixels[::-1].tobytes()
+    parametric_map.PerFrameFunctionalGroupsSequence = list(parametric_map.PerFrameFunctionalGroupsSequence)[::-1]
+    for number, group in enumerate(parametric_map.PerFrameFunctionalGroupsSequence, 1):
         group.FrameContentSequence[0].DimensionIndexValues = number

@@ -1,8 +1,8 @@
 """Scores as a Measurement Report (PS3.16 TID 1500): a group per artery, per other site, and for the total.
 
-A site with calcium is a volumetric region of interest (TID 1411) that refers to its segment; one without calcium, and
-the total, have no region of their own and are plain measurement groups (TID 1501). Each number is a measurement by
-TID 300, with its full precision in Floating Point Value.
+A site with calcium is a volumetric region of interest (TID 1411) that refers to its segment. A site without calcium and
+the total have no region and are plain measurement groups (TID 1501). Each number is a measurement by TID 300, with its
+full precision in Floating Point Value.
 """
 
 from __future__ import annotations
@@ -42,12 +42,21 @@ from .segmentation import counted_labels, segment_label, segment_numbers
 from .source import MANUFACTURER, MODEL_NAME, SourceSeries
 
 SERIES = 2
-"""Place of its series number."""
+"""Last digit of its series number."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """One set of scores. name: of its tracking identifier. site: None for the total. status: key of `codes.STATUS`."""
+    """Scores of a site, or of all coronary arteries.
+
+    Attributes:
+        name: Tracking identifier.
+        site: Site; None for the total.
+        score: Scores.
+        status: Key of `codes.STATUS`.
+        rules: Rules of the scores.
+        by_map: True for scores of the calcium map.
+    """
 
     name: str
     site: Site | None
@@ -58,14 +67,15 @@ class Group:
 
 
 def score_groups(result: ScoreResult) -> list[Group]:
-    """The clinical score: total, the arteries (unassigned lesions where there are some), other sites with calcium; then
-    the calcium map's total and arteries."""
-    groups = [group for key, method in result.methods.items() for group in _of_method(key, method)]
-    groups += _elsewhere(result.non_coronary)
-    return groups
+    """Return the groups of a result: totals and arteries of each method, then other sites with calcium.
+
+    Lesions without an artery have a group only if there are any.
+    """
+    groups = [group for key, method in result.methods.items() for group in _coronary_groups(key, method)]
+    return groups + _non_coronary_groups(result.non_coronary)
 
 
-def _of_method(key: str, method: MethodResult) -> list[Group]:
+def _coronary_groups(key: str, method: MethodResult) -> list[Group]:
     by_map = key != "threshold"
     status = "reviewed" if method.reviewed else "automatic"
     prefix = "Calcium map" if by_map else "Coronary calcium"
@@ -77,13 +87,13 @@ def _of_method(key: str, method: MethodResult) -> list[Group]:
     return groups
 
 
-def _elsewhere(found: NonCoronaryResult | None) -> list[Group]:
-    if found is None:
+def _non_coronary_groups(result: NonCoronaryResult | None) -> list[Group]:
+    if result is None:
         return []
-    status = "reviewed" if found.reviewed else "automatic"
+    status = "reviewed" if result.reviewed else "automatic"
     return [
-        Group(f"Calcium: {segment_label(site)}", site, score, status, found.rules)
-        for site, score in found.scores.items()
+        Group(f"Calcium: {segment_label(site)}", site, score, status, result.rules)
+        for site, score in result.scores.items()
         if score.lesions
     ]
 
@@ -91,30 +101,30 @@ def _elsewhere(found: NonCoronaryResult | None) -> list[Group]:
 def measurements_of(
     result: ScoreResult, segmentation: Segmentation | None, source: SourceSeries, reader: str | None = None
 ) -> Comprehensive3DSR:
-    """The Measurement Report of a result. reader: who reviewed it, as a DICOM person name; None to name nobody."""
+    """Return the Measurement Report of a result. reader: reviewer as a DICOM person name; None to name nobody."""
     numbers = segment_numbers(segmentation)
     groups = [_group(result, group, numbers, segmentation, source) for group in score_groups(result)]
     images = evaluated_images(result, source)
-    report = MeasurementReport(
+    content = MeasurementReport(
         observation_context=observation_context(source, reader),
         procedure_reported=procedure(result),
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
         referenced_images=images,
     )
-    made = Comprehensive3DSR(
+    report = Comprehensive3DSR(
         evidence=[*images, *([] if segmentation is None else [segmentation])],
-        content=report,
+        content=content,
         is_complete=True,
         is_final=result.methods["threshold"].reviewed,
         series_description="CAC: measurements",
         **source.identity(SERIES, "measurements"),
     )
-    return source.finished(made)
+    return source.complete(report)
 
 
 def observation_context(source: SourceSeries, reader: str | None) -> ObservationContext:
-    """TID 1001: CAC as the device, and the reader where named."""
+    """Return CAC as the observing device, with the reader if named (TID 1001)."""
     device = DeviceObserverIdentifyingAttributes(
         uid=source.uid("device"), name="CAC", manufacturer_name=MANUFACTURER, model_name=MODEL_NAME
     )
@@ -126,20 +136,20 @@ def observation_context(source: SourceSeries, reader: str | None) -> Observation
 
 
 def procedure(result: ScoreResult) -> Code:
-    """The procedure reported: cardiac CT for calcium scoring where the heart was followed, else a CT."""
+    """Return the reported procedure: cardiac CT for calcium scoring if the scan is gated, else a CT."""
     return cac.PROCEDURE if result.scan.acquisition.gating is None else cac.GATED_PROCEDURE
 
 
 def evaluated_images(result: ScoreResult, source: SourceSeries) -> list:
-    """The source's images with some of the heart region or of what was counted."""
+    """Return the source's images that show the heart region or counted calcium."""
     if len(source.images) == 1:
         return list(source.images)
-    within = source.stored(sitk.Cast(result.heart.mask, sitk.sitkUInt8)) | source.stored(counted_labels(result))
-    return [image for image, plane in zip(source.images, within, strict=True) if plane.any()]
+    evaluated = source.stored(sitk.Cast(result.heart.mask, sitk.sitkUInt8)) | source.stored(counted_labels(result))
+    return [image for image, plane in zip(source.images, evaluated, strict=True) if plane.any()]
 
 
 def algorithm(result: ScoreResult, group: Group) -> AlgorithmIdentification:
-    """TID 4019: the rules and the models with their hashes are its parameters."""
+    """Return the identification of a group's method, with rules and models as parameters (TID 4019)."""
     key = "decomposition" if group.by_map else "threshold"
     parameters = [f"{name} = {value}" for name, value in asdict(group.rules).items() if value is not None]
     parameters += [f"model for {m['network']}: {m['name']}, SHA-256 {m['sha256']}" for m in models_as_json(result)]
@@ -147,7 +157,7 @@ def algorithm(result: ScoreResult, group: Group) -> AlgorithmIdentification:
 
 
 def score_numbers(group: Group) -> list[tuple[Code, float | int, Code, Code | None]]:
-    """Concept, value, unit and method of a group's numbers; mass only where it is calibrated."""
+    """Return concept, value, unit and method of a group's numbers; mass only if it is calibrated."""
     score = group.score
     if group.by_map:
         numbers = [(cac.EQUIVALENT_SCORE, score.clinical_agatston, cac.NO_UNITS, cac.MAP_METHOD)]
@@ -168,7 +178,7 @@ def score_numbers(group: Group) -> list[tuple[Code, float | int, Code, Code | No
 
 
 def _evaluations(result: ScoreResult, group: Group) -> list[QualitativeEvaluation]:
-    """The review status; for the total also the warnings with which the numbers may mean nothing."""
+    """Return the review status, and for the total the severe warnings."""
     pairs = [(cac.REVIEW_STATUS, cac.STATUS[group.status])]
     if group.site is None:
         severe = dict.fromkeys(warning.code for warning in result.warnings if warning.severe)
@@ -185,10 +195,10 @@ def _group(
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations:
     label = None if group.site is None or group.by_map else segment_label(group.site)
     segment = numbers.get(label) if label else None
-    tracked = source.uid("tracking", label if segment else group.name)
+    tracking_uid = source.uid("tracking", label if segment else group.name)
     place = cac.CORONARY if group.site is None else cac.PLACES[group.site]
-    given = {
-        "tracking_identifier": TrackingIdentifier(uid=tracked, identifier=group.name),
+    content = {
+        "tracking_identifier": TrackingIdentifier(uid=tracking_uid, identifier=group.name),
         "finding_type": CodedConcept.from_code(cac.CALCIFICATION),
         "finding_category": CodedConcept.from_code(cac.CATEGORY),
         "finding_sites": [FindingSite(anatomic_location=CodedConcept.from_code(place))],
@@ -200,6 +210,6 @@ def _group(
         "qualitative_evaluations": _evaluations(result, group),
     }
     if segment is None:
-        return MeasurementsAndQualitativeEvaluations(**given)
+        return MeasurementsAndQualitativeEvaluations(**content)
     referenced = ReferencedSegment.from_segmentation(segmentation, segment)
-    return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=referenced, **given)
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=referenced, **content)

@@ -13,15 +13,18 @@ from ..core.text import printable
 from ..io.dicom import read_bounded, translate_dicom_errors
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-"""SOP classes: Segmentation, Label Map Segmentation."""
+"""SOP class UIDs of Segmentation and Label Map Segmentation."""
 
 
 @dataclass(frozen=True)
 class ReviewFile:
-    """A segmentation or structure set.
+    """Segmentation or structure set.
 
-    segments: their names. frames_of_reference: the UIDs of what they were drawn in. automatic: whether an algorithm
-    alone made all of them (Segment Algorithm Type, PS3.3 C.8.20.2; ROI Generation Algorithm, PS3.3 C.8.8.5).
+    Attributes:
+        segments: Names of segments or structures.
+        frames_of_reference: UIDs of their frames of reference.
+        automatic: True if an algorithm alone made all segments (Segment Algorithm Type, PS3.3 C.8.20.2; ROI Generation
+            Algorithm, PS3.3 C.8.8.5).
     """
 
     segments: tuple[str, ...]
@@ -30,7 +33,10 @@ class ReviewFile:
 
 
 def read_review_file(path: Path) -> ReviewFile:
-    """Raises MaskError when a file holds no lesions, UnreadableError when it is broken or no DICOM file."""
+    """Read the header of a file of lesions.
+
+    Raises MaskError when it holds no lesions, UnreadableError when it is broken or no DICOM file.
+    """
     data = read_bounded(path, stop_before_pixels=True)
     with translate_dicom_errors(path.name):
         check_kind(data, path.name)
@@ -42,13 +48,13 @@ def read_review_file(path: Path) -> ReviewFile:
             items = list(data.StructureSetROISequence)
             names, makers = [item.get("ROIName") for item in items], [i.get("ROIGenerationAlgorithm") for i in items]
             frames = [item.get("ReferencedFrameOfReferenceUID") for item in items]
-    drawn_in = tuple(dict.fromkeys(str(uid) for uid in frames if uid))
+    frames_of_reference = tuple(dict.fromkeys(str(uid) for uid in frames if uid))
     automatic = bool(makers) and all(str(kind).upper() == "AUTOMATIC" for kind in makers)
-    return ReviewFile(tuple(printable(str(name or "")) for name in names), drawn_in, automatic)
+    return ReviewFile(tuple(printable(str(name or "")) for name in names), frames_of_reference, automatic)
 
 
 def check_kind(data: Dataset, name: str) -> None:
-    """Raises MaskError when a DICOM object holds no lesions."""
+    """Raise MaskError when a DICOM object holds no lesions."""
     if str(data.get("SOPClassUID")) not in (*SEGMENTATIONS, RTStructureSetStorage):
         raise MaskError(
             f"{name} is a DICOM file of modality {data.get('Modality') or 'unknown'}, which holds no lesions. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,6 +17,9 @@ from ..io.slicer_segments import overlap_message
 from .review_file import SEGMENTATIONS, check_kind
 from .segment_sites import coded_anatomy, labels_of
 
+if TYPE_CHECKING:
+    from highdicom.seg import Segmentation
+
 CENTRE_TOLERANCE = 0.02
 """Distance in pixels within which a contour passes a pixel's centre: writers round coordinates to 0.01 mm."""
 
@@ -26,10 +30,10 @@ def read_reviewed(path: Path, scan: CTScan) -> sitk.Image:
     Args:
         path: A DICOM Segmentation (binary or label map), or an RT Structure Set with closed planar contours in the
             scan's slices.
-        scan: The scan. Lesions that lie voxel by voxel on its grid are returned on it, others on their own.
+        scan: The scan. Lesions on its grid are returned on it, others on the grid of the file.
 
     Raises:
-        MaskError: A segment stands for no known site, segments overlap, or they were drawn on another scan.
+        MaskError: A segment has no known site, segments overlap, or they were drawn on another scan.
         CTError: As `read_ct` does.
     """
     data = read_bounded(path)
@@ -40,7 +44,7 @@ def read_reviewed(path: Path, scan: CTScan) -> sitk.Image:
 
 
 class _Lesions:
-    """Labels that are painted onto the scan's grid."""
+    """Label map of lesions on the scan's grid, painted segment by segment."""
 
     def __init__(self, scan: CTScan, name: str) -> None:
         self.image, self._name = scan.image, name
@@ -48,18 +52,18 @@ class _Lesions:
         self._overlaps: Counter[tuple[str, str]] = Counter()
 
     def paint(self, index: np.ndarray, label: int) -> None:
-        """index: [voxel, (i, j, k)], whole numbers; those outside the scan are left out."""
+        """Label voxels, [voxel, (i, j, k)] as integers; those outside the scan are skipped."""
         if not label:
             return
         inside = ((index >= 0) & (index < self.image.GetSize())).all(axis=1)
-        where = tuple(index[inside].T[::-1])
-        before = self.labels[where]
-        for earlier in before[(before != 0) & (before != label)].tolist():
+        voxels = tuple(index[inside].T[::-1])
+        labels = self.labels[voxels]
+        for earlier in labels[(labels != 0) & (labels != label)].tolist():
             self._overlaps[site_of(earlier).full_name, site_of(label).full_name] += 1
-        self.labels[where] = label
+        self.labels[voxels] = label
 
     def as_image(self) -> sitk.Image:
-        """Return the label map. Raises MaskError where two labels were painted into one voxel."""
+        """Return the label map. Raises MaskError if segments overlap."""
         if self._overlaps:
             raise MaskError(overlap_message(self._name, self._overlaps))
         image = sitk.GetImageFromArray(self.labels)
@@ -82,14 +86,14 @@ def _segmentation(data: Dataset, scan: CTScan, name: str) -> sitk.Image:
         name,
         [(int(item.SegmentNumber), str(item.get("SegmentLabel") or ""), coded_anatomy(item)) for item in items],
     )
-    made = Segmentation.from_dataset(data, copy=False)
+    segmentation = Segmentation.from_dataset(data, copy=False)
     lesions = _Lesions(scan, name)
-    frames = made.get_stored_frames()
+    frames = segmentation.get_stored_frames()
     shared = data.SharedFunctionalGroupsSequence[0]
     for frame, group in zip(frames, data.PerFrameFunctionalGroupsSequence, strict=True):
         place = _indices(lesions.image, shared, group)
         if place is None:
-            return _resampled(made, labels)
+            return _label_map(segmentation, labels)
         binary = data.SegmentationType == "BINARY"
         numbers = (
             [int(_group(shared, group, "SegmentIdentificationSequence").ReferencedSegmentNumber)]
@@ -104,7 +108,7 @@ def _segmentation(data: Dataset, scan: CTScan, name: str) -> sitk.Image:
 
 
 def _indices(image: sitk.Image, shared: Dataset, group: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Index of a frame's first pixel in an image, and its steps down and across; None where pixels are no voxels."""
+    """Return the index of a frame's first pixel in an image, and the steps down and across; None off the grid."""
     position = _group(shared, group, "PlanePositionSequence").ImagePositionPatient
     orientation = np.asarray(_group(shared, group, "PlaneOrientationSequence").ImageOrientationPatient, float)
     down_mm, across_mm = (float(n) for n in _group(shared, group, "PixelMeasuresSequence").PixelSpacing)
@@ -113,27 +117,27 @@ def _indices(image: sitk.Image, shared: Dataset, group: Dataset) -> tuple[np.nda
     places = [first, first + orientation[3:] * down_mm, first + orientation[:3] * across_mm]
     index = np.array([image.TransformPhysicalPointToContinuousIndex(place.tolist()) for place in places])
     steps = index[1:] - index[0]
-    whole = np.rint(steps)
-    off = np.abs(index[0] - np.rint(index[0])) * image.GetSpacing()
+    rounded = np.rint(steps)
+    offset = np.abs(index[0] - np.rint(index[0])) * image.GetSpacing()
     # A rounded spacing adds up over the width of an image.
-    drift = np.abs(steps - whole).max() * size.max() * max(image.GetSpacing())
+    drift = np.abs(steps - rounded).max() * size.max() * max(image.GetSpacing())
     if (
-        off.max() > 10 * GRID_TOLERANCE_MM
+        offset.max() > 10 * GRID_TOLERANCE_MM
         or drift > 0.5 * min(image.GetSpacing())
-        or (abs(whole).sum(axis=1) != 1).any()
+        or (abs(rounded).sum(axis=1) != 1).any()
     ):
         return None
-    return np.rint(index[0]).astype(int), whole[0].astype(int), whole[1].astype(int)
+    return np.rint(index[0]).astype(int), rounded[0].astype(int), rounded[1].astype(int)
 
 
-def _group(shared: Dataset, own: Dataset, name: str) -> Dataset:
-    return (own if name in own else shared)[name][0]
+def _group(shared: Dataset, frame: Dataset, name: str) -> Dataset:
+    return (frame if name in frame else shared)[name][0]
 
 
-def _resampled(made, labels: dict[int, int]) -> sitk.Image:
-    """A segmentation on its own grid; what scores it resamples it to the scan's, and says so."""
+def _label_map(segmentation: Segmentation, labels: dict[int, int]) -> sitk.Image:
+    """Return a segmentation on its own grid; scoring resamples it with a warning."""
     try:
-        volume = made.get_volume(combine_segments=True)
+        volume = segmentation.get_volume(combine_segments=True)
     except (RuntimeError, ValueError) as error:
         raise MaskError(
             f"The segmentation is no volume of separate segments ({error}). Draw it on the CT that is scored."
@@ -153,8 +157,8 @@ def _resampled(made, labels: dict[int, int]) -> sitk.Image:
 def _structures(data: Dataset, scan: CTScan, name: str) -> sitk.Image:
     rois = {int(roi.ROINumber): roi for roi in data.StructureSetROISequence}
     coded: dict[int, list[Dataset]] = {}
-    for seen in data.get("RTROIObservationsSequence") or ():
-        coded[int(seen.ReferencedROINumber)] = list(seen.get("RTROIIdentificationCodeSequence") or ())
+    for item in data.get("RTROIObservationsSequence") or ():
+        coded[int(item.ReferencedROINumber)] = list(item.get("RTROIIdentificationCodeSequence") or ())
     drawn = [contours for contours in data.get("ROIContourSequence") or () if contours.get("ContourSequence")]
     numbers = [int(contours.ReferencedROINumber) for contours in drawn]
     labels = labels_of("structure", name, [(n, str(rois[n].get("ROIName") or ""), coded.get(n, [])) for n in numbers])
@@ -169,7 +173,7 @@ def _structures(data: Dataset, scan: CTScan, name: str) -> sitk.Image:
 
 
 def _filled(contours: list[Dataset], image: sitk.Image, name: str) -> dict[int, np.ndarray]:
-    """Pixels in and on the contours of one structure by slice; a contour within another one is a hole."""
+    """Return pixels in and on the contours of a structure, by slice; a contour within another is a hole."""
     from skimage.draw import polygon2mask
 
     columns, rows, slices = image.GetSize()
@@ -196,7 +200,7 @@ def _filled(contours: list[Dataset], image: sitk.Image, name: str) -> dict[int, 
 
 
 def _on_contour(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Mask of the pixels whose centres a closed contour passes, as where it connects the outermost pixels' centres.
+    """Return a mask of the pixels whose centres a closed contour passes, such as one through the outermost centres.
 
     corners: Rows and columns, [n, 2].
     """
@@ -217,8 +221,8 @@ def _on_contour(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def _check_frame_of_reference(uid: object, scan: CTScan, name: str) -> None:
     if not uid or not scan.dicom_files:
         return
-    own = read_bounded(scan.dicom_files[0], stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
-    if own.get("FrameOfReferenceUID") and str(own.FrameOfReferenceUID) != str(uid):
+    header = read_bounded(scan.dicom_files[0], stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
+    if header.get("FrameOfReferenceUID") and str(header.FrameOfReferenceUID) != str(uid):
         raise MaskError(
             f"{name} was drawn on another scan: its frame of reference is not that of the CT. Give the lesions of this "
             "scan."

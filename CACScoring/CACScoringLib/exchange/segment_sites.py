@@ -1,4 +1,4 @@
-"""Site of a segment of any tool: by its codes, else by its name."""
+"""Site of a segment of any tool, from its codes or else its name."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ..core.text import printable
 from .codes import CORONARY
 
 REJECTED = 0
-"""Label of what a reader rejected."""
+"""Label of rejected calcium."""
 
 _SITES = {Code(value, "SCT", ""): site for site, values in SNOMED_CODES.items() for value in values}
 
 
 def label_of(name: str, coded: Iterable[Dataset]) -> int | None:
-    """The `Site` label of a segment, REJECTED for what a reader rejected, None when neither name nor codes state it.
+    """Return the `Site` label of a segment, REJECTED for rejected calcium, None if neither name nor codes state a site.
 
-    coded: items of code sequences of its anatomy, SNOMED CT or its former codes (SRT). A name decides only where
-    no code does; of coronary arteries in general it says which.
+    coded: Items of code sequences of its anatomy, SNOMED CT or its former codes (SRT). The name decides without such
+        codes, and names the artery if the code is that of coronary arteries in general.
     """
     if is_not_coronary(name):
         return REJECTED
     codes = [_code(item) for item in coded]
     for code in codes:
         # Not looked up: codes of SRT equal their successors but have other hashes.
-        if (site := next((site for known, site in _SITES.items() if known == code), None)) is not None:
+        if (site := next((site for site_code, site in _SITES.items() if site_code == code), None)) is not None:
             return int(site)
     if (named := site_called(name)) is not None:
         return int(named)
@@ -37,9 +37,15 @@ def label_of(name: str, coded: Iterable[Dataset]) -> int | None:
 
 
 def labels_of(kind: str, file_name: str, segments: Iterable[tuple[int, str, list[Dataset]]]) -> dict[int, int]:
-    """The labels of all segments by their numbers. segments: number, name and codes. Raises MaskError for unknown ones.
+    """Return the labels of segments by number.
 
-    kind: what the file calls them, for messages.
+    Args:
+        kind: Word for a segment in messages.
+        file_name: Name of the file in messages.
+        segments: Number, name and codes of each segment.
+
+    Raises:
+        MaskError: A segment states no known site.
     """
     segments = list(segments)
     labels = {number: label_of(name, coded) for number, name, coded in segments}
@@ -53,7 +59,7 @@ def labels_of(kind: str, file_name: str, segments: Iterable[tuple[int, str, list
 
 
 def coded_anatomy(item: Dataset) -> list[Dataset]:
-    """The items of those code sequences of a segment's anatomy; the most particular first."""
+    """Return the items of a segment's code sequences of anatomy, the most specific first."""
     names = ("PrimaryAnatomicStructureSequence", "AnatomicRegionSequence", "SegmentedPropertyTypeCodeSequence")
     return [coded for name in names for coded in item.get(name) or ()]
 

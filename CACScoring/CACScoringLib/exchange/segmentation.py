@@ -18,11 +18,11 @@ from . import codes as cac
 from .source import MANUFACTURER, SourceSeries, with_creator
 
 SERIES = 1
-"""Place of its series number."""
+"""Last digit of its series number."""
 
 
 def counted_labels(result: ScoreResult) -> sitk.Image:
-    """Labels of counted lesions and of calcium elsewhere: uint8 `Site` labels on the scan's grid."""
+    """Return `Site` labels of counted lesions and of calcium elsewhere, uint8 on the scan's grid."""
     labels = result.methods["threshold"].lesions.artery_map()
     if result.non_coronary is not None:
         labels += result.non_coronary.lesions.artery_map()
@@ -32,7 +32,7 @@ def counted_labels(result: ScoreResult) -> sitk.Image:
 
 
 def segmentation_of(result: ScoreResult, labels: sitk.Image, source: SourceSeries) -> Segmentation | None:
-    """The segmentation of `counted_labels`; None where they are empty, for there are no empty segments.
+    """Return the segmentation of `counted_labels`, or None without calcium, because segments must not be empty.
 
     Only slices with calcium have frames.
     """
@@ -42,40 +42,42 @@ def segmentation_of(result: ScoreResult, labels: sitk.Image, source: SourceSerie
         return None
     slices = np.flatnonzero(stored.any(axis=(1, 2)))
     frames = np.stack([stored[slices] == site for site in sites], axis=-1)
-    made = Segmentation(
+    segmentation = Segmentation(
         source_images=[source.images[k] for k in slices],
         pixel_array=frames,
         segmentation_type="BINARY",
-        segment_descriptions=[_described(result, source, n, site) for n, site in enumerate(sites, 1)],
+        segment_descriptions=[_segment_description(result, source, n, site) for n, site in enumerate(sites, 1)],
         content_label="CALCIUM",
         content_description="Calcium by artery and site, by the clinical rule",
         series_description="CAC: calcium by artery",
         **source.identity(SERIES, "segmentation"),
     )
-    _identified_by_frame(made)
-    return with_creator(source.finished(made))
+    _identify_segment_in_frames(segmentation)
+    return with_creator(source.complete(segmentation))
 
 
-def _identified_by_frame(made: Segmentation) -> None:
-    """Of one segment highdicom states for all frames together which it is, where its own readers do not look."""
-    shared = made.SharedFunctionalGroupsSequence[0]
+def _identify_segment_in_frames(segmentation: Segmentation) -> None:
+    """Move the segment's identification to each frame: highdicom shares that of a single segment, but does not read it
+    there."""
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
     if "SegmentIdentificationSequence" in shared:
-        for frame in made.PerFrameFunctionalGroupsSequence:
+        for frame in segmentation.PerFrameFunctionalGroupsSequence:
             frame.SegmentIdentificationSequence = shared.SegmentIdentificationSequence
         del shared.SegmentIdentificationSequence
 
 
-def segment_numbers(made: Segmentation | None) -> dict[str, int]:
-    """The segments' numbers by their labels."""
-    return {} if made is None else {item.SegmentLabel: int(item.SegmentNumber) for item in made.SegmentSequence}
+def segment_numbers(segmentation: Segmentation | None) -> dict[str, int]:
+    """Return the segments' numbers by label."""
+    items = () if segmentation is None else segmentation.SegmentSequence
+    return {item.SegmentLabel: int(item.SegmentNumber) for item in items}
 
 
 def segment_label(site: Site) -> str:
-    """Name of a site's segment, such that `core.labels.site_called` knows it again."""
+    """Return the name of a site's segment, which `core.labels.site_called` recognises."""
     return site.key if isinstance(site, Artery) else site.full_name
 
 
-def _described(result: ScoreResult, source: SourceSeries, number: int, site: Site) -> SegmentDescription:
+def _segment_description(result: ScoreResult, source: SourceSeries, number: int, site: Site) -> SegmentDescription:
     label = segment_label(site)
     elsewhere = result.non_coronary if not isinstance(site, Artery) else None
     reviewed = (elsewhere or result.methods["threshold"]).reviewed
@@ -86,7 +88,7 @@ def _described(result: ScoreResult, source: SourceSeries, number: int, site: Sit
         segment_label=label,
         segmented_property_category=cac.CATEGORY,
         segmented_property_type=cac.CALCIFICATION,
-        # A reader gives a lesion its artery; its voxels are the rule's all the same.
+        # A reader assigns a lesion to its artery, but its voxels are selected by the rule.
         algorithm_type="SEMIAUTOMATIC" if reviewed else "AUTOMATIC",
         algorithm_identification=AlgorithmIdentificationSequence("CAC", family, VERSION, MANUFACTURER),
         tracking_uid=source.uid("tracking", label),

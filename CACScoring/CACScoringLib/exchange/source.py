@@ -1,4 +1,4 @@
-"""The DICOM series that a scan was read from: what results say of its patient and study, and where its slices lie."""
+"""DICOM series of a scan: patient, study and geometry for the DICOM objects of a result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..core.version import VERSION
 from ..io.dicom import read_bounded
 
 MANUFACTURER, MODEL_NAME, SERIAL_NUMBER = "CAC developers", "CAC", "none"
-"""Of the equipment that makes the objects."""
+"""Equipment stated in the objects."""
 
 _NAMESPACE = uuid.UUID("6d0c2f5a-94f1-5a0c-8b1e-2f6a7c3d9e10")
 _NEEDED = {
@@ -40,7 +40,7 @@ _PATIENT_AND_STUDY = [  # PS3.3 C.7.1.1, C.7.2.1, C.7.2.2, C.7.1.3 and C.7.2.3
     "ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription", "LongitudinalTemporalInformationModified",
     "SpecificCharacterSet",
 ]
-_IMAGE = [  # what references to an image, and places in it, are made from
+_IMAGE = [  # needed for references to an image and places in it
     *_NEEDED, "Modality", "ImageType", "Rows", "Columns", "PixelSpacing", "SliceThickness", "ImagePositionPatient",
     "ImageOrientationPatient", "PositionReferenceIndicator", "SpacingBetweenSlices", "BitsAllocated", "BitsStored",
     "HighBit", "SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation", "NumberOfFrames",
@@ -48,7 +48,7 @@ _IMAGE = [  # what references to an image, and places in it, are made from
     "DimensionIndexSequence",
 ]
 # fmt: on
-_TYPE_2 = (  # these have to be there, but may be empty
+_TYPE_2 = (  # mandatory, but may be empty
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
     *("AccessionNumber", "ReferringPhysicianName"),
 )
@@ -64,12 +64,14 @@ class NotDicomError(CTError):
 
 @dataclass(frozen=True)
 class SourceSeries:
-    """A series as a source of DICOM objects.
+    """Series as a source of DICOM objects.
 
-    headers: of its images, without pixels, in the order of the slices of `grid`; of a multi-frame image only one.
-    images: what of the headers the objects are made from, with empty patient and study.
-    grid: without voxels of interest, the geometry of the images as they are stored: rows, columns, and slices along
-    their normal. orientation: ITK's code of its axes. digest: of everything the objects of a result are made from.
+    Attributes:
+        headers: Headers of the images in the order of the slices of `grid`, without pixels.
+        images: Elements of the headers that the objects need, with empty patient and study.
+        grid: Geometry of the stored images: rows, columns, and slices along their normal. Its voxels are 0.
+        orientation: ITK's code of the grid's axes.
+        digest: Hash of the content of a result's objects.
     """
 
     headers: tuple[Dataset, ...]
@@ -79,34 +81,34 @@ class SourceSeries:
     digest: str
 
     def stored(self, image: sitk.Image) -> np.ndarray:
-        """Voxels of an image on the scan's grid, [slice, row, column] as the source stores them."""
+        """Return the voxels of an image on the scan's grid in the order of the source, [slice, row, column]."""
         turned = sitk.DICOMOrient(image, self.orientation)
         if not same_grid(turned, self.grid):
             raise CTError("The result does not lie on the grid of its DICOM series. Score the series again.")
         return sitk.GetArrayFromImage(turned)
 
     def slice_of(self, scan_slice: int) -> int:
-        """Index of the source's image that a slice of the scan was read from; axial series only."""
+        """Return the index of the source's image of a slice of the scan; axial series only."""
         flipped = sitk.DICOMOrient(self.grid, "LPS").GetDirection()[8] * self.grid.GetDirection()[8] < 0
         return self.grid.GetSize()[2] - 1 - scan_slice if flipped else scan_slice
 
     def uid(self, *parts: object) -> str:
-        """A UID under 2.25 (PS3.5 B.2) that follows from the result and the parts."""
+        """Return a UID under 2.25 (PS3.5 B.2) that follows from the result and the parts."""
         return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps([self.digest, *map(str, parts)])).int}"
 
-    def series_number(self, place: int) -> int:
-        """Series number for CAC's object `place`, distinct from those of the study."""
+    def series_number(self, last_digit: int) -> int:
+        """Return a series number distinct from those of the study, 1000 times the source's plus `last_digit`."""
         try:
-            own = int(self.headers[0].get("SeriesNumber") or 0)
+            number = int(self.headers[0].get("SeriesNumber") or 0)
         except (TypeError, ValueError):
-            own = 0
-        return 1000 * min(max(own, 0), 1_000_000) + place
+            number = 0
+        return 1000 * min(max(number, 0), 1_000_000) + last_digit
 
-    def identity(self, place: int, kind: str) -> dict:
-        """Identity of a DICOM object: series, instance and equipment. place: as in `series_number`."""
+    def identity(self, last_digit: int, kind: str) -> dict:
+        """Return series, instance and equipment of a DICOM object. last_digit: of the series number."""
         return {
             "series_instance_uid": self.uid(kind, "series"),
-            "series_number": self.series_number(place),
+            "series_number": self.series_number(last_digit),
             "sop_instance_uid": self.uid(kind),
             "instance_number": 1,
             "manufacturer": MANUFACTURER,
@@ -115,26 +117,26 @@ class SourceSeries:
             "device_serial_number": SERIAL_NUMBER,
         }
 
-    def finished(self, made: Dataset) -> Dataset:
-        """A made object with the source's patient and study, as they stand there, and without private elements."""
+    def complete(self, dataset: Dataset) -> Dataset:
+        """Set an object's patient and study to the source's, and remove private elements."""
         header = self.headers[0]
         for keyword in _PATIENT_AND_STUDY:
             if keyword in header:
-                made[keyword] = header[keyword]
-            elif keyword in made and keyword not in _TYPE_2:
-                del made[keyword]
-        made.remove_private_tags()
-        return made
+                dataset[keyword] = header[keyword]
+            elif keyword in dataset and keyword not in _TYPE_2:
+                del dataset[keyword]
+        dataset.remove_private_tags()
+        return dataset
 
 
-def with_creator(made: Dataset) -> Dataset:
-    """An object with the Content Creator's Name that PS3.3 table 10-12 wants, which may be empty."""
-    made.setdefault("ContentCreatorName", "")
-    return made
+def with_creator(dataset: Dataset) -> Dataset:
+    """Add the Content Creator's Name required by PS3.3 table 10-12, which may be empty."""
+    dataset.setdefault("ContentCreatorName", "")
+    return dataset
 
 
 def check_reader(name: str | None) -> None:
-    """Raises CTError when a reader's name is none that DICOM can hold."""
+    """Raise CTError for a reader's name that DICOM cannot hold."""
     if name is None:
         return
     if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable() or set("\\=") & set(name):
@@ -145,35 +147,35 @@ def check_reader(name: str | None) -> None:
 
 
 def check_series(scan: CTScan) -> None:
-    """Raises NotDicomError when a scan was not read from a DICOM series, CTError when objects cannot refer to it."""
+    """Raise NotDicomError for a scan from no DICOM series, CTError for a series to which objects cannot refer."""
     _headers(scan)
 
 
 def source_of(scan: CTScan, content: dict, *voxels: sitk.Image) -> SourceSeries:
-    """The series of a scan.
+    """Return the series of a scan.
 
     Args:
         scan: The scan.
-        content: What is stated in the objects, as JSON; UIDs follow from it.
-        voxels: What is drawn in them.
+        content: Statements of the objects, as JSON; UIDs follow from it.
+        voxels: Voxels of the objects; UIDs follow from them too.
 
     Raises:
         NotDicomError: The scan was not read from a DICOM series.
-        CTError: The series lacks what references to it need, or cannot be read any more.
+        CTError: The series lacks elements that references need, or can no longer be read.
     """
     headers = _headers(scan)
     row, column = np.reshape(np.asarray(headers[0].ImageOrientationPatient, float), (2, 3))
     normal = np.cross(row, column)
     headers.sort(key=lambda header: float(np.asarray(header.ImagePositionPatient, float) @ normal))
     grid = _grid(headers, scan.image, (row, column, normal))
-    hashed = hashlib.sha256(json.dumps([VERSION, content], sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps([VERSION, content], sort_keys=True, default=str).encode())
     for header in headers:
-        hashed.update(str(header.SOPInstanceUID).encode())
+        digest.update(str(header.SOPInstanceUID).encode())
     for image in voxels:
-        hashed.update(sitk.GetArrayViewFromImage(image).tobytes())
+        digest.update(sitk.GetArrayViewFromImage(image).tobytes())
     orientation = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(grid.GetDirection())
     images = tuple(_image(header) for header in headers)
-    return SourceSeries(tuple(headers), images, grid, orientation, hashed.hexdigest())
+    return SourceSeries(tuple(headers), images, grid, orientation, digest.hexdigest())
 
 
 def _headers(scan: CTScan) -> list[Dataset]:
@@ -202,7 +204,7 @@ def _header(path: Path) -> Dataset:
 
 
 def _grid(headers: list[Dataset], image: sitk.Image, axes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> sitk.Image:
-    """The source's geometry without its voxels: of the scan's image, turned back."""
+    """Return the source's geometry: that of the scan's image in the source's orientation, with voxels of 0."""
     direction = np.column_stack([axis / np.linalg.norm(axis) for axis in axes]).ravel().tolist()
     code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction)
     size, spacing = image.GetSize(), image.GetSpacing()
@@ -219,7 +221,7 @@ def _grid(headers: list[Dataset], image: sitk.Image, axes: tuple[np.ndarray, np.
 
 
 def _image(header: Dataset) -> Dataset:
-    """The elements that places and references need; patient and study are filled in by `SourceSeries.finished`."""
+    """Return the elements needed for references and places; `SourceSeries.complete` adds patient and study."""
     image = Dataset()
     for keyword in _IMAGE:
         if keyword in header:

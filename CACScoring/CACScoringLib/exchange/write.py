@@ -1,4 +1,4 @@
-"""All DICOM objects of a result, written beside its other files."""
+"""Write all DICOM objects of a result beside its other files."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def source_for(
     reader: str | None = None,
     calcium_map: sitk.Image | None = None,
 ) -> SourceSeries:
-    """The series that a result's DICOM objects refer to. Arguments and errors as in `write_objects`."""
+    """Return the series to which a result's DICOM objects refer. Arguments and errors as in `write_objects`."""
     content = result_as_json(result, {}, identify)
     content["input"].pop("name")  # the same scan in another folder gives the same objects
     voxels = [counted_labels(result)]
-    if (found := _map_of(result, calcium_map)) is not None:
-        voxels.append(found)
+    if (map_image := _map_of(result, calcium_map)) is not None:
+        voxels.append(map_image)
     return source_of(result.scan, {"result": content, "reader": reader if identify else None}, *voxels)
 
 
@@ -55,34 +55,34 @@ def write_objects(
     """Write a result's DICOM objects.
 
     Args:
-        folder: Where to.
-        result: Of a scan that was read from a DICOM series.
-        identify: Name the reader. Patient and study are those of the series whatever this is, so that archives file the
-            objects under them.
-        reader: Who reviewed it, as a DICOM person name.
-        calcium_map: On the scan's grid, of a review, whose result holds none.
-        progress: Reports how many kinds of objects are made.
+        folder: Folder of the objects.
+        result: Result of a scan from a DICOM series.
+        identify: True to name the reader. Patient and study are always those of the series, under which archives file
+            the objects.
+        reader: Reviewer as a DICOM person name.
+        calcium_map: Map on the scan's grid, for the result of a review, which holds none.
+        progress: Reports the number of kinds of objects written.
 
     Raises:
-        CTError: The series cannot be referred to, or the reader's name is none.
+        CTError: Objects cannot refer to the series, or the reader's name is no DICOM person name.
     """
     check_reader(reader)
     source = source_for(result, identify, reader, calcium_map)
     reader = reader if identify and result.methods["threshold"].reviewed else None
     segmentation = segmentation_of(result, counted_labels(result), source)
-    found = _map_of(result, calcium_map)
+    map_image = _map_of(result, calcium_map)
     kinds: dict[str, Callable[[], Dataset | None]] = {"segmentation.dcm": lambda: segmentation}
     if result.methods["threshold"].status != "candidates":
         kinds["measurements.dcm"] = lambda: measurements_of(result, segmentation, source, reader)
         kinds["cardiovascular-report.dcm"] = lambda: cardiovascular_report_of(result, segmentation, source, reader)
     kinds["report.pdf.dcm"] = lambda: encapsulated_pdf_of(result, source, identify)
-    if found is not None:
-        kinds["calcium_map.dcm"] = lambda: parametric_map_of(found, source)
+    if map_image is not None:
+        kinds["calcium_map.dcm"] = lambda: parametric_map_of(map_image, source)
     progress = progress or Progress()
     for n, (name, make) in enumerate(kinds.items()):
         progress.counted(n, len(kinds) + 1)
-        if (made := make()) is not None:
-            made.save_as(folder / name, enforce_file_format=True)
+        if (dataset := make()) is not None:
+            dataset.save_as(folder / name, enforce_file_format=True)
     progress.counted(len(kinds), len(kinds) + 1)
     for number, image in enumerate(key_images_of(result, source), 1):
         image.save_as(folder / f"key_{number}.dcm", enforce_file_format=True)

@@ -22,13 +22,13 @@ from CACScoringLib.io.reading import read_ct
 
 def write_structures(path: Path, image: sitk.Image, contours, frame_of_reference=None):
     """Write a structure set. contours: name and lists of corners (i, j, k) in the image."""
-    made = Dataset()
-    made.file_meta = pydicom.dataset.FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = RTStructureSetStorage
-    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = generate_uid()
-    made.Modality = "RTSTRUCT"
-    made.StructureSetROISequence, made.ROIContourSequence = [], []
+    structure_set = Dataset()
+    structure_set.file_meta = pydicom.dataset.FileMetaDataset()
+    structure_set.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    structure_set.file_meta.MediaStorageSOPClassUID = structure_set.SOPClassUID = RTStructureSetStorage
+    structure_set.file_meta.MediaStorageSOPInstanceUID = structure_set.SOPInstanceUID = generate_uid()
+    structure_set.Modality = "RTSTRUCT"
+    structure_set.StructureSetROISequence, structure_set.ROIContourSequence = [], []
     for number, (name, corners) in enumerate(contours, 1):
         roi, drawn = Dataset(), Dataset()
         roi.ROINumber, roi.ROIName = number, name
@@ -41,31 +41,31 @@ def write_structures(path: Path, image: sitk.Image, contours, frame_of_reference
             contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
             contour.ContourData = [f"{value:.4f}" for place in places for value in place]
             drawn.ContourSequence.append(contour)
-        made.StructureSetROISequence.append(roi)
-        made.ROIContourSequence.append(drawn)
-    made.save_as(path, enforce_file_format=True)
+        structure_set.StructureSetROISequence.append(roi)
+        structure_set.ROIContourSequence.append(drawn)
+    structure_set.save_as(path, enforce_file_format=True)
     return path
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory):
+def series(tmp_path_factory):
     return chest_series(tmp_path_factory.mktemp("chest"))
 
 
 @pytest.fixture(scope="module")
-def segmentation(given, tmp_path_factory):
+def segmentation(series, tmp_path_factory):
     folder = tmp_path_factory.mktemp("objects")
-    write_objects(folder, score(given))
+    write_objects(folder, score(series))
     return folder / "segmentation.dcm"
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("orientation", [(1.0, 0.0, 0.0, 0.0, 1.0, 0.0), PRONE])
 def test_scores_from_our_segmentation_are_those_it_was_made_from(orientation, tmp_path):
-    given = chest_series(tmp_path, orientation)
-    first = score(given, calibration=0.75)
+    series = chest_series(tmp_path, orientation)
+    first = score(series, calibration=0.75)
     write_objects(tmp_path, first)
-    second = score(replace(given, lesions=tmp_path / "segmentation.dcm"), calibration=0.75)
+    second = score(replace(series, lesions=tmp_path / "segmentation.dcm"), calibration=0.75)
     assert second.methods["threshold"].total == first.methods["threshold"].total
     assert second.methods["threshold"].arteries == first.methods["threshold"].arteries
     assert second.non_coronary.scores == first.non_coronary.scores
@@ -95,59 +95,59 @@ def coded(value, scheme="SCT"):
         ("", [], None),
     ],
 )
-def test_codes_tell_a_site_before_names(name, codes, label):
+def test_codes_decide_before_names(name, codes, label):
     assert label_of(name, codes) == label
 
 
-def test_overlapping_segments_are_refused(segmentation, given, tmp_path):
-    made = pydicom.dcmread(segmentation)
-    groups = made.PerFrameFunctionalGroupsSequence
+def test_overlapping_segments_are_refused(segmentation, series, tmp_path):
+    dataset = pydicom.dcmread(segmentation)
+    groups = dataset.PerFrameFunctionalGroupsSequence
     numbers = [group.SegmentIdentificationSequence[0] for group in groups]
     last = next(n for n, number in enumerate(numbers) if number.ReferencedSegmentNumber == 2)
     groups[last].PlanePositionSequence = groups[0].PlanePositionSequence
-    pixels = made.Rows * made.Columns // 8
-    data = bytearray(made.PixelData)
+    pixels = dataset.Rows * dataset.Columns // 8
+    data = bytearray(dataset.PixelData)
     data[last * pixels : (last + 1) * pixels] = data[:pixels]
-    made.PixelData = bytes(data)
-    made.save_as(tmp_path / "overlap.dcm")
+    dataset.PixelData = bytes(data)
+    dataset.save_as(tmp_path / "overlap.dcm")
     with pytest.raises(MaskError, match="overlap"):
-        read_reviewed(tmp_path / "overlap.dcm", read_ct(given.ct))
+        read_reviewed(tmp_path / "overlap.dcm", read_ct(series.ct))
 
 
-def test_a_segmentation_on_a_shifted_grid_is_resampled_with_a_warning(segmentation, given, tmp_path):
-    made = pydicom.dcmread(segmentation)
-    for group in made.PerFrameFunctionalGroupsSequence:
-        x, *others = group.PlanePositionSequence[0].ImagePositionPatient
-        group.PlanePositionSequence[0].ImagePositionPatient = [float(x) + 1.2, *others]
-    made.save_as(tmp_path / "shifted.dcm")
-    result = score(replace(given, lesions=tmp_path / "shifted.dcm"))
+def test_a_segmentation_on_a_shifted_grid_is_resampled_with_a_warning(segmentation, series, tmp_path):
+    dataset = pydicom.dcmread(segmentation)
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        x, y, z = group.PlanePositionSequence[0].ImagePositionPatient
+        group.PlanePositionSequence[0].ImagePositionPatient = [float(x) + 1.2, y, z]
+    dataset.save_as(tmp_path / "shifted.dcm")
+    result = score(replace(series, lesions=tmp_path / "shifted.dcm"))
     assert "mask-resampled" in [warning.code for warning in result.warnings]
-    assert result.methods["threshold"].total == score(given).methods["threshold"].total
+    assert result.methods["threshold"].total == score(series).methods["threshold"].total
 
 
-def test_a_ct_or_a_broken_file_is_no_review(segmentation, given, tmp_path):
-    scan = read_ct(given.ct)
+def test_a_ct_or_a_broken_file_is_no_review(segmentation, series, tmp_path):
+    scan = read_ct(series.ct)
     with pytest.raises(MaskError, match="modality CT"):
-        read_reviewed(next(given.ct.iterdir()), scan)
+        read_reviewed(next(series.ct.iterdir()), scan)
     (tmp_path / "half.dcm").write_bytes(segmentation.read_bytes()[:-200])
     with pytest.raises(CTError, match=r"half\.dcm"):
         read_reviewed(tmp_path / "half.dcm", scan)
 
 
-def test_where_an_item_does_not_fill_its_sequence_it_is_broken(segmentation, given, tmp_path):
+def test_an_item_shorter_than_its_sequence_is_broken(segmentation, series, tmp_path):
     content = segmentation.read_bytes()
     at = content.index(b"\x20\x00\x11\x91SQ") + 20  # in the first item of a frame's content
     (tmp_path / "s.dcm").write_bytes(content[:at] + content[at + 4 :])
     with pytest.raises(UnreadableError, match=r"s\.dcm is a broken DICOM file"):
-        read_reviewed(tmp_path / "s.dcm", read_ct(given.ct))
+        read_reviewed(tmp_path / "s.dcm", read_ct(series.ct))
 
 
 def square(low, high, k):
     return [(low, low, k), (high, low, k), (high, high, k), (low, high, k)]
 
 
-def test_contours_are_filled_in_their_slices_and_inner_ones_are_holes(given, tmp_path):
-    scan = read_ct(given.ct)
+def test_contours_are_filled_in_their_slices_and_inner_ones_are_holes(series, tmp_path):
+    scan = read_ct(series.ct)
     contours = [("LAD", [square(9.6, 20.4, 5), square(13.6, 16.4, 5)]), ("aorta", [square(29.6, 32.4, 6)])]
     path = write_structures(tmp_path / "rt.dcm", scan.image, contours)
     labels = sitk.GetArrayFromImage(read_reviewed(path, scan))
@@ -174,16 +174,16 @@ def test_contours_are_filled_in_their_slices_and_inner_ones_are_holes(given, tmp
         ([[(-2, 0, 5), (1, 0, 5)]], [(0, 0), (1, 0)]),
     ],
 )  # fmt: skip
-def test_pixels_on_a_contour_belong_to_it(given, corners, pixels, tmp_path):
-    """As OpenCV's findContours and rt-utils draw them, through the centres of the outermost pixels."""
-    scan = read_ct(given.ct)
+def test_pixels_on_a_contour_belong_to_it(series, corners, pixels, tmp_path):
+    """OpenCV's findContours and rt-utils draw contours through the centres of the outermost pixels."""
+    scan = read_ct(series.ct)
     path = write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", corners)])
-    found = sitk.GetArrayFromImage(read_reviewed(path, scan))
-    assert {(i, j) for _k, j, i in np.argwhere(found).tolist()} == set(pixels)
+    labels = sitk.GetArrayFromImage(read_reviewed(path, scan))
+    assert {(i, j) for _k, j, i in np.argwhere(labels).tolist()} == set(pixels)
 
 
-def test_an_element_of_unknown_kind_is_broken(given, tmp_path):
-    scan = read_ct(given.ct)
+def test_an_element_of_unknown_kind_is_broken(series, tmp_path):
+    scan = read_ct(series.ct)
     path = write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", [square(9, 12, 5)])])
     content = path.read_bytes()
     for kind in (b"\x06\x30\x42\x00CS", b"\x06\x30\x26\x00LO"):  # of a contour's type, and of a structure's name
@@ -194,9 +194,9 @@ def test_an_element_of_unknown_kind_is_broken(given, tmp_path):
         read_review_file(path)
 
 
-def test_contours_around_the_lesions_give_their_scores(given, tmp_path):
-    scan = read_ct(given.ct)
-    reviewed = sitk.GetArrayFromImage(sitk.ReadImage(given.lesions))
+def test_contours_around_the_lesions_give_their_scores(series, tmp_path):
+    scan = read_ct(series.ct)
+    reviewed = sitk.GetArrayFromImage(sitk.ReadImage(series.lesions))
     contours = []
     for site, name in zip(SITES, ("LAD", "RCA", "aortic valve"), strict=True):
         k, j, i = (sorted(set(axis)) for axis in np.nonzero(reviewed == site))
@@ -204,13 +204,13 @@ def test_contours_around_the_lesions_give_their_scores(given, tmp_path):
         box = [low, (high[0], low[1]), high, (low[0], high[1])]
         contours.append((name, [[(*corner, n) for corner in box] for n in k]))
     path = write_structures(tmp_path / "rt.dcm", scan.image, contours)
-    found, first = score(replace(given, lesions=path)), score(given)
-    assert found.methods["threshold"].arteries == first.methods["threshold"].arteries
-    assert found.non_coronary.scores == first.non_coronary.scores
+    result, expected = score(replace(series, lesions=path)), score(series)
+    assert result.methods["threshold"].arteries == expected.methods["threshold"].arteries
+    assert result.non_coronary.scores == expected.non_coronary.scores
 
 
-def test_contours_across_slices_of_another_scan_or_of_unknown_name_are_refused(given, tmp_path):
-    scan = read_ct(given.ct)
+def test_contours_across_slices_of_another_scan_or_of_unknown_name_are_refused(series, tmp_path):
+    scan = read_ct(series.ct)
     tilted = [(10, 10, 5), (20, 10, 5), (20, 20, 8), (10, 20, 8)]
     with pytest.raises(MaskError, match="do not lie in the slices"):
         read_reviewed(write_structures(tmp_path / "a.dcm", scan.image, [("LAD", [tilted])]), scan)
@@ -223,11 +223,11 @@ def test_contours_across_slices_of_another_scan_or_of_unknown_name_are_refused(g
 
 
 @pytest.mark.parametrize(("kind", "warned"), [("AUTOMATIC", True), ("SEMIAUTOMATIC", False)])
-def test_what_an_algorithm_alone_made_is_told(segmentation, given, kind, warned, tmp_path):
-    made = pydicom.dcmread(segmentation)
-    for item in made.SegmentSequence:
+def test_lesions_of_an_algorithm_alone_are_reported(segmentation, series, kind, warned, tmp_path):
+    dataset = pydicom.dcmread(segmentation)
+    for item in dataset.SegmentSequence:
         item.SegmentAlgorithmType = kind
-    made.save_as(tmp_path / "made.dcm")
-    assert read_review_file(tmp_path / "made.dcm").automatic == warned
-    result = score(replace(given, lesions=tmp_path / "made.dcm"))
+    dataset.save_as(tmp_path / "segmentation.dcm")
+    assert read_review_file(tmp_path / "segmentation.dcm").automatic == warned
+    result = score(replace(series, lesions=tmp_path / "segmentation.dcm"))
     assert ("lesions-automatic" in [warning.code for warning in result.warnings]) == warned

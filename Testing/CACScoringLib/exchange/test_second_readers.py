@@ -16,9 +16,9 @@ from CACScoringLib.exchange.write import write_objects
 @pytest.mark.long
 @pytest.mark.parametrize("orientation", [dicom_results.AXIAL, dicom_results.PRONE])
 def test_every_object_is_read_by_dcmqi_dcmtk_and_gdcm(orientation, tmp_path):
-    given = dicom_results.chest_series(tmp_path, orientation)
+    series = dicom_results.chest_series(tmp_path, orientation)
     # A third of a milligram has no end in decimals.
-    result = dicom_results.score(given, 1 / 3, panel_results.known_networks())
+    result = dicom_results.score(series, 1 / 3, panel_results.known_networks())
     (tmp_path / "objects").mkdir()
     (tmp_path / "scratch").mkdir()
     write_objects(tmp_path / "objects", result)
@@ -27,16 +27,15 @@ def test_every_object_is_read_by_dcmqi_dcmtk_and_gdcm(orientation, tmp_path):
 
 @pytest.mark.long
 def test_calcium_of_one_artery_alone(tmp_path):
-    """Of one segment highdicom states in another place which it is."""
-    given = dicom_results.chest_series(tmp_path)
-    labels = sitk.ReadImage(given.lesions)
+    """highdicom states the identity of a single segment in another place."""
+    series = dicom_results.chest_series(tmp_path)
+    labels = sitk.ReadImage(series.lesions)
     sitk.WriteImage(labels * (labels == int(Artery.LAD)), tmp_path / "one.nrrd")
-    alone = replace(given, lesions=tmp_path / "one.nrrd")
-    result = dicom_results.score(alone)
+    result = dicom_results.score(replace(series, lesions=tmp_path / "one.nrrd"))
     (tmp_path / "objects").mkdir()
     write_objects(tmp_path / "objects", result)
     segmentation = tmp_path / "objects" / "segmentation.dcm"
-    again = dicom_results.score(replace(given, lesions=segmentation))
+    again = dicom_results.score(replace(series, lesions=segmentation))
     assert again.methods["threshold"].total == result.methods["threshold"].total
     measured = measurements_by_dcmtk(tmp_path / "objects" / "measurements.dcm")
     assert measured["Coronary calcium: LAD", "450360000"] == result.methods["threshold"].total.agatston

@@ -1,4 +1,4 @@
-"""The DICOM objects of a result: what they say, whose they are, and that other programs take them."""
+"""DICOM objects of a result: their content, patient and study, and their validity in other programs."""
 
 import contextlib
 import re
@@ -29,25 +29,25 @@ from CACScoringLib.run import RunSettings, run_scan, write_result
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory):
+def series(tmp_path_factory):
     return chest_series(tmp_path_factory.mktemp("chest"))
 
 
 @pytest.fixture(scope="module")
-def result(given):
-    return score(given, calibration=0.75, networks=panel_results.known_networks())
+def result(series):
+    return score(series, calibration=0.75, networks=panel_results.known_networks())
 
 
 @pytest.fixture(scope="module")
 def objects(result, tmp_path_factory):
-    """The folder of the objects of a reviewed result."""
+    """Folder with the objects of a reviewed result."""
     folder = tmp_path_factory.mktemp("objects")
     write_objects(folder, result)
     return folder
 
 
 def numbers(report):
-    """By tracking identifier the numbers of a group by their code."""
+    """Return each group's numbers by code, by tracking identifier."""
     groups = report.content.get_volumetric_roi_measurement_groups() + report.content.get_image_measurement_groups()
     return {g.tracking_identifier: {m.name.value: m.value for m in g.get_measurements()} for g in groups}
 
@@ -58,23 +58,22 @@ def expected(score):
 
 @pytest.mark.long
 def test_numbers_read_back_are_the_scores_to_the_last_digit(result, objects):
-    found = numbers(highdicom.sr.srread(objects / "measurements.dcm"))
+    groups = numbers(highdicom.sr.srread(objects / "measurements.dcm"))
     threshold = result.methods["threshold"]
-    total = found["Coronary calcium: total"]
-    assert total == {
+    assert groups["Coronary calcium: total"] == {
         **expected(threshold.total),
         "450360000": threshold.total.agatston,
         "122657": 130.0,
         "122659": 0.75,
     }
     for artery in (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA):
-        own = threshold.arteries[artery]
-        assert found[f"Coronary calcium: {artery.key}"] == {**expected(own), "450360000": own.agatston}
+        scores = threshold.arteries[artery]
+        assert groups[f"Coronary calcium: {artery.key}"] == {**expected(scores), "450360000": scores.agatston}
     valve = result.non_coronary.scores[SITES[2]]
     assert valve.agatston > 0
-    assert found["Calcium: aortic valve and root"] == {**expected(valve), "112058": valve.agatston}
-    of_map = result.methods["decomposition"].total
-    assert found["Calcium map: total"]["agatston-equivalent"] == of_map.clinical_agatston
+    assert groups["Calcium: aortic valve and root"] == {**expected(valve), "112058": valve.agatston}
+    map_total = result.methods["decomposition"].total
+    assert groups["Calcium map: total"]["agatston-equivalent"] == map_total.clinical_agatston
 
 
 @pytest.mark.long
@@ -98,66 +97,64 @@ def test_groups_refer_to_the_segments_of_their_arteries(objects):
 @pytest.mark.long
 @pytest.mark.parametrize("orientation", [dicom_results.AXIAL, PRONE])
 def test_segments_are_the_lesions_voxel_by_voxel_in_the_slices_they_were_read_from(orientation, tmp_path):
-    given = chest_series(tmp_path, orientation)
-    scored = score(given)
+    series = chest_series(tmp_path, orientation)
+    scored = score(series)
     write_objects(tmp_path, scored)
-    made = highdicom.seg.segread(tmp_path / "segmentation.dcm")
+    segmentation = highdicom.seg.segread(tmp_path / "segmentation.dcm")
     labels = scored.methods["threshold"].lesions.artery_map() + scored.non_coronary.lesions.artery_map()
-    assert [item.SegmentLabel for item in made.SegmentSequence] == [segment_label(site) for site in SITES]
-    slices = {ds.SOPInstanceUID: ds for ds in (pydicom.dcmread(path) for path in sorted(given.ct.iterdir()))}
-    seen = np.zeros_like(labels)
-    for frame, group in zip(made.get_stored_frames(), made.PerFrameFunctionalGroupsSequence, strict=True):
+    assert [item.SegmentLabel for item in segmentation.SegmentSequence] == [segment_label(site) for site in SITES]
+    slices = {ds.SOPInstanceUID: ds for ds in (pydicom.dcmread(path) for path in sorted(series.ct.iterdir()))}
+    segments = np.zeros_like(labels)
+    frames = zip(segmentation.get_stored_frames(), segmentation.PerFrameFunctionalGroupsSequence, strict=True)
+    for frame, group in frames:
         number = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
         source = group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
         assert group.PlanePositionSequence[0].ImagePositionPatient == slices[source].ImagePositionPatient
         k = slices[source].InstanceNumber - 1
         upright = frame if orientation == dicom_results.AXIAL else frame[::-1, ::-1]
-        seen[k][upright == 1] = SITES[number - 1]
-    assert (seen == labels).all()
+        segments[k][upright == 1] = SITES[number - 1]
+    assert (segments == labels).all()
 
 
 @pytest.mark.long
-def test_no_segment_or_frame_is_empty_and_all_lie_in_the_planes_of_the_source(objects, given):
+def test_no_segment_or_frame_is_empty_and_all_lie_in_the_planes_of_the_source(objects, series):
     # OHIF issues 3991 (empty segments) and 6154 (label maps at right angles to the source).
-    made = highdicom.seg.segread(objects / "segmentation.dcm")
-    frames = made.get_stored_frames()
-    numbers = [
-        g.SegmentIdentificationSequence[0].ReferencedSegmentNumber for g in made.PerFrameFunctionalGroupsSequence
-    ]
-    assert all(frame.any() for frame in frames)
-    assert set(numbers) == {item.SegmentNumber for item in made.SegmentSequence}
-    source = pydicom.dcmread(next(given.ct.iterdir()), stop_before_pixels=True)
-    shared = made.SharedFunctionalGroupsSequence[0]
+    segmentation = highdicom.seg.segread(objects / "segmentation.dcm")
+    groups = segmentation.PerFrameFunctionalGroupsSequence
+    numbers = {group.SegmentIdentificationSequence[0].ReferencedSegmentNumber for group in groups}
+    assert all(frame.any() for frame in segmentation.get_stored_frames())
+    assert numbers == {item.SegmentNumber for item in segmentation.SegmentSequence}
+    source = pydicom.dcmread(next(series.ct.iterdir()), stop_before_pixels=True)
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
     assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == source.ImageOrientationPatient
 
 
-def test_a_scan_without_calcium_has_no_segmentation(given, tmp_path):
-    empty = sitk.ReadImage(given.lesions) * 0
+def test_a_scan_without_calcium_has_no_segmentation(series, tmp_path):
+    empty = sitk.ReadImage(series.lesions) * 0
     sitk.WriteImage(empty, tmp_path / "none.nrrd")
-    settings = RunSettings(dicom=True)
-    without = replace(given, lesions=tmp_path / "none.nrrd")
-    run_scan(without, settings, LoadedModels(), OutputFolder(tmp_path / "out"))
+    scan_input = replace(series, lesions=tmp_path / "none.nrrd")
+    run_scan(scan_input, RunSettings(dicom=True), LoadedModels(), OutputFolder(tmp_path / "out"))
     assert not (tmp_path / "out" / "segmentation.dcm").exists()
-    found = numbers(highdicom.sr.srread(tmp_path / "out" / "measurements.dcm"))
-    assert found["Coronary calcium: total"]["450360000"] == 0
+    groups = numbers(highdicom.sr.srread(tmp_path / "out" / "measurements.dcm"))
+    assert groups["Coronary calcium: total"]["450360000"] == 0
 
 
 @pytest.mark.long
-def test_patient_and_study_are_those_of_the_series_and_nothing_private_is_copied(objects, given):
-    source = pydicom.dcmread(next(given.ct.iterdir()), stop_before_pixels=True)
+def test_patient_and_study_are_those_of_the_series_and_nothing_private_is_copied(objects, series):
+    source = pydicom.dcmread(next(series.ct.iterdir()), stop_before_pixels=True)
     for path in objects.iterdir():
-        made = pydicom.dcmread(path)
-        assert {key: str(made[key].value) for key in PATIENT if key != "SpecificCharacterSet"} == {
+        dataset = pydicom.dcmread(path)
+        assert {key: str(dataset[key].value) for key in PATIENT if key != "SpecificCharacterSet"} == {
             key: value for key, value in PATIENT.items() if key != "SpecificCharacterSet"
         }
-        assert made.StudyInstanceUID == source.StudyInstanceUID
-        assert made.StudyDate == source.StudyDate
-        assert made.SeriesInstanceUID != source.SeriesInstanceUID
+        assert dataset.StudyInstanceUID == source.StudyInstanceUID
+        assert dataset.StudyDate == source.StudyDate
+        assert dataset.SeriesInstanceUID != source.SeriesInstanceUID
         assert SECRET.encode() not in path.read_bytes()
 
 
 def codes_of(dataset):
-    """Values of all codes in a dataset."""
+    """Yield the values of all codes in a dataset."""
     for element in dataset:
         for item in element.value if element.VR == "SQ" else ():
             if "CodeMeaning" in item:
@@ -170,10 +167,10 @@ def test_every_code_stands_in_the_users_documentation(objects):
     page = (Path(__file__).parents[3] / "docs" / "user" / "dicom-codes.csv").read_text(encoding="utf-8")
     for first, last in re.findall(r"(\d{6}) to (\d{6}) DCM", page):
         page += " ".join(map(str, range(int(first), int(last) + 1)))
-    found = {code for path in objects.iterdir() for code in codes_of(pydicom.dcmread(path, stop_before_pixels=True))}
-    assert len(found) > 50
+    codes = {code for path in objects.iterdir() for code in codes_of(pydicom.dcmread(path, stop_before_pixels=True))}
+    assert len(codes) > 50
     # The page on warnings lists their codes.
-    assert {code for code in found - set(ADVICE) if code not in page} == set()
+    assert {code for code in codes - set(ADVICE) if code not in page} == set()
 
 
 @pytest.mark.long
@@ -201,10 +198,10 @@ def test_the_reader_is_named_only_where_asked_to(result, identify, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["  ", "a\\b", "a\nb", "x" * 65])
-def test_a_reader_whose_name_dicom_cannot_hold_is_refused_before_scoring(given, name, tmp_path):
+def test_a_reader_whose_name_dicom_cannot_hold_is_refused_before_scoring(series, name, tmp_path):
     settings = RunSettings(dicom=True, identify=True, reader=name)
     with pytest.raises(CTError, match="no DICOM person name"):
-        run_scan(given, settings, LoadedModels(), OutputFolder(tmp_path / "out"))
+        run_scan(series, settings, LoadedModels(), OutputFolder(tmp_path / "out"))
 
 
 @pytest.mark.long
@@ -215,31 +212,28 @@ def test_what_is_reviewed_is_final_and_what_is_automatic_is_not(result, objects,
     reports = [pydicom.dcmread(folder / "measurements.dcm") for folder in (objects, tmp_path)]
     assert [report.PreliminaryFlag for report in reports] == ["FINAL", "PRELIMINARY"]
     segmentations = [pydicom.dcmread(folder / "segmentation.dcm") for folder in (objects, tmp_path)]
-    kinds = [{item.SegmentAlgorithmType for item in made.SegmentSequence} for made in segmentations]
+    kinds = [{item.SegmentAlgorithmType for item in segmentation.SegmentSequence} for segmentation in segmentations]
     assert kinds == [{"SEMIAUTOMATIC"}, {"AUTOMATIC"}]
 
 
 @pytest.mark.long
 def test_a_scan_that_is_no_dicom_series_is_refused_before_it_is_scored(tmp_path):
     sitk.WriteImage(panel_results.chest_image(), tmp_path / "ct.nrrd")
-    given = dicom_results.ScanInput(tmp_path / "ct.nrrd")
+    scan_input = dicom_results.ScanInput(tmp_path / "ct.nrrd")
     with pytest.raises(NotDicomError, match="was not read from a DICOM series"):
-        run_scan(given, RunSettings(dicom=True), LoadedModels(), OutputFolder(tmp_path / "out"))
+        run_scan(scan_input, RunSettings(dicom=True), LoadedModels(), OutputFolder(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.long
 def test_a_series_without_frame_of_reference_is_refused(tmp_path):
-    def without(path):
-        ds = pydicom.dcmread(path)
-        del ds.FrameOfReferenceUID
-        ds.save_as(path)
-
-    given = chest_series(tmp_path)
-    for path in given.ct.iterdir():
-        without(path)
+    series = chest_series(tmp_path)
+    for path in series.ct.iterdir():
+        dataset = pydicom.dcmread(path)
+        del dataset.FrameOfReferenceUID
+        dataset.save_as(path)
     with pytest.raises(CTError, match="no frame of reference UID"):
-        run_scan(given, RunSettings(dicom=True), LoadedModels(), OutputFolder(tmp_path / "out"))
+        run_scan(series, RunSettings(dicom=True), LoadedModels(), OutputFolder(tmp_path / "out"))
 
 
 @pytest.mark.long
@@ -259,18 +253,18 @@ def test_dciodvfy_finds_no_error(objects):
 
 @pytest.mark.long
 def test_pixelmed_finds_no_error_in_the_measurement_report(objects, tmp_path):
-    # Version 20220618 takes all groups for regions of interest (TID 1411) where one is, so that it is asked of each
-    # kind of group alone.
+    # Version 20220618 takes all groups for regions of interest (TID 1411) if one is: each kind is validated alone.
     for kind in ("1411", "1501"):
         report = pydicom.dcmread(objects / "measurements.dcm")
         (groups,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "126010"]
-        own = [g for g in groups.ContentSequence if g.ContentTemplateSequence[0].TemplateIdentifier == kind]
-        assert own
-        groups.ContentSequence = own
+        groups.ContentSequence = [
+            g for g in groups.ContentSequence if g.ContentTemplateSequence[0].TemplateIdentifier == kind
+        ]
+        assert groups.ContentSequence
         report.save_as(tmp_path / f"{kind}.dcm")
-        said = dicom_results.validated(tmp_path / f"{kind}.dcm")
-        assert "Found Root Template TID_1500" in said
-        assert [line for line in said.splitlines() if line.startswith("Error")] == []
+        messages = dicom_results.validated(tmp_path / f"{kind}.dcm")
+        assert "Found Root Template TID_1500" in messages
+        assert [line for line in messages.splitlines() if line.startswith("Error")] == []
 
 
 @pytest.mark.long
@@ -278,17 +272,17 @@ def test_the_cardiovascular_report_states_the_scores_of_arteries_and_total(resul
     report = pydicom.dcmread(objects / "cardiovascular-report.dcm")
     assert report.ContentTemplateSequence[0].TemplateIdentifier == "3900"
     (scoring,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "122603"]
-    found = {}
+    numbers = {}
     for item in scoring.ContentSequence:
         (site,) = [i for i in item.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "363698007"]
-        measured = item.MeasuredValueSequence[0]
+        value = item.MeasuredValueSequence[0]
         key = item.ConceptNameCodeSequence[0].CodeValue, site.ConceptCodeSequence[0].CodeValue
-        found[key] = measured.get("FloatingPointValue", float(measured.NumericValue))
+        numbers[key] = value.get("FloatingPointValue", float(value.NumericValue))
     threshold = result.methods["threshold"]
-    assert found["450360000", "41801008"] == threshold.total.agatston
-    assert found["450360000", "59438005"] == threshold.arteries[Artery.LAD].agatston
-    assert found["122661", "13647002"] == threshold.arteries[Artery.RCA].mass_mg
-    assert found["122659", "41801008"] == 0.75
+    assert numbers["450360000", "41801008"] == threshold.total.agatston
+    assert numbers["450360000", "59438005"] == threshold.arteries[Artery.LAD].agatston
+    assert numbers["122661", "13647002"] == threshold.arteries[Artery.RCA].mass_mg
+    assert numbers["122659", "41801008"] == 0.75
 
 
 @pytest.mark.long
@@ -301,13 +295,13 @@ def test_the_pdf_names_the_patient_only_where_asked_to(result, identify):
 
 
 def pdf_text(content):
-    """The text of a PDF of fpdf2, whose streams are deflated and whose text stands in brackets."""
+    """Return the text of a PDF of fpdf2, in brackets in deflated streams."""
     streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL)
-    shown = []
+    texts = []
     for stream in streams:
         with contextlib.suppress(zlib.error):
-            shown += re.findall(rb"\(((?:[^()\\]|\\.)*)\) ?Tj", zlib.decompress(stream))
-    return b" ".join(shown).decode("latin-1")
+            texts += re.findall(rb"\(((?:[^()\\]|\\.)*)\) ?Tj", zlib.decompress(stream))
+    return b" ".join(texts).decode("latin-1")
 
 
 @pytest.mark.long
@@ -321,14 +315,14 @@ def test_no_page_of_the_pdf_has_a_line_or_two(result, warnings):
 
 
 @pytest.mark.long
-def test_key_slices_hold_most_of_the_score_and_refer_to_their_images(result, objects, given):
-    slices = {ds.SOPInstanceUID: ds.InstanceNumber - 1 for ds in map(pydicom.dcmread, given.ct.iterdir())}
-    shown = [pydicom.dcmread(path) for path in sorted(objects.glob("key_*.dcm"))]
+def test_key_slices_hold_most_of_the_score_and_refer_to_their_images(result, objects, series):
+    slices = {ds.SOPInstanceUID: ds.InstanceNumber - 1 for ds in map(pydicom.dcmread, series.ct.iterdir())}
+    pictures = [pydicom.dcmread(path) for path in sorted(objects.glob("key_*.dcm"))]
     lesions = result.methods["threshold"].lesions.lesions
-    assert [made.InstanceNumber for made in shown] == [1, 2, 3, 4]
-    assert len({made.SeriesInstanceUID for made in shown}) == 1
-    for made in shown:
-        k = slices[made.SourceImageSequence[0].ReferencedSOPInstanceUID]
+    assert [picture.InstanceNumber for picture in pictures] == [1, 2, 3, 4]
+    assert len({picture.SeriesInstanceUID for picture in pictures}) == 1
+    for picture in pictures:
+        k = slices[picture.SourceImageSequence[0].ReferencedSOPInstanceUID]
         assert any(k in lesion.slice_indices for lesion in lesions)
-        assert made.pixel_array.shape[2] == 3
-        assert made.pixel_array[:30].min(2).max() > 200, "the status is burned in above the slice"
+        assert picture.pixel_array.shape[2] == 3
+        assert picture.pixel_array[:30].min(2).max() > 200, "the status is burned in above the slice"
