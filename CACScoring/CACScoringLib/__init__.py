@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from .drr.job import DrrSettings
     from .drr.projection import Radiograph
     from .io.reading import read_ct, read_lesion_labels, read_mask
-    from .results import MethodResult
     from .scoring.comparison import Comparison
     from .scoring.lesions import Lesion
+    from .scoring.methods import MethodResult
     from .scoring.rules import ScoringRules
     from .scoring.scores import Score
 

@@ -37,13 +37,13 @@ from .models.choice import LoadedModels, ModelChoice, chosen_models, load_models
 from .pipeline import ScoreSettings, score_scan
 from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
-from .results import MethodResult
 from .run import comparable
 from .scoring.comparison import Comparison
 from .scoring.comparison import compare as compare_results
 from .scoring.lesions import Lesion, find_lesions  # noqa: F401
+from .scoring.methods import MethodResult, method_result
 from .scoring.rules import ScoringRules
-from .scoring.scores import Score, method_result  # noqa: F401
+from .scoring.scores import Score  # noqa: F401
 
 read_ct = python_words()(reading.read_ct)
 

@@ -20,9 +20,10 @@ from .core.python_words import in_python, python_words
 from .report.files import Cell, counted_rows
 from .report.page import result_as_fragment
 from .report.pictures import largest_pictures
-from .results import MethodResult, ScoreResult
+from .results import ScoreResult
 from .run import RunSettings, write_result
 from .scoring.lesions import Lesion
+from .scoring.methods import MethodResult
 from .scoring.scores import Score
 from .scoring.uncertainty import TOTAL
 

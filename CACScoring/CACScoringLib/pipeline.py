@@ -1,26 +1,30 @@
-"""The order of the steps from a CT to its scores; what each of them does is in the room of its subject."""
+"""Scoring of a CT: the order of its steps, each of which takes what it needs and returns its own result."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import SimpleITK as sitk
 
 from .anatomy.heart_search import locate_heart
 from .calcium_map.decomposition import DecompositionSettings, decompose_heart
-from .core.ct import CTError, CTScan, ScanWarning
+from .core.ct import Acquisition, CTError, CTScan, ScanWarning
 from .core.progress import Progress
 from .models.choice import Networks
-from .quality.acquisition import examine_acquisition
-from .quality.mass_calibration import MassCalibration, calibrate_mass
-from .quality.normalisation import normalise
-from .results import ScanContext, ScoreResult
-from .scoring.mass import with_masses
+from .quality.acquisition import examine_quality
+from .quality.calibration import familiarity_of
+from .quality.mass_calibration import MassCalibration, scan_calibration
+from .quality.normalisation import normalisation_of
+from .results import ScoreResult
+from .scoring.candidates import find_dense_lesions, score_candidates, score_map
+from .scoring.evidence import Evidence, LesionJudge
+from .scoring.methods import MethodResult, categories_of, with_intervals, with_masses
 from .scoring.reader_labels import reader_labels
+from .scoring.reading import score_reading
 from .scoring.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
-from .scoring.scores import classify, score_candidates, score_map
-from .scoring.uncertainty import add_intervals
+from .scoring.scores import Percentile, percentile_from_table
+from .scoring.uncertainty import ScanErrors
 
 MAX_AGE_YEARS = 120
 """Highest age of a person that settings take."""
@@ -30,16 +34,20 @@ MAX_AGE_YEARS = 120
 class ScoreSettings(ScoringSwitches):
     """Settings of scoring beside the switches.
 
-    candidates: leave nothing out of the candidates of the clinical rule, whatever the networks say of them.
-    normalisation: whether the scan is brought to a soft kernel and slices of 3 mm before it is scored, of
-    `normalisation.MODES`.
-    sex ("F" or "M"), age_years: override what DICOM says; used for percentiles only.
-    percentile_table: CSV of the user's reference population (see `scores.percentile_from_table`).
-    decomposition: None for the settings stored with the models.
-    slices: a reader's overrides of slices, counted from the feet: True, it is taken
-    apart; False, the calcium map is empty there.
-    calibration: of an insert in the scan, or of a digital patient; None for the rules' or the best that is known.
-    mass_table: CSV of the user's mass calibrations (`mass_calibration.from_table`).
+    Attributes:
+        rules: Rules of the clinical score.
+        candidates: List every candidate of the clinical rule, whatever the networks' evidence.
+        normalisation: One of `normalisation.MODES`: whether the scan is brought to a soft kernel and slices of 3 mm
+            before it is scored.
+        sex: "F" or "M", overrides the scan's header; used for percentiles only.
+        age_years: Age in years, overrides the scan's header; used for percentiles only.
+        percentile_table: CSV of the user's reference population (`scores.percentile_from_table`).
+        decomposition: Settings of the calcium map; None for those stored with the models.
+        slices: A reader's overrides of slices, counted from the feet: True to decompose the slice, False to leave its
+            map empty.
+        calibration: Mass calibration of an insert in the scan or of a digital patient; None for that of the rules, or
+            the best one known.
+        mass_table: CSV of the user's mass calibrations (`mass_calibration.from_table`).
     """
 
     rules: ScoringRules = field(default_factory=ScoringRules)
@@ -58,6 +66,10 @@ class ScoreSettings(ScoringSwitches):
             raise CTError(f"The setting sex is {self.sex!r}. Write F or M, or leave it out.")
         if self.age_years is not None and not 0 <= self.age_years <= MAX_AGE_YEARS:
             raise CTError(f"The setting age_years is {self.age_years}. Give an age from 0 to {MAX_AGE_YEARS}.")
+
+    def rules_for(self, scan: CTScan) -> ScoringRules:
+        """Return the rules of the clinical score for a scan, adapted to its tube voltage if asked for."""
+        return rules_for_tube_voltage(scan.acquisition, self.rules) if self.adapt_to_tube_voltage else self.rules
 
 
 def steps(networks: Networks | None) -> tuple[str, ...]:
@@ -99,53 +111,96 @@ def score_scan(
         MaskError: The heart mask or the lesion labels do not fit the scan.
         CTError: The settings or the input cannot be used otherwise.
     """
-    progress = progress or Progress()
-    context = _prepare(scan, settings, heart, lesions, networks)
-    with progress.step("heart"):
-        context = normalise(context)
-        context = locate_heart(context)
-    with progress.step("acquisition"):
-        context = calibrate_mass(context)
-        context = examine_acquisition(context)
-    if networks:
-        with progress.step("decomposition"):
-            context = decompose_heart(context)
-    with progress.step("lesions"):
-        context = score_candidates(context)
-        context = score_map(context)
-    with progress.step("scores"):
-        context = with_masses(context)
-        context = add_intervals(context)
-        return classify(context)
-
-
-def _prepare(
-    scan: CTScan,
-    settings: ScoreSettings,
-    heart: sitk.Image | None,
-    lesions: sitk.Image | None,
-    networks: Networks | None,
-) -> ScanContext:
-    """Check the arguments of `score_scan`; errors as there."""
     if settings.slices and networks is None:
         raise CTError(
             "Slice overrides change the calcium map, which needs the networks. Install the networks, or leave "
             "the overrides out."
         )
-    rules = settings.rules
-    if settings.adapt_to_tube_voltage:
-        rules = rules_for_tube_voltage(scan.acquisition, rules)
-    doubts = []
-    if not rules.is_clinical:
-        message = f"The score follows other rules than the clinical one ({rules.name}): it has no category or interval."
-        doubts.append(ScanWarning("rules-changed", message))
-    return ScanContext(
+    progress = progress or Progress()
+    rules = settings.rules_for(scan)
+    reader = None if lesions is None else reader_labels(lesions, scan, rules)
+    with progress.step("heart"):
+        normalisation = normalisation_of(scan, settings.normalisation)
+        scored = normalisation.of(scan)
+        region = locate_heart(scored, heart, networks, None if reader is None else reader.sites)
+    with progress.step("acquisition"):
+        given_mg = rules.calibration_mg_per_mm3_hu
+        calibration = settings.calibration or scan_calibration(scored, region.mask, given_mg, settings.mass_table)
+        rules = rules.with_mass_calibration(calibration)
+        allowed = settings.allow_contrast, settings.allow_reversed
+        quality = examine_quality(scan, scored, region.mask, normalisation, rules.threshold_hu, *allowed)
+    decomposed = judge = None
+    if networks:
+        with progress.step("decomposition"):
+            used = networks if heart is None else replace(networks, heart=None)
+            decomposed = decompose_heart(scored, region.mask, used, settings.decomposition, settings.slices)
+            selects = reader is None and region.territories is not None and not settings.candidates
+            evidence = Evidence.stored(networks.decomposition.card.calibration) if selects else None
+            judge = LesionJudge(scored, region, decomposed, quality.noise_hu, evidence)
+    with progress.step("lesions"):
+        territories = region.territory_labels(scored.image)
+        dense = find_dense_lesions(scored.image, scored.image, region, territories, rules)
+        if reader is None:
+            clinical = score_candidates(dense, scored, region, rules, judge, quality.blood)
+        else:
+            clinical = score_reading(reader, dense, scored, region, territories, rules)
+        calcium = None if judge is None else score_map(judge, territories, rules, bool(dense.warnings))
+    with progress.step("scores"):
+        methods = {"threshold": clinical.method} | ({} if calcium is None else {"decomposition": calcium.method})
+        methods = with_masses(methods, scored, calibration, clinical.non_coronary)
+        familiarity = None
+        if networks:
+            card, thickness_mm = networks.decomposition.card, scored.acquisition.slice_thickness_mm
+            familiarity = familiarity_of(card, scored, quality.blood, region.mask, dense.has_coronary_metal)
+            errors = ScanErrors.stored(card, quality.noise_hu, thickness_mm, familiarity)
+            methods = {name: with_intervals(name, method, errors) for name, method in methods.items()}
+        ranking = _rank(clinical.method, settings, scan.acquisition)
+        categories = categories_of(methods["threshold"], ranking.percentile)
+    stages = (scan, rules, region, quality, decomposed, familiarity, clinical, ranking, calcium)
+    return ScoreResult(
         scan=scan,
-        settings=settings,
-        rules=rules,
+        heart=region,
+        blood=quality.blood,
+        methods=methods,
+        categories=categories,
+        warnings=tuple(warning for stage in stages if stage is not None for warning in stage.warnings),
+        territories=territories,
+        non_coronary=clinical.non_coronary,
         networks=networks,
-        heart_mask=heart,
-        reader=None if lesions is None else reader_labels(lesions, scan),
+        slices=None if decomposed is None else decomposed.slices,
+        decomposition=None if calcium is None else calcium.decomposition,
         slices_by_reader=settings.slices,
-        warnings=(*scan.warnings, *doubts),
+        familiarity=familiarity,
+        normalisation=quality.normalisation,
+        scored=None if scored is scan else scored,
+        mass_calibration=calibration,
     )
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Place of a clinical score in the user's reference population.
+
+    Attributes:
+        percentile: Percentile of a reviewed score; None if not asked for.
+        warnings: Warning about a score that was not reviewed.
+    """
+
+    percentile: Percentile | None = None
+    warnings: tuple[ScanWarning, ...] = ()
+
+
+def _rank(clinical: MethodResult, settings: ScoreSettings, patient: Acquisition) -> Ranking:
+    """Look a reviewed score up in the settings' table of percentiles. Raises CTError."""
+    if settings.percentile_table is None:
+        return Ranking()
+    if not clinical.reviewed:
+        message = (
+            "Percentiles are reported for reviewed scores only. Review the lesions and score again with --lesions."
+        )
+        return Ranking(warnings=(ScanWarning("percentile-unreviewed", message),))
+    sex = settings.sex or patient.patient_sex
+    age_years = settings.age_years if settings.age_years is not None else patient.patient_age_years
+    if sex is None or age_years is None:
+        raise CTError("Percentiles need sex and age_years in --settings, as the scan's header does not state them.")
+    return Ranking(percentile_from_table(clinical.total.agatston, sex, age_years, settings.percentile_table))

@@ -1,174 +1,62 @@
-"""Data of a scan from its first step to its result.
-
-Types of other rooms are named only, so that each of them can take a `ScanContext` and return it with more.
-"""
+"""Result of scoring a scan."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
 from .core.ct import CTScan, ScanWarning
-from .core.labels import Artery, NonCoronary, SiteMap
+from .core.labels import Artery
 
 if TYPE_CHECKING:
-    from .anatomy.arteries import ArterySuggestion
     from .anatomy.heart_region import HeartRegion
     from .calcium_map.decomposition import Decomposition, SliceProbabilities
     from .models.choice import Networks
-    from .pipeline import ScoreSettings
     from .quality.acquisition import BloodPool
-    from .quality.calibration import CalibratedOn, Familiarity
+    from .quality.calibration import Familiarity
     from .quality.mass_calibration import MassCalibration
     from .quality.normalisation import Normalisation
-    from .scoring.evidence import LeftOut
-    from .scoring.lesions import Lesion, LesionSet
-    from .scoring.mass import CalciumMass
-    from .scoring.reader_labels import ReaderLabels
-    from .scoring.rules import ScoringRules
-    from .scoring.scores import Percentile, Score
-    from .scoring.uncertainty import Intervals
+    from .scoring.methods import Categories, MethodResult, NonCoronaryResult
     from .whole_scan.estimates import WholeScanEstimate
 
-STATUSES = {
-    "reviewed": "reviewed",
-    "automatic": "automatic, not reviewed",
-    "candidates": "UNREVIEWED candidates, not a calcium score",
-}
-"""How a method's scores came about: by a person who assigned the lesions to arteries; by the networks' evidence of each
-lesion; or not at all, so that they may be anything dense."""
-
-
-CATEGORISED_BELOW = 1000.0
-"""Automatic scores from here on have no category probabilities: too few calibration patients reach them."""
-
-
 METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
-"""What to call the methods of a `ScoreResult`."""
-
+"""Titles of the methods of a `ScoreResult`."""
 
 AGATSTON_TITLES = {"threshold": "Agatston", "decomposition": "Adjusted Agatston"}
-"""What to call what their rules add up to: without a threshold that is several times higher than clinical scores."""
-
+"""Titles of the sums by the methods' rules; without a threshold they are several times higher than clinical scores."""
 
 CLINICAL_TITLES = {"threshold": "Agatston", "decomposition": "Agatston equivalent"}
-"""What to call their scores on the clinical scale (`Score.clinical_agatston`)."""
+"""Titles of the methods' scores on the clinical scale (`Score.clinical_agatston`)."""
 
 
 @dataclass(frozen=True)
-class MethodResult:
-    """Scores by one method.
+class ScoreResult:
+    """Result of scoring a scan.
 
     Attributes:
-        status: "reviewed", "automatic" or "candidates" (nobody and no network evaluated them).
-        rules: Scoring rules.
-        lesions: Lesions that count.
-        total: Score of all lesions.
-        arteries: Score of each artery, those without calcium included.
-        suggestions: Suggested artery of each unreviewed lesion, in the order of the lesions.
-        no_calcium: True if a reader reviewed the scan and labelled nothing.
-        left_out: Candidates that an automatic clinical score leaves out.
-        intervals: 90 % prediction intervals of the total ("total") and of arteries by their key; for a reviewed score
-            the repeatability of a second scan. Empty if unknown.
-        category_probabilities: Probability of each score category; empty if unknown, withheld or reviewed.
-        withheld: True if the scan is out of the calibration range, so that intervals and categories are withheld.
-        masses: Mass without a threshold, by lesion ID; None if not measured.
-        calibrated_on: Reference scans that the intervals were calibrated on; None for digital patients.
-    """
-
-    status: str
-    rules: ScoringRules
-    lesions: LesionSet
-    total: Score
-    arteries: SiteMap[Artery, Score]
-    suggestions: tuple[ArterySuggestion, ...] = ()
-    no_calcium: bool = False
-    left_out: LeftOut | None = None
-    intervals: dict[str, Intervals] = field(default_factory=dict)
-    category_probabilities: dict[str, float] = field(default_factory=dict)
-    withheld: bool = False
-    masses: dict[int, CalciumMass] | None = None
-    calibrated_on: CalibratedOn | None = None
-
-    @property
-    def reviewed(self) -> bool:
-        """True if a person assigned the lesions to arteries."""
-        return self.status == "reviewed"
-
-    @property
-    def probabilities_withheld(self) -> bool:
-        """True if the score has an interval but is too high for category probabilities (`CATEGORISED_BELOW`)."""
-        return not self.reviewed and bool(self.intervals) and self.total.clinical_agatston >= CATEGORISED_BELOW
-
-    @property
-    def scaled_agatston(self) -> float | None:
-        """Total of a calcium map on the clinical scale; None for the clinical rule."""
-        return None if self.rules.equivalent_mg_per_mm3_hu is None else self.total.clinical_agatston
-
-    def __repr__(self) -> str:
-        return f"MethodResult({self.status}, agatston={self.total.clinical_agatston:.1f}, lesions={self.total.lesions})"
-
-    def suggestion_of(self, lesion: Lesion) -> ArterySuggestion | None:
-        """Return the suggestion for a lesion, None if it was reviewed."""
-        return self._suggestion_by_id.get(lesion.id)
-
-    @cached_property
-    def _suggestion_by_id(self) -> dict[int, ArterySuggestion]:
-        return {suggestion.lesion_id: suggestion for suggestion in self.suggestions}
-
-
-@dataclass(frozen=True)
-class NonCoronaryResult:
-    """Calcium outside the coronary arteries, by the clinical rule.
-
-    reviewed: whether a person gave it its sites; else they are suggested by the territories.
-    """
-
-    reviewed: bool
-    rules: ScoringRules
-    lesions: LesionSet
-    scores: SiteMap[NonCoronary, Score]
-
-
-@dataclass(frozen=True)
-class Categories:
-    """Published classes of the clinical Agatston score.
-
-    status: of the score, "reviewed" or "automatic". probabilities: of the score's categories, "0", "1-99", "100-399"
-    and "400+", as `MethodResult.category_probabilities`; probabilities_withheld: as there.
-    """
-
-    method: str
-    status: str
-    risk_class: str
-    cac_drs: str
-    arterial_age_years: float
-    percentile: Percentile | None
-    probabilities: dict[str, float] = field(default_factory=dict)
-    probabilities_withheld: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreResult:
-    """All that `score` finds out about a scan.
-
-    methods: by name; "threshold" is the clinical rule, "decomposition" the scores of the calcium map.
-    categories: of the clinical rule; None for candidates that nobody, neither network nor reader, has evaluated, and
-    where they are withheld.
-    familiarity: of the scan to the models; None if they hold no calibration range.
-    territories: uint8 labels (`core.labels.TERRITORIES`) on the scan's grid; None when no network has found them.
-    non_coronary: None when nobody, neither network nor reader, has separated such calcium from coronary calcium.
-    networks, slices, decomposition: None when only the clinical rule was asked for, and of a review. recorded_models:
-    of a review, the models of the run that it began with, as `report.files.models_as_json` gives them.
-    slices_by_reader: as in `ScoreSettings.slices`.
-    true_mass_mg: by artery, known of digital patients only.
-    mass_calibration: what masses without a threshold are measured by; None of results of earlier versions.
-    estimates: whole-scan estimates, of those asked for that gave one.
-    normalisation: of the scan's kernel; None in results made before there was any. scored: the scan as it was scored,
-    where it was normalised.
+        scan: The scan as read.
+        heart: The heart that was scored.
+        blood: Blood and noise; None if they could not be measured.
+        methods: Scores by method; "threshold" is the clinical rule, "decomposition" the calcium map.
+        categories: Classes of the clinical score; None for candidates that neither network nor reader evaluated, and
+            where they are withheld.
+        warnings: Warnings of all steps.
+        territories: Labels of the territories (`core.labels.TERRITORIES`), uint8 on the scan's grid; None if no network
+            found them.
+        non_coronary: Calcium outside the arteries; None if neither network nor reader separated it.
+        networks: Networks; None for the clinical rule alone, and in a review.
+        slices: Answers of the slice classifier; None without networks, and in a review.
+        decomposition: Calcium map; None without networks, and in a review.
+        slices_by_reader: A reader's overrides of slices (`ScoreSettings.slices`).
+        true_mass_mg: Mass of calcium by artery, known of digital patients only.
+        estimates: Whole-scan estimates that were asked for and succeeded.
+        familiarity: Distance of the scan from the calibration range; None if the models hold none.
+        normalisation: Normalisation of the scan; None in results of earlier versions.
+        scored: The scan as scored; None if it was not normalised.
+        mass_calibration: Calibration of masses without a threshold; None in results of earlier versions.
+        recorded_models: Models of the run that a review began with, as in `scores.json`.
     """
 
     scan: CTScan
@@ -198,36 +86,3 @@ class ScoreResult:
     def scored_scan(self) -> CTScan:
         """The scan as it was scored, normalised or not."""
         return self.scored or self.scan
-
-
-_LATER: Any = None
-"""Default of what the first steps make."""
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class ScanContext(ScoreResult):
-    """A result on its way through the steps of `pipeline.score_scan`: each takes it, and returns it with more.
-
-    settings: The user's. rules: of the clinical score, for this scan. heart_mask: a mask of the heart that was given,
-    on any grid; None where it has to be found. reader: a reader's labels; None where nobody has reviewed the lesions.
-    """
-
-    heart: HeartRegion = _LATER
-    normalisation: Normalisation = _LATER
-    mass_calibration: MassCalibration = _LATER
-    settings: ScoreSettings
-    rules: ScoringRules
-    heart_mask: sitk.Image | None = None
-    reader: ReaderLabels | None = None
-
-    @property
-    def noise_hu(self) -> float | None:
-        return None if self.blood is None else self.blood.noise_hu
-
-    def with_warnings(self, *warnings: ScanWarning) -> ScanContext:
-        """The context with further warnings."""
-        return replace(self, warnings=(*self.warnings, *warnings))
-
-    def with_method(self, name: str, method: MethodResult) -> ScanContext:
-        """The context with the scores by a method."""
-        return replace(self, methods={**self.methods, name: method})

@@ -28,7 +28,7 @@ from .report import files as report
 from .report import page
 from .results import ScoreResult
 from .scoring.comparison import Comparison, compare, comparison_as_json
-from .whole_scan.run import STEP, with_whole_scan_estimates
+from .whole_scan.run import STEP, estimate_whole_scan
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,10 @@ def read_and_score(
         networks = replace(networks, heart=None)
     result = score_scan(scan, chosen, heart, lesions, networks, progress)
     if models.estimates:
-        result = with_whole_scan_estimates(result, models.estimates, settings.saliency, progress)
+        parts = result.scored_scan, result.heart, result.methods
+        found = estimate_whole_scan(*parts, models.estimates, settings.saliency, progress)
+        warnings = tuple(dict.fromkeys((*result.warnings, *found.warnings)))
+        result = replace(result, estimates=found.estimates, warnings=warnings)
     if settings.dicom:
         from .exchange.write import dicom_warnings
 

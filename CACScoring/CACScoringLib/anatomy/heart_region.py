@@ -97,6 +97,10 @@ class HeartRegion:
     warnings: tuple[ScanWarning, ...] = ()
     territories: Territories | None = None
 
+    def territory_labels(self, image: sitk.Image) -> sitk.Image | None:
+        """Return the likeliest territory of each voxel of the scan; None without territories."""
+        return None if self.territories is None else self.territories.labels(image)
+
 
 def heart_region(scan: CTScan) -> HeartRegion:
     """Find the heart from the lungs, spine and diaphragm around it.

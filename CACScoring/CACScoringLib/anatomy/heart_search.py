@@ -1,4 +1,4 @@
-"""The heart that is scored: a given mask, the network's, or the region between the lungs; and which of them to trust.
+"""Choice of the heart that is scored: a mask of the user, the network's heart, or the region between the lungs.
 
 Network and lungs watch each other. A network that was misled (an arm beside the chest, the liver) is found out by the
 room that the lungs leave for a heart; and where the field of view cuts the lungs off, as in scans made for calcium
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,13 +28,13 @@ from .territories import OUTSIDE, Territories, find_territories
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
-    from ..results import ScanContext
+    from ..models.choice import Networks
 
 HEART_MARGIN_MM = 3.0
-"""By how much the heart of the territories' network is widened, because moving coronaries leave its outline."""
+"""Margin around the heart of the territories' network, because moving coronaries leave its outline, mm."""
 
 LESION_MARGIN_MM = 10.0
-"""Region around a reader's lesions where no heart was found."""
+"""Margin around a reader's lesions in a scan without a heart."""
 
 LEAST_AGREEMENT = 0.5
 """Dice of the network's heart and the region found from the lungs below which the region is taken: 0.80 and more on six
@@ -55,101 +55,150 @@ LUNG_REACH_MM = 12.0
 chests; 0.02 beside a liver, 0 on one side of an arm that the field of view cuts."""
 
 
-def locate_heart(context: ScanContext) -> ScanContext:
-    """Find the heart, and the territories of its arteries; errors as of `find_heart`."""
-    networks, reader = context.networks, context.reader
+@dataclass(frozen=True)
+class HeartCandidate:
+    """Result of one search for the heart.
+
+    Attributes:
+        region: The heart; None if there is none.
+        failure: Reason why there is none.
+    """
+
+    region: HeartRegion | None
+    failure: str = ""
+
+    @property
+    def mask(self) -> sitk.Image | None:
+        """Mask of the heart, None if there is none."""
+        return None if self.region is None else self.region.mask
+
+
+def locate_heart(
+    scan: CTScan,
+    mask: sitk.Image | None = None,
+    networks: Networks | None = None,
+    reader_sites: np.ndarray | None = None,
+) -> HeartRegion:
+    """Find the heart, and the territories of its arteries; arguments and errors as of `find_heart`.
+
+    Without networks a scan without a heart, such as a phantom or a crop, is scored around a reader's lesions.
+
+    reader_sites: A reader's sites, uint8 [k, j, i]; None without a reader.
+    """
     models = (networks.heart, networks.territories) if networks else (None, None)
     try:
-        region = find_heart(context.scored_scan, context.heart_mask, *models)
+        return find_heart(scan, mask, *models)
     except NoHeartError as error:
-        if networks is not None or reader is None or not reader.sites.any():
+        if networks is not None or reader_sites is None or not reader_sites.any():
             raise
-        region = _around_lesions(context.scored_scan, reader.sites, str(error))
-    return replace(context, heart=region).with_warnings(*region.warnings)
+        return _around_lesions(scan, reader_sites, str(error))
 
 
 def find_heart(
-    scan: CTScan, given: sitk.Image | None, network: LoadedModel | None, territories: LoadedModel | None = None
+    scan: CTScan, mask: sitk.Image | None, network: LoadedModel | None, territories: LoadedModel | None = None
 ) -> HeartRegion:
-    """The heart: as given, a mask on any grid; else by a network, held to the region found from the lungs; or that
-    region, where there is no network or it is misled.
+    """Return the heart: a mask as it is, the network's heart where the lungs allow it, else the region of the lungs.
 
     Args:
         scan: The CT.
-        given: A mask of the heart.
-        network: Model that finds hearts alone. Where there is none, the territories' network finds the heart too.
+        mask: A mask of the heart, on any grid; None to search for the heart.
+        network: Model that finds hearts alone. Without it, the territories' network finds the heart too.
         territories: Model that finds heart and territories.
 
     Raises:
-        NoHeartError: If neither lungs nor network show a plausible heart.
+        NoHeartError: Neither lungs nor network show a plausible heart.
         MaskError: The mask does not fit the scan.
     """
-    if given is not None:
-        mask, warnings = mask_on_scan_grid(given, scan, "heart mask")
-        region = HeartRegion(mask=mask > 0, excluded=None, source="given", warnings=warnings)
+    if mask is not None:
+        on_grid, warnings = mask_on_scan_grid(mask, scan, "heart mask")
+        region = HeartRegion(mask=on_grid > 0, excluded=None, source="given", warnings=warnings)
         return region if territories is None else _with_territories(scan, region, territories)
     model = network or territories
     if model is None:
         return heart_region(scan)
-    with ThreadPoolExecutor(1) as thread:
-        begun = thread.submit(heart_region, scan)
-        if network is None:  # meanwhile
-            region, fault = _attempt(lambda: _by_territories(scan, model))
-        lungs, reason = _attempt(begun.result)
     if network is not None:
-        region, fault = _attempt(lambda: _by_network(scan, network, territories, lungs and lungs.mask))
-    elif lungs is not None and (region is None or _dice(region.mask, lungs.mask) < LEAST_AGREEMENT):
-        region, fault = _attempt(lambda: _by_territories(scan, model, lungs.mask))  # once more, where lungs leave room
-    if region is None:
-        if lungs is None:
-            raise NoHeartError(f"{reason}\n{fault}")
-        return _from_lungs(lungs, f"The network {model.card.name} found no heart between the lungs.")
-    return _without_lungs(scan, region, reason) if lungs is None else _beside_lungs(region, lungs)
+        by_lungs, by_network = _search_lungs_then_network(scan, network, territories)
+    else:
+        by_lungs, by_network = _search_lungs_and_territories(scan, model)
+    return _decide(scan, by_lungs, by_network, model.card.name)
 
 
 def _around_lesions(scan: CTScan, sites: np.ndarray, reason: str) -> HeartRegion:
-    """Region around a reader's lesions, for a phantom or a crop without a heart. reason: Why no heart was found."""
+    """Return the region around a reader's lesions. reason: Why no heart was found."""
     mask = widened(Grid.of(scan.image).image(sites != 0), LESION_MARGIN_MM)
     message = f"{reason} Only the labelled lesions were scored, and checks that need a heart were left out."
     return HeartRegion(mask, None, AROUND_LESIONS, (ScanWarning("heart-not-found", message),))
 
 
-def _attempt(search: Callable[[], HeartRegion]) -> tuple[HeartRegion | None, str]:
-    """What a search found, or None and why."""
-    try:
-        return search(), ""
-    except NoHeartError as error:
-        return None, str(error)
+def _decide(scan: CTScan, by_lungs: HeartCandidate, by_network: HeartCandidate, name: str) -> HeartRegion:
+    """Return the heart that lungs and network agree on, the lungs' if they disagree, else a plausible one of either.
 
-
-def _by_territories(scan: CTScan, model: LoadedModel, expected: sitk.Image | None = None) -> HeartRegion:
-    """The heart with its territories; nothing is excluded yet. expected: as of `find_territories`. Raises
-    NoHeartError."""
-    found = find_territories(scan, model, expected)
-    mask = widened(found.heart_mask(scan.image), HEART_MARGIN_MM)
-    return HeartRegion(mask, None, found.source, found.warnings, found)
-
-
-def _by_network(
-    scan: CTScan, network: LoadedModel, territories: LoadedModel | None, lungs: sitk.Image | None
-) -> HeartRegion:
-    """The heart by a network for hearts alone; nothing is excluded yet.
-
-    lungs: the region found from the lungs; None where they show none. Raises NoHeartError.
+    Raises NoHeartError. name: Name of the network.
     """
-    mask, warnings = heart_mask(scan, network, region=lungs)
-    region = HeartRegion(mask, None, network.card.name, warnings)
-    return region if territories is None else _with_territories(scan, region, territories)
+    lungs, heart = by_lungs.region, by_network.region
+    if heart is None and lungs is None:
+        raise NoHeartError(f"{by_lungs.failure}\n{by_network.failure}")
+    if heart is None:
+        return _from_lungs(lungs, f"The network {name} found no heart between the lungs.")
+    if lungs is None:
+        return _without_lungs(scan, heart, by_lungs.failure)
+    agreement = _dice(heart.mask, lungs.mask)
+    if agreement < LEAST_AGREEMENT:
+        reason = (
+            f"The heart found by the network {heart.source} and the heart region derived from the lungs overlap by "
+            f"only {math.floor(100 * agreement)}% (Dice)."
+        )
+        return _from_lungs(lungs, reason)
+    return _confirmed(heart, lungs)
+
+
+def _search_lungs_then_network(
+    scan: CTScan, network: LoadedModel, territories: LoadedModel | None
+) -> tuple[HeartCandidate, HeartCandidate]:
+    """Search from the lungs, and in their region by a network for hearts alone; nothing is excluded yet."""
+    by_lungs = _candidate(lambda: heart_region(scan))
+
+    def search() -> HeartRegion:
+        mask, warnings = heart_mask(scan, network, region=by_lungs.mask)
+        region = HeartRegion(mask, None, network.card.name, warnings)
+        return region if territories is None else _with_territories(scan, region, territories)
+
+    return by_lungs, _candidate(search)
+
+
+def _search_lungs_and_territories(scan: CTScan, model: LoadedModel) -> tuple[HeartCandidate, HeartCandidate]:
+    """Search from the lungs and by the territories' network at once, which once more looks where the lungs leave room
+    if both disagree; nothing is excluded yet."""
+
+    def search(expected: sitk.Image | None = None) -> HeartRegion:
+        territories = find_territories(scan, model, expected)
+        mask = widened(territories.heart_mask(scan.image), HEART_MARGIN_MM)
+        return HeartRegion(mask, None, territories.source, territories.warnings, territories)
+
+    with ThreadPoolExecutor(2) as threads:
+        by_lungs, by_network = threads.map(_candidate, (lambda: heart_region(scan), search))
+    lungs, heart = by_lungs.mask, by_network.mask
+    if lungs is not None and (heart is None or _dice(heart, lungs) < LEAST_AGREEMENT):
+        by_network = _candidate(lambda: search(lungs))
+    return by_lungs, by_network
+
+
+def _candidate(search: Callable[[], HeartRegion]) -> HeartCandidate:
+    """Return the result of a search."""
+    try:
+        return HeartCandidate(search())
+    except NoHeartError as error:
+        return HeartCandidate(None, str(error))
 
 
 def _with_territories(scan: CTScan, region: HeartRegion, model: LoadedModel) -> HeartRegion:
-    """The region with its territories, or with a warning where a network finds them elsewhere or not at all."""
+    """Add the territories to a region, or a warning if a network finds them elsewhere or not at all."""
     try:
-        found = find_territories(scan, model)
+        territories = find_territories(scan, model)
     except NoHeartError:
-        found = None
-    if found is not None and _dice(found.heart_mask(scan.image), region.mask) >= LEAST_AGREEMENT:
-        return replace(region, territories=found, warnings=(*region.warnings, *found.warnings))
+        territories = None
+    if territories is not None and _dice(territories.heart_mask(scan.image), region.mask) >= LEAST_AGREEMENT:
+        return replace(region, territories=territories, warnings=(*region.warnings, *territories.warnings))
     message = (
         f"The network {model.card.name} found no heart where the heart mask lies, so arteries are suggested from "
         "the position in the mask alone, and calcium of valves and great vessels is not separated from that of the "
@@ -158,21 +207,14 @@ def _with_territories(scan: CTScan, region: HeartRegion, model: LoadedModel) -> 
     return replace(region, warnings=(*region.warnings, ScanWarning("no-territories", message)))
 
 
-def _beside_lungs(region: HeartRegion, lungs: HeartRegion) -> HeartRegion:
-    """The heart of networks, with what the lungs show that is none; or that of the lungs where both disagree."""
-    agreement = _dice(region.mask, lungs.mask)
-    if agreement < LEAST_AGREEMENT:
-        reason = (
-            f"The heart found by the network {region.source} and the heart region derived from the lungs overlap "
-            f"by only {math.floor(100 * agreement)}% (Dice)."
-        )
-        return _from_lungs(lungs, reason)
-    mask = sitk.And(region.mask, lungs.excluded != BONE_LABEL)
+def _confirmed(heart: HeartRegion, lungs: HeartRegion) -> HeartRegion:
+    """Return the heart of networks less what the lungs show to be bone, aorta or outside."""
+    mask = sitk.And(heart.mask, lungs.excluded != BONE_LABEL)
     cut = cut_warnings(sitk.GetArrayViewFromImage(mask))
     # The lungs' region is larger than the heart, and may reach an end of the scan where the heart does not.
-    warnings = (*(warning for warning in lungs.warnings if warning.code != "heart-cut"), *region.warnings, *cut)
-    territories = region.territories and region.territories.with_descending_aorta(lungs.excluded == AORTA_LABEL)
-    return HeartRegion(mask, lungs.excluded, region.source, warnings, territories)
+    warnings = (*(warning for warning in lungs.warnings if warning.code != "heart-cut"), *heart.warnings, *cut)
+    territories = heart.territories and heart.territories.with_descending_aorta(lungs.excluded == AORTA_LABEL)
+    return HeartRegion(mask, lungs.excluded, heart.source, warnings, territories)
 
 
 def _from_lungs(lungs: HeartRegion, reason: str) -> HeartRegion:
@@ -184,7 +226,7 @@ def _from_lungs(lungs: HeartRegion, reason: str) -> HeartRegion:
 
 
 def _without_lungs(scan: CTScan, region: HeartRegion, reason: str) -> HeartRegion:
-    """The heart of networks where the lungs show none, as long as it looks like one. reason: why they show none."""
+    """Return the heart of networks if it is plausible, as the lungs show none. reason: Why they show none."""
     coarse = on_working_grid(scan.image)
     if implausibility := implausible(coarse, region.mask) or without_arteries(region.territories):
         raise NoHeartError(f"{reason}\nThe heart of the network {region.source} is implausible: {implausibility}")
@@ -204,7 +246,7 @@ def _without_lungs(scan: CTScan, region: HeartRegion, reason: str) -> HeartRegio
 
 
 def without_arteries(territories: Territories | None) -> str:
-    """Why territories that no lungs confirm are no heart's: a sentence, empty where nothing speaks against them."""
+    """State why territories that no lungs confirm are no heart's: a sentence, empty if they are plausible."""
     if territories is None:
         return ""
     labels = np.bincount(territories.probability.argmax(0).ravel(), minlength=len(TERRITORIES))
@@ -216,7 +258,7 @@ def without_arteries(territories: Territories | None) -> str:
 
 
 def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
-    """State why a mask that no lungs confirm is no heart: a sentence, empty where nothing speaks against it.
+    """State why a mask that no lungs confirm is no heart: a sentence, empty if it is plausible.
 
     Args:
         coarse: The scan on the working grid.
@@ -243,6 +285,6 @@ def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
 
 
 def _dice(first: sitk.Image, second: sitk.Image) -> float:
-    """Of masks, uint8 0/1."""
+    """Return the Dice coefficient of masks, uint8 0/1."""
     a, b = (sitk.GetArrayViewFromImage(mask) for mask in (first, second))
     return 2 * np.count_nonzero(a & b) / max(1, np.count_nonzero(a) + np.count_nonzero(b))

@@ -30,7 +30,7 @@ from ..models.preprocessing import (
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
-    from ..results import ScanContext
+    from ..models.choice import Networks
 
 AROUND_HEART_MM = 16
 """How far around the heart's outline the generator looks, for a map within the heart. Compared with the whole of the
@@ -105,24 +105,63 @@ class SliceProbabilities:
     warnings: tuple[ScanWarning, ...] = ()
 
 
-def decompose_heart(context: ScanContext) -> ScanContext:
-    """Decompose the slices that show calcium, by the networks; errors as of `decompose`."""
-    networks, settings = context.networks, context.settings.decomposition
-    assert networks is not None
+@dataclass(frozen=True)
+class DecomposedHeart:
+    """Answers of the networks in a scan.
+
+    Attributes:
+        slices: Answers of the slice classifier.
+        parts: Calcium map of the slices that show calcium.
+        warnings: Warnings of both, and about their calibration.
+    """
+
+    slices: SliceProbabilities
+    parts: Decomposition
+    warnings: tuple[ScanWarning, ...]
+
+
+def decompose_heart(
+    scan: CTScan,
+    heart_mask: sitk.Image,
+    networks: Networks,
+    settings: DecompositionSettings | None = None,
+    by_reader: Mapping[int, bool] | None = None,
+) -> DecomposedHeart:
+    """Decompose the slices of the heart that show calcium.
+
+    Args:
+        scan: The scan as scored.
+        heart_mask: 0 outside, on the scan's grid.
+        networks: The networks; their heart is None if it was not used.
+        settings: Settings; None for those stored with the models.
+        by_reader: A reader's overrides: slices of the scan that are decomposed whatever the classifier answers (True),
+            and slices whose map stays empty (False).
+
+    Raises:
+        CTError: The reader switched a slice that shows no heart.
+    """
+    by_reader = by_reader or {}
+    _check_switched(by_reader, heart_mask)
     stored = DecompositionSettings.of(networks.slices, networks.decomposition)
-    slices, parts = decompose(
-        context.scored_scan,
-        context.heart.mask,
-        (networks.slices, networks.decomposition),
-        settings or stored,
-        context.slices_by_reader,
-    )
-    context = replace(context, slices=slices, decomposition=parts).with_warnings(*parts.warnings)
-    if settings is not None:
-        return context
-    heart = None if context.heart_mask is not None else networks.heart
-    others = {"slices": networks.slices, "heart": heart, "territories": networks.territories}
-    return context.with_warnings(*calibration_warnings(networks.decomposition, others))
+    slices = slice_probabilities(scan, heart_mask, networks.slices)
+    overlap = overlaps(slices.slices.grid, scan.image.GetSize()[2])
+    on, off = (sorted(k for k in by_reader if by_reader[k] == is_on) for is_on in (True, False))
+    probabilities = np.where(overlap[:, on].any(1), np.float32(1), slices.on_grid)
+    # A slice of the grid that also lies in one that is not switched off is needed there.
+    probabilities[~np.delete(overlap, off, axis=1).any(1)] = 0
+    parts = calcium_map(scan, heart_mask, slices.slices, probabilities, networks.decomposition, settings or stored)
+    warnings = slices.warnings + parts.warnings
+    if by_reader:
+        is_off = np.zeros((overlap.shape[1], 1, 1), bool)
+        is_off[off] = True
+        parts = without(parts, is_off)
+        switched = " and ".join(f"{_ranges(numbers)} {word}" for numbers, word in ((on, "on"), (off, "off")) if numbers)
+        message = f"A reader overrode the slice classifier and switched slices {switched} (counted from the feet)."
+        warnings += (ScanWarning("slices-by-reader", message),)
+    if settings is None:
+        beside = {"slices": networks.slices, "heart": networks.heart, "territories": networks.territories}
+        warnings += tuple(calibration_warnings(networks.decomposition, beside))
+    return DecomposedHeart(slices, parts, warnings)
 
 
 def slice_probabilities(
@@ -184,49 +223,6 @@ def overlaps(grid: ScanGrid, count: int) -> np.ndarray:
     centres = grid.first[2] + grid.step[2] * np.arange(grid.size[2])
     reach = (1 + grid.step[2]) / 2 - 1e-6  # slices that only touch do not overlap
     return np.abs(centres[:, None] - np.arange(count)) < reach
-
-
-def decompose(
-    scan: CTScan,
-    heart_mask: sitk.Image,
-    models: tuple[LoadedModel, LoadedModel],
-    settings: DecompositionSettings,
-    by_reader: Mapping[int, bool],
-) -> tuple[SliceProbabilities, Decomposition]:
-    """Take the heart's slices that show calcium apart.
-
-    Args:
-        scan: The CT.
-        heart_mask: 0 outside, on the scan's grid.
-        models: Slice classifier and generator.
-        settings: How it is done.
-        by_reader: Slices of the scan that are decomposed whatever the classifier answers (True), and those whose map
-            stays empty (False).
-
-    Returns:
-        The slices, and the decomposition with the warnings of both.
-
-    Raises:
-        CTError: The reader switched a slice that shows no heart.
-    """
-    _check_switched(by_reader, heart_mask)
-    on = sorted(k for k, switched_on in by_reader.items() if switched_on)
-    off = sorted(set(by_reader) - set(on))
-    found = slice_probabilities(scan, heart_mask, models[0])
-    overlap = overlaps(found.slices.grid, scan.image.GetSize()[2])
-    probabilities = np.where(overlap[:, on].any(1), np.float32(1), found.on_grid)
-    # A slice of the grid that also lies in one that is not switched off is needed there.
-    probabilities[~np.delete(overlap, off, axis=1).any(1)] = 0
-    parts = calcium_map(scan, heart_mask, found.slices, probabilities, models[1], settings)
-    warnings = found.warnings + parts.warnings
-    if by_reader:
-        left_out = np.zeros((overlap.shape[1], 1, 1), bool)
-        left_out[off] = True
-        parts = without(parts, left_out)
-        message = " and ".join(f"{_ranges(own)} {word}" for own, word in ((on, "on"), (off, "off")) if own)
-        message = f"A reader overrode the slice classifier and switched slices {message} (counted from the feet)."
-        warnings += (ScanWarning("slices-by-reader", message),)
-    return found, replace(parts, warnings=warnings)
 
 
 def calcium_map(

@@ -13,7 +13,8 @@ from pydicom import Dataset
 from ..core.text import RESEARCH_ONLY
 from ..report.listing import listed_lesions
 from ..report.pictures import slice_picture
-from ..results import STATUSES, ScoreResult
+from ..results import ScoreResult
+from ..scoring.methods import STATUSES
 from ..scoring.scores import component_agatston
 from .source import SourceSeries
 

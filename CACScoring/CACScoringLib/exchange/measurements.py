@@ -34,8 +34,9 @@ from pydicom.sr.coding import Code
 from ..core.labels import Artery, Site
 from ..core.version import VERSION
 from ..report.files import models_as_json
-from ..results import METHOD_TITLES, MethodResult, NonCoronaryResult, ScoreResult
+from ..results import METHOD_TITLES, ScoreResult
 from ..scoring.lesions import ScoringRules
+from ..scoring.methods import MethodResult, NonCoronaryResult
 from ..scoring.scores import Score
 from . import codes as cac
 from .segmentation import counted_labels, segment_label, segment_numbers

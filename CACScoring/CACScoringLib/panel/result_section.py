@@ -19,8 +19,8 @@ from .wording import inPanel
 
 if TYPE_CHECKING:
     from ..report.headline import Headline, ScoreTable, WarningLine
-    from ..results import NonCoronaryResult
     from ..review.scene import SceneReview
+    from ..scoring.methods import NonCoronaryResult
 
 _SHORT_TITLES = {"Volume mm³": "mm³", "Mass mg": "mg", "90 % interval": "Interval"}
 """Short titles of columns for a narrow panel, by the full title."""

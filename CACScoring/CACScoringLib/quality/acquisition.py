@@ -7,19 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..anatomy.heart_region import AROUND_LESIONS
+from ..anatomy.heart_region import AROUND_LESIONS, HeartRegion
 from ..core.ct import Acquisition, ContrastError, CTScan, ScanWarning
 from ..core.slices import blank_slices
+from .normalisation import Normalisation
 from .orientation import require_oriented
-
-if TYPE_CHECKING:
-    from ..results import ScanContext
 
 STANDARD_KVP = 120.0
 """The 130 HU threshold and the weights were defined at this tube voltage."""
@@ -74,28 +71,59 @@ class BloodPool:
         return self.bright_hu >= ENHANCED_BLOOD_HU
 
 
-def examine_acquisition(context: ScanContext) -> ScanContext:
+@dataclass(frozen=True)
+class ImageQuality:
+    """Measured quality of a scan.
+
+    Attributes:
+        blood: Blood and noise in the scan as scored; None if they could not be measured.
+        normalisation: Normalisation, with the noise before it.
+        warnings: Doubts about the scan's quality and orientation.
+    """
+
+    blood: BloodPool | None
+    normalisation: Normalisation
+    warnings: tuple[ScanWarning, ...]
+
+    @property
+    def noise_hu(self) -> float | None:
+        """Noise (SD) of blood; None if it could not be measured."""
+        return None if self.blood is None else self.blood.noise_hu
+
+
+def examine_quality(
+    scan: CTScan,
+    scored: CTScan,
+    heart: HeartRegion,
+    normalisation: Normalisation,
+    threshold_hu: float = THRESHOLD_HU,
+    allow_contrast: bool = False,
+    allow_reversed: bool = False,
+) -> ImageQuality:
     """Measure blood and noise, and check what speaks against a reliable score.
+
+    Args:
+        scan: The scan as read.
+        scored: The scan as scored.
+        heart: The heart.
+        normalisation: Normalisation that turns the one scan into the other.
+        threshold_hu: Threshold of the clinical rule.
+        allow_contrast: Warn of contrast instead of refusing it.
+        allow_reversed: Warn of a contradictory orientation instead of refusing it.
 
     Raises:
         ContrastError: The scan was made with contrast.
         OrientationError: The anatomy contradicts the orientation in the file's header.
     """
-    scan, mask, settings, normalisation = (
-        context.scored_scan,
-        context.heart.mask,
-        context.settings,
-        context.normalisation,
-    )
-    is_heart = context.heart.source != AROUND_LESIONS
-    blood = measure_blood(scan, mask) if is_heart else None
-    if blood and normalisation.changes and (before := measure_blood(context.scan, mask)):
+    is_heart = heart.source != AROUND_LESIONS
+    blood = measure_blood(scored, heart.mask) if is_heart else None
+    if blood and normalisation.changes and (before := measure_blood(scan, heart.mask)):
         normalisation = replace(normalisation, noise_hu=before.noise_hu)
-    warnings = [*normalisation.warnings(), *examine(scan, blood, context.rules.threshold_hu)]
-    warnings += (*_blank_beside(scan, mask), *require_unenhanced(scan, blood, settings.allow_contrast))
+    warnings = [*normalisation.warnings(), *examine(scored, blood, threshold_hu)]
+    warnings += (*_blank_beside(scored, heart.mask), *require_unenhanced(scored, blood, allow_contrast))
     if is_heart and (blood is None or not blood.enhanced):  # enhanced vessels look like bone
-        warnings += require_oriented(scan, mask, settings.allow_reversed)
-    return replace(context, blood=blood, normalisation=normalisation).with_warnings(*warnings)
+        warnings += require_oriented(scored, heart.mask, allow_reversed)
+    return ImageQuality(blood, normalisation, tuple(warnings))
 
 
 def examine(scan: CTScan, blood: BloodPool | None, threshold_hu: float = THRESHOLD_HU) -> tuple[ScanWarning, ...]:

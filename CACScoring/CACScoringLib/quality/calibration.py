@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,9 +19,6 @@ import SimpleITK as sitk
 from ..core.ct import CTError, CTScan, ScanWarning
 from ..models.cards import ModelCard, ModelError, list_models
 from .acquisition import BloodPool
-
-if TYPE_CHECKING:
-    from ..results import ScanContext
 
 LIMIT = 1.0
 """Distance from which automatic categories and intervals are withheld."""
@@ -146,15 +143,29 @@ class CalibrationRange:
         return Familiarity(max((excess for excess, _ in found), default=0.0), tuple(c for _, c in found), self.limit)
 
 
-def compare_with_calibration(context: ScanContext, has_metal: bool) -> ScanContext:
-    """Rate how far the scan is from those that the models were calibrated on, where they hold what those were like."""
-    networks = context.networks
-    calibration_range = networks and CalibrationRange.stored(networks.decomposition.card.calibration)
-    if not calibration_range:
-        return context
-    familiarity = calibration_range.familiarity(facts_of(context.scored_scan, context.blood, context.heart.mask))
-    familiarity = familiarity.flag(METAL) if has_metal else familiarity
-    return replace(context, familiarity=familiarity).with_warnings(*familiarity.warnings)
+def familiarity_of(
+    card: ModelCard, scan: CTScan, blood: BloodPool | None, heart: sitk.Image, has_metal: bool
+) -> Familiarity | None:
+    """Rate a scan against the calibration range.
+
+    Args:
+        card: Card of the calcium map's model.
+        scan: The scan as scored.
+        blood: Blood and noise; None if not measured.
+        heart: Mask of the heart on the scan's grid.
+        has_metal: True if there is metal among the arteries, which is out of any range.
+
+    Returns:
+        The rating; None if the card holds no range.
+
+    Raises:
+        CTError: The calibration does not match this version.
+    """
+    calibration_range = CalibrationRange.stored(card.calibration)
+    if calibration_range is None:
+        return None
+    familiarity = calibration_range.familiarity(facts_of(scan, blood, heart))
+    return familiarity.flag(METAL) if has_metal else familiarity
 
 
 def _number(value: float) -> str:

@@ -6,18 +6,14 @@ the scanner states in DICOM; the user's table; published measurements by scanner
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import Acquisition, CTError, CTScan, MaskError
 from ..core.tables import TableError, read_table
-
-if TYPE_CHECKING:
-    from ..results import ScanContext
 
 SMALL_CM, LARGE_CM = 32.0, 38.0
 """Patients of a smaller lateral width are small, of a larger one large (DICOM PS3.3 C.8.2.1.1.7, after McCollough
@@ -72,17 +68,6 @@ class MassCalibration:
     def of_scanner(self) -> bool:
         """True if it was made for this scan or scanner, so that the clinical mass may use it."""
         return self.source != "published"
-
-
-def calibrate_mass(context: ScanContext) -> ScanContext:
-    """Choose the mass calibration; it belongs to the rules where it is the scanner's own. Raises TableError."""
-    settings, rules = context.settings, context.rules
-    calibration = settings.calibration or scan_calibration(
-        context.scored_scan, context.heart.mask, rules.calibration_mg_per_mm3_hu, settings.mass_table
-    )
-    if calibration.of_scanner:
-        rules = replace(rules, calibration_mg_per_mm3_hu=calibration.mg_per_cm3_per_hu / 1000)
-    return replace(context, mass_calibration=calibration, rules=rules)
 
 
 def scan_calibration(

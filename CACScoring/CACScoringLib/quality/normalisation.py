@@ -19,16 +19,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import fft, ndimage
 
 from ..core.ct import AIR_HU, CTError, CTScan, ScanWarning
 from ..core.grid import Grid
-
-if TYPE_CHECKING:
-    from ..results import ScanContext
 
 MODES = ("auto", "on", "off")
 """auto: where the kernel is sharper than known; on: always, off: never."""
@@ -180,13 +177,6 @@ class Normalisation:
             f"because its kernel is sharper than the calibration range (MTF {self.sharpness:.2f} at 0.3/mm, limit "
             f"{self.limit:.2f})"
         )
-
-
-def normalise(context: ScanContext) -> ScanContext:
-    """Bring the scan to the reference protocol where the settings ask for it; errors as of `normalisation_of`."""
-    normalisation = normalisation_of(context.scan, context.settings.normalisation)
-    scored = normalisation.of(context.scan) if normalisation.changes else None
-    return replace(context, normalisation=normalisation, scored=scored)
 
 
 def normalisation_of(scan: CTScan, mode: str = "auto") -> Normalisation:

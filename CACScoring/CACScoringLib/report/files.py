@@ -18,9 +18,10 @@ from ..core.labels import TERRITORIES, Artery
 from ..core.tables import table_text
 from ..io.image_files import write_image
 from ..quality.calibration import CalibratedOn
-from ..results import CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
+from ..results import CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.lesions import Lesion, ScoringRules
-from ..scoring.mass import CalciumMass, mass_of
+from ..scoring.mass import CalciumMass
+from ..scoring.methods import STATUSES, MethodResult, mass_of
 from ..scoring.scores import ROUNDING, Score, component_agatston, score_lesions
 from ..scoring.uncertainty import TOTAL
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text

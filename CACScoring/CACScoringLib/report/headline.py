@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from ..core.labels import Artery
 from ..core.records import with_severity
 from ..core.warning_codes import ADVICE, ADVICE_AFTER_REVIEW
-from ..results import CATEGORISED_BELOW, CLINICAL_TITLES, MethodResult
-from ..scoring.mass import mass_of
+from ..results import CLINICAL_TITLES
+from ..scoring.methods import CATEGORISED_BELOW, MethodResult, mass_of
 from ..scoring.scores import whole_score
 from ..scoring.uncertainty import TOTAL
 
 if TYPE_CHECKING:
     from ..core.ct import ScanWarning
-    from ..results import Categories
+    from ..scoring.methods import Categories
     from ..scoring.scores import Score
 
 _LEAST_NAMED = 0.1

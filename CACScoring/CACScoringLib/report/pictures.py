@@ -22,7 +22,8 @@ from ..scoring.scores import component_agatston
 from .listing import left_out_candidates, lesion_agatston, lesion_name, listed_lesions, place_of
 
 if TYPE_CHECKING:
-    from ..results import MethodResult, ScoreResult
+    from ..results import ScoreResult
+    from ..scoring.methods import MethodResult
     from ..whole_scan.estimates import WholeScanEstimate
 
 WINDOW_HU = (-150.0, 450.0)

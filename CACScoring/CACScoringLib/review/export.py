@@ -18,8 +18,8 @@ from ..quality.calibration import Familiarity
 from ..quality.mass_calibration import MassCalibration
 from ..quality.normalisation import Normalisation
 from ..report import files as report
-from ..results import Categories, MethodResult, NonCoronaryResult, ScoreResult
-from ..scoring.mass import with_masses
+from ..results import ScoreResult
+from ..scoring.methods import Categories, MethodResult, NonCoronaryResult, with_masses
 from .state import ReviewState
 
 ABOUT_CANDIDATES = (
@@ -40,7 +40,7 @@ IN_PANEL, IN_BROWSER = "CAC panel of 3D Slicer", "CAC review in the browser"
 class Reviewed:
     """The state of a review, to be exported.
 
-    result: with the masses that the run measured, see `mass.with_masses`. record: the `scores.json` of the run that it
+    result: with the masses that the run measured (`with_measured_masses`). record: the `scores.json` of the run that it
     began with. slices_off: slices, from the feet, of the calcium map that the reader switched off; slices_wished: on,
     though they were never decomposed.
     """
@@ -88,6 +88,12 @@ def result_of(
     )
 
 
+def with_measured_masses(result: ScoreResult) -> ScoreResult:
+    """Measure the masses of lesions that the run did not know."""
+    masses = with_masses(result.methods, result.scored_scan, result.mass_calibration, result.non_coronary)
+    return replace(result, methods=masses)
+
+
 def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False, reader: str | None = None) -> None:
     """Write `report.html`, `scores.json`, `lesions.csv`, `lesions.nii.gz`; of a calcium map `map_lesions.nii.gz`; and
     where they are known `territories.nii.gz`.
@@ -97,7 +103,7 @@ def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False, rea
     """
     from ..report import page  # Jinja2, which Slicer does not bring along
 
-    result, identify = with_masses(reviewed.result), "patient_name" in reviewed.record["acquisition"]
+    result, identify = with_measured_masses(reviewed.result), "patient_name" in reviewed.record["acquisition"]
     with OutputFolder(folder, overwrite).being_written() as files:
         images = {"lesions": report.site_labels(result), "territories": result.territories}
         if (in_map := result.methods.get("decomposition")) is not None:

@@ -20,13 +20,14 @@ from ..core.grid import bounding_box
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.tables import table_text
 from ..quality.artefacts import MetalKind, metal_lesions, metal_warning
-from ..results import METHOD_TITLES, STATUSES, MethodResult, NonCoronaryResult
+from ..results import METHOD_TITLES
 from ..scoring.evidence import LeftOut
 from ..scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
 from ..scoring.mass import CalciumMass
+from ..scoring.methods import STATUSES, MethodResult, NonCoronaryResult, with_intervals
 from ..scoring.reader_labels import outside_warning
 from ..scoring.scores import Score, score_lesions, score_sites
-from ..scoring.uncertainty import ScanErrors, with_intervals
+from ..scoring.uncertainty import ScanErrors
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
 

@@ -17,10 +17,11 @@ from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
 from ..core.records import stored_warnings
 from ..mrml.scene_content import SliceRow
-from ..results import Categories, MethodResult, NonCoronaryResult, ScoreResult
-from ..scoring import scores
+from ..results import ScoreResult
 from ..scoring.evidence import LeftOut
 from ..scoring.lesions import Lesion
+from ..scoring.methods import Categories, MethodResult, NonCoronaryResult, categories_of
+from ..scoring.scores import Percentile
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements
 from .export import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, Reviewed, export_review, result_of
 from .picking import brush_stroke, pick_lesion
@@ -153,7 +154,7 @@ class ScanReview:
         # The table of percentiles is not in the scene, so that the one recorded holds for its own score alone.
         same = self._state.record["methods"]["threshold"]["total"]["agatston"] == result.total.agatston
         known = recorded["percentile"] if recorded is not None and same else None
-        return scores.categories_of(result, None if known is None else scores.Percentile(**known))
+        return categories_of(result, None if known is None else Percentile(**known))
 
     def position_of(self, method: str, lesion_id: int) -> tuple[float, float, float]:
         """Position at which to show a lesion: its voxel nearest to its centre of mass, mm, Slicer's RAS axes. Raises

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -25,12 +25,10 @@ from scipy.spatial import cKDTree
 from ..anatomy.arteries import ArterySuggestion, suggest_arteries
 from ..anatomy.heart_region import BONE_LABEL, HeartRegion
 from ..anatomy.territories import Territories
+from ..calcium_map.decomposition import DecomposedHeart
 from ..core.ct import CTError, CTScan
 from ..core.labels import MAIN_ARTERIES, TERRITORIES, Artery, NonCoronary, Site
 from .lesions import LesionSet, connected_voxels
-
-if TYPE_CHECKING:
-    from ..results import ScanContext
 
 REASONS = {
     "log_mass": "little for coronary calcium",
@@ -59,11 +57,13 @@ _LEAST_PROBABILITY = 1e-3
 
 @dataclass(frozen=True)
 class Evidence:
-    """Weights by which lesions are evaluated.
+    """Weights by which lesions are judged.
 
-    weights: of FEATURES and INTERCEPT; None for the place alone. typical: features of a typical candidate that is
-    coronary calcium, which give the reasons; None where no reasons are asked for. most_not_coronary: lesions that with
-    a higher probability are none are left out.
+    Attributes:
+        weights: Weights of FEATURES and INTERCEPT; None if the place alone decides.
+        typical: Features of a typical candidate that is coronary calcium, from which reasons follow; None if no reasons
+            are asked for.
+        most_not_coronary: Probability of not being coronary above which a lesion is left out.
     """
 
     weights: dict[str, float] | None
@@ -72,7 +72,10 @@ class Evidence:
 
     @classmethod
     def stored(cls, calibration: Mapping[str, Any]) -> Evidence | None:
-        """Read that of candidates from a model's calibration; None where it holds none.
+        """Read the evidence of candidates from a model's calibration.
+
+        Returns:
+            The evidence; None if the calibration holds none.
 
         Raises:
             CTError: It does not match this version.
@@ -86,13 +89,41 @@ class Evidence:
             message = f"The model's evidence of candidates cannot be read ({error}). Calibrate it again."
             raise CTError(message) from error
 
+    def judge(self, suggestions: Sequence[ArterySuggestion], features: np.ndarray) -> list[ArterySuggestion]:
+        """Return suggestions by place with the probability by all evidence, and the evidence where it gives reasons.
+
+        Args:
+            suggestions: Suggested artery of each lesion, by its place.
+            features: FEATURES of each, [n, features].
+
+        Raises:
+            CTError: The weights are of other features.
+        """
+        if not self.weights or not suggestions:
+            return list(suggestions)
+        probabilities = 1 - coronary_probabilities(features, self.weights)
+        rows = [{} if self.typical is None else dict(zip(FEATURES, row, strict=True)) for row in features.tolist()]
+        return [
+            replace(suggestion, not_coronary_probability=float(probability), evidence=row)
+            for suggestion, probability, row in zip(suggestions, probabilities, rows, strict=True)
+        ]
+
+    def reasons(self, features: np.ndarray) -> list[str]:
+        """Return what the evidence of each lesion lacks most, [n, features]; empty strings without typical features."""
+        if not self.weights or self.typical is None:
+            return [""] * len(features)
+        weights, typical = (np.array([values[name] for name in FEATURES]) for values in (self.weights, self.typical))
+        return [REASONS[FEATURES[int(n)]] for n in (weights * (typical - features)).argmax(1)]
+
 
 @dataclass(frozen=True)
 class LeftOut:
     """Lesions that probably are no coronary calcium.
 
-    lesions: with the ids they had among all. suggestions: of their arteries, in their order, with the probability that
-    they are not coronary. reasons: in their order, in words; empty where none were asked for.
+    Attributes:
+        lesions: The lesions, with the ids they had among all.
+        suggestions: Their suggested arteries, in their order, with the probability that they are not coronary.
+        reasons: Reasons in words, in their order; empty strings where none were asked for.
     """
 
     lesions: LesionSet
@@ -100,63 +131,73 @@ class LeftOut:
     reasons: tuple[str, ...]
 
 
-def coronary_lesions(
-    context: ScanContext, lesions: LesionSet, evidence: Evidence
-) -> tuple[LesionSet, tuple[ArterySuggestion, ...], LeftOut]:
-    """Select the lesions that count by their evidence, of the clinical rule or of the calcium map.
+@dataclass(frozen=True)
+class LesionSelection:
+    """Lesions divided by their evidence.
 
-    Returns:
-        As `select_lesions`.
+    Attributes:
+        lesions: Lesions that count, each in its suggested artery.
+        suggestions: Their suggested arteries, in their order, with the probability by all evidence.
+        left_out: Lesions that do not count.
     """
-    assert context.slices is not None
-    assert context.decomposition is not None
-    suggestions = suggested_arteries(lesions, context.scored_scan, context.heart)
-    slices, calcium_map = context.slices.on_scan, context.decomposition.calcium_map
-    features = lesion_features(lesions, suggestions, calcium_map, slices, context.noise_hu)
-    return select_lesions(lesions, features, suggestions, evidence)
+
+    lesions: LesionSet
+    suggestions: tuple[ArterySuggestion, ...]
+    left_out: LeftOut
+
+
+@dataclass(frozen=True)
+class LesionJudge:
+    """Networks' findings in a scan, from which its lesions are judged.
+
+    Attributes:
+        scan: The scan as scored.
+        heart: Heart and territories.
+        decomposed: Calcium map and slice probabilities.
+        noise_hu: Noise of blood, SD; None if it could not be measured.
+        candidate_evidence: Weights for candidates of the clinical rule; None to leave none of them out.
+    """
+
+    scan: CTScan
+    heart: HeartRegion
+    decomposed: DecomposedHeart
+    noise_hu: float | None
+    candidate_evidence: Evidence | None
+
+    def select(self, lesions: LesionSet, evidence: Evidence) -> LesionSelection:
+        """Select the lesions, by the clinical rule or of the calcium map, that count by their evidence."""
+        suggestions = suggested_arteries(lesions, self.scan, self.heart)
+        calcium_map, probabilities = self.decomposed.parts.calcium_map, self.decomposed.slices.on_scan
+        features = lesion_features(lesions, suggestions, calcium_map, probabilities, self.noise_hu)
+        return select_lesions(lesions, features, suggestions, evidence)
 
 
 def select_lesions(
     candidates: LesionSet, features: np.ndarray, suggestions: Sequence[ArterySuggestion], evidence: Evidence
-) -> tuple[LesionSet, tuple[ArterySuggestion, ...], LeftOut]:
+) -> LesionSelection:
     """Divide lesions into those that count, each in its probable artery, and those that do not.
 
     Args:
         candidates: Lesions of arteries, by the clinical rule or of the calcium map.
         features: FEATURES of each, [n, features]; not used where the place alone decides.
-        suggestions: Of each, by its place.
-        evidence: What they are evaluated by.
-
-    Returns:
-        The lesions that count, their suggestions with the probability by all evidence, and those left out.
+        suggestions: Suggested artery of each, by its place.
+        evidence: Weights by which they are judged.
 
     Raises:
         CTError: The stored evidence does not match this version.
     """
-    reasons = [""] * len(suggestions)
-    if evidence.weights and suggestions:
-        coronary = coronary_probabilities(features, evidence.weights)
-        suggestions = [
-            replace(own, not_coronary_probability=float(1 - p)) for own, p in zip(suggestions, coronary, strict=True)
-        ]
-        if evidence.typical is not None:
-            rows = [dict(zip(FEATURES, row.tolist(), strict=True)) for row in features]
-            suggestions = [replace(own, evidence=row) for own, row in zip(suggestions, rows, strict=True)]
-            weights, typical = (
-                np.array([own[name] for name in FEATURES]) for own in (evidence.weights, evidence.typical)
-            )
-            reasons = [REASONS[FEATURES[int(n)]] for n in (weights * (typical - features)).argmax(1)]
-    counts = [own.not_coronary_probability <= evidence.most_not_coronary for own in suggestions]
-    counted = {own.lesion_id: own for own, counting in zip(suggestions, counts, strict=True) if counting}
-    others = [n for n, counting in enumerate(counts) if not counting]
+    suggestions, reasons = evidence.judge(suggestions, features), evidence.reasons(features)
+    is_counted = [suggestion.not_coronary_probability <= evidence.most_not_coronary for suggestion in suggestions]
+    counted = {s.lesion_id: s for s, counts in zip(suggestions, is_counted, strict=True) if counts}
+    excluded = [n for n, counts in enumerate(is_counted) if not counts]
     part = candidates.of(counted)
     lesions = tuple(replace(lesion, artery=counted[lesion.id].artery) for lesion in part.lesions)
     left_out = LeftOut(
-        candidates.of(suggestions[n].lesion_id for n in others),
-        tuple(suggestions[n] for n in others),
-        tuple(reasons[n] for n in others),
+        candidates.of(suggestions[n].lesion_id for n in excluded),
+        tuple(suggestions[n] for n in excluded),
+        tuple(reasons[n] for n in excluded),
     )
-    return LesionSet(lesions, part.id_map), tuple(counted.values()), left_out
+    return LesionSelection(LesionSet(lesions, part.id_map), tuple(counted.values()), left_out)
 
 
 def lesion_features(

@@ -14,27 +14,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-if TYPE_CHECKING:
-    from ..core.labels import Artery
-    from ..quality.mass_calibration import MassCalibration
-    from ..results import MethodResult, ScoreResult
-    from .lesions import LesionSet
-
-AnyResult = TypeVar("AnyResult", bound="ScoreResult")
+from ..quality.mass_calibration import MassCalibration
+from .lesions import LesionSet
 
 REACH_MM, RING_MM = 1.5, 3.0
 """In the slice: how far a lesion's region goes beyond its voxels, and the width of the ring around it that gives the
 background. A region also takes one slice above and one below. Chosen on 40 lesions of digital patients and on simulated
 inserts: a wider region holds more of faint and moving calcium, but also more of other tissue than its ring."""
-
-MOST_MEASURED = 300
-"""Lesions of a method whose masses without a threshold are measured; a patient has some dozen."""
 
 NOT_TISSUE_HU = -300.0
 """Voxels below are lung or air: no background, and in a region no calcium."""
@@ -72,33 +63,6 @@ def summed(masses: Iterable[CalciumMass]) -> CalciumMass:
         return math.fsum(value**power for value in known) ** (1 / power) if len(known) == len(values) else None
 
     return CalciumMass(add([m.integrated_mass_mg for m in masses]), add([m.mass_standard_error_mg for m in masses], 2))
-
-
-def mass_of(method: MethodResult, *arteries: Artery) -> CalciumMass:
-    """Mass without a threshold of arteries, of all together when none is named."""
-    if method.masses is None:
-        return CalciumMass()
-    lesions = (lesion for lesion in method.lesions.lesions if not arteries or lesion.artery in arteries)
-    return summed(method.masses[lesion.id] for lesion in lesions)
-
-
-def with_masses(result: AnyResult) -> AnyResult:
-    """The result with the masses of its lesions without a threshold; not where there are so many that they are noise.
-    Calcium outside the arteries counts for no lesion near it. A lesion keeps the mass that it has, so that a review
-    states the masses of the run."""
-    calibration, elsewhere = result.mass_calibration, result.non_coronary
-    if calibration is None:
-        return result
-    others = None if elsewhere is None else elsewhere.lesions.id_map > 0
-    scan = result.scored_scan
-    methods = dict(result.methods)
-    for name, method in result.methods.items():
-        if len(method.lesions.lesions) <= MOST_MEASURED:
-            of_map = name == "decomposition"
-            masses = lesion_masses(scan.hu, scan.image.GetSpacing(), method.lesions, calibration, others, of_map)
-            had = {n: m for n, m in (method.masses or {}).items() if m.integrated_mass_mg is not None}
-            methods[name] = replace(method, masses=masses | had)
-    return replace(result, methods=methods)
 
 
 def lesion_masses(

@@ -12,7 +12,7 @@ from ..core.labels import SITES, Artery
 from .lesions import LesionSet, connected_voxels, find_lesions
 from .rules import ScoringRules
 
-MOST_EMPTY = 0.5
+MAX_EMPTY_SHARE = 0.5
 """Proportion of labelled regions without calcium from which a label map does not fit its scan. A map in its place has
 none, whether it was drawn along the calcium or roughly around it."""
 
@@ -34,8 +34,8 @@ class ReaderLabels:
         return bool((self.sites > max(Artery)).any())
 
 
-def reader_labels(lesions: sitk.Image, scan: CTScan) -> ReaderLabels:
-    """Bring a reader's label map, on any grid, to the scan's.
+def reader_labels(lesions: sitk.Image, scan: CTScan, rules: ScoringRules) -> ReaderLabels:
+    """Bring a reader's label map, on any grid, to the scan's, and check that it lies on calcium by the rules.
 
     Raises:
         MaskError: It does not fit the scan, holds other labels, or lesions of no artery alone.
@@ -66,7 +66,7 @@ def reader_labels(lesions: sitk.Image, scan: CTScan) -> ReaderLabels:
         message = f"{count} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned) and were left out."
         warnings += (ScanWarning("unassigned-left-out", message),)
         sites[unassigned] = 0
-    return ReaderLabels(sites, warnings)
+    return ReaderLabels(sites, (*warnings, *_misplaced_warning(sites, scan, rules)))
 
 
 def _in_arteries(labels: np.ndarray) -> np.ndarray:
@@ -90,7 +90,7 @@ def outside_warning(lesions: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
     return [ScanWarning("label-outside-heart", message)]
 
 
-def misplaced_warning(sites: np.ndarray, scan: CTScan, rules: ScoringRules) -> list[ScanWarning]:
+def _misplaced_warning(sites: np.ndarray, scan: CTScan, rules: ScoringRules) -> list[ScanWarning]:
     """The doubt about labels that lie on no calcium, as of a mirrored or shifted map, or of another scan.
 
     sites: As in `ReaderLabels`.
@@ -101,7 +101,7 @@ def misplaced_warning(sites: np.ndarray, scan: CTScan, rules: ScoringRules) -> l
     region = connected_voxels(flat, np.zeros(len(flat), np.uint8), sites.shape)
     dense = np.isin(flat, find_lesions(scan.image, sites, rules).flat)
     count, empty = len(np.unique(region)), len(np.setdiff1d(region, region[dense]))
-    if empty < MOST_EMPTY * count:
+    if empty < MAX_EMPTY_SHARE * count:
         return []
     below = float((scan.hu.reshape(-1)[flat] < rules.threshold_hu).mean())
     message = (

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..core.ct import Acquisition, CTError
+from ..core.ct import Acquisition, CTError, ScanWarning
 from ..core.options import Row, option
+
+if TYPE_CHECKING:
+    from ..quality.mass_calibration import MassCalibration
 
 _AGATSTON = "Agatston"
 _STANDARD_HU = (130.0, 200.0, 300.0, 400.0)
@@ -138,6 +141,20 @@ class ScoringRules:
         """
         published = (_STANDARD_HU, *TUBE_VOLTAGE_BOUNDS_HU.values())
         return self.bounds_hu in published and self.reference_spacing_mm == _REFERENCE_MM
+
+    @property
+    def warnings(self) -> tuple[ScanWarning, ...]:
+        """Warning that rules are not the clinical ones, if so."""
+        if self.is_clinical:
+            return ()
+        message = f"The score follows other rules than the clinical one ({self.name}): it has no category or interval."
+        return (ScanWarning("rules-changed", message),)
+
+    def with_mass_calibration(self, calibration: MassCalibration) -> ScoringRules:
+        """Return the rules with a mass calibration; unchanged if it is a published one and not the scanner's own."""
+        if not calibration.of_scanner:
+            return self
+        return replace(self, calibration_mg_per_mm3_hu=calibration.mg_per_cm3_per_hu / 1000)
 
     def _agatston_name(self) -> str:
         """Return the name that states threshold, published tube voltage, and what else differs from the standard."""

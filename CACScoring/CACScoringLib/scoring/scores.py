@@ -16,31 +16,15 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import SimpleITK as sitk
 
-from ..calcium_map.decomposition import without
-from ..core.ct import CTError, ScanWarning
-from ..core.labels import MAIN_ARTERIES, AnySite, Artery, NonCoronary, SiteMap
+from ..core.ct import CTError
+from ..core.labels import AnySite, Artery, SiteMap
 from ..core.tables import TableError, read_table
-from ..quality.artefacts import metal_lesions, metal_warning, noise_warning, without_metal
-from ..quality.calibration import compare_with_calibration
 from ..quality.mass_calibration import usual_calibration
-from ..results import Categories, MethodResult, NonCoronaryResult
-from .evidence import (
-    Evidence,
-    candidate_sites,
-    coronary_lesions,
-    suggested_arteries,
-)
-from .lesions import Lesion, LesionSet, SliceComponent, find_lesions
-from .reader_labels import misplaced_warning, outside_warning
+from .lesions import Lesion, SliceComponent
 from .rules import ScoringRules
-
-if TYPE_CHECKING:
-    from ..results import ScanContext
 
 AGATSTON_PER_MG = 4.2
 HALF_MG, STEEPNESS = 7.0, 2.4
@@ -69,134 +53,6 @@ class Score:
     lesions: int = 0
     peak_hu: float | None = None
     clinical_agatston: float = 0.0
-
-
-def score_candidates(context: ScanContext) -> ScanContext:
-    """Score what is dense, in the arteries and elsewhere: as a reader labelled it, or in the territories and without
-    metal. Streaks beside metal can count, whatever a reader labelled."""
-    region, image, reader, rules = context.heart, context.scored_scan.image, context.reader, context.rules
-    context = replace(context, territories=None if region.territories is None else region.territories.labels(image))
-    dense, candidates, doubts = _dense_lesions(context, image, rules)
-    context = compare_with_calibration(context, len(candidates.coronary.lesions) < len(dense.coronary.lesions))
-    if reader is None:
-        context = _score_unreviewed(context.with_warnings(*doubts), candidates.coronary)
-    else:
-        candidates = find_lesions(image, reader.sites, rules)
-        doubts = [*reader.warnings, *doubts, *outside_warning(candidates.coronary, region.mask)]
-        doubts += misplaced_warning(reader.sites, context.scan, rules)
-        doubts += metal_warning(candidates, metal_lesions(candidates, image))
-        method = method_result("reviewed", candidates.coronary, rules, image.GetSpacing(), no_calcium=reader.no_calcium)
-        context = context.with_warnings(*doubts).with_method("threshold", method)
-        if context.territories is not None and not reader.has_elsewhere:
-            candidates = _dense_lesions(context, image, rules, reader.sites)[1]
-    by_reader = reader is not None and reader.has_elsewhere
-    if context.territories is None and not by_reader:
-        return context
-    elsewhere = candidates.non_coronary
-    scores = score_sites(elsewhere.lesions, image.GetSpacing(), rules, NonCoronary)
-    return replace(context, non_coronary=NonCoronaryResult(by_reader, rules, elsewhere, scores))
-
-
-def _dense_lesions(
-    context: ScanContext, image: sitk.Image, rules: ScoringRules, labelled: np.ndarray | None = None
-) -> tuple[LesionSet, LesionSet, list[ScanWarning]]:
-    """The lesions of the CT, or of the calcium map, where the territories or the heart say.
-
-    labelled: a reader's sites, uint8 [k, j, i]; then only what lies elsewhere, and beside these.
-
-    Returns:
-        All of them, those that are no metal, and a warning about the others.
-    """
-    scan = context.scored_scan.image
-    dense = sitk.GetArrayViewFromImage(image) >= rules.threshold_hu
-    if labelled is not None:
-        dense &= labelled == 0
-    sites = candidate_sites(context.heart, context.territories, dense)
-    if labelled is not None:
-        sites[sites <= max(Artery)] = 0
-    found = find_lesions(image, sites, rules, peaks=scan)
-    return found, *without_metal(found, scan)
-
-
-def _score_unreviewed(context: ScanContext, lesions: LesionSet) -> ScanContext:
-    """Score the coronary candidates that count by their evidence, or all where there is none, or no territories to name
-    arteries by."""
-    networks, region, spacing = context.networks, context.heart, context.scored_scan.image.GetSpacing()
-    evidence = None
-    if networks and not context.settings.candidates and region.territories is not None:
-        evidence = Evidence.stored(networks.decomposition.card.calibration)
-    if evidence is None:
-        suggestions = tuple(suggested_arteries(lesions, context.scored_scan, region))
-        method = method_result("candidates", lesions, context.rules, spacing, suggestions=suggestions)
-    else:
-        lesions, suggestions, left_out = coronary_lesions(context, lesions, evidence)
-        method = method_result("automatic", lesions, context.rules, spacing, suggestions=suggestions, left_out=left_out)
-    doubts = [*noise_warning(lesions, context.blood), unreviewed_warning(method, region.territories is not None)]
-    if context.settings.percentile_table is not None:
-        message = (
-            "Percentiles are reported for reviewed scores only. Review the lesions and score again with --lesions."
-        )
-        doubts.append(ScanWarning("percentile-unreviewed", message))
-    return context.with_method("threshold", method).with_warnings(*doubts)
-
-
-def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarning:
-    """The doubt about a clinical score that nobody has reviewed."""
-    if method.left_out is not None:
-        count, others = len(method.lesions.lesions), len(method.left_out.lesions.lesions)
-        if not count + others:
-            message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
-            return ScanWarning("automatic", message)
-        message = (
-            f"The clinical score is automatic: the networks' evidence counts {count} of {count + others} candidates. "
-            "Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
-            f"lesions.nii.gz, where excluded ones are labelled {int(Artery.UNASSIGNED)}, and score again with "
-            "--lesions."
-        )
-        return ScanWarning("automatic", message)
-    where = "inside the heart region: coronary and valve calcium, the aorta, and noise."
-    if has_territories:
-        where = "in the territories of the coronary arteries, noise included, each in the artery of its territory."
-    message = (
-        f"These candidates have not been reviewed. They include everything dense {where} Review them in 3D "
-        "Slicer or the browser; or correct their labels in lesions.nii.gz and score again with --lesions."
-    )
-    return ScanWarning("unreviewed", message)
-
-
-def score_map(context: ScanContext) -> ScanContext:
-    """Score the lesions of the calcium map that count, and leave no others in it.
-
-    A reader's labels of lesions in the CT end at the threshold of the clinical rule, so they do not review the map.
-    """
-    scan, parts = context.scored_scan, context.decomposition
-    if parts is None:
-        return context
-    rules = rules_of_map(context.rules, parts.settings.floor_hu, scan.acquisition.calcium_kvp)
-    found, calcium, doubts = _dense_lesions(context, parts.calcium_map, rules)
-    # Metal in the map mostly is a candidate by the clinical rule, too.
-    codes = {warning.code for warning in context.warnings}
-    doubts = [warning for warning in doubts if warning.code not in codes]
-    evidence = Evidence(parts.settings.evidence_weights, None, parts.settings.most_not_coronary)
-    lesions, suggestions, left_out = coronary_lesions(context, calcium.coronary, evidence)
-    if len(lesions.lesions) < len(found.lesions):
-        gone = np.zeros(found.id_map.shape, bool)
-        gone.reshape(-1)[np.setdiff1d(found.flat, lesions.flat, assume_unique=True)] = True
-        parts = without(parts, gone)
-    if count := len(left_out.suggestions):
-        counted = "1 lesion of the calcium map was" if count == 1 else f"{count} lesions of the calcium map were"
-        message = f"{counted} left out, as probably noise or not coronary calcium."
-        doubts.append(ScanWarning("map-left-out", message))
-    method = method_result("automatic", lesions, rules, scan.image.GetSpacing(), suggestions=suggestions)
-    return replace(context, decomposition=parts).with_method("decomposition", method).with_warnings(*doubts)
-
-
-def method_result(
-    status: str, lesions: LesionSet, rules: ScoringRules, spacing_mm: tuple[float, float, float], **more: Any
-) -> MethodResult:
-    """Score the lesions of a method. more: further fields of `MethodResult`."""
-    total = score_lesions(lesions.lesions, spacing_mm, rules)
-    return MethodResult(status, rules, lesions, total, score_sites(lesions.lesions, spacing_mm, rules), **more)
 
 
 def component_agatston(component: SliceComponent, slice_spacing_mm: float, rules: ScoringRules) -> float:
@@ -276,31 +132,6 @@ ROUNDING = "Scores are rounded to the nearest integer for classes; a score above
 _CLASSES = ((0, "0"), (10, "1–10"), (100, "11–100"), (400, "101–400"))
 RISK_CLASSES = (*(name for _, name in _CLASSES), "> 400")
 _CAC_DRS = ((0, "A0"), (99, "A1"), (299, "A2"))
-
-
-def classify(context: ScanContext) -> ScanContext:
-    """Give the clinical score its published classes, and a reviewed one its percentile. Raises CTError."""
-    settings, person, method = context.settings, context.scan.acquisition, context.methods["threshold"]
-    percentile = None
-    if settings.percentile_table is not None and method.reviewed:
-        sex = settings.sex or person.patient_sex
-        age = settings.age_years if settings.age_years is not None else person.patient_age_years
-        if sex is None or age is None:
-            raise CTError("Percentiles need sex and age_years in --settings, as the scan's header does not state them.")
-        percentile = percentile_from_table(method.total.agatston, sex, age, settings.percentile_table)
-    return replace(context, categories=categories_of(method, percentile))
-
-
-def categories_of(threshold: MethodResult, percentile: Percentile | None = None) -> Categories | None:
-    """The published classes of a score by the clinical rule; None of candidates that nothing evaluated, by other rules,
-    and where they are withheld."""
-    if threshold.status == "candidates" or threshold.withheld or not threshold.rules.is_clinical:
-        return None
-    agatston = threshold.total.agatston
-    vessels = sum(threshold.arteries[a].agatston > 0 for a in MAIN_ARTERIES)
-    classes = (risk_class(agatston), cac_drs(agatston, vessels), arterial_age_years(agatston))
-    probabilities = threshold.category_probabilities, threshold.probabilities_withheld
-    return Categories("threshold", threshold.status, *classes, percentile, *probabilities)
 
 
 def whole_score(agatston: float) -> int:

@@ -23,17 +23,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from ..core.ct import CTError
-from ..core.labels import MAIN_ARTERIES
 from ..models.cards import ModelCard
 from ..quality.calibration import CalibratedOn, Familiarity, Repeatability, map_cards
-
-if TYPE_CHECKING:
-    from ..results import MethodResult, ScanContext
-    from .scores import Score
+from .scores import Score
 
 LEVEL = 0.9
 """Of all intervals."""
@@ -294,37 +290,3 @@ class ScanErrors:
         if cards[-1].calibration.get("candidates") != content.get("candidate_evidence"):
             found.known.pop("automatic", None)
         return found
-
-
-def add_intervals(context: ScanContext) -> ScanContext:
-    """Add what is known of the scores' errors, by the model of the calcium map. Raises CTError."""
-    if context.networks is None:
-        return context
-    thickness = context.scored_scan.acquisition.slice_thickness_mm
-    errors = ScanErrors.stored(context.networks.decomposition.card, context.noise_hu, thickness, context.familiarity)
-    methods = {name: with_intervals(name, method, errors) for name, method in context.methods.items()}
-    return replace(context, methods=methods)
-
-
-def with_intervals(name: str, result: MethodResult, errors: ScanErrors) -> MethodResult:
-    """The result of a method with the intervals of its scores, and the category probabilities of an automatic one.
-
-    Both need the errors of such scores; those of a calcium map are known as long as nobody has reviewed it. Of an
-    automatic score in a scan beyond what the models know they are withheld. None are known of other rules than the
-    clinical one.
-    """
-    if name == "threshold" and not result.rules.is_clinical:
-        return result
-    arteries = {artery.key: result.arteries[artery] for artery in MAIN_ARTERIES}
-    if result.reviewed:
-        return replace(result, intervals=errors.of_reviewed(result.total, arteries) if name == "threshold" else {})
-    if errors.withholds and result.status == "automatic":
-        return replace(result, withheld=True)
-    uncertainty = errors.known.get(result.status if name == "threshold" else "decomposition")
-    if uncertainty is None or (name == "decomposition" and result.scaled_agatston is None):
-        return result
-    intervals = uncertainty.intervals(result.total, arteries, *errors.facts)
-    result = replace(result, intervals=intervals, calibrated_on=errors.calibrated_on)
-    if result.probabilities_withheld:
-        return result
-    return replace(result, category_probabilities=uncertainty.probabilities(result.total, *errors.facts))

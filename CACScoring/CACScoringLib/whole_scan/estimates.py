@@ -20,7 +20,7 @@ from ..scoring import scores
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-    from ..results import MethodResult
+    from ..scoring.methods import MethodResult
 
 TITLES = {VESSELS: "Vessel regression", RADIOMICS: "Radiomics"}
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.ct import CTError, ScanWarning
+from ..anatomy.heart_region import HeartRegion
+from ..core.ct import CTError, CTScan, ScanWarning
 from ..core.progress import Progress
 from ..models.cards import LoadedModel
 from ..models.choice import VESSELS
-from ..results import ScoreResult
+from ..scoring.methods import MethodResult
 from .estimates import TITLES, WholeScanEstimate, disagreements
 
 STEP = "whole-scan estimates"
@@ -25,15 +26,35 @@ FAILED = "second-opinion-failed"
 """Code of the warning."""
 
 
-def with_whole_scan_estimates(
-    result: ScoreResult, models: Mapping[str, LoadedModel], saliency: bool = True, progress: Progress | None = None
-) -> ScoreResult:
-    """Add whole-scan estimates to a result, and warnings of failures and wide differences.
+@dataclass(frozen=True)
+class WholeScanEstimates:
+    """Whole-scan estimates of a scan.
+
+    Attributes:
+        estimates: Estimates that succeeded.
+        warnings: Warnings about estimates that failed, or differ widely from each other or the scores.
+    """
+
+    estimates: tuple[WholeScanEstimate, ...]
+    warnings: tuple[ScanWarning, ...]
+
+
+def estimate_whole_scan(
+    scan: CTScan,
+    heart: HeartRegion,
+    methods: Mapping[str, MethodResult],
+    models: Mapping[str, LoadedModel],
+    saliency: bool = True,
+    progress: Progress | None = None,
+) -> WholeScanEstimates:
+    """Estimate the calcium of a scored scan by models that score no lesions.
 
     Args:
-        result: The scored scan.
-        models: Loaded models by kind.
-        saliency: True to compute the vessel model's attribution, which takes several times as long as its estimate.
+        scan: The scan as scored.
+        heart: The heart.
+        methods: The scan's scores by method, to compare with.
+        models: Loaded models of `estimator_models`.
+        saliency: Compute the attribution of the vessel model, which takes several times as long as its answer.
         progress: Reports STEP.
     """
     estimates: list[WholeScanEstimate] = []
@@ -41,7 +62,7 @@ def with_whole_scan_estimates(
     with (progress or Progress()).step(STEP):
         for network, model in models.items():
             try:
-                estimate, estimate_warnings = _estimate(network, result, model, saliency)
+                estimate, estimate_warnings = _estimate(network, scan, heart, model, saliency)
                 estimates.append(_check_finite(estimate))
                 warnings += estimate_warnings
             except CTError as error:
@@ -50,20 +71,19 @@ def with_whole_scan_estimates(
                 frame = traceback.extract_tb(error.__traceback__)[-1]
                 reason = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}: {error}"
                 warnings.append(_failure(network, f"unexpected {reason}"))
-    warnings += disagreements(estimates, result.methods)
-    return replace(result, estimates=tuple(estimates), warnings=tuple(dict.fromkeys((*result.warnings, *warnings))))
+    return WholeScanEstimates(tuple(estimates), (*warnings, *disagreements(estimates, methods)))
 
 
 def _estimate(
-    network: str, result: ScoreResult, model: LoadedModel, saliency: bool
+    network: str, scan: CTScan, heart: HeartRegion, model: LoadedModel, saliency: bool
 ) -> tuple[WholeScanEstimate, tuple[ScanWarning, ...]]:
     if network == VESSELS:
         from .vessels import vessel_estimate
 
-        return vessel_estimate(result.scored_scan, result.heart, model, saliency)
+        return vessel_estimate(scan, heart, model, saliency)
     from .radiomics import radiomics_estimate
 
-    return radiomics_estimate(result.scored_scan, result.heart, model)
+    return radiomics_estimate(scan, heart, model)
 
 
 def _check_finite(estimate: WholeScanEstimate) -> WholeScanEstimate:

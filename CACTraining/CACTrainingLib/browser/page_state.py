@@ -7,10 +7,11 @@ from dataclasses import asdict
 
 from CACScoringLib.core.labels import NOT_CORONARY, Artery
 from CACScoringLib.report.headline import headline, score_table, warning_lines
-from CACScoringLib.results import METHOD_TITLES, MethodResult
+from CACScoringLib.results import METHOD_TITLES
 from CACScoringLib.review.journal import runs
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.scoring.lesions import Lesion
+from CACScoringLib.scoring.methods import MethodResult
 from CACScoringLib.scoring.scores import score_lesions
 from CACScoringLib.scoring.uncertainty import TOTAL
 

@@ -15,7 +15,7 @@ from CACScoringLib.core.ct import CTScan
 from CACScoringLib.models.cards import LoadedModel, StoredModel
 from CACScoringLib.models.choice import Networks, load_networks
 from CACScoringLib.models.inference import Runner, predict, use_threads
-from CACScoringLib.results import MethodResult
+from CACScoringLib.scoring.methods import MethodResult
 
 from .records import ARTERIES, Value
 

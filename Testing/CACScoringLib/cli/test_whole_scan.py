@@ -32,7 +32,7 @@ def asked(monkeypatch):
     """The vessel model answers 333, and says which model it was and whether a saliency was wanted."""
     calls = []
 
-    def vessels(network, result, model, saliency):
+    def vessels(network, scan, heart, model, saliency):
         calls.append((model.card.name, saliency))
         return by_hand.vessels(333, trust="Little."), ()
 

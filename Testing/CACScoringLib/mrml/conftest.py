@@ -11,8 +11,9 @@ from labelled_chest import ct_image, labels_of, on_grid_of
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.mrml.scene_content import content_of_result
 from CACScoringLib.report.files import result_as_json
-from CACScoringLib.results import MethodResult, ScoreResult
+from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.methods import MethodResult
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions, score_sites
 

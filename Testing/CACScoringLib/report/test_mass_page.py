@@ -9,7 +9,7 @@ from made_results import make_result
 from CACScoringLib.quality.mass_calibration import MassCalibration
 from CACScoringLib.report import files as report
 from CACScoringLib.report.page import SOURCES, calibration_text, result_as_html
-from CACScoringLib.scoring.mass import mass_of
+from CACScoringLib.scoring.methods import mass_of
 
 
 @pytest.fixture(scope="module")

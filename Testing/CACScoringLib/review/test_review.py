@@ -13,10 +13,9 @@ from CACScoringLib.core.ct import MaskError
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
-from CACScoringLib.results import STATUSES
 from CACScoringLib.review.review import Review, recorded_lesions, result_as_copied_text
 from CACScoringLib.scoring.lesions import ScoringRules
-from CACScoringLib.scoring.scores import categories_of
+from CACScoringLib.scoring.methods import STATUSES, categories_of
 
 
 @pytest.fixture(scope="module")

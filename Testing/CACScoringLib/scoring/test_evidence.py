@@ -96,13 +96,14 @@ def features_of(*rows):
 def test_what_is_improbable_is_left_out_with_its_reason():
     found, suggestions = candidates(3)
     features = features_of({}, {"log_map_excess": -4.0}, {"place_logit": -4.0, "log_mass": 2.9})
-    kept, own, left_out = select_lesions(found, features, suggestions, EVIDENCE)
-    assert [lesion.id for lesion in kept.lesions] == [own[0].lesion_id] == [2]
-    assert own[0].not_coronary_probability == pytest.approx(1 / (1 + np.exp(5)))
+    selection = select_lesions(found, features, suggestions, EVIDENCE)
+    counted, suggestions, left_out = selection.lesions, selection.suggestions, selection.left_out
+    assert [lesion.id for lesion in counted.lesions] == [suggestions[0].lesion_id] == [2]
+    assert suggestions[0].not_coronary_probability == pytest.approx(1 / (1 + np.exp(5)))
     assert [lesion.id for lesion in left_out.lesions.lesions] == [s.lesion_id for s in left_out.suggestions] == [3, 4]
     assert left_out.reasons == (REASONS["log_map_excess"], REASONS["place_logit"])
     assert all(s.not_coronary_probability > 0.5 for s in left_out.suggestions)
-    assert np.array_equal(kept.id_map + left_out.lesions.id_map, found.id_map), "no candidate is lost"
+    assert np.array_equal(counted.id_map + left_out.lesions.id_map, found.id_map), "no candidate is lost"
 
 
 def test_stored_evidence():
@@ -117,21 +118,20 @@ def test_without_weights_the_place_alone_decides():
     found, suggestions = candidates(2)
     likely, unlikely = (replace(own, artery=Artery.RCA) for own in suggestions)
     unlikely = replace(unlikely, not_coronary_probability=0.6)
-    selected, own, left_out = select_lesions(found, np.zeros((2, 5)), [likely, unlikely], Evidence(None, None, 0.5))
-    assert own == (likely,)
-    assert [lesion.artery for lesion in selected.lesions] == [Artery.RCA], "the lesion lies where it was suggested"
-    assert left_out.suggestions == (unlikely,)
+    selection = select_lesions(found, np.zeros((2, 5)), [likely, unlikely], Evidence(None, None, 0.5))
+    assert selection.suggestions == (likely,)
+    arteries = [lesion.artery for lesion in selection.lesions.lesions]
+    assert arteries == [Artery.RCA], "the lesion lies where it was suggested"
+    assert selection.left_out.suggestions == (unlikely,)
 
 
 @pytest.mark.parametrize(("most_not_coronary", "counted"), [(0.6, 1), (0.59, 0), (0.61, 1)])
 def test_a_lesion_at_the_limit_counts(most_not_coronary, counted):
     found, (suggestion,) = candidates(1)
     suggestion = replace(suggestion, not_coronary_probability=0.6)
-    selected, own, left_out = select_lesions(
-        found, np.zeros((1, 5)), [suggestion], Evidence(None, None, most_not_coronary)
-    )
-    assert len(selected.lesions) == len(own) == counted
-    assert len(left_out.suggestions) == len(left_out.reasons) == 1 - counted
+    selection = select_lesions(found, np.zeros((1, 5)), [suggestion], Evidence(None, None, most_not_coronary))
+    assert len(selection.lesions.lesions) == len(selection.suggestions) == counted
+    assert len(selection.left_out.suggestions) == len(selection.left_out.reasons) == 1 - counted
 
 
 @pytest.mark.parametrize(

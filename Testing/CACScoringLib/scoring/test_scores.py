@@ -13,16 +13,12 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import Acquisition, mask_on_scan_grid, scan_from_image
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.quality.mass_calibration import usual_calibration
-from CACScoringLib.scoring.evidence import LeftOut
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import (
     Score,
-    categories_of,
     equivalent_agatston,
-    method_result,
     score_lesions,
     score_sites,
-    unreviewed_warning,
 )
 
 RULES = ScoringRules()
@@ -300,36 +296,3 @@ def test_a_large_plaque_scores_in_proportion_to_its_mass_and_a_small_one_less():
 @pytest.mark.parametrize(("kvp", "hu"), [(120.0, 1.385), (80.0, 1.385 * 177 / 130), (None, 1.385), (60.0, 1.385)])
 def test_usual_calibration(kvp, hu):
     assert usual_calibration(kvp) == pytest.approx(1 / (1000 * hu))
-
-
-# --- what is said of an automatic score
-
-
-@pytest.mark.parametrize(
-    ("counted", "left_out", "words"), [(0, 0, "no candidates"), (2, 2, "2 of 4"), (0, 3, "0 of 3")]
-)
-def test_an_automatic_score_states_how_many_candidates_count(counted, left_out, words):
-    def lesions(count):
-        hu = np.where(np.arange(12) % 2 * (np.arange(12) < 2 * count), 300, 40).astype(np.int16)
-        image = sitk.GetImageFromArray(np.broadcast_to(hu, (2, 4, 12)).copy())
-        return find_lesions(image, np.full((2, 4, 12), Artery.LAD, np.uint8), RULES)
-
-    excluded = LeftOut(lesions(left_out), (), ())
-    method = method_result("automatic", lesions(counted), RULES, (1.0, 1.0, 3.0), left_out=excluded)
-    warning = unreviewed_warning(method, has_territories=True)
-    assert warning.code == "automatic"
-    assert words in warning.message
-
-
-@pytest.mark.parametrize("status", ["reviewed", "automatic"])
-def test_only_the_clinical_rule_has_categories(status):
-    empty = find_lesions(sitk.Image(4, 4, 2, sitk.sitkInt16), np.zeros((2, 4, 4), np.uint8), RULES)
-    for rules, has_categories in (
-        (RULES, True),
-        (ScoringRules(connectivity=4), True),
-        (ScoringRules(threshold_hu=207.0, weight_bounds_hu=(318.0, 477.0, 636.0)), True),
-        (ScoringRules(threshold_hu=90.0), False),
-        (ScoringRules(threshold_hu=145.0), False),
-    ):
-        categories = categories_of(method_result(status, empty, rules, (1.0, 1.0, 3.0)))
-        assert (categories is not None) == has_categories

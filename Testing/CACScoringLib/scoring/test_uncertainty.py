@@ -3,13 +3,11 @@
 import math
 from dataclasses import replace
 
-import automatic_patient
 import pytest
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.quality.calibration import Familiarity, Repeatability
 from CACScoringLib.quality.calibration import Limits as RepeatabilityLimits
-from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import Score
 from CACScoringLib.scoring.uncertainty import (
     LIMITS,
@@ -20,7 +18,6 @@ from CACScoringLib.scoring.uncertainty import (
     Uncertainty,
     difficulty,
     shortest,
-    with_intervals,
 )
 
 
@@ -122,26 +119,6 @@ def test_a_score_of_zero_has_a_weight_of_its_own(score, expected):
 
 def test_limits_are_those_of_the_categories():
     assert LIMITS["agatston"] == (1.0, 100.0, 400.0)
-
-
-@pytest.mark.parametrize("reviewed", [False, True])
-@pytest.mark.parametrize(
-    ("rules", "has_intervals"),
-    [
-        (ScoringRules(), True),
-        (ScoringRules(minimum_pixels=3), True),
-        (ScoringRules(threshold_hu=145.0, weight_bounds_hu=(222.0, 334.0, 446.0)), True),
-        (ScoringRules(threshold_hu=90.0), False),
-        (ScoringRules(weight_bounds_hu=(200.0, 300.0, 500.0)), False),
-        (ScoringRules(reference_spacing_mm=2.5), False),
-    ],
-)
-def test_intervals_are_of_the_clinical_rule_only(rules, has_intervals, reviewed):
-    method = automatic_patient.scored().methods["threshold"]
-    bare = replace(method, rules=rules, intervals={}, category_probabilities={})
-    bare = replace(bare, status="reviewed") if reviewed else bare
-    scored = with_intervals("threshold", bare, ScanErrors.stored(automatic_patient.map_card(), None, None))
-    assert bool(scored.intervals) == has_intervals
 
 
 @pytest.mark.parametrize(

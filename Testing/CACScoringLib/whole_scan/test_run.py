@@ -17,7 +17,7 @@ from CACScoringLib.report import files as report
 from CACScoringLib.report import page
 from CACScoringLib.whole_scan import run as whole_scan_run
 from CACScoringLib.whole_scan.estimates import estimates_from_json
-from CACScoringLib.whole_scan.run import FAILED, with_whole_scan_estimates
+from CACScoringLib.whole_scan.run import FAILED, estimate_whole_scan
 
 ESTIMATORS = {
     "vessels": by_hand.estimator("vessels"),
@@ -36,7 +36,7 @@ def prediction(monkeypatch):
     """Function that sets the models' estimates, or errors, by kind."""
 
     def answers(**by_kind):
-        def estimate(network, result, model, saliency):
+        def estimate(network, scan, heart, model, saliency):
             if isinstance(by_kind[network], Exception):
                 raise by_kind[network]
             return by_kind[network], ()
@@ -102,11 +102,11 @@ class TestAsking:
         ],
     )
     def test_one_that_fails_is_a_warning_and_the_others_are_asked(self, result, prediction, error, words):
-        estimated = with_whole_scan_estimates(result, prediction(vessels=error, radiomics=by_hand.radiomics(0.9)))
+        answers = prediction(vessels=error, radiomics=by_hand.radiomics(0.9))
+        estimated = estimate_whole_scan(result.scan, result.heart, result.methods, answers)
         assert [estimate.network for estimate in estimated.estimates] == ["radiomics"]
         [failure] = [warning for warning in estimated.warnings if warning.code == FAILED]
         assert words in failure.message
-        assert estimated.methods is result.methods
 
 
 class TestStoredModels:
@@ -124,7 +124,7 @@ class TestStoredModels:
 
     @pytest.mark.long
     def test_both_answer_with_numbers_and_a_picture(self, result, loaded):
-        estimated = with_whole_scan_estimates(result, loaded)
+        estimated = estimate_whole_scan(result.scan, result.heart, result.methods, loaded)
         assert FAILED not in [warning.code for warning in estimated.warnings], estimated.warnings
         vessels, radiomics = estimated.estimates
         assert vessels.total == pytest.approx(sum(vessels.agatston.values()))
@@ -135,7 +135,7 @@ class TestStoredModels:
         assert 0 < radiomics.probability < 1
         assert radiomics.limit == 0.5
         assert set(radiomics.contributions) <= set(loaded["radiomics"].card.config["features"])
-        assert estimates_from_json(json.loads(json.dumps(report.result_as_json(estimated, {})))) == tuple(
+        assert estimates_from_json(json.loads(json.dumps(report.result_as_json(replace(result, estimates=estimated.estimates), {})))) == tuple(
             replace(estimate, saliency=None) for estimate in estimated.estimates
         )
 
@@ -146,8 +146,9 @@ class TestReport:
             vessels=by_hand.vessels(10, 900, 20, 30, trust="Trust <it> little."),
             radiomics=by_hand.radiomics(0.12, contributions={"heart_<volume>": 0.5, "candidate_count": -1.25}),
         )
-        estimated = with_whole_scan_estimates(result, answers)
-        text = page.result_as_html(estimated)
+        estimated = estimate_whole_scan(result.scan, result.heart, result.methods, answers)
+        result = replace(result, estimates=estimated.estimates)
+        text = page.result_as_html(result)
         assert "<td>900</td>" in text
         assert "about 960" in text
         assert "12%; positive from 30%" in text
@@ -156,7 +157,7 @@ class TestReport:
         assert "Trust &lt;it&gt; little." in text
         assert "heart &lt;volume&gt;" in text
         assert re.search(r"candidate count</td><td>−1.25</td><td>against", text)
-        document = json.loads(json.dumps(report.result_as_json(estimated, {})))
+        document = json.loads(json.dumps(report.result_as_json(result, {})))
         assert document["second_opinions"]["vessels"]["agatston"] == {"LM": 10, "LAD": 900, "LCX": 20, "RCA": 30}
         assert estimates_from_json(document) == estimated.estimates
-        assert "vessel regression: Agatston about 960" in report.result_as_text(estimated)
+        assert "vessel regression: Agatston about 960" in report.result_as_text(result)

@@ -1,0 +1,46 @@
+"""Score of a reader's lesions by the clinical rule."""
+
+from __future__ import annotations
+
+import SimpleITK as sitk
+
+from ..anatomy.heart_region import HeartRegion
+from ..core.ct import CTScan
+from ..quality.artefacts import metal_lesions, metal_warning
+from .candidates import ClinicalScore, DenseLesions, find_dense_lesions, score_elsewhere
+from .lesions import find_lesions
+from .methods import method_result
+from .reader_labels import ReaderLabels, outside_warning
+from .rules import ScoringRules
+
+
+def score_reading(
+    reader: ReaderLabels,
+    dense: DenseLesions,
+    scan: CTScan,
+    heart: HeartRegion,
+    territories: sitk.Image | None,
+    rules: ScoringRules,
+) -> ClinicalScore:
+    """Score the lesions that a reader labelled, metal included, and calcium elsewhere as labelled or by territory.
+
+    Args:
+        reader: The reader's labels.
+        dense: Candidates of the clinical rule, whose metal may streak into labelled lesions.
+        scan: The scan as scored.
+        heart: Heart and territories.
+        territories: Labels of the territories on the scan's grid; None where no network found them.
+        rules: Rules of the clinical score.
+    """
+    image, spacing = scan.image, scan.image.GetSpacing()
+    labelled = find_lesions(image, reader.sites, rules)
+    method = method_result("reviewed", labelled.coronary, rules, spacing, no_calcium=reader.no_calcium)
+    elsewhere = None
+    if reader.has_elsewhere:
+        elsewhere = score_elsewhere(labelled, rules, spacing, reviewed=True)
+    elif territories is not None:
+        unlabelled = find_dense_lesions(image, image, heart, territories, rules, reader.sites)
+        elsewhere = score_elsewhere(unlabelled.candidates, rules, spacing, reviewed=False)
+    outside = outside_warning(labelled.coronary, heart.mask)
+    metal = metal_warning(labelled, metal_lesions(labelled, image))
+    return ClinicalScore(method, elsewhere, (*reader.warnings, *dense.warnings, *outside, *metal))

@@ -1,0 +1,55 @@
+"""Automatic scores: which candidates they count, and what their warnings state."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.anatomy.heart_region import HeartRegion
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.scoring.candidates import find_dense_lesions, unreviewed_warning
+from CACScoringLib.scoring.evidence import LeftOut
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.methods import method_result
+from CACScoringLib.scoring.rules import ScoringRules
+
+RULES = ScoringRules()
+
+
+@pytest.mark.parametrize(
+    ("counted", "left_out", "words"), [(0, 0, "no candidates"), (2, 2, "2 of 4"), (0, 3, "0 of 3")]
+)
+def test_an_automatic_score_states_how_many_candidates_count(counted, left_out, words):
+    def lesions(count):
+        hu = np.where(np.arange(12) % 2 * (np.arange(12) < 2 * count), 300, 40).astype(np.int16)
+        image = sitk.GetImageFromArray(np.broadcast_to(hu, (2, 4, 12)).copy())
+        return find_lesions(image, np.full((2, 4, 12), Artery.LAD, np.uint8), RULES)
+
+    excluded = LeftOut(lesions(left_out), (), ())
+    method = method_result("automatic", lesions(counted), RULES, (1.0, 1.0, 3.0), left_out=excluded)
+    warning = unreviewed_warning(method, has_territories=True)
+    assert warning.code == "automatic"
+    assert words in warning.message
+
+
+@pytest.mark.parametrize(("peak_hu", "has_metal"), [(600.0, False), (3000.0, True)])
+def test_metal_among_the_arteries_is_excluded(peak_hu, has_metal):
+    hu = np.full((6, 40, 40), 40.0, np.float32)
+    hu[2:4, 10:13, 10:13] = 600.0
+    hu[2:4, 25:28, 25:28] = peak_hu
+    image = sitk.GetImageFromArray(hu)
+    heart = HeartRegion(image > 0, None, "given")
+    dense = find_dense_lesions(image, image, heart, None, RULES)
+    assert dense.has_coronary_metal == has_metal
+    assert [len(part.lesions) for part in (dense.lesions, dense.candidates)] == [2, 2 - has_metal]
+    assert [warning.code for warning in dense.warnings] == ["metal"] * has_metal
+
+
+def test_lesions_elsewhere_are_beside_those_of_a_reader():
+    """Without territories all candidates are unassigned, so none lies outside the arteries."""
+    hu = np.full((4, 20, 20), 300.0, np.float32)
+    image = sitk.GetImageFromArray(hu)
+    heart = HeartRegion(image > 0, None, "given")
+    reader_sites = np.zeros(hu.shape, np.uint8)
+    reader_sites[:2] = Artery.LAD
+    assert not find_dense_lesions(image, image, heart, None, RULES, reader_sites).lesions.lesions
+    assert len(find_dense_lesions(image, image, heart, None, RULES).lesions.lesions) == 1

@@ -1,0 +1,49 @@
+"""Which results of a method have intervals and categories."""
+
+from dataclasses import replace
+
+import automatic_patient
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.methods import categories_of, method_result, with_intervals
+from CACScoringLib.scoring.rules import ScoringRules
+from CACScoringLib.scoring.uncertainty import ScanErrors
+
+RULES = ScoringRules()
+
+
+@pytest.mark.parametrize("reviewed", [False, True])
+@pytest.mark.parametrize(
+    ("rules", "has_intervals"),
+    [
+        (ScoringRules(), True),
+        (ScoringRules(minimum_pixels=3), True),
+        (ScoringRules(threshold_hu=145.0, weight_bounds_hu=(222.0, 334.0, 446.0)), True),
+        (ScoringRules(threshold_hu=90.0), False),
+        (ScoringRules(weight_bounds_hu=(200.0, 300.0, 500.0)), False),
+        (ScoringRules(reference_spacing_mm=2.5), False),
+    ],
+)
+def test_intervals_are_of_the_clinical_rule_only(rules, has_intervals, reviewed):
+    method = automatic_patient.scored().methods["threshold"]
+    bare = replace(method, rules=rules, intervals={}, category_probabilities={})
+    bare = replace(bare, status="reviewed") if reviewed else bare
+    scored = with_intervals("threshold", bare, ScanErrors.stored(automatic_patient.map_card(), None, None))
+    assert bool(scored.intervals) == has_intervals
+
+
+@pytest.mark.parametrize("status", ["reviewed", "automatic"])
+def test_only_the_clinical_rule_has_categories(status):
+    empty = find_lesions(sitk.Image(4, 4, 2, sitk.sitkInt16), np.zeros((2, 4, 4), np.uint8), RULES)
+    for rules, has_categories in (
+        (RULES, True),
+        (ScoringRules(connectivity=4), True),
+        (ScoringRules(threshold_hu=207.0, weight_bounds_hu=(318.0, 477.0, 636.0)), True),
+        (ScoringRules(threshold_hu=90.0), False),
+        (ScoringRules(threshold_hu=145.0), False),
+    ):
+        categories = categories_of(method_result(status, empty, rules, (1.0, 1.0, 3.0)))
+        assert (categories is not None) == has_categories
