@@ -36,7 +36,7 @@ CARTILAGE_HU = 75
 """Costal cartilage has 80 to 160 HU on the working grid, unenhanced heart and muscle 30 to 60."""
 
 CARTILAGE_DEPTH_MM = 15.0
-"""How far the chest wall may bulge behind the line between the lungs in front of the heart."""
+"""Depth of the chest wall behind the line between the lungs in front of the heart, at most, mm."""
 
 LUMEN_RADIUS_MM = 15.0
 """No vertebra holds a ball of this radius brighter than BONE_HU (discs interrupt it); enhanced chambers do."""
@@ -46,7 +46,7 @@ SPINE_DEPTH_MM = 66.0
 
 MIN_LUNG_ML = 30.0
 UNCUT_LUNG_ML = 200.0
-"""Smallest parts taken for lung; and what shows that the field of view does not cut the lungs off."""
+"""Volume of the smallest parts taken for lung, and of one that the field of view does not cut off."""
 
 MIN_CHEST_WIDTH_MM = 240.0
 """Inner width assumed where the field of view cuts through the lungs."""
@@ -144,11 +144,11 @@ def _lungs(hu: np.ndarray) -> np.ndarray:
 
 
 def _enhanced_lumen(hu: np.ndarray, spine_row: int) -> np.ndarray | None:
-    """Blood brightened by contrast, so that it is not taken for bone; None when no bright chamber is seen in front."""
+    """Return blood brightened by contrast, which is no bone; None without a bright chamber in front of the spine."""
     radius = LUMEN_RADIUS_MM / GRID_MM
-    near = hu[:, : max(0, spine_row) + math.ceil(radius) + 1]
+    front_hu = hu[:, : max(0, spine_row) + math.ceil(radius) + 1]
     # A spine without visible discs holds such a ball too, but further back.
-    if not (depth_inside(near > BONE_HU)[:, :spine_row] > radius).any():
+    if not (depth_inside(front_hu > BONE_HU)[:, :spine_row] > radius).any():
         return None
     chamber = depth_inside(hu > BONE_HU) > radius
     core = depth_inside(hu > max(BONE_HU, 0.5 * float(np.median(hu[chamber])))) > voxels(9)
@@ -156,7 +156,7 @@ def _enhanced_lumen(hu: np.ndarray, spine_row: int) -> np.ndarray | None:
 
 
 def _midline(bright: np.ndarray, lungs: np.ndarray) -> int:
-    """Column of the spine: behind the heart, where there is bone and no lung in a strip as wide as a vertebra."""
+    """Return the column of the spine: behind the heart, bone and no lung in a strip as wide as a vertebra."""
     rows = np.nonzero(lungs.any((0, 2)))[0]
     columns = np.nonzero(lungs.any((0, 1)))[0]
     back = rows[0] + 2 * (rows[-1] - rows[0]) // 3
@@ -169,15 +169,15 @@ def _midline(bright: np.ndarray, lungs: np.ndarray) -> int:
 
 
 def _inside_chest_wall(lungs: np.ndarray, midline: int) -> np.ndarray:
-    """Per slice the convex hull of both lungs and their mirror images, so that fluid on one side does not matter.
+    """Return the convex hull of both lungs and their mirror images in each slice, whatever fluid is on one side.
 
     Lower slices take over the hulls of up to 75 mm above, because below the domes little lung is left in front.
     """
     mirror = 2 * midline - np.arange(lungs.shape[2])
     exists = (mirror >= 0) & (mirror < lungs.shape[2])
-    both = lungs.copy()
-    both[:, :, exists] |= lungs[:, :, mirror[exists]]
-    space = np.stack([_filled_hull(plane) for plane in both])
+    mirrored = lungs.copy()
+    mirrored[:, :, exists] |= lungs[:, :, mirror[exists]]
+    space = np.stack([_filled_hull(plane) for plane in mirrored])
     for step in (1, 2, 4, 8, 10):
         space[:-step] |= space[step:]
     return space
@@ -188,27 +188,27 @@ def _filled_hull(plane: np.ndarray) -> np.ndarray:
     ends = np.stack([plane[rows].argmax(1), plane.shape[1] - 1 - plane[rows, ::-1].argmax(1)])
     corners = np.stack([np.tile(rows, 2), ends.ravel()], 1)
     try:
-        # Of all points inside, each edge's a j + b i + c is at most 0.
+        # Points inside have a j + b i + c ≤ 0 for every edge.
         a, b, c = ConvexHull(corners).equations.T
     except (QhullError, ValueError):  # fewer than three points, or all on one line
         return np.zeros_like(plane)
     # Lines through voxel centres pass other centres by 1 / length at least, so that rounding moves none across.
     j, i = np.ogrid[tuple(slice(n) for n in plane.shape)]
-    rest = _ON_EDGE - c - a * j
+    margin = _ON_EDGE - c - a * j
     with np.errstate(divide="ignore", invalid="ignore"):
-        last = np.where(b > 0, rest / b, np.inf).min(1, keepdims=True)
-        first = np.where(b < 0, rest / b, -np.inf).max(1, keepdims=True)
-    inside = ((b != 0) | (rest >= 0)).all(1, keepdims=True)
+        last = np.where(b > 0, margin / b, np.inf).min(1, keepdims=True)
+        first = np.where(b < 0, margin / b, -np.inf).max(1, keepdims=True)
+    inside = ((b != 0) | (margin >= 0)).all(1, keepdims=True)
     return inside & (i >= first) & (i <= last)
 
 
 def _shrunk(space: np.ndarray, distance_mm: float) -> np.ndarray:
-    """The space without its rim in every slice; where the scan is cut off there is no rim."""
+    """Return the space without its rim in every slice; there is no rim at the ends of the scan."""
     return ~grown(~space, voxels(distance_mm), axes=(1, 2))
 
 
 def _skeleton(bright: np.ndarray, space: np.ndarray, spine_zone: np.ndarray) -> np.ndarray:
-    """Connected bright parts that lie mostly in the chest wall, or are big and lie where the spine is.
+    """Return connected bright parts that lie mostly in the chest wall, or are large and lie at the spine.
 
     Calcified vessels and valves lie deeper and stay out. Small parts (rib ends, cartilage) must be nearer to the wall.
     """
@@ -222,43 +222,45 @@ def _skeleton(bright: np.ndarray, space: np.ndarray, spine_zone: np.ndarray) -> 
     in_wall = (sizes >= _SMALL_PART) & (deeper_than_9 <= 0.5 * sizes)
     rib_end = (sizes >= 2) & (deeper_than_6 <= 0.2 * sizes)
     in_spine = sizes_in(np.broadcast_to(spine_zone, labels.shape)) >= _SPINE_PART
-    kept = in_wall | rib_end | in_spine
-    kept[0] = False
-    return kept[labels]
+    is_skeleton = in_wall | rib_end | in_spine
+    is_skeleton[0] = False
+    return is_skeleton[labels]
 
 
 def _cartilage(hu: np.ndarray, space: np.ndarray) -> np.ndarray:
-    """Costal cartilage: firm parts of the chest wall, as far as they reach behind the line between the lungs."""
+    """Return costal cartilage: firm parts of the chest wall, and their parts behind the line between the lungs."""
     firm = ndimage.gaussian_filter(hu.astype(np.float32), 0.5) >= CARTILAGE_HU
     return ndimage.binary_propagation(firm & ~space, mask=firm & ~_shrunk(space, CARTILAGE_DEPTH_MM))
 
 
 def _spine_front(spine: np.ndarray) -> np.ndarray:
-    """Row of the vertebral bodies' front in every slice, smoothed over 50 mm to bridge the discs."""
+    """Return the row of the vertebral bodies' front in every slice, smoothed over 50 mm to bridge the discs."""
     rows = spine.sum(2) >= 3
-    seen = rows.any(1)
-    if not seen.any():
+    has_spine = rows.any(1)
+    if not has_spine.any():
         return np.full(len(spine), spine.shape[1] + voxels(30), float)
     slices = np.arange(len(spine))
-    front = np.interp(slices, slices[seen], rows[seen].argmax(1))
+    front = np.interp(slices, slices[has_spine], rows[has_spine].argmax(1))
     return ndimage.median_filter(front, 17, mode="nearest")
 
 
 def grown(mask: np.ndarray, steps: int = 1, axes: tuple[int, ...] = (0, 1, 2)) -> np.ndarray:
-    """A bool mask and all that is so many steps along these axes away from it."""
+    """Dilate a bool mask by a number of steps along these axes."""
     # SciPy's binary dilation takes several times as long.
     for _ in range(steps):
         before, mask = mask, mask.copy()
         for axis in axes:
-            own, other = np.moveaxis(mask, axis, 0), np.moveaxis(before, axis, 0)
-            own[1:] |= other[:-1]
-            own[:-1] |= other[1:]
+            planes, neighbours = np.moveaxis(mask, axis, 0), np.moveaxis(before, axis, 0)
+            planes[1:] |= neighbours[:-1]
+            planes[:-1] |= neighbours[1:]
     return mask
 
 
 def depth_inside(mask: np.ndarray, beyond: int = 0) -> np.ndarray:
-    """Distance in voxels to the nearest voxel outside. beyond: how many voxels the mask continues where the scan
-    ends."""
+    """Return the distance in voxels to the nearest voxel outside.
+
+    beyond: Voxels that the mask continues beyond the ends of the scan.
+    """
     depth = np.zeros(mask.shape, np.float32)
     if not mask.any():
         return depth
@@ -271,18 +273,18 @@ def depth_inside(mask: np.ndarray, beyond: int = 0) -> np.ndarray:
 
 
 def within(mask: np.ndarray, radius: float) -> np.ndarray:
-    """Voxels at most radius voxels from the mask."""
+    """Return the voxels at most radius voxels from the mask."""
     if not mask.any():
         return mask.copy()
     reach = int(radius) + 1
     box = tuple(slice(max(0, s.start - reach), s.stop + reach) for s in ndimage.find_objects(mask.view(np.uint8))[0])
-    near = np.zeros(mask.shape, bool)
-    near[box] = _squared_distance(mask[box]) <= radius**2
-    return near
+    nearby = np.zeros(mask.shape, bool)
+    nearby[box] = _squared_distance(mask[box]) <= radius**2
+    return nearby
 
 
 def _squared_distance(mask: np.ndarray) -> np.ndarray:
-    """Squared distance in voxels to the nearest voxel of the mask, float32."""
+    """Return the squared distance in voxels to the nearest voxel of the mask, float32."""
     # Exact as SciPy's, in a quarter of the time.
     image = sitk.GetImageFromArray(mask.astype(np.uint8))
     distance = sitk.SignedMaurerDistanceMap(image, squaredDistance=True, useImageSpacing=False)  # negative inside
@@ -290,7 +292,7 @@ def _squared_distance(mask: np.ndarray) -> np.ndarray:
 
 
 def widened(mask: sitk.Image, margin_mm: float) -> sitk.Image:
-    """A uint8 0/1 mask and all within margin_mm of its voxels."""
+    """Dilate a uint8 0/1 mask by margin_mm."""
     if not margin_mm:
         return mask
     shape = sitk.LabelShapeStatisticsImageFilter()
@@ -299,14 +301,14 @@ def widened(mask: sitk.Image, margin_mm: float) -> sitk.Image:
     reach = np.ceil(margin_mm / np.array(mask.GetSpacing())).astype(int)
     low = np.maximum(0, start - reach)
     high = np.minimum(mask.GetSize(), start + size + reach)
-    near = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    distance = sitk.SignedMaurerDistanceMap(mask[near], squaredDistance=False, useImageSpacing=True)
+    surroundings = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    distance = sitk.SignedMaurerDistanceMap(mask[surroundings], squaredDistance=False, useImageSpacing=True)
     part = sitk.Cast(distance <= margin_mm, sitk.sitkUInt8)
     return sitk.Paste(mask, part, part.GetSize(), destinationIndex=[int(a) for a in low])
 
 
 def voxels(length_mm: float) -> int:
-    """A length on the working grid."""
+    """Return a length in voxels of the working grid."""
     return round(length_mm / GRID_MM)
 
 

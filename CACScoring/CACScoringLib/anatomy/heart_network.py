@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..models.cards import LoadedModel
 
 SEARCH_MARGIN_MM = 20.0
-"""How far beyond the region found from the lungs, which is generous, the heart is searched."""
+"""Margin around the lung-based heart region, which is generous, within which the network searches, mm."""
 
 HEARTS_AGREE = 0.7
 """Least Dice of the network's heart, before it is held to the region's surroundings, and the region."""
@@ -36,13 +36,16 @@ MIN_HEART_ML = 50.0
 
 @dataclass(frozen=True)
 class HeartNetworkSettings:
-    """overlap: share of a patch that neighbouring patches have in common (the paper: overlapping, no number given).
+    """Settings of the network for hearts alone.
 
-    threshold: probability from which a voxel belongs to the heart. batch_size: patches run at once.
-    reach_mm: how far beyond the region found from the lungs the heart may lie, where that region is given.
-    margin_mm: by how much the heart is widened, because moving coronaries leave the pericardium's outline: of the
-    calcium of three digital patients that were used to choose it, the mask held 63 % without and 78 % with it. What
-    else it may hold (bone, descending aorta) is separated from calcium by `anatomy.heart_region.HeartRegion.excluded`.
+    Attributes:
+        overlap: Share of a patch that neighbouring patches have in common (the paper: overlapping, no number given).
+        threshold: Probability from which a voxel belongs to the heart.
+        batch_size: Patches run at once.
+        reach_mm: Distance of the heart beyond the lung-based region, at most.
+        margin_mm: Margin around the heart, because moving coronaries leave the pericardium's outline: the mask held
+            63 % of the calcium of three digital patients without it and 78 % with it. Bone and descending aorta in it
+            are excluded later (`HeartRegion.excluded`).
     """
 
     overlap: float = 0.25
@@ -81,8 +84,8 @@ def heart_mask(
     if region is not None and _volume_ml(heart) >= MIN_HEART_ML:
         expected = grid.crop(box).resample(region, 0.0) >= 0.5
         disagreements = _disagreement(heart, expected)
-        far = ndimage.distance_transform_edt(~expected, HEART_SPACING_MM[::-1]) > settings.reach_mm
-        probability[box][far] = 0
+        is_distant = ndimage.distance_transform_edt(~expected, HEART_SPACING_MM[::-1]) > settings.reach_mm
+        probability[box][is_distant] = 0
         heart = largest_part(probability[box] >= settings.threshold)
     if (volume_ml := _volume_ml(heart)) < MIN_HEART_ML:
         where = "" if region is None else " between the lungs"
@@ -93,7 +96,7 @@ def heart_mask(
         raise NoHeartError(message)
     # Probabilities are brought back rather than the mask, so that the outline is smooth on the scan's own grid.
     part = np.where(ndimage.binary_dilation(heart), probability[box], np.float32(0))
-    # Where a sure heart ends between two slices the mean is the threshold itself, give or take rounding.
+    # The mean at a heart's end between two slices is the threshold itself, give or take rounding.
     inside = grid.crop(box).paste(part, scan.image.GetSize()) >= settings.threshold + 1e-3
     mask = Grid.of(scan.image).image(inside)
     return widened(mask, settings.margin_mm), (*warnings, *disagreements)
@@ -116,8 +119,8 @@ def heart_probability(
     Returns:
         float32 [k, j, i] on `preprocessing.heart_grid`, and warnings about memory.
     """
-    whole = heart_input(image)
-    volume = whole[box]
+    scan_input = heart_input(image)
+    volume = scan_input[box]
     padded = np.pad(volume, [(0, max(0, HEART_PATCH - n)) for n in volume.shape])
     corners = list(itertools.product(*(_starts(n, settings.overlap) for n in padded.shape)))
     places = [tuple(slice(start, start + HEART_PATCH) for start in corner) for corner in corners]
@@ -128,13 +131,13 @@ def heart_probability(
         total[place] += output[1]
         count[place] += 1
     total /= count
-    probability = np.zeros_like(whole)
+    probability = np.zeros_like(scan_input)
     probability[box] = total[tuple(slice(n) for n in volume.shape)]
     return probability, warnings
 
 
 def _box_around(region: sitk.Image, grid: ScanGrid) -> tuple[slice, ...]:
-    """The part of the grid, [k, j, i], that holds the region with SEARCH_MARGIN_MM around it, and at least a patch."""
+    """Return the part of the grid, [k, j, i], with the region and SEARCH_MARGIN_MM around it; at least a patch."""
     box = []
     bounds = ndimage.find_objects((sitk.GetArrayViewFromImage(region) != 0).view(np.uint8))[0][::-1]
     axes = zip(bounds, grid.first, grid.step, grid.size, HEART_SPACING_MM, strict=True)
@@ -153,7 +156,7 @@ def _volume_ml(heart: np.ndarray) -> float:
 
 
 def _disagreement(heart: np.ndarray, expected: np.ndarray) -> tuple[ScanWarning, ...]:
-    """A warning where the network's heart and the region found from the lungs have too little in common."""
+    """Warn if the network's heart and the lung-based region overlap too little."""
     dice = 2 * float((heart & expected).sum()) / max(1, int(heart.sum() + expected.sum()))
     if dice >= HEARTS_AGREE:
         return ()
@@ -166,7 +169,7 @@ def _disagreement(heart: np.ndarray, expected: np.ndarray) -> tuple[ScanWarning,
 
 
 def _starts(length: int, overlap: float) -> list[int]:
-    """Where patches start along an axis: evenly spread from end to end, overlapping at least as asked."""
+    """Return the first voxels of patches along an axis, evenly spread, overlapping by at least this share."""
     room = length - HEART_PATCH
     count = math.ceil(room / (HEART_PATCH * (1 - overlap))) + 1
     return [round(n) for n in np.linspace(0, room, count)]

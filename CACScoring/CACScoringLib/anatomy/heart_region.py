@@ -31,13 +31,13 @@ AORTA_LABEL = 2
 """Labels of `HeartRegion.excluded`."""
 
 AROUND_LESIONS = "lesions"
-"""Source of a region that is no heart, but holds a reader's lesions."""
+"""Source of a region around a reader's lesions, in a scan without a heart."""
 
 EXCLUDED_MARGIN_MM = 60.0
 """Further from the heart to the sides nothing mimics coronary calcium; above and below it the aorta's calcium does."""
 
 DENSE_HU = 130
-"""What could be taken for calcium."""
+"""Threshold of candidates for calcium."""
 
 TISSUE_BETWEEN_LUNGS_HU = -160
 """Fat and everything denser; the rim of lung that partial volume brightens lies below."""
@@ -55,7 +55,7 @@ MAX_HEART_RADIUS_MM = 75.0
 
 HEART_RIGHT = 0.25
 HEART_LEFT = 0.42
-"""How far the heart reaches from the midline, in inner chest widths, with room for shifted hearts."""
+"""Reach of the heart from the midline, in inner chest widths, with room for shifted hearts."""
 
 OPENING = 0.6
 """Vessels thinner than this share of the heart's largest ball (arch, hila, oesophagus) are opened away."""
@@ -79,16 +79,16 @@ BASE_DISAGREEMENT_MM = 36.0
 
 @dataclass(frozen=True)
 class HeartRegion:
-    """The heart, and what near it must not be taken for coronary calcium.
+    """The heart, and structures near it that are no coronary calcium.
 
-    mask: uint8 0/1 on the scan's grid.
-    excluded: uint8 labels on the scan's grid, within EXCLUDED_MARGIN_MM of the heart's sides: BONE_LABEL spine, ribs,
-    their cartilage and sternum with a rim for partial volume; AORTA_LABEL the descending aorta with its wall (left
-    out where it could not be followed reliably, as in contrast scans). None where nothing is known, as with a mask
-    that the user gave.
-    source: where the mask comes from: "lungs" as found here, "given", AROUND_LESIONS, or a network's name.
-    warnings: doubts about the region.
-    territories: in and around the heart; None where no network has found them, or they do not fit the heart.
+    Attributes:
+        mask: Mask, uint8 0/1 on the scan's grid.
+        excluded: Labels, uint8 on the scan's grid, within EXCLUDED_MARGIN_MM of the heart's sides: BONE_LABEL spine,
+            ribs, their cartilage and sternum with a rim for partial volume; AORTA_LABEL the descending aorta with its
+            wall (absent if it could not be followed reliably, as in contrast scans). None for a mask of the user.
+        source: "lungs" as found here, "given", AROUND_LESIONS, or the name of a network.
+        warnings: Doubts about the region.
+        territories: Territories in and around the heart; None if no network found them or they do not fit the heart.
     """
 
     mask: sitk.Image
@@ -110,23 +110,25 @@ def heart_region(scan: CTScan) -> HeartRegion:
     coarse = on_working_grid(scan.image)
     chest = landmarks(sitk.GetArrayFromImage(coarse))
     heart, warnings = _heart(chest)
-    near = _dense_near(heart, coarse, scan.image)
-    mask = _on_grid(heart, coarse, near)
-    skeleton = _on_grid(grown(chest.bone), coarse, near)
+    dense = _dense_near(heart, coarse, scan.image)
+    mask = _on_grid(heart, coarse, dense)
+    skeleton = _on_grid(grown(chest.bone), coarse, dense)
     # Enhanced blood would join it too.
-    excluded = skeleton if chest.lumen is not None else _with_what_joins(skeleton, chest.bone, coarse, near)
+    excluded = skeleton if chest.lumen is not None else _with_attached(skeleton, chest.bone, coarse, dense)
     aorta = _descending_aorta(chest, heart)
     if aorta is not None:
-        # What joins bone may be calcium of the wall; the vertebra that a disc cuts into is not.
-        tube = sitk.And(_on_grid(aorta, coarse, near), skeleton == 0)
+        # Calcium of the aorta's wall may join bone; the vertebra that a disc cuts into is no aorta.
+        tube = sitk.And(_on_grid(aorta, coarse, dense), skeleton == 0)
         excluded = sitk.Maximum(excluded, tube * AORTA_LABEL)
     mask = sitk.And(mask, excluded == 0)
     return HeartRegion(Grid.of(scan.image).paste(mask), Grid.of(scan.image).paste(excluded), "lungs", warnings)
 
 
 def _dense_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> sitk.Image:
-    """What is dense within EXCLUDED_MARGIN_MM of the heart's bounding box to the sides, at all heights: uint8 0/1 on
-    that part of the scan's grid."""
+    """Return dense voxels within EXCLUDED_MARGIN_MM of the heart's bounding box to the sides, at all heights.
+
+    The mask, uint8 0/1, covers that part of the scan's grid.
+    """
     margin = voxels(EXCLUDED_MARGIN_MM)
     box = ndimage.find_objects(heart.view(np.uint8))[0][::-1]
     low = coarse.TransformContinuousIndexToPhysicalPoint([s.start - margin - 0.5 for s in box])
@@ -138,13 +140,13 @@ def _dense_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> sit
 
 
 def _on_grid(array: np.ndarray, coarse: sitk.Image, reference: sitk.Image) -> sitk.Image:
-    """A bool array of the working grid as a smooth uint8 0/1 image on the reference's grid."""
+    """Bring a bool array of the working grid onto the reference's grid, as a smooth uint8 0/1 image."""
     grid = Grid.of(reference)
     return grid.image(grid.mask(Grid.of(coarse).image(array)))
 
 
-def _with_what_joins(skeleton: sitk.Image, bone: np.ndarray, coarse: sitk.Image, dense: sitk.Image) -> sitk.Image:
-    """BONE_LABEL where the skeleton is, with its rim, and where something dense hangs together with it nearby.
+def _with_attached(skeleton: sitk.Image, bone: np.ndarray, coarse: sitk.Image, dense: sitk.Image) -> sitk.Image:
+    """Return the skeleton with its rim and the dense voxels nearby that are attached to it, as BONE_LABEL.
 
     Rib ends and calcified cartilage are too thin to be bone on the working grid but join it on the scan's own.
     """
@@ -154,10 +156,10 @@ def _with_what_joins(skeleton: sitk.Image, bone: np.ndarray, coarse: sitk.Image,
 
 
 def bone_beside(image: sitk.Image, coarse: sitk.Image, organs: np.ndarray) -> sitk.Image:
-    """Bone where no lungs show the chest wall: BONE_LABEL, uint8 on the scan's grid.
+    """Return bone of a scan whose lungs do not show the chest wall: BONE_LABEL, uint8 on the scan's grid.
 
-    It is what is large and bright and lies mostly outside heart and territories, but for what reaches deep into them,
-    as leads do.
+    Bone is large and bright, and lies mostly outside heart and territories; parts deep inside these, as of leads, are
+    left out.
 
     Args:
         image: The scan, HU.
@@ -170,16 +172,16 @@ def bone_beside(image: sitk.Image, coarse: sitk.Image, organs: np.ndarray) -> si
     large &= np.bincount(labels[organs], minlength=count + 1) <= BONE_INSIDE * sizes
     large[0] = False
     bone = large[labels] & ~ndimage.binary_erosion(organs, iterations=voxels(9))
-    return _with_what_joins(_on_grid(grown(bone), coarse, image), bone, coarse, image >= DENSE_HU)
+    return _with_attached(_on_grid(grown(bone), coarse, image), bone, coarse, image >= DENSE_HU)
 
 
 def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """The heart on the working grid, and doubts about it. Raises NoHeartError."""
+    """Return the heart on the working grid, and warnings about it. Raises NoHeartError."""
     k, _, i = np.ogrid[tuple(slice(n) for n in chest.hu.shape)]
     tissue = _tissue_between_lungs(chest)
     lung_share = chest.lungs.sum((1, 2)) / np.maximum(1, chest.space.sum((1, 2)))
-    right, left = chest.lungs[:, :, : chest.midline], chest.lungs[:, :, chest.midline :]
-    chest_slices = (lung_share >= MIN_LUNG_FRACTION) & right.any((1, 2)) & left.any((1, 2))
+    right_lung, left_lung = chest.lungs[:, :, : chest.midline], chest.lungs[:, :, chest.midline :]
+    chest_slices = (lung_share >= MIN_LUNG_FRACTION) & right_lung.any((1, 2)) & left_lung.any((1, 2))
     height_mm = chest_slices.sum() * GRID_MM
     if height_mm < MIN_CHEST_HEIGHT_MM:
         message = (
@@ -206,7 +208,7 @@ def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
 
 
 def _tissue_between_lungs(chest: Chest) -> np.ndarray:
-    """Everything that may be heart, vessel or fat around them, regardless of height."""
+    """Return the tissue that may be heart, vessel or fat around them, regardless of height."""
     _, j, i = np.ogrid[tuple(slice(n) for n in chest.hu.shape)]
     bone = grown(chest.bone)
     # The chest wall also lies between ribs and in front of the sternum: all that is in front of bone.
@@ -228,7 +230,7 @@ def _tissue_between_lungs(chest: Chest) -> np.ndarray:
 
 
 def _dome(chest: Chest, right_side: bool) -> int:
-    """Slice of the top of a lung's base, from the columns clear of the heart; 0 where it lies below the scan."""
+    """Return the slice of the top of a lung's base, from columns clear of the heart; 0 if it lies below the scan."""
     bottom, columns = _lung_bottom(chest)
     j, i = np.ogrid[tuple(slice(n) for n in bottom.shape)]
     columns = ndimage.binary_erosion(columns, iterations=voxels(12), border_value=1)
@@ -240,12 +242,12 @@ def _dome(chest: Chest, right_side: bool) -> int:
 
 
 def _lung_bottom(chest: Chest) -> tuple[np.ndarray, np.ndarray]:
-    """The lowest slice of lung in every column [j, i], and where there are such columns."""
+    """Return the lowest slice of lung in every column [j, i], and the columns that hold lung."""
     return chest.lungs.argmax(0), chest.lungs.any(0)
 
 
 def _floor(chest: Chest, above: np.ndarray) -> tuple[float, float, tuple[ScanWarning, ...]]:
-    """The heart's lowest slice at the apex and at the right atrium, from the lung bases beside it.
+    """Return the heart's lowest slice at the apex and at the right atrium, from the lung bases beside it.
 
     above: the heart above the domes, whose outline from above shows which lung columns lie beside it.
     """
@@ -254,22 +256,22 @@ def _floor(chest: Chest, above: np.ndarray) -> tuple[float, float, tuple[ScanWar
     j, i = np.ogrid[tuple(slice(n) for n in outline.shape)]
     distance = ndimage.distance_transform_edt(~outline)
     rows = np.nonzero(outline.any(1))[0]
-    beside = columns & (distance > 1.5) & (distance < 9)
+    lung_columns = columns & (distance > 1.5) & (distance < 9)
     front = j < (rows[0] + rows[-1]) / 2
-    left = bottom[beside & (i > chest.midline) & ~front & (j <= rows[-1])]
-    right = bottom[beside & (i < chest.midline) & front]
-    from_left = np.median(left) - voxels(APEX_BELOW_LEFT_MM) if left.size else None
-    from_right = np.median(right) - voxels(APEX_BELOW_RIGHT_MM) if right.size else None
+    left_base = bottom[lung_columns & (i > chest.midline) & ~front & (j <= rows[-1])]
+    right_base = bottom[lung_columns & (i < chest.midline) & front]
+    from_left = np.median(left_base) - voxels(APEX_BELOW_LEFT_MM) if left_base.size else None
+    from_right = np.median(right_base) - voxels(APEX_BELOW_RIGHT_MM) if right_base.size else None
     estimates = [e for e in (from_left, from_right) if e is not None]
     if not estimates:
         return 0.0, 0.0, ()
     low, difference = min(estimates), max(estimates) - min(estimates)
     limit = BASE_DISAGREEMENT_MM / GRID_MM
-    # Their mean up to the limit; further apart it goes over into the lower one, without a jump. A base below the
-    # scan may lie anywhere below, so it is not averaged.
-    base_cut = any(side.size and np.median(side) == 0 for side in (left, right))
-    both = 0.0 if base_cut else float(np.clip(1 - (difference - limit) / (limit / 4), 0, 1))
-    apex = low + both * difference / 2
+    # The mean of both up to the limit, and beyond it gradually the lower one. A base below the scan may lie anywhere
+    # below, so it is not averaged.
+    base_cut = any(side.size and np.median(side) == 0 for side in (left_base, right_base))
+    agreement = 0.0 if base_cut else float(np.clip(1 - (difference - limit) / (limit / 4), 0, 1))
+    apex = low + agreement * difference / 2
     warnings: tuple[ScanWarning, ...] = ()
     if difference > limit:
         side = "right" if from_right > from_left else "left"
@@ -283,7 +285,7 @@ def _floor(chest: Chest, above: np.ndarray) -> tuple[float, float, tuple[ScanWar
 
 
 def _opened(tissue: np.ndarray) -> tuple[np.ndarray, float]:
-    """Tissue without what is thinner than OPENING of its largest ball; and that ball's radius in voxels."""
+    """Open tissue by OPENING of its largest ball; return it and that ball's radius in voxels."""
     soft = ~grown(~grown(np.pad(tissue, 3, mode="edge"), 2), 2)[3:-3, 3:-3, 3:-3]
     depth = depth_inside(soft, voxels(MAX_HEART_RADIUS_MM))
     radius = float(depth.max())
@@ -310,7 +312,7 @@ def cut_warnings(heart: np.ndarray) -> tuple[ScanWarning, ...]:
 
 
 def _descending_aorta(chest: Chest, heart: np.ndarray) -> np.ndarray | None:
-    """The tube beside and in front of the spine, in the heart's slices; None where no clear one is seen.
+    """Return the tube beside and in front of the spine, in the heart's slices; None if there is no clear one.
 
     In every slice each place gets the score of the disc that fits best there (tissue inside less tissue around),
     and the path with the highest sum that moves at most one voxel from slice to slice is the aorta.
@@ -324,9 +326,9 @@ def _descending_aorta(chest: Chest, heart: np.ndarray) -> np.ndarray | None:
     front = chest.spine_front[slices].astype(int)
     rows = slice(max(0, front.min() - voxels(36)), front.max() + voxels(24))
     columns = slice(max(0, chest.midline - voxels(15)), chest.midline + voxels(54))
-    seen = np.pad(tissue[slices], ((0, 0), (9, 9), (9, 9)), mode="edge").astype(np.float32)
+    padded = np.pad(tissue[slices], ((0, 0), (9, 9), (9, 9)), mode="edge").astype(np.float32)
     window = (slice(None), slice(rows.start, rows.stop + 18), slice(columns.start, columns.stop + 18))
-    fits = np.stack([ndimage.correlate(seen[window], _ring_kernel(r)[None]) for r in AORTA_RADII])
+    fits = np.stack([ndimage.correlate(padded[window], _ring_kernel(r)[None]) for r in AORTA_RADII])
     fits = fits[:, :, 9:-9, 9:-9]
     score = fits.max(0)
     place = _best_path(score)
@@ -342,7 +344,7 @@ def _descending_aorta(chest: Chest, heart: np.ndarray) -> np.ndarray | None:
 
 
 def _ring_kernel(radius: float) -> np.ndarray:
-    """Mean inside a disc less the mean of the ring around it, which a voxel of partial volume separates."""
+    """Return a kernel: mean inside a disc less that of a ring around it, a voxel of partial volume apart."""
     j, i = np.mgrid[-8:9, -8:9]
     distance = np.hypot(j, i)
     disc, ring = distance <= radius, (distance > radius + 0.75) & (distance <= radius + 2.25)
@@ -350,7 +352,7 @@ def _ring_kernel(radius: float) -> np.ndarray:
 
 
 def _best_path(score: np.ndarray) -> np.ndarray:
-    """Row and column per slice of the path with the highest summed score, one step of at most a voxel per slice."""
+    """Return row and column per slice of the path with the highest score, moving at most a voxel per slice."""
     total = score.copy()
     for k in range(1, len(total)):
         total[k] += ndimage.maximum_filter(total[k - 1], 3, mode="nearest")
@@ -358,6 +360,6 @@ def _best_path(score: np.ndarray) -> np.ndarray:
     path[-1] = np.unravel_index(total[-1].argmax(), total[-1].shape)
     for k in range(len(total) - 2, -1, -1):
         j, i = np.maximum(path[k + 1] - 1, 0)
-        near = total[k, j : path[k + 1, 0] + 2, i : path[k + 1, 1] + 2]
-        path[k] = np.unravel_index(near.argmax(), near.shape) + np.array([j, i])
+        neighbours = total[k, j : path[k + 1, 0] + 2, i : path[k + 1, 1] + 2]
+        path[k] = np.unravel_index(neighbours.argmax(), neighbours.shape) + np.array([j, i])
     return path

@@ -276,8 +276,8 @@ def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
     lung = sitk.GetArrayViewFromImage(coarse) < TISSUE_HU
     middle = np.argwhere(heart)[:, 2].mean()
     columns = np.arange(heart.shape[2])
-    for side, beside in (("right", columns < middle - 20 / GRID_MM), ("left", columns > middle + 20 / GRID_MM)):
-        rim = shell & beside
+    for side, side_columns in (("right", columns < middle - 20 / GRID_MM), ("left", columns > middle + 20 / GRID_MM)):
+        rim = shell & side_columns
         share = lung[rim].mean() if rim.any() else 0.0
         if share < LUNG_BESIDE:
             return f"there is no lung beside it on the {side}."

@@ -24,32 +24,37 @@ if TYPE_CHECKING:
     from ..models.cards import LoadedModel
 
 OVERLAP = 0.25
-"""Share of a patch that the next one along the scan has in common with it, at least."""
+"""Least share of a patch that the next one along the scan overlaps."""
 BORDER = 4
-"""Voxels at a patch's sides over which its weight rises to 1: there it sees little around."""
+"""Voxels at a patch's sides over which its weight rises to 1, as it shows little around them."""
 BODY_HU = -300.0
 MIN_HEART_ML = 50.0
 AGAIN_MM = 24.0
-"""If the heart's middle moved further than this by the last look, it is looked at once more."""
+"""Shift of the heart's centre above which the network runs once more, mm."""
 LOOKS = 3
 NEAR_HEART_MM = 12.0
 """Arteries, valves and the trunk of the pulmonary artery lie no farther than this from the heart."""
 LONG_AORTA_ML = 15.0
-"""A descending aorta that does not hang together with the heart or the arch holds at least as much."""
+"""Least volume of a descending aorta that is detached from heart and arch."""
 BELOW_HEART_MM = 30.0
 """The aorta leaves the thorax about so far below the heart."""
 
-OUTSIDE, _OTHER, _ASCENDING, _DESCENDING = (
+OUTSIDE, _OTHER_ORGAN, _ASCENDING, _DESCENDING = (
     TERRITORIES.index(name) for name in ("outside", "other", "ascending aorta", "descending aorta")
 )
 
 
 @dataclass(frozen=True)
 class Territories:
-    """Probabilities on voxels of about 3 mm.
+    """Probabilities of heart and territories on voxels of about 3 mm.
 
-    grid: where they lie. heart: float32 [k, j, i]. probability: float32 [11, k, j, i], of TERRITORIES; what was not
-    looked at is outside. source: the network's name. temperature: by which it overstates how sure it is of an artery.
+    Attributes:
+        grid: Their grid.
+        heart: Probability of heart, float32 [k, j, i].
+        probability: Probability of each of TERRITORIES, float32 [11, k, j, i]; voxels not viewed are outside.
+        source: Name of the network.
+        warnings: Warnings of the network.
+        temperature: Factor of the network's overconfidence in an artery.
     """
 
     grid: ScanGrid
@@ -60,7 +65,7 @@ class Territories:
     temperature: float = 1.0
 
     def labels(self, image: sitk.Image) -> sitk.Image:
-        """The likeliest territory of every voxel of the scan, uint8 on its grid; ties go to the lower label."""
+        """Return the likeliest territory of each voxel of the scan, uint8 on its grid; ties go to the lower label."""
         label = np.zeros(image.GetSize()[::-1], np.uint8)
         possible = self.probability >= 1 / len(TERRITORIES)  # as it is where a territory is the likeliest
         possible[OUTSIDE] = possible[1:].any(0)
@@ -71,47 +76,49 @@ class Territories:
             if number == OUTSIDE:  # the first, around all others
                 around, best = cut, probability
                 continue
-            own = best[tuple(slice(c.start - a.start, c.stop - a.start) for c, a in zip(cut, around, strict=True))]
-            np.copyto(label[cut], np.uint8(number), where=probability > own)
-            np.maximum(own, probability, out=own)
+            highest = best[tuple(slice(c.start - a.start, c.stop - a.start) for c, a in zip(cut, around, strict=True))]
+            np.copyto(label[cut], np.uint8(number), where=probability > highest)
+            np.maximum(highest, probability, out=highest)
         return Grid.of(image).image(label)
 
     def heart_mask(self, image: sitk.Image, threshold: float = 0.5) -> sitk.Image:
-        """The heart, uint8 0/1 on the scan's grid: the largest connected part."""
+        """Return the largest connected part of the heart, uint8 0/1 on the scan's grid."""
         mask = np.zeros(image.GetSize()[::-1], np.uint8)
         heart = ndimage.binary_dilation(largest_part(self.heart >= threshold))
         cut, grid, box = self._part(mask.shape, heart)
-        kept = np.where(heart, self.heart, np.float32(0))[box]
-        mask[cut] = grid.paste(kept, _lengths(cut)) >= threshold + 1e-3
+        probability = np.where(heart, self.heart, np.float32(0))[box]
+        mask[cut] = grid.paste(probability, _lengths(cut)) >= threshold + 1e-3
         return Grid.of(image).image(mask)
 
     def at(self, flat: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-        """Probabilities float32 [n, 11] at voxels of the scan. flat: indices into its array, whose shape is [k, j, i].
+        """Return the probabilities float32 [n, 11] at voxels of the scan, interpolated linearly.
 
-        Linear between the grid's voxels; beyond the middles of the outermost their values go on.
+        Args:
+            flat: Indices into the scan's flat array.
+            shape: Shape of its array [k, j, i].
         """
         places = np.stack(np.unravel_index(flat, shape)).astype(np.float32)
         first, step = (np.array(part[::-1], np.float32)[:, None] for part in (self.grid.first, self.grid.step))
         places = (places - first) / step
-        found = [ndimage.map_coordinates(p, places, order=1, mode="nearest") for p in self.probability]
-        return np.stack(found, axis=1)
+        sampled = [ndimage.map_coordinates(p, places, order=1, mode="nearest") for p in self.probability]
+        return np.stack(sampled, axis=1)
 
     def with_descending_aorta(self, tube: sitk.Image) -> Territories:
-        """With the descending aorta also where it was seen to run, as the network's may lie some mm too far back.
+        """Add the descending aorta as seen in the scan, as the network's may lie some mm too far back.
 
         Arteries, valves and other vessels keep their places.
 
         Args:
             tube: uint8 0/1 on the scan's grid.
         """
-        share = self.grid.resample(tube, 0.0) * np.isin(self.probability.argmax(0), (OUTSIDE, _OTHER))
+        share = self.grid.resample(tube, 0.0) * np.isin(self.probability.argmax(0), (OUTSIDE, _OTHER_ORGAN))
         probability = self.probability * (1 - share)
         probability[_DESCENDING] += share
         return replace(self, probability=probability)
 
-    def _part(self, shape: tuple[int, ...], wanted: np.ndarray) -> tuple[Box, ScanGrid, Box]:
-        """Box of what is wanted in a scan of this shape, the grid's part there, and its box; all [k, j, i]."""
-        places = [np.nonzero(counts_along(wanted, axis))[0] for axis in range(3)]
+    def _part(self, shape: tuple[int, ...], mask: np.ndarray) -> tuple[Box, ScanGrid, Box]:
+        """Return the box of a mask in a scan of this shape, the grid's part there, and its box; all [k, j, i]."""
+        places = [np.nonzero(counts_along(mask, axis))[0] for axis in range(3)]
         reach = [1 + math.ceil(1 / step) for step in self.grid.step[::-1]]  # of one voxel's mean
         box = tuple(slice(max(0, int(p[0]) - r), int(p[-1]) + r + 1) for p, r in zip(places, reach, strict=True))
         cut, first = [], []
@@ -143,23 +150,23 @@ def find_territories(scan: CTScan, model: LoadedModel, expected: sitk.Image | No
     weight = np.full(hu.shape, 1e-6, np.float32)
     output = np.zeros((1 + len(TERRITORIES), *hu.shape), np.float32)
     output[1] = 1e-6
-    seen: list[tuple[slice, ...]] = []
+    viewed: list[tuple[slice, ...]] = []
     warnings: list[ScanWarning] = []
 
     def look(centres: list[np.ndarray], times: float) -> None:
-        """Look at patches around these (k, j, i), and let them count so many times as much as what was seen before."""
+        """Run the network on patches around these (k, j, i), weighted by a factor against earlier ones."""
         lows = [np.rint(c - TERRITORY_PATCH / 2).astype(int) for c in centres]
         boxes = [_box(low, hu.shape) for low in lows]
         patches = np.full((len(boxes), *(TERRITORY_PATCH,) * 3), AIR_HU, np.float32)
         for patch, (inside, part) in zip(patches, boxes, strict=True):
             patch[part] = hu[inside]
         patches = np.stack([territory_input(patch) for patch in patches])
-        found, doubtful = predict(model.network, patches, 1)
-        warnings.extend(doubtful)
-        for (inside, part), one in zip(boxes, found, strict=True):
-            seen.append(inside)
+        outputs, doubts = predict(model.network, patches, 1)
+        warnings.extend(doubts)
+        for (inside, part), patch_output in zip(boxes, outputs, strict=True):
+            viewed.append(inside)
             trust = times * _WEIGHT[part]
-            output[(slice(None), *inside)] += trust * one[(slice(None), *part)]
+            output[(slice(None), *inside)] += trust * patch_output[(slice(None), *part)]
             weight[inside] += trust
 
     if expected is None:
@@ -173,8 +180,8 @@ def find_territories(scan: CTScan, model: LoadedModel, expected: sitk.Image | No
         if np.abs(middle - before).max() * TERRITORY_SPACING_MM[0] <= AGAIN_MM:
             break
     # All that was looked at, with a rim that is outside.
-    low = np.min([[part.start for part in box] for box in seen], axis=0)
-    high = np.max([[part.stop for part in box] for box in seen], axis=0)
+    low = np.min([[part.start for part in box] for box in viewed], axis=0)
+    high = np.max([[part.stop for part in box] for box in viewed], axis=0)
     box = tuple(slice(max(0, int(a) - 1), min(n, int(b) + 1)) for a, b, n in zip(low, high, hu.shape, strict=True))
     grid, output = grid.crop(box), output[(slice(None), *box)] / weight[box]
     _clear(output[1:], largest_part(output[0] >= 0.5))
@@ -183,24 +190,26 @@ def find_territories(scan: CTScan, model: LoadedModel, expected: sitk.Image | No
 
 
 def _clear(probability: np.ndarray, heart: np.ndarray) -> None:
-    """Make outside, in place, what cannot belong to this heart: arteries and valves far from it, vessels that do not
-    hang together with it, and the aorta of the abdomen. A descending aorta may lie apart, if it is a long one."""
+    """Clear, in place, arteries and valves far from the heart, vessels detached from it, and the abdominal aorta.
+
+    A long descending aorta may lie apart.
+    """
     steps = round(NEAR_HEART_MM / TERRITORY_SPACING_MM[0])
-    near = ndimage.binary_dilation(heart, iterations=steps)
+    near_heart = ndimage.binary_dilation(heart, iterations=steps)
     label = probability.argmax(0)
     aorta = np.isin(label, (_ASCENDING, _DESCENDING))
-    parts, _ = ndimage.label(aorta | ((label > 0) & near))
+    parts, _ = ndimage.label(aorta | ((label > 0) & near_heart))
     in_heart = np.bincount(parts[heart], minlength=2)[1:]
-    kept = parts == 1 + in_heart.argmax() if in_heart.any() else np.zeros_like(heart)
+    belongs = parts == 1 + in_heart.argmax() if in_heart.any() else np.zeros_like(heart)
     for number, box in enumerate(ndimage.find_objects(parts), 1):
         part = (parts[box] == number) & (label[box] == _DESCENDING)
         if part.sum() * math.prod(TERRITORY_SPACING_MM) / 1000 >= LONG_AORTA_ML:
-            kept[box] |= part
+            belongs[box] |= part
     lowest = np.nonzero(counts_along(heart, 0))[0][0]
-    kept[: max(0, lowest - round(BELOW_HEART_MM / TERRITORY_SPACING_MM[0]))] = False
-    gone = ~kept & (label > 0)
-    probability[:, gone] = 0
-    probability[0, gone] = 1
+    belongs[: max(0, lowest - round(BELOW_HEART_MM / TERRITORY_SPACING_MM[0]))] = False
+    excluded = ~belongs & (label > 0)
+    probability[:, excluded] = 0
+    probability[0, excluded] = 1
 
 
 def _along(hu: np.ndarray) -> list[np.ndarray]:
@@ -243,4 +252,4 @@ def _box(low: np.ndarray, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tu
 _RAMP = np.minimum(np.arange(TERRITORY_PATCH), np.arange(TERRITORY_PATCH)[::-1]) + 1
 _RAMP = np.minimum(1.0, _RAMP / (BORDER + 1)).astype(np.float32)
 _WEIGHT = _RAMP[:, None, None] * _RAMP[:, None] * _RAMP
-"""Of a patch's voxels, [k, j, i]."""
+"""Weight of a patch's voxels, [k, j, i]."""

@@ -16,7 +16,7 @@ import re
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.ct import CTError
 from ..core.files import resource_folder, user_data_folder
@@ -61,7 +61,7 @@ class Training:
     commit: str
 
 
-Calibration = dict[str, object]
+Calibration = dict[str, Any]
 """Calibration of a model by name: numbers, and stored dataclasses."""
 
 
@@ -89,10 +89,10 @@ class ModelCard:
     name: str
     network: str
     preset: str
-    config: dict[str, object]
+    config: dict[str, Any]
     preprocessing_version: int
     training: Training
-    validation: dict[str, object]
+    validation: dict[str, Any]
     calibration: Calibration
     licence: str
     intended_use: str

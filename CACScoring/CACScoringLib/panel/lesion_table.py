@@ -17,8 +17,8 @@ from .lifecycle import Signal
 from .widgets import colourIcon, faintColour
 
 if TYPE_CHECKING:
-    from ..anatomy.arteries import ArterySuggestion
     from ..review.scene import SceneReview
+    from ..scoring.arteries import ArterySuggestion
     from ..scoring.lesions import Lesion
 
 CERTAIN = 0.9

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..anatomy.arteries import ArterySuggestion
 from ..calcium_map.decomposition import healthy_image, on_scan_slices
 from ..core.files import SCHEMA
 from ..core.labels import TERRITORIES, Artery
@@ -19,6 +18,7 @@ from ..core.tables import table_text
 from ..io.image_files import write_image
 from ..quality.calibration import CalibratedOn
 from ..results import CLINICAL_TITLES, METHOD_TITLES, ScoreResult
+from ..scoring.arteries import ArterySuggestion
 from ..scoring.lesions import Lesion, ScoringRules
 from ..scoring.mass import CalciumMass
 from ..scoring.methods import STATUSES, MethodResult, mass_of

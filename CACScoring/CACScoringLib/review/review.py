@@ -14,13 +14,13 @@ from functools import cached_property
 import numpy as np
 import SimpleITK as sitk
 
-from ..anatomy.arteries import ArterySuggestion, suggest_arteries
 from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.grid import bounding_box
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.tables import table_text
-from ..quality.artefacts import MetalKind, metal_lesions, metal_warning
 from ..results import METHOD_TITLES
+from ..scoring.artefacts import MetalKind, metal_lesions, metal_warning
+from ..scoring.arteries import ArterySuggestion, suggest_arteries
 from ..scoring.evidence import LeftOut
 from ..scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
 from ..scoring.mass import CalciumMass

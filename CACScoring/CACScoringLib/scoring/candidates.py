@@ -12,7 +12,7 @@ from ..calcium_map.decomposition import Decomposition, without
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery, NonCoronary
 from ..quality.acquisition import BloodPool
-from ..quality.artefacts import noise_warning, without_metal
+from .artefacts import noise_warning, without_metal
 from .evidence import Evidence, LesionJudge, candidate_sites, suggested_arteries
 from .lesions import LesionSet, find_lesions
 from .methods import MethodResult, NonCoronaryResult, method_result

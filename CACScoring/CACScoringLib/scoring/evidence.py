@@ -22,12 +22,12 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.spatial import cKDTree
 
-from ..anatomy.arteries import ArterySuggestion, suggest_arteries
 from ..anatomy.heart_region import BONE_LABEL, HeartRegion
 from ..anatomy.territories import Territories
 from ..calcium_map.decomposition import DecomposedHeart
 from ..core.ct import CTError, CTScan
 from ..core.labels import MAIN_ARTERIES, TERRITORIES, Artery, NonCoronary, Site
+from .arteries import ArterySuggestion, suggest_arteries
 from .lesions import LesionSet, connected_voxels
 
 REASONS = {

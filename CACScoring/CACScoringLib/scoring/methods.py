@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from ..anatomy.arteries import ArterySuggestion
 from ..core.ct import CTScan
 from ..core.labels import MAIN_ARTERIES, Artery, NonCoronary, SiteMap
 from ..quality.calibration import CalibratedOn
 from ..quality.mass_calibration import MassCalibration
+from .arteries import ArterySuggestion
 from .evidence import LeftOut
 from .lesions import Lesion, LesionSet
 from .mass import CalciumMass, lesion_masses, summed

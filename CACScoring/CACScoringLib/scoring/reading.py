@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan
-from ..quality.artefacts import metal_lesions, metal_warning
+from .artefacts import metal_lesions, metal_warning
 from .candidates import ClinicalScore, DenseLesions, find_dense_lesions, score_elsewhere
 from .lesions import find_lesions
 from .methods import method_result

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from ..anatomy.arteries import SUGGESTED, ArterySuggestion, suggest_arteries
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan, ScanWarning
 from ..core.grid import ScanGrid
 from ..models.cards import LoadedModel, ModelError
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
 from ..quality.acquisition import BloodPool, measure_blood
-from ..quality.artefacts import METAL_HU, without_metal
+from ..scoring.artefacts import METAL_HU, without_metal
+from ..scoring.arteries import SUGGESTED, ArterySuggestion, suggest_arteries
 from ..scoring.evidence import candidate_region
 from ..scoring.lesions import LesionSet, ScoringRules, find_lesions
 from ..scoring.scores import component_agatston

@@ -1,7 +1,7 @@
 """Draw the atlas from which arteries are suggested from digital patients.
 
 Nothing is scanned: the patients' plaques and their other calcium are drawn as points at a moment of a scan (pose and
-heart beat), and placed in the frame that `anatomy.arteries` finds from a heart mask.
+heart beat), and placed in the frame that `scoring.arteries` finds from a heart mask.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from CACScoringLib.anatomy.arteries import CELLS, LIMIT, SCHEMA, SUGGESTED, ArteryAtlas
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import OutputError, atomic_write
 from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.preprocessing import ELLIPSOID_RADII_PER_SD
+from CACScoringLib.scoring.arteries import CELLS, LIMIT, SCHEMA, SUGGESTED, ArteryAtlas
 
 from ..phantom.anatomy.body import draw_body
 from ..phantom.anatomy.coronaries import draw_plaques
@@ -130,7 +130,7 @@ def patient_deposits(number: int, settings: AtlasSettings) -> Iterator[Deposit]:
 
 
 def mask_frame(heart: HeartShape, frame: HeartFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return centre of mass and radii of the pericardium in mm along LPS, as `anatomy.arteries` measures a mask."""
+    """Return centre of mass and radii of the pericardium in mm along LPS, as `scoring.arteries` measures a mask."""
     inside = frame.to_lps(heart.places_mm[heart.pericardium < 0])
     return inside.mean(axis=0), ELLIPSOID_RADII_PER_SD * inside.std(axis=0)
 

@@ -26,8 +26,8 @@ from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.models.inference import use_threads
 from CACScoringLib.quality.acquisition import BloodPool, measure_blood
-from CACScoringLib.quality.artefacts import without_metal
 from CACScoringLib.quality.calibration import framing
+from CACScoringLib.scoring.artefacts import without_metal
 from CACScoringLib.scoring.evidence import FEATURES, candidate_sites, lesion_features, suggested_arteries
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
 from CACScoringLib.scoring.rules import rules_for_tube_voltage

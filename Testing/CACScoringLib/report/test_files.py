@@ -14,7 +14,6 @@ import SimpleITK as sitk
 from made_results import make_result
 from PIL import Image
 
-from CACScoringLib.anatomy.arteries import ArterySuggestion
 from CACScoringLib.core.ct import Acquisition, ScanWarning, scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import TERRITORIES, Artery
@@ -23,6 +22,7 @@ from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
 from CACScoringLib.report import listing, page, pictures
 from CACScoringLib.report.page import severe_stenosis
+from CACScoringLib.scoring.arteries import ArterySuggestion
 
 NASTY = "<script>alert(1)</script>&\"'"
 IDENTITY = {"patient_name": "DOE^JANE", "patient_id": "ID-4711", "study_date": "20260102", "series_uid": "1.2.3.4"}

@@ -8,12 +8,12 @@ import pytest
 import SimpleITK as sitk
 from calcified_heart import NETWORKS, calcified_scan
 
-from CACScoringLib.anatomy.arteries import suggest_arteries
 from CACScoringLib.core.ct import MaskError
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
 from CACScoringLib.review.review import Review, recorded_lesions, result_as_copied_text
+from CACScoringLib.scoring.arteries import suggest_arteries
 from CACScoringLib.scoring.lesions import ScoringRules
 from CACScoringLib.scoring.methods import STATUSES, categories_of
 

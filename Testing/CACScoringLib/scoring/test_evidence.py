@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.anatomy.arteries import ArterySuggestion
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery
+from CACScoringLib.scoring.arteries import ArterySuggestion
 from CACScoringLib.scoring.evidence import (
     FEATURES,
     INTERCEPT,

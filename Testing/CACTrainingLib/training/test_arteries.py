@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.anatomy.arteries import (
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.scoring.arteries import (
     SUGGESTED,
     bundled_atlas,
     log_rates_at,
     read_atlas,
     suggest_arteries,
 )
-from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import OutputError
-from CACScoringLib.core.labels import Artery
-from CACScoringLib.core.progress import Progress
 from CACScoringLib.scoring.lesions import Lesion, LesionSet
 from CACTrainingLib.phantom.anatomy.body import draw_body
 from CACTrainingLib.phantom.anatomy.heart import reference_frame

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -26,9 +25,7 @@ from ..core.ct import CTError, MaskError
 from ..core.files import resource_folder
 from ..core.labels import Artery
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
-
-if TYPE_CHECKING:
-    from ..scoring.lesions import LesionSet
+from .lesions import LesionSet
 
 SCHEMA = "cac-artery-atlas/1"
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -23,10 +22,8 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from ..core.ct import ScanWarning
-from .acquisition import BloodPool
-
-if TYPE_CHECKING:
-    from ..scoring.lesions import LesionSet
+from ..quality.acquisition import BloodPool
+from .lesions import LesionSet
 
 METAL_HU = 2000.0
 """Calcium does not get this dense in a CT of the chest; stents, leads, clips and wires do."""

@@ -6,7 +6,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.quality.artefacts import (
+from CACScoringLib.scoring.artefacts import (
     LINE_LENGTH_MM,
     LINE_OUTSIDE_MM,
     METAL_EDGE_HU,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.anatomy.arteries import (
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.scoring.arteries import (
     CELLS,
     LIMIT,
     ArteryAtlas,
@@ -14,7 +15,6 @@ from CACScoringLib.anatomy.arteries import (
     read_atlas,
     suggest_arteries,
 )
-from CACScoringLib.core.labels import Artery
 from CACScoringLib.scoring.lesions import Lesion, LesionSet
 
 SIZE_MM = 160.0

@@ -11,7 +11,7 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.quality.acquisition import BloodPool
-from CACScoringLib.quality.artefacts import NOISE_CANDIDATES, noise_warning
+from CACScoringLib.scoring.artefacts import NOISE_CANDIDATES, noise_warning
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 BLOOD = BloodPool(median_hu=40.0, bright_hu=45.0, noise_hu=30.0, windows=50)
