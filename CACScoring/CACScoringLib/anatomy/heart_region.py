@@ -243,7 +243,7 @@ def _dome(chest: Chest, right_side: bool) -> int:
 
 def _lung_bottom(chest: Chest) -> tuple[np.ndarray, np.ndarray]:
     """Return the lowest slice of lung in every column [j, i], and the columns that hold lung."""
-    return chest.lungs.argmax(0), chest.lungs.any(0)
+    return chest.lungs.argmax(0), chest.lungs.max(0)
 
 
 def _floor(chest: Chest, above: np.ndarray) -> tuple[float, float, tuple[ScanWarning, ...]]:
@@ -252,7 +252,7 @@ def _floor(chest: Chest, above: np.ndarray) -> tuple[float, float, tuple[ScanWar
     above: the heart above the domes, whose outline from above shows which lung columns lie beside it.
     """
     bottom, columns = _lung_bottom(chest)
-    outline = above.any(0)
+    outline = above.max(0)
     j, i = np.ogrid[tuple(slice(n) for n in outline.shape)]
     distance = ndimage.distance_transform_edt(~outline)
     rows = np.nonzero(outline.any(1))[0]
@@ -273,7 +273,7 @@ def _floor(chest: Chest, above: np.ndarray) -> tuple[float, float, tuple[ScanWar
     agreement = 0.0 if base_cut else float(np.clip(1 - (difference - limit) / (limit / 4), 0, 1))
     apex = low + agreement * difference / 2
     warnings: tuple[ScanWarning, ...] = ()
-    if difference > limit:
+    if from_left is not None and from_right is not None and difference > limit:
         side = "right" if from_right > from_left else "left"
         message = (
             f"The base of the {side} lung is {GRID_MM * difference:.0f} mm higher than expected from the other lung "

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -136,9 +136,9 @@ def _decide(scan: CTScan, by_lungs: HeartCandidate, by_network: HeartCandidate, 
     Raises NoHeartError. name: Name of the network.
     """
     lungs, heart = by_lungs.region, by_network.region
-    if heart is None and lungs is None:
-        raise NoHeartError(f"{by_lungs.failure}\n{by_network.failure}")
     if heart is None:
+        if lungs is None:
+            raise NoHeartError(f"{by_lungs.failure}\n{by_network.failure}")
         return _from_lungs(lungs, f"The network {name} found no heart between the lungs.")
     if lungs is None:
         return _without_lungs(scan, heart, by_lungs.failure)
@@ -209,12 +209,13 @@ def _with_territories(scan: CTScan, region: HeartRegion, model: LoadedModel) -> 
 
 def _confirmed(heart: HeartRegion, lungs: HeartRegion) -> HeartRegion:
     """Return the heart of networks less what the lungs show to be bone, aorta or outside."""
-    mask = sitk.And(heart.mask, lungs.excluded != BONE_LABEL)
+    excluded: Any = lungs.excluded
+    mask = sitk.And(heart.mask, excluded != BONE_LABEL)
     cut = cut_warnings(sitk.GetArrayViewFromImage(mask))
     # The lungs' region is larger than the heart, and may reach an end of the scan where the heart does not.
     warnings = (*(warning for warning in lungs.warnings if warning.code != "heart-cut"), *heart.warnings, *cut)
-    territories = heart.territories and heart.territories.with_descending_aorta(lungs.excluded == AORTA_LABEL)
-    return HeartRegion(mask, lungs.excluded, heart.source, warnings, territories)
+    territories = heart.territories and heart.territories.with_descending_aorta(excluded == AORTA_LABEL)
+    return HeartRegion(mask, excluded, heart.source, warnings, territories)
 
 
 def _from_lungs(lungs: HeartRegion, reason: str) -> HeartRegion:
@@ -287,4 +288,4 @@ def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
 def _dice(first: sitk.Image, second: sitk.Image) -> float:
     """Return the Dice coefficient of masks, uint8 0/1."""
     a, b = (sitk.GetArrayViewFromImage(mask) for mask in (first, second))
-    return 2 * np.count_nonzero(a & b) / max(1, np.count_nonzero(a) + np.count_nonzero(b))
+    return 2 * int(np.count_nonzero(a & b)) / max(1, int(np.count_nonzero(a) + np.count_nonzero(b)))

@@ -69,7 +69,8 @@ class Territories:
         label = np.zeros(image.GetSize()[::-1], np.uint8)
         possible = self.probability >= 1 / len(TERRITORIES)  # as it is where a territory is the likeliest
         possible[OUTSIDE] = possible[1:].any(0)
-        around, best = (slice(0, 0),) * 3, np.zeros(0, np.float32)
+        around: Box = (slice(0, 0),) * 3
+        best = np.zeros(0, np.float32)
         for number in np.nonzero(possible.any((1, 2, 3)))[0]:
             cut, grid, box = self._part(label.shape, possible[number])
             probability = grid.paste(self.probability[number][box], _lengths(cut))
@@ -126,7 +127,8 @@ class Territories:
             low = max(0, math.floor(start + (part.start - 1) * step))
             cut.append(slice(low, min(count, math.ceil(start + (part.stop + 1) * step) + 1)))
             first.append(start + part.start * step - low)
-        return tuple(cut[::-1]), ScanGrid(tuple(first), self.grid.step, self.heart[box].shape[::-1]), box
+        grid = ScanGrid((first[0], first[1], first[2]), self.grid.step, self.heart[box].shape[::-1])
+        return tuple(cut[::-1]), grid, box
 
 
 def _lengths(box: Box) -> tuple[int, ...]:
@@ -218,8 +220,10 @@ def _along(hu: np.ndarray) -> list[np.ndarray]:
     middle = [float(np.average(np.arange(hu.shape[n]), weights=counts_along(tissue, n))) for n in (1, 2)]
     room = hu.shape[0] - TERRITORY_PATCH
     count = max(1, math.ceil(room / (TERRITORY_PATCH * (1 - OVERLAP))) + 1)
-    ends = (TERRITORY_PATCH / 2, hu.shape[0] - TERRITORY_PATCH / 2) if room > 0 else (hu.shape[0] / 2,) * 2
-    return [np.array([k, *middle]) for k in np.linspace(*ends, count)]
+    first, last = TERRITORY_PATCH / 2, hu.shape[0] - TERRITORY_PATCH / 2
+    if room <= 0:
+        first = last = hu.shape[0] / 2
+    return [np.array([k, *middle]) for k in np.linspace(first, last, count)]
 
 
 def _heart_middle(probability: np.ndarray, name: str) -> np.ndarray:

@@ -394,7 +394,7 @@ def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, Loaded
 
 def _check_switched(by_reader: Mapping[int, bool], heart: sitk.Image) -> None:
     count = heart.GetSize()[2]
-    in_heart = np.nonzero(sitk.GetArrayViewFromImage(heart).any((1, 2)))[0]
+    in_heart = np.nonzero(sitk.GetArrayViewFromImage(heart).any((1, 2)))[0].tolist()
     for k in by_reader:
         if not 0 <= k < count:
             raise CTError(f"The scan has no slice {k}: counted from the feet, its slices are 0 to {count - 1}.")

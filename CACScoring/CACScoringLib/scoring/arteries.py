@@ -89,8 +89,8 @@ def suggest_arteries(
     if lesions.id_map.shape != image.GetSize()[::-1]:
         shapes = f"{lesions.id_map.shape}, the scan {image.GetSize()[::-1]}"
         raise MaskError(f"The lesions were found in another scan: their map has the shape {shapes}.")
-    centre, spread, _ = heart_moments(heart_mask, image)
-    centre, radii = np.array(centre[::-1]), ELLIPSOID_RADII_PER_SD * np.array(spread[::-1])
+    centre_ijk, spread_ijk, _ = heart_moments(heart_mask, image)
+    centre, radii = np.array(centre_ijk[::-1]), ELLIPSOID_RADII_PER_SD * np.array(spread_ijk[::-1])
     if not lesions.lesions:
         return []
     atlas = atlas or bundled_atlas()
