@@ -93,8 +93,8 @@ def score_scan(
 
     Args:
         scan: The CT.
-        settings: How it is done.
-        heart: Mask of the heart, on any grid; found when None.
+        settings: Settings of scoring.
+        heart: Mask of the heart, on any grid; None to search for it.
         lesions: A reader's label map (`Site` values); of the arteries only what it labels is scored, and a map
             without any is a reviewed score of 0. The calcium map stays automatic. Calcium elsewhere is that which it
             labels, or if it labels none, what lies in the territories of valves and great vessels. When None, the
@@ -124,8 +124,10 @@ def score_scan(
         scored = normalisation.of(scan)
         region = locate_heart(scored, heart, networks, None if reader is None else reader.sites)
     with progress.step("acquisition"):
-        given_mg = rules.calibration_mg_per_mm3_hu
-        calibration = settings.calibration or scan_calibration(scored, region.mask, given_mg, settings.mass_table)
+        rules_calibration = rules.calibration_mg_per_mm3_hu
+        calibration = settings.calibration or scan_calibration(
+            scored, region.mask, rules_calibration, settings.mass_table
+        )
         rules = rules.with_mass_calibration(calibration)
         allowed = settings.allow_contrast, settings.allow_reversed
         quality = examine_quality(scan, scored, region.mask, normalisation, rules.threshold_hu, *allowed)

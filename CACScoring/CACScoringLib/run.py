@@ -1,4 +1,4 @@
-"""Read, score, write: the one order in which all commands score CTs. The steps of scoring itself are in `pipeline`."""
+"""Scoring of a CT from its files to the written result, as all commands do it; `pipeline` has the steps of scoring."""
 
 from __future__ import annotations
 
@@ -35,10 +35,14 @@ from .whole_scan.run import STEP, estimate_whole_scan
 class RunSettings:
     """Settings of scoring and of the written results.
 
-    identify: with the patient's name and id, study date and UIDs. scene: with scene.mrb. healthy: with healthy.nii.gz,
-    the scan less the map, as large as the scan. saliency: with attributions of whole-scan estimates, which take most of
-    their time. dicom: with DICOM objects for archives, of scans that were read from DICOM. reader: who reviewed the
-    lesions, as a DICOM person name, for these objects where `identify` is set.
+    Attributes:
+        score: Settings of scoring.
+        identify: Write the patient's name and ID, study date and UIDs.
+        scene: Write scene.mrb.
+        healthy: Write healthy.nii.gz, the scan less the map, as large as the scan.
+        saliency: Compute attributions of whole-scan estimates, which take most of their time.
+        dicom: Write DICOM objects for archives, of scans read from DICOM.
+        reader: Reviewer of the lesions, as a DICOM person name, for these objects if `identify` is set.
     """
 
     score: ScoreSettings = field(default_factory=ScoreSettings)
@@ -54,7 +58,11 @@ class RunSettings:
 class Sample:
     """A digital patient to try the software on.
 
-    lesions: regions as an annotator would paint them, `Artery` labels. true_mass_mg: by artery.
+    Attributes:
+        scan: The CT.
+        lesions: Regions as an annotator would paint them, `Artery` labels.
+        calibration_mg_per_mm3_hu: Mass calibration of its scanner.
+        true_mass_mg: Mass of calcium by artery.
     """
 
     scan: CTScan
@@ -67,10 +75,14 @@ class Sample:
 class ScanInput:
     """Input files of one scan.
 
-    ct: image file or DICOM folder, or what makes a digital patient in their place. series: which one of the folder, as
-    `read_ct` takes it. heart, lesions: masks. acquisition: JSON with what the CT's file lacks. calibration_insert: mask
-    of a phantom insert in the scan, and its density in mg/cm³, to calibrate mass by. name: what results call the scan;
-    None for the name of its file.
+    Attributes:
+        ct: Image file or DICOM folder, or a function that makes a digital patient.
+        series: Series of the folder, as `read_ct` takes it.
+        heart: Mask of the heart.
+        lesions: A reader's lesions.
+        acquisition: JSON of facts that the CT's file lacks.
+        calibration_insert: Mask of a phantom insert in the scan and its density in mg/cm³, to calibrate mass by.
+        name: Name of the scan in results; None for the name of its file.
     """
 
     ct: Path | Callable[[], Sample]
@@ -93,15 +105,15 @@ def run_scan(
     """Read a scan, score it, and write all of its result.
 
     Args:
-        scan_input: What is given of the scan.
-        settings: How it is done.
+        scan_input: Input files of the scan.
+        settings: Settings of scoring and of the written results.
         models: The models.
         output: The folder of results.
         progress: Receives the steps and all warnings.
-        earlier: `scores.json` of an earlier scan of the patient, as `read_result` gives it.
+        earlier: `scores.json` of an earlier scan of the patient, as returned by `read_result`.
 
     Returns:
-        The result, and the comparison where there is an `earlier` one.
+        The result, and the comparison with an `earlier` one.
 
     Raises:
         CTError: The input cannot be used.
@@ -124,15 +136,15 @@ def run_scan(
 
 
 def _steps(settings: RunSettings, models: LoadedModels) -> list[str]:
-    wanted = {STEP: bool(models.estimates), "report": True, "scene": settings.scene, "dicom": settings.dicom}
-    return ["reading", *scoring_steps(models.networks), *(name for name, is_wanted in wanted.items() if is_wanted)]
+    optional_steps = {STEP: bool(models.estimates), "report": True, "scene": settings.scene, "dicom": settings.dicom}
+    return ["reading", *scoring_steps(models.networks), *(name for name, is_on in optional_steps.items() if is_on)]
 
 
 def read_and_score(
     scan_input: ScanInput, settings: RunSettings, models: LoadedModels, progress: Progress
 ) -> ScoreResult:
-    """The result of a scan, of which nothing is written yet. Arguments and errors as in `run_scan`."""
-    chosen, networks = settings.score, models.networks
+    """Read a scan and score it. Arguments and errors as in `run_scan`."""
+    score_settings, networks = settings.score, models.networks
     with progress.step("reading"):
         sample: Sample | None = None
         if isinstance(scan_input.ct, Path):
@@ -153,17 +165,17 @@ def read_and_score(
         lesions, doubts = _lesions(scan_input.lesions, scan) if scan_input.lesions else (None, ())
         if sample and lesions is None:
             lesions = sample.lesions
-        calibration, warnings = _calibration(scan_input, chosen, scan, sample)
+        calibration, warnings = _calibration(scan_input, score_settings, scan, sample)
         scan = with_warnings(scan, *doubts, *warnings, *models.warnings)
-    chosen = replace(chosen, calibration=calibration)
+    score_settings = replace(score_settings, calibration=calibration)
     if networks and heart is not None:
         networks = replace(networks, heart=None)
-    result = score_scan(scan, chosen, heart, lesions, networks, progress)
+    result = score_scan(scan, score_settings, heart, lesions, networks, progress)
     if models.estimates:
         parts = result.scored_scan, result.heart, result.methods
-        found = estimate_whole_scan(*parts, models.estimates, settings.saliency, progress)
-        warnings = tuple(dict.fromkeys((*result.warnings, *found.warnings)))
-        result = replace(result, estimates=found.estimates, warnings=warnings)
+        whole_scan = estimate_whole_scan(*parts, models.estimates, settings.saliency, progress)
+        warnings = tuple(dict.fromkeys((*result.warnings, *whole_scan.warnings)))
+        result = replace(result, estimates=whole_scan.estimates, warnings=warnings)
     if settings.dicom:
         from .exchange.write import dicom_warnings
 
@@ -172,7 +184,7 @@ def read_and_score(
 
 
 def _lesions(path: Path, scan: CTScan) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
-    """A reader's lesions, and warnings about them."""
+    """Read a reader's lesions; return them and warnings about them."""
     if not (path.is_file() and is_dicom(path)):
         return read_lesion_labels(path), ()
     from .exchange.review_file import read_review_file
@@ -188,21 +200,20 @@ def _lesions(path: Path, scan: CTScan) -> tuple[sitk.Image, tuple[ScanWarning, .
 
 
 def _calibration(
-    scan_input: ScanInput, chosen: ScoreSettings, scan: CTScan, sample: Sample | None
+    scan_input: ScanInput, settings: ScoreSettings, scan: CTScan, sample: Sample | None
 ) -> tuple[MassCalibration | None, tuple[ScanWarning, ...]]:
-    """The mass calibration of the insert, or the sample's own; None for what was chosen or follows from the scan; and
-    warnings."""
+    """Return the mass calibration of an insert or of the sample, None without either; and warnings."""
     if scan_input.calibration_insert:
         path, density = scan_input.calibration_insert
         insert, warnings = mask_on_scan_grid(read_mask(path), scan, "calibration insert")
         return insert_calibration(scan.image, insert, density), warnings
-    if chosen.rules.calibration_mg_per_mm3_hu is None and sample:
+    if settings.rules.calibration_mg_per_mm3_hu is None and sample:
         return MassCalibration("given", 1000 * sample.calibration_mg_per_mm3_hu, 0.0), ()
     return None, ()
 
 
 def comparable(result: ScoreResult) -> dict[str, Any]:
-    """A result as `read_result` would give it, and with what identifies the patient: both have to be of one."""
+    """Return a result as `read_result` would, with the patient's identity, by which scans are compared."""
     return json.loads(json.dumps(report.result_as_json(result, {}, identify=True)))
 
 

@@ -33,25 +33,28 @@ if TYPE_CHECKING:
     from ..models.choice import Networks
 
 AROUND_HEART_MM = 16
-"""How far around the heart's outline the generator looks, for a map within the heart. Compared with the whole of the
-slice, in every second slice of three scans, no voxel differed by more than 1.5 HU, and sums by up to 0.13 %."""
+"""Margin around the heart's outline that the generator sees, for a map within the heart. Compared with whole slices,
+every second one of three scans, no voxel differed by more than 1.5 HU, and sums by up to 0.13 %."""
 
 SATURATED_MAP_HU = 100.0
-"""Map above which a voxel is calcium beyond doubt, so that what the window cut off it is missing in the map."""
+"""Map above which a voxel certainly is calcium, so that HU beyond the window are missing in the map."""
 
 
 @dataclass(frozen=True)
 class DecompositionSettings:
-    """slice_threshold: probability from which a slice is decomposed.
+    """Settings of the calcium map. Those in CALIBRATED are chosen on scans with known calcium (`cac calibrate`).
 
-    min_healthy_hu: the map is 0 where the healthy image would be lower (published: −10; None: rule off, which keeps
-    calcium that lies in fat, and more noise). Applied on the network's grid, where the healthy image is made.
-    floor_hu: the map is 0 where it is lower on the scan's grid. A sigmoid never reaches 0, so its rest would add up
-    over the heart and join all lesions to one; not in the paper.
-    within_heart: the map is 0 outside the heart mask.
-    evidence_weights: weights of the probability that a lesion of the map is coronary calcium (`evidence`); None for
-    its place alone. most_not_coronary: lesions that with a higher probability are none are left out. The settings in
-    CALIBRATED are chosen on scans with known calcium and stored with the model (`cac calibrate`).
+    Attributes:
+        slice_threshold: Probability from which a slice is decomposed.
+        min_healthy_hu: Voxels of a lower healthy image are cleared from the map, on the network's grid (published:
+            −10); None to clear none, which keeps calcium in fat, and more noise.
+        floor_hu: Lowest value of the map on the scan's grid; lower ones are set to 0. A sigmoid never reaches 0, so its
+            haze would add up over the heart and join all lesions to one; not in the paper.
+        within_heart: Set the map to 0 outside the heart mask.
+        evidence_weights: Weights of the probability that a lesion of the map is coronary calcium (`evidence`); None for
+            its place alone.
+        most_not_coronary: Probability of not being coronary above which a lesion is left out.
+        batch_size: Inputs at once on a GPU, at most.
     """
 
     slice_threshold: float = 0.5
@@ -81,8 +84,13 @@ CALIBRATED = (
 
 @dataclass(frozen=True)
 class Decomposition:
-    """calcium_map: float32, HU above healthy tissue, 0 where there is none, on the scan's grid. decomposed: bool [n],
-    which slices of the network's grid were decomposed.
+    """Calcium map of a scan.
+
+    Attributes:
+        calcium_map: HU above healthy tissue, float32 on the scan's grid; 0 without calcium.
+        decomposed: True for slices of the network's grid that were decomposed, bool [n].
+        settings: Settings of the map.
+        warnings: Warnings about the map.
     """
 
     calcium_map: sitk.Image
@@ -95,8 +103,11 @@ class Decomposition:
 class SliceProbabilities:
     """Probability of calcium in each slice of the heart.
 
-    slices: the slices themselves, 1.5 mm apart. on_grid: float32 [n], for each of them.
-    on_scan: float32 [K], for each slice of the scan; NaN where it shows no heart.
+    Attributes:
+        slices: The slices, 1.5 mm apart.
+        on_grid: Probability of each of them, float32 [n].
+        on_scan: Probability of each slice of the scan, float32 [K]; NaN without heart.
+        warnings: Warnings of the network.
     """
 
     slices: HeartSlices
@@ -154,22 +165,22 @@ def decompose_heart(
     if by_reader:
         is_off = np.zeros((overlap.shape[1], 1, 1), bool)
         is_off[off] = True
-        parts = without(parts, is_off)
+        parts = clear_map(parts, is_off)
         switched = " and ".join(f"{_ranges(numbers)} {word}" for numbers, word in ((on, "on"), (off, "off")) if numbers)
         message = f"A reader overrode the slice classifier and switched slices {switched} (counted from the feet)."
         warnings += (ScanWarning("slices-by-reader", message),)
     if settings is None:
-        beside = {"slices": networks.slices, "heart": networks.heart, "territories": networks.territories}
-        warnings += tuple(calibration_warnings(networks.decomposition, beside))
+        companions = {"slices": networks.slices, "heart": networks.heart, "territories": networks.territories}
+        warnings += tuple(calibration_warnings(networks.decomposition, companions))
     return DecomposedHeart(slices, parts, warnings)
 
 
 def slice_probabilities(
     scan: CTScan, heart_mask: sitk.Image, model: LoadedModel, batch_size: int = 16
 ) -> SliceProbabilities:
-    """The classifier's answer for every slice of the heart mask.
+    """Classify every slice of the heart mask.
 
-    heart_mask: 0 outside, on the scan's grid. Raises MaskError when it is empty or on another grid.
+    heart_mask: 0 outside, on the scan's grid. Raises MaskError if it is empty or on another grid.
     """
     slices = heart_slices(scan.image, heart_mask)
     config = model.card.config
@@ -179,7 +190,7 @@ def slice_probabilities(
     return SliceProbabilities(slices, outputs[:, 1], on_scan_slices(outputs[:, 1], slices, scan.image), warnings)
 
 
-def seen_slices(grid: ScanGrid, count: int) -> tuple[np.ndarray, np.ndarray]:
+def generator_slices(grid: ScanGrid, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Choose the slices of the networks' grid that the generator sees.
 
     Slices of 1.5 mm in one that is 3 mm thick or more show the same, so it sees the one nearest to its middle.
@@ -194,16 +205,15 @@ def seen_slices(grid: ScanGrid, count: int) -> tuple[np.ndarray, np.ndarray]:
     if grid.step[2] > 0.5 + 1e-3:
         return np.arange(grid.size[2]), np.eye(grid.size[2], dtype=np.float32)
     weights = grid.shares_of_slices(count)
-    shown = np.nonzero(weights.any(0))[0]
-    seen = np.rint((shown - grid.first[2]) / grid.step[2]).astype(int)
-    return np.clip(seen, 0, grid.size[2] - 1), weights[:, shown]
+    shown_slices = np.nonzero(weights.any(0))[0]
+    nearest = np.rint((shown_slices - grid.first[2]) / grid.step[2]).astype(int)
+    return np.clip(nearest, 0, grid.size[2] - 1), weights[:, shown_slices]
 
 
 def on_scan_slices(on_grid: np.ndarray, slices: HeartSlices, image: sitk.Image) -> np.ndarray:
-    """Values of the grid's slices, [n], for those of the scan, [K]: the highest of the grid's slices centred in it.
+    """Return values of the grid's slices, [n], for those of the scan, [K]: the highest of those centred in each.
 
-    Where the scan's slices are thinner than the grid's and hold no centre, the nearest one counts. NaN beyond the
-    grid's ends.
+    A thinner slice of the scan that holds no centre takes the nearest value. NaN beyond the grid's ends.
     """
     count = image.GetSize()[2]
     grid = slices.grid
@@ -233,7 +243,7 @@ def calcium_map(
     model: LoadedModel,
     settings: DecompositionSettings = DecompositionSettings(),
 ) -> Decomposition:
-    """Take the heart's slices that show calcium apart.
+    """Decompose the slices of the heart that show calcium.
 
     Args:
         scan: The CT.
@@ -279,22 +289,22 @@ def raw_maps(
         return maps, ()
     config = model.card.config
     box = _around_heart(slices.heart) if within_heart else middle_square(SLICE_SIZE)
-    seen, weights = seen_slices(slices.grid, count)
+    numbers, weights = generator_slices(slices.grid, count)
     weights = weights[decomposed]
     needed = weights.any(0)
-    inputs = slice_input(slices, seen[needed], config["neighbours"], config["position"], box)
+    inputs = slice_input(slices, numbers[needed], config["neighbours"], config["position"], box)
     outputs, warnings = predict(model.network, inputs, batch_size)
     maps[(decomposed, *box)] = np.tensordot(weights[:, needed], outputs[:, 0], 1) * np.float32(MAP_HU)
     return maps, warnings
 
 
 def _around_heart(heart: np.ndarray) -> tuple[slice, slice]:
-    """The box [j, i] that holds the heart of all slices [n, j, i] and what is around it; sides as networks need."""
+    """Return the box [j, i] around the heart of all slices [n, j, i], with its margin; sides as networks need."""
     from ..networks.configs import STRIDE
 
     sides = []
-    for others in ((0, 2), (0, 1)):
-        places = np.nonzero(heart.any(others))[0]
+    for axes in ((0, 2), (0, 1)):
+        places = np.nonzero(heart.any(axes))[0]
         low = max(0, int(places[0]) - AROUND_HEART_MM) // STRIDE * STRIDE
         high = min(SLICE_SIZE, math.ceil((places[-1] + 1 + AROUND_HEART_MM) / STRIDE) * STRIDE)
         sides.append(slice(low, high))
@@ -309,38 +319,38 @@ def assembled(
     decomposed: np.ndarray,
     settings: DecompositionSettings,
 ) -> Decomposition:
-    """The decomposition that raw maps give by the settings' rules. maps: from `raw_maps`, of these slices or more."""
-    chosen = np.nonzero(decomposed)[0]
+    """Make a decomposition of raw maps by the settings' rules. maps: From `raw_maps`, of these slices or more."""
+    numbers = np.nonzero(decomposed)[0]
     on_grid = np.zeros_like(maps)
-    on_grid[chosen] = maps[chosen]
+    on_grid[numbers] = maps[numbers]
     if settings.min_healthy_hu is not None:
-        seen = slice_input(slices, chosen)[:, 0] * np.float32(MAP_HU) + np.float32(LOW_HU)
-        on_grid[chosen] *= seen - maps[chosen] >= settings.min_healthy_hu
+        input_hu = slice_input(slices, numbers)[:, 0] * np.float32(MAP_HU) + np.float32(LOW_HU)
+        on_grid[numbers] *= input_hu - maps[numbers] >= settings.min_healthy_hu
     hu = slices.grid.paste(on_grid, scan.image.GetSize())
     filled = hu.reshape(-1)
     flat = np.flatnonzero(filled)  # what is never written takes no memory
-    gone = filled[flat] < settings.floor_hu
+    is_cleared = filled[flat] < settings.floor_hu
     if settings.within_heart:
-        gone |= sitk.GetArrayViewFromImage(heart_mask).reshape(-1)[flat] == 0
-    filled[flat[gone]] = 0
-    kept = flat[~gone]
+        is_cleared |= sitk.GetArrayViewFromImage(heart_mask).reshape(-1)[flat] == 0
+    filled[flat[is_cleared]] = 0
+    calcium = flat[~is_cleared]
     return Decomposition(
         calcium_map=Grid.of(scan.image).image(hu),
         decomposed=decomposed,
         settings=settings,
-        warnings=_saturation(scan.hu.reshape(-1)[kept], filled[kept]),
+        warnings=_saturation(scan.hu.reshape(-1)[calcium], filled[calcium]),
     )
 
 
-def without(parts: Decomposition, left_out: np.ndarray) -> Decomposition:
-    """The decomposition with the map 0 where `left_out` (bool [k, j, i], or of one value a slice) is true."""
+def clear_map(parts: Decomposition, cleared: np.ndarray) -> Decomposition:
+    """Set the map to 0 where `cleared` (bool [k, j, i], or one value a slice) is true."""
     grid = Grid.of(parts.calcium_map)
-    gone = grid.image(np.broadcast_to(left_out, grid.size[::-1]))
-    return replace(parts, calcium_map=sitk.MaskNegated(parts.calcium_map, gone))
+    mask = grid.image(np.broadcast_to(cleared, grid.size[::-1]))
+    return replace(parts, calcium_map=sitk.MaskNegated(parts.calcium_map, mask))
 
 
 def healthy_image(scan_image: sitk.Image, calcium_map: sitk.Image) -> sitk.Image:
-    """The scan less its calcium map, in the scan's pixel type. Both are on one grid, the scan's or a part of it."""
+    """Return the scan less its calcium map, in the scan's pixel type; both on one grid, the scan's or a part of it."""
     healthy = sitk.GetArrayFromImage(scan_image)
     calcium = sitk.GetArrayViewFromImage(calcium_map)
     changed = calcium != 0
@@ -360,11 +370,11 @@ def _saturation(hu: np.ndarray, calcium: np.ndarray) -> tuple[ScanWarning, ...]:
     return (ScanWarning("map-saturated", message),)
 
 
-def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, LoadedModel | None]) -> list[ScanWarning]:
+def calibration_warnings(decomposition: LoadedModel, companions: Mapping[str, LoadedModel | None]) -> list[ScanWarning]:
     """Warn of a map that was calibrated for other networks, or never (`cac calibrate`).
 
-    others: the networks used beside it, by kind; None for one that is not used. The card's "models" are those that the
-    intervals were fitted with, its "evidence_models" those of the weights by which lesions count.
+    companions: The networks used beside it, by kind; None for one that is not used. On the card, "models" are those
+    that the intervals were fitted with, and "evidence_models" those of the weights by which lesions count.
     """
     card = decomposition.card
     if "evidence_weights" not in card.calibration:
@@ -373,10 +383,12 @@ def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, Loaded
             "coronary calcium or not. Calibrate it on scans with known calcium (cac calibrate)."
         )
         return [ScanWarning("map-not-calibrated", message)]
-    whole = card.validation.get("whole_method", {})
-    fitted = {"intervals": whole.get("models", {})}
-    fitted["evidence weights"] = whole.get("evidence_models", fitted["intervals"])
-    used = {kind: model.card for kind, model in {"decomposition": decomposition, **others}.items() if model is not None}
+    method = card.validation.get("whole_method", {})
+    fitted = {"intervals": method.get("models", {})}
+    fitted["evidence weights"] = method.get("evidence_models", fitted["intervals"])
+    used = {
+        kind: model.card for kind, model in {"decomposition": decomposition, **companions}.items() if model is not None
+    }
     foreign = {
         part: [used[kind].name for kind in used if models.get(kind) != used[kind].sha256]
         for part, models in fitted.items()
@@ -406,7 +418,7 @@ def _check_switched(by_reader: Mapping[int, bool], heart: sitk.Image) -> None:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Ascending whole numbers as a person writes them: 1, 3 to 5."""
+    """Write ascending integers as text: 1, 3 to 5."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..anatomy.heart_region import HeartRegion
-from ..calcium_map.decomposition import Decomposition, without
+from ..calcium_map.decomposition import Decomposition, clear_map
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery, NonCoronary
 from ..quality.acquisition import BloodPool
@@ -190,7 +190,7 @@ def score_map(
     if excluded.size:
         cleared = np.zeros(dense.lesions.id_map.shape, bool)
         cleared.reshape(-1)[excluded] = True
-        parts = without(parts, cleared)
+        parts = clear_map(parts, cleared)
     warnings = [] if has_metal_warning else list(dense.warnings)
     if count := len(selection.left_out.suggestions):
         subject = "1 lesion of the calcium map was" if count == 1 else f"{count} lesions of the calcium map were"

@@ -15,8 +15,8 @@ from CACScoringLib.calcium_map.decomposition import (
     DecompositionSettings,
     calcium_map,
     calibration_warnings,
+    generator_slices,
     healthy_image,
-    seen_slices,
 )
 from CACScoringLib.models.cards import find_model
 from CACScoringLib.models.preprocessing import HIGH_HU, heart_slices
@@ -75,11 +75,11 @@ def mass(result) -> float:
 def test_thick_slices_are_seen_once_and_give_the_same_map(monkeypatch, slice_mm):
     scan, mask, *_ = lesion_scan((1.0, 1.0, slice_mm))
     grid = heart_slices(scan.image, mask).grid
-    seen, _ = seen_slices(grid, scan.image.GetSize()[2])
+    seen, _ = generator_slices(grid, scan.image.GetSize()[2])
     assert len(seen) <= 1 + np.count_nonzero(sitk.GetArrayViewFromImage(mask).any((1, 2)))
     found = decompose(scan, mask, AboveBlood(), floor_hu=0.0)
     all_slices = np.arange(grid.size[2]), np.eye(grid.size[2], dtype=np.float32)
-    monkeypatch.setattr(decomposition, "seen_slices", lambda grid, count: all_slices)
+    monkeypatch.setattr(decomposition, "generator_slices", lambda grid, count: all_slices)
     expected = decompose(scan, mask, AboveBlood(), floor_hu=0.0)
     found, expected = (sitk.GetArrayFromImage(one.calcium_map) for one in (found, expected))
     assert found.sum() == pytest.approx(expected.sum(), rel=0.01)

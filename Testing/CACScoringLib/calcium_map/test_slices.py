@@ -7,7 +7,7 @@ import torch
 from handmade_networks import loaded, scan_of
 from torch import nn
 
-from CACScoringLib.calcium_map.decomposition import on_scan_slices, overlaps, seen_slices, slice_probabilities
+from CACScoringLib.calcium_map.decomposition import generator_slices, on_scan_slices, overlaps, slice_probabilities
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.models.preprocessing import HeartSlices
 from CACScoringLib.networks.van_velzen import SliceClassifierConfig
@@ -118,6 +118,6 @@ def test_overlaps_by_hand(first, step, expected):
     ],
 )
 def test_slices_that_the_generator_sees_by_hand(first, step, count, seen, weights):
-    found, found_weights = seen_slices(grid_of(first, step, count), 5)
+    found, found_weights = generator_slices(grid_of(first, step, count), 5)
     assert tuple(found) == seen
     np.testing.assert_allclose(found_weights, weights, atol=1e-6)
