@@ -29,12 +29,12 @@ METAL_HU = 2000.0
 """Calcium does not get this dense in a CT of the chest; stents, leads, clips and wires do."""
 
 METAL_EDGE_HU = 500.0
-"""What touches metal from this density on is taken for the same metal, blurred: blood, enhanced too, marrow and noise
-are below it, so that metal does not reach calcium through them, as it would at the threshold of the score."""
+"""Density from which voxels that touch metal are taken for its blurred edge: blood, enhanced too, marrow and noise are
+below it, so that metal does not reach calcium through them, as it would at the threshold of the score."""
 
 METAL_REACH_MM = 80.0
-"""How far beyond the lesions a device is followed: a lead or catheter is detected by its way out of the heart, also a
-device of 10 cm with only its rim at the heart."""
+"""Distance beyond the lesions to which a device is followed: a lead or catheter is detected by its way out of the
+heart, and so is a device of 10 cm with only its rim at the heart."""
 
 LINE_LEVELS_HU = (250.0, 400.0, 600.0)
 """Levels at which lines are looked for: faint catheters need the lowest; wide ones, and those beside bone or in
@@ -55,10 +55,10 @@ BLOOD_MM3 = 50000.0
 """A lesion larger than this is enhanced blood, also where a catheter runs through it: it is not called metal."""
 
 NOISE_REACH_SDS = 5.0
-"""So far above the blood noise reaches by itself: one voxel in 3.5 million, as many as a heart has in a thin scan."""
+"""Noise SDs above blood that noise alone reaches in one voxel of 3.5 million, as many as a heart has in a thin scan."""
 
 NOISE_CANDIDATES = 20
-"""More candidates of noise than this a reader would not reject one by one."""
+"""Candidates of noise that a reader would still reject singly."""
 
 _TISSUE_HU = 45.0
 _LARGEST_MM3, _LEAST_MM3 = 20000.0, 50.0
@@ -102,8 +102,7 @@ class Course:
 
 
 def metal_lesions(lesions: LesionSet, scan: sitk.Image) -> dict[int, MetalKind]:
-    """The lesions, by id, that hold or touch (26 neighbours) metal or another foreign body, and of which kind it is
-    (`metal_voxels`).
+    """Return the lesions, by id, that hold or touch (26 neighbours) a foreign body, and its kind (`metal_voxels`).
 
     Args:
         lesions: Lesions of the scan, of the CT itself or of its calcium map.
@@ -114,7 +113,7 @@ def metal_lesions(lesions: LesionSet, scan: sitk.Image) -> dict[int, MetalKind]:
     counts = np.zeros((int(ids.max(initial=0)) + 1, max(MetalKind) + 1), int)
     np.add.at(counts, (ids[kinds > 0], kinds[kinds > 0]), 1)
     most = BLOOD_MM3 / math.prod(scan.GetSpacing())
-    touched = [own.id for own in lesions.lesions if counts[own.id].any() and own.voxels <= most]
+    touched = [lesion.id for lesion in lesions.lesions if counts[lesion.id].any() and lesion.voxels <= most]
     return {number: MetalKind(int(counts[number].argmax())) for number in touched}
 
 
@@ -135,13 +134,13 @@ def without_metal(lesions: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list
     metal = metal_lesions(lesions, scan)
     if not metal:
         return lesions, []
-    kept = lesions.of(lesion.id for lesion in lesions.lesions if lesion.id not in metal)
+    candidates = lesions.of(lesion.id for lesion in lesions.lesions if lesion.id not in metal)
     consequence = "They are excluded, with any calcium that touches them: label that by hand."
-    return kept, [ScanWarning("metal", f"{_metal_text(lesions, metal)} {consequence}")]
+    return candidates, [ScanWarning("metal", f"{_metal_text(lesions, metal)} {consequence}")]
 
 
 def noise_warning(lesions: LesionSet, blood: BloodPool | None) -> list[ScanWarning]:
-    """The severe doubt about candidates that noise alone explains, if these are many and most.
+    """Warn, severely, if noise alone explains many and most candidates.
 
     A candidate is explained where its peak is no more than NOISE_REACH_SDS above the blood; the doubt is raised where
     more than NOISE_CANDIDATES and more than half of all are. Of 130 HU and blood of 40 HU this can only be from 18 HU
@@ -171,7 +170,7 @@ def _metal_text(lesions: LesionSet, metal: dict[int, MetalKind]) -> str:
 
 
 def metal_voxels(candidates: np.ndarray, scan: sitk.Image) -> np.ndarray:
-    """The foreign bodies at or near candidates: uint8 [k, j, i], `MetalKind` at their voxels and around them, else 0.
+    """Find foreign bodies at or near candidates: uint8 [k, j, i], `MetalKind` at their voxels and around them, else 0.
 
     A body is metal where a piece of METAL_EDGE_HU and more reaches METAL_HU anywhere, also outside the heart; a lead or
     catheter also where a piece is long, thin, even, and leaves the candidates. One voxel around it (26 neighbours) is
@@ -188,53 +187,53 @@ def metal_voxels(candidates: np.ndarray, scan: sitk.Image) -> np.ndarray:
         return kinds
     hu, at = sitk.GetArrayViewFromImage(scan)[box], candidates[box] != 0
     pieces, count = ndimage.label(hu >= LINE_LEVELS_HU[0], _AROUND)
-    wanted = np.bincount(pieces[at], minlength=count + 1) + np.bincount(pieces[hu >= METAL_HU], minlength=count + 1) > 0
-    wanted[0] = False
-    voxels = np.argwhere(wanted[pieces])
-    values, own = hu[tuple(voxels.T)], at[tuple(voxels.T)]
-    found = _lines(voxels, values, own, mm)
-    dense = _dense(voxels, values, own, mm)
-    found[dense > 0] = dense[dense > 0]
+    is_examined = np.bincount(pieces[at | (hu >= METAL_HU)], minlength=count + 1) > 0
+    is_examined[0] = False
+    voxels = np.argwhere(is_examined[pieces])
+    values, is_candidate = hu[tuple(voxels.T)], at[tuple(voxels.T)]
+    voxel_kinds = _lines(voxels, values, is_candidate, mm)
+    dense = _dense(voxels, values, is_candidate, mm)
+    voxel_kinds[dense > 0] = dense[dense > 0]
     rim = kinds[box]
     for kind in MetalKind:
-        _mark(rim, voxels[found == kind], kind)
+        _mark(rim, voxels[voxel_kinds == kind], kind)
     return kinds
 
 
 def _dense(voxels: np.ndarray, hu: np.ndarray, at: np.ndarray, mm: np.ndarray) -> np.ndarray:
-    """`MetalKind` of voxels [n, 3] that belong to some of METAL_HU and more, else 0, [n]. hu, at (a candidate): [n]."""
+    """Return the `MetalKind` of voxels [n, 3] attached to METAL_HU and more, else 0, [n]. hu, at (a candidate): [n]."""
     kinds = np.zeros(len(voxels), np.uint8)
     for piece in _parts(voxels, hu >= METAL_EDGE_HU, hu >= METAL_HU):
-        found = course(voxels[piece], hu[piece], at[piece], mm)
-        if found.is_line:
+        path = course(voxels[piece], hu[piece], at[piece], mm)
+        if path.is_line:
             kinds[piece] = MetalKind.LINE
         else:
-            kinds[piece] = MetalKind.CLIP if found.length_mm <= CLIP_LENGTH_MM else MetalKind.METAL
+            kinds[piece] = MetalKind.CLIP if path.length_mm <= CLIP_LENGTH_MM else MetalKind.METAL
     return kinds
 
 
 def _lines(voxels: np.ndarray, hu: np.ndarray, at: np.ndarray, mm: np.ndarray) -> np.ndarray:
-    """MetalKind.LINE for voxels [n, 3] of a lead or catheter at any of LINE_LEVELS_HU, else 0, [n]."""
+    """Return MetalKind.LINE for voxels [n, 3] of a lead or catheter at any of LINE_LEVELS_HU, else 0, [n]."""
     kinds = np.zeros(len(voxels), np.uint8)
     for level in LINE_LEVELS_HU:
         for piece in _parts(voxels, hu >= level, at):
             if _LEAST_MM3 <= len(piece) * mm.prod() <= _LARGEST_MM3:
-                found = course(voxels[piece], hu[piece], at[piece], mm)
-                if found.is_line and found.outside_mm >= LINE_OUTSIDE_MM:
+                path = course(voxels[piece], hu[piece], at[piece], mm)
+                if path.is_line and path.outside_mm >= LINE_OUTSIDE_MM:
                     kinds[piece] = MetalKind.LINE
     return kinds
 
 
 def _parts(voxels: np.ndarray, among: np.ndarray, holding: np.ndarray) -> list[np.ndarray]:
-    """Indices of the voxels of each connected part of those `among` that has one `holding`."""
-    chosen = np.flatnonzero(among)
+    """Return the voxels of each connected part of those `among` that holds one of `holding`, as indices."""
+    members = np.flatnonzero(among)
     if not (among & holding).any():
         return []
-    label = connected_components(_graph(voxels[chosen], np.ones(3)), directed=False)[1]
+    label = connected_components(_graph(voxels[members], np.ones(3)), directed=False)[1]
     order = np.argsort(label, kind="stable")
-    parts = np.split(chosen[order], np.flatnonzero(np.diff(label[order])) + 1)
-    wanted = np.unique(label[holding[chosen]])
-    return [parts[number] for number in wanted]
+    parts = np.split(members[order], np.flatnonzero(np.diff(label[order])) + 1)
+    labels_held = np.unique(label[holding[members]])
+    return [parts[number] for number in labels_held]
 
 
 def course(voxels: np.ndarray, hu: np.ndarray, at: np.ndarray, mm: np.ndarray) -> Course:
@@ -261,33 +260,33 @@ def course(voxels: np.ndarray, hu: np.ndarray, at: np.ndarray, mm: np.ndarray) -
 
 
 def _graph(voxels: np.ndarray, step_mm: np.ndarray) -> csr_array:
-    """Distances in mm of all that touch (26 neighbours) among voxels [n, 3] of a size along k, j, i."""
+    """Return a graph of distances in mm between touching voxels [n, 3] (26 neighbours) of a size along k, j, i."""
     place = voxels - voxels.min(axis=0) + 1
     size = place.max(axis=0) + 2
     flat = place @ np.array([size[1] * size[2], size[2], 1])
     number = np.zeros(int(size.prod()), np.int32)
     number[flat] = np.arange(1, len(voxels) + 1)
-    ones, others, ways = [], [], []
+    first_voxels, second_voxels, ways = [], [], []
     for offset in np.argwhere(_AROUND)[14:] - 1:
-        found = number[flat + int(offset @ [size[1] * size[2], size[2], 1])]
-        own = np.flatnonzero(found)
-        ones.append(own)
-        others.append(found[own] - 1)
-        ways.append(np.full(len(own), np.linalg.norm(offset * step_mm)))
-    edges = (np.concatenate(ways), (np.concatenate(ones), np.concatenate(others)))
+        neighbours = number[flat + int(offset @ [size[1] * size[2], size[2], 1])]
+        with_neighbour = np.flatnonzero(neighbours)
+        first_voxels.append(with_neighbour)
+        second_voxels.append(neighbours[with_neighbour] - 1)
+        ways.append(np.full(len(with_neighbour), np.linalg.norm(offset * step_mm)))
+    edges = (np.concatenate(ways), (np.concatenate(first_voxels), np.concatenate(second_voxels)))
     return coo_array(edges, shape=(len(voxels), len(voxels))).tocsr()
 
 
 def _mark(kinds: np.ndarray, voxels: np.ndarray, kind: MetalKind) -> None:
     """Mark voxels [n, 3] and their neighbours. In place."""
     for offset in np.argwhere(_AROUND) - 1:
-        near = voxels + offset
-        within = ((near >= 0) & (near < kinds.shape)).all(axis=1)
-        kinds[tuple(near[within].T)] = kind
+        positions = voxels + offset
+        within = ((positions >= 0) & (positions < kinds.shape)).all(axis=1)
+        kinds[tuple(positions[within].T)] = kind
 
 
 def _box(candidates: np.ndarray, mm: np.ndarray) -> Box | None:
-    """The candidates' bounding box, METAL_REACH_MM wider, as slices along k, j, i; None without candidates."""
+    """Return the candidates' bounding box, METAL_REACH_MM wider, along k, j, i; None without candidates."""
     slices = np.flatnonzero(candidates.any((1, 2)))
     if not len(slices):
         return None

@@ -45,8 +45,10 @@ class AtlasError(CTError):
 class ArteryAtlas:
     """Distribution of lesions in the heart's frame.
 
-    log_rates: float32 [5, k, j, i], natural logarithm of the lesions per 1000 patients and cell, for SUGGESTED and what
-    is not coronary; k towards superior, j posterior, i left. provenance: how it was made, for people.
+    Attributes:
+        log_rates: Natural logarithm of the lesions per 1000 patients and cell, for SUGGESTED and for what is not
+            coronary, float32 [5, k, j, i]; k towards superior, j posterior, i left.
+        provenance: Origin, for people.
     """
 
     log_rates: np.ndarray
@@ -57,11 +59,14 @@ class ArteryAtlas:
 class ArterySuggestion:
     """Suggested artery of a lesion.
 
-    artery: the likeliest of SUGGESTED. confidence: its probability if the lesion is coronary at all.
-    not_coronary_probability: that it is not, if the lesion is calcium found by a threshold in the heart's region.
-    Noise, bone and metal are in no atlas, so nothing is said of them. In a calcium map, from which much
-    that is not coronary is gone, it is less likely than this.
-    evidence: what the probability was made of, by name (`scoring.evidence`); empty where it is the place alone.
+    Attributes:
+        lesion_id: ID of the lesion.
+        artery: Likeliest of SUGGESTED.
+        confidence: Probability of the artery if the lesion is coronary.
+        not_coronary_probability: Probability that the lesion is not coronary, if it is calcium found by a threshold in
+            the heart region. No atlas holds noise, bone and metal. In a calcium map, which holds less of what is not
+            coronary, it is lower.
+        evidence: Features that the probability was computed from, by name (`scoring.evidence`); empty for place alone.
     """
 
     lesion_id: int
@@ -74,13 +79,13 @@ class ArterySuggestion:
 def suggest_arteries(
     lesions: LesionSet, image: sitk.Image, heart_mask: sitk.Image, atlas: ArteryAtlas | None = None
 ) -> list[ArterySuggestion]:
-    """A suggestion for each lesion, in the lesions' order, from the place of all its voxels.
+    """Suggest an artery for each lesion, in the lesions' order, from the place of all its voxels.
 
     Args:
         lesions: The lesions.
         image: The scan that the lesions were found in, with axes as in `CTScan`.
         heart_mask: 0 outside, on the image's grid, from whatever source.
-        atlas: The bundled one when None.
+        atlas: The atlas; None for the bundled one.
 
     Raises:
         MaskError: If mask or lesions are on another grid, or the mask is empty.
@@ -105,9 +110,9 @@ def suggest_arteries(
 
 
 def log_rates_at(atlas: ArteryAtlas, places: np.ndarray) -> np.ndarray:
-    """The atlas at places [n, 3] in the heart's frame (superior, posterior, left): float64 [5, n].
+    """Interpolate the atlas at places [n, 3] in the heart's frame (superior, posterior, left): float64 [5, n].
 
-    Linear between the atlas's points; beyond it its edge continues.
+    Beyond the atlas its edge continues.
     """
     cells = (np.asarray(places, float).T + LIMIT) * (CELLS - 1) / (2 * LIMIT)
     return np.stack(
@@ -117,7 +122,7 @@ def log_rates_at(atlas: ArteryAtlas, places: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def bundled_atlas() -> ArteryAtlas:
-    """The atlas that comes with CAC. Raises AtlasError."""
+    """Return the atlas that comes with CAC. Raises AtlasError."""
     return read_atlas(resource_folder("Atlas") / "arteries.npz")
 
 

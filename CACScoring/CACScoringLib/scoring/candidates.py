@@ -143,12 +143,12 @@ def score_elsewhere(
 def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarning:
     """The doubt about a clinical score that nobody has reviewed."""
     if method.left_out is not None:
-        count, others = len(method.lesions.lesions), len(method.left_out.lesions.lesions)
-        if not count + others:
+        count, excluded = len(method.lesions.lesions), len(method.left_out.lesions.lesions)
+        if not count + excluded:
             message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
             return ScanWarning("automatic", message)
         message = (
-            f"The clinical score is automatic: the networks' evidence counts {count} of {count + others} candidates. "
+            f"The clinical score is automatic: the networks' evidence counts {count} of {count + excluded} candidates. "
             "Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
             f"lesions.nii.gz, where excluded ones are labelled {int(Artery.UNASSIGNED)}, and score again with "
             "--lesions."

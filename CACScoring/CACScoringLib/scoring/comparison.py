@@ -30,7 +30,7 @@ INTERVAL_VERDICTS = {
     WITHIN: "no change shown: the 90 % intervals of both scans overlap",
 }
 BY_LIMITS, BY_INTERVALS = "limits", "intervals"
-"""What a verdict is based on."""
+"""Bases of a verdict."""
 
 METHODS = ("threshold", "decomposition")
 QUANTITIES = ("agatston", "pseudo_mass_hu_mm3")
@@ -56,10 +56,17 @@ Pair = tuple[dict[str, Any], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Change:
-    """One number of both results. part: "total" or an artery's key.
+    """Change of one score between two results.
 
-    limit: what repeats at this level, None where no limits reach. verdict: key of VERDICTS. reason: why there is none.
-    intervals: of both scores, lowest and highest; None where those of one are unknown.
+    Attributes:
+        quantity: One of QUANTITIES.
+        part: "total" or an artery's key.
+        earlier: Earlier score.
+        later: Later score.
+        limit: Repeatability limit at this level; None if no limits hold.
+        verdict: Key of VERDICTS.
+        reason: Reason why there is no verdict.
+        intervals: Intervals of both scores, lowest and highest; None if one is unknown.
     """
 
     quantity: str
@@ -84,7 +91,7 @@ class Change:
 
     @property
     def text(self) -> str:
-        """The verdict in words."""
+        """Verdict in words."""
         if self.based_on == BY_INTERVALS:
             return INTERVAL_VERDICTS[self.verdict]
         return VERDICTS[self.verdict] + (f": {self.reason}" if self.reason else "")
@@ -138,11 +145,11 @@ def compare(earlier: dict[str, Any], later: dict[str, Any], repeatability: Repea
         later: Alike.
         repeatability: Limits of a scan-rescan study; None for none.
     """
-    both = earlier, later
-    bars = _acquisition_bars(both)
-    names = (name for name in METHODS if any(name in content["methods"] for content in both))
-    methods = tuple(_method(name, both, repeatability, bars) for name in names)
-    warnings = (*_scan_warnings(both, repeatability), *_method_warnings(both))
+    contents = earlier, later
+    bars = _acquisition_bars(contents)
+    names = (name for name in METHODS if any(name in content["methods"] for content in contents))
+    methods = tuple(_method(name, contents, repeatability, bars) for name in names)
+    warnings = (*_scan_warnings(contents, repeatability), *_method_warnings(contents))
     return Comparison(_facts(earlier), _facts(later), methods, warnings, repeatability)
 
 
@@ -185,17 +192,17 @@ def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def _method(
-    name: str, both: Pair, repeatability: Repeatability | None, acquisition_bars: list[str]
+    name: str, contents: Pair, repeatability: Repeatability | None, acquisition_bars: list[str]
 ) -> MethodComparison:
-    methods = [content["methods"].get(name) for content in both]
+    methods = [content["methods"].get(name) for content in contents]
     if None in methods:
         return MethodComparison(name, (f"the {_SIDES[methods.index(None)]} scan was not scored by this method",), ())
     statuses = [method["status"] for method in methods]
     kind = "automatic" if name == "threshold" and statuses == ["automatic", "automatic"] else name
-    bars = [*acquisition_bars, *_status_bars(statuses), *_rule_bars(name, both)]
+    bars = [*acquisition_bars, *_status_bars(statuses), *_rule_bars(name, contents)]
     if kind != "threshold":
-        bars += _model_bars(kind, both)
-    no_limits = _limit_bars(kind, both[0], repeatability)
+        bars += _model_bars(kind, contents)
+    no_limits = _limit_bars(kind, contents[0], repeatability)
     changes = []
     for quantity in QUANTITIES:
         key = "clinical_agatston" if quantity == "agatston" else quantity
@@ -223,12 +230,12 @@ def _method(
         changes=tuple(changes),
         status=statuses[0] if statuses[0] == statuses[1] else None,
         no_limits=tuple(no_limits),
-        calibrated_on=CalibratedOn.stored(both[1]),
+        calibrated_on=CalibratedOn.stored(contents[1]),
     )
 
 
 def _evaluated(change: Change, limits: Limits | str) -> Change:
-    """The change with its verdict. limits: those that hold, or why none do."""
+    """Add the verdict to a change. limits: Limits that hold, or the reason why none do."""
     if isinstance(limits, str):
         if change.intervals is None:
             return replace(change, reason=limits)
@@ -243,8 +250,10 @@ def _evaluated(change: Change, limits: Limits | str) -> Change:
 
 
 def _limits_of(change: Change, kind: str, repeatability: Repeatability | None, no_limits: list[str]) -> Limits | str:
-    """The limits that hold for a change, or why none do. kind: whose of the stored ones are meant. no_limits: why none
-    hold for the method."""
+    """Return the limits that hold for a change, or the reason why none do.
+
+    kind: Key of the stored limits. no_limits: Reasons why none hold for the method.
+    """
     if repeatability is None or no_limits:
         return no_limits[0]
     parts = repeatability.limits.get(kind, {}).get(change.quantity, {})
@@ -272,12 +281,12 @@ _BARS: tuple[tuple[str, str, Callable[[Any, Any], bool]], ...] = (
     ("slice_spacing_mm", "the slice spacings differ ({:g} and {:g} mm)", lambda a, b: _ratio(a, b) >= SAME_RATIO),
     ("noise_hu", "the noise differs too much ({:.0f} and {:.0f} HU)", lambda a, b: _ratio(a, b) >= OTHER_NOISE_RATIO),
 )
-"""Facts of both scans, and when they cannot be compared."""
+"""Facts of both scans: key, message, and a function that is true if the scans cannot be compared."""
 
 
-def _both(name: str, both: Pair) -> tuple[Any, Any] | None:
-    """A fact of both scans; None where one does not state it."""
-    first, second = (_fact(name, content) for content in both)
+def _pair_of_facts(name: str, contents: Pair) -> tuple[Any, Any] | None:
+    """Return a fact of both scans; None if one does not state it."""
+    first, second = (_fact(name, content) for content in contents)
     return None if first is None or second is None else (first, second)
 
 
@@ -287,17 +296,17 @@ def _fact(name: str, content: dict[str, Any]) -> Any:
     return (content["measured"] or {}).get(name) if name == "noise_hu" else content["acquisition"].get(name)
 
 
-def _acquisition_bars(both: Pair) -> list[str]:
-    """Why the scans themselves cannot be compared, in words."""
-    facts = ((_both(name, both), message, differ) for name, message, differ in _BARS)
+def _acquisition_bars(contents: Pair) -> list[str]:
+    """Return reasons why the scans themselves cannot be compared."""
+    facts = ((_pair_of_facts(name, contents), message, differ) for name, message, differ in _BARS)
     bars = [message.format(*values) for values, message, differ in facts if values and differ(*values)]
-    for side, content in zip(_SIDES, both, strict=True):
+    for side, content in zip(_SIDES, contents, strict=True):
         if "contrast-enhanced" in {warning["code"] for warning in content["warnings"]}:
             bars.append(f"the {side} scan was acquired with contrast")
-    agents = [(_fact("contrast_agent", content) or "").strip().lower() not in NO_AGENT for content in both]
+    agents = [(_fact("contrast_agent", content) or "").strip().lower() not in NO_AGENT for content in contents]
     if agents[0] != agents[1]:
         bars.append(f"only the {_SIDES[agents.index(True)]} scan's DICOM tag names a contrast agent")
-    patients, sexes = _both("patient_id", both), _both("patient_sex", both)
+    patients, sexes = _pair_of_facts("patient_id", contents), _pair_of_facts("patient_sex", contents)
     if patients and patients[0] != patients[1]:
         bars.append("the scans name different patients")
     elif sexes and sexes[0] != sexes[1]:
@@ -316,20 +325,22 @@ def _status_bars(statuses: list[str]) -> list[str]:
     return []
 
 
-def _rule_bars(name: str, both: Pair) -> list[str]:
+def _rule_bars(name: str, contents: Pair) -> list[str]:
     # A calibration changes the mass in mg only, which is not compared; a name tells nothing else than the values.
-    names = _differing(both[0]["rules"][name], both[1]["rules"][name], unless=("name", "calibration_mg_per_mm3_hu"))
+    names = _differing(
+        contents[0]["rules"][name], contents[1]["rules"][name], unless=("name", "calibration_mg_per_mm3_hu")
+    )
     return [f"the rules differ ({names})"] if names else []
 
 
-def _model_bars(kind: str, both: Pair) -> list[str]:
-    if names := _differing(models_of(both[0]), models_of(both[1]), shared=True):
+def _model_bars(kind: str, contents: Pair) -> list[str]:
+    if names := _differing(models_of(contents[0]), models_of(contents[1]), shared=True):
         return [f"the models differ ({names}): score both with the same"]
-    if kind == "automatic" and both[0].get("candidate_evidence") != both[1].get("candidate_evidence"):
+    if kind == "automatic" and contents[0].get("candidate_evidence") != contents[1].get("candidate_evidence"):
         return ["the candidates were evaluated by different evidence"]
-    if both[0].get("calibrated_on") != both[1].get("calibrated_on"):
+    if contents[0].get("calibrated_on") != contents[1].get("calibrated_on"):
         return ["the models were calibrated on different scans"]
-    settings = [content["decomposition_settings"] for content in both]
+    settings = [content["decomposition_settings"] for content in contents]
     names = _differing(settings[0], settings[1], unless=("batch_size",))
     return [f"the calcium maps were made with other settings ({names})"] if names else []
 
@@ -356,18 +367,18 @@ def _limit_bars(kind: str, content: dict[str, Any], repeatability: Repeatability
 def _differing(
     first: dict[str, Any], second: dict[str, Any], unless: tuple[str, ...] = (), shared: bool = False
 ) -> str:
-    """Names of what differs. shared: only of what both have; a heart that was given needs no network."""
+    """Return the names of values that differ. shared: Only names that both have; a heart mask needs no network."""
     names = first.keys() & second.keys() if shared else first.keys() | second.keys()
     return ", ".join(sorted(n for n in names - set(unless) if first.get(n) != second.get(n)))
 
 
-def _scan_warnings(both: Pair, repeatability: Repeatability | None) -> list[ScanWarning]:
+def _scan_warnings(contents: Pair, repeatability: Repeatability | None) -> list[ScanWarning]:
     warnings = []
     checked = {"kernel": "kernel", "kvp": "tube voltage", "slice_thickness_mm": "slice thickness"}
-    if unknown := [title for name, title in checked.items() if not _both(name, both)]:
+    if unknown := [title for name, title in checked.items() if not _pair_of_facts(name, contents)]:
         message = f"These properties are not known for both scans and were not compared: {', '.join(unknown)}."
         warnings.append(ScanWarning("comparison-unchecked", message))
-    scanners, noise, dates = (_both(name, both) for name in ("scanner_model", "noise_hu", "study_date"))
+    scanners, noise, dates = (_pair_of_facts(name, contents) for name in ("scanner_model", "noise_hu", "study_date"))
     if scanners and scanners[0] != scanners[1]:
         message = f"The scans come from different scanners ({scanners[0]} and {scanners[1]})."
         warnings.append(ScanWarning("comparison-scanners", message))
@@ -378,34 +389,34 @@ def _scan_warnings(both: Pair, repeatability: Repeatability | None) -> list[Scan
         message = "According to the study dates, the scan given as the later one was acquired first."
         warnings.append(ScanWarning("comparison-order", message))
     for name, (low, high) in (repeatability.acquisition if repeatability else {}).items():
-        values = {value for content in both if (value := _fact(name, content)) is not None}
+        values = {value for content in contents if (value := _fact(name, content)) is not None}
         if outside := sorted(value for value in values if not low / 1.05 <= value <= high * 1.05):
-            shown = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            studied = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             message = (
-                f"The repeatability limits were determined with {name.replace('_', ' ')} {shown}; here it is "
+                f"The repeatability limits were determined with {name.replace('_', ' ')} {studied}; here it is "
                 f"{' and '.join(f'{v:g}' for v in outside)}."
             )
             warnings.append(ScanWarning("comparison-beyond-study", message))
     return warnings
 
 
-def _method_warnings(both: Pair) -> list[ScanWarning]:
+def _method_warnings(contents: Pair) -> list[ScanWarning]:
     warnings = []
-    hearts = [content["heart"]["source"] for content in both]
+    hearts = [content["heart"]["source"] for content in contents]
     if hearts[0] != hearts[1]:
         message = f"The hearts were located by different methods ({hearts[0]} and {hearts[1]})."
         warnings.append(ScanWarning("comparison-hearts", message))
     statuses = {
-        name: [content["methods"][name]["status"] for content in both]
+        name: [content["methods"][name]["status"] for content in contents]
         for name in METHODS
-        if all(name in content["methods"] for content in both)
+        if all(name in content["methods"] for content in contents)
     }
-    automatic = [name for name, own in statuses.items() if own == ["automatic", "automatic"]]
-    if any(content["methods"][name]["total"]["lesions"] for name in automatic for content in both):
+    automatic = [name for name, of_both in statuses.items() if of_both == ["automatic", "automatic"]]
+    if any(content["methods"][name]["total"]["lesions"] for name in automatic for content in contents):
         message = "The arteries of lesions that nobody reviewed are suggestions: a lesion may have moved between them."
         warnings.append(ScanWarning("comparison-arteries-suggested", message))
     if (of_map := statuses.get("decomposition")) and (
-        of_map == ["reviewed", "reviewed"] or any(content.get("slices_by_reader") for content in both)
+        of_map == ["reviewed", "reviewed"] or any(content.get("slices_by_reader") for content in contents)
     ):
         message = (
             "The repeatability limits apply to calcium maps that no reader has changed, but a reader has changed "
@@ -416,7 +427,7 @@ def _method_warnings(both: Pair) -> list[ScanWarning]:
 
 
 def _facts(content: dict[str, Any]) -> dict[str, object]:
-    """What is shown of a scan beside its scores; nothing that identifies a person."""
+    """Return facts shown beside a scan's scores, none of which identifies a person."""
     names = ("kvp", "kernel", "slice_thickness_mm", "exposure_mas", "gating", "scanner_model", "slice_spacing_mm")
     facts = {name: _fact(name, content) for name in (*names, "noise_hu")}
     return {"name": content["input"]["name"], **facts, "models": content["models"]}

@@ -37,18 +37,18 @@ REASONS = {
     "slice_logit": "its slices hardly show coronary calcium",
     "place_logit": "not where coronary arteries run",
 }
-"""Why a lesion is left out: what of its evidence lacks most."""
+"""Reason to leave a lesion out, by the feature that it lacks most."""
 
 FEATURES = tuple(REASONS)
-"""Of a lesion: natural logarithms of its pseudo-mass (HU·mm³), of the HU by which the map's highest exceeds what noise
-leaves in a map (MAP_NOISE_SDS), and of those by which the CT's highest exceeds blood and its noise (NOISE_SDS);
-log-odds of visible calcium in its likeliest slice, and of its place being coronary. None may count against a lesion:
-more calcium, or a likelier place, never makes it less probable.
+"""Features of a lesion: natural logarithms of its pseudo-mass (HU·mm³), of the excess of the map's peak over noise in a
+map (MAP_NOISE_SDS, HU), and of the excess of the CT's peak over blood and its noise (NOISE_SDS, HU); log-odds of
+visible calcium in its likeliest slice, and of its place being coronary. No weight is negative: more calcium, or a
+likelier place, never makes a lesion less probable.
 """
 
 BLOOD_HU, NOISE_SDS, MAP_NOISE_SDS = 45.0, 3.0, 1.5
-"""Unenhanced blood, and up to how many standard deviations a peak may be noise: in the CT above the blood, and in the
-map, which has less of it."""
+"""Unenhanced blood; standard deviations up to which a peak may be noise, above blood in the CT, and in the map, which
+is less noisy."""
 
 INTERCEPT = "intercept"
 UNKNOWN_NOISE_HU = 15.0
@@ -263,18 +263,18 @@ SITE_OF: dict[str, Site] = {
     "other": NonCoronary.OTHER,
     "outside": NonCoronary.OTHER,
 }
-"""Where calcium lies by the territory it lies in."""
+"""Site of calcium by the territory that holds it."""
 
 SLIVER_MM3 = 6.0
 """A smaller piece of a lesion is not split off it: territories are no more exact than some mm."""
 
 
 def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, candidates: np.ndarray) -> np.ndarray:
-    """The site that calcium would belong to, uint8 [k, j, i] (`Site`), at candidates; 0 elsewhere.
+    """Return the site that calcium would belong to, uint8 [k, j, i] (`Site`), at candidates; 0 elsewhere.
 
-    With territories: in heart and territories, but not in bone, nor in what of the aorta hangs together with bone, for
-    that is bone too; touching voxels of one site that fill less than SLIVER_MM3 go to the site that touches them.
-    Without: UNASSIGNED in the heart, but not in bone or aorta.
+    With territories, sites lie in heart and territories but not in bone, nor in the aorta where it is attached to bone;
+    touching voxels of one site that fill less than SLIVER_MM3 go to the site that touches them. Without territories,
+    the heart but bone and aorta is UNASSIGNED.
 
     Args:
         region: The heart.
@@ -294,15 +294,15 @@ def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, ca
     values = np.array([SITE_OF[name] for name in TERRITORIES], np.uint8)[likeliest]
     values = _without_slivers(flat, values, region.mask)
     if bone is not None:
-        kept = ~((values == NonCoronary.THORACIC_AORTA) & _touching(flat, values, bone))
-        flat, values = flat[kept], values[kept]
+        is_aorta_off_bone = ~((values == NonCoronary.THORACIC_AORTA) & _touching(flat, values, bone))
+        flat, values = flat[is_aorta_off_bone], values[is_aorta_off_bone]
     sites = np.zeros(candidates.shape, np.uint8)
     sites.reshape(-1)[flat] = values
     return sites
 
 
 def candidate_region(region: HeartRegion) -> np.ndarray:
-    """Mask of places for unreviewed candidates: uint8 [k, j, i], UNASSIGNED there and 0 elsewhere."""
+    """Return the region of unreviewed candidates: uint8 [k, j, i], UNASSIGNED there and 0 elsewhere."""
     inside = sitk.GetArrayViewFromImage(region.mask) != 0
     if region.excluded is not None:
         inside &= sitk.GetArrayViewFromImage(region.excluded) == 0
@@ -310,7 +310,7 @@ def candidate_region(region: HeartRegion) -> np.ndarray:
 
 
 def suggested_arteries(lesions: LesionSet, scan: CTScan, region: HeartRegion) -> list[ArterySuggestion]:
-    """A suggestion for each lesion, in the lesions' order: by the territories, else by its place in the heart.
+    """Suggest an artery for each lesion, in the lesions' order: by the territories, else by its place in the heart.
 
     Raises:
         AtlasError: The atlas cannot be read.
@@ -325,25 +325,25 @@ def _at(mask: sitk.Image, flat: np.ndarray) -> np.ndarray:
 
 
 def _by_territory(lesions: LesionSet, territories: Territories) -> list[ArterySuggestion]:
-    """From the territories of all voxels of each lesion; the artery is the one that the lesion is labelled with."""
+    """Suggest arteries by the territories of each lesion's voxels; a lesion with an artery keeps it."""
     ids = lesions.id_map.reshape(-1)[lesions.flat]
     probability = territories.at(lesions.flat, lesions.id_map.shape)
     sizes = np.maximum(np.bincount(ids), 1)
     means = np.stack([np.bincount(ids, weights=column) for column in probability.T], axis=1) / sizes[:, None]
     result = []
     for lesion in lesions.lesions:
-        own = means[lesion.id]
-        coronary = own[1:5]
+        probabilities = means[lesion.id]
+        coronary = probabilities[1:5]
         best = lesion.artery if lesion.artery in MAIN_ARTERIES else MAIN_ARTERIES[int(coronary.argmax())]
         total = float(coronary.sum())
-        honest = coronary ** (1 / territories.temperature)
-        confidence = float(honest[best - Artery.LM] / max(honest.sum(), _LEAST_PROBABILITY))
+        calibrated = coronary ** (1 / territories.temperature)
+        confidence = float(calibrated[best - Artery.LM] / max(calibrated.sum(), _LEAST_PROBABILITY))
         result.append(ArterySuggestion(lesion.id, Artery(best), confidence, 1 - total))
     return result
 
 
 def _touching(flat: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Which labelled voxels belong to a piece of one label that touches a mask, bool [k, j, i] (26 neighbours)."""
+    """Return True for labelled voxels of pieces of one label that touch a mask, bool [k, j, i] (26 neighbours)."""
     if not len(flat):
         return np.zeros(0, bool)
     place = np.stack(np.unravel_index(flat, mask.shape))
@@ -356,7 +356,7 @@ def _touching(flat: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.ndar
 
 
 def _without_slivers(flat: np.ndarray, values: np.ndarray, grid: sitk.Image) -> np.ndarray:
-    """Labels of voxels with those of small pieces replaced by what touches them. grid: an image on the scan's grid."""
+    """Replace the labels of small pieces by the label that touches them. grid: An image on the scan's grid."""
     if not len(flat):
         return values
     shape = grid.GetSize()[::-1]
@@ -365,7 +365,7 @@ def _without_slivers(flat: np.ndarray, values: np.ndarray, grid: sitk.Image) -> 
     if not small.any() or small.all():
         return values
     places = np.stack(np.unravel_index(flat, shape), axis=1).astype(float)
-    # Of the 26 neighbours the farthest is √3 away, in voxels.
+    # The farthest of the 26 neighbours is √3 voxels away.
     distance, nearest = cKDTree(places[~small]).query(places[small], distance_upper_bound=1.8)
     touched = np.isfinite(distance)
     result = values.copy()

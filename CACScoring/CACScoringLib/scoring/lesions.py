@@ -27,7 +27,13 @@ from .rules import ScoringRules
 class SliceComponent:
     """Touching voxels of one lesion in one axial slice.
 
-    slice_index: k in the scan, counted from the feet. sum_hu: sum of the voxel values. weight: 1 to 4.
+    Attributes:
+        slice_index: Slice k of the scan, counted from the feet.
+        voxels: Number of voxels.
+        area_mm2: Area of the voxels in the slice.
+        peak_hu: Highest voxel.
+        sum_hu: Sum of the voxels.
+        weight: Density weight, 1 to 4.
     """
 
     slice_index: int
@@ -82,7 +88,9 @@ class Lesion:
 class LesionSet:
     """All lesions of a scan by one method.
 
-    lesions: by artery, then from head to feet. id_map: uint16 [k, j, i], the lesion's id at its voxels, else 0.
+    Attributes:
+        lesions: Lesions by artery, then from head to feet.
+        id_map: Lesion's id at its voxels, else 0, uint16 [k, j, i].
     """
 
     lesions: tuple[Lesion, ...]
@@ -103,46 +111,46 @@ class LesionSet:
         return labelled_voxels(self.id_map).flat
 
     def of(self, ids: Iterable[int]) -> LesionSet:
-        """The lesions with these ids."""
+        """Return the lesions with these ids."""
         ids = set(ids)
         return self.part([lesion for lesion in self.lesions if lesion.id in ids])
 
     def part(self, lesions: Sequence[Lesion]) -> LesionSet:
-        """Lesions of this set as a set of their own, in the order given."""
+        """Return a set of some lesions of this set, in the order given."""
         if len(lesions) == len(self.lesions):
             return LesionSet(tuple(lesions), self.id_map)
         return _Part(tuple(lesions), self)
 
     @property
     def site_of_ids(self) -> np.ndarray:
-        """uint8 [highest id + 1]: the label of the `Site` of the lesion with each id; 0 where there is none."""
+        """Label of the `Site` of the lesion with each id, 0 without one, uint8 [highest id + 1]."""
         sites = np.zeros(self._highest_id + 1, np.uint8)
         for lesion in self.lesions:
             sites[lesion.id] = lesion.artery
         return sites
 
     def artery_map(self) -> np.ndarray:
-        """uint8 [k, j, i]: the label of the `Site` at each lesion's voxels, else 0."""
+        """Return the label of the `Site` at each lesion's voxels, else 0, uint8 [k, j, i]."""
         return self._looked_up(self.site_of_ids)
 
     @property
     def _highest_id(self) -> int:
-        # Not len(lesions): ids have gaps once lesions were taken out.
+        # Not len(lesions): ids have gaps once lesions were removed.
         return max((lesion.id for lesion in self.lesions), default=0)
 
     def _looked_up(self, table: np.ndarray) -> np.ndarray:
-        """The table's value for each voxel's id; of 0 it is 0. Only the few voxels of lesions are looked up."""
-        found = np.zeros(self.id_map.shape, table.dtype)
-        found.reshape(-1)[self.flat] = table[self.id_map.reshape(-1)[self.flat]]
-        return found
+        """Return the table's value for each voxel's id, 0 for 0; only the few voxels of lesions are looked up."""
+        looked_up = np.zeros(self.id_map.shape, table.dtype)
+        looked_up.reshape(-1)[self.flat] = table[self.id_map.reshape(-1)[self.flat]]
+        return looked_up
 
     def label_image(self, grid: sitk.Image) -> sitk.Image:
-        """The artery map as an image. grid: the image the lesions were found in."""
+        """Return the artery map as an image. grid: Image that the lesions were found in."""
         return Grid.of(grid).image(self.artery_map())
 
 
 class _Part(LesionSet):
-    """Some lesions of a set. Their id map, as large as the scan, is made on first use."""
+    """Part of a set of lesions, whose id map, as large as the scan, is made on first use."""
 
     _larger: LesionSet
 
@@ -313,12 +321,12 @@ class _Voxels:
         place = (k * plane + j * row + i).astype(np.int64)
         pairs = []
         for dk, dj, di in offsets:
-            wanted = place + (dk * plane + dj * row + di)
-            other = np.minimum(np.searchsorted(place, wanted), count - 1)
-            one = np.flatnonzero((place[other] == wanted) & (self.artery[other] == self.artery))
-            pairs.append((one, other[one]))
-        ones, others = (np.concatenate(side) for side in zip(*pairs, strict=True))
-        graph = coo_array((np.ones(len(ones), bool), (ones, others)), shape=(count, count))
+            target = place + (dk * plane + dj * row + di)
+            nearest = np.minimum(np.searchsorted(place, target), count - 1)
+            sources = np.flatnonzero((place[nearest] == target) & (self.artery[nearest] == self.artery))
+            pairs.append((sources, nearest[sources]))
+        sources, neighbours = (np.concatenate(side) for side in zip(*pairs, strict=True))
+        graph = coo_array((np.ones(len(sources), bool), (sources, neighbours)), shape=(count, count))
         return connected_components(graph, directed=False)[1]
 
 
@@ -326,12 +334,11 @@ _RUN = 4096
 
 
 def labelled_voxels(labels: np.ndarray) -> Labelled:
-    """Labelled voxels of a label map, uint8 [k, j, i]. Most of a volume is empty, so empty runs of voxels are skipped
-    whole."""
+    """Return the labelled voxels of a label map, uint8 [k, j, i], skipping the empty runs of voxels, which are most."""
     flat = np.ascontiguousarray(labels).reshape(-1)
-    whole = flat.size - flat.size % _RUN
-    runs = flat[:whole].reshape(-1, _RUN)
+    in_runs = flat.size - flat.size % _RUN
+    runs = flat[:in_runs].reshape(-1, _RUN)
     filled = np.flatnonzero(runs.max(axis=1))
     at = np.flatnonzero(runs[filled] != 0)
-    found = np.concatenate([filled[at // _RUN] * _RUN + at % _RUN, whole + np.flatnonzero(flat[whole:])])
-    return Labelled(found, flat[found])
+    indices = np.concatenate([filled[at // _RUN] * _RUN + at % _RUN, in_runs + np.flatnonzero(flat[in_runs:])])
+    return Labelled(indices, flat[indices])

@@ -1,4 +1,4 @@
-"""Calcium mass without a threshold: what a lesion adds to its surroundings, its partial volume included.
+"""Calcium mass without a threshold: what a lesion adds to its area, its partial volume included.
 
 The 130 HU rule counts the tissue that a dense voxel holds as calcium and loses the calcium of fainter ones. Here all
 voxels of a lesion and near it count, each by what it lies above or below the lesion's background, so that blur only
@@ -38,16 +38,18 @@ _PLACES = tuple(
     for distance in (1.0, 1.5)
     for angle in np.arange(8) * math.pi / 4
 )
-"""Where a region is measured again for the standard error, in widths of the region."""
+"""Places (row, column) where a region is measured again for the standard error, in widths of the region."""
 
 _LEAST_PLACES = 5
 
 
 @dataclass(frozen=True)
 class CalciumMass:
-    """Mass of one lesion, one artery or a whole scan; None where it could not be measured.
+    """Mass of one lesion, one artery or a whole scan.
 
-    mass_standard_error_mg: by noise and background; the calibration's uncertainty is another.
+    Attributes:
+        integrated_mass_mg: Mass; None if it could not be measured.
+        mass_standard_error_mg: Standard error by noise and background, without that of the calibration.
     """
 
     integrated_mass_mg: float | None = None
@@ -59,8 +61,8 @@ def summed(masses: Iterable[CalciumMass]) -> CalciumMass:
     masses = list(masses)
 
     def add(values: list[float | None], power: int = 1) -> float | None:
-        known = [value for value in values if value is not None]
-        return math.fsum(value**power for value in known) ** (1 / power) if len(known) == len(values) else None
+        measured = [value for value in values if value is not None]
+        return math.fsum(value**power for value in measured) ** (1 / power) if len(measured) == len(values) else None
 
     return CalciumMass(add([m.integrated_mass_mg for m in masses]), add([m.mass_standard_error_mg for m in masses], 2))
 
@@ -70,7 +72,7 @@ def lesion_masses(
     spacing_mm: tuple[float, float, float],
     lesions: LesionSet,
     calibration: MassCalibration,
-    others: np.ndarray | None = None,
+    elsewhere: np.ndarray | None = None,
     of_map: bool = False,
 ) -> dict[int, CalciumMass]:
     """Measure each lesion against its own background.
@@ -86,31 +88,31 @@ def lesion_masses(
         hu: The CT, [k, j, i].
         spacing_mm: Its voxel spacing, i j k.
         lesions: The lesions.
-        calibration: Of the scan.
-        others: bool [k, j, i], calcium that is no lesion of these; it counts nowhere.
-        of_map: Whether the lesions were found in a calcium map.
+        calibration: Mass calibration of the scan.
+        elsewhere: Calcium that is no lesion of these and counts nowhere, bool [k, j, i].
+        of_map: True for lesions of a calcium map.
 
     Returns:
         By the lesions' ids.
     """
-    sums = _Sums(hu, lesions.id_map, others, spacing_mm)
+    sums = _Sums(hu, lesions.id_map, elsewhere, spacing_mm)
     c, voxel_mm3 = calibration.mg_per_cm3_per_hu / 1000, math.prod(spacing_mm)
     in_map = {lesion.id: sum(c.sum_hu for c in lesion.components) for lesion in lesions.lesions}
     masses = {}
     for number, box in enumerate(ndimage.find_objects(lesions.id_map), 1):
         if box is None:
             continue
-        near = sums.near(number, box)
-        excess = in_map[number] if of_map else sums.above_ring(near)
-        error = None if excess is None else sums.standard_error(near)
+        area = sums.area_of(number, box)
+        excess = in_map[number] if of_map else sums.above_ring(area)
+        error = None if excess is None else sums.standard_error(area)
         mass, error = (None if n is None else c * n * voxel_mm3 for n in (excess, error))
         masses[number] = CalciumMass(mass, error)
     return masses
 
 
 @dataclass(frozen=True)
-class _Near:
-    """A lesion's box in the scan, and in it the region of its sum and the ring of its background."""
+class _Area:
+    """Box of a lesion in the scan, and in it the region of its sum and the ring of its background."""
 
     box: tuple[slice, ...]
     region: np.ndarray
@@ -118,87 +120,88 @@ class _Near:
 
 
 class _Sums:
-    """Sums over regions of a scan. id_map: of the lesion at each voxel, [k, j, i]. others: as of `lesion_masses`."""
+    """Sums over regions of a scan; arguments as of `lesion_masses`, id_map as of `LesionSet`."""
 
     def __init__(
         self,
         hu: np.ndarray,
         id_map: np.ndarray,
-        others: np.ndarray | None,
+        elsewhere: np.ndarray | None,
         spacing_mm: tuple[float, float, float],
     ) -> None:
         self.hu = hu
         self._id_map = id_map
-        self._others = others
+        self._elsewhere = elsewhere
         self._in_slice_mm = spacing_mm[1], spacing_mm[0]
 
-    def near(self, number: int, box: tuple[slice, ...]) -> _Near:
-        """box: about the lesion's voxels."""
+    def area_of(self, number: int, box: tuple[slice, ...]) -> _Area:
+        """Return the area of a lesion in a box about its voxels."""
         margins = (1, *(math.ceil((2 * REACH_MM + RING_MM) / mm) for mm in self._in_slice_mm))
         box = tuple(
             slice(max(0, s.start - margin), min(size, s.stop + margin))
             for s, margin, size in zip(box, margins, self.hu.shape, strict=True)
         )
         ids = self._ids_in(box)
-        own, other = self._distances(ids == number), self._distances((ids != number) & (ids != 0))
+        distance_mm, other_mm = self._distances(ids == number), self._distances((ids != number) & (ids != 0))
         tissue = self.hu[box] >= NOT_TISSUE_HU
-        region = (own <= REACH_MM) & (own <= other) & ((ids == number) | (ids == 0)) & tissue
-        return _Near(box, region, (own > REACH_MM) & (own <= REACH_MM + RING_MM) & (other > REACH_MM) & tissue)
+        region = (distance_mm <= REACH_MM) & (distance_mm <= other_mm) & ((ids == number) | (ids == 0)) & tissue
+        ring = (distance_mm > REACH_MM) & (distance_mm <= REACH_MM + RING_MM) & (other_mm > REACH_MM) & tissue
+        return _Area(box, region, ring)
 
     def _ids_in(self, box: tuple[slice, ...]) -> np.ndarray:
-        """Of the lesion at each voxel of a box, int32; -1 for other calcium."""
+        """Return the lesion at each voxel of a box, int32; -1 for other calcium."""
         ids = self._id_map[box].astype(np.int32)
-        if self._others is not None:
-            ids[self._others[box] & (ids == 0)] = -1
+        if self._elsewhere is not None:
+            ids[self._elsewhere[box] & (ids == 0)] = -1
         return ids
 
     def _distances(self, calcium: np.ndarray) -> np.ndarray:
-        """In the slice, mm, from calcium in it or in a slice beside it."""
+        """Return distances in the slice, mm, from calcium in it or in a neighbouring slice."""
         if not calcium.any():
             return np.full(calcium.shape, np.inf)
         spread = ndimage.maximum_filter1d(calcium.astype(np.uint8), 3, axis=0, mode="constant") == 0
-        far = np.full(calcium.shape[1:], np.inf)
-        return np.stack([far if s.all() else ndimage.distance_transform_edt(s, self._in_slice_mm) for s in spread])
+        infinite = np.full(calcium.shape[1:], np.inf)
+        return np.stack([infinite if s.all() else ndimage.distance_transform_edt(s, self._in_slice_mm) for s in spread])
 
-    def above_ring(self, near: _Near) -> float | None:
-        """Excess of the region over its ring's mean, HU × voxels; None without a ring."""
-        hu = self.hu[near.box]
-        inside, background = hu[near.region], _ring_mean(hu[near.ring])
+    def above_ring(self, area: _Area) -> float | None:
+        """Return the excess of the region over its ring's mean, HU × voxels; None without a ring."""
+        hu = self.hu[area.box]
+        inside, background = hu[area.region], _ring_mean(hu[area.ring])
         return None if background is None else float(inside.sum(dtype=np.float64) - background * inside.size)
 
-    def standard_error(self, near: _Near) -> float | None:
-        """Standard error of the excess; None with too few places beside the lesion, or without a ring."""
-        uneven = self._ring_error(near)
-        if uneven is None or not near.region.any():
+    def standard_error(self, area: _Area) -> float | None:
+        """Return the standard error of the excess; None with too few places beside the lesion, or without a ring."""
+        uneven = self._ring_error(area)
+        if uneven is None or not area.region.any():
             return None
-        rows, columns = (np.flatnonzero(near.region.any(axes)) for axes in ((0, 2), (0, 1)))
+        rows, columns = (np.flatnonzero(area.region.any(axes)) for axes in ((0, 2), (0, 1)))
         width = max(np.ptp(rows), np.ptp(columns)) + 1
-        found = []
+        excesses = []
         for down, right in _PLACES:
             offset = (0, round(down * width), round(right * width))
-            box = tuple(slice(s.start + o, s.stop + o) for s, o in zip(near.box, offset, strict=True))
+            box = tuple(slice(s.start + o, s.stop + o) for s, o in zip(area.box, offset, strict=True))
             if any(s.start < 0 or s.stop > size for s, size in zip(box, self.hu.shape, strict=True)):
                 continue
             hu, free = self.hu[box], self._ids_in(box) == 0
             tissue = hu >= NOT_TISSUE_HU
-            if not (free & tissue)[near.region].all():
+            if not (free & tissue)[area.region].all():
                 continue
-            background = _ring_mean(hu[near.ring & free & tissue])
+            background = _ring_mean(hu[area.ring & free & tissue])
             if background is not None:
-                found.append(float(hu[near.region].sum(dtype=np.float64) - background * near.region.sum()))
-        if len(found) < _LEAST_PLACES:
+                excesses.append(float(hu[area.region].sum(dtype=np.float64) - background * area.region.sum()))
+        if len(excesses) < _LEAST_PLACES:
             return None
-        # The median, because some places hold a boundary of organs or calcium that no lesion is.
-        noise = 1.4826 * float(np.median(np.abs(found)))
-        return math.hypot(noise, uneven * int(near.region.sum()))
+        # The median, because some places hold a boundary of organs, or calcium outside lesions.
+        noise = 1.4826 * float(np.median(np.abs(excesses)))
+        return math.hypot(noise, uneven * int(area.region.sum()))
 
-    def _ring_error(self, near: _Near) -> float | None:
-        """Standard error of the ring's mean by those of its eighths, HU, because tissue is uneven; None without one."""
-        hu = self.hu[near.box][near.ring]
+    def _ring_error(self, area: _Area) -> float | None:
+        """Return the standard error of the ring's mean by its eighths, HU, as tissue is uneven; None without a ring."""
+        hu = self.hu[area.box][area.ring]
         if hu.size < LEAST_RING:
             return None
         usual = _usual(hu)
-        _, rows, columns = (axis[usual] for axis in np.nonzero(near.ring))
+        _, rows, columns = (axis[usual] for axis in np.nonzero(area.ring))
         angle = np.arctan2(rows - rows.mean(), columns - columns.mean())
         eighth = np.floor((angle / math.pi + 1) * 4).astype(int) % 8
         counts = np.bincount(eighth, minlength=8)
@@ -207,12 +210,12 @@ class _Sums:
 
 
 def _ring_mean(hu: np.ndarray) -> float | None:
-    """Mean of a ring's usual voxels; None of too few."""
+    """Return the mean of a ring's usual voxels; None for too few."""
     return float(hu[_usual(hu)].mean()) if hu.size >= LEAST_RING else None
 
 
 def _usual(hu: np.ndarray) -> np.ndarray:
-    """Which values lie within three spreads of the median."""
+    """Return True for values within three spreads of the median."""
     middle = np.median(hu)
     spread = 1.4826 * np.median(np.abs(hu - middle))
     return np.abs(hu - middle) <= 3 * max(spread, 1.0)

@@ -219,7 +219,7 @@ def with_intervals(name: str, result: MethodResult, errors: ScanErrors) -> Metho
         return replace(result, intervals=errors.of_reviewed(result.total, arteries) if name == "threshold" else {})
     if errors.withholds and result.status == "automatic":
         return replace(result, withheld=True)
-    uncertainty = errors.known.get(result.status if name == "threshold" else "decomposition")
+    uncertainty = errors.by_kind.get(result.status if name == "threshold" else "decomposition")
     if uncertainty is None or (name == "decomposition" and result.scaled_agatston is None):
         return result
     intervals = uncertainty.intervals(result.total, arteries, *errors.facts)

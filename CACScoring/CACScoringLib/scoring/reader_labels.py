@@ -19,7 +19,12 @@ none, whether it was drawn along the calcium or roughly around it."""
 
 @dataclass(frozen=True)
 class ReaderLabels:
-    """A reader's lesions. sites: uint8 [k, j, i], `Site` where a lesion was labelled, else 0."""
+    """A reader's lesions.
+
+    Attributes:
+        sites: `Site` of labelled voxels, else 0, uint8 [k, j, i].
+        warnings: Doubts about the labels.
+    """
 
     sites: np.ndarray
     warnings: tuple[ScanWarning, ...]
@@ -74,7 +79,7 @@ def _in_arteries(labels: np.ndarray) -> np.ndarray:
 
 
 def outside_warning(lesions: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
-    """The doubt about labelled lesions that reach out of the heart, if any do. heart: mask on the scan's grid."""
+    """Warn of labelled lesions that extend beyond the heart. heart: Mask on the scan's grid."""
     slices = sorted({k for lesion in lesions.lesions for k in lesion.slice_indices})
     values = sitk.GetArrayViewFromImage(heart)
     beyond: set[int] = set()
@@ -91,7 +96,7 @@ def outside_warning(lesions: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
 
 
 def _misplaced_warning(sites: np.ndarray, scan: CTScan, rules: ScoringRules) -> list[ScanWarning]:
-    """The doubt about labels that lie on no calcium, as of a mirrored or shifted map, or of another scan.
+    """Warn of labels that lie on no calcium, as of a mirrored or shifted map, or of another scan.
 
     sites: As in `ReaderLabels`.
     """

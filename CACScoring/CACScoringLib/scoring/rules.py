@@ -108,11 +108,11 @@ class ScoringRules:
 
     def __post_init__(self) -> None:
         bounds = self.bounds_hu
-        shown = ", ".join(f"{b:g}" for b in bounds)
+        bounds_text = ", ".join(f"{b:g}" for b in bounds)
         if len(bounds) != 4 or not all(map(math.isfinite, bounds)):
-            raise CTError(f"The rules need a threshold and three weight bounds in HU, not {shown}.")
+            raise CTError(f"The rules need a threshold and three weight bounds in HU, not {bounds_text}.")
         if list(bounds) != sorted(set(bounds)):
-            raise CTError(f"Threshold and weight bounds must rise: {shown} HU do not.")
+            raise CTError(f"Threshold and weight bounds must rise: {bounds_text} HU do not.")
         if self.threshold_hu <= 0:
             raise CTError(f"The threshold must be above 0 HU, but is {self.threshold_hu:g} HU.")
         if self.connectivity not in (4, 8):
@@ -160,14 +160,14 @@ class ScoringRules:
         """Return the name that states threshold, published tube voltage, and what else differs from the standard."""
         kvp = next((kvp for kvp, bounds in TUBE_VOLTAGE_BOUNDS_HU.items() if bounds == self.bounds_hu), None)
         name = f"{_AGATSTON}, {self.threshold_hu:g} HU"
-        same = {"name", "threshold_hu", "calibration_mg_per_mm3_hu"}
+        unchanged = {"name", "threshold_hu", "calibration_mg_per_mm3_hu"}
         if kvp is not None:
             name = f"{_AGATSTON} adapted to {kvp:g} kVp, {self.threshold_hu:g} HU (Gräni 2018)"
-            same.add("weight_bounds_hu")
+            unchanged.add("weight_bounds_hu")
         changed = [
             f"{field.name} = {value}"
             for field in fields(self)
-            if field.name not in same and (value := getattr(self, field.name)) != field.default
+            if field.name not in unchanged and (value := getattr(self, field.name)) != field.default
         ]
         return f"{name}, changed: {', '.join(changed)}" if changed else name
 
@@ -185,9 +185,10 @@ class ScoringRules:
 class ScoringSwitches:
     """Choices of the user that are on or off.
 
-    adapt_to_tube_voltage: use the threshold and weights published for the scan's kVp (`rules_for_tube_voltage`).
-    allow_contrast: score a contrast-enhanced scan all the same, with a warning.
-    allow_reversed: score a scan whose anatomy contradicts its header's orientation all the same, with a warning.
+    Attributes:
+        adapt_to_tube_voltage: Use the threshold and weights published for the scan's kVp (`rules_for_tube_voltage`).
+        allow_contrast: Score a contrast-enhanced scan, with a warning.
+        allow_reversed: Score a scan whose anatomy contradicts its header's orientation, with a warning.
     """
 
     adapt_to_tube_voltage: bool = option(

@@ -32,7 +32,7 @@ from ..quality.calibration import CalibratedOn, Familiarity, Repeatability, map_
 from .scores import Score
 
 LEVEL = 0.9
-"""Of all intervals."""
+"""Coverage of all intervals."""
 
 LIMITS = {"agatston": (1.0, 100.0, 400.0), "mass_mg": (0.2, 20.0, 80.0)}
 """Between the classes of the truth: for the Agatston score those of its categories, for mass about as many patients."""
@@ -49,9 +49,13 @@ NOISE_HU, THICKNESS_MM = 20.0, 3.0
 class ScoreErrors:
     """Errors of one kind of score on calibration patients.
 
-    quantity: key of LIMITS. noise_weight, thickness_weight: how errors grow with noise above NOISE_HU and slices
-    other than THICKNESS_MM, as a proportion for twice as much. errors: by class of the truth, rising. chances: of each
-    limit, weights of ln(1 + score), of whether the score is 0, and of 1, for the log-odds that the truth reaches it.
+    Attributes:
+        quantity: Key of LIMITS.
+        noise_weight: Growth of errors, as a proportion, with each doubling of noise above NOISE_HU.
+        thickness_weight: Growth of errors, as a proportion, with each factor of two from THICKNESS_MM.
+        errors: Errors by class of the truth, rising.
+        chances: Weights for each limit of ln(1 + score), of a score of 0, and of 1, which add up to the log-odds that
+            the truth reaches the limit.
     """
 
     quantity: str
@@ -62,23 +66,23 @@ class ScoreErrors:
 
     @classmethod
     def stored(cls, content: Mapping[str, Any]) -> ScoreErrors:
-        """From a model's card. Raises CTError when it does not match this version."""
+        """Read errors from a model's card. Raises CTError if they do not match this version."""
         try:
-            errors = tuple(tuple(map(float, one)) for one in content["errors"])
-            chances = tuple((float(one[0]), float(one[1]), float(one[2])) for one in content["chances"])
-            found = cls(
+            errors = tuple(tuple(map(float, class_errors)) for class_errors in content["errors"])
+            chances = tuple((float(weights[0]), float(weights[1]), float(weights[2])) for weights in content["chances"])
+            score_errors = cls(
                 content["quantity"], float(content["noise_weight"]), float(content["thickness_weight"]), errors, chances
             )
-            limits = len(LIMITS[found.quantity])
+            limits = len(LIMITS[score_errors.quantity])
         except (IndexError, KeyError, TypeError, ValueError) as error:
             message = f"The errors of scores on a model's card cannot be read ({error!r}). Calibrate the model again."
             raise CTError(message) from error
         if len(errors) != limits + 1 or len(chances) != limits:
             raise CTError("The errors of scores on a model's card are of other classes. Calibrate the model again.")
-        return found
+        return score_errors
 
     def difficulty(self, noise_hu: float | None, thickness_mm: float | None) -> float:
-        """Difficulty of a scan, by which its errors are divided."""
+        """Return the difficulty of a scan, by which its errors are divided."""
         return difficulty((self.noise_weight, self.thickness_weight), noise_hu, thickness_mm)
 
     def interval(
@@ -99,8 +103,8 @@ class ScoreErrors:
         scale, at = self.difficulty(noise_hu, thickness_mm) * (1 + distance), math.log1p(score)
         bounds = (0.0, *LIMITS[self.quantity], math.inf)
         ends = [score]
-        for own, (low, high) in zip(self.errors, itertools.pairwise(bounds), strict=True):
-            smallest, largest = shortest(own)
+        for class_errors, (low, high) in zip(self.errors, itertools.pairwise(bounds), strict=True):
+            smallest, largest = shortest(class_errors)
             first = max(low, math.expm1(max(0.0, at + scale * smallest)))
             last = min(high, math.expm1(max(0.0, at + scale * largest)))
             if first <= last:
@@ -124,12 +128,12 @@ class ScoreErrors:
             reached.append(min(reached[-1], 1 / (1 + math.exp(-max(-50.0, min(50.0, evidence))))))
         without = self.errors[0]
         if without and math.log1p(score) > -scale * without[0]:
-            reached[1:] = [one / reached[1] for one in reached[1:]]
-        return tuple(one - other for one, other in itertools.pairwise([*reached, 0.0]))
+            reached[1:] = [probability / reached[1] for probability in reached[1:]]
+        return tuple(upper - lower for upper, lower in itertools.pairwise([*reached, 0.0]))
 
 
 def difficulty(weights: Sequence[float], noise_hu: float | None, thickness_mm: float | None) -> float:
-    """1 for a usual scan, more for noise and for thin or thick slices. weights: of noise and of thickness."""
+    """Return 1 for a usual scan, more for noise and thin or thick slices. weights: Weights of noise and thickness."""
     noise = max(0.0, (NOISE_HU if noise_hu is None else noise_hu) / NOISE_HU - 1)
     thickness = abs(math.log2((thickness_mm or THICKNESS_MM) / THICKNESS_MM))
     return 1 + weights[0] * noise + weights[1] * thickness
@@ -158,7 +162,7 @@ class Intervals:
     mass_mg: tuple[float, float] | None = None
 
     def within(self, total: Intervals, score: Score) -> Intervals:
-        """The intervals of a part, no higher than the total's; each holds the part's own score."""
+        """Return the intervals of a part, no higher than the total's but including the part's score."""
         low, high = self.agatston
         agatston = low, max(score.clinical_agatston, min(high, total.agatston[1]))
         if self.mass_mg is None or total.mass_mg is None or score.mass_mg is None:
@@ -169,26 +173,35 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """Errors of one method's scores, as stored with a model. total, artery: by quantity (key of LIMITS)."""
+    """Errors of one method's scores, as stored with a model.
+
+    Attributes:
+        total: Errors of totals, by quantity (key of LIMITS).
+        artery: Errors of single arteries, by quantity.
+    """
 
     total: dict[str, ScoreErrors]
     artery: dict[str, ScoreErrors]
 
     @classmethod
     def stored(cls, calibration: Mapping[str, Any], kind: str) -> Uncertainty | None:
-        """From a model's calibration; None where it holds none.
+        """Read errors from a model's calibration; None if it holds none.
 
         kind: "automatic" for the clinical rule, "decomposition" for the map. Raises CTError.
         """
         content = calibration.get("uncertainty", {}).get(kind)
         if content is None:
             return None
-        return cls(*({q: ScoreErrors.stored(own) for q, own in content[part].items()} for part in ("total", "artery")))
+        total, artery = (
+            {quantity: ScoreErrors.stored(errors) for quantity, errors in content[part].items()}
+            for part in ("total", "artery")
+        )
+        return cls(total, artery)
 
     def probabilities(
         self, total: Score, noise_hu: float | None, thickness_mm: float | None, distance: float = 0.0
     ) -> dict[str, float]:
-        """Probability of each of CATEGORIES. The scan's facts are as of `intervals`."""
+        """Return the probability of each of CATEGORIES; arguments as of `intervals`."""
         errors = self.total["agatston"]
         scale = errors.difficulty(noise_hu, thickness_mm) * (1 + distance)
         return dict(zip(CATEGORIES, errors.probabilities(total.clinical_agatston, scale), strict=True))
@@ -201,34 +214,38 @@ class Uncertainty:
         thickness_mm: float | None,
         distance: float = 0.0,
     ) -> dict[str, Intervals]:
-        """Intervals of the total (TOTAL) and of each artery, by its key, if errors of such scores are known.
+        """Return the intervals of the total (TOTAL) and of each artery by its key, if errors of such scores are known.
 
-        An artery's ends where the total's does: none holds more than all of them together.
+        An artery's interval ends where the total's does.
         """
         scan = noise_hu, thickness_mm, distance
         parts = {TOTAL: (total, self.total), **{key: (score, self.artery) for key, score in arteries.items()}}
-        found: dict[str, Intervals] = {}
+        intervals: dict[str, Intervals] = {}
         for key, (score, errors) in parts.items():
             if (of_agatston := errors.get("agatston")) is None:
                 continue
             mass, of_mass = None, errors.get("mass_mg")
             if of_mass is not None and score.mass_mg is not None:
                 mass = of_mass.interval(score.mass_mg, *scan)
-            own = Intervals(of_agatston.interval(score.clinical_agatston, *scan), mass)
-            found[key] = own.within(found[TOTAL], score) if TOTAL in found else own
-        return found
+            interval = Intervals(of_agatston.interval(score.clinical_agatston, *scan), mass)
+            intervals[key] = interval.within(intervals[TOTAL], score) if TOTAL in intervals else interval
+        return intervals
 
 
 @dataclass(frozen=True)
 class ScanErrors:
     """Errors of scores in one scan.
 
-    known: by kind (`Uncertainty.stored`). noise_hu, thickness_mm: of the scan; None where unknown. familiarity: None
-    where the model holds nothing to tell it by. calibrated_on: whose errors they are; None for digital patients.
-    repeatability: of reviewed scores among others; None where no study is stored.
+    Attributes:
+        by_kind: Errors by kind of score (`Uncertainty.stored`).
+        noise_hu: Noise of the scan; None if unknown.
+        thickness_mm: Thickness of its slices; None if unknown.
+        familiarity: Distance from the calibration range; None if the model holds none.
+        calibrated_on: Reference scans of the errors; None for digital patients.
+        repeatability: Repeatability, of reviewed scores among others; None if no study is stored.
     """
 
-    known: dict[str, Uncertainty]
+    by_kind: dict[str, Uncertainty]
     noise_hu: float | None
     thickness_mm: float | None
     familiarity: Familiarity | None = None
@@ -237,8 +254,7 @@ class ScanErrors:
 
     @property
     def withholds(self) -> bool:
-        """True if the scan is beyond what the models know, so that nothing is said of how far scores err that nobody
-        has reviewed."""
+        """True if the scan is out of the calibration range, so that automatic scores have no intervals."""
         return self.familiarity is not None and self.familiarity.out_of_range
 
     @property
@@ -251,7 +267,7 @@ class ScanErrors:
         return self.noise_hu, self.thickness_mm, 0.0 if self.familiarity is None else self.familiarity.distance
 
     def of_reviewed(self, total: Score, arteries: Mapping[str, Score]) -> dict[str, Intervals]:
-        """Intervals of a reviewed clinical score, by its repeatability; none beyond the scores that were studied."""
+        """Return the intervals of a reviewed clinical score by its repeatability; none above the study's scores."""
         every = {} if self.repeatability is None else self.repeatability.limits
         limits = every.get("threshold", {}).get("agatston", {})
         parts = {TOTAL: (total, "total"), **{key: (score, "artery") for key, score in arteries.items()}}
@@ -269,24 +285,26 @@ class ScanErrors:
         thickness_mm: float | None,
         familiarity: Familiarity | None = None,
     ) -> ScanErrors:
-        """card: of the calcium map's model. Raises CTError."""
-        kinds = ("automatic", "decomposition")
-        known = {kind: own for kind in kinds if (own := Uncertainty.stored(card.calibration, kind)) is not None}
+        """Read the errors on the card of the calcium map's model. Raises CTError."""
+        stored = {kind: Uncertainty.stored(card.calibration, kind) for kind in ("automatic", "decomposition")}
+        by_kind = {kind: uncertainty for kind, uncertainty in stored.items() if uncertainty is not None}
         repeatability = Repeatability.of(card.repeatability) if card.repeatability else None
         calibrated_on = CalibratedOn.stored(card.calibration)
-        return cls(known, noise_hu, thickness_mm, familiarity, calibrated_on, repeatability)
+        return cls(by_kind, noise_hu, thickness_mm, familiarity, calibrated_on, repeatability)
 
     @classmethod
     def recorded(cls, content: dict[str, Any]) -> ScanErrors:
-        """Uncertainty of a result, by the model that made its calcium map; nothing where that is not installed, and
-        nothing of automatic scores where it has been calibrated again since. content: of `scores.json`. Raises CTError.
+        """Return the errors of a recorded result by the model that made its calcium map.
+
+        There are none without that model, and none of automatic scores if it has been calibrated again since.
+        content: Content of `scores.json`. Raises CTError.
         """
         cards = map_cards(content)
         familiarity = Familiarity.recorded(content)
         if not cards:
             return cls({}, None, None, familiarity)
         noise_hu = (content["measured"] or {}).get("noise_hu")
-        found = cls.stored(cards[-1], noise_hu, content["acquisition"].get("slice_thickness_mm"), familiarity)
+        errors = cls.stored(cards[-1], noise_hu, content["acquisition"].get("slice_thickness_mm"), familiarity)
         if cards[-1].calibration.get("candidates") != content.get("candidate_evidence"):
-            found.known.pop("automatic", None)
-        return found
+            errors.by_kind.pop("automatic", None)
+        return errors

@@ -10,7 +10,7 @@ from scipy import ndimage
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.quality.mass_calibration import MassCalibration
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
-from CACScoringLib.scoring.mass import CalciumMass, _Near, _Sums, lesion_masses, summed
+from CACScoringLib.scoring.mass import CalciumMass, _Area, _Sums, lesion_masses, summed
 
 CALIBRATION = MassCalibration("given", 0.72)
 SPACING = (0.5, 0.5, 2.0)
@@ -119,7 +119,7 @@ def test_the_error_of_an_uneven_background():
     ring = (radius > 6) & (radius < 12)
     sums = _Sums(volume, np.zeros(volume.shape, np.uint16), None, SPACING)
     everywhere = tuple(slice(0, size) for size in volume.shape)
-    error = sums._ring_error(_Near(everywhere, np.zeros_like(ring), ring))
+    error = sums._ring_error(_Area(everywhere, np.zeros_like(ring), ring))
     assert error == pytest.approx(math.sqrt(800 / 7) / math.sqrt(8), rel=1e-3)
 
 
@@ -132,7 +132,7 @@ def test_the_error_of_a_ring_with_empty_eighths():
     ring = (np.abs(rows - 20) > 6) & (np.abs(rows - 20) < 12) & (np.abs(columns - 20.5) < 5)
     sums = _Sums(volume, np.zeros(volume.shape, np.uint16), None, SPACING)
     everywhere = tuple(slice(0, size) for size in volume.shape)
-    error = sums._ring_error(_Near(everywhere, np.zeros_like(ring), ring))
+    error = sums._ring_error(_Area(everywhere, np.zeros_like(ring), ring))
     assert error == pytest.approx(math.sqrt(400 / 3) / math.sqrt(4), rel=1e-3)
 
 
