@@ -39,12 +39,14 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run_examples(thing, folder, monkeypatch) -> int:
-    """How many examples a function or class has, its methods' included; a wrong one fails."""
+def run_examples(documented, folder, monkeypatch) -> int:
+    """Run the examples of a function or class and its methods; return their number."""
     monkeypatch.chdir(folder)
     failures: list[str] = []
     runner = doctest.DocTestRunner()
-    for test in doctest.DocTestFinder().find(thing, thing.__name__, globs={"cac": cac, "np": np, "Path": Path}):
+    for test in doctest.DocTestFinder().find(
+        documented, documented.__name__, globs={"cac": cac, "np": np, "Path": Path}
+    ):
         runner.run(test, out=failures.append)
     assert not runner.failures, "".join(failures)
     return runner.tries
@@ -75,9 +77,9 @@ def test_the_version_is_that_of_the_package():
 def test_notebook_shows_scores_and_pictures(folder):
     ct = cac.read_ct(folder / "ct.nrrd")
     result = cac.score(ct, lesions=cac.read_mask(folder / "labels.nrrd"), threshold_only=True)
-    shown = result._repr_html_()
-    assert f"{result.total.agatston:.1f}" in shown
-    assert shown.count("<img") == len(result.lesions) == 1
+    html = result._repr_html_()
+    assert f"{result.total.agatston:.1f}" in html
+    assert html.count("<img") == len(result.lesions) == 1
 
 
 class Nifti:
@@ -235,7 +237,7 @@ def test_an_absent_device_is_refused(folder):
 
 
 def run_script(name, monkeypatch, capsys, *arguments) -> str:
-    """What a script of examples/ prints."""
+    """Return the output of a script of examples/."""
     script = Path(__file__).parents[2] / "examples" / name
     monkeypatch.setattr("sys.argv", [str(script), *map(str, arguments)])
     runpy.run_path(str(script), run_name="__main__")

@@ -159,20 +159,20 @@ def test_percentiles_need_sex_and_age(heart_with_two_lesions, tmp_path):
     table.write_text("sex,age_from,age_to,p25,p50,p75\nF,45,54,0,10,100\n")
     with pytest.raises(CTError, match="sex and age_years"):
         score_scan(scan, ScoreSettings(percentile_table=table), heart, labels)
-    known = ScoreSettings(percentile_table=table, sex="F", age_years=50)
-    assert score_scan(scan, known, heart, labels).categories.percentile.at_least == 50
+    settings = ScoreSettings(percentile_table=table, sex="F", age_years=50)
+    assert score_scan(scan, settings, heart, labels).categories.percentile.at_least == 50
 
 
 def test_thresholds_follow_the_tube_voltage_unless_switched_off(heart_with_two_lesions):
     scan, heart, labels = heart_with_two_lesions
     low = scan_from_image(scan.image, Acquisition("test", kvp=80.0))
-    found = score_scan(low, heart=heart, lesions=labels)
+    adapted = score_scan(low, heart=heart, lesions=labels)
     plain = score_scan(low, ScoreSettings(adapt_to_tube_voltage=False), heart, labels).methods["threshold"]
-    given = api.score(low, rules=ScoringRules(), heart=heart, lesions=labels, threshold_only=True)
-    assert plain.total.agatston == given.total.agatston == pytest.approx(48)
-    assert found.methods["threshold"].rules.threshold_hu == 177
-    assert found.methods["threshold"].total.agatston == pytest.approx(16 * 1 + 4 * 3)
-    stated = next(warning.message for warning in found.warnings if warning.code == "not-120-kvp")
+    by_api = api.score(low, rules=ScoringRules(), heart=heart, lesions=labels, threshold_only=True)
+    assert plain.total.agatston == by_api.total.agatston == pytest.approx(48)
+    assert adapted.methods["threshold"].rules.threshold_hu == 177
+    assert adapted.methods["threshold"].total.agatston == pytest.approx(16 * 1 + 4 * 3)
+    stated = next(warning.message for warning in adapted.warnings if warning.code == "not-120-kvp")
     assert "177 HU instead of 130 HU" in stated
 
 
@@ -213,14 +213,14 @@ def test_masses_without_a_threshold_need_no_calibration_of_the_scanner(heart_wit
     """Published values calibrate them, and leave the clinical mass unknown; a factor of the scanner gives both."""
     scan, heart, labels = heart_with_two_lesions
     published = score_scan(scan, heart=heart, lesions=labels)
-    own = published.methods["threshold"]
-    assert (published.mass_calibration.source, own.total.mass_mg) == ("published", None)
-    assert mass_of(own).integrated_mass_mg > mass_of(own, Artery.LAD).integrated_mass_mg > 0
-    assert mass_of(own, Artery.LCX).integrated_mass_mg == 0
+    method = published.methods["threshold"]
+    assert (published.mass_calibration.source, method.total.mass_mg) == ("published", None)
+    assert mass_of(method).integrated_mass_mg > mass_of(method, Artery.LAD).integrated_mass_mg > 0
+    assert mass_of(method, Artery.LCX).integrated_mass_mg == 0
     stated = replace(scan, acquisition=replace(ACQUISITION, mass_factor_patient=0.8))
     by_scanner = score_scan(stated, heart=heart, lesions=labels).methods["threshold"]
     assert by_scanner.total.mass_mg == pytest.approx(0.0008 * by_scanner.total.pseudo_mass_hu_mm3)
-    ratio = mass_of(by_scanner).integrated_mass_mg / mass_of(own).integrated_mass_mg
+    ratio = mass_of(by_scanner).integrated_mass_mg / mass_of(method).integrated_mass_mg
     assert ratio == pytest.approx(0.8 / published.mass_calibration.mg_per_cm3_per_hu)
 
 

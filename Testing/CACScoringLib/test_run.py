@@ -61,9 +61,9 @@ def sample():
     return Sample(scan_from_image(image, Acquisition("NRRD")), labels(image, Artery.LAD), 0.5, MASSES)
 
 
-def run(given, folder, settings=None, models=None, progress=None):
+def run(scan_input, folder, settings=None, models=None, progress=None):
     settings, models = settings or RunSettings(), models or LoadedModels()
-    result, _ = run_scan(given, settings, models, OutputFolder(folder), progress)
+    result, _ = run_scan(scan_input, settings, models, OutputFolder(folder), progress)
     return result, json.loads((folder / "scores.json").read_text(encoding="utf-8"))
 
 
@@ -114,8 +114,8 @@ class TestSample:
 
     def test_what_is_given_comes_first(self, files, tmp_path):
         settings = RunSettings(ScoreSettings(rules=ScoringRules(calibration_mg_per_mm3_hu=0.25)))
-        given = ScanInput(sample, heart=files.heart, lesions=files.lesions)
-        _, content = run(given, tmp_path / "out", settings)
+        scan_input = ScanInput(sample, heart=files.heart, lesions=files.lesions)
+        _, content = run(scan_input, tmp_path / "out", settings)
         assert content["methods"]["threshold"]["arteries"]["RCA"]["lesions"] == 3
         assert content["rules"]["threshold"]["calibration_mg_per_mm3_hu"] == 0.25
 

@@ -112,9 +112,9 @@ def test_an_automatic_score_counts_what_the_evidence_allows_and_keeps_the_rest(w
     assert document["candidate_evidence"] == EVIDENCE
     content = document["methods"]["threshold"]
     assert (content["status"], content["reviewed"]) == ("automatic", False)
-    (other,) = content["left_out"]
-    assert (other["artery"], other["peak_hu"], other["reason"]) == ("RCA", 150.0, REASONS["log_ct_excess"])
-    assert other["probability"] < 0.5
+    (excluded,) = content["left_out"]
+    assert (excluded["artery"], excluded["peak_hu"], excluded["reason"]) == ("RCA", 150.0, REASONS["log_ct_excess"])
+    assert excluded["probability"] < 0.5
     write_images(tmp_path, result)
     labels = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "lesions.nii.gz"))
     assert set(np.unique(labels[16:18, 50:53, 60:63])) == {Artery.UNASSIGNED}
@@ -129,22 +129,27 @@ def test_an_automatic_score_counts_what_the_evidence_allows_and_keeps_the_rest(w
 
 
 def errors(spread):
-    own = {"noise_weight": 0.0, "thickness_weight": 0.0, "errors": [[-spread, spread]] * 4, "chances": [[1, 0, -1]] * 3}
-    every = {quantity: {**own, "quantity": quantity} for quantity in ("agatston", "mass_mg")}
+    score_errors = {
+        "noise_weight": 0.0,
+        "thickness_weight": 0.0,
+        "errors": [[-spread, spread]] * 4,
+        "chances": [[1, 0, -1]] * 3,
+    }
+    every = {quantity: {**score_errors, "quantity": quantity} for quantity in ("agatston", "mass_mg")}
     return {kind: {"total": every, "artery": every} for kind in ("automatic", "decomposition")}
 
 
 def calibrated(networks, noise_known_to):
     """The networks with errors of their scores, known for scans with noise up to this."""
-    known = {"ranges": {"noise_hu": [0.0, noise_known_to, 5.0]}, "limit": 1.0}
+    calibration_range = {"ranges": {"noise_hu": [0.0, noise_known_to, 5.0]}, "limit": 1.0}
     card = networks.decomposition.card
-    card = replace(card, calibration={**card.calibration, "uncertainty": errors(0.1), "known": known})
+    card = replace(card, calibration={**card.calibration, "uncertainty": errors(0.1), "known": calibration_range})
     return replace(networks, decomposition=replace(networks.decomposition, card=card))
 
 
 @pytest.mark.parametrize("noise_known_to", [100.0, 5.0, 1.0])
 def test_a_scan_unlike_the_calibration_has_wider_intervals_then_none(with_a_faint_one, noise_known_to):
-    """Its noise is 8 HU."""
+    """The noise of the scan is 8 HU."""
     scan, heart, networks = with_a_faint_one
     networks = calibrated(networks, noise_known_to)
     result = score_scan(scan, heart=heart, networks=networks)
@@ -165,8 +170,8 @@ def test_a_scan_unlike_the_calibration_has_wider_intervals_then_none(with_a_fain
         assert "withheld" not in page
     reviewed = score_scan(scan, heart=heart, lesions=sitk.Cast(heart, sitk.sitkUInt8) * 0, networks=networks)
     assert reviewed.categories.status == "reviewed", "what a person has reviewed is never withheld"
-    kept = {"beyond-calibration", "unlike-calibration"} & codes
-    assert kept <= {warning.code for warning in reviewed.warnings}, "what is unusual about the scan stays"
+    persistent = {"beyond-calibration", "unlike-calibration"} & codes
+    assert persistent <= {warning.code for warning in reviewed.warnings}, "what is unusual about the scan stays"
 
 
 def test_metal_in_the_heart_withholds_automatic_categories(with_a_faint_one):

@@ -56,8 +56,8 @@ def test_a_lesion_below_the_threshold_is_scored_from_the_map(faint):
     threshold, decomposition = result.methods["threshold"], result.methods["decomposition"]
     assert threshold.total.agatston == 0
     # The floor of 10 HU cuts the lesion's faint rim off: what lies beyond it of a normal distribution in 3-D.
-    kept = chi2.cdf(2 * math.log(80 / 10), df=3)
-    assert decomposition.total.pseudo_mass_hu_mm3 == pytest.approx(kept * mass, rel=0.05)
+    share_above_floor = chi2.cdf(2 * math.log(80 / 10), df=3)
+    assert decomposition.total.pseudo_mass_hu_mm3 == pytest.approx(share_above_floor * mass, rel=0.05)
     # Weight 1 below 200 HU, sub-130 included: area × 1 × 2.5 / 3 mm over slices, which is volume / 3 mm.
     assert decomposition.total.agatston == pytest.approx(decomposition.total.volume_mm3 / 3)
 
@@ -65,7 +65,10 @@ def test_a_lesion_below_the_threshold_is_scored_from_the_map(faint):
 def test_labels_of_lesions_in_the_ct_do_not_change_the_map(faint):
     scan, heart, labels, _ = faint
     for shows in (True, False):
-        before, after = (score_scan(scan, heart=heart, lesions=own, networks=networks(shows)) for own in (None, labels))
+        before, after = (
+            score_scan(scan, heart=heart, lesions=reader_labels, networks=networks(shows))
+            for reader_labels in (None, labels)
+        )
         assert after.methods["threshold"].reviewed
         assert after.methods["decomposition"].status == "automatic"
         assert after.methods["decomposition"].total == before.methods["decomposition"].total
@@ -83,10 +86,10 @@ def test_the_map_scores_as_the_threshold_where_it_is_what_the_threshold_segments
     hu[:, 0] = -1000
     # The network's own grid, so that no resampling softens the edge.
     scan, heart = scan_of(hu[:58], (1.0, 1.0, 1.5), sitk.GetArrayFromImage(heart)[:58])
-    made = Networks(None, networks().slices, loaded(Segmented(), GeneratorConfig()))
+    segmenting = Networks(None, networks().slices, loaded(Segmented(), GeneratorConfig()))
     labels = Grid.of(heart).image((hu[:58] > 100).astype(np.uint8) * np.uint8(Artery.LAD))
     rules = ScoringRules(minimum_area_mm2=0)
-    result = score_scan(scan, ScoreSettings(rules), heart, labels, made)
+    result = score_scan(scan, ScoreSettings(rules), heart, labels, segmenting)
     map_rules = rules_of_map(rules, 10.0, None)
     sites = sitk.GetArrayFromImage(labels)
     in_map = find_lesions(result.decomposition.calcium_map, sites, map_rules, peaks=scan.image)
@@ -119,10 +122,10 @@ class TestWhatIsLeftOut:
 
     def test_lesions_by_all_evidence(self, faint):
         """The weights that a model holds turn evidence into a probability, which goes with the lesion."""
-        for intercept, kept in ((-4.0, True), (4.0, False)):
+        for intercept, counts in ((-4.0, True), (4.0, False)):
             weights = {**dict.fromkeys(FEATURES, 0.0), "log_map_excess": 0.01, INTERCEPT: -intercept}
             result = self.scored(faint, evidence_weights=weights, most_not_coronary=0.5)
-            if kept:
+            if counts:
                 suggestion = result.methods["decomposition"].suggestions[0]
                 assert suggestion.not_coronary_probability == pytest.approx(1 / (1 + np.exp(4.0)), rel=0.1)
                 assert not any(w.code == "map-left-out" for w in result.warnings)
@@ -142,10 +145,13 @@ class TestWhatIsLeftOut:
     def test_limits_and_scale_come_with_the_models(self, faint):
         """And what only the other models' cards hold is not taken for a setting."""
         scan, heart, _, _ = faint
-        made = networks()
-        slices = replace(made.slices, card=replace(made.slices.card, calibration={"slice_threshold": 0.25, "odd": 1}))
-        card = replace(made.decomposition.card, calibration={"floor_hu": 12.0})
-        stored = Networks(None, slices, replace(made.decomposition, card=card))
+        networks_of_hand = networks()
+        slices = replace(
+            networks_of_hand.slices,
+            card=replace(networks_of_hand.slices.card, calibration={"slice_threshold": 0.25, "odd": 1}),
+        )
+        card = replace(networks_of_hand.decomposition.card, calibration={"floor_hu": 12.0})
+        stored = Networks(None, slices, replace(networks_of_hand.decomposition, card=card))
         result = score_scan(scan, heart=heart, networks=stored)
         settings = result.decomposition.settings
         assert (settings.slice_threshold, settings.floor_hu) == (0.25, 12)

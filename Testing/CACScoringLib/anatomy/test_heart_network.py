@@ -89,7 +89,7 @@ class Counted(Tissue):
 
 
 def search(scan, region=None):
-    """The mask as an array, and how many patches were looked at."""
+    """Return the mask as an array, and the number of patches that the network saw."""
     network = Counted()
     mask, _ = heart_mask(scan, loaded(network, HeartNetConfig()), PLAIN, region)
     return sitk.GetArrayFromImage(mask), network.patches
@@ -97,9 +97,9 @@ def search(scan, region=None):
 
 def test_only_the_surroundings_of_the_region_are_searched():
     scan, truth = ball_scan(radius_mm=30.0)
-    whole, all_patches = search(scan)
-    near, patches = search(scan, truth)
-    np.testing.assert_array_equal(near, whole)
+    mask, all_patches = search(scan)
+    mask_in_region, patches = search(scan, truth)
+    np.testing.assert_array_equal(mask_in_region, mask)
     assert patches <= all_patches / 4
 
 
@@ -115,8 +115,8 @@ def test_heart_is_held_to_the_region_and_disagreement_told(kept_mm, codes):
     mask, warnings = heart_mask(
         scan, loaded(Tissue(), HeartNetConfig()), HeartNetworkSettings(reach_mm=8.0, margin_mm=0.0), region
     )
-    found = sitk.GetArrayViewFromImage(mask) != 0
+    inside = sitk.GetArrayViewFromImage(mask) != 0
     distance_mm = ndimage.distance_transform_edt(~part, scan.image.GetSpacing()[::-1])
     assert [w.code for w in warnings] == codes
-    assert distance_mm[found].max() <= 8 + 1.5  # half a voxel of the network's grid, in all directions
-    assert found[heart & (distance_mm < 8 - 1.5)].mean() > 0.95
+    assert distance_mm[inside].max() <= 8 + 1.5  # half a voxel of the network's grid, in all directions
+    assert inside[heart & (distance_mm < 8 - 1.5)].mean() > 0.95

@@ -44,30 +44,30 @@ def network_says(monkeypatch, heart, image):
     monkeypatch.setattr(heart_search, "heart_mask", heart_mask)
 
 
-def codes(found):
-    return [warning.code for warning in found.warnings]
+def codes(region):
+    return [warning.code for warning in region.warnings]
 
 
-def severe(found):
-    return [warning.code for warning in found.warnings if warning.severe]
+def severe(region):
+    return [warning.code for warning in region.warnings if warning.severe]
 
 
 def test_network_that_agrees_with_the_lungs_is_taken(chest, region, monkeypatch):
     network_says(monkeypatch, chest.heart, chest.image)
-    found = find_heart(chest.scan(), None, NETWORK)
-    np.testing.assert_array_equal(array(found.mask), chest.heart)
-    assert sitk.Hash(found.excluded) == sitk.Hash(region.excluded)
-    assert found.source == "hand"
-    assert found.warnings == ()
+    located = find_heart(chest.scan(), None, NETWORK)
+    np.testing.assert_array_equal(array(located.mask), chest.heart)
+    assert sitk.Hash(located.excluded) == sitk.Hash(region.excluded)
+    assert located.source == "hand"
+    assert located.warnings == ()
 
 
 @pytest.mark.parametrize("heart", ["liver", "arch", None])
 def test_where_the_network_is_misled_the_lungs_region_is_taken(chest, region, monkeypatch, heart):
     network_says(monkeypatch, heart and getattr(chest, heart), chest.image)
-    found = find_heart(chest.scan(), None, NETWORK)
-    assert sitk.Hash(found.mask) == sitk.Hash(region.mask)
-    assert found.source == "lungs"
-    assert severe(found) == ["heart-from-lungs"]
+    located = find_heart(chest.scan(), None, NETWORK)
+    assert sitk.Hash(located.mask) == sitk.Hash(region.mask)
+    assert located.source == "lungs"
+    assert severe(located) == ["heart-from-lungs"]
 
 
 def airless(chest):
@@ -85,11 +85,11 @@ def test_without_lungs_a_plausible_heart_is_taken_and_told(chest, monkeypatch):
     with pytest.raises(NoHeartError, match="No lungs"):
         find_heart(scan, None, None)
     network_says(monkeypatch, heart, image)
-    found = find_heart(scan, None, NETWORK)
-    bone = array(found.excluded)
-    np.testing.assert_array_equal(array(found.mask), heart & ~bone)
-    assert found.source == "hand"
-    assert severe(found) == ["heart-without-lungs"]
+    located = find_heart(scan, None, NETWORK)
+    bone = array(located.excluded)
+    np.testing.assert_array_equal(array(located.mask), heart & ~bone)
+    assert located.source == "hand"
+    assert severe(located) == ["heart-without-lungs"]
 
 
 def test_without_lungs_bone_is_told_from_calcium(chest, monkeypatch):
@@ -100,14 +100,14 @@ def test_without_lungs_bone_is_told_from_calcium(chest, monkeypatch):
     hu[annulus] = np.random.default_rng(1).integers(550, 650, hu[annulus].shape)
     dense = Grid.of(image).image(hu)
     network_says(monkeypatch, heart, dense)
-    found = find_heart(scan_from_image(dense, Acquisition("test")), None, NETWORK)
-    bone = array(found.excluded)
+    located = find_heart(scan_from_image(dense, Acquisition("test")), None, NETWORK)
+    bone = array(located.excluded)
     part = (slice(8, 75), slice(8, 80), slice(36, 120))
     assert heart[annulus].all()
     assert bone[chest.bone[part]].mean() > 0.95
     assert not bone[chest.plaque[part]].any()
     assert not bone[annulus].any()
-    assert array(found.mask)[annulus].all()
+    assert array(located.mask)[annulus].all()
 
 
 def ball(shape, spacing_mm, radius_mm, centre_mm=(0, 0, 0)):
@@ -166,10 +166,10 @@ class TestTerritories:
     @pytest.mark.long
     def test_their_heart_is_taken_a_little_wider_and_without_bone(self, chest, region, say):
         say(chest.heart, chest.image)
-        found = find_heart(chest.scan(), None, None, NETWORK)
-        heart, bone = array(found.mask), sitk.GetArrayFromImage(region.excluded) == BONE_LABEL
-        assert found.source == "known"
-        assert found.territories is not None
+        located = find_heart(chest.scan(), None, None, NETWORK)
+        heart, bone = array(located.mask), sitk.GetArrayFromImage(region.excluded) == BONE_LABEL
+        assert located.source == "known"
+        assert located.territories is not None
         assert heart[chest.heart & ~bone].all()
         assert not heart[bone].any()
         assert chest.heart.sum() < heart.sum() < 1.4 * chest.heart.sum()
@@ -190,25 +190,25 @@ class TestTerritories:
             return territories_of(chest.image, heart.astype(np.uint8) * label_of("other"))
 
         monkeypatch.setattr(heart_search, "find_territories", find_territories)
-        found = find_heart(chest.scan(), None, None, NETWORK)
-        assert (found.source, codes(found)) == ("known", [])
+        located = find_heart(chest.scan(), None, None, NETWORK)
+        assert (located.source, codes(located)) == ("known", [])
 
     def test_a_given_heart_keeps_its_outline(self, chest, say):
         say(chest.heart, chest.image)
-        given = Grid.of(chest.image).image(chest.heart.astype(np.uint8))
-        found = find_heart(chest.scan(), given, None, NETWORK)
-        np.testing.assert_array_equal(array(found.mask), chest.heart)
-        assert found.territories is not None
-        assert codes(found) == []
+        user_mask = Grid.of(chest.image).image(chest.heart.astype(np.uint8))
+        located = find_heart(chest.scan(), user_mask, None, NETWORK)
+        np.testing.assert_array_equal(array(located.mask), chest.heart)
+        assert located.territories is not None
+        assert codes(located) == []
 
     @pytest.mark.long
     def test_a_network_for_hearts_alone_gives_the_outline(self, chest, region, say, monkeypatch):
         network_says(monkeypatch, chest.heart, chest.image)
         say(chest.heart, chest.image)
-        found = find_heart(chest.scan(), None, NETWORK, NETWORK)
+        located = find_heart(chest.scan(), None, NETWORK, NETWORK)
         bone = sitk.GetArrayFromImage(region.excluded) == BONE_LABEL
-        np.testing.assert_array_equal(array(found.mask), chest.heart & ~bone)
-        assert found.territories is not None
+        np.testing.assert_array_equal(array(located.mask), chest.heart & ~bone)
+        assert located.territories is not None
 
     def test_without_lungs_a_heart_has_its_arteries(self, chest, say, monkeypatch):
         image, heart = airless(chest)

@@ -15,7 +15,7 @@ from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
 from CACScoringLib.core.grid import Grid, ScanGrid
 from CACScoringLib.core.labels import TERRITORIES
 
-LAD, LCX, AORTA, DESCENDING, OTHER, OUTSIDE = (
+LAD, LCX, AORTA, DESCENDING, OTHER_ORGAN, OUTSIDE = (
     TERRITORIES.index(name) for name in ("LAD", "LCX", "ascending aorta", "descending aorta", "other", "outside")
 )
 HEART_HU, LAD_HU, AORTA_HU, BODY_HU = 40.0, 140.0, 220.0, -100.0
@@ -34,7 +34,7 @@ class ByBrightness(nn.Module):
         heart = (hu > -20).float()
         y = torch.zeros(len(x), 1 + len(TERRITORIES), *x.shape[2:])
         y[:, 0] = heart
-        names = torch.where(hu > 180, AORTA, torch.where(hu > 90, LAD, OTHER)) * heart.long()
+        names = torch.where(hu > 180, AORTA, torch.where(hu > 90, LAD, OTHER_ORGAN)) * heart.long()
         return y.scatter_(1, 1 + names[:, None], 1.0)
 
 
@@ -72,12 +72,12 @@ SCANS = {
 @pytest.mark.parametrize("kind", SCANS)
 def test_labels_and_heart_lie_where_the_network_saw_them(kind, model):
     scan, hu = scan_of(*SCANS[kind])
-    found = find_territories(scan, model)
-    labels = sitk.GetArrayFromImage(found.labels(scan.image))
-    heart = sitk.GetArrayFromImage(found.heart_mask(scan.image)) > 0
-    for name, true in ((LAD, hu == LAD_HU), (AORTA, hu == AORTA_HU), (OTHER, hu == HEART_HU)):
-        both = (labels == name) & true
-        assert 2 * both.sum() / ((labels == name).sum() + true.sum()) > 0.85, TERRITORIES[name]
+    territories = find_territories(scan, model)
+    labels = sitk.GetArrayFromImage(territories.labels(scan.image))
+    heart = sitk.GetArrayFromImage(territories.heart_mask(scan.image)) > 0
+    for name, true in ((LAD, hu == LAD_HU), (AORTA, hu == AORTA_HU), (OTHER_ORGAN, hu == HEART_HU)):
+        overlap = (labels == name) & true
+        assert 2 * overlap.sum() / ((labels == name).sum() + true.sum()) > 0.85, TERRITORIES[name]
     true = hu > 0
     assert 2 * (heart & true).sum() / (heart.sum() + true.sum()) > 0.94
 
@@ -92,12 +92,12 @@ def test_labels_are_those_of_all_territories_pasted_whole(spacing):
     evidence = ndimage.gaussian_filter(generator.normal(size=(11, *grid.size[::-1])), (0, 2, 2, 2)) * 40
     probability = (np.exp(evidence) / np.exp(evidence).sum(0)).astype(np.float32)
     best, expected = np.zeros((2, *image.GetSize()[::-1]), np.float32)
-    for number, own in enumerate(probability):
-        pasted = grid.paste(own, image.GetSize())
+    for number, values in enumerate(probability):
+        pasted = grid.paste(values, image.GetSize())
         expected[pasted > best] = number
         best = np.maximum(best, pasted)
-    found = Territories(grid, probability[0], probability, "random").labels(image)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(found), expected)
+    labels = Territories(grid, probability[0], probability, "random").labels(image)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(labels), expected)
     assert len(np.unique(expected)) == 11
 
 
@@ -116,20 +116,20 @@ def test_arteries_far_from_the_heart_are_none():
     hu[95:100, 90:100, 90:100] = LAD_HU
     hu[95:100, 90:100, 120:130] = AORTA_HU
     image = Grid.of(scan.image).image(hu)
-    found = find_territories(
+    territories = find_territories(
         scan_from_image(image, Acquisition("test")),
         SimpleNamespace(card=SimpleNamespace(name="by-brightness", calibration={}), network=ByBrightness().eval()),
     )
-    labels = sitk.GetArrayFromImage(found.labels(image))
+    labels = sitk.GetArrayFromImage(territories.labels(image))
     assert not labels[93:103].any()
     assert (labels == LAD).any()
     assert (labels == AORTA).any()
-    np.testing.assert_allclose(found.probability.sum(0), 1, atol=1e-4)
+    np.testing.assert_allclose(territories.probability.sum(0), 1, atol=1e-4)
 
 
 def test_the_descending_aorta_is_also_where_it_was_seen_to_run():
     names = np.full((4, 12, 12), OUTSIDE)
-    names[:, :3] = OTHER
+    names[:, :3] = OTHER_ORGAN
     names[:, :5, 9:] = LCX
     names[:, 7:9, 4:8] = DESCENDING
     tube = np.zeros(names.shape, np.uint8)
@@ -137,7 +137,7 @@ def test_the_descending_aorta_is_also_where_it_was_seen_to_run():
     expected = names.copy()
     expected[:, 2:8, 4:11][names[:, 2:8, 4:11] != LCX] = DESCENDING
     territories = territories_of(sitk.GetImageFromArray(tube), names)
-    found = territories.with_descending_aorta(sitk.GetImageFromArray(tube))
-    np.testing.assert_array_equal(found.probability.argmax(0), expected)
-    np.testing.assert_allclose(found.probability.sum(0), 1, atol=1e-6)
-    np.testing.assert_array_equal(found.heart, territories.heart)
+    extended = territories.with_descending_aorta(sitk.GetImageFromArray(tube))
+    np.testing.assert_array_equal(extended.probability.argmax(0), expected)
+    np.testing.assert_allclose(extended.probability.sum(0), 1, atol=1e-6)
+    np.testing.assert_array_equal(extended.heart, territories.heart)

@@ -75,15 +75,15 @@ def mass(result) -> float:
 def test_thick_slices_are_seen_once_and_give_the_same_map(monkeypatch, slice_mm):
     scan, mask, *_ = lesion_scan((1.0, 1.0, slice_mm))
     grid = heart_slices(scan.image, mask).grid
-    seen, _ = generator_slices(grid, scan.image.GetSize()[2])
-    assert len(seen) <= 1 + np.count_nonzero(sitk.GetArrayViewFromImage(mask).any((1, 2)))
-    found = decompose(scan, mask, AboveBlood(), floor_hu=0.0)
+    numbers, _ = generator_slices(grid, scan.image.GetSize()[2])
+    assert len(numbers) <= 1 + np.count_nonzero(sitk.GetArrayViewFromImage(mask).any((1, 2)))
+    parts = decompose(scan, mask, AboveBlood(), floor_hu=0.0)
     all_slices = np.arange(grid.size[2]), np.eye(grid.size[2], dtype=np.float32)
     monkeypatch.setattr(decomposition, "generator_slices", lambda grid, count: all_slices)
     expected = decompose(scan, mask, AboveBlood(), floor_hu=0.0)
-    found, expected = (sitk.GetArrayFromImage(one.calcium_map) for one in (found, expected))
-    assert found.sum() == pytest.approx(expected.sum(), rel=0.01)
-    assert np.abs(found - expected).max() < 0.02 * expected.max()
+    values, expected_values = (sitk.GetArrayFromImage(maps.calcium_map) for maps in (parts, expected))
+    assert values.sum() == pytest.approx(expected_values.sum(), rel=0.01)
+    assert np.abs(values - expected_values).max() < 0.02 * expected_values.max()
 
 
 @pytest.mark.parametrize("spacing_mm", [(0.5, 0.5, 1.0), (0.8, 0.8, 2.5), (1.37, 1.37, 3.0), (0.7, 0.9, 5.0)])
@@ -94,9 +94,9 @@ def test_map_has_the_lesions_mass_and_place(spacing_mm):
     assert result.calcium_map.GetOrigin() == scan.image.GetOrigin()
     assert result.calcium_map.GetSpacing() == scan.image.GetSpacing()
     assert mass(result) == pytest.approx(true_mass, rel=0.06)  # the floor cuts the tails: 4 % are below 2.5 of 300 HU
-    found = sitk.GetArrayViewFromImage(result.calcium_map)
-    assert np.unravel_index(found.argmax(), found.shape) == np.unravel_index(excess.argmax(), excess.shape)
-    assert np.corrcoef(found.ravel(), excess.ravel())[0, 1] > 0.99
+    calcium = sitk.GetArrayViewFromImage(result.calcium_map)
+    assert np.unravel_index(calcium.argmax(), calcium.shape) == np.unravel_index(excess.argmax(), excess.shape)
+    assert np.corrcoef(calcium.ravel(), excess.ravel())[0, 1] > 0.99
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
@@ -112,7 +112,7 @@ def test_healthy_image_is_scan_less_map(dtype):
 
 
 @pytest.mark.parametrize(
-    ("tissue_hu", "map_hu", "rule", "kept"),
+    ("tissue_hu", "map_hu", "rule", "is_left"),
     [
         (60, 69, -10.0, True),
         (60, 71, -10.0, False),
@@ -124,14 +124,14 @@ def test_healthy_image_is_scan_less_map(dtype):
         (-80, 30, None, True),
     ],
 )
-def test_rule_for_implausible_healthy_tissue(tissue_hu, map_hu, rule, kept):
+def test_rule_for_implausible_healthy_tissue(tissue_hu, map_hu, rule, is_left):
     hu = np.full((30, 60, 60), tissue_hu, np.int16)
     heart = np.zeros(hu.shape)
     heart[5:25, 10:50, 10:50] = 1
     scan, mask = scan_of(hu, (1.0, 1.0, 3.0), heart)
     result = decompose(scan, mask, Constant(map_hu), min_healthy_hu=rule, floor_hu=1.0)
     middle = sitk.GetArrayFromImage(result.calcium_map)[15, 30, 30]
-    assert middle == (pytest.approx(map_hu, abs=0.01) if kept else 0)
+    assert middle == (pytest.approx(map_hu, abs=0.01) if is_left else 0)
 
 
 def test_map_stays_within_the_heart():
@@ -188,13 +188,13 @@ def test_only_values_above_the_window_are_cut(hu, map_hu, codes):
 
 
 @pytest.mark.parametrize(
-    ("map_hu", "kept"),
+    ("map_hu", "is_left"),
     [(9.9, False), (10.1, True), (49.9, True), (50.1, False)],
 )
-def test_limits_of_the_map_without_other_settings(map_hu, kept):
+def test_limits_of_the_map_without_other_settings(map_hu, is_left):
     """A map from 10 HU on, and a healthy image of blood of 40 HU down to −10 HU."""
     scan, mask, *_ = lesion_scan(peak_hu=0.0)
-    assert (mass(decompose(scan, mask, Constant(map_hu))) > 0) == kept
+    assert (mass(decompose(scan, mask, Constant(map_hu))) > 0) == is_left
 
 
 @pytest.mark.parametrize(
@@ -213,21 +213,21 @@ def test_the_generator_looks_16_mm_around_the_heart(rows, columns, expected):
 
 
 class TestCalibrationWarnings:
-    """What counts of a map is chosen for the networks that are used together."""
+    """Calibration holds for the networks that are used together."""
 
     @staticmethod
-    def _model(name, sha256, calibration=None, **whole):
-        validation = {"whole_method": whole}
+    def _model(name, sha256, calibration=None, **whole_method):
+        validation = {"whole_method": whole_method}
         return SimpleNamespace(
             card=SimpleNamespace(name=name, sha256=sha256, calibration=calibration or {}, validation=validation)
         )
 
-    def _warnings(self, slices, heart, **whole):
-        others = {
+    def _warnings(self, slices, heart, **method):
+        companions = {
             "slices": self._model("slices", slices),
             "heart": None if heart is None else self._model("heart", heart),
         }
-        return calibration_warnings(self._model("map", "m", {"evidence_weights": {}}, **whole), others)
+        return calibration_warnings(self._model("map", "m", {"evidence_weights": {}}, **method), companions)
 
     def test_never_calibrated(self):
         warnings = calibration_warnings(self._model("map", "m"), {"slices": self._model("slices", "s")})
@@ -253,9 +253,9 @@ class TestCalibrationWarnings:
     def test_bundled_models_state_what_their_evidence_was_fitted_with(self):
         kinds = ("territories", "slices", "decomposition")
         models = {kind: SimpleNamespace(card=find_model(kind).card) for kind in kinds}
-        whole = models["decomposition"].card.validation["whole_method"]
+        fitted = models["decomposition"].card.validation["whole_method"]
         present = {kind: model.card.sha256 for kind, model in models.items()}
-        assert whole["models"] == present
-        codes = [] if whole["evidence_models"] == present else ["map-calibrated-for-others"]
+        assert fitted["models"] == present
+        codes = [] if fitted["evidence_models"] == present else ["map-calibrated-for-others"]
         warnings = calibration_warnings(models.pop("decomposition"), models)
         assert [warning.code for warning in warnings] == codes

@@ -32,24 +32,24 @@ def scan_with_bright_planes(planes, slice_mm, count=40):
 @pytest.mark.parametrize("slice_mm", [3.0, 5.0])
 def test_thick_slices_are_marked_where_the_calcium_is(slice_mm):
     scan, heart = scan_with_bright_planes([12, 20, 21], slice_mm)
-    found = slice_probabilities(scan, heart, loaded(BrightestPixel(), SliceClassifierConfig()))
-    assert np.nonzero(found.on_scan > 0.9)[0].tolist() == [12, 20, 21]
-    assert np.isnan(found.on_scan[:5]).all()
-    assert np.isnan(found.on_scan[-5:]).all()
-    assert np.isfinite(found.on_scan[5:-5]).all()
-    assert found.on_grid.shape == (len(found.slices),)
-    assert found.on_grid.max() == pytest.approx(1, abs=1e-3)
+    probabilities = slice_probabilities(scan, heart, loaded(BrightestPixel(), SliceClassifierConfig()))
+    assert np.nonzero(probabilities.on_scan > 0.9)[0].tolist() == [12, 20, 21]
+    assert np.isnan(probabilities.on_scan[:5]).all()
+    assert np.isnan(probabilities.on_scan[-5:]).all()
+    assert np.isfinite(probabilities.on_scan[5:-5]).all()
+    assert probabilities.on_grid.shape == (len(probabilities.slices),)
+    assert probabilities.on_grid.max() == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("slice_mm", [0.6, 1.0, 1.5, 2.5])
 def test_every_slice_of_the_heart_has_a_probability(slice_mm):
     """Also where the scan's slices are thinner than the grid's; and none lies further off than one of these."""
     scan, heart = scan_with_bright_planes([20], slice_mm)
-    found = slice_probabilities(scan, heart, loaded(BrightestPixel(), SliceClassifierConfig()))
+    probabilities = slice_probabilities(scan, heart, loaded(BrightestPixel(), SliceClassifierConfig()))
     in_heart = np.arange(5, 35)
     near_end = 1.5 / slice_mm
-    assert np.isfinite(found.on_scan[(in_heart[0] + int(near_end)) : (in_heart[-1] - int(near_end))]).all()
-    brightest = np.nonzero(found.on_scan == np.nanmax(found.on_scan))[0]
+    assert np.isfinite(probabilities.on_scan[(in_heart[0] + int(near_end)) : (in_heart[-1] - int(near_end))]).all()
+    brightest = np.nonzero(probabilities.on_scan == np.nanmax(probabilities.on_scan))[0]
     assert np.abs(brightest - 20).max() * slice_mm <= 1.5
 
 
@@ -89,8 +89,8 @@ def test_values_of_the_scans_slices_by_hand(first, step, values, expected):
     grid = grid_of(first, step, len(values))
     heart = np.ones((len(values), 2, 2), bool)
     slices = HeartSlices(grid, np.zeros(heart.shape, np.float32), heart, (0.0,) * 3, (1.0,) * 3)
-    found = on_scan_slices(np.array(values, np.float32), slices, sitk.Image(2, 2, 4, sitk.sitkInt16))
-    np.testing.assert_array_equal(found, np.array(expected, np.float32))
+    values = on_scan_slices(np.array(values, np.float32), slices, sitk.Image(2, 2, 4, sitk.sitkInt16))
+    np.testing.assert_array_equal(values, np.array(expected, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_values_of_the_scans_slices_by_hand(first, step, values, expected):
     ],
 )
 def test_overlaps_by_hand(first, step, expected):
-    found = overlaps(grid_of(first, step, 2), 4)
-    assert ["".join("x" if hit else "." for hit in row) for row in found] == expected
+    values = overlaps(grid_of(first, step, 2), 4)
+    assert ["".join("x" if hit else "." for hit in row) for row in values] == expected
 
 
 @pytest.mark.parametrize(
-    ("first", "step", "count", "seen", "weights"),
+    ("first", "step", "count", "numbers", "weights"),
     [
         (1.0, 0.75, 2, (0, 1), ((1, 0), (0, 1))),  # 2 mm slices: each is seen
         (1.0, 0.52, 3, (0, 1, 2), ((1, 0, 0), (0, 1, 0), (0, 0, 1))),  # 2.9 mm
@@ -117,7 +117,7 @@ def test_overlaps_by_hand(first, step, expected):
         (0.5, 0.5, 3, (0, 1, 2), ((0.5, 0.5, 0), (0, 1, 0), (0, 0.5, 0.5))),  # ends in slices 0 and 2
     ],
 )
-def test_slices_that_the_generator_sees_by_hand(first, step, count, seen, weights):
-    found, found_weights = generator_slices(grid_of(first, step, count), 5)
-    assert tuple(found) == seen
-    np.testing.assert_allclose(found_weights, weights, atol=1e-6)
+def test_slices_that_the_generator_sees_by_hand(first, step, count, numbers, weights):
+    slice_numbers, slice_weights = generator_slices(grid_of(first, step, count), 5)
+    assert tuple(slice_numbers) == numbers
+    np.testing.assert_allclose(slice_weights, weights, atol=1e-6)

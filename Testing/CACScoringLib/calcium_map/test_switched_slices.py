@@ -17,7 +17,7 @@ from CACScoringLib.report import files as report
 
 BLOOD_HU = 40
 LESIONS = {6: (20, 24), 14: (30, 34), 15: (30, 34)}
-"""By slice: first and last row and column."""
+"""First and last row and column of a lesion, by slice."""
 HEART = range(3, 21)
 
 
@@ -49,10 +49,10 @@ def slices_with_calcium(result):
 @pytest.mark.parametrize("slice_mm", [1.0, 1.5, 2.5, 3.0])
 def test_off_empties_the_slice_and_changes_no_other(slice_mm):
     before, after = map_of(scored(slice_mm)), scored(slice_mm, k14="off")
-    kept = np.arange(24) != 14
+    is_on = np.arange(24) != 14
     assert before[14].any()
     assert not map_of(after)[14].any()
-    np.testing.assert_array_equal(map_of(after)[kept], before[kept])
+    np.testing.assert_array_equal(map_of(after)[is_on], before[is_on])
     healthy = sitk.GetArrayFromImage(healthy_image(after.scan.image, after.decomposition.calcium_map))
     np.testing.assert_array_equal(healthy[14], sitk.GetArrayFromImage(after.scan.image)[14])
 

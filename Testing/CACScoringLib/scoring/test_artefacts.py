@@ -15,11 +15,11 @@ from CACScoringLib.scoring.artefacts import NOISE_CANDIDATES, noise_warning
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 BLOOD = BloodPool(median_hu=40.0, bright_hu=45.0, noise_hu=30.0, windows=50)
-"""Of which noise reaches 190 HU."""
+"""Blood whose noise reaches 190 HU."""
 
 
-def found(*groups):
-    """Lesions of one voxel each. groups: (how many, HU)."""
+def lesions_of(*groups):
+    """Return lesions of one voxel each. groups: (count, HU)."""
     peaks = [hu for count, hu in groups for _ in range(count)]
     values = np.full((1, 2, 2 * len(peaks)), 40, np.int16)
     values[0, 0, ::2] = peaks
@@ -37,11 +37,11 @@ def found(*groups):
     ],
 )
 def test_what_noise_does_not_explain(groups):
-    assert noise_warning(found(*groups), BLOOD) == []
+    assert noise_warning(lesions_of(*groups), BLOOD) == []
 
 
 def test_nothing_is_said_without_a_measure():
-    lesions = found((50, 150))
+    lesions = lesions_of((50, 150))
     assert noise_warning(lesions, BLOOD)
     assert noise_warning(lesions, None) == []
     assert noise_warning(lesions, replace(BLOOD, bright_hu=300.0)) == []
@@ -82,4 +82,4 @@ def test_a_noisy_scan_is_told_and_its_scores_stay():
     ],
 )
 def test_limits_of_what_noise_explains(groups, warned):
-    assert bool(noise_warning(found(*groups), BLOOD)) == warned
+    assert bool(noise_warning(lesions_of(*groups), BLOOD)) == warned

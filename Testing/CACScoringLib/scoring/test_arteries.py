@@ -21,7 +21,7 @@ SIZE_MM = 160.0
 RADII_MM = (60.0, 50.0, 55.0)
 CENTRE_MM = (85.0, 70.0, 75.0)
 ORIGIN_MM = (-120.0, 35.0, -410.0)
-"""Of the heart, an ellipsoid; left, posterior, superior."""
+"""Radii of the heart, an ellipsoid: left, posterior, superior."""
 
 
 def image_of(array, spacing_mm):
@@ -44,8 +44,8 @@ def heart_and_lesion(place, spacing_mm=(2.0, 2.0, 2.0), radius_mm=4.0):
 def lesion_set(*voxels):
     """Lesions 1, 2, … at voxels given as bool [k, j, i]."""
     ids = np.zeros(voxels[0].shape, np.uint16)
-    for number, own in enumerate(voxels, start=1):
-        ids[own] = number
+    for number, mask in enumerate(voxels, start=1):
+        ids[mask] = number
     lesions = tuple(Lesion(n, Artery.UNASSIGNED, (), (0.0, 0.0, 0.0)) for n in range(1, len(voxels) + 1))
     return LesionSet(lesions, ids)
 
@@ -59,11 +59,11 @@ def atlas_of(*rates):
 class TestBayesRule:
     def test_probabilities_follow_the_rates(self):
         image, heart, lesions = heart_and_lesion((0.2, 0.1, 0.3))
-        (found,) = suggest_arteries(lesions, image, heart, atlas_of(1, 6, 2, 1, 5))
-        assert found.lesion_id == 1
-        assert found.artery is Artery.LAD
-        assert found.confidence == pytest.approx(0.6)
-        assert found.not_coronary_probability == pytest.approx(5 / 15)
+        (suggestion,) = suggest_arteries(lesions, image, heart, atlas_of(1, 6, 2, 1, 5))
+        assert suggestion.lesion_id == 1
+        assert suggestion.artery is Artery.LAD
+        assert suggestion.confidence == pytest.approx(0.6)
+        assert suggestion.not_coronary_probability == pytest.approx(5 / 15)
 
     def test_rates_of_a_lesion_are_the_geometric_mean_of_its_voxels(self):
         image, heart, _ = heart_and_lesion((0, 0, 0))
@@ -71,9 +71,9 @@ class TestBayesRule:
         ids[37, 34, 20] = ids[37, 34, 60] = True  # one voxel on either side of the heart's middle
         right_half = (np.arange(CELLS) < CELLS // 2)[None, None]
         atlas = atlas_of(np.where(right_half, 8, 2), np.where(right_half, 1, 9), 1e-9, 1e-9, 1e-9)
-        (found,) = suggest_arteries(lesion_set(ids), image, heart, atlas)
-        assert found.artery is Artery.LM
-        assert found.confidence == pytest.approx(4 / (4 + 3), rel=1e-4)
+        (suggestion,) = suggest_arteries(lesion_set(ids), image, heart, atlas)
+        assert suggestion.artery is Artery.LM
+        assert suggestion.confidence == pytest.approx(4 / (4 + 3), rel=1e-4)
 
 
 class TestFrame:
@@ -96,14 +96,14 @@ class TestLesions:
     def test_each_in_its_order_also_where_ids_have_gaps(self):
         image, heart, first = heart_and_lesion((0.7, 0, 0))
         second = heart_and_lesion((-0.7, 0, 0))[2]
-        both = lesion_set(first.id_map > 0, second.id_map > 0, np.zeros_like(first.id_map, bool))
-        kept = LesionSet((both.lesions[1], both.lesions[0]), both.id_map)
-        left = (np.linspace(-LIMIT, LIMIT, CELLS) > 0)[None, None]
-        found = suggest_arteries(
-            kept, image, heart, atlas_of(1e-9, np.where(left, 9, 1), 1e-9, np.where(left, 1, 9), 1)
+        lesions = lesion_set(first.id_map > 0, second.id_map > 0, np.zeros_like(first.id_map, bool))
+        reordered = LesionSet((lesions.lesions[1], lesions.lesions[0]), lesions.id_map)
+        is_left = (np.linspace(-LIMIT, LIMIT, CELLS) > 0)[None, None]
+        suggestions = suggest_arteries(
+            reordered, image, heart, atlas_of(1e-9, np.where(is_left, 9, 1), 1e-9, np.where(is_left, 1, 9), 1)
         )
-        assert [(s.lesion_id, s.artery) for s in found] == [(2, Artery.RCA), (1, Artery.LAD)]
-        taken_out = LesionSet((both.lesions[1],), np.where(both.id_map == 1, np.uint16(0), both.id_map))
+        assert [(s.lesion_id, s.artery) for s in suggestions] == [(2, Artery.RCA), (1, Artery.LAD)]
+        taken_out = LesionSet((lesions.lesions[1],), np.where(lesions.id_map == 1, np.uint16(0), lesions.id_map))
         assert suggest_arteries(taken_out, image, heart)[0].lesion_id == 2
 
 
@@ -122,10 +122,10 @@ class TestBundledAtlas:
     )
     def test_places_of_the_arteries(self, place, artery):
         image, heart, lesions = heart_and_lesion(place)
-        (found,) = suggest_arteries(lesions, image, heart)
-        assert found.artery is artery
-        assert 0.25 <= found.confidence <= 1
-        assert found.not_coronary_probability < 0.5
+        (suggestion,) = suggest_arteries(lesions, image, heart)
+        assert suggestion.artery is artery
+        assert 0.25 <= suggestion.confidence <= 1
+        assert suggestion.not_coronary_probability < 0.5
 
     @pytest.mark.parametrize(
         "place", [(0.05, 0.25, 0.1), (-0.45, 0.1, 1.2), (0, 1.5, 0.5)], ids=["mitral", "arch", "spine"]

@@ -1,4 +1,4 @@
-"""Whether calcium has changed: verdicts by hand-made limits, and every reason for which there is none."""
+"""Verdicts on changes of calcium by hand-made limits, and every reason to give none."""
 
 import copy
 import json
@@ -92,8 +92,8 @@ LIMITS = Repeatability.of(stored())
 
 
 def changes(comparison, name="threshold", quantity="agatston"):
-    found = next(m for m in comparison.methods if m.method == name)
-    return {change.part: change for change in found.changes if change.quantity == quantity}
+    method = next(m for m in comparison.methods if m.method == name)
+    return {change.part: change for change in method.changes if change.quantity == quantity}
 
 
 def bars(comparison, name):
@@ -137,20 +137,20 @@ class TestVerdict:
         assert changes(compare(content(20.0), content(later), repeatability))["total"].verdict == verdict
 
     def test_arteries_have_limits_of_their_own(self):
-        found = changes(compare(content(100, 0), content(100, 40), LIMITS))
-        assert found["RCA"].limit == pytest.approx(14)
-        assert found["RCA"].verdict == CHANGED
-        assert found["LAD"].verdict == WITHIN
-        assert found["total"].verdict == WITHIN
+        by_part = changes(compare(content(100, 0), content(100, 40), LIMITS))
+        assert by_part["RCA"].limit == pytest.approx(14)
+        assert by_part["RCA"].verdict == CHANGED
+        assert by_part["LAD"].verdict == WITHIN
+        assert by_part["total"].verdict == WITHIN
 
     def test_adjusted_scores_are_compared_on_the_clinical_scale(self):
-        found = changes(compare(content(), content(150), LIMITS), "decomposition")["total"]
-        assert (found.earlier, found.later) == (100, pytest.approx(150))
+        total = changes(compare(content(), content(150), LIMITS), "decomposition")["total"]
+        assert (total.earlier, total.later) == (100, pytest.approx(150))
         mass = changes(compare(content(), content(150), LIMITS), "decomposition", "pseudo_mass_hu_mm3")["total"]
         assert (mass.earlier, mass.later) == (10000, 15000)
 
     def test_no_word_where_every_difference_would_repeat(self):
-        """Of 4 and 12 the mean is 8: the limit is 21.6, and no difference of such scores exceeds 16."""
+        """The mean of 4 and 12 is 8: the limit is 21.6, and no difference of such scores exceeds 16."""
         total = changes(compare(content(4), content(12), LIMITS))["total"]
         assert (total.verdict, total.limit) == (UNKNOWN, pytest.approx(21.6))
         assert "exceed the limit" in total.text
@@ -162,11 +162,11 @@ class TestVerdict:
 
 
 def altered(**sections):
-    """The content with other values in some sections, replaced where they are no dictionaries."""
-    other = content()
+    """Return the content with some sections changed; values that are no dictionaries replace them."""
+    result = content()
     for section, values in sections.items():
-        other[section] = other[section] | values if isinstance(values, dict) else values
-    return other
+        result[section] = result[section] | values if isinstance(values, dict) else values
+    return result
 
 
 class TestReasons:
@@ -192,10 +192,10 @@ class TestReasons:
         ],
     )
     def test_scans_too_different_bar_both_methods(self, later, word):
-        found = compare(content(), later, LIMITS)
+        comparison = compare(content(), later, LIMITS)
         for name in ("threshold", "decomposition"):
-            assert word in " ".join(bars(found, name))
-            assert {change.verdict for change in changes(found, name).values()} == {UNKNOWN}
+            assert word in " ".join(bars(comparison, name))
+            assert {change.verdict for change in changes(comparison, name).values()} == {UNKNOWN}
 
     @pytest.mark.parametrize(
         ("later", "barred"),
@@ -223,9 +223,9 @@ class TestReasons:
 
     def test_different_patients_are_not_named(self):
         a, b = altered(acquisition={"patient_id": "Anna"}), altered(acquisition={"patient_id": "Berta"})
-        found = compare(a, b, LIMITS)
-        assert "different patients" in bars(found, "threshold")[0]
-        assert "Anna" not in json.dumps(comparison_as_json(found)) + comparison_as_page(found)
+        comparison = compare(a, b, LIMITS)
+        assert "different patients" in bars(comparison, "threshold")[0]
+        assert "Anna" not in json.dumps(comparison_as_json(comparison)) + comparison_as_page(comparison)
 
     def test_limits_of_other_models_or_settings(self):
         foreign = Repeatability.of(stored(models={**MODELS, "decomposition": "zz"}))
@@ -240,35 +240,35 @@ class TestReasons:
 
     def test_limits_of_a_reader_hold_whatever_networks_were_used(self):
         foreign = Repeatability.of(stored(models=dict.fromkeys(MODELS, "zz"), settings={"floor_hu": 1.0}))
-        found = compare(content(), content(150), foreign)
-        assert changes(found)["total"].verdict == CHANGED
-        assert changes(found, "decomposition")["total"].verdict == UNKNOWN
+        comparison = compare(content(), content(150), foreign)
+        assert changes(comparison)["total"].verdict == CHANGED
+        assert changes(comparison, "decomposition")["total"].verdict == UNKNOWN
 
     def test_limits_are_of_the_clinical_rule(self):
         scans = [altered(rules={"threshold": {**RULES, "threshold_hu": 90.0}}) for _ in range(2)]
-        found = compare(*scans, LIMITS)
-        assert bars(found, "threshold") == ("the stored limits hold for the clinical rule only",)
-        assert not bars(found, "decomposition")
+        comparison = compare(*scans, LIMITS)
+        assert bars(comparison, "threshold") == ("the stored limits hold for the clinical rule only",)
+        assert not bars(comparison, "decomposition")
 
     def test_other_rules_but_not_another_calibration(self):
-        other = content()
-        other["rules"] = {**other["rules"], "threshold": {**RULES, "calibration_mg_per_mm3_hu": 0.001, "name": "x"}}
-        assert not bars(compare(content(), other, LIMITS), "threshold")
-        other["rules"]["threshold"]["threshold_hu"] = 120.0
-        assert "rules differ (threshold_hu)" in bars(compare(content(), other, LIMITS), "threshold")[0]
+        later = content()
+        later["rules"] = {**later["rules"], "threshold": {**RULES, "calibration_mg_per_mm3_hu": 0.001, "name": "x"}}
+        assert not bars(compare(content(), later, LIMITS), "threshold")
+        later["rules"]["threshold"]["threshold_hu"] = 120.0
+        assert "rules differ (threshold_hu)" in bars(compare(content(), later, LIMITS), "threshold")[0]
 
     def test_no_limits(self):
-        found = compare(content(), content(150), None)
-        assert all("no repeatability limits" in bars(found, name)[0] for name in ("threshold", "decomposition"))
-        assert "No repeatability limits are stored" in comparison_as_page(found)
+        comparison = compare(content(), content(150), None)
+        assert all("no repeatability limits" in bars(comparison, name)[0] for name in ("threshold", "decomposition"))
+        assert "No repeatability limits are stored" in comparison_as_page(comparison)
 
     def test_one_scan_without_the_map(self):
-        other = content()
-        del other["methods"]["decomposition"]
-        found = compare(content(), other, LIMITS)
-        assert bars(found, "decomposition") == ("the later scan was not scored by this method",)
-        assert not changes(found, "decomposition")
-        assert "not scored by this method" in comparison_as_text(found)
+        later = content()
+        del later["methods"]["decomposition"]
+        comparison = compare(content(), later, LIMITS)
+        assert bars(comparison, "decomposition") == ("the later scan was not scored by this method",)
+        assert not changes(comparison, "decomposition")
+        assert "not scored by this method" in comparison_as_text(comparison)
 
     @pytest.mark.parametrize(
         ("name", "status", "words"),
@@ -280,9 +280,9 @@ class TestReasons:
         ],
     )
     def test_scores_of_another_status(self, name, status, words):
-        other = content()
-        other["methods"][name] |= {"status": status, "reviewed": status == "reviewed"}
-        assert words in bars(compare(content(), other, LIMITS), name)[0]
+        later = content()
+        later["methods"][name] |= {"status": status, "reviewed": status == "reviewed"}
+        assert words in bars(compare(content(), later, LIMITS), name)[0]
 
 
 def automatic(lad=100.0, evidence=0.5):
@@ -301,13 +301,13 @@ def with_automatic_limits(evidence=0.5):
 
 class TestAutomatic:
     def test_limits_of_a_reader_do_not_hold(self):
-        found = compare(automatic(), automatic(200.0), LIMITS)
-        assert bars(found, "threshold") == (
+        comparison = compare(automatic(), automatic(200.0), LIMITS)
+        assert bars(comparison, "threshold") == (
             "the stored limits are those of a reader, and do not hold for automatic scores",
         )
-        assert changes(found)["total"].difference == 100
-        assert changes(found)["total"].verdict == UNKNOWN
-        assert not bars(found, "decomposition")
+        assert changes(comparison)["total"].difference == 100
+        assert changes(comparison)["total"].verdict == UNKNOWN
+        assert not bars(comparison, "decomposition")
 
     def test_limits_of_its_own(self):
         total = changes(compare(automatic(), automatic(130.0), with_automatic_limits()))["total"]
@@ -325,17 +325,17 @@ class TestAutomatic:
         assert bars(compare(automatic(), calibrated, limits), "decomposition") == (
             "the models were calibrated on different scans",
         )
-        other = with_automatic_limits(0.4)
-        assert "limits were found with candidates" in bars(compare(automatic(), automatic(), other), "threshold")[0]
+        limits = with_automatic_limits(0.4)
+        assert "limits were found with candidates" in bars(compare(automatic(), automatic(), limits), "threshold")[0]
         models = {**automatic(), "models": [{"name": "other", "network": "slices", "sha256": "xx"}]}
         assert "models differ" in bars(compare(automatic(), models, limits), "threshold")[0]
 
 
-def with_intervals(made, name, total, lad=None):
+def with_intervals(result, name, total, lad=None):
     """The content with intervals of a method's total, and of its LAD."""
-    made["methods"][name]["total"]["interval_90"] = total
-    made["methods"][name]["arteries"]["LAD"]["interval_90"] = lad
-    return made
+    result["methods"][name]["total"]["interval_90"] = total
+    result["methods"][name]["arteries"]["LAD"]["interval_90"] = lad
+    return result
 
 
 class TestIntervals:
@@ -350,29 +350,29 @@ class TestIntervals:
     )
     def test_overlap_where_no_limits_hold(self, later, verdict, words):
         earlier = with_intervals(automatic(), "threshold", [40.0, 130.0])
-        found = compare(earlier, with_intervals(automatic(200.0), "threshold", later), LIMITS)
-        total = changes(found)["total"]
+        comparison = compare(earlier, with_intervals(automatic(200.0), "threshold", later), LIMITS)
+        total = changes(comparison)["total"]
         assert (total.verdict, total.limit, total.based_on, total.text) == (verdict, None, "intervals", words)
-        assert bars(found, "threshold") == ()
-        assert changes(found)["LAD"].verdict == UNKNOWN
-        assert "limits are those of a reader" in changes(found)["LAD"].text
-        assert changes(found, quantity="pseudo_mass_hu_mm3")["total"].verdict == UNKNOWN
+        assert bars(comparison, "threshold") == ()
+        assert changes(comparison)["LAD"].verdict == UNKNOWN
+        assert "limits are those of a reader" in changes(comparison)["LAD"].text
+        assert changes(comparison, quantity="pseudo_mass_hu_mm3")["total"].verdict == UNKNOWN
 
     def test_what_it_was_based_on_is_written(self):
         earlier = with_intervals(automatic(), "threshold", [40.0, 130.0])
         later = with_intervals(automatic(200.0), "threshold", [150.0, 300.0])
-        found = compare(earlier, later, None)
-        document = json.loads(json.dumps(comparison_as_json(found)))["methods"]["threshold"]
+        comparison = compare(earlier, later, None)
+        document = json.loads(json.dumps(comparison_as_json(comparison)))["methods"]["threshold"]
         assert document["no_limits"] == ["no repeatability limits are stored with the model"]
         total = document["agatston"]["total"]
         assert (total["intervals_90"], total["based_on"]) == ([[40, 130], [150, 300]], "intervals")
         assert document["pseudo_mass_hu_mm3"]["total"]["intervals_90"] is None
-        html = comparison_as_page(found)
+        html = comparison_as_page(comparison)
         assert "so the intervals of the scores can tell a change" in html
         note = "The intervals, found on digital patients, are compared because no limits hold: no repeatability limits"
         assert note in html
         assert html.count("no repeatability limits are stored with the model") == 1, "above the table, not in each row"
-        assert "do not overlap" in comparison_as_text(found)
+        assert "do not overlap" in comparison_as_text(comparison)
 
 
 class TestWarnings:
@@ -389,15 +389,15 @@ class TestWarnings:
     @pytest.mark.parametrize(("later", "warned"), [("20250101", False), ("20250102", False), ("20241231", True)])
     def test_the_later_scan_was_made_first(self, later, warned):
         """Two scans of one day have no order."""
-        both = (altered(acquisition={"study_date": date}) for date in ("20250101", later))
-        assert ("comparison-order" in codes(compare(*both, LIMITS))) == warned
+        scans = (altered(acquisition={"study_date": date}) for date in ("20250101", later))
+        assert ("comparison-order" in codes(compare(*scans, LIMITS))) == warned
 
     @pytest.mark.parametrize(
         ("spacing_mm", "is_beyond"), [(3.0, False), (3.14, False), (3.16, True), (2.86, False), (2.85, True)]
     )
     def test_scans_of_the_study_within_a_twentieth(self, spacing_mm, is_beyond):
-        both = [altered(input={"spacing_mm": [0.7, 0.7, spacing_mm]}) for _ in range(2)]
-        assert ("comparison-beyond-study" in codes(compare(*both, LIMITS))) == is_beyond
+        scans = [altered(input={"spacing_mm": [0.7, 0.7, spacing_mm]}) for _ in range(2)]
+        assert ("comparison-beyond-study" in codes(compare(*scans, LIMITS))) == is_beyond
 
     @pytest.mark.parametrize(
         ("earlier", "later", "code"),
@@ -429,8 +429,8 @@ class TestShown:
         bad = content()
         bad["input"]["name"] = "<script>alert(1)</script>"
         bad["acquisition"]["kernel"] = "<b>"
-        found = compare(bad, altered(acquisition={"kernel": "<i>"}), Repeatability.of(stored(data="<script>")))
-        page = comparison_as_page(found, {"<u>": "later/report.html"})
+        comparison = compare(bad, altered(acquisition={"kernel": "<i>"}), Repeatability.of(stored(data="<script>")))
+        page = comparison_as_page(comparison, {"<u>": "later/report.html"})
         assert not [tag for tag in ("<script", "<i>", "<u>") if tag in page]
 
 

@@ -44,13 +44,14 @@ def map_of(calcium):
 
 
 def test_features_are_what_they_say(two_lesions):
-    calcium, found = two_lesions
-    suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, p) for x, p in zip(found.lesions, (0.2, 0.5), strict=True)]
+    calcium, lesions = two_lesions
+    suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, p) for x, p in zip(lesions.lesions, (0.2, 0.5), strict=True)]
     probabilities = np.array([np.nan, 0.1, 0.8, 0.5], np.float32)
-    features = lesion_features(found, suggestions, map_of(calcium), probabilities, 20.0)  # blood and noise reach 105 HU
+    # blood and noise reach 105 HU
+    features = lesion_features(lesions, suggestions, map_of(calcium), probabilities, 20.0)
     by_name = dict(zip(FEATURES, features.T, strict=True))
     large = int(np.argmax(by_name["log_mass"]))
-    assert found.lesions[large].voxels == 8
+    assert lesions.lesions[large].voxels == 8
     assert by_name["log_mass"][large] == pytest.approx(math.log1p((7 * 50 + 90) * 2))
     assert by_name["log_map_excess"][large] == pytest.approx(math.log1p(90 - 1.5 * 20))
     assert by_name["log_ct_excess"][large] == pytest.approx(math.log1p(135 - 105))
@@ -60,11 +61,11 @@ def test_features_are_what_they_say(two_lesions):
 
 
 def test_certain_and_unknown_values_stay_finite(two_lesions):
-    calcium, found = two_lesions
-    certain = [ArterySuggestion(x.id, Artery.LAD, 1.0, p) for x, p in zip(found.lesions, (0.0, 1.0), strict=True)]
-    features = lesion_features(found, certain, map_of(calcium), np.full(4, np.nan), None)
+    calcium, lesions = two_lesions
+    certain = [ArterySuggestion(x.id, Artery.LAD, 1.0, p) for x, p in zip(lesions.lesions, (0.0, 1.0), strict=True)]
+    features = lesion_features(lesions, certain, map_of(calcium), np.full(4, np.nan), None)
     assert features[:, 3:] == pytest.approx(math.log(999) * np.array([[-1, 1], [-1, -1]]))
-    usual = lesion_features(found, certain, map_of(calcium), np.full(4, np.nan), 15.0)
+    usual = lesion_features(lesions, certain, map_of(calcium), np.full(4, np.nan), 15.0)
     np.testing.assert_array_equal(features, usual)
     nothing = found_in(0 * calcium, calcium)
     assert lesion_features(nothing, [], map_of(calcium), np.ones(4), 9.0).shape == (0, len(FEATURES))
@@ -94,16 +95,16 @@ def features_of(*rows):
 
 
 def test_what_is_improbable_is_left_out_with_its_reason():
-    found, suggestions = candidates(3)
+    lesions, suggestions = candidates(3)
     features = features_of({}, {"log_map_excess": -4.0}, {"place_logit": -4.0, "log_mass": 2.9})
-    selection = select_lesions(found, features, suggestions, EVIDENCE)
+    selection = select_lesions(lesions, features, suggestions, EVIDENCE)
     counted, suggestions, left_out = selection.lesions, selection.suggestions, selection.left_out
     assert [lesion.id for lesion in counted.lesions] == [suggestions[0].lesion_id] == [2]
     assert suggestions[0].not_coronary_probability == pytest.approx(1 / (1 + np.exp(5)))
     assert [lesion.id for lesion in left_out.lesions.lesions] == [s.lesion_id for s in left_out.suggestions] == [3, 4]
     assert left_out.reasons == (REASONS["log_map_excess"], REASONS["place_logit"])
     assert all(s.not_coronary_probability > 0.5 for s in left_out.suggestions)
-    assert np.array_equal(counted.id_map + left_out.lesions.id_map, found.id_map), "no candidate is lost"
+    assert np.array_equal(counted.id_map + left_out.lesions.id_map, lesions.id_map), "no candidate is lost"
 
 
 def test_stored_evidence():
@@ -115,10 +116,10 @@ def test_stored_evidence():
 
 
 def test_without_weights_the_place_alone_decides():
-    found, suggestions = candidates(2)
-    likely, unlikely = (replace(own, artery=Artery.RCA) for own in suggestions)
+    lesions, suggestions = candidates(2)
+    likely, unlikely = (replace(suggestion, artery=Artery.RCA) for suggestion in suggestions)
     unlikely = replace(unlikely, not_coronary_probability=0.6)
-    selection = select_lesions(found, np.zeros((2, 5)), [likely, unlikely], Evidence(None, None, 0.5))
+    selection = select_lesions(lesions, np.zeros((2, 5)), [likely, unlikely], Evidence(None, None, 0.5))
     assert selection.suggestions == (likely,)
     arteries = [lesion.artery for lesion in selection.lesions.lesions]
     assert arteries == [Artery.RCA], "the lesion lies where it was suggested"
@@ -127,9 +128,9 @@ def test_without_weights_the_place_alone_decides():
 
 @pytest.mark.parametrize(("most_not_coronary", "counted"), [(0.6, 1), (0.59, 0), (0.61, 1)])
 def test_a_lesion_at_the_limit_counts(most_not_coronary, counted):
-    found, (suggestion,) = candidates(1)
+    lesions, (suggestion,) = candidates(1)
     suggestion = replace(suggestion, not_coronary_probability=0.6)
-    selection = select_lesions(found, np.zeros((1, 5)), [suggestion], Evidence(None, None, most_not_coronary))
+    selection = select_lesions(lesions, np.zeros((1, 5)), [suggestion], Evidence(None, None, most_not_coronary))
     assert len(selection.lesions.lesions) == len(selection.suggestions) == counted
     assert len(selection.left_out.suggestions) == len(selection.left_out.reasons) == 1 - counted
 

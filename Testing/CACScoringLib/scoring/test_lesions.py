@@ -53,7 +53,7 @@ def test_facts_of_a_component_and_a_lesion():
 
 
 @pytest.mark.parametrize(
-    ("spacing_mm", "pixels", "kept"),
+    ("spacing_mm", "pixels", "expected_count"),
     [
         ((1.0, 1.0, 3.0), 1, True),
         ((0.999, 1.0, 3.0), 1, False),
@@ -65,10 +65,10 @@ def test_facts_of_a_component_and_a_lesion():
         ((0.99, 1.0, 9.0), 1, False),  # not a volume
     ],
 )
-def test_components_below_one_square_millimetre_are_dropped(spacing_mm, pixels, kept):
+def test_components_below_one_square_millimetre_are_dropped(spacing_mm, pixels, expected_count):
     """Guards: square pixels assumed; the minimum taken as more than 1 mm² instead of at least."""
-    found = lesions_of([(2, 3, 2 + n) for n in range(pixels)], rules=ScoringRules(), spacing_mm=spacing_mm)
-    assert len(found) == kept
+    lesions = lesions_of([(2, 3, 2 + n) for n in range(pixels)], rules=ScoringRules(), spacing_mm=spacing_mm)
+    assert len(lesions) == expected_count
 
 
 # --- lesions in three dimensions, arteries
@@ -103,34 +103,34 @@ def test_which_two_voxels_are_one_lesion(first, second, joined):
 
 def test_ids_run_by_artery_then_from_head_to_feet():
     phantom = phantoms.tissue((8, 8, 7), (1.0, 1.0, 3.0))
-    made = [(Artery.RCA, 6), (Artery.LAD, 1), (Artery.LAD, 5), (Artery.LM, 0), (Artery.LAD, 3)]
-    for artery, k in made:
+    blocks = [(Artery.RCA, 6), (Artery.LAD, 1), (Artery.LAD, 5), (Artery.LM, 0), (Artery.LAD, 3)]
+    for artery, k in blocks:
         phantoms.paint_voxels(phantom, [(k, 3, 3 if artery == Artery.LAD else 6)], 300, artery)
-    found = find_lesions(phantom.image, phantom.labels, ScoringRules())
+    lesions = find_lesions(phantom.image, phantom.labels, ScoringRules())
     expected = [(1, Artery.LM, 0), (2, Artery.LAD, 5), (3, Artery.LAD, 3), (4, Artery.LAD, 1), (5, Artery.RCA, 6)]
-    assert [(x.id, x.artery, x.slice_indices[0]) for x in found.lesions] == expected
-    assert found.id_map.dtype == np.uint16
+    assert [(x.id, x.artery, x.slice_indices[0]) for x in lesions.lesions] == expected
+    assert lesions.id_map.dtype == np.uint16
     for number, artery, k in expected:
-        (at,) = np.argwhere(found.id_map == number)
+        (at,) = np.argwhere(lesions.id_map == number)
         assert tuple(at) == (k, 3, 3 if artery == Artery.LAD else 6)
-    assert np.array_equal(found.artery_map(), phantom.labels)
-    assert found.artery_map().dtype == np.uint8
+    assert np.array_equal(lesions.artery_map(), phantom.labels)
+    assert lesions.artery_map().dtype == np.uint8
 
 
 def test_lesions_taken_out_leave_the_map_as_a_look_up_of_every_voxel_does():
     phantom = phantoms.tissue((8, 8, 7), (1.0, 1.0, 3.0))
     for artery, k in [(Artery.LM, 1), (Artery.LAD, 3), (Artery.RCA, 5)]:
         phantoms.paint_voxels(phantom, [(k, 3, 3), (k, 3, 4)], 300, artery)
-    found = find_lesions(phantom.image, phantom.labels, ScoringRules())
-    kept = found.of([1, 3])
-    assert [lesion.artery for lesion in kept.lesions] == [Artery.LM, Artery.RCA]
-    np.testing.assert_array_equal(kept.id_map, np.array([0, 1, 0, 3], np.uint16)[found.id_map])
-    assert kept.id_map.dtype == np.uint16
-    assert np.array_equal(kept.flat, np.flatnonzero(kept.id_map))
-    assert not found.of([]).id_map.any()
-    turned = found.part(found.lesions[::-1])
+    lesions = find_lesions(phantom.image, phantom.labels, ScoringRules())
+    selected = lesions.of([1, 3])
+    assert [lesion.artery for lesion in selected.lesions] == [Artery.LM, Artery.RCA]
+    np.testing.assert_array_equal(selected.id_map, np.array([0, 1, 0, 3], np.uint16)[lesions.id_map])
+    assert selected.id_map.dtype == np.uint16
+    assert np.array_equal(selected.flat, np.flatnonzero(selected.id_map))
+    assert not lesions.of([]).id_map.any()
+    turned = lesions.part(lesions.lesions[::-1])
     assert [lesion.id for lesion in turned.lesions] == [3, 2, 1]
-    assert np.array_equal(turned.id_map, found.id_map)
+    assert np.array_equal(turned.id_map, lesions.id_map)
 
 
 def test_centroid_in_ras_with_turned_axes_and_origin():
@@ -144,7 +144,7 @@ def test_centroid_in_ras_with_turned_axes_and_origin():
 
 
 def specks(count):
-    """That many single dense voxels, none touching another."""
+    """Return an image with that many single dense voxels, none touching another."""
     hu = np.full((2, 512, 514), 40, np.int16)
     places = hu[0, ::2, ::2].copy()
     places.reshape(-1)[:count] = 150
@@ -250,7 +250,7 @@ def test_the_name_states_the_rules(rules, name):
     ("name", "below", "above"), [("minimum_area_mm2", 0.9, 1.1), ("reference_spacing_mm", 2.5, 3.5)]
 )
 def test_one_click_beside_the_standard(name, below, above):
-    """What the arrows of the panel's fields lead to; each is shown in full."""
+    """The arrows of the panel's fields step to values that are shown in full."""
     row, standard = rows_of(ScoringRules)[name], getattr(ScoringRules(), name)
     assert (standard - row.step, standard + row.step) == pytest.approx((below, above))
     assert [round(value, row.decimals) for value in (below, above)] == [below, above]

@@ -34,8 +34,8 @@ def sphere_mg(volume: np.ndarray, centre_mm: tuple, radius_mm: float, density: f
     def blurred(sigma_mm: float) -> np.ndarray:
         return ndimage.gaussian_filter(part, (0.3, sigma_mm / spacing[1], sigma_mm / spacing[2]))
 
-    shown = (1 + lobe) * blurred(0.6) - lobe * blurred(0.8)
-    volume += density / CALIBRATION.mg_per_cm3_per_hu * shown
+    profile = (1 + lobe) * blurred(0.6) - lobe * blurred(0.8)
+    volume += density / CALIBRATION.mg_per_cm3_per_hu * profile
     return float(part.sum()) * math.prod(SPACING) * density / 1000
 
 
@@ -53,8 +53,8 @@ def found_in(volume: np.ndarray, threshold: float = 130.0) -> LesionSet:
 
 
 def total(volume: np.ndarray) -> CalciumMass:
-    found = found_in(volume)
-    return summed(lesion_masses(volume, SPACING, found, CALIBRATION).values())
+    lesions = found_in(volume)
+    return summed(lesion_masses(volume, SPACING, lesions, CALIBRATION).values())
 
 
 @pytest.mark.parametrize("lobe", [0.0, 0.8])
@@ -68,7 +68,7 @@ def test_a_blurred_sphere_has_its_mass(density, lobe):
 
 @pytest.mark.long
 def test_the_standard_error_holds_the_truth():
-    """Of 30 noisy spheres two thirds lie within one standard error, and nearly all within two."""
+    """Two thirds of 30 noisy spheres lie within one standard error, and nearly all within two."""
     off = []
     for seed in range(30):
         volume = noisy((10, 70, 70), seed, 20.0)
@@ -84,28 +84,28 @@ def test_neighbours_do_not_count_twice():
     """Two spheres so near that each lies in the other's reach: together they have the mass of both."""
     volume = np.full((12, 60, 70), TISSUE_HU, np.float32)
     mass = sphere_mg(volume, (13.0, 15.0, 11.0), 1.5, 600) + sphere_mg(volume, (18.3, 15.0, 11.0), 1.5, 600)
-    found = found_in(volume)
-    assert len(found.lesions) == 2
-    masses = lesion_masses(volume, SPACING, found, CALIBRATION)
+    lesions = found_in(volume)
+    assert len(lesions.lesions) == 2
+    masses = lesion_masses(volume, SPACING, lesions, CALIBRATION)
     assert summed(masses.values()).integrated_mass_mg == pytest.approx(mass, rel=0.04)
 
 
 def test_bone_beside_it_is_no_background():
     volume = np.full((12, 60, 60), TISSUE_HU, np.float32)
     mass = sphere_mg(volume, (15.0, 15.0, 11.0), 1.8, 400)
-    found = found_in(volume)
+    lesions = found_in(volume)
     volume[:, :, 41:44] = 700
-    masses = lesion_masses(volume, SPACING, found, CALIBRATION)
+    masses = lesion_masses(volume, SPACING, lesions, CALIBRATION)
     assert summed(masses.values()).integrated_mass_mg == pytest.approx(mass, rel=0.03)
 
 
 def test_other_calcium_counts_for_no_lesion():
     volume = np.full((12, 60, 70), TISSUE_HU, np.float32)
     mass = sphere_mg(volume, (13.0, 15.0, 11.0), 1.5, 600)
-    found = found_in(volume)
+    lesions = found_in(volume)
     sphere_mg(volume, (18.3, 15.0, 11.0), 1.5, 600)
-    others = (volume >= 130) & (found.id_map == 0)
-    masses = lesion_masses(volume, SPACING, found, CALIBRATION, others)
+    elsewhere = (volume >= 130) & (lesions.id_map == 0)
+    masses = lesion_masses(volume, SPACING, lesions, CALIBRATION, elsewhere)
     assert summed(masses.values()).integrated_mass_mg == pytest.approx(mass, rel=0.06)
 
 
@@ -156,7 +156,7 @@ def test_of_a_calcium_map_the_map_itself_is_the_excess():
     volume = np.full((7, 50, 50), TISSUE_HU, np.float32)
     calcium = np.zeros_like(volume)
     calcium[3, 20:23, 20:23] = 60
-    found = found_in(calcium, 10.0)
-    masses = lesion_masses(volume + calcium, SPACING, found, CALIBRATION, of_map=True)
+    lesions = found_in(calcium, 10.0)
+    masses = lesion_masses(volume + calcium, SPACING, lesions, CALIBRATION, of_map=True)
     measured = summed(masses.values())
     assert measured.integrated_mass_mg == pytest.approx(9 * 60 * math.prod(SPACING) * 0.72 / 1000)

@@ -20,10 +20,10 @@ from CACScoringLib.scoring.artefacts import (
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 MASK = slice(10, 30)
-"""Columns of the heart in `made`; metal beyond them is outside."""
+"""Columns of the heart in `scan_with`; metal beyond them is outside."""
 
 
-def made(hu, spacing=(1.0, 1.0, 3.0)):
+def scan_with(hu, spacing=(1.0, 1.0, 3.0)):
     """A scan of 6 × 20 × 130 voxels of 40 HU with pieces of other HU, and the lesions in its heart.
 
     hu: pieces as (k, row, first column, last column, HU).
@@ -44,29 +44,29 @@ BAND = (3, 10, 25, 34, 700)
 
 class TestDense:
     def test_a_device_whose_densest_voxels_lie_outside(self):
-        found, image = made([PLAQUE, BAND, (3, 10, 34, 36, 2500)])
-        plaque, band = sorted(found.lesions, key=lambda lesion: -lesion.peak_hu)
+        lesions, image = scan_with([PLAQUE, BAND, (3, 10, 34, 36, 2500)])
+        plaque, band = sorted(lesions.lesions, key=lambda lesion: -lesion.peak_hu)
         assert band.peak_hu < METAL_HU
-        assert set(metal_lesions(found, image)) == {band.id}
-        kept, warnings = without_metal(found, image)
-        assert [lesion.id for lesion in kept.lesions] == [plaque.id]
-        assert set(np.unique(kept.id_map)) == {0, plaque.id}
+        assert set(metal_lesions(lesions, image)) == {band.id}
+        candidates, warnings = without_metal(lesions, image)
+        assert [lesion.id for lesion in candidates.lesions] == [plaque.id]
+        assert set(np.unique(candidates.id_map)) == {0, plaque.id}
         assert [w.code for w in warnings] == ["metal"]
         assert "1 lesion(s)" in warnings[0].message
         assert "(slices 3)" in warnings[0].message
 
     def test_what_touches_metal_is_metal(self):
-        """As one faint rim of a device, or a voxel of the next slice, is."""
-        found, image = made([(3, 10, 29, 29, 300), (4, 11, 30, 31, 2500)])
-        assert len(metal_lesions(found, image)) == 1
-        apart, image = made([(3, 10, 28, 28, 300), (4, 11, 30, 31, 2500)])
+        """Faint rims of a device and voxels of the next slice are metal."""
+        lesions, image = scan_with([(3, 10, 29, 29, 300), (4, 11, 30, 31, 2500)])
+        assert len(metal_lesions(lesions, image)) == 1
+        apart, image = scan_with([(3, 10, 28, 28, 300), (4, 11, 30, 31, 2500)])
         assert len(metal_lesions(apart, image)) == 0
 
     def test_bone_between_calcium_and_metal_is_no_bridge(self):
         for bridge, metal in ((METAL_EDGE_HU - 1, 0), (METAL_EDGE_HU, 1)):
-            found, image = made([(3, 10, 20, 28, 900), (3, 10, 29, 40, bridge), (3, 10, 41, 42, 2500)])
-            assert len(found.lesions) == 1
-            assert len(metal_lesions(found, image)) == metal
+            lesions, image = scan_with([(3, 10, 20, 28, 900), (3, 10, 29, 40, bridge), (3, 10, 41, 42, 2500)])
+            assert len(lesions.lesions) == 1
+            assert len(metal_lesions(lesions, image)) == metal
 
 
 LENGTH = 100
@@ -92,11 +92,11 @@ def columns_of(*lines):
 
 class TestLines:
     def test_a_catheter_on_its_way_out(self):
-        found, image = columns_of((30, 95, 2, 800), (10, 20, 4, 1500))
-        catheter, plaque = sorted(found.lesions, key=lambda lesion: lesion.peak_hu)
-        assert metal_lesions(found, image) == {catheter.id: MetalKind.LINE}
-        kept, (warning,) = without_metal(found, image)
-        assert kept.lesions == (plaque,)
+        lesions, image = columns_of((30, 95, 2, 800), (10, 20, 4, 1500))
+        catheter, plaque = sorted(lesions.lesions, key=lambda lesion: lesion.peak_hu)
+        assert metal_lesions(lesions, image) == {catheter.id: MetalKind.LINE}
+        candidates, (warning,) = without_metal(lesions, image)
+        assert candidates.lesions == (plaque,)
         assert "lead, catheter or wire (slices 30)" in warning.message
 
     @pytest.mark.parametrize(
@@ -110,12 +110,12 @@ class TestLines:
         ],
     )
     def test_what_is_no_line(self, line):
-        found, image = columns_of(line)
-        assert len(found.lesions) == 1
-        assert metal_lesions(found, image) == {}
+        lesions, image = columns_of(line)
+        assert len(lesions.lesions) == 1
+        assert metal_lesions(lesions, image) == {}
 
     def test_enhanced_blood_around_a_catheter_is_not_metal(self):
-        found, image = columns_of((30, 95, 2, 1000))
+        lesions, image = columns_of((30, 95, 2, 1000))
         values = sitk.GetArrayFromImage(image)
         for edge, metal in ((12, True), (20, False)):
             enhanced = values.copy()
@@ -124,9 +124,9 @@ class TestLines:
             blood.SetSpacing((1.25, 1.25, 1.0))
             heart = np.zeros(values.shape, np.uint8)
             heart[: LENGTH // 2] = Artery.UNASSIGNED
-            found = find_lesions(blood, heart, ScoringRules())
-            assert len(found.lesions) == 1
-            assert bool(metal_lesions(found, blood)) == metal
+            lesions = find_lesions(blood, heart, ScoringRules())
+            assert len(lesions.lesions) == 1
+            assert bool(metal_lesions(lesions, blood)) == metal
 
 
 def rod(count, inside, mm, hu=545.0):
@@ -146,18 +146,18 @@ def rod(count, inside, mm, hu=545.0):
     ],
 )
 def test_the_course_of_a_rod_by_hand(count, inside, mm, expected):
-    found = rod(count, inside, mm)
-    assert (found.length_mm, found.section_mm2, found.outside_mm, found.unevenness) == pytest.approx(expected)
+    piece = rod(count, inside, mm)
+    assert (piece.length_mm, piece.section_mm2, piece.outside_mm, piece.unevenness) == pytest.approx(expected)
 
 
 def test_the_unevenness_of_a_rod_by_hand():
     """Parts of 200 and 800 HU above tissue in turn; without the ends six are dense and five faint."""
-    found = rod(26, 26, (2.0, 2.0, 2.0), np.where(np.arange(26) // 2 % 2, 845, 245))
-    assert found.unevenness == pytest.approx(600 * np.sqrt(30) / 5800)
+    piece = rod(26, 26, (2.0, 2.0, 2.0), np.where(np.arange(26) // 2 % 2, 845, 245))
+    assert piece.unevenness == pytest.approx(600 * np.sqrt(30) / 5800)
 
 
 @pytest.mark.parametrize(
-    ("found", "is_line"),
+    ("piece", "is_line"),
     [
         (Course(50.0, 12.0, 0.0, 0.4), True),
         (Course(49.9, 12.0, 0.0, 0.4), False),
@@ -165,16 +165,16 @@ def test_the_unevenness_of_a_rod_by_hand():
         (Course(50.0, 12.0, 0.0, 0.41), False),
     ],
 )
-def test_limits_of_a_line(found, is_line):
-    assert found.is_line == is_line
+def test_limits_of_a_line(piece, is_line):
+    assert piece.is_line == is_line
 
 
 @pytest.mark.parametrize(("hu", "is_metal"), [(1999, False), (2000, True)])
 def test_metal_begins_at_2000_hu(hu, is_metal):
-    assert bool(metal_lesions(*made([(3, 10, 15, 16, hu)]))) == is_metal
+    assert bool(metal_lesions(*scan_with([(3, 10, 15, 16, hu)]))) == is_metal
 
 
 @pytest.mark.parametrize(("length", "kind"), [(18, MetalKind.CLIP), (20, MetalKind.CLIP), (22, MetalKind.METAL)])
 def test_short_metal_is_a_clip(length, kind):
-    found, image = made([(3, 10, 10, 9 + length, 2500)])
-    assert set(metal_lesions(found, image).values()) == {kind}
+    lesions, image = scan_with([(3, 10, 10, 9 + length, 2500)])
+    assert set(metal_lesions(lesions, image).values()) == {kind}

@@ -18,11 +18,11 @@ IMPOSSIBLE = [-0.001, -5, math.nan, math.inf]
 
 
 @pytest.mark.parametrize(
-    ("agatston", "whole"),
+    ("agatston", "rounded"),
     [(0, 0), (1e-9, 1), (0.49, 1), (0.5, 1), (1.49, 1), (1.5, 2), (2.5, 3), (10.4999, 10), (10.5, 11), (400.5, 401)],
 )
-def test_scores_are_rounded_half_up_but_never_to_zero(agatston, whole):
-    assert whole_score(agatston) == whole
+def test_scores_are_rounded_half_up_but_never_to_zero(agatston, rounded):
+    assert whole_score(agatston) == rounded
     assert "nearest integer" in ROUNDING
 
 
@@ -77,8 +77,8 @@ def write(tmp_path, text, encoding="utf-8"):
     [(0, None, 25), (0.99, None, 25), (1, 25, 50), (7.99, 25, 50), (8, 50, 75), (70, 75, 90), (300, 90, None)],
 )
 def test_a_percentile_begins_at_its_score(tmp_path, agatston, at_least, below):
-    found = percentile_from_table(agatston, "M", 50, write(tmp_path, GOOD))
-    assert (found.at_least, found.below) == (at_least, below)
+    percentile = percentile_from_table(agatston, "M", 50, write(tmp_path, GOOD))
+    assert (percentile.at_least, percentile.below) == (at_least, below)
 
 
 @pytest.mark.parametrize(("age", "below"), [(45, 75), (54, 75), (55, 50), (64, 50)])

@@ -29,8 +29,8 @@ def score(phantom, rules=RULES):
     """The whole way: image -> CT in axial order -> lesions -> score."""
     scan = scan_from_image(phantom.image, ACQUISITION)
     labels, _ = mask_on_scan_grid(phantom.arteries, scan, "lesions")
-    found = find_lesions(scan.image, sitk.GetArrayFromImage(labels), rules)
-    return score_lesions(found.lesions, scan.image.GetSpacing(), rules)
+    lesions = find_lesions(scan.image, sitk.GetArrayFromImage(labels), rules)
+    return score_lesions(lesions.lesions, scan.image.GetSpacing(), rules)
 
 
 # --- on paper
@@ -83,8 +83,8 @@ def test_arteries_are_scored_apart_and_add_up():
     phantoms.paint_voxels(phantom, [(2, 4, 3), (2, 4, 4)], 250, Artery.LAD)
     phantoms.paint_voxels(phantom, [(2, 4, 5)], 450, Artery.LCX)
     phantoms.paint_voxels(phantom, [(2, 8, 8), (4, 8, 8)], 130, Artery.OTHER)
-    found = find_lesions(phantom.image, phantom.labels, RULES)
-    arteries = score_sites(found.lesions, (1.0, 1.0, 3.0), RULES)
+    lesions = find_lesions(phantom.image, phantom.labels, RULES)
+    arteries = score_sites(lesions.lesions, (1.0, 1.0, 3.0), RULES)
     assert set(arteries) == set(Artery)
     assert {a: s.agatston for a, s in arteries.items() if s.agatston} == {
         Artery.LAD: 4.0,
@@ -93,7 +93,7 @@ def test_arteries_are_scored_apart_and_add_up():
     }
     assert arteries[Artery.OTHER].lesions == 2
     assert arteries[Artery.RCA] == Score()
-    total = score_lesions(found.lesions, (1.0, 1.0, 3.0), RULES)
+    total = score_lesions(lesions.lesions, (1.0, 1.0, 3.0), RULES)
     for name in ("agatston", "volume_mm3", "pseudo_mass_hu_mm3", "lesions"):
         assert getattr(total, name) == sum(getattr(s, name) for s in arteries.values())
 
@@ -129,14 +129,14 @@ def described(phantom):
     scan = scan_from_image(phantom.image, ACQUISITION)
     labels, warnings = mask_on_scan_grid(phantom.arteries, scan, "lesions")
     assert not warnings
-    found = find_lesions(scan.image, sitk.GetArrayFromImage(labels), RULES)
+    lesions = find_lesions(scan.image, sitk.GetArrayFromImage(labels), RULES)
     spacing_mm = scan.image.GetSpacing()
     rows = [
         (x.id, x.artery, x.voxels, x.peak_hu, *dataclasses.astuple(score_lesions([x], spacing_mm, RULES))[:2])
-        for x in found.lesions
+        for x in lesions.lesions
     ]
-    places = [x.centroid_ras_mm for x in found.lesions]
-    total = score_lesions(found.lesions, spacing_mm, RULES)
+    places = [x.centroid_ras_mm for x in lesions.lesions]
+    total = score_lesions(lesions.lesions, spacing_mm, RULES)
     return rows, places, (total.agatston, total.volume_mm3, total.pseudo_mass_hu_mm3)
 
 
@@ -150,7 +150,7 @@ def assert_same(phantom, expected):
 
 
 def test_score_of_the_irregular_phantom():
-    """So that the comparisons below do not compare zeros. Single pixels (0.63 mm²) are dropped."""
+    """The comparisons below do not compare zeros. Single pixels (0.63 mm²) are dropped."""
     phantom = irregular_phantom()
     (_, _, total) = described(phantom)
     # slice 2: 3 px peak 240; 3: 3 px peak 405; 4: 2 px peak 515; 8: 2 px; 9: 3 px, both 231
@@ -207,19 +207,19 @@ def test_equal_to_the_slow_reference_on_noise(seed):
     arteries = np.kron(coarse, np.ones((3, 3, 3)))[tuple(slice(n) for n in shape)].astype(np.uint8)
     rules = random_rules(rng)
 
-    found = find_lesions(image, arteries, rules)
+    lesions = find_lesions(image, arteries, rules)
     expected = reference.score_by_flood_fill(image, arteries, rules)
     by_voxels = {x.voxels: x for x in expected}
-    assert len(found.lesions) == len(expected)
-    for lesion in found.lesions:
-        voxels = frozenset(tuple(map(int, at)) for at in np.argwhere(found.id_map == lesion.id))
-        same = by_voxels[voxels]
+    assert len(lesions.lesions) == len(expected)
+    for lesion in lesions.lesions:
+        voxels = frozenset(tuple(map(int, at)) for at in np.argwhere(lesions.id_map == lesion.id))
+        expected_lesion = by_voxels[voxels]
         result = score_lesions([lesion], image.GetSpacing(), rules)
-        assert lesion.artery == same.artery
-        assert result.agatston == pytest.approx(same.agatston)
-        assert result.volume_mm3 == pytest.approx(same.volume_mm3)
-        assert result.pseudo_mass_hu_mm3 == pytest.approx(same.pseudo_mass_hu_mm3, rel=1e-5)
-    per_artery = score_sites(found.lesions, image.GetSpacing(), rules)
+        assert lesion.artery == expected_lesion.artery
+        assert result.agatston == pytest.approx(expected_lesion.agatston)
+        assert result.volume_mm3 == pytest.approx(expected_lesion.volume_mm3)
+        assert result.pseudo_mass_hu_mm3 == pytest.approx(expected_lesion.pseudo_mass_hu_mm3, rel=1e-5)
+    per_artery = score_sites(lesions.lesions, image.GetSpacing(), rules)
     by_loop = reference.agatston_by_slice_loop(image, arteries, rules)
     assert {a: per_artery[a].agatston for a in by_loop} == pytest.approx(by_loop)
 
@@ -250,8 +250,8 @@ def qrm_score(scan, insert, rules):
     _, j, i = np.indices(scan.hu.shape, sparse=True)
     arteries = np.zeros(scan.hu.shape, np.uint8)
     arteries[3:8] = ((i - centre_i) ** 2 + (j - centre_j) ** 2 <= radius**2) * np.uint8(Artery.OTHER)
-    found = find_lesions(scan.image, arteries, rules)
-    return score_lesions(found.lesions, scan.image.GetSpacing(), rules)
+    lesions = find_lesions(scan.image, arteries, rules)
+    return score_lesions(lesions.lesions, scan.image.GetSpacing(), rules)
 
 
 @pytest.mark.parametrize("insert", QRM_INSERTS)

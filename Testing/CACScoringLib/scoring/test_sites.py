@@ -14,7 +14,7 @@ from CACScoringLib.scoring.evidence import SLIVER_MM3, candidate_sites, suggeste
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 SHAPE = (6, 24, 24)
-LAD, LCX, ANNULUS, RCA, OTHER = map(label_of, ("LAD", "LCX", "aortic valve and root", "RCA", "other"))
+LAD, LCX, ANNULUS, RCA, OTHER_ORGAN = map(label_of, ("LAD", "LCX", "aortic valve and root", "RCA", "other"))
 
 
 def image_of(array):
@@ -23,18 +23,18 @@ def image_of(array):
     return image
 
 
-def halves(left, right):
-    """Territories: the columns below 12 are one, the others another."""
-    names = np.full(SHAPE, left)
-    names[:, :, 12:] = right
+def halves(left_label, right_label):
+    """Return labels with one territory in the columns below 12 and another from there on."""
+    names = np.full(SHAPE, left_label)
+    names[:, :, 12:] = right_label
     return names
 
 
 def region_of(names, sure=1.0, excluded=None):
     image = image_of(np.zeros(SHAPE, np.int16))
     mask = image_of((names > 0).astype(np.uint8))
-    found = None if excluded is None else image_of(excluded)
-    region = HeartRegion(mask, found, "hand", territories=territories_of(image, names, sure))
+    excluded_labels = None if excluded is None else image_of(excluded)
+    region = HeartRegion(mask, excluded_labels, "hand", territories=territories_of(image, names, sure))
     return region, image_of(names.astype(np.uint8))
 
 
@@ -43,13 +43,13 @@ def sites(names, candidates, **more):
 
 
 def box(*columns):
-    found = np.zeros(SHAPE, bool)
-    found[2:4, 8:12, slice(*columns)] = True
-    return found
+    mask = np.zeros(SHAPE, bool)
+    mask[2:4, 8:12, slice(*columns)] = True
+    return mask
 
 
 @pytest.mark.parametrize(
-    ("left", "right", "expected"),
+    ("left_name", "right_name", "expected"),
     [
         (LAD, LCX, (Artery.LAD, Artery.LCX)),
         (ANNULUS, RCA, (NonCoronary.AORTIC_VALVE, Artery.RCA)),
@@ -57,11 +57,11 @@ def box(*columns):
         (label_of("ascending aorta"), label_of("descending aorta"), (NonCoronary.THORACIC_AORTA,) * 2),
     ],
 )
-def test_a_lesion_across_two_territories_is_split(left, right, expected):
-    found = sites(halves(left, right), box(6, 18))
-    assert (found[2:4, 8:12, 6:12] == expected[0]).all()
-    assert (found[2:4, 8:12, 12:18] == expected[1]).all()
-    assert (found > 0).sum() == box(6, 18).sum()
+def test_a_lesion_across_two_territories_is_split(left_name, right_name, expected):
+    labels = sites(halves(left_name, right_name), box(6, 18))
+    assert (labels[2:4, 8:12, 6:12] == expected[0]).all()
+    assert (labels[2:4, 8:12, 12:18] == expected[1]).all()
+    assert (labels > 0).sum() == box(6, 18).sum()
 
 
 def test_a_sliver_is_not_split_off():
@@ -76,7 +76,7 @@ def test_a_sliver_is_not_split_off():
 
 
 @pytest.mark.parametrize(
-    ("others", "expected"),
+    ("neighbours", "expected"),
     [
         ([(2, 8, 12)], Artery.LAD),  # 3 mm³ beside the lesion
         ([(4, 12, 12)], Artery.LAD),  # at its corner
@@ -85,22 +85,22 @@ def test_a_sliver_is_not_split_off():
         ([(5, 8, 12)], Artery.LCX),
     ],
 )
-def test_what_is_a_sliver(others, expected):
+def test_what_is_a_sliver(neighbours, expected):
     candidates = box(6, 12)
-    for at in others:
+    for at in neighbours:
         candidates[at] = True
-    found = sites(halves(LAD, LCX), candidates)
-    assert {found[at] for at in others} == {expected}
-    assert (found[box(6, 12)] == Artery.LAD).all()
+    labels = sites(halves(LAD, LCX), candidates)
+    assert {labels[at] for at in neighbours} == {expected}
+    assert (labels[box(6, 12)] == Artery.LAD).all()
 
 
 def test_bone_is_no_candidate_but_the_aorta_is():
     excluded = np.zeros(SHAPE, np.uint8)
     excluded[:, :, :9], excluded[:, :, 9:] = BONE_LABEL, AORTA_LABEL
     candidates = box(6, 8) | box(11, 18)
-    found = sites(np.full(SHAPE, label_of("descending aorta")), candidates, excluded=excluded)
-    assert not found[:, :, :9].any()
-    assert (found[2:4, 8:12, 11:18] == NonCoronary.THORACIC_AORTA).all()
+    labels = sites(np.full(SHAPE, label_of("descending aorta")), candidates, excluded=excluded)
+    assert not labels[:, :, :9].any()
+    assert (labels[2:4, 8:12, 11:18] == NonCoronary.THORACIC_AORTA).all()
 
 
 @pytest.mark.parametrize(("name", "counts"), [("descending aorta", False), ("RCA", True)])
@@ -108,13 +108,13 @@ def test_what_of_the_aorta_hangs_together_with_bone_is_bone(name, counts):
     """A vertebra that the territory reaches into; an artery may touch the sternum."""
     excluded = np.zeros(SHAPE, np.uint8)
     excluded[:, :, :9] = BONE_LABEL
-    found = sites(np.full(SHAPE, label_of(name)), box(6, 18), excluded=excluded)
-    assert (found[2:4, 8:12, 9:18] > 0).all() == counts
-    assert found.any() == counts
+    labels = sites(np.full(SHAPE, label_of(name)), box(6, 18), excluded=excluded)
+    assert (labels[2:4, 8:12, 9:18] > 0).all() == counts
+    assert labels.any() == counts
 
 
 @pytest.mark.parametrize(
-    ("at", "beside"),
+    ("at", "adjacent"),
     [
         ((0, 0, 0), (1, 1, 1)),
         ((5, 23, 23), (4, 22, 22)),
@@ -125,13 +125,13 @@ def test_what_of_the_aorta_hangs_together_with_bone_is_bone(name, counts):
         ((1, 22, 1), (0, 23, 0)),
     ],
 )
-def test_aorta_in_a_corner_of_the_scan_touches_only_what_lies_beside_it(at, beside):
+def test_aorta_in_a_corner_of_the_scan_touches_only_what_lies_beside_it(at, adjacent):
     """Bone beside it makes it bone; bone in the opposite corner does not."""
     names = np.full(SHAPE, label_of("descending aorta"))
     candidates = np.zeros(SHAPE, bool)
     candidates[at] = True
     opposite = tuple(size - 1 - place for place, size in zip(at, SHAPE, strict=True))
-    for bone, counts in ((beside, False), (opposite, True)):
+    for bone, counts in ((adjacent, False), (opposite, True)):
         excluded = np.zeros(SHAPE, np.uint8)
         excluded[bone] = BONE_LABEL
         assert bool(sites(names, candidates, excluded=excluded)[at]) == counts
@@ -139,9 +139,9 @@ def test_aorta_in_a_corner_of_the_scan_touches_only_what_lies_beside_it(at, besi
 
 def test_without_territories_candidates_are_not_assigned():
     region = HeartRegion(image_of(np.ones(SHAPE, np.uint8)), None, "lungs")
-    found = candidate_sites(region, None, box(6, 18))
-    assert (found[box(6, 18)] == Artery.UNASSIGNED).all()
-    assert found.sum() == Artery.UNASSIGNED * box(6, 18).sum()
+    labels = candidate_sites(region, None, box(6, 18))
+    assert (labels[box(6, 18)] == Artery.UNASSIGNED).all()
+    assert labels.sum() == Artery.UNASSIGNED * box(6, 18).sum()
 
 
 def test_suggestions_say_how_sure_the_territories_are():
@@ -151,14 +151,15 @@ def test_suggestions_say_how_sure_the_territories_are():
     hu[0], hu[0, 0, 0] = -1000, 900
     hu[:, 0, 1] = np.arange(len(hu))  # or slices would look lost
     scan = scan_from_image(image_of(hu), Acquisition("test"))
-    found = find_lesions(scan.image, candidate_sites(region, labels, box(2, 8)), ScoringRules())
-    (suggestion,) = suggested_arteries(found, scan, region)
+    lesions = find_lesions(scan.image, candidate_sites(region, labels, box(2, 8)), ScoringRules())
+    (suggestion,) = suggested_arteries(lesions, scan, region)
     # Eleven territories: 0.7 for the LAD, 0.03 for each other.
     coronary = 0.7 + 3 * 0.03
     assert suggestion.artery is Artery.LAD
     assert suggestion.confidence == pytest.approx(0.7 / coronary, abs=1e-3)
     assert suggestion.not_coronary_probability == pytest.approx(1 - coronary, abs=1e-3)
     # A network that is surer than it is right is believed less.
-    (less,) = suggested_arteries(found, scan, replace(region, territories=replace(region.territories, temperature=2.0)))
+    tempered = replace(region.territories, temperature=2.0)
+    (less,) = suggested_arteries(lesions, scan, replace(region, territories=tempered))
     assert less.confidence == pytest.approx(0.7**0.5 / (0.7**0.5 + 3 * 0.03**0.5), abs=1e-3)
     assert less.not_coronary_probability == suggestion.not_coronary_probability

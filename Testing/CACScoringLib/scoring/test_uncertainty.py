@@ -92,7 +92,7 @@ def test_an_interval_by_hand():
     ],
 )
 def test_probabilities_of_classes(score, expected):
-    """By log-odds: nine to one, even and one to three of reaching 1, 100 and 400 at ln(1 + score) = ln 100; at a score
+    """Log-odds of nine to one, even and one to three of reaching 1, 100 and 400 at ln(1 + score) = ln 100; at a score
     of 0 even, and next to nothing."""
     ln100 = math.log(100)
     nine, third = math.log(9) / ln100, -math.log(3) / ln100
@@ -154,18 +154,18 @@ def doubling(factor, quantity="agatston"):
 def test_intervals_of_total_and_artery_by_hand(facts, total, artery):
     """From a score of 199, of the LAD 99."""
     errors = Uncertainty({"agatston": doubling(2)}, {"agatston": doubling(4)})
-    found = errors.intervals(Score(clinical_agatston=199.0), {"LAD": Score(clinical_agatston=99.0)}, *facts)
-    assert found[TOTAL].agatston == pytest.approx(total)
-    assert found["LAD"].agatston == pytest.approx(artery)
-    assert found[TOTAL].mass_mg is None
+    intervals = errors.intervals(Score(clinical_agatston=199.0), {"LAD": Score(clinical_agatston=99.0)}, *facts)
+    assert intervals[TOTAL].agatston == pytest.approx(total)
+    assert intervals["LAD"].agatston == pytest.approx(artery)
+    assert intervals[TOTAL].mass_mg is None
 
 
 def test_intervals_of_masses():
     errors = {"agatston": doubling(2), "mass_mg": doubling(2, "mass_mg")}
     score = Score(clinical_agatston=199.0, mass_mg=39.0)
-    found = Uncertainty(errors, {}).intervals(score, {"LAD": score}, None, None)
-    assert found.keys() == {TOTAL}
-    assert found[TOTAL].mass_mg == pytest.approx((19.0, 79.0))
+    intervals = Uncertainty(errors, {}).intervals(score, {"LAD": score}, None, None)
+    assert intervals.keys() == {TOTAL}
+    assert intervals[TOTAL].mass_mg == pytest.approx((19.0, 79.0))
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,8 @@ def test_intervals_of_a_reviewed_score(score, expected):
     limits = {"threshold": {"agatston": {"total": RepeatabilityLimits(10.0, 0.1, 2.0, 99, 500.0)}}}
     study = Repeatability(True, "", "", {}, None, {}, limits)
     errors = ScanErrors({}, None, None, repeatability=study)
-    found = errors.of_reviewed(Score(clinical_agatston=score), {"LAD": Score(clinical_agatston=score)})
-    assert found == ({} if expected is None else {TOTAL: Intervals(pytest.approx(expected))})
+    intervals = errors.of_reviewed(Score(clinical_agatston=score), {"LAD": Score(clinical_agatston=score)})
+    assert intervals == ({} if expected is None else {TOTAL: Intervals(pytest.approx(expected))})
     assert replace(errors, repeatability=None).of_reviewed(Score(), {}) == {}
 
 
@@ -206,11 +206,11 @@ STORED = {
 
 
 def test_errors_come_back_from_a_card():
-    found = ScoreErrors.stored(STORED)
-    assert found == ScoreErrors("agatston", 1.0, 2.0, ((0,), (1,), (2,), (3, 4)), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
-    assert found.difficulty(60.0, 12.0) == pytest.approx(1 + 2 * 1 + 2 * 2)
+    errors = ScoreErrors.stored(STORED)
+    assert errors == ScoreErrors("agatston", 1.0, 2.0, ((0,), (1,), (2,), (3, 4)), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
+    assert errors.difficulty(60.0, 12.0) == pytest.approx(1 + 2 * 1 + 2 * 2)
     stored = {"uncertainty": {"automatic": {"total": {"agatston": STORED}, "artery": {}}}}
-    assert Uncertainty.stored(stored, "automatic") == Uncertainty({"agatston": found}, {})
+    assert Uncertainty.stored(stored, "automatic") == Uncertainty({"agatston": errors}, {})
     assert Uncertainty.stored(stored, "decomposition") is None
     assert Uncertainty.stored({}, "automatic") is None
 
