@@ -1,9 +1,8 @@
 """Calibration range of a model, a scan's distance from it, and repeatability of scores.
 
-Of each fact about a scan (how it was made, how noisy it is, what of the heart it shows) the range that calibration
-scans had is stored with the model of the map. A scan inside all ranges has distance 0; else its distance is the largest
-excess over a range, in widths of what is usual. Facts that a scan does not tell are not judged. Kernels are seen by
-their noise, because their names are the vendors' own.
+The model of the map stores the range of each fact about its calibration scans: acquisition, noise, and the part of the
+heart in view. A scan inside all ranges has distance 0; else its distance is the largest excess over a range, in widths
+of its scale. Unknown facts are not rated. Kernels are rated by their noise, as their names are the vendors' own.
 """
 
 from __future__ import annotations
@@ -27,15 +26,21 @@ METAL = "metal among the arteries"
 """A cause that has no range (`Familiarity.flag`)."""
 
 LEAST_SCANS = 20
-"""Fewer calibration scans do not tell what is usual."""
+"""Least number of calibration scans from which a range follows."""
 
 Facts = Mapping[str, float | str | None]
 
 
 @dataclass(frozen=True)
 class Fact:
-    """least_width: what does not matter, so that facts in which calibration scans hardly differ are not too strict.
-    only_above: whether a lower value is never harder, as less noise is not."""
+    """Description of a fact about a scan.
+
+    Attributes:
+        title: Name in reports.
+        unit: Unit in reports.
+        least_width: Least width of the scale, so that facts with little spread are not too strict.
+        only_above: True if only values above the range make a scan harder, as of noise.
+    """
 
     title: str
     unit: str
@@ -59,8 +64,13 @@ FACTS = {
 
 @dataclass(frozen=True)
 class Familiarity:
-    """distance: of a scan from the calibration's. causes: what exceeds its range, in words, the most first. limit: the
-    distance from which the scan is beyond what the models know."""
+    """Distance of a scan from the calibration range.
+
+    Attributes:
+        distance: Largest excess over a range, in widths of its scale; 0 inside all ranges.
+        causes: Facts that exceed their range, in words, the largest excess first.
+        limit: Distance from which the scan is out of range.
+    """
 
     distance: float
     causes: tuple[str, ...]
@@ -71,18 +81,18 @@ class Familiarity:
         return self.distance >= self.limit
 
     def flag(self, cause: str) -> Familiarity:
-        """The same of a scan that is beyond what the models know by what has no range, as metal."""
+        """Return the rating of a scan that is out of range by a cause that has no range, such as metal."""
         return Familiarity(max(self.distance, self.limit), (cause, *self.causes), self.limit)
 
     @classmethod
     def recorded(cls, content: Mapping[str, Any]) -> Familiarity | None:
-        """Familiarity recorded in a result; None if it has none. content: of `scores.json`."""
-        own = content.get("familiarity")
-        return None if own is None else cls(own["distance"], tuple(own["causes"]), own["limit"])
+        """Read the familiarity in the content of `scores.json`; None if it has none."""
+        recorded = content.get("familiarity")
+        return None if recorded is None else cls(recorded["distance"], tuple(recorded["causes"]), recorded["limit"])
 
     @property
     def warnings(self) -> list[ScanWarning]:
-        """The doubt about automatic scores of a scan unlike the others; it stays whatever a reader has reviewed."""
+        """Warnings about automatic scores of a scan with a distance, which a review does not remove."""
         if not self.distance:
             return []
         unlike = f"The scan is out of the calibration range of the models: {'; '.join(self.causes)}."
@@ -96,15 +106,19 @@ class Familiarity:
 
 @dataclass(frozen=True)
 class CalibrationRange:
-    """Calibration range. ranges: of FACTS, lowest and highest usual value, and the width of the scale.
-    limit: as of `Familiarity`."""
+    """Calibration range of a model.
+
+    Attributes:
+        ranges: Lowest and highest usual value and width of the scale, for FACTS.
+        limit: Distance from which a scan is out of range.
+    """
 
     ranges: dict[str, tuple[float, float, float]]
     limit: float = LIMIT
 
     @classmethod
     def of(cls, scans: Sequence[Facts]) -> CalibrationRange:
-        """From the 1st to the 99th percentile; the width is the interquartile range, or `Fact.least_width`."""
+        """Take the 1st to the 99th percentile, and as width the interquartile range, at least `Fact.least_width`."""
         ranges = {}
         for name, fact in FACTS.items():
             values = [float(value) for facts in scans if (value := facts.get(name)) is not None]
@@ -115,7 +129,7 @@ class CalibrationRange:
 
     @classmethod
     def stored(cls, calibration: Mapping[str, Any]) -> CalibrationRange | None:
-        """From a model's calibration; None where it holds none. Raises CTError when it does not match this version."""
+        """Read a model's calibration; None if it holds no range. Raises CTError if it does not match this version."""
         content = calibration.get("known")
         if content is None:
             return None
@@ -127,20 +141,21 @@ class CalibrationRange:
             raise CTError(message) from error
 
     def familiarity(self, facts: Facts) -> Familiarity:
-        """Familiarity of a scan; see `facts_of`."""
-        found = []
+        """Rate a scan by its facts (`facts_of`)."""
+        excesses = []
         for name, (low, high, width) in self.ranges.items():
-            known = facts.get(name)
-            if name not in FACTS or known is None:
+            stated = facts.get(name)
+            if name not in FACTS or stated is None:
                 continue
-            value, fact = float(known), FACTS[name]
+            value, fact = float(stated), FACTS[name]
             below = 0.0 if fact.only_above else low - value
             excess = max(below, value - high, 0.0) / max(width, fact.least_width)
             if excess > 0:
                 cause = f"{fact.title} {_number(value)} {fact.unit}, known {_number(low)} to {_number(high)}"
-                found.append((excess, cause))
-        found.sort(reverse=True)
-        return Familiarity(max((excess for excess, _ in found), default=0.0), tuple(c for _, c in found), self.limit)
+                excesses.append((excess, cause))
+        excesses.sort(reverse=True)
+        distance = max((excess for excess, _ in excesses), default=0.0)
+        return Familiarity(distance, tuple(cause for _, cause in excesses), self.limit)
 
 
 def familiarity_of(
@@ -173,15 +188,15 @@ def _number(value: float) -> str:
 
 
 def facts_of(scan: CTScan, blood: BloodPool | None, heart: sitk.Image) -> dict[str, float | None]:
-    """FACTS of a scan. heart: mask on its grid."""
+    """Return FACTS of a scan. heart: Mask on its grid."""
     return _facts(scan.image.GetSpacing(), scan.acquisition.facts(), {} if blood is None else vars(blood), heart)
 
 
 def recorded_facts(content: Mapping[str, Any], heart: sitk.Image) -> dict[str, float | None]:
-    """FACTS of a scan, from its results.
+    """Return FACTS of a scored scan.
 
     Args:
-        content: Of `scores.json`.
+        content: Content of `scores.json`.
         heart: `heart.nii.gz` beside it.
     """
     return _facts(content["input"]["spacing_mm"], content["acquisition"], content["measured"] or {}, heart)
@@ -200,10 +215,10 @@ def _facts(
 
 
 def framing(heart: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
-    """Framing of the body in the scan: those of FACTS that follow from the heart's mask, uint8 0/1 [k, j, i].
+    """Return the FACTS that follow from the heart's mask, uint8 0/1 [k, j, i].
 
-    The heart is cut off where the mask reaches an end or a side of the scan: the area of the mask there, as a
-    proportion of its largest area in parallel planes.
+    The proportion cut off is the mask's area at an end or a side of the scan, against its largest area in parallel
+    planes.
     """
     areas = [heart.sum(axes) for axes in ((1, 2), (0, 2), (0, 1))]
     cut = max(max(area[0], area[-1]) / max(1, area.max()) for area in areas)
@@ -218,7 +233,11 @@ def framing(heart: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
 class CalibratedOn:
     """Scans with reference scores that a model was calibrated on, in place of digital patients.
 
-    reference: title of its format. scans, patients: how many. date: as in ISO 8601.
+    Attributes:
+        reference: Title of the scores' format.
+        scans: Number of scans.
+        patients: Number of patients.
+        date: ISO 8601 date.
     """
 
     reference: str
@@ -228,7 +247,7 @@ class CalibratedOn:
 
     @classmethod
     def stored(cls, calibration: Mapping[str, Any]) -> CalibratedOn | None:
-        """From a model's calibration, or from `scores.json`; None for digital patients. Raises CTError."""
+        """Read a model's calibration, or `scores.json`; None for digital patients. Raises CTError."""
         content = calibration.get("calibrated_on")
         if content is None:
             return None
@@ -244,7 +263,15 @@ class CalibratedOn:
 
 @dataclass(frozen=True)
 class Limits:
-    """pairs: how many they were found on. highest: largest mean of a pair among them; they are not stretched beyond."""
+    """Repeatability limits of a score: factor × (intercept + slope × mean of both scores).
+
+    Attributes:
+        intercept: Intercept of the regression of absolute differences.
+        slope: Slope of the regression.
+        factor: Factor to what 95 % of differences stay below.
+        pairs: Number of pairs in the study.
+        highest: Largest mean of a pair in the study, above which the limits do not hold.
+    """
 
     intercept: float
     slope: float
@@ -253,7 +280,7 @@ class Limits:
     highest: float
 
     def at(self, mean: float | np.ndarray) -> float | np.ndarray:
-        """The repeatability coefficient at a mean of both scores: what 95 % of absolute differences stay below."""
+        """Return the repeatability coefficient at a mean of both scores; 95 % of absolute differences stay below."""
         return self.factor * np.maximum(0.0, self.intercept + self.slope * mean)
 
     def interval(self, score: float) -> tuple[float, float]:
@@ -270,12 +297,16 @@ class Limits:
 class Repeatability:
     """Result of a scan–rescan study, as stored on a model's card.
 
-    digital: whether the pairs were of digital patients. data: what they were, in a line for readers. models: SHA-256 by
-    network, and settings as `decomposition_settings` in `scores.json`, with which they were scored. acquisition: lowest
-    and highest value of kvp, slice_thickness_mm and slice_spacing_mm in the study.
-    limits: by method, quantity, and "total" or "artery" (one for all four); of the method "threshold" those of a reader
-    who assigns lesions to arteries, "automatic" those of the automatic clinical score. candidate_evidence: as in
-    `scores.json`, what its candidates were evaluated by.
+    Attributes:
+        digital: True if the pairs were of digital patients.
+        data: Description of the pairs, a line for readers.
+        date: Date of the study.
+        models: SHA-256 of the models of the study, by network.
+        settings: Settings of its calcium maps, as `decomposition_settings` in `scores.json`.
+        acquisition: Lowest and highest value of kvp, slice_thickness_mm and slice_spacing_mm in the study.
+        limits: Limits by method, quantity, and "total" or "artery" (one for all four). The method "threshold" is that
+            of a reader who assigns lesions to arteries, "automatic" the automatic clinical score.
+        candidate_evidence: Evidence by which candidates were selected, as in `scores.json`.
     """
 
     digital: bool
@@ -289,7 +320,7 @@ class Repeatability:
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> Repeatability:
-        """From a card's entry, whose keys are the fields' names. Raises ModelError when it is none."""
+        """Read a card's entry, whose keys are the fields' names. Raises ModelError if it is none."""
         try:
             limits = {
                 method: {
@@ -314,8 +345,9 @@ def _limits(values: dict[str, Any]) -> Limits:
 
 
 def stored_repeatability(content: dict[str, Any]) -> Repeatability | None:
-    """The limits on the card of the model that made a result's calcium map; of a result of the clinical rule alone, the
-    bundled model's. None while none are stored. content: of `scores.json`. Raises ModelError.
+    """Return the limits on the card of the model that made a result's calcium map, or of the bundled model without map.
+
+    content: Content of `scores.json`. Returns None if none are stored. Raises ModelError.
     """
     if "decomposition" in models_of(content):
         cards = map_cards(content)
@@ -326,13 +358,14 @@ def stored_repeatability(content: dict[str, Any]) -> Repeatability | None:
 
 
 def map_cards(content: dict[str, Any]) -> list[ModelCard]:
-    """Cards of the model that made a result's calcium map, where it is installed. Copies of it that were calibrated
-    otherwise have other names. content: of `scores.json`. Raises ModelError.
+    """Return installed cards of the model that made a result's calcium map; copies calibrated anew have other names.
+
+    content: Content of `scores.json`. Raises ModelError.
     """
-    made = [(model["name"], model["sha256"]) for model in content["models"] if model["network"] == "decomposition"]
-    return [model.card for model in list_models("decomposition") if (model.card.name, model.card.sha256) in made]
+    used = [(model["name"], model["sha256"]) for model in content["models"] if model["network"] == "decomposition"]
+    return [model.card for model in list_models("decomposition") if (model.card.name, model.card.sha256) in used]
 
 
 def models_of(content: dict[str, Any]) -> dict[str, str]:
-    """SHA-256 of the models that a result was made with, by network."""
+    """Return the SHA-256 of the models of a result, by network."""
     return {model["network"]: model["sha256"] for model in content["models"]}

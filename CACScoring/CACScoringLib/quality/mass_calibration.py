@@ -44,19 +44,21 @@ SCANNER_PERCENT, UNKNOWN_SCANNER_PERCENT, OTHER_VOLTAGE_PERCENT = 5.0, 10.0, 3.0
 100 kVp one of them measured 3 % less than the ratio of thresholds says."""
 
 BODY_HU, TABLE_OPENING_MM = -300.0, 12.0
-"""Of the body, to measure its width; the opening parts it from the table."""
+"""Threshold of the body, to measure its width; width of the opening that separates it from the table."""
 
 INSERT_WATER_HU = 20.0
-"""How far water may lie off 0 HU within a body, which an insert alone does not show."""
+"""Error of water within a body, which an insert alone does not show."""
 
 
 @dataclass(frozen=True)
 class MassCalibration:
     """Mass calibration of a scan.
 
-    source: "insert", "given", "dicom-patient", "dicom-device", "table" or "published". mg_per_cm3_per_hu: times HU
-    above the background it is mg/cm³ of hydroxyapatite. uncertainty_percent: a standard deviation; None where unknown.
-    lateral_width_cm: of the body, where it was measured.
+    Attributes:
+        source: "insert", "given", "dicom-patient", "dicom-device", "table" or "published".
+        mg_per_cm3_per_hu: Density of hydroxyapatite, mg/cm³, per HU above the background.
+        uncertainty_percent: Standard deviation; None if unknown.
+        lateral_width_cm: Width of the body; None if not measured.
     """
 
     source: str
@@ -73,7 +75,7 @@ class MassCalibration:
 def scan_calibration(
     scan: CTScan, heart_mask: sitk.Image, given_mg_per_mm3_hu: float | None = None, table: Path | None = None
 ) -> MassCalibration:
-    """The best calibration that is known of a scan, without an insert.
+    """Return the best calibration of a scan without an insert.
 
     Args:
         scan: The CT.
@@ -93,8 +95,8 @@ def scan_calibration(
     device = (acquisition.mass_factor_small, acquisition.mass_factor_medium, acquisition.mass_factor_large)
     if None not in device:
         return _of_device([float(factor) for factor in device if factor is not None], width)
-    if table is not None and (found := from_table(table, acquisition, width)) is not None:
-        return found
+    if table is not None and (listed := from_table(table, acquisition, width)) is not None:
+        return listed
     return published(acquisition, width)
 
 
@@ -107,7 +109,7 @@ def _of_device(factors: list[float], width_cm: float | None) -> MassCalibration:
 
 
 def from_table(path: Path, acquisition: Acquisition, width_cm: float | None) -> MassCalibration | None:
-    """The calibration of the only fitting line of a table; None where no line fits.
+    """Return the calibration of the only line of a table that fits; None if no line fits.
 
     Args:
         path: CSV with the columns kvp and mg_per_cm3_per_hu, and where wanted manufacturer, width_from_cm and
@@ -137,18 +139,18 @@ def from_table(path: Path, acquisition: Acquisition, width_cm: float | None) -> 
 
 
 def published(acquisition: Acquisition, width_cm: float | None) -> MassCalibration:
-    """By published measurements; the mean of all makers where the scanner's is unknown, 120 kVp where the voltage is
-    unknown or beyond 70 to 140."""
+    """Return the published calibration, by maker (the mean of all if unknown), body width and tube voltage (120 kVp if
+    unknown or outside 70 to 140)."""
     maker = (acquisition.manufacturer or "").lower()
-    own = [pair for name, pair in PUBLISHED_MG_PER_CM3_PER_HU.items() if maker.startswith(name)]
-    makers = own or [pair for name, pair in PUBLISHED_MG_PER_CM3_PER_HU.items() if name != "toshiba"]
+    maker_factors = [pair for name, pair in PUBLISHED_MG_PER_CM3_PER_HU.items() if maker.startswith(name)]
+    makers = maker_factors or [pair for name, pair in PUBLISHED_MG_PER_CM3_PER_HU.items() if name != "toshiba"]
     at_120 = float(np.interp(width_cm or 35.0, PUBLISHED_WIDTHS_CM, np.mean(makers, axis=0)))
-    percent = SCANNER_PERCENT if own else UNKNOWN_SCANNER_PERCENT
+    percent = SCANNER_PERCENT if maker_factors else UNKNOWN_SCANNER_PERCENT
     kvp = acquisition.calcium_kvp
     if kvp is None or not 70 <= kvp <= 140:
         return MassCalibration("published", at_120, UNKNOWN_SCANNER_PERCENT, width_cm)
-    other = 0.0 if abs(kvp - 120) <= 0.5 else OTHER_VOLTAGE_PERCENT
-    return MassCalibration("published", at_120 / relative_calcium_hu(kvp), float(np.hypot(percent, other)), width_cm)
+    percent = float(np.hypot(percent, 0.0 if abs(kvp - 120) <= 0.5 else OTHER_VOLTAGE_PERCENT))
+    return MassCalibration("published", at_120 / relative_calcium_hu(kvp), percent, width_cm)
 
 
 def insert_calibration(
@@ -180,12 +182,12 @@ def insert_calibration(
 
 
 def calcium_hu_per_mg_cm3(kvp: float) -> float:
-    """HU that 1 mg/cm³ of hydroxyapatite adds to water at a tube voltage; errors as of `relative_calcium_hu`."""
+    """Return the HU that 1 mg/cm³ of hydroxyapatite adds to water; errors as of `relative_calcium_hu`."""
     return HU_PER_MG_CM3_AT_120_KVP * relative_calcium_hu(kvp)
 
 
 def relative_calcium_hu(kvp: float) -> float:
-    """HU of calcium at a tube voltage against 120 kVp.
+    """Return the HU of calcium at a tube voltage relative to 120 kVp.
 
     The ratio of the voltage's equivalent threshold to 130 HU (Gräni 2018, 10.1093/ehjci/jey019, as coded by peers:
     (2nd)), linear between the published voltages. Raises ValueError outside 70 to 140 kVp.
@@ -196,10 +198,9 @@ def relative_calcium_hu(kvp: float) -> float:
 
 
 def lateral_width_cm(scan: CTScan, heart_mask: sitk.Image) -> float | None:
-    """Width of the body from left to right in the heart's middle slice, arms included where they touch it.
+    """Measure the width of the body in the heart's middle slice, arms included if they touch it.
 
-    None where the field of view cuts the body off: at the image's sides, or at the edge of a circle that is padded
-    outside.
+    Returns None if the field of view cuts the body off, at the image's sides or at the edge of a padded circle.
     """
     slices = np.flatnonzero(sitk.GetArrayViewFromImage(heart_mask).any((1, 2)))
     if not slices.size:
@@ -231,7 +232,6 @@ def _cut_by_circle(hu: np.ndarray, body: np.ndarray) -> bool:
 
 
 def usual_calibration(kvp: float | None) -> float:
-    """Mass calibration in mg/(mm³·HU) of a scan without one of its own: by its tube voltage, 120 kVp where that is
-    unknown or beyond what is known."""
-    known = kvp is not None and 70.0 <= kvp <= 140.0
-    return 1 / (1000 * calcium_hu_per_mg_cm3(kvp if known and kvp is not None else 120.0))
+    """Return the mass calibration in mg/(mm³·HU) at a tube voltage, at 120 kVp if it is unknown or unpublished."""
+    is_published = kvp is not None and 70.0 <= kvp <= 140.0
+    return 1 / (1000 * calcium_hu_per_mg_cm3(kvp if is_published and kvp is not None else 120.0))

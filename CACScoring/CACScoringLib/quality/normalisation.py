@@ -1,5 +1,5 @@
-"""A scan brought to the reference protocol before it is scored, where its kernel is sharper than what CAC knows, or its
-slices are thinner.
+"""Normalisation of scans to the reference protocol before they are scored, if their kernel is sharper or their slices
+are thinner than the calibration range.
 
 Kernels are linear filters in the slice, so one is turned into another by their ratio in the frequency plane. The scan's
 own is measured in it, the reference is the simulated scanner's soft kernel, measured alike. The ratio is 1 at zero
@@ -35,7 +35,7 @@ COARSE_PER_MM = (0.037, 0.068)
 
 STEP_PER_MM = 0.025
 HIGHEST_PER_MM = 0.7
-"""Of the curve. Beyond it there is little but noise."""
+"""Step and end of the curve, beyond which there is little but noise."""
 
 LEAST_NYQUIST_PER_MM = 0.45
 """Larger pixels (1.1 mm) do not show how sharp the kernel was."""
@@ -44,7 +44,7 @@ BODY_WINDOW_MM = 60.0
 NOISE_WINDOW_MM = 20.0
 MOST_SLICES = 12
 LEAST_WINDOWS = 24
-"""Of either kind; fewer do not tell."""
+"""Least number of windows of either kind."""
 
 BODY_HU = (-1000.0, 400.0)
 """Values beyond are cut off, so that metal and bone do not outweigh all else."""
@@ -71,7 +71,7 @@ REFERENCE_MTF = (
     *(1.000, 1.000, 0.891, 0.812, 0.788, 0.771, 0.735, 0.659, 0.590, 0.524, 0.467, 0.397, 0.330, 0.262),
     *(0.209, 0.168, 0.140, 0.115, 0.095, 0.077, 0.063, 0.050, 0.041, 0.036, 0.033, 0.030, 0.030),
 )
-"""Of the soft kernel, as `measured_sharpness` sees it at multiples of STEP_PER_MM: median of six digital patients."""
+"""MTF of the soft kernel by `measured_sharpness` at multiples of STEP_PER_MM: median of six digital patients."""
 
 JUDGED_PER_MM = (0.25, 0.3, 0.35)
 SHARPEST_KNOWN = 0.83
@@ -79,7 +79,7 @@ SHARPEST_KNOWN = 0.83
 edge-enhancing ones 0.89 and more."""
 
 REFERENCE_THICKNESS_MM = 3.0
-"""Of the slices that the Agatston score was made for."""
+"""Slice thickness that the Agatston score was made for."""
 
 THINNEST_KNOWN_MM = 0.95
 """Calibration scans had slices of 1 mm and more."""
@@ -89,10 +89,14 @@ THINNEST_KNOWN_MM = 0.95
 class Normalisation:
     """Measured kernel and slices of a scan, and their normalisation.
 
-    sharpness: mean MTF at JUDGED_PER_MM; None where it could not be measured. limit: above which it is out of range.
-    gain: of the filter at multiples of step_per_mm, from one step on; at zero it is 1. Empty where nothing was done.
-    slice_weights: of each slice and its neighbours, an odd number; empty where slices are not averaged.
-    noise_hu: in the heart before; None where nothing was done or it could not be measured.
+    Attributes:
+        mode: One of MODES.
+        sharpness: Mean MTF at JUDGED_PER_MM; None if it could not be measured.
+        limit: Sharpness above which the kernel is out of range.
+        gain: Gain of the filter at multiples of step_per_mm, from one step on; at zero it is 1. Empty without a filter.
+        step_per_mm: Step of the gain's frequencies.
+        slice_weights: Weights of a slice and its neighbours, an odd number; empty if slices are not averaged.
+        noise_hu: Noise in the heart before; None if nothing was done or it could not be measured.
     """
 
     mode: str
@@ -120,11 +124,14 @@ class Normalisation:
             KeyError: A field is missing.
             TypeError: A field is unknown or of another type.
         """
-        own = content.get("normalisation")
-        return own and cls(**{**own, "gain": tuple(own["gain"]), "slice_weights": tuple(own["slice_weights"])})
+        recorded = content.get("normalisation")
+        if recorded is None:
+            return None
+        tuples = {name: tuple(recorded[name]) for name in ("gain", "slice_weights")}
+        return cls(**{**recorded, **tuples})
 
     def of(self, scan: CTScan) -> CTScan:
-        """A scan as it is scored: filtered on its own grid, or itself where nothing was done."""
+        """Return a scan as scored: filtered on its own grid, or itself if nothing was done."""
         if not self.changes:
             return scan
         hu, acquisition = scan.hu, scan.acquisition
@@ -140,7 +147,7 @@ class Normalisation:
         """Return warnings for the reader of a score.
 
         Returns:
-            Warnings, none where nothing was done and the kernel is known.
+            Warnings, none if nothing was done and the kernel is in range.
         """
         warnings = []
         if self.slice_weights:
@@ -203,10 +210,10 @@ def normalisation_of(scan: CTScan, mode: str = "auto") -> Normalisation:
             )
         return Normalisation(mode, None, slice_weights=weights)
     sharpness = round(float(measured.at(np.array(JUDGED_PER_MM)).mean()), 4)
-    found = Normalisation(mode, sharpness, slice_weights=weights)
-    if mode == "on" or (mode == "auto" and found.out_of_range):
-        return replace(found, gain=_gain(measured))
-    return found
+    normalisation = Normalisation(mode, sharpness, slice_weights=weights)
+    if mode == "on" or (mode == "auto" and normalisation.out_of_range):
+        return replace(normalisation, gain=_gain(measured))
+    return normalisation
 
 
 def _gain(measured: Sharpness) -> tuple[float, ...]:
@@ -238,11 +245,13 @@ def slice_weights(thickness_mm: float, spacing_mm: float) -> tuple[float, ...]:
 
 
 def averaged(hu: np.ndarray, weights: tuple[float, ...]) -> np.ndarray:
-    """Slices [k, j, i] as weighted means of themselves and their neighbours, the scan's last slice standing for those
-    beyond; of the same type."""
-    result, own = np.empty_like(hu), np.array(weights, np.float32)
+    """Return slices [k, j, i] as weighted means of themselves and their neighbours; of the same type.
+
+    The scan's last slice stands for those beyond it.
+    """
+    result, kernel = np.empty_like(hu), np.array(weights, np.float32)
     for j in range(hu.shape[1]):  # row by row, so that a long scan needs no copy in floating point
-        rows = ndimage.correlate1d(hu[:, j].astype(np.float32), own, axis=0, mode="nearest")
+        rows = ndimage.correlate1d(hu[:, j].astype(np.float32), kernel, axis=0, mode="nearest")
         result[:, j] = rows if hu.dtype.kind == "f" else np.rint(rows)
     return result
 
@@ -263,9 +272,9 @@ def filtered(
     )
     plane = np.interp(np.hypot(rows[:, None], columns[None]), frequency_per_mm, gain).astype(np.float32)
     result = np.empty_like(hu)
-    for k, own in enumerate(hu):
+    for k, plane_hu in enumerate(hu):
         # The cosine transform is the Fourier transform of a slice that is mirrored at its borders.
-        values = fft.idctn(fft.dctn(own.astype(np.float32), norm="ortho") * plane, norm="ortho")
+        values = fft.idctn(fft.dctn(plane_hu.astype(np.float32), norm="ortho") * plane, norm="ortho")
         values = np.maximum(values, AIR_HU)
         result[k] = values if hu.dtype.kind == "f" else np.rint(values)
     return result
@@ -273,18 +282,23 @@ def filtered(
 
 @dataclass(frozen=True)
 class Sharpness:
-    """frequency_per_mm, mtf: the curve, both [n]; 1 at the coarsest frequency."""
+    """MTF of a kernel.
+
+    Attributes:
+        frequency_per_mm: Frequencies of the curve, [n].
+        mtf: MTF at these, [n]; 1 at the coarsest frequency.
+    """
 
     frequency_per_mm: np.ndarray
     mtf: np.ndarray
 
     def at(self, frequency_per_mm: np.ndarray | float) -> np.ndarray:
-        """The MTF at frequencies of any shape; beyond the curve its last value."""
+        """Interpolate the MTF at frequencies of any shape; beyond the curve it keeps its last value."""
         return np.interp(frequency_per_mm, self.frequency_per_mm, self.mtf)
 
 
 def measured_sharpness(scan: CTScan) -> Sharpness | None:
-    """The MTF of a scan in the slice; None where its pixels are too large, or it shows too little to tell."""
+    """Measure the MTF of a scan in the slice; None if its pixels are too large, or it shows too little."""
     spacing = scan.image.GetSpacing()[:2]
     highest = min(HIGHEST_PER_MM, 0.95 * 0.5 / max(spacing))
     if 0.5 / max(spacing) < LEAST_NYQUIST_PER_MM:
@@ -300,18 +314,18 @@ def measured_sharpness(scan: CTScan) -> Sharpness | None:
 
 
 def _mtf(frequency: np.ndarray, body: np.ndarray, noise: np.ndarray) -> np.ndarray | None:
-    """From the power of body and noise, [n]; None where there is nothing but noise."""
+    """Compute the MTF from the power of body and noise, [n]; None if there is nothing but noise."""
     # At the highest frequencies there is nothing but noise, which is another in the whole body than where it was pure.
     noise = noise * float(np.min((body / noise)[-3:]))
     edges = (body - noise) * frequency**3
-    seen = body - noise >= EDGES_SEEN * body
+    has_edges = body - noise >= EDGES_SEEN * body
     coarse = (frequency >= COARSE_PER_MM[0]) & (frequency <= COARSE_PER_MM[1])
-    if not seen[frequency <= COARSE_PER_MM[1]].all():
+    if not has_edges[frequency <= COARSE_PER_MM[1]].all():
         return None
-    last = len(seen) - 1 if seen.all() else int(np.argmin(seen)) - 1
+    last = len(has_edges) - 1 if has_edges.all() else int(np.argmin(has_edges)) - 1
     aperture = np.exp(-2 * (np.pi * APERTURE_SIGMA_MM * frequency) ** 2)
     by_noise = noise / (frequency + RAMP_FLOOR_PER_MM) * aperture**2
-    square = np.where(np.arange(len(seen)) <= last, edges, by_noise * (edges[last] / by_noise[last]))
+    square = np.where(np.arange(len(has_edges)) <= last, edges, by_noise * (edges[last] / by_noise[last]))
     mtf = np.sqrt(square / square[coarse].mean())
     smooth = np.exp(np.convolve(np.pad(np.log(mtf), 1, mode="edge"), np.ones(3) / 3, mode="valid"))
     smooth[frequency <= COARSE_PER_MM[1]] = 1.0
@@ -321,7 +335,7 @@ def _mtf(frequency: np.ndarray, body: np.ndarray, noise: np.ndarray) -> np.ndarr
 def _body_power(
     hu: np.ndarray, slices: np.ndarray, spacing: tuple[float, float], frequency: np.ndarray
 ) -> np.ndarray | None:
-    """Mean power of windows that show the body, at each frequency."""
+    """Return the mean power of windows that show the body, at each frequency."""
     total, count, shape = np.zeros(()), 0, (1, 1)
     for windows in _windows(hu, slices, spacing, BODY_WINDOW_MM):
         shape = windows.shape[1:]
@@ -336,12 +350,12 @@ def _body_power(
 def _noise_power(
     hu: np.ndarray, slices: np.ndarray, spacing: tuple[float, float], frequency: np.ndarray
 ) -> np.ndarray | None:
-    """Mean power of the purest noise in soft tissue, at each frequency, on a scale of its own."""
-    found = []
+    """Return the mean power of the purest noise in soft tissue, at each frequency, on an arbitrary scale."""
+    tissue_windows = []
     for windows in _windows(hu, slices, spacing, NOISE_WINDOW_MM):
         mean = windows.mean((1, 2))
-        found.append(windows[(mean > TISSUE_HU[0]) & (mean < TISSUE_HU[1])])
-    windows = np.concatenate(found) if found else np.zeros((0, 1, 1), np.float32)
+        tissue_windows.append(windows[(mean > TISSUE_HU[0]) & (mean < TISSUE_HU[1])])
+    windows = np.concatenate(tissue_windows) if tissue_windows else np.zeros((0, 1, 1), np.float32)
     if len(windows) < LEAST_WINDOWS:
         return None
     windows = _detrended(windows)
@@ -359,7 +373,7 @@ def _noise_power(
 
 
 def _windows(hu: np.ndarray, slices: np.ndarray, spacing: tuple[float, float], side_mm: float) -> Iterator[np.ndarray]:
-    """Of each slice all windows half a side apart, float32 [n, rows, columns]."""
+    """Yield the windows of each slice, half a side apart, float32 [n, rows, columns]."""
     columns, rows = (2 * max(4, round(side_mm / (2 * step))) for step in spacing)
     if rows > hu.shape[1] or columns > hu.shape[2]:
         return
@@ -369,7 +383,7 @@ def _windows(hu: np.ndarray, slices: np.ndarray, spacing: tuple[float, float], s
 
 
 def _detrended(windows: np.ndarray) -> np.ndarray:
-    """Without the plane that fits each best."""
+    """Subtract from each window the plane that fits it best."""
     y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in windows.shape[1:])
     flat = windows - windows.mean((1, 2), keepdims=True)
     for axis in (np.broadcast_to(y[:, None], flat.shape[1:]), np.broadcast_to(x[None], flat.shape[1:])):
@@ -378,7 +392,7 @@ def _detrended(windows: np.ndarray) -> np.ndarray:
 
 
 def _power(windows: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
-    """Power spectra of windows [n, rows, columns] under a Hann window, HU² mm²: [n, rows, columns / 2 + 1]."""
+    """Return power spectra of windows [n, rows, columns] under a Hann window, HU² mm²: [n, rows, columns / 2 + 1]."""
     taper = np.outer(*(np.hanning(n + 2)[1:-1] for n in windows.shape[1:])).astype(np.float32)
     spectrum = fft.rfft2(windows * taper)
     return (spectrum.real**2 + spectrum.imag**2) * (spacing[0] * spacing[1] / float(np.square(taper).sum()))
@@ -387,7 +401,7 @@ def _power(windows: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
 def _radial(
     power: np.ndarray, shape: tuple[int, int], spacing: tuple[float, float], frequency: np.ndarray
 ) -> np.ndarray:
-    """Spectra as the mean over rings around each frequency, [n, frequencies]."""
+    """Average spectra over rings around each frequency, [n, frequencies]."""
     fy, fx = np.fft.fftfreq(shape[0], spacing[1]), np.fft.rfftfreq(shape[1], spacing[0])
     plane = np.hypot(fy[:, None], fx[None]).reshape(-1)
     width = max(STEP_PER_MM, 1.0 / min(shape[0] * spacing[1], shape[1] * spacing[0]))

@@ -21,38 +21,38 @@ from CACScoringLib.quality.calibration import (
     recorded_facts,
 )
 
-KNOWN = CalibrationRange(
+RANGE = CalibrationRange(
     {"noise_hu": (8.0, 41.0, 10.0), "kvp": (100.0, 120.0, 10.0), "slice_spacing_mm": (1.0, 5.0, 2.0)}
 )
 
 
 def test_inside_all_ranges_is_no_distance():
-    found = KNOWN.familiarity({"noise_hu": 8.0, "kvp": 120.0, "slice_spacing_mm": 5.0})
-    assert found == Familiarity(0.0, (), LIMIT)
-    assert not found.out_of_range
-    assert found.warnings == []
+    familiarity = RANGE.familiarity({"noise_hu": 8.0, "kvp": 120.0, "slice_spacing_mm": 5.0})
+    assert familiarity == Familiarity(0.0, (), LIMIT)
+    assert not familiarity.out_of_range
+    assert familiarity.warnings == []
 
 
 def test_the_largest_excess_is_the_distance_and_all_are_causes():
-    found = KNOWN.familiarity({"noise_hu": 62.0, "kvp": 95.0, "slice_spacing_mm": 5.0})
-    assert found.distance == pytest.approx(2.1)
-    assert found.causes == ("noise 62 HU, known 8 to 41", "tube voltage 95 kVp, known 100 to 120")
-    assert found.out_of_range
+    familiarity = RANGE.familiarity({"noise_hu": 62.0, "kvp": 95.0, "slice_spacing_mm": 5.0})
+    assert familiarity.distance == pytest.approx(2.1)
+    assert familiarity.causes == ("noise 62 HU, known 8 to 41", "tube voltage 95 kVp, known 100 to 120")
+    assert familiarity.out_of_range
 
 
 def test_less_noise_is_never_harder():
-    assert KNOWN.familiarity({"noise_hu": 1.0}).distance == 0
+    assert RANGE.familiarity({"noise_hu": 1.0}).distance == 0
 
 
 def test_what_has_no_range_makes_a_scan_beyond_them():
-    found = KNOWN.familiarity({"noise_hu": 42.0}).flag("metal in the heart")
-    assert found == Familiarity(LIMIT, ("metal in the heart", "noise 42 HU, known 8 to 41"), LIMIT)
-    assert found.out_of_range
-    assert KNOWN.familiarity({"noise_hu": 62.0}).flag("metal in the heart").distance == pytest.approx(2.1)
+    familiarity = RANGE.familiarity({"noise_hu": 42.0}).flag("metal in the heart")
+    assert familiarity == Familiarity(LIMIT, ("metal in the heart", "noise 42 HU, known 8 to 41"), LIMIT)
+    assert familiarity.out_of_range
+    assert RANGE.familiarity({"noise_hu": 62.0}).flag("metal in the heart").distance == pytest.approx(2.1)
 
 
 def test_from_the_limit_on_automatic_scores_are_withheld():
-    below, beyond = (KNOWN.familiarity({"kvp": kvp}).warnings[0] for kvp in (129.9, 130.0))
+    below, beyond = (RANGE.familiarity({"kvp": kvp}).warnings[0] for kvp in (129.9, 130.0))
     assert (below.code, below.severe) == ("unlike-calibration", False)
     assert (beyond.code, beyond.severe) == ("beyond-calibration", True)
     assert "tube voltage 130 kVp, known 100 to 120" in beyond.message
@@ -62,16 +62,16 @@ def test_ranges_leave_out_the_rare_and_come_back_from_a_card():
     g = np.random.default_rng(0)
     scans = [{"noise_hu": float(noise), "kvp": 120.0} for noise in g.uniform(10, 40, 398)]
     scans += [{"noise_hu": 90.0, "kvp": None, "pixel_mm": 0.5}] * 2
-    known = CalibrationRange.of(scans)
-    low, high, width = known.ranges["noise_hu"]
+    calibration_range = CalibrationRange.of(scans)
+    low, high, width = calibration_range.ranges["noise_hu"]
     assert low == pytest.approx(10, abs=0.7)
     assert high == pytest.approx(40, abs=0.7)
     assert width == pytest.approx(15, abs=1.5)
-    assert known.ranges["kvp"] == (120.0, 120.0, FACTS["kvp"].least_width)
-    assert known.ranges.keys() == {"noise_hu", "kvp"}, "two scans do not tell what pixels are usual"
+    assert calibration_range.ranges["kvp"] == (120.0, 120.0, FACTS["kvp"].least_width)
+    assert calibration_range.ranges.keys() == {"noise_hu", "kvp"}, "two scans do not tell what pixels are usual"
     assert CalibrationRange.of(scans[: LEAST_SCANS - 1]).ranges == {}
-    stored = json.loads(json.dumps({"known": asdict(known)}))
-    assert CalibrationRange.stored(stored) == known
+    stored = json.loads(json.dumps({"known": asdict(calibration_range)}))
+    assert CalibrationRange.stored(stored) == calibration_range
     assert CalibrationRange.stored({}) is None
     for broken in ({"limit": 1.0}, {"ranges": {"kvp": [1, 2]}, "limit": 1.0}, []):
         with pytest.raises(CTError, match="Calibrate it again"):
@@ -115,8 +115,8 @@ def test_facts_of_a_scan(rows, cut):
     ],
 )
 def test_ranges_by_hand(count, expected):
-    found = CalibrationRange.of([{"noise_hu": value} for value in range(count)]).ranges
-    assert found.get("noise_hu") == expected
+    ranges = CalibrationRange.of([{"noise_hu": value} for value in range(count)]).ranges
+    assert ranges.get("noise_hu") == expected
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_ranges_by_hand(count, expected):
     ],
 )
 def test_distances_by_hand(name, value, distance):
-    assert KNOWN.familiarity({name: value}).distance == pytest.approx(distance)
+    assert RANGE.familiarity({name: value}).distance == pytest.approx(distance)
 
 
 def test_a_range_narrower_than_what_matters_is_no_stricter():
@@ -156,10 +156,10 @@ def test_a_range_narrower_than_what_matters_is_no_stricter():
 def test_a_heart_that_is_cut_off(filled, cut_percent):
     heart = np.zeros((10, 10, 10), np.uint8)
     heart[filled] = 1
-    found = framing(heart, (0.5, 0.5, 2.0))
-    assert found["heart_cut_percent"] == cut_percent
-    assert found["field_of_view_mm"] == 5.0
-    assert found["heart_ml"] == pytest.approx(heart.sum() / 2000)
+    facts = framing(heart, (0.5, 0.5, 2.0))
+    assert facts["heart_cut_percent"] == cut_percent
+    assert facts["field_of_view_mm"] == 5.0
+    assert facts["heart_ml"] == pytest.approx(heart.sum() / 2000)
 
 
 def test_a_heart_that_is_cut_off_by_half():

@@ -24,8 +24,8 @@ def test_weights_of_slices_by_hand(thickness_mm, spacing_mm, weights):
 
 def test_averaged_slices_by_hand():
     hu = np.array([0.0, 10.0, 40.0, 80.0], np.float32).reshape(4, 1, 1)
-    found = averaged(hu, (0.25, 0.5, 0.25))
-    assert found.ravel().tolist() == [2.5, 15.0, 42.5, 70.0]
+    filtered_hu = averaged(hu, (0.25, 0.5, 0.25))
+    assert filtered_hu.ravel().tolist() == [2.5, 15.0, 42.5, 70.0]
     assert averaged((hu + 2).astype(np.int16), (0.25, 0.5, 0.25)).ravel().tolist() == [4, 17, 44, 72]
 
 
@@ -39,5 +39,5 @@ def test_the_gain_of_waves_by_hand(axis, waves, expected):
     wave = 100 * np.cos(np.pi * waves * (np.arange(64) + 0.5) / 64)
     hu = np.broadcast_to(wave if axis == 2 else wave[:, None], (2, 64, 64)).astype(np.float32)
     spacing = (0.625, 0.8, 3.0) if axis == 2 else (0.8, 0.625, 3.0)
-    found = filtered(hu, spacing, np.array([0.0, 0.2, 0.3, 0.4]), np.array([0.9, 0.7, 0.5, 0.4]))
-    np.testing.assert_allclose(found, expected * hu, atol=1e-3)
+    filtered_hu = filtered(hu, spacing, np.array([0.0, 0.2, 0.3, 0.4]), np.array([0.9, 0.7, 0.5, 0.4]))
+    np.testing.assert_allclose(filtered_hu, expected * hu, atol=1e-3)

@@ -45,9 +45,9 @@ def heart_of(scan: CTScan) -> sitk.Image:
     return Grid.of(scan.image).image(mask)
 
 
-def calibration(width_cm: float = 35.0, given: float | None = None, table: Path | None = None, **facts):
+def calibration(width_cm: float = 35.0, rules_factor: float | None = None, table: Path | None = None, **facts):
     scan = chest(width_cm, Acquisition("DICOM", **facts))
-    return scan_calibration(scan, heart_of(scan), given, table)
+    return scan_calibration(scan, heart_of(scan), rules_factor, table)
 
 
 def table(tmp_path: Path, text: str) -> Path:
@@ -57,7 +57,7 @@ def table(tmp_path: Path, text: str) -> Path:
 
 
 def test_a_given_number_comes_first():
-    assert calibration(given=0.0008, mass_factor_patient=0.7, **DEVICE) == MassCalibration("given", 0.8)
+    assert calibration(rules_factor=0.0008, mass_factor_patient=0.7, **DEVICE) == MassCalibration("given", 0.8)
 
 
 def test_the_factor_of_this_scan_comes_before_the_scanners():
@@ -66,15 +66,15 @@ def test_the_factor_of_this_scan_comes_before_the_scanners():
 
 @pytest.mark.parametrize(("width_cm", "factor"), [(28, 0.74), (35, 0.77), (41, 0.81)])
 def test_the_scanners_factors_follow_the_width(width_cm, factor):
-    found = calibration(width_cm, **DEVICE)
-    assert (found.source, found.mg_per_cm3_per_hu) == ("dicom-device", factor)
-    assert found.lateral_width_cm == pytest.approx(width_cm, abs=0.5)
+    result = calibration(width_cm, **DEVICE)
+    assert (result.source, result.mg_per_cm3_per_hu) == ("dicom-device", factor)
+    assert result.lateral_width_cm == pytest.approx(width_cm, abs=0.5)
 
 
 def test_a_body_that_is_cut_off_takes_the_middle_factor_with_more_doubt():
-    found, whole = calibration(60, **DEVICE), calibration(35, **DEVICE)
-    assert (found.mg_per_cm3_per_hu, found.lateral_width_cm) == (0.77, None)
-    assert found.uncertainty_percent > whole.uncertainty_percent
+    result, uncut = calibration(60, **DEVICE), calibration(35, **DEVICE)
+    assert (result.mg_per_cm3_per_hu, result.lateral_width_cm) == (0.77, None)
+    assert result.uncertainty_percent > uncut.uncertainty_percent
 
 
 def test_the_users_table_comes_before_published_values(tmp_path):
@@ -114,9 +114,9 @@ def insert_phantom(hu=250.0):
 def test_calibration_from_an_insert():
     """200 mg/cm³ at 250 HU, water at 10 HU, which may be 20 HU off."""
     phantom = insert_phantom()
-    found = insert_calibration(phantom.image, phantom.arteries, 200.0, water_hu=10.0)
-    assert (found.source, found.mg_per_cm3_per_hu) == ("insert", pytest.approx(200 / 240))
-    assert found.uncertainty_percent == pytest.approx(100 * 20 / 240)
+    result = insert_calibration(phantom.image, phantom.arteries, 200.0, water_hu=10.0)
+    assert (result.source, result.mg_per_cm3_per_hu) == ("insert", pytest.approx(200 / 240))
+    assert result.uncertainty_percent == pytest.approx(100 * 20 / 240)
 
 
 @pytest.mark.parametrize(
@@ -172,10 +172,10 @@ def test_width():
     ],
 )
 def test_published_calibration_by_hand(maker, kvp, width_cm, factor, percent):
-    found = published(Acquisition("test", manufacturer=maker, kvp=kvp), width_cm)
-    assert found.mg_per_cm3_per_hu == pytest.approx(factor, rel=1e-5)
-    assert found.uncertainty_percent == pytest.approx(percent)
-    assert (found.source, found.lateral_width_cm) == ("published", width_cm)
+    result = published(Acquisition("test", manufacturer=maker, kvp=kvp), width_cm)
+    assert result.mg_per_cm3_per_hu == pytest.approx(factor, rel=1e-5)
+    assert result.uncertainty_percent == pytest.approx(percent)
+    assert (result.source, result.lateral_width_cm) == ("published", width_cm)
 
 
 @pytest.mark.parametrize(
@@ -199,5 +199,5 @@ def test_the_scanners_factor_by_width(width_cm, factor):
 
 def test_the_scanners_factor_without_a_width():
     """The medium one; half of what small and large differ by, 4.55 %, adds to its error of 5 %."""
-    found = _of_device([0.74, 0.77, 0.81], None)
-    assert found == MassCalibration("dicom-device", 0.77, pytest.approx(math.hypot(5, 50 * 0.07 / 0.77)))
+    result = _of_device([0.74, 0.77, 0.81], None)
+    assert result == MassCalibration("dicom-device", 0.77, pytest.approx(math.hypot(5, 50 * 0.07 / 0.77)))

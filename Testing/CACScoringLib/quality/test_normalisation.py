@@ -19,54 +19,54 @@ FREQUENCY, GAIN = np.array([0.0, 0.1, 0.3, 0.6]), np.array([1.0, 0.9, 0.3, 0.05]
 def test_the_mass_of_a_lesion_and_the_mean_of_a_slice_stay():
     hu = np.zeros((1, 64, 64), np.float32)
     hu[0, 30:34, 30:34] = 800
-    found = filtered(hu, (0.7, 0.7, 3.0), FREQUENCY, GAIN)
-    assert found.sum() == pytest.approx(hu.sum(), rel=1e-4)
-    assert found.max() < 0.8 * hu.max()
+    filtered_hu = filtered(hu, (0.7, 0.7, 3.0), FREQUENCY, GAIN)
+    assert filtered_hu.sum() == pytest.approx(hu.sum(), rel=1e-4)
+    assert filtered_hu.max() < 0.8 * hu.max()
 
 
 def test_the_type_stays_and_no_voxel_is_below_air():
     hu = np.full((1, 40, 40), AIR_HU, np.int16)
     hu[0, 15:25, 15:25] = 1000
-    found = filtered(hu, (0.7, 0.7, 3.0), np.array([0.0, 0.2, 0.25]), np.array([1.0, 1.0, 0.0]))
-    assert found.dtype == np.int16
-    assert found.min() == AIR_HU
+    filtered_hu = filtered(hu, (0.7, 0.7, 3.0), np.array([0.0, 0.2, 0.25]), np.array([1.0, 1.0, 0.0]))
+    assert filtered_hu.dtype == np.int16
+    assert filtered_hu.min() == AIR_HU
 
 
 @pytest.mark.parametrize("kernel", [SOFT, SHARP])
 def test_a_scan_with_a_known_kernel_is_left_as_it_is(kernel):
     scan = scan_with(kernel)
-    found = normalisation_of(scan)
-    assert found.of(scan) is scan
-    assert not found.warnings()
+    normalisation = normalisation_of(scan)
+    assert normalisation.of(scan) is scan
+    assert not normalisation.warnings()
 
 
 def test_an_edge_enhanced_scan_comes_back_to_its_soft_twin():
     soft, sharp = (scan_with(kernel, calcium=True) for kernel in (SOFT, BONE))
-    found = normalisation_of(sharp)
-    normal = found.of(sharp)
+    normalisation = normalisation_of(sharp)
+    normal = normalisation.of(sharp)
     inside = (slice(None), slice(100, 180), slice(100, 180))
     before, after = ((scan.hu[inside].astype(float) - soft.hu[inside]).std() for scan in (sharp, normal))
     assert after < 0.15 * before
     assert _agatston(normal) == pytest.approx(_agatston(soft), rel=0.1)
     assert _agatston(sharp) > 1.2 * _agatston(soft)
     assert normal.image.GetSpacing() == sharp.image.GetSpacing()
-    assert [warning.code for warning in found.warnings()] == ["kernel-normalised"]
+    assert [warning.code for warning in normalisation.warnings()] == ["kernel-normalised"]
 
 
 def test_it_can_be_switched_off_which_is_told():
     scan = scan_with(BONE)
-    found = normalisation_of(scan, "off")
-    assert found.of(scan) is scan
-    assert [(warning.code, warning.severe) for warning in found.warnings()] == [("kernel-sharp", True)]
+    normalisation = normalisation_of(scan, "off")
+    assert normalisation.of(scan) is scan
+    assert [(warning.code, warning.severe) for warning in normalisation.warnings()] == [("kernel-sharp", True)]
 
 
 def test_what_cannot_be_measured_is_left_as_it_is_unless_normalisation_is_demanded():
     hu = np.full((3, 40, 40), 40, np.int16)
     hu[0] = -1000
     scan = CTScan(sitk.GetImageFromArray(hu), Acquisition("test"))
-    found = normalisation_of(scan)
-    assert found.sharpness is None
-    assert found.of(scan) is scan
+    normalisation = normalisation_of(scan)
+    assert normalisation.sharpness is None
+    assert normalisation.of(scan) is scan
     with pytest.raises(CTError, match="measure"):
         normalisation_of(scan, "on")
     with pytest.raises(CTError, match="auto, on, off"):
@@ -89,13 +89,13 @@ def test_thin_slices_are_averaged_and_an_object_keeps_its_mass():
     image = sitk.GetImageFromArray(hu)
     image.SetSpacing((0.7, 0.7, 0.6))
     scan = CTScan(image, Acquisition("test", slice_thickness_mm=0.6))
-    found = normalisation_of(scan)
-    normal = found.of(scan)
-    assert [warning.code for warning in found.warnings()] == ["slices-averaged"]
+    normalisation = normalisation_of(scan)
+    normal = normalisation.of(scan)
+    assert [warning.code for warning in normalisation.warnings()] == ["slices-averaged"]
     assert (normal.hu - 40.0)[:, 1:].sum() == pytest.approx((hu - 40.0)[:, 1:].sum(), rel=1e-2)
     assert (normal.hu[:, 0] == -1000).all()
     assert normal.acquisition.slice_thickness_mm == 3.0
-    again = Normalisation.recorded(json.loads(json.dumps({"normalisation": asdict(found)})))
+    again = Normalisation.recorded(json.loads(json.dumps({"normalisation": asdict(normalisation)})))
     assert (again.of(scan).hu == normal.hu).all()
 
 

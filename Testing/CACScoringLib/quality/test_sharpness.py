@@ -14,8 +14,8 @@ FREQUENCIES = np.array([0.1, 0.2, 0.3, 0.4])
 @pytest.mark.parametrize("noise_hu", [4.0, 25.0])
 @pytest.mark.parametrize("kernel", [SHARP, BONE])
 def test_the_ratio_of_two_measured_curves_is_that_of_the_kernels_whatever_the_noise(kernel, noise_hu):
-    soft, other = measured_sharpness(scan_with(SOFT)), measured_sharpness(scan_with(kernel, noise_hu))
-    measured = other.at(FREQUENCIES) / soft.at(FREQUENCIES)
+    soft, sharp = measured_sharpness(scan_with(SOFT)), measured_sharpness(scan_with(kernel, noise_hu))
+    measured = sharp.at(FREQUENCIES) / soft.at(FREQUENCIES)
     assert measured == pytest.approx(transfer(kernel, FREQUENCIES) / transfer(SOFT, FREQUENCIES), rel=0.2)
 
 
