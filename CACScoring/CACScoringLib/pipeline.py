@@ -130,7 +130,7 @@ def score_scan(
         )
         rules = rules.with_mass_calibration(calibration)
         allowed = settings.allow_contrast, settings.allow_reversed
-        quality = examine_quality(scan, scored, region.mask, normalisation, rules.threshold_hu, *allowed)
+        quality = examine_quality(scan, scored, region, normalisation, rules.threshold_hu, *allowed)
     decomposed = judge = None
     if networks:
         with progress.step("decomposition"):

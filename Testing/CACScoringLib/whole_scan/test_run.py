@@ -135,9 +135,9 @@ class TestStoredModels:
         assert 0 < radiomics.probability < 1
         assert radiomics.limit == 0.5
         assert set(radiomics.contributions) <= set(loaded["radiomics"].card.config["features"])
-        assert estimates_from_json(json.loads(json.dumps(report.result_as_json(replace(result, estimates=estimated.estimates), {})))) == tuple(
-            replace(estimate, saliency=None) for estimate in estimated.estimates
-        )
+        assert estimates_from_json(
+            json.loads(json.dumps(report.result_as_json(replace(result, estimates=estimated.estimates), {})))
+        ) == tuple(replace(estimate, saliency=None) for estimate in estimated.estimates)
 
 
 class TestReport:
