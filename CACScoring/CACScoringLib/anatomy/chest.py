@@ -29,6 +29,9 @@ OUTSIDE_AIR_HU = -965
 FOAM_HU = -930
 """Table foam and blankets lift the median of outside air above OUTSIDE_AIR_HU, but not its lowest tenth above this."""
 
+AIR_HU = -985
+"""A tenth of the air beside a patient lies below, whatever foam it is mixed with; the lowest tenth of a lung above."""
+
 BONE_HU = 150
 """Trabecular bone at GRID_MM, and above unenhanced blood and muscle at any usual noise."""
 
@@ -137,7 +140,7 @@ def _lungs(hu: np.ndarray) -> np.ndarray:
     for _, box, part in inner:
         lungs[box] |= part
     for touches_front, lowest_tenth, box, part in cut:
-        if lowest_tenth < FOAM_HU and (uncut_lung_seen or touches_front):
+        if lowest_tenth < AIR_HU or (lowest_tenth < FOAM_HU and (uncut_lung_seen or touches_front)):
             continue
         lungs[box] |= part
     return lungs

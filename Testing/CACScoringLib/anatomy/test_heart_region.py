@@ -57,6 +57,18 @@ def test_region_covers_the_heart(chest, region):
     assert region.warnings == ()
 
 
+def test_foam_behind_the_patient_is_no_lung_where_lungs_are_cut(chest):
+    """Foam taken for lung shifted the lungs' back by 5 cm, so the front of each vertebra was scored as aorta."""
+    hu = np.pad(array(chest.image), ((0, 0), (0, 20), (0, 0)), constant_values=-1000)
+    hu[:, 46:106][hu[:, 46:106] < -930] = -955
+    image = sitk.GetImageFromArray(hu)
+    image.SetSpacing(chest.image.GetSpacing())
+    columns = slice(25, 123)
+    region = heart_region(scan_from_image(image[columns], ACQUISITION))
+    vertebrae = (chest.spine & chest.bone & (chest.y < 85))[:, :, columns]
+    assert (array(region.excluded)[:, : vertebrae.shape[1]][vertebrae] == BONE_LABEL).mean() >= 0.95
+
+
 def test_region_leaves_out_spine_sternum_arch_and_liver(chest, region):
     for part in (chest.spine, chest.sternum, chest.aorta):
         assert covered(part, region.mask) == 0
