@@ -22,11 +22,15 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from ..core.ct import ScanWarning
+from ..core.text import abbreviated_list
 from ..quality.acquisition import BloodPool
 from .lesions import LesionSet
 
 METAL_HU = 2000.0
 """Calcium does not get this dense in a CT of the chest; stents, leads, clips and wires do."""
+
+POSSIBLE_METAL_HU = 1300.0
+"""Peak above which a lesion may be metal: of 828 coronary lesions of digital patients 2 exceed it, of 109 clips 52."""
 
 METAL_EDGE_HU = 500.0
 """Density from which voxels that touch metal are taken for its blurred edge: blood, enhanced too, marrow and noise are
@@ -137,6 +141,19 @@ def without_metal(lesions: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list
     candidates = lesions.of(lesion.id for lesion in lesions.lesions if lesion.id not in metal)
     consequence = "They are excluded, with any calcium that touches them: label that by hand."
     return candidates, [ScanWarning("metal", f"{_metal_text(lesions, metal)} {consequence}")]
+
+
+def dense_warning(lesions: LesionSet) -> list[ScanWarning]:
+    """Warn, severely, of lesions that count although they are denser than nearly all calcium."""
+    dense = [lesion for lesion in lesions.lesions if lesion.peak_hu > POSSIBLE_METAL_HU]
+    if not dense:
+        return []
+    ids = abbreviated_list(str(lesion.id) for lesion in dense)
+    message = (
+        f"{len(dense)} of {len(lesions.lesions)} counted lesions peak above {POSSIBLE_METAL_HU:g} HU, as clips, stents "
+        f"and wires do and calcium hardly ever does (lesion {ids}; up to {max(x.peak_hu for x in dense):.0f} HU)."
+    )
+    return [ScanWarning("possible-metal", message)]
 
 
 def noise_warning(lesions: LesionSet, blood: BloodPool | None) -> list[ScanWarning]:

@@ -12,7 +12,7 @@ from ..calcium_map.decomposition import Decomposition, clear_map
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery, NonCoronary
 from ..quality.acquisition import BloodPool
-from .artefacts import noise_warning, without_metal
+from .artefacts import dense_warning, noise_warning, without_metal
 from .evidence import Evidence, LesionJudge, candidate_sites, suggested_arteries
 from .lesions import LesionSet, find_lesions
 from .methods import MethodResult, NonCoronaryResult, method_result
@@ -128,8 +128,8 @@ def score_candidates(
         counted = selection.lesions
         method = method_result("automatic", counted, rules, spacing, selection.suggestions, selection.left_out)
     elsewhere = score_elsewhere(dense.candidates, rules, spacing, reviewed=False) if has_territories else None
-    noise = noise_warning(method.lesions, blood)
-    return ClinicalScore(method, elsewhere, (*dense.warnings, *noise, unreviewed_warning(method, has_territories)))
+    doubts = (*dense_warning(method.lesions), *noise_warning(method.lesions, blood))
+    return ClinicalScore(method, elsewhere, (*dense.warnings, *doubts, unreviewed_warning(method, has_territories)))
 
 
 def score_elsewhere(

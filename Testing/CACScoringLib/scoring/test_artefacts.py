@@ -1,4 +1,4 @@
-"""Noise, told where it explains many and most candidates."""
+"""Warnings of candidates that noise explains, and of lesions as dense as metal."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.quality.acquisition import BloodPool
-from CACScoringLib.scoring.artefacts import NOISE_CANDIDATES, noise_warning
+from CACScoringLib.scoring.artefacts import NOISE_CANDIDATES, POSSIBLE_METAL_HU, dense_warning, noise_warning
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 BLOOD = BloodPool(median_hu=40.0, bright_hu=45.0, noise_hu=30.0, windows=50)
@@ -45,6 +45,14 @@ def test_nothing_is_said_without_a_measure():
     assert noise_warning(lesions, BLOOD)
     assert noise_warning(lesions, None) == []
     assert noise_warning(lesions, replace(BLOOD, bright_hu=300.0)) == []
+
+
+def test_lesions_denser_than_calcium_are_doubted():
+    """A plaque of pure hydroxyapatite is as dense as the limit; clips exceed it."""
+    assert dense_warning(lesions_of((1, 500), (1, POSSIBLE_METAL_HU))) == []
+    [warning] = dense_warning(lesions_of((1, 500), (1, POSSIBLE_METAL_HU + 1), (1, 1746)))
+    assert (warning.code, warning.severe) == ("possible-metal", True)
+    assert warning.message.startswith("2 of 3 counted lesions")
 
 
 def noisy(sd):
