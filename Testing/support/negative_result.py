@@ -6,11 +6,11 @@ import numpy as np
 import SimpleITK as sitk
 from made_results import make_result
 
-from CACScoringLib.anatomy.arteries import ArterySuggestion
 from CACScoringLib.core.labels import Artery
+from CACScoringLib.scoring.arteries import ArterySuggestion
 from CACScoringLib.scoring.evidence import LeftOut
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.scores import method_result
+from CACScoringLib.scoring.methods import method_result
 
 HU = {(4, 12, 12): 210, (5, 20, 30): 450, (6, 30, 20): 310}
 """Candidates of 4 mm² in one slice, by their first voxel: 8, 16 and 12 Agatston units."""

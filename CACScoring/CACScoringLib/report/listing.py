@@ -9,8 +9,8 @@ from ..scoring.lesions import Lesion
 from ..scoring.scores import component_agatston
 
 if TYPE_CHECKING:
-    from ..anatomy.arteries import ArterySuggestion
     from ..results import MethodResult, ScoreResult
+    from ..scoring.arteries import ArterySuggestion
 
 MOST_LISTED = 50
 """Of more candidates that nobody has reviewed, only so many are listed one by one: those that are largest and most

@@ -145,10 +145,10 @@ def test_a_failed_scan_does_not_stop_others(run, store, series, messages, log):
     assert len(scorings(log)) == 3, "it is tried again by the next run"
 
 
-def test_severe_warnings_of_a_series_are_printed(run, store, series, said):
+def test_severe_warnings_of_a_series_are_printed(run, store, series, messages):
     store.add(*series(SeriesDescription="doubtful"))
     assert run() == ["done"]
-    assert said == ["CAUTION: Series 1: The blood is bright.", "Series 1: done. 1 objects sent"]
+    assert messages == ["CAUTION: Series 1: The blood is bright.", "Series 1: done. 1 objects sent"]
 
 
 def test_results_of_another_watch_are_not_made_again(run, store, series, log, tmp_path):
