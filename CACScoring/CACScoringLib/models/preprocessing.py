@@ -181,7 +181,12 @@ def position_channels(
 
     0 is the heart's centre of mass and ±1 the edge of the ellipsoid with the heart's second moments (a few stray
     voxels of the mask change them little, but would move its bounding box); limited to ±POSITION_LIMIT, then
-    multiplied by POSITION_SCALE. indices: of slices of the heart, [n]. box: part of the slices, [j, i].
+    multiplied by POSITION_SCALE.
+
+    Args:
+        slices: From `heart_slices`.
+        indices: Indices of slices of the heart, [n].
+        box: Part of the slices, [j, i].
     """
     i, j, _ = ((np.arange(n) - c) / r for n, c, r in zip(slices.grid.size, slices.centre, slices.radii, strict=True))
     k = (np.asarray(indices) - slices.centre[2]) / slices.radii[2]
