@@ -20,13 +20,13 @@ def agatston(folder: str) -> dict:
 
 @pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="the commands are for a shell")
-def test_the_tutorial_runs_and_says_what_comes_out(tmp_path, monkeypatch):
+def test_the_tutorial_runs_with_the_stated_output(tmp_path, monkeypatch):
     launcher = tmp_path / "cac"  # the real one would look after its own environment first
     launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m CACTrainingLib.cli "$@"\n')
     launcher.chmod(0o755)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     monkeypatch.chdir(tmp_path)
-    # In an environment that was made just now, nothing is compiled, and each command would compile PyTorch anew.
+    # A new environment has no bytecode, so that each command would compile PyTorch again.
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "bytecode"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(ROOT / name) for name in ("CACScoring", "CACTraining")))

@@ -1,4 +1,4 @@
-"""Territories whose place is known, for tests of what is made of them."""
+"""Territories at known places, for tests of code that uses them."""
 
 import numpy as np
 import SimpleITK as sitk

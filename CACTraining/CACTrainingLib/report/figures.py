@@ -1,7 +1,7 @@
-"""The figures of a study: one look for all, colours that colour-blind readers can tell apart, and ready drawings.
+"""Figures of a study: common style, palette for colour-blind readers, and drawings.
 
 Every drawing takes an empty matplotlib figure first, so that `functools.partial` makes it a `report.parts.Figure.draw`.
-Colours are those of Okabe and Ito; markers differ as well, so that no figure depends on colour.
+Colours are those of Okabe and Ito; markers differ too, so that no figure depends on colour.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A study on disk: `study.html`, one page that needs no other file, and its tables and figures as files of their own.
+"""Write a study: `study.html`, a self-contained page, and its tables and figures as separate files.
 
-`study.json` lists them in their order, for programs that show the study themselves.
+`study.json` lists them in their order, for programs that display the study themselves.
 
-The page reads like the results section of a paper: numbered tables and figures, estimates with their 95 % interval and
-n, others' published figures in columns of their own and marked as such.
+The page is structured like the results section of a paper: numbered tables and figures, estimates with 95 % interval
+and n, and published figures of others in separate, marked columns.
 """
 
 from __future__ import annotations

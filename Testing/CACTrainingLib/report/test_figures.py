@@ -1,4 +1,4 @@
-"""A study's figures: what is drawn where, read from the drawing itself."""
+"""A study's figures: positions of drawn items, read from the drawing."""
 
 import re
 from functools import partial

@@ -1,4 +1,4 @@
-"""A study's page and files: what they show, that it is escaped, and that the page needs no other file."""
+"""A study's page and files: content, escaping, and independence of other files."""
 
 import csv
 import datetime

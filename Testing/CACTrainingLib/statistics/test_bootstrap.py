@@ -52,7 +52,7 @@ class TestIntervals:
         assert mean.value == pytest.approx(values.mean())
         assert (mean.low, mean.high) == pytest.approx((expected.low, expected.high), rel=0.02)
 
-    def test_are_wider_where_scans_of_a_patient_say_the_same(self):
+    def test_are_wider_if_scans_of_a_patient_are_equal(self):
         g = np.random.default_rng(5)
         values = g.normal(size=40)
         independent, repeated = (

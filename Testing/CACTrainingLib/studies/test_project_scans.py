@@ -133,7 +133,7 @@ class TestDigital:
         project.set_use(dict.fromkeys({scan.patient for scan in new}, "test"))
         return project
 
-    def test_among_others_they_are_left_out(self, digital, tmp_path):
+    def test_digital_scans_among_clinical_ones_are_left_out(self, digital, tmp_path):
         folder = write_scan(tmp_path / "data" / "0", 0, True, valve=False)
         digital.add([NewScan("mine", "mine", folder / "ct.nii.gz")])
         digital.set_use({"mine": "test"})

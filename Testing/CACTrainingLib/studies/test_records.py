@@ -52,6 +52,6 @@ def test_json_round_trip(original):
 
 
 @pytest.mark.parametrize("change", [{"values": None}, {"unknown": 1}, {"truth": {"mass_mg": 1.0}}])
-def test_others_are_refused(change):
+def test_malformed_records_are_refused(change):
     with pytest.raises(RecordError):
         from_json({**asdict(COMPLETE), **change})

@@ -16,7 +16,7 @@ from CACTrainingLib.validation.reference import VESSELS
 
 
 def hand_made_scans(count=80, seed=0, **more):
-    """Scans whose map is 1.2 times the reference with noise, and whose 130 HU score adds 50 to every third."""
+    """Make scans with a map of 1.2 times the reference plus noise, and 50 too much in every third 130 HU score."""
     g = np.random.default_rng(seed)
     scans = []
     for n in range(count):

@@ -137,7 +137,7 @@ def test_label_maps(scans, tmp_path):
     assert "0 CTs called bert" in str(error.value)
 
 
-def test_a_table_of_ones_own(scans, tmp_path):
+def test_a_users_table(scans, tmp_path):
     rows = f"ct,name,patient,LCA,LAD,cx,RCA\n{scans[0]}/ct.nii.gz,a,p,1,2,3,4\n{scans[1]}/ct.nii.gz,b,p,0,,0,0\n"
     (tmp_path / "own.csv").write_text(rows, "utf-8")
     reference = read_reference(tmp_path / "own.csv")

@@ -135,7 +135,7 @@ def test_a_patients_own_reference_has_no_part_in_its_score(base):
         assert any(a != b for a, b in zip(again.cross_fitted, first.cross_fitted, strict=True))
 
 
-def test_a_scan_beyond_what_the_others_know_has_no_interval(base):
+def test_a_scan_outside_the_calibration_range_has_no_interval(base):
     scans = digital_scans()
     candidates = scans[3].candidates
     scans[3] = replace(scans[3], candidates=replace(candidates, facts={**candidates.facts, "kvp": 70.0}))
@@ -215,7 +215,7 @@ def test_what_is_stored_is_read_as_it_was_fitted(base, capsys):
     assert "calibrated on 40 patients with reference scores (label maps" in capsys.readouterr().out
 
 
-def test_the_section_says_what_was_fitted_and_what_not(base):
+def test_the_section_lists_the_fitted_parts(base):
     recalibration = recalibrate(digital_scans(), base.card)
     part = recalibration_page.section(recalibration, "ours", "our-map")
     tables = {table.name: {row[0]: row[1:] for row in table.rows} for table in part.tables}

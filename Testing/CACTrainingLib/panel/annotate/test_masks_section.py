@@ -80,7 +80,7 @@ class TestRegions:
         annotating.tab("train")
         assert saved(annotating, "regions")[LESION] == int(Artery.LAD)
 
-    def test_a_scan_without_lesions_can_be_said_to_be_so(self, annotating):
+    def test_a_scan_can_be_marked_as_free_of_lesions(self, annotating):
         annotating.task("regions")
         annotating.ui.regionsAcceptButton.click()
         assert not saved(annotating, "regions").any()

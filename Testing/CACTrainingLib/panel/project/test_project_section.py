@@ -89,7 +89,7 @@ class TestScans:
         assert opened.ui.projectBar.isHidden()
         assert opened.ui.checkButton.enabled
 
-    def test_removed_is_kept_and_said_where(self, opened):
+    def test_a_removed_scan_is_kept_in_a_named_folder(self, opened):
         opened.open_scan(1)
         opened.key("V")
         opened.tab("project")
@@ -164,7 +164,7 @@ class TestReports:
 
 
 class TestState:
-    def test_a_project_that_is_gone_is_told_once(self, driver, tmp_path):
+    def test_a_project_that_is_gone_is_reported_once(self, driver, tmp_path):
         driver.state.projectFolder = str(tmp_path / "gone")
         assert driver.project is None
         assert str(tmp_path / "gone") in status(driver)
