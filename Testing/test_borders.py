@@ -1,4 +1,4 @@
-"""The borders of the house: a package imports only those below it, as the contracts in pyproject.toml say."""
+"""Dependencies between packages: each imports only those below it, by the contracts in pyproject.toml."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ LINT = "from importlinter.cli import lint_imports; sys.exit(lint_imports(config_
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess:
-    """import-linter on the libraries in a folder, by its pyproject.toml."""
+    """Run import-linter on the libraries of a folder, with its pyproject.toml."""
     path = [str(folder / module) for module in ("CACScoring", "CACTraining")]
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {LINT}", str(folder / "pyproject.toml")]
     return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=folder)
@@ -36,7 +36,7 @@ def test_contracts_are_kept():
         ("CACTraining/CACTrainingLib/new_room/__init__.py", ""),
     ],
 )
-def test_what_crosses_a_border_is_found(tmp_path, file, line):
+def test_forbidden_imports_are_reported(tmp_path, file, line):
     for name in ("CACScoring/CACScoringLib", "CACTraining/CACTrainingLib"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)

@@ -1,4 +1,4 @@
-"""The pages that are generated from the code, and the built site."""
+"""Pages generated from the code, and the built site."""
 
 import os
 import re
@@ -41,7 +41,7 @@ def test_every_warning_has_its_messages():
 
 
 @pytest.mark.long
-def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path):
+def test_the_site_loads_nothing_from_other_hosts(tmp_path):
     pytest.importorskip("mkdocs")
     command = [sys.executable, "-m", "CACTrainingLib.cli", "docs", "--output", str(tmp_path / "site")]
     path = os.pathsep.join(str(ROOT / name) for name in ("CACScoring", "CACTraining"))
@@ -54,7 +54,7 @@ def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path):
         text = page.read_text(encoding="utf-8")
         loaded = loads.findall(text)
         assert (page.name, loaded) == (page.name, [])
-        assert 'data-md-component="source"' not in text  # asks GitHub how many stars there are
+        assert 'data-md-component="source"' not in text  # would request the number of stars from GitHub
     styles = "".join(file.read_text(encoding="utf-8") for file in (tmp_path / "site").rglob("*.css"))
     assert not re.search(r"(?:url\(|@import )[\"']?(?:https?:)?//", styles)
     commands = (tmp_path / "site" / "reference" / "commands.html").read_text(encoding="utf-8")

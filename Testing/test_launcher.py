@@ -1,4 +1,4 @@
-"""The launcher, beside an environment that is there already."""
+"""The launcher, with an existing environment."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def launcher(tmp_path):
-    """A copy of the launcher with an environment that has this Python's packages."""
+    """Return a copy of the launcher, with an environment that has this Python's packages."""
     home = tmp_path / "home"
     home.mkdir()
     for name in ("cac", "pyproject.toml", "constraints.txt"):

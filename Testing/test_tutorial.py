@@ -1,4 +1,4 @@
-"""The tutorial is run: every command of it, as it stands there, in a folder of its own."""
+"""Runs every command of the tutorial, unchanged, in an empty folder."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def agatston(folder: str) -> dict:
 @pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="the commands are for a shell")
 def test_the_tutorial_runs_with_the_stated_output(tmp_path, monkeypatch):
-    launcher = tmp_path / "cac"  # the real one would look after its own environment first
+    launcher = tmp_path / "cac"  # the real one would update its environment first
     launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m CACTrainingLib.cli "$@"\n')
     launcher.chmod(0o755)
     (tmp_path / ".venv").symlink_to(sys.prefix)

@@ -1,4 +1,4 @@
-"""Whole-scan estimates whose words are known, and cards for their models."""
+"""Whole-scan estimates with chosen values, and cards and untrained models for them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RADIOMICS_TEST = {
 
 
 def vessels(*agatston: float, **further: object) -> WholeScanEstimate:
-    """Estimates of LM, LAD, LCX and RCA, or of one artery alone: the LAD."""
+    """Return a vessel estimate. agatston: scores of LM, LAD, LCX and RCA, or of the LAD alone."""
     scores = agatston if len(agatston) == 4 else (0.0, *agatston, 0.0, 0.0)
     return WholeScanEstimate(
         "vessels", "vessels-by-hand", "a" * 64, dict(zip(ARTERIES, scores, strict=True)), sum(scores), **further
@@ -50,7 +50,7 @@ def radiomics(probability: float, limit: float = 0.3, **further: object) -> Whol
 
 
 def estimator(network: str, test: dict | None = None, calibration: dict | None = None) -> LoadedModel:
-    """A model for a whole-scan estimate that is nothing but its card."""
+    """Return a whole-scan model that has a card but no network."""
     card = ModelCard(
         f"{network}-by-hand",
         network,
@@ -73,7 +73,7 @@ SMALL_VESSELS = VesselNetConfig(
 
 
 def save_vessels(folder: Path, name: str = "vessels-untrained", test: dict | None = None) -> Path:
-    """Write a vessel model that learned nothing; returns its card's path."""
+    """Write an untrained vessel model; return its card's path."""
     torch.manual_seed(2)
     network = build(SMALL_VESSELS)
     network.set_largest(800)
@@ -84,7 +84,7 @@ def save_vessels(folder: Path, name: str = "vessels-untrained", test: dict | Non
 
 
 def save_radiomics(folder: Path, name: str = "radiomics-untrained") -> Path:
-    """Write a radiomics model that weighs three features alike, and calls calcium what is above its average."""
+    """Write a radiomics model that weighs three features equally, positive above their mean; return its path."""
     config = RadiomicsConfig(features=("candidate_log_agatston", "heart_volume_ml", "heart_stat_p90"))
     network = build(config)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Networks whose answer is known, dressed as loaded models, and scans in memory to run them on."""
+"""Loaded models around networks with a predictable output, and scans in memory to run them on."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from CACScoringLib.networks.van_velzen import PRESETS, Config, build
 
 
 class AboveBlood(nn.Module):
-    """The map is what exceeds blood of 40 HU, and `margin_hu` of its noise."""
+    """Map what exceeds blood of 40 HU by more than `margin_hu`, a margin for noise."""
 
     def __init__(self, margin_hu: float = 40.0):
         super().__init__()
@@ -25,7 +25,7 @@ class AboveBlood(nn.Module):
 
 
 class AllSlices(nn.Module):
-    """Calcium shows in every slice, or in none."""
+    """Classify every slice as positive, or every slice as negative."""
 
     def __init__(self, shows: bool = True):
         super().__init__()
@@ -41,14 +41,14 @@ def loaded(network: nn.Module, config: Config) -> LoadedModel:
 
 
 def untrained(network: str, name: str, folder: Path) -> Path:
-    """Write a model that learned nothing; returns its card's path."""
+    """Write an untrained model; return its card's path."""
     config = PRESETS["compact"][network]
     card = describe(name, config, "compact", Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests only.")
     return save_model(build(config), card, folder)
 
 
 def scan_of(hu: np.ndarray, spacing_mm: tuple[float, float, float], heart: np.ndarray) -> tuple[CTScan, sitk.Image]:
-    """A scan and its heart mask from arrays [k, j, i]; spacing_mm (i, j, k)."""
+    """Return a scan and its heart mask, given arrays [k, j, i] and a spacing (i, j, k)."""
     image, mask = sitk.GetImageFromArray(hu), sitk.GetImageFromArray(heart.astype(np.uint8))
     image.SetSpacing(spacing_mm)
     image.SetOrigin((-30.0, 12.5, 700.0))

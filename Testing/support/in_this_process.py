@@ -1,14 +1,14 @@
-"""Workers without processes, for what does not depend on them: a process takes seconds to begin."""
+"""Workers that run in this process, for tests that do not depend on processes, which take seconds to start."""
 
 from CACScoringLib.cohort.workers import JobEvent
 
 
 class WorkerKilled(BaseException):
-    """Raised by a job in place of the death of its worker process."""
+    """Raised by a job to simulate the death of its worker process."""
 
 
 class InThisProcess:
-    """In place of `workers.Workers`."""
+    """Replaces `workers.Workers`."""
 
     def __init__(self, count, prepare, memory_bytes=None, warn=None):
         self.prepare = prepare

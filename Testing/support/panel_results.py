@@ -1,7 +1,7 @@
-"""A small chest with calcium, and the folder that `cac score` writes of it, made in a second.
+"""A small chest with calcium, and the result folder that `cac score` writes for it, made in a second.
 
-All is the library's own but for the networks, whose answers are known: a slice shows calcium where something reaches
-300 HU, and the map is what lies above tissue.
+Only the networks are replaced, by ones with a predictable output: a slice is positive if any voxel reaches 300 HU, and
+the map is what exceeds tissue.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LESIONS = {"low": (5, 30, 30, 250), "middle": (12, 26, 40, 350), "high": (16, 36
 
 
 def chest_image() -> sitk.Image:
-    """20 slices of 64 × 64 pixels of 3 × 3 mm, 3 mm apart, with three calcifications."""
+    """Return 20 slices of 64 × 64 pixels of 3 × 3 mm, 3 mm apart, with three calcifications."""
     _, j, i = np.ogrid[0:20, 0:64, 0:64]
     hu = np.full((20, 64, 64), -1000, np.int16)
     hu[np.broadcast_to(((i - 32) / 30) ** 2 + ((j - 32) / 24) ** 2 <= 1, hu.shape)] = -800
@@ -51,7 +51,7 @@ def heart_mask(image: sitk.Image) -> sitk.Image:
 
 
 def scored(image: sitk.Image, networks: bool = True, lesions: sitk.Image | None = None) -> ScoreResult:
-    """The result of the chest. lesions: a reader's labels, or None."""
+    """Return the chest's result. lesions: a reader's labels, or None."""
     scan = scan_from_image(image, Acquisition("NRRD"))
     settings = ScoreSettings(decomposition=DecompositionSettings() if networks else None)
     return score_scan(scan, settings, heart_mask(scan.image), lesions, known_networks() if networks else None)

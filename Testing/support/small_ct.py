@@ -20,11 +20,11 @@ HEADER = {
     "Manufacturer": "SIEMENS",
     "ManufacturerModelName": "Sensation 16",
 }
-"""Beside what `write_series` writes."""
+"""DICOM tags in addition to those that `write_series` writes."""
 
 
 def write_ct(folder: Path, kind: str) -> None:
-    """Write a CT (`ct` for "dicom", else `ct.KIND`) and its heart."""
+    """Write a CT (`ct` for "dicom", else `ct.KIND`) and its heart mask."""
     scan, heart = calcified_scan()
     part = slice(4, 20), slice(10, 86), slice(10, 86)
     hu, inside = (sitk.GetArrayFromImage(image)[part] for image in (scan.image, heart))
@@ -36,7 +36,7 @@ def write_ct(folder: Path, kind: str) -> None:
 
 
 def score_command(folder: Path, *options: str) -> list[str]:
-    """The command that scores it into `out`."""
+    """Return the arguments of `cac` that score the CT into `out`."""
     ct = next(path for path in folder.iterdir() if path.name.split(".")[0] == "ct")
     settings = '{"results": {"scene": false}, "scoring": {"normalisation": "off"}}'
     quick = ("--threshold-only", "--settings", settings, "--progress", "none")

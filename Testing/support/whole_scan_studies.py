@@ -1,4 +1,4 @@
-"""Studies of vessel regression and radiomics on made-up scans, with trainings that take no time."""
+"""Studies of vessel regression and radiomics on simulated scans, with an instant training."""
 
 import zlib
 from pathlib import Path
@@ -13,11 +13,11 @@ from CACTrainingLib.whole_scan.radiomics.fitting import HEART_ML, FeatureTable
 from CACTrainingLib.whole_scan.scan_table import ARTERIES
 
 SCORES = (0.0, 0.0, 0.0, 15.0, 60.0, 150.0, 300.0, 900.0)
-"""Total of every eighth patient, all of it in the LAD."""
+"""Total scores, all in the LAD; they repeat every eight patients."""
 
 
 def write_table(path: Path, patients: int = 48, first: int = 0, digital: bool = True, contrast: int = 0) -> Path:
-    """A table of CTs that are not there, a row for each patient. contrast: of so many the first are enhanced."""
+    """Write a table of empty CT files, a row per patient. contrast: number of enhanced CTs, the first ones."""
     rows = []
     for n in range(first, first + patients):
         folder = path.parent / f"p{n}"
@@ -33,7 +33,7 @@ def write_table(path: Path, patients: int = 48, first: int = 0, digital: bool = 
 
 
 def without_scans(monkeypatch, failing: tuple[str, ...] = ()) -> None:
-    """Read no scan. failing: names of scans that cannot be prepared."""
+    """Replace the preparation, which reads scans. failing: names of scans that cannot be prepared."""
 
     def prepare_vessels(scans, folder, config, workers, progress):
         files = {scan.name: scan.ct for scan in scans if scan.name not in failing}
@@ -52,7 +52,7 @@ def without_scans(monkeypatch, failing: tuple[str, ...] = ()) -> None:
 
 
 def fake_trainer(data, budget):
-    """Predict the truth, but for noise of each fold: of "cnn" and "heart" much, of others little."""
+    """Return a trainer that predicts the truth with noise: much for "cnn" and "heart", little for the others."""
 
     def train(run):
         generator = np.random.default_rng(zlib.crc32(f"{run}".encode()))
