@@ -50,15 +50,18 @@ NO_AGENT = frozenset(
     {"", "0", "-", "n", "no", "none", "n/a", "na", "no contrast", "non-contrast", "without contrast", "not applied"}
     | {"unenhanced", "keine", "kein", "kein km", "ohne", "ohne km", "nativ", "native", "sans", "aucun"}
 )
-"""What scanners and people write into ContrastBolusAgent when there was none."""
+"""Values of ContrastBolusAgent without an agent, as scanners and people write them."""
 
 
 @dataclass(frozen=True)
 class BloodPool:
     """Blood and noise, measured in homogeneous windows of the heart's upper half.
 
-    median_hu: the usual value. bright_hu: the 90th percentile, which also rises when only some chambers are enhanced.
-    noise_hu: SD within a window. windows: how many were measured.
+    Attributes:
+        median_hu: Median of the windows.
+        bright_hu: 90th percentile, which also rises if only some chambers are enhanced.
+        noise_hu: SD within a window.
+        windows: Number of windows.
     """
 
     median_hu: float
@@ -148,10 +151,10 @@ def _doubts(scan: CTScan, blood: BloodPool | None, threshold_hu: float) -> Itera
     yield from _blood_doubts(blood, threshold_hu)
 
 
-def _voltage_doubts(made: Acquisition, threshold_hu: float) -> Iterator[ScanWarning]:
+def _voltage_doubts(acquisition: Acquisition, threshold_hu: float) -> Iterator[ScanWarning]:
     """Warnings about the X-ray spectrum."""
-    kvp = made.calcium_kvp
-    if made.has_tin_filter:
+    kvp = acquisition.calcium_kvp
+    if acquisition.has_tin_filter:
         yield ScanWarning(
             "tin-filter",
             "The scan was acquired with a tin filter, for which no thresholds are published. Those of 120 kVp "
@@ -256,7 +259,7 @@ def named_agent(acquisition: Acquisition) -> str | None:
 
 
 def measure_blood(scan: CTScan, heart_mask: sitk.Image) -> BloodPool | None:
-    """Blood and noise in the upper half of the heart, where there is no liver in a generous mask and little muscle.
+    """Measure blood and noise in the upper half of the heart, with no liver in a generous mask and little muscle.
 
     Every slice is tiled with windows of WINDOW_MM. Used are those a window away from the mask's edge, with a median
     above fat, and no more varied than noise: so neither calcium nor chamber walls are in the measure.
@@ -286,16 +289,18 @@ def measure_blood(scan: CTScan, heart_mask: sitk.Image) -> BloodPool | None:
 
 
 def _windows_inside(scan: CTScan, mask: np.ndarray, slices: slice) -> np.ndarray:
-    """The voxels [window, voxel], float32, of all windows in these slices of the mask that lie off its edge."""
+    """Return the voxels [window, voxel], float32, of the windows in these slices of the mask that lie off its edge."""
     spacing_i, spacing_j, _ = scan.image.GetSpacing()
     height, width = max(3, round(WINDOW_MM / spacing_j)), max(3, round(WINDOW_MM / spacing_i))
     count_k, rows, columns = mask.shape
     tiles = count_k, rows // height, height, columns // width, width
     cut = (slice(None), slice(tiles[1] * height), slice(tiles[3] * width))
-    whole = mask[cut].reshape(tiles).all((2, 4))
-    inside = ndimage.binary_erosion(whole, np.ones((1, 3, 3)))
-    chosen = inside if inside.any() else whole
-    return scan.hu[slices][cut].reshape(tiles).swapaxes(2, 3)[chosen].reshape(-1, height * width).astype(np.float32)
+    is_full = mask[cut].reshape(tiles).all((2, 4))
+    inside = ndimage.binary_erosion(is_full, np.ones((1, 3, 3)))
+    is_measured = inside if inside.any() else is_full
+    return (
+        scan.hu[slices][cut].reshape(tiles).swapaxes(2, 3)[is_measured].reshape(-1, height * width).astype(np.float32)
+    )
 
 
 def _blood_doubts(blood: BloodPool | None, threshold_hu: float) -> Iterator[ScanWarning]:

@@ -70,33 +70,33 @@ def require_oriented(scan: CTScan, heart: sitk.Image, allow_reversed: bool = Fal
 
 
 def _contradictions(hu: np.ndarray, heart: np.ndarray) -> tuple[list[str], list[str]]:
-    """Measure where the anatomy lies, and judge it; nothing is said of a mask too small to be a heart.
+    """Measure the place of spine, aorta, lungs and apex, and judge it; a mask too small for a heart is not judged.
 
-    hu: the scan on the working grid, [k, j, i]. heart: bool, alike. Returns: as `_judge`.
+    hu: The scan on the working grid, [k, j, i]. heart: Mask on it, bool. Returns as `_judge`.
     """
     if heart.sum() * GRID_MM**3 / 1000 < MIN_HEART_ML:
         return [], []
     places = np.argwhere(heart)
     centre = places.mean(0)
     slices = slice(places[0, 0], places[-1, 0] + 1)
-    _, behind, left = (np.arange(n) - c for n, c in zip(hu.shape, centre, strict=True))
-    columns = np.flatnonzero(abs(left) <= voxels(66))
+    _, backwards, leftwards = (np.arange(n) - c for n, c in zip(hu.shape, centre, strict=True))
+    columns = np.flatnonzero(abs(leftwards) <= voxels(66))
     middle = slices, slice(None), slice(columns[0], columns[-1] + 1)
     bone = (hu[middle] > THRESHOLD_HU) & ~ndimage.binary_dilation(heart[middle], iterations=2)
     cm2 = GRID_MM**2 / 100 / len(bone)
-    back = bone[:, behind > voxels(20)]
+    back = bone[:, backwards > voxels(20)]
     bone_behind = float(back.sum() * cm2)
     heart_left = aorta_left = None
     if bone_behind >= SPINE_CM2:
         spine = _spine(back.sum((0, 1))) + columns[0]
         heart_left = float((centre[2] - spine) * GRID_MM)
-        column = bone[:, :, abs(columns - spine) <= voxels(15)].sum((0, 2)) * (behind > voxels(20))
+        column = bone[:, :, abs(columns - spine) <= voxels(15)].sum((0, 2)) * (backwards > voxels(20))
         aorta_left = _aorta_left(hu[slices], spine, int((column >= column.max() / 4).argmax()))
     low, high = np.percentile(places[:, 0], (33, 67))
     apex = places[places[:, 0] <= low].mean(0) - places[places[:, 0] >= high].mean(0)
     return _judge(
         bone_behind,
-        float(bone[:, behind < -voxels(20)].sum() * cm2),
+        float(bone[:, backwards < -voxels(20)].sum() * cm2),
         heart_left,
         aorta_left,
         _lung_above(hu, centre),
@@ -153,30 +153,33 @@ def _judge(
 
 
 def _spine(profile: np.ndarray) -> float:
-    """Column of the spine. profile: bone behind the heart by column."""
+    """Return the column of the spine. profile: Bone behind the heart by column."""
     strip = ndimage.uniform_filter1d(profile.astype(float), voxels(36), mode="constant")
     columns = np.arange(len(profile))
     return float(np.average(columns, weights=profile * (abs(columns - strip.argmax()) <= voxels(27))))
 
 
 def _aorta_left(hu: np.ndarray, spine: float, front: int) -> float | None:
-    """`Findings.aorta_left`; None where the scan ends beside the spine. front: row of the spine's front."""
+    """Return the share of tissue beside the spine on the left less that on the right; None if the scan ends there.
+
+    front: Row of the spine's front.
+    """
     inner, outer = round(spine) + voxels(12), round(spine) + voxels(45)
     mirrored = 2 * round(spine) - outer, 2 * round(spine) - inner
     if mirrored[0] < 0 or outer > hu.shape[2]:
         return None
-    beside = hu[:, max(0, front - voxels(15)) : front + voxels(21)] > TISSUE_HU
-    return float(beside[:, :, inner:outer].mean() - beside[:, :, slice(*mirrored)].mean())
+    tissue = hu[:, max(0, front - voxels(15)) : front + voxels(21)] > TISSUE_HU
+    return float(tissue[:, :, inner:outer].mean() - tissue[:, :, slice(*mirrored)].mean())
 
 
 def _lung_above(hu: np.ndarray, centre: np.ndarray) -> float | None:
-    """`Findings.lung_above`, of slices 24 to 66 mm from the centre; None where they are not in view on both sides."""
+    """Return the share of lung 24 to 66 mm above the heart's centre less that below; None if either is out of view."""
     k, j, i = (round(place) for place in centre)
     first = max(0, k - voxels(66))
     box = slice(max(0, j - voxels(60)), j + voxels(75)), slice(max(0, i - voxels(90)), i + voxels(75))
-    near = hu[(slice(first, k + voxels(66)), *box)]
-    body = near > OUTSIDE_AIR_HU
-    share = (body & (near < TISSUE_HU)).sum((1, 2)) / np.maximum(1, body.sum((1, 2)))
+    surroundings_hu = hu[(slice(first, k + voxels(66)), *box)]
+    body = surroundings_hu > OUTSIDE_AIR_HU
+    share = (body & (surroundings_hu < TISSUE_HU)).sum((1, 2)) / np.maximum(1, body.sum((1, 2)))
     above, below = share[k - first + voxels(24) :], share[: max(0, k - first - voxels(24))]
     if min(len(above), len(below)) < voxels(15):
         return None

@@ -138,14 +138,14 @@ def test_without_lungs_what_is_no_heart_is_refused(chest, monkeypatch, reason, c
     assert "No lungs" in reasons[0]
 
 
-@pytest.mark.parametrize(("depth_mm", "said"), [(29.97, "a radius of 29.9 mm; 30 mm or more is usual"), (30.0, "")])
-def test_a_radius_is_not_rounded_to_what_is_usual(chest, monkeypatch, depth_mm, said):
+@pytest.mark.parametrize(("depth_mm", "expected"), [(29.97, "a radius of 29.9 mm; 30 mm or more is usual"), (30.0, "")])
+def test_a_radius_is_not_rounded_to_what_is_usual(chest, monkeypatch, depth_mm, expected):
     coarse = on_working_grid(chest.image)
     heart = sitk.Resample(Grid.of(chest.image).image(chest.heart.astype(np.uint8)), coarse)
     monkeypatch.setattr(heart_search, "depth_inside", lambda heart: np.array([depth_mm / GRID_MM]))
     reason = heart_search.implausible(coarse, heart)
-    assert said in reason
-    assert ("radius" in reason) == bool(said)
+    assert expected in reason
+    assert ("radius" in reason) == bool(expected)
 
 
 class TestTerritories:

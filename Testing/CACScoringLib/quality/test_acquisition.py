@@ -110,10 +110,10 @@ def test_each_fault_of_the_acquisition_has_its_warning(acquisition, spacing_mm, 
     ],
 )
 def test_a_tin_filter_is_scored_as_120_kvp_with_a_warning(kvp, material, expected):
-    made = Acquisition("test", kvp=kvp, slice_thickness_mm=3.0, filter_material=material)
-    rules = rules_for_tube_voltage(made, ScoringRules())
+    acquisition = Acquisition("test", kvp=kvp, slice_thickness_mm=3.0, filter_material=material)
+    rules = rules_for_tube_voltage(acquisition, ScoringRules())
     assert rules.threshold_hu == (145.0 if "not-120-kvp" in expected else 130.0)
-    assert codes(examine(Heart(acquisition=made).scan(), UNENHANCED, rules.threshold_hu)) == expected
+    assert codes(examine(Heart(acquisition=acquisition).scan(), UNENHANCED, rules.threshold_hu)) == expected
 
 
 @pytest.mark.parametrize(
@@ -138,10 +138,10 @@ def test_noise_is_evaluated_by_what_blood_can_reach(noise_hu, expected):
     assert codes(examine(heart.scan(), heart.blood())) == expected
 
 
-@pytest.mark.parametrize(("blood", "told"), [(UNENHANCED, "50 HU"), (None, "could not be measured")])
-def test_a_contrast_tag_alone_refuses_unless_allowed(blood, told):
+@pytest.mark.parametrize(("blood", "measured"), [(UNENHANCED, "50 HU"), (None, "could not be measured")])
+def test_a_contrast_tag_alone_refuses_unless_allowed(blood, measured):
     scan = Heart(acquisition=Acquisition("test", contrast_agent="APPLIED")).scan()
-    with pytest.raises(ContrastError, match=told):
+    with pytest.raises(ContrastError, match=measured):
         require_unenhanced(scan, blood)
     assert require_unenhanced(scan, blood, allow_contrast=True) == ()
 

@@ -46,5 +46,5 @@ USUAL = {
     ],
 )
 def test_findings_at_their_limits(measured, against, doubts):
-    found = _judge(**{**USUAL, **measured})
-    assert tuple(map(len, found)) == (against, doubts)
+    findings = _judge(**{**USUAL, **measured})
+    assert tuple(map(len, findings)) == (against, doubts)
