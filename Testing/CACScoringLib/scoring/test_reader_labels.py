@@ -50,8 +50,8 @@ def test_labels_beside_the_calcium_give_a_severe_warning_with_the_share_below_th
 ):
     labels = scan_heart_and_labels[2]
     labels = ndimage.grey_dilation(labels, (1, 5, 5)) if rough else labels
-    found = doubts(scan_heart_and_labels, misplace(labels).copy())
-    message = found["labels-off-calcium"]
+    warnings = doubts(scan_heart_and_labels, misplace(labels).copy())
+    message = warnings["labels-off-calcium"]
     assert message.startswith("3 of 3 labelled regions hold no calcium: 100% of the labelled voxels")
     assert "lie below 130 HU" in message
 
@@ -67,9 +67,9 @@ def test_one_region_of_three_may_be_without_calcium(scan_heart_and_labels, wrong
     for k, j, i in list(LESIONS)[:wrong]:
         labels[k : k + 2, j : j + 4, i : i + 4] = 0
         labels[k + 20 : k + 22, j : j + 4, i : i + 4] = Artery.LAD
-    found = doubts(scan_heart_and_labels, labels)
-    assert set(found) == (set() if below is None else {"labels-off-calcium"})
-    assert below is None or f"{below} of the labelled voxels lie below" in found["labels-off-calcium"]
+    warnings = doubts(scan_heart_and_labels, labels)
+    assert set(warnings) == (set() if below is None else {"labels-off-calcium"})
+    assert below is None or f"{below} of the labelled voxels lie below" in warnings["labels-off-calcium"]
 
 
 def test_an_empty_map_is_doubted_severely_but_not_one_of_other_sites(scan_heart_and_labels):
