@@ -23,8 +23,7 @@ from .address import (
     ArchiveUnreachableError,
     NoSuchSeriesError,
 )
-from .files import DicomFile
-from .series import ImageFacts, SeriesFilter, SeriesSummary, image_facts, select, series_summary, text_of
+from .series import DicomFile, ImageFacts, SeriesFilter, SeriesSummary, image_facts, select, series_summary, text_of
 
 PAGE = 500
 """Number of answers per request; archives may return fewer."""

@@ -31,8 +31,17 @@ from .address import (
     ArchiveUnreachableError,
     NoSuchSeriesError,
 )
-from .files import DicomFile
-from .series import CT_CLASSES, ImageFacts, SeriesFilter, SeriesSummary, image_facts, select, series_summary, text_of
+from .series import (
+    CT_CLASSES,
+    DicomFile,
+    ImageFacts,
+    SeriesFilter,
+    SeriesSummary,
+    image_facts,
+    select,
+    series_summary,
+    text_of,
+)
 
 # pynetdicom would log requests and answers, which contain names of patients.
 _config.LOG_REQUEST_IDENTIFIERS = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -16,21 +15,9 @@ from ..core.uids import is_uid
 from ..io.dicom import is_dicom, read_bounded, translate_dicom_errors
 from ..io.image_files import quiet
 from .address import ArchiveUnreachableError
-from .series import Archive, SeriesSummary
+from .series import Archive, DicomFile, SeriesSummary
 
 _UIDS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"]
-
-
-@dataclass(frozen=True, repr=False)
-class DicomFile:
-    """A DICOM file with the UIDs needed to send it."""
-
-    path: Path
-    sop_class: str
-    uid: str
-    study_uid: str
-    series_uid: str
-    transfer_syntax: str
 
 
 def dicom_files(paths: Iterable[Path]) -> list[DicomFile]:

@@ -8,16 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import Protocol
 
 from pydicom.dataset import Dataset
 
 from ..core.files import OutputError
 from ..core.options import option
 from ..core.uids import digest, is_uid
-
-if TYPE_CHECKING:
-    from .files import DicomFile
 
 CT_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.2",  # CT Image Storage
@@ -28,6 +26,18 @@ CT_CLASSES = (
 
 _TEXT_LIMIT = 64
 _SERIES_KEYWORDS = ("Modality", "PatientID", "StudyDate", "SeriesDescription", "SeriesNumber", "SeriesTime")
+
+
+@dataclass(frozen=True, repr=False)
+class DicomFile:
+    """A DICOM file with the UIDs needed to send it."""
+
+    path: Path
+    sop_class: str
+    uid: str
+    study_uid: str
+    series_uid: str
+    transfer_syntax: str
 
 
 @dataclass(frozen=True, repr=False)

@@ -12,8 +12,8 @@ from ..core.files import OutputError, remove_partial
 from ..core.progress import Progress
 from ..core.uids import digest
 from .address import ArchiveError, ArchiveUnreachableError, NoSuchSeriesError
-from .files import DicomFile, missing_in, pull
-from .series import Archive, SeriesFilter, SeriesSummary
+from .files import missing_in, pull
+from .series import Archive, DicomFile, SeriesFilter, SeriesSummary
 
 BATCH_FILES = 100
 """Number of files sent between two reports of progress."""
