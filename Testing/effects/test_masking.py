@@ -11,7 +11,7 @@ from CACScoringLib.review.picking import Voxels
 
 
 class TestMasking:
-    def test_is_respected_and_left_as_it_was(self, desk):
+    def test_is_respected_and_unchanged(self, desk):
         """Paint over a lesion of 300 HU, tissue of 40 HU and another artery's voxels."""
         kind = slicer.vtkMRMLSegmentationNode
         desk.give("RCA", (slice(7, 8), slice(20, 23), slice(14, 16)))

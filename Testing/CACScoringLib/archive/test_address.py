@@ -59,7 +59,7 @@ class TestTokens:
         ("address", "fits"),
         [("http://pacs.org/dicom-web", False), ("https://pacs.org/dicom-web", True), ("http://127.0.0.1:80", True)],
     )
-    def test_one_is_not_sent_where_others_can_read_it(self, monkeypatch, address, fits):
+    def test_a_token_is_not_sent_without_encryption(self, monkeypatch, address, fits):
         monkeypatch.setenv("CAC_ARCHIVE_TOKEN", "abc")
         if fits:
             Access().check(parse_address(address))

@@ -70,7 +70,7 @@ def test_a_study_is_pushed_watched_and_scored(orthanc, archive, series_files, tm
     assert not list((tmp_path / "first" / "series").iterdir())
 
 
-def test_every_object_comes_back_and_is_read_by_others(orthanc, archive, tmp_path):
+def test_other_programs_read_every_object(orthanc, archive, tmp_path):
     """Send segmentation, reports, PDF, key slices and calcium map, fetch them with another client, and read them with
     dcmqi, dcmtk and GDCM, with equal voxels and numbers."""
     for name in ("sent", "back", "scratch"):

@@ -47,7 +47,7 @@ def test_series_are_found(archive, store, series):
     assert archive.find_series(SeriesFilter(patient_id="P3")) == []
 
 
-def test_a_patient_id_with_spaces_is_found_also_where_the_archive_does_not_decode_addresses(store, series):
+def test_a_patient_id_with_spaces_is_found_without_url_decoding(store, series):
     right, similar = series(PatientID="AB 7/1"), series(PatientID="AB 7+1")
     store.add(*right, *similar)
     with web_peer(store) as address:

@@ -151,14 +151,14 @@ def test_severe_warnings_of_a_series_are_printed(run, store, series, messages):
     assert messages == ["CAUTION: Series 1: The blood is bright.", "Series 1: done. 1 objects sent"]
 
 
-def test_results_of_another_watch_are_not_made_again(run, store, series, log, tmp_path):
+def test_results_of_another_watch_are_not_repeated(run, store, series, log, tmp_path):
     paths = series()
     store.add(*paths, save(report_about(pydicom.dcmread(paths[0]), 4), tmp_path / "report.dcm"))
     assert run() == ["present"]
     assert scorings(log) == []
 
 
-def test_reports_of_others_and_about_others_do_not_count(run, store, series, tmp_path):
+def test_foreign_reports_and_reports_of_other_series_do_not_count(run, store, series, tmp_path):
     first, second = series(StudyInstanceUID="1.2"), series(StudyInstanceUID="1.2")
     about_second = report_about(pydicom.dcmread(second[0]), 4)
     foreign = report_about(pydicom.dcmread(first[0]), 4)
@@ -260,7 +260,7 @@ class TestKills:
 
 
 class TestFolder:
-    def test_a_folder_that_holds_something_else_is_refused(self, tmp_path):
+    def test_a_folder_with_other_content_is_refused(self, tmp_path):
         (tmp_path / "thesis.txt").touch()
         with pytest.raises(OutputError, match="holds no watch"), open_watch(tmp_path, {}):
             pass

@@ -259,7 +259,7 @@ def test_nothing_to_score(tmp_path, capsys, source):
 
 
 @pytest.mark.usefixtures("quick")
-def test_results_of_a_model_that_was_calibrated_since_are_not_mixed_with_others(table, tmp_path, monkeypatch, capsys):
+def test_results_of_a_recalibrated_model_are_not_mixed(table, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
     cards = {n: untrained(n, f"my-{n}", tmp_path / "installed") for n in ("slices", "decomposition")}
     monkeypatch.setattr(cohort, "prepare_scoring", lambda *_: lambda job: ScanOutcome(reason="not scored here"))

@@ -105,7 +105,7 @@ def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
         assert folder.result(scan("x", ct), place).content == whole_record()
 
 
-def test_workers_elsewhere_may_still_write_but_no_other_client_writes_tables(tmp_path):
+def test_incomplete_results_of_other_machines_are_kept(tmp_path):
     out = tmp_path / "out"
     folders(out, scan("x"))
     (out / ".x.partial-abc").mkdir()

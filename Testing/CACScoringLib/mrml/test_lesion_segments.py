@@ -61,7 +61,7 @@ def test_territories_are_a_segmentation_that_is_hidden_at_first(scene, monkeypat
     assert "SCT^54247002^" in tag_of(aorta)
 
 
-def test_calcium_elsewhere_has_segments_of_its_own(scene, monkeypatch, tmp_path):
+def test_non_coronary_calcium_has_segments(scene, monkeypatch, tmp_path):
     result = heart_with_territories.score(monkeypatch)
     nodes = mrml.add_to_scene(scene, content_of_result(result, result_as_json(result, {})))
     segments = nodes.calcium.GetSegmentation()

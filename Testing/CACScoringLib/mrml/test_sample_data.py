@@ -46,7 +46,7 @@ def registry(monkeypatch):
     return module.SampleDataLogic.sources
 
 
-def test_it_is_registered_with_what_slicer_downloads_and_checks(registry, tmp_path):
+def test_the_registered_file_matches_its_checksum(registry, tmp_path):
     sample_data.register()
     sample_data.register()
     [((category, name), source)] = registry.items()

@@ -70,7 +70,7 @@ def test_any_axis_order_is_read_exactly(scene, orientation, layers):
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_only_what_lies_in_the_grid_is_read(scene, orientation):
+def test_only_voxels_in_the_grid_are_read(scene, orientation):
     """Read a segmentation that extends beyond the grid on some sides and ends within it on others."""
     labels = labels_image()
     node = segmentation_of(scene, sitk.DICOMOrient(labels, orientation))

@@ -165,7 +165,7 @@ class TestOpening:
         assert [lesion["Artery"] for lesion in exported.lesions()] == ["LAD", "LCX", "aorta"]
 
     @pytest.mark.long
-    def test_what_an_algorithm_made_waits_for_a_reader(self, exported, tmp_path):
+    def test_automatic_lesions_wait_for_a_reader(self, exported, tmp_path):
         segmentation = pydicom.dcmread(exported.out / "chest-cac-dicom" / "segmentation.dcm")
         for item in segmentation.SegmentSequence:
             item.SegmentAlgorithmType = "AUTOMATIC"

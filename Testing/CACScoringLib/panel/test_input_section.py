@@ -15,7 +15,7 @@ from CACScoringLib.models.cards import find_model
 
 
 class TestInput:
-    def test_an_image_that_comes_after_its_node_is_seen(self, driver, volume):
+    def test_an_image_set_after_its_node_is_noticed(self, driver, volume):
         image = volume.GetImageData()
         volume.SetAndObserveImageData(None)
         assert not driver.ui.scoreButton.enabled

@@ -46,7 +46,7 @@ class TestPanel:
         assert "64 × 64 × 20 voxels of 3 × 3 × 3 mm" in driver.ui.factsLabel.text
         assert "Not loaded through the DICOM module" in driver.ui.factsLabel.text
 
-    def test_what_is_no_ct_cannot_be_scored(self, driver):
+    def test_other_volumes_than_ct_cannot_be_scored(self, driver):
         picture = mrml.add_volume(slicer.mrmlScene, sitk.Image([8, 8, 8], sitk.sitkUInt8) + 3, "picture")
         driver.ui.inputSelector.setCurrentNode(picture)
         assert not driver.ui.scoreButton.enabled

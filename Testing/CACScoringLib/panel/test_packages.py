@@ -141,7 +141,7 @@ class TestLists:
             name, _, bound = requirement.partition(">=")
             assert bounds[name].startswith(bound), requirement
 
-    def test_scoring_asks_for_what_slicer_lacks_of_the_base(self, packages):
+    def test_scoring_needs_the_base_packages_that_slicer_lacks(self, packages):
         """Compare without the packages that come with 3D Slicer."""
         slicers = {"numpy", "SimpleITK", "scipy", "pydicom", "pillow"}
         assert names_of(packages.REQUIREMENTS) - {"psutil"} == names_of(PYPROJECT["dependencies"]) - slicers
@@ -156,7 +156,7 @@ class TestLists:
             ("TRAINING", ("studies", "cohort"), {"numba", "bokeh"}),
         ],
     )
-    def test_panels_ask_for_what_the_command_line_installs(self, lists, name, extras, optional):
+    def test_panels_need_the_packages_of_the_command_line(self, lists, name, extras, optional):
         installed = {text for extra in extras for text in PYPROJECT["optional-dependencies"][extra]}
         assert names_of(installed) - optional <= names_of(lists[f"{name}_REQUIREMENTS"])
 

@@ -8,7 +8,7 @@ from CACScoringLib.core.ct import ScanWarning
 
 
 class TestResult:
-    def test_calcium_elsewhere_is_copied_and_exported(self, driver, tmp_path, monkeypatch):
+    def test_non_coronary_calcium_is_copied_and_exported(self, driver, tmp_path, monkeypatch):
         driver.score()
         driver.choose_lesion("12–13")
         driver.press_artery("aorta")

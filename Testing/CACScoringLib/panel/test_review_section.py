@@ -215,7 +215,7 @@ class TestAutomaticScore:
     def counted(self, driver) -> list[dict]:
         return [row for row in driver.lesions() if not row["Artery"].startswith("out: ")]
 
-    def test_lists_what_counts_before_what_is_left_out_each_by_probability(self, automatic):
+    def test_lists_counted_lesions_before_left_out_ones_by_probability(self, automatic):
         rows = automatic.lesions()
         out = [row["Artery"].startswith("out: ") for row in rows]
         assert out == [False] * 9 + [True] * 6

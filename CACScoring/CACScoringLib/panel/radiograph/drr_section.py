@@ -140,7 +140,7 @@ class DrrSection(Section):
         self._reducing.start(self._reduce(volume), self._searchBody)
 
     def _reduce(self, volume: vtkMRMLScalarVolumeNode) -> Iterator[int]:
-        """Steps that reduce the CT."""
+        """Reduce the CT, in steps."""
         from ...core.ct import CTError
         from ...drr.job import reduced
 
@@ -164,7 +164,7 @@ class DrrSection(Section):
             self._preparer.start(["find_body", str(folder)], on_end, module="panel.background")
 
     def _use(self, scan: ReducedScan) -> Iterator[int]:
-        """Steps that make a scan the source of the preview."""
+        """Make a scan the source of the preview, in steps."""
         from ...mrml.drr_nodes import skin_of
 
         coarse = yield from inThread(lambda: scan.coarser(2))
@@ -227,7 +227,7 @@ class DrrSection(Section):
             self._restingTimer.start()
 
     def _picture(self, key: tuple, factor: int, pixels: int) -> Iterator[int]:
-        """Steps that draw a preview. key: settings from `_pictureKey`."""
+        """Draw a preview, in steps. key: settings from `_pictureKey`."""
         from ...drr.geometry import ProjectionError
         from ...drr.job import fast_backend, preview, stand_of
         from ...mrml.drr_nodes import StandNodes
@@ -269,7 +269,7 @@ class DrrSection(Section):
     # The radiograph
 
     def _make(self) -> Iterator[int]:
-        """Steps that begin to make a radiograph."""
+        """Begin to make a radiograph, in steps."""
         from ...core.ct import CTError
         from ...drr import job
 

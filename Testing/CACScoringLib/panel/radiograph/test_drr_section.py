@@ -110,7 +110,7 @@ class TestPreview:
 
 class TestRadiograph:
     @pytest.mark.long
-    def test_is_made_of_the_ct(self, page, volume, capsys, tmp_path):
+    def test_is_made_from_the_ct(self, page, volume, capsys, tmp_path):
         begin(page)
         assert page.ui.drrMakeButton.text == "Cancel"
         page.worker.work(capsys)
