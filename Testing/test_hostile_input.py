@@ -111,10 +111,9 @@ def test_names_of_files(tmp_path, name, capsys):
     check_run(arguments, tmp_path, capsys)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
 @pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX")
-def test_results_in_a_folder_whose_name_is_no_utf_8(tmp_path, monkeypatch, capsys):
-    """Where a result lies without --output, beside a scan that an old archive held."""
+def test_results_in_a_folder_whose_name_is_not_utf_8(tmp_path, monkeypatch, capsys):
+    """Without --output, results are written beside the scan, here one with a name from an old archive."""
     folder = tmp_path / "Herz-\udcfc"
     folder.mkdir()
     write_ct(tmp_path, "nrrd")
@@ -128,6 +127,7 @@ def test_results_in_a_folder_whose_name_is_no_utf_8(tmp_path, monkeypatch, capsy
     assert (folder / "\udcfc-cac" / "scene.mrb").is_file()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
 def test_links_among_results_are_replaced(tmp_path):
     """The links' targets stay unchanged."""
     write_ct(tmp_path, "nrrd")

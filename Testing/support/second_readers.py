@@ -107,9 +107,9 @@ def run(program: str, *arguments: str | Path) -> str:
     path = shutil.which(program) or shutil.which(program, path=str(Path(sys.executable).parent))
     if path is None:
         pytest.skip(f"{program} is not installed (dcmqi from PyPI, Debian package dcmtk)")
-    ended = subprocess.run([path, *map(str, arguments)], capture_output=True, text=True, errors="replace")
-    assert ended.returncode == 0, f"{program} ended with {ended.returncode}: {(ended.stdout + ended.stderr)[-1000:]}"
-    return ended.stdout
+    process = subprocess.run([path, *map(str, arguments)], capture_output=True, text=True, errors="replace")
+    assert process.returncode == 0, f"{program}, {process.returncode}: {(process.stdout + process.stderr)[-1000:]}"
+    return process.stdout
 
 
 def assert_same(expected: sitk.Image, actual: sitk.Image) -> None:

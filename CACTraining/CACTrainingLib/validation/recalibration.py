@@ -109,8 +109,8 @@ class CalibrationFit:
         """Return the form that a model's card holds."""
         errors = {k: {p: {"agatston": asdict(e)} for p, e in parts.items()} for k, parts in self.errors.items()}
         uncertainty = {kind: {"total": {}, "artery": {}, **parts} for kind, parts in errors.items()}
-        known = asdict(self.calibration_range)
-        return {"candidates": asdict(self.evidence), "uncertainty": uncertainty, "known": known}
+        limits = asdict(self.calibration_range)
+        return {"candidates": asdict(self.evidence), "uncertainty": uncertainty, "known": limits}
 
 
 @dataclass(frozen=True)
