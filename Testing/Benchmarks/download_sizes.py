@@ -37,7 +37,10 @@ PLATFORM += [word for tag in ("manylinux_2_28_x86_64", "manylinux2014_x86_64") f
 def requirements() -> list[str]:
     """Return all requirements that the panels can ask for."""
     lines = [line for file in LISTS for line in file.read_text(encoding="utf-8").splitlines()]
-    return sorted({line for line in lines if ">=" in line} | set(re.findall(r'"([\w-]+>=[\w.]+)"', PANEL.read_text())))
+    return sorted(
+        {line for line in lines if ">=" in line}
+        | set(re.findall(r'"([\w-]+>=[\w.]+)"', PANEL.read_text(encoding="utf-8")))
+    )
 
 
 def downloads(requirement: str, present: dict[str, str]) -> dict[str, float]:

@@ -52,7 +52,7 @@ def write_cohort(folder: Path, names: Sequence[str], result: ScoreResult | None 
             shutil.copytree(states[0].folder, root / name)
         scans.append(CohortScan(name, ct, ct.name))
         states.append(ScanState(len(states), name, root / name, ct, state="done"))
-        rows.append(table.result_row(json.loads((root / name / LAST_FILE).read_text())))
+        rows.append(table.result_row(json.loads((root / name / LAST_FILE).read_text(encoding="utf-8"))))
     columns = table.columns(result.methods, identify=False)
     record = {"schema": cohort.SCHEMA, "made_with": {}, "scans": {name: {"scan": name, "masks": ""} for name in names}}
     (root / cohort.RECORD).write_text(json.dumps(record))

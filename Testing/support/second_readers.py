@@ -49,7 +49,7 @@ def segments_by_dcmqi(path: Path, folder: Path) -> sitk.Image:
     """Labels of `Site` on dcmqi's grid, from the names and numbers of the segments."""
     folder.mkdir()
     run("segimage2itkimage", "--inputDICOM", path, "--outputDirectory", folder, "--mergeSegments", "-t", "nrrd")
-    about = json.loads((folder / "meta.json").read_text())["segmentAttributes"]
+    about = json.loads((folder / "meta.json").read_text(encoding="utf-8"))["segmentAttributes"]
     assert len(about) == 1, "segments overlap"
     numbers = {segment["labelID"]: int(site_called(segment["SegmentLabel"])) for segment in about[0]}
     return sitk.ChangeLabel(sitk.Cast(sitk.ReadImage(str(folder / "1.nrrd")), sitk.sitkUInt8), numbers)
@@ -64,7 +64,7 @@ def map_by_dcmqi(path: Path, folder: Path) -> sitk.Image:
 def measurements_by_dcmqi(path: Path, folder: Path) -> Numbers:
     """Values in Numeric Value, a decimal string of 16 characters."""
     run("tid1500reader", "--inputDICOM", path, "--outputMetadata", folder / "measurements.json")
-    groups = json.loads((folder / "measurements.json").read_text())["Measurements"]
+    groups = json.loads((folder / "measurements.json").read_text(encoding="utf-8"))["Measurements"]
     return {
         (group["TrackingIdentifier"], item["quantity"]["CodeValue"]): float(item["value"])
         for group in groups

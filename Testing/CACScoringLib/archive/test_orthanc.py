@@ -62,7 +62,7 @@ def test_a_study_is_pushed_watched_and_scored(orthanc, archive, series_files, tm
             watch = Watch(archive, tmp_path / folder, series_filter, settings, journal, print)
             states += [entry.state for entry in watch.run(stub_scorer(tmp_path / "log"))]
     assert states == ["done", "done", "present"]
-    assert len((tmp_path / "log").read_text().splitlines()) == 1
+    assert len((tmp_path / "log").read_text(encoding="utf-8").splitlines()) == 1
     (report,) = archive.find_series(SeriesFilter(study_uid=source.StudyInstanceUID, modality="SR"))
     sent = pydicom.dcmread(tmp_path / "first" / "000001" / "measurements.dcm")
     (back,) = fetch_series(orthanc, report.study_uid, report.series_uid)

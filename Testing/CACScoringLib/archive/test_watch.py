@@ -83,7 +83,7 @@ def run(archive, tmp_path, clock, messages, log):
 
 
 def scorings(log):
-    return log.read_text().split("\n")[:-1] if log.exists() else []
+    return log.read_text(encoding="utf-8").split("\n")[:-1] if log.exists() else []
 
 
 def reports(store):
@@ -98,7 +98,7 @@ def test_series_are_scored_and_the_results_sent_back(run, store, series, log, tm
         *("000001", "000002", "journal.json", "series", "watch.csv")
     ]
     assert list((tmp_path / "out" / "series").iterdir()) == []
-    assert (tmp_path / "out" / "watch.csv").read_text().splitlines()[1] == "1,done,4,1,000001,"
+    assert (tmp_path / "out" / "watch.csv").read_text(encoding="utf-8").splitlines()[1] == "1,done,4,1,000001,"
 
 
 def test_a_series_is_waited_for(run, store, series, log, clock):
@@ -288,7 +288,9 @@ def test_messages_and_files_name_no_patient(series, tmp_path, clock, messages, l
         archive = connect(address, Access())
         watch = Watch(archive, tmp_path / "out", EVERYTHING, settings, journal, messages.append, clock, clock.sleep)
         watch.run(stub_scorer(log))
-    written = (tmp_path / "out" / "watch.csv").read_text() + " ".join(map(str, (tmp_path / "out").rglob("*")))
-    written += (tmp_path / "out" / "journal.json").read_text()
+    written = (tmp_path / "out" / "watch.csv").read_text(encoding="utf-8") + " ".join(
+        map(str, (tmp_path / "out").rglob("*"))
+    )
+    written += (tmp_path / "out" / "journal.json").read_text(encoding="utf-8")
     for secret in ("SECRET-7", "Doe", uid):
         assert secret not in written + " ".join(messages)

@@ -27,7 +27,7 @@ with open(sys.argv[1], "w") as file:
 def test_streams_that_were_closed_before_the_start(tmp_path, number):
     command = [sys.executable, "-c", CLOSED, str(number), "-c", CODE, str(tmp_path / "result")]
     assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
-    assert (tmp_path / "result").read_text() == "whole"
+    assert (tmp_path / "result").read_text(encoding="utf-8") == "whole"
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
@@ -36,7 +36,7 @@ def test_pipes_whose_reader_has_gone(tmp_path, name):
     os.close(reader)
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, name: writer}
     assert subprocess.run([sys.executable, "-c", CODE, str(tmp_path / "result")], **streams).returncode == 0
-    assert (tmp_path / "result").read_text() == "whole"
+    assert (tmp_path / "result").read_text(encoding="utf-8") == "whole"
     os.close(writer)
 
 
@@ -45,4 +45,4 @@ def test_a_full_disk_is_an_error(tmp_path):
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-c", CODE, str(tmp_path / "result")]
         assert subprocess.run(command, stdout=full, stderr=subprocess.DEVNULL).returncode != 0
-    assert (tmp_path / "result").read_text() == ""
+    assert (tmp_path / "result").read_text(encoding="utf-8") == ""

@@ -135,7 +135,7 @@ def test_each_scan_has_the_files_and_scores_of_the_command_score(table, tmp_path
 def test_a_second_run_skips_results_and_retries_failures(table, tmp_path, capsys):
     out = tmp_path / "out"
     run(table, out)
-    first = (out / "cohort.csv").read_text()
+    first = (out / "cohort.csv").read_text(encoding="utf-8")
     mtimes = {p: p.stat().st_mtime_ns for p in out.rglob("scores.json")}
     write_ct(tmp_path / "broken.nii.gz")  # repaired, but its heart is not found
     capsys.readouterr()
@@ -145,7 +145,7 @@ def test_a_second_run_skips_results_and_retries_failures(table, tmp_path, capsys
     assert scan_events[1]["agatston"] == {"threshold": pytest.approx(2 * ONE_LESION)}
     assert [(e["name"], e["state"]) for e in scan_events[3:]] == [("broken", "running"), ("broken", "failed")]
     assert {p: p.stat().st_mtime_ns for p in mtimes} == mtimes
-    assert (out / "cohort.csv").read_text().splitlines()[3:] == first.splitlines()[3:]
+    assert (out / "cohort.csv").read_text(encoding="utf-8").splitlines()[3:] == first.splitlines()[3:]
     assert "lung" in rows_of(out, "failures.csv")[0]["reason"]
 
 
@@ -200,12 +200,12 @@ def test_a_scan_of_another_date_and_the_same_content_is_not_scored_again(table, 
 def test_other_settings_need_another_folder_or_overwrite(table, tmp_path, capsys):
     out = tmp_path / "out"
     run(table, out)
-    before = (out / "cohort.csv").read_text()
+    before = (out / "cohort.csv").read_text(encoding="utf-8")
     assert run(table, out, "--settings", TWENTY_PIXELS) == cli.BAD_USAGE
     error = capsys.readouterr().err
     assert "minimum_pixels was 1 and is 20" in error
     assert "--overwrite" in error
-    assert (out / "cohort.csv").read_text() == before
+    assert (out / "cohort.csv").read_text(encoding="utf-8") == before
     assert run(table, out, "--settings", TWENTY_PIXELS, "--overwrite", "--scene") == 0
     assert float(rows_of(out)[0]["threshold_agatston"]) == 0
     assert {p.name for p in (out / "p1").iterdir()} <= set(RESULT_FILES)

@@ -82,7 +82,7 @@ def test_overwriting_removes_all_results_first(tmp_path):
         assert folder.result(scan("x"), out / "x") is None
     assert not (out / "x").exists()
     assert [p.name for p in (out / "y").iterdir()] == ["notes.txt"]
-    assert json.loads((out / RECORD).read_text())["made_with"] == {"models": {"heart": "new"}}
+    assert json.loads((out / RECORD).read_text(encoding="utf-8"))["made_with"] == {"models": {"heart": "new"}}
 
 
 def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
@@ -134,7 +134,7 @@ def test_another_cohorts_record_is_refused(tmp_path, record):
     (tmp_path.parent / "other").mkdir(exist_ok=True)
     with pytest.raises(OutputError, match=RECORD):
         folders(tmp_path, scan("x"), overwrite=True)
-    assert (tmp_path / RECORD).read_text() == record
+    assert (tmp_path / RECORD).read_text(encoding="utf-8") == record
 
 
 def test_incomplete_results_are_removed_after_an_interruption(tmp_path):

@@ -33,7 +33,7 @@ def test_every_job_is_done_once_and_a_dead_worker_loses_only_its_job(tmp_path):
         events = list(pool.run([0, 1, 2, -1, 4, 5, 6]))
         with closing(pool.run([7, pid_file], alone=True)) as alone:
             assert [(e.index, e.state) for e in itertools.islice(alone, 3)] == [(0, "begun"), (0, "done"), (1, "begun")]
-            while not (pid_file.exists() and pid_file.read_text()):
+            while not (pid_file.exists() and pid_file.read_text(encoding="utf-8")):
                 time.sleep(0.05)
     assert outcomes(events) == [(i, "lost" if i == 3 else "done") for i in range(7)]
     assert "process ended" in next(e.reason for e in events if e.state == "lost")
@@ -41,7 +41,7 @@ def test_every_job_is_done_once_and_a_dead_worker_loses_only_its_job(tmp_path):
     assert {index: result[0] for index, result in results.items()} == {i: 2 * i for i in range(7) if i != 3}
     assert 1 <= len({result[1] for result in results.values()}) <= 3, "each worker prepared once"
     assert os.getpid() not in {result[1] for result in results.values()}
-    assert not psutil.pid_exists(int(pid_file.read_text())), "leaving ends workers at their jobs"
+    assert not psutil.pid_exists(int(pid_file.read_text(encoding="utf-8"))), "leaving ends workers at their jobs"
     assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
 
 

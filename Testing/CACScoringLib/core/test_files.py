@@ -28,8 +28,8 @@ def test_a_file_appears_at_the_end_under_its_name(tmp_path):
     with atomic_write(target) as half:
         assert half.name == "a.nii.gz"
         half.write_text("after")
-        assert target.read_text() == "before"
-    assert target.read_text() == "after"
+        assert target.read_text(encoding="utf-8") == "before"
+    assert target.read_text(encoding="utf-8") == "after"
     assert names(tmp_path) == ["a.nii.gz"]
 
 
@@ -45,7 +45,7 @@ def test_what_failed_leaves_the_earlier_file_and_nothing_else(tmp_path, error):
 
     with pytest.raises(error):
         fail()
-    assert target.read_text() == "before"
+    assert target.read_text(encoding="utf-8") == "before"
     assert names(tmp_path) == ["a"]
 
 
@@ -106,7 +106,7 @@ def test_an_earlier_result_is_refused_at_once_and_kept(tmp_path):
     (tmp_path / "scores.json").write_text("first")
     with pytest.raises(OutputError, match="--overwrite"):
         OutputFolder(tmp_path)
-    assert (tmp_path / "scores.json").read_text() == "first"
+    assert (tmp_path / "scores.json").read_text(encoding="utf-8") == "first"
 
 
 @pytest.mark.parametrize("exists", [True, False])
@@ -125,7 +125,7 @@ def test_the_second_of_two_runs_into_one_new_folder_fails_and_keeps_the_first(tm
     with pytest.raises(OutputError, match="Another run has written"):
         run_both()
     assert names(target) == ["lesions.json", "scores.json"]
-    assert (target / "scores.json").read_text() == "first"
+    assert (target / "scores.json").read_text(encoding="utf-8") == "first"
     assert names(tmp_path) == ["out"]
 
 
@@ -147,7 +147,7 @@ def test_a_run_fails_while_another_moves_its_files_in(tmp_path, monkeypatch):
         write(early, scores="first")
     assert len(failures) == 1
     assert names(target) == ["scores.json"]
-    assert (target / "scores.json").read_text() == "first"
+    assert (target / "scores.json").read_text(encoding="utf-8") == "first"
 
 
 class KilledError(BaseException):
@@ -195,7 +195,7 @@ def test_whenever_a_run_is_killed_one_of_both_results_is_whole_after_the_next(tm
             break
         with pytest.raises(OutputError, match="not empty"):
             OutputFolder(folder)
-        found.append({path.name: path.read_text() for path in folder.iterdir()})
+        found.append({path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()})
         assert found[-1] in (first, second)
         assert not (set(names(folder.parent)) - {"out"} - {p.name for p in folder.parent.glob(".*.partial-*")})
     assert first in found
@@ -215,7 +215,7 @@ def test_a_full_disk_is_told_and_keeps_the_earlier_result(tmp_path):
     with pytest.raises(OutputError, match=r"written to .*out: No space left.*Make room"):
         fail()
     assert names(tmp_path) == ["out"]
-    assert (folder / "scores.json").read_text() == "first"
+    assert (folder / "scores.json").read_text(encoding="utf-8") == "first"
 
 
 def test_no_file_of_an_earlier_result_stays_beside_a_new_one(tmp_path):
@@ -225,7 +225,7 @@ def test_no_file_of_an_earlier_result_stays_beside_a_new_one(tmp_path):
     with OutputFolder(tmp_path, overwrite=True).being_written() as folder:
         write(folder, scores="second")
     assert names(tmp_path) == ["notes.txt", "scores.json"]
-    assert (tmp_path / "scores.json").read_text() == "second"
+    assert (tmp_path / "scores.json").read_text(encoding="utf-8") == "second"
 
 
 def test_what_a_killed_run_left_is_removed_by_a_later_one(tmp_path):

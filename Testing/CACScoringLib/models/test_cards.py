@@ -74,7 +74,7 @@ def folders(tmp_path, monkeypatch):
 
 
 def change(path: Path, **fields) -> None:
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     content.update(fields)
     path.write_text(json.dumps(content))
 

@@ -47,7 +47,7 @@ class TestBackgroundProcess:
         mark = tmp_path / "pid"
         code = f"import os, time, pathlib; pathlib.Path({str(mark)!r}).write_text(str(os.getpid())); time.sleep(60)"
         process.start(["-c", code], lambda line: None, codes.append)
-        child = eventually(lambda: slicer.app.processEvents() or (mark.exists() and mark.read_text()))
+        child = eventually(lambda: slicer.app.processEvents() or (mark.exists() and mark.read_text(encoding="utf-8")))
         process.kill()
         assert eventually(lambda: not _alive(int(child)))
         assert codes == []

@@ -206,7 +206,7 @@ class TestJournal:
         ],
     )
     def test_damaged_in_the_middle_it_is_refused(self, edited, old, new):
-        text = edited[1].read_text()
+        text = edited[1].read_text(encoding="utf-8")
         assert old in text
         edited[1].write_text(text.replace(old, new, 1))
         with pytest.raises(JournalError, match="damaged"):

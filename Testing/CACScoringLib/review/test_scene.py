@@ -60,7 +60,7 @@ class TestEqualsCacScore:
         assert (review.scan.hu == scan.hu).all()
         assert review.result("threshold").total == scored.methods["threshold"].total
         review.export(tmp_path / "reviewed")
-        record = json.loads((tmp_path / "reviewed" / "scores.json").read_text())
+        record = json.loads((tmp_path / "reviewed" / "scores.json").read_text(encoding="utf-8"))
         assert record["normalisation"]["gain"] == list(scored.normalisation.gain)
 
 

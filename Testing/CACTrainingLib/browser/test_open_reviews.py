@@ -60,7 +60,7 @@ def test_the_review_used_longest_ago_is_closed_first(dicom_case, monkeypatch):
 def test_a_cohorts_table_leads_to_no_folder_that_its_record_lacks(tmp_path):
     results = write_cohort(tmp_path / "cohort", ["one", "two"])
     table = results / "cohort.csv"
-    table.write_text(table.read_text().replace("one,one,", "one,../secret,"))
+    table.write_text(table.read_text(encoding="utf-8").replace("one,one,", "one,../secret,"))
     assert [case.name for case in cases_of(results, None)] == ["two"]
 
 
@@ -76,7 +76,7 @@ def test_a_damaged_record_of_a_cohort_is_reported(tmp_path, text):
 def test_cts_are_found_where_the_cohort_was_scored_from(tmp_path, monkeypatch):
     results = write_cohort(tmp_path / "cohort", ["one"])
     table = results / "cohort.csv"
-    table.write_text(table.read_text().replace(str(tmp_path / "cohort" / "cts"), "cts"))
+    table.write_text(table.read_text(encoding="utf-8").replace(str(tmp_path / "cohort" / "cts"), "cts"))
     monkeypatch.chdir("/")
     assert cases_of(results, None)[0].ct == tmp_path / "cohort" / "cts" / "one.nii.gz"
 

@@ -45,7 +45,7 @@ class TestReview:
             )
         assert len(lesion_ids(state)) == 9
         assert len(lesion_ids(state, left_out=True)) == 6
-        scored = json.loads((results / "one" / "scores.json").read_text())["methods"]["threshold"]
+        scored = json.loads((results / "one" / "scores.json").read_text(encoding="utf-8"))["methods"]["threshold"]
         masses = {x["id"]: x["integrated_mass_mg"] for x in scored["lesions"]}
         lesions = state["methods"]["threshold"]["lesions"]
         assert {x["id"]: x["integrated_mass_mg"] for x in lesions if x["id"] in masses} == masses
@@ -78,7 +78,7 @@ class TestReview:
         assert (
             scoring.main([*map(str, command), "--threshold-only", "--settings", '{"results": {"scene": false}}']) == 0
         )
-        again = json.loads((out / "scores.json").read_text())["methods"]["threshold"]
+        again = json.loads((out / "scores.json").read_text(encoding="utf-8"))["methods"]["threshold"]
         reviewed = state["methods"]["threshold"]
         for name in ("agatston", "clinical_agatston", "volume_mm3", "pseudo_mass_hu_mm3", "lesions", "peak_hu"):
             assert reviewed["total"][name] == again["total"][name]
@@ -86,7 +86,7 @@ class TestReview:
                 assert score[name] == again["arteries"][artery][name]
         counted = [x for x in reviewed["lesions"] if x["left_out"] is None and x["site"] != NOT_CORONARY]
         assert sorted(x["volume_mm3"] for x in again["lesions"]) == sorted(x["volume_mm3"] for x in counted)
-        record = json.loads((exported / "scores.json").read_text())
+        record = json.loads((exported / "scores.json").read_text(encoding="utf-8"))
         assert record["review"]["program"] == "CAC review in the browser"
         assert (exported / "report.html").is_file()
 
@@ -175,7 +175,7 @@ class TestVersions:
         for thread in threads:
             thread.join()
         assert sorted(answers) == [200] + [409] * 5
-        assert len(journals(results)[0].read_text().splitlines()) == 2
+        assert len(journals(results)[0].read_text(encoding="utf-8").splitlines()) == 2
 
     def test_rejected_lesions_stay_and_can_be_taken_back(self, start):
         client = start("--reader", "Ann").client("Ann")
@@ -218,7 +218,7 @@ class TestJournal:
         while client.get(base)["can_undo"]:
             last = client.act(base, "undo")
         assert last["methods"]["threshold"]["total"]["lesions"] == 9
-        readers = {json.loads(line)["reader"] for line in file.read_text().splitlines()[1:]}
+        readers = {json.loads(line)["reader"] for line in file.read_text(encoding="utf-8").splitlines()[1:]}
         assert readers == {"Ann"}
         assert client.rows()["one"]["seconds"] > 0
 
@@ -228,7 +228,7 @@ class TestJournal:
         client.act(base, "accept")
         client.server.stop()
         file = results / "one" / "scores.json"
-        file.write_text(file.read_text() + "\n")
+        file.write_text(file.read_text(encoding="utf-8") + "\n")
         again = start("--reader", "Ann").client("Ann")
         assert "another result" in again.rows()["one"]["problem"]
         status, content, _ = again.raw("GET", base, headers={"Cookie": again.cookie})
@@ -392,7 +392,7 @@ class TestProjectAsResults:
     def test_reviews_are_exported_into_the_project(self, project, results, start):
         root = project.folder / "results"
         results.rename(root)
-        record = json.loads((root / "cohort.json").read_text())
+        record = json.loads((root / "cohort.json").read_text(encoding="utf-8"))
         for scan in scans_of_table(project.folder / "scans.csv")[0]:
             record["scans"][scan.name]["scan"] = scan_digest(scan.key)
         (root / "cohort.json").write_text(json.dumps(record))

@@ -138,7 +138,7 @@ class TestExtras:
         processes = [subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8") for _ in range(2)]
         errors = [process.communicate()[1] for process in processes]
         assert [process.returncode for process in processes] == [0, 0], errors
-        assert (tmp_path / "pip").read_text().split() == ["begin", "end", "begin", "end"]
+        assert (tmp_path / "pip").read_text(encoding="utf-8").split() == ["begin", "end", "begin", "end"]
 
     def test_nothing_is_asked_where_the_package_is_not_installed(self, monkeypatch):
         def requires(name):

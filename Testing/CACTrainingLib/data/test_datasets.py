@@ -262,7 +262,7 @@ class TestAugmentation:
 
 def test_slices_without_a_label_are_left_out(cohort, tmp_path):
     folder = shutil.copytree(cohort / "patient_0" / "scan_1", tmp_path / "data" / "a")
-    truth = json.loads((folder / "truth.json").read_text())
+    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
     for label in truth["slices"]:
         label["visible"] = {3: True, 6: False}.get(label["k"])
     (folder / "truth.json").write_text(json.dumps(truth))
@@ -292,7 +292,7 @@ def test_one_visible_slice_of_the_scan_makes_a_slice_of_the_grid_visible():
 def test_whether_calcium_shows_can_be_unknown(cohort, tmp_path):
     folder = shutil.copytree(cohort / "patient_3" / "scan_1", tmp_path / "a")
     assert not find_scans([tmp_path])[0].shows_calcium()
-    truth = json.loads((folder / "truth.json").read_text())
+    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
     truth["slices"][0]["visible"] = None
     (folder / "truth.json").write_text(json.dumps(truth))
     with pytest.raises(DataError, match="Label its slices"):

@@ -53,7 +53,7 @@ def test_a_heart_found_from_the_lungs_is_not_learned_from(tmp_path):
     """Lesions inserted into a real scan without a heart mask come with the region found, which is no outline."""
     for name, source in (("a", "given"), ("b", "lungs"), ("c", "given")):
         truth = write_scan(tmp_path / name, name, coronary=True, valve=False) / "truth.json"
-        truth.write_text(json.dumps({**json.loads(truth.read_text()), "heart_source": source}))
+        truth.write_text(json.dumps({**json.loads(truth.read_text(encoding="utf-8")), "heart_source": source}))
     parts = outlined_scans([tmp_path], None, None, 0.5, 0)
     assert sorted(scan.patient for part in parts for scan in part) == ["a", "c"]
     with pytest.raises(DataError, match="--heart MASK"):

@@ -72,7 +72,7 @@ def test_uses(make):
 def test_one_patient_in_two_uses(make):
     project = make("aBcDe", uses=GOOD)
     file = project.folder / SCANS_FILE
-    lines = file.read_text().splitlines()
+    lines = file.read_text(encoding="utf-8").splitlines()
     names = lines[0].split(",")
     rows = [dict(zip(names, line.split(","), strict=True)) for line in lines[1:]]
     rows[2]["patient"] = "a"
@@ -89,7 +89,7 @@ def test_slices_need_both_classes_in_both_parts(make):
     project = Project.open(project.folder)
     for letter, use in (("a", "training"), ("c", "validation")):
         path = project.scan("0001" if letter == "a" else "0002").truth
-        truth = json.loads(path.read_text())
+        truth = json.loads(path.read_text(encoding="utf-8"))
         truth["slices"] = [s for s in truth["slices"] if s["visible"] == (use == "training")]
         path.write_text(json.dumps(truth))
     messages = errors(check_project(project, "slices"))

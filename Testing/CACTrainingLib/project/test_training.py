@@ -26,7 +26,7 @@ def project(tmp_path):
 
 
 def truth_of(scan):
-    return {s["k"]: s["visible"] for s in json.loads(scan.truth.read_text())["slices"]}
+    return {s["k"]: s["visible"] for s in json.loads(scan.truth.read_text(encoding="utf-8"))["slices"]}
 
 
 def by_patient(scans):

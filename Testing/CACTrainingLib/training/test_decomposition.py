@@ -80,7 +80,7 @@ class Constant(nn.Module):
 @pytest.mark.long
 class TestSupervised:
     def test_it_learns_and_its_card_says_how(self, supervised):
-        lines = (supervised.parent / "map.training" / "metrics.jsonl").read_text().splitlines()
+        lines = (supervised.parent / "map.training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         losses = [x["loss"] for x in map(json.loads, lines) if x["event"] == "training"]
         assert losses[-1] < 0.8 * losses[0]
         card = models.verify_model(supervised)
@@ -225,7 +225,7 @@ class TestLabels:
         metrics = train(task, self.SETTINGS.loop, tmp_path, Progress(), "cpu").metrics
         # Measured .17 to .36 over seeds and processors; an untrained map has .01.
         assert metrics["overlap"] > 0.1
-        line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+        line = json.loads((tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[0])
         assert {"label", "spots", "map_hu_with_calcium"} <= line.keys()
         assert "adversarial" not in line
 

@@ -52,7 +52,9 @@ def test_it_learns_and_its_card_says_how(cohort, cache, table, tmp_path, monkeyp
     options = RunOptions((cohort,), tmp_path / "tiny", device="cpu")
     monkeypatch.setattr("CACTrainingLib.training.loop.LOG_EVERY_STEPS", 2)
     path = train_heart.train(options, replace(SETTINGS, pairs=table), Progress())
-    lines = [json.loads(x) for x in (tmp_path / "tiny.training" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(x) for x in (tmp_path / "tiny.training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     losses = [x["loss"] for x in lines if x["event"] == "training"]
     assert losses[-1] < losses[0]
     card = models.verify_model(path)

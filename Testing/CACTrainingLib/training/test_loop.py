@@ -77,7 +77,7 @@ LOOP = LoopSettings(steps=60, validate_every=10, half_precision=False, average=0
 
 
 def lines(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def test_it_learns_and_writes_its_course(tmp_path):
@@ -171,7 +171,7 @@ def test_curves_damaged_by_a_crash_do_not_prevent_resume(tmp_path):
         train(Line(LOOP, 35), LOOP, tmp_path, Progress(), "cpu")
     path = tmp_path / "metrics.jsonl"
     earlier_lines = [line for line in lines(tmp_path) if line["step"] <= 30]
-    path.write_text("\0\0\0\n" + path.read_text() + '{"event": "train')
+    path.write_text("\0\0\0\n" + path.read_text(encoding="utf-8") + '{"event": "train')
     train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu", resume=True)
     assert lines(tmp_path)[: len(earlier_lines)] == earlier_lines
     assert lines(tmp_path)[-1]["step"] == 60

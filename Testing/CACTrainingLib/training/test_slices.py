@@ -44,7 +44,10 @@ def trained(cohort, cache, tmp_path_factory):
 
 
 def test_it_learns_and_its_card_says_how(trained, cohort):
-    lines = [json.loads(x) for x in (trained.parent / "tiny.training" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(x)
+        for x in (trained.parent / "tiny.training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     losses = [line["loss"] for line in lines if line["event"] == "training"]
     assert losses[-1] < 0.4 * losses[0]
     assert lines[-1]["auc"] > 0.95
@@ -55,7 +58,7 @@ def test_it_learns_and_its_card_says_how(trained, cohort):
     assert "training: 5 scans of 4 patients" in card.training.data
     assert {"auc", "sensitivity", "false_positive_rate", "accuracy", "slices", "data"} <= card.validation.keys()
     assert 0 < card.calibration["slice_threshold"] == card.validation["threshold"] <= 1
-    assert str(cohort) not in trained.read_text()
+    assert str(cohort) not in trained.read_text(encoding="utf-8")
 
 
 def test_card_changes_with_the_data(cohort, cache, tmp_path):
@@ -66,7 +69,7 @@ def test_card_changes_with_the_data(cohort, cache, tmp_path):
     changed = shutil.copytree(cohort, tmp_path / "copy")
     assert table(cohort) == table(changed)
     truth = changed / "patient_1" / "scan_1" / "truth.json"
-    truth.write_text(truth.read_text() + " ")
+    truth.write_text(truth.read_text(encoding="utf-8") + " ")
     assert table(cohort) != table(changed)
 
 
