@@ -173,10 +173,8 @@ def disagreements(
         A warning for each such pair.
     """
     estimates = tuple(estimates)
-    predictions = [
-        prediction for name, method in methods.items() if (prediction := prediction_of(name, method)) is not None
-    ]
-    pairs = [(estimate.prediction, prediction) for estimate in estimates for prediction in predictions]
+    predictions = [prediction_of(name, method) for name, method in methods.items()]
+    pairs = [(estimate.prediction, p) for estimate in estimates for p in predictions if p is not None]
     pairs += itertools.combinations([estimate.prediction for estimate in estimates], 2)
     return tuple(
         ScanWarning(

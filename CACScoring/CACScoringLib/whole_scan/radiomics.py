@@ -223,9 +223,8 @@ def _lesion_features(
         places = np.array([_kji(scan.image, lesion.centroid_ras_mm) for lesion in lesions.lesions])
         mean = (places * scores[:, None]).sum(0) / scores.sum()
         place = (mean - centre[::-1]) / (ELLIPSOID_RADII_PER_SD * np.array(spread[::-1]))
-    return features | {
-        f"place_{axis}": float(p) for axis, p in zip(("superior", "posterior", "left"), place, strict=True)
-    }
+    axes = ("superior", "posterior", "left")
+    return features | {f"place_{axis}": float(position) for axis, position in zip(axes, place, strict=True)}
 
 
 def _kji(image: sitk.Image, ras_mm: tuple[float, float, float]) -> tuple[float, float, float]:

@@ -112,11 +112,8 @@ def list_scans(source: Path) -> tuple[list[ProjectionSource], list[ScanWarning]]
         paths = {part: Path(row[part]) if row[part] else None for part in ("heart", "calcium_map")}
         facts = {part: row[part] for part in FACTS}
         name = name if name not in {scan.name for scan in scans} else file
-        scans.append(
-            ProjectionSource(
-                name, file, row["patient"] or name, Path(row["ct"]), row["series"] or None, **paths, facts=facts
-            )
-        )
+        patient, ct, series = row["patient"] or name, Path(row["ct"]), row["series"] or None
+        scans.append(ProjectionSource(name, file, patient, ct, series, **paths, facts=facts))
     warnings = []
     without_patient = [row["ct"] for row in rows if not row["patient"]]
     if without_patient:
@@ -192,9 +189,8 @@ def views_of(ct: CTScan, heart: Path | None = None, calcium_map: Path | None = N
     body = body_only(ct.image)
     hearts, calcium = (None if path is None else read_mask(path) for path in (heart, calcium_map))
     centre = centre_mm(ct.image)
-    return {
-        name: project_view(view_geometry(angle, 0.0, centre), body, calcium, hearts) for name, angle in ANGLES.items()
-    }
+    geometries = {name: view_geometry(angle, 0.0, centre) for name, angle in ANGLES.items()}
+    return {name: project_view(geometry, body, calcium, hearts) for name, geometry in geometries.items()}
 
 
 def cut_off(image: sitk.Image) -> list[ScanWarning]:

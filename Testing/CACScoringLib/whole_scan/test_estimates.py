@@ -26,7 +26,7 @@ def method(agatston, reviewed=True, scaled=None, status="candidates"):
 
 class TestAgreement:
     @pytest.mark.parametrize(
-        ("first", "second", "apart", "differs_widely"),
+        ("first", "second", "apart", "differs"),
         [
             (0, 0, 0, False),
             (0, 11, 2, True),
@@ -35,14 +35,10 @@ class TestAgreement:
             (0, 500, 4, True),
         ],
     )
-    def test_two_scores_are_compared_by_their_class(self, first, second, apart, differs_widely):
+    def test_two_scores_are_compared_by_their_class(self, first, second, apart, differs):
         for pair in ((first, second), (second, first)):
             verdict = agreement(*(Prediction("x", float(score)) for score in pair))
-            assert (verdict.classes_apart, verdict.differs_widely, verdict.agrees) == (
-                apart,
-                differs_widely,
-                apart == 0,
-            )
+            assert (verdict.classes_apart, verdict.differs_widely, verdict.agrees) == (apart, differs, apart == 0)
 
     @pytest.mark.parametrize(
         ("answer", "score", "agrees", "differs_widely"),

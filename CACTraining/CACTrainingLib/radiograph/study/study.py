@@ -174,8 +174,8 @@ class _RadiographStudy(Experiment):
     def _runs(self) -> list[ExperimentRun]:
         folds = range(self.settings.budget.folds)
         base = [ExperimentRun(BASE, fold) for fold in (*folds, *([HELD_OUT] if self.external else []))]
-        others = [config for config in self.configurations if config != BASE]
-        return [*base, *(ExperimentRun(config, fold) for config in others for fold in folds)]
+        compared = [config for config in self.configurations if config != BASE]
+        return [*base, *(ExperimentRun(config, fold) for config in compared for fold in folds)]
 
     def _data_section(
         self, digital: bool, finished: Mapping[ExperimentRun, Mapping], failed: Mapping[ExperimentRun, str]
