@@ -121,7 +121,7 @@ def _rules_like(content: dict) -> tuple[ScoringRules, bool]:
 
 
 def _models_like(content: dict) -> dict[str, StoredModel]:
-    """By network the models that a result was made with. Raises ModelError where one is not installed."""
+    """Return the models of a result by network. Raises ModelError if one is not installed."""
     from ..models.cards import ModelError, list_models
 
     stored = {(model.card.name, model.card.sha256): model for model in list_models()}

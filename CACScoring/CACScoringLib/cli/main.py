@@ -41,7 +41,7 @@ UNWRITABLE = {
     for name in names
     if (number := getattr(errno, name, None)) is not None
 }
-"""What to do about errors of the system that no command has made one of its own of."""
+"""Advice on errors of the operating system, by number."""
 
 COMMANDS = {
     "score": "score one CT, or a chest radiograph",
@@ -53,7 +53,7 @@ COMMANDS = {
     "drr": "compute a radiograph from a CT",
     "models": "list, verify or install trained models",
 }
-"""What each command does. The module of its name declares its options, by `add_arguments`, when it is used."""
+"""Commands and their one-line help. Each command's module declares its options in add_arguments, imported on use."""
 
 
 class CommandParser(argparse.ArgumentParser):

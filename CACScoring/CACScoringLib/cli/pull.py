@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _line(series: SeriesSummary) -> str:
-    """What distinguishes a series from others of its study, also from those of the same number."""
+    """Describe a series in one line that tells it from others of its study, also of the same number."""
     began = clock(series.time) or "--:--:--"
     number = f"no. {series.number or '?'}"
     return (

@@ -44,7 +44,7 @@ class RadiographInput:
 
     @property
     def pictures(self) -> dict[str, Path]:
-        """By view."""
+        """Files by view."""
         return {view: path for view, path in (("PA", self.pa), ("lateral", self.lateral)) if path is not None}
 
 

@@ -139,7 +139,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
     image, networks = result.scan.image, result.networks
     truth, territories = result.true_mass_mg, result.heart.territories
     calibrated_on = networks and CalibratedOn.stored(networks.decomposition.card.calibration)
-    # What the candidates of an automatic clinical score were evaluated by (`scoring.evidence`).
+    # Only an automatic clinical score evaluates candidates (`scoring.evidence`).
     automatic = networks is not None and result.methods["threshold"].status == "automatic"
     return {
         "schema": SCHEMA,
@@ -278,9 +278,11 @@ def _intervals(method: MethodResult, part: str) -> dict:
 
 
 def _left_out(method: MethodResult) -> Iterator[tuple[Lesion, ArterySuggestion, str]]:
-    """What an automatic score leaves out: each with its evaluation and the reason."""
-    own = method.left_out
-    return zip(own.lesions.lesions, own.suggestions, own.reasons, strict=True) if own is not None else iter(())
+    """Iterate over the candidates that an automatic score leaves out, with suggestion and reason."""
+    left_out = method.left_out
+    if left_out is None:
+        return iter(())
+    return zip(left_out.lesions.lesions, left_out.suggestions, left_out.reasons, strict=True)
 
 
 def _non_coronary(result: ScoreResult) -> dict | None:
@@ -327,7 +329,7 @@ def _suggestion(suggested: ArterySuggestion | None) -> dict:
 
 
 def _evidence(suggested: ArterySuggestion | None) -> dict:
-    """What a candidate was evaluated by; empty where it was not."""
+    """Return the features that a candidate was evaluated by; empty if it was not."""
     evidence = {} if suggested is None else suggested.evidence
     return {"evidence": {name: round(value, 4) for name, value in evidence.items()}} if evidence else {}
 
@@ -342,7 +344,7 @@ def models_as_json(result: ScoreResult) -> list[dict]:
 
 
 def _decomposed(result: ScoreResult) -> list[bool] | None:
-    """Whether each slice of the scan was decomposed; not so where a reader switched it off."""
+    """Return True for each slice that was decomposed and that no reader switched off."""
     if result.slices is None or result.decomposition is None:
         return None
     taken = result.decomposition.decomposed.astype(np.float32)

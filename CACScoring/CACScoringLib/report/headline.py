@@ -42,12 +42,16 @@ class WarningLine:
 
 @dataclass(frozen=True)
 class Headline:
-    """What stands above all numbers.
+    """Text above all numbers.
 
-    score: of the clinical rule, such as "Agatston 161". interval: its 90 % interval; empty where unknown. category:
-    probable categories of an automatic score, classes of a reviewed one. state: "automatic, not reviewed", or who
-    reviewed it. reviewed: True if a reader confirmed it. warning: the worst; None without any but the state. more:
-    further warnings.
+    Attributes:
+        score: Score by the clinical rule, such as "Agatston 161".
+        interval: Its 90 % interval; empty if unknown.
+        category: Probable categories of an automatic score, classes of a reviewed one.
+        state: "automatic, not reviewed", or the reader.
+        reviewed: True if a reader confirmed the score.
+        warning: Worst warning; None if there is none but the state.
+        more: Number of further warnings.
     """
 
     score: str
@@ -67,7 +71,13 @@ class Headline:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row of the table of scores. site: None for the total. cells: texts, below the titles but the first."""
+    """One row of the table of scores.
+
+    Attributes:
+        site: Artery; None for the total.
+        name: Title of the row.
+        cells: Texts below all column titles but the first.
+    """
 
     site: Artery | None
     name: str
@@ -76,7 +86,12 @@ class TableRow:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores by artery, the total first. titles: of the columns; MAP_TITLE is that of the calcium map's score."""
+    """Scores by artery, the total first.
+
+    Attributes:
+        titles: Titles of the columns; MAP_TITLE for the score of the calcium map.
+        rows: Rows.
+    """
 
     titles: tuple[str, ...]
     rows: tuple[TableRow, ...]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from ..scoring.arteries import ArterySuggestion
 
 MOST_LISTED = 50
-"""Of more candidates that nobody has reviewed, only so many are listed one by one: those that are largest and most
-probably coronary. A patient has some dozen; more are noise, and the report would be of many megabytes."""
+"""Unreviewed candidates listed one by one, those that are largest and most probably coronary first. A patient has some
+dozen; more are noise, and the report would take many megabytes."""
 
 PROBABLY = 0.5
 """Probability of not being coronary above which a report says so of a candidate instead of naming an artery."""
@@ -24,8 +24,11 @@ PROBABLY = 0.5
 class LeftOutCandidate:
     """A candidate that an automatic score leaves out.
 
-    agatston: What it would add to the score. suggestion: Its artery, and the probability that it is not coronary.
-    reason: Why it is left out, in words.
+    Attributes:
+        lesion: Candidate.
+        agatston: Agatston units that it would add to the score.
+        suggestion: Suggested artery, and probability of not being coronary.
+        reason: Reason for leaving it out, in words.
     """
 
     lesion: Lesion

@@ -39,10 +39,10 @@ SOURCES = {
     "table": "the table of calibrations that was given",
     "published": "published measurements of similar scanners, not of this one",
 }
-"""What a mass calibration comes from."""
+"""Sources of a mass calibration."""
 
 SEVERE_STENOSIS_LIMITS = {"F": (800, 1200, 1600), "M": (1600, 2000, 3000)}
-"""By sex, Agatston scores of the aortic valve: severe aortic stenosis is unlikely below the first, likely from the
+"""Agatston scores of the aortic valve by sex. Severe aortic stenosis is unlikely below the first, likely from the
 second, and very likely from the third (Vahanian, Eur Heart J 2022;43:561, after Clavel, J Am Coll Cardiol
 2013;62:2329)."""
 
@@ -99,7 +99,7 @@ def result_as_fragment(result: ScoreResult) -> str:
 
 
 def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
-    """What is seen first of a result."""
+    """Return the content of the page's first screen."""
     return {
         "head": headline.headline(result.methods, result.categories, result.warnings, reader),
         "table": headline.score_table(result.methods, result.true_mass_mg),
@@ -110,7 +110,7 @@ def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
 
 
 def calibration_text(calibration: MassCalibration) -> str:
-    """Where a calibration comes from, its value, and what it is worth."""
+    """Describe the source, value and uncertainty of a calibration."""
     percent, width = calibration.uncertainty_percent, calibration.lateral_width_cm
     worth = "of unknown uncertainty" if percent is None else f"± {percent:.0f} %"
     body = "" if width is None else f" The body is {width:.0f} cm wide."
@@ -121,7 +121,7 @@ def calibration_text(calibration: MassCalibration) -> str:
 
 
 def severe_stenosis(agatston: float, sex: str) -> str:
-    """How likely severe aortic stenosis is by the published limits. sex: "F" or "M"."""
+    """Return the likelihood of severe aortic stenosis by the published limits. sex: "F" or "M"."""
     below, likely, very_likely = SEVERE_STENOSIS_LIMITS[sex]
     if agatston < below:
         return "unlikely"
@@ -242,7 +242,7 @@ def comparison_as_page(comparison: Comparison, reports: dict[str, str] | None = 
 
 
 def comparison_content(comparison: Comparison | None) -> dict[str, object]:
-    """What the template of the section shows; nothing without a comparison."""
+    """Return the content of the comparison's section, which is empty without a comparison."""
     return {
         "comparison": comparison,
         "not_in_patients": NOT_IN_PATIENTS,

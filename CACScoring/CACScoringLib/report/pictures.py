@@ -47,9 +47,9 @@ TERRITORY_SITES = {n: SITE_OF[name] for n, name in enumerate(TERRITORIES) if SIT
 TERRITORY_OPACITY = 0.4
 SALIENCY_COLOUR = (255, 145, 0)
 SALIENCY_OPACITY = 0.75
-"""Where the saliency is highest."""
+"""Opacity of the saliency at its maximum."""
 SALIENCY_SPOT_MM = 4.0
-"""What sways the answer is drawn so wide at least: a single voxel would not be seen."""
+"""Smallest width of a drawn spot of saliency, because a single voxel would not be seen."""
 
 Box = tuple[slice, slice, slice]
 """Part of an array [k, j, i]."""
@@ -154,7 +154,7 @@ def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: 
 
 
 def box_around(heart: sitk.Image, scan: CTScan, lesions: LesionSet) -> Box:
-    """What pictures show: the heart and the lesions, with a margin to the sides."""
+    """Return the box of heart and lesions, with a margin to the sides."""
     places = np.unravel_index(lesions.flat, lesions.id_map.shape)
     box = []
     for axis, (inside, at) in enumerate(zip(bounding_box(sitk.GetArrayViewFromImage(heart)), places, strict=True)):
@@ -204,7 +204,7 @@ def _jpeg(picture: Image.Image) -> bytes:
 
 
 MOST_DRAWN = 10
-"""Of their slices, so many are drawn, those with most of them: a picture of a noisy slice takes 0.1 MB."""
+"""Slices drawn, those with the highest sums first; a picture of a noisy slice takes 0.1 MB."""
 
 MOST_NAMED = 6
 """Lesions of a slice that its caption names."""
@@ -275,7 +275,7 @@ def method_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
 
 
 def largest_pictures(result: ScoreResult) -> list[Picture]:
-    """What is seen first of a score: its largest lesions, each with an arrow in the slice with most of it.
+    """Draw the largest lesions, each with an arrow in the slice that holds most of it.
 
     Without lesions, so that a score of 0 can be checked: the heart in three planes, and beside it the candidate left
     out that would probably add most to the score, or the overview from the front if none was left out.
@@ -350,7 +350,7 @@ def saliency_picture(result: ScoreResult, estimate: WholeScanEstimate) -> Pictur
         return None
     k, j, i = (int(n) for n in np.unravel_index(int(values.argmax()), values.shape))
     rows, columns = box_around(heart, scan, result.methods["threshold"].lesions)[1:]
-    # What sways the answer most is to be seen wherever it lies.
+    # The maximum may lie outside the heart.
     box = (slice(min(rows.start, j), max(rows.stop, j + 1)), slice(min(columns.start, i), max(columns.stop, i + 1)))
     area = (k, *box)
     spacing = scan.image.GetSpacing()[:2]

@@ -21,7 +21,7 @@ PICTURE_PIXELS = 648
 
 SQUARE_COLOUR, SALIENCY_COLOUR = (64, 196, 255), (255, 145, 0)
 OPACITY = 0.75
-"""Of the overlay where the saliency is highest."""
+"""Opacity of the saliency at its maximum."""
 
 
 def result_as_html(result: RadiographResult, identify: bool = False) -> str:

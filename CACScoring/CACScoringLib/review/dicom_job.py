@@ -27,9 +27,13 @@ _JOB = "job.pickle"
 class DicomJob:
     """Input of the DICOM objects of a review.
 
-    result: of the review, as in `Reviewed`. files: of the DICOM series that the scan is, in any order. target: folder
-    of the objects. calcium_map: on the scan's grid, None without one. identify, reader: as in
-    `exchange.write.write_objects`.
+    Attributes:
+        result: Result of the review, as in `Reviewed`.
+        files: Files of the scan's DICOM series, in any order.
+        target: Folder of the objects.
+        calcium_map: Calcium map on the scan's grid; None without one.
+        identify: As in `exchange.write.write_objects`.
+        reader: As in `exchange.write.write_objects`.
     """
 
     result: ScoreResult
@@ -41,7 +45,7 @@ class DicomJob:
 
 
 def write_job(folder: Path, job: DicomJob) -> None:
-    """folder: of the job alone, where nobody else may write. Raises OSError."""
+    """Write a job. folder: Folder of the job alone, where nobody else may write. Raises OSError."""
     with (folder / _JOB).open("wb") as file:
         pickle.dump(job, file, pickle.HIGHEST_PROTOCOL)
 

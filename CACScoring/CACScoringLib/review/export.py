@@ -33,16 +33,19 @@ ABOUT_LABELS = ("labels-empty", "labels-off-calcium")
 
 
 IN_PANEL, IN_BROWSER = "CAC panel of 3D Slicer", "CAC review in the browser"
-"""Where readers review, in `scores.json`."""
+"""Programs of a review, as named in `scores.json`."""
 
 
 @dataclass(frozen=True)
 class Reviewed:
-    """The state of a review, to be exported.
+    """State of a review, to be exported.
 
-    result: with the masses that the run measured (`with_measured_masses`). record: the `scores.json` of the run that it
-    began with. slices_off: slices, from the feet, of the calcium map that the reader switched off; slices_wished: on,
-    though they were never decomposed.
+    Attributes:
+        result: Result with the masses that the run measured (`with_measured_masses`).
+        record: Content of the `scores.json` of the run that was reviewed.
+        program: IN_PANEL or IN_BROWSER.
+        slices_off: Slices of the calcium map that the reader switched off, counted from the feet.
+        slices_wished: Slices that the reader switched on, though they were never decomposed.
     """
 
     result: ScoreResult
@@ -126,7 +129,7 @@ _FROM_RECORD = (
 
 
 def _unchanged(reviewed: Reviewed) -> dict:
-    """Of `scores.json` what the review did not change, and how it was reviewed."""
+    """Return the part of `scores.json` that the review does not change, and the facts of the review."""
     review = {
         "program": reviewed.program,
         "methods": {name: method.reviewed for name, method in reviewed.result.methods.items()},

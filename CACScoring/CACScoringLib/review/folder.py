@@ -22,11 +22,14 @@ _FILES = {"threshold": "lesions", "decomposition": "map_lesions"}
 
 
 class ReviewFolder(ReviewState):
-    """The labels, slices and marks of a review, which begin as `cac score` has written them.
+    """Labels, slices and marks of a review, which begin as `cac score` wrote them.
 
-    folder: of the results. ct: the scan that was scored.
+    Args:
+        folder: Folder of the results.
+        ct: The scan that was scored.
 
-    Raises UnreadableError when a file is missing or damaged, or the files do not fit together.
+    Raises:
+        UnreadableError: A file is missing or damaged, or the files do not fit together.
     """
 
     def __init__(self, folder: Path, ct: CTScan) -> None:

@@ -35,9 +35,16 @@ class JournalError(CTError):
 class Entry:
     """Entry of the journal.
 
-    what: in words. seconds: of the reader's, since the entry before. reviewed, agatston: whether the clinical score is
-    reviewed after it, and its total. change: None where the labels stayed. number: from 1, and time: UTC, ISO 8601; the
-    journal gives both.
+    Attributes:
+        kind: Kind of the action.
+        reader: Name of the reader.
+        what: Action in words.
+        seconds: Seconds of the reader since the previous entry.
+        reviewed: True if the clinical score is reviewed after the action.
+        agatston: Total of the clinical score after the action.
+        change: Change of the labels; None if they stayed.
+        number: Number from 1, given by the journal.
+        time: UTC in ISO 8601, given by the journal.
     """
 
     kind: str
@@ -52,10 +59,14 @@ class Entry:
 
 
 class Journal:
-    """The journal in a file, which is made by the first entry.
+    """Journal in a file, which the first entry makes.
 
-    result_sha256: of the `scores.json` that the review begins with. entries: all that are whole.
-    Raises JournalError for a file that is none, is damaged, or belongs to another result.
+    Args:
+        file: The file.
+        result_sha256: SHA-256 of the `scores.json` that is reviewed.
+
+    Raises:
+        JournalError: The file is no journal, is damaged, or belongs to another result.
     """
 
     def __init__(self, file: Path, result_sha256: str) -> None:
@@ -66,12 +77,12 @@ class Journal:
 
     @property
     def steps(self) -> list[tuple[str, Change]]:
-        """For `ScanReview.restore`."""
+        """Changes in order with their kind, for `ScanReview.restore`."""
         return [(entry.kind, entry.change) for entry in self.entries if entry.change is not None]
 
     @property
     def seconds(self) -> float:
-        """That readers have spent."""
+        """Seconds that readers have spent."""
         return sum(entry.seconds for entry in self.entries)
 
     def append(self, entry: Entry) -> None:

@@ -19,12 +19,15 @@ Place = tuple[slice, slice, slice]
 class PickLimits:
     """Limits of a lesion that grows from a click.
 
-    radius_mm: of the sphere that the reader drew around the click. It replaces the other two, because the reader sees
-    where it ends; None without one.
-    most_volume_mm3, most_depth_mm: volume, and distance from the click. A coronary artery that is 6 mm wide with its
-    blooming and calcified over 60 mm without a gap has 1,700 mm³. Of 239 lesions of 60 digital patients, each with the
-    plaques of eight, the largest has 601 mm³ and the longest 28 mm; the aorta's
+    An artery that is 6 mm wide with its blooming and calcified over 60 mm without a gap has 1,700 mm³. Of 239 lesions
+    of 60 digital patients, each with the plaques of eight, the largest has 601 mm³ and the longest 28 mm; the aorta's
     wall, a calcified valve ring and bone go beyond.
+
+    Attributes:
+        radius_mm: Radius of the sphere that the reader drew around the click, which replaces the other limits, because
+            the reader sees where it ends; None without one.
+        most_volume_mm3: Volume.
+        most_depth_mm: Distance from the click.
     """
 
     radius_mm: float | None = None
@@ -34,14 +37,14 @@ class PickLimits:
 
 @dataclass(frozen=True)
 class Voxels:
-    """Some voxels of an image: mask (bool) within part."""
+    """Selected voxels of an image: a bool mask within a part."""
 
     part: Place
     mask: np.ndarray
 
     @classmethod
     def at(cls, kji: np.ndarray) -> Voxels | None:
-        """The voxels at some positions [n, 3]; None for no position."""
+        """Return the voxels at positions [n, 3]; None for no position."""
         return cls(*_box(kji)) if len(kji) else None
 
     @property
@@ -50,15 +53,15 @@ class Voxels:
 
     @property
     def kji(self) -> np.ndarray:
-        """Their positions in the image, [n, 3]."""
+        """Positions in the image, [n, 3]."""
         return np.argwhere(self.mask) + [at.start for at in self.part]
 
     def flat(self, shape: Sequence[int]) -> np.ndarray:
-        """Their indices, rising, into an image of this shape."""
+        """Return rising flat indices into an image of this shape."""
         return np.ravel_multi_index(tuple(self.kji.T), shape)
 
     def where(self, mask: np.ndarray) -> Voxels:
-        """Those of them that another mask of the same part holds too."""
+        """Return the voxels that lie in another mask of the same part, too."""
         return Voxels(self.part, self.mask & mask)
 
     def holds(self, kji: Sequence[int]) -> bool:

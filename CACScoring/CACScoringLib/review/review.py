@@ -36,7 +36,13 @@ MOST_IDS = np.iinfo(np.uint16).max
 
 @dataclass(frozen=True)
 class Difference:
-    """Voxels whose label differs. flat: indices, rising. before, after: uint8, their labels, 0 for none."""
+    """Voxels whose label differs.
+
+    Attributes:
+        flat: Rising flat indices.
+        before: Labels before, uint8, 0 for none.
+        after: Labels after, uint8, 0 for none.
+    """
 
     flat: np.ndarray
     before: np.ndarray
@@ -69,8 +75,13 @@ def _key(lesion: Lesion) -> LesionKey:
 class RecordedLesion:
     """A lesion in the record of a run.
 
-    site: that the run gave it, None after a review. reason: why an automatic score left it out. integrated_mass_mg,
-    mass_standard_error_mg: without a threshold.
+    Attributes:
+        id: Number of the lesion.
+        suggestion: Suggested artery; None if there was none.
+        site: Site by the run; None after a review.
+        reason: Reason why an automatic score left it out.
+        integrated_mass_mg: Mass without a threshold.
+        mass_standard_error_mg: Its standard error.
     """
 
     id: int
@@ -104,7 +115,14 @@ def recorded_lesions(method: Mapping, elsewhere: Mapping | None = None) -> dict[
 
 @dataclass(frozen=True)
 class _Counted:
-    """What labels give. lesions: that count, of the arteries and elsewhere. left_out: unassigned ones that do not."""
+    """Result of labels.
+
+    Attributes:
+        lesions: Lesions that count, in the arteries and elsewhere.
+        coronary: Scores of the arteries.
+        elsewhere: Scores of other sites.
+        left_out: Unassigned lesions, which do not count.
+    """
 
     lesions: LesionSet
     coronary: MethodResult
@@ -116,16 +134,18 @@ class _Counted:
 class Review:
     """One method's lesions, derived from labels.
 
-    method: "threshold" or "decomposition". image: what the lesions are found in, axes as in `CTScan`: the CT, or the
-    calcium map. rules: those that the method was scored by. peaks: the CT, for a calcium map (see `find_lesions`).
-    heart: mask on the image's grid, by which a lesion that nobody has reviewed and no run knew gets its suggested
-    artery from its place. recorded: lesions of the run that began the review; they keep their suggestions, and like all
-    lesions their ids, for as long as their voxels stay. by_territory: whether the run knew territories, by which it
-    found each lesion of the map in its artery. unreviewed: status of the scores while they are not reviewed; unassigned
-    lesions of an automatic score are left out of it. errors: by which its scores get intervals; None where unknown.
-
-    reviewed: whether a reader has said that the review is done. Unassigned lesions are then left out, as by
-    `cac score --lesions`; before they are candidates, or beside an automatic score, as by `cac score`.
+    Attributes:
+        method: "threshold" or "decomposition".
+        image: Image of the lesions, axes as in `CTScan`: the CT, or the calcium map.
+        rules: Rules that the method was scored by.
+        peaks: The CT, for a calcium map (see `find_lesions`).
+        heart: Mask on the image's grid, from which a new lesion gets its suggested artery.
+        recorded: Lesions of the run that is reviewed. They keep suggestion and ID as long as their voxels stay.
+        by_territory: True if the run assigned the lesions of the map to arteries by territory.
+        unreviewed: Status of the scores until they are reviewed; an automatic score leaves out unassigned lesions.
+        errors: Errors from which scores get intervals; None if unknown.
+        reviewed: True if a reader has confirmed the review. Unassigned lesions are then left out, as by
+            `cac score --lesions`; before, they are candidates, or beside an automatic score, as by `cac score`.
     """
 
     method: str

@@ -34,16 +34,21 @@ MOST_UNDO_STEPS = 100
 class ScanReview:
     """A scored scan whose lesions a reader edits.
 
-    state: where it is kept. methods: "threshold", and "decomposition" where there is a calcium map. scan: the CT, with
-    axes as in `CTScan` and the facts of the record. reviewed: by method (see `Review.result`). program: what the export
-    says of where it was reviewed. record_change: called for every change with "edit", "undo" or "redo", after it was
-    made.
-
     Call `refresh` after anything but this object's own methods has edited the state. While voxels belong to two
-    segments, or to one that is no artery, there are no numbers: `problems` says so by method, `result` raises it, and
-    `undo` goes back to the last state without it.
+    segments, or to one that is no artery, there are no numbers: `problems` holds the reason by method, `result` raises
+    it, and `undo` returns to the last state without it.
 
-    Raises UnreadableError when the parts of the state do not fit together.
+    Args:
+        state: Storage of labels, slices and marks.
+        program: IN_PANEL or IN_BROWSER, for the export.
+        record_change: Function called after every change with "edit", "undo" or "redo".
+
+    Attributes:
+        scan: The CT, with axes as in `CTScan` and the facts of the record.
+        methods: "threshold", and "decomposition" if there is a calcium map.
+
+    Raises:
+        UnreadableError: The parts of the state do not fit together.
     """
 
     def __init__(
@@ -109,7 +114,7 @@ class ScanReview:
         if unknown or "threshold" in self.problems:
             return None
         elsewhere = review.non_coronary()
-        # Of a run with labels of arteries alone nobody has reviewed the other sites.
+        # Labels of arteries alone leave the other sites unreviewed.
         if recorded is not None and self._state.record["methods"]["threshold"]["reviewed"]:
             return replace(elsewhere, reviewed=elsewhere.reviewed and recorded["reviewed"])
         return elsewhere

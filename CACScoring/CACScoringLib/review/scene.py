@@ -21,8 +21,13 @@ from .scan_review import ScanReview
 class SceneReview(ScanReview):
     """A scored scan in a scene whose lesions a reader edits.
 
-    nodes: its nodes. content: as of `ReviewNodes`. All else as of `ScanReview`. Raises CTErrors as `image_of_volume`
-    does, too.
+    Args:
+        scene: The scene.
+        nodes: Nodes of the scan and its results.
+        content: As of `ReviewNodes`.
+
+    Raises:
+        CTError: As `ScanReview` and `image_of_volume` do.
     """
 
     def __init__(self, scene: slicer.vtkMRMLScene, nodes: SceneNodes, content: SceneContent | None = None) -> None:

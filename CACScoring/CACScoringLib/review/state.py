@@ -19,7 +19,13 @@ from .review import Difference, Review, recorded_lesions
 
 @dataclass(frozen=True)
 class Change:
-    """Change by one action. voxels, reviewed: by method. slices: used before and after, by k."""
+    """Change by one action.
+
+    Attributes:
+        voxels: Changed voxels by method.
+        slices: Use before and after, by slice index k.
+        reviewed: State of confirmation before and after, by method.
+    """
 
     voxels: dict[str, Difference]
     slices: dict[int, tuple[bool, bool]]
@@ -30,17 +36,23 @@ class Change:
 
 
 class ReviewState:
-    """The labels, slices and marks of a review, and what the run that it began with has recorded.
+    """Labels, slices and marks of a review, and the record of the run that is reviewed.
 
-    scan: the CT, with axes as in `CTScan` and the facts of the record; scored: the same as it was scored, normalised
-    where the run was. heart: mask on its grid. record: the content of `scores.json`. estimates: those recorded.
-    methods: those that have labels. writing: whether it is being written, so that whoever observes it must not take
-    what they see for an edit. Whatever lies in a scene or on the disk is read when it is asked for.
+    Images in a scene or on the disk are read on use.
 
     Args:
-        record: The content of `scores.json`.
+        record: Content of `scores.json`.
         image: The CT, with any axes.
-        name: Of the CT, for messages.
+        name: Name of the CT, for messages.
+
+    Attributes:
+        scan: The CT, with axes as in `CTScan` and the facts of the record.
+        scored: The CT as scored, normalised if the run was.
+        heart: Mask of the heart on the scan's grid.
+        record: Content of `scores.json`.
+        estimates: Recorded whole-scan estimates.
+        methods: Methods that have labels.
+        writing: True while the state is written, when observers must not take changes for edits.
 
     Raises:
         UnreadableError: The CT is not the scan that was scored, or the record cannot be read.
