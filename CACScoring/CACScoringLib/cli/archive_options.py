@@ -1,4 +1,4 @@
-"""Options that the commands for archives share, and what is made of them."""
+"""Options that the archive commands share, and their conversion to settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_archive_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add where the archive is, and the settings by which it lets this program in."""
+    """Add the archive's address and --settings."""
     parser.add_argument(
         "archive",
         metavar="ARCHIVE",
@@ -32,10 +32,10 @@ def access(options: argparse.Namespace) -> Access:
     return from_file(options.settings, "access", Access())
 
 
-def wanted_series(options: argparse.Namespace) -> SeriesFilter:
+def series_filter(options: argparse.Namespace) -> SeriesFilter:
     """Read the filter of series. Raises OutputError."""
     from ..archive.series import SeriesFilter, parse_dates
 
-    wanted = settings_from(options, from_file(options.settings, "series", SeriesFilter()))
+    criteria = settings_from(options, from_file(options.settings, "series", SeriesFilter()))
     date = getattr(options, "date", None)
-    return wanted if date is None else replace(wanted, dates=parse_dates(date))
+    return criteria if date is None else replace(criteria, dates=parse_dates(date))

@@ -1,4 +1,4 @@
-"""The command `compare`: two scans of one patient, scored alike where they are not scored yet, and compared."""
+"""The command `compare`: compare two scans of one patient; CTs without a result are scored first, alike."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a heart mask, reviewed lesions or the choice of a series with cac score first."
     )
     add = parser.add_argument
-    what = "a CT, or a results folder of cac score"
-    add("scans", type=Path, nargs=2, metavar="SCAN", help=f"the earlier scan, then the later one: each {what}")
+    scan_help = "a CT, or a results folder of cac score"
+    add("scans", type=Path, nargs=2, metavar="SCAN", help=f"the earlier scan, then the later one: each {scan_help}")
     add("--output", type=Path, default=Path("comparison-cac"), metavar="DIR", help="folder for the comparison")
     add("--overwrite", action="store_true", help="replace a comparison that is already in the folder")
     add_unusual_argument(parser)
@@ -141,7 +141,7 @@ def _models_like(content: dict) -> dict[str, StoredModel]:
 def _write_results(
     folder: Path, results: dict[str, tuple[ScoreResult, Progress]], settings: RunSettings | None
 ) -> None:
-    """Write the results of the sides that were scored now."""
+    """Write the results of the CTs that this command scored."""
     from ..run import write_result
 
     folder.mkdir(parents=True, exist_ok=True)

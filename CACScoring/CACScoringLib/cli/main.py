@@ -62,7 +62,7 @@ class CommandParser(argparse.ArgumentParser):
     Some commands take their options from modules that load slowly, so a command's options are declared when its own
     are parsed: `cac --help` and another command do without them.
 
-    declare: adds the options to the parser it is given.
+    declare: Adds the options to a parser.
     """
 
     def __init__(self, *args, declare: Callable[[CommandParser], None] | None = None, **kwargs) -> None:
@@ -82,9 +82,9 @@ class CommandParser(argparse.ArgumentParser):
     def _suggestions(self, unknown: list[str]) -> str:
         """Return a question with the options that unknown ones abbreviate or resemble."""
         names = [name for name in self._option_string_actions if name.startswith("--")]
-        asked = [text.split("=")[0] for text in unknown if text.startswith("--")]
-        alike = [name for text in asked for name in names if name.startswith(text)]
-        alike = alike or [name for text in asked for name in difflib.get_close_matches(text, names, 1)]
+        long_options = [text.split("=")[0] for text in unknown if text.startswith("--")]
+        alike = [name for text in long_options for name in names if name.startswith(text)]
+        alike = alike or [name for text in long_options for name in difflib.get_close_matches(text, names, 1)]
         return f"; did you mean {' or '.join(alike)}?" if alike else ""
 
     def declare(self) -> None:
@@ -95,7 +95,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def declared_commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The commands of a parser by name, with all their options declared; empty where it has none."""
+    """Return the commands of a parser by name, with all options declared; empty if it has none."""
     if isinstance(parser, CommandParser):
         parser.declare()
     for action in parser._actions:
@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def make_parser() -> tuple[CommandParser, argparse._SubParsersAction]:
-    """An empty command line, and what commands are added to."""
+    """Return the command line's parser and its empty group of commands."""
     parser = CommandParser(prog="cac", description="Coronary artery calcium scoring on CT. For research only.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     return parser, parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -70,7 +70,7 @@ def _restore(name: str) -> None:
     model = roll_back(name)
     if model is not None:
         print(f"{name} is again the one installed before, SHA-256 {model.card.sha256[:16]}.")
-    elif any(other.card.name == name for other in list_models()):
+    elif any(entry.card.name == name for entry in list_models()):
         print(f"{name} is again the one that comes with CAC.")
     else:
         print(f"{name} is no longer installed; there was no earlier one.")

@@ -1,4 +1,4 @@
-"""Options that several commands of scoring share, `--settings` among them, and what is made of them."""
+"""Options that several scoring commands share, such as `--settings`, and their conversion to settings."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def add_dicom_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_network_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Add how to choose networks; returns their group."""
+    """Add the options that select networks; return their group."""
     networks = parser.add_argument_group("networks")
-    which = networks.add_mutually_exclusive_group()
-    which.add_argument(
+    model_options = networks.add_mutually_exclusive_group()
+    model_options.add_argument(
         "--model",
         action="append",
         default=[],
@@ -72,7 +72,7 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> argparse._Argument
         help="model to use in place of the bundled one for territories, heart, slices or decomposition (see cac models "
         "list); may be repeated",
     )
-    which.add_argument(
+    model_options.add_argument(
         "--threshold-only", action="store_true", help="score by the clinical rule alone, without networks"
     )
     networks.add_argument(
@@ -97,26 +97,26 @@ def add_estimate_argument(networks: argparse._ArgumentGroup) -> None:
 
 
 def extras_of_dicom(dicom: bool, lesions: Path | None = None) -> tuple[str, ...]:
-    """The extra that DICOM results, and lesions that may be DICOM, need."""
+    """Return the extra that DICOM results or DICOM lesions need."""
     from ..io.dicom import is_dicom
 
     return ("dicom",) if dicom or (lesions is not None and lesions.is_file() and is_dicom(lesions)) else ()
 
 
 def extras_of_networks(options: argparse.Namespace) -> tuple[str, ...]:
-    """The extras that a GPU and the whole-scan estimates asked for need."""
+    """Return the extras that a GPU and the requested whole-scan estimates need."""
     if options.whole_scan is None:
         return ("torch",) if options.device == "cuda" else ()
     from ..models.cards import list_models
     from ..models.choice import RADIOMICS
 
-    asked = options.whole_scan.split(",")
-    with_radiomics = RADIOMICS in asked or (asked == ["all"] and list_models(RADIOMICS))
+    kinds = options.whole_scan.split(",")
+    with_radiomics = RADIOMICS in kinds or (kinds == ["all"] and list_models(RADIOMICS))
     return ("torch", "radiomics") if with_radiomics else ("torch",)
 
 
 def model_choice(options: argparse.Namespace) -> ModelChoice:
-    """The networks and whole-scan estimates asked for. Raises OutputError, ModelError."""
+    """Return the requested networks and whole-scan estimates. Raises OutputError, ModelError."""
     from ..models.choice import ModelChoice
 
     estimates: tuple[str, ...] = ()
@@ -130,7 +130,7 @@ def model_choice(options: argparse.Namespace) -> ModelChoice:
 
 
 def add_settings_argument(parser: argparse._ActionsContainer, example: str = '{"results": {"healthy": true}}') -> None:
-    """Add the option."""
+    """Add --settings."""
     parser.add_argument(
         "--settings",
         action="append",
@@ -141,14 +141,19 @@ def add_settings_argument(parser: argparse._ActionsContainer, example: str = '{"
     )
 
 
-def from_file(given: Sequence[str], section: str | None, settings: Settings) -> Settings:
-    """Settings, and those within them, with what files change, one after the other.
+def from_file(sources: Sequence[str], section: str | None, settings: Settings) -> Settings:
+    """Return settings changed by each source in turn, nested settings included.
 
-    given: the option's value. section: of SECTIONS; None where the files hold nothing but these settings. Paths are
-    relative to the file. Raises OutputError.
+    Args:
+        sources: Values of the option --settings: files or JSON. Paths in a file are relative to it.
+        section: One of SECTIONS; None if the sources hold these settings alone.
+        settings: Settings to change.
+
+    Raises:
+        OutputError: A source cannot be read or has an unknown or invalid setting.
     """
-    for each in given:
-        content, folder = read_settings(each)
+    for source in sources:
+        content, folder = read_settings(source)
         if section is None:
             settings = changed_settings(settings, content, "", folder)
             continue
@@ -158,20 +163,18 @@ def from_file(given: Sequence[str], section: str | None, settings: Settings) -> 
     return settings
 
 
-def read_settings(given: str) -> tuple[object, Path]:
-    """Content of a JSON file or of JSON itself, and the folder that its paths are relative to. Raises OutputError."""
-    is_text = given.lstrip().startswith("{")
+def read_settings(source: str) -> tuple[object, Path]:
+    """Return the content of a JSON file or text, and the folder of its relative paths. Raises OutputError."""
+    is_text = source.lstrip().startswith("{")
     try:
-        content = json.loads(given if is_text else Path(given).read_text(encoding="utf-8-sig"))
+        content = json.loads(source if is_text else Path(source).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise OutputError(f"--settings {given} cannot be read as JSON ({error}). Correct it.") from error
-    return content, Path() if is_text else Path(given).parent
+        raise OutputError(f"--settings {source} cannot be read as JSON ({error}). Correct it.") from error
+    return content, Path() if is_text else Path(source).parent
 
 
 def scoring_settings(options: argparse.Namespace, standard: RunSettings) -> RunSettings:
-    """Read the settings of scoring and results: the sections "scoring" and "results", and options that a
-    command has for the same. Raises OutputError.
-    """
+    """Read the sections "scoring" and "results" of --settings and the options that set the same. Raises OutputError."""
     settings = from_file(options.settings, "results", standard)
     score = from_file(options.settings, "scoring", settings.score)
     if getattr(options, "allow_unusual", False):
@@ -181,7 +184,7 @@ def scoring_settings(options: argparse.Namespace, standard: RunSettings) -> RunS
 
 
 def add_cluster_argument(parser: argparse.ArgumentParser, work: str) -> None:
-    """Add the option. work: what the workers do, for the help."""
+    """Add --cluster. work: Verb phrase of the workers' task for the help."""
     parser.add_argument(
         "--cluster",
         default=LOCAL,
@@ -192,7 +195,7 @@ def add_cluster_argument(parser: argparse.ArgumentParser, work: str) -> None:
 
 
 def extras_of_cluster(options: argparse.Namespace) -> tuple[str, ...]:
-    """Extras that --cluster needs. Raises ClusterError."""
+    """Return the extras that --cluster needs. Raises ClusterError."""
     if getattr(options, "cluster", LOCAL) == LOCAL:
         return ()
     from ..cohort.cluster import ClusterChoice
@@ -201,7 +204,7 @@ def extras_of_cluster(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def on_cluster(options: argparse.Namespace) -> AbstractContextManager[None]:
-    """While it lasts, what is shared out goes to the cluster that was asked for. Raises ClusterError."""
+    """Distribute work to the cluster of --cluster within this context. Raises ClusterError."""
     if getattr(options, "cluster", LOCAL) == LOCAL:
         return nullcontext()
     from ..cohort.cluster import ClusterChoice, working_on

@@ -10,7 +10,7 @@ from ..core.files import OutputError
 from ..core.options import add_options
 from ..core.progress import Progress
 from ..io.acquisition import clock
-from .archive_options import access, add_archive_arguments, wanted_series
+from .archive_options import access, add_archive_arguments, series_filter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,19 +42,19 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     from ..archive.address import connect
     from ..archive.transfer import matching_series, pull_all
 
-    wanted = wanted_series(options)
-    if not wanted.is_narrow:
+    criteria = series_filter(options)
+    if not criteria.is_narrow:
         raise OutputError(
             "This would be everything in the archive. Choose by patient, study, series, date or the like."
         )
     archive = connect(options.archive, access(options))
-    found = matching_series(archive, wanted)
+    matches = matching_series(archive, criteria)
     if options.list:
-        for series in found:
+        for series in matches:
             print(_line(series))
         return
-    fetched, kept = pull_all(archive, found, options.output, progress)
-    print(f"{options.output}: {fetched} series fetched, {kept} there before")
+    fetched, present = pull_all(archive, matches, options.output, progress)
+    print(f"{options.output}: {fetched} series fetched, {present} there before")
     progress.done(options.output)
 
 

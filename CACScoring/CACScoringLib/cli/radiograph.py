@@ -1,4 +1,4 @@
-"""`cac score --radiograph`: how probable coronary calcium is from a chest radiograph, into a folder of results."""
+"""`cac score --radiograph`: write a folder with the probability of coronary calcium from a chest radiograph."""
 
 from __future__ import annotations
 
@@ -32,8 +32,14 @@ FOR_A_CT = (
 class RadiographInput:
     """Radiographs and clinical factors of a patient: section "radiograph" of the settings.
 
-    pa, lateral: files. age_years, sex ("F" or "M"), bmi_kg_m2: clinical factors, used where all three are known; None
-    takes age and sex from DICOM.
+    The clinical factors are used only if all three are known; None takes age and sex from DICOM.
+
+    Attributes:
+        pa: File of the posteroanterior view.
+        lateral: File of the lateral view.
+        age_years: Age in years.
+        sex: "F" or "M".
+        bmi_kg_m2: Body mass index in kg/m².
     """
 
     pa: Path | None = None
@@ -50,12 +56,12 @@ class RadiographInput:
 
 def radiograph_input(options: argparse.Namespace) -> RadiographInput:
     """Read the radiographs and clinical factors. Raises OutputError."""
-    given = from_file(options.settings, "radiograph", RadiographInput())
-    return replace(given, pa=options.radiograph or given.pa)
+    settings = from_file(options.settings, "radiograph", RadiographInput())
+    return replace(settings, pa=options.radiograph or settings.pa)
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
-    """Score the radiographs that were asked for. Raises CTError, OutputError."""
+    """Score the radiographs of the options. Raises CTError, OutputError."""
     from ..report.radiograph import result_as_text
     from ..run import RunSettings
 
@@ -63,18 +69,18 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         raise OutputError(f"{', '.join(foreign)}: for a CT only. Give either a CT or a radiograph.")
     if len(options.model) > 1:
         raise OutputError("Several models are named; a radiograph is scored by one. Name one with --model.")
-    given = radiograph_input(options)
-    name = next(iter(given.pictures.values())).name.removesuffix(".gz")
+    patient = radiograph_input(options)
+    name = next(iter(patient.pictures.values())).name.removesuffix(".gz")
     output = options.output or Path(f"{Path(name).stem}-cac")
     identify = from_file(options.settings, "results", RunSettings()).identify
     model = options.model[0] if options.model else None
-    result = score_files(given, output, model, options.device, options.overwrite, identify, progress)
+    result = score_files(patient, output, model, options.device, options.overwrite, identify, progress)
     print(result_as_text(result))
     print(f"Results: {output}")
 
 
 def score_files(
-    given: RadiographInput,
+    patient: RadiographInput,
     output: Path,
     model: str | None = None,
     device: str = "auto",
@@ -84,21 +90,31 @@ def score_files(
 ) -> RadiographResult:
     """Score a patient's radiographs and write the results.
 
-    output: folder, made where it is not there. model: its name; None takes the bundled one for these views. identify:
-    with the patient's name and id in the report. progress: reports STEPS. Raises CTError, OutputError.
+    Args:
+        patient: Radiographs and clinical factors.
+        output: Folder for the results; created if missing.
+        model: Name of the model; None takes the bundled one for these views.
+        device: Device of the network.
+        overwrite: Replace results that are in the folder.
+        identify: Write the patient's name and ID into the report.
+        progress: Receives STEPS.
+
+    Raises:
+        CTError: A radiograph, a factor or the model cannot be used.
+        OutputError: The results cannot be written.
     """
     progress = progress or Progress()
     folder = OutputFolder(output, overwrite)
     from ..radiograph.reading import read_radiograph
     from ..radiograph.score import model_for, score_radiograph
 
-    _check_factors(given)
-    stored = model_for(set(given.pictures), model)
+    _check_factors(patient)
+    stored = model_for(set(patient.pictures), model)
     _check_packages(stored.card)
     progress.begin(list(STEPS))
     with progress.step("reading"):
-        radiographs = {view: read_radiograph(path) for view, path in given.pictures.items()}
-        factors, warnings = _factors(given, radiographs)
+        radiographs = {view: read_radiograph(path) for view, path in patient.pictures.items()}
+        factors, warnings = _factors(patient, radiographs)
         first = next(iter(radiographs))
         radiographs[first] = radiographs[first].with_warnings(*warnings)
         loaded = load_model(stored.path, device)
@@ -112,31 +128,31 @@ def score_files(
 
 
 def _factors(
-    given: RadiographInput, radiographs: Mapping[str, ChestRadiograph]
+    patient: RadiographInput, radiographs: Mapping[str, ChestRadiograph]
 ) -> tuple[Factors | None, tuple[ScanWarning, ...]]:
-    """The factors where all three are known, what was given before what files state; and doubts."""
+    """Return the factors, settings before DICOM (None unless all three are known), and warnings."""
     from ..radiograph.score import Factors
 
     stated_age = next((r.age_years for r in radiographs.values() if r.age_years is not None), None)
     stated_sex = next((r.sex for r in radiographs.values() if r.sex is not None), None)
-    age = stated_age if given.age_years is None else given.age_years
-    sex = given.sex or stated_sex
-    differ = []
+    age = stated_age if patient.age_years is None else patient.age_years
+    sex = patient.sex or stated_sex
+    conflicts = []
     if stated_age is not None and abs(age - stated_age) > 1.5:
-        differ.append(("age", age, stated_age))
+        conflicts.append(("age", age, stated_age))
     if stated_sex is not None and sex != stated_sex:
-        differ.append(("sex", sex, stated_sex))
+        conflicts.append(("sex", sex, stated_sex))
     warnings = [
         ScanWarning(
-            "factors-differ", f"The {name} given is {own}, but the file states {stated}. The given value is used."
+            "factors-differ", f"The {name} given is {value}, but the file states {stated}. The given value is used."
         )
-        for name, own, stated in differ
+        for name, value, stated in conflicts
     ]
-    known = {"age": age, "sex": sex, "body mass index": given.bmi_kg_m2}
-    missing = " and ".join(name for name, value in known.items() if value is None)
+    factors = {"age": age, "sex": sex, "body mass index": patient.bmi_kg_m2}
+    missing = " and ".join(name for name, value in factors.items() if value is None)
     if not missing:
-        return Factors(*known.values()), tuple(warnings)
-    if (given.age_years, given.sex, given.bmi_kg_m2) != (None, None, None):
+        return Factors(*factors.values()), tuple(warnings)
+    if (patient.age_years, patient.sex, patient.bmi_kg_m2) != (None, None, None):
         message = f"Age, sex and body mass index are used only together. None of them was used for lack of {missing}."
         warnings.append(ScanWarning("factors-incomplete", message))
     return None, tuple(warnings)
@@ -156,7 +172,7 @@ def _write(folder: Path, result: RadiographResult, progress: Progress, identify:
 
 
 def _write_image(path: Path, values) -> None:
-    """Pixels of a view [slice, row, column], with their distance on the detector."""
+    """Write pixels of a view [slice, row, column] with their spacing on the detector."""
     import SimpleITK as sitk
 
     from ..radiograph.view import STANDARD_MM
@@ -170,17 +186,17 @@ def _write_image(path: Path, values) -> None:
         raise OutputError(f"{path.name} cannot be written ({reason}). Choose another --output.") from error
 
 
-def _check_factors(given: RadiographInput) -> None:
-    """Raises CTError for what no adult has, whether or not it will be used."""
+def _check_factors(patient: RadiographInput) -> None:
+    """Raise CTError for factors out of range for adults, used or not."""
     from ..radiograph.score import Factors
 
-    age = 50.0 if given.age_years is None else given.age_years
-    Factors(age, given.sex or "F", 25.0 if given.bmi_kg_m2 is None else given.bmi_kg_m2)
+    age = 50.0 if patient.age_years is None else patient.age_years
+    Factors(age, patient.sex or "F", 25.0 if patient.bmi_kg_m2 is None else patient.bmi_kg_m2)
 
 
 def _check_packages(card: ModelCard) -> None:
-    """Raises ModelError when a Python package that the model needs is not installed."""
-    needed = {"torch": "torch", "safetensors": "safetensors"}  # what to install, by the name that is imported
+    """Raise ModelError if a Python package that the model needs is not installed."""
+    needed = {"torch": "torch", "safetensors": "safetensors"}  # import name to package
     if card.config["enhancement"] != "none":
         needed["skimage"] = "scikit-image"
     if card.config["backbone"] != "light":

@@ -131,8 +131,8 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         raise OutputError("Give one CT, or a --radiograph, to score (see cac score --help).")
     settings = _settings(options)
     ct = options.make_sample if options.sample else options.ct
-    given = {name: value for name in ("series", "heart", "lesions") if (value := getattr(options, name)) is not None}
-    scan = replace(from_file(options.settings, "scan", ScanInput(ct)), ct=ct, **given)
+    inputs = {name: value for name in ("series", "heart", "lesions") if (value := getattr(options, name)) is not None}
+    scan = replace(from_file(options.settings, "scan", ScanInput(ct)), ct=ct, **inputs)
     earlier = read_result(options.earlier) if options.earlier else None
     name = "sample" if options.sample else stem(options.ct.resolve())
     output = OutputFolder(options.output or Path(f"{name}-cac"), options.overwrite)
@@ -153,7 +153,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
 @contextlib.contextmanager
 def _thread() -> Iterator[Executor]:
-    """A thread for what can be loaded while the scan is read; what it has not begun at the end is left out."""
+    """Yield a thread that loads modules and models while the scan is read; cancel pending loads at the end."""
     thread = ThreadPoolExecutor(1)
     try:
         yield thread

@@ -11,7 +11,7 @@ from ..archive.journal import WatchSettings
 from ..archive.series import SeriesFilter
 from ..core.options import add_options, settings_from
 from ..core.progress import Progress
-from .archive_options import access, add_archive_arguments, wanted_series
+from .archive_options import access, add_archive_arguments, series_filter
 from .options import (
     add_estimate_argument,
     add_network_arguments,
@@ -51,14 +51,14 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     from ..run import RunSettings
 
     settings = scoring_settings(options, RunSettings(saliency=False, dicom=True))
-    watched = settings_from(options, from_file(options.settings, "watch", WatchSettings()))
-    wanted = wanted_series(options)
+    watch_settings = settings_from(options, from_file(options.settings, "watch", WatchSettings()))
+    criteria = series_filter(options)
     archive = connect(options.archive, access(options))
     models = chosen_models(model_choice(options))
     for warning in models.warnings:
         progress.warning(warning)
     with open_watch(options.output, {**settings_record(settings, models), "archive": options.archive}) as journal:
-        watch = Watch(archive, options.output, wanted, watched, journal, partial(print, flush=True))
+        watch = Watch(archive, options.output, criteria, watch_settings, journal, partial(print, flush=True))
         count = Counter(entry.state for entry in watch.run(partial(prepare_series, settings, models)))
     print(
         f"{options.output}: {', '.join(f'{number} {state}' for state, number in sorted(count.items())) or 'no series'}"

@@ -27,18 +27,18 @@ def address(store, monkeypatch):
 
 
 @pytest.fixture
-def given(store, tmp_path):
+def archived_files(store, tmp_path):
     paths = write_series(tmp_path / "given", chest_hu(4))
     store.add(*paths)
     return paths
 
 
 def test_what_is_pushed_is_listed_and_pulled(address, store, tmp_path, capsys):
-    given = write_series(tmp_path / "given", chest_hu(4))
-    uid = pydicom.dcmread(given[0]).SeriesInstanceUID
+    files = write_series(tmp_path / "given", chest_hu(4))
+    uid = pydicom.dcmread(files[0]).SeriesInstanceUID
     assert cli.main(["push", address, str(tmp_path / "given")]) == 0
     assert "4 objects sent, 0 in the archive before" in capsys.readouterr().out
-    assert cli.main(["push", address, *map(str, given)]) == 0
+    assert cli.main(["push", address, *map(str, files)]) == 0
     assert "0 objects sent, 4 in the archive before" in capsys.readouterr().out
     assert cli.main(["pull", address, "--patient-id", "P1", "--list"]) == 0
     assert capsys.readouterr().out == f"20240131  --:--:--  no. 3       4 images  {uid}  CaSc 3.0\n"
@@ -64,13 +64,13 @@ def test_what_is_pushed_is_listed_and_pulled(address, store, tmp_path, capsys):
         ),
     ],
 )
-def test_what_cannot_be_pulled_is_told(address, given, tmp_path, capsys, options, code, message):
+def test_what_cannot_be_pulled_is_told(address, archived_files, tmp_path, capsys, options, code, message):
     assert cli.main(["pull", address, "--output", str(tmp_path / "out"), *options]) == code
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_series_is_watched_for_and_scored(address, given, tmp_path, capsys, monkeypatch):
+def test_a_series_is_watched_for_and_scored(address, archived_files, tmp_path, capsys, monkeypatch):
     """Scored as a cohort scores: this one is too small, and the others would go on."""
     monkeypatch.setattr("CACScoringLib.archive.watch.Workers", InThisProcess)
     monkeypatch.setattr(cards, "bundled_folder", lambda: tmp_path / "none")
@@ -78,10 +78,10 @@ def test_a_series_is_watched_for_and_scored(address, given, tmp_path, capsys, mo
     command = ["watch", address, "--output", str(tmp_path / "out"), "--once", "--threshold-only"]
     command += ["--settings", '{"watch": {"settle_seconds": 0}}']
     assert cli.main(command) == 0
-    told = capsys.readouterr().out
-    assert "Series 1: failed." in told
-    assert "1 failed" in told
-    assert pydicom.dcmread(given[0]).SeriesInstanceUID not in told
+    output = capsys.readouterr().out
+    assert "Series 1: failed." in output
+    assert "1 failed" in output
+    assert pydicom.dcmread(archived_files[0]).SeriesInstanceUID not in output
     command[-1] = '{"watch": {"settle_seconds": 0}, "scoring": {"rules": {"minimum_pixels": 3}}}'
     assert cli.main(command) == cli.BAD_USAGE
     assert "other settings" in capsys.readouterr().err

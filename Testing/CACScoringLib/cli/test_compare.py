@@ -60,9 +60,9 @@ def scans(tmp_path):
 
 @pytest.fixture
 def known_hearts(scans, monkeypatch):
-    """Gives the CTs that are compared their hearts, too small to be found, and lesions."""
-    given = partial(run.ScanInput, heart=scans / "heart.nrrd", lesions=scans / "labels.nii.gz")
-    monkeypatch.setattr(run, "ScanInput", given)
+    """Add heart and lesion labels to compared CTs; their hearts are too small to be detected."""
+    scan_input = partial(run.ScanInput, heart=scans / "heart.nrrd", lesions=scans / "labels.nii.gz")
+    monkeypatch.setattr(run, "ScanInput", scan_input)
 
 
 def compare(folder, *options, first="scan1.nii.gz", second="scan2.nii.gz", output="out"):
@@ -85,10 +85,10 @@ def total(document, method="threshold"):
 
 def test_two_cts_are_scored_and_compared(scans, limits, known_hearts, capsys):
     assert compare(scans, "--threshold-only") == 0
-    found = total(read(scans / "out" / "comparison.json"))
-    assert (found["earlier"], found["later"]) == (pytest.approx(32), pytest.approx(48))
-    assert found["limit"] == pytest.approx(2 * (1 + 0.1 * 40))
-    assert found["verdict"] == "changed"
+    change = total(read(scans / "out" / "comparison.json"))
+    assert (change["earlier"], change["later"]) == (pytest.approx(32), pytest.approx(48))
+    assert change["limit"] == pytest.approx(2 * (1 + 0.1 * 40))
+    assert change["verdict"] == "changed"
     assert "changed beyond the repeatability limits" in (scans / "out" / "comparison.html").read_text(encoding="utf-8")
     assert "32.0 → 48.0" in capsys.readouterr().out
     for side in ("earlier", "later"):
@@ -96,7 +96,7 @@ def test_two_cts_are_scored_and_compared(scans, limits, known_hearts, capsys):
 
 
 def warn_severely(result, message):
-    """Adds a severe warning to a result."""
+    """Add a severe warning to a result."""
     content = read(result / "scores.json")
     content["warnings"].append({"code": "contrast-enhanced", "message": message, "severe": True})
     (result / "scores.json").write_text(json.dumps(content), encoding="utf-8")
@@ -107,8 +107,8 @@ def test_severe_warnings_of_both_scans_are_printed(scans, limits, capsys):
         score(scans, number, side, "--threshold-only")
         warn_severely(scans / side, f"The blood of the {side} is bright.")
     capsys.readouterr()
-    both = {"first": "first", "second": "second"}
-    assert compare(scans, "--progress", "none", **both) == 0
+    folders = {"first": "first", "second": "second"}
+    assert compare(scans, "--progress", "none", **folders) == 0
     assert capsys.readouterr().err.splitlines() == [
         "CAUTION: Earlier scan: The blood of the first is bright.",
         "CAUTION: Later scan: The blood of the second is bright.",
@@ -154,8 +154,8 @@ def test_a_ct_is_not_scored_by_the_tube_voltage_of_the_result_beside_it(scans, l
     score(scans, 1, "result1", "--threshold-only", "--settings", settings)
     assert compare(scans, first="result1") == 0
     rules = [read(scans / folder / "scores.json")["rules"]["threshold"] for folder in ("result1", "out/later")]
-    assert [own["threshold_hu"] for own in rules] == [145, 130]
-    assert [own["name"] for own in rules] == ["Agatston adapted to 100 kVp, 145 HU (Gräni 2018)", "Agatston, 130 HU"]
+    assert [rule["threshold_hu"] for rule in rules] == [145, 130]
+    assert [rule["name"] for rule in rules] == ["Agatston adapted to 100 kVp, 145 HU (Gräni 2018)", "Agatston, 130 HU"]
     barred = read(scans / "out" / "comparison.json")["methods"]["threshold"]["cannot_be_said"]
     assert "the rules differ (threshold_hu, weight_bounds_hu)" in barred
 

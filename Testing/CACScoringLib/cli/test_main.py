@@ -210,9 +210,9 @@ def test_models_are_replaced_and_rolled_back(tmp_path, bundled, capsys):
     assert cli.main(["models", "install", str(second), "--overwrite"]) == 0
     capsys.readouterr()
     assert cli.main(["models", "install", "mine", "--previous"]) == 0
-    said = capsys.readouterr().out
-    assert models.read_card(first).sha256[:16] in said
-    assert str(tmp_path / "installed" / "taken-out" / "mine") in said
+    output = capsys.readouterr().out
+    assert models.read_card(first).sha256[:16] in output
+    assert str(tmp_path / "installed" / "taken-out" / "mine") in output
     assert cli.main(["models", "install", "mine", "--previous"]) == 0
     assert models.read_card(second).sha256[:16] in capsys.readouterr().out
 
@@ -285,18 +285,18 @@ def test_the_qrm_phantom_gives_the_published_scores(real_ct, tmp_path):
 
 def test_names_that_a_terminal_cannot_show(tmp_path, monkeypatch):
     """Names of files on a disk may be no UTF-8."""
-    said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    monkeypatch.setattr(sys, "stderr", said)
+    stderr = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(sys, "stderr", stderr)
     assert cli.main(["score", os.fsdecode(b"sc\xe4n.nii.gz"), "--output", str(tmp_path / "out")]) == 3
-    said.flush()
-    assert rb"sc\udce4n.nii.gz" in said.buffer.getvalue()
+    stderr.flush()
+    assert rb"sc\udce4n.nii.gz" in stderr.buffer.getvalue()
 
 
 def test_control_characters_of_an_unknown_option_do_not_reach_the_terminal(capsys):
     with pytest.raises(SystemExit):
         cli.main(["score", "ct.nii.gz", "\x1b[31m"])
-    assert (said := capsys.readouterr().err).endswith("unrecognized arguments:  [31m\n")
-    assert "\x1b" not in said
+    assert (message := capsys.readouterr().err).endswith("unrecognized arguments:  [31m\n")
+    assert "\x1b" not in message
 
 
 @pytest.mark.parametrize(
@@ -314,9 +314,9 @@ def test_control_characters_of_an_unknown_option_do_not_reach_the_terminal(capsy
     ],
 )
 def test_options_are_written_out(arguments, message, capsys):
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         cli.main(arguments)
-    assert left.value.code == 2
+    assert exit_info.value.code == 2
     assert capsys.readouterr().err.endswith(f"{message}\n")
 
 

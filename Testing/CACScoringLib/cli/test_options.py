@@ -32,8 +32,8 @@ NOT_IN_FILES = {"decomposition", "calibration", "ct", "once", "scans", "angle_de
 NOT_IN_FILES |= {"equivalent_mg_per_mm3_hu", "patients"}
 
 
-def settings_of(*given, **options):
-    return scoring_settings(Namespace(settings=list(given), **options), RunSettings(saliency=False))
+def settings_of(*sources, **options):
+    return scoring_settings(Namespace(settings=list(sources), **options), RunSettings(saliency=False))
 
 
 def test_fields_are_changed_and_others_stay(tmp_path):

@@ -34,14 +34,14 @@ def score(*arguments):
     return cli.main(["score", *map(str, arguments), "--progress", "none"])
 
 
-def given(**facts):
+def settings(**facts):
     return "--settings", json.dumps({"radiograph": facts})
 
 
 class TestCommand:
     def test_a_folder_of_results(self, dicom, tmp_path, capsys):
         out = tmp_path / "out"
-        assert score("--radiograph", dicom, *given(bmi_kg_m2=27.5), "--model", MODEL, "--output", out) == cli.DONE
+        assert score("--radiograph", dicom, *settings(bmi_kg_m2=27.5), "--model", MODEL, "--output", out) == cli.DONE
         document = json.loads((out / "scores.json").read_text(encoding="utf-8"))
         assert document["schema"] == "cac-radiograph/1"
         assert document["input"] == {
@@ -79,7 +79,7 @@ class TestCommand:
         radiograph_models.save_untrained(tmp_path / "models", "both", config)
         lateral = write_dicom(tmp_path / "side.dcm", stored(chest()), ViewPosition="LL")
         out = tmp_path / "out"
-        files = ("--radiograph", dicom, *given(lateral=str(lateral)))
+        files = ("--radiograph", dicom, *settings(lateral=str(lateral)))
         assert score(*files, "--model", "both", "--output", out) == cli.DONE
         document = json.loads((out / "scores.json").read_text(encoding="utf-8"))
         assert list(document["views"]) == ["PA", "lateral"]
@@ -91,9 +91,9 @@ class TestCommand:
         [
             (["--heart", "mask.nrrd", "--dicom"], cli.BAD_USAGE, "heart, dicom: for a CT only"),
             (["--model", MODEL, "--model", "other"], cli.BAD_USAGE, "one"),
-            (given(bmi_kg_m2=300), cli.BAD_INPUT, "body mass index is 300"),
-            (given(age_years=3), cli.BAD_INPUT, "age is 3"),
-            (given(lateral="missing.dcm"), cli.BAD_INPUT, "missing.dcm does not exist"),
+            (settings(bmi_kg_m2=300), cli.BAD_INPUT, "body mass index is 300"),
+            (settings(age_years=3), cli.BAD_INPUT, "age is 3"),
+            (settings(lateral="missing.dcm"), cli.BAD_INPUT, "missing.dcm does not exist"),
         ],
     )
     def test_what_cannot_be_scored(self, dicom, tmp_path, capsys, more, code, words):
@@ -158,11 +158,11 @@ class TestReport:
         return score_files(RadiographInput(hostile, bmi_kg_m2=25.0), tmp_path / "out", MODEL)
 
     def test_it_needs_no_other_file_and_warns_before_its_probabilities(self, result):
-        found = _Page(result_as_html(result))
-        assert not found.links
-        assert found.tags.count("img") == 4
-        assert result.card.sha256 in found.text
-        assert found.text.index("No real radiograph") < found.text.index("Probability of coronary calcium")
+        page = _Page(result_as_html(result))
+        assert not page.links
+        assert page.tags.count("img") == 4
+        assert result.card.sha256 in page.text
+        assert page.text.index("No real radiograph") < page.text.index("Probability of coronary calcium")
 
     def test_text_from_the_file_is_escaped(self, result):
         text = result_as_html(result)
@@ -177,27 +177,32 @@ class TestReport:
 
 
 class TestAreas:
-    """What a card tells of how well its model does."""
+    """Areas under the ROC curve on a model card."""
 
     def test_patients_further_from_training_count_first(self):
-        told = {
+        areas = {
             "external_auc_above_0": 0.6,
             "cross_validated_auc_above_0": 0.7,
             "cross_validated_auc_from_100": 0.71,
             "cross_validated_with_factors_auc_above_0": 0.72,
             "external_auc_from_100": None,
         }
-        card = radiograph_models.card_for(radiograph_models.SMALL, validation=told)
+        card = radiograph_models.card_for(radiograph_models.SMALL, validation=areas)
         assert area_of(card, 0).value == 0.6
         assert area_of(card, 100).value == 0.71
         assert area_of(card, 0, with_factors=True).value == 0.72
 
     def test_a_picture_that_was_not_shown_to_tell_anything_is_doubted(self):
-        told = {"auc_above_0": 0.8, "auc_above_0_95": [0.7, 0.9], "auc_from_100": 0.6, "auc_from_100_95": [0.45, 0.75]}
-        card = radiograph_models.card_for(radiograph_models.SMALL, validation=told)
+        areas = {
+            "auc_above_0": 0.8,
+            "auc_above_0_95": [0.7, 0.9],
+            "auc_from_100": 0.6,
+            "auc_from_100_95": [0.45, 0.75],
+        }
+        card = radiograph_models.card_for(radiograph_models.SMALL, validation=areas)
         (warning,) = image_warning(card)
         assert warning.code == "image-not-proven"
         assert "100 or more: AUC 0.60 [0.45, 0.75]" in warning.message
         assert "above 0" not in warning.message
-        proven = {name: value for name, value in told.items() if "above_0" in name}
+        proven = {name: value for name, value in areas.items() if "above_0" in name}
         assert image_warning(radiograph_models.card_for(radiograph_models.SMALL, validation=proven)) == ()

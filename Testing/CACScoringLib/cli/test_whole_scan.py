@@ -28,8 +28,8 @@ def chest(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """The vessel model answers 333, and says which model it was and whether a saliency was wanted."""
+def estimate_calls(monkeypatch):
+    """Replace the vessel estimate by 333; return its calls as (model, saliency requested)."""
     calls = []
 
     def vessels(network, scan, heart, model, saliency):
@@ -51,9 +51,9 @@ def content(folder):
 
 @pytest.mark.long
 @pytest.mark.parametrize("option", [["--whole-scan", "vessels"], ["--whole-scan"]])
-def test_an_estimate_is_asked_for_and_written(chest, asked, capsys, option):
+def test_an_estimate_is_asked_for_and_written(chest, estimate_calls, capsys, option):
     assert score(chest, "--progress", "json", *option) == 0
-    assert asked == [("our-vessels", True)]
+    assert estimate_calls == [("our-vessels", True)]
     assert content(chest / "out")["second_opinions"]["vessels"]["total"] == 333
     assert "Whole-scan estimates" in (chest / "out" / "report.html").read_text(encoding="utf-8")
     output = capsys.readouterr()
@@ -64,10 +64,10 @@ def test_an_estimate_is_asked_for_and_written(chest, asked, capsys, option):
     assert "Agatston about 333" in output.out
 
 
-def test_a_model_is_named(chest, asked):
+def test_a_model_is_named(chest, estimate_calls):
     by_hand.save_vessels(chest / "installed", "mine")
     assert score(chest, "--whole-scan", "vessels", "--model", "mine", "--model", "our-slices") == 0
-    assert asked == [("mine", True)]
+    assert estimate_calls == [("mine", True)]
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_a_model_is_named(chest, asked):
         (["--whole-scan", "--threshold-only"], cli.BAD_USAGE, "Leave one of them out"),
     ],
 )
-def test_what_cannot_be_asked(chest, asked, capsys, options, code, words):
+def test_what_cannot_be_asked(chest, estimate_calls, capsys, options, code, words):
     assert score(chest, *options) == code
     assert words in capsys.readouterr().err
     assert not (chest / "out").exists()
-    assert not asked
+    assert not estimate_calls
 
 
 def test_a_damaged_model_is_told_before_anything_is_scored(chest, capsys):
@@ -98,19 +98,19 @@ def test_the_score_is_kept_where_an_estimate_fails(chest, monkeypatch):
 
     monkeypatch.setattr(whole_scan_run, "_estimate", fails)
     assert score(chest, "--whole-scan") == 0
-    found = content(chest / "out")
-    assert found["methods"]["threshold"]["total"]["agatston"] == pytest.approx(32)
-    assert "second-opinion-failed" in [warning["code"] for warning in found["warnings"]]
-    assert found["second_opinions"] == {}
+    scores = content(chest / "out")
+    assert scores["methods"]["threshold"]["total"]["agatston"] == pytest.approx(32)
+    assert "second-opinion-failed" in [warning["code"] for warning in scores["warnings"]]
+    assert scores["second_opinions"] == {}
 
 
 @pytest.mark.long
-def test_a_cohort_has_a_column_of_its_own(chest, asked, monkeypatch):
+def test_a_cohort_has_a_column_of_its_own(chest, estimate_calls, monkeypatch):
     monkeypatch.setattr(cohort, "Workers", InThisProcess)
     (chest / "table.csv").write_text("ct,heart,name\nscan.nii.gz,heart.nrrd,one\n", encoding="utf-8")
     words = ["cohort", str(chest / "table.csv"), "--output", str(chest / "all"), "--workers", "1", "--device", "cpu"]
     assert cli.main([*words, "--whole-scan", "vessels"]) == 0
-    assert asked == [("our-vessels", False)], "pictures of many scans would take long"
+    assert estimate_calls == [("our-vessels", False)], "pictures of many scans would take long"
     with (chest / "all" / "cohort.csv").open(newline="", encoding="utf-8") as stream:
         [row] = csv.DictReader(stream)
     assert float(row["vessels_agatston"]) == 333
