@@ -71,8 +71,8 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> No
     if result.decomposition:
         write_image(result.decomposition.calcium_map, folder / "calcium_map.nii.gz")
         if healthy:
-            shown = healthy_image(result.scored_scan.image, result.decomposition.calcium_map)
-            write_image(shown, folder / "healthy.nii.gz")
+            image = healthy_image(result.scored_scan.image, result.decomposition.calcium_map)
+            write_image(image, folder / "healthy.nii.gz")
         labels = result.methods["decomposition"].lesions.label_image(result.scan.image)
         write_image(labels, folder / "map_lesions.nii.gz")
     for estimate in result.estimates:
@@ -81,8 +81,8 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> No
 
 
 def site_labels(result: ScoreResult) -> sitk.Image:
-    """The lesions by the threshold on the scan's grid, uint8 labels (`Site`): of the arteries, elsewhere, and
-    UNASSIGNED the candidates that an automatic score leaves out."""
+    """Return the clinical rule's lesions on the scan's grid as uint8 `Site` labels; candidates that an automatic score
+    leaves out are UNASSIGNED."""
     method, elsewhere = result.methods["threshold"], result.non_coronary
     labels = method.lesions.artery_map()
     if elsewhere is not None:
@@ -95,7 +95,7 @@ def site_labels(result: ScoreResult) -> sitk.Image:
 
 
 def result_as_text(result: ScoreResult) -> str:
-    """A few lines for a terminal; its warnings are printed by `Progress.warning`."""
+    """Return a summary for a terminal; `Progress.warning` prints the warnings."""
     lines = []
     if result.normalisation is not None and result.normalisation.changes:
         lines.append(f"Scan normalised: {result.normalisation.in_words}")
@@ -190,15 +190,15 @@ def counted_rows(method: MethodResult, spacing_mm: tuple[float, float, float]) -
 
 
 def lesion_rows(result: ScoreResult) -> list[dict[str, Cell]]:
-    """One row per lesion and method, with those that an automatic score leaves out, then those outside the coronary
-    arteries; positions in mm, Slicer's RAS axes."""
+    """Return one row per lesion and method, left-out candidates included, then non-coronary lesions; positions in mm,
+    RAS."""
     spacing_mm = result.scan.image.GetSpacing()
     rows: list[dict[str, Cell]] = []
     for name, method in result.methods.items():
         rows += [{"method": name, **row} for row in counted_rows(method, spacing_mm)]
-        for lesion, suggested, _ in _left_out(method):
+        for lesion, suggestion, _ in _left_out(method):
             row = _row(lesion, method.rules, spacing_mm)
-            rows.append({"method": f"{name}_left_out", **row, **_suggestion(suggested)})
+            rows.append({"method": f"{name}_left_out", **row, **_suggestion(suggestion)})
     elsewhere = result.non_coronary
     if elsewhere is not None:
         for lesion in elsewhere.lesions.lesions:
@@ -207,7 +207,7 @@ def lesion_rows(result: ScoreResult) -> list[dict[str, Cell]]:
 
 
 def lesions_as_csv(result: ScoreResult) -> str:
-    """The table of `lesion_rows`, numbers with three decimals."""
+    """Return the table of `lesion_rows` as CSV, numbers with three decimals."""
     rows = [{name: _cell(value) for name, value in row.items()} for row in lesion_rows(result)]
     return table_text(_CSV_COLUMNS, rows)
 
@@ -245,9 +245,10 @@ def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
     ]
     left_out = [
         {"id": lesion.id, "artery": lesion.artery.key, **_lesion(lesion, method.rules, spacing)}
-        | {**_suggestion(suggested), "probability": round(1 - suggested.not_coronary_probability, 3), "reason": reason}
-        | _evidence(suggested)
-        for lesion, suggested, reason in _left_out(method)
+        | _suggestion(suggestion)
+        | {"probability": round(1 - suggestion.not_coronary_probability, 3), "reason": reason}
+        | _evidence(suggestion)
+        for lesion, suggestion, reason in _left_out(method)
     ]
     return {
         "status": method.status,
@@ -270,10 +271,10 @@ def _mass(method: MethodResult, lesion: Lesion) -> CalciumMass:
 
 
 def _intervals(method: MethodResult, part: str) -> dict:
-    own = method.intervals.get(part)
+    intervals = method.intervals.get(part)
     return {
-        "interval_90": None if own is None else list(own.agatston),
-        "mass_interval_90": None if own is None or own.mass_mg is None else list(own.mass_mg),
+        "interval_90": None if intervals is None else list(intervals.agatston),
+        "mass_interval_90": None if intervals is None or intervals.mass_mg is None else list(intervals.mass_mg),
     }
 
 
@@ -286,7 +287,7 @@ def _left_out(method: MethodResult) -> Iterator[tuple[Lesion, ArterySuggestion, 
 
 
 def _non_coronary(result: ScoreResult) -> dict | None:
-    """Calcium outside the coronary arteries, by the rules of the clinical score; None where it is unknown."""
+    """Return calcium outside the coronary arteries by the clinical rule; None if unknown."""
     elsewhere = result.non_coronary
     if elsewhere is None:
         return None
@@ -317,25 +318,25 @@ def _lesion(
     return {**asdict(score_lesions([lesion], spacing, rules)), **asdict(mass), **place, "components": components}
 
 
-def _suggestion(suggested: ArterySuggestion | None) -> dict:
-    """Which artery a lesion's place suggests; empty for reviewed lesions."""
-    if suggested is None:
+def _suggestion(suggestion: ArterySuggestion | None) -> dict:
+    """Return the artery that a lesion's location suggests; empty for reviewed lesions."""
+    if suggestion is None:
         return {}
     return {
-        "suggested_artery": suggested.artery.key,
-        "confidence": round(suggested.confidence, 3),
-        "not_coronary_probability": round(suggested.not_coronary_probability, 3),
+        "suggested_artery": suggestion.artery.key,
+        "confidence": round(suggestion.confidence, 3),
+        "not_coronary_probability": round(suggestion.not_coronary_probability, 3),
     }
 
 
-def _evidence(suggested: ArterySuggestion | None) -> dict:
+def _evidence(suggestion: ArterySuggestion | None) -> dict:
     """Return the features that a candidate was evaluated by; empty if it was not."""
-    evidence = {} if suggested is None else suggested.evidence
+    evidence = {} if suggestion is None else suggestion.evidence
     return {"evidence": {name: round(value, 4) for name, value in evidence.items()}} if evidence else {}
 
 
 def models_as_json(result: ScoreResult) -> list[dict]:
-    """The networks a result was made with: name, network and SHA-256 of each."""
+    """Return name, network and SHA-256 of each model of a result."""
     if result.networks is None:
         return [dict(model) for model in result.recorded_models]
     networks = result.networks
@@ -347,6 +348,6 @@ def _decomposed(result: ScoreResult) -> list[bool] | None:
     """Return True for each slice that was decomposed and that no reader switched off."""
     if result.slices is None or result.decomposition is None:
         return None
-    taken = result.decomposition.decomposed.astype(np.float32)
-    on_scan = on_scan_slices(taken, result.slices.slices, result.scan.image)
+    is_decomposed = result.decomposition.decomposed.astype(np.float32)
+    on_scan = on_scan_slices(is_decomposed, result.slices.slices, result.scan.image)
     return [bool(value > 0) and result.slices_by_reader.get(k, True) for k, value in enumerate(on_scan)]

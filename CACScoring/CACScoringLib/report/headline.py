@@ -139,11 +139,12 @@ def _category(method: MethodResult, categories: Categories | None) -> list[str]:
 
 
 def score_table(methods: Mapping[str, MethodResult], truth: Mapping[Artery, float] | None = None) -> ScoreTable:
-    """Return the table of scores: of the clinical rule, with the calcium map's score in the last column.
+    """Return the table of clinical scores, with the calcium map's score in the last column.
 
-    Mass is the integrated mass where it was measured, else the clinical rule's. Arteries are left out where nobody has
-    assigned the lesions, so that none reads as free of calcium, and *other* where it has none. truth: mass by artery of
-    a simulated patient.
+    Mass is the integrated mass if measured, else the clinical rule's. Arteries are omitted while lesions are
+    unassigned, so that none reads as free of calcium; *other* is omitted if empty.
+
+    truth: Mass by artery of a simulated patient.
     """
     method, mapped = methods.get("threshold"), methods.get("decomposition")
     if method is None:
@@ -168,44 +169,46 @@ def score_table(methods: Mapping[str, MethodResult], truth: Mapping[Artery, floa
 def warning_lines(warnings: Iterable[ScanWarning], methods: Mapping[str, MethodResult]) -> list[WarningLine]:
     """Return warnings of a result as lines, severe ones first and what the headline states last."""
     reviewed = "threshold" in methods and methods["threshold"].reviewed
-    instead = ADVICE_AFTER_REVIEW if reviewed else {}
+    reviewed_advice = ADVICE_AFTER_REVIEW if reviewed else {}
     lines = []
     for warning in with_severity(warnings, reviewed):
-        line, *rest = _SENTENCE_END.split(warning.message)
-        advice = _SENTENCE_END.split(instead.get(warning.code, ADVICE.get(warning.code, "")))
-        why = " ".join([*rest, *(sentence for sentence in advice if sentence not in warning.message)])
+        line, *explanation = _SENTENCE_END.split(warning.message)
+        advice = _SENTENCE_END.split(reviewed_advice.get(warning.code, ADVICE.get(warning.code, "")))
+        why = " ".join([*explanation, *(sentence for sentence in advice if sentence not in warning.message)])
         lines.append(WarningLine(warning.code, line, why, bool(warning.severe)))
     return sorted(lines, key=lambda line: (not line.severe, line.code in _BY_STATUS))
 
 
 def range_text(low: float, high: float) -> str:
-    """An interval in whole numbers, as clinics give scores."""
+    """Return an interval in whole numbers, as scores are reported."""
     return f"{low:.0f}–{high:.0f}" if round(low) < round(high) else f"{high:.0f}"
 
 
 def interval_text(method: MethodResult) -> str:
-    """The total's interval: "90 % interval 40–130"; why there is none where a reviewed score lies beyond the study of
-    repeatability; empty where no errors are known."""
+    """Return the total's interval, such as "90 % interval 40–130".
+
+    The text explains a missing interval of a score above the repeatability study; it is empty if no errors are known.
+    """
     if TOTAL not in method.intervals:
         return "no 90 % interval: the repeatability of such high scores was not studied" if method.intervals else ""
     return f"90 % interval {range_text(*method.intervals[TOTAL].agatston)}"
 
 
 def category_text(method: MethodResult) -> str:
-    """Probable categories of an automatic score: "category 1–99 (78 %), 100–399 (20 %)".
+    """Return the probable categories of an automatic score, such as "category 1–99 (78 %), 100–399 (20 %)".
 
-    Why there are none where the score is too high; empty where they are unknown.
+    The text explains categories withheld from a high score; it is empty if they are unknown.
     """
     if method.probabilities_withheld:
         return f"category probabilities are withheld from a score of {CATEGORISED_BELOW:.0f}"
-    likely = sorted(method.category_probabilities.items(), key=lambda one: -one[1])
-    named = [one for n, one in enumerate(likely) if n == 0 or one[1] >= _LEAST_NAMED]
+    likely = sorted(method.category_probabilities.items(), key=lambda item: -item[1])
+    named = [item for n, item in enumerate(likely) if n == 0 or item[1] >= _LEAST_NAMED]
     texts = [f"{name.replace('-', '–')} ({100 * min(max(p, 0.01), 0.99):.0f} %)" for name, p in named]
     return f"category {', '.join(texts)}" if texts else ""
 
 
 def interval_note(method: MethodResult) -> str:
-    """Return what an interval holds, and whose errors it is made of; empty without one."""
+    """Return a note on what the interval covers and on its calibration; empty without one."""
     if not method.intervals:
         return ""
     arteries = "Intervals of arteries come from errors of single arteries and need not add up to the total's."
@@ -228,7 +231,7 @@ def interval_note(method: MethodResult) -> str:
 
 
 def map_sentence(method: MethodResult) -> str:
-    """The calcium map's score: "Agatston equivalent 374 · 90 % interval 21–414 · category …"."""
+    """Return the calcium map's score, such as "Agatston equivalent 374 · 90 % interval 21–414 · category …"."""
     if not method.total.lesions:
         return "The calcium map is empty; small and faint lesions may be missed"
     parts = (f"{CLINICAL_TITLES['decomposition']} {method.total.clinical_agatston:,.0f}", interval_text(method))
@@ -252,7 +255,7 @@ def _number(value: float) -> str:
 
 
 def mass_text(method: MethodResult, part: Artery | None) -> str:
-    """The mass of a site, or of all sites (None), with its standard error; "–" where it is not known."""
+    """Return the mass of a site, or of all sites (None), with its standard error; "–" if unknown."""
     score = _score(method, part)
     if not score.lesions:
         return "0" if method.masses is not None or score.mass_mg is not None else "–"
@@ -264,8 +267,8 @@ def mass_text(method: MethodResult, part: Artery | None) -> str:
 
 
 def _interval(method: MethodResult, part: Artery | None) -> str:
-    own = method.intervals.get(TOTAL if part is None else part.key)
-    return "" if own is None else range_text(*own.agatston)
+    interval = method.intervals.get(TOTAL if part is None else part.key)
+    return "" if interval is None else range_text(*interval.agatston)
 
 
 def _count(number: int, name: str) -> str:

@@ -43,7 +43,7 @@ class LeftOutCandidate:
 
 
 def left_out_candidates(result: ScoreResult) -> list[LeftOutCandidate]:
-    """The candidates that the automatic clinical score leaves out, first those that would probably add most to it."""
+    """Return the candidates that the automatic clinical score leaves out, by their expected addition to it."""
     method = result.methods["threshold"]
     left_out = method.left_out
     if left_out is None:
@@ -57,8 +57,11 @@ def left_out_candidates(result: ScoreResult) -> list[LeftOutCandidate]:
 
 
 def listed_lesions(method: MethodResult, slice_spacing_mm: float) -> tuple[Lesion, ...]:
-    """The lesions that a report lists one by one, in their order: all that were reviewed, else at most MOST_LISTED,
-    those with the highest Agatston score times the probability that they are coronary."""
+    """Return the lesions that a report lists one by one, in their order.
+
+    All reviewed lesions, else at most MOST_LISTED: those with the highest Agatston score times probability of being
+    coronary.
+    """
     lesions = method.lesions.lesions
     if method.reviewed or len(lesions) <= MOST_LISTED:
         return lesions
@@ -94,7 +97,7 @@ def place_of(result: ScoreResult, slice_index: int) -> str:
 
 
 def at_most_99_percent(probability: float) -> str:
-    """A probability by the territories or an atlas, which is never certain."""
+    """Return a probability from territories or an atlas as a percentage, capped because it is never certain."""
     return f"{min(probability, 0.99):.0%}"
 
 

@@ -1,4 +1,4 @@
-"""The report for people: one HTML page that needs no other file, by templates that escape texts."""
+"""Self-contained HTML reports, from templates that escape all text."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ second, and very likely from the third (Vahanian, Eur Heart J 2022;43:561, after
 2013;62:2329)."""
 
 WIDTH, HEIGHT = 460, 44
-_LEFT, _RIGHT, _BAR = 14, 446, 12
+_X_MIN, _X_MAX, _HALF_BAND = 14, 446, 12
 _TICKS = (0, 1, 10, 100, 400, 1000, 3000)
 _HIGHEST = 4000.0
 _BANDS = ("#e3f0e6", "#fbf3d3", "#fbe0c4", "#f6cfcf")
@@ -56,10 +56,13 @@ _BANDS = ("#e3f0e6", "#fbf3d3", "#fbe0c4", "#f6cfcf")
 def result_as_html(
     result: ScoreResult, identify: bool = False, comparison: Comparison | None = None, reader: str | None = None
 ) -> str:
-    """One page that needs no other file: headline, table, largest lesions and warnings; then sections that open.
+    """Return a self-contained page: headline, table, largest lesions and warnings; then collapsed sections.
 
-    comparison: with an earlier result of the patient; a section of its own. reader: who reviewed it; None where that is
-    unknown or not to be written.
+    Args:
+        result: Result of a scan.
+        identify: Show the patient's identity.
+        comparison: Comparison with an earlier result of the patient, shown in a section.
+        reader: Name of the reader who reviewed the result; None if unknown or not to be shown.
     """
     calibration = result.mass_calibration
     functions = (
@@ -112,10 +115,10 @@ def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
 def calibration_text(calibration: MassCalibration) -> str:
     """Describe the source, value and uncertainty of a calibration."""
     percent, width = calibration.uncertainty_percent, calibration.lateral_width_cm
-    worth = "of unknown uncertainty" if percent is None else f"± {percent:.0f} %"
+    accuracy = "of unknown uncertainty" if percent is None else f"± {percent:.0f} %"
     body = "" if width is None else f" The body is {width:.0f} cm wide."
     return (
-        f"Calibrated by {SOURCES[calibration.source]}: {calibration.mg_per_cm3_per_hu:.3f} mg/cm³ per HU, {worth}, "
+        f"Calibrated by {SOURCES[calibration.source]}: {calibration.mg_per_cm3_per_hu:.3f} mg/cm³ per HU, {accuracy}, "
         f"which holds for all masses alike.{body}"
     )
 
@@ -131,12 +134,12 @@ def severe_stenosis(agatston: float, sex: str) -> str:
 
 
 def _stenosis(result: ScoreResult) -> list[tuple]:
-    """The aortic valve's score beside the published limits, of the patient's sex where it is known."""
+    """Return the aortic valve's score and the published limits, for the patient's sex if known."""
     valve, sex = result.non_coronary.scores[NonCoronary.AORTIC_VALVE], result.scan.acquisition.patient_sex
     return [
-        ({"F": "women", "M": "men"}[of], *limits, f"{valve.agatston:.0f}: {severe_stenosis(valve.agatston, of)}")
-        for of, limits in SEVERE_STENOSIS_LIMITS.items()
-        if valve.lesions and (sex not in SEVERE_STENOSIS_LIMITS or sex == of)
+        ({"F": "women", "M": "men"}[key], *limits, f"{valve.agatston:.0f}: {severe_stenosis(valve.agatston, key)}")
+        for key, limits in SEVERE_STENOSIS_LIMITS.items()
+        if valve.lesions and (sex not in SEVERE_STENOSIS_LIMITS or sex == key)
     ]
 
 
@@ -152,7 +155,7 @@ def _left_out(result: ScoreResult) -> list[tuple]:
 
 
 def _components(result: ScoreResult, method: MethodResult) -> list[tuple]:
-    """Each listed lesion's part of the Agatston score in each slice, and the others together."""
+    """Return the Agatston score of each listed lesion in each slice, and the sum of unlisted lesions."""
     spacing = result.scan.slice_spacing_mm
     listed = listed_lesions(method, spacing)
     rows: list[tuple] = []
@@ -163,12 +166,12 @@ def _components(result: ScoreResult, method: MethodResult) -> list[tuple]:
             points = f"{component_agatston(c, spacing, method.rules):.2f}"
             rows.append((lesion.id, name, place, c.voxels, area, peak, c.weight, points))
     ids = {lesion.id for lesion in listed}
-    others = [lesion for lesion in method.lesions.lesions if lesion.id not in ids]
-    if others:
-        parts = [c for lesion in others for c in lesion.components]
+    unlisted = [lesion for lesion in method.lesions.lesions if lesion.id not in ids]
+    if unlisted:
+        parts = [c for lesion in unlisted for c in lesion.components]
         points = sum(component_agatston(c, spacing, method.rules) for c in parts)
         voxels, area = sum(c.voxels for c in parts), sum(c.area_mm2 for c in parts)
-        rows.append((f"{len(others)} others", "", "", voxels, f"{area:.2f}", "", "", f"{points:.2f}"))
+        rows.append((f"{len(unlisted)} others", "", "", voxels, f"{area:.2f}", "", "", f"{points:.2f}"))
     return rows
 
 
@@ -185,13 +188,13 @@ def _facts(result: ScoreResult, identify: bool) -> dict[str, object]:
     if result.normalisation is not None:
         facts["normalisation"] = result.normalisation.in_words
     if familiarity is not None:
-        far = f" (distance {familiarity.distance:.2g}, limit {familiarity.limit:g})"
-        facts["unlike_the_calibration_scans"] = "; ".join(familiarity.causes) + far if familiarity.distance else "no"
+        note = f" (distance {familiarity.distance:.2g}, limit {familiarity.limit:g})"
+        facts["unlike_the_calibration_scans"] = "; ".join(familiarity.causes) + note if familiarity.distance else "no"
     return facts
 
 
 def rendered(template: str, title: str, **content: object) -> str:
-    """A page. template: name of the file. content: what it shows, by the names that it uses. Raises OutputError."""
+    """Return a page. template: File name. content: Variables of the template. Raises OutputError."""
     return _environment().get_template(template).render(title=title, **content)
 
 
@@ -199,7 +202,7 @@ def rendered(template: str, title: str, **content: object) -> str:
 def _environment() -> jinja2.Environment:
     try:
         import jinja2
-    except ModuleNotFoundError as error:  # as in Slicer, where the networks' packages were not installed
+    except ModuleNotFoundError as error:  # as in Slicer before the networks' packages are installed
         raise OutputError("Reports need the package jinja2. Install it (pip install jinja2), and try again.") from error
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(resource_folder("Report")),
@@ -335,17 +338,17 @@ def _fact(value: object) -> str:
 
 
 def interval_bar(score: float, low: float, high: float, ink: str = "currentColor") -> str:
-    """An SVG of a score and its interval on the categories. ink: colour of the numbers below."""
-    bounds, middle = (0.0, *LIMITS["agatston"], _HIGHEST), 4 + _BAR
+    """Return an SVG of a score and its interval on the categories. ink: Colour of the numbers."""
+    bounds, middle = (0.0, *LIMITS["agatston"], _HIGHEST), 4 + _HALF_BAND
     title = (
         f"Agatston {score:.0f}, 90 % interval {headline.range_text(low, high)}, on categories {', '.join(CATEGORIES)}"
     )
     bands = zip(itertools.pairwise(bounds), _BANDS, strict=True)
-    parts = [_box(_at(first), _at(last), 4, 2 * _BAR, colour) for (first, last), colour in bands]
+    parts = [_box(_at(first), _at(last), 4, 2 * _HALF_BAND, colour) for (first, last), colour in bands]
     parts.append(_box(_at(low), max(_at(high), _at(low) + 2), middle - 3, 6, "#37597a"))
     parts.append(f'<circle cx="{_at(score):.1f}" cy="{middle}" r="6" fill="#fff" stroke="#12283d" stroke-width="3"/>')
-    look = f'y="{HEIGHT - 3}" font-size="11" text-anchor="middle" fill="{ink}"'
-    parts += [f'<text x="{_at(tick):.1f}" {look}>{tick:,}</text>' for tick in _TICKS]
+    attributes = f'y="{HEIGHT - 3}" font-size="11" text-anchor="middle" fill="{ink}"'
+    parts += [f'<text x="{_at(tick):.1f}" {attributes}>{tick:,}</text>' for tick in _TICKS]
     return (
         f'<svg role="img" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
         f'height="{HEIGHT}"><title>{title}</title>{"".join(parts)}</svg>'
@@ -353,8 +356,8 @@ def interval_bar(score: float, low: float, high: float, ink: str = "currentColor
 
 
 def _at(score: float) -> float:
-    return _LEFT + (_RIGHT - _LEFT) * math.log1p(min(score, _HIGHEST)) / math.log1p(_HIGHEST)
+    return _X_MIN + (_X_MAX - _X_MIN) * math.log1p(min(score, _HIGHEST)) / math.log1p(_HIGHEST)
 
 
-def _box(left: float, right: float, top: float, height: float, fill: str) -> str:
-    return f'<rect x="{left:.1f}" width="{right - left:.1f}" y="{top:g}" height="{height:g}" fill="{fill}"/>'
+def _box(x_min: float, x_max: float, top: float, height: float, fill: str) -> str:
+    return f'<rect x="{x_min:.1f}" width="{x_max - x_min:.1f}" y="{top:g}" height="{height:g}" fill="{fill}"/>'

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..whole_scan.estimates import WholeScanEstimate
 
 WINDOW_HU = (-150.0, 450.0)
-"""Darkest and brightest HU of the pictures: fat, muscle and the four density weights can be told apart."""
+"""Darkest and brightest HU of the pictures; separates fat, muscle and the four density weights."""
 
 SITE_COLOURS: dict[Site, tuple[int, int, int]] = {
     Artery.LM: (255, 214, 0),
@@ -43,7 +43,7 @@ SITE_COLOURS: dict[Site, tuple[int, int, int]] = {
 }
 HEART_COLOUR = (120, 144, 156)
 TERRITORY_SITES = {n: SITE_OF[name] for n, name in enumerate(TERRITORIES) if SITE_OF[name] != NonCoronary.OTHER}
-"""The territories that are outlined, by label, and the sites whose colours they have."""
+"""Site whose colour outlines a territory, by the territory's label."""
 TERRITORY_OPACITY = 0.4
 SALIENCY_COLOUR = (255, 145, 0)
 SALIENCY_OPACITY = 0.75
@@ -55,7 +55,7 @@ Box = tuple[slice, slice, slice]
 """Part of an array [k, j, i]."""
 
 MOST_LARGEST = 4
-"""Lesions whose slices stand on the first screen of a report."""
+"""Number of lesions pictured on the first screen of a report."""
 
 _MARGIN_MM = 15.0
 _PATCH_MM = 100.0
@@ -75,11 +75,17 @@ def slice_picture(
     box: Box | None = None,
     pointed: int | None = None,
 ) -> bytes:
-    """JPEG of one axial slice around the heart: lesions outlined in their site's colour and numbered.
+    """Draw one axial slice around the heart as JPEG: lesions outlined in their site's colour and numbered.
 
-    heart: mask on the scan's grid. numbered: ids of the lesions whose number is written; None for all. territories:
-    labels (`TERRITORIES`) on the scan's grid, outlined faintly. box: `box_around` them, where it is known already.
-    pointed: id of the lesion that an arrow points to; None for no arrow.
+    Args:
+        scan: The CT.
+        heart: Mask on the scan's grid.
+        lesions: Lesions to outline.
+        slice_index: Slice, from the feet.
+        numbered: IDs of the lesions whose number is drawn; None for all.
+        territories: Labels (`TERRITORIES`) on the scan's grid, outlined faintly.
+        box: Part of the scan to draw; None for `box_around` heart and lesions.
+        pointed: ID of the lesion that an arrow points to; None for no arrow.
     """
     box = box or box_around(heart, scan, lesions)
     area = (slice_index, *box[1:])
@@ -90,13 +96,13 @@ def slice_picture(
         for label, site in TERRITORY_SITES.items():
             _outline(picture, labels == label, SITE_COLOURS[site], TERRITORY_OPACITY)
     ids = lesions.id_map[area]
-    here = [lesion for lesion in lesions.lesions if slice_index in lesion.slice_indices]
+    slice_lesions = [lesion for lesion in lesions.lesions if slice_index in lesion.slice_indices]
     for site, colour in SITE_COLOURS.items():
-        own = [lesion.id for lesion in here if lesion.artery == site]
-        if own:
-            _outline(picture, np.isin(ids, own), colour)
+        site_ids = [lesion.id for lesion in slice_lesions if lesion.artery == site]
+        if site_ids:
+            _outline(picture, np.isin(ids, site_ids), colour)
     draw = ImageDraw.Draw(picture)
-    for lesion in here:
+    for lesion in slice_lesions:
         if numbered is not None and lesion.id not in numbered:
             continue
         rows, columns = np.nonzero(ids == lesion.id)
@@ -114,10 +120,13 @@ def patch_picture(
     outlines: Sequence[tuple[np.ndarray, tuple[int, int, int]]],
     width_mm: float,
 ) -> bytes:
-    """JPEG of a square part of one axial slice, with shapes outlined.
+    """Draw a square part of one axial slice as JPEG, with shapes outlined.
 
-    middle: index k, j, i of what the square is around. outlines: masks [k, j, i] on the scan's grid with their colours;
-    later ones lie above earlier ones. width_mm: of the square, which ends where the scan does.
+    Args:
+        scan: The CT.
+        middle: Centre of the square, index k, j, i.
+        outlines: Masks [k, j, i] on the scan's grid with their colours; later ones are drawn above earlier ones.
+        width_mm: Width of the square, which is cropped to the scan.
     """
     k, *place = (round(at) for at in middle)
     spacing = scan.image.GetSpacing()[:2]
@@ -131,7 +140,7 @@ def patch_picture(
 
 
 def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: int, box: Box | None = None) -> bytes:
-    """JPEG of the highest HU inside the heart region along an array axis: 0 from the feet, 1 from the front.
+    """Draw the maximum projection of the heart region along an array axis as JPEG: 0 from the feet, 1 from the front.
 
     Only voxels of the heart mask and the lesions enter, so that sternum and spine do not hide the heart. box: as in
     `slice_picture`.
@@ -165,7 +174,7 @@ def box_around(heart: sitk.Image, scan: CTScan, lesions: LesionSet) -> Box:
 
 
 def _enlarged(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[Image.Image, tuple[float, float]]:
-    """A grey slice as an RGB picture of fixed width with square pixels, and the zoom per column and row."""
+    """Return a grey slice as an RGB picture of fixed width with square pixels, and the zoom per column and row."""
     low, high = WINDOW_HU
     grey = np.clip((hu - low) / (high - low), 0, 1) * 255
     rows, columns = hu.shape
@@ -175,14 +184,14 @@ def _enlarged(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[Image.Im
 
 
 def _outline(picture: Image.Image, shape: np.ndarray, colour: tuple[int, int, int], opacity: float = 1.0) -> None:
-    """Draw a line just outside a shape, so that what it encloses stays visible; a faint one is thinner."""
+    """Draw a line just outside a shape, so that its inside stays visible; a faint line is thinner."""
     if not shape.any():
         return
     width = 2 if opacity == 1 else 1
     large = Image.fromarray(shape.astype(np.uint8) * 255).resize(picture.size, Image.Resampling.NEAREST)
-    left, top, right, bottom = large.getbbox()
-    left, top = max(0, left - width), max(0, top - width)
-    box = left, top, min(picture.width, right + width), min(picture.height, bottom + width)
+    x_min, y_min, x_max, y_max = large.getbbox()
+    x_min, y_min = max(0, x_min - width), max(0, y_min - width)
+    box = x_min, y_min, min(picture.width, x_max + width), min(picture.height, y_max + width)
     inside = np.asarray(large.crop(box)) > 0
     ring = ndimage.binary_dilation(inside, iterations=width) & ~inside
     picture.paste(colour, box, Image.fromarray(ring.astype(np.uint8) * round(255 * opacity)))
@@ -219,7 +228,7 @@ class Picture:
 
 
 def plane_pictures(result: ScoreResult) -> list[Picture]:
-    """Axial, coronal and sagittal slices through the middle of the heart, with its outline and what surrounds it."""
+    """Draw axial, coronal and sagittal slices through the middle of the heart, with its outline and surroundings."""
     scan, heart = result.scan, sitk.GetArrayViewFromImage(result.heart.mask) != 0
     spacing = scan.image.GetSpacing()[::-1]
     sides = bounding_box(heart)
@@ -239,7 +248,7 @@ def plane_pictures(result: ScoreResult) -> list[Picture]:
 
 
 def overview_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
-    """The heart region from the front and from the feet, with the outlines of a method's lesions."""
+    """Draw projections of the heart region from the front and the feet, with a method's lesions outlined."""
     scan, heart, lesions = result.scan, result.heart.mask, method.lesions
     box = box_around(heart, scan, lesions)
     return [
@@ -252,7 +261,7 @@ def overview_pictures(result: ScoreResult, method: MethodResult) -> list[Picture
 
 
 def method_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
-    """The slices with a method's lesions, from head to feet; of too many, those where most of the listed ones are
+    """Draw the slices with a method's lesions from head to feet; if too many, those in which most listed lesions are
     largest."""
     scan, heart, lesions = result.scan, result.heart.mask, method.lesions
     box = box_around(heart, scan, lesions)
@@ -266,9 +275,9 @@ def method_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
     drawn = []
     for k in sorted(slices, reverse=True):
         count = sum(c.slice_index == k for lesion in lesions.lesions for c in lesion.components)
-        here = [(x, c) for x in listed for c in x.components if c.slice_index == k][:MOST_NAMED]
-        names = ", ".join(f"{x.id} {lesion_name(method, x)} {c.peak_hu:.0f} HU" for x, c in here)
-        more = f" and {count - len(here)} more" if count > len(here) else ""
+        entries = [(x, c) for x in listed for c in x.components if c.slice_index == k][:MOST_NAMED]
+        names = ", ".join(f"{x.id} {lesion_name(method, x)} {c.peak_hu:.0f} HU" for x, c in entries)
+        more = f" and {count - len(entries)} more" if count > len(entries) else ""
         jpeg = slice_picture(scan, heart, lesions, k, ids, result.territories, box)
         drawn.append(Picture(jpeg, f"{place_of(result, k)}: {names}{more}"))
     return drawn
@@ -313,7 +322,7 @@ def left_out_pictures(result: ScoreResult, most: int = MOST_DRAWN) -> list[Pictu
 
 
 def _pointed_at(result: ScoreResult, lesions: LesionSet, lesion: Lesion) -> tuple[int, bytes]:
-    """The slice with most of a lesion, and a JPEG of its surroundings there with an arrow to it."""
+    """Return the slice with most of a lesion, and a JPEG of its surroundings there with an arrow to it."""
     scan, rules = result.scan, result.methods["threshold"].rules
     size, spacing = scan.hu.shape, scan.image.GetSpacing()
     k = max(lesion.components, key=lambda c: component_agatston(c, scan.slice_spacing_mm, rules)).slice_index
@@ -327,7 +336,7 @@ def _pointed_at(result: ScoreResult, lesions: LesionSet, lesion: Lesion) -> tupl
 
 
 def site_pictures(result: ScoreResult) -> list[Picture]:
-    """For each site outside the coronary arteries the slice where it has most calcium, with all that lies in it."""
+    """Draw, for each non-coronary site, the slice with most of its calcium, and all lesions there."""
     lesions = result.non_coronary.lesions
     drawn = []
     for k in sorted({_densest_slice(lesions.lesions, s) for s in result.non_coronary.scores} - {None}, reverse=True):
@@ -341,7 +350,7 @@ def site_pictures(result: ScoreResult) -> list[Picture]:
 
 
 def saliency_picture(result: ScoreResult, estimate: WholeScanEstimate) -> Picture | None:
-    """The axial slice with the highest saliency of a whole-scan estimate, laid over in orange; None where it is 0
+    """Draw the axial slice with the highest saliency of a whole-scan estimate, as an orange overlay; None if it is 0
     everywhere."""
     scan, heart = result.scan, result.heart.mask
     values = sitk.GetArrayViewFromImage(estimate.saliency)
@@ -355,9 +364,9 @@ def saliency_picture(result: ScoreResult, estimate: WholeScanEstimate) -> Pictur
     area = (k, *box)
     spacing = scan.image.GetSpacing()[:2]
     picture, _ = _enlarged(scan.hu[area], spacing)
-    spread = [max(1, round(SALIENCY_SPOT_MM / mm)) for mm in spacing[::-1]]
-    shown = ndimage.maximum_filter(values[area], spread) * (SALIENCY_OPACITY * 255 / highest)
-    opacity = Image.fromarray(np.rint(shown).astype(np.uint8))
+    spot = [max(1, round(SALIENCY_SPOT_MM / mm)) for mm in spacing[::-1]]
+    overlay = ndimage.maximum_filter(values[area], spot) * (SALIENCY_OPACITY * 255 / highest)
+    opacity = Image.fromarray(np.rint(overlay).astype(np.uint8))
     picture.paste(SALIENCY_COLOUR, mask=opacity.resize(picture.size, Image.Resampling.BICUBIC))
     _outline(picture, sitk.GetArrayViewFromImage(heart)[area] != 0, HEART_COLOUR)
     return Picture(

@@ -1,4 +1,4 @@
-"""A scored radiograph for people and programs: a page that needs no other file, JSON, and lines of text."""
+"""Reports of a scored radiograph: self-contained HTML page, JSON and text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .pictures import Picture
 SCHEMA = "cac-radiograph/1"
 
 PICTURE_PIXELS = 648
-"""Side of the page's pictures: one and a half times the views', so that lines are fine."""
+"""Side of the pictures in pixels, 1.5 times that of the views, so that lines are fine."""
 
 SQUARE_COLOUR, SALIENCY_COLOUR = (64, 196, 255), (255, 145, 0)
 OPACITY = 0.75
@@ -25,21 +25,21 @@ OPACITY = 0.75
 
 
 def result_as_html(result: RadiographResult, identify: bool = False) -> str:
-    """The page. identify: with the patient's name and id, and the study's date."""
-    card, found = result.card, {threshold_name(t.agatston): t for t in result.thresholds}
-    with_factors = [False, True] if result.factors else [False]
+    """Return the report page. identify: Show the patient's name and ID and the study date."""
+    card, thresholds = result.card, {threshold_name(t.agatston): t for t in result.thresholds}
+    choices = [False, True] if result.factors else [False]
     areas = [area_of(card, threshold.agatston) for threshold in result.thresholds]
-    proportions = {name: proportion_of(card, threshold.agatston) for name, threshold in found.items()}
+    proportions = {name: proportion_of(card, threshold.agatston) for name, threshold in thresholds.items()}
     titles = {"lateral": "Lateral"}
     return rendered(
         "radiograph.html",
         f"Coronary calcium by radiograph: {' and '.join(_file_name(view) for view in result.views.values())}",
         result=result,
-        ways=["Radiograph alone", "With age, sex, BMI"][: len(with_factors)],
-        measured=next((area for area in areas if area is not None), None),
+        columns=["Radiograph alone", "With age, sex, BMI"][: len(choices)],
+        card_area=next((area for area in areas if area is not None), None),
         thresholds={
-            name: [(t.with_factors if both else t.image, area_of(card, t.agatston, both)) for both in with_factors]
-            for name, t in found.items()
+            name: [(t.with_factors if joint else t.image, area_of(card, t.agatston, joint)) for joint in choices]
+            for name, t in thresholds.items()
         },
         proportions={name: share for name, share in proportions.items() if share is not None},
         views={titles.get(name, name): _pictures(result, view) for name, view in result.views.items()},
@@ -58,7 +58,7 @@ def result_as_html(result: RadiographResult, identify: bool = False) -> str:
 
 
 def result_as_json(result: RadiographResult, seconds: dict[str, float]) -> dict:
-    """The content of `scores.json`. seconds: by step."""
+    """Return the content of `scores.json`. seconds: Duration of each step."""
     factors = result.factors
     return {
         "schema": SCHEMA,
@@ -70,13 +70,13 @@ def result_as_json(result: RadiographResult, seconds: dict[str, float]) -> dict:
         else {"age_years": factors.age_years, "sex": factors.sex, "bmi_kg_m2": factors.bmi_kg_m2},
         "thresholds": [
             {
-                "agatston": int(found.agatston) if found.agatston.is_integer() else found.agatston,
-                "probability_image": found.image,
-                "probability_with_factors": found.with_factors,
-                "auc": _value(area_of(result.card, found.agatston)),
-                "auc_with_factors": _value(area_of(result.card, found.agatston, True)),
+                "agatston": int(threshold.agatston) if threshold.agatston.is_integer() else threshold.agatston,
+                "probability_image": threshold.image,
+                "probability_with_factors": threshold.with_factors,
+                "auc": _value(area_of(result.card, threshold.agatston)),
+                "auc_with_factors": _value(area_of(result.card, threshold.agatston, True)),
             }
-            for found in result.thresholds
+            for threshold in result.thresholds
         ],
         "views": {
             name: {
@@ -92,16 +92,16 @@ def result_as_json(result: RadiographResult, seconds: dict[str, float]) -> dict:
 
 
 def result_as_text(result: RadiographResult) -> str:
-    """A few lines for a terminal."""
+    """Return a summary for a terminal."""
     lines = [f"{'Agatston score':<20}{'radiograph alone':>20}{'with age, sex, BMI':>20}"]
-    for found in result.thresholds:
-        both = "–" if found.with_factors is None else percent(found.with_factors)
-        lines.append(f"{threshold_name(found.agatston):<20}{percent(found.image):>20}{both:>20}")
+    for threshold in result.thresholds:
+        combined = "–" if threshold.with_factors is None else percent(threshold.with_factors)
+        lines.append(f"{threshold_name(threshold.agatston):<20}{percent(threshold.image):>20}{combined:>20}")
     return "\n".join([*lines, "Probabilities, not scores. For research only."])
 
 
 def view_picture(view: ViewResult, field_mm: float, threshold: int | None = None) -> Image.Image:
-    """A view with the square that was read, and what mattered to a threshold (None: without) laid over it."""
+    """Draw a view with the evaluated square, and the saliency for a threshold (None: no saliency) as an overlay."""
     grey = Image.fromarray(np.rint(view.standard * 255).astype(np.uint8))
     picture = grey.resize((PICTURE_PIXELS,) * 2, Image.Resampling.BICUBIC).convert("RGB")
     if threshold is not None:
@@ -165,5 +165,5 @@ def _jpeg(picture: Image.Image) -> bytes:
 
 
 def json_text(document: dict) -> str:
-    """A document as `scores.json` has it."""
+    """Return a document as the text of `scores.json`."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -63,10 +63,9 @@ def result_of(
     warnings: tuple[ScanWarning, ...],
     images: bool = True,
 ) -> ScoreResult:
-    """The result that a review comes to; it has no masses, no calcium map, and no networks but what the run recorded of
-    them.
+    """Return the result of a review, without masses, calcium map and loaded networks.
 
-    images: False leaves out territories and saliency, as large as the scan, where numbers alone are read.
+    images: False omits territories and saliency, which are as large as the scan, if only numbers are read.
     """
     record = state.record
     measured, truth, calibration = record["measured"], record["truth"], record.get("mass_calibration")
@@ -98,11 +97,11 @@ def with_measured_masses(result: ScoreResult) -> ScoreResult:
 
 
 def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False, reader: str | None = None) -> None:
-    """Write `report.html`, `scores.json`, `lesions.csv`, `lesions.nii.gz`; of a calcium map `map_lesions.nii.gz`; and
-    where they are known `territories.nii.gz`.
+    """Write `report.html`, `scores.json`, `lesions.csv`, `lesions.nii.gz`; with a calcium map `map_lesions.nii.gz`;
+    with territories `territories.nii.gz`.
 
-    reader: whom the report names; None where that is unknown. The folder is whole or not there. Raises OutputError, as
-    when it is not empty and overwrite is False.
+    The folder is written atomically. reader: Name of the reader for the report; None if unknown. Raises OutputError,
+    for example if the folder is not empty and overwrite is False.
     """
     from ..report import page  # Jinja2, which Slicer does not bring along
 

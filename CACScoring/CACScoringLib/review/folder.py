@@ -1,4 +1,4 @@
-"""The state of a review that began with a folder of results, in memory."""
+"""In-memory state of a review of a results folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..scoring.lesions import labelled_voxels
 from .state import ReviewState
 
 _FILES = {"threshold": "lesions", "decomposition": "map_lesions"}
-"""The labels of each method: files of a folder of results, and images of a `SceneContent`."""
+"""Label image of each method: file stem in a results folder and field of `SceneContent`."""
 
 
 class ReviewFolder(ReviewState):
@@ -45,7 +45,7 @@ class ReviewFolder(ReviewState):
         self._reviewed = {method: bool(self.record["methods"][method]["reviewed"]) for method in self.methods}
 
     def healthy(self) -> sitk.Image:
-        """The scan less its calcium map. Only of a decomposition."""
+        """Return the scan without its calcium map. Needs a decomposition."""
         return healthy_image(self.scan.image, self.whole_map())
 
     def whole_map(self) -> sitk.Image:
@@ -90,7 +90,7 @@ class ReviewFolder(ReviewState):
 
 
 def labels_as_scored(folder: Path) -> dict[str, Labelled]:
-    """The labels that a review of a folder of results begins with, by method. Raises CTError."""
+    """Return the initial labels of a review of a results folder, by method. Raises CTError."""
     files = {method: folder / f"{name}.nii.gz" for method, name in _FILES.items()}
     return {method: _labels(read_image(file)) for method, file in files.items() if file.is_file()}
 

@@ -24,11 +24,11 @@ from .state import Change
 
 SCHEMA = "cac-review/1"
 CHANGES = ("edit", "undo", "redo")
-"""Kinds of entries that have a change. Others are "time", spent without one, and "export"."""
+"""Kinds of entries with a change; entries without are "time" and "export"."""
 
 
 class JournalError(CTError):
-    """A journal cannot be read or written. What was changed before is still in it."""
+    """A journal cannot be read or written; its earlier entries remain."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Journal:
         return sum(entry.seconds for entry in self.entries)
 
     def append(self, entry: Entry) -> None:
-        """Add an entry; it is on the disk when this returns. Raises JournalError, and then it is not there."""
+        """Write an entry to the disk. Raises JournalError and leaves the journal as it was if this fails."""
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         entry = replace(entry, number=len(self.entries) + 1, time=time, seconds=round(entry.seconds, 1))
         text = json.dumps(_content(entry)) + "\n"
@@ -112,7 +112,7 @@ class Journal:
         self.entries.append(entry)
 
     def _read(self) -> int:
-        """Take in what the file holds. Returns where its last whole line ends."""
+        """Read the entries of the file; return the position after its last whole line."""
         try:
             content = self.file.read_bytes()
         except FileNotFoundError:
@@ -123,13 +123,13 @@ class Journal:
         if not end:
             return 0
         try:
-            about, *entries = (json.loads(line) for line in content[:end].decode().splitlines())
-            if about["schema"] != SCHEMA:
-                raise ValueError(f"its schema is {about['schema']}, not {SCHEMA}")
+            header, *entries = (json.loads(line) for line in content[:end].decode().splitlines())
+            if header["schema"] != SCHEMA:
+                raise ValueError(f"its schema is {header['schema']}, not {SCHEMA}")
             self.entries += [_entry(entry, number) for number, entry in enumerate(entries, 1)]
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise JournalError(f"{self.file} is damaged ({error}). Restore it from a copy, or move it away.") from error
-        if about["result"] != self._result:
+        if header["result"] != self._result:
             raise JournalError(
                 f"{self.file} is the review of another result: the scan was scored again since. Move the file away to "
                 "begin a new review."
@@ -143,7 +143,7 @@ _NAMES = ("number", "time", "reader", "kind", "what", "seconds", "reviewed", "ag
 def _content(entry: Entry) -> dict:
     content = {name: getattr(entry, name) for name in _NAMES}
     if (change := entry.change) is not None:
-        voxels = {method: runs(own.flat, own.before, own.after) for method, own in change.voxels.items()}
+        voxels = {method: runs(diff.flat, diff.before, diff.after) for method, diff in change.voxels.items()}
         content["change"] = {"voxels": voxels, "slices": change.slices, "reviewed": change.reviewed}
     return content
 
@@ -165,15 +165,15 @@ def _entry(content: Mapping, number: int) -> Entry:
 
 
 def runs(flat: np.ndarray, *values: np.ndarray) -> list[list[int]]:
-    """Voxels as rows [first voxel, count, their values]: a row for voxels that follow each other and are alike."""
-    breaks = [np.diff(flat) != 1, *(np.diff(own.astype(np.int64)) != 0 for own in values)]
+    """Return rows [first voxel, count, values]: one per run of consecutive voxels with equal values."""
+    breaks = [np.diff(flat) != 1, *(np.diff(column.astype(np.int64)) != 0 for column in values)]
     first = np.flatnonzero(np.append(True, np.any(breaks, axis=0))[: len(flat)])
     count = np.diff(np.append(first, len(flat)))
-    return np.stack([flat[first], count, *(own[first] for own in values)], 1).tolist()
+    return np.stack([flat[first], count, *(column[first] for column in values)], 1).tolist()
 
 
-def _difference(listed: Iterable[Iterable[int]]) -> Difference:
-    rows = np.array(list(listed), np.int64).reshape(-1, 4)
+def _difference(voxel_runs: Iterable[Iterable[int]]) -> Difference:
+    rows = np.array(list(voxel_runs), np.int64).reshape(-1, 4)
     first, count, *labels = rows.T
     if (rows < 0).any() or not np.isin(labels, [0, NOT_CORONARY, *SITES]).all():
         raise ValueError("a voxel or a label is out of range")

@@ -1,7 +1,4 @@
-"""The state of a review in nodes: labels in segments, slices in a table, and what is reviewed in attributes.
-
-Read and written here, and nowhere kept.
-"""
+"""State of a review in MRML nodes: labels in segments, slices in a table, marks in attributes; nothing is cached."""
 
 from __future__ import annotations
 
@@ -25,8 +22,13 @@ from .state import ReviewState
 class ReviewNodes(ReviewState):
     """The nodes of a review.
 
-    content: what the nodes have just been made of, whose large images need no copy. Raises UnreadableError when the
-    nodes do not fit together, and CTErrors as `image_of_volume` does.
+    Args:
+        nodes: Nodes of the scene.
+        content: Content from which the nodes were just created, to reuse its large images.
+
+    Raises:
+        UnreadableError: The nodes do not fit together.
+        CTError: The volume cannot be read (see `image_of_volume`).
     """
 
     def __init__(self, nodes: SceneNodes, content: SceneContent | None = None) -> None:
@@ -47,11 +49,11 @@ class ReviewNodes(ReviewState):
         self._centres = [slice_position_ras(self.scan.image, k) for k in range(self.scan.image.GetSize()[2])]
 
     def whole_map(self) -> sitk.Image:
-        known = self._whole_map
-        if known is None or not same_grid(known, self.scan.image):
+        calcium_map = self._whole_map
+        if calcium_map is None or not same_grid(calcium_map, self.scan.image):
             return super().whole_map()
-        known.CopyInformation(self.scan.image)  # a file rounds the spacing
-        return known
+        calcium_map.CopyInformation(self.scan.image)  # a file rounds the spacing
+        return calcium_map
 
     def calcium_map(self) -> sitk.Image:
         return image_of_volume(self.nodes.calcium_map)
@@ -80,8 +82,8 @@ class ReviewNodes(ReviewState):
         collection = node.GetSegmentation()
         layers = [collection.GetLayerDataObject(n).GetMTime() for n in range(collection.GetNumberOfLayers())]
         segments = ((segment_id, collection.GetSegment(segment_id)) for segment_id in collection.GetSegmentIDs())
-        about = [(segment_id, segment.GetName(), segment.GetLabelValue()) for segment_id, segment in segments]
-        return tuple(layers), tuple(about), node.GetTransformNodeID()
+        properties = [(segment_id, segment.GetName(), segment.GetLabelValue()) for segment_id, segment in segments]
+        return tuple(layers), tuple(properties), node.GetTransformNodeID()
 
     def labelled(self, method: str) -> Labelled:
         return voxels_of_segments(self._segmentations[method], self.scan.image, label_called)
@@ -126,8 +128,8 @@ class ReviewNodes(ReviewState):
             raise UnreadableError(f"{self.nodes.slices.GetName()} has lost columns. Score the scan again.")
         rows = []
         for k, probability, used, decomposed in zip(*map(vtk_to_numpy, columns), strict=True):
-            known = None if np.isnan(probability) else float(probability)
-            rows.append(SliceRow(int(k), self._centres[k], known, bool(used), bool(decomposed)))
+            value = None if np.isnan(probability) else float(probability)
+            rows.append(SliceRow(int(k), self._centres[k], value, bool(used), bool(decomposed)))
         return rows
 
     def set_used(self, used: dict[int, bool]) -> None:

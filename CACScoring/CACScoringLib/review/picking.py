@@ -61,7 +61,7 @@ class Voxels:
         return np.ravel_multi_index(tuple(self.kji.T), shape)
 
     def where(self, mask: np.ndarray) -> Voxels:
-        """Return the voxels that lie in another mask of the same part, too."""
+        """Return the intersection with another mask of the same part."""
         return Voxels(self.part, self.mask & mask)
 
     def holds(self, kji: Sequence[int]) -> bool:
@@ -70,24 +70,25 @@ class Voxels:
             return False
         return bool(self.mask[tuple(n - at.start for at, n in zip(self.part, kji, strict=True))])
 
-    def united(self, other: Voxels) -> Voxels:
-        """These and the others."""
+    def united(self, addition: Voxels) -> Voxels:
+        """Return the union with further voxels."""
         part = tuple(
-            slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(self.part, other.part, strict=True)
+            slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(self.part, addition.part, strict=True)
         )
         mask = np.zeros([at.stop - at.start for at in part], bool)
-        for some in (self, other):
-            inner = tuple(slice(s.start - p.start, s.stop - p.start) for s, p in zip(some.part, part, strict=True))
-            mask[inner] |= some.mask
+        for voxels in (self, addition):
+            inner = tuple(slice(s.start - p.start, s.stop - p.start) for s, p in zip(voxels.part, part, strict=True))
+            mask[inner] |= voxels.mask
         return Voxels(part, mask)
 
 
 @dataclass(frozen=True)
 class Pick(Voxels):
-    """The lesion under a click.
+    """Lesion under a click.
 
-    leaked: it goes beyond a limit, reason says which one; then the voxels are some of it within the limits, to be
-    shown, and no lesion.
+    Attributes:
+        leaked: True if it exceeds a limit; then the voxels are the part of it within the limits, for display only.
+        reason: Limit that it exceeds, in words.
     """
 
     leaked: bool = False
@@ -126,7 +127,7 @@ def pick_lesion(
     ball, reach_mm = limits.radius_mm is not None, limits.radius_mm or limits.most_depth_mm
     most = hu.size if ball else max(1, int(min(limits.most_volume_mm3 / math.prod(spacing_mm), hu.size)))
 
-    def near(part: Place) -> np.ndarray:
+    def within_reach(part: Place) -> np.ndarray:
         places = np.ogrid[part]
         return sum(((n - c) * mm) ** 2 for n, c, mm in zip(places, seed_kji, spacing_mm, strict=True)) <= reach_mm**2
 
@@ -140,19 +141,19 @@ def pick_lesion(
             inside &= hu[part] >= threshold_hu
             if allowed is not None:
                 inside &= allowed(part)
-        return inside & near(part) if ball else inside
+        return inside & within_reach(part) if ball else inside
 
     def is_too_large(voxels: Voxels) -> bool:
-        return voxels.count > most or not near(voxels.part)[voxels.mask].all()
+        return voxels.count > most or not within_reach(voxels.part)[voxels.mask].all()
 
     lesion = _connected(hu.shape, seed_kji, candidates, is_too_large)
     if lesion is None or not is_too_large(lesion):
         return None if lesion is None else Pick(lesion.part, lesion.mask)
-    what = f"is larger than {limits.most_volume_mm3:g} mm³"
+    excess = f"is larger than {limits.most_volume_mm3:g} mm³"
     if lesion.count <= most:
-        what = f"extends beyond {limits.most_depth_mm:g} mm"
-    reason = f"It {what}, so it is more likely aorta, valve or bone than a coronary lesion."
-    return Pick(lesion.part, lesion.mask & near(lesion.part), True, reason)
+        excess = f"extends beyond {limits.most_depth_mm:g} mm"
+    reason = f"It {excess}, so it is more likely aorta, valve or bone than a coronary lesion."
+    return Pick(lesion.part, lesion.mask & within_reach(lesion.part), True, reason)
 
 
 def _inside(kji: Sequence[int], shape: Sequence[int]) -> bool:
@@ -165,9 +166,13 @@ def _connected(
     candidates: Callable[[Place], np.ndarray],
     is_enough: Callable[[Voxels], bool] = lambda voxels: False,
 ) -> Voxels | None:
-    """The candidates that touch a seed, sought in a box about it that grows as long as they reach its faces.
+    """Return the candidates connected to a seed, searched in a box that grows while they reach its faces.
 
-    candidates: bool, of a part of the image. is_enough: ends the growth.
+    Args:
+        shape: Shape of the image.
+        seed_kji: Voxel at which the search starts.
+        candidates: Function that returns the mask of candidates in a part of the image.
+        is_enough: Function that ends the growth.
     """
     from scipy import ndimage  # loads slowly
 
@@ -185,8 +190,8 @@ def _connected(
         kji = np.argwhere(labels == label) + [at.start for at in part]
         voxels = Voxels.at(kji)
         cut_off = any(
-            (at.start and own.start == at.start) or (at.stop < size and own.stop == at.stop)
-            for own, at, size in zip(voxels.part, part, shape, strict=True)
+            (at.start and extent.start == at.start) or (at.stop < size and extent.stop == at.stop)
+            for extent, at, size in zip(voxels.part, part, shape, strict=True)
         )
         if not cut_off or is_enough(voxels):
             return voxels
@@ -216,11 +221,15 @@ def brush_stroke(
     radius_mm: float,
     normal: Sequence[float] | None = None,
 ) -> Voxels | None:
-    """The voxels that a round brush covers on its way from one point to another.
+    """Return the voxels whose centres a round brush covers on its way between two points; None if it covers none.
 
-    shape: of the image, [k, j, i]. index_to_mm: 4 × 4, from voxel (i, j, k, 1) to millimetres; the axes may be oblique.
-    normal: of the plane through the points that a flat brush paints in, as thick as one layer of voxels; None for a
-    ball. A voxel is covered when its centre is. Returns None when nothing of the image is covered.
+    Args:
+        shape: Shape of the image, [k, j, i].
+        index_to_mm: 4 × 4 matrix from voxel (i, j, k, 1) to millimetres; the axes may be oblique.
+        start_mm: First point.
+        end_mm: Last point.
+        radius_mm: Radius of the brush.
+        normal: Normal of the plane in which a flat brush paints one layer of voxels; None for a ball.
     """
     axes, origin = np.asarray(index_to_mm, float)[:3, :3], np.asarray(index_to_mm, float)[:3, 3]
     ends = np.array([start_mm, end_mm], float)
@@ -257,12 +266,16 @@ def brush_stroke(
 
 
 def shown_voxels(shape: Sequence[int], view_to_index: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Positions [n, 3] of the voxels that a slice view shows.
+    """Return positions [n, 3] of the voxels that a slice view shows.
 
-    view_to_index: 4 × 4, from a pixel of the view (x, y, 0, 1) to voxel (i, j, k). width, height: of the view, pixels.
+    Args:
+        shape: Shape of the image, [k, j, i].
+        view_to_index: 4 × 4 matrix from a pixel of the view (x, y, 0, 1) to voxel (i, j, k).
+        width: Width of the view in pixels.
+        height: Height of the view in pixels.
     """
     to_index = np.asarray(view_to_index, float)
-    # A sample a voxel at least, where the view shows less than a pixel for each.
+    # At least one sample per voxel where voxels are smaller than pixels.
     samples = [max(1, math.ceil(np.abs(to_index[:3, axis]).max() - 1e-9)) for axis in (0, 1)]
     x, y = ((np.arange(n * m) + 0.5) / m - 0.5 for n, m in zip((width, height), samples, strict=True))
     inside = np.ones((len(x), len(y)), bool)
@@ -277,19 +290,22 @@ def shown_voxels(shape: Sequence[int], view_to_index: np.ndarray, width: int, he
         return np.zeros((0, 3), np.int64)
     # Faster than sorting: the samples of a slice lie close together in the image.
     first = flat.min()
-    shown = np.zeros(flat.max() - first + 1, bool)
-    shown[flat - first] = True
-    return _positions(np.flatnonzero(shown) + first, shape)
+    is_visible = np.zeros(flat.max() - first + 1, bool)
+    is_visible[flat - first] = True
+    return _positions(np.flatnonzero(is_visible) + first, shape)
 
 
 def values_at(image: np.ndarray, kji: np.ndarray, to_image: np.ndarray) -> np.ndarray:
-    """Values of an image at voxels of another grid, nearest neighbour; NaN outside.
+    """Return values of an image at voxels of another grid, nearest neighbour; NaN outside.
 
-    kji: [n, 3] on that grid. to_image: 4 × 4, from its voxel (i, j, k, 1) to the image's (i, j, k).
+    Args:
+        image: Image, [k, j, i].
+        kji: Voxels [n, 3] of the other grid.
+        to_image: 4 × 4 matrix from the other grid's (i, j, k, 1) to the image's (i, j, k).
     """
     ijk = kji[:, ::-1] @ to_image[:3, :3].T + to_image[:3, 3]
-    own = np.floor(ijk + 0.5).astype(np.int64)[:, ::-1]
-    inside = ((own >= 0) & (own < image.shape)).all(1)
+    nearest = np.floor(ijk + 0.5).astype(np.int64)[:, ::-1]
+    inside = ((nearest >= 0) & (nearest < image.shape)).all(1)
     values = np.full(len(kji), np.nan)
-    values[inside] = image[tuple(own[inside].T)]
+    values[inside] = image[tuple(nearest[inside].T)]
     return values

@@ -1,7 +1,6 @@
-"""A reader's review of the lesions of one method: labels in, the numbers of `cac score` out.
+"""Review of the lesions of one method: compute lesions, suggestions and scores from labels.
 
-Lesions, suggestions and scores are found from the labels by what `cac score` uses, so that they are the same to the
-last digit. Knows no MRML and no Qt.
+The functions are those of `cac score`, so the numbers agree to the last digit. Independent of MRML and Qt.
 """
 
 from __future__ import annotations
@@ -59,10 +58,10 @@ class Difference:
 
 
 def lesion_key(slices: Iterable[int], voxels: int, centroid_ras_mm: Iterable[float]) -> LesionKey:
-    """Identity of a lesion in its scan, whatever site it is given; survives being written to a file.
+    """Return the identity of a lesion in its scan, independent of its site and stable when written to a file.
 
-    Its place counts in hundredths of a millimetre. They begin at an odd place, so that a centroid that a file has
-    rounded in its last digit does not fall into the next one.
+    The centroid is binned to hundredths of a millimetre with an odd offset, so that rounding its last digit does not
+    change the bin.
     """
     return tuple(slices), voxels, tuple(math.floor(c * 100 + 0.31415926) for c in centroid_ras_mm)
 
@@ -114,8 +113,8 @@ def recorded_lesions(method: Mapping, elsewhere: Mapping | None = None) -> dict[
 
 
 @dataclass(frozen=True)
-class _Counted:
-    """Result of labels.
+class _Evaluation:
+    """Scores that follow from the labels.
 
     Attributes:
         lesions: Lesions that count, in the arteries and elsewhere.
@@ -165,7 +164,7 @@ class Review:
         self._slices_off: frozenset[int] = frozenset()
         self._lesions: LesionSet | None = None
         self._rejected: LesionSet | None = None
-        self._results: dict[bool, _Counted] = {}
+        self._results: dict[bool, _Evaluation] = {}
         self._ids = {key: lesion.id for key, lesion in self.recorded.items()}
         self._highest_id = max(self._ids.values(), default=0)
         self._suggestions = {key: lesion.suggestion for key, lesion in self.recorded.items() if lesion.suggestion}
@@ -183,7 +182,7 @@ class Review:
         return difference
 
     def set_slices_off(self, slices: Iterable[int]) -> None:
-        """Slices, k, whose labelled voxels do not count."""
+        """Set the slices k whose labelled voxels do not count."""
         self._slices_off = frozenset(slices)
         self._forget()
 
@@ -192,38 +191,44 @@ class Review:
         self._results.clear()
 
     def result(self) -> MethodResult:
-        """The scores of the labels of arteries."""
-        return self._counted().coronary
+        """Return the scores of the labels of arteries."""
+        return self._evaluation().coronary
 
     def non_coronary(self) -> NonCoronaryResult:
-        """The scores of the labels outside the coronary arteries."""
-        return self._counted().elsewhere
+        """Return the scores of the labels outside the coronary arteries."""
+        return self._evaluation().elsewhere
 
     def lesions(self) -> LesionSet:
-        """All lesions that count, of the arteries and elsewhere."""
-        return self._counted().lesions
+        """Return the lesions that count, in the arteries and elsewhere."""
+        return self._evaluation().lesions
 
     def left_out(self) -> LeftOut | None:
-        """Unassigned lesions that do not count; None while they do, as candidates."""
-        return self._counted().left_out
+        """Return unassigned lesions that do not count; None while they count as candidates."""
+        return self._evaluation().left_out
 
     def probability_of(self, lesion: Lesion) -> float | None:
-        """Probability of a lesion to be coronary calcium, by the evidence of the run's networks; None where they have
-        not evaluated it. It stays after the review."""
+        """Return the probability of coronary calcium by the run's networks; None for lesions without evidence.
+
+        A review does not change it.
+        """
         recorded = self.recorded.get(_key(lesion))
         if self.unreviewed != "automatic" or recorded is None or recorded.suggestion is None:
             return None
         return 1 - recorded.suggestion.not_coronary_probability
 
     def integrated_mass_of(self, lesion: Lesion) -> tuple[float | None, float | None]:
-        """Calcium mass without a threshold of a lesion as the run measured it, and its standard error, mg. None where
-        it did not, as of a lesion that a reader has painted or cut since."""
+        """Return the integrated mass of a lesion and its standard error in mg, as measured by the run.
+
+        None for lesions that the run did not measure, such as those painted or cut since.
+        """
         recorded = self.recorded.get(_key(lesion))
         return (None, None) if recorded is None else (recorded.integrated_mass_mg, recorded.mass_standard_error_mg)
 
     def suggested_site(self, lesion: Lesion) -> Site | None:
-        """The site of a lesion that is a suggestion: the run's, as long as no reader has given the lesion another, or
-        of an unassigned one the artery that its place suggests. None once all are reviewed."""
+        """Return the suggested site of a lesion; None after the review.
+
+        It is the run's site until a reader changes it, or the artery that an unassigned lesion's location suggests.
+        """
         if self.reviewed:
             return None
         if any(lesion is rejected for rejected in self.rejected().lesions):
@@ -236,21 +241,23 @@ class Review:
         return lesion.artery if recorded is not None and recorded.site == lesion.artery else None
 
     def warnings(self, heart: sitk.Image) -> list[ScanWarning]:
-        """Doubts about a reviewed score by the clinical rule, as `cac score --lesions` has them. heart: mask on the
-        scan's grid."""
+        """Return the warnings of `cac score --lesions` about a reviewed clinical score.
+
+        heart: Mask on the scan's grid.
+        """
         if not self.reviewed:
             return []
-        every = self.lesions()
-        warnings = [*outside_warning(self.result().lesions, heart), *metal_warning(every, self._metal_among(every))]
+        lesions = self.lesions()
+        warnings = [*outside_warning(self.result().lesions, heart), *metal_warning(lesions, self._metal_among(lesions))]
         if unassigned := int((self.labelled.values == Artery.UNASSIGNED).sum()):
             message = f"{unassigned} voxels are not assigned to an artery and do not count in the reviewed score."
             warnings.append(ScanWarning("unassigned-left-out", message))
         return warnings
 
     def flat_voxels(self, lesion_ids: Iterable[int]) -> np.ndarray:
-        """Flat indices of the voxels of lesions, those left out or rejected too. Raises MaskError for an unknown id."""
+        """Return flat indices of the voxels of lesions, left-out or rejected ones included. Raises MaskError."""
         ids = list(lesion_ids)
-        sets = (self._every(), self.rejected())
+        sets = (self._all_lesions(), self.rejected())
         if missing := set(ids) - {lesion.id for part in sets for lesion in part.lesions}:
             numbers = ", ".join(map(str, sorted(missing)))
             raise MaskError(f"There is no lesion {numbers} any more. Choose it again in the list.")
@@ -258,12 +265,12 @@ class Review:
         return np.sort(np.concatenate(flat))
 
     def voxels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Flat indices, rising, of the voxels of all lesions, those left out too; and their ids."""
-        every = self._every()
-        return every.flat, every.id_map.reshape(-1)[every.flat]
+        """Return rising flat indices of the voxels of all lesions, left-out ones included, and their IDs."""
+        lesion_set = self._all_lesions()
+        return lesion_set.flat, lesion_set.id_map.reshape(-1)[lesion_set.flat]
 
     def centre_of(self, lesion_id: int) -> tuple[int, int, int]:
-        """The voxel (k, j, i) of a lesion that lies nearest to its centre of mass. Raises MaskError."""
+        """Return the voxel (k, j, i) of a lesion nearest to its centre of mass. Raises MaskError."""
         kji = np.stack(np.unravel_index(self.flat_voxels([lesion_id]), self._hu.shape), axis=1)
         spacing = np.array(self.image.GetSpacing()[::-1])
         nearest = (((kji - kji.mean(0)) * spacing) ** 2).sum(1).argmin()
@@ -273,20 +280,22 @@ class Review:
     def _hu(self) -> np.ndarray:
         return sitk.GetArrayViewFromImage(self.image)
 
-    def _every(self) -> LesionSet:
-        """All lesions, with the ids that they had before or new ones."""
+    def _all_lesions(self) -> LesionSet:
+        """Return all lesions; known ones keep their IDs."""
         if self._lesions is None:
             counted = self.labelled.where(self._counts())
-            every = find_lesions(self.image, counted, self.rules, self.peaks)
-            self._lesions = self._with_ids(every, counted.flat)
+            lesion_set = find_lesions(self.image, counted, self.rules, self.peaks)
+            self._lesions = self._with_ids(lesion_set, counted.flat)
             if self._candidates is None:
-                lesions = self._lesions.lesions
-                of_run = [own.id for own in lesions if getattr(self.recorded.get(_key(own)), "site", None) is not None]
+                recorded = {lesion.id: self.recorded.get(_key(lesion)) for lesion in self._lesions.lesions}
+                of_run = [
+                    number for number, lesion in recorded.items() if lesion is not None and lesion.site is not None
+                ]
                 self._candidates = self.flat_voxels(of_run)
         return self._lesions
 
     def rejected(self) -> LesionSet:
-        """Lesions that a reader rejected, with the ids that they had before; their site is unassigned."""
+        """Return rejected lesions as unassigned; known ones keep their IDs."""
         if self._rejected is None:
             counts = (self.labelled.values == NOT_CORONARY) & self._is_bright_enough()
             flat = self.labelled.flat[counts]
@@ -294,13 +303,13 @@ class Review:
             self._rejected = self._with_ids(find_lesions(self.image, labelled, self.rules, self.peaks), flat)
         return self._rejected
 
-    def _with_ids(self, every: LesionSet, flat: np.ndarray) -> LesionSet:
-        """Number lesions as before, new ones anew. flat: Their voxels."""
-        number_of = np.array([0, *(self._id_of(lesion) for lesion in every.lesions)], np.uint16)
-        ids = every.id_map.reshape(-1)
+    def _with_ids(self, lesion_set: LesionSet, flat: np.ndarray) -> LesionSet:
+        """Renumber lesions: known ones keep their IDs, new ones get the next. flat: Voxels of all lesions."""
+        number_of = np.array([0, *(self._id_of(lesion) for lesion in lesion_set.lesions)], np.uint16)
+        ids = lesion_set.id_map.reshape(-1)
         ids[flat] = number_of[ids[flat]]
-        lesions = tuple(replace(lesion, id=int(number_of[lesion.id])) for lesion in every.lesions)
-        return LesionSet(lesions, every.id_map)
+        lesions = tuple(replace(lesion, id=int(number_of[lesion.id])) for lesion in lesion_set.lesions)
+        return LesionSet(lesions, lesion_set.id_map)
 
     def _counts(self) -> np.ndarray:
         return (self.labelled.values != NOT_CORONARY) & self._is_bright_enough()
@@ -320,22 +329,22 @@ class Review:
             self._ids[key] = self._highest_id
         return self._ids[key]
 
-    def _counted(self) -> _Counted:
+    def _evaluation(self) -> _Evaluation:
         if self.reviewed not in self._results:
-            self._results[self.reviewed] = self._scored()
+            self._results[self.reviewed] = self._evaluate()
         return self._results[self.reviewed]
 
-    def _scored(self) -> _Counted:
-        every, left_out = self._every(), None
+    def _evaluate(self) -> _Evaluation:
+        lesion_set, left_out = self._all_lesions(), None
         by_artery = self.reviewed or self.method == "threshold" or self.by_territory
-        lesions = list(every.lesions) if by_artery else _from_head_to_feet(every)
+        lesions = list(lesion_set.lesions) if by_artery else _from_head_to_feet(lesion_set)
         if self.reviewed or (self.unreviewed == "automatic" and self.method == "threshold"):
-            out = every.part([lesion for lesion in lesions if lesion.artery == Artery.UNASSIGNED])
+            out = lesion_set.part([lesion for lesion in lesions if lesion.artery == Artery.UNASSIGNED])
             reasons = [getattr(self.recorded.get(_key(lesion)), "reason", "") for lesion in out.lesions]
             left_out = LeftOut(out, self._suggested(out), tuple(r or "not assigned to an artery" for r in reasons))
             lesions = [lesion for lesion in lesions if lesion.artery != Artery.UNASSIGNED]
         coronary, elsewhere = (
-            every.part([lesion for lesion in lesions if isinstance(lesion.artery, kind)])
+            lesion_set.part([lesion for lesion in lesions if isinstance(lesion.artery, kind)])
             for kind in (Artery, NonCoronary)
         )
         spacing = self.image.GetSpacing()
@@ -353,62 +362,62 @@ class Review:
         if self.errors is not None:
             result = with_intervals(self.method, result, self.errors)
         scores = score_sites(elsewhere.lesions, spacing, self.rules, NonCoronary)
-        others = NonCoronaryResult(self.reviewed, self.rules, elsewhere, scores)
-        return _Counted(every.part(lesions), result, others, left_out)
+        non_coronary = NonCoronaryResult(self.reviewed, self.rules, elsewhere, scores)
+        return _Evaluation(lesion_set.part(lesions), result, non_coronary, left_out)
 
     def _suggested(self, part: LesionSet) -> tuple[ArterySuggestion, ...]:
-        """Suggested arteries of lesions: the run's where it knew the lesion, else by place, found once each."""
+        """Return suggested arteries: those of the run for its lesions, others by location; each is computed once."""
         keys = {lesion.id: _key(lesion) for lesion in part.lesions}
         new = tuple(lesion for lesion in part.lesions if keys[lesion.id] not in self._suggestions)
         if new and self.heart is not None:
-            # In the smallest part of the scan that holds heart and lesions: the rest would only take time.
-            places = np.unravel_index(self._every().flat, self._hu.shape)
+            # Cropped to heart and lesions to save time.
+            places = np.unravel_index(self._all_lesions().flat, self._hu.shape)
             box = [
                 slice(min(of_heart.start, int(place.min())), max(of_heart.stop, int(place.max()) + 1))
                 for of_heart, place in zip(self._heart_box, places, strict=True)
             ]
             images = (image[box[::-1]] for image in (self.image, self.heart))
-            for suggestion in suggest_arteries(LesionSet(new, self._every().id_map[tuple(box)]), *images):
+            for suggestion in suggest_arteries(LesionSet(new, self._all_lesions().id_map[tuple(box)]), *images):
                 self._suggestions[keys[suggestion.lesion_id]] = suggestion
-        known = ((number, self._suggestions.get(key)) for number, key in keys.items())
-        return tuple(replace(suggestion, lesion_id=number) for number, suggestion in known if suggestion is not None)
+        pairs = ((number, self._suggestions.get(key)) for number, key in keys.items())
+        return tuple(replace(suggestion, lesion_id=number) for number, suggestion in pairs if suggestion is not None)
 
     @cached_property
     def _heart_box(self) -> tuple[slice, ...]:
         inside = sitk.GetArrayViewFromImage(self.heart) != 0
         return bounding_box(inside) if inside.any() else tuple(slice(n, 0) for n in inside.shape)
 
-    def _metal_among(self, every: LesionSet) -> dict[int, MetalKind]:
+    def _metal_among(self, lesion_set: LesionSet) -> dict[int, MetalKind]:
         """Lesions that are metal, by id (see `artefacts.metal_lesions`).
 
-        The search takes seconds, so it is only made where lesions have voxels that were no candidates of the run, which
-        keeps no metal among them, and where other voxels are lesions than at the last call.
+        The run's candidates hold no metal, so the search, which takes seconds, runs only if lesions have other voxels,
+        and only once per set of lesions.
         """
-        ids = {lesion.id for lesion in every.lesions}
+        ids = {lesion.id for lesion in lesion_set.lesions}
         if ids != self._metal[0]:
-            new = not np.isin(every.flat, self._candidates).all()
-            self._metal = ids, metal_lesions(every, self.image) if new else {}
+            new = not np.isin(lesion_set.flat, self._candidates).all()
+            self._metal = ids, metal_lesions(lesion_set, self.image) if new else {}
         return self._metal[1]
 
 
-def _from_head_to_feet(every: LesionSet) -> list[Lesion]:
-    """The lesions in the order of `cac score` where it finds them before they have arteries; else they are by artery.
+def _from_head_to_feet(lesion_set: LesionSet) -> list[Lesion]:
+    """Return lesions in the order in which `cac score` detects them; `LesionSet` orders them by artery.
 
-    The order matters, because sums of floating-point numbers depend on it.
+    Sums of floating-point numbers depend on the order.
     """
-    ids, first = np.unique(every.id_map.reshape(-1)[every.flat], return_index=True)
+    ids, first = np.unique(lesion_set.id_map.reshape(-1)[lesion_set.flat], return_index=True)
     place = dict(zip(ids.tolist(), first.tolist(), strict=True))
 
     def order(lesion: Lesion) -> tuple[float, int]:
         return -sum(c.slice_index * c.voxels for c in lesion.components) / lesion.voxels, place[lesion.id]
 
-    return sorted(every.lesions, key=order)
+    return sorted(lesion_set.lesions, key=order)
 
 
 def result_as_copied_text(methods: Mapping[str, MethodResult], elsewhere: NonCoronaryResult | None = None) -> str:
-    """Totals per method and artery for the clipboard: tab separated lines that a spreadsheet takes as columns.
+    """Return totals per method and artery as tab-separated lines for a spreadsheet.
 
-    elsewhere: calcium outside the coronary arteries, below them.
+    elsewhere: Calcium outside the coronary arteries, listed last.
     """
     columns = ("Method", "Artery", "Lesions", "Agatston (of the map: adjusted)", "Volume mm³", "Mass mg")
     columns += ("Pseudo-mass HU·mm³", "Peak HU", "State")
@@ -416,8 +425,8 @@ def result_as_copied_text(methods: Mapping[str, MethodResult], elsewhere: NonCor
 
     def add(title: str, name: str, score: Score, state: str) -> None:
         numbers = (score.agatston, score.volume_mm3, score.mass_mg, score.pseudo_mass_hu_mm3, score.peak_hu)
-        shown = ["" if number is None else f"{number:.3f}" for number in numbers]
-        lines.append((title, name, score.lesions, *shown, state))
+        cells = ["" if number is None else f"{number:.3f}" for number in numbers]
+        lines.append((title, name, score.lesions, *cells, state))
 
     for name, method in methods.items():
         state = STATUSES[method.status] + (", no coronary calcium" if method.no_calcium else "")

@@ -1,7 +1,7 @@
-"""A scored scan whose lesions a reader edits: every edit, its undo, the numbers and warnings that follow, the export.
+"""Review of a scored scan: edits with undo, the resulting numbers and warnings, and the export.
 
-Both the panel and the page in a browser review with it. Where labels, slices and marks are kept is its state's matter:
-in nodes of a scene (`nodes.ReviewNodes`), or in memory (`folder.ReviewFolder`). Knows no MRML and no Qt.
+Shared by the panel and the browser page. A state stores labels, slices and marks: in nodes of a scene
+(`nodes.ReviewNodes`) or in memory (`folder.ReviewFolder`). Independent of MRML and Qt.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class ScanReview:
     # Numbers
 
     def refresh(self) -> bool:
-        """Take in what has been edited; True when numbers changed. Costs next to nothing when nothing was edited.
+        """Process edits of the state; return True if numbers changed. Fast if nothing was edited.
 
-        All that changed since the last call is one step for `undo`.
+        All changes since the last call are one undo step.
         """
         if self._state.writing:
             return False
@@ -91,24 +91,24 @@ class ScanReview:
         return bool(change) or problems != self.problems
 
     def result(self, method: str) -> MethodResult:
-        """The scores of a method as reviewed now. Raises MaskError while it has a problem."""
+        """Return the current scores of a method. Raises MaskError while it has a problem."""
         self._check(method)
         return self._reviews[method].result()
 
     def lesions(self, method: str) -> tuple[Lesion, ...]:
-        """All lesions of a method, those outside the coronary arteries too. Raises MaskError while it has a problem."""
+        """Return the lesions of a method, non-coronary ones included. Raises MaskError while it has a problem."""
         self._check(method)
         return self._reviews[method].lesions().lesions
 
     def left_out(self, method: str) -> LeftOut | None:
-        """Unassigned lesions that do not count (see `Review.left_out`). Raises MaskError while it has a problem."""
+        """Return unassigned lesions that do not count (see `Review.left_out`). Raises MaskError."""
         self._check(method)
         return self._reviews[method].left_out()
 
     @property
     def non_coronary(self) -> NonCoronaryResult | None:
-        """Calcium outside the coronary arteries by the clinical rule; None while nobody has separated it from coronary
-        calcium, neither the run nor the reader, or while there is a problem."""
+        """Calcium outside the coronary arteries by the clinical rule; None if neither the run nor the reader has
+        separated it from coronary calcium, or while there is a problem."""
         recorded, review = self._state.record.get("non_coronary"), self._reviews["threshold"]
         unknown = recorded is None and not (review.labelled.values > NOT_CORONARY).any()
         if unknown or "threshold" in self.problems:
@@ -120,16 +120,16 @@ class ScanReview:
         return elsewhere
 
     def results(self) -> dict[str, MethodResult]:
-        """The scores of all methods without a problem."""
+        """Return the scores of all methods without a problem."""
         return {method: self.result(method) for method in self.methods if method not in self.problems}
 
     def review(self, method: str) -> Review:
-        """The lesions and labels of a method, for looking things up."""
+        """Return the lesions and labels of a method, read-only."""
         return self._reviews[method]
 
     @property
     def warnings(self) -> tuple[ScanWarning, ...]:
-        """Warnings about the scan and about the lesions as they are now."""
+        """Warnings about the scan and about its current lesions."""
         obsolete = (DIFFERS, *(ABOUT_CANDIDATES if self.reviewed["threshold"] else ()))
         obsolete += ABOUT_LABELS if self._undo else ()
         warnings = [warning for warning in stored_warnings(self._state.record) if warning.code not in obsolete]
@@ -138,16 +138,16 @@ class ScanReview:
         warnings += disagreements(self.estimates, self.results())
         warnings += [ScanWarning("review-problem", text) for text in self.problems.values()]
         if off := self.slices_off:
-            message = f"A reader has excluded {_listed(off)} from the calcium map."
+            message = f"A reader has excluded {_slice_list(off)} from the calcium map."
             warnings.append(ScanWarning("slices-switched-off", message))
         if wished := self.slices_wished:
-            message = f"A reader has included {_listed(wished)}, not decomposed yet. Score the scan again."
+            message = f"A reader has included {_slice_list(wished)}, not decomposed yet. Score the scan again."
             warnings.append(ScanWarning("slices-to-decompose", message))
         return tuple(warnings)
 
     @property
     def estimates(self) -> tuple[WholeScanEstimate, ...]:
-        """The whole-scan estimates that the run has recorded; a review changes none."""
+        """Whole-scan estimates of the run; a review does not change them."""
         return self._state.estimates
 
     def categories(self) -> Categories | None:
@@ -162,8 +162,7 @@ class ScanReview:
         return categories_of(result, None if known is None else Percentile(**known))
 
     def position_of(self, method: str, lesion_id: int) -> tuple[float, float, float]:
-        """Position at which to show a lesion: its voxel nearest to its centre of mass, mm, Slicer's RAS axes. Raises
-        MaskError."""
+        """Return the position in mm, RAS, of the lesion's voxel nearest to its centre of mass. Raises MaskError."""
         k, j, i = self._reviews[method].centre_of(lesion_id)
         x, y, z = self.scan.image.TransformIndexToPhysicalPoint((i, j, k))
         return -x, -y, z
@@ -171,17 +170,17 @@ class ScanReview:
     # Edits
 
     def assign(self, method: str, lesion_ids: Iterable[int], site: Site) -> None:
-        """Give listed lesions to an artery, or to a site outside them. Raises MaskError when one is not there."""
+        """Assign listed lesions to an artery or a non-coronary site. Raises MaskError when one is not there."""
         self.give(method, self._reviews[method].flat_voxels(lesion_ids), int(site))
 
     def reject(self, method: str, lesion_ids: Iterable[int]) -> None:
-        """Say that listed lesions are no calcium, or of no interest. Raises MaskError when one is not there."""
+        """Reject listed lesions. Raises MaskError when one is not there."""
         self.give(method, self._reviews[method].flat_voxels(lesion_ids), NOT_CORONARY)
 
     def give(self, method: str, flat: np.ndarray, label: int) -> None:
-        """Give voxels to a label: of a `Site`, NOT_CORONARY, or 0 for none. Raises MaskError while it has a problem.
+        """Label voxels: a `Site`, NOT_CORONARY, or 0 for none. Raises MaskError while the method has a problem.
 
-        flat: indices into the scan's array, rising.
+        flat: Rising indices into the scan's array.
         """
         self._check(method)
         self._state.write(method, Labelled(flat, np.full(len(flat), label, np.uint8)))
@@ -194,78 +193,96 @@ class ScanReview:
         self.refresh()
 
     def pick(self, method: str, voxel: tuple[int, int, int], site: Site) -> None:
-        """Give the calcium at a voxel, [k, j, i], to a site, as far as it belongs to one site now. Raises MaskError
-        where there is none, or too much."""
-        own = self._reviews[method]
-        hu = sitk.GetArrayViewFromImage(own.image)
+        """Assign the calcium connected to a voxel [k, j, i] within its present site to another site.
+
+        Raises MaskError if there is none, or too much.
+        """
+        review = self._reviews[method]
+        hu = sitk.GetArrayViewFromImage(review.image)
         labels = np.zeros(hu.shape, np.uint8)
-        labels.reshape(-1)[own.labelled.flat] = own.labelled.values
-        spacing, threshold = own.image.GetSpacing()[::-1], own.rules.threshold_hu
+        labels.reshape(-1)[review.labelled.flat] = review.labelled.values
+        spacing, threshold = review.image.GetSpacing()[::-1], review.rules.threshold_hu
         pick = pick_lesion(hu, voxel, spacing, threshold, sites=labels.__getitem__)
         if pick is None:
-            raise MaskError(f"Nothing there reaches {own.rules.threshold_hu:g} HU, so that it counts for no score.")
+            raise MaskError(f"Nothing there reaches {threshold:g} HU, so that it counts for no score.")
         if pick.leaked:
             raise MaskError(f"{pick.reason} Paint it with the brush if it is coronary calcium.")
         self.give(method, pick.flat(hu.shape), int(site))
 
     def paint(self, method: str, points: list[tuple[float, ...]], radius_mm: float, flat: bool, label: int) -> None:
-        """Give what a round brush covers to a label: the voxels that count by the rule, or for label 0 those that have
-        one. Raises MaskError when there are none.
+        """Label the voxels under a round brush that reach the threshold; label 0 erases labelled voxels.
 
-        points: of the stroke, [k, j, i] in voxels. flat: paint in the slice alone. label: as of `give`.
+        Args:
+            method: Method whose lesions are painted.
+            points: Points of the stroke, [k, j, i] in voxels.
+            radius_mm: Radius of the brush.
+            flat: Paint in the slice alone.
+            label: Label as in `give`.
+
+        Raises:
+            MaskError: No voxel under the brush qualifies.
         """
-        own = self._reviews[method]
-        hu, spacing = sitk.GetArrayViewFromImage(own.image), np.array(own.image.GetSpacing())
+        review = self._reviews[method]
+        hu, threshold = sitk.GetArrayViewFromImage(review.image), review.rules.threshold_hu
+        spacing = np.array(review.image.GetSpacing())
         places = [np.array(point[::-1]) * spacing for point in points]
         to_mm, normal = np.diag([*spacing, 1.0]), (0, 0, 1) if flat else None
         ends = zip(places, places[1:] or places, strict=False)
         strokes = [brush_stroke(hu.shape, to_mm, start, end, radius_mm, normal) for start, end in ends]
-        under = np.unique(np.concatenate([np.zeros(0, int), *(s.flat(hu.shape) for s in strokes if s is not None)]))
+        covered = np.unique(np.concatenate([np.zeros(0, int), *(s.flat(hu.shape) for s in strokes if s is not None)]))
         if label:
-            under = under[hu.reshape(-1)[under] >= own.rules.threshold_hu]
-            nothing = f"Nothing under the brush reaches {own.rules.threshold_hu:g} HU, so that it counts for no score."
+            covered = covered[hu.reshape(-1)[covered] >= threshold]
+            message = f"Nothing under the brush reaches {threshold:g} HU, so that it counts for no score."
         else:
-            under = under[np.isin(under, own.labelled.flat)]
-            nothing = "Nothing under the eraser belongs to a lesion."
-        if not under.size:
-            raise MaskError(nothing)
-        self.give(method, under, label)
+            covered = covered[np.isin(covered, review.labelled.flat)]
+            message = "Nothing under the eraser belongs to a lesion."
+        if not covered.size:
+            raise MaskError(message)
+        self.give(method, covered, label)
 
     def cut(
         self, method: str, lesion_id: int, point_kji: Iterable[float], normal_kji: Iterable[float], label: int
     ) -> None:
-        """Cut a listed lesion by a plane: its voxels on the side that the normal points to go to another label.
+        """Cut a listed lesion by a plane and label its voxels on the side that the normal points to.
 
-        point_kji: on the plane, voxels. normal_kji: of the plane, in voxels' axes. label: as of `give`. Raises
-        MaskError when the lesion is not there, or lies on one side of the plane.
+        Args:
+            method: Method of the lesion.
+            lesion_id: Lesion to cut.
+            point_kji: Point on the plane, in voxels.
+            normal_kji: Normal of the plane, in voxel axes.
+            label: Label as in `give`.
+
+        Raises:
+            MaskError: The lesion does not exist, or lies on one side of the plane.
         """
         if not label:
             raise MaskError("The part of a lesion needs a site, or is rejected.")
         flat = self._reviews[method].flat_voxels([lesion_id])
         kji = np.stack(np.unravel_index(flat, self.scan.image.GetSize()[::-1]), axis=1)
-        beyond = (kji - np.asarray(list(point_kji), float)) @ np.asarray(list(normal_kji), float) > 0
-        if beyond.all() or not beyond.any():
+        is_far_side = (kji - np.asarray(list(point_kji), float)) @ np.asarray(list(normal_kji), float) > 0
+        if is_far_side.all() or not is_far_side.any():
             raise MaskError(f"The line does not divide lesion {lesion_id}. Draw it through the lesion.")
-        self.give(method, flat[beyond], label)
+        self.give(method, flat[is_far_side], label)
 
     def reject_unassigned(self, method: str) -> None:
-        """Say that nothing that is still unassigned is coronary."""
+        """Reject all unassigned voxels."""
         labelled = self._reviews[method].labelled
         self.give(method, labelled.flat[labelled.values == Artery.UNASSIGNED], NOT_CORONARY)
 
     def accept(self, method: str) -> None:
-        """Say that the score is right as it stands; what is left out stays out. Raises MaskError while lesions that
-        nothing has evaluated have no artery: they would be lost."""
+        """Confirm the score as it stands; lesions left out stay out.
+
+        Raises MaskError while counted candidates have no artery, because they would be lost.
+        """
         if unassigned := self.result(method).arteries[Artery.UNASSIGNED].lesions:
             count = "1 lesion has" if unassigned == 1 else f"{unassigned} lesions have"
             raise MaskError(f"{count} no artery. Assign or reject what is unassigned before you accept the score.")
         self.set_reviewed(method, True)
 
     def set_no_calcium(self) -> None:
-        """Say that there is no coronary calcium: reject every lesion of an artery, of every method, and mark all
-        methods as reviewed.
+        """Confirm a score of 0: reject every lesion of an artery and mark all methods as reviewed, in one undo step.
 
-        One step for `undo`. Raises MaskError while a method has a problem.
+        Raises MaskError while a method has a problem.
         """
         if self.problems:
             raise MaskError(next(iter(self.problems.values())))
@@ -277,26 +294,26 @@ class ScanReview:
         self.refresh()
 
     def set_reviewed(self, method: str, on: bool) -> None:
-        """Say that the review of a method is done, or is not."""
+        """Set or clear the mark of a completed review of a method."""
         self._state.set_reviewed(method, on)
         self.refresh()
 
     def slices(self) -> list[SliceRow]:
-        """The slices of the scan in the calcium map; none without one."""
+        """Return the slices of the calcium map; empty without a map."""
         return list(self._slices)
 
     @property
     def slices_off(self) -> tuple[int, ...]:
-        """Slices that were decomposed and that a reader switched off."""
+        """Decomposed slices that a reader switched off."""
         return tuple(row.k for row in self._slices if row.decomposed and not row.used)
 
     @property
     def slices_wished(self) -> tuple[int, ...]:
-        """Slices that a reader switched on but that were never decomposed, which `cac score` does by a setting."""
+        """Slices that a reader switched on but that were never decomposed (a setting of `cac score`)."""
         return tuple(row.k for row in self._slices if row.used and not row.decomposed)
 
     def switch_slice(self, k: int, on: bool) -> None:
-        """Let the calcium map count in a slice, or not. The segments stay as they are.
+        """Include a slice of the calcium map or exclude it. The segments stay as they are.
 
         One that was never decomposed has no map to count: it is marked and waits for a new run (`slices_wished`).
         Raises MaskError when the map has no such slice.
@@ -308,23 +325,23 @@ class ScanReview:
 
     @property
     def can_undo(self) -> bool:
-        return bool(self._undo or self._spoilt)
+        return bool(self._undo or self._restorable)
 
     @property
     def can_redo(self) -> bool:
-        return bool(self._redo) and not self._spoilt
+        return bool(self._redo) and not self._restorable
 
     @property
-    def _spoilt(self) -> set[str]:
-        """Methods that had numbers before their problem; a scene may also come with one, and then is left alone."""
+    def _restorable(self) -> set[str]:
+        """Methods that `undo` restores: those whose problem arose here rather than in the loaded scene."""
         return self._had_numbers & set(self.problems)
 
     def undo(self) -> bool:
-        """Take the last step back, whoever made it: an edit here, painting, a slice, the reviewed mark. False: none."""
+        """Undo the last step, whatever its source; return False if there is none."""
         self.refresh()
-        if self._spoilt:
+        if self._restorable:
             problems = dict(self.problems)
-            for method in self._spoilt:
+            for method in self._restorable:
                 self._state.write(method, self._reviews[method].labelled, alone=True)
             self._take_in()
             return problems != self.problems
@@ -337,7 +354,7 @@ class ScanReview:
         return True
 
     def redo(self) -> bool:
-        """Make the step again that `undo` took back. False: none, or something else was edited since."""
+        """Redo the step that `undo` reverted; return False if there is none or something was edited since."""
         self.refresh()
         if not self.can_redo:
             return False
@@ -348,7 +365,7 @@ class ScanReview:
         return True
 
     def restore(self, steps: Iterable[tuple[str, Change]]) -> None:
-        """Make changes again that were recorded, in their order. Steps: "edit", "undo" or "redo", and the change."""
+        """Replay recorded changes in order. Each step is "edit", "undo" or "redo" with its change."""
         for kind, change in steps:
             if kind == "undo":
                 self._redo.append(self._undo.pop())
@@ -361,22 +378,22 @@ class ScanReview:
     # Output
 
     def export(self, folder: Path, overwrite: bool = False, reader: str | None = None) -> None:
-        """Write the state as reviewed; see `review.export.export_review`. Raises MaskError while there is a problem."""
+        """Write the reviewed state; see `review.export.export_review`. Raises MaskError while there is a problem."""
         export_review(folder, self.as_reviewed(), overwrite, reader)
 
     def as_reviewed(self) -> Reviewed:
-        """The state as it is now, for exports. Raises MaskError while there is a problem."""
+        """Return the current state for exports. Raises MaskError while there is a problem."""
         for method in self.methods:
             self._check(method)
         return Reviewed(self.as_result(), self._state.record, self._program, self.slices_off, self.slices_wished)
 
     def as_result(self, images: bool = True) -> ScoreResult:
-        """The result that the review comes to, of the methods without a problem (see `export.result_of`)."""
+        """Return the reviewed result of the methods without a problem (see `export.result_of`)."""
         numbers = self.results(), self.categories(), self.non_coronary
         return result_of(self._state, *numbers, self.warnings, images)
 
     def calcium_map(self) -> sitk.Image | None:
-        """The calcium map on the scan's grid; None without one. Raises UnreadableError when it is another."""
+        """Return the calcium map on the scan's grid; None without one. Raises UnreadableError if it does not fit."""
         return self._state.whole_map() if "decomposition" in self.methods else None
 
     # The state
@@ -390,13 +407,13 @@ class ScanReview:
         self._take_in()
 
     def _write(self, change: Change, backward: bool) -> None:
-        now = 0 if backward else 1
+        side = 0 if backward else 1
         for method, voxels in change.voxels.items():
             self._state.write(method, Labelled(voxels.flat, voxels.before if backward else voxels.after))
         if change.slices:
-            self._state.set_used({k: used[now] for k, used in change.slices.items()})
+            self._state.set_used({k: used[side] for k, used in change.slices.items()})
         for method, marks in change.reviewed.items():
-            self._state.set_reviewed(method, marks[now])
+            self._state.set_reviewed(method, marks[side])
 
     def _take_in(self) -> Change:
         voxels = self._take_in_voxels()
@@ -438,5 +455,5 @@ class ScanReview:
             self._reviews["decomposition"].set_slices_off(self.slices_off)
 
 
-def _listed(slices: tuple[int, ...]) -> str:
+def _slice_list(slices: tuple[int, ...]) -> str:
     return f"slice{'' if len(slices) == 1 else 's'} {', '.join(map(str, slices))}"

@@ -37,7 +37,7 @@ class SceneReview(ScanReview):
 
     @classmethod
     def of_record(cls, scene: slicer.vtkMRMLScene, record: slicer.vtkMRMLTextNode) -> SceneReview:
-        """The review of a result in a scene that was saved and opened again; see `mrml.scene.nodes_of_record`."""
+        """Return the review of a result in a reopened scene; see `mrml.scene.nodes_of_record`."""
         return cls(scene, nodes_of_record(scene, record))
 
     def update_tables(self) -> None:

@@ -74,7 +74,7 @@ class ReviewState:
         self.scored = self.scan if normalisation is None else normalisation.of(self.scan)
 
     def whole_map(self) -> sitk.Image:
-        """The calcium map on the scan's grid. Raises UnreadableError where it does not lie on the scan's voxels."""
+        """Return the calcium map on the scan's grid. Raises UnreadableError if it does not lie on the scan's voxels."""
         return whole_map(self.calcium_map(), self.scan.image)
 
 
@@ -91,19 +91,19 @@ def _recorded_scan(record: dict, image: sitk.Image, name: str) -> CTScan:
 
 
 def whole_map(calcium_map: sitk.Image, image: sitk.Image) -> sitk.Image:
-    """A calcium map, HU, kept on a part of the scan's grid or on all of it, on the whole.
+    """Return a calcium map in HU, stored on a part of the scan's grid, on the whole grid.
 
-    image: on the scan's grid. Raises UnreadableError where the map does not lie on the scan's voxels.
+    image: Image on the scan's grid. Raises UnreadableError if the map does not lie on the scan's voxels.
     """
     part = Grid.of(image).box(calcium_map)
-    within = all(own.start >= 0 and own.stop <= n for own, n in zip(part, image.GetSize(), strict=True))
+    within = all(extent.start >= 0 and extent.stop <= n for extent, n in zip(part, image.GetSize(), strict=True))
     if not within or not same_grid(calcium_map, image[part]):
         raise UnreadableError("The calcium map does not lie on the CT's voxels. Score the scan again.")
     return Grid.of(image).paste(calcium_map)
 
 
 def reviews_of(state: ReviewState) -> dict[str, Review]:
-    """The lesions of each method, as the run that the state begins with has recorded and scored them."""
+    """Return a review of each method's lesions as recorded by the run."""
     try:
         errors = ScanErrors.recorded(state.record)
     except CTError:  # a broken card keeps nobody from the review

@@ -130,7 +130,7 @@ def test_results_are_compared_without_scoring_and_a_comparison_is_kept_unless_to
 
 @pytest.mark.long
 def test_a_ct_is_scored_as_the_result_beside_it_was(scans, limits, known_hearts, bundled):
-    """Its rules and its models, though others came with CAC since."""
+    """Use the rules and models of the result, although CAC has come with others since."""
     slices = untrained("slices", "our-slices", bundled)
     score(scans, 1, "result1", "--settings", '{"scoring": {"rules": {"threshold_hu": 120}}}')
     for file in (slices, slices.with_suffix(".safetensors")):

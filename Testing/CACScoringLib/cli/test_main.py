@@ -101,7 +101,7 @@ def test_mass_from_an_insert_of_known_density(case, tmp_path):
 
 
 def test_facts_that_the_file_lost_are_handed_over(case, tmp_path, capsys):
-    """As the panel does, which has the DICOM header of a volume that it writes as NRRD."""
+    """Pass the DICOM facts of a volume stored as NRRD, as the panel does."""
     facts = tmp_path / "facts.json"
     facts.write_text('{"kvp": 100, "slice_thickness_mm": 3}')
     settings = {"scan": {"acquisition": str(facts)}}
@@ -166,7 +166,7 @@ def test_models_that_come_with_cac_are_used_unless_told_otherwise(case, tmp_path
 
 
 def test_without_openvino_the_clinical_rule_alone_is_scored(case, tmp_path, bundled, monkeypatch, capsys):
-    """As in 3D Slicer before OpenVINO is installed: told, not failed; but not when a model was named."""
+    """Warn, as in 3D Slicer before OpenVINO is installed; fail only if a model was named."""
     for network in ("slices", "decomposition"):
         untrained(network, f"our-{network}", bundled)
     find = importlib.util.find_spec

@@ -79,16 +79,16 @@ def test_a_maps_score_on_the_clinical_scale_comes_first():
     clinical = unreviewed.methods["threshold"]
     rules = replace(clinical.rules, equivalent_mg_per_mm3_hu=0.0007)
     mapped = replace(clinical, rules=rules, total=replace(clinical.total, clinical_agatston=6.4))
-    both = replace(unreviewed, methods={**unreviewed.methods, "decomposition": mapped})
-    text = report.result_as_text(both)
-    own = text[text.index("Calcium map") :].splitlines()
-    assert "total" in own[-1]
-    assert "Agatston equivalent       6.4" in own[-1]
-    shown = page.result_as_html(both)
-    assert re.search(r'<td class="light">6\.4</td>', shown)
-    assert "Agatston equivalent 6" in shown
-    assert "<th>Agatston equivalent</th>" in shown
-    assert "Adjusted Agatston = area" in shown
+    with_map = replace(unreviewed, methods={**unreviewed.methods, "decomposition": mapped})
+    text = report.result_as_text(with_map)
+    map_lines = text[text.index("Calcium map") :].splitlines()
+    assert "total" in map_lines[-1]
+    assert "Agatston equivalent       6.4" in map_lines[-1]
+    html = page.result_as_html(with_map)
+    assert re.search(r'<td class="light">6\.4</td>', html)
+    assert "Agatston equivalent 6" in html
+    assert "<th>Agatston equivalent</th>" in html
+    assert "Adjusted Agatston = area" in html
 
 
 def test_csv_has_a_row_per_lesion(result):
@@ -101,11 +101,11 @@ def test_csv_has_a_row_per_lesion(result):
 
 def test_nobody_is_named_unless_asked():
     person = make_result(**IDENTITY)
-    hidden = page.result_as_html(person) + json.dumps(report.result_as_json(person, {}))
-    shown = page.result_as_html(person, identify=True)
+    anonymous = page.result_as_html(person) + json.dumps(report.result_as_json(person, {}))
+    with_names = page.result_as_html(person, identify=True)
     for value in IDENTITY.values():
-        assert value not in hidden
-        assert value in shown
+        assert value not in anonymous
+        assert value in with_names
         assert value in json.dumps(report.result_as_json(person, {}, identify=True))
 
 
@@ -178,11 +178,11 @@ def test_of_many_candidates_those_that_matter_are_listed_and_the_rest_added_up()
     html = page.result_as_html(result)
     rows = re.findall(r"<tr><td>(\d+)</td><td>[^<]*</td><td>slice", html)
     assert [int(number) for number in rows] == [lesion.id for lesion in listed]
-    others = 400 - listing.MOST_LISTED
+    unlisted = 400 - listing.MOST_LISTED
     ((count, voxels),) = re.findall(r"<tr><td>(\d+) others</td><td></td><td></td><td>(\d+)</td>", html)
-    assert (int(count), int(voxels)) == (others, 2 * others)
-    shown = re.findall(r"<td>([\d.]+)</td></tr>", html.split("All components")[1].split("</table>")[0])
-    assert sum(map(float, shown)) == pytest.approx(method.total.agatston, abs=0.01 * len(shown))
+    assert (int(count), int(voxels)) == (unlisted, 2 * unlisted)
+    points = re.findall(r"<td>([\d.]+)</td></tr>", html.split("All components")[1].split("</table>")[0])
+    assert sum(map(float, points)) == pytest.approx(method.total.agatston, abs=0.01 * len(points))
     assert {int(k) for k in re.findall(r"<figcaption>slice (\d+)", html)} < {2, 4, 6, 8}
 
 
@@ -202,15 +202,15 @@ def test_a_patch_is_around_its_place():
 
 
 @pytest.mark.parametrize(
-    ("not_coronary", "shown"),
+    ("not_coronary", "name"),
     [(0.2, "LCX? (place 90%)"), (0.8, "not coronary? (place 80%)"), (0.999, "not coronary? (place 99%)")],
 )
-def test_an_unreviewed_lesion_is_named_by_what_its_place_suggests(not_coronary, shown):
+def test_an_unreviewed_lesion_is_named_by_what_its_place_suggests(not_coronary, name):
     unreviewed = make_result(reviewed=False)
     method = unreviewed.methods["threshold"]
     suggestion = ArterySuggestion(method.lesions.lesions[0].id, Artery.LCX, 0.9, not_coronary)
     text = page.result_as_html(replace(unreviewed, methods={"threshold": replace(method, suggestions=(suggestion,))}))
-    assert shown in text
+    assert name in text
     automatic = replace(method, suggestions=(suggestion,), status="automatic")
     assert listing.lesion_name(automatic, method.lesions.lesions[0]) == "LCX? (place 90%)"
 

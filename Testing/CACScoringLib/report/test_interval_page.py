@@ -24,8 +24,8 @@ def interval_as_html(method):
 
 @pytest.fixture
 def method():
-    found = make_result().methods["threshold"]
-    automatic = replace(found, status="automatic", left_out=LeftOut(found.lesions.of(()), (), ()))
+    clinical = make_result().methods["threshold"]
+    automatic = replace(clinical, status="automatic", left_out=LeftOut(clinical.lesions.of(()), (), ()))
     return replace(automatic, intervals=INTERVALS, category_probabilities=PROBABILITIES)
 
 
@@ -72,11 +72,11 @@ def test_a_confirmed_score_is_not_doubted_as_the_automatic_one_was(method):
 
 
 def test_the_maps_score_is_drawn_where_its_interval_is(method):
-    """On the clinical scale, not where its adjusted one would be."""
+    """Draw the score on the clinical scale, not the adjusted score."""
     total = replace(method.total, agatston=2000.0, clinical_agatston=80.0)
     html = interval_as_html(replace(method, total=total))
-    left, width = map(float, re.search(r'<rect x="([\d.]+)" width="([\d.]+)" y="13"', html).groups())
-    assert left < float(re.search(r'<circle cx="([\d.]+)"', html).group(1)) < left + width
+    x, width = map(float, re.search(r'<rect x="([\d.]+)" width="([\d.]+)" y="13"', html).groups())
+    assert x < float(re.search(r'<circle cx="([\d.]+)"', html).group(1)) < x + width
 
 
 def test_all_that_is_written_has_it(method):
@@ -92,8 +92,8 @@ def test_all_that_is_written_has_it(method):
 
 def test_the_words_follow_what_the_model_was_calibrated_on(method):
     assert "Calibrated on simulated patients" in interval_as_html(method)
-    own = replace(method, calibrated_on=CalibratedOn("label maps", 41, 40, "2026-11-22"))
-    html = interval_as_html(own)
+    recalibrated = replace(method, calibrated_on=CalibratedOn("label maps", 41, 40, "2026-11-22"))
+    html = interval_as_html(recalibrated)
     assert "Calibrated on 40 patients with reference scores (label maps, 2026-11-22)" in html
     assert "simulated patients" not in html
 
@@ -101,6 +101,6 @@ def test_the_words_follow_what_the_model_was_calibrated_on(method):
 def test_an_automatic_score_of_0_has_a_row_for_each_artery(method):
     none = method.lesions.of(())
     empty = replace(method, lesions=none, status="automatic", left_out=LeftOut(none, (), ()))
-    for intervals, shown in ((INTERVALS, True), ({}, False)):
+    for intervals, has_arteries in ((INTERVALS, True), ({}, False)):
         html = result_as_html(replace(make_result(), methods={"threshold": replace(empty, intervals=intervals)}))
-        assert ("left anterior descending" in html) == shown
+        assert ("left anterior descending" in html) == has_arteries

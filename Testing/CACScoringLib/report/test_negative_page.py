@@ -59,8 +59,8 @@ def test_each_plane_shows_the_outlined_heart_with_what_surrounds_it(plane, heigh
     outline = np.abs(drawn - HEART_COLOUR).max(2) < 30
     outline &= drawn[..., 2] - drawn[..., 0] > 15
     rows, columns = np.nonzero(outline)
-    shown = np.array((np.ptp(rows), np.ptp(columns))) * height_mm / height
-    assert shown == pytest.approx(heart_mm, abs=1.5)
+    extent_mm = np.array((np.ptp(rows), np.ptp(columns))) * height_mm / height
+    assert extent_mm == pytest.approx(heart_mm, abs=1.5)
 
 
 def test_pictures_of_coronal_and_sagittal_slices_have_the_feet_below():

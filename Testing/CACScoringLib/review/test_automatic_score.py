@@ -83,8 +83,8 @@ class TestAutomaticScore:
         assert review.result("threshold").status == "automatic"
 
     def test_beyond_what_the_models_know_categories_wait_for_a_reader(self, opened, tmp_path):
-        beyond = automatic_patient.scored(domain={"ranges": {"slice_spacing_mm": [0.1, 0.2, 0.1]}, "limit": 1.0})
-        review = opened(beyond)
+        out_of_range = automatic_patient.scored(domain={"ranges": {"slice_spacing_mm": [0.1, 0.2, 0.1]}, "limit": 1.0})
+        review = opened(out_of_range)
         assert review.categories() is None
         assert review.result("threshold").intervals == review.result("decomposition").intervals == {}
         assert "beyond-calibration" in [warning.code for warning in review.warnings]
@@ -92,14 +92,14 @@ class TestAutomaticScore:
         assert review.categories().status == "reviewed"
         assert not review.result("threshold").withheld
         assert "beyond-calibration" in [warning.code for warning in review.warnings]
-        shown = score_table(review.results()).rows[0].cells
+        cells = score_table(review.results()).rows[0].cells
         review.export(tmp_path / "reviewed", reader="Ann Other")
         html = (tmp_path / "reviewed" / "report.html").read_text(encoding="utf-8")
         assert "reviewed by Ann Other" in html
         assert "Do not use the automatic score" not in html
-        assert all(f">{cell}<" in html for cell in shown[:3]), "the masses of the run, as the review shows them"
+        assert all(f">{cell}<" in html for cell in cells[:3]), "the masses of the run, as the review shows them"
         document = json.loads((tmp_path / "reviewed" / "scores.json").read_text(encoding="utf-8"))
-        assert document["familiarity"]["causes"] == list(beyond.familiarity.causes)
+        assert document["familiarity"]["causes"] == list(out_of_range.familiarity.causes)
         assert document["categories"]["status"] == "reviewed"
         assert "beyond-calibration" in [warning["code"] for warning in document["warnings"]]
 
@@ -137,8 +137,8 @@ class TestAutomaticScore:
         monkeypatch.setattr(calibration, "list_models", lambda _network: [model])
         review = opened(automatic)
         for method in METHODS:
-            found, expected = review.result(method), automatic.methods[method]
-            assert (found.intervals, found.category_probabilities) == (
+            result, expected = review.result(method), automatic.methods[method]
+            assert (result.intervals, result.category_probabilities) == (
                 expected.intervals,
                 expected.category_probabilities,
             )
@@ -169,19 +169,19 @@ class TestAutomaticScore:
         assert document["methods"]["threshold"]["total"]["interval_90"] == list(total.agatston)
         assert document["categories"]["probabilities"] == review.result("threshold").category_probabilities
         again = automatic_patient.scored(lesions=sitk.ReadImage(str(tmp_path / "out" / "lesions.nii.gz")))
-        for method, found in again.methods.items():
+        for method, result in again.methods.items():
             expected = review.result(method)
-            assert (found.status, found.total, found.arteries) == (expected.status, expected.total, expected.arteries)
-            assert found.intervals == expected.intervals
+            assert (result.status, result.total) == (expected.status, expected.total)
+            assert (result.arteries, result.intervals) == (expected.arteries, expected.intervals)
         review.set_reviewed("decomposition", True)
         assert review.result("decomposition").intervals == {}
 
     def test_no_intervals_without_the_models_card(self, scene, review, automatic, monkeypatch, tmp_path):
-        """Of a model that is not installed, or whose evidence is another by now; a broken card hinders nobody."""
+        """Omit intervals if the model is missing, has other evidence or a broken card; the review still opens."""
         assert review.result("threshold").intervals == {}
         card = automatic_patient.map_card()
-        other = replace(card, calibration={**card.calibration, "candidates": {"most_not_coronary": 0.1}})
-        model = StoredModel(other, tmp_path / "map.json", "user")
+        new_calibration = replace(card, calibration={**card.calibration, "candidates": {"most_not_coronary": 0.1}})
+        model = StoredModel(new_calibration, tmp_path / "map.json", "user")
         monkeypatch.setattr(calibration, "list_models", lambda _network: [model])
         again = SceneReview(scene, review.nodes)
         assert again.result("threshold").intervals == {}

@@ -68,15 +68,15 @@ class TestAsInThePanel:
         folder, result = written
         content = content_of_folder(folder, result.scan.image, "CT")
         in_scene = SceneReview(scene, mrml.add_to_scene(scene, content))
-        for each in (review, in_scene):
-            edit(each)
+        for edited in (review, in_scene):
+            edit(edited)
         assert numbers(review) == numbers(in_scene)
         assert review.categories() == in_scene.categories()
         review.export(tmp_path / "out")
-        found = review.result("threshold")
+        exported = review.result("threshold")
         again = automatic_patient.scored(lesions=read_lesion_labels(tmp_path / "out" / "lesions.nii.gz"))
         expected = again.methods["threshold"]
-        assert (found.total, found.arteries) == (expected.total, expected.arteries)
+        assert (exported.total, exported.arteries) == (expected.total, expected.arteries)
 
     def test_doubts_about_a_label_map_hold_until_the_lesions_are_changed(self, written):
         state = ReviewFolder(written[0], written[1].scan)
@@ -99,12 +99,12 @@ def voxels_of(review, lesion):
 class TestDrawing:
     def test_a_cut_gives_the_far_side_to_another_artery_and_keeps_the_volume(self, review):
         lesion = review.lesions("threshold")[0]
-        other = Artery.RCA if lesion.artery != Artery.RCA else Artery.LAD
+        artery = Artery.RCA if lesion.artery != Artery.RCA else Artery.LAD
         before, i = review.result("threshold").arteries, voxels_of(review, lesion)[:, 2]
-        review.cut("threshold", lesion.id, (0, 0, i.min() + 0.5), (0, 0, 1), int(other))
+        review.cut("threshold", lesion.id, (0, 0, i.min() + 0.5), (0, 0, 1), int(artery))
         after = review.result("threshold").arteries
         moved = int((i > i.min()).sum()) * 27.0  # mm³
-        assert after[other].volume_mm3 == pytest.approx(before[other].volume_mm3 + moved)
+        assert after[artery].volume_mm3 == pytest.approx(before[artery].volume_mm3 + moved)
         assert after[lesion.artery].volume_mm3 == pytest.approx(before[lesion.artery].volume_mm3 - moved)
         with pytest.raises(MaskError, match="does not divide"):
             review.cut("threshold", review.lesions("threshold")[0].id, (0, 0, 0), (0, 0, 1), int(Artery.LM))
@@ -115,10 +115,10 @@ class TestDrawing:
         i = voxels[:, 2]
         review.cut("threshold", lesion.id, (0, 0, i.min() + 0.5), (0, 0, 1), int(Artery.LCX))
         before = review.result("threshold").arteries
-        near = voxels[i == i.min()]
-        review.pick("threshold", tuple(map(int, near[0])), Artery.RCA)
+        near_side = voxels[i == i.min()]
+        review.pick("threshold", tuple(map(int, near_side[0])), Artery.RCA)
         after = review.result("threshold").arteries
-        assert after[Artery.RCA].volume_mm3 == pytest.approx(before[Artery.RCA].volume_mm3 + 27.0 * len(near))
+        assert after[Artery.RCA].volume_mm3 == pytest.approx(before[Artery.RCA].volume_mm3 + 27.0 * len(near_side))
         assert after[Artery.LCX] == before[Artery.LCX]
 
     def test_a_picked_candidate_counts_whole_until_the_eraser_takes_it(self, review):
@@ -140,16 +140,16 @@ class TestDrawing:
 @pytest.mark.parametrize("moved", [(0.3, 0, 0), (0, 0, 2.5), (0, -1.4, 0)])
 def test_the_map_lies_on_the_scans_voxels(moved):
     """Scenes of earlier versions hold the whole of it, later ones a part."""
-    whole = sitk.GetImageFromArray(np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4))
-    whole.SetSpacing((0.7, 0.7, 2.5))
-    expected = sitk.GetArrayFromImage(whole)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(whole_map(whole, whole)), expected)
-    part = whole[1:3, 0:2, 1:2]
+    calcium_map = sitk.GetImageFromArray(np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4))
+    calcium_map.SetSpacing((0.7, 0.7, 2.5))
+    expected = sitk.GetArrayFromImage(calcium_map)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(whole_map(calcium_map, calcium_map)), expected)
+    part = calcium_map[1:3, 0:2, 1:2]
     expected[0] = expected[:, 2:] = expected[:, :, [0, 3]] = 0
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(whole_map(part, whole)), expected)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(whole_map(part, calcium_map)), expected)
     part.SetOrigin(np.add(part.GetOrigin(), moved).tolist())
     with pytest.raises(UnreadableError, match="does not lie on"):
-        whole_map(part, whole)
+        whole_map(part, calcium_map)
 
 
 class TestJournal:

@@ -25,7 +25,7 @@ def speckled(shape: tuple[int, int, int], share: float, seed: int) -> np.ndarray
     return np.where(rng.random(shape) < share, rng.integers(130, 900, shape), 40).astype(np.int16)
 
 
-def whole(voxels: Voxels, shape: tuple[int, int, int]) -> np.ndarray:
+def image_mask(voxels: Voxels, shape: tuple[int, int, int]) -> np.ndarray:
     mask = np.zeros(shape, bool)
     mask[voxels.part] = voxels.mask
     return mask
@@ -39,14 +39,14 @@ class TestPickLesion:
         image = sitk.GetImageFromArray(hu)
         image.SetSpacing(SPACING_MM[::-1])
         everywhere = np.full(hu.shape, Artery.UNASSIGNED, np.uint8)
-        found = find_lesions(image, everywhere, ScoringRules(minimum_area_mm2=0))
-        assert len(found.lesions) > 5
-        for lesion in found.lesions:
-            expected = found.id_map == lesion.id
+        lesions = find_lesions(image, everywhere, ScoringRules(minimum_area_mm2=0))
+        assert len(lesions.lesions) > 5
+        for lesion in lesions.lesions:
+            expected = lesions.id_map == lesion.id
             for seed_kji in np.argwhere(expected):
                 pick = pick_lesion(hu, seed_kji, SPACING_MM)
                 assert not pick.leaked
-                np.testing.assert_array_equal(whole(pick, hu.shape), expected)
+                np.testing.assert_array_equal(image_mask(pick, hu.shape), expected)
                 assert pick.mask.any((1, 2)).all(), "the part is tight"
 
     @pytest.mark.parametrize("seed", range(3))
@@ -56,7 +56,7 @@ class TestPickLesion:
         labels, count = ndimage.label((hu >= 130) & allowed, np.ones((3, 3, 3)))
         for label in range(1, count + 1):
             pick = pick_lesion(hu, np.argwhere(labels == label)[0], SPACING_MM, allowed=allowed.__getitem__)
-            np.testing.assert_array_equal(whole(pick, hu.shape), labels == label)
+            np.testing.assert_array_equal(image_mask(pick, hu.shape), labels == label)
 
     def test_threshold_is_included(self):
         hu = np.full((1, 1, 4), 129, np.int16)
@@ -70,7 +70,7 @@ class TestPickLesion:
         radius = 4.0
         pick = pick_lesion(hu, (4, 15, 15), SPACING_MM, limits=PickLimits(radius_mm=radius))
         distance = np.sqrt((((np.argwhere(hu) - [4, 15, 15]) * SPACING_MM) ** 2).sum(1)).reshape(hu.shape)
-        np.testing.assert_array_equal(whole(pick, hu.shape), distance <= radius)
+        np.testing.assert_array_equal(image_mask(pick, hu.shape), distance <= radius)
         assert not pick.leaked
 
     def test_ball_keeps_only_what_is_connected_in_it(self):
@@ -105,7 +105,7 @@ class TestPickLesion:
             for label in range(1, count + 1):
                 seed_kji = np.argwhere(labels == label)[0]
                 pick = pick_lesion(hu, seed_kji, SPACING_MM, sites=sites.__getitem__)
-                np.testing.assert_array_equal(whole(pick, hu.shape), labels == label)
+                np.testing.assert_array_equal(image_mask(pick, hu.shape), labels == label)
         below = np.argwhere((sites == 0) & (hu < 130))[0]
         assert pick_lesion(hu, below, SPACING_MM, sites=sites.__getitem__) is None
 
@@ -125,9 +125,9 @@ class TestPickLesion:
 class TestVoxels:
     def test_united(self):
         first, second = Voxels.at(np.array([[1, 2, 3], [1, 2, 5]])), Voxels.at(np.array([[4, 0, 3], [1, 2, 5]]))
-        both = first.united(second)
-        assert sorted(map(tuple, both.kji)) == [(1, 2, 3), (1, 2, 5), (4, 0, 3)]
-        assert (both.count, both.holds((4, 0, 3)), both.holds((1, 2, 4)), both.holds((1, 2, 2))) == (
+        union = first.united(second)
+        assert sorted(map(tuple, union.kji)) == [(1, 2, 3), (1, 2, 5), (4, 0, 3)]
+        assert (union.count, union.holds((4, 0, 3)), union.holds((1, 2, 4)), union.holds((1, 2, 2))) == (
             3,
             True,
             False,
@@ -157,21 +157,21 @@ class TestBrush:
     def test_ball_by_its_definition(self, seed):
         matrix = oblique(seed)
         centre = matrix[:3] @ [20.3, 18.8, 9.6, 1]
-        found = brush_stroke(self.SHAPE, matrix, centre, centre, 5.0)
+        ball = brush_stroke(self.SHAPE, matrix, centre, centre, 5.0)
         expected = np.linalg.norm(self.positions(matrix) - centre, axis=-1) <= 5
-        np.testing.assert_array_equal(whole(found, self.SHAPE), expected)
+        np.testing.assert_array_equal(image_mask(ball, self.SHAPE), expected)
         assert expected.sum() > 100
 
     @pytest.mark.parametrize("seed", range(4))
     def test_stroke_is_all_balls_on_its_way(self, seed):
         matrix = oblique(seed)
         ends = np.array([matrix[:3] @ [10.2, 12.1, 6.4, 1], matrix[:3] @ [30.9, 25.0, 12.2, 1]])
-        found = whole(brush_stroke(self.SHAPE, matrix, *ends, 3.0), self.SHAPE)
+        stroke = image_mask(brush_stroke(self.SHAPE, matrix, *ends, 3.0), self.SHAPE)
         places = self.positions(matrix)
         way = ends[0] + np.linspace(0, 1, 60)[:, None] * (ends[1] - ends[0])
         nearest = np.min([np.linalg.norm(places - point, axis=-1) for point in way], axis=0)
-        assert found[nearest <= 3.0].all()
-        assert not found[nearest > 3.1].any()
+        assert stroke[nearest <= 3.0].all()
+        assert not stroke[nearest > 3.1].any()
 
     @pytest.mark.parametrize("axis", range(3))
     @pytest.mark.parametrize("offset", [0.0, 0.3, -0.49, 0.5])
@@ -181,16 +181,16 @@ class TestBrush:
         index = np.array([20.0, 18.0, 9.0, 1.0])
         index[axis] += offset
         centre = matrix[:3] @ index
-        found = brush_stroke(self.SHAPE, matrix, centre, centre, 4.0, normal=matrix[:3, axis])
-        layers = set(found.kji[:, 2 - axis])
+        disc = brush_stroke(self.SHAPE, matrix, centre, centre, 4.0, normal=matrix[:3, axis])
+        layers = set(disc.kji[:, 2 - axis])
         assert len(layers) == 1
         assert abs(layers.pop() - index[axis]) <= 0.5
         in_plane = np.delete([0.6, 0.9, 1.7], axis)
-        assert found.count * in_plane.prod() == pytest.approx(np.pi * 16, rel=0.2)
+        assert disc.count * in_plane.prod() == pytest.approx(np.pi * 16, rel=0.2)
 
     def test_cut_off_at_the_image(self):
-        found = brush_stroke((5, 6, 7), np.eye(4), (0, 0, 0), (0, 0, 0), 2.0)
-        assert found.part == (slice(0, 3), slice(0, 3), slice(0, 3))
+        covered = brush_stroke((5, 6, 7), np.eye(4), (0, 0, 0), (0, 0, 0), 2.0)
+        assert covered.part == (slice(0, 3), slice(0, 3), slice(0, 3))
         assert brush_stroke((5, 6, 7), np.eye(4), (-5, 0, 0), (-5, 0, 0), 2.0) is None
         assert brush_stroke((5, 6, 7), np.eye(4), (3.5, 3.5, 2.5), (3.5, 3.5, 2.5), 0.3) is None
 

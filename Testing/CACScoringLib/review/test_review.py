@@ -27,12 +27,14 @@ def scored():
 
 def review_of(scored, method, recorded=True):
     scan, heart, result = scored
-    own, content = result.methods[method], report.result_as_json(result, {})
+    method_result, content = result.methods[method], report.result_as_json(result, {})
     image, peaks = (scan.image, None) if method == "threshold" else (result.decomposition.calcium_map, scan.image)
     elsewhere = content["non_coronary"] if method == "threshold" else None
-    known = recorded_lesions(content["methods"][method], elsewhere) if recorded else {}
-    review = Review(method, image, own.rules, peaks, heart, known, by_territory=result.territories is not None)
-    labels = report.site_labels(result) if method == "threshold" else own.lesions.label_image(scan.image)
+    lesions = recorded_lesions(content["methods"][method], elsewhere) if recorded else {}
+    review = Review(
+        method, image, method_result.rules, peaks, heart, lesions, by_territory=result.territories is not None
+    )
+    labels = report.site_labels(result) if method == "threshold" else method_result.lesions.label_image(scan.image)
     set_labels(review, sitk.GetArrayFromImage(labels))
     return review
 
@@ -74,9 +76,9 @@ class TestEqualsCacScore:
         assert_same_numbers(result, expected)
         assert result.lesions.lesions == expected.lesions.lesions
         np.testing.assert_array_equal(result.lesions.id_map, expected.lesions.id_map)
-        for own, theirs in zip(result.suggestions, expected.suggestions, strict=True):
-            assert (own.lesion_id, own.artery) == (theirs.lesion_id, theirs.artery)
-            assert own.confidence == pytest.approx(theirs.confidence, abs=5e-4)
+        for suggestion, reference in zip(result.suggestions, expected.suggestions, strict=True):
+            assert (suggestion.lesion_id, suggestion.artery) == (reference.lesion_id, reference.artery)
+            assert suggestion.confidence == pytest.approx(reference.confidence, abs=5e-4)
 
     def test_after_random_edits(self, scored, method):
         """Labels that were reached by many edits count as when they are given at once."""
@@ -163,9 +165,9 @@ class TestSuggestions:
         result = review_of(scored, "threshold", recorded=False).result()
         expected = suggest_arteries(result.lesions, scan.image, heart)
         assert len(expected) > 5
-        for own, theirs in zip(result.suggestions, expected, strict=True):
-            assert (own.lesion_id, own.artery) == (theirs.lesion_id, theirs.artery)
-            assert own.confidence == pytest.approx(theirs.confidence, rel=1e-9)
+        for suggestion, reference in zip(result.suggestions, expected, strict=True):
+            assert (suggestion.lesion_id, suggestion.artery) == (reference.lesion_id, reference.artery)
+            assert suggestion.confidence == pytest.approx(reference.confidence, rel=1e-9)
 
 
 class TestLookingUp:
@@ -229,9 +231,9 @@ class TestSites:
         lesions = review.lesions().lesions
         assert all(review.suggested_site(lesion) == lesion.artery for lesion in lesions)
         give(review, lesions[0].id, NonCoronary.THORACIC_AORTA)
-        other = {x.id: review.suggested_site(x) for x in review.lesions().lesions}
-        assert other.pop(lesions[0].id) is None
-        assert all(other.values())
+        suggestions = {x.id: review.suggested_site(x) for x in review.lesions().lesions}
+        assert suggestions.pop(lesions[0].id) is None
+        assert all(suggestions.values())
         give(review, lesions[0].id, Artery.UNASSIGNED)
         again = next(x for x in review.lesions().lesions if x.id == lesions[0].id)
         assert review.suggested_site(again) == lesions[0].artery

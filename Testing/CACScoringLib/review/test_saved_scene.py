@@ -1,4 +1,4 @@
-"""What a review leaves: a saved scene to edit on, tables, and an export."""
+"""Saved scenes, tables and exports of a review."""
 
 import json
 from dataclasses import replace
@@ -35,9 +35,9 @@ class TestSavedScene:
         review, again, k = reopened
         assert numbers(again) == numbers(review)
         assert again.reviewed == {"threshold": False, "decomposition": True}
-        for found, expected in zip(again.slices(), review.slices(), strict=True):
-            assert found.position_ras == pytest.approx(expected.position_ras)  # a file may round the origin
-            assert replace(found, position_ras=expected.position_ras) == expected
+        for row, expected in zip(again.slices(), review.slices(), strict=True):
+            assert row.position_ras == pytest.approx(expected.position_ras)  # a file may round the origin
+            assert replace(row, position_ras=expected.position_ras) == expected
         assert again.slices_off == (k,)
         assert again.warnings == review.warnings
         assert not again.can_undo
@@ -98,11 +98,11 @@ class TestExport:
         document = json.loads((exported / "scores.json").read_text(encoding="utf-8"))
         recorded = report.result_as_json(scored, {})
         for method in METHODS:
-            found = document["methods"][method]
-            assert found["total"]["agatston"] == review.result(method).total.agatston
+            method_record = document["methods"][method]
+            assert method_record["total"]["agatston"] == review.result(method).total.agatston
             assert document["rules"][method] == json.loads(json.dumps(recorded["rules"][method]))
-        same = ("schema", "input", "acquisition", "measured", "heart", "models", "slice_probabilities")
-        for key in same:
+        unchanged_keys = ("schema", "input", "acquisition", "measured", "heart", "models", "slice_probabilities")
+        for key in unchanged_keys:
             assert document[key] == json.loads(json.dumps(recorded[key]))
         assert document["review"]["methods"] == {"threshold": True, "decomposition": False}
         assert document["review"]["slices_off"] == list(review.slices_off)

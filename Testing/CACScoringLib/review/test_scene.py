@@ -28,18 +28,18 @@ class TestEqualsCacScore:
         ids=["axial", "sagittal, upside down", "turned"],
     )
     def test_of_a_volume_of_any_axis_order_scored_in_a_folder(self, scene, scored, tmp_path, direction):
-        """As the panel does it: the node's CT stays as it is, the worker's results come from files."""
+        """Keep the node's CT and read the worker's results from files, as the panel does."""
         report.write_json(tmp_path / "scores.json", scored, {})
         report.write_images(tmp_path, scored)
-        own = sitk.DICOMOrient(
+        image = sitk.DICOMOrient(
             scored.scan.image, sitk.DICOMOrientImageFilter_GetOrientationFromDirectionCosines(direction)
         )
-        volume = mrml.add_volume(scene, own, "CT")
-        nodes = mrml.add_to_scene(scene, content_of_folder(tmp_path, own, "CT"), volume)
+        volume = mrml.add_volume(scene, image, "CT")
+        nodes = mrml.add_to_scene(scene, content_of_folder(tmp_path, image, "CT"), volume)
         review = SceneReview(scene, nodes)
         for method in METHODS:
-            found, expected = review.result(method), scored.methods[method]
-            assert (found.total, found.arteries) == (expected.total, expected.arteries)
+            result, expected = review.result(method), scored.methods[method]
+            assert (result.total, result.arteries) == (expected.total, expected.arteries)
         lesion = review.result("threshold").lesions.lesions[0]
         review.assign("threshold", [lesion.id], Artery.RCA)
         moved = review.result("threshold").arteries[Artery.RCA]
@@ -89,8 +89,8 @@ class TestNoCalcium:
         review.assign("threshold", ids(review, "threshold")[:2], Artery.LAD)
         review.set_no_calcium()
         for method in METHODS:
-            found = review.result(method)
-            assert (found.reviewed, found.no_calcium, found.total) == (True, True, Score())
+            result = review.result(method)
+            assert (result.reviewed, result.no_calcium, result.total) == (True, True, Score())
         assert (review.categories().risk_class, review.categories().cac_drs) == ("0", "A0")
         review.export(tmp_path / "out")
         document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
@@ -178,15 +178,15 @@ class TestUndo:
         """The panel refreshes when segments change, which they do several times in one edit."""
         separate_layers(review.nodes.calcium)
         review.refresh()
-        seen = []
+        refreshes = []
         for node in (review.nodes.calcium, review.nodes.map_lesions):
             node.GetSegmentation().AddObserver(
-                slicer.vtkSegmentation.SourceRepresentationModified, lambda *_: seen.append(review.refresh())
+                slicer.vtkSegmentation.SourceRepresentationModified, lambda *_: refreshes.append(review.refresh())
             )
         before = numbers(review)
         review.assign("threshold", ids(review, "threshold")[:3], Artery.LCX)
-        assert seen
-        assert not any(seen)
+        assert refreshes
+        assert not any(refreshes)
         assert review.undo()
         assert numbers(review) == before
         assert not review.can_undo
