@@ -1,4 +1,4 @@
-"""The Python interface. `CACScoringLib` exports its public names, those imported here unused included."""
+"""Python interface. `CACScoringLib` exports its public names, including those only imported here."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def score_many(
     Args:
         scans: DICOM folders or image files.
         progress: Show a bar on standard error.
-        arguments: As of `score`.
+        arguments: Further arguments of `score`.
 
     Yields:
         The path of each scan with its result, or with the error if it was refused.
@@ -164,7 +164,7 @@ def _models(threshold_only: bool, heart_is_given: bool, device: str) -> LoadedMo
 
 
 def _scan(ct: CTScan | ImageSource) -> CTScan:
-    """Return what a user gave as a scan. Raises TypeError, and CTError as `read_ct` does."""
+    """Return an argument of a user as a scan. Raises TypeError, and CTError as `read_ct` does."""
     if isinstance(ct, CTScan):
         return ct
     if isinstance(ct, str | Path):
@@ -177,7 +177,7 @@ def _scan(ct: CTScan | ImageSource) -> CTScan:
 
 
 def _image(name: str, source: ImageSource, read: Callable[[Path | str], sitk.Image]) -> sitk.Image:
-    """Return what a user gave as an image. Raises TypeError, and CTError as `read` does."""
+    """Return an argument of a user as an image. Raises TypeError, and CTError as `read` does."""
     if isinstance(source, str | Path):
         return read(source)
     if isinstance(source, sitk.Image):
@@ -187,8 +187,8 @@ def _image(name: str, source: ImageSource, read: Callable[[Path | str], sitk.Ima
     raise _wrong_type(name, source, "a path, or a SimpleITK or nibabel image")
 
 
-def _wrong_type(name: str, value: object, wanted: str) -> TypeError:
-    return TypeError(f"{name} is of type {type(value).__name__}. Give {wanted}.")
+def _wrong_type(name: str, value: object, valid_types: str) -> TypeError:
+    return TypeError(f"{name} is of type {type(value).__name__}. Give {valid_types}.")
 
 
 @python_words()

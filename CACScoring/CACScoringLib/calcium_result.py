@@ -1,4 +1,4 @@
-"""The result of the Python interface."""
+"""Result of the Python interface."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CalciumResult:
     SimpleITK images, and `np.asarray(image)` is their array [k, j, i].
 
     Attributes:
-        details: Everything the scoring found, its settings and models included.
+        details: Full result of the scoring, with its settings and models.
     """
 
     details: ScoreResult

@@ -60,7 +60,7 @@ def modules_run(action: Callable[[], object]) -> dict[str, str]:
         name = names[code.co_filename]
         if name is None:
             return
-        if name.endswith("progress") and code.co_name == "_began":
+        if name.endswith("progress") and code.co_name == "_begin_step":
             step = frame.f_locals["name"]
         elif name.endswith("progress") and code.co_name == "done":
             step = "done"

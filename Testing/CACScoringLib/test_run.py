@@ -30,7 +30,7 @@ class Listening(Progress):
         super().__init__()
         self.ran, self.warned, self.output = [], [], None
 
-    def _began(self, name):
+    def _begin_step(self, name):
         self.ran.append(name)
 
     def warning(self, warning):

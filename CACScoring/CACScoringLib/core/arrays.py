@@ -32,9 +32,9 @@ def image_from_array(
     """Return an array as an image; see `CTScan.from_array`.
 
     Raises:
-        NotVolumeError: The array has not three axes.
+        NotVolumeError: The array does not have three axes.
         NotHounsfieldError: The array holds no real numbers.
-        SliceGeometryError: The array has no place in space, or its axes are not perpendicular.
+        SliceGeometryError: The array has no geometry, or its axes are not perpendicular.
     """
     array = np.asarray(array)
     if array.ndim != 3:
@@ -56,7 +56,7 @@ def image_from_array(
         raise SliceGeometryError(f"Spacings are above 0 mm, not {', '.join(f'{step:g}' for step in steps_mm)}.")
     if np.abs(axes.T @ axes - np.eye(3)).max() > _LARGEST_SHEAR:
         raise SliceGeometryError("The affine is sheared. Resample the array to perpendicular axes first.")
-    # SimpleITK knows neither half and extended precision nor foreign byte orders.
+    # SimpleITK lacks half and extended precision and foreign byte orders.
     is_odd = array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8)
     array = np.ascontiguousarray(array, np.float32 if is_odd else array.dtype.newbyteorder("="))
     image = sitk.GetImageFromArray(array)

@@ -1,4 +1,4 @@
-"""The type that flows through the library: a CT in Hounsfield units, and what is known of its making.
+"""A CT in Hounsfield units with its acquisition, the type that flows through the library.
 
 Whatever its file format, a scan becomes one `CTScan`: axial slices in LPS order, HU, air where the scanner
 padded. `scan_from_image` is the only way to make one, so that every later step may rely on it.
@@ -22,13 +22,13 @@ AIR_HU = -1024
 """Padding and everything else below air becomes this value."""
 
 LOWEST_AIR_HU, MOST_CLAMPED = -1200, 0.001
-"""Noise of air reaches this low. More than such a part of the voxels below it, not counting padding, gets a warning."""
+"""Lowest HU of noise in air, and largest share of voxels below it without a warning; padding is not counted."""
 
 OBLIQUE_WARNING_DEGREES = 3.0
-"""Slices tilted more than this against the body axis are scored as they are, with a warning."""
+"""Tilt of the slices against the axial plane above which a warning is given; they are scored as they are."""
 
 GRID_TOLERANCE_MM = 0.01
-"""Two grids are the same when no corner of one lies further than this from the other's."""
+"""Largest distance between the corners of two grids that count as the same."""
 
 
 class CTError(Exception):
@@ -64,7 +64,7 @@ class SeriesChoiceError(CTError):
 
 
 class ContrastError(CTError):
-    """The scan was made with a contrast agent, which calcium scores do not allow."""
+    """The scan was made with a contrast agent, so calcium cannot be scored."""
 
 
 class OrientationError(CTError):
@@ -107,7 +107,7 @@ class Acquisition:
     Name, ID, study date and series UID identify a person: `facts` omits them by default.
 
     Attributes:
-        file_format: Where the scan came from, such as "DICOM" or "memory".
+        file_format: Source of the scan, such as "DICOM" or "memory".
         kvp: Tube voltage, kV.
         slice_thickness_mm: Thickness of a slice, which may differ from the distance between slices.
         exposure_mas: Tube current–time product, mAs.
@@ -164,7 +164,7 @@ _IDENTIFYING = ("patient_name", "patient_id", "study_date", "series_uid")
 
 
 class _Voxels:
-    """An image by NumPy's array interface, which its arrays keep alive.
+    """Array interface of an image, which NumPy arrays keep alive.
 
     SimpleITK's own view does not: `read_ct(path).hu` would read freed memory.
     """
@@ -266,9 +266,9 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
     image = _without_single_time_step(image)
     _check_volume(image)
     _check_hounsfield(image)
-    warnings = _clamped(image)
-    image = _stored_as_hu(oriented(image))
-    warnings += _damaged_slices(sitk.GetArrayViewFromImage(image))
+    warnings = _below_air_warnings(image)
+    image = _clamp_to_hu(oriented(image))
+    warnings += _check_slices(sitk.GetArrayViewFromImage(image))
     tilt = obliquity_degrees(image)
     if tilt > OBLIQUE_WARNING_DEGREES:
         message = (
@@ -280,7 +280,7 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
 
 
 def with_warnings(scan: CTScan, *warnings: ScanWarning) -> CTScan:
-    """The same scan with further warnings."""
+    """Return the scan with further warnings."""
     return replace(scan, warnings=scan.warnings + warnings)
 
 
@@ -293,8 +293,8 @@ def mask_on_scan_grid(
         mask: Integer labels, any axis order, any grid that overlaps the scan.
         scan: The CT.
         name: What to call it in messages.
-        may_be_empty: A mask without any labelled voxel is taken too, also the single voxel that 3D Slicer saves of an
-            empty segmentation; one whose labels all lie outside the scan is not.
+        may_be_empty: Accept a mask without labelled voxels, also the single voxel that 3D Slicer saves for an empty
+            segmentation; a mask whose labels all lie outside the scan is still refused.
 
     Returns:
         uint8 labels on the scan's grid, and a warning when labels had to be resampled (nearest neighbour).
@@ -313,7 +313,7 @@ def mask_on_scan_grid(
     except NotVolumeError as error:
         raise MaskError(f"The {name} cannot be used. {error} Export it as one 3-D label map.") from error
     values = sitk.GetArrayViewFromImage(mask)
-    if not _whole_numbers(values) or values.min() < 0 or values.max() > 255:
+    if not _is_integral(values) or values.min() < 0 or values.max() > 255:
         message = (
             f"The {name} holds values from {values.min():g} to {values.max():g}; a label map holds whole numbers "
             "from 0 to 255. Was the CT given in its place?"
@@ -322,13 +322,14 @@ def mask_on_scan_grid(
     mask = sitk.DICOMOrient(sitk.Cast(mask, sitk.sitkUInt8), "LPS")
     warnings: tuple[ScanWarning, ...] = ()
     if not same_grid(mask, scan.image):
-        before = np.unique(sitk.GetArrayViewFromImage(mask))
+        labels = np.unique(sitk.GetArrayViewFromImage(mask))
         if empty:
-            # Of one without labels its grid alone tells that it is of this scan.
+            # Only the grid of a mask without labels shows that it belongs to this scan.
             inside = sitk.Resample(mask + 1, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
             empty = bool(sitk.GetArrayViewFromImage(inside).any())
         mask = sitk.Resample(mask, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-        warnings = (_resampled(name, np.setdiff1d(before, np.unique(sitk.GetArrayViewFromImage(mask)))),)
+        lost = np.setdiff1d(labels, np.unique(sitk.GetArrayViewFromImage(mask)))
+        warnings = (_resampling_warning(name, lost[lost > 0]),)
     mask.CopyInformation(scan.image)
     if not empty and not sitk.GetArrayViewFromImage(mask).any():
         message = (
@@ -339,16 +340,13 @@ def mask_on_scan_grid(
     return mask, warnings
 
 
-def _resampled(name: str, lost: np.ndarray) -> ScanWarning:
-    """Warn of a mask that was resampled. lost: the labels that it has no longer."""
+def _resampling_warning(name: str, lost: np.ndarray) -> ScanWarning:
+    """Return the warning of a resampled mask and of the labels that it lost."""
     message = (
         f"The {name} is on a different grid from the scan and was resampled to the scan's grid (nearest neighbour)."
     )
-    if lost[lost > 0].size:
-        message += (
-            f" Labels {', '.join(map(str, lost[lost > 0]))} were lost because they were too small or lay outside "
-            "the scan."
-        )
+    if lost.size:
+        message += f" Labels {', '.join(map(str, lost))} were lost because they were too small or lay outside the scan."
     return ScanWarning("mask-resampled", message)
 
 
@@ -365,7 +363,7 @@ def same_grid(first: sitk.Image, second: sitk.Image) -> bool:
 
 
 def obliquity_degrees(image: sitk.Image) -> float:
-    """Angle between the image's third axis and the body's head-foot axis, degrees."""
+    """Return the angle between the image's third axis and the body's head–foot axis, degrees."""
     return math.degrees(math.acos(min(1.0, abs(image.GetDirection()[8]))))
 
 
@@ -376,9 +374,8 @@ def _without_single_time_step(image: sitk.Image) -> sitk.Image:
 
 
 def _check_volume(image: sitk.Image) -> None:
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        parts = image.GetNumberOfComponentsPerPixel()
-        raise NotVolumeError(f"The image has {parts} values per voxel (colour or vector); one grey value is needed.")
+    if (count := image.GetNumberOfComponentsPerPixel()) != 1:
+        raise NotVolumeError(f"The image has {count} values per voxel (colour or vector); one grey value is needed.")
     if image.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
         raise NotVolumeError("The image holds complex numbers; one grey value per voxel is needed.")
     size = image.GetSize()
@@ -398,9 +395,9 @@ def _check_hounsfield(image: sitk.Image) -> None:
         raise NotHounsfieldError(f"All voxels have the same value ({low:g}); this is an empty image.")
     if low >= 0:
         # Air and fat are below 0 HU in every chest, so an image without negative values is not in HU.
-        if high <= 255 and _whole_numbers(values):
-            few = np.unique(values).size <= 128
-            kind = "a label map" if few else "an 8-bit picture made from a CT"
+        if high <= 255 and _is_integral(values):
+            is_label_map = np.unique(values).size <= 128
+            kind = "a label map" if is_label_map else "an 8-bit picture made from a CT"
             raise NotHounsfieldError(
                 f"The values run from {low:g} to {high:g}: this looks like {kind}, not like HU. Give the CT itself."
             )
@@ -420,32 +417,32 @@ def _check_hounsfield(image: sitk.Image) -> None:
 
 
 def oriented(image: sitk.Image) -> sitk.Image:
-    """With axes to the left, posterior and superior; where they are so already, no copy."""
+    """Return the image with axes to the left, posterior and superior; not copied if it has them already."""
     if sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection()) == "LPS":
         return image
     return sitk.DICOMOrient(image, "LPS")
 
 
-def _stored_as_hu(image: sitk.Image) -> sitk.Image:
+def _clamp_to_hu(image: sitk.Image) -> sitk.Image:
     if image.GetPixelID() == sitk.sitkInt16 and sitk.GetArrayViewFromImage(image).min() >= AIR_HU:
         return image
     # The upper bound is int16's: reconstructions overshoot next to metal, and scores saturate far below it.
     image = sitk.Clamp(image, image.GetPixelID(), AIR_HU, 32767)
-    whole = _whole_numbers(sitk.GetArrayViewFromImage(image))
-    return sitk.Cast(image, sitk.sitkInt16 if whole else sitk.sitkFloat32)
+    is_integral = _is_integral(sitk.GetArrayViewFromImage(image))
+    return sitk.Cast(image, sitk.sitkInt16 if is_integral else sitk.sitkFloat32)
 
 
-def _damaged_slices(hu: np.ndarray) -> list[ScanWarning]:
+def _check_slices(hu: np.ndarray) -> list[ScanWarning]:
     """Warn of blank slices at the ends, and of copies. Raises SliceGeometryError for blank slices within the scan."""
-    inner, outer = blank_slices(hu)
-    if inner:
+    inside, at_ends = blank_slices(hu)
+    if inside:
         raise SliceGeometryError(
-            f"{len(inner)} slices within the scan are blank, all voxels of one value (slice "
-            f"{abbreviated_list(map(str, inner))}, from 0 at the feet): their images were lost. Export the CT again."
+            f"{len(inside)} slices within the scan are blank, all voxels of one value (slice "
+            f"{abbreviated_list(map(str, inside))}, from 0 at the feet): their images were lost. Export the CT again."
         )
     warnings = []
-    if outer:
-        message = f"{len(outer)} slices at the ends of the scan are blank, so its images end before the volume does."
+    if at_ends:
+        message = f"{len(at_ends)} slices at the ends of the scan are blank, so its images end before the volume does."
         warnings.append(ScanWarning("slices-blank", message))
     if pairs := repeated_slices(hu):
         copies = abbreviated_list(f"{copy} of {original}" for original, copy in pairs)
@@ -457,8 +454,8 @@ def _damaged_slices(hu: np.ndarray) -> list[ScanWarning]:
     return warnings
 
 
-def _clamped(image: sitk.Image) -> list[ScanWarning]:
-    """Warn of values below air that are not padding, which has one value, the lowest."""
+def _below_air_warnings(image: sitk.Image) -> list[ScanWarning]:
+    """Warn of values below air that are not padding; padding has the lowest value."""
     values = sitk.GetArrayViewFromImage(image)
     low = values.min()
     count = 0 if low >= LOWEST_AIR_HU else int(((values < LOWEST_AIR_HU) & (values > low)).sum())
@@ -471,5 +468,5 @@ def _clamped(image: sitk.Image) -> list[ScanWarning]:
     return [ScanWarning("below-air", message)]
 
 
-def _whole_numbers(values: np.ndarray) -> bool:
+def _is_integral(values: np.ndarray) -> bool:
     return values.dtype.kind in "iu" or bool((values == np.rint(values)).all())

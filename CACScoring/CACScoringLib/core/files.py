@@ -1,4 +1,4 @@
-"""Files and folders that are either complete or not there, a folder of results among them; and where CAC's own are."""
+"""Atomic writes of files and folders, the folder of a result, and the places of CAC's own files."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 LEFT_SECONDS = 3600.0
-"""Files are written in seconds: what is half written and so old was left by a program that was killed."""
+"""Age in seconds above which a partial file belongs to a killed program; files are written in seconds."""
 
 _PARTIAL = ".*.partial-*"
 
 LAST_FILE = "scores.json"
-"""Written last: where it is, the result beside it is complete."""
+"""File that is written last, so a folder that holds it holds a complete result."""
 
 REVIEW_PORT = 8350
-"""Port of the page of results that `cac review` serves, unless another is asked for."""
+"""Default port of the page that `cac review` serves."""
 
 SCHEMA = "cac-score/1"
 """Schema of LAST_FILE."""
@@ -33,12 +33,12 @@ RESULT_FILES = (
     *("key_1.dcm", "key_2.dcm", "key_3.dcm", "key_4.dcm"),
     *("view_PA.nii.gz", "saliency_PA.nii.gz", "view_lateral.nii.gz", "saliency_lateral.nii.gz"),
 )
-"""What scoring may write into a folder; LAST_FILE first, so that what is half removed is not whole."""
+"""Files that scoring may write, in order of removal: LAST_FILE first marks a partly removed result as incomplete."""
 
 
 @contextmanager
 def partial_folder(path: Path) -> Iterator[Path]:
-    """Give a hidden folder beside `path` for what is not whole yet; it is removed at the end. Raises OSError."""
+    """Provide a hidden folder beside `path` for incomplete files; it is removed at the end. Raises OSError."""
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
     try:
         yield folder
@@ -48,10 +48,14 @@ def partial_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_write(path: Path, durable: bool = False) -> Iterator[Path]:
-    """Give a place to write a file to, which takes the place of `path` at the end when no error came.
+    """Provide a temporary path that replaces `path` at the end if no error occurred. Raises OSError.
 
-    The given place has the same name, for some writers choose the format by it. A folder may be made there as well,
-    where `path` is none yet. durable: see the file onto the disk first. Raises OSError.
+    The temporary path has the same name, because some writers choose the format by it. It may become a folder if `path`
+    does not exist.
+
+    Args:
+        path: Destination.
+        durable: Flush the file to the disk before it replaces `path`.
     """
     with partial_folder(path) as folder:
         half = folder / path.name
@@ -66,7 +70,7 @@ def atomic_write(path: Path, durable: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a folder to write into, which becomes `path` at the end when no error came. Raises OSError."""
+    """Provide a folder that becomes `path` at the end if no error occurred. Raises OSError."""
     with atomic_write(path) as half:
         half.mkdir()
         yield half
@@ -79,13 +83,18 @@ def write_bytes_atomically(path: Path, content: bytes, durable: bool = False) ->
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write UTF-8 text as `atomic_write` does. Characters that are none become escapes. Raises OSError."""
+    """Write UTF-8 text as `atomic_write` does. Lone surrogates become escapes. Raises OSError."""
     write_bytes_atomically(path, text.encode("utf-8", "backslashreplace"))
 
 
 def remove_partial(folder: Path, seconds_old: float = 0.0, name: str = "*") -> None:
-    """Remove from a folder what processes that were killed have left half written; seconds_old: at least so old. name:
-    of what was written."""
+    """Remove the partial files of killed processes from a folder.
+
+    Args:
+        folder: Folder to clean.
+        seconds_old: Smallest age of the files to remove.
+        name: Glob pattern of the names that were being written.
+    """
     for path in folder.glob(_PARTIAL.replace("*", name, 1)):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime >= seconds_old:
@@ -93,7 +102,7 @@ def remove_partial(folder: Path, seconds_old: float = 0.0, name: str = "*") -> N
 
 
 def sync_folder(folder: Path) -> None:
-    """Make sure that names in a folder are on the disk, where the system can (Windows cannot)."""
+    """Flush the names in a folder to the disk, if the system can (Windows cannot)."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -109,10 +118,11 @@ class OutputError(Exception):
 class OutputFolder:
     """Output folder of a run.
 
-    Files are made in a hidden folder beside the target and moved in at the end, in place of all files of an earlier
-    result; of a run that was killed while it did so, the next run to the same target moves in what is left. Raises
-    OutputError at once when the target holds an earlier result and overwrite is False, so that nobody waits for a run
-    that cannot be kept.
+    Files are written to a hidden folder beside the target and moved in at the end, where they replace all files of an
+    earlier result; if a run is killed while moving, the next run to the same target completes the move.
+
+    Raises:
+        OutputError: The target holds an earlier result and `overwrite` is False; raised before any scoring.
     """
 
     def __init__(self, path: Path, overwrite: bool = False) -> None:
@@ -122,9 +132,9 @@ class OutputFolder:
 
     @contextmanager
     def being_written(self) -> Iterator[Path]:
-        """Give a temporary folder; on leaving without an error, move its files to the target.
+        """Provide a temporary folder; on leaving without an error, move its files to the target.
 
-        What killed runs have left beside the same target is removed. An OSError on the way becomes an OutputError.
+        Partial files of killed runs beside the same target are removed. An OSError becomes an OutputError.
         """
         self._check()
         self._remove_left()
@@ -168,7 +178,7 @@ class OutputFolder:
 
     @contextmanager
     def _claimed(self) -> Iterator[None]:
-        """Hold the empty target against other runs. Raises OutputError if one has written to it since the start."""
+        """Reserve the empty target. Raises OutputError if another run has written to it since the start."""
         claim = self.path / ".writing"
         message = (
             f"Another run has written to {self.path} in the meantime. Its results are kept, those of this run are not. "
@@ -193,10 +203,10 @@ class OutputFolder:
 
 
 def finish_replacing(folder: Path) -> None:
-    """Move in a result that waits beside a folder for the earlier one's place, as after a kill. Raises OSError.
+    """Move in a complete result that waits beside a folder to replace the earlier one. Raises OSError.
 
-    Two files cannot be exchanged at once. Therefore the new result first waits, whole, under a hidden name; it has
-    another one from when the earlier result is removed, and so a folder that is half filled is never taken for that.
+    Two folders cannot be exchanged atomically. The new result waits under a hidden name until the earlier one is
+    removed, and is then renamed, so a partly filled folder is never mistaken for an earlier result.
     """
     waiting, entering = _waiting(folder), _entering(folder)
     if waiting.is_dir():
@@ -222,18 +232,18 @@ def _move_files(source: Path, target: Path) -> None:
 
 
 def remove_result(folder: Path) -> None:
-    """Remove what scoring wrote into a folder; what else lies there stays."""
+    """Remove the files that scoring wrote into a folder; other files stay."""
     for name in RESULT_FILES:
         (folder / name).unlink(missing_ok=True)
 
 
 def resource_folder(name: str) -> Path:
-    """Folder of the files of one kind ("Models", "Atlas") that come with the library."""
+    """Return the folder of files of one kind ("Models", "Atlas") that come with the library."""
     return Path(__file__).resolve().parents[1] / "Resources" / name
 
 
 def user_data_folder() -> Path:
-    """The system's place for what CAC keeps for a user."""
+    """Return the folder where the system expects CAC's data of a user."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
     elif sys.platform == "darwin":

@@ -1,11 +1,11 @@
-"""Grids of images, and grids in the voxel coordinates of a scan, with the ways between them.
+"""Grids of images, grids in the voxel coordinates of a scan, and resampling between them.
 
-`Grid` is that of any image. `ScanGrid` has the axes of a scan, as the grids of networks do. Every voxel of it is the
-mean of the image over the voxel's extent; within a slice the image is interpolated linearly, and across slices it is
-constant, because a slice is a slab: a lesion seen in one slice must not be thinned out into its neighbours. Unlike
-reading single points off an interpolated image (`sitk.Resample`), means keep the sum times the voxel volume whatever
-the spacings, average the noise of finer voxels, and blur alike wherever the grid happens to fall on the voxels. As the
-axes are the scan's own, it is three sparse matrix products. All arrays are [k, j, i].
+`Grid` is the grid of any image. `ScanGrid` has the axes of a scan, as the grids of networks do. Each of its voxels is
+the mean of the image over the voxel's extent; within a slice the image is interpolated linearly, and across slices it
+is constant, because a slice is a slab: a lesion in one slice must not be thinned out into its neighbours. Unlike single
+points of an interpolated image (`sitk.Resample`), means preserve the sum times the voxel volume at any spacing, average
+the noise of finer voxels, and blur independently of the grid's offset. Because the axes are the scan's, resampling is
+three sparse matrix products. All arrays are [k, j, i].
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from scipy import ndimage, sparse
 
 Box = tuple[slice, ...]
 
-_FAR = 10**5
-"""Voxels: farther than any scan reaches."""
+_LIMIT = 10**5
+"""Voxel index beyond any scan."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The voxels of an image; size, spacing and origin along i, j, k, direction by rows, as SimpleITK has them."""
+    """Voxel grid of an image: size, spacing and origin along i, j, k, and direction by rows, as in SimpleITK."""
 
     size: tuple[int, ...]
     spacing_mm: tuple[float, ...]
@@ -39,11 +39,11 @@ class Grid:
         return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
     def image(self, array: np.ndarray) -> sitk.Image:
-        """An array [k, j, i] as an image on this grid; bool becomes uint8 0/1."""
-        return self._placed(sitk.GetImageFromArray(array.view(np.uint8) if array.dtype == bool else array))
+        """Return an array [k, j, i] as an image on this grid; bool becomes uint8 0/1."""
+        return self._set_geometry(sitk.GetImageFromArray(array.view(np.uint8) if array.dtype == bool else array))
 
     def resample(self, image: sitk.Image) -> sitk.Image:
-        """An image on this grid: linear, in the image's own pixel type, with its border values beyond its border."""
+        """Resample an image to this grid linearly, in its pixel type; its border values continue beyond its border."""
         resampler = sitk.ResampleImageFilter()
         resampler.SetSize(self.size)
         resampler.SetOutputOrigin(self.origin_mm)
@@ -54,48 +54,48 @@ class Grid:
         return resampler.Execute(image)
 
     def mask(self, mask: sitk.Image) -> np.ndarray:
-        """A uint8 0/1 mask of another grid on this one, with a smooth outline: bool [k, j, i]."""
-        whole = np.zeros(self.size[::-1], bool)
+        """Resample a uint8 0/1 mask to this grid with a smooth outline: bool [k, j, i]."""
+        inside = np.zeros(self.size[::-1], bool)
         if not sitk.GetArrayViewFromImage(mask).any():
-            return whole
+            return inside
         slices, part = self._slices_around(mask)
         smooth = part.resample(mask * np.uint8(200))
-        whole[slices] = sitk.GetArrayViewFromImage(smooth) >= 100
-        return whole
+        inside[slices] = sitk.GetArrayViewFromImage(smooth) >= 100
+        return inside
 
     def _slices_around(self, mask: sitk.Image) -> tuple[slice, Grid]:
-        """The slices of this grid that a mask of another grid, not empty, can reach, and their grid.
+        """Return the slices of this grid that a non-empty mask of another grid can reach, and their grid.
 
-        Not a box: resampled rows and columns that begin elsewhere are rounded otherwise, which moves an outline where
-        voxels lie exactly between two of the mask's.
+        A box would be smaller, but rows and columns that begin elsewhere are rounded differently, which moves an
+        outline whose voxels lie exactly between two of the mask's.
         """
         ends = []
-        for part, count in zip(bounding_box(sitk.GetArrayViewFromImage(mask))[::-1], mask.GetSize(), strict=True):
-            # A voxel at the mask's border goes on beyond it.
-            ends.append((part.start - 1 if part.start else -_FAR, part.stop if part.stop < count else _FAR))
-        own = self._placed(sitk.Image([1] * len(self.size), sitk.sitkUInt8))
+        for extent, n in zip(bounding_box(sitk.GetArrayViewFromImage(mask))[::-1], mask.GetSize(), strict=True):
+            # A voxel at the mask's border continues beyond it.
+            ends.append((extent.start - 1 if extent.start else -_LIMIT, extent.stop if extent.stop < n else _LIMIT))
+        voxel = self._set_geometry(sitk.Image([1] * len(self.size), sitk.sitkUInt8))
         corners = map(mask.TransformIndexToPhysicalPoint, itertools.product(*ends))
-        reach = [own.TransformPhysicalPointToContinuousIndex(corner)[2] for corner in corners]
+        positions = [voxel.TransformPhysicalPointToContinuousIndex(corner)[2] for corner in corners]
         last = self.size[2] - 1
-        low, high = (min(max(0, at), last) for at in (math.floor(min(reach)), math.ceil(max(reach))))
-        origin = own.TransformIndexToPhysicalPoint((0, 0, low))
+        low, high = (min(max(0, k), last) for k in (math.floor(min(positions)), math.ceil(max(positions))))
+        origin = voxel.TransformIndexToPhysicalPoint((0, 0, low))
         return slice(low, high + 1), replace(self, size=(*self.size[:2], high + 1 - low), origin_mm=origin)
 
     def box(self, part: sitk.Image) -> list[slice]:
-        """Box of a part of this grid, i j k; negative or beyond its size if it is not a part."""
-        start = self._placed(sitk.Image([1] * len(self.size), sitk.sitkUInt8)).TransformPhysicalPointToIndex(
+        """Return the box of a part of this grid, i j k; negative or beyond its size if it is not a part."""
+        start = self._set_geometry(sitk.Image([1] * len(self.size), sitk.sitkUInt8)).TransformPhysicalPointToIndex(
             part.GetOrigin()
         )
-        return [slice(at, at + count) for at, count in zip(start, part.GetSize(), strict=True)]
+        return [slice(first, first + n) for first, n in zip(start, part.GetSize(), strict=True)]
 
     def paste(self, part: sitk.Image) -> sitk.Image:
-        """A part of this grid on the whole of it, in the part's pixel type, 0 elsewhere."""
+        """Return an image on this grid that holds a part of it, in the part's pixel type, and 0 elsewhere."""
         values = sitk.GetArrayViewFromImage(part)
-        whole = np.zeros(self.size[::-1], values.dtype)
-        whole[tuple(self.box(part)[::-1])] = values
-        return self.image(whole)
+        pasted = np.zeros(self.size[::-1], values.dtype)
+        pasted[tuple(self.box(part)[::-1])] = values
+        return self.image(pasted)
 
-    def _placed(self, image: sitk.Image) -> sitk.Image:
+    def _set_geometry(self, image: sitk.Image) -> sitk.Image:
         image.SetSpacing(self.spacing_mm)
         image.SetOrigin(self.origin_mm)
         image.SetDirection(self.direction)
@@ -104,9 +104,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class ScanGrid:
-    """A grid with the axes of a scan, in its voxel coordinates (i, j, k), where voxel centres are whole numbers.
+    """Grid with the axes of a scan, in its voxel coordinates (i, j, k), where voxel centres are whole numbers.
 
-    first: centre of the first voxel. step: distance of neighbouring voxels. size: number of voxels.
+    Attributes:
+        first: Centre of the first voxel.
+        step: Distance between neighbouring voxels.
+        size: Number of voxels.
     """
 
     first: tuple[float, float, float]
@@ -115,32 +118,33 @@ class ScanGrid:
 
     @classmethod
     def over(cls, image: sitk.Image, spacing_mm: tuple[float, float, float]) -> ScanGrid:
-        """The grid of this spacing that covers an image and has its centre."""
+        """Return the grid of this spacing that covers an image and shares its centre."""
         first, step, size = [], [], []
-        for n, own_mm, wanted_mm in zip(image.GetSize(), image.GetSpacing(), spacing_mm, strict=True):
-            count = max(1, math.ceil(n * own_mm / wanted_mm - 1e-3))
+        for n, image_mm, grid_mm in zip(image.GetSize(), image.GetSpacing(), spacing_mm, strict=True):
+            count = max(1, math.ceil(n * image_mm / grid_mm - 1e-3))
             size.append(count)
-            step.append(wanted_mm / own_mm)
+            step.append(grid_mm / image_mm)
             first.append((n - 1) / 2 - (count - 1) / 2 * step[-1])
         return cls(tuple(first), tuple(step), tuple(size))
 
     def crop(self, box: Box) -> ScanGrid:
-        """The grid of the voxels in a box, [k, j, i]."""
+        """Return the grid of the voxels in a box, [k, j, i]."""
         first = tuple(f + part.start * step for f, step, part in zip(self.first, self.step, box[::-1], strict=True))
         return ScanGrid(first, self.step, tuple(part.stop - part.start for part in box[::-1]))
 
     def as_image(self, array: np.ndarray, scan_image: sitk.Image) -> sitk.Image:
-        """An array [k, j, i] on this grid as an image with its place in space."""
+        """Return an array [k, j, i] on this grid as an image with its geometry."""
         spacing = tuple(a * b for a, b in zip(self.step, scan_image.GetSpacing(), strict=True))
         origin = scan_image.TransformContinuousIndexToPhysicalPoint(self.first)
         return Grid(self.size, spacing, origin, scan_image.GetDirection()).image(array)
 
     def shares_of_slices(self, count: int) -> np.ndarray:
-        """Shares of this grid's slices that lie in those of a scan: float32 [n, count], rows add up to 1.
+        """Return the share of each slice of this grid that lies in each slice of a scan.
 
-        Beyond the scan's first and last slice these go on.
+        Returns:
+            float32 [n, count]; rows add up to 1. The scan's first and last slice continue beyond its ends.
         """
-        shares = _means(_constant, count, self.first[2] + self.step[2] * np.arange(self.size[2]), self.step[2])
+        shares = _weights(_slab_area, count, self.first[2] + self.step[2] * np.arange(self.size[2]), self.step[2])
         total = shares.sum(1)
         shares[total > 0] /= total[total > 0, None]
         beyond = np.nonzero(total == 0)[0]
@@ -148,28 +152,30 @@ class ScanGrid:
         return shares
 
     def resample(self, image: sitk.Image, outside: float) -> np.ndarray:
-        """An image on this grid: float32 [k, j, i], the mean of the image over every voxel of the grid.
+        """Average an image over each voxel of this grid: float32 [k, j, i].
 
-        outside: value in-plane beyond the image; beyond its first and last slice these are repeated.
+        Args:
+            image: Image of the scan.
+            outside: In-plane value beyond the image; beyond its ends the first and last slice are repeated.
         """
         columns, rows = (
-            _means(_linear, n, first + step * np.arange(count), step)
+            _weights(_linear_area, n, first + step * np.arange(count), step)
             for n, first, step, count in zip(image.GetSize()[:2], self.first, self.step, self.size, strict=False)
         )
         planes = self.shares_of_slices(image.GetSize()[2])
-        return _resampled(sitk.GetArrayViewFromImage(image), planes, rows, columns, outside)
+        return _apply_weights(sitk.GetArrayViewFromImage(image), planes, rows, columns, outside)
 
     def paste(self, array: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-        """An array [k, j, i] of this grid brought back to a scan of this size (i, j, k).
+        """Resample an array [k, j, i] of this grid to a scan of this size (i, j, k).
 
         Returns:
-            float32 [k, j, i], 0 beyond this grid. Sum × voxel volume is kept, but for what lies outside the scan.
+            float32 [k, j, i], 0 beyond this grid. Preserves sum × voxel volume except outside the scan.
         """
         axes = zip(_PROFILES, size, self.first, self.step, self.size, strict=True)
         columns, rows, planes = (
-            _means(p, count, (np.arange(n) - first) / step, 1 / step) for p, n, first, step, count in axes
+            _weights(area, count, (np.arange(n) - first) / step, 1 / step) for area, n, first, step, count in axes
         )
-        return _resampled(array, planes, rows, columns, 0.0)
+        return _apply_weights(array, planes, rows, columns, 0.0)
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
@@ -179,26 +185,32 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
         mask: Array that is 0 outside, not empty.
 
     Returns:
-        A slice by axis.
+        One slice per axis.
     """
     box: tuple[slice, ...] = ()
     for axis in range(mask.ndim):  # each narrows the next
-        filled = np.flatnonzero(mask[box].any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        filled = np.flatnonzero(mask[box].any(axis=tuple(n for n in range(mask.ndim) if n != axis)))
         box += (slice(int(filled[0]), int(filled[-1]) + 1),)
     return box
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:
-    """The largest connected part of a bool mask of three dimensions (6 neighbours); an empty mask as it is."""
+    """Return the largest connected part of a 3-D bool mask (6 neighbours); an empty mask unchanged."""
     labels, count = ndimage.label(mask)
     return mask if count < 2 else labels == 1 + np.bincount(labels.ravel())[1:].argmax()
 
 
-def _means(area: Callable[[np.ndarray], np.ndarray], count: int, centres: np.ndarray, width: float) -> np.ndarray:
-    """Weights, float32 [target, source], of `count` values for their mean over intervals of this width.
+def _weights(area: Callable[[np.ndarray], np.ndarray], count: int, centres: np.ndarray, width: float) -> np.ndarray:
+    """Return the weights, float32 [target, source], that average source voxels over intervals.
 
-    area: area left of x under the profile of one source voxel. From the outer voxels' centres to their ends the value
-    is constant, and beyond 0: rows add up to the share of their interval that lies inside.
+    Values are constant from the outer voxels' centres to their ends and 0 beyond, so rows add up to the share of their
+    interval that lies inside.
+
+    Args:
+        area: Area left of x under the profile of one source voxel.
+        count: Number of source voxels.
+        centres: Centres of the intervals.
+        width: Width of the intervals.
     """
     ends = (-0.5, count - 0.5)
     low, high = np.clip(centres - width / 2, *ends), np.clip(centres + width / 2, *ends)
@@ -210,56 +222,56 @@ def _means(area: Callable[[np.ndarray], np.ndarray], count: int, centres: np.nda
     return (weights / width).astype(np.float32)
 
 
-def _linear(x: np.ndarray) -> np.ndarray:
-    """Area left of x under the hat of height 1 from −1 over 0 to 1: linear interpolation."""
+def _linear_area(x: np.ndarray) -> np.ndarray:
+    """Return the area left of x under the triangle from −1 to 1 with height 1 at 0 (linear interpolation)."""
     x = np.clip(x, -1, 1)
     return np.where(x <= 0, (x + 1) ** 2 / 2, 1 - (1 - x) ** 2 / 2)
 
 
-def _constant(x: np.ndarray) -> np.ndarray:
-    """Area left of x under the box of height 1 from −½ to ½: slabs."""
+def _slab_area(x: np.ndarray) -> np.ndarray:
+    """Return the area left of x under the box of height 1 from −½ to ½ (slabs)."""
     return np.clip(x, -0.5, 0.5) + 0.5
 
 
-_PROFILES = (_linear, _linear, _constant)
-"""Along i, j and k."""
+_PROFILES = (_linear_area, _linear_area, _slab_area)
+"""Profiles of a voxel along i, j and k."""
 
 
-def _resampled(
+def _apply_weights(
     array: np.ndarray, planes: np.ndarray, rows: np.ndarray, columns: np.ndarray, outside: float
 ) -> np.ndarray:
-    """Weights [target, source] applied along k, j and i; float32. Missing weight counts as the value outside."""
+    """Apply weights [target, source] along k, j and i; float32. Missing weight counts as the value outside."""
     weights = (planes, rows, columns)
-    needed = tuple(_band(np.any(w, axis=0)) for w in weights)
-    filled = tuple(_band(np.any(w, axis=1)) for w in weights)
-    planes, rows, columns = (w[to, of] for w, to, of in zip(weights, filled, needed, strict=True))
-    part = array[needed]
+    sources = tuple(_nonzero_range(np.any(w, axis=0)) for w in weights)
+    targets = tuple(_nonzero_range(np.any(w, axis=1)) for w in weights)
+    planes, rows, columns = (w[target, source] for w, target, source in zip(weights, targets, sources, strict=True))
+    part = array[sources]
     offset = np.float32(outside)
     result = np.zeros([len(w) for w in weights], np.float32)  # takes no memory where nothing is written
-    target = result[filled]
+    target = result[targets]
     if rows.shape[0] * columns.shape[0] < rows.shape[1] * columns.shape[1]:  # fewer pixels first, for speed
         in_plane = np.empty((len(part), *target.shape[1:]), np.float32)
-        _in_plane(part, rows, columns, offset, in_plane)
-        target[:] = _across(in_plane, planes)
+        _mean_pixels(part, rows, columns, offset, in_plane)
+        target[:] = _mean_slices(in_plane, planes)
     else:
-        _in_plane(_across(part - offset, planes), rows, columns, np.float32(0), target)
+        _mean_pixels(_mean_slices(part - offset, planes), rows, columns, np.float32(0), target)
     if outside:
         result += offset
     return result
 
 
-def _band(used: np.ndarray) -> slice:
-    places = np.nonzero(used)[0]
+def _nonzero_range(is_used: np.ndarray) -> slice:
+    places = np.nonzero(is_used)[0]
     return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
 
 
-def _in_plane(array: np.ndarray, rows: np.ndarray, columns: np.ndarray, offset: np.float32, result: np.ndarray) -> None:
+def _mean_pixels(array: np.ndarray, rows: np.ndarray, columns: np.ndarray, offset: np.float32, out: np.ndarray) -> None:
     # Sparse, because most weights are 0, and because small dense products wait for each other's threads on busy cores.
     rows, columns = sparse.csr_array(rows), sparse.csr_array(columns)
-    for plane, target in zip(array, result, strict=True):
+    for plane, target in zip(array, out, strict=True):
         target[:] = (columns @ (rows @ (plane - offset)).T).T
 
 
-def _across(array: np.ndarray, planes: np.ndarray) -> np.ndarray:
+def _mean_slices(array: np.ndarray, planes: np.ndarray) -> np.ndarray:
     flat = sparse.csr_array(planes) @ array.reshape(len(array), -1)
     return flat.reshape(len(planes), *array.shape[1:])

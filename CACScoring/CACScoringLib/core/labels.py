@@ -1,4 +1,4 @@
-"""Labels of lesions: the arteries, calcium elsewhere, and what a reader rejected."""
+"""Labels of lesions: coronary arteries, other sites of calcium, and lesions that a reader rejected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .ct import MaskError
 from .text import printable
 
 NOT_CORONARY_ID = "not-coronary"
-"""Id, and beginning of the name, of the segment that holds what a reader rejected."""
+"""ID, and beginning of the name, of the segment of rejected lesions."""
 
 
 class Artery(IntEnum):
@@ -65,11 +65,11 @@ class NonCoronary(IntEnum):
 
 
 Site = Artery | NonCoronary
-"""Where calcium lies."""
+"""Site of calcium."""
 
 
 def site_of(label: int) -> Site:
-    """The site of a label. Raises ValueError for any other number."""
+    """Return the site of a label. Raises ValueError for any other number."""
     return Artery(label) if label <= max(Artery) else NonCoronary(label)
 
 
@@ -93,7 +93,7 @@ Value = TypeVar("Value")
 
 
 class SiteMap(dict[AnySite, Value]):
-    """Values of sites, by label or by name: `scores[Artery.LAD]` is `scores["LAD"]`."""
+    """Values by site, read by label or by name: `scores[Artery.LAD]` is `scores["LAD"]`."""
 
     def __getitem__(self, site: AnySite | str) -> Value:
         return super().__getitem__(site)  # type: ignore[index]
@@ -109,7 +109,7 @@ SITES: tuple[Site, ...] = (*Artery, *NonCoronary)
 
 
 def label_called(name: str) -> int:
-    """The label of a segment by its name: of a `Site`, or NOT_CORONARY. Raises MaskError for any other."""
+    """Return the `Site` label or NOT_CORONARY that a segment's name denotes. Raises MaskError for any other name."""
     if is_not_coronary(name):
         return NOT_CORONARY
     if (site := site_called(name)) is None:
@@ -118,11 +118,11 @@ def label_called(name: str) -> int:
 
 
 MAIN_ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
-"""The four that CAC-DRS counts and whole-scan estimates estimate."""
+"""Arteries that CAC-DRS counts and whole-scan estimates cover."""
 
 
 def is_not_coronary(name: str) -> bool:
-    """True if a segment is called like NOT_CORONARY_ID, alone or before a colon."""
+    """True if a segment's name, or its part before a colon, is NOT_CORONARY_ID."""
     return _word(name) == _word(NOT_CORONARY_ID)
 
 
@@ -168,11 +168,11 @@ _SYNONYMS: dict[Site, str] = {
     "descending thoracic aorta, ascending thoracic aorta",
     NonCoronary.OTHER: "elsewhere, non coronary, noncoronary, other non coronary",
 }
-"""Names of a site beside its key, full name and short name, without `_FILLERS`; branches go to the artery they leave,
-the posterior descending branch to the right coronary artery. "Left coronary artery" is none: it has three of them."""
+"""Further names of a site, without `_FILLERS`. A branch belongs to the artery it leaves, the posterior descending
+branch to the right coronary artery. "Left coronary artery" is ambiguous: it comprises three arteries."""
 
 _FILLERS = {"artery", "arteries", "coronary", "branch", "calcification", "calcium", "plaque", "lesion"}
-"""Words that leave the meaning of a name as it is."""
+"""Words that do not change the meaning of a name."""
 
 
 def _names(site: Site) -> set[str]:
@@ -203,7 +203,7 @@ SNOMED_CODES: dict[Site, tuple[str, ...]] = {
     NonCoronary.THORACIC_AORTA: ("113262008", "15825003", "54247002", "281130003", "57034009", "32672002"),
     NonCoronary.OTHER: ("72410000",),
 }
-"""SNOMED CT codes of the anatomy at a site and of its branches (PS3.16 CID 3015, CID 3010), the site's own first."""
+"""SNOMED CT codes of a site (first) and of its branches (PS3.16 CID 3015, CID 3010)."""
 
 
 TERRITORIES = (
@@ -219,20 +219,25 @@ TERRITORIES = (
     "pulmonary artery",
     "other",
 )
-"""Labels of `territories.nii.gz`, label 0 first. "other": heart that no artery, valve or vessel is near to."""
+"""Names of the labels of `territories.nii.gz`, label 0 first. "other" is heart far from any artery, valve or vessel."""
 
 
 SITE_NAMES = ", ".join([*(artery.key for artery in Artery), *(s.full_name for s in NonCoronary), NOT_CORONARY_ID])
-"""What segments are called."""
+"""Names that a segment may have."""
 
 
 NOT_CORONARY = 7
-"""Label in a review of what a reader rejected. It never reaches a file of labels: no `Site` has it."""
+"""Label of rejected lesions in a review; no `Site`, and never written to a label map."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Labelled voxels of a scan. flat: indices into its array [k, j, i], rising, each once. values: uint8, not 0."""
+    """Labelled voxels of a scan.
+
+    Attributes:
+        flat: Flat indices into its array [k, j, i], ascending and unique.
+        values: Labels, uint8, not 0.
+    """
 
     flat: np.ndarray
     values: np.ndarray
@@ -240,14 +245,14 @@ class Labelled:
     def where(self, keep: np.ndarray) -> Labelled:
         return Labelled(self.flat[keep], self.values[keep])
 
-    def given(self, flat: np.ndarray, values: np.ndarray) -> Labelled:
-        """Label some voxels anew.
+    def with_labels(self, flat: np.ndarray, values: np.ndarray) -> Labelled:
+        """Return the labels with those of some voxels replaced.
 
         Args:
-            flat: Indices of the voxels, rising, each once.
-            values: Label of each, uint8; 0 takes its label away.
+            flat: Flat indices of the voxels, ascending and unique.
+            values: New labels, uint8; 0 removes the label.
         """
         keep, new = ~np.isin(self.flat, flat, kind="sort"), values != 0
-        every = np.concatenate([self.flat[keep], flat[new]])
-        order = np.argsort(every, kind="stable")
-        return Labelled(every[order], np.concatenate([self.values[keep], values[new]])[order])
+        voxels = np.concatenate([self.flat[keep], flat[new]])
+        order = np.argsort(voxels, kind="stable")
+        return Labelled(voxels[order], np.concatenate([self.values[keep], values[new]])[order])

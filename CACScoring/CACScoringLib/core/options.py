@@ -1,6 +1,6 @@
-"""Settings that a user is asked for, each declared once: as a field of the dataclass that holds it, with its help.
+"""Settings of a user, each declared once: as a dataclass field with its help text.
 
-The options of a command are made from these fields, and so can be the form of a panel.
+Command-line options and the forms of panels are built from these fields.
 """
 
 from __future__ import annotations
@@ -26,10 +26,17 @@ Settings = TypeVar("Settings", bound=_Dataclass)
 
 @dataclass(frozen=True)
 class Row:
-    """Label, help and limits of a setting in a panel. Its texts are translated where they are shown.
+    """Row of a setting in a panel. Its texts are translated when displayed.
 
-    label: of the row, or of the check box. unset: what is shown for 0, which leaves the setting as it is. unit, step,
-    limits: of a number. is_choice: the values are chosen from a list.
+    Attributes:
+        label: Label of the row or check box.
+        tip: Tool tip.
+        unset: Text displayed for 0, which leaves the setting unchanged.
+        decimals: Decimals of a number.
+        unit: Unit of a number.
+        step: Step of a number's arrows.
+        limits: Lowest and highest number.
+        is_choice: True if the values are chosen from a list.
     """
 
     label: str
@@ -43,36 +50,39 @@ class Row:
 
 
 def option(default: object = MISSING, /, text: str | None = None, row: Row | None = None, **option: object) -> Any:
-    """A field that an option of its name sets. Its type is the option's; a bool is switched on.
+    """Declare a dataclass field that a command-line option of its name and type sets; a bool becomes a switch.
 
     Args:
-        default: The field's default.
-        text: Its help.
-        row: How a panel asks for it.
-        **option: What else `argparse` is to know, such as a metavar; flag: another name.
+        default: Default of the field.
+        text: Help text.
+        row: Row in a panel.
+        **option: Further arguments of `add_argument`, such as a metavar; `flag` replaces the option's name.
     """
     return dataclasses.field(default=default, metadata={"option": {"help": text, **option}, "row": row})
 
 
-def add_options(parser: argparse._ActionsContainer, kind: type, *names: str, **changed: Mapping[str, object]) -> None:
-    """Add the options of a dataclass's fields, by name. changed: what differs in this command, by field."""
+def add_options(parser: argparse._ActionsContainer, kind: type, *names: str, **overrides: Mapping[str, object]) -> None:
+    """Add the options of a dataclass's fields, by name. overrides: Arguments of `add_argument`, by field."""
     hints, fields = get_type_hints(kind), {field.name: field for field in dataclasses.fields(kind)}
     for name in names:
-        option = {**fields[name].metadata["option"], **changed.get(name, {})}
+        option = {**fields[name].metadata["option"], **overrides.get(name, {})}
         flag = option.pop("flag", f"--{name.replace('_', '-')}")
-        inner = [each for each in get_args(hints[name]) if each not in (type(None), Ellipsis)]
-        value = inner[0] if inner else hints[name]
-        if "action" not in option and value is bool:
+        item_types = [argument for argument in get_args(hints[name]) if argument not in (type(None), Ellipsis)]
+        value_type = item_types[0] if item_types else hints[name]
+        if "action" not in option and value_type is bool:
             option["action"] = "store_true"
-        elif value not in (bool, str):
-            option["type"] = value
+        elif value_type not in (bool, str):
+            option["type"] = value_type
         parser.add_argument(flag, dest=name, **option)
 
 
 def settings_from(arguments: argparse.Namespace, settings: Settings, names: Iterable[str] | None = None) -> Settings:
-    """Settings, and those within them, with what was asked for on the command line; None asks for nothing.
+    """Return settings, nested ones included, changed by command-line arguments; None leaves a setting unchanged.
 
-    names: of the fields; None for all that have an option.
+    Args:
+        arguments: Parsed arguments.
+        settings: Settings to change; a copy is returned.
+        names: Names of the fields; None for all that have an option.
     """
     changes = {}
     for field in dataclasses.fields(settings):
@@ -80,62 +90,62 @@ def settings_from(arguments: argparse.Namespace, settings: Settings, names: Iter
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             changes[field.name] = settings_from(arguments, value)
         elif "option" in field.metadata if names is None else field.name in names:
-            asked = getattr(arguments, field.name, None)
-            changes[field.name] = value if asked is None else asked
+            argument = getattr(arguments, field.name, None)
+            changes[field.name] = value if argument is None else argument
     return dataclasses.replace(settings, **changes)
 
 
 def rows_of(kind: type) -> dict[str, Row]:
-    """Rows of a dataclass's settings, by field."""
+    """Return the panel rows of a dataclass's settings, by field."""
     return {field.name: field.metadata["row"] for field in dataclasses.fields(kind) if field.metadata.get("row")}
 
 
 def changed_settings(settings: Settings, content: object, where: str, folder: Path = Path()) -> Settings:
-    """Settings, and those within them, with the fields of an object read from JSON.
+    """Return settings, nested ones included, changed by an object read from JSON.
 
     Args:
-        settings: What is changed; it stays as it is.
-        content: The object.
-        where: Its place, for errors; empty for the whole.
-        folder: That paths are relative to.
+        settings: Settings to change; a copy is returned.
+        content: Decoded JSON object.
+        where: Its path in the file for errors; empty for the top level.
+        folder: Folder that paths are relative to.
 
     Raises:
         OutputError: A field is unknown, or a value of another type than the field's.
     """
-    known = {field.name: field for field in dataclasses.fields(settings)}
-    if not isinstance(content, dict) or not content.keys() <= known.keys():
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    if not isinstance(content, dict) or not content.keys() <= fields.keys():
         place = where or "The content"
         raise OutputError(
-            f"{place} of --settings needs to be an object with fields of these names: {', '.join(known)}."
+            f"{place} of --settings needs to be an object with fields of these names: {', '.join(fields)}."
         )
     kinds = get_type_hints(type(settings))
     changes: dict[str, Any] = {}
     for name, value in content.items():
-        before: Any = getattr(settings, name)
+        current: Any = getattr(settings, name)
         place = f"{where}.{name}".lstrip(".")
-        if hasattr(before, "__dataclass_fields__"):
-            changes[name] = changed_settings(before, value, place, folder)
+        if hasattr(current, "__dataclass_fields__"):
+            changes[name] = changed_settings(current, value, place, folder)
             continue
         changes[name] = _value(kinds[name], value, place, folder)
-        choices = known[name].metadata.get("option", {}).get("choices")
+        choices = fields[name].metadata.get("option", {}).get("choices")
         if choices and changes[name] not in choices:
             raise OutputError(f"{place} in --settings is {value!r}; choose one of {', '.join(map(str, choices))}.")
     return dataclasses.replace(settings, **changes)
 
 
 def _value(kind: Any, value: Any, where: str, folder: Path) -> object:
-    for one in get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,):
-        if one is Path and isinstance(value, str):
+    for type_ in get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,):
+        if type_ is Path and isinstance(value, str):
             return folder / value
-        if one is float and type(value) is int:
+        if type_ is float and type(value) is int:
             return float(value)
-        if get_origin(one) is tuple and isinstance(value, list):
-            parts = get_args(one)
-            parts = parts[:1] * len(value) if parts[1:] == (...,) else parts
-            if len(value) == len(parts):
-                return tuple(_value(each, part, where, folder) for each, part in zip(parts, value, strict=True))
-        if get_origin(one) is dict and isinstance(value, dict) and all(k.isdecimal() and len(k) < 10 for k in value):
-            return {int(key): _value(get_args(one)[1], part, f"{where}.{key}", folder) for key, part in value.items()}
-        if type(value) is one and not (one is float and not math.isfinite(value)):
+        if get_origin(type_) is tuple and isinstance(value, list):
+            kinds = get_args(type_)
+            kinds = kinds[:1] * len(value) if kinds[1:] == (...,) else kinds
+            if len(value) == len(kinds):
+                return tuple(_value(kind, part, where, folder) for kind, part in zip(kinds, value, strict=True))
+        if get_origin(type_) is dict and isinstance(value, dict) and all(k.isdecimal() and len(k) < 10 for k in value):
+            return {int(key): _value(get_args(type_)[1], part, f"{where}.{key}", folder) for key, part in value.items()}
+        if type(value) is type_ and not (type_ is float and not math.isfinite(value)):
             return value
     raise OutputError(f"{where} in --settings is {value!r}, which has the wrong type. Correct it.")

@@ -1,6 +1,6 @@
-"""Processes of the system: ending them with all they have started, and how much memory and how many cores are free.
+"""Process trees to end, free memory, and usable cores.
 
-psutil is imported where it is used: 3D Slicer has it only where the panel has installed it.
+psutil is imported on use: 3D Slicer lacks it until the panel has installed it.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from contextlib import suppress
 from pathlib import Path
 
 _GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-"""Of a container, which psutil does not know."""
+"""Memory limit of a container, which psutil ignores."""
 
 
 def kill_tree(process_id: int) -> None:
-    """End a process and its descendants: Slicer's Python is a launcher, and what it runs is its child."""
+    """End a process and its descendants: Slicer's Python is a launcher whose child runs the program."""
     import psutil
 
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(process_id)
-        for each in (process, *process.children(recursive=True)):
+        for member in (process, *process.children(recursive=True)):
             with suppress(psutil.NoSuchProcess):
-                each.kill()
+                member.kill()
 
 
 def core_count() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_memory_bytes() -> int:
-    """Memory that new processes may take without pushing others out, or the control group's limit where it is less."""
+    """Return the memory that new processes may take without swapping, at most the container's limit."""
     import psutil
 
     available = psutil.virtual_memory().available

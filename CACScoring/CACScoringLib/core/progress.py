@@ -19,12 +19,20 @@ from .text import printable
 class ScanState:
     """State of one scan of a cohort.
 
-    index: its row in the cohort's table. name: for people; need not be unique. folder: of its results. ct, series: what
-    is scored, as `read_ct` takes it. state: "waiting", "running", "done", "skipped" (done before) or "failed". reason:
-    why it failed or has to wait again.
-    status (`results.STATUSES`), agatston, scaled_agatston: of the total, by method, of scans that are done; a scaled
-    one is None where no scale is known.
-    warnings: their codes. severe: the severe ones, with the scan's name. seconds: its own steps together.
+    Attributes:
+        index: Row in the cohort's table.
+        name: Name for people; not necessarily unique.
+        folder: Folder of the results.
+        ct: Path of the scan, as `read_ct` takes it.
+        series: Series in that path, as `read_ct` takes it.
+        state: "waiting", "running", "done", "skipped" (done before) or "failed".
+        reason: Reason for a failure or for waiting again.
+        status: Status of the total by method (`results.STATUSES`), for scans that are done.
+        agatston: Total Agatston score by method.
+        scaled_agatston: Scaled total by method; None without a known scale.
+        warnings: Codes of the warnings.
+        severe: Severe warnings; messages begin with the scan's name.
+        seconds: Sum of the scan's steps.
     """
 
     index: int
@@ -44,8 +52,13 @@ class ScanState:
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a step: its seconds (None of the start-up), seconds of all cores, and the process's peak of memory
-    at its end (None on Windows)."""
+    """Cost of a step.
+
+    Attributes:
+        seconds: Duration; None for the start-up.
+        processor: Processor time of all cores, seconds.
+        peak_mb: Peak memory of the process at the end of the step, MB; None on Windows.
+    """
 
     seconds: float | None
     processor: float
@@ -53,7 +66,7 @@ class Cost:
 
     @classmethod
     def until_now(cls, before: float, seconds: float | None = None) -> Cost:
-        """before: `time.process_time` at the beginning."""
+        """Return the cost since `before`, the `time.process_time` at the beginning."""
         return cls(seconds, time.process_time() - before, _peak_mb())
 
 
@@ -67,7 +80,7 @@ def _peak_mb() -> float | None:
 
 
 class Progress:
-    """Counts and times the steps of a run and says nothing."""
+    """Silent progress that counts and times the steps of a run."""
 
     def __init__(self) -> None:
         self.steps: list[str] = []
@@ -80,17 +93,17 @@ class Progress:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Surrounds one step."""
-        self._began(name)
+        """Enclose one step."""
+        self._begin_step(name)
         self.costs.setdefault("start-up", Cost.until_now(0.0))
         start, before = time.perf_counter(), time.process_time()
         yield
-        self._ended(name)
+        self._end_step(name)
         self.seconds[name] = time.perf_counter() - start
         self.costs[name] = Cost.until_now(before, self.seconds[name])
 
     def profile(self) -> str:
-        """The costs of the steps as a table."""
+        """Return the costs of the steps as a table."""
         lines = [f"{'step':<16}{'seconds':>9}{'processor':>11}{'peak MB':>9}"]
         for name, cost in self.costs.items():
             seconds = "" if cost.seconds is None else f"{cost.seconds:.2f}"
@@ -99,39 +112,41 @@ class Progress:
         return "\n".join(lines)
 
     def counted(self, done: int, count: int) -> None:
-        """Within a step that repeats one thing, how often it is done of how many times."""
+        """Report repetitions done within a step, of `count` in all."""
 
     def scan(self, state: ScanState) -> None:
-        """A scan of many is in another state."""
+        """Report a new state of a scan of a cohort."""
 
     def warning(self, warning: ScanWarning) -> None:
-        """A doubt about the result."""
+        """Report a doubt about the result."""
 
     def note(self, text: str) -> None:
-        """A line about the course of a run, for a person."""
+        """Report a line about the course of a run to a person."""
 
     def done(self, output: Path) -> None:
-        """The run has ended well."""
+        """Report the success of the run."""
 
     def failed(self, message: str, exit_code: int) -> None:
-        """The run has ended with an error."""
+        """Report the error that ended the run."""
 
     def interrupted(self, message: str, exit_code: int) -> None:
-        """A person or the system has stopped the run."""
+        """Report that a person or the system has stopped the run."""
         self.failed(message, exit_code)
 
-    def _began(self, name: str) -> None:
-        """A step begins."""
+    def _begin_step(self, name: str) -> None:
+        """Report the beginning of a step."""
 
-    def _ended(self, name: str) -> None:
-        """A step has ended."""
+    def _end_step(self, name: str) -> None:
+        """Report the end of a step."""
 
 
 class TextProgress(Progress):
-    """A bar on a terminal; without one, only warnings and errors.
+    """Bar on a terminal; elsewhere only warnings and errors.
 
-    quiet: nothing but severe warnings and the error that ends a run. bar: a bar also without a terminal, as in a
-    notebook.
+    Args:
+        stream: Standard error.
+        quiet: Print only severe warnings and the error that ends a run.
+        bar: Draw the bar without a terminal too, as in a notebook.
     """
 
     _WIDTH = 24
@@ -142,11 +157,11 @@ class TextProgress(Progress):
         self._bar = (bar or stream.isatty()) and not quiet
         self._quiet = quiet
 
-    def _began(self, name: str) -> None:
+    def _begin_step(self, name: str) -> None:
         if name in self.steps:
             self._draw(self.steps.index(name), len(self.steps), f"{name} …")
 
-    def _ended(self, name: str) -> None:
+    def _end_step(self, name: str) -> None:
         if self._bar:  # results are printed next
             self._line("")
 
@@ -168,7 +183,7 @@ class TextProgress(Progress):
         self._note(text)
 
     def warning(self, warning: ScanWarning) -> None:
-        """Print a warning; a severe one always, as a score must not be read without it."""
+        """Print a warning; a severe one always, because a score must not be read without it."""
         if warning.severe:
             self._line(f"CAUTION: {warning.message}")
         else:
@@ -199,7 +214,7 @@ class JsonProgress(Progress):
         super().__init__()
         self._stream = stream
 
-    def _began(self, name: str) -> None:
+    def _begin_step(self, name: str) -> None:
         index = self.steps.index(name) if name in self.steps else None
         self._write(event="step", step=name, index=index, count=len(self.steps))
 
@@ -224,5 +239,5 @@ class JsonProgress(Progress):
 
 
 def progress_for(kind: str, stream: TextIO) -> Progress:
-    """kind: "auto" (bar or text), "json" or "none"."""
+    """Return the progress of a kind: "auto" (bar or text), "json" or "none"."""
     return JsonProgress(stream) if kind == "json" else TextProgress(stream, quiet=kind == "none")

@@ -1,4 +1,4 @@
-"""Messages of the library in the words of its Python interface: arguments in place of options of the command line."""
+"""Messages of the library for its Python interface: arguments replace command-line options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PYTHON_WORDS = {
     r"--overwrite": "overwrite=True",
     r"--device cpu(?: or auto)?": 'device="cpu"',
 }
-"""Patterns of the command line's words, and what stands in Python for them."""
+"""Replacements in Python for patterns of command-line options."""
 
 
 def in_python(message: str) -> str:
@@ -28,7 +28,7 @@ def in_python(message: str) -> str:
 
 @contextmanager
 def python_words() -> Iterator[None]:
-    """Advise arguments of Python in errors, in place of options of the command line."""
+    """Replace command-line options in error messages by Python arguments."""
     try:
         yield
     except (CTError, OutputError) as error:

@@ -1,4 +1,4 @@
-"""Slices of a volume that no scanner makes: noise gives every image several values, and makes it unlike all others."""
+"""Blank and repeated slices of a volume. Noise makes every slice of a scanner varied and unique."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def blank_slices(values: np.ndarray) -> tuple[list[int], list[int]]:
     """Find slices of an array [k, j, i] whose voxels all have one value.
 
     Returns:
-        The slices between others that have several values, and those at the ends.
+        The blank slices within the volume, and those at its ends.
     """
     is_blank = [plane.min() == plane.max() for plane in values]
     if all(is_blank):

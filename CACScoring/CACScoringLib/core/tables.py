@@ -1,4 +1,4 @@
-"""Tables as CSV: read with errors that name the file, the line and the column; written whole or not at all."""
+"""Reading of CSV tables, with errors that name file, line and column, and atomic writing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .files import write_text_atomically
 from .text import printable
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet runs a cell that begins so."""
+"""First characters of a cell that a spreadsheet runs as a formula."""
 
 _SEPARATORS = ",;\t"
 
@@ -24,7 +24,7 @@ _NUMBERS = {
     ".": re.compile(r"[+-]?(?=[.,]?\d)(?:\d+|[1-9]\d{0,2}(?:,\d{3})+)?(?:\.\d*)?(?:e[+-]?\d+)?", re.IGNORECASE),
     ",": re.compile(r"[+-]?(?=[.,]?\d)(?:\d+|[1-9]\d{0,2}(?:\.\d{3})+)?(?:,\d*)?(?:e[+-]?\d+)?", re.IGNORECASE),
 }
-"""A number by its decimal mark; the other mark separates thousands."""
+"""Pattern of a number by its decimal mark; the other mark separates thousands."""
 
 
 class TableError(CTError):
@@ -47,7 +47,7 @@ class DecimalMarks:
     def of(self, column: str) -> str:
         """Return "." or ",".
 
-        Where the column allows both, the other columns decide; where they do not either, it is the point unless the
+        If the column allows both, the other columns decide; if they allow both too, it is the point unless the
         separator is a semicolon, with which spreadsheets write decimal commas.
 
         Raises:
@@ -62,16 +62,16 @@ class DecimalMarks:
         marks = _marks(cells)
         if len(marks) == 1:
             return marks.pop()
-        unclear = [cell for cell in cells if "." in cell or "," in cell]
+        marked_cells = [cell for cell in cells if "." in cell or "," in cell]
         if not marks:
             raise ValueError(f"has decimal points and decimal commas ({_example(cells, '.')}, {_example(cells, ',')})")
-        if not any(_readings(cell) for cell in unclear):
+        if not any(_readings(cell) for cell in marked_cells):
             return "."
-        numeric = [own for own in self._columns.values() if all(not cell or _readings(cell) for cell in own)]
-        decided = {mark for own in numeric if len(_marks(own)) == 1 for mark in _marks(own)}
-        if len(decided) == 1:
-            return decided.pop()
-        example = next(cell for cell in unclear if _readings(cell))
+        numeric = [column for column in self._columns.values() if all(not cell or _readings(cell) for cell in column)]
+        other_marks = {mark for column in numeric if len(_marks(column)) == 1 for mark in _marks(column)}
+        if len(other_marks) == 1:
+            return other_marks.pop()
+        example = next(cell for cell in marked_cells if _readings(cell))
         if self._separator != ";" and "," not in example:
             return "."
         plain, mark = example.replace(".", "").replace(",", ""), "." if "." in example else ","
@@ -82,7 +82,14 @@ class DecimalMarks:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table at `path`; number: in the file, from 1. cells: by column in lower case, without spaces."""
+    """Line of a table.
+
+    Attributes:
+        path: File of the table.
+        number: Line number in the file, from 1.
+        cells: Cells by column name in lower case, stripped of spaces.
+        marks: Decimal marks of the table.
+    """
 
     path: Path
     number: int
@@ -91,23 +98,23 @@ class Line:
 
     @property
     def where(self) -> str:
-        """For messages: "line 3 of /data/scans.csv"."""
+        """Place in messages: "line 3 of /data/scans.csv"."""
         return f"line {self.number} of {self.path}"
 
     def text(self, column: str) -> str:
-        """Empty where the cell is, or where there is no such column."""
+        """Return a cell's text; empty if there is no such column."""
         return self.cells.get(column.lower(), "")
 
     def need(self, *columns: str) -> None:
-        """Raises TableError where one of these cells is empty."""
+        """Raise TableError if one of these cells is empty."""
         for column in columns:
             if not self.text(column):
                 raise TableError(f"There is no {column} in {self.where}. Fill it in, or remove the line.")
 
     def number_in(
-        self, column: str, low: float = -math.inf, high: float = math.inf, whole: bool = False
+        self, column: str, low: float = -math.inf, high: float = math.inf, integer: bool = False
     ) -> float | None:
-        """None where the cell is empty. Raises TableError for what is no finite number within the limits, included."""
+        """Return a cell's number, None if empty. Raises TableError unless it is finite and within the limits."""
         text = self.text(column)
         if not text:
             return None
@@ -120,24 +127,24 @@ class Line:
             value = _number_of(text, mark)
         except ValueError:
             value = math.nan
-        if math.isfinite(value) and low <= value <= high and not (whole and value % 1):
+        if math.isfinite(value) and low <= value <= high and not (integer and value % 1):
             return value
         limits = f" between {low:g} and {high:g}" if math.isfinite(high) else f" from {low:g} up"
-        kind = ("a whole number" if whole else "a number") + (limits if math.isfinite(low) else "")
-        raise TableError(f"The {column} in {self.where} is {_shown(text)}; it has to be {kind}, or empty.")
+        kind = ("a whole number" if integer else "a number") + (limits if math.isfinite(low) else "")
+        raise TableError(f"The {column} in {self.where} is {_quoted(text)}; it has to be {kind}, or empty.")
 
     def choice(self, column: str, choices: Sequence[str]) -> str | None:
-        """One of these words, whatever its case; None where the cell is empty. Raises TableError."""
+        """Return the choice that a cell holds in any case, None if empty. Raises TableError for other text."""
         text = self.text(column)
         if not text:
             return None
         if matches := [choice for choice in choices if choice.lower() == text.lower()]:
             return matches[0]
-        known = " or ".join(choices)
-        raise TableError(f"The {column} in {self.where} is {_shown(text)}; write {known}, or leave it empty.")
+        alternatives = " or ".join(choices)
+        raise TableError(f"The {column} in {self.where} is {_quoted(text)}; write {alternatives}, or leave it empty.")
 
     def file(self, column: str) -> Path | None:
-        """A file or folder, relative to the table; None where the cell is empty. Raises TableError where it is not."""
+        """Return an existing file or folder relative to the table, None if empty. Raises TableError."""
         text = self.text(column)
         if not text:
             return None
@@ -147,12 +154,18 @@ class Line:
                 return file
         except (OSError, ValueError):  # no name of a file at all
             pass
-        raise TableError(f"The {column} {_shown(text)} in {self.where} is not there: {file}.")
+        raise TableError(f"The {column} {_quoted(text)} in {self.where} is not there: {file}.")
 
 
 @dataclass(frozen=True)
 class Table:
-    """columns: as they are written, without spaces. lines: at least one."""
+    """Table with at least one line.
+
+    Attributes:
+        path: File of the table.
+        columns: Names of the columns as written, stripped of spaces.
+        lines: Lines below the heading.
+    """
 
     path: Path
     columns: tuple[str, ...]
@@ -162,34 +175,34 @@ class Table:
         return column.lower() in {name.lower() for name in self.columns}
 
     def need(self, *columns: str) -> None:
-        """Raises TableError where one of these columns is missing."""
+        """Raise TableError if one of these columns is missing."""
         if missing := [name for name in columns if name not in self]:
             has = ", ".join(printable(name) for name in self.columns)
             raise TableError(f"The table {self.path} has no column {', '.join(missing)}; it has {has}.")
 
-    def need_distinct(self, names: Sequence[str], what: str = "name") -> None:
-        """Raises TableError where two lines have the same name. names: of the lines, in order."""
-        seen: dict[str, int] = {}
+    def need_distinct(self, names: Sequence[str], noun: str = "name") -> None:
+        """Raise TableError if two lines have the same name. names: Names of the lines, in order."""
+        numbers: dict[str, int] = {}
         for line, name in zip(self.lines, names, strict=True):
-            if name in seen:
+            if name in numbers:
                 raise TableError(
-                    f"Lines {seen[name]} and {line.number} of {self.path} have the same {what}, {_shown(name)}."
+                    f"Lines {numbers[name]} and {line.number} of {self.path} have the same {noun}, {_quoted(name)}."
                 )
-            seen[name] = line.number
+            numbers[name] = line.number
 
 
 def read_table(path: Path, needed: Iterable[str] = (), usual_name: str = "", short_lines: bool = False) -> Table:
     """Read a table whose first line names its columns, in any order and in upper or lower case.
 
-    Lines and columns that are all empty are left out.
+    Empty lines and columns are left out.
 
     Args:
         path: UTF-8 text with or without a byte order mark, separated by comma, semicolon or tab; or a folder that holds
             `usual_name`.
-        needed: Columns.
+        needed: Columns that must exist.
         usual_name: Name of the table in such a folder, and for messages.
-        short_lines: A line may end before its last columns, whose cells are then empty, as some spreadsheets write it;
-            elsewhere a missing separator could move cells into other columns.
+        short_lines: Accept lines that end before the last columns, as some spreadsheets write empty cells. Otherwise
+            they are refused, because a missing separator moves cells into other columns.
 
     Raises:
         TableError: The table cannot be read.
@@ -198,15 +211,15 @@ def read_table(path: Path, needed: Iterable[str] = (), usual_name: str = "", sho
     separator, rows = _read(path, usual_name)
     if not rows:
         raise TableError(f"The table {path} is empty. Give a CSV file whose first line names its columns.")
-    (_, head), *rest = rows
-    names = [name.strip() for name in head]
-    named = [name.lower() for name in names if name]
-    if twice := sorted({name for name in named if named.count(name) > 1}):
-        raise TableError(f"The table {path} has two columns of one name: {printable(', '.join(twice))}. Rename one.")
+    (_, heading), *body = rows
+    names = [name.strip() for name in heading]
+    lower_names = [name.lower() for name in names if name]
+    if repeats := sorted({name for name in lower_names if lower_names.count(name) > 1}):
+        raise TableError(f"The table {path} has two columns of one name: {printable(', '.join(repeats))}. Rename one.")
     lines = []
     columns: dict[str, list[str]] = {}
     marks = DecimalMarks(columns, separator)
-    for number, cells in rest:
+    for number, cells in body:
         extra = any(cell.strip() for cell in cells[len(names) :])
         if extra or (len(cells) < len(names) and not short_lines):
             raise TableError(f"Line {number} of {path} has {len(cells)} cells, but there are {len(names)} columns.")
@@ -222,12 +235,12 @@ def read_table(path: Path, needed: Iterable[str] = (), usual_name: str = "", sho
 
 
 def read_cells(path: Path, usual_name: str = "", errors: str = "strict") -> list[tuple[int, list[str]]]:
-    """The number in the file and the cells of each line that is not empty; the first is no heading necessarily.
+    """Read the line number and the cells of each line that is not empty; the first need not be a heading.
 
     Args:
         path: As `read_table` takes it.
         usual_name: For the message.
-        errors: What becomes of bytes that are no UTF-8, as `bytes.decode` takes it.
+        errors: Treatment of bytes that are not UTF-8, as in `bytes.decode`.
 
     Raises:
         TableError: The table cannot be read.
@@ -236,13 +249,13 @@ def read_cells(path: Path, usual_name: str = "", errors: str = "strict") -> list
 
 
 def _read(path: Path, usual_name: str, errors: str = "strict") -> tuple[str, list[tuple[int, list[str]]]]:
-    """Return the separator of a table's cells, and what `read_cells` does."""
+    """Return the separator of a table's cells, and the result of `read_cells`."""
     try:
         text = path.read_bytes().decode("utf-8-sig", errors)
         if "\0" in text:
             raise ValueError("it holds bytes that are no text")
-        first = text.split("\n", 1)[0]
-        separator = next((one for one in _SEPARATORS if one in first), ",")
+        heading = text.split("\n", 1)[0]
+        separator = next((candidate for candidate in _SEPARATORS if candidate in heading), ",")
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         return separator, [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except OSError as error:
@@ -260,14 +273,14 @@ def table_text(
     delimiter: str = ",",
     guarded: bool = False,
 ) -> str:
-    """A table as CSV, its first line `columns`.
+    """Return a table as CSV.
 
     Args:
         columns: Names of the columns, the first line.
-        rows: The cells of each in the order of the columns, or by column, where what is not among the columns is left
-            out and what lacks is empty. None is an empty cell.
-        delimiter: What separates the cells.
-        guarded: See `guarded_cell`; for texts that come from outside.
+        rows: Cells of each row, in the order of the columns or by column; by column, surplus cells are left out and
+            missing ones empty. None is an empty cell.
+        delimiter: Separator of the cells.
+        guarded: Apply `guarded_cell`, for texts from outside.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
@@ -291,11 +304,11 @@ def write_table(
 
 
 def guarded_cell(cell: object) -> object:
-    """A text that a spreadsheet would run begins with an apostrophe; anything else is as it was."""
+    """Return a cell with an apostrophe before text that a spreadsheet would run; other cells unchanged."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
 
-def _shown(text: str) -> str:
+def _quoted(text: str) -> str:
     return repr(text[:80])
 
 

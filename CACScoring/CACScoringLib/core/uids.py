@@ -1,4 +1,4 @@
-"""UIDs of DICOM objects, which identify a person."""
+"""DICOM UIDs, which identify a person, and their digests."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def is_uid(text: str) -> bool:
 
 
 def digest(uid: str) -> str:
-    """A name for what has a UID: 16 hexadecimal digits, the same every time."""
+    """Return a reproducible name for a UID: 16 hexadecimal digits."""
     return hashlib.sha256(uid.encode()).hexdigest()[:16]

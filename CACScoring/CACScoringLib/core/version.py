@@ -1,4 +1,4 @@
-"""The version of CAC, as results for other systems state it."""
+"""Version of CAC, stated in results."""
 
 VERSION = "0.2.0"
-"""As in pyproject.toml; Slicer has no metadata of packages to ask."""
+"""Version in pyproject.toml, repeated here because Slicer has no package metadata."""

@@ -148,12 +148,12 @@ ADVICE = {
     "view-unknown": "Check that the image is the view that it was given as.",
     "view-unused": "No action is needed. This model does not use that view.",
 }
-"""What the reader of a warning should do, by its code."""
+"""Advice to the reader of a warning, by code."""
 
 ADVICE_AFTER_REVIEW = {"beyond-calibration": "The reviewed score holds. Do not use that of the calcium map."}
-"""What to do about warnings of automatic scores once a reader has confirmed the score, by code; none is severe then."""
+"""Advice on warnings of automatic scores after a reader confirmed the score, by code; none is severe then."""
 
 
 def declare(advice: Mapping[str, str]) -> None:
-    """Add the codes of another library, each with what its reader should do."""
+    """Add the codes of another library with their advice."""
     ADVICE.update(advice)

@@ -67,7 +67,7 @@ class ReviewFolder(ReviewState):
         return self._labels[method]
 
     def write(self, method: str, labelled: Labelled, alone: bool = False) -> None:
-        self._labels[method] = labelled if alone else self._labels[method].given(labelled.flat, labelled.values)
+        self._labels[method] = labelled if alone else self._labels[method].with_labels(labelled.flat, labelled.values)
         self._versions[method] += 1
 
     def slices(self) -> list[SliceRow]:

@@ -49,7 +49,7 @@ def labels_of(case: ReviewCase, reading: str) -> dict[str, Labelled]:
     for kind, change in journal_of(case, reading).steps:
         for method, voxels in change.voxels.items():
             values = voxels.before if kind == "undo" else voxels.after
-            labels[method] = labels[method].given(voxels.flat, values)
+            labels[method] = labels[method].with_labels(voxels.flat, values)
     return labels
 
 

@@ -30,7 +30,7 @@ def read_pairs(table: Path) -> list[TrainingScan]:
     pairs = []
     for line in read_table(table, ("patient", "ct", "heart"), short_lines=True).lines:
         line.need("patient", "ct", "heart")
-        label = line.number_in("label", 0, whole=True)
+        label = line.number_in("label", 0, integer=True)
         use = line.choice("use", ("training", "validation")) or ""
         ct, heart, patient = line.file("ct"), line.file("heart"), line.text("patient")
         pairs.append(TrainingScan(ct, heart, patient, heart_label=None if label is None else int(label), use=use))

@@ -1,4 +1,4 @@
-"""Scans from arrays: where their voxels lie, and what is refused."""
+"""Scans from arrays: geometry, and refused arrays."""
 
 import pickle
 
@@ -69,7 +69,7 @@ def test_any_real_type_is_taken(dtype):
         (np.zeros((4, 4, 4)), {"affine": np.eye(4)}, NotHounsfieldError),
     ],
 )
-def test_what_is_no_scan_is_refused(array, place, error):
+def test_invalid_arrays_are_refused(array, place, error):
     with pytest.raises(error) as raised:
         CTScan.from_array(array, **place)
     assert isinstance(raised.value, CTError)

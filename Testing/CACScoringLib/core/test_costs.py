@@ -1,4 +1,4 @@
-"""Costs of a run's steps, as a table shows them."""
+"""Table of the costs of a run's steps."""
 
 from CACScoringLib.core.progress import Cost, Progress
 

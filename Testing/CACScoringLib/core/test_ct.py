@@ -1,4 +1,4 @@
-"""The type that flows: what is accepted as HU, and that orientation never changes what is where."""
+"""Scans from images: accepted values, orientation, warnings, and masks on the scan's grid."""
 
 from itertools import permutations, product
 
@@ -18,7 +18,7 @@ from CACScoringLib.core.ct import (
     scan_from_image,
 )
 
-MADE = Acquisition("made")
+ACQUISITION = Acquisition("memory")
 SPACING_MM = (0.7, 0.8, 3.0)
 ORIGIN_MM = (-100.0, -120.0, 30.0)
 LPS = (1, 0, 0, 0, 1, 0, 0, 0, 1)
@@ -44,14 +44,14 @@ class TestOrientation:
         image = image_of(chest_hu())
         # Half of these have a left-handed direction matrix.
         turned = sitk.Flip(sitk.PermuteAxes(image, order), flips, flipAboutOrigin=False)
-        scan = scan_from_image(turned, MADE)
+        scan = scan_from_image(turned, ACQUISITION)
         np.testing.assert_array_equal(scan.hu, chest_hu())
         assert same_grid(scan.image, image)
         assert scan.warnings == ()
 
     @pytest.mark.parametrize(("degrees", "warned"), [(2.9, False), (3.1, True), (20, True)])
     def test_oblique_slices_warn(self, degrees, warned):
-        scan = scan_from_image(image_of(chest_hu(), direction=rotated("x", degrees)), MADE)
+        scan = scan_from_image(image_of(chest_hu(), direction=rotated("x", degrees)), ACQUISITION)
         assert [w.code for w in scan.warnings] == (["oblique"] if warned else [])
         assert obliquity_degrees(scan.image) == pytest.approx(degrees)
 
@@ -66,19 +66,19 @@ class TestOrientation:
         (sitk.RealAndImaginaryToComplex(*[image_of(chest_hu(), np.float32)] * 2), "complex"),
     ],
 )
-def test_what_is_no_volume(image, match):
+def test_images_that_are_no_volume(image, match):
     with pytest.raises(NotVolumeError, match=match):
-        scan_from_image(image, MADE)
+        scan_from_image(image, ACQUISITION)
 
 
 def test_a_single_time_step_is_a_volume():
-    np.testing.assert_array_equal(scan_from_image(sitk.JoinSeries([image_of(chest_hu())]), MADE).hu, chest_hu())
+    np.testing.assert_array_equal(scan_from_image(sitk.JoinSeries([image_of(chest_hu())]), ACQUISITION).hu, chest_hu())
 
 
 def values(low, high, step=1):
-    made = np.resize(np.arange(low, high + step, step), (6, 20, 20))
-    made[0, 0, 0], made[-1, -1, -1] = low, high
-    return made
+    ramp = np.resize(np.arange(low, high + step, step), (6, 20, 20))
+    ramp[0, 0, 0], ramp[-1, -1, -1] = low, high
+    return ramp
 
 
 def with_one(value):
@@ -102,13 +102,13 @@ def with_one(value):
         (np.clip(chest_hu(), -160, 240), np.int16, "clipped to a display window"),
     ],
 )
-def test_what_is_not_in_hounsfield_units(hu, dtype, match):
+def test_images_not_in_hounsfield_units(hu, dtype, match):
     with pytest.raises(NotHounsfieldError, match=match):
-        scan_from_image(image_of(hu, dtype), MADE)
+        scan_from_image(image_of(hu, dtype), ACQUISITION)
 
 
 def with_values(*counts):
-    """int16 [4, 10, 50] of tissue, bone (1200 HU) and air, with some values as often as said."""
+    """int16 [4, 10, 50] of tissue, bone (1200 HU) and air, with given counts of some values."""
     hu = np.resize(np.arange(-900, 900, 7), 2000)
     hu[-1] = 1200
     at = 0
@@ -119,7 +119,7 @@ def with_values(*counts):
 
 
 def spread(low, high, highest=1):
-    """int16 [4, 10, 50] of all values from low to below high, and some voxels of the highest."""
+    """int16 [4, 10, 50] of all values from low to below high, and some voxels of the highest value."""
     hu = np.resize(np.arange(low, high), 2000)
     hu[-highest:] = high
     return hu.reshape(4, 10, 50)
@@ -141,19 +141,19 @@ def spread(low, high, highest=1):
         (spread(-900, 1000, 3), True),
     ],
 )
-def test_limits_of_what_passes_for_hounsfield_units(hu, accepted):
-    """Clipped: more than one voxel in a thousand of the highest value, if that is below 1000 HU."""
+def test_limits_of_hounsfield_units(hu, accepted):
+    """Refused: more than 0.1 % of voxels at a highest value below 1000 HU, or values within 8 bits."""
     if accepted:
-        assert scan_from_image(image_of(hu), MADE).hu.shape == hu.shape
+        assert scan_from_image(image_of(hu), ACQUISITION).hu.shape == hu.shape
     else:
         with pytest.raises(NotHounsfieldError):
-            scan_from_image(image_of(hu), MADE)
+            scan_from_image(image_of(hu), ACQUISITION)
 
 
 @pytest.mark.parametrize(("count", "kind"), [(127, "label map"), (128, "label map"), (129, "8-bit picture")])
 def test_a_label_map_has_at_most_128_values(count, kind):
     with pytest.raises(NotHounsfieldError, match=kind):
-        scan_from_image(image_of(np.resize(np.arange(count), (6, 20, 20))), MADE)
+        scan_from_image(image_of(np.resize(np.arange(count), (6, 20, 20))), ACQUISITION)
 
 
 @pytest.mark.parametrize(
@@ -168,14 +168,14 @@ def test_a_label_map_has_at_most_128_values(count, kind):
     ],
 )
 def test_values_below_air_that_are_no_padding(counts, warned):
-    scan = scan_from_image(image_of(with_values(*counts)), MADE)
+    scan = scan_from_image(image_of(with_values(*counts)), ACQUISITION)
     assert [warning.code for warning in scan.warnings] == ["below-air"] * warned
     assert scan.hu.min() >= -1024
 
 
 def test_an_image_of_two_slices_of_two_pixels_is_a_volume():
     hu = np.array([[[-1000, 40], [300, 1200]], [[0, 10], [20, 30]]])
-    scan = scan_from_image(image_of(hu), MADE)
+    scan = scan_from_image(image_of(hu), ACQUISITION)
     np.testing.assert_array_equal(scan.hu, hu)
     assert scan.pixel_area_mm2 == pytest.approx(0.56)
     assert scan.slice_spacing_mm == 3.0
@@ -200,7 +200,7 @@ def test_facts_do_not_identify():
 class TestStorage:
     @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, np.float32, np.float64])
     def test_whole_hu_are_int16(self, dtype):
-        scan = scan_from_image(image_of(chest_hu(), dtype), MADE)
+        scan = scan_from_image(image_of(chest_hu(), dtype), ACQUISITION)
         assert scan.hu.dtype == np.int16
         np.testing.assert_array_equal(scan.hu, chest_hu())
 
@@ -208,17 +208,17 @@ class TestStorage:
     def test_fractions_of_hu_survive(self, dtype):
         hu = chest_hu().astype(float)
         hu[2, 5, 5] = 199.5
-        scan = scan_from_image(image_of(hu, dtype), MADE)
+        scan = scan_from_image(image_of(hu, dtype), ACQUISITION)
         assert scan.hu.dtype == np.float32
         assert scan.hu[2, 5, 5] == 199.5
 
     def test_values_above_int16_are_not_wrapped(self):
         hu = chest_hu()
         hu[0, 4, 4] = 62512
-        assert scan_from_image(image_of(hu, np.int32), MADE).hu[0, 4, 4] == 32767
+        assert scan_from_image(image_of(hu, np.int32), ACQUISITION).hu[0, 4, 4] == 32767
 
     def test_hu_outlives_its_scan(self):
-        hu = scan_from_image(image_of(chest_hu(64, 64, 64)), MADE).hu
+        hu = scan_from_image(image_of(chest_hu(64, 64, 64)), ACQUISITION).hu
         overwriting = [sitk.Image(64, 64, 64, sitk.sitkInt16) for _ in range(8)]
         np.testing.assert_array_equal(hu, chest_hu(64, 64, 64))
         assert len(overwriting) == 8
@@ -243,7 +243,7 @@ class TestSameGrid:
 
 class TestMaskOnScanGrid:
     def scan(self):
-        return scan_from_image(image_of(chest_hu()), MADE)
+        return scan_from_image(image_of(chest_hu()), ACQUISITION)
 
     def labels(self):
         labels = np.zeros(chest_hu().shape)
@@ -265,7 +265,7 @@ class TestMaskOnScanGrid:
         assert same_grid(mask, self.scan().image)
 
     def test_labels_lost_in_resampling_are_named(self):
-        """A voxel between the scan's voxels falls through nearest neighbours; nobody may lose a lesion unawares."""
+        """Nearest neighbours miss a voxel between the scan's voxels; the warning names the lost label."""
         image = sitk.GetImageFromArray(np.random.default_rng(1).integers(-1000, 1400, (6, 8, 8)).astype(np.int16))
         image.SetSpacing((2.0, 2.0, 2.0))
         labels = np.zeros((12, 16, 16), np.uint8)
@@ -298,7 +298,7 @@ class TestMaskOnScanGrid:
         mask, _ = mask_on_scan_grid(image_of(self.labels() * 85, np.int16), self.scan(), "labels")
         assert sitk.GetArrayViewFromImage(mask).max() == 255
 
-    def test_empty_where_it_may_be(self):
+    def test_an_empty_mask_is_accepted_on_request(self):
         one_voxel = image_of(self.labels()[:1, :1, :1] * 0, np.uint8)
         smaller = image_of(self.labels()[:4, :4, :4] * 0, np.uint8)
         for empty in (image_of(self.labels() * 0, np.uint8), one_voxel, smaller):

@@ -1,4 +1,4 @@
-"""Files, folders and results are complete or not there, and nothing remains of those that failed."""
+"""Atomic writes of files, folders and results, and removal of partial ones."""
 
 import os
 
@@ -34,7 +34,7 @@ def test_a_file_appears_at_the_end_under_its_name(tmp_path):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_what_failed_leaves_the_earlier_file_and_nothing_else(tmp_path, error):
+def test_a_failed_write_leaves_only_the_earlier_file(tmp_path, error):
     target = tmp_path / "a"
     target.write_text("before")
 
@@ -61,12 +61,12 @@ def test_a_folder_appears_at_the_end_and_replaces_none(tmp_path):
     assert names(tmp_path) == ["a"]
 
 
-def test_text_is_written_as_it_is(tmp_path):
+def test_text_is_written_unchanged(tmp_path):
     write_text_atomically(tmp_path / "a", "ä\r\n\udce4\n")
     assert (tmp_path / "a").read_bytes() == "ä\r\n".encode() + b"\\udce4\n"
 
 
-def test_what_is_durable_is_on_the_disk_before_it_is_renamed(tmp_path, monkeypatch):
+def test_durable_files_are_flushed_before_the_rename(tmp_path, monkeypatch):
     done = []
     sync, replace = os.fsync, type(tmp_path).replace
     monkeypatch.setattr(os, "fsync", lambda number: (done.append("sync"), sync(number)))
@@ -78,13 +78,13 @@ def test_what_is_durable_is_on_the_disk_before_it_is_renamed(tmp_path, monkeypat
     assert done[3:] == ["rename"]
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def test_partial_files_of_killed_processes_are_removed(tmp_path):
     def killed():
         writing = atomic_write(tmp_path / "a")
         writing.__enter__()
         return writing
 
-    left = [killed(), killed()]
+    writers = [killed(), killed()]
     assert len(names(tmp_path)) == 2
     remove_partial(tmp_path, seconds_old=3600)
     assert len(names(tmp_path)) == 2
@@ -94,7 +94,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     (tmp_path / ".a").touch()
     remove_partial(tmp_path)
     assert names(tmp_path) == [".a"]
-    del left
+    del writers
 
 
 def write(folder, **files):
@@ -102,7 +102,7 @@ def write(folder, **files):
         (folder / f"{stem}.json").write_text(text)
 
 
-def test_an_earlier_result_is_refused_at_once_and_kept(tmp_path):
+def test_an_earlier_result_is_refused_and_unchanged(tmp_path):
     (tmp_path / "scores.json").write_text("first")
     with pytest.raises(OutputError, match="--overwrite"):
         OutputFolder(tmp_path)
@@ -151,11 +151,11 @@ def test_a_run_fails_while_another_moves_its_files_in(tmp_path, monkeypatch):
 
 
 class KilledError(BaseException):
-    """In place of a SIGKILL: nothing of ours catches it, and no temporary folder is tidied up after it."""
+    """Stand-in for SIGKILL: not caught, and no temporary folder is removed."""
 
 
 def killed_at(monkeypatch, folder, number):
-    """Make an overwriting of a folder's result end at a change of files; returns whether it came so far."""
+    """Kill the replacement of a folder's result at the n-th change of files; return True if it got there."""
     count = 0
 
     def counted(change):
@@ -182,10 +182,10 @@ def killed_at(monkeypatch, folder, number):
     return False
 
 
-def test_whenever_a_run_is_killed_one_of_both_results_is_whole_after_the_next(tmp_path, monkeypatch):
+def test_a_killed_replacement_leaves_one_complete_result(tmp_path, monkeypatch):
     first = {"scores.json": "first", "lesions.csv": "first", "notes.txt": "mine"}
     second = {"scores.json": "second", "other.json": "second", "report.html": "second", "notes.txt": "mine"}
-    found = []
+    outcomes = []
     for number in range(1, 100):
         folder = tmp_path / str(number) / "out"
         folder.mkdir(parents=True)
@@ -195,15 +195,15 @@ def test_whenever_a_run_is_killed_one_of_both_results_is_whole_after_the_next(tm
             break
         with pytest.raises(OutputError, match="not empty"):
             OutputFolder(folder)
-        found.append({path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()})
-        assert found[-1] in (first, second)
+        outcomes.append({path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()})
+        assert outcomes[-1] in (first, second)
         assert not (set(names(folder.parent)) - {"out"} - {p.name for p in folder.parent.glob(".*.partial-*")})
-    assert first in found
-    assert second in found
-    assert len(found) > 10
+    assert first in outcomes
+    assert second in outcomes
+    assert len(outcomes) > 10
 
 
-def test_a_full_disk_is_told_and_keeps_the_earlier_result(tmp_path):
+def test_a_full_disk_is_reported_and_keeps_the_earlier_result(tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
     write(folder, scores="first")
@@ -219,7 +219,7 @@ def test_a_full_disk_is_told_and_keeps_the_earlier_result(tmp_path):
 
 
 def test_no_file_of_an_earlier_result_stays_beside_a_new_one(tmp_path):
-    """The scene and the map of a run with the networks, beside the scores of one without them."""
+    """A run without networks leaves no scene and map of an earlier run with them."""
     for name in (*RESULT_FILES, "notes.txt"):
         (tmp_path / name).write_text("first")
     with OutputFolder(tmp_path, overwrite=True).being_written() as folder:
@@ -228,17 +228,17 @@ def test_no_file_of_an_earlier_result_stays_beside_a_new_one(tmp_path):
     assert (tmp_path / "scores.json").read_text(encoding="utf-8") == "second"
 
 
-def test_what_a_killed_run_left_is_removed_by_a_later_one(tmp_path):
-    """Not by one at the same time, nor what belongs to another target."""
-    old, new, other = (tmp_path / f".{name}" for name in ("out [1].partial-a", "out [1].partial-b", "out.partial-c"))
-    for folder in (old, new, other):
+def test_a_later_run_removes_partial_files_of_a_killed_one(tmp_path):
+    """Files of a simultaneous run and of other targets stay."""
+    old, new, foreign = (tmp_path / f".{name}" for name in ("out [1].partial-a", "out [1].partial-b", "out.partial-c"))
+    for folder in (old, new, foreign):
         folder.mkdir()
         (folder / "report.html").write_text("half", encoding="utf-8")
-    for folder in (old, other):
+    for folder in (old, foreign):
         os.utime(folder, (0, 0))
     with OutputFolder(tmp_path / "out [1]").being_written() as folder:
         (folder / "scores.json").write_text("{}", encoding="utf-8")
-    assert {path.name for path in tmp_path.iterdir()} == {"out [1]", new.name, other.name}
+    assert {path.name for path in tmp_path.iterdir()} == {"out [1]", new.name, foreign.name}
 
 
 def test_models_come_with_the_library():

@@ -1,4 +1,4 @@
-"""Grids of images: parts lie where they were cut, and outlines stay where they are."""
+"""Grids of images: parts, outlines, and means over voxels."""
 
 import numpy as np
 import pytest
@@ -19,11 +19,11 @@ def test_a_part_is_pasted_where_it_was_cut(image):
     grid = Grid.of(image)
     part = image[2:5, 1:7, 3:6]
     assert grid.box(part) == [slice(2, 5), slice(1, 7), slice(3, 6)]
-    whole = grid.paste(part)
-    assert Grid.of(whole) == grid
+    pasted = grid.paste(part)
+    assert Grid.of(pasted) == grid
     expected = np.zeros((6, 8, 10), np.int16)
     expected[3:6, 1:7, 2:5] = sitk.GetArrayFromImage(part)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(whole), expected)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(pasted), expected)
 
 
 def test_a_mask_on_a_finer_grid_keeps_its_outline(image):
@@ -32,9 +32,9 @@ def test_a_mask_on_a_finer_grid_keeps_its_outline(image):
     coarse = Grid.of(image)
     assert (coarse.mask(coarse.image(inside)) == inside).all()
     fine = Grid.of(sitk.Expand(image, [3, 3, 1]))
-    found = fine.mask(coarse.image(inside))
-    assert found[:, 6:18].all()
-    assert found.sum() == inside.sum() * 9
+    fine_inside = fine.mask(coarse.image(inside))
+    assert fine_inside[:, 6:18].all()
+    assert fine_inside.sum() == inside.sum() * 9
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_a_mask_on_a_finer_grid_keeps_its_outline(image):
         np.s_[0:0, 0:0, 0:0],
     ],
 )
-def test_a_mask_is_resampled_where_it_can_be_alone(image, filled):
+def test_a_mask_is_resampled_only_in_slices_it_can_reach(image, filled):
     inside = np.zeros((6, 8, 10), bool)
     inside[filled] = True
     mask = Grid.of(image).image(inside)
-    # Shifted, so that no voxel lies exactly between two; it goes beyond the mask's grid on some sides, where the
-    # mask's border voxels go on, and ends within it on others.
+    # Shifted, so no voxel lies exactly between two; beyond the mask's grid on some sides, where its border voxels
+    # continue, and within it on others.
     places = (((30, 26, 14), (-22.13, 30.17, -161.13)), ((8, 9, 4), (-23.0, 31.9, -155.37)), ((2, 2, 2), (90.0,) * 3))
     for size, origin in places:
         grid = Grid(size, (0.37, 0.41, 1.3), origin, TURNED)
@@ -69,17 +69,17 @@ def test_boxes_and_largest_parts():
 
 
 def line_image(values, axis):
-    """An image of three dimensions whose values lie along one axis (0 for i); the other sides are one voxel."""
+    """Return a 3-D image with values along one axis (0 for i), one voxel wide along the others."""
     shape = [1, 1, 1]
     shape[2 - axis] = len(values)
     return sitk.GetImageFromArray(np.array(values, np.float32).reshape(shape))
 
 
 def line_grid(first, step, count, axis):
-    """A grid along one axis; along the others the one voxel of `line_image`."""
+    """Return a grid along one axis, with the voxel of `line_image` along the others."""
 
-    def along(value, other):
-        return tuple(value if n == axis else other for n in range(3))
+    def along(value, neutral):
+        return tuple(value if n == axis else neutral for n in range(3))
 
     return ScanGrid(along(first, 0.0), along(step, 1.0), along(count, 1))
 
@@ -104,8 +104,8 @@ IN_PLANE = [
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize(("first", "step", "count", "expected"), IN_PLANE)
 def test_means_in_plane_by_hand(axis, first, step, count, expected):
-    found = line_grid(first, step, count, axis).resample(line_image((10, 20, 40), axis), 100.0)
-    np.testing.assert_allclose(found.ravel(), expected, rtol=1e-6)
+    means = line_grid(first, step, count, axis).resample(line_image((10, 20, 40), axis), 100.0)
+    np.testing.assert_allclose(means.ravel(), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_means_in_plane_by_hand(axis, first, step, count, expected):
     ],
 )
 def test_means_of_slices_by_hand(first, step, count, expected):
-    found = line_grid(first, step, count, 2).resample(line_image((10, 20, 40), 2), 100.0)
-    np.testing.assert_allclose(found.ravel(), expected, rtol=1e-6)
+    means = line_grid(first, step, count, 2).resample(line_image((10, 20, 40), 2), 100.0)
+    np.testing.assert_allclose(means.ravel(), expected, rtol=1e-6)
 
 
 def test_one_image_at_once_along_all_axes():
@@ -135,7 +135,7 @@ def test_one_image_at_once_along_all_axes():
         centres = (f + s * np.arange(n) for f, s, n in zip(grid.first, grid.step, grid.size, strict=True))
         x, y, z = np.meshgrid(*centres, indexing="ij")
         values = (100 * z + 10 * y + x).transpose()
-        # The hats round corners off only where values bend, which these do not.
+        # Linear interpolation rounds only bends, which these values lack.
         np.testing.assert_allclose(grid.resample(image, -1000.0), values, rtol=1e-5)
 
 
@@ -173,8 +173,8 @@ def test_a_box_of_a_grid_and_its_place():
     assert image.GetOrigin() == pytest.approx((13.25, 24.2, 48.0))
 
 
-def test_a_sum_is_kept_on_the_way_back():
-    """One voxel of 8 scan voxels' volume."""
+def test_pasting_preserves_the_sum():
+    """A voxel has the volume of 8 scan voxels."""
     array = np.zeros((4, 5, 6), np.float32)
     array[2, 2, 3] = 1.0
     grid = ScanGrid((0.5, 0.5, 0.5), (2.0, 2.0, 2.0), (6, 5, 4))
@@ -182,5 +182,5 @@ def test_a_sum_is_kept_on_the_way_back():
     assert back.shape == (8, 10, 12)
     assert back.sum() == pytest.approx(8.0)
     np.testing.assert_allclose(back.sum((1, 2)), [0, 0, 0, 0, 4, 4, 0, 0], atol=1e-6)
-    # A hat of two scan voxels each way about 6.5, averaged over voxels.
+    # A triangle of two scan voxels each way around 6.5, averaged over voxels.
     np.testing.assert_allclose(back.sum((0, 1)) / 4, [0, 0, 0, 0, 0, 0.25, 0.75, 0.75, 0.25, 0, 0, 0], atol=1e-6)

@@ -1,4 +1,4 @@
-"""Sites of calcium by the names that people and public label sets give them."""
+"""Sites of calcium by names from readers and public label sets."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Settings that are declared once, as options of a command line and rows of a form."""
+"""Settings declared once, as command-line options and rows of a form."""
 
 import argparse
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from CACScoringLib.core.options import Row, add_options, changed_settings, optio
 class Inner:
     steps: int = option(help="how many", row=Row("Steps:", "How many", "all"))
     share: float = option(0.5, "how much", metavar="SHARE")
-    kept: int = 7
+    limit: int = 7
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,20 @@ def parse():
     return lambda *words: parser.parse_args(words)
 
 
-def test_what_is_not_asked_for_stays(parse):
+def test_settings_without_an_argument_stay(parse):
     settings = Outer(Inner(4, 0.1, 9), 2.0, 5, mode="b")
     assert settings_from(parse(), settings) == settings
 
 
-def test_all_that_is_asked_for(parse):
+def test_arguments_become_settings(parse):
     words = ("--steps", "6", "--share", "0.25", "--limit", "3", "--begin", "2", "--quick", "--mode", "b")
-    asked = settings_from(parse(*words, "--folders", "x", "--folders", "y"), Outer())
-    assert asked == Outer(Inner(6, 0.25), 3.0, 2, True, "b", [Path("x"), Path("y")])
-    assert isinstance(asked.limit, float)
+    settings = settings_from(parse(*words, "--folders", "x", "--folders", "y"), Outer())
+    assert settings == Outer(Inner(6, 0.25), 3.0, 2, True, "b", [Path("x"), Path("y")])
+    assert isinstance(settings.limit, float)
 
 
 @pytest.mark.parametrize("words", [("--steps", "1.5"), ("--mode", "c"), ("--limit", "much")])
-def test_what_does_not_fit_is_refused(parse, words):
+def test_invalid_arguments_are_refused(parse, words):
     with pytest.raises(SystemExit):
         parse(*words)
 
@@ -86,9 +86,9 @@ class Values:
     ],
 )
 def test_settings_from_a_file(content, expected):
-    found = changed_settings(Values(), content, "", Path("folder"))
-    assert found == expected
-    assert isinstance(found.number, float)
+    settings = changed_settings(Values(), content, "", Path("folder"))
+    assert settings == expected
+    assert isinstance(settings.number, float)
 
 
 @pytest.mark.parametrize(

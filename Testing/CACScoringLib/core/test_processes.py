@@ -1,4 +1,4 @@
-"""Ending processes with what they have started, and what memory and cores there are."""
+"""Ending of process trees, and available memory."""
 
 import subprocess
 import sys
@@ -21,9 +21,9 @@ def test_a_process_is_ended_with_its_children():
     kill_tree(parent.pid)
     parent.wait(10)
     parent.stdout.close()
-    # A child whose new parent has not asked for it yet is a zombie.
-    gone, alive = psutil.wait_procs([child], timeout=10)
-    assert gone or alive[0].status() == psutil.STATUS_ZOMBIE
+    # A child is a zombie until its new parent has waited for it.
+    terminated, alive = psutil.wait_procs([child], timeout=10)
+    assert terminated or alive[0].status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize(("limit", "expected"), [("1000\n", 1000), ("max\n", 5000), ("9000\n", 5000), (None, 5000)])

@@ -1,4 +1,4 @@
-"""What a terminal shows of a run."""
+"""Progress of a run on terminals and for programs."""
 
 import io
 import json
@@ -14,7 +14,7 @@ class Terminal(io.StringIO):
         return True
 
     def lines(self):
-        """Lines as they stand on the screen."""
+        """Return the lines visible on the screen."""
         return [line.split("\x1b[K")[-1] for line in self.getvalue().split("\n")]
 
 

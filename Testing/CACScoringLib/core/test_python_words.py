@@ -1,4 +1,4 @@
-"""Errors of the library in Python's words."""
+"""Errors of the library with Python arguments in place of options."""
 
 import re
 

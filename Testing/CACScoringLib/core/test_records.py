@@ -8,7 +8,7 @@ from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.records import check_record, counted_labels, severe_warnings
 
 
-def test_labels_of_what_counts():
+def test_labels_of_counted_calcium():
     labels = np.arange(12, dtype=np.uint8)
     assert counted_labels(labels, {"left_out": [{"id": 3}]}).tolist() == [0, 1, 2, 3, 4, 5, 0, 0, 0, 0, 0, 0]
     for recorded in ({"left_out": []}, {}):

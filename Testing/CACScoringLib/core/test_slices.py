@@ -1,4 +1,4 @@
-"""Slices that no scanner makes: blank ones, and copies of others."""
+"""Detection of blank and repeated slices."""
 
 import numpy as np
 import pytest

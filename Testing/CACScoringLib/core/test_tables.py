@@ -1,4 +1,4 @@
-"""Tables are read with errors that say where, and written as spreadsheets take them."""
+"""Reading of tables, with errors that name the place, and writing for spreadsheets."""
 
 import math
 
@@ -20,17 +20,17 @@ def table(tmp_path):
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_as_spreadsheets_write_it(table, separator, encoding, end):
+def test_separators_encodings_and_line_ends_of_spreadsheets(table, separator, encoding, end):
     text = end.join((" CT ,Age,", '"ä\n1", 60 ,', "", ",,", "b,,", ""))
-    found = read_table(table(text.replace(",", separator), encoding), ["ct", "age"])
-    assert found.columns == ("CT", "Age")
-    assert [(line.number, line.text("ct"), line.text("AGE")) for line in found.lines] == [
+    parsed = read_table(table(text.replace(",", separator), encoding), ["ct", "age"])
+    assert parsed.columns == ("CT", "Age")
+    assert [(line.number, line.text("ct"), line.text("AGE")) for line in parsed.lines] == [
         (3, "ä\n1", "60"),
         (6, "b", ""),
     ]
-    assert "Ct" in found
-    assert "name" not in found
-    assert found.lines[0].text("name") == ""
+    assert "Ct" in parsed
+    assert "name" not in parsed
+    assert parsed.lines[0].text("name") == ""
 
 
 def test_a_folder_holds_its_table(table):
@@ -57,12 +57,12 @@ def test_a_folder_holds_its_table(table):
         (b"ct,b\n\0,1\n", "t.csv cannot be read as a table .*CSV UTF-8"),
     ],
 )
-def test_what_is_no_table_is_told(table, text, message):
+def test_unreadable_tables_are_refused(table, text, message):
     with pytest.raises(TableError, match=message):
         read_table(table(text), ["ct"])
 
 
-def test_a_line_may_end_early_where_that_is_allowed(table):
+def test_short_lines_are_accepted_on_request(table):
     path = table("ct,b\n1\n2,3,,\n")
     assert [line.text("b") for line in read_table(path, short_lines=True).lines] == ["", "3"]
     with pytest.raises(TableError, match=r"Line 2 .*3 cells"):
@@ -74,7 +74,7 @@ def test_a_line_may_end_early_where_that_is_allowed(table):
 )
 def test_numbers(table, text, value):
     [line] = read_table(table(f"a,b\n{text},x\n")).lines
-    assert line.number_in("a", 0, 10, whole=True) == value
+    assert line.number_in("a", 0, 10, integer=True) == value
     assert line.number_in("no such column") is None
 
 
@@ -93,7 +93,7 @@ def test_numbers(table, text, value):
         ("a;b\n12;x\n1e3;x\n-4;x\n", [12.0, 1000.0, -4.0]),
     ],
 )
-def test_decimal_marks_are_those_of_the_whole_column(table, text, values):
+def test_decimal_marks_are_detected_by_column(table, text, values):
     lines = read_table(table(text)).lines
     assert [line.number_in("a") for line in lines] == values
 
@@ -113,7 +113,7 @@ def test_numbers_of_two_meanings_are_refused(table, text, message):
 
 
 @pytest.mark.parametrize(
-    ("text", "limits", "said"),
+    ("text", "limits", "message"),
     [
         ("much", (), "'much'; it has to be a number, or empty"),
         ("nan", (), "'nan'"),
@@ -124,9 +124,9 @@ def test_numbers_of_two_meanings_are_refused(table, text, message):
         ("x" * 1000, (), r"'x{80}';"),
     ],
 )
-def test_what_is_no_number_is_told(table, text, limits, said):
+def test_invalid_numbers_are_refused_with_the_place(table, text, limits, message):
     [line] = read_table(table(f"age\n{text}\n")).lines
-    with pytest.raises(TableError, match=f"The age in line 2 of .*t.csv is .*{said}"):
+    with pytest.raises(TableError, match=f"The age in line 2 of .*t.csv is .*{message}"):
         line.number_in("age", *limits)
 
 
@@ -154,13 +154,13 @@ def test_cells_that_must_be_filled(table):
 
 
 def test_names_are_distinct(table):
-    found = read_table(table("ct\na\n\nb\na\n"))
-    found.need_distinct(["x", "y", "z"])
+    scans = read_table(table("ct\na\n\nb\na\n"))
+    scans.need_distinct(["x", "y", "z"])
     with pytest.raises(TableError, match=r"Lines 2 and 5 of .*t\.csv have the same ct, 'a'"):
-        found.need_distinct([line.text("ct") for line in found.lines], "ct")
+        scans.need_distinct([line.text("ct") for line in scans.lines], "ct")
 
 
-def test_what_is_written(tmp_path):
+def test_written_tables(tmp_path):
     rows = [(1, None, "=1+1"), {"c": 'say "a,b"', "a": 0.1, "of no column": 7}]
     assert table_text("abc", rows) == 'a,b,c\n1,,=1+1\n0.1,,"say ""a,b"""\n'
     assert table_text("abc", rows[:1], "\t", guarded=True) == "a\tb\tc\n1\t\t'=1+1\n"

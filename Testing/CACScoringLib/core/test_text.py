@@ -1,4 +1,4 @@
-"""Texts for readers, whose words are known."""
+"""Texts for readers and terminals."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_a_list_of_at_most_five(count, text):
 
 
 @pytest.mark.parametrize(
-    ("text", "shown", "message"),
+    ("text", "label", "message"),
     [
         (" ä\tb\n", "ä b", " ä b\n"),
         ("a\x1b[2J\udcff", "a [2J", "a [2J\udcff"),
@@ -38,6 +38,6 @@ def test_a_list_of_at_most_five(count, text):
         ("\ud7ffb\ue000", "b", " b "),  # beside the surrogates
     ],
 )
-def test_text_without_control_characters(text, shown, message):
-    assert printable(text) == shown
+def test_text_without_control_characters(text, label, message):
+    assert printable(text) == label
     assert printable(text, message=True) == message

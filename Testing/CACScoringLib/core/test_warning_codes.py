@@ -1,4 +1,4 @@
-"""Every warning that the code can make is declared, and every declared one is made."""
+"""Agreement of the declared warning codes with those in the code."""
 
 import ast
 from pathlib import Path
@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[3]
 READ_BACK = "CACScoring/CACScoringLib/core/records.py"  # stored warnings, which another version may have made
 
 
-def codes_made() -> list[tuple[str, str | None]]:
-    """The file and the code, None where it is not written out, of every warning that is made."""
-    made = []
+def warnings_in_sources() -> list[tuple[str, str | None]]:
+    """List file and code of each warning in the sources; the code is None if it is not a literal."""
+    codes = []
     for file in [*ROOT.glob("CACScoring/**/*.py"), *ROOT.glob("CACTraining/**/*.py")]:
         tree = ast.parse(file.read_text(encoding="utf-8"))
         constants = {
@@ -29,22 +29,22 @@ def codes_made() -> list[tuple[str, str | None]]:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "ScanWarning":
                 code = node.args[0] if node.args else None
                 code = constants.get(code.id) if isinstance(code, ast.Name) else getattr(code, "value", None)
-                made.append((file.relative_to(ROOT).as_posix(), code if isinstance(code, str) else None))
-    return made
+                codes.append((file.relative_to(ROOT).as_posix(), code if isinstance(code, str) else None))
+    return codes
 
 
 @pytest.mark.long
 def test_codes_are_written_out_but_for_those_read_back():
-    assert [file for file, code in codes_made() if code is None] == [READ_BACK]
+    assert [file for file, code in warnings_in_sources() if code is None] == [READ_BACK]
 
 
 @pytest.mark.long
-def test_what_is_made_is_declared_and_what_is_declared_is_made():
-    assert {code for _, code in codes_made() if code is not None} == set(ADVICE)
+def test_warnings_in_sources_are_the_declared_ones():
+    assert {code for _, code in warnings_in_sources() if code is not None} == set(ADVICE)
     assert set(ADVICE) >= SEVERE
 
 
-def test_an_undeclared_code_is_refused_but_in_what_was_stored():
+def test_an_undeclared_code_is_accepted_only_in_stored_warnings():
     with pytest.raises(ValueError, match="'no-such-code' is not declared"):
         ScanWarning("no-such-code", "It is odd.")
     assert ScanWarning(code="no-such-code", message="It was odd.", severe=False).severe is False
