@@ -1,4 +1,4 @@
-"""How a series was acquired, as its DICOM headers state it."""
+"""Acquisition of a series from its DICOM headers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..core.ct import Acquisition
 from .dicom import DicomSlice, first_value
 
 LEAST_MASS_FACTOR, MOST_MASS_FACTOR = 0.3, 2.0
-"""mg/cm³ of hydroxyapatite per HU that a scanner may state; 70 to 140 kVp give 0.4 to 1."""
+"""Plausible range of a scanner's mass factor, mg/cm³ of hydroxyapatite per HU; 70 to 140 kVp give 0.4 to 1."""
 
 _TEXTS = ("FilterType", "SeriesDescription", "ProtocolName", "ImageComments")
 _TIN = re.compile(r"(?<![A-Z])(SN ?(70|80|1[0-5]0)|(TIN|SN)[ -]?FILT|FILT[A-Z]* (TIN|SN)|ZINN)(?!\d)", re.IGNORECASE)
@@ -18,13 +18,13 @@ _TIN = re.compile(r"(?<![A-Z])(SN ?(70|80|1[0-5]0)|(TIN|SN)[ -]?FILT|FILT[A-Z]* 
 
 
 def clock(time: str) -> str:
-    """A DICOM time (PS3.5 6.2, VR TM) as HH:MM:SS, or HH:MM where it has no seconds; empty where it is none."""
+    """Format a DICOM time (PS3.5 6.2, VR TM) as HH:MM:SS, or HH:MM without seconds; empty for other text."""
     digits = time.partition(".")[0]
     return ":".join(digits[n : n + 2] for n in range(0, len(digits), 2)) if digits.isdecimal() else ""
 
 
 def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
-    """The facts of a series: the first value that a slice has, the median exposure."""
+    """Return the acquisition of a series: the first stated value of each element, the median exposure."""
 
     def text(keyword: str) -> str | None:
         return first_value(slices, DicomSlice.text, keyword)
@@ -66,10 +66,10 @@ def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
 
 
 def _gating(technique: str | None, scan_options: str | None) -> str | None:
-    """PS3.3 C.7.6.18.1 as it stands (but NONE); else "ECG" where Scan Options can mean nothing else.
+    """Return the gating technique (PS3.3 C.7.6.18.1) except NONE, or "ECG" if Scan Options states it clearly.
 
-    Scan Options has no defined terms for CT: CG is the one MR has for cardiac gating. Acquisition Type (0018,9302)
-    says how the table moves, never whether the heart was followed.
+    Scan Options has no defined terms for CT; CG is the MR term for cardiac gating. Acquisition Type (0018,9302)
+    describes the table's motion, not gating.
     """
     if technique is not None and technique.upper() != "NONE":
         return technique.upper()
@@ -80,7 +80,7 @@ def _gating(technique: str | None, scan_options: str | None) -> str | None:
 
 
 def _exposure_mas(slices: list[DicomSlice]) -> float | None:
-    """Median over the slices, because tube current modulation changes it from slice to slice."""
+    """Return the median over the slices, because tube current modulation changes it from slice to slice."""
     for keyword, per_mas in (("Exposure", 1), ("ExposureInuAs", 1000)):
         values = [value for value in (s.number(keyword) for s in slices) if value is not None]
         if values:
@@ -89,15 +89,15 @@ def _exposure_mas(slices: list[DicomSlice]) -> float | None:
 
 
 def _filter_material(slices: list[DicomSlice]) -> str | None:
-    """Filter Material as it stands, or "tin" where another text of the header names such a filter."""
-    if stated := first_value(slices, DicomSlice.text, "FilterMaterial"):
-        return stated
+    """Return Filter Material, or "tin" if another text of the header names a tin filter."""
+    if material := first_value(slices, DicomSlice.text, "FilterMaterial"):
+        return material
     texts = (first_value(slices, DicomSlice.text, keyword) or "" for keyword in _TEXTS)
     return "tin" if any(map(_TIN.search, texts)) else None
 
 
 def _date(text: str | None) -> str | None:
-    """A DICOM date as YYYY-MM-DD."""
+    """Format a DICOM date as YYYY-MM-DD; None for other text."""
     try:
         return datetime.strptime(text or "", "%Y%m%d").date().isoformat()
     except ValueError:
@@ -105,7 +105,7 @@ def _date(text: str | None) -> str | None:
 
 
 def _age_years(text: str | None) -> int | None:
-    """Completed years from a DICOM age string (PS3.5: three digits and D, W, M or Y)."""
+    """Return the completed years of a DICOM age string (PS3.5: three digits and D, W, M or Y)."""
     match = re.fullmatch(r"(\d{1,3})([DWMY])", (text or "").upper())
     per_year = {"D": 365.25, "W": 365.25 / 7, "M": 12, "Y": 1}
     return int(int(match[1]) / per_year[match[2]]) if match else None

@@ -1,6 +1,6 @@
-"""DICOM files, whose headers cannot be trusted.
+"""Reading of DICOM files, whose headers cannot be trusted.
 
-No more memory is set aside for a file than it can hold. A file may lack its preamble, or be compressed by gzip.
+No more memory is allocated for a file than it can hold. A file may lack its preamble, or be compressed by gzip.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _DICOMDIR = "1.2.840.10008.1.3.10"
 _MAGIC = slice(128, 132)
 _GZIP_MAGIC = b"\x1f\x8b"
 _FIRST_GROUPS, _LAST_FIRST_ELEMENT, _LONGEST_FIRST_VALUE = (2, 8), 0x18, 256
-"""Group, highest element and longest value of the element with which a file without preamble begins."""
+"""Group, highest element number and longest value of the first element in a file without preamble."""
 
 _FILE_NAMES = (".dcm", ".dicom", ".ima", ".dcm.gz")
-"""Endings of files that claim to be DICOM."""
+"""Endings of names that claim DICOM."""
 
 # fmt: off
 TAGS = [
@@ -51,19 +51,19 @@ TAGS = [
 # fmt: on
 
 MOST_INFLATED_BYTES, MOST_INFLATED_TIMES = 2**26, 50
-"""A deflated file may hold this much, or so many times its size where that is more; a small file of air alone may hold
-hundreds of times its size."""
+"""Largest content of a deflated file: bytes, or multiple of its size if that is more. A small file of air may inflate
+hundreds of times."""
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
-_BEFORE_META = 144
-"""Bytes before the first element that the length of the file meta information counts (PS3.10 7.1)."""
+_META_START = 144
+"""Offset in bytes from which the length of the file meta information counts (PS3.10 7.1)."""
 
 _BLOCK_BYTES = 2**12
-"""Read at once of a compressed file; it inflates to 4 MB at most."""
+"""Bytes of a compressed file read at once; they inflate to 4 MB at most."""
 
 
 def value_of(elements: pydicom.Dataset, keyword: str) -> Any:
-    """An element's value; None when it is missing, empty or broken."""
+    """Return an element's value; None if it is missing, empty or broken."""
     try:
         value = elements.get(keyword)
     except Exception:  # pydicom converts on access, and broken bytes raise whatever its converters meet
@@ -73,13 +73,13 @@ def value_of(elements: pydicom.Dataset, keyword: str) -> Any:
 
 @dataclass(frozen=True)
 class DicomSlice:
-    """An image of a DICOM file, and those elements of its header that reading a CT needs.
+    """Image of a DICOM file with the header elements that reading a CT needs.
 
     Attributes:
         path: The file.
-        header: Elements named in TAGS; of a frame, those of its functional groups too.
+        header: Elements named in TAGS; for a frame also those of its functional groups.
         frame: Number of the frame in a multi-frame file, from 1.
-        pixels: Stored pixels of the frame, compressed as they are in the file.
+        pixels: Stored pixels of the frame, compressed as in the file.
     """
 
     path: Path
@@ -124,7 +124,7 @@ class DicomSlice:
 
 
 def is_dicom(path: Path) -> bool:
-    """True if the file starts as PS3.10 asks (128 bytes, then DICM), or with an image's elements without that.
+    """True if a file begins with a preamble (PS3.10: 128 bytes, then DICM), or with elements of an image.
 
     Raises UnreadableError.
     """
@@ -142,7 +142,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def _is_packed(path: Path, start: bytes) -> bool:
-    """True for a file compressed by gzip that is no image file."""
+    """True for a gzip file that is not a compressed image file."""
     return start.startswith(_GZIP_MAGIC) and path.name.lower().endswith(".gz") and not _IMAGE.search(path.name)
 
 
@@ -180,15 +180,15 @@ def find_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableEr
     """Find the DICOM files below a folder, links to folders included, and read their headers.
 
     Returns:
-        The files with a modality, by path. And what is wrong with files and folders that are broken or cannot be
-        opened, and with files that are no DICOM though they are named as such, or as the slices are.
+        The files with a modality, by path, and the errors of files and folders that are broken, cannot be opened, or
+        have the name of a DICOM file or slice without being one.
 
     Raises:
         UnreadableError: The folder cannot be opened.
     """
     paths, broken = files_below(folder)
     slices: list[DicomSlice] = []
-    others = []
+    other_files = []
     for path in paths:
         try:
             slice_ = read_slice(path)
@@ -198,16 +198,16 @@ def find_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableEr
         if slice_ is not None:
             slices.append(slice_)
         else:
-            others.append(path)
-    names = {_pattern(slice_.path) for slice_ in slices}
-    for path in others:
-        if path.name.lower().endswith(_FILE_NAMES) or _pattern(path) in names:
+            other_files.append(path)
+    names = {_name_pattern(slice_.path) for slice_ in slices}
+    for path in other_files:
+        if path.name.lower().endswith(_FILE_NAMES) or _name_pattern(path) in names:
             broken[path] = UnreadableError(f"{path.name} does not begin as a DICOM file. Copy or export it again.")
     return slices, broken
 
 
-def _pattern(path: Path) -> str:
-    """The name of a file without its numbers, and its folder: alike in the slices of a series."""
+def _name_pattern(path: Path) -> str:
+    """Return a path with its numbers replaced, equal for the slices of a series."""
     return re.sub(r"\d+", "0", str(path))
 
 
@@ -228,7 +228,7 @@ def read_multi_frame(path: Path) -> DicomSlice:
 
 
 def read_slice(path: Path) -> DicomSlice | None:
-    """The header of a DICOM file with a modality; None for a file that is no DICOM, or is a DICOMDIR."""
+    """Read the header of a DICOM file; None for other files and a DICOMDIR. Raises UnreadableError."""
     if not is_dicom(path):
         return None
     header = read_bounded(path, stop_before_pixels=True, specific_tags=TAGS)
@@ -253,11 +253,16 @@ def _point_decimals(header: pydicom.Dataset) -> None:
             header[tag] = element._replace(value=element.value.replace(b",", b"."))
 
 
-def read_bounded(path: Path, **how: Any) -> pydicom.Dataset:
-    """`pydicom.dcmread` of a file whose elements must lie within it. how: as `dcmread` takes it.
+def read_bounded(path: Path, **options: Any) -> pydicom.Dataset:
+    """Read a DICOM file whose elements must lie within it.
 
-    Raises UnreadableError when an element claims to reach beyond the file's end, the file inflates to far more than
-    images do, or is broken otherwise.
+    Args:
+        path: The file.
+        **options: Options of `pydicom.dcmread`.
+
+    Raises:
+        UnreadableError: An element claims to reach beyond the file's end, the file inflates to far more than images
+            do, or it is broken otherwise.
     """
     import pydicom  # takes 0.3 s, which images in other formats need not wait for
 
@@ -265,20 +270,20 @@ def read_bounded(path: Path, **how: Any) -> pydicom.Dataset:
         start = file.read(_MAGIC.stop)
         file.seek(0)
         is_bare = start[_MAGIC] != b"DICM" and _begins_with_elements(start)
-        data = pydicom.dcmread(file, force=is_bare, **how)
+        data = pydicom.dcmread(file, force=is_bare, **options)
         list(data.file_meta)  # raises for elements of unknown kinds, at which GDCM takes 700 MB of memory
         return data
 
 
 def open_dicom(path: Path) -> BinaryIO:
-    """Open a DICOM file, decompressed where gzip compressed it. Raises UnreadableError where that fills the memory."""
+    """Open a DICOM file, decompressed by gzip if needed. Raises UnreadableError if that would fill the memory."""
     with path.open("rb") as file:
         is_packed = _is_packed(path, file.read(len(_GZIP_MAGIC)))
         file.seek(0)
         if not is_packed:
             _check_inflated(file, path)
             return _BoundedFile(path)
-        content = io.BytesIO(b"".join(_inflated(file, zlib.MAX_WBITS + 16, path)))
+        content = io.BytesIO(b"".join(_inflate(file, zlib.MAX_WBITS + 16, path)))
     _check_inflated(content, path)
     content.seek(0)
     return content
@@ -286,9 +291,10 @@ def open_dicom(path: Path) -> BinaryIO:
 
 @contextmanager
 def translate_dicom_errors(name: str) -> Iterator[None]:
-    """Turn what goes wrong with the elements of a DICOM file, converted on access, into an UnreadableError.
+    """Turn errors of DICOM elements, which are converted on access, into an UnreadableError; CTErrors pass.
 
-    name: of the file, for the message. Other CTErrors pass.
+    Args:
+        name: Name of the file for the message.
     """
     try:
         yield
@@ -300,9 +306,9 @@ def translate_dicom_errors(name: str) -> Iterator[None]:
 
 
 class _BoundedFile(io.FileIO):
-    """A file to read that raises UnreadableError when it is asked for what lies far behind its end.
+    """File that raises UnreadableError when a read or seek goes far beyond its end.
 
-    Parsers of DICOM ask for as much as an element claims to have, and some of them set all of it aside first.
+    DICOM parsers request as many bytes as an element claims, and some allocate them first.
     """
 
     def __init__(self, path: Path) -> None:
@@ -311,16 +317,16 @@ class _BoundedFile(io.FileIO):
 
     def read(self, size: int | None = -1) -> bytes:
         if size is not None and size > io.DEFAULT_BUFFER_SIZE and self.tell() + size > self._bytes:
-            raise self._claimed(self.tell() + size)
+            raise self._truncation_error(self.tell() + size)
         return super().read(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         place = super().seek(offset, whence)
         if place > self._bytes:
-            raise self._claimed(place)
+            raise self._truncation_error(place)
         return place
 
-    def _claimed(self, end: int) -> UnreadableError:
+    def _truncation_error(self, end: int) -> UnreadableError:
         return UnreadableError(
             f"{Path(self.name).name} is truncated, or other bytes were written into it: an element claims to reach to "
             f"byte {end:,}, and the file ends at {self._bytes:,}. Copy or export the series again."
@@ -328,25 +334,25 @@ class _BoundedFile(io.FileIO):
 
 
 def _check_inflated(file: BinaryIO, path: Path) -> None:
-    """Raise UnreadableError where a deflated file would fill the memory."""
+    """Raise UnreadableError if a deflated file would fill the memory."""
     start = file.read(1024)
     if _DEFLATED in start:
-        file.seek(_BEFORE_META + int.from_bytes(start[_BEFORE_META - 4 : _BEFORE_META], "little"))
-        for _ in _inflated(file, -zlib.MAX_WBITS, path):
+        file.seek(_META_START + int.from_bytes(start[_META_START - 4 : _META_START], "little"))
+        for _ in _inflate(file, -zlib.MAX_WBITS, path):
             pass
 
 
-def _inflated(file: BinaryIO, kind: int, path: Path) -> Iterator[bytes]:
-    """Decompress the rest of a file, block by block. kind: window bits, as zlib takes them."""
+def _inflate(file: BinaryIO, kind: int, path: Path) -> Iterator[bytes]:
+    """Decompress the remaining bytes of a file, block by block. kind: Window bits of zlib."""
     size = path.stat().st_size
-    most = max(MOST_INFLATED_BYTES, MOST_INFLATED_TIMES * size)
+    limit = max(MOST_INFLATED_BYTES, MOST_INFLATED_TIMES * size)
     stream, length = zlib.decompressobj(kind), 0
     while not stream.eof and (block := file.read(_BLOCK_BYTES)):
         content = stream.decompress(block)
         length += len(content)
-        if length > most:
+        if length > limit:
             raise UnreadableError(
-                f"{path.name} has {size:,} bytes and inflates to more than {most:,}, as no image does. Export the "
+                f"{path.name} has {size:,} bytes and inflates to more than {limit:,}, as no image does. Export the "
                 "series again, uncompressed."
             )
         yield content
@@ -355,16 +361,16 @@ def _inflated(file: BinaryIO, kind: int, path: Path) -> Iterator[bytes]:
 
 
 def check_numbers(slices: list[DicomSlice], needed: dict[str, tuple[int, str]], error: type[CTError]) -> None:
-    """Raise the error where slices lack numbers. needed: how many, and their name, by keyword."""
+    """Raise an error if slices lack numbers. needed: Count and name of the numbers, by keyword."""
     for keyword, (count, name) in needed.items():
-        without = [s.name for s in slices if s.numbers(keyword, count) is None]
-        if without:
+        incomplete = [s.name for s in slices if s.numbers(keyword, count) is None]
+        if incomplete:
             raise error(
-                f"{len(without)} of {len(slices)} slices have no {name}: {abbreviated_list(without)}. Export the "
+                f"{len(incomplete)} of {len(slices)} slices have no {name}: {abbreviated_list(incomplete)}. Export the "
                 "series again from the scanner or archive."
             )
 
 
 def first_value(slices: list[DicomSlice], get: Callable[..., Any], keyword: str) -> Any:
-    """The first value in the order of the slices, None when no slice has one."""
+    """Return the first value in the order of the slices; None if no slice has one."""
     return next((value for value in (get(s, keyword) for s in slices) if value is not None), None)

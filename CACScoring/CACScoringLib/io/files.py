@@ -1,4 +1,4 @@
-"""Files of a scan: those below a folder or in an archive, and names that ITK cannot open."""
+"""Files of a scan below a folder or in an archive, and paths that ITK can open."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from ..core.ct import UnreadableError
 
 MOST_UNPACKED_BYTES = 2**34
-"""Content of the largest archive that is unpacked: 16 GB, several times a cardiac CT of all phases."""
+"""Largest content of an archive in bytes: 16 GB, several times a cardiac CT of all phases."""
 
 _UNPACKING_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 """Errors of damaged archives, of unknown compression, and of passwords (RuntimeError)."""
@@ -58,7 +58,7 @@ def files_below(folder: Path) -> tuple[list[Path], dict[Path, UnreadableError]]:
 
 @contextmanager
 def unpacked(archive: Path) -> Iterator[Path]:
-    """Give a temporary folder with the content of a ZIP archive.
+    """Provide a temporary folder with the content of a ZIP archive.
 
     Raises:
         UnreadableError: It is encrypted, damaged or too large, or there is no room for it.
@@ -82,7 +82,7 @@ def unpacked(archive: Path) -> Iterator[Path]:
 
 @contextmanager
 def path_for_itk(path: Path) -> Iterator[Path]:
-    """Give a path that ITK can open: the same, or by a temporary link where it is no UTF-8, on which ITK aborts."""
+    """Provide a path that ITK can open: a temporary link if the path is not UTF-8, on which ITK aborts."""
     if _is_utf8(path):
         yield path
         return

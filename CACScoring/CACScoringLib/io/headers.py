@@ -1,7 +1,7 @@
-"""Contents of the headers of one stack that cast doubt on its images, or make them unreadable.
+"""Checks of the headers of one stack for content that casts doubt on its images.
 
 Each check takes the slices of the stack, none of them multi-frame, and returns warnings or raises a CTError. `CHECKS`
-lists them.
+lists the checks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..core.text import abbreviated_list
 from .dicom import DicomSlice, check_numbers, value_of
 
 MOST_TRIGGER_SPREAD_MS = 150.0
-"""Trigger times of one phase differ less: 70 % of the cycle at 60 to 75 beats per minute differs by 140 ms."""
+"""Largest spread of trigger times in one phase: 70 % of the cycle at 60 to 75 beats per minute differs by 140 ms."""
 
 MOST_PAUSE_S = 60.0
 """Longest pause between acquisitions of one scan; the steps of a gated scan follow each other within seconds."""
@@ -25,7 +25,7 @@ FIELD_TOLERANCE = 0.03
 """Largest relative difference between the reconstructed field of view and the size of the image."""
 
 # PS3.3 C.7.6.1.1.2 and C.8.15.2.1.6 (multi-energy), and what manufacturers write into Image Type and description.
-_COMPUTED = re.compile(
+_COMPUTED_TERMS = re.compile(
     r"(?<![A-Z])(VNC|VUE|VIRTUAL|VMI|MONO(?!CHROME)[A-Z_]*|\d+ ?KEV|MAT_[A-Z_]+|IODINE|PURE_?(?:CALCIUM|LUMEN)|"
     r"EFF_ATOMIC_NUM|ELECTRON_DENSITY|Z_?EFF[A-Z]*|SUBTRACTION|MIN_?IP|MIP|MAXIMUM|MINIMUM|AVERAGE|AVE?[-_]?IP|MEAN|"
     r"(?:CSA )?MPR|REFORMATTED|RESAMPLED)(?![A-Z])"
@@ -38,21 +38,21 @@ _RESCALE = {"RescaleSlope": (1, "rescale slope"), "RescaleIntercept": (1, "resca
 
 
 def check_headers(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
-    """Check what the headers of one stack say about its images; none of them is multi-frame.
+    """Check the headers of one stack; none of its images is multi-frame.
 
     Returns:
-        Doubts.
+        Warnings.
 
     Raises:
         NotVolumeError: The images are in colour.
         NotHounsfieldError: The values are not Hounsfield units.
-        UnreadableError: The pixels are of a kind that no CT has.
+        UnreadableError: The described pixels are impossible for a CT.
     """
     return tuple(warning for check in CHECKS for warning in check(slices))
 
 
 def _pixel_descriptions(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Raise where pixels are not grey, or their bits (PS3.3 C.7.6.3.1.1) are wrong: they would be read as others."""
+    """Raise if pixels are not grey, or their bits (PS3.3 C.7.6.3.1.1) would be misread."""
     for slice_ in slices:
         name, samples = slice_.name, slice_.number("SamplesPerPixel")
         photometric = slice_.text("PhotometricInterpretation")
@@ -62,8 +62,8 @@ def _pixel_descriptions(slices: list[DicomSlice]) -> list[ScanWarning]:
                 "series."
             )
         allocated, stored, high = (slice_.number(key) for key in ("BitsAllocated", "BitsStored", "HighBit"))
-        fits = stored is not None and allocated in (8, 16, 32) and 0 < stored <= allocated
-        if allocated not in (8, 16, 32) or (stored is not None and (not fits or high not in (None, stored - 1))):
+        is_valid = stored is not None and allocated in (8, 16, 32) and 0 < stored <= allocated
+        if allocated not in (8, 16, 32) or (stored is not None and (not is_valid or high not in (None, stored - 1))):
             raise UnreadableError(
                 f"{name} describes pixels that no CT has: {stored or 0:g} of {allocated or 0:g} bits are stored, up to "
                 f"bit {high or 0:g}. Export the series again."
@@ -81,7 +81,7 @@ def _rescale(slices: list[DicomSlice]) -> list[ScanWarning]:
     zero = [s.name for s in slices if s.number("RescaleSlope") == 0]
     if zero:
         raise NotHounsfieldError(f"The rescale slope is 0 in {abbreviated_list(zero)}. Export the series again.")
-    # PS3.3 C.8.2.1: the type may be left out where it is HU.
+    # PS3.3 C.8.2.1: the type may be absent if it is HU.
     types = sorted({(s.text("RescaleType") or "HU").upper() for s in slices})
     if len(types) > 1:
         raise NotHounsfieldError(f"The series mixes rescale types ({', '.join(types)}). Give a series that is all HU.")
@@ -94,7 +94,7 @@ def _rescale(slices: list[DicomSlice]) -> list[ScanWarning]:
 
 
 def pixel_warnings(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn of text in the pixels and of lossy compression, of a CT or a radiograph."""
+    """Warn of burned-in text and of lossy compression, in a CT or a radiograph."""
     warnings = []
     if any((s.text("BurnedInAnnotation") or "").upper() == "YES" for s in slices):
         message = "Text is burned into the image and may be mistaken for a bright structure."
@@ -110,7 +110,7 @@ def _is_lossy(slice_: DicomSlice) -> bool:
 
 
 def _mixed_facts(slices: list[DicomSlice]) -> list[ScanWarning]:
-    mixed = []
+    differences = []
     for keyword, name in (
         ("KVP", "tube voltages"),
         ("ConvolutionKernel", "kernels"),
@@ -120,37 +120,37 @@ def _mixed_facts(slices: list[DicomSlice]) -> list[ScanWarning]:
     ):
         values = sorted({text for text in (s.text(keyword) for s in slices) if text is not None})
         if len(values) > 1:
-            mixed.append(f"{name} {abbreviated_list(values)}")
-    if not mixed:
+            differences.append(f"{name} {abbreviated_list(values)}")
+    if not differences:
         return []
-    return [ScanWarning("mixed-acquisition", f"The slices of the series differ: {'; '.join(mixed)}.")]
+    return [ScanWarning("mixed-acquisition", f"The slices of the series differ: {'; '.join(differences)}.")]
 
 
 def _mixed_phases(slices: list[DicomSlice]) -> list[ScanWarning]:
     phases = sorted({p for p in (s.number("NominalPercentageOfCardiacPhase") for s in slices) if p is not None})
     times = [t for t in (s.number("TriggerTime") for s in slices) if t is not None]
     if len(phases) > 1:
-        stated = f"{abbreviated_list(f'{phase:g}' for phase in phases)} % of the cycle"
+        range_text = f"{abbreviated_list(f'{phase:g}' for phase in phases)} % of the cycle"
     elif not phases and times and max(times) - min(times) > MOST_TRIGGER_SPREAD_MS:
-        stated = f"{min(times):g} to {max(times):g} ms after the R wave"
+        range_text = f"{min(times):g} to {max(times):g} ms after the R wave"
     else:
         return []
-    message = f"The slices show different cardiac phases ({stated}), so lesions may be missing, doubled or cut."
+    message = f"The slices show different cardiac phases ({range_text}), so lesions may be missing, doubled or cut."
     return [ScanWarning("cardiac-phases", message)]
 
 
 def _several_acquisitions(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn where a stack joins slices between which the patient may have moved."""
+    """Warn if a stack joins acquisitions between which the patient may have moved."""
     causes = []
     if (frames := len({uid for uid in (s.text("FrameOfReferenceUID") for s in slices) if uid})) > 1:
         causes.append(f"positions in {frames} frames of reference, which have no common origin")
     starts: dict[str, datetime] = {}
     for slice_ in slices:
-        number, time = slice_.text("AcquisitionNumber"), _acquired(slice_)
+        number, time = slice_.text("AcquisitionNumber"), _acquisition_time(slice_)
         if number is not None and time is not None:
             starts[number] = min(starts.get(number, time), time)
     times = sorted(starts.values())
-    pause_s = max((_seconds_between(*pair) for pair in pairwise(times)), default=0.0)
+    pause_s = max(((after - before).total_seconds() for before, after in pairwise(times)), default=0.0)
     if pause_s > MOST_PAUSE_S:
         causes.append(f"{len(times)} acquisitions, begun up to {pause_s / 60:.0f} minutes after each other")
     if not causes:
@@ -159,40 +159,36 @@ def _several_acquisitions(slices: list[DicomSlice]) -> list[ScanWarning]:
     return [ScanWarning("several-acquisitions", message)]
 
 
-def _acquired(slice_: DicomSlice) -> datetime | None:
-    """Date and time of acquisition; None where the time is unknown."""
+def _acquisition_time(slice_: DicomSlice) -> datetime | None:
+    """Return date and time of acquisition; None if the time is unknown."""
     day = slice_.text("AcquisitionDate") or "19700101"
-    stated = slice_.text("AcquisitionDateTime") or f"{day}{slice_.text('AcquisitionTime') or ''}"
+    text = slice_.text("AcquisitionDateTime") or f"{day}{slice_.text('AcquisitionTime') or ''}"
     try:
-        return datetime.strptime(stated[:14], "%Y%m%d%H%M%S")
+        return datetime.strptime(text[:14], "%Y%m%d%H%M%S")
     except ValueError:
         return None
 
 
-def _seconds_between(first: datetime, second: datetime) -> float:
-    return (second - first).total_seconds()
-
-
 def _missing_images(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn where an acquisition states more images than the series holds of it."""
-    stated: dict[str | None, float] = {}
+    """Warn if acquisitions state more images than the series holds."""
+    totals: dict[str | None, float] = {}
     counts: dict[str | None, int] = {}
     for slice_ in slices:
         number = slice_.text("AcquisitionNumber")
         counts[number] = counts.get(number, 0) + 1
-        stated[number] = max(stated.get(number, 0.0), slice_.number("ImagesInAcquisition") or 0.0)
-    missing = sum(max(0.0, stated[number] - counts[number]) for number in counts)
+        totals[number] = max(totals.get(number, 0.0), slice_.number("ImagesInAcquisition") or 0.0)
+    missing = sum(max(0.0, totals[number] - counts[number]) for number in counts)
     if not missing:
         return []
     message = (
-        f"The headers state {sum(stated.values()):.0f} images in the acquisition, and the series holds {len(slices)}: "
-        f"{missing:.0f} may be missing at its ends."
+        f"The headers state {sum(totals.values()):.0f} images in the acquisition, and the series holds "
+        f"{len(slices)}: {missing:.0f} may be missing at its ends."
     )
     return [ScanWarning("images-missing", message)]
 
 
 def _field_of_view(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn where pixel spacing and size of the image contradict the diameter that was reconstructed."""
+    """Warn if pixel spacing and image size contradict the reconstruction diameter."""
     first = slices[0]
     diameter_mm, spacing = first.number("ReconstructionDiameter"), first.numbers("PixelSpacing", 2)
     rows, columns = first.number("Rows"), first.number("Columns")
@@ -209,7 +205,7 @@ def _field_of_view(slices: list[DicomSlice]) -> list[ScanWarning]:
 
 
 def _repeated_uids(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn where several files are one image by their UID; the frames of a multi-frame file share theirs."""
+    """Warn if several files have one image UID; the frames of a multi-frame file share theirs."""
     uids = [uid for uid in (s.text("SOPInstanceUID") for s in slices if s.frame is None) if uid]
     if len(set(uids)) == len(uids):
         return []
@@ -220,11 +216,11 @@ def _repeated_uids(slices: list[DicomSlice]) -> list[ScanWarning]:
     return [ScanWarning("uids-repeated", message)]
 
 
-def _computed(slices: list[DicomSlice]) -> list[ScanWarning]:
+def _computed_images(slices: list[DicomSlice]) -> list[ScanWarning]:
     terms = set()
     for slice_ in slices:
         kind = (slice_.text("ImageType") or "").upper()
-        terms.update(_COMPUTED.findall(f"{kind} {slice_.text('SeriesDescription') or ''}".upper()))
+        terms.update(_COMPUTED_TERMS.findall(f"{kind} {slice_.text('SeriesDescription') or ''}".upper()))
         if kind.startswith("DERIVED") and "AXIAL" not in kind.split():
             terms.add(kind)
     if not terms:
@@ -238,18 +234,18 @@ def _computed(slices: list[DicomSlice]) -> list[ScanWarning]:
 
 
 def _position(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn where slices of a supine patient are not stored with the front of the patient up.
+    """Warn if axial slices of a supine patient are not stored with the front of the patient up.
 
-    No Image Orientation is impossible for a Patient Position, which states how the patient lay in the scanner (PS3.3
-    C.7.3.1.1.2) and not how images are stored; but scanners store axial slices of supine patients in this way.
+    Patient Position describes the patient in the scanner (PS3.3 C.7.3.1.1.2), not the stored images, so it excludes no
+    Image Orientation; but scanners store axial slices of supine patients in this way.
     """
     first = slices[0]
     position, directions = first.text("PatientPosition"), first.numbers("ImageOrientationPatient", 6)
     if position not in ("HFS", "FFS") or directions is None or "DERIVED" in (first.text("ImageType") or "").upper():
         return []
-    axial = max(abs(directions[2]), abs(directions[5])) < 0.5
+    is_axial = max(abs(directions[2]), abs(directions[5])) < 0.5
     front_is_up = directions[4] > 0.5 and (position == "FFS" or directions[0] > 0.5)
-    if front_is_up or not axial:
+    if front_is_up or not is_axial:
         return []
     message = (
         f"The patient lay supine ({position}), for which the image orientation "
@@ -267,7 +263,7 @@ CHECKS: tuple[Callable[[list[DicomSlice]], list[ScanWarning]], ...] = (
     _missing_images,
     _field_of_view,
     _repeated_uids,
-    _computed,
+    _computed_images,
     _position,
     pixel_warnings,
 )

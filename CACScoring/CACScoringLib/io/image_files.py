@@ -1,4 +1,4 @@
-"""Reading and writing NIfTI, NRRD and MetaImage files; those whose voxels are damaged are refused."""
+"""Reading and writing of NIfTI, NRRD and MetaImage files; damaged voxels are refused."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .files import path_for_itk
 from .voxel_checks import NIFTI_HEADER_BYTES, checked_image, is_gzip, nifti_bytes
 
 MAX_VOXELS = 2**31
-"""More voxels than any chest CT has: the header is broken."""
+"""Largest number of voxels; a header that claims more is broken."""
 
 # Others that ITK reads (VTK, TIFF, pictures) lose HU or geometry, or hide that a file is truncated.
 FORMATS = {"NiftiImageIO": "NIfTI", "NrrdImageIO": "NRRD", "MetaImageIO": "MetaImage"}
-"""Name of a format by the name of ITK's reader (`ImageFileReader.GetImageIO`)."""
+"""Name of a format by ITK's reader (`ImageFileReader.GetImageIO`)."""
 
 MIN_SPACING_MM, MAX_SPACING_MM = 0.1, 10.0
-"""Distance of neighbouring voxels on any axis; beyond these the header's geometry cannot be a chest CT's."""
+"""Range of the voxel spacing of a chest CT on any axis, mm."""
 
 ORTHONORMAL_TOLERANCE = 0.01
-"""Row and column directions are unit vectors at right angles within this: cosines rounded to two decimals pass."""
+"""Largest deviation of the axes from perpendicular unit vectors; cosines rounded to two decimals pass."""
 
 SHEARED = (
     "the gantry was tilted, or the volume deformed. Resample it to a straight volume (in 3D Slicer: DICOM settings, "
@@ -39,7 +39,7 @@ SHEARED = (
 
 
 def read_image(path: Path) -> sitk.Image:
-    """Read an image file whole.
+    """Read an image file and check its voxels.
 
     Raises:
         UnreadableError: If it is missing, in another format, truncated or damaged.
@@ -53,12 +53,12 @@ def read_ct_image(path: Path) -> tuple[sitk.Image, Acquisition, tuple[ScanWarnin
     """Read a CT from an image file.
 
     Returns:
-        The image as it is stored, what is known of the acquisition (the file's format), and warnings.
+        The image as stored, its acquisition (only the file's format), and warnings.
 
     Raises:
         UnreadableError: As `read_image` does.
         NotHounsfieldError: It is a segmentation, or holds NaN or infinity.
-        SliceGeometryError: As `read_image` does, or a spacing is none that a chest CT has.
+        SliceGeometryError: As `read_image` does, or a spacing is outside a chest CT's range.
     """
     reader = read_header(path)
     image_format, image = FORMATS[reader.GetImageIO()], _read_voxels(path, reader)
@@ -68,13 +68,13 @@ def read_ct_image(path: Path) -> tuple[sitk.Image, Acquisition, tuple[ScanWarnin
     if np.abs(axes.T @ axes - np.eye(len(axes))).max() > ORTHONORMAL_TOLERANCE:
         raise SliceGeometryError(f"The axes of {path.name} are not at right angles: {SHEARED}")
     check_spacing(image.GetSpacing()[:3])
-    return image, Acquisition(image_format), _lost_geometry(image, image_format)
+    return image, Acquisition(image_format), _geometry_warnings(image, image_format)
 
 
-def _lost_geometry(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ...]:
+def _geometry_warnings(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ...]:
     # A file without geometry reads as voxels of 1 mm at the origin along the axes, which no scanner produces.
-    default_direction = np.allclose(np.abs(image.GetDirection()), np.eye(image.GetDimension()).ravel())
-    if np.allclose(image.GetSpacing(), 1, atol=1e-4) and not any(image.GetOrigin()) and default_direction:
+    has_default_direction = np.allclose(np.abs(image.GetDirection()), np.eye(image.GetDimension()).ravel())
+    if np.allclose(image.GetSpacing(), 1, atol=1e-4) and not any(image.GetOrigin()) and has_default_direction:
         message = (
             "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost, in which case "
             "areas, volumes and scores are wrong. Compare it with the DICOM series."
@@ -91,9 +91,9 @@ def _lost_geometry(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ..
 
 
 def read_header(path: Path) -> sitk.ImageFileReader:
-    """A reader that has read a file's header: size, spacing, metadata. Raises CTError as `read_image` does."""
+    """Return a reader that has read a file's header: size, spacing, metadata. Raises CTError as `read_image` does."""
     path, reader = Path(path), sitk.ImageFileReader()
-    with _answered(path):
+    with _translate_itk_errors(path):
         if not path.is_file():
             raise UnreadableError(f"{path} does not exist. Give a NIfTI, NRRD or MHA file.")
         with path_for_itk(path) as place:
@@ -104,7 +104,7 @@ def read_header(path: Path) -> sitk.ImageFileReader:
                 reader.ReadImageInformation()
         if image_io not in FORMATS:
             if path.suffix.lower() == ".gz" and is_gzip(path):
-                nifti_bytes(path, MAX_VOXELS)  # where it is so damaged that ITK does not know it
+                nifti_bytes(path, MAX_VOXELS)  # raises if damage hides the format from ITK
             kind = f"is a {image_io.removesuffix('ImageIO')} file" if image_io else "is in no known image format"
             raise UnreadableError(f"{path.name} {kind}. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
         if math.prod(reader.GetSize()) > MAX_VOXELS:
@@ -116,7 +116,7 @@ def read_header(path: Path) -> sitk.ImageFileReader:
 def write_image(image: sitk.Image, path: Path) -> None:
     """Write an image as .nii.gz.
 
-    Raises OSError, also where a part of it was not written, as on a full disk: ITK is silent about that.
+    Raises OSError, also after a partial write, as on a full disk, which ITK does not report.
     """
     try:
         with path_for_itk(path) as place:
@@ -127,13 +127,13 @@ def write_image(image: sitk.Image, path: Path) -> None:
     with path.open("rb") as file:
         file.seek(0, os.SEEK_END)
         file.seek(max(0, file.tell() - 4))
-        length = int.from_bytes(file.read(), "little")  # of the content, at the end of a gzip file
+        length = int.from_bytes(file.read(), "little")  # length of the content, at the end of a gzip file
     if length != (NIFTI_HEADER_BYTES + voxels) % 2**32:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def check_spacing(spacing_mm: Sequence[float]) -> None:
-    """Raise SliceGeometryError where a spacing along i, j or k is none that a chest CT has."""
+    """Raise SliceGeometryError if a spacing along i, j or k is outside a chest CT's range."""
     for axis, spacing in zip("ijk", spacing_mm, strict=False):
         if not MIN_SPACING_MM <= spacing <= MAX_SPACING_MM:
             raise SliceGeometryError(
@@ -144,21 +144,20 @@ def check_spacing(spacing_mm: Sequence[float]) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep ITK and pydicom from remarking on the console on what is checked here and answered with a CTError or a
-    ScanWarning."""
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    """Suppress console warnings of ITK and pydicom about faults that are reported as CTError or ScanWarning."""
+    has_display = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+        sitk.ProcessObject.SetGlobalWarningDisplay(has_display)
 
 
 @contextmanager
-def _answered(path: Path) -> Iterator[None]:
-    """Turn what goes wrong with a file into a CTError."""
+def _translate_itk_errors(path: Path) -> Iterator[None]:
+    """Turn errors of ITK and the system into a CTError."""
     try:
         with quiet():
             yield
@@ -178,8 +177,8 @@ def _itk_reason(error: BaseException) -> str:
 
 
 def _read_voxels(path: Path, reader: sitk.ImageFileReader) -> sitk.Image:
-    """The image of a file. Raises CTError where its voxels are damaged or missing. reader: of `read_header`."""
-    with _answered(path), path_for_itk(path) as place:
+    """Read the image of a `read_header` reader. Raises CTError if voxels are damaged or missing."""
+    with _translate_itk_errors(path), path_for_itk(path) as place:
         reader.SetFileName(str(place))
         image = checked_image(path, reader)
         return reader.Execute() if image is None else image

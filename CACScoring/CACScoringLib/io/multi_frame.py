@@ -1,4 +1,4 @@
-"""Enhanced (multi-frame) CT as the single-frame slices that it stands for (PS3.3 A.38, C.7.6.16)."""
+"""Conversion of Enhanced (multi-frame) CT to single-frame slices (PS3.3 A.38, C.7.6.16)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .dicom import TAGS, DicomSlice, read_bounded, translate_dicom_errors
 from .pixels import frame_bytes, is_encapsulated, pixel_bytes
 
 _OTHER_NAMES = {"ExposureInmAs": "Exposure", "FrameType": "ImageType", "NominalCardiacTriggerDelayTime": "TriggerTime"}
-"""Attributes of functional groups by what the same is called in a single-frame CT."""
+"""Single-frame keywords of functional-group attributes whose keywords differ."""
 
-_OF_FRAMES = (*TAGS, *_OTHER_NAMES, "StackID")
+_FRAME_KEYWORDS = (*TAGS, *_OTHER_NAMES, "StackID")
 
 
 def frame_headers(slice_: DicomSlice) -> list[pydicom.Dataset]:
-    """The headers of a multi-frame CT's frames, each with the attributes that a single-frame slice has.
+    """Read the frame headers of a multi-frame CT, each with the attributes of a single-frame slice.
 
     Raises:
-        UnreadableError: It has no functional groups, or not those of all frames.
+        UnreadableError: Functional groups of frames are missing.
         SliceGeometryError: It holds several stacks.
     """
     with translate_dicom_errors(slice_.path.name):
@@ -91,24 +91,24 @@ def _common_header(image: pydicom.Dataset) -> pydicom.Dataset:
 
 
 def _with_groups(header: pydicom.Dataset, groups: pydicom.Dataset) -> pydicom.Dataset:
-    """A copy of a header with the attributes of an item of functional groups."""
-    filled = pydicom.Dataset()
-    filled.update(header)
-    filled.file_meta = getattr(header, "file_meta", FileMetaDataset())
+    """Return a copy of a header with the attributes of an item of functional groups."""
+    combined = pydicom.Dataset()
+    combined.update(header)
+    combined.file_meta = getattr(header, "file_meta", FileMetaDataset())
     for group in groups:
-        # A group of several items, such as the two tubes of a dual-energy scan, states no one value.
+        # Groups of several items, such as the two tubes of a dual-energy scan, are ambiguous.
         if group.VR != "SQ" or len(group.value) != 1:
             continue
-        for keyword in _OF_FRAMES:
+        for keyword in _FRAME_KEYWORDS:
             if keyword in group.value[0]:
                 # A new element: those of the header belong to all frames.
                 name = _OTHER_NAMES.get(keyword, keyword)
-                filled[name] = pydicom.DataElement(name, dictionary_VR(name), group.value[0][keyword].value)
-    return filled
+                combined[name] = pydicom.DataElement(name, dictionary_VR(name), group.value[0][keyword].value)
+    return combined
 
 
 def _pixels(slice_: DicomSlice, count: int) -> Iterator[bytes]:
-    """The stored pixels of the frames, one after the other, compressed as they are in the file."""
+    """Yield the stored pixels of each frame, compressed as in the file."""
     pixels = pixel_bytes(slice_.path)
     if is_encapsulated(slice_.header):
         yield from generate_frames(pixels, number_of_frames=count)

@@ -1,7 +1,7 @@
 """Pixels of DICOM slices as HU.
 
-Pixels that are not compressed are taken from the file as the header describes their bits (PS3.3 C.7.6.3.1); GDCM
-decodes compressed ones, through SimpleITK. Each slice has its own rescale slope and intercept (PS3.3 C.8.2.1).
+Uncompressed pixels are decoded as the header describes their bits (PS3.3 C.7.6.3.1), compressed pixels by GDCM
+through SimpleITK. Each slice has its own rescale slope and intercept (PS3.3 C.8.2.1).
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
     import pydicom
 
 MOST_STEP_HU = 30.0
-"""Median difference of soft tissue between neighbouring slices. Chests of real patients reach 11 HU, with slices up to
-5 mm apart; a wrong rescale slope or intercept makes hundreds."""
+"""Largest median difference of soft tissue between neighbouring slices. Patients' chests reach 11 HU with slices up to
+5 mm apart; a wrong rescale slope or intercept causes hundreds."""
 
 SOFT_TISSUE_HU = -300
-"""What lies above, in one of two slices, is compared with the other."""
+"""Threshold of soft tissue; a pixel above it in either of two slices is compared."""
 
 HIGHEST_TISSUE_HU = 3071
-"""The top of the 12-bit CT scale; a padding value above it marks no tissue."""
+"""Top of the 12-bit CT scale; padding values above it are no tissue."""
 
 DENSE_HU, MOST_DENSE = 500, 0.2
-"""Largest share of voxels above DENSE_HU in a CT; air and lung fill more of an inverted one."""
+"""Largest share of voxels above DENSE_HU in a CT; air and lung exceed it in an inverted one."""
 
 _ENCAPSULATED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")  # JPEG and its relatives, RLE
 _DEFLATED, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 _CT_IMAGE, _ANY_UID = "1.2.840.10008.5.1.4.1.1.2", "2.25.1"
 _PIXEL_DATA = 0x7FE0, 0x0010
-_OF_PIXELS = ("SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+_PIXEL_TAGS = ("SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
 
 
 def read_hu(slices: Sequence[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
     """Read the pixels of slices of one size, in the order of the stack.
 
     Returns:
-        HU [k, j, i] as int16, or float32 where a rescale is fractional; padding above all tissue becomes air. And
+        HU [k, j, i] as int16, or float32 if a rescale is fractional, with padding above all tissue set to air; and
         warnings.
 
     Raises:
@@ -54,9 +54,9 @@ def read_hu(slices: Sequence[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarning
         NotHounsfieldError: Neighbouring slices are on different scales, or the values are inverted.
     """
     rescales = [tuple(slice_.number(f"Rescale{name}") or 0.0 for name in ("Slope", "Intercept")) for slice_ in slices]
-    is_whole = all(value.is_integer() for rescale in rescales for value in rescale)
+    is_integral = all(value.is_integer() for rescale in rescales for value in rescale)
     shape = (int(slices[0].number("Rows") or 0), int(slices[0].number("Columns") or 0))
-    volume = np.empty((len(slices), *shape), np.int16 if is_whole else np.float32)
+    volume = np.empty((len(slices), *shape), np.int16 if is_integral else np.float32)
     limits = np.iinfo(np.int16)
     tissue_padding = set()
     for k, (slice_, (slope, intercept)) in enumerate(zip(slices, rescales, strict=True)):
@@ -65,9 +65,9 @@ def read_hu(slices: Sequence[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarning
             raise UnreadableError(f"{slice_.name} holds pixels that do not match its header. Copy it again.")
         padding = _stored_padding(slice_)
         is_padding = None if padding is None else values == padding
-        hu: np.ndarray = _without_spare_bits(values, slice_).astype(np.int64 if is_whole else np.float64)
-        hu = hu * (int(slope) if is_whole else slope) + (int(intercept) if is_whole else intercept)
-        # Clipping to int16 changes no score: below lies only padding, and scores saturate far below its upper end.
+        hu: np.ndarray = _without_spare_bits(values, slice_).astype(np.int64 if is_integral else np.float64)
+        hu = hu * (int(slope) if is_integral else slope) + (int(intercept) if is_integral else intercept)
+        # Clipping to int16 changes no score: only padding lies below, and scores saturate far below the upper end.
         np.clip(hu, limits.min, limits.max, out=volume[k], casting="unsafe")
         padding_hu = None if padding is None else slope * padding + intercept
         if padding_hu is not None and padding_hu > HIGHEST_TISSUE_HU:
@@ -89,7 +89,7 @@ def stored_values(slice_: DicomSlice) -> np.ndarray:
     """Return the stored values of a slice, [j, i], before its rescale. Raises UnreadableError."""
     pixels = pixel_bytes(slice_.path) if slice_.pixels is None else slice_.pixels
     if is_encapsulated(slice_.header):
-        return _decoded(slice_, pixels if slice_.pixels is not None else _only_frame(slice_, pixels))
+        return _decode(slice_, pixels if slice_.pixels is not None else _only_frame(slice_, pixels))
     size = frame_bytes(slice_)
     if len(pixels) not in (size, size + size % 2):
         raise UnreadableError(
@@ -102,12 +102,12 @@ def stored_values(slice_: DicomSlice) -> np.ndarray:
 
 
 def frame_bytes(slice_: DicomSlice) -> int:
-    """Return the size of a frame that is not compressed, by its header."""
+    """Return the size of an uncompressed frame by its header, bytes."""
     return math.prod(int(slice_.number(name) or 0) for name in ("Rows", "Columns", "BitsAllocated")) // 8
 
 
 def pixel_bytes(path: Path) -> bytes:
-    """Return the pixels of a DICOM file as they are stored. Raises UnreadableError, also where bytes follow them."""
+    """Return the stored pixels of a DICOM file. Raises UnreadableError, also for stray bytes after them."""
     import pydicom
 
     data = read_bounded(path, specific_tags=["PixelData"])
@@ -118,10 +118,10 @@ def pixel_bytes(path: Path) -> bytes:
         if not is_encapsulated(data) and _syntax(data) != _DEFLATED:
             with open_dicom(path) as file:
                 file.seek(element.value_tell + len(element.value))
-                rest = file.read(8)
-            group = int.from_bytes(rest[:2], "big" if _syntax(data) == _BIG_ENDIAN else "little")
-            # Elements ascend (PS3.5 7.1). Bytes that were written into the pixels shift them, and end up here.
-            if rest and (len(rest) < 8 or group <= _PIXEL_DATA[0]):
+                next_bytes = file.read(8)
+            group = int.from_bytes(next_bytes[:2], "big" if _syntax(data) == _BIG_ENDIAN else "little")
+            # Elements ascend (PS3.5 7.1). Bytes inserted into the pixels shift their end to here.
+            if next_bytes and (len(next_bytes) < 8 or group <= _PIXEL_DATA[0]):
                 raise UnreadableError(
                     f"{path.name} holds bytes after its pixels that are no elements: other bytes were written into it. "
                     "Copy or export the series again."
@@ -135,7 +135,7 @@ def is_encapsulated(header: pydicom.Dataset) -> bool:
 
 
 def unreadable_pixels(name: str, header: pydicom.Dataset) -> UnreadableError:
-    """The error of an image whose compressed pixels cannot be read."""
+    """Return the error of an image whose compressed pixels cannot be read."""
     from pydicom.uid import UID
 
     return UnreadableError(
@@ -157,12 +157,12 @@ def _only_frame(slice_: DicomSlice, pixels: bytes) -> bytes:
         raise unreadable_pixels(slice_.name, slice_.header) from error
 
 
-def _decoded(slice_: DicomSlice, pixels: bytes) -> np.ndarray:
-    """Decode compressed pixels, from a file of these alone, so that no other element changes their values."""
+def _decode(slice_: DicomSlice, pixels: bytes) -> np.ndarray:
+    """Decode compressed pixels from a minimal file, so that no other element changes their values."""
     import pydicom
 
     file, meta, uid = pydicom.Dataset(), pydicom.dataset.FileMetaDataset(), pydicom.uid.UID
-    for keyword in _OF_PIXELS:
+    for keyword in _PIXEL_TAGS:
         if keyword in slice_.header:
             file[keyword] = slice_.header[keyword]
     file.PhotometricInterpretation = "MONOCHROME2"
@@ -185,13 +185,13 @@ def _decoded(slice_: DicomSlice, pixels: bytes) -> np.ndarray:
 
 
 def _without_spare_bits(values: np.ndarray, slice_: DicomSlice) -> np.ndarray:
-    """Stored values without bits above those stored, which may hold overlays or lack the sign (PS3.5 8.1.1)."""
-    spare = values.dtype.itemsize * 8 - int(slice_.number("BitsStored") or values.dtype.itemsize * 8)
-    return (values << spare) >> spare if spare > 0 else values
+    """Clear the bits above BitsStored, which may hold overlays, and extend the sign (PS3.5 8.1.1)."""
+    spare_bits = values.dtype.itemsize * 8 - int(slice_.number("BitsStored") or values.dtype.itemsize * 8)
+    return (values << spare_bits) >> spare_bits if spare_bits > 0 else values
 
 
 def _stored_padding(slice_: DicomSlice) -> int | None:
-    """Pixel Padding Value as stored; some writers give a signed 16-bit value as its unsigned bit pattern."""
+    """Return Pixel Padding Value as stored; some writers state the unsigned bit pattern of a signed value."""
     value = slice_.number("PixelPaddingValue")
     if value is None:
         return None
@@ -203,7 +203,7 @@ def _stored_padding(slice_: DicomSlice) -> int | None:
 
 
 def _check_continuous(volume: np.ndarray, slices: Sequence[DicomSlice], rescales: list[tuple[float, ...]]) -> None:
-    """Raise NotHounsfieldError where soft tissue changes together with the rescale. volume: HU, [k, j, i]."""
+    """Raise NotHounsfieldError if soft tissue changes together with the rescale. volume: HU, [k, j, i]."""
     for k in range(1, len(slices)):
         if rescales[k - 1] == rescales[k]:
             continue
@@ -211,15 +211,15 @@ def _check_continuous(volume: np.ndarray, slices: Sequence[DicomSlice], rescales
         tissue = np.maximum(below, above) > SOFT_TISSUE_HU
         step_hu = float(np.median((above - below)[tissue])) if tissue.any() else 0.0
         if abs(step_hu) > MOST_STEP_HU:
-            stated = (f"{slices[n].name} (slope {rescales[n][0]:g}, intercept {rescales[n][1]:g})" for n in (k - 1, k))
+            texts = (f"{slices[n].name} (slope {rescales[n][0]:g}, intercept {rescales[n][1]:g})" for n in (k - 1, k))
             raise NotHounsfieldError(
                 f"The rescale of neighbouring slices differs, and with it soft tissue by {step_hu:+.0f} HU: "
-                f"{' and '.join(stated)}. Export the series again from the scanner or archive."
+                f"{' and '.join(texts)}. Export the series again from the scanner or archive."
             )
 
 
 def _check_not_inverted(volume: np.ndarray, slices: Sequence[DicomSlice]) -> None:
-    """Raise NotHounsfieldError where MONOCHROME1, which concerns display alone, was taken for values to be inverted."""
+    """Raise NotHounsfieldError if values were inverted for MONOCHROME1, which concerns display alone."""
     if any(s.text("PhotometricInterpretation") == "MONOCHROME1" for s in slices):
         share = float((volume > DENSE_HU).mean())
         if share > MOST_DENSE:

@@ -1,4 +1,4 @@
-"""Reading a CT: a folder or ZIP archive of DICOM slices, or one NIfTI, NRRD or MetaImage file, as a `CTScan`."""
+"""Reading of a CT from DICOM slices in a folder or ZIP archive, or from a NIfTI, NRRD or MetaImage file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from .stack import read_stack, without_strays
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 MOST_LISTED = 20
-"""Image files of a folder that an error lists."""
+"""Largest number of image files that an error lists."""
 
 
 def read_ct(path: Path | str, series: str | None = None) -> CTScan:
@@ -78,7 +78,7 @@ def read_ct(path: Path | str, series: str | None = None) -> CTScan:
 
 
 def _read(path: Path, series: str | None) -> CTScan:
-    """Read a CT from a folder or an image file. Arguments and errors as of `read_ct`."""
+    """Read a CT from a folder or an image file; see `read_ct`."""
     if path.is_dir():
         return _read_folder(path, series)
     _check_file(path, series)
@@ -100,17 +100,17 @@ def _read_folder(folder: Path, series: str | None) -> CTScan:
             f"{choice}:\n" + "\n".join((*filter(None, [table]), *lines))
         )
     if images:
-        return replace(with_warnings(_read(images[0], None), *_unread([], broken)), source=folder)
+        return replace(with_warnings(_read(images[0], None), *_unread_warnings([], broken)), source=folder)
     slices = series_images(slices, series)
-    return _read_dicom(folder, slices, _unread(slices, broken))
+    return _read_dicom(folder, slices, _unread_warnings(slices, broken))
 
 
 def _image_files(folder: Path) -> list[Path]:
-    """Image files below a folder that may be a CT: no segmentations, masks of 8 bits, and files of results."""
+    """List the image files below a folder that may be a CT: no segmentations, 8-bit masks or results."""
     files = files_below(folder)[0]
     results = {file.parent for file in files if file.name == LAST_FILE}
-    named = (file for file in files if file.name.lower().endswith(IMAGE_ENDINGS) and file.parent not in results)
-    return [file for file in named if not file.name.lower().endswith(".seg.nrrd") and not _is_mask(file)]
+    candidates = (file for file in files if file.name.lower().endswith(IMAGE_ENDINGS) and file.parent not in results)
+    return [file for file in candidates if not file.name.lower().endswith(".seg.nrrd") and not _is_mask(file)]
 
 
 def _is_mask(file: Path) -> bool:
@@ -120,16 +120,16 @@ def _is_mask(file: Path) -> bool:
 
 
 def stem(path: Path) -> str:
-    """The name of a file or folder without the ending of an image format."""
+    """Return the name of a file or folder without the ending of an image format."""
     name = path.name
     return next((name[: -len(ending)] for ending in IMAGE_ENDINGS if name.lower().endswith(ending)), name)
 
 
 def read_acquisition(path: Path) -> Acquisition:
-    """Read how a scan was made from a JSON file with fields of `Acquisition`, for scans whose own file lost it.
+    """Read the acquisition of a scan from a JSON file with fields of `Acquisition`.
 
     Raises:
-        UnreadableError: It is no JSON file.
+        UnreadableError: The file is not JSON.
         OutputError: It holds a field that is unknown or of another type.
     """
     try:
@@ -168,7 +168,7 @@ def read_lesion_labels(path: Path | str) -> sitk.Image:
         >>> reviewed.methods["threshold"].status
         'reviewed'
     """
-    from .slicer_segments import label_map, segment_names  # of reviews alone
+    from .slicer_segments import label_map, segment_names  # needed for reviews only
 
     path = Path(path)
     image = read_mask(path)
@@ -178,7 +178,7 @@ def read_lesion_labels(path: Path | str) -> sitk.Image:
 
 
 def _check_file(path: Path, series: str | None) -> None:
-    """Raise where a path is no file that can be read, or a series is to be chosen from it."""
+    """Raise CTError if a path cannot be read, or a series was chosen although it is one file."""
     if not path.exists():
         raise UnreadableError(f"{path} does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
     if series is not None:
@@ -188,7 +188,7 @@ def _check_file(path: Path, series: str | None) -> None:
 
 
 def _read_dicom(path: Path, slices: list[DicomSlice], doubts: tuple[ScanWarning, ...]) -> CTScan:
-    """The scan of the images of a series. path: Its source. doubts: Warnings of files beside them."""
+    """Read the images of a series as a scan. path: Its source. doubts: Warnings about other files."""
     from .multi_frame import single_frames  # loads pydicom
 
     try:
@@ -203,8 +203,8 @@ def _read_dicom(path: Path, slices: list[DicomSlice], doubts: tuple[ScanWarning,
     return replace(scan, dicom_files=tuple(dict.fromkeys(slice_.path for slice_ in stack)))
 
 
-def _unread(slices: list[DicomSlice], broken: dict[Path, UnreadableError]) -> tuple[ScanWarning, ...]:
-    """Warn of what cannot be read in a folder, severely where slices of the scan may be among it."""
+def _unread_warnings(slices: list[DicomSlice], broken: dict[Path, UnreadableError]) -> tuple[ScanWarning, ...]:
+    """Warn of unreadable files in a folder, severely if slices of the scan may be among them."""
     if not broken:
         return ()
     message = (
@@ -219,19 +219,19 @@ def _unread(slices: list[DicomSlice], broken: dict[Path, UnreadableError]) -> tu
 
 @dataclass(frozen=True)
 class Series:
-    """A CT series of a folder. uid, number: None where the header lacks it."""
+    """CT series of a folder; UID or number is None if the header lacks it."""
 
     uid: str | None
     number: str | None
 
 
 def find_series(folder: Path) -> tuple[list[Series], int]:
-    """Find the CT series whose files lie in this very folder.
+    """Find the CT series whose files lie directly in a folder.
 
-    Localizers, other modalities, and images without a position beside series that have one are passed over.
+    Localizers, other modalities, and images without a position beside series that have one are skipped.
 
     Returns:
-        The series, and how many of the DICOM files in the folder are broken.
+        The series, and the number of broken DICOM files in the folder.
     """
     numbers: dict[str | None, str | None] = {}
     placed: set[str | None] = set()

@@ -1,4 +1,4 @@
-"""The CT series of a folder that is read, or one cardiac phase of it: of one patient and study."""
+"""Choice of the CT series of a folder, or of one of its cardiac phases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PHASES = {"NominalPercentageOfCardiacPhase": "% of the cycle", "TriggerTime": "
 JOINED = "all"
 """Choice that joins series which make one stack."""
 
-_ONE_ACQUISITION = (
+_ACQUISITION_KEYWORDS = (
     "StudyInstanceUID",
     "FrameOfReferenceUID",
     "KVP",
@@ -26,7 +26,7 @@ _ONE_ACQUISITION = (
     "SliceThickness",
     "ImageType",
 )
-"""Elements that are alike in the series into which one acquisition was parted."""
+"""Elements that are equal in all series of one acquisition."""
 
 _IDENTITY = {
     "PatientID": "patient ID",
@@ -38,9 +38,13 @@ _IDENTITY = {
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A CT series of a folder, or one cardiac phase of it.
+    """CT series of a folder, or one of its cardiac phases.
 
-    label: what chooses it beside its UID: its number, with its place among those of one number, by UIDs and phases.
+    Attributes:
+        uid: Series instance UID; empty if missing.
+        slices: Images, without localizers.
+        number: Series number; None if missing.
+        label: Alternative to the UID in a choice: the number and, among series of one number, a rank by UID and phase.
     """
 
     uid: str
@@ -73,14 +77,14 @@ def series_number(slices: list[DicomSlice]) -> str | None:
     return None if number is None else f"{number:.0f}"
 
 
-def series_images(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]:
-    """Return the images of the wanted CT series, or cardiac phase of one, and the series' localizers.
+def series_images(slices: list[DicomSlice], choice: str | None) -> list[DicomSlice]:
+    """Return the images of the chosen CT series or cardiac phase, and the series' localizers.
 
     Raises:
         CTError: As `choose_series` does.
         MixedSeriesError: The series holds images of different patients or studies.
     """
-    images = choose_series(slices, wanted)
+    images = choose_series(slices, choice)
     uids = {s.text("SeriesInstanceUID") for s in images}
     series = [s for s in slices if s.text("SeriesInstanceUID") in uids and s.text("Modality") == "CT"]
     _check_one_study(series)
@@ -88,12 +92,12 @@ def series_images(slices: list[DicomSlice], wanted: str | None) -> list[DicomSli
 
 
 def list_series(slices: list[DicomSlice]) -> str:
-    """Return a line for each CT series, or cardiac phase of one."""
+    """Return a line for each CT series or cardiac phase."""
     return "\n".join(map(str, _candidates(slices)))
 
 
-def choose_series(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]:
-    """Return the images of the wanted CT series, or cardiac phase of one. wanted: as in `read_ct`.
+def choose_series(slices: list[DicomSlice], choice: str | None) -> list[DicomSlice]:
+    """Return the images of the CT series or cardiac phase of a choice, as `series` of `read_ct`.
 
     Raises:
         NotCTError: There is no CT.
@@ -102,42 +106,42 @@ def choose_series(slices: list[DicomSlice], wanted: str | None) -> list[DicomSli
     """
     modalities = Counter(s.text("Modality") for s in slices)
     if "CT" not in modalities:
-        others = ", ".join(f"{count} of modality {modality}" for modality, count in sorted(modalities.items()))
-        raise NotCTError(f"The folder holds no CT, but {others}. Give the folder of a CT series.")
+        counts = ", ".join(f"{count} of modality {modality}" for modality, count in sorted(modalities.items()))
+        raise NotCTError(f"The folder holds no CT, but {counts}. Give the folder of a CT series.")
     candidates = _candidates(slices)
     if not candidates:
         raise NotVolumeError("The folder holds only localizer (scout) images. Give the folder of the axial slices.")
-    if wanted is None:
-        fitting = [c for c in candidates if any(map(has_position, c.slices))] or candidates
-        what = "CT series or cardiac phases" if len(fitting) > len({c.uid for c in fitting}) else "CT series"
-        reason = f"The folder holds {len(fitting)} {what}. Choose one by its number or UID (--series, or the column "
+    if choice is None:
+        matches = [c for c in candidates if any(map(has_position, c.slices))] or candidates
+        noun = "CT series or cardiac phases" if len(matches) > len({c.uid for c in matches}) else "CT series"
+        reason = f"The folder holds {len(matches)} {noun}. Choose one by its number or UID (--series, or the column "
         reason += "series of a table)"
-        if len(fitting) > 1 and _is_one_stack(fitting):
+        if len(matches) > 1 and _is_one_stack(matches):
             reason += f"; their slices make one stack, which {JOINED!r} in place of a number joins"
-    elif wanted.strip().lower() == JOINED:
+    elif choice.strip().lower() == JOINED:
         if not _is_one_stack(candidates):
             table = list_series(slices)
             raise SeriesChoiceError(f"The CT series of the folder do not make one stack. Choose one:\n{table}")
         return [slice_ for candidate in candidates for slice_ in candidate.slices]
     else:
-        wanted = wanted.strip()
-        fitting = [c for c in candidates if wanted in (c.uid or None, c.label, c.number)]
-        if not fitting:
+        choice = choice.strip()
+        matches = [c for c in candidates if choice in (c.uid or None, c.label, c.number)]
+        if not matches:
             table = list_series(slices)
-            raise SeriesChoiceError(f"The folder holds no CT series {printable(wanted)!r}. Its CT series:\n{table}")
-        one_series = len({c.uid for c in fitting}) == 1
-        what = "cardiac phases are in the series" if one_series else f"CT series have the number {printable(wanted)}"
-        reason = f"{len(fitting)} {what}. Choose one as listed, such as {fitting[0].label}"
-        reason += "" if one_series else ", or by its UID"
-    if len(fitting) > 1:
-        raise SeriesChoiceError(f"{reason}:\n" + "\n".join(map(str, fitting)))
-    return fitting[0].slices
+            raise SeriesChoiceError(f"The folder holds no CT series {printable(choice)!r}. Its CT series:\n{table}")
+        is_one_series = len({c.uid for c in matches}) == 1
+        noun = "cardiac phases are in the series" if is_one_series else f"CT series have the number {printable(choice)}"
+        reason = f"{len(matches)} {noun}. Choose one as listed, such as {matches[0].label}"
+        reason += "" if is_one_series else ", or by its UID"
+    if len(matches) > 1:
+        raise SeriesChoiceError(f"{reason}:\n" + "\n".join(map(str, matches)))
+    return matches[0].slices
 
 
 def _is_one_stack(candidates: list[_Candidate]) -> bool:
-    """True if series of one acquisition, such as an archive may have parted, make one even stack together."""
+    """True if series of one acquisition, which an archive may have split, make one even stack together."""
     slices = [slice_ for candidate in candidates for slice_ in candidate.slices]
-    if len({tuple(slice_.text(keyword) for keyword in _ONE_ACQUISITION) for slice_ in slices}) > 1:
+    if len({tuple(slice_.text(keyword) for keyword in _ACQUISITION_KEYWORDS) for slice_ in slices}) > 1:
         return False
     with suppress(CTError):
         stack_of(slices)
@@ -146,7 +150,7 @@ def _is_one_stack(candidates: list[_Candidate]) -> bool:
 
 
 def _candidates(slices: list[DicomSlice]) -> list[_Candidate]:
-    """The CT series without localizers, those with several cardiac phases apart, by number."""
+    """List the CT series by number, without localizers and split by cardiac phase."""
     series: dict[str, list[DicomSlice]] = {}
     for slice_ in filter(is_ct_image, slices):
         series.setdefault(slice_.text("SeriesInstanceUID") or "", []).append(slice_)
@@ -160,24 +164,24 @@ def _candidates(slices: list[DicomSlice]) -> list[_Candidate]:
 
 
 def _phases(group: list[DicomSlice]) -> list[list[DicomSlice]]:
-    """The cardiac phases of a series that holds its positions several times; the series itself where it does not."""
-    places = [slice_.numbers("ImagePositionPatient", 3) for slice_ in group]
-    count = len(set(places))
+    """Split a series that repeats its positions into cardiac phases; other series stay whole."""
+    positions = [slice_.numbers("ImagePositionPatient", 3) for slice_ in group]
+    count = len(set(positions))
     for keyword in _PHASES if count < len(group) else ():
         phases: dict[float, list[int]] = {}
         for n, slice_ in enumerate(group):
             if (phase := slice_.number(keyword)) is not None:
                 phases.setdefault(phase, []).append(n)
         stacks = [phases[phase] for phase in sorted(phases)]
-        # Trigger times that differ from beat to beat make no stacks.
-        whole = all(count <= 2 * len(stack) == 2 * len({places[n] for n in stack}) for stack in stacks)
-        if whole and len(stacks) > 1 and sum(map(len, stacks)) == len(group):
+        # Trigger times that vary from beat to beat do not define phases.
+        are_complete = all(count <= 2 * len(stack) == 2 * len({positions[n] for n in stack}) for stack in stacks)
+        if are_complete and len(stacks) > 1 and sum(map(len, stacks)) == len(group):
             return [[group[n] for n in stack] for stack in stacks]
     return [group]
 
 
 def _time(group: list[DicomSlice]) -> str:
-    """When a series was acquired, which distinguishes phases and repeated scans that are alike otherwise."""
+    """Return the acquisition time in words, which distinguishes phases and repeated scans."""
     for keyword, verb in (("AcquisitionTime", "acquired"), ("SeriesTime", "begun")):
         times = sorted(t for t in (s.text(keyword) for s in group) if t and re.fullmatch(r"\d{4,6}(\.\d+)?", t))
         if times:
@@ -193,7 +197,7 @@ def _phase(group: list[DicomSlice]) -> str:
 
 
 def _check_one_study(slices: list[DicomSlice]) -> None:
-    """Raise MixedSeriesError where images of one series name different patients or studies. An empty value is none."""
+    """Raise MixedSeriesError if images of one series name different patients or studies; empty values are ignored."""
     for keyword, name in _IDENTITY.items():
         files: dict[str, str] = {}
         for slice_ in slices:

@@ -1,4 +1,4 @@
-"""Read segmentations that 3D Slicer saved (.seg.nrrd): layers of values that segments give their meaning."""
+"""Reading of 3D Slicer segmentations (.seg.nrrd): layers whose values are defined by segments."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..core.text import printable
 
 
 def segment_names(image: sitk.Image) -> list[str]:
-    """Return the names of the segments in the file's order; none for an image that is no segmentation."""
+    """Return the names of the segments in the file's order; empty for other images."""
     return [image.GetMetaData(f"{key[:-3]}_Name") for key in image.GetMetaDataKeys() if _SEGMENT.fullmatch(key)]
 
 
 def label_map(image: sitk.Image, label_of: Callable[[str], int], file_name: str) -> sitk.Image:
     """Combine the segments of all layers in one label map on the segmentation's grid.
 
-    Layers stay in a file after an overlap was undone, so they alone are no fault.
+    A file keeps its layers after an overlap was undone, so several layers are no error.
 
     Args:
         image: A segmentation of 3D Slicer.
-        label_of: Returns the uint8 label of a segment's name, 0 for one to leave out.
+        label_of: Function that returns the uint8 label of a segment's name, 0 to leave it out.
         file_name: Name for messages.
 
     Raises:
@@ -37,11 +37,11 @@ def label_map(image: sitk.Image, label_of: Callable[[str], int], file_name: str)
         if not (label := label_of(name)):
             continue
         mask = sitk.GetArrayViewFromImage(layer) == value
-        if (differs := mask & (labels != 0) & (labels != label)).any():
+        if (is_doubled := mask & (labels != 0) & (labels != label)).any():
             for earlier, earlier_label, earlier_layer, earlier_value in segments:
-                both = differs & (sitk.GetArrayViewFromImage(earlier_layer) == earlier_value)
-                if earlier_label != label and both.any():
-                    overlaps[earlier, name] = int(both.sum())
+                shared = is_doubled & (sitk.GetArrayViewFromImage(earlier_layer) == earlier_value)
+                if earlier_label != label and shared.any():
+                    overlaps[earlier, name] = int(shared.sum())
         labels[mask] = label
         segments.append((name, label, layer, value))
     if overlaps:
@@ -52,7 +52,7 @@ def label_map(image: sitk.Image, label_of: Callable[[str], int], file_name: str)
 
 
 def overlap_message(file_name: str, overlaps: dict[tuple[str, str], int]) -> str:
-    """Message on voxels that belong to two segments. overlaps: Number of voxels by the segments' names."""
+    """Return the message about voxels of two segments. overlaps: Number of voxels by the segments' names."""
     pairs = "; ".join(
         f"{printable(first)} and {printable(second)} share {count} voxel{'s' if count > 1 else ''}"
         for (first, second), count in overlaps.items()
@@ -61,7 +61,7 @@ def overlap_message(file_name: str, overlaps: dict[tuple[str, str], int]) -> str
 
 
 def _segments(image: sitk.Image) -> Iterator[tuple[str, sitk.Image, float]]:
-    """Name, layer and value in that layer of each segment."""
+    """Yield the name, the layer and the value in that layer of each segment."""
     has_layers = image.GetNumberOfComponentsPerPixel() > 1
     layers: dict[int, sitk.Image] = {}
     for key in image.GetMetaDataKeys():

@@ -1,7 +1,7 @@
-"""The slices of a DICOM series as one volume in HU, without images that do not belong to its stack.
+"""Volume in HU from the slices of a DICOM series, without images outside its stack.
 
-Slices are ordered by their position along the slice normal and by nothing else. Whatever is not one evenly
-spaced stack of HU slices ends in a `CTError`; nothing is repaired silently.
+Slices are ordered only by their position along the slice normal. Anything but one evenly spaced stack of HU slices
+raises a `CTError`; nothing is repaired silently.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from .image_files import ORTHONORMAL_TOLERANCE, SHEARED, check_spacing
 from .pixels import read_hu, stored_values
 
 POSITION_TOLERANCE_MM, POSITION_TOLERANCE = 0.15, 1 / 12
-"""How far a slice may lie from its place in an even stack, in mm or parts of the spacing, whichever is more: positions
-rounded to 0.1 mm reach 0.1 mm, those of a table's encoder 0.2 mm with slices of 3 mm."""
+"""Largest distance of a slice from its place in an even stack: mm or fraction of the spacing, whichever is more.
+Positions rounded to 0.1 mm reach 0.1 mm, those of a table's encoder 0.2 mm with slices of 3 mm."""
 
 IN_PLANE_TOLERANCE_MM = 0.5
-"""How far slices may be shifted against each other within their plane: rounded positions and direction cosines
-reach 0.3 mm over a chest; a gantry tilt of 1° moves 5 mm over 300 mm."""
+"""Largest in-plane shift between slices: rounded positions and direction cosines reach 0.3 mm over a chest; a gantry
+tilt of 1° causes 5 mm over 300 mm."""
 
 DUPLICATE_TOLERANCE_MM = 0.01
-"""Slices closer than this have the same position."""
+"""Largest distance between slices of the same position."""
 
 PIXEL_SPACING_TOLERANCE_MM = 0.001
-"""Pixel spacings of one series differ less than this (0.5 mm over 512 pixels)."""
+"""Largest difference between pixel spacings of one series (0.5 mm over 512 pixels)."""
 
 DIRECTION_TOLERANCE = 0.001
-"""Direction cosines of one series differ less than this (0.06°)."""
+"""Largest difference between direction cosines of one series (0.06°)."""
 
 _GEOMETRY = {
     "ImagePositionPatient": (3, "valid image position"),
@@ -44,27 +44,27 @@ _GEOMETRY = {
 }
 
 MOST_LEFT_OUT = 3
-"""How many images beside localizers a whole series may hold too many; of more, nobody can say which are right."""
+"""Largest number of images to leave out besides localizers and copies; with more, the right stack is ambiguous."""
 
-LEAST_REST = 3
-"""How many times as many slices have to remain as are left out."""
+MIN_REMAINING_RATIO = 3
+"""Smallest ratio of remaining slices to those left out."""
 
-_KIND = ("SOPClassUID", "Columns", "Rows", "SamplesPerPixel", "ImageType")
-_VALUES = ("ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "BitsStored")
-_MADE = ("ImageType", "KVP", "ConvolutionKernel", "SliceThickness", "SOPClassUID", "AcquisitionNumber")
+_KIND_KEYWORDS = ("SOPClassUID", "Columns", "Rows", "SamplesPerPixel", "ImageType")
+_VALUE_KEYWORDS = ("ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "BitsStored")
+_ACQUISITION_KEYWORDS = ("ImageType", "KVP", "ConvolutionKernel", "SliceThickness", "SOPClassUID", "AcquisitionNumber")
 
 
 def without_strays(slices: Sequence[DicomSlice]) -> tuple[list[DicomSlice], tuple[ScanWarning, ...]]:
-    """Leave out of a series what does not belong to its stack, where there is no doubt about it.
+    """Leave out images of a series that clearly do not belong to its stack.
 
-    Localizers and copies of a slice are left out always. At most `MOST_LEFT_OUT` other images are, and only where what
-    remains is one evenly spaced stack without a gap: those of another size, pixel spacing or orientation than most,
-    those without a place that are of another kind too (dose sheets), and of slices with the same position those that
-    were made in another way than the rest of the series.
+    Localizers and copies of a slice are always left out. At most `MOST_LEFT_OUT` further images are left out, and only
+    if the remaining slices are one evenly spaced stack without a gap: images whose size, pixel spacing or orientation
+    differs from most, images without a position whose kind differs too (dose sheets), and, among slices of one
+    position, those whose acquisition differs from the other slices.
 
     Returns:
-        The slices that remain, and a warning that names those left out. All slices, without a warning, where the
-        series is complete or the right images are unclear: `read_stack` raises what is wrong.
+        The remaining slices, and a warning that names those left out. If the series is complete or the right images
+        are unclear, all slices without a warning; `read_stack` then raises the error.
 
     Raises:
         NotVolumeError: There are only localizers.
@@ -73,44 +73,44 @@ def without_strays(slices: Sequence[DicomSlice]) -> tuple[list[DicomSlice], tupl
     if not images:
         raise NotVolumeError("The series holds only localizer (scout) images. Give the axial slices.")
     localizers = [s for s in slices if s.is_localizer]
-    images, copies = _without_copies(images)
-    stack = _complete(images)
+    images, copies = _split_copies(images)
+    stack = _complete_stack(images)
     stack_ids = set(map(id, stack))
-    others = [s for s in images if id(s) not in stack_ids]
+    strays = [s for s in images if id(s) not in stack_ids]
     causes = []
     if localizers:
         causes.append(f"{len(localizers)} localizers ({abbreviated_list(s.name for s in localizers)})")
     if copies:
         causes.append(f"{len(copies)} copies of slices ({abbreviated_list(s.name for s in copies)})")
-    if others:
+    if strays:
         causes.append(
-            f"{len(others)} images that do not belong to its stack ({abbreviated_list(s.name for s in others)})"
+            f"{len(strays)} images that do not belong to its stack ({abbreviated_list(s.name for s in strays)})"
         )
     if not causes:
         return stack, ()
     return stack, (ScanWarning("images-left-out", f"These images of the series were left out: {'; '.join(causes)}."),)
 
 
-def _complete(slices: list[DicomSlice]) -> list[DicomSlice]:
-    """The slices that make a complete stack, or all of them where that is not clear."""
+def _complete_stack(slices: list[DicomSlice]) -> list[DicomSlice]:
+    """Return the slices of a complete stack, or all slices if the stack is unclear."""
     if len(slices) < 2:
         return slices
     with suppress(CTError):
         stack_of(slices)
         return slices
     with suppress(CTError):
-        stack = _one_of_each_place(_of_one_plane(slices))
+        stack = _one_slice_per_position(_most_common_plane(slices))
         count = len(slices) - len(stack)
-        if 0 < count <= MOST_LEFT_OUT and len(stack) >= LEAST_REST * count:
+        if 0 < count <= MOST_LEFT_OUT and len(stack) >= MIN_REMAINING_RATIO * count:
             stack_of(stack)
             return stack
     return slices
 
 
-def _of_one_plane(slices: list[DicomSlice]) -> list[DicomSlice]:
-    """Slices of the size, pixel spacing and orientation that most have, without images that have no place."""
+def _most_common_plane(slices: list[DicomSlice]) -> list[DicomSlice]:
+    """Select slices with the most common size, pixel spacing and orientation, without images that lack a position."""
     placed = [s for s in slices if _is_placed(s)]
-    sizes = [_facts(s, ("Rows", "Columns", "SamplesPerPixel")) for s in placed]
+    sizes = [_header_texts(s, ("Rows", "Columns", "SamplesPerPixel")) for s in placed]
     usual = Counter(sizes).most_common(1)
     stack = [s for s, size in zip(placed, sizes, strict=True) if size == usual[0][0]]
     for keyword, count, tolerance in (
@@ -119,11 +119,11 @@ def _of_one_plane(slices: list[DicomSlice]) -> list[DicomSlice]:
     ):
         if stack:
             values = np.array([s.numbers(keyword, count) for s in stack])
-            near = np.abs(values - np.median(values, axis=0)).max(axis=1) <= tolerance
-            stack = [s for s, is_near in zip(stack, near, strict=True) if is_near]
-    kinds = {_facts(s, _KIND) for s in stack}
-    # A slice that lost its position, but is a slice otherwise, may be one of the stack: it stays, and is an error.
-    return stack + [s for s in slices if not _is_placed(s) and _facts(s, _KIND) in kinds]
+            deviations = np.abs(values - np.median(values, axis=0)).max(axis=1)
+            stack = [s for s, deviation in zip(stack, deviations, strict=True) if deviation <= tolerance]
+    kinds = {_header_texts(s, _KIND_KEYWORDS) for s in stack}
+    # A slice that only lacks its position may belong to the stack: it stays and causes an error.
+    return stack + [s for s in slices if not _is_placed(s) and _header_texts(s, _KIND_KEYWORDS) in kinds]
 
 
 def _is_placed(slice_: DicomSlice) -> bool:
@@ -131,17 +131,17 @@ def _is_placed(slice_: DicomSlice) -> bool:
     return all(slice_.numbers(keyword, count) is not None for keyword, count in places)
 
 
-def _facts(slice_: DicomSlice, keywords: Sequence[str]) -> tuple[str | None, ...]:
+def _header_texts(slice_: DicomSlice, keywords: Sequence[str]) -> tuple[str | None, ...]:
     return tuple(slice_.text(keyword) for keyword in keywords)
 
 
-def _without_copies(slices: list[DicomSlice]) -> tuple[list[DicomSlice], list[DicomSlice]]:
-    """Part slices into those that are unlike all before them, and copies: images alike in place, making and pixels."""
+def _split_copies(slices: list[DicomSlice]) -> tuple[list[DicomSlice], list[DicomSlice]]:
+    """Split slices into originals and copies, which equal an earlier slice in position, header and pixels."""
     places: dict[tuple[float, ...] | None, list[DicomSlice]] = {}
     copies = []
     for slice_ in slices:
         place = slice_.numbers("ImagePositionPatient", 3)
-        if place is not None and any(_is_copy(slice_, other) for other in places.get(place, [])):
+        if place is not None and any(_is_copy(slice_, earlier) for earlier in places.get(place, [])):
             copies.append(slice_)
         else:
             places.setdefault(place, []).append(slice_)
@@ -149,17 +149,17 @@ def _without_copies(slices: list[DicomSlice]) -> tuple[list[DicomSlice], list[Di
     return [s for s in slices if id(s) not in copy_ids], copies
 
 
-def _is_copy(slice_: DicomSlice, other: DicomSlice) -> bool:
-    facts = (*_KIND, *_MADE, *_VALUES)
-    if _facts(slice_, facts) != _facts(other, facts):
+def _is_copy(slice_: DicomSlice, earlier: DicomSlice) -> bool:
+    keywords = (*_KIND_KEYWORDS, *_ACQUISITION_KEYWORDS, *_VALUE_KEYWORDS)
+    if _header_texts(slice_, keywords) != _header_texts(earlier, keywords):
         return False
     with suppress(CTError):
-        return np.array_equal(stored_values(slice_), stored_values(other))
+        return np.array_equal(stored_values(slice_), stored_values(earlier))
     return False
 
 
-def _one_of_each_place(slices: list[DicomSlice]) -> list[DicomSlice]:
-    """Slices with one of each position; all of a position where none of them is the right one for sure."""
+def _one_slice_per_position(slices: list[DicomSlice]) -> list[DicomSlice]:
+    """Select one slice per position; all slices of a position if the right one is unclear."""
     if not slices or not all(map(_is_placed, slices)):
         return slices
     directions = np.array(slices[0].numbers("ImageOrientationPatient", 6))
@@ -170,10 +170,10 @@ def _one_of_each_place(slices: list[DicomSlice]) -> list[DicomSlice]:
     places = [[slices[n] for n in place] for place in np.split(order, starts)]
     if len(slices) - len(places) > MOST_LEFT_OUT:
         return slices
-    made = {_facts(place[0], _MADE) for place in places if len(place) == 1}
+    acquisitions = {_header_texts(place[0], _ACQUISITION_KEYWORDS) for place in places if len(place) == 1}
     stack = []
     for place in places:
-        usual = [s for s in place if _facts(s, _MADE) in made]
+        usual = [s for s in place if _header_texts(s, _ACQUISITION_KEYWORDS) in acquisitions]
         stack += usual if len(usual) == 1 else place
     return stack
 
@@ -182,7 +182,7 @@ def read_stack(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanWarning,
     """Read the slices of one stack, in any order, as a volume. None of them is multi-frame.
 
     Returns:
-        The volume in HU (int16, or float32 where a rescale is fractional), and warnings.
+        The volume in HU (int16, or float32 if a rescale is fractional), and warnings.
 
     Raises:
         UnreadableError: The pixels of a slice cannot be read.
@@ -204,7 +204,7 @@ def read_stack(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanWarning,
 def stack_of(
     slices: list[DicomSlice],
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float], np.ndarray]:
-    """The stack that slices of one series make.
+    """Compute the geometry of the stack of one series.
 
     Returns:
         The order of the slices along their normal, the centre of the first voxel (LPS, mm), spacing (i, j, k) in mm,
@@ -218,7 +218,7 @@ def stack_of(
     positions = np.array([s.numbers("ImagePositionPatient", 3) for s in slices])
     order = np.argsort(positions @ normal, kind="stable")
     positions = positions[order]
-    # Named along the axis that the normal is closest to, so that axial slices are named by their z.
+    # Messages state positions along the axis closest to the normal, so axial slices by their z.
     sign = math.copysign(1.0, normal[np.argmax(np.abs(normal))])
     spacing_mm = (spacing_i, spacing_j, _even_spacing(positions @ normal, sign))
     _check_no_shear(positions, normal)
@@ -227,7 +227,7 @@ def stack_of(
 
 
 def _plane(slices: list[DicomSlice]) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
-    """Unit directions of rows and columns, and pixel spacing (down, across), which all slices have to share."""
+    """Return unit directions of rows and columns, and the pixel spacing (down, across), shared by all slices."""
     check_numbers(slices, _GEOMETRY, SliceGeometryError)
     sizes = Counter(f"{s.number('Columns') or 0:g}×{s.number('Rows') or 0:g}" for s in slices)
     if len(sizes) > 1:
@@ -259,16 +259,16 @@ def _plane(slices: list[DicomSlice]) -> tuple[np.ndarray, np.ndarray, tuple[floa
 
 
 def _even_spacing(distances: np.ndarray, sign: float) -> float:
-    """Spacing of slices at sorted distances along the normal, mm; sign turns a distance into the named position."""
+    """Return the spacing of slices at sorted distances along the normal, mm. sign: Sign of positions in messages."""
     gaps = np.diff(distances)
-    same = np.flatnonzero(gaps <= DUPLICATE_TOLERANCE_MM)
-    if same.size:
-        where = abbreviated_list(f"{sign * distances[n]:.1f}" for n in same)
+    repeats = np.flatnonzero(gaps <= DUPLICATE_TOLERANCE_MM)
+    if repeats.size:
+        positions = abbreviated_list(f"{sign * distances[n]:.1f}" for n in repeats)
         raise SliceGeometryError(
-            f"{same.size} slices have the same position as another one, at {where} mm: the series holds several "
+            f"{repeats.size} slices have the same position as another one, at {positions} mm: the series holds several "
             "reconstructions, phases or copies. Export one of them."
         )
-    # Most gaps are whole ones; averaging over those undoes positions that were rounded.
+    # Most gaps span one spacing; averaging over these undoes rounding of positions.
     usual = float(np.sort(gaps)[(gaps.size - 1) // 2])
     spacing = float(gaps[gaps < 1.5 * usual].mean())
     steps = np.rint(gaps / spacing).astype(int)
@@ -282,15 +282,15 @@ def _even_spacing(distances: np.ndarray, sign: float) -> float:
             f"{int((steps - 1).sum())} slices are missing (slice spacing {spacing:g} mm): {holes}. Export or copy the "
             "series again."
         )
-    # The line of most slices, which one that is out of place does not move.
+    # A robust line through the positions, which one misplaced slice does not move.
     half = distances.size // 2
-    rising = distances - np.median(distances[half:] - distances[:-half]) / half * np.arange(distances.size)
-    off = np.abs(rising - np.median(rising))
-    if off.max() > tolerance_mm:
+    residuals = distances - np.median(distances[half:] - distances[:-half]) / half * np.arange(distances.size)
+    offsets_mm = np.abs(residuals - np.median(residuals))
+    if offsets_mm.max() > tolerance_mm:
         raise SliceGeometryError(
             f"The slices are unevenly spaced: {gaps.min():.2f} to {gaps.max():.2f} mm apart, the one at "
-            f"{sign * distances[off.argmax()]:.1f} mm lies {off.max():.2f} mm off an even stack. Export an evenly "
-            "spaced reconstruction."
+            f"{sign * distances[offsets_mm.argmax()]:.1f} mm lies {offsets_mm.max():.2f} mm off an even stack. Export "
+            "an evenly spaced reconstruction."
         )
     return float((distances[-1] - distances[0]) / gaps.size)
 

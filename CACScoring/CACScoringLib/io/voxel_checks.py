@@ -1,11 +1,11 @@
-"""Checks that the voxels of NIfTI, NRRD and MetaImage files are whole, before ITK reads them.
+"""Integrity checks of the voxels of NIfTI, NRRD and MetaImage files.
 
-ITK fills what it cannot decompress with zeros, which are HU of water and no label at all, and passes over the check
-sums of gzip and zlib streams without a word. So a compressed file is decompressed once before ITK reads it, block by
-block, and its check sums and length are compared; of the usual NIfTI file the check sum is compared with the voxels
-that ITK has read, which takes a tenth of the time. Voxels that are not compressed have no check sum: of these only the
-length is known, and bytes too many shift the image as bytes too few do. ITK also reads NaN and infinity in a NIfTI file
-as zeros, and takes one of its two geometries without comparing them; both are checked here.
+ITK replaces data that it cannot decompress with zeros (HU of water, no label) and ignores the check sums of gzip and
+zlib streams. A compressed file is therefore decompressed block by block before ITK reads it, and its check sums and
+length are compared; for the usual NIfTI file the check sum is compared with the voxels that ITK has read, in a tenth of
+the time. Uncompressed voxels have no check sum: only their length is checked, because surplus bytes shift the image as
+missing bytes do. ITK also reads NaN and infinity in a NIfTI file as zeros, and takes one of its two geometries without
+comparing them; both are checked here.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from ..core.ct import NotHounsfieldError, SliceGeometryError, UnreadableError
 from ..core.text import printable
 
 CORNER_TOLERANCE_MM, SPACING_TOLERANCE = 1.0, 0.002
-"""Largest distance between the corners by sform and by qform of a NIfTI file, and largest relative difference between
-its spacings: headers hold single precision, and some programs round."""
+"""Largest distance between corners by sform and qform of a NIfTI file, and largest relative difference of spacings:
+headers hold single precision, and some programs round."""
 
 _GZIP, _ZLIB = 31, 15  # window bits, as zlib takes them
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK_BYTES = 2**14
-NIFTI_HEADER_BYTES, _NIFTI_SIZE = 352, 348
-"""Of the header with what follows it, and of what it says of itself in its first four bytes."""
+NIFTI_HEADER_BYTES, _NIFTI_SIZEOF_HDR = 352, 348
+"""Bytes before the voxels of a NIfTI file, and header size stated in its first four bytes (nifti1.h)."""
 
 _META_IMAGE_FLAGS = {b"CompressedData": ("T", "t", "1"), b"BinaryData": ("F", "f", "0")}
-"""First letters of fields for voxels that are compressed, and for voxels that are written as text."""
+"""First letters of the fields that mark compressed voxels, and voxels written as text."""
 
 _NIFTI_FLOATS = {"16": "f4", "64": "f8"}
 _FLOAT_BLOCK_BYTES = 2**20
@@ -51,10 +51,10 @@ def checked_image(path: Path, reader: sitk.ImageFileReader) -> sitk.Image | None
         reader: Reader of the file, which has read its header.
 
     Returns:
-        The image, where it was read on the way.
+        The image if the check has read it, else None.
 
     Raises:
-        UnreadableError: Voxels are damaged or missing, or there are more bytes than the header states.
+        UnreadableError: Voxels are damaged or missing, or bytes exceed those of the header.
         NotHounsfieldError: A NIfTI file holds NaN or infinity.
         SliceGeometryError: The geometry of a NIfTI file contradicts itself.
     """
@@ -71,14 +71,17 @@ def checked_image(path: Path, reader: sitk.ImageFileReader) -> sitk.Image | None
 
 
 def _voxel_bytes(reader: sitk.ImageFileReader) -> int:
-    # An image of one voxel tells how large a component is; SimpleITK does not say it of a pixel type.
-    one = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID(), reader.GetNumberOfComponents())
-    return math.prod(reader.GetSize()) * one.GetSizeOfPixelComponent() * one.GetNumberOfComponentsPerPixel()
+    # SimpleITK states the size of a component only for an image, not for a pixel type.
+    voxel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID(), reader.GetNumberOfComponents())
+    return math.prod(reader.GetSize()) * voxel.GetSizeOfPixelComponent() * voxel.GetNumberOfComponentsPerPixel()
 
 
 def _checked_nifti(path: Path, reader: sitk.ImageFileReader) -> sitk.Image | None:
-    """The image of a .nii.gz file of one gzip member that holds header and voxels alone, as most do, if its check sum
-    is that of the header and of the voxels as ITK reads them. None for any other: it may still be sound."""
+    """Read a .nii.gz file of one gzip member with header and voxels alone, as most are, and compare its check sum.
+
+    Returns:
+        The image, or None for another layout or a different check sum; such a file may still be intact.
+    """
     if not path.name.lower().endswith(".nii.gz") or float(reader.GetMetaData("vox_offset")) != NIFTI_HEADER_BYTES:
         return None
     with path.open("rb") as file:
@@ -120,11 +123,11 @@ def _check_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
 
 
 def _byte_order(header: bytes) -> str:
-    return "<" if int.from_bytes(header[:4], "little") == _NIFTI_SIZE else ">"
+    return "<" if int.from_bytes(header[:4], "little") == _NIFTI_SIZEOF_HDR else ">"
 
 
 def _nifti_content(file: Path) -> BinaryIO | gzip.GzipFile:
-    """The content of a file whose check sums were compared."""
+    """Open the content of a file whose check sums were compared."""
     return gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb")
 
 
@@ -135,7 +138,7 @@ def _check_finite(blocks: Iterable[bytes], kind: np.dtype, name: str) -> None:
 
 
 def _check_one_geometry(header: bytes, order: str, reader: sitk.ImageFileReader, name: str) -> None:
-    """Raise SliceGeometryError where the sform of a NIfTI file contradicts its qform or its spacing (pixdim)."""
+    """Raise SliceGeometryError if the sform of a NIfTI file contradicts its qform or its spacing (pixdim)."""
     if int(reader.GetMetaData("sform_code")) <= 0:
         return
     # Offsets of nifti1.h.
@@ -156,28 +159,28 @@ def _check_one_geometry(header: bytes, order: str, reader: sitk.ImageFileReader,
     rotation = np.reshape(sitk.VersorTransform((*quaternion, real)).GetMatrix(), (3, 3))
     axes = rotation * spacing_mm * (1, 1, -1 if qfac < 0 else 1)
     qform = np.column_stack([axes, (x, y, z)])
-    last = [n - 1 for n in (*reader.GetSize(), 1)[:3]]
-    corners = np.array([(*index, 1) for index in np.ndindex(2, 2, 2)]) * (*last, 1)
-    apart_mm = np.linalg.norm(corners @ (sform - qform).T, axis=1).max()
-    if not apart_mm <= CORNER_TOLERANCE_MM:
+    last_index = [n - 1 for n in (*reader.GetSize(), 1)[:3]]
+    corners = np.array([(*index, 1) for index in np.ndindex(2, 2, 2)]) * (*last_index, 1)
+    distance_mm = np.linalg.norm(corners @ (sform - qform).T, axis=1).max()
+    if not distance_mm <= CORNER_TOLERANCE_MM:
         raise SliceGeometryError(
-            f"The geometry of {name} contradicts itself: its sform and its qform place voxels up to {apart_mm:.0f} mm "
-            "apart, so left, right or the slices' order are unknown. Convert the DICOM series again."
+            f"The geometry of {name} contradicts itself: its sform and its qform place voxels up to {distance_mm:.0f} "
+            "mm apart, so left, right or the slices' order are unknown. Convert the DICOM series again."
         )
 
 
 def is_gzip(path: Path) -> bool:
-    """True if a file begins as gzip does."""
+    """True if a file begins with the gzip signature."""
     with path.open("rb") as file:
         return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
 
 
-def nifti_bytes(file: Path, most: int) -> int:
-    """Count the bytes that a NIfTI file holds, of a compressed one no further than `most`. Raises UnreadableError."""
+def nifti_bytes(file: Path, limit: int) -> int:
+    """Count the bytes of a NIfTI file; stop soon after `limit` if it is compressed. Raises UnreadableError."""
     if file.suffix.lower() != ".gz":
         return file.stat().st_size
     with file.open("rb") as stream:
-        return _decompressed_bytes(_blocks(stream), _GZIP, file.name, most)
+        return _decompressed_size(_blocks(stream), _GZIP, file.name, limit)
 
 
 def _check_nrrd(path: Path, needed: int) -> None:
@@ -193,13 +196,13 @@ def _check_nrrd(path: Path, needed: int) -> None:
             return
         needed += skipped
         lines = int(fields.get("line skip", fields.get("lineskip", 0)))
-        with _opened(path, place) if place else nullcontext(file) as data:
+        with _open_voxel_file(path, place) if place else nullcontext(file) as data:
             for _ in range(lines):
                 data.readline()
-            is_raw = encoding == "raw"
-            length = (
-                _rest_bytes(data) if is_raw else _decompressed_bytes(_blocks(data), _GZIP, place or path.name, needed)
-            )
+            if encoding == "raw":
+                length = _unread_bytes(data)
+            else:
+                length = _decompressed_size(_blocks(data), _GZIP, place or path.name, needed)
     _check_length(length, needed, path)
 
 
@@ -218,13 +221,13 @@ def _check_meta_image(path: Path, needed: int) -> None:
         is_packed, is_text = (fields.get(name, "")[:1] in values for name, values in _META_IMAGE_FLAGS.items())
         if not is_packed and (is_text or int(fields.get(b"HeaderSize", 0)) or (_is_list(place) and not is_inside)):
             return
-        with nullcontext(file) if is_inside else _opened(path, place) as data:
+        with nullcontext(file) if is_inside else _open_voxel_file(path, place) as data:
             if is_packed:
-                # ITK reads as many bytes as the header says; without that all of a file, but nothing within a file.
+                # ITK reads as many bytes as the header states; without that, all of a separate file, nothing inline.
                 size = int(fields.get(b"CompressedDataSize", 0)) or (0 if is_inside else None)
-                length = _decompressed_bytes(_blocks(data, size), _ZLIB, path.name if is_inside else place, needed)
+                length = _decompressed_size(_blocks(data, size), _ZLIB, path.name if is_inside else place, needed)
             else:
-                length = _rest_bytes(data)
+                length = _unread_bytes(data)
     _check_length(length, needed, path)
 
 
@@ -233,13 +236,13 @@ def _is_list(place: str | None) -> bool:
     return place is not None and (place.split()[:1] in (["LIST"], ["LIST:"]) or "%" in place)
 
 
-def _rest_bytes(file: BinaryIO) -> int:
-    """Count the bytes of a file from where it stands."""
+def _unread_bytes(file: BinaryIO) -> int:
+    """Count the bytes from a file's position to its end."""
     return os.fstat(file.fileno()).st_size - file.tell()
 
 
-def _opened(header: Path, place: str) -> BinaryIO:
-    """The file that a header says its voxels lie in."""
+def _open_voxel_file(header: Path, place: str) -> BinaryIO:
+    """Open the file that a header names for its voxels. Raises UnreadableError."""
     data = header.parent / place
     if not data.is_file():
         raise UnreadableError(
@@ -256,19 +259,21 @@ def _check_length(length: int, needed: int, path: Path) -> None:
         )
 
 
-def _blocks(file: BinaryIO | gzip.GzipFile, most: int | None = None, size: int = _BLOCK_BYTES) -> Iterator[bytes]:
-    """A file in blocks from where it stands. most: bytes to read at most."""
-    left = math.inf if most is None else most
-    while block := file.read(int(min(left, size))):
-        left -= len(block)
+def _blocks(file: BinaryIO | gzip.GzipFile, limit: int | None = None, size: int = _BLOCK_BYTES) -> Iterator[bytes]:
+    """Yield a file in blocks from its position, up to a limit in bytes."""
+    bytes_left = math.inf if limit is None else limit
+    while block := file.read(int(min(bytes_left, size))):
+        bytes_left -= len(block)
         yield block
 
 
-def _decompressed_bytes(blocks: Iterator[bytes], kind: int, name: str, most: int) -> int:
-    """How many bytes a compressed stream holds; of gzip in all its members (RFC 1952), zeros after them left out.
+def _decompressed_size(blocks: Iterator[bytes], kind: int, name: str, limit: int) -> int:
+    """Count the bytes that a compressed stream holds, in all members of gzip (RFC 1952) without zeros after them.
 
-    It is looked through until it holds more than `most`. Raises UnreadableError when a check sum or length is wrong, or
-    the stream ends early.
+    Counting stops above `limit`.
+
+    Raises:
+        UnreadableError: A check sum or length is wrong, or the stream ends early.
     """
     length, block = 0, next(blocks, b"")
     while True:
@@ -280,13 +285,13 @@ def _decompressed_bytes(blocks: Iterator[bytes], kind: int, name: str, most: int
                 length += len(stream.decompress(block))
             except zlib.error as error:
                 raise UnreadableError(f"{name} is damaged ({error}). Copy or export it again.") from error
-            if length > most:
+            if length > limit:
                 return length
             block = next(blocks, b"")
-        rest = (stream.unused_data + block).lstrip(b"\0")
-        while len(rest) < len(_GZIP_MAGIC) and (block := next(blocks, b"")):
-            rest = (rest + block).lstrip(b"\0")
-        # ITK stops at what is no other member, and so does gzip.
-        if kind != _GZIP or not rest.startswith(_GZIP_MAGIC):
+        next_member = (stream.unused_data + block).lstrip(b"\0")
+        while len(next_member) < len(_GZIP_MAGIC) and (block := next(blocks, b"")):
+            next_member = (next_member + block).lstrip(b"\0")
+        # ITK and gzip stop at bytes that begin no further member.
+        if kind != _GZIP or not next_member.startswith(_GZIP_MAGIC):
             return length
-        block = rest
+        block = next_member

@@ -1,4 +1,4 @@
-"""How a series was acquired, as its headers state it."""
+"""Acquisition of a series from its headers."""
 
 import pytest
 from dicom_files import chest_hu, write_series

@@ -19,7 +19,7 @@ ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 
 
 def deflated(path, private_bytes=0):
-    """Write a slice anew, deflated, with a private element of zeros."""
+    """Rewrite a slice, deflated, with a private element of zeros."""
     dataset = pydicom.dcmread(path)
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     if private_bytes:
@@ -80,7 +80,7 @@ class TestDicomFiles:
     @pytest.mark.parametrize("claimed", [2**30, 2**31 - 256, 2**32 - 16])
     @pytest.mark.parametrize("form", ["explicit", "implicit"])
     def test_lengths_are_checked_before_they_are_believed(self, tmp_path, monkeypatch, form, claimed):
-        """GDCM would set aside what an element behind the pixels claims to hold, gigabytes, and fill it."""
+        """GDCM allocates the gigabytes that an element after the pixels claims."""
         header = struct.pack("<HH2sHI", 0x7FE1, 0x10, b"OB", 0, claimed)
         if form == "implicit":
             header = struct.pack("<HHI", 0x7FE1, 0x10, claimed)
@@ -91,7 +91,7 @@ class TestDicomFiles:
             read_ct(tmp_path)
 
     def test_no_more_is_set_aside_for_a_header_than_it_holds(self, tmp_path):
-        """An element that is looked at claims 2 GB."""
+        """An element that is read claims 2 GB."""
         path = write_series(tmp_path, chest_hu())[3]
         content = path.read_bytes()
         at = content.index(b"CaSc 3.0") - 4
@@ -108,7 +108,7 @@ class TestDicomFiles:
         ("name", "code"), [("torn.dcm", "slices-unread"), ("torn", "slices-unread"), ("other/torn", "unread-files")]
     )
     def test_broken_headers_are_named_in_a_warning(self, tmp_path, name, code):
-        """A slice of the scan may be among what lies beside its slices, but not in a folder of its own."""
+        """A slice of the scan may be among files beside its slices, but not in another folder."""
         write_series(tmp_path, chest_hu())
         (tmp_path / "other").mkdir()
         (tmp_path / name).write_bytes(bytes(128) + b"DICM" + bytes(range(256)))
@@ -119,7 +119,7 @@ class TestDicomFiles:
     @pytest.mark.parametrize("name", ["slice006.dcm", "slice006", "report.DCM", "IMG6.IMA"])
     @pytest.mark.parametrize("content", [b"", bytes(2000)])
     def test_files_that_claim_to_be_slices(self, tmp_path, name, content):
-        """A slice at the end that was damaged from its first byte on leaves no gap."""
+        """A slice at the end leaves no gap if its first bytes are damaged."""
         write_series(
             tmp_path, chest_hu(), name="slice{:03d}".format if name == "slice006" else "slice{:03d}.dcm".format
         )
@@ -156,7 +156,7 @@ class TestDicomFiles:
         assert [warning.code for warning in read_ct(tmp_path).warnings] == ["slices-unread"]
 
     def test_decimal_commas(self, tmp_path):
-        """As writers of a German locale leave them, against PS3.5 6.2."""
+        """Writers in a German locale produce them against PS3.5 6.2."""
         for path in write_series(tmp_path, chest_hu() + 0.5, intercept=-1024.5):
             content = path.read_bytes()
             for point, comma in ((b"-1024.5", b"-1024,5"), (b"0.8\\0.7", b"0,8\\0,7"), (b"-100.0\\", b"-100,0\\")):

@@ -1,4 +1,4 @@
-"""Files below a folder and in archives: all are read, and what cannot be read is named."""
+"""Files below a folder and in archives, with errors that name unreadable files."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def codes(scan):
 
 
 def scan_in_two_folders(folder):
-    """The lower slices in the folder itself, the upper ones below it."""
+    """Lower slices in the folder itself, upper slices in a subfolder."""
     paths = write_series(folder, chest_hu())
     (folder / "upper").mkdir()
     for path in paths[3:]:

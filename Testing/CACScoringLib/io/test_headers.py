@@ -1,4 +1,4 @@
-"""What the headers of a stack cast doubt on."""
+"""Warnings from the headers of a stack."""
 
 import pytest
 from dicom_files import chest_hu, only, write_series
@@ -26,7 +26,7 @@ def test_one_slice_that_differs_is_warned_of(tmp_path, tags, text):
 
 
 class TestHeaders:
-    """What headers say about the images, beside their geometry and values."""
+    """Headers of images, besides geometry and values."""
 
     @pytest.mark.parametrize(
         ("tags", "code"),
@@ -67,7 +67,7 @@ class TestHeaders:
         assert codes(read_ct(tmp_path)) == code
 
     def test_a_transfer_syntax_that_loses_detail(self, tmp_path):
-        """No element says so; near-lossless JPEG-LS with a tolerance of 0 loses nothing, which nobody can know."""
+        """No element states the loss; near-lossless JPEG-LS may lose nothing, but that is unknown."""
 
         def compress(ds, _):
             ds.file_meta = FileMetaDataset()
@@ -101,7 +101,7 @@ UIDS = [generate_uid() for _ in range(2)]
 
 
 class TestStack:
-    """Facts that only the slices together reveal."""
+    """Warnings that depend on several slices."""
 
     @pytest.mark.parametrize(
         ("tags_of", "code"),

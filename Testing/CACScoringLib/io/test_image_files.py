@@ -1,4 +1,4 @@
-"""Image files are written whole or not at all, and names that are no UTF-8 are no obstacle."""
+"""Complete writing of image files, and names that are not UTF-8."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from CACScoringLib.io.image_files import read_image, write_image
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (4, 30, 50)])
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
-def test_an_image_that_was_written_is_whole(tmp_path, shape, kind):
+def test_written_images_are_complete(tmp_path, shape, kind):
     array = np.random.default_rng(0).integers(0, 200, shape).astype(kind)
     write_image(sitk.GetImageFromArray(array), tmp_path / "a.nii.gz")
     assert (sitk.GetArrayFromImage(read_image(tmp_path / "a.nii.gz")) == array).all()
@@ -21,7 +21,7 @@ def test_an_image_that_was_written_is_whole(tmp_path, shape, kind):
 
 @pytest.mark.skipif(os.name == "nt", reason="limits of files are POSIX")
 def test_an_image_that_was_written_in_part_is_an_error(tmp_path):
-    """As on a full disk, for which a limit of the size of files stands here. ITK says nothing about either."""
+    """A file-size limit stands in for a full disk; ITK reports neither."""
     import resource
 
     image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 2000, (9, 60, 60)).astype(np.int16))
@@ -39,7 +39,7 @@ def test_an_image_that_was_written_in_part_is_an_error(tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX")
 class TestNames:
-    """Names as an old archive's are unpacked, on which ITK ends the process."""
+    """Names in a legacy encoding, on which ITK aborts the process."""
 
     BAD = os.fsdecode(b"Herz-\xfc")
 

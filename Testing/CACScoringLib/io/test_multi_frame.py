@@ -1,4 +1,4 @@
-"""Enhanced CT reads as the single-frame slices that it stands for."""
+"""Reading of Enhanced CT as single-frame slices."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -49,8 +49,13 @@ def enhanced_of(
 ) -> Path:
     """Write one file with a frame for each slice, in the order of the paths.
 
-    syntax: Transfer syntax to compress to. edit(slice, n): changes a slice before it becomes a frame. tags: attributes
-    of the file. shared: whether groups that all frames have alike are stored once.
+    Args:
+        path: Path of the file.
+        paths: Paths of the slices.
+        syntax: Transfer syntax of the compressed pixels.
+        edit: Function of a slice and its index that changes the slice before it becomes a frame.
+        tags: Attributes of the file.
+        shared: Store groups that are equal in all frames once.
     """
     slices = [pydicom.dcmread(p) for p in paths]
     for n, ds in enumerate(slices):
@@ -59,23 +64,23 @@ def enhanced_of(
         if edit:
             edit(ds, n)
     grouped = {keyword for group in (*_SHARED.values(), *_PER_FRAME.values()) for keyword in group}
-    made = pydicom.dcmread(paths[0])
+    file = pydicom.dcmread(paths[0])
     for keyword in (*grouped, "Exposure"):
-        if keyword in made:
-            delattr(made, keyword)
-    made.SOPClassUID, made.SOPInstanceUID, made.NumberOfFrames = ENHANCED_CT, generate_uid(), len(slices)
-    made.PixelData = b"".join(ds.PixelData for ds in slices)
+        if keyword in file:
+            delattr(file, keyword)
+    file.SOPClassUID, file.SOPInstanceUID, file.NumberOfFrames = ENHANCED_CT, generate_uid(), len(slices)
+    file.PixelData = b"".join(ds.PixelData for ds in slices)
     if shared:
-        made.SharedFunctionalGroupsSequence = Items([_groups(slices[0], _SHARED)])
+        file.SharedFunctionalGroupsSequence = Items([_groups(slices[0], _SHARED)])
     per_frame = _PER_FRAME if shared else {**_SHARED, **_PER_FRAME}
-    made.PerFrameFunctionalGroupsSequence = Items([_groups(ds, per_frame) for ds in slices])
+    file.PerFrameFunctionalGroupsSequence = Items([_groups(ds, per_frame) for ds in slices])
     for keyword, value in (tags or {}).items():
-        setattr(made, keyword, value)
+        setattr(file, keyword, value)
     if syntax:
-        made.compress(syntax, generate_instance_uid=False)
-    del made.file_meta.MediaStorageSOPClassUID
+        file.compress(syntax, generate_instance_uid=False)
+    del file.file_meta.MediaStorageSOPClassUID
     path.parent.mkdir(parents=True, exist_ok=True)
-    return save(made, path)
+    return save(file, path)
 
 
 def _groups(ds: Dataset, groups: dict[str, tuple[str, ...]]) -> Dataset:

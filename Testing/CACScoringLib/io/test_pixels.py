@@ -1,4 +1,4 @@
-"""Pixels of slices in every way that DICOM stores them: the same HU, or an error."""
+"""Pixels of slices in each DICOM encoding: equal HU, or an error."""
 
 import gzip
 
@@ -104,7 +104,7 @@ def test_values_that_are_inverted(tmp_path):
 @pytest.mark.parametrize("at", [0, 100])
 @pytest.mark.parametrize("packed", [False, True])
 def test_bytes_written_into_the_pixels(tmp_path, count, at, packed):
-    """They shift the image, and are left over at the end of the file, where they look like an element or none."""
+    """They shift the image and leave surplus bytes at the end of the file, which may look like an element."""
     paths = write_series(tmp_path, chest_hu())
     content = paths[2].read_bytes()
     start = len(content) - 2 * chest_hu()[2].size + at
@@ -120,7 +120,7 @@ def test_bytes_written_into_the_pixels(tmp_path, count, at, packed):
 
 @pytest.mark.parametrize(("extra", "accepted"), [(0, True), (1, True), (2, False), (3, False)])
 def test_a_padding_byte_and_no_more(tmp_path, extra, accepted):
-    """Pixels of one byte in an odd number have one (PS3.5 8.1.1)."""
+    """An odd number of one-byte pixels has a padding byte (PS3.5 8.1.1)."""
 
     def edit(ds, _):
         ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7

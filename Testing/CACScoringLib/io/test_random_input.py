@@ -1,4 +1,4 @@
-"""Files with random damage are read as a scan, or refused with an error that says why."""
+"""Files with random damage: read as a scan, or refused with an error that states the reason."""
 
 import shutil
 
@@ -53,7 +53,7 @@ def test_tags_deleted_or_changed(tmp_path, choice):
         delattr(ds, keyword)
     save(ds, path)
     scan = scan_or_error(tmp_path / "ct")
-    # Whatever was left out, a scan with other values or fewer slices without a word is never the outcome.
+    # The outcome is never a scan with other values, or with fewer slices and no warning.
     if scan is not None and not scan.warnings:
         np.testing.assert_array_equal(scan.hu, chest_hu(3))
 

@@ -1,4 +1,4 @@
-"""Reading a CT: the right HU at the right place, or an error that says what is wrong."""
+"""Reading of a CT: correct HU and geometry, or an error that states the fault."""
 
 import json
 import math
@@ -50,7 +50,7 @@ REFUSED = [
     (NotHounsfieldError, "MGML, not HU", {"RescaleType": "MGML"}, None),
     (NotHounsfieldError, r"mixes rescale types \(HU, US\)", {}, only(2, RescaleType="US")),
     (NotVolumeError, "colour", {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, None),
-    # Bits of a pixel: where a header describes them wrongly, values are read as others.
+    # Bits of a pixel: a wrong description in the header would change values.
     (UnreadableError, "slice002.dcm holds 336 bytes of pixels, and 672 by its header", {}, only(2, BitsAllocated=32)),
     (UnreadableError, r"slice003\.dcm", {}, only(3, PixelData=None)),
     (UnreadableError, "describes pixels that no CT has", {"BitsStored": 20}, None),
@@ -179,7 +179,7 @@ class TestHounsfield:
         assert "down to -2000 HU" in scan.warnings[0].message
 
     @pytest.mark.parametrize("tag", [0, -300, 65236])
-    def test_padding_with_a_tissue_value_is_left_with_a_warning(self, tmp_path, tag):
+    def test_padding_with_a_tissue_value_stays_with_a_warning(self, tmp_path, tag):
         write_series(tmp_path, chest_hu(), signed=True, intercept=0, edit=padding_tag(tag))
         scan = read_ct(tmp_path)
         np.testing.assert_array_equal(scan.hu, chest_hu())
@@ -200,7 +200,7 @@ def padding_tag(value):
 
 
 class TestGeometry:
-    def test_order_comes_from_positions_alone(self, tmp_path):
+    def test_order_depends_only_on_positions(self, tmp_path):
         shuffled = [3, 0, 5, 1, 4, 2]
 
         def edit(ds, k):
@@ -303,18 +303,18 @@ class TestImageFiles:
             read_ct(path)
 
     def test_files_that_are_no_ct(self, tmp_path):
-        one = sitk.GetImageFromArray((chest_hu() > 100).astype(np.uint8))
+        mask = sitk.GetImageFromArray((chest_hu() > 100).astype(np.uint8))
         for name, image, error, match in (
             ("a.png", sitk.GetImageFromArray(np.eye(9, dtype=np.uint8)), UnreadableError, "PNG"),
             ("a.tif", self.image(), UnreadableError, "is a TIFF file"),
             ("a.mha", self.image()[:, :, 0], NotVolumeError, "2-D"),
             ("a.nii", sitk.JoinSeries([self.image()] * 2), NotVolumeError, "4-D"),
             ("a.nrrd", self.image(spacing=(0.7, 0.7, 30)), SliceGeometryError, "along axis k is 30 mm"),
-            ("plain.nii.gz", one, NotHounsfieldError, "label map"),
+            ("plain.nii.gz", mask, NotHounsfieldError, "label map"),
         ):
             with pytest.raises(error, match=match):
                 read_ct(self.write(tmp_path / name, image))
-        for layers in (one, sitk.Compose(one, one)):
+        for layers in (mask, sitk.Compose(mask, mask)):
             layers.SetMetaData("Segment0_ID", "Segment_1")
             with pytest.raises(NotHounsfieldError, match="label map"):
                 read_ct(self.write(tmp_path / "one.seg.nrrd", layers))
@@ -347,22 +347,22 @@ class TestRealSeries:
 
 
 class TestAcquisitionFile:
-    """What a program knows of a scan that it hands over without its DICOM header."""
+    """Acquisition of a scan that a program passes on without its DICOM header."""
 
     def read(self, tmp_path, text):
         (tmp_path / "a.json").write_text(text, encoding="utf-8")
         return read_acquisition(tmp_path / "a.json")
 
     def test_fields(self, tmp_path):
-        found = self.read(tmp_path, '{"kvp": 100, "kernel": "Qr36", "patient_age_years": 61, "gating": null}')
-        assert found == Acquisition("DICOM", kvp=100.0, kernel="Qr36", patient_age_years=61)
-        assert isinstance(found.kvp, float)
+        acquisition = self.read(tmp_path, '{"kvp": 100, "kernel": "Qr36", "patient_age_years": 61, "gating": null}')
+        assert acquisition == Acquisition("DICOM", kvp=100.0, kernel="Qr36", patient_age_years=61)
+        assert isinstance(acquisition.kvp, float)
 
     def test_facts_of_a_scan_come_back(self, tmp_path):
-        made = Acquisition("NRRD", kvp=120.0, slice_thickness_mm=2.5, patient_sex="F")
-        assert self.read(tmp_path, json.dumps(made.facts())) == made
+        acquisition = Acquisition("NRRD", kvp=120.0, slice_thickness_mm=2.5, patient_sex="F")
+        assert self.read(tmp_path, json.dumps(acquisition.facts())) == acquisition
 
     @pytest.mark.parametrize(("text", "message"), [("{", "JSON"), ('{"kvp": "120"}', "kvp in --settings is '120'")])
-    def test_what_is_none_is_refused(self, tmp_path, text, message):
+    def test_invalid_files_are_refused(self, tmp_path, text, message):
         with pytest.raises((UnreadableError, OutputError), match=message):
             self.read(tmp_path, text)

@@ -1,4 +1,4 @@
-"""Which series of a folder is read."""
+"""Choice of the series of a folder."""
 
 import shutil
 
@@ -42,7 +42,7 @@ class TestSeriesChoice:
         np.testing.assert_array_equal(read_ct(tmp_path, uid).hu, chest_hu(5, seed=1))
 
     def test_ambiguous_number(self, tmp_path):
-        """The place in the list, which is in the order of UIDs, tells the series apart; so does the UID."""
+        """Series of one number are chosen by rank, in the order of UIDs, or by UID."""
         uid = self.two_series(tmp_path, second_number=3)
         with pytest.raises(SeriesChoiceError, match="2 CT series have the number 3") as caught:
             read_ct(tmp_path, "3")
@@ -67,9 +67,9 @@ class TestSeriesChoice:
         for n, value in enumerate(values):
             tags = {"SeriesInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", keyword: value, "SeriesNumber": number}
             write_series(tmp_path / str(n), chest_hu(seed=n), tags=tags)
-        for wanted in (None, "1.2.3"):
+        for choice in (None, "1.2.3"):
             with pytest.raises(SeriesChoiceError, match=r"2 .*cardiac phases") as caught:
-                read_ct(tmp_path, wanted)
+                read_ct(tmp_path, choice)
             lines = str(caught.value).splitlines()[1:]
             assert [f"{value} {stated}" in line for value, line in zip(values, lines, strict=True)] == [True, True]
         for n, line in enumerate(lines):
@@ -78,7 +78,7 @@ class TestSeriesChoice:
             assert codes(scan) == []
 
     def parted(self, folder, **tags):
-        """A scan whose upper three slices are a series of their own."""
+        """Write a scan whose upper three slices are a second series."""
         shared = {"StudyInstanceUID": "1.2", "FrameOfReferenceUID": "1.3"}
         paths = write_series(folder, chest_hu(), tags=shared)
         for path in paths[3:]:

@@ -1,4 +1,4 @@
-"""What does not belong to a series is left out with a word, and nothing is where it is not clear what is right."""
+"""Images outside a series' stack: left out with a warning, or an error if the right ones are unclear."""
 
 import shutil
 
@@ -20,7 +20,7 @@ SHEET = {
 
 
 def add(path, name, hu=None, **tags):
-    """Write an image of the same series beside a slice; None deletes."""
+    """Write an image of the same series beside a slice; a tag of None is deleted."""
     ds = pydicom.dcmread(path)
     ds.SOPInstanceUID = generate_uid()
     if hu is not None:
@@ -30,16 +30,16 @@ def add(path, name, hu=None, **tags):
     return save(ds, path.with_name(name))
 
 
-OTHER = chest_hu(1, rows=20, columns=30)[0]
+SMALL_IMAGE = chest_hu(1, rows=20, columns=30)[0]
 
 
 @pytest.mark.parametrize(
     ("hu", "tags"),
     [
-        (OTHER, {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "ImageOrientationPatient": SAGITTAL}),
-        (OTHER, SHEET),
+        (SMALL_IMAGE, {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "ImageOrientationPatient": SAGITTAL}),
+        (SMALL_IMAGE, SHEET),
         (None, SHEET),
-        (OTHER, {}),
+        (SMALL_IMAGE, {}),
         (None, {"ImageOrientationPatient": SAGITTAL}),
         (None, {"PixelSpacing": [0.5, 0.5]}),
         (None, {}),
@@ -48,15 +48,15 @@ OTHER = chest_hu(1, rows=20, columns=30)[0]
     ],
     ids=["localizer", "sheet", "large sheet", "size", "orientation", "spacing", "copy", "kernel", "acquisition"],
 )
-def test_what_does_not_belong_is_named(tmp_path, hu, tags):
+def test_images_outside_the_stack_are_named(tmp_path, hu, tags):
     paths = write_series(tmp_path, chest_hu())
     extra = add(paths[2], "extra.dcm", hu, **tags)
     scan = read_ct(tmp_path)
     np.testing.assert_array_equal(scan.hu, chest_hu())
     assert [w.code for w in scan.warnings] == ["images-left-out"]
-    # Of copies the first by name stays.
-    left, stayed = ("slice002.dcm", extra) if hu is None and not tags else ("extra.dcm", paths[2])
-    assert left in scan.warnings[0].message
+    # The first copy by name stays.
+    removed, stayed = ("slice002.dcm", extra) if hu is None and not tags else ("extra.dcm", paths[2])
+    assert removed in scan.warnings[0].message
     assert len(scan.dicom_files) == 6
     assert stayed in scan.dicom_files
 
@@ -77,7 +77,7 @@ def test_two_full_stacks(tmp_path):
 
 @pytest.mark.parametrize("name", ["slice{:03d} (1).dcm", "copy/slice{:03d}.dcm"])
 def test_a_series_copied_twice(tmp_path, name):
-    """By a file manager or into a folder of its own, with all UIDs."""
+    """A copy has all UIDs, beside the slices or in its own folder."""
     paths = write_series(tmp_path, chest_hu())
     (tmp_path / "copy").mkdir()
     for k, path in enumerate(paths):
@@ -88,7 +88,7 @@ def test_a_series_copied_twice(tmp_path, name):
     assert "6 copies" in scan.warnings[0].message
 
 
-def test_a_copy_whose_pixels_differ_is_none(tmp_path):
+def test_slices_with_different_pixels_are_no_copies(tmp_path):
     hu = chest_hu()
     hu[2, 5, 5] += 1
     paths = write_series(tmp_path, chest_hu())
@@ -97,8 +97,8 @@ def test_a_copy_whose_pixels_differ_is_none(tmp_path):
         read_ct(tmp_path)
 
 
-def test_what_remains_has_to_be_whole(tmp_path):
-    """The odd slice is one of the stack that was spoilt: without it, there is a gap."""
+def test_remaining_slices_must_be_complete(tmp_path):
+    """The odd slice is a damaged slice of the stack: without it, there is a gap."""
     paths = write_series(tmp_path, chest_hu())
     add(paths[2], paths[2].name, ImageOrientationPatient=SAGITTAL)
     with pytest.raises(SliceGeometryError, match="1 of 6 slices have a different orientation"):

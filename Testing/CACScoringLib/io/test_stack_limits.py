@@ -1,4 +1,4 @@
-"""Positions of slices at the limits of what is one stack."""
+"""Positions of slices at the limits of one stack."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_one_slice_out_of_its_place(tmp_path, offset_mm, accepted):
     ("spacing_mm", "jitter_mm", "accepted"), [(3.0, 0.2, True), (3.0, 0.5, False), (1.0, 0.14, True)]
 )
 def test_positions_of_an_encoder(tmp_path, spacing_mm, jitter_mm, accepted):
-    """Every position is off by up to the jitter."""
+    """Each position deviates by up to the jitter."""
 
     def edit(ds, k):
         x, y, z = ds.ImagePositionPatient

@@ -1,4 +1,4 @@
-"""The end of a compressed NIfTI file, which states the check sum and the length of what was compressed."""
+"""Trailer of a compressed NIfTI file, which states check sum and length of the content."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Image files: read whole, or refused; a damaged one is never read as other voxels."""
+"""Integrity of image files: a damaged file is refused or read correctly, never as other voxels."""
 
 import gzip
 import random
@@ -20,7 +20,7 @@ COMPRESSED = {
     "scan.mha": "scan.mha",
     "scan.mhd": "scan.zraw",
 }
-"""Files with compressed voxels, and the file beside that holds these."""
+"""Files with compressed voxels, each with the file that holds the voxels."""
 
 NRRD = "NRRD0004\ntype: short\ndimension: 3\nsizes: 6 5 4\nendian: little\nencoding: gzip\n"
 META = "ObjectType = Image\nNDims = 3\nBinaryData = True\nCompressedData = True\n{}DimSize = 6 5 4\n{}"
@@ -28,7 +28,7 @@ META += "ElementType = MET_SHORT\nElementDataFile = {}\n"
 
 
 def values():
-    """int16 [4, 5, 6] that do not all compress."""
+    """int16 [4, 5, 6], only partly compressible."""
     hu = np.random.default_rng(0).integers(-1000, 1500, (4, 5, 6), np.int16)
     hu[2:] = 40
     return hu
@@ -46,7 +46,7 @@ def read(path):
 
 
 def changes(data, seed=0):
-    """What may happen to a file: a bit flips, bytes are lost, the end is missing, a stretch is zeros."""
+    """Yield damage at each byte of a file: a flipped bit, a lost byte, a missing end, a stretch of zeros."""
     random_ = random.Random(seed)
     for at in range(len(data)):
         yield "flipped", at, data[:at] + bytes([data[at] ^ 1 << random_.randrange(8)]) + data[at + 1 :]
@@ -58,19 +58,19 @@ def changes(data, seed=0):
 @pytest.mark.parametrize(("name", "data"), COMPRESSED.items())
 class TestDamage:
     @pytest.mark.long
-    def test_no_change_is_read_as_other_voxels(self, tmp_path, name, data):
+    def test_damage_is_never_read_as_other_voxels(self, tmp_path, name, data):
         path = written(tmp_path / name)
-        whole = (tmp_path / data).read_bytes()
+        content = (tmp_path / data).read_bytes()
         refused = 0
-        for kind, at, changed in changes(whole):
+        for kind, at, changed in changes(content):
             (tmp_path / data).write_bytes(changed)
             try:
-                found = read(path)
+                voxels = read(path)
             except CTError:
                 refused += 1
                 continue
-            assert np.array_equal(found, values()), f"{kind} at {at} of {len(whole)}"
-        assert refused > len(whole)
+            assert np.array_equal(voxels, values()), f"{kind} at {at} of {len(content)}"
+        assert refused > len(content)
 
 
 class TestLegal:
@@ -96,19 +96,19 @@ class TestLegal:
 
 @pytest.mark.long
 def test_a_bomb_is_not_looked_through(tmp_path, monkeypatch):
-    """More than the voxels would take minutes."""
+    """Decompressing far beyond the voxels would take minutes."""
     path = written(tmp_path / "scan.nii.gz")
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(2**27)))
-    monkeypatch.setattr(voxel_checks.zlib, "decompressobj", Counted)
+    monkeypatch.setattr(voxel_checks.zlib, "decompressobj", CountingStream)
     with pytest.raises(UnreadableError, match="holds more, but its header states 592 bytes"):
         read(path)
-    assert Counted.given < 2**25
+    assert CountingStream.byte_count < 2**25
 
 
 @pytest.mark.parametrize("bytes_more", [-1, 1, 2, 720])
 @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.nrrd", "scan.nhdr", "scan.mha", "scan.mhd"])
 def test_bytes_too_many_or_too_few_shift_the_image(tmp_path, name, bytes_more):
-    """Voxels that are not compressed have no check sum, so that only the length of the file reveals it."""
+    """Uncompressed voxels have no check sum, so only the length of the file reveals it."""
     sitk.WriteImage(sitk.GetImageFromArray(values()), str(tmp_path / name))
     data = tmp_path / {"scan.nhdr": "scan.raw", "scan.mhd": "scan.raw"}.get(name, name)
     is_packed = name.endswith(".gz")
@@ -131,25 +131,25 @@ def test_voxels_in_several_files_are_left_to_itk(tmp_path, place):
     np.testing.assert_array_equal(read(tmp_path / "scan.mhd"), values())
 
 
-class Counted:
-    """A stream that counts what it gives."""
+class CountingStream:
+    """Decompressor that counts the bytes it returns."""
 
-    given, real = 0, staticmethod(zlib.decompressobj)
+    byte_count, real = 0, staticmethod(zlib.decompressobj)
 
     def __init__(self, kind):
         self.stream = self.real(kind)
 
     def decompress(self, block):
-        found = self.stream.decompress(block)
-        Counted.given += len(found)
-        return found
+        content = self.stream.decompress(block)
+        CountingStream.byte_count += len(content)
+        return content
 
     def __getattr__(self, name):
         return getattr(self.stream, name)
 
 
 class TestMetaImage:
-    """What ITK reads as zeros, or as if it were all."""
+    """Files that ITK reads as zeros, or incompletely."""
 
     @pytest.mark.parametrize("size", ["", "CompressedDataSize = 5\n"])
     def test_size_missing_or_too_small(self, tmp_path, size):
@@ -158,18 +158,18 @@ class TestMetaImage:
             read_image(tmp_path / "scan.mha")
 
     def test_header_that_claims_less(self, tmp_path):
-        whole = META.format("", "", "scan.zraw")
+        header = META.format("", "", "scan.zraw")
         (tmp_path / "scan.zraw").write_bytes(zlib.compress(values().tobytes()))
-        (tmp_path / "scan.mhd").write_text(whole)
+        (tmp_path / "scan.mhd").write_text(header)
         np.testing.assert_array_equal(read(tmp_path / "scan.mhd"), values())
-        (tmp_path / "scan.mhd").write_text(whole.replace("6 5 4", "6 5 3"))
+        (tmp_path / "scan.mhd").write_text(header.replace("6 5 4", "6 5 3"))
         with pytest.raises(UnreadableError, match="holds more, but its header states 180 bytes"):
             read_image(tmp_path / "scan.mhd")
 
     @pytest.mark.parametrize("suffix", [".mha", ".mhd"])
     @pytest.mark.parametrize("source", [".nii", ".nrrd", None])
     def test_headers_that_itk_writes_from_other_formats(self, tmp_path, suffix, source):
-        """With names such as dim[0], NRRD_kinds[0] and 0008|0060."""
+        """Field names include dim[0], NRRD_kinds[0] and 0008|0060."""
         image = sitk.GetImageFromArray(values())
         if source:
             sitk.WriteImage(image, str(tmp_path / f"scan{source}"))
@@ -181,7 +181,7 @@ class TestMetaImage:
 
 
 class TestNifti:
-    """What ITK reads as if it were sound."""
+    """Faulty files that ITK reads without an error."""
 
     def write(self, path, values=values):
         image = sitk.GetImageFromArray(values())
@@ -193,7 +193,7 @@ class TestNifti:
     @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
     @pytest.mark.parametrize("kind", [np.float32, np.float64])
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-    def test_what_is_no_number_is_refused(self, tmp_path, name, kind, value):
+    def test_nan_and_infinity_are_refused(self, tmp_path, name, kind, value):
         def array(value):
             array = values().astype(kind)
             array[1, 2, 3] = array[-1, -1, -1] = value
@@ -204,7 +204,7 @@ class TestNifti:
             read(self.write(tmp_path / name, lambda: array(value)))
 
     @pytest.mark.parametrize(
-        ("at", "value", "said"),
+        ("at", "value", "message"),
         [
             (280, 0.7, "qform"),  # srow_x is -0.7: left and right
             (320, -3.0, "qform"),  # srow_z: the order of slices
@@ -216,13 +216,13 @@ class TestNifti:
         ],
     )
     @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
-    def test_geometry_that_contradicts_itself(self, tmp_path, name, at, value, said):
+    def test_geometry_that_contradicts_itself(self, tmp_path, name, at, value, message):
         path = self.write(tmp_path / "scan.nii")
         data = bytearray(path.read_bytes())
         data[at : at + 4] = np.float32(value).tobytes()
         path = tmp_path / name
         path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
-        with pytest.raises(CTError, match=said):
+        with pytest.raises(CTError, match=message):
             read(path)
 
     @pytest.mark.parametrize("quaternion", [(0, 0, 1), (1, 0, 0), (0, 0, 0), (0.6, 0, 0.8), (0.5, 0.5, 0.5)])
