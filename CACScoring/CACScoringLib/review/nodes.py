@@ -27,8 +27,7 @@ class ReviewNodes(ReviewState):
         content: Content from which the nodes were just created, to reuse its large images.
 
     Raises:
-        UnreadableError: The nodes do not fit together.
-        CTError: The volume cannot be read (see `image_of_volume`).
+        CTError: The nodes do not fit together, or the volume cannot be read (see `image_of_volume`).
     """
 
     def __init__(self, nodes: SceneNodes, content: SceneContent | None = None) -> None:

@@ -107,8 +107,8 @@ class ScanReview:
 
     @property
     def non_coronary(self) -> NonCoronaryResult | None:
-        """Calcium outside the coronary arteries by the clinical rule; None if neither the run nor the reader has
-        separated it from coronary calcium, or while there is a problem."""
+        """Calcium outside the coronary arteries by the clinical rule; None while nobody has separated it from coronary
+        calcium, neither the run nor the reader, or while there is a problem."""
         recorded, review = self._state.record.get("non_coronary"), self._reviews["threshold"]
         unknown = recorded is None and not (review.labelled.values > NOT_CORONARY).any()
         if unknown or "threshold" in self.problems:
