@@ -179,8 +179,8 @@ def scoring_settings(options: argparse.Namespace, standard: RunSettings) -> RunS
     score = from_file(options.settings, "scoring", settings.score)
     if getattr(options, "allow_unusual", False):
         score = replace(score, allow_contrast=True, allow_reversed=True)
-    switched = {name: True for name in ("identify", "scene", "dicom") if getattr(options, name, False)}
-    return replace(settings, score=score, **switched)
+    overrides = {name: True for name in ("identify", "scene", "dicom") if getattr(options, name, False)}
+    return replace(settings, score=score, **overrides)
 
 
 def add_cluster_argument(parser: argparse.ArgumentParser, work: str) -> None:

@@ -196,10 +196,10 @@ def _check_factors(patient: RadiographInput) -> None:
 
 def _check_packages(card: ModelCard) -> None:
     """Raise ModelError if a Python package that the model needs is not installed."""
-    needed = {"torch": "torch", "safetensors": "safetensors"}  # import name to package
+    packages = {"torch": "torch", "safetensors": "safetensors"}  # import name to package
     if card.config["enhancement"] != "none":
-        needed["skimage"] = "scikit-image"
+        packages["skimage"] = "scikit-image"
     if card.config["backbone"] != "light":
-        needed["monai"] = "monai"
-    if missing := [name for key, name in needed.items() if importlib.util.find_spec(key) is None]:
+        packages["monai"] = "monai"
+    if missing := [name for key, name in packages.items() if importlib.util.find_spec(key) is None]:
         raise ModelError(f"{card.name} needs the Python packages {' and '.join(missing)}. Install them.")

@@ -146,7 +146,7 @@ def score_table(methods: Mapping[str, MethodResult], truth: Mapping[Artery, floa
 
     truth: Mass by artery of a simulated patient.
     """
-    method, mapped = methods.get("threshold"), methods.get("decomposition")
+    method, map_method = methods.get("threshold"), methods.get("decomposition")
     if method is None:
         return ScoreTable(("Artery",), ())
     parts: list[Artery | None] = [None, *_arteries(method)]
@@ -159,8 +159,8 @@ def score_table(methods: Mapping[str, MethodResult], truth: Mapping[Artery, floa
         columns["90 % interval"] = [_interval(method, part) for part in parts]
     if truth is not None:
         columns["True mg"] = [_number(sum(truth.values()) if part is None else truth.get(part, 0)) for part in parts]
-    if mapped is not None:
-        columns[MAP_TITLE] = [_number(_score(mapped, part).clinical_agatston) for part in parts]
+    if map_method is not None:
+        columns[MAP_TITLE] = [_number(_score(map_method, part).clinical_agatston) for part in parts]
     names = ["Total" if part is None else part.key for part in parts]
     rows = zip(parts, names, zip(*columns.values(), strict=True), strict=True)
     return ScoreTable(("Artery", *columns), tuple(TableRow(*row) for row in rows))
@@ -240,8 +240,8 @@ def map_sentence(method: MethodResult) -> str:
 
 def _arteries(method: MethodResult) -> list[Artery]:
     lesions = method.lesions.lesions
-    assigned = any(lesion.artery != Artery.UNASSIGNED for lesion in lesions)
-    if not (method.reviewed or method.intervals or assigned):
+    has_artery = any(lesion.artery != Artery.UNASSIGNED for lesion in lesions)
+    if not (method.reviewed or method.intervals or has_artery):
         return [Artery.UNASSIGNED] if lesions else []
     return [a for a, score in method.arteries.items() if a <= Artery.RCA or score.lesions]
 

@@ -289,7 +289,7 @@ def _rests_on_intervals(comparison: Comparison) -> bool:
 
 def _pairs(source: Repeatability) -> int:
     """Most pairs that any of the totals' limits rest on."""
-    totals = [parts[TOTAL] for by in source.limits.values() for parts in by.values() if TOTAL in parts]
+    totals = [parts[TOTAL] for quantities in source.limits.values() for parts in quantities.values() if TOTAL in parts]
     return max((limits.pairs for limits in totals), default=0)
 
 

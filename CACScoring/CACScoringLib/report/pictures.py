@@ -70,10 +70,10 @@ def slice_picture(
     heart: sitk.Image,
     lesions: LesionSet,
     slice_index: int,
-    numbered: Container[int] | None = None,
+    number_ids: Container[int] | None = None,
     territories: sitk.Image | None = None,
     box: Box | None = None,
-    pointed: int | None = None,
+    arrow_id: int | None = None,
 ) -> bytes:
     """Draw one axial slice around the heart as JPEG: lesions outlined in their site's colour and numbered.
 
@@ -82,10 +82,10 @@ def slice_picture(
         heart: Mask on the scan's grid.
         lesions: Lesions to outline.
         slice_index: Slice, from the feet.
-        numbered: IDs of the lesions whose number is drawn; None for all.
+        number_ids: IDs of the lesions whose number is drawn; None for all.
         territories: Labels (`TERRITORIES`) on the scan's grid, outlined faintly.
         box: Part of the scan to draw; None for `box_around` heart and lesions.
-        pointed: ID of the lesion that an arrow points to; None for no arrow.
+        arrow_id: ID of the lesion that an arrow points to; None for no arrow.
     """
     box = box or box_around(heart, scan, lesions)
     area = (slice_index, *box[1:])
@@ -103,13 +103,13 @@ def slice_picture(
             _outline(picture, np.isin(ids, site_ids), colour)
     draw = ImageDraw.Draw(picture)
     for lesion in slice_lesions:
-        if numbered is not None and lesion.id not in numbered:
+        if number_ids is not None and lesion.id not in number_ids:
             continue
         rows, columns = np.nonzero(ids == lesion.id)
         x, y = (columns.max() + 1.5) * zoom[0] + 3, (rows.mean() + 0.5) * zoom[1] - 8
         draw.text((x, y), str(lesion.id), fill=SITE_COLOURS[lesion.artery], font_size=15, stroke_width=1, stroke_fill=0)
-    if pointed is not None:
-        rows, columns = np.nonzero(ids == pointed)
+    if arrow_id is not None:
+        rows, columns = np.nonzero(ids == arrow_id)
         _arrow(draw, (columns.min() * zoom[0], (rows.mean() + 0.5) * zoom[1]))
     return _jpeg(picture)
 
@@ -302,14 +302,14 @@ def largest_pictures(result: ScoreResult) -> list[Picture]:
     return drawn
 
 
-def left_out_pictures(result: ScoreResult, most: int = MOST_DRAWN) -> list[Picture]:
+def left_out_pictures(result: ScoreResult, count: int = MOST_DRAWN) -> list[Picture]:
     """The first candidates left out, each with an arrow in the slice with most of it, and the reason.
 
-    most: Number of pictures.
+    count: Number of pictures.
     """
     left_out = result.methods["threshold"].left_out
     drawn = []
-    for candidate in left_out_candidates(result)[:most]:
+    for candidate in left_out_candidates(result)[:count]:
         assert left_out is not None
         k, jpeg = _pointed_at(result, left_out.lesions, candidate.lesion)
         caption = (

@@ -125,7 +125,7 @@ def pick_lesion(
         its rule on small components.
     """
     ball, reach_mm = limits.radius_mm is not None, limits.radius_mm or limits.most_depth_mm
-    most = hu.size if ball else max(1, int(min(limits.most_volume_mm3 / math.prod(spacing_mm), hu.size)))
+    most_voxels = hu.size if ball else max(1, int(min(limits.most_volume_mm3 / math.prod(spacing_mm), hu.size)))
 
     def within_reach(part: Place) -> np.ndarray:
         places = np.ogrid[part]
@@ -144,13 +144,13 @@ def pick_lesion(
         return inside & within_reach(part) if ball else inside
 
     def is_too_large(voxels: Voxels) -> bool:
-        return voxels.count > most or not within_reach(voxels.part)[voxels.mask].all()
+        return voxels.count > most_voxels or not within_reach(voxels.part)[voxels.mask].all()
 
     lesion = _connected(hu.shape, seed_kji, candidates, is_too_large)
     if lesion is None or not is_too_large(lesion):
         return None if lesion is None else Pick(lesion.part, lesion.mask)
     excess = f"is larger than {limits.most_volume_mm3:g} mm³"
-    if lesion.count <= most:
+    if lesion.count <= most_voxels:
         excess = f"extends beyond {limits.most_depth_mm:g} mm"
     reason = f"It {excess}, so it is more likely aorta, valve or bone than a coronary lesion."
     return Pick(lesion.part, lesion.mask & within_reach(lesion.part), True, reason)
