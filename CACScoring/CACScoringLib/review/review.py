@@ -207,20 +207,14 @@ class Review:
         return self._evaluation().left_out
 
     def probability_of(self, lesion: Lesion) -> float | None:
-        """Return the probability of coronary calcium by the run's networks; None for lesions without evidence.
-
-        A review does not change it.
-        """
+        """Return the probability of coronary calcium by the run's networks; None for lesions without evidence."""
         recorded = self.recorded.get(_key(lesion))
         if self.unreviewed != "automatic" or recorded is None or recorded.suggestion is None:
             return None
         return 1 - recorded.suggestion.not_coronary_probability
 
     def integrated_mass_of(self, lesion: Lesion) -> tuple[float | None, float | None]:
-        """Return the integrated mass of a lesion and its standard error in mg, as measured by the run.
-
-        None for lesions that the run did not measure, such as those painted or cut since.
-        """
+        """Return the run's integrated mass of a lesion and its standard error in mg; None for lesions edited since."""
         recorded = self.recorded.get(_key(lesion))
         return (None, None) if recorded is None else (recorded.integrated_mass_mg, recorded.mass_standard_error_mg)
 
@@ -283,7 +277,7 @@ class Review:
     def _all_lesions(self) -> LesionSet:
         """Return all lesions; known ones keep their IDs."""
         if self._lesions is None:
-            counted = self.labelled.where(self._counts())
+            counted = self.labelled.where((self.labelled.values != NOT_CORONARY) & self._is_bright_enough())
             lesion_set = find_lesions(self.image, counted, self.rules, self.peaks)
             self._lesions = self._with_ids(lesion_set, counted.flat)
             if self._candidates is None:
@@ -310,9 +304,6 @@ class Review:
         ids[flat] = number_of[ids[flat]]
         lesions = tuple(replace(lesion, id=int(number_of[lesion.id])) for lesion in lesion_set.lesions)
         return LesionSet(lesions, lesion_set.id_map)
-
-    def _counts(self) -> np.ndarray:
-        return (self.labelled.values != NOT_CORONARY) & self._is_bright_enough()
 
     def _is_bright_enough(self) -> np.ndarray:
         """Mask of the labelled voxels that reach the threshold, in slices that are on."""

@@ -212,15 +212,8 @@ class ScanReview:
     def paint(self, method: str, points: list[tuple[float, ...]], radius_mm: float, flat: bool, label: int) -> None:
         """Label the voxels under a round brush that reach the threshold; label 0 erases labelled voxels.
 
-        Args:
-            method: Method whose lesions are painted.
-            points: Points of the stroke, [k, j, i] in voxels.
-            radius_mm: Radius of the brush.
-            flat: Paint in the slice alone.
-            label: Label as in `give`.
-
-        Raises:
-            MaskError: No voxel under the brush qualifies.
+        Points of the stroke are [k, j, i] in voxels. flat: Paint in the slice alone. Raises MaskError if no voxel
+        qualifies.
         """
         review = self._reviews[method]
         hu, threshold = sitk.GetArrayViewFromImage(review.image), review.rules.threshold_hu
@@ -245,15 +238,8 @@ class ScanReview:
     ) -> None:
         """Cut a listed lesion by a plane and label its voxels on the side that the normal points to.
 
-        Args:
-            method: Method of the lesion.
-            lesion_id: Lesion to cut.
-            point_kji: Point on the plane, in voxels.
-            normal_kji: Normal of the plane, in voxel axes.
-            label: Label as in `give`.
-
-        Raises:
-            MaskError: The lesion does not exist, or lies on one side of the plane.
+        The plane is given by a point and its normal in voxels. Raises MaskError if the lesion does not exist or lies on
+        one side of the plane.
         """
         if not label:
             raise MaskError("The part of a lesion needs a site, or is rejected.")
@@ -270,10 +256,7 @@ class ScanReview:
         self.give(method, labelled.flat[labelled.values == Artery.UNASSIGNED], NOT_CORONARY)
 
     def accept(self, method: str) -> None:
-        """Confirm the score as it stands; lesions left out stay out.
-
-        Raises MaskError while counted candidates have no artery, because they would be lost.
-        """
+        """Confirm the score; lesions left out stay out. Raises MaskError while counted candidates have no artery."""
         if unassigned := self.result(method).arteries[Artery.UNASSIGNED].lesions:
             count = "1 lesion has" if unassigned == 1 else f"{unassigned} lesions have"
             raise MaskError(f"{count} no artery. Assign or reject what is unassigned before you accept the score.")

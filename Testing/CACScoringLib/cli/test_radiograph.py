@@ -193,12 +193,7 @@ class TestAreas:
         assert area_of(card, 0, with_factors=True).value == 0.72
 
     def test_a_picture_that_was_not_shown_to_tell_anything_is_doubted(self):
-        areas = {
-            "auc_above_0": 0.8,
-            "auc_above_0_95": [0.7, 0.9],
-            "auc_from_100": 0.6,
-            "auc_from_100_95": [0.45, 0.75],
-        }
+        areas = {"auc_above_0": 0.8, "auc_above_0_95": [0.7, 0.9], "auc_from_100": 0.6, "auc_from_100_95": [0.45, 0.75]}
         card = radiograph_models.card_for(radiograph_models.SMALL, validation=areas)
         (warning,) = image_warning(card)
         assert warning.code == "image-not-proven"
