@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import automatic_patient
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -12,6 +11,7 @@ from CACScoringLib.scoring.methods import categories_of, method_result, with_int
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.uncertainty import ScanErrors
 
+automatic_patient = pytest.importorskip("automatic_patient", reason="PyTorch, which writes its networks, is missing")
 RULES = ScoringRules()
 
 
