@@ -29,9 +29,6 @@ OUTSIDE_AIR_HU = -965
 FOAM_HU = -930
 """Table foam and blankets lift the median of outside air above OUTSIDE_AIR_HU, but not its lowest tenth above this."""
 
-AIR_HU = -985
-"""A tenth of the air beside a patient lies below, whatever foam it is mixed with; the lowest tenth of a lung above."""
-
 BONE_HU = 150
 """Trabecular bone at GRID_MM, and above unenhanced blood and muscle at any usual noise."""
 
@@ -122,7 +119,7 @@ def landmarks(hu: np.ndarray) -> Chest:
 def _lungs(hu: np.ndarray) -> np.ndarray:
     """Non-tissue that is neither outside air nor bowel gas. Crops cut through lungs, so touching a side is allowed."""
     labels, _ = ndimage.label(hu < TISSUE_HU)
-    inner, cut = [], []
+    inner, cut, lung_ml = [], [], 0.0
     for label, box in enumerate(ndimage.find_objects(labels), 1):
         part = labels[box] == label
         volume_ml = part.sum() * GRID_MM**3 / 1000
@@ -131,16 +128,20 @@ def _lungs(hu: np.ndarray) -> np.ndarray:
             continue
         touches_front = box[1].start == 0
         sides = (box[1].stop == hu.shape[1], box[2].start == 0, box[2].stop == hu.shape[2])
+        # One lung does not reach back and both sides; both lungs together may, but leave no other lung then.
+        if not all(sides):
+            lung_ml += volume_ml
         if not touches_front and not any(sides):
             inner.append((volume_ml, box, part))
         else:
-            cut.append((touches_front, np.percentile(values, 10), box, part))
+            cut.append((touches_front, all(sides), np.percentile(values, 10), box, part))
     uncut_lung_seen = sum(volume_ml for volume_ml, _, _ in inner) >= UNCUT_LUNG_ML
     lungs = np.zeros(hu.shape, bool)
     for _, box, part in inner:
         lungs[box] |= part
-    for touches_front, lowest_tenth, box, part in cut:
-        if lowest_tenth < AIR_HU or (lowest_tenth < FOAM_HU and (uncut_lung_seen or touches_front)):
+    for touches_front, touches_others, lowest_tenth, box, part in cut:
+        is_behind = touches_others and lung_ml >= UNCUT_LUNG_ML
+        if lowest_tenth < FOAM_HU and (uncut_lung_seen or touches_front or is_behind):
             continue
         lungs[box] |= part
     return lungs

@@ -58,7 +58,7 @@ def test_region_covers_the_heart(chest, region):
 
 
 def test_foam_behind_the_patient_is_no_lung_where_lungs_are_cut(chest):
-    """Foam taken for lung shifted the lungs' back by 5 cm, so the front of each vertebra was scored as aorta."""
+    """Foam taken for lung shifted the lungs' back, so the front of each vertebra was scored as aorta."""
     hu = np.pad(array(chest.image), ((0, 0), (0, 20), (0, 0)), constant_values=-1000)
     hu[:, 46:106][hu[:, 46:106] < -930] = -955
     image = sitk.GetImageFromArray(hu)
