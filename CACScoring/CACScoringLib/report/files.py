@@ -280,10 +280,7 @@ def _intervals(method: MethodResult, part: str) -> dict:
 
 def _left_out(method: MethodResult) -> Iterator[tuple[Lesion, ArterySuggestion, str]]:
     """Iterate over the candidates that an automatic score leaves out, with suggestion and reason."""
-    left_out = method.left_out
-    if left_out is None:
-        return iter(())
-    return zip(left_out.lesions.lesions, left_out.suggestions, left_out.reasons, strict=True)
+    return iter(()) if method.left_out is None else method.left_out.candidates()
 
 
 def _non_coronary(result: ScoreResult) -> dict | None:

@@ -1,4 +1,4 @@
-"""Which lesions a report lists, and what it calls them."""
+"""Lesions and candidates that a report lists, and their names."""
 
 from __future__ import annotations
 
@@ -48,10 +48,9 @@ def left_out_candidates(result: ScoreResult) -> list[LeftOutCandidate]:
     left_out = method.left_out
     if left_out is None:
         return []
-    parts = zip(left_out.lesions.lesions, left_out.suggestions, left_out.reasons, strict=True)
     candidates = [
         LeftOutCandidate(lesion, lesion_agatston(result, lesion), suggestion, reason)
-        for lesion, suggestion, reason in parts
+        for lesion, suggestion, reason in left_out.candidates()
     ]
     return sorted(candidates, key=lambda c: -c.agatston * (1 - c.suggestion.not_coronary_probability))
 

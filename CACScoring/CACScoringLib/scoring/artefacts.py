@@ -1,6 +1,6 @@
 """Dense lesions that are no calcium: metal and other foreign bodies (stents, leads, catheters, clips), and noise.
 
-Found are pieces of the scan: voxels of some HU and more that touch (26 neighbours), followed out of the heart.
+A foreign body is a connected part of the scan (26 neighbours) above some HU, followed out of the heart.
 Limits were chosen on digital patients and on real scans without calcium.
 
 A stent whose voxels stay below METAL_HU is not found. On 40 digital patients a classifier of mass by length, evenness,
@@ -45,15 +45,15 @@ LINE_LEVELS_HU = (250.0, 400.0, 600.0)
 enhanced blood, higher ones."""
 
 LINE_LENGTH_MM, LINE_OUTSIDE_MM = 50.0, 20.0
-"""A lead or catheter is this long at least, and this much of it lies beyond the candidates. Calcium of an artery as
-long as this lies in the heart, all of it a candidate."""
+"""Smallest length of a lead or catheter, and of its part beyond the candidates. Calcium of an artery as long as this
+lies in the heart, all of it a candidate."""
 
 LINE_SECTION_MM2, LINE_UNEVENNESS = 12.0, 0.4
-"""At most: volume by length, blur included, and variation of the density along it. Ribs are wider
-and vary more."""
+"""Largest volume by length of a line, blur included, and largest variation of its density. Ribs are wider and vary
+more."""
 
 CLIP_LENGTH_MM = 20.0
-"""Dense metal no longer than this is called a stent, clip or wire."""
+"""Largest length of metal that is named a stent, clip or wire."""
 
 BLOOD_MM3 = 50000.0
 """A lesion larger than this is enhanced blood, also where a catheter runs through it: it is not called metal."""

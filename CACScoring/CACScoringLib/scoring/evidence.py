@@ -14,7 +14,7 @@ reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from ..calcium_map.decomposition import DecomposedHeart
 from ..core.ct import CTError, CTScan
 from ..core.labels import MAIN_ARTERIES, TERRITORIES, Artery, NonCoronary, Site
 from .arteries import ArterySuggestion, suggest_arteries
-from .lesions import LesionSet, connected_voxels
+from .lesions import Lesion, LesionSet, connected_voxels
 
 REASONS = {
     "log_mass": "little for coronary calcium",
@@ -129,6 +129,10 @@ class LeftOut:
     lesions: LesionSet
     suggestions: tuple[ArterySuggestion, ...]
     reasons: tuple[str, ...]
+
+    def candidates(self) -> Iterator[tuple[Lesion, ArterySuggestion, str]]:
+        """Iterate over the lesions, each with its suggestion and reason."""
+        return zip(self.lesions.lesions, self.suggestions, self.reasons, strict=True)
 
 
 @dataclass(frozen=True)

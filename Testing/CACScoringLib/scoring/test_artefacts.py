@@ -48,7 +48,6 @@ def test_nothing_is_said_without_a_measure():
 
 
 def test_lesions_denser_than_calcium_are_doubted():
-    """A plaque of pure hydroxyapatite is as dense as the limit; clips exceed it."""
     assert dense_warning(lesions_of((1, 500), (1, POSSIBLE_METAL_HU))) == []
     [warning] = dense_warning(lesions_of((1, 500), (1, POSSIBLE_METAL_HU + 1), (1, 1746)))
     assert (warning.code, warning.severe) == ("possible-metal", True)
