@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .drr.job import DrrSettings
     from .drr.projection import Radiograph
     from .io.reading import read_ct, read_lesion_labels, read_mask
+    from .record.reading import read_result
+    from .record.score_record import ScoreRecord
     from .scoring.comparison import Comparison
     from .scoring.lesions import Lesion
     from .scoring.methods import MethodResult
@@ -43,6 +45,7 @@ __all__ = [
     "Radiograph",
     "ScanWarning",
     "Score",
+    "ScoreRecord",
     "ScoringRules",
     "agatston",
     "compare",
@@ -50,6 +53,7 @@ __all__ = [
     "read_ct",
     "read_lesion_labels",
     "read_mask",
+    "read_result",
     "scan_from_image",
     "score",
     "score_many",

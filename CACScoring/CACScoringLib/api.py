@@ -37,7 +37,9 @@ from .models.choice import LoadedModels, ModelChoice, chosen_models, load_models
 from .pipeline import ScoreSettings, score_scan
 from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
-from .run import comparable
+from .record.reading import read_result  # noqa: F401
+from .record.score_record import ScoreRecord  # noqa: F401
+from .report.files import record_of
 from .scoring.comparison import Comparison
 from .scoring.comparison import compare as compare_results
 from .scoring.lesions import Lesion, find_lesions  # noqa: F401
@@ -243,8 +245,8 @@ def compare(earlier: CalciumResult, later: CalciumResult) -> Comparison:
     for name, result in (("earlier", earlier), ("later", later)):
         if not isinstance(result, CalciumResult):
             raise _wrong_type(name, result, "the result of cac.score")
-    after = comparable(later.details)
-    return compare_results(comparable(earlier.details), after, stored_repeatability(after))
+    after = record_of(later.details)
+    return compare_results(record_of(earlier.details), after, stored_repeatability(after))
 
 
 @python_words()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import SimpleITK as sitk
 
@@ -15,7 +13,6 @@ from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, with_warnings
 from .core.files import LAST_FILE, OutputFolder
 from .core.labels import Artery
 from .core.progress import Progress
-from .core.records import severe_warnings, with_severity
 from .core.text import printable
 from .io.dicom import is_dicom
 from .io.reading import read_acquisition, read_ct, read_lesion_labels, read_mask
@@ -24,6 +21,7 @@ from .pipeline import ScoreSettings, score_scan
 from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
 from .quality.mass_calibration import MassCalibration, insert_calibration
+from .record.score_record import ScoreRecord, with_severity
 from .report import files as report
 from .report import page
 from .results import ScoreResult
@@ -100,7 +98,7 @@ def run_scan(
     models: LoadedModels,
     output: OutputFolder,
     progress: Progress | None = None,
-    earlier: dict[str, Any] | None = None,
+    earlier: ScoreRecord | None = None,
 ) -> tuple[ScoreResult, Comparison | None]:
     """Read a scan, score it, and write all of its result.
 
@@ -110,7 +108,7 @@ def run_scan(
         models: The models.
         output: The folder of results.
         progress: Receives the steps and all warnings.
-        earlier: `scores.json` of an earlier scan of the patient, as returned by `read_result`.
+        earlier: Result of an earlier scan of the patient, as returned by `read_result`.
 
     Returns:
         The result, and the comparison with an `earlier` one.
@@ -124,11 +122,11 @@ def run_scan(
     result = read_and_score(scan_input, settings, models, progress)
     comparison = None
     if earlier is not None:
-        later = comparable(result)
+        later = report.record_of(result)
         comparison = compare(earlier, later, stored_repeatability(later))
     write_result(output, result, settings, progress, comparison)
     warnings = with_severity(result.warnings, result.methods["threshold"].reviewed)
-    before = [] if earlier is None else severe_warnings(earlier, "Earlier scan")
+    before = [] if earlier is None else earlier.severe_warnings("Earlier scan")
     for warning in (*warnings, *before, *(comparison.warnings if comparison else ())):
         progress.warning(warning)
     progress.done(output.path)
@@ -210,11 +208,6 @@ def _calibration(
     if settings.rules.calibration_mg_per_mm3_hu is None and sample:
         return MassCalibration("given", 1000 * sample.calibration_mg_per_mm3_hu, 0.0), ()
     return None, ()
-
-
-def comparable(result: ScoreResult) -> dict[str, Any]:
-    """Return a result as `read_result` would, with the patient's identity, by which scans are compared."""
-    return json.loads(json.dumps(report.result_as_json(result, {}, identify=True)))
 
 
 def write_result(

@@ -25,7 +25,7 @@ from pynetdicom.sop_class import (
 )
 from whole_records import whole_record
 
-from CACScoringLib.core.files import LAST_FILE, SCHEMA
+from CACScoringLib.core.files import LAST_FILE
 
 REPORT_CLASS = "1.2.840.10008.5.1.4.1.1.88.22"
 MATCHED = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "Modality")
@@ -62,7 +62,7 @@ def score_by_stub(log: Path, job: tuple[Path, Path]) -> str | None:
         return "It cannot be scored."
     folder.mkdir()
     save(report_about(source, len(files)), folder / "measurements.dcm")
-    record = {**whole_record(), "schema": SCHEMA, "images": len(files)}
+    record = {**whole_record(), "images": len(files)}
     if source.get("SeriesDescription") == "doubtful":
         record["warnings"] = [{"code": "contrast-enhanced", "message": "The blood is bright.", "severe": True}]
     (folder / LAST_FILE).write_text(json.dumps(record), encoding="utf-8")

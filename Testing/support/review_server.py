@@ -25,8 +25,9 @@ import SimpleITK as sitk
 from CACScoringLib.cohort import folder as cohort
 from CACScoringLib.cohort import table
 from CACScoringLib.cohort.scans import CohortScan
-from CACScoringLib.core.files import LAST_FILE, OutputFolder
+from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress, ScanState
+from CACScoringLib.record.reading import read_result
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.browser import serving
@@ -52,7 +53,7 @@ def write_cohort(folder: Path, names: Sequence[str], result: ScoreResult | None 
             shutil.copytree(states[0].folder, root / name)
         scans.append(CohortScan(name, ct, ct.name))
         states.append(ScanState(len(states), name, root / name, ct, state="done"))
-        rows.append(table.result_row(json.loads((root / name / LAST_FILE).read_text(encoding="utf-8"))))
+        rows.append(table.result_row(read_result(root / name)))
     columns = table.columns(result.methods, identify=False)
     record = {"schema": cohort.SCHEMA, "made_with": {}, "scans": {name: {"scan": name, "masks": ""} for name in names}}
     (root / cohort.RECORD).write_text(json.dumps(record))

@@ -1,5 +1,13 @@
 """The content of a `scores.json` that has what readers rely on, and no more."""
 
+from CACScoringLib.record.reading import record_from
+from CACScoringLib.record.score_record import ScoreRecord
+
+
+def record_of(content: dict) -> ScoreRecord:
+    """Return content as read from a file."""
+    return record_from(content, "scores.json")
+
 
 def whole_record() -> dict:
     score = {
@@ -15,11 +23,12 @@ def whole_record() -> dict:
         "agatston_scale": None,
         "total": score,
         "arteries": {"LM": score},
-        "lesions": [score],
+        "lesions": [{**score, "id": 1, "artery": "LM", "voxels": 2, "centroid_ras_mm": [0, 1, 2.5], "components": []}],
     }
     return {
+        "schema": "cac-score/1",
         "input": {"name": "ct", "size": [9, 9, 9], "spacing_mm": [0.7, 0.7, 3]},
-        "acquisition": {"kvp": 120.0, "kernel": None},
+        "acquisition": {"file_format": "NRRD", "kvp": 120.0, "kernel": None},
         "measured": None,
         "heart": {"source": "given"},
         "warnings": [{"code": "a", "message": "b"}],

@@ -26,10 +26,10 @@ from ..cohort.workers import Workers
 from ..core.ct import CTError
 from ..core.files import LAST_FILE, OutputError, remove_partial, sync_folder, write_text_atomically
 from ..core.progress import Progress
-from ..core.records import read_result, severe_warnings
 from ..core.tables import table_text
 from ..io.image_files import quiet
 from ..models.choice import ChosenModels
+from ..record.reading import read_result
 from ..run import RunSettings
 from .address import ArchiveError, ArchiveUnauthorisedError, ArchiveUnreachableError
 from .files import dicom_files, pull
@@ -146,7 +146,7 @@ class Watch:
                 return
         if entry.state == ARRIVING:
             self.journal.settle(entry, SCORED)
-            for warning in severe_warnings(read_result(result), f"Series {entry.number}"):
+            for warning in read_result(result).severe_warnings(f"Series {entry.number}"):
                 self.report(f"CAUTION: {warning.message}")
         self._send(entry, result)
 

@@ -15,6 +15,7 @@ from .options import add_network_arguments, add_settings_argument, add_unusual_a
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
     from ..models.choice import ChosenModels
+    from ..record.score_record import ScoreRecord
     from ..results import ScoreResult
     from ..run import RunSettings
     from ..scoring.rules import ScoringRules
@@ -46,42 +47,43 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
     Raises OutputError, CTError.
     """
-    from ..core.records import is_result, read_result, severe_warnings
     from ..models.choice import load_models
     from ..quality.calibration import stored_repeatability
+    from ..record.reading import is_result, read_result
     from ..report import page
-    from ..run import ScanInput, comparable, read_and_score
+    from ..report.files import record_of
+    from ..run import ScanInput, read_and_score
     from ..scoring.comparison import compare, comparison_as_json
 
     output = OutputFolder(options.output, options.overwrite)
     if options.scans[0].resolve() == options.scans[1].resolve():
         raise OutputError(f"{options.scans[0]} was given twice. Give two different scans of the patient.")
-    contents = [read_result(scan) if is_result(scan) else None for scan in options.scans]
-    like = next((content for content in contents if content is not None), None)
+    records = [read_result(scan) if is_result(scan) else None for scan in options.scans]
+    like = next((record for record in records if record is not None), None)
     if like is not None and (options.model or options.threshold_only):
         raise OutputError(
             "A CT that is compared with a result is scored with the models of that result, so --model and "
             "--threshold-only apply to two CTs only. Leave them out."
         )
-    settings, chosen = _how(options, like) if None in contents else (None, None)
+    settings, chosen = _how(options, like) if None in records else (None, None)
     progress.begin([*SIDES, "comparison"])
 
     results: dict[str, tuple[ScoreResult, Progress]] = {}
     for i, (side, scan) in enumerate(zip(SIDES, options.scans, strict=True)):
         with progress.step(side):
-            if contents[i] is None:
+            if records[i] is None:
                 own = Progress()
                 results[side] = read_and_score(ScanInput(scan), settings, load_models(chosen), own), own
-                contents[i] = comparable(results[side][0])
+                records[i] = record_of(results[side][0])
     with progress.step("comparison"):
-        comparison = compare(*contents, stored_repeatability(contents[1]))
+        comparison = compare(*records, stored_repeatability(records[1]))
         _write_results(output.path, results, settings)
         reports = {f"{side.capitalize()} scan": f"{side}/report.html" for side in results}
         write_text_atomically(output.path / PAGE, page.comparison_as_page(comparison, reports))
         text = json.dumps(comparison_as_json(comparison), indent=1, ensure_ascii=False, allow_nan=False)
         write_text_atomically(output.path / LAST, text + "\n")
-    for side, content in zip(SIDES, contents, strict=True):
-        for warning in severe_warnings(content, f"{side.capitalize()} scan"):
+    for side, record in zip(SIDES, records, strict=True):
+        for warning in record.severe_warnings(f"{side.capitalize()} scan"):
             progress.warning(warning)
     for warning in comparison.warnings:
         progress.warning(warning)
@@ -90,46 +92,44 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     print(f"Results: {output.path}")
 
 
-def _how(options: argparse.Namespace, content: dict | None) -> tuple[RunSettings, ChosenModels]:
-    """Models that score scans. content: of the result that they are scored like; None where both are scored now."""
+def _how(options: argparse.Namespace, record: ScoreRecord | None) -> tuple[RunSettings, ChosenModels]:
+    """Models that score scans. record: the result that they are scored like; None where both are scored now."""
     from ..models.choice import ChosenModels, chosen_models
     from ..run import RunSettings
 
     settings = scoring_settings(options, RunSettings())
-    if content is None:
+    if record is None:
         return settings, chosen_models(model_choice(options))
-    rules, adapt = _rules_like(content)
+    rules, adapt = _rules_like(record)
     # Results without a word about normalisation are older than it.
-    normalisation = (content.get("normalisation") or {"mode": "off"})["mode"]
+    normalisation = (record.normalisation or {"mode": "off"})["mode"]
     score = replace(settings.score, rules=rules, adapt_to_tube_voltage=adapt, normalisation=normalisation)
-    return replace(settings, score=score), ChosenModels(_models_like(content), device=options.device)
+    return replace(settings, score=score), ChosenModels(_models_like(record), device=options.device)
 
 
-def _rules_like(content: dict) -> tuple[ScoringRules, bool]:
+def _rules_like(record: ScoreRecord) -> tuple[ScoringRules, bool]:
     """Rules of a result, and whether they follow the tube voltage: then without what its own voltage changed."""
-    from ..core.ct import Acquisition
     from ..scoring.rules import ScoringRules, rules_for_tube_voltage
 
-    made, standard = content["acquisition"], ScoringRules()
-    scan = Acquisition("", made["kvp"], made["kernel"], filter_material=made.get("filter_material"))
-    adapted = rules_for_tube_voltage(scan, standard)
+    standard = ScoringRules()
+    adapted = rules_for_tube_voltage(record.acquisition, standard)
     # A calibration belongs to its own scan.
-    rules = replace(ScoringRules.recorded(content["rules"]["threshold"]), calibration_mg_per_mm3_hu=None)
+    rules = replace(ScoringRules.recorded(record.rules["threshold"]), calibration_mg_per_mm3_hu=None)
     if rules.bounds_hu != adapted.bounds_hu:
         return rules, False
     return replace(rules, threshold_hu=standard.threshold_hu, weight_bounds_hu=standard.weight_bounds_hu), True
 
 
-def _models_like(content: dict) -> dict[str, StoredModel]:
+def _models_like(record: ScoreRecord) -> dict[str, StoredModel]:
     """Return the models of a result by network. Raises ModelError if one is not installed."""
     from ..models.cards import ModelError, list_models
 
     stored = {(model.card.name, model.card.sha256): model for model in list_models()}
-    wanted = {model["network"]: (model["name"], model["sha256"]) for model in content["models"]}
+    wanted = {model.network: (model.name, model.sha256) for model in record.models}
     if missing := [made for made in wanted.values() if made not in stored]:
         names = ", ".join(name for name, _ in missing)
         raise ModelError(
-            f"The result of {content['input']['name']} was made with models that are not installed ({names}). "
+            f"The result of {record.input.name} was made with models that are not installed ({names}). "
             "Install them, or give both CTs to score them again."
         )
     models = {network: stored[made] for network, made in wanted.items()}

@@ -120,9 +120,9 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         radiograph.run(options, progress)
         return
     # Imported here so that `cac --help` and a mistyped option answer at once.
-    from ..core.records import read_result
     from ..io.reading import stem
     from ..models.choice import chosen_models, load_models
+    from ..record.reading import read_result
     from ..report.files import result_as_text
     from ..report.page import comparison_as_text
     from ..run import ScanInput, run_scan

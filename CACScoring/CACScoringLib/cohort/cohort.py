@@ -241,7 +241,7 @@ class _ScanBoard:
 
     def _finish(self, i: int, outcome: ScanOutcome) -> None:
         state = replace(self.states[i], state="skipped" if outcome.reused else "done")
-        self._update(with_scores(state, outcome.content), result_row(outcome.content))
+        self._update(with_scores(state, outcome.scores), result_row(outcome.scores))
 
     def _fail(self, i: int, reason: str) -> None:
         reason = reason if self._identify else without_uids(reason)

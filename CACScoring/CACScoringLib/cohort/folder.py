@@ -76,10 +76,10 @@ class CohortFolder:
         A worker compares files with another date by their content, see `scoring.score_job`. Raises UnreadableError if
         `scores.json` is damaged.
         """
-        content, record = read_scores(folder), read_record(folder)
-        if content is None or record is None or record.settings != self.settings_key or not _is_unchanged(scan, record):
+        scores, record = read_scores(folder), read_record(folder)
+        if scores is None or record is None or record.settings != self.settings_key or not _is_unchanged(scan, record):
             return None
-        return ScanOutcome(content, reused=True)
+        return ScanOutcome(scores, reused=True)
 
     def write(self, table: str, failures: str) -> bool:
         """Replace both tables. Returns False if the system refuses, as Windows does while a spreadsheet is open."""

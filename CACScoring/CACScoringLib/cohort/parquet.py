@@ -7,13 +7,14 @@ Each file's metadata hold the version of the schema.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ..core.ct import Acquisition
 from ..core.files import partial_folder
 from ..core.progress import ScanState
+from ..record.score_record import MethodRecord, ScoreEntry, ScoreRecord
 from .scans import CohortScan
 from .scoring import read_record, whole_scores
 from .table import result_row
@@ -86,14 +87,14 @@ def rows_of(number: str, scan: CohortScan, state: ScanState, identify: bool) -> 
         row |= {"name": scan.name, "ct": str(scan.ct), "patient": scan.patient or None, "session": scan.session or None}
     elif state.reason:
         row["reason"] = redact_paths(state.reason, scan)
-    content = whole_scores(state.folder) if status == "done" else None
-    if content is None:
+    record = whole_scores(state.folder) if status == "done" else None
+    if record is None:
         return {"scans": [row]}
-    row |= _scan_facts(content, identify)
-    if record := read_record(state.folder):
-        row["content_sha256"] = record.content
+    row |= _scan_facts(record, identify)
+    if inputs := read_record(state.folder):
+        row["content_sha256"] = inputs.content
     scores, lesions = [], []
-    for method, result in content["methods"].items():
+    for method, result in record.methods.items():
         scores += _scores(number, method, result)
         lesions += _lesions(number, method, result)
     return {"scans": [row], "scores": scores, "lesions": lesions}
@@ -125,27 +126,26 @@ def _kind_of_fact(name: str) -> str:
     return "double" if "float" in annotation or "int" in annotation else "string"
 
 
-def _scan_facts(content: Mapping, identify: bool) -> dict:
-    row, categories = result_row(content), content.get("categories") or {}
+def _scan_facts(record: ScoreRecord, identify: bool) -> dict:
+    row, categories = result_row(record), record.categories
     facts = {name: row.get(name) for name in Acquisition("").facts(identify)}
     texts = {name: str(v) for name, v in facts.items() if v is not None and _kind_of_fact(name) == "string"}
-    classes = {name: categories.get(name) for name in ("risk_class", "cac_drs")}
+    classes = {name: getattr(categories, name, None) for name in ("risk_class", "cac_drs")}
     return {**row, **texts, **classes, "warnings": row["warnings"].split()}
 
 
-def _scores(number: str, method: str, result: Mapping) -> Iterator[dict]:
-    status = result["status"]
-    for artery, score in {TOTAL: result["total"], **result["arteries"]}.items():
-        low, high = score.get("interval_90") or (None, None)
-        about = {"scan": number, "method": method, "artery": artery, "status": status}
+def _scores(number: str, method: str, result: MethodRecord) -> Iterator[dict]:
+    for artery, score in {TOTAL: result.total, **result.arteries}.items():
+        low, high = score.interval_90 or (None, None)
+        about = {"scan": number, "method": method, "artery": artery, "status": result.status}
         yield {**about, **_score(score), "interval_low": low, "interval_high": high}
 
 
-def _lesions(number: str, method: str, result: Mapping) -> Iterator[dict]:
-    for lesion in result.get("lesions", ()):
-        about = {"scan": number, "method": method, "artery": lesion.get("artery"), "lesion": lesion.get("id")}
+def _lesions(number: str, method: str, result: MethodRecord) -> Iterator[dict]:
+    for lesion in result.lesions:
+        about = {"scan": number, "method": method, "artery": lesion.artery, "lesion": lesion.id}
         yield about | {name: value for name, value in _score(lesion).items() if name != "lesions"}
 
 
-def _score(score: Mapping) -> dict:
-    return {name: score.get(name) for name in _SCORE}
+def _score(score: ScoreEntry) -> dict:
+    return {name: getattr(score, name) for name in _SCORE}

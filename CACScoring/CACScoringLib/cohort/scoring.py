@@ -15,9 +15,10 @@ import SimpleITK as sitk
 
 from ..core.ct import CTError, UnreadableError
 from ..core.files import LAST_FILE, OutputError, OutputFolder, remove_result, write_text_atomically
-from ..core.records import check_record
 from ..models.choice import ChosenModels, LoadedModels, load_models
 from ..models.inference import use_threads
+from ..record.reading import record_from_text
+from ..record.score_record import ScoreRecord
 from ..run import RunSettings, ScanInput, run_scan
 from .scans import CohortScan
 
@@ -69,12 +70,12 @@ class ScanOutcome:
     """Outcome of a scan.
 
     Attributes:
-        content: Content of its `scores.json`, or None.
+        scores: Its record, or None.
         reason: Reason why it could not be scored, or None.
         reused: True if it had been scored before.
     """
 
-    content: dict | None = None
+    scores: ScoreRecord | None = None
     reason: str | None = None
     reused: bool = False
 
@@ -163,20 +164,17 @@ def forget(folder: Path) -> None:
             folder.rmdir()
 
 
-def read_scores(folder: Path) -> dict | None:
-    """Return the content of a result's `scores.json`; None if there is none. Raises UnreadableError if damaged."""
+def read_scores(folder: Path) -> ScoreRecord | None:
+    """Return the record of a result; None if there is none. Raises UnreadableError if damaged."""
     file = folder / LAST_FILE
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        text = file.read_bytes()
     except OSError:
         return None
-    except (ValueError, RecursionError) as error:
-        raise UnreadableError(f"{file} is damaged: it is not JSON. Score the scan again.") from error
-    check_record(content, str(file))
-    return content
+    return record_from_text(text, str(file))
 
 
-def whole_scores(folder: Path) -> dict | None:
+def whole_scores(folder: Path) -> ScoreRecord | None:
     """Return scores like `read_scores`; None for a damaged result, too, which is then scored again."""
     with suppress(UnreadableError):
         return read_scores(folder)

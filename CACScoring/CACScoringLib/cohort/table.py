@@ -8,9 +8,9 @@ from dataclasses import replace
 from ..core.ct import Acquisition
 from ..core.labels import Artery, NonCoronary
 from ..core.progress import ScanState
-from ..core.records import severe_warnings
 from ..core.tables import table_text
 from ..core.text import printable
+from ..record.score_record import ScoreRecord
 from .scans import CohortScan
 
 _SCAN = ("name", "folder", "ct", "patient", "session", "group", "state", "reason")
@@ -35,56 +35,54 @@ def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = (
     return [*names, *(_ESTIMATES[network][0] for network in estimates), "seconds", *elsewhere]
 
 
-def result_row(content: dict) -> dict[str, object]:
-    """Return the row of `cohort.csv` for a scored scan. content: its `scores.json`."""
-    image, measured = content["input"], content["measured"] or {}
+def result_row(record: ScoreRecord) -> dict[str, object]:
+    """Return the row of `cohort.csv` for a scored scan."""
+    columns_mm, _, slices_mm = record.input.spacing_mm
     row = {
-        "warnings": " ".join(dict.fromkeys(warning["code"] for warning in content["warnings"])),
-        **content["acquisition"],
-        **dict(zip(("columns", "rows", "slices"), image["size"], strict=True)),
-        "pixel_mm": image["spacing_mm"][0],
-        "slice_spacing_mm": image["spacing_mm"][2],
-        "noise_hu": measured.get("noise_hu"),
-        "seconds": round(sum(content.get("seconds", {}).values()), 3),
+        "warnings": " ".join(record.warning_codes),
+        **record.acquisition.facts(identify=True),
+        **dict(zip(("columns", "rows", "slices"), record.input.size, strict=True)),
+        "pixel_mm": columns_mm,
+        "slice_spacing_mm": slices_mm,
+        "noise_hu": record.noise_hu,
+        "seconds": round(sum(record.seconds.values()), 3),
     }
-    for method, result in content["methods"].items():
-        row |= {f"{method}_{part}": result["total"].get(part) for part in _TOTALS}
-        row |= {f"{method}_{part}": result.get(part) for part in ("reviewed", "scaled_agatston")}
-        row[f"{method}_status"] = result["status"]
-        interval = result["total"].get("interval_90") or (None, None)
-        row |= {f"{method}_{part}": end for part, end in zip(_INTERVAL, interval, strict=True)}
-        row |= {f"{method}_agatston_{artery}": score["agatston"] for artery, score in result["arteries"].items()}
+    for name, method in record.methods.items():
+        row |= {f"{name}_{part}": getattr(method.total, part) for part in _TOTALS}
+        row |= {f"{name}_{part}": getattr(method, part) for part in ("reviewed", "scaled_agatston", "status")}
+        interval = method.total.interval_90 or (None, None)
+        row |= {f"{name}_{part}": end for part, end in zip(_INTERVAL, interval, strict=True)}
+        row |= {f"{name}_agatston_{artery}": score.agatston for artery, score in method.arteries.items()}
     if row.get("threshold_status") == "automatic":
-        row["threshold_left_out"] = len(content["methods"]["threshold"].get("left_out", ()))
-    if categories := content.get("categories"):
-        row |= {f"{categories['method']}_{name}": categories.get(name) for name in _CATEGORIES}
-        if probabilities := categories.get("probabilities"):
+        row["threshold_left_out"] = len(record.methods["threshold"].left_out)
+    if categories := record.categories:
+        row |= {f"{categories.method}_{name}": getattr(categories, name) for name in _CATEGORIES}
+        if probabilities := categories.probabilities:
             likeliest = max(probabilities, key=probabilities.__getitem__)
             # Spreadsheets read a plain hyphen as a date.
             likeliest_values = (likeliest.replace("-", "–"), probabilities[likeliest])
             row |= {f"threshold_{part}": value for part, value in zip(_LIKELY, likeliest_values, strict=True)}
-    if elsewhere := content.get("non_coronary"):
-        sites = [site for site in NonCoronary if site.key in elsewhere]
-        row |= {f"non_coronary_agatston_{site.key}": elsewhere[site.key]["agatston"] for site in sites}
-    for network, estimate in content.get("second_opinions", {}).items():
+    if elsewhere := record.non_coronary:
+        row |= {f"non_coronary_agatston_{site.key}": score.agatston for site, score in elsewhere.sites.items()}
+    for network, estimate in record.second_opinions.items():
         if network in _ESTIMATES:
             column, key = _ESTIMATES[network]
             row[column] = estimate.get(key)
     return row
 
 
-def with_scores(state: ScanState, content: dict) -> ScanState:
-    """Return the state with the scores of a scan's `scores.json`."""
-    methods, row = content["methods"], result_row(content)
+def with_scores(state: ScanState, record: ScoreRecord) -> ScanState:
+    """Return the state with the scores of a scan."""
+    methods = record.methods
     return replace(
         state,
         reason=None,
-        status={name: method["status"] for name, method in methods.items()},
-        agatston={name: method["total"]["agatston"] for name, method in methods.items()},
-        scaled_agatston={name: method.get("scaled_agatston") for name, method in methods.items()},
-        warnings=tuple(row["warnings"].split()),
-        severe=tuple(severe_warnings(content, state.name)),
-        seconds=row["seconds"],
+        status={name: method.status for name, method in methods.items()},
+        agatston={name: method.total.agatston for name, method in methods.items()},
+        scaled_agatston={name: method.scaled_agatston for name, method in methods.items()},
+        warnings=record.warning_codes,
+        severe=tuple(record.severe_warnings(state.name)),
+        seconds=round(sum(record.seconds.values()), 3),
     )
 
 

@@ -159,6 +159,11 @@ class Acquisition:
         facts = asdict(self)
         return {name: value for name, value in facts.items() if identify or name not in _IDENTIFYING}
 
+    @property
+    def identifies(self) -> bool:
+        """True if a fact identifies a person."""
+        return any(getattr(self, name) is not None for name in _IDENTIFYING)
+
 
 _IDENTIFYING = ("patient_name", "patient_id", "study_date", "series_uid")
 

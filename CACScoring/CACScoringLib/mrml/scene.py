@@ -5,7 +5,6 @@ Runs on the slicer-core package and inside 3D Slicer. Every function takes its s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,8 +17,10 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
 from ..core.ct import CTError, NotVolumeError, SliceGeometryError, UnreadableError, same_grid
-from ..core.files import SCHEMA, OutputError, atomic_write
+from ..core.files import OutputError, atomic_write
 from ..io.files import path_for_itk
+from ..record.reading import record_from_text
+from ..record.score_record import ScoreRecord
 from ..report.pictures import WINDOW_HU
 from .lesion_segments import add_heart, add_lesions, add_territories
 from .scene_content import SceneContent, content_of_result
@@ -118,7 +119,7 @@ def scene_steps(
     Raises CTError, too, if a node was removed meanwhile; the other new nodes are then removed.
     """
     grid = content.ct if volume is None else image_on_grid_of(volume, content.ct)
-    record = json.loads(content.record)
+    record = record_from_text(content.record, content.name)
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), f"Calcium score of {content.name}")
     if volume is not None and (volume_item := hierarchy.GetItemByDataNode(volume)):
@@ -139,7 +140,7 @@ def scene_steps(
 def _new_nodes(
     scene: slicer.vtkMRMLScene,
     content: SceneContent,
-    record: dict,
+    record: ScoreRecord,
     grid: sitk.Image,
     volume: slicer.vtkMRMLScalarVolumeNode | None,
 ) -> Iterator[tuple[str, slicer.vtkMRMLNode]]:
@@ -149,8 +150,8 @@ def _new_nodes(
         volume = add_volume(scene, content.ct, name)
         yield "volume", volume
     yield "heart", add_heart(scene, f"Heart of {name}", volume, _on_grid(content.heart, grid))
-    title = f"Candidates of {name} ({record['rules']['threshold']['threshold_hu']:g} HU)"
-    counts = record["methods"]["threshold"]["status"] == "candidates"
+    title = f"Candidates of {name} ({record.rules['threshold']['threshold_hu']:g} HU)"
+    counts = record.methods["threshold"].status == "candidates"
     yield "calcium", add_lesions(scene, title, volume, _on_grid(content.lesions, grid), counts)
     yield "scores", add_table(scene, f"Scores of {name}", score_columns(record))
     yield "lesions", add_table(scene, f"Lesions of {name}", lesion_columns(record))
@@ -177,7 +178,7 @@ def _new_nodes(
     yield "record", node
 
 
-def _set_references(nodes: dict[str, slicer.vtkMRMLNode], record: dict) -> None:
+def _set_references(nodes: dict[str, slicer.vtkMRMLNode], record: ScoreRecord) -> None:
     """Set the references between nodes, by which a saved scene is restored."""
     nodes["record"].SetAttribute(RECORD_ATTRIBUTE, "1")
     for key, node in nodes.items():
@@ -186,7 +187,7 @@ def _set_references(nodes: dict[str, slicer.vtkMRMLNode], record: dict) -> None:
     roles = {HEART_ROLE: "heart", CALCIUM_MAP_ROLE: "calcium_map", HEALTHY_ROLE: "healthy"}
     for key, method in LESION_METHODS.items():
         if key in nodes:
-            nodes[key].SetAttribute(REVIEWED_ATTRIBUTE, "1" if record["methods"][method]["reviewed"] else "0")
+            nodes[key].SetAttribute(REVIEWED_ATTRIBUTE, "1" if record.methods[method].reviewed else "0")
             for role, target in roles.items():
                 if target in nodes:
                     nodes[key].SetNodeReferenceID(role, nodes[target].GetID())
@@ -207,11 +208,8 @@ def nodes_of_record(scene: slicer.vtkMRMLScene, record: slicer.vtkMRMLTextNode) 
     missing.
     """
     try:
-        document = json.loads(record.GetText() or "")
-        if document["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {document['schema']}, not {SCHEMA}")
-        has_map = "decomposition" in document["methods"]
-    except (ValueError, KeyError, TypeError) as error:
+        has_map = "decomposition" in record_from_text(record.GetText() or "", "it").methods
+    except CTError as error:
         message = f"{record.GetName()} is not a record of a calcium score ({error}). Score the scan again."
         raise UnreadableError(message) from error
     nodes = {key: record.GetNodeReference(_role(key)) for key in _NODE_NAMES if key != "record"}

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import SimpleITK as sitk
 
 from ..core.ct import CTError, UnreadableError, oriented
-from ..core.files import LAST_FILE, SCHEMA
+from ..core.files import LAST_FILE
 from ..core.grid import bounding_box
 from ..io.image_files import read_image
+from ..record.reading import record_from, record_from_text
+from ..record.score_record import ScoreRecord
 from ..whole_scan.estimates import SALIENCY_FILE
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
     if parts is None:
         return content
     labels = result.methods["decomposition"].lesions.label_image(scan.image)
-    return _with_map(content, parts.calcium_map, result.scored_scan.image, labels, record)
+    return _with_map(content, parts.calcium_map, result.scored_scan.image, labels, record_from(record, name))
 
 
 def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
@@ -102,14 +104,12 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
     """
     try:
         text = (folder / LAST_FILE).read_text(encoding="utf-8")
-        record = json.loads(text)
+        record = record_from_text(text, LAST_FILE)
         heart, lesions = (read_image(folder / f"{image}.nii.gz") for image in ("heart", "lesions"))
-        if record["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {record['schema']}, not {SCHEMA}")
         files = {"saliency": folder / SALIENCY_FILE, "territories": folder / "territories.nii.gz"}
         optional = {name: read_image(file) for name, file in files.items() if file.exists()}
         content = SceneContent(name, ct, heart, lesions, text, **optional)
-        if "decomposition" not in record["methods"]:
+        if "decomposition" not in record.methods:
             return content
         calcium, labels = (read_image(folder / f"{image}.nii.gz") for image in ("calcium_map", "map_lesions"))
         return _with_map(content, calcium, oriented(ct), labels, record)
@@ -127,7 +127,7 @@ def _around_heart(heart: sitk.Image, calcium_map: sitk.Image) -> tuple[slice, ..
 
 
 def _with_map(
-    content: SceneContent, whole_map: sitk.Image, scored: sitk.Image, map_lesions: sitk.Image, record: dict
+    content: SceneContent, whole_map: sitk.Image, scored: sitk.Image, map_lesions: sitk.Image, record: ScoreRecord
 ) -> SceneContent:
     """Return the content with a decomposition. scored: CT that was decomposed, with axes as in `CTScan`."""
     from ..calcium_map.decomposition import healthy_image
@@ -135,7 +135,7 @@ def _with_map(
     part = _around_heart(content.heart, whole_map)
     calcium_map = whole_map[part]
     labelled = sitk.GetArrayViewFromImage(map_lesions).any((1, 2)).tolist()
-    probabilities, decomposed = record["slice_probabilities"], record["slices_decomposed"]
+    probabilities, decomposed = record.slice_probabilities, record.slices_decomposed
     rows = []
     for k, (probability, is_used, labels) in enumerate(zip(probabilities, decomposed, labelled, strict=True)):
         # The map is resampled to the scan, so calcium of a neighbouring slice may reach into this one.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import slicer
 from vtkmodules.vtkCommonCore import vtkAbstractArray, vtkDoubleArray, vtkIntArray, vtkStringArray
 
-from ..core.labels import NonCoronary
+from ..record.score_record import ScoreEntry, ScoreRecord
 from .scene_content import SliceRow
 
 
@@ -31,46 +31,45 @@ class Column:
     title: str = ""
 
 
-def score_columns(record: dict) -> list[Column]:
-    """Return scores by method and artery from the content of a `scores.json`, non-coronary scores last."""
+def score_columns(record: ScoreRecord) -> list[Column]:
+    """Return scores by method and artery from a record, non-coronary scores last."""
     rows = []
-    for method, result in record["methods"].items():
-        rows += [(method, key, score) for key, score in result["arteries"].items()]
-        rows.append((method, "total", result["total"]))
-    if elsewhere := record.get("non_coronary"):
-        rows += [("non_coronary", site.key, elsewhere[site.key]) for site in NonCoronary]
+    for method, result in record.methods.items():
+        rows += [(method, key, score) for key, score in result.arteries.items()]
+        rows.append((method, "total", result.total))
+    if elsewhere := record.non_coronary:
+        rows += [("non_coronary", site.key, score) for site, score in elsewhere.sites.items()]
     methods, arteries, scores = zip(*rows, strict=True) if rows else ((), (), ())
     return [
         Column("Method", vtkStringArray(), methods),
         Column("Artery", vtkStringArray(), arteries),
         *_number_columns(scores),
-        Column("Lesions", vtkIntArray(), [score["lesions"] for score in scores]),
+        Column("Lesions", vtkIntArray(), [score.lesions for score in scores]),
     ]
 
 
-def lesion_columns(record: dict) -> list[Column]:
-    """Return lesions from the content of a `scores.json`, including left-out and non-coronary lesions."""
+def lesion_columns(record: ScoreRecord) -> list[Column]:
+    """Return lesions from a record, including left-out and non-coronary lesions."""
     rows = []
-    for method, result in record["methods"].items():
-        rows += [(method, lesion["artery"], lesion) for lesion in result["lesions"]]
-        rows += [(f"{method}_left_out", lesion["artery"], lesion) for lesion in result.get("left_out", ())]
-    if elsewhere := record.get("non_coronary"):
-        rows += [("non_coronary", lesion["site"], lesion) for lesion in elsewhere["lesion_list"]]
+    for method, result in record.methods.items():
+        rows += [(method, lesion.artery, lesion) for lesion in result.lesions]
+        rows += [(f"{method}_left_out", lesion.artery, lesion) for lesion in result.left_out]
+    if elsewhere := record.non_coronary:
+        rows += [("non_coronary", lesion.site, lesion) for lesion in elsewhere.lesion_list]
     methods, arteries, lesions = zip(*rows, strict=True) if rows else ((), (), ())
-    components = [lesion["components"] for lesion in lesions]
-    slices = [sorted({part["slice"] for part in parts}) for parts in components]
-    areas = [sum(part["area_mm2"] * part["weight"] for part in parts) for parts in components]
+    slices = [sorted({part.slice for part in lesion.components}) for lesion in lesions]
+    areas = [sum(part.area_mm2 * part.weight for part in lesion.components) for lesion in lesions]
     return [
         Column("Method", vtkStringArray(), methods),
-        Column("Lesion", vtkIntArray(), [lesion["id"] for lesion in lesions]),
+        Column("Lesion", vtkIntArray(), [lesion.id for lesion in lesions]),
         Column("Artery", vtkStringArray(), arteries),
         Column("Slices", vtkStringArray(), [", ".join(map(str, indices)) for indices in slices]),
         Column("Area × weight", vtkDoubleArray(), areas, "mm2"),
         *_number_columns(lesions),
-        Column("Suggested", vtkStringArray(), [lesion.get("suggested_artery", "") for lesion in lesions]),
-        Column("Confidence", vtkDoubleArray(), [lesion.get("confidence") for lesion in lesions]),
-        Column("Not coronary", vtkDoubleArray(), [lesion.get("not_coronary_probability") for lesion in lesions]),
-        Column("Left out", vtkStringArray(), [lesion.get("reason", "") for lesion in lesions]),
+        Column("Suggested", vtkStringArray(), [lesion.suggested_artery or "" for lesion in lesions]),
+        Column("Confidence", vtkDoubleArray(), [lesion.confidence for lesion in lesions]),
+        Column("Not coronary", vtkDoubleArray(), [lesion.not_coronary_probability for lesion in lesions]),
+        Column("Left out", vtkStringArray(), [lesion.reason for lesion in lesions]),
     ]
 
 
@@ -84,7 +83,7 @@ def slice_columns(rows: Sequence[SliceRow]) -> list[Column]:
     ]
 
 
-def _number_columns(scores: Sequence[dict]) -> list[Column]:
+def _number_columns(scores: Sequence[ScoreEntry]) -> list[Column]:
     columns = [
         Column("Agatston", vtkDoubleArray(), _numbers(scores, "agatston"), "1", "Agatston (of the map: adjusted)"),
         Column("Volume", vtkDoubleArray(), _numbers(scores, "volume_mm3"), "mm3"),
@@ -97,8 +96,8 @@ def _number_columns(scores: Sequence[dict]) -> list[Column]:
     return columns
 
 
-def _numbers(scores: Sequence[dict], key: str) -> list[float | None]:
-    return [score[key] for score in scores]
+def _numbers(scores: Sequence[ScoreEntry], key: str) -> list[float | None]:
+    return [getattr(score, key) for score in scores]
 
 
 def add_table(scene: slicer.vtkMRMLScene, name: str, columns: Iterable[Column]) -> slicer.vtkMRMLTableNode:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import CTError, CTScan, ScanWarning
+from ..core.ct import Acquisition, CTError, CTScan, ScanWarning
 from ..models.cards import ModelCard, ModelError, list_models
+from ..record.score_record import BloodRecord, ScoreRecord
 from .acquisition import BloodPool
 
 LIMIT = 1.0
@@ -85,10 +86,9 @@ class Familiarity:
         return Familiarity(max(self.distance, self.limit), (cause, *self.causes), self.limit)
 
     @classmethod
-    def recorded(cls, content: Mapping[str, Any]) -> Familiarity | None:
-        """Read the familiarity in the content of `scores.json`; None if it has none."""
-        recorded = content.get("familiarity")
-        return None if recorded is None else cls(recorded["distance"], tuple(recorded["causes"]), recorded["limit"])
+    def recorded(cls, record: ScoreRecord) -> Familiarity | None:
+        """Return the familiarity of a recorded result; None if it has none."""
+        return None if record.familiarity is None else cls(**vars(record.familiarity))
 
     @property
     def warnings(self) -> list[ScanWarning]:
@@ -189,27 +189,29 @@ def _number(value: float) -> str:
 
 def facts_of(scan: CTScan, blood: BloodPool | None, heart: sitk.Image) -> dict[str, float | None]:
     """Return FACTS of a scan. heart: Mask on its grid."""
-    return _facts(scan.image.GetSpacing(), scan.acquisition.facts(), {} if blood is None else vars(blood), heart)
+    return _facts(scan.image.GetSpacing(), scan.acquisition, blood, heart)
 
 
-def recorded_facts(content: Mapping[str, Any], heart: sitk.Image) -> dict[str, float | None]:
+def recorded_facts(record: ScoreRecord, heart: sitk.Image) -> dict[str, float | None]:
     """Return FACTS of a scored scan.
 
     Args:
-        content: Content of `scores.json`.
+        record: The result.
         heart: `heart.nii.gz` beside it.
     """
-    return _facts(content["input"]["spacing_mm"], content["acquisition"], content["measured"] or {}, heart)
+    return _facts(record.input.spacing_mm, record.acquisition, record.measured, heart)
 
 
 def _facts(
-    spacing: Sequence[float], acquisition: Mapping[str, Any], blood: Mapping[str, Any], heart: sitk.Image
+    spacing: Sequence[float], acquisition: Acquisition, blood: BloodPool | BloodRecord | None, heart: sitk.Image
 ) -> dict[str, float | None]:
     return {
         "pixel_mm": spacing[0],
         "slice_spacing_mm": spacing[2],
-        **{name: acquisition.get(name) for name in ("slice_thickness_mm", "kvp")},
-        **{name: blood.get(name) for name in ("noise_hu", "median_hu")},
+        "slice_thickness_mm": acquisition.slice_thickness_mm,
+        "kvp": acquisition.kvp,
+        "noise_hu": None if blood is None else blood.noise_hu,
+        "median_hu": None if blood is None else blood.median_hu,
         **framing(sitk.GetArrayViewFromImage(heart), spacing),
     }
 
@@ -246,9 +248,8 @@ class CalibratedOn:
     date: str
 
     @classmethod
-    def stored(cls, calibration: Mapping[str, Any]) -> CalibratedOn | None:
-        """Read a model's calibration, or `scores.json`; None for digital patients. Raises CTError."""
-        content = calibration.get("calibrated_on")
+    def stored(cls, content: Mapping[str, Any] | None) -> CalibratedOn | None:
+        """Read "calibrated_on" of a model's calibration or a result; None for digital patients. Raises CTError."""
         if content is None:
             return None
         try:
@@ -344,28 +345,23 @@ def _limits(values: dict[str, Any]) -> Limits:
     return Limits(intercept, slope, factor, int(values["pairs"]), highest)
 
 
-def stored_repeatability(content: dict[str, Any]) -> Repeatability | None:
+def stored_repeatability(record: ScoreRecord) -> Repeatability | None:
     """Return the limits on the card of the model that made a result's calcium map, or of the bundled model without map.
 
-    content: Content of `scores.json`. Returns None if none are stored. Raises ModelError.
+    Returns None if none are stored. Raises ModelError.
     """
-    if "decomposition" in models_of(content):
-        cards = map_cards(content)
+    if "decomposition" in record.model_hashes:
+        cards = map_cards(record)
     else:
         cards = [model.card for model in list_models("decomposition") if model.origin == "bundled"]
     stored = [card.repeatability for card in cards if card.repeatability]
     return Repeatability.of(stored[-1]) if stored else None
 
 
-def map_cards(content: dict[str, Any]) -> list[ModelCard]:
+def map_cards(record: ScoreRecord) -> list[ModelCard]:
     """Return installed cards of the model that made a result's calcium map; copies calibrated anew have other names.
 
-    content: Content of `scores.json`. Raises ModelError.
+    Raises ModelError.
     """
-    used = [(model["name"], model["sha256"]) for model in content["models"] if model["network"] == "decomposition"]
+    used = [(model.name, model.sha256) for model in record.models if model.network == "decomposition"]
     return [model.card for model in list_models("decomposition") if (model.card.name, model.card.sha256) in used]
-
-
-def models_of(content: dict[str, Any]) -> dict[str, str]:
-    """Return the SHA-256 of the models of a result, by network."""
-    return {model["network"]: model["sha256"] for model in content["models"]}

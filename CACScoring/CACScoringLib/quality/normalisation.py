@@ -117,14 +117,13 @@ class Normalisation:
         return bool(self.gain or self.slice_weights)
 
     @classmethod
-    def recorded(cls, content: Mapping[str, Any]) -> Normalisation | None:
-        """Read the normalisation of a result from the content of `scores.json`; None where none was chosen.
+    def recorded(cls, recorded: Mapping[str, Any] | None) -> Normalisation | None:
+        """Read the normalisation of a result from its record; None where none was chosen.
 
         Raises:
             KeyError: A field is missing.
             TypeError: A field is unknown or of another type.
         """
-        recorded = content.get("normalisation")
         if recorded is None:
             return None
         tuples = {name: tuple(recorded[name]) for name in ("gain", "slice_weights")}

@@ -17,6 +17,8 @@ from ..core.labels import TERRITORIES, Artery
 from ..core.tables import table_text
 from ..io.image_files import write_image
 from ..quality.calibration import CalibratedOn
+from ..record.reading import record_from_text
+from ..record.score_record import ScoreRecord
 from ..results import CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.arteries import ArterySuggestion
 from ..scoring.lesions import Lesion, ScoringRules
@@ -138,7 +140,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
     """
     image, networks = result.scan.image, result.networks
     truth, territories = result.true_mass_mg, result.heart.territories
-    calibrated_on = networks and CalibratedOn.stored(networks.decomposition.card.calibration)
+    calibrated_on = networks and CalibratedOn.stored(networks.decomposition.card.calibration.get("calibrated_on"))
     # Only an automatic clinical score evaluates candidates (`scoring.evidence`).
     automatic = networks is not None and result.methods["threshold"].status == "automatic"
     return {
@@ -177,6 +179,11 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "second_opinions": {o.network: estimate_as_json(o, result.methods) for o in result.estimates},
         "seconds": {_STEP_KEYS.get(step, step): round(took, 3) for step, took in seconds.items()},
     }
+
+
+def record_of(result: ScoreResult) -> ScoreRecord:
+    """Return a result as `read_result` would, with the patient's identity, by which scans are compared."""
+    return record_from_text(json.dumps(result_as_json(result, {}, identify=True)), result.scan.name or "The result")
 
 
 def counted_rows(method: MethodResult, spacing_mm: tuple[float, float, float]) -> list[dict[str, Cell]]:

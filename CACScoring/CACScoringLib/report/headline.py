@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..core.labels import Artery
-from ..core.records import with_severity
 from ..core.warning_codes import ADVICE, ADVICE_AFTER_REVIEW
+from ..record.score_record import with_severity
 from ..results import CLINICAL_TITLES
 from ..scoring.methods import CATEGORISED_BELOW, MethodResult, mass_of
 from ..scoring.scores import whole_score

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -17,6 +17,7 @@ from ..quality.acquisition import BloodPool
 from ..quality.calibration import Familiarity
 from ..quality.mass_calibration import MassCalibration
 from ..quality.normalisation import Normalisation
+from ..record.score_record import ScoreRecord
 from ..report import files as report
 from ..results import ScoreResult
 from ..scoring.methods import Categories, MethodResult, NonCoronaryResult, with_masses
@@ -42,14 +43,14 @@ class Reviewed:
 
     Attributes:
         result: Result with the masses that the run measured (`with_measured_masses`).
-        record: Content of the `scores.json` of the run that was reviewed.
+        record: Record of the run that was reviewed.
         program: IN_PANEL or IN_BROWSER.
         slices_off: Slices of the calcium map that the reader switched off, counted from the feet.
         slices_wished: Slices that the reader switched on, though they were never decomposed.
     """
 
     result: ScoreResult
-    record: dict
+    record: ScoreRecord
     program: str
     slices_off: tuple[int, ...] = ()
     slices_wished: tuple[int, ...] = ()
@@ -68,23 +69,23 @@ def result_of(
     images: False omits territories and saliency, which are as large as the scan, if only numbers are read.
     """
     record = state.record
-    measured, truth, calibration = record["measured"], record["truth"], record.get("mass_calibration")
-    masses = None if truth is None else {a: truth["mass_mg"][a.key] for a in Artery if a.key in truth["mass_mg"]}
+    measured, truth, calibration = record.measured, record.truth, record.mass_calibration
+    masses = None if truth is None else {a: truth.mass_mg[a.key] for a in Artery if a.key in truth.mass_mg}
     saliency = state.saliency() if images else None  # of the vessels' model, the only one that has any
     return ScoreResult(
-        scan=replace(state.scan, source=Path(record["input"]["name"] or "CT")),
-        heart=HeartRegion(state.heart, None, record["heart"]["source"]),
-        blood=None if measured is None else BloodPool(**measured),
+        scan=replace(state.scan, source=Path(record.input.name or "CT")),
+        heart=HeartRegion(state.heart, None, record.heart.source),
+        blood=None if measured is None else BloodPool(**vars(measured)),
         methods=methods,
         categories=categories,
         warnings=warnings,
         territories=state.territories() if images else None,
         non_coronary=non_coronary,
-        recorded_models=tuple(record.get("models", ())),
+        recorded_models=tuple(asdict(model) for model in record.models),
         true_mass_mg=masses,
         estimates=tuple(replace(o, saliency=saliency) if o.network == VESSELS else o for o in state.estimates),
         familiarity=Familiarity.recorded(record),
-        normalisation=Normalisation.recorded(record),
+        normalisation=Normalisation.recorded(record.normalisation),
         scored=None if state.scored is state.scan else state.scored,
         mass_calibration=None if calibration is None else MassCalibration(**calibration),
     )
@@ -105,7 +106,7 @@ def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False, rea
     """
     from ..report import page  # Jinja2, which Slicer does not bring along
 
-    result, identify = with_measured_masses(reviewed.result), "patient_name" in reviewed.record["acquisition"]
+    result, identify = with_measured_masses(reviewed.result), reviewed.record.acquisition.identifies
     with OutputFolder(folder, overwrite).being_written() as files:
         images = {"lesions": report.site_labels(result), "territories": result.territories}
         if (in_map := result.methods.get("decomposition")) is not None:
@@ -135,4 +136,4 @@ def _unchanged(reviewed: Reviewed) -> dict:
         "slices_off": list(reviewed.slices_off),
         "slices_to_decompose": list(reviewed.slices_wished),
     }
-    return {key: reviewed.record[key] for key in _FROM_RECORD if key in reviewed.record} | {"review": review}
+    return {key: value for key, value in asdict(reviewed.record).items() if key in _FROM_RECORD} | {"review": review}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ..core.ct import CTScan, UnreadableError, same_grid
 from ..core.labels import Labelled
 from ..io.image_files import read_image
 from ..mrml.scene_content import SliceRow, content_of_folder
+from ..record.reading import record_from_text
 from ..scoring.lesions import labelled_voxels
 from .state import ReviewState
 
@@ -35,14 +35,14 @@ class ReviewFolder(ReviewState):
     def __init__(self, folder: Path, ct: CTScan) -> None:
         self._folder = folder
         self._content = content_of_folder(folder, ct.image, folder.name)
-        super().__init__(json.loads(self._content.record), ct.image, folder.name)
+        super().__init__(record_from_text(self._content.record, folder.name), ct.image, folder.name)
         self.heart = self._on_grid(self._content.heart, "heart")
-        self.methods = tuple(method for method in self.record["methods"] if method in _FILES)
+        self.methods = tuple(method for method in self.record.methods if method in _FILES)
         images = {method: getattr(self._content, _FILES[method]) for method in self.methods}
         self._labels = {method: _labels(self._on_grid(image, method)) for method, image in images.items()}
         self._versions = dict.fromkeys(self.methods, 0)
         self._slices = {row.k: row for row in self._content.slices}
-        self._reviewed = {method: bool(self.record["methods"][method]["reviewed"]) for method in self.methods}
+        self._reviewed = {method: self.record.methods[method].reviewed for method in self.methods}
 
     def healthy(self) -> sitk.Image:
         """Return the scan without its calcium map. Needs a decomposition."""

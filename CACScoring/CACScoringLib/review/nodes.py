@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +15,7 @@ from ..mrml.lesion_segments import HEART_ID, add_lesion_segment
 from ..mrml.scene import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_of_volume, image_on_grid_of
 from ..mrml.scene_content import SceneContent, SliceRow, slice_position_ras
 from ..mrml.segments import SegmentWriter, segment_mask, voxels_of_segments
+from ..record.reading import record_from_text
 from .state import ReviewState
 
 
@@ -34,14 +34,13 @@ class ReviewNodes(ReviewState):
         self.nodes = nodes
         own = image_of_volume(nodes.volume) if content is None else image_on_grid_of(nodes.volume, content.ct)
         self._whole_map = None if content is None else content.whole_map
-        super().__init__(json.loads(nodes.record.GetText()), own, nodes.volume.GetName())
+        record = record_from_text(nodes.record.GetText(), nodes.record.GetName())
+        super().__init__(record, own, nodes.volume.GetName())
         self.heart = sitk.GetImageFromArray(segment_mask(nodes.heart, HEART_ID, self.scan.image).view(np.uint8))
         self.heart.CopyInformation(self.scan.image)
         segmentations = {method: getattr(nodes, key) for key, method in LESION_METHODS.items()}
         self._segmentations = {
-            method: node
-            for method, node in segmentations.items()
-            if node is not None and method in self.record["methods"]
+            method: node for method, node in segmentations.items() if node is not None and method in self.record.methods
         }
         self.methods = tuple(self._segmentations)
         self._writers = {m: SegmentWriter(node, self.scan.image, own) for m, node in self._segmentations.items()}

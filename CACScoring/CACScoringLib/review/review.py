@@ -17,6 +17,7 @@ from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.grid import bounding_box
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.tables import table_text
+from ..record.score_record import MethodRecord, NonCoronaryRecord
 from ..results import METHOD_TITLES
 from ..scoring.artefacts import MetalKind, metal_lesions, metal_warning
 from ..scoring.arteries import ArterySuggestion, suggest_arteries
@@ -91,24 +92,26 @@ class RecordedLesion:
     mass_standard_error_mg: float | None = None
 
 
-def recorded_lesions(method: Mapping, elsewhere: Mapping | None = None) -> dict[LesionKey, RecordedLesion]:
-    """The lesions of a method in a `scores.json`. elsewhere: its "non_coronary", for the clinical rule."""
+def recorded_lesions(
+    method: MethodRecord, elsewhere: NonCoronaryRecord | None = None
+) -> dict[LesionKey, RecordedLesion]:
+    """Return the lesions of a recorded method. elsewhere: Non-coronary calcium, for the clinical rule."""
     sites = {site.key: site for site in Artery}
-    listed = [(lesion, sites[lesion["artery"]], method["reviewed"]) for lesion in method["lesions"]]
+    listed = [(lesion, sites[lesion.artery], method.reviewed) for lesion in method.lesions]
     if elsewhere:
         others = {site.key: site for site in NonCoronary}
-        listed += [(lesion, others[lesion["site"]], elsewhere["reviewed"]) for lesion in elsewhere["lesion_list"]]
-    listed += [(lesion, Artery.UNASSIGNED, False) for lesion in method.get("left_out", ())]
+        listed += [(lesion, others[lesion.site], elsewhere.reviewed) for lesion in elsewhere.lesion_list]
+    listed += [(lesion, Artery.UNASSIGNED, False) for lesion in method.left_out]
     recorded = {}
     for lesion, site, reviewed in listed:
-        slices = sorted({part["slice"] for part in lesion["components"]})
+        slices = sorted({part.slice for part in lesion.components})
         suggestion = None
-        if "suggested_artery" in lesion:
-            probabilities = lesion["confidence"], lesion["not_coronary_probability"]
-            suggestion = ArterySuggestion(lesion["id"], sites[lesion["suggested_artery"]], *probabilities)
-        mass = lesion.get("integrated_mass_mg"), lesion.get("mass_standard_error_mg")
-        entry = RecordedLesion(lesion["id"], suggestion, None if reviewed else site, lesion.get("reason", ""), *mass)
-        recorded[lesion_key(slices, lesion["voxels"], lesion["centroid_ras_mm"])] = entry
+        if lesion.suggested_artery is not None:
+            probabilities = lesion.confidence, lesion.not_coronary_probability
+            suggestion = ArterySuggestion(lesion.id, sites[lesion.suggested_artery], *probabilities)
+        mass = lesion.integrated_mass_mg, lesion.mass_standard_error_mg
+        entry = RecordedLesion(lesion.id, suggestion, None if reviewed else site, lesion.reason, *mass)
+        recorded[lesion_key(slices, lesion.voxels, lesion.centroid_ras_mm)] = entry
     return recorded
 
 

@@ -15,7 +15,6 @@ import SimpleITK as sitk
 
 from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
-from ..core.records import stored_warnings
 from ..mrml.scene_content import SliceRow
 from ..results import ScoreResult
 from ..scoring.evidence import LeftOut
@@ -109,14 +108,14 @@ class ScanReview:
     def non_coronary(self) -> NonCoronaryResult | None:
         """Calcium outside the coronary arteries by the clinical rule; None while nobody has separated it from coronary
         calcium, neither the run nor the reader, or while there is a problem."""
-        recorded, review = self._state.record.get("non_coronary"), self._reviews["threshold"]
+        recorded, review = self._state.record.non_coronary, self._reviews["threshold"]
         unknown = recorded is None and not (review.labelled.values > NOT_CORONARY).any()
         if unknown or "threshold" in self.problems:
             return None
         elsewhere = review.non_coronary()
         # Labels of arteries alone leave the other sites unreviewed.
-        if recorded is not None and self._state.record["methods"]["threshold"]["reviewed"]:
-            return replace(elsewhere, reviewed=elsewhere.reviewed and recorded["reviewed"])
+        if recorded is not None and self._state.record.methods["threshold"].reviewed:
+            return replace(elsewhere, reviewed=elsewhere.reviewed and recorded.reviewed)
         return elsewhere
 
     def results(self) -> dict[str, MethodResult]:
@@ -132,7 +131,7 @@ class ScanReview:
         """Warnings about the scan and about its current lesions."""
         obsolete = (DIFFERS, *(ABOUT_CANDIDATES if self.reviewed["threshold"] else ()))
         obsolete += ABOUT_LABELS if self._undo else ()
-        warnings = [warning for warning in stored_warnings(self._state.record) if warning.code not in obsolete]
+        warnings = [warning for warning in self._state.record.warnings if warning.code not in obsolete]
         if "threshold" not in self.problems:
             warnings += self._reviews["threshold"].warnings(self._state.heart)
         warnings += disagreements(self.estimates, self.results())
@@ -155,10 +154,10 @@ class ScanReview:
         has a problem."""
         if "threshold" in self.problems:
             return None
-        result, recorded = self.result("threshold"), self._state.record["categories"]
+        result, recorded = self.result("threshold"), self._state.record.categories
         # The table of percentiles is not in the scene, so that the one recorded holds for its own score alone.
-        same = self._state.record["methods"]["threshold"]["total"]["agatston"] == result.total.agatston
-        known = recorded["percentile"] if recorded is not None and same else None
+        same = self._state.record.methods["threshold"].total.agatston == result.total.agatston
+        known = recorded.percentile if recorded is not None and same else None
         return categories_of(result, None if known is None else Percentile(**known))
 
     def position_of(self, method: str, lesion_id: int) -> tuple[float, float, float]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import Acquisition, CTError, CTScan, UnreadableError, same_grid, scan_from_image
+from ..core.ct import CTError, CTScan, UnreadableError, same_grid, scan_from_image
 from ..core.grid import Grid
 from ..quality.calibration import Familiarity
 from ..quality.normalisation import Normalisation
+from ..record.score_record import ScoreRecord
 from ..scoring.lesions import ScoringRules
 from ..scoring.uncertainty import ScanErrors
 from ..whole_scan.estimates import estimates_from_json
@@ -41,7 +42,7 @@ class ReviewState:
     Images in a scene or on the disk are read on use.
 
     Args:
-        record: Content of `scores.json`.
+        record: Record of the run.
         image: The CT, with any axes.
         name: Name of the CT, for messages.
 
@@ -62,11 +63,11 @@ class ReviewState:
     methods: tuple[str, ...]
     writing = False
 
-    def __init__(self, record: dict, image: sitk.Image, name: str) -> None:
+    def __init__(self, record: ScoreRecord, image: sitk.Image, name: str) -> None:
         self.record = record
         try:
-            self.estimates = estimates_from_json(record)
-            normalisation = Normalisation.recorded(record)
+            self.estimates = estimates_from_json(record.second_opinions)
+            normalisation = Normalisation.recorded(record.normalisation)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             message = f"The record of the score cannot be read ({error!r}). Score again."
             raise UnreadableError(message) from error
@@ -78,12 +79,10 @@ class ReviewState:
         return whole_map(self.calcium_map(), self.scan.image)
 
 
-def _recorded_scan(record: dict, image: sitk.Image, name: str) -> CTScan:
-    known = {field.name for field in fields(Acquisition)}
-    facts = {name: value for name, value in record["acquisition"].items() if name in known}
-    scan = scan_from_image(image, Acquisition(**facts))
-    size, spacing = record["input"]["size"], record["input"]["spacing_mm"]
-    if list(scan.image.GetSize()) != size or not np.allclose(scan.image.GetSpacing(), spacing, rtol=1e-5, atol=0):
+def _recorded_scan(record: ScoreRecord, image: sitk.Image, name: str) -> CTScan:
+    scan = scan_from_image(image, record.acquisition)
+    size, spacing = record.input.size, record.input.spacing_mm
+    if scan.image.GetSize() != size or not np.allclose(scan.image.GetSpacing(), spacing, rtol=1e-5, atol=0):
         raise UnreadableError(f"{name} is not the scan that was scored: its size or spacing differs. Score it again.")
     # A file may round the spacing, and scores are to be those of the run to the last digit.
     scan.image.SetSpacing(spacing)
@@ -112,19 +111,19 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
 
 
 def _review(method: str, state: ReviewState, errors: ScanErrors) -> Review:
-    own = state.record["methods"][method]
-    unreviewed = own["status"]
+    recorded = state.record.methods[method]
+    unreviewed = recorded.status
     clinical = method == "threshold"
     if unreviewed == "reviewed":
         unreviewed = "candidates" if clinical else "automatic"
     return Review(
         method,
         state.scored.image if clinical else state.whole_map(),
-        ScoringRules.recorded(state.record["rules"][method]),
+        ScoringRules.recorded(state.record.rules[method]),
         None if clinical else state.scored.image,
         state.heart,
-        recorded_lesions(own, state.record.get("non_coronary") if clinical else None),
-        state.record.get("territories") is not None,
+        recorded_lesions(recorded, state.record.non_coronary if clinical else None),
+        state.record.territories is not None,
         unreviewed,
         errors,
     )

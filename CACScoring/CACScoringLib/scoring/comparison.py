@@ -7,14 +7,15 @@ that cannot be compared, there is no verdict, only the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..core.ct import ScanWarning
 from ..core.labels import MAIN_ARTERIES
 from ..quality.acquisition import NO_AGENT
-from ..quality.calibration import CalibratedOn, Limits, Repeatability, models_of
+from ..quality.calibration import CalibratedOn, Limits, Repeatability
+from ..record.score_record import ScoreRecord
 from .rules import ScoringRules
 
 SCHEMA = "cac-comparison/1"
@@ -50,8 +51,8 @@ OTHER_NOISE_RATIO = 2.0
 _SIDES = ("earlier", "later")
 _NOT_WRITTEN = ("limits", "settings", "candidate_evidence")
 
-Pair = tuple[dict[str, Any], dict[str, Any]]
-"""Contents of `scores.json` of the earlier and the later scan."""
+Pair = tuple[ScoreRecord, ScoreRecord]
+"""Results of the earlier and the later scan."""
 
 
 @dataclass(frozen=True)
@@ -137,19 +138,19 @@ class Comparison:
     repeatability: Repeatability | None
 
 
-def compare(earlier: dict[str, Any], later: dict[str, Any], repeatability: Repeatability | None) -> Comparison:
+def compare(earlier: ScoreRecord, later: ScoreRecord, repeatability: Repeatability | None) -> Comparison:
     """Compare two results.
 
     Args:
-        earlier: Content of `scores.json`; identifying facts in it are compared too, but not kept.
+        earlier: Result of the first scan; identifying facts in it are compared too, but not kept.
         later: Alike.
         repeatability: Limits of a scan-rescan study; None for none.
     """
-    contents = earlier, later
-    bars = _acquisition_bars(contents)
-    names = (name for name in METHODS if any(name in content["methods"] for content in contents))
-    methods = tuple(_method(name, contents, repeatability, bars) for name in names)
-    warnings = (*_scan_warnings(contents, repeatability), *_method_warnings(contents))
+    pair = earlier, later
+    bars = _acquisition_bars(pair)
+    names = (name for name in METHODS if any(name in record.methods for record in pair))
+    methods = tuple(_method(name, pair, repeatability, bars) for name in names)
+    warnings = (*_scan_warnings(pair, repeatability), *_method_warnings(pair))
     return Comparison(_facts(earlier), _facts(later), methods, warnings, repeatability)
 
 
@@ -192,32 +193,33 @@ def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def _method(
-    name: str, contents: Pair, repeatability: Repeatability | None, acquisition_bars: list[str]
+    name: str, pair: Pair, repeatability: Repeatability | None, acquisition_bars: list[str]
 ) -> MethodComparison:
-    methods = [content["methods"].get(name) for content in contents]
-    if None in methods:
-        return MethodComparison(name, (f"the {_SIDES[methods.index(None)]} scan was not scored by this method",), ())
-    statuses = [method["status"] for method in methods]
+    for side, record in zip(_SIDES, pair, strict=True):
+        if name not in record.methods:
+            return MethodComparison(name, (f"the {side} scan was not scored by this method",), ())
+    methods = [record.methods[name] for record in pair]
+    statuses = [method.status for method in methods]
     kind = "automatic" if name == "threshold" and statuses == ["automatic", "automatic"] else name
-    bars = [*acquisition_bars, *_status_bars(statuses), *_rule_bars(name, contents)]
+    bars = [*acquisition_bars, *_status_bars(statuses), *_rule_bars(name, pair)]
     if kind != "threshold":
-        bars += _model_bars(kind, contents)
-    no_limits = _limit_bars(kind, contents[0], repeatability)
+        bars += _model_bars(kind, pair)
+    no_limits = _limit_bars(kind, pair[0], repeatability)
     changes = []
     for quantity in QUANTITIES:
         key = "clinical_agatston" if quantity == "agatston" else quantity
         for part in (TOTAL, *ARTERIES):
-            scores = [method["total"] if part == TOTAL else method["arteries"][part] for method in methods]
-            earlier, later = (score.get("interval_90") if quantity == "agatston" else None for score in scores)
+            scores = [method.total if part == TOTAL else method.arteries[part] for method in methods]
+            earlier, later = (score.interval_90 if quantity == "agatston" else None for score in scores)
             change = Change(
                 quantity=quantity,
                 part=part,
-                earlier=scores[0][key],
-                later=scores[1][key],
+                earlier=getattr(scores[0], key),
+                later=getattr(scores[1], key),
                 limit=None,
                 verdict=UNKNOWN,
                 reason=bars[0] if bars else None,
-                intervals=(tuple(earlier), tuple(later)) if earlier and later else None,
+                intervals=(earlier, later) if earlier and later else None,
             )
             if not bars:
                 change = _evaluated(change, _limits_of(change, kind, repeatability, no_limits))
@@ -230,7 +232,7 @@ def _method(
         changes=tuple(changes),
         status=statuses[0] if statuses[0] == statuses[1] else None,
         no_limits=tuple(no_limits),
-        calibrated_on=CalibratedOn.stored(contents[1]),
+        calibrated_on=CalibratedOn.stored(pair[1].calibrated_on),
     )
 
 
@@ -284,29 +286,29 @@ _BARS: tuple[tuple[str, str, Callable[[Any, Any], bool]], ...] = (
 """Facts of both scans: key, message, and a function that is true if the scans cannot be compared."""
 
 
-def _pair_of_facts(name: str, contents: Pair) -> tuple[Any, Any] | None:
+def _pair_of_facts(name: str, pair: Pair) -> tuple[Any, Any] | None:
     """Return a fact of both scans; None if one does not state it."""
-    first, second = (_fact(name, content) for content in contents)
+    first, second = (_fact(name, record) for record in pair)
     return None if first is None or second is None else (first, second)
 
 
-def _fact(name: str, content: dict[str, Any]) -> Any:
+def _fact(name: str, record: ScoreRecord) -> Any:
     if name == "slice_spacing_mm":
-        return content["input"]["spacing_mm"][2]
-    return (content["measured"] or {}).get(name) if name == "noise_hu" else content["acquisition"].get(name)
+        return record.input.spacing_mm[2]
+    return record.noise_hu if name == "noise_hu" else getattr(record.acquisition, name)
 
 
-def _acquisition_bars(contents: Pair) -> list[str]:
+def _acquisition_bars(pair: Pair) -> list[str]:
     """Return reasons why the scans themselves cannot be compared."""
-    facts = ((_pair_of_facts(name, contents), message, differ) for name, message, differ in _BARS)
+    facts = ((_pair_of_facts(name, pair), message, differ) for name, message, differ in _BARS)
     bars = [message.format(*values) for values, message, differ in facts if values and differ(*values)]
-    for side, content in zip(_SIDES, contents, strict=True):
-        if "contrast-enhanced" in {warning["code"] for warning in content["warnings"]}:
+    for side, record in zip(_SIDES, pair, strict=True):
+        if "contrast-enhanced" in record.warning_codes:
             bars.append(f"the {side} scan was acquired with contrast")
-    agents = [(_fact("contrast_agent", content) or "").strip().lower() not in NO_AGENT for content in contents]
+    agents = [(record.acquisition.contrast_agent or "").strip().lower() not in NO_AGENT for record in pair]
     if agents[0] != agents[1]:
         bars.append(f"only the {_SIDES[agents.index(True)]} scan's DICOM tag names a contrast agent")
-    patients, sexes = _pair_of_facts("patient_id", contents), _pair_of_facts("patient_sex", contents)
+    patients, sexes = _pair_of_facts("patient_id", pair), _pair_of_facts("patient_sex", pair)
     if patients and patients[0] != patients[1]:
         bars.append("the scans name different patients")
     elif sexes and sexes[0] != sexes[1]:
@@ -325,60 +327,62 @@ def _status_bars(statuses: list[str]) -> list[str]:
     return []
 
 
-def _rule_bars(name: str, contents: Pair) -> list[str]:
+def _rule_bars(name: str, pair: Pair) -> list[str]:
     # A calibration changes the mass in mg only, which is not compared; a name tells nothing else than the values.
-    names = _differing(
-        contents[0]["rules"][name], contents[1]["rules"][name], unless=("name", "calibration_mg_per_mm3_hu")
-    )
+    names = _differing(pair[0].rules[name], pair[1].rules[name], unless=("name", "calibration_mg_per_mm3_hu"))
     return [f"the rules differ ({names})"] if names else []
 
 
-def _model_bars(kind: str, contents: Pair) -> list[str]:
-    if names := _differing(models_of(contents[0]), models_of(contents[1]), shared=True):
+def _model_bars(kind: str, pair: Pair) -> list[str]:
+    earlier, later = pair
+    if names := _differing(earlier.model_hashes, later.model_hashes, shared=True):
         return [f"the models differ ({names}): score both with the same"]
-    if kind == "automatic" and contents[0].get("candidate_evidence") != contents[1].get("candidate_evidence"):
+    if kind == "automatic" and earlier.candidate_evidence != later.candidate_evidence:
         return ["the candidates were evaluated by different evidence"]
-    if contents[0].get("calibrated_on") != contents[1].get("calibrated_on"):
+    if earlier.calibrated_on != later.calibrated_on:
         return ["the models were calibrated on different scans"]
-    settings = [content["decomposition_settings"] for content in contents]
-    names = _differing(settings[0], settings[1], unless=("batch_size",))
+    names = _differing(earlier.decomposition_settings, later.decomposition_settings, unless=("batch_size",))
     return [f"the calcium maps were made with other settings ({names})"] if names else []
 
 
-def _limit_bars(kind: str, content: dict[str, Any], repeatability: Repeatability | None) -> list[str]:
+def _limit_bars(kind: str, record: ScoreRecord, repeatability: Repeatability | None) -> list[str]:
     if repeatability is None:
         return ["no repeatability limits are stored with the model"]
-    if kind != "decomposition" and not ScoringRules.recorded(content["rules"]["threshold"]).is_clinical:
+    if kind != "decomposition" and not ScoringRules.recorded(record.rules["threshold"]).is_clinical:
         return ["the stored limits hold for the clinical rule only"]
     if kind == "threshold":
         return []
     if kind == "automatic" and kind not in repeatability.limits:
         return ["the stored limits are those of a reader, and do not hold for automatic scores"]
-    if names := _differing(models_of(content), repeatability.models, shared=True):
+    if names := _differing(record.model_hashes, repeatability.models, shared=True):
         return [f"the stored limits were found with other models ({names})"]
-    if kind == "automatic" and content.get("candidate_evidence") != repeatability.candidate_evidence:
+    if kind == "automatic" and record.candidate_evidence != repeatability.candidate_evidence:
         return ["the stored limits were found with candidates evaluated by different evidence"]
     if repeatability.settings is None:
         return []
-    names = _differing(content["decomposition_settings"], repeatability.settings, unless=("batch_size",))
+    names = _differing(record.decomposition_settings, repeatability.settings, unless=("batch_size",))
     return [f"the stored limits were found with other settings ({names})"] if names else []
 
 
 def _differing(
-    first: dict[str, Any], second: dict[str, Any], unless: tuple[str, ...] = (), shared: bool = False
+    first: Mapping[str, object] | None,
+    second: Mapping[str, object] | None,
+    unless: tuple[str, ...] = (),
+    shared: bool = False,
 ) -> str:
     """Return the names of values that differ. shared: Only names that both have; a heart mask needs no network."""
+    first, second = first or {}, second or {}
     names = first.keys() & second.keys() if shared else first.keys() | second.keys()
     return ", ".join(sorted(n for n in names - set(unless) if first.get(n) != second.get(n)))
 
 
-def _scan_warnings(contents: Pair, repeatability: Repeatability | None) -> list[ScanWarning]:
+def _scan_warnings(pair: Pair, repeatability: Repeatability | None) -> list[ScanWarning]:
     warnings = []
     checked = {"kernel": "kernel", "kvp": "tube voltage", "slice_thickness_mm": "slice thickness"}
-    if unknown := [title for name, title in checked.items() if not _pair_of_facts(name, contents)]:
+    if unknown := [title for name, title in checked.items() if not _pair_of_facts(name, pair)]:
         message = f"These properties are not known for both scans and were not compared: {', '.join(unknown)}."
         warnings.append(ScanWarning("comparison-unchecked", message))
-    scanners, noise, dates = (_pair_of_facts(name, contents) for name in ("scanner_model", "noise_hu", "study_date"))
+    scanners, noise, dates = (_pair_of_facts(name, pair) for name in ("scanner_model", "noise_hu", "study_date"))
     if scanners and scanners[0] != scanners[1]:
         message = f"The scans come from different scanners ({scanners[0]} and {scanners[1]})."
         warnings.append(ScanWarning("comparison-scanners", message))
@@ -389,7 +393,7 @@ def _scan_warnings(contents: Pair, repeatability: Repeatability | None) -> list[
         message = "According to the study dates, the scan given as the later one was acquired first."
         warnings.append(ScanWarning("comparison-order", message))
     for name, (low, high) in (repeatability.acquisition if repeatability else {}).items():
-        values = {value for content in contents if (value := _fact(name, content)) is not None}
+        values = {value for record in pair if (value := _fact(name, record)) is not None}
         if outside := sorted(value for value in values if not low / 1.05 <= value <= high * 1.05):
             studied = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             message = (
@@ -400,23 +404,23 @@ def _scan_warnings(contents: Pair, repeatability: Repeatability | None) -> list[
     return warnings
 
 
-def _method_warnings(contents: Pair) -> list[ScanWarning]:
+def _method_warnings(pair: Pair) -> list[ScanWarning]:
     warnings = []
-    hearts = [content["heart"]["source"] for content in contents]
+    hearts = [record.heart.source for record in pair]
     if hearts[0] != hearts[1]:
         message = f"The hearts were located by different methods ({hearts[0]} and {hearts[1]})."
         warnings.append(ScanWarning("comparison-hearts", message))
     statuses = {
-        name: [content["methods"][name]["status"] for content in contents]
+        name: [record.methods[name].status for record in pair]
         for name in METHODS
-        if all(name in content["methods"] for content in contents)
+        if all(name in record.methods for record in pair)
     }
     automatic = [name for name, of_both in statuses.items() if of_both == ["automatic", "automatic"]]
-    if any(content["methods"][name]["total"]["lesions"] for name in automatic for content in contents):
+    if any(record.methods[name].total.lesions for name in automatic for record in pair):
         message = "The arteries of lesions that nobody reviewed are suggestions: a lesion may have moved between them."
         warnings.append(ScanWarning("comparison-arteries-suggested", message))
     if (of_map := statuses.get("decomposition")) and (
-        of_map == ["reviewed", "reviewed"] or any(content.get("slices_by_reader") for content in contents)
+        of_map == ["reviewed", "reviewed"] or any(record.slices_by_reader for record in pair)
     ):
         message = (
             "The repeatability limits apply to calcium maps that no reader has changed, but a reader has changed "
@@ -426,8 +430,8 @@ def _method_warnings(contents: Pair) -> list[ScanWarning]:
     return warnings
 
 
-def _facts(content: dict[str, Any]) -> dict[str, object]:
+def _facts(record: ScoreRecord) -> dict[str, object]:
     """Return facts shown beside a scan's scores, none of which identifies a person."""
     names = ("kvp", "kernel", "slice_thickness_mm", "exposure_mas", "gating", "scanner_model", "slice_spacing_mm")
-    facts = {name: _fact(name, content) for name in (*names, "noise_hu")}
-    return {"name": content["input"]["name"], **facts, "models": content["models"]}
+    facts = {name: _fact(name, record) for name in (*names, "noise_hu")}
+    return {"name": record.input.name, **facts, "models": [asdict(model) for model in record.models]}

@@ -29,6 +29,7 @@ from typing import Any
 from ..core.ct import CTError
 from ..models.cards import ModelCard
 from ..quality.calibration import CalibratedOn, Familiarity, Repeatability, map_cards
+from ..record.score_record import ScoreRecord
 from .scores import Score
 
 LEVEL = 0.9
@@ -289,22 +290,21 @@ class ScanErrors:
         stored = {kind: Uncertainty.stored(card.calibration, kind) for kind in ("automatic", "decomposition")}
         by_kind = {kind: uncertainty for kind, uncertainty in stored.items() if uncertainty is not None}
         repeatability = Repeatability.of(card.repeatability) if card.repeatability else None
-        calibrated_on = CalibratedOn.stored(card.calibration)
+        calibrated_on = CalibratedOn.stored(card.calibration.get("calibrated_on"))
         return cls(by_kind, noise_hu, thickness_mm, familiarity, calibrated_on, repeatability)
 
     @classmethod
-    def recorded(cls, content: dict[str, Any]) -> ScanErrors:
+    def recorded(cls, record: ScoreRecord) -> ScanErrors:
         """Return the errors of a recorded result by the model that made its calcium map.
 
         There are none without that model, and none of automatic scores if it has been calibrated again since.
-        content: Content of `scores.json`. Raises CTError.
+        Raises CTError.
         """
-        cards = map_cards(content)
-        familiarity = Familiarity.recorded(content)
+        cards = map_cards(record)
+        familiarity = Familiarity.recorded(record)
         if not cards:
             return cls({}, None, None, familiarity)
-        noise_hu = (content["measured"] or {}).get("noise_hu")
-        errors = cls.stored(cards[-1], noise_hu, content["acquisition"].get("slice_thickness_mm"), familiarity)
-        if cards[-1].calibration.get("candidates") != content.get("candidate_evidence"):
+        errors = cls.stored(cards[-1], record.noise_hu, record.acquisition.slice_thickness_mm, familiarity)
+        if cards[-1].calibration.get("candidates") != record.candidate_evidence:
             errors.by_kind.pop("automatic", None)
         return errors

@@ -211,8 +211,8 @@ def estimate_as_json(estimate: WholeScanEstimate, methods: Mapping[str, MethodRe
     return {**document, "trust": estimate.trust}
 
 
-def estimates_from_json(record: Mapping) -> tuple[WholeScanEstimate, ...]:
-    """Read the whole-scan estimates of a `scores.json`.
+def estimates_from_json(second_opinions: Mapping[str, Mapping]) -> tuple[WholeScanEstimate, ...]:
+    """Read the whole-scan estimates in "second_opinions" of a `scores.json`.
 
     Returns:
         The estimates, without saliency; none for records without them, as of earlier versions.
@@ -225,7 +225,7 @@ def estimates_from_json(record: Mapping) -> tuple[WholeScanEstimate, ...]:
     """
     arteries = {artery.key: artery for artery in MAIN_ARTERIES}
     estimates = []
-    for network, content in (record.get("second_opinions") or {}).items():
+    for network, content in second_opinions.items():
         if network not in ESTIMATORS:  # of a later version
             continue
         by_artery, weights = content.get("agatston"), content.get("slice_weights")

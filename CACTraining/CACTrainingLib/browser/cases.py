@@ -13,9 +13,9 @@ from CACScoringLib.cohort.scans import CohortScan, scans_of_table
 from CACScoringLib.cohort.scoring import content_key, files_key, read_record
 from CACScoringLib.core.ct import CTError, CTScan, SeriesChoiceError, UnreadableError
 from CACScoringLib.core.files import LAST_FILE, OutputError
-from CACScoringLib.core.records import read_result
 from CACScoringLib.core.tables import Line, read_table
 from CACScoringLib.io.reading import find_series, read_ct
+from CACScoringLib.record.reading import read_result
 
 from ..project.files import SCANS_FILE
 from ..project.project import is_project
@@ -87,7 +87,7 @@ class ReviewCase:
             for scan in scans:
                 if key_of(scan) == getattr(record, key):
                     return scan.series
-        number = read_result(self.folder)["acquisition"].get("series_number")
+        number = read_result(self.folder).acquisition.series_number
         return None if number is None else str(number)
 
 

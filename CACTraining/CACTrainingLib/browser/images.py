@@ -14,8 +14,8 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.grid import bounding_box
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.core.records import read_result
 from CACScoringLib.io.image_files import read_image
+from CACScoringLib.record.reading import read_result
 from CACScoringLib.report.pictures import HEART_COLOUR, SITE_COLOURS, TERRITORY_SITES
 from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.scan_review import ScanReview
@@ -40,15 +40,15 @@ def first_view(scan: CTScan, folder: Path) -> dict:
 
     `first_slice` holds most of the first lesion, or is the middle slice without lesions. Raises CTError.
     """
-    method, size = read_result(folder)["methods"]["threshold"], scan.image.GetSize()
-    lesions = [*method.get("lesions", ()), *method.get("left_out", ())]
-    parts = min(lesions, key=lambda lesion: lesion["id"])["components"] if lesions else [{"slice": size[2] // 2}]
+    method, size = read_result(folder).methods["threshold"], scan.image.GetSize()
+    lesions = (*method.lesions, *method.left_out)
+    parts = min(lesions, key=lambda lesion: lesion.id).components if lesions else ()
     return {
         "images": ["ct"],
         "size": list(size),
         "spacing_mm": list(scan.image.GetSpacing()),
         "heart_box": _in_slices(_heart_box(read_image(folder / "heart.nii.gz"))),
-        "first_slice": max(parts, key=lambda part: part.get("voxels", 0))["slice"],
+        "first_slice": max(parts, key=lambda part: part.voxels).slice if parts else size[2] // 2,
     }
 
 

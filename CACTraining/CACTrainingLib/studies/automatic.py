@@ -6,7 +6,6 @@ The truth is a patient's reference score, of a still scan without noise (`cohort
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,8 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.core.labels import MAIN_ARTERIES
-from CACScoringLib.core.records import counted_labels
 from CACScoringLib.io.reading import read_mask
+from CACScoringLib.record.reading import read_result
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS
 
 from ..experiments.jobs import JobSettings, job_key, kept_jobs
@@ -93,19 +92,19 @@ def _measured(files: list[tuple[StudyScan, Path]]) -> dict:
 
 
 def _facts(scan: StudyScan, folder: Path) -> dict:
-    methods = json.loads((folder / LAST_FILE).read_text(encoding="utf-8"))["methods"]
+    methods = read_result(folder).methods
     calcium, arteries = (read_mask(scan.truth / f"{name}.nii.gz") for name in ("calcium_map", "arteries"))
     voxel_ml = float(np.prod(calcium.GetSpacing())) / 1000
     calcium, arteries = (sitk.GetArrayFromImage(image) for image in (calcium, arteries))
     labels = sitk.GetArrayFromImage(read_mask(folder / "lesions.nii.gz"))
-    labels = counted_labels(labels, methods["threshold"])
+    labels = methods["threshold"].counted_labels(labels)
     mass = []
     for artery in MAIN_ARTERIES:
         place = (calcium >= CORONARY_MG_CM3) & (arteries == artery)
         parts = [place & (labels == label) for label in MAIN_ARTERIES]
         parts.append(place & ~np.isin(labels, MAIN_ARTERIES))
         mass.append([float(calcium[part].sum()) * voxel_ml for part in parts])
-    intervals = {m: methods[name]["total"].get("interval_90") for m, name in INTERVALS.items() if name in methods}
+    intervals = {m: methods[name].total.interval_90 for m, name in INTERVALS.items() if name in methods}
     return {"mass_mg": mass, "intervals": intervals}
 
 

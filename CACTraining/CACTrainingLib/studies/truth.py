@@ -6,7 +6,6 @@ the HU that calcium adds to each voxel. For other scans a reader's regions are t
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -18,9 +17,10 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan, MaskError, mask_on_scan_grid, same_grid
-from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.core.labels import SITES, Artery
 from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
+from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.score_record import MethodRecord, ScoreRecord
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import score_lesions, score_sites
 
@@ -49,21 +49,21 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
 
     Raises CTError or OSError for files that cannot be read, ValueError, KeyError or TypeError for their content.
     """
-    content = json.loads((folder / LAST_FILE).read_text(encoding="utf-8"))
-    methods = content["methods"]
+    record = read_result(folder)
+    methods = record.methods
     if "decomposition" not in methods:
         raise CTError("It was scored by the clinical rule alone. Score it with the networks, as cac evaluate does.")
-    if any(method["reviewed"] for method in methods.values()):
+    if any(method.reviewed for method in methods.values()):
         raise CTError("It was scored with a reader's lesions. Score it without, as cac evaluate does.")
     files = _Files(scan, folder, read_ct(scan.ct, scan.series))
     values = {key: _value(methods[name], files.per_mass) for key, name in _SCORED.items()}
-    rules = replace(ScoringRules.recorded(content["rules"]["threshold"]), calibration_mg_per_mm3_hu=None)
+    rules = replace(ScoringRules.recorded(record.rules["threshold"]), calibration_mg_per_mm3_hu=None)
     if files.regions is not None:
         values["reader"] = _found_value(find_lesions(files.ct.image, files.regions, rules), files, rules)
-    threshold = content["slices_positive_from"]
+    threshold = record.slices_positive_from
     if threshold is None:
-        threshold = content["decomposition_settings"]["slice_threshold"]
-    probabilities = content["slice_probabilities"]
+        threshold = record.decomposition_settings["slice_threshold"]
+    probabilities = record.slice_probabilities
     count = float(sum(p is not None and p >= threshold for p in probabilities))
     values["slices"] = Value(count, count, {})
     if files.truth:
@@ -84,7 +84,7 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
         slice_threshold=float(threshold),
         map_lesions=_map_lesions(files),
         heart=heart,
-        acquisition=_facts(content, files),
+        acquisition=_facts(record, files),
         warnings=warnings,
     )
 
@@ -175,16 +175,16 @@ class _Files:
         return sitk.GetArrayFromImage(image)
 
 
-def _value(method: dict, per_mass: float) -> Value:
+def _value(method: MethodRecord, per_mass: float) -> Value:
     """Value of a method in `scores.json`. Lesions that no reader assigned count for the suggested artery."""
     arteries = dict.fromkeys(ARTERIES, (0.0, 0.0))
-    for lesion in method["lesions"]:
-        artery = lesion.get("suggested_artery", lesion["artery"])
+    for lesion in method.lesions:
+        artery = lesion.likely_artery
         if artery in arteries:
-            amounts = lesion["pseudo_mass_hu_mm3"] / per_mass, lesion["clinical_agatston"]
+            amounts = lesion.pseudo_mass_hu_mm3 / per_mass, lesion.clinical_agatston
             arteries[artery] = tuple(map(sum, zip(arteries[artery], amounts, strict=True)))
-    total = method["total"]
-    return Value(total["pseudo_mass_hu_mm3"] / per_mass, total["clinical_agatston"], arteries)
+    total = method.total
+    return Value(total.pseudo_mass_hu_mm3 / per_mass, total.clinical_agatston, arteries)
 
 
 def _found_value(lesions: LesionSet, files: _Files, rules: ScoringRules) -> Value:
@@ -253,15 +253,15 @@ def _arteries_in(regions: np.ndarray) -> tuple[str, ...]:
     return tuple(artery.key for artery in Artery if artery in labels and artery.key in ARTERIES)
 
 
-def _facts(content: dict, files: _Files) -> dict[str, object]:
+def _facts(record: ScoreRecord, files: _Files) -> dict[str, object]:
     scanner = files.truth["scanner"] if files.truth else {}
     return {
-        **content["acquisition"],
+        **record.acquisition.facts(),
         **{name: scanner[name] for name in ("kvp", "slice_thickness_mm") if name in scanner},  # images do not tell
-        "slice_spacing_mm": content["input"]["spacing_mm"][2],
-        "warnings": [warning["code"] for warning in content["warnings"]],
-        "models": content["models"],
-        "decomposition_settings": content["decomposition_settings"],
-        "candidate_evidence": content.get("candidate_evidence"),
+        "slice_spacing_mm": record.input.spacing_mm[2],
+        "warnings": [warning.code for warning in record.warnings],
+        "models": [asdict(model) for model in record.models],
+        "decomposition_settings": record.decomposition_settings,
+        "candidate_evidence": record.candidate_evidence,
         "hu_mm3_per_mass": files.per_mass,
     }

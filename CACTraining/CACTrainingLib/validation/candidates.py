@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.io.reading import read_mask
 from CACScoringLib.quality.calibration import METAL, recorded_facts
+from CACScoringLib.record.score_record import ArteryLesionRecord, ScoreRecord
 from CACScoringLib.scoring.evidence import FEATURES
 
 
@@ -42,45 +43,46 @@ class ScanCandidates:
     metal: bool = False
 
 
-def candidates_of(content: dict) -> list[dict]:
-    """Candidates of the automatic clinical score in a `scores.json`: counted ones, then excluded ones."""
-    method = content["methods"]["threshold"]
-    return [*method["lesions"], *method["left_out"]]
+def candidates_of(record: ScoreRecord) -> list[ArteryLesionRecord]:
+    """Candidates of the automatic clinical score: counted ones, then excluded ones."""
+    method = record.methods["threshold"]
+    return [*method.lesions, *method.left_out]
 
 
-def scan_candidates(content: dict, folder: Path, coronary: Sequence[bool] | None) -> ScanCandidates | None:
+def scan_candidates(record: ScoreRecord, folder: Path, coronary: Sequence[bool] | None) -> ScanCandidates | None:
     """Candidates of a scan's results; None if the clinical score is not automatic or has no current evidence.
 
     Args:
-        content: Content of `scores.json`.
-        folder: Folder of the results.
+        record: The scan's result.
+        folder: Its folder.
         coronary: True for each of `candidates_of` where the reference has coronary calcium; None if it has no outlines.
 
     Raises:
         CTError: A file cannot be read.
     """
-    method = content["methods"].get("threshold")
-    if method is None or method["status"] != "automatic":
+    method = record.methods.get("threshold")
+    if method is None or method.status != "automatic":
         return None
-    lesions = candidates_of(content)
-    if not all(set(FEATURES) == set(lesion.get("evidence", ())) for lesion in lesions):
+    lesions = candidates_of(record)
+    if not all(set(FEATURES) == set(lesion.evidence) for lesion in lesions):
         return None
     heart = sitk.DICOMOrient(read_mask(folder / "heart.nii.gz"), "LPS")
     names = {"automatic": "threshold", "map": "decomposition"}
-    categories = content["categories"] or {}
-    mapped = content["methods"].get("decomposition", {"arteries": {}})
+    probabilities = record.categories.probabilities if record.categories else None
+    mapped = record.methods["decomposition"].arteries if "decomposition" in record.methods else {}
     return ScanCandidates(
-        features=[[lesion["evidence"][name] for name in FEATURES] for lesion in lesions],
-        agatston=[lesion["clinical_agatston"] for lesion in lesions],
-        arteries=[lesion["artery"] for lesion in lesions],
+        features=[[lesion.evidence[name] for name in FEATURES] for lesion in lesions],
+        agatston=[lesion.clinical_agatston for lesion in lesions],
+        arteries=[lesion.artery for lesion in lesions],
         coronary=None if coronary is None else list(map(bool, coronary)),
         intervals={
-            key: content["methods"][name]["total"].get("interval_90")
+            key: interval and list(interval)
             for key, name in names.items()
-            if name in content["methods"]
+            if name in record.methods
+            for interval in [record.methods[name].total.interval_90]
         },
-        probabilities=dict(categories.get("probabilities", {})),
-        map_arteries={key: score["clinical_agatston"] for key, score in mapped["arteries"].items()},
-        facts=recorded_facts(content, heart),
-        metal=METAL in (content.get("familiarity") or {"causes": ()})["causes"],
+        probabilities=probabilities or {},
+        map_arteries={key: score.clinical_agatston for key, score in mapped.items()},
+        facts=recorded_facts(record, heart),
+        metal=record.familiarity is not None and METAL in record.familiarity.causes,
     )

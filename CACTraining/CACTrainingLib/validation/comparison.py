@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import CTError, CTScan
 from CACScoringLib.core.files import LAST_FILE, write_bytes_atomically
 from CACScoringLib.core.labels import Artery, NonCoronary, site_of
-from CACScoringLib.core.records import counted_labels
 from CACScoringLib.io.reading import read_ct, read_mask
+from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.score_record import MethodRecord, ScoreRecord
 from CACScoringLib.report.pictures import patch_picture
 from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, connected_voxels, find_lesions
 from CACScoringLib.scoring.scores import score_lesions
@@ -138,14 +138,14 @@ def from_json(content: dict) -> ComparedScan:
 
 def compare(job: Job) -> ComparedScan:
     """Compare a scan. Raises CTError and OSError for files that cannot be read or do not fit each other."""
-    content = json.loads((job.folder / LAST_FILE).read_text(encoding="utf-8"))
-    methods = {key: content["methods"][name] for key, (name, _) in SCORED_METHODS.items() if name in content["methods"]}
-    if any(method["reviewed"] for method in methods.values()):
+    record = read_result(job.folder)
+    methods = {key: record.methods[name] for key, (name, _) in SCORED_METHODS.items() if name in record.methods}
+    if any(method.reviewed for method in methods.values()):
         raise CTError("It was scored with a reader's lesions. Score it without them.")
     scan, vessels = job.scan, dict(scan_vessels(job))
     total, lesions, wrong, counts, coronary = scan.total, None, None, {}, None
     if scan.outlines is not None or total == 0:
-        places = _Places(job, read_ct(scan.ct, scan.series), content, methods)
+        places = _Places(job, read_ct(scan.ct, scan.series), record, methods)
         lesions, wrong = places.outlined(), places.wrong()
         counts = {key: len(lesions_of_method) for key, lesions_of_method in places.counted.items()}
         coronary = places.coronary_candidates() if "automatic" in methods else None
@@ -159,15 +159,15 @@ def compare(job: Job) -> ComparedScan:
         folder=job.folder.name,
         total=total,
         vessels=vessels,
-        measured={key: method["total"]["clinical_agatston"] for key, method in methods.items()},
+        measured={key: method.total.clinical_agatston for key, method in methods.items()},
         measured_vessels={key: _by_vessel(method, job) for key, method in methods.items()},
         lesions=lesions,
         wrong=wrong,
         counts=counts,
-        seconds=round(sum(content["seconds"].values()), 2),
-        models=tuple(content["models"]),
-        warnings=tuple(dict.fromkeys(warning["code"] for warning in content["warnings"])),
-        candidates=scan_candidates(content, job.folder, coronary),
+        seconds=round(sum(record.seconds.values()), 2),
+        models=tuple(asdict(model) for model in record.models),
+        warnings=record.warning_codes,
+        candidates=scan_candidates(record, job.folder, coronary),
     )
 
 
@@ -179,21 +179,16 @@ def scan_vessels(job: Job) -> dict[str, float]:
     return {vessel: scores[vessel] for vessel in job.vessels if vessel in scores}
 
 
-def _artery(lesion: dict) -> str:
-    """Artery of a lesion in `scores.json`: the suggested one if no reader assigned it."""
-    return lesion.get("suggested_artery", lesion["artery"])
-
-
 def _vessel(artery: str, vessels: dict[str, tuple[str, ...]]) -> str | None:
     return next((vessel for vessel, arteries in vessels.items() if artery in arteries), None)
 
 
-def _by_vessel(method: dict, job: Job) -> dict[str, float]:
+def _by_vessel(method: MethodRecord, job: Job) -> dict[str, float]:
     scores = dict.fromkeys(job.vessels, 0.0)
-    for lesion in method["lesions"]:
-        vessel = _vessel(_artery(lesion), job.vessels)
+    for lesion in method.lesions:
+        vessel = _vessel(lesion.likely_artery, job.vessels)
         if vessel is not None:
-            scores[vessel] += lesion["clinical_agatston"]
+            scores[vessel] += lesion.clinical_agatston
     return scores
 
 
@@ -215,9 +210,9 @@ class _MethodLesion:
 class _Places:
     """Voxels of calcium by the reference and by each method. Arrays are [k, j, i] on the scan's grid."""
 
-    def __init__(self, job: Job, ct: CTScan, content: dict, methods: dict[str, dict]) -> None:
+    def __init__(self, job: Job, ct: CTScan, record: ScoreRecord, methods: dict[str, MethodRecord]) -> None:
         self._job, self._ct, self._methods = job, ct, methods
-        self._rules = ScoringRules.recorded(content["rules"]["threshold"])
+        self._rules = ScoringRules.recorded(record.rules["threshold"])
         self._labels = np.zeros(ct.hu.shape, np.uint8)
         if job.scan.outlines is not None:
             self._labels = sitk.GetArrayFromImage(job.scan.outlines(ct))
@@ -285,12 +280,12 @@ class _Places:
         All share one label, so touching candidates of two arteries are one component; each of its voxels goes to the
         nearest candidate.
         """
-        lesions = self._methods[key].get("left_out", [])
+        lesions = self._methods[key].left_out
         if not lesions:
             return []
         labels = self._labels_of(key)
         labels = np.where(labels == Artery.UNASSIGNED, labels, np.uint8(0))
-        centroids = np.array([lesion["centroid_ras_mm"] for lesion in lesions])
+        centroids = np.array([lesion.centroid_ras_mm for lesion in lesions])
         voxels = [np.zeros(0, np.intp) for _ in lesions]
         for flat in _components(labels):
             distances = np.linalg.norm(centroids - self._centroid_ras_mm(flat), axis=1)
@@ -305,16 +300,18 @@ class _Places:
     def _agatston(self, lesion: Lesion) -> float:
         return score_lesions([lesion], self._ct.image.GetSpacing(), self._rules).agatston
 
-    def _lesions_of(self, key: str, method: dict) -> list[_MethodLesion]:
+    def _lesions_of(self, key: str, method: MethodRecord) -> list[_MethodLesion]:
         """Return a method's lesions with their voxels. Raises CTError if its files do not fit each other."""
-        voxels = _components(counted_labels(self._labels_of(key), method))
+        voxels = _components(method.counted_labels(self._labels_of(key)))
         centroids = np.array([self._centroid_ras_mm(part) for part in voxels]).reshape(-1, 3)
         lesions = []
-        for lesion in method["lesions"]:
-            distances = np.linalg.norm(centroids - np.array(lesion["centroid_ras_mm"]), axis=1)
+        for lesion in method.lesions:
+            distances = np.linalg.norm(centroids - np.array(lesion.centroid_ras_mm), axis=1)
             if not len(distances) or distances.min() > SAME_PLACE_MM:
                 raise CTError(f"{SCORED_METHODS[key][1]} does not fit {LAST_FILE} beside it. Score the scan again.")
-            lesions.append(_MethodLesion(voxels[int(distances.argmin())], _artery(lesion), lesion["clinical_agatston"]))
+            lesions.append(
+                _MethodLesion(voxels[int(distances.argmin())], lesion.likely_artery, lesion.clinical_agatston)
+            )
         return lesions
 
     def _labels_of(self, key: str) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from handmade_networks import untrained
 from lesion_scans import write_ct, write_labels
+from whole_records import record_of, whole_record
 
 from CACScoringLib import run
 from CACScoringLib.cli import main as cli
@@ -202,13 +203,14 @@ class TestStoredLimits:
     def test_found_by_the_model_that_made_the_map(self, limits, scans):
         other = untrained("decomposition", "other-map", scans / "installed")
         card = read_card(limits)
-        content = {"models": [{"network": "decomposition", "name": card.name, "sha256": card.sha256}]}
-        assert stored_repeatability(content).data == "100 digital patients"
+        content = whole_record()
+        content["models"] = [{"network": "decomposition", "name": card.name, "sha256": card.sha256}]
+        assert stored_repeatability(record_of(content)).data == "100 digital patients"
         content["models"][0]["sha256"] = read_card(other).sha256
-        assert stored_repeatability(content) is None
+        assert stored_repeatability(record_of(content)) is None
         content["models"][0] |= {"name": "a-copy", "sha256": card.sha256}
-        assert stored_repeatability(content) is None
-        assert stored_repeatability({"models": []}).limits["threshold"]["agatston"]["total"].slope == 0.1
+        assert stored_repeatability(record_of(content)) is None
+        assert stored_repeatability(record_of(whole_record())).limits["threshold"]["agatston"]["total"].slope == 0.1
 
     def test_kept_when_the_calibration_changes(self, limits):
         before = find_model("decomposition").card.repeatability

@@ -6,7 +6,7 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from whole_records import whole_record
+from whole_records import record_of, whole_record
 
 from CACScoringLib.cohort.folder import RECORD, open_cohort, safe_name
 from CACScoringLib.cohort.scans import CohortScan
@@ -102,7 +102,7 @@ def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
             return stat(path, **options)
 
         monkeypatch.setattr(type(ct), "stat", unreachable)
-        assert folder.result(scan("x", ct), place).content == whole_record()
+        assert folder.result(scan("x", ct), place).scores == record_of(whole_record())
 
 
 def test_incomplete_results_of_other_machines_are_kept(tmp_path):

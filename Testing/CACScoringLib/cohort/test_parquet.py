@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from whole_records import whole_record
 
 from CACScoringLib.cohort import parquet
 from CACScoringLib.cohort.parquet import SCHEMA, TABLES, write_tables
@@ -29,14 +30,15 @@ def score(agatston, **more):
 
 def method(agatston):
     arteries = {"LAD": score(agatston), "RCA": score(0.0)}
-    lesions = [{"id": 1, "artery": "LAD", **score(agatston)}] if agatston else []
+    place = {"id": 1, "artery": "LAD", "voxels": 4, "centroid_ras_mm": [0.0, 1.0, 2.0], "components": []}
+    lesions = [{**place, **score(agatston)}] if agatston else []
     total = score(agatston, interval_90=[agatston / 2, 2 * agatston])
     return {"status": "automatic", "reviewed": False, "total": total, "arteries": arteries, "lesions": lesions}
 
 
 def content(agatston, withheld=False):
-    return {
-        "input": {"size": [512, 512, 100], "spacing_mm": [0.7, 0.7, 3.0]},
+    return whole_record() | {
+        "input": {"name": None, "size": [512, 512, 100], "spacing_mm": [0.7, 0.7, 3.0]},
         "acquisition": {"file_format": "DICOM", "kvp": 120.0, "patient_name": "Doe^Jane", "series_number": 3},
         "measured": {"noise_hu": 21.5},
         "categories": {"method": "threshold", "risk_class": "11–100", "cac_drs": "A1"},
@@ -68,12 +70,6 @@ def cohort(folder, *scores, identify=False, withheld=()):
     write_tables(folder, scans, identify)
     (folder / "cohort.json").write_text(json.dumps(record))
     return folder
-
-
-@pytest.fixture(autouse=True)
-def short_records(monkeypatch):
-    """Accept records with only the keys that the tables need."""
-    monkeypatch.setattr("CACScoringLib.cohort.scoring.check_record", lambda content, name: None)
 
 
 def rows(folder, name):

@@ -6,13 +6,13 @@ from dataclasses import replace
 import heart_with_territories
 import pyarrow as pa
 import pytest
+from whole_records import record_of
 
 from CACScoringLib.cohort import parquet
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.table import columns, line, result_row, with_scores
 from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.progress import ScanState
-from CACScoringLib.core.records import check_record
 from CACScoringLib.report.files import result_as_json
 
 LAST = [f"non_coronary_agatston_{site}" for site in ("aortic_valve", "mitral_annulus", "thoracic_aorta", "other")]
@@ -21,19 +21,19 @@ LAST = [f"non_coronary_agatston_{site}" for site in ("aortic_valve", "mitral_ann
 def test_calcium_outside_the_arteries_stands_in_the_last_columns(monkeypatch):
     assert columns(["threshold"], identify=False)[-5:] == ["seconds", *LAST]
     content = result_as_json(heart_with_territories.score(monkeypatch), {})
-    row = result_row(content)
+    row = result_row(record_of(content))
     assert [row[name] for name in LAST] == pytest.approx([128, 96, 96, 0])
 
 
 def test_status_and_categories_of_each_method(monkeypatch):
     names = columns(["threshold", "decomposition"], identify=False)
     content = result_as_json(heart_with_territories.score(monkeypatch), {})
-    row = result_row(content)
+    row = result_row(record_of(content))
     assert (row["threshold_status"], row.get("threshold_left_out")) == ("candidates", None)
     threshold = content["methods"]["threshold"]
     threshold |= {"status": "automatic", "left_out": 2 * threshold["lesions"]}
     content["categories"] = {"method": "threshold", "status": "automatic", "risk_class": "11–100", "cac_drs": "A1/N1"}
-    row = result_row(content)
+    row = result_row(record_of(content))
     assert (row["threshold_status"], row["threshold_left_out"]) == ("automatic", 2)
     assert (row["threshold_risk_class"], row["threshold_cac_drs"]) == ("11–100", "A1/N1")
     parts = ("status", "reviewed", "left_out", "risk_class", "cac_drs")
@@ -46,17 +46,17 @@ def test_intervals_and_the_likeliest_category(monkeypatch):
     names = columns(["threshold", "decomposition"], identify=False)
     parts = ("interval_low", "interval_high", "likely_category", "category_probability")
     assert {f"threshold_{name}" for name in parts} | {f"decomposition_{name}" for name in parts[:2]} <= set(names)
-    unknown = result_row(content)
+    unknown = result_row(record_of(content))
     assert not any(unknown.get(f"threshold_{name}") for name in parts)
     content["methods"]["threshold"]["total"]["interval_90"] = [40.5, 130.0]
     probabilities = {"0": 0.02, "1-99": 0.78, "100-399": 0.2, "400+": 0.0}
     content["categories"] = {"method": "threshold", "risk_class": "11–100", "cac_drs": "A1/N1"}
     content["categories"]["probabilities"] = probabilities
-    row = result_row(content)
+    row = result_row(record_of(content))
     assert [row[f"threshold_{name}"] for name in parts] == [40.5, 130.0, "1–99", 0.78]
     # An earlier version had no interval.
     del content["methods"]["threshold"]["total"]["interval_90"]
-    assert result_row(content)["threshold_interval_low"] is None
+    assert result_row(record_of(content))["threshold_interval_low"] is None
 
 
 def _places(value, at=()):
@@ -71,12 +71,15 @@ def test_a_record_changed_by_hand_is_either_tabulated_or_refused(monkeypatch, tm
     content = result_as_json(heart_with_territories.score(monkeypatch), {"reading": 1.0})
     content["categories"] = {"method": "threshold", "risk_class": "11–100", "probabilities": {"0": 1.0}}
     content["second_opinions"] = {"vessels": {"total": 3.0}}
-    content["methods"]["threshold"] |= {"status": "automatic", "left_out": [{"id": 1}]}
+    content["methods"]["threshold"] |= {
+        "status": "automatic",
+        "left_out": content["methods"]["threshold"]["lesions"][:1],
+    }
     content["methods"]["threshold"]["lesions"] = content["methods"]["threshold"]["lesions"][:1]
     content["acquisition"]["kernel"] = "B30f"
     text, damaged, accepted = json.dumps(content), 0, 0
     content = json.loads(text)
-    check_record(content, "scores.json")
+    record_of(content)
     names, state = columns(["threshold"], identify=False), ScanState(0, "a", tmp_path / "a", tmp_path / "ct.nii")
     scan, done = CohortScan("a", tmp_path / "ct.nii", "a"), replace(state, state="done")
     schemas = {name: pa.schema(parquet._schema_fields(name, False)) for name in parquet.TABLES}
@@ -90,12 +93,12 @@ def test_a_record_changed_by_hand_is_either_tabulated_or_refused(monkeypatch, tm
                 holder = holder[key]
             holder[place[-1]] = value
             try:
-                check_record(changed, "scores.json")
+                record = record_of(changed)
             except UnreadableError:
                 damaged += 1
                 continue
-            line(scan, with_scores(state, changed), result_row(changed), names)
-            monkeypatch.setattr(parquet, "whole_scores", lambda folder, changed=changed: changed)
+            line(scan, with_scores(state, record), result_row(record), names)
+            monkeypatch.setattr(parquet, "whole_scores", lambda folder, record=record: record)
             for name, rows in parquet.rows_of("0", scan, done, False).items():
                 pa.Table.from_pylist(rows, schema=schemas[name])
             accepted += 1

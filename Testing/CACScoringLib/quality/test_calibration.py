@@ -6,6 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from whole_records import record_of, whole_record
 
 from CACScoringLib.core.ct import Acquisition, CTError, scan_from_image
 from CACScoringLib.quality.acquisition import BloodPool
@@ -95,12 +96,12 @@ def test_facts_of_a_scan(rows, cut):
     assert (facts["kvp"], facts["noise_hu"], facts["median_hu"]) == (100.0, 22.0, 45.0)
     assert facts["heart_ml"] == pytest.approx(heart.sum() * 0.75 / 1000)
     assert facts["heart_cut_percent"] == cut
-    content = {
+    content = whole_record() | {
         "acquisition": scan.acquisition.facts(False),
         "measured": {"median_hu": 45.0, "noise_hu": 22.0},
-        "input": {"spacing_mm": list(scan.image.GetSpacing())},
+        "input": {"name": None, "size": [30, 20, 10], "spacing_mm": list(scan.image.GetSpacing())},
     }
-    assert recorded_facts(content, images[1]) == facts
+    assert recorded_facts(record_of(content), images[1]) == facts
     unmeasured = facts_of(scan, None, images[1])
     assert unmeasured["noise_hu"] is unmeasured["median_hu"] is None
 

@@ -95,7 +95,7 @@ def test_thin_slices_are_averaged_and_an_object_keeps_its_mass():
     assert (normal.hu - 40.0)[:, 1:].sum() == pytest.approx((hu - 40.0)[:, 1:].sum(), rel=1e-2)
     assert (normal.hu[:, 0] == -1000).all()
     assert normal.acquisition.slice_thickness_mm == 3.0
-    again = Normalisation.recorded(json.loads(json.dumps({"normalisation": asdict(normalisation)})))
+    again = Normalisation.recorded(json.loads(json.dumps(asdict(normalisation))))
     assert (again.of(scan).hu == normal.hu).all()
 
 

@@ -1,12 +1,14 @@
 """A review of a folder of results without MRML: numbers, undo, cutting, export, and a journal to rebuild it from."""
 
+from dataclasses import replace
+
 import automatic_patient
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
 
-from CACScoringLib.core.ct import MaskError, UnreadableError, scan_from_image
+from CACScoringLib.core.ct import MaskError, ScanWarning, UnreadableError, scan_from_image
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.mrml import scene as mrml
@@ -80,7 +82,8 @@ class TestAsInThePanel:
 
     def test_doubts_about_a_label_map_hold_until_the_lesions_are_changed(self, written):
         state = ReviewFolder(written[0], written[1].scan)
-        state.record["warnings"].append({"code": "labels-off-calcium", "message": "They lie on none.", "severe": True})
+        doubt = ScanWarning("labels-off-calcium", "They lie on none.")
+        state.record = replace(state.record, warnings=(*state.record.warnings, doubt))
         review = ScanReview(state, IN_BROWSER)
         assert "labels-off-calcium" in [warning.code for warning in review.warnings]
         review.reject("threshold", [review.lesions("threshold")[0].id])

@@ -27,10 +27,10 @@ def scored():
 
 def review_of(scored, method, recorded=True):
     scan, heart, result = scored
-    method_result, content = result.methods[method], report.result_as_json(result, {})
+    method_result, record = result.methods[method], report.record_of(result)
     image, peaks = (scan.image, None) if method == "threshold" else (result.decomposition.calcium_map, scan.image)
-    elsewhere = content["non_coronary"] if method == "threshold" else None
-    lesions = recorded_lesions(content["methods"][method], elsewhere) if recorded else {}
+    elsewhere = record.non_coronary if method == "threshold" else None
+    lesions = recorded_lesions(record.methods[method], elsewhere) if recorded else {}
     review = Review(
         method, image, method_result.rules, peaks, heart, lesions, by_territory=result.territories is not None
     )

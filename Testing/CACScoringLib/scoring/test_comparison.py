@@ -5,11 +5,12 @@ import json
 from dataclasses import asdict
 
 import pytest
+from whole_records import record_of
 
 from CACScoringLib.core.ct import CTError, UnreadableError
-from CACScoringLib.core.records import is_result, read_result
 from CACScoringLib.models.cards import ModelError
 from CACScoringLib.quality.calibration import Repeatability
+from CACScoringLib.record.reading import is_result, read_result
 from CACScoringLib.report.page import (
     comparison_as_page,
     comparison_as_text,
@@ -18,9 +19,9 @@ from CACScoringLib.scoring.comparison import (
     CHANGED,
     UNKNOWN,
     WITHIN,
-    compare,
     comparison_as_json,
 )
+from CACScoringLib.scoring.comparison import compare as compare_records
 from CACScoringLib.scoring.rules import ScoringRules
 
 MODELS = {"heart": "aa", "slices": "bb", "decomposition": "cc"}
@@ -50,6 +51,7 @@ def content(lad=100.0, rca=0.0):
         "schema": "cac-score/1",
         "input": {"name": "scan", "size": [512, 512, 60], "spacing_mm": [0.7, 0.7, 3.0]},
         "acquisition": {
+            "file_format": "DICOM",
             "kvp": 120.0,
             "kernel": "B31f",
             "slice_thickness_mm": 3.0,
@@ -89,6 +91,11 @@ def stored(**changes):
 
 
 LIMITS = Repeatability.of(stored())
+
+
+def compare(earlier, later, limits):
+    """Compare the content of two results."""
+    return compare_records(record_of(earlier), record_of(later), limits)
 
 
 def changes(comparison, name="threshold", quantity="agatston"):
@@ -448,7 +455,7 @@ class TestStored:
 class TestReading:
     def test_folder_or_file(self, tmp_path):
         (tmp_path / "scores.json").write_text(json.dumps(content()), encoding="utf-8")
-        assert read_result(tmp_path) == read_result(tmp_path / "scores.json") == json.loads(json.dumps(content()))
+        assert read_result(tmp_path) == read_result(tmp_path / "scores.json") == record_of(content())
         assert is_result(tmp_path)
         assert not is_result(tmp_path / "ct.nii.gz")
 

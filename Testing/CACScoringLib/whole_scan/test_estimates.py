@@ -81,7 +81,7 @@ class TestJson:
             by_hand.radiomics(0.81, contributions={"heart_volume_mm3": -0.5, "candidate_count": 1.25}, trust="More."),
         )
         document = {o.network: estimates.estimate_as_json(o, methods) for o in estimated}
-        text = json.dumps({"second_opinions": document}, allow_nan=False)
+        text = json.dumps(document, allow_nan=False)
         assert estimates.estimates_from_json(json.loads(text)) == estimated
         assert document["vessels"]["risk_class"] == "101–400"
         assert document["vessels"]["agreement"] == {

@@ -6,7 +6,6 @@ that grid, whichever body axis each of them follows.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +18,7 @@ from ...review.picking import Place, Voxels
 
 if TYPE_CHECKING:
     from ...core.labels import Site
+    from ...record.score_record import ScoreRecord
 
 
 class EffectScan:
@@ -318,17 +318,19 @@ class EffectScan:
         Lesions of the calcium map get the clinical threshold too, because their own threshold applies to the map.
         """
         record = self._record()
-        return float(record["rules"]["threshold"]["threshold_hu"]) if record else None
+        return float(record.rules["threshold"]["threshold_hu"]) if record else None
 
     def floor_hu(self) -> float | None:
         """Return the HU below which the segmentation's calcium map is 0; None if it belongs to no result."""
-        settings = self._record().get("decomposition_settings")
+        record = self._record()
+        settings = record.decomposition_settings if record else None
         return float(settings["floor_hu"]) if settings else None
 
-    def _record(self) -> dict:
-        """Return the record of the segmentation's result; empty if it belongs to none."""
+    def _record(self) -> ScoreRecord | None:
+        """Return the record of the segmentation's result; None if it belongs to none."""
         from ...core.ct import CTError
         from ...mrml.scene import LESION_METHODS, nodes_of_record, records_in
+        from ...record.reading import record_from_text
 
         for record in records_in(self._effect.scene()):
             try:
@@ -336,8 +338,8 @@ class EffectScan:
             except CTError:
                 continue
             if self.segmentation in [getattr(nodes, key) for key in LESION_METHODS]:
-                return json.loads(record.GetText())
-        return {}
+                return record_from_text(record.GetText(), record.GetName())
+        return None
 
 
 def _label(name: str) -> int:

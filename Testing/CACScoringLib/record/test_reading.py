@@ -1,18 +1,42 @@
 """Records of results, whole and damaged."""
 
+import json
+from dataclasses import asdict, replace
+
+import heart_with_territories
 import numpy as np
 import pytest
-from whole_records import whole_record
+from whole_records import record_of, whole_record
 
 from CACScoringLib.core.ct import UnreadableError
-from CACScoringLib.core.records import check_record, counted_labels, severe_warnings
+from CACScoringLib.report.files import record_of as record_of_result
+from CACScoringLib.report.files import result_as_json
+
+
+def _missing(written, typed, place=""):
+    """Yield the places of keys that a record lacks, recursively."""
+    if isinstance(written, list):
+        for n, (item, other) in enumerate(zip(written, typed, strict=True)):
+            yield from _missing(item, other, f"{place}[{n}]")
+    for key, item in written.items() if isinstance(written, dict) else ():
+        if key in typed:
+            yield from _missing(item, typed[key], f"{place}.{key}")
+        else:
+            yield f"{place}.{key}"
+
+
+def test_every_key_that_is_written_is_a_field(monkeypatch):
+    result = heart_with_territories.score(monkeypatch)
+    assert list(_missing(json.loads(json.dumps(result_as_json(result, {}))), asdict(record_of_result(result)))) == [
+        ".schema"
+    ]
 
 
 def test_labels_of_counted_calcium():
-    labels = np.arange(12, dtype=np.uint8)
-    assert counted_labels(labels, {"left_out": [{"id": 3}]}).tolist() == [0, 1, 2, 3, 4, 5, 0, 0, 0, 0, 0, 0]
-    for recorded in ({"left_out": []}, {}):
-        assert counted_labels(labels, recorded).tolist() == [0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 0]
+    labels, method = np.arange(12, dtype=np.uint8), record_of(whole_record()).methods["threshold"]
+    assert method.counted_labels(labels).tolist() == [0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 0]
+    automatic = replace(method, left_out=method.lesions)
+    assert automatic.counted_labels(labels).tolist() == [0, 1, 2, 3, 4, 5, 0, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -21,6 +45,9 @@ def test_labels_of_counted_calcium():
         (("warnings", 0), 5, r"warnings\[0\]"),
         (("warnings", 0, "code"), None, r"warnings\[0\].code"),
         (("rules",), 0, "rules"),
+        (("methods", "threshold", "lesions", 0, "centroid_ras_mm"), [1, 2], r"lesions\[0\].centroid_ras_mm"),
+        (("slice_probabilities",), [None, 0.5, "x"], r"slice_probabilities\[2\]"),
+        (("non_coronary",), {"aortic_valve": 3}, "non_coronary.aortic_valve"),
         (("methods", "threshold", "reviewed"), 1, "methods.threshold.reviewed"),
         (("methods", "threshold", "total", "agatston"), float("nan"), "methods.threshold.total.agatston"),
         (("methods", "threshold", "total", "agatston"), True, "methods.threshold.total.agatston"),
@@ -42,10 +69,10 @@ def test_a_damaged_record_is_refused(path, value, said):
         holder = holder[key]
     holder[path[-1]] = value
     with pytest.raises(UnreadableError, match=f"scores.json is damaged: it has no valid .*{said}"):
-        check_record(damaged, "scores.json")
+        record_of(damaged)
     del damaged["methods"]
     with pytest.raises(UnreadableError):
-        check_record(damaged, "scores.json")
+        record_of(damaged)
 
 
 @pytest.mark.parametrize(("reviewed", "severe"), [(False, ["beyond-calibration", "heart-cut"]), (True, ["heart-cut"])])
@@ -57,6 +84,6 @@ def test_severe_warnings_of_a_score_are_those_that_its_reader_has_not_settled(re
         {"code": "noise", "message": "It is noisy.", "severe": False},
         {"code": "heart-cut", "message": "The heart is cut."},
     ]
-    warnings = severe_warnings(record, "ct")
+    warnings = record_of(record).severe_warnings("ct")
     assert [warning.code for warning in warnings] == severe
     assert warnings[-1].message == "ct: The heart is cut."

@@ -1,0 +1,1 @@
+"""The content of `scores.json`, typed, and its reader."""

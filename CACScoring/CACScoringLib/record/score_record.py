@@ -1,0 +1,268 @@
+"""The content of a `scores.json` as frozen dataclasses, whose fields are its keys.
+
+A field with a default may be missing in results of other versions; keys without a field are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..core.ct import Acquisition, ScanWarning
+from ..core.labels import Artery, NonCoronary
+from ..core.warning_codes import ADVICE_AFTER_REVIEW
+
+
+@dataclass(frozen=True)
+class InputRecord:
+    """The scan.
+
+    Attributes:
+        name: Name of the scan; None if it has none.
+        size: Columns, rows and slices.
+        spacing_mm: Distances of voxels, x, y and z.
+    """
+
+    name: str | None
+    size: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class BloodRecord:
+    """Blood and noise, as `quality.acquisition.BloodPool`."""
+
+    median_hu: float | None = None
+    bright_hu: float | None = None
+    noise_hu: float | None = None
+    windows: int | None = None
+
+
+@dataclass(frozen=True)
+class FamiliarityRecord:
+    """Distance from the calibration range, as `quality.calibration.Familiarity`."""
+
+    distance: float
+    causes: tuple[str, ...]
+    limit: float
+
+
+@dataclass(frozen=True)
+class HeartRecord:
+    """The heart. source: Network or method that located it, or "given"."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A network that made the result."""
+
+    name: str
+    network: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreEntry:
+    """Scores of a lesion, an artery or the whole scan, as `scoring.scores.Score`, with 90 % prediction intervals."""
+
+    agatston: float
+    clinical_agatston: float
+    pseudo_mass_hu_mm3: float
+    lesions: int
+    volume_mm3: float | None = None
+    mass_mg: float | None = None
+    peak_hu: float | None = None
+    integrated_mass_mg: float | None = None
+    mass_standard_error_mg: float | None = None
+    interval_90: tuple[float, float] | None = None
+    mass_interval_90: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class ComponentRecord:
+    """Part of a lesion in one slice. slice: Index from the scan's lowest slice."""
+
+    slice: int
+    area_mm2: float
+    weight: int
+    voxels: int = 0
+    peak_hu: float | None = None
+    agatston: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LesionRecord(ScoreEntry):
+    """A lesion in a coronary artery or elsewhere.
+
+    Attributes:
+        suggested_artery: Key of the artery that its place suggests; None for reviewed lesions.
+        confidence: Probability of the suggested artery.
+        not_coronary_probability: Probability that it is no coronary calcium.
+        reason: Reason why it is left out.
+        evidence: Feature values by name; empty if it was not evaluated.
+    """
+
+    id: int
+    voxels: int
+    centroid_ras_mm: tuple[float, float, float]
+    components: tuple[ComponentRecord, ...]
+    mean_hu: float | None = None
+    suggested_artery: str | None = None
+    confidence: float | None = None
+    not_coronary_probability: float | None = None
+    reason: str = ""
+    evidence: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArteryLesionRecord(LesionRecord):
+    """A lesion of a method. artery: Key of its artery. probability: That a left-out candidate is coronary calcium."""
+
+    artery: str
+    probability: float | None = None
+
+    @property
+    def likely_artery(self) -> str:
+        """The suggested artery; the assigned one if none is suggested."""
+        return self.suggested_artery or self.artery
+
+
+@dataclass(frozen=True)
+class MethodRecord:
+    """Scores by one method, as `scoring.methods.MethodResult`."""
+
+    status: str
+    reviewed: bool
+    total: ScoreEntry
+    arteries: dict[str, ScoreEntry]
+    agatston_scale: float | None = None
+    scaled_agatston: float | None = None
+    no_calcium: bool = False
+    lesions: tuple[ArteryLesionRecord, ...] = ()
+    left_out: tuple[ArteryLesionRecord, ...] = ()
+
+    def counted_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Return the `Artery` labels of the lesions that count, 0 elsewhere.
+
+        Args:
+            labels: Content of `lesions.nii.gz` or `map_lesions.nii.gz`, uint8; the first also holds calcium outside the
+                coronary arteries, and as UNASSIGNED the candidates that an automatic score leaves out.
+        """
+        last = Artery.OTHER if self.left_out else max(Artery)
+        return np.where(labels <= last, labels, np.uint8(0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteLesionRecord(LesionRecord):
+    """A lesion outside the coronary arteries. site: Key of `NonCoronary`."""
+
+    site: str
+
+
+@dataclass(frozen=True)
+class NonCoronaryRecord:
+    """Calcium outside the coronary arteries by the clinical rule; results of other versions may lack a site."""
+
+    reviewed: bool = False
+    lesion_list: tuple[SiteLesionRecord, ...] = ()
+    aortic_valve: ScoreEntry | None = None
+    mitral_annulus: ScoreEntry | None = None
+    thoracic_aorta: ScoreEntry | None = None
+    other: ScoreEntry | None = None
+
+    @property
+    def sites(self) -> dict[NonCoronary, ScoreEntry]:
+        """Scores by site."""
+        scores = {site: getattr(self, site.key) for site in NonCoronary}
+        return {site: score for site, score in scores.items() if score is not None}
+
+
+@dataclass(frozen=True)
+class CategoriesRecord:
+    """Classes of the clinical score, as `scoring.methods.Categories`."""
+
+    method: str
+    status: str | None = None
+    risk_class: str | None = None
+    cac_drs: str | None = None
+    percentile: dict[str, object] | None = None
+    arterial_age_years: float | None = None
+    probabilities: dict[str, float] | None = None
+    probabilities_withheld: bool = False
+    rounding: str | None = None
+
+
+@dataclass(frozen=True)
+class TruthRecord:
+    """Truth of a digital patient. mass_mg: Mass of calcium, "total" and by artery."""
+
+    mass_mg: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ScoreRecord:
+    """The content of a `scores.json`, whose keys the fields are; the reference of results describes them.
+
+    Attributes:
+        rules: Fields of `ScoringRules` by method.
+        second_opinions: Whole-scan estimates by network, for `whole_scan.estimates.estimates_from_json`.
+    """
+
+    input: InputRecord
+    acquisition: Acquisition
+    heart: HeartRecord
+    warnings: tuple[ScanWarning, ...]
+    rules: dict[str, dict[str, object]]
+    models: tuple[ModelRecord, ...]
+    methods: dict[str, MethodRecord]
+    measured: BloodRecord | None = None
+    normalisation: dict[str, object] | None = None
+    familiarity: FamiliarityRecord | None = None
+    mass_calibration: dict[str, object] | None = None
+    non_coronary: NonCoronaryRecord | None = None
+    territories: dict[str, object] | None = None
+    slice_probabilities: tuple[float | None, ...] | None = None
+    slices_positive_from: float | None = None
+    slices_by_reader: dict[str, str] = field(default_factory=dict)
+    slices_decomposed: tuple[bool, ...] | None = None
+    decomposition_settings: dict[str, object] | None = None
+    candidate_evidence: dict[str, object] | None = None
+    calibrated_on: dict[str, object] | None = None
+    categories: CategoriesRecord | None = None
+    truth: TruthRecord | None = None
+    second_opinions: dict[str, dict[str, object]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def noise_hu(self) -> float | None:
+        """Noise of the scan; None if it could not be measured."""
+        return None if self.measured is None else self.measured.noise_hu
+
+    @property
+    def model_hashes(self) -> dict[str, str]:
+        """SHA-256 of the models by network."""
+        return {model.network: model.sha256 for model in self.models}
+
+    @property
+    def warning_codes(self) -> tuple[str, ...]:
+        """Codes of the warnings, each once."""
+        return tuple(dict.fromkeys(warning.code for warning in self.warnings))
+
+    def severe_warnings(self, name: str) -> list[ScanWarning]:
+        """Return the severe warnings, which every command that uses the score repeats. name: The scan in them."""
+        reviewed = "threshold" in self.methods and self.methods["threshold"].reviewed
+        severe = [warning for warning in with_severity(self.warnings, reviewed) if warning.severe]
+        return [replace(warning, message=f"{name}: {warning.message}") for warning in severe]
+
+
+def with_severity(warnings: Iterable[ScanWarning], reviewed: bool) -> list[ScanWarning]:
+    """Return warnings as severe as they are for a score.
+
+    reviewed: True if a reader confirmed the score, so that warnings of automatic scores are not severe.
+    """
+    milder = ADVICE_AFTER_REVIEW if reviewed else {}
+    return [replace(warning, severe=False) if warning.code in milder else warning for warning in warnings]
