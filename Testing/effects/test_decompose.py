@@ -1,19 +1,17 @@
 """Tests of CAC Decompose."""
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
 from effect_desk import SECOND_LESION, SHAPE, arrays, image_of
+from whole_records import automatic_record
 
-from CACScoringLib.core.files import SCHEMA
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import SceneContent
-from CACScoringLib.scoring.scores import Score
 
 
 class TestDecompose:
@@ -87,10 +85,8 @@ class TestDecompose:
     def test_floor_is_that_of_the_map_until_the_reader_changes_it(self, desk):
         hu, heart, calcium = (image_of(values) for values in arrays())
         labels = sitk.Cast(calcium > 0, sitk.sitkUInt8) * int(Artery.LAD)
-        rules = {method: {"threshold_hu": 130.0} for method in ("threshold", "decomposition")}
-        nothing = {"status": "automatic", "reviewed": False, "arteries": {}, "total": asdict(Score()), "lesions": []}
-        methods = dict.fromkeys(rules, nothing)
-        record = {"schema": SCHEMA, "rules": rules, "methods": methods, "decomposition_settings": {"floor_hu": 25.0}}
+        record = automatic_record({"threshold": 130.0, "decomposition": 130.0})
+        record["decomposition_settings"] = {"floor_hu": 25.0}
         content = SceneContent("scan", hu, heart, labels, json.dumps(record), calcium, hu, labels)
         assert desk.use("CAC Decompose").boxes["FloorHU"].value == 10, "of no result: the published one"
         nodes = mrml.add_to_scene(slicer.mrmlScene, content)

@@ -1,7 +1,6 @@
 """Tests of CAC Lesion: hovering, clicks, drags, keys, rejection, and leaks."""
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,12 +8,11 @@ import SimpleITK as sitk
 import slicer
 import vtk
 from effect_desk import LESION, SHAPE, arrays, image_of, rotation
+from whole_records import automatic_record
 
-from CACScoringLib.core.files import SCHEMA
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import SceneContent
-from CACScoringLib.scoring.scores import Score
 
 
 class TestLesion:
@@ -212,10 +210,7 @@ class TestLesion:
     def test_scored_scene_is_edited_with_its_own_threshold_and_heart(self, desk):
         hu, heart, calcium = (image_of(values) for values in arrays())
         candidates = sitk.Cast(hu >= 145, sitk.sitkUInt8) * int(Artery.UNASSIGNED)
-        rules = {"threshold": {"threshold_hu": 145.0}, "decomposition": {"threshold_hu": 10.0}}
-        nothing = {"status": "automatic", "reviewed": False, "arteries": {}, "total": asdict(Score()), "lesions": []}
-        methods = dict.fromkeys(rules, nothing)
-        record = json.dumps({"schema": SCHEMA, "rules": rules, "methods": methods})
+        record = json.dumps(automatic_record({"threshold": 145.0, "decomposition": 10.0}))
         content = SceneContent("scan", hu, heart, candidates, record, calcium, hu, candidates)
         nodes = mrml.add_to_scene(slicer.mrmlScene, content)
         desk.segmentation = nodes.calcium

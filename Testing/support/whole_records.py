@@ -36,3 +36,11 @@ def whole_record() -> dict:
         "models": [],
         "methods": {"threshold": method},
     }
+
+
+def automatic_record(threshold_hu: dict[str, float]) -> dict:
+    """Content of an automatic result without calcium. threshold_hu: Threshold by method."""
+    score = {"agatston": 0.0, "clinical_agatston": 0.0, "pseudo_mass_hu_mm3": 0.0, "lesions": 0}
+    method = {"status": "automatic", "reviewed": False, "arteries": {}, "total": score, "lesions": []}
+    rules = {name: {"threshold_hu": value} for name, value in threshold_hu.items()}
+    return {**whole_record(), "rules": rules, "methods": dict.fromkeys(rules, method)}
