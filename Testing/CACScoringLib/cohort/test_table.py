@@ -102,4 +102,5 @@ def test_a_record_changed_by_hand_is_either_tabulated_or_refused(monkeypatch, tm
             for name, rows in parquet.rows_of("0", scan, done, False).items():
                 pa.Table.from_pylist(rows, schema=schemas[name])
             accepted += 1
-    assert min(damaged, accepted) > 100
+    assert damaged > 500, "most values do not fit"
+    assert accepted > 50
