@@ -59,22 +59,23 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     if options.scans[0].resolve() == options.scans[1].resolve():
         raise OutputError(f"{options.scans[0]} was given twice. Give two different scans of the patient.")
     records = [read_result(scan) if is_result(scan) else None for scan in options.scans]
-    like = next((record for record in records if record is not None), None)
-    if like is not None and (options.model or options.threshold_only):
+    reference = next((record for record in records if record is not None), None)
+    if reference is not None and (options.model or options.threshold_only):
         raise OutputError(
             "A CT that is compared with a result is scored with the models of that result, so --model and "
             "--threshold-only apply to two CTs only. Leave them out."
         )
-    settings, chosen = _how(options, like) if None in records else (None, None)
+    settings, chosen = _settings_and_models(options, reference) if None in records else (None, None)
     progress.begin([*SIDES, "comparison"])
 
     results: dict[str, tuple[ScoreResult, Progress]] = {}
     for i, (side, scan) in enumerate(zip(SIDES, options.scans, strict=True)):
         with progress.step(side):
             if records[i] is None:
-                own = Progress()
-                results[side] = read_and_score(ScanInput(scan), settings, load_models(chosen), own), own
-                records[i] = record_of(results[side][0])
+                ct_progress = Progress()
+                result = read_and_score(ScanInput(scan), settings, load_models(chosen), ct_progress)
+                results[side] = result, ct_progress
+                records[i] = record_of(result)
     with progress.step("comparison"):
         comparison = compare(*records, stored_repeatability(records[1]))
         _write_results(output.path, results, settings)
@@ -92,23 +93,25 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     print(f"Results: {output.path}")
 
 
-def _how(options: argparse.Namespace, record: ScoreRecord | None) -> tuple[RunSettings, ChosenModels]:
-    """Models that score scans. record: the result that they are scored like; None where both are scored now."""
+def _settings_and_models(
+    options: argparse.Namespace, reference: ScoreRecord | None
+) -> tuple[RunSettings, ChosenModels]:
+    """Return how CTs are scored. reference: Result whose rules and models they follow; None if both are CTs."""
     from ..models.choice import ChosenModels, chosen_models
     from ..run import RunSettings
 
     settings = scoring_settings(options, RunSettings())
-    if record is None:
+    if reference is None:
         return settings, chosen_models(model_choice(options))
-    rules, adapt = _rules_like(record)
-    # Results without a word about normalisation are older than it.
-    normalisation = (record.normalisation or {"mode": "off"})["mode"]
+    rules, adapt = _rules_of(reference)
+    # Results that record no normalisation are older than it.
+    normalisation = "off" if reference.normalisation is None else reference.normalisation.mode
     score = replace(settings.score, rules=rules, adapt_to_tube_voltage=adapt, normalisation=normalisation)
-    return replace(settings, score=score), ChosenModels(_models_like(record), device=options.device)
+    return replace(settings, score=score), ChosenModels(_models_of(reference), device=options.device)
 
 
-def _rules_like(record: ScoreRecord) -> tuple[ScoringRules, bool]:
-    """Rules of a result, and whether they follow the tube voltage: then without what its own voltage changed."""
+def _rules_of(record: ScoreRecord) -> tuple[ScoringRules, bool]:
+    """Return the rules of a result, without changes for its own tube voltage, and True if they follow the voltage."""
     from ..scoring.rules import ScoringRules, rules_for_tube_voltage
 
     standard = ScoringRules()
@@ -120,19 +123,18 @@ def _rules_like(record: ScoreRecord) -> tuple[ScoringRules, bool]:
     return replace(rules, threshold_hu=standard.threshold_hu, weight_bounds_hu=standard.weight_bounds_hu), True
 
 
-def _models_like(record: ScoreRecord) -> dict[str, StoredModel]:
+def _models_of(record: ScoreRecord) -> dict[str, StoredModel]:
     """Return the models of a result by network. Raises ModelError if one is not installed."""
     from ..models.cards import ModelError, list_models
 
-    stored = {(model.card.name, model.card.sha256): model for model in list_models()}
-    wanted = {model.network: (model.name, model.sha256) for model in record.models}
-    if missing := [made for made in wanted.values() if made not in stored]:
-        names = ", ".join(name for name, _ in missing)
+    installed = {(model.card.name, model.card.sha256): model for model in list_models()}
+    if missing := [model.name for model in record.models if (model.name, model.sha256) not in installed]:
+        names = ", ".join(missing)
         raise ModelError(
             f"The result of {record.input.name} was made with models that are not installed ({names}). "
             "Install them, or give both CTs to score them again."
         )
-    models = {network: stored[made] for network, made in wanted.items()}
+    models = {model.network: installed[model.name, model.sha256] for model in record.models}
     if models and not {"heart", "territories"} & set(models):  # its heart was given; the other scan's is perhaps not
         models |= {m.card.network: m for m in list_models("territories") if m.origin == "bundled"}
     return models

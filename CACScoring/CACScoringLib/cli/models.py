@@ -37,7 +37,7 @@ def _list(options: argparse.Namespace, progress: Progress) -> None:
     from ..quality.calibration import CalibratedOn
 
     for model in list_models():
-        known = CalibratedOn.stored(model.card.calibration.get("calibrated_on"))
+        known = CalibratedOn.stored(model.card.calibration)
         calibrated = "" if known is None else f", calibrated on {known}"
         print(f"{model.card.name:<24} {model.card.network:<16} {model.card.preset:<10} {model.origin}{calibrated}")
 

@@ -67,7 +67,7 @@ def result_row(record: ScoreRecord) -> dict[str, object]:
     for network, estimate in record.second_opinions.items():
         if network in _ESTIMATES:
             column, key = _ESTIMATES[network]
-            row[column] = estimate.get(key)
+            row[column] = getattr(estimate, key)
     return row
 
 

@@ -248,8 +248,9 @@ class CalibratedOn:
     date: str
 
     @classmethod
-    def stored(cls, content: Mapping[str, Any] | None) -> CalibratedOn | None:
-        """Read "calibrated_on" of a model's calibration or a result; None for digital patients. Raises CTError."""
+    def stored(cls, calibration: Mapping[str, Any]) -> CalibratedOn | None:
+        """Read a model's calibration; None for digital patients. Raises CTError."""
+        content = calibration.get("calibrated_on")
         if content is None:
             return None
         try:
@@ -257,6 +258,11 @@ class CalibratedOn:
         except TypeError as error:
             message = f"What a model was calibrated on cannot be read from its card ({error}). Calibrate it again."
             raise CTError(message) from error
+
+    @classmethod
+    def recorded(cls, record: ScoreRecord) -> CalibratedOn | None:
+        """Return the scans that the models of a recorded result were calibrated on; None for digital patients."""
+        return None if record.calibrated_on is None else cls(**vars(record.calibrated_on))
 
     def __str__(self) -> str:
         return f"{self.patients} patients with reference scores ({self.reference}, {self.date})"

@@ -17,15 +17,15 @@ filter, which gives it power proportional to f, and then the same kernel (Rieder
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy import fft, ndimage
 
 from ..core.ct import AIR_HU, CTError, CTScan, ScanWarning
 from ..core.grid import Grid
+from ..record.score_record import ScoreRecord
 
 MODES = ("auto", "on", "off")
 """auto: where the kernel is sharper than known; on: always, off: never."""
@@ -117,17 +117,9 @@ class Normalisation:
         return bool(self.gain or self.slice_weights)
 
     @classmethod
-    def recorded(cls, recorded: Mapping[str, Any] | None) -> Normalisation | None:
-        """Read the normalisation of a result from its record; None where none was chosen.
-
-        Raises:
-            KeyError: A field is missing.
-            TypeError: A field is unknown or of another type.
-        """
-        if recorded is None:
-            return None
-        tuples = {name: tuple(recorded[name]) for name in ("gain", "slice_weights")}
-        return cls(**{**recorded, **tuples})
+    def recorded(cls, record: ScoreRecord) -> Normalisation | None:
+        """Return the normalisation of a recorded result; None where none was chosen."""
+        return None if record.normalisation is None else cls(**vars(record.normalisation))
 
     def of(self, scan: CTScan) -> CTScan:
         """Return a scan as scored: filtered on its own grid, or itself if nothing was done."""

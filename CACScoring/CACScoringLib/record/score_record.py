@@ -41,12 +41,45 @@ class BloodRecord:
 
 
 @dataclass(frozen=True)
+class NormalisationRecord:
+    """Measured kernel and slices with their normalisation, as `quality.normalisation.Normalisation`."""
+
+    mode: str
+    sharpness: float | None
+    limit: float
+    gain: tuple[float, ...]
+    step_per_mm: float
+    slice_weights: tuple[float, ...]
+    noise_hu: float | None = None
+
+
+@dataclass(frozen=True)
 class FamiliarityRecord:
     """Distance from the calibration range, as `quality.calibration.Familiarity`."""
 
     distance: float
     causes: tuple[str, ...]
     limit: float
+
+
+@dataclass(frozen=True)
+class CalibratedOnRecord:
+    """Scans that the models were calibrated on, as `quality.calibration.CalibratedOn`."""
+
+    reference: str
+    scans: int
+    patients: int
+    date: str
+
+
+@dataclass(frozen=True)
+class MassCalibrationRecord:
+    """Mass calibration of the scan, as `quality.mass_calibration.MassCalibration`."""
+
+    source: str
+    mg_per_cm3_per_hu: float
+    uncertainty_percent: float | None = None
+    lateral_width_cm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -182,6 +215,15 @@ class NonCoronaryRecord:
 
 
 @dataclass(frozen=True)
+class PercentileRecord:
+    """Percentiles of a reference population, as `scoring.scores.Percentile`."""
+
+    at_least: float | None
+    below: float | None
+    table: str
+
+
+@dataclass(frozen=True)
 class CategoriesRecord:
     """Classes of the clinical score, as `scoring.methods.Categories`."""
 
@@ -189,11 +231,42 @@ class CategoriesRecord:
     status: str | None = None
     risk_class: str | None = None
     cac_drs: str | None = None
-    percentile: dict[str, object] | None = None
+    percentile: PercentileRecord | None = None
     arterial_age_years: float | None = None
     probabilities: dict[str, float] | None = None
     probabilities_withheld: bool = False
     rounding: str | None = None
+
+
+@dataclass(frozen=True)
+class EstimateModelRecord:
+    """The network of a whole-scan estimate."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateRecord:
+    """A whole-scan estimate, as `whole_scan.estimates.WholeScanEstimate`: scores by artery, or a probability.
+
+    Attributes:
+        calcium: True if it predicts coronary calcium.
+        risk_class: Class of the total.
+        agreement: Agreement with each method; None with one that nobody reviewed.
+    """
+
+    model: EstimateModelRecord
+    trust: str
+    calcium: bool | None = None
+    agatston: dict[str, float] | None = None
+    total: float | None = None
+    risk_class: str | None = None
+    slice_weights: tuple[float, ...] | None = None
+    probability: float | None = None
+    limit: float | None = None
+    contributions: dict[str, float] = field(default_factory=dict)
+    agreement: dict[str, dict[str, object] | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -209,7 +282,7 @@ class ScoreRecord:
 
     Attributes:
         rules: Fields of `ScoringRules` by method.
-        second_opinions: Whole-scan estimates by network, for `whole_scan.estimates.estimates_from_json`.
+        second_opinions: Whole-scan estimates by network.
     """
 
     input: InputRecord
@@ -220,9 +293,9 @@ class ScoreRecord:
     models: tuple[ModelRecord, ...]
     methods: dict[str, MethodRecord]
     measured: BloodRecord | None = None
-    normalisation: dict[str, object] | None = None
+    normalisation: NormalisationRecord | None = None
     familiarity: FamiliarityRecord | None = None
-    mass_calibration: dict[str, object] | None = None
+    mass_calibration: MassCalibrationRecord | None = None
     non_coronary: NonCoronaryRecord | None = None
     territories: dict[str, object] | None = None
     slice_probabilities: tuple[float | None, ...] | None = None
@@ -231,10 +304,10 @@ class ScoreRecord:
     slices_decomposed: tuple[bool, ...] | None = None
     decomposition_settings: dict[str, object] | None = None
     candidate_evidence: dict[str, object] | None = None
-    calibrated_on: dict[str, object] | None = None
+    calibrated_on: CalibratedOnRecord | None = None
     categories: CategoriesRecord | None = None
     truth: TruthRecord | None = None
-    second_opinions: dict[str, dict[str, object]] = field(default_factory=dict)
+    second_opinions: dict[str, EstimateRecord] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -140,7 +140,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
     """
     image, networks = result.scan.image, result.networks
     truth, territories = result.true_mass_mg, result.heart.territories
-    calibrated_on = networks and CalibratedOn.stored(networks.decomposition.card.calibration.get("calibrated_on"))
+    calibrated_on = networks and CalibratedOn.stored(networks.decomposition.card.calibration)
     # Only an automatic clinical score evaluates candidates (`scoring.evidence`).
     automatic = networks is not None and result.methods["threshold"].status == "automatic"
     return {

@@ -85,9 +85,9 @@ def result_of(
         true_mass_mg=masses,
         estimates=tuple(replace(o, saliency=saliency) if o.network == VESSELS else o for o in state.estimates),
         familiarity=Familiarity.recorded(record),
-        normalisation=Normalisation.recorded(record.normalisation),
+        normalisation=Normalisation.recorded(record),
         scored=None if state.scored is state.scan else state.scored,
-        mass_calibration=None if calibration is None else MassCalibration(**calibration),
+        mass_calibration=None if calibration is None else MassCalibration(**vars(calibration)),
     )
 
 

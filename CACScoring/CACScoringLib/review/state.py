@@ -14,7 +14,7 @@ from ..quality.normalisation import Normalisation
 from ..record.score_record import ScoreRecord
 from ..scoring.lesions import ScoringRules
 from ..scoring.uncertainty import ScanErrors
-from ..whole_scan.estimates import estimates_from_json
+from ..whole_scan.estimates import recorded_estimates
 from .review import Difference, Review, recorded_lesions
 
 
@@ -65,12 +65,8 @@ class ReviewState:
 
     def __init__(self, record: ScoreRecord, image: sitk.Image, name: str) -> None:
         self.record = record
-        try:
-            self.estimates = estimates_from_json(record.second_opinions)
-            normalisation = Normalisation.recorded(record.normalisation)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            message = f"The record of the score cannot be read ({error!r}). Score again."
-            raise UnreadableError(message) from error
+        self.estimates = recorded_estimates(record)
+        normalisation = Normalisation.recorded(record)
         self.scan = _recorded_scan(record, image, name)
         self.scored = self.scan if normalisation is None else normalisation.of(self.scan)
 

@@ -232,7 +232,7 @@ def _method(
         changes=tuple(changes),
         status=statuses[0] if statuses[0] == statuses[1] else None,
         no_limits=tuple(no_limits),
-        calibrated_on=CalibratedOn.stored(pair[1].calibrated_on),
+        calibrated_on=CalibratedOn.recorded(pair[1]),
     )
 
 

@@ -290,7 +290,7 @@ class ScanErrors:
         stored = {kind: Uncertainty.stored(card.calibration, kind) for kind in ("automatic", "decomposition")}
         by_kind = {kind: uncertainty for kind, uncertainty in stored.items() if uncertainty is not None}
         repeatability = Repeatability.of(card.repeatability) if card.repeatability else None
-        calibrated_on = CalibratedOn.stored(card.calibration.get("calibrated_on"))
+        calibrated_on = CalibratedOn.stored(card.calibration)
         return cls(by_kind, noise_hu, thickness_mm, familiarity, calibrated_on, repeatability)
 
     @classmethod

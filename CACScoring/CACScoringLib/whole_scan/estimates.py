@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..core.ct import ScanWarning
+from ..core.ct import ScanWarning, UnreadableError
 from ..core.labels import MAIN_ARTERIES, Artery
 from ..core.text import percent
 from ..models.choice import ESTIMATORS, RADIOMICS, VESSELS
@@ -20,6 +20,7 @@ from ..scoring import scores
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+    from ..record.score_record import ScoreRecord
     from ..scoring.methods import MethodResult
 
 TITLES = {VESSELS: "Vessel regression", RADIOMICS: "Radiomics"}
@@ -190,7 +191,7 @@ def _lower(text: str) -> str:
 
 
 def estimate_as_json(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult]) -> dict:
-    """Return an entry of "second_opinions" in `scores.json`, for `estimates_from_json`."""
+    """Return an entry of "second_opinions" in `scores.json`."""
     prediction = estimate.prediction
     document: dict = {"model": {"name": estimate.model, "sha256": estimate.sha256}, "calcium": prediction.calcium}
     if estimate.agatston is not None:
@@ -211,36 +212,35 @@ def estimate_as_json(estimate: WholeScanEstimate, methods: Mapping[str, MethodRe
     return {**document, "trust": estimate.trust}
 
 
-def estimates_from_json(second_opinions: Mapping[str, Mapping]) -> tuple[WholeScanEstimate, ...]:
-    """Read the whole-scan estimates in "second_opinions" of a `scores.json`.
+def recorded_estimates(record: ScoreRecord) -> tuple[WholeScanEstimate, ...]:
+    """Read the whole-scan estimates of a recorded result.
 
     Returns:
-        The estimates, without saliency; none for records without them, as of earlier versions.
+        The estimates, without saliency; none of networks of later versions.
 
     Raises:
-        KeyError: A key is missing.
-        TypeError: A value is of another type.
-        ValueError: A value is no number.
-        AttributeError: A value is no mapping.
+        UnreadableError: An estimate has no number.
     """
-    arteries = {artery.key: artery for artery in MAIN_ARTERIES}
     estimates = []
-    for network, content in second_opinions.items():
+    for network, recorded in record.second_opinions.items():
         if network not in ESTIMATORS:  # of a later version
             continue
-        by_artery, weights = content.get("agatston"), content.get("slice_weights")
+        if recorded.total is None and None in (recorded.probability, recorded.limit):
+            raise UnreadableError(f"The record of the score has no numbers of {network}. Score the scan again.")
+        by_artery = recorded.agatston
         estimates.append(
             WholeScanEstimate(
-                network,
-                str(content["model"]["name"]),
-                str(content["model"]["sha256"]),
-                None if by_artery is None else {arteries[key]: float(value) for key, value in by_artery.items()},
-                None if by_artery is None else float(content["total"]),
-                None if by_artery is not None else float(content["probability"]),
-                None if by_artery is not None else float(content["limit"]),
-                {str(name): float(value) for name, value in content.get("contributions", {}).items()},
-                None if weights is None else tuple(map(float, weights)),
-                str(content["trust"]),
+                network=network,
+                model=recorded.model.name,
+                sha256=recorded.model.sha256,
+                agatston=by_artery
+                and {artery: by_artery[artery.key] for artery in MAIN_ARTERIES if artery.key in by_artery},
+                total=recorded.total,
+                probability=recorded.probability,
+                limit=recorded.limit,
+                contributions=recorded.contributions,
+                slice_weights=recorded.slice_weights,
+                trust=recorded.trust,
             )
         )
     return tuple(estimates)

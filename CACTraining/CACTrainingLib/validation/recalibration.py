@@ -163,11 +163,7 @@ def check(name: str, base: ModelCard | None, patients: int) -> None:
     """
     if base is None or Evidence.stored(base.calibration) is None:
         raise CTError("No model is in use that evaluates candidates by evidence; there is nothing to calibrate anew.")
-    namesakes = [
-        m
-        for m in list_models()
-        if m.card.name == name and CalibratedOn.stored(m.card.calibration.get("calibrated_on")) is None
-    ]
+    namesakes = [m for m in list_models() if m.card.name == name and CalibratedOn.stored(m.card.calibration) is None]
     if not NAME.fullmatch(name) or namesakes or base.name == name:
         raise CTError(
             f"{name!r} is the name of another model, or none: use small letters, digits, dots, dashes and underscores."

@@ -197,7 +197,7 @@ def _data_section(
 ) -> Section:
     """Section on the reference; card is that of the calcium map's model."""
     scans = compared.scans
-    source = None if card is None else CalibratedOn.stored(card.calibration.get("calibrated_on"))
+    source = None if card is None else CalibratedOn.stored(card.calibration)
     text = [
         reference.about,
         f"{count(scans, 'scan')} of {count({scan.patient for scan in scans}, 'patient')} were scored and compared; "

@@ -70,7 +70,7 @@ def _places(value, at=()):
 def test_a_record_changed_by_hand_is_either_tabulated_or_refused(monkeypatch, tmp_path):
     content = result_as_json(heart_with_territories.score(monkeypatch), {"reading": 1.0})
     content["categories"] = {"method": "threshold", "risk_class": "11–100", "probabilities": {"0": 1.0}}
-    content["second_opinions"] = {"vessels": {"total": 3.0}}
+    content["second_opinions"] = {"vessels": {"model": {"name": "a", "sha256": "b"}, "trust": "", "total": 3.0}}
     content["methods"]["threshold"] |= {
         "status": "automatic",
         "left_out": content["methods"]["threshold"]["lesions"][:1],

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from kernel_scans import BONE, SHARP, SOFT, scan_with
+from whole_records import record_of, whole_record
 
 from CACScoringLib.core.ct import AIR_HU, Acquisition, CTError, CTScan
 from CACScoringLib.quality.normalisation import Normalisation, filtered, normalisation_of, slice_weights
@@ -95,7 +96,8 @@ def test_thin_slices_are_averaged_and_an_object_keeps_its_mass():
     assert (normal.hu - 40.0)[:, 1:].sum() == pytest.approx((hu - 40.0)[:, 1:].sum(), rel=1e-2)
     assert (normal.hu[:, 0] == -1000).all()
     assert normal.acquisition.slice_thickness_mm == 3.0
-    again = Normalisation.recorded(json.loads(json.dumps(asdict(normalisation))))
+    record = record_of(whole_record() | {"normalisation": json.loads(json.dumps(asdict(normalisation)))})
+    again = Normalisation.recorded(record)
     assert (again.of(scan).hu == normal.hu).all()
 
 

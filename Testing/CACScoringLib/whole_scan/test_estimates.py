@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import handmade_estimates as by_hand
 import pytest
+from whole_records import record_of, whole_record
 
 from CACScoringLib.whole_scan import estimates
 from CACScoringLib.whole_scan.estimates import (
@@ -81,8 +82,8 @@ class TestJson:
             by_hand.radiomics(0.81, contributions={"heart_volume_mm3": -0.5, "candidate_count": 1.25}, trust="More."),
         )
         document = {o.network: estimates.estimate_as_json(o, methods) for o in estimated}
-        text = json.dumps(document, allow_nan=False)
-        assert estimates.estimates_from_json(json.loads(text)) == estimated
+        text = json.dumps(whole_record() | {"second_opinions": document}, allow_nan=False)
+        assert estimates.recorded_estimates(record_of(json.loads(text))) == estimated
         assert document["vessels"]["risk_class"] == "101–400"
         assert document["vessels"]["agreement"] == {
             "threshold": None,

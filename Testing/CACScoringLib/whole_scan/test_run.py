@@ -16,7 +16,7 @@ from CACScoringLib.models.choice import ModelChoice, chosen_models, requested_es
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page
 from CACScoringLib.whole_scan import run as whole_scan_run
-from CACScoringLib.whole_scan.estimates import estimates_from_json
+from CACScoringLib.whole_scan.estimates import recorded_estimates
 from CACScoringLib.whole_scan.run import FAILED, estimate_whole_scan
 
 ESTIMATORS = {
@@ -135,9 +135,9 @@ class TestStoredModels:
         assert 0 < radiomics.probability < 1
         assert radiomics.limit == 0.5
         assert set(radiomics.contributions) <= set(loaded["radiomics"].card.config["features"])
-        assert estimates_from_json(
-            report.record_of(replace(result, estimates=estimated.estimates)).second_opinions
-        ) == tuple(replace(estimate, saliency=None) for estimate in estimated.estimates)
+        record = report.record_of(replace(result, estimates=estimated.estimates))
+        unpictured = tuple(replace(estimate, saliency=None) for estimate in estimated.estimates)
+        assert recorded_estimates(record) == unpictured
 
 
 class TestReport:
@@ -159,5 +159,5 @@ class TestReport:
         assert re.search(r"candidate count</td><td>−1.25</td><td>against", text)
         document = json.loads(json.dumps(report.result_as_json(result, {})))
         assert document["second_opinions"]["vessels"]["agatston"] == {"LM": 10, "LAD": 900, "LCX": 20, "RCA": 30}
-        assert estimates_from_json(document["second_opinions"]) == estimated.estimates
+        assert recorded_estimates(report.record_of(result)) == estimated.estimates
         assert "vessel regression: Agatston about 960" in report.result_as_text(result)
