@@ -127,8 +127,8 @@ def write_image(image: sitk.Image, path: Path) -> None:
     with path.open("rb") as file:
         file.seek(0, os.SEEK_END)
         file.seek(max(0, file.tell() - 4))
-        length = int.from_bytes(file.read(), "little")  # length of the content, at the end of a gzip file
-    if length != (NIFTI_HEADER_BYTES + voxels) % 2**32:
+        length = file.read()  # low bytes of the content's length, at the end of a gzip file (RFC 1952)
+    if length != (NIFTI_HEADER_BYTES + voxels).to_bytes(8, "little")[:4]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 

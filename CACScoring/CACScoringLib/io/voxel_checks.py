@@ -87,8 +87,8 @@ def _checked_nifti(path: Path, reader: sitk.ImageFileReader) -> sitk.Image | Non
     with path.open("rb") as file:
         file.seek(-min(8, path.stat().st_size), os.SEEK_END)
         end = file.read()
-    check_sum, length = int.from_bytes(end[:4], "little"), int.from_bytes(end[4:], "little")
-    if length != (NIFTI_HEADER_BYTES + _voxel_bytes(reader)) % 2**32:
+    check_sum, length = int.from_bytes(end[:4], "little"), end[4:]
+    if length != (NIFTI_HEADER_BYTES + _voxel_bytes(reader)).to_bytes(8, "little")[:4]:
         return None
     try:
         image = reader.Execute()

@@ -12,7 +12,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from CACScoringLib.core.ct import NotCTError, NotVolumeError, SeriesChoiceError, SliceGeometryError, UnreadableError
 from CACScoringLib.io import stack
-from CACScoringLib.io.dicom import MOST_INFLATED_BYTES, read_bounded, read_slice
+from CACScoringLib.io.dicom import MOST_INFLATED_BYTES, is_dicom, read_bounded, read_slice
 from CACScoringLib.io.reading import read_ct
 
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -43,6 +43,29 @@ def test_a_bomb_is_refused_before_it_fills_the_memory(tmp_path):
         SliceGeometryError, match=rf"missing.*could not be read: {path.name}\. {path.name} has .* inflates"
     ):
         read_ct(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        (struct.pack("<HHI", 0x0008, 0x0005, 10), True),  # implicit: group, element, length
+        (struct.pack("<HHI", 0x0008, 0x0018, 256), True),
+        (struct.pack("<HHI", 0x0008, 0x0018, 2), True),
+        (struct.pack("<HHI", 0x0008, 0x0018, 258), False),
+        (struct.pack("<HHI", 0x0008, 0x0018, 0), False),
+        (struct.pack("<HHI", 0x0008, 0x0020, 8), False),
+        (struct.pack("<HHI", 0x0010, 0x0010, 8), False),
+        (struct.pack("<HH2sH", 0x0002, 0x0000, b"UL", 4), True),  # explicit: with a value representation
+        (struct.pack("<HH2sH", 0x0008, 0x0018, b"UI", 40), True),
+        (struct.pack("<HH2sH", 0x0008, 0x0018, b"ZZ", 40), False),
+    ],
+)
+def test_a_file_without_preamble_begins_with_an_early_element(tmp_path, start, expected):
+    path = tmp_path / "image"
+    path.write_bytes(start.ljust(132, b"1"))
+    assert is_dicom(path) == expected
+    path.write_bytes(start.ljust(131, b"1"))
+    assert not is_dicom(path)
 
 
 def test_a_torn_stream_is_broken(tmp_path):
@@ -155,9 +178,13 @@ class TestDicomFiles:
         torn.write_bytes(torn.read_bytes()[:-20])
         assert [warning.code for warning in read_ct(tmp_path).warnings] == ["slices-unread"]
 
-    def test_decimal_commas(self, tmp_path):
+    @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+    def test_decimal_commas(self, tmp_path, syntax):
         """Writers in a German locale produce them against PS3.5 6.2."""
         for path in write_series(tmp_path, chest_hu() + 0.5, intercept=-1024.5):
+            ds = pydicom.dcmread(path)
+            ds.file_meta.TransferSyntaxUID = syntax
+            ds.save_as(path, implicit_vr=syntax.is_implicit_VR, little_endian=True)
             content = path.read_bytes()
             for point, comma in ((b"-1024.5", b"-1024,5"), (b"0.8\\0.7", b"0,8\\0,7"), (b"-100.0\\", b"-100,0\\")):
                 assert content.count(point) == 1
