@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 
@@ -46,3 +47,59 @@ def test_field_of_view_without_spine_is_not_judged():
     without_spine = slice(30, None)
     small = scan_from_image(scan.image[:, without_spine], Acquisition("test"))
     assert require_oriented(small, heart[:, without_spine]) == ()
+
+
+def on_grid(hu, heart):
+    """Return scan and heart with voxels of 3 mm, those of the working grid, and with the range of HU of a CT."""
+    hu[:, -1], hu[:, -1, 0] = -1000, 1500
+    images = [sitk.GetImageFromArray(array) for array in (hu, heart)]
+    for image in images:
+        image.SetSpacing((3.0, 3.0, 3.0))
+    return scan_from_image(images[0], Acquisition("test")), images[1]
+
+
+@pytest.mark.parametrize(
+    ("left_mm", "front_mm", "codes"),
+    [
+        (0, 0, []),
+        (-3, 0, []),
+        (-6, 0, ["orientation-doubtful"]),
+        (0, -6, ["orientation-doubtful"]),
+        (9, -9, []),
+        (9, -12, ["orientation-doubtful"]),
+        (-9, 12, []),
+        (-18, 12, ["orientation-doubtful"]),
+    ],
+)
+def test_direction_of_the_apex(left_mm, front_mm, codes):
+    """The lower third of a heart in soft tissue is moved against the rest of it."""
+    hu, heart = np.full((50, 60, 60), 40, np.int16), np.zeros((50, 60, 60), np.uint8)
+    i, j = 20 + left_mm // 3, 20 - front_mm // 3
+    heart[10:20, j : j + 20, i : i + 20] = 1
+    heart[20:40, 20:40, 20:40] = 1
+    assert [warning.code for warning in require_oriented(*on_grid(hu, heart))] == codes
+
+
+@pytest.mark.parametrize(
+    ("lung", "slices", "codes"),
+    [
+        ([], 50, []),
+        (range(8, 22), 50, []),
+        (range(-22, -8), 50, ["reversed"]),
+        (range(-8, 8), 50, []),
+        (range(-9, 8), 50, ["orientation-doubtful"]),
+        (range(-9, 9), 50, []),
+        ((-22, 21), 50, []),
+        ((-22, 22), 50, ["orientation-doubtful"]),
+        ((-23,), 50, []),
+        ((-22, -21, -20), 37, ["reversed"]),
+        ((-22, -21, -20), 36, []),
+    ],
+)
+def test_lung_above_and_below_the_heart(lung, slices, codes):
+    """Counted are slices 24 to 66 mm above and below its centre, 8 to 22 voxels, if 15 mm of both are in view."""
+    hu, heart = np.full((50, 60, 60), 40, np.int16), np.zeros((50, 60, 60), np.uint8)
+    heart[14:35, 20:40, 20:40] = 1
+    hu[[24 + k for k in lung]] = -800
+    scan, mask = on_grid(hu[:slices], heart[:slices])
+    assert [warning.code for warning in require_oriented(scan, mask, allow_reversed=True)] == codes
