@@ -103,3 +103,24 @@ def test_lung_above_and_below_the_heart(lung, slices, codes):
     hu[[24 + k for k in lung]] = -800
     scan, mask = on_grid(hu[:slices], heart[:slices])
     assert [warning.code for warning in require_oriented(scan, mask, allow_reversed=True)] == codes
+
+
+@pytest.mark.parametrize(
+    ("behind", "front", "codes"),
+    [
+        ((9, 9), (0, 0), []),  # 7.3 cm²
+        ((9, 10), (0, 0), ["orientation-doubtful"]),  # 8.1 cm², to the left of the heart
+        ((0, 0), (9, 9), []),
+        ((0, 0), (9, 10), ["reversed"]),
+        ((6, 8), (9, 10), []),  # 4.3 cm² behind, more than half of that in front
+        ((6, 7), (9, 10), ["reversed"]),
+    ],
+)
+def test_bone_around_the_heart(behind, front, codes):
+    """A voxel has 0.09 cm²; a spine has 8 cm² and more, and lies in front if there is twice as much as behind."""
+    hu, heart = np.full((50, 60, 60), 40, np.int16), np.zeros((50, 60, 60), np.uint8)
+    heart[14:35, 20:40, 20:40] = 1
+    hu[:, 44 : 44 + behind[0], 31 : 31 + behind[1]] = 500
+    hu[:, 4 : 4 + front[0], 25 : 25 + front[1]] = 500
+    scan, mask = on_grid(hu, heart)
+    assert [warning.code for warning in require_oriented(scan, mask, allow_reversed=True)] == codes
