@@ -59,6 +59,11 @@ NETWORKS = {
         "training.territories",
         {*_LOOP, "devices", "start"},
     ),
+    "lesions": _Network(
+        "network that names what candidates are: calcium of an artery or elsewhere, a device, noise",
+        "training.lesions",
+        {"data", *_LOOP, "devices", "start"},
+    ),
     "slices": _Network("network that classifies slices with calcium", "training.slices", _CT),
     "decomposition": _Network("network that computes the calcium map", "training.decomposition", _CT),
     "arteries": _Network("atlas that suggests a lesion's artery", "training.arteries", {"seed"}),
@@ -120,7 +125,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> None:
     if unknown := sorted(set_options - network.options - _COMMON_OPTIONS - {"run", "extras", "interrupted"}):
         options = ", ".join(f"--{name}" for name in unknown)
         raise OutputError(f"`cac train {arguments.network}` has no {options}. Leave it out.")
-    if "data" in network.options and not arguments.data and arguments.network != "heart":
+    if "data" in network.options and not arguments.data and arguments.network not in ("heart", "lesions"):
         raise OutputError("Give scans, a project or a table to learn from with --data.")
     module = _module(arguments.network)
     preset = arguments.preset or next(iter(module.PRESETS))

@@ -168,6 +168,21 @@ def draw_plaques(
     return tuple(plaques)
 
 
+def plaques_everywhere(tree: CoronaryTree, count: int, generator: np.random.Generator) -> tuple[Plaque, ...]:
+    """Draw plaques with equal probability per millimetre of all vessels and branches.
+
+    The left main counts threefold, because it is short.
+    """
+    g = generator
+    lengths = np.array([vessel.length_mm * (3.0 if vessel.artery == "LM" else 1.0) for vessel in tree.vessels])
+    tendency = g.normal(0, 0.25)
+    plaques = []
+    for number in range(1, count + 1):
+        vessel = tree.vessels[g.choice(len(lengths), p=lengths / lengths.sum())]
+        plaques.append(draw_plaque(number, vessel, float(g.uniform(0, vessel.length_mm)), tendency, g))
+    return tuple(plaques)
+
+
 def draw_plaque(
     number: int, vessel: Vessel, place_mm: float, tendency: float, generator: np.random.Generator
 ) -> Plaque:

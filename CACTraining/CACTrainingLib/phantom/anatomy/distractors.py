@@ -18,7 +18,7 @@ import numpy as np
 from . import tissues
 from .body import Body
 from .canvas import smooth_path
-from .coronaries import CoronaryTree
+from .coronaries import CoronaryTree, Vessel
 from .heart import HeartFrame, aorta_paths, reference_frame
 from .hearts.shape import HeartShape
 from .hearts.valves import DEPOSITS, deposits, ring
@@ -49,9 +49,18 @@ def mesh(path_mm: np.ndarray, radii_mm: np.ndarray, volume_mm3: float, crowns: i
     return PointCloud(places, np.full(len(places), volume_mm3 / len(places)))
 
 
+STENT_STREAKS = 0.4
+"""Strength of a stent's streaks."""
+
+
 def stent(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
     main = [v for v in tree.vessels if v.name == v.artery and v.name != "LM"]
     vessel = main[g.integers(len(main))]
+    return [Part("heart", vessel.artery, stent_struts(vessel, g), STENT_STREAKS)]
+
+
+def stent_struts(vessel: Vessel, g: np.random.Generator) -> PointCloud:
+    """The struts of a stent in a vessel, in its frame; weights in mm³ of metal."""
     first = int(g.uniform(0.05, 0.35) * len(vessel.path_mm))
     path = vessel.path_mm[first : first + int(g.uniform(12, 28) / 0.5)]
     # An expanded stent is as wide as the artery; struts cover 15 to 20 % of the wall. They are too thin to harden the
@@ -59,7 +68,7 @@ def stent(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Genera
     radius = float(vessel.radius_mm[first])
     length = 0.5 * (len(path) - 1)
     volume = 2 * math.pi * radius * length * g.uniform(0.07, 0.14) * g.uniform(0.15, 0.2) * 1.6
-    return [Part("heart", vessel.artery, mesh(path, np.full(len(path), radius), volume), 0.4)]
+    return mesh(path, np.full(len(path), radius), volume)
 
 
 def lead(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
@@ -268,7 +277,7 @@ def device(
 ) -> list[Distractor]:
     """Draw the pieces of a device of DEVICES."""
     parts = DEVICES[kind](body, tree, heart, generator)
-    gain = _gain(generator, max(part.streaks for part in parts))
+    gain = view_gain(generator, max(part.streaks for part in parts))
     return [Distractor(kind, part.anchor, part.group, part.cloud, metal=True, view_gain=gain) for part in parts]
 
 
@@ -304,6 +313,7 @@ def _hilar_nodes(g: np.random.Generator) -> list[Distractor]:
     return nodes
 
 
-def _gain(g: np.random.Generator, strength: float) -> np.ndarray:
+def view_gain(g: np.random.Generator, strength: float) -> np.ndarray:
+    """Draw the relative weight of each view direction on metal of a strength of streaks."""
     gain = g.normal(0, STREAK_SPREAD * strength, 40)
     return 1 + gain - gain.mean()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,32 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.files import atomic_folder
 
-from ..anatomy.coronaries import ARC_DEGREES, ARTERIES, CoronaryTree, Plaque, Vessel, draw_plaque, draw_plaques
-from ..anatomy.distractors import AGEING, MOVES_WITH, PREVALENCE, WITH_PLAQUE, WITHOUT_PLAQUE, Distractor
+from ..anatomy.coronaries import (
+    ARC_DEGREES,
+    ARTERIES,
+    CoronaryTree,
+    Plaque,
+    Vessel,
+    draw_plaque,
+    draw_plaques,
+    plaques_everywhere,
+)
+from ..anatomy.distractors import (
+    AGEING,
+    MOVES_WITH,
+    PREVALENCE,
+    STENT_STREAKS,
+    WITH_PLAQUE,
+    WITHOUT_PLAQUE,
+    Distractor,
+    stent_struts,
+    view_gain,
+)
 from ..anatomy.hearts.territories import TERRITORIES
 from ..anatomy.hearts.valves import DEPOSITS
 from ..anatomy.points import POINT_STEP_MM
 from ..cohort.export import SCHEMA, Labels, annotate, image_on, same_settings, truth_of_scan, write_files
-from ..scanner.response import add_stamps
+from ..scanner.response import Stamp, add_stamps
 from ..scanner.scanner import NoiseSource
 from ..scanner.simulation import SMOOTHING_MM, ScanWithTruth
 from .background import Background, measure_noise
@@ -38,6 +57,8 @@ RADIUS_MM = {"LM": 2.2, "LAD": 1.6, "LCX": 1.6, "RCA": 1.8}
 
 DEPOSIT_KINDS = ("aortic wall", *DEPOSITS)
 AORTIC_ARC_DEGREES = (8.0, 45.0)
+MEAN_EVERYWHERE = 12.0
+"""Mean number of plaques of a scan that has them everywhere."""
 CLEAN = "clean"
 TERRITORIES_FILE = "territories.nii.gz"
 
@@ -55,6 +76,8 @@ class InsertedSettings:
         vary: True to give each scan another look (`looks`).
         sigma_mm: In-plane blur of the scan; None to measure it.
         slice_thickness_mm: None for the header's, or the spacing if it has none.
+        everywhere: True to make plaques as common per millimetre in every segment, instead of as in people.
+        stent_share: Share of scans with a stent or two.
         seed: Seed of the lesions.
     """
 
@@ -63,6 +86,8 @@ class InsertedSettings:
     deposits: tuple[str, ...] | None = None
     motion_scale: float = 1.0
     vary: bool = False
+    everywhere: bool = False
+    stent_share: float = 0.0
     sigma_mm: float | None = None
     slice_thickness_mm: float | None = None
     seed: int = 0
@@ -89,6 +114,7 @@ class InsertedScan(ScanWithTruth):
         plaques: Inserted plaques.
         vessels: Vessels with plaques, in LPS.
         deposits: Inserted calcium outside the coronary arteries.
+        elsewhere: Image of each kind of deposit and device in HU, as stamps.
         dominance: Dominance of the drawn coronary tree.
         territories: Labels uint8 [k, j, i]; None without a fitted heart.
         look: Changes of the scan; None for its original look.
@@ -97,6 +123,7 @@ class InsertedScan(ScanWithTruth):
     plaques: tuple[Plaque, ...] = ()
     vessels: tuple[Vessel, ...] = ()
     deposits: tuple[Distractor, ...] = ()
+    elsewhere: dict[str, list[Stamp]] = field(default_factory=dict)
     dominance: str | None = None
     territories: np.ndarray | None = None
     look: Look | None = None
@@ -156,16 +183,24 @@ def insert_lesions(
         if not vessels:
             raise InsertionError("No artery of the fitted heart lies in fat or at the heart's surface; give the path.")
         arteries = CoronaryTree(vessels, "")
-        plaques = draw_plaques(arteries, sex, generator, 1.0, settings.artery, settings.plaques)
+        if settings.everywhere:
+            count = 1 + int(generator.poisson(MEAN_EVERYWHERE)) if settings.plaques is None else settings.plaques
+            plaques = plaques_everywhere(arteries, count, generator)
+        else:
+            plaques = draw_plaques(arteries, sex, generator, 1.0, settings.artery, settings.plaques)
     motion = draw_motion(settings.motion_scale, float(generator.uniform(55, 85)), generator)
     diseased = tuple(vessel for vessel in vessels if vessel.name in {plaque.vessel for plaque in plaques})
     deposits, aortas = _draw_deposits(background, tree, settings, generator), background.aortas
+    if settings.stent_share and vessels and np.random.default_rng([*seed, 4]).random() < settings.stent_share:
+        deposits += _draw_stents(vessels, np.random.default_rng([*seed, 5]))
     if look is not None:
         diseased, aortas = (
             tuple(replace(v, path_mm=look.to_look(v.path_mm)) for v in part) for part in (diseased, aortas)
         )
         deposits = tuple(replace(d, cloud=d.cloud.map(look.to_look)) for d in deposits)
-    hu, stamps = add_plaques(base.hu, base.grid, base.scanner, diseased, plaques, motion, path_mm is None, deposits)
+    hu, stamps, elsewhere = add_plaques(
+        base.hu, base.grid, base.scanner, diseased, plaques, motion, path_mm is None, deposits
+    )
     calcium = np.zeros(base.grid.shape, np.float32)
     for artery_stamps in stamps.values():
         add_stamps(calcium, artery_stamps, 1000.0)
@@ -177,6 +212,7 @@ def insert_lesions(
         plaques=plaques,
         vessels=diseased,
         deposits=deposits,
+        elsewhere=elsewhere,
         dominance=tree and tree.in_heart.dominance,
         # A given path is not part of the drawn tree, so its territory is unknown.
         territories=anatomy.territories(tree, aortas, base.grid, look) if anatomy and path_mm is None else None,
@@ -293,6 +329,17 @@ def _draw_deposits(
         elif (cloud := background.anatomy.deposit(kind, tree, streams[kind])) is not None:
             deposits.append(Distractor(kind, "body", MOVES_WITH.get(kind, "valve"), cloud))
     return tuple(deposits)
+
+
+def _draw_stents(vessels: tuple[Vessel, ...], g: np.random.Generator) -> tuple[Distractor, ...]:
+    long_enough = [vessel for vessel in vessels if vessel.length_mm > 20]
+    stents = []
+    for _ in range(min(len(long_enough), 1 + int(g.integers(2)))):
+        vessel = long_enough[g.integers(len(long_enough))]
+        gain = view_gain(g, STENT_STREAKS)
+        cloud = stent_struts(vessel, g)
+        stents.append(Distractor("stent", "body", vessel.artery, cloud, metal=True, view_gain=gain))
+    return tuple(stents)
 
 
 def _draw_aortic(aortas: tuple[Vessel, ...], g: np.random.Generator) -> list[Distractor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def add_plaques(
     motion: HeartMotion,
     draw_vessels: bool,
     deposits: tuple[Distractor, ...] = (),
-) -> tuple[np.ndarray, dict[str, list[Stamp]]]:
+) -> tuple[np.ndarray, dict[str, list[Stamp]], dict[str, list[Stamp]]]:
     """Add plaques, each on the vessel of its name, and deposits to a scan as its scanner would show them.
 
     Args:
@@ -58,7 +59,7 @@ def add_plaques(
         draw_vessels: True to draw the vessels too, in fat.
 
     Returns:
-        HU, float32, and by artery the plaques' image as stamps in mg/mm³.
+        HU, float32, and by artery the plaques' image as stamps in mg/mm³; by kind that of deposits in HU.
     """
     hu = hu.astype(np.float32)
     per_mg = 1000.0 * scanner.calcium_hu_per_mg_cm3
@@ -74,10 +75,16 @@ def add_plaques(
             # Blood replaces fat.
             contrast = tissues.BLOOD_HU - tissues.FAT_HU
             hu += np.minimum(lumen, 1) * np.clip((tissues.BLOOD_HU - hu) / contrast, 0, 1) * contrast
-    images = [*arteries.values(), *(image_of_points(d.cloud, grid, scanner, motion(d.group)) for d in deposits)]
-    for stamps in images:
+    elsewhere: dict[str, list[Stamp]] = {}
+    for deposit in deposits:
+        factor = np.float32(tissues.METAL_HU if deposit.metal else per_mg)
+        stamps = image_of_points(deposit.cloud, grid, scanner, motion(deposit.group), deposit.view_gain)
+        elsewhere.setdefault(deposit.kind, []).extend(replace(s, values=factor * s.values) for s in stamps)
+    for stamps in arteries.values():
         add_stamps(hu, stamps, per_mg)
-    return np.minimum(hu, HIGHEST_HU, out=hu), arteries
+    for stamps in elsewhere.values():
+        add_stamps(hu, stamps)
+    return np.minimum(hu, HIGHEST_HU, out=hu), arteries, elsewhere
 
 
 def grid_of(scan: CTScan) -> Grid:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import fft
@@ -61,9 +61,15 @@ class ScanWithTruth:
 
 @dataclass(frozen=True)
 class DigitalScan(ScanWithTruth):
-    """Simulated scan of a digital patient; its grid is in the scanner's frame."""
+    """Simulated scan of a digital patient; its grid is in the scanner's frame.
+
+    Attributes:
+        pose: Position, breath and cardiac phase.
+        distractors: Image of each kind of distractor in HU, as stamps.
+    """
 
     pose: ScanPose
+    distractors: dict[str, list[Stamp]] = field(default_factory=dict)
 
 
 def scan_grid(scanner: Scanner, z_range_mm: tuple[float, float] = CHEST_MM) -> Grid:
@@ -89,6 +95,7 @@ def scan_patient(
         painter = _Painter(patient, scanner, pose, patient_grid, scan_number)
         objects = _moving_objects(patient, painter.heart.frame)
         calcium: dict[str, list[Stamp]] = {}
+        distractors: dict[str, list[Stamp]] = {}
 
         def image(moving: _Moving) -> list[Stamp]:
             motion = displacement(patient, pose, moving.group, moving.with_heart)
@@ -99,6 +106,11 @@ def scan_patient(
                 painter.stamps[moving.kind][stamp.k].append(stamp)
             if moving.kind == "calcium":
                 calcium[moving.group] = images
+            elif moving.distractor is not None:
+                factor = painter.factors[moving.kind]
+                distractors.setdefault(moving.distractor, []).extend(
+                    replace(stamp, values=factor * stamp.values) for stamp in images
+                )
         hu = np.empty(grid.shape, np.int16)
         heart = np.empty(grid.shape, bool)
         noise = np.empty(grid.shape[0])
@@ -111,7 +123,7 @@ def scan_patient(
     for images in calcium.values():
         add_stamps(truth, images, 1000.0)
     share = painter.noise.smoothed_share(SMOOTHING_MM)
-    return DigitalScan(grid, scanner, hu, heart, truth, calcium, noise, share, pose)
+    return DigitalScan(grid, scanner, hu, heart, truth, calcium, noise, share, pose, distractors)
 
 
 @dataclass(frozen=True)
@@ -124,6 +136,7 @@ class _Moving:
         cloud: Points in LPS.
         view_gain: Relative weight of each view direction, for streaks.
         with_heart: True if it follows the heart's share of the breath.
+        distractor: Kind of distractor; None for an artery or valve.
     """
 
     kind: str
@@ -131,6 +144,7 @@ class _Moving:
     cloud: PointCloud
     view_gain: np.ndarray | None = None
     with_heart: bool = True
+    distractor: str | None = None
 
 
 def _moving_objects(patient: Patient, frame: HeartFrame) -> list[_Moving]:
@@ -143,7 +157,8 @@ def _moving_objects(patient: Patient, frame: HeartFrame) -> list[_Moving]:
     objects.append(_Moving("cusps", "valve", cusps(patient.heart, patient.tree).map(frame.to_lps)))
     for d in patient.distractors:
         cloud = d.place(patient.body, frame, patient.heart)
-        objects.append(_Moving("metal" if d.metal else "deposit", d.group, cloud, d.view_gain, d.anchor == "heart"))
+        material = "metal" if d.metal else "deposit"
+        objects.append(_Moving(material, d.group, cloud, d.view_gain, d.anchor == "heart", d.kind))
     return objects
 
 
@@ -200,6 +215,10 @@ class _Painter:
         # Noise falls towards the skin, where rays cross less of the body; illustrative.
         r2 = (self.x[None] / 150) ** 2 + ((self.y[:, None] - 10) / 110) ** 2
         self._noise_share = (0.62 + 0.42 * np.exp(-0.7 * r2)).astype(np.float32)
+        # HU of each material by its weight per mm³.
+        per_mg = np.float32(1000.0 * scanner.calcium_hu_per_mg_cm3)
+        cusp_hu = np.float32(patient.body.myocardium_hu - patient.body.blood_hu)
+        self.factors = {"calcium": per_mg, "deposit": per_mg, "cusps": cusp_hu, "metal": np.float32(tissues.METAL_HU)}
 
     def slice(self, k: int) -> tuple[np.ndarray, np.ndarray, float]:
         """Return HU int16, heart mask and noise at the heart of slice k."""
@@ -216,9 +235,7 @@ class _Painter:
         clean = fft.irfft2(spectrum, s=hu.shape, overwrite_x=True)
         gain_x, gain_y = direction_gains(hu, self.grid.spacing_mm[0])
         self._add_lumen(clean, k)
-        per_mg = np.float32(1000.0 * self.scanner.calcium_hu_per_mg_cm3)
-        cusp_hu = np.float32(body.myocardium_hu - body.blood_hu)
-        for kind, factor in zip(MOVING_KINDS[1:], (per_mg, per_mg, cusp_hu, tissues.METAL_HU), strict=True):
+        for kind, factor in self.factors.items():
             for stamp in self.stamps[kind][k]:
                 add_stamp(clean, stamp, factor)
         noise = self.noise.slice_field(k, gain_x, gain_y)

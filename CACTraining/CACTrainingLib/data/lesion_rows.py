@@ -1,0 +1,239 @@
+"""Lesions with a known source, as the lesion network learns them: patches of candidates, and what they truly are.
+
+A scan of a digital patient, or a real one with digital calcium and stents, goes through the shipped networks; every
+candidate of the clinical rule and every lesion of the calcium map is cut out, with the share of each kind in it. The
+patches are larger than those that the network sees, so that they can be turned and shifted (`lesion_batches`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from CACScoringLib.anatomy.heart_search import find_heart
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assembled, raw_maps, slice_probabilities
+from CACScoringLib.core.ct import CTError, CTScan, scan_from_image
+from CACScoringLib.core.files import atomic_write
+from CACScoringLib.models.choice import Networks
+from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
+from CACScoringLib.scoring.evidence import candidate_sites
+from CACScoringLib.scoring.lesion_network import lesion_patches
+from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
+from CACScoringLib.scoring.rules import rules_for_tube_voltage
+from CACScoringLib.scoring.scores import rules_of_map, score_lesions
+
+from ..phantom.cohort.export import as_ct_scan, image_on
+from ..phantom.insertion.background import Background
+from ..phantom.insertion.inserted import InsertedScan, InsertedSettings, clean_scan, insert_lesions
+from ..phantom.scanner.response import Stamp, add_stamps
+from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
+from .lesion_patients import draw_lesion_patient, draw_scan
+
+VERSION = 1
+"""Part of the files' names; raised whenever the rows of a patient would change."""
+
+ROW_SIZE = (22, 66, 66)
+"""Voxels of a stored patch along k, j, i."""
+
+ROW = np.dtype(
+    [
+        ("hu", np.int16, ROW_SIZE),
+        ("mask", np.uint8, ROW_SIZE),
+        ("territories", np.uint8, (LESION_TERRITORIES, *np.floor_divide(ROW_SIZE, TERRITORY_STRIDE))),
+        ("shares", np.float32, len(LESION_KINDS)),
+        ("in_map", bool),
+        ("agatston", np.float32),
+    ]
+)
+"""A lesion: CT in HU, percent of each voxel that the lesion fills, percent of each territory, share of each of
+LESION_KINDS, True for a lesion of the calcium map, and Agatston score on the clinical scale."""
+
+MOST_NOISE = 40
+"""Most lesions of noise kept of one scan and method."""
+
+BLOOD_HU = 45.0
+"""Tissue above which a candidate's HU counts as excess; that of unenhanced blood."""
+
+STENT_SHARE = 0.3
+"""Share of real scans that get a stent or two."""
+
+KIND_OF_DISTRACTOR = {
+    "aortic root": "aortic valve and root",
+    "aortic valve": "aortic valve and root",
+    "mitral annulus": "mitral annulus",
+    "aortic wall": "aorta",
+    "pericardium": "pericardium",
+    "hilar node": "other calcium",
+    "papillary muscle": "other calcium",
+    "stent": "stent",
+    "pacemaker lead": "lead",
+    "sternal wires": "wire",
+    "bypass clips": "clip",
+    "venous catheter": "catheter",
+    "prosthetic valve": "prosthetic valve",
+}
+"""Kind of a lesion by the simulated object in it."""
+
+
+def patient_rows(number: int, folder: Path, networks: Networks) -> np.ndarray:
+    """Open a digital patient's lesions, ROW [n]; make and write them if missing.
+
+    Args:
+        number: Number of the patient (`lesion_patients`).
+        folder: Folder of the rows.
+        networks: Shipped networks, which find heart, territories and calcium map.
+    """
+    path = folder / f"lesions-v{VERSION}-{number}.npy"
+    if not path.exists():
+        patient = draw_lesion_patient(number)
+        scanner, pose, z_range_mm = draw_scan(number)
+        scan = scan_patient(patient, scanner, pose, 1, scan_grid(scanner, z_range_mm), 1)
+        _write(path, as_ct_scan(scan, patient), scan, networks, np.random.default_rng([number, 73]))
+    return _open(path)
+
+
+def inserted_rows(background: Background, name: str, seed: int, folder: Path, networks: Networks) -> np.ndarray:
+    """Open the lesions of a real scan with insertions, ROW [n]; make and write them if missing.
+
+    Args:
+        background: Real scan free of coronary calcium; what else is dense in it counts as noise.
+        name: Name of the scan.
+        seed: Seed of the insertions.
+        folder: Folder of the rows.
+        networks: Shipped networks.
+    """
+    path = folder / f"lesions-v{VERSION}-{name}-{seed}.npy"
+    if not path.exists():
+        settings = InsertedSettings(vary=True, everywhere=True, stent_share=STENT_SHARE, seed=seed)
+        scan = insert_lesions(clean_scan(background, settings), background, 0, settings)
+        acquisition = replace(background.scan.acquisition, kvp=scan.scanner.kvp)
+        ct = scan_from_image(image_on(scan.grid, scan.hu), acquisition)
+        _write(path, ct, scan, networks, np.random.default_rng([seed, 74]))
+    return _open(path)
+
+
+def _open(path: Path) -> np.ndarray:
+    """Open rows without reading them, so that a batch reads only its own; an empty file cannot be mapped."""
+    rows = np.load(path, mmap_mode="r") if path.stat().st_size > ROW.itemsize else np.zeros(0, ROW)
+    if rows.dtype != ROW:
+        raise CTError(f"{path} does not hold lesions of this version. Delete it.")
+    return rows
+
+
+def _write(
+    path: Path, ct: CTScan, scan: DigitalScan | InsertedScan, networks: Networks, generator: np.random.Generator
+) -> None:
+    """Write the lesions of a scan; none where no heart is found."""
+    try:
+        rows = scan_rows(ct, sources_of(scan), networks, generator)
+    except CTError:
+        rows = np.zeros(0, ROW)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as unfinished, unfinished.open("wb") as file:
+        np.save(file, rows)
+
+
+def sources_of(scan: DigitalScan | InsertedScan) -> dict[str, list[Stamp]]:
+    """Return the image in HU of each of LESION_KINDS but noise in a simulated scan, as stamps."""
+    per_mg = np.float32(1000.0 * scan.scanner.calcium_hu_per_mg_cm3)
+    sources = {
+        artery: [replace(stamp, values=per_mg * stamp.values) for stamp in stamps]
+        for artery, stamps in scan.arteries.items()
+    }
+    elsewhere = scan.distractors if isinstance(scan, DigitalScan) else scan.elsewhere
+    for distractor, stamps in elsewhere.items():
+        sources.setdefault(KIND_OF_DISTRACTOR[distractor], []).extend(stamps)
+    return sources
+
+
+def scan_rows(
+    ct: CTScan, sources: dict[str, list[Stamp]], networks: Networks, generator: np.random.Generator
+) -> np.ndarray:
+    """Cut out the lesions of a scan whose sources of density are known, ROW [n].
+
+    Raises:
+        CTError: No heart was found.
+    """
+    region = find_heart(ct, None, networks.heart, networks.territories)
+    if region.territories is None:
+        raise CTError("No territories were found.")
+    territory_labels = region.territory_labels(ct.image)
+    calcium_map, settings = _calcium_map(ct, region.mask, networks)
+    rules = rules_for_tube_voltage(ct.acquisition, ScoringRules())
+    map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
+    map_hu = sitk.GetArrayViewFromImage(calcium_map)
+    dense = candidate_sites(region, territory_labels, ct.hu >= rules.threshold_hu)
+    mapped = candidate_sites(region, territory_labels, map_hu >= settings.floor_hu)
+    parts = []
+    for lesions, excess_hu, scoring in (
+        (find_lesions(ct.image, dense, rules), ct.hu.astype(np.float32) - BLOOD_HU, rules),
+        (find_lesions(calcium_map, mapped, map_rules, peaks=ct.image), map_hu, map_rules),
+    ):
+        shares = kind_shares(lesions, excess_hu, sources)
+        lesions, shares = _without_much_noise(lesions, shares, generator)
+        rows = np.zeros(len(shares), ROW)
+        for row, lesion, (patch, _) in zip(
+            rows, lesions.lesions, lesion_patches(lesions, ct, region.territories, ROW_SIZE), strict=True
+        ):
+            row["hu"] = np.rint(np.clip(patch.hu, -1024, 3071))
+            row["mask"] = np.rint(100 * patch.mask)
+            row["territories"] = np.rint(100 * patch.territories)
+            row["agatston"] = score_lesions([lesion], ct.image.GetSpacing(), scoring).clinical_agatston
+        rows["shares"], rows["in_map"] = shares, scoring is map_rules
+        parts.append(rows)
+    return np.concatenate(parts)
+
+
+def _calcium_map(ct: CTScan, heart: sitk.Image, networks: Networks) -> tuple[sitk.Image, DecompositionSettings]:
+    """Return the calcium map of all slices that hold the heart, before any lesion is judged, and its settings."""
+    settings = DecompositionSettings.of(networks.slices, networks.decomposition)
+    slices = slice_probabilities(ct, heart, networks.slices).slices
+    everywhere = np.ones(len(slices), bool)
+    maps, _ = raw_maps(slices, everywhere, ct.image.GetSize()[2], networks.decomposition, settings.batch_size)
+    return assembled(ct, heart, slices, maps, everywhere, settings).calcium_map, settings
+
+
+def kind_shares(lesions: LesionSet, excess_hu: np.ndarray, sources: dict[str, list[Stamp]]) -> np.ndarray:
+    """Compute the share of each of LESION_KINDS in lesions, float32 [n, kinds]; rows add up to 1.
+
+    Args:
+        lesions: Lesions by one method.
+        excess_hu: What the method sees above tissue, [k, j, i].
+        sources: Image in HU of each kind but noise, as stamps.
+    """
+    ids = lesions.id_map.reshape(-1)[lesions.flat]
+    numbers = [lesion.id for lesion in lesions.lesions]
+    volume = np.zeros(lesions.id_map.shape, np.float32)
+
+    def total(values: np.ndarray) -> np.ndarray:
+        sums = np.bincount(ids, np.maximum(values.reshape(-1)[lesions.flat], 0), max(numbers, default=0) + 1)
+        return sums[numbers]
+
+    shares = np.zeros((len(numbers), len(LESION_KINDS)), np.float32)
+    for kind, stamps in sources.items():
+        volume[:] = 0
+        add_stamps(volume, stamps)
+        shares[:, LESION_KINDS.index(kind)] = total(volume)
+    shares[:, LESION_KINDS.index("noise")] = np.maximum(total(excess_hu) - shares.sum(axis=1), 0)
+    return shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-6)
+
+
+def _without_much_noise(
+    lesions: LesionSet, shares: np.ndarray, generator: np.random.Generator
+) -> tuple[LesionSet, np.ndarray]:
+    """Keep MOST_NOISE of the lesions that are noise, drawn at random, and all others."""
+    noise = np.flatnonzero(shares[:, LESION_KINDS.index("noise")] > 0.9)
+    dropped = set(generator.permutation(noise)[MOST_NOISE:].tolist())
+    rows = [n for n in range(len(shares)) if n not in dropped]
+    return lesions.of([lesions.lesions[n].id for n in rows]), shares[rows]
+
+
+def joined(parts: Iterable[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the rows of several scans, and the place (scan, row) of each lesion, int [n, 2]."""
+    scans = list(parts)
+    places = [(scan, row) for scan, rows in enumerate(scans) for row in range(len(rows))]
+    return scans, np.array(places, int).reshape(-1, 2)

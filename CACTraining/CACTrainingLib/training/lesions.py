@@ -1,0 +1,237 @@
+"""Train the lesion network on digital patients, and on digital calcium in real scans without any.
+
+Each patient is scanned when it is first drawn (`data.lesion_rows`) and its lesions are kept in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.nn import functional
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.models.cards import LoadedModel, find_model, load_model
+from CACScoringLib.models.choice import Networks
+from CACScoringLib.models.inference import Runner, predict
+from CACScoringLib.networks.configs import LESION_KINDS, LesionNetConfig
+from CACScoringLib.networks.van_velzen import build
+from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
+
+from ..data.datasets import default_cache, find_scans
+from ..data.lesion_batches import LesionAugmentation, LesionData, plain_input, varied_input
+from ..data.lesion_rows import inserted_rows, patient_rows
+from ..phantom.insertion.background import prepare_background
+from ..statistics.roc import area
+from .distributed import in_turn
+from .loop import Task
+from .runs import start_from, training_run
+from .settings import LoopSettings, RunOptions, read_presets
+
+FIRST_NUMBERS = {"training": 5_000_000, "validation": 5_500_000}
+"""First patient number of each use, far from the others and from those of any cohort."""
+
+ARTERIES = 4
+"""The first of LESION_KINDS are coronary calcium."""
+
+SMOOTHING = 0.04
+"""Share of each label that is spread over all kinds, because a simulated lesion is clearer than a real one."""
+
+CORONARY_WEIGHT = 0.7
+"""Weight of the loss for coronary or not, beside that for the kind."""
+
+INTENDED_USE = (
+    "Names what candidates of the clinical rule are on non-contrast chest CT (an artery's calcium, other calcium, a "
+    "device, or noise), as a step of calcium scoring with CAC. For research; not a medical device."
+)
+
+
+@dataclass(frozen=True)
+class LesionTraining:
+    """Settings of the lesion network's training.
+
+    Attributes:
+        patients: Number of digital patients to train on, from FIRST_NUMBERS on.
+        validation_patients: Number of digital patients to validate on, from FIRST_NUMBERS on.
+        insertions: Times that each real scan gets digital calcium.
+        batch_size: Lesions per step.
+        learning_rate: Learning rate of the AdamW optimiser.
+        start: SHA-256 of the model with the initial weights, recorded by the training.
+    """
+
+    loop: LoopSettings = LoopSettings(6_000, validate_every=250, average=0.998)  # noqa: RUF009
+    network: LesionNetConfig = field(default_factory=LesionNetConfig)
+    patients: int = 300
+    validation_patients: int = 30
+    insertions: int = 10
+    batch_size: int = 24
+    learning_rate: float = 1.5e-3
+    augmentation: LesionAugmentation = field(default_factory=LesionAugmentation)
+    start: str | None = None
+
+
+PRESETS = read_presets("lesions", LesionTraining())
+
+
+class LesionTask(Task):
+    """Training of the lesion network.
+
+    Args:
+        settings: Settings of the training.
+        training: Lesions to learn from.
+        validation: Lesions of other patients.
+        start: Initial network.
+    """
+
+    exported = "lesions"
+    better = "auc"
+
+    def __init__(
+        self,
+        settings: LesionTraining,
+        training: LesionData,
+        validation: LesionData,
+        start: nn.Module | None = None,
+    ) -> None:
+        torch.manual_seed(settings.loop.seed)
+        network = (build(settings.network) if start is None else start).to(memory_format=torch.channels_last_3d)
+        self.settings, self.training, self.validation = settings, training, validation
+        self.modules = {"lesions": network}
+        self.optimizers = {
+            "lesions": torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=1e-3)
+        }
+        self._chances = training.chances()
+
+    def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+        numbers = generator.choice(len(self.training), self.settings.batch_size, p=self._chances)
+        inputs = varied_input(self.training.rows(numbers), self.settings.augmentation, generator)
+        return {"x": inputs, "shares": torch.from_numpy(self.training.shares[numbers])}
+
+    def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
+        x = batch["x"].contiguous(memory_format=torch.channels_last_3d)
+        loss = lesion_loss(self.modules["lesions"](x, logits=True), batch["shares"])
+        optimizer = self.optimizers["lesions"]
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        nn.utils.clip_grad_norm_(self.modules["lesions"].parameters(), 5.0)
+        optimizer.step()
+        return {"loss": loss.detach()}
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        return metrics(probabilities(network, self.validation), self.validation)
+
+
+def lesion_loss(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Return the cross entropy of kinds, and that of coronary or not.
+
+    Args:
+        logits: Network output, [B, kinds].
+        shares: Share of each kind in each lesion, [B, kinds].
+    """
+    logits = logits.float()
+    labels = (1 - SMOOTHING) * shares + SMOOTHING / len(LESION_KINDS)
+    kind_entropy = functional.cross_entropy(logits, labels)
+    coronary, elsewhere = (logits[:, part].logsumexp(1) for part in (slice(ARTERIES), slice(ARTERIES, None)))
+    share = shares[:, :ARTERIES].sum(1)
+    total = logits.logsumexp(1)
+    entropy = -(share * (coronary - total) + (1 - share) * (elsewhere - total)).mean()
+    return kind_entropy + CORONARY_WEIGHT * entropy
+
+
+def probabilities(network: Runner | nn.Module, data: LesionData, batch_size: int = 48) -> np.ndarray:
+    """Return a network's probabilities of all lesions, float32 [n, kinds]."""
+    parts = []
+    for first in range(0, len(data), batch_size):
+        inputs = plain_input(data.rows(np.arange(first, min(first + batch_size, len(data)))))
+        parts.append(predict(network, inputs.numpy(), batch_size)[0])
+    return np.concatenate(parts)
+
+
+def metrics(answers: np.ndarray, data: LesionData) -> dict[str, float]:
+    """Compare a network's probabilities [n, kinds] with the truth, for candidates of the clinical rule.
+
+    Returns:
+        Area under the ROC curve of coronary calcium against all else but stents ("auc"); share of coronary calcium in
+        its own artery ("artery"); share of the lesions of each kind that are judged rightly as coronary or not.
+    """
+    is_candidate = ~data.in_map
+    shares, answers = data.shares[is_candidate], answers[is_candidate]
+    kinds, stent = shares.argmax(1), LESION_KINDS.index("stent")
+    coronary = answers[:, CORONARY_KINDS].sum(1)
+    is_calcium = shares[:, :ARTERIES].sum(1) > 0.5
+    judged = kinds != stent
+    arteries = shares[is_calcium, :ARTERIES].argmax(1) == answers[is_calcium, :ARTERIES].argmax(1)
+    values = {"auc": area(coronary[judged], is_calcium[judged]), "artery": float(arteries.mean())}
+    for number, kind in enumerate(LESION_KINDS):
+        of_kind = kinds == number
+        if of_kind.any():
+            right = (coronary[of_kind] > 0.5) == (number in CORONARY_KINDS)
+            values[kind] = float(right.mean())
+    values["stents named"] = float((answers[kinds == stent].argmax(1) == stent).mean()) if (kinds == stent).any() else 0
+    values["calcium named stent"] = float((answers[is_calcium].argmax(1) == stent).mean()) if is_calcium.any() else 0
+    return values
+
+
+def train(options: RunOptions, settings: LesionTraining, progress: Progress) -> Path:
+    """Train a lesion network, from the weights of another one if asked; return its card's path.
+
+    Raises CTError, OutputError.
+    """
+    most = FIRST_NUMBERS["validation"] - FIRST_NUMBERS["training"]
+    if not 1 <= settings.patients <= most or settings.validation_patients < 1 or settings.batch_size < 1:
+        raise CTError(f"Give 1 to {most} patients, at least 1 to validate on, and at least 1 lesion per step.")
+    card, start = start_from(options.start, "lesions")
+    if card is not None:
+        settings = replace(settings, network=LesionNetConfig(**card.config), start=card.sha256)
+    with training_run(options, "lesions", settings, PRESETS, progress) as run:
+        with run.progress.step("scans"):
+            training, validation, insertions = in_turn(run.fabric, lambda: _gather(options, settings, run.progress))
+        task = LesionTask(settings, training, validation, start)
+        outcome = run.train(task)
+        counts = {"training": settings.patients, "validation": settings.validation_patients}
+        firsts = {use: FIRST_NUMBERS[use] for use in counts}
+        data = "; ".join(f"{use}: digital patients {firsts[use]} to {firsts[use] + n - 1}" for use, n in counts.items())
+        times = f"; digital calcium and stents inserted {settings.insertions} times into"
+        data += "".join(f"{times} {name}" for name in insertions)
+
+        def evaluate(model: LoadedModel) -> tuple[dict[str, object], dict[str, float]]:
+            return {name: round(value, 4) for name, value in task.validate(model.network).items()}, {}
+
+        return run.write_model(settings, data, outcome, evaluate, INTENDED_USE)
+
+
+def _gather(
+    options: RunOptions, settings: LesionTraining, progress: Progress
+) -> tuple[LesionData, LesionData, list[str]]:
+    """Make the lesions that are not cached yet: those to learn from, those to validate on, and names of real scans."""
+    folder = default_cache() / "lesions"
+    slices, generator, territories = (
+        load_model(find_model(kind).path, "cpu") for kind in ("slices", "decomposition", "territories")
+    )
+    networks = Networks(None, slices, generator, territories)
+    scans = find_scans(options.data) if options.data else []
+    jobs: list[Callable[[], np.ndarray]] = [
+        partial(patient_rows, FIRST_NUMBERS[use] + number, folder, networks)
+        for use, count in (("training", settings.patients), ("validation", settings.validation_patients))
+        for number in range(count)
+    ]
+    for scan in scans:
+        background = prepare_background(read_ct(scan.ct), None, scan.patient, territories)
+        jobs += [
+            partial(inserted_rows, background, scan.patient, seed, folder, networks)
+            for seed in range(settings.insertions)
+        ]
+    rows = []
+    for done, job in enumerate(jobs, 1):
+        rows.append(job())
+        progress.counted(done, len(jobs))
+    first, stop = settings.patients, settings.patients + settings.validation_patients
+    return LesionData(rows[:first] + rows[stop:]), LesionData(rows[first:stop]), [scan.patient for scan in scans]

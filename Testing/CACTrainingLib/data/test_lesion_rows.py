@@ -1,0 +1,149 @@
+"""Lesions with a known source: what each holds, how they are kept, and how they are drawn and varied."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH
+from CACScoringLib.scoring.lesion_network import LesionPatch, network_input
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACTrainingLib.data import lesion_rows
+from CACTrainingLib.data.lesion_batches import LesionAugmentation, LesionData, plain_input, varied_input
+from CACTrainingLib.data.lesion_patients import draw_lesion_patient, draw_scan
+from CACTrainingLib.data.lesion_rows import MOST_NOISE, ROW, ROW_SIZE, kind_shares, patient_rows, sources_of
+from CACTrainingLib.phantom.scanner.response import Stamp
+
+
+def rows_of(*kinds, agatston=10.0, in_map=False):
+    """Rows of lesions in the middle of a patch, of which the CT shows 400 HU in tissue of 40."""
+    rows = np.zeros(len(kinds), ROW)
+    rows["hu"] = 40
+    middle = tuple(slice(n // 2 - 2, n // 2 + 2) for n in ROW_SIZE)
+    rows["hu"][(slice(None), *middle)] = 400
+    rows["mask"][(slice(None), *middle)] = 100
+    rows["territories"][:, 1] = 100
+    for row, kind in zip(rows, kinds, strict=True):
+        row["shares"][LESION_KINDS.index(kind)] = 1
+    rows["agatston"], rows["in_map"] = agatston, in_map
+    return rows
+
+
+def test_shares_are_those_of_the_density_in_a_lesion():
+    hu = np.zeros((6, 20, 20), np.float32)
+    hu[2, 5:8, 5:8] = 300
+    hu[4, 12:14, 12:14] = 200
+    image = sitk.GetImageFromArray(hu)
+    lesions = find_lesions(image, np.where(hu > 0, np.uint8(Artery.LAD), 0), ScoringRules())
+    stamps = {
+        "RCA": [Stamp(2, 5, 5, np.full((3, 3), 100, np.float32))],
+        "stent": [Stamp(2, 5, 5, np.full((3, 3), 50, np.float32)), Stamp(0, 0, 0, np.ones((2, 2), np.float32))],
+    }
+    shares = kind_shares(lesions, hu, stamps)
+    large, small = np.argsort([-lesion.voxels for lesion in lesions.lesions])
+    named = {name: shares[:, LESION_KINDS.index(name)] for name in ("RCA", "stent", "noise")}
+    assert [named[name][large] for name in named] == pytest.approx([1 / 3, 1 / 6, 1 / 2])
+    assert named["noise"][small] == 1
+    assert shares.sum(1) == pytest.approx([1, 1])
+
+
+def test_sources_are_in_hu_by_kind():
+    scanner = SimpleNamespace(calcium_hu_per_mg_cm3=1.5)
+    plaque = Stamp(1, 2, 3, np.full((1, 1), 0.2, np.float32))
+    stent, valve, root = (Stamp(0, 0, 0, np.full((1, 1), hu, np.float32)) for hu in (900, 500, 400))
+    scan = SimpleNamespace(
+        scanner=scanner,
+        arteries={"LAD": [plaque]},
+        elsewhere={"stent": [stent], "aortic valve": [valve], "aortic root": [root]},
+    )
+    sources = sources_of(scan)
+    assert sources["LAD"][0].values == pytest.approx(0.2 * 1500)
+    assert [stamp.values.item() for stamp in sources["aortic valve and root"]] == [500, 400]
+    assert sources["stent"] == [stent]
+
+
+def test_rows_are_made_once_and_read_back(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(lesion_rows, "scan_patient", lambda *_: "scan")
+    monkeypatch.setattr(lesion_rows, "scan_grid", lambda *_: None)
+    monkeypatch.setattr(lesion_rows, "as_ct_scan", lambda *_: None)
+    monkeypatch.setattr(lesion_rows, "sources_of", lambda _: {})
+    monkeypatch.setattr(lesion_rows, "scan_rows", lambda *_: made.append(1) or rows_of("RCA", "noise"))
+    first = patient_rows(5_000_003, tmp_path, None)
+    again = patient_rows(5_000_003, tmp_path, None)
+    assert len(made) == 1
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(again["shares"].argmax(1), [LESION_KINDS.index(x) for x in ("RCA", "noise")])
+
+
+def test_a_scan_without_a_heart_has_no_lesions(tmp_path, monkeypatch):
+    def fail(*_):
+        raise CTError("No heart.")
+
+    for name in ("scan_patient", "scan_grid", "as_ct_scan", "sources_of"):
+        monkeypatch.setattr(lesion_rows, name, lambda *_: None)
+    monkeypatch.setattr(lesion_rows, "scan_rows", fail)
+    assert len(patient_rows(5_000_004, tmp_path, None)) == len(patient_rows(5_000_004, tmp_path, None)) == 0
+
+
+def test_patients_differ_and_repeat():
+    patient, again = draw_lesion_patient(5_000_001), draw_lesion_patient(5_000_001)
+    assert [plaque.middle_mm for plaque in patient.plaques] == [plaque.middle_mm for plaque in again.plaques]
+    others = [draw_lesion_patient(5_000_000 + n) for n in range(8)]
+    assert any(not other.plaques for other in others)
+    assert max(len(other.plaques) for other in others) > 8
+    assert draw_scan(5_000_001)[0] == draw_scan(5_000_001)[0]
+
+
+def test_much_noise_is_thinned_and_nothing_else():
+    hu = np.zeros((3, 60, 60), np.float32)
+    hu[1, 1::4, 1::4] = 300
+    image = sitk.GetImageFromArray(hu)
+    lesions = find_lesions(image, np.where(hu > 0, np.uint8(Artery.LAD), 0), ScoringRules())
+    shares = np.zeros((len(lesions.lesions), len(LESION_KINDS)), np.float32)
+    shares[:, LESION_KINDS.index("noise")] = 1
+    shares[:10] = np.eye(len(LESION_KINDS))[1]
+    kept, rows = lesion_rows._without_much_noise(lesions, shares, np.random.default_rng(0))
+    assert len(kept.lesions) == len(rows) == MOST_NOISE + 10
+    assert rows[:, 1].sum() == 10
+
+
+def test_plain_input_is_what_the_network_sees_in_a_scan():
+    row = rows_of("LAD")[0]
+    cut = tuple(slice((n - p) // 2, (n + p) // 2) for n, p in zip(ROW_SIZE, LESION_PATCH, strict=True))
+    patch = LesionPatch(
+        row["hu"][cut].astype(np.float32), row["mask"][cut] / np.float32(100), np.zeros((11, 8, 12, 12), np.float32)
+    )
+    expected = network_input(patch)
+    (inputs,) = plain_input(rows_of("LAD"))
+    np.testing.assert_allclose(inputs[:3], expected[:3], atol=2e-3)
+    assert inputs[3 + 1].numpy() == pytest.approx(1)
+
+
+def test_varied_input_keeps_the_lesion_and_differs():
+    rows = rows_of("LAD", "LAD", "RCA")
+    first = varied_input(rows, LesionAugmentation(), np.random.default_rng(1))
+    assert first.shape == plain_input(rows).shape
+    torch.testing.assert_close(first, varied_input(rows, LesionAugmentation(), np.random.default_rng(1)))
+    assert not torch.equal(first[0], first[1])
+    assert first[:, 3:].sum(1).numpy() == pytest.approx(1, abs=1e-4), "territories stay probabilities"
+    middle = first[:, 1, 6:10, 20:28, 20:28]
+    assert (middle.amax((1, 2, 3)) > 0.25).all(), "bright, near the middle"
+    still = LesionAugmentation((0, 0, 0), 1, (0, 0, 0), 0, 0, 0, (2, 3), 0, 0, 0)
+    inputs, expected = varied_input(rows, still, np.random.default_rng(1)), plain_input(rows)
+    torch.testing.assert_close(inputs, expected, atol=0.02, rtol=0)  # no territory is impossible
+
+
+def test_rare_kinds_and_large_lesions_are_drawn_more_often():
+    many = rows_of(*["noise"] * 200)
+    few = np.concatenate([rows_of("RCA", agatston=0.0), rows_of("RCA", agatston=500.0)])
+    data = LesionData([many, np.zeros(0, ROW), few])
+    chances = data.chances()
+    assert chances.sum() == pytest.approx(1)
+    assert chances[200] > chances[0]
+    assert chances[201] > 2 * chances[200]
+    np.testing.assert_array_equal(data.rows(np.array([201, 0]))["agatston"], [500, 10])

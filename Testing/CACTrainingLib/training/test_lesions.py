@@ -1,0 +1,83 @@
+"""Test the lesion network's training: its loss, its metrics, and the trained model."""
+
+import numpy as np
+import pytest
+import torch
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.cards import load_model, read_card
+from CACScoringLib.networks.configs import LESION_KINDS, LesionNetConfig
+from CACTrainingLib.data.lesion_batches import LesionData
+from CACTrainingLib.data.lesion_rows import ROW
+from CACTrainingLib.training import lesions as training
+from CACTrainingLib.training.lesions import LesionTraining, lesion_loss, metrics, train
+from CACTrainingLib.training.settings import LoopSettings, RunOptions
+
+
+def rows_by_brightness(number):
+    """Calcium of the RCA, which is bright, and noise, which is not."""
+    generator = np.random.default_rng(number)
+    rows = np.zeros(6, ROW)
+    rows["hu"] = 40
+    rows["mask"][:, 9:13, 30:36, 30:36] = 100
+    rows["territories"][:, 4] = 100
+    for n, row in enumerate(rows):
+        row["hu"][9:13, 30:36, 30:36] = generator.normal(800 if n % 2 else 160, 20)
+        row["shares"][LESION_KINDS.index("RCA" if n % 2 else "noise")] = 1
+    rows["agatston"] = 20
+    return rows
+
+
+def logits_of(kind, sure=20.0):
+    logits = torch.zeros(1, len(LESION_KINDS))
+    logits[0, LESION_KINDS.index(kind)] = sure
+    return logits
+
+
+def test_loss_is_low_for_the_truth_and_higher_for_another_organ_than_for_another_artery():
+    shares = torch.zeros(1, len(LESION_KINDS))
+    shares[0, LESION_KINDS.index("RCA")] = 1
+    right, artery, organ = (float(lesion_loss(logits_of(x, 6.0), shares)) for x in ("RCA", "LAD", "mitral annulus"))
+    assert right < 0.5
+    assert right + 3 < artery < organ - 2
+
+
+def test_metrics_by_hand():
+    kinds = ["RCA", "LAD", "stent", "noise", "mitral annulus"]
+    rows = np.zeros(len(kinds), ROW)
+    for row, kind in zip(rows, kinds, strict=True):
+        row["shares"][LESION_KINDS.index(kind)] = 1
+    of_map = rows[:1].copy()
+    of_map["in_map"] = True
+    answers = np.zeros((len(kinds) + 1, len(LESION_KINDS)), np.float32)
+    for answer, kind in zip(answers, ["RCA", "RCA", "LAD", "noise", "LCX", "noise"], strict=True):
+        answer[LESION_KINDS.index(kind)] = 1
+    values = metrics(answers, LesionData([rows, of_map]))
+    assert values["artery"] == 0.5
+    assert (values["RCA"], values["LAD"], values["stent"], values["noise"]) == (1, 1, 1, 1)
+    assert (values["mitral annulus"], values["stents named"], values["calcium named stent"]) == (0, 0, 0)
+    assert values["auc"] == pytest.approx((2 * 1 + 2 * 0.5) / 4)
+
+
+def test_training_learns_and_writes_a_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "patient_rows", lambda number, *_: rows_by_brightness(number))
+    loop, network = LoopSettings(100, average=0.0), LesionNetConfig(width=4)
+    settings = LesionTraining(loop, network, 4, validation_patients=2, batch_size=8, learning_rate=0.01)
+    path = train(RunOptions((), tmp_path / "tiny", device="cpu"), settings, Progress())
+    card = read_card(path)
+    assert card.network == "lesions"
+    assert card.config == {"width": 4, "dropout": LesionNetConfig.dropout}
+    assert "5000000 to 5000003" in card.training.data
+    assert "5500000 to 5500001" in card.training.data
+    assert card.validation["auc"] > 0.8
+    runner = load_model(path, "cpu").network
+    answers = runner.run(np.random.default_rng(0).random((2, 14, 16, 48, 48), np.float32))
+    assert answers.sum(1) == pytest.approx(1, abs=1e-4)
+
+
+def test_impossible_settings_are_refused(tmp_path):
+    options = RunOptions((), tmp_path)
+    for settings in (LesionTraining(patients=0), LesionTraining(validation_patients=0), LesionTraining(batch_size=0)):
+        with pytest.raises(CTError, match="Give 1 to 500000 patients"):
+            train(options, settings, Progress())
