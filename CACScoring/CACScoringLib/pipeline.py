@@ -138,7 +138,7 @@ def score_scan(
             decomposed = decompose_heart(scored, region.mask, used, settings.decomposition, settings.slices)
             selects = reader is None and region.territories is not None and not settings.candidates
             evidence = Evidence.stored(networks.decomposition.card.calibration) if selects else None
-            judge = LesionJudge(scored, region, decomposed, quality.noise_hu, evidence)
+            judge = LesionJudge(scored, region, decomposed, quality.noise_hu, evidence, networks.lesions)
     with progress.step("lesions"):
         territories = region.territory_labels(scored.image)
         dense = find_dense_lesions(scored.image, scored.image, region, territories, rules)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from calcified_heart import BLOOD_HU
-from handmade_networks import AboveBlood, AllSlices, loaded, scan_of
+from handmade_networks import AboveBlood, AllSlices, LooksLike, loaded, scan_of
 from known_territories import label_of, territories_of
 
 from CACScoringLib.anatomy import heart_search
@@ -14,11 +14,12 @@ from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.models.choice import Networks
+from CACScoringLib.networks.configs import LesionNetConfig
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report.files import lesions_as_csv, result_as_json, write_images
 from CACScoringLib.report.page import result_as_html
-from CACScoringLib.scoring.evidence import FEATURES, REASONS
+from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, REASONS
 
 SPACING_MM = (1.0, 1.0, 3.0)
 SHAPE = (24, 80, 80)
@@ -39,9 +40,8 @@ def scan_and_heart():
 
 
 EVIDENCE = {
-    "weights": {"log_mass": 0.0, "log_map_excess": 0.0, "log_ct_excess": 1.0, "slice_logit": 0.0, "place_logit": 0.0}
-    | {"intercept": -5.0},
-    "typical": dict.fromkeys(FEATURES, 6.0),
+    "weights": {"log_mass": 0.0, "log_ct_excess": 1.0, "place_logit": 0.0, "look_logit": 0.0, "intercept": -5.0},
+    "typical": dict.fromkeys(CANDIDATE_FEATURES, 6.0),
     "most_not_coronary": 0.5,
 }
 """A candidate counts where it rises by about 150 HU above blood and its noise."""
@@ -54,7 +54,8 @@ def networks(scan_and_heart, monkeypatch):
     names = names * (sitk.GetArrayViewFromImage(heart) > 0)
     monkeypatch.setattr(heart_search, "find_territories", lambda scan, *_: territories_of(scan.image, names))
     slices, generator = loaded(AllSlices(), SliceClassifierConfig()), loaded(AboveBlood(), GeneratorConfig())
-    return Networks(None, slices, generator, loaded(None, SliceClassifierConfig()))
+    lesions = loaded(LooksLike(), LesionNetConfig())
+    return Networks(None, slices, generator, loaded(None, SliceClassifierConfig()), lesions)
 
 
 def columns(image):
@@ -96,6 +97,17 @@ def with_a_faint_one(scan_and_heart, networks):
         heart,
         replace(networks, decomposition=replace(generator, card=card)),
     )
+
+
+def test_a_possible_stent_counts_and_is_named(with_a_faint_one):
+    scan, heart, networks = with_a_faint_one
+    for probability, named in ((0.89, False), (0.91, True)):
+        unsure = loaded(LooksLike(1 - probability, "stent"), LesionNetConfig())
+        result = score_scan(scan, heart=heart, networks=replace(networks, lesions=unsure))
+        assert result.methods["threshold"].total.lesions == 1
+        texts = [warning.message for warning in result.warnings if warning.code == "possible-stent"]
+        assert len(texts) == named
+        assert all("1 of 1 counted lesions (RCA; lesion" in text for text in texts)
 
 
 def test_an_automatic_score_counts_what_the_evidence_allows_and_keeps_the_rest(with_a_faint_one, tmp_path):

@@ -14,6 +14,7 @@ import heart_with_territories
 import numpy as np
 import panel_results
 import SimpleITK as sitk
+from handmade_networks import LooksLike, loaded
 
 from CACScoringLib import pipeline
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
@@ -22,9 +23,10 @@ from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import ModelCard
 from CACScoringLib.models.choice import Networks
+from CACScoringLib.networks.configs import LesionNetConfig
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.run import RunSettings, write_result
-from CACScoringLib.scoring.evidence import FEATURES
+from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES
 from CACScoringLib.scoring.uncertainty import LIMITS
 
 LESIONS = (True, True, True, True, False, True, True, True, False, True, False, True, True, False, False)
@@ -32,8 +34,8 @@ LESIONS = (True, True, True, True, False, True, True, True, False, True, False, 
 
 _HU = (720, 660, 600, 550, 500, 450, 400, 360, 330, 205, 195, 185, 175, 167, 160)
 _EVIDENCE = {
-    "weights": dict.fromkeys(FEATURES, 0.0) | {"log_ct_excess": 4.0, "intercept": -4.0 * np.log(200)},
-    "typical": dict.fromkeys(FEATURES, 6.0),
+    "weights": dict.fromkeys(CANDIDATE_FEATURES, 0.0) | {"log_ct_excess": 4.0, "intercept": -4.0 * np.log(200)},
+    "typical": dict.fromkeys(CANDIDATE_FEATURES, 6.0),
     "most_not_coronary": 0.5,
 }
 
@@ -97,7 +99,8 @@ def scored(evidence: bool = True, domain: dict | None = None, lesions: sitk.Imag
     networks = replace(networks, decomposition=replace(networks.decomposition, card=map_card(evidence, domain)))
     with mock.patch("CACScoringLib.anatomy.heart_search.find_heart", lambda scan, *_: _heart(scan.image)):
         settings = pipeline.ScoreSettings(decomposition=DecompositionSettings())
-        used = Networks(None, networks.slices, networks.decomposition)
+        unsure = loaded(LooksLike(), LesionNetConfig())
+        used = Networks(None, networks.slices, networks.decomposition, lesions=unsure)
         return pipeline.score_scan(scan, settings, lesions=lesions, networks=used)
 
 

@@ -170,7 +170,8 @@ def decompose_heart(
         message = f"A reader overrode the slice classifier and switched slices {switched} (counted from the feet)."
         warnings += (ScanWarning("slices-by-reader", message),)
     if settings is None:
-        companions = {"slices": networks.slices, "heart": networks.heart, "territories": networks.territories}
+        kinds = ("slices", "heart", "territories", "lesions")
+        companions = {kind: getattr(networks, kind) for kind in kinds}
         warnings += tuple(calibration_warnings(networks.decomposition, companions))
     return DecomposedHeart(slices, parts, warnings)
 
@@ -386,11 +387,14 @@ def calibration_warnings(decomposition: LoadedModel, companions: Mapping[str, Lo
     method = card.validation.get("whole_method", {})
     fitted = {"intervals": method.get("models", {})}
     fitted["evidence weights"] = method.get("evidence_models", fitted["intervals"])
-    used = {
-        kind: model.card for kind, model in {"decomposition": decomposition, **companions}.items() if model is not None
-    }
+    models = {"decomposition": decomposition, **companions}
+    used = {kind: model.card for kind, model in models.items() if model is not None}
+    judged = {part: set(used) - {"lesions"} for part in fitted}
+    if "lesions" in used:
+        fitted["evidence of candidates"] = card.validation.get("automatic_score", {}).get("models", {})
+        judged["evidence of candidates"] = set(used) & {"heart", "territories", "lesions"}
     foreign = {
-        part: [used[kind].name for kind in used if models.get(kind) != used[kind].sha256]
+        part: [used[kind].name for kind in used if kind in judged[part] and models.get(kind) != used[kind].sha256]
         for part, models in fitted.items()
     }
     parts = " and ".join(part for part, names in foreign.items() if names).capitalize()

@@ -144,7 +144,7 @@ class ScanGrid:
         Returns:
             float32 [n, count]; rows add up to 1. The scan's first and last slice continue beyond its ends.
         """
-        shares = _weights(_slab_area, count, self.first[2] + self.step[2] * np.arange(self.size[2]), self.step[2])
+        shares = interval_means(slab_area, count, self.first[2] + self.step[2] * np.arange(self.size[2]), self.step[2])
         total = shares.sum(1)
         shares[total > 0] /= total[total > 0, None]
         beyond = np.nonzero(total == 0)[0]
@@ -159,7 +159,7 @@ class ScanGrid:
             outside: In-plane value beyond the image; beyond its ends the first and last slice are repeated.
         """
         columns, rows = (
-            _weights(_linear_area, n, first + step * np.arange(count), step)
+            interval_means(linear_area, n, first + step * np.arange(count), step)
             for n, first, step, count in zip(image.GetSize()[:2], self.first, self.step, self.size, strict=False)
         )
         planes = self.shares_of_slices(image.GetSize()[2])
@@ -173,7 +173,7 @@ class ScanGrid:
         """
         axes = zip(_PROFILES, size, self.first, self.step, self.size, strict=True)
         columns, rows, planes = (
-            _weights(area, count, (np.arange(n) - first) / step, 1 / step) for area, n, first, step, count in axes
+            interval_means(area, count, (np.arange(n) - first) / step, 1 / step) for area, n, first, step, count in axes
         )
         return _apply_weights(array, planes, rows, columns, 0.0)
 
@@ -200,7 +200,9 @@ def largest_part(mask: np.ndarray) -> np.ndarray:
     return mask if count < 2 else labels == 1 + np.bincount(labels.ravel())[1:].argmax()
 
 
-def _weights(area: Callable[[np.ndarray], np.ndarray], count: int, centres: np.ndarray, width: float) -> np.ndarray:
+def interval_means(
+    area: Callable[[np.ndarray], np.ndarray], count: int, centres: np.ndarray, width: float
+) -> np.ndarray:
     """Return the weights, float32 [target, source], that average source voxels over intervals.
 
     Values are constant from the outer voxels' centres to their ends and 0 beyond, so rows add up to the share of their
@@ -222,18 +224,18 @@ def _weights(area: Callable[[np.ndarray], np.ndarray], count: int, centres: np.n
     return (weights / width).astype(np.float32)
 
 
-def _linear_area(x: np.ndarray) -> np.ndarray:
+def linear_area(x: np.ndarray) -> np.ndarray:
     """Return the area left of x under the triangle from −1 to 1 with height 1 at 0 (linear interpolation)."""
     x = np.clip(x, -1, 1)
     return np.where(x <= 0, (x + 1) ** 2 / 2, 1 - (1 - x) ** 2 / 2)
 
 
-def _slab_area(x: np.ndarray) -> np.ndarray:
+def slab_area(x: np.ndarray) -> np.ndarray:
     """Return the area left of x under the box of height 1 from −½ to ½ (slabs)."""
     return np.clip(x, -0.5, 0.5) + 0.5
 
 
-_PROFILES = (_linear_area, _linear_area, _slab_area)
+_PROFILES = (linear_area, linear_area, slab_area)
 """Profiles of a voxel along i, j and k."""
 
 

@@ -67,12 +67,14 @@ class Networks:
         slices: Slice classifier.
         decomposition: Network of the calcium map.
         territories: Network that segments heart and territories, if any.
+        lesions: Network that names what candidates of the clinical rule are; None to leave none of them out.
     """
 
     heart: LoadedModel | None
     slices: LoadedModel
     decomposition: LoadedModel
     territories: LoadedModel | None = None
+    lesions: LoadedModel | None = None
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,8 @@ def load_networks(models: dict[str, StoredModel], device: str, thread: Executor 
         network: load_model(model.path, device) if thread is None else ModelAhead(model.path, device, thread)
         for network, model in models.items()
     }
-    return Networks(loaded.get("heart"), loaded["slices"], loaded["decomposition"], loaded.get("territories"))
+    optional = {network: loaded.get(network) for network in ("heart", "territories", "lesions")}
+    return Networks(slices=loaded["slices"], decomposition=loaded["decomposition"], **optional)
 
 
 def estimator_models(kinds: Iterable[str], named: Iterable[StoredModel] = ()) -> dict[str, StoredModel]:

@@ -38,11 +38,13 @@ class GraphError(ValueError):
 def write_graph(network: torch.nn.Module) -> str:
     """Return the graph of a network without its weights, as text for its card.
 
-    network: A module on the CPU whose first weight is the kernel [outputs, inputs, …] of a convolution of its input.
+    network: A module on the CPU whose first weight is the kernel [outputs, inputs, …] of a convolution of its input;
+        where that takes a part of the channels, the module has `input_channels`.
     """
     import torch
 
     channels, *kernel = next(network.parameters()).shape[1:]
+    channels = getattr(network, "input_channels", channels)
     example = torch.zeros(1, channels, *[EXAMPLE_SIDE] * len(kernel))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the checks of an input's size are not traced, and TorchScript is deprecated

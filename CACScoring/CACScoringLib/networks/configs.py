@@ -122,11 +122,42 @@ class TerritoryNetConfig:
     blocks: int = 2
 
 
+@dataclass(frozen=True)
+class LesionNetConfig:
+    """Configuration of `lesions.LesionNet`.
+
+    Attributes:
+        width: Channels of the first layer.
+        dropout: Share of pooled features left out in training.
+    """
+
+    width: int = 16
+    dropout: float = 0.2
+
+
+LESION_PATCH = (16, 48, 48)
+"""Voxels of the patch around a lesion along k, j, i."""
+
+LESION_KINDS = (
+    "LM", "LAD", "LCX", "RCA", "aortic valve and root", "mitral annulus", "aorta", "pericardium", "other calcium",
+    "stent", "lead", "wire", "clip", "catheter", "prosthetic valve", "noise",
+)  # fmt: skip
+"""What a lesion can be. The first four are coronary calcium, "other calcium" is that of nodes and papillary muscles,
+and "noise" all that is neither calcium nor a device: noise, streaks, bone and bright tissue."""
+
+LESION_IMAGES, LESION_TERRITORIES = 3, 11
+"""Channels of the patch: two windows of the CT and the lesion's mask; then the territories."""
+
+TERRITORY_STRIDE = (2, 4, 4)
+"""Voxels of the patch along k, j, i that share one value of the territories."""
+
+
 SCORING_CONFIGS: dict[str, type] = {
     "heart": HeartNetConfig,
     "territories": TerritoryNetConfig,
     "slices": SliceClassifierConfig,
     "decomposition": GeneratorConfig,
+    "lesions": LesionNetConfig,
 }
 """Configuration of each network that scores a scan; processors run them in OpenVINO."""
 

@@ -26,11 +26,13 @@ from .configs import (
     DiscriminatorConfig,
     GeneratorConfig,
     HeartNetConfig,
+    LesionNetConfig,
     SliceClassifierConfig,
     SliceSuperResolutionConfig,
     TerritoryNetConfig,
     input_channels,
 )
+from .lesions import LesionNet
 from .radiograph import RadiographNet, RadiographNetConfig
 from .radiomics import RadiomicsConfig, RadiomicsNet
 from .territories import TerritoryNet
@@ -46,6 +48,7 @@ Config = (
     | RadiomicsConfig
     | VesselNetConfig
     | TerritoryNetConfig
+    | LesionNetConfig
 )
 
 
@@ -204,6 +207,7 @@ NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
     "radiomics": (RadiomicsConfig, RadiomicsNet),
     "vessels": (VesselNetConfig, VesselNet),
     "territories": (TerritoryNetConfig, TerritoryNet),
+    "lesions": (LesionNetConfig, LesionNet),
 }
 """Name of each network, its configuration and its class."""
 

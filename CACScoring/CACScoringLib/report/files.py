@@ -344,7 +344,7 @@ def models_as_json(result: ScoreResult) -> list[dict]:
     if result.networks is None:
         return [dict(model) for model in result.recorded_models]
     networks = result.networks
-    loaded = (networks.heart, networks.territories, networks.slices, networks.decomposition)
+    loaded = (networks.heart, networks.territories, networks.slices, networks.decomposition, networks.lesions)
     return [{"name": m.card.name, "network": m.card.network, "sha256": m.card.sha256} for m in loaded if m]
 
 

@@ -24,8 +24,8 @@ from ..scoring.methods import Categories, MethodResult, NonCoronaryResult, with_
 from .state import ReviewState
 
 ABOUT_CANDIDATES = (
-    *("unreviewed", "automatic", "noise-candidates", "reviewed-empty"),
-    *("unassigned-left-out", "label-outside-heart", "metal-labelled"),
+    *("unreviewed", "automatic", "noise-candidates", "doubt-decides", "possible-stent"),
+    *("reviewed-empty", "unassigned-left-out", "label-outside-heart", "metal-labelled"),
 )
 """Warnings of a run about its lesions, obsolete after a review; those about the scan stay."""
 

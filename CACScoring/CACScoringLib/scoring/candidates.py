@@ -13,6 +13,7 @@ from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery, NonCoronary
 from ..quality.acquisition import BloodPool
 from .artefacts import dense_warning, noise_warning, without_metal
+from .doubt import decisive_warning, stent_warning
 from .evidence import Evidence, LesionJudge, candidate_sites, suggested_arteries
 from .lesions import LesionSet, find_lesions
 from .methods import MethodResult, NonCoronaryResult, method_result
@@ -120,15 +121,17 @@ def score_candidates(
     """
     coronary, spacing = dense.candidates.coronary, scan.image.GetSpacing()
     has_territories = heart.territories is not None
-    if judge is None or judge.candidate_evidence is None:
+    doubts: list[ScanWarning] = []
+    if judge is None or judge.candidate_evidence is None or judge.lesion_network is None:
         suggestions = tuple(suggested_arteries(coronary, scan, heart))
         method = method_result("candidates", coronary, rules, spacing, suggestions)
     else:
-        selection = judge.select(coronary, judge.candidate_evidence)
+        selection = judge.select_candidates(coronary)
         counted = selection.lesions
         method = method_result("automatic", counted, rules, spacing, selection.suggestions, selection.left_out)
+        doubts = [*stent_warning(selection), *decisive_warning(method, spacing)]
     elsewhere = score_elsewhere(dense.candidates, rules, spacing, reviewed=False) if has_territories else None
-    doubts = (*dense_warning(method.lesions), *noise_warning(method.lesions, blood))
+    doubts = [*dense_warning(method.lesions), *noise_warning(method.lesions, blood), *doubts]
     return ClinicalScore(method, elsewhere, (*dense.warnings, *doubts, unreviewed_warning(method, has_territories)))
 
 
@@ -185,7 +188,7 @@ def score_map(
     rules = rules_of_map(clinical_rules, settings.floor_hu, scan.acquisition.calcium_kvp)
     dense = find_dense_lesions(parts.calcium_map, scan.image, judge.heart, territories, rules)
     evidence = Evidence(settings.evidence_weights, None, settings.most_not_coronary)
-    selection = judge.select(dense.candidates.coronary, evidence)
+    selection = judge.select_of_map(dense.candidates.coronary, evidence)
     excluded = np.setdiff1d(dense.lesions.flat, selection.lesions.flat, assume_unique=True)
     if excluded.size:
         cleared = np.zeros(dense.lesions.id_map.shape, bool)

@@ -1,14 +1,14 @@
-"""Evidence that a lesion is coronary calcium: its place, the calcium map and its slices.
+"""Evidence that a lesion is coronary calcium: its looks and place, the calcium map and its slices.
 
 What calcium at a place belongs to follows by Bayes' rule: an artery's territory is far likelier to hold calcium than as
 much muscle. A lesion that spans arteries, or an artery and the aortic annulus, is split between them voxel by voxel.
 
-Candidates of the clinical rule and lesions of the calcium map go the same way. A generator's map always holds some haze
-around vessels and some of the aortic wall's and the valves' calcium, and a threshold everything dense. No single limit
-separates either from coronary calcium, but mass, peaks, place and the slice classifier's opinion together do better.
-The weights are those of a logistic regression on scans whose calcium is known (`cac calibrate`), and are stored with
-the model of the map. Nothing is thrown away: lesions that do not count are returned with their probability and the
-reason.
+A threshold finds everything dense, and a generator's map always holds some haze around vessels and some of the aortic
+wall's and the valves' calcium. A candidate of the clinical rule is judged by what it looks like to the lesion network
+in the CT, by its mass, peak and place; the map has no say, for its silence proves nothing. A lesion of the map is
+judged by its mass, peaks and place and by the slice classifier. The weights are those of logistic regressions on scans
+whose calcium is known (`cac calibrate`), and are stored with the model of the map. Nothing is thrown away: lesions that
+do not count are returned with their probability and the reason.
 """
 
 from __future__ import annotations
@@ -27,28 +27,52 @@ from ..anatomy.territories import Territories
 from ..calcium_map.decomposition import DecomposedHeart
 from ..core.ct import CTError, CTScan
 from ..core.labels import MAIN_ARTERIES, TERRITORIES, Artery, NonCoronary, Site
+from ..models.cards import LoadedModel
+from ..networks.configs import LESION_KINDS
 from .arteries import ArterySuggestion, suggest_arteries
+from .lesion_network import CORONARY_KINDS, lesion_kinds
 from .lesions import Lesion, LesionSet, connected_voxels
 
 REASONS = {
     "log_mass": "little for coronary calcium",
-    "log_map_excess": "faint or absent in the calcium map",
     "log_ct_excess": "hardly above blood and its noise",
-    "slice_logit": "its slices hardly show coronary calcium",
     "place_logit": "not where coronary arteries run",
+    "look_logit": "looks like {kind}",
 }
-"""Reason to leave a lesion out, by the feature that it lacks most."""
+"""Reason to leave a candidate out, by the feature that it lacks most."""
 
-FEATURES = tuple(REASONS)
-"""Features of a lesion: natural logarithms of its pseudo-mass (HU·mm³), of the excess of the map's peak over noise in a
-map (MAP_NOISE_SDS, HU), and of the excess of the CT's peak over blood and its noise (NOISE_SDS, HU); log-odds of
-visible calcium in its likeliest slice, and of its place being coronary. No weight is negative: more calcium, or a
-likelier place, never makes a lesion less probable.
+CANDIDATE_FEATURES = tuple(REASONS)
+"""Features of a candidate of the clinical rule: natural logarithms of its pseudo-mass (HU·mm³) and of the excess of the
+CT's peak over blood and its noise (NOISE_SDS, HU); log-odds of its place being coronary, and of its looks. No weight is
+negative: more calcium, or a likelier place, never makes a lesion less probable.
 """
+
+MAP_FEATURES = ("log_mass", "log_map_excess", "log_ct_excess", "slice_logit", "place_logit")
+"""Features of a lesion of the calcium map: as above without looks, and besides the logarithm of the excess of the map's
+peak over noise in a map (MAP_NOISE_SDS, HU), and the log-odds of visible calcium in its likeliest slice."""
 
 BLOOD_HU, NOISE_SDS, MAP_NOISE_SDS = 45.0, 3.0, 1.5
 """Unenhanced blood; standard deviations up to which a peak may be noise, above blood in the CT, and in the map, which
 is less noisy."""
+
+OTHER_KINDS = {
+    "aortic valve and root": "calcium of the aortic valve or root",
+    "mitral annulus": "calcium of the mitral annulus",
+    "aorta": "calcium of the aorta",
+    "pericardium": "calcium of the pericardium or pleura",
+    "other calcium": "calcium of a node or muscle",
+    "lead": "a lead",
+    "wire": "a wire",
+    "clip": "a clip",
+    "catheter": "a catheter",
+    "prosthetic valve": "a prosthetic valve",
+    "noise": "noise or bright tissue",
+}
+"""What a candidate that is left out may look like, of LESION_KINDS, in words."""
+
+STENT_PROBABILITY = 0.9
+"""Probability from which a candidate is named as a possible stent. Chosen on 30 digital patients, where it names stents
+in 9 of 13 patients with stents, and calcium in 1 of 30."""
 
 INTERCEPT = "intercept"
 UNKNOWN_NOISE_HU = 15.0
@@ -60,7 +84,7 @@ class Evidence:
     """Weights by which lesions are judged.
 
     Attributes:
-        weights: Weights of FEATURES and INTERCEPT; None if the place alone decides.
+        weights: Weights of CANDIDATE_FEATURES or MAP_FEATURES, and INTERCEPT; None if the place alone decides.
         typical: Features of a typical candidate that is coronary calcium, from which reasons follow; None if no reasons
             are asked for.
         most_not_coronary: Probability of not being coronary above which a lesion is left out.
@@ -89,12 +113,14 @@ class Evidence:
             message = f"The model's evidence of candidates cannot be read ({error}). Calibrate it again."
             raise CTError(message) from error
 
-    def judge(self, suggestions: Sequence[ArterySuggestion], features: np.ndarray) -> list[ArterySuggestion]:
+    def judge(
+        self, suggestions: Sequence[ArterySuggestion], features: Mapping[str, np.ndarray]
+    ) -> list[ArterySuggestion]:
         """Return suggestions by place with the probability by all evidence, and the evidence where it gives reasons.
 
         Args:
             suggestions: Suggested artery of each lesion, by its place.
-            features: FEATURES of each, [n, features].
+            features: Value of each feature by name, [n].
 
         Raises:
             CTError: The weights are of other features.
@@ -102,18 +128,33 @@ class Evidence:
         if not self.weights or not suggestions:
             return list(suggestions)
         probabilities = 1 - coronary_probabilities(features, self.weights)
-        rows = [{} if self.typical is None else dict(zip(FEATURES, row, strict=True)) for row in features.tolist()]
+        columns = {} if self.typical is None else {name: values.tolist() for name, values in features.items()}
         return [
-            replace(suggestion, not_coronary_probability=float(probability), evidence=row)
-            for suggestion, probability, row in zip(suggestions, probabilities, rows, strict=True)
+            replace(
+                suggestion,
+                not_coronary_probability=float(probabilities[n]),
+                evidence={name: values[n] for name, values in columns.items()},
+            )
+            for n, suggestion in enumerate(suggestions)
         ]
 
-    def reasons(self, features: np.ndarray) -> list[str]:
-        """Return what the evidence of each lesion lacks most, [n, features]; empty strings without typical features."""
+    def reasons(self, features: Mapping[str, np.ndarray], kinds: Sequence[str] = ()) -> list[str]:
+        """Return what the evidence of each lesion lacks most.
+
+        Args:
+            features: Value of each feature by name, [n].
+            kinds: What each lesion looks like to the network, in words.
+
+        Returns:
+            Reasons, of which those of looks name the kind; empty strings without typical features.
+        """
+        count = len(next(iter(features.values())))
         if not self.weights or self.typical is None:
-            return [""] * len(features)
-        weights, typical = (np.array([values[name] for name in FEATURES]) for values in (self.weights, self.typical))
-        return [REASONS[FEATURES[int(n)]] for n in (weights * (typical - features)).argmax(1)]
+            return [""] * count
+        names = list(self.typical)
+        lacks = np.stack([self.weights[name] * (self.typical[name] - features[name]) for name in names])
+        worst = [names[int(n)] for n in lacks.argmax(0)]
+        return [REASONS[name].format(kind=kind) for name, kind in zip(worst, kinds or [""] * count, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -143,11 +184,13 @@ class LesionSelection:
         lesions: Lesions that count, each in its suggested artery.
         suggestions: Their suggested arteries, in their order, with the probability by all evidence.
         left_out: Lesions that do not count.
+        stents: IDs of lesions that count but look like a stent.
     """
 
     lesions: LesionSet
     suggestions: tuple[ArterySuggestion, ...]
     left_out: LeftOut
+    stents: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,6 +203,7 @@ class LesionJudge:
         decomposed: Calcium map and slice probabilities.
         noise_hu: Noise of blood, SD; None if it could not be measured.
         candidate_evidence: Weights for candidates of the clinical rule; None to leave none of them out.
+        lesion_network: Network that names candidates; None if no candidates are judged.
     """
 
     scan: CTScan
@@ -167,30 +211,62 @@ class LesionJudge:
     decomposed: DecomposedHeart
     noise_hu: float | None
     candidate_evidence: Evidence | None
+    lesion_network: LoadedModel | None
 
-    def select(self, lesions: LesionSet, evidence: Evidence) -> LesionSelection:
-        """Select the lesions, by the clinical rule or of the calcium map, that count by their evidence."""
+    def select_candidates(self, candidates: LesionSet) -> LesionSelection:
+        """Select the candidates of the clinical rule that count. They need evidence, a lesion network and territories.
+
+        Raises:
+            CTError: The stored evidence does not match this version.
+        """
+        assert self.candidate_evidence is not None
+        assert self.lesion_network is not None
+        assert self.heart.territories is not None
+        suggestions = suggested_arteries(candidates, self.scan, self.heart)
+        kinds = lesion_kinds(candidates, self.scan, self.heart.territories, self.lesion_network)
+        features = candidate_features(candidates, suggestions, self.scan, kinds, self.noise_hu)
+        selection = select_lesions(candidates, features, suggestions, self.candidate_evidence, kinds)
+        stents = kinds[:, LESION_KINDS.index("stent")] >= STENT_PROBABILITY
+        ids = [lesion.id for lesion, is_stent in zip(candidates.lesions, stents, strict=True) if is_stent]
+        counted = {lesion.id for lesion in selection.lesions.lesions}
+        return replace(selection, stents=tuple(number for number in ids if number in counted))
+
+    def select_of_map(self, lesions: LesionSet, evidence: Evidence) -> LesionSelection:
+        """Select the lesions of the calcium map that count by their evidence.
+
+        Raises:
+            CTError: The stored evidence does not match this version.
+        """
         suggestions = suggested_arteries(lesions, self.scan, self.heart)
         calcium_map, probabilities = self.decomposed.parts.calcium_map, self.decomposed.slices.on_scan
-        features = lesion_features(lesions, suggestions, calcium_map, probabilities, self.noise_hu)
+        features = map_features(lesions, suggestions, calcium_map, probabilities, self.noise_hu)
         return select_lesions(lesions, features, suggestions, evidence)
 
 
 def select_lesions(
-    candidates: LesionSet, features: np.ndarray, suggestions: Sequence[ArterySuggestion], evidence: Evidence
+    candidates: LesionSet,
+    features: Mapping[str, np.ndarray],
+    suggestions: Sequence[ArterySuggestion],
+    evidence: Evidence,
+    kinds: np.ndarray | None = None,
 ) -> LesionSelection:
     """Divide lesions into those that count, each in its probable artery, and those that do not.
 
     Args:
         candidates: Lesions of arteries, by the clinical rule or of the calcium map.
-        features: FEATURES of each, [n, features]; not used where the place alone decides.
+        features: Value of each feature by name, [n]; not used where the place alone decides.
         suggestions: Suggested artery of each, by its place.
         evidence: Weights by which they are judged.
+        kinds: Probability of each of LESION_KINDS, [n, kinds]; None where no network named them.
 
     Raises:
         CTError: The stored evidence does not match this version.
     """
-    suggestions, reasons = evidence.judge(suggestions, features), evidence.reasons(features)
+    names: list[str] = []
+    if kinds is not None:
+        others = list(OTHER_KINDS)
+        names = [OTHER_KINDS[others[n]] for n in kinds[:, [LESION_KINDS.index(kind) for kind in others]].argmax(1)]
+    suggestions, reasons = evidence.judge(suggestions, features), evidence.reasons(features, names)
     is_counted = [suggestion.not_coronary_probability <= evidence.most_not_coronary for suggestion in suggestions]
     counted = {s.lesion_id: s for s, counts in zip(suggestions, is_counted, strict=True) if counts}
     excluded = [n for n, counts in enumerate(is_counted) if not counts]
@@ -204,14 +280,39 @@ def select_lesions(
     return LesionSelection(LesionSet(lesions, part.id_map), tuple(counted.values()), left_out)
 
 
-def lesion_features(
+def candidate_features(
+    candidates: LesionSet,
+    suggestions: Sequence[ArterySuggestion],
+    scan: CTScan,
+    kinds: np.ndarray,
+    noise_hu: float | None,
+) -> dict[str, np.ndarray]:
+    """Measure CANDIDATE_FEATURES of each candidate of the clinical rule.
+
+    Args:
+        candidates: The candidates.
+        suggestions: Of the candidates' places, in their order.
+        scan: The scan as scored.
+        kinds: Probability of each of LESION_KINDS, [n, kinds].
+        noise_hu: SD of blood, None when it could not be measured.
+
+    Returns:
+        Values by name, float64 [n].
+    """
+    coronary = kinds[:, CORONARY_KINDS].sum(axis=1).tolist()
+    return _shared_features(candidates, suggestions, scan.image, noise_hu) | {
+        "look_logit": np.array([_logit(probability) for probability in coronary], float)
+    }
+
+
+def map_features(
     lesions: LesionSet,
     suggestions: Sequence[ArterySuggestion],
     calcium_map: sitk.Image,
     slice_probabilities: np.ndarray,
     noise_hu: float | None,
-) -> np.ndarray:
-    """Measure FEATURES of each lesion, float64 [n, 5].
+) -> dict[str, np.ndarray]:
+    """Measure MAP_FEATURES of each lesion of a calcium map.
 
     Args:
         lesions: Lesions with peaks read from the CT.
@@ -219,36 +320,54 @@ def lesion_features(
         calcium_map: HU.
         slice_probabilities: Of visible calcium in each slice of the scan, [K], NaN outside the heart.
         noise_hu: SD of blood, None when it could not be measured.
+
+    Returns:
+        Values by name, float64 [n].
     """
     values = sitk.GetArrayViewFromImage(calcium_map).reshape(-1)[lesions.flat]
-    voxel_mm3 = math.prod(calcium_map.GetSpacing())
     ids = lesions.id_map.reshape(-1)[lesions.flat]
     peaks = np.zeros(int(ids.max(initial=0)) + 1)
     np.maximum.at(peaks, ids, values)
     noise = UNKNOWN_NOISE_HU if noise_hu is None else noise_hu
-    background = BLOOD_HU + NOISE_SDS * noise
-    rows = []
-    for lesion, suggestion in zip(lesions.lesions, suggestions, strict=True):
-        mass = sum(part.sum_hu for part in lesion.components) * voxel_mm3
-        likeliest = np.nan_to_num(slice_probabilities[list(lesion.slice_indices)]).max()
-        excesses = (mass, peaks[lesion.id] - MAP_NOISE_SDS * noise, lesion.peak_hu - background)
-        logs = (math.log1p(max(excess, 0.0)) for excess in excesses)
-        rows.append((*logs, _logit(likeliest), -_logit(suggestion.not_coronary_probability)))
-    return np.array(rows, float).reshape(-1, len(FEATURES))
+    excesses = [peaks[lesion.id] - MAP_NOISE_SDS * noise for lesion in lesions.lesions]
+    likeliest = [np.nan_to_num(slice_probabilities[list(x.slice_indices)]).max() for x in lesions.lesions]
+    return _shared_features(lesions, suggestions, calcium_map, noise_hu) | {
+        "log_map_excess": np.array([math.log1p(max(excess, 0.0)) for excess in excesses], float),
+        "slice_logit": np.array([_logit(probability) for probability in likeliest], float),
+    }
 
 
-def coronary_probabilities(features: np.ndarray, weights: Mapping[str, float]) -> np.ndarray:
+def _shared_features(
+    lesions: LesionSet, suggestions: Sequence[ArterySuggestion], grid: sitk.Image, noise_hu: float | None
+) -> dict[str, np.ndarray]:
+    """Measure the features that candidates and lesions of the map share. grid: An image on the scan's grid."""
+    voxel_mm3 = math.prod(grid.GetSpacing())
+    background = BLOOD_HU + NOISE_SDS * (UNKNOWN_NOISE_HU if noise_hu is None else noise_hu)
+    masses = [voxel_mm3 * sum(part.sum_hu for part in lesion.components) for lesion in lesions.lesions]
+    return {
+        "log_mass": np.array([math.log1p(max(mass, 0.0)) for mass in masses], float),
+        "log_ct_excess": np.array([math.log1p(max(x.peak_hu - background, 0.0)) for x in lesions.lesions], float),
+        "place_logit": np.array([-_logit(suggestion.not_coronary_probability) for suggestion in suggestions], float),
+    }
+
+
+def coronary_probabilities(features: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
     """Compute the probability that each lesion is coronary calcium, [n].
 
-    weights: of FEATURES and INTERCEPT. Raises CTError when they are of other features.
+    Args:
+        features: Value of each feature by name, [n].
+        weights: Weights of the same features, and INTERCEPT.
+
+    Raises:
+        CTError: The weights are of other features.
     """
-    if set(weights) != {*FEATURES, INTERCEPT}:
+    if set(weights) != {*features, INTERCEPT}:
         message = (
             f"The model's evidence weights ({', '.join(sorted(weights))}) do not match this version. Calibrate "
             "it again."
         )
         raise CTError(message)
-    evidence = features @ np.array([weights[name] for name in FEATURES]) + weights[INTERCEPT]
+    evidence = sum((weights[name] * values for name, values in features.items()), weights[INTERCEPT])
     return 1 / (1 + np.exp(-np.clip(evidence, -50, 50)))
 
 

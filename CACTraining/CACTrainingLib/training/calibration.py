@@ -34,7 +34,15 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THIC
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
 from ..statistics.patient_folds import parts_by_patient
 from ..statistics.roc import threshold_at
-from .evidence import FOLDS, cross_fitted_probabilities, fitted_weights, nearest_limit, stack_features, typical
+from .evidence import (
+    FOLDS,
+    cross_fitted_probabilities,
+    fitted_weights,
+    nearest_limit,
+    selected,
+    stack_features,
+    typical,
+)
 from .measured_scans import MAP_RULES, LesionTable, MapSettings, MeasuredScan, measure_all
 from .score_errors import fitted_errors
 
@@ -121,7 +129,7 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
     features = stack_features(parts)
     calibration["evidence_weights"] = fitted_weights(features, np.concatenate([part.coronary for part in parts]))
     calibration["most_not_coronary"] = 1 - best.limit
-    calibration["candidates"], candidate_performance, clinical_masks = candidate_evidence(scans, best.settings)
+    calibration["candidates"], candidate_performance, clinical_masks = candidate_evidence(scans)
     map_masks = [p >= best.limit for p in best.probabilities]
     scores = _scores(scans, best.settings, map_masks, clinical_masks)
     calibration["uncertainty"], coverage = stored_uncertainty(scans, scores)
@@ -166,11 +174,34 @@ def intervals(
     map_masks = counting_lesions([scan.lesions[settings] for scan in scans], weights, most)
     evidence, clinical_masks = Evidence.stored(stored), []
     if evidence is not None and evidence.weights is not None:
-        candidates = [scan.candidates[settings] for scan in scans]
+        candidates = [scan.candidates for scan in scans]
         clinical_masks = counting_lesions(candidates, evidence.weights, evidence.most_not_coronary)
     uncertainty, coverage = stored_uncertainty(scans, _scores(scans, settings, map_masks, clinical_masks))
     patients = len({scan.patient for scan in scans})
     return {"uncertainty": uncertainty}, {"coverage_of_intervals": coverage, "patients": patients}
+
+
+def candidates_alone(scans: Sequence[MeasuredScan], stored: Calibration) -> tuple[Calibration, dict[str, object]]:
+    """Return the evidence and uncertainty of the automatic clinical score, and its performance; the map's stay.
+
+    Args:
+        scans: The scans; the lesions of their maps are not needed.
+        stored: Calibration from the generator's card.
+
+    Raises:
+        DataError: There are too few candidates of either class.
+    """
+    evidence, performance, masks = candidate_evidence(scans)
+    if evidence is None:
+        raise DataError("The scans hold too few candidates with or without coronary calcium. Give more patients.")
+    uncertainty, coverage = stored_uncertainty(scans, {"automatic": _automatic_scores(scans, masks)})
+    performance |= {"coverage_of_intervals": coverage, "patients": len({scan.patient for scan in scans})}
+    return {"candidates": evidence, "uncertainty": {**stored.get("uncertainty", {}), **uncertainty}}, performance
+
+
+def _automatic_scores(scans: Sequence[MeasuredScan], masks: Sequence[np.ndarray]) -> list[Scores]:
+    """Return the automatic clinical scores of scans. masks: For each, True for candidates that count, bool [n]."""
+    return [scan.candidates.scores(mask, scan) for scan, mask in zip(scans, masks, strict=True)]
 
 
 def _scores(
@@ -184,17 +215,14 @@ def _scores(
     map_masks: For each scan, bool [n], True for lesions of the map that count. clinical_masks: The same for candidates
     of the clinical rule; empty if these have no evidence weights.
     """
-    kinds = {"decomposition": ([scan.lesions[settings] for scan in scans], map_masks)}
+    scores = {"decomposition": [x.lesions[settings].scores(m, x) for x, m in zip(scans, map_masks, strict=True)]}
     if len(clinical_masks):
-        kinds["automatic"] = ([scan.candidates[settings] for scan in scans], clinical_masks)
-    return {
-        kind: [lesions.scores(mask, scan) for lesions, mask, scan in zip(*inputs, scans, strict=True)]
-        for kind, inputs in kinds.items()
-    }
+        scores["automatic"] = _automatic_scores(scans, clinical_masks)
+    return scores
 
 
 def candidate_evidence(
-    scans: Sequence[MeasuredScan], settings: MapSettings
+    scans: Sequence[MeasuredScan],
 ) -> tuple[dict[str, object] | None, dict[str, object], list[np.ndarray]]:
     """Fit the evidence by which the automatic clinical score evaluates candidates (`Evidence`).
 
@@ -204,7 +232,7 @@ def candidate_evidence(
         The evidence, or None if there are too few candidates of either class; its performance; and for each scan a
         mask of the candidates that count.
     """
-    parts = [scan.candidates[settings] for scan in scans]
+    parts = [scan.candidates for scan in scans]
     probabilities = cross_fitted_probabilities([scan.patient for scan in scans], parts)
     if probabilities is None:
         return None, {}, []
@@ -216,7 +244,7 @@ def candidate_evidence(
     coronary = np.concatenate([part.coronary for part in parts])
     evidence = {
         "weights": fitted_weights(features, coronary),
-        "typical": typical(features[coronary]),
+        "typical": typical(selected(features, coronary.astype(bool))),
         "most_not_coronary": 1 - limit,
     }
     is_counted, is_coronary = np.concatenate(masks), coronary.astype(bool)
@@ -303,6 +331,12 @@ def _limit(probabilities: Sequence[np.ndarray], selection: Sequence[bool], max_s
     return threshold_at(np.array([p.max(initial=0.0) for p in selected_probabilities]), max_share)
 
 
+def patients_of(scans: Sequence[MeasuredScan]) -> str:
+    """Return the patients that a calibration was fitted on, in words for the card."""
+    patients = sorted({scan.patient for scan in scans})
+    return f"{len(scans)} scans of {len(patients)} patients, {patients[0]} to {patients[-1]}"
+
+
 def calibration_scans(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
     """Return the scans with known calcium, without those reserved for training or test.
 
@@ -321,10 +355,15 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Calibrate as the command line asks, and update the cards of the classifier and the generator.
 
     With --intervals-only, or a classifier that comes with CAC, the classifier's threshold stays, and the rest is fitted
-    for it. Returns the path of the generator's card. Raises CTError, OutputError.
+    for it. With --candidates-only all of the map stays. Returns the path of the generator's card.
+
+    Raises:
+        CTError: The scans or the models cannot be used.
+        OutputError: The card cannot be written.
     """
     territories = arguments.territories or find_model("territories").path
-    models = (arguments.heart, territories, arguments.slices, arguments.decomposition)
+    lesions = arguments.lesions or find_model("lesions").path
+    models = (arguments.heart, territories, arguments.slices, arguments.decomposition, lesions)
     for path, network in zip(models, SCORING_NETWORKS, strict=True):
         if path is not None and read_card(path).network != network:
             raise DataError(f"{path} is a model for {read_card(path).network!r}, not for {network!r}.")
@@ -335,25 +374,36 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         is_bundled = arguments.slices.resolve().parent == bundled_folder().resolve()
         default = DecompositionSettings.slice_threshold
         stored_threshold = read_card(arguments.slices).calibration.get("slice_threshold", default)
-        is_fixed = is_bundled or arguments.intervals_only
+        is_fixed = is_bundled or arguments.intervals_only or arguments.candidates_only
         thresholds = [stored_threshold] if is_fixed else sorted({*SLICE_THRESHOLDS, stored_threshold})
+        if arguments.candidates_only:
+            thresholds = []  # no map is needed
         measured_scans = measure_all(scans, models, thresholds, cache, arguments.workers, progress)
     with progress.step("model"):
-        model_hashes = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
-        if arguments.intervals_only:
-            card = read_card(arguments.decomposition)
+        hashes = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
+        of_candidates = {kind: hashes.pop(kind) for kind in ("lesions",)} | {
+            kind: hashes[kind] for kind in ("heart", "territories") if kind in hashes
+        }
+        card = read_card(arguments.decomposition)
+        previous = card.validation.get("whole_method", {})
+        validation: dict[str, object] = {}
+        if arguments.candidates_only:
+            calibration, performance = candidates_alone(measured_scans, card.calibration)
+            validation["automatic_score"] = performance | {"models": of_candidates, "data": patients_of(measured_scans)}
+        elif arguments.intervals_only:
             calibration, coverage = intervals(measured_scans, stored_threshold, card.calibration)
-            previous = card.validation.get("whole_method", {})
-            performance = (
-                {"evidence_models": previous.get("models", {})} | previous | coverage | {"models": model_hashes}
+            validation["whole_method"] = (
+                {"evidence_models": previous.get("models", {})} | previous | coverage | {"models": hashes}
             )
         else:
             calibration, performance = choose(measured_scans, FalsePositiveGoals())
-            performance |= {"models": model_hashes, "evidence_models": model_hashes}
+            candidates = performance.pop("candidates")
+            validation["whole_method"] = performance | {"models": hashes, "evidence_models": hashes}
+            validation["automatic_score"] = candidates | {"models": of_candidates, "data": patients_of(measured_scans)}
         # The threshold belongs to the classifier and must not be applied to the maps of another one.
         threshold = calibration.pop("slice_threshold", None)
         if not is_fixed:
             update_card(arguments.slices, {"slice_threshold": threshold}, {})
-        path = update_card(arguments.decomposition, calibration, {"whole_method": performance})
+        path = update_card(arguments.decomposition, calibration, validation)
     progress.done(path)
     return path

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT, coronary_probabilities
+from CACScoringLib.scoring.evidence import INTERCEPT, coronary_probabilities
 
 from ..statistics.patient_folds import parts_by_patient
 from .measured_scans import LesionTable
@@ -42,14 +43,28 @@ def cross_fitted_probabilities(patients: Sequence[str], parts: Sequence[LesionTa
     for number in range(count):
         training, held_out = fold != number, fold == number
         if len(set(coronary[training])) == 2:
-            weights = fitted_weights(features[training], coronary[training])
-            probabilities[held_out] = coronary_probabilities(features[held_out], weights)
+            weights = fitted_weights(selected(features, training), coronary[training])
+            probabilities[held_out] = coronary_probabilities(selected(features, held_out), weights)
     return [probabilities[scan_index == number] for number in range(len(parts))]
 
 
-def stack_features(parts: Sequence[LesionTable]) -> np.ndarray:
-    """Stack the features of all scans' lesions, [n, features]."""
-    return np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
+Features = Mapping[str, np.ndarray]
+"""Value of each feature of lesions by its name, [n]."""
+
+
+class _WithFeatures(Protocol):
+    @property
+    def features(self) -> Features: ...
+
+
+def stack_features(parts: Sequence[_WithFeatures]) -> dict[str, np.ndarray]:
+    """Join the features of all scans' lesions. parts: Lesions of each scan, at least one."""
+    return {name: np.concatenate([part.features[name] for part in parts]) for name in parts[0].features}
+
+
+def selected(features: Features, selection: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the features of some lesions. selection: True for these, bool [n]."""
+    return {name: values[selection] for name, values in features.items()}
 
 
 def nearest_limit(
@@ -86,27 +101,28 @@ def nearest_limit(
     return float(limits[best]), float(errors[best].mean())
 
 
-def typical(features: np.ndarray) -> dict[str, float]:
-    """Return the median features of coronary lesions, by name. features: [n, features]."""
-    return dict(zip(FEATURES, map(float, np.median(features, axis=0)), strict=True))
+def typical(features: Features) -> dict[str, float]:
+    """Return the median features of lesions."""
+    return {name: float(np.median(values)) for name, values in features.items()}
 
 
 def fitted_weights(
-    features: np.ndarray, coronary: np.ndarray, toward: Mapping[str, float] | None = None
+    features: Features, coronary: np.ndarray, toward: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """Fit non-negative weights of FEATURES, unscaled, and INTERCEPT by logistic regression with an L2 penalty.
+    """Fit non-negative weights of features, unscaled, and INTERCEPT by logistic regression with an L2 penalty.
 
     Args:
-        features: Features [n, features].
+        features: Features of lesions.
         coronary: True if a lesion is coronary [n].
         toward: Weights that the penalty draws to; None for 0.
     """
-    mean, spread = features.mean(0), np.maximum(features.std(0), 1e-6)
-    columns = np.column_stack([(features - mean) / spread, np.ones(len(features))])
-    start = np.zeros(len(FEATURES)) if toward is None else np.array([toward[name] for name in FEATURES]) * spread
-    penalty, bounds = np.append(np.ones(len(FEATURES)), 0.0), [(0, None)] * len(FEATURES)
+    values = np.stack(list(features.values()), axis=1)
+    mean, spread = values.mean(0), np.maximum(values.std(0), 1e-6)
+    columns = np.column_stack([(values - mean) / spread, np.ones(len(values))])
+    start = np.zeros(len(features)) if toward is None else np.array([toward[name] for name in features]) * spread
+    penalty, bounds = np.append(np.ones(len(features)), 0.0), [(0, None)] * len(features)
     fitted = penalised_logistic(
         columns, coronary.astype(float), penalty, np.append(start, 0.0), [*bounds, (None, None)]
     )
     weights = fitted[:-1] / spread
-    return {**dict(zip(FEATURES, map(float, weights), strict=True)), INTERCEPT: float(fitted[-1] - weights @ mean)}
+    return {**dict(zip(features, map(float, weights), strict=True)), INTERCEPT: float(fitted[-1] - weights @ mean)}

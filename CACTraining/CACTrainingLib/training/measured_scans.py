@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assembled, raw_maps, slice_probabilities
 from CACScoringLib.cohort.workers import run_jobs
@@ -23,12 +24,18 @@ from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_text_at
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct, read_mask
-from CACScoringLib.models.cards import load_model, read_card
+from CACScoringLib.models.cards import LoadedModel, load_model, read_card
 from CACScoringLib.models.inference import use_threads
 from CACScoringLib.quality.acquisition import BloodPool, measure_blood
 from CACScoringLib.quality.calibration import framing
 from CACScoringLib.scoring.artefacts import without_metal
-from CACScoringLib.scoring.evidence import FEATURES, candidate_sites, lesion_features, suggested_arteries
+from CACScoringLib.scoring.evidence import (
+    candidate_features,
+    candidate_sites,
+    map_features,
+    suggested_arteries,
+)
+from CACScoringLib.scoring.lesion_network import lesion_kinds
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
 from CACScoringLib.scoring.rules import rules_for_tube_voltage
 from CACScoringLib.scoring.scores import rules_of_map, score_lesions, score_sites
@@ -36,10 +43,10 @@ from CACScoringLib.scoring.scores import rules_of_map, score_lesions, score_site
 from ..data.datasets import TrainingScan
 from ..phantom.cohort.cohort import patient_of, reference_scores
 
-ModelPaths = tuple[Path | None, Path | None, Path, Path]
-"""Cards of the models for heart, territories (either may be None), slices and decomposition."""
+ModelPaths = tuple[Path | None, Path | None, Path, Path, Path]
+"""Cards of the models for heart, territories (either may be None), slices, decomposition and lesions."""
 
-VERSION = 9
+VERSION = 10
 """Version of the cached results; those of other versions are measured again."""
 
 MAP_RULES = ((None, 20.0), (None, 40.0))
@@ -65,14 +72,14 @@ class LesionTable:
     """Lesions of one scan by one method.
 
     Attributes:
-        features: Evidence of each lesion, float [n, features], in the order of `evidence.FEATURES`.
+        features: Evidence of each lesion, float [n] by name of the feature.
         coronary: True if the lesion holds coronary calcium, bool [n].
         agatston: Agatston scores on the clinical scale, float [n].
         pseudo_mass: Pseudo-masses in HU·mm³, float [n].
         artery: `Artery` of each lesion, int [n].
     """
 
-    features: np.ndarray
+    features: dict[str, np.ndarray]
     coronary: np.ndarray
     agatston: np.ndarray
     pseudo_mass: np.ndarray
@@ -80,7 +87,12 @@ class LesionTable:
 
     @classmethod
     def of(
-        cls, lesion_set: LesionSet, features: np.ndarray, truth: np.ndarray, spacing: tuple, rules: ScoringRules
+        cls,
+        lesion_set: LesionSet,
+        features: dict[str, np.ndarray],
+        truth: np.ndarray,
+        spacing: tuple,
+        rules: ScoringRules,
     ) -> LesionTable:
         """Tabulate a lesion set. truth: Voxels with coronary calcium, bool [k, j, i]."""
         coronary = set(np.unique(lesion_set.id_map[truth]).tolist())
@@ -102,10 +114,15 @@ class LesionTable:
             scores[artery.key] = {"agatston": float(self.agatston[in_artery].sum()), "mass_mg": mass}
         return scores
 
+    def as_json(self) -> dict[str, object]:
+        """Return the lesions as JSON."""
+        columns = {name: values.tolist() for name, values in vars(self).items() if name != "features"}
+        return {"features": {name: values.tolist() for name, values in self.features.items()}, **columns}
+
     @classmethod
     def read(cls, content: dict) -> LesionTable:
         """Read lesions from JSON."""
-        features = np.array(content["features"], float).reshape(-1, len(FEATURES))
+        features = {name: np.array(values, float) for name, values in content["features"].items()}
         kinds = {"coronary": bool, "artery": int}
         columns = {name: np.array(content[name], kinds.get(name, float)) for name in content if name != "features"}
         return cls(features, **columns)
@@ -120,7 +137,7 @@ class MeasuredScan:
         kind: Kind of scan, one of `datasets.KINDS`.
         visible: True if coronary calcium is visible in a slice.
         lesions: Lesions of the map.
-        candidates: Candidates of the clinical rule; their features depend on the map, too.
+        candidates: Candidates of the clinical rule.
         reader: Scores by artery of an ideal reader, who knows every lesion of this scan (keys of `uncertainty.LIMITS`).
         reference_agatston: Agatston score by artery of a motion- and noise-free scan (`reference_scores`), or None.
         true_mass_mg: True mass by artery.
@@ -132,7 +149,7 @@ class MeasuredScan:
     kind: str
     visible: bool
     lesions: dict[MapSettings, LesionTable]
-    candidates: dict[MapSettings, LesionTable]
+    candidates: LesionTable
     reader: dict[str, dict[str, float]]
     reference_agatston: dict[str, float] | None
     true_mass_mg: dict[str, float]
@@ -150,7 +167,13 @@ def measure_all(
 ) -> list[MeasuredScan]:
     """Measure all scans; one that cannot be scored becomes a warning.
 
-    models: Cards of the models. thresholds: Probabilities from which a slice is decomposed. cache: Folder of results.
+    Args:
+        scans: The scans.
+        models: Cards of the models.
+        thresholds: Probabilities from which a slice is decomposed; none to measure no maps.
+        cache: Folder of results.
+        workers: Processes.
+        progress: Progress of the run.
     """
     cache.mkdir(parents=True, exist_ok=True)
     remove_partial(cache, LEFT_SECONDS)
@@ -182,55 +205,36 @@ def measure(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float],
     path = cache / f"{digest[:24]}.json"
     if not path.is_file():
         content = dict(vars(_measure_uncached(scan, models, thresholds)))
-        for name in _BY_SETTINGS:
-            content[name] = [
-                (asdict(settings), {key: values.tolist() for key, values in vars(table).items()})
-                for settings, table in content[name].items()
-            ]
+        lesions = content["lesions"].items()
+        content["lesions"] = [(asdict(settings), table.as_json()) for settings, table in lesions]
+        content["candidates"] = content["candidates"].as_json()
         write_text_atomically(path, json.dumps(content))
     content = json.loads(path.read_text(encoding="utf-8"))
-    for name in _BY_SETTINGS:
-        content[name] = {MapSettings(**settings): LesionTable.read(table) for settings, table in content[name]}
-    return MeasuredScan(**content)
-
-
-_BY_SETTINGS = ("lesions", "candidates")
+    lesions = {MapSettings(**settings): LesionTable.read(table) for settings, table in content["lesions"]}
+    return MeasuredScan(**content | {"lesions": lesions, "candidates": LesionTable.read(content["candidates"])})
 
 
 def _measure_uncached(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float]) -> MeasuredScan:
     use_threads(1)  # scans are scored side by side
-    *finders, classifier, generator = models
+    *finders, classifier, generator, judge = models
     ct, record = read_ct(scan.ct), json.loads((scan.ct.parent / "truth.json").read_text(encoding="utf-8"))
     kvp = ct.acquisition.kvp or record["scanner"]["kvp"]  # missing from NIfTI
     ct = replace(ct, acquisition=replace(ct.acquisition, kvp=kvp))
     region = find_heart(ct, None, *(None if path is None else load_model(path) for path in finders))
-    territory_labels = None if region.territories is None else region.territories.labels(ct.image)
-    slice_model, map_model = load_model(classifier), load_model(generator)
-    stored = DecompositionSettings.of(slice_model, map_model)
-    slice_calcium = slice_probabilities(ct, region.mask, slice_model)
-    slices, probabilities = slice_calcium.slices, slice_calcium.on_grid
-    maps, _ = raw_maps(slices, probabilities >= min(thresholds), ct.image.GetSize()[2], map_model, stored.batch_size)
+    territory_labels = region.territory_labels(ct.image)
     blood = measure_blood(ct, region.mask)
     noise_hu = None if blood is None else blood.noise_hu
     truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
     spacing, rules = ct.image.GetSpacing(), rules_for_tube_voltage(ct.acquisition, ScoringRules())
     dense = candidate_sites(region, territory_labels, ct.hu >= rules.threshold_hu)
     clinical = without_metal(find_lesions(ct.image, dense, rules), ct.image)[0].coronary
+    if region.territories is None:
+        raise CTError("Calibration needs a model for territories, by whose places candidates are judged.")
     places = suggested_arteries(clinical, ct, region)
-    lesions, candidates = {}, {}
-    for settings in (MapSettings(threshold, *rule) for threshold in thresholds for rule in MAP_RULES):
-        decomposed = probabilities >= settings.slice_threshold
-        parts = assembled(ct, region.mask, slices, maps, decomposed, replace(stored, **asdict(settings)))
-        features = lesion_features(clinical, places, parts.calcium_map, slice_calcium.on_scan, noise_hu)
-        candidates[settings] = LesionTable.of(clinical, features, truth, spacing, rules)
-        map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
-        dense = sitk.GetArrayViewFromImage(parts.calcium_map) >= settings.floor_hu
-        sites = candidate_sites(region, territory_labels, dense)
-        map_candidates = find_lesions(parts.calcium_map, sites, map_rules, peaks=ct.image)
-        map_lesions = without_metal(map_candidates, ct.image)[0].coronary
-        map_places = suggested_arteries(map_lesions, ct, region)
-        features = lesion_features(map_lesions, map_places, parts.calcium_map, slice_calcium.on_scan, noise_hu)
-        lesions[settings] = LesionTable.of(map_lesions, features, truth, spacing, map_rules)
+    kinds = lesion_kinds(clinical, ct, region.territories, load_model(judge))
+    features = candidate_features(clinical, places, ct, kinds, noise_hu)
+    candidates = LesionTable.of(clinical, features, truth, spacing, rules)
+    lesions = _map_lesions(ct, region, (load_model(classifier), load_model(generator)), thresholds, noise_hu, truth)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
     mg_per_hu_mm3 = 1 / (1000 * record["calcium_hu_per_mg_cm3"])
     reader_scores = score_sites(find_lesions(ct.image, regions, rules).lesions, spacing, rules)
@@ -243,13 +247,55 @@ def _measure_uncached(scan: TrainingScan, models: ModelPaths, thresholds: Sequen
     }
     patient = patient_of(record)
     reference = None
-    if patient is not None:
+    if patient is not None and thresholds:  # the reference of maps alone
         reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}
     masses, facts = record["mass_mg_by_artery"], _facts(ct, region.mask, blood, record["scanner"])
     visible = scan.shows_calcium()
     return MeasuredScan(
         scan.patient, scan.kind, visible, lesions, candidates, reader, reference, masses, mg_per_hu_mm3, facts
     )
+
+
+def _map_lesions(
+    ct: CTScan,
+    region: HeartRegion,
+    models: tuple[LoadedModel, LoadedModel],
+    thresholds: Sequence[float],
+    noise_hu: float | None,
+    truth: np.ndarray,
+) -> dict[MapSettings, LesionTable]:
+    """Measure the lesions of the calcium map in all settings; none without thresholds.
+
+    Args:
+        ct: The scan.
+        region: Heart and territories.
+        models: Slice classifier and generator.
+        thresholds: Probabilities from which a slice is decomposed.
+        noise_hu: SD of blood; None if not measured.
+        truth: Voxels with coronary calcium, bool [k, j, i].
+    """
+    if not thresholds:
+        return {}
+    slice_model, map_model = models
+    stored = DecompositionSettings.of(slice_model, map_model)
+    slice_calcium = slice_probabilities(ct, region.mask, slice_model)
+    slices, probabilities = slice_calcium.slices, slice_calcium.on_grid
+    maps, _ = raw_maps(slices, probabilities >= min(thresholds), ct.image.GetSize()[2], map_model, stored.batch_size)
+    territory_labels = region.territory_labels(ct.image)
+    rules = rules_for_tube_voltage(ct.acquisition, ScoringRules())
+    lesions = {}
+    for settings in (MapSettings(threshold, *rule) for threshold in thresholds for rule in MAP_RULES):
+        decomposed = probabilities >= settings.slice_threshold
+        parts = assembled(ct, region.mask, slices, maps, decomposed, replace(stored, **asdict(settings)))
+        map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
+        dense = sitk.GetArrayViewFromImage(parts.calcium_map) >= settings.floor_hu
+        sites = candidate_sites(region, territory_labels, dense)
+        candidates = find_lesions(parts.calcium_map, sites, map_rules, peaks=ct.image)
+        coronary = without_metal(candidates, ct.image)[0].coronary
+        places = suggested_arteries(coronary, ct, region)
+        features = map_features(coronary, places, parts.calcium_map, slice_calcium.on_scan, noise_hu)
+        lesions[settings] = LesionTable.of(coronary, features, truth, ct.image.GetSpacing(), map_rules)
+    return lesions
 
 
 def _facts(ct: CTScan, heart: sitk.Image, blood: BloodPool | None, scanner: dict) -> dict[str, float | str | None]:

@@ -11,17 +11,17 @@ import SimpleITK as sitk
 from CACScoringLib.io.reading import read_mask
 from CACScoringLib.quality.calibration import METAL, recorded_facts
 from CACScoringLib.record.score_record import ArteryLesionRecord, ScoreRecord
-from CACScoringLib.scoring.evidence import FEATURES
+from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES
 
 
 @dataclass(frozen=True)
 class ScanCandidates:
     """All candidates of an automatic clinical score, excluded ones too, with facts of their scan.
 
-    The first four attributes are lists of equal length; `coronary` may be None.
+    The first four attributes hold lists of equal length; `coronary` may be None.
 
     Attributes:
-        features: `evidence.FEATURES` of each candidate.
+        features: Values of `evidence.CANDIDATE_FEATURES` of the candidates, by name.
         agatston: Agatston score of each candidate.
         arteries: Key of each candidate's artery.
         coronary: True where the reference has coronary calcium; None if the reference has no outlines.
@@ -32,7 +32,7 @@ class ScanCandidates:
         metal: True if there is metal near the arteries, where errors of scores are unknown.
     """
 
-    features: list[list[float]]
+    features: dict[str, list[float]]
     agatston: list[float]
     arteries: list[str]
     coronary: list[bool] | None
@@ -64,14 +64,14 @@ def scan_candidates(record: ScoreRecord, folder: Path, coronary: Sequence[bool] 
     if method is None or method.status != "automatic":
         return None
     lesions = candidates_of(record)
-    if not all(set(FEATURES) == set(lesion.evidence) for lesion in lesions):
+    if not all(set(CANDIDATE_FEATURES) == set(lesion.evidence) for lesion in lesions):
         return None
     heart = sitk.DICOMOrient(read_mask(folder / "heart.nii.gz"), "LPS")
     names = {"automatic": "threshold", "map": "decomposition"}
     probabilities = record.categories.probabilities if record.categories else None
     mapped = record.methods["decomposition"].arteries if "decomposition" in record.methods else {}
     return ScanCandidates(
-        features=[[lesion.evidence[name] for name in FEATURES] for lesion in lesions],
+        features={name: [lesion.evidence[name] for lesion in lesions] for name in CANDIDATE_FEATURES},
         agatston=[lesion.clinical_agatston for lesion in lesions],
         arteries=[lesion.artery for lesion in lesions],
         coronary=None if coronary is None else list(map(bool, coronary)),

@@ -26,11 +26,11 @@ from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.models.cards import NAME, ModelCard, StoredModel, list_models
 from CACScoringLib.models.store import install_copy
 from CACScoringLib.quality.calibration import METAL, CalibratedOn, CalibrationRange
-from CACScoringLib.scoring.evidence import FEATURES, Evidence, coronary_probabilities
+from CACScoringLib.scoring.evidence import Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM, ScoreErrors, Uncertainty
 
 from ..statistics.patient_folds import parts_by_patient
-from ..training.evidence import FOLDS, fitted_weights, nearest_limit, typical
+from ..training.evidence import FOLDS, fitted_weights, nearest_limit, selected, stack_features, typical
 from ..training.score_errors import fitted_errors
 from .comparison import ComparedScan
 from .reference import VESSELS
@@ -59,8 +59,8 @@ class _Scan:
     compared: ComparedScan
 
     @cached_property
-    def features(self) -> np.ndarray:
-        return np.array(self.compared.candidates.features, float).reshape(-1, len(FEATURES))
+    def features(self) -> dict[str, np.ndarray]:
+        return {name: np.array(values, float) for name, values in self.compared.candidates.features.items()}
 
     @cached_property
     def agatston(self) -> np.ndarray:
@@ -263,9 +263,9 @@ class _Fitter:
         coronary = np.concatenate([scan.coronary for scan in outlined]) if outlined else np.zeros(0, bool)
         if len(set(coronary.tolist())) < 2:
             return self._present
-        features = np.concatenate([scan.features for scan in outlined])
+        features = stack_features(outlined)
         weights = fitted_weights(features, coronary, toward=self._present.weights)
-        return replace(self._present, weights=weights, typical=typical(features[coronary]))
+        return replace(self._present, weights=weights, typical=typical(selected(features, coronary)))
 
     def _fitted_errors(
         self, kind: str, scans: Sequence[_Scan], counted: Sequence[np.ndarray]

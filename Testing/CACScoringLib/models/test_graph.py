@@ -64,6 +64,7 @@ def test_cards_of_bundled_models_hold_the_graphs_of_their_modules(model):
     assert model.path.parent in (bundled_folder(), alternatives_folder())
     card, network = read_network(model.path)
     channels, *kernel = next(network.parameters()).shape[1:]
+    channels = getattr(network, "input_channels", channels)
     torch.manual_seed(0)
     x = torch.rand(2, channels, *[32] * len(kernel))
     with torch.no_grad():

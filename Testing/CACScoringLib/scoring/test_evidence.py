@@ -7,18 +7,23 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.ct import Acquisition, CTError, CTScan
 from CACScoringLib.core.labels import Artery
+from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.scoring.arteries import ArterySuggestion
 from CACScoringLib.scoring.evidence import (
-    FEATURES,
+    CANDIDATE_FEATURES,
     INTERCEPT,
+    MAP_FEATURES,
+    OTHER_KINDS,
     REASONS,
     Evidence,
+    candidate_features,
     coronary_probabilities,
-    lesion_features,
+    map_features,
     select_lesions,
 )
+from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, SliceComponent, find_lesions
 
 
@@ -48,8 +53,8 @@ def test_features_are_what_they_say(two_lesions):
     suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, p) for x, p in zip(lesions.lesions, (0.2, 0.5), strict=True)]
     probabilities = np.array([np.nan, 0.1, 0.8, 0.5], np.float32)
     # blood and noise reach 105 HU
-    features = lesion_features(lesions, suggestions, map_of(calcium), probabilities, 20.0)
-    by_name = dict(zip(FEATURES, features.T, strict=True))
+    by_name = map_features(lesions, suggestions, map_of(calcium), probabilities, 20.0)
+    assert set(by_name) == set(MAP_FEATURES)
     large = int(np.argmax(by_name["log_mass"]))
     assert lesions.lesions[large].voxels == 8
     assert by_name["log_mass"][large] == pytest.approx(math.log1p((7 * 50 + 90) * 2))
@@ -60,24 +65,42 @@ def test_features_are_what_they_say(two_lesions):
     assert by_name["slice_logit"][1 - large] == pytest.approx(0, abs=1e-6)
 
 
+def test_a_candidate_is_judged_by_its_looks_and_not_by_the_map(two_lesions):
+    calcium, lesions = two_lesions
+    suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, 0.2) for x in lesions.lesions]
+    kinds = np.zeros((2, len(LESION_KINDS)))
+    kinds[0, [LESION_KINDS.index("RCA"), LESION_KINDS.index("stent"), LESION_KINDS.index("noise")]] = 0.3, 0.5, 0.2
+    kinds[1, LESION_KINDS.index("clip")] = 1.0
+    by_name = candidate_features(lesions, suggestions, CTScan(map_of(calcium), Acquisition("memory")), kinds, 20.0)
+    assert set(by_name) == set(CANDIDATE_FEATURES)
+    # A stent lies in an artery, and looks like a calcified one.
+    assert by_name["look_logit"] == pytest.approx([math.log(0.8 / 0.2), -math.log(999)])
+    by_map = map_features(lesions, suggestions, map_of(calcium), np.ones(4, np.float32), 20.0)
+    for name in ("log_mass", "log_ct_excess", "place_logit"):
+        np.testing.assert_array_equal(by_name[name], by_map[name])
+
+
 def test_certain_and_unknown_values_stay_finite(two_lesions):
     calcium, lesions = two_lesions
     certain = [ArterySuggestion(x.id, Artery.LAD, 1.0, p) for x, p in zip(lesions.lesions, (0.0, 1.0), strict=True)]
-    features = lesion_features(lesions, certain, map_of(calcium), np.full(4, np.nan), None)
-    assert features[:, 3:] == pytest.approx(math.log(999) * np.array([[-1, 1], [-1, -1]]))
-    usual = lesion_features(lesions, certain, map_of(calcium), np.full(4, np.nan), 15.0)
-    np.testing.assert_array_equal(features, usual)
+    features = map_features(lesions, certain, map_of(calcium), np.full(4, np.nan), None)
+    assert features["place_logit"] == pytest.approx(math.log(999) * np.array([1, -1]))
+    assert features["slice_logit"] == pytest.approx(math.log(999) * np.array([-1, -1]))
+    usual = map_features(lesions, certain, map_of(calcium), np.full(4, np.nan), 15.0)
+    np.testing.assert_equal(features, usual)
     nothing = found_in(0 * calcium, calcium)
-    assert lesion_features(nothing, [], map_of(calcium), np.ones(4), 9.0).shape == (0, len(FEATURES))
+    assert all(len(x) == 0 for x in map_features(nothing, [], map_of(calcium), np.ones(4), 9.0).values())
 
 
 def test_weights_of_other_features_are_refused():
-    with pytest.raises(CTError, match=r"evidence weights .*colour.* Calibrate"):
-        coronary_probabilities(np.zeros((1, len(FEATURES))), {"colour": 1.0, INTERCEPT: 0.0})
+    features = dict.fromkeys(CANDIDATE_FEATURES, np.zeros(1))
+    for names in (("colour",), MAP_FEATURES):
+        with pytest.raises(CTError, match=rf"evidence weights .*{names[0]}.* Calibrate"):
+            coronary_probabilities(features, {**dict.fromkeys(names, 1.0), INTERCEPT: 0.0})
 
 
-TYPICAL = dict.fromkeys(FEATURES, 3.0)
-EVIDENCE = Evidence({**dict.fromkeys(FEATURES, 1.0), INTERCEPT: -10.0}, TYPICAL, 0.5)
+TYPICAL = dict.fromkeys(CANDIDATE_FEATURES, 3.0)
+EVIDENCE = Evidence({**dict.fromkeys(CANDIDATE_FEATURES, 1.0), INTERCEPT: -8.0}, TYPICAL, 0.5)
 
 
 def candidates(count):
@@ -91,18 +114,24 @@ def candidates(count):
 
 
 def features_of(*rows):
-    return np.array([[row.get(name, 3.0) for name in FEATURES] for row in rows], float)
+    return {name: np.array([row.get(name, 3.0) for row in rows], float) for name in CANDIDATE_FEATURES}
+
+
+def test_every_kind_outside_the_arteries_has_words():
+    assert {*OTHER_KINDS} == {kind for n, kind in enumerate(LESION_KINDS) if n not in CORONARY_KINDS}
 
 
 def test_what_is_improbable_is_left_out_with_its_reason():
     lesions, suggestions = candidates(3)
-    features = features_of({}, {"log_map_excess": -4.0}, {"place_logit": -4.0, "log_mass": 2.9})
-    selection = select_lesions(lesions, features, suggestions, EVIDENCE)
+    features = features_of({}, {"look_logit": -4.0}, {"place_logit": -4.0, "log_mass": 2.9})
+    kinds = np.zeros((3, len(LESION_KINDS)))
+    kinds[:, LESION_KINDS.index("LAD")], kinds[1, LESION_KINDS.index("mitral annulus")] = 0.6, 0.4
+    selection = select_lesions(lesions, features, suggestions, EVIDENCE, kinds)
     counted, suggestions, left_out = selection.lesions, selection.suggestions, selection.left_out
     assert [lesion.id for lesion in counted.lesions] == [suggestions[0].lesion_id] == [2]
-    assert suggestions[0].not_coronary_probability == pytest.approx(1 / (1 + np.exp(5)))
+    assert suggestions[0].not_coronary_probability == pytest.approx(1 / (1 + np.exp(4)))
     assert [lesion.id for lesion in left_out.lesions.lesions] == [s.lesion_id for s in left_out.suggestions] == [3, 4]
-    assert left_out.reasons == (REASONS["log_map_excess"], REASONS["place_logit"])
+    assert left_out.reasons == ("looks like calcium of the mitral annulus", REASONS["place_logit"])
     assert all(s.not_coronary_probability > 0.5 for s in left_out.suggestions)
     assert np.array_equal(counted.id_map + left_out.lesions.id_map, lesions.id_map), "no candidate is lost"
 
@@ -119,7 +148,7 @@ def test_without_weights_the_place_alone_decides():
     lesions, suggestions = candidates(2)
     likely, unlikely = (replace(suggestion, artery=Artery.RCA) for suggestion in suggestions)
     unlikely = replace(unlikely, not_coronary_probability=0.6)
-    selection = select_lesions(lesions, np.zeros((2, 5)), [likely, unlikely], Evidence(None, None, 0.5))
+    selection = select_lesions(lesions, features_of({}, {}), [likely, unlikely], Evidence(None, None, 0.5))
     assert selection.suggestions == (likely,)
     arteries = [lesion.artery for lesion in selection.lesions.lesions]
     assert arteries == [Artery.RCA], "the lesion lies where it was suggested"
@@ -130,7 +159,7 @@ def test_without_weights_the_place_alone_decides():
 def test_a_lesion_at_the_limit_counts(most_not_coronary, counted):
     lesions, (suggestion,) = candidates(1)
     suggestion = replace(suggestion, not_coronary_probability=0.6)
-    selection = select_lesions(lesions, np.zeros((1, 5)), [suggestion], Evidence(None, None, most_not_coronary))
+    selection = select_lesions(lesions, features_of({}), [suggestion], Evidence(None, None, most_not_coronary))
     assert len(selection.lesions.lesions) == len(selection.suggestions) == counted
     assert len(selection.left_out.suggestions) == len(selection.left_out.reasons) == 1 - counted
 
@@ -138,14 +167,15 @@ def test_a_lesion_at_the_limit_counts(most_not_coronary, counted):
 @pytest.mark.parametrize(
     ("features", "expected"),
     [
-        ((0, 0, 0, 0, 0), 0.2),
-        ((1, 0, 0, 0, 0), 0.5),
-        ((0, 2, 0, 0, 0), 0.8),
-        ((0, 0, -1, 0, 0), 1 / 17),
-        ((1, 1, 1, 1, 1), 4**4 / (1 + 4**4)),
+        ((0, 0, 0, 0), 0.2),
+        ((1, 0, 0, 0), 0.5),
+        ((0, 2, 0, 0), 0.8),
+        ((0, 0, -1, 0), 1 / 17),
+        ((1, 1, 1, 1), 4**3 / (1 + 4**3)),
     ],
 )
 def test_probabilities_by_hand(features, expected):
     """Log-odds of one to four, and four times as much for each unit of a feature."""
-    weights = {**dict.fromkeys(FEATURES, math.log(4)), INTERCEPT: -math.log(4)}
-    assert coronary_probabilities(np.array([features], float), weights) == pytest.approx([expected])
+    weights = {**dict.fromkeys(CANDIDATE_FEATURES, math.log(4)), INTERCEPT: -math.log(4)}
+    columns = {name: np.array([value], float) for name, value in zip(CANDIDATE_FEATURES, features, strict=True)}
+    assert coronary_probabilities(columns, weights) == pytest.approx([expected])

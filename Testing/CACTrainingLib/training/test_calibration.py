@@ -15,7 +15,7 @@ from CACScoringLib.models import cards as models
 from CACScoringLib.models import store
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
 from CACScoringLib.quality.calibration import CalibrationRange
-from CACScoringLib.scoring.evidence import FEATURES, Evidence, coronary_probabilities
+from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import Uncertainty
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import DataError, TrainingScan
@@ -27,14 +27,12 @@ from CACTrainingLib.training.measured_scans import LesionTable, MapSettings, Mea
 
 STRICT, LENIENT = MapSettings(0.5, -10.0, 10.0), MapSettings(0.2, None, 20.0)
 FIXED = MapSettings(0.05, None, 20.0)
-MASS, PLACE = FEATURES.index("log_mass"), FEATURES.index("place_logit")
 
 
 def lesions(rows):
     """Make a table of lesions from rows (logarithm of the mass, place, coronary, Agatston)."""
-    features = np.zeros((len(rows), len(FEATURES)))
-    for row, (mass, place, *_) in zip(features, rows, strict=True):
-        row[MASS], row[PLACE] = mass, place
+    features = {name: np.zeros(len(rows)) for name in CANDIDATE_FEATURES}
+    features["log_mass"], features["place_logit"] = (np.array([row[n] for row in rows], float) for n in (0, 1))
     agatston = np.array([r[3] for r in rows], float)
     return LesionTable(features, np.array([r[2] for r in rows], bool), agatston, 10 * agatston, np.full(len(rows), 2))
 
@@ -43,7 +41,8 @@ def measured(patient, kind, maps, clinical, candidates=None):
     """Make a measured scan whose candidates default to the map's lesions."""
     truth = {"LM": 0.0, "LAD": clinical, "LCX": 0.0, "RCA": 0.0}
     reader = {artery: {"agatston": x, "mass_mg": x / 5} for artery, x in truth.items()}
-    return MeasuredScan(patient, kind, kind == "coronary", maps, candidates or maps, reader, None, truth, 1.0, {})
+    candidates = candidates or maps[STRICT]
+    return MeasuredScan(patient, kind, kind == "coronary", maps, candidates, reader, None, truth, 1.0, {})
 
 
 def cohort(patients=60, faint_in_lenient=False, seed=0):
@@ -119,7 +118,7 @@ def test_all_kinds_are_needed():
 
 def test_candidates_are_classified_by_cross_fitted_and_by_stored_weights():
     scans = cohort()
-    evidence, performance, counted = calibration.candidate_evidence(scans, STRICT)
+    evidence, performance, counted = calibration.candidate_evidence(scans)
     assert (performance["candidates"], performance["coronary"]) == (60 * 3 + 40, 20)
     assert performance["precision"] > 0.9
     assert performance["recall"] > 0.9
@@ -127,7 +126,7 @@ def test_candidates_are_classified_by_cross_fitted_and_by_stored_weights():
     assert sum(c.sum() for c in counted) == pytest.approx(20, abs=2)
     stored = Evidence.stored({"candidates": evidence})
     for scan in scans:
-        part = scan.candidates[STRICT]
+        part = scan.candidates
         counted = coronary_probabilities(part.features, stored.weights) >= 1 - stored.most_not_coronary
         assert (counted == part.coronary).mean() > 0.7
     assert stored.typical["log_mass"] == pytest.approx(9, abs=0.5)
@@ -137,9 +136,9 @@ def test_intervals_alone_use_the_stored_evidence():
     scans = cohort()
     for number, scan in enumerate(scans):
         scans[number] = replace(
-            scan, lesions=scan.lesions | {FIXED: scan.lesions[LENIENT]}, candidates={FIXED: scan.lesions[LENIENT]}
+            scan, lesions=scan.lesions | {FIXED: scan.lesions[LENIENT]}, candidates=scan.lesions[LENIENT]
         )
-    weights = dict.fromkeys(FEATURES, 0.0) | {"log_mass": 1.0, "place_logit": 1.0, "intercept": -9.0}
+    weights = dict.fromkeys(CANDIDATE_FEATURES, 0.0) | {"log_mass": 1.0, "place_logit": 1.0, "intercept": -9.0}
     candidates = {"weights": weights, "typical": None, "most_not_coronary": 0.5}
     stored = {"min_healthy_hu": None, "floor_hu": 20.0, "evidence_weights": weights, "most_not_coronary": 0.5}
     uncertainty, performance = calibration.intervals(scans, FIXED.slice_threshold, stored | {"candidates": candidates})
@@ -218,8 +217,8 @@ def test_calibrate_updates_the_cards_alone(tmp_path, capsys):
     assert models.verify_model(cards["slices"]).calibration.keys() == {"slice_threshold"}
     performance = card.validation["whole_method"]
     assert [performance[f"scans_{kind}"] for kind in ("with_visible_calcium", "distractor", "clean")] == [2, 1, 1]
-    territories = models.find_model("territories").card.sha256
-    used = {"territories": territories, **{network: models.read_card(path).sha256 for network, path in cards.items()}}
+    used = {network: models.find_model(network).card.sha256 for network in ("territories", "lesions")}
+    used |= {network: models.read_card(path).sha256 for network, path in cards.items()}
     assert performance["models"] == performance["evidence_models"] == used
     assert card.validation["auc"] == 0.5
     assert cards["decomposition"].with_suffix(".safetensors").read_bytes() == weights
@@ -276,18 +275,19 @@ def test_intervals_alone_keep_the_record_of_the_evidence_models(monkeypatch, tmp
 def lesions_by_evidence(weights, count=4000):
     """Draw features, and coronary lesions with probabilities by these weights."""
     generator = np.random.default_rng(5)
-    features = generator.normal(2.0, 1.5, (count, len(FEATURES)))
-    evidence = (features - 2.0) @ np.array([weights.get(name, 0.0) for name in FEATURES])
+    features = {name: generator.normal(2.0, 1.5, count) for name in CANDIDATE_FEATURES}
+    evidence = sum(weights.get(name, 0.0) * (values - 2.0) for name, values in features.items())
     return features, generator.random(count) < 1 / (1 + np.exp(-evidence))
 
 
 def test_weights_equal_logistic_regression_if_all_are_positive():
-    weights = {"log_mass": 0.8, "place_logit": 1.2, "slice_logit": 0.5}
+    weights = {"log_mass": 0.8, "place_logit": 1.2, "look_logit": 0.5}
     features, coronary = lesions_by_evidence(weights)
     fitted = calibration.fitted_weights(features, coronary)
-    scaler, regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, coronary)
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    scaler, regression = pipeline.fit(np.stack(list(features.values()), axis=1), coronary)
     expected = regression.coef_[0] / scaler.scale_
-    for name, weight in zip(FEATURES, expected, strict=True):
+    for name, weight in zip(features, expected, strict=True):
         if name in weights:
             assert fitted[name] == pytest.approx(weight, abs=0.05)
 

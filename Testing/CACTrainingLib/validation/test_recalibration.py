@@ -17,7 +17,7 @@ from CACScoringLib.models.cards import find_model, read_card
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.models.store import update_card
 from CACScoringLib.quality.calibration import CalibratedOn, CalibrationRange
-from CACScoringLib.scoring.evidence import FEATURES, Evidence, coronary_probabilities
+from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import LIMITS, Uncertainty
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.validation import recalibration_page, run
@@ -27,7 +27,7 @@ from CACTrainingLib.validation.formats import read_reference
 from CACTrainingLib.validation.recalibration import LEAST_PATIENTS, TooFewError, check, recalibrate, store
 from CACTrainingLib.validation.run import ValidationSettings, validate
 
-EXCESS, PLACE = FEATURES.index("log_ct_excess"), FEATURES.index("place_logit")
+EXCESS, PLACE = "log_ct_excess", "place_logit"
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def base(weights, tmp_path, monkeypatch):
     evidence = {"log_ct_excess": 1.0, "intercept": -5.0}
     calibration = {
         "candidates": {
-            "weights": dict.fromkeys(FEATURES, 0.0) | evidence,
-            "typical": dict.fromkeys(FEATURES, 5.0),
+            "weights": dict.fromkeys(CANDIDATE_FEATURES, 0.0) | evidence,
+            "typical": dict.fromkeys(CANDIDATE_FEATURES, 5.0),
             "most_not_coronary": 0.5,
         },
         "uncertainty": automatic_patient.map_card().calibration["uncertainty"],
@@ -71,16 +71,16 @@ def digital_scans(patients=40, outlined=True, seed=0, arteries=True):
     scans = []
     for number in range(patients):
         sick = number % 2 == 0
-        features = np.zeros((2, len(FEATURES)))
-        features[:, EXCESS] = (4.0 + generator.normal(0, 0.2), 6.0 + generator.normal(0, 0.2))
-        features[:, PLACE] = (3.0 + generator.normal(0, 0.3), -3.0 + generator.normal(0, 0.3))
+        features = {name: [0.0, 0.0] for name in CANDIDATE_FEATURES}
+        features[EXCESS] = (4.0 + generator.normal(0, 0.2), 6.0 + generator.normal(0, 0.2))
+        features[PLACE] = (3.0 + generator.normal(0, 0.3), -3.0 + generator.normal(0, 0.3))
         scores = [float(generator.lognormal(4, 1.3)), 50.0]
         rows = slice(0, 2) if sick else slice(1, 2)
         truth = scores[0] * float(generator.lognormal(0, 0.2)) if sick else 0.0
         facts = {"noise_hu": 20.0 + number / patients, "slice_thickness_mm": 3.0, "kvp": 120.0}
         by_artery = {"LM": 0.0, "LAD": truth, "LCX": 0.0, "RCA": 0.0}
         candidates = ScanCandidates(
-            features=features[rows].tolist(),
+            features={name: list(values)[rows] for name, values in features.items()},
             agatston=scores[rows],
             arteries=["LAD", "RCA"][rows],
             coronary=[True, False][rows] if outlined else (None if sick else [False]),
@@ -246,13 +246,13 @@ def test_evidence_is_read_from_results_and_labelled_by_the_outlines(tmp_path):
     compared = compare(job)
     candidates = compared.candidates
     assert sum(candidates.coronary) == sum(automatic_patient.LESIONS)
-    bright = np.array([row[EXCESS] for row in candidates.features])
+    bright = np.array(candidates.features[EXCESS])
     order = np.argsort(-bright)
     assert [candidates.coronary[n] for n in order] == list(automatic_patient.LESIONS)
     counted = len(result.methods["threshold"].lesions.lesions)
     assert sum(candidates.agatston[:counted]) == pytest.approx(result.methods["threshold"].total.agatston)
     weights = result.networks.decomposition.card.calibration["candidates"]["weights"]
-    probabilities = coronary_probabilities(np.array(candidates.features), weights)
+    probabilities = coronary_probabilities({name: np.array(x) for name, x in candidates.features.items()}, weights)
     assert (probabilities[:counted] >= 0.5).all()
     assert (probabilities[counted:] < 0.5).all()
     assert from_json(json.loads(json.dumps(asdict(compared)))) == compared

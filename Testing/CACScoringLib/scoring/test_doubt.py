@@ -1,0 +1,73 @@
+"""Doubtful lesions that decide a score are named; others are not."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.scoring.arteries import ArterySuggestion
+from CACScoringLib.scoring.doubt import decisive_warning
+from CACScoringLib.scoring.evidence import LeftOut
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.methods import method_result
+
+SPACING_MM = (1.0, 1.0, 3.0)
+
+
+def warning_of(*lesions):
+    """Decide on lesions given by (voxels of 450 HU, probability, counts): 4 Agatston points a voxel."""
+    hu = np.zeros((2 * len(lesions), 4, 120), np.float32)
+    for number, (voxels, *_) in enumerate(lesions):
+        hu[2 * number, 1, :voxels] = 450
+    image = sitk.GetImageFromArray(hu)
+    image.SetSpacing(SPACING_MM)
+    found = find_lesions(image, np.where(hu > 0, np.uint8(Artery.RCA), 0), ScoringRules())
+    by_slice = {lesion.slice_indices[0]: lesion.id for lesion in found.lesions}
+    ids = [by_slice[2 * number] for number in range(len(lesions))]
+    suggestions = {n: ArterySuggestion(n, Artery.RCA, 1.0, 1 - p) for n, (_, p, _) in zip(ids, lesions, strict=True)}
+    counted = [n for n, (*_, counts) in zip(ids, lesions, strict=True) if counts]
+    others = [n for n in ids if n not in counted]
+    part, rest = found.of(counted), found.of(others)
+    left_out = LeftOut(rest, tuple(suggestions[x.id] for x in rest.lesions), ("faint",) * len(others))
+    named = tuple(suggestions[x.id] for x in part.lesions)
+    return decisive_warning(method_result("automatic", part, ScoringRules(), SPACING_MM, named, left_out), SPACING_MM)
+
+
+@pytest.mark.parametrize(
+    ("lesions", "decides"),
+    [
+        ([(10, 0.95, True)], False),
+        ([(10, 0.6, True)], True),
+        ([(10, 0.4, False)], True),
+        ([(10, 0.05, False)], False),
+        ([(100, 0.95, True), (10, 0.5, True)], True),
+        ([(110, 0.95, True), (10, 0.5, True)], False),
+        ([(110, 0.95, True), (10, 0.5, False)], False),
+        ([(95, 0.95, True), (10, 0.5, False)], True),
+    ],
+    ids=["sure", "zero without", "zero with", "surely none", "class", "same class", "higher, same class", "class up"],
+)
+def test_what_changes_the_class_or_a_fifth_decides(lesions, decides):
+    codes = [warning.code for warning in warning_of(*lesions)]
+    assert codes == (["doubt-decides"] if decides else [])
+
+
+def test_a_fifth_of_the_score_decides_within_a_class():
+    assert warning_of((20, 0.95, True), (4, 0.5, False)) == []
+    (warning,) = warning_of((19, 0.95, True), (5, 0.5, False))
+    assert warning.code == "doubt-decides"
+
+
+def test_the_largest_is_named():
+    (warning,) = warning_of((10, 0.95, True), (5, 0.5, False), (9, 0.4, True))
+    assert "2 doubtful lesions decide" in warning.message
+    assert "without lesion" in warning.message
+    assert "slice 4, Agatston score 36, probability 0.40" in warning.message
+    assert "it is 40 instead of 76" in warning.message
+
+
+def test_candidates_that_nobody_judged_are_not_doubted():
+    hu = np.zeros((2, 4, 20), np.float32)
+    image = sitk.GetImageFromArray(hu)
+    nothing = find_lesions(image, hu.astype(np.uint8), ScoringRules())
+    assert decisive_warning(method_result("candidates", nothing, ScoringRules(), SPACING_MM), SPACING_MM) == []
