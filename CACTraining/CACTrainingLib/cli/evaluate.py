@@ -64,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         action="append",
         metavar="NAME",
-        help="model to use in place of the bundled one; of the study models, two or more to compare, by name or card",
+        help="model to use in place of the bundled one; of recall and stability also a card or a folder of cards; "
+        "of the study models, two or more to compare, by name or card",
     )
     add("--overwrite", action="store_true", help="score all scans again, whatever the folder holds")
     add("--use", choices=("test", "validation", "training"), help="use of the scans of a project (default: test)")
@@ -111,6 +112,13 @@ def _evaluate_scans(name: str, values: dict[str, Any], file: str | None, progres
     if evaluation.limits is not None:
         print(f"{evaluation.limits}: repeatability coefficient, for cac compare")
     return evaluation.page
+
+
+def _evaluate_recall(name: str, values: dict[str, Any], file: str | None, progress: Progress) -> Path:
+    from ..studies.recall import RecallSettings, evaluate_recall
+
+    settings = from_file(file, SECTION, RecallSettings(values["output"], tuple(values.pop("model", ()))))
+    return evaluate_recall(replace(settings, **values), progress)
 
 
 def _evaluate_models(name: str, values: dict[str, Any], file: str | None, progress: Progress) -> Path:
@@ -174,6 +182,9 @@ STUDIES = {
         "one digital patient, scanned in many ways", ("model", "workers", "device"), _evaluate_scans, _COHORT
     ),
     "all": Study("all of the above", _PAIRS, _evaluate_scans, _COHORT),
+    "recall": Study(
+        "recall by coronary segment, on digital patients", ("model", "seed", "workers", "device"), _evaluate_recall
+    ),
     "models": Study(
         "models of one network on the same cases",
         ("data", "model", "use", "annotator", "seed", "workers", "device"),

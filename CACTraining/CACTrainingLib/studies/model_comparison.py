@@ -19,7 +19,7 @@ from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError, read_table
-from CACScoringLib.models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model, read_card
+from CACScoringLib.models.cards import LoadedModel, ModelError, StoredModel, load_model, read_card
 
 from ..data.datasets import TrainingScan, default_cache, find_scans, load_slices, prepare
 from ..experiments.jobs import StudyError, make_folder
@@ -30,6 +30,7 @@ from ..report.parts import Section, Table, count, heading
 from ..statistics.bootstrap import LEAST_PATIENTS, RESAMPLES
 from .model_measures import EVALUATORS, Case, Evaluator
 from .scans import DEFAULT_USE
+from .scoring import named_model
 
 CASES = "cases.csv"
 """File in the output folder with the results of each model on each scan."""
@@ -138,7 +139,7 @@ def _comparators(settings: ComparisonSettings) -> list[Comparator]:
     """Find the models and check that they differ and are for one network. Raises StudyError, ModelError."""
     if len(settings.models) < 2:
         raise StudyError("A comparison takes two models or more. Name them with --model A --model B.")
-    models = [_model(name) for name in settings.models]
+    models = [named_model(name) for name in settings.models]
     if len({model.card.network for model in models}) > 1:
         networks = ", ".join(f"{model.card.name} is for {model.card.network}" for model in models)
         raise StudyError(f"Only models of one network can be compared; {networks}.")
@@ -148,18 +149,6 @@ def _comparators(settings: ComparisonSettings) -> list[Comparator]:
     labels = [name if names.count(name) == 1 else f"{name} ({n})" for n, name in enumerate(names, 1)]
     folder = Project.open(settings.data).models_folder if is_project(settings.data) else None
     return [Comparator(label, model, _patients_of(model, folder)) for label, model in zip(labels, models, strict=True)]
-
-
-def _model(name: str) -> StoredModel:
-    path, models = Path(name), list_models()
-    if path.suffix == ".json" or path.is_file():
-        matches = [model for model in models if model.path.resolve() == path.resolve()]
-        return matches[0] if matches else StoredModel(read_card(path), path, "file")
-    matches = [model for model in models if model.card.name == name]
-    if not matches:
-        names = ", ".join(model.card.name for model in models) or "none"
-        raise ModelError(f"There is no model {name!r}. Give the path of a card, or one that is installed: {names}.")
-    return matches[-1]
 
 
 def _patients_of(model: StoredModel, folder: Path | None) -> frozenset[str] | None:

@@ -1,0 +1,319 @@
+"""Recall of the automatic clinical score by coronary segment, on digital patients with a plaque in each segment.
+
+A plaque is a lesion where its voxels make up 1 mm² at 130 HU in the scan. It is found where the score counts any of
+these voxels in a coronary artery. Scans and answers are kept, so that the study resumes, and other networks are
+compared on the same scans.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+from scipy.stats import binomtest
+
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import read_table, write_table
+from CACScoringLib.models.cards import StoredModel
+from CACScoringLib.models.choice import Networks
+from CACScoringLib.pipeline import score_scan
+from CACScoringLib.results import ScoreResult
+from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
+from CACScoringLib.scoring.scores import score_lesions
+
+from ..experiments.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder
+from ..phantom.anatomy.coronaries import ARTERIES, LABELS
+from ..phantom.anatomy.segments import SEGMENTS
+from ..phantom.cohort.export import same_settings
+from ..phantom.cohort.segment_scans import BLURRED_MASS_MG, MASS_MG, VERSION, SegmentPlaque, SegmentScan, segment_scan
+from ..phantom.scanner.motion import PROTOCOLS
+from ..report.page import facts_of, write_study
+from ..report.parts import Cell, Section, Table, count, heading
+from ..statistics.bootstrap import Bootstrap
+from .scoring import forget, models_key, ready_networks, scoring_models
+
+LESIONS = "lesions.csv"
+"""In the output folder: every lesion with the score's answer."""
+
+ANSWERS_VERSION = 1
+"""Raised whenever the same networks would give other rows of LESIONS."""
+
+NO_CANDIDATE = "no candidate: outside the territories, or no 130 HU where it is scored"
+COUNTED = "counted"
+
+AGATSTON_BANDS = (0.0, 3.0, 10.0, 30.0, 100.0, math.inf)
+
+MEASURES = {"counted": "Counted", "right": "In its artery", "map": "Touched by the map"}
+"""Columns of a lesion's row that are true or false, with their titles."""
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class RecallSettings:
+    """Settings of the study.
+
+    Attributes:
+        output: Folder for page, tables and answers.
+        models: Models in place of the bundled ones: names, paths of cards, or folders of cards.
+        patients: Number of digital patients, each scanned once by each protocol.
+        first_number: Number of the first patient.
+        protocols: Names in PROTOCOLS.
+        share: Probability that a segment has a plaque.
+        scans: Folder of the simulated scans; None for one in the output folder.
+        compared_with: Output folder of this study with other networks; None for no comparison.
+        workers: Processes.
+        device: Device of the networks.
+        seed: Seed of the bootstrap.
+    """
+
+    output: Path
+    models: tuple[str, ...] = ()
+    patients: int = 40
+    first_number: int = 970000
+    protocols: tuple[str, ...] = ("cardiac", "radiotherapy")
+    share: float = 1.0
+    scans: Path | None = None
+    compared_with: Path | None = None
+    workers: int = 1
+    device: str = "auto"
+    seed: int = 0
+
+
+def evaluate_recall(settings: RecallSettings, progress: Progress | None = None) -> Path:
+    """Make the study; returns its page. Raises StudyError, ModelError, OutputError."""
+    progress, started = progress or Progress(), time.perf_counter()
+    progress.begin(["scans", "page"])
+    if unknown := set(settings.protocols) - set(PROTOCOLS):
+        raise StudyError(f"There is no scanning protocol {min(unknown)!r}; choose of {', '.join(PROTOCOLS)}.")
+    models = scoring_models(settings.models)
+    make_folder(settings.output)
+    with progress.step("scans"):
+        rows, failed = _lesions(settings, models, progress)
+    if not rows:
+        reason = next(iter(failed.values()), "no plaque has 1 mm² at 130 HU")
+        raise StudyError(f"There is no lesion to find: {reason}. Ask for more patients.")
+    with progress.step("page"):
+        write_table(settings.output / LESIONS, list(rows[0]), rows)
+        facts = facts_of(
+            ({"network": n, "name": m.card.name, "sha256": m.card.sha256} for n, m in models.items()),
+            settings.seed,
+            time.perf_counter() - started,
+        )
+        page = write_study(settings.output, "Recall by coronary segment", _sections(settings, rows, failed), facts)
+    return page
+
+
+def _lesions(
+    settings: RecallSettings, models: Mapping[str, StoredModel], progress: Progress
+) -> tuple[list[Row], dict[str, str]]:
+    """Rows of all lesions, and why scans have none."""
+    scans = settings.scans or settings.output / "scans"
+    make_folder(scans)
+    if not same_settings(scans / "scans.json", {"version": VERSION, "share": settings.share}):
+        raise StudyError(f"{scans} holds scans of another share or version (scans.json). Choose another folder.")
+    jobs = {}
+    for number in range(settings.first_number, settings.first_number + settings.patients):
+        for protocol in settings.protocols:
+            content = (ANSWERS_VERSION, VERSION, number, protocol, settings.share, models_key(models))
+            folder = scans / protocol / f"patient_{number}"
+            jobs[job_key(f"{number} {protocol}", *content)] = (number, protocol, settings.share, folder)
+    work = JobSettings(settings.workers, settings.device, progress)
+    results, failed = kept_jobs(
+        jobs, settings.output / "answers.jsonl", partial(_answerer, dict(models), settings.device), work
+    )
+    return [row for key in jobs if key in results for row in results[key]["lesions"]], failed
+
+
+def _answerer(models: dict[str, StoredModel], device: str) -> Callable[[tuple[int, str, float, Path]], dict]:
+    return partial(_answers, ready_networks(models, device))
+
+
+def _answers(networks: Networks, job: tuple[int, str, float, Path]) -> dict:
+    """Rows of a patient's lesions by one protocol."""
+    number, protocol, share, folder = job
+    scan = segment_scan(number, protocol, share, folder)
+    forget(networks)
+    answers = Answers(score_scan(scan.ct, networks=networks))
+    rows = [
+        {"patient": number, "protocol": protocol, **answers.row(plaque, *lesion)}
+        for plaque in scan.plaques
+        if (lesion := true_lesion(scan, plaque)) is not None
+    ]
+    return {"lesions": rows}
+
+
+def true_lesion(scan: SegmentScan, plaque: SegmentPlaque) -> tuple[np.ndarray, Row] | None:
+    """Return the voxels of a plaque that the clinical rule counts, flat indices, and their score.
+
+    None where no slice has the rule's least area.
+    """
+    boxes = ndimage.find_objects((scan.labels == plaque.id).view(np.uint8))
+    if not boxes:
+        return None
+    box, rules = boxes[0], ScoringRules()
+    labels = (scan.labels[box] == plaque.id).view(np.uint8) * np.uint8(LABELS[plaque.artery])
+    image = scan.ct.image[tuple(slice(part.start, part.stop) for part in box[::-1])]
+    lesions = find_lesions(image, labels, rules)
+    if not lesions.lesions:
+        return None
+    inside = np.zeros(scan.labels.shape, bool)
+    inside[box] = lesions.id_map > 0
+    score = score_lesions(lesions.lesions, image.GetSpacing(), rules)
+    return np.flatnonzero(inside), {"agatston": round(score.agatston, 2), "peak_hu": score.peak_hu}
+
+
+class Answers:
+    """Scores of a scan, looked up at the voxels of a true lesion."""
+
+    def __init__(self, result: ScoreResult) -> None:
+        self._threshold, self._map = result.methods["threshold"], result.methods["decomposition"].lesions
+        self._elsewhere = None if result.non_coronary is None else result.non_coronary.lesions
+        self._suggestions, self._reasons = list(self._threshold.suggestions), {}
+        if (left_out := self._threshold.left_out) is not None:
+            self._suggestions += left_out.suggestions
+            pairs = zip(left_out.suggestions, left_out.reasons, strict=True)
+            self._reasons = {suggestion.lesion_id: reason for suggestion, reason in pairs}
+
+    def row(self, plaque: SegmentPlaque, flat: np.ndarray, score: Row) -> Row:
+        """Row of a lesion. flat: its voxels. score: its true score."""
+        counted, left_out = _voxels_of_lesions(self._threshold.lesions, flat), self._left_out_at(flat)
+        voxels: Counter[str] = Counter()
+        for lesion, n in counted.items():
+            voxels[lesion.artery.key] += n
+        assigned = voxels.most_common(1)[0][0] if voxels else None
+        ids = {lesion.id for lesion in (*counted, *left_out)}
+        probabilities = [1 - s.not_coronary_probability for s in self._suggestions if s.lesion_id in ids]
+        return {
+            "plaque": plaque.id,
+            "segment": plaque.segment,
+            "artery": plaque.artery,
+            "mass_mg": round(plaque.mass_mg, 2),
+            "density_mg_cm3": round(plaque.density_mg_cm3),
+            **score,
+            "counted": assigned is not None,
+            "right": assigned == plaque.artery,
+            "map": bool(_voxels_of_lesions(self._map, flat)),
+            "assigned": assigned,
+            "share_right": round(voxels[plaque.artery] / len(flat), 3),
+            "probability": round(max(probabilities), 4) if probabilities else None,
+            "outcome": COUNTED if assigned else self._outcome(left_out, flat),
+        }
+
+    def _left_out_at(self, flat: np.ndarray) -> Counter[Lesion]:
+        left_out = self._threshold.left_out
+        return Counter() if left_out is None else _voxels_of_lesions(left_out.lesions, flat)
+
+    def _outcome(self, left_out: Counter[Lesion], flat: np.ndarray) -> str:
+        """Reason why nothing of a lesion counts."""
+        if left_out:
+            return self._reasons[left_out.most_common(1)[0][0].id]
+        if self._elsewhere is not None and (elsewhere := _voxels_of_lesions(self._elsewhere, flat)):
+            return elsewhere.most_common(1)[0][0].artery.full_name
+        return NO_CANDIDATE
+
+
+def _voxels_of_lesions(lesions: LesionSet, flat: np.ndarray) -> Counter[Lesion]:
+    """Number of voxels that each lesion has among some, without lesions that have none."""
+    ids, numbers = np.unique(lesions.id_map.reshape(-1)[flat], return_counts=True)
+    voxels = dict(zip(ids.tolist(), numbers.tolist(), strict=True))
+    return Counter({lesion: voxels[lesion.id] for lesion in lesions.lesions if lesion.id in voxels})
+
+
+def _sections(settings: RecallSettings, rows: Sequence[Row], failed: Mapping[str, str]) -> list[Section]:
+    first, last = settings.first_number, settings.first_number + settings.patients - 1
+    (least, most), (blurred_least, blurred_most) = MASS_MG, BLURRED_MASS_MG
+    text = [
+        f"Digital patients {first} to {last}, each scanned once by each protocol, with a plaque evenly placed in each "
+        f"coronary segment (probability {settings.share:g}), of {least:g} to {most:g} mg in gated scans and "
+        f"{blurred_least:g} to {blurred_most:g} mg in others. A lesion is a plaque with 1 mm² at 130 HU in the scan; "
+        f"there are {len(rows)}. Intervals are of resampled patients."
+    ]
+    if failed:
+        text.append(f"{count(len(failed), 'scan')} failed: {'; '.join(sorted(set(failed.values()))[:3])}")
+    bootstrap = Bootstrap([row["patient"] for row in rows], np.random.default_rng(settings.seed))
+    tables = []
+    for protocol in settings.protocols:
+        lesions = [row for row in rows if row["protocol"] == protocol]
+        kind = "gated" if PROTOCOLS[protocol].gated else "not gated"
+        tables.append(_recall_table(f"recall_{protocol}", f"Recall, {protocol} scans ({kind})", lesions, bootstrap))
+    tables.append(_loss_table(rows, settings.protocols))
+    if settings.compared_with is not None:
+        tables.append(_comparison_table(rows, settings))
+    return [Section("recall", "Recall by coronary segment", tuple(text), tuple(tables))]
+
+
+def _groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """Titled groups of lesions: all, by artery, by segment, by score; those without lesions left out."""
+    yield "All", list(rows)
+    for artery in ARTERIES:
+        yield artery, [row for row in rows if row["artery"] == artery]
+    for segment, name in SEGMENTS.items():
+        yield f"{segment} {name}", [row for row in rows if row["segment"] == segment]
+    for low, high in itertools.pairwise(AGATSTON_BANDS):
+        title = f"Agatston from {low:g}" if math.isinf(high) else f"Agatston {low:g} to {high:g}"
+        yield title, [row for row in rows if low <= float(row["agatston"]) < high]
+
+
+def _recall_table(name: str, title: str, rows: Sequence[Row], bootstrap: Bootstrap) -> Table:
+    lines: list[tuple[Cell, ...]] = []
+    for group, lesions in _groups(rows):
+        if lesions:
+            patients = [row["patient"] for row in lesions]
+            hits = (np.array([bool(row[measure]) for row in lesions]) for measure in MEASURES)
+            lines.append((group, *(bootstrap.proportion(patients, hit).estimate for hit in hits)))
+    note = (
+        "Counted: any voxel of the lesion counts in a coronary artery. In its artery: most of these voxels count in "
+        "the lesion's artery. Touched by the map: any voxel of the lesion belongs to a lesion of the calcium map."
+    )
+    return Table(name, title, ("Lesions", *MEASURES.values()), tuple(lines), note)
+
+
+def _loss_table(rows: Sequence[Row], protocols: Sequence[str]) -> Table:
+    columns = ("Reason", "Lesions", "Agatston", "Segments")
+    lines: list[tuple[Cell, ...]] = []
+    for protocol in protocols:
+        lost = [row for row in rows if row["protocol"] == protocol and not row["counted"]]
+        lines.append(heading(protocol, columns))
+        for reason, n in Counter(row["outcome"] for row in lost).most_common():
+            group = [row for row in lost if row["outcome"] == reason]
+            segments = Counter(row["segment"] for row in group).most_common()
+            places = ", ".join(f"{segment}: {times}" for segment, times in segments)
+            lines.append((f"  {reason}", n, round(sum(float(row["agatston"]) for row in group), 1), places))
+    note = "What lacks most in the evidence of lesions left out, or the site that they were assigned to."
+    return Table("recall_losses", "Lesions that do not count", columns, tuple(lines), note)
+
+
+def _comparison_table(rows: Sequence[Row], settings: RecallSettings) -> Table:
+    """Lesions counted by these networks and by others on the same scans."""
+    path = settings.compared_with / LESIONS
+    earlier = {}
+    for line in read_table(path, ("patient", "protocol", "plaque", "counted")).lines:
+        key = (line.text("patient"), line.text("protocol"), line.text("plaque"))
+        earlier[key] = line.text("counted") == "True"
+    both = [
+        {**row, "before": earlier[key]}
+        for row in rows
+        if (key := (str(row["patient"]), str(row["protocol"]), str(row["plaque"]))) in earlier
+    ]
+    columns = ("Lesions", "n", "The others", "These networks", "Only the others", "Only these", "p")
+    lines: list[tuple[Cell, ...]] = []
+    for protocol in settings.protocols:
+        lines.append(heading(protocol, columns))
+        for group, lesions in _groups([row for row in both if row["protocol"] == protocol]):
+            if lesions:
+                now, before = (np.array([bool(row[name]) for row in lesions]) for name in ("counted", "before"))
+                lost, gained = int((before & ~now).sum()), int((now & ~before).sum())
+                p = binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
+                shares = (round(float(before.mean()), 3), round(float(now.mean()), 3))
+                lines.append((f"  {group}", len(lesions), *shares, lost, gained, round(float(p), 4)))
+    note = f"The others: {settings.compared_with}. p: exact McNemar test, lesions taken as independent."
+    return Table("recall_comparison", "Lesions counted, against other networks", columns, tuple(lines), note)
