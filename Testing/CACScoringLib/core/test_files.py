@@ -243,3 +243,23 @@ def test_a_later_run_removes_partial_files_of_a_killed_one(tmp_path):
 
 def test_models_come_with_the_library():
     assert list(resource_folder("Models").glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "expected"),
+    [
+        ("win32", {"LOCALAPPDATA": "local"}, "local/CAC"),
+        ("win32", {}, "home/AppData/Local/CAC"),
+        ("darwin", {}, "home/Library/Application Support/CAC"),
+        ("linux", {"XDG_DATA_HOME": "data"}, "data/CAC"),
+        ("linux", {}, "home/.local/share/CAC"),
+    ],
+)
+def test_data_of_a_user_lie_where_the_system_expects_them(monkeypatch, platform, variables, expected):
+    monkeypatch.setattr(files.sys, "platform", platform)
+    monkeypatch.setattr(files.Path, "home", lambda: files.Path("home"))
+    for name in ("LOCALAPPDATA", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert files.user_data_folder() == files.Path(expected)

@@ -50,6 +50,14 @@ def calibration(width_cm: float = 35.0, rules_factor: float | None = None, table
     return scan_calibration(scan, heart_of(scan), rules_factor, table)
 
 
+def test_the_width_is_that_of_the_hearts_middle_slice():
+    slices = [sitk.GetArrayFromImage(chest(width, Acquisition("DICOM")).image)[0] for width in (20, 24, 30, 36, 40)]
+    image = sitk.GetImageFromArray(np.stack(slices))
+    image.SetSpacing((4.0, 4.0, 5.0))
+    scan = scan_from_image(image, Acquisition("DICOM"))
+    assert lateral_width_cm(scan, heart_of(scan)) == pytest.approx(30, abs=0.5)
+
+
 def table(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "calibrations.csv"
     path.write_text(text, encoding="utf-8")
