@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..core.ct import CTError
 from ..core.files import OutputError
-
-if TYPE_CHECKING:
-    from .series import Archive
 
 TOKEN_VARIABLE = "CAC_ARCHIVE_TOKEN"
 """Environment variable that holds a bearer token."""
@@ -24,7 +19,6 @@ AE_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\
 """AE title: at most 16 printable characters, no backslash (DICOM PS3.5, table 6.2-1)."""
 
 _EXAMPLES = "https://pacs.example.org/dicom-web, or dimse://TITLE@pacs.example.org:11112 (dimses:// with TLS)"
-_VERBOSE_LOGGERS = ("dicomweb_client", "pydicom", "pynetdicom", "retrying", "urllib3")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -176,18 +170,3 @@ class Access:
         except (OSError, ssl.SSLError) as error:
             raise OutputError("The certificates or the key cannot be used. Give them in PEM format.") from error
         return context
-
-
-def connect(address: str, access: Access) -> Archive:
-    """Return the archive at an address, without contacting it. Raises OutputError if access does not suit it."""
-    target = parse_address(address)
-    access.check(target)
-    for name in _VERBOSE_LOGGERS:  # they would log URLs and values that name patients
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    if target.protocol == "dicomweb":
-        from .dicomweb import DicomWebArchive
-
-        return DicomWebArchive(target, access)
-    from .dimse import DimseArchive
-
-    return DimseArchive(target, access)

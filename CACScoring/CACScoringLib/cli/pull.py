@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Fetch what matches. Raises ArchiveError, OutputError."""
-    from ..archive.address import connect
+    from ..archive.connection import connect
     from ..archive.transfer import matching_series, pull_all
 
     criteria = series_filter(options)

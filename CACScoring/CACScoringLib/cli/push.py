@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Send what the archive lacks. Raises ArchiveError, CTError, OutputError."""
-    from ..archive.address import connect
+    from ..archive.connection import connect
     from ..archive.files import dicom_files
     from ..archive.transfer import push_all
 

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Watch the archive. Raises ArchiveError, CTError, OutputError."""
-    from ..archive.address import connect
+    from ..archive.connection import connect
     from ..archive.watch import Watch, open_watch, prepare_series
     from ..cohort.cohort import settings_record
     from ..models.choice import chosen_models

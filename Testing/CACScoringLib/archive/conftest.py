@@ -2,7 +2,8 @@
 
 import pytest
 
-from CACScoringLib.archive.address import Access, connect
+from CACScoringLib.archive.address import Access
+from CACScoringLib.archive.connection import connect
 
 pytest.importorskip("pynetdicom")
 pytest.importorskip("dicomweb_client")

@@ -14,7 +14,8 @@ from orthanc import Orthanc, missing
 from second_readers import check_objects
 
 from CACScoringLib.archive import watch as watching
-from CACScoringLib.archive.address import Access, connect
+from CACScoringLib.archive.address import Access
+from CACScoringLib.archive.connection import connect
 from CACScoringLib.archive.files import dicom_files
 from CACScoringLib.archive.journal import WatchSettings
 from CACScoringLib.archive.series import SeriesFilter

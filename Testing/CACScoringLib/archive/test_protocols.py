@@ -16,8 +16,8 @@ from CACScoringLib.archive.address import (
     ArchiveUnauthorisedError,
     ArchiveUnreachableError,
     NoSuchSeriesError,
-    connect,
 )
+from CACScoringLib.archive.connection import connect
 from CACScoringLib.archive.files import dicom_files, pull
 from CACScoringLib.archive.series import SeriesFilter, SeriesSummary, digest
 from CACScoringLib.archive.transfer import matching_series, pull_all, push_all

@@ -7,7 +7,8 @@ from dicom_files import save
 from in_this_process import InThisProcess
 
 from CACScoringLib.archive import watch as watching
-from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError, connect
+from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError
+from CACScoringLib.archive.connection import connect
 from CACScoringLib.archive.journal import WatchSettings
 from CACScoringLib.archive.series import SeriesFilter
 from CACScoringLib.archive.watch import Watch, open_watch
