@@ -150,7 +150,8 @@ class CACTrainingTest(lifecycle.PanelTest):
         import numpy as np
         import SimpleITK as sitk
 
-        from CACTrainingLib.project.annotations import SliceLabel, slice_annotations
+        from CACTrainingLib.project.annotation_files import SliceLabel
+        from CACTrainingLib.project.annotations import slice_annotations
         from CACTrainingLib.project.project import Project
 
         with tempfile.TemporaryDirectory() as folder:

@@ -22,7 +22,8 @@ from training_driver import TrainingDriver, load_training, write_proposal
 
 import desktop_host
 from CACScoringLib.models.cards import find_model
-from CACTrainingLib.project.annotations import SliceLabel, read_mask, slice_annotations
+from CACTrainingLib.project.annotation_files import SliceLabel
+from CACTrainingLib.project.annotations import read_mask, slice_annotations
 from CACTrainingLib.project.project import Project
 from CACTrainingLib.training import background as training_runs
 from CACTrainingLib.training.run_folder import CHECKPOINT, read_run

@@ -6,7 +6,8 @@ import numpy as np
 import SimpleITK as sitk
 from training_scans import HEART_SLICES, SHAPE, SPACING_MM
 
-from CACTrainingLib.project.annotations import SliceLabel, slice_annotations, write_mask
+from CACTrainingLib.project.annotation_files import SliceLabel
+from CACTrainingLib.project.annotations import slice_annotations, write_mask
 
 YES, NO, UNSURE = SliceLabel.VISIBLE, SliceLabel.NOT_VISIBLE, SliceLabel.UNSURE
 

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CACTrainingLib.project.annotations import SliceAnnotations, SliceLabel, read_mask, slice_annotations, write_mask
-from CACTrainingLib.project.project import USES, ImportedAnnotations, NewScan, Project
+from CACTrainingLib.project.annotation_files import ImportedAnnotations, SliceAnnotations, SliceLabel
+from CACTrainingLib.project.annotations import read_mask, slice_annotations, write_mask
+from CACTrainingLib.project.project import USES, NewScan, Project
 from CACTrainingLib.project.split import split_patients
 
 ANNOTATOR, READER = "Anna", "reader"

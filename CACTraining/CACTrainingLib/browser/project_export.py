@@ -7,8 +7,9 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..project import annotations
-from ..project.annotations import SliceLabel
-from ..project.project import Project, ProjectError, ProjectScan
+from ..project.annotation_files import SliceLabel
+from ..project.files import ProjectScan
+from ..project.project import Project, ProjectError
 from ..project.scan_identity import content_hash
 from .open_reviews import OpenReview
 

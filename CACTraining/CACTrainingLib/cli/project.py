@@ -184,7 +184,7 @@ def _check(project: Project, options: argparse.Namespace, progress: Progress) ->
 
 
 def _split(project: Project, options: argparse.Namespace, progress: Progress) -> str:
-    from ..project.split import patient_kinds
+    from ..project.annotations import patient_kinds
 
     shares = (options.training, options.validation, options.test)
     kinds = patient_kinds(project)

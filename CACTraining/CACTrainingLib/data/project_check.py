@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from CACScoringLib.core.ct import CTError
 
-from ..project.annotations import SliceLabel, annotators, slice_annotations
-from ..project.project import USES, Project, ProjectScan
+from ..project.annotation_files import SliceLabel
+from ..project.annotations import annotators, slice_annotations
+from ..project.files import ProjectScan
+from ..project.project import USES, Project
 from ..project.proposals import read_proposal
 from ..project.training import painted_slices, training_scan
 from ..project.training_scan import DataError, TrainingScan, read_truth

@@ -19,12 +19,14 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError, same_grid
 
-from .annotations import MASK_KINDS, TRUTH, SliceLabel, annotators, read_mask, slice_annotations, truth_labels
+from .annotation_files import MASK_KINDS, SliceLabel
+from .annotations import TRUTH, annotators, read_mask, slice_annotations, truth_labels
 from .files import ProjectError
 
 if TYPE_CHECKING:
     from ..statistics.bootstrap import Estimate
-    from .project import Project, ProjectScan
+    from .files import ProjectScan
+    from .project import Project
 
 SEED = 0  # of the bootstrap
 

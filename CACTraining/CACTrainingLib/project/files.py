@@ -48,6 +48,33 @@ class ScanRow:
     truth: str
 
 
+@dataclass(frozen=True)
+class ProjectScan:
+    """Scan of a project.
+
+    Attributes:
+        id: Identifier and name of its folder, such as "0001".
+        name: Name shown to users.
+        patient: Patient, whose scans share one use.
+        ct: Absolute path of a DICOM folder or an image file.
+        series: Number or UID of the DICOM series, as in `read_ct`.
+        sha256: Hash of the content, by `content_hash`.
+        source: One of `project.SOURCES`.
+        use: "" or one of `split.USES`.
+        truth: The truth.json of a digital patient.
+    """
+
+    id: str
+    name: str
+    patient: str
+    ct: Path
+    series: str | None
+    sha256: str
+    source: str
+    use: str
+    truth: Path | None
+
+
 COLUMNS = tuple(field.name for field in fields(ScanRow))
 
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.text import abbreviated_list
 
-from .files import ProjectError
+from .files import ProjectError, ProjectScan
 from .scan_identity import content_hash
-
-if TYPE_CHECKING:
-    from .project import ProjectScan
 
 
 def absolute(path: Path) -> Path:

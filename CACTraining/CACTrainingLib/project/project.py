@@ -10,68 +10,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import partial_folder
 
 from . import files, places
-from .files import ProjectError, ProjectWriteError, ScanRow
+from .annotation_files import ImportedAnnotations, write_imported
+from .files import ProjectError, ProjectScan, ProjectWriteError, ScanRow
 from .scan_identity import content_hash
 from .split import USES, split_patients
 
-if TYPE_CHECKING:
-    import SimpleITK as sitk
-
-    from .annotations import SliceLabel
-
-
 SOURCES = ("scan", "digital", "coca")
 """Sources of a scan: any CT, a digital patient, the COCA data set."""
-
-
-@dataclass(frozen=True)
-class ProjectScan:
-    """Scan of a project.
-
-    Attributes:
-        id: Identifier and name of its folder, such as "0001".
-        name: Name shown to users.
-        patient: Patient, whose scans share one use.
-        ct: Absolute path of a DICOM folder or an image file.
-        series: Number or UID of the DICOM series, as in `read_ct`.
-        sha256: Hash of the content, by `content_hash`.
-        source: One of SOURCES.
-        use: "" or one of USES.
-        truth: The truth.json of a digital patient.
-    """
-
-    id: str
-    name: str
-    patient: str
-    ct: Path
-    series: str | None
-    sha256: str
-    source: str
-    use: str
-    truth: Path | None
-
-
-@dataclass(frozen=True)
-class ImportedAnnotations:
-    """Annotations that come with a scan, on the grid of its image from `read_ct`.
-
-    Attributes:
-        annotator: Name of the annotator.
-        slices: Labels by the slice index k, counted from the feet.
-        regions: Labels 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other.
-        heart: Label 1.
-    """
-
-    annotator: str
-    slices: Mapping[int, SliceLabel]
-    regions: sitk.Image | None = None
-    heart: sitk.Image | None = None
 
 
 @dataclass(frozen=True)
@@ -216,7 +166,7 @@ class Project:
     ) -> dict[str, str]:
         """Assign random uses to patients without one (`project.split.split_patients`); return them by patient.
 
-        kinds: Kind of each patient, such as from `project.split.patient_kinds`, 0 by default; each kind is split
+        kinds: Kind of each patient, such as from `project.annotations.patient_kinds`, 0 by default; each kind is split
         separately. Raises ProjectError.
         """
         with self._edit_rows() as rows:
@@ -322,8 +272,6 @@ class Project:
     @contextmanager
     def _imported(self, annotations: ImportedAnnotations | None) -> Iterator[Path | None]:
         """Yield a temporary scan folder with the imported annotations, to be moved in place; remove it otherwise."""
-        from .annotations import write_imported
-
         if annotations is None:
             yield None
             return

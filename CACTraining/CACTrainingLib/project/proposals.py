@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from CACScoringLib.core.files import partial_folder
 
-from .annotations import check_written
+from .annotation_files import check_written
 from .files import disk_error, now
 
 if TYPE_CHECKING:

@@ -6,31 +6,10 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from .files import ProjectError
 
-if TYPE_CHECKING:
-    from .project import Project
-
 USES = ("training", "validation", "test")
-
-
-def patient_kinds(project: Project) -> dict[str, int]:
-    """Classify patients by their calcium: 2 visible in a slice, 1 not visible in any labelled slice, 0 unknown.
-
-    Labels of all annotators and a digital patient's truth count. Raises ProjectError if annotations cannot be opened.
-    """
-    from .annotations import SliceLabel, annotators, slice_annotations, truth_labels
-
-    kinds: dict[str, int] = {}
-    for scan in project.scans:
-        labels = set(truth_labels(scan).values())
-        for name in annotators(project, scan.id):
-            labels |= set(slice_annotations(project, scan.id, name).labels.values())
-        kind = 2 if SliceLabel.VISIBLE in labels else int(SliceLabel.NOT_VISIBLE in labels)
-        kinds[scan.patient] = max(kinds.get(scan.patient, 0), kind)
-    return kinds
 
 
 def split_patients(

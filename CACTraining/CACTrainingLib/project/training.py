@@ -25,9 +25,10 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.io.image_files import read_header
 
-from .annotations import SliceLabel, annotators, check_annotator, read_mask, slice_annotations
-from .files import disk_error
-from .project import Project, ProjectScan, ProjectWriteError
+from .annotation_files import SliceLabel
+from .annotations import annotators, check_annotator, read_mask, slice_annotations
+from .files import ProjectScan, disk_error
+from .project import Project, ProjectWriteError
 from .proposals import read_proposal
 from .training_scan import DataError, TrainingScan, kind_of, scan_in
 

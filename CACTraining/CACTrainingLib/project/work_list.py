@@ -6,8 +6,10 @@ import hashlib
 import math
 from dataclasses import dataclass
 
-from .annotations import MASK_KINDS, SliceLabel, annotators, slice_annotations
-from .project import Project, ProjectError, ProjectScan
+from .annotation_files import MASK_KINDS, SliceLabel
+from .annotations import annotators, slice_annotations
+from .files import ProjectScan
+from .project import Project, ProjectError
 from .proposals import read_proposal
 
 ORDERS = ("added", "uncertain", "blind")

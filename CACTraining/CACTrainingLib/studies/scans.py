@@ -23,8 +23,9 @@ from CACScoringLib.io.reading import read_mask
 
 from ..experiments.jobs import StudyError
 from ..project import annotations
-from ..project.annotations import SliceLabel
-from ..project.project import USES, Project, ProjectScan, is_project
+from ..project.annotation_files import MASK_KINDS, SliceLabel
+from ..project.files import ProjectScan
+from ..project.project import USES, Project, is_project
 from ..project.proposals import read_proposal
 from ..project.training import slice_labels
 from ..report.parts import count
@@ -250,7 +251,7 @@ def _annotated(project: Project, scan: ProjectScan, base: StudyScan, annotator: 
     if not names:
         return base
     folder = project.scan_folder(scan.id) / "annotators" / names[0]
-    masks = {kind: folder / f"{kind}.nii.gz" for kind in annotations.MASK_KINDS}
+    masks = {kind: folder / f"{kind}.nii.gz" for kind in MASK_KINDS}
     masks = {kind: file if file.is_file() else None for kind, file in masks.items()}
     labels = {}
     if annotations.slice_annotations(project, scan.id, names[0]).labels:

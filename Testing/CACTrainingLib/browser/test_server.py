@@ -12,7 +12,7 @@ from CACScoringLib.cohort.folder import scan_digest
 from CACScoringLib.cohort.scans import scans_of_table
 from CACScoringLib.core.labels import NOT_CORONARY, Artery
 from CACTrainingLib.cli import main as cli
-from CACTrainingLib.project import annotations
+from CACTrainingLib.project import annotation_files, annotations
 from CACTrainingLib.project.project import NewScan, Project
 
 pytestmark = pytest.mark.long
@@ -360,7 +360,7 @@ class TestProject:
         voxel = 27.0  # mm³
         assert (values > 0).sum() * voxel == state["methods"]["threshold"]["total"]["volume_mm3"]
         labels = annotations.slice_annotations(project, added[0].id, "Ann").labels
-        visible = {k for k, label in labels.items() if label == annotations.SliceLabel.VISIBLE}
+        visible = {k for k, label in labels.items() if label == annotation_files.SliceLabel.VISIBLE}
         assert visible == set(values.any((1, 2)).nonzero()[0].tolist())
         client.act(client.base("two"), "accept")
         assert client.post(f"{client.base('two')}/project", {})[0] == 200, "its CT has the same content"

@@ -13,7 +13,8 @@ from CACScoringLib.core.ct import NoHeartError
 from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.project import proposals
-from CACTrainingLib.project.annotations import SliceLabel, slice_annotations
+from CACTrainingLib.project.annotation_files import SliceLabel
+from CACTrainingLib.project.annotations import slice_annotations
 from CACTrainingLib.project.project import Project
 from CACTrainingLib.project.proposals import Proposal
 

@@ -10,7 +10,8 @@ from chest_ct import write_ct
 from sklearn.metrics import cohen_kappa_score
 
 from CACTrainingLib.project.agreement import agreement
-from CACTrainingLib.project.annotations import SliceLabel, slice_annotations, write_mask
+from CACTrainingLib.project.annotation_files import SliceLabel
+from CACTrainingLib.project.annotations import slice_annotations, write_mask
 from CACTrainingLib.project.project import NewScan, Project
 
 LETTERS = {"V": SliceLabel.VISIBLE, "N": SliceLabel.NOT_VISIBLE, "U": SliceLabel.UNSURE}

@@ -11,9 +11,8 @@ import pytest
 import SimpleITK as sitk
 from chest_ct import write_ct
 
+from CACTrainingLib.project.annotation_files import SliceAnnotations, SliceLabel
 from CACTrainingLib.project.annotations import (
-    SliceAnnotations,
-    SliceLabel,
     annotators,
     check_annotator,
     read_mask,
@@ -134,7 +133,8 @@ class TestFullDisk:
     PROGRAM = """
 import resource, sys
 import numpy as np, SimpleITK as sitk
-from CACTrainingLib.project.annotations import AnnotationError, SliceLabel, slice_annotations, write_mask
+from CACTrainingLib.project.annotation_files import AnnotationError, SliceLabel
+from CACTrainingLib.project.annotations import slice_annotations, write_mask
 from CACTrainingLib.project.project import Project
 def limited(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))

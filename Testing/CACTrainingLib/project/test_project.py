@@ -17,17 +17,10 @@ from dicom_files import chest_hu, write_series
 
 from CACScoringLib.core.ct import CTError
 from CACTrainingLib.project import files as project_files
-from CACTrainingLib.project.annotations import SliceLabel, annotators, read_mask, slice_annotations
-from CACTrainingLib.project.project import (
-    ImportedAnnotations,
-    NewScan,
-    Project,
-    ProjectError,
-    ProjectWriteError,
-    content_hash,
-    is_project,
-)
-from CACTrainingLib.project.split import USES, patient_kinds, split_patients
+from CACTrainingLib.project.annotation_files import ImportedAnnotations, SliceLabel
+from CACTrainingLib.project.annotations import annotators, patient_kinds, read_mask, slice_annotations
+from CACTrainingLib.project.project import NewScan, Project, ProjectError, ProjectWriteError, content_hash, is_project
+from CACTrainingLib.project.split import USES, split_patients
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, S
 from CACTrainingLib.data.datasets import find_scans, load_slices, prepare
 from CACTrainingLib.experiments.jobs import StudyError
 from CACTrainingLib.project import annotations
-from CACTrainingLib.project.annotations import SliceLabel
+from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.studies import model_comparison, model_measures
 from CACTrainingLib.studies.model_comparison import ComparisonSettings, compare_models

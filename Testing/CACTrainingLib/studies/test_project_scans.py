@@ -11,7 +11,7 @@ from training_scans import HEART_SLICES, write_scan
 
 from CACTrainingLib.experiments.jobs import StudyError
 from CACTrainingLib.project import annotations
-from CACTrainingLib.project.annotations import SliceLabel
+from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.project.proposals import Proposal
 from CACTrainingLib.studies import scans as study_scans

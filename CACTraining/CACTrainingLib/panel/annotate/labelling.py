@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from ...project.annotations import SliceAnnotations, SliceLabel
+from ...project.annotation_files import SliceAnnotations, SliceLabel
 
 
 class Labelling:

@@ -40,7 +40,7 @@ class MaskKind:
     """Kind of mask.
 
     Attributes:
-        name: Name in `annotations.MASK_KINDS`.
+        name: Name in `annotation_files.MASK_KINDS`.
         title: Title of the segmentation.
         effects: Effects of Slicer's segment editor.
     """

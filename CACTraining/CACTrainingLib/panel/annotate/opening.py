@@ -14,8 +14,10 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
 
-from ...project.annotations import SliceAnnotations, slice_annotations
-from ...project.project import Project, ProjectScan
+from ...project.annotation_files import SliceAnnotations
+from ...project.annotations import slice_annotations
+from ...project.files import ProjectScan
+from ...project.project import Project
 from ...project.proposals import Proposal, read_proposal
 
 if TYPE_CHECKING:

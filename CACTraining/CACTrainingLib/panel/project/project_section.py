@@ -20,9 +20,8 @@ from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColum
 from CACScoringLib.panel.widgets import InSight, dataOf, say
 from CACScoringLib.panel.worker import Worker, showIn
 
-from ...project.annotations import annotators
+from ...project.annotations import annotators, patient_kinds
 from ...project.project import Project
-from ...project.split import patient_kinds
 from ..asking import askForFile, askForFolder
 from ..findings import findingLines
 

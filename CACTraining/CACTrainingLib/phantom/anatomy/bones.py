@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,14 +12,30 @@ from . import tissues
 from .body import Body
 from .canvas import Canvas, coverage
 
-if TYPE_CHECKING:
-    from .thorax import Trunk
-
 RIB_SPACING_MM = 23.0
 RIB_DROP_MM = 92.0
 """Height in mm by which a rib's front end lies below its back end."""
 _CARTILAGE_FROM = 0.74
 """Share of the way from spine to sternum where bone gives way to cartilage."""
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """Arrays [rows, columns] of one slice of the trunk.
+
+    Attributes:
+        inner: Distance in mm outside the cavity's wall.
+        lung: Share of lung in each pixel.
+        grain: Soft tissue texture.
+        ribs: Flat indices of the pixels that may show ribs.
+        scapulae: Flat indices of the pixels that may show scapulae.
+    """
+
+    inner: np.ndarray
+    lung: np.ndarray
+    grain: np.ndarray
+    ribs: np.ndarray
+    scapulae: np.ndarray
 
 
 class Skeleton:

@@ -11,7 +11,6 @@ slice, so that any outline costs one subtraction.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
@@ -19,29 +18,10 @@ from scipy import ndimage
 from ..scanner.motion import ScanPose
 from . import tissues
 from .body import Body
-from .bones import Skeleton
+from .bones import Skeleton, Trunk
 from .canvas import Box, Canvas, coverage
 from .heart import reference_frame
 from .points import PointCloud, join_clouds
-
-
-@dataclass(frozen=True)
-class Trunk:
-    """Arrays [rows, columns] of one slice of the trunk.
-
-    Attributes:
-        inner: Distance in mm outside the cavity's wall.
-        lung: Share of lung in each pixel.
-        grain: Soft tissue texture.
-        ribs: Flat indices of the pixels that may show ribs.
-        scapulae: Flat indices of the pixels that may show scapulae.
-    """
-
-    inner: np.ndarray
-    lung: np.ndarray
-    grain: np.ndarray
-    ribs: np.ndarray
-    scapulae: np.ndarray
 
 
 class Thorax:

@@ -37,8 +37,8 @@ from CACScoringLib.core.text import abbreviated_list, printable
 from CACScoringLib.io.dicom import DicomSlice, read_slice
 from CACScoringLib.io.reading import read_ct
 
-from ..annotations import SliceLabel
-from ..project import ImportedAnnotations, NewScan
+from ..annotation_files import ImportedAnnotations, SliceLabel
+from ..project import NewScan
 from ..scan_identity import series_files
 
 ANNOTATOR = "COCA"

@@ -18,8 +18,7 @@ from CACScoringLib.core.text import printable
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.io.slicer_segments import label_map, segment_names
 
-from ..annotations import SliceLabel
-from ..project import ImportedAnnotations
+from ..annotation_files import ImportedAnnotations, SliceLabel
 
 ANNOTATOR = "segmentation"
 HEART = "heart"

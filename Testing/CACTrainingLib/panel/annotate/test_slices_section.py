@@ -4,8 +4,9 @@ import pytest
 import slicer
 
 from CACTrainingLib.panel.annotate.labelling import Labelling
-from CACTrainingLib.project import annotations
-from CACTrainingLib.project.annotations import AnnotationError, SliceLabel, slice_annotations
+from CACTrainingLib.project import annotation_files
+from CACTrainingLib.project.annotation_files import AnnotationError, SliceLabel
+from CACTrainingLib.project.annotations import slice_annotations
 from desktop_host import events
 
 VISIBLE, NOT_VISIBLE, UNSURE = SliceLabel.VISIBLE, SliceLabel.NOT_VISIBLE, SliceLabel.UNSURE
@@ -128,7 +129,7 @@ class TestSaving:
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patched:
-            patched.setattr(annotations.SliceAnnotations, "_write", full)
+            patched.setattr(annotation_files.SliceAnnotations, "_write", full)
             annotating.key("V")
         assert "No space left" in annotating.ui.slicesStatusLabel.text
         assert current(annotating) == FIRST
@@ -143,7 +144,7 @@ class TestSaving:
         def full(self, line):
             raise AnnotationError("No space.")
 
-        monkeypatch.setattr(annotations.SliceAnnotations, "_write", full)
+        monkeypatch.setattr(annotation_files.SliceAnnotations, "_write", full)
         annotating.key("Backspace")
         assert "No space." in annotating.ui.slicesStatusLabel.text
         assert annotating.opened.annotations.labels == {FIRST: VISIBLE}

@@ -6,7 +6,8 @@ import pytest
 import slicer
 from training_driver import CommandProcess
 
-from CACTrainingLib.project.annotations import SliceLabel, slice_annotations
+from CACTrainingLib.project.annotation_files import SliceLabel
+from CACTrainingLib.project.annotations import slice_annotations
 from CACTrainingLib.project.project import is_project
 
 

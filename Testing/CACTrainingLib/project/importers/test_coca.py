@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.io.reading import read_ct
-from CACTrainingLib.project.annotations import SliceLabel
+from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.importers.coca import ANNOTATOR, CocaError, gated_annotations, read_regions, read_scores
 from CACTrainingLib.project.importers.sources import find_new_scans
 

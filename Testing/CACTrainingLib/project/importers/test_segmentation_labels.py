@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import MaskError
-from CACTrainingLib.project.annotations import SliceLabel
+from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.importers.segmentation_labels import segmentation_annotations
 
 SHAPE = (6, 10, 12)

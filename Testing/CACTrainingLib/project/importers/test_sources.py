@@ -10,7 +10,7 @@ from dicom_files import chest_hu, write_series
 from training_scans import write_scan
 
 from CACScoringLib.core.ct import CTError
-from CACTrainingLib.project.annotations import SliceLabel
+from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.importers.sources import find_new_scans
 from CACTrainingLib.project.project import Project
 
