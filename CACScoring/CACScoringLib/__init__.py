@@ -16,7 +16,8 @@ from .core.version import VERSION
 if TYPE_CHECKING:
     from .api import agatston, compare, project_radiograph, score, score_many
     from .calcium_result import CalciumResult
-    from .core.ct import Acquisition, CTError, CTScan, ScanWarning, scan_from_image
+    from .core.acquisition import Acquisition
+    from .core.ct import CTError, CTScan, ScanWarning, scan_from_image
     from .core.labels import Artery, NonCoronary
     from .drr.job import DrrSettings
     from .drr.projection import Radiograph

@@ -13,13 +13,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from .calcium_result import CalciumResult
+from .core.acquisition import Acquisition
 from .core.arrays import image_from_array
 from .core.ct import (
-    Acquisition,
     CTError,
     CTScan,
     MaskError,
-    ScanWarning,  # noqa: F401
     mask_on_scan_grid,
     same_grid,
     scan_from_image,

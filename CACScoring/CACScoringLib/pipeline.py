@@ -9,7 +9,8 @@ import SimpleITK as sitk
 
 from .anatomy.heart_search import locate_heart
 from .calcium_map.decomposition import DecompositionSettings, decompose_heart
-from .core.ct import Acquisition, CTError, CTScan, ScanWarning
+from .core.acquisition import Acquisition
+from .core.ct import CTError, CTScan, ScanWarning
 from .core.progress import Progress
 from .models.choice import Networks
 from .quality.acquisition import examine_quality

@@ -26,7 +26,8 @@ import phantoms
 import SimpleITK as sitk
 from reference import agatston_by_slice_loop
 
-from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report.files import lesions_as_csv, result_as_json

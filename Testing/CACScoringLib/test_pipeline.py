@@ -9,7 +9,8 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib import api
-from CACScoringLib.core.ct import Acquisition, CTError, MaskError, NoHeartError, scan_from_image
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import CTError, MaskError, NoHeartError, scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import ScoreSettings, score_scan

@@ -4,7 +4,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_region import heart_region
-from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import scan_from_image
 
 SPACING_MM = (2.5, 2.5, 3.0)
 SIZE = (148, 92, 90)

@@ -7,7 +7,8 @@ import SimpleITK as sitk
 import torch
 from torch import nn
 
-from CACScoringLib.core.ct import Acquisition, CTScan
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import CTScan
 from CACScoringLib.models.cards import LoadedModel, Training, describe
 from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.configs import LESION_KINDS

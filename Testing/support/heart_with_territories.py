@@ -12,7 +12,8 @@ import SimpleITK as sitk
 from CACScoringLib import pipeline
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.anatomy.territories import Territories
-from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
 from CACScoringLib.results import ScoreResult

@@ -8,7 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import fft
 
-from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import CTScan, scan_from_image
 
 PIXEL_MM = 0.75
 SOFT, SHARP, BONE = (0.68, 0.0), (0.57, 1.2), (0.51, 3.0)

@@ -3,7 +3,8 @@
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.scoring.lesions import ScoringRules

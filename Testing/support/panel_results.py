@@ -14,7 +14,8 @@ from handmade_networks import loaded
 from torch import nn, stack
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
-from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.choice import Networks

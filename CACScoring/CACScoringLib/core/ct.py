@@ -7,13 +7,13 @@ padded. `scan_from_image` is the only way to make one, so that every later step 
 from __future__ import annotations
 
 import math
-import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from .acquisition import Acquisition
 from .slices import blank_slices, repeated_slices
 from .text import abbreviated_list, printable
 from .warning_codes import ADVICE, SEVERE
@@ -98,74 +98,6 @@ class ScanWarning:
             if self.code not in ADVICE:
                 raise ValueError(f"The warning code {self.code!r} is not declared in warning_codes.py.")
             object.__setattr__(self, "severe", self.code in SEVERE)
-
-
-@dataclass(frozen=True)
-class Acquisition:
-    """Acquisition parameters of a scan, and who was scanned. None means unknown.
-
-    Name, ID, study date and series UID identify a person: `facts` omits them by default.
-
-    Attributes:
-        file_format: Source of the scan, such as "DICOM" or "memory".
-        kvp: Tube voltage, kV.
-        slice_thickness_mm: Thickness of a slice, which may differ from the distance between slices.
-        exposure_mas: Tube current–time product, mAs.
-        filter_material: Material of the X-ray filter, such as "tin".
-        mass_factor_patient: mg/cm³ of hydroxyapatite per HU in this scan, as stated by its scanner (DICOM 0018,9351).
-        mass_factor_small: The scanner's factor for small patients (DICOM 0018,9352).
-        mass_factor_medium: The factor for medium patients.
-        mass_factor_large: The factor for large patients.
-    """
-
-    file_format: str
-    kvp: float | None = None
-    kernel: str | None = None
-    contrast_agent: str | None = None
-    gating: str | None = None
-    manufacturer: str | None = None
-    scanner_model: str | None = None
-    slice_thickness_mm: float | None = None
-    exposure_mas: float | None = None
-    series_number: int | None = None
-    series_description: str | None = None
-    series_uid: str | None = None
-    study_date: str | None = None
-    patient_sex: str | None = None
-    patient_age_years: int | None = None
-    patient_id: str | None = None
-    patient_name: str | None = None
-    mass_factor_patient: float | None = None
-    mass_factor_small: float | None = None
-    mass_factor_medium: float | None = None
-    mass_factor_large: float | None = None
-    filter_material: str | None = None
-
-    @property
-    def has_tin_filter(self) -> bool:
-        """True if tin hardened the beam, alone or with other materials."""
-        return bool({"TIN", "SN"} & set((self.filter_material or "").upper().split()))
-
-    @property
-    def calcium_kvp(self) -> float | None:
-        """Tube voltage whose thresholds hold: 120 for Siemens' calcium-aware kernels, such as Sa36, and tin filters."""
-        # Booij et al. 2020, doi:10.1007/s00330-020-06709-9; at 130 HU, tin-filtered scans at 100 kVp score 35 for 42
-        # at 120 kVp (medians of 78 patients; Apfaltrer et al. 2018), and no thresholds are published for them.
-        is_like_120_kvp = self.has_tin_filter or re.match(r"Sa\d", self.kernel or "")
-        return 120.0 if self.kvp and is_like_120_kvp else self.kvp
-
-    def facts(self, identify: bool = False) -> dict[str, str | float | None]:
-        """Return all facts by name; those that identify a person only with `identify`."""
-        facts = asdict(self)
-        return {name: value for name, value in facts.items() if identify or name not in _IDENTIFYING}
-
-    @property
-    def identifies(self) -> bool:
-        """True if a fact identifies a person."""
-        return any(getattr(self, name) is not None for name in _IDENTIFYING)
-
-
-_IDENTIFYING = ("patient_name", "patient_id", "study_date", "series_uid")
 
 
 class _Voxels:

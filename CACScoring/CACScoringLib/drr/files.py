@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import Acquisition
+from ..core.acquisition import Acquisition
 from ..core.files import OutputError, atomic_write
 from .geometry import Geometry
 from .projection import Radiograph

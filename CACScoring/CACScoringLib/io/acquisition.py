@@ -6,7 +6,7 @@ import re
 import statistics
 from datetime import datetime
 
-from ..core.ct import Acquisition
+from ..core.acquisition import Acquisition
 from .dicom import DicomSlice, first_value
 
 LEAST_MASS_FACTOR, MOST_MASS_FACTOR = 0.3, 2.0

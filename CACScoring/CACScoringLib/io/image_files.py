@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import Acquisition, NotHounsfieldError, ScanWarning, SliceGeometryError, UnreadableError
+from ..core.acquisition import Acquisition
+from ..core.ct import NotHounsfieldError, ScanWarning, SliceGeometryError, UnreadableError
 from ..core.text import printable
 from .files import path_for_itk
 from .voxel_checks import NIFTI_HEADER_BYTES, checked_image, is_gzip, nifti_bytes

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from ..core.acquisition import Acquisition
 from ..core.ct import (
-    Acquisition,
     CTError,
     CTScan,
     ScanWarning,

@@ -18,7 +18,7 @@ _PHASES = {"NominalPercentageOfCardiacPhase": "% of the cycle", "TriggerTime": "
 JOINED = "all"
 """Choice that joins series which make one stack."""
 
-_ACQUISITION_KEYWORDS = (
+_COMMON_KEYWORDS = (
     "StudyInstanceUID",
     "FrameOfReferenceUID",
     "KVP",
@@ -141,7 +141,7 @@ def choose_series(slices: list[DicomSlice], choice: str | None) -> list[DicomSli
 def _is_one_stack(candidates: list[_Candidate]) -> bool:
     """True if series of one acquisition, which an archive may have split, make one even stack together."""
     slices = [slice_ for candidate in candidates for slice_ in candidate.slices]
-    if len({tuple(slice_.text(keyword) for keyword in _ACQUISITION_KEYWORDS) for slice_ in slices}) > 1:
+    if len({tuple(slice_.text(keyword) for keyword in _COMMON_KEYWORDS) for slice_ in slices}) > 1:
         return False
     with suppress(CTError):
         stack_of(slices)

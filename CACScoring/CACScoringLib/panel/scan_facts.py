@@ -16,7 +16,7 @@ from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
 if TYPE_CHECKING:
-    from ..core.ct import Acquisition
+    from ..core.acquisition import Acquisition
 
 _AFTER_SCORING = ("blood-unmeasured", "not-120-kvp")
 """Codes of warnings that depend on the heart or on the rules."""

@@ -13,7 +13,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..anatomy.heart_region import AROUND_LESIONS, HeartRegion
-from ..core.ct import Acquisition, ContrastError, CTScan, ScanWarning
+from ..core.acquisition import Acquisition
+from ..core.ct import ContrastError, CTScan, ScanWarning
 from ..core.slices import blank_slices
 from .normalisation import Normalisation
 from .orientation import require_oriented

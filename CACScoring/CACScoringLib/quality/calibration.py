@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import Acquisition, CTError, CTScan, ScanWarning
+from ..core.acquisition import Acquisition
+from ..core.ct import CTError, CTScan, ScanWarning
 from ..models.cards import ModelCard, ModelError, list_models
 from ..record.score_record import BloodRecord, ScoreRecord
 from .acquisition import BloodPool

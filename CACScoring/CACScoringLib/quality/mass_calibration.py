@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import Acquisition, CTError, CTScan, MaskError
+from ..core.acquisition import Acquisition
+from ..core.ct import CTError, CTScan, MaskError
 from ..core.tables import TableError, read_table
 
 SMALL_CM, LARGE_CM = 32.0, 38.0

@@ -17,7 +17,8 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
-from ..core.ct import Acquisition, NotCTError, NotVolumeError, ScanWarning, UnreadableError
+from ..core.acquisition import Acquisition
+from ..core.ct import NotCTError, NotVolumeError, ScanWarning, UnreadableError
 from ..core.text import printable
 from ..io.acquisition import acquisition_of
 from ..io.dicom import DicomSlice, read_bounded

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import Acquisition, NotCTError, NotVolumeError, ScanWarning, UnreadableError
+from ..core.acquisition import Acquisition
+from ..core.ct import NotCTError, NotVolumeError, ScanWarning, UnreadableError
 from ..core.text import printable
 from ..io.dicom import is_dicom
 from ..io.reading import IMAGE_ENDINGS, read_mask

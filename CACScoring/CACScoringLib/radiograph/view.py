@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.ct import Acquisition, CTError, ScanWarning
+from ..core.acquisition import Acquisition
+from ..core.ct import CTError, ScanWarning
 
 STANDARD_PIXELS = 432
 STANDARD_MM = 1.0

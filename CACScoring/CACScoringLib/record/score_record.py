@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..core.ct import Acquisition, ScanWarning
+from ..core.acquisition import Acquisition
+from ..core.ct import ScanWarning
 from ..core.labels import Artery, NonCoronary
 from ..core.warning_codes import ADVICE_AFTER_REVIEW
 

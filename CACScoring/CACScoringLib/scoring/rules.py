@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from ..core.ct import Acquisition, CTError, ScanWarning
+from ..core.acquisition import Acquisition
+from ..core.ct import CTError, ScanWarning
 from ..core.options import Row, option
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from ellipsoid_chest import Chest
 from scipy import ndimage
 
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, heart_region
-from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import NoHeartError, scan_from_image
 
 ACQUISITION = Acquisition("test")
 

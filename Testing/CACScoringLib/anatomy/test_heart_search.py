@@ -11,7 +11,8 @@ from CACScoringLib.anatomy import heart_search
 from CACScoringLib.anatomy.chest import GRID_MM, on_working_grid
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL
 from CACScoringLib.anatomy.heart_search import find_heart
-from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import NoHeartError, scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.networks.van_velzen import HeartNetConfig
 

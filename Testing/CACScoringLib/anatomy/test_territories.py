@@ -11,7 +11,8 @@ from scipy import ndimage
 from torch import nn
 
 from CACScoringLib.anatomy.territories import MIN_HEART_ML, Territories, find_territories
-from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import NoHeartError, scan_from_image
 from CACScoringLib.core.grid import Grid, ScanGrid
 from CACScoringLib.core.labels import TERRITORIES
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import Acquisition
+from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.drr import projection
 from CACScoringLib.drr.files import write_dicom
 from CACScoringLib.drr.geometry import view_named

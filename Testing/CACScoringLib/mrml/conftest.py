@@ -8,7 +8,8 @@ import pytest
 import slicer
 from labelled_chest import ct_image, labels_of, on_grid_of
 
-from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.mrml.scene_content import content_of_result
 from CACScoringLib.report.files import result_as_json
 from CACScoringLib.results import ScoreResult

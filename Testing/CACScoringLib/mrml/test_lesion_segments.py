@@ -10,7 +10,8 @@ import slicer
 import vtk
 from labelled_chest import labels_of, rows_of
 
-from CACScoringLib.core.ct import Acquisition, mask_on_scan_grid, scan_from_image
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import mask_on_scan_grid, scan_from_image
 from CACScoringLib.core.labels import NOT_CORONARY_ID, TERRITORIES, Artery, NonCoronary, label_called
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.mrml import lesion_segments

@@ -9,7 +9,7 @@ import torch
 from radiograph_files import chest
 from radiograph_models import spot_model
 
-from CACScoringLib.core.ct import Acquisition
+from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.models import cards as models
 from CACScoringLib.networks.radiograph import RadiographNetConfig
 from CACScoringLib.radiograph.score import Factors, RadiographError, model_for, score_radiograph

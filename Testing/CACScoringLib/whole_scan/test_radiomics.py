@@ -9,7 +9,8 @@ import SimpleITK as sitk
 import torch
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
-from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import CTScan, scan_from_image
 from CACScoringLib.models.cards import LoadedModel, Training, describe
 from CACScoringLib.networks.radiomics import RadiomicsConfig, RadiomicsNet
 from CACScoringLib.whole_scan.radiomics import (

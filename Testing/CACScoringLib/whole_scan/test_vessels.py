@@ -9,7 +9,8 @@ import SimpleITK as sitk
 import torch
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
-from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import CTScan, scan_from_image
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.models.cards import LoadedModel, Training, describe, load_model
 from CACScoringLib.models.store import save_model

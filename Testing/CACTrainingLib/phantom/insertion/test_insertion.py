@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import scan_from_image
 from CACTrainingLib.phantom.anatomy.coronaries import draw_plaque
 from CACTrainingLib.phantom.anatomy.distractors import Distractor
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
