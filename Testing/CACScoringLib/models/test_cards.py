@@ -258,13 +258,17 @@ class TestModelsThatComeWithCAC:
         for kind in ("automatic", "decomposition"):
             assert Uncertainty.stored(card.calibration, kind) is not None
         assert set(classifier.calibration) == {"slice_threshold"}
-        assert card.validation["whole_method"]["models"] == {model.card.network: model.card.sha256 for model in bundled}
+        used = {model.card.network: model.card.sha256 for model in bundled}
+        judges = {network: used[network] for network in ("territories", "lesions")}
+        assert card.validation["automatic_score"]["models"] == judges
+        assert card.validation["whole_method"]["models"] | judges == used
 
     def test_scores_can_be_compared_with_those_of_earlier_scans(self, bundled):
         """Each score has the repeatability limits stated on the page of serial comparison."""
         card = next(model.card for model in bundled if model.card.network == "decomposition")
         study = Repeatability.of(card.repeatability)
-        assert study.models == {model.card.network: model.card.sha256 for model in bundled}
+        used = {model.card.network: model.card.sha256 for model in bundled if model.card.network != "lesions"}
+        assert study.models == used
         assert set(study.limits) == {"threshold", "automatic", "decomposition"}
         for quantities in study.limits.values():
             assert all(set(parts) == {"total", "artery"} for parts in quantities.values())
