@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def exact(image: sitk.Image, geometry: Geometry) -> np.ndarray:
 
 def ours(view: str, backend: str | None):
     def prepare(image: sitk.Image, pixels: int):
-        geometry = view_named(view, pixels=(pixels, pixels))
+        geometry = replace(view_named(view), pixels=(pixels, pixels))
         return lambda: projection.water_equivalent_mm(image, geometry, backend)
 
     return prepare
@@ -104,7 +105,7 @@ def compare(image: sitk.Image, pixels: int, runs: int) -> None:
         image_mm, first = timed(ready[name])  # also compiles
         seconds[name] = [first] if name.startswith(SLOW) else []
         if view not in truths:
-            truths[view] = exact(image, view_named(view, pixels=(pixels, pixels)))
+            truths[view] = exact(image, replace(view_named(view), pixels=(pixels, pixels)))
         difference = (image_mm - truths[view]) / truths[view].max()
         errors[name] = f"{np.abs(difference).max():.1e} / {math.sqrt((difference**2).mean()):.1e}"
     for _ in range(runs):

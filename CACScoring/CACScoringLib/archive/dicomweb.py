@@ -63,16 +63,16 @@ class _Bearer(requests.auth.AuthBase):
 class _Session(requests.Session):
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Remove credentials after a redirection, without `requests`' lookup in the user's .netrc."""
-        if self.should_strip_auth(response.request.url, prepared_request.url):
+        if self.should_strip_auth(response.request.url or "", prepared_request.url or ""):
             prepared_request.headers.pop("Authorization", None)
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
         """Prepare a request with literal wildcards, which RFC 3986 allows in a query."""
         prepared = super().prepare_request(request)
-        prepared.url = prepared.url.replace("%2A", "*")
+        prepared.url = prepared.url and prepared.url.replace("%2A", "*")
         return prepared
 
-    def merge_environment_settings(self, url, proxies, stream, verify, cert) -> dict:
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> dict[str, Any]:
         """Use the session's authorities, over which `requests` would prefer those of REQUESTS_CA_BUNDLE."""
         settings = super().merge_environment_settings(url, proxies, stream, verify, cert)
         return settings if self.verify is True else {**settings, "verify": self.verify}
@@ -96,14 +96,14 @@ class DicomWebArchive:
 
     def find_series(self, series_filter: SeriesFilter) -> list[SeriesSummary]:
         """Return the series that match except for slice thickness. Raises ArchiveError."""
-        keys = {
+        elements = {
             "Modality": series_filter.modality,
             "PatientID": series_filter.patient_id,
             "StudyInstanceUID": series_filter.study_uid,
             "SeriesInstanceUID": series_filter.series_uid,
             "StudyDate": None if (dates := series_filter.date_range()) is None else "-".join(dates),
         }
-        keys = {name: value for name, value in keys.items() if value is not None}
+        keys = {name: value for name, value in elements.items() if value is not None}
         if dates and dates[0] == dates[1]:
             keys["StudyDate"] = dates[0]
         series = self._search(keys)
@@ -126,7 +126,7 @@ class DicomWebArchive:
         except NoSuchSeriesError:  # the answer of some archives instead of an empty list
             return set()
 
-    def _all_pages(self, query: Callable[..., list[dict]], keyword: str) -> dict[str, Dataset]:
+    def _all_pages(self, query: Callable[..., list[dict[str, Any]]], keyword: str) -> dict[str, Dataset]:
         """Return all answers to a search by the UID in a keyword. Raises ArchiveError.
 
         query: function of limit and offset.
@@ -189,7 +189,7 @@ class DicomWebArchive:
         try:
             yield
         except requests.HTTPError as error:
-            raise _http_error(error.response.status_code, address) from None
+            raise _http_error(0 if error.response is None else error.response.status_code, address) from None
         except requests.exceptions.SSLError as error:
             raise ArchiveError(
                 f"No secure connection to {address} can be made: its certificate is not trusted, or it wants another "

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -17,8 +18,9 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context, build_role
-from pynetdicom.sop_class import (
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run time
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
 )
@@ -66,7 +68,7 @@ RETRIEVED_CLASSES = (
 )
 """SOP classes that can be fetched. A C-GET proposes them in advance, in at most 128 presentation contexts."""
 
-_PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+_PLAIN: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _COMPRESSED = [JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, RLELossless, DeflatedExplicitVRLittleEndian]
 _CONTEXTS = 128
 _PENDING = (0xFF00, 0xFF01)
@@ -234,7 +236,10 @@ class DimseArchive:
 
     @contextmanager
     def _association(
-        self, contexts: list[PresentationContext], roles: list | None = None, handlers: list | None = None
+        self,
+        contexts: list[PresentationContext],
+        roles: list[SCP_SCU_RoleSelectionNegotiation] | None = None,
+        handlers: list[evt.EventHandlerType] | None = None,
     ) -> Iterator[Association]:
         entity = AE(self._access.ae_title)
         entity.connection_timeout = entity.acse_timeout = TIMEOUT_SECONDS
@@ -246,7 +251,7 @@ class DimseArchive:
                 address.port,
                 contexts,
                 address.ae_title,
-                ext_neg=roles,
+                ext_neg=None if roles is None else [*roles],
                 tls_args=self._tls,
                 evt_handlers=handlers,
             )
@@ -281,7 +286,7 @@ def _rejection(association: Association, address: Address, ae_title: str) -> Arc
     if answer is not None and answer.result == 0x02:
         return ArchiveUnreachableError(f"{address} takes no association now. Try again later.")
     source, reason = (None, None) if answer is None else (answer.result_source, answer.diagnostic)
-    explanations = {
+    explanations: dict[tuple[int | None, int | None], str] = {
         (1, 3): f"it does not know the calling AE title {ae_title}: have it entered, or give another as ae_title",
         (1, 7): f"it is not called {address.ae_title}: check the AE title in the address",
     }

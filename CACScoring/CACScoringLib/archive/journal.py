@@ -89,7 +89,7 @@ class Entry:
 class Journal:
     """File of a watch with an `Entry` for each series, by a digest of its UID."""
 
-    def __init__(self, path: Path, made_with: Mapping) -> None:
+    def __init__(self, path: Path, made_with: Mapping[str, object]) -> None:
         """Make or reopen the journal. Raises OutputError if the file is foreign or has other settings.
 
         made_with: the settings, as JSON.
@@ -118,7 +118,7 @@ class Journal:
 
     def observe(self, summaries: Iterable[SeriesSummary], now: float) -> None:
         """Enter new series, and changed numbers of images."""
-        updates = {}
+        updates: dict[str, Entry] = {}
         for series in summaries:
             name, images = digest(series.series_uid), series.images
             entry = self._entries.get(name) or updates.get(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import sleep
 from typing import TypeVar
@@ -45,7 +46,7 @@ def matching_series(archive: Archive, series_filter: SeriesFilter) -> list[Serie
     """Return the series that match, including slice thickness. Raises ArchiveError, NoSuchSeriesError."""
     summaries = retry(lambda: archive.find_series(series_filter))
     if series_filter.thickness_mm is not None:
-        facts = [retry(lambda series=series: archive.image_facts(series)) for series in summaries]
+        facts = [retry(partial(archive.image_facts, series)) for series in summaries]
         if summaries and all(fact.slice_thickness_mm is None for fact in facts):
             raise ArchiveError("The archive does not state slice thicknesses. Leave thickness_mm out of the settings.")
         pairs = zip(summaries, facts, strict=True)
@@ -74,7 +75,7 @@ def pull_all(archive: Archive, summaries: Sequence[SeriesSummary], output: Path,
             for number, series in enumerate(summaries, 1):
                 folder = output / digest(series.series_uid)
                 if not folder.is_dir():
-                    retry(lambda series=series, folder=folder: pull(archive, series, folder))
+                    retry(partial(pull, archive, series, folder))
                     fetched_count += 1
                 progress.counted(number, len(summaries))
     except OSError as error:
@@ -93,7 +94,7 @@ def push_all(archive: Archive, files: Sequence[DicomFile], progress: Progress) -
     with progress.step("files"):
         for start in range(0, len(lacking), BATCH_FILES):
             batch = lacking[start : start + BATCH_FILES]
-            refused |= retry(lambda batch=batch: archive.store(batch))
+            refused |= retry(partial(archive.store, batch))
             progress.counted(start + len(batch), len(lacking))
     if refused:
         raise ArchiveError(

@@ -166,9 +166,9 @@ class Watch:
         """Return True if the archive has CAC's report or segmentation of a series, from any watch."""
         for results in self.archive.find_series(SeriesFilter(study_uid=series.study_uid, modality=None)):
             if results.modality in RESULTS:
-                refers: list[bool] = []
-                self.archive.retrieve(results, lambda content, refers=refers: refers.append(_is_about(content, series)))
-                if any(refers):
+                contents: list[bytes] = []
+                self.archive.retrieve(results, contents.append)
+                if any(_is_about(content, series) for content in contents):
                     return True
         return False
 
@@ -251,7 +251,7 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def open_watch(output: Path, made_with: Mapping) -> Iterator[Journal]:
+def open_watch(output: Path, made_with: Mapping[str, object]) -> Iterator[Journal]:
     """Make or reopen the folder of a watch with its journal, for one watch at a time.
 
     made_with: the settings, the models and the archive's address, as JSON. Raises OutputError if the folder has other

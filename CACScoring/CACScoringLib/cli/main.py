@@ -13,7 +13,7 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -65,11 +65,19 @@ class CommandParser(argparse.ArgumentParser):
     declare: Adds the options to a parser.
     """
 
-    def __init__(self, *args, declare: Callable[[CommandParser], None] | None = None, **kwargs) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+    def __init__(
+        self,
+        prog: str | None = None,
+        description: str | None = None,
+        declare: Callable[[CommandParser], None] | None = None,
+        add_help: bool = True,
+    ) -> None:
+        super().__init__(prog, description=description, allow_abbrev=False, add_help=add_help)
         self._declare = declare
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(  # type: ignore[override]  # argparse allows a namespace of any class
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
         self.declare()
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
@@ -113,14 +121,16 @@ def main(arguments: list[str] | None = None) -> int:
     return run(parser.parse_args(arguments))
 
 
-def make_parser() -> tuple[CommandParser, argparse._SubParsersAction]:
+def make_parser() -> tuple[CommandParser, argparse._SubParsersAction[CommandParser]]:
     """Return the command line's parser and its empty group of commands."""
     parser = CommandParser(prog="cac", description="Coronary artery calcium scoring on CT. For research only.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     return parser, parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
 
-def add_commands(commands: argparse._SubParsersAction, make_sample: Callable[[], Sample] | None = None) -> None:
+def add_commands(
+    commands: argparse._SubParsersAction[CommandParser], make_sample: Callable[[], Sample] | None = None
+) -> None:
     """Add scoring's commands to a parser.
 
     Each sets `run`, a function of the parsed arguments and the progress; `interrupted`, what to say when it is stopped;
@@ -224,7 +234,8 @@ def _lacks(extra: str) -> bool:
     except PackageNotFoundError:
         return False
     of_extra = [text for text in requirements if re.search(rf"extra == ['\"]{extra}['\"]", text)]
-    return not all(_is_installed(re.match(r"[\w.-]+", text).group()) for text in of_extra)
+    names = [match.group() for text in of_extra if (match := re.match(r"[\w.-]+", text))]
+    return not all(map(_is_installed, names))
 
 
 def _is_installed(name: str) -> bool:

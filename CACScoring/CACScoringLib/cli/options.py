@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ..core.files import OutputError
-from ..core.options import changed_settings
+from ..core.options import Settings, changed_settings
 
 if TYPE_CHECKING:
     from ..models.choice import ModelChoice
@@ -25,7 +25,6 @@ SERIES_HELP = (
 SECTIONS = ("scoring", "results", "scan", "radiograph", "access", "series", "watch", "study")
 """One file serves all commands that score or know archives: each reads those sections that it knows."""
 
-Settings = TypeVar("Settings")
 
 LOCAL = "local"
 """The value of --cluster for processes of this computer."""
@@ -179,8 +178,13 @@ def scoring_settings(options: argparse.Namespace, standard: RunSettings) -> RunS
     score = from_file(options.settings, "scoring", settings.score)
     if getattr(options, "allow_unusual", False):
         score = replace(score, allow_contrast=True, allow_reversed=True)
-    overrides = {name: True for name in ("identify", "scene", "dicom") if getattr(options, name, False)}
-    return replace(settings, score=score, **overrides)
+    return replace(
+        settings,
+        score=score,
+        identify=settings.identify or getattr(options, "identify", False),
+        scene=settings.scene or getattr(options, "scene", False),
+        dicom=settings.dicom or getattr(options, "dicom", False),
+    )
 
 
 def add_cluster_argument(parser: argparse.ArgumentParser, work: str) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..core.ct import ScanWarning
 from ..core.files import LAST_FILE, OutputError, OutputFolder, write_text_atomically
 from ..core.progress import Progress
@@ -137,8 +139,8 @@ def _factors(
     stated_sex = next((r.sex for r in radiographs.values() if r.sex is not None), None)
     age = stated_age if patient.age_years is None else patient.age_years
     sex = patient.sex or stated_sex
-    conflicts = []
-    if stated_age is not None and abs(age - stated_age) > 1.5:
+    conflicts: list[tuple[str, object, object]] = []
+    if stated_age is not None and age is not None and abs(age - stated_age) > 1.5:
         conflicts.append(("age", age, stated_age))
     if stated_sex is not None and sex != stated_sex:
         conflicts.append(("sex", sex, stated_sex))
@@ -148,10 +150,10 @@ def _factors(
         )
         for name, value, stated in conflicts
     ]
+    if age is not None and sex is not None and patient.bmi_kg_m2 is not None:
+        return Factors(age, sex, patient.bmi_kg_m2), tuple(warnings)
     factors = {"age": age, "sex": sex, "body mass index": patient.bmi_kg_m2}
     missing = " and ".join(name for name, value in factors.items() if value is None)
-    if not missing:
-        return Factors(*factors.values()), tuple(warnings)
     if (patient.age_years, patient.sex, patient.bmi_kg_m2) != (None, None, None):
         message = f"Age, sex and body mass index are used only together. None of them was used for lack of {missing}."
         warnings.append(ScanWarning("factors-incomplete", message))
@@ -171,7 +173,7 @@ def _write(folder: Path, result: RadiographResult, progress: Progress, identify:
     write_text_atomically(folder / LAST_FILE, report.json_text(document))
 
 
-def _write_image(path: Path, values) -> None:
+def _write_image(path: Path, values: np.ndarray) -> None:
     """Write pixels of a view [slice, row, column] with their spacing on the detector."""
     import SimpleITK as sitk
 

@@ -7,18 +7,22 @@ import io
 import os
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc has it from Python 3.12
 
 
 class _Pipe(io.FileIO):
     """Raw output that drops what nobody reads any more."""
 
-    def write(self, data) -> int:
+    def write(self, data: Buffer) -> int:
         try:
             return super().write(data)
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EINVAL, errno.EBADF):  # EINVAL: a closed pipe of Windows
                 raise
-            return len(data)
+            return memoryview(data).nbytes
 
 
 def guard_streams() -> None:

@@ -11,7 +11,7 @@ import queue
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +99,7 @@ class Workers:
         self._stack.close()
         self._client = None
 
-    def run(self, jobs: Sequence[Any], alone: bool = False) -> Iterator[JobEvent]:
+    def run(self, jobs: Sequence[Any], alone: bool = False) -> Generator[JobEvent, None, None]:
         """Run the jobs and yield events of each: "begun", then "done" or "lost".
 
         Args:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,12 @@ Box = tuple[slice, ...]
 
 _LIMIT = 10**5
 """Voxel index beyond any scan."""
+
+
+def triple(values: Iterable[float]) -> tuple[float, float, float]:
+    """Return three values, such as those along the axes, as a tuple."""
+    x, y, z = values
+    return x, y, z
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,13 @@ class Line:
         alternatives = " or ".join(choices)
         raise TableError(f"The {column} in {self.where} is {_quoted(text)}; write {alternatives}, or leave it empty.")
 
+    def need_file(self, column: str) -> Path:
+        """Return an existing file or folder relative to the table. Raises TableError, also if the cell is empty."""
+        file = self.file(column)
+        if file is None:
+            raise TableError(f"There is no {column} in {self.where}. Fill it in, or remove the line.")
+        return file
+
     def file(self, column: str) -> Path | None:
         """Return an existing file or folder relative to the table, None if empty. Raises TableError."""
         text = self.text(column)

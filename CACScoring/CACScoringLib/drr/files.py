@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -12,6 +13,9 @@ from ..core.acquisition import Acquisition
 from ..core.files import OutputError, atomic_write
 from .geometry import Geometry
 from .projection import Radiograph
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 Writer = Callable[[Path, Radiograph, Acquisition, bool], None]
 
@@ -58,7 +62,7 @@ def write_dicom(path: Path, picture: Radiograph, acquisition: Acquisition, ident
     _write_atomically(path, lambda temporary: dataset.save_as(temporary, enforce_file_format=True))
 
 
-def _dataset(picture: Radiograph, acquisition: Acquisition, identify: bool):
+def _dataset(picture: Radiograph, acquisition: Acquisition, identify: bool) -> Dataset:
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
@@ -121,7 +125,7 @@ def _view_position(geometry: Geometry) -> str | None:
     """Return PA, AP or LL (left lateral), as in PS3.3 C.8.11.5; None for other views."""
     if geometry.tilt_degrees:
         return None
-    return {0: "PA", 180: "AP", 90: "LL"}.get(geometry.angle_degrees % 360)
+    return {0.0: "PA", 180.0: "AP", 90.0: "LL"}.get(geometry.angle_degrees % 360)
 
 
 def _orientation(geometry: Geometry) -> list[str]:

@@ -6,7 +6,7 @@ World positions are LPS, mm. A radiograph is an array [row, column], row 0 at th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -146,17 +146,17 @@ class Rays:
         return self.first.shape[0] == 1 and self.second.shape[1] == 1 and self.step_mm.size > 1
 
 
-def view_named(name: str, **fields: object) -> Geometry:
+def view_named(name: str) -> Geometry:
     """Return the geometry of a view: "PA", "AP", "lateral" (left), or an angle in degrees as in `Geometry`.
 
-    fields: further fields of `Geometry`. Raises ProjectionError.
+    Raises ProjectionError.
     """
     views = {view.lower(): setting for view, setting in VIEWS.items()}
     try:
         angle, mirrored = views.get(name.lower()) or (float(name), False)
     except ValueError:
         raise ProjectionError(f"There is no view {name!r}. Give {', '.join(VIEWS)} or an angle in degrees.") from None
-    return replace(Geometry(angle_degrees=angle, mirrored=mirrored), **fields)
+    return Geometry(angle_degrees=angle, mirrored=mirrored)
 
 
 def centre_mm(image: sitk.Image) -> tuple[float, float, float]:
@@ -226,8 +226,9 @@ def rays_through(image: sitk.Image, geometry: Geometry) -> Rays:
     # Positions are linear in row and column, so extremes are in the corners.
     corners = direction(main, np.array([[0], [rows - 1]]), np.array([[0, columns - 1]]))
     _check(corners, start[main], image.GetSize()[main], pose.parallel)
-    shapes = [(1, columns), (1, columns), (rows, 1), (rows, 1)] if aligned else [(rows, columns)] * 4
-    tables = [np.empty(shape, np.float32) for shape in shapes]
+    wide, high = ((1, columns), (rows, 1)) if aligned else ((rows, columns), (rows, columns))
+    first_place, first_slope = np.empty(wide, np.float32), np.empty(wide, np.float32)
+    second_place, second_slope = np.empty(high, np.float32), np.empty(high, np.float32)
     step = np.empty((rows, columns), np.float32)
     # Bands of rows limit the memory of double precision.
     band = max(1, RAYS_AT_ONCE // columns)
@@ -236,17 +237,17 @@ def rays_through(image: sitk.Image, geometry: Geometry) -> Rays:
         pixels = np.arange(rows)[part, None], np.arange(columns)[None]
         along = direction(main, *pixels)
         squared = image.GetSpacing()[main] ** 2
-        for number, axis in enumerate((first, second)):
+        for axis, places, slopes in ((first, first_place, first_slope), (second, second_place, second_slope)):
             slope = direction(axis, *pixels) / along
             if pose.parallel:
                 place = pixel(axis, *pixels) - pixel(main, *pixels) * slope
             else:
                 place = start[axis] - start[main] * slope
             # The first band fills a table of one row; the others do not change it.
-            tables[2 * number][part], tables[2 * number + 1][part] = place, slope
+            places[part], slopes[part] = place, slope
             squared = squared + (image.GetSpacing()[axis] * slope) ** 2
         step[part] = np.sqrt(squared)
-    return Rays(main, *tables, step)
+    return Rays(main, first_place, first_slope, second_place, second_slope, step)
 
 
 def _without_rounding(step: np.ndarray) -> np.ndarray:

@@ -194,8 +194,11 @@ def make_radiograph(folder: Path, progress: Progress) -> None:
 def read_radiograph_of(folder: Path) -> PlacedRadiograph:
     """Read what `make_radiograph` wrote. Raises UnreadableError."""
     picture = _read(folder / _PICTURE)
-    extras = [_read(folder / name) if (folder / name).exists() else None for name in (_CALCIUM_PICTURE, _HEART_PICTURE)]
-    return PlacedRadiograph(picture, tuple(float(picture.GetMetaData(key)) for key in ("low", "high")), *extras)
+    calcium, heart = (
+        _read(folder / name) if (folder / name).exists() else None for name in (_CALCIUM_PICTURE, _HEART_PICTURE)
+    )
+    window = float(picture.GetMetaData("low")), float(picture.GetMetaData("high"))
+    return PlacedRadiograph(picture, window, calcium, heart)
 
 
 def placed(values: np.ndarray, geometry: Geometry) -> sitk.Image:
@@ -249,7 +252,13 @@ class ReducedScan:
         """Return the scan with voxels larger by a factor."""
         if factor == 1:
             return self
-        return replace(self, **{name: _shrink(getattr(self, name), factor) for name in ("image", "calcium", "heart")})
+
+        def coarse(image: sitk.Image) -> sitk.Image:
+            return sitk.BinShrink(image, [min(factor, n) for n in image.GetSize()])
+
+        calcium = None if self.calcium is None else coarse(self.calcium)
+        heart = None if self.heart is None else coarse(self.heart)
+        return replace(self, image=coarse(self.image), calcium=calcium, heart=heart)
 
 
 def reduced(
@@ -266,9 +275,7 @@ def reduced(
         to_mm: Size of the reduced voxels, mm.
     """
 
-    def shrink(volume: sitk.Image | None, kind: int) -> sitk.Image | None:
-        if volume is None:
-            return None
+    def shrink(volume: sitk.Image, kind: int) -> sitk.Image:
         factors = [
             max(1, min(round(to_mm / mm), n)) for mm, n in zip(volume.GetSpacing(), volume.GetSize(), strict=True)
         ]
@@ -277,8 +284,8 @@ def reduced(
     return ReducedScan(
         shrink(image, image.GetPixelID()),
         centre_mm(image),
-        _crop(shrink(calcium_map, sitk.sitkFloat32)),
-        _crop(shrink(heart, sitk.sitkFloat32)),
+        None if calcium_map is None else _crop(shrink(calcium_map, sitk.sitkFloat32)),
+        None if heart is None else _crop(shrink(heart, sitk.sitkFloat32)),
     )
 
 
@@ -345,16 +352,10 @@ def stand_of(geometry: Geometry) -> Stand:
     return Stand(pose.source, np.array(geometry.isocentre_mm), np.array(corners))
 
 
-def _crop(image: sitk.Image | None) -> sitk.Image | None:
+def _crop(image: sitk.Image) -> sitk.Image:
     """Crop an image to non-zero voxels with a rim of one voxel; an empty image stays unchanged."""
-    if image is None:
-        return None
     boxes = ndimage.find_objects((sitk.GetArrayViewFromImage(image) != 0).astype(np.uint8))
     if not boxes:
         return image
     # Arrays are [k, j, i].
     return image[tuple(slice(max(0, part.start - 1), part.stop + 1) for part in boxes[0][::-1])]
-
-
-def _shrink(image: sitk.Image | None, factor: int) -> sitk.Image | None:
-    return None if image is None else sitk.BinShrink(image, [min(factor, n) for n in image.GetSize()])

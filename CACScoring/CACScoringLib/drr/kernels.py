@@ -16,7 +16,17 @@ _UNIT, _ZERO = np.float32(1), np.float32(0)
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def add_scaled_planes(volume, main, low, high, places, slopes, row_places, row_slopes, out):
+def add_scaled_planes(
+    volume: np.ndarray,
+    main: int,
+    low: np.float32,
+    high: np.float32,
+    places: np.ndarray,
+    slopes: np.ndarray,
+    row_places: np.ndarray,
+    row_slopes: np.ndarray,
+    out: np.ndarray,
+) -> None:
     """Sum up the planes across axis `main` (0 or 1) of a view along the CT's axes, for a band of columns.
 
     The CT is read once, in memory order: each line of a slice is scaled along the columns, and then added to the few
@@ -58,21 +68,21 @@ def add_scaled_planes(volume, main, low, high, places, slopes, row_places, row_s
             if highest == 0:
                 continue
             for p in range(count):
-                n = np.float32(block + p)
-                top = row_places[0] + n * row_slopes[0]
-                per_row = (row_places[-1] + n * row_slopes[-1] - top) / np.float32(max(rows - 1, 1))
+                plane = np.float32(block + p)
+                top = row_places[0] + plane * row_slopes[0]
+                per_row = (row_places[-1] + plane * row_slopes[-1] - top) / np.float32(max(rows - 1, 1))
                 begin, end = _rows_near(np.float32(k), top, per_row, rows)
                 if begin == end:
                     continue
                 _widen(lines[p], cells[block + p], parts[block + p], wide)
                 for r in range(begin, end):
-                    share = _UNIT - abs(row_places[r] + n * row_slopes[r] - np.float32(k))
+                    share = _UNIT - abs(row_places[r] + plane * row_slopes[r] - np.float32(k))
                     if share > 0:
                         _add(share, wide, out[r])
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def _clip(values, low, high, clipped):
+def _clip(values: np.ndarray, low: np.float32, high: np.float32, clipped: np.ndarray) -> np.float32:
     highest = _ZERO
     for i in range(values.size):
         value = np.float32(values[i])
@@ -84,7 +94,9 @@ def _clip(values, low, high, clipped):
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def _clip_transposed(values, first, last, low, high, lines):
+def _clip_transposed(
+    values: np.ndarray, first: int, last: int, low: np.float32, high: np.float32, lines: np.ndarray
+) -> np.float32:
     highest = _ZERO
     for j in range(first, last):
         for p in range(values.shape[1]):
@@ -97,7 +109,7 @@ def _clip_transposed(values, first, last, low, high, lines):
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def _rows_near(k, top, per_row, rows):
+def _rows_near(k: np.float32, top: np.float32, per_row: np.float32, rows: int) -> tuple[int, int]:
     """Return the range of rows, evenly spaced from top, that may lie within a voxel of k."""
     if per_row == 0:
         return 0, rows
@@ -108,7 +120,7 @@ def _rows_near(k, top, per_row, rows):
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def _widen(line, cells, parts, wide):
+def _widen(line: np.ndarray, cells: np.ndarray, parts: np.ndarray, wide: np.ndarray) -> None:
     for c in range(wide.size):
         cell = cells[c]
         value = line[cell]
@@ -116,13 +128,23 @@ def _widen(line, cells, parts, wide):
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def _add(share, wide, row):
+def _add(share: np.float32, wide: np.ndarray, row: np.ndarray) -> None:
     for c in range(row.size):
         row[c] += share * wide[c]
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def add_planes(volume, depth, low, high, first, first_slope, second, second_slope, out):
+def add_planes(
+    volume: np.ndarray,
+    depth: int,
+    low: np.float32,
+    high: np.float32,
+    first: np.ndarray,
+    first_slope: np.ndarray,
+    second: np.ndarray,
+    second_slope: np.ndarray,
+    out: np.ndarray,
+) -> None:
     """Sum up the planes of a CT where each ray meets them, for some rows of any view.
 
     The rays of a few rows meet a small part of each plane, which is copied once with an empty rim around the CT.
@@ -151,9 +173,9 @@ def add_planes(volume, depth, low, high, first, first_slope, second, second_slop
         x0, y0, x1, y1 = width + 2, height + 2, 0, 0
         for corner in range(8):
             r, c = (0, rows - 1)[corner % 2], (0, columns - 1)[corner // 2 % 2]
-            n = np.float32(block + (0, count - 1)[corner // 4])
-            x = int(min(max(first[r, c] + n * first_slope[r, c] + _UNIT, _ZERO), right))
-            y = int(min(max(second[r, c] + n * second_slope[r, c] + _UNIT, _ZERO), bottom))
+            place = np.float32(block + (0, count - 1)[corner // 4])
+            x = int(min(max(first[r, c] + place * first_slope[r, c] + _UNIT, _ZERO), right))
+            y = int(min(max(second[r, c] + place * second_slope[r, c] + _UNIT, _ZERO), bottom))
             x0, x1, y0, y1 = min(x0, x), max(x1, x), min(y0, y), max(y1, y)
         x0, y0, x1, y1 = max(x0 - 1, 0), max(y0 - 1, 0), min(x1 + 2, width + 2), min(y1 + 2, height + 2)
         across, down = x1 - x0 + 1, y1 - y0 + 1
@@ -182,7 +204,15 @@ def add_planes(volume, depth, low, high, first, first_slope, second, second_slop
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def _place(n, places, slopes, low, high, cells, parts):
+def _place(
+    n: np.float32,
+    places: np.ndarray,
+    slopes: np.ndarray,
+    low: np.float32,
+    high: np.float32,
+    cells: np.ndarray,
+    parts: np.ndarray,
+) -> None:
     """Compute the cells in which rays meet a plane along one axis, counted from low, and the fractions to the next."""
     for c in range(cells.size):
         place = places[c] + n * slopes[c] + _UNIT
@@ -193,7 +223,15 @@ def _place(n, places, slopes, low, high, cells, parts):
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def _add_between(part, across, x_cells, x_parts, y_cells, y_parts, row):
+def _add_between(
+    part: np.ndarray,
+    across: np.int32,
+    x_cells: np.ndarray,
+    x_parts: np.ndarray,
+    y_cells: np.ndarray,
+    y_parts: np.ndarray,
+    row: np.ndarray,
+) -> None:
     for c in range(row.size):
         cell = np.int32(y_cells[c] * across + x_cells[c])
         below = np.int32(cell + across)

@@ -67,17 +67,18 @@ def _by_numba(volume: np.ndarray, rays: Rays, low: np.float32, high: np.float32,
     scaled = rays.separable and rays.main < 2
     transposed = np.moveaxis(volume, 2 - rays.main, 1)  # [second, plane, first]
     depth = kernels.PLANES_AT_ONCE if rays.main == 0 else 1
-    tables = (rays.first, rays.first_slope, rays.second, rays.second_slope)
 
     def columns(part: slice) -> None:
         sums = np.empty((shape[0], part.stop - part.start), np.float32)
-        part_tables = (*(table[0, part].copy() for table in tables[:2]), *(table[:, 0].copy() for table in tables[2:]))
-        kernels.add_scaled_planes(volume, rays.main, low, high, *part_tables, sums)
+        first, first_slope = (table[0, part].copy() for table in (rays.first, rays.first_slope))
+        second, second_slope = (table[:, 0].copy() for table in (rays.second, rays.second_slope))
+        kernels.add_scaled_planes(volume, rays.main, low, high, first, first_slope, second, second_slope, sums)
         out[:, part] = sums
 
     def rows(part: slice) -> None:
-        part_tables = (np.array(np.broadcast_to(table, shape)[part]) for table in tables)
-        kernels.add_planes(transposed, depth, low, high, *part_tables, out[part])
+        tables = (rays.first, rays.first_slope, rays.second, rays.second_slope)
+        first, first_slope, second, second_slope = (np.array(np.broadcast_to(table, shape)[part]) for table in tables)
+        kernels.add_planes(transposed, depth, low, high, first, first_slope, second, second_slope, out[part])
 
     band = min(max(-(-shape[1] // threads), _COLUMNS[0]), _COLUMNS[1])
     length, size = (shape[1], band) if scaled else (shape[0], max(1, _RAYS // shape[1]))
@@ -95,7 +96,7 @@ def _by_scipy(volume: np.ndarray, rays: Rays, low: np.float32, high: np.float32)
     for n in range(volume.shape[axis]):
         plane = np.clip(volume.take(n, axis).astype(np.float32), low, high) - low
         if plane.any():
-            places = rays.second + n * rays.second_slope, rays.first + n * rays.first_slope
-            places = [np.broadcast_to(place, out.shape) for place in places]
+            rows, columns = rays.second + n * rays.second_slope, rays.first + n * rays.first_slope
+            places = [np.broadcast_to(rows, out.shape), np.broadcast_to(columns, out.shape)]
             out += ndimage.map_coordinates(plane, places, order=1, mode="grid-constant")
     return out

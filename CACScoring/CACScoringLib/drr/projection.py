@@ -249,7 +249,7 @@ def radiograph(
         excess /= 1000
     clean = intensity(soft, excess, spectrum)
     signal = detect(clean, film, geometry.pixel_mm)
-    body = excess > 0 if calcium_map is not None else soft > BODY_PATH_MM
+    body = soft > BODY_PATH_MM if calcium_map is None or excess is None else excess > 0
     integrals = -np.log(np.maximum(clean, np.finfo(np.float32).tiny))
     return Radiograph(geometry, film, integrals, signal, *display(signal, body, film))
 

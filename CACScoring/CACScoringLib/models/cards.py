@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -278,6 +278,8 @@ class ModelAhead(LoadedModel):
 
     `network` waits for the thread, and raises the ModelError or DeviceError of `load_model`.
     """
+
+    _loading: Future[LoadedModel]
 
     def __init__(self, path: Path, device: str, thread: Executor) -> None:
         """Start loading. Raises ModelError if the card cannot be read."""

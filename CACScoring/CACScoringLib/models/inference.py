@@ -123,6 +123,9 @@ class ProcessorNetwork:
         return np.concatenate(outputs)
 
 
+_moved: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
+"""Networks on the processor because the GPU's memory was full, for `predict` to report."""
+
 _networks: weakref.WeakSet[ProcessorNetwork] = weakref.WeakSet()
 
 
@@ -148,7 +151,7 @@ def prepared(network: torch.nn.Module, device: str) -> torch.nn.Module:
         if device == "cpu" or not _out_of_memory(error):
             raise
         network = network.to("cpu")
-        network.gpu_was_full = True  # for `predict` to report
+        _moved.add(network)
     for parameter in network.parameters():
         if parameter.ndim in _CHANNELS_LAST:
             parameter.data = parameter.data.contiguous(memory_format=_channels_last(parameter))
@@ -190,7 +193,7 @@ def _by_torch(
 
     network.eval()
     outputs: list[np.ndarray] = []
-    warnings = [_MOVED] if getattr(network, "gpu_was_full", False) else []
+    warnings = [_MOVED] if network in _moved else []
     start, size = 0, _batch_on(_device(network), batch_size)
     while start < len(inputs):
         try:

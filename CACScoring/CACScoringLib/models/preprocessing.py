@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import AIR_HU, MaskError, same_grid
-from ..core.grid import ScanGrid
+from ..core.grid import ScanGrid, triple
 
 VERSION = 1
 """Version on every model's card; increased with every change to the networks' inputs."""
@@ -115,8 +115,8 @@ def heart_slices(image: sitk.Image, heart: sitk.Image) -> HeartSlices:
         grid=grid,
         hu=with_margin(grid).resample(image, AIR_HU),
         heart=mask,
-        centre=tuple((c - f) / s for c, f, s in zip(centre, grid.first, grid.step, strict=True)),
-        radii=tuple(ELLIPSOID_RADII_PER_SD * e / s for e, s in zip(spread, grid.step, strict=True)),
+        centre=triple((c - f) / s for c, f, s in zip(centre, grid.first, grid.step, strict=True)),
+        radii=triple(ELLIPSOID_RADII_PER_SD * e / s for e, s in zip(spread, grid.step, strict=True)),
     )
 
 

@@ -141,12 +141,13 @@ def roll_back(name: str) -> StoredModel | None:
         reason = f"{name} comes with CAC and cannot be rolled back. " if bundled else ""
         raise ModelError(f"{reason}You have not installed a model {name!r}. Installed by you: {names}.")
     try:
-        card = earlier and verify_model(earlier)
-        data = card and weights_of(earlier, card.sha256).read_bytes()
-        _archive(target)
-        if card is None:
+        if earlier is None:
+            _archive(target)
             _remove(target)
             return None
+        card = verify_model(earlier)
+        data = weights_of(earlier, card.sha256).read_bytes()
+        _archive(target)
         _exchange(card, data, target)
     except ModelError as error:
         raise ModelError(f"The earlier {name} cannot be put back, and nothing was changed. {error}") from error

@@ -167,6 +167,6 @@ def input_channels(config: SliceClassifierConfig | GeneratorConfig) -> int:
     return 1 + 2 * config.neighbours + POSITION_CHANNELS * config.position
 
 
-def _check_choice(name: str, value: object, choices: tuple) -> None:
+def _check_choice(name: str, value: str | int, choices: tuple[str | int, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; it has to be one of {', '.join(map(repr, choices))}.")

@@ -80,9 +80,11 @@ class RadiographNet(nn.Module):
         super().__init__()
         self.config = config
         self.finder = HeartFinder()
-        self.backbones = nn.ModuleList(_backbone(config) for _ in config.views)
+        is_light = config.backbone == "light"
+        backbones = [Light(config.width) if is_light else Published(config.backbone) for _ in config.views]
+        self.backbones = nn.ModuleList(backbones)
         self.dropout = nn.Dropout(config.dropout)
-        self.dense = nn.Linear(sum(b.outputs for b in self.backbones), len(config.thresholds))
+        self.dense = nn.Linear(sum(b.outputs for b in backbones), len(config.thresholds))
 
     def forward(
         self, x: torch.Tensor, crops: bool = False, evidence: bool = False
@@ -129,8 +131,8 @@ class HeartFinder(nn.Module):
             *_convolution(2 * w, 2 * w, 3, 1, dilation=4),
         )
         self.last = nn.Conv2d(2 * w, 1, 1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         mean, sd = x.mean((2, 3), keepdim=True), x.std((2, 3), keepdim=True)
@@ -161,7 +163,7 @@ class Light(nn.Module):
             *_convolution(4 * w, 4 * w, 3, 1),
         )
         self.where = nn.Conv2d(4 * w, 1, 1)
-        nn.init.constant_(self.where.bias, -4.0)  # no calcium before training
+        nn.init.constant_(self.where.get_parameter("bias"), -4.0)  # no calcium before training
         self.outputs = 8 * w + 2
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -178,7 +180,8 @@ class Published(nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
         try:
-            from monai.networks.nets import DenseNet121, resnet18
+            from monai.networks.nets.densenet import DenseNet121
+            from monai.networks.nets.resnet import resnet18
         except ImportError as error:
             raise RuntimeError(f"{name} needs MONAI. Install it (pip install monai), or take a light model.") from error
         if name == "resnet18":
@@ -190,8 +193,8 @@ class Published(nn.Module):
             self.layers = nn.Sequential(*parts, network.layer1, network.layer2, network.layer3, network.layer4)
             self.outputs = 512
         else:
-            network = DenseNet121(spatial_dims=2, in_channels=INPUTS, out_channels=1)
-            self.layers = nn.Sequential(network.features, nn.ReLU(inplace=True))
+            features = DenseNet121(spatial_dims=2, in_channels=INPUTS, out_channels=1).get_submodule("features")
+            self.layers = nn.Sequential(features, nn.ReLU(inplace=True))
             self.outputs = 1024
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -227,10 +230,6 @@ def with_detail(square: torch.Tensor, config: RadiographNetConfig) -> torch.Tens
     side = max(3, round(DETAIL_MM * config.size / config.field_mm) // 2 * 2 + 1)
     around = functional.avg_pool2d(functional.pad(z, [side // 2] * 4, mode="reflect"), side, 1)
     return torch.cat([z, DETAIL_GAIN * (z - around)], 1)
-
-
-def _backbone(config: RadiographNetConfig) -> nn.Module:
-    return Light(config.width) if config.backbone == "light" else Published(config.backbone)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:

@@ -7,6 +7,8 @@ patients lacked these. Fitted by `CACTrainingLib.radiograph.fitting`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 FACTORS = ("age_years", "male", "bmi_kg_m2")
@@ -14,10 +16,11 @@ FACTORS = ("age_years", "male", "bmi_kg_m2")
 
 _IMAGE, _FACTORS = "image_", "factors_"
 
+Calibration = Mapping[str, Mapping[str, float] | None]
+"""Coefficients by key: `image_key` of each threshold, and `factors_key`, None without a fit."""
 
-def probabilities(
-    logits: np.ndarray, factors: np.ndarray | None, calibration: dict[str, float | dict[str, float] | None]
-) -> np.ndarray:
+
+def probabilities(logits: np.ndarray, factors: np.ndarray | None, calibration: Calibration) -> np.ndarray:
     """Return calibrated probabilities that scores exceed thresholds, float64 [N, T].
 
     logits: Output of the model, [N, T].
@@ -32,14 +35,13 @@ def probabilities(
         raise ValueError(f"{len(thresholds)} thresholds are calibrated; the logits' shape is {logits.shape}.")
     result = np.empty(logits.shape)
     for number, threshold in enumerate(thresholds):
-        if factors is None:
-            fit = calibration[image_key(threshold)]
-            z = fit["offset"] + fit["logit"] * logits[:, number]
-        elif (fit := calibration.get(factors_key(threshold))) is None:
+        fit = calibration[image_key(threshold)] if factors is None else calibration.get(factors_key(threshold))
+        if fit is None:
             z = np.full(len(logits), np.nan)
         else:
             z = fit["offset"] + fit["logit"] * logits[:, number]
-            z = z + np.asarray(factors, float) @ np.array([fit[name] for name in FACTORS])
+            if factors is not None:
+                z = z + np.asarray(factors, float) @ np.array([fit[name] for name in FACTORS])
         result[:, number] = 1 / (1 + np.exp(-np.clip(z, -50, 50)))
     return result
 

@@ -51,6 +51,11 @@ class RadiomicsNet(nn.Module):
     the bias [1]: of one dimension, which a stored model keeps in full precision.
     """
 
+    mean: torch.Tensor
+    sd: torch.Tensor
+    lowest: torch.Tensor
+    highest: torch.Tensor
+
     def __init__(self, config: RadiomicsConfig) -> None:
         super().__init__()
         count = len(config.features)

@@ -186,8 +186,8 @@ class SliceSuperResolution(nn.Module):
         for inputs in [2 * config.neighbours + 1, *[w] * config.layers]:
             layers += [nn.Conv2d(inputs, w, 3, padding=1), nn.ReLU(inplace=True)]
         last = nn.Conv2d(w, config.factor, 3, padding=1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
         self.layers = nn.Sequential(*layers, last)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -107,12 +107,14 @@ class VesselNet(nn.Module):
     largest: Agatston score that 1 stands for, a buffer; set in training (`set_largest`).
     """
 
+    largest: torch.Tensor
+
     def __init__(self, config: VesselNetConfig) -> None:
         super().__init__()
         self.config = config
         self.register_buffer("largest", torch.tensor(1000.0))
         if config.kind == "voxel-sum":
-            self.body: nn.Module = VoxelSum(config)
+            self.body: VoxelSum | _VisionTransformer | _Convolutional = VoxelSum(config)
         elif config.kind == "vit":
             self.body = _VisionTransformer(config)
         else:
@@ -127,8 +129,10 @@ class VesselNet(nn.Module):
 
     def multiply(self, factor: float) -> None:
         """Multiply all scores; "voxel-sum" only."""
+        if not isinstance(self.body, VoxelSum):
+            raise ValueError(f'The scores of "{self.config.kind}" have no gain; those of "voxel-sum" have.')
         with torch.no_grad():
-            self.body.gain += math.log(factor)
+            self.body.gain.add_(math.log(factor))
 
     def forward(self, x: torch.Tensor, calcium: Calcium | None = None) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Normalised scores [B, 4] of inputs [B, slices, size, size] (`whole_scan.vessels`).
@@ -141,7 +145,7 @@ class VesselNet(nn.Module):
         shape = (self.config.slices, self.config.size, self.config.size)
         if x.ndim != 4 or tuple(x.shape[1:]) != shape:
             raise ValueError(f"Input of shape {tuple(x.shape)}; [B, {', '.join(map(str, shape))}] is needed.")
-        if self.config.kind != "voxel-sum":
+        if not isinstance(self.body, VoxelSum):
             if calcium is not None:
                 raise ValueError(f'"{self.config.kind}" has no use for where calcium lies; "voxel-sum" has.')
             return self.body(x if self.squeeze is None else self.squeeze(x)).float()
@@ -156,7 +160,7 @@ class VesselNet(nn.Module):
     def maps(self, x: torch.Tensor) -> torch.Tensor | None:
         """Return the Agatston score of each voxel and artery, [B, 4, slices, size, size], whose sums are the scores;
         None unless the kind is "voxel-sum"."""
-        return self.body.maps(x) if self.config.kind == "voxel-sum" else None
+        return self.body.maps(x) if isinstance(self.body, VoxelSum) else None
 
 
 class Total(nn.Module):

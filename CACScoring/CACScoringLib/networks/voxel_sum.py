@@ -71,10 +71,10 @@ class VoxelSum(nn.Module):
             *convolution(6, w, 3, 1), *convolution(w, 2 * w, 3, 1), *convolution(2 * w, 2 * w, 3, 1, dilation=2)
         )
         self.last = nn.Conv2d(4 * w, len(VESSELS) + 2, 1)
-        nn.init.zeros_(self.last.weight)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
         with torch.no_grad():
-            self.last.bias.zero_()
-            self.last.bias[len(VESSELS)] = _OTHER_LOGIT
+            self.last.get_parameter("bias")[len(VESSELS)] = _OTHER_LOGIT
         self.tissue = (TISSUE_HU - config.low_hu) / window
         self.tissue_step, self.blunt = _TISSUE_STEP_HU / window, _BLUNT_HU / window
         self.labelled, self.very_bright = _LABELLED_HU / window, (_VERY_BRIGHT_HU - config.low_hu) / window
@@ -122,7 +122,8 @@ class VoxelSum(nn.Module):
         if self.training or len(cells[0]) <= _CELLS_PER_BATCH:
             return self._amounts_of_batch(x, cells)
         batches = zip(*(part.split(_CELLS_PER_BATCH) for part in cells), strict=True)
-        return tuple(map(torch.cat, zip(*(self._amounts_of_batch(x, batch) for batch in batches), strict=True)))
+        amounts, shares = zip(*(self._amounts_of_batch(x, batch) for batch in batches), strict=True)
+        return torch.cat(amounts), torch.cat(shares)
 
     def _amounts_of_batch(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         surroundings = self._surroundings(x, cells)
@@ -160,8 +161,8 @@ def _true_amounts(calcium: Calcium, cells: tuple[torch.Tensor, ...]) -> torch.Te
     """Return the true rise by calcium of each artery in each pixel of cells, [n, 4, CELL, CELL]."""
     item, k, j, i = cells
     span = torch.arange(CELL, device=item.device)
-    index = (item[:, None, None], k[:, None, None])
-    index += ((CELL * j[:, None] + span)[:, :, None], (CELL * i[:, None] + span)[:, None, :])
+    rows, columns = (CELL * j[:, None] + span)[:, :, None], (CELL * i[:, None] + span)[:, None, :]
+    index = (item[:, None, None], k[:, None, None], rows, columns)
     amount, artery = (part[index] for part in calcium)
     return amount[:, None] * functional.one_hot(artery, len(VESSELS)).movedim(-1, 1)
 

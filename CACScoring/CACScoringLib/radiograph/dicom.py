@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import SimpleITK as sitk
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from ..core.acquisition import Acquisition
 from ..core.ct import NotCTError, NotVolumeError, ScanWarning, UnreadableError
@@ -241,7 +241,7 @@ def _pixel_mm(header: DicomSlice) -> tuple[tuple[float, float] | None, bool]:
     """Return the distance of columns and rows on the detector, and True if it is certain."""
     for keyword in ("ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         if spacing := header.numbers(keyword, 2):
-            return spacing[::-1], True
+            return (spacing[1], spacing[0]), True
     spacing = header.numbers("PixelSpacing", 2)
     if spacing is None:
         return None, True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,6 +16,9 @@ from ..io.dicom import is_dicom
 from ..io.reading import IMAGE_ENDINGS, read_mask
 from .dicom import check_pixel_size, read_dicom
 from .view import LARGER_SIDE_MM, ChestRadiograph
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
@@ -54,20 +58,22 @@ def read_radiograph(path: Path) -> ChestRadiograph:
             radiograph = read_dicom(path) if is_dicom(path) else read(path)
     except OSError as error:
         raise UnreadableError(f"{path.name} cannot be opened ({error.strerror or error}).") from error
-    return radiograph.with_warnings(*_warnings(radiograph))
+    return radiograph.with_warnings(*_warnings(radiograph, path.name))
 
 
 def _read_picture(path: Path) -> ChestRadiograph:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
     try:
         with Image.open(path, formats=PICTURE_FORMATS) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise UnreadableError(f"{path.name} claims {file.width} × {file.height} pixels; its header is broken.")
-            if getattr(file, "n_frames", 1) > 1:
-                raise NotVolumeError(f"{path.name} holds {file.n_frames} pictures. Give a file with one radiograph.")
-            kind = file.format
-            is_inverted = kind == "TIFF" and file.mode.startswith("I;16") and file.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
+            if (count := getattr(file, "n_frames", 1)) > 1:
+                raise NotVolumeError(f"{path.name} holds {count} pictures. Give a file with one radiograph.")
+            kind = file.format or "picture"
+            is_inverted = False
+            if isinstance(file, TiffImagePlugin.TiffImageFile):
+                is_inverted = file.mode.startswith("I;16") and file.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
             picture = _grey(file, path)
     except UnidentifiedImageError as error:
         formats = "DICOM, PNG, JPEG, TIFF, BMP, NIfTI, NRRD or MHA"
@@ -75,7 +81,7 @@ def _read_picture(path: Path) -> ChestRadiograph:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = printable(str(error))
         raise UnreadableError(f"{path.name} cannot be read ({reason}). Copy or export it again.") from error
-    findings = ()
+    findings: tuple[ScanWarning, ...] = ()
     if kind == "JPEG":
         message = "JPEG compression is lossy; faint detail may be missing. Export the radiograph as DICOM or PNG."
         findings = (ScanWarning("lossy-compression", message),)
@@ -86,7 +92,7 @@ _TIFF_PHOTOMETRIC = 262
 """Tag that is 0 if low values are bright. Pillow inverts such pictures of 8 bit."""
 
 
-def _grey(file, path: Path) -> np.ndarray:
+def _grey(file: Image.Image, path: Path) -> np.ndarray:
     """Return grey values float32 [row, column]. Raises NotVolumeError for colour."""
     if file.mode in ("P", "PA"):
         file = file.convert("RGBA" if "transparency" in file.info else "RGB")
@@ -127,9 +133,9 @@ def _read_image(path: Path) -> ChestRadiograph:
     return ChestRadiograph(values, pixel_mm, None, Acquisition("image"), findings, path)
 
 
-def _warnings(radiograph: ChestRadiograph) -> list[ScanWarning]:
+def _warnings(radiograph: ChestRadiograph, name: str) -> list[ScanWarning]:
     """Return warnings about the picture. Raises CTError for an empty or tiny one."""
-    picture, name = radiograph.picture, radiograph.source.name
+    picture = radiograph.picture
     low, high = float(picture.min()), float(picture.max())
     if low == high:
         raise UnreadableError(f"{name} is an empty image: all pixels are {low:g}. Export it again.")

@@ -17,7 +17,7 @@ from ..networks import radiograph_fusion
 from .view import STANDARD_MM, ChestRadiograph, enhance, looks_inverted
 
 if TYPE_CHECKING:
-    import torch
+    from ..networks.radiograph import RadiographNet
 
 
 _PATIENTS = {
@@ -106,14 +106,14 @@ SMOOTH_MM = 3.0
 """Standard deviation in mm of the maps' smoothing, about the size of a plaque on a radiograph."""
 
 
-def saliency(network: torch.nn.Module, views: np.ndarray, seed: int = 0) -> np.ndarray:
+def saliency(network: RadiographNet, views: np.ndarray, seed: int = 0) -> np.ndarray:
     """Compute the saliency of each pixel for each threshold's logit: float32 [views, thresholds, 432, 432], 0 to 1.
 
     Each map is the root mean square of the gradient over SAMPLES noisy copies, smoothed and scaled to its highest
     value; all 0 if the logit depends on no pixel. The heart's position is fixed. Outside the network's square it is 0.
 
     Args:
-        network: `RadiographNet` in eval mode.
+        network: Network in eval mode.
         views: Input of the network [views, 432, 432].
         seed: Seed of the noise.
     """
@@ -125,7 +125,7 @@ def saliency(network: torch.nn.Module, views: np.ndarray, seed: int = 0) -> np.n
         centres = network.locate(x)
         sd = network.crop(x, centres).std((2, 3), keepdim=True)
     generator = torch.Generator().manual_seed(seed)
-    total = None
+    total = torch.zeros(())
     for _ in range(SAMPLES):
         noise = torch.randn(x.shape, generator=generator).to(x)
         noisy = (x + NOISE * sd * noise).requires_grad_()
@@ -133,7 +133,7 @@ def saliency(network: torch.nn.Module, views: np.ndarray, seed: int = 0) -> np.n
         gradients = torch.stack(
             [torch.autograd.grad(z, noisy, retain_graph=n + 1 < len(logits))[0][0] for n, z in enumerate(logits)]
         )
-        total = gradients.square() if total is None else total + gradients.square()
+        total = gradients.square() + total.to(gradients)
     maps = total.div(SAMPLES).sqrt().transpose(0, 1).float().cpu().numpy()
     maps = ndimage.gaussian_filter(maps, (0, 0, SMOOTH_MM, SMOOTH_MM), mode="constant")
     highest = maps.max((2, 3), keepdims=True)
@@ -268,8 +268,12 @@ def score_radiograph(
         ViewError: A picture is unusable.
         DeviceError: The device fails.
     """
+    from ..networks.radiograph import RadiographNet
+
     progress = progress or Progress()
     card, network = model.card, model.network
+    if not isinstance(network, RadiographNet):
+        raise ModelError(f"{card.name} is not a radiograph model. Train or install it again.")
     names, field = tuple(card.config["views"]), float(card.config["field_mm"])
     _check_views(radiographs, names, card.name)
     warnings = [warning for name in radiographs for warning in _named_warnings(radiographs, name)]
@@ -343,7 +347,7 @@ def _named_warnings(radiographs: Mapping[str, ChestRadiograph], name: str) -> tu
     return tuple(replace(warning, message=f"{name}: {warning.message}") for warning in warnings)
 
 
-def _centres(network, inputs: np.ndarray) -> list[tuple[float, float]]:
+def _centres(network: RadiographNet, inputs: np.ndarray) -> list[tuple[float, float]]:
     import torch
 
     with torch.inference_mode():

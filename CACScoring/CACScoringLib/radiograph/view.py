@@ -6,6 +6,7 @@ Enhancement is by scikit-image.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -131,14 +132,14 @@ def enhance(view: np.ndarray, method: str) -> np.ndarray:
         return np.asarray(view, np.float32)
     from skimage import exposure, filters
 
-    change = {
+    changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "clahe": lambda v: exposure.equalize_adapthist(v, clip_limit=0.02),
         "equalised": exposure.equalize_hist,
         "unsharp": lambda v: filters.unsharp_mask(v, radius=5.0, amount=1.0),
-    }[method]
+    }
     if not np.ptp(view):  # histograms of one value divide by zero
         return np.asarray(view, np.float32)
-    return np.clip(change(np.asarray(view, np.float64)), 0, 1).astype(np.float32)
+    return np.clip(changes[method](np.asarray(view, np.float64)), 0, 1).astype(np.float32)
 
 
 def looks_inverted(view: np.ndarray, lateral: bool = False) -> bool:

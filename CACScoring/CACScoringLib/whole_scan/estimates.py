@@ -74,9 +74,11 @@ class WholeScanEstimate:
     @property
     def prediction(self) -> Prediction:
         """Prediction for comparison with others."""
-        if self.total is None:
-            return Prediction(TITLES[self.network], None, self.probability >= self.limit)
-        return Prediction(TITLES[self.network], self.total if self.total >= NONE_BELOW else 0.0)
+        if self.total is not None:
+            return Prediction(TITLES[self.network], self.total if self.total >= NONE_BELOW else 0.0)
+        if self.probability is None or self.limit is None:
+            raise ValueError("An estimate holds a score, or a probability and its limit.")
+        return Prediction(TITLES[self.network], None, self.probability >= self.limit)
 
 
 @dataclass(frozen=True)
@@ -190,10 +192,13 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def estimate_as_json(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult]) -> dict:
+def estimate_as_json(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult]) -> dict[str, object]:
     """Return an entry of "second_opinions" in `scores.json`."""
     prediction = estimate.prediction
-    document: dict = {"model": {"name": estimate.model, "sha256": estimate.sha256}, "calcium": prediction.calcium}
+    document: dict[str, object] = {
+        "model": {"name": estimate.model, "sha256": estimate.sha256},
+        "calcium": prediction.calcium,
+    }
     if estimate.agatston is not None:
         document |= {
             "agatston": {artery.key: value for artery, value in estimate.agatston.items()},
@@ -262,7 +267,7 @@ def estimates_as_text(estimates: Iterable[WholeScanEstimate], methods: Mapping[s
 def describe_estimate(estimate: WholeScanEstimate) -> str:
     """Return a text as "Agatston about 120 (class 11–100)", or "calcium (87%; positive from 31%)"."""
     prediction = estimate.prediction
-    if estimate.total is None:
+    if estimate.probability is not None and estimate.limit is not None:
         word = "calcium" if prediction.calcium else "no calcium"
         return f"{word} ({percent(estimate.probability)}; positive from {percent(estimate.limit)})"
     return f"Agatston about {estimate.total:.0f} (class {prediction.risk_class})"

@@ -17,18 +17,19 @@ import SimpleITK as sitk
 
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan, ScanWarning
-from ..core.grid import ScanGrid
+from ..core.grid import ScanGrid, triple
 from ..models.cards import LoadedModel, ModelError
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
 from ..quality.acquisition import BloodPool, measure_blood
 from ..scoring.artefacts import METAL_HU, without_metal
 from ..scoring.arteries import SUGGESTED, ArterySuggestion, suggest_arteries
 from ..scoring.evidence import candidate_region
-from ..scoring.lesions import LesionSet, ScoringRules, find_lesions
+from ..scoring.lesions import LesionSet, find_lesions
+from ..scoring.rules import ScoringRules
 from ..scoring.scores import component_agatston
 from .estimates import WholeScanEstimate
 from .radiomic_texture import ibsi_features
-from .trust import facts_of
+from .trust import trust_in
 
 if TYPE_CHECKING:
     from ..networks.radiomics import RadiomicsConfig
@@ -96,8 +97,11 @@ def radiomics_estimate(
     """
     import torch
 
-    from ..networks.radiomics import RadiomicsConfig
+    from ..networks.radiomics import RadiomicsConfig, RadiomicsNet
 
+    network = model.network
+    if not isinstance(network, RadiomicsNet):
+        raise ModelError(f"{model.card.name} is not a radiomics model. Train or install it again.")
     config = RadiomicsConfig(**model.card.config)
     features = radiomic_features(scan, region, config)
     if missing := [name for name in config.features if name not in features]:
@@ -106,7 +110,6 @@ def radiomics_estimate(
     limit = model.card.calibration.get("probability_limit")
     if not isinstance(limit, int | float):
         raise ModelError(f"The card of {model.card.name} states no probability_limit. Train or install it again.")
-    network = model.network
     values = [features[name] for name in config.features]
     with torch.inference_mode():
         x = torch.tensor([values], dtype=torch.float32).to(network.weight)
@@ -116,7 +119,13 @@ def radiomics_estimate(
     order = np.argsort(-np.abs(shares))[:MOST_CONTRIBUTIONS]
     contributions = {config.features[n]: float(shares[n]) for n in order if shares[n] != 0}
     estimate = WholeScanEstimate(
-        **facts_of(model), probability=probability, limit=float(limit), contributions=contributions
+        model.card.network,
+        model.card.name,
+        model.card.sha256,
+        probability=probability,
+        limit=float(limit),
+        contributions=contributions,
+        trust=trust_in(model.card.network, model.card.validation),
     )
     return estimate, _unlike_training(config.features, values, lowest, highest, model.card.name)
 
@@ -134,7 +143,7 @@ def find_candidates(
     rules = ScoringRules()
     if blood is not None and blood.enhanced:
         threshold = max(rules.threshold_hu, blood.bright_hu + BLOOD_SD * blood.noise_hu)
-        bounds = tuple(bound + threshold - rules.threshold_hu for bound in rules.weight_bounds_hu)
+        bounds = triple(bound + threshold - rules.threshold_hu for bound in rules.weight_bounds_hu)
         name = f"Agatston above enhanced blood, {threshold:.0f} HU"
         rules = replace(rules, name=name, threshold_hu=threshold, weight_bounds_hu=bounds)
     lesions, _ = without_metal(find_lesions(scan.image, candidate_region(region), rules), scan.image)

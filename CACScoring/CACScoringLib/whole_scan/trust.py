@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..models.choice import VESSELS
 
 if TYPE_CHECKING:
-    from ..models.cards import LoadedModel
+    pass
 
 GUESSING = 0.5
 """Area under the ROC curve of guessing."""
@@ -41,25 +41,17 @@ class CardEstimate:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
     @classmethod
-    def of(cls, test: Mapping, name: str) -> CardEstimate | None:
+    def of(cls, test: Mapping[str, object], name: str) -> CardEstimate | None:
         """Read a measure of a card's test; None if it is missing."""
         stated = test.get(name)
         if not isinstance(stated, Mapping):
             return None
         numbers = [stated.get(key) for key in ("estimate", "low", "high")]
-        if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
-            return None
-        return cls(*map(float, numbers))
+        finite = [float(n) for n in numbers if isinstance(n, int | float) and math.isfinite(n)]
+        return cls(*finite) if len(finite) == len(numbers) else None
 
 
-def facts_of(model: LoadedModel) -> dict[str, str]:
-    """Return facts of a `WholeScanEstimate`'s model: network, name, hash and trust."""
-    card = model.card
-    trust = trust_in(card.network, card.validation)
-    return {"network": card.network, "model": card.name, "sha256": card.sha256, "trust": trust}
-
-
-def trust_in(network: str, validation: Mapping) -> str:
+def trust_in(network: str, validation: Mapping[str, object]) -> str:
     """Return sentences on when to trust a model's estimate.
 
     Args:
@@ -67,9 +59,9 @@ def trust_in(network: str, validation: Mapping) -> str:
         validation: Validation of its card.
     """
     test = validation.get("test")
-    sentences: list[str] = []
-    if isinstance(test, Mapping):
-        sentences = _vessel_trust(test) if network == VESSELS else _radiomics_trust(test)
+    if not isinstance(test, Mapping):
+        return NO_TEST
+    sentences = _vessel_trust(test) if network == VESSELS else _radiomics_trust(test)
     if not sentences:
         return NO_TEST
     if "digital" in str(test.get("data", "")).lower():
@@ -77,7 +69,7 @@ def trust_in(network: str, validation: Mapping) -> str:
     return " ".join(sentences)
 
 
-def _vessel_trust(test: Mapping) -> list[str]:
+def _vessel_trust(test: Mapping[str, object]) -> list[str]:
     """Return sentences on a vessel regression, none without a rank correlation with the truth.
 
     It is better than age and heart size if its interval lies above their value.
@@ -99,7 +91,7 @@ def _vessel_trust(test: Mapping) -> list[str]:
     return [sentence, advice, *_misled(test, "gave a score")]
 
 
-def _radiomics_trust(test: Mapping) -> list[str]:
+def _radiomics_trust(test: Mapping[str, object]) -> list[str]:
     """Return sentences on radiomics, none without sensitivity and specificity."""
     sensitivity, specificity, area = (CardEstimate.of(test, name) for name in ("sensitivity", "specificity", "auc"))
     if sensitivity is None or specificity is None:
@@ -114,7 +106,7 @@ def _radiomics_trust(test: Mapping) -> list[str]:
     return [sentence, advice, *_misled(test, "was positive")]
 
 
-def _misled(test: Mapping, did: str) -> list[str]:
+def _misled(test: Mapping[str, object], did: str) -> list[str]:
     """Return a warning if calcium in aorta or valves alone misled the model. did: its error."""
     stated = test.get("non_coronary_only")
     if not isinstance(stated, Mapping):
@@ -126,7 +118,7 @@ def _misled(test: Mapping, did: str) -> list[str]:
     return [f"Do not rely on it where the aorta or valves are calcified: {counted}."]
 
 
-def _tested(test: Mapping) -> str:
+def _tested(test: Mapping[str, object]) -> str:
     count, data = test.get("patients"), str(test.get("data", "")).strip()
     on = f" on {count} patients" if isinstance(count, int) else ""
     notes = [*([data] if data else []), "95% intervals in brackets"]

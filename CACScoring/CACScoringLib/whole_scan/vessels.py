@@ -22,11 +22,10 @@ from ..core.ct import AIR_HU, CTScan, ScanWarning
 from ..core.grid import ScanGrid
 from ..core.labels import MAIN_ARTERIES
 from ..models.cards import LoadedModel, ModelError
-from ..models.choice import VESSELS
 from ..models.inference import predict
 from ..models.preprocessing import heart_moments
 from .estimates import WholeScanEstimate
-from .trust import facts_of
+from .trust import trust_in
 
 if TYPE_CHECKING:
     from ..networks.vessels import VesselNet, VesselNetConfig
@@ -71,13 +70,11 @@ def vessel_grid(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) -
         return ScanGrid(first, step, (config.size, config.size, config.slices))
     centre, _, planes = heart_moments(heart, image)
     spacing = image.GetSpacing()
-    step = (config.field_mm / config.size / spacing[0], config.field_mm / config.size / spacing[1])
-    first = [c - (config.size - 1) / 2 * s for c, s in zip(centre, step, strict=False)]
-    thickness = config.slice_mm / spacing[2]
-    begin = round((planes.start + planes.stop - config.slices * thickness) / 2)
-    return ScanGrid(
-        (*first, begin - 0.5 + thickness / 2), (*step, thickness), (config.size, config.size, config.slices)
-    )
+    pixel_mm, half = config.field_mm / config.size, (config.size - 1) / 2
+    step = (pixel_mm / spacing[0], pixel_mm / spacing[1], config.slice_mm / spacing[2])
+    begin = round((planes.start + planes.stop - config.slices * step[2]) / 2)
+    first = (centre[0] - half * step[0], centre[1] - half * step[1], begin - 0.5 + step[2] / 2)
+    return ScanGrid(first, step, (config.size, config.size, config.slices))
 
 
 def normalise(agatston: np.ndarray, largest: float, output: str) -> np.ndarray:
@@ -149,24 +146,28 @@ def vessel_estimate(
         MaskError: The mask does not fit the scan.
         DeviceError: The device is missing or has too little memory.
     """
-    if model.card.network != VESSELS or not isinstance(model.card.calibration.get(SCALE), int | float):
+    from ..networks.vessels import VesselNet
+
+    network, largest = model.network, model.card.calibration.get(SCALE)
+    if not isinstance(network, VesselNet) or not isinstance(largest, int | float):
         raise ModelError(f"{model.card.name} is not a vessel regression model, or lacks its scale. Train it again.")
-    config = model.network.config
-    x = vessel_input(scan.image, region.mask, config)
-    outputs, warnings = predict(model.network, x[None], 1)
-    largest = float(model.card.calibration[SCALE])
-    scores = to_agatston(outputs[0], largest, config.output)
-    grid = vessel_grid(scan.image, region.mask, config)
-    warnings = [*warnings, *_cut_warnings(region.mask, grid)]
+    x = vessel_input(scan.image, region.mask, network.config)
+    outputs, notes = predict(network, x[None], 1)
+    scores = to_agatston(outputs[0], largest, network.config.output)
+    grid = vessel_grid(scan.image, region.mask, network.config)
+    warnings = [*notes, *_cut_warnings(region.mask, grid)]
     if scores.max() > largest:
         message = f"{scores.max():.0f} for one artery is more than any in training ({largest:.0f}): an extrapolation."
         warnings.append(ScanWarning("vessels-beyond-training", message))
     estimate = WholeScanEstimate(
-        **facts_of(model),
+        model.card.network,
+        model.card.name,
+        model.card.sha256,
         agatston={artery: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)},
         total=float(scores.sum()),
-        slice_weights=_slice_weights(model.network, x),
-        saliency=_saliency_image(model.network, x, grid, scan) if saliency else None,
+        slice_weights=_slice_weights(network, x),
+        trust=trust_in(model.card.network, model.card.validation),
+        saliency=_saliency_image(network, x, grid, scan) if saliency else None,
     )
     return estimate, tuple(warnings)
 
@@ -191,7 +192,7 @@ def saliency(network: VesselNet, x: np.ndarray, seed: int = 0) -> np.ndarray:
         maps = network.maps(batch)
     if maps is not None:
         return maps[0].sum(0).cpu().numpy()
-    from monai.visualize import SmoothGrad
+    from monai.visualize.gradient_based import SmoothGrad
 
     from ..networks.vessels import Total
 

@@ -1,6 +1,7 @@
 """Radiographs compared with analytical line integrals."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,7 +91,8 @@ def error(computed, expected):
 
 
 def geometry(view, parallel=False, **fields):
-    return view_named(view, **({"pixels": (50, 44), "detector_mm": (210.0, 190.0), "parallel": parallel} | fields))
+    small = {"pixels": (50, 44), "detector_mm": (210.0, 190.0), "parallel": parallel}
+    return replace(view_named(view), **(small | fields))
 
 
 @pytest.mark.long

@@ -17,7 +17,8 @@ VIEWS = ["PA", "lateral", "37", "tilted"]
 
 def geometry(view, **fields):
     fields = {"pixels": (46, 40), "detector_mm": (200.0, 180.0), "isocentre_mm": (3.0, -5.0, 8.0)} | fields
-    return replace(view_named("20", **fields), tilt_degrees=15.0) if view == "tilted" else view_named(view, **fields)
+    geometry = replace(view_named("20"), tilt_degrees=15.0) if view == "tilted" else view_named(view)
+    return replace(geometry, **fields)
 
 
 def image_of(values, oblique_degrees=0.0):
@@ -69,7 +70,7 @@ def test_patient_and_stand_turned_together_give_the_same(degrees):
 def test_radiograph_in_dicom_is_read_back_as_it_was_shown(patient, tmp_path):
     from CACScoringLib.radiograph.reading import read_radiograph
 
-    picture = projection.radiograph(patient, view_named("PA", pixels=(256, 240)))
+    picture = projection.radiograph(patient, replace(view_named("PA"), pixels=(256, 240)))
     write_dicom(tmp_path / "x.dcm", picture, Acquisition("NIfTI"))
     loaded = read_radiograph(tmp_path / "x.dcm")
     assert loaded.view == "PA"
