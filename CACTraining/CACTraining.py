@@ -124,7 +124,8 @@ class CACTrainingLogic(ScriptedLoadableModuleLogic):
 
         Raises ProjectError, also if a CT cannot be added.
         """
-        from CACTrainingLib.project.project import NewScan, Project, ProjectError
+        from CACTrainingLib.project.files import ProjectError
+        from CACTrainingLib.project.project import NewScan, Project
 
         project = Project.create(Path(folder))
         added = project.add([NewScan(Path(scan).name, Path(scan).name, Path(scan)) for scan in scans])

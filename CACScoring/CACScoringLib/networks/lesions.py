@@ -66,7 +66,10 @@ class _Residual(nn.Module):
         return functional.relu(x + self.second(self.first(x)))
 
 
-def _layer(inputs: int, outputs: int, kernel: int | tuple[int, ...], stride: int | tuple[int, ...]) -> nn.Sequential:
-    sides = (kernel,) * 3 if isinstance(kernel, int) else kernel
-    convolution = nn.Conv3d(inputs, outputs, sides, stride, tuple(n // 2 for n in sides), bias=False)
+_Sides = int | tuple[int, int, int]
+
+
+def _layer(inputs: int, outputs: int, kernel: _Sides, stride: _Sides) -> nn.Sequential:
+    k, j, i = (kernel, kernel, kernel) if isinstance(kernel, int) else kernel
+    convolution = nn.Conv3d(inputs, outputs, (k, j, i), stride, (k // 2, j // 2, i // 2), bias=False)
     return nn.Sequential(convolution, nn.BatchNorm3d(outputs), nn.ReLU(inplace=True))

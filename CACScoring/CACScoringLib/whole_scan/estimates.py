@@ -217,6 +217,10 @@ def estimate_as_json(estimate: WholeScanEstimate, methods: Mapping[str, MethodRe
     return {**document, "trust": estimate.trust}
 
 
+def _by_artery(values: Mapping[str, float]) -> dict[Artery, float]:
+    return {artery: values[artery.key] for artery in MAIN_ARTERIES if artery.key in values}
+
+
 def recorded_estimates(record: ScoreRecord) -> tuple[WholeScanEstimate, ...]:
     """Read the whole-scan estimates of a recorded result.
 
@@ -238,8 +242,7 @@ def recorded_estimates(record: ScoreRecord) -> tuple[WholeScanEstimate, ...]:
                 network=network,
                 model=recorded.model.name,
                 sha256=recorded.model.sha256,
-                agatston=by_artery
-                and {artery: by_artery[artery.key] for artery in MAIN_ARTERIES if artery.key in by_artery},
+                agatston=None if by_artery is None else _by_artery(by_artery),
                 total=recorded.total,
                 probability=recorded.probability,
                 limit=recorded.limit,

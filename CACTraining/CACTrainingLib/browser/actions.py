@@ -38,7 +38,7 @@ class Request:
     method: str
     version: int
     seconds: float
-    parts: dict
+    parts: dict[str, Any]
 
     @property
     def words(self) -> str:
@@ -89,7 +89,7 @@ def _boolean(value: object, _shape: tuple[int, ...]) -> bool:
     return value
 
 
-def _list(value: object, min_count: int, max_count: int) -> list:
+def _list(value: object, min_count: int, max_count: int) -> list[Any]:
     if not isinstance(value, list) or not min_count <= len(value) <= max_count:
         raise RefusedError(f"A part of the request is no list of {min_count} to {max_count} entries.")
     return value

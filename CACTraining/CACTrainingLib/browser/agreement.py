@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ MIN_SCANS = 2
 """Smallest number of scans reviewed by both readers for κ and correlation."""
 
 
-def agreement_of_pairs(work: WorkList) -> list[dict]:
+def agreement_of_pairs(work: WorkList) -> list[dict[str, Any]]:
     """Return the agreement of every two readers over the scans that both have reviewed, as JSON values.
 
     It is measured on the clinical score: κ of the four categories, intraclass correlation of the total, and mean Dice
@@ -53,13 +54,13 @@ def _dice(cases: list[ReviewCase], readings: list[str]) -> Estimate:
 
 
 @lru_cache(maxsize=10_000)
-def _coronary(case: ReviewCase, reading: str, _stamp: tuple) -> np.ndarray:
+def _coronary(case: ReviewCase, reading: str, _stamp: tuple[Any, ...]) -> np.ndarray:
     """Return the flat indices of voxels assigned to an artery, in rising order."""
     labelled = labels_of(case, reading)["threshold"]
     return labelled.flat[labelled.values < Artery.UNASSIGNED]
 
 
-def _total_statistics(cases: list[ReviewCase], pairs: np.ndarray) -> dict:
+def _total_statistics(cases: list[ReviewCase], pairs: np.ndarray) -> dict[str, Any]:
     if len(pairs) < MIN_SCANS:
         return {"kappa": None, "icc": None}
     first, second = category_of(pairs.T)

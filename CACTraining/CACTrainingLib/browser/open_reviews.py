@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -89,7 +89,7 @@ class OpenReview:
         """Number of changes."""
         return len(self._journal.steps)
 
-    def page_state(self, blind: bool = False) -> dict:
+    def page_state(self, blind: bool = False) -> dict[str, Any]:
         """Return the review's state for the page. blind: True to hide the networks' results."""
         undecided = {method: self._undecided(method) for method in self._disputed}
         state = page_state(self.review, self.version, undecided, self._last_reader())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
+from typing import Any
 
 from CACScoringLib.core.labels import NOT_CORONARY, Artery
 from CACScoringLib.report.headline import headline, score_table, warning_lines
@@ -16,7 +17,9 @@ from CACScoringLib.scoring.scores import score_lesions
 from CACScoringLib.scoring.uncertainty import TOTAL
 
 
-def page_state(review: ScanReview, version: int, undecided: Mapping[str, Collection[int]], reader: str | None) -> dict:
+def page_state(
+    review: ScanReview, version: int, undecided: Mapping[str, Collection[int]], reader: str | None
+) -> dict[str, Any]:
     """Return the state of a review.
 
     Args:
@@ -51,7 +54,7 @@ BLIND_IMAGES = ("ct", "heart")
 """Images for a blind reader."""
 
 
-def blind_state(state: dict) -> dict:
+def blind_state(state: dict[str, Any]) -> dict[str, Any]:
     """Return a state without the networks' results, with a blind reader's decisions alone. state: From `page_state`."""
     method = state["methods"]["threshold"]
     lesions = [lesion | BLIND_LESION for lesion in method["lesions"]]
@@ -71,7 +74,7 @@ def blind_state(state: dict) -> dict:
     }
 
 
-def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict:
+def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict[str, Any]:
     result, left_out = review.result(method), review.left_out(method)
     lesions = [_lesion(review, method, lesion) for lesion in review.lesions(method)]
     if left_out is not None:
@@ -92,12 +95,12 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
     }
 
 
-def _interval(result: MethodResult, part: str) -> dict:
+def _interval(result: MethodResult, part: str) -> dict[str, Any]:
     interval = result.intervals.get(part)
     return {"interval_90": None if interval is None else list(interval.agatston)}
 
 
-def _lesion(review: ScanReview, method: str, lesion: Lesion, left_out: str | None = None) -> dict:
+def _lesion(review: ScanReview, method: str, lesion: Lesion, left_out: str | None = None) -> dict[str, Any]:
     method_review = review.review(method)
     score = score_lesions([lesion], review.scan.image.GetSpacing(), method_review.rules)
     suggested = method_review.suggested_site(lesion)

@@ -8,8 +8,8 @@ import SimpleITK as sitk
 
 from ..project import annotations
 from ..project.annotation_files import SliceLabel
-from ..project.files import ProjectScan
-from ..project.project import Project, ProjectError
+from ..project.files import ProjectError, ProjectScan
+from ..project.project import Project
 from ..project.scan_identity import content_hash
 from .open_reviews import OpenReview
 

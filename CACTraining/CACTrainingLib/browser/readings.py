@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def journal_of(case: ReviewCase, reading: str) -> Journal:
     return Journal(file_of(case, reading), case.result_sha256())
 
 
-def stamp_of(case: ReviewCase, reading: str) -> tuple | None:
+def stamp_of(case: ReviewCase, reading: str) -> tuple[Any, ...] | None:
     """Return a value that changes with the journal and with the result that it begins with; None without a journal."""
     try:
         stats = [file.stat() for file in (file_of(case, reading), case.folder / LAST_FILE)]

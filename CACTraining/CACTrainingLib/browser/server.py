@@ -208,7 +208,7 @@ class Server:
         if not self.work.double:
             raise web.HTTPNotFound(reason="There is one reading of each scan.")
 
-        def pairs() -> list[dict]:
+        def pairs() -> list[dict[str, Any]]:
             # Imported on use, because it loads slowly and single readings do not need it.
             from .agreement import agreement_of_pairs
 
@@ -274,7 +274,7 @@ class Server:
         content, reader = await _content(request), request[SESSION].reader
         blind = self._is_blind(request)
 
-        def act(review: OpenReview) -> dict:
+        def act(review: OpenReview) -> dict[str, Any]:
             review.act(reader, review.request_of(content), blind)
             return review.page_state(self._is_blind(request))
 

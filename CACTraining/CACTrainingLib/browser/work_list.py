@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -78,7 +79,7 @@ class WorkList:
         """Return the name of a scan for a reader."""
         return f"Case {1 + self._shuffled_ids(reader).index(case.id)}" if self.hides(case, reader) else case.name
 
-    def rows(self, reader: str) -> list[dict]:
+    def rows(self, reader: str) -> list[dict[str, Any]]:
         """Return the rows of the work list, in the order of the cases; if blind, shuffled for each reader."""
         ids = self._shuffled_ids(reader) if self.blind else list(self.cases)
         return [self._row(self.cases[case_id], reader) for case_id in ids]
@@ -90,7 +91,7 @@ class WorkList:
         """True if a scan's name and automatic results are still hidden from a reader."""
         return self.blind and self.progress(case, self.reading_of(reader, False)).state != "reviewed"
 
-    def _row(self, case: ReviewCase, reader: str) -> dict:
+    def _row(self, case: ReviewCase, reader: str) -> dict[str, Any]:
         progress, is_hidden = self.progress(case, self.reading_of(reader, False)), self.hides(case, reader)
         row = {"id": case.id, "name": self.name_of(case, reader), "state": progress.state, "seconds": progress.seconds}
         row |= {"problem": progress.problem} | (_HIDDEN_FACTS if is_hidden else _facts(case, progress))
@@ -105,7 +106,7 @@ _HIDDEN_FACTS = {
 }
 
 
-def _facts(case: ReviewCase, progress: ReadingProgress) -> dict:
+def _facts(case: ReviewCase, progress: ReadingProgress) -> dict[str, Any]:
     """Return the facts of a scan that is not hidden, for its row of the work list."""
     is_reviewed = progress.state == "reviewed"
     agatston = progress.agatston if is_reviewed else case.agatston
@@ -135,7 +136,7 @@ def need(case: ReviewCase) -> float:
 
 
 @lru_cache(maxsize=10_000)
-def _progress(case: ReviewCase, reading: str, _stamp: tuple) -> ReadingProgress:
+def _progress(case: ReviewCase, reading: str, _stamp: tuple[Any, ...]) -> ReadingProgress:
     try:
         entries = journal_of(case, reading).entries
     except CTError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Study:
 
     text: str
     takes: tuple[str, ...]
-    make: Callable[[str, dict[str, Any], str | None, Progress], Path]
+    make: Callable[[str, dict[str, Any], Sequence[str], Progress], Path]
     extras: tuple[str, ...] = ()
 
 
@@ -94,19 +94,19 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     if options.study == "prognosis" and options.cluster != LOCAL:
         raise CTError("The study prognosis computes nothing on a cluster. Leave --cluster out.")
     values["output"] = options.output
-    page = study.make(options.study, values, vars(options).get("settings"), progress)
+    page = study.make(options.study, values, options.settings, progress)
     progress.done(options.output)
     print(f"{page}: the study")
 
 
-def _evaluate_scans(name: str, values: dict[str, Any], file: str | None, progress: Progress) -> Path:
+def _evaluate_scans(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     # Studies are imported on use, so that `cac --help` and option errors are fast.
     from CACScoringLib.models.choice import ModelChoice
 
     from ..studies.evaluation import SCAN_STUDIES, EvaluationSettings, evaluate
 
     studies = SCAN_STUDIES if name == "all" else (name,)
-    settings = from_file(file, SECTION, EvaluationSettings(studies, values["output"]))
+    settings = from_file(sources, SECTION, EvaluationSettings(studies, values["output"]))
     models = ModelChoice(tuple(values.pop("model", ())), device=values.pop("device", "auto"))
     evaluation = evaluate(replace(settings, models=models, **values), progress)
     if evaluation.limits is not None:
@@ -114,47 +114,47 @@ def _evaluate_scans(name: str, values: dict[str, Any], file: str | None, progres
     return evaluation.page
 
 
-def _evaluate_recall(name: str, values: dict[str, Any], file: str | None, progress: Progress) -> Path:
+def _evaluate_recall(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..studies.recall import RecallSettings, evaluate_recall
 
-    settings = from_file(file, SECTION, RecallSettings(values["output"], tuple(values.pop("model", ()))))
+    settings = from_file(sources, SECTION, RecallSettings(values["output"], tuple(values.pop("model", ()))))
     return evaluate_recall(replace(settings, **values), progress)
 
 
-def _evaluate_models(name: str, values: dict[str, Any], file: str | None, progress: Progress) -> Path:
+def _evaluate_models(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..studies.model_comparison import ComparisonSettings, compare_models
 
     settings = ComparisonSettings(_data(name, values), tuple(values.pop("model", ())), values["output"])
-    return compare_models(replace(from_file(file, SECTION, settings), **values), progress)
+    return compare_models(replace(from_file(sources, SECTION, settings), **values), progress)
 
 
-def _evaluate_radiographs(name: str, values: dict[str, Any], file: str | None, progress: Progress) -> Path:
+def _evaluate_radiographs(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..radiograph.study.study import RadiographStudySettings, evaluate_radiographs
 
-    return evaluate_radiographs(_training_settings(RadiographStudySettings, name, values, file), progress)
+    return evaluate_radiographs(_training_settings(RadiographStudySettings, name, values, sources), progress)
 
 
-def _evaluate_prognosis(name: str, values: dict[str, Any], file: str | None, progress: Progress) -> Path:
+def _evaluate_prognosis(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..radiograph.study.prognosis import evaluate_prognosis
 
     return evaluate_prognosis(_data(name, values), values["output"], values.get("seed", 0), progress)
 
 
-def _evaluate_vessels(name: str, values: dict[str, Any], file: str | None, progress: Progress) -> Path:
+def _evaluate_vessels(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..whole_scan.vessels.study import VesselStudySettings, evaluate_vessels
 
-    return evaluate_vessels(_training_settings(VesselStudySettings, name, values, file), progress)
+    return evaluate_vessels(_training_settings(VesselStudySettings, name, values, sources), progress)
 
 
-def _evaluate_radiomics(name: str, values: dict[str, Any], file: str | None, progress: Progress) -> Path:
+def _evaluate_radiomics(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..whole_scan.radiomics.study import RadiomicsStudySettings, evaluate_radiomics
 
-    return evaluate_radiomics(_training_settings(RadiomicsStudySettings, name, values, file), progress)
+    return evaluate_radiomics(_training_settings(RadiomicsStudySettings, name, values, sources), progress)
 
 
-def _training_settings(kind: type, name: str, values: dict[str, Any], file: str | None) -> Any:
+def _training_settings(kind: type, name: str, values: dict[str, Any], sources: Sequence[str]) -> Any:
     """Settings of a study of trainings, an `ExperimentSettings`."""
-    settings = from_file(file, SECTION, kind(_data(name, values), values["output"], workers=None, device="auto"))
+    settings = from_file(sources, SECTION, kind(_data(name, values), values["output"], workers=None, device="auto"))
     seed = values.pop("seed", settings.budget.seed)
     return replace(settings, budget=replace(settings.budget, seed=seed), **values)
 

@@ -16,7 +16,9 @@ from CACScoringLib.core.files import OutputError, atomic_write
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.text import abbreviated_list, printable
 
-from ..project.project import USES, NewScan, Project, ProjectError, ProjectWriteError
+from ..project.files import ProjectError, ProjectWriteError
+from ..project.project import NewScan, Project
+from ..project.split import USES
 
 if TYPE_CHECKING:
     from ..statistics.bootstrap import Estimate

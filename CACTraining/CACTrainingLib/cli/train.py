@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -123,8 +123,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> None:
     network = NETWORKS[arguments.network]
     set_options = {name for name, value in vars(arguments).items() if value not in (None, False, LOCAL)}
     if unknown := sorted(set_options - network.options - _COMMON_OPTIONS - {"run", "extras", "interrupted"}):
-        options = ", ".join(f"--{name}" for name in unknown)
-        raise OutputError(f"`cac train {arguments.network}` has no {options}. Leave it out.")
+        names = ", ".join(f"--{name}" for name in unknown)
+        raise OutputError(f"`cac train {arguments.network}` has no {names}. Leave it out.")
     if "data" in network.options and not arguments.data and arguments.network not in ("heart", "lesions"):
         raise OutputError("Give scans, a project or a table to learn from with --data.")
     module = _module(arguments.network)
@@ -140,8 +140,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> None:
     options = RunOptions(
         tuple(arguments.data or ()), arguments.output, preset, workers=os.cpu_count() or 1, command=command
     )
-    names = ("start", "resume", "overwrite", "device", "devices", "workers", "annotator")
-    module.train(settings_from(arguments, options, names), settings, progress)
+    fields = ("start", "resume", "overwrite", "device", "devices", "workers", "annotator")
+    module.train(settings_from(arguments, options, fields), settings, progress)
 
 
 def _module(name: str) -> ModuleType:
@@ -156,7 +156,13 @@ def _extras(name: str) -> tuple[str, ...]:
 class _Help(argparse._HelpAction):
     """Help of the command; after a network's name, also its presets and settings. Installs nothing."""
 
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
         if namespace.network is not None:
             network = NETWORKS[namespace.network]
             try:
@@ -171,7 +177,7 @@ class _Help(argparse._HelpAction):
 def settings_help(presets: Mapping[str, Any]) -> str:
     """Text on the presets of a network and the fields of its settings, with defaults of the first preset."""
     names = list(presets)
-    kinds = {type(settings): name for name, settings in reversed(presets.items())}
+    kinds = {type(settings): name for name, settings in reversed(list(presets.items()))}
     lines = [f"presets: {', '.join(names)}"]
     for name in reversed(kinds.values()):
         lines += ["", f"settings, as the preset {name} has them:", *_described(presets[name], "")]

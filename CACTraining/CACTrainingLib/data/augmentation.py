@@ -198,8 +198,8 @@ def _vary_noise(x: torch.Tensor, share: float, generator: np.random.Generator) -
 def gaussian_blur(x: torch.Tensor, sigma_pixels: float) -> torch.Tensor:
     """Filter slices [n, C, j, i] in-plane with a Gaussian."""
     reach = max(1, math.ceil(4 * sigma_pixels))
-    profile = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma_pixels) ** 2)
-    profile = (profile / profile.sum()).tolist()
+    gaussian = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma_pixels) ** 2)
+    profile = (gaussian / gaussian.sum()).tolist()
     padded = functional.pad(x, (reach,) * 4, mode="reflect")
     # Sums of shifted images: a convolution with one channel is ten times slower on a CPU.
     rows, columns = x.shape[-2:]

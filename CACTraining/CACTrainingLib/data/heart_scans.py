@@ -7,7 +7,8 @@ from pathlib import Path
 
 from CACScoringLib.core.tables import read_table
 
-from .datasets import DataError, TrainingScan, find_scans, split_by_patient
+from ..project.training_scan import DataError, TrainingScan
+from .datasets import find_scans, split_by_patient
 
 
 def outlined_scans(
@@ -32,7 +33,7 @@ def read_pairs(table: Path) -> list[TrainingScan]:
         line.need("patient", "ct", "heart")
         label = line.number_in("label", 0, integer=True)
         use = line.choice("use", ("training", "validation")) or ""
-        ct, heart, patient = line.file("ct"), line.file("heart"), line.text("patient")
+        ct, heart, patient = line.need_file("ct"), line.need_file("heart"), line.text("patient")
         pairs.append(TrainingScan(ct, heart, patient, heart_label=None if label is None else int(label), use=use))
     return pairs
 

@@ -22,8 +22,8 @@ from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
 from CACScoringLib.scoring.evidence import candidate_sites
 from CACScoringLib.scoring.lesion_network import lesion_patches
-from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
-from CACScoringLib.scoring.rules import rules_for_tube_voltage
+from CACScoringLib.scoring.lesions import LesionSet, find_lesions
+from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.scoring.scores import rules_of_map, score_lesions
 
 from ..phantom.cohort.export import as_ct_scan, image_on

@@ -11,8 +11,9 @@ from CACScoringLib.core.ct import CTError
 from ..project.annotation_files import SliceLabel
 from ..project.annotations import annotators, slice_annotations
 from ..project.files import ProjectScan
-from ..project.project import USES, Project
+from ..project.project import Project
 from ..project.proposals import read_proposal
+from ..project.split import USES
 from ..project.training import painted_slices, training_scan
 from ..project.training_scan import DataError, TrainingScan, read_truth
 from .datasets import split_by_patient
@@ -165,7 +166,9 @@ def _usable(project: Project, annotator: str | None) -> tuple[list[TrainingScan]
     return usable, findings
 
 
-def _lacking(label_counts: Mapping[TrainingScan, Counter], network: str, method: str) -> list[tuple[str, str]]:
+def _lacking(
+    label_counts: Mapping[TrainingScan, Counter[bool | None]], network: str, method: str
+) -> list[tuple[str, str]]:
     """Return reasons why a network cannot be trained, with remedies.
 
     label_counts: by scan, counts of slices with and without visible calcium.
@@ -202,9 +205,9 @@ def _lacking(label_counts: Mapping[TrainingScan, Counter], network: str, method:
     return lacking
 
 
-def _count(scan: TrainingScan) -> Counter:
+def _count(scan: TrainingScan) -> Counter[bool | None]:
     """Count slices by visible calcium, unlabelled ones under None."""
-    return Counter(label["visible"] for label in read_truth(scan.truth)["slices"]) if scan.truth else Counter()
+    return Counter(label["visible"] for label in (read_truth(scan.truth)["slices"] if scan.truth else ()))
 
 
 _NAMES = {"heart": "the heart network", "slices": "the slice classifier", "decomposition": "the decomposition"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -38,11 +39,13 @@ def image_beside(ct: CTScan, file: Path) -> sitk.Image:
 
 def write_slices(scan: TrainingScan, folder: Path) -> None:
     """Write a scan for the slice networks into a new folder. Raises CTError for a scan that cannot be used."""
+    if scan.truth is None:
+        raise DataError(f"{scan.ct} has no truth.json. Make the scan again.")
     truth = read_truth(scan.truth)
     ct = read_ct(scan.ct, scan.series)
     heart, _ = mask_on_scan_grid(read_mask(scan.heart), ct, "heart mask")
     slices = preprocessing.heart_slices(ct.image, heart)
-    true_map = np.zeros(slices.heart.shape, np.float32)
+    true_map: np.ndarray = np.zeros(slices.heart.shape, np.float32)
     if scan.calcium_map is not None:
         calcium = image_beside(ct, scan.calcium_map)
         true_map = slices.grid.resample(calcium, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
@@ -84,7 +87,7 @@ def write_volume(scan: TrainingScan, folder: Path) -> None:
     _write_folder(folder, {"patient": scan.patient, "box": box}, {"volume": volume, "heart": inside.astype(np.uint8)})
 
 
-def _labels_on_slices(labels: list[dict], grid: ScanGrid) -> list[bool | None]:
+def _labels_on_slices(labels: list[dict[str, Any]], grid: ScanGrid) -> list[bool | None]:
     """Return the visibility of calcium in each slice of the grid: True in any of its scan slices; None if unknown.
 
     Slices that the truth does not list show none.
@@ -94,7 +97,7 @@ def _labels_on_slices(labels: list[dict], grid: ScanGrid) -> list[bool | None]:
     return [True if any(group) else None if None in group else False for group in groups]
 
 
-def _contrasts_on_slices(labels: list[dict], grid: ScanGrid) -> list[float]:
+def _contrasts_on_slices(labels: list[dict[str, Any]], grid: ScanGrid) -> list[float]:
     """Return the highest contrast of the scan slices of each slice of the grid; NaN for labels without it, 0 without
     label."""
     contrasts = {int(s["k"]): float(s.get("contrast_to_noise", np.nan)) for s in labels}
@@ -117,7 +120,7 @@ def _bright(slices: HeartSlices, map_hu: np.ndarray) -> np.ndarray:
     return ((smooth >= BRIGHT_HU) & near_heart).sum((1, 2)) >= BRIGHT_PIXELS
 
 
-def _write_folder(folder: Path, record: dict, arrays: dict[str, np.ndarray]) -> None:
+def _write_folder(folder: Path, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     try:
         with atomic_folder(folder) as unfinished:
             for name, array in arrays.items():

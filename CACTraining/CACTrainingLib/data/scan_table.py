@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from CACScoringLib.core.grid import triple
 from CACScoringLib.core.tables import Line, TableError, read_table
 
 SEXES = ("F", "M")
@@ -57,7 +58,7 @@ class TableScan:
     def factors(self) -> tuple[float, float, float]:
         """Age in years, sex (1 for men, 0 for women) and body mass index; NaN if unknown."""
         sex = None if self.sex is None else SEXES.index(self.sex)
-        return tuple(math.nan if value is None else float(value) for value in (self.age_years, sex, self.bmi_kg_m2))
+        return triple(math.nan if value is None else float(value) for value in (self.age_years, sex, self.bmi_kg_m2))
 
 
 def read_rows(
@@ -89,8 +90,7 @@ def table_hash(rows: Iterable[TableScan]) -> str:
     for row in rows:
         scores = sorted(row.scores.items())
         if "ct" in row.files:
-            facts = (row.name, row.patient, row.series, scores, row.age_years, row.sex, row.contrast)
+            lines.append(repr((row.name, row.patient, row.series, scores, row.age_years, row.sex, row.contrast)))
         else:
-            facts = (row.name, row.patient, scores, row.age_years, row.sex, row.bmi_kg_m2)
-        lines.append(repr(facts))
+            lines.append(repr((row.name, row.patient, scores, row.age_years, row.sex, row.bmi_kg_m2)))
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

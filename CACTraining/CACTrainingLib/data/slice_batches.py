@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 
 from ..phantom.cohort.export import VISIBLE_CONTRAST_TO_NOISE
+from ..project.training_scan import DataError
 from .augmentation import SliceAugmentation, augment_slices
-from .datasets import DataError, SliceDataset
+from .datasets import SliceDataset
 
 HEART_MARGIN_PIXELS = 10
 """Difference in pixels between detected and outlined hearts."""
@@ -130,8 +131,11 @@ def vary_slices(
     augmentation: SliceAugmentation,
     generator: np.random.Generator,
     with_maps: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Augment slices as network input [n, C, crop, crop]; with_maps adds true map and heart [n, 2, crop, crop]."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Augment slices as network input [n, C, crop, crop], and true map and heart [n, 2, crop, crop].
+
+    with_maps: False for neither map nor heart, [n, 0, crop, crop].
+    """
     hu = data.hu(drawn.indices, config.neighbours, drawn.calcium)
     empty = np.empty((len(hu), 0, *hu.shape[2:]), np.float32)
     extra = data.position_channels(drawn.indices) if config.position else empty
@@ -139,8 +143,10 @@ def vary_slices(
     if with_maps:
         calcium = data.true_map(drawn.indices) * drawn.calcium[:, None, None, None]
         maps = np.concatenate([calcium, data.heart(drawn.indices)[:, None]], 1, dtype=np.float32)
-    x, maps = augment_slices(hu, extra, augmentation, generator, maps)
-    return x.contiguous(memory_format=torch.channels_last), maps
+    x, augmented_maps = augment_slices(hu, extra, augmentation, generator, maps)
+    if augmented_maps is None:
+        augmented_maps = x[:, :0]
+    return x.contiguous(memory_format=torch.channels_last), augmented_maps
 
 
 def near_heart(heart: torch.Tensor) -> torch.Tensor:

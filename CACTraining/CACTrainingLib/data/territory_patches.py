@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from CACScoringLib.core.ct import AIR_HU
+from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
 
@@ -107,7 +108,8 @@ class Patch:
 
 def plain_patch(volume: TerritoryVolume) -> tuple[Patch, tuple[int, int, int]]:
     """Return the unchanged patch around the heart, with its first voxel (k, j, i) in the volume."""
-    low = tuple(round(c - SIZE / 2) for c in heart_centre(volume))
+    k, j, i = heart_centre(volume)
+    low = (round(k - SIZE / 2), round(j - SIZE / 2), round(i - SIZE / 2))
     arrays = [(add_dense(volume), AIR_HU), (volume.labels, UNKNOWN), (volume.heart, 0)]
     arrays += [(share, 0) for share in possible(volume)]
     hu, labels, heart, *shares = (cut_box(array, np.array(low), np.array(low) + SIZE, fill) for array, fill in arrays)
@@ -137,21 +139,21 @@ def heart_centre(volume: TerritoryVolume) -> tuple[float, float, float]:
     for axes in ((1, 2), (0, 2), (0, 1)):
         places = np.nonzero(volume.heart.any(axes))[0]
         centre.append(float(places[0] + places[-1]) / 2)
-    return tuple(centre)
+    return triple(centre)
 
 
 def border_places(labels: np.ndarray) -> list[np.ndarray]:
     """Return flat indices of the voxels on both sides of each of the BORDERS in labels [k, j, i]."""
-    places, kinds = [], []
+    axis_places, axis_kinds = [], []
     index = np.arange(labels.size).reshape(labels.shape)
     for axis in range(3):
         low, high = np.moveaxis(labels, axis, 0)[:-1], np.moveaxis(labels, axis, 0)[1:]
         at = np.moveaxis(index, axis, 0)
         kind = _BORDER[low, high]
         is_border = kind > 0
-        places += [at[:-1][is_border], at[1:][is_border]]
-        kinds += [kind[is_border]] * 2
-    places, kinds = np.concatenate(places), np.concatenate(kinds)
+        axis_places += [at[:-1][is_border], at[1:][is_border]]
+        axis_kinds += [kind[is_border]] * 2
+    places, kinds = np.concatenate(axis_places), np.concatenate(axis_kinds)
     return [places[kinds == n] for n in np.unique(kinds)]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.files import atomic_write
+from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_SPACING_MM
 from CACScoringLib.quality.mass_calibration import HU_PER_MG_CM3_AT_120_KVP
@@ -119,12 +120,12 @@ def draw(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Gen
         front = float(reference_frame(body).to_lps(patient.heart.places_mm[patient.heart.pericardium < 0])[:, 1].min())
         body = replace(body, cavity_half_depth_mm=body.cavity_half_depth_mm * g.uniform(*FLATTENED))
         shift[1] = -body.cavity_half_depth_mm - front + g.uniform(0, 3)
-    centre = tuple(float(a + b) for a, b in zip(body.heart_centre_mm, shift, strict=True))
+    centre = triple(float(a + b) for a, b in zip(body.heart_centre_mm, shift, strict=True))
     patient = replace(patient, body=replace(body, heart_centre_mm=centre))
     pose = ScanPose(
-        table_shift_mm=tuple(float(s) for s in g.normal(0, (8.0, 5.0, 5.0))),
+        table_shift_mm=triple(float(s) for s in g.normal(0, (8.0, 5.0, 5.0))),
         inspiration=float(g.uniform(-0.15, 1.1)),
-        tilt_degrees=tuple(float(t) for t in g.normal(0, 4.0, 3)),
+        tilt_degrees=triple(float(t) for t in g.normal(0, 4.0, 3)),
         motion_scale=float(g.uniform(0.0, 1.5)),
     )
     return patient, pose, traits, g
@@ -197,7 +198,7 @@ def _paint(
     arms = _arms(g) if traits["arms"] else []
     fluid = g.uniform(-10, 50), float(g.uniform(0, 25)), g.choice([-1, 0, 1])
     dense = g.uniform(-500, 40), g.uniform(0, 2 * np.pi, 6)
-    parts = [np.zeros(grid.shape, np.float32) for _ in range(3)]
+    density, lung_share, heart_share = (np.zeros(grid.shape, np.float32) for _ in range(3))
     for k in range(grid.shape[0]):
         base = Canvas(x, y, float(z[2 * k : 2 * k + 2].mean()), tissues.AIR_HU)
         for path, radius, hu in arms:
@@ -224,9 +225,9 @@ def _paint(
                 )
                 solid = air * np.clip(2 * waves - 2.4, 0, 1).astype(np.float32)
                 canvas.hu += solid * (np.float32(value) - canvas.hu)
-            for total, part in zip(parts, (canvas.hu, air, inside), strict=True):
+            for total, part in ((density, canvas.hu), (lung_share, air), (heart_share, inside)):
                 total[k] += part.reshape(grid.shape[1], 2, grid.shape[2], 2).mean((1, 3)) / 2
-    return (*parts, heart.frame)
+    return density, lung_share, heart_share, heart.frame
 
 
 def _arms(g: np.random.Generator) -> list[tuple[np.ndarray, float, float]]:
@@ -271,4 +272,5 @@ def _voxels(clouds: list[tuple[PointCloud, float, int]], grid: Grid) -> tuple[np
         voxels, voxel_of = np.unique(index, return_inverse=True)
         total = factor * np.bincount(voxel_of, value)
         parts.append((voxels.astype(np.int32), total.astype(np.float32), np.full(len(voxels), label, np.uint8)))
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    indices, values, labels = zip(*parts, strict=True)
+    return np.concatenate(indices), np.concatenate(values), np.concatenate(labels)

@@ -134,7 +134,7 @@ class Experiment(ABC):
         """Title of a failed run."""
         return run.configuration.name
 
-    def finished_runs(self, runs: Sequence[ExperimentRun]) -> dict[ExperimentRun, dict]:
+    def finished_runs(self, runs: Sequence[ExperimentRun]) -> dict[ExperimentRun, dict[str, Any]]:
         """Results of the finished runs."""
         results = kept_results(self.settings.output / TRAININGS)
         return {run: results[key] for run in runs if (key := self.key(run)) in results}
@@ -144,7 +144,9 @@ class Experiment(ABC):
         rows = {self.title_of(run): reason for run, reason in failed.items() if reason != TIME_IS_UP}
         return [Table("failed", "Trainings that failed", ("Training", "Why"), tuple(rows.items()))] if rows else []
 
-    def facts(self, results: Collection[Mapping], first: Mapping[str, str], last: Mapping[str, str]) -> dict[str, str]:
+    def facts(
+        self, results: Collection[Mapping[str, Any]], first: Mapping[str, str], last: Mapping[str, str]
+    ) -> dict[str, str]:
         """Facts of the study for its page.
 
         Args:

@@ -15,9 +15,9 @@ from typing import Any
 
 from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.workers import Workers
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import OutputError
-from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.progress import Progress, ScanState
 from CACScoringLib.models.choice import ModelChoice
 from CACScoringLib.run import RunSettings
 
@@ -44,7 +44,7 @@ class JobSettings:
     progress: Progress = field(default_factory=Progress)
 
 
-Prepared = Callable[[Any], dict]
+Prepared = Callable[[Any], dict[str, Any]]
 """Function that does a job and returns JSON values."""
 
 
@@ -63,7 +63,7 @@ def job_key(name: str, *content: object, files: Iterable[Path] = ()) -> str:
 
 def kept_jobs(
     jobs: Mapping[str, Any], file: Path, prepare: Callable[[], Prepared], work: JobSettings
-) -> tuple[dict[str, dict], dict[str, str]]:
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Do the jobs that `file` does not hold yet. Failed jobs are not stored, so that the next call repeats them.
 
     Args:
@@ -110,11 +110,11 @@ def kept_jobs(
     return results, failed
 
 
-def _guarded(prepare: Callable[[], Prepared]) -> Callable[[Any], dict | str]:
+def _guarded(prepare: Callable[[], Prepared]) -> Callable[[Any], dict[str, Any] | str]:
     return partial(_result_or_reason, prepare())
 
 
-def _result_or_reason(do_job: Prepared, job: Any) -> dict | str:
+def _result_or_reason(do_job: Prepared, job: Any) -> dict[str, Any] | str:
     try:
         return do_job(job)
     except CTError as error:
@@ -124,7 +124,7 @@ def _result_or_reason(do_job: Prepared, job: Any) -> dict | str:
         return f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}: {error}"
 
 
-def kept_results(file: Path) -> dict[str, dict]:
+def kept_results(file: Path) -> dict[str, dict[str, Any]]:
     """Read the file of `kept_jobs`, by key. Incomplete lines of interrupted runs are skipped."""
     results = {}
     if file.exists():
@@ -155,7 +155,7 @@ class InTime:
     limit: float | None
     do_job: Prepared | None = None
 
-    def __call__(self, job: Any) -> dict:
+    def __call__(self, job: Any) -> dict[str, Any]:
         if self.limit is not None and time.time() >= self.limit:
             raise CTError(TIME_IS_UP)
         self.do_job = self.do_job or self.prepare()
@@ -200,4 +200,13 @@ class _WithinStep(Progress):
 
     def __init__(self, outer: Progress) -> None:
         super().__init__()
-        self.counted, self.scan, self.warning = outer.counted, outer.scan, outer.warning
+        self._outer = outer
+
+    def counted(self, done: int, count: int) -> None:
+        self._outer.counted(done, count)
+
+    def scan(self, state: ScanState) -> None:
+        self._outer.scan(state)
+
+    def warning(self, warning: ScanWarning) -> None:
+        self._outer.warning(warning)

@@ -125,16 +125,16 @@ class _Pair:
         sure = [k for k in shared_slices if SliceLabel.UNSURE not in (first.labels[k], second.labels[k])]
         self.unsure += len(shared_slices) - len(sure)
         self.labels.update(
-            (scan.patient, *(reader.labels[k] == SliceLabel.VISIBLE for reader in (first, second))) for k in sure
+            (scan.patient, first.labels[k] == SliceLabel.VISIBLE, second.labels[k] == SliceLabel.VISIBLE) for k in sure
         )
         is_compared = bool(shared_slices)
         for kind in MASK_KINDS:
             try:
-                masks = [reader.mask(kind) for reader in (first, second)]
-                if None in masks:
+                first_mask, second_mask = first.mask(kind), second.mask(kind)
+                if first_mask is None or second_mask is None:
                     continue
                 is_compared = True
-                if (dice := _dice(*masks)) is not None:
+                if (dice := _dice(first_mask, second_mask)) is not None:
                     self.dice[kind].append((scan.patient, dice))
             except CTError as error:
                 warnings.append(f"The {kind} of {scan.name} were not compared. {error}")
@@ -154,7 +154,8 @@ class _Pair:
 
         if not self.labels:
             return (Estimate(math.nan, math.nan, math.nan, 0),) * 2
-        patients, first, second = (np.array(column) for column in zip(*self.labels, strict=True))
+        patients = [patient for patient, _, _ in self.labels]
+        first, second = (np.array([labels[reader] for labels in self.labels]) for reader in (1, 2))
         bootstrap = Bootstrap(patients, np.random.default_rng(SEED))
         weights = bootstrap.weights(patients) * np.array(list(self.labels.values()))
         n, count = self.labels.total(), len(set(patients))

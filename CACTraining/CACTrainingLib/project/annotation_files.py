@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
@@ -137,10 +138,12 @@ class SliceAnnotations:
                 self._presses.pop()
         elif not entry.get("imported"):
             self._presses.append((k, self.labels.get(k), self.seconds.get(k)))
-        for values, value in ((self.labels, label), (self.seconds, seconds)):
-            values.pop(k, None)
-            if value is not None:
-                values[k] = value
+        self.labels.pop(k, None)
+        self.seconds.pop(k, None)
+        if label is not None:
+            self.labels[k] = label
+        if seconds is not None:
+            self.seconds[k] = seconds
         return True
 
     def _reload_if_changed(self, k: int | None) -> None:
@@ -154,7 +157,7 @@ class SliceAnnotations:
         if size != self._size:
             self._read()
 
-    def _append(self, entry: dict) -> None:
+    def _append(self, entry: dict[str, Any]) -> None:
         line = (json.dumps(entry) + "\n").encode()
         try:
             self._write(line)
@@ -250,4 +253,4 @@ def mask_file(folder: Path, kind: str) -> Path:
 
 
 def _is_time(seconds: object) -> bool:
-    return type(seconds) in (int, float) and 0 <= seconds < math.inf
+    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < math.inf

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -136,7 +137,7 @@ def _try_lock(descriptor: int, file: Path) -> bool:
     """Acquire the lock without waiting; return False if it is held. Raises ProjectWriteError on disks without locks."""
     # Without the package filelock, which 3D Slicer has only with the training's packages; annotators need none of them.
     try:
-        if os.name == "nt":
+        if sys.platform == "win32":
             import msvcrt
 
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)

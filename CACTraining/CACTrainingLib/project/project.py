@@ -130,7 +130,10 @@ class Project:
             except (CTError, OSError) as error:
                 failed.append((scan.name, str(error)))
             else:
-                (added if isinstance(result, ProjectScan) else duplicates).append(result)
+                if isinstance(result, ProjectScan):
+                    added.append(result)
+                else:
+                    duplicates.append(result)
             if progress:
                 progress(n, len(new_scans))
         return AddResult(tuple(added), tuple(duplicates), tuple(failed))

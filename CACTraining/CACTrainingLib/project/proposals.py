@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from CACScoringLib.core.files import partial_folder
 
@@ -85,7 +85,7 @@ def propose(
     heart, source, doubts = _heart(scan, selection, device)
     warnings += doubts
 
-    probabilities = {}
+    probabilities: dict[int, float] = {}
     model_names = [source] if source != "lungs" else []
     if "slices" in selection:
         probabilities, doubts = _probabilities(scan, heart, selection["slices"], device)
@@ -123,7 +123,7 @@ def _folder(project: Project, scan_id: str) -> Path:
     return project.scan_folder(scan_id) / "proposal"
 
 
-def _proposal(folder: Path, facts: dict) -> Proposal:
+def _proposal(folder: Path, facts: dict[str, Any]) -> Proposal:
     return Proposal(
         heart_file=folder / HEART_FILE,
         heart_source=str(facts["heart_source"]),
@@ -170,9 +170,11 @@ def _heart(scan: CTScan, models: dict[str, StoredModel], device: str) -> tuple[s
     """Find the heart as in scoring; return its mask, its source, and warnings. Raises CTError."""
     from CACScoringLib.anatomy.heart_search import find_heart
 
-    finders = (models.get(network) for network in ("heart", "territories"))
-    networks = (model and _load_cached(model.path, model.card.sha256, device) for model in finders)
-    region = find_heart(scan, None, *networks)
+    heart, territories = (
+        _load_cached(model.path, model.card.sha256, device) if (model := models.get(network)) else None
+        for network in ("heart", "territories")
+    )
+    region = find_heart(scan, None, heart, territories)
     return region.mask, region.source, [warning.message for warning in region.warnings]
 
 
@@ -188,12 +190,14 @@ def _probabilities(
 
 
 def _slices_of(heart: sitk.Image) -> list[int]:
+    import numpy as np
     import SimpleITK as sitk
 
-    return [int(k) for k in sitk.GetArrayViewFromImage(heart).any((1, 2)).nonzero()[0]]
+    slices: list[int] = np.flatnonzero(sitk.GetArrayViewFromImage(heart).any((1, 2))).tolist()
+    return slices
 
 
-def _write(folder: Path, heart: sitk.Image, facts: dict) -> None:
+def _write(folder: Path, heart: sitk.Image, facts: dict[str, Any]) -> None:
     """Replace a proposal atomically. Raises ProjectWriteError."""
     import SimpleITK as sitk
 

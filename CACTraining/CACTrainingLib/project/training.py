@@ -18,7 +18,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
@@ -27,8 +29,8 @@ from CACScoringLib.io.image_files import read_header
 
 from .annotation_files import SliceLabel
 from .annotations import annotators, check_annotator, read_mask, slice_annotations
-from .files import ProjectScan, disk_error
-from .project import Project, ProjectWriteError
+from .files import ProjectScan, ProjectWriteError, disk_error
+from .project import Project
 from .proposals import read_proposal
 from .training_scan import DataError, TrainingScan, kind_of, scan_in
 
@@ -120,7 +122,9 @@ def painted_slices(project: Project, scan: ProjectScan, annotator: str) -> list[
     except (OSError, ValueError, KeyError, TypeError):
         pass
     regions = read_mask(project, scan.id, annotator, "regions")
-    slices = [int(k) for k in sitk.GetArrayFromImage(regions).any((1, 2)).nonzero()[0]]
+    slices: list[int] = []
+    if regions is not None:
+        slices = np.flatnonzero(sitk.GetArrayViewFromImage(regions).any((1, 2))).tolist()
     with contextlib.suppress(ProjectWriteError):  # without a cache, the mask is read again
         _write(cache_file, json.dumps({"regions": state, "slices": slices}))
     return slices
@@ -153,7 +157,7 @@ def _slice_count(mask: Path) -> int:
         raise DataError(f"{mask} cannot be read. Outline the heart again, or make its proposal anew.") from error
 
 
-def _write_truth(folder: Path, truth: dict) -> Path:
+def _write_truth(folder: Path, truth: dict[str, Any]) -> Path:
     path, text = folder / "truth.json", json.dumps(truth, indent=1, ensure_ascii=False)
     try:
         if path.read_text(encoding="utf-8") == text:

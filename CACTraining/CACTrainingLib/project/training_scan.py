@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.models import preprocessing
@@ -70,7 +71,7 @@ class TrainingScan:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 
-def read_truth(path: Path) -> dict:
+def read_truth(path: Path) -> dict[str, Any]:
     """Read a truth.json. Raises DataError if it is not one."""
     try:
         truth = json.loads(path.read_text(encoding="utf-8"))
@@ -84,7 +85,7 @@ def read_truth(path: Path) -> dict:
     return truth
 
 
-def kind_of(truth: dict) -> str:
+def kind_of(truth: dict[str, Any]) -> str:
     """Return the kind of a scan, one of KINDS, by its truth."""
     if truth.get("mass_mg") or any(s["visible"] for s in truth["slices"]):
         return "coronary"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from .annotation_files import MASK_KINDS, SliceLabel
 from .annotations import annotators, slice_annotations
-from .files import ProjectScan
-from .project import Project, ProjectError
+from .files import ProjectError, ProjectScan
+from .project import Project
 from .proposals import read_proposal
 
 ORDERS = ("added", "uncertain", "blind")
@@ -80,7 +80,9 @@ def _item(project: Project, scan: ProjectScan, annotator: str, is_missing: bool)
         masks = {kind: (folder / f"{kind}.nii.gz").is_file() for kind in MASK_KINDS}
     heart = None if proposal is None else proposal.heart_slices
     done = [k for k in labels if heart is None or k in heart]
-    probabilities = {} if proposal is None else {k: p for k, p in proposal.probabilities.items() if k in heart}
+    probabilities = {}
+    if proposal is not None:
+        probabilities = {k: p for k, p in proposal.probabilities.items() if k in proposal.heart_slices}
     unsure = [probability for k, probability in probabilities.items() if k not in labels]
     state = "begun" if labels or any(masks.values()) else "new"
     if is_missing:

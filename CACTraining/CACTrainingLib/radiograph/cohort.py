@@ -15,15 +15,18 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.drr.geometry import Geometry
-from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
 from ..phantom.anatomy.patient import (
@@ -112,7 +115,7 @@ def write_radiographs(
     return folder / TABLE
 
 
-def write_patient(number: int, folder: Path, settings: RadiographCohortSettings) -> dict:
+def write_patient(number: int, folder: Path, settings: RadiographCohortSettings) -> dict[str, Any]:
     """Write a patient's case and row if missing; returns the row."""
     name = patient_folder(number)
     row_file = folder / CASES / f"{name}.json"
@@ -151,7 +154,7 @@ def geometries(number: int, image: sitk.Image) -> dict[str, Geometry]:
     for view in VIEWS:
         turn, tilt = generator.normal(0, (TURN_DEGREES, TILT_DEGREES))
         centre = np.asarray(middle) + generator.normal(0, SHIFT_MM, 3)
-        stands[view] = view_geometry(ANGLES[view] + float(turn), float(tilt), tuple(map(float, centre)))
+        stands[view] = view_geometry(ANGLES[view] + float(turn), float(tilt), triple(map(float, centre)))
     return stands
 
 
@@ -161,7 +164,7 @@ def _views(scan: DigitalScan, image: sitk.Image, heart: sitk.Image, stands: dict
     return {name: project_view(geometry, image, calcium, heart) for name, geometry in stands.items()}
 
 
-def _row(patient: Patient, image: sitk.Image, scan: DigitalScan, labels: Labels, file: Path) -> dict:
+def _row(patient: Patient, image: sitk.Image, scan: DigitalScan, labels: Labels, file: Path) -> dict[str, Any]:
     person = demographics(patient)
     rules = ScoringRules()
     spacing = image.GetSpacing()

@@ -182,8 +182,8 @@ def _case(
         maps[:] = [np.clip(v.calcium * _MAP_STEPS, 0, 255)[_window(c)] for v, c in zip(paths, corners, strict=True)]
     squares = np.array([[v[_window(c)] for v, c in zip(picture, corners, strict=True)] for picture in pictures])
     reduced = np.stack([reduced_view(view) for view in pictures[0]])
-    case = {"squares": _quantize(squares), "corners": corners, "reduced": _quantize(reduced), "centres": centres}
-    return {**case, "has_heart": np.array(has_heart), "maps": maps, "has_map": np.array(digital)}
+    stored = {"squares": _quantize(squares), "corners": corners, "reduced": _quantize(reduced), "centres": centres}
+    return {**stored, "has_heart": np.array(has_heart), "maps": maps, "has_map": np.array(digital)}
 
 
 def scale_calcium(view: View, scale: float) -> np.ndarray:

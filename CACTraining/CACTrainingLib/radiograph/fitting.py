@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from CACScoringLib.models.cards import read_network
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet, RadiographNetConfig
 from CACScoringLib.networks.radiograph_fusion import FACTORS, factors_key, image_key, probabilities
 
-from ..data.datasets import DataError
+from ..project.training_scan import DataError
 from ..statistics.patient_folds import category_of, parts_by_patient
 from ..statistics.roc import above
 from ..training.loop import Outcome, train
@@ -184,7 +185,7 @@ def fit(
 
 
 def predictions_of(
-    network: RadiographNet, data: RadiographSet, cases: np.ndarray, calibration: dict, locate: bool = True
+    network: RadiographNet, data: RadiographSet, cases: np.ndarray, calibration: dict[str, Any], locate: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predict probabilities from the image, and with clinical factors (NaN if unknown), each [n, thresholds].
 

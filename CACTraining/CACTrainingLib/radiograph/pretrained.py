@@ -56,8 +56,8 @@ def load_pretrained(network: RadiographNet, file: Path) -> str:
         raise PretrainedError(
             f"{file} is no torchvision state dict of {backbone}: {len(missing)} tensors are missing, as {missing[0]}."
         )
-    for backbone in network.backbones:
-        backbone.load_state_dict({name: tensors.get(name, tensor) for name, tensor in expected.items()})
+    for part in network.backbones:
+        part.load_state_dict({name: tensors.get(name, tensor) for name, tensor in expected.items()})
     return hashlib.sha256(data).hexdigest()
 
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
@@ -209,7 +210,7 @@ def cut_off(image: sitk.Image) -> list[ScanWarning]:
     return warnings
 
 
-def _source_state(scan: ProjectionSource) -> dict:
+def _source_state(scan: ProjectionSource) -> dict[str, Any]:
     """Return the source files of a case with their times of change."""
     files = [scan.ct, *(path for path in (scan.heart, scan.calcium_map) if path)]
     parts = [sorted(p for p in file.rglob("*") if p.is_file()) if file.is_dir() else [file] for file in files]
@@ -217,7 +218,7 @@ def _source_state(scan: ProjectionSource) -> dict:
     return {"files": [str(file.absolute()) for file in files], "series": scan.series, "changed": changed}
 
 
-def _recorded_warnings(record: Path, state: dict) -> list[str] | None:
+def _recorded_warnings(record: Path, state: dict[str, Any]) -> list[str] | None:
     """Return the recorded warnings of a case; None if there is none, or its sources changed."""
     try:
         content = json.loads(record.read_text(encoding="utf-8"))

@@ -22,11 +22,12 @@ from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import atomic_write
+from CACScoringLib.core.grid import triple
 from CACScoringLib.drr.geometry import Geometry
 from CACScoringLib.drr.projection import water_equivalent_mm
 from CACScoringLib.models.cards import LoadedModel, ModelError, find_model, load_model
 from CACScoringLib.models.inference import predict
-from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig
+from CACScoringLib.networks.configs import SliceSuperResolutionConfig
 
 from ..phantom.anatomy.heart import posed_frame
 from ..phantom.anatomy.patient import draw_patient, stream
@@ -130,7 +131,7 @@ def read_pair(path: Path) -> SlicePair:
     """Read a pair. Raises CTError for another file."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            spacing = tuple(map(float, file["spacing_mm"]))
+            spacing = triple(map(float, file["spacing_mm"]))
             return SlicePair(file["thick"], file["thin"], file["calcium"], file["heart"], spacing)
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise CTError(f"The slices in {path} cannot be read ({error}). Remove the file, and start again.") from error

@@ -8,6 +8,7 @@ label that agrees with it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,10 @@ from torch.nn import functional
 from CACScoringLib.core.options import option
 from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig, cut_out
 
-from ..data.datasets import DataError
+from ..project.training_scan import DataError
 from ..statistics.patient_folds import CATEGORIES, category_of
 from ..statistics.roc import above, area_name, areas
-from ..training.loop import Task
+from ..training.loop import Task, channels_last
 from ..training.settings import LoopSettings
 from .cases import LABELS
 from .dataset import RadiographSet, check_label
@@ -104,7 +105,7 @@ class RadiographTraining:
         return self.label != "agatston_automatic"
 
 
-class RadiographTask(Task):
+class RadiographTask(Task[RadiographTraining]):
     """Task of a radiograph training. training, validation: indices of cases. Raises DataError for a single category."""
 
     exported = "radiograph"
@@ -120,7 +121,7 @@ class RadiographTask(Task):
         network: RadiographNet,
     ) -> None:
         self.config, self.settings, self.data = config, settings, data
-        self.modules: dict[str, nn.Module] = {"radiograph": network.to(memory_format=torch.channels_last)}
+        self.modules: dict[str, nn.Module] = {"radiograph": channels_last(network)}
         self.locates = settings.locate_weight > 0 and settings.knows_calcium and config.backbone == "light"
         self.locates &= bool(data.has_map[training].all())
         rate, decay = settings.learning_rate, settings.weight_decay
@@ -160,7 +161,7 @@ class RadiographTask(Task):
     def state(self) -> dict[str, object]:
         return {"done": self.n_done}
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         self.n_done = self.n_drawn = int(state["done"])
 
     def validate(self, network: nn.Module) -> dict[str, float]:
@@ -243,13 +244,13 @@ def augment(
     places = torch.from_numpy(centres.astype(np.float32)), torch.from_numpy(turn.astype(np.float32))
     squares = cut_out(views, places[0], config.field_mm, config.size, places[1])
     squares = squares ** torch.from_numpy(gamma[..., None, None])
-    level = generator.uniform(0, augmentation.noise, (*shape, 1, 1)).astype(np.float32)
-    level = torch.from_numpy(level) * squares.std((2, 3), keepdim=True)
+    share = generator.uniform(0, augmentation.noise, (*shape, 1, 1)).astype(np.float32)
+    level = torch.from_numpy(share) * squares.std((2, 3), keepdim=True)
     noise = torch.from_numpy(generator.standard_normal(squares.shape, np.float32))
     return squares + level * noise, cut_out(maps, places[0], config.field_mm, config.size // 2, places[1])
 
 
-def predict_logits(network: nn.Module, data: RadiographSet, cases: np.ndarray, locate: bool = False) -> np.ndarray:
+def predict_logits(network: RadiographNet, data: RadiographSet, cases: np.ndarray, locate: bool = False) -> np.ndarray:
     """Predict logits [n, thresholds] of cases with unscaled calcium.
 
     locate: True to cut squares around the network's heart, as scoring does; False for the stored centres.
@@ -272,7 +273,7 @@ def predict_logits(network: nn.Module, data: RadiographSet, cases: np.ndarray, l
     return np.concatenate(results)
 
 
-def locate_hearts(network: nn.Module, data: RadiographSet, cases: np.ndarray) -> torch.Tensor:
+def locate_hearts(network: RadiographNet, data: RadiographSet, cases: np.ndarray) -> torch.Tensor:
     """Predict the hearts' centres [n, V, 2]; see `RadiographNet.locate`."""
     channels = data.channels(network.config.views)
     reduced = torch.from_numpy(data.reduced[cases][:, channels].astype(np.float32) / np.float32(_WHITE))

@@ -20,10 +20,11 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
-from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig, build
+from CACScoringLib.networks.configs import SliceSuperResolutionConfig
+from CACScoringLib.networks.van_velzen import build
 
 from ..phantom.anatomy.patient import STRATA, stratified_patients
-from ..training.loop import Task
+from ..training.loop import Task, channels_last
 from ..training.runs import training_run
 from ..training.settings import LoopSettings, RunOptions
 from .super_resolution import (
@@ -81,13 +82,16 @@ class SuperResolutionTraining:
     def numbers(self) -> tuple[list[int], list[int], list[int]]:
         """Return the training, validation and test patients."""
         counts = self.patients, self.validation_patients, self.test_patients
-        return tuple(stratified_patients(self.first_number + APART * n, m) for n, m in enumerate(counts))
+        training, validation, test = (
+            stratified_patients(self.first_number + APART * n, count) for n, count in enumerate(counts)
+        )
+        return training, validation, test
 
 
 PRESETS = {"default": SuperResolutionTraining()}
 
 
-class SuperResolutionTask(Task):
+class SuperResolutionTask(Task[SuperResolutionTraining]):
     """Task of a super-resolution training."""
 
     exported = "sharpener"
@@ -101,7 +105,7 @@ class SuperResolutionTask(Task):
     ) -> None:
         torch.manual_seed(settings.loop.seed)
         config = settings.network
-        network = build(config).to(memory_format=torch.channels_last)
+        network = channels_last(build(config))
         self.config, self.settings, self.validation = config, settings, validation
         self.modules: dict[str, nn.Module] = {"sharpener": network}
         self.optimizers = {"sharpener": torch.optim.Adam(network.parameters(), settings.learning_rate)}

@@ -10,7 +10,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from .parts import METHODS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
+    from matplotlib.typing import RcKeyType
 
     from ..statistics.survival import StepFunction
     from .parts import Figure
@@ -42,7 +43,7 @@ PNG_DPI = 200
 CROWDED_CHARACTERS = 95
 """Total length of group names side by side above which they are rotated."""
 
-LOOK = {
+LOOK: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures are the same everywhere
     "font.size": 8,
     "axes.titleweight": "bold",
@@ -143,8 +144,9 @@ def bland_altman(
         colour, _ = look_of(panel.method)
         axis.axhline(0, color=DARK, linewidth=0.8)
         _dots(axis, scores.mean(1), scores[:, 1] - scores[:, 0], panel.method)
-        for sign in (-1, 1) if panel.limits else ():
-            axis.plot(means, sign * panel.limits.at(means), color=colour, linestyle="--")
+        if panel.limits is not None:
+            for sign in (-1, 1):
+                axis.plot(means, sign * panel.limits.at(means), color=colour, linestyle="--")
         _scale(axis, linear_to, (0, 1.5 * highest), (-1.6 * widest, 1.6 * widest))
 
 
@@ -164,8 +166,8 @@ def against_truth(
     for axis, panel, scores in _axes_of_methods(drawing, panels, titles, unit):
         is_open = np.zeros(len(scores), bool) if panel.other_calcium is None else np.asarray(panel.other_calcium, bool)
         axis.plot(line, line, color=DARK, linewidth=0.8)
-        _dots(axis, *scores[~is_open].T, panel.method)
-        _dots(axis, *scores[is_open].T, panel.method, filled=False)
+        _dots(axis, scores[~is_open, 0], scores[~is_open, 1], panel.method)
+        _dots(axis, scores[is_open, 0], scores[is_open, 1], panel.method, filled=False)
         _scale(axis, linear_to, *[(-0.15 * linear_to, 1.6 * highest)] * 2)
 
 

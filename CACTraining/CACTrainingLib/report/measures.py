@@ -26,8 +26,8 @@ class Measure:
     """
 
     title: str
-    items: Callable[..., Sequence]
-    statistic: Callable[[np.ndarray, Sequence, Any], np.ndarray]
+    items: Callable[..., Sequence[Any]]
+    statistic: Callable[[np.ndarray, Sequence[Any], Any], np.ndarray]
     proportion: bool = False
     methods: tuple[str, ...] | None = None
 
@@ -60,7 +60,7 @@ class MethodComparison:
         """Estimate of a measure on all items of a method; None if the method has no such measure."""
         return self._result(measure, method, measure.items(method)).estimate if measure.exists_for(method) else None
 
-    def _result(self, measure: Measure, method: Hashable, items: Sequence) -> BootstrapResult:
+    def _result(self, measure: Measure, method: Hashable, items: Sequence[Any]) -> BootstrapResult:
         result = self.bootstrap.result(lambda weights: measure.statistic(weights, items, method), patients_of(items))
         return result.exact_where_certain() if measure.proportion else result
 
@@ -79,7 +79,7 @@ class MethodComparison:
         first, second = (self._result(measure, method, items) for method in (reference, comparator))
         return first, second, paired_difference(first, second)
 
-    def comparators(self, measure: Measure) -> list:
+    def comparators(self, measure: Measure) -> list[Any]:
         """Methods to compare the reference with; empty if the reference was not measured."""
         comparators = [m for m in self.titles if m not in (self.reference, self.ceiling) and measure.exists_for(m)]
         return comparators if self.reference in self.titles else []
@@ -138,7 +138,10 @@ class MethodComparison:
 
 
 def rates(
-    titles: Sequence[str], items: Callable[..., Sequence], hit: Callable[[Any, Any], bool], true: Callable[[Any], bool]
+    titles: Sequence[str],
+    items: Callable[..., Sequence[Any]],
+    hit: Callable[[Any, Any], bool],
+    true: Callable[[Any], bool],
 ) -> list[Measure]:
     """Measures of detection.
 
@@ -149,18 +152,18 @@ def rates(
         true: Function of an item, true if the item is positive.
     """
 
-    def hits(weights: np.ndarray, group: Sequence, method: Any) -> np.ndarray:
+    def hits(weights: np.ndarray, group: Sequence[Any], method: Any) -> np.ndarray:
         return mean(weights, np.array([hit(item, method) for item in group], float))
 
-    def correct(weights: np.ndarray, group: Sequence, method: Any) -> np.ndarray:
+    def correct(weights: np.ndarray, group: Sequence[Any], method: Any) -> np.ndarray:
         return mean(weights, np.array([hit(item, method) == true(item) for item in group], float))
 
-    def f1(weights: np.ndarray, group: Sequence, method: Any) -> np.ndarray:
+    def f1(weights: np.ndarray, group: Sequence[Any], method: Any) -> np.ndarray:
         positive = np.array([hit(item, method) for item in group], float)
         truth = np.array([true(item) for item in group], float)
         return ratio(weights, 2 * positive * truth, positive + truth)
 
-    def among(kind: bool) -> Callable[..., list]:
+    def among(kind: bool) -> Callable[..., list[Any]]:
         return lambda *methods: [item for item in items(*methods) if true(item) == kind]
 
     measures = (
@@ -175,6 +178,6 @@ def rates(
     return [by_title[title] for title in titles]
 
 
-def patients_of(items: Sequence) -> list[Hashable]:
+def patients_of(items: Sequence[Any]) -> list[Hashable]:
     """The patient of each scan, or tuple that begins with a scan."""
     return [(item[0] if isinstance(item, tuple) else item).patient for item in items]

@@ -72,7 +72,7 @@ def write_study(
     numbers, facts = _numbers(sections), {"Date": datetime.date.today().isoformat(), **facts}
     pictures = {figure.name: rendered(figure) for section in sections for figure in section.figures}
     svg = {name: files["svg"] for name, files in pictures.items()}
-    body = _body(title=title, sections=sections, facts=facts, digital=digital, numbers=numbers, pictures=svg)
+    body = _body(numbers, sections, title=title, facts=facts, digital=digital, pictures=svg)
     files = {
         Path(TABLES, f"{table.name}.csv"): table_as_csv(table).encode()
         for section in sections
@@ -207,7 +207,7 @@ def _numbers(sections: Sequence[Section]) -> dict[str, str]:
     }
 
 
-def _body(numbers: dict[str, str], **content: object) -> str:
+def _body(numbers: dict[str, str], sections: Sequence[Section], **content: object) -> str:
     """The page's content as HTML, by the template."""
     import jinja2
     from markupsafe import Markup, escape
@@ -227,10 +227,11 @@ def _body(numbers: dict[str, str], **content: object) -> str:
         "sentence": lambda title: title if title.endswith((".", "?")) else f"{title}.",
         "base64": lambda data: base64.b64encode(data).decode("ascii"),
     }
-    tables = [table for section in content["sections"] for table in section.tables]
+    tables = [table for section in sections for table in section.tables]
     published = any(_published(c) for t in tables for c in (*t.columns, *(line[0] for line in t.rows)))
     return environment.get_template("study.html").render(
         **content,
+        sections=sections,
         numbers=numbers,
         published=published,
         digital_note=DIGITAL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..statistics.bootstrap import Estimate
 
@@ -94,7 +94,7 @@ def heading(title: str, columns: Sequence[str]) -> tuple[Cell, ...]:
     return (title, *[""] * (len(columns) - 1))
 
 
-def count(items: Sequence | set | int, name: str) -> str:
+def count(items: Sequence[Any] | set[Any] | int, name: str) -> str:
     """“1 scan”, “2 scans”."""
     n = items if isinstance(items, int) else len(items)
     return f"{n} {name}" if n == 1 else f"{n} {name}s"

@@ -88,7 +88,7 @@ class Bootstrap:
     """
 
     def __init__(
-        self, patients: Sequence[Hashable], generator: np.random.Generator, resamples: int = RESAMPLES
+        self, patients: Sequence[Hashable] | np.ndarray, generator: np.random.Generator, resamples: int = RESAMPLES
     ) -> None:
         names = list(dict.fromkeys(patients))
         self._place = {name: n for n, name in enumerate(names)}
@@ -96,11 +96,13 @@ class Bootstrap:
         if names:
             self._counts[1:] = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
 
-    def weights(self, patients: Sequence[Hashable]) -> np.ndarray:
+    def weights(self, patients: Sequence[Hashable] | np.ndarray) -> np.ndarray:
         """Count of each item, float [1 + resamples, items], from the patient of each item."""
         return self._counts[:, [self._place[name] for name in patients]]
 
-    def result(self, statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable]) -> BootstrapResult:
+    def result(
+        self, statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable] | np.ndarray
+    ) -> BootstrapResult:
         """Compute a statistic of items in all resamples, in chunks.
 
         Args:
@@ -112,7 +114,7 @@ class Bootstrap:
         parts = (self._counts[n : n + rows][:, place] for n in range(0, len(self._counts), rows))
         return BootstrapResult(np.concatenate([statistic(part) for part in parts]), len(place), len(set(patients)))
 
-    def proportion(self, patients: Sequence[Hashable], hits: np.ndarray) -> BootstrapResult:
+    def proportion(self, patients: Sequence[Hashable] | np.ndarray, hits: np.ndarray) -> BootstrapResult:
         """Proportion of hits among items; its interval is exact (`exact_proportion`) if all or none are hits.
 
         Args:
@@ -127,7 +129,7 @@ _CHUNK = 4_000_000
 
 
 def patient_estimate(
-    statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable], seed: int = 0
+    statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable] | np.ndarray, seed: int = 0
 ) -> Estimate:
     """Statistic of items with its interval.
 

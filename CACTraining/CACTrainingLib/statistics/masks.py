@@ -37,7 +37,7 @@ def mask_agreement(predicted: sitk.Image, reference: sitk.Image) -> tuple[float,
     surfaces = [np.argwhere(mask & ~ndimage.binary_erosion(mask)) * spacing for mask in (first, second)]
     trees = [KDTree(points) for points in surfaces]
     distances = np.concatenate([trees[1].query(surfaces[0])[0], trees[0].query(surfaces[1])[0]])
-    return dice(first, second), float(distances.max()), float(distances.mean())
+    return dice(first, second) or 0.0, float(distances.max()), float(distances.mean())
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float | None:

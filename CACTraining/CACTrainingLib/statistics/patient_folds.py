@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -19,7 +19,9 @@ def category_of(agatston: np.ndarray) -> np.ndarray:
     return (score > 0).astype(int) + (score >= CATEGORIES[1]) + (score >= CATEGORIES[2])
 
 
-def parts_by_patient(patients: Sequence, category: np.ndarray, count: int, seed: int | None) -> np.ndarray:
+def parts_by_patient(
+    patients: Sequence[Hashable] | np.ndarray, category: np.ndarray, count: int, seed: int | None
+) -> np.ndarray:
     """Assign each case to one of `count` parts, int [n], by scikit-learn's StratifiedGroupKFold.
 
     No patient is in two parts, and all parts have the same proportions of categories. Needs at least `count` patients,

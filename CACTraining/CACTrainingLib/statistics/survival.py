@@ -47,7 +47,8 @@ class StepFunction:
         if not self.n or time > self.times[-1]:
             return Estimate(math.nan, math.nan, math.nan, self.n)
         place = int(np.searchsorted(self.times, time, "right")) - 1
-        return Estimate(*(float(values[place]) for values in (self.proportion, self.low, self.high)), self.n)
+        value, low, high = (float(values[place]) for values in (self.proportion, self.low, self.high))
+        return Estimate(value, low, high, self.n)
 
 
 def kaplan_meier(time: np.ndarray, event: np.ndarray) -> StepFunction:
@@ -69,11 +70,12 @@ def kaplan_meier(time: np.ndarray, event: np.ndarray) -> StepFunction:
         low[inner], high[inner] = (proportion[inner] ** np.exp(sign * width) for sign in (1, -1))
     last = float(time.max())
     times = np.concatenate([[0.0], curve.surv_times])
-    values = [np.concatenate([[first], part]) for first, part in ((1.0, proportion), (np.nan, low), (np.nan, high))]
+    starts = ((1.0, proportion), (np.nan, low), (np.nan, high))
+    proportion, low, high = (np.concatenate([[first], part]) for first, part in starts)
     if last > times[-1]:
         times = np.append(times, last)
-        values = [np.append(part, part[-1]) for part in values]
-    return StepFunction(times, *values, len(time))
+        proportion, low, high = (np.append(part, part[-1]) for part in (proportion, low, high))
+    return StepFunction(times, proportion, low, high, len(time))
 
 
 def log_rank(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> float | None:
@@ -123,8 +125,8 @@ def hazard_ratios(time: np.ndarray, event: np.ndarray, columns: Mapping[str, np.
     for number, name in enumerate(columns):
         log, limits = float(fit.params[number]), ends[number]
         has_converged = abs(log) < MOST_LOG_HAZARD and (np.abs(limits) < 2 * MOST_LOG_HAZARD).all()
-        values = (math.exp(v) for v in (log, *limits)) if has_converged else (math.nan,) * 3
-        ratios[name] = Estimate(*map(float, values), n)
+        value, low, high = (math.exp(v) if has_converged else math.nan for v in (log, *limits))
+        ratios[name] = Estimate(value, low, high, n)
     return ratios
 
 

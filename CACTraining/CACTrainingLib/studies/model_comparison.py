@@ -21,9 +21,10 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError, read_table
 from CACScoringLib.models.cards import LoadedModel, ModelError, StoredModel, load_model, read_card
 
-from ..data.datasets import TrainingScan, default_cache, find_scans, load_slices, prepare
+from ..data.datasets import default_cache, find_scans, load_slices, prepare
 from ..experiments.jobs import StudyError, make_folder
 from ..project.project import Project, is_project
+from ..project.training_scan import TrainingScan
 from ..report.measures import MethodComparison
 from ..report.page import table_as_csv, write_study
 from ..report.parts import Section, Table, count, heading

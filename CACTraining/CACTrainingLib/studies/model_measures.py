@@ -22,7 +22,8 @@ from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, middle_square, slice_input
 
-from ..data.datasets import ScanSlices, TrainingScan
+from ..data.datasets import ScanSlices
+from ..project.training_scan import TrainingScan
 from ..report.measures import Measure, rates
 from ..statistics.bootstrap import mean, ratio
 from ..statistics.masks import mask_agreement

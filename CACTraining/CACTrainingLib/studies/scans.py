@@ -25,8 +25,9 @@ from ..experiments.jobs import StudyError
 from ..project import annotations
 from ..project.annotation_files import MASK_KINDS, SliceLabel
 from ..project.files import ProjectScan
-from ..project.project import USES, Project, is_project
+from ..project.project import Project, is_project
 from ..project.proposals import read_proposal
+from ..project.split import USES
 from ..project.training import slice_labels
 from ..report.parts import count
 

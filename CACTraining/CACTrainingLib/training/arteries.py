@@ -111,7 +111,8 @@ def patient_deposits(number: int, settings: AtlasSettings) -> Iterator[Deposit]:
     """Yield all calcium of a patient, draw by draw, each in a new pose and at a new moment of the heart beat."""
     g = np.random.default_rng([settings.seed, number])
     body = draw_body(g)
-    heart, tree = draw_heart(body, *g.spawn(2))
+    shape, arteries = g.spawn(2)
+    heart, tree = draw_heart(body, shape, arteries)
     body = move_to_sternum(body, heart)
     beat = draw_heart_beat(g)
     vessels = {vessel.name: vessel for vessel in tree.vessels}

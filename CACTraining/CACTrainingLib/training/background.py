@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.processes import kill_tree
@@ -36,7 +37,7 @@ INTERRUPTED = 4
 _MODULE = "CACTrainingLib.cli"
 _ERROR_SIGNS = ("Traceback (most recent call last)", "Fatal Python error", ": error: ", "No module named")
 
-_processes: dict[Path, subprocess.Popen] = {}
+_processes: dict[Path, subprocess.Popen[bytes]] = {}
 """Trainings started by this process, by folder, to distinguish ended processes from running ones."""
 
 
@@ -118,7 +119,7 @@ def read_curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
     return curves
 
 
-def _numbers(line: dict) -> dict[str, float]:
+def _numbers(line: dict[str, Any]) -> dict[str, float]:
     """Return the metrics of a line of `metrics.jsonl`."""
     numbers = {name: value for name, value in line.items() if type(value) in (int, float) and math.isfinite(value)}
     return {name: value for name, value in numbers.items() if name not in ("step", "seconds")}
@@ -184,14 +185,14 @@ def _check_idle(folder: Path) -> None:
         raise TrainingRunError(f"The training in {folder} is running already. Stop it first, or choose another name.")
 
 
-def _launch(python: str, environment: Mapping[str, str], run: dict, folder: Path) -> None:
+def _launch(python: str, environment: Mapping[str, str], run: dict[str, Any], folder: Path) -> None:
     """Start the process in the background. run: Content of `run.json`, with `arguments` and their `folder`."""
     now = datetime.now(timezone.utc)
     run = {**run, "started": now.isoformat(timespec="seconds"), "host": platform.node()}
     working_folder = run.get("folder")
-    process_options: dict[str, object] = {"start_new_session": True}
-    if os.name == "nt":  # a hidden console, shared by its child processes
-        process_options = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
+    flags = 0
+    if sys.platform == "win32":  # a hidden console, shared by its child processes
+        flags = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_run(folder, run)
@@ -206,7 +207,8 @@ def _launch(python: str, environment: Mapping[str, str], run: dict, folder: Path
                 stderr=stream,
                 env=dict(environment),
                 cwd=working_folder if working_folder and Path(working_folder).is_dir() else None,
-                **process_options,
+                start_new_session=sys.platform != "win32",
+                creationflags=flags,
             )
         _processes[folder.resolve()] = process
         write_run(folder, {**read_run(folder), "launcher": process.pid})
@@ -258,16 +260,16 @@ class _Output:
     """
 
     start_time: float
-    events: list[dict]
+    events: list[dict[str, Any]]
     plain_lines: list[str]
 
-    def end(self) -> dict:
+    def end(self) -> dict[str, Any]:
         """Return the event that the process ended with, or {}."""
         return next((line for line in reversed(self.events) if line.get("event") in ("done", "failed")), {})
 
     def step_title(self) -> str:
         """Return the title of the present step, with its count while scans are prepared."""
-        step = next((line for line in reversed(self.events) if line.get("event") == "step"), {}).get("step")
+        step = next((line.get("step") for line in reversed(self.events) if line.get("event") == "step"), None)
         count = self.events[-1] if self.events else {}
         if step == "scans" and count.get("event") == "counted" and "count" in count:
             return f"{_STEP_TITLES['scans']}: {count.get('done')} of {count['count']}"
@@ -287,7 +289,7 @@ def _read_progress(folder: Path) -> _Output:
     return _Output(start_time, events, [text for text, line in lines if line is None])
 
 
-def _ending(folder: Path, run: dict, output: _Output) -> tuple[str, str]:
+def _ending(folder: Path, run: dict[str, Any], output: _Output) -> tuple[str, str]:
     """Return the state and its message."""
     if is_locked(folder):
         return "running", ""
@@ -306,7 +308,7 @@ def _ending(folder: Path, run: dict, output: _Output) -> tuple[str, str]:
     return "stopped", "Ended from outside before it was done."
 
 
-def _is_alive(folder: Path, run: dict, output: _Output) -> bool:
+def _is_alive(folder: Path, run: dict[str, Any], output: _Output) -> bool:
     """True if the launched process is alive; one launched elsewhere is believed alive only for START_SECONDS."""
     launcher = run.get("launcher")
     process = _processes.get(folder.resolve())
@@ -323,7 +325,7 @@ def _is_alive(folder: Path, run: dict, output: _Output) -> bool:
     return psutil.pid_exists(launcher)
 
 
-def _steps(folder: Path) -> list[dict]:
+def _steps(folder: Path) -> list[dict[str, Any]]:
     """Return the lines of `metrics.jsonl`, without those damaged by a crash."""
     lines = map(_parsed, _texts(folder / METRICS))
     return [line for line in lines if line is not None]
@@ -337,7 +339,7 @@ def _texts(path: Path) -> list[str]:
     return [line for line in content.decode("utf-8", errors="replace").split("\n") if line.strip()]
 
 
-def _parsed(text: str) -> dict | None:
+def _parsed(text: str) -> dict[str, Any] | None:
     try:
         line = json.loads(text)
     except ValueError:

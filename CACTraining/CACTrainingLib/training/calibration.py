@@ -31,7 +31,8 @@ from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.evidence import Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM
 
-from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
+from ..data.datasets import default_cache, find_scans
+from ..project.training_scan import DataError, TrainingScan
 from ..statistics.patient_folds import parts_by_patient
 from ..statistics.roc import threshold_at
 from .evidence import (
@@ -96,8 +97,10 @@ class _Trial:
         return float(np.abs(np.log1p(masses) - np.log1p(true_masses)).mean())
 
 
-def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Calibration, dict[str, object]]:
-    """Return the best calibration and its performance on these scans.
+def choose(
+    scans: Sequence[MeasuredScan], goals: FalsePositiveGoals
+) -> tuple[Calibration, dict[str, object], dict[str, object]]:
+    """Return the best calibration, and on these scans its performance and that of the automatic score.
 
     Each setting gets the lowest limit that meets the false-positive goals; the one with the smallest error in mass is
     chosen. Ties go to fewer decomposed slices.
@@ -139,13 +142,12 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
         "scans_with_visible_calcium": sum(visible),
         **{f"above_zero_{kind}_scans": best.above_zero(selection) for kind, selection in kinds.items()},
         **{f"scans_{kind}": sum(selection) for kind, selection in kinds.items()},
-        "candidates": candidate_performance,
         "coverage_of_intervals": coverage,
         "patients": len({s.patient for s in scans}),
         "data": "digital patients apart from training, each lesion evaluated by weights from other patients; the "
         "limits were chosen on the same scans",
     }
-    return calibration, performance
+    return calibration, performance, candidate_performance
 
 
 def intervals(
@@ -242,13 +244,13 @@ def candidate_evidence(
     masks = [p >= limit for p in probabilities]
     features = stack_features(parts)
     coronary = np.concatenate([part.coronary for part in parts])
-    evidence = {
+    evidence: dict[str, object] = {
         "weights": fitted_weights(features, coronary),
         "typical": typical(selected(features, coronary.astype(bool))),
         "most_not_coronary": 1 - limit,
     }
     is_counted, is_coronary = np.concatenate(masks), coronary.astype(bool)
-    performance = {
+    performance: dict[str, object] = {
         "candidates": len(is_counted),
         "coronary": int(is_coronary.sum()),
         "precision": float(is_coronary[is_counted].mean()) if is_counted.any() else None,
@@ -381,9 +383,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         measured_scans = measure_all(scans, models, thresholds, cache, arguments.workers, progress)
     with progress.step("model"):
         hashes = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
-        of_candidates = {kind: hashes.pop(kind) for kind in ("lesions",)} | {
-            kind: hashes[kind] for kind in ("heart", "territories") if kind in hashes
-        }
+        of_candidates = {kind: hashes[kind] for kind in ("heart", "territories", "lesions") if kind in hashes}
+        del hashes["lesions"]  # the map does not depend on it
         card = read_card(arguments.decomposition)
         previous = card.validation.get("whole_method", {})
         validation: dict[str, object] = {}
@@ -396,8 +397,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
                 {"evidence_models": previous.get("models", {})} | previous | coverage | {"models": hashes}
             )
         else:
-            calibration, performance = choose(measured_scans, FalsePositiveGoals())
-            candidates = performance.pop("candidates")
+            calibration, performance, candidates = choose(measured_scans, FalsePositiveGoals())
             validation["whole_method"] = performance | {"models": hashes, "evidence_models": hashes}
             validation["automatic_score"] = candidates | {"models": of_candidates, "data": patients_of(measured_scans)}
         # The threshold belongs to the classifier and must not be applied to the maps of another one.

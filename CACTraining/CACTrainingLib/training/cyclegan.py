@@ -8,6 +8,7 @@ them, the discriminators can be left out.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +18,14 @@ from torch.nn import functional
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.models.preprocessing import MAP_HU
-from CACScoringLib.networks.van_velzen import DiscriminatorConfig, GeneratorConfig, build
+from CACScoringLib.networks.configs import DiscriminatorConfig, GeneratorConfig
+from CACScoringLib.networks.van_velzen import Generator, build
 
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import SliceDataset
 from ..data.slice_batches import BalancedSampler, Sampling, near_heart, vary_slices
 from .decomposition_metrics import collapse, map_metrics, sample_slices
-from .loop import Task
+from .loop import Task, channels_last
 from .sample_pictures import decomposition_picture, slices_to_picture
 from .settings import LoopSettings
 from .weak_labels import NOWHERE, add_spots, draw_spots, label_loss, map_loss
@@ -78,7 +80,7 @@ class CycleTraining:
     method: str = "cyclegan"
 
 
-class CycleTask(Task):
+class CycleTask(Task[CycleTraining]):
     """Training of the generators and discriminators. start: The generator that G_R begins as."""
 
     exported = "remove"
@@ -107,7 +109,7 @@ class CycleTask(Task):
                 self.modules[name] = build(network_config)
             optimizer_modules = {"generators": ("remove", "add"), "discriminators": DISCRIMINATORS}
         for module in self.modules.values():
-            module.to(memory_format=torch.channels_last)
+            channels_last(module)
         self.optimizers = {
             name: torch.optim.Adam(
                 [p for part in parts for p in self.modules[part].parameters()], settings.learning_rate, (0.5, 0.999)
@@ -270,15 +272,15 @@ class CycleTask(Task):
     def state(self) -> dict[str, object]:
         return {"pools": self.pools}
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         self.pools = state["pools"]
 
 
 def new_generator(config: GeneratorConfig, first_bias: float) -> nn.Module:
     """Build an untrained generator whose map begins near sigmoid(first_bias); 0 keeps PyTorch's initialisation."""
-    network = build(config)
+    network = Generator(config)
     if first_bias:
-        nn.init.constant_(network.last.bias, first_bias)
+        nn.init.constant_(network.last.get_parameter("bias"), first_bias)
         nn.init.normal_(network.last.weight, 0, 0.01)
     return network
 

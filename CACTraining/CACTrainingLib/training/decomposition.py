@@ -24,14 +24,15 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU
-from CACScoringLib.networks.van_velzen import GeneratorConfig
+from CACScoringLib.networks.configs import GeneratorConfig
 
 from ..data.augmentation import SliceAugmentation
-from ..data.datasets import DataError, SliceDataset
+from ..data.datasets import SliceDataset
 from ..data.slice_batches import BalancedSampler, Sampling, near_heart, vary_slices
+from ..project.training_scan import DataError
 from .cyclegan import CycleTask, CycleTraining, new_generator
 from .decomposition_metrics import collapse, map_metrics, sample_slices
-from .loop import Task
+from .loop import Task, channels_last
 from .runs import start_from, training_run
 from .sample_pictures import decomposition_picture, slices_to_picture
 from .settings import LoopSettings, RunOptions, read_presets
@@ -82,7 +83,7 @@ _BRIGHT = (130.0 - LOW_HU) / (HIGH_HU - LOW_HU)
 _CALCIUM = 0.01
 
 
-class SupervisedTask(Task):
+class SupervisedTask(Task[SupervisedTraining]):
     """Training of a generator on true maps. start: Initial network. Raises DataError if true maps are missing."""
 
     exported = "remove"
@@ -103,8 +104,7 @@ class SupervisedTask(Task):
                 )
                 raise DataError(message)
         torch.manual_seed(settings.loop.seed)
-        network = new_generator(settings.network, settings.first_bias) if start is None else start
-        network = network.to(memory_format=torch.channels_last)
+        network = channels_last(new_generator(settings.network, settings.first_bias) if start is None else start)
         self.config, self.settings = settings.network, settings
         self.training, self.validation = training, validation
         self.modules = {"remove": network}
@@ -170,7 +170,7 @@ def train(options: RunOptions, settings: SupervisedTraining | CycleTraining, pro
     with training_run(options, "decomposition", settings, PRESETS, progress) as run:
         data, training, validation = run.gather_slices()
         if isinstance(settings, SupervisedTraining):
-            task: Task = SupervisedTask(settings, training, validation, start)
+            task: Task[object] = SupervisedTask(settings, training, validation, start)
         else:
             task = CycleTask(settings, training, validation, start)
         outcome = run.train(task)

@@ -10,11 +10,12 @@ from torch import nn
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.models.inference import predict
+from CACScoringLib.models.inference import Runner, predict
 from CACScoringLib.models.preprocessing import LOW_HU, MAP_HU, SLICE_SPACING_MM
-from CACScoringLib.networks.van_velzen import GeneratorConfig
+from CACScoringLib.networks.configs import GeneratorConfig
 
-from ..data.datasets import KINDS, SliceDataset
+from ..data.datasets import SliceDataset
+from ..project.training_scan import KINDS
 
 SCORING = DecompositionSettings()
 FLOOR_HU = SCORING.floor_hu
@@ -59,7 +60,7 @@ def sample_slices(data: SliceDataset, max_count: int, seed: int) -> SliceSample:
 
 
 def predicted_maps(
-    network: nn.Module, config: GeneratorConfig, data: SliceDataset, slices: np.ndarray, rule: bool = False
+    network: Runner | nn.Module, config: GeneratorConfig, data: SliceDataset, slices: np.ndarray, rule: bool = False
 ) -> np.ndarray:
     """Return calcium maps in HU within the heart, above the floor, float32 [len(slices), 224, 224].
 
@@ -71,14 +72,14 @@ def predicted_maps(
         x = data.network_input(part, config.neighbours, config.position)
         maps = predict(network, x, 8)[0][:, 0] * np.float32(MAP_HU)
         maps[(maps < FLOOR_HU) | ~data.heart(part)] = 0
-        if rule:
+        if rule and MIN_HEALTHY_HU is not None:
             maps[x[:, 0] * MAP_HU + LOW_HU - maps < MIN_HEALTHY_HU] = 0
         results.append(maps)
     return np.concatenate(results)
 
 
 def map_metrics(
-    network: nn.Module, config: GeneratorConfig, data: SliceDataset, sample: SliceSample, rule: bool = False
+    network: Runner | nn.Module, config: GeneratorConfig, data: SliceDataset, sample: SliceSample, rule: bool = False
 ) -> dict[str, float]:
     """Return metrics of the predicted maps, by name. rule: True to apply the −10 HU rule.
 

@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import TorchElasticEnvironment
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from CACScoringLib.models.inference import choose_device
 
@@ -62,16 +62,16 @@ def from_first(fabric: Fabric, job: Callable[[], T]) -> T:
     if fabric.world_size == 1:
         return job()
     if not fabric.is_global_zero:
-        succeeded, result = fabric.broadcast(None)
-        if not succeeded:
+        results: tuple[T, ...] = fabric.broadcast(())
+        if not results:
             raise SystemExit(0)  # the first process reports the error and its exit code
-        return result
+        return results[0]
     try:
         result = job()
     except Exception:
-        fabric.broadcast((False, None))
+        fabric.broadcast(())
         raise
-    fabric.broadcast((True, result))
+    fabric.broadcast((result,))
     return result
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,18 +20,21 @@ from torch import nn
 from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask
 from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.core.ct import NoHeartError, ScanWarning
+from CACScoringLib.core.grid import triple
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
 from CACScoringLib.models.preprocessing import HEART_PATCH, heart_grid
-from CACScoringLib.networks.van_velzen import HeartNetConfig, build
+from CACScoringLib.networks.configs import HeartNetConfig
+from CACScoringLib.networks.van_velzen import build
 
 from ..data.augmentation import UNCHANGED, PatchAugmentation, augment_patch
-from ..data.datasets import HeartVolume, TrainingScan, load_volume
+from ..data.datasets import HeartVolume, load_volume
 from ..data.heart_scans import outlined_scans
+from ..project.training_scan import TrainingScan
 from ..statistics.masks import dice
-from .loop import Task
+from .loop import Task, channels_last
 from .runs import start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
 
@@ -86,7 +90,7 @@ def dice_loss(logits: torch.Tensor, heart: torch.Tensor) -> torch.Tensor:
     return 1 - ((2 * intersection + 1) / (total + 1)).mean()
 
 
-class HeartTask(Task):
+class HeartTask(Task[HeartTraining]):
     """Training of the heart network.
 
     Args:
@@ -109,7 +113,7 @@ class HeartTask(Task):
         start: nn.Module | None = None,
     ) -> None:
         torch.manual_seed(settings.loop.seed)
-        network = (build(settings.network) if start is None else start).to(memory_format=torch.channels_last_3d)
+        network = channels_last(build(settings.network) if start is None else start)
         self.settings = settings
         self.training = list(training)
         self.modules = {"heart": network}
@@ -167,7 +171,7 @@ class HeartTask(Task):
         parts = []
         for number in range(self.settings.validation_patches):
             scan = scans[number // 2 % len(scans)]
-            centre = tuple(round(c) for c in patch_centre(scan, number % 2 == 0, generator))
+            centre = triple(round(c) for c in patch_centre(scan, number % 2 == 0, generator))
             parts.append(augment_patch(scan.volume, scan.heart, centre, HEART_PATCH, UNCHANGED, generator))
         x, heart = (torch.stack(part).numpy() for part in zip(*parts, strict=True))
         return x, heart > 0
@@ -176,11 +180,11 @@ class HeartTask(Task):
 def patch_centre(scan: HeartVolume, present: bool, generator: np.random.Generator) -> tuple[float, float, float]:
     """Draw the centre (k, j, i) of a patch inside the heart's box, or away from it if the scan has room."""
     if present:
-        return tuple(float(generator.uniform(low, high)) for low, high in scan.box)
+        return triple(float(generator.uniform(low, high)) for low, high in scan.box)
     reach = HEART_PATCH / 2
     centre = (0.0, 0.0, 0.0)
     for _ in range(20):
-        centre = tuple(float(generator.uniform(0, n)) for n in scan.volume.shape)
+        centre = triple(float(generator.uniform(0, n)) for n in scan.volume.shape)
         if any(c + reach < low or c - reach > high for c, (low, high) in zip(centre, scan.box, strict=True)):
             break
     return centre
@@ -188,7 +192,7 @@ def patch_centre(scan: HeartVolume, present: bool, generator: np.random.Generato
 
 def evaluate(
     model: LoadedModel, settings: HeartTraining, scans: Sequence[TrainingScan], folders: Sequence[Path]
-) -> dict:
+) -> dict[str, Any]:
     """Return the Dice of whole validation scans on the network's grid, masked as in scoring but without margin."""
     values = []
     step = max(1, len(scans) // settings.evaluated_scans)
@@ -225,9 +229,11 @@ def train(options: RunOptions, settings: HeartTraining, progress: Progress) -> P
             "heart",
             lambda: outlined_scans(options.data, options.annotator, settings.pairs, loop.validation_share, loop.seed),
         )
-        volumes = [[load_volume(f) for f in part] for part in (data.training_folders, data.validation_folders)]
+        training, validation = (
+            [load_volume(folder) for folder in folders] for folders in (data.training_folders, data.validation_folders)
+        )
         from_table = [scan.truth is None for scan in data.training]
-        outcome = run.train(HeartTask(settings, *volumes, from_table, start))
+        outcome = run.train(HeartTask(settings, training, validation, from_table, start))
         return run.write_model(
             settings,
             data.describe(options.annotator),

@@ -32,7 +32,7 @@ from ..data.lesion_rows import inserted_rows, patient_rows
 from ..phantom.insertion.background import prepare_background
 from ..statistics.roc import area
 from .distributed import in_turn
-from .loop import Task
+from .loop import Task, channels_last
 from .runs import start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
 
@@ -81,7 +81,7 @@ class LesionTraining:
 PRESETS = read_presets("lesions", LesionTraining())
 
 
-class LesionTask(Task):
+class LesionTask(Task[LesionTraining]):
     """Training of the lesion network.
 
     Args:
@@ -102,7 +102,7 @@ class LesionTask(Task):
         start: nn.Module | None = None,
     ) -> None:
         torch.manual_seed(settings.loop.seed)
-        network = (build(settings.network) if start is None else start).to(memory_format=torch.channels_last_3d)
+        network = channels_last(build(settings.network) if start is None else start)
         self.settings, self.training, self.validation = settings, training, validation
         self.modules = {"lesions": network}
         self.optimizers = {
@@ -125,7 +125,7 @@ class LesionTask(Task):
         optimizer.step()
         return {"loss": loss.detach()}
 
-    def validate(self, network: nn.Module) -> dict[str, float]:
+    def validate(self, network: Runner | nn.Module) -> dict[str, float]:
         return metrics(probabilities(network, self.validation), self.validation)
 
 

@@ -14,11 +14,12 @@ import pickle
 import time
 import zipfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -40,7 +41,18 @@ COLLAPSED_VALIDATIONS = 2
 """Consecutive failed validations that count as a collapse; a single one may be transient."""
 
 
-class Task:
+Settings = TypeVar("Settings", covariant=True)
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def channels_last(network: Network) -> Network:
+    """Store a network's kernels in the order in which convolutions are fastest; return the network."""
+    is_volumetric = any(parameter.ndim == 5 for parameter in network.parameters())
+    memory_format = torch.channels_last_3d if is_volumetric else torch.channels_last
+    return network.to(memory_format=memory_format)  # type: ignore[call-overload]  # the stub lacks it
+
+
+class Task(Generic[Settings]):
     """Training of one network: its batches, steps and validation. One subclass per network.
 
     Attributes:
@@ -51,7 +63,7 @@ class Task:
         optimizers: Optimizers by name.
     """
 
-    settings: object
+    settings: Settings
     exported: str
     better: str
     modules: dict[str, nn.Module]
@@ -88,11 +100,11 @@ class Task:
         fabric.backward(loss)
         optimizer.step()
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Return further content for the checkpoint."""
         return {}
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Restore the content that `state` returned."""
 
 
@@ -118,7 +130,7 @@ class Outcome:
 
 
 def train(
-    task: Task,
+    task: Task[object],
     settings: LoopSettings,
     folder: Path,
     progress: Progress,
@@ -180,7 +192,7 @@ class _State:
 class _Run:
     """Running training and its checkpoint."""
 
-    def __init__(self, task: Task, settings: LoopSettings, folder: Path, fabric: Fabric) -> None:
+    def __init__(self, task: Task[object], settings: LoopSettings, folder: Path, fabric: Fabric) -> None:
         self.task, self.settings, self.fabric = task, settings, fabric
         self.checkpoint = folder / CHECKPOINT
         folder.mkdir(parents=True, exist_ok=True)
@@ -188,11 +200,11 @@ class _Run:
         for name, module in task.modules.items():
             task.modules[name] = fabric.setup_module(module)
         for name, optimizer in task.optimizers.items():
-            task.optimizers[name] = fabric.setup_optimizers(optimizer)
+            task.optimizers[name] = cast(torch.optim.Optimizer, fabric.setup_optimizers(optimizer))  # a proxy
         self.rates = {name: [g["lr"] for g in o.param_groups] for name, o in task.optimizers.items()}
         self.state = _State()
         self.best_weights: dict[str, torch.Tensor] = {}
-        self.healthy: dict[str, object] | None = None
+        self.healthy: dict[str, Any] | None = None
         self._last = time.monotonic()
 
     def tick(self) -> None:
@@ -260,7 +272,7 @@ class _Run:
         )
         return ScanWarning("training-restarted", message)
 
-    def _networks(self) -> dict[str, object]:
+    def _networks(self) -> dict[str, Any]:
         """Return the state of everything that learns, by name."""
         return {
             "modules": {name: m.state_dict() for name, m in self.task.modules.items()},
@@ -269,7 +281,7 @@ class _Run:
             "task": self.task.state(),
         }
 
-    def _restore_networks(self, networks: dict[str, object]) -> None:
+    def _restore_networks(self, networks: dict[str, Any]) -> None:
         for name, module in self.task.modules.items():
             module.load_state_dict(networks["modules"][name])
         for name, optimizer in self.task.optimizers.items():
@@ -397,11 +409,13 @@ def _validate(run: _Run, curves: Curves | None, progress: Progress) -> None:
         curves.picture(state.step, picture)
 
 
-def _prefetched(task: Task, settings: LoopSettings, first: int, rank: int) -> Iterator[dict[str, torch.Tensor]]:
+def _prefetched(
+    task: Task[object], settings: LoopSettings, first: int, rank: int
+) -> Generator[dict[str, torch.Tensor], None, None]:
     """Yield the batches from a step on, made in advance in a thread that ends when the generator is closed."""
     numbers = iter(range(first, settings.steps))
     with ThreadPoolExecutor(1) as thread:
-        waiting: deque[Future] = deque()
+        waiting: deque[Future[dict[str, torch.Tensor]]] = deque()
         try:
             while True:
                 for number in itertools.islice(numbers, PREFETCHED_BATCHES - len(waiting)):

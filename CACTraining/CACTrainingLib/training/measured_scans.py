@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -36,12 +37,12 @@ from CACScoringLib.scoring.evidence import (
     suggested_arteries,
 )
 from CACScoringLib.scoring.lesion_network import lesion_kinds
-from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
-from CACScoringLib.scoring.rules import rules_for_tube_voltage
+from CACScoringLib.scoring.lesions import LesionSet, find_lesions
+from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.scoring.scores import rules_of_map, score_lesions, score_sites
 
-from ..data.datasets import TrainingScan
 from ..phantom.cohort.cohort import patient_of, reference_scores
+from ..project.training_scan import TrainingScan
 
 ModelPaths = tuple[Path | None, Path | None, Path, Path, Path]
 """Cards of the models for heart, territories (either may be None), slices, decomposition and lesions."""
@@ -91,7 +92,7 @@ class LesionTable:
         lesion_set: LesionSet,
         features: dict[str, np.ndarray],
         truth: np.ndarray,
-        spacing: tuple,
+        spacing: tuple[float, float, float],
         rules: ScoringRules,
     ) -> LesionTable:
         """Tabulate a lesion set. truth: Voxels with coronary calcium, bool [k, j, i]."""
@@ -120,11 +121,13 @@ class LesionTable:
         return {"features": {name: values.tolist() for name, values in self.features.items()}, **columns}
 
     @classmethod
-    def read(cls, content: dict) -> LesionTable:
+    def read(cls, content: dict[str, Any]) -> LesionTable:
         """Read lesions from JSON."""
         features = {name: np.array(values, float) for name, values in content["features"].items()}
-        kinds = {"coronary": bool, "artery": int}
-        columns = {name: np.array(content[name], kinds.get(name, float)) for name in content if name != "features"}
+        kinds: dict[str, type] = {"coronary": bool, "artery": int}
+        columns: dict[str, np.ndarray] = {
+            name: np.array(content[name], kinds.get(name, float)) for name in content if name != "features"
+        }
         return cls(features, **columns)
 
 
@@ -298,7 +301,9 @@ def _map_lesions(
     return lesions
 
 
-def _facts(ct: CTScan, heart: sitk.Image, blood: BloodPool | None, scanner: dict) -> dict[str, float | str | None]:
+def _facts(
+    ct: CTScan, heart: sitk.Image, blood: BloodPool | None, scanner: dict[str, Any]
+) -> dict[str, float | str | None]:
     """Return the facts of a scan (`MeasuredScan`). scanner: Simulated scanner, for facts missing from the header."""
     acquisition, spacing = ct.acquisition, ct.image.GetSpacing()
     return {

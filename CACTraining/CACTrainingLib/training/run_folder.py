@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import OutputError, write_text_atomically
@@ -83,7 +84,7 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def read_run(folder: Path) -> dict:
+def read_run(folder: Path) -> dict[str, Any]:
     """Return the content of `run.json`, or {} if there is none."""
     try:
         content = json.loads((folder / RUN).read_text(encoding="utf-8"))

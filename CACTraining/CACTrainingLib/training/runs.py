@@ -23,17 +23,9 @@ from CACScoringLib.models.cards import LoadedModel, ModelCard, ModelError, Train
 from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.van_velzen import build
 
-from ..data.datasets import (
-    DataError,
-    SliceDataset,
-    TrainingScan,
-    default_cache,
-    find_scans,
-    load_slices,
-    prepare,
-    split_by_patient,
-)
+from ..data.datasets import SliceDataset, default_cache, find_scans, load_slices, prepare, split_by_patient
 from ..project.scan_identity import content_hash
+from ..project.training_scan import DataError, TrainingScan
 from .distributed import from_first, in_turn, make_fabric
 from .loop import Outcome, Task, train
 from .run_folder import record_training, training_lock
@@ -94,8 +86,11 @@ class Run:
             "slices",
             lambda: split_by_patient(find_scans(options.data, options.annotator), loop.validation_share, loop.seed),
         )
-        slices = (map(load_slices, folders) for folders in (data.training_folders, data.validation_folders))
-        return data, *(SliceDataset(list(part)) for part in slices)
+        training, validation = (
+            SliceDataset([load_slices(folder) for folder in folders])
+            for folders in (data.training_folders, data.validation_folders)
+        )
+        return data, training, validation
 
     def prepare(
         self, kind: str, split: Callable[[], tuple[Sequence[TrainingScan], Sequence[TrainingScan]]]
@@ -118,7 +113,7 @@ class Run:
             from_first(self.fabric, lambda: _write_table(self.options, data))
         return data
 
-    def train(self, task: Task) -> Outcome:
+    def train(self, task: Task[object]) -> Outcome:
         """Train with the options of this run; see `training.loop.train`."""
         loop, options = self.settings.loop, self.options
         with self.progress.step("training"):

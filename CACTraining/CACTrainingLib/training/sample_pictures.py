@@ -7,7 +7,7 @@ from torch import nn
 
 from CACScoringLib.models.inference import predict
 from CACScoringLib.models.preprocessing import LOW_HU, MAP_HU, SLICE_SIZE
-from CACScoringLib.networks.van_velzen import GeneratorConfig
+from CACScoringLib.networks.configs import GeneratorConfig
 from CACScoringLib.report.pictures import WINDOW_HU
 
 from ..data.datasets import SliceDataset

@@ -9,16 +9,14 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from CACScoringLib.core.files import OutputError
-from CACScoringLib.core.options import Row, changed_settings, option
+from CACScoringLib.core.options import Row, Settings, changed_settings, option
 from CACScoringLib.models.cards import NAME, ModelError
 from CACScoringLib.models.inference import DEVICES
 
 PRESETS = Path(__file__).parents[1] / "Resources" / "Presets"
-
-Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)

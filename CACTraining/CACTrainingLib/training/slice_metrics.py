@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
-from CACScoringLib.models.inference import predict
-from CACScoringLib.networks.van_velzen import SliceClassifierConfig
+from CACScoringLib.models.inference import Runner, predict
+from CACScoringLib.networks.configs import SliceClassifierConfig
 
-from ..data.datasets import KINDS, SliceDataset
+from ..data.datasets import SliceDataset
+from ..project.training_scan import KINDS
 from ..statistics.roc import area, threshold_at
 
 
@@ -21,7 +22,11 @@ def sample_slices(data: SliceDataset, max_count: int, seed: int) -> np.ndarray:
 
 
 def calcium_probabilities(
-    network: nn.Module, config: SliceClassifierConfig, data: SliceDataset, slices: np.ndarray, batch_size: int = 16
+    network: Runner | nn.Module,
+    config: SliceClassifierConfig,
+    data: SliceDataset,
+    slices: np.ndarray,
+    batch_size: int = 16,
 ) -> np.ndarray:
     """Predict the probability of visible calcium, float32 [len(slices)], from slices exactly as in scoring."""
     results = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +21,14 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, ModelCard
 from CACScoringLib.models.preprocessing import MAP_HU
-from CACScoringLib.networks.van_velzen import STRIDE, SliceClassifierConfig, build
+from CACScoringLib.networks.configs import STRIDE, SliceClassifierConfig
+from CACScoringLib.networks.van_velzen import SliceClassifier, build
 
 from ..data.augmentation import SliceAugmentation
-from ..data.datasets import KINDS, SliceDataset
+from ..data.datasets import SliceDataset
 from ..data.slice_batches import BalancedSampler, Sampling, vary_slices
-from .loop import Task
+from ..project.training_scan import KINDS
+from .loop import Task, channels_last
 from .runs import start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
 from .slice_metrics import calcium_probabilities, sample_slices, slice_metrics
@@ -72,7 +75,7 @@ class SliceTraining:
 PRESETS = read_presets("slices", SliceTraining())
 
 
-class SliceTask(Task):
+class SliceTask(Task[SliceTraining]):
     """Training of the slice classifier. start: Initial network. Raises DataError if slices of a class are missing."""
 
     exported = "classifier"
@@ -86,15 +89,15 @@ class SliceTask(Task):
         start: nn.Module | None = None,
     ) -> None:
         torch.manual_seed(settings.loop.seed)
-        network = (build(settings.network) if start is None else start).to(memory_format=torch.channels_last)
+        network = channels_last(build(settings.network) if start is None else start)
         self.config = config = settings.network
         self.settings = settings = replace(settings, augmentation=replace(settings.augmentation, crop=config.size))
         self.training, self.validation = training, validation
         self.modules: dict[str, nn.Module] = {"classifier": network}
         if settings.locate_weight:
             locator = nn.Conv2d(4 * config.width, 1, 1)
-            nn.init.constant_(locator.bias, -5.0)  # calcium is nowhere at first
-            self.modules["where"] = locator.to(memory_format=torch.channels_last)
+            nn.init.constant_(locator.get_parameter("bias"), -5.0)  # calcium is nowhere at first
+            self.modules["where"] = channels_last(locator)
         parameters = [p for module in self.modules.values() for p in module.parameters()]
         self.optimizers = {"classifier": torch.optim.Adam(parameters, settings.learning_rate)}
         self.sampler = BalancedSampler(training, settings.sampling)
@@ -107,7 +110,7 @@ class SliceTask(Task):
             self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=locate
         )
         batch = {"x": x, "visible": torch.from_numpy(drawn.visible.astype(np.int64))}
-        if maps is not None:
+        if locate:
             batch["where"] = (functional.max_pool2d(maps[:, :1], STRIDE) > LOCATED_HU / MAP_HU).float()
             batch["has_map"] = torch.from_numpy(self.training.has_map[drawn.indices])
         return batch
@@ -155,19 +158,23 @@ def as_classifier(
         return SliceClassifierConfig(**card.config), network
     shared = {name: card.config[name] for name in ("width", "residual_blocks", "neighbours", "position")}
     config = replace(config, **shared)
-    classifier = build(config)
-    encoder = nn.Sequential(*network.first, *network.second, *network.third)
+    classifier = SliceClassifier(config)
+    parts = [network.get_submodule(name) for name in ("first", "second", "third")]
+    encoder = nn.Sequential(*(layer for part in parts for layer in part.children()))
     classifier.features.load_state_dict(encoder.state_dict())
     return config, classifier
 
 
-def evaluate(model: LoadedModel, settings: SliceTraining, data: SliceDataset) -> tuple[dict, dict[str, float]]:
+def evaluate(
+    model: LoadedModel, settings: SliceTraining, data: SliceDataset
+) -> tuple[dict[str, Any], dict[str, float]]:
     """Return metrics on all validation slices and scans, and the threshold for scoring."""
     config = SliceClassifierConfig(**model.card.config)
     everything = np.arange(len(data))
     probabilities = calcium_probabilities(model.network, config, data, everything)
-    metrics: dict[str, object] = slice_metrics(probabilities, data, everything, settings.false_positive_rate)
-    called = probabilities >= metrics["threshold"]
+    measures = slice_metrics(probabilities, data, everything, settings.false_positive_rate)
+    metrics: dict[str, object] = {**measures}
+    called = probabilities >= measures["threshold"]
     for number, kind in enumerate(KINDS):
         scans = np.unique(data.scan[data.kind == number])
         if len(scans):
@@ -176,7 +183,7 @@ def evaluate(model: LoadedModel, settings: SliceTraining, data: SliceDataset) ->
             metrics[f"scans_{kind}"] = len(scans)
     metrics |= {"slices": len(data), "slices_with_visible_calcium": int(data.visible.sum())}
     metrics["data"] = "validation patients of the training's own split; the threshold was chosen on the same slices"
-    return metrics, {"slice_threshold": float(metrics["threshold"])}
+    return metrics, {"slice_threshold": float(measures["threshold"])}
 
 
 def train(options: RunOptions, settings: SliceTraining, progress: Progress) -> Path:
@@ -185,7 +192,7 @@ def train(options: RunOptions, settings: SliceTraining, progress: Progress) -> P
     It may start from another classifier, or from a generator's encoder (`as_classifier`). Raises CTError, OutputError.
     """
     card, start = start_from(options.start, "slices", "decomposition")
-    if card is not None:
+    if card is not None and start is not None:
         config, start = as_classifier(card, start, settings.network)
         settings = replace(settings, network=config, start=card.sha256)
     with training_run(options, "slices", settings, PRESETS, progress) as run:

@@ -18,14 +18,15 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel
-from CACScoringLib.networks.territories import TerritoryNetConfig
+from CACScoringLib.models.inference import Runner
+from CACScoringLib.networks.configs import TerritoryNetConfig
 from CACScoringLib.networks.van_velzen import build
 
 from ..data.datasets import default_cache
 from ..data.territory_patches import CALCIFYING, UNKNOWN, TerritoryAugmentation, random_patch
 from ..data.territory_volumes import TerritoryVolume, territory_volume
 from .distributed import in_turn
-from .loop import Task
+from .loop import Task, channels_last
 from .runs import start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
 from .territory_metrics import agreement, summary, temperature
@@ -68,7 +69,7 @@ class TerritoryTraining:
 PRESETS = read_presets("territories", TerritoryTraining())
 
 
-class TerritoryTask(Task):
+class TerritoryTask(Task[TerritoryTraining]):
     """Training of the territory network.
 
     Args:
@@ -82,7 +83,7 @@ class TerritoryTask(Task):
 
     def __init__(self, settings: TerritoryTraining, cache: Path, start: nn.Module | None = None) -> None:
         torch.manual_seed(settings.loop.seed)
-        network = (build(settings.network) if start is None else start).to(memory_format=torch.channels_last_3d)
+        network = channels_last(build(settings.network) if start is None else start)
         self.settings, self.cache = settings, cache
         self.modules = {"territories": network}
         self.optimizers = {"territories": torch.optim.AdamW(network.parameters(), settings.learning_rate)}
@@ -113,7 +114,7 @@ class TerritoryTask(Task):
         numbers = range(first, first + self.settings.validation_patients)
         self.watched = [territory_volume(number, self.cache) for number in numbers]
 
-    def validate(self, network: nn.Module) -> dict[str, float]:
+    def validate(self, network: Runner | nn.Module) -> dict[str, float]:
         return summary([agreement(network, volume) for volume in self.watched])
 
 
@@ -176,6 +177,6 @@ def train(options: RunOptions, settings: TerritoryTraining, progress: Progress) 
 
         def evaluate(model: LoadedModel) -> tuple[dict[str, object], dict[str, float]]:
             metrics = {name: round(value, 4) for name, value in task.validate(model.network).items()}
-            return metrics, {"temperature": temperature(model.network, task.watched)}
+            return {**metrics}, {"temperature": temperature(model.network, task.watched)}
 
         return run.write_model(settings, data, outcome, evaluate, INTENDED_USE)

@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 from torch import nn
 
 from CACScoringLib.core.labels import TERRITORIES
-from CACScoringLib.models.inference import predict
+from CACScoringLib.models.inference import Runner, predict
 
 from ..data.territory_patches import UNKNOWN, Patch, plain_patch
 from ..data.territory_volumes import TerritoryVolume
@@ -29,7 +29,7 @@ class TerritoryAgreement:
     mass: np.ndarray
 
 
-def agreement(network: nn.Module, volume: TerritoryVolume) -> TerritoryAgreement:
+def agreement(network: Runner | nn.Module, volume: TerritoryVolume) -> TerritoryAgreement:
     """Compare a network with the truth, on the unaugmented patch around a patient's heart."""
     patch, low = plain_patch(volume)
     output = predict(network, patch.x[None].numpy(), 1)[0][0]
@@ -48,7 +48,7 @@ def calcium_by_territory(probability: np.ndarray, low: tuple[int, int, int], vol
     return mass
 
 
-def temperature(network: nn.Module, volumes: list[TerritoryVolume]) -> float:
+def temperature(network: Runner | nn.Module, volumes: list[TerritoryVolume]) -> float:
     """Fit the temperature that calibrates a network's probabilities of the artery of calcium.
 
     Guo 2017, On Calibration of Modern Neural Networks, applied to the arteries' probabilities alone.

@@ -207,7 +207,7 @@ class WholeScanStudy(Experiment):
 
     def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
         finished = self.finished_runs([run for stage in self.stages() for run in stage])
-        results: dict[object, list[Mapping]] = {}
+        results: dict[object, list[Mapping[str, Any]]] = {}
         for run in sorted(finished, key=lambda run: run.fold):
             results.setdefault(run.configuration, []).append(finished[run])
         entries = [self._entry(config, results[config]) for config in self.configurations if config in results]
@@ -219,7 +219,7 @@ class WholeScanStudy(Experiment):
         facts = self.facts(list(finished.values()), {}, about)
         return write_study(self.settings.output, self.PAGE_TITLE, sections, facts, are_digital(self.cohort.scans))
 
-    def _entry(self, configuration: Any, results: Sequence[Mapping]) -> Entry:
+    def _entry(self, configuration: Any, results: Sequence[Mapping[str, Any]]) -> Entry:
         crossed = tuple(
             Prediction(self.cohort.validation(result["fold"]), np.array(result["validation"], float))
             for result in results
@@ -285,7 +285,7 @@ class WholeScanStudy(Experiment):
         text = "Patients are split, never scans of one patient. Contrast-enhanced scans are left out."
         return Section("data", "The scans", (text,), (*tables, *self.failed_tables(failed)))
 
-    def _write_predictions(self, results: Mapping[Any, Sequence[Mapping]]) -> None:
+    def _write_predictions(self, results: Mapping[Any, Sequence[Mapping[str, Any]]]) -> None:
         cohort, truth = self.cohort, self.truth
         rows = [
             (

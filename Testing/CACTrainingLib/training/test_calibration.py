@@ -65,7 +65,7 @@ def cohort(patients=60, faint_in_lenient=False, seed=0):
 
 def test_combined_evidence_discriminates_where_single_limits_fail():
     scans = cohort()
-    calibration, performance = choose(scans, FalsePositiveGoals(0.0, 0.0))
+    calibration, performance, _ = choose(scans, FalsePositiveGoals(0.0, 0.0))
     assert performance["sensitivity_scans"] > 0.9
     assert performance["above_zero_distractor_scans"] == performance["above_zero_clean_scans"] == 0.0
     assert [performance[f"scans_{kind}"] for kind in ("distractor", "clean", "with_visible_calcium")] == [20] * 3
@@ -93,7 +93,7 @@ def test_rules_with_the_nearest_mass_are_chosen():
 
 def test_calibration_range_is_stored():
     scans = [replace(scan, facts={"noise_hu": float(n), "kernel": "soft"}) for n, scan in enumerate(cohort())]
-    calibration, _ = choose(scans, FalsePositiveGoals())
+    calibration, *_ = choose(scans, FalsePositiveGoals())
     calibration_range = CalibrationRange.stored(calibration)
     assert calibration_range.ranges == {"noise_hu": (1.0, 58.0, 29.0)}
     assert calibration_range.familiarity({"noise_hu": 100.0}).out_of_range
@@ -107,7 +107,7 @@ def test_a_lesion_is_not_evaluated_by_its_own_patient():
         kind = ("clean", "distractor", "coronary")[number % 3]
         table = lesions([(generator.normal(), generator.normal(), kind == "coronary", 1.0)])
         scans.append(measured(f"p{number}", kind, {STRICT: table}, 1.0))
-    _, performance = choose(scans, FalsePositiveGoals(0.0, 0.0))
+    _, performance, _ = choose(scans, FalsePositiveGoals(0.0, 0.0))
     assert performance["sensitivity_scans"] < 0.4
 
 
@@ -130,6 +130,35 @@ def test_candidates_are_classified_by_cross_fitted_and_by_stored_weights():
         counted = coronary_probabilities(part.features, stored.weights) >= 1 - stored.most_not_coronary
         assert (counted == part.coronary).mean() > 0.7
     assert stored.typical["log_mass"] == pytest.approx(9, abs=0.5)
+
+
+def test_candidates_alone_keep_what_the_map_was_fitted_with(monkeypatch, tmp_path):
+    cards = {network: untrained(network, network, tmp_path) for network in ("slices", "decomposition")}
+    map_errors = {"decomposition": {"total": {}, "artery": {}}}
+    store.update_card(
+        cards["decomposition"],
+        {"evidence_weights": {"log_mass": 2.0}, "uncertainty": map_errors},
+        {"whole_method": {"models": {"slices": "former"}}},
+    )
+    tried = []
+    monkeypatch.setattr(calibration, "find_scans", lambda folders: [])
+    monkeypatch.setattr(calibration, "calibration_scans", lambda scans: scans)
+    monkeypatch.setattr(
+        calibration, "measure_all", lambda files, models, thresholds, *_: tried.append(thresholds) or cohort()
+    )
+    command = ["calibrate", "--data", str(tmp_path), *(f"--{network}={path}" for network, path in cards.items())]
+    assert cli.main([*command, "--candidates-only", "--progress", "none"]) == 0
+    assert tried == [[]], "no map is measured"
+    card = models.read_card(cards["decomposition"])
+    assert card.calibration["evidence_weights"] == {"log_mass": 2.0}
+    assert card.calibration["uncertainty"]["decomposition"] == map_errors["decomposition"]
+    assert Uncertainty.stored(card.calibration, "automatic") is not None
+    assert Evidence.stored(card.calibration).weights["log_mass"] > 0
+    assert card.validation["whole_method"] == {"models": {"slices": "former"}}
+    stored = card.validation["automatic_score"]
+    assert stored["models"] == {kind: models.find_model(kind).card.sha256 for kind in ("territories", "lesions")}
+    assert (stored["patients"], stored["data"]) == (60, "60 scans of 60 patients, p0 to p9")
+    assert "slice_threshold" not in models.read_card(cards["slices"]).calibration
 
 
 def test_intervals_alone_use_the_stored_evidence():
@@ -247,8 +276,11 @@ def test_bundled_classifier_keeps_its_threshold(monkeypatch, tmp_path, bundled):
     tried = []
     monkeypatch.setattr(calibration, "find_scans", lambda folders: [])
     monkeypatch.setattr(calibration, "calibration_scans", lambda scans: scans)
-    monkeypatch.setattr(calibration, "measure_all", lambda scans, models, thresholds, *_: tried.append(thresholds))
-    monkeypatch.setattr(calibration, "choose", lambda *arguments: ({"slice_threshold": 0.9, "floor_hu": 7.0}, {}))
+    scans = cohort(patients=3)
+    monkeypatch.setattr(
+        calibration, "measure_all", lambda files, models, thresholds, *_: tried.append(thresholds) or scans
+    )
+    monkeypatch.setattr(calibration, "choose", lambda *arguments: ({"slice_threshold": 0.9, "floor_hu": 7.0}, {}, {}))
     command = ["calibrate", "--data", str(tmp_path), *(f"--{network}={path}" for network, path in cards.items())]
     assert cli.main([*command, "--progress", "none"]) == 0
     assert tried == [[0.5] if bundled else [0.0, 0.05, 0.2, 0.5]]

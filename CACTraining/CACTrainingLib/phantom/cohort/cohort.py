@@ -17,7 +17,8 @@ from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import CTError, ScanWarning, with_warnings
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.tables import write_table
-from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import Score, score_sites
 
 from ..anatomy.coronaries import ARTERIES, Plaque

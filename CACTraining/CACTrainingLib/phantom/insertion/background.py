@@ -14,7 +14,8 @@ from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import ContrastError, CTScan, ScanWarning
 from CACScoringLib.io.reading import stem
 from CACScoringLib.quality.acquisition import examine, measure_blood, require_unenhanced
-from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.rules import ScoringRules
 
 from ..anatomy.coronaries import Vessel
 from ..anatomy.hearts.shape import WALL_MM

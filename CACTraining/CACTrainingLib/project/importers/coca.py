@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.parsers.expat import ExpatError
 
 import numpy as np
@@ -87,7 +87,10 @@ class CocaSeries(NamedTuple):
     uid: str | None
 
 
-def _scans(kind: str, number: str, series: Sequence[CocaSeries], readers: Sequence[Callable | None]) -> list[NewScan]:
+Reader = Callable[[], ImportedAnnotations]
+
+
+def _scans(kind: str, number: str, series: Sequence[CocaSeries], readers: Sequence[Reader | None]) -> list[NewScan]:
     """Return the scans of a patient. readers: Functions that read the annotations of each series."""
     patient = f"coca-{kind}-{number}"
     names = [f"{patient}-{n}" for n in range(1, len(series) + 1)] if len(series) > 1 else [patient]
@@ -134,7 +137,10 @@ def gated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tuple
                 match = outlined_series(regions, patient_series, region_files[number])
             except CTError as error:
                 warnings.append(f"Scan {number} of COCA comes without its regions: {error}")
-        readers = [partial(gated_annotations, *ct, regions) if ct is match else None for ct in patient_series]
+        readers = [
+            partial(gated_annotations, *ct, regions) if regions is not None and ct is match else None
+            for ct in patient_series
+        ]
         scans += _scans("gated", number, patient_series, readers)
     if without := [number for number in series if number not in region_files]:
         warnings.append(
@@ -247,8 +253,7 @@ def gated_annotations(ct: Path, series: str | None, regions: Sequence[Region]) -
         labels[k][_fill_outline(pixels[:, :2], labels.shape[:0:-1])] = region.artery
     on_grid = sitk.GetImageFromArray(labels)
     on_grid.CopyInformation(image)
-    has_region = labels.any((1, 2))
-    slices = {k: SliceLabel.VISIBLE if shows else SliceLabel.NOT_VISIBLE for k, shows in enumerate(has_region.tolist())}
+    slices = {k: SliceLabel.VISIBLE if plane.any() else SliceLabel.NOT_VISIBLE for k, plane in enumerate(labels)}
     return ImportedAnnotations(ANNOTATOR, slices, on_grid)
 
 
@@ -351,10 +356,10 @@ def _slices(folder: Path, series: str | None) -> list[DicomSlice]:
     return [slice_ for path in series_files(folder, series) if (slice_ := read_slice(path)) is not None]
 
 
-def _region(roi: dict, image_index: int) -> Region:
+def _region(roi: dict[str, Any], image_index: int) -> Region:
     name = str(roi["Name"])
     artery = Artery.LM if name.strip().lower() == "left coronary artery" else site_called(name)
-    if artery is None or artery > Artery.OTHER:
+    if not isinstance(artery, Artery) or artery > Artery.OTHER:
         raise ValueError(f"the artery {name!r} is unknown")
     if image_index < 0:
         raise ValueError(f"the image index is {image_index}")

@@ -56,10 +56,10 @@ def segmentation_annotations(
     if heart is not None:
         heart_mask = _heart(heart, scan)
     if regions is not None:
-        has_region = sitk.GetArrayViewFromImage(regions).any((1, 2)).tolist()
-        slices = {k: SliceLabel.VISIBLE for k, shows in enumerate(has_region) if shows}
+        labels = sitk.GetArrayViewFromImage(regions)
+        slices = dict.fromkeys(np.flatnonzero(labels.any((1, 2))).tolist(), SliceLabel.VISIBLE)
         if complete:
-            slices |= {k: SliceLabel.NOT_VISIBLE for k, shows in enumerate(has_region) if not shows}
+            slices |= {k: SliceLabel.NOT_VISIBLE for k in range(len(labels)) if k not in slices}
     return ImportedAnnotations(ANNOTATOR, slices, regions, heart_mask)
 
 

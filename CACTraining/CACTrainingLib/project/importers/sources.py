@@ -143,8 +143,9 @@ def _coca_scans(folders: Mapping[Path, tuple[list[Series], int]], warnings: list
             for scan_series in series:
                 patient_series = roots.setdefault(place[0], {}).setdefault(place[1], [])
                 patient_series.append(coca.CocaSeries(folder, scan_series.uid))
-        for root, series in sorted(roots.items()):
-            scans, scan_warnings = scans_of(root, dict(sorted(series.items(), key=lambda item: _natural_key(item[0]))))
+        for root, patients in sorted(roots.items()):
+            by_number = dict(sorted(patients.items(), key=lambda item: _natural_key(item[0])))
+            scans, scan_warnings = scans_of(root, by_number)
             named_scans += [_NamedScan(scan, scan.name) for scan in scans]
             warnings += scan_warnings
     return named_scans

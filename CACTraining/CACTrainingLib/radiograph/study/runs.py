@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -149,9 +149,9 @@ class _Trainer:
 
     def __init__(self, data: RadiographData, budget: TrainingBudget) -> None:
         self._data, self._budget = data, budget
-        self._cached: tuple[tuple, RadiographSet] | None = None
+        self._cached: tuple[tuple[Any, ...], RadiographSet] | None = None
 
-    def __call__(self, run: ExperimentRun) -> dict:
+    def __call__(self, run: ExperimentRun) -> dict[str, Any]:
         from ..fitting import fit, knows_hearts, predictions_of, validation_split
 
         data = self._radiographs(self._data.table, run.configuration)

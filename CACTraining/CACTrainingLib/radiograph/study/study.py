@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -178,7 +179,7 @@ class _RadiographStudy(Experiment):
         return [*base, *(ExperimentRun(config, fold) for config in compared for fold in folds)]
 
     def _data_section(
-        self, digital: bool, finished: Mapping[ExperimentRun, Mapping], failed: Mapping[ExperimentRun, str]
+        self, digital: bool, finished: Mapping[ExperimentRun, Mapping[str, Any]], failed: Mapping[ExperimentRun, str]
     ) -> Section:
         text = [
             f"Cross-validated in {self.settings.budget.folds} folds, split by patient. "
@@ -194,7 +195,7 @@ class _RadiographStudy(Experiment):
         ]
         return Section("data", "The radiographs", tuple(text), (*tables, *self.failed_tables(failed)))
 
-    def _results_section(self, done: Mapping[ExperimentRun, Mapping]) -> Section:
+    def _results_section(self, done: Mapping[ExperimentRun, Mapping[str, Any]]) -> Section:
         lines: list[tuple[Cell, ...]] = []
         base: list[BootstrapResult] | None = None
         finished = [run for run in self._runs() if run in done and run.fold != HELD_OUT]
@@ -226,7 +227,7 @@ class _RadiographStudy(Experiment):
         return Section("results", "Results", (), tuple(tables))
 
 
-def gather(cohort: RadiographCohort, results: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray | None]:
+def gather(cohort: RadiographCohort, results: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray | None]:
     """Collect the runs' probabilities [n, thresholds] in the table's order, of the image and with factors."""
     names = [name for result in results for name in result["names"]]
     place = {name: n for n, name in enumerate(names)}

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sklearn
@@ -139,7 +140,7 @@ _L1, _L2 = (
 )
 _INVERSE_STRENGTHS = {"C": [0.01, 0.03, 0.1, 0.3, 1.0]}
 
-SETTINGS: dict[str, list[dict[str, list]]] = {
+SETTINGS: dict[str, list[dict[str, list[Any]]]] = {
     "logistic": [{**_L1, **_INVERSE_STRENGTHS}, {**_L2, **_INVERSE_STRENGTHS}],
     "forest": [{"min_samples_leaf": [5, 1], "max_features": ["sqrt", 0.2]}],
     "svm": [{"C": [0.3, 1.0, 3.0, 10.0]}],

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -167,7 +167,7 @@ def trainer(data: RadiomicsData, budget: TrainingBudget) -> Prepared:
     return partial(_train, data, budget)
 
 
-def _train(data: RadiomicsData, budget: TrainingBudget, run: ExperimentRun) -> dict:
+def _train(data: RadiomicsData, budget: TrainingBudget, run: ExperimentRun) -> dict[str, Any]:
     began = time.perf_counter()
     cohort, config = data.cohort, run.configuration
     parts = {"validation": data.features.rows(cohort.validation(run.fold)), "test": data.features.rows(cohort.held_out)}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,10 +20,9 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.vessels import KINDS, VesselNet, VesselNetConfig, preset
 from CACScoringLib.whole_scan.vessels import to_agatston, vessel_grid, vessel_input
 
-from ...data.datasets import DataError
 from ...data.scan_samples import image_beside
 from ...data.scan_table import TableScan
-from ...project.training_scan import read_truth
+from ...project.training_scan import DataError, read_truth
 from ...training.loop import train
 from ...training.settings import LoopSettings
 from ..prepared import PreparedScans, load, prepare
@@ -228,7 +228,9 @@ def true_calcium(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> 
     }
 
 
-def _nearest(labels: np.ndarray, at: tuple[np.ndarray, ...], config: VesselNetConfig, masses: Mapping) -> np.ndarray:
+def _nearest(
+    labels: np.ndarray, at: tuple[np.ndarray, ...], config: VesselNetConfig, masses: Mapping[str, Any]
+) -> np.ndarray:
     """Return the artery of each calcified voxel: that of the nearest region, or the one with most calcium without any.
 
     Calcium extends beyond its region, and faint calcium has none. labels: share of each artery's regions in each voxel.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -237,7 +237,7 @@ def trainer(data: VesselData, budget: VesselBudget) -> Prepared:
     return partial(_train, data, budget)
 
 
-def _train(data: VesselData, budget: VesselBudget, run: ExperimentRun) -> dict:
+def _train(data: VesselData, budget: VesselBudget, run: ExperimentRun) -> dict[str, Any]:
     cohort = data.cohort
     settings = _fit_settings(run.configuration, budget, data.device)
     files = data.inputs[fitting.input_key(settings.config)]

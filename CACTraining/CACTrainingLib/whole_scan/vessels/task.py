@@ -23,7 +23,7 @@ from torch.nn import functional
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.vessels import normalise, to_agatston
 
-from ...data.datasets import DataError
+from ...project.training_scan import DataError
 from ...training.loop import Task
 from ...training.settings import LoopSettings
 from ..prepared import load
