@@ -19,6 +19,7 @@ from .core.ct import (
     CTError,
     CTScan,
     MaskError,
+    ScanWarning,  # noqa: F401
     mask_on_scan_grid,
     same_grid,
     scan_from_image,

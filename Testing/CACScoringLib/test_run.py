@@ -94,7 +94,7 @@ def test_a_given_heart_leaves_out_the_network_that_finds_it(files, tmp_path):
 def test_a_model_for_the_heart_alone_is_used_where_it_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path))
     untrained("heart", "mine", tmp_path)
-    bundled = {"territories", "slices", "decomposition"}
+    bundled = {"territories", "slices", "decomposition", "lesions"}
     assert set(chosen_models(ModelChoice()).networks) == bundled
     named = chosen_models(ModelChoice(("mine",))).networks
     assert set(named) == {"heart", *bundled}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from scipy import ndimage
@@ -268,12 +268,8 @@ def score_radiograph(
         ViewError: A picture is unusable.
         DeviceError: The device fails.
     """
-    from ..networks.radiograph import RadiographNet
-
     progress = progress or Progress()
-    card, network = model.card, model.network
-    if not isinstance(network, RadiographNet):
-        raise ModelError(f"{card.name} is not a radiograph model. Train or install it again.")
+    card, network = model.card, cast("RadiographNet", model.network)
     names, field = tuple(card.config["views"]), float(card.config["field_mm"])
     _check_views(radiographs, names, card.name)
     warnings = [warning for name in radiographs for warning in _named_warnings(radiographs, name)]

@@ -139,7 +139,7 @@ def test_only_what_failed_is_done_again_and_networks_are_compared(scored, tmp_pa
     lesions.write_text(text.replace("False", "True"), encoding="utf-8")
     evaluate_recall(replace(settings, compared_with=lesions.parent))
     rows = table(tmp_path / "out", "recall_comparison")
-    assert "  All" in rows
+    assert "All" in rows
     with (tmp_path / "out" / "tables" / "recall_comparison.csv").open(encoding="utf-8") as file:
         cells = list(csv.reader(file))
     gated = next(row for row in cells if row[0].strip() == "All")
