@@ -246,8 +246,10 @@ def test_calibrate_updates_the_cards_alone(tmp_path, capsys):
     assert models.verify_model(cards["slices"]).calibration.keys() == {"slice_threshold"}
     performance = card.validation["whole_method"]
     assert [performance[f"scans_{kind}"] for kind in ("with_visible_calcium", "distractor", "clean")] == [2, 1, 1]
-    used = {network: models.find_model(network).card.sha256 for network in ("territories", "lesions")}
-    used |= {network: models.read_card(path).sha256 for network, path in cards.items()}
+    judges = {network: models.find_model(network).card.sha256 for network in ("territories", "lesions")}
+    assert card.validation["automatic_score"]["models"] == judges
+    used = {network: models.read_card(path).sha256 for network, path in cards.items()}
+    used["territories"] = judges["territories"]
     assert performance["models"] == performance["evidence_models"] == used
     assert card.validation["auc"] == 0.5
     assert cards["decomposition"].with_suffix(".safetensors").read_bytes() == weights
