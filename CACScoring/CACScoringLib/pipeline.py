@@ -19,7 +19,7 @@ from .quality.mass_calibration import MassCalibration, scan_calibration
 from .quality.normalisation import normalisation_of
 from .results import ScoreResult
 from .scoring.candidates import find_dense_lesions, score_candidates, score_map
-from .scoring.evidence import Evidence, LesionJudge
+from .scoring.evidence import CandidateJudge, Evidence, MapJudge
 from .scoring.methods import MethodResult, categories_of, with_intervals, with_masses
 from .scoring.reader_labels import reader_labels
 from .scoring.reading import score_reading
@@ -132,22 +132,24 @@ def score_scan(
         rules = rules.with_mass_calibration(calibration)
         allowed = settings.allow_contrast, settings.allow_reversed
         quality = examine_quality(scan, scored, region, normalisation, rules.threshold_hu, *allowed)
-    decomposed = judge = None
+    decomposed = map_judge = candidate_judge = None
     if networks:
         with progress.step("decomposition"):
             used = networks if heart is None else replace(networks, heart=None)
             decomposed = decompose_heart(scored, region.mask, used, settings.decomposition, settings.slices)
-            selects = reader is None and region.territories is not None and not settings.candidates
-            evidence = Evidence.stored(networks.decomposition.card.calibration) if selects else None
-            judge = LesionJudge(scored, region, decomposed, quality.noise_hu, evidence, networks.lesions)
+            map_judge = MapJudge(scored, region, decomposed, quality.noise_hu)
+            evidence = Evidence.stored(networks.decomposition.card.calibration)
+            territories, network = region.territories, networks.lesions
+            if evidence and network and territories and reader is None and not settings.candidates:
+                candidate_judge = CandidateJudge(scored, region, territories, quality.noise_hu, evidence, network)
     with progress.step("lesions"):
-        territories = region.territory_labels(scored.image)
-        dense = find_dense_lesions(scored.image, scored.image, region, territories, rules)
+        territory_labels = region.territory_labels(scored.image)
+        dense = find_dense_lesions(scored.image, scored.image, region, territory_labels, rules)
         if reader is None:
-            clinical = score_candidates(dense, scored, region, rules, judge, quality.blood)
+            clinical = score_candidates(dense, scored, region, rules, candidate_judge, quality.blood)
         else:
-            clinical = score_reading(reader, dense, scored, region, territories, rules)
-        calcium = None if judge is None else score_map(judge, territories, rules, bool(dense.warnings))
+            clinical = score_reading(reader, dense, scored, region, territory_labels, rules)
+        calcium = None if map_judge is None else score_map(map_judge, territory_labels, rules, bool(dense.warnings))
     with progress.step("scores"):
         methods = {"threshold": clinical.method} | ({} if calcium is None else {"decomposition": calcium.method})
         methods = with_masses(methods, scored, calibration, clinical.non_coronary)
@@ -167,7 +169,7 @@ def score_scan(
         methods=methods,
         categories=categories,
         warnings=tuple(warning for stage in stages if stage is not None for warning in stage.warnings),
-        territories=territories,
+        territories=territory_labels,
         non_coronary=clinical.non_coronary,
         networks=networks,
         slices=None if decomposed is None else decomposed.slices,

@@ -58,27 +58,31 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     output = OutputFolder(options.output, options.overwrite)
     if options.scans[0].resolve() == options.scans[1].resolve():
         raise OutputError(f"{options.scans[0]} was given twice. Give two different scans of the patient.")
-    records = [read_result(scan) if is_result(scan) else None for scan in options.scans]
-    reference = next((record for record in records if record is not None), None)
+    recorded = {scan: read_result(scan) for scan in options.scans if is_result(scan)}
+    reference = next(iter(recorded.values()), None)
     if reference is not None and (options.model or options.threshold_only):
         raise OutputError(
             "A CT that is compared with a result is scored with the models of that result, so --model and "
             "--threshold-only apply to two CTs only. Leave them out."
         )
-    settings, chosen = _settings_and_models(options, reference) if None in records else (None, None)
     progress.begin([*SIDES, "comparison"])
 
-    results: dict[str, tuple[ScoreResult, Progress]] = {}
-    for i, (side, scan) in enumerate(zip(SIDES, options.scans, strict=True)):
+    records: list[ScoreRecord] = []
+    results: dict[str, tuple[ScoreResult, RunSettings, Progress]] = {}
+    for side, scan in zip(SIDES, options.scans, strict=True):
         with progress.step(side):
-            if records[i] is None:
-                ct_progress = Progress()
-                result = read_and_score(ScanInput(scan), settings, load_models(chosen), ct_progress)
-                results[side] = result, ct_progress
-                records[i] = record_of(result)
+            if scan in recorded:
+                records.append(recorded[scan])
+                continue
+            settings, chosen = _settings_and_models(options, reference)
+            ct_progress = Progress()
+            result = read_and_score(ScanInput(scan), settings, load_models(chosen), ct_progress)
+            results[side] = result, settings, ct_progress
+            records.append(record_of(result))
+    earlier, later = records
     with progress.step("comparison"):
-        comparison = compare(*records, stored_repeatability(records[1]))
-        _write_results(output.path, results, settings)
+        comparison = compare(earlier, later, stored_repeatability(later))
+        _write_results(output.path, results)
         reports = {f"{side.capitalize()} scan": f"{side}/report.html" for side in results}
         write_text_atomically(output.path / PAGE, page.comparison_as_page(comparison, reports))
         text = json.dumps(comparison_as_json(comparison), indent=1, ensure_ascii=False, allow_nan=False)
@@ -140,13 +144,11 @@ def _models_of(record: ScoreRecord) -> dict[str, StoredModel]:
     return models
 
 
-def _write_results(
-    folder: Path, results: dict[str, tuple[ScoreResult, Progress]], settings: RunSettings | None
-) -> None:
+def _write_results(folder: Path, results: dict[str, tuple[ScoreResult, RunSettings, Progress]]) -> None:
     """Write the results of the CTs that this command scored."""
     from ..run import write_result
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / LAST).unlink(missing_ok=True)
-    for side, (result, progress) in results.items():
+    for side, (result, settings, progress) in results.items():
         write_result(OutputFolder(folder / side, overwrite=True), result, settings, progress)

@@ -19,7 +19,7 @@ from ..core.labels import (
     Site,
 )
 from ..report.pictures import HEART_COLOUR, SITE_COLOURS
-from ..scoring.evidence import SITE_OF
+from ..scoring.sites import SITE_OF
 from .segments import oriented_image, vtk_array
 
 TERMINOLOGY = "Coronary artery calcium"

@@ -142,7 +142,7 @@ LESION_KINDS = (
     "LM", "LAD", "LCX", "RCA", "aortic valve and root", "mitral annulus", "aorta", "pericardium", "other calcium",
     "stent", "lead", "wire", "clip", "catheter", "prosthetic valve", "noise",
 )  # fmt: skip
-"""What a lesion can be. The first four are coronary calcium, "other calcium" is that of nodes and papillary muscles,
+"""Kinds of lesions. The first four are coronary calcium, "other calcium" is that of nodes and papillary muscles,
 and "noise" all that is neither calcium nor a device: noise, streaks, bone and bright tissue."""
 
 LESION_IMAGES, LESION_TERRITORIES = 3, 11

@@ -14,11 +14,12 @@ from ..core.labels import Artery, NonCoronary
 from ..quality.acquisition import BloodPool
 from .artefacts import dense_warning, noise_warning, without_metal
 from .doubt import decisive_warning, stent_warning
-from .evidence import Evidence, LesionJudge, candidate_sites, suggested_arteries
+from .evidence import CandidateJudge, MapJudge
 from .lesions import LesionSet, find_lesions
 from .methods import MethodResult, NonCoronaryResult, method_result
 from .rules import ScoringRules
 from .scores import rules_of_map, score_sites
+from .sites import candidate_sites, suggested_arteries
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def score_candidates(
     scan: CTScan,
     heart: HeartRegion,
     rules: ScoringRules,
-    judge: LesionJudge | None,
+    judge: CandidateJudge | None,
     blood: BloodPool | None,
 ) -> ClinicalScore:
     """Score the candidates of the clinical rule that count by their evidence, or all of them without evidence.
@@ -116,17 +117,17 @@ def score_candidates(
         scan: The scan as scored.
         heart: Heart and territories.
         rules: Rules of the clinical score.
-        judge: Networks' findings; None without networks.
+        judge: Judge of candidates; None to leave none of them out.
         blood: Blood and noise; None if not measured.
     """
     coronary, spacing = dense.candidates.coronary, scan.image.GetSpacing()
     has_territories = heart.territories is not None
     doubts: list[ScanWarning] = []
-    if judge is None or judge.candidate_evidence is None or judge.lesion_network is None:
+    if judge is None:
         suggestions = tuple(suggested_arteries(coronary, scan, heart))
         method = method_result("candidates", coronary, rules, spacing, suggestions)
     else:
-        selection = judge.select_candidates(coronary)
+        selection = judge.select(coronary)
         counted = selection.lesions
         method = method_result("automatic", counted, rules, spacing, selection.suggestions, selection.left_out)
         doubts = [*stent_warning(selection), *decisive_warning(method, spacing)]
@@ -168,7 +169,7 @@ def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarni
 
 
 def score_map(
-    judge: LesionJudge,
+    judge: MapJudge,
     territories: sitk.Image | None,
     clinical_rules: ScoringRules,
     has_metal_warning: bool,
@@ -187,8 +188,7 @@ def score_map(
     settings = parts.settings
     rules = rules_of_map(clinical_rules, settings.floor_hu, scan.acquisition.calcium_kvp)
     dense = find_dense_lesions(parts.calcium_map, scan.image, judge.heart, territories, rules)
-    evidence = Evidence(settings.evidence_weights, None, settings.most_not_coronary)
-    selection = judge.select_of_map(dense.candidates.coronary, evidence)
+    selection = judge.select(dense.candidates.coronary)
     excluded = np.setdiff1d(dense.lesions.flat, selection.lesions.flat, assume_unique=True)
     if excluded.size:
         cleared = np.zeros(dense.lesions.id_map.shape, bool)

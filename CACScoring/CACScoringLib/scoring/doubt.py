@@ -35,19 +35,20 @@ def decisive_warning(method: MethodResult, spacing_mm: tuple[float, float, float
         if not DOUBTFUL[0] < 1 - suggestion.not_coronary_probability < DOUBTFUL[1]:
             continue
         agatston = score_lesions([lesion], spacing_mm, method.rules).agatston
-        other = max(total + sign * agatston, 0.0)
-        if class_number(other) != class_number(total) or agatston > LARGE_SHARE * max(total, other):
-            decisive.append((agatston, other, lesion, suggestion))
+        alternative = max(total + sign * agatston, 0.0)
+        changes_class = class_number(alternative) != class_number(total)
+        if changes_class or agatston > LARGE_SHARE * max(total, alternative):
+            decisive.append((agatston, alternative, lesion, suggestion))
     if not decisive:
         return []
-    agatston, other, lesion, suggestion = max(decisive, key=lambda row: row[0])
+    agatston, alternative, lesion, suggestion = max(decisive, key=lambda row: row[0])
     subject = "One doubtful lesion decides" if len(decisive) == 1 else f"{len(decisive)} doubtful lesions decide"
     first, last = lesion.slice_indices[0], lesion.slice_indices[-1]
     slices = f"slice {first}" if first == last else f"slices {first} to {last}"
     message = (
-        f"{subject} the automatic score: {'with' if other > total else 'without'} lesion {lesion.id} "
+        f"{subject} the automatic score: {'with' if alternative > total else 'without'} lesion {lesion.id} "
         f"({suggestion.artery.key}, {slices}, Agatston score {agatston:.0f}, probability "
-        f"{1 - suggestion.not_coronary_probability:.2f}) it is {other:.0f} instead of {total:.0f}."
+        f"{1 - suggestion.not_coronary_probability:.2f}) it is {alternative:.0f} instead of {total:.0f}."
     )
     return [ScanWarning("doubt-decides", message)]
 
@@ -62,7 +63,7 @@ def stent_warning(selection: LesionSelection) -> list[ScanWarning]:
     verb = "looks" if len(stents) == 1 else "look"
     message = (
         f"{len(stents)} of {len(selection.lesions.lesions)} counted lesions ({arteries}; lesion {ids}) {verb} like a "
-        "stent or a heavily calcified artery. A stent is no calcium: its vessel has no score, nor has the patient a "
-        "category."
+        "stent or a heavily calcified artery. A stent is no calcium: reject it, and do not use the score of its vessel "
+        "or the category."
     )
     return [ScanWarning("possible-stent", message)]

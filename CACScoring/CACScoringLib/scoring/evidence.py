@@ -1,8 +1,5 @@
 """Evidence that a lesion is coronary calcium: its looks and place, the calcium map and its slices.
 
-What calcium at a place belongs to follows by Bayes' rule: an artery's territory is far likelier to hold calcium than as
-much muscle. A lesion that spans arteries, or an artery and the aortic annulus, is split between them voxel by voxel.
-
 A threshold finds everything dense, and a generator's map always holds some haze around vessels and some of the aortic
 wall's and the valves' calcium. A candidate of the clinical rule is judged by what it looks like to the lesion network
 in the CT, by its mass, peak and place; the map has no say, for its silence proves nothing. A lesion of the map is
@@ -20,18 +17,17 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from scipy.spatial import cKDTree
 
-from ..anatomy.heart_region import BONE_LABEL, HeartRegion
+from ..anatomy.heart_region import HeartRegion
 from ..anatomy.territories import Territories
 from ..calcium_map.decomposition import DecomposedHeart
 from ..core.ct import CTError, CTScan
-from ..core.labels import MAIN_ARTERIES, TERRITORIES, Artery, NonCoronary, Site
 from ..models.cards import LoadedModel
 from ..networks.configs import LESION_KINDS
-from .arteries import ArterySuggestion, suggest_arteries
+from .arteries import ArterySuggestion
 from .lesion_network import CORONARY_KINDS, lesion_kinds
-from .lesions import Lesion, LesionSet, connected_voxels
+from .lesions import Lesion, LesionSet
+from .sites import suggested_arteries
 
 REASONS = {
     "log_mass": "little for coronary calcium",
@@ -68,7 +64,7 @@ OTHER_KINDS = {
     "prosthetic valve": "a prosthetic valve",
     "noise": "noise or bright tissue",
 }
-"""What a candidate that is left out may look like, of LESION_KINDS, in words."""
+"""Words for those of LESION_KINDS that a candidate may look like when it is left out."""
 
 STENT_PROBABILITY = 0.9
 """Probability from which a candidate is named as a possible stent. Chosen on 30 digital patients, where it names stents
@@ -138,12 +134,12 @@ class Evidence:
             for n, suggestion in enumerate(suggestions)
         ]
 
-    def reasons(self, features: Mapping[str, np.ndarray], kinds: Sequence[str] = ()) -> list[str]:
+    def reasons(self, features: Mapping[str, np.ndarray], looks: Sequence[str] = ()) -> list[str]:
         """Return what the evidence of each lesion lacks most.
 
         Args:
             features: Value of each feature by name, [n].
-            kinds: What each lesion looks like to the network, in words.
+            looks: Words for what each looks like; empty where no network saw them.
 
         Returns:
             Reasons, of which those of looks name the kind; empty strings without typical features.
@@ -154,7 +150,7 @@ class Evidence:
         names = list(self.typical)
         lacks = np.stack([self.weights[name] * (self.typical[name] - features[name]) for name in names])
         worst = [names[int(n)] for n in lacks.argmax(0)]
-        return [REASONS[name].format(kind=kind) for name, kind in zip(worst, kinds or [""] * count, strict=True)]
+        return [REASONS[name].format(kind=kind) for name, kind in zip(worst, looks or [""] * count, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -194,53 +190,79 @@ class LesionSelection:
 
 
 @dataclass(frozen=True)
-class LesionJudge:
-    """Networks' findings in a scan, from which its lesions are judged.
+class CandidateJudge:
+    """Judge of the candidates of the clinical rule.
+
+    Attributes:
+        scan: The scan as scored.
+        heart: Heart and territories.
+        territories: The heart's territories.
+        noise_hu: Noise of blood, SD; None if it could not be measured.
+        evidence: Weights of CANDIDATE_FEATURES.
+        network: Lesion network.
+    """
+
+    scan: CTScan
+    heart: HeartRegion
+    territories: Territories
+    noise_hu: float | None
+    evidence: Evidence
+    network: LoadedModel
+
+    def select(self, candidates: LesionSet) -> LesionSelection:
+        """Select the candidates that count by their evidence.
+
+        Raises:
+            CTError: The stored evidence does not match this version.
+            DeviceError: The device has too little memory.
+        """
+        suggestions = suggested_arteries(candidates, self.scan, self.heart)
+        kinds = lesion_kinds(candidates, self.scan, self.territories, self.network)
+        features = candidate_features(candidates, suggestions, self.scan, kinds, self.noise_hu)
+        selection = select_lesions(candidates, features, suggestions, self.evidence, looks_of(kinds))
+        is_stent = kinds[:, LESION_KINDS.index("stent")] >= STENT_PROBABILITY
+        stents = {lesion.id for lesion, looks in zip(candidates.lesions, is_stent, strict=True) if looks}
+        return replace(selection, stents=tuple(x.id for x in selection.lesions.lesions if x.id in stents))
+
+
+@dataclass(frozen=True)
+class MapJudge:
+    """Judge of the lesions of the calcium map.
 
     Attributes:
         scan: The scan as scored.
         heart: Heart and territories.
         decomposed: Calcium map and slice probabilities.
         noise_hu: Noise of blood, SD; None if it could not be measured.
-        candidate_evidence: Weights for candidates of the clinical rule; None to leave none of them out.
-        lesion_network: Network that names candidates; None if no candidates are judged.
     """
 
     scan: CTScan
     heart: HeartRegion
     decomposed: DecomposedHeart
     noise_hu: float | None
-    candidate_evidence: Evidence | None
-    lesion_network: LoadedModel | None
 
-    def select_candidates(self, candidates: LesionSet) -> LesionSelection:
-        """Select the candidates of the clinical rule that count. They need evidence, a lesion network and territories.
+    def select(self, lesions: LesionSet) -> LesionSelection:
+        """Select the lesions that count by the evidence stored with the map.
 
         Raises:
             CTError: The stored evidence does not match this version.
         """
-        assert self.candidate_evidence is not None
-        assert self.lesion_network is not None
-        assert self.heart.territories is not None
-        suggestions = suggested_arteries(candidates, self.scan, self.heart)
-        kinds = lesion_kinds(candidates, self.scan, self.heart.territories, self.lesion_network)
-        features = candidate_features(candidates, suggestions, self.scan, kinds, self.noise_hu)
-        selection = select_lesions(candidates, features, suggestions, self.candidate_evidence, kinds)
-        stents = kinds[:, LESION_KINDS.index("stent")] >= STENT_PROBABILITY
-        ids = [lesion.id for lesion, is_stent in zip(candidates.lesions, stents, strict=True) if is_stent]
-        counted = {lesion.id for lesion in selection.lesions.lesions}
-        return replace(selection, stents=tuple(number for number in ids if number in counted))
-
-    def select_of_map(self, lesions: LesionSet, evidence: Evidence) -> LesionSelection:
-        """Select the lesions of the calcium map that count by their evidence.
-
-        Raises:
-            CTError: The stored evidence does not match this version.
-        """
+        parts = self.decomposed.parts
+        evidence = Evidence(parts.settings.evidence_weights, None, parts.settings.most_not_coronary)
         suggestions = suggested_arteries(lesions, self.scan, self.heart)
-        calcium_map, probabilities = self.decomposed.parts.calcium_map, self.decomposed.slices.on_scan
-        features = map_features(lesions, suggestions, calcium_map, probabilities, self.noise_hu)
+        features = map_features(lesions, suggestions, parts.calcium_map, self.decomposed.slices.on_scan, self.noise_hu)
         return select_lesions(lesions, features, suggestions, evidence)
+
+
+def looks_of(kinds: np.ndarray) -> list[str]:
+    """Return what candidates look like if they are no coronary calcium, in words.
+
+    Args:
+        kinds: Probability of each of LESION_KINDS, [n, kinds].
+    """
+    columns = [LESION_KINDS.index(kind) for kind in OTHER_KINDS]
+    words = list(OTHER_KINDS.values())
+    return [words[n] for n in kinds[:, columns].argmax(1)]
 
 
 def select_lesions(
@@ -248,7 +270,7 @@ def select_lesions(
     features: Mapping[str, np.ndarray],
     suggestions: Sequence[ArterySuggestion],
     evidence: Evidence,
-    kinds: np.ndarray | None = None,
+    looks: Sequence[str] = (),
 ) -> LesionSelection:
     """Divide lesions into those that count, each in its probable artery, and those that do not.
 
@@ -257,16 +279,12 @@ def select_lesions(
         features: Value of each feature by name, [n]; not used where the place alone decides.
         suggestions: Suggested artery of each, by its place.
         evidence: Weights by which they are judged.
-        kinds: Probability of each of LESION_KINDS, [n, kinds]; None where no network named them.
+        looks: Words for what each looks like (`looks_of`); empty where no network saw them.
 
     Raises:
         CTError: The stored evidence does not match this version.
     """
-    names: list[str] = []
-    if kinds is not None:
-        others = list(OTHER_KINDS)
-        names = [OTHER_KINDS[others[n]] for n in kinds[:, [LESION_KINDS.index(kind) for kind in others]].argmax(1)]
-    suggestions, reasons = evidence.judge(suggestions, features), evidence.reasons(features, names)
+    suggestions, reasons = evidence.judge(suggestions, features), evidence.reasons(features, looks)
     is_counted = [suggestion.not_coronary_probability <= evidence.most_not_coronary for suggestion in suggestions]
     counted = {s.lesion_id: s for s, counts in zip(suggestions, is_counted, strict=True) if counts}
     excluded = [n for n, counts in enumerate(is_counted) if not counts]
@@ -374,123 +392,3 @@ def coronary_probabilities(features: Mapping[str, np.ndarray], weights: Mapping[
 def _logit(probability: float) -> float:
     p = min(max(probability, _LEAST_PROBABILITY), 1 - _LEAST_PROBABILITY)
     return math.log(p / (1 - p))
-
-
-SITE_OF: dict[str, Site] = {
-    **{artery.key: artery for artery in MAIN_ARTERIES},
-    "aortic valve and root": NonCoronary.AORTIC_VALVE,
-    "mitral annulus": NonCoronary.MITRAL_ANNULUS,
-    "ascending aorta": NonCoronary.THORACIC_AORTA,
-    "descending aorta": NonCoronary.THORACIC_AORTA,
-    "pulmonary artery": NonCoronary.OTHER,
-    "other": NonCoronary.OTHER,
-    "outside": NonCoronary.OTHER,
-}
-"""Site of calcium by the territory that holds it."""
-
-SLIVER_MM3 = 6.0
-"""A smaller piece of a lesion is not split off it: territories are no more exact than some mm."""
-
-
-def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, candidates: np.ndarray) -> np.ndarray:
-    """Return the site that calcium would belong to, uint8 [k, j, i] (`Site`), at candidates; 0 elsewhere.
-
-    With territories, sites lie in heart and territories but not in bone, nor in the aorta where it is attached to bone;
-    touching voxels of one site that fill less than SLIVER_MM3 go to the site that touches them. Without territories,
-    the heart but bone and aorta is UNASSIGNED.
-
-    Args:
-        region: The heart.
-        territory_labels: From `Territories.labels`, on the scan's grid; None where there are none.
-        candidates: bool [k, j, i], where something is dense enough.
-    """
-    territories = region.territories
-    if territories is None or territory_labels is None:
-        return np.where(candidates, candidate_region(region), np.uint8(0))
-    flat = np.flatnonzero(candidates)
-    inside = _at(region.mask, flat) | _at(territory_labels, flat)
-    bone = None if region.excluded is None else sitk.GetArrayViewFromImage(region.excluded) == BONE_LABEL
-    if bone is not None:
-        inside &= ~bone.reshape(-1)[flat]
-    flat = flat[inside]
-    likeliest = territories.at(flat, candidates.shape).argmax(1)
-    values = np.array([SITE_OF[name] for name in TERRITORIES], np.uint8)[likeliest]
-    values = _without_slivers(flat, values, region.mask)
-    if bone is not None:
-        is_aorta_off_bone = ~((values == NonCoronary.THORACIC_AORTA) & _touching(flat, values, bone))
-        flat, values = flat[is_aorta_off_bone], values[is_aorta_off_bone]
-    sites = np.zeros(candidates.shape, np.uint8)
-    sites.reshape(-1)[flat] = values
-    return sites
-
-
-def candidate_region(region: HeartRegion) -> np.ndarray:
-    """Return the region of unreviewed candidates: uint8 [k, j, i], UNASSIGNED there and 0 elsewhere."""
-    inside = sitk.GetArrayViewFromImage(region.mask) != 0
-    if region.excluded is not None:
-        inside &= sitk.GetArrayViewFromImage(region.excluded) == 0
-    return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
-
-
-def suggested_arteries(lesions: LesionSet, scan: CTScan, region: HeartRegion) -> list[ArterySuggestion]:
-    """Suggest an artery for each lesion, in the lesions' order: by the territories, else by its place in the heart.
-
-    Raises:
-        AtlasError: The atlas cannot be read.
-    """
-    if region.territories is None:
-        return suggest_arteries(lesions, scan.image, region.mask)
-    return _by_territory(lesions, region.territories)
-
-
-def _at(mask: sitk.Image, flat: np.ndarray) -> np.ndarray:
-    return sitk.GetArrayViewFromImage(mask).reshape(-1)[flat] != 0
-
-
-def _by_territory(lesions: LesionSet, territories: Territories) -> list[ArterySuggestion]:
-    """Suggest arteries by the territories of each lesion's voxels; a lesion with an artery keeps it."""
-    ids = lesions.id_map.reshape(-1)[lesions.flat]
-    probability = territories.at(lesions.flat, lesions.id_map.shape)
-    sizes = np.maximum(np.bincount(ids), 1)
-    means = np.stack([np.bincount(ids, weights=column) for column in probability.T], axis=1) / sizes[:, None]
-    result = []
-    for lesion in lesions.lesions:
-        probabilities = means[lesion.id]
-        coronary = probabilities[1:5]
-        best = lesion.artery if lesion.artery in MAIN_ARTERIES else MAIN_ARTERIES[int(coronary.argmax())]
-        total = float(coronary.sum())
-        calibrated = coronary ** (1 / territories.temperature)
-        confidence = float(calibrated[best - Artery.LM] / max(calibrated.sum(), _LEAST_PROBABILITY))
-        result.append(ArterySuggestion(lesion.id, Artery(best), confidence, 1 - total))
-    return result
-
-
-def _touching(flat: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return True for labelled voxels of pieces of one label that touch a mask, bool [k, j, i] (26 neighbours)."""
-    if not len(flat):
-        return np.zeros(0, bool)
-    place = np.stack(np.unravel_index(flat, mask.shape))
-    last = np.array(mask.shape)[:, None] - 1
-    touches = np.zeros(len(flat), bool)
-    for offset in np.ndindex(3, 3, 3):
-        touches |= mask[tuple(np.clip(place + np.array(offset)[:, None] - 1, 0, last))]
-    piece = connected_voxels(flat, values, mask.shape)
-    return np.bincount(piece, touches)[piece] > 0
-
-
-def _without_slivers(flat: np.ndarray, values: np.ndarray, grid: sitk.Image) -> np.ndarray:
-    """Replace the labels of small pieces by the label that touches them. grid: An image on the scan's grid."""
-    if not len(flat):
-        return values
-    shape = grid.GetSize()[::-1]
-    piece = connected_voxels(flat, values, shape)
-    small = (np.bincount(piece) * math.prod(grid.GetSpacing()) < SLIVER_MM3)[piece]
-    if not small.any() or small.all():
-        return values
-    places = np.stack(np.unravel_index(flat, shape), axis=1).astype(float)
-    # The farthest of the 26 neighbours is √3 voxels away.
-    distance, nearest = cKDTree(places[~small]).query(places[small], distance_upper_bound=1.8)
-    touched = np.isfinite(distance)
-    result = values.copy()
-    result[np.flatnonzero(small)[touched]] = values[~small][nearest[touched]]
-    return result

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..anatomy.territories import Territories
 from ..core.ct import AIR_HU, CTScan
-from ..core.grid import interval_means, linear_area, slab_area
+from ..core.grid import bounding_box, interval_means, linear_area, slab_area
 from ..models.cards import LoadedModel
 from ..models.inference import predict
 from ..networks.configs import LESION_IMAGES, LESION_KINDS, LESION_PATCH, LESION_TERRITORIES, TERRITORY_STRIDE
@@ -52,23 +52,17 @@ class PatchSampler:
         """Make the sampler of a patch centred on a voxel (k, j, i) of a scan. spacing_mm: along k, j, i."""
         boxes, weights = [], []
         for axis, (count, voxel, voxels, width) in enumerate(
-            zip(shape, centre.tolist(), size, np.array(PATCH_STEP_MM) / spacing_mm, strict=True)
+            zip(shape, centre.tolist(), size, (np.array(PATCH_STEP_MM) / spacing_mm).tolist(), strict=True)
         ):
             places = voxel + width * (np.arange(voxels) - (voxels - 1) / 2)
-            # Only the voxels that can have weight are looked at.
-            first = min(max(int(np.floor(places[0] - width / 2)) - 1, 0), count - 1)
-            stop = min(max(int(np.ceil(places[-1] + width / 2)) + 2, first + 1), count)
-            whole = interval_means(slab_area if axis == 0 else linear_area, count, places, float(width))
-            boxes.append(slice(first, stop))
-            weights.append(whole[:, first:stop])
+            axis_weights = interval_means(slab_area if axis == 0 else linear_area, count, places, width)
+            (box,) = bounding_box(axis_weights.sum(axis=0))
+            boxes.append(box)
+            weights.append(axis_weights[:, box])
         return cls(tuple(boxes), tuple(weights))
 
-    def sample(self, volume: np.ndarray, outside: float = 0.0) -> np.ndarray:
-        """Sample a volume [k, j, i] of the scan: float32 [size]. outside: Value beyond the scan."""
-        return self.sample_part(volume[self.boxes], outside)
-
-    def sample_part(self, part: np.ndarray, outside: float = 0.0) -> np.ndarray:
-        """Sample the part of a volume that lies in `boxes`: float32 [size]."""
+    def sample(self, part: np.ndarray, outside: float = 0.0) -> np.ndarray:
+        """Sample the part of a volume [k, j, i] in `boxes`: float32 [size]. outside: Value beyond the scan."""
         planes, rows, columns = self.weights
         excess = part.astype(np.float32) - np.float32(outside)
         return np.matmul(np.matmul(rows, np.tensordot(planes, excess, 1)), columns.T) + np.float32(outside)
@@ -91,8 +85,8 @@ class LesionPatch:
 
 def lesion_patches(
     lesions: LesionSet, scan: CTScan, territories: Territories, size: tuple[int, ...] = LESION_PATCH
-) -> Iterator[tuple[LesionPatch, PatchSampler]]:
-    """Iterate over the patches of lesions, in their order, and the samplers that cut them.
+) -> Iterator[LesionPatch]:
+    """Iterate over the patches of lesions, in their order.
 
     Args:
         lesions: Lesions of the scan.
@@ -109,9 +103,9 @@ def lesion_patches(
         voxels = np.stack(np.unravel_index(lesions.flat[order[start:stop]], hu.shape), axis=1)
         centre = _central_voxel(voxels, spacing_mm)
         sampler = PatchSampler.around(centre, hu.shape, spacing_mm, size)
-        mask = sampler.sample_part(lesions.id_map[sampler.boxes] == number)
+        mask = sampler.sample(lesions.id_map[sampler.boxes] == number)
         nearby = _territories_around(territories, centre, spacing_mm, size)
-        yield LesionPatch(sampler.sample(hu, AIR_HU), mask, nearby), sampler
+        yield LesionPatch(sampler.sample(hu[sampler.boxes], AIR_HU), mask, nearby)
 
 
 def _central_voxel(voxels: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
@@ -156,13 +150,19 @@ def network_input(patch: LesionPatch) -> np.ndarray:
 def lesion_kinds(lesions: LesionSet, scan: CTScan, territories: Territories, model: LoadedModel) -> np.ndarray:
     """Ask the lesion network what each lesion is.
 
+    Args:
+        lesions: Lesions of the scan.
+        scan: The scan as scored.
+        territories: Territories of the scan.
+        model: Lesion network.
+
     Returns:
         Probability of each of LESION_KINDS, float32 [n, kinds], in the order of the lesions.
 
     Raises:
         DeviceError: The device has too little memory.
     """
-    patches = [network_input(patch) for patch, _ in lesion_patches(lesions, scan, territories)]
+    patches = [network_input(patch) for patch in lesion_patches(lesions, scan, territories)]
     if not patches:
         return np.zeros((0, len(LESION_KINDS)), np.float32)
     return predict(model.network, np.stack(patches), BATCH_SIZE)[0]

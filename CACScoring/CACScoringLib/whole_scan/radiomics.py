@@ -23,10 +23,10 @@ from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
 from ..quality.acquisition import BloodPool, measure_blood
 from ..scoring.artefacts import METAL_HU, without_metal
 from ..scoring.arteries import SUGGESTED, ArterySuggestion, suggest_arteries
-from ..scoring.evidence import candidate_region
 from ..scoring.lesions import LesionSet, find_lesions
 from ..scoring.rules import ScoringRules
 from ..scoring.scores import component_agatston
+from ..scoring.sites import candidate_region
 from .estimates import WholeScanEstimate
 from .radiomic_texture import ibsi_features
 from .trust import trust_in

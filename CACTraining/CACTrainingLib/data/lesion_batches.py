@@ -11,19 +11,19 @@ from torch.nn import functional
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH, TERRITORY_STRIDE
 from CACScoringLib.scoring.lesion_network import PATCH_STEP_MM, WINDOWS_HU
 
-from .lesion_rows import ROW_SIZE, joined
+from .lesion_rows import ROW_SIZE
 
 AIR_HU = -1024.0
 """HU beyond a patch that was turned."""
 
 KIND_WEIGHTS = (2.0, 2.0, 2.2, 2.2, 2.5, 1.2, 1.0, 0.8, 0.7, 1.1, 0.6, 0.3, 0.8, 0.4, 0.6, 4.0)
-"""How often each of LESION_KINDS is drawn, relative to the others."""
+"""Relative chances of LESION_KINDS to be drawn."""
 
 RAREST = 30
 """A kind with fewer lesions is drawn as if it had so many, lest few lesions repeat."""
 
 MAP_WEIGHT = 0.6
-"""How often a lesion of the map is drawn, relative to a candidate of the clinical rule."""
+"""Chance of a lesion of the map to be drawn, relative to a candidate of the clinical rule."""
 
 _SMOOTH = torch.tensor([0.27, 0.46, 0.27])
 """Kernel of a scanner's noise along rows and columns."""
@@ -66,8 +66,9 @@ class LesionData:
     """
 
     def __init__(self, scans: list[np.ndarray]) -> None:
-        self._scans, self._places = joined(scans)
-        columns = {name: [rows[name] for rows in self._scans] for name in ("shares", "in_map", "agatston")}
+        self._scans = scans
+        self._places = [(scan, row) for scan, rows in enumerate(scans) for row in range(len(rows))]
+        columns = {name: [rows[name] for rows in scans] for name in ("shares", "in_map", "agatston")}
         self.shares: np.ndarray = np.concatenate(columns["shares"])
         self.in_map: np.ndarray = np.concatenate(columns["in_map"])
         self.agatston: np.ndarray = np.concatenate(columns["agatston"])
@@ -77,7 +78,8 @@ class LesionData:
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
         """Read the rows of lesions, ROW [n]."""
-        return np.stack([self._scans[scan][row] for scan, row in self._places[numbers]])
+        places = (self._places[number] for number in numbers.tolist())
+        return np.stack([self._scans[scan][row] for scan, row in places])
 
     def chances(self) -> np.ndarray:
         """Return the probability with which each lesion is drawn, float [n]: by kind, and larger ones more often."""

@@ -39,7 +39,7 @@ DEVICE_WEIGHTS = {
     "stent": 5.0, "pacemaker lead": 1.5, "sternal wires": 1.0, "venous catheter": 1.0, "bypass clips": 1.5,
     "prosthetic valve": 1.5,
 }  # fmt: skip
-"""How often each kind of device is drawn, relative to the others."""
+"""Relative chances of each kind of device to be drawn."""
 
 MOVING_WITH = {"aortic root": "LM", "pericardium": "LCX"}
 """Group of `motion.EXCURSION_MM` that a deposit moves with; else the valves'."""

@@ -7,7 +7,6 @@ patches are larger than those that the network sees, so that they can be turned 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +19,11 @@ from CACScoringLib.core.ct import CTError, CTScan, scan_from_image
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
-from CACScoringLib.scoring.evidence import candidate_sites
 from CACScoringLib.scoring.lesion_network import lesion_patches
 from CACScoringLib.scoring.lesions import LesionSet, find_lesions
 from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.scoring.scores import rules_of_map, score_lesions
+from CACScoringLib.scoring.sites import candidate_sites
 
 from ..phantom.cohort.export import as_ct_scan, image_on
 from ..phantom.insertion.background import Background
@@ -176,7 +175,7 @@ def scan_rows(
         shares = kind_shares(lesions, excess_hu, sources)
         lesions, shares = _without_much_noise(lesions, shares, generator)
         rows = np.zeros(len(shares), ROW)
-        for row, lesion, (patch, _) in zip(
+        for row, lesion, patch in zip(
             rows, lesions.lesions, lesion_patches(lesions, ct, region.territories, ROW_SIZE), strict=True
         ):
             row["hu"] = np.rint(np.clip(patch.hu, -1024, 3071))
@@ -230,10 +229,3 @@ def _without_much_noise(
     dropped = set(generator.permutation(noise)[MOST_NOISE:].tolist())
     rows = [n for n in range(len(shares)) if n not in dropped]
     return lesions.of([lesions.lesions[n].id for n in rows]), shares[rows]
-
-
-def joined(parts: Iterable[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return the rows of several scans, and the place (scan, row) of each lesion, int [n, 2]."""
-    scans = list(parts)
-    places = [(scan, row) for scan, rows in enumerate(scans) for row in range(len(rows))]
-    return scans, np.array(places, int).reshape(-1, 2)

@@ -28,8 +28,8 @@ def named_model(name: str) -> StoredModel:
     """Return an installed model by its name, or any by the path of its card. Raises ModelError."""
     path, models = Path(name), list_models()
     if path.suffix == ".json" or path.is_file():
-        same = [model for model in models if model.path.resolve() == path.resolve()]
-        return same[0] if same else StoredModel(read_card(path), path, "file")
+        matches = [model for model in models if model.path.resolve() == path.resolve()]
+        return matches[0] if matches else StoredModel(read_card(path), path, "file")
     matches = [model for model in models if model.card.name == name]
     if not matches:
         names = ", ".join(model.card.name for model in models) or "none"

@@ -335,8 +335,14 @@ def _limit(probabilities: Sequence[np.ndarray], selection: Sequence[bool], max_s
 
 def patients_of(scans: Sequence[MeasuredScan]) -> str:
     """Return the patients that a calibration was fitted on, in words for the card."""
-    patients = sorted({scan.patient for scan in scans})
-    return f"{len(scans)} scans of {len(patients)} patients, {patients[0]} to {patients[-1]}"
+    patients = {scan.patient for scan in scans}
+    numbers = sorted(int(patient) for patient in patients if patient.isdecimal())
+    # A patient begins a range where the number before it is missing, and ends one where the next is.
+    first = [str(number) for number in numbers if number - 1 not in numbers]
+    last = [str(number) for number in numbers if number + 1 not in numbers]
+    ranges = [low if low == high else f"{low} to {high}" for low, high in zip(first, last, strict=True)]
+    names = ", ".join((*ranges, *sorted(patient for patient in patients if not patient.isdecimal())))
+    return f"{len(scans)} scans of {len(patients)} patients: {names}"
 
 
 def calibration_scans(scans: Sequence[TrainingScan]) -> list[TrainingScan]:

@@ -30,16 +30,12 @@ from CACScoringLib.models.inference import use_threads
 from CACScoringLib.quality.acquisition import BloodPool, measure_blood
 from CACScoringLib.quality.calibration import framing
 from CACScoringLib.scoring.artefacts import without_metal
-from CACScoringLib.scoring.evidence import (
-    candidate_features,
-    candidate_sites,
-    map_features,
-    suggested_arteries,
-)
+from CACScoringLib.scoring.evidence import candidate_features, map_features
 from CACScoringLib.scoring.lesion_network import lesion_kinds
 from CACScoringLib.scoring.lesions import LesionSet, find_lesions
 from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.scoring.scores import rules_of_map, score_lesions, score_sites
+from CACScoringLib.scoring.sites import candidate_sites, suggested_arteries
 
 from ..phantom.cohort.cohort import patient_of, reference_scores
 from ..project.training_scan import TrainingScan

@@ -250,6 +250,23 @@ class TestCalibrationWarnings:
         assert warning.message.startswith("Evidence weights stored with map were fitted")
         assert "the present map," in warning.message
 
+    @pytest.mark.parametrize(
+        ("lesions", "territories", "foreign"),
+        [("l", "t", ""), ("new", "t", "lesions"), ("l", "new", "territories"), ("new", "new", "territories, lesions")],
+    )
+    def test_the_evidence_of_candidates_is_that_of_lesions_and_territories(self, lesions, territories, foreign):
+        fitted = {"decomposition": "m", "territories": territories}
+        model = self._model("map", "m", {"evidence_weights": {}}, models=fitted)
+        model.card.validation["automatic_score"] = {"models": {"lesions": "l", "territories": "t"}}
+        companions = {
+            "territories": self._model("territories", territories),
+            "lesions": self._model("lesions", lesions),
+        }
+        warnings = calibration_warnings(model, companions)
+        assert [warning.code for warning in warnings] == (["map-calibrated-for-others"] if foreign else [])
+        assert all(w.message.startswith("Evidence of candidates stored with map") for w in warnings)
+        assert all(f"the present {foreign}," in warning.message for warning in warnings)
+
     def test_bundled_models_state_what_their_evidence_was_fitted_with(self):
         kinds = ("territories", "slices", "decomposition")
         models = {kind: SimpleNamespace(card=find_model(kind).card) for kind in kinds}

@@ -20,6 +20,7 @@ from CACScoringLib.scoring.evidence import (
     Evidence,
     candidate_features,
     coronary_probabilities,
+    looks_of,
     map_features,
     select_lesions,
 )
@@ -126,7 +127,7 @@ def test_what_is_improbable_is_left_out_with_its_reason():
     features = features_of({}, {"look_logit": -4.0}, {"place_logit": -4.0, "log_mass": 2.9})
     kinds = np.zeros((3, len(LESION_KINDS)))
     kinds[:, LESION_KINDS.index("LAD")], kinds[1, LESION_KINDS.index("mitral annulus")] = 0.6, 0.4
-    selection = select_lesions(lesions, features, suggestions, EVIDENCE, kinds)
+    selection = select_lesions(lesions, features, suggestions, EVIDENCE, looks_of(kinds))
     counted, suggestions, left_out = selection.lesions, selection.suggestions, selection.left_out
     assert [lesion.id for lesion in counted.lesions] == [suggestions[0].lesion_id] == [2]
     assert suggestions[0].not_coronary_probability == pytest.approx(1 / (1 + np.exp(4)))

@@ -10,8 +10,8 @@ from known_territories import label_of, territories_of
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.labels import Artery, NonCoronary
-from CACScoringLib.scoring.evidence import SLIVER_MM3, candidate_sites, suggested_arteries
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.sites import SLIVER_MM3, candidate_sites, suggested_arteries
 
 SHAPE = (6, 24, 24)
 LAD, LCX, ANNULUS, RCA, OTHER_ORGAN = map(label_of, ("LAD", "LCX", "aortic valve and root", "RCA", "other"))

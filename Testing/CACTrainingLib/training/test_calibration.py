@@ -132,6 +132,12 @@ def test_candidates_are_classified_by_cross_fitted_and_by_stored_weights():
     assert stored.typical["log_mass"] == pytest.approx(9, abs=0.5)
 
 
+def test_patients_of_a_calibration_are_named_by_ranges():
+    patients = ("9000001", "1850000", "9000000", "9000000", "9000002", "1850004", "A0001")
+    scans = [measured(patient, "clean", {STRICT: lesions([])}, 0.0) for patient in patients]
+    assert calibration.patients_of(scans) == ("7 scans of 6 patients: 1850000, 1850004, 9000000 to 9000002, A0001")
+
+
 def test_candidates_alone_keep_what_the_map_was_fitted_with(monkeypatch, tmp_path):
     cards = {network: untrained(network, network, tmp_path) for network in ("slices", "decomposition")}
     map_errors = {"decomposition": {"total": {}, "artery": {}}}
@@ -157,7 +163,7 @@ def test_candidates_alone_keep_what_the_map_was_fitted_with(monkeypatch, tmp_pat
     assert card.validation["whole_method"] == {"models": {"slices": "former"}}
     stored = card.validation["automatic_score"]
     assert stored["models"] == {kind: models.find_model(kind).card.sha256 for kind in ("territories", "lesions")}
-    assert (stored["patients"], stored["data"]) == (60, "60 scans of 60 patients, p0 to p9")
+    assert (stored["patients"], stored["data"]) == (60, calibration.patients_of(cohort()))
     assert "slice_threshold" not in models.read_card(cards["slices"]).calibration
 
 

@@ -1,0 +1,139 @@
+"""Sites of dense voxels by the territories, and the artery that each lesion's place suggests.
+
+What calcium at a place belongs to follows by Bayes' rule: an artery's territory is far likelier to hold calcium than as
+much muscle. A lesion that spans arteries, or an artery and the aortic annulus, is split between them voxel by voxel.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import SimpleITK as sitk
+from scipy.spatial import cKDTree
+
+from ..anatomy.heart_region import BONE_LABEL, HeartRegion
+from ..anatomy.territories import Territories
+from ..core.ct import CTScan
+from ..core.labels import MAIN_ARTERIES, TERRITORIES, Artery, NonCoronary, Site
+from .arteries import ArterySuggestion, suggest_arteries
+from .lesions import LesionSet, connected_voxels
+
+SITE_OF: dict[str, Site] = {
+    **{artery.key: artery for artery in MAIN_ARTERIES},
+    "aortic valve and root": NonCoronary.AORTIC_VALVE,
+    "mitral annulus": NonCoronary.MITRAL_ANNULUS,
+    "ascending aorta": NonCoronary.THORACIC_AORTA,
+    "descending aorta": NonCoronary.THORACIC_AORTA,
+    "pulmonary artery": NonCoronary.OTHER,
+    "other": NonCoronary.OTHER,
+    "outside": NonCoronary.OTHER,
+}
+"""Site of calcium by the territory that holds it."""
+
+SLIVER_MM3 = 6.0
+"""A smaller piece of a lesion is not split off it: territories are no more exact than some mm."""
+
+
+def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, candidates: np.ndarray) -> np.ndarray:
+    """Return the site that calcium would belong to, uint8 [k, j, i] (`Site`), at candidates; 0 elsewhere.
+
+    With territories, sites lie in heart and territories but not in bone, nor in the aorta where it is attached to bone;
+    touching voxels of one site that fill less than SLIVER_MM3 go to the site that touches them. Without territories,
+    the heart but bone and aorta is UNASSIGNED.
+
+    Args:
+        region: The heart.
+        territory_labels: From `Territories.labels`, on the scan's grid; None where there are none.
+        candidates: bool [k, j, i], where something is dense enough.
+    """
+    territories = region.territories
+    if territories is None or territory_labels is None:
+        return np.where(candidates, candidate_region(region), np.uint8(0))
+    flat = np.flatnonzero(candidates)
+    inside = _at(region.mask, flat) | _at(territory_labels, flat)
+    bone = None if region.excluded is None else sitk.GetArrayViewFromImage(region.excluded) == BONE_LABEL
+    if bone is not None:
+        inside &= ~bone.reshape(-1)[flat]
+    flat = flat[inside]
+    likeliest = territories.at(flat, candidates.shape).argmax(1)
+    values = np.array([SITE_OF[name] for name in TERRITORIES], np.uint8)[likeliest]
+    values = _without_slivers(flat, values, region.mask)
+    if bone is not None:
+        is_aorta_off_bone = ~((values == NonCoronary.THORACIC_AORTA) & _touching(flat, values, bone))
+        flat, values = flat[is_aorta_off_bone], values[is_aorta_off_bone]
+    sites = np.zeros(candidates.shape, np.uint8)
+    sites.reshape(-1)[flat] = values
+    return sites
+
+
+def candidate_region(region: HeartRegion) -> np.ndarray:
+    """Return the region of unreviewed candidates: uint8 [k, j, i], UNASSIGNED there and 0 elsewhere."""
+    inside = sitk.GetArrayViewFromImage(region.mask) != 0
+    if region.excluded is not None:
+        inside &= sitk.GetArrayViewFromImage(region.excluded) == 0
+    return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
+
+
+def suggested_arteries(lesions: LesionSet, scan: CTScan, region: HeartRegion) -> list[ArterySuggestion]:
+    """Suggest an artery for each lesion, in the lesions' order: by the territories, else by its place in the heart.
+
+    Raises:
+        AtlasError: The atlas cannot be read.
+    """
+    if region.territories is None:
+        return suggest_arteries(lesions, scan.image, region.mask)
+    return _by_territory(lesions, region.territories)
+
+
+def _at(mask: sitk.Image, flat: np.ndarray) -> np.ndarray:
+    return sitk.GetArrayViewFromImage(mask).reshape(-1)[flat] != 0
+
+
+def _by_territory(lesions: LesionSet, territories: Territories) -> list[ArterySuggestion]:
+    """Suggest arteries by the territories of each lesion's voxels; a lesion with an artery keeps it."""
+    ids = lesions.id_map.reshape(-1)[lesions.flat]
+    probability = territories.at(lesions.flat, lesions.id_map.shape)
+    sizes = np.maximum(np.bincount(ids), 1)
+    means = np.stack([np.bincount(ids, weights=column) for column in probability.T], axis=1) / sizes[:, None]
+    result = []
+    for lesion in lesions.lesions:
+        probabilities = means[lesion.id]
+        coronary = probabilities[1:5]
+        best = lesion.artery if lesion.artery in MAIN_ARTERIES else MAIN_ARTERIES[int(coronary.argmax())]
+        total = float(coronary.sum())
+        calibrated = coronary ** (1 / territories.temperature)
+        confidence = float(calibrated[best - Artery.LM] / max(calibrated.sum(), 1e-3))
+        result.append(ArterySuggestion(lesion.id, Artery(best), confidence, 1 - total))
+    return result
+
+
+def _touching(flat: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return True for labelled voxels of pieces of one label that touch a mask, bool [k, j, i] (26 neighbours)."""
+    if not len(flat):
+        return np.zeros(0, bool)
+    place = np.stack(np.unravel_index(flat, mask.shape))
+    last = np.array(mask.shape)[:, None] - 1
+    touches = np.zeros(len(flat), bool)
+    for offset in np.ndindex(3, 3, 3):
+        touches |= mask[tuple(np.clip(place + np.array(offset)[:, None] - 1, 0, last))]
+    piece = connected_voxels(flat, values, mask.shape)
+    return np.bincount(piece, touches)[piece] > 0
+
+
+def _without_slivers(flat: np.ndarray, values: np.ndarray, grid: sitk.Image) -> np.ndarray:
+    """Replace the labels of small pieces by the label that touches them. grid: An image on the scan's grid."""
+    if not len(flat):
+        return values
+    shape = grid.GetSize()[::-1]
+    piece = connected_voxels(flat, values, shape)
+    small = (np.bincount(piece) * math.prod(grid.GetSpacing()) < SLIVER_MM3)[piece]
+    if not small.any() or small.all():
+        return values
+    places = np.stack(np.unravel_index(flat, shape), axis=1).astype(float)
+    # The farthest of the 26 neighbours is √3 voxels away.
+    distance, nearest = cKDTree(places[~small]).query(places[small], distance_upper_bound=1.8)
+    touched = np.isfinite(distance)
+    result = values.copy()
+    result[np.flatnonzero(small)[touched]] = values[~small][nearest[touched]]
+    return result
