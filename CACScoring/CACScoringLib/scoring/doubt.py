@@ -46,9 +46,9 @@ def decisive_warning(method: MethodResult, spacing_mm: tuple[float, float, float
     first, last = lesion.slice_indices[0], lesion.slice_indices[-1]
     slices = f"slice {first}" if first == last else f"slices {first} to {last}"
     message = (
-        f"{subject} the automatic score: {'with' if alternative > total else 'without'} lesion {lesion.id} "
+        f"{subject}: {total:.0f}, or {alternative:.0f} {'with' if alternative > total else 'without'} lesion {lesion.id} "
         f"({suggestion.artery.key}, {slices}, Agatston score {agatston:.0f}, probability "
-        f"{1 - suggestion.not_coronary_probability:.2f}) it is {alternative:.0f} instead of {total:.0f}."
+        f"{1 - suggestion.not_coronary_probability:.2f})."
     )
     return [ScanWarning("doubt-decides", message)]
 
