@@ -45,8 +45,9 @@ def decisive_warning(method: MethodResult, spacing_mm: tuple[float, float, float
     subject = "One doubtful lesion decides" if len(decisive) == 1 else f"{len(decisive)} doubtful lesions decide"
     first, last = lesion.slice_indices[0], lesion.slice_indices[-1]
     slices = f"slice {first}" if first == last else f"slices {first} to {last}"
+    word = "with" if alternative > total else "without"
     message = (
-        f"{subject}: {total:.0f}, or {alternative:.0f} {'with' if alternative > total else 'without'} lesion {lesion.id} "
+        f"{subject}: {total:.0f}, or {alternative:.0f} {word} lesion {lesion.id} "
         f"({suggestion.artery.key}, {slices}, Agatston score {agatston:.0f}, probability "
         f"{1 - suggestion.not_coronary_probability:.2f})."
     )
