@@ -7,7 +7,9 @@ patches are larger than those that the network sees, so that they can be turned 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,13 +88,7 @@ def patient_rows(number: int, folder: Path, networks: Networks) -> np.ndarray:
         folder: Folder of the rows.
         networks: Shipped networks, which find heart, territories and calcium map.
     """
-    path = folder / f"lesions-v{VERSION}-{number}.npy"
-    if not path.exists():
-        patient = draw_lesion_patient(number)
-        scanner, pose, z_range_mm = draw_scan(number)
-        scan = scan_patient(patient, scanner, pose, 1, scan_grid(scanner, z_range_mm), 1)
-        _write(path, as_ct_scan(scan, patient), scan, networks, np.random.default_rng([number, 73]))
-    return _open(path)
+    return _stored(folder / f"lesions-v{VERSION}-{number}.npy", partial(_rows_of_patient, number, networks))
 
 
 def inserted_rows(background: Background, name: str, seed: int, folder: Path, networks: Networks) -> np.ndarray:
@@ -105,35 +101,45 @@ def inserted_rows(background: Background, name: str, seed: int, folder: Path, ne
         folder: Folder of the rows.
         networks: Shipped networks.
     """
-    path = folder / f"lesions-v{VERSION}-{name}-{seed}.npy"
+    return _stored(
+        folder / f"lesions-v{VERSION}-{name}-{seed}.npy", partial(_rows_of_insertion, background, seed, networks)
+    )
+
+
+def _rows_of_patient(number: int, networks: Networks) -> np.ndarray:
+    patient = draw_lesion_patient(number)
+    scanner, pose, z_range_mm = draw_scan(number)
+    scan = scan_patient(patient, scanner, pose, 1, scan_grid(scanner, z_range_mm), 1)
+    return scan_rows(as_ct_scan(scan, patient), sources_of(scan), networks, np.random.default_rng([number, 73]))
+
+
+def _rows_of_insertion(background: Background, seed: int, networks: Networks) -> np.ndarray:
+    settings = InsertedSettings(vary=True, everywhere=True, stent_share=STENT_SHARE, seed=seed)
+    scan = insert_lesions(clean_scan(background, settings), background, 0, settings)
+    acquisition = replace(background.scan.acquisition, kvp=scan.scanner.kvp)
+    ct = scan_from_image(image_on(scan.grid, scan.hu), acquisition)
+    return scan_rows(ct, sources_of(scan), networks, np.random.default_rng([seed, 74]))
+
+
+def _stored(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """Open rows without reading them, so that a batch reads only its own; make and write them if missing.
+
+    There are none where no heart is found, or nothing can be inserted.
+    """
     if not path.exists():
-        settings = InsertedSettings(vary=True, everywhere=True, stent_share=STENT_SHARE, seed=seed)
-        scan = insert_lesions(clean_scan(background, settings), background, 0, settings)
-        acquisition = replace(background.scan.acquisition, kvp=scan.scanner.kvp)
-        ct = scan_from_image(image_on(scan.grid, scan.hu), acquisition)
-        _write(path, ct, scan, networks, np.random.default_rng([seed, 74]))
-    return _open(path)
-
-
-def _open(path: Path) -> np.ndarray:
-    """Open rows without reading them, so that a batch reads only its own; an empty file cannot be mapped."""
-    rows = np.load(path, mmap_mode="r") if path.stat().st_size > ROW.itemsize else np.zeros(0, ROW)
+        try:
+            rows = make()
+        except CTError:
+            rows = np.zeros(0, ROW)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as unfinished, unfinished.open("wb") as file:
+            np.save(file, rows)
+    if path.stat().st_size < ROW.itemsize:  # an empty file cannot be mapped
+        return np.zeros(0, ROW)
+    rows = np.load(path, mmap_mode="r")
     if rows.dtype != ROW:
         raise CTError(f"{path} does not hold lesions of this version. Delete it.")
     return rows
-
-
-def _write(
-    path: Path, ct: CTScan, scan: DigitalScan | InsertedScan, networks: Networks, generator: np.random.Generator
-) -> None:
-    """Write the lesions of a scan; none where no heart is found."""
-    try:
-        rows = scan_rows(ct, sources_of(scan), networks, generator)
-    except CTError:
-        rows = np.zeros(0, ROW)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as unfinished, unfinished.open("wb") as file:
-        np.save(file, rows)
 
 
 def sources_of(scan: DigitalScan | InsertedScan) -> dict[str, list[Stamp]]:

@@ -15,7 +15,15 @@ from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACTrainingLib.data import lesion_rows
 from CACTrainingLib.data.lesion_batches import LesionAugmentation, LesionData, plain_input, varied_input
 from CACTrainingLib.data.lesion_patients import draw_lesion_patient, draw_scan
-from CACTrainingLib.data.lesion_rows import MOST_NOISE, ROW, ROW_SIZE, kind_shares, patient_rows, sources_of
+from CACTrainingLib.data.lesion_rows import (
+    MOST_NOISE,
+    ROW,
+    ROW_SIZE,
+    inserted_rows,
+    kind_shares,
+    patient_rows,
+    sources_of,
+)
 from CACTrainingLib.phantom.scanner.response import Stamp
 
 
@@ -66,28 +74,34 @@ def test_sources_are_in_hu_by_kind():
     assert sources["stent"] == [stent]
 
 
-def test_rows_are_made_once_and_read_back(tmp_path, monkeypatch):
-    made = []
-    monkeypatch.setattr(lesion_rows, "scan_patient", lambda *_: "scan")
-    monkeypatch.setattr(lesion_rows, "scan_grid", lambda *_: None)
-    monkeypatch.setattr(lesion_rows, "as_ct_scan", lambda *_: None)
-    monkeypatch.setattr(lesion_rows, "sources_of", lambda _: {})
-    monkeypatch.setattr(lesion_rows, "scan_rows", lambda *_: made.append(1) or rows_of("RCA", "noise"))
+def test_rows_are_written_once_and_read_back(tmp_path, monkeypatch):
+    numbers = []
+    rows = rows_of("RCA", "noise")
+    monkeypatch.setattr(lesion_rows, "_rows_of_patient", lambda number, _: numbers.append(number) or rows)
     first = patient_rows(5_000_003, tmp_path, None)
     again = patient_rows(5_000_003, tmp_path, None)
-    assert len(made) == 1
+    assert numbers == [5_000_003]
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(again["shares"].argmax(1), [LESION_KINDS.index(x) for x in ("RCA", "noise")])
 
 
-def test_a_scan_without_a_heart_has_no_lesions(tmp_path, monkeypatch):
+def test_a_scan_without_a_heart_or_room_for_calcium_has_no_lesions(tmp_path, monkeypatch):
     def fail(*_):
         raise CTError("No heart.")
 
-    for name in ("scan_patient", "scan_grid", "as_ct_scan", "sources_of"):
-        monkeypatch.setattr(lesion_rows, name, lambda *_: None)
-    monkeypatch.setattr(lesion_rows, "scan_rows", fail)
-    assert len(patient_rows(5_000_004, tmp_path, None)) == len(patient_rows(5_000_004, tmp_path, None)) == 0
+    monkeypatch.setattr(lesion_rows, "_rows_of_patient", fail)
+    monkeypatch.setattr(lesion_rows, "insert_lesions", fail)
+    monkeypatch.setattr(lesion_rows, "clean_scan", lambda *_: None)
+    for _ in range(2):  # the second time from the file
+        assert len(patient_rows(5_000_004, tmp_path, None)) == 0
+        assert len(inserted_rows(None, "A0001", 3, tmp_path, None)) == 0
+
+
+def test_rows_of_another_version_are_refused(tmp_path):
+    path = tmp_path / f"lesions-v{lesion_rows.VERSION}-5000005.npy"
+    np.save(path, np.zeros(ROW.itemsize))
+    with pytest.raises(CTError, match="Delete it"):
+        patient_rows(5_000_005, tmp_path, None)
 
 
 def test_patients_differ_and_repeat():
