@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -19,6 +19,7 @@ from ..core.progress import Progress, ScanState
 from ..core.text import abbreviated_list
 from ..core.warning_codes import ADVICE
 from ..io.reading import find_series
+from ..models.cards import Calibration
 from ..models.choice import ChosenModels, ModelChoice, chosen_models
 from ..results import METHOD_TITLES
 from ..run import RunSettings
@@ -117,7 +118,7 @@ def _cautions(states: Sequence[ScanState]) -> list[ScanWarning]:
     return cautions
 
 
-def settings_record(settings: RunSettings, models: ChosenModels) -> dict:
+def settings_record(settings: RunSettings, models: ChosenModels) -> dict[str, object]:
     """Return what results depend on, as JSON: settings, models and their calibrations."""
     cards = {network: model.card for network, model in sorted((models.networks | models.estimates).items())}
     record = {
@@ -132,7 +133,7 @@ def settings_record(settings: RunSettings, models: ChosenModels) -> dict:
     return json.loads(json.dumps(record, default=str))
 
 
-def _digest(calibration: Mapping) -> str:
+def _digest(calibration: Calibration) -> str:
     return hashlib.sha256(json.dumps(calibration, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -233,13 +234,13 @@ class _ScanBoard:
                     if not last:
                         reason = f"{event.reason} It will be tried again at the end, alone."
                         self._update(replace(self.states[i], state="waiting", reason=reason))
-                elif event.result.reason is not None:
-                    self._fail(i, event.result.reason)
                 else:
                     self._finish(i, event.result)
         return lost
 
     def _finish(self, i: int, outcome: ScanOutcome) -> None:
+        if outcome.scores is None:
+            return self._fail(i, outcome.reason or "")
         state = replace(self.states[i], state="skipped" if outcome.reused else "done")
         self._update(with_scores(state, outcome.scores), result_row(outcome.scores))
 

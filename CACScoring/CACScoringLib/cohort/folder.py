@@ -15,6 +15,7 @@ from collections.abc import Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
+from typing import TypedDict
 
 from filelock import FileLock, Timeout
 
@@ -35,10 +36,18 @@ NAME_LENGTH = 50
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # device names of Windows
 
 
+class CohortRecord(TypedDict):
+    """Content of RECORD: settings and models as JSON, and the label of each scan by its folder."""
+
+    schema: str
+    made_with: dict[str, object]
+    scans: dict[str, dict[str, str]]
+
+
 class CohortFolder:
     """The folder of a cohort, made and locked by `open_cohort`."""
 
-    def __init__(self, path: Path, record: dict, local: bool = True) -> None:
+    def __init__(self, path: Path, record: CohortRecord, local: bool = True) -> None:
         self.path = path
         self._record, self._local = record, local
 
@@ -95,7 +104,7 @@ class CohortFolder:
         remove_partial(self.path, 0.0 if self._local else ELSEWHERE_SECONDS)
         remove_partial(self.path, name=WRITTEN)  # written by the client, of which there is only one
 
-    def begin(self, settings: dict, overwrite: bool) -> None:
+    def begin(self, settings: dict[str, object], overwrite: bool) -> None:
         """Compare the settings with those of earlier results. Raises OutputError if they differ."""
         self.remove_leftovers()
         file = self.path / RECORD
@@ -118,7 +127,7 @@ class CohortFolder:
 
 
 @contextmanager
-def open_cohort(path: Path, settings: dict, overwrite: bool, local: bool = True) -> Iterator[CohortFolder]:
+def open_cohort(path: Path, settings: dict[str, object], overwrite: bool, local: bool = True) -> Iterator[CohortFolder]:
     """Make or reopen a cohort's folder for one run at a time.
 
     Args:
@@ -204,7 +213,7 @@ def scan_digest(key: str) -> str:
     return hashlib.sha256(json.dumps([key]).encode()).hexdigest()[:32]
 
 
-def _read_record(file: Path) -> dict:
+def _read_record(file: Path) -> CohortRecord:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         is_valid = record["schema"] == SCHEMA and isinstance(record["made_with"], dict)
@@ -217,13 +226,13 @@ def _read_record(file: Path) -> dict:
     return record
 
 
-def _differences(before: dict, now: dict) -> str:
+def _differences(before: dict[str, object], now: dict[str, object]) -> str:
     first, second = dict(_flat(before)), dict(_flat(now))
     keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
     return ", ".join(f"{key} was {first.get(key)} and is {second.get(key)}" for key in keys[:3])
 
 
-def _flat(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+def _flat(values: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")

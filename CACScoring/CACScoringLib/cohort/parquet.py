@@ -7,11 +7,11 @@ Each file's metadata hold the version of the schema.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.ct import Acquisition
+from ..core.acquisition import Acquisition
 from ..core.files import partial_folder
 from ..core.progress import ScanState
 from ..record.score_record import MethodRecord, ScoreEntry, ScoreRecord
@@ -53,6 +53,9 @@ _COLUMNS: dict[str, dict[str, str]] = {
 }
 _IDENTIFYING = ("name", "ct", "patient", "session")
 
+Row = dict[str, object]
+"""Cells of a row by column."""
+
 
 def write_tables(folder: Path, scans: Iterable[tuple[str, CohortScan, ScanState]], identify: bool) -> None:
     """Write the tables of a cohort from the results in its scans' folders, replacing earlier tables.
@@ -62,7 +65,7 @@ def write_tables(folder: Path, scans: Iterable[tuple[str, CohortScan, ScanState]
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows: dict[str, list[dict]] = {name: [] for name in TABLES}
+    rows: dict[str, list[Row]] = {name: [] for name in TABLES}
     for number, scan, state in scans:
         for name, new_rows in rows_of(number, scan, state, identify).items():
             rows[name] += new_rows
@@ -79,10 +82,10 @@ def table_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.parquet"
 
 
-def rows_of(number: str, scan: CohortScan, state: ScanState, identify: bool) -> dict[str, list[dict]]:
+def rows_of(number: str, scan: CohortScan, state: ScanState, identify: bool) -> dict[str, list[Row]]:
     """Return the rows of a scan by table. Arguments as in `write_tables`."""
     status = "done" if state.state == "skipped" else state.state
-    row: dict[str, Any] = {"scan": number, "state": status, "reason": state.reason, "group": scan.group or None}
+    row: Row = {"scan": number, "state": status, "reason": state.reason, "group": scan.group or None}
     if identify:
         row |= {"name": scan.name, "ct": str(scan.ct), "patient": scan.patient or None, "session": scan.session or None}
     elif state.reason:
@@ -93,11 +96,8 @@ def rows_of(number: str, scan: CohortScan, state: ScanState, identify: bool) -> 
     row |= _scan_facts(record, identify)
     if inputs := read_record(state.folder):
         row["content_sha256"] = inputs.content
-    scores, lesions = [], []
-    for method, result in record.methods.items():
-        scores += _scores(number, method, result)
-        lesions += _lesions(number, method, result)
-    return {"scans": [row], "scores": scores, "lesions": lesions}
+    scores, lesions = _scores(number, record.methods), _lesions(number, record.methods)
+    return {"scans": [row], "scores": [*scores], "lesions": [*lesions]}
 
 
 def redact_paths(reason: str, scan: CohortScan) -> str:
@@ -109,7 +109,7 @@ def redact_paths(reason: str, scan: CohortScan) -> str:
     return text
 
 
-def _schema_fields(name: str, identify: bool) -> list:
+def _schema_fields(name: str, identify: bool) -> list[tuple[str, Any]]:
     import pyarrow as pa
 
     kinds = {"list": pa.list_(pa.string()), "string": pa.string(), "double": pa.float64()}
@@ -126,26 +126,28 @@ def _kind_of_fact(name: str) -> str:
     return "double" if "float" in annotation or "int" in annotation else "string"
 
 
-def _scan_facts(record: ScoreRecord, identify: bool) -> dict:
+def _scan_facts(record: ScoreRecord, identify: bool) -> Row:
     row, categories = result_row(record), record.categories
     facts = {name: row.get(name) for name in Acquisition("").facts(identify)}
     texts = {name: str(v) for name, v in facts.items() if v is not None and _kind_of_fact(name) == "string"}
     classes = {name: getattr(categories, name, None) for name in ("risk_class", "cac_drs")}
-    return {**row, **texts, **classes, "warnings": row["warnings"].split()}
+    return {**row, **texts, **classes, "warnings": [*record.warning_codes]}
 
 
-def _scores(number: str, method: str, result: MethodRecord) -> Iterator[dict]:
-    for artery, score in {TOTAL: result.total, **result.arteries}.items():
-        low, high = score.interval_90 or (None, None)
-        about = {"scan": number, "method": method, "artery": artery, "status": result.status}
-        yield {**about, **_score(score), "interval_low": low, "interval_high": high}
+def _scores(number: str, methods: Mapping[str, MethodRecord]) -> Iterator[Row]:
+    for method, result in methods.items():
+        for artery, score in {TOTAL: result.total, **result.arteries}.items():
+            low, high = score.interval_90 or (None, None)
+            about = {"scan": number, "method": method, "artery": artery, "status": result.status}
+            yield {**about, **_score(score), "interval_low": low, "interval_high": high}
 
 
-def _lesions(number: str, method: str, result: MethodRecord) -> Iterator[dict]:
-    for lesion in result.lesions:
-        about = {"scan": number, "method": method, "artery": lesion.artery, "lesion": lesion.id}
-        yield about | {name: value for name, value in _score(lesion).items() if name != "lesions"}
+def _lesions(number: str, methods: Mapping[str, MethodRecord]) -> Iterator[Row]:
+    for method, result in methods.items():
+        for lesion in result.lesions:
+            about = {"scan": number, "method": method, "artery": lesion.artery, "lesion": lesion.id}
+            yield about | {name: value for name, value in _score(lesion).items() if name != "lesions"}
 
 
-def _score(score: ScoreEntry) -> dict:
+def _score(score: ScoreEntry) -> Row:
     return {name: getattr(score, name) for name in _SCORE}

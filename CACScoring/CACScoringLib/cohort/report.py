@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -26,12 +27,34 @@ _CLASSES = {"0": 0.0, "1–10": 10.0, "11–100": 100.0, "101–400": 400.0, "> 
 """Upper limits of the Agatston score's classes."""
 
 
+class ScanRow(TypedDict):
+    """Row of `scans`."""
+
+    scan: str
+    state: str
+    reason: str | None
+    warnings: list[str] | None
+
+
+class ScoreRow(TypedDict):
+    """Row of `scores`."""
+
+    scan: str
+    method: str
+    artery: str
+    status: str
+    agatston: float
+    clinical_agatston: float | None
+
+
 def write_cohort_report(folder: Path) -> Path:
     """Write PAGE into the folder of a cohort and return its path.
 
     Scans are named by their labels in the tables, with links to their reports. Raises OutputError if the tables are
     missing or have another schema, or the page cannot be written.
     """
+    scans: list[ScanRow]
+    scores: list[ScoreRow]
     scans, scores, _ = (_read(folder, name) for name in TABLES)
     totals = [score for score in scores if score["artery"] == TOTAL]
     page = rendered(
@@ -52,7 +75,7 @@ def write_cohort_report(folder: Path) -> Path:
     return folder / PAGE
 
 
-def _read(folder: Path, name: str) -> list[dict]:
+def _read(folder: Path, name: str) -> list[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -68,13 +91,13 @@ def _read(folder: Path, name: str) -> list[dict]:
     return table.to_pylist()
 
 
-def _agatston(score: dict) -> float:
+def _agatston(score: ScoreRow) -> float:
     """Return a score on the clinical scale."""
     agatston, clinical = score["agatston"], score["clinical_agatston"]
     return agatston if score["method"] == "threshold" or clinical is None else clinical
 
 
-def _methods(totals: Iterable[dict], withheld: Collection[str]) -> dict[str, dict]:
+def _methods(totals: Iterable[ScoreRow], withheld: Collection[str]) -> dict[str, dict[str, object]]:
     """Return statistics of total scores and the number of scans in each class, by the title of the method.
 
     withheld: Labels of scans whose automatic scores have no category.
@@ -99,7 +122,7 @@ def _methods(totals: Iterable[dict], withheld: Collection[str]) -> dict[str, dic
     return figures
 
 
-def _arteries(scores: Iterable[dict]) -> list[tuple]:
+def _arteries(scores: Iterable[ScoreRow]) -> list[tuple[str, str, int, str]]:
     values = defaultdict(list)
     for score in scores:
         if score["artery"] != TOTAL:
@@ -108,13 +131,13 @@ def _arteries(scores: Iterable[dict]) -> list[tuple]:
     return [(*key, sum(n > 0 for n in agatstons), f"{np.mean(agatstons):.1f}") for key, agatstons in scored.items()]
 
 
-def _warnings(scans: Sequence[dict]) -> list[tuple[str, int, str]]:
+def _warnings(scans: Sequence[ScanRow]) -> list[tuple[str, int, str]]:
     counts = Counter(code for scan in scans for code in scan["warnings"] or ())
     done = sum(scan["state"] == "done" for scan in scans) or 1
     return [(code, count, f"{100 * count / done:.1f} %") for code, count in counts.most_common()]
 
 
-def _failures(scans: Iterable[dict]) -> list[tuple[str, int, str]]:
+def _failures(scans: Iterable[ScanRow]) -> list[tuple[str, int, str]]:
     failed = defaultdict(list)
     for scan in scans:
         if scan["state"] == "failed":  # the same reason may differ in numbers
@@ -123,13 +146,15 @@ def _failures(scans: Iterable[dict]) -> list[tuple[str, int, str]]:
     return [(reason, len(labels), min(labels)[:8]) for reason, labels in most_common]
 
 
-def _outliers(scans: Iterable[dict], totals: Iterable[dict], folder: Path) -> dict[str, list[tuple]]:
+def _outliers(
+    scans: Iterable[ScanRow], totals: Iterable[ScoreRow], folder: Path
+) -> dict[str, list[tuple[str, str, str | None]]]:
     """Return each outlier's label, value and folder by kind; the folder is None if unknown."""
     by_method: dict[str, dict[str, float]] = {"threshold": {}, "decomposition": {}}
     for total in totals:
         by_method.setdefault(total["method"], {})[total["scan"]] = _agatston(total)
     clinical, map_scores = by_method["threshold"], by_method["decomposition"]
-    kinds = {
+    kinds: dict[str, Mapping[str, float]] = {
         "Largest scores": clinical,
         "Methods that disagree most": {n: abs(clinical[n] - map_scores[n]) for n in clinical.keys() & map_scores},
         "Most warnings": {scan["scan"]: len(scan["warnings"] or ()) for scan in scans},

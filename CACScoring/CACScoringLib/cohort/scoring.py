@@ -17,7 +17,7 @@ from ..core.ct import CTError, UnreadableError
 from ..core.files import LAST_FILE, OutputError, OutputFolder, remove_result, write_text_atomically
 from ..models.choice import ChosenModels, LoadedModels, load_models
 from ..models.inference import use_threads
-from ..record.reading import record_from_text
+from ..record.reading import read_result, record_from_text
 from ..record.score_record import ScoreRecord
 from ..run import RunSettings, ScanInput, run_scan
 from .scans import CohortScan
@@ -147,7 +147,7 @@ def _score(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOut
         return ScanRecord(content, files, job.settings)
 
     run_scan(scan_input, settings, models, ScanFolder(folder, record))
-    return ScanOutcome(read_scores(folder))
+    return ScanOutcome(read_result(folder))
 
 
 def _check_reach(job: ScanJob) -> None:

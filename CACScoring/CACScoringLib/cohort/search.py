@@ -66,7 +66,7 @@ def search(root: Path, output: Path) -> Search:
         elif any(not name.lower().endswith(_NO_DICOM) for name in visible):
             folders.append(folder)
         files += ct_images or images
-    warnings = ()
+    warnings: tuple[ScanWarning, ...] = ()
     if unread:
         message = (
             f"{len(unread)} folders could not be opened, so nothing in them is scored: {abbreviated_list(unread)}."
@@ -99,8 +99,8 @@ def scans_of_folder(root: Path, places: Search, listings: Sequence[Listing]) -> 
             continue
         in_folder, broken = listing
         if broken and not in_folder:
-            fault = f"{broken} DICOM files in the folder are broken, and no CT series can be read. Export it again."
-            scans.append(CohortScan(name, folder, key, fault=fault))
+            message = f"{broken} DICOM files in the folder are broken, and no CT series can be read. Export it again."
+            scans.append(CohortScan(name, folder, key, fault=message))
         for series in in_folder:
             fault = None
             if series.uid is None and len(in_folder) > 1:

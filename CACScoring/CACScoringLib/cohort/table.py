@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ..core.ct import Acquisition
+from ..core.acquisition import Acquisition
 from ..core.labels import Artery, NonCoronary
 from ..core.progress import ScanState
 from ..core.tables import table_text
@@ -38,7 +38,7 @@ def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = (
 def result_row(record: ScoreRecord) -> dict[str, object]:
     """Return the row of `cohort.csv` for a scored scan."""
     columns_mm, _, slices_mm = record.input.spacing_mm
-    row = {
+    row: dict[str, object] = {
         "warnings": " ".join(record.warning_codes),
         **record.acquisition.facts(identify=True),
         **dict(zip(("columns", "rows", "slices"), record.input.size, strict=True)),
