@@ -141,7 +141,7 @@ class ResultSection(Section):
         widgets.say(self._ui.exportLabel, _("Written to {folder}").format(folder=target))
 
     def _copy(self, *_args: object) -> None:
-        from ..review.review import result_as_copied_text
+        from ..report.files import result_as_copied_text
 
         review = self._review
         text = result_as_copied_text(review.results(), review.non_coronary)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from ..results import CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.arteries import ArterySuggestion
 from ..scoring.lesions import Lesion, ScoringRules
 from ..scoring.mass import CalciumMass
-from ..scoring.methods import STATUSES, MethodResult, mass_of
+from ..scoring.methods import STATUSES, MethodResult, NonCoronaryResult, mass_of
 from ..scoring.scores import ROUNDING, Score, component_agatston, score_lesions
 from ..scoring.uncertainty import TOTAL
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
@@ -102,8 +102,7 @@ def result_as_text(result: ScoreResult) -> str:
     if result.normalisation is not None and result.normalisation.changes:
         lines.append(f"Scan normalised: {result.normalisation.in_words}")
     for key, method in result.methods.items():
-        state = STATUSES[method.status] + (", no coronary calcium" if method.no_calcium else "")
-        lines.append(f"{METHOD_TITLES[key]}: {state}")
+        lines.append(f"{METHOD_TITLES[key]}: {_state(method)}")
         agatston = CLINICAL_TITLES[key]
         rows = [(artery.key, score) for artery, score in method.arteries.items() if score.lesions]
         lines += [_line(name, score, agatston) for name, score in [*rows, ("total", method.total)]]
@@ -128,9 +127,41 @@ def result_as_text(result: ScoreResult) -> str:
     return "\n".join(lines)
 
 
+def _state(method: MethodResult) -> str:
+    return STATUSES[method.status] + (", no coronary calcium" if method.no_calcium else "")
+
+
 def _line(name: str, score: Score, agatston: str) -> str:
     plural = " " if score.lesions == 1 else "s"
     return f"  {name:<22}{score.lesions:>4} lesion{plural}  {agatston} {score.clinical_agatston:9.1f}"
+
+
+def result_as_copied_text(methods: Mapping[str, MethodResult], elsewhere: NonCoronaryResult | None = None) -> str:
+    """Return totals per method and artery as tab-separated lines for a spreadsheet.
+
+    elsewhere: Calcium outside the coronary arteries, listed last.
+    """
+    columns = (
+        *("Method", "Artery", "Lesions", "Agatston (of the map: adjusted)", "Volume mm³", "Mass mg"),
+        *("Pseudo-mass HU·mm³", "Peak HU", "State"),
+    )
+    lines: list[tuple[object, ...]] = []
+
+    def add(title: str, name: str, score: Score, state: str) -> None:
+        numbers = (score.agatston, score.volume_mm3, score.mass_mg, score.pseudo_mass_hu_mm3, score.peak_hu)
+        cells = ["" if number is None else f"{number:.3f}" for number in numbers]
+        lines.append((title, name, score.lesions, *cells, state))
+
+    for name, method in methods.items():
+        state = _state(method)
+        for artery, score in method.arteries.items():
+            add(METHOD_TITLES[name], artery.key, score, state)
+        add(METHOD_TITLES[name], "total", method.total, state)
+    if elsewhere is not None:
+        state = "reviewed" if elsewhere.reviewed else "not reviewed"
+        for site, score in elsewhere.scores.items():
+            add("Outside the coronary arteries", site.full_name, score, state)
+    return table_text(columns, lines, delimiter="\t")
 
 
 def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: bool = False) -> dict:

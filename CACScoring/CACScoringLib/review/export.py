@@ -128,7 +128,7 @@ _FROM_RECORD = (
 )
 
 
-def _unchanged(reviewed: Reviewed) -> dict:
+def _unchanged(reviewed: Reviewed) -> dict[str, object]:
     """Return the part of `scores.json` that the review does not change, and the facts of the review."""
     review = {
         "program": reviewed.program,

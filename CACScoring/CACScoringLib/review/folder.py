@@ -51,17 +51,14 @@ class ReviewFolder(ReviewState):
     def whole_map(self) -> sitk.Image:
         return self._on_grid(self._content.whole_map, "calcium map")
 
-    def calcium_map(self) -> sitk.Image:
-        return self._content.calcium_map
-
     def saliency(self) -> sitk.Image | None:
         return self._content.saliency
 
     def territories(self) -> sitk.Image | None:
         return self._content.territories
 
-    def signature(self, method: str) -> tuple:
-        return (self._versions[method],)
+    def signature(self, method: str) -> object:
+        return self._versions[method]
 
     def labelled(self, method: str) -> Labelled:
         return self._labels[method]
@@ -82,8 +79,8 @@ class ReviewFolder(ReviewState):
     def set_reviewed(self, method: str, on: bool) -> None:
         self._reviewed[method] = on
 
-    def _on_grid(self, image: sitk.Image, name: str) -> sitk.Image:
-        if not same_grid(image, self.scan.image):
+    def _on_grid(self, image: sitk.Image | None, name: str) -> sitk.Image:
+        if image is None or not same_grid(image, self.scan.image):
             raise UnreadableError(f"The {name} in {self._folder.name} is not on the grid of the CT. Score it again.")
         image.CopyInformation(self.scan.image)
         return image

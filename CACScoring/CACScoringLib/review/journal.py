@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -140,7 +141,7 @@ class Journal:
 _NAMES = ("number", "time", "reader", "kind", "what", "seconds", "reviewed", "agatston")
 
 
-def _content(entry: Entry) -> dict:
+def _content(entry: Entry) -> dict[str, object]:
     content = {name: getattr(entry, name) for name in _NAMES}
     if (change := entry.change) is not None:
         voxels = {method: runs(diff.flat, diff.before, diff.after) for method, diff in change.voxels.items()}
@@ -148,7 +149,7 @@ def _content(entry: Entry) -> dict:
     return content
 
 
-def _entry(content: Mapping, number: int) -> Entry:
+def _entry(content: Mapping[str, Any], number: int) -> Entry:
     if content["number"] != number:
         raise ValueError(f"entry {content['number']} stands in the place of entry {number}")
     change = content.get("change")

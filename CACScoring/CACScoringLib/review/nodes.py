@@ -16,7 +16,7 @@ from ..mrml.scene import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_o
 from ..mrml.scene_content import SceneContent, SliceRow, slice_position_ras
 from ..mrml.segments import SegmentWriter, segment_mask, voxels_of_segments
 from ..record.reading import record_from_text
-from .state import ReviewState
+from .state import ReviewState, whole_map
 
 
 class ReviewNodes(ReviewState):
@@ -49,12 +49,9 @@ class ReviewNodes(ReviewState):
     def whole_map(self) -> sitk.Image:
         calcium_map = self._whole_map
         if calcium_map is None or not same_grid(calcium_map, self.scan.image):
-            return super().whole_map()
+            return whole_map(image_of_volume(self.nodes.calcium_map), self.scan.image)
         calcium_map.CopyInformation(self.scan.image)  # a file rounds the spacing
         return calcium_map
-
-    def calcium_map(self) -> sitk.Image:
-        return image_of_volume(self.nodes.calcium_map)
 
     def saliency(self) -> sitk.Image | None:
         if self.nodes.saliency is None:
@@ -75,7 +72,7 @@ class ReviewNodes(ReviewState):
         image.CopyInformation(self.scan.image)
         return image
 
-    def signature(self, method: str) -> tuple:
+    def signature(self, method: str) -> object:
         node = self._segmentations[method]
         collection = node.GetSegmentation()
         layers = [collection.GetLayerDataObject(n).GetMTime() for n in range(collection.GetNumberOfLayers())]
@@ -131,13 +128,15 @@ class ReviewNodes(ReviewState):
         return rows
 
     def set_used(self, used: dict[int, bool]) -> None:
-        table = self.nodes.slices.GetTable()
+        if (node := self.nodes.slices) is None:
+            return
+        table = node.GetTable()
         numbers, column = vtk_to_numpy(table.GetColumnByName("Slice")), table.GetColumnByName("Used")
         with self._while_writing():
             for k, on in used.items():
                 column.SetValue(int(np.flatnonzero(numbers == k)[0]), int(on))
             column.Modified()
-            self.nodes.slices.Modified()
+            node.Modified()
 
     def reviewed(self) -> dict[str, bool]:
         return {method: node.GetAttribute(REVIEWED_ATTRIBUTE) == "1" for method, node in self._segmentations.items()}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Place = tuple[slice, slice, slice]
+Place = tuple[slice, ...]
 """Part of an image, [k, j, i]."""
 
 
@@ -128,8 +128,9 @@ def pick_lesion(
     most_voxels = hu.size if ball else max(1, int(min(limits.most_volume_mm3 / math.prod(spacing_mm), hu.size)))
 
     def within_reach(part: Place) -> np.ndarray:
-        places = np.ogrid[part]
-        return sum(((n - c) * mm) ** 2 for n, c, mm in zip(places, seed_kji, spacing_mm, strict=True)) <= reach_mm**2
+        places = zip(np.ogrid[part], seed_kji, spacing_mm, strict=True)
+        k2, j2, i2 = (((n - c) * mm) ** 2 for n, c, mm in places)
+        return k2 + j2 + i2 <= reach_mm**2
 
     if not _inside(seed_kji, hu.shape):
         return None
@@ -187,8 +188,7 @@ def _connected(
         label = labels[tuple(n - at.start for n, at in zip(seed_kji, part, strict=True))]
         if not label:
             return None
-        kji = np.argwhere(labels == label) + [at.start for at in part]
-        voxels = Voxels.at(kji)
+        voxels = Voxels(*_box(np.argwhere(labels == label) + [at.start for at in part]))
         cut_off = any(
             (at.start and extent.start == at.start) or (at.stop < size and extent.stop == at.stop)
             for extent, at, size in zip(voxels.part, part, shape, strict=True)
@@ -200,10 +200,6 @@ def _connected(
 
 _FIRST_REACH = 8
 """Voxels."""
-
-
-def _positions(flat: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    return np.stack(np.unravel_index(flat, shape), 1)
 
 
 def _box(kji: np.ndarray) -> tuple[Place, np.ndarray]:
@@ -292,7 +288,7 @@ def shown_voxels(shape: Sequence[int], view_to_index: np.ndarray, width: int, he
     first = flat.min()
     is_visible = np.zeros(flat.max() - first + 1, bool)
     is_visible[flat - first] = True
-    return _positions(np.flatnonzero(is_visible) + first, shape)
+    return np.stack(np.unravel_index(np.flatnonzero(is_visible) + first, shape), 1)
 
 
 def values_at(image: np.ndarray, kji: np.ndarray, to_image: np.ndarray) -> np.ndarray:

@@ -16,17 +16,16 @@ import SimpleITK as sitk
 from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.grid import bounding_box
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
-from ..core.tables import table_text
-from ..record.score_record import MethodRecord, NonCoronaryRecord
-from ..results import METHOD_TITLES
+from ..record.score_record import LesionRecord, MethodRecord, NonCoronaryRecord
 from ..scoring.artefacts import MetalKind, metal_lesions, metal_warning
 from ..scoring.arteries import ArterySuggestion, suggest_arteries
 from ..scoring.evidence import LeftOut
-from ..scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
+from ..scoring.lesions import Lesion, LesionSet, find_lesions
 from ..scoring.mass import CalciumMass
-from ..scoring.methods import STATUSES, MethodResult, NonCoronaryResult, with_intervals
+from ..scoring.methods import MethodResult, NonCoronaryResult, with_intervals
 from ..scoring.reader_labels import outside_warning
-from ..scoring.scores import Score, score_lesions, score_sites
+from ..scoring.rules import ScoringRules
+from ..scoring.scores import score_lesions, score_sites
 from ..scoring.uncertainty import ScanErrors
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
@@ -64,7 +63,8 @@ def lesion_key(slices: Iterable[int], voxels: int, centroid_ras_mm: Iterable[flo
     The centroid is binned to hundredths of a millimetre with an odd offset, so that rounding its last digit does not
     change the bin.
     """
-    return tuple(slices), voxels, tuple(math.floor(c * 100 + 0.31415926) for c in centroid_ras_mm)
+    x, y, z = (math.floor(c * 100 + 0.31415926) for c in centroid_ras_mm)
+    return tuple(slices), voxels, (x, y, z)
 
 
 def _key(lesion: Lesion) -> LesionKey:
@@ -97,6 +97,7 @@ def recorded_lesions(
 ) -> dict[LesionKey, RecordedLesion]:
     """Return the lesions of a recorded method. elsewhere: Non-coronary calcium, for the clinical rule."""
     sites = {site.key: site for site in Artery}
+    listed: list[tuple[LesionRecord, Site, bool]]
     listed = [(lesion, sites[lesion.artery], method.reviewed) for lesion in method.lesions]
     if elsewhere:
         others = {site.key: site for site in NonCoronary}
@@ -106,9 +107,9 @@ def recorded_lesions(
     for lesion, site, reviewed in listed:
         slices = sorted({part.slice for part in lesion.components})
         suggestion = None
-        if lesion.suggested_artery is not None:
-            probabilities = lesion.confidence, lesion.not_coronary_probability
-            suggestion = ArterySuggestion(lesion.id, sites[lesion.suggested_artery], *probabilities)
+        artery, confidence, other = lesion.suggested_artery, lesion.confidence, lesion.not_coronary_probability
+        if artery is not None and confidence is not None and other is not None:
+            suggestion = ArterySuggestion(lesion.id, sites[artery], confidence, other)
         mass = lesion.integrated_mass_mg, lesion.mass_standard_error_mg
         entry = RecordedLesion(lesion.id, suggestion, None if reviewed else site, lesion.reason, *mass)
         recorded[lesion_key(slices, lesion.voxels, lesion.centroid_ras_mm)] = entry
@@ -140,8 +141,8 @@ class Review:
         method: "threshold" or "decomposition".
         image: Image of the lesions, axes as in `CTScan`: the CT, or the calcium map.
         rules: Rules that the method was scored by.
-        peaks: The CT, for a calcium map (see `find_lesions`).
         heart: Mask on the image's grid, from which a new lesion gets its suggested artery.
+        peaks: The CT, for a calcium map (see `find_lesions`).
         recorded: Lesions of the run that is reviewed. They keep suggestion and ID as long as their voxels stay.
         by_territory: True if the run assigned the lesions of the map to arteries by territory.
         unreviewed: Status of the scores until they are reviewed; an automatic score leaves out unassigned lesions.
@@ -153,8 +154,8 @@ class Review:
     method: str
     image: sitk.Image
     rules: ScoringRules
+    heart: sitk.Image
     peaks: sitk.Image | None = None
-    heart: sitk.Image | None = None
     recorded: Mapping[LesionKey, RecordedLesion] = field(default_factory=dict)
     by_territory: bool = False
     unreviewed: str = "candidates"
@@ -237,15 +238,15 @@ class Review:
         recorded = self.recorded.get(_key(lesion))
         return lesion.artery if recorded is not None and recorded.site == lesion.artery else None
 
-    def warnings(self, heart: sitk.Image) -> list[ScanWarning]:
-        """Return the warnings of `cac score --lesions` about a reviewed clinical score.
-
-        heart: Mask on the scan's grid.
-        """
+    def warnings(self) -> list[ScanWarning]:
+        """Return the warnings of `cac score --lesions` about a reviewed clinical score."""
         if not self.reviewed:
             return []
         lesions = self.lesions()
-        warnings = [*outside_warning(self.result().lesions, heart), *metal_warning(lesions, self._metal_among(lesions))]
+        warnings = [
+            *outside_warning(self.result().lesions, self.heart),
+            *metal_warning(lesions, self._metal_among(lesions)),
+        ]
         if unassigned := int((self.labelled.values == Artery.UNASSIGNED).sum()):
             message = f"{unassigned} voxels are not assigned to an artery and do not count in the reviewed score."
             warnings.append(ScanWarning("unassigned-left-out", message))
@@ -271,7 +272,8 @@ class Review:
         kji = np.stack(np.unravel_index(self.flat_voxels([lesion_id]), self._hu.shape), axis=1)
         spacing = np.array(self.image.GetSpacing()[::-1])
         nearest = (((kji - kji.mean(0)) * spacing) ** 2).sum(1).argmin()
-        return tuple(int(n) for n in kji[nearest])
+        k, j, i = kji[nearest].tolist()
+        return k, j, i
 
     @property
     def _hu(self) -> np.ndarray:
@@ -363,7 +365,7 @@ class Review:
         """Return suggested arteries: those of the run for its lesions, others by location; each is computed once."""
         keys = {lesion.id: _key(lesion) for lesion in part.lesions}
         new = tuple(lesion for lesion in part.lesions if keys[lesion.id] not in self._suggestions)
-        if new and self.heart is not None:
+        if new:
             # Cropped to heart and lesions to save time.
             places = np.unravel_index(self._all_lesions().flat, self._hu.shape)
             box = [
@@ -389,7 +391,7 @@ class Review:
         """
         ids = {lesion.id for lesion in lesion_set.lesions}
         if ids != self._metal[0]:
-            new = not np.isin(lesion_set.flat, self._candidates).all()
+            new = self._candidates is None or not np.isin(lesion_set.flat, self._candidates).all()
             self._metal = ids, metal_lesions(lesion_set, self.image) if new else {}
         return self._metal[1]
 
@@ -406,28 +408,3 @@ def _from_head_to_feet(lesion_set: LesionSet) -> list[Lesion]:
         return -sum(c.slice_index * c.voxels for c in lesion.components) / lesion.voxels, place[lesion.id]
 
     return sorted(lesion_set.lesions, key=order)
-
-
-def result_as_copied_text(methods: Mapping[str, MethodResult], elsewhere: NonCoronaryResult | None = None) -> str:
-    """Return totals per method and artery as tab-separated lines for a spreadsheet.
-
-    elsewhere: Calcium outside the coronary arteries, listed last.
-    """
-    columns = ("Method", "Artery", "Lesions", "Agatston (of the map: adjusted)", "Volume mm³", "Mass mg")
-    columns += ("Pseudo-mass HU·mm³", "Peak HU", "State")
-    lines = []
-
-    def add(title: str, name: str, score: Score, state: str) -> None:
-        numbers = (score.agatston, score.volume_mm3, score.mass_mg, score.pseudo_mass_hu_mm3, score.peak_hu)
-        cells = ["" if number is None else f"{number:.3f}" for number in numbers]
-        lines.append((title, name, score.lesions, *cells, state))
-
-    for name, method in methods.items():
-        state = STATUSES[method.status] + (", no coronary calcium" if method.no_calcium else "")
-        for artery, score in method.arteries.items():
-            add(METHOD_TITLES[name], artery.key, score, state)
-        add(METHOD_TITLES[name], "total", method.total, state)
-    for site, score in elsewhere.scores.items() if elsewhere is not None else ():
-        state = "reviewed" if elsewhere.reviewed else "not reviewed"
-        add("Outside the coronary arteries", site.full_name, score, state)
-    return table_text(columns, lines, delimiter="\t")

@@ -22,8 +22,8 @@ from ..scoring.lesions import Lesion
 from ..scoring.methods import Categories, MethodResult, NonCoronaryResult, categories_of
 from ..scoring.scores import Percentile
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements
+from .edits import clicked_voxels, painted_voxels, voxels_beyond_plane
 from .export import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, Reviewed, export_review, result_of
-from .picking import brush_stroke, pick_lesion
 from .review import Difference, Review
 from .state import Change, ReviewState, reviews_of
 
@@ -65,7 +65,7 @@ class ScanReview:
         self.problems: dict[str, str] = {}
         self._set_marks(state.reviewed())
         self._slices = state.slices()
-        self._signatures: dict[str, tuple] = {}
+        self._signatures: dict[str, object] = {}
         self._had_numbers: set[str] = set()
         self._undo: list[Change] = []
         self._redo: list[Change] = []
@@ -133,7 +133,7 @@ class ScanReview:
         obsolete += ABOUT_LABELS if self._undo else ()
         warnings = [warning for warning in self._state.record.warnings if warning.code not in obsolete]
         if "threshold" not in self.problems:
-            warnings += self._reviews["threshold"].warnings(self._state.heart)
+            warnings += self._reviews["threshold"].warnings()
         warnings += disagreements(self.estimates, self.results())
         warnings += [ScanWarning("review-problem", text) for text in self.problems.values()]
         if off := self.slices_off:
@@ -196,17 +196,7 @@ class ScanReview:
 
         Raises MaskError if there is none, or too much.
         """
-        review = self._reviews[method]
-        hu = sitk.GetArrayViewFromImage(review.image)
-        labels = np.zeros(hu.shape, np.uint8)
-        labels.reshape(-1)[review.labelled.flat] = review.labelled.values
-        spacing, threshold = review.image.GetSpacing()[::-1], review.rules.threshold_hu
-        pick = pick_lesion(hu, voxel, spacing, threshold, sites=labels.__getitem__)
-        if pick is None:
-            raise MaskError(f"Nothing there reaches {threshold:g} HU, so that it counts for no score.")
-        if pick.leaked:
-            raise MaskError(f"{pick.reason} Paint it with the brush if it is coronary calcium.")
-        self.give(method, pick.flat(hu.shape), int(site))
+        self.give(method, clicked_voxels(self._reviews[method], voxel), int(site))
 
     def paint(self, method: str, points: list[tuple[float, ...]], radius_mm: float, flat: bool, label: int) -> None:
         """Label the voxels under a round brush that reach the threshold; label 0 erases labelled voxels.
@@ -214,23 +204,7 @@ class ScanReview:
         Points of the stroke are [k, j, i] in voxels. flat: Paint in the slice alone. Raises MaskError if no voxel
         qualifies.
         """
-        review = self._reviews[method]
-        hu, threshold = sitk.GetArrayViewFromImage(review.image), review.rules.threshold_hu
-        spacing = np.array(review.image.GetSpacing())
-        places = [np.array(point[::-1]) * spacing for point in points]
-        to_mm, normal = np.diag([*spacing, 1.0]), (0, 0, 1) if flat else None
-        ends = zip(places, places[1:] or places, strict=False)
-        strokes = [brush_stroke(hu.shape, to_mm, start, end, radius_mm, normal) for start, end in ends]
-        covered = np.unique(np.concatenate([np.zeros(0, int), *(s.flat(hu.shape) for s in strokes if s is not None)]))
-        if label:
-            covered = covered[hu.reshape(-1)[covered] >= threshold]
-            message = f"Nothing under the brush reaches {threshold:g} HU, so that it counts for no score."
-        else:
-            covered = covered[np.isin(covered, review.labelled.flat)]
-            message = "Nothing under the eraser belongs to a lesion."
-        if not covered.size:
-            raise MaskError(message)
-        self.give(method, covered, label)
+        self.give(method, painted_voxels(self._reviews[method], points, radius_mm, flat, label == 0), label)
 
     def cut(
         self, method: str, lesion_id: int, point_kji: Iterable[float], normal_kji: Iterable[float], label: int
@@ -242,12 +216,7 @@ class ScanReview:
         """
         if not label:
             raise MaskError("The part of a lesion needs a site, or is rejected.")
-        flat = self._reviews[method].flat_voxels([lesion_id])
-        kji = np.stack(np.unravel_index(flat, self.scan.image.GetSize()[::-1]), axis=1)
-        is_far_side = (kji - np.asarray(list(point_kji), float)) @ np.asarray(list(normal_kji), float) > 0
-        if is_far_side.all() or not is_far_side.any():
-            raise MaskError(f"The line does not divide lesion {lesion_id}. Draw it through the lesion.")
-        self.give(method, flat[is_far_side], label)
+        self.give(method, voxels_beyond_plane(self._reviews[method], lesion_id, point_kji, normal_kji), label)
 
     def reject_unassigned(self, method: str) -> None:
         """Reject all unassigned voxels."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,12 @@ import SimpleITK as sitk
 
 from ..core.ct import CTError, CTScan, UnreadableError, same_grid, scan_from_image
 from ..core.grid import Grid
+from ..core.labels import Labelled
+from ..mrml.scene_content import SliceRow
 from ..quality.calibration import Familiarity
 from ..quality.normalisation import Normalisation
 from ..record.score_record import ScoreRecord
-from ..scoring.lesions import ScoringRules
+from ..scoring.rules import ScoringRules
 from ..scoring.uncertainty import ScanErrors
 from ..whole_scan.estimates import recorded_estimates
 from .review import Difference, Review, recorded_lesions
@@ -36,7 +39,7 @@ class Change:
         return bool(self.voxels or self.slices or self.reviewed)
 
 
-class ReviewState:
+class ReviewState(ABC):
     """Labels, slices and marks of a review, and the record of the run that is reviewed.
 
     Images in a scene or on the disk are read on use.
@@ -70,9 +73,45 @@ class ReviewState:
         self.scan = _recorded_scan(record, image, name)
         self.scored = self.scan if normalisation is None else normalisation.of(self.scan)
 
+    @abstractmethod
     def whole_map(self) -> sitk.Image:
         """Return the calcium map on the scan's grid. Raises UnreadableError if it does not lie on the scan's voxels."""
-        return whole_map(self.calcium_map(), self.scan.image)
+
+    @abstractmethod
+    def saliency(self) -> sitk.Image | None:
+        """Return the saliency of a whole-scan estimate on the scan's grid; None without one."""
+
+    @abstractmethod
+    def territories(self) -> sitk.Image | None:
+        """Return labels of `TERRITORIES` on the scan's grid; None if unknown."""
+
+    @abstractmethod
+    def signature(self, method: str) -> object:
+        """Return a value that differs once the labels of a method may have changed."""
+
+    @abstractmethod
+    def labelled(self, method: str) -> Labelled:
+        """Return the labels of a method. Raises CTError if they contradict each other."""
+
+    @abstractmethod
+    def write(self, method: str, labelled: Labelled, alone: bool = False) -> None:
+        """Label voxels, 0 for none. alone: Remove the labels of all other voxels."""
+
+    @abstractmethod
+    def slices(self) -> list[SliceRow]:
+        """Return the slices of the calcium map; empty without a map."""
+
+    @abstractmethod
+    def set_used(self, used: dict[int, bool]) -> None:
+        """Include or exclude slices of the calcium map, by slice index k."""
+
+    @abstractmethod
+    def reviewed(self) -> dict[str, bool]:
+        """Return True for each method that a reader has confirmed."""
+
+    @abstractmethod
+    def set_reviewed(self, method: str, on: bool) -> None:
+        """Set or clear the mark of a confirmed method."""
 
 
 def _recorded_scan(record: ScoreRecord, image: sitk.Image, name: str) -> CTScan:
@@ -116,8 +155,8 @@ def _review(method: str, state: ReviewState, errors: ScanErrors) -> Review:
         method,
         state.scored.image if clinical else state.whole_map(),
         ScoringRules.recorded(state.record.rules[method]),
-        None if clinical else state.scored.image,
         state.heart,
+        None if clinical else state.scored.image,
         recorded_lesions(recorded, state.record.non_coronary if clinical else None),
         state.record.territories is not None,
         unreviewed,

@@ -16,13 +16,14 @@ from PIL import Image
 
 from CACScoringLib.core.ct import Acquisition, ScanWarning, scan_from_image
 from CACScoringLib.core.grid import Grid
-from CACScoringLib.core.labels import TERRITORIES, Artery
+from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
 from CACScoringLib.report import listing, page, pictures
 from CACScoringLib.report.page import severe_stenosis
 from CACScoringLib.scoring.arteries import ArterySuggestion
+from CACScoringLib.scoring.methods import STATUSES
 
 NASTY = "<script>alert(1)</script>&\"'"
 IDENTITY = {"patient_name": "DOE^JANE", "patient_id": "ID-4711", "study_date": "20260102", "series_uid": "1.2.3.4"}
@@ -243,6 +244,23 @@ def test_lesions_given_back_give_the_same_numbers_reviewed(monkeypatch, tmp_path
     assert not before["non_coronary"].pop("reviewed")
     assert after["non_coronary"] == before["non_coronary"]
     assert after["methods"]["threshold"]["total"] == before["methods"]["threshold"]["total"]
+
+
+def test_copied_text_is_a_table(monkeypatch):
+    result = heart_with_territories.score(monkeypatch)
+    clinical, elsewhere = result.methods["threshold"], result.non_coronary
+    methods = {"threshold": replace(clinical, total=replace(clinical.total, mass_mg=None))}
+    lines = [line.split("\t") for line in report.result_as_copied_text(methods, elsewhere).splitlines()]
+    assert {len(line) for line in lines} == {9}
+    assert len(lines) == 1 + 7 + 4
+    [total] = [line for line in lines if line[1] == "total"]
+    assert float(total[3]) == pytest.approx(clinical.total.agatston, abs=1e-3)
+    assert total[5] == ""  # no mass without a calibration
+    assert total[8] == STATUSES["candidates"]
+    valve = elsewhere.scores[NonCoronary.AORTIC_VALVE]
+    cells = next(line for line in lines if line[1] == "aortic valve and root")
+    assert cells[2:4] == [str(valve.lesions), f"{valve.agatston:.3f}"]
+    assert cells[-1] == "not reviewed"
 
 
 @pytest.mark.parametrize(

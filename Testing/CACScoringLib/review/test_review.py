@@ -12,10 +12,10 @@ from CACScoringLib.core.ct import MaskError
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
-from CACScoringLib.review.review import Review, recorded_lesions, result_as_copied_text
+from CACScoringLib.review.review import Review, recorded_lesions
 from CACScoringLib.scoring.arteries import suggest_arteries
 from CACScoringLib.scoring.lesions import ScoringRules
-from CACScoringLib.scoring.methods import STATUSES, categories_of
+from CACScoringLib.scoring.methods import categories_of
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def review_of(scored, method, recorded=True):
     elsewhere = record.non_coronary if method == "threshold" else None
     lesions = recorded_lesions(record.methods[method], elsewhere) if recorded else {}
     review = Review(
-        method, image, method_result.rules, peaks, heart, lesions, by_territory=result.territories is not None
+        method, image, method_result.rules, heart, peaks, lesions, by_territory=result.territories is not None
     )
     labels = report.site_labels(result) if method == "threshold" else method_result.lesions.label_image(scan.image)
     set_labels(review, sitk.GetArrayFromImage(labels))
@@ -133,18 +133,18 @@ class TestReviewed:
 
     def test_warnings(self, scored, review):
         scan, heart, _ = scored
-        assert review.warnings(heart) == []
+        assert review.warnings() == []
         review.reviewed = True
-        assert [w.code for w in review.warnings(heart)] == ["unassigned-left-out"]
+        assert [w.code for w in review.warnings()] == ["unassigned-left-out"]
         bright = sitk.GetArrayFromImage(scan.image)
         bright[1, 4, 4:7] = 2500
-        metal = Review("threshold", sitk.GetImageFromArray(bright), ScoringRules(minimum_area_mm2=0))
+        metal = Review("threshold", sitk.GetImageFromArray(bright), ScoringRules(minimum_area_mm2=0), heart)
         metal.reviewed = True
         marked = np.zeros(bright.shape, np.uint8)
-        assert metal.warnings(heart) == []
+        assert metal.warnings() == []
         marked[1, 4, 4:7] = Artery.RCA
         set_labels(metal, marked)
-        assert [w.code for w in metal.warnings(heart)] == ["label-outside-heart", "metal-labelled"]
+        assert [w.code for w in metal.warnings()] == ["label-outside-heart", "metal-labelled"]
 
 
 class TestIds:
@@ -176,9 +176,9 @@ class TestLookingUp:
         hu = np.full((3, 12, 12), 40, np.int16)
         hu[1, 2:9, 2:9] = 300
         hu[1, 3:8, 3:8] = 40
-        review = Review("threshold", sitk.GetImageFromArray(hu), ScoringRules())
+        image = sitk.GetImageFromArray(hu)
+        review = Review("threshold", image, ScoringRules(), heart=sitk.Cast(image > 0, sitk.sitkUInt8))
         set_labels(review, (hu > 130).astype(np.uint8))
-        assert review.result().suggestions == ()  # without a heart
         centre = review.centre_of(1)
         assert hu[centre] == 300
         assert np.abs(np.array(centre) - (1, 5, 5)).max() == 3
@@ -246,18 +246,3 @@ class TestSites:
         review = review_of((scan, heart, score_scan(scan, heart=heart, lesions=labels)), "threshold")
         assert review.lesions().lesions
         assert not any(map(review.suggested_site, review.lesions().lesions))
-
-
-def test_copied_text_is_a_table(with_territories):
-    methods, elsewhere = with_territories[2].methods, with_territories[2].non_coronary
-    lines = [line.split("\t") for line in result_as_copied_text(methods, elsewhere).splitlines()]
-    assert {len(line) for line in lines} == {9}
-    assert len(lines) == 1 + 2 * 7 + 4
-    totals = [line for line in lines if line[1] == "total"]
-    assert [float(line[3]) for line in totals] == [pytest.approx(m.total.agatston, abs=1e-3) for m in methods.values()]
-    assert totals[0][5] == ""  # no mass without a calibration
-    assert totals[0][8] == STATUSES["candidates"]
-    valve = elsewhere.scores[NonCoronary.AORTIC_VALVE]
-    cells = next(line for line in lines if line[1] == "aortic valve and root")
-    assert cells[2:4] == [str(valve.lesions), f"{valve.agatston:.3f}"]
-    assert cells[-1] == "not reviewed"
