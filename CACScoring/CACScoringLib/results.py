@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .quality.calibration import Familiarity
     from .quality.mass_calibration import MassCalibration
     from .quality.normalisation import Normalisation
+    from .record.score_record import ModelRecord
     from .scoring.methods import Categories, MethodResult, NonCoronaryResult
     from .whole_scan.estimates import WholeScanEstimate
 
@@ -56,7 +57,7 @@ class ScoreResult:
         normalisation: Normalisation of the scan; None in results of earlier versions.
         scored: The scan as scored; None if it was not normalised.
         mass_calibration: Calibration of masses without a threshold; None in results of earlier versions.
-        recorded_models: Models of the run that a review began with, as in `scores.json`.
+        recorded_models: Models of the run that a review began with.
     """
 
     scan: CTScan
@@ -77,7 +78,7 @@ class ScoreResult:
     normalisation: Normalisation | None = None
     scored: CTScan | None = None
     mass_calibration: MassCalibration | None = None
-    recorded_models: tuple[dict[str, Any], ...] = ()
+    recorded_models: tuple[ModelRecord, ...] = ()
 
     def __repr__(self) -> str:
         return f"ScoreResult({self.scan!r}, {self.methods!r})"

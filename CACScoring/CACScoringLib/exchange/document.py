@@ -14,7 +14,7 @@ from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 from ..core.text import RESEARCH_ONLY
 from ..core.version import VERSION
 from ..report import headline, pictures
-from ..report.files import models_as_json
+from ..report.files import models_of
 from ..report.listing import left_out_candidates
 from ..report.page import interval_bar
 from ..results import ScoreResult
@@ -222,6 +222,6 @@ def _how(result: ScoreResult) -> dict[str, str]:
         "Mass calibration": "none" if calibration is None else f"{calibration:g} mg/(mm³·HU)",
         "Heart": result.heart.source,
     }
-    for model in models_as_json(result):
-        how[f"Model for {model['network']}"] = f"{model['name']}, SHA-256 {model['sha256'][:16]}..."
+    for model in models_of(result):
+        how[f"Model for {model.network}"] = f"{model.name}, SHA-256 {model.sha256[:16]}..."
     return how

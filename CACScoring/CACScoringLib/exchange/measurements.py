@@ -33,7 +33,7 @@ from pydicom.sr.coding import Code
 
 from ..core.labels import Artery, Site
 from ..core.version import VERSION
-from ..report.files import models_as_json
+from ..report.files import models_of
 from ..results import METHOD_TITLES, ScoreResult
 from ..scoring.lesions import ScoringRules
 from ..scoring.methods import MethodResult, NonCoronaryResult
@@ -153,7 +153,7 @@ def algorithm(result: ScoreResult, group: Group) -> AlgorithmIdentification:
     """Return the identification of a group's method, with rules and models as parameters (TID 4019)."""
     key = "decomposition" if group.by_map else "threshold"
     parameters = [f"{name} = {value}" for name, value in asdict(group.rules).items() if value is not None]
-    parameters += [f"model for {m['network']}: {m['name']}, SHA-256 {m['sha256']}" for m in models_as_json(result)]
+    parameters += [f"model for {m.network}: {m.name}, SHA-256 {m.sha256}" for m in models_of(result)]
     return AlgorithmIdentification(f"CAC {METHOD_TITLES[key]}", VERSION, parameters, manufacturer=MANUFACTURER)
 
 

@@ -11,7 +11,7 @@ from pydicom.sr.codedict import codes
 
 from ..core.labels import SITES, Artery, Site
 from ..core.version import VERSION
-from ..report.files import models_as_json
+from ..report.files import models_of
 from ..report.pictures import SITE_COLOURS
 from ..results import ScoreResult
 from . import codes as cac
@@ -81,7 +81,7 @@ def _segment_description(result: ScoreResult, source: SourceSeries, number: int,
     label = segment_label(site)
     elsewhere = result.non_coronary if not isinstance(site, Artery) else None
     reviewed = (elsewhere or result.methods["threshold"]).reviewed
-    by_networks = bool(models_as_json(result))
+    by_networks = bool(models_of(result))
     family = codes.cid7162.ArtificialIntelligence if by_networks else codes.cid7162.MorphologicalOperations
     return SegmentDescription(
         segment_number=number,

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,12 +19,13 @@ from ..core.tables import table_text
 from ..io.image_files import write_image
 from ..quality.calibration import CalibratedOn
 from ..record.reading import record_from_text
-from ..record.score_record import ScoreRecord
+from ..record.score_record import ModelRecord, ScoreRecord
 from ..results import CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.arteries import ArterySuggestion
-from ..scoring.lesions import Lesion, ScoringRules
+from ..scoring.lesions import Lesion
 from ..scoring.mass import CalciumMass
 from ..scoring.methods import STATUSES, MethodResult, NonCoronaryResult, mass_of
+from ..scoring.rules import ScoringRules
 from ..scoring.scores import ROUNDING, Score, component_agatston, score_lesions
 from ..scoring.uncertainty import TOTAL
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
@@ -45,7 +47,11 @@ _STEP_KEYS = {"whole-scan estimates": "second opinions"}
 
 
 def write_json(
-    path: Path, result: ScoreResult, seconds: dict[str, float], identify: bool = False, comparison: dict | None = None
+    path: Path,
+    result: ScoreResult,
+    seconds: dict[str, float],
+    identify: bool = False,
+    comparison: dict[str, Any] | None = None,
 ) -> None:
     """Write `scores.json`; see `result_as_json`.
 
@@ -164,16 +170,17 @@ def result_as_copied_text(methods: Mapping[str, MethodResult], elsewhere: NonCor
     return table_text(columns, lines, delimiter="\t")
 
 
-def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: bool = False) -> dict:
+def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: bool = False) -> dict[str, Any]:
     """The content of `scores.json`. Within one schema keys may be added, but none removed or changed.
 
     seconds: by step. identify: include the patient's name and id, study date and UIDs, left out otherwise.
     """
     image, networks = result.scan.image, result.networks
     truth, territories = result.true_mass_mg, result.heart.territories
-    calibrated_on = networks and CalibratedOn.stored(networks.decomposition.card.calibration)
+    calibration = networks.decomposition.card.calibration if networks else {}
+    calibrated_on = CalibratedOn.stored(calibration)
     # Only an automatic clinical score evaluates candidates (`scoring.evidence`).
-    automatic = networks is not None and result.methods["threshold"].status == "automatic"
+    is_automatic = networks is not None and result.methods["threshold"].status == "automatic"
     return {
         "schema": SCHEMA,
         "input": {
@@ -189,7 +196,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "heart": {"source": result.heart.source},
         "warnings": [asdict(warning) for warning in result.warnings],
         "rules": {name: asdict(method.rules) for name, method in result.methods.items()},
-        "models": models_as_json(result),
+        "models": [asdict(model) for model in models_of(result)],
         "methods": {name: _method(method, image.GetSpacing()) for name, method in result.methods.items()},
         "non_coronary": _non_coronary(result),
         "territories": territories
@@ -201,7 +208,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "slices_by_reader": {str(k): "on" if on else "off" for k, on in sorted(result.slices_by_reader.items())},
         "slices_decomposed": _decomposed(result),
         "decomposition_settings": result.decomposition and asdict(result.decomposition.settings),
-        "candidate_evidence": networks.decomposition.card.calibration["candidates"] if automatic else None,
+        "candidate_evidence": calibration.get("candidates") if is_automatic else None,
         "calibrated_on": calibrated_on and asdict(calibrated_on),
         "categories": result.categories and {**asdict(result.categories), "rounding": ROUNDING},
         "truth": None
@@ -274,7 +281,7 @@ def _row(lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float
     }
 
 
-def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
+def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict[str, object]:
     lesions = [
         {"id": lesion.id, "artery": lesion.artery.key, **_lesion(lesion, method.rules, spacing, _mass(method, lesion))}
         | _suggestion(method.suggestion_of(lesion))
@@ -308,7 +315,7 @@ def _mass(method: MethodResult, lesion: Lesion) -> CalciumMass:
     return NOT_MEASURED if method.masses is None else method.masses[lesion.id]
 
 
-def _intervals(method: MethodResult, part: str) -> dict:
+def _intervals(method: MethodResult, part: str) -> dict[str, object]:
     intervals = method.intervals.get(part)
     return {
         "interval_90": None if intervals is None else list(intervals.agatston),
@@ -321,7 +328,7 @@ def _left_out(method: MethodResult) -> Iterator[tuple[Lesion, ArterySuggestion, 
     return iter(()) if method.left_out is None else method.left_out.candidates()
 
 
-def _non_coronary(result: ScoreResult) -> dict | None:
+def _non_coronary(result: ScoreResult) -> dict[str, object] | None:
     """Return calcium outside the coronary arteries by the clinical rule; None if unknown."""
     elsewhere = result.non_coronary
     if elsewhere is None:
@@ -337,7 +344,7 @@ def _non_coronary(result: ScoreResult) -> dict | None:
 
 def _lesion(
     lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float], mass: CalciumMass = NOT_MEASURED
-) -> dict:
+) -> dict[str, object]:
     components = [
         {
             "slice": c.slice_index,
@@ -353,7 +360,7 @@ def _lesion(
     return {**asdict(score_lesions([lesion], spacing, rules)), **asdict(mass), **place, "components": components}
 
 
-def _suggestion(suggestion: ArterySuggestion | None) -> dict:
+def _suggestion(suggestion: ArterySuggestion | None) -> dict[str, Cell]:
     """Return the artery that a lesion's location suggests; empty for reviewed lesions."""
     if suggestion is None:
         return {}
@@ -364,19 +371,19 @@ def _suggestion(suggestion: ArterySuggestion | None) -> dict:
     }
 
 
-def _evidence(suggestion: ArterySuggestion | None) -> dict:
+def _evidence(suggestion: ArterySuggestion | None) -> dict[str, object]:
     """Return the features that a candidate was evaluated by; empty if it was not."""
     evidence = {} if suggestion is None else suggestion.evidence
     return {"evidence": {name: round(value, 4) for name, value in evidence.items()}} if evidence else {}
 
 
-def models_as_json(result: ScoreResult) -> list[dict]:
-    """Return name, network and SHA-256 of each model of a result."""
+def models_of(result: ScoreResult) -> tuple[ModelRecord, ...]:
+    """Return the models of a result."""
     if result.networks is None:
-        return [dict(model) for model in result.recorded_models]
+        return result.recorded_models
     networks = result.networks
     loaded = (networks.heart, networks.territories, networks.slices, networks.decomposition, networks.lesions)
-    return [{"name": m.card.name, "network": m.card.network, "sha256": m.card.sha256} for m in loaded if m]
+    return tuple(ModelRecord(m.card.name, m.card.network, m.card.sha256) for m in loaded if m)
 
 
 def _decomposed(result: ScoreResult) -> list[bool] | None:

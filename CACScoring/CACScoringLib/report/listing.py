@@ -9,8 +9,9 @@ from ..scoring.lesions import Lesion
 from ..scoring.scores import component_agatston
 
 if TYPE_CHECKING:
-    from ..results import MethodResult, ScoreResult
+    from ..results import ScoreResult
     from ..scoring.arteries import ArterySuggestion
+    from ..scoring.methods import MethodResult
 
 MOST_LISTED = 50
 """Unreviewed candidates listed one by one, those that are largest and most probably coronary first. A patient has some

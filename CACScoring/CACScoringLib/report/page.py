@@ -16,17 +16,13 @@ from ..quality.calibration import Repeatability
 from ..quality.mass_calibration import MassCalibration
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.comparison import BY_INTERVALS, TOTAL, Change, Comparison, MethodComparison
-from ..scoring.methods import STATUSES, MethodResult
+from ..scoring.methods import STATUSES, MethodResult, NonCoronaryResult
 from ..scoring.scores import ROUNDING, component_agatston
 from ..scoring.uncertainty import CATEGORIES, LIMITS
 from ..whole_scan.estimates import TITLES, agreements, prediction_of
 from . import headline, pictures
 from .listing import MOST_LISTED, left_out_candidates, lesion_name, listed_lesions, place_of
-from .pictures import (
-    SITE_COLOURS,
-    TERRITORY_SITES,
-    WINDOW_HU,
-)
+from .pictures import SITE_COLOURS, TERRITORY_SITES, WINDOW_HU
 
 if TYPE_CHECKING:
     import jinja2
@@ -45,6 +41,9 @@ SEVERE_STENOSIS_LIMITS = {"F": (800, 1200, 1600), "M": (1600, 2000, 3000)}
 """Agatston scores of the aortic valve by sex. Severe aortic stenosis is unlikely below the first, likely from the
 second, and very likely from the third (Vahanian, Eur Heart J 2022;43:561, after Clavel, J Am Coll Cardiol
 2013;62:2329)."""
+
+Row = tuple[object, ...]
+"""Cells of a row."""
 
 WIDTH, HEIGHT = 460, 44
 _X_MIN, _X_MAX, _HALF_BAND = 14, 446, 12
@@ -133,9 +132,9 @@ def severe_stenosis(agatston: float, sex: str) -> str:
     return "likely" if agatston < very_likely else "very likely"
 
 
-def _stenosis(result: ScoreResult) -> list[tuple]:
+def _stenosis(elsewhere: NonCoronaryResult, sex: str | None) -> list[Row]:
     """Return the aortic valve's score and the published limits, for the patient's sex if known."""
-    valve, sex = result.non_coronary.scores[NonCoronary.AORTIC_VALVE], result.scan.acquisition.patient_sex
+    valve = elsewhere.scores[NonCoronary.AORTIC_VALVE]
     return [
         ({"F": "women", "M": "men"}[key], *limits, f"{valve.agatston:.0f}: {severe_stenosis(valve.agatston, key)}")
         for key, limits in SEVERE_STENOSIS_LIMITS.items()
@@ -143,9 +142,9 @@ def _stenosis(result: ScoreResult) -> list[tuple]:
     ]
 
 
-def _left_out(result: ScoreResult) -> list[tuple]:
+def _left_out(result: ScoreResult) -> list[Row]:
     """Rows of the listed candidates that an automatic score leaves out."""
-    rows = []
+    rows: list[Row] = []
     for candidate in left_out_candidates(result)[:MOST_LISTED]:
         lesion = candidate.lesion
         place = place_of(result, max(lesion.components, key=lambda c: c.area_mm2).slice_index)
@@ -154,11 +153,11 @@ def _left_out(result: ScoreResult) -> list[tuple]:
     return rows
 
 
-def _components(result: ScoreResult, method: MethodResult) -> list[tuple]:
+def _components(result: ScoreResult, method: MethodResult) -> list[Row]:
     """Return the Agatston score of each listed lesion in each slice, and the sum of unlisted lesions."""
     spacing = result.scan.slice_spacing_mm
     listed = listed_lesions(method, spacing)
-    rows: list[tuple] = []
+    rows: list[Row] = []
     for lesion in listed:
         for c in lesion.components:
             name, place = lesion_name(method, lesion), place_of(result, c.slice_index)
@@ -169,15 +168,15 @@ def _components(result: ScoreResult, method: MethodResult) -> list[tuple]:
     unlisted = [lesion for lesion in method.lesions.lesions if lesion.id not in ids]
     if unlisted:
         parts = [c for lesion in unlisted for c in lesion.components]
-        points = sum(component_agatston(c, spacing, method.rules) for c in parts)
-        voxels, area = sum(c.voxels for c in parts), sum(c.area_mm2 for c in parts)
-        rows.append((f"{len(unlisted)} others", "", "", voxels, f"{area:.2f}", "", "", f"{points:.2f}"))
+        points = f"{sum(component_agatston(c, spacing, method.rules) for c in parts):.2f}"
+        voxels, area = sum(c.voxels for c in parts), f"{sum(c.area_mm2 for c in parts):.2f}"
+        rows.append((f"{len(unlisted)} others", "", "", voxels, area, "", "", points))
     return rows
 
 
 def _facts(result: ScoreResult, identify: bool) -> dict[str, object]:
     image, familiarity = result.scan.image, result.familiarity
-    facts = {
+    facts: dict[str, object] = {
         "voxels": " × ".join(map(str, image.GetSize())),
         "spacing_mm": " × ".join(f"{s:.3f}" for s in image.GetSpacing()),
         **result.scan.acquisition.facts(identify),
@@ -212,13 +211,13 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.globals["RESEARCH_ONLY"] = RESEARCH_ONLY
-    environment.filters |= {
-        "colour": SITE_COLOURS.__getitem__,
-        "data_uri": lambda jpeg: f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}",
-        "general": "{:g}".format,
-        "number": lambda value, digits=0: "–" if value is None else f"{value:.{digits}f}",
-        "percent": percent,
-    }
+    environment.filters.update(
+        colour=SITE_COLOURS.__getitem__,
+        data_uri=lambda jpeg: f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}",
+        general="{:g}".format,
+        number=lambda value, digits=0: "–" if value is None else f"{value:.{digits}f}",
+        percent=percent,
+    )
     environment.tests["coronary"] = lambda site: isinstance(site, Artery)
     return environment
 

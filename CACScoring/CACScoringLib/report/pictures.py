@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from ..core.ct import CTScan
-from ..core.grid import bounding_box
+from ..core.grid import Box, bounding_box
 from ..core.labels import TERRITORIES, Artery, NonCoronary, Site
 from ..scoring.lesions import Lesion, LesionSet
 from ..scoring.scores import component_agatston
@@ -51,9 +51,6 @@ SALIENCY_OPACITY = 0.75
 SALIENCY_SPOT_MM = 4.0
 """Smallest width of a drawn spot of saliency, because a single voxel would not be seen."""
 
-Box = tuple[slice, slice, slice]
-"""Part of an array [k, j, i]."""
-
 MOST_LARGEST = 4
 """Number of lesions pictured on the first screen of a report."""
 
@@ -88,7 +85,7 @@ def slice_picture(
         arrow_id: ID of the lesion that an arrow points to; None for no arrow.
     """
     box = box or box_around(heart, scan, lesions)
-    area = (slice_index, *box[1:])
+    area: tuple[int | slice, ...] = (slice_index, *box[1:])
     picture, zoom = _enlarged(scan.hu[area], scan.image.GetSpacing()[:2])
     _outline(picture, sitk.GetArrayViewFromImage(heart)[area] != 0, HEART_COLOUR)
     if territories is not None:
@@ -132,7 +129,10 @@ def patch_picture(
     spacing = scan.image.GetSpacing()[:2]
     halves = [max(1, round(width_mm / 2 / mm)) for mm in spacing[::-1]]
     ends = zip(place, halves, scan.hu.shape[1:], strict=True)
-    area = (k, *(slice(max(0, at - half), min(size, at + half + 1)) for at, half, size in ends))
+    area: tuple[int | slice, ...] = (
+        k,
+        *(slice(max(0, at - half), min(size, at + half + 1)) for at, half, size in ends),
+    )
     picture, _ = _enlarged(scan.hu[area], spacing)
     for mask, colour in outlines:
         _outline(picture, mask[area], colour)
@@ -185,11 +185,11 @@ def _enlarged(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[Image.Im
 
 def _outline(picture: Image.Image, shape: np.ndarray, colour: tuple[int, int, int], opacity: float = 1.0) -> None:
     """Draw a line just outside a shape, so that its inside stays visible; a faint line is thinner."""
-    if not shape.any():
-        return
     width = 2 if opacity == 1 else 1
     large = Image.fromarray(shape.astype(np.uint8) * 255).resize(picture.size, Image.Resampling.NEAREST)
-    x_min, y_min, x_max, y_max = large.getbbox()
+    if (extent := large.getbbox()) is None:
+        return
+    x_min, y_min, x_max, y_max = extent
     x_min, y_min = max(0, x_min - width), max(0, y_min - width)
     box = x_min, y_min, min(picture.width, x_max + width), min(picture.height, y_max + width)
     inside = np.asarray(large.crop(box)) > 0
@@ -337,9 +337,16 @@ def _pointed_at(result: ScoreResult, lesions: LesionSet, lesion: Lesion) -> tupl
 
 def site_pictures(result: ScoreResult) -> list[Picture]:
     """Draw, for each non-coronary site, the slice with most of its calcium, and all lesions there."""
+    if result.non_coronary is None:
+        return []
     lesions = result.non_coronary.lesions
+    weights: dict[Site, dict[int, float]] = {}
+    for lesion in lesions.lesions:
+        slices = weights.setdefault(lesion.artery, {})
+        for c in lesion.components:
+            slices[c.slice_index] = slices.get(c.slice_index, 0) + c.area_mm2 * c.weight
     drawn = []
-    for k in sorted({_densest_slice(lesions.lesions, s) for s in result.non_coronary.scores} - {None}, reverse=True):
+    for k in sorted({max(slices, key=slices.__getitem__) for slices in weights.values()}, reverse=True):
         peaks: dict[Site, float] = {}
         for site, c in ((x.artery, c) for x in lesions.lesions for c in x.components if c.slice_index == k):
             peaks[site] = max(c.peak_hu, peaks.get(site, c.peak_hu))
@@ -352,6 +359,8 @@ def site_pictures(result: ScoreResult) -> list[Picture]:
 def saliency_picture(result: ScoreResult, estimate: WholeScanEstimate) -> Picture | None:
     """Draw the axial slice with the highest saliency of a whole-scan estimate, as an orange overlay; None if it is 0
     everywhere."""
+    if estimate.saliency is None:
+        return None
     scan, heart = result.scan, result.heart.mask
     values = sitk.GetArrayViewFromImage(estimate.saliency)
     highest = float(values.max())
@@ -374,10 +383,3 @@ def saliency_picture(result: ScoreResult, estimate: WholeScanEstimate) -> Pictur
         f"Slice {k} has the highest saliency. Orange marks where a change would affect the total most. It does not "
         "outline calcium; where it lies on bone or lung, do not rely on the estimate.",
     )
-
-
-def _densest_slice(lesions: tuple[Lesion, ...], site: Site) -> int | None:
-    weights: Counter[int] = Counter()
-    for component in (c for lesion in lesions if lesion.artery == site for c in lesion.components):
-        weights[component.slice_index] += component.area_mm2 * component.weight
-    return max(weights, key=weights.__getitem__, default=None)

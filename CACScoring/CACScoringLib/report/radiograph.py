@@ -57,7 +57,7 @@ def result_as_html(result: RadiographResult, identify: bool = False) -> str:
     )
 
 
-def result_as_json(result: RadiographResult, seconds: dict[str, float]) -> dict:
+def result_as_json(result: RadiographResult, seconds: dict[str, float]) -> dict[str, object]:
     """Return the content of `scores.json`. seconds: Duration of each step."""
     factors = result.factors
     return {
@@ -141,7 +141,7 @@ def _facts(view: ViewResult, identify: bool) -> dict[str, object]:
     }
 
 
-def _input(view: ViewResult) -> dict:
+def _input(view: ViewResult) -> dict[str, object]:
     radiograph = view.radiograph
     rows, columns = radiograph.picture.shape
     return {
@@ -164,6 +164,6 @@ def _jpeg(picture: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def json_text(document: dict) -> str:
+def json_text(document: dict[str, object]) -> str:
     """Return a document as the text of `scores.json`."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

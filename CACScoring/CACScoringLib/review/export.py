@@ -81,7 +81,7 @@ def result_of(
         warnings=warnings,
         territories=state.territories() if images else None,
         non_coronary=non_coronary,
-        recorded_models=tuple(asdict(model) for model in record.models),
+        recorded_models=record.models,
         true_mass_mg=masses,
         estimates=tuple(replace(o, saliency=saliency) if o.network == VESSELS else o for o in state.estimates),
         familiarity=Familiarity.recorded(record),
