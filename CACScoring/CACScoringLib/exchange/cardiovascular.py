@@ -76,7 +76,7 @@ def _calcium_scoring(result: ScoreResult, segmentation: Segmentation | None) -> 
         for name, value, unit, method in score_numbers(group):
             item = NumContentItem(name, value, unit, relationship_type="CONTAINS")
             item.ContentSequence = _place(group, method)
-            if segment is not None and name == cac.CALCIUM_SCORE:
+            if segmentation is not None and segment is not None and name == cac.CALCIUM_SCORE:
                 item.ContentSequence.append(
                     ImageContentItem(
                         codes.DCM.ReferencedSegment,

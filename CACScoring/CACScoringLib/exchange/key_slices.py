@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import io
-from collections import Counter
+from collections import defaultdict
 
 import numpy as np
 from highdicom.sc import SCImage
@@ -31,11 +32,11 @@ MOST = 4
 def key_slices(result: ScoreResult) -> list[int]:
     """Return indices of the scan's slices with most of the clinical score, from head to feet; none without lesions."""
     method, spacing = result.methods["threshold"], result.scan.slice_spacing_mm
-    points: Counter[int] = Counter()
+    points: dict[int, float] = defaultdict(float)
     for lesion in method.lesions.lesions:
         for component in lesion.components:
             points[component.slice_index] += component_agatston(component, spacing, method.rules)
-    return sorted((k for k, _ in points.most_common(MOST)), reverse=True)
+    return sorted(heapq.nlargest(MOST, points, key=points.__getitem__), reverse=True)
 
 
 def key_picture(result: ScoreResult, k: int) -> Image.Image:
@@ -51,7 +52,7 @@ def key_picture(result: ScoreResult, k: int) -> Image.Image:
     return picture
 
 
-def key_images_of(result: ScoreResult, source: SourceSeries) -> list[Dataset]:
+def key_images_of(result: ScoreResult, source: SourceSeries) -> list[SCImage]:
     """Return a colour picture per key slice that refers to the slice's image."""
     images = []
     for number, k in enumerate(key_slices(result), 1):

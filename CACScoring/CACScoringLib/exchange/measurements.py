@@ -8,6 +8,7 @@ full precision in Floating Point Value.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import SimpleITK as sitk
 from highdicom.seg import Segmentation
@@ -28,6 +29,7 @@ from highdicom.sr import (
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
+from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
@@ -35,8 +37,8 @@ from ..core.labels import Artery, Site
 from ..core.version import VERSION
 from ..report.files import models_of
 from ..results import METHOD_TITLES, ScoreResult
-from ..scoring.lesions import ScoringRules
 from ..scoring.methods import MethodResult, NonCoronaryResult
+from ..scoring.rules import ScoringRules
 from ..scoring.scores import Score
 from . import codes as cac
 from .segmentation import counted_labels, segment_label, segment_numbers
@@ -141,7 +143,7 @@ def procedure(result: ScoreResult) -> Code:
     return cac.PROCEDURE if result.scan.acquisition.gating is None else cac.GATED_PROCEDURE
 
 
-def evaluated_images(result: ScoreResult, source: SourceSeries) -> list:
+def evaluated_images(result: ScoreResult, source: SourceSeries) -> list[Dataset]:
     """Return the source's images that show the heart region or counted calcium."""
     if len(source.images) == 1:
         return list(source.images)
@@ -157,9 +159,10 @@ def algorithm(result: ScoreResult, group: Group) -> AlgorithmIdentification:
     return AlgorithmIdentification(f"CAC {METHOD_TITLES[key]}", VERSION, parameters, manufacturer=MANUFACTURER)
 
 
-def score_numbers(group: Group) -> list[tuple[Code, float | int, Code, Code | None]]:
+def score_numbers(group: Group) -> list[tuple[Code, float, Code, Code | None]]:
     """Return concept, value, unit and method of a group's numbers; mass only if it is calibrated."""
     score = group.score
+    numbers: list[tuple[Code, float, Code, Code | None]]
     if group.by_map:
         numbers = [(cac.EQUIVALENT_SCORE, score.clinical_agatston, cac.NO_UNITS, cac.MAP_METHOD)]
     else:
@@ -198,7 +201,7 @@ def _group(
     segment = numbers.get(label) if label else None
     tracking_uid = source.uid("tracking", label if segment else group.name)
     place = cac.CORONARY if group.site is None else cac.PLACES[group.site]
-    content = {
+    content: dict[str, Any] = {
         "tracking_identifier": TrackingIdentifier(uid=tracking_uid, identifier=group.name),
         "finding_type": CodedConcept.from_code(cac.CALCIFICATION),
         "finding_category": CodedConcept.from_code(cac.CATEGORY),
@@ -210,7 +213,7 @@ def _group(
         ],
         "qualitative_evaluations": _evaluations(result, group),
     }
-    if segment is None:
+    if segment is None or segmentation is None:
         return MeasurementsAndQualitativeEvaluations(**content)
     referenced = ReferencedSegment.from_segmentation(segmentation, segment)
     return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=referenced, **content)

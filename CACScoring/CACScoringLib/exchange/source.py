@@ -7,6 +7,7 @@ import json
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,6 +16,8 @@ from pydicom import Dataset
 from ..core.ct import CTError, CTScan, same_grid
 from ..core.version import VERSION
 from ..io.dicom import read_bounded
+
+AnyDataset = TypeVar("AnyDataset", bound=Dataset)
 
 MANUFACTURER, MODEL_NAME, SERIAL_NUMBER = "CAC developers", "CAC", "none"
 """Equipment stated in the objects."""
@@ -104,7 +107,7 @@ class SourceSeries:
             number = 0
         return 1000 * min(max(number, 0), 1_000_000) + last_digit
 
-    def identity(self, last_digit: int, kind: str) -> dict:
+    def identity(self, last_digit: int, kind: str) -> dict[str, Any]:
         """Return series, instance and equipment of a DICOM object. last_digit: of the series number."""
         return {
             "series_instance_uid": self.uid(kind, "series"),
@@ -117,7 +120,7 @@ class SourceSeries:
             "device_serial_number": SERIAL_NUMBER,
         }
 
-    def complete(self, dataset: Dataset) -> Dataset:
+    def complete(self, dataset: AnyDataset) -> AnyDataset:
         """Set an object's patient and study to the source's, and remove private elements."""
         header = self.headers[0]
         for keyword in _PATIENT_AND_STUDY:
@@ -129,7 +132,7 @@ class SourceSeries:
         return dataset
 
 
-def with_creator(dataset: Dataset) -> Dataset:
+def with_creator(dataset: AnyDataset) -> AnyDataset:
     """Add the Content Creator's Name required by PS3.3 table 10-12, which may be empty."""
     dataset.setdefault("ContentCreatorName", "")
     return dataset
@@ -151,7 +154,7 @@ def check_series(scan: CTScan) -> None:
     _headers(scan)
 
 
-def source_of(scan: CTScan, content: dict, *voxels: sitk.Image) -> SourceSeries:
+def source_of(scan: CTScan, content: dict[str, object], *voxels: sitk.Image) -> SourceSeries:
     """Return the series of a scan.
 
     Args:
