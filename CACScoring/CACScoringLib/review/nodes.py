@@ -32,10 +32,10 @@ class ReviewNodes(ReviewState):
 
     def __init__(self, nodes: SceneNodes, content: SceneContent | None = None) -> None:
         self.nodes = nodes
-        own = image_of_volume(nodes.volume) if content is None else image_on_grid_of(nodes.volume, content.ct)
+        image = image_of_volume(nodes.volume) if content is None else image_on_grid_of(nodes.volume, content.ct)
         self._whole_map = None if content is None else content.whole_map
         record = record_from_text(nodes.record.GetText(), nodes.record.GetName())
-        super().__init__(record, own, nodes.volume.GetName())
+        super().__init__(record, image, nodes.volume.GetName())
         self.heart = sitk.GetImageFromArray(segment_mask(nodes.heart, HEART_ID, self.scan.image).view(np.uint8))
         self.heart.CopyInformation(self.scan.image)
         segmentations = {method: getattr(nodes, key) for key, method in LESION_METHODS.items()}
@@ -43,7 +43,7 @@ class ReviewNodes(ReviewState):
             method: node for method, node in segmentations.items() if node is not None and method in self.record.methods
         }
         self.methods = tuple(self._segmentations)
-        self._writers = {m: SegmentWriter(node, self.scan.image, own) for m, node in self._segmentations.items()}
+        self._writers = {m: SegmentWriter(node, self.scan.image, image) for m, node in self._segmentations.items()}
         self._centres = [slice_position_ras(self.scan.image, k) for k in range(self.scan.image.GetSize()[2])]
 
     def whole_map(self) -> sitk.Image:

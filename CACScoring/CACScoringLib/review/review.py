@@ -100,16 +100,16 @@ def recorded_lesions(
     listed: list[tuple[LesionRecord, Site, bool]]
     listed = [(lesion, sites[lesion.artery], method.reviewed) for lesion in method.lesions]
     if elsewhere:
-        others = {site.key: site for site in NonCoronary}
-        listed += [(lesion, others[lesion.site], elsewhere.reviewed) for lesion in elsewhere.lesion_list]
+        other_sites = {site.key: site for site in NonCoronary}
+        listed += [(lesion, other_sites[lesion.site], elsewhere.reviewed) for lesion in elsewhere.lesion_list]
     listed += [(lesion, Artery.UNASSIGNED, False) for lesion in method.left_out]
     recorded = {}
     for lesion, site, reviewed in listed:
         slices = sorted({part.slice for part in lesion.components})
         suggestion = None
-        artery, confidence, other = lesion.suggested_artery, lesion.confidence, lesion.not_coronary_probability
-        if artery is not None and confidence is not None and other is not None:
-            suggestion = ArterySuggestion(lesion.id, sites[artery], confidence, other)
+        artery, confidence, not_coronary = lesion.suggested_artery, lesion.confidence, lesion.not_coronary_probability
+        if artery is not None and confidence is not None and not_coronary is not None:
+            suggestion = ArterySuggestion(lesion.id, sites[artery], confidence, not_coronary)
         mass = lesion.integrated_mass_mg, lesion.mass_standard_error_mg
         entry = RecordedLesion(lesion.id, suggestion, None if reviewed else site, lesion.reason, *mass)
         recorded[lesion_key(slices, lesion.voxels, lesion.centroid_ras_mm)] = entry

@@ -156,9 +156,9 @@ class ScanReview:
             return None
         result, recorded = self.result("threshold"), self._state.record.categories
         # The table of percentiles is not in the scene, so that the one recorded holds for its own score alone.
-        same = self._state.record.methods["threshold"].total.agatston == result.total.agatston
-        known = recorded.percentile if recorded is not None and same else None
-        return categories_of(result, None if known is None else Percentile(**vars(known)))
+        is_unchanged = self._state.record.methods["threshold"].total.agatston == result.total.agatston
+        percentile = recorded.percentile if recorded is not None and is_unchanged else None
+        return categories_of(result, None if percentile is None else Percentile(**vars(percentile)))
 
     def position_of(self, method: str, lesion_id: int) -> tuple[float, float, float]:
         """Return the position in mm, RAS, of the lesion's voxel nearest to its centre of mass. Raises MaskError."""
