@@ -26,7 +26,10 @@ def label_of(name: str, coded: Iterable[Dataset]) -> int | None:
     """
     if is_not_coronary(name):
         return REJECTED
-    codes = [_code(item) for item in coded]
+    # Comparing codes, pydicom takes those of SRT for their successors in SNOMED CT.
+    codes = [
+        Code(str(item.get("CodeValue") or ""), str(item.get("CodingSchemeDesignator") or ""), "") for item in coded
+    ]
     for code in codes:
         # Not looked up: codes of SRT equal their successors but have other hashes.
         if (site := next((site for site_code, site in _SITES.items() if site_code == code), None)) is not None:
@@ -62,8 +65,3 @@ def coded_anatomy(item: Dataset) -> list[Dataset]:
     """Return the items of a segment's code sequences of anatomy, the most specific first."""
     names = ("PrimaryAnatomicStructureSequence", "AnatomicRegionSequence", "SegmentedPropertyTypeCodeSequence")
     return [coded for name in names for coded in item.get(name) or ()]
-
-
-def _code(item: Dataset) -> Code:
-    # Comparing codes, pydicom takes those of SRT for their successors in SNOMED CT.
-    return Code(str(item.get("CodeValue") or ""), str(item.get("CodingSchemeDesignator") or ""), "")

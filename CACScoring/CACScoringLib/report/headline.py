@@ -119,7 +119,8 @@ def headline(
         state = "automatic, not reviewed" if method.status == "automatic" else "candidates, not reviewed"
     score = f"Agatston {whole_score(method.total.agatston):,}"
     if method.status == "candidates":
-        score = _count(method.total.lesions, "candidate") if method.total.lesions else "No candidates"
+        count = method.total.lesions
+        score = f"{count:,} candidate{'' if count == 1 else 's'}" if count else "No candidates"
     category = " · ".join(_category(method, categories))
     return Headline(score, interval_text(method), category, state, method.reviewed, warning, more)
 
@@ -269,7 +270,3 @@ def mass_text(method: MethodResult, part: Artery | None) -> str:
 def _interval(method: MethodResult, part: Artery | None) -> str:
     interval = method.intervals.get(TOTAL if part is None else part.key)
     return "" if interval is None else range_text(*interval.agatston)
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}{'' if number == 1 else 's'}"
