@@ -1,5 +1,6 @@
 """Pages generated from the code, and the built site."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from whole_records import whole_record
 
 from CACScoringLib.core.warning_codes import ADVICE
 
@@ -61,3 +63,7 @@ def test_the_site_loads_nothing_from_other_hosts(tmp_path):
     assert "<code>--series NUMBER|UID</code>" in commands
     warnings = (tmp_path / "site" / "reference" / "warnings.html").read_text(encoding="utf-8")
     assert "<code>thick-slices</code>" in warnings
+    schema = json.loads((tmp_path / "site" / "reference" / "scores.schema.json").read_text(encoding="utf-8"))
+    record = schema["$defs"]["ScoreRecord"]
+    assert set(record["required"]) <= set(whole_record()) <= {"schema", *record["properties"]}
+    assert schema["$defs"]["ScoreEntry"]["properties"]["agatston"] == {"type": "number"}

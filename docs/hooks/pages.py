@@ -1,14 +1,35 @@
 """A hook of MkDocs: puts into the pages what is generated from the code.
 
-A page asks for it by a comment, which no other reader of the Markdown sees: `<!-- commands -->`, `<!-- warnings -->`.
-The generated tables are in the built site only: they are as current as the code
-that is built with, differ between versions of Python, and would change with every option.
+A page asks for it by a comment, which no other reader of the Markdown sees: `<!-- commands -->`, `<!-- warnings -->`,
+`<!-- schema -->`. The generated tables and the schema are in the built site only: they are as current as the code that
+is built with, differ between versions of Python, and would change with every option.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from command_tables import commands_as_markdown
+from result_schema import FILE, link_as_markdown, schema_as_json
 from warning_tables import warnings_as_markdown
 
-GENERATED = {"<!-- commands -->": commands_as_markdown, "<!-- warnings -->": warnings_as_markdown}
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
+GENERATED = {
+    "<!-- commands -->": commands_as_markdown,
+    "<!-- warnings -->": warnings_as_markdown,
+    "<!-- schema -->": link_as_markdown,
+}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the schema's file to those of the site."""
+    from mkdocs.structure.files import File
+
+    files.append(File.generated(config, f"reference/{FILE}", content=schema_as_json()))
+    return files
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:

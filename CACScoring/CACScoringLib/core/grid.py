@@ -26,7 +26,11 @@ _LIMIT = 10**5
 
 
 def triple(values: Iterable[float]) -> tuple[float, float, float]:
-    """Return three values, such as those along the axes, as a tuple."""
+    """Take three values, such as those along the axes, into a tuple of known length.
+
+    Returns:
+        The values.
+    """
     x, y, z = values
     return x, y, z
 
