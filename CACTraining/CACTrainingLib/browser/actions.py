@@ -49,8 +49,7 @@ class Request:
 
 def request_of(content: object, shape: tuple[int, ...], methods: tuple[str, ...]) -> Request:
     """Check a request. content: Decoded JSON. shape: Shape of the scan, [k, j, i]. Raises RefusedError."""
-    action = content.get("action") if isinstance(content, dict) else None
-    if not isinstance(action, str) or action not in _ACTIONS:
+    if not isinstance(content, dict) or not isinstance(action := content.get("action"), str) or action not in _ACTIONS:
         raise RefusedError(f"The request is none of {', '.join(_ACTIONS)}.")
     names = _ACTIONS[action][1]
     if content.keys() != {"action", "method", "version", "seconds", *names}:

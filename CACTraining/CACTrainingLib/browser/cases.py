@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from CACScoringLib.cohort import folder as cohort
 from CACScoringLib.cohort import table
@@ -168,15 +170,15 @@ def _find_ct(ct: Path, root: Path) -> Path:
     return next((place for place in places if place.exists()), ct).resolve()
 
 
-def _row(line: Line) -> dict:
+def _row(line: Line) -> dict[str, Any]:
     names = ("patient", "group", "warnings", "threshold_status", "threshold_cac_drs")
     numbers = ("threshold_agatston", "threshold_interval_low", "threshold_interval_high")
-    row: dict = {name: line.text(name) for name in names}
+    row: dict[str, Any] = {name: line.text(name) for name in names}
     row |= {name: line.number_in(name) for name in (*numbers, "threshold_category_probability")}
     return row
 
 
-def _case(folder: Path, ct: Path, name: str, row: dict) -> ReviewCase:
+def _case(folder: Path, ct: Path, name: str, row: Mapping[str, Any]) -> ReviewCase:
     low, high = row.get("threshold_interval_low"), row.get("threshold_interval_high")
     return ReviewCase(
         id=hashlib.sha256(folder.name.encode()).hexdigest()[:16],

@@ -35,7 +35,7 @@ def label_colours() -> dict[str, dict[int, str]]:
     return {"heart": {1: f"rgb{HEART_COLOUR}"}, "territories": territories}
 
 
-def first_view(scan: CTScan, folder: Path) -> dict:
+def first_view(scan: CTScan, folder: Path) -> dict[str, object]:
     """Return the facts from which the page draws the CT before the review is open. folder: Folder of the results.
 
     `first_slice` holds most of the first lesion, or is the middle slice without lesions. Raises CTError.
@@ -68,13 +68,13 @@ class ScanImages:
             "ct": lambda: state.scan.image,
             "heart": lambda: state.heart,
         }
-        if state.territories() is not None:
-            self._sources["territories"] = state.territories
+        if (territories := state.territories()) is not None:
+            self._sources["territories"] = lambda: territories
         if "decomposition" in state.methods:
             self._sources["map"] = state.whole_map
             self._sources["healthy"] = state.healthy
 
-    def about(self) -> dict:
+    def about(self) -> dict[str, object]:
         """Return the names of the images, the matrices from voxels (i, j, k, 1) to mm, RAS, and back, and the corners
         (i, j) of the heart with a margin."""
         image = self._state.scan.image

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
-from ..project import annotations
 from ..project.annotation_files import SliceLabel
+from ..project.annotations import check_annotator, slice_annotations, write_mask
 from ..project.files import ProjectError, ProjectScan
 from ..project.project import Project
 from ..project.scan_identity import content_hash
@@ -20,17 +21,17 @@ def export_to_project(folder: Path, review: OpenReview, annotator: str) -> str:
     annotator: Name of the annotator. Raises ProjectError, also if the scan is not in the project or the review is not
     done.
     """
-    annotations.check_annotator(annotator)
+    check_annotator(annotator)
     if not review.review.reviewed["threshold"]:
         raise ProjectError("The review of this scan is not done. Mark it as reviewed first.")
     project = Project.open(folder)
     scan = _scan_in(project, review)
     lesions = review.review.result("threshold").lesions
     regions = lesions.label_image(review.review.scan.image)
-    annotations.write_mask(project, scan.id, annotator, "regions", regions)
-    heart, calcium = (sitk.GetArrayViewFromImage(image).any((1, 2)) for image in (review.heart, regions))
-    slices = annotations.slice_annotations(project, scan.id, annotator)
-    for k in heart.nonzero()[0].tolist():
+    write_mask(project, scan.id, annotator, "regions", regions)
+    heart, calcium = (np.any(sitk.GetArrayViewFromImage(image), axis=(1, 2)) for image in (review.heart, regions))
+    slices = slice_annotations(project, scan.id, annotator)
+    for k in np.flatnonzero(heart).tolist():
         label = SliceLabel.VISIBLE if calcium[k] else SliceLabel.NOT_VISIBLE
         if slices.labels.get(k) != label:
             slices.set(k, label)

@@ -123,7 +123,7 @@ class Server:
             reason = "There is no such page." if error.reason == "Not Found" else error.reason
             answer = _refusal(request, error.status, reason)
         except (CTError, OutputError) as error:
-            status = {RefusedError: 400, ChangedError: 409}.get(type(error), 422)
+            status = 400 if isinstance(error, RefusedError) else 409 if isinstance(error, ChangedError) else 422
             answer = _refusal(request, status, str(error))
         except Exception:
             log.exception("A request failed")
@@ -171,8 +171,8 @@ class Server:
             raise web.HTTPUnauthorized(reason="The token is not valid. Open the address that cac review printed.")
         answer = web.Response(status=303, headers={"Location": "/"})
         secure = all(origin.startswith("https:") for origin in self.origins)
-        options = {"max_age": SESSION_SECONDS, "httponly": True, "secure": secure, "samesite": "Lax"}
-        answer.set_cookie(COOKIE, self.gate.cookie(reader), **options)
+        cookie = self.gate.cookie(reader)
+        answer.set_cookie(COOKIE, cookie, max_age=SESSION_SECONDS, httponly=True, secure=secure, samesite="Lax")
         return answer
 
     # Pages
