@@ -76,8 +76,8 @@ class ScorePairs:
     """
 
     method: str
-    first: Sequence[float]
-    second: Sequence[float]
+    first: Sequence[float] | np.ndarray
+    second: Sequence[float] | np.ndarray
     limits: Limits | None = None
     other_calcium: Sequence[bool] | None = None
 

@@ -29,7 +29,7 @@ class Measure:
     items: Callable[..., Sequence[Any]]
     statistic: Callable[[np.ndarray, Sequence[Any], Any], np.ndarray]
     proportion: bool = False
-    methods: tuple[str, ...] | None = None
+    methods: tuple[Hashable, ...] | None = None
 
     def exists_for(self, method: Hashable) -> bool:
         return self.methods is None or method in self.methods

@@ -6,10 +6,11 @@ the rule about the healthy image and the evaluation of the map's lesions, which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from .records import StudyRecord, Value, pairs_of, value_from_json
 from .reproducibility import icc, relative_difference
 from .sample import PAPER, Sample
 from .scans import StudyScan
-from .scoring import chest_room, forget, models_key, ready_networks, value_of
+from .scoring import chest_room, forget, models_key, value_of, with_networks
 
 VERSION = 3
 """Version of the stored scores; those of another version are not used."""
@@ -183,21 +184,17 @@ def score_configurations(
     """
     identity = (VERSION, configurations, models_key(models))
     keys = {job_key(scan.name, *identity, files=[scan.ct]): scan for scan in scans}
-    results, _ = kept_jobs(keys, file, partial(_scorer, dict(models), tuple(configurations), work.device), work)
+    score = partial(_scored, configurations=tuple(configurations))
+    results, _ = kept_jobs(keys, file, partial(with_networks, score, dict(models), work.device), work)
     return {keys[key].name: {name: value_from_json(v) for name, v in values.items()} for key, values in results.items()}
 
 
-def _scorer(
-    models: dict[str, StoredModel], configurations: tuple[AblationConfiguration, ...], device: str
-) -> Callable[[StudyScan], dict]:
-    return partial(_scored, ready_networks(models, device), configurations)
-
-
-def _scored(networks: Networks, configurations: tuple[AblationConfiguration, ...], scan: StudyScan) -> dict:
+def _scored(networks: Networks, scan: StudyScan, configurations: tuple[AblationConfiguration, ...]) -> dict[str, Any]:
     ct = read_ct(scan.ct, scan.series)
     per_mass = scan.hu_mm3_per_mass()
     forget(networks)
     full_result = score_scan(ct, networks=networks)
+    assert full_result.decomposition is not None
     base = full_result.decomposition.settings
     room = None if all(configuration.heart for configuration in configurations) else chest_room(ct)
     values = {}

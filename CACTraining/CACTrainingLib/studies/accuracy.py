@@ -13,14 +13,14 @@ from ..report.measures import Measure, patients_of
 from ..report.parts import Figure, Section, Table, count
 from ..statistics.bootstrap import mean, ratio
 from ..statistics.regression import correlation, linear_fit, rank_correlation
-from .records import MG, StudyRecord
+from .records import MG, StudyRecord, Truth
 from .sample import VESSELS, WITH_MASS, Sample, having, scores
 
-SUBSETS: dict[str, Callable[[StudyRecord], bool]] = {
-    "All scans": lambda record: True,
-    "With coronary calcium": lambda record: record.truth.mass_mg > 0,
-    "With other calcium or metal": lambda record: bool(record.truth.distractors),
-    "Without other calcium or metal": lambda record: not record.truth.distractors,
+SUBSETS: dict[str, Callable[[Truth], bool]] = {
+    "All scans": lambda truth: True,
+    "With coronary calcium": lambda truth: truth.mass_mg > 0,
+    "With other calcium or metal": lambda truth: bool(truth.distractors),
+    "Without other calcium or metal": lambda truth: not truth.distractors,
 }
 """Groups of scans for a rank correlation. The third tests if a method separates coronary from other calcium."""
 
@@ -71,27 +71,28 @@ def rank_measure(scans: Sequence[StudyRecord], subset: str = "All scans", vessel
     """
     arteries = None if vessel is None else VESSELS[vessel]
 
-    def statistic(weights: np.ndarray, records: list[StudyRecord], method: str) -> np.ndarray:
+    def statistic(weights: np.ndarray, records: Sequence[StudyRecord], method: str) -> np.ndarray:
         return rank_correlation(weights, scores(records, method, arteries=arteries), _true(records, arteries))
 
-    members = [record for record in scans if SUBSETS[subset](record)]
+    members = [record for record in scans if record.truth is not None and SUBSETS[subset](record.truth)]
     methods = None if vessel is None else WITH_MASS
     return Measure(vessel or subset, partial(having, members), statistic, methods=methods)
 
 
 def _true(scans: Sequence[StudyRecord], arteries: Sequence[str] | None = None) -> np.ndarray:
+    truths = [record.truth for record in scans if record.truth is not None]
     if arteries is None:
-        return np.array([record.truth.mass_mg for record in scans])
-    return np.array([sum(record.truth.arteries_mg.get(a, 0.0) for a in arteries) for record in scans])
+        return np.array([truth.mass_mg for truth in truths])
+    return np.array([sum((truth.arteries_mg.get(a, 0.0) for a in arteries), 0.0) for truth in truths])
 
 
 def _error_tables(sample: Sample, scans: Sequence[StudyRecord]) -> list[Table]:
-    def measure(title: str, group: list[StudyRecord], statistic: Callable) -> Measure:
+    def measure(title: str, group: list[StudyRecord], statistic: Callable[..., np.ndarray]) -> Measure:
         """Measure of a group by a statistic of weights, true and measured masses."""
         items = partial(having, group)
         return Measure(title, items, lambda w, r, m: statistic(w, _true(r), scores(r, m)), methods=WITH_MASS)
 
-    sick = [record for record in scans if record.truth.mass_mg > 0]
+    sick = [record for record in scans if record.truth is not None and record.truth.mass_mg > 0]
     errors = (
         measure("Measured / true mass", sick, lambda w, true, measured: ratio(w, measured, true)),
         measure("Mean error, mg", sick, lambda w, true, measured: mean(w, measured - true)),
@@ -116,7 +117,7 @@ def _scatter(sample: Sample, scans: Sequence[StudyRecord]) -> Figure:
     panels = []
     for method in (m for m in WITH_MASS if m in sample.titles):
         records = having(scans, method)
-        has_distractors = [bool(record.truth.distractors) for record in records]
+        has_distractors = [bool(record.truth and record.truth.distractors) for record in records]
         panels.append(study_figures.ScorePairs(method, _true(records), scores(records, method), None, has_distractors))
     draw = partial(study_figures.against_truth, panels=panels, unit=MG, linear_to=1.0)
     note = "Axes are logarithmic beyond 1 mg. Open marks: other calcium or metal is in the scan as well."

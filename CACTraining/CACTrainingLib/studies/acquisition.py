@@ -7,10 +7,11 @@ voltage, size of the body. Each is scanned several times with different noise, t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ from ..phantom.scanner.simulation import scan_grid, scan_patient
 from ..report import figures as study_figures
 from ..report.parts import METHODS, Figure, Section, Table
 from ..statistics.bootstrap import Estimate
-from .scoring import forget, models_key, ready_networks, value_of
+from .scoring import forget, models_key, value_of, with_networks
 
 VERSION = 2
 """Version of the settings; stored scans of another version are not used."""
@@ -88,7 +89,7 @@ def scan_settings() -> list[Setting]:
         "20 mm aside": ((20.0, 0.0, 0.0), still),
         "tilted 5°": (still, (5.0, 0.0, 0.0)),
     }
-    scanners = {
+    scanners: dict[str, dict[str, dict[str, Any]]] = {
         "Kernel": {
             name: {"kernel": KERNELS[name], "noise_hu": base.noise_hu * factor} for name, factor in kernels.items()
         },
@@ -103,7 +104,7 @@ def scan_settings() -> list[Setting]:
         "Dose: noise, HU": {f"{noise:g}": {"noise_hu": noise} for noise in (8.0, 12.0, 16.0, 24.0, 34.0)},
         "Tube voltage, kVp": {f"{kvp:g}": {"kvp": kvp} for kvp in (80.0, 100.0, 120.0, 135.0)},
     }
-    poses = {
+    poses: dict[str, dict[str, dict[str, Any]]] = {
         "Heart phase, first slice": {f"{phase:g}": {"start_phase": phase} for phase in (0.1, 0.3, 0.5, 0.7, 0.9)},
         "Position": {n: {"table_shift_mm": shift, "tilt_degrees": tilt} for n, (shift, tilt) in positions.items()},
     }
@@ -131,16 +132,14 @@ def sections(
         for repeat in range(1, settings.repeats + 1)
     }
     jobs = {key: (setting, repeat, settings.patient) for (setting, repeat), key in scans.items()}
-    results, failed = kept_jobs(jobs, folder / "scans.jsonl", partial(_scanner, dict(models), work.device), work)
+    results, failed = kept_jobs(
+        jobs, folder / "scans.jsonl", partial(with_networks, _scanned, dict(models), work.device), work
+    )
     measurements = {scan: results[key] for scan, key in scans.items() if key in results}
     return (_section(settings, measurements, failed),)
 
 
-def _scanner(models: dict[str, StoredModel], device: str) -> Callable[[tuple[Setting, int, int]], dict]:
-    return partial(_scanned, ready_networks(models, device))
-
-
-def _scanned(networks: Networks, job: tuple[Setting, int, int]) -> dict:
+def _scanned(networks: Networks, job: tuple[Setting, int, int]) -> dict[str, Any]:
     """Scan and score a patient: masses in mg and Agatston scores by method, and the true mass in mg."""
     setting, repeat, number = job
     patient = draw_patient(number)
@@ -172,7 +171,7 @@ def _scanned(networks: Networks, job: tuple[Setting, int, int]) -> dict:
 _TITLE = "Dependence of the score on the acquisition"
 _QUANTITIES = {"mass_mg": "mass, mg", "agatston": "Agatston score"}
 
-Scans = Mapping[tuple[Setting, int], dict]
+Scans = Mapping[tuple[Setting, int], dict[str, Any]]
 
 
 def _section(settings: AcquisitionSettings, measurements: Scans, failed: Mapping[str, str]) -> Section:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import SimpleITK as sitk
@@ -21,10 +22,10 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS
 
 from ..experiments.jobs import JobSettings, job_key, kept_jobs
 from ..phantom.cohort.cohort import patient_of, reference_scores
-from ..report.measures import Measure
-from ..report.parts import METHODS, Section, Table, heading
+from ..report.measures import Measure, patients_of
+from ..report.parts import METHODS, Cell, Section, Table, heading
 from ..statistics.agreement import agreement, kappa
-from ..statistics.bootstrap import mean, quantile, ratio
+from ..statistics.bootstrap import quantile, ratio
 from ..statistics.regression import rank_correlation
 from .records import StudyRecord
 from .sample import AGATSTON, WITH_AGATSTON, Sample, having, scores
@@ -37,6 +38,20 @@ INTERVALS = {"automatic": "threshold", "map": "decomposition"}
 NOWHERE = "elsewhere or not counted"
 
 _TITLE = "Automatic scores against the truth of digital patients"
+
+
+class ScanFacts(TypedDict):
+    """Measurements of a scan.
+
+    Attributes:
+        reference: Reference score of its patient.
+        mass_mg: Mass of calcium by true artery (MAIN_ARTERIES) and counted artery, the last for NOWHERE.
+        intervals: Prediction interval of the total by method.
+    """
+
+    reference: float
+    mass_mg: list[list[float]]
+    intervals: dict[str, tuple[float, float] | None]
 
 
 def sections(
@@ -63,7 +78,7 @@ def sections(
             patients.setdefault(record.patient, []).append((scan, Path(place)))
     jobs = {}
     for name, files_of_patient in patients.items():
-        files = [path for scan, place in files_of_patient for path in (scan.truth / "truth.json", place / LAST_FILE)]
+        files = [path for scan, place in files_of_patient for path in (scan.truth_file(), place / LAST_FILE)]
         jobs[job_key(name, files=files)] = files_of_patient
     results, failed = kept_jobs(jobs, folder / "references.jsonl", _measurer, work)
     facts_of = {scan: facts for result in results.values() for scan, facts in result.items()}
@@ -77,26 +92,26 @@ def sections(
     return (Section("automatic", _TITLE, tuple(text), tables),)
 
 
-def _measurer() -> Callable[[list[tuple[StudyScan, Path]]], dict]:
+def _measurer() -> Callable[[list[tuple[StudyScan, Path]]], dict[str, ScanFacts]]:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return _measured
 
 
-def _measured(files: list[tuple[StudyScan, Path]]) -> dict:
+def _measured(files: list[tuple[StudyScan, Path]]) -> dict[str, ScanFacts]:
     """Measure a patient's scans: reference score, intervals, and mg of calcium by true artery and counted label."""
     patient = patient_of(files[0][0].read_truth())
     if patient is None:
         raise ValueError("the digital patient cannot be drawn again")
     reference = sum(score.agatston for score in reference_scores(patient).values())
-    return {scan.name: {"reference": reference, **_facts(scan, folder)} for scan, folder in files}
+    return {scan.name: _facts(scan, folder, reference) for scan, folder in files}
 
 
-def _facts(scan: StudyScan, folder: Path) -> dict:
+def _facts(scan: StudyScan, folder: Path, reference: float) -> ScanFacts:
     methods = read_result(folder).methods
-    calcium, arteries = (read_mask(scan.truth / f"{name}.nii.gz") for name in ("calcium_map", "arteries"))
-    voxel_ml = float(np.prod(calcium.GetSpacing())) / 1000
-    calcium, arteries = (sitk.GetArrayFromImage(image) for image in (calcium, arteries))
-    labels = sitk.GetArrayFromImage(read_mask(folder / "lesions.nii.gz"))
+    files = (scan.truth_file("calcium_map.nii.gz"), scan.truth_file("arteries.nii.gz"), folder / "lesions.nii.gz")
+    images = [read_mask(file) for file in files]
+    voxel_ml = float(np.prod(images[0].GetSpacing())) / 1000
+    calcium, arteries, labels = map(sitk.GetArrayFromImage, images)
     labels = methods["threshold"].counted_labels(labels)
     mass = []
     for artery in MAIN_ARTERIES:
@@ -105,21 +120,26 @@ def _facts(scan: StudyScan, folder: Path) -> dict:
         parts.append(place & ~np.isin(labels, MAIN_ARTERIES))
         mass.append([float(calcium[part].sum()) * voxel_ml for part in parts])
     intervals = {m: methods[name].total.interval_90 for m, name in INTERVALS.items() if name in methods}
-    return {"mass_mg": mass, "intervals": intervals}
+    return {"reference": reference, "mass_mg": mass, "intervals": intervals}
 
 
 def _category(agatston: np.ndarray) -> np.ndarray:
     return np.searchsorted(LIMITS["agatston"], agatston, side="right")
 
 
-def _agreement_table(sample: Sample, references: dict[str, dict]) -> Table:
+def _agreement_table(sample: Sample, references: dict[str, ScanFacts]) -> Table:
     def truth(items: Sequence[StudyRecord], _: str) -> np.ndarray:
         return np.array([references[record.scan]["reference"] for record in items])
 
     def reader(items: Sequence[StudyRecord], _: str) -> np.ndarray:
         return scores(items, "reader", AGATSTON)
 
-    def measure(title: str, statistic: Callable, truths: Callable, methods: Sequence[str] = WITH_AGATSTON) -> Measure:
+    def measure(
+        title: str,
+        statistic: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+        truths: Callable[[Sequence[StudyRecord], str], np.ndarray],
+        methods: tuple[str, ...] = WITH_AGATSTON,
+    ) -> Measure:
         def value(weights: np.ndarray, items: Sequence[StudyRecord], method: str) -> np.ndarray:
             return statistic(weights, scores(items, method, AGATSTON), truths(items, method))
 
@@ -142,9 +162,9 @@ def _agreement_table(sample: Sample, references: dict[str, dict]) -> Table:
     return sample.value_table("automatic_agreement", "Agreement of Agatston scores", measures, note)
 
 
-def _interval_table(sample: Sample, references: dict[str, dict]) -> Table:
+def _interval_table(sample: Sample, references: dict[str, ScanFacts]) -> Table:
     columns = ("Category", "Scans with an interval", "Intervals that hold the score", "Width, ln(1 + score)")
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for method in INTERVALS:
         rows.append(heading(METHODS[method], columns))
         if method == "automatic":
@@ -155,14 +175,12 @@ def _interval_table(sample: Sample, references: dict[str, dict]) -> Table:
         for place, name in enumerate(CATEGORIES):
             group = np.flatnonzero(_category(truths) == place)
             indices = [n for n in group if intervals[n] is not None]
-            with_interval, truth = [sample.scans[n] for n in indices], truths[indices]
+            patients, truth = [sample.scans[n].patient for n in indices], truths[indices]
             low, high = np.array([intervals[n] for n in indices]).reshape(-1, 2).T
             covered, width = (low <= truth) & (truth <= high), np.log1p(high) - np.log1p(low)
-            coverage = Measure(
-                "", lambda _, group=with_interval: group, lambda w, _, __, v=covered: mean(w, v), proportion=True
-            )
-            median = Measure("", lambda _, group=with_interval: group, lambda w, _, __, v=width: quantile(w, v, 0.5))
-            values = (sample.estimate(measure, method) if indices else None for measure in (coverage, median))
+            median = partial(quantile, values=width, probability=0.5)
+            results = sample.bootstrap.proportion(patients, covered), sample.bootstrap.result(median, patients)
+            values = (result.estimate if indices else None for result in results)
             rows.append((f"  {name}", f"{len(indices)} of {len(group)}", *values))
     note = (
         "90 % prediction intervals, of automatic scores for the score of the ideal reader, of scores of the map for "
@@ -171,19 +189,20 @@ def _interval_table(sample: Sample, references: dict[str, dict]) -> Table:
     return Table("automatic_intervals", "Prediction intervals of the total", columns, tuple(rows), note)
 
 
-def _site_table(sample: Sample, references: dict[str, dict]) -> Table:
+def _site_table(sample: Sample, references: dict[str, ScanFacts]) -> Table:
     keys = [artery.key for artery in MAIN_ARTERIES]
     mass = np.array([references[record.scan]["mass_mg"] for record in sample.scans])
+    patients = patients_of(sample.scans)
     columns = ("True artery", "True mass, mg", *keys, NOWHERE, "In its own artery")
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for place, key in enumerate(keys):
         masses = mass[:, place]
-        share = Measure(
-            "", lambda _: list(sample.scans), lambda w, _, __, n=place, v=masses: ratio(w, v[:, n], v.sum(1))
-        )
+        share = partial(ratio, numerator=masses[:, place], denominator=masses.sum(1))
         total = masses.sum(0)
         proportions = total / total.sum() if total.sum() else np.full(len(total), np.nan)
-        rows.append((key, float(total.sum()), *map(float, proportions), sample.estimate(share, "automatic")))
+        rows.append(
+            (key, float(total.sum()), *map(float, proportions), sample.bootstrap.result(share, patients).estimate)
+        )
     note = (
         f"Coronary calcium where it adds at least {CORONARY_MG_CM3:g} mg/cm³, by its true artery, and the artery for "
         f"which “{METHODS['automatic']}” counts the voxel, as proportions of the mass. Voxels below 130 HU and "

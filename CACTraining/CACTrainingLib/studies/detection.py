@@ -14,7 +14,7 @@ import numpy as np
 
 from ..report import figures as study_figures
 from ..report.measures import Measure, rates
-from ..report.parts import METHODS, Figure, Section, Table, count
+from ..report.parts import METHODS, Cell, Figure, Section, Table, count
 from ..statistics.bootstrap import mean
 from ..statistics.roc import area_under_curve
 from .records import MG, StudyRecord
@@ -110,11 +110,11 @@ def _artery_section(sample: Sample) -> tuple[Section, ...]:
 
 
 def _artery_table(sample: Sample, records: Sequence[StudyRecord]) -> Table:
-    def items(vessels: Sequence[str], *methods: str) -> list:
+    def items(vessels: Sequence[str], *methods: str) -> list[tuple[StudyRecord, tuple[str, ...]]]:
         return [(record, VESSELS[vessel]) for record in having(records, *methods) for vessel in vessels]
 
     groups = {"All": tuple(VESSELS), **{vessel: (vessel,) for vessel in VESSELS}}
-    rows, columns = [], ["Method"]
+    columns, rows = ["Method"], list[tuple[Cell, ...]]()
     for method in (m for m in WITH_AGATSTON if having(records, m)):
         rows.append((METHODS[method], *[""] * 4))
         for title, vessels in groups.items():
@@ -148,7 +148,7 @@ def _slice_section(sample: Sample) -> tuple[Section, ...]:
     if not items:
         return ()
 
-    def area(weights: np.ndarray, lesions: list, _: str) -> np.ndarray:
+    def area(weights: np.ndarray, lesions: Sequence[tuple[StudyRecord, bool, float]], _: str) -> np.ndarray:
         return area_under_curve(weights, np.array([i[1] for i in lesions]), np.array([i[2] for i in lesions]))
 
     measures = rates(RATES[:3], lambda _: items, lambda i, _: i[2] >= i[0].slice_threshold, lambda i: i[1])

@@ -116,14 +116,15 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
     progress = progress or Progress()
     started = time.perf_counter()
     on_scans = [study for study in settings.studies if study != "acquisition"]
-    if on_scans and settings.data is None:
+    data = settings.data if on_scans else None
+    if on_scans and data is None:
         raise StudyError(
             f"The study of {on_scans[0]} needs scan pairs. Give a cohort, or a table of pairs, with --data."
         )
     work = JobSettings(settings.workers or sensible_count(), settings.models.device, progress)
     progress.begin([*(("scans", "records") if on_scans else ()), *settings.studies, "page"])
     make_folder(settings.output)
-    scans, folders, records, sections = _scored(settings, work) if on_scans else ([], [], [], [])
+    scans, folders, records, sections = _scored(settings, data, work) if data is not None else ([], [], [], [])
     for study in settings.studies:
         with progress.step(study):
             sections += _sections(study, settings, scans, folders, records, work)
@@ -139,10 +140,10 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
 
 
 def _scored(
-    settings: EvaluationSettings, work: JobSettings
+    settings: EvaluationSettings, data: Path, work: JobSettings
 ) -> tuple[list[StudyScan], Folders, list[StudyRecord], list[Section]]:
     """Find, score and record the scans; return them with their results, records, and the page's first section."""
-    scans, warnings = find_study_scans(settings.data, settings.pairs, settings.use, settings.annotator)
+    scans, warnings = find_study_scans(data, settings.pairs, settings.use, settings.annotator)
     with work.progress.step("scans"):
         if settings.results is not None:
             folders = _earlier_results(scans, settings.results)
@@ -159,7 +160,7 @@ def _scored(
             from_json(results[key]) if key in results else refused(scan, failed.get(key, str(place)))
             for key, (scan, place) in jobs.items()
         ]
-    notes = project_notes(settings.data, settings.use or DEFAULT_USE, scans) if is_project(settings.data) else []
+    notes = project_notes(data, settings.use or DEFAULT_USE, scans) if is_project(data) else []
     return scans, folders, records, [_data_section(scans, records, notes, warnings)]
 
 
@@ -205,7 +206,7 @@ def _earlier_results(scans: Sequence[StudyScan], folder: Path) -> Folders:
 
 def _key(scan: StudyScan, folder: Path | str) -> str:
     """Key of a record, derived from the scan and the files that it depends on."""
-    files = [scan.heart, scan.lesions, scan.truth and scan.truth / "truth.json"]
+    files = [scan.heart, scan.lesions, scan.truth and scan.truth_file()]
     files += [folder / LAST_FILE] if isinstance(folder, Path) else []
     content = (RECORDS_VERSION, scan.number, scan.patient, scan.labels, scan.labelled_whole)
     return job_key(scan.name, *content, files=[path for path in files if path is not None and path.exists()])

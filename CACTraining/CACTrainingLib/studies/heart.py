@@ -25,23 +25,23 @@ _MOST_NAMED = 10
 def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> tuple[Section, ...]:
     """Section on the segmented heart. Raises MixedUnitsError."""
     sample = Sample(records, generator)
-    scans = [record for record in sample.scans if record.heart is not None]
-    if not scans:
-        text = f"{sample.opening()} For none of them is the true outline of the heart known: it is not evaluated."
-        return (Section("heart", "The heart's outline", (text,)),)
-    patients = patients_of(scans)
+    hearts = [(record, record.heart) for record in sample.scans if record.heart is not None]
+    if not hearts:
+        reason = f"{sample.opening()} For none of them is the true outline of the heart known: it is not evaluated."
+        return (Section("heart", "The heart's outline", (reason,)),)
+    patients = patients_of(hearts)
     rows = []
     for title, (name, published) in _MEASURES.items():
-        values = np.array([getattr(record.heart, name) for record in scans])
+        values = np.array([getattr(heart, name) for _, heart in hearts])
         medians = quantile(sample.bootstrap.weights(patients), values, 0.5)
         low, high = map(float, np.percentile(values, (25, 75)))
         worst = float(values.min() if name == "dice" else values.max())
-        rows.append((title, estimate(medians, len(scans), len(set(patients))), low, high, worst, published))
-    poor = sorted((record.heart.dice, record.scan) for record in scans if record.heart.dice < LEAST_DICE)
+        rows.append((title, estimate(medians, len(hearts), len(set(patients))), low, high, worst, published))
+    poor = sorted((heart.dice, record.scan) for record, heart in hearts if heart.dice < LEAST_DICE)
     names = ", ".join(f"{name} ({dice:.2f})" for dice, name in poor[:_MOST_NAMED])
     text = (
         sample.opening(),
-        f"For {count(scans, 'scan')} of {count(set(patients), 'patient')}, the heart is known and was found by the "
+        f"For {count(hearts, 'scan')} of {count(set(patients), 'patient')}, the heart is known and was found by the "
         f"network; {len(poor)} have a Dice below {LEAST_DICE}{': ' * bool(poor)}{names}.",
     )
     note = f"Published: {PAPER}, median (quartiles) of 79 scans."

@@ -37,7 +37,7 @@ def store_limits(records: Sequence[StudyRecord], card: Path | None = None) -> Pa
     return store_repeatability(card or _card(records), content)
 
 
-def repeatability_of(records: Sequence[StudyRecord]) -> dict:
+def repeatability_of(records: Sequence[StudyRecord]) -> dict[str, object]:
     """Limits with their conditions, as `Repeatability.of` reads them. Raises StudyError.
 
     Patients with a scan outside the calibration range are left out.
@@ -51,15 +51,16 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict:
             "belongs to one. Evaluate with --overwrite."
         )
     first = scored[0]
-    coefficients: dict[str, dict[str, dict[str, dict]]] = {}
+    coefficients: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for name, method in _METHODS.items():
         if name == "automatic" and _evidence(first) is None:
             continue  # without evidence all candidates count, which is no score
         for quantity, title in (("mass", "pseudo_mass_hu_mm3"), ("agatston", "agatston")):
             factor = _hu_mm3_per_mass(scored) if quantity == "mass" else 1.0
+            if factor is None:
+                continue
             for part in ("total", "artery"):
-                fit = None if factor is None else limits(scored, method, quantity, part)
-                if fit is not None:
+                if (fit := limits(scored, method, quantity, part)) is not None:
                     scaled = replace(fit, intercept=fit.intercept * factor, highest=fit.highest * factor)
                     coefficients.setdefault(name, {}).setdefault(title, {})[part] = asdict(scaled)
     if not coefficients:
@@ -80,7 +81,7 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict:
     }
 
 
-def _evidence(record: StudyRecord) -> dict | None:
+def _evidence(record: StudyRecord) -> dict[str, object] | None:
     """Evidence model of the automatic clinical score's candidates; None without such a score."""
     return record.acquisition.get("candidate_evidence")
 

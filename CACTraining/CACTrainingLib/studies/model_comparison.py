@@ -29,7 +29,7 @@ from ..report.measures import MethodComparison
 from ..report.page import table_as_csv, write_study
 from ..report.parts import Section, Table, count, heading
 from ..statistics.bootstrap import LEAST_PATIENTS, RESAMPLES
-from .model_measures import EVALUATORS, Case, Evaluator
+from .model_measures import EVALUATORS, Case, Evaluator, HeartEvaluator
 from .scans import DEFAULT_USE
 from .scoring import named_model
 
@@ -221,8 +221,10 @@ def _evaluated(
     cases, refused = [], []
     for n, (name, scan) in enumerate(scans.items(), 1):
         try:
-            prepared = evaluator.prepared and load_slices(prepare([scan], evaluator.prepared, cache)[0])
-            result = evaluator.run(prepared or scan, models)
+            if isinstance(evaluator, HeartEvaluator):
+                result: object = evaluator.run(scan, models)
+            else:
+                result = evaluator.run(load_slices(prepare([scan], evaluator.prepared, cache)[0]), models)
             cases.append(Case(name, scan.patient, scan.calcium_map is not None, result))
         except CTError as error:
             refused.append((name, str(error)))

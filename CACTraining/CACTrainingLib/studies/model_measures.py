@@ -57,7 +57,7 @@ class Case:
 class HeartEvaluator:
     """Evaluator of heart networks: the outline without scoring's margin against the reference outline."""
 
-    prepared = None
+    prepared: ClassVar[None] = None
     better: ClassVar[dict[str, str]] = {
         "Dice, mean": "higher",
         f"Scans with a Dice of at least {LEAST_DICE:g}": "higher",
@@ -93,7 +93,7 @@ class HeartEvaluator:
     def measures(self, cases: Sequence[Case], thresholds: Sequence[float | None]) -> list[Measure]:
         everywhere = [case for case in cases if np.isfinite(case.result).all()]
 
-        def means(column: int) -> Callable:
+        def means(column: int) -> Callable[..., np.ndarray]:
             return lambda weights, cases, model: mean(weights, np.array([case.result[model, column] for case in cases]))
 
         def good(weights: np.ndarray, cases: Sequence[Case], model: int) -> np.ndarray:
@@ -156,7 +156,7 @@ class SliceEvaluator:
     def measures(self, cases: Sequence[Case], thresholds: Sequence[float | None]) -> list[Measure]:
         slices = [(case, n) for case in cases for n in range(len(case.result.visible))]
 
-        def area(weights: np.ndarray, pairs: Sequence, model: int) -> np.ndarray:
+        def area(weights: np.ndarray, pairs: Sequence[tuple[Case, int]], model: int) -> np.ndarray:
             probabilities = np.array([case.result.probabilities[model, n] for case, n in pairs], float)
             visible = np.array([case.result.visible[n] for case, n in pairs], bool)
             return area_under_curve(weights, visible, probabilities)
@@ -235,17 +235,17 @@ class MapEvaluator:
         sick = [case for case in cases if case.result.true.sum() > 0]
         healthy = [case for case in cases if not case.result.true.sum() > 0]
 
-        def of_slices(statistic: Callable) -> Callable:
+        def of_slices(statistic: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
             """Apply a statistic of weights, true mass, mass, near mass and common mass to slices."""
 
-            def values(weights: np.ndarray, items: Sequence, model: int) -> np.ndarray:
+            def values(weights: np.ndarray, items: Sequence[tuple[Case, int]], model: int) -> np.ndarray:
                 results = [(c.result, n) for c, n in items]
                 rows = [(r.true[n], *(a[model, n] for a in (r.mass, r.near_mass, r.common_mass))) for r, n in results]
                 return statistic(weights, *np.array(rows).reshape(-1, 4).T)
 
             return values
 
-        def of_scans(statistic: Callable) -> Callable:
+        def of_scans(statistic: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
             """Apply a statistic of weights, true mass and mass to scans."""
 
             def values(weights: np.ndarray, items: Sequence[Case], model: int) -> np.ndarray:

@@ -11,10 +11,11 @@ import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -26,7 +27,8 @@ from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.results import ScoreResult
-from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
+from CACScoringLib.scoring.lesions import Lesion, LesionSet, find_lesions
+from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
 from ..experiments.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder
@@ -38,7 +40,7 @@ from ..phantom.scanner.motion import PROTOCOLS
 from ..report.page import facts_of, write_study
 from ..report.parts import Cell, Section, Table, count, heading
 from ..statistics.bootstrap import Bootstrap
-from .scoring import forget, models_key, ready_networks, scoring_models
+from .scoring import forget, models_key, scoring_models, with_networks
 
 LESIONS = "lesions.csv"
 """In the output folder: every lesion with the score's answer."""
@@ -54,7 +56,7 @@ AGATSTON_BANDS = (0.0, 3.0, 10.0, 30.0, 100.0, math.inf)
 MEASURES = {"counted": "Counted", "right": "In its artery", "map": "Touched by the map"}
 """Columns of a lesion's row that are true or false, with their titles."""
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -127,17 +129,12 @@ def _lesions(
             folder = scans / protocol / f"patient_{number}"
             jobs[job_key(f"{number} {protocol}", *content)] = (number, protocol, settings.share, folder)
     work = JobSettings(settings.workers, settings.device, progress)
-    results, failed = kept_jobs(
-        jobs, settings.output / "answers.jsonl", partial(_answerer, dict(models), settings.device), work
-    )
+    prepare = partial(with_networks, _answers, dict(models), settings.device)
+    results, failed = kept_jobs(jobs, settings.output / "answers.jsonl", prepare, work)
     return [row for key in jobs if key in results for row in results[key]["lesions"]], failed
 
 
-def _answerer(models: dict[str, StoredModel], device: str) -> Callable[[tuple[int, str, float, Path]], dict]:
-    return partial(_answers, ready_networks(models, device))
-
-
-def _answers(networks: Networks, job: tuple[int, str, float, Path]) -> dict:
+def _answers(networks: Networks, job: tuple[int, str, float, Path]) -> dict[str, list[Row]]:
     """Rows of a patient's lesions by one protocol."""
     number, protocol, share, folder = job
     scan = segment_scan(number, protocol, share, folder)
@@ -247,7 +244,7 @@ def _sections(settings: RecallSettings, rows: Sequence[Row], failed: Mapping[str
         tables.append(_recall_table(f"recall_{protocol}", f"Recall, {protocol} scans ({kind})", lesions, bootstrap))
     tables.append(_loss_table(rows, settings.protocols))
     if settings.compared_with is not None:
-        tables.append(_comparison_table(rows, settings))
+        tables.append(_comparison_table(rows, settings.protocols, settings.compared_with))
     return [Section("recall", "Recall by coronary segment", tuple(text), tuple(tables))]
 
 
@@ -292,28 +289,27 @@ def _loss_table(rows: Sequence[Row], protocols: Sequence[str]) -> Table:
     return Table("recall_losses", "Lesions that do not count", columns, tuple(lines), note)
 
 
-def _comparison_table(rows: Sequence[Row], settings: RecallSettings) -> Table:
+def _comparison_table(rows: Sequence[Row], protocols: Sequence[str], compared_with: Path) -> Table:
     """Lesions counted by these networks and by others on the same scans."""
-    path = settings.compared_with / LESIONS
     earlier = {}
-    for line in read_table(path, ("patient", "protocol", "plaque", "counted")).lines:
+    for line in read_table(compared_with / LESIONS, ("patient", "protocol", "plaque", "counted")).lines:
         key = (line.text("patient"), line.text("protocol"), line.text("plaque"))
         earlier[key] = line.text("counted") == "True"
-    both = [
+    compared = [
         {**row, "before": earlier[key]}
         for row in rows
         if (key := (str(row["patient"]), str(row["protocol"]), str(row["plaque"]))) in earlier
     ]
     columns = ("Lesions", "n", "The others", "These networks", "Only the others", "Only these", "p")
     lines: list[tuple[Cell, ...]] = []
-    for protocol in settings.protocols:
+    for protocol in protocols:
         lines.append(heading(protocol, columns))
-        for group, lesions in _groups([row for row in both if row["protocol"] == protocol]):
+        for group, lesions in _groups([row for row in compared if row["protocol"] == protocol]):
             if lesions:
                 now, before = (np.array([bool(row[name]) for row in lesions]) for name in ("counted", "before"))
                 lost, gained = int((before & ~now).sum()), int((now & ~before).sum())
                 p = binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
                 shares = (round(float(before.mean()), 3), round(float(now.mean()), 3))
                 lines.append((f"  {group}", len(lesions), *shares, lost, gained, round(float(p), 4)))
-    note = f"The others: {settings.compared_with}. p: exact McNemar test, lesions taken as independent."
+    note = f"The others: {compared_with}. p: exact McNemar test, lesions taken as independent."
     return Table("recall_comparison", "Lesions counted, against other networks", columns, tuple(lines), note)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from CACScoringLib.core.ct import CTError
 
@@ -100,7 +101,7 @@ class StudyRecord:
     slice_threshold: float
     map_lesions: tuple[tuple[str, float, bool | None], ...]
     heart: HeartAgreement | None
-    acquisition: dict[str, object]
+    acquisition: dict[str, Any]
     refused: str | None = None
     warnings: tuple[str, ...] = ()
 
@@ -131,12 +132,12 @@ def pairs_of(records: Iterable[StudyRecord]) -> list[tuple[StudyRecord, StudyRec
     return [(scans[1], scans[2]) for scans in by_patient.values() if {1, 2} <= set(scans)]
 
 
-def models_of(record: StudyRecord) -> list[dict]:
+def models_of(record: StudyRecord) -> list[dict[str, str]]:
     """Name, network and SHA-256 of the models that scored a record; empty if it was not scored."""
     return record.acquisition.get("models", [])
 
 
-def from_json(content: dict) -> StudyRecord:
+def from_json(content: dict[str, Any]) -> StudyRecord:
     """Restore a record from `dataclasses.asdict`. Raises RecordError."""
     try:
         truth, heart, arteries = content["truth"], content["heart"], content["visible_arteries"]
@@ -156,6 +157,6 @@ def from_json(content: dict) -> StudyRecord:
         raise RecordError(f"A record cannot be read ({error}). Remove the file of records.") from error
 
 
-def value_from_json(content: dict) -> Value:
+def value_from_json(content: dict[str, Any]) -> Value:
     """Restore a value from `dataclasses.asdict`."""
     return Value(content["mass"], content["agatston"], {a: tuple(pair) for a, pair in content["arteries"].items()})

@@ -83,7 +83,7 @@ def relative_difference(sample: Sample, in_both: bool = True, arteries: Sequence
         pairs = having(sample.pairs, *methods)
         return [p for p in pairs if all(positive(score(r, m, MASS, arteries) > 0 for r in p) for m in methods)]
 
-    def statistic(weights: np.ndarray, pairs: list[Pair], method: str) -> np.ndarray:
+    def statistic(weights: np.ndarray, pairs: Sequence[Pair], method: str) -> np.ndarray:
         return mean(weights, relative_differences(pair_scores(pairs, method, MASS, arteries)))
 
     return Measure(POSITIVE_IN_BOTH if in_both else POSITIVE_IN_EITHER, items, statistic)
@@ -100,15 +100,19 @@ def icc(sample: Sample, quantity: str = MASS, positive: bool = False) -> Measure
 def category_measures(sample: Sample) -> tuple[Measure, Measure]:
     """Linearly weighted κ of the two scans' categories, and the proportion of pairs in the same category."""
 
-    def agreement_rate(weights: np.ndarray, pairs: list[Pair], method: str) -> np.ndarray:
+    def agreement_rate(weights: np.ndarray, pairs: Sequence[Pair], method: str) -> np.ndarray:
         first, second = _categories_of(pairs, method).T
         return mean(weights, first == second)
 
+    def weighted_kappa(weights: np.ndarray, pairs: Sequence[Pair], method: str) -> np.ndarray:
+        first, second = _categories_of(pairs, method).T
+        return kappa(weights, first, second, len(CLASSES))
+
     items = partial(having, sample.pairs)
-    weighted_kappa = Measure(
-        KAPPA, items, lambda w, p, m: kappa(w, *_categories_of(p, m).T, len(CLASSES)), methods=WITH_AGATSTON
+    return (
+        Measure(KAPPA, items, weighted_kappa, methods=WITH_AGATSTON),
+        Measure(SAME_CATEGORY, items, agreement_rate, proportion=True, methods=WITH_AGATSTON),
     )
-    return weighted_kappa, Measure(SAME_CATEGORY, items, agreement_rate, proportion=True, methods=WITH_AGATSTON)
 
 
 def category(agatston: float) -> int:
@@ -143,7 +147,7 @@ _TITLE = "Interscan reproducibility of mass and Agatston score"
 def _between_scans(sample: Sample) -> Section:
     positive_in_either, positive_in_both = (relative_difference(sample, in_both) for in_both in (False, True))
     iccs = [icc(sample, quantity, positive) for quantity in (MASS, AGATSTON) for positive in (False, True)]
-    text = (
+    text: tuple[str, ...] = (
         sample.opening(),
         f"Intervals are 95 % percentile intervals of {RESAMPLES} bootstrap resamples of patients, and p is two-sided "
         "from the same resamples. The relative difference of two scans is |a − b| over their mean; it is 2 where only "
@@ -217,8 +221,9 @@ def _limit_table(sample: Sample, quantity: str) -> Table:
         methods = WITH_AGATSTON if quantity == AGATSTON else WITH_MASS
         return Measure(title, items, lambda w, p, m: statistic(w, pair_scores(p, m, quantity)), methods=methods, **kind)
 
-    def limit_at(level: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        return lambda w, pairs: LIMIT_FACTOR * sum(np.multiply(absolute_difference_fit(w, pairs), [[1], [level]]))
+    def limit_at(level: float, weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        intercept, slope = absolute_difference_fit(weights, pairs)
+        return LIMIT_FACTOR * (intercept + slope * level)
 
     def within(weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         if not len(pairs):
@@ -230,7 +235,7 @@ def _limit_table(sample: Sample, quantity: str) -> Table:
         measure("Mean difference", lambda w, pairs: mean(w, pairs[:, 1] - pairs[:, 0])),
         measure("Intercept", lambda w, pairs: absolute_difference_fit(w, pairs)[0]),
         measure("Slope", lambda w, pairs: absolute_difference_fit(w, pairs)[1]),
-        *(measure(f"Limit at {level:g}{unit}", limit_at(level)) for level in levels),
+        *(measure(f"Limit at {level:g}{unit}", partial(limit_at, level)) for level in levels),
         measure("Share within", within, proportion=True),
     ]
     note = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class Sample(MethodComparison):
         return text
 
 
-def having(items: Sequence, *methods: str) -> list:
+def having(items: Sequence[Any], *methods: str) -> list[Any]:
     """Select the scans or pairs with values of all methods."""
     pairs = ((item,) if isinstance(item, StudyRecord) else item for item in items)
     complete = (all(m in record.values for record in pair for m in methods) for pair in pairs)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -22,8 +23,8 @@ from CACScoringLib.core.tables import read_table, write_table
 from CACScoringLib.io.reading import read_mask
 
 from ..experiments.jobs import StudyError
-from ..project import annotations
-from ..project.annotation_files import MASK_KINDS, SliceLabel
+from ..project.annotation_files import SliceLabel
+from ..project.annotations import annotators, check_annotator, slice_annotations
 from ..project.files import ProjectScan
 from ..project.project import Project, is_project
 from ..project.proposals import read_proposal
@@ -68,9 +69,14 @@ class StudyScan:
     labels: tuple[tuple[int, bool], ...] | None = None
     labelled_whole: bool = False
 
-    def read_truth(self) -> dict:
+    def truth_file(self, name: str = "truth.json") -> Path:
+        """Return the path of a digital scan's file."""
+        assert self.truth is not None
+        return self.truth / name
+
+    def read_truth(self) -> dict[str, Any]:
         """Read a digital scan's `truth.json`. Raises OSError or ValueError if it cannot be read."""
-        return json.loads((self.truth / "truth.json").read_text(encoding="utf-8"))
+        return json.loads(self.truth_file().read_text(encoding="utf-8"))
 
     def hu_mm3_per_mass(self) -> float:
         """HU·mm³ for one unit of mass: for 1 mg in a digital scan, else 1.
@@ -201,10 +207,11 @@ def _listed(path: Path) -> Scans:
         if key in scans:
             warnings.append(f"Line {line.number} is left out: scan {number} of {patient} is listed above.")
             continue
-        cells = {column: line.text(column) for column in ("ct", "heart", "lesions")}
-        files = {column: path.resolve().parent / text if text else None for column, text in cells.items()}
-        series = line.text("series") or None
-        scans[key] = StudyScan(f"{patient}/{number}", patient, int(number), series=series, **files)
+        cells = (line.text(column) for column in ("heart", "lesions"))
+        heart, lesions = (path.resolve().parent / text if text else None for text in cells)
+        ct, series = path.resolve().parent / line.text("ct"), line.text("series") or None
+        name = f"{patient}/{number}"
+        scans[key] = StudyScan(name, patient, int(number), ct, series, heart=heart, lesions=lesions)
     return list(scans.values()), warnings
 
 
@@ -244,7 +251,7 @@ def _uses(project: Project) -> str:
 
 def _annotated(project: Project, scan: ProjectScan, base: StudyScan, annotator: str | None) -> StudyScan:
     """Add an annotator's masks and labels to a scan, as far as there are any."""
-    names = annotations.annotators(project, scan.id, annotator and annotations.check_annotator(annotator))
+    names = annotators(project, scan.id, annotator and check_annotator(annotator))
     if len(names) > 1:
         raise StudyError(
             f"{base.name} was annotated by {', '.join(names)}. Name with --annotator whose annotations are used."
@@ -252,17 +259,17 @@ def _annotated(project: Project, scan: ProjectScan, base: StudyScan, annotator: 
     if not names:
         return base
     folder = project.scan_folder(scan.id) / "annotators" / names[0]
-    masks = {kind: folder / f"{kind}.nii.gz" for kind in MASK_KINDS}
-    masks = {kind: file if file.is_file() else None for kind, file in masks.items()}
+    files = (folder / f"{kind}.nii.gz" for kind in ("heart", "regions"))
+    heart, regions = (file if file.is_file() else None for file in files)
     labels = {}
-    if annotations.slice_annotations(project, scan.id, names[0]).labels:
+    if slice_annotations(project, scan.id, names[0]).labels:
         labels = slice_labels(project, scan, names[0])
     visible = {k: label == SliceLabel.VISIBLE for k, label in sorted(labels.items()) if label != SliceLabel.UNSURE}
-    slices = _heart_slices(project, scan, masks["heart"])
+    slices = _heart_slices(project, scan, heart)
     return replace(
         base,
-        heart=masks["heart"],
-        lesions=masks["regions"],
+        heart=heart,
+        lesions=regions,
         labels=tuple(visible.items()) or None,
         labelled_whole=bool(slices) and slices <= set(visible),
     )
@@ -282,8 +289,8 @@ def _numbered(scans: Sequence[StudyScan]) -> list[StudyScan]:
     """Number the scans of each patient, by their truths or else in the order they were added."""
     numbered = []
     for group in _by_patient(scans).values():
-        numbers = [_number(scan) for scan in group]
-        if not set(numbers) <= {1, 2} or len(set(numbers)) < len(numbers):
+        numbers = [number for scan in group if (number := _number(scan)) in (1, 2)]
+        if len(set(numbers)) < len(group):
             numbers = list(range(1, len(group) + 1))
         numbered += [replace(scan, number=number) for scan, number in zip(group, numbers, strict=True)]
     return numbered

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.anatomy.chest import landmarks, on_working_grid
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.models.cards import LoadedModel, ModelError, StoredModel, list_models, read_card
+from CACScoringLib.models.cards import Calibration, LoadedModel, ModelError, StoredModel, list_models, read_card
 from CACScoringLib.models.choice import SCORING_NETWORKS, ModelChoice, Networks, chosen_models, load_networks
 from CACScoringLib.models.inference import Runner, predict, use_threads
 from CACScoringLib.scoring.methods import MethodResult
@@ -55,14 +56,18 @@ def scoring_models(names: Sequence[str]) -> dict[str, StoredModel]:
     return models
 
 
-def ready_networks(models: Mapping[str, StoredModel], device: str) -> Networks:
-    """Load networks for a worker: on one core, with cached outputs (`remembering`)."""
+def with_networks(
+    do_job: Callable[[Networks, Any], dict[str, Any]], models: Mapping[str, StoredModel], device: str
+) -> Callable[[Any], dict[str, Any]]:
+    """Bind networks to a worker's function for jobs: on one core, with cached outputs (`remembering`)."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     use_threads(1)
-    return remembering(load_networks(dict(models), device))
+    networks = load_networks(dict(models), device)
+    assert networks is not None
+    return partial(do_job, remembering(networks))
 
 
-def models_key(models: Mapping[str, StoredModel]) -> list[tuple]:
+def models_key(models: Mapping[str, StoredModel]) -> list[tuple[str, str, Calibration]]:
     """Identity of models, given by network, for the key of a job."""
     return [(network, model.card.sha256, model.card.calibration) for network, model in sorted(models.items())]
 
@@ -77,7 +82,8 @@ def remembering(networks: Networks) -> Networks:
 def forget(networks: Networks) -> None:
     """Clear the caches of `remembering` networks before another scan."""
     for model in _models(networks).values():
-        model.network.answers.clear()
+        if isinstance(model.network, Memory):
+            model.network.answers.clear()
 
 
 def _models(networks: Networks) -> dict[str, LoadedModel]:
@@ -93,7 +99,7 @@ class Memory:
         self.answers: dict[bytes, np.ndarray] = {}
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
-        keys = [hashlib.blake2b(np.ascontiguousarray(item), digest_size=16).digest() for item in inputs]
+        keys = [hashlib.blake2b(item.tobytes(), digest_size=16).digest() for item in inputs]
         missing = [n for n, key in enumerate(keys) if key not in self.answers]
         if missing:
             answers, _ = predict(self.network, inputs[missing], len(missing))

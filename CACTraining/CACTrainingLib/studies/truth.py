@@ -7,10 +7,11 @@ the HU that calcium adds to each voxel. For other scans a reader's regions are t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -21,7 +22,8 @@ from CACScoringLib.core.labels import SITES, Artery
 from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.record.score_record import MethodRecord, ScoreRecord
-from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
+from CACScoringLib.scoring.lesions import LesionSet, find_lesions
+from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions, score_sites
 
 from ..phantom.cohort.export import LABEL_HU
@@ -32,7 +34,7 @@ from .scans import StudyScan
 _ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 
 
-def recorder() -> Callable[[tuple[StudyScan, Path]], dict]:
+def recorder() -> Callable[[tuple[StudyScan, Path]], dict[str, Any]]:
     """Return a worker's recorder. It uses one core, because the other workers use the rest."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return lambda job: asdict(make_record(*job))
@@ -61,13 +63,14 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
     if files.regions is not None:
         values["reader"] = _found_value(find_lesions(files.ct.image, files.regions, rules), files, rules)
     threshold = record.slices_positive_from
+    settings: Mapping[str, Any] = record.decomposition_settings or {}
     if threshold is None:
-        threshold = record.decomposition_settings["slice_threshold"]
-    probabilities = record.slice_probabilities
+        threshold = float(settings["slice_threshold"])
+    probabilities = record.slice_probabilities or ()
     count = float(sum(p is not None and p >= threshold for p in probabilities))
     values["slices"] = Value(count, count, {})
-    if files.truth:
-        values["noise_free"] = _noise_free(files)
+    if files.true_hu is not None:
+        values["noise_free"] = _noise_free(files, files.true_hu)
     visible = files.visible_slices
     with_probability = () if visible is None else [(visible[k], p) for k, p in enumerate(probabilities) if k in visible]
     heart, warnings = _heart(files)
@@ -81,7 +84,7 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
         truth=_truth(files),
         values=values,
         slices=tuple((shows_calcium, p) for shows_calcium, p in with_probability if p is not None),
-        slice_threshold=float(threshold),
+        slice_threshold=threshold,
         map_lesions=_map_lesions(files),
         heart=heart,
         acquisition=_facts(record, files),
@@ -102,7 +105,7 @@ class _Files:
     ct: CTScan
 
     @cached_property
-    def truth(self) -> dict | None:
+    def truth(self) -> dict[str, Any] | None:
         return None if self.scan.truth is None else self.scan.read_truth()
 
     @cached_property
@@ -117,11 +120,11 @@ class _Files:
     @cached_property
     def regions(self) -> np.ndarray | None:
         """A reader's `Artery` labels, uint8; None if nobody painted any, all 0 if the reader saw no calcium."""
-        path = self.scan.lesions if self.scan.truth is None else self.scan.truth / "regions.nii.gz"
+        path = self.scan.lesions if self.scan.truth is None else self.scan.truth_file("regions.nii.gz")
         painted = None if path is None else read_lesion_labels(path)
         if painted is None or not sitk.GetArrayViewFromImage(painted).any():
-            labels = self.scan.labels or ()
-            none_seen = (painted is not None or self.scan.labelled_whole) and not any(shows for _, shows in labels)
+            has_positive_label = any(shows for _, shows in self.scan.labels or ())
+            none_seen = (painted is not None or self.scan.labelled_whole) and not has_positive_label
             return np.zeros(self.ct.hu.shape, np.uint8) if none_seen else None
         labels = sitk.GetArrayFromImage(mask_on_scan_grid(painted, self.ct, "lesion label map")[0])
         if unknown := set(np.unique(labels).tolist()) - {0, *SITES}:
@@ -136,7 +139,7 @@ class _Files:
             return {int(label["k"]): bool(label["visible"]) for label in self.truth["slices"]}
         if self.scan.labels is not None:
             return dict(self.scan.labels)
-        return None if self.regions is None else dict(enumerate(map(bool, self.regions.any((1, 2)))))
+        return None if self.regions is None else dict(enumerate(np.any(self.regions, axis=(1, 2)).tolist()))
 
     @property
     def visible(self) -> bool | None:
@@ -153,7 +156,7 @@ class _Files:
         """HU that coronary calcium adds, negative lobes included; float32."""
         if not self.truth:
             return None
-        calcium = self.image(self.scan.truth / "calcium_map.nii.gz")
+        calcium = self.image(self.scan.truth_file("calcium_map.nii.gz"))
         calcium *= np.float32(self.truth["calcium_hu_per_mg_cm3"])
         return calcium
 
@@ -181,8 +184,8 @@ def _value(method: MethodRecord, per_mass: float) -> Value:
     for lesion in method.lesions:
         artery = lesion.likely_artery
         if artery in arteries:
-            amounts = lesion.pseudo_mass_hu_mm3 / per_mass, lesion.clinical_agatston
-            arteries[artery] = tuple(map(sum, zip(arteries[artery], amounts, strict=True)))
+            mass, agatston = arteries[artery]
+            arteries[artery] = mass + lesion.pseudo_mass_hu_mm3 / per_mass, agatston + lesion.clinical_agatston
     total = method.total
     return Value(total.pseudo_mass_hu_mm3 / per_mass, total.clinical_agatston, arteries)
 
@@ -195,16 +198,16 @@ def _found_value(lesions: LesionSet, files: _Files, rules: ScoringRules) -> Valu
     return Value(total.pseudo_mass_hu_mm3 / files.per_mass, total.agatston, arteries)
 
 
-def _noise_free(files: _Files) -> Value:
+def _noise_free(files: _Files, true_hu: np.ndarray) -> Value:
     """Value of the noise-free map: mass of its positive part; arteries and Agatston score from voxels of LABEL_HU."""
-    arteries = files.image(files.scan.truth / "arteries.nii.gz")
+    arteries = files.image(files.scan.truth_file("arteries.nii.gz"))
     box = _box_of(arteries)
-    image, ct = (sitk.GetImageFromArray(np.ascontiguousarray(array[box])) for array in (files.true_hu, files.ct.hu))
+    image, ct = (sitk.GetImageFromArray(np.ascontiguousarray(array[box])) for array in (true_hu, files.ct.hu))
     for part in (image, ct):
         part.SetSpacing(files.ct.image.GetSpacing())
     rules = ScoringRules(name="adjusted Agatston", threshold_hu=LABEL_HU)
     value = _found_value(find_lesions(image, np.ascontiguousarray(arteries[box]), rules, ct), files, rules)
-    positive = float(files.true_hu.sum(dtype=np.float64, where=files.true_hu > 0))
+    positive = float(true_hu.sum(dtype=np.float64, where=true_hu > 0))
     return replace(value, mass=positive * files.voxel_mm3 / files.per_mass)
 
 
@@ -220,12 +223,13 @@ def _map_lesions(files: _Files) -> tuple[tuple[str, float, bool | None], ...]:
     """Artery and mass of each lesion of the map, and True if it holds coronary calcium, None if unknown."""
     part = _box_of(files.map_labels)
     arteries, hu = files.map_labels[part], files.map_hu[part]
+    true_hu = None if files.true_hu is None else files.true_hu[part]
     labels, count = ndimage.label(arteries > 0, _ANY_NEIGHBOUR)
     lesions = []
     for number in range(1, count + 1):
         inside = labels == number
         mass = float(hu[inside].sum(dtype=np.float64)) * files.voxel_mm3 / files.per_mass
-        coronary = bool((files.true_hu[part][inside] >= LABEL_HU).any()) if files.truth else None
+        coronary = None if true_hu is None else bool((true_hu[inside] >= LABEL_HU).any())
         lesions.append((Artery(int(arteries[inside].max())).key, mass, coronary))
     return tuple(lesions)
 
@@ -236,7 +240,7 @@ def _box_of(labels: np.ndarray) -> tuple[slice, ...]:
 
 
 def _heart(files: _Files) -> tuple[HeartAgreement | None, tuple[str, ...]]:
-    path = files.scan.heart if files.scan.truth is None else files.scan.truth / "heart.nii.gz"
+    path = files.scan.heart if files.scan.truth is None else files.scan.truth_file("heart.nii.gz")
     if path is None:
         return None, ()
     try:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_cells_are_scored_by_their_settings(digital_results, tmp_path, monkeypat
 
     calcified = next(scan for scan in digital_results[0] if scan.patient == str(CALCIFIED))
     monkeypatch.setattr(jobs, "Workers", InThisProcess)
-    monkeypatch.setattr(ablation, "ready_networks", lambda *_: remembering(known_networks()))
+    monkeypatch.setattr(ablation, "with_networks", lambda do_job, *_: partial(do_job, remembering(known_networks())))
     monkeypatch.setattr(ablation, "score_scan", score)
     cells = {}, CONFIGURATIONS[:1] + CONFIGURATIONS[2:3], tmp_path / "cells.jsonl", jobs.JobSettings()
     scores = score_configurations([calcified], *cells)[calcified.name]
@@ -86,7 +87,7 @@ def test_cells_are_scored_by_their_settings(digital_results, tmp_path, monkeypat
     unrestricted = score_scan(ct, ScoreSettings(), chest_room(ct), networks=networks).methods["decomposition"]
     assert scores["no_heart"].mass == pytest.approx(unrestricted.total.pseudo_mass_hu_mm3 / per_mg)
     assert scores["no_heart"].mass > 2 * scores["whole"].mass, "bones are in it"
-    monkeypatch.setattr(ablation, "ready_networks", lambda *_: pytest.fail("it is kept"))
+    monkeypatch.setattr(ablation, "with_networks", lambda *_: pytest.fail("it is kept"))
     assert score_configurations([calcified], *cells)[calcified.name] == scores
 
 

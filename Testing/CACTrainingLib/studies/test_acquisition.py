@@ -55,7 +55,7 @@ def test_tables_and_figures(monkeypatch, tmp_path):
         return {"true_mg": 50.0, "mass_mg": mass, "agatston": {name: 8 * value for name, value in mass.items()}}
 
     monkeypatch.setattr(jobs, "Workers", InThisProcess)
-    monkeypatch.setattr(acquisition, "_scanner", lambda *_: score)
+    monkeypatch.setattr(acquisition, "with_networks", lambda *_: score)
     (section,) = acquisition.sections(tmp_path, AcquisitionSettings(7, 2), {}, jobs.JobSettings())
     assert len(scanned) == 2 * len({(s.scanner, s.pose, s.fat_mm) for s in scan_settings()})
     assert {job[2] for job in scanned} == {7}

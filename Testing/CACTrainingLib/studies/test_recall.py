@@ -97,7 +97,7 @@ def scored(monkeypatch):
 
     monkeypatch.setattr(jobs, "Workers", InThisProcess)
     monkeypatch.setattr(recall, "scoring_models", lambda _: {})
-    monkeypatch.setattr(recall, "_answerer", lambda *_: answers)
+    monkeypatch.setattr(recall, "with_networks", lambda *_: answers)
     return done
 
 
