@@ -125,8 +125,12 @@ def _limit(sign: int, weights: np.ndarray, reference: np.ndarray, measured: np.n
     return middle + sign * 1.96 * spread
 
 
+def _reaches(least: int, score: float) -> bool:
+    return whole_score(score) >= least
+
+
 def _at_least(least: int, scores: np.ndarray) -> np.ndarray:
-    return np.array([whole_score(score) >= least for score in scores], bool)
+    return np.array([_reaches(least, score) for score in scores], bool)
 
 
 AGREEMENT: dict[str, Statistic] = {"ICC": icc, "Slope": slope, "Mean difference": mean_difference}
@@ -163,18 +167,17 @@ def _totals(compared: ComparedScans) -> Section:
         columns = ("Measure", *compared.titles.values(), "Difference", "p")
         note = "On the same scans; above zero the first method agrees better."
         tables.append(Table("method_differences", "The two methods compared", columns, tuple(rows), note))
-    totals, label = compared.totals, "Agatston score"
+    totals, unit = compared.totals, "Agatston score"
     panels = []
     for method in compared.methods:
         measured = compared.measured(method)
         pairs = np.stack([totals, measured], axis=1)
         limits = limits_of_agreement(pairs) if len(pairs) > 2 and np.ptp(pairs) > 0 else None
         panels.append(drawings.ScorePairs(method, totals, measured, limits))
-    axes = {"panels": panels, "unit": label, "linear_to": 10.0}
     titles = ("Reference score", "Method's score")
-    scatter = partial(drawings.against_truth, titles=titles, **axes)
+    scatter = partial(drawings.against_truth, panels=panels, unit=unit, linear_to=10.0, titles=titles)
     titles = ("Mean of both", "Method minus reference")
-    differences = partial(drawings.bland_altman, titles=titles, **axes)
+    differences = partial(drawings.bland_altman, panels=panels, unit=unit, linear_to=10.0, titles=titles)
     note = "Axes are logarithmic beyond 10. Dashed: limits of agreement that widen with the mean."
     figures = (
         Figure("against_reference", "Scores against the reference", scatter, "", (7, 3)),
@@ -203,7 +206,7 @@ def _detection(compared: ComparedScans) -> Section:
     for least in LEAST:
         true = _at_least(least, compared.totals)
         rows.append(heading(f"≥ {least}: {true.sum()} of {len(true)} scans by the reference", columns))
-        measures = compared.rates(titles, lambda score, least=least: whole_score(score) >= least)
+        measures = compared.rates(titles, partial(_reaches, least))
         rows += [(f"  {title}", *compared.cells(measures, method)) for method, title in compared.titles.items()]
     note = "A scan is positive where its score, rounded, reaches the limit."
     table = Table("detection", "Detection of scans at or above a score", columns, tuple(rows), note)

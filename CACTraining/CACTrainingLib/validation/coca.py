@@ -66,6 +66,7 @@ def _root(source: Path) -> Path | None:
 
 def _read_gated(source: Path, _scans: Path | None, progress: ProgressCallback | None) -> Reference:
     root = _root(source)
+    assert root is not None
     outlined = {path.stem: path for path in (root / REGIONS_FOLDER).glob("*.xml")}
     patients = {path.name: path for path in (root / PATIENTS_FOLDER).iterdir() if path.is_dir()}
     numbers = sorted({*outlined, *patients}, key=lambda n: (not n.isdecimal(), int(n) if n.isdecimal() else 0, n))
@@ -94,7 +95,9 @@ def _series(folder: Path) -> list[CocaSeries]:
 
 
 def _outlines(regions: Sequence[Region], folder: Path, series: str | None, scan: CTScan) -> sitk.Image:
-    return gated_annotations(folder, series, regions).regions
+    labels = gated_annotations(folder, series, regions).regions
+    assert labels is not None
+    return labels
 
 
 def _table(source: Path) -> Path | None:
@@ -107,6 +110,7 @@ def _table(source: Path) -> Path | None:
 def _read_nongated(source: Path, scans: Path | None, progress: ProgressCallback | None) -> Reference:
     """Read the table of scores. Raises BadReferenceError if it is unreadable or a column is missing."""
     table = _table(source)
+    assert table is not None
     rows = _rows(table)
     by_id = scans_below(scans or table.parent, progress)
 
@@ -116,7 +120,7 @@ def _read_nongated(source: Path, scans: Path | None, progress: ProgressCallback 
         if total is None:
             raise BadReferenceError(f"{table.name} has no total of it.")
         cohort_scan = scan_of(re.sub(r"\D+$", "", name), by_id)
-        vessels = {artery_of_column(column): score for column, score in scores.items() if score is not None}
+        vessels = {str(artery_of_column(column)): score for column, score in scores.items() if score is not None}
         return ReferenceScan(name, name, cohort_scan.ct, cohort_scan.series, total, vessels)
 
     about = "Agatston scores in total and by artery that came with the scans; where calcium lies is not known."

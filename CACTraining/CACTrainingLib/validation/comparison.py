@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,7 +17,8 @@ from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.record.score_record import MethodRecord, ScoreRecord
 from CACScoringLib.report.pictures import patch_picture
-from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, connected_voxels, find_lesions
+from CACScoringLib.scoring.lesions import Lesion, LesionSet, connected_voxels, find_lesions
+from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
 from .candidates import ScanCandidates, scan_candidates
@@ -98,7 +100,7 @@ class ComparedScan:
     wrong: tuple[WrongLesion, ...] | None
     counts: dict[str, int]
     seconds: float
-    models: tuple[dict, ...]
+    models: tuple[dict[str, str], ...]
     warnings: tuple[str, ...]
     candidates: ScanCandidates | None = None
 
@@ -120,13 +122,13 @@ class Job:
     output: Path
 
 
-def comparer() -> Callable[[Job], dict]:
+def comparer() -> Callable[[Job], dict[str, Any]]:
     """Return a worker's comparer. It uses one core, because the other workers use the rest."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return lambda job: asdict(compare(job))
 
 
-def from_json(content: dict) -> ComparedScan:
+def from_json(content: dict[str, Any]) -> ComparedScan:
     """Restore from `dataclasses.asdict`."""
     fields = dict(content)
     for name, kind in (("lesions", OutlinedLesion), ("wrong", WrongLesion)):
@@ -153,6 +155,7 @@ def compare(job: Job) -> ComparedScan:
             by_vessel, outlined_total = places.scores()
             total = outlined_total if total is None else total
             vessels = vessels or by_vessel
+    assert total is not None
     return ComparedScan(
         name=scan.name,
         patient=scan.patient,

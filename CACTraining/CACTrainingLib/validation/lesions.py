@@ -32,15 +32,14 @@ def sections(compared: ComparedScans, output: Path, scans_folder: str) -> tuple[
         output: Folder of the validation, with the pictures.
         scans_folder: Name of the folder of the scans' results, for links.
     """
-    outlined = [scan for scan in compared.scans if scan.lesions is not None]
     parts = []
-    if items := [(scan, lesion) for scan in outlined for lesion in scan.lesions]:
+    if items := [(scan, lesion) for scan in compared.scans for lesion in scan.lesions or ()]:
         text = (
             f"The reference outlines {count(items, 'lesion')} (connected, of one artery, as the clinical rule counts "
             f"them) in {count({scan.name for scan, _ in items}, 'scan')}. One is found when a method counts any of its "
             "voxels. A lesion of a method is wrong when it holds no voxel of the reference's outlines.",
         )
-        tables = (_recall(compared, items), _precision(compared, outlined))
+        tables = (_recall(compared, items), _precision(compared))
         parts.append(Section("lesions", "Lesions", text, tables))
     if pictures := _galleries(compared, output, scans_folder):
         text = (
@@ -73,17 +72,18 @@ def _recall(compared: ComparedScans, items: Sequence[tuple[ComparedScan, Outline
     return Table("lesions_found", "Lesions of the reference", columns, tuple(rows))
 
 
-def _precision(compared: ComparedScans, scans: Sequence[ComparedScan]) -> Table:
+def _precision(compared: ComparedScans) -> Table:
+    scans = [scan for scan in compared.scans if scan.wrong is not None]
     columns = ("Lesions of the method", *(METHODS[m] for m in compared.methods))
 
     def wrong(scans: Sequence[ComparedScan], method: str) -> list[list[float]]:
-        return [[lesion.agatston for lesion in scan.wrong if lesion.method == method] for scan in scans]
+        return [[lesion.agatston for lesion in scan.wrong or () if lesion.method == method] for scan in scans]
 
     def right(weights: np.ndarray, scans: Sequence[ComparedScan], method: str) -> np.ndarray:
         every = np.array([scan.counts[method] for scan in scans])
         return ratio(weights, every - list(map(len, wrong(scans, method))), every)
 
-    def per_scan(summary: Callable) -> Callable:
+    def per_scan(summary: Callable[[list[float]], float]) -> Callable[..., np.ndarray]:
         return lambda weights, scans, method: mean(weights, np.array(list(map(summary, wrong(scans, method)))))
 
     measures = {
@@ -95,11 +95,9 @@ def _precision(compared: ComparedScans, scans: Sequence[ComparedScan]) -> Table:
     for title, statistic in measures.items():
         measure = Measure(title, lambda *_: scans, statistic)
         rows.append((title, *(compared.estimate(measure, method) for method in compared.methods)))
-    places = Counter((lesion.method, site_name(lesion.at)) for scan in scans for lesion in scan.wrong)
-    rows += [
-        heading("Wrong lesions by what the reference labels there", columns),
-        *((f"  {name}", *(places[m, name] for m in compared.methods)) for name in sorted({n for _, n in places})),
-    ]
+    places = Counter((lesion.method, site_name(lesion.at)) for scan in scans for lesion in scan.wrong or ())
+    rows.append(heading("Wrong lesions by what the reference labels there", columns))
+    rows += [(f"  {name}", *(places[m, name] for m in compared.methods)) for name in sorted({n for _, n in places})]
     note = "Scans that the reference gives 0 are among them, also where it has no outlines."
     return Table("lesions_wrong", "Lesions of each method", columns, tuple(rows), note)
 
@@ -139,13 +137,14 @@ def _galleries(compared: ComparedScans, output: Path, scans_folder: str) -> tupl
 
 def _worst(compared: ComparedScans) -> Section:
     columns = ("Scan", "Reference", *(METHODS[m] for m in compared.methods), "Category", "Warnings")
-    rows = []
+    rows: list[tuple[float, tuple[Cell, ...]]] = []
     for scan in compared.scans:
         scores = [float(x) for x in (scan.total, *(scan.measured[m] for m in compared.methods))]
         categories = " / ".join(CATEGORY_TITLES[category(x)] for x in scores)
-        rows.append((scan.name, *scores, categories, ", ".join(scan.warnings) or None))
-    rows.sort(key=lambda row: -max(abs(score - row[1]) for score in row[2:-2]))
+        difference = max(abs(score - scores[0]) for score in scores[1:])
+        rows.append((difference, (scan.name, *scores, categories, ", ".join(scan.warnings) or None)))
+    rows.sort(key=lambda row: -row[0])
     note = "Agatston scores. Category: by the reference, then by each method. The file comparison.csv has all scans."
     title = "Scans that differ most from the reference"
-    table = Table("largest_differences", title, columns, tuple(rows[:WORST]), note)
+    table = Table("largest_differences", title, columns, tuple(row for _, row in rows[:WORST]), note)
     return Section("scans", "The scans that differ most", (), (table,))

@@ -32,6 +32,7 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THIC
 from ..statistics.patient_folds import parts_by_patient
 from ..training.evidence import FOLDS, fitted_weights, nearest_limit, selected, stack_features, typical
 from ..training.score_errors import fitted_errors
+from .candidates import ScanCandidates
 from .comparison import ComparedScan
 from .reference import VESSELS
 
@@ -57,18 +58,19 @@ class _Scan:
     """A compared scan as arrays."""
 
     compared: ComparedScan
+    candidates: ScanCandidates
 
     @cached_property
     def features(self) -> dict[str, np.ndarray]:
-        return {name: np.array(values, float) for name, values in self.compared.candidates.features.items()}
+        return {name: np.array(values, float) for name, values in self.candidates.features.items()}
 
     @cached_property
     def agatston(self) -> np.ndarray:
-        return np.array(self.compared.candidates.agatston, float)
+        return np.array(self.candidates.agatston, float)
 
     @cached_property
     def coronary(self) -> np.ndarray | None:
-        coronary = self.compared.candidates.coronary
+        coronary = self.candidates.coronary
         return None if coronary is None else np.array(coronary, bool)
 
     @property
@@ -77,15 +79,20 @@ class _Scan:
         vessels = self.compared.vessels
         return [vessels[name] for name in VESSELS] if set(vessels) == set(VESSELS) else None
 
+    def probabilities(self, evidence: Evidence) -> np.ndarray:
+        """Probability that each candidate is coronary calcium."""
+        assert evidence.weights is not None
+        return coronary_probabilities(self.features, evidence.weights)
+
     def fact(self, name: str, usual: float) -> float:
-        return float(self.compared.candidates.facts.get(name) or usual)
+        return float(self.candidates.facts.get(name) or usual)
 
     def scores(self, kind: str, counted: np.ndarray) -> tuple[float, list[float]]:
         """Total and score of each artery. The mask `counted`, bool [n], selects the candidates of automatic scores."""
         if kind != "automatic":
-            map_scores = self.compared.candidates.map_arteries
+            map_scores = self.candidates.map_arteries
             return self.compared.measured["map"], [map_scores[artery.key] for artery in MAIN_ARTERIES]
-        names = np.array(self.compared.candidates.arteries)
+        names = np.array(self.candidates.arteries)
         return float(self.agatston[counted].sum()), [
             float(self.agatston[counted & (names == artery.key)].sum()) for artery in MAIN_ARTERIES
         ]
@@ -134,12 +141,14 @@ class Recalibration:
 
     Attributes:
         scans: Scans that it was fitted to.
+        former: Recorded scores of each scan.
         cross_fitted: Cross-fitted scores of each scan.
         fitted: Fit to all scans.
         why_not: Reason why the weights were not fitted; empty if they were.
     """
 
     scans: tuple[ComparedScan, ...]
+    former: tuple[ScanCandidates, ...]
     cross_fitted: tuple[CrossFitted, ...]
     fitted: CalibrationFit
     why_not: str
@@ -161,7 +170,8 @@ def check(name: str, base: ModelCard | None, patients: int) -> None:
         CTError: The name is taken or invalid, or the model cannot be calibrated.
         TooFewError: There are too few patients.
     """
-    if base is None or Evidence.stored(base.calibration) is None:
+    evidence = None if base is None else Evidence.stored(base.calibration)
+    if base is None or evidence is None or evidence.weights is None:
         raise CTError("No model is in use that evaluates candidates by evidence; there is nothing to calibrate anew.")
     namesakes = [m for m in list_models() if m.card.name == name and CalibratedOn.stored(m.card.calibration) is None]
     if not NAME.fullmatch(name) or namesakes or base.name == name:
@@ -182,7 +192,7 @@ def recalibrate(scans: Sequence[ComparedScan], base: ModelCard) -> Recalibration
     Raises:
         TooFewError: There are too few scans.
     """
-    usable = [_Scan(scan) for scan in scans if scan.candidates is not None]
+    usable = [_Scan(scan, scan.candidates) for scan in scans if scan.candidates is not None]
     _check_enough(usable)
     why_not = _why_not_refitted(usable)
     fitter = _Fitter(base, refit=not why_not)
@@ -194,6 +204,7 @@ def recalibrate(scans: Sequence[ComparedScan], base: ModelCard) -> Recalibration
             cross_fitted[n] = _evaluated(usable[n], fitted)
     return Recalibration(
         tuple(scan.compared for scan in usable),
+        tuple(scan.candidates for scan in usable),
         tuple(result for result in cross_fitted if result is not None),
         fitter.fit(usable),
         why_not,
@@ -244,15 +255,15 @@ class _Fitter:
         probabilities: list[np.ndarray] = [np.zeros(0)] * len(scans)
         for number in sorted(set(fold.tolist())):
             training_scans = [scan for scan, part in zip(scans, fold, strict=True) if part != number]
-            weights = self._evidence_of(training_scans).weights
-            for n in np.flatnonzero(fold == number):
-                probabilities[n] = coronary_probabilities(scans[n].features, weights)
+            evidence = self._evidence_of(training_scans)
+            for n in np.flatnonzero(fold == number).tolist():
+                probabilities[n] = scans[n].probabilities(evidence)
         truths = [scan.compared.total for scan in scans]
         former = 1 - self._present.most_not_coronary
         limit, _ = nearest_limit([scan.agatston for scan in scans], probabilities, truths, toward=former)
         counted = [p >= limit for p in probabilities]
         errors = {kind: self._fitted_errors(kind, scans, counted) for kind in KINDS.values()}
-        facts = [scan.compared.candidates.facts for scan in scans]
+        facts = [scan.candidates.facts for scan in scans]
         return CalibrationFit(
             replace(self._evidence_of(scans), most_not_coronary=1 - limit), errors, CalibrationRange.of(facts)
         )
@@ -315,16 +326,16 @@ def _errors(
     for place, former_errors in enumerate(former.errors):
         new_errors = scaled[of_class == place].tolist()
         errors.append(tuple(sorted(new_errors if len(new_errors) >= LEAST_OF_CLASS else (*new_errors, *former_errors))))
-    weights = {"noise_weight": former.noise_weight, "thickness_weight": former.thickness_weight}
-    return replace(fitted, errors=tuple(errors), **weights)
+    noise_weight, thickness_weight = former.noise_weight, former.thickness_weight
+    return replace(fitted, errors=tuple(errors), noise_weight=noise_weight, thickness_weight=thickness_weight)
 
 
 def _evaluated(scan: _Scan, fitted: CalibrationFit) -> CrossFitted:
     evidence = fitted.evidence
-    counted = coronary_probabilities(scan.features, evidence.weights) >= 1 - evidence.most_not_coronary
-    facts = scan.compared.candidates.facts
+    counted = scan.probabilities(evidence) >= 1 - evidence.most_not_coronary
+    facts = scan.candidates.facts
     familiarity = fitted.calibration_range.familiarity(facts)
-    if scan.compared.candidates.metal:
+    if scan.candidates.metal:
         familiarity = familiarity.flag(METAL)
     total, _ = scan.scores("automatic", counted)
     intervals: dict[str, tuple[float, float] | None] = {}
@@ -373,12 +384,12 @@ def _check_enough(scans: Sequence[_Scan]) -> None:
 
 def _why_not_refitted(scans: Sequence[_Scan]) -> str:
     """Return the reason why weights cannot be fitted; empty if they can."""
-    outlined = [scan for scan in scans if scan.coronary is not None]
-    if not any(scan.coronary.any() for scan in outlined):
+    outlined = [(scan.compared.patient, scan.coronary) for scan in scans if scan.coronary is not None]
+    if not any(coronary.any() for _, coronary in outlined):
         return "The reference has no outlines that hold candidates, so which of them are coronary calcium is unknown."
     for value, meaning in ((True, "coronary calcium"), (False, "something else")):
-        count = sum(int((scan.coronary == value).sum()) for scan in outlined)
-        patients = len({scan.compared.patient for scan in outlined if (scan.coronary == value).any()})
+        count = sum(np.count_nonzero(coronary == value) for _, coronary in outlined)
+        patients = len({patient for patient, coronary in outlined if (coronary == value).any()})
         if count < LEAST_CANDIDATES or patients < LEAST_CANDIDATE_PATIENTS:
             return (
                 f"{count} candidates of {patients} patients are {meaning}; weights need {LEAST_CANDIDATES} of "

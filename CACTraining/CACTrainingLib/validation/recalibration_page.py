@@ -13,6 +13,7 @@ from ..statistics.bootstrap import mean
 from ..statistics.patient_folds import CATEGORY_TITLES
 from ..training.evidence import FOLDS
 from .agreement import LEAST, Statistic, category, category_kappa, f1_at, icc, mean_difference, slope
+from .candidates import ScanCandidates
 from .comparison import ComparedScan
 from .recalibration import KINDS, LEAST_OF_CLASS, LEAST_OF_EACH, LEAST_PATIENTS, CrossFitted, Recalibration
 
@@ -59,36 +60,30 @@ def _weights(result: Recalibration) -> str:
     return stay if result.why_not else "The weights of the candidates' evidence were fitted too."
 
 
-Pair = tuple[ComparedScan, CrossFitted]
+Case = tuple[ComparedScan, ScanCandidates, CrossFitted]
+"""A scan with its recorded and its cross-fitted scores."""
 
-_SCORES: dict[str, Callable[[Pair], float]] = {
-    "before": lambda pair: pair[0].measured["automatic"],
-    "after": lambda pair: pair[1].automatic,
+_SCORES: dict[str, Callable[[Case], float]] = {
+    "before": lambda case: case[0].measured["automatic"],
+    "after": lambda case: case[2].automatic,
 }
 """Automatic clinical scores before and after."""
 
 
-def _measured(pairs: Sequence[Pair], when: str) -> np.ndarray:
-    return np.array(list(map(_SCORES[when], pairs)))
-
-
 def _agreement(result: Recalibration) -> Table:
-    pairs = list(zip(result.scans, result.cross_fitted, strict=True))
-    with_probabilities = [
-        (scan, cross) for scan, cross in pairs if cross.probabilities and scan.candidates.probabilities
-    ]
+    cases = list(zip(result.scans, result.former, result.cross_fitted, strict=True))
+    with_probabilities = [case for case in cases if case[1].probabilities and case[2].probabilities]
 
     def measure(title: str, statistic: Statistic) -> Measure:
-        def value(weights: np.ndarray, group: Sequence[Pair], when: str) -> np.ndarray:
-            return statistic(weights, np.array([scan.total for scan, _ in group]), _measured(group, when))
+        def value(weights: np.ndarray, group: Sequence[Case], when: str) -> np.ndarray:
+            truths, values = [scan.total for scan, *_ in group], list(map(_SCORES[when], group))
+            return statistic(weights, np.array(truths), np.array(values))
 
-        return Measure(title, lambda *_: pairs, value)
+        return Measure(title, lambda *_: cases, value)
 
-    def probability(weights: np.ndarray, group: Sequence[Pair], when: str) -> np.ndarray:
-        probabilities = [
-            scan.candidates.probabilities if when == "before" else cross.probabilities for scan, cross in group
-        ]
-        categories = [category(scan.total) for scan, _ in group]
+    def probability(weights: np.ndarray, group: Sequence[Case], when: str) -> np.ndarray:
+        probabilities = [(former if when == "before" else cross).probabilities for _, former, cross in group]
+        categories = [category(scan.total) for scan, *_ in group]
         return mean(weights, np.array([list(p.values())[c] for p, c in zip(probabilities, categories, strict=True)]))
 
     measures = [measure(title, statistic) for title, statistic in MEASURES.items()]
@@ -114,10 +109,10 @@ def _coverage(result: Recalibration, method: str, place: int | None, after: bool
         place: Index of the reference's category; None for all scans.
         after: True for cross-fitted intervals, False for recorded ones.
     """
-    pairs = zip(result.scans, result.cross_fitted, strict=True)
-    group = [(scan, cross) for scan, cross in pairs if place is None or category(scan.total) == place]
-    intervals = [cross.intervals[method] if after else scan.candidates.intervals.get(method) for scan, cross in group]
-    limits = [(scan.total, ends) for (scan, _), ends in zip(group, intervals, strict=True) if ends is not None]
+    cases = zip(result.scans, result.former, result.cross_fitted, strict=True)
+    group = [case for case in cases if place is None or category(case[0].total) == place]
+    intervals = [cross.intervals[method] if after else former.intervals.get(method) for _, former, cross in group]
+    limits = [(scan.total, ends) for (scan, *_), ends in zip(group, intervals, strict=True) if ends is not None]
     held = sum(low <= total <= high for total, (low, high) in limits)
     return held, len(limits), len(group)
 

@@ -10,7 +10,7 @@ from typing import Any
 import SimpleITK as sitk
 
 from CACScoringLib.cohort.scans import CohortScan
-from CACScoringLib.cohort.search import scans_of_folder, search
+from CACScoringLib.cohort.search import Listing, scans_of_folder, search
 from CACScoringLib.core.ct import CTError, CTScan
 from CACScoringLib.core.labels import MAIN_ARTERIES, Artery, site_called
 from CACScoringLib.io.reading import find_series, stem
@@ -162,7 +162,7 @@ def scans_below(folder: Path, progress: ProgressCallback | None = None) -> Scans
     if not folder.is_dir():
         raise BadReferenceError(f"There is no folder of scans {folder}. Name it with --scans.")
     places = search(folder, folder / ".cac-no-output")
-    series = []
+    series: list[Listing] = []
     for n, place in enumerate(places.folders, 1):
         try:
             series.append(find_series(place))

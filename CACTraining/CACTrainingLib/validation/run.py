@@ -102,9 +102,10 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
     with progress.step("reference"):
         reference = read_reference(settings.reference, settings.scans, progress.counted)
         base = chosen_models(settings.models).networks.get("decomposition")
+        card = None if base is None else base.card
         if settings.calibrate is not None:
             patients = len({scan.patient for scan in reference.scans})
-            recalibration.check(settings.calibrate, base and base.card, patients)
+            recalibration.check(settings.calibrate, card, patients)
     make_folder(settings.output)
     workers = settings.workers or sensible_count()
     with progress.step("scans"):
@@ -119,14 +120,15 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         vessels = {v: arteries for v, arteries in reference.vessels.items() if any(v in scan.vessels for scan in scans)}
         compared = ComparedScans(scans, np.random.default_rng(settings.seed), vessels)
         _write_comparison(compared, settings.output / COMPARISON)
-        calibrated, calibration_parts, failure = None, (), None
+        calibrated, failure = None, None
+        calibration_parts: tuple[Section, ...] = ()
         if settings.calibrate is not None and base is not None:
             try:
                 calibrated, calibration_parts = _calibrated(settings.calibrate, reference, compared, base)
             except TooFewError as error:
                 failure, calibration_parts = error, (recalibration_page.refused_section(str(error)),)
         parts = (
-            _data_section(reference, compared, refused, base and base.card),
+            _data_section(reference, compared, refused, card),
             *calibration_parts,
             *agreement.sections(compared),
             *lesions.sections(compared, settings.output, SCANS),

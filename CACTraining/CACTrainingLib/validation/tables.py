@@ -105,7 +105,7 @@ def _scan(line: Line, arteries: dict[str, str], by_id: ScansById | None) -> Refe
         label_maps.check(lesions)
     if by_id is None:
         line.need("ct")
-        ct, series = line.file("ct"), line.text("series") or None
+        ct, series = line.need_file("ct"), line.text("series") or None
     else:
         line.need(ID)
         scan = scan_of(line.text(ID), by_id)
