@@ -6,6 +6,7 @@ Statistics take weights, float [resamples, items], as `bootstrap` has them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -18,6 +19,9 @@ HALF_NORMAL = math.sqrt(math.pi / 2)
 """Standard deviation over mean absolute value of normal differences."""
 LIMIT_FACTOR = 1.96 * HALF_NORMAL
 """95 % limit of a difference over its mean absolute value (Bland and Altman 1999, doi:10.1177/096228029900800204)."""
+
+Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""Function of weights [resamples, items], reference values [items, …] and a method's: float [resamples]."""
 
 
 def relative_differences(pairs: np.ndarray) -> np.ndarray:
@@ -85,6 +89,11 @@ def agreement(weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         total_variance = rows + (k - 1) * residual + k * (columns - residual) / n
         # Equal scores in a resample leave only rounding errors.
         return np.where((n > 1) & (total_variance > 1e-9 * np.var(pairs)), (rows - residual) / total_variance, np.nan)
+
+
+def icc(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """ICC of two measurements as by `agreement`, a `Statistic`."""
+    return agreement(weights, np.stack([first, second], axis=1))
 
 
 def _mean_squares(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ The truth is a patient's reference score, of a still scan without noise (`cohort
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypedDict
@@ -20,11 +20,11 @@ from CACScoringLib.io.reading import read_mask
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS
 
-from ..experiments.jobs import JobSettings, job_key, kept_jobs
+from ..experiments.jobs import JobSettings, Prepared, job_key, kept_jobs
 from ..phantom.cohort.cohort import patient_of, reference_scores
 from ..report.measures import Measure, patients_of
 from ..report.parts import METHODS, Cell, Section, Table, heading
-from ..statistics.agreement import agreement, kappa
+from ..statistics.agreement import Statistic, icc, kappa
 from ..statistics.bootstrap import quantile, ratio
 from ..statistics.regression import rank_correlation
 from .records import StudyRecord
@@ -92,7 +92,7 @@ def sections(
     return (Section("automatic", _TITLE, tuple(text), tables),)
 
 
-def _measurer() -> Callable[[list[tuple[StudyScan, Path]]], dict[str, ScanFacts]]:
+def _measurer() -> Prepared:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return _measured
 
@@ -128,35 +128,26 @@ def _category(agatston: np.ndarray) -> np.ndarray:
 
 
 def _agreement_table(sample: Sample, references: dict[str, ScanFacts]) -> Table:
-    def truth(items: Sequence[StudyRecord], _: str) -> np.ndarray:
-        return np.array([references[record.scan]["reference"] for record in items])
-
-    def reader(items: Sequence[StudyRecord], _: str) -> np.ndarray:
-        return scores(items, "reader", AGATSTON)
-
-    def measure(
-        title: str,
-        statistic: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
-        truths: Callable[[Sequence[StudyRecord], str], np.ndarray],
-        methods: tuple[str, ...] = WITH_AGATSTON,
-    ) -> Measure:
+    def measure(title: str, statistic: Statistic, to_reader: bool = False) -> Measure:
         def value(weights: np.ndarray, items: Sequence[StudyRecord], method: str) -> np.ndarray:
-            return statistic(weights, scores(items, method, AGATSTON), truths(items, method))
+            if to_reader:
+                comparators = scores(items, "reader", AGATSTON)
+            else:
+                comparators = np.array([references[record.scan]["reference"] for record in items])
+            return statistic(weights, scores(items, method, AGATSTON), comparators)
 
+        methods = tuple(INTERVALS) if to_reader else WITH_AGATSTON
         return Measure(title, partial(having, having(sample.scans, "reader")), value, methods=methods)
 
     def categories(weights: np.ndarray, scores: np.ndarray, comparator: np.ndarray) -> np.ndarray:
         return kappa(weights, _category(scores), _category(comparator), len(CATEGORIES))
 
-    def icc(weights: np.ndarray, scores: np.ndarray, comparator: np.ndarray) -> np.ndarray:
-        return agreement(weights, np.stack([scores, comparator], axis=1))
-
     measures = (
-        measure("κ with the truth", categories, truth),
-        measure("κ with the ideal reader", categories, reader, tuple(INTERVALS)),
-        measure("ICC with the truth", icc, truth),
-        measure("Rank correlation with the truth", rank_correlation, truth),
-        measure("Sum of scores / sum of truths", ratio, truth),
+        measure("κ with the truth", categories),
+        measure("κ with the ideal reader", categories, to_reader=True),
+        measure("ICC with the truth", icc),
+        measure("Rank correlation with the truth", rank_correlation),
+        measure("Sum of scores / sum of truths", ratio),
     )
     note = "κ of the categories with linear weights. The ideal reader is “130 HU, arteries known”."
     return sample.value_table("automatic_agreement", "Agreement of Agatston scores", measures, note)

@@ -12,16 +12,13 @@ from CACScoringLib.scoring.scores import ROUNDING, whole_score
 from ..report import figures as drawings
 from ..report.measures import Measure, MethodComparison, rates
 from ..report.parts import METHODS, Cell, Figure, Section, Table, count, heading
-from ..statistics.agreement import agreement, kappa, limits_of_agreement
+from ..statistics.agreement import Statistic, icc, kappa, limits_of_agreement
 from ..statistics.bootstrap import mean, ratio
 from ..statistics.patient_folds import CATEGORY_TITLES
 from ..statistics.regression import linear_fit, rank_correlation
 from .comparison import SCORED_METHODS, ComparedScan
 
 LEAST = (1, 100, 400)
-
-Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""Function of weights [resamples, scans], reference scores [scans] and a method's scores [scans]: float [resamples]."""
 
 
 class ComparedScans(MethodComparison):
@@ -89,11 +86,6 @@ def category(agatston: float) -> int:
 
 def _categories(scores: np.ndarray) -> np.ndarray:
     return np.array([category(score) for score in scores], int)
-
-
-def icc(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Intraclass correlation of scores, a `Statistic`."""
-    return agreement(weights, np.stack([reference, measured], axis=1))
 
 
 def category_kappa(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:

@@ -9,10 +9,11 @@ import numpy as np
 
 from ..report.measures import Measure, MethodComparison
 from ..report.parts import METHODS, Cell, Section, Table, count
+from ..statistics.agreement import Statistic, icc
 from ..statistics.bootstrap import mean
 from ..statistics.patient_folds import CATEGORY_TITLES
 from ..training.evidence import FOLDS
-from .agreement import LEAST, Statistic, category, category_kappa, f1_at, icc, mean_difference, slope
+from .agreement import LEAST, category, category_kappa, f1_at, mean_difference, slope
 from .candidates import ScanCandidates
 from .comparison import ComparedScan
 from .recalibration import KINDS, LEAST_OF_CLASS, LEAST_OF_EACH, LEAST_PATIENTS, CrossFitted, Recalibration
@@ -36,28 +37,23 @@ def refused_section(reason: str) -> Section:
 def section(result: Recalibration, name: str, base: str) -> Section:
     """Section on a calibration stored as the model `name`, fitted from the model `base`."""
     scans = f"{count(result.scans, 'scan')} of {count(result.patients, 'patient')}"
+    weights = f"stay: {result.why_not}" if result.why_not else "were fitted too."
     text = (
         f"“Before” is {base}, as the other sections have it. “After” is cross-fitted: the patients were split into "
         f"{FOLDS} folds, and each scan was evaluated by what the patients of the other folds taught, so that its own "
         f"reference has no part in its score and interval. What is stored was fitted to all {scans}, and was not "
         "evaluated on others.",
         "Fitted: the limit from which a candidate counts, errors of totals, probabilities of categories, and the range "
-        f"of scans that are known; other scans get wider intervals, or none. {_weights(result)} Categories of fewer "
-        f"than {LEAST_OF_CLASS} scans also keep the former errors, limits with fewer than {LEAST_OF_EACH} patients on "
-        "one side the former probabilities. Intervals of arteries need LM, LAD, LCX and RCA of "
-        f"{LEAST_PATIENTS} patients. Mass and reviewed scores have no intervals. Networks and the evidence of the "
-        "map's lesions stay.",
+        "of scans that are known; other scans get wider intervals, or none. The weights of the candidates' evidence "
+        f"{weights} Categories of fewer than {LEAST_OF_CLASS} scans also keep the former errors, limits with fewer "
+        f"than {LEAST_OF_EACH} patients on one side the former probabilities. Intervals of arteries need LM, LAD, LCX "
+        f"and RCA of {LEAST_PATIENTS} patients. Mass and reviewed scores have no intervals. Networks and the evidence "
+        "of the map's lesions stay.",
         f"It is stored as the model {name}. Score with it by “cac score --model {name}” or “cac cohort --model "
         f"{name}”. Without that, {base} scores as before; “cac models install {name} --previous” takes {name} away.",
     )
     tables = (_agreement(result), _intervals(result))
     return Section(NAME, TITLE, text, tables)
-
-
-def _weights(result: Recalibration) -> str:
-    """Sentence that states if the weights of the evidence were fitted."""
-    stay = f"The weights of the candidates' evidence stay: {result.why_not}"
-    return stay if result.why_not else "The weights of the candidates' evidence were fitted too."
 
 
 Case = tuple[ComparedScan, ScanCandidates, CrossFitted]

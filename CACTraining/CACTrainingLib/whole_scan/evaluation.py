@@ -11,11 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..statistics.agreement import Statistic
 from ..statistics.bootstrap import Bootstrap, BootstrapResult, ratio
 from ..statistics.roc import area_under_curve
-
-Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""Function from weights [resamples, m], truth [m, …] and predicted values [m, …] to float [resamples]."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Evaluation:
         seed: Seed of the resamples.
     """
 
-    def __init__(self, patients: Sequence[str], truth: np.ndarray, seed: int = 0) -> None:
+    def __init__(self, patients: Sequence[str] | np.ndarray, truth: np.ndarray, seed: int = 0) -> None:
         self.patients, self.truth = np.array(patients), truth
         self.weights = Bootstrap(patients, np.random.default_rng(seed)).weights(patients)
 
@@ -78,15 +76,11 @@ class Evaluation:
         return result if measure.among is None else result.exact_where_certain()
 
 
-def _area(weights: np.ndarray, truth: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return area_under_curve(weights, truth, values[:, 0])
-
-
 def _is_correct(truth: np.ndarray, values: np.ndarray) -> np.ndarray:
     return (values[:, 1] > 0) == truth
 
 
-AUC = Measure("AUC", _area)
+AUC = Measure("AUC", lambda weights, truth, values: area_under_curve(weights, truth, values[:, 0]))
 SENSITIVITY = proportion("Sensitivity", _is_correct, lambda truth: truth)
 SPECIFICITY = proportion("Specificity", _is_correct, lambda truth: ~truth)
 ACCURACY = proportion("Accuracy", _is_correct, lambda truth: np.ones(len(truth), bool))
