@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from CACScoringLib.core.grid import triple
 from CACScoringLib.core.tables import Line, TableError, read_table
@@ -74,7 +75,7 @@ def read_rows(
     return rows
 
 
-def patient_facts(line: Line) -> dict[str, object]:
+def patient_facts(line: Line) -> dict[str, Any]:
     """Return a line's facts about the patient by fields of `TableScan`. Raises TableError."""
     if not (patient := line.text("patient")):
         raise TableError(

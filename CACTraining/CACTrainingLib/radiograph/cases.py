@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -97,7 +98,7 @@ def write_case(path: Path, views: dict[str, View], thin: dict[tuple[str, str], n
 
     thin: further bodies in mm, by view and way of super-resolution.
     """
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for name, view in views.items():
         for part, steps in _STEPS.items():
             kind = np.int16 if part == "calcium" else np.uint16
@@ -161,14 +162,12 @@ def read_table(table: Path, label: str | None = None) -> tuple[TableScan, ...]:
 
 
 def _row(line: Line) -> TableScan:
-    line.need("file")
-    files = {view: line.file(column) for column, view in (("file", "PA"), ("lateral", "lateral"))}
+    file, lateral = line.need_file("file"), line.file("lateral")
+    files = {"PA": file} if lateral is None else {"PA": file, "lateral": lateral}
     scores = {name: line.number_in(name, 0.0) for name in LABELS}
     return TableScan(
         name=line.text("name") or f"line {line.number}",
-        files=dict.fromkeys(VIEWS, files["PA"])
-        if files["PA"].suffix == ".npz"
-        else {view: file for view, file in files.items() if file},
+        files=dict.fromkeys(VIEWS, file) if file.suffix == ".npz" else files,
         scores={name: score for name, score in scores.items() if score is not None},
         **patient_facts(line),
     )

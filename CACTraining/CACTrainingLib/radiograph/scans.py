@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,12 +86,13 @@ def write_scan_radiographs(
     _check_folder(folder)
     for warning in warnings:
         progress.warning(warning)
-    rows, failures = [], []
+    rows: list[dict[str, str]] = []
+    failures: list[dict[str, str]] = []
     events = run_jobs(_prepare, [(scan, folder) for scan in scans], workers, progress.counted)
     for scan, event in zip(scans, events, strict=True):
         codes = event.reason if event.state == "lost" else event.result
         if isinstance(codes, str):
-            failures.append({"name": scan.name, "ct": scan.ct, "reason": codes})
+            failures.append({"name": scan.name, "ct": str(scan.ct), "reason": codes})
         else:
             case = {"name": scan.name, "patient": scan.patient, "file": f"{CASES}/{scan.file}.npz"}
             rows.append({**case, **scan.facts, "warnings": " ".join(codes)})
@@ -105,16 +106,17 @@ def list_scans(source: Path) -> tuple[list[ProjectionSource], list[ScanWarning]]
     rows = _rows_of_cohort(source) if source.is_dir() else _rows_of_table(source)
     if not rows:
         raise CTError(f"{source} lists no CT that could be projected.")
-    scans, files = [], set()
+    scans: list[ProjectionSource] = []
+    files: set[str] = set()
     for row in rows:
         name = row["name"] or Path(row["ct"]).name
         file = free_name(safe_name(name), files)
         files.add(file.casefold())
-        paths = {part: Path(row[part]) if row[part] else None for part in ("heart", "calcium_map")}
+        heart, calcium_map = (Path(row[part]) if row[part] else None for part in ("heart", "calcium_map"))
         facts = {part: row[part] for part in FACTS}
         name = name if name not in {scan.name for scan in scans} else file
         patient, ct, series = row["patient"] or name, Path(row["ct"]), row["series"] or None
-        scans.append(ProjectionSource(name, file, patient, ct, series, **paths, facts=facts))
+        scans.append(ProjectionSource(name, file, patient, ct, series, heart, calcium_map, facts))
     warnings = []
     without_patient = [row["ct"] for row in rows if not row["patient"]]
     if without_patient:
@@ -126,7 +128,7 @@ def list_scans(source: Path) -> tuple[list[ProjectionSource], list[ScanWarning]]
     return scans, warnings
 
 
-def _rows_of_table(path: Path) -> list[dict[str, str]]:
+def _rows_of_table(path: Path) -> list[defaultdict[str, str]]:
     rows = []
     for line in read_table(path, ["ct"], COHORT_TABLE, short_lines=True).lines:
         line.need("ct")
@@ -137,7 +139,7 @@ def _rows_of_table(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _rows_of_cohort(folder: Path) -> list[dict[str, str]]:
+def _rows_of_cohort(folder: Path) -> list[defaultdict[str, str]]:
     """Read rows of the scans scored by `cac cohort`."""
     rows = []
     for line in read_table(folder, ["ct", "folder", "state"], COHORT_TABLE, short_lines=True).lines:
@@ -156,7 +158,7 @@ def _rows_of_cohort(folder: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _prepare():
+def _prepare() -> Callable[[tuple[ProjectionSource, Path]], list[str] | str]:
     # The workers use all cores, one each.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return _project
@@ -227,8 +229,8 @@ def _recorded_warnings(record: Path, state: dict[str, Any]) -> list[str] | None:
         return None
 
 
-def _write_table(path: Path, columns: Sequence[str], rows: Sequence[dict[str, object]]) -> None:
-    write_table(path, columns, ({name: printable(str(value)) for name, value in row.items()} for row in rows))
+def _write_table(path: Path, columns: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
+    write_table(path, columns, ({name: printable(value) for name, value in row.items()} for row in rows))
 
 
 def _check_folder(folder: Path) -> None:

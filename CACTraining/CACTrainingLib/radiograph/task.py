@@ -8,7 +8,7 @@ label that agrees with it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -165,7 +165,7 @@ class RadiographTask(Task[RadiographTraining]):
         self.n_done = self.n_drawn = int(state["done"])
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        logits = predict_logits(network, self.data, self.validation)
+        logits = predict_logits(cast(RadiographNet, network), self.data, self.validation)
         metrics = areas(logits, self.validation_scores, self.config.thresholds)
         return {"auc": float(np.mean([metrics[name] for name in self.names])), **{k: metrics[k] for k in self.names}}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -96,7 +97,7 @@ def train(options: RunOptions, settings: RadiographTrainSettings, progress: Prog
         record_training(options.folder, options.command, **facts)
         with progress.step("radiographs"):
             scales = SCALES if training.scaled_share > 0 and training.knows_calcium else SCALES[:1]
-            finder = read_network(fitting.start)[1] if fitting.start is not None else None
+            finder = cast(RadiographNet, read_network(fitting.start)[1]) if fitting.start is not None else None
             data = _load(table, label, scales, finder, settings, fitting, progress)
             if settings.external:
                 _check_external(data, settings.external)
@@ -112,11 +113,11 @@ def train(options: RunOptions, settings: RadiographTrainSettings, progress: Prog
         trained = Training(_describe_data(data, learning, validation), loop.seed, values, commit())
         use = INTENDED_USE.format(data=DIGITAL if digital else USER_TABLE)
         card = describe(options.name, fitting.config, settings.backbone, trained, {}, calibration, LICENCE, use)
-        scorer = as_scoring_loads(network, card).network
+        scorer = cast(RadiographNet, as_scoring_loads(network, card).network)
         with progress.step("model"):
             group = "validation patients of the training's own split, on whom it was stopped and calibrated"
-            metrics |= _metrics(scorer, calibration, data, validation, label, fitting) | {"data": group}
-            card = replace(card, validation=metrics)
+            measured = {**metrics, **_metrics(scorer, calibration, data, validation, label, fitting), "data": group}
+            card = replace(card, validation=measured)
         if settings.external:
             with progress.step("external"):
                 external = _load(settings.external, None, SCALES[:1], network, settings, fitting, progress)
@@ -124,7 +125,8 @@ def train(options: RunOptions, settings: RadiographTrainSettings, progress: Prog
                 external_label = label if truth is None or np.isnan(truth).any() else LABELS[0]
                 tested = _metrics(scorer, calibration, external, np.arange(len(external)), external_label, fitting)
                 tested["table_sha256"] = external.sha256
-                card = replace(card, validation=metrics | {f"external_{name}": value for name, value in tested.items()})
+                measured |= {f"external_{name}": value for name, value in tested.items()}
+                card = replace(card, validation=measured)
         path = save_model(network, card, options.output.parent, options.overwrite)
         progress.done(path)
         return path

@@ -162,7 +162,7 @@ class _Trainer:
         with running_folder(self._data.folder, f"{run.configuration.name}-{run.fold}", key) as folder:
             network, calibration, outcome, _ = fit(data, *split, settings, folder)
         test, cases = data, np.flatnonzero(folds == run.fold)
-        if run.fold == HELD_OUT:
+        if run.fold == HELD_OUT and self._data.external is not None:
             test = self._radiographs(self._data.external, run.configuration)
             cases = np.arange(len(test))
         image, fused = predictions_of(network, test, cases, calibration, knows_hearts(settings))

@@ -209,8 +209,8 @@ class _RadiographStudy(Experiment):
             lines += measures(self.cohort, config.name, image, base)
             if config == BASE:
                 _write_predictions(self.settings.output / PREDICTIONS, self.cohort, image if fused is None else fused)
-                if self.cohort.factors is not None:
-                    lines += measures(self.cohort, "age, sex, BMI", factors_alone(self.cohort), base)
+                if (factors := self.cohort.factors) is not None:
+                    lines += measures(self.cohort, "age, sex, BMI", factors_alone(self.cohort, factors), base)
                 if fused is not None:
                     lines += measures(self.cohort, "base with age, sex, BMI", fused, base)
         tables = [Table("configurations", "Training configurations", COLUMNS, tuple(lines), NOTE)]
@@ -267,10 +267,9 @@ def measures(
             cells += [cohort.resamples.proportion(*part).estimate for part in parts]
             cells += [None, round(calibration_error(values, true), 3)]
         else:
-            pair = category_of(cohort.score), likely_category(probabilities)
-            agreement = cohort.resamples.result(
-                lambda weights, p=pair: kappa(weights, *p, len(CATEGORY_TITLES)), patients
-            )
+            first, second = category_of(cohort.score), likely_category(probabilities)
+            statistic = partial(kappa, first=first, second=second, classes=len(CATEGORY_TITLES))
+            agreement = cohort.resamples.result(statistic, patients)
             cells += [None, None, agreement.estimate, None]
         lines.append(tuple(cells))
     return lines
@@ -282,7 +281,7 @@ def calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
     return sum(abs(probabilities[g].sum() - truth[g].sum()) for g in groups if len(g)) / len(truth)
 
 
-def factors_alone(cohort: RadiographCohort) -> np.ndarray:
+def factors_alone(cohort: RadiographCohort, factors: np.ndarray) -> np.ndarray:
     """Predict probabilities [n, thresholds] by logistic regression on age, sex and BMI, cross-validated in folds."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -296,8 +295,8 @@ def factors_alone(cohort: RadiographCohort) -> np.ndarray:
             if labels.all() or not labels.any():
                 probabilities[test, n] = labels.mean()
                 continue
-            model = make_pipeline(StandardScaler(), LogisticRegression()).fit(cohort.factors[train], labels)
-            probabilities[test, n] = model.predict_proba(cohort.factors[test])[:, 1]
+            model = make_pipeline(StandardScaler(), LogisticRegression()).fit(factors[train], labels)
+            probabilities[test, n] = model.predict_proba(factors[test])[:, 1]
     return probabilities
 
 
