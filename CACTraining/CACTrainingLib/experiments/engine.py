@@ -82,7 +82,7 @@ def check_known(names: Iterable[str], choices: Iterable[str], kind: str) -> None
         raise StudyError(f"There is no {kind} {unknown[0]!r}; choose one of {', '.join(choices)}.")
 
 
-Trainer = Callable[[Any, TrainingBudget], Prepared]
+Trainer = Callable[[Any, Any], Prepared]
 """Function of data and budget that returns the function for an `ExperimentRun`; called in each process, picklable."""
 
 

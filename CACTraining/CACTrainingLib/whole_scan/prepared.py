@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,12 +18,12 @@ from CACScoringLib.core.ct import CTError, CTScan
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_mask
-from CACScoringLib.models.cards import find_model, load_model
+from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.models.inference import use_threads
 
 from ..data.scan_table import TableScan
 
-Work = Callable[[CTScan, HeartRegion], dict[str, np.ndarray]]
+Work = Callable[[CTScan, HeartRegion], Mapping[str, Any]]
 """Picklable function from a scan and its heart to arrays by name, run in other processes."""
 
 MEMORY_EACH_BYTES = 2_000_000_000
@@ -92,7 +93,7 @@ def _start_worker(work: Work) -> Callable[[tuple[TableScan, Path]], str]:
     return partial(_prepare_scan, work, network)
 
 
-def _prepare_scan(work: Work, network: object, job: tuple[TableScan, Path]) -> str:
+def _prepare_scan(work: Work, network: LoadedModel, job: tuple[TableScan, Path]) -> str:
     """Prepare a scan; returns the reason of a failure, or an empty text."""
     from CACScoringLib.anatomy.heart_search import find_heart
     from CACScoringLib.io.reading import read_ct

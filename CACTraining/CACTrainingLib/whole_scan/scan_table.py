@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,11 +81,12 @@ def _user(columns: dict[str, str], line: Line) -> TableScan:
 
 def _scores(line: Line, columns: dict[str, str], factor: float) -> dict[str, float]:
     """Return scores by artery, empty if some are unknown. factor: Agatston scores per unit of the columns."""
-    scores = {artery: line.number_in(column, 0.0) for artery, column in columns.items()}
-    return {} if None in scores.values() else {artery: factor * score for artery, score in scores.items()}
+    numbers = {artery: line.number_in(column, 0.0) for artery, column in columns.items()}
+    scores = {artery: factor * number for artery, number in numbers.items() if number is not None}
+    return scores if len(scores) == len(columns) else {}
 
 
-def _facts(line: Line) -> dict[str, object]:
+def _facts(line: Line) -> dict[str, Any]:
     return patient_facts(line) | {"contrast": line.choice("contrast", ("0", "1")) == "1"}
 
 
@@ -152,9 +154,9 @@ class SourceSettings:
         training, test, controls = (
             read_scan_table(path) if path else () for path in (data, self.test, self.noncoronary_controls)
         )
-        scans, *names = split_or_join(training, test)
+        scans, training_names, test_names = split_or_join(training, test)
         check_noncoronary_controls(scans, controls)
-        return scans, *names, controls
+        return scans, training_names, test_names, controls
 
 
 def check_noncoronary_controls(training: Sequence[TableScan], noncoronary_controls: Sequence[TableScan]) -> None:

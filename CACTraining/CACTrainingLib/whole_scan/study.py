@@ -228,12 +228,11 @@ class WholeScanStudy(Experiment):
         return Entry(configuration.title, crossed, held_out)
 
     def _comparator_entry(self, title: str, fit: Fit) -> Entry:
-        crossed, held_out = [], []
-        for fold in range(self.settings.budget.folds):
-            predict = fit(self.cohort.training(fold))
-            for part, rows in ((crossed, self.cohort.validation(fold)), (held_out, self.cohort.held_out)):
-                part.append(Prediction(rows, predict(rows)))
-        return Entry(title, tuple(crossed), tuple(held_out))
+        fits = [fit(self.cohort.training(fold)) for fold in range(self.settings.budget.folds)]
+        parts = [(self.cohort.validation(fold), predict) for fold, predict in enumerate(fits)]
+        crossed = tuple(Prediction(rows, predict(rows)) for rows, predict in parts)
+        rows = self.cohort.held_out
+        return Entry(title, crossed, tuple(Prediction(rows, predict(rows)) for predict in fits))
 
     def _results_section(self, entries: Sequence[Entry]) -> Section:
         evaluation = Evaluation(self.cohort.patients, self.truth, self.settings.budget.seed)
@@ -246,7 +245,8 @@ class WholeScanStudy(Experiment):
 
         def row(entry: Entry, paired: bool) -> tuple[Cell, ...]:
             results = [evaluation.of(entry.held_out, measure) for measure in measures]
-            cells = [entry.title, *(result.estimate for result in results), evaluation.of(entry.crossed, main).estimate]
+            crossed = evaluation.of(entry.crossed, main).estimate
+            cells: tuple[Cell, ...] = (entry.title, *(result.estimate for result in results), crossed)
             if best is None or not paired:
                 return (*cells, None, None)
             change = paired_difference(results[0], evaluation.of(best.held_out, main))

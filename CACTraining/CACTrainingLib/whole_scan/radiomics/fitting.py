@@ -66,7 +66,7 @@ class FeatureTable:
     @property
     def truth(self) -> np.ndarray:
         """True for scans with any coronary calcium, bool [n]."""
-        return np.array([scan.total > 0 for scan in self.scans], bool)
+        return np.array([bool(scan.total) for scan in self.scans], bool)
 
     @property
     def pseudo_labels(self) -> np.ndarray:
@@ -78,7 +78,7 @@ class FeatureTable:
         keep = np.asarray(keep, int)
         return FeatureTable(tuple(self.scans[n] for n in keep), self.names, self.values[keep])
 
-    def without(self, patients: Sequence[str]) -> FeatureTable:
+    def without(self, patients: Sequence[str] | np.ndarray) -> FeatureTable:
         """Return the table without the scans of patients."""
         return self.rows(np.flatnonzero(~np.isin(self.patients, patients)))
 
@@ -121,7 +121,7 @@ def radiomics_work(scan: CTScan, region: HeartRegion) -> dict[str, np.ndarray]:
 
 def _source_digest() -> str:
     """Return a digest of the modules of radiomic features, whose change invalidates the cache."""
-    sources = b"".join(Path(module.__file__).read_bytes() for module in (radiomics, radiomic_texture))
+    sources = b"".join(Path(str(module.__file__)).read_bytes() for module in (radiomics, radiomic_texture))
     return hashlib.sha256(sources).hexdigest()[:16]
 
 
@@ -210,7 +210,7 @@ class FittedClassifier:
 
 
 def fit_classifier(
-    kind: str, features: np.ndarray, labels: np.ndarray, patients: Sequence[str], seed: int
+    kind: str, features: np.ndarray, labels: np.ndarray, patients: Sequence[str] | np.ndarray, seed: int
 ) -> FittedClassifier:
     """Fit a classifier, tuned by cross-validation among its scans, split by patient.
 
@@ -279,9 +279,11 @@ def as_network(
     return network.eval(), config
 
 
-def _inner_folds(labels: np.ndarray, patients: Sequence[str], seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    patients = np.asarray(patients)
-    fewest = min(len(np.unique(patients[labels])), len(np.unique(patients[~labels])))
+def _inner_folds(
+    labels: np.ndarray, patients: Sequence[str] | np.ndarray, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    names = np.asarray(patients)
+    fewest = min(len(np.unique(names[labels])), len(np.unique(names[~labels])))
     if fewest < 2:
         counts = f"{int(labels.sum())} scans with calcium and {int((~labels).sum())} without"
         raise FittingError(f"There are {counts}; both are needed, of at least two patients each. Give more patients.")

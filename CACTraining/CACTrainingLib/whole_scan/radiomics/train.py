@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -82,9 +84,9 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
     with training_lock(options.folder):
         record_training(options.folder, options.command, network="radiomics")
         with progress.step("scans"):
-            features, contrast_features, control_features = (
-                _features(part, cache, options.workers, progress) for part in (scans, contrast, controls)
-            )
+            compute = partial(_features, cache=cache, workers=options.workers, progress=progress)
+            features = compute(scans)
+            contrast_features, control_features = (compute(part) if part else None for part in (contrast, controls))
         is_tested = np.isin([scan.name for scan in features.scans], test_names)
         test_table, unenhanced = features.rows(np.flatnonzero(is_tested)), features.rows(np.flatnonzero(~is_tested))
         if not test_table.scans:
@@ -112,9 +114,7 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
         return path
 
 
-def _features(scans: Sequence[TableScan], cache: Path, workers: int, progress: Progress) -> FeatureTable | None:
-    if not scans:
-        return None
+def _features(scans: Sequence[TableScan], cache: Path, workers: int, progress: Progress) -> FeatureTable:
     table, failed = features_of(scans, cache, workers, progress)
     warn_of_failures(failed, progress)
     return table
@@ -153,5 +153,5 @@ def _predict(model: LoadedModel, table: FeatureTable) -> np.ndarray:
 
     values = torch.tensor(table.columns(model.card.config["features"]), dtype=torch.float32)
     with torch.inference_mode():
-        probabilities = torch.sigmoid(model.network(values))[:, 0].double().numpy()
+        probabilities = torch.sigmoid(cast("torch.nn.Module", model.network)(values))[:, 0].double().numpy()
     return with_calls(probabilities, model.card.calibration[LIMIT])

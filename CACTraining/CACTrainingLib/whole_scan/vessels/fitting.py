@@ -172,11 +172,14 @@ def fit_vessels(
     network.eval()
     if training_settings.supervised:
         _scale(network, volumes[1], targets)
-    errors = []
-    for part in volumes:
+
+    def error(part: Volumes) -> float:
         predicted = to_agatston(outputs(network, part, part.names), largest, config.output)
-        errors.append(mean_squared(predicted, np.stack([targets[name] for name in part.names]), largest))
-    return VesselFit(network, largest, *errors, outcome.steps, outcome.best_step, round(outcome.seconds, 1))
+        return mean_squared(predicted, np.stack([targets[name] for name in part.names]), largest)
+
+    training_error, validation_error = map(error, volumes)
+    seconds = round(outcome.seconds, 1)
+    return VesselFit(network, largest, training_error, validation_error, outcome.steps, outcome.best_step, seconds)
 
 
 def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarray]) -> None:
@@ -242,4 +245,5 @@ def _nearest(
         most = max(ARTERIES, key=lambda artery: masses.get(artery, 0.0))
         return np.full(len(at[0]), ARTERIES.index(most))
     _, nearest = spatial.cKDTree(np.transpose(labelled) * spacing).query(np.transpose(at) * spacing)
-    return labels[(slice(None), *labelled)].argmax(0)[nearest]
+    k, j, i = labelled
+    return labels[:, k, j, i].argmax(0)[nearest]

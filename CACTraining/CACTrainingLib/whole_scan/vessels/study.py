@@ -193,6 +193,7 @@ def _read(settings: VesselStudySettings, progress: Progress) -> _VesselStudy:
 
 @dataclass(frozen=True)
 class _VesselStudy(WholeScanStudy):
+    settings: VesselStudySettings
     PAGE_TITLE: ClassVar[str] = "Coronary calcium scores by vessel regression, without finding lesions"
     PUBLISHED: ClassVar = (f"{PUBLISHED}: Kecoglu, best of CNN, SE-CNN and ViT", None, None, 8.4, None)
     EXPLANATION: ClassVar[str] = (

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,9 +106,9 @@ class Volumes:
         at, amounts, arteries = self._calcium[name]
         at = at + np.array(shift)[:, None]
         inside = ((at >= 0) & (at < np.array(self.shape)[:, None])).all(0)
-        at = tuple(at[:, inside])
+        place = tuple(at[:, inside])
         amount, artery = np.zeros(self.shape, np.float32), np.zeros(self.shape, np.int64)
-        amount[at], artery[at] = amounts[inside], arteries[inside]
+        amount[place], artery[place] = amounts[inside], arteries[inside]
         return amount, artery
 
     def _true_calcium(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -123,7 +124,7 @@ class Volumes:
         return volume.astype(np.float16)
 
 
-class VesselTask(Task):
+class VesselTask(Task[CheckpointFacts]):
     """Task of a training of vessel scores. agatston: scores [4] by name. `loop` counts validations in steps."""
 
     exported = "vessels"
@@ -145,7 +146,7 @@ class VesselTask(Task):
         self.per_epoch = math.ceil(len(training.names) / settings.batch_size)
         weights = [p for p in network.parameters() if p.ndim > 1]
         scalars = [p for p in network.parameters() if p.ndim <= 1]  # biases, normalisations, gains: not towards 0
-        groups = [{"params": weights}, {"params": scalars, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [{"params": weights}, {"params": scalars, "weight_decay": 0.0}]
         self.optimizers = {
             "vessels": torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay)
         }
@@ -192,13 +193,13 @@ class VesselTask(Task):
         predicted = outputs(network, self.validation, self.validation.names, self.options.batch_size)
         truth = self._targets(self.validation.names).numpy()
         loss = float(np.mean((predicted - truth) ** 2))
-        linear = [to_agatston(values, self.largest, self.output) for values in (predicted, truth)]
-        return {"minus_loss": -loss, "loss": loss, "mse": mean_squared(*linear, self.largest)}
+        linear, true = (to_agatston(values, self.largest, self.output) for values in (predicted, truth))
+        return {"minus_loss": -loss, "loss": loss, "mse": mean_squared(linear, true, self.largest)}
 
     def state(self) -> dict[str, object]:
         return {"done": self.n_done}
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         self.n_done = self.n_drawn = int(state["done"])
 
     def _targets(self, names: Sequence[str]) -> torch.Tensor:
@@ -232,7 +233,8 @@ def mean_squared(first: np.ndarray, second: np.ndarray, largest: float) -> float
 def draw_shift(augmentation: VolumeAugmentation, generator: np.random.Generator) -> tuple[int, int, int]:
     """Draw the shift of a volume in slices, rows and columns."""
     most = (augmentation.shift_slices, augmentation.shift, augmentation.shift)
-    return tuple(int(generator.integers(-n, n + 1)) for n in most)
+    slices, rows, columns = (int(generator.integers(-n, n + 1)) for n in most)
+    return slices, rows, columns
 
 
 def augment(

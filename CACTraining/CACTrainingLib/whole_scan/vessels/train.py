@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def train(options: RunOptions, settings: VesselSettings, progress: Progress) -> 
             files, control_files = (
                 _prepare(part, cache, fit_settings, options.workers, progress) for part in (scans, controls)
             )
-        scans = [scan for scan in scans if scan.name in files]
+        scans = tuple(scan for scan in scans if scan.name in files)
         learned = [scan for scan in scans if scan.name in set(training_names)]
         training, validation = folds(learned, VALIDATION_PARTS, loop.seed)[0]
         with progress.step("training"):
@@ -88,9 +89,10 @@ def train(options: RunOptions, settings: VesselSettings, progress: Progress) -> 
             fold_of = dict.fromkeys(validation, 0) | dict.fromkeys(test_names, HELD_OUT)
             numbers = np.array([fold_of.get(scan.name, 1) for scan in scans])
             factors = np.array([(*scan.factors[:2], fitting.heart_ml(files[scan.name])) for scan in scans])
-            cohort = ScanCohort(tuple(scans), numbers, factors, {})
+            cohort = ScanCohort(scans, numbers, factors, {})
             card = _card(options, cohort, fit_settings, fit)
-            test = _evaluate(as_scoring_loads(fit.network, card).network, cohort, files, control_files)
+            scorer = cast(VesselNet, as_scoring_loads(fit.network, card).network)
+            test = _evaluate(scorer, cohort, files, control_files)
             card = replace(card, validation={**card.validation, "test": test})
             path = save_model(fit.network, card, options.output.parent, options.overwrite)
         progress.done(path)
@@ -118,7 +120,9 @@ def _card(options: RunOptions, cohort: ScanCohort, settings: fitting.FitSettings
         "seconds": fit.seconds,
     }
     trained = Training(data, settings.training.loop.seed, values, commit())
-    errors = {"training_mse_normalised": round(fit.training, 6), "validation_mse_normalised": round(fit.validation, 6)}
+    errors = dict[str, object](
+        training_mse_normalised=round(fit.training, 6), validation_mse_normalised=round(fit.validation, 6)
+    )
     calibration = {SCALE: fit.largest}
     size = "paper" if options.preset.startswith("paper") else "compact"
     return describe(options.name, settings.config, size, trained, errors, calibration, LICENCE, INTENDED_USE)
