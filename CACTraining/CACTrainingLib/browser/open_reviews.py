@@ -145,16 +145,10 @@ class OpenReview:
                 f"The readers disagree on {len(undecided)} lesion(s): {', '.join(map(str, sorted(undecided)))}. Give "
                 "each to a site or reject it before you accept the score."
             )
-        if finishes and blind:
-            self._check_decided()
+        if finishes and blind and (self.review.review("threshold").labelled.values == Artery.UNASSIGNED).any():
+            raise MaskError("Assign or reject every candidate first. Reject the rest rejects those that are left.")
         self._present_action = (reader, request.words, request.seconds)
         actions.carry_out(self.review, request)
-
-    def _check_decided(self) -> None:
-        """Raise MaskError while a blind reader has not decided about all candidates."""
-        labelled = self.review.review("threshold").labelled
-        if (labelled.values == Artery.UNASSIGNED).any():
-            raise MaskError("Assign or reject every candidate first. Reject the rest rejects those that are left.")
 
     def spend(self, reader: str, seconds: float) -> None:
         """Record time that a reader spent without a change. Raises JournalError."""

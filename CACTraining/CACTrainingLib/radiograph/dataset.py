@@ -18,7 +18,7 @@ from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
 from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhance, view_of_path
 
 from ..data.scan_table import TableScan, table_hash
-from .cases import VIEWS, View, read_case, read_table
+from .cases import VIEWS, read_case, read_table
 
 MARGIN_PIXELS = 224
 """Side of stored squares in pixels of 1 mm, with a margin for augmentation."""
@@ -164,7 +164,8 @@ def _case(
         calcium = any(view.calcium.any() for view in paths)
         # The original comes first; without calcium, all scales give the same picture.
         pictures = [
-            [view_of_path(scale_calcium(view, scale)) for view in paths] for scale in (scales if calcium else (1.0,))
+            [view_of_path(view.body - np.float32(1 - scale) * view.calcium) for view in paths]
+            for scale in (scales if calcium else (1.0,))
         ]
         hearts = [view.heart_centre for view in paths]
     else:
@@ -184,11 +185,6 @@ def _case(
     reduced = np.stack([reduced_view(view) for view in pictures[0]])
     stored = {"squares": _quantize(squares), "corners": corners, "reduced": _quantize(reduced), "centres": centres}
     return {**stored, "has_heart": np.array(has_heart), "maps": maps, "has_map": np.array(digital)}
-
-
-def scale_calcium(view: View, scale: float) -> np.ndarray:
-    """Return the path in mm of a view with its calcium times `scale`."""
-    return view.body - np.float32(1 - scale) * view.calcium
 
 
 def reduced_view(view: np.ndarray) -> np.ndarray:

@@ -131,7 +131,9 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
     with progress.step("page"):
         digital = all(scan.truth is not None for scan in scans)
         name = f": {settings.studies[0]}" if len(settings.studies) == 1 else ""
-        facts = _facts(settings, records, time.perf_counter() - started)
+        models = (model for record in records for model in models_of(record))
+        seconds = time.perf_counter() - started
+        facts = {"Data": f"{settings.data or 'none'}, {len(records)} scans", **facts_of(models, settings.seed, seconds)}
         title = f"Scan–rescan study of coronary calcium{name}"
         page = write_study(settings.output, title, sections, facts, digital)
     card = settings.store_limits
@@ -245,10 +247,3 @@ def _data_section(
     if doubts := tuple(Counter(warning for record in scored for warning in record.warnings).most_common()):
         tables.append(Table("doubtful_scans", "What could not be read of scans", ("What", "Scans"), doubts))
     return Section("data", "The scans", tuple(text), tuple(tables))
-
-
-def _facts(settings: EvaluationSettings, records: Sequence[StudyRecord], seconds: float) -> dict[str, str]:
-    return {
-        "Data": f"{settings.data or 'none'}, {len(records)} scans",
-        **facts_of((model for record in records for model in models_of(record)), settings.seed, seconds),
-    }

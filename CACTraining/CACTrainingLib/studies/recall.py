@@ -182,7 +182,8 @@ class Answers:
 
     def row(self, plaque: SegmentPlaque, flat: np.ndarray, score: Row) -> Row:
         """Row of a lesion. flat: its voxels. score: its true score."""
-        counted, left_out = _voxels_of_lesions(self._threshold.lesions, flat), self._left_out_at(flat)
+        counted, excluded = _voxels_of_lesions(self._threshold.lesions, flat), self._threshold.left_out
+        left_out = Counter() if excluded is None else _voxels_of_lesions(excluded.lesions, flat)
         voxels: Counter[str] = Counter()
         for lesion, n in counted.items():
             voxels[lesion.artery.key] += n
@@ -204,10 +205,6 @@ class Answers:
             "probability": round(max(probabilities), 4) if probabilities else None,
             "outcome": COUNTED if assigned else self._outcome(left_out, flat),
         }
-
-    def _left_out_at(self, flat: np.ndarray) -> Counter[Lesion]:
-        left_out = self._threshold.left_out
-        return Counter() if left_out is None else _voxels_of_lesions(left_out.lesions, flat)
 
     def _outcome(self, left_out: Counter[Lesion], flat: np.ndarray) -> str:
         """Reason why nothing of a lesion counts."""

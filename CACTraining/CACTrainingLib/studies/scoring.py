@@ -19,6 +19,7 @@ from CACScoringLib.models.choice import SCORING_NETWORKS, ModelChoice, Networks,
 from CACScoringLib.models.inference import Runner, predict, use_threads
 from CACScoringLib.scoring.methods import MethodResult
 
+from ..experiments.jobs import Prepared
 from .records import ARTERIES, Value
 
 if TYPE_CHECKING:
@@ -56,9 +57,7 @@ def scoring_models(names: Sequence[str]) -> dict[str, StoredModel]:
     return models
 
 
-def with_networks(
-    do_job: Callable[[Networks, Any], dict[str, Any]], models: Mapping[str, StoredModel], device: str
-) -> Callable[[Any], dict[str, Any]]:
+def with_networks(do_job: Callable[..., dict[str, Any]], models: Mapping[str, StoredModel], device: str) -> Prepared:
     """Bind networks to a worker's function for jobs: on one core, with cached outputs (`remembering`)."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     use_threads(1)

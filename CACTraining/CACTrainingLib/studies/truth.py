@@ -7,7 +7,7 @@ the HU that calcium adds to each voxel. For other scans a reader's regions are t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from CACScoringLib.scoring.lesions import LesionSet, find_lesions
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions, score_sites
 
+from ..experiments.jobs import Prepared
 from ..phantom.cohort.export import LABEL_HU
 from ..statistics.masks import mask_agreement
 from .records import ARTERIES, HU_MM3, MG, HeartAgreement, StudyRecord, Truth, Value
@@ -34,7 +35,7 @@ from .scans import StudyScan
 _ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 
 
-def recorder() -> Callable[[tuple[StudyScan, Path]], dict[str, Any]]:
+def recorder() -> Prepared:
     """Return a worker's recorder. It uses one core, because the other workers use the rest."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return lambda job: asdict(make_record(*job))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from CACScoringLib.scoring.lesions import Lesion, LesionSet, connected_voxels, f
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
+from ..experiments.jobs import Prepared
 from .candidates import ScanCandidates, scan_candidates
 from .reference import Reference, ReferenceScan
 
@@ -122,7 +123,7 @@ class Job:
     output: Path
 
 
-def comparer() -> Callable[[Job], dict[str, Any]]:
+def comparer() -> Prepared:
     """Return a worker's comparer. It uses one core, because the other workers use the rest."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return lambda job: asdict(compare(job))

@@ -84,9 +84,6 @@ class _Scan:
         assert evidence.weights is not None
         return coronary_probabilities(self.features, evidence.weights)
 
-    def fact(self, name: str, usual: float) -> float:
-        return float(self.candidates.facts.get(name) or usual)
-
     def scores(self, kind: str, counted: np.ndarray) -> tuple[float, list[float]]:
         """Total and score of each artery. The mask `counted`, bool [n], selects the candidates of automatic scores."""
         if kind != "automatic":
@@ -284,10 +281,11 @@ class _Fitter:
         scores = [scan.scores(kind, part) for scan, part in zip(scans, counted, strict=True)]
         totals = np.array([total for total, _ in scores])
         truths = np.array([scan.compared.total for scan in scans])
-        facts = _noise_and_thickness(scans)
+        noise_hu = np.array([scan.candidates.facts.get("noise_hu") or NOISE_HU for scan in scans])
+        thickness_mm = np.array([scan.candidates.facts.get("slice_thickness_mm") or THICKNESS_MM for scan in scans])
         before = self._errors[kind]
         former = None if before is None else before.total.get("agatston")
-        errors = {"total": _errors(totals, truths, facts, former)}
+        errors = {"total": _errors(totals, truths, (noise_hu, thickness_mm), former)}
         if former is not None:
             pairs = zip(LIMITS["agatston"], errors["total"].chances, former.chances, strict=True)
             chances = tuple(part if _both_sides(scans, limit) else earlier for limit, part, earlier in pairs)
@@ -296,7 +294,7 @@ class _Fitter:
         if len({scans[n].compared.patient for n in complete}) >= LEAST_PATIENTS:
             artery_scores = np.array([scores[n][1] for n in complete]).ravel()
             artery_truths = np.array([scans[n].arteries for n in complete]).ravel()
-            facts = tuple(np.repeat(fact[complete], len(MAIN_ARTERIES)) for fact in facts)
+            facts = tuple(np.repeat(fact[complete], len(MAIN_ARTERIES)) for fact in (noise_hu, thickness_mm))
             former = None if before is None else before.artery.get("agatston")
             errors["artery"] = _errors(artery_scores, artery_truths, facts, former)
         return errors
@@ -355,11 +353,6 @@ def _folds(scans: Sequence[_Scan]) -> np.ndarray:
     """Fold of each scan, no patient in two. Stratified by the former score, so that no reference moves its scan."""
     positive = np.array([scan.compared.measured["automatic"] > 0 for scan in scans])
     return parts_by_patient([scan.compared.patient for scan in scans], positive, FOLDS, seed=None)
-
-
-def _noise_and_thickness(scans: Sequence[_Scan]) -> tuple[np.ndarray, ...]:
-    usual = (("noise_hu", NOISE_HU), ("slice_thickness_mm", THICKNESS_MM))
-    return tuple(np.array([scan.fact(name, value) for scan in scans]) for name, value in usual)
 
 
 def _both_sides(scans: Sequence[_Scan], limit: float) -> bool:

@@ -133,7 +133,13 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
             *agreement.sections(compared),
             *lesions.sections(compared, settings.output, SCANS),
         )
-        facts = _facts(settings, reference, scans, time.perf_counter() - started)
+        models = (model for scan in scans for model in scan.models)
+        facts = {
+            "Reference": f"{settings.reference}: {reference.title}",
+            "Methods": "; ".join(METHODS[key] for key in scans[0].measured),
+            "Scoring": f"{np.median([scan.seconds for scan in scans]):.1f} s per scan (median) on one core",
+            **facts_of(models, settings.seed, time.perf_counter() - started),
+        }
         title = f"Automatic scores against {reference.title}"
         page = write_study(settings.output, title, parts, facts, digital=False, page_name=PAGE)
     if failure is not None:
@@ -221,14 +227,3 @@ def _data_section(
         rows = tuple(doubts.most_common())
         tables.append(Table("doubts", "Warnings about the scans that are compared", ("Warning", "Scans"), rows))
     return Section("data", "The reference", tuple(text), tuple(tables))
-
-
-def _facts(
-    settings: ValidationSettings, reference: Reference, scans: Sequence[ComparedScan], seconds: float
-) -> dict[str, str]:
-    return {
-        "Reference": f"{settings.reference}: {reference.title}",
-        "Methods": "; ".join(METHODS[key] for key in scans[0].measured),
-        "Scoring": f"{np.median([scan.seconds for scan in scans]):.1f} s per scan (median) on one core",
-        **facts_of((model for scan in scans for model in scan.models), settings.seed, seconds),
-    }
