@@ -8,12 +8,14 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ..core.ct import ScanWarning, UnreadableError
 from ..core.files import LAST_FILE, SCHEMA
 from ..core.warning_codes import SEVERE
 from .score_record import ScoreRecord
+
+T = TypeVar("T")
 
 _LARGEST_INTEGER = 2**31
 """Bound of whole numbers: sizes, counts and numbers of lesions."""
@@ -64,18 +66,23 @@ def record_from_text(text: str | bytes, name: str) -> ScoreRecord:
 def record_from(content: object, name: str) -> ScoreRecord:
     """Read the content of a `scores.json`. name: What messages call it. Raises UnreadableError if it is damaged."""
     try:
-        return _typed(content, ScoreRecord, "")
-    except _WrongValueError as wrong:
+        return restore(content, ScoreRecord)
+    except WrongValueError as wrong:
         place = str(wrong).lstrip(".") or "content"
         raise UnreadableError(f"{name} is damaged: it has no valid {place}. Score the scan again.") from None
 
 
-class _WrongValueError(Exception):
+class WrongValueError(Exception):
     """The place of a value that is missing or of another type than its field."""
 
 
+def restore(content: object, kind: type[T]) -> T:
+    """Return JSON content, as of `dataclasses.asdict`, as a dataclass. Raises WrongValueError."""
+    return _typed(content, kind, "")
+
+
 def _typed(value: Any, kind: Any, place: str) -> Any:
-    """Return a value of JSON as its type: a dataclass, tuple, dict, number, text or their union with None."""
+    """Return a value of JSON as its type: a dataclass, tuple, list, dict, number, text or their union with None."""
     origin, parts = get_origin(kind), get_args(kind)
     if NoneType in parts:
         return None if value is None else _typed(value, parts[0], place)
@@ -83,15 +90,15 @@ def _typed(value: Any, kind: Any, place: str) -> Any:
         return _dataclass(value, kind, place)
     if origin is dict and isinstance(value, dict):
         return {key: _typed(item, parts[1], f"{place}.{key}") for key, item in value.items()}
-    if origin is tuple and isinstance(value, list | tuple):
-        kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis else parts
+    if origin in (list, tuple) and isinstance(value, list | tuple):
+        kinds = [parts[0]] * len(value) if origin is list or parts[-1] is Ellipsis else parts
         if len(kinds) == len(value):
-            return tuple(
+            return origin(
                 _typed(item, part, f"{place}[{n}]") for n, (item, part) in enumerate(zip(value, kinds, strict=True))
             )
-    if kind is object or (origin is None and _is_of(value, kind)):
+    if kind in (object, Any) or (origin is None and _is_of(value, kind)):
         return value
-    raise _WrongValueError(place)
+    raise WrongValueError(place)
 
 
 def _is_of(value: object, kind: type) -> bool:
@@ -104,7 +111,7 @@ def _is_of(value: object, kind: type) -> bool:
 
 def _dataclass(value: object, kind: Any, place: str) -> Any:
     if not isinstance(value, dict):
-        raise _WrongValueError(place)
+        raise WrongValueError(place)
     if kind is ScanWarning:  # another version may have made it, with a code unknown to this one
         value = {"severe": str(value.get("code")) in SEVERE} | {
             key: item for key, item in value.items() if item is not None
@@ -114,7 +121,7 @@ def _dataclass(value: object, kind: Any, place: str) -> Any:
         if name in value:
             arguments[name] = _typed(value[name], part, f"{place}.{name}")
         elif is_required:
-            raise _WrongValueError(f"{place}.{name}")
+            raise WrongValueError(f"{place}.{name}")
     return kind(**arguments)
 
 

@@ -13,7 +13,7 @@ import datetime
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_bytes_atomically
 from CACScoringLib.core.tables import table_text
 from CACScoringLib.core.text import RESEARCH_ONLY
+from CACScoringLib.record.score_record import ModelRecord
 from CACScoringLib.report import page as report_page
 
 from ..statistics.bootstrap import RESAMPLES, Estimate
@@ -95,15 +96,15 @@ def write_study(
     return folder / page_name
 
 
-def facts_of(models: Iterable[Mapping[str, str]], seed: int, seconds: float) -> dict[str, str]:
+def facts_of(models: Iterable[ModelRecord], seed: int, seconds: float) -> dict[str, str]:
     """Facts about scoring and comparison for the end of a page.
 
     Args:
-        models: Models as `scores.json` lists them.
+        models: Models that scored.
         seed: Seed of the bootstrap.
         seconds: Duration of this run.
     """
-    named = sorted({f"{m['network']}: {m['name']}, SHA-256 {m['sha256'][:16]}" for m in models})
+    named = sorted({f"{model.network}: {model.name}, SHA-256 {model.sha256[:16]}" for model in models})
     return {
         "Models": "; ".join(named) or "none",
         "Bootstrap": f"seed {seed}, {RESAMPLES} resamples of patients",

@@ -20,13 +20,14 @@ from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.record.reading import restore
 
 from ..experiments.jobs import JobSettings, StudyError, job_key, kept_jobs
 from ..report import figures as study_figures
 from ..report.parts import Figure, Section
 from .accuracy import rank_measure
 from .detection import scan_rates
-from .records import StudyRecord, Value, pairs_of, value_from_json
+from .records import StudyRecord, Value, pairs_of
 from .reproducibility import icc, relative_difference
 from .sample import PAPER, Sample
 from .scans import StudyScan
@@ -186,7 +187,10 @@ def score_configurations(
     keys = {job_key(scan.name, *identity, files=[scan.ct]): scan for scan in scans}
     score = partial(_scored, configurations=tuple(configurations))
     results, _ = kept_jobs(keys, file, partial(with_networks, score, dict(models), work.device), work)
-    return {keys[key].name: {name: value_from_json(v) for name, v in values.items()} for key, values in results.items()}
+    return {
+        keys[key].name: {name: restore(value, Value) for name, value in values.items()}
+        for key, values in results.items()
+    }
 
 
 def _scored(networks: Networks, scan: StudyScan, configurations: tuple[AblationConfiguration, ...]) -> dict[str, Any]:

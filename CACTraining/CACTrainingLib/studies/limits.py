@@ -73,7 +73,7 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict[str, object]:
         "digital": digital,
         "data": f"{len(patients)} {'digital ' if digital else ''}patients{span}, two scans each{without}",
         "date": datetime.date.today().isoformat(),
-        "models": {model["network"]: model["sha256"] for model in models_of(first)},
+        "models": {model.network: model.sha256 for model in models_of(first)},
         "settings": first.acquisition["decomposition_settings"],
         "acquisition": {name: _range(scored, name) for name in _ACQUISITION if _range(scored, name)},
         "limits": coefficients,
@@ -103,7 +103,7 @@ def _range(records: Sequence[StudyRecord], name: str) -> list[float] | None:
 def _card(records: Sequence[StudyRecord]) -> Path:
     """Card of the installed model that made the maps. Recalibrated copies of it have other names."""
     scored = next(record for record in records if record.refused is None)
-    models = [(model["name"], model["sha256"]) for model in models_of(scored) if model["network"] == "decomposition"]
+    models = [(model.name, model.sha256) for model in models_of(scored) if model.network == "decomposition"]
     fitting = [model for model in list_models("decomposition") if (model.card.name, model.card.sha256) in models]
     if not fitting:
         raise StudyError("The model that scored the scans is not installed. Name its card as study.store_limits.")

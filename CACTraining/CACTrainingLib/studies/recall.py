@@ -26,6 +26,7 @@ from CACScoringLib.core.tables import read_table, write_table
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import score_scan
+from CACScoringLib.record.score_record import ModelRecord
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.lesions import Lesion, LesionSet, find_lesions
 from CACScoringLib.scoring.rules import ScoringRules
@@ -105,11 +106,8 @@ def evaluate_recall(settings: RecallSettings, progress: Progress | None = None) 
         raise StudyError(f"There is no lesion to find: {reason}. Ask for more patients.")
     with progress.step("page"):
         write_table(settings.output / LESIONS, list(rows[0]), rows)
-        facts = facts_of(
-            ({"network": n, "name": m.card.name, "sha256": m.card.sha256} for n, m in models.items()),
-            settings.seed,
-            time.perf_counter() - started,
-        )
+        scorers = [ModelRecord(model.card.name, network, model.card.sha256) for network, model in models.items()]
+        facts = facts_of(scorers, settings.seed, time.perf_counter() - started)
         page = write_study(settings.output, "Recall by coronary segment", _sections(settings, rows, failed), facts)
     return page
 

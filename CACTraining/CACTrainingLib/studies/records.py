@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.record.reading import WrongValueError, restore
+from CACScoringLib.record.score_record import ModelRecord
 
 ARTERIES = ("LM", "LAD", "LCX", "RCA")
 
@@ -132,31 +134,14 @@ def pairs_of(records: Iterable[StudyRecord]) -> list[tuple[StudyRecord, StudyRec
     return [(scans[1], scans[2]) for scans in by_patient.values() if {1, 2} <= set(scans)]
 
 
-def models_of(record: StudyRecord) -> list[dict[str, str]]:
-    """Name, network and SHA-256 of the models that scored a record; empty if it was not scored."""
-    return record.acquisition.get("models", [])
+def models_of(record: StudyRecord) -> list[ModelRecord]:
+    """Models that scored a record; empty if it was not scored."""
+    return [ModelRecord(**model) for model in record.acquisition.get("models", [])]
 
 
-def from_json(content: dict[str, Any]) -> StudyRecord:
+def from_json(content: object) -> StudyRecord:
     """Restore a record from `dataclasses.asdict`. Raises RecordError."""
     try:
-        truth, heart, arteries = content["truth"], content["heart"], content["visible_arteries"]
-        return StudyRecord(
-            **{
-                **content,
-                "truth": None if truth is None else Truth(**{**truth, "distractors": tuple(truth["distractors"])}),
-                "heart": None if heart is None else HeartAgreement(**heart),
-                "values": {method: value_from_json(value) for method, value in content["values"].items()},
-                "visible_arteries": None if arteries is None else tuple(arteries),
-                "slices": tuple(map(tuple, content["slices"])),
-                "map_lesions": tuple(map(tuple, content["map_lesions"])),
-                "warnings": tuple(content["warnings"]),
-            }
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"A record cannot be read ({error}). Remove the file of records.") from error
-
-
-def value_from_json(content: dict[str, Any]) -> Value:
-    """Restore a value from `dataclasses.asdict`."""
-    return Value(content["mass"], content["agatston"], {a: tuple(pair) for a, pair in content["arteries"].items()})
+        return restore(content, StudyRecord)
+    except WrongValueError as wrong:
+        raise RecordError(f"A record cannot be read ({str(wrong).lstrip('.')}). Remove the file of records.") from wrong

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,7 +14,7 @@ from CACScoringLib.core.files import LAST_FILE, write_bytes_atomically
 from CACScoringLib.core.labels import Artery, NonCoronary, site_of
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.record.reading import read_result
-from CACScoringLib.record.score_record import MethodRecord, ScoreRecord
+from CACScoringLib.record.score_record import MethodRecord, ModelRecord, ScoreRecord
 from CACScoringLib.report.pictures import patch_picture
 from CACScoringLib.scoring.lesions import Lesion, LesionSet, connected_voxels, find_lesions
 from CACScoringLib.scoring.rules import ScoringRules
@@ -85,7 +84,7 @@ class ComparedScan:
         wrong: False positives of the methods; None without outlines.
         counts: Number of each method's lesions; empty without outlines.
         seconds: Duration of scoring.
-        models: Models as `scores.json` lists them.
+        models: Models that scored.
         warnings: Codes of the warnings.
         candidates: Calibration data, if the clinical score is automatic.
     """
@@ -101,7 +100,7 @@ class ComparedScan:
     wrong: tuple[WrongLesion, ...] | None
     counts: dict[str, int]
     seconds: float
-    models: tuple[dict[str, str], ...]
+    models: tuple[ModelRecord, ...]
     warnings: tuple[str, ...]
     candidates: ScanCandidates | None = None
 
@@ -127,16 +126,6 @@ def comparer() -> Prepared:
     """Return a worker's comparer. It uses one core, because the other workers use the rest."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return lambda job: asdict(compare(job))
-
-
-def from_json(content: dict[str, Any]) -> ComparedScan:
-    """Restore from `dataclasses.asdict`."""
-    fields = dict(content)
-    for name, kind in (("lesions", OutlinedLesion), ("wrong", WrongLesion)):
-        fields[name] = None if fields[name] is None else tuple(kind(**record) for record in fields[name])
-    if fields.get("candidates") is not None:
-        fields["candidates"] = ScanCandidates(**fields["candidates"])
-    return ComparedScan(**{**fields, "models": tuple(fields["models"]), "warnings": tuple(fields["warnings"])})
 
 
 def compare(job: Job) -> ComparedScan:
@@ -169,7 +158,7 @@ def compare(job: Job) -> ComparedScan:
         wrong=wrong,
         counts=counts,
         seconds=round(sum(record.seconds.values()), 2),
-        models=tuple(asdict(model) for model in record.models),
+        models=record.models,
         warnings=record.warning_codes,
         candidates=scan_candidates(record, job.folder, coronary),
     )

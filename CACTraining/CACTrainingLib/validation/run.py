@@ -22,6 +22,7 @@ from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.models.cards import ModelCard, StoredModel
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.quality.calibration import CalibratedOn
+from CACScoringLib.record.reading import restore
 
 from ..experiments.jobs import SCANS, JobSettings, job_key, kept_jobs, make_folder, scored_folders
 from ..report.page import facts_of, write_study
@@ -29,7 +30,7 @@ from ..report.parts import METHODS, Section, Table, candidates_counted, count
 from ..statistics.patient_folds import CATEGORY_TITLES
 from . import agreement, lesions, recalibration, recalibration_page
 from .agreement import ComparedScans, category
-from .comparison import ComparedScan, Job, comparer, from_json, jobs_of
+from .comparison import ComparedScan, Job, comparer, jobs_of
 from .formats import read_reference
 from .recalibration import TooFewError
 from .reference import Reference
@@ -175,7 +176,7 @@ def _compared(
     scans, refused = [], list(reference.refused)
     for key, scan, folder in zip(keys, reference.scans, folders, strict=True):
         if key in results:
-            scans.append(from_json(results[key]))
+            scans.append(restore(results[key], ComparedScan))
         else:
             refused.append((scan.name, failed[key] if key else str(folder)))
     return scans, refused

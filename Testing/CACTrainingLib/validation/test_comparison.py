@@ -22,9 +22,10 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.pipeline import score_scan
+from CACScoringLib.record.reading import restore
 from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.validation.agreement import category
-from CACTrainingLib.validation.comparison import compare, from_json, jobs_of
+from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of
 from CACTrainingLib.validation.formats import read_reference
 
 
@@ -70,7 +71,7 @@ def test_all_formats_give_the_same_scores(scan, results, tmp_path):
     table = comparisons["nongated"]
     assert (table.total, table.vessels["LCX"], table.lesions) == (6.0, 2.0, None)
     assert all(lesion.found["automatic"] for lesion in first.lesions)
-    assert from_json(json.loads(json.dumps(asdict(first)))) == first
+    assert restore(json.loads(json.dumps(asdict(first))), ComparedScan) == first
 
 
 def test_false_positives_are_identified_by_voxels(scan, results, tmp_path):

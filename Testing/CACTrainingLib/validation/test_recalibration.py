@@ -17,12 +17,13 @@ from CACScoringLib.models.cards import find_model, read_card
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.models.store import update_card
 from CACScoringLib.quality.calibration import CalibratedOn, CalibrationRange
+from CACScoringLib.record.reading import restore
 from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import LIMITS, Uncertainty
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.validation import recalibration_page, run
 from CACTrainingLib.validation.candidates import ScanCandidates
-from CACTrainingLib.validation.comparison import ComparedScan, compare, from_json, jobs_of
+from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of
 from CACTrainingLib.validation.formats import read_reference
 from CACTrainingLib.validation.recalibration import LEAST_PATIENTS, TooFewError, check, recalibrate, store
 from CACTrainingLib.validation.run import ValidationSettings, validate
@@ -255,7 +256,7 @@ def test_evidence_is_read_from_results_and_labelled_by_the_outlines(tmp_path):
     probabilities = coronary_probabilities({name: np.array(x) for name, x in candidates.features.items()}, weights)
     assert (probabilities[:counted] >= 0.5).all()
     assert (probabilities[counted:] < 0.5).all()
-    assert from_json(json.loads(json.dumps(asdict(compared)))) == compared
+    assert restore(json.loads(json.dumps(asdict(compared))), ComparedScan) == compared
 
 
 @pytest.fixture
