@@ -71,13 +71,16 @@ def write_slices(scan: TrainingScan, folder: Path) -> None:
     _write_folder(folder, record, {"hu": hu, "heart": slices.heart, "maps": maps})
 
 
+def heart_of(scan: TrainingScan, ct: CTScan) -> sitk.Image:
+    """Read the heart's mask on the grid of its CT. Raises CTError."""
+    mask = read_mask(scan.heart)
+    return mask_on_scan_grid(mask if scan.heart_label is None else mask == scan.heart_label, ct, "heart mask")[0]
+
+
 def write_volume(scan: TrainingScan, folder: Path) -> None:
     """Write a scan for the heart network into a new folder. Raises CTError for a scan that cannot be used."""
     ct = read_ct(scan.ct, scan.series)
-    mask = read_mask(scan.heart)
-    if scan.heart_label is not None:
-        mask = mask == scan.heart_label
-    heart, _ = mask_on_scan_grid(mask, ct, "heart mask")
+    heart = heart_of(scan, ct)
     grid = preprocessing.heart_grid(ct.image)
     volume = preprocessing.heart_input(ct.image).astype(np.float16)
     inside = grid.resample(heart != 0, 0.0) >= 0.5

@@ -16,13 +16,14 @@ from scipy import ndimage
 from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask
 from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
-from CACScoringLib.core.ct import CTError, NoHeartError, mask_on_scan_grid
-from CACScoringLib.io.reading import read_ct, read_mask
+from CACScoringLib.core.ct import CTError, NoHeartError
+from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, middle_square, slice_input
 
 from ..data.datasets import ScanSlices
+from ..data.scan_samples import heart_of
 from ..project.training_scan import TrainingScan
 from ..report.measures import Measure, rates
 from ..statistics.bootstrap import mean, ratio
@@ -76,11 +77,7 @@ class HeartEvaluator:
     def run(self, scan: TrainingScan, models: Sequence[LoadedModel]) -> np.ndarray:
         """Dice, Hausdorff and average surface distance in mm of each model, float [models, 3]."""
         ct = read_ct(scan.ct, scan.series)
-        mask = read_mask(scan.heart)
-        if scan.heart_label is not None:
-            mask = mask == scan.heart_label
-        reference, _ = mask_on_scan_grid(mask, ct, "heart mask")
-        region = heart_region(ct).mask
+        reference, region = heart_of(scan, ct), heart_region(ct).mask
         agreements = []
         for model in models:
             try:
