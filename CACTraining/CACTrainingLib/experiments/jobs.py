@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import SimpleITK as sitk
+
 from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.workers import Workers
 from CACScoringLib.core.ct import CTError, ScanWarning
@@ -111,6 +113,7 @@ def kept_jobs(
 
 
 def _guarded(prepare: Callable[[], Prepared]) -> Callable[[Any], dict[str, Any] | str]:
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # the other workers use the rest
     return partial(_result_or_reason, prepare())
 
 

@@ -20,7 +20,7 @@ from CACScoringLib.io.reading import read_mask
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS
 
-from ..experiments.jobs import JobSettings, Prepared, job_key, kept_jobs
+from ..experiments.jobs import JobSettings, job_key, kept_jobs
 from ..phantom.cohort.cohort import patient_of, reference_scores
 from ..report.measures import Measure, patients_of
 from ..report.parts import METHODS, Cell, Section, Table, heading
@@ -80,7 +80,7 @@ def sections(
     for name, files_of_patient in patients.items():
         files = [path for scan, place in files_of_patient for path in (scan.truth_file(), place / LAST_FILE)]
         jobs[job_key(name, files=files)] = files_of_patient
-    results, failed = kept_jobs(jobs, folder / "references.jsonl", _measurer, work)
+    results, failed = kept_jobs(jobs, folder / "references.jsonl", lambda: _measured, work)
     facts_of = {scan: facts for result in results.values() for scan, facts in result.items()}
     sample = Sample([record for record in records if record.scan in facts_of], generator)
     text = [sample.opening(), "Categories are those of the Agatston score: " + ", ".join(CATEGORIES) + "."]
@@ -90,11 +90,6 @@ def sections(
         return (Section("automatic", _TITLE, (*text, "No scan has a digital patient's truth.")),)
     tables = (_agreement_table(sample, facts_of), _interval_table(sample, facts_of), _site_table(sample, facts_of))
     return (Section("automatic", _TITLE, tuple(text), tables),)
-
-
-def _measurer() -> Prepared:
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    return _measured
 
 
 def _measured(files: list[tuple[StudyScan, Path]]) -> dict[str, ScanFacts]:

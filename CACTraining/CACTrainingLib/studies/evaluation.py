@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from . import ablation, acquisition, automatic, detection, heart, reproducibilit
 from .limits import store_limits
 from .records import StudyRecord, from_json, models_of
 from .scans import DEFAULT_USE, StudyScan, find_study_scans, lone_patients, project_notes, write_scan_table
-from .truth import recorder, refused
+from .truth import make_record, refused
 
 RECORDS, SCAN_TABLE = "records.jsonl", "scans.csv"
 """Files in the output folder, beside SCANS: record of each scan, table of scans."""
@@ -157,7 +157,9 @@ def _scored(
     with work.progress.step("records"):
         jobs = {_key(scan, place): (scan, place) for scan, place in zip(scans, folders, strict=True)}
         scored = {key: job for key, job in jobs.items() if isinstance(job[1], Path)}
-        results, failed = kept_jobs(scored, settings.output / RECORDS, recorder, work)
+        results, failed = kept_jobs(
+            scored, settings.output / RECORDS, lambda: lambda job: asdict(make_record(*job)), work
+        )
         records = [
             from_json(results[key]) if key in results else refused(scan, failed.get(key, str(place)))
             for key, (scan, place) in jobs.items()

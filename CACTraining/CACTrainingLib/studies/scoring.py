@@ -59,7 +59,6 @@ def scoring_models(names: Sequence[str]) -> dict[str, StoredModel]:
 
 def with_networks(do_job: Callable[..., dict[str, Any]], models: Mapping[str, StoredModel], device: str) -> Prepared:
     """Bind networks to a worker's function for jobs: on one core, with cached outputs (`remembering`)."""
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     use_threads(1)
     networks = load_networks(dict(models), device)
     assert networks is not None

@@ -26,19 +26,12 @@ from CACScoringLib.scoring.lesions import LesionSet, find_lesions
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions, score_sites
 
-from ..experiments.jobs import Prepared
 from ..phantom.cohort.export import LABEL_HU
 from ..statistics.masks import mask_agreement
 from .records import ARTERIES, HU_MM3, MG, HeartAgreement, StudyRecord, Truth, Value
 from .scans import StudyScan
 
 _ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
-
-
-def recorder() -> Prepared:
-    """Return a worker's recorder. It uses one core, because the other workers use the rest."""
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    return lambda job: asdict(make_record(*job))
 
 
 def refused(scan: StudyScan, reason: str) -> StudyRecord:

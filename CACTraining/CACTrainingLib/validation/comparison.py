@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,6 @@ from CACScoringLib.scoring.lesions import Lesion, LesionSet, connected_voxels, f
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
-from ..experiments.jobs import Prepared
 from .candidates import ScanCandidates, scan_candidates
 from .reference import Reference, ReferenceScan
 
@@ -120,12 +119,6 @@ class Job:
     folder: Path
     vessels: dict[str, tuple[str, ...]]
     output: Path
-
-
-def comparer() -> Prepared:
-    """Return a worker's comparer. It uses one core, because the other workers use the rest."""
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    return lambda job: asdict(compare(job))
 
 
 def compare(job: Job) -> ComparedScan:

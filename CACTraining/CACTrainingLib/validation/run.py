@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from ..report.parts import METHODS, Section, Table, candidates_counted, count
 from ..statistics.patient_folds import CATEGORY_TITLES
 from . import agreement, lesions, recalibration, recalibration_page
 from .agreement import ComparedScans, category
-from .comparison import ComparedScan, Job, comparer, jobs_of
+from .comparison import ComparedScan, Job, compare, jobs_of
 from .formats import read_reference
 from .recalibration import TooFewError
 from .reference import Reference
@@ -172,7 +172,7 @@ def _compared(
     jobs = jobs_of(reference, folders, output)
     keys = [None if job is None else _key(job) for job in jobs]
     waiting = {key: job for key, job in zip(keys, jobs, strict=True) if key}
-    results, failed = kept_jobs(waiting, output / RECORDS, comparer, work)
+    results, failed = kept_jobs(waiting, output / RECORDS, lambda: lambda job: asdict(compare(job)), work)
     scans, refused = [], list(reference.refused)
     for key, scan, folder in zip(keys, reference.scans, folders, strict=True):
         if key in results:

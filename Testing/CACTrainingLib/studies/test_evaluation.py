@@ -56,7 +56,7 @@ def test_scans_are_scored_once_and_bad_ones_stop_nothing(pairs, tmp_path, quick,
     assert "Digital patients" in text
     assert "counts everything dense in" in text
     assert not list((tmp_path / "out" / "scans").rglob("healthy.nii.gz"))
-    monkeypatch.setattr(evaluation, "recorder", lambda: pytest.fail("records are kept"))
+    monkeypatch.setattr(evaluation, "make_record", lambda *_: pytest.fail("records are kept"))
     assert evaluate(replace(settings, studies=("heart",))).records == result.records
     assert len(quick) == 4
 

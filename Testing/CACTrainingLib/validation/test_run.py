@@ -85,7 +85,7 @@ def test_label_maps_are_compared_lesion_by_lesion(maps, tmp_path, quick, monkeyp
     assert json.loads((output / "study.json").read_text(encoding="utf-8"))["title"].startswith("Automatic scores")
 
     count = len(quick)
-    monkeypatch.setattr(validation, "comparer", lambda: pytest.fail("what is compared is kept"))
+    monkeypatch.setattr(validation, "compare", lambda _: pytest.fail("what is compared is kept"))
     again = validate(ValidationSettings(maps, output, workers=1))
     assert len(again.scans) == 4
     assert len(quick) == count
