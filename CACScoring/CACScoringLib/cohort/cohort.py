@@ -90,7 +90,7 @@ def score_cohort(
     progress.begin(["finding", "scans"])
     with open_cohort(output, settings_record(settings, models), overwrite, local) as folder:
         with progress.step("finding"):
-            scans, warnings = scans_of_table(source) if source.is_file() else _below(source, output, count, progress)
+            scans, warnings = scans_of(source, output, count, progress)
         if not scans:
             raise UnreadableError(f"{source} holds no CT: no NIfTI, NRRD or MHA file and no DICOM series.")
         for warning in (*warnings, *models.warnings):
@@ -137,17 +137,23 @@ def _digest(calibration: Calibration) -> str:
     return hashlib.sha256(json.dumps(calibration, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _below(
-    root: Path, output: Path, count: int | None, progress: Progress
+def scans_of(
+    source: Path, output: Path, count: int | None, progress: Progress
 ) -> tuple[list[CohortScan], tuple[ScanWarning, ...]]:
-    places = search(root, output)
+    """Return the scans of a table or below a folder, and warnings. Raises TableError.
+
+    output: Folder of results, which is not searched. count: Processes that read the folders' DICOM headers.
+    """
+    if source.is_file():
+        return scans_of_table(source)
+    places = search(source, output)
     listings: list[Listing] = [None] * len(places.folders)
     pool = Workers(count, lambda: _find_series)
     with pool, closing(pool.run(places.folders)) as events:
         for done, event in enumerate((event for event in events if event.state != "begun"), 1):
             listings[event.index] = event.result
             progress.counted(done, len(listings))
-    return scans_of_folder(root, places, listings), places.warnings
+    return scans_of_folder(source, places, listings), places.warnings
 
 
 def _find_series(folder: Path) -> Listing:

@@ -121,6 +121,14 @@ def _evaluate_recall(name: str, values: dict[str, Any], sources: Sequence[str], 
     return evaluate_recall(replace(settings, **values), progress)
 
 
+def _evaluate_stability(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
+    from ..studies.stability import StabilitySettings, evaluate_stability
+
+    data, models = _data(name, values), tuple(values.pop("model", ()))
+    settings = from_file(sources, SECTION, StabilitySettings(data, values["output"], models))
+    return evaluate_stability(replace(settings, **values), progress)
+
+
 def _evaluate_models(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..studies.model_comparison import ComparisonSettings, compare_models
 
@@ -184,6 +192,11 @@ STUDIES = {
     "all": Study("all of the above", _PAIRS, _evaluate_scans, _COHORT),
     "recall": Study(
         "recall by coronary segment, on digital patients", ("model", "seed", "workers", "device"), _evaluate_recall
+    ),
+    "stability": Study(
+        "scores under changes that do not matter, on any scans (a folder or a table of cac cohort)",
+        ("data", "model", "seed", "workers", "device"),
+        _evaluate_stability,
     ),
     "models": Study(
         "models of one network on the same cases",

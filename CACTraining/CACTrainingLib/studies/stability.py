@@ -1,0 +1,312 @@
+"""Stability of scores under changes of a scan that do not matter, such as air cut off, on any scans without labels.
+
+Each scan is scored as it is and after each change. What does not matter must not change a score, so every difference is
+an error whatever the truth is. Slices averaged to twice their thickness are scored too, and reported apart.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from CACScoringLib.cohort.cohort import scans_of
+from CACScoringLib.cohort.scans import CohortScan
+from CACScoringLib.core.ct import AIR_HU, CTError, CTScan
+from CACScoringLib.core.grid import bounding_box
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import write_table
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.models.cards import StoredModel
+from CACScoringLib.models.choice import Networks
+from CACScoringLib.pipeline import score_scan
+from CACScoringLib.results import ScoreResult
+from CACScoringLib.scoring.scores import class_number, score_lesions
+
+from ..experiments.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder
+from ..report.page import facts_of, write_study
+from ..report.parts import Cell, Section, Table, count
+from .scoring import forget, models_key, ready_networks, scoring_models
+
+SCORES = "scores.csv"
+"""In the output folder: the scores of each scan after each change."""
+
+AS_IT_IS, AVERAGED = "as it is", "slices averaged by two"
+
+MOST_COLUMNS = 20
+"""Columns, or rows, of air that are cut off or added."""
+
+TISSUE_HU = -300
+"""Least HU of what is no air: body and table."""
+
+NOISE_HU = 3.0
+"""Standard deviation of the noise that is added."""
+
+SAME_LESION_MM = 5.0
+"""Distance of two lesions' middles up to which they are the same lesion."""
+
+THICKEST_MM = 3.0
+"""Greatest distance of slices that are averaged."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StabilitySettings:
+    """Settings of the study.
+
+    Attributes:
+        data: Folder of scans, or a table of `cac cohort`.
+        output: Folder for page, tables and answers.
+        models: Models in place of the bundled ones: names, paths of cards, or folders of cards.
+        workers: Processes.
+        device: Device of the networks.
+        seed: Seed of the noise.
+    """
+
+    data: Path
+    output: Path
+    models: tuple[str, ...] = ()
+    workers: int = 1
+    device: str = "auto"
+    seed: int = 0
+
+
+def changes(scan: CTScan, heart: sitk.Image, seed: int) -> Iterator[tuple[str, sitk.Image]]:
+    """Iterate over the changes of a scan that do not matter, each with its name; those it has no room for are left out.
+
+    Args:
+        scan: The scan.
+        heart: Its heart, 0 outside, on its grid.
+        seed: Seed of the noise.
+    """
+    image = scan.image
+    _, rows, columns = bounding_box(scan.hu > TISSUE_HU)
+    slices = bounding_box(sitk.GetArrayViewFromImage(heart) > 0)[0]
+    width, height, depth = image.GetSize()
+    for name, room, sides in (
+        ("air cut off, right", columns.start, ([1, 0, 0], [0, 0, 0])),
+        ("air cut off, left", width - columns.stop, ([0, 0, 0], [1, 0, 0])),
+        ("air cut off, front", rows.start, ([0, 1, 0], [0, 0, 0])),
+        ("air cut off, back", height - rows.stop, ([0, 0, 0], [0, 1, 0])),
+    ):
+        if room > 0:
+            number = min(room, MOST_COLUMNS)
+            yield name, sitk.Crop(image, *([number * axis for axis in side] for side in sides))
+    border = [MOST_COLUMNS, MOST_COLUMNS, 0]
+    yield "air added", sitk.ConstantPad(image, border, border, AIR_HU)
+    if slices.start > 1:
+        yield "lowest slice cut off", image[:, :, 1:]
+    if slices.stop < depth - 1:
+        yield "highest slice cut off", image[:, :, : depth - 1]
+    hu, grid = scan.hu.astype(np.float32), image
+    for name, offsets in (
+        ("2 HU more", 2.0),
+        ("2 HU less", -2.0),
+        ("noise of 3 HU", np.random.default_rng(seed).normal(0.0, NOISE_HU, hu.shape)),
+    ):
+        changed = sitk.GetImageFromArray(np.maximum(np.rint(hu + offsets), AIR_HU).astype(np.int16))
+        changed.CopyInformation(grid)
+        yield name, changed
+    shifted = sitk.Image(image)
+    shifted.SetOrigin(image.TransformContinuousIndexToPhysicalPoint((0.5, 0.5, 0.0)))
+    yield "half a voxel moved", shifted
+
+
+def averaged(scan: CTScan) -> CTScan | None:
+    """Return the scan with neighbouring slices averaged; None if they are thick already, or the last one is left."""
+    spacing_mm = scan.slice_spacing_mm
+    if spacing_mm > THICKEST_MM:
+        return None
+    image = sitk.BinShrink(sitk.Cast(scan.image, sitk.sitkFloat32), [1, 1, 2])
+    thickness_mm = (scan.acquisition.slice_thickness_mm or spacing_mm) + spacing_mm
+    acquisition = replace(scan.acquisition, slice_thickness_mm=thickness_mm)
+    return replace(scan, image=sitk.Cast(sitk.Round(image), sitk.sitkInt16), acquisition=acquisition)
+
+
+def evaluate_stability(settings: StabilitySettings, progress: Progress | None = None) -> Path:
+    """Make the study; returns its page. Raises CTError, OutputError."""
+    progress, started = progress or Progress(), time.perf_counter()
+    progress.begin(["scans", "page"])
+    models = scoring_models(settings.models)
+    make_folder(settings.output)
+    with progress.step("scans"):
+        scans = scans_of(settings.data, settings.output, settings.workers, progress)[0]
+        jobs = {
+            job_key(scan.key, settings.seed, models_key(models), files=[scan.ct]): (scan, settings.seed)
+            for scan in scans
+        }
+        work = JobSettings(settings.workers, settings.device, progress)
+        prepare = partial(_scorer, dict(models), settings.device)
+        results, failed = kept_jobs(jobs, settings.output / "answers.jsonl", prepare, work)
+    if not results:
+        raise StudyError(f"No scan could be scored: {next(iter(failed.values()), 'there is none')}")
+    with progress.step("page"):
+        rows = {jobs[key][0].name: results[key]["scores"] for key in jobs if key in results}
+        lines = [{"scan": name, **row} for name, scan_rows in rows.items() for row in scan_rows]
+        columns = [column for column in lines[0] if column != "lesions"]
+        write_table(settings.output / SCORES, columns, ({name: line[name] for name in columns} for line in lines))
+        facts = facts_of(
+            ({"network": n, "name": m.card.name, "sha256": m.card.sha256} for n, m in models.items()),
+            settings.seed,
+            time.perf_counter() - started,
+        )
+        page = write_study(settings.output, "Stability", [_section(rows, failed)], facts)
+    return page
+
+
+def _scorer(models: dict[str, StoredModel], device: str) -> Callable[[tuple[CohortScan, int]], dict[str, Any]]:
+    return partial(_scores, ready_networks(models, device))
+
+
+def _scores(networks: Networks, job: tuple[CohortScan, int]) -> dict[str, Any]:
+    """Rows of a scan as it is, and after each change."""
+    listed, seed = job
+    if listed.fault:
+        raise CTError(listed.fault)
+    scan = read_ct(listed.ct, listed.series)
+
+    def row(name: str, changed: CTScan) -> Row:
+        forget(networks)
+        try:
+            return {"change": name, **_facts(score_scan(changed, networks=networks))}
+        except CTError as error:
+            return {"change": name, "refused": str(error)}
+
+    forget(networks)
+    result = score_scan(scan, networks=networks)
+    rows = [{"change": AS_IT_IS, **_facts(result)}]
+    rows += [row(name, replace(scan, image=image)) for name, image in changes(scan, result.heart.mask, seed)]
+    if (thick := averaged(scan)) is not None:
+        rows.append(row(AVERAGED, thick))
+    return {"scores": rows}
+
+
+def _facts(result: ScoreResult) -> Row:
+    """Scores of a scan, and its lesions: artery, middle in mm (RAS), and Agatston score; the largest first."""
+    threshold, spacing_mm = result.methods["threshold"], result.scan.image.GetSpacing()
+    lesions = []
+    for lesion in threshold.lesions.lesions:
+        agatston = score_lesions([lesion], spacing_mm, threshold.rules).agatston
+        lesions.append([lesion.artery.key, *(round(value, 2) for value in (*lesion.centroid_ras_mm, agatston))])
+    return {
+        "refused": None,
+        "automatic": round(threshold.total.agatston, 2),
+        "map": round(result.methods["decomposition"].total.clinical_agatston, 2),
+        "lesions": sorted(lesions, key=lambda lesion: -lesion[-1]),
+    }
+
+
+def _section(rows: Mapping[str, Sequence[Row]], failed: Mapping[str, str]) -> Section:
+    text = [
+        f"{count(len(rows), 'scan')}, each as it is and after changes that do not matter: air cut off (up to "
+        f"{MOST_COLUMNS} columns or rows on each side) and added, the lowest and the highest slice cut off outside the "
+        f"heart, 2 HU more and less, noise of {NOISE_HU:g} HU, and the grid moved by half a voxel."
+    ]
+    if failed:
+        text.append(f"{count(len(failed), 'scan')} failed: {'; '.join(sorted(set(failed.values()))[:3])}")
+    tables = (_scan_table(rows), _change_table(rows))
+    thick = _thickness_table(rows)
+    return Section("stability", "Stability", tuple(text), tables if thick is None else (*tables, thick))
+
+
+def _scan_table(rows: Mapping[str, Sequence[Row]]) -> Table:
+    columns = (
+        "Scan",
+        "Automatic",
+        "Lowest",
+        "Highest",
+        "Range / mean",
+        "Lesions",
+        "Come and go",
+        "Other class",
+        "Map",
+        "Range / mean, map",
+    )
+    lines: list[tuple[Cell, ...]] = []
+    for name, scan_rows in rows.items():
+        base, *others = (row for row in scan_rows if row["change"] != AVERAGED and row["refused"] is None)
+        automatic, of_map = ([float(row[key]) for row in (base, *others)] for key in ("automatic", "map"))
+        lines.append(
+            (
+                name,
+                automatic[0],
+                min(automatic),
+                max(automatic),
+                relative_range(automatic),
+                len(base["lesions"]),
+                sum(count_unmatched(base["lesions"], row["lesions"]) for row in others),
+                f"{sum(class_number(score) != class_number(automatic[0]) for score in automatic)} of {len(others)}",
+                of_map[0],
+                relative_range(of_map),
+            )
+        )
+    note = (
+        f"Come and go: lesions without one in the other scan within {SAME_LESION_MM:g} mm, added over all changes. "
+        "Other class: changes after which the score is of another risk class."
+    )
+    return Table("stability_scans", "Scores of each scan over all changes", columns, tuple(lines), note)
+
+
+def _change_table(rows: Mapping[str, Sequence[Row]]) -> Table:
+    columns = (
+        "Change",
+        "Scans",
+        "Largest difference / mean",
+        "Other class",
+        "Largest difference / mean, map",
+        "Refused",
+    )
+    lines: list[tuple[Cell, ...]] = []
+    for change in dict.fromkeys(row["change"] for scan_rows in rows.values() for row in scan_rows[1:]):
+        pairs = [(scan_rows[0], row) for scan_rows in rows.values() for row in scan_rows if row["change"] == change]
+        scored = [(base, row) for base, row in pairs if row["refused"] is None]
+        if not scored or change == AVERAGED:
+            continue
+        automatic, of_map = (
+            [(float(base[key]), float(row[key])) for base, row in scored] for key in ("automatic", "map")
+        )
+        lines.append(
+            (
+                str(change),
+                len(scored),
+                max(map(relative_range, automatic)),
+                sum(class_number(before) != class_number(after) for before, after in automatic),
+                max(map(relative_range, of_map)),
+                len(pairs) - len(scored),
+            )
+        )
+    return Table("stability_changes", "Effect of each change", columns, tuple(lines))
+
+
+def _thickness_table(rows: Mapping[str, Sequence[Row]]) -> Table | None:
+    """Scores of slices averaged to twice their thickness; None without such scans."""
+    lines: list[tuple[Cell, ...]] = []
+    for name, (base, *others) in rows.items():
+        for row in others:
+            if row["change"] == AVERAGED and row["refused"] is None:
+                lines.append((name, *(row_of[key] for key in ("automatic", "map") for row_of in (base, row))))
+    columns = ("Scan", "Automatic", "Automatic, averaged", "Map", "Map, averaged")
+    note = "Thicker slices dilute calcium, so the score at 130 HU falls; that of the map should not."
+    title = "Slices averaged to twice their thickness"
+    return Table("stability_thickness", title, columns, tuple(lines), note) if lines else None
+
+
+def relative_range(scores: Sequence[float]) -> float:
+    """Return the range of scores over their mean; 0 if all are 0."""
+    return round((max(scores) - min(scores)) / (sum(scores) / len(scores)), 3) if any(scores) else 0.0
+
+
+def count_unmatched(lesions: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> int:
+    """Count lesions of either scan without one of the other within SAME_LESION_MM. Each is artery, x, y, z, score."""
+    if not lesions or not others:
+        return len(lesions) + len(others)
+    middles, other_middles = (np.array([lesion[1:4] for lesion in part], float) for part in (lesions, others))
+    is_near = np.linalg.norm(middles[:, None] - other_middles, axis=2) <= SAME_LESION_MM
+    return int((~is_near.any(1)).sum() + (~is_near.any(0)).sum())
