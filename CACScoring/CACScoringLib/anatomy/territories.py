@@ -1,12 +1,15 @@
 """The territories of coronary arteries, valves and great vessels in and around the heart, by a network.
 
 It sees 192 mm at a time, on voxels of 3 mm: first patches along the scan, in the middle of the body, whose width is
-that of a large heart; then once more a patch around the heart that it found, which is what it learned on.
+that of a large heart; then a patch around the heart that it found, which is what it learned on; at last patches around
+the heart as seen there, averaged so that small changes of the scan change little.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -31,7 +34,11 @@ BODY_HU = -300.0
 MIN_HEART_ML = 50.0
 AGAIN_MM = 24.0
 """Shift of the heart's centre above which the network runs once more, mm."""
+RIM = 0.02
+"""Share of the heart's voxels at each of its ends that does not move its middle."""
 LOOKS = 3
+PATCH_PLACES = 4
+"""Distance of the places where the last patches begin, in voxels counted in space."""
 NEAR_HEART_MM = 12.0
 """Arteries, valves and the trunk of the pulmonary artery lie no farther than this from the heart."""
 LONG_AORTA_ML = 15.0
@@ -155,9 +162,11 @@ def find_territories(scan: CTScan, model: LoadedModel, expected: sitk.Image | No
     viewed: list[tuple[slice, ...]] = []
     warnings: list[ScanWarning] = []
 
-    def look(centres: list[np.ndarray], times: float) -> None:
-        """Run the network on patches around these (k, j, i), weighted by a factor against earlier ones."""
-        lows = [np.rint(c - TERRITORY_PATCH / 2).astype(int) for c in centres]
+    numbers = np.array(grid.numbers(scan.image)[::-1])
+
+    def look(places: list[tuple[np.ndarray, float]]) -> None:
+        """Run the network on patches at these first voxels (k, j, i), each with its weight."""
+        lows = [low for low, _ in places]
         boxes = [_box(low, hu.shape) for low in lows]
         patches = np.full((len(boxes), *(TERRITORY_PATCH,) * 3), AIR_HU, np.float32)
         for patch, (inside, part) in zip(patches, boxes, strict=True):
@@ -165,22 +174,23 @@ def find_territories(scan: CTScan, model: LoadedModel, expected: sitk.Image | No
         patches = np.stack([territory_input(patch) for patch in patches])
         outputs, doubts = predict(model.network, patches, 1)
         warnings.extend(doubts)
-        for (inside, part), patch_output in zip(boxes, outputs, strict=True):
+        for (inside, part), patch_output, (_, trust_of_place) in zip(boxes, outputs, places, strict=True):
             viewed.append(inside)
-            trust = times * _WEIGHT[part]
+            trust = trust_of_place * _WEIGHT[part]
             output[(slice(None), *inside)] += trust * patch_output[(slice(None), *part)]
             weight[inside] += trust
 
     if expected is None:
-        look(_along(hu), 1.0)
+        look([(low, 1.0) for low in _along(hu, int(numbers[0]))])
         middle = _heart_middle(output[0] / weight, model.card.name)
     else:
         middle = _middle(grid.resample(expected, 0.0) >= 0.5)
     for turn in range(1, LOOKS):
-        look([middle], 100.0**turn)
+        look([(_start(middle), 100.0**turn)])
         before, middle = middle, _heart_middle(output[0] / weight, model.card.name)
         if np.abs(middle - before).max() * TERRITORY_SPACING_MM[0] <= AGAIN_MM:
             break
+    look([(low, share * 100.0**LOOKS) for low, share in _starts_around(middle, numbers)])
     # All that was looked at, with a rim that is outside.
     low = np.min([[part.start for part in box] for box in viewed], axis=0)
     high = np.max([[part.stop for part in box] for box in viewed], axis=0)
@@ -214,16 +224,19 @@ def _clear(probability: np.ndarray, heart: np.ndarray) -> None:
     probability[0, excluded] = 1
 
 
-def _along(hu: np.ndarray) -> list[np.ndarray]:
-    """Centres of patches along the scan, in the middle of the body's tissue."""
+def _along(hu: np.ndarray, number: int) -> Iterator[np.ndarray]:
+    """Iterate over the first voxels (k, j, i) of patches along the scan, in the middle of the body's tissue.
+
+    number: Number of the grid's first slice in space, from which their places along k are counted.
+    """
     tissue = hu > BODY_HU
     middle = [float(np.average(np.arange(hu.shape[n]), weights=counts_along(tissue, n))) for n in (1, 2)]
-    room = hu.shape[0] - TERRITORY_PATCH
-    count = max(1, math.ceil(room / (TERRITORY_PATCH * (1 - OVERLAP))) + 1)
-    first, last = TERRITORY_PATCH / 2, hu.shape[0] - TERRITORY_PATCH / 2
-    if room <= 0:
-        first = last = hu.shape[0] / 2
-    return [np.array([k, *middle]) for k in np.linspace(first, last, count)]
+    if hu.shape[0] <= TERRITORY_PATCH:
+        yield _start(np.array([hu.shape[0] / 2, *middle]))
+        return
+    stride = round(TERRITORY_PATCH * (1 - OVERLAP))
+    for k in range(-(number % stride), hu.shape[0] - TERRITORY_PATCH + stride, stride):
+        yield _start(np.array([k + TERRITORY_PATCH / 2, *middle]))
 
 
 def _heart_middle(probability: np.ndarray, name: str) -> np.ndarray:
@@ -240,9 +253,31 @@ def _heart_middle(probability: np.ndarray, name: str) -> np.ndarray:
 
 
 def _middle(mask: np.ndarray) -> np.ndarray:
-    """Middle of a mask's box, (k, j, i)."""
-    places = [np.nonzero(counts_along(mask, axis))[0] for axis in range(3)]
-    return np.array([(p[0] + p[-1]) / 2 for p in places])
+    """Middle (k, j, i) of a mask between the quantiles RIM and 1 − RIM of its voxels along each axis."""
+    ends = []
+    for axis in range(3):
+        below = np.concatenate([[0], np.cumsum(counts_along(mask, axis))])
+        ends.append(np.interp([RIM * below[-1], (1 - RIM) * below[-1]], below, np.arange(len(below)) - 0.5))
+    return np.mean(ends, axis=1)
+
+
+def _start(centre: np.ndarray) -> np.ndarray:
+    """Return the first voxel of the patch around a centre, both (k, j, i)."""
+    return np.rint(centre - TERRITORY_PATCH / 2).astype(int)
+
+
+def _starts_around(centre: np.ndarray, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
+    """Iterate over the first voxels (k, j, i) of patches around a centre, and their shares, which add up to 1.
+
+    Patches begin at multiples of PATCH_PLACES in space, and their shares change gradually with the centre, so that the
+    result does not jump. numbers: Number of the grid's first voxel in space, along k, j, i.
+    """
+    low, fraction = np.divmod((centre - TERRITORY_PATCH / 2 + numbers) / PATCH_PLACES, 1)
+    upper = np.clip(2 * fraction - 0.5, 0, 1)  # at most places one patch is enough along an axis
+    for corner in itertools.product((0, 1), repeat=3):
+        share = float(np.where(corner, upper, 1 - upper).prod())
+        if share > 0:
+            yield ((low + corner) * PATCH_PLACES - numbers).astype(int), share
 
 
 def _box(low: np.ndarray, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
