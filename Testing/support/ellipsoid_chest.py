@@ -56,7 +56,7 @@ class Chest:
         self.y, self.z = y, z
         self.image = sitk.GetImageFromArray(np.rint(hu).astype(np.int16))
         self.image.SetSpacing(SPACING_MM)
-        self.image.SetOrigin((-180.0, -120.0, 55.0))
+        self.image.SetOrigin((-180.5, -119.5, 55.0))  # the midline lies between voxels of the working grid
 
     def scan(self):
         return scan_from_image(self.image, Acquisition("test"))

@@ -15,7 +15,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 from ..core.ct import NoHeartError
-from ..core.grid import Grid, edges_mm, voxel_numbers
+from ..core.grid import Grid, ScanGrid, places_mm
 
 GRID_MM = 3.0
 """Isotropic working grid: fine enough for the pleura, coarse enough that noise averages out."""
@@ -69,23 +69,17 @@ class Chest:
 
 
 def on_working_grid(image: sitk.Image) -> sitk.Image:
-    """The scan on an isotropic grid of GRID_MM, at multiples of it in space; finer voxels are averaged first."""
-    factors = [max(1, min(n, int(GRID_MM / s))) for n, s in zip(image.GetSize(), image.GetSpacing(), strict=True)]
+    """The scan on an isotropic grid of GRID_MM (`ScanGrid.over`); finer voxels are averaged first."""
+    grid = ScanGrid.over(image, (GRID_MM,) * 3)
+    origin = image.TransformContinuousIndexToPhysicalPoint(grid.first)
+    axes = list(zip(image.GetSize(), image.GetSpacing(), places_mm(image), strict=True))
+    factors = [max(1, min(n, int(GRID_MM / spacing))) for n, spacing, _ in axes]
     if max(factors) > 1:
-        # Bins are counted in space, so that cutting air off moves none.
-        numbers = voxel_numbers(edges_mm(image), image.GetSpacing())
-        skipped = [-number % factor for number, factor in zip(numbers, factors, strict=True)]
-        fits = (n - skip >= factor for n, skip, factor in zip(image.GetSize(), skipped, factors, strict=True))
-        skipped = [skip * fit for skip, fit in zip(skipped, fits, strict=True)]
-        image = sitk.BinShrink(sitk.Crop(image, skipped, [0, 0, 0]), factors)
-    starts = [math.ceil(edge / GRID_MM - 0.5 - 1e-3) for edge in edges_mm(image)]
-    lengths = (n * s for n, s in zip(image.GetSize(), image.GetSpacing(), strict=True))
-    size, first = [], []
-    for edge, start, length, spacing in zip(edges_mm(image), starts, lengths, image.GetSpacing(), strict=True):
-        size.append(max(2, math.ceil((edge + length) / GRID_MM - 0.5 - 1e-3) - start))
-        first.append(((start + 0.5) * GRID_MM - edge) / spacing - 0.5)
-    origin = image.TransformContinuousIndexToPhysicalPoint(first)
-    return Grid(tuple(size), (GRID_MM,) * 3, origin, image.GetDirection()).resample(image)
+        # Voxels are counted in space, so that cutting air off averages the same ones.
+        starts = [-round(place / spacing) % factor for (_, spacing, place), factor in zip(axes, factors, strict=True)]
+        starts = [start if start + f <= n else 0 for start, f, (n, _, _) in zip(starts, factors, axes, strict=True)]
+        image = sitk.BinShrink(sitk.Crop(image, starts, [0, 0, 0]), factors)
+    return Grid(grid.size, (GRID_MM,) * 3, origin, image.GetDirection()).resample(image)
 
 
 def landmarks(hu: np.ndarray) -> Chest:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -134,9 +134,9 @@ class ScanGrid:
         cutting air or slices off moves none. Where slices of the scan hold a whole number of the grid's, or the grid's
         a whole number of the scan's, they begin together.
         """
-        edges = edges_mm(image)
-        edges[2] -= _slice_edge_mm(edges[2], image.GetSpacing()[2], spacing_mm[2])
-        starts_mm = [_remainder(edge, grid) for edge, grid in zip(edges, spacing_mm, strict=True)]
+        places = places_mm(image)
+        places[2] -= _slice_start_mm(places[2], image.GetSpacing()[2], spacing_mm[2])
+        starts_mm = [_remainder(place, grid) for place, grid in zip(places, spacing_mm, strict=True)]
         first, step, size = [], [], []
         axes = zip(image.GetSize(), image.GetSpacing(), spacing_mm, starts_mm, strict=True)
         for n, image_mm, grid_mm, start_mm in axes:
@@ -146,12 +146,10 @@ class ScanGrid:
         return cls(triple(first), triple(step), (size[0], size[1], size[2]))
 
     def numbers(self, image: sitk.Image) -> tuple[int, ...]:
-        """Return the number of the first voxel along i, j, k (`voxel_numbers`)."""
-        axes = zip(edges_mm(image), image.GetSpacing(), self.first, self.step, strict=True)
-        edges, spacing_mm = zip(
-            *((edge + (first + 0.5 - step / 2) * mm, step * mm) for edge, mm, first, step in axes), strict=True
-        )
-        return voxel_numbers(edges, spacing_mm)
+        """Return the number of the first voxel along i, j, k, counted in space: the same in all parts of a scan."""
+        axes = zip(places_mm(image), image.GetSpacing(), self.first, self.step, strict=True)
+        # No usual grid begins at three quarters of a voxel, where rounding could change the number.
+        return tuple(math.floor((place / mm + first + 0.5) / step - 0.25) for place, mm, first, step in axes)
 
     def crop(self, box: Box) -> ScanGrid:
         """Return the grid of the voxels in a box, [k, j, i]."""
@@ -204,19 +202,9 @@ class ScanGrid:
         return _apply_weights(array, planes, rows, columns, 0.0)
 
 
-def voxel_numbers(edges: Sequence[float], spacing_mm: Sequence[float]) -> tuple[int, ...]:
-    """Return the number of a grid's first voxel along each axis, counted in space: of a part, that in the whole.
-
-    edges: Place of its first edge along each axis, mm.
-    """
-    # No usual grid begins at three quarters of a voxel, where rounding could change the number.
-    return tuple(math.floor(edge / spacing + 0.25) for edge, spacing in zip(edges, spacing_mm, strict=True))
-
-
-def edges_mm(image: sitk.Image) -> list[float]:
-    """Return the place of an image's first edge along its axes i, j, k, mm."""
-    axes = np.array(image.GetDirection()).reshape(3, 3)
-    return (np.array(image.GetOrigin()) @ axes - np.array(image.GetSpacing()) / 2).tolist()
+def places_mm(image: sitk.Image) -> list[float]:
+    """Return the place of an image's first voxel along the axes i, j, k, mm; a part's is further by its start."""
+    return (np.array(image.GetOrigin()) @ np.array(image.GetDirection()).reshape(3, 3)).tolist()
 
 
 def _remainder(place_mm: float, grid_mm: float) -> float:
@@ -225,19 +213,19 @@ def _remainder(place_mm: float, grid_mm: float) -> float:
     return remainder if grid_mm - remainder > 1e-3 * grid_mm else 0.0
 
 
-def _slice_edge_mm(edge_mm: float, spacing_mm: float, grid_mm: float) -> float:
-    """Return where slices of a grid begin, between 0 and `grid_mm`: at edges of slices where these can always meet.
+def _slice_start_mm(place_mm: float, spacing_mm: float, grid_mm: float) -> float:
+    """Return where slices of a grid begin, between 0 and `grid_mm`: with slices of the scan where these always can.
 
     Args:
-        edge_mm: Place of the scan's first edge.
+        place_mm: Place of the scan's first slice.
         spacing_mm: Spacing of its slices.
         grid_mm: Spacing of the grid's.
     """
     number = max(grid_mm, spacing_mm) / min(grid_mm, spacing_mm)
     if abs(number - round(number)) > 1e-3:
         return 0.0
-    edges = (edge_mm + n * spacing_mm for n in range(round(number) if grid_mm > spacing_mm else 1))
-    return min(_remainder(edge, grid_mm) for edge in edges)
+    places = (place_mm + n * spacing_mm for n in range(round(number) if grid_mm > spacing_mm else 1))
+    return min(_remainder(place, grid_mm) for place in places)
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:

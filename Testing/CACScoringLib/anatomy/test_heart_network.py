@@ -69,6 +69,7 @@ def test_too_little_heart():
 def test_overlapping_patches_are_averaged():
     """Two patches along i, at 0 and 32 of 96, each 1 in its first half and 0 in its second."""
     scan, _ = scan_of(np.full((10, 96, 144), TISSUE_HU, np.int16), (1.0, 1.0, 3.0), np.ones((10, 96, 144)))
+    scan.image.SetOrigin((0.0, 0.0, 0.0))  # where the grid's voxels begin
     settings = HeartNetworkSettings(overlap=0.5)
     probability, _ = heart_probability(scan.image, loaded(PlaceInPatch(), HeartNetConfig()), settings)
     assert probability.shape == heart_input(scan.image).shape == (10, 64, 96)

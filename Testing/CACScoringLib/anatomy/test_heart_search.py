@@ -1,5 +1,7 @@
 """Which heart is scored: the network's, the region between the lungs, or none."""
 
+import re
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -136,7 +138,7 @@ def test_without_lungs_what_is_no_heart_is_refused(chest, monkeypatch, reason, c
         find_heart(scan_from_image(changed, Acquisition("test")), None, NETWORK)
     reasons = str(error.value).splitlines()
     assert len(reasons) == 2
-    assert "No lungs" in reasons[0]
+    assert re.search("(No|two) lungs", reasons[0]), "found from the lungs"
 
 
 @pytest.mark.parametrize(("depth_mm", "expected"), [(29.97, "a radius of 29.9 mm; 30 mm or more is usual"), (30.0, "")])

@@ -144,9 +144,9 @@ def test_one_image_at_once_along_all_axes():
     [
         (1.0, 1.0, 0.0, 1.0, 6),
         (1.0, 2.0, 0.5, 2.0, 3),
-        (1.0, 4.0, 0.5, 4.0, 2),  # 8 mm over 6, about the middle 2.5
+        (1.0, 4.0, 1.5, 4.0, 2),  # 8 mm over 6, from the place of its first voxel, 0
         (2.0, 3.0, 0.25, 1.5, 4),
-        (1.0, 99.0, 2.5, 99.0, 1),
+        (1.0, 99.0, 49.0, 99.0, 1),
         (1.0 + 1e-5, 2.0, 0.5, 2.0 / (1 + 1e-5), 3),  # a spacing in single precision adds no voxel
     ],
 )
