@@ -20,7 +20,8 @@ from .quality.normalisation import normalisation_of
 from .results import ScoreResult
 from .scoring.candidates import find_dense_lesions, score_candidates, score_map
 from .scoring.evidence import CandidateJudge, Evidence, MapJudge
-from .scoring.methods import MethodResult, categories_of, with_intervals, with_masses
+from .scoring.intervals import with_intervals
+from .scoring.methods import MethodResult, categories_of, with_masses
 from .scoring.reader_labels import reader_labels
 from .scoring.reading import score_reading
 from .scoring.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
@@ -158,7 +159,8 @@ def score_scan(
             card, thickness_mm = networks.decomposition.card, scored.acquisition.slice_thickness_mm
             familiarity = familiarity_of(card, scored, quality.blood, region.mask, dense.has_coronary_metal)
             errors = ScanErrors.stored(card, quality.noise_hu, thickness_mm, familiarity)
-            methods = {name: with_intervals(name, method, errors) for name, method in methods.items()}
+            spacing_mm = scored.image.GetSpacing()
+            methods = {name: with_intervals(name, method, errors, spacing_mm) for name, method in methods.items()}
         ranking = _rank(clinical.method, settings, scan.acquisition)
         categories = categories_of(methods["threshold"], ranking.percentile)
     stages = (scan, rules, region, quality, decomposed, familiarity, clinical, ranking, calcium)

@@ -20,9 +20,10 @@ from ..record.score_record import LesionRecord, MethodRecord, NonCoronaryRecord
 from ..scoring.artefacts import MetalKind, metal_lesions, metal_warning
 from ..scoring.arteries import ArterySuggestion, suggest_arteries
 from ..scoring.evidence import LeftOut
+from ..scoring.intervals import with_intervals
 from ..scoring.lesions import Lesion, LesionSet, find_lesions
 from ..scoring.mass import CalciumMass
-from ..scoring.methods import MethodResult, NonCoronaryResult, with_intervals
+from ..scoring.methods import MethodResult, NonCoronaryResult
 from ..scoring.reader_labels import outside_warning
 from ..scoring.rules import ScoringRules
 from ..scoring.scores import score_lesions, score_sites
@@ -356,7 +357,7 @@ class Review:
             masses={lesion.id: CalciumMass(*self.integrated_mass_of(lesion)) for lesion in coronary.lesions},
         )
         if self.errors is not None:
-            result = with_intervals(self.method, result, self.errors)
+            result = with_intervals(self.method, result, self.errors, spacing)
         scores = score_sites(elsewhere.lesions, spacing, self.rules, NonCoronary)
         non_coronary = NonCoronaryResult(self.reviewed, self.rules, elsewhere, scores)
         return _Evaluation(lesion_set.part(lesions), result, non_coronary, left_out)

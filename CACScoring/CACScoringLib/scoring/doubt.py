@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from ..core.ct import ScanWarning
 from ..core.text import abbreviated_list
 from .arteries import ArterySuggestion
 from .evidence import LesionSelection
 from .lesions import Lesion
 from .methods import MethodResult
-from .scores import class_number, score_lesions
+from .scores import class_number, score_lesions, score_sites
 
 DOUBTFUL = (0.1, 0.9)
 """Probabilities of being coronary calcium between which a lesion is doubtful."""
@@ -17,12 +19,29 @@ LARGE_SHARE = 0.2
 """Share of the higher of two totals, with a doubtful lesion and without, that makes it decisive."""
 
 
-def decisive_warning(method: MethodResult, spacing_mm: tuple[float, float, float]) -> list[ScanWarning]:
-    """Warn of doubtful lesions that alone change the risk class, or a fifth of an automatic clinical score.
+@dataclass(frozen=True)
+class DoubtfulLesion:
+    """Lesion of middling probability that alone changes the risk class, or a fifth of an automatic clinical score.
 
-    Args:
-        method: Automatic clinical score, with what it leaves out.
-        spacing_mm: Of the scan along i, j, k.
+    Attributes:
+        lesion: The lesion.
+        suggestion: Its suggested artery, with its probability.
+        is_counted: True if it counts.
+        agatston: Its Agatston score.
+        alternative: Total Agatston score without it if it counts, else with it.
+    """
+
+    lesion: Lesion
+    suggestion: ArterySuggestion
+    is_counted: bool
+    agatston: float
+    alternative: float
+
+
+def decisive_lesions(method: MethodResult, spacing_mm: tuple[float, float, float]) -> list[DoubtfulLesion]:
+    """Return the doubtful lesions that decide a score; none unless it is an automatic clinical one.
+
+    spacing_mm: Of the scan along i, j, k.
     """
     if method.left_out is None:
         return []
@@ -38,18 +57,44 @@ def decisive_warning(method: MethodResult, spacing_mm: tuple[float, float, float
         alternative = max(total + sign * agatston, 0.0)
         changes_class = class_number(alternative) != class_number(total)
         if changes_class or agatston > LARGE_SHARE * max(total, alternative):
-            decisive.append((agatston, alternative, lesion, suggestion))
+            decisive.append(DoubtfulLesion(lesion, suggestion, sign < 0, agatston, alternative))
+    return decisive
+
+
+def answers(method: MethodResult, spacing_mm: tuple[float, float, float]) -> list[MethodResult]:
+    """Return a score without its decisive doubtful lesions, and with all of them; none where none decides.
+
+    spacing_mm: Of the scan along i, j, k.
+    """
+    doubts = decisive_lesions(method, spacing_mm)
+    if not doubts:
+        return []
+    decisive = {doubt.lesion.id: replace(doubt.lesion, artery=doubt.suggestion.artery) for doubt in doubts}
+    certain = [lesion for lesion in method.lesions.lesions if lesion.id not in decisive]
+    return [
+        replace(
+            method,
+            total=score_lesions(lesions, spacing_mm, method.rules),
+            arteries=score_sites(lesions, spacing_mm, method.rules),
+        )
+        for lesions in (certain, [*certain, *decisive.values()])
+    ]
+
+
+def decisive_warning(method: MethodResult, spacing_mm: tuple[float, float, float]) -> list[ScanWarning]:
+    """Warn of doubtful lesions that decide a score. spacing_mm: Of the scan along i, j, k."""
+    decisive = decisive_lesions(method, spacing_mm)
     if not decisive:
         return []
-    agatston, alternative, lesion, suggestion = max(decisive, key=lambda row: row[0])
+    doubt = max(decisive, key=lambda doubt: doubt.agatston)
     subject = "One doubtful lesion decides" if len(decisive) == 1 else f"{len(decisive)} doubtful lesions decide"
-    first, last = lesion.slice_indices[0], lesion.slice_indices[-1]
+    first, last = doubt.lesion.slice_indices[0], doubt.lesion.slice_indices[-1]
     slices = f"slice {first}" if first == last else f"slices {first} to {last}"
-    word = "with" if alternative > total else "without"
+    word = "without" if doubt.is_counted else "with"
     message = (
-        f"{subject}: {total:.0f}, or {alternative:.0f} {word} lesion {lesion.id} "
-        f"({suggestion.artery.key}, {slices}, Agatston score {agatston:.0f}, probability "
-        f"{1 - suggestion.not_coronary_probability:.2f})."
+        f"{subject}: {method.total.agatston:.0f}, or {doubt.alternative:.0f} {word} lesion {doubt.lesion.id} "
+        f"({doubt.suggestion.artery.key}, {slices}, Agatston score {doubt.agatston:.0f}, probability "
+        f"{1 - doubt.suggestion.not_coronary_probability:.2f})."
     )
     return [ScanWarning("doubt-decides", message)]
 

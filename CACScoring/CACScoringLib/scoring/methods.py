@@ -16,7 +16,7 @@ from .lesions import Lesion, LesionSet
 from .mass import CalciumMass, lesion_masses, summed
 from .rules import ScoringRules
 from .scores import Percentile, Score, arterial_age_years, cac_drs, risk_class, score_lesions, score_sites
-from .uncertainty import Intervals, ScanErrors
+from .uncertainty import Intervals
 
 STATUSES = {
     "reviewed": "reviewed",
@@ -199,34 +199,6 @@ def with_masses(
             recorded = {n: mass for n, mass in (method.masses or {}).items() if mass.integrated_mass_mg is not None}
             measured[name] = replace(method, masses=masses | recorded)
     return measured
-
-
-def with_intervals(name: str, result: MethodResult, errors: ScanErrors) -> MethodResult:
-    """Add the intervals of a method's scores, and the category probabilities of an automatic score.
-
-    A calcium map has them until somebody reviews it; a reviewed clinical score has its repeatability. Automatic scores
-    of a scan out of the calibration range have neither, nor have scores by other rules than the clinical ones.
-
-    Args:
-        name: Key of the method.
-        result: Scores by the method.
-        errors: Errors of scores in this scan.
-    """
-    if name == "threshold" and not result.rules.is_clinical:
-        return result
-    arteries = {artery.key: result.arteries[artery] for artery in MAIN_ARTERIES}
-    if result.reviewed:
-        return replace(result, intervals=errors.of_reviewed(result.total, arteries) if name == "threshold" else {})
-    if errors.withholds and result.status == "automatic":
-        return replace(result, withheld=True)
-    uncertainty = errors.by_kind.get(result.status if name == "threshold" else "decomposition")
-    if uncertainty is None or (name == "decomposition" and result.scaled_agatston is None):
-        return result
-    intervals = uncertainty.intervals(result.total, arteries, *errors.facts)
-    result = replace(result, intervals=intervals, calibrated_on=errors.calibrated_on)
-    if result.probabilities_withheld:
-        return result
-    return replace(result, category_probabilities=uncertainty.probabilities(result.total, *errors.facts))
 
 
 def categories_of(clinical: MethodResult, percentile: Percentile | None = None) -> Categories | None:

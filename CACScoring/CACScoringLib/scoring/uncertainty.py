@@ -162,6 +162,13 @@ class Intervals:
     agatston: tuple[float, float]
     mass_mg: tuple[float, float] | None = None
 
+    def spanning(self, other: Intervals) -> Intervals:
+        """Return the smallest intervals that hold these and others."""
+        agatston = min(self.agatston[0], other.agatston[0]), max(self.agatston[1], other.agatston[1])
+        if self.mass_mg is None or other.mass_mg is None:
+            return Intervals(agatston, self.mass_mg)
+        return Intervals(agatston, (min(self.mass_mg[0], other.mass_mg[0]), max(self.mass_mg[1], other.mass_mg[1])))
+
     def within(self, total: Intervals, score: Score) -> Intervals:
         """Return the intervals of a part, no higher than the total's but including the part's score."""
         low, high = self.agatston

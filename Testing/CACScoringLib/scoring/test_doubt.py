@@ -8,14 +8,16 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.scoring.arteries import ArterySuggestion
 from CACScoringLib.scoring.doubt import decisive_warning
 from CACScoringLib.scoring.evidence import LeftOut
+from CACScoringLib.scoring.intervals import with_intervals
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.methods import method_result
+from CACScoringLib.scoring.uncertainty import ScanErrors, ScoreErrors, Uncertainty
 
 SPACING_MM = (1.0, 1.0, 3.0)
 
 
-def warning_of(*lesions):
-    """Decide on lesions given by (voxels of 450 HU, probability, counts): 4 Agatston points a voxel."""
+def score_of(*lesions):
+    """Score lesions given by (voxels of 450 HU, probability, counts): 4 Agatston points a voxel."""
     hu = np.zeros((2 * len(lesions), 4, 120), np.float32)
     for number, (voxels, *_) in enumerate(lesions):
         hu[2 * number, 1, :voxels] = 450
@@ -30,7 +32,11 @@ def warning_of(*lesions):
     part, rest = found.of(counted), found.of(others)
     left_out = LeftOut(rest, tuple(suggestions[x.id] for x in rest.lesions), ("faint",) * len(others))
     named = tuple(suggestions[x.id] for x in part.lesions)
-    return decisive_warning(method_result("automatic", part, ScoringRules(), SPACING_MM, named, left_out), SPACING_MM)
+    return method_result("automatic", part, ScoringRules(), SPACING_MM, named, left_out)
+
+
+def warning_of(*lesions):
+    return decisive_warning(score_of(*lesions), SPACING_MM)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +68,40 @@ def test_the_largest_is_named():
     (warning,) = warning_of((10, 0.95, True), (5, 0.5, False), (9, 0.4, True))
     assert warning.message.startswith("2 doubtful lesions decide: 76, or 40 without lesion")
     assert "slice 4, Agatston score 36, probability 0.40" in warning.message
+
+
+def errors_of_a_factor(factor):
+    """Errors by which the truth lies within a factor of 1 + score, the same in all classes."""
+    rising = tuple(np.linspace(-np.log(factor), np.log(factor), 41).tolist())
+    errors = ScoreErrors("agatston", 0.0, 0.0, (rising,) * 4, ((0.0, 0.0, 0.0),) * 3)
+    return ScanErrors({"automatic": Uncertainty({"agatston": errors}, {"agatston": errors})}, None, None)
+
+
+@pytest.mark.parametrize(
+    ("lesions", "low", "high"),
+    [
+        ([(100, 0.95, True), (10, 0.95, True)], 440, 440),
+        ([(100, 0.95, True), (30, 0.6, True)], 400, 520),
+        ([(100, 0.95, True), (30, 0.4, False)], 400, 520),
+        ([(100, 0.95, True), (30, 0.6, True), (40, 0.3, False)], 400, 680),
+    ],
+    ids=["certain", "counted", "left out", "both"],
+)
+def test_the_interval_spans_both_answers(lesions, low, high):
+    """Errors without any spread leave the answers themselves."""
+    scored = with_intervals("threshold", score_of(*lesions), errors_of_a_factor(1.0), SPACING_MM)
+    for part in ("total", "RCA"):
+        assert scored.intervals[part].agatston == pytest.approx((low, high))
+
+
+def test_an_answer_brings_its_own_interval():
+    """By a factor of 2 each way and 9 of 10 errors, 400 reads from 400 / 2^.9 to 520 · 2^.9."""
+    scored = with_intervals(
+        "threshold", score_of((100, 0.95, True), (30, 0.6, True)), errors_of_a_factor(2.0), SPACING_MM
+    )
+    low, high = scored.intervals["total"].agatston
+    assert low == pytest.approx(401 / 2**0.9 - 1, rel=0.05)
+    assert high == pytest.approx(521 * 2**0.9 - 1, rel=0.05)
 
 
 def test_candidates_that_nobody_judged_are_not_doubted():

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CACScoringLib.scoring.intervals import with_intervals
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.methods import categories_of, method_result, with_intervals
+from CACScoringLib.scoring.methods import categories_of, method_result
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.uncertainty import ScanErrors
 
@@ -31,7 +32,8 @@ def test_intervals_are_of_the_clinical_rule_only(rules, has_intervals, reviewed)
     method = automatic_patient.scored().methods["threshold"]
     bare = replace(method, rules=rules, intervals={}, category_probabilities={})
     bare = replace(bare, status="reviewed") if reviewed else bare
-    scored = with_intervals("threshold", bare, ScanErrors.stored(automatic_patient.map_card(), None, None))
+    errors = ScanErrors.stored(automatic_patient.map_card(), None, None)
+    scored = with_intervals("threshold", bare, errors, (1.0, 1.0, 3.0))
     assert bool(scored.intervals) == has_intervals
 
 
