@@ -150,8 +150,8 @@ def evaluate_stability(settings: StabilitySettings, progress: Progress | None = 
     with progress.step("page"):
         rows = {jobs[key][0].name: results[key]["scores"] for key in jobs if key in results}
         lines = [{"scan": name, **row} for name, scan_rows in rows.items() for row in scan_rows]
-        columns = [column for column in lines[0] if column != "lesions"]
-        write_table(settings.output / SCORES, columns, ({name: line[name] for name in columns} for line in lines))
+        columns = ("scan", "change", "automatic", "map", "refused")
+        write_table(settings.output / SCORES, columns, ([line.get(name) for name in columns] for line in lines))
         facts = facts_of(
             ({"network": n, "name": m.card.name, "sha256": m.card.sha256} for n, m in models.items()),
             settings.seed,
