@@ -42,6 +42,22 @@ def test_heart_on_the_right_alone_is_a_doubt():
     assert [warning.code for warning in require_oriented(scan, moved)] == ["orientation-doubtful"]
 
 
+@pytest.mark.parametrize(
+    ("filled", "codes"), [(0.0, ["reversed"]), (0.3, ["reversed"]), (0.6, ["orientation-doubtful"])]
+)
+def test_a_heart_between_lungs_of_different_size_is_a_doubt(filled, codes):
+    """Lung that is filled from below, as by an effusion, shifts a heart; so nothing of it is refused."""
+    scan, heart = chest(0)
+    hu = sitk.GetArrayFromImage(scan.image)
+    slices = np.flatnonzero(sitk.GetArrayViewFromImage(heart).any((1, 2)))
+    part = hu[slices[0] : slices[0] + round(filled * len(slices)), :, : hu.shape[2] // 2]
+    part[part < -700] = np.where(part[part < -700] > -960, 20, part[part < -700])
+    image = sitk.GetImageFromArray(hu)
+    image.CopyInformation(scan.image)
+    changed = scan_from_image(image, Acquisition("test"))
+    assert [warning.code for warning in require_oriented(changed, heart, allow_reversed=True)] == codes
+
+
 def test_field_of_view_without_spine_is_not_judged():
     scan, heart = chest(1)
     without_spine = slice(30, None)
