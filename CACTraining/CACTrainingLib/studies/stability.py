@@ -7,7 +7,7 @@ an error whatever the truth is. Slices averaged to twice their thickness are sco
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,16 +23,16 @@ from CACScoringLib.core.grid import bounding_box
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.io.reading import read_ct
-from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import score_scan
+from CACScoringLib.record.score_record import ModelRecord
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.scores import class_number, score_lesions
 
 from ..experiments.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder
 from ..report.page import facts_of, write_study
 from ..report.parts import Cell, Section, Table, count
-from .scoring import forget, models_key, ready_networks, scoring_models
+from .scoring import forget, models_key, scoring_models, with_networks
 
 SCORES = "scores.csv"
 """In the output folder: the scores of each scan after each change."""
@@ -49,7 +49,7 @@ NOISE_HU = 3.0
 """Standard deviation of the noise that is added."""
 
 SAME_LESION_MM = 5.0
-"""Distance of two lesions' middles up to which they are the same lesion."""
+"""Distance of two lesions' centres up to which they are the same lesion."""
 
 THICKEST_MM = 3.0
 """Greatest distance of slices that are averaged."""
@@ -143,7 +143,7 @@ def evaluate_stability(settings: StabilitySettings, progress: Progress | None = 
             for scan in scans
         }
         work = JobSettings(settings.workers, settings.device, progress)
-        prepare = partial(_scorer, dict(models), settings.device)
+        prepare = partial(with_networks, _scores, dict(models), settings.device)
         results, failed = kept_jobs(jobs, settings.output / "answers.jsonl", prepare, work)
     if not results:
         raise StudyError(f"No scan could be scored: {next(iter(failed.values()), 'there is none')}")
@@ -152,17 +152,10 @@ def evaluate_stability(settings: StabilitySettings, progress: Progress | None = 
         lines = [{"scan": name, **row} for name, scan_rows in rows.items() for row in scan_rows]
         columns = ("scan", "change", "automatic", "map", "refused")
         write_table(settings.output / SCORES, columns, ([line.get(name) for name in columns] for line in lines))
-        facts = facts_of(
-            ({"network": n, "name": m.card.name, "sha256": m.card.sha256} for n, m in models.items()),
-            settings.seed,
-            time.perf_counter() - started,
-        )
+        scorers = [ModelRecord(model.card.name, network, model.card.sha256) for network, model in models.items()]
+        facts = facts_of(scorers, settings.seed, time.perf_counter() - started)
         page = write_study(settings.output, "Stability", [_section(rows, failed)], facts)
     return page
-
-
-def _scorer(models: dict[str, StoredModel], device: str) -> Callable[[tuple[CohortScan, int]], dict[str, Any]]:
-    return partial(_scores, ready_networks(models, device))
 
 
 def _scores(networks: Networks, job: tuple[CohortScan, int]) -> dict[str, Any]:
@@ -189,7 +182,7 @@ def _scores(networks: Networks, job: tuple[CohortScan, int]) -> dict[str, Any]:
 
 
 def _facts(result: ScoreResult) -> Row:
-    """Scores of a scan, and its lesions: artery, middle in mm (RAS), and Agatston score; the largest first."""
+    """Scores of a scan, and its lesions: artery, centre in mm (RAS), and Agatston score; the largest first."""
     threshold, spacing_mm = result.methods["threshold"], result.scan.image.GetSpacing()
     lesions = []
     for lesion in threshold.lesions.lesions:
@@ -231,8 +224,8 @@ def _scan_table(rows: Mapping[str, Sequence[Row]]) -> Table:
     )
     lines: list[tuple[Cell, ...]] = []
     for name, scan_rows in rows.items():
-        base, *others = (row for row in scan_rows if row["change"] != AVERAGED and row["refused"] is None)
-        automatic, of_map = ([float(row[key]) for row in (base, *others)] for key in ("automatic", "map"))
+        base, *changed = (row for row in scan_rows if row["change"] != AVERAGED and row["refused"] is None)
+        automatic, of_map = ([float(row[key]) for row in (base, *changed)] for key in ("automatic", "map"))
         lines.append(
             (
                 name,
@@ -241,8 +234,8 @@ def _scan_table(rows: Mapping[str, Sequence[Row]]) -> Table:
                 max(automatic),
                 relative_range(automatic),
                 len(base["lesions"]),
-                sum(count_unmatched(base["lesions"], row["lesions"]) for row in others),
-                f"{sum(class_number(score) != class_number(automatic[0]) for score in automatic)} of {len(others)}",
+                sum(count_unmatched(base["lesions"], row["lesions"]) for row in changed),
+                f"{sum(class_number(score) != class_number(automatic[0]) for score in automatic)} of {len(changed)}",
                 of_map[0],
                 relative_range(of_map),
             )
@@ -288,8 +281,8 @@ def _change_table(rows: Mapping[str, Sequence[Row]]) -> Table:
 def _thickness_table(rows: Mapping[str, Sequence[Row]]) -> Table | None:
     """Scores of slices averaged to twice their thickness; None without such scans."""
     lines: list[tuple[Cell, ...]] = []
-    for name, (base, *others) in rows.items():
-        for row in others:
+    for name, (base, *changed) in rows.items():
+        for row in changed:
             if row["change"] == AVERAGED and row["refused"] is None:
                 lines.append((name, *(row_of[key] for key in ("automatic", "map") for row_of in (base, row))))
     columns = ("Scan", "Automatic", "Automatic, averaged", "Map", "Map, averaged")
@@ -303,10 +296,10 @@ def relative_range(scores: Sequence[float]) -> float:
     return round((max(scores) - min(scores)) / (sum(scores) / len(scores)), 3) if any(scores) else 0.0
 
 
-def count_unmatched(lesions: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> int:
+def count_unmatched(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> int:
     """Count lesions of either scan without one of the other within SAME_LESION_MM. Each is artery, x, y, z, score."""
-    if not lesions or not others:
-        return len(lesions) + len(others)
-    middles, other_middles = (np.array([lesion[1:4] for lesion in part], float) for part in (lesions, others))
-    is_near = np.linalg.norm(middles[:, None] - other_middles, axis=2) <= SAME_LESION_MM
+    if not before or not after:
+        return len(before) + len(after)
+    first, second = (np.array([lesion[1:4] for lesion in lesions], float) for lesions in (before, after))
+    is_near = np.linalg.norm(first[:, None] - second, axis=2) <= SAME_LESION_MM
     return int((~is_near.any(1)).sum() + (~is_near.any(0)).sum())

@@ -1,6 +1,7 @@
 """Stability: changes on analytic scans, comparison of lesions, and tables of known scores."""
 
 import csv
+from functools import partial
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def study(monkeypatch, tmp_path):
     }
     scored = []
 
-    def scores(job):
+    def scores(_, job):
         scored.append(job[0].name)
         if job[0].name not in rows:
             raise ValueError("unreadable")
@@ -120,7 +121,8 @@ def study(monkeypatch, tmp_path):
     table.write_text("ct,name\n" + "".join(f"{name}.nrrd,{name}\n" for name in (*rows, "broken")), encoding="utf-8")
     monkeypatch.setattr(jobs, "Workers", InThisProcess)
     monkeypatch.setattr(stability, "scoring_models", lambda _: {})
-    monkeypatch.setattr(stability, "_scorer", lambda *_: scores)
+    monkeypatch.setattr(stability, "with_networks", lambda do_job, *_: partial(do_job, None))
+    monkeypatch.setattr(stability, "_scores", scores)
     return StabilitySettings(table, tmp_path / "out"), scored
 
 
@@ -150,7 +152,7 @@ def test_a_scan_that_is_refused_is_counted(study, monkeypatch):
     scans = [CohortScan("unstable", settings.data, "unstable")]
     monkeypatch.setattr(stability, "scans_of", lambda *_: (scans, ()))
     scored = [row_of(AS_IT_IS, 1.0), row_of("2 HU more", 1.0), row_of("2 HU more", 0.0, refused="no heart")]
-    monkeypatch.setattr(stability, "_scorer", lambda *_: lambda _: {"scores": scored})
+    monkeypatch.setattr(stability, "_scores", lambda *_: {"scores": scored})
     evaluate_stability(settings)
     assert lines_of(settings.output, "stability_changes") == [["2 HU more", "1", "0.0", "0", "0.0", "1"]]
     monkeypatch.setattr(stability, "scans_of", lambda *_: ([], ()))
