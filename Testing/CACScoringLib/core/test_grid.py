@@ -159,6 +159,42 @@ def test_a_grid_over_an_image_by_hand(size_mm, spacing_mm, first, step, count):
     assert grid.step == pytest.approx((step,) * 3)
 
 
+@pytest.mark.parametrize(
+    "spacing_mm", [(0.7, 0.83, 3.0), (1.37, 0.5, 1.5), (0.977, 0.977, 5.0), (0.6, 0.6, 1.25), (2.0, 2.0, 6.0)]
+)
+@pytest.mark.parametrize("grid_mm", [1.5, 3.0])
+def test_a_part_of_a_scan_has_the_same_voxels(spacing_mm, grid_mm):
+    """Cutting off columns, rows or slices moves no voxel, and their numbers stay."""
+    image = sitk.Image([60, 50, 40], sitk.sitkInt16)
+    image.SetSpacing(spacing_mm)
+    image.SetOrigin((-123.4, 56.7, -890.1))
+    image.SetDirection((0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
+    whole = ScanGrid.over(image, (grid_mm,) * 3)
+    start = (7, 3, 5)
+    part_image = sitk.Crop(image, start, (11, 2, 9))
+    part = ScanGrid.over(part_image, (grid_mm,) * 3)
+    firsts = np.array(whole.first), np.array(part.first) + start
+    skipped = (firsts[1] - firsts[0]) / whole.step
+    assert skipped == pytest.approx(np.rint(skipped), abs=1e-3)
+    numbers = np.array(part.numbers(part_image)) - whole.numbers(image)
+    assert numbers.tolist() == np.rint(skipped).tolist()
+    # Both cover their image, and no voxel lies beyond it.
+    for grid, covered in ((whole, image), (part, part_image)):
+        for first, step, count, size in zip(grid.first, grid.step, grid.size, covered.GetSize(), strict=True):
+            assert -step < first - step / 2 + 0.5 < 1e-3 * step
+            assert -1e-3 * step < first + (count - 0.5) * step - (size - 0.5) < step
+
+
+def test_thick_slices_begin_with_those_of_the_grid():
+    image = sitk.Image([4, 4, 10], sitk.sitkInt16)
+    for spacing_mm, grid_mm, expected in ((3.0, 3.0, 0.0), (3.0, 1.5, -0.25), (1.5, 3.0, 0.5), (6.0, 1.5, -0.375)):
+        image.SetSpacing((1.0, 1.0, spacing_mm))
+        for place in (0.0, 0.4, 1.5, -7.3):
+            image.SetOrigin((0.0, 0.0, place))
+            first = ScanGrid.over(image, (1.5, 1.5, grid_mm)).first[2]
+            assert (first - expected) % 1 == pytest.approx(0, abs=1e-6) or (first - expected) % 1 == pytest.approx(1)
+
+
 def test_a_box_of_a_grid_and_its_place():
     """Voxel (0, 0, 0) of the box is (3, 2, 1) of the grid, at 0.5 + 3 · 2, 1 + 2 · 3 and 2 + 4 of the scan."""
     grid = ScanGrid((0.5, 1.0, 2.0), (2.0, 3.0, 4.0), (9, 8, 7))
