@@ -162,12 +162,13 @@ class Intervals:
     agatston: tuple[float, float]
     mass_mg: tuple[float, float] | None = None
 
-    def spanning(self, other: Intervals) -> Intervals:
+    def spanning(self, alternative: Intervals) -> Intervals:
         """Return the smallest intervals that hold these and others."""
-        agatston = min(self.agatston[0], other.agatston[0]), max(self.agatston[1], other.agatston[1])
-        if self.mass_mg is None or other.mass_mg is None:
+        agatston = min(self.agatston[0], alternative.agatston[0]), max(self.agatston[1], alternative.agatston[1])
+        if self.mass_mg is None or alternative.mass_mg is None:
             return Intervals(agatston, self.mass_mg)
-        return Intervals(agatston, (min(self.mass_mg[0], other.mass_mg[0]), max(self.mass_mg[1], other.mass_mg[1])))
+        (low, high), (other_low, other_high) = self.mass_mg, alternative.mass_mg
+        return Intervals(agatston, (min(low, other_low), max(high, other_high)))
 
     def within(self, total: Intervals, score: Score) -> Intervals:
         """Return the intervals of a part, no higher than the total's but including the part's score."""

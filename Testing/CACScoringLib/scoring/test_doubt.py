@@ -95,7 +95,7 @@ def test_the_interval_spans_both_answers(lesions, low, high):
 
 
 def test_an_answer_brings_its_own_interval():
-    """By a factor of 2 each way and 9 of 10 errors, 400 reads from 400 / 2^.9 to 520 · 2^.9."""
+    """Errors of a factor of 2 each way, of which 9 in 10 count: from 400 / 2^.9 to 520 · 2^.9."""
     scored = with_intervals(
         "threshold", score_of((100, 0.95, True), (30, 0.6, True)), errors_of_a_factor(2.0), SPACING_MM
     )
