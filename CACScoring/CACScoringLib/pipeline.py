@@ -19,7 +19,7 @@ from .quality.mass_calibration import MassCalibration, scan_calibration
 from .quality.normalisation import normalisation_of
 from .results import ScoreResult
 from .scoring.candidates import find_dense_lesions, score_candidates, score_map
-from .scoring.evidence import CandidateJudge, Evidence, MapJudge
+from .scoring.evidence import CandidateJudge, MapJudge
 from .scoring.intervals import with_intervals
 from .scoring.methods import MethodResult, categories_of, with_masses
 from .scoring.reader_labels import reader_labels
@@ -80,7 +80,7 @@ def steps(networks: Networks | None) -> tuple[str, ...]:
     Returns:
         The names in order, as its progress shows them.
     """
-    return ("heart", "acquisition", *(("decomposition",) if networks else ()), "lesions", "scores")
+    return ("heart", "acquisition", "lesions", *(("decomposition",) if networks else ()), "scores")
 
 
 def score_scan(
@@ -133,24 +133,26 @@ def score_scan(
         rules = rules.with_mass_calibration(calibration)
         allowed = settings.allow_contrast, settings.allow_reversed
         quality = examine_quality(scan, scored, region, normalisation, rules.threshold_hu, *allowed)
-    decomposed = map_judge = candidate_judge = None
-    if networks:
-        with progress.step("decomposition"):
-            used = networks if heart is None else replace(networks, heart=None)
-            decomposed = decompose_heart(scored, region.mask, used, settings.decomposition, settings.slices)
-            map_judge = MapJudge(scored, region, decomposed, quality.noise_hu)
-            evidence = Evidence.stored(networks.decomposition.card.calibration)
-            territories, network = region.territories, networks.lesions
-            if evidence and network and territories and reader is None and not settings.candidates:
-                candidate_judge = CandidateJudge(scored, region, territories, quality.noise_hu, evidence, network)
     with progress.step("lesions"):
         territory_labels = region.territory_labels(scored.image)
         dense = find_dense_lesions(scored.image, scored.image, region, territory_labels, rules)
+        judge = CandidateJudge.of(networks, scored, region, quality.noise_hu)
+        selection = None if judge is None else judge.select(dense.candidates.coronary)
         if reader is None:
-            clinical = score_candidates(dense, scored, region, rules, candidate_judge, quality.blood)
+            counted = None if settings.candidates else selection
+            clinical = score_candidates(dense, scored, region, rules, counted, quality.blood)
         else:
             clinical = score_reading(reader, dense, scored, region, territory_labels, rules)
-        calcium = None if map_judge is None else score_map(map_judge, territory_labels, rules, bool(dense.warnings))
+    decomposed = calcium = None
+    if networks:
+        with progress.step("decomposition"):
+            used = networks if heart is None else replace(networks, heart=None)
+            coronary_slices = () if selection is None else selection.coronary_slices
+            decomposed = decompose_heart(
+                scored, region.mask, used, settings.decomposition, settings.slices, coronary_slices
+            )
+            map_judge = MapJudge(scored, region, decomposed, quality.noise_hu)
+            calcium = score_map(map_judge, territory_labels, rules, bool(dense.warnings))
     with progress.step("scores"):
         methods = {"threshold": clinical.method} | ({} if calcium is None else {"decomposition": calcium.method})
         methods = with_masses(methods, scored, calibration, clinical.non_coronary)

@@ -137,6 +137,7 @@ def decompose_heart(
     networks: Networks,
     settings: DecompositionSettings | None = None,
     by_reader: Mapping[int, bool] | None = None,
+    coronary_slices: Sequence[int] = (),
 ) -> DecomposedHeart:
     """Decompose the slices of the heart that show calcium.
 
@@ -147,6 +148,8 @@ def decompose_heart(
         settings: Settings; None for those stored with the models.
         by_reader: A reader's overrides: slices of the scan that are decomposed whatever the classifier answers (True),
             and slices whose map stays empty (False).
+        coronary_slices: Slices of the scan with candidates that look like coronary calcium, which are decomposed
+            whatever the classifier answers.
 
     Raises:
         CTError: The reader switched a slice that shows no heart.
@@ -157,7 +160,8 @@ def decompose_heart(
     slices = slice_probabilities(scan, heart_mask, networks.slices)
     overlap = overlaps(slices.slices.grid, scan.image.GetSize()[2])
     on, off = (sorted(k for k in by_reader if by_reader[k] == is_on) for is_on in (True, False))
-    probabilities = np.where(overlap[:, on].any(1), np.float32(1), slices.on_grid)
+    is_certain = overlap[:, sorted({*on, *coronary_slices})].any(1)
+    probabilities = np.where(is_certain, np.float32(1), slices.on_grid)
     # A slice of the grid that also lies in one that is not switched off is needed there.
     probabilities[~np.delete(overlap, off, axis=1).any(1)] = 0
     parts = calcium_map(scan, heart_mask, slices.slices, probabilities, networks.decomposition, settings or stored)

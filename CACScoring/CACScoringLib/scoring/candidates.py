@@ -14,7 +14,7 @@ from ..core.labels import Artery, NonCoronary
 from ..quality.acquisition import BloodPool
 from .artefacts import dense_warning, noise_warning, without_metal
 from .doubt import decisive_warning, stent_warning
-from .evidence import CandidateJudge, MapJudge
+from .evidence import LesionSelection, MapJudge
 from .lesions import LesionSet, find_lesions
 from .methods import MethodResult, NonCoronaryResult, method_result
 from .rules import ScoringRules
@@ -107,7 +107,7 @@ def score_candidates(
     scan: CTScan,
     heart: HeartRegion,
     rules: ScoringRules,
-    judge: CandidateJudge | None,
+    selection: LesionSelection | None,
     blood: BloodPool | None,
 ) -> ClinicalScore:
     """Score the candidates of the clinical rule that count by their evidence, or all of them without evidence.
@@ -117,17 +117,16 @@ def score_candidates(
         scan: The scan as scored.
         heart: Heart and territories.
         rules: Rules of the clinical score.
-        judge: Judge of candidates; None to leave none of them out.
+        selection: Candidates divided by their evidence; None to leave none of them out.
         blood: Blood and noise; None if not measured.
     """
     coronary, spacing = dense.candidates.coronary, scan.image.GetSpacing()
     has_territories = heart.territories is not None
     doubts: list[ScanWarning] = []
-    if judge is None:
+    if selection is None:
         suggestions = tuple(suggested_arteries(coronary, scan, heart))
         method = method_result("candidates", coronary, rules, spacing, suggestions)
     else:
-        selection = judge.select(coronary)
         counted = selection.lesions
         method = method_result("automatic", counted, rules, spacing, selection.suggestions, selection.left_out)
         doubts = [*stent_warning(selection), *decisive_warning(method, spacing)]

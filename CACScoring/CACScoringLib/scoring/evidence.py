@@ -23,6 +23,7 @@ from ..anatomy.territories import Territories
 from ..calcium_map.decomposition import DecomposedHeart
 from ..core.ct import CTError, CTScan
 from ..models.cards import LoadedModel
+from ..models.choice import Networks
 from ..networks.configs import LESION_KINDS
 from .arteries import ArterySuggestion
 from .lesion_network import CORONARY_KINDS, lesion_kinds
@@ -44,8 +45,12 @@ negative: more calcium, or a likelier place, never makes a lesion less probable.
 """
 
 MAP_FEATURES = ("log_mass", "log_map_excess", "log_ct_excess", "slice_logit", "place_logit")
-"""Features of a lesion of the calcium map: as above without looks, and besides the logarithm of the excess of the map's
-peak over noise in a map (MAP_NOISE_SDS, HU), and the log-odds of visible calcium in its likeliest slice."""
+"""Features of a lesion of the calcium map: as above without looks, which discriminate no better there (AUC .915 with
+and without them, 84 digital patients), and besides the logarithm of the excess of the map's peak over noise in a map
+(MAP_NOISE_SDS, HU), and the log-odds of visible calcium in its likeliest slice."""
+
+LOOKS_CORONARY = 0.5
+"""Probability by its looks from which a candidate's slices are decomposed, whatever the slice classifier answers."""
 
 BLOOD_HU, NOISE_SDS, MAP_NOISE_SDS = 45.0, 3.0, 1.5
 """Unenhanced blood; standard deviations up to which a peak may be noise, above blood in the CT, and in the map, which
@@ -181,12 +186,14 @@ class LesionSelection:
         suggestions: Their suggested arteries, in their order, with the probability by all evidence.
         left_out: Lesions that do not count.
         stents: IDs of lesions that count but look like a stent.
+        coronary_slices: Slices with candidates that look like coronary calcium (LOOKS_CORONARY), rising.
     """
 
     lesions: LesionSet
     suggestions: tuple[ArterySuggestion, ...]
     left_out: LeftOut
     stents: tuple[int, ...] = ()
+    coronary_slices: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -209,6 +216,22 @@ class CandidateJudge:
     evidence: Evidence
     network: LoadedModel
 
+    @classmethod
+    def of(
+        cls, networks: Networks | None, scan: CTScan, heart: HeartRegion, noise_hu: float | None
+    ) -> CandidateJudge | None:
+        """Return the judge; None where evidence, lesion network or territories are missing.
+
+        Raises:
+            CTError: The stored evidence does not match this version.
+        """
+        if networks is None or networks.lesions is None or heart.territories is None:
+            return None
+        evidence = Evidence.stored(networks.decomposition.card.calibration)
+        if evidence is None:
+            return None
+        return cls(scan, heart, heart.territories, noise_hu, evidence, networks.lesions)
+
     def select(self, candidates: LesionSet) -> LesionSelection:
         """Select the candidates that count by their evidence.
 
@@ -222,7 +245,11 @@ class CandidateJudge:
         selection = select_lesions(candidates, features, suggestions, self.evidence, looks_of(kinds))
         is_stent = kinds[:, LESION_KINDS.index("stent")] >= STENT_PROBABILITY
         stents = {lesion.id for lesion, looks in zip(candidates.lesions, is_stent, strict=True) if looks}
-        return replace(selection, stents=tuple(x.id for x in selection.lesions.lesions if x.id in stents))
+        return replace(
+            selection,
+            stents=tuple(x.id for x in selection.lesions.lesions if x.id in stents),
+            coronary_slices=slices_of_coronary_looks(candidates, kinds),
+        )
 
 
 @dataclass(frozen=True)
@@ -252,6 +279,16 @@ class MapJudge:
         suggestions = suggested_arteries(lesions, self.scan, self.heart)
         features = map_features(lesions, suggestions, parts.calcium_map, self.decomposed.slices.on_scan, self.noise_hu)
         return select_lesions(lesions, features, suggestions, evidence)
+
+
+def slices_of_coronary_looks(candidates: LesionSet, kinds: np.ndarray) -> tuple[int, ...]:
+    """Return the slices of candidates that look like coronary calcium (LOOKS_CORONARY), rising.
+
+    kinds: Probability of each of LESION_KINDS, [n, kinds].
+    """
+    looks_coronary = kinds[:, CORONARY_KINDS].sum(axis=1) >= LOOKS_CORONARY
+    coronary = (lesion for lesion, looks in zip(candidates.lesions, looks_coronary, strict=True) if looks)
+    return tuple(sorted({k for lesion in coronary for k in lesion.slice_indices}))
 
 
 def looks_of(kinds: np.ndarray) -> list[str]:

@@ -144,8 +144,8 @@ def choose(
         **{f"scans_{kind}": sum(selection) for kind, selection in kinds.items()},
         "coverage_of_intervals": coverage,
         "patients": len({s.patient for s in scans}),
-        "data": "digital patients apart from training, each lesion evaluated by weights from other patients; the "
-        "limits were chosen on the same scans",
+        "data": f"{patients_of(scans)}; each lesion evaluated by weights from other patients, the limits chosen on the "
+        "same scans",
     }
     return calibration, performance, candidate_performance
 

@@ -18,7 +18,13 @@ import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.anatomy.heart_search import find_heart
-from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assembled, raw_maps, slice_probabilities
+from CACScoringLib.calcium_map.decomposition import (
+    DecompositionSettings,
+    assembled,
+    overlaps,
+    raw_maps,
+    slice_probabilities,
+)
 from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
 from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_text_atomically
@@ -30,7 +36,7 @@ from CACScoringLib.models.inference import use_threads
 from CACScoringLib.quality.acquisition import BloodPool, measure_blood
 from CACScoringLib.quality.calibration import framing
 from CACScoringLib.scoring.artefacts import without_metal
-from CACScoringLib.scoring.evidence import candidate_features, map_features
+from CACScoringLib.scoring.evidence import candidate_features, map_features, slices_of_coronary_looks
 from CACScoringLib.scoring.lesion_network import lesion_kinds
 from CACScoringLib.scoring.lesions import LesionSet, find_lesions
 from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
@@ -43,7 +49,7 @@ from ..project.training_scan import TrainingScan
 ModelPaths = tuple[Path | None, Path | None, Path, Path, Path]
 """Cards of the models for heart, territories (either may be None), slices, decomposition and lesions."""
 
-VERSION = 10
+VERSION = 11
 """Version of the cached results; those of other versions are measured again."""
 
 MAP_RULES = ((None, 20.0), (None, 40.0))
@@ -233,7 +239,9 @@ def _measure_uncached(scan: TrainingScan, models: ModelPaths, thresholds: Sequen
     kinds = lesion_kinds(clinical, ct, region.territories, load_model(judge))
     features = candidate_features(clinical, places, ct, kinds, noise_hu)
     candidates = LesionTable.of(clinical, features, truth, spacing, rules)
-    lesions = _map_lesions(ct, region, (load_model(classifier), load_model(generator)), thresholds, noise_hu, truth)
+    map_models = load_model(classifier), load_model(generator)
+    coronary_slices = slices_of_coronary_looks(clinical, kinds)
+    lesions = _map_lesions(ct, region, map_models, thresholds, noise_hu, coronary_slices, truth)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
     mg_per_hu_mm3 = 1 / (1000 * record["calcium_hu_per_mg_cm3"])
     reader_scores = score_sites(find_lesions(ct.image, regions, rules).lesions, spacing, rules)
@@ -261,6 +269,7 @@ def _map_lesions(
     models: tuple[LoadedModel, LoadedModel],
     thresholds: Sequence[float],
     noise_hu: float | None,
+    coronary_slices: Sequence[int],
     truth: np.ndarray,
 ) -> dict[MapSettings, LesionTable]:
     """Measure the lesions of the calcium map in all settings; none without thresholds.
@@ -271,6 +280,7 @@ def _map_lesions(
         models: Slice classifier and generator.
         thresholds: Probabilities from which a slice is decomposed.
         noise_hu: SD of blood; None if not measured.
+        coronary_slices: Slices that are decomposed whatever the classifier answers.
         truth: Voxels with coronary calcium, bool [k, j, i].
     """
     if not thresholds:
@@ -278,7 +288,9 @@ def _map_lesions(
     slice_model, map_model = models
     stored = DecompositionSettings.of(slice_model, map_model)
     slice_calcium = slice_probabilities(ct, region.mask, slice_model)
-    slices, probabilities = slice_calcium.slices, slice_calcium.on_grid
+    slices = slice_calcium.slices
+    is_certain = overlaps(slices.grid, ct.image.GetSize()[2])[:, list(coronary_slices)].any(1)
+    probabilities = np.where(is_certain, np.float32(1), slice_calcium.on_grid)
     maps, _ = raw_maps(slices, probabilities >= min(thresholds), ct.image.GetSize()[2], map_model, stored.batch_size)
     territory_labels = region.territory_labels(ct.image)
     rules = rules_for_tube_voltage(ct.acquisition, ScoringRules())

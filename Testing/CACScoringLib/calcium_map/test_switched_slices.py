@@ -7,6 +7,7 @@ from handmade_networks import AboveBlood, AllSlices, loaded, scan_of
 
 from CACScoringLib.calcium_map.decomposition import (
     DecompositionSettings,
+    decompose_heart,
     healthy_image,
 )
 from CACScoringLib.core.ct import CTError
@@ -21,21 +22,29 @@ LESIONS = {6: (20, 24), 14: (30, 34), 15: (30, 34)}
 HEART = range(3, 21)
 
 
-def scored(slice_mm=3.0, shows=True, **switched):
+def lesion_scan(slice_mm):
+    """Return the scan and its heart."""
     hu = np.full((24, 60, 60), BLOOD_HU, np.int16)
     hu[:, 0] = -1000
     for k, (low, high) in LESIONS.items():
         hu[k, low:high, low:high] = 300
     heart = np.zeros(hu.shape, np.uint8)
     heart[HEART.start : HEART.stop, 10:50, 10:50] = 1
-    scan, mask = scan_of(hu, (1.0, 1.0, slice_mm), heart)
-    networks = Networks(
-        None, loaded(AllSlices(shows), SliceClassifierConfig()), loaded(AboveBlood(50), GeneratorConfig())
-    )
+    return scan_of(hu, (1.0, 1.0, slice_mm), heart)
+
+
+def networks_of(shows):
+    """Return a classifier that sees calcium in all slices or in none, and a generator."""
+    classifier, generator = loaded(AllSlices(shows), SliceClassifierConfig()), loaded(AboveBlood(50), GeneratorConfig())
+    return Networks(None, classifier, generator)
+
+
+def scored(slice_mm=3.0, shows=True, **switched):
+    scan, mask = lesion_scan(slice_mm)
     # Nothing is left out as improbable: what is tested is which slices count.
     limits = DecompositionSettings(min_healthy_hu=None)
     settings = ScoreSettings(decomposition=limits, slices={int(k[1:]): word == "on" for k, word in switched.items()})
-    return score_scan(scan, settings, mask, networks=networks)
+    return score_scan(scan, settings, mask, networks=networks_of(shows))
 
 
 def map_of(result):
@@ -63,6 +72,17 @@ def test_on_scores_the_slice_as_if_the_network_agreed(slice_mm):
     np.testing.assert_array_equal(map_of(after)[6], everywhere[6])
     assert 6 in slices_with_calcium(after)
     assert not {14, 15} & set(slices_with_calcium(after))
+
+
+@pytest.mark.parametrize("slice_mm", [1.0, 3.0])
+@pytest.mark.parametrize(("by_reader", "expected"), [({}, [14]), ({14: False}, []), ({6: True}, [6, 14])])
+def test_slices_of_coronary_candidates_are_decomposed(slice_mm, by_reader, expected):
+    """They need no classifier; a reader may still switch them off."""
+    scan, mask = lesion_scan(slice_mm)
+    settings = DecompositionSettings(min_healthy_hu=None)
+    parts = decompose_heart(scan, mask, networks_of(shows=False), settings, by_reader, coronary_slices=(14,)).parts
+    has_calcium = sitk.GetArrayViewFromImage(parts.calcium_map).any((1, 2))
+    assert [k for k in LESIONS if has_calcium[k] and k != 15] == expected  # slice 15 touches those of 14
 
 
 def test_it_is_recorded():

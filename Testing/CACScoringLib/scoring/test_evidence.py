@@ -23,6 +23,7 @@ from CACScoringLib.scoring.evidence import (
     looks_of,
     map_features,
     select_lesions,
+    slices_of_coronary_looks,
 )
 from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, SliceComponent, find_lesions
@@ -91,6 +92,18 @@ def test_certain_and_unknown_values_stay_finite(two_lesions):
     np.testing.assert_equal(features, usual)
     nothing = found_in(0 * calcium, calcium)
     assert all(len(x) == 0 for x in map_features(nothing, [], map_of(calcium), np.ones(4), 9.0).values())
+
+
+def test_slices_of_candidates_that_look_coronary(two_lesions):
+    _, lesions = two_lesions
+    kinds = np.zeros((2, len(LESION_KINDS)))
+    places = {lesion.voxels: n for n, lesion in enumerate(lesions.lesions)}
+    kinds[places[8], LESION_KINDS.index("RCA")] = 0.5
+    kinds[places[2], LESION_KINDS.index("noise")] = 0.51
+    kinds[places[2], LESION_KINDS.index("RCA")] = 0.49
+    assert slices_of_coronary_looks(lesions, kinds) == (1, 2)
+    kinds[places[2], LESION_KINDS.index("stent")] = 0.01
+    assert slices_of_coronary_looks(lesions, kinds) == (1, 2, 3)
 
 
 def test_weights_of_other_features_are_refused():
