@@ -8,7 +8,7 @@ from ..core.labels import MAIN_ARTERIES
 from .doubt import answers
 from .methods import MethodResult
 from .scores import Score
-from .uncertainty import ScanErrors
+from .uncertainty import TOTAL, ScanErrors
 
 
 def with_intervals(
@@ -18,7 +18,7 @@ def with_intervals(
 
     A calcium map has them until somebody reviews it; a reviewed clinical score has its repeatability. Automatic scores
     of a scan out of the calibration range have neither, nor have scores by other rules than the clinical ones. Where
-    doubtful lesions decide an automatic score, its interval spans those of the scores with and without them.
+    doubtful lesions decide an automatic score, its interval spans the scores with and without them.
 
     Args:
         name: Key of the method.
@@ -38,8 +38,8 @@ def with_intervals(
         return result
     intervals = uncertainty.intervals(result.total, _main_arteries(result), *errors.facts)
     for answer in answers(result, spacing_mm):
-        of_answer = uncertainty.intervals(answer.total, _main_arteries(answer), *errors.facts)
-        intervals = {part: interval.spanning(of_answer[part]) for part, interval in intervals.items()}
+        scores = {TOTAL: answer.total, **_main_arteries(answer)}
+        intervals = {part: interval.including(scores[part]) for part, interval in intervals.items()}
     result = replace(result, intervals=intervals, calibrated_on=errors.calibrated_on)
     if result.probabilities_withheld:
         return result

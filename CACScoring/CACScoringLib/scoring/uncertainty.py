@@ -162,13 +162,13 @@ class Intervals:
     agatston: tuple[float, float]
     mass_mg: tuple[float, float] | None = None
 
-    def spanning(self, alternative: Intervals) -> Intervals:
-        """Return the smallest intervals that hold these and others."""
-        agatston = min(self.agatston[0], alternative.agatston[0]), max(self.agatston[1], alternative.agatston[1])
-        if self.mass_mg is None or alternative.mass_mg is None:
-            return Intervals(agatston, self.mass_mg)
-        (low, high), (other_low, other_high) = self.mass_mg, alternative.mass_mg
-        return Intervals(agatston, (min(low, other_low), max(high, other_high)))
+    def including(self, score: Score) -> Intervals:
+        """Return the smallest intervals that hold these and a score."""
+        (low, high), agatston = self.agatston, score.clinical_agatston
+        mass_mg = self.mass_mg
+        if mass_mg is not None and score.mass_mg is not None:
+            mass_mg = min(mass_mg[0], score.mass_mg), max(mass_mg[1], score.mass_mg)
+        return Intervals((min(low, agatston), max(high, agatston)), mass_mg)
 
     def within(self, total: Intervals, score: Score) -> Intervals:
         """Return the intervals of a part, no higher than the total's but including the part's score."""
