@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..core.ct import ScanWarning
@@ -37,9 +38,15 @@ class DoubtfulLesion:
     agatston: float
     alternative: float
 
+    @property
+    def alternative_probability(self) -> float:
+        """Probability of the alternative."""
+        not_coronary = self.suggestion.not_coronary_probability
+        return not_coronary if self.is_counted else 1 - not_coronary
+
 
 def decisive_lesions(method: MethodResult, spacing_mm: tuple[float, float, float]) -> list[DoubtfulLesion]:
-    """Return the doubtful lesions that decide a score; none unless it is an automatic clinical one.
+    """Return the doubtful lesions that decide a score, the largest first; none unless it is an automatic clinical one.
 
     spacing_mm: Of the scan along i, j, k.
     """
@@ -58,27 +65,26 @@ def decisive_lesions(method: MethodResult, spacing_mm: tuple[float, float, float
         changes_class = class_number(alternative) != class_number(total)
         if changes_class or agatston > LARGE_SHARE * max(total, alternative):
             decisive.append(DoubtfulLesion(lesion, suggestion, sign < 0, agatston, alternative))
-    return decisive
+    return sorted(decisive, key=lambda doubt: -doubt.agatston)
 
 
-def answers(method: MethodResult, spacing_mm: tuple[float, float, float]) -> list[MethodResult]:
-    """Return a score without its decisive doubtful lesions, and with all of them; none where none decides.
+def rescored(
+    method: MethodResult, doubts: Sequence[DoubtfulLesion], are_counted: bool, spacing_mm: tuple[float, float, float]
+) -> MethodResult:
+    """Return a score with doubtful lesions, or without them.
 
-    spacing_mm: Of the scan along i, j, k.
+    Args:
+        method: Automatic clinical score.
+        doubts: Its doubtful lesions.
+        are_counted: True to count them all, False to count none.
+        spacing_mm: Of the scan along i, j, k.
     """
-    doubts = decisive_lesions(method, spacing_mm)
-    if not doubts:
-        return []
-    decisive = {doubt.lesion.id: replace(doubt.lesion, artery=doubt.suggestion.artery) for doubt in doubts}
-    certain = [lesion for lesion in method.lesions.lesions if lesion.id not in decisive]
-    return [
-        replace(
-            method,
-            total=score_lesions(lesions, spacing_mm, method.rules),
-            arteries=score_sites(lesions, spacing_mm, method.rules),
-        )
-        for lesions in (certain, [*certain, *decisive.values()])
-    ]
+    ids = {doubt.lesion.id for doubt in doubts}
+    lesions = [lesion for lesion in method.lesions.lesions if lesion.id not in ids]
+    if are_counted:
+        lesions += [replace(doubt.lesion, artery=doubt.suggestion.artery) for doubt in doubts]
+    total = score_lesions(lesions, spacing_mm, method.rules)
+    return replace(method, total=total, arteries=score_sites(lesions, spacing_mm, method.rules))
 
 
 def decisive_warning(method: MethodResult, spacing_mm: tuple[float, float, float]) -> list[ScanWarning]:
@@ -86,7 +92,7 @@ def decisive_warning(method: MethodResult, spacing_mm: tuple[float, float, float
     decisive = decisive_lesions(method, spacing_mm)
     if not decisive:
         return []
-    doubt = max(decisive, key=lambda doubt: doubt.agatston)
+    doubt = decisive[0]
     subject = "One doubtful lesion decides" if len(decisive) == 1 else f"{len(decisive)} doubtful lesions decide"
     first, last = doubt.lesion.slice_indices[0], doubt.lesion.slice_indices[-1]
     slices = f"slice {first}" if first == last else f"slices {first} to {last}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..core.labels import MAIN_ARTERIES
-from .doubt import answers
+from .doubt import decisive_lesions, rescored
 from .methods import MethodResult
 from .scores import Score
 from .uncertainty import TOTAL, ScanErrors
@@ -18,7 +18,8 @@ def with_intervals(
 
     A calcium map has them until somebody reviews it; a reviewed clinical score has its repeatability. Automatic scores
     of a scan out of the calibration range have neither, nor have scores by other rules than the clinical ones. Where
-    doubtful lesions decide an automatic score, its interval spans the scores with and without them.
+    doubtful lesions decide an automatic score, its interval spans the scores with and without them, and the categories
+    of both answers about the largest are weighed by its probability.
 
     Args:
         name: Key of the method.
@@ -37,13 +38,20 @@ def with_intervals(
     if uncertainty is None or (name == "decomposition" and result.scaled_agatston is None):
         return result
     intervals = uncertainty.intervals(result.total, _main_arteries(result), *errors.facts)
-    for answer in answers(result, spacing_mm):
+    doubts = decisive_lesions(result, spacing_mm)
+    for answer in (rescored(result, doubts, are_counted, spacing_mm) for are_counted in (False, True) if doubts):
         scores = {TOTAL: answer.total, **_main_arteries(answer)}
         intervals = {part: interval.including(scores[part]) for part, interval in intervals.items()}
     result = replace(result, intervals=intervals, calibrated_on=errors.calibrated_on)
     if result.probabilities_withheld:
         return result
-    return replace(result, category_probabilities=uncertainty.probabilities(result.total, *errors.facts))
+    probabilities = uncertainty.probabilities(result.total, *errors.facts)
+    for doubt in doubts[:1]:
+        alternative = rescored(result, [doubt], not doubt.is_counted, spacing_mm)
+        weight = doubt.alternative_probability
+        of_alternative = uncertainty.probabilities(alternative.total, *errors.facts)
+        probabilities = {name: (1 - weight) * p + weight * of_alternative[name] for name, p in probabilities.items()}
+    return replace(result, category_probabilities=probabilities)
 
 
 def _main_arteries(result: MethodResult) -> dict[str, Score]:

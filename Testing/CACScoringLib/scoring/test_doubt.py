@@ -1,5 +1,7 @@
 """Doubtful lesions that decide a score are named; others are not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -11,7 +13,7 @@ from CACScoringLib.scoring.evidence import LeftOut
 from CACScoringLib.scoring.intervals import with_intervals
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.methods import method_result
-from CACScoringLib.scoring.uncertainty import ScanErrors, ScoreErrors, Uncertainty
+from CACScoringLib.scoring.uncertainty import LIMITS, ScanErrors, ScoreErrors, Uncertainty
 
 SPACING_MM = (1.0, 1.0, 3.0)
 
@@ -95,6 +97,25 @@ def test_the_interval_spans_both_answers(lesions, low, high):
     for part in ("total", "RCA"):
         ends = scored.intervals[part].agatston
         assert ends == pytest.approx((min(low, expected[0]), max(high, expected[1])), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("lesions", "probabilities"),
+    [
+        ([(50, 0.95, True)], (0, 0, 1, 0)),
+        ([(50, 0.7, True)], (0.3, 0, 0.7, 0)),
+        ([(50, 0.2, False)], (0.8, 0, 0.2, 0)),
+        ([(150, 0.6, True), (50, 0.8, True)], (0, 0, 0.4, 0.6)),
+    ],
+    ids=["certain", "counted", "left out", "two, of which the largest"],
+)
+def test_categories_of_both_answers_are_weighed(lesions, probabilities):
+    """Errors and chances leave no doubt about a score itself."""
+    steep = tuple((100.0, 0.0, -100.0 * np.log1p(limit - 0.5)) for limit in LIMITS["agatston"])
+    errors = replace(errors_of_a_factor(1.0).by_kind["automatic"].total["agatston"], chances=steep)
+    known = ScanErrors({"automatic": Uncertainty({"agatston": errors}, {"agatston": errors})}, None, None)
+    scored = with_intervals("threshold", score_of(*lesions), known, SPACING_MM)
+    assert list(scored.category_probabilities.values()) == pytest.approx(probabilities, abs=1e-6)
 
 
 def test_candidates_that_nobody_judged_are_not_doubted():
