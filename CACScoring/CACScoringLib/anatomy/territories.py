@@ -273,7 +273,7 @@ def _starts_around(centre: np.ndarray, numbers: np.ndarray) -> Iterator[tuple[np
     result does not jump. numbers: Number of the grid's first voxel in space, along k, j, i.
     """
     low, fraction = np.divmod((centre - TERRITORY_PATCH / 2 + numbers) / PATCH_PLACES, 1)
-    upper = np.clip(2 * fraction - 0.5, 0, 1)  # at most places one patch is enough along an axis
+    upper = np.clip(8 * fraction - 3.5, 0, 1)  # at most places one patch is enough along an axis
     for corner in itertools.product((0, 1), repeat=3):
         share = float(np.where(corner, upper, 1 - upper).prod())
         if share > 0:
