@@ -97,7 +97,7 @@ def label_plaques(patient: Patient, scan: DigitalScan) -> np.ndarray:
     vessels = {vessel.name: vessel for vessel in patient.tree.vessels}
     labels, strongest = np.zeros(grid.shape, np.uint8), np.full(grid.shape, LABEL_HU, np.float32)
     for plaque in patient.plaques:
-        cloud = plaque.cloud(vessels[plaque.vessel], POINT_STEP_MM).mapped(frame.to_lps)
+        cloud = plaque.cloud(vessels[plaque.vessel], POINT_STEP_MM).map(frame.to_lps)
         motion = displacement(patient, scan.pose, plaque.artery, True)
         for stamp in image_of_points(cloud, grid, scan.scanner, motion):
             hu = np.zeros(grid.shape[1:], np.float32)

@@ -35,7 +35,7 @@ def test_labels_lie_where_the_plaques_are():
     frame, grid = posed_frame(patient.body, STILL), scan.grid
     vessels = {vessel.name: vessel for vessel in patient.tree.vessels}
     for plaque in patient.plaques:
-        cloud = plaque.cloud(vessels[plaque.vessel], 0.5).mapped(frame.to_lps)
+        cloud = plaque.cloud(vessels[plaque.vessel], 0.5).map(frame.to_lps)
         true = np.average(cloud.positions_mm, axis=0, weights=cloud.weights) + STILL.table_shift_mm
         weights = np.where(labels == plaque.id, added, 0)
         middle = np.array([np.average(np.indices(weights.shape)[axis], weights=weights) for axis in (2, 1, 0)])
