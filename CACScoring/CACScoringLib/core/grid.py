@@ -146,7 +146,11 @@ class ScanGrid:
         return cls(triple(first), triple(step), (size[0], size[1], size[2]))
 
     def numbers(self, image: sitk.Image) -> tuple[int, ...]:
-        """Return the number of the first voxel along i, j, k, counted in space: the same in all parts of a scan."""
+        """Number the first voxel in space, so that voxels have the same numbers in all parts of a scan.
+
+        Returns:
+            Its numbers along i, j, k.
+        """
         axes = zip(places_mm(image), image.GetSpacing(), self.first, self.step, strict=True)
         # No usual grid begins at three quarters of a voxel, where rounding could change the number.
         return tuple(math.floor((place / mm + first + 0.5) / step - 0.25) for place, mm, first, step in axes)

@@ -282,9 +282,14 @@ class MapJudge:
 
 
 def slices_of_coronary_looks(candidates: LesionSet, kinds: np.ndarray) -> tuple[int, ...]:
-    """Return the slices of candidates that look like coronary calcium (LOOKS_CORONARY), rising.
+    """Find the slices of candidates that look like coronary calcium (LOOKS_CORONARY).
 
-    kinds: Probability of each of LESION_KINDS, [n, kinds].
+    Args:
+        candidates: Candidates of the clinical rule.
+        kinds: Probability of each of LESION_KINDS, [n, kinds].
+
+    Returns:
+        The slices, rising.
     """
     looks_coronary = kinds[:, CORONARY_KINDS].sum(axis=1) >= LOOKS_CORONARY
     coronary = (lesion for lesion, looks in zip(candidates.lesions, looks_coronary, strict=True) if looks)

@@ -43,7 +43,7 @@ def insert(scan, path=PATH, count=3, sigma_mm=0.7, motion=0.0, seed=0, deposits=
     grid, scanner, g = grid_of(scan), scanner_of(scan, sigma_mm), np.random.default_rng(seed)
     vessel = vessel_along(path, "LAD", "LAD", 1.7, grid)
     plaques = tuple(draw_plaque(n, vessel, float(g.uniform(0, vessel.length_mm)), 0.0, g) for n in range(count))
-    hu, stamps = add_plaques(
+    hu, stamps, _ = add_plaques(
         scan.hu, grid, scanner, (vessel,), plaques, draw_motion(motion, 68.0, g), False, tuple(deposits)
     )
     calcium = np.zeros(grid.shape, np.float32)
