@@ -55,7 +55,7 @@ DOES_ITS_WORK = [
 ENDS_EARLY = [
     "compare none none",
     "cohort report none",
-    "pull http://127.0.0.1:9 --patient P --output new",
+    "pull http://127.0.0.1:9 --patient-id P --output new",
     "push http://127.0.0.1:9 SCAN",
     'watch http://127.0.0.1:9 --output new --settings {"watch":{"poll_seconds":0}}',
     "drr none --output new",
