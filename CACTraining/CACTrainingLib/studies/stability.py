@@ -7,6 +7,7 @@ an error whatever the truth is. Slices averaged to twice their thickness are sco
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -105,14 +106,14 @@ def changes(scan: CTScan, heart: sitk.Image, seed: int) -> Iterator[tuple[str, s
         yield "lowest slice cut off", image[:, :, 1:]
     if slices.stop < depth - 1:
         yield "highest slice cut off", image[:, :, : depth - 1]
-    hu, grid = scan.hu.astype(np.float32), image
+    hu = scan.hu.astype(np.float32)
     for name, offsets in (
         ("2 HU more", 2.0),
         ("2 HU less", -2.0),
         ("noise of 3 HU", np.random.default_rng(seed).normal(0.0, NOISE_HU, hu.shape)),
     ):
         changed = sitk.GetImageFromArray(np.maximum(np.rint(hu + offsets), AIR_HU).astype(np.int16))
-        changed.CopyInformation(grid)
+        changed.CopyInformation(image)
         yield name, changed
     shifted = sitk.Image(image)
     shifted.SetOrigin(image.TransformContinuousIndexToPhysicalPoint((0.5, 0.5, 0.0)))
@@ -120,7 +121,7 @@ def changes(scan: CTScan, heart: sitk.Image, seed: int) -> Iterator[tuple[str, s
 
 
 def averaged(scan: CTScan) -> CTScan | None:
-    """Return the scan with neighbouring slices averaged; None if they are thick already, or the last one is left."""
+    """Return the scan with each two slices averaged, an odd last one left out; None if they are thick already."""
     spacing_mm = scan.slice_spacing_mm
     if spacing_mm > THICKEST_MM:
         return None
@@ -137,7 +138,9 @@ def evaluate_stability(settings: StabilitySettings, progress: Progress | None = 
     models = scoring_models(settings.models)
     make_folder(settings.output)
     with progress.step("scans"):
-        scans = scans_of(settings.data, settings.output, settings.workers, progress)[0]
+        scans, warnings = scans_of(settings.data, settings.output, settings.workers, progress)
+        for warning in warnings:
+            progress.warning(warning)
         jobs = {
             job_key(scan.key, settings.seed, models_key(models), files=[scan.ct]): (scan, settings.seed)
             for scan in scans
@@ -146,9 +149,15 @@ def evaluate_stability(settings: StabilitySettings, progress: Progress | None = 
         prepare = partial(with_networks, _scores, dict(models), settings.device)
         results, failed = kept_jobs(jobs, settings.output / "answers.jsonl", prepare, work)
     if not results:
-        raise StudyError(f"No scan could be scored: {next(iter(failed.values()), 'there is none')}")
+        reason = next(iter(failed.values()), f"there is none in {settings.data}")
+        raise StudyError(f"No scan could be scored: {reason}. Give a folder of CTs, or a table of cac cohort.")
     with progress.step("page"):
-        rows = {jobs[key][0].name: results[key]["scores"] for key in jobs if key in results}
+        names = Counter(scan.name for scan in scans)
+        rows = {
+            scan.name if names[scan.name] == 1 else scan.key: results[key]["scores"]
+            for key, (scan, _) in jobs.items()
+            if key in results
+        }
         lines = [{"scan": name, **row} for name, scan_rows in rows.items() for row in scan_rows]
         columns = ("scan", "change", "automatic", "map", "refused")
         write_table(settings.output / SCORES, columns, ([line.get(name) for name in columns] for line in lines))

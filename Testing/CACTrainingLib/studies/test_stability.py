@@ -158,3 +158,15 @@ def test_a_scan_that_is_refused_is_counted(study, monkeypatch):
     monkeypatch.setattr(stability, "scans_of", lambda *_: ([], ()))
     with pytest.raises(StudyError, match="there is none"):
         evaluate_stability(settings)
+
+
+def test_scans_of_one_name_are_kept_apart(study, monkeypatch):
+    settings, _ = study
+    scans = [CohortScan("ct", settings.data, key) for key in ("first/ct.nrrd", "second/ct.nrrd")]
+    monkeypatch.setattr(stability, "scans_of", lambda *_: (scans, ()))
+    monkeypatch.setattr(stability, "_scores", lambda _, job: {"scores": [row_of(AS_IT_IS, float(len(job[0].key)))]})
+    evaluate_stability(settings)
+    assert [line[:2] for line in lines_of(settings.output, "stability_scans")] == [
+        ["first/ct.nrrd", "13.0"],
+        ["second/ct.nrrd", "14.0"],
+    ]
