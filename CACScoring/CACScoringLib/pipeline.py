@@ -139,8 +139,8 @@ def score_scan(
         judge = CandidateJudge.of(networks, scored, region, quality.noise_hu)
         selection = None if judge is None else judge.select(dense.candidates.coronary)
         if reader is None:
-            counted = None if settings.candidates else selection
-            clinical = score_candidates(dense, scored, region, rules, counted, quality.blood)
+            used_selection = None if settings.candidates else selection
+            clinical = score_candidates(dense, scored, region, rules, used_selection, quality.blood)
         else:
             clinical = score_reading(reader, dense, scored, region, territory_labels, rules)
     decomposed = calcium = None

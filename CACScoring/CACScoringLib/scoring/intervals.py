@@ -46,11 +46,12 @@ def with_intervals(
     if result.probabilities_withheld:
         return result
     probabilities = uncertainty.probabilities(result.total, *errors.facts)
-    for doubt in doubts[:1]:
-        alternative = rescored(result, [doubt], not doubt.is_counted, spacing_mm)
-        weight = doubt.alternative_probability
+    if doubts:
+        largest = doubts[0]
+        alternative = rescored(result, [largest], not largest.is_counted, spacing_mm)
+        weight = largest.alternative_probability
         of_alternative = uncertainty.probabilities(alternative.total, *errors.facts)
-        probabilities = {name: (1 - weight) * p + weight * of_alternative[name] for name, p in probabilities.items()}
+        probabilities = {key: (1 - weight) * p + weight * of_alternative[key] for key, p in probabilities.items()}
     return replace(result, category_probabilities=probabilities)
 
 
