@@ -22,9 +22,6 @@ KIND_WEIGHTS = (2.0, 2.0, 2.2, 2.2, 2.5, 1.2, 1.0, 0.8, 0.7, 1.1, 0.6, 0.3, 0.8,
 RAREST = 30
 """A kind with fewer lesions is drawn as if it had so many, lest few lesions repeat."""
 
-MAP_WEIGHT = 0.6
-"""Chance of a lesion of the map to be drawn, relative to a candidate of the clinical rule."""
-
 _SMOOTH = torch.tensor([0.27, 0.46, 0.27])
 """Kernel of a scanner's noise along rows and columns."""
 
@@ -68,9 +65,8 @@ class LesionData:
     def __init__(self, scans: list[np.ndarray]) -> None:
         self._scans = scans
         self._places = [(scan, row) for scan, rows in enumerate(scans) for row in range(len(rows))]
-        columns = {name: [rows[name] for rows in scans] for name in ("shares", "in_map", "agatston")}
+        columns = {name: [rows[name] for rows in scans] for name in ("shares", "agatston")}
         self.shares: np.ndarray = np.concatenate(columns["shares"])
-        self.in_map: np.ndarray = np.concatenate(columns["in_map"])
         self.agatston: np.ndarray = np.concatenate(columns["agatston"])
 
     def __len__(self) -> int:
@@ -86,7 +82,7 @@ class LesionData:
         kinds = self.shares.argmax(1)
         counts = np.maximum(np.bincount(kinds, minlength=len(LESION_KINDS)), RAREST)
         chances = np.array(KIND_WEIGHTS)[kinds] / counts[kinds]
-        chances *= np.where(self.in_map, MAP_WEIGHT, 1.0) * (1 + 0.5 * np.log1p(self.agatston))
+        chances *= 1 + 0.5 * np.log1p(self.agatston)
         return chances / chances.sum()
 
 

@@ -1,7 +1,8 @@
 """Digital patients as the lesion network learns them: calcium in every segment, much of all else that is dense.
 
-Plaques lie anywhere along every vessel and branch, as often distal as proximal, beside patients whose plaques lie as in
-people and patients without any. Deposits and devices are far more common than in people.
+Plaques lie anywhere along every vessel and branch, as often distal as proximal, and often at the ostia, where they are
+easily taken for the root's calcium; beside patients whose plaques lie as in people and patients without any. Deposits
+and devices are far more common than in people.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..phantom.anatomy.body import draw_body
-from ..phantom.anatomy.coronaries import CoronaryTree, Plaque, draw_plaques, plaques_everywhere
+from ..phantom.anatomy.coronaries import CoronaryTree, Plaque, draw_plaque, draw_plaques, plaques_everywhere
 from ..phantom.anatomy.distractors import DEVICES, Distractor, device, draw_distractors
 from ..phantom.anatomy.hearts.valves import DEPOSITS, deposits
 from ..phantom.anatomy.patient import Patient, draw_heart, move_to_sternum, stream
@@ -28,6 +29,9 @@ MEAN_PLAQUES = 16.0
 
 SEVERE_SHARE = 0.4
 """Share of the latter whose plaques are as in heavily calcified arteries."""
+
+OSTIAL_PLAQUE_SHARE, OSTIUM_MM = 0.4, 12.0
+"""Probability of a further plaque near each ostium, and how far from it at most."""
 
 DEPOSIT_SHARE = 0.4
 """Probability of each kind of deposit."""
@@ -82,6 +86,7 @@ def draw_lesion_patient(number: int) -> Patient:
         plaques = draw_plaques(tree, body.sex, g, 1.0)
     else:
         plaques = plaques_everywhere(tree, 1 + int(g.poisson(MEAN_PLAQUES)), g)
+        plaques += _ostial_plaques(tree, len(plaques), g)
         if g.random() < SEVERE_SHARE:
             plaques = tuple(_more_severe(plaque, tree, g) for plaque in plaques)
     distractors = list(draw_distractors(body, tree, bool(plaques), stream(number, 4), heart))
@@ -110,6 +115,17 @@ def draw_lesion_patient(number: int) -> Patient:
         grain=lung_grain(body, stream(number, 7)),
         heart=heart,
     )
+
+
+def _ostial_plaques(tree: CoronaryTree, count: int, generator: np.random.Generator) -> tuple[Plaque, ...]:
+    """Draw plaques near the ostia of LM and RCA, at random. count: Number of the patient's other plaques."""
+    g, plaques = generator, []
+    for name in ("LM", "RCA"):
+        vessel = next(vessel for vessel in tree.vessels if vessel.name == name)
+        if g.random() < OSTIAL_PLAQUE_SHARE:
+            place_mm = float(g.uniform(0, min(OSTIUM_MM, vessel.length_mm)))
+            plaques.append(draw_plaque(count + len(plaques) + 1, vessel, place_mm, float(g.normal(0, 0.25)), g))
+    return tuple(plaques)
 
 
 def _more_severe(plaque: Plaque, tree: CoronaryTree, generator: np.random.Generator) -> Plaque:

@@ -1,8 +1,8 @@
 """Lesions with a known source, as the lesion network learns them: patches of candidates, and what they truly are.
 
 A scan of a digital patient, or a real one with digital calcium and stents, goes through the shipped networks; every
-candidate of the clinical rule and every lesion of the calcium map is cut out, with the share of each kind in it. The
-patches are larger than those that the network sees, so that they can be turned and shifted (`lesion_batches`).
+candidate of the clinical rule is cut out, with the share of each kind in it. The patches are larger than those that the
+network sees, so that they can be turned and shifted (`lesion_batches`).
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_search import find_heart
-from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assembled, raw_maps, slice_probabilities
 from CACScoringLib.core.ct import CTError, CTScan, scan_from_image
 from CACScoringLib.core.files import atomic_write
-from CACScoringLib.models.choice import Networks
+from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
 from CACScoringLib.scoring.lesion_network import lesion_patches
 from CACScoringLib.scoring.lesions import LesionSet, find_lesions
 from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
-from CACScoringLib.scoring.scores import rules_of_map, score_lesions
+from CACScoringLib.scoring.scores import score_lesions
 from CACScoringLib.scoring.sites import candidate_sites
 
 from ..phantom.cohort.export import as_ct_scan, image_on
@@ -34,7 +32,7 @@ from ..phantom.scanner.response import Stamp, add_stamps
 from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
 from .lesion_patients import draw_lesion_patient, draw_scan
 
-VERSION = 1
+VERSION = 2
 """Part of the files' names; raised whenever the rows of a patient would change."""
 
 ROW_SIZE = (22, 66, 66)
@@ -46,15 +44,14 @@ ROW = np.dtype(
         ("mask", np.uint8, ROW_SIZE),
         ("territories", np.uint8, (LESION_TERRITORIES, *np.floor_divide(ROW_SIZE, TERRITORY_STRIDE))),
         ("shares", np.float32, len(LESION_KINDS)),
-        ("in_map", bool),
         ("agatston", np.float32),
     ]
 )
 """A lesion: CT in HU, percent of each voxel that the lesion fills, percent of each territory, share of each of
-LESION_KINDS, True for a lesion of the calcium map, and Agatston score on the clinical scale."""
+LESION_KINDS, and Agatston score on the clinical scale."""
 
 MOST_NOISE = 40
-"""Most lesions of noise kept of one scan and method."""
+"""Most candidates of noise kept of one scan."""
 
 BLOOD_HU = 45.0
 """Tissue above which a candidate's HU counts as excess; that of unenhanced blood."""
@@ -80,18 +77,18 @@ KIND_OF_DISTRACTOR = {
 """Kind of a lesion by the simulated object in it."""
 
 
-def patient_rows(number: int, folder: Path, networks: Networks) -> np.ndarray:
+def patient_rows(number: int, folder: Path, territories: LoadedModel) -> np.ndarray:
     """Open a digital patient's lesions, ROW [n]; make and write them if missing.
 
     Args:
         number: Number of the patient (`lesion_patients`).
         folder: Folder of the rows.
-        networks: Shipped networks, which find heart, territories and calcium map.
+        territories: Territory network, which finds the heart too.
     """
-    return _stored(folder / f"lesions-v{VERSION}-{number}.npy", partial(_rows_of_patient, number, networks))
+    return _stored(folder / f"lesions-v{VERSION}-{number}.npy", partial(_rows_of_patient, number, territories))
 
 
-def inserted_rows(background: Background, name: str, seed: int, folder: Path, networks: Networks) -> np.ndarray:
+def inserted_rows(background: Background, name: str, seed: int, folder: Path, territories: LoadedModel) -> np.ndarray:
     """Open the lesions of a real scan with insertions, ROW [n]; make and write them if missing.
 
     Args:
@@ -99,26 +96,26 @@ def inserted_rows(background: Background, name: str, seed: int, folder: Path, ne
         name: Name of the scan.
         seed: Seed of the insertions.
         folder: Folder of the rows.
-        networks: Shipped networks.
+        territories: Territory network.
     """
     return _stored(
-        folder / f"lesions-v{VERSION}-{name}-{seed}.npy", partial(_rows_of_insertion, background, seed, networks)
+        folder / f"lesions-v{VERSION}-{name}-{seed}.npy", partial(_rows_of_insertion, background, seed, territories)
     )
 
 
-def _rows_of_patient(number: int, networks: Networks) -> np.ndarray:
+def _rows_of_patient(number: int, territories: LoadedModel) -> np.ndarray:
     patient = draw_lesion_patient(number)
     scanner, pose, z_range_mm = draw_scan(number)
     scan = scan_patient(patient, scanner, pose, 1, scan_grid(scanner, z_range_mm), 1)
-    return scan_rows(as_ct_scan(scan, patient), sources_of(scan), networks, np.random.default_rng([number, 73]))
+    return scan_rows(as_ct_scan(scan, patient), sources_of(scan), territories, np.random.default_rng([number, 73]))
 
 
-def _rows_of_insertion(background: Background, seed: int, networks: Networks) -> np.ndarray:
+def _rows_of_insertion(background: Background, seed: int, territories: LoadedModel) -> np.ndarray:
     settings = InsertedSettings(vary=True, everywhere=True, stent_share=STENT_SHARE, seed=seed)
     scan = insert_lesions(clean_scan(background, settings), background, 0, settings)
     acquisition = replace(background.scan.acquisition, kvp=scan.scanner.kvp)
     ct = scan_from_image(image_on(scan.grid, scan.hu), acquisition)
-    return scan_rows(ct, sources_of(scan), networks, np.random.default_rng([seed, 74]))
+    return scan_rows(ct, sources_of(scan), territories, np.random.default_rng([seed, 74]))
 
 
 def _stored(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
@@ -156,58 +153,39 @@ def sources_of(scan: DigitalScan | InsertedScan) -> dict[str, list[Stamp]]:
 
 
 def scan_rows(
-    ct: CTScan, sources: dict[str, list[Stamp]], networks: Networks, generator: np.random.Generator
+    ct: CTScan, sources: dict[str, list[Stamp]], territories: LoadedModel, generator: np.random.Generator
 ) -> np.ndarray:
     """Cut out the lesions of a scan whose sources of density are known, ROW [n].
 
     Raises:
         CTError: No heart was found.
     """
-    region = find_heart(ct, None, networks.heart, networks.territories)
+    region = find_heart(ct, None, None, territories)
     if region.territories is None:
         raise CTError("No territories were found.")
     territory_labels = region.territory_labels(ct.image)
-    calcium_map, settings = _calcium_map(ct, region.mask, networks)
     rules = rules_for_tube_voltage(ct.acquisition, ScoringRules())
-    map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
-    map_hu = sitk.GetArrayViewFromImage(calcium_map)
-    dense = candidate_sites(region, territory_labels, ct.hu >= rules.threshold_hu)
-    mapped = candidate_sites(region, territory_labels, map_hu >= settings.floor_hu)
-    parts = []
-    for lesions, excess_hu, scoring in (
-        (find_lesions(ct.image, dense, rules), ct.hu.astype(np.float32) - BLOOD_HU, rules),
-        (find_lesions(calcium_map, mapped, map_rules, peaks=ct.image), map_hu, map_rules),
+    sites = candidate_sites(region, territory_labels, ct.hu >= rules.threshold_hu)
+    lesions = find_lesions(ct.image, sites, rules)
+    lesions, shares = _without_much_noise(lesions, kind_shares(lesions, ct.hu, sources), generator)
+    rows = np.zeros(len(shares), ROW)
+    for row, lesion, patch in zip(
+        rows, lesions.lesions, lesion_patches(lesions, ct, region.territories, ROW_SIZE), strict=True
     ):
-        shares = kind_shares(lesions, excess_hu, sources)
-        lesions, shares = _without_much_noise(lesions, shares, generator)
-        rows = np.zeros(len(shares), ROW)
-        for row, lesion, patch in zip(
-            rows, lesions.lesions, lesion_patches(lesions, ct, region.territories, ROW_SIZE), strict=True
-        ):
-            row["hu"] = np.rint(np.clip(patch.hu, -1024, 3071))
-            row["mask"] = np.rint(100 * patch.mask)
-            row["territories"] = np.rint(100 * patch.territories)
-            row["agatston"] = score_lesions([lesion], ct.image.GetSpacing(), scoring).clinical_agatston
-        rows["shares"], rows["in_map"] = shares, scoring is map_rules
-        parts.append(rows)
-    return np.concatenate(parts)
+        row["hu"] = np.rint(np.clip(patch.hu, -1024, 3071))
+        row["mask"] = np.rint(100 * patch.mask)
+        row["territories"] = np.rint(100 * patch.territories)
+        row["agatston"] = score_lesions([lesion], ct.image.GetSpacing(), rules).clinical_agatston
+    rows["shares"] = shares
+    return rows
 
 
-def _calcium_map(ct: CTScan, heart: sitk.Image, networks: Networks) -> tuple[sitk.Image, DecompositionSettings]:
-    """Return the calcium map of all slices that hold the heart, before any lesion is judged, and its settings."""
-    settings = DecompositionSettings.of(networks.slices, networks.decomposition)
-    slices = slice_probabilities(ct, heart, networks.slices).slices
-    everywhere = np.ones(len(slices), bool)
-    maps, _ = raw_maps(slices, everywhere, ct.image.GetSize()[2], networks.decomposition, settings.batch_size)
-    return assembled(ct, heart, slices, maps, everywhere, settings).calcium_map, settings
-
-
-def kind_shares(lesions: LesionSet, excess_hu: np.ndarray, sources: dict[str, list[Stamp]]) -> np.ndarray:
-    """Compute the share of each of LESION_KINDS in lesions, float32 [n, kinds]; rows add up to 1.
+def kind_shares(lesions: LesionSet, hu: np.ndarray, sources: dict[str, list[Stamp]]) -> np.ndarray:
+    """Compute the share of each of LESION_KINDS in candidates, float32 [n, kinds]; rows add up to 1.
 
     Args:
-        lesions: Lesions by one method.
-        excess_hu: What the method sees above tissue, [k, j, i].
+        lesions: The candidates.
+        hu: The scan, [k, j, i]; what lies above BLOOD_HU is explained by the kinds.
         sources: Image in HU of each kind but noise, as stamps.
     """
     ids = lesions.id_map.reshape(-1)[lesions.flat]
@@ -223,7 +201,7 @@ def kind_shares(lesions: LesionSet, excess_hu: np.ndarray, sources: dict[str, li
         volume[:] = 0
         add_stamps(volume, stamps)
         shares[:, LESION_KINDS.index(kind)] = total(volume)
-    shares[:, LESION_KINDS.index("noise")] = np.maximum(total(excess_hu) - shares.sum(axis=1), 0)
+    shares[:, LESION_KINDS.index("noise")] = np.maximum(total(hu.astype(np.float32) - BLOOD_HU) - shares.sum(axis=1), 0)
     return shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-6)
 
 

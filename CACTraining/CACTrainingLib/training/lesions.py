@@ -20,7 +20,6 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
-from CACScoringLib.models.choice import Networks
 from CACScoringLib.models.inference import Runner, predict
 from CACScoringLib.networks.configs import LESION_KINDS, LesionNetConfig
 from CACScoringLib.networks.van_velzen import build
@@ -156,15 +155,14 @@ def probabilities(network: Runner | nn.Module, data: LesionData, batch_size: int
 
 
 def metrics(answers: np.ndarray, data: LesionData) -> dict[str, float]:
-    """Compare a network's probabilities [n, kinds] with the truth, for candidates of the clinical rule.
+    """Compare a network's probabilities [n, kinds] with the truth.
 
     Returns:
         Area under the ROC curve of coronary calcium against all else but stents ("auc"); share of coronary calcium in
         its own artery ("artery"); share of the lesions of each kind that are judged rightly as coronary or not.
     """
-    is_candidate = ~data.in_map
-    shares, answers = data.shares[is_candidate], answers[is_candidate]
-    kinds, stent = shares.argmax(1), LESION_KINDS.index("stent")
+    shares, stent = data.shares, LESION_KINDS.index("stent")
+    kinds = shares.argmax(1)
     coronary = answers[:, CORONARY_KINDS].sum(1)
     is_calcium = shares[:, :ARTERIES].sum(1) > 0.5
     judged = kinds != stent
@@ -213,20 +211,17 @@ def _gather(
 ) -> tuple[LesionData, LesionData, list[str]]:
     """Make the lesions that are not cached yet: those to learn from, those to validate on, and names of real scans."""
     folder = default_cache() / "lesions"
-    slices, generator, territories = (
-        load_model(find_model(kind).path, "cpu") for kind in ("slices", "decomposition", "territories")
-    )
-    networks = Networks(None, slices, generator, territories)
+    territories = load_model(find_model("territories").path, "cpu")
     scans = find_scans(options.data) if options.data else []
     jobs: list[Callable[[], np.ndarray]] = [
-        partial(patient_rows, FIRST_NUMBERS[use] + number, folder, networks)
+        partial(patient_rows, FIRST_NUMBERS[use] + number, folder, territories)
         for use, count in (("training", settings.patients), ("validation", settings.validation_patients))
         for number in range(count)
     ]
     for scan in scans:
         background = prepare_background(read_ct(scan.ct), None, scan.patient, territories)
         jobs += [
-            partial(inserted_rows, background, scan.patient, seed, folder, networks)
+            partial(inserted_rows, background, scan.patient, seed, folder, territories)
             for seed in range(settings.insertions)
         ]
     rows = []

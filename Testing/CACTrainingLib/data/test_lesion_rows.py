@@ -14,8 +14,9 @@ from CACScoringLib.scoring.lesion_network import LesionPatch, network_input
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACTrainingLib.data import lesion_rows
 from CACTrainingLib.data.lesion_batches import LesionAugmentation, LesionData, plain_input, varied_input
-from CACTrainingLib.data.lesion_patients import draw_lesion_patient, draw_scan
+from CACTrainingLib.data.lesion_patients import OSTIUM_MM, draw_lesion_patient, draw_scan
 from CACTrainingLib.data.lesion_rows import (
+    BLOOD_HU,
     MOST_NOISE,
     ROW,
     ROW_SIZE,
@@ -27,7 +28,7 @@ from CACTrainingLib.data.lesion_rows import (
 from CACTrainingLib.phantom.scanner.response import Stamp
 
 
-def rows_of(*kinds, agatston=10.0, in_map=False):
+def rows_of(*kinds, agatston=10.0):
     """Rows of lesions in the middle of a patch, of which the CT shows 400 HU in tissue of 40."""
     rows = np.zeros(len(kinds), ROW)
     rows["hu"] = 40
@@ -37,13 +38,13 @@ def rows_of(*kinds, agatston=10.0, in_map=False):
     rows["territories"][:, 1] = 100
     for row, kind in zip(rows, kinds, strict=True):
         row["shares"][LESION_KINDS.index(kind)] = 1
-    rows["agatston"], rows["in_map"] = agatston, in_map
+    rows["agatston"] = agatston
     return rows
 
 
 def test_shares_are_those_of_the_density_in_a_lesion():
-    hu = np.zeros((6, 20, 20), np.float32)
-    hu[2, 5:8, 5:8] = 300
+    hu = np.zeros((6, 20, 20), np.int16)
+    hu[2, 5:8, 5:8] = 300 + BLOOD_HU
     hu[4, 12:14, 12:14] = 200
     image = sitk.GetImageFromArray(hu)
     lesions = find_lesions(image, np.where(hu > 0, np.uint8(Artery.LAD), 0), ScoringRules())
@@ -110,6 +111,7 @@ def test_patients_differ_and_repeat():
     others = [draw_lesion_patient(5_000_000 + n) for n in range(8)]
     assert any(not other.plaques for other in others)
     assert max(len(other.plaques) for other in others) > 8
+    assert any(p.vessel == "RCA" and p.middle_mm < OSTIUM_MM for other in others for p in other.plaques)
     assert draw_scan(5_000_001)[0] == draw_scan(5_000_001)[0]
 
 

@@ -48,12 +48,10 @@ def test_metrics_by_hand():
     rows = np.zeros(len(kinds), ROW)
     for row, kind in zip(rows, kinds, strict=True):
         row["shares"][LESION_KINDS.index(kind)] = 1
-    of_map = rows[:1].copy()
-    of_map["in_map"] = True
-    answers = np.zeros((len(kinds) + 1, len(LESION_KINDS)), np.float32)
-    for answer, kind in zip(answers, ["RCA", "RCA", "LAD", "noise", "LCX", "noise"], strict=True):
+    answers = np.zeros((len(kinds), len(LESION_KINDS)), np.float32)
+    for answer, kind in zip(answers, ["RCA", "RCA", "LAD", "noise", "LCX"], strict=True):
         answer[LESION_KINDS.index(kind)] = 1
-    values = metrics(answers, LesionData([rows, of_map]))
+    values = metrics(answers, LesionData([rows]))
     assert values["artery"] == 0.5
     assert (values["RCA"], values["LAD"], values["stent"], values["noise"]) == (1, 1, 1, 1)
     assert (values["mitral annulus"], values["stents named"], values["calcium named stent"]) == (0, 0, 0)
