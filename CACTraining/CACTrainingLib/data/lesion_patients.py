@@ -119,7 +119,8 @@ def draw_lesion_patient(number: int) -> Patient:
 
 def _ostial_plaques(tree: CoronaryTree, count: int, generator: np.random.Generator) -> tuple[Plaque, ...]:
     """Draw plaques near the ostia of LM and RCA, at random. count: Number of the patient's other plaques."""
-    g, plaques = generator, []
+    g = generator
+    plaques: list[Plaque] = []
     for name in ("LM", "RCA"):
         vessel = next(vessel for vessel in tree.vessels if vessel.name == name)
         if g.random() < OSTIAL_PLAQUE_SHARE:
