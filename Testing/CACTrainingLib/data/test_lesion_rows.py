@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from scipy.spatial.transform import Rotation
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH
-from CACScoringLib.scoring.lesion_network import LesionPatch, network_input
+from CACScoringLib.scoring.lesion_network import PATCH_STEP_MM, LesionPatch, network_input
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACTrainingLib.data import lesion_rows
+from CACTrainingLib.data import lesion_batches, lesion_rows
 from CACTrainingLib.data.lesion_batches import LesionAugmentation, LesionData, plain_input, varied_input
 from CACTrainingLib.data.lesion_patients import OSTIUM_MM, draw_lesion_patient, draw_scan
 from CACTrainingLib.data.lesion_rows import (
@@ -138,6 +139,33 @@ def test_plain_input_is_what_the_network_sees_in_a_scan():
     (inputs,) = plain_input(rows_of("LAD"))
     np.testing.assert_allclose(inputs[:3], expected[:3], atol=2e-3)
     assert inputs[3 + 1].numpy() == pytest.approx(1)
+
+
+def test_territories_of_a_row_lie_where_its_voxels_do():
+    rows = rows_of("LAD")
+    rows["territories"][0] = 4 * np.arange(16)
+    (inputs,) = plain_input(rows)
+    # The patch begins 9 voxels after its row, which is 2.25 voxels of the territories.
+    np.testing.assert_allclose(inputs[3, 0, 0, ::4], 4 * (np.arange(12) + 2.25) / 100, atol=1e-5)
+
+
+def test_turns_sizes_and_shifts_reach_their_limits_and_no_further():
+    settings, generator = LesionAugmentation(), np.random.default_rng(0)
+    step_mm, middle = np.array(PATCH_STEP_MM), (np.array(LESION_PATCH) - 1) / 2
+    turns, scales, shifts = [], [], []
+    for _ in range(200):
+        matrix = lesion_batches._random_matrix(settings, generator)
+        in_mm = step_mm[:, None] * matrix[:3, :3] / step_mm
+        scales.append(np.cbrt(np.linalg.det(in_mm)))
+        turns.append(Rotation.from_matrix(in_mm / scales[-1]).as_euler("XYZ", degrees=True))
+        shifts.append((matrix[:3, :3] @ middle + matrix[:3, 3] - (np.array(ROW_SIZE) - 1) / 2) * step_mm)
+    for values, limits in ((turns, settings.turn_degrees), (shifts, settings.shift_mm)):
+        for side in (-1, 1):
+            reached = (side * np.array(values)).max(0) / limits
+            assert (reached > 0.9).all()
+            assert (reached <= 1 + 1e-9).all()
+    assert min(scales) == pytest.approx(1 / settings.scale, abs=0.01)
+    assert max(scales) == pytest.approx(settings.scale, abs=0.01)
 
 
 def test_varied_input_keeps_the_lesion_and_differs():
