@@ -3,6 +3,9 @@
 Slices as in van Velzen et al., section 3: noise reduced (Gaussian, σ 0.5 pixels) or amplified (the image plus that
 filter's residual), random crops and rotations; and small changes of HU. Heart patches get far stronger changes, because
 few anatomies represent all patients. All random numbers come from the caller's generator.
+
+Matrices, sampling and filters are MONAI's. Its random transforms are not used, because they change one image at a time
+and are slower: 1.7 times for noise and contrast, seven times for elastic deformation.
 """
 
 from __future__ import annotations
@@ -12,6 +15,10 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
+from monai.networks.layers.convutils import gaussian_1d
+from monai.networks.layers.simplelayers import separable_filtering
+from monai.networks.layers.spatial_transforms import AffineTransform
+from monai.transforms.utils import create_rotate, create_scale, create_translate
 from torch.nn import functional
 
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, POSITION_SCALE
@@ -66,14 +73,15 @@ def augment_slices(
         None.
     """
     n = len(hu)
-    grid = _slice_grid(n, hu.shape[-1], settings, generator)
-    x = functional.grid_sample(torch.from_numpy(hu), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    matrices = _slice_matrices(n, hu.shape[-1], settings, generator)
+    warp = AffineTransform((settings.crop,) * 2, padding_mode="border", align_corners=False)
+    x = warp(torch.from_numpy(hu), matrices)
     x = _vary_noise(x, settings.noise_share, generator)
     gain = torch.from_numpy(1 + generator.uniform(-settings.gain, settings.gain, (n, 1, 1, 1)).astype(np.float32))
     offset = torch.from_numpy(generator.uniform(-1, 1, (n, 1, 1, 1)).astype(np.float32) * settings.offset_hu)
     x = ((x * gain + offset - LOW_HU) / (HIGH_HU - LOW_HU)).clamp(0, 1)
     if extra.shape[1]:
-        warped = functional.grid_sample(torch.from_numpy(extra), grid, padding_mode="border", align_corners=False)
+        warped = warp(torch.from_numpy(extra), matrices)
         limit = settings.position_jitter
         scale, shift = (
             torch.from_numpy(generator.uniform(-limit, limit, (n, extra.shape[1], 1, 1)).astype(np.float32))
@@ -82,7 +90,7 @@ def augment_slices(
         x = torch.cat([x, warped * (1 + scale) + shift * POSITION_SCALE], 1)
     if maps is None:
         return x, None
-    warped = functional.grid_sample(torch.from_numpy(maps), grid, padding_mode="zeros", align_corners=False)
+    warped = AffineTransform((settings.crop,) * 2, align_corners=False)(torch.from_numpy(maps), matrices)
     warped[:, :1] *= gain
     return x, warped.clamp(0, 1)
 
@@ -172,21 +180,20 @@ def augment_patch(
     return x, inside
 
 
-def _slice_grid(n: int, side: int, settings: SliceAugmentation, generator: np.random.Generator) -> torch.Tensor:
-    """Draw sampling places [n, crop, crop, 2] in grid_sample's coordinates."""
+def _slice_matrices(n: int, side: int, settings: SliceAugmentation, generator: np.random.Generator) -> torch.Tensor:
+    """Draw affine matrices from a square's pixels to a slice's, float32 [n, 3, 3]."""
     straight = generator.random(n) < settings.straight_share
-    turn = np.radians(generator.uniform(-1, 1, n) * settings.rotation_degrees) * ~straight
-    shift = generator.uniform(-1, 1, (n, 2)) * settings.shift_pixels
-    shift[straight] = np.rint(shift[straight])
-    axis = np.arange(settings.crop) - (settings.crop - 1) / 2
-    j, i = np.meshgrid(axis, axis, indexing="ij")
-    cosine, sine = np.cos(turn)[:, None, None], np.sin(turn)[:, None, None]
+    turns = np.radians(generator.uniform(-1, 1, n) * settings.rotation_degrees) * ~straight
+    shifts = generator.uniform(-1, 1, (n, 2)) * settings.shift_pixels
+    shifts[straight] = np.rint(shifts[straight])
     limit = math.log(settings.zoom)
-    zoom = np.where(straight, 1.0, np.exp(generator.uniform(-limit, limit, n)))
-    cosine, sine = cosine * zoom[:, None, None], sine * zoom[:, None, None]
-    x = cosine * i - sine * j + shift[:, 0, None, None]
-    y = sine * i + cosine * j + shift[:, 1, None, None]
-    return torch.from_numpy((2 * np.stack([x, y], -1) / side).astype(np.float32))
+    zooms = np.where(straight, 1.0, np.exp(generator.uniform(-limit, limit, n)))
+    from_middle = create_translate(2, [(1 - settings.crop) / 2] * 2)
+    matrices = [
+        create_translate(2, shift + (side - 1) / 2) @ create_rotate(2, turn) @ create_scale(2, [zoom] * 2) @ from_middle
+        for shift, turn, zoom in zip(shifts, turns, zooms, strict=True)
+    ]
+    return torch.from_numpy(np.stack(matrices).astype(np.float32))
 
 
 def _vary_noise(x: torch.Tensor, share: float, generator: np.random.Generator) -> torch.Tensor:
@@ -197,27 +204,15 @@ def _vary_noise(x: torch.Tensor, share: float, generator: np.random.Generator) -
 
 def gaussian_blur(x: torch.Tensor, sigma_pixels: float) -> torch.Tensor:
     """Filter slices [n, C, j, i] in-plane with a Gaussian."""
-    reach = max(1, math.ceil(4 * sigma_pixels))
-    gaussian = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma_pixels) ** 2)
-    profile = (gaussian / gaussian.sum()).tolist()
-    padded = functional.pad(x, (reach,) * 4, mode="reflect")
-    # Sums of shifted images: a convolution with one channel is ten times slower on a CPU.
-    rows, columns = x.shape[-2:]
-    across = sum(weight * padded[..., n : n + columns] for n, weight in enumerate(profile))
-    return sum(weight * across[..., n : n + rows, :] for n, weight in enumerate(profile))
+    profile = gaussian_1d(torch.tensor(sigma_pixels), approx="sampled", normalize=True)
+    # All slices as channels of one: several times faster on a CPU than as a batch.
+    return separable_filtering(x.flatten(0, 1)[None], [profile, profile], mode="reflect").view(x.shape)
 
 
 def random_rotation(turn_degrees: float, tilt_degrees: float, generator: np.random.Generator) -> np.ndarray:
     """Draw a rotation [3, 3] of (k, j, i) with largest angles about the body's axis (turn) and the others (tilt)."""
     limits = np.radians([turn_degrees, tilt_degrees, tilt_degrees])
-    rotation = np.eye(3)
-    for axis, angle in enumerate(generator.uniform(-limits, limits)):
-        a, b = [n for n in range(3) if n != axis]
-        turn = np.eye(3)
-        turn[a, a] = turn[b, b] = math.cos(angle)
-        turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
-        rotation = rotation @ turn
-    return rotation
+    return create_rotate(3, generator.uniform(-limits, limits))[:3, :3]
 
 
 def random_scale(largest: float, generator: np.random.Generator) -> np.ndarray:
@@ -235,7 +230,10 @@ def centred_places(size: int, matrix: np.ndarray) -> torch.Tensor:
 
 
 def smooth_field(channels: int, size: int, generator: np.random.Generator, knots: int = 4) -> torch.Tensor:
-    """Draw smooth fields from −1 to 1, float32 [channels, size, size, size]."""
+    """Draw smooth fields from −1 to 1, float32 [channels, size, size, size].
+
+    Displacements are added to the affine places, so that a patch is interpolated once; with MONAI it would be twice.
+    """
     values = torch.from_numpy(generator.uniform(-1, 1, (1, channels, knots, knots, knots)).astype(np.float32))
     return functional.interpolate(values, size=(size,) * 3, mode="trilinear", align_corners=True)[0]
 

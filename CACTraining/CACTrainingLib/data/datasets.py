@@ -7,7 +7,7 @@ patient), `slices` (`k`, `visible`: true, false, or null if unknown), `mass_mg`,
 `calcium_hu_per_mg_cm3`. A project's folder (`project`) gives its scans with their annotations.
 
 Network inputs come from `preprocessing` alone. They are written once below a cache folder as memory-mapped arrays, so
-a cohort may be larger than memory.
+a cohort may be larger than memory; MONAI's `PersistentDataset` reads whole pickled items instead.
 """
 
 from __future__ import annotations

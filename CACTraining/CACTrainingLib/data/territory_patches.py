@@ -1,7 +1,7 @@
 """Patches of digital patients for the territory network, as different scanners would show them.
 
 All random numbers come from the caller's generator. HU are varied before windowing, so that effects of the scanner
-(noise, kernel, slices, field of view) are in HU and mm.
+(noise, kernel, slices, field of view) are in HU and mm. MONAI simulates none of slices, streaks and field of view.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
 
-from .augmentation import centred_places, cut_box, random_rotation, random_scale, smooth_field
+from .augmentation import centred_places, cut_box, gaussian_blur, random_rotation, random_scale, smooth_field
 from .territory_volumes import POSSIBLE, TerritoryVolume, add_dense
 
 SIZE, STEP_MM = TERRITORY_PATCH, TERRITORY_SPACING_MM[0]
@@ -218,9 +218,9 @@ def _vary_scanner(hu: torch.Tensor, settings: TerritoryAugmentation, g: np.rando
         hu = _thicken(hu, float(g.uniform(2.0, settings.thickest_mm)), float(g.uniform(0.5, 1.0)), g)
     kind = g.random()
     if kind < 0.35:
-        hu = _blur(hu, float(g.uniform(0.5, settings.blur_mm)) / STEP_MM)
+        hu = gaussian_blur(hu[None], float(g.uniform(0.5, settings.blur_mm)) / STEP_MM)[0]
     elif kind < 0.65:
-        hu = hu + float(g.uniform(0, settings.sharpening)) * (hu - _blur(hu, 0.7))
+        hu = hu + float(g.uniform(0, settings.sharpening)) * (hu - gaussian_blur(hu[None], 0.7)[0])
     hu = hu + float(g.uniform(0, settings.shade_hu)) * smooth_field(1, SIZE, g, 3)[0]
     noise = torch.from_numpy(g.standard_normal(hu.shape, np.float32))
     hu = hu + float(settings.noise_hu * g.random() ** 2) * noise
@@ -229,16 +229,6 @@ def _vary_scanner(hu: torch.Tensor, settings: TerritoryAugmentation, g: np.rando
         hu = hu + float(g.uniform(0, settings.streak_hu)) * rows
     gain, offset = 1 + g.uniform(-1, 1) * settings.gain, g.uniform(-1, 1) * settings.offset_hu
     return (hu - AIR_HU) * float(gain) + float(AIR_HU + offset)
-
-
-def _blur(hu: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Blur within slices. sigma: in voxels."""
-    profile = torch.exp(-0.5 * (torch.arange(-3, 4) / sigma) ** 2)
-    profile = profile / profile.sum()
-    for axis in (1, 2):
-        padded = functional.pad(hu[None], (3, 3, 0, 0) if axis == 2 else (0, 0, 3, 3), mode="replicate")[0]
-        hu = sum(weight * padded.narrow(axis, n, SIZE) for n, weight in enumerate(profile.tolist()))
-    return hu
 
 
 def _thicken(hu: torch.Tensor, thickness_mm: float, spacing_share: float, g: np.random.Generator) -> torch.Tensor:

@@ -17,6 +17,8 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing
+from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU
+from CACTrainingLib.data import augmentation
 from CACTrainingLib.data.augmentation import (
     UNCHANGED,
     PatchAugmentation,
@@ -237,6 +239,27 @@ class TestAugmentation:
         assert 0.15 < (spread < (20 + lower) / 2).mean() < 0.35
         assert 0.15 < (spread > 22).mean() < 0.35
         assert lower < 18
+
+    def test_slices_turn_and_shift_within_their_limits(self):
+        settings = SliceAugmentation(crop=101, zoom=1.2)
+        matrices = augmentation._slice_matrices(400, 224, settings, np.random.default_rng(0)).double().numpy()
+        shifts = matrices @ (50, 50, 1) - (111.5, 111.5, 1)
+        turns = np.degrees(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
+        zooms = np.hypot(matrices[:, 1, 0], matrices[:, 0, 0])
+        assert 7.5 < np.abs(shifts[:, :2]).max() < 8.001
+        assert 16 < np.abs(turns).max() < 17.001
+        assert 1.18 < max(zooms.max(), 1 / zooms.min()) < 1.201
+        straight = (turns == 0) & (zooms == 1)
+        assert straight.mean() == pytest.approx(settings.straight_share, abs=0.07)
+        np.testing.assert_allclose(shifts[straight], np.rint(shifts[straight]), atol=1e-4)
+
+    def test_straight_slices_are_copies(self):
+        hu = np.random.default_rng(0).normal(100, 40, (3, 2, 60, 60)).astype(np.float32)
+        still = SliceAugmentation(40, 5, 0, 1, 0, 0, 0)
+        x, _ = augment_slices(hu, hu[:, :0], still, np.random.default_rng(1))
+        values = (hu.clip(LOW_HU, HIGH_HU) - LOW_HU) / (HIGH_HU - LOW_HU)
+        for image, scan in zip(x.numpy(), values, strict=True):
+            assert any(np.allclose(image, scan[:, j : j + 40, i : i + 40], atol=1e-4) for j, i in np.ndindex(21, 21))
 
     def test_patch_without_changes_is_the_scan(self):
         volume = np.random.default_rng(0).random((20, 30, 40)).astype(np.float16)
