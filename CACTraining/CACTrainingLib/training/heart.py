@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from monai.losses.dice import DiceLoss
 from torch import nn
 
 from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask
@@ -84,10 +85,8 @@ def dice_loss(logits: torch.Tensor, heart: torch.Tensor) -> torch.Tensor:
 
     logits: [B, 2, k, j, i]. heart: [B, 1, k, j, i], 0 or 1.
     """
-    probability, true = torch.sigmoid(logits.float()), torch.cat([1 - heart, heart], 1)
-    axes = (0, 2, 3, 4)
-    intersection, total = (probability * true).sum(axes), (probability + true).sum(axes)
-    return 1 - ((2 * intersection + 1) / (total + 1)).mean()
+    loss = DiceLoss(sigmoid=True, batch=True, smooth_nr=1, smooth_dr=1)
+    return loss(logits.float(), torch.cat([1 - heart, heart], 1))
 
 
 class HeartTask(Task[HeartTraining]):

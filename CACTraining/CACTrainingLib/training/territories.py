@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from monai.losses.dice import DiceLoss
 from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import Runner
@@ -137,19 +137,18 @@ def territory_loss(
     weights = torch.tensor(CLASS_WEIGHTS, device=logits.device)
     voxel_entropy = functional.cross_entropy(logits[:, 1:], labels, weights, ignore_index=UNKNOWN, reduction="none")
     true_labels = torch.where(labels == UNKNOWN, 0, labels)
-    # + 1 because a batch may lie outside the field of view altogether.
+    # Not DiceCELoss, which is not a number for a batch altogether outside the field of view; hence + 1.
     entropy = voxel_entropy.sum() / ((weights[true_labels] * is_known).sum() + 1)
     surprise = -torch.log_softmax(logits[:, 1:], 1)[:, CALCIFYING]
     at_calcium = (is_known[:, None] * possible * surprise).sum() / len(labels)
-    probability = torch.softmax(logits[:, 1:], 1) * is_known[:, None]
-    true = functional.one_hot(true_labels, len(TERRITORIES)).movedim(-1, 1) * is_known[:, None]
-    axes = (0, 2, 3, 4)
-    intersection, total = (probability * true).sum(axes), probability.sum(axes) + true.sum(axes)
-    present = true.sum(axes) > 0
-    overlap = 1 - ((2 * intersection + 1) / (total + 1))[present].mean() if present.any() else entropy.new_zeros(())
+    overlaps = DiceLoss(
+        softmax=True, to_onehot_y=True, ignore_index=UNKNOWN, reduction="none", batch=True, smooth_nr=1, smooth_dr=1
+    )(logits[:, 1:], labels[:, None]).flatten()
+    present = labels[labels != UNKNOWN].unique()
+    overlap = overlaps[present].mean() if len(present) else entropy.new_zeros(())
     heart_entropy = functional.binary_cross_entropy_with_logits(logits[:, 0], heart, is_known)
-    heart_probability = torch.sigmoid(logits[:, 0]) * is_known
-    heart_overlap = 1 - (2 * (heart_probability * heart).sum() + 1) / (heart_probability.sum() + heart.sum() + 1)
+    heart_probability = torch.sigmoid(logits[:, :1]) * is_known[:, None]
+    heart_overlap = DiceLoss(batch=True, smooth_nr=1, smooth_dr=1)(heart_probability, heart[:, None])
     parts = {"entropy": entropy, "calcium": at_calcium, "overlap": overlap, "heart": heart_overlap}
     loss = entropy + at_calcium + overlap + heart_entropy + heart_overlap
     return loss, {name: part.detach() for name, part in parts.items()}

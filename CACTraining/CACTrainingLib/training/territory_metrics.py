@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from monai.metrics.meandice import compute_dice
+from monai.metrics.utils import do_metric_reduction
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 from torch import nn
@@ -14,6 +17,7 @@ from CACScoringLib.models.inference import Runner, predict
 
 from ..data.territory_patches import UNKNOWN, Patch, plain_patch
 from ..data.territory_volumes import TerritoryVolume
+from ..statistics.masks import dice
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,11 @@ class TerritoryAgreement:
     """Agreement with one patient's truth.
 
     Attributes:
-        dice: Dice of each territory, None if the patient lacks it, and of the heart.
+        dice: Dice of each territory, NaN if the patient lacks it, and of the heart.
         mass: Possible calcium of each artery (as distributed over patients) by predicted territory, [4, 11].
     """
 
-    dice: tuple[float | None, ...]
+    dice: tuple[float, ...]
     mass: np.ndarray
 
 
@@ -83,8 +87,8 @@ def _at_calcium(
 
 def summary(agreements: list[TerritoryAgreement]) -> dict[str, float]:
     """Return means over patients, and the share of coronary calcium that is assigned to its artery."""
-    columns = list(zip(*(agreement.dice for agreement in agreements), strict=True))
-    means = [float(np.mean([v for v in column if v is not None] or [0.0])) for column in columns]
+    values = torch.tensor([agreement.dice for agreement in agreements], dtype=torch.float64)
+    means = do_metric_reduction(values, "mean_batch")[0].tolist()
     mass = np.sum([agreement.mass for agreement in agreements], axis=0)
     right = [float(mass[n, n + 1]) for n in range(4)]
     total = float(mass.sum())
@@ -95,13 +99,13 @@ def summary(agreements: list[TerritoryAgreement]) -> dict[str, float]:
     return {"score": (metrics["mass"] + metrics["dice"] + metrics["heart"]) / 3, **metrics}
 
 
-def _dice(output: np.ndarray, patch: Patch) -> tuple[float | None, ...]:
-    labels, heart = patch.labels.numpy(), patch.heart.numpy() > 0
-    is_known = labels != UNKNOWN
-    predicted = output[1:].argmax(0)
-    values = []
-    for label in range(1, len(TERRITORIES)):
-        true, region = labels == label, (predicted == label) & is_known
-        values.append(2 * float((region & true).sum()) / float(region.sum() + true.sum()) if true.any() else None)
-    inside = (output[0] >= 0.5) & is_known
-    return (*values, 2 * float((inside & heart).sum()) / max(1, float(inside.sum() + heart.sum())))
+def _dice(output: np.ndarray, patch: Patch) -> tuple[float, ...]:
+    territories = compute_dice(
+        torch.from_numpy(output[1:].argmax(0))[None, None],
+        patch.labels[None, None],
+        include_background=False,
+        num_classes=len(TERRITORIES),
+        ignore_index=UNKNOWN,
+    )
+    inside = (output[0] >= 0.5) & (patch.labels.numpy() != UNKNOWN)
+    return (*territories[0].tolist(), dice(inside, patch.heart.numpy() > 0) or 0.0)

@@ -10,7 +10,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.networks.territories import TerritoryNetConfig
 from CACTrainingLib.cli.main import main
-from CACTrainingLib.data.territory_patches import CALCIFYING, SIZE, UNKNOWN
+from CACTrainingLib.data.territory_patches import CALCIFYING, SIZE, UNKNOWN, Patch
 from CACTrainingLib.data.territory_volumes import TerritoryVolume
 from CACTrainingLib.training import territories as training
 from CACTrainingLib.training import territory_metrics
@@ -62,6 +62,34 @@ def test_loss_is_zero_for_the_truth_and_high_for_errors(truth):
     assert float(territory_loss(sure(swapped, heart), hidden, heart * (hidden != UNKNOWN), none)[0]) < 1e-3
 
 
+def test_overlap_by_hand(truth):
+    """Even odds for all 11 territories, with half of the heart outside the field of view."""
+    labels, heart = truth
+    labels[:, :35] = UNKNOWN
+    heart = heart * (labels != UNKNOWN)
+    voxels, logits = int((labels != UNKNOWN).sum()), torch.zeros(1, 12, *labels.shape[1:])
+    _, parts = territory_loss(logits, labels, heart, torch.zeros(1, len(CALCIFYING), *labels.shape[1:]))
+    counts = [int((labels == label).sum()) for label in (0, 2, 4)]
+    dice = [(2 * count / 11 + 1) / (voxels / 11 + count + 1) for count in counts]
+    assert float(parts["overlap"]) == pytest.approx(1 - np.mean(dice), abs=1e-5)
+    size = float(heart.sum())
+    assert float(parts["heart"]) == pytest.approx(1 - (size + 1) / (voxels / 2 + size + 1), abs=1e-5)
+
+
+def test_dice_by_hand():
+    labels = torch.zeros(4, 4, 4, dtype=torch.int64)
+    labels[0], labels[1], labels[3] = 2, 4, UNKNOWN
+    heart = (labels > 0).float() * (labels != UNKNOWN)
+    output = np.zeros((12, 4, 4, 4), np.float32)
+    output[0, :1] = 1
+    output[3, :, :2], output[5, :, 2:] = 1, 1  # LAD in one half, RCA in the other
+    values = territory_metrics._dice(output, Patch(torch.zeros(2, 4, 4, 4), labels, heart, torch.zeros(5, 4, 4, 4)))
+    # 16 voxels of each are true and 24 of 48 known ones are predicted, 8 of them rightly.
+    assert values[1] == values[3] == pytest.approx(2 * 8 / (16 + 24))
+    assert values[-1] == pytest.approx(2 * 16 / (16 + 32))
+    assert np.isnan(values[:10]).sum() == 8
+
+
 def test_loss_at_possible_calcium_is_lowest_for_calibrated_odds(truth):
     """Even odds are best, with ln 2, for a place with LCX calcium in one half of patients and LAD in the other."""
     labels, heart = truth
@@ -110,7 +138,7 @@ def test_the_temperature_is_that_of_a_network_surer_than_right(monkeypatch):
 def test_the_summary_weighs_calcium_by_mass_and_leaves_out_missing_territories():
     mass = np.zeros((4, 11))
     mass[1, 2], mass[1, 3], mass[3, 4] = 6, 2, 2
-    first = TerritoryAgreement((None, 0.5, *[1.0] * 8, 0.9), mass)
+    first = TerritoryAgreement((np.nan, 0.5, *[1.0] * 8, 0.9), mass)
     second = TerritoryAgreement((0.4, 0.7, *[1.0] * 8, 0.7), 0 * mass)
     metrics = summary([first, second])
     assert metrics["mass"] == pytest.approx(0.8)
