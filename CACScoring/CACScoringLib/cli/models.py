@@ -1,4 +1,4 @@
-"""The command `models`: list, verify and install trained models."""
+"""The command `models`: list, verify, export and install trained models."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, text, run in (
         ("list", "list the available models", _list),
         ("verify", "verify the models' files", _verify),
+        ("export", "write a model that scores scans as MONAI bundle", _export),
         ("install", "install a model for `cac score --model`, or restore the one installed before it", _install),
     ):
         action = actions.add_parser(name, help=text, description=text)
         extras = () if run is _list else ("torch",)
         action.set_defaults(run=run, extras=lambda options, extras=extras: extras, interrupted="Interrupted.")
+        if run is _export:
+            action.add_argument("name", metavar="NAME", help="the model's name, as `cac models list` shows it")
+            action.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="new folder of the bundle")
     action.add_argument(
-        "model", metavar="MODEL", help="the model's card MODEL.json, its weights beside it; with --previous its name"
+        "model",
+        metavar="MODEL",
+        help="the card MODEL.json, its weights beside it, or the folder of a bundle; with --previous the model's name",
     )
     action.add_argument(
         "--overwrite", action="store_true", help="replace an installed model of this name; the replaced model is kept"
@@ -50,14 +56,27 @@ def _verify(options: argparse.Namespace, progress: Progress) -> None:
         print(f"{model.card.name}: whole")
 
 
+def _export(options: argparse.Namespace, progress: Progress) -> None:
+    from ..models.bundle import write_bundle
+    from ..models.cards import ModelError, list_models
+
+    models = {model.card.name: model for model in list_models()}
+    if options.name not in models:
+        raise ModelError(f"There is no model {options.name!r}. Installed: {', '.join(models)}.")
+    write_bundle(models[options.name].path, options.bundle)
+    print(f"Wrote the bundle {options.bundle}. Run it with: python -m monai.bundle run (see docs/README.md there).")
+
+
 def _install(options: argparse.Namespace, progress: Progress) -> None:
     if options.previous:
         _restore(options.model)
         return
+    from ..models.bundle import card_in_bundle
     from ..models.choice import ESTIMATORS
     from ..models.store import install_model
 
-    model = install_model(Path(options.model), options.overwrite)
+    path = Path(options.model)
+    model = install_model(card_in_bundle(path) if path.is_dir() else path, options.overwrite)
     name, network = model.card.name, model.card.network
     estimate = f"--whole-scan {network} " if network in ESTIMATORS else ""
     print(f"Installed {name} for {network}. Use it with: cac score CT {estimate}--model {name} …")

@@ -45,11 +45,7 @@ def write_graph(network: torch.nn.Module) -> str:
 
     channels, *kernel = next(network.parameters()).shape[1:]
     channels = getattr(network, "input_channels", channels)
-    example = torch.zeros(1, channels, *[EXAMPLE_SIDE] * len(kernel))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the checks of an input's size are not traced, and TorchScript is deprecated
-        traced = torch.jit.trace(network.eval(), example, check_trace=False)
-    graph = convert(traced)
+    graph = convert(trace(network, torch.zeros(1, channels, *[EXAMPLE_SIDE] * len(kernel))))
     graph.reshape([-1, channels] + [-1] * len(kernel))
     _replace_weights_by_inputs(graph, set(network.state_dict()))
     with tempfile.TemporaryDirectory() as folder:
@@ -58,6 +54,15 @@ def write_graph(network: torch.nn.Module) -> str:
         # Notes on the conversion are left out: they differ from one conversion to the next.
         text = re.sub(rb"\s*<rt_info>.*?</rt_info>|\s*<rt_info />|\n\s*", b"", topology.read_bytes(), flags=re.DOTALL)
         return base64.b64encode(zlib.compress(text + constants.read_bytes(), 9)).decode("ascii")
+
+
+def trace(network: torch.nn.Module, example: torch.Tensor) -> torch.jit.ScriptModule:
+    """Return a network as TorchScript, for inputs of any size."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the checks of an input's size are not traced, and TorchScript is deprecated
+        return torch.jit.trace(network.eval(), example, check_trace=False)
 
 
 def _replace_weights_by_inputs(graph: ov.Model, names: set[str]) -> None:

@@ -1,0 +1,204 @@
+"""MONAI bundles: a model with the metadata and configuration with which `python -m monai.bundle` runs it.
+
+A bundle holds the card and weights as CAC stores them, from which `cac models install` takes it back, and the network
+as TorchScript, so that it runs without CAC. No file is a pickle of Python objects. The format is MONAI's:
+https://docs.monai.io/en/stable/mb_specification.html
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.files import OutputError, atomic_folder
+from ..core.labels import TERRITORIES
+from ..networks.configs import LESION_KINDS, LESION_PATCH, SCORING_CONFIGS
+from . import preprocessing
+from .cards import WEIGHTS_ENDING, ModelCard, ModelError, read_network, weights_of
+from .graph import trace
+
+SCHEMA_URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+"""Schema of metadata.json, which `python -m monai.bundle verify_metadata` downloads."""
+
+TASKS = {
+    "heart": "Segmentation of the heart on non-contrast chest CT",
+    "territories": "Segmentation of the heart, and of the territories of its arteries, valves and great vessels, on CT",
+    "slices": "Detection of CT slices with visible coronary calcium",
+    "decomposition": "Coronary calcium map of CT slices",
+    "lesions": "Naming of calcified lesions on CT",
+}
+"""Task of each network that can be exported."""
+
+INFERENCE: dict[str, Any] = {
+    "imports": ["$import glob", "$import numpy", "$import pathlib", "$import torch"],
+    "bundle_root": ".",
+    "dataset_dir": "$@bundle_root + '/inputs'",
+    "output_dir": "$@bundle_root + '/eval'",
+    "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+    "network_def": "$torch.jit.load(@bundle_root + '/models/model.ts', map_location=@device)",
+    "datalist": "$[{'image': path} for path in sorted(glob.glob(@dataset_dir + '/*.npy'))]",
+    "preprocessing": {
+        "_target_": "Lambdad",
+        "keys": "image",
+        "func": "$lambda path: torch.from_numpy(numpy.load(path))",
+    },
+    "dataset": {"_target_": "Dataset", "data": "@datalist", "transform": "@preprocessing"},
+    "predict": "$lambda item: @inferer(item['image'][None].to(@device), @network_def)[0].cpu().numpy()",
+    "run": [
+        "$pathlib.Path(@output_dir).mkdir(parents=True, exist_ok=True)",
+        "$[numpy.save(pathlib.Path(@output_dir) / pathlib.Path(file['image']).name, @predict(item))"
+        " for file, item in zip(@datalist, @dataset)]",
+    ],
+}
+"""Content of inference.json without the inferer: predict from each array of a folder."""
+
+README = """# {name}
+
+{task}. {intended_use}
+
+Trained on: {data}. Licence: {licence}.
+
+Inputs are float32 arrays [channel, ...] (`inputs/*.npy`), prepared as by CAC (`CACScoringLib.models.preprocessing`,
+version {version}); `configs/metadata.json` names the channels. Predictions are written to `eval`.
+
+```
+python -m monai.bundle run --config_file configs/inference.json
+python -m monai.bundle verify_metadata --meta_file configs/metadata.json --filepath eval/schema.json
+python -m monai.bundle verify_net_in_out network_def --meta_file configs/metadata.json \\
+    --config_file configs/inference.json
+```
+
+In CAC: `cac models install` with this folder, which reads `models/{name}.json` and its weights only.
+"""
+
+
+def write_bundle(path: Path, folder: Path) -> None:
+    """Write a model as MONAI bundle into a new folder.
+
+    path: the card. Raises ModelError for a model that is damaged or does not score scans, OutputError if the folder
+    exists or cannot be written.
+    """
+    card, network = read_network(path)
+    if card.network not in SCORING_CONFIGS:
+        raise ModelError(
+            f"{card.name} is a model for {card.network!r}. Bundles are written of models for {', '.join(TASKS)}."
+        )
+    import torch
+
+    if folder.exists():
+        raise OutputError(f"{folder} exists already. Name a new folder for the bundle.")
+    formats = network_data_format(card)
+    image = formats["inputs"]["image"]
+    shape = image["spatial_shape"]
+    script = trace(network.requires_grad_(False), torch.zeros(1, image["num_channels"], *shape))
+    inferer: dict[str, Any] = {"_target_": "SimpleInferer"}
+    if card.network in ("heart", "territories"):
+        inferer = {"_target_": "SlidingWindowInferer", "roi_size": shape, "overlap": 0.5, "mode": "gaussian"}
+    facts = vars(card) | {"task": TASKS[card.network], "data": card.training.data}
+    texts = {
+        "configs/metadata.json": json.dumps(_metadata(card, formats), indent=2, ensure_ascii=False),
+        "configs/inference.json": json.dumps(INFERENCE | {"inferer": inferer}, indent=2),
+        "docs/README.md": README.format(**facts, version=card.preprocessing_version),
+        "LICENSE": f"SPDX-License-Identifier: {card.licence}\nhttps://spdx.org/licenses/{card.licence}.html\n",
+    }
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(folder) as half:
+            for name, text in texts.items():
+                (half / name).parent.mkdir(exist_ok=True)
+                (half / name).write_text(text, encoding="utf-8")
+            models = half / "models"
+            models.mkdir()
+            shutil.copyfile(path, models / f"{card.name}.json")
+            shutil.copyfile(weights_of(path, card.sha256), models / f"{card.name}{WEIGHTS_ENDING}")
+            script.save(models / "model.ts")
+    except (OSError, RuntimeError) as error:  # PyTorch's writer raises either
+        raise OutputError(f"The bundle {folder} cannot be written: {error}.") from error
+
+
+def card_in_bundle(folder: Path) -> Path:
+    """Return the path of the card in a bundle. Raises ModelError if the folder is no bundle of a model of CAC."""
+    if not (folder / "configs" / "metadata.json").is_file():
+        raise ModelError(f"{folder} is no MONAI bundle: it has no configs/metadata.json.")
+    cards = sorted((folder / "models").glob("*.json"))
+    if len(cards) != 1:
+        raise ModelError(
+            f"{folder} is no bundle of a model of CAC: its folder models holds {len(cards)} cards (NAME.json) instead "
+            "of one. Export the model again: cac models export."
+        )
+    return cards[0]
+
+
+def network_data_format(card: ModelCard) -> dict[str, dict[str, Any]]:
+    """Return shapes, ranges and channels of a network's input and output, as metadata.json has them."""
+    patch = [preprocessing.HEART_PATCH] * 3
+    if card.network == "heart":
+        window = f"CT, {preprocessing.HEART_LOW_HU:g} to {preprocessing.HEART_HIGH_HU:g} HU"
+        return _formats([window], patch, ["background", "heart"], patch)
+    if card.network == "territories":
+        patch = [preprocessing.TERRITORY_PATCH] * 3
+        windows = [f"CT, {low:g} to {high:g} HU" for low, high in preprocessing.TERRITORY_WINDOWS_HU]
+        return _formats(windows, patch, ["heart", *TERRITORIES], patch)
+    if card.network == "lesions":
+        windows = ["CT, soft window", "CT, wide window", "lesion"]
+        return _formats([*windows, *TERRITORIES], LESION_PATCH, LESION_KINDS, [])
+    neighbours = card.config["neighbours"]
+    offsets = [*range(-neighbours, 0), *range(1, neighbours + 1)]
+    window = f"{preprocessing.LOW_HU:g} to {preprocessing.HIGH_HU:g} HU"
+    channels = [f"slice, {window}", *(f"slice {offset:+d}, {window}" for offset in offsets)]
+    channels += ["left", "posterior", "superior"] * card.config["position"]
+    if card.network == "slices":
+        return _formats(channels, [card.config["size"]] * 2, ["no calcium", "calcium"], [])
+    side = [preprocessing.SLICE_SIZE] * 2
+    return _formats(channels, side, [f"calcium map, 0 to {preprocessing.MAP_HU:g} HU"], side)
+
+
+def _formats(
+    inputs: Sequence[str], shape: Sequence[int], outputs: Sequence[str], output_shape: Sequence[int]
+) -> dict[str, dict[str, Any]]:
+    def tensor(channels: Sequence[str], shape: Sequence[int], kind: str, content: str) -> dict[str, Any]:
+        return {
+            "type": kind,
+            "format": content,
+            "modality": "CT",
+            "num_channels": len(channels),
+            "spatial_shape": list(shape),
+            "dtype": "float32",
+            "value_range": [] if "left" in channels else [0, 1],
+            "is_patch_data": True,
+            "channel_def": dict(enumerate(channels)),
+        }
+
+    kind = "image" if output_shape else "probabilities"
+    return {
+        "inputs": {"image": tensor(inputs, shape, "image", "magnitude")},
+        "outputs": {"pred": tensor(outputs, output_shape, kind, "classes")},
+    }
+
+
+def _metadata(card: ModelCard, formats: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    versions = {f"{key}_version": metadata.version(name) for key, name in (("monai", "monai"), ("pytorch", "torch"))}
+    return {
+        "schema": SCHEMA_URL,
+        "version": f"{card.preprocessing_version}.0.0",
+        "changelog": {},
+        **versions,
+        "numpy_version": np.__version__,
+        "required_packages_version": {},
+        "name": card.name,
+        "task": TASKS[card.network],
+        "description": f"{TASKS[card.network]}. Weights of {card.name}, SHA-256 {card.sha256}.",
+        "authors": "those who trained the model with CAC",
+        "copyright": f"licence {card.licence}",
+        "data_source": card.training.data,
+        "intended_use": card.intended_use,
+        "eval_metrics": card.validation,
+        "card": f"models/{card.name}.json",
+        "network_data_format": formats,
+    }

@@ -1,0 +1,113 @@
+"""MONAI bundles of models: run by MONAI, and taken back as they were."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from CACScoringLib.cli.main import main
+from CACScoringLib.models import cards
+from CACScoringLib.models.cards import list_models, load_model, read_card
+from CACScoringLib.models.inference import predict
+
+NAMES = ("territories-compact", "slices-compact", "map-compact", "lesions-compact")
+REQUIRED = {
+    "schema", "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version", "task",
+    "description", "authors", "copyright", "network_data_format",
+}  # fmt: skip
+"""Required keys of MONAI's schema meta_schema_20240725."""
+
+pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    """Bundles of the models that come with CAC, by name."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for name in NAMES:
+        assert main(["models", "export", name, "--bundle", str(folder / name)]) == 0
+    return folder
+
+
+@pytest.fixture
+def bundle(bundles, tmp_path, monkeypatch):
+    """Copy of a bundle; nothing is installed."""
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "user"))
+    return shutil.copytree(bundles / "slices-compact", tmp_path / "bundle")
+
+
+def install(folder, capsys):
+    """Return the exit code and message of an installation."""
+    return main(["models", "install", str(folder)]), capsys.readouterr().err
+
+
+def test_a_bundle_is_taken_back_as_it_was(bundle, tmp_path, capsys):
+    code, _ = install(bundle, capsys)
+    assert code == 0
+    for ending in (".json", ".safetensors"):
+        stored = cards.bundled_folder() / f"slices-compact{ending}"
+        assert (tmp_path / "user" / stored.name).read_bytes() == stored.read_bytes()
+    assert [model.origin for model in list_models("slices")] == ["bundled", "user"]
+
+
+def test_metadata_describe_the_network_and_its_intended_use(bundle):
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    card = read_card(bundle / metadata["card"])
+    assert metadata.keys() >= REQUIRED
+    assert metadata["intended_use"] == card.intended_use
+    image, predicted = (metadata["network_data_format"][key] for key in ("inputs", "outputs"))
+    assert list(image["image"]["channel_def"].values()) == [
+        "slice, -50 to 950 HU", "slice -1, -50 to 950 HU", "slice +1, -50 to 950 HU", "left", "posterior", "superior",
+    ]  # fmt: skip
+    assert image["image"]["spatial_shape"] == [160, 160]
+    assert predicted["pred"]["channel_def"] == {"0": "no calcium", "1": "calcium"}
+    assert card.intended_use in (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    assert card.licence in (bundle / "LICENSE").read_text(encoding="utf-8")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:parsing config_file:UserWarning")
+@pytest.mark.parametrize("name", NAMES)
+def test_monai_verifies_and_runs_a_bundle(bundles, name, tmp_path, monkeypatch):
+    bundle = pytest.importorskip("monai.bundle")
+    folder = shutil.copytree(bundles / name, tmp_path / name)
+    monkeypatch.chdir(folder)
+    files = {"meta_file": "configs/metadata.json", "config_file": "configs/inference.json"}
+    bundle.verify_net_in_out("network_def", **files)
+    metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    image = metadata["network_data_format"]["inputs"]["image"]
+    inputs = np.random.default_rng(0).random((image["num_channels"], *image["spatial_shape"])).astype(np.float32)
+    (folder / "inputs").mkdir()
+    np.save(folder / "inputs" / "scan.npy", inputs)
+    bundle.run(config_file=files["config_file"])
+    network = load_model(cards.bundled_folder() / f"{name}.json", "cpu").network
+    np.testing.assert_allclose(np.load("eval/scan.npy"), predict(network, inputs[None], 1)[0][0], atol=1e-3)
+
+
+def test_broken_bundles_are_refused(bundle, capsys):
+    weights = bundle / "models" / "slices-compact.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    code, message = install(bundle, capsys)
+    assert (code, "damaged" in message) == (3, True)
+    weights.unlink()
+    assert "cannot be read" in install(bundle, capsys)[1]
+    card = bundle / "models" / "slices-compact.json"
+    renamed = json.loads(card.read_text(encoding="utf-8")) | {"name": "../slices-compact"}
+    card.write_text(json.dumps(renamed), encoding="utf-8")
+    assert "file and name must agree" in install(bundle, capsys)[1]
+    card.unlink()
+    assert "0 cards" in install(bundle, capsys)[1]
+    (bundle / "configs" / "metadata.json").unlink()
+    assert "is no MONAI bundle" in install(bundle, capsys)[1]
+    assert not cards.user_folder().exists()
+
+
+def test_what_cannot_be_exported_says_why(bundles, tmp_path, capsys):
+    for name, code, reason in (
+        ("sharpener-compact", 3, "for 'super_resolution'"),
+        ("../map-compact", 3, "There is no model"),
+        ("map-compact", 2, "exists already"),
+    ):
+        assert main(["models", "export", name, "--bundle", str(bundles / "map-compact")]) == code
+        assert reason in capsys.readouterr().err
