@@ -1,7 +1,7 @@
 """MONAI bundles: a model with the metadata and configuration with which `python -m monai.bundle` runs it.
 
-A bundle holds the card and weights as CAC stores them, from which `cac models install` takes it back, and the network
-as TorchScript, so that it runs without CAC. No file is a pickle of Python objects. The format is MONAI's:
+A bundle holds the card and weights as CAC stores them, which are all that `cac models install` reads, and the network
+as TorchScript, so that it runs without CAC. The pickled `model.pt` of other bundles is left out. The format is MONAI's:
 https://docs.monai.io/en/stable/mb_specification.html
 """
 
