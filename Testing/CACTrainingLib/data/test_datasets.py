@@ -253,6 +253,23 @@ class TestAugmentation:
         assert straight.mean() == pytest.approx(settings.straight_share, abs=0.07)
         np.testing.assert_allclose(shifts[straight], np.rint(shifts[straight]), atol=1e-4)
 
+    def test_generators_of_one_seed_give_one_batch(self):
+        hu = np.random.default_rng(0).normal(100, 40, (4, 1, 40, 40)).astype(np.float32)
+        volume = hu[0] / 100
+        slices, patches = zip(
+            *(
+                (
+                    augment_slices(hu, hu[:, :0], SliceAugmentation(crop=32), np.random.default_rng(seed))[0],
+                    augment_patch(volume, volume, (0, 20, 20), 16, PatchAugmentation(), np.random.default_rng(seed))[0],
+                )
+                for seed in (1, 1, 2)
+            ),
+            strict=True,
+        )
+        for first, again, different in (slices, patches):
+            assert torch.equal(first, again)
+            assert not torch.equal(first, different)
+
     def test_straight_slices_are_copies(self):
         hu = np.random.default_rng(0).normal(100, 40, (3, 2, 60, 60)).astype(np.float32)
         still = SliceAugmentation(40, 5, 0, 1, 0, 0, 0)
