@@ -14,7 +14,7 @@ from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.run import RunSettings, write_result
-from CACTrainingLib.experiments import jobs
+from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
 from CACTrainingLib.phantom.cohort.export import annotate, write_scan
 from CACTrainingLib.phantom.scanner.motion import ScanPose

@@ -15,7 +15,7 @@ from in_this_process import InThisProcess
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
-from CACTrainingLib.experiments.engine import ExperimentSettings, TrainingBudget
+from CACTrainingLib.evaluation.experiment import ExperimentSettings, TrainingBudget
 from CACTrainingLib.radiograph.study.study import RadiographStudySettings, evaluate_radiographs
 from CACTrainingLib.whole_scan.radiomics.study import RadiomicsStudySettings, evaluate_radiomics
 from CACTrainingLib.whole_scan.vessels.study import VesselBudget, VesselStudySettings, evaluate_vessels
@@ -24,8 +24,8 @@ from CACTrainingLib.whole_scan.vessels.study import VesselBudget, VesselStudySet
 def make_quick(monkeypatch, resamples: int) -> None:
     """Remove processes, scans of whole-scan studies, pictures and most resamples."""
     whole_scan_studies.without_scans(monkeypatch)
-    monkeypatch.setattr("CACTrainingLib.experiments.jobs.Workers", InThisProcess)
-    monkeypatch.setattr("CACTrainingLib.report.page.rendered", lambda figure: {"png": b"", "svg": b"<svg/>"})
+    monkeypatch.setattr("CACTrainingLib.evaluation.jobs.Workers", InThisProcess)
+    monkeypatch.setattr("CACTrainingLib.evaluation.page.rendered", lambda figure: {"png": b"", "svg": b"<svg/>"})
     monkeypatch.setattr("CACTrainingLib.statistics.bootstrap.Bootstrap.__init__.__defaults__", (resamples,))
 
 

@@ -22,9 +22,9 @@ from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.record.reading import restore
 
-from ..experiments.jobs import JobSettings, StudyError, job_key, kept_jobs
-from ..report import figures as study_figures
-from ..report.parts import Figure, Section
+from ..evaluation import figures as study_figures
+from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs
+from ..evaluation.parts import Figure, Section
 from .accuracy import rank_measure
 from .detection import scan_rates
 from .records import StudyRecord, Value, pairs_of

@@ -8,9 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from ..report import figures as study_figures
-from ..report.measures import Measure, patients_of
-from ..report.parts import Figure, Section, Table, count
+from ..evaluation import figures as study_figures
+from ..evaluation.measures import Measure, patients_of
+from ..evaluation.parts import Figure, Section, Table, count
 from ..statistics.bootstrap import mean, ratio
 from ..statistics.regression import correlation, linear_fit, rank_correlation
 from .records import MG, StudyRecord, Truth

@@ -20,10 +20,10 @@ from CACScoringLib.io.reading import read_mask
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS
 
-from ..experiments.jobs import JobSettings, job_key, kept_jobs
+from ..evaluation.jobs import JobSettings, job_key, kept_jobs
+from ..evaluation.measures import Measure, patients_of
+from ..evaluation.parts import METHODS, Cell, Section, Table, heading
 from ..phantom.cohort.cohort import patient_of, reference_scores
-from ..report.measures import Measure, patients_of
-from ..report.parts import METHODS, Cell, Section, Table, heading
 from ..statistics.agreement import Statistic, icc, kappa
 from ..statistics.bootstrap import quantile, ratio
 from ..statistics.regression import rank_correlation

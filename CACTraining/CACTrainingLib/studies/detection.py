@@ -12,9 +12,9 @@ from functools import partial
 
 import numpy as np
 
-from ..report import figures as study_figures
-from ..report.measures import Measure, rates
-from ..report.parts import METHODS, Cell, Figure, Section, Table, count
+from ..evaluation import figures as study_figures
+from ..evaluation.measures import Measure, rates
+from ..evaluation.parts import METHODS, Cell, Figure, Section, Table, count
 from ..statistics.bootstrap import mean
 from ..statistics.roc import area_under_curve
 from .records import MG, StudyRecord

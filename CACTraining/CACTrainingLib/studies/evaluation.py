@@ -22,10 +22,10 @@ from CACScoringLib.core.tables import TableError, read_table
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 
-from ..experiments.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder, scored_folders
+from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder, scored_folders
+from ..evaluation.page import facts_of, write_study
+from ..evaluation.parts import Section, Table, candidates_counted
 from ..project.project import is_project
-from ..report.page import facts_of, write_study
-from ..report.parts import Section, Table, candidates_counted
 from . import ablation, acquisition, automatic, detection, heart, reproducibility
 from .limits import store_limits
 from .records import StudyRecord, from_json, models_of

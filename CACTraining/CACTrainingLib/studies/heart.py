@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..report.measures import patients_of
-from ..report.parts import Section, Table, count
+from ..evaluation.measures import patients_of
+from ..evaluation.parts import Section, Table, count
 from ..statistics.bootstrap import estimate, quantile
 from .records import StudyRecord
 from .sample import PAPER, Sample

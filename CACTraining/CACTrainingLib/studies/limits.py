@@ -11,7 +11,7 @@ from CACScoringLib.models.cards import list_models
 from CACScoringLib.models.store import store_repeatability
 from CACScoringLib.quality.calibration import Repeatability
 
-from ..experiments.jobs import StudyError
+from ..evaluation.jobs import StudyError
 from .records import MG, StudyRecord, models_of, pairs_of
 from .reproducibility import limits
 

@@ -22,12 +22,12 @@ from CACScoringLib.core.tables import TableError, read_table
 from CACScoringLib.models.cards import LoadedModel, ModelError, StoredModel, load_model, read_card
 
 from ..data.datasets import default_cache, find_scans, load_slices, prepare
-from ..experiments.jobs import StudyError, make_folder
+from ..evaluation.jobs import StudyError, make_folder
+from ..evaluation.measures import MethodComparison
+from ..evaluation.page import table_as_csv, write_study
+from ..evaluation.parts import Section, Table, count, heading
 from ..project.project import Project, is_project
 from ..project.training_scan import TrainingScan
-from ..report.measures import MethodComparison
-from ..report.page import table_as_csv, write_study
-from ..report.parts import Section, Table, count, heading
 from ..statistics.bootstrap import LEAST_PATIENTS, RESAMPLES
 from .model_measures import EVALUATORS, Case, Evaluator, HeartEvaluator
 from .scans import DEFAULT_USE

@@ -24,8 +24,8 @@ from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, middle_s
 
 from ..data.datasets import ScanSlices
 from ..data.scan_samples import heart_of
+from ..evaluation.measures import Measure, rates
 from ..project.training_scan import TrainingScan
-from ..report.measures import Measure, rates
 from ..statistics.bootstrap import mean, ratio
 from ..statistics.masks import mask_agreement
 from ..statistics.regression import rank_correlation

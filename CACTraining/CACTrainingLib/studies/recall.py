@@ -32,14 +32,14 @@ from CACScoringLib.scoring.lesions import Lesion, LesionSet, find_lesions
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
-from ..experiments.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder
+from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder
+from ..evaluation.page import facts_of, write_study
+from ..evaluation.parts import Cell, Section, Table, count, heading
 from ..phantom.anatomy.coronaries import ARTERIES, LABELS
 from ..phantom.anatomy.segments import SEGMENTS
 from ..phantom.cohort.export import same_settings
 from ..phantom.cohort.segment_scans import BLURRED_MASS_MG, MASS_MG, VERSION, SegmentPlaque, SegmentScan, segment_scan
 from ..phantom.scanner.motion import PROTOCOLS
-from ..report.page import facts_of, write_study
-from ..report.parts import Cell, Section, Table, count, heading
 from ..statistics.bootstrap import Bootstrap
 from .scoring import forget, models_key, scoring_models, with_networks
 

@@ -15,9 +15,9 @@ import numpy as np
 from CACScoringLib.quality.calibration import Limits
 from CACScoringLib.scoring.scores import ROUNDING, whole_score
 
-from ..report import figures as study_figures
-from ..report.measures import Measure
-from ..report.parts import METHODS, Figure, Section, Table, heading
+from ..evaluation import figures as study_figures
+from ..evaluation.measures import Measure
+from ..evaluation.parts import METHODS, Figure, Section, Table, heading
 from ..statistics.agreement import (
     LIMIT_FACTOR,
     absolute_difference_fit,

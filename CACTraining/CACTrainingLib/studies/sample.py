@@ -9,8 +9,8 @@ import numpy as np
 
 from CACScoringLib.core.ct import CTError
 
-from ..report.measures import MethodComparison, patients_of
-from ..report.parts import METHODS, count
+from ..evaluation.measures import MethodComparison, patients_of
+from ..evaluation.parts import METHODS, count
 from .records import StudyRecord, pairs_of
 
 MASS, AGATSTON = "mass", "agatston"

@@ -22,7 +22,8 @@ import SimpleITK as sitk
 from CACScoringLib.core.tables import read_table, write_table
 from CACScoringLib.io.reading import read_mask
 
-from ..experiments.jobs import StudyError
+from ..evaluation.jobs import StudyError
+from ..evaluation.parts import count
 from ..project.annotation_files import SliceLabel
 from ..project.annotations import annotators, check_annotator, slice_annotations
 from ..project.files import ProjectScan
@@ -30,7 +31,6 @@ from ..project.project import Project, is_project
 from ..project.proposals import read_proposal
 from ..project.split import USES
 from ..project.training import slice_labels
-from ..report.parts import count
 
 DEFAULT_USE = "test"
 TABLE_COLUMNS = ("patient", "scan", "ct", "series", "heart", "lesions")

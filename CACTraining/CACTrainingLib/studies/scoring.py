@@ -19,7 +19,7 @@ from CACScoringLib.models.choice import SCORING_NETWORKS, ModelChoice, Networks,
 from CACScoringLib.models.inference import Runner, predict, use_threads
 from CACScoringLib.scoring.methods import MethodResult
 
-from ..experiments.jobs import Prepared
+from ..evaluation.jobs import Prepared
 from .records import ARTERIES, Value
 
 if TYPE_CHECKING:

@@ -30,9 +30,9 @@ from CACScoringLib.record.score_record import ModelRecord
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.scores import class_number, score_lesions
 
-from ..experiments.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder
-from ..report.page import facts_of, write_study
-from ..report.parts import Cell, Section, Table, count
+from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder
+from ..evaluation.page import facts_of, write_study
+from ..evaluation.parts import Cell, Section, Table, count
 from .scoring import forget, models_key, scoring_models, with_networks
 
 SCORES = "scores.csv"

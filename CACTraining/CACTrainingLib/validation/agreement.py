@@ -9,9 +9,9 @@ import numpy as np
 
 from CACScoringLib.scoring.scores import ROUNDING, whole_score
 
-from ..report import figures as drawings
-from ..report.measures import Measure, MethodComparison, rates
-from ..report.parts import METHODS, Cell, Figure, Section, Table, count, heading
+from ..evaluation import figures as drawings
+from ..evaluation.measures import Measure, MethodComparison, rates
+from ..evaluation.parts import METHODS, Cell, Figure, Section, Table, count, heading
 from ..statistics.agreement import Statistic, icc, kappa, limits_of_agreement
 from ..statistics.bootstrap import mean, ratio
 from ..statistics.patient_folds import CATEGORY_TITLES
@@ -59,7 +59,7 @@ class ComparedScans(MethodComparison):
     def rates(
         self, titles: Sequence[str], positive: Callable[[float], bool], vessel: str | None = None
     ) -> list[Measure]:
-        """Rates (`report.measures.rates`) of scans whose total or vessel score is `positive`."""
+        """Rates (`evaluation.measures.rates`) of scans whose total or vessel score is `positive`."""
         scans = self.scans if vessel is None else [scan for scan in self.scans if vessel in scan.vessels]
         return rates(
             titles,

@@ -24,7 +24,7 @@ from .candidates import ScanCandidates, scan_candidates
 from .reference import Reference, ReferenceScan
 
 SCORED_METHODS = {"automatic": ("threshold", "lesions.nii.gz"), "map": ("decomposition", "map_lesions.nii.gz")}
-"""Key in `scores.json` and image of the lesions, by key of `report.parts.METHODS`; the clinical method first."""
+"""Key in `scores.json` and image of the lesions, by key of `evaluation.parts.METHODS`; the clinical method first."""
 
 PICTURES = 6
 """Most pictures of each kind per scan, of the largest lesions."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..report.measures import Measure
-from ..report.parts import METHODS, Cell, Gallery, Picture, Section, Table, count, heading
+from ..evaluation.measures import Measure
+from ..evaluation.parts import METHODS, Cell, Gallery, Picture, Section, Table, count, heading
 from ..statistics.bootstrap import mean, ratio
 from ..statistics.patient_folds import CATEGORY_TITLES
 from .agreement import ComparedScans, category

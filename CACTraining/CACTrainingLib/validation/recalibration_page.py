@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from ..report.measures import Measure, MethodComparison
-from ..report.parts import METHODS, Cell, Section, Table, count
+from ..evaluation.measures import Measure, MethodComparison
+from ..evaluation.parts import METHODS, Cell, Section, Table, count
 from ..statistics.agreement import Statistic, icc
 from ..statistics.bootstrap import mean
 from ..statistics.patient_folds import CATEGORY_TITLES

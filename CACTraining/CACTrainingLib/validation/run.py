@@ -24,9 +24,9 @@ from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.quality.calibration import CalibratedOn
 from CACScoringLib.record.reading import restore
 
-from ..experiments.jobs import SCANS, JobSettings, job_key, kept_jobs, make_folder, scored_folders
-from ..report.page import facts_of, write_study
-from ..report.parts import METHODS, Section, Table, candidates_counted, count
+from ..evaluation.jobs import SCANS, JobSettings, job_key, kept_jobs, make_folder, scored_folders
+from ..evaluation.page import facts_of, write_study
+from ..evaluation.parts import METHODS, Section, Table, candidates_counted, count
 from ..statistics.patient_folds import CATEGORY_TITLES
 from . import agreement, lesions, recalibration, recalibration_page
 from .agreement import ComparedScans, category

@@ -19,10 +19,17 @@ import numpy as np
 from CACScoringLib.core.tables import write_table
 
 from ..data.scan_table import TableScan, table_hash
-from ..experiments.engine import PREDICTIONS, SCORE_COLUMNS, Experiment, ExperimentRun, ExperimentSettings, score_counts
-from ..experiments.jobs import StudyError
-from ..report.page import write_study
-from ..report.parts import Cell, Section, Table, heading, p_cell
+from ..evaluation.experiment import (
+    PREDICTIONS,
+    SCORE_COLUMNS,
+    Experiment,
+    ExperimentRun,
+    ExperimentSettings,
+    score_counts,
+)
+from ..evaluation.jobs import StudyError
+from ..evaluation.page import write_study
+from ..evaluation.parts import Cell, Section, Table, heading, p_cell
 from ..statistics.bootstrap import paired_difference
 from .evaluation import Evaluation, Measure, Prediction
 from .scan_table import are_digital, folds, read_scan_table, split_or_join

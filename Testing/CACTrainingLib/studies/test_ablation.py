@@ -20,7 +20,7 @@ from CACScoringLib.models.choice import Networks
 from CACScoringLib.models.inference import predict
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
-from CACTrainingLib.experiments import jobs
+from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.studies import ablation
 from CACTrainingLib.studies.ablation import CONFIGURATIONS, AblationSettings, score_configurations
 from CACTrainingLib.studies.records import Value

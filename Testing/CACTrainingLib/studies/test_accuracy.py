@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from study_samples import record
 
-from CACTrainingLib.report.parts import METHODS
+from CACTrainingLib.evaluation.parts import METHODS
 from CACTrainingLib.studies import accuracy
 from CACTrainingLib.studies.records import Truth
 from CACTrainingLib.studies.sample import Sample

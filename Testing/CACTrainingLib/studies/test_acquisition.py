@@ -7,7 +7,7 @@ import pytest
 from digital_pairs import CALCIFIED, POSES, SCANNER, known_networks
 from in_this_process import InThisProcess
 
-from CACTrainingLib.experiments import jobs
+from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
 from CACTrainingLib.studies import acquisition
 from CACTrainingLib.studies.acquisition import AcquisitionSettings, Setting, scan_settings

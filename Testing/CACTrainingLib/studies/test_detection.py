@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from study_samples import record, value
 
-from CACTrainingLib.report.parts import METHODS
+from CACTrainingLib.evaluation.parts import METHODS
 from CACTrainingLib.studies import detection, heart
 from CACTrainingLib.studies.records import HeartAgreement, Truth
 

@@ -9,7 +9,7 @@ from study_samples import cohort
 
 from CACScoringLib.models.cards import read_card
 from CACScoringLib.quality.calibration import Repeatability
-from CACTrainingLib.experiments.jobs import StudyError
+from CACTrainingLib.evaluation.jobs import StudyError
 from CACTrainingLib.studies.limits import repeatability_of, store_limits
 from CACTrainingLib.studies.reproducibility import limits
 

@@ -20,7 +20,7 @@ from CACScoringLib.models.cards import Training, describe, load_model
 from CACScoringLib.models.store import save_model, update_card
 from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, build
 from CACTrainingLib.data.datasets import find_scans, load_slices, prepare
-from CACTrainingLib.experiments.jobs import StudyError
+from CACTrainingLib.evaluation.jobs import StudyError
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project

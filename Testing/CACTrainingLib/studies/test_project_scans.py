@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from digital_pairs import CALCIFIED
 from training_scans import HEART_SLICES, write_scan
 
-from CACTrainingLib.experiments.jobs import StudyError
+from CACTrainingLib.evaluation.jobs import StudyError
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project

@@ -11,8 +11,8 @@ from in_this_process import InThisProcess
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.labels import Artery
-from CACTrainingLib.experiments import jobs
-from CACTrainingLib.experiments.jobs import StudyError
+from CACTrainingLib.evaluation import jobs
+from CACTrainingLib.evaluation.jobs import StudyError
 from CACTrainingLib.phantom.cohort.segment_scans import SegmentPlaque, SegmentScan
 from CACTrainingLib.studies import recall
 from CACTrainingLib.studies.recall import Answers, RecallSettings, evaluate_recall, true_lesion

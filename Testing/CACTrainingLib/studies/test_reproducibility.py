@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from study_samples import cohort, pairs, record
 
-from CACTrainingLib.report.parts import METHODS
+from CACTrainingLib.evaluation.parts import METHODS
 from CACTrainingLib.statistics.agreement import LIMIT_FACTOR
 from CACTrainingLib.studies import reproducibility
 from CACTrainingLib.studies.sample import MixedUnitsError, Sample

@@ -11,8 +11,8 @@ from in_this_process import InThisProcess
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import AIR_HU, CTScan, scan_from_image
-from CACTrainingLib.experiments import jobs
-from CACTrainingLib.experiments.jobs import StudyError
+from CACTrainingLib.evaluation import jobs
+from CACTrainingLib.evaluation.jobs import StudyError
 from CACTrainingLib.studies import stability
 from CACTrainingLib.studies.stability import AS_IT_IS, AVERAGED, StabilitySettings, evaluate_stability
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from CACTrainingLib.report.page import write_study
+from CACTrainingLib.evaluation.page import write_study
 from CACTrainingLib.statistics.bootstrap import Estimate
 from CACTrainingLib.validation import agreement, lesions
 from CACTrainingLib.validation.agreement import ComparedScans, category

@@ -6,7 +6,7 @@ import pytest
 from made_experiments import EXPERIMENTS, RecordingTrainer, make_quick, table_of
 from whole_scan_studies import fake_trainer, without_scans, write_table
 
-from CACTrainingLib.experiments.engine import PREDICTIONS
+from CACTrainingLib.evaluation.experiment import PREDICTIONS
 from CACTrainingLib.whole_scan.scan_table import held_out, read_scan_table
 
 PATIENTS = 48

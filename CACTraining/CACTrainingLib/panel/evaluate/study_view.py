@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard
 
 INDEX, PAGE, SCHEMA = "study.json", "study.html", "cac-study/1"
-"""Files of a study's folder and format of its index (`report.page.write_study`)."""
+"""Files of a study's folder and format of its index (`evaluation.page.write_study`)."""
 
 COMPARISON = "models"
 """Name of the study that compares two models."""

@@ -17,10 +17,10 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Table as CsvTable
 from CACScoringLib.core.tables import TableError, read_table
 
-from ...experiments.jobs import make_folder
-from ...report.figures import survival_curves
-from ...report.page import write_study
-from ...report.parts import Cell, Figure, Section, Table, heading, p_cell
+from ...evaluation.figures import survival_curves
+from ...evaluation.jobs import make_folder
+from ...evaluation.page import write_study
+from ...evaluation.parts import Cell, Figure, Section, Table, heading, p_cell
 from ...statistics.agreement import kappa
 from ...statistics.bootstrap import RESAMPLES, Bootstrap, BootstrapResult, paired_difference
 from ...statistics.patient_folds import CATEGORIES as LIMITS

@@ -11,8 +11,8 @@ import numpy as np
 
 from CACScoringLib.core.ct import CTError
 
-from ...experiments.engine import ExperimentRun, TrainingBudget, running_folder
-from ...experiments.jobs import Prepared
+from ...evaluation.experiment import ExperimentRun, TrainingBudget, running_folder
+from ...evaluation.jobs import Prepared
 from ...statistics.patient_folds import CATEGORIES
 from ..cases import LABELS, SUPER_RESOLUTIONS, read_table
 

@@ -14,7 +14,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 
 from ...data.scan_table import TableScan, table_hash
-from ...experiments.engine import (
+from ...evaluation.experiment import (
     PREDICTIONS,
     SCORE_COLUMNS,
     Experiment,
@@ -25,9 +25,9 @@ from ...experiments.engine import (
     check_known,
     score_counts,
 )
-from ...experiments.jobs import StudyError
-from ...report.page import write_study
-from ...report.parts import Cell, Section, Table, heading, p_cell
+from ...evaluation.jobs import StudyError
+from ...evaluation.page import write_study
+from ...evaluation.parts import Cell, Section, Table, heading, p_cell
 from ...statistics.agreement import kappa
 from ...statistics.bootstrap import Bootstrap, BootstrapResult, paired_difference
 from ...statistics.patient_folds import CATEGORY_TITLES, category_of, parts_by_patient
@@ -104,7 +104,7 @@ class RadiographCohort:
 def evaluate_radiographs(
     settings: RadiographStudySettings, progress: Progress | None = None, train: Trainer = trainer
 ) -> Path:
-    """Run the study; see `experiments.engine.carry_out`. Raises StudyError, TableError, OutputError."""
+    """Run the study; see `evaluation.experiment.carry_out`. Raises StudyError, TableError, OutputError."""
     check_known(settings.names, [config.name for config in CONFIGURATIONS], "configuration")
     return carry_out(settings, partial(_read, settings), train, ("radiographs", "trainings", "page"), progress)
 

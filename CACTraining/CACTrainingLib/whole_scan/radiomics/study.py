@@ -19,9 +19,9 @@ from sklearn.preprocessing import StandardScaler
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 
-from ...experiments.engine import ExperimentRun, Trainer, TrainingBudget, carry_out
-from ...experiments.jobs import Prepared
-from ...report.parts import PUBLISHED
+from ...evaluation.experiment import ExperimentRun, Trainer, TrainingBudget, carry_out
+from ...evaluation.jobs import Prepared
+from ...evaluation.parts import PUBLISHED
 from ..evaluation import ACCURACY, AUC, SENSITIVITY, SPECIFICITY, Measure, with_calls
 from ..scan_table import read_scan_table
 from ..study import FACTORS, Fit, ScanCohort, WholeScanStudy, WholeScanStudySettings, cohort_of
@@ -89,7 +89,7 @@ class RadiomicsData:
 def evaluate_radiomics(
     settings: RadiomicsStudySettings, progress: Progress | None = None, train: Trainer | None = None
 ) -> Path:
-    """Run the study; see `experiments.engine.carry_out`.
+    """Run the study; see `evaluation.experiment.carry_out`.
 
     Raises StudyError, TableError, OutputError, and CTError if no scan can be prepared.
     """

@@ -13,9 +13,9 @@ import numpy as np
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.vessels import OUTPUTS, PRESETS
 
-from ...experiments.engine import ExperimentRun, Trainer, TrainingBudget, carry_out, check_known, running_folder
-from ...experiments.jobs import Prepared
-from ...report.parts import PUBLISHED
+from ...evaluation.experiment import ExperimentRun, Trainer, TrainingBudget, carry_out, check_known, running_folder
+from ...evaluation.jobs import Prepared
+from ...evaluation.parts import PUBLISHED
 from ...statistics.agreement import kappa
 from ...statistics.bootstrap import mean
 from ...statistics.patient_folds import category_of
@@ -163,7 +163,7 @@ class VesselData:
 def evaluate_vessels(
     settings: VesselStudySettings, progress: Progress | None = None, train: Trainer | None = None
 ) -> Path:
-    """Run the study; see `experiments.engine.carry_out`.
+    """Run the study; see `evaluation.experiment.carry_out`.
 
     Raises StudyError, TableError, OutputError, and CTError if no scan can be prepared.
     """

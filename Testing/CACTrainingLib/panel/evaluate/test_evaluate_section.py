@@ -16,10 +16,10 @@ import desktop_host
 from CACScoringLib.models.cards import find_model, list_models
 from CACTrainingLib.cli.evaluate import STUDIES
 from CACTrainingLib.cli.main import make_parser
+from CACTrainingLib.evaluation import figures as study_figures
+from CACTrainingLib.evaluation.page import write_study
+from CACTrainingLib.evaluation.parts import Figure, Section, Table
 from CACTrainingLib.project.project import Project
-from CACTrainingLib.report import figures as study_figures
-from CACTrainingLib.report.page import write_study
-from CACTrainingLib.report.parts import Figure, Section, Table
 from CACTrainingLib.statistics.bootstrap import Estimate
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from CACTrainingLib.experiments.engine import ExperimentRun, TrainingBudget
+from CACTrainingLib.evaluation.experiment import ExperimentRun, TrainingBudget
 from CACTrainingLib.radiograph import fitting
 from CACTrainingLib.radiograph.study.runs import BASE, CONFIGURATIONS, RadiographData, fit_settings, trainer
 from CACTrainingLib.radiograph.train import PRESETS

@@ -8,7 +8,7 @@ from made_experiments import EXPERIMENTS, index_of, make_quick, sections_of, tab
 from radiograph_study import write_table
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from CACTrainingLib.experiments.engine import TrainingBudget
+from CACTrainingLib.evaluation.experiment import TrainingBudget
 from CACTrainingLib.radiograph.study import study
 from CACTrainingLib.radiograph.study.runs import CONFIGURATIONS
 from CACTrainingLib.radiograph.study.study import RadiographStudySettings

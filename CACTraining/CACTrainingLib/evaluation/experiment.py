@@ -23,10 +23,10 @@ from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.progress import Progress
 
-from ..report.parts import Cell, Table
 from ..statistics.bootstrap import RESAMPLES
 from ..statistics.patient_folds import CATEGORY_TITLES, category_of
 from .jobs import TIME_IS_UP, InTime, JobSettings, Prepared, StudyError, kept_jobs, kept_results, make_folder
+from .parts import Cell, Table
 
 MEMORY_EACH_BYTES = 500_000_000
 """Memory of one training process in bytes, for the default number of processes."""

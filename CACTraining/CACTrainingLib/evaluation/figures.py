@@ -1,6 +1,6 @@
 """Figures of a study: common style, palette for colour-blind readers, and drawings.
 
-Every drawing takes an empty matplotlib figure first, so that `functools.partial` makes it a `report.parts.Figure.draw`.
+Every drawing takes an empty matplotlib figure first, so that `functools.partial` makes it the `draw` of a figure.
 Colours are those of Okabe and Ito; markers differ too, so that no figure depends on colour.
 """
 

@@ -1,4 +1,4 @@
-"""Parts of a study's page: tables, figures, galleries, and sections of these. `report.page` writes them."""
+"""Parts of a study's page: tables, figures, galleries, and sections of these. `evaluation.page` writes them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Figure(_Part):
     """Figure of a study.
 
     Attributes:
-        draw: Function that fills an empty matplotlib figure, such as those of `report.figures`.
+        draw: Function that fills an empty matplotlib figure, such as those of `evaluation.figures`.
         note: Plain text below the figure.
         size_inches: Width and height; the page is 7 inches wide.
     """

@@ -4,8 +4,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from CACTrainingLib.experiments.engine import ExperimentRun, TrainingBudget
-from CACTrainingLib.experiments.jobs import StudyError
+from CACTrainingLib.evaluation.experiment import ExperimentRun, TrainingBudget
+from CACTrainingLib.evaluation.jobs import StudyError
 from CACTrainingLib.radiograph.study.runs import BASE, run_key
 from CACTrainingLib.whole_scan.vessels.study import VesselBudget
 

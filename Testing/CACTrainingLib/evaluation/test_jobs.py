@@ -9,8 +9,8 @@ from in_this_process import InThisProcess, WorkerKilled
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
-from CACTrainingLib.experiments import jobs as study_jobs
-from CACTrainingLib.experiments.jobs import JobSettings, kept_jobs
+from CACTrainingLib.evaluation import jobs as study_jobs
+from CACTrainingLib.evaluation.jobs import JobSettings, kept_jobs
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure as Drawing
 
 from CACScoringLib.quality.calibration import Limits
-from CACTrainingLib.report.figures import (
+from CACTrainingLib.evaluation.figures import (
     Panel,
     ScorePairs,
     against_truth,
@@ -15,7 +15,7 @@ from CACTrainingLib.report.figures import (
     panels_of_values,
     rendered,
 )
-from CACTrainingLib.report.parts import Figure
+from CACTrainingLib.evaluation.parts import Figure
 from CACTrainingLib.statistics.bootstrap import Estimate
 
 LIMITS = Limits(intercept=2.0, slope=0.5, factor=2.0, pairs=30, highest=100.0)

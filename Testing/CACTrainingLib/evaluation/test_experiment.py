@@ -7,7 +7,7 @@ import pytest
 from made_experiments import EXPERIMENTS, RecordingTrainer, Warned, make_quick
 
 from CACScoringLib.core.files import OutputError
-from CACTrainingLib.experiments.engine import PREDICTIONS, running_folder
+from CACTrainingLib.evaluation.experiment import PREDICTIONS, running_folder
 
 PATIENTS = 64
 

@@ -11,10 +11,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from CACTrainingLib.report import page as study_page
-from CACTrainingLib.report.figures import Panel, panels_of_values
-from CACTrainingLib.report.page import DIGITAL, cell_text, table_as_csv, write_study
-from CACTrainingLib.report.parts import Figure, Gallery, Picture, Section, Table
+from CACTrainingLib.evaluation import page as study_page
+from CACTrainingLib.evaluation.figures import Panel, panels_of_values
+from CACTrainingLib.evaluation.page import DIGITAL, cell_text, table_as_csv, write_study
+from CACTrainingLib.evaluation.parts import Figure, Gallery, Picture, Section, Table
 from CACTrainingLib.statistics.bootstrap import Estimate
 
 NAN = math.nan

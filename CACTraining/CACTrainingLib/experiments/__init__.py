@@ -1,1 +1,0 @@
-"""Engine of studies with many trainings: configurations, budget, folds, resume and results."""
