@@ -1,15 +1,35 @@
-"""Measures by which methods are compared on the same items of the same patients, and the tables of them."""
+"""Measures of a long table of values, with intervals by resampling patients, and the page's tables of them.
+
+A long table has a row for each method and item that it measured: columns of COLUMNS, and one for each condition that
+measures select by. Rows of two methods with the same scan and item are compared as pairs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from ..statistics.agreement import Statistic
 from ..statistics.bootstrap import Bootstrap, BootstrapResult, Difference, Estimate, mean, paired_difference, ratio
 from .parts import PUBLISHED, Cell, Table, heading, p_cell
+
+COLUMNS = ("patient", "scan", "method", "item", "truth", "value")
+"""Columns of a long table. Item: what of the scan was measured, such as an artery. Truth: value to compare with."""
+
+
+def long_table(rows: Iterable[Mapping[str, Any]], conditions: Sequence[str] = ()) -> pd.DataFrame:
+    """Make a long table. An item or a truth that all rows lack is filled with 0.
+
+    Args:
+        rows: Values by column.
+        conditions: Further columns.
+    """
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *conditions])
+    return table.fillna({name: 0 for name in ("item", "truth") if table[name].isna().all()})
 
 
 @dataclass(frozen=True)
@@ -18,24 +38,32 @@ class Measure:
 
     Attributes:
         title: Column or row title in tables.
-        items: Function of method names that returns the items on which all of them can be compared: scans, or tuples
-            whose first member is a scan; a scan has a `patient`.
-        statistic: Function of weights [resamples, items], items and method; returns float [resamples].
+        statistic: Function of weights [resamples, rows], truth and value of the rows; returns float [resamples].
+        rows: Rows of a long table that it is computed of, for all methods.
         proportion: True for a mean of hits, whose interval is exact if all or no items are hits.
         methods: Methods that have this measure; None for all.
     """
 
     title: str
-    items: Callable[..., Sequence[Any]]
-    statistic: Callable[[np.ndarray, Sequence[Any], Any], np.ndarray]
+    statistic: Statistic
+    rows: pd.DataFrame
     proportion: bool = False
-    methods: tuple[Hashable, ...] | None = None
+    methods: Sequence[Hashable] | None = None
 
     def exists_for(self, method: Hashable) -> bool:
         return self.methods is None or method in self.methods
 
+    def rows_of(self, method: Hashable, comparator: Hashable = None) -> pd.DataFrame:
+        """Rows of a method; with a comparator only those of items that both have."""
+        rows = self.rows[self.rows.method == method]
+        if comparator is None:
+            return rows
+        key = ["scan", "item"]
+        compared = pd.MultiIndex.from_frame(self.rows.loc[self.rows.method == comparator, key])
+        return rows[pd.MultiIndex.from_frame(rows[key]).isin(compared)]
 
-class MethodComparison:
+
+class Comparison:
     """Comparison of methods on shared resamples of patients.
 
     Attributes:
@@ -47,22 +75,34 @@ class MethodComparison:
 
     def __init__(
         self,
-        patients: Sequence[Hashable],
+        patients: Sequence[Hashable] | np.ndarray,
         titles: Mapping[Any, str],
-        reference: Hashable,
         generator: np.random.Generator,
+        reference: Hashable = None,
         ceiling: Hashable = None,
     ) -> None:
         self.titles, self.reference, self.ceiling = dict(titles), reference, ceiling
         self.bootstrap = Bootstrap(patients, generator)
 
-    def estimate(self, measure: Measure, method: Hashable) -> Estimate | None:
-        """Estimate of a measure on all items of a method; None if the method has no such measure."""
-        return self._result(measure, method, measure.items(method)).estimate if measure.exists_for(method) else None
+    def result(self, measure: Measure, method: Hashable, comparator: Hashable = None) -> BootstrapResult:
+        """Result of a measure on all rows of a method; with a comparator only on those of items that both have."""
+        return self._result_of(measure, measure.rows_of(method, comparator))
 
-    def _result(self, measure: Measure, method: Hashable, items: Sequence[Any]) -> BootstrapResult:
-        result = self.bootstrap.result(lambda weights: measure.statistic(weights, items, method), patients_of(items))
+    def averaged(self, measure: Measure, method: Hashable) -> BootstrapResult:
+        """Mean of a measure's results for each item, of a method that stands for several models, one for each item."""
+        rows = measure.rows_of(method)
+        values = [self._result_of(measure, part).values for _, part in rows.groupby("item")]
+        result = BootstrapResult(np.mean(values, axis=0), rows.scan.nunique(), rows.patient.nunique())
         return result.exact_where_certain() if measure.proportion else result
+
+    def _result_of(self, measure: Measure, rows: pd.DataFrame) -> BootstrapResult:
+        truth, value = (rows[name].to_numpy(float) for name in ("truth", "value"))
+        result = self.bootstrap.result(lambda weights: measure.statistic(weights, truth, value), rows.patient.tolist())
+        return result.exact_where_certain() if measure.proportion else result
+
+    def estimate(self, measure: Measure, method: Hashable) -> Estimate | None:
+        """Estimate of a measure; None if the method has no such measure."""
+        return self.result(measure, method).estimate if measure.exists_for(method) else None
 
     def difference(
         self, measure: Measure, comparator: Hashable, reference: Hashable | None = None
@@ -75,14 +115,14 @@ class MethodComparison:
             reference: Method that it is subtracted from; None for the comparison's reference.
         """
         reference = self.reference if reference is None else reference
-        items = measure.items(reference, comparator)
-        first, second = (self._result(measure, method, items) for method in (reference, comparator))
+        first, second = self.result(measure, reference, comparator), self.result(measure, comparator, reference)
         return first, second, paired_difference(first, second)
 
-    def comparators(self, measure: Measure) -> list[Any]:
-        """Methods to compare the reference with; empty if the reference was not measured."""
-        comparators = [m for m in self.titles if m not in (self.reference, self.ceiling) and measure.exists_for(m)]
-        return comparators if self.reference in self.titles else []
+    def row(self, title: str, measures: Measure | Sequence[Measure], *methods: Hashable) -> tuple[Cell, ...]:
+        """Row of estimates: of one measure for several methods (all without any), or of several for one method."""
+        if isinstance(measures, Measure):
+            return (title, *(self.estimate(measures, method) for method in methods or self.titles))
+        return (title, *(self.estimate(measure, methods[0]) for measure in measures))
 
     def value_table(
         self,
@@ -118,10 +158,10 @@ class MethodComparison:
         """Table of differences from the reference on identical items: a heading per measure, a row per comparator."""
         columns = ("Compared with", "Items", self.titles.get(self.reference, "None"), "The other", "Difference", "p")
         rows: list[tuple[Cell, ...]] = []
-        for measure in measures:
-            comparators = self.comparators(measure)
-            rows += [heading(measure.title, columns)] if comparators else []
-            for comparator in comparators:
+        for measure in measures if self.reference in self.titles else ():
+            others = [m for m in self.titles if m not in (self.reference, self.ceiling) and measure.exists_for(m)]
+            rows += [heading(measure.title, columns)] if others else []
+            for comparator in others:
                 reference, compared, change = self.difference(measure, comparator)
                 values = (float(reference.values[0]), float(compared.values[0]), change.estimate, p_cell(change.p))
                 rows.append((f"  {self.titles[comparator]}", reference.n, *values))
@@ -137,47 +177,77 @@ class MethodComparison:
         return rows
 
 
-def rates(
-    titles: Sequence[str],
-    items: Callable[..., Sequence[Any]],
-    hit: Callable[[Any, Any], bool],
-    true: Callable[[Any], bool],
-) -> list[Measure]:
+def mean_value(weights: np.ndarray, truth: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Mean of the values, a `Statistic`."""
+    return mean(weights, value)
+
+
+def mean_difference(weights: np.ndarray, truth: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Mean of value minus truth, a `Statistic`."""
+    return mean(weights, value - truth)
+
+
+def value_over_truth(weights: np.ndarray, truth: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Sum of the values over the sum of the truths, a `Statistic`."""
+    return ratio(weights, value, truth)
+
+
+def agreement_rate(weights: np.ndarray, truth: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Proportion of values that equal the truth, a `Statistic`."""
+    return mean(weights, value == truth)
+
+
+def f1(weights: np.ndarray, truth: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """F1 of values and truths that are 0 or 1, a `Statistic`."""
+    return ratio(weights, 2.0 * (value * truth), 1.0 * value + truth)
+
+
+def of_classes(statistic: Callable[..., np.ndarray], classify: Callable[[np.ndarray], Any]) -> Statistic:
+    """Apply a statistic to the classes of truth and value."""
+    return lambda weights, truth, value: statistic(weights, classify(truth), classify(value))
+
+
+def rates(titles: Sequence[str], rows: pd.DataFrame, methods: Sequence[Hashable] | None = None) -> list[Measure]:
     """Measures of detection.
 
     Args:
         titles: Sensitivity, Specificity, False positives, Positive predictive value, Accuracy or F1, in any order.
-        items: As in `Measure`.
-        hit: Function of item and method, true if the method calls the item positive.
-        true: Function of an item, true if the item is positive.
+        rows: Rows with truth and value true or false.
+        methods: As in `Measure`.
     """
-
-    def hits(weights: np.ndarray, group: Sequence[Any], method: Any) -> np.ndarray:
-        return mean(weights, np.array([hit(item, method) for item in group], float))
-
-    def correct(weights: np.ndarray, group: Sequence[Any], method: Any) -> np.ndarray:
-        return mean(weights, np.array([hit(item, method) == true(item) for item in group], float))
-
-    def f1(weights: np.ndarray, group: Sequence[Any], method: Any) -> np.ndarray:
-        positive = np.array([hit(item, method) for item in group], float)
-        truth = np.array([true(item) for item in group], float)
-        return ratio(weights, 2 * positive * truth, positive + truth)
-
-    def among(kind: bool) -> Callable[..., list[Any]]:
-        return lambda *methods: [item for item in items(*methods) if true(item) == kind]
-
-    measures = (
-        Measure("Sensitivity", among(True), hits, proportion=True),
-        Measure("Specificity", among(False), correct, proportion=True),
-        Measure("False positives", among(False), hits, proportion=True),
-        Measure("Positive predictive value", lambda m: [i for i in items(m) if hit(i, m)], correct, proportion=True),
-        Measure("Accuracy", items, correct, proportion=True),
-        Measure("F1", items, f1),
-    )
-    by_title = {measure.title: measure for measure in measures}
-    return [by_title[title] for title in titles]
+    rows = rows.assign(truth=rows.truth.astype(bool), value=rows.value.astype(bool))
+    kinds: dict[str, tuple[Statistic, pd.DataFrame]] = {
+        "Sensitivity": (mean_value, rows[rows.truth]),
+        "Specificity": (agreement_rate, rows[~rows.truth]),
+        "False positives": (mean_value, rows[~rows.truth]),
+        "Positive predictive value": (agreement_rate, rows[rows.value]),
+        "Accuracy": (agreement_rate, rows),
+        "F1": (f1, rows),
+    }
+    return [Measure(title, *kinds[title], proportion=title != "F1", methods=methods) for title in titles]
 
 
-def patients_of(items: Sequence[Any]) -> list[Hashable]:
-    """The patient of each scan, or tuple that begins with a scan."""
-    return [(item[0] if isinstance(item, tuple) else item).patient for item in items]
+def count_table(
+    name: str,
+    title: str,
+    sides: tuple[str, str],
+    classes: Sequence[str],
+    pairs: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> Table:
+    """Table of the number of items by two classifications.
+
+    Args:
+        name: Name of the table's file.
+        title: Caption.
+        sides: Title of the rows, and first words of the columns.
+        classes: Titles of the classes.
+        pairs: First and second class of each item, int [n], by title of a method.
+    """
+    columns = (sides[0], *(f"{sides[1]} {name}" for name in classes))
+    rows: list[tuple[Cell, ...]] = []
+    for method, (first, second) in pairs.items():
+        counts = np.zeros((len(classes), len(classes)), int)
+        np.add.at(counts, (first, second), 1)
+        rows.append(heading(method, columns))
+        rows += [(f"  {name}", *map(int, row)) for name, row in zip(classes, counts, strict=True)]
+    return Table(name, title, columns, tuple(rows))

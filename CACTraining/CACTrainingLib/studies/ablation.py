@@ -25,10 +25,10 @@ from CACScoringLib.record.reading import restore
 from ..evaluation import figures as study_figures
 from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs
 from ..evaluation.parts import Figure, Section
-from .accuracy import rank_measure
+from .accuracy import rank_of_mass
 from .detection import scan_rates
 from .records import StudyRecord, Value, pairs_of
-from .reproducibility import icc, relative_difference
+from .reproducibility import icc_of_pairs, relative_difference
 from .sample import PAPER, Sample
 from .scans import StudyScan
 from .scoring import chest_room, forget, models_key, value_of, with_networks
@@ -130,10 +130,10 @@ def sections(
     measures = [
         *scan_rates([record for record in scored if record.visible is not None]),
         *(relative_difference(sample, in_both) for in_both in (True, False)),
-        icc(sample),
+        icc_of_pairs(sample),
     ]
-    if truth := [record for record in scored if record.truth is not None]:
-        measures.append(replace(rank_measure(truth), title="Rank correlation with true mass"))
+    if any(record.truth for record in scored):
+        measures.append(rank_of_mass(scored))
     text = (
         f"{len(scored)} scans of {len(scored) // 2} patients were scored again, each without a part of the method. All "
         "settings share the same networks and resamples, so that differences are paired.",

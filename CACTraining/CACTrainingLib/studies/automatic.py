@@ -6,12 +6,14 @@ The truth is a patient's reference score, of a still scan without noise (`cohort
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
+import pandas as pd
 import SimpleITK as sitk
 
 from CACScoringLib.core.files import LAST_FILE
@@ -21,14 +23,14 @@ from CACScoringLib.record.reading import read_result
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS
 
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs
-from ..evaluation.measures import Measure, patients_of
+from ..evaluation.measures import Measure, long_table, mean_value, of_classes, value_over_truth
 from ..evaluation.parts import METHODS, Cell, Section, Table, heading
 from ..phantom.cohort.cohort import patient_of, reference_scores
-from ..statistics.agreement import Statistic, icc, kappa
-from ..statistics.bootstrap import quantile, ratio
+from ..statistics.agreement import icc, kappa
+from ..statistics.bootstrap import quantile
 from ..statistics.regression import rank_correlation
 from .records import StudyRecord
-from .sample import AGATSTON, WITH_AGATSTON, Sample, having, scores
+from .sample import AGATSTON, WITH_AGATSTON, Sample, score_table
 from .scans import StudyScan
 
 CORONARY_MG_CM3 = 10.0
@@ -123,26 +125,18 @@ def _category(agatston: np.ndarray) -> np.ndarray:
 
 
 def _agreement_table(sample: Sample, references: dict[str, ScanFacts]) -> Table:
-    def measure(title: str, statistic: Statistic, to_reader: bool = False) -> Measure:
-        def value(weights: np.ndarray, items: Sequence[StudyRecord], method: str) -> np.ndarray:
-            if to_reader:
-                comparators = scores(items, "reader", AGATSTON)
-            else:
-                comparators = np.array([references[record.scan]["reference"] for record in items])
-            return statistic(weights, scores(items, method, AGATSTON), comparators)
-
-        methods = tuple(INTERVALS) if to_reader else WITH_AGATSTON
-        return Measure(title, partial(having, having(sample.scans, "reader")), value, methods=methods)
-
-    def categories(weights: np.ndarray, scores: np.ndarray, comparator: np.ndarray) -> np.ndarray:
-        return kappa(weights, _category(scores), _category(comparator), len(CATEGORIES))
-
+    rows = score_table(sample.scans, AGATSTON)
+    readers = rows[rows.method == "reader"].set_index("scan").value
+    rows = rows[rows.scan.isin(readers.index)]
+    with_truth = rows.assign(truth=[references[scan]["reference"] for scan in rows.scan])
+    with_reader = rows.assign(truth=readers[rows.scan].to_numpy())
+    categories = of_classes(partial(kappa, classes=len(CATEGORIES)), _category)
     measures = (
-        measure("κ with the truth", categories),
-        measure("κ with the ideal reader", categories, to_reader=True),
-        measure("ICC with the truth", icc),
-        measure("Rank correlation with the truth", rank_correlation),
-        measure("Sum of scores / sum of truths", ratio),
+        Measure("κ with the truth", categories, with_truth, methods=WITH_AGATSTON),
+        Measure("κ with the ideal reader", categories, with_reader, methods=tuple(INTERVALS)),
+        Measure("ICC with the truth", icc, with_truth, methods=WITH_AGATSTON),
+        Measure("Rank correlation with the truth", rank_correlation, with_truth, methods=WITH_AGATSTON),
+        Measure("Sum of scores / sum of truths", value_over_truth, with_truth, methods=WITH_AGATSTON),
     )
     note = "κ of the categories with linear weights. The ideal reader is “130 HU, arteries known”."
     return sample.value_table("automatic_agreement", "Agreement of Agatston scores", measures, note)
@@ -153,21 +147,18 @@ def _interval_table(sample: Sample, references: dict[str, ScanFacts]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for method in INTERVALS:
         rows.append(heading(METHODS[method], columns))
-        if method == "automatic":
-            truths = scores(sample.scans, "reader", AGATSTON)
-        else:
-            truths = np.array([references[record.scan]["reference"] for record in sample.scans])
-        intervals = [references[record.scan]["intervals"].get(method) for record in sample.scans]
+        table = _interval_rows(sample, references, method)
         for place, name in enumerate(CATEGORIES):
-            group = np.flatnonzero(_category(truths) == place)
-            indices = [n for n in group if intervals[n] is not None]
-            patients, truth = [sample.scans[n].patient for n in indices], truths[indices]
-            low, high = np.array([intervals[n] for n in indices]).reshape(-1, 2).T
-            covered, width = (low <= truth) & (truth <= high), np.log1p(high) - np.log1p(low)
-            median = partial(quantile, values=width, probability=0.5)
-            results = sample.bootstrap.proportion(patients, covered), sample.bootstrap.result(median, patients)
-            values = (result.estimate if indices else None for result in results)
-            rows.append((f"  {name}", f"{len(indices)} of {len(group)}", *values))
+            group = table[_category(table.truth) == place]
+            given = group.dropna(subset="low")
+            covered = given.assign(value=(given.low <= given.truth) & (given.truth <= given.high))
+            width = given.assign(value=np.log1p(given.high) - np.log1p(given.low))
+            measures = (
+                Measure("Covered", mean_value, covered, proportion=True),
+                Measure("Median width", lambda weights, _, values: quantile(weights, values, 0.5), width),
+            )
+            cells = sample.row(f"  {name}", measures, method) if len(given) else (f"  {name}", None, None)
+            rows.append((cells[0], f"{len(given)} of {len(group)}", *cells[1:]))
     note = (
         "90 % prediction intervals, of automatic scores for the score of the ideal reader, of scores of the map for "
         "the true score. They are withheld where a scan is out of distribution. Width: median."
@@ -175,20 +166,30 @@ def _interval_table(sample: Sample, references: dict[str, ScanFacts]) -> Table:
     return Table("automatic_intervals", "Prediction intervals of the total", columns, tuple(rows), note)
 
 
+def _interval_rows(sample: Sample, references: dict[str, ScanFacts], method: str) -> pd.DataFrame:
+    """Row for each scan with the ends of its interval, NaN if withheld, and the score that it should hold as truth."""
+    rows = []
+    for record in sample.scans:
+        facts = references[record.scan]
+        low, high = facts["intervals"].get(method) or (math.nan, math.nan)
+        truth = record.values["reader"].agatston if method == "automatic" else facts["reference"]
+        about = {"patient": record.patient, "scan": record.scan, "method": method}
+        rows.append({**about, "truth": truth, "low": low, "high": high})
+    return long_table(rows, ("low", "high"))
+
+
 def _site_table(sample: Sample, references: dict[str, ScanFacts]) -> Table:
     keys = [artery.key for artery in MAIN_ARTERIES]
     mass = np.array([references[record.scan]["mass_mg"] for record in sample.scans])
-    patients = patients_of(sample.scans)
+    scans = [{"patient": record.patient, "scan": record.scan, "method": "automatic"} for record in sample.scans]
     columns = ("True artery", "True mass, mg", *keys, NOWHERE, "In its own artery")
     rows: list[tuple[Cell, ...]] = []
     for place, key in enumerate(keys):
         masses = mass[:, place]
-        share = partial(ratio, numerator=masses[:, place], denominator=masses.sum(1))
+        share = Measure(key, value_over_truth, long_table(scans).assign(truth=masses.sum(1), value=masses[:, place]))
         total = masses.sum(0)
         proportions = total / total.sum() if total.sum() else np.full(len(total), np.nan)
-        rows.append(
-            (key, float(total.sum()), *map(float, proportions), sample.bootstrap.result(share, patients).estimate)
-        )
+        rows.append((key, float(total.sum()), *map(float, proportions), sample.estimate(share, "automatic")))
     note = (
         f"Coronary calcium where it adds at least {CORONARY_MG_CM3:g} mg/cm³, by its true artery, and the artery for "
         f"which “{METHODS['automatic']}” counts the voxel, as proportions of the mass. Voxels below 130 HU and "

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+import pandas as pd
 
 from ..evaluation import figures as study_figures
-from ..evaluation.measures import Measure, rates
-from ..evaluation.parts import METHODS, Cell, Figure, Section, Table, count
-from ..statistics.bootstrap import mean
+from ..evaluation.measures import Measure, long_table, mean_value, rates
+from ..evaluation.parts import METHODS, Cell, Figure, Section, Table, count, heading
 from ..statistics.roc import area_under_curve
 from .records import MG, StudyRecord
-from .sample import PAPER, VESSELS, WITH_AGATSTON, Sample, having, score, scores
+from .sample import PAPER, VESSELS, WITH_AGATSTON, Sample, score_table
 
 KINDS = {
     "hidden": "Coronary calcium, but in no slice visible",
@@ -55,8 +55,9 @@ _TITLE = "Detection per scan"
 
 
 def scan_rates(scans: Sequence[StudyRecord]) -> list[Measure]:
-    """RATES of scans with visible coronary calcium."""
-    return rates(RATES, partial(having, scans), lambda r, method: r.values[method].mass > 0, lambda r: bool(r.visible))
+    """RATES of scans with visible coronary calcium, among those whose visibility is known."""
+    rows = score_table([record for record in scans if record.visible is not None])
+    return rates(RATES, rows.assign(truth=rows.visible, value=rows.value > 0))
 
 
 def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
@@ -79,10 +80,12 @@ def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
         sample.value_table("detection_scans", "Scans with visible coronary calcium", measures, note, PUBLISHED),
         sample.difference_table("detection_differences", "Detection: the calcium map against others", measures),
     ]
+    rows = score_table(scans)
+    rows = rows.assign(value=rows.value > 0)
     causes = [
-        Measure(title, partial(having, records), lambda w, r, m: mean(w, scores(r, m) > 0), proportion=True)
+        Measure(title, mean_value, rows[rows.kind == kind], proportion=True)
         for kind, title in KINDS.items()
-        if (records := [record for record in scans if record.kind == kind])
+        if kind in set(rows.kind)
     ]
     if causes:
         note = "Proportion of scans that score above zero, by what is in them. In the first there is coronary calcium."
@@ -97,8 +100,13 @@ def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
 def _artery_section(sample: Sample) -> tuple[Section, ...]:
     localised = [record for record in sample.scans if record.visible_arteries is not None]
     tables = [_artery_table(sample, localised)] if localised else []
-    lesions = [(r, mass, holds) for r in sample.scans for _, mass, holds in r.map_lesions if holds is not None]
-    tables += [_lesion_table(sample, lesions)] if lesions else []
+    lesions = [
+        {"patient": record.patient, "scan": record.scan, "method": "map", "item": n, "value": holds, "mass": mass}
+        for record in sample.scans
+        for n, (_, mass, holds) in enumerate(record.map_lesions)
+        if holds is not None
+    ]
+    tables += [_lesion_table(sample, long_table(lesions, ("mass",)))] if lesions else []
     text = (
         f"In {count(localised, 'scan')} it is known in which arteries coronary calcium is visible. Each artery of each "
         "scan is one case; it is found when the method's mass in it is above zero. Calcium that is found but assigned "
@@ -110,53 +118,45 @@ def _artery_section(sample: Sample) -> tuple[Section, ...]:
 
 
 def _artery_table(sample: Sample, records: Sequence[StudyRecord]) -> Table:
-    def items(vessels: Sequence[str], *methods: str) -> list[tuple[StudyRecord, tuple[str, ...]]]:
-        return [(record, VESSELS[vessel]) for record in having(records, *methods) for vessel in vessels]
-
-    groups = {"All": tuple(VESSELS), **{vessel: (vessel,) for vessel in VESSELS}}
-    columns, rows = ["Method"], list[tuple[Cell, ...]]()
-    for method in (m for m in WITH_AGATSTON if having(records, m)):
-        rows.append((METHODS[method], *[""] * 4))
-        for title, vessels in groups.items():
-            measures = rates(
-                RATES,
-                partial(items, vessels),
-                lambda item, m: score(item[0], m, arteries=item[1]) > 0,
-                lambda item: bool(set(item[1]) & set(item[0].visible_arteries)),
-            )
-            rows.append((f"  {title}", *(sample.estimate(measure, method) for measure in measures)))
-            columns = ["Method", *(measure.title for measure in measures)]
-    return Table("detection_arteries", "Arteries with visible calcium", tuple(columns), tuple(rows))
+    arteries = score_table(records, vessels=VESSELS)
+    arteries = arteries.assign(truth=arteries.visible, value=arteries.value > 0)
+    groups = {"All": arteries, **{vessel: arteries[arteries.item == vessel] for vessel in VESSELS}}
+    columns, rows = ("Method", *RATES), list[tuple[Cell, ...]]()
+    for method in (m for m in WITH_AGATSTON if m in set(arteries.method)):
+        rows.append(heading(METHODS[method], columns))
+        rows += [sample.row(f"  {title}", rates(RATES, group), method) for title, group in groups.items()]
+    return Table("detection_arteries", "Arteries with visible calcium", columns, tuple(rows))
 
 
-def _lesion_table(sample: Sample, lesions: Sequence[tuple[StudyRecord, float, bool]]) -> Table:
+def _lesion_table(sample: Sample, lesions: pd.DataFrame) -> Table:
     rows = []
     for low, high in [(0.0, math.inf), *itertools.pairwise(SIZES[sample.unit])]:
-        part = [lesion for lesion in lesions if low <= lesion[1] < high]
+        part = lesions[(low <= lesions.mass) & (lesions.mass < high)]
         border = f"< {high:g}" if low == 0 else f"≥ {low:g}" if math.isinf(high) else f"{low:g}–{high:g}"
         name = "All" if (low, high) == (0.0, math.inf) else f"  {border} {sample.unit}"
-        hits = np.array([holds for _, _, holds in part], bool)
-        patients = [record.patient for record, _, _ in part]
-        rows.append((name, sample.bootstrap.proportion(patients, hits).estimate if part else None))
+        measure = Measure(name, mean_value, part, proportion=True)
+        rows.append(sample.row(name, measure, "map") if len(part) else (name, None))
     note = "Proportion of the calcium map's lesions that hold coronary calcium, by their mass in the map."
     columns = ("Lesions of the map", "Hold coronary calcium")
     return Table("map_lesions", "Lesions of the calcium map that are coronary", columns, tuple(rows), note)
 
 
 def _slice_section(sample: Sample) -> tuple[Section, ...]:
-    items = [(record, shows, p) for record in sample.scans for shows, p in record.slices]
-    if not items:
+    slices = [
+        {"patient": r.patient, "scan": r.scan, "method": "slices", "item": n, "truth": shows, "value": p}
+        | {"positive": p >= r.slice_threshold}
+        for r in sample.scans
+        for n, (shows, p) in enumerate(r.slices)
+    ]
+    if not slices:
         return ()
-
-    def area(weights: np.ndarray, lesions: Sequence[tuple[StudyRecord, bool, float]], _: str) -> np.ndarray:
-        return area_under_curve(weights, np.array([i[1] for i in lesions]), np.array([i[2] for i in lesions]))
-
-    measures = rates(RATES[:3], lambda _: items, lambda i, _: i[2] >= i[0].slice_threshold, lambda i: i[1])
-    measures.append(Measure("Area under the ROC curve", lambda _: items, area))
+    table_of_slices = long_table(slices, ("positive",))
+    measures = rates(RATES[:3], table_of_slices.assign(value=table_of_slices.positive))
+    measures.append(Measure("Area under the ROC curve", area_under_curve, table_of_slices))
     rows = [(m.title, sample.estimate(m, "slices"), _PUBLISHED_SLICES.get(m.title)) for m in measures]
-    thresholds = sorted({record.slice_threshold for record, _, _ in items})
+    thresholds = sorted({record.slice_threshold for record in sample.scans if record.slices})
     text = (
-        f"{len(items)} slices with heart, {sum(shows for _, shows, _ in items)} of them with visible coronary calcium. "
+        f"{len(slices)} slices with heart, {table_of_slices.truth.sum()} of them with visible coronary calcium. "
         f"The classifier calls a slice positive from the probability {', '.join(f'{t:.2f}' for t in thresholds)} on, "
         "which was chosen in its training; scoring may include more slices than these.",
     )

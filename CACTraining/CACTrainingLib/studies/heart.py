@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..evaluation.measures import patients_of
+from ..evaluation.measures import Measure, long_table
 from ..evaluation.parts import Section, Table, count
-from ..statistics.bootstrap import estimate, quantile
+from ..statistics.bootstrap import quantile
 from .records import StudyRecord
 from .sample import PAPER, Sample
 
@@ -29,19 +29,23 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
     if not hearts:
         reason = f"{sample.opening()} For none of them is the true outline of the heart known: it is not evaluated."
         return (Section("heart", "The heart's outline", (reason,)),)
-    patients = patients_of(hearts)
+    patients = {record.patient for record, _ in hearts}
     rows = []
     for title, (name, published) in _MEASURES.items():
-        values = np.array([getattr(heart, name) for _, heart in hearts])
-        medians = quantile(sample.bootstrap.weights(patients), values, 0.5)
-        low, high = map(float, np.percentile(values, (25, 75)))
-        worst = float(values.min() if name == "dice" else values.max())
-        rows.append((title, estimate(medians, len(hearts), len(set(patients))), low, high, worst, published))
+        items = ((record, getattr(heart, name)) for record, heart in hearts)
+        table = long_table(
+            {"patient": record.patient, "scan": record.scan, "method": "heart", "value": value}
+            for record, value in items
+        )
+        low, high = map(float, np.percentile(table.value, (25, 75)))
+        worst = float(table.value.min() if name == "dice" else table.value.max())
+        median = Measure(title, lambda weights, _, values: quantile(weights, values, 0.5), table)
+        rows.append((title, sample.estimate(median, "heart"), low, high, worst, published))
     poor = sorted((heart.dice, record.scan) for record, heart in hearts if heart.dice < LEAST_DICE)
     names = ", ".join(f"{name} ({dice:.2f})" for dice, name in poor[:_MOST_NAMED])
     text = (
         sample.opening(),
-        f"For {count(hearts, 'scan')} of {count(set(patients), 'patient')}, the heart is known and was found by the "
+        f"For {count(hearts, 'scan')} of {count(patients, 'patient')}, the heart is known and was found by the "
         f"network; {len(poor)} have a Dice below {LEAST_DICE}{': ' * bool(poor)}{names}.",
     )
     note = f"Published: {PAPER}, median (quartiles) of 79 scans."

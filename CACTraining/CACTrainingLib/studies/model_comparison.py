@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import write_text_atomically
@@ -23,13 +24,13 @@ from CACScoringLib.models.cards import LoadedModel, ModelError, StoredModel, loa
 
 from ..data.datasets import default_cache, find_scans, load_slices, prepare
 from ..evaluation.jobs import StudyError, make_folder
-from ..evaluation.measures import MethodComparison
+from ..evaluation.measures import Comparison, long_table
 from ..evaluation.page import table_as_csv, write_study
 from ..evaluation.parts import Section, Table, count, heading
 from ..project.project import Project, is_project
 from ..project.training_scan import TrainingScan
 from ..statistics.bootstrap import LEAST_PATIENTS, RESAMPLES
-from .model_measures import EVALUATORS, Case, Evaluator, HeartEvaluator
+from .model_measures import EVALUATORS, Evaluator, HeartEvaluator, Rows
 from .scans import DEFAULT_USE
 from .scoring import named_model
 
@@ -107,7 +108,8 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
                 prepare([*usable.values()], evaluator.prepared, cache, settings.workers, progress=progress.counted)
     with progress.step("models"):
         models = [load_model(comparator.stored.path, settings.device) for comparator in comparators]
-        cases, unfit = _evaluated(usable, evaluator, models, cache, progress)
+        rows, unfit = _evaluated(usable, evaluator, models, cache, progress)
+        cases = {row["scan"]: usable[row["scan"]] for row in rows}
     refused += unusable + unfit
     if not cases:
         name, reason = refused[0]
@@ -116,12 +118,13 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
             "outline them, or give a cohort of digital patients."
         )
     with progress.step("page"):
-        warnings = _overlap_warnings(comparators, {case.patient for case in cases})
+        table = long_table(rows, evaluator.conditions)
+        warnings = _overlap_warnings(comparators, {scan.patient for scan in cases.values()})
         for text in warnings:
             progress.warning(ScanWarning("trained-on-these-patients", text))
         sections = (
-            _models_section(comparators, cases, refused, [origin, *warnings]),
-            _results_section(comparators, cases, evaluator, np.random.default_rng(settings.seed)),
+            _models_section(comparators, [*cases.values()], refused, [origin, *warnings]),
+            _results_section(comparators, table, evaluator, np.random.default_rng(settings.seed)),
         )
         facts = {
             "Data": str(settings.data),
@@ -129,10 +132,9 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
             "Bootstrap": f"seed {settings.seed}, {RESAMPLES} resamples of patients, the same for all models",
             "Every scan": CASES,
         }
-        digital = all(case.digital for case in cases)
+        digital = all(scan.calcium_map is not None for scan in cases.values())
         page = write_study(settings.output, f"Models for {network} compared", sections, facts, digital)
-        table = _case_table(comparators, cases, evaluator)
-        write_text_atomically(settings.output / CASES, table_as_csv(table))
+        write_text_atomically(settings.output / CASES, table_as_csv(_case_table(comparators, table, evaluator)))
     return page
 
 
@@ -216,20 +218,20 @@ def _evaluated(
     models: Sequence[LoadedModel],
     cache: Path,
     progress: Progress,
-) -> tuple[list[Case], Exclusions]:
-    """Evaluate the models on each scan; return the cases, and the scans that cannot be read."""
-    cases, refused = [], []
+) -> tuple[Rows, Exclusions]:
+    """Evaluate the models on each scan; return the rows of the long table, and the scans that cannot be read."""
+    rows, refused = Rows(), []
     for n, (name, scan) in enumerate(scans.items(), 1):
         try:
             if isinstance(evaluator, HeartEvaluator):
-                result: object = evaluator.run(scan, models)
+                results = evaluator.run(scan, models)
             else:
-                result = evaluator.run(load_slices(prepare([scan], evaluator.prepared, cache)[0]), models)
-            cases.append(Case(name, scan.patient, scan.calcium_map is not None, result))
+                results = evaluator.run(load_slices(prepare([scan], evaluator.prepared, cache)[0]), models)
+            rows += [{"patient": scan.patient, "scan": name, **row} for row in results]
         except CTError as error:
             refused.append((name, str(error)))
         progress.counted(n, len(scans))
-    return cases, refused
+    return rows, refused
 
 
 def _overlap_warnings(comparators: Sequence[Comparator], patients: set[str]) -> list[str]:
@@ -244,11 +246,11 @@ def _overlap_warnings(comparators: Sequence[Comparator], patients: set[str]) -> 
 
 
 def _models_section(
-    comparators: Sequence[Comparator], cases: Sequence[Case], refused: Exclusions, origin: Sequence[str]
+    comparators: Sequence[Comparator], scans: Sequence[TrainingScan], refused: Exclusions, origin: Sequence[str]
 ) -> Section:
-    patients = {case.patient for case in cases}
-    scans = f"{count(cases, 'scan')} of {count(patients, 'patient')}"
-    text = [*origin, f"{scans} could be used, and every model was evaluated on the same ones."]
+    patients = {scan.patient for scan in scans}
+    counts = f"{count(scans, 'scan')} of {count(patients, 'patient')}"
+    text = [*origin, f"{counts} could be used, and every model was evaluated on the same ones."]
     if unknown := [comparator.label for comparator in comparators if comparator.training_patients is None]:
         text.append(
             f"It is not known which patients {', '.join(unknown)} saw in training: the list that training writes does "
@@ -269,11 +271,12 @@ def _models_section(
 
 
 def _results_section(
-    comparators: Sequence[Comparator], cases: Sequence[Case], evaluator: Evaluator, generator: np.random.Generator
+    comparators: Sequence[Comparator], table: pd.DataFrame, evaluator: Evaluator, generator: np.random.Generator
 ) -> Section:
     labels = [comparator.label for comparator in comparators]
-    comparison = MethodComparison([case.patient for case in cases], dict(enumerate(labels)), 0, generator)
-    measures = evaluator.measures(cases, [comparator.threshold for comparator in comparators])
+    patients = table.drop_duplicates("scan").patient.tolist()
+    comparison = Comparison(patients, dict(enumerate(labels)), generator, 0)
+    measures = evaluator.measures(table, [comparator.threshold for comparator in comparators])
     rows = [
         (
             *(measure.title, evaluator.better[measure.title]),
@@ -286,7 +289,7 @@ def _results_section(
         "Intervals and p are by a bootstrap over patients whose resamples all models share, so that differences are "
         f"paired; each is a model minus {labels[0]}. p is not adjusted for the number of measures."
     ]
-    if len({case.patient for case in cases}) < LEAST_PATIENTS:
+    if len(set(patients)) < LEAST_PATIENTS:
         text.append(f"There are fewer than {LEAST_PATIENTS} patients: too few for intervals, and for any conclusion.")
     if not all(measure.exists_for(n) for measure in measures for n in comparison.titles):
         text.append("Measures at a threshold are missing for models without one on their card.")
@@ -302,11 +305,10 @@ def _results_section(
     return Section("comparison", "The comparison", tuple(text), tables)
 
 
-def _case_table(comparators: Sequence[Comparator], cases: Sequence[Case], evaluator: Evaluator) -> Table:
+def _case_table(comparators: Sequence[Comparator], table: pd.DataFrame, evaluator: Evaluator) -> Table:
     columns = ("Scan", "Patient", "Model", *evaluator.columns)
     rows = tuple(
-        (case.name, case.patient, comparator.label, *evaluator.row(case.result, n, comparator.threshold))
-        for case in cases
-        for n, comparator in enumerate(comparators)
+        (scan, patient, comparators[n].label, *evaluator.row(rows, comparators[n].threshold))
+        for (scan, patient, n), rows in table.groupby(["scan", "patient", "method"], sort=False)
     )
     return Table("cases", "Every scan", columns, rows)

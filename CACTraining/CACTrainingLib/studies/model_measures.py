@@ -6,11 +6,11 @@ An evaluator per network selects usable scans, runs all models on a scan, and de
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 from scipy import ndimage
 
 from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask
@@ -24,9 +24,10 @@ from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, middle_s
 
 from ..data.datasets import ScanSlices
 from ..data.scan_samples import heart_of
-from ..evaluation.measures import Measure, rates
+from ..evaluation.measures import Measure, mean_value, rates, value_over_truth
+from ..evaluation.parts import Cell
 from ..project.training_scan import TrainingScan
-from ..statistics.bootstrap import mean, ratio
+from ..statistics.agreement import Statistic
 from ..statistics.masks import mask_agreement
 from ..statistics.regression import rank_correlation
 from ..statistics.roc import area_under_curve
@@ -38,21 +39,8 @@ class NotEvaluatedError(CTError):
     """Models cannot be evaluated on a scan. The message says why."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """A scan on which all models were evaluated.
-
-    Attributes:
-        name: Name of the scan.
-        patient: Patient ID.
-        digital: True if its true calcium is known.
-        result: Result of the evaluator's `run`.
-    """
-
-    name: str
-    patient: str
-    digital: bool
-    result: Any
+Rows = list[dict[str, Any]]
+"""Rows of a scan in the long table of an evaluator: `method` is the index of the model."""
 
 
 class HeartEvaluator:
@@ -69,13 +57,13 @@ class HeartEvaluator:
         "Where a model finds no heart its Dice is 0; distances are over the scans in which every model finds one. "
         "Outlines are compared without the margin by which scoring widens the heart."
     )
-    columns = ("Dice", "Hausdorff distance, mm", "Average surface distance, mm")
+    columns = conditions = ("Dice", "Hausdorff distance, mm", "Average surface distance, mm")
 
     def unusable(self, scan: TrainingScan) -> str | None:
         return None if scan.heart_known else "its heart is not outlined, only proposed"
 
-    def run(self, scan: TrainingScan, models: Sequence[LoadedModel]) -> np.ndarray:
-        """Dice, Hausdorff and average surface distance in mm of each model, float [models, 3]."""
+    def run(self, scan: TrainingScan, models: Sequence[LoadedModel]) -> Rows:
+        """Dice, Hausdorff and average surface distance in mm of each model."""
         ct = read_ct(scan.ct, scan.series)
         reference, region = heart_of(scan, ct), heart_region(ct).mask
         agreements = []
@@ -85,40 +73,25 @@ class HeartEvaluator:
                 agreements.append(mask_agreement(heart, reference))
             except NoHeartError:
                 agreements.append((0.0, math.nan, math.nan))
-        return np.array(agreements)
+        return [{"method": n, **dict(zip(self.columns, values, strict=True))} for n, values in enumerate(agreements)]
 
-    def measures(self, cases: Sequence[Case], thresholds: Sequence[float | None]) -> list[Measure]:
-        everywhere = [case for case in cases if np.isfinite(case.result).all()]
-
-        def means(column: int) -> Callable[..., np.ndarray]:
-            return lambda weights, cases, model: mean(weights, np.array([case.result[model, column] for case in cases]))
-
-        def good(weights: np.ndarray, cases: Sequence[Case], model: int) -> np.ndarray:
-            return mean(weights, np.array([case.result[model, 0] >= LEAST_DICE for case in cases]))
-
-        dice, share, surface, hausdorff = self.better
+    def measures(self, table: pd.DataFrame, thresholds: Sequence[float | None]) -> list[Measure]:
+        overlap, farthest, surface = self.columns
+        missed = table.loc[table[surface].isna(), "scan"]
+        everywhere = table[~table.scan.isin(missed)]
+        rows = (
+            table.assign(value=table[overlap]),
+            table.assign(value=table[overlap] >= LEAST_DICE),
+            everywhere.assign(value=everywhere[surface]),
+            everywhere.assign(value=everywhere[farthest]),
+        )
         return [
-            Measure(dice, lambda *_: cases, means(0)),
-            Measure(share, lambda *_: cases, good, proportion=True),
-            Measure(surface, lambda *_: everywhere, means(2)),
-            Measure(hausdorff, lambda *_: everywhere, means(1)),
+            Measure(title, mean_value, part, proportion=n == 1)
+            for n, (title, part) in enumerate(zip(self.better, rows, strict=True))
         ]
 
-    def row(self, case: np.ndarray, model: int, threshold: float | None) -> tuple[float, ...]:
-        return tuple(map(float, case[model]))
-
-
-@dataclass(frozen=True)
-class SliceCase:
-    """Labelled slices of a scan.
-
-    Attributes:
-        visible: True for visible coronary calcium, bool [n].
-        probabilities: Probability of each model, float [models, n].
-    """
-
-    visible: np.ndarray
-    probabilities: np.ndarray
+    def row(self, rows: pd.DataFrame, threshold: float | None) -> tuple[Cell, ...]:
+        return tuple(map(float, rows[list(self.columns)].iloc[0]))
 
 
 class SliceEvaluator:
@@ -132,64 +105,44 @@ class SliceEvaluator:
         "The slices are those of the outlined heart, or of the proposed one where none is outlined, exactly as scoring "
         "passes them to the models. Sensitivity, specificity and accuracy are at the threshold on each model's card."
     )
+    conditions = ()
     columns = ("Slices", "With visible calcium", "True positives", "False positives")
 
     def unusable(self, scan: TrainingScan) -> str | None:
         return None if scan.truth is not None else "none of its slices is labelled"
 
-    def run(self, slices: ScanSlices, models: Sequence[LoadedModel]) -> SliceCase:
+    def run(self, slices: ScanSlices, models: Sequence[LoadedModel]) -> Rows:
         labelled = np.nonzero(slices.labelled)[0]
         if not len(labelled):
             raise NotEvaluatedError("none of its slices is labelled")
-        probabilities = []
-        for model in models:
+        rows = []
+        for n, model in enumerate(models):
             config = model.card.config
             x = slice_input(
                 slices.slices, labelled, config["neighbours"], config["position"], middle_square(config["size"])
             )
-            probabilities.append(predict(model.network, x, 16)[0][:, 1])
-        return SliceCase(slices.visible[labelled].astype(bool), np.array(probabilities, float))
+            probabilities = predict(model.network, x, 16)[0][:, 1]
+            rows += [
+                {"method": n, "item": k, "truth": bool(slices.visible[k]), "value": float(p)}
+                for k, p in zip(labelled, probabilities, strict=True)
+            ]
+        return rows
 
-    def measures(self, cases: Sequence[Case], thresholds: Sequence[float | None]) -> list[Measure]:
-        slices = [(case, n) for case in cases for n in range(len(case.result.visible))]
-
-        def area(weights: np.ndarray, pairs: Sequence[tuple[Case, int]], model: int) -> np.ndarray:
-            probabilities = np.array([case.result.probabilities[model, n] for case, n in pairs], float)
-            visible = np.array([case.result.visible[n] for case, n in pairs], bool)
-            return area_under_curve(weights, visible, probabilities)
-
-        def positive(item: tuple[Case, int], model: int) -> bool:
-            case, n = item
-            return case.result.probabilities[model, n] >= thresholds[model]
-
+    def measures(self, table: pd.DataFrame, thresholds: Sequence[float | None]) -> list[Measure]:
         title, *titles = self.better
-        called = rates(titles, lambda *_: slices, positive, lambda item: bool(item[0].result.visible[item[1]]))
-        models = tuple(n for n, threshold in enumerate(thresholds) if threshold is not None)
-        return [Measure(title, lambda *_: slices, area), *(replace(rate, methods=models) for rate in called)]
+        limits = table.method.map(dict(enumerate(math.nan if t is None else t for t in thresholds)))
+        models = [n for n, threshold in enumerate(thresholds) if threshold is not None]
+        return [
+            Measure(title, area_under_curve, table),
+            *rates(titles, table.assign(value=table.value >= limits), models),
+        ]
 
-    def row(self, case: SliceCase, model: int, threshold: float | None) -> tuple[int | None, ...]:
-        counts = (len(case.visible), int(case.visible.sum()))
+    def row(self, rows: pd.DataFrame, threshold: float | None) -> tuple[Cell, ...]:
+        visible = rows.truth.astype(bool)
         if threshold is None:
-            return (*counts, None, None)
-        called = case.probabilities[model] >= threshold
-        return (*counts, int((called & case.visible).sum()), int((called & ~case.visible).sum()))
-
-
-@dataclass(frozen=True)
-class MapCase:
-    """Slices with heart of a scan with known calcium; pseudo-masses in the heart in HU·mm³.
-
-    Attributes:
-        true: True mass of coronary calcium, [n].
-        mass: Mass of each model's map, [models, n].
-        near_mass: Mass of the map within REGION_PIXELS of true calcium, [models, n].
-        common_mass: Pixelwise minimum of map and true map, [models, n].
-    """
-
-    true: np.ndarray
-    mass: np.ndarray
-    near_mass: np.ndarray
-    common_mass: np.ndarray
+            return (len(rows), int(visible.sum()), None, None)
+        called = rows.value >= threshold
+        return (len(rows), int(visible.sum()), int((called & visible).sum()), int((called & ~visible).sum()))
 
 
 class MapEvaluator:
@@ -209,12 +162,16 @@ class MapEvaluator:
         "and by the rule for healthy tissue on each model's card. Overlap: twice the pixelwise minimum of map and "
         "true map over the sum of both; 1 is perfect."
     )
+    conditions = ("true", "mass", "near", "common")
+    """True mass of coronary calcium; of a model's map: its mass, that within REGION_PIXELS of true calcium, and the
+    pixelwise minimum of map and true map."""
     columns = ("True mass, HU·mm³", "Mass found, HU·mm³", "Overlap")
 
     def unusable(self, scan: TrainingScan) -> str | None:
         return None if scan.calcium_map is not None else "its true calcium is not known"
 
-    def run(self, slices: ScanSlices, models: Sequence[LoadedModel]) -> MapCase:
+    def run(self, slices: ScanSlices, models: Sequence[LoadedModel]) -> Rows:
+        """Pseudo-masses of each slice in the heart in HU·mm³, of `conditions`."""
         numbers = np.arange(len(slices.slices))
         true = np.maximum(slices.calcium(numbers), 0) * np.float32(MAP_HU) * np.asarray(slices.slices.heart)
         cross = ndimage.generate_binary_structure(2, 1)[None]
@@ -224,50 +181,37 @@ class MapEvaluator:
         def mass(parts: Sequence[np.ndarray]) -> np.ndarray:
             return np.array([part.sum((1, 2), dtype=np.float64) * PIXEL_VOLUME_MM3 for part in parts])
 
-        near_masses = mass([image * region for image in maps])
-        return MapCase(mass([true])[0], mass(maps), near_masses, mass([np.minimum(image, true) for image in maps]))
-
-    def measures(self, cases: Sequence[Case], thresholds: Sequence[float | None]) -> list[Measure]:
-        slices = [(case, n) for case in cases for n in range(len(case.result.true))]
-        sick = [case for case in cases if case.result.true.sum() > 0]
-        healthy = [case for case in cases if not case.result.true.sum() > 0]
-
-        def of_slices(statistic: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-            """Apply a statistic of weights, true mass, mass, near mass and common mass to slices."""
-
-            def values(weights: np.ndarray, items: Sequence[tuple[Case, int]], model: int) -> np.ndarray:
-                results = [(c.result, n) for c, n in items]
-                rows = [(r.true[n], *(a[model, n] for a in (r.mass, r.near_mass, r.common_mass))) for r, n in results]
-                return statistic(weights, *np.array(rows).reshape(-1, 4).T)
-
-            return values
-
-        def of_scans(statistic: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-            """Apply a statistic of weights, true mass and mass to scans."""
-
-            def values(weights: np.ndarray, items: Sequence[Case], model: int) -> np.ndarray:
-                rows = [(case.result.true.sum(), case.result.mass[model].sum()) for case in items]
-                return statistic(weights, *np.array(rows).reshape(-1, 2).T)
-
-            return values
-
-        statistics = (
-            (slices, of_slices(lambda w, true, mass, *_: rank_correlation(w, mass, true))),
-            (cases, of_scans(lambda w, true, mass: rank_correlation(w, mass, true))),
-            (slices, of_slices(lambda w, true, mass, _, common: ratio(w, 2 * common, mass + true))),
-            (slices, of_slices(lambda w, _, mass, near_calcium, __: ratio(w, near_calcium, mass))),
-            (sick, of_scans(lambda w, true, mass: ratio(w, mass, true))),
-            (healthy, of_scans(lambda w, true, mass: mean(w, mass))),
+        common = mass([np.minimum(image, true) for image in maps])
+        masses = zip(
+            mass([true] * len(maps)), mass(maps), mass([image * region for image in maps]), common, strict=True
         )
         return [
-            Measure(title, lambda *_, items=items: items, statistic)
-            for title, (items, statistic) in zip(self.better, statistics, strict=True)
+            {"method": n, "item": k, **dict(zip(self.conditions, values, strict=True))}
+            for n, of_model in enumerate(masses)
+            for k, values in enumerate(zip(*of_model, strict=True))
         ]
 
-    def row(self, case: MapCase, model: int, threshold: float | None) -> tuple[float | None, ...]:
-        true, measured = float(case.true.sum()), float(case.mass[model].sum())
-        overlap = 2 * float(case.common_mass[model].sum()) / (true + measured) if true + measured else None
-        return (true, measured, overlap)
+    def measures(self, table: pd.DataFrame, thresholds: Sequence[float | None]) -> list[Measure]:
+        def against_truth(rows: pd.DataFrame) -> pd.DataFrame:
+            return rows.assign(truth=rows.true, value=rows.mass)
+
+        scans = against_truth(
+            table.groupby(["patient", "scan", "method"], as_index=False, sort=False)[list(self.conditions)].sum()
+        )
+        scans = scans.assign(item=0)
+        parts: tuple[tuple[Statistic, pd.DataFrame], ...] = (
+            (rank_correlation, against_truth(table)),
+            (rank_correlation, scans),
+            (value_over_truth, table.assign(truth=table.mass + table.true, value=2 * table.common)),
+            (value_over_truth, table.assign(truth=table.mass, value=table.near)),
+            (value_over_truth, scans[scans.true > 0]),
+            (mean_value, scans[scans.true <= 0]),
+        )
+        return [Measure(title, *part) for title, part in zip(self.better, parts, strict=True)]
+
+    def row(self, rows: pd.DataFrame, threshold: float | None) -> tuple[Cell, ...]:
+        true, measured, common = (float(rows[name].sum()) for name in ("true", "mass", "common"))
+        return (true, measured, 2 * common / (true + measured) if true + measured else None)
 
 
 def calcium_maps(model: LoadedModel, slices: ScanSlices, numbers: np.ndarray) -> np.ndarray:
@@ -304,6 +248,7 @@ Evaluator = HeartEvaluator | SliceEvaluator | MapEvaluator
 - prepared: kind of the cache that `run` reads; None for the scan itself.
 - better: direction of better values, by title of a measure.
 - unusable: reason why a scan cannot be used; None if it can.
+- conditions: columns of the long table that `run` adds.
 - columns: columns of `row`, which holds one scan and model.
 """
 

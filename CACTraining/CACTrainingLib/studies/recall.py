@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import ndimage
 from scipy.stats import binomtest
 
@@ -33,6 +34,7 @@ from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
 from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder
+from ..evaluation.measures import Comparison, Measure, mean_value
 from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import Cell, Section, Table, count, heading
 from ..phantom.anatomy.coronaries import ARTERIES, LABELS
@@ -40,7 +42,6 @@ from ..phantom.anatomy.segments import SEGMENTS
 from ..phantom.cohort.export import same_settings
 from ..phantom.cohort.segment_scans import BLURRED_MASS_MG, MASS_MG, VERSION, SegmentPlaque, SegmentScan, segment_scan
 from ..phantom.scanner.motion import PROTOCOLS
-from ..statistics.bootstrap import Bootstrap
 from .scoring import forget, models_key, scoring_models, with_networks
 
 LESIONS = "lesions.csv"
@@ -231,37 +232,35 @@ def _sections(settings: RecallSettings, rows: Sequence[Row], failed: Mapping[str
     ]
     if failed:
         text.append(f"{count(len(failed), 'scan')} failed: {'; '.join(sorted(set(failed.values()))[:3])}")
-    bootstrap = Bootstrap([row["patient"] for row in rows], np.random.default_rng(settings.seed))
-    tables = []
+    comparison = Comparison([row["patient"] for row in rows], MEASURES, np.random.default_rng(settings.seed))
+    lesions, tables = pd.DataFrame(rows), []
     for protocol in settings.protocols:
-        lesions = [row for row in rows if row["protocol"] == protocol]
+        part = lesions[lesions.protocol == protocol]
         kind = "gated" if PROTOCOLS[protocol].gated else "not gated"
-        tables.append(_recall_table(f"recall_{protocol}", f"Recall, {protocol} scans ({kind})", lesions, bootstrap))
-    tables.append(_loss_table(rows, settings.protocols))
+        tables.append(_recall_table(f"recall_{protocol}", f"Recall, {protocol} scans ({kind})", part, comparison))
+    tables.append(_loss_table(lesions, settings.protocols))
     if settings.compared_with is not None:
-        tables.append(_comparison_table(rows, settings.protocols, settings.compared_with))
+        tables.append(_comparison_table(lesions, settings.protocols, settings.compared_with))
     return [Section("recall", "Recall by coronary segment", tuple(text), tuple(tables))]
 
 
-def _groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+def _groups(lesions: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Titled groups of lesions: all, by artery, by segment, by score; those without lesions left out."""
-    yield "All", list(rows)
-    for artery in ARTERIES:
-        yield artery, [row for row in rows if row["artery"] == artery]
-    for segment, name in SEGMENTS.items():
-        yield f"{segment} {name}", [row for row in rows if row["segment"] == segment]
+    groups = {"All": lesions.agatston >= 0}
+    groups |= {artery: lesions.artery == artery for artery in ARTERIES}
+    groups |= {f"{segment} {name}": lesions.segment == segment for segment, name in SEGMENTS.items()}
     for low, high in itertools.pairwise(AGATSTON_BANDS):
         title = f"Agatston from {low:g}" if math.isinf(high) else f"Agatston {low:g} to {high:g}"
-        yield title, [row for row in rows if low <= float(row["agatston"]) < high]
+        groups[title] = (low <= lesions.agatston) & (lesions.agatston < high)
+    return ((title, lesions[members]) for title, members in groups.items() if members.any())
 
 
-def _recall_table(name: str, title: str, rows: Sequence[Row], bootstrap: Bootstrap) -> Table:
-    lines: list[tuple[Cell, ...]] = []
-    for group, lesions in _groups(rows):
-        if lesions:
-            patients = [row["patient"] for row in lesions]
-            hits = (np.array([bool(row[measure]) for row in lesions]) for measure in MEASURES)
-            lines.append((group, *(bootstrap.proportion(patients, hit).estimate for hit in hits)))
+def _recall_table(name: str, title: str, lesions: pd.DataFrame, comparison: Comparison) -> Table:
+    lines = []
+    for group, part in _groups(lesions):
+        answers = part.assign(scan=part.patient, item=part.plaque, truth=True)
+        rows = answers.melt(["patient", "scan", "item", "truth"], list(MEASURES), "method", "value")
+        lines.append(comparison.row(group, Measure(group, mean_value, rows, proportion=True)))
     note = (
         "Counted: any voxel of the lesion counts in a coronary artery. In its artery: most of these voxels count in "
         "the lesion's artery. Touched by the map: any voxel of the lesion belongs to a lesion of the calcium map."
@@ -269,42 +268,38 @@ def _recall_table(name: str, title: str, rows: Sequence[Row], bootstrap: Bootstr
     return Table(name, title, ("Lesions", *MEASURES.values()), tuple(lines), note)
 
 
-def _loss_table(rows: Sequence[Row], protocols: Sequence[str]) -> Table:
+def _loss_table(lesions: pd.DataFrame, protocols: Sequence[str]) -> Table:
     columns = ("Reason", "Lesions", "Agatston", "Segments")
     lines: list[tuple[Cell, ...]] = []
     for protocol in protocols:
-        lost = [row for row in rows if row["protocol"] == protocol and not row["counted"]]
+        lost = lesions[(lesions.protocol == protocol) & ~lesions.counted.astype(bool)]
         lines.append(heading(protocol, columns))
-        for reason, n in Counter(row["outcome"] for row in lost).most_common():
-            group = [row for row in lost if row["outcome"] == reason]
-            segments = Counter(row["segment"] for row in group).most_common()
-            places = ", ".join(f"{segment}: {times}" for segment, times in segments)
-            lines.append((f"  {reason}", n, round(sum(float(row["agatston"]) for row in group), 1), places))
+        for reason, n in Counter(lost.outcome).most_common():
+            group = lost[lost.outcome == reason]
+            places = ", ".join(f"{segment}: {times}" for segment, times in Counter(group.segment).most_common())
+            lines.append((f"  {reason}", n, round(float(group.agatston.sum()), 1), places))
     note = "What lacks most in the evidence of lesions left out, or the site that they were assigned to."
     return Table("recall_losses", "Lesions that do not count", columns, tuple(lines), note)
 
 
-def _comparison_table(rows: Sequence[Row], protocols: Sequence[str], compared_with: Path) -> Table:
+def _comparison_table(lesions: pd.DataFrame, protocols: Sequence[str], compared_with: Path) -> Table:
     """Lesions counted by these networks and by others on the same scans."""
-    earlier = {}
-    for line in read_table(compared_with / LESIONS, ("patient", "protocol", "plaque", "counted")).lines:
-        key = (line.text("patient"), line.text("protocol"), line.text("plaque"))
-        earlier[key] = line.text("counted") == "True"
-    compared = [
-        {**row, "before": earlier[key]}
-        for row in rows
-        if (key := (str(row["patient"]), str(row["protocol"]), str(row["plaque"]))) in earlier
-    ]
+    key = ("patient", "protocol", "plaque")
+    earlier = {
+        tuple(line.text(name) for name in key): line.text("counted") == "True"
+        for line in read_table(compared_with / LESIONS, (*key, "counted")).lines
+    }
+    keys = [tuple(map(str, values)) for values in lesions[list(key)].itertuples(index=False)]
+    compared = lesions.assign(before=[earlier.get(values) for values in keys]).dropna(subset="before")
     columns = ("Lesions", "n", "The others", "These networks", "Only the others", "Only these", "p")
     lines: list[tuple[Cell, ...]] = []
     for protocol in protocols:
         lines.append(heading(protocol, columns))
-        for group, lesions in _groups([row for row in compared if row["protocol"] == protocol]):
-            if lesions:
-                now, before = (np.array([bool(row[name]) for row in lesions]) for name in ("counted", "before"))
-                lost, gained = int((before & ~now).sum()), int((now & ~before).sum())
-                p = binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
-                shares = (round(float(before.mean()), 3), round(float(now.mean()), 3))
-                lines.append((f"  {group}", len(lesions), *shares, lost, gained, round(float(p), 4)))
+        for group, part in _groups(compared[compared.protocol == protocol]):
+            now, before = (part[name].to_numpy(bool) for name in ("counted", "before"))
+            lost, gained = int((before & ~now).sum()), int((now & ~before).sum())
+            p = binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
+            shares = (round(float(before.mean()), 3), round(float(now.mean()), 3))
+            lines.append((f"  {group}", len(part), *shares, lost, gained, round(float(p), 4)))
     note = f"The others: {compared_with}. p: exact McNemar test, lesions taken as independent."
     return Table("recall_comparison", "Lesions counted, against other networks", columns, tuple(lines), note)

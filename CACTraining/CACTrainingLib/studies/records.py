@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,12 @@ class Value:
     agatston: float
     arteries: dict[str, tuple[float, float]]
 
+    def score(self, quantity: str, arteries: Sequence[str] | None = None) -> float:
+        """Mass ("mass") or Agatston score ("agatston"), in total or in some arteries."""
+        if arteries is None:
+            return self.mass if quantity == "mass" else self.agatston
+        return sum(self.arteries.get(artery, (0.0, 0.0))[quantity == "agatston"] for artery in arteries)
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -51,6 +57,10 @@ class Truth:
     mass_mg: float
     arteries_mg: dict[str, float]
     distractors: tuple[str, ...]
+
+    def mass(self, arteries: Sequence[str] | None = None) -> float:
+        """True mass in mg, in total or in some arteries."""
+        return self.mass_mg if arteries is None else sum(self.arteries_mg.get(artery, 0.0) for artery in arteries)
 
 
 @dataclass(frozen=True)

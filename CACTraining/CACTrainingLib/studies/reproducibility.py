@@ -6,7 +6,7 @@ methods are compared on identical pairs, and `studies.accuracy` compares them wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -16,12 +16,13 @@ from CACScoringLib.quality.calibration import Limits
 from CACScoringLib.scoring.scores import ROUNDING, whole_score
 
 from ..evaluation import figures as study_figures
-from ..evaluation.measures import Measure
-from ..evaluation.parts import METHODS, Figure, Section, Table, heading
+from ..evaluation.measures import Measure, agreement_rate, count_table, mean_difference, of_classes
+from ..evaluation.parts import METHODS, Figure, Section, Table
 from ..statistics.agreement import (
     LIMIT_FACTOR,
+    Statistic,
     absolute_difference_fit,
-    agreement,
+    icc,
     kappa,
     limits_of_agreement,
     relative_differences,
@@ -29,7 +30,7 @@ from ..statistics.agreement import (
 from ..statistics.bootstrap import RESAMPLES, mean
 from . import accuracy
 from .records import ARTERIES, MG, StudyRecord, pairs_of
-from .sample import AGATSTON, MASS, PAPER, VESSELS, WITH_AGATSTON, WITH_MASS, Pair, Sample, having, pair_scores, score
+from .sample import AGATSTON, MASS, PAPER, VESSELS, WITH_AGATSTON, WITH_MASS, Sample, pair_table
 
 LEAST_PAIRS = 20
 """Fewest pairs for limits of agreement."""
@@ -69,55 +70,47 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
     return (_between_scans(sample), *_categories(sample), *accuracy.sections(sample))
 
 
-def relative_difference(sample: Sample, in_both: bool = True, arteries: Sequence[str] | None = None) -> Measure:
+def relative_difference(
+    sample: Sample, in_both: bool = True, vessels: Mapping[str, Sequence[str]] | None = None
+) -> Measure:
     """Mean over pairs of |a − b| over the mean of a and b, for masses.
 
     Args:
         sample: The study's scans.
         in_both: True for pairs positive in both scans, False for pairs positive in either.
-        arteries: Arteries to count; None for all.
+        vessels: Arteries by vessel, a pair for each; None for totals.
     """
-
-    def items(*methods: str) -> list[Pair]:
-        positive = all if in_both else any
-        pairs = having(sample.pairs, *methods)
-        return [p for p in pairs if all(positive(score(r, m, MASS, arteries) > 0 for r in p) for m in methods)]
-
-    def statistic(weights: np.ndarray, pairs: Sequence[Pair], method: str) -> np.ndarray:
-        return mean(weights, relative_differences(pair_scores(pairs, method, MASS, arteries)))
-
-    return Measure(POSITIVE_IN_BOTH if in_both else POSITIVE_IN_EITHER, items, statistic)
+    rows = pair_table(sample.pairs, MASS, vessels)
+    positive = (rows.truth > 0) & (rows.value > 0) if in_both else (rows.truth > 0) | (rows.value > 0)
+    return Measure(POSITIVE_IN_BOTH if in_both else POSITIVE_IN_EITHER, _mean_relative_difference, rows[positive])
 
 
-def icc(sample: Sample, quantity: str = MASS, positive: bool = False) -> Measure:
-    """ICC of the two scans; `positive` restricts it to pairs that the method finds positive in both."""
-    items = relative_difference(sample).items if positive else partial(having, sample.pairs)
+def _mean_relative_difference(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return mean(weights, relative_differences(np.stack([first, second], 1)))
+
+
+def icc_of_pairs(sample: Sample, quantity: str = MASS, positive: bool = False) -> Measure:
+    """ICC of the two scans; `positive` restricts it to pairs whose mass the method finds positive in both."""
+    rows = pair_table(sample.pairs, quantity)
+    if positive:
+        rows = rows[rows.index.isin(relative_difference(sample).rows.index)]
     title = (ICC_MASS if quantity == MASS else ICC_AGATSTON) + (", positive in both" if positive else "")
-    methods = WITH_AGATSTON if quantity == AGATSTON else None
-    return Measure(title, items, lambda w, pairs, m: agreement(w, pair_scores(pairs, m, quantity)), methods=methods)
+    return Measure(title, icc, rows, methods=WITH_AGATSTON if quantity == AGATSTON else None)
 
 
 def category_measures(sample: Sample) -> tuple[Measure, Measure]:
     """Linearly weighted κ of the two scans' categories, and the proportion of pairs in the same category."""
-
-    def agreement_rate(weights: np.ndarray, pairs: Sequence[Pair], method: str) -> np.ndarray:
-        first, second = _categories_of(pairs, method).T
-        return mean(weights, first == second)
-
-    def weighted_kappa(weights: np.ndarray, pairs: Sequence[Pair], method: str) -> np.ndarray:
-        first, second = _categories_of(pairs, method).T
-        return kappa(weights, first, second, len(CLASSES))
-
-    items = partial(having, sample.pairs)
+    rows = pair_table(sample.pairs, AGATSTON)
+    weighted_kappa = of_classes(partial(kappa, classes=len(CLASSES)), category)
     return (
-        Measure(KAPPA, items, weighted_kappa, methods=WITH_AGATSTON),
-        Measure(SAME_CATEGORY, items, agreement_rate, proportion=True, methods=WITH_AGATSTON),
+        Measure(KAPPA, weighted_kappa, rows, methods=WITH_AGATSTON),
+        Measure(SAME_CATEGORY, of_classes(agreement_rate, category), rows, True, WITH_AGATSTON),
     )
 
 
-def category(agatston: float) -> int:
-    """Index of a score's class in CLASSES."""
-    return sum(whole_score(agatston) > highest for highest in _HIGHEST)
+def category(agatston: np.ndarray) -> np.ndarray:
+    """Index of each score's class in CLASSES."""
+    return np.searchsorted(_HIGHEST, [whole_score(score) for score in np.ravel(agatston)])
 
 
 def limits(
@@ -134,9 +127,10 @@ def limits(
         of: "total", or "artery" for the pairs of all four arteries in one regression.
         empirical: See `limits_of_agreement`.
     """
-    pairs = having(pairs_of(records), method)
-    parts = [None] if of == "total" else [(artery,) for artery in ARTERIES]
-    values = np.concatenate([pair_scores(pairs, method, quantity, part) for part in parts])
+    rows = pair_table(
+        pairs_of(records), quantity, {artery: (artery,) for artery in ARTERIES} if of != "total" else None
+    )
+    values = rows.loc[rows.method == method, ["truth", "value"]].to_numpy()
     values = values[values.sum(1) > 0]
     return limits_of_agreement(values, empirical) if len(values) >= LEAST_PAIRS else None
 
@@ -146,7 +140,7 @@ _TITLE = "Interscan reproducibility of mass and Agatston score"
 
 def _between_scans(sample: Sample) -> Section:
     positive_in_either, positive_in_both = (relative_difference(sample, in_both) for in_both in (False, True))
-    iccs = [icc(sample, quantity, positive) for quantity in (MASS, AGATSTON) for positive in (False, True)]
+    iccs = [icc_of_pairs(sample, quantity, positive) for quantity in (MASS, AGATSTON) for positive in (False, True)]
     text: tuple[str, ...] = (
         sample.opening(),
         f"Intervals are 95 % percentile intervals of {RESAMPLES} bootstrap resamples of patients, and p is two-sided "
@@ -190,19 +184,13 @@ def _artery_tables(sample: Sample) -> list[Table]:
     if not any(record.visible_arteries for record in sample.scans):
         return []
 
-    def of_visible(arteries: Sequence[str], in_both: bool, title: str) -> Measure:
-        measure = relative_difference(sample, in_both, arteries)
-
-        def items(*methods: str) -> list[Pair]:
-            return [p for p in measure.items(*methods) if all({*arteries} & {*(r.visible_arteries or ())} for r in p)]
-
-        return replace(measure, title=title, items=items, methods=WITH_MASS)
-
-    measures = [
-        of_visible(arteries, in_both, f"{title}, {'both' if in_both else 'either'}")
-        for title, arteries in VESSELS.items()
-        for in_both in (False, True)
-    ]
+    measures = []
+    for title in VESSELS:
+        for in_both in (False, True):
+            measure = relative_difference(sample, in_both, VESSELS)
+            rows = measure.rows[measure.rows.visible & (measure.rows.item == title)]
+            title_of_both = f"{title}, {'both' if in_both else 'either'}"
+            measures.append(replace(measure, title=title_of_both, rows=rows, methods=WITH_MASS))
     note = "Mean relative difference of an artery's mass, of artery pairs with visible calcium in both scans."
     return [sample.value_table("artery_differences", "Relative difference of mass in each artery", measures, note)]
 
@@ -211,33 +199,32 @@ def _limit_table(sample: Sample, quantity: str) -> Table:
     levels = LEVELS[AGATSTON if quantity == AGATSTON else sample.unit]
     unit = "" if quantity == AGATSTON else f" {sample.unit}"
 
-    def items(*methods: str) -> list[Pair]:
-        pairs = having(sample.pairs, *methods)
-        positive = [p for p in pairs if all(pair_scores([p], m, quantity).any() for m in methods)]
-        return positive if len(positive) >= LEAST_PAIRS else []
+    rows = pair_table(sample.pairs, quantity)
+    rows = rows[(rows.truth > 0) | (rows.value > 0)]
+    rows = rows[rows.groupby("method").scan.transform("size") >= LEAST_PAIRS]
 
-    def measure(title: str, statistic: Callable[[np.ndarray, np.ndarray], np.ndarray], **kind: bool) -> Measure:
-        """Measure by a statistic of weights and the scores of both scans, [n, 2]."""
-        methods = WITH_AGATSTON if quantity == AGATSTON else WITH_MASS
-        return Measure(title, items, lambda w, p, m: statistic(w, pair_scores(p, m, quantity)), methods=methods, **kind)
+    def fit(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return absolute_difference_fit(weights, np.stack([first, second], 1))
 
-    def limit_at(level: float, weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        intercept, slope = absolute_difference_fit(weights, pairs)
+    def limit_at(level: float, weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        intercept, slope = fit(weights, first, second)
         return LIMIT_FACTOR * (intercept + slope * level)
 
-    def within(weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        if not len(pairs):
+    def within(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        if not len(first):
             return np.full(len(weights), np.nan)
-        agreement = limits_of_agreement(pairs)
-        return mean(weights, np.abs(pairs[:, 1] - pairs[:, 0]) <= agreement.at(pairs.mean(1)))
+        pairs = np.stack([first, second], 1)
+        return mean(weights, np.abs(second - first) <= limits_of_agreement(pairs).at(pairs.mean(1)))
 
-    measures = [
-        measure("Mean difference", lambda w, pairs: mean(w, pairs[:, 1] - pairs[:, 0])),
-        measure("Intercept", lambda w, pairs: absolute_difference_fit(w, pairs)[0]),
-        measure("Slope", lambda w, pairs: absolute_difference_fit(w, pairs)[1]),
-        *(measure(f"Limit at {level:g}{unit}", partial(limit_at, level)) for level in levels),
-        measure("Share within", within, proportion=True),
-    ]
+    statistics: dict[str, Statistic] = {
+        "Mean difference": mean_difference,
+        "Intercept": lambda *values: fit(*values)[0],
+        "Slope": lambda *values: fit(*values)[1],
+        **{f"Limit at {level:g}{unit}": partial(limit_at, level) for level in levels},
+        "Share within": within,
+    }
+    methods = WITH_AGATSTON if quantity == AGATSTON else WITH_MASS
+    measures = [Measure(name, s, rows, name == "Share within", methods) for name, s in statistics.items()]
     note = (
         f"Second minus first scan, pairs positive in either, where there are {LEAST_PAIRS} or more. The absolute "
         "difference is modelled as intercept + slope × mean of both scans; the 95 % limits of agreement are ± "
@@ -249,11 +236,11 @@ def _limit_table(sample: Sample, quantity: str) -> Table:
 
 
 def _bland_altman(sample: Sample, quantity: str) -> Figure:
-    panels = []
+    rows, panels = pair_table(sample.pairs, quantity), []
     for method in (m for m in WITH_AGATSTON if m in sample.titles):
-        values = pair_scores(having(sample.pairs, method), method, quantity)
+        part = rows[rows.method == method]
         agreement = limits(sample.scans, method, quantity, empirical=False)
-        panels.append(study_figures.ScorePairs(method, values[:, 0], values[:, 1], agreement))
+        panels.append(study_figures.ScorePairs(method, part.truth, part.value, agreement))
     unit, title = ("Agatston", "Agatston score") if quantity == AGATSTON else (sample.unit, "mass")
     linear = LEVELS[AGATSTON if quantity == AGATSTON else sample.unit][0]
     draw = partial(study_figures.bland_altman, panels=panels, unit=unit, linear_to=linear)
@@ -265,18 +252,12 @@ def _bland_altman(sample: Sample, quantity: str) -> Figure:
     return Figure(name, f"Difference of two scans' {title} against their mean", draw, note, (7, 3))
 
 
-def _categories_of(pairs: Sequence[Pair], method: str) -> np.ndarray:
-    """Category of each scan of each pair, int [n, 2]."""
-    values = pair_scores(pairs, method, AGATSTON)
-    return np.array([category(x) for x in values.ravel()], int).reshape(-1, 2)
-
-
 def _categories(sample: Sample) -> tuple[Section, ...]:
     """Section on risk categories; empty without Agatston scores."""
-    methods = [m for m in WITH_AGATSTON if having(sample.pairs, m)]
+    measures = category_measures(sample)
+    methods = [method for method in WITH_AGATSTON if len(measures[0].rows_of(method))]
     if not methods:
         return ()
-    measures = category_measures(sample)
     text = (
         f"Four classes by the Agatston score: {', '.join(CLASSES)}. {ROUNDING} Scores of the calcium map are scaled to "
         "the range of the 130 HU scores by the factor that is stored with the model, which was found on other "
@@ -286,16 +267,12 @@ def _categories(sample: Sample) -> tuple[Section, ...]:
         "Cohen's κ with linear weights between the classes of a patient's two scans. Where most patients have no "
         f"calcium, κ depends on few of them. {_PUBLISHED_NOTE}"
     )
-    columns = ("First scan", *(f"Second scan {name}" for name in CLASSES))
-    rows = []
-    for method in methods:
-        counts = np.zeros((len(CLASSES), len(CLASSES)), int)
-        np.add.at(counts, tuple(_categories_of(having(sample.pairs, method), method).T), 1)
-        rows.append(heading(METHODS[method], columns))
-        rows += [(f"  {name}", *map(int, row)) for name, row in zip(CLASSES, counts, strict=True)]
+    rows = {METHODS[method]: measures[0].rows_of(method) for method in methods}
+    title = "Categories of the two scans, numbers of patients"
+    counts = {title: (category(part.truth), category(part.value)) for title, part in rows.items()}
     tables = (
         sample.value_table("categories", "Agreement of risk categories", measures, note, PUBLISHED),
         sample.difference_table("kappa_differences", "κ of the calcium map against others", measures[:1]),
-        Table("category_counts", "Categories of the two scans, numbers of patients", columns, tuple(rows)),
+        count_table("category_counts", title, ("First scan", "Second scan"), CLASSES, counts),
     )
     return (Section("categories", "Risk categories", text, tables),)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from CACScoringLib.core.ct import CTError
 
-from ..evaluation.measures import MethodComparison, patients_of
+from ..evaluation.measures import Comparison, long_table
 from ..evaluation.parts import METHODS, count
 from .records import StudyRecord, pairs_of
 
@@ -33,7 +34,7 @@ class MixedUnitsError(CTError):
     """Records of one study give masses in different units."""
 
 
-class Sample(MethodComparison):
+class Sample(Comparison):
     """The scans of a study. Raises MixedUnitsError.
 
     Attributes:
@@ -60,12 +61,12 @@ class Sample(MethodComparison):
             raise MixedUnitsError(f"The scans' masses are in {' and in '.join(units)}. Evaluate them as two studies.")
         self.unit = units[0] if units else ""
         existing = {m: title for m, title in titles.items() if any(m in record.values for record in self.scans)}
-        super().__init__(patients_of(self.scans), existing, reference, generator, CEILING)
+        super().__init__([scan.patient for scan in self.scans], existing, generator, reference, CEILING)
 
     def opening(self) -> str:
         """Paragraph with the numbers of scans, pairs and patients, and the refused scans."""
         refused = [record for record in self.records if record.refused is not None]
-        scored = f"{count(self.scans, 'scan')} of {count(set(patients_of(self.scans)), 'patient')} were scored"
+        scored = f"{count(self.scans, 'scan')} of {count({scan.patient for scan in self.scans}, 'patient')} were scored"
         text = f"{scored}, among them {count(self.pairs, 'complete pair')}."
         if refused:
             first = "; ".join(f"{record.scan}: {record.refused}" for record in refused[:3])
@@ -74,30 +75,48 @@ class Sample(MethodComparison):
         return text
 
 
-def having(items: Sequence[Any], *methods: str) -> list[Any]:
-    """Select the scans or pairs with values of all methods."""
-    pairs = ((item,) if isinstance(item, StudyRecord) else item for item in items)
-    complete = (all(m in record.values for record in pair for m in methods) for pair in pairs)
-    return [item for item, is_complete in zip(items, complete, strict=True) if is_complete]
+def score_table(
+    records: Sequence[StudyRecord], quantity: str = MASS, vessels: Mapping[str, Sequence[str]] | None = None
+) -> pd.DataFrame:
+    """Long table of scans by all methods. The truth is the true mass in mg, NaN if unknown.
+
+    Its conditions are `kind` and `visible` of the record, of the vessel where there are vessels, and `distractors`:
+    True with non-coronary calcium or metal.
+
+    Args:
+        records: Records of scored scans.
+        quantity: MASS or AGATSTON.
+        vessels: Arteries by vessel, a row for each; None for totals.
+    """
+    rows = []
+    for record in records:
+        truth = record.truth
+        for vessel, arteries in ({"total": None} if vessels is None else vessels).items():
+            visible = record.visible
+            if arteries is not None:
+                visible = bool(set(arteries) & set(record.visible_arteries or ()))
+            about = {
+                "patient": record.patient,
+                "scan": record.scan,
+                "item": vessel,
+                "truth": math.nan if truth is None else truth.mass(arteries),
+                "kind": record.kind,
+                "visible": visible,
+                "distractors": bool(truth and truth.distractors),
+            }
+            rows += [{**about, "method": m, "value": v.score(quantity, arteries)} for m, v in record.values.items()]
+    return long_table(rows, ("kind", "visible", "distractors"))
 
 
-def score(record: StudyRecord, method: str, quantity: str = MASS, arteries: Sequence[str] | None = None) -> float:
-    """Mass or Agatston score of a scan by a method, in total or in some arteries."""
-    value = record.values[method]
-    if arteries is None:
-        return value.mass if quantity == MASS else value.agatston
-    return sum(value.arteries.get(artery, (0.0, 0.0))[quantity == AGATSTON] for artery in arteries)
+def pair_table(
+    pairs: Sequence[Pair], quantity: str = MASS, vessels: Mapping[str, Sequence[str]] | None = None
+) -> pd.DataFrame:
+    """Long table of pairs: the truth is the first scan's score, the value the second's; `visible` holds of both.
 
-
-def scores(
-    items: Sequence[StudyRecord], method: str, quantity: str = MASS, arteries: Sequence[str] | None = None
-) -> np.ndarray:
-    """Scores of scans, float [n]."""
-    return np.array([score(record, method, quantity, arteries) for record in items], float)
-
-
-def pair_scores(
-    pairs: Sequence[Pair], method: str, quantity: str = MASS, arteries: Sequence[str] | None = None
-) -> np.ndarray:
-    """Scores of both scans, float [n, 2]."""
-    return np.array([scores(pair, method, quantity, arteries) for pair in pairs]).reshape(-1, 2)
+    Arguments as for `score_table`.
+    """
+    first, second = (score_table(scans, quantity, vessels) for scans in ([a for a, _ in pairs], [b for _, b in pairs]))
+    key = ["patient", "method", "item"]
+    table = first.merge(second, on=key, suffixes=("", "_second"), how="inner")
+    table = table.assign(truth=table.value, value=table.value_second)
+    return table.assign(visible=table.visible.eq(True) & table.visible_second.eq(True))

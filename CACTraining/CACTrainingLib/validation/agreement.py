@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
+import pandas as pd
 
 from CACScoringLib.scoring.scores import ROUNDING, whole_score
 
 from ..evaluation import figures as drawings
-from ..evaluation.measures import Measure, MethodComparison, rates
+from ..evaluation.measures import (
+    Comparison,
+    Measure,
+    count_table,
+    f1,
+    long_table,
+    mean_difference,
+    of_classes,
+    rates,
+)
 from ..evaluation.parts import METHODS, Cell, Figure, Section, Table, count, heading
 from ..statistics.agreement import Statistic, icc, kappa, limits_of_agreement
-from ..statistics.bootstrap import mean, ratio
+from ..statistics.bootstrap import mean
 from ..statistics.patient_folds import CATEGORY_TITLES
 from ..statistics.regression import linear_fit, rank_correlation
 from .comparison import SCORED_METHODS, ComparedScan
@@ -21,13 +31,14 @@ from .comparison import SCORED_METHODS, ComparedScan
 LEAST = (1, 100, 400)
 
 
-class ComparedScans(MethodComparison):
+class ComparedScans(Comparison):
     """All compared scans, by the methods that scored all of them.
 
     Attributes:
         scans: The scans.
         vessels: Vessels of the `Reference`.
         methods: Keys of the methods, the clinical one first.
+        totals: Long table of the total scores against the reference's.
     """
 
     def __init__(
@@ -35,62 +46,31 @@ class ComparedScans(MethodComparison):
     ) -> None:
         self.scans, self.vessels = tuple(scans), vessels
         self.methods = tuple(key for key in SCORED_METHODS if all(key in scan.measured for scan in scans))
-        titles = {key: METHODS[key] for key in self.methods}
-        super().__init__([scan.patient for scan in scans], titles, self.methods[0], generator)
-
-    @property
-    def totals(self) -> np.ndarray:
-        return _reference(self.scans)
-
-    def measured(self, method: str) -> np.ndarray:
-        return _measured(self.scans, method)
-
-    def cells(self, measures: Sequence[Measure], method: str) -> list[Cell]:
-        """Estimate of each measure for a method; None if there is nothing to measure."""
-        return [self.estimate(measure, method) if measure.items(method) else None for measure in measures]
-
-    def measure(self, title: str, statistic: Statistic, vessel: str | None = None) -> Measure:
-        """Measure over all scans whose reference has the total, or the vessel."""
-        scans = self.scans if vessel is None else [scan for scan in self.scans if vessel in scan.vessels]
-        return Measure(
-            title, lambda *_: scans, lambda w, s, m: statistic(w, _reference(s, vessel), _measured(s, m, vessel))
+        super().__init__([scan.patient for scan in scans], {key: METHODS[key] for key in self.methods}, generator)
+        self.totals = long_table(
+            {"patient": scan.patient, "scan": scan.name, "method": method, "truth": scan.total, "value": value}
+            for scan in scans
+            for method, value in scan.measured.items()
         )
 
-    def rates(
-        self, titles: Sequence[str], positive: Callable[[float], bool], vessel: str | None = None
-    ) -> list[Measure]:
-        """Rates (`evaluation.measures.rates`) of scans whose total or vessel score is `positive`."""
-        scans = self.scans if vessel is None else [scan for scan in self.scans if vessel in scan.vessels]
-        return rates(
-            titles,
-            lambda *_: scans,
-            lambda scan, method: positive(_measured([scan], method, vessel)[0]),
-            lambda scan: positive(_reference([scan], vessel)[0]),
+    def of_vessel(self, vessel: str) -> pd.DataFrame:
+        """Long table of a vessel's scores, of the scans whose reference has it."""
+        return long_table(
+            {"patient": scan.patient, "scan": scan.name, "method": method, "item": vessel}
+            | {"truth": scan.vessels[vessel], "value": values[vessel]}
+            for scan in self.scans
+            if vessel in scan.vessels
+            for method, values in scan.measured_vessels.items()
         )
 
 
-def _reference(scans: Sequence[ComparedScan], vessel: str | None = None) -> np.ndarray:
-    return np.array([scan.total if vessel is None else scan.vessels[vessel] for scan in scans], float)
+def categories(agatston: np.ndarray) -> np.ndarray:
+    """Index of each score's category in CATEGORY_TITLES."""
+    return np.searchsorted(LEAST, [whole_score(score) for score in np.ravel(agatston)], side="right")
 
 
-def _measured(scans: Sequence[ComparedScan], method: str, vessel: str | None = None) -> np.ndarray:
-    scores = (s.measured[method] if vessel is None else s.measured_vessels[method][vessel] for s in scans)
-    return np.array(list(scores), float)
-
-
-def category(agatston: float) -> int:
-    """Index of a score's category in CATEGORY_TITLES."""
-    score = whole_score(agatston)
-    return sum(score >= least for least in LEAST)
-
-
-def _categories(scores: np.ndarray) -> np.ndarray:
-    return np.array([category(score) for score in scores], int)
-
-
-def category_kappa(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Weighted kappa of the totals' categories, a `Statistic`."""
-    return kappa(weights, _categories(reference), _categories(measured), len(CATEGORY_TITLES))
+category_kappa: Statistic = of_classes(partial(kappa, classes=len(CATEGORY_TITLES)), categories)
+"""Weighted kappa of the totals' categories."""
 
 
 def slope(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -98,15 +78,9 @@ def slope(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> n
     return linear_fit(weights, reference, measured)[0]
 
 
-def mean_difference(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Mean of the method's minus the reference's scores, a `Statistic`."""
-    return mean(weights, measured - reference)
-
-
-def f1_at(least: int, weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """F1 of detecting totals of at least a score; a `Statistic` once `least` is bound."""
-    positive, true = _at_least(least, measured), _at_least(least, reference)
-    return ratio(weights, 2.0 * (positive & true), 1.0 * positive + true)
+def f1_at(least: int) -> Statistic:
+    """F1 of detecting totals of at least a score."""
+    return of_classes(f1, partial(_reach, least))
 
 
 def _limit(sign: int, weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -117,12 +91,8 @@ def _limit(sign: int, weights: np.ndarray, reference: np.ndarray, measured: np.n
     return middle + sign * 1.96 * spread
 
 
-def _reaches(least: int, score: float) -> bool:
-    return whole_score(score) >= least
-
-
-def _at_least(least: int, scores: np.ndarray) -> np.ndarray:
-    return np.array([_reaches(least, score) for score in scores], bool)
+def _reach(least: int, scores: np.ndarray) -> np.ndarray:
+    return np.array([whole_score(score) >= least for score in scores], bool)
 
 
 AGREEMENT: dict[str, Statistic] = {"ICC": icc, "Slope": slope, "Mean difference": mean_difference}
@@ -150,22 +120,22 @@ def _totals(compared: ComparedScans) -> Section:
         "Limits: mean difference ± 1.96 standard deviations (Bland and Altman 1986); the difference is the method's "
         "minus the reference's. κ with linear weights."
     )
-    measures = [compared.measure(title, statistic) for title, statistic in TOTALS.items()]
+    measures = [Measure(title, statistic, compared.totals) for title, statistic in TOTALS.items()]
     tables = [compared.value_table("totals", "Agreement of total scores", measures, note)]
     if len(compared.methods) == 2:
         statistics = {"ICC of totals": icc, "κ of categories": category_kappa}
-        statistics |= {f"F1 at ≥ {least}": partial(f1_at, least) for least in LEAST}
-        rows = compared.paired_rows([compared.measure(*item) for item in statistics.items()], *compared.methods)
+        statistics |= {f"F1 at ≥ {least}": f1_at(least) for least in LEAST}
+        rows = compared.paired_rows([Measure(*item, compared.totals) for item in statistics.items()], *compared.methods)
         columns = ("Measure", *compared.titles.values(), "Difference", "p")
         note = "On the same scans; above zero the first method agrees better."
         tables.append(Table("method_differences", "The two methods compared", columns, tuple(rows), note))
-    totals, unit = compared.totals, "Agatston score"
+    unit = "Agatston score"
     panels = []
     for method in compared.methods:
-        measured = compared.measured(method)
-        pairs = np.stack([totals, measured], axis=1)
+        part = compared.totals[compared.totals.method == method]
+        pairs = part[["truth", "value"]].to_numpy()
         limits = limits_of_agreement(pairs) if len(pairs) > 2 and np.ptp(pairs) > 0 else None
-        panels.append(drawings.ScorePairs(method, totals, measured, limits))
+        panels.append(drawings.ScorePairs(method, part.truth, part.value, limits))
     titles = ("Reference score", "Method's score")
     scatter = partial(drawings.against_truth, panels=panels, unit=unit, linear_to=10.0, titles=titles)
     titles = ("Mean of both", "Method minus reference")
@@ -179,15 +149,11 @@ def _totals(compared: ComparedScans) -> Section:
 
 
 def _category_section(compared: ComparedScans) -> Section:
-    columns = ("Reference", *(f"Found {name}" for name in CATEGORY_TITLES))
-    rows: list[tuple[Cell, ...]] = []
-    for method in compared.methods:
-        counts = np.zeros((len(CATEGORY_TITLES), len(CATEGORY_TITLES)), int)
-        np.add.at(counts, (_categories(compared.totals), _categories(compared.measured(method))), 1)
-        rows.append(heading(METHODS[method], columns))
-        rows += [(f"  {name}", *map(int, row)) for name, row in zip(CATEGORY_TITLES, counts, strict=True)]
+    parts = {METHODS[m]: compared.totals[compared.totals.method == m] for m in compared.methods}
+    counts = {title: (categories(part.truth), categories(part.value)) for title, part in parts.items()}
     text = f"Four categories by the Agatston score: {', '.join(CATEGORY_TITLES)}. {ROUNDING}"
-    table = Table("categories", "Categories by reference and method, numbers of scans", columns, tuple(rows))
+    title = "Categories by reference and method, numbers of scans"
+    table = count_table("categories", title, ("Reference", "Found"), CATEGORY_TITLES, counts)
     return Section("categories", "Categories", (text,), (table,))
 
 
@@ -196,10 +162,13 @@ def _detection(compared: ComparedScans) -> Section:
     columns = ("Score", *titles)
     rows: list[tuple[Cell, ...]] = []
     for least in LEAST:
-        true = _at_least(least, compared.totals)
-        rows.append(heading(f"≥ {least}: {true.sum()} of {len(true)} scans by the reference", columns))
-        measures = compared.rates(titles, partial(_reaches, least))
-        rows += [(f"  {title}", *compared.cells(measures, method)) for method, title in compared.titles.items()]
+        table_of_least = compared.totals.assign(
+            truth=_reach(least, compared.totals.truth), value=_reach(least, compared.totals.value)
+        )
+        true = [whole_score(scan.total) >= least for scan in compared.scans]
+        rows.append(heading(f"≥ {least}: {sum(true)} of {len(true)} scans by the reference", columns))
+        measures = rates(titles, table_of_least)
+        rows += [_measured_row(compared, measures, method) for method in compared.methods]
     note = "A scan is positive where its score, rounded, reaches the limit."
     table = Table("detection", "Detection of scans at or above a score", columns, tuple(rows), note)
     return Section("detection", "Detection", (), (table,))
@@ -210,14 +179,20 @@ def _vessels(compared: ComparedScans) -> Section:
     columns = ("Vessel", *AGREEMENT, *titles)
     rows: list[tuple[Cell, ...]] = []
     for vessel in compared.vessels:
-        scans = [scan for scan in compared.scans if vessel in scan.vessels]
-        if not scans:
+        scores = compared.of_vessel(vessel)
+        if scores.empty:
             continue
-        calcified = (_reference(scans, vessel) > 0).sum()
-        rows.append(heading(f"{vessel}: calcium in {calcified} of {count(scans, 'scan')}", columns))
-        measures = [compared.measure(title, statistic, vessel) for title, statistic in AGREEMENT.items()]
-        measures += compared.rates(titles, lambda score: score > 0, vessel)
-        rows += [(f"  {title}", *compared.cells(measures, method)) for method, title in compared.titles.items()]
+        first = scores.drop_duplicates("scan")
+        rows.append(heading(f"{vessel}: calcium in {(first.truth > 0).sum()} of {count(len(first), 'scan')}", columns))
+        measures = [Measure(title, statistic, scores) for title, statistic in AGREEMENT.items()]
+        measures += rates(titles, scores.assign(truth=scores.truth > 0, value=scores.value > 0))
+        rows += [_measured_row(compared, measures, method) for method in compared.methods]
     note = "Agatston scores. A lesion that nobody assigned counts for the artery that its place suggests."
     table = Table("vessels", "Agreement by vessel", columns, tuple(rows), note)
     return Section("vessels", "Arteries", (), (table,))
+
+
+def _measured_row(compared: ComparedScans, measures: Sequence[Measure], method: str) -> tuple[Cell, ...]:
+    """Row of a method's estimates; None where there is nothing to measure."""
+    cells = (compared.estimate(measure, method) if len(measure.rows_of(method)) else None for measure in measures)
+    return (f"  {compared.titles[method]}", *cells)

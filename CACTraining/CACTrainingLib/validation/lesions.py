@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from ..evaluation.measures import Measure
+from ..evaluation.measures import Measure, long_table, mean_value, value_over_truth
 from ..evaluation.parts import METHODS, Cell, Gallery, Picture, Section, Table, count, heading
-from ..statistics.bootstrap import mean, ratio
 from ..statistics.patient_folds import CATEGORY_TITLES
-from .agreement import ComparedScans, category
+from .agreement import ComparedScans, categories
 from .comparison import PICTURE_MM, PICTURES, ComparedScan, OutlinedLesion, site_name
 
 SIZES = ((0.0, 10.0, "< 10"), (10.0, 100.0, "10–99"), (100.0, float("inf"), "≥ 100"))
@@ -53,21 +53,27 @@ def sections(compared: ComparedScans, output: Path, scans_folder: str) -> tuple[
 
 def _recall(compared: ComparedScans, items: Sequence[tuple[ComparedScan, OutlinedLesion]]) -> Table:
     columns = ("Lesions of the reference", *(METHODS[m] for m in compared.methods))
-    groups = {"All": items}
-    groups |= {f"Agatston {title}": [i for i in items if low <= i[1].agatston < high] for low, high, title in SIZES}
-    groups |= {vessel: [i for i in items if i[1].vessel == vessel] for vessel in (*compared.vessels, "other")}
+    rows_of_lesions = long_table(
+        (
+            {"patient": scan.patient, "scan": scan.name, "method": method, "item": n, "value": lesion.found[method]}
+            | {"agatston": lesion.agatston, "vessel": lesion.vessel, "named": lesion.named.get(method)}
+            for n, (scan, lesion) in enumerate(items)
+            for method in compared.methods
+        ),
+        ("agatston", "vessel", "named"),
+    )
+    agatston, vessel = rows_of_lesions.agatston, rows_of_lesions.vessel
+    groups = {"All": agatston >= 0}
+    groups |= {f"Agatston {title}": (low <= agatston) & (agatston < high) for low, high, title in SIZES}
+    groups |= {name: vessel == name for name in (*compared.vessels, "other")}
     rows: list[tuple[Cell, ...]] = [heading("Recall: proportion that is found", columns)]
-    for title, part in groups.items():
-        if part:
-            patients = [scan.patient for scan, _ in part]
-            hits = [np.array([lesion.found[m] for _, lesion in part], bool) for m in compared.methods]
-            rows.append((f"  {title}", *(compared.bootstrap.proportion(patients, h).estimate for h in hits)))
+    for title, members in groups.items():
+        if members.any():
+            rows.append(compared.row(f"  {title}", Measure(title, mean_value, rows_of_lesions[members], True)))
     if compared.vessels:
-        names: list[Cell] = []
-        for method in compared.methods:
-            part = [(scan, lesion) for scan, lesion in items if lesion.found[method] and lesion.vessel != "other"]
-            right = np.array([lesion.named[method] == lesion.vessel for _, lesion in part], bool)
-            names.append(compared.bootstrap.proportion([s.patient for s, _ in part], right).estimate if part else None)
+        found = rows_of_lesions[(vessel != "other") & rows_of_lesions.value]
+        right = Measure("Artery", mean_value, found.assign(value=found.named == found.vessel), True)
+        names = (compared.estimate(right, m) if len(right.rows_of(m)) else None for m in compared.methods)
         rows.append(("Artery named as the reference does, of those found", *names))
     return Table("lesions_found", "Lesions of the reference", columns, tuple(rows))
 
@@ -76,25 +82,29 @@ def _precision(compared: ComparedScans) -> Table:
     scans = [scan for scan in compared.scans if scan.wrong is not None]
     columns = ("Lesions of the method", *(METHODS[m] for m in compared.methods))
 
-    def wrong(scans: Sequence[ComparedScan], method: str) -> list[list[float]]:
-        return [[lesion.agatston for lesion in scan.wrong or () if lesion.method == method] for scan in scans]
-
-    def right(weights: np.ndarray, scans: Sequence[ComparedScan], method: str) -> np.ndarray:
-        every = np.array([scan.counts[method] for scan in scans])
-        return ratio(weights, every - list(map(len, wrong(scans, method))), every)
-
-    def per_scan(summary: Callable[[list[float]], float]) -> Callable[..., np.ndarray]:
-        return lambda weights, scans, method: mean(weights, np.array(list(map(summary, wrong(scans, method)))))
-
-    measures = {
-        "Precision: proportion that holds calcium of the reference": right,
-        "Wrong lesions per scan": per_scan(len),
-        "Agatston score of wrong lesions per scan": per_scan(sum),
-    }
-    rows: list[tuple[Cell, ...]] = []
-    for title, statistic in measures.items():
-        measure = Measure(title, lambda *_: scans, statistic)
-        rows.append((title, *(compared.estimate(measure, method) for method in compared.methods)))
+    scores = long_table(
+        {"patient": scan.patient, "scan": scan.name, "method": method, "value": lesion.agatston}
+        for scan in scans
+        for lesion in scan.wrong or ()
+        for method in [lesion.method]
+    )
+    wrong = scores.groupby(["scan", "method"]).value
+    counts = long_table(
+        {"patient": scan.patient, "scan": scan.name, "method": method, "truth": scan.counts[method]}
+        for scan in scans
+        for method in compared.methods
+    )
+    at = pd.MultiIndex.from_frame(counts[["scan", "method"]])
+    number, score = (part.reindex(at, fill_value=0).to_numpy() for part in (wrong.size(), wrong.sum()))
+    right = counts.assign(value=counts.truth - number)
+    rows: list[tuple[Cell, ...]] = [
+        compared.row(measure.title, measure)
+        for measure in (
+            Measure("Precision: proportion that holds calcium of the reference", value_over_truth, right),
+            Measure("Wrong lesions per scan", mean_value, counts.assign(value=number)),
+            Measure("Agatston score of wrong lesions per scan", mean_value, counts.assign(value=score)),
+        )
+    ]
     places = Counter((lesion.method, site_name(lesion.at)) for scan in scans for lesion in scan.wrong or ())
     rows.append(heading("Wrong lesions by what the reference labels there", columns))
     rows += [(f"  {name}", *(places[m, name] for m in compared.methods)) for name in sorted({n for _, n in places})]
@@ -140,9 +150,9 @@ def _worst(compared: ComparedScans) -> Section:
     rows: list[tuple[float, tuple[Cell, ...]]] = []
     for scan in compared.scans:
         scores = [float(x) for x in (scan.total, *(scan.measured[m] for m in compared.methods))]
-        categories = " / ".join(CATEGORY_TITLES[category(x)] for x in scores)
+        classes = " / ".join(CATEGORY_TITLES[n] for n in categories(np.array(scores)))
         difference = max(abs(score - scores[0]) for score in scores[1:])
-        rows.append((difference, (scan.name, *scores, categories, ", ".join(scan.warnings) or None)))
+        rows.append((difference, (scan.name, *scores, classes, ", ".join(scan.warnings) or None)))
     rows.sort(key=lambda row: -row[0])
     note = "Agatston scores. Category: by the reference, then by each method. The file comparison.csv has all scans."
     title = "Scans that differ most from the reference"

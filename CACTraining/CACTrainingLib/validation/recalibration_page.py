@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+import math
 
 import numpy as np
 
-from ..evaluation.measures import Measure, MethodComparison
+from ..evaluation.measures import Comparison, Measure, long_table, mean_difference, mean_value
 from ..evaluation.parts import METHODS, Cell, Section, Table, count
 from ..statistics.agreement import Statistic, icc
-from ..statistics.bootstrap import mean
 from ..statistics.patient_folds import CATEGORY_TITLES
 from ..training.evidence import FOLDS
-from .agreement import LEAST, category, category_kappa, f1_at, mean_difference, slope
-from .candidates import ScanCandidates
-from .comparison import ComparedScan
-from .recalibration import KINDS, LEAST_OF_CLASS, LEAST_OF_EACH, LEAST_PATIENTS, CrossFitted, Recalibration
+from .agreement import LEAST, categories, category_kappa, f1_at, slope
+from .recalibration import KINDS, LEAST_OF_CLASS, LEAST_OF_EACH, LEAST_PATIENTS, Recalibration
 
 NAME, TITLE = "calibration", "Calibration on these scans"
 
@@ -25,7 +21,7 @@ MEASURES: dict[str, Statistic] = {
     "Slope": slope,
     "Mean difference": mean_difference,
     "κ of categories": category_kappa,
-    **{f"F1 at ≥ {least}": partial(f1_at, least) for least in LEAST},
+    **{f"F1 at ≥ {least}": f1_at(least) for least in LEAST},
 }
 
 
@@ -56,44 +52,32 @@ def section(result: Recalibration, name: str, base: str) -> Section:
     return Section(NAME, TITLE, text, tables)
 
 
-Case = tuple[ComparedScan, ScanCandidates, CrossFitted]
-"""A scan with its recorded and its cross-fitted scores."""
-
-_SCORES: dict[str, Callable[[Case], float]] = {
-    "before": lambda case: case[0].measured["automatic"],
-    "after": lambda case: case[2].automatic,
-}
-"""Automatic clinical scores before and after."""
-
-
 def _agreement(result: Recalibration) -> Table:
-    cases = list(zip(result.scans, result.former, result.cross_fitted, strict=True))
-    with_probabilities = [case for case in cases if case[1].probabilities and case[2].probabilities]
-
-    def measure(title: str, statistic: Statistic) -> Measure:
-        def value(weights: np.ndarray, group: Sequence[Case], when: str) -> np.ndarray:
-            truths, values = [scan.total for scan, *_ in group], list(map(_SCORES[when], group))
-            return statistic(weights, np.array(truths), np.array(values))
-
-        return Measure(title, lambda *_: cases, value)
-
-    def probability(weights: np.ndarray, group: Sequence[Case], when: str) -> np.ndarray:
-        probabilities = [(former if when == "before" else cross).probabilities for _, former, cross in group]
-        categories = [category(scan.total) for scan, *_ in group]
-        return mean(weights, np.array([list(p.values())[c] for p, c in zip(probabilities, categories, strict=True)]))
-
-    measures = [measure(title, statistic) for title, statistic in MEASURES.items()]
-    if with_probabilities:
-        measures.append(Measure("Mean probability of the true category", lambda *_: with_probabilities, probability))
-    titles = {when: when.capitalize() for when in _SCORES}
-    comparison = MethodComparison([scan.patient for scan in result.scans], titles, "after", np.random.default_rng(0))
+    rows = []
+    for scan, former, crossed in zip(result.scans, result.former, result.cross_fitted, strict=True):
+        place = int(categories(np.array([scan.total]))[0])
+        for method, scores, score in (
+            ("before", former, scan.measured["automatic"]),
+            ("after", crossed, crossed.automatic),
+        ):
+            probability = [*scores.probabilities.values()][place] if scores.probabilities else math.nan
+            about = {"patient": scan.patient, "scan": scan.name, "method": method, "truth": scan.total}
+            rows.append({**about, "value": score, "probability": probability})
+    table = long_table(rows, ("probability",))
+    measures = [Measure(title, statistic, table) for title, statistic in MEASURES.items()]
+    likely = table[table.probability.notna()]
+    if likely.groupby("scan").size().gt(1).any():
+        likely = likely.assign(value=likely.probability)
+        measures.append(Measure("Mean probability of the true category", mean_value, likely))
+    titles = {"before": "Before", "after": "After"}
+    comparison = Comparison([scan.patient for scan in result.scans], titles, np.random.default_rng(0))
     note = (
         f"{METHODS['automatic']} against the reference, on the same scans. Differences are after minus before; slope 1 "
         "and differences of 0 are best. The calcium map's own scores are not changed by a calibration."
     )
     columns = ("Measure", "After, cross-fitted", "Before", "Difference", "p")
-    rows = comparison.paired_rows(measures, "after", "before")
-    return Table("calibration_agreement", "Agreement before and after", columns, tuple(rows), note)
+    lines = comparison.paired_rows(measures, "after", "before")
+    return Table("calibration_agreement", "Agreement before and after", columns, tuple(lines), note)
 
 
 def _coverage(result: Recalibration, method: str, place: int | None, after: bool) -> tuple[int, int, int]:
@@ -106,7 +90,7 @@ def _coverage(result: Recalibration, method: str, place: int | None, after: bool
         after: True for cross-fitted intervals, False for recorded ones.
     """
     cases = zip(result.scans, result.former, result.cross_fitted, strict=True)
-    group = [case for case in cases if place is None or category(case[0].total) == place]
+    group = [case for case in cases if place is None or categories(np.array([case[0].total])) == place]
     intervals = [cross.intervals[method] if after else former.intervals.get(method) for _, former, cross in group]
     limits = [(scan.total, ends) for (scan, *_), ends in zip(group, intervals, strict=True) if ends is not None]
     held = sum(low <= total <= high for total, (low, high) in limits)

@@ -29,7 +29,7 @@ from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import METHODS, Section, Table, candidates_counted, count
 from ..statistics.patient_folds import CATEGORY_TITLES
 from . import agreement, lesions, recalibration, recalibration_page
-from .agreement import ComparedScans, category
+from .agreement import ComparedScans, categories
 from .comparison import ComparedScan, Job, compare, jobs_of
 from .formats import read_reference
 from .recalibration import TooFewError
@@ -218,7 +218,7 @@ def _data_section(
             f"The model {card.name} was calibrated on {source}. If these scans are among them, everything below is "
             "better than it would be on others."
         )
-    counts = Counter(CATEGORY_TITLES[category(scan.total)] for scan in scans)
+    counts = Counter(CATEGORY_TITLES[n] for n in categories(np.array([scan.total for scan in scans])))
     rows = tuple((name, counts[name]) for name in CATEGORY_TITLES)
     tables = [Table("reference", "The scans by the reference's score", ("Agatston score", "Scans"), rows)]
     if refused:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 
 from CACScoringLib.core.tables import write_table
 
@@ -28,10 +29,10 @@ from ..evaluation.experiment import (
     score_counts,
 )
 from ..evaluation.jobs import StudyError
+from ..evaluation.measures import Comparison, Measure
 from ..evaluation.page import write_study
 from ..evaluation.parts import Cell, Section, Table, heading, p_cell
 from ..statistics.bootstrap import paired_difference
-from .evaluation import Evaluation, Measure, Prediction
 from .scan_table import are_digital, folds, read_scan_table, split_or_join
 
 HELD_OUT = -1
@@ -148,13 +149,16 @@ def cohort_of(
     return ScanCohort(scans, numbers, factors, failed)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Row of the table: predictions of each fold's model for its fold, and for the held-out scans."""
+def predicted_rows(
+    scans: Sequence[TableScan], columns: Mapping[str, np.ndarray], method: str = "model", fold: int = 0
+) -> pd.DataFrame:
+    """Rows of a long table: scans as a model predicts them. columns: `truth`, `value` and conditions [n]."""
+    about = {"patient": [scan.patient for scan in scans], "scan": [scan.name for scan in scans]}
+    return pd.DataFrame({**about, "method": method, "item": fold, **columns})
 
-    title: str
-    crossed: tuple[Prediction, ...]
-    held_out: tuple[Prediction, ...]
+
+Predicted = tuple[str, str, int, np.ndarray, np.ndarray]
+"""Title of a model, "validation" or "held out", fold, rows of the scans, and predicted values [m, …]."""
 
 
 @dataclass(frozen=True)
@@ -188,8 +192,12 @@ class WholeScanStudy(Experiment):
         """True values [n, …]."""
 
     @abstractmethod
-    def measures(self) -> Sequence[Measure]:
-        """Return the columns of the table; models are compared by the first, of which more is better."""
+    def columns(self, truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the columns of `predicted_rows` from true and predicted values."""
+
+    @abstractmethod
+    def measures(self, table: pd.DataFrame) -> Sequence[Measure]:
+        """Return the columns of the page's table; models are compared by the first, of which more is better."""
 
     @abstractmethod
     def comparators(self) -> Sequence[tuple[str, Fit]]:
@@ -214,53 +222,61 @@ class WholeScanStudy(Experiment):
 
     def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
         finished = self.finished_runs([run for stage in self.stages() for run in stage])
-        results: dict[object, list[Mapping[str, Any]]] = {}
-        for run in sorted(finished, key=lambda run: run.fold):
-            results.setdefault(run.configuration, []).append(finished[run])
-        entries = [self._entry(config, results[config]) for config in self.configurations if config in results]
-        sections = [self._results_section(entries), self._data_section(failed)]
-        self._write_predictions(results)
+        results = sorted(
+            finished.items(), key=lambda item: (self.configurations.index(item[0].configuration), item[0].fold)
+        )
+        predicted = [values for run, result in results for values in self._predicted(run, result)]
+        sections = [self._results_section(predicted), self._data_section(failed)]
+        self._write_predictions(predicted)
         budget = self.settings.budget
         text = f"{PREDICTIONS}: predictions of each model"
         about = {"Training budget": f"{budget.folds} folds", "Every patient": text}
         facts = self.facts(list(finished.values()), {}, about)
         return write_study(self.settings.output, self.PAGE_TITLE, sections, facts, are_digital(self.cohort.scans))
 
-    def _entry(self, configuration: Any, results: Sequence[Mapping[str, Any]]) -> Entry:
-        crossed = tuple(
-            Prediction(self.cohort.validation(result["fold"]), np.array(result["validation"], float))
-            for result in results
-        )
-        held_out = tuple(Prediction(self.cohort.held_out, np.array(result["test"], float)) for result in results)
-        return Entry(configuration.title, crossed, held_out)
+    def _predicted(self, run: ExperimentRun, result: Mapping[str, Any]) -> Iterator[Predicted]:
+        title = run.configuration.title
+        for use, rows in (("validation", self.cohort.validation(run.fold)), ("held out", self.cohort.held_out)):
+            yield title, use, run.fold, rows, np.array(result["test" if use == "held out" else use], float)
 
-    def _comparator_entry(self, title: str, fit: Fit) -> Entry:
-        fits = [fit(self.cohort.training(fold)) for fold in range(self.settings.budget.folds)]
-        parts = [(self.cohort.validation(fold), predict) for fold, predict in enumerate(fits)]
-        crossed = tuple(Prediction(rows, predict(rows)) for rows, predict in parts)
-        rows = self.cohort.held_out
-        return Entry(title, crossed, tuple(Prediction(rows, predict(rows)) for predict in fits))
+    def _predicted_by(self, title: str, fit: Fit) -> Iterator[Predicted]:
+        """Predictions of a comparator, fitted to the training scans of each fold."""
+        for fold in range(self.settings.budget.folds):
+            predict = fit(self.cohort.training(fold))
+            for use, rows in (("validation", self.cohort.validation(fold)), ("held out", self.cohort.held_out)):
+                yield title, use, fold, rows, predict(rows)
 
-    def _results_section(self, entries: Sequence[Entry]) -> Section:
-        evaluation = Evaluation(self.cohort.patients, self.truth, self.settings.budget.seed)
-        measures = self.measures()
+    def _results_section(self, predicted: Sequence[Predicted]) -> Section:
+        comparators = [values for comparator in self.comparators() for values in self._predicted_by(*comparator)]
+        tables = [
+            predicted_rows(
+                [self.cohort.scans[row] for row in rows],
+                self.columns(self.truth[rows], values),
+                f"{title}, {use}",
+                fold,
+            )
+            for title, use, fold, rows, values in (*predicted, *comparators)
+        ]
+        measures = self.measures(pd.concat(tables))
         main = measures[0]
-        comparators = [self._comparator_entry(*comparator) for comparator in self.comparators()]
-        ranks = [evaluation.of(comparator.crossed, main).values[0] for comparator in comparators]
-        best = comparators[int(np.nanargmax(ranks))] if np.isfinite(ranks).any() else None
+        generator = np.random.default_rng(self.settings.budget.seed)
+        comparison = Comparison(self.cohort.patients, {}, generator)
+        titles = list(dict.fromkeys(title for title, *_ in comparators))
+        ranks = [comparison.averaged(main, f"{title}, validation").values[0] for title in titles]
+        best = titles[int(np.nanargmax(ranks))] if np.isfinite(ranks).any() else None
         columns = ("Model", *(measure.title for measure in measures), "Cross-validated", "Difference", "p")
 
-        def row(entry: Entry, paired: bool) -> tuple[Cell, ...]:
-            results = [evaluation.of(entry.held_out, measure) for measure in measures]
-            crossed = evaluation.of(entry.crossed, main).estimate
-            cells: tuple[Cell, ...] = (entry.title, *(result.estimate for result in results), crossed)
+        def row(title: str, paired: bool) -> tuple[Cell, ...]:
+            results = [comparison.averaged(measure, f"{title}, held out") for measure in measures]
+            crossed = comparison.averaged(main, f"{title}, validation").estimate
+            cells: tuple[Cell, ...] = (title, *(result.estimate for result in results), crossed)
             if best is None or not paired:
                 return (*cells, None, None)
-            change = paired_difference(results[0], evaluation.of(best.held_out, main))
+            change = paired_difference(results[0], comparison.averaged(main, f"{best}, held out"))
             return (*cells, change.estimate, p_cell(change.p))
 
-        rows = [row(entry, True) for entry in entries]
-        rows += [heading("For comparison", columns), *(row(entry, False) for entry in comparators)]
+        rows = [row(title, True) for title in dict.fromkeys(title for title, *_ in predicted)]
+        rows += [heading("For comparison", columns), *(row(title, False) for title in titles)]
         rows.append((*self.PUBLISHED, *[None] * (len(columns) - len(self.PUBLISHED))))
         note = (
             f"{len(self.cohort.held_out)} held-out scans, predicted by the model of each fold; means over the models. "
@@ -268,11 +284,11 @@ class WholeScanStudy(Experiment):
         )
         if best is not None:
             note += (
-                f" Difference: {main.title.lower()} minus that of “{best.title}”, the best comparator in the "
+                f" Difference: {main.title.lower()} minus that of “{best}”, the best comparator in the "
                 "cross-validation; paired by patient."
             )
         budget = self.settings.budget
-        lacking = budget.folds * len(self.configurations) - sum(len(entry.crossed) for entry in entries)
+        lacking = budget.folds * len(self.configurations) - sum(use == "held out" for _, use, *_ in predicted)
         text = [self.EXPLANATION]
         if lacking:
             text.append(f"{lacking} trainings are missing. Run the same command again.")
@@ -292,20 +308,15 @@ class WholeScanStudy(Experiment):
         text = "Patients are split, never scans of one patient. Contrast-enhanced scans are left out."
         return Section("data", "The scans", (text,), (*tables, *self.failed_tables(failed)))
 
-    def _write_predictions(self, results: Mapping[Any, Sequence[Mapping[str, Any]]]) -> None:
-        cohort, truth = self.cohort, self.truth
+    def _write_predictions(self, predicted: Sequence[Predicted]) -> None:
+        truth = self.truth
         rows = [
             (
-                *(configuration.title, result["fold"] + 1, cohort.scans[row].name, cohort.scans[row].patient, use),
-                *(round(float(value), 4) for value in (*np.atleast_1d(truth[row]), *np.atleast_1d(values))),
+                *(title, fold + 1, self.cohort.scans[row].name, self.cohort.scans[row].patient, use),
+                *(round(float(value), 4) for value in (*np.atleast_1d(truth[row]), *np.atleast_1d(predicted_values))),
             )
-            for configuration, trainings in results.items()
-            for result in trainings
-            for use, part, key in (
-                ("validation", cohort.validation(result["fold"]), "validation"),
-                ("held out", cohort.held_out, "test"),
-            )
-            for row, values in zip(part, result[key], strict=True)
+            for title, use, fold, part, values in predicted
+            for row, predicted_values in zip(part, values, strict=True)
         ]
         columns = ("network", "fold", "scan", "patient", "use", *self.COLUMNS)
         write_table(self.settings.output / PREDICTIONS, columns, rows)

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
@@ -177,10 +178,10 @@ class TestMaps:
         prepared = load_slices(folder)
         model = load_model(card("decomposition", "bright", tmp_path), "cpu")
         model = replace(model, network=HAND_MADE["bright"])
-        case = MapEvaluator().run(prepared, [model])
-        with_calcium = case.true > 0
-        assert case.near_mass[0][with_calcium] == pytest.approx(case.true[with_calcium], rel=0.4)
-        assert (case.common_mass <= np.minimum(case.mass, case.true) + 1e-6).all()
+        masses = pd.DataFrame(MapEvaluator().run(prepared, [model]))
+        with_calcium = masses[masses.true > 0]
+        assert with_calcium.near.to_numpy() == pytest.approx(with_calcium.true.to_numpy(), rel=0.4)
+        assert (masses.common <= np.minimum(masses.mass, masses.true) + 1e-6).all()
         full = calcium_maps(model, prepared, np.arange(len(prepared.slices)))
         free = update_card(card("decomposition", "free", tmp_path), {"floor_hu": 300.0, "min_healthy_hu": None}, {})
         ruled = replace(model, card=models.read_card(free))

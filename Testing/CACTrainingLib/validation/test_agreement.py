@@ -10,7 +10,7 @@ from sklearn.metrics import cohen_kappa_score
 from CACTrainingLib.evaluation.page import write_study
 from CACTrainingLib.statistics.bootstrap import Estimate
 from CACTrainingLib.validation import agreement, lesions
-from CACTrainingLib.validation.agreement import ComparedScans, category
+from CACTrainingLib.validation.agreement import ComparedScans, categories
 from CACTrainingLib.validation.comparison import ComparedScan, OutlinedLesion, WrongLesion
 from CACTrainingLib.validation.reference import VESSELS
 
@@ -65,23 +65,28 @@ def icc_by_anova(pairs):
     return (rows - residual) / (rows + (k - 1) * residual + k * (columns - residual) / n)
 
 
+def scores(compared, method):
+    """Scores of the reference and of a method, float [scans, 2]."""
+    return compared.totals.query("method == @method")[["truth", "value"]].to_numpy()
+
+
 def test_totals_are_those_of_the_libraries(compared):
     sections = agreement.sections(compared)
     for title, method in (("Calcium map", "map"), ("130 HU, automatic", "automatic")):
         cells = row(sections, "totals", title)
-        pairs = np.stack([compared.totals, compared.measured(method)], axis=1)
+        pairs = scores(compared, method)
         assert cells["ICC"].value == pytest.approx(icc_by_anova(pairs))
         assert cells["ICC"].low < cells["ICC"].value < cells["ICC"].high
         differences = np.diff(pairs)[:, 0]
         assert cells["Mean difference"].value == pytest.approx(differences.mean())
         assert cells["Upper limit"].value == pytest.approx(differences.mean() + 1.96 * differences.std(ddof=1))
         assert cells["Slope"].value == pytest.approx(np.polyfit(*pairs.T, 1)[0], rel=1e-6)
-        classes = np.array([[category(x) for x in pair] for pair in pairs])
+        classes = categories(pairs).reshape(-1, 2)
         assert cells["κ of categories"].value == pytest.approx(cohen_kappa_score(*classes.T, weights="linear"))
 
 
 def test_detection_counts_scans(compared):
-    true, predicted = compared.totals >= 0.5, compared.measured("automatic") >= 0.5
+    true, predicted = scores(compared, "automatic").T >= 0.5
     line = row(agreement.sections(compared), "detection", "130 HU, automatic")
     assert line["Sensitivity"].value == 1
     assert line["Specificity"].value == pytest.approx((~predicted & ~true).sum() / (~true).sum())
@@ -106,7 +111,8 @@ def test_the_map_is_compared_with_the_rule(compared):
 def test_lesions_are_counted(compared, tmp_path):
     sections = lesions.sections(compared, tmp_path, "scans")
     recall = row(sections, "lesions_found", "All")
-    outlined = compared.totals[compared.totals > 0]
+    totals = scores(compared, "automatic")[:, 0]
+    outlined = totals[totals > 0]
     assert recall["Calcium map"].value == pytest.approx((outlined > 30).mean())
     named = row(sections, "lesions_found", "Artery named as the reference does, of those found")
     assert named["130 HU, automatic"].value == pytest.approx(0.5, abs=0.03)

@@ -24,7 +24,7 @@ from CACScoringLib.io.reading import read_ct
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.record.reading import restore
 from CACScoringLib.run import RunSettings, write_result
-from CACTrainingLib.validation.agreement import category
+from CACTrainingLib.validation.agreement import categories
 from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of
 from CACTrainingLib.validation.formats import read_reference
 
@@ -148,4 +148,4 @@ def test_results_that_do_not_fit_are_refused(scan, results, tmp_path):
     ("score", "place"), [(0, 0), (0.2, 1), (99.4, 1), (99.5, 2), (100, 2), (399.4, 2), (400, 3), (9000, 3)]
 )
 def test_categories(score, place):
-    assert category(score) == place
+    assert categories(np.array([score])) == place

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Table as CsvTable
@@ -19,10 +20,11 @@ from CACScoringLib.core.tables import TableError, read_table
 
 from ...evaluation.figures import survival_curves
 from ...evaluation.jobs import make_folder
+from ...evaluation.measures import Comparison, Measure
 from ...evaluation.page import write_study
 from ...evaluation.parts import Cell, Figure, Section, Table, heading, p_cell
 from ...statistics.agreement import kappa
-from ...statistics.bootstrap import RESAMPLES, Bootstrap, BootstrapResult, paired_difference
+from ...statistics.bootstrap import RESAMPLES
 from ...statistics.patient_folds import CATEGORIES as LIMITS
 from ...statistics.patient_folds import CATEGORY_TITLES, category_of
 from ...statistics.survival import concordance, hazard_ratios, kaplan_meier, linear_predictor, log_rank
@@ -197,9 +199,10 @@ def _hazards(events: Events, group: np.ndarray, factors: dict[str, np.ndarray]) 
 
 
 def _concordance_section(events: Events, seed: int) -> Section:
-    weights = Bootstrap(events.patients, np.random.default_rng(seed)).weights(events.patients)
-    n = len(events.years)
-    agreement = BootstrapResult(kappa(weights, events.true, events.predicted, len(CATEGORY_TITLES)), n, n).estimate
+    comparison = Comparison(events.patients, {}, np.random.default_rng(seed))
+    about = {"patient": events.patients, "scan": events.patients, "item": 0}
+    categories = pd.DataFrame({**about, "method": PREDICTED, "truth": events.true, "value": events.predicted})
+    agreement = Measure("κ", partial(kappa, classes=len(CATEGORY_TITLES)), categories)
     risks: dict[str, np.ndarray | None] = {
         TRUE: events.true,
         PREDICTED: events.predicted,
@@ -215,14 +218,19 @@ def _concordance_section(events: Events, seed: int) -> Section:
         }.items():
             design = factors if extra is None else np.column_stack([factors, extra])
             risks[f"Clinical factors{title}"] = linear_predictor(events.years, events.event, design)
-    concordances = {
-        title: BootstrapResult(concordance(weights, events.years, events.event, risk), n, n)
+    tables = {
+        title: pd.DataFrame({**about, "method": title, "truth": 0, "value": risk})
         for title, risk in risks.items()
         if risk is not None
     }
+
+    def harrell(weights: np.ndarray, _: np.ndarray, risk: np.ndarray) -> np.ndarray:
+        return concordance(weights, events.years, events.event, risk)
+
+    measure = Measure("C", harrell, pd.concat(tables.values()))
     rows: list[tuple[Cell, ...]] = []
-    for title, result in concordances.items():
-        change = paired_difference(result, concordances[TRUE])
+    for title in tables:
+        result, _, change = comparison.difference(measure, TRUE, title)
         rows.append((title, result.estimate, *((None, None) if title == TRUE else (change.estimate, p_cell(change.p)))))
     columns = ("Sorted by", "Harrell's C", "Less true category", "p")
     note = (
@@ -231,5 +239,7 @@ def _concordance_section(events: Events, seed: int) -> Section:
         "so their values are optimistic."
     )
     table = Table("concordance", "Concordance", columns, tuple(rows), note)
-    text = f"Agreement of true and predicted categories: linearly weighted κ {agreement}."
+    text = (
+        f"Agreement of true and predicted categories: linearly weighted κ {comparison.estimate(agreement, PREDICTED)}."
+    )
     return Section("concordance", "Concordance and agreement", (text,), (table,))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
@@ -26,10 +27,11 @@ from ...evaluation.experiment import (
     score_counts,
 )
 from ...evaluation.jobs import StudyError
+from ...evaluation.measures import Comparison, Measure, rates
 from ...evaluation.page import write_study
 from ...evaluation.parts import Cell, Section, Table, heading, p_cell
 from ...statistics.agreement import kappa
-from ...statistics.bootstrap import Bootstrap, BootstrapResult, paired_difference
+from ...statistics.bootstrap import paired_difference
 from ...statistics.patient_folds import CATEGORY_TITLES, category_of, parts_by_patient
 from ...statistics.roc import above, area_within
 from ..cases import LABELS, read_table
@@ -87,14 +89,14 @@ class RadiographCohort:
         score: Reference scores [n].
         factors: Age in years, sex (1 for men) and BMI, float [n, 3]; None if some are unknown.
         folds: Fold in which each row is tested, int [n].
-        resamples: Resamples of the patients.
+        seed: Seed of the bootstrap.
     """
 
     rows: tuple[TableScan, ...]
     score: np.ndarray
     factors: np.ndarray | None
     folds: np.ndarray
-    resamples: Bootstrap
+    seed: int
 
     @property
     def patients(self) -> list[str]:
@@ -117,8 +119,7 @@ def read_cohort(table: Path, folds: int, seed: int) -> RadiographCohort:
         raise StudyError(f"{len(set(patients))} patients cannot be split into {folds} folds. Give fewer --folds.")
     factors = np.array([row.factors for row in rows])
     parts = parts_by_patient(patients, category_of(score), folds, seed) if folds > 1 else np.zeros(len(rows), int)
-    resamples = Bootstrap(patients, np.random.default_rng(seed))
-    return RadiographCohort(rows, score, factors if np.isfinite(factors).all() else None, parts, resamples)
+    return RadiographCohort(rows, score, factors if np.isfinite(factors).all() else None, parts, seed)
 
 
 def _read(settings: RadiographStudySettings) -> _RadiographStudy:
@@ -196,34 +197,32 @@ class _RadiographStudy(Experiment):
         return Section("data", "The radiographs", tuple(text), (*tables, *self.failed_tables(failed)))
 
     def _results_section(self, done: Mapping[ExperimentRun, Mapping[str, Any]]) -> Section:
-        lines: list[tuple[Cell, ...]] = []
-        base: list[BootstrapResult] | None = None
+        entries: dict[str, np.ndarray | str] = {}
         finished = [run for run in self._runs() if run in done and run.fold != HELD_OUT]
         for config in self.configurations:
             results = [done[run] for run in finished if run.configuration == config]
             if len(results) < self.settings.budget.folds:
-                lines.append((config.name, f"{len(results)} of {self.settings.budget.folds} folds", *[None] * 6))
+                entries[config.name] = f"{len(results)} of {self.settings.budget.folds} folds"
                 continue
             image, fused = gather(self.cohort, results)
-            base = base or areas(self.cohort, image)
-            lines += measures(self.cohort, config.name, image, base)
+            entries[config.name] = image
             if config == BASE:
                 _write_predictions(self.settings.output / PREDICTIONS, self.cohort, image if fused is None else fused)
                 if (factors := self.cohort.factors) is not None:
-                    lines += measures(self.cohort, "age, sex, BMI", factors_alone(self.cohort, factors), base)
+                    entries["age, sex, BMI"] = factors_alone(self.cohort, factors)
                 if fused is not None:
-                    lines += measures(self.cohort, "base with age, sex, BMI", fused, base)
+                    entries["base with age, sex, BMI"] = fused
+        lines = predictor_lines(self.cohort, entries)
         tables = [Table("configurations", "Training configurations", COLUMNS, tuple(lines), NOTE)]
         if self.external is not None:
             held_out = done.get(ExperimentRun(BASE, HELD_OUT))
-            rows: list[tuple[Cell, ...]] = [("base", "not run", *[None] * 6)]
+            entries = {"base": "not run"}
             if held_out:
-                image, fused = gather(self.external, [held_out])
-                base = areas(self.external, image)
-                rows = measures(self.external, "base", image, base)
-                rows += measures(self.external, "base with age, sex, BMI", fused, base) if fused is not None else []
+                entries["base"], fused = gather(self.external, [held_out])
+                entries |= {} if fused is None else {"base with age, sex, BMI": fused}
             note = "The base, trained on all patients of the cohort and evaluated once on others."
-            tables.append(Table("external", "External test", COLUMNS, tuple(rows), note))
+            lines = predictor_lines(self.external, entries)
+            tables.append(Table("external", "External test", COLUMNS, tuple(lines), note))
         return Section("results", "Results", (), tuple(tables))
 
 
@@ -238,40 +237,50 @@ def gather(cohort: RadiographCohort, results: Sequence[Mapping[str, Any]]) -> tu
     return image, np.concatenate([np.asarray(result["both"], float) for result in results])[order]
 
 
-def areas(cohort: RadiographCohort, probabilities: np.ndarray) -> list[BootstrapResult]:
-    """Return areas under the ROC curve within folds for each threshold, and their mean."""
+def predictor_lines(cohort: RadiographCohort, entries: Mapping[str, np.ndarray | str]) -> list[tuple[Cell, ...]]:
+    """Return the rows of the table: each predictor at each threshold, and the mean; the first is the base.
+
+    entries: probabilities [n, thresholds] by the predictor's title, or the reason why there are none.
+    """
     truth = above(cohort.score, THRESHOLDS) > 0
-    results = [
-        cohort.resamples.result(
-            partial(area_within, folds=cohort.folds, truth=truth[:, n], scores=probabilities[:, n]), cohort.patients
-        )
-        for n in range(len(THRESHOLDS))
-    ]
-    mean = np.mean([result.values for result in results], axis=0)
-    return [*results, BootstrapResult(mean, results[0].n, results[0].patients)]
+    names = {"patient": cohort.patients, "scan": [row.name for row in cohort.rows]}
+    tables, classes = [], []
+    probabilities = {title: values for title, values in entries.items() if not isinstance(values, str)}
+    for title, values in probabilities.items():
+        for n, item in enumerate(THRESHOLD_TITLES):
+            called = values[:, n] >= truth[:, n].mean()
+            columns = {"truth": truth[:, n], "value": values[:, n], "called": called}
+            tables.append(pd.DataFrame({**names, "method": title, "item": item, **columns}))
+        columns = {"truth": category_of(cohort.score), "value": likely_category(values)}
+        classes.append(pd.DataFrame({**names, "method": title, "item": "category", **columns}))
+    if not tables:
+        return [(title, str(reason), *[None] * 6) for title, reason in entries.items()]
+    table, comparison = pd.concat(tables), Comparison(cohort.patients, {}, np.random.default_rng(cohort.seed))
+    category_kappa = Measure("κ", partial(kappa, classes=len(CATEGORY_TITLES)), pd.concat(classes))
 
+    def area(weights: np.ndarray, is_above: np.ndarray, values: np.ndarray) -> np.ndarray:
+        return area_within(weights, cohort.folds, is_above, values)
 
-def measures(
-    cohort: RadiographCohort, title: str, probabilities: np.ndarray, base: Sequence[BootstrapResult]
-) -> list[tuple[Cell, ...]]:
-    """Return a predictor's rows of the table: each threshold and the mean. base: areas for comparison."""
-    truth, patients = above(cohort.score, THRESHOLDS) > 0, cohort.patients
-    lines = [heading(title, COLUMNS)]
-    for n, (name, area) in enumerate(zip((*THRESHOLD_TITLES, "Mean"), areas(cohort, probabilities), strict=True)):
-        change = paired_difference(area, base[n])
-        cells: list[Cell] = [f"  {name}", area.estimate, change.estimate, p_cell(change.p)]
-        if n < len(THRESHOLDS):
-            true, values = truth[:, n], probabilities[:, n]
-            called = values >= true.mean()
-            parts = ((np.asarray(patients)[group], right[group]) for group, right in ((true, called), (~true, ~called)))
-            cells += [cohort.resamples.proportion(*part).estimate for part in parts]
-            cells += [None, round(calibration_error(values, true), 3)]
-        else:
-            first, second = category_of(cohort.score), likely_category(probabilities)
-            statistic = partial(kappa, first=first, second=second, classes=len(CATEGORY_TITLES))
-            agreement = cohort.resamples.result(statistic, patients)
-            cells += [None, None, agreement.estimate, None]
-        lines.append(tuple(cells))
+    lines: list[tuple[Cell, ...]] = []
+    for title, reason in entries.items():
+        if title not in probabilities:
+            lines.append((title, str(reason), *[None] * 6))
+            continue
+        lines.append(heading(title, COLUMNS))
+        for item in (*THRESHOLD_TITLES, "Mean"):
+            rows = table if item == "Mean" else table[table.item == item]
+            measure = Measure(item, area, rows)
+            result, base = (comparison.averaged(measure, method) for method in (title, next(iter(probabilities))))
+            change = paired_difference(result, base)
+            cells: list[Cell] = [f"  {item}", result.estimate, change.estimate, p_cell(change.p)]
+            if item == "Mean":
+                cells += [None, None, comparison.estimate(category_kappa, title), None]
+            else:
+                part = measure.rows_of(title)
+                hits = rates(("Sensitivity", "Specificity"), part.assign(value=part.called))
+                error = calibration_error(part.value.to_numpy(), part.truth.to_numpy(bool))
+                cells += [*(comparison.estimate(rate, title) for rate in hits), None, round(error, 3)]
+            lines.append(tuple(cells))
     return lines
 
 

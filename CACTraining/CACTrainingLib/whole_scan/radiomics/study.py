@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -21,8 +22,9 @@ from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 
 from ...evaluation.experiment import ExperimentRun, Trainer, TrainingBudget, carry_out
 from ...evaluation.jobs import Prepared
+from ...evaluation.measures import Measure, rates
 from ...evaluation.parts import PUBLISHED
-from ..evaluation import ACCURACY, AUC, SENSITIVITY, SPECIFICITY, Measure, with_calls
+from ...statistics.roc import area_under_curve
 from ..scan_table import read_scan_table
 from ..study import FACTORS, Fit, ScanCohort, WholeScanStudy, WholeScanStudySettings, cohort_of
 from .fitting import CLASSIFIERS, HEART_ML, FeatureTable, features_of, fit_classifier, limit_for_sensitivity
@@ -32,6 +34,22 @@ SETS = {
     "heart": "Radiomics of the heart",
     "candidates": "Radiomics of the candidates",
 }
+
+
+def with_calls(probabilities: np.ndarray, limit: float) -> np.ndarray:
+    """Return predicted values [m, 2] from probabilities [m] and the limit from which they count as calcium."""
+    return np.stack([probabilities, probabilities >= limit], 1)
+
+
+def columns_of(truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns of `predicted_rows` from true calcium, bool [n], and values of `with_calls`."""
+    return {"truth": truth, "value": predicted[:, 0], "called": predicted[:, 1] > 0}
+
+
+def measures_of(table: pd.DataFrame) -> list[Measure]:
+    """Discrimination by the probability, and hits of what is called calcium."""
+    hits = rates(("Sensitivity", "Specificity", "Accuracy"), table.assign(value=table.called))
+    return [Measure("AUC", area_under_curve, table), *hits]
 
 
 @dataclass(frozen=True)
@@ -138,8 +156,11 @@ class _RadiomicsStudy(WholeScanStudy):
     def truth(self) -> np.ndarray:
         return self.data.features.truth
 
-    def measures(self) -> Sequence[Measure]:
-        return (AUC, SENSITIVITY, SPECIFICITY, ACCURACY)
+    def columns(self, truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+        return columns_of(truth, predicted)
+
+    def measures(self, table: pd.DataFrame) -> Sequence[Measure]:
+        return measures_of(table)
 
     def comparators(self) -> Sequence[tuple[str, Fit]]:
         cohort, table = self.cohort, self.data.features

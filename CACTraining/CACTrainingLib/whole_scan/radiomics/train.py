@@ -24,10 +24,10 @@ from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.radiomics import RadiomicsConfig
 
 from ...data.scan_table import TableScan, table_hash
+from ...evaluation.measures import Comparison
 from ...training.run_folder import record_training, training_lock
 from ...training.runs import LICENCE, as_scoring_loads, commit
 from ...training.settings import RunOptions
-from ..evaluation import ACCURACY, AUC, SENSITIVITY, SPECIFICITY, Evaluation, Prediction, with_calls
 from ..scan_table import (
     SourceSettings,
     check_noncoronary_controls,
@@ -35,8 +35,10 @@ from ..scan_table import (
     read_scan_table,
     warn_of_failures,
 )
+from ..study import predicted_rows
 from .fitting import FEATURE_SETS, FeatureTable, FittedClassifier, as_network, features_of, fit_classifier
 from .fitting import SENSITIVITY as TARGET_SENSITIVITY
+from .study import columns_of, measures_of, with_calls
 
 INTENDED_USE = (
     "Estimates whether a non-contrast chest CT shows any coronary calcium, by radiomic features of the "
@@ -132,15 +134,12 @@ def _card(
 
 def _evaluate(model: LoadedModel, table: FeatureTable, controls: FeatureTable | None, seed: int) -> dict[str, object]:
     """Test the model on held-out patients, in the format of `CACScoringLib.whole_scan.trust`."""
-    predicted = Prediction(np.arange(len(table.scans)), _predict(model, table))
-    evaluation = Evaluation(table.patients, table.truth, seed)
+    rows = predicted_rows(table.scans, columns_of(table.truth, _predict(model, table)))
+    comparison = Comparison(table.patients, {}, np.random.default_rng(seed))
     test: dict[str, object] = {
         "patients": len(set(table.patients)),
         "with_calcium": int(table.truth.sum()),
-        **{
-            measure.title.lower(): evaluation.of([predicted], measure).estimate.as_json()
-            for measure in (ACCURACY, SENSITIVITY, SPECIFICITY, AUC)
-        },
+        **{m.title.lower(): comparison.result(m, "model").estimate.as_json() for m in measures_of(rows)},
     }
     if controls is not None:
         positive = _predict(model, controls)[:, 1]

@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.vessels import OUTPUTS, PRESETS
 
 from ...evaluation.experiment import ExperimentRun, Trainer, TrainingBudget, carry_out, check_known, running_folder
 from ...evaluation.jobs import Prepared
+from ...evaluation.measures import Measure, mean_value, of_classes
 from ...evaluation.parts import PUBLISHED
 from ...statistics.agreement import kappa
 from ...statistics.bootstrap import mean
-from ...statistics.patient_folds import category_of
+from ...statistics.patient_folds import CATEGORY_TITLES, category_of
 from ...statistics.regression import rank_correlation
 from ...training.run_folder import TrainingError
-from ..evaluation import Measure
 from ..prepared import PreparedScans
 from ..scan_table import ARTERIES, are_digital
 from ..study import FACTORS, Fit, ScanCohort, WholeScanStudy, WholeScanStudySettings, cohort_of
@@ -31,28 +32,30 @@ PER_MILLE = 1000.0
 """Factor of mean squared errors, which are shown in thousandths."""
 
 
-RANK = Measure("Rank correlation", lambda w, true, predicted: rank_correlation(w, true.sum(1), predicted.sum(1)))
-"""Spearman's rank correlation of the total."""
-
-ABSOLUTE_ERROR = Measure(
-    "Mean absolute error", lambda w, true, predicted: mean(w, np.abs(predicted.sum(1) - true.sum(1)))
-)
-"""Mean absolute error of the total in Agatston units."""
-
-CATEGORY_KAPPA = Measure(
-    "κ of categories",
-    lambda w, true, predicted: kappa(w, category_of(true.sum(1)), category_of(np.round(predicted.sum(1))), 4),
-)
-"""Linearly weighted κ of the categories 0, 1–99, 100–399 and from 400 of the rounded total."""
+def columns_of(truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns of `predicted_rows`: true and predicted total, and squared error in thousandths. Scores are [n, 4]."""
+    error = PER_MILLE * ((predicted - truth) ** 2).mean(1)
+    return {"truth": truth.sum(1), "value": predicted.sum(1), "squared_error": error}
 
 
-def squared_error(scale: float) -> Measure:
-    """Return the mean squared error over patients and arteries of scores divided by `scale`, in thousandths."""
+def measures_of(table: pd.DataFrame, scale: float) -> list[Measure]:
+    """Measures of totals, and the squared error of arteries.
 
-    def statistic(weights: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-        return PER_MILLE * mean(weights, (((predicted - true) / scale) ** 2).mean(1))
-
-    return Measure("Squared error, ‰", statistic)
+    - Rank correlation: Spearman's, of the total.
+    - Mean absolute error: of the total in Agatston units.
+    - Squared error: mean over patients and arteries of scores divided by `scale`, in thousandths.
+    - κ: linearly weighted, of the categories 0, 1–99, 100–399 and from 400 of the rounded total.
+    """
+    return [
+        Measure("Rank correlation", rank_correlation, table),
+        Measure("Mean absolute error", lambda w, truth, value: mean(w, np.abs(value - truth)), table),
+        Measure("Squared error, ‰", mean_value, table.assign(value=table.squared_error / scale**2)),
+        Measure(
+            "κ of categories",
+            of_classes(partial(kappa, classes=len(CATEGORY_TITLES)), category_of),
+            table.assign(value=table.value.round()),
+        ),
+    ]
 
 
 def mean_of(scores: np.ndarray) -> Fit:
@@ -213,10 +216,13 @@ class _VesselStudy(WholeScanStudy):
     def truth(self) -> np.ndarray:
         return np.stack(list(fitting.targets_of(self.cohort.scans).values()))
 
-    def measures(self) -> Sequence[Measure]:
+    def columns(self, truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+        return columns_of(truth, predicted)
+
+    def measures(self, table: pd.DataFrame) -> Sequence[Measure]:
         learned = np.setdiff1d(np.arange(len(self.truth)), self.cohort.held_out)
         scale = float(self.truth[learned].max()) or 1.0
-        return (RANK, ABSOLUTE_ERROR, squared_error(scale), CATEGORY_KAPPA)
+        return measures_of(table, scale)
 
     def comparators(self) -> Sequence[tuple[str, Fit]]:
         regressions = (factors_alone(self.cohort, self.truth, logarithm) for logarithm in (False, True))

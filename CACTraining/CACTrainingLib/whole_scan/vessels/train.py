@@ -22,14 +22,15 @@ from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import SCALE
 
 from ...data.scan_table import TableScan, table_hash
+from ...evaluation.measures import Comparison
+from ...statistics.bootstrap import BootstrapResult
 from ...training.run_folder import has_checkpoint, record_training, training_lock
 from ...training.runs import LICENCE, as_scoring_loads, commit
 from ...training.settings import RunOptions, facts_of
-from ..evaluation import Evaluation, Measure, Prediction
 from ..scan_table import SourceSettings, folds, kind_of_data, warn_of_failures
-from ..study import HELD_OUT, ScanCohort
+from ..study import HELD_OUT, ScanCohort, predicted_rows
 from . import fitting
-from .study import CATEGORY_KAPPA, PER_MILLE, RANK, factors_alone, squared_error
+from .study import PER_MILLE, columns_of, factors_alone, measures_of
 from .task import VesselTraining
 
 INTENDED_USE = (
@@ -133,24 +134,25 @@ def _evaluate(
 ) -> dict[str, object]:
     """Test the model on held-out patients, in the format of `CACScoringLib.whole_scan.trust`."""
     rows, truth = cohort.held_out, np.stack(list(fitting.targets_of(cohort.scans).values()))
-    evaluation = Evaluation(cohort.patients, truth)
-    predicted = Prediction(rows, fitting.predictions_of(network, files, cohort.names(rows)))
     scale = float(np.delete(truth, rows, 0).max())
+    comparison = Comparison(cohort.patients, {}, np.random.default_rng(0))
 
-    def measure(statistic: Measure, prediction: Prediction = predicted) -> dict[str, float | None]:
-        return evaluation.of([prediction], statistic).estimate.as_json()
+    def results(predicted: np.ndarray) -> list[BootstrapResult]:
+        table = predicted_rows([cohort.scans[row] for row in rows], columns_of(truth[rows], predicted))
+        return [comparison.result(measure, "model") for measure in measures_of(table, scale)]
 
+    rank, _, squared_error, kappa = results(fitting.predictions_of(network, files, cohort.names(rows)))
     test: dict[str, object] = {
         "patients": len({cohort.patients[row] for row in rows}),
         "data": kind_of_data(cohort.scans),
-        "rank_correlation": measure(RANK),
+        "rank_correlation": rank.estimate.as_json(),
         "rank_correlation_age_and_heart_size": None,
-        "mse_normalised": round(float(evaluation.of([predicted], squared_error(scale)).values[0]) / PER_MILLE, 6),
-        "kappa_categories": measure(CATEGORY_KAPPA),
+        "mse_normalised": round(float(squared_error.values[0]) / PER_MILLE, 6),
+        "kappa_categories": kappa.estimate.as_json(),
     }
     if (simple := factors_alone(cohort, truth, logarithm=True)) is not None:
-        scores = simple[1](cohort.training(0))(rows)
-        test["rank_correlation_age_and_heart_size"] = measure(RANK, Prediction(rows, scores))
+        rank_of_factors = results(simple[1](cohort.training(0))(rows))[0]
+        test["rank_correlation_age_and_heart_size"] = rank_of_factors.estimate.as_json()
     if controls:
         totals = fitting.predictions_of(network, controls, list(controls)).sum(1)
         test["non_coronary_only"] = {"patients": len(totals), "called_coronary": int((totals >= NONE_BELOW).sum())}
