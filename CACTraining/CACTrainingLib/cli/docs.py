@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[3]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = (
-        "Build the documentation as a site that needs neither a server nor a network. A broken link is an error."
+        "Build the documentation as a site that needs neither a server nor a network. A broken link is an error, as is "
+        "a figure of the results that is not that of its stored table."
     )
     parser.add_argument("--output", type=Path, default=Path("site"), metavar="DIR", help="folder for the pages")
     add_progress_argument(parser)
@@ -32,12 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _build(options: argparse.Namespace, progress: Progress) -> None:
     from CACScoringLib.core.ct import CTError
 
+    from ..evaluation.results_page import check_results
+
     configuration = ROOT / "mkdocs.yml"
     if not configuration.is_file():
         raise OutputError("The documentation comes with the repository, not with the installed package.")
     output = options.output.resolve()
     if output.exists() and not (output / "sitemap.xml").is_file() and any(output.iterdir()):
         raise OutputError(f"{output} holds something other than a site, which would be removed. Choose another folder.")
+    check_results(ROOT / "docs")
     require("docs")
     progress.begin(["docs"])
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]

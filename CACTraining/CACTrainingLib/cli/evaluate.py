@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from CACScoringLib.cli.main import BAD_INPUT
 from CACScoringLib.cli.options import (
     LOCAL,
     add_cluster_argument,
@@ -18,6 +19,8 @@ from CACScoringLib.cli.options import (
 )
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
+
+from .docs import ROOT
 
 SECTION = "study"
 """Section of a settings file with the fields of a study's settings."""
@@ -74,10 +77,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=int, metavar="N", help="number of processes (default: one per core, as far as memory allows)")
     add("--device", choices=("auto", "cpu", "cuda"), help="of the networks (default: auto)")
     add("--output", type=Path, required=True, metavar="DIR", help="folder for study.html, its tables and figures")
+    add(
+        "--check",
+        nargs="?",
+        type=Path,
+        const=ROOT / "docs",
+        action=_CheckResults,
+        metavar="DIR",
+        help="make no study: compare the figures of results.md in DIR (default: docs) with its stored tables",
+    )
     add_settings_argument(parser)
     add_cluster_argument(parser, "score, prepare scans and train")
     add_progress_argument(parser)
     parser.set_defaults(run=run, extras=_extras, interrupted="Interrupted. Rerun the command to resume.")
+
+
+class _CheckResults(argparse.Action):
+    """Option that checks the results page and ends the program, as --help does."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: object, values: Any, option_string: str | None = None
+    ) -> None:
+        from ..evaluation.results_page import check_results
+
+        try:
+            print(check_results(values))
+        except CTError as error:
+            parser.exit(BAD_INPUT, f"Error: {error}\n")
+        parser.exit()
 
 
 def _extras(options: argparse.Namespace) -> tuple[str, ...]:
