@@ -7,6 +7,7 @@ a CT. `cac evaluate radiograph` cross-validates.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +21,8 @@ from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.radiograph import BACKBONES, VIEWS, RadiographNet, RadiographNetConfig
 from CACScoringLib.radiograph.view import ENHANCEMENTS
 
-from ..statistics.roc import above, area, area_interval, area_name
+from ..statistics.bootstrap import patient_estimate
+from ..statistics.roc import above, area_name, area_under_curve
 from ..training.run_folder import has_checkpoint, record_training, training_lock
 from ..training.runs import LICENCE, as_scoring_loads, commit
 from ..training.settings import LoopSettings, RunOptions, facts_of
@@ -188,8 +190,10 @@ def _metrics(
             if positive.all() or not positive.any():
                 metrics[name] = None
                 continue
-            metrics[name] = round(area(values, positive), 4)
-            interval = area_interval(values, positive, fitting.training.loop.seed)
+            statistic = partial(area_under_curve, truth=positive, scores=values)
+            estimate = patient_estimate(statistic, data.patients[cases][finite], fitting.training.loop.seed)
+            interval = (estimate.low, estimate.high)
+            metrics[name] = round(estimate.value, 4)
             metrics[f"{name}_95"] = [None if np.isnan(limit) else round(limit, 4) for limit in interval]
             metrics[f"n_{name}"] = [int(positive.sum()), int(len(values) - positive.sum())]
     return metrics

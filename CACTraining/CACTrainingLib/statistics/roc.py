@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from .regression import ranks
 
@@ -65,29 +64,6 @@ def areas(values: np.ndarray, scores: np.ndarray, thresholds: Sequence[float]) -
     """
     truth = above(scores, thresholds)
     return {area_name(t): area(values[:, k], truth[:, k]) for k, t in enumerate(thresholds)}
-
-
-def area_interval(values: np.ndarray, positive: np.ndarray, seed: int) -> tuple[float, float]:
-    """Percentile 95 % interval of the area over 1000 resamples, by SciPy; NaN if a class has fewer than two members.
-
-    Positives and negatives are drawn separately, so that every resample holds both.
-
-    Args:
-        values: [n].
-        positive: bool [n].
-        seed: Seed of the draws.
-    """
-    parts = values[np.asarray(positive, bool)], values[~np.asarray(positive, bool)]
-    if min(map(len, parts)) < 2:
-        return float("nan"), float("nan")
-
-    def area_of(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
-        wins = stats.mannwhitneyu(first, second, axis=axis, method="asymptotic").statistic
-        return wins / (first.shape[axis] * second.shape[axis])
-
-    generator = np.random.default_rng([seed, 5])
-    result = stats.bootstrap(parts, area_of, n_resamples=1000, batch=100, method="percentile", rng=generator)
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def area_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -31,11 +31,3 @@ class TestWeightsAreRepeats:
         areas = [roc.area_under_curve(weights[:, inside], truth[inside], sample[inside, 1]) for inside in members]
         pairs = [(weights[:, inside] @ truth[inside]) * (weights[:, inside] @ ~truth[inside]) for inside in members]
         assert roc.area_within(weights, folds, truth, sample[:, 1]) == pytest.approx(np.average(areas, 0, pairs))
-
-
-def test_interval_of_an_area_draws_both_classes_anew():
-    truth = np.arange(60) % 2 > 0
-    scores = truth + np.random.default_rng(0).normal(0, 1, 60)
-    low, high = roc.area_interval(scores, truth, 3)
-    assert low < roc.area(scores, truth) < high < 1
-    assert np.isnan(roc.area_interval(scores, np.zeros(60, bool), 3)).all()
