@@ -27,7 +27,6 @@ from CACScoringLib.core.tables import read_table, write_table
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import score_scan
-from CACScoringLib.record.score_record import ModelRecord
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.lesions import Lesion, LesionSet, find_lesions
 from CACScoringLib.scoring.rules import ScoringRules
@@ -42,7 +41,7 @@ from ..phantom.anatomy.segments import SEGMENTS
 from ..phantom.cohort.export import same_settings
 from ..phantom.cohort.segment_scans import BLURRED_MASS_MG, MASS_MG, VERSION, SegmentPlaque, SegmentScan, segment_scan
 from ..phantom.scanner.motion import PROTOCOLS
-from .scoring import forget, models_key, scoring_models, with_networks
+from .scoring import forget, models_key, records_of, scoring_models, with_networks
 
 LESIONS = "lesions.csv"
 """In the output folder: every lesion with the score's answer."""
@@ -107,8 +106,7 @@ def evaluate_recall(settings: RecallSettings, progress: Progress | None = None) 
         raise StudyError(f"There is no lesion to find: {reason}. Ask for more patients.")
     with progress.step("page"):
         write_table(settings.output / LESIONS, list(rows[0]), rows)
-        scorers = [ModelRecord(model.card.name, network, model.card.sha256) for network, model in models.items()]
-        facts = facts_of(scorers, settings.seed, time.perf_counter() - started)
+        facts = facts_of(records_of(models), settings.seed, time.perf_counter() - started)
         page = write_study(settings.output, "Recall by coronary segment", _sections(settings, rows, failed), facts)
     return page
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import SimpleITK as sitk
 
 from CACScoringLib.cohort.cohort import scans_of
@@ -26,14 +27,13 @@ from CACScoringLib.core.tables import write_table
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import score_scan
-from CACScoringLib.record.score_record import ModelRecord
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.scores import class_number, score_lesions
 
 from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder
 from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import Cell, Section, Table, count
-from .scoring import forget, models_key, scoring_models, with_networks
+from .scoring import forget, models_key, records_of, scoring_models, with_networks
 
 SCORES = "scores.csv"
 """In the output folder: the scores of each scan after each change."""
@@ -153,17 +153,16 @@ def evaluate_stability(settings: StabilitySettings, progress: Progress | None = 
         raise StudyError(f"No scan could be scored: {reason}. Give a folder of CTs, or a table of cac cohort.")
     with progress.step("page"):
         names = Counter(scan.name for scan in scans)
-        rows = {
-            scan.name if names[scan.name] == 1 else scan.key: results[key]["scores"]
+        rows = [
+            {"scan": scan.name if names[scan.name] == 1 else scan.key, **row}
             for key, (scan, _) in jobs.items()
             if key in results
-        }
-        lines = [{"scan": name, **row} for name, scan_rows in rows.items() for row in scan_rows]
+            for row in results[key]["scores"]
+        ]
         columns = ("scan", "change", "automatic", "map", "refused")
-        write_table(settings.output / SCORES, columns, ([line.get(name) for name in columns] for line in lines))
-        scorers = [ModelRecord(model.card.name, network, model.card.sha256) for network, model in models.items()]
-        facts = facts_of(scorers, settings.seed, time.perf_counter() - started)
-        page = write_study(settings.output, "Stability", [_section(rows, failed)], facts)
+        write_table(settings.output / SCORES, columns, ([row.get(name) for name in columns] for row in rows))
+        facts = facts_of(records_of(models), settings.seed, time.perf_counter() - started)
+        page = write_study(settings.output, "Stability", [_section(pd.DataFrame(rows), failed)], facts)
     return page
 
 
@@ -205,20 +204,25 @@ def _facts(result: ScoreResult) -> Row:
     }
 
 
-def _section(rows: Mapping[str, Sequence[Row]], failed: Mapping[str, str]) -> Section:
+def _section(scores: pd.DataFrame, failed: Mapping[str, str]) -> Section:
+    is_first = ~scores.duplicated("scan")
+    first = scores[is_first].set_index("scan")[["automatic", "map"]].add_suffix("_first")
+    changed = scores[~is_first].join(first, "scan")
+    averaged = changed[(changed.change == AVERAGED) & changed.refused.isna()]
     text = [
-        f"{count(len(rows), 'scan')}, each as it is and after changes that do not matter: air cut off (up to "
+        f"{count(len(first), 'scan')}, each as it is and after changes that do not matter: air cut off (up to "
         f"{MOST_COLUMNS} columns or rows on each side) and added, the lowest and the highest slice cut off outside the "
         f"heart, 2 HU more and less, noise of {NOISE_HU:g} HU, and the grid moved by half a voxel."
     ]
     if failed:
         text.append(f"{count(len(failed), 'scan')} failed: {'; '.join(sorted(set(failed.values()))[:3])}")
-    tables = (_scan_table(rows), _change_table(rows))
-    thick = _thickness_table(rows)
-    return Section("stability", "Stability", tuple(text), tables if thick is None else (*tables, thick))
+    tables = [_scan_table(scores), _change_table(changed[changed.change != AVERAGED])]
+    if not averaged.empty:
+        tables.append(_thickness_table(averaged))
+    return Section("stability", "Stability", tuple(text), tuple(tables))
 
 
-def _scan_table(rows: Mapping[str, Sequence[Row]]) -> Table:
+def _scan_table(scores: pd.DataFrame) -> Table:
     columns = (
         "Scan",
         "Automatic",
@@ -232,23 +236,15 @@ def _scan_table(rows: Mapping[str, Sequence[Row]]) -> Table:
         "Range / mean, map",
     )
     lines: list[tuple[Cell, ...]] = []
-    for name, scan_rows in rows.items():
-        base, *changed = (row for row in scan_rows if row["change"] != AVERAGED and row["refused"] is None)
-        automatic, of_map = ([float(row[key]) for row in (base, *changed)] for key in ("automatic", "map"))
-        lines.append(
-            (
-                name,
-                automatic[0],
-                min(automatic),
-                max(automatic),
-                relative_range(automatic),
-                len(base["lesions"]),
-                sum(count_unmatched(base["lesions"], row["lesions"]) for row in changed),
-                f"{sum(class_number(score) != class_number(automatic[0]) for score in automatic)} of {len(changed)}",
-                of_map[0],
-                relative_range(of_map),
-            )
-        )
+    scored = scores[(scores.change != AVERAGED) & scores.refused.isna()]
+    for name, part in scored.groupby("scan", sort=False):
+        base, lesions = part.iloc[0], part.lesions.tolist()
+        classes = part.automatic.map(class_number)
+        other = f"{(classes != classes.iloc[0]).sum()} of {len(part) - 1}"
+        moved = sum(count_unmatched(lesions[0], changed) for changed in lesions[1:])
+        range_of = (float(part.automatic.min()), float(part.automatic.max()), relative_range(part.automatic))
+        score, of_map = float(base.automatic), float(base["map"])
+        lines.append((name, score, *range_of, len(lesions[0]), moved, other, of_map, relative_range(part["map"])))
     note = (
         f"Come and go: lesions without one in the other scan within {SAME_LESION_MM:g} mm, added over all changes. "
         "Other class: changes after which the score is of another risk class."
@@ -256,7 +252,7 @@ def _scan_table(rows: Mapping[str, Sequence[Row]]) -> Table:
     return Table("stability_scans", "Scores of each scan over all changes", columns, tuple(lines), note)
 
 
-def _change_table(rows: Mapping[str, Sequence[Row]]) -> Table:
+def _change_table(changed: pd.DataFrame) -> Table:
     columns = (
         "Change",
         "Scans",
@@ -266,43 +262,29 @@ def _change_table(rows: Mapping[str, Sequence[Row]]) -> Table:
         "Refused",
     )
     lines: list[tuple[Cell, ...]] = []
-    for change in dict.fromkeys(row["change"] for scan_rows in rows.values() for row in scan_rows[1:]):
-        pairs = [(scan_rows[0], row) for scan_rows in rows.values() for row in scan_rows if row["change"] == change]
-        scored = [(base, row) for base, row in pairs if row["refused"] is None]
-        if not scored or change == AVERAGED:
+    for change, part in changed.groupby("change", sort=False):
+        scored = part[part.refused.isna()]
+        if scored.empty:
             continue
-        automatic, of_map = (
-            [(float(base[key]), float(row[key])) for base, row in scored] for key in ("automatic", "map")
-        )
-        lines.append(
-            (
-                str(change),
-                len(scored),
-                max(map(relative_range, automatic)),
-                sum(class_number(before) != class_number(after) for before, after in automatic),
-                max(map(relative_range, of_map)),
-                len(pairs) - len(scored),
-            )
-        )
+        automatic, of_map = (scored[[f"{name}_first", name]].to_numpy(float) for name in ("automatic", "map"))
+        others = sum(class_number(before) != class_number(after) for before, after in automatic)
+        largest, largest_of_map = (max(map(relative_range, pairs)) for pairs in (automatic, of_map))
+        lines.append((str(change), len(scored), largest, others, largest_of_map, len(part) - len(scored)))
     return Table("stability_changes", "Effect of each change", columns, tuple(lines))
 
 
-def _thickness_table(rows: Mapping[str, Sequence[Row]]) -> Table | None:
-    """Scores of slices averaged to twice their thickness; None without such scans."""
-    lines: list[tuple[Cell, ...]] = []
-    for name, (base, *changed) in rows.items():
-        for row in changed:
-            if row["change"] == AVERAGED and row["refused"] is None:
-                lines.append((name, *(row_of[key] for key in ("automatic", "map") for row_of in (base, row))))
+def _thickness_table(averaged: pd.DataFrame) -> Table:
+    """Scores of slices averaged to twice their thickness."""
+    names = ["scan", "automatic_first", "automatic", "map_first", "map"]
+    lines = tuple(averaged[names].itertuples(index=False, name=None))
     columns = ("Scan", "Automatic", "Automatic, averaged", "Map", "Map, averaged")
     note = "Thicker slices dilute calcium, so the score at 130 HU falls; that of the map should not."
-    title = "Slices averaged to twice their thickness"
-    return Table("stability_thickness", title, columns, tuple(lines), note) if lines else None
+    return Table("stability_thickness", "Slices averaged to twice their thickness", columns, lines, note)
 
 
-def relative_range(scores: Sequence[float]) -> float:
+def relative_range(scores: Sequence[float] | np.ndarray | pd.Series) -> float:
     """Return the range of scores over their mean; 0 if all are 0."""
-    return round((max(scores) - min(scores)) / (sum(scores) / len(scores)), 3) if any(scores) else 0.0
+    return round(float(np.ptp(scores) / np.mean(scores)), 3) if np.any(scores) else 0.0
 
 
 def count_unmatched(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> int:
