@@ -21,15 +21,22 @@ COLUMNS = ("patient", "scan", "method", "item", "truth", "value")
 """Columns of a long table. Item: what of the scan was measured, such as an artery. Truth: value to compare with."""
 
 
+def value_row(
+    scan: Any, method: Hashable, value: float, truth: float = 0.0, item: Hashable = 0, **conditions: Any
+) -> dict[str, Any]:
+    """Row of a long table. scan: has a `patient` and a `name`. conditions: values of further columns."""
+    about = {"patient": scan.patient, "scan": scan.name, "method": method, "item": item}
+    return {**about, "truth": truth, "value": value, **conditions}
+
+
 def long_table(rows: Iterable[Mapping[str, Any]], conditions: Sequence[str] = ()) -> pd.DataFrame:
-    """Make a long table. An item or a truth that all rows lack is filled with 0.
+    """Make a long table.
 
     Args:
-        rows: Values by column.
+        rows: Values by column (`value_row`).
         conditions: Further columns.
     """
-    table = pd.DataFrame(rows, columns=[*COLUMNS, *conditions])
-    return table.fillna({name: 0 for name in ("item", "truth") if table[name].isna().all()})
+    return pd.DataFrame(rows, columns=[*COLUMNS, *conditions])
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from CACScoringLib.record.reading import read_result
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS
 
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs
-from ..evaluation.measures import Measure, long_table, mean_value, of_classes, value_over_truth
+from ..evaluation.measures import Measure, long_table, mean_value, of_classes, value_over_truth, value_row
 from ..evaluation.parts import METHODS, Cell, Section, Table, heading
 from ..phantom.cohort.cohort import patient_of, reference_scores
 from ..statistics.agreement import icc, kappa
@@ -173,20 +173,19 @@ def _interval_rows(sample: Sample, references: dict[str, ScanFacts], method: str
         facts = references[record.scan]
         low, high = facts["intervals"].get(method) or (math.nan, math.nan)
         truth = record.values["reader"].agatston if method == "automatic" else facts["reference"]
-        about = {"patient": record.patient, "scan": record.scan, "method": method}
-        rows.append({**about, "truth": truth, "low": low, "high": high})
+        rows.append(value_row(record, method, 0.0, truth, low=low, high=high))
     return long_table(rows, ("low", "high"))
 
 
 def _site_table(sample: Sample, references: dict[str, ScanFacts]) -> Table:
     keys = [artery.key for artery in MAIN_ARTERIES]
     mass = np.array([references[record.scan]["mass_mg"] for record in sample.scans])
-    scans = [{"patient": record.patient, "scan": record.scan, "method": "automatic"} for record in sample.scans]
+    scans = long_table(value_row(record, "automatic", 0.0) for record in sample.scans)
     columns = ("True artery", "True mass, mg", *keys, NOWHERE, "In its own artery")
     rows: list[tuple[Cell, ...]] = []
     for place, key in enumerate(keys):
         masses = mass[:, place]
-        share = Measure(key, value_over_truth, long_table(scans).assign(truth=masses.sum(1), value=masses[:, place]))
+        share = Measure(key, value_over_truth, scans.assign(truth=masses.sum(1), value=masses[:, place]))
         total = masses.sum(0)
         proportions = total / total.sum() if total.sum() else np.full(len(total), np.nan)
         rows.append((key, float(total.sum()), *map(float, proportions), sample.estimate(share, "automatic")))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation import figures as study_figures
-from ..evaluation.measures import Measure, long_table, mean_value, rates
+from ..evaluation.measures import Measure, long_table, mean_value, rates, value_row
 from ..evaluation.parts import METHODS, Cell, Figure, Section, Table, count, heading
 from ..statistics.roc import area_under_curve
 from .records import MG, StudyRecord
@@ -101,7 +101,7 @@ def _artery_section(sample: Sample) -> tuple[Section, ...]:
     localised = [record for record in sample.scans if record.visible_arteries is not None]
     tables = [_artery_table(sample, localised)] if localised else []
     lesions = [
-        {"patient": record.patient, "scan": record.scan, "method": "map", "item": n, "value": holds, "mass": mass}
+        value_row(record, "map", holds, item=n, mass=mass)
         for record in sample.scans
         for n, (_, mass, holds) in enumerate(record.map_lesions)
         if holds is not None
@@ -143,8 +143,7 @@ def _lesion_table(sample: Sample, lesions: pd.DataFrame) -> Table:
 
 def _slice_section(sample: Sample) -> tuple[Section, ...]:
     slices = [
-        {"patient": r.patient, "scan": r.scan, "method": "slices", "item": n, "truth": shows, "value": p}
-        | {"positive": p >= r.slice_threshold}
+        value_row(r, "slices", p, shows, n, positive=p >= r.slice_threshold)
         for r in sample.scans
         for n, (shows, p) in enumerate(r.slices)
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..evaluation.measures import Measure, long_table
+from ..evaluation.measures import Measure, long_table, value_row
 from ..evaluation.parts import Section, Table, count
 from ..statistics.bootstrap import quantile
 from .records import StudyRecord
@@ -32,11 +32,7 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
     patients = {record.patient for record, _ in hearts}
     rows = []
     for title, (name, published) in _MEASURES.items():
-        items = ((record, getattr(heart, name)) for record, heart in hearts)
-        table = long_table(
-            {"patient": record.patient, "scan": record.scan, "method": "heart", "value": value}
-            for record, value in items
-        )
+        table = long_table(value_row(record, "heart", getattr(heart, name)) for record, heart in hearts)
         low, high = map(float, np.percentile(table.value, (25, 75)))
         worst = float(table.value.min() if name == "dice" else table.value.max())
         median = Measure(title, lambda weights, _, values: quantile(weights, values, 0.5), table)

@@ -227,7 +227,7 @@ def _evaluated(
                 results = evaluator.run(scan, models)
             else:
                 results = evaluator.run(load_slices(prepare([scan], evaluator.prepared, cache)[0]), models)
-            rows += [{"patient": scan.patient, "scan": name, **row} for row in results]
+            rows += [{"patient": scan.patient, "scan": name, "item": 0, "truth": 0.0, **row} for row in results]
         except CTError as error:
             refused.append((name, str(error)))
         progress.counted(n, len(scans))

@@ -118,6 +118,10 @@ class StudyRecord:
     warnings: tuple[str, ...] = ()
 
     @property
+    def name(self) -> str:
+        return self.scan
+
+    @property
     def kind(self) -> str | None:
         """Kind of the scan; None if unknown.
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from CACScoringLib.core.ct import CTError
 
-from ..evaluation.measures import Comparison, long_table
+from ..evaluation.measures import Comparison, long_table, value_row
 from ..evaluation.parts import METHODS, count
 from .records import StudyRecord, pairs_of
 
@@ -26,6 +26,9 @@ CEILING = "noise_free"
 VESSELS = {"LM and LAD": ("LM", "LAD"), "LCX": ("LCX",), "RCA": ("RCA",)}
 """Arteries by vessel; the left main belongs to the descending artery, as in table 3 of van Velzen et al."""
 PAPER = "van Velzen et al., Generative models for reproducible coronary calcium scoring"
+
+CONDITIONS = ("kind", "visible", "distractors")
+"""Conditions of `score_table`."""
 
 Pair = tuple[StudyRecord, StudyRecord]
 
@@ -90,22 +93,18 @@ def score_table(
     """
     rows = []
     for record in records:
-        truth = record.truth
         for vessel, arteries in ({"total": None} if vessels is None else vessels).items():
-            visible = record.visible
+            visible, truth = record.visible, record.truth
             if arteries is not None:
                 visible = bool(set(arteries) & set(record.visible_arteries or ()))
-            about = {
-                "patient": record.patient,
-                "scan": record.scan,
-                "item": vessel,
-                "truth": math.nan if truth is None else truth.mass(arteries),
-                "kind": record.kind,
-                "visible": visible,
-                "distractors": bool(truth and truth.distractors),
-            }
-            rows += [{**about, "method": m, "value": v.score(quantity, arteries)} for m, v in record.values.items()]
-    return long_table(rows, ("kind", "visible", "distractors"))
+            true_mass = math.nan if truth is None else truth.mass(arteries)
+            conditions = (record.kind, visible, bool(truth and truth.distractors))
+            about = dict(zip(CONDITIONS, conditions, strict=True))
+            rows += [
+                value_row(record, method, value.score(quantity, arteries), true_mass, vessel, **about)
+                for method, value in record.values.items()
+            ]
+    return long_table(rows, CONDITIONS)
 
 
 def pair_table(

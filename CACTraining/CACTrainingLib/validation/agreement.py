@@ -20,6 +20,7 @@ from ..evaluation.measures import (
     mean_difference,
     of_classes,
     rates,
+    value_row,
 )
 from ..evaluation.parts import METHODS, Cell, Figure, Section, Table, count, heading
 from ..statistics.agreement import Statistic, icc, kappa, limits_of_agreement
@@ -48,16 +49,13 @@ class ComparedScans(Comparison):
         self.methods = tuple(key for key in SCORED_METHODS if all(key in scan.measured for scan in scans))
         super().__init__([scan.patient for scan in scans], {key: METHODS[key] for key in self.methods}, generator)
         self.totals = long_table(
-            {"patient": scan.patient, "scan": scan.name, "method": method, "truth": scan.total, "value": value}
-            for scan in scans
-            for method, value in scan.measured.items()
+            value_row(scan, method, value, scan.total) for scan in scans for method, value in scan.measured.items()
         )
 
     def of_vessel(self, vessel: str) -> pd.DataFrame:
         """Long table of a vessel's scores, of the scans whose reference has it."""
         return long_table(
-            {"patient": scan.patient, "scan": scan.name, "method": method, "item": vessel}
-            | {"truth": scan.vessels[vessel], "value": values[vessel]}
+            value_row(scan, method, values[vessel], scan.vessels[vessel], vessel)
             for scan in self.scans
             if vessel in scan.vessels
             for method, values in scan.measured_vessels.items()

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from ..evaluation.measures import Measure, long_table, mean_value, value_over_truth
+from ..evaluation.measures import Measure, long_table, mean_value, value_over_truth, value_row
 from ..evaluation.parts import METHODS, Cell, Gallery, Picture, Section, Table, count, heading
 from ..statistics.patient_folds import CATEGORY_TITLES
 from .agreement import ComparedScans, categories
@@ -55,8 +54,8 @@ def _recall(compared: ComparedScans, items: Sequence[tuple[ComparedScan, Outline
     columns = ("Lesions of the reference", *(METHODS[m] for m in compared.methods))
     rows_of_lesions = long_table(
         (
-            {"patient": scan.patient, "scan": scan.name, "method": method, "item": n, "value": lesion.found[method]}
-            | {"agatston": lesion.agatston, "vessel": lesion.vessel, "named": lesion.named.get(method)}
+            value_row(scan, method, lesion.found[method], item=n, agatston=lesion.agatston, vessel=lesion.vessel)
+            | {"named": lesion.named.get(method)}
             for n, (scan, lesion) in enumerate(items)
             for method in compared.methods
         ),
@@ -81,30 +80,22 @@ def _recall(compared: ComparedScans, items: Sequence[tuple[ComparedScan, Outline
 def _precision(compared: ComparedScans) -> Table:
     scans = [scan for scan in compared.scans if scan.wrong is not None]
     columns = ("Lesions of the method", *(METHODS[m] for m in compared.methods))
-
-    scores = long_table(
-        {"patient": scan.patient, "scan": scan.name, "method": method, "value": lesion.agatston}
-        for scan in scans
-        for lesion in scan.wrong or ()
-        for method in [lesion.method]
+    table = long_table(
+        (
+            value_row(scan, method, 0.0, scan.counts[method], wrong=len(wrong), agatston=sum(wrong))
+            for scan in scans
+            for method in compared.methods
+            for wrong in [[lesion.agatston for lesion in scan.wrong or () if lesion.method == method]]
+        ),
+        ("wrong", "agatston"),
     )
-    wrong = scores.groupby(["scan", "method"]).value
-    counts = long_table(
-        {"patient": scan.patient, "scan": scan.name, "method": method, "truth": scan.counts[method]}
-        for scan in scans
-        for method in compared.methods
+    right = table.assign(value=table.truth - table.wrong)
+    measures = (
+        Measure("Precision: proportion that holds calcium of the reference", value_over_truth, right),
+        Measure("Wrong lesions per scan", mean_value, table.assign(value=table.wrong)),
+        Measure("Agatston score of wrong lesions per scan", mean_value, table.assign(value=table.agatston)),
     )
-    at = pd.MultiIndex.from_frame(counts[["scan", "method"]])
-    number, score = (part.reindex(at, fill_value=0).to_numpy() for part in (wrong.size(), wrong.sum()))
-    right = counts.assign(value=counts.truth - number)
-    rows: list[tuple[Cell, ...]] = [
-        compared.row(measure.title, measure)
-        for measure in (
-            Measure("Precision: proportion that holds calcium of the reference", value_over_truth, right),
-            Measure("Wrong lesions per scan", mean_value, counts.assign(value=number)),
-            Measure("Agatston score of wrong lesions per scan", mean_value, counts.assign(value=score)),
-        )
-    ]
+    rows = [compared.row(measure.title, measure) for measure in measures]
     places = Counter((lesion.method, site_name(lesion.at)) for scan in scans for lesion in scan.wrong or ())
     rows.append(heading("Wrong lesions by what the reference labels there", columns))
     rows += [(f"  {name}", *(places[m, name] for m in compared.methods)) for name in sorted({n for _, n in places})]

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..evaluation.measures import Comparison, Measure, long_table, mean_difference, mean_value
+from ..evaluation.measures import Comparison, Measure, long_table, mean_difference, mean_value, value_row
 from ..evaluation.parts import METHODS, Cell, Section, Table, count
 from ..statistics.agreement import Statistic, icc
 from ..statistics.patient_folds import CATEGORY_TITLES
@@ -61,8 +61,7 @@ def _agreement(result: Recalibration) -> Table:
             ("after", crossed, crossed.automatic),
         ):
             probability = [*scores.probabilities.values()][place] if scores.probabilities else math.nan
-            about = {"patient": scan.patient, "scan": scan.name, "method": method, "truth": scan.total}
-            rows.append({**about, "value": score, "probability": probability})
+            rows.append(value_row(scan, method, score, scan.total, probability=probability))
     table = long_table(rows, ("probability",))
     measures = [Measure(title, statistic, table) for title, statistic in MEASURES.items()]
     likely = table[table.probability.notna()]
