@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -21,6 +21,7 @@ from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress, ScanState
 from CACScoringLib.models.choice import ModelChoice
+from CACScoringLib.record.reading import WrongValueError, restore
 from CACScoringLib.run import RunSettings
 
 SCANS = "scans"
@@ -110,6 +111,34 @@ def kept_jobs(
     except OSError as error:
         raise OutputError(f"Cannot write {file}: {error.strerror}. Choose another --output.") from error
     return results, failed
+
+
+def kept_records(
+    jobs: Sequence[tuple[str, Any] | str], file: Path, make: Callable[[Any], Any], kind: type, work: JobSettings
+) -> list[Any]:
+    """Make the records that `file` does not hold yet.
+
+    Args:
+        jobs: Key and job of each scan, or the reason why it has none.
+        file: File of results, as for `kept_jobs`.
+        make: Function that makes the record of a job; picklable.
+        kind: Dataclass of the records.
+        work: Processes, device and progress.
+
+    Returns:
+        The record of each scan, or the reason why it has none.
+
+    Raises:
+        OutputError: The file cannot be written.
+        StudyError: A stored record is not of this kind.
+    """
+    waiting = dict(job for job in jobs if not isinstance(job, str))
+    results, failed = kept_jobs(waiting, file, lambda: lambda job: asdict(make(job)), work)
+    try:
+        records = {key: restore(result, kind) for key, result in results.items()} | failed
+    except WrongValueError as wrong:
+        raise StudyError(f"A record cannot be read ({str(wrong).lstrip('.')}). Remove {file}.") from wrong
+    return [job if isinstance(job, str) else records[job[0]] for job in jobs]
 
 
 def _guarded(prepare: Callable[[], Prepared]) -> Callable[[Any], dict[str, Any] | str]:

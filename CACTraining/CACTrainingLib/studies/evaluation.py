@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,13 @@ from CACScoringLib.core.tables import TableError, read_table
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 
-from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder, scored_folders
+from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_records, make_folder, scored_folders
 from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import Section, Table, candidates_counted
 from ..project.project import is_project
 from . import ablation, acquisition, automatic, detection, heart, reproducibility
 from .limits import store_limits
-from .records import StudyRecord, from_json, models_of
+from .records import StudyRecord, models_of
 from .scans import DEFAULT_USE, StudyScan, find_study_scans, lone_patients, project_notes, write_scan_table
 from .truth import make_record, refused
 
@@ -155,14 +155,14 @@ def _scored(
             options = (settings.models, settings.workers, settings.overwrite, work.progress)
             folders = scored_folders(table, settings.output, *options)
     with work.progress.step("records"):
-        jobs = {_key(scan, place): (scan, place) for scan, place in zip(scans, folders, strict=True)}
-        scored = {key: job for key, job in jobs.items() if isinstance(job[1], Path)}
-        results, failed = kept_jobs(
-            scored, settings.output / RECORDS, lambda: lambda job: asdict(make_record(*job)), work
-        )
+        jobs = [
+            place if isinstance(place, str) else (_key(scan, place), (scan, place))
+            for scan, place in zip(scans, folders, strict=True)
+        ]
+        outcomes = kept_records(jobs, settings.output / RECORDS, lambda job: make_record(*job), StudyRecord, work)
         records = [
-            from_json(results[key]) if key in results else refused(scan, failed.get(key, str(place)))
-            for key, (scan, place) in jobs.items()
+            refused(scan, record) if isinstance(record, str) else record
+            for scan, record in zip(scans, outcomes, strict=True)
         ]
     notes = project_notes(data, settings.use or DEFAULT_USE, scans) if is_project(data) else []
     return scans, folders, records, [_data_section(scans, records, notes, warnings)]
@@ -208,10 +208,9 @@ def _earlier_results(scans: Sequence[StudyScan], folder: Path) -> Folders:
     return folders
 
 
-def _key(scan: StudyScan, folder: Path | str) -> str:
+def _key(scan: StudyScan, folder: Path) -> str:
     """Key of a record, derived from the scan and the files that it depends on."""
-    files = [scan.heart, scan.lesions, scan.truth and scan.truth_file()]
-    files += [folder / LAST_FILE] if isinstance(folder, Path) else []
+    files = [folder / LAST_FILE, scan.heart, scan.lesions, scan.truth and scan.truth_file()]
     content = (RECORDS_VERSION, scan.number, scan.patient, scan.labels, scan.labelled_whole)
     return job_key(scan.name, *content, files=[path for path in files if path is not None and path.exists()])
 

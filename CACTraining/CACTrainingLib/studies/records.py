@@ -9,18 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from CACScoringLib.core.ct import CTError
-from CACScoringLib.record.reading import WrongValueError, restore
 from CACScoringLib.record.score_record import ModelRecord
 
 ARTERIES = ("LM", "LAD", "LCX", "RCA")
 
 MG, HU_MM3 = "mg", "HU·mm³"
 """Units of mass: mg for digital patients (pseudo-mass over the HU that 1 mg in 1 mm³ adds), pseudo-mass for others."""
-
-
-class RecordError(CTError):
-    """A record cannot be read. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -151,11 +145,3 @@ def pairs_of(records: Iterable[StudyRecord]) -> list[tuple[StudyRecord, StudyRec
 def models_of(record: StudyRecord) -> list[ModelRecord]:
     """Models that scored a record; empty if it was not scored."""
     return [ModelRecord(**model) for model in record.acquisition.get("models", [])]
-
-
-def from_json(content: object) -> StudyRecord:
-    """Restore a record from `dataclasses.asdict`. Raises RecordError."""
-    try:
-        return restore(content, StudyRecord)
-    except WrongValueError as wrong:
-        raise RecordError(f"A record cannot be read ({str(wrong).lstrip('.')}). Remove the file of records.") from wrong

@@ -353,8 +353,8 @@ def site_name(key: str | None) -> str:
     return next((site.full_name for site in NonCoronary if site.key == key), "nothing labelled there")
 
 
-def jobs_of(reference: Reference, folders: Sequence[Path | str], output: Path) -> list[Job | None]:
-    """Job of each scan; None if it was not scored."""
+def jobs_of(reference: Reference, folders: Sequence[Path | str], output: Path) -> list[Job | str]:
+    """Job of each scan, or the reason why it was not scored."""
     vessels = {vessel: tuple(arteries) for vessel, arteries in reference.vessels.items()}
     pairs = zip(reference.scans, folders, strict=True)
-    return [None if isinstance(folder, str) else Job(scan, folder, vessels, output) for scan, folder in pairs]
+    return [folder if isinstance(folder, str) else Job(scan, folder, vessels, output) for scan, folder in pairs]

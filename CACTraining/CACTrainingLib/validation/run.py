@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,8 @@ from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.models.cards import ModelCard, StoredModel
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.quality.calibration import CalibratedOn
-from CACScoringLib.record.reading import restore
 
-from ..evaluation.jobs import SCANS, JobSettings, job_key, kept_jobs, make_folder, scored_folders
+from ..evaluation.jobs import SCANS, JobSettings, job_key, kept_records, make_folder, scored_folders
 from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import METHODS, Section, Table, candidates_counted, count
 from ..statistics.patient_folds import CATEGORY_TITLES
@@ -170,16 +169,10 @@ def _compared(
 ) -> tuple[list[ComparedScan], list[tuple[str, str]]]:
     """Compare the scans; return them, and the other scans with the reason. Stored comparisons are reused."""
     jobs = jobs_of(reference, folders, output)
-    keys = [None if job is None else _key(job) for job in jobs]
-    waiting = {key: job for key, job in zip(keys, jobs, strict=True) if key}
-    results, failed = kept_jobs(waiting, output / RECORDS, lambda: lambda job: asdict(compare(job)), work)
-    scans, refused = [], list(reference.refused)
-    for key, scan, folder in zip(keys, reference.scans, folders, strict=True):
-        if key in results:
-            scans.append(restore(results[key], ComparedScan))
-        else:
-            refused.append((scan.name, failed[key] if key else str(folder)))
-    return scans, refused
+    keyed = [job if isinstance(job, str) else (_key(job), job) for job in jobs]
+    outcomes = kept_records(keyed, output / RECORDS, compare, ComparedScan, work)
+    reasons = [(scan.name, why) for scan, why in zip(reference.scans, outcomes, strict=True) if isinstance(why, str)]
+    return [scan for scan in outcomes if not isinstance(scan, str)], [*reference.refused, *reasons]
 
 
 def _key(job: Job) -> str:

@@ -1,6 +1,7 @@
 """Jobs in several processes: finished jobs are stored, and failed jobs stop nothing."""
 
 import json
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -10,7 +11,7 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.evaluation import jobs as study_jobs
-from CACTrainingLib.evaluation.jobs import JobSettings, kept_jobs
+from CACTrainingLib.evaluation.jobs import JobSettings, StudyError, kept_jobs, kept_records
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +76,29 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OutputError):
         run(tmp_path / "file" / "kept.jsonl", "a")
+
+
+@dataclass(frozen=True)
+class Sum:
+    total: int
+
+
+def test_records_are_made_once_and_reasons_kept(tmp_path):
+    made = []
+
+    def add(numbers):
+        made.append(numbers)
+        if not numbers:
+            raise CTError("nothing to add")
+        return Sum(sum(numbers))
+
+    def records(jobs):
+        return kept_records(jobs, tmp_path / "records.jsonl", add, Sum, JobSettings())
+
+    jobs = [("a", (1, 2)), "not scored", ("b", ())]
+    assert records(jobs) == [Sum(3), "not scored", "nothing to add"]
+    assert records(jobs[:2]) == [Sum(3), "not scored"]
+    assert made == [(1, 2), ()]
+    (tmp_path / "records.jsonl").write_text('{"key": "a", "result": {"sum": 3}}', encoding="utf-8")
+    with pytest.raises(StudyError, match=r"A record cannot be read .* Remove"):
+        records(jobs[:1])
