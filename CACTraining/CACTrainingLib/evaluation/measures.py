@@ -125,11 +125,16 @@ class Comparison:
         first, second = self.result(measure, reference, comparator), self.result(measure, comparator, reference)
         return first, second, paired_difference(first, second)
 
-    def row(self, title: str, measures: Measure | Sequence[Measure], *methods: Hashable) -> tuple[Cell, ...]:
-        """Row of estimates: of one measure for several methods (all without any), or of several for one method."""
-        if isinstance(measures, Measure):
-            return (title, *(self.estimate(measures, method) for method in methods or self.titles))
-        return (title, *(self.estimate(measure, methods[0]) for measure in measures))
+    def measure_row(self, title: str, measure: Measure) -> tuple[Cell, ...]:
+        """Row of a measure's estimates for all methods; None where a method has no rows."""
+        return (title, *(self._cell(measure, method) for method in self.titles))
+
+    def method_row(self, title: str, measures: Sequence[Measure], method: Hashable) -> tuple[Cell, ...]:
+        """Row of a method's estimates; None where it has no rows."""
+        return (title, *(self._cell(measure, method) for measure in measures))
+
+    def _cell(self, measure: Measure, method: Hashable) -> Cell:
+        return self.estimate(measure, method) if len(measure.rows_of(method)) else None
 
     def value_table(
         self,
@@ -166,9 +171,9 @@ class Comparison:
         columns = ("Compared with", "Items", self.titles.get(self.reference, "None"), "The other", "Difference", "p")
         rows: list[tuple[Cell, ...]] = []
         for measure in measures if self.reference in self.titles else ():
-            others = [m for m in self.titles if m not in (self.reference, self.ceiling) and measure.exists_for(m)]
-            rows += [heading(measure.title, columns)] if others else []
-            for comparator in others:
+            comparators = [m for m in self.titles if m not in (self.reference, self.ceiling) and measure.exists_for(m)]
+            rows += [heading(measure.title, columns)] if comparators else []
+            for comparator in comparators:
                 reference, compared, change = self.difference(measure, comparator)
                 values = (float(reference.values[0]), float(compared.values[0]), change.estimate, p_cell(change.p))
                 rows.append((f"  {self.titles[comparator]}", reference.n, *values))

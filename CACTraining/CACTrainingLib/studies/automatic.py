@@ -150,15 +150,15 @@ def _interval_table(sample: Sample, references: dict[str, ScanFacts]) -> Table:
         table = _interval_rows(sample, references, method)
         for place, name in enumerate(CATEGORIES):
             group = table[_category(table.truth) == place]
-            given = group.dropna(subset="low")
-            covered = given.assign(value=(given.low <= given.truth) & (given.truth <= given.high))
-            width = given.assign(value=np.log1p(given.high) - np.log1p(given.low))
+            with_interval = group.dropna(subset="low")
+            covered = with_interval.assign(value=with_interval.truth.between(with_interval.low, with_interval.high))
+            width = with_interval.assign(value=np.log1p(with_interval.high) - np.log1p(with_interval.low))
             measures = (
                 Measure("Covered", mean_value, covered, proportion=True),
                 Measure("Median width", lambda weights, _, values: quantile(weights, values, 0.5), width),
             )
-            cells = sample.row(f"  {name}", measures, method) if len(given) else (f"  {name}", None, None)
-            rows.append((cells[0], f"{len(given)} of {len(group)}", *cells[1:]))
+            cells = sample.method_row(f"{len(with_interval)} of {len(group)}", measures, method)
+            rows.append((f"  {name}", *cells))
     note = (
         "90 % prediction intervals, of automatic scores for the score of the ideal reader, of scores of the map for "
         "the true score. They are withheld where a scan is out of distribution. Width: median."

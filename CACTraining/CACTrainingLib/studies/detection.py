@@ -124,7 +124,10 @@ def _artery_table(sample: Sample, records: Sequence[StudyRecord]) -> Table:
     columns, rows = ("Method", *RATES), list[tuple[Cell, ...]]()
     for method in (m for m in WITH_AGATSTON if m in set(arteries.method)):
         rows.append(heading(METHODS[method], columns))
-        rows += [sample.row(f"  {title}", rates(RATES, group), method) for title, group in groups.items()]
+        rows += [
+            (f"  {title}", *(sample.estimate(rate, method) for rate in rates(RATES, group)))
+            for title, group in groups.items()
+        ]
     return Table("detection_arteries", "Arteries with visible calcium", columns, tuple(rows))
 
 
@@ -134,8 +137,7 @@ def _lesion_table(sample: Sample, lesions: pd.DataFrame) -> Table:
         part = lesions[(low <= lesions.mass) & (lesions.mass < high)]
         border = f"< {high:g}" if low == 0 else f"≥ {low:g}" if math.isinf(high) else f"{low:g}–{high:g}"
         name = "All" if (low, high) == (0.0, math.inf) else f"  {border} {sample.unit}"
-        measure = Measure(name, mean_value, part, proportion=True)
-        rows.append(sample.row(name, measure, "map") if len(part) else (name, None))
+        rows.append(sample.method_row(name, [Measure(name, mean_value, part, proportion=True)], "map"))
     note = "Proportion of the calcium map's lesions that hold coronary calcium, by their mass in the map."
     columns = ("Lesions of the map", "Hold coronary calcium")
     return Table("map_lesions", "Lesions of the calcium map that are coronary", columns, tuple(rows), note)

@@ -258,7 +258,7 @@ def _recall_table(name: str, title: str, lesions: pd.DataFrame, comparison: Comp
     for group, part in _groups(lesions):
         answers = part.assign(scan=part.patient, item=part.plaque, truth=True)
         rows = answers.melt(["patient", "scan", "item", "truth"], list(MEASURES), "method", "value")
-        lines.append(comparison.row(group, Measure(group, mean_value, rows, proportion=True)))
+        lines.append(comparison.measure_row(group, Measure(group, mean_value, rows, proportion=True)))
     note = (
         "Counted: any voxel of the lesion counts in a coronary artery. In its artery: most of these voxels count in "
         "the lesion's artery. Touched by the map: any voxel of the lesion belongs to a lesion of the calcium map."

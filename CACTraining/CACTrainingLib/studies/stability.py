@@ -240,11 +240,13 @@ def _scan_table(scores: pd.DataFrame) -> Table:
     for name, part in scored.groupby("scan", sort=False):
         base, lesions = part.iloc[0], part.lesions.tolist()
         classes = part.automatic.map(class_number)
-        other = f"{(classes != classes.iloc[0]).sum()} of {len(part) - 1}"
+        reclassified = f"{(classes != classes.iloc[0]).sum()} of {len(part) - 1}"
         moved = sum(count_unmatched(lesions[0], changed) for changed in lesions[1:])
         range_of = (float(part.automatic.min()), float(part.automatic.max()), relative_range(part.automatic))
         score, of_map = float(base.automatic), float(base["map"])
-        lines.append((name, score, *range_of, len(lesions[0]), moved, other, of_map, relative_range(part["map"])))
+        lines.append(
+            (name, score, *range_of, len(lesions[0]), moved, reclassified, of_map, relative_range(part["map"]))
+        )
     note = (
         f"Come and go: lesions without one in the other scan within {SAME_LESION_MM:g} mm, added over all changes. "
         "Other class: changes after which the score is of another risk class."
@@ -267,9 +269,9 @@ def _change_table(changed: pd.DataFrame) -> Table:
         if scored.empty:
             continue
         automatic, of_map = (scored[[f"{name}_first", name]].to_numpy(float) for name in ("automatic", "map"))
-        others = sum(class_number(before) != class_number(after) for before, after in automatic)
+        reclassified = sum(class_number(before) != class_number(after) for before, after in automatic)
         largest, largest_of_map = (max(map(relative_range, pairs)) for pairs in (automatic, of_map))
-        lines.append((str(change), len(scored), largest, others, largest_of_map, len(part) - len(scored)))
+        lines.append((str(change), len(scored), largest, reclassified, largest_of_map, len(part) - len(scored)))
     return Table("stability_changes", "Effect of each change", columns, tuple(lines))
 
 

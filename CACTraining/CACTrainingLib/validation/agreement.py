@@ -166,7 +166,7 @@ def _detection(compared: ComparedScans) -> Section:
         true = [whole_score(scan.total) >= least for scan in compared.scans]
         rows.append(heading(f"≥ {least}: {sum(true)} of {len(true)} scans by the reference", columns))
         measures = rates(titles, table_of_least)
-        rows += [_measured_row(compared, measures, method) for method in compared.methods]
+        rows += [compared.method_row(f"  {title}", measures, method) for method, title in compared.titles.items()]
     note = "A scan is positive where its score, rounded, reaches the limit."
     table = Table("detection", "Detection of scans at or above a score", columns, tuple(rows), note)
     return Section("detection", "Detection", (), (table,))
@@ -184,13 +184,7 @@ def _vessels(compared: ComparedScans) -> Section:
         rows.append(heading(f"{vessel}: calcium in {(first.truth > 0).sum()} of {count(len(first), 'scan')}", columns))
         measures = [Measure(title, statistic, scores) for title, statistic in AGREEMENT.items()]
         measures += rates(titles, scores.assign(truth=scores.truth > 0, value=scores.value > 0))
-        rows += [_measured_row(compared, measures, method) for method in compared.methods]
+        rows += [compared.method_row(f"  {title}", measures, method) for method, title in compared.titles.items()]
     note = "Agatston scores. A lesion that nobody assigned counts for the artery that its place suggests."
     table = Table("vessels", "Agreement by vessel", columns, tuple(rows), note)
     return Section("vessels", "Arteries", (), (table,))
-
-
-def _measured_row(compared: ComparedScans, measures: Sequence[Measure], method: str) -> tuple[Cell, ...]:
-    """Row of a method's estimates; None where there is nothing to measure."""
-    cells = (compared.estimate(measure, method) if len(measure.rows_of(method)) else None for measure in measures)
-    return (f"  {compared.titles[method]}", *cells)

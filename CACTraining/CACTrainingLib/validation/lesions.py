@@ -68,12 +68,11 @@ def _recall(compared: ComparedScans, items: Sequence[tuple[ComparedScan, Outline
     rows: list[tuple[Cell, ...]] = [heading("Recall: proportion that is found", columns)]
     for title, members in groups.items():
         if members.any():
-            rows.append(compared.row(f"  {title}", Measure(title, mean_value, rows_of_lesions[members], True)))
+            rows.append(compared.measure_row(f"  {title}", Measure(title, mean_value, rows_of_lesions[members], True)))
     if compared.vessels:
-        found = rows_of_lesions[(vessel != "other") & rows_of_lesions.value]
-        right = Measure("Artery", mean_value, found.assign(value=found.named == found.vessel), True)
-        names = (compared.estimate(right, m) if len(right.rows_of(m)) else None for m in compared.methods)
-        rows.append(("Artery named as the reference does, of those found", *names))
+        hits = rows_of_lesions[(vessel != "other") & rows_of_lesions.value]
+        right = Measure("Artery", mean_value, hits.assign(value=hits.named == hits.vessel), True)
+        rows.append(compared.measure_row("Artery named as the reference does, of those found", right))
     return Table("lesions_found", "Lesions of the reference", columns, tuple(rows))
 
 
@@ -95,7 +94,7 @@ def _precision(compared: ComparedScans) -> Table:
         Measure("Wrong lesions per scan", mean_value, table.assign(value=table.wrong)),
         Measure("Agatston score of wrong lesions per scan", mean_value, table.assign(value=table.agatston)),
     )
-    rows = [compared.row(measure.title, measure) for measure in measures]
+    rows = [compared.measure_row(measure.title, measure) for measure in measures]
     places = Counter((lesion.method, site_name(lesion.at)) for scan in scans for lesion in scan.wrong or ())
     rows.append(heading("Wrong lesions by what the reference labels there", columns))
     rows += [(f"  {name}", *(places[m, name] for m in compared.methods)) for name in sorted({n for _, n in places})]
