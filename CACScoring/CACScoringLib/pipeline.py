@@ -135,8 +135,8 @@ def score_scan(
         quality = examine_quality(scan, scored, region, normalisation, rules.threshold_hu, *allowed)
     with progress.step("lesions"):
         territory_labels = region.territory_labels(scored.image)
-        dense = find_dense_lesions(scored.image, scored.image, region, territory_labels, rules)
         judge = CandidateJudge.of(networks, scored, region, quality.noise_hu)
+        dense = find_dense_lesions(scored.image, scored.image, region, territory_labels, rules, judge=judge)
         selection = None if judge is None else judge.select(dense.candidates.coronary)
         if reader is None:
             used_selection = None if settings.candidates else selection

@@ -14,7 +14,7 @@ from ..core.labels import Artery, NonCoronary
 from ..quality.acquisition import BloodPool
 from .artefacts import dense_warning, noise_warning, without_metal
 from .doubt import decisive_warning, stent_warning
-from .evidence import LesionSelection, MapJudge
+from .evidence import CandidateJudge, LesionSelection, MapJudge
 from .lesions import LesionSet, find_lesions
 from .methods import MethodResult, NonCoronaryResult, method_result
 from .rules import ScoringRules
@@ -80,6 +80,7 @@ def find_dense_lesions(
     territories: sitk.Image | None,
     rules: ScoringRules,
     reader_sites: np.ndarray | None = None,
+    judge: CandidateJudge | None = None,
 ) -> DenseLesions:
     """Find the lesions of the CT, or of its calcium map, in the territories or, without these, in the heart.
 
@@ -90,6 +91,8 @@ def find_dense_lesions(
         territories: Labels of the territories on the scan's grid; None where no network found them.
         rules: Rules, with the threshold of the image.
         reader_sites: A reader's sites, uint8 [k, j, i]; then only lesions beside these outside the arteries are found.
+        judge: Judge of candidates, who gives parts outside the arteries that look coronary to these; None to go by the
+            territories alone.
     """
     dense = sitk.GetArrayViewFromImage(image) >= rules.threshold_hu
     if reader_sites is not None:
@@ -97,6 +100,8 @@ def find_dense_lesions(
     sites = candidate_sites(heart, territories, dense)
     if reader_sites is not None:
         sites[sites <= max(Artery)] = 0
+    if judge is not None:
+        sites = judge.sites_by_looks(sites)
     lesions = find_lesions(image, sites, rules, peaks=scan)
     candidates, warnings = without_metal(lesions, scan)
     return DenseLesions(lesions, candidates, tuple(warnings))

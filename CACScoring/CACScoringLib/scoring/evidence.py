@@ -26,6 +26,7 @@ from ..models.cards import LoadedModel
 from ..models.choice import Networks
 from ..networks.configs import LESION_KINDS
 from .arteries import ArterySuggestion
+from .borders import sites_by_looks
 from .lesion_network import CORONARY_KINDS, lesion_kinds
 from .lesions import Lesion, LesionSet
 from .sites import suggested_arteries
@@ -232,6 +233,10 @@ class CandidateJudge:
             return None
         return cls(scan, heart, heart.territories, noise_hu, evidence, networks.lesions)
 
+    def sites_by_looks(self, sites: np.ndarray) -> np.ndarray:
+        """Give parts outside the arteries that look coronary to the likeliest artery (`borders.sites_by_looks`)."""
+        return sites_by_looks(sites, self.scan, self.territories, self.network)
+
     def select(self, candidates: LesionSet) -> LesionSelection:
         """Select the candidates that count by their evidence.
 
@@ -240,7 +245,7 @@ class CandidateJudge:
             DeviceError: The device has too little memory.
         """
         suggestions = suggested_arteries(candidates, self.scan, self.heart)
-        kinds = lesion_kinds(candidates, self.scan, self.territories, self.network)
+        kinds = lesion_kinds(candidates.id_map, candidates.ids, self.scan, self.territories, self.network)
         features = candidate_features(candidates, suggestions, self.scan, kinds, self.noise_hu)
         selection = select_lesions(candidates, features, suggestions, self.evidence, looks_of(kinds))
         is_stent = kinds[:, LESION_KINDS.index("stent")] >= STENT_PROBABILITY

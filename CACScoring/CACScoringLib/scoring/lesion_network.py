@@ -6,7 +6,7 @@ windows, the lesion's mask, and the territories' probabilities; not the calcium 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,6 @@ from ..core.grid import bounding_box, interval_means, linear_area, slab_area
 from ..models.cards import LoadedModel
 from ..models.inference import predict
 from ..networks.configs import LESION_IMAGES, LESION_KINDS, LESION_PATCH, LESION_TERRITORIES, TERRITORY_STRIDE
-from .lesions import LesionSet
 
 PATCH_STEP_MM = (2.0, 0.75, 0.75)
 """Spacing of a patch's voxels along k, j, i."""
@@ -84,26 +83,31 @@ class LesionPatch:
 
 
 def lesion_patches(
-    lesions: LesionSet, scan: CTScan, territories: Territories, size: tuple[int, ...] = LESION_PATCH
+    id_map: np.ndarray,
+    ids: Sequence[int],
+    scan: CTScan,
+    territories: Territories,
+    size: tuple[int, ...] = LESION_PATCH,
 ) -> Iterator[LesionPatch]:
     """Iterate over the patches of lesions, in their order.
 
     Args:
-        lesions: Lesions of the scan.
+        id_map: Lesion's id at its voxels, else 0, [k, j, i].
+        ids: IDs of the lesions.
         scan: The scan as scored.
         territories: Territories of the scan.
         size: Voxels of a patch along k, j, i.
     """
     hu, spacing_mm = scan.hu, np.array(scan.image.GetSpacing()[::-1])
-    ids = lesions.id_map.reshape(-1)[lesions.flat]
-    order = np.argsort(ids, kind="stable")
-    numbers = [lesion.id for lesion in lesions.lesions]
-    starts, stops = (np.searchsorted(ids[order], numbers, side=side) for side in ("left", "right"))
-    for number, start, stop in zip(numbers, starts, stops, strict=True):
-        voxels = np.stack(np.unravel_index(lesions.flat[order[start:stop]], hu.shape), axis=1)
+    flat = np.flatnonzero(id_map)
+    id_of_voxel = id_map.reshape(-1)[flat]
+    order = np.argsort(id_of_voxel, kind="stable")
+    starts, stops = (np.searchsorted(id_of_voxel[order], ids, side=side) for side in ("left", "right"))
+    for lesion_id, start, stop in zip(ids, starts, stops, strict=True):
+        voxels = np.stack(np.unravel_index(flat[order[start:stop]], hu.shape), axis=1)
         centre = _central_voxel(voxels, spacing_mm)
         sampler = PatchSampler.around(centre, hu.shape, spacing_mm, size)
-        mask = sampler.sample(lesions.id_map[sampler.boxes] == number)
+        mask = sampler.sample(id_map[sampler.boxes] == lesion_id)
         nearby = _territories_around(territories, centre, spacing_mm, size)
         yield LesionPatch(sampler.sample(hu[sampler.boxes], AIR_HU), mask, nearby)
 
@@ -147,11 +151,14 @@ def network_input(patch: LesionPatch) -> np.ndarray:
     return inputs
 
 
-def lesion_kinds(lesions: LesionSet, scan: CTScan, territories: Territories, model: LoadedModel) -> np.ndarray:
+def lesion_kinds(
+    id_map: np.ndarray, ids: Sequence[int], scan: CTScan, territories: Territories, model: LoadedModel
+) -> np.ndarray:
     """Ask the lesion network what each lesion is.
 
     Args:
-        lesions: Lesions of the scan.
+        id_map: Lesion's id at its voxels, else 0, [k, j, i].
+        ids: IDs of the lesions.
         scan: The scan as scored.
         territories: Territories of the scan.
         model: Lesion network.
@@ -162,7 +169,7 @@ def lesion_kinds(lesions: LesionSet, scan: CTScan, territories: Territories, mod
     Raises:
         DeviceError: The device has too little memory.
     """
-    patches = [network_input(patch) for patch in lesion_patches(lesions, scan, territories)]
+    patches = [network_input(patch) for patch in lesion_patches(id_map, ids, scan, territories)]
     if not patches:
         return np.zeros((0, len(LESION_KINDS)), np.float32)
     return predict(model.network, np.stack(patches), BATCH_SIZE)[0]

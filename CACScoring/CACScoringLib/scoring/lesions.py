@@ -97,6 +97,11 @@ class LesionSet:
     id_map: np.ndarray = field(repr=False)
 
     @property
+    def ids(self) -> list[int]:
+        """IDs of the lesions, in their order."""
+        return [lesion.id for lesion in self.lesions]
+
+    @property
     def coronary(self) -> LesionSet:
         """The lesions of arteries, those not assigned included."""
         return self.of(lesion.id for lesion in self.lesions if isinstance(lesion.artery, Artery))

@@ -70,9 +70,9 @@ class LesionData:
     def __init__(self, scans: list[np.ndarray]) -> None:
         self._scans = scans
         self._places = [(scan, row) for scan, rows in enumerate(scans) for row in range(len(rows))]
-        columns = {name: [rows[name] for rows in scans] for name in ("shares", "agatston")}
+        columns = {name: [rows[name] for rows in scans] for name in ("shares", "volume_mm3")}
         self.shares: np.ndarray = np.concatenate(columns["shares"])
-        self.agatston: np.ndarray = np.concatenate(columns["agatston"])
+        self.volume_mm3: np.ndarray = np.concatenate(columns["volume_mm3"])
 
     def __len__(self) -> int:
         return len(self._places)
@@ -87,7 +87,7 @@ class LesionData:
         kinds = self.shares.argmax(1)
         counts = np.maximum(np.bincount(kinds, minlength=len(LESION_KINDS)), RAREST)
         chances = np.array(KIND_WEIGHTS)[kinds] / counts[kinds]
-        chances *= 1 + 0.5 * np.log1p(self.agatston)
+        chances *= 1 + 0.5 * np.log1p(self.volume_mm3)
         return chances / chances.sum()
 
 

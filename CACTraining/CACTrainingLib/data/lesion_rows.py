@@ -1,13 +1,14 @@
 """Lesions with a known source, as the lesion network learns them: patches of candidates, and what they truly are.
 
 A scan of a digital patient, or a real one with digital calcium and stents, goes through the shipped networks; every
-candidate of the clinical rule is cut out, with the share of each kind in it. The patches are larger than those that the
-network sees, so that they can be turned and shifted (`lesion_batches`).
+candidate of the clinical rule, and every part of one at an artery's border, is cut out, with the share of each kind in
+it. The patches are larger than those that the network sees, so that they can be turned and shifted (`lesion_batches`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,10 @@ from CACScoringLib.core.ct import CTError, CTScan, scan_from_image
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
+from CACScoringLib.scoring.borders import border_parts
 from CACScoringLib.scoring.lesion_network import lesion_patches
-from CACScoringLib.scoring.lesions import LesionSet, find_lesions
+from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
-from CACScoringLib.scoring.scores import score_lesions
 from CACScoringLib.scoring.sites import candidate_sites
 
 from ..phantom.cohort.export import as_ct_scan, image_on
@@ -44,11 +45,11 @@ ROW = np.dtype(
         ("mask", np.uint8, ROW_SIZE),
         ("territories", np.uint8, (LESION_TERRITORIES, *np.floor_divide(ROW_SIZE, TERRITORY_STRIDE))),
         ("shares", np.float32, len(LESION_KINDS)),
-        ("agatston", np.float32),
+        ("volume_mm3", np.float32),
     ]
 )
 """A lesion: CT in HU, percent of each voxel that the lesion fills, percent of each territory, share of each of
-LESION_KINDS, and Agatston score on the clinical scale."""
+LESION_KINDS, and volume."""
 
 MOST_NOISE = 40
 """Most candidates of noise kept of one scan."""
@@ -163,53 +164,53 @@ def scan_rows(
     region = find_heart(ct, None, None, territories)
     if region.territories is None:
         raise CTError("No territories were found.")
-    territory_labels = region.territory_labels(ct.image)
     rules = rules_for_tube_voltage(ct.acquisition, ScoringRules())
-    sites = candidate_sites(region, territory_labels, ct.hu >= rules.threshold_hu)
-    lesions = find_lesions(ct.image, sites, rules)
-    lesions, shares = _without_much_noise(lesions, kind_shares(lesions, ct.hu, sources), generator)
-    rows = np.zeros(len(shares), ROW)
-    for row, lesion, patch in zip(
-        rows, lesions.lesions, lesion_patches(lesions, ct, region.territories, ROW_SIZE), strict=True
-    ):
-        row["hu"] = np.rint(np.clip(patch.hu, -1024, 3071))
-        row["mask"] = np.rint(100 * patch.mask)
-        row["territories"] = np.rint(100 * patch.territories)
-        row["agatston"] = score_lesions([lesion], ct.image.GetSpacing(), rules).clinical_agatston
-    rows["shares"] = shares
-    return rows
+    sites = candidate_sites(region, region.territory_labels(ct.image), ct.hu >= rules.threshold_hu)
+    lesions, parts = find_lesions(ct.image, sites, rules), border_parts(sites, ct, region.territories)
+    rows = []
+    for id_map, ids in ((lesions.id_map, lesions.ids), (parts.id_map, parts.ids)):
+        ids, shares = _without_much_noise(ids, kind_shares(id_map, ids, ct.hu, sources), generator)
+        rows.append(np.zeros(len(ids), ROW))
+        rows[-1]["shares"] = shares
+        rows[-1]["volume_mm3"] = np.bincount(id_map.reshape(-1))[ids] * math.prod(ct.image.GetSpacing())
+        for row, patch in zip(rows[-1], lesion_patches(id_map, ids, ct, region.territories, ROW_SIZE), strict=True):
+            row["hu"] = np.rint(np.clip(patch.hu, -1024, 3071))
+            row["mask"] = np.rint(100 * patch.mask)
+            row["territories"] = np.rint(100 * patch.territories)
+    return np.concatenate(rows)
 
 
-def kind_shares(lesions: LesionSet, hu: np.ndarray, sources: dict[str, list[Stamp]]) -> np.ndarray:
-    """Compute the share of each of LESION_KINDS in candidates, float32 [n, kinds]; rows add up to 1.
+def kind_shares(id_map: np.ndarray, ids: Sequence[int], hu: np.ndarray, sources: dict[str, list[Stamp]]) -> np.ndarray:
+    """Compute the share of each of LESION_KINDS in lesions, float32 [n, kinds]; rows add up to 1.
 
     Args:
-        lesions: The candidates.
+        id_map: Lesion's id at its voxels, else 0, [k, j, i].
+        ids: IDs of the lesions.
         hu: The scan, [k, j, i]; what lies above BLOOD_HU is explained by the kinds.
         sources: Image in HU of each kind but noise, as stamps.
     """
-    ids = lesions.id_map.reshape(-1)[lesions.flat]
-    numbers = [lesion.id for lesion in lesions.lesions]
-    volume = np.zeros(lesions.id_map.shape, np.float32)
+    flat = np.flatnonzero(id_map)
+    id_of_voxel = id_map.reshape(-1)[flat]
+    volume = np.zeros(id_map.shape, np.float32)
 
     def total(values: np.ndarray) -> np.ndarray:
-        sums = np.bincount(ids, np.maximum(values.reshape(-1)[lesions.flat], 0), max(numbers, default=0) + 1)
-        return sums[numbers]
+        sums = np.bincount(id_of_voxel, np.maximum(values.reshape(-1)[flat], 0), max(ids, default=0) + 1)
+        return sums[list(ids)]
 
-    shares = np.zeros((len(numbers), len(LESION_KINDS)), np.float32)
+    shares = np.zeros((len(ids), len(LESION_KINDS)), np.float32)
     for kind, stamps in sources.items():
         volume[:] = 0
         add_stamps(volume, stamps)
         shares[:, LESION_KINDS.index(kind)] = total(volume)
-    shares[:, LESION_KINDS.index("noise")] = np.maximum(total(hu.astype(np.float32) - BLOOD_HU) - shares.sum(axis=1), 0)
+    shares[:, LESION_KINDS.index("noise")] = np.maximum(total(hu - np.float32(BLOOD_HU)) - shares.sum(axis=1), 0)
     return shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-6)
 
 
 def _without_much_noise(
-    lesions: LesionSet, shares: np.ndarray, generator: np.random.Generator
-) -> tuple[LesionSet, np.ndarray]:
+    ids: Sequence[int], shares: np.ndarray, generator: np.random.Generator
+) -> tuple[list[int], np.ndarray]:
     """Keep MOST_NOISE of the lesions that are noise, drawn at random, and all others."""
     noise = np.flatnonzero(shares[:, LESION_KINDS.index("noise")] > 0.9)
     dropped = set(generator.permutation(noise)[MOST_NOISE:].tolist())
     rows = [n for n in range(len(shares)) if n not in dropped]
-    return lesions.of([lesions.lesions[n].id for n in rows]), shares[rows]
+    return [ids[n] for n in rows], shares[rows]

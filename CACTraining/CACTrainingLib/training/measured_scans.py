@@ -36,6 +36,7 @@ from CACScoringLib.models.inference import use_threads
 from CACScoringLib.quality.acquisition import BloodPool, measure_blood
 from CACScoringLib.quality.calibration import framing
 from CACScoringLib.scoring.artefacts import without_metal
+from CACScoringLib.scoring.borders import sites_by_looks
 from CACScoringLib.scoring.evidence import candidate_features, map_features, slices_of_coronary_looks
 from CACScoringLib.scoring.lesion_network import lesion_kinds
 from CACScoringLib.scoring.lesions import LesionSet, find_lesions
@@ -49,7 +50,7 @@ from ..project.training_scan import TrainingScan
 ModelPaths = tuple[Path | None, Path | None, Path, Path, Path]
 """Cards of the models for heart, territories (either may be None), slices, decomposition and lesions."""
 
-VERSION = 11
+VERSION = 12
 """Version of the cached results; those of other versions are measured again."""
 
 MAP_RULES = ((None, 20.0), (None, 40.0))
@@ -231,12 +232,14 @@ def _measure_uncached(scan: TrainingScan, models: ModelPaths, thresholds: Sequen
     noise_hu = None if blood is None else blood.noise_hu
     truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
     spacing, rules = ct.image.GetSpacing(), rules_for_tube_voltage(ct.acquisition, ScoringRules())
-    dense = candidate_sites(region, territory_labels, ct.hu >= rules.threshold_hu)
-    clinical = without_metal(find_lesions(ct.image, dense, rules), ct.image)[0].coronary
     if region.territories is None:
         raise CTError("Calibration needs a model for territories, by whose places candidates are judged.")
+    network = load_model(judge)
+    sites = candidate_sites(region, territory_labels, ct.hu >= rules.threshold_hu)
+    sites = sites_by_looks(sites, ct, region.territories, network)
+    clinical = without_metal(find_lesions(ct.image, sites, rules), ct.image)[0].coronary
     places = suggested_arteries(clinical, ct, region)
-    kinds = lesion_kinds(clinical, ct, region.territories, load_model(judge))
+    kinds = lesion_kinds(clinical.id_map, clinical.ids, ct, region.territories, network)
     features = candidate_features(clinical, places, ct, kinds, noise_hu)
     candidates = LesionTable.of(clinical, features, truth, spacing, rules)
     map_models = load_model(classifier), load_model(generator)

@@ -59,7 +59,7 @@ def test_a_patch_samples_a_linear_volume_exactly(spacing_mm):
 
 def test_beyond_the_scan_there_is_air():
     scan, lesions, territories = with_lesions(boxes=[np.s_[0:2, 0:3, 0:3]])
-    (patch,) = lesion_patches(lesions, scan, territories)
+    (patch,) = lesion_patches(lesions.id_map, lesions.ids, scan, territories)
     assert patch.hu.shape == (16, 48, 48)
     assert patch.hu[0, 0, 0] == pytest.approx(-1024)
     assert patch.hu[-1, -1, -1] == pytest.approx(40, abs=1)
@@ -69,7 +69,7 @@ def test_beyond_the_scan_there_is_air():
 def test_each_patch_shows_its_lesion_alone_and_its_territory():
     boxes = [np.s_[10:12, 40:44, 40:44], np.s_[30:31, 60:62, 60:63]]
     scan, lesions, territories = with_lesions(boxes=boxes)
-    patches = list(lesion_patches(lesions, scan, territories))
+    patches = list(lesion_patches(lesions.id_map, lesions.ids, scan, territories))
     for patch, lesion in zip(patches, lesions.lesions, strict=True):
         assert patch.mask.sum() == pytest.approx(lesion.voxels, rel=0.05)
         # A single slice fills half of the two middle ones.
@@ -88,8 +88,8 @@ def test_each_patch_shows_its_lesion_alone_and_its_territory():
 def test_the_network_is_asked_once_for_each_lesion_in_their_order():
     scan, lesions, territories = with_lesions(boxes=[np.s_[10:12, 40:44, 40:44], np.s_[30:31, 60:62, 60:63]])
     model = loaded(LooksLike(0.7, "mitral annulus"), LesionNetConfig())
-    kinds = lesion_kinds(lesions, scan, territories, model)
+    kinds = lesion_kinds(lesions.id_map, lesions.ids, scan, territories, model)
     assert kinds.shape == (2, len(LESION_KINDS))
     assert kinds[:, LESION_KINDS.index("mitral annulus")] == pytest.approx([0.3, 0.3])
     scan, lesions, territories = with_lesions()
-    assert lesion_kinds(lesions, scan, territories, model).shape == (0, len(LESION_KINDS))
+    assert lesion_kinds(lesions.id_map, lesions.ids, scan, territories, model).shape == (0, len(LESION_KINDS))

@@ -29,7 +29,7 @@ from CACTrainingLib.data.lesion_rows import (
 from CACTrainingLib.phantom.scanner.response import Stamp
 
 
-def rows_of(*kinds, agatston=10.0):
+def rows_of(*kinds, volume_mm3=10.0):
     """Rows of lesions in the middle of a patch, of which the CT shows 400 HU in tissue of 40."""
     rows = np.zeros(len(kinds), ROW)
     rows["hu"] = 40
@@ -39,7 +39,7 @@ def rows_of(*kinds, agatston=10.0):
     rows["territories"][:, 1] = 100
     for row, kind in zip(rows, kinds, strict=True):
         row["shares"][LESION_KINDS.index(kind)] = 1
-    rows["agatston"] = agatston
+    rows["volume_mm3"] = volume_mm3
     return rows
 
 
@@ -53,7 +53,7 @@ def test_shares_are_those_of_the_density_in_a_lesion():
         "RCA": [Stamp(2, 5, 5, np.full((3, 3), 100, np.float32))],
         "stent": [Stamp(2, 5, 5, np.full((3, 3), 50, np.float32)), Stamp(0, 0, 0, np.ones((2, 2), np.float32))],
     }
-    shares = kind_shares(lesions, hu, stamps)
+    shares = kind_shares(lesions.id_map, lesions.ids, hu, stamps)
     large, small = np.argsort([-lesion.voxels for lesion in lesions.lesions])
     named = {name: shares[:, LESION_KINDS.index(name)] for name in ("RCA", "stent", "noise")}
     assert [named[name][large] for name in named] == pytest.approx([1 / 3, 1 / 6, 1 / 2])
@@ -124,8 +124,8 @@ def test_much_noise_is_thinned_and_nothing_else():
     shares = np.zeros((len(lesions.lesions), len(LESION_KINDS)), np.float32)
     shares[:, LESION_KINDS.index("noise")] = 1
     shares[:10] = np.eye(len(LESION_KINDS))[1]
-    kept, rows = lesion_rows._without_much_noise(lesions, shares, np.random.default_rng(0))
-    assert len(kept.lesions) == len(rows) == MOST_NOISE + 10
+    kept, rows = lesion_rows._without_much_noise(lesions.ids, shares, np.random.default_rng(0))
+    assert len(kept) == len(rows) == MOST_NOISE + 10
     assert rows[:, 1].sum() == 10
 
 
@@ -184,10 +184,10 @@ def test_varied_input_keeps_the_lesion_and_differs():
 
 def test_rare_kinds_and_large_lesions_are_drawn_more_often():
     many = rows_of(*["noise"] * 200)
-    few = np.concatenate([rows_of("RCA", agatston=0.0), rows_of("RCA", agatston=500.0)])
+    few = np.concatenate([rows_of("RCA", volume_mm3=0.0), rows_of("RCA", volume_mm3=500.0)])
     data = LesionData([many, np.zeros(0, ROW), few])
     chances = data.chances()
     assert chances.sum() == pytest.approx(1)
     assert chances[200] > chances[0]
     assert chances[201] > 2 * chances[200]
-    np.testing.assert_array_equal(data.rows(np.array([201, 0]))["agatston"], [500, 10])
+    np.testing.assert_array_equal(data.rows(np.array([201, 0]))["volume_mm3"], [500, 10])

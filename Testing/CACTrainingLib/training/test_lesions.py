@@ -25,7 +25,7 @@ def rows_by_brightness(number):
     for n, row in enumerate(rows):
         row["hu"][9:13, 30:36, 30:36] = generator.normal(800 if n % 2 else 160, 20)
         row["shares"][LESION_KINDS.index("RCA" if n % 2 else "noise")] = 1
-    rows["agatston"] = 20
+    rows["volume_mm3"] = 20
     return rows
 
 
