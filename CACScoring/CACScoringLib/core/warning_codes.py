@@ -64,6 +64,7 @@ ADVICE = {
     "kvp-unknown": "State the tube voltage (scan.acquisition in --settings).",
     "noise": "Score a reconstruction with a softer kernel or thicker slices; do not trust small lesions in this one.",
     "noise-candidates": "Do not use the candidates. Score a reconstruction with a softer kernel or thicker slices.",
+    "noise-elsewhere": "Do not use the calcium of valves and aorta.",
     "not-120-kvp": "Compare with scores at 120 kVp with care. State a tin filter, if there was one (filter_material).",
     "slice-gaps": "Check that all slices of the series are there.",
     "slices-averaged": "Prefer a reconstruction with slices of 1 to 3 mm if there is one.",

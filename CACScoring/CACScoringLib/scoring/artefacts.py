@@ -12,6 +12,7 @@ occur in 35 % of 40 other scans with stents and 11 % of 200 scans of other patie
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -156,25 +157,36 @@ def dense_warning(lesions: LesionSet) -> list[ScanWarning]:
     return [ScanWarning("possible-metal", message)]
 
 
-def noise_warning(lesions: LesionSet, blood: BloodPool | None) -> list[ScanWarning]:
-    """Warn, severely, if noise alone explains many and most candidates.
+def noise_warnings(counted: LesionSet, elsewhere: LesionSet, blood: BloodPool | None) -> Iterator[ScanWarning]:
+    """Warn if noise alone explains many and most lesions; severely of those of the arteries.
 
-    A candidate is explained where its peak is no more than NOISE_REACH_SDS above the blood; the doubt is raised where
-    more than NOISE_CANDIDATES and more than half of all are. Of 130 HU and blood of 40 HU this can only be from 18 HU
-    of noise on. Nothing is said of enhanced blood, which is a candidate itself, or where blood was not measured.
+    A lesion is explained where its peak is no more than NOISE_REACH_SDS above the blood; the doubt is raised where more
+    than NOISE_CANDIDATES and more than half of all are. Of 130 HU and blood of 40 HU this can only be from 18 HU of
+    noise on. Nothing is said of enhanced blood, which is a candidate itself, or where blood was not measured.
+
+    Args:
+        counted: Lesions of the arteries that count.
+        elsewhere: Lesions outside the arteries.
+        blood: Blood and noise; None if not measured.
     """
     if blood is None or blood.enhanced:
-        return []
+        return
     reach = blood.median_hu + NOISE_REACH_SDS * blood.noise_hu
-    count, total = sum(lesion.peak_hu <= reach for lesion in lesions.lesions), len(lesions.lesions)
-    if count <= max(NOISE_CANDIDATES, total / 2):
-        return []
-    message = (
-        f"{count} of {total} candidates are no denser than noise alone can be (up to {reach:.0f} HU in blood of "
-        f"{blood.median_hu:.0f} HU with noise of {blood.noise_hu:.0f} HU), so the candidates and their total are no "
-        "evidence of calcium. Reconstruct the scan with a softer kernel or thicker slices."
-    )
-    return [ScanWarning("noise-candidates", message)]
+
+    def explained(lesions: LesionSet, words: str) -> str:
+        count, total = sum(lesion.peak_hu <= reach for lesion in lesions.lesions), len(lesions.lesions)
+        if count <= max(NOISE_CANDIDATES, total / 2):
+            return ""
+        return (
+            f"{count} of {total} {words} are no denser than noise alone can be (up to {reach:.0f} HU in blood of "
+            f"{blood.median_hu:.0f} HU with noise of {blood.noise_hu:.0f} HU), so their total proves no calcium."
+        )
+
+    if message := explained(counted, "candidates"):
+        advice = "Reconstruct the scan with a softer kernel or thicker slices."
+        yield ScanWarning("noise-candidates", f"{message} {advice}")
+    if message := explained(elsewhere, "lesions outside the coronary arteries"):
+        yield ScanWarning("noise-elsewhere", message)
 
 
 def _metal_text(lesions: LesionSet, metal: dict[int, MetalKind]) -> str:

@@ -12,7 +12,7 @@ from ..calcium_map.decomposition import Decomposition, clear_map
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery, NonCoronary
 from ..quality.acquisition import BloodPool
-from .artefacts import dense_warning, noise_warning, without_metal
+from .artefacts import dense_warning, noise_warnings, without_metal
 from .doubt import decisive_warning, stent_warning
 from .evidence import CandidateJudge, LesionSelection, MapJudge
 from .lesions import LesionSet, find_lesions
@@ -136,7 +136,8 @@ def score_candidates(
         method = method_result("automatic", counted, rules, spacing, selection.suggestions, selection.left_out)
         doubts = [*stent_warning(selection), *decisive_warning(method, spacing)]
     elsewhere = score_elsewhere(dense.candidates, rules, spacing, reviewed=False) if has_territories else None
-    doubts = [*dense_warning(method.lesions), *noise_warning(method.lesions, blood), *doubts]
+    noise = noise_warnings(method.lesions, dense.candidates.non_coronary, blood)
+    doubts = [*dense_warning(method.lesions), *noise, *doubts]
     return ClinicalScore(method, elsewhere, (*dense.warnings, *doubts, unreviewed_warning(method, has_territories)))
 
 

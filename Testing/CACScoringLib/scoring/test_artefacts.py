@@ -11,7 +11,7 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.quality.acquisition import BloodPool
-from CACScoringLib.scoring.artefacts import NOISE_CANDIDATES, POSSIBLE_METAL_HU, dense_warning, noise_warning
+from CACScoringLib.scoring.artefacts import NOISE_CANDIDATES, POSSIBLE_METAL_HU, dense_warning, noise_warnings
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 BLOOD = BloodPool(median_hu=40.0, bright_hu=45.0, noise_hu=30.0, windows=50)
@@ -37,14 +37,14 @@ def lesions_of(*groups):
     ],
 )
 def test_what_noise_does_not_explain(groups):
-    assert noise_warning(lesions_of(*groups), BLOOD) == []
+    assert not list(noise_warnings(lesions_of(*groups), lesions_of(), BLOOD))
 
 
 def test_nothing_is_said_without_a_measure():
     lesions = lesions_of((50, 150))
-    assert noise_warning(lesions, BLOOD)
-    assert noise_warning(lesions, None) == []
-    assert noise_warning(lesions, replace(BLOOD, bright_hu=300.0)) == []
+    assert list(noise_warnings(lesions, lesions_of(), BLOOD))
+    assert not list(noise_warnings(lesions, lesions_of(), None))
+    assert not list(noise_warnings(lesions, lesions_of(), replace(BLOOD, bright_hu=300.0)))
 
 
 def test_lesions_denser_than_calcium_are_doubted():
@@ -78,6 +78,13 @@ def test_a_noisy_scan_is_told_and_its_scores_stay():
     assert "noise-candidates" not in [w.code for w in score_scan(quiet, heart=heart).warnings]
 
 
+def test_noise_outside_the_arteries_is_told_apart_from_that_of_candidates():
+    none, noise = lesions_of(), lesions_of((25, 170))
+    (warning,) = noise_warnings(none, noise, BLOOD)
+    assert (warning.code, warning.severe) == ("noise-elsewhere", False)
+    assert not list(noise_warnings(none, lesions_of((25, 170), (30, 400)), BLOOD))
+
+
 @pytest.mark.parametrize(
     ("groups", "warned"),
     [
@@ -89,4 +96,4 @@ def test_a_noisy_scan_is_told_and_its_scores_stay():
     ],
 )
 def test_limits_of_what_noise_explains(groups, warned):
-    assert bool(noise_warning(lesions_of(*groups), BLOOD)) == warned
+    assert bool(list(noise_warnings(lesions_of(*groups), lesions_of(), BLOOD))) == warned
