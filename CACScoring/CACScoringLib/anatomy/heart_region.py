@@ -12,6 +12,7 @@ patients, with a heart mask; they have not been tested on scans unseen. Arrays a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -293,15 +294,26 @@ def _opened(tissue: np.ndarray) -> tuple[np.ndarray, float]:
     return within(largest_part(core), OPENING * radius + 1.5) & soft, radius
 
 
-def cut_warnings(heart: np.ndarray) -> tuple[ScanWarning, ...]:
-    """Check whether a heart, [k, j, i] and 0 outside, reaches an end or a side of the scan.
+def cut_warnings(
+    part: np.ndarray, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0), least_mm2: float = 0.0
+) -> tuple[ScanWarning, ...]:
+    """Check whether a heart, or a part of it that matters, reaches an end or a side of the scan.
+
+    Args:
+        part: [k, j, i], 0 outside.
+        spacing_mm: Along i, j, k.
+        least_mm2: Area at an end or a side above which it is cut.
 
     Returns:
         A severe warning where it does.
     """
-    cut = [name for name, plane in (("top", heart[-1]), ("bottom", heart[0])) if plane.any()]
-    sides = heart[:, [0, -1]].any() or heart[:, :, [0, -1]].any()
-    cut += ["sides"] if sides else []
+    i_mm, j_mm, k_mm = spacing_mm
+    areas_mm2 = {
+        "top": np.count_nonzero(part[-1]) * i_mm * j_mm,
+        "bottom": np.count_nonzero(part[0]) * i_mm * j_mm,
+        "sides": np.count_nonzero(part[:, [0, -1]]) * i_mm * k_mm + np.count_nonzero(part[:, :, [0, -1]]) * j_mm * k_mm,
+    }
+    cut = [name for name, area_mm2 in areas_mm2.items() if area_mm2 > least_mm2]
     if not cut:
         return ()
     message = (

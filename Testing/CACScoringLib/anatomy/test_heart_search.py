@@ -223,3 +223,14 @@ class TestTerritories:
         territories = territories_of(image, heart * names)
         monkeypatch.setattr(heart_search, "find_territories", lambda scan, model, expected=None: territories)
         assert find_heart(scan, None, None, NETWORK).territories is not None
+
+
+@pytest.mark.parametrize(("columns", "expected"), [(14, []), (15, ["heart-cut"])])
+def test_a_heart_that_ends_with_the_scan_is_cut_where_its_arteries_are(columns, expected):
+    labels = np.zeros((10, 40, 40), np.uint8)
+    labels[-1, 10:24, 10 : 10 + columns] = label_of("LAD")
+    heart = sitk.GetImageFromArray(np.ones(labels.shape, np.uint8))
+    assert heart_search.CUT_ARTERIES_MM2 == 200.0
+    warnings = heart_search._cut_warnings(heart, territories_of(heart, labels))
+    assert [warning.code for warning in warnings] == expected
+    assert [warning.code for warning in heart_search._cut_warnings(heart, None)] == ["heart-cut"]
