@@ -20,7 +20,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components, dijkstra
+from scipy.sparse.csgraph import dijkstra
 
 from ..core.ct import ScanWarning
 from ..core.text import abbreviated_list
@@ -216,53 +216,72 @@ def metal_voxels(candidates: np.ndarray, scan: sitk.Image) -> np.ndarray:
         return kinds
     hu, at = sitk.GetArrayViewFromImage(scan)[box], candidates[box] != 0
     pieces, count = ndimage.label(hu >= LINE_LEVELS_HU[0], _AROUND)
-    is_examined = np.bincount(pieces[at | (hu >= METAL_HU)], minlength=count + 1) > 0
-    is_examined[0] = False
-    voxels = np.argwhere(is_examined[pieces])
-    values, is_candidate = hu[tuple(voxels.T)], at[tuple(voxels.T)]
-    voxel_kinds = _lines(voxels, values, is_candidate, mm)
-    dense = _dense(voxels, values, is_candidate, mm)
-    voxel_kinds[dense > 0] = dense[dense > 0]
+    sizes = np.bincount(pieces.reshape(-1), minlength=count + 1)
+    numbers_of_metal = np.unique(pieces[hu >= METAL_HU])
+    numbers = np.union1d(np.unique(pieces[at & (pieces > 0)]), numbers_of_metal)
+    numbers = numbers[(sizes[numbers] * mm.prod() >= _LEAST_MM3) | np.isin(numbers, numbers_of_metal)]
+    boxes = ndimage.find_objects(pieces) if len(numbers) else []
+    voxels_of_kind: dict[MetalKind, list[np.ndarray]] = {kind: [] for kind in MetalKind}
+    for number in numbers.tolist():
+        piece_box = boxes[number - 1]
+        piece = pieces[piece_box] == number
+        first = np.array([part.start for part in piece_box])
+        piece_kinds = _piece_kinds(piece, hu[piece_box], at[piece_box], mm, first)
+        for kind, voxels in voxels_of_kind.items():
+            voxels.append(np.argwhere(piece_kinds == kind) + first)
     rim = kinds[box]
-    for kind in MetalKind:
-        _mark(rim, voxels[voxel_kinds == kind], kind)
+    for kind, voxels in voxels_of_kind.items():
+        if voxels:
+            _mark(rim, np.concatenate(voxels), kind)
     return kinds
 
 
-def _dense(voxels: np.ndarray, hu: np.ndarray, at: np.ndarray, mm: np.ndarray) -> np.ndarray:
-    """Return the `MetalKind` of voxels [n, 3] attached to METAL_HU and more, else 0, [n]. hu, at (a candidate): [n]."""
-    kinds = np.zeros(len(voxels), np.uint8)
-    for piece in _parts(voxels, hu >= METAL_EDGE_HU, hu >= METAL_HU):
-        path = course(voxels[piece], hu[piece], at[piece], mm)
-        if path.is_line:
-            kinds[piece] = MetalKind.LINE
-        else:
-            kinds[piece] = MetalKind.CLIP if path.length_mm <= CLIP_LENGTH_MM else MetalKind.METAL
-    return kinds
+def _piece_kinds(piece: np.ndarray, hu: np.ndarray, at: np.ndarray, mm: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Return the `MetalKind` of the voxels of a connected piece, else 0, uint8 [k, j, i].
 
-
-def _lines(voxels: np.ndarray, hu: np.ndarray, at: np.ndarray, mm: np.ndarray) -> np.ndarray:
-    """Return MetalKind.LINE for voxels [n, 3] of a lead or catheter at any of LINE_LEVELS_HU, else 0, [n]."""
-    kinds = np.zeros(len(voxels), np.uint8)
+    Args:
+        piece: Its voxels, bool [k, j, i].
+        hu: The CT.
+        at: Voxels of candidates, bool.
+        mm: Spacing along k, j, i.
+        first: Place of the arrays' first voxel in the larger ones that courses are followed in.
+    """
+    kinds = np.zeros(piece.shape, np.uint8)
     for level in LINE_LEVELS_HU:
-        for piece in _parts(voxels, hu >= level, at):
-            if _LEAST_MM3 <= len(piece) * mm.prod() <= _LARGEST_MM3:
-                path = course(voxels[piece], hu[piece], at[piece], mm)
-                if path.is_line and path.outside_mm >= LINE_OUTSIDE_MM:
-                    kinds[piece] = MetalKind.LINE
+        for voxels in _parts(piece & (hu >= level), at, mm, (_LEAST_MM3, _LARGEST_MM3)):
+            path = course(np.stack(voxels, axis=1) + first, hu[voxels], at[voxels], mm)
+            if path.is_line and path.outside_mm >= LINE_OUTSIDE_MM:
+                kinds[voxels] = MetalKind.LINE
+    metal = piece & (hu >= METAL_HU)
+    if not metal.any():
+        return kinds
+    for voxels in _parts(piece & (hu >= METAL_EDGE_HU), metal, mm):
+        path = course(np.stack(voxels, axis=1) + first, hu[voxels], at[voxels], mm)
+        if path.is_line:
+            kinds[voxels] = MetalKind.LINE
+        else:
+            kinds[voxels] = MetalKind.CLIP if path.length_mm <= CLIP_LENGTH_MM else MetalKind.METAL
     return kinds
 
 
-def _parts(voxels: np.ndarray, among: np.ndarray, holding: np.ndarray) -> list[np.ndarray]:
-    """Return the voxels of each connected part of those `among` that holds one of `holding`, as indices."""
-    members = np.flatnonzero(among)
+def _parts(
+    among: np.ndarray, holding: np.ndarray, mm: np.ndarray, limits_mm3: tuple[float, float] = (0.0, math.inf)
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Iterate over the connected parts `among` voxels that hold one of `holding`: their indices along k, j, i.
+
+    mm: Spacing along k, j, i. limits_mm3: Smallest and largest volume of a part.
+    """
     if not (among & holding).any():
-        return []
-    label = connected_components(_graph(voxels[members], np.ones(3)), directed=False)[1]
-    order = np.argsort(label, kind="stable")
-    parts = np.split(members[order], np.flatnonzero(np.diff(label[order])) + 1)
-    labels_held = np.unique(label[holding[members]])
-    return [parts[number] for number in labels_held]
+        return
+    pieces, count = ndimage.label(among, _AROUND)
+    volumes_mm3 = np.bincount(pieces.reshape(-1), minlength=count + 1) * mm.prod()
+    is_wanted = (volumes_mm3 >= limits_mm3[0]) & (volumes_mm3 <= limits_mm3[1])
+    boxes = ndimage.find_objects(pieces)
+    for number in np.unique(pieces[holding & (pieces > 0)]).tolist():
+        if is_wanted[number]:
+            box = boxes[number - 1]
+            places = np.nonzero(pieces[box] == number)
+            yield tuple(place + part.start for place, part in zip(places, box, strict=True))
 
 
 def course(voxels: np.ndarray, hu: np.ndarray, at: np.ndarray, mm: np.ndarray) -> Course:

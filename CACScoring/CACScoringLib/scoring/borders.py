@@ -104,7 +104,7 @@ def border_parts(sites: np.ndarray, scan: CTScan, territories: Territories) -> B
 
 
 def _parts(flat: np.ndarray, lesion: np.ndarray, scan: CTScan) -> np.ndarray:
-    """Number the parts of lesions that have a peak of their own, intp [n].
+    """Number the parts of lesions that have a peak of their own, intp [n]; small lesions are not divided.
 
     Args:
         flat: Indices of the lesions' voxels, rising.
@@ -113,7 +113,8 @@ def _parts(flat: np.ndarray, lesion: np.ndarray, scan: CTScan) -> np.ndarray:
     """
     basins = np.zeros(len(flat), np.int64)
     places = np.stack(np.unravel_index(flat, scan.hu.shape))
-    for number in np.unique(lesion):
+    voxel_mm3 = math.prod(scan.image.GetSpacing())
+    for number in np.flatnonzero(np.bincount(lesion) * voxel_mm3 >= 2 * SLIVER_MM3).tolist():
         of_lesion = lesion == number
         voxels = places[:, of_lesion]
         first = voxels.min(axis=1) - 1
