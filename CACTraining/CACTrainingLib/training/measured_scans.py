@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,6 @@ from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.calcium_map.decomposition import (
     DecompositionSettings,
     assembled,
-    overlaps,
     raw_maps,
     slice_probabilities,
 )
@@ -37,7 +36,7 @@ from CACScoringLib.quality.acquisition import BloodPool, measure_blood
 from CACScoringLib.quality.calibration import framing
 from CACScoringLib.scoring.artefacts import without_metal
 from CACScoringLib.scoring.borders import sites_by_looks
-from CACScoringLib.scoring.evidence import candidate_features, map_features, slices_of_coronary_looks
+from CACScoringLib.scoring.evidence import candidate_features, map_features
 from CACScoringLib.scoring.lesion_network import lesion_kinds
 from CACScoringLib.scoring.lesions import LesionSet, find_lesions
 from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
@@ -205,46 +204,83 @@ def _measure_or_explain(
 
 
 def measure(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float], cache: Path) -> MeasuredScan:
-    """Measure one scan, or read it from the cache. Raises CTError."""
-    hashes = [path and read_card(path).sha256 for path in models]
-    digest = hashlib.sha256(json.dumps([VERSION, scan.fingerprint(), *hashes, *thresholds]).encode()).hexdigest()
-    path = cache / f"{digest[:24]}.json"
-    if not path.is_file():
-        content = dict(vars(_measure_uncached(scan, models, thresholds)))
-        lesions = content["lesions"].items()
-        content["lesions"] = [(asdict(settings), table.as_json()) for settings, table in lesions]
-        content["candidates"] = content["candidates"].as_json()
-        write_text_atomically(path, json.dumps(content))
-    content = json.loads(path.read_text(encoding="utf-8"))
-    lesions = {MapSettings(**settings): LesionTable.read(table) for settings, table in content["lesions"]}
-    return MeasuredScan(**content | {"lesions": lesions, "candidates": LesionTable.read(content["candidates"])})
+    """Measure one scan, or read it from the cache. Raises CTError.
 
+    Candidates and maps are cached apart, so that new models for one of them leave the other's measurements.
+    """
+    heart, territories, classifier, generator, judge = models
 
-def _measure_uncached(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float]) -> MeasuredScan:
+    def cached(name: str, used: Sequence[Path | None], rest: Sequence[float], measured: Callable[[], Any]) -> Any:
+        hashes = [path and read_card(path).sha256 for path in used]
+        digest = hashlib.sha256(json.dumps([VERSION, name, scan.fingerprint(), *hashes, *rest]).encode()).hexdigest()
+        path = cache / f"{digest[:24]}.json"
+        if not path.is_file():
+            write_text_atomically(path, json.dumps(measured()))
+        return json.loads(path.read_text(encoding="utf-8"))
+
     use_threads(1)  # scans are scored side by side
-    *finders, classifier, generator, judge = models
-    ct, record = read_ct(scan.ct), json.loads((scan.ct.parent / "truth.json").read_text(encoding="utf-8"))
-    kvp = ct.acquisition.kvp or record["scanner"]["kvp"]  # missing from NIfTI
-    ct = replace(ct, acquisition=replace(ct.acquisition, kvp=kvp))
-    region = find_heart(ct, None, *(None if path is None else load_model(path) for path in finders))
-    territory_labels = region.territory_labels(ct.image)
-    blood = measure_blood(ct, region.mask)
-    noise_hu = None if blood is None else blood.noise_hu
-    truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
+    finders = heart, territories
+    content = cached("candidates", (*finders, judge), (), lambda: _measured_candidates(scan, finders, judge))
+    content["candidates"] = LesionTable.read(content["candidates"])
+    content |= {"lesions": {}, "reference_agatston": None}
+    if thresholds:
+        used = *finders, classifier, generator
+        maps = cached(
+            "maps", used, thresholds, lambda: _measured_maps(scan, finders, classifier, generator, thresholds)
+        )
+        tables = maps.pop("lesions")
+        content |= maps | {"lesions": {MapSettings(**settings): LesionTable.read(table) for settings, table in tables}}
+    return MeasuredScan(**content)
+
+
+@dataclass(frozen=True)
+class _FoundHeart:
+    """A scan with its heart.
+
+    Attributes:
+        ct: The scan.
+        record: Content of its `truth.json`.
+        region: Heart and territories.
+        blood: Blood and noise; None if not measured.
+        truth: Voxels with coronary calcium, bool [k, j, i].
+    """
+
+    ct: CTScan
+    record: dict[str, Any]
+    region: HeartRegion
+    blood: BloodPool | None
+    truth: np.ndarray
+
+    @classmethod
+    def of(cls, scan: TrainingScan, finders: Sequence[Path | None]) -> _FoundHeart:
+        """Find the heart of a scan. finders: Cards of the models for heart and territories. Raises CTError."""
+        ct, record = read_ct(scan.ct), json.loads((scan.ct.parent / "truth.json").read_text(encoding="utf-8"))
+        kvp = ct.acquisition.kvp or record["scanner"]["kvp"]  # missing from NIfTI
+        ct = replace(ct, acquisition=replace(ct.acquisition, kvp=kvp))
+        region = find_heart(ct, None, *(None if path is None else load_model(path) for path in finders))
+        truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
+        return cls(ct, record, region, measure_blood(ct, region.mask), truth)
+
+    @property
+    def noise_hu(self) -> float | None:
+        """Noise of blood, SD; None if not measured."""
+        return None if self.blood is None else self.blood.noise_hu
+
+
+def _measured_candidates(scan: TrainingScan, finders: Sequence[Path | None], judge: Path) -> dict[str, Any]:
+    """Measure the candidates of the clinical rule, and what is true of the scan: fields of MeasuredScan as JSON."""
+    heart = _FoundHeart.of(scan, finders)
+    ct, region, record = heart.ct, heart.region, heart.record
     spacing, rules = ct.image.GetSpacing(), rules_for_tube_voltage(ct.acquisition, ScoringRules())
     if region.territories is None:
         raise CTError("Calibration needs a model for territories, by whose places candidates are judged.")
     network = load_model(judge)
-    sites = candidate_sites(region, territory_labels, ct.hu >= rules.threshold_hu)
+    sites = candidate_sites(region, region.territory_labels(ct.image), ct.hu >= rules.threshold_hu)
     sites = sites_by_looks(sites, ct, region.territories, network)
     clinical = without_metal(find_lesions(ct.image, sites, rules), ct.image)[0].coronary
     places = suggested_arteries(clinical, ct, region)
     kinds = lesion_kinds(clinical.id_map, clinical.ids, ct, region.territories, network)
-    features = candidate_features(clinical, places, ct, kinds, noise_hu)
-    candidates = LesionTable.of(clinical, features, truth, spacing, rules)
-    map_models = load_model(classifier), load_model(generator)
-    coronary_slices = slices_of_coronary_looks(clinical, kinds)
-    lesions = _map_lesions(ct, region, map_models, thresholds, noise_hu, coronary_slices, truth)
+    features = candidate_features(clinical, places, ct, kinds, heart.noise_hu)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
     mg_per_hu_mm3 = 1 / (1000 * record["calcium_hu_per_mg_cm3"])
     reader_scores = score_sites(find_lesions(ct.image, regions, rules).lesions, spacing, rules)
@@ -255,45 +291,50 @@ def _measure_uncached(scan: TrainingScan, models: ModelPaths, thresholds: Sequen
         }
         for artery in MAIN_ARTERIES
     }
-    patient = patient_of(record)
+    return {
+        "patient": scan.patient,
+        "kind": scan.kind,
+        "visible": scan.shows_calcium(),
+        "candidates": LesionTable.of(clinical, features, heart.truth, spacing, rules).as_json(),
+        "reader": reader,
+        "true_mass_mg": record["mass_mg_by_artery"],
+        "mg_per_hu_mm3": mg_per_hu_mm3,
+        "facts": _facts(ct, region.mask, heart.blood, record["scanner"]),
+    }
+
+
+def _measured_maps(
+    scan: TrainingScan, finders: Sequence[Path | None], classifier: Path, generator: Path, thresholds: Sequence[float]
+) -> dict[str, Any]:
+    """Measure the lesions of the map, and the score that it should have: fields of MeasuredScan as JSON."""
+    heart = _FoundHeart.of(scan, finders)
+    lesions = _map_lesions(heart, (load_model(classifier), load_model(generator)), thresholds)
+    patient = patient_of(heart.record)
     reference = None
-    if patient is not None and thresholds:  # the reference of maps alone
+    if patient is not None:
         reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}
-    masses, facts = record["mass_mg_by_artery"], _facts(ct, region.mask, blood, record["scanner"])
-    visible = scan.shows_calcium()
-    return MeasuredScan(
-        scan.patient, scan.kind, visible, lesions, candidates, reader, reference, masses, mg_per_hu_mm3, facts
-    )
+    tables = [(asdict(settings), table.as_json()) for settings, table in lesions.items()]
+    return {"lesions": tables, "reference_agatston": reference}
 
 
 def _map_lesions(
-    ct: CTScan,
-    region: HeartRegion,
-    models: tuple[LoadedModel, LoadedModel],
-    thresholds: Sequence[float],
-    noise_hu: float | None,
-    coronary_slices: Sequence[int],
-    truth: np.ndarray,
+    heart: _FoundHeart, models: tuple[LoadedModel, LoadedModel], thresholds: Sequence[float]
 ) -> dict[MapSettings, LesionTable]:
-    """Measure the lesions of the calcium map in all settings; none without thresholds.
+    """Measure the lesions of the calcium map in all settings.
+
+    Slices are decomposed by the classifier alone, not also by looks, lest the map depend on the lesion network.
 
     Args:
-        ct: The scan.
-        region: Heart and territories.
+        heart: Scan and heart.
         models: Slice classifier and generator.
         thresholds: Probabilities from which a slice is decomposed.
-        noise_hu: SD of blood; None if not measured.
-        coronary_slices: Slices that are decomposed whatever the classifier answers.
-        truth: Voxels with coronary calcium, bool [k, j, i].
     """
-    if not thresholds:
-        return {}
+    ct, region = heart.ct, heart.region
     slice_model, map_model = models
     stored = DecompositionSettings.of(slice_model, map_model)
     slice_calcium = slice_probabilities(ct, region.mask, slice_model)
     slices = slice_calcium.slices
-    is_certain = overlaps(slices.grid, ct.image.GetSize()[2])[:, list(coronary_slices)].any(1)
-    probabilities = np.where(is_certain, np.float32(1), slice_calcium.on_grid)
+    probabilities = slice_calcium.on_grid
     maps, _ = raw_maps(slices, probabilities >= min(thresholds), ct.image.GetSize()[2], map_model, stored.batch_size)
     territory_labels = region.territory_labels(ct.image)
     rules = rules_for_tube_voltage(ct.acquisition, ScoringRules())
@@ -307,8 +348,8 @@ def _map_lesions(
         candidates = find_lesions(parts.calcium_map, sites, map_rules, peaks=ct.image)
         coronary = without_metal(candidates, ct.image)[0].coronary
         places = suggested_arteries(coronary, ct, region)
-        features = map_features(coronary, places, parts.calcium_map, slice_calcium.on_scan, noise_hu)
-        lesions[settings] = LesionTable.of(coronary, features, truth, ct.image.GetSpacing(), map_rules)
+        features = map_features(coronary, places, parts.calcium_map, slice_calcium.on_scan, heart.noise_hu)
+        lesions[settings] = LesionTable.of(coronary, features, heart.truth, ct.image.GetSpacing(), map_rules)
     return lesions
 
 
