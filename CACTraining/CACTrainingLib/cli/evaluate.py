@@ -17,6 +17,7 @@ from CACScoringLib.cli.options import (
     extras_of_cluster,
     from_file,
 )
+from CACScoringLib.cli.streams import guard_streams
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
 
@@ -100,6 +101,7 @@ class _CheckResults(argparse.Action):
     ) -> None:
         from ..evaluation.results_page import check_results
 
+        guard_streams()
         try:
             print(check_results(values))
         except CTError as error:

@@ -1,6 +1,9 @@
 """Figures of the results page against its stored tables."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,3 +114,12 @@ def test_the_command_fails_on_differences(docs, capsys):
     assert code(str(docs)) == 3
     assert "'.91' is stated, '.92' stored" in capsys.readouterr().err
     assert code(str(docs / "nowhere")) == 3
+
+
+def test_the_command_outlives_the_reader_of_its_output(docs):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "CACTrainingLib.cli", "evaluate", "--check", str(docs)]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, encoding="utf-8")
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
