@@ -26,9 +26,10 @@ from CACScoringLib.report import page as report_page
 
 from ..statistics.bootstrap import RESAMPLES, Estimate
 from .figures import rendered
+from .measures import COLUMNS
 from .parts import PUBLISHED, Cell, Section, Table
 
-PAGE, INDEX = "study.html", "study.json"
+PAGE, INDEX, VALUES = "study.html", "study.json", "values.csv"
 SCHEMA = "cac-study/1"
 """Format of INDEX."""
 TABLES, FIGURES = "tables", "figures"
@@ -54,7 +55,9 @@ def write_study(
     digital: bool = True,
     page_name: str = PAGE,
 ) -> Path:
-    """Write the page, `tables/NAME.csv`, `figures/NAME.png` and `.svg`, and `study.json`; returns the page's path.
+    """Write the page, `tables/NAME.csv`, `figures/NAME.png` and `.svg`, `values.csv` and `study.json`; return the page.
+
+    `values.csv` has the long tables of all sections, from which the tables can be made again without the scans.
 
     `study.json` comes last: {"schema", "title", "digital", "sections": [{"name", "title", "text": [paragraph, …],
     "tables": ["tables/NAME.csv", …], "figures": ["figures/NAME.png", …]}], "captions": {file: text}, "facts": {…}},
@@ -73,7 +76,8 @@ def write_study(
     numbers, facts = _numbers(sections), {"Date": datetime.date.today().isoformat(), **facts}
     pictures = {figure.name: rendered(figure) for section in sections for figure in section.figures}
     svg = {name: files["svg"] for name, files in pictures.items()}
-    body = _body(numbers, sections, title=title, facts=facts, digital=digital, pictures=svg)
+    values = VALUES if any(section.values for section in sections) else ""
+    body = _body(numbers, sections, title=title, facts=facts, digital=digital, pictures=svg, values=values)
     files = {
         Path(TABLES, f"{table.name}.csv"): table_as_csv(table).encode()
         for section in sections
@@ -84,6 +88,8 @@ def write_study(
         for name, picture in pictures.items()
         for ending, content in picture.items()
     }
+    if values:
+        files[Path(VALUES)] = _values_as_csv(sections).encode()
     for place in (folder, folder / TABLES, folder / FIGURES):
         place.mkdir(parents=True, exist_ok=True)
         remove_partial(place, LEFT_SECONDS)
@@ -136,7 +142,7 @@ def _plain(text: str, numbers: dict[str, str]) -> str:
 
 
 def _remove_earlier(folder: Path) -> None:
-    """Remove the tables and figures that an earlier study's index lists, and no other file."""
+    """Remove the tables and figures that an earlier study's index lists, its values, and no other file."""
     index = folder / INDEX
     if not index.is_file():
         return
@@ -144,7 +150,20 @@ def _remove_earlier(folder: Path) -> None:
         if re.fullmatch(r"(tables|figures)/[a-z0-9_]+\.(csv|png)", file):
             (folder / file).unlink(missing_ok=True)
             (folder / file).with_suffix(".svg").unlink(missing_ok=True)
+    (folder / VALUES).unlink(missing_ok=True)
     index.unlink()
+
+
+def _values_as_csv(sections: Sequence[Section]) -> str:
+    """The sections' long tables with full precision, below each other; empty where a table has no such column."""
+    rows = [
+        {"section": section.name, **row}
+        for section in sections
+        for table in section.values
+        for row in table.to_dict("records")
+    ]
+    columns = dict.fromkeys(["section", *COLUMNS, *(str(name) for row in rows for name in row)])
+    return table_text([*columns], rows, guarded=True)
 
 
 def table_as_csv(table: Table) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..statistics.bootstrap import Estimate
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure as Drawing
 
 Cell = str | int | float | Estimate | None
@@ -81,12 +82,18 @@ class Gallery(_Part):
 
 @dataclass(frozen=True)
 class Section(_Part):
-    """Section of the results; its text is plain paragraphs before the tables and figures."""
+    """Section of the results.
+
+    Attributes:
+        text: Plain paragraphs before the tables and figures.
+        values: Long tables from which the figures are computed.
+    """
 
     text: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     galleries: tuple[Gallery, ...] = ()
+    values: tuple[pd.DataFrame, ...] = field(default=(), compare=False)
 
 
 def heading(title: str, columns: Sequence[str]) -> tuple[Cell, ...]:

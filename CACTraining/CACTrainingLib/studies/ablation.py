@@ -29,7 +29,7 @@ from .accuracy import rank_of_mass
 from .detection import scan_rates
 from .records import StudyRecord, Value, pairs_of
 from .reproducibility import icc_of_pairs, relative_difference
-from .sample import PAPER, Sample
+from .sample import PAPER, Sample, score_table
 from .scans import StudyScan
 from .scoring import chest_room, forget, models_key, value_of, with_networks
 
@@ -161,7 +161,7 @@ def sections(
     ]
     draw = partial(study_figures.panels_of_values, panels=panels, y_title="")
     figure = Figure("ablation_figure", "Parts of the method left out", draw, "As figure 6 of the paper.", (7, 4))
-    return (Section("ablation", _TITLE, text, tables, (figure,)),)
+    return (Section("ablation", _TITLE, text, tables, (figure,), values=(score_table(scored),)),)
 
 
 def score_configurations(

@@ -24,6 +24,7 @@ from CACScoringLib.scoring.scores import score_lesions
 
 from ..evaluation import figures as study_figures
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs
+from ..evaluation.measures import long_table
 from ..evaluation.parts import METHODS, Figure, Section, Table
 from ..phantom.anatomy.patient import draw_patient, stream
 from ..phantom.cohort.export import annotate, as_ct_scan
@@ -194,7 +195,21 @@ def _section(settings: AcquisitionSettings, measurements: Scans, failed: Mapping
         scores = _frame(measurements, quantity)
         tables.append(_spread_table(quantity, title, scores))
         figures.append(_figure(quantity, title, scores, true_mg if quantity == "mass_mg" else None))
-    return Section("acquisition", _TITLE, tuple(text), tuple(tables), tuple(figures))
+    values = (_long_table(settings.patient, measurements),)
+    return Section("acquisition", _TITLE, tuple(text), tuple(tables), tuple(figures), values=values)
+
+
+def _long_table(patient: int, measurements: Scans) -> pd.DataFrame:
+    """Scores by all methods, with the true mass as truth of masses, and setting and number of the scan."""
+    rows = [
+        {"patient": patient, "scan": f"{s.changed}: {s.value}, {repeat}", "method": method, "item": quantity}
+        | {"truth": content["true_mg"] if quantity == "mass_mg" else math.nan, "value": value}
+        | {"changed": s.changed, "setting": s.value, "repeat": repeat}
+        for (s, repeat), content in measurements.items()
+        for quantity in _QUANTITIES
+        for method, value in content[quantity].items()
+    ]
+    return long_table(rows, ("changed", "setting", "repeat"))
 
 
 def _frame(measurements: Scans, quantity: str) -> pd.DataFrame:

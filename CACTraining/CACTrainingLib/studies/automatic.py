@@ -90,8 +90,13 @@ def sections(
         text.append(f"{len(failed)} patients are left out: {'; '.join(sorted(set(failed.values()))[:3])}")
     if not sample.scans:
         return (Section("automatic", _TITLE, (*text, "No scan has a digital patient's truth.")),)
-    tables = (_agreement_table(sample, facts_of), _interval_table(sample, facts_of), _site_table(sample, facts_of))
-    return (Section("automatic", _TITLE, tuple(text), tables),)
+    scores, intervals, sites = (
+        _score_rows(sample, facts_of),
+        _interval_rows(sample, facts_of),
+        _site_rows(sample, facts_of),
+    )
+    tables = (_agreement_table(sample, scores), _interval_table(sample, intervals), _site_table(sample, sites))
+    return (Section("automatic", _TITLE, tuple(text), tables, values=(scores, intervals, sites)),)
 
 
 def _measured(files: list[tuple[StudyScan, Path]]) -> dict[str, ScanFacts]:
@@ -124,12 +129,15 @@ def _category(agatston: np.ndarray) -> np.ndarray:
     return np.searchsorted(LIMITS["agatston"], agatston, side="right")
 
 
-def _agreement_table(sample: Sample, references: dict[str, ScanFacts]) -> Table:
-    rows = score_table(sample.scans, AGATSTON)
-    readers = rows[rows.method == "reader"].set_index("scan").value
-    rows = rows[rows.scan.isin(readers.index)]
-    with_truth = rows.assign(truth=[references[scan]["reference"] for scan in rows.scan])
-    with_reader = rows.assign(truth=readers[rows.scan].to_numpy())
+def _score_rows(sample: Sample, references: dict[str, ScanFacts]) -> pd.DataFrame:
+    """Agatston scores, with the patient's reference score as truth, of scans that the ideal reader scored."""
+    rows = score_table([record for record in sample.scans if "reader" in record.values], AGATSTON)
+    return rows.assign(truth=[references[scan]["reference"] for scan in rows.scan])
+
+
+def _agreement_table(sample: Sample, with_truth: pd.DataFrame) -> Table:
+    readers = with_truth[with_truth.method == "reader"].set_index("scan").value
+    with_reader = with_truth.assign(truth=readers[with_truth.scan].to_numpy())
     categories = of_classes(partial(kappa, classes=len(CATEGORIES)), _category)
     measures = (
         Measure("κ with the truth", categories, with_truth, methods=WITH_AGATSTON),
@@ -142,12 +150,12 @@ def _agreement_table(sample: Sample, references: dict[str, ScanFacts]) -> Table:
     return sample.value_table("automatic_agreement", "Agreement of Agatston scores", measures, note)
 
 
-def _interval_table(sample: Sample, references: dict[str, ScanFacts]) -> Table:
+def _interval_table(sample: Sample, intervals: pd.DataFrame) -> Table:
     columns = ("Category", "Scans with an interval", "Intervals that hold the score", "Width, ln(1 + score)")
     rows: list[tuple[Cell, ...]] = []
     for method in INTERVALS:
         rows.append(heading(METHODS[method], columns))
-        table = _interval_rows(sample, references, method)
+        table = intervals[intervals.method == method]
         for place, name in enumerate(CATEGORIES):
             group = table[_category(table.truth) == place]
             with_interval = group.dropna(subset="low")
@@ -166,27 +174,40 @@ def _interval_table(sample: Sample, references: dict[str, ScanFacts]) -> Table:
     return Table("automatic_intervals", "Prediction intervals of the total", columns, tuple(rows), note)
 
 
-def _interval_rows(sample: Sample, references: dict[str, ScanFacts], method: str) -> pd.DataFrame:
-    """Row for each scan with the ends of its interval, NaN if withheld, and the score that it should hold as truth."""
+def _interval_rows(sample: Sample, references: dict[str, ScanFacts]) -> pd.DataFrame:
+    """Ends of each scan's intervals, NaN if withheld, and the score that they should hold as truth."""
     rows = []
-    for record in sample.scans:
-        facts = references[record.scan]
-        low, high = facts["intervals"].get(method) or (math.nan, math.nan)
-        truth = record.values["reader"].agatston if method == "automatic" else facts["reference"]
-        rows.append(value_row(record, method, 0.0, truth, low=low, high=high))
+    for method in INTERVALS:
+        for record in sample.scans:
+            facts = references[record.scan]
+            low, high = facts["intervals"].get(method) or (math.nan, math.nan)
+            truth = record.values["reader"].agatston if method == "automatic" else facts["reference"]
+            rows.append(
+                value_row(record, method, record.values[method].agatston, truth, "interval", low=low, high=high)
+            )
     return long_table(rows, ("low", "high"))
 
 
-def _site_table(sample: Sample, references: dict[str, ScanFacts]) -> Table:
-    keys = [artery.key for artery in MAIN_ARTERIES]
-    mass = np.array([references[record.scan]["mass_mg"] for record in sample.scans])
-    scans = long_table(value_row(record, "automatic", 0.0) for record in sample.scans)
-    columns = ("True artery", "True mass, mg", *keys, NOWHERE, "In its own artery")
+_COUNTED_FOR = (*(artery.key for artery in MAIN_ARTERIES), NOWHERE)
+"""Conditions of `_site_rows`: mass in mg by the artery for which it counts."""
+
+
+def _site_rows(sample: Sample, references: dict[str, ScanFacts]) -> pd.DataFrame:
+    """Mass in mg of each true artery, as truth, and as value what of it counts for the same artery."""
+    rows = []
+    for record in sample.scans:
+        for place, masses in enumerate(references[record.scan]["mass_mg"]):
+            counted = dict(zip(_COUNTED_FOR, masses, strict=True))
+            rows.append(value_row(record, "automatic", masses[place], sum(masses), _COUNTED_FOR[place], **counted))
+    return long_table(rows, _COUNTED_FOR)
+
+
+def _site_table(sample: Sample, sites: pd.DataFrame) -> Table:
+    columns = ("True artery", "True mass, mg", *_COUNTED_FOR, "In its own artery")
     rows: list[tuple[Cell, ...]] = []
-    for place, key in enumerate(keys):
-        masses = mass[:, place]
-        share = Measure(key, value_over_truth, scans.assign(truth=masses.sum(1), value=masses[:, place]))
-        total = masses.sum(0)
+    for key in _COUNTED_FOR[:-1]:
+        part = sites[sites.item == key]
+        share, total = Measure(key, value_over_truth, part), part[[*_COUNTED_FOR]].to_numpy(float).sum(0)
         proportions = total / total.sum() if total.sum() else np.full(len(total), np.nan)
         rows.append((key, float(total.sum()), *map(float, proportions), sample.estimate(share, "automatic")))
     note = (

@@ -106,15 +106,17 @@ def _artery_section(sample: Sample) -> tuple[Section, ...]:
         for n, (_, mass, holds) in enumerate(record.map_lesions)
         if holds is not None
     ]
-    tables += [_lesion_table(sample, long_table(lesions, ("mass",)))] if lesions else []
-    text = (
+    lesion_table = long_table(lesions, ("mass",))
+    tables += [_lesion_table(sample, lesion_table)] if lesions else []
+    text: tuple[str, ...] = (
         f"In {count(localised, 'scan')} it is known in which arteries coronary calcium is visible. Each artery of each "
         "scan is one case; it is found when the method's mass in it is above zero. Calcium that is found but assigned "
         "to the wrong artery counts as missed in one and as a false positive in the other. The left main is counted "
         "with the left anterior descending artery.",
     )
     title = "Detection per artery and lesion"
-    return (Section("detection_arteries", title, text if localised else (), tuple(tables)),) if tables else ()
+    text = text if localised else ()
+    return (Section("detection_arteries", title, text, tuple(tables), values=(lesion_table,)),) if tables else ()
 
 
 def _artery_table(sample: Sample, records: Sequence[StudyRecord]) -> Table:
@@ -163,4 +165,4 @@ def _slice_section(sample: Sample) -> tuple[Section, ...]:
     )
     note = f"Published: {PAPER}, 17,450 slices of 238 scans."
     table = Table("slices", "Slices with visible calcium", ("Slices", "Found", "Published"), tuple(rows), note)
-    return (Section("detection_slices", "Detection per slice", text, (table,)),)
+    return (Section("detection_slices", "Detection per slice", text, (table,), values=(table_of_slices,)),)

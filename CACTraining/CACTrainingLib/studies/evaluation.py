@@ -29,6 +29,7 @@ from ..project.project import is_project
 from . import ablation, acquisition, automatic, detection, heart, reproducibility
 from .limits import store_limits
 from .records import StudyRecord, models_of
+from .sample import all_scores
 from .scans import DEFAULT_USE, StudyScan, find_study_scans, lone_patients, project_notes, write_scan_table
 from .truth import make_record, refused
 
@@ -247,4 +248,4 @@ def _data_section(
         tables.append(Table("refused_scans", "Scans that are left out", ("Scan", "Why"), refusals))
     if doubts := tuple(Counter(warning for record in scored for warning in record.warnings).most_common()):
         tables.append(Table("doubtful_scans", "What could not be read of scans", ("What", "Scans"), doubts))
-    return Section("data", "The scans", tuple(text), tuple(tables))
+    return Section("data", "The scans", tuple(text), tuple(tables), values=(all_scores(scored),))

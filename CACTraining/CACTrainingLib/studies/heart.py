@@ -30,9 +30,14 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
         reason = f"{sample.opening()} For none of them is the true outline of the heart known: it is not evaluated."
         return (Section("heart", "The heart's outline", (reason,)),)
     patients = {record.patient for record, _ in hearts}
+    values = long_table(
+        value_row(record, "heart", getattr(heart, name), item=name)
+        for name, _ in _MEASURES.values()
+        for record, heart in hearts
+    )
     rows = []
     for title, (name, published) in _MEASURES.items():
-        table = long_table(value_row(record, "heart", getattr(heart, name)) for record, heart in hearts)
+        table = values[values.item == name]
         low, high = map(float, np.percentile(table.value, (25, 75)))
         worst = float(table.value.min() if name == "dice" else table.value.max())
         median = Measure(title, lambda weights, _, values: quantile(weights, values, 0.5), table)
@@ -46,5 +51,5 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
     )
     note = f"Published: {PAPER}, median (quartiles) of 79 scans."
     columns = ("Measure", "Median", "Lower quartile", "Upper quartile", "Worst", "Published")
-    table = Table("heart", "Heart found against reference heart", columns, tuple(rows), note)
-    return (Section("heart", "The heart's outline", text, (table,)),)
+    tables = (Table("heart", "Heart found against reference heart", columns, tuple(rows), note),)
+    return (Section("heart", "The heart's outline", text, tables, values=(values,)),)

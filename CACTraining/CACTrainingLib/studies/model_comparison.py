@@ -302,7 +302,8 @@ def _results_section(
         Table("model_measures", "Results of each model", ("Measure", "Better", *labels), tuple(rows), evaluator.note),
         Table("model_differences", "Differences between the models", columns, tuple(changes), note),
     )
-    return Section("comparison", "The comparison", tuple(text), tables)
+    values = (table.assign(method=table.method.map(comparison.titles)),)
+    return Section("comparison", "The comparison", tuple(text), tables, values=values)
 
 
 def _case_table(comparators: Sequence[Comparator], table: pd.DataFrame, evaluator: Evaluator) -> Table:

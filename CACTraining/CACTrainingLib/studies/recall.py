@@ -232,14 +232,16 @@ def _sections(settings: RecallSettings, rows: Sequence[Row], failed: Mapping[str
         text.append(f"{count(len(failed), 'scan')} failed: {'; '.join(sorted(set(failed.values()))[:3])}")
     comparison = Comparison([row["patient"] for row in rows], MEASURES, np.random.default_rng(settings.seed))
     lesions, tables = pd.DataFrame(rows), []
+    about = lesions.assign(scan=lesions.patient.astype(str) + " " + lesions.protocol, item=lesions.plaque, truth=True)
+    answers = about.melt(about.columns.drop([*MEASURES]).tolist(), [*MEASURES], "method", "value")
     for protocol in settings.protocols:
-        part = lesions[lesions.protocol == protocol]
+        part = answers[answers.protocol == protocol]
         kind = "gated" if PROTOCOLS[protocol].gated else "not gated"
         tables.append(_recall_table(f"recall_{protocol}", f"Recall, {protocol} scans ({kind})", part, comparison))
     tables.append(_loss_table(lesions, settings.protocols))
     if settings.compared_with is not None:
         tables.append(_comparison_table(lesions, settings.protocols, settings.compared_with))
-    return [Section("recall", "Recall by coronary segment", tuple(text), tuple(tables))]
+    return [Section("recall", "Recall by coronary segment", tuple(text), tuple(tables), values=(answers,))]
 
 
 def _groups(lesions: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -253,12 +255,11 @@ def _groups(lesions: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     return ((title, lesions[members]) for title, members in groups.items() if members.any())
 
 
-def _recall_table(name: str, title: str, lesions: pd.DataFrame, comparison: Comparison) -> Table:
-    lines = []
-    for group, part in _groups(lesions):
-        answers = part.assign(scan=part.patient, item=part.plaque, truth=True)
-        rows = answers.melt(["patient", "scan", "item", "truth"], list(MEASURES), "method", "value")
-        lines.append(comparison.measure_row(group, Measure(group, mean_value, rows, proportion=True)))
+def _recall_table(name: str, title: str, answers: pd.DataFrame, comparison: Comparison) -> Table:
+    lines = [
+        comparison.measure_row(group, Measure(group, mean_value, part, proportion=True))
+        for group, part in _groups(answers)
+    ]
     note = (
         "Counted: any voxel of the lesion counts in a coronary artery. In its artery: most of these voxels count in "
         "the lesion's artery. Touched by the map: any voxel of the lesion belongs to a lesion of the calcium map."

@@ -30,7 +30,7 @@ from ..statistics.agreement import (
 from ..statistics.bootstrap import RESAMPLES, mean
 from . import accuracy
 from .records import ARTERIES, MG, StudyRecord, pairs_of
-from .sample import AGATSTON, MASS, PAPER, VESSELS, WITH_AGATSTON, WITH_MASS, Sample, pair_table
+from .sample import AGATSTON, MASS, PAPER, TOTAL, VESSELS, WITH_AGATSTON, WITH_MASS, Sample, pair_table
 
 LEAST_PAIRS = 20
 """Fewest pairs for limits of agreement."""
@@ -71,14 +71,14 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
 
 
 def relative_difference(
-    sample: Sample, in_both: bool = True, vessels: Mapping[str, Sequence[str]] | None = None
+    sample: Sample, in_both: bool = True, vessels: Mapping[str, Sequence[str] | None] = TOTAL
 ) -> Measure:
     """Mean over pairs of |a − b| over the mean of a and b, for masses.
 
     Args:
         sample: The study's scans.
         in_both: True for pairs positive in both scans, False for pairs positive in either.
-        vessels: Arteries by vessel, a pair for each; None for totals.
+        vessels: Arteries by vessel, a pair for each; None for all arteries.
     """
     rows = pair_table(sample.pairs, MASS, vessels)
     positive = (rows.truth > 0) & (rows.value > 0) if in_both else (rows.truth > 0) | (rows.value > 0)
@@ -127,9 +127,7 @@ def limits(
         of: "total", or "artery" for the pairs of all four arteries in one regression.
         empirical: See `limits_of_agreement`.
     """
-    rows = pair_table(
-        pairs_of(records), quantity, {artery: (artery,) for artery in ARTERIES} if of != "total" else None
-    )
+    rows = pair_table(pairs_of(records), quantity, {a: (a,) for a in ARTERIES} if of != "total" else TOTAL)
     values = rows.loc[rows.method == method, ["truth", "value"]].to_numpy()
     values = values[values.sum(1) > 0]
     return limits_of_agreement(values, empirical) if len(values) >= LEAST_PAIRS else None

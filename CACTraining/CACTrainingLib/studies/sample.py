@@ -12,7 +12,7 @@ from CACScoringLib.core.ct import CTError
 
 from ..evaluation.measures import Comparison, long_table, value_row
 from ..evaluation.parts import METHODS, count
-from .records import StudyRecord, pairs_of
+from .records import ARTERIES, StudyRecord, pairs_of
 
 MASS, AGATSTON = "mass", "agatston"
 WITH_AGATSTON = ("map", "reader", "automatic")
@@ -27,7 +27,10 @@ VESSELS = {"LM and LAD": ("LM", "LAD"), "LCX": ("LCX",), "RCA": ("RCA",)}
 """Arteries by vessel; the left main belongs to the descending artery, as in table 3 of van Velzen et al."""
 PAPER = "van Velzen et al., Generative models for reproducible coronary calcium scoring"
 
-CONDITIONS = ("kind", "visible", "distractors")
+TOTAL: Mapping[str, Sequence[str] | None] = {"total": None}
+"""Vessels of `score_table` for the score of all arteries."""
+
+CONDITIONS = ("number", "quantity", "kind", "visible", "distractors")
 """Conditions of `score_table`."""
 
 Pair = tuple[StudyRecord, StudyRecord]
@@ -79,26 +82,26 @@ class Sample(Comparison):
 
 
 def score_table(
-    records: Sequence[StudyRecord], quantity: str = MASS, vessels: Mapping[str, Sequence[str]] | None = None
+    records: Sequence[StudyRecord], quantity: str = MASS, vessels: Mapping[str, Sequence[str] | None] = TOTAL
 ) -> pd.DataFrame:
     """Long table of scans by all methods. The truth is the true mass in mg, NaN if unknown.
 
-    Its conditions are `kind` and `visible` of the record, of the vessel where there are vessels, and `distractors`:
-    True with non-coronary calcium or metal.
+    Its conditions are `quantity`, and of the record `number`, `kind`, `visible`, which is the vessel's where there are
+    vessels, and `distractors`: True with non-coronary calcium or metal.
 
     Args:
         records: Records of scored scans.
         quantity: MASS or AGATSTON.
-        vessels: Arteries by vessel, a row for each; None for totals.
+        vessels: Arteries by vessel, a row for each; None for all arteries.
     """
     rows = []
     for record in records:
-        for vessel, arteries in ({"total": None} if vessels is None else vessels).items():
+        for vessel, arteries in vessels.items():
             visible, truth = record.visible, record.truth
             if arteries is not None:
                 visible = bool(set(arteries) & set(record.visible_arteries or ()))
             true_mass = math.nan if truth is None else truth.mass(arteries)
-            conditions = (record.kind, visible, bool(truth and truth.distractors))
+            conditions = (record.number, quantity, record.kind, visible, bool(truth and truth.distractors))
             about = dict(zip(CONDITIONS, conditions, strict=True))
             rows += [
                 value_row(record, method, value.score(quantity, arteries), true_mass, vessel, **about)
@@ -107,8 +110,14 @@ def score_table(
     return long_table(rows, CONDITIONS)
 
 
+def all_scores(records: Sequence[StudyRecord]) -> pd.DataFrame:
+    """Long table of masses and Agatston scores of scored scans, in total and by artery."""
+    vessels = {**TOTAL, **{artery: (artery,) for artery in ARTERIES}}
+    return pd.concat([score_table(records, quantity, vessels) for quantity in (MASS, AGATSTON)])
+
+
 def pair_table(
-    pairs: Sequence[Pair], quantity: str = MASS, vessels: Mapping[str, Sequence[str]] | None = None
+    pairs: Sequence[Pair], quantity: str = MASS, vessels: Mapping[str, Sequence[str] | None] = TOTAL
 ) -> pd.DataFrame:
     """Long table of pairs: the truth is the first scan's score, the value the second's; `visible` holds of both.
 

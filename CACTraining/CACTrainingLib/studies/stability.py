@@ -219,7 +219,12 @@ def _section(scores: pd.DataFrame, failed: Mapping[str, str]) -> Section:
     tables = [_scan_table(scores), _change_table(changed[changed.change != AVERAGED])]
     if not averaged.empty:
         tables.append(_thickness_table(averaged))
-    return Section("stability", "Stability", tuple(text), tuple(tables))
+    about = scores.join(first, "scan").melt(
+        ["scan", "change", "refused", "automatic_first", "map_first"], ["automatic", "map"], "method", "value"
+    )
+    truth = about.automatic_first.where(about.method == "automatic", about.map_first)
+    values = about.drop(columns=["automatic_first", "map_first"]).assign(patient=about.scan, item="total", truth=truth)
+    return Section("stability", "Stability", tuple(text), tuple(tables), values=(values,))
 
 
 def _scan_table(scores: pd.DataFrame) -> Table:

@@ -52,10 +52,11 @@ class ComparedScans(Comparison):
             value_row(scan, method, value, scan.total) for scan in scans for method, value in scan.measured.items()
         )
 
-    def of_vessel(self, vessel: str) -> pd.DataFrame:
-        """Long table of a vessel's scores, of the scans whose reference has it."""
+    def vessel_scores(self) -> pd.DataFrame:
+        """Long table of the vessels' scores, of the scans whose reference has them."""
         return long_table(
             value_row(scan, method, values[vessel], scan.vessels[vessel], vessel)
+            for vessel in self.vessels
             for scan in self.scans
             if vessel in scan.vessels
             for method, values in scan.measured_vessels.items()
@@ -143,7 +144,7 @@ def _totals(compared: ComparedScans) -> Section:
         Figure("against_reference", "Scores against the reference", scatter, "", (7, 3)),
         Figure("bland_altman", "Difference from the reference against the mean of both", differences, note, (7, 3)),
     )
-    return Section("totals", "Total scores", (), tuple(tables), figures)
+    return Section("totals", "Total scores", (), tuple(tables), figures, values=(compared.totals,))
 
 
 def _category_section(compared: ComparedScans) -> Section:
@@ -176,10 +177,8 @@ def _vessels(compared: ComparedScans) -> Section:
     titles = ("Sensitivity", "Specificity")
     columns = ("Vessel", *AGREEMENT, *titles)
     rows: list[tuple[Cell, ...]] = []
-    for vessel in compared.vessels:
-        scores = compared.of_vessel(vessel)
-        if scores.empty:
-            continue
+    values = compared.vessel_scores()
+    for vessel, scores in values.groupby("item", sort=False):
         first = scores.drop_duplicates("scan")
         rows.append(heading(f"{vessel}: calcium in {(first.truth > 0).sum()} of {count(len(first), 'scan')}", columns))
         measures = [Measure(title, statistic, scores) for title, statistic in AGREEMENT.items()]
@@ -187,4 +186,4 @@ def _vessels(compared: ComparedScans) -> Section:
         rows += [compared.method_row(f"  {title}", measures, method) for method, title in compared.titles.items()]
     note = "Agatston scores. A lesion that nobody assigned counts for the artery that its place suggests."
     table = Table("vessels", "Agreement by vessel", columns, tuple(rows), note)
-    return Section("vessels", "Arteries", (), (table,))
+    return Section("vessels", "Arteries", (), (table,), values=(values,))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ..evaluation.measures import Measure, long_table, mean_value, value_over_truth, value_row
 from ..evaluation.parts import METHODS, Cell, Gallery, Picture, Section, Table, count, heading
@@ -38,8 +39,9 @@ def sections(compared: ComparedScans, output: Path, scans_folder: str) -> tuple[
             f"them) in {count({scan.name for scan, _ in items}, 'scan')}. One is found when a method counts any of its "
             "voxels. A lesion of a method is wrong when it holds no voxel of the reference's outlines.",
         )
-        tables = (_recall(compared, items), _precision(compared))
-        parts.append(Section("lesions", "Lesions", text, tables))
+        lesions, counts = _lesion_rows(compared, items), _count_rows(compared)
+        tables = (_recall(compared, lesions), _precision(compared, counts))
+        parts.append(Section("lesions", "Lesions", text, tables, values=(lesions, counts)))
     if pictures := _galleries(compared, output, scans_folder):
         text = (
             "Green: what the reference outlines; orange: what the method counts. The lesion in question is in the "
@@ -50,9 +52,9 @@ def sections(compared: ComparedScans, output: Path, scans_folder: str) -> tuple[
     return (*parts, _worst(compared))
 
 
-def _recall(compared: ComparedScans, items: Sequence[tuple[ComparedScan, OutlinedLesion]]) -> Table:
-    columns = ("Lesions of the reference", *(METHODS[m] for m in compared.methods))
-    rows_of_lesions = long_table(
+def _lesion_rows(compared: ComparedScans, items: Sequence[tuple[ComparedScan, OutlinedLesion]]) -> pd.DataFrame:
+    """Long table of the reference's lesions, true where a method finds one, with the artery that it names."""
+    return long_table(
         (
             value_row(scan, method, lesion.found[method], item=n, agatston=lesion.agatston, vessel=lesion.vessel)
             | {"named": lesion.named.get(method)}
@@ -61,6 +63,10 @@ def _recall(compared: ComparedScans, items: Sequence[tuple[ComparedScan, Outline
         ),
         ("agatston", "vessel", "named"),
     )
+
+
+def _recall(compared: ComparedScans, rows_of_lesions: pd.DataFrame) -> Table:
+    columns = ("Lesions of the reference", *(METHODS[m] for m in compared.methods))
     agatston, vessel = rows_of_lesions.agatston, rows_of_lesions.vessel
     groups = {"All": agatston >= 0}
     groups |= {f"Agatston {title}": (low <= agatston) & (agatston < high) for low, high, title in SIZES}
@@ -76,26 +82,30 @@ def _recall(compared: ComparedScans, items: Sequence[tuple[ComparedScan, Outline
     return Table("lesions_found", "Lesions of the reference", columns, tuple(rows))
 
 
-def _precision(compared: ComparedScans) -> Table:
-    scans = [scan for scan in compared.scans if scan.wrong is not None]
-    columns = ("Lesions of the method", *(METHODS[m] for m in compared.methods))
-    table = long_table(
+def _count_rows(compared: ComparedScans) -> pd.DataFrame:
+    """Long table of the number of each method's lesions, as truth, and of those that the reference confirms."""
+    return long_table(
         (
-            value_row(scan, method, 0.0, scan.counts[method], wrong=len(wrong), agatston=sum(wrong))
-            for scan in scans
-            for method in compared.methods
-            for wrong in [[lesion.agatston for lesion in scan.wrong or () if lesion.method == method]]
+            value_row(scan, method, n - len(wrong), n, "lesions", wrong=len(wrong), agatston=sum(wrong))
+            for scan in compared.scans
+            if scan.wrong is not None
+            for method, n in scan.counts.items()
+            if method in compared.methods
+            for wrong in [[lesion.agatston for lesion in scan.wrong if lesion.method == method]]
         ),
         ("wrong", "agatston"),
     )
-    right = table.assign(value=table.truth - table.wrong)
+
+
+def _precision(compared: ComparedScans, table: pd.DataFrame) -> Table:
+    columns = ("Lesions of the method", *(METHODS[m] for m in compared.methods))
     measures = (
-        Measure("Precision: proportion that holds calcium of the reference", value_over_truth, right),
+        Measure("Precision: proportion that holds calcium of the reference", value_over_truth, table),
         Measure("Wrong lesions per scan", mean_value, table.assign(value=table.wrong)),
         Measure("Agatston score of wrong lesions per scan", mean_value, table.assign(value=table.agatston)),
     )
     rows = [compared.measure_row(measure.title, measure) for measure in measures]
-    places = Counter((lesion.method, site_name(lesion.at)) for scan in scans for lesion in scan.wrong or ())
+    places = Counter((lesion.method, site_name(lesion.at)) for scan in compared.scans for lesion in scan.wrong or ())
     rows.append(heading("Wrong lesions by what the reference labels there", columns))
     rows += [(f"  {name}", *(places[m, name] for m in compared.methods)) for name in sorted({n for _, n in places})]
     note = "Scans that the reference gives 0 are among them, also where it has no outlines."

@@ -257,7 +257,8 @@ class WholeScanStudy(Experiment):
             )
             for title, use, fold, rows, values in (*predicted, *comparators)
         ]
-        measures = self.measures(pd.concat(tables))
+        table = pd.concat(tables)
+        measures = self.measures(table)
         main = measures[0]
         generator = np.random.default_rng(self.settings.budget.seed)
         comparison = Comparison(self.cohort.patients, {}, generator)
@@ -292,7 +293,8 @@ class WholeScanStudy(Experiment):
         text = [self.EXPLANATION]
         if lacking:
             text.append(f"{lacking} trainings are missing. Run the same command again.")
-        return Section("results", "Results", tuple(text), (Table("results", "Models", columns, tuple(rows), note),))
+        tables_of_models = (Table("results", "Models", columns, tuple(rows), note),)
+        return Section("results", "Results", tuple(text), tables_of_models, values=(table,))
 
     def _data_section(self, failed: Mapping[ExperimentRun, str]) -> Section:
         cohort = self.cohort

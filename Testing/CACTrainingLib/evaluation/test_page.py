@@ -9,10 +9,12 @@ import re
 from functools import partial
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 
 from CACTrainingLib.evaluation import page as study_page
 from CACTrainingLib.evaluation.figures import Panel, panels_of_values
+from CACTrainingLib.evaluation.measures import long_table
 from CACTrainingLib.evaluation.page import DIGITAL, cell_text, table_as_csv, write_study
 from CACTrainingLib.evaluation.parts import Figure, Gallery, Picture, Section, Table
 from CACTrainingLib.statistics.bootstrap import Estimate
@@ -198,3 +200,20 @@ def test_pictures_lead_to_each_other(tmp_path):
     assert page.links.count("scans/a/report.html") == 2
     assert "number 0 &lt;b&gt;" in path.read_text(encoding="utf-8")
     assert not (tmp_path / "study.html").exists()
+
+
+def test_long_tables_of_all_sections_lie_beside_the_page(tmp_path):
+    about = {"patient": "=p", "scan": "s", "item": 0, "method": "map"}
+    scans = long_table([{**about, "truth": NAN, "value": 1 / 3, "visible": True}], ("visible",))
+    slices = long_table([{**about, "truth": 1.0, "value": 0.5, "fold": 2}], ("fold",))
+    sections = [Section("scans", "Scans", values=(scans,)), Section("slices", "Slices", values=(slices,))]
+    page = write_study(tmp_path, "A study", sections, {})
+    assert "<code>values.csv</code>" in page.read_text(encoding="utf-8")
+    stored = pd.read_csv(tmp_path / "values.csv")
+    assert list(stored.columns) == ["section", *scans.columns, "fold"]
+    assert stored.section.tolist() == ["scans", "slices"]
+    assert stored.patient.tolist() == ["'=p", "'=p"], "no spreadsheet runs it as a formula"
+    assert stored.value.tolist() == [1 / 3, 0.5]
+    assert stored.isna().to_numpy().sum() == 3
+    write_study(tmp_path, "A study", [Section("text", "Text")], {})
+    assert not (tmp_path / "values.csv").exists()

@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from digital_pairs import CALCIFIED, CLEAN, scored_in_this_process
 
@@ -151,6 +152,13 @@ def test_automatic_scores_against_the_truth(digital_pairs, results, tmp_path):
     assert float(sites["LAD"]["True mass, mg"]) > 0
     assert float(sites["LAD"]["In its own artery"]) == 0
     assert float(sites["LAD"]["elsewhere or not counted"]) == 1
+    values = pd.read_csv(tmp_path / "out" / "values.csv")
+    totals = values[(values.section == "automatic") & (values.item == "total") & (values.method == "map")]
+    share = float(agreement["Calcium map"]["Sum of scores / sum of truths"])
+    assert totals.value.sum() / totals.truth.sum() == pytest.approx(share)
+    lad = values[(values.section == "automatic") & (values.item == "LAD")]
+    assert lad.truth.sum() == pytest.approx(float(sites["LAD"]["True mass, mg"]))
+    assert set(values[values.section == "data"].quantity) == {"mass", "agatston"}
     first = (tmp_path / "out" / "automatic" / "references.jsonl").read_text(encoding="utf-8")
     evaluate(EvaluationSettings(("automatic",), tmp_path / "out", digital_pairs, results, workers=1))
     assert (tmp_path / "out" / "automatic" / "references.jsonl").read_text(encoding="utf-8") == first

@@ -1,10 +1,11 @@
 """Recall by segment: true lesions on analytic scans, answers of a patient of known score, tables and resumption."""
 
 import csv
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import automatic_patient
 import numpy as np
+import pandas as pd
 import phantoms
 import pytest
 from in_this_process import InThisProcess
@@ -13,6 +14,7 @@ from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.labels import Artery
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.evaluation.jobs import StudyError
+from CACTrainingLib.evaluation.measures import Comparison, Measure, mean_value
 from CACTrainingLib.phantom.cohort.segment_scans import SegmentPlaque, SegmentScan
 from CACTrainingLib.studies import recall
 from CACTrainingLib.studies.recall import Answers, RecallSettings, evaluate_recall, true_lesion
@@ -144,6 +146,18 @@ def test_only_what_failed_is_done_again_and_networks_are_compared(scored, tmp_pa
         cells = list(csv.reader(file))
     gated = next(row for row in cells if row[0].strip() == "All")
     assert [float(cell) for cell in gated[1:]] == [18, 1, 0.667, 6, 0, 0.0312], "2 / 2⁶, exactly"
+
+
+def test_the_tables_can_be_made_again_from_the_values(scored, tmp_path):
+    evaluate_recall(RecallSettings(tmp_path / "out", patients=4))
+    stored = pd.read_csv(tmp_path / "out" / "values.csv")
+    counted = stored[(stored.protocol == "cardiac") & (stored.method == "counted")]
+    lines = table(tmp_path / "out", "recall_cardiac")
+    for title, rows in {"All": counted, "2 RCA mid": counted[counted.segment == 2]}.items():
+        comparison = Comparison(stored.patient, {}, np.random.default_rng(0))
+        estimate = comparison.estimate(Measure(title, mean_value, rows, proportion=True), "counted")
+        stated = [float(lines[title][f"Counted{end}"]) for end in ("", " low", " high", " n")]
+        assert stated == pytest.approx(astuple(estimate), nan_ok=True)
 
 
 def test_refusals(scored, tmp_path):

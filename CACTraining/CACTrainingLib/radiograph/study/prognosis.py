@@ -200,7 +200,13 @@ def _hazards(events: Events, group: np.ndarray, factors: dict[str, np.ndarray]) 
 
 def _concordance_section(events: Events, seed: int) -> Section:
     comparison = Comparison(events.patients, {}, np.random.default_rng(seed))
-    about = {"patient": events.patients, "scan": events.patients, "item": 0}
+    about = {
+        "patient": events.patients,
+        "scan": events.patients,
+        "item": 0,
+        "years": events.years,
+        "event": events.event,
+    }
     categories = pd.DataFrame({**about, "method": PREDICTED, "truth": events.true, "value": events.predicted})
     agreement = Measure("κ", partial(kappa, classes=len(CATEGORY_TITLES)), categories)
     risks: dict[str, np.ndarray | None] = {
@@ -227,7 +233,8 @@ def _concordance_section(events: Events, seed: int) -> Section:
     def harrell(weights: np.ndarray, _: np.ndarray, risk: np.ndarray) -> np.ndarray:
         return concordance(weights, events.years, events.event, risk)
 
-    measure = Measure("C", harrell, pd.concat(tables.values()))
+    ranked = pd.concat(tables.values())
+    measure = Measure("C", harrell, ranked)
     rows: list[tuple[Cell, ...]] = []
     for title in tables:
         result, _, change = comparison.difference(measure, TRUE, title)
@@ -242,4 +249,5 @@ def _concordance_section(events: Events, seed: int) -> Section:
     text = (
         f"Agreement of true and predicted categories: linearly weighted κ {comparison.estimate(agreement, PREDICTED)}."
     )
-    return Section("concordance", "Concordance and agreement", (text,), (table,))
+    values = (categories.assign(item="category"), ranked)
+    return Section("concordance", "Concordance and agreement", (text,), (table,), values=values)

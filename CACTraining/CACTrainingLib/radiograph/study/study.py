@@ -212,7 +212,8 @@ class _RadiographStudy(Experiment):
                     entries["age, sex, BMI"] = factors_alone(self.cohort, factors)
                 if fused is not None:
                     entries["base with age, sex, BMI"] = fused
-        lines = predictor_lines(self.cohort, entries)
+        lines, table = predictor_lines(self.cohort, entries)
+        values = [table.assign(cohort="cross-validated")]
         tables = [Table("configurations", "Training configurations", COLUMNS, tuple(lines), NOTE)]
         if self.external is not None:
             held_out = done.get(ExperimentRun(BASE, HELD_OUT))
@@ -221,9 +222,10 @@ class _RadiographStudy(Experiment):
                 entries["base"], fused = gather(self.external, [held_out])
                 entries |= {} if fused is None else {"base with age, sex, BMI": fused}
             note = "The base, trained on all patients of the cohort and evaluated once on others."
-            lines = predictor_lines(self.external, entries)
+            lines, table = predictor_lines(self.external, entries)
+            values.append(table.assign(cohort="external"))
             tables.append(Table("external", "External test", COLUMNS, tuple(lines), note))
-        return Section("results", "Results", (), tuple(tables))
+        return Section("results", "Results", (), tuple(tables), values=tuple(values))
 
 
 def gather(cohort: RadiographCohort, results: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray | None]:
@@ -237,13 +239,17 @@ def gather(cohort: RadiographCohort, results: Sequence[Mapping[str, Any]]) -> tu
     return image, np.concatenate([np.asarray(result["both"], float) for result in results])[order]
 
 
-def predictor_lines(cohort: RadiographCohort, entries: Mapping[str, np.ndarray | str]) -> list[tuple[Cell, ...]]:
+def predictor_lines(
+    cohort: RadiographCohort, entries: Mapping[str, np.ndarray | str]
+) -> tuple[list[tuple[Cell, ...]], pd.DataFrame]:
     """Return the rows of the table: each predictor at each threshold, and the mean; the first is the base.
+
+    Return their long table too.
 
     entries: probabilities [n, thresholds] by the predictor's title, or the reason why there are none.
     """
     truth = above(cohort.score, THRESHOLDS) > 0
-    names = {"patient": cohort.patients, "scan": [row.name for row in cohort.rows]}
+    names = {"patient": cohort.patients, "scan": [row.name for row in cohort.rows], "fold": cohort.folds}
     tables, classes = [], []
     probabilities = {title: values for title, values in entries.items() if not isinstance(values, str)}
     for title, values in probabilities.items():
@@ -254,7 +260,7 @@ def predictor_lines(cohort: RadiographCohort, entries: Mapping[str, np.ndarray |
         columns = {"truth": category_of(cohort.score), "value": likely_category(values)}
         classes.append(pd.DataFrame({**names, "method": title, "item": "category", **columns}))
     if not tables:
-        return [(title, str(reason), *[None] * 6) for title, reason in entries.items()]
+        return [(title, str(reason), *[None] * 6) for title, reason in entries.items()], pd.DataFrame()
     table, comparison = pd.concat(tables), Comparison(cohort.patients, {}, np.random.default_rng(cohort.seed))
     category_kappa = Measure("κ", partial(kappa, classes=len(CATEGORY_TITLES)), pd.concat(classes))
 
@@ -281,7 +287,7 @@ def predictor_lines(cohort: RadiographCohort, entries: Mapping[str, np.ndarray |
                 error = calibration_error(part.value.to_numpy(), part.truth.to_numpy(bool))
                 cells += [*(comparison.estimate(rate, title) for rate in hits), None, round(error, 3)]
             lines.append(tuple(cells))
-    return lines
+    return lines, pd.concat([table, *classes])
 
 
 def calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
