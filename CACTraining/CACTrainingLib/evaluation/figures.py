@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from ..statistics.bootstrap import Estimate
 from .parts import METHODS
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
     from matplotlib.typing import RcKeyType
@@ -85,6 +86,26 @@ class ScorePairs:
     def scores(self) -> np.ndarray:
         """Float [n, 2]."""
         return np.stack([self.first, self.second], axis=1).astype(float).reshape(-1, 2)
+
+
+def score_pairs(
+    rows: pd.DataFrame,
+    methods: Iterable[str],
+    limits_of: Callable[[np.ndarray, np.ndarray], Limits | None] | None = None,
+) -> list[ScorePairs]:
+    """Truths and values of methods in a long table.
+
+    Args:
+        rows: Long table; with the condition `distractors`, true for scans with non-coronary calcium.
+        methods: Methods, a panel each.
+        limits_of: Function of truths and values that returns limits of agreement.
+    """
+    pairs = []
+    for method in methods:
+        part = rows[rows.method == method]
+        truth, value = (part[name].to_numpy(float) for name in ("truth", "value"))
+        pairs.append(ScorePairs(method, truth, value, limits_of and limits_of(truth, value), part.get("distractors")))
+    return pairs
 
 
 @dataclass(frozen=True)

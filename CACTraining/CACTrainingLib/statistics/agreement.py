@@ -24,13 +24,20 @@ Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """Function of weights [resamples, items], reference values [items, …] and a method's: float [resamples]."""
 
 
-def relative_differences(pairs: np.ndarray) -> np.ndarray:
-    """|a − b| / mean(a, b) of each pair, 0 to 2 for scores; NaN where both are zero. pairs: [n, 2]."""
-    middle = pairs.mean(1)
-    return np.divide(np.abs(pairs[:, 0] - pairs[:, 1]), middle, out=np.full(len(pairs), np.nan), where=middle != 0)
+def relative_differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """|a − b| / mean(a, b) of each pair, 0 to 2 for scores; NaN where both are zero. first, second: [n]."""
+    middle = (first + second) / 2
+    return np.divide(np.abs(first - second), middle, out=np.full(len(middle), np.nan), where=middle != 0)
 
 
-def absolute_difference_fit(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_relative_difference(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Mean of `relative_differences`, a `Statistic`."""
+    return mean(weights, relative_differences(first, second))
+
+
+def absolute_difference_fit(
+    weights: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Linear fit of |a − b| on the mean of a and b.
 
     Least squares (Bland and Altman 1999, section 3.2; Sevrukov 2005, doi:10.2214/AJR.04.1589); a limit of agreement at
@@ -39,12 +46,12 @@ def absolute_difference_fit(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.
 
     Args:
         weights: float [resamples, items].
-        pairs: [n, 2].
+        first, second: Measurements [items].
 
     Returns:
         Intercept and slope, neither below zero, float [resamples] each.
     """
-    level, size = pairs.mean(1), np.abs(pairs[:, 0] - pairs[:, 1])
+    level, size = (first + second) / 2, np.abs(first - second)
     slope, intercept = linear_fit(weights, level, size)
     through_zero = ratio(weights, level * size, level**2)
     flat = mean(weights, size)
@@ -54,22 +61,23 @@ def absolute_difference_fit(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.
     return np.where(level_only, flat, np.where(from_zero, 0.0, intercept)), slope
 
 
-def limits_of_agreement(pairs: np.ndarray, empirical: bool = False) -> Limits:
+def limits_of_agreement(first: np.ndarray, second: np.ndarray, empirical: bool = False) -> Limits:
     """Limits of agreement of pairs: 95 % of differences lie within factor × (intercept + slope × mean).
 
     Intercept and slope are those of `absolute_difference_fit`.
 
     Args:
-        pairs: [n, 2].
+        first, second: Measurements [n].
         empirical: True to raise the factor from LIMIT_FACTOR, which holds for normal differences, to the one that
             covers 95 % of these pairs. Differences of scores are not normal (a score may be zero in one scan), and
             change must not be reported too often.
     """
-    intercept, slope = (float(x[0]) for x in absolute_difference_fit(np.ones((1, len(pairs))), pairs))
-    factor, expected = LIMIT_FACTOR, intercept + slope * pairs.mean(1)
+    level = (first + second) / 2
+    intercept, slope = (float(x[0]) for x in absolute_difference_fit(np.ones((1, len(level))), first, second))
+    factor, expected = LIMIT_FACTOR, intercept + slope * level
     if empirical and expected.any():
-        factor = max(factor, float(np.quantile(np.abs(np.diff(pairs)[:, 0]) / expected, 0.95, method="higher")))
-    return Limits(intercept, slope, factor, len(pairs), float(pairs.mean(1).max()))
+        factor = max(factor, float(np.quantile(np.abs(first - second) / expected, 0.95, method="higher")))
+    return Limits(intercept, slope, factor, len(level), float(level.max()))
 
 
 def agreement(weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from ..evaluation import figures as study_figures
 from ..evaluation.measures import Measure, mean_difference, mean_value, value_over_truth
 from ..evaluation.parts import Figure, Section, Table, count
 from ..statistics.agreement import Statistic
-from ..statistics.regression import correlation, linear_fit, rank_correlation
+from ..statistics.regression import correlation, intercept, rank_correlation, slope
 from .records import MG, StudyRecord
 from .sample import VESSELS, WITH_MASS, Sample, score_table
 
@@ -79,8 +79,8 @@ def _error_tables(sample: Sample, rows: pd.DataFrame) -> list[Table]:
     statistics: dict[str, Statistic] = {
         "Measured / true mass": value_over_truth,
         "Mean error, mg": mean_difference,
-        "Slope": lambda weights, truth, value: linear_fit(weights, truth, value)[0],
-        "Intercept, mg": lambda weights, truth, value: linear_fit(weights, truth, value)[1],
+        "Slope": slope,
+        "Intercept, mg": intercept,
         "Linear correlation": correlation,
     }
     errors = [Measure(title, statistic, with_calcium, methods=WITH_MASS) for title, statistic in statistics.items()]
@@ -95,10 +95,7 @@ def _error_tables(sample: Sample, rows: pd.DataFrame) -> list[Table]:
 
 
 def _scatter(sample: Sample, rows: pd.DataFrame) -> Figure:
-    panels = []
-    for method in (m for m in WITH_MASS if m in sample.titles):
-        part = rows[rows.method == method]
-        panels.append(study_figures.ScorePairs(method, part.truth, part.value, None, part.distractors))
+    panels = study_figures.score_pairs(rows, [method for method in WITH_MASS if method in sample.titles])
     draw = partial(study_figures.against_truth, panels=panels, unit=MG, linear_to=1.0)
     note = "Axes are logarithmic beyond 1 mg. Open marks: other calcium or metal is in the scan as well."
     return Figure("found_and_true_mass", "Measured against true mass of each scan", draw, note, (7, 2.6))

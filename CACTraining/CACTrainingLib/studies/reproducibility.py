@@ -25,7 +25,7 @@ from ..statistics.agreement import (
     icc,
     kappa,
     limits_of_agreement,
-    relative_differences,
+    mean_relative_difference,
 )
 from ..statistics.bootstrap import RESAMPLES, mean
 from . import accuracy
@@ -82,11 +82,7 @@ def relative_difference(
     """
     rows = pair_table(sample.pairs, MASS, vessels)
     positive = (rows.truth > 0) & (rows.value > 0) if in_both else (rows.truth > 0) | (rows.value > 0)
-    return Measure(POSITIVE_IN_BOTH if in_both else POSITIVE_IN_EITHER, _mean_relative_difference, rows[positive])
-
-
-def _mean_relative_difference(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return mean(weights, relative_differences(np.stack([first, second], 1)))
+    return Measure(POSITIVE_IN_BOTH if in_both else POSITIVE_IN_EITHER, mean_relative_difference, rows[positive])
 
 
 def icc_of_pairs(sample: Sample, quantity: str = MASS, positive: bool = False) -> Measure:
@@ -128,9 +124,15 @@ def limits(
         empirical: See `limits_of_agreement`.
     """
     rows = pair_table(pairs_of(records), quantity, {a: (a,) for a in ARTERIES} if of != "total" else TOTAL)
-    values = rows.loc[rows.method == method, ["truth", "value"]].to_numpy()
-    values = values[values.sum(1) > 0]
-    return limits_of_agreement(values, empirical) if len(values) >= LEAST_PAIRS else None
+    rows = rows[rows.method == method]
+    return _limits(rows.truth.to_numpy(float), rows.value.to_numpy(float), empirical)
+
+
+def _limits(first: np.ndarray, second: np.ndarray, empirical: bool = False) -> Limits | None:
+    positive = first + second > 0
+    if positive.sum() < LEAST_PAIRS:
+        return None
+    return limits_of_agreement(first[positive], second[positive], empirical)
 
 
 _TITLE = "Interscan reproducibility of mass and Agatston score"
@@ -201,23 +203,19 @@ def _limit_table(sample: Sample, quantity: str) -> Table:
     rows = rows[(rows.truth > 0) | (rows.value > 0)]
     rows = rows[rows.groupby("method").scan.transform("size") >= LEAST_PAIRS]
 
-    def fit(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return absolute_difference_fit(weights, np.stack([first, second], 1))
-
     def limit_at(level: float, weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        intercept, slope = fit(weights, first, second)
+        intercept, slope = absolute_difference_fit(weights, first, second)
         return LIMIT_FACTOR * (intercept + slope * level)
 
     def within(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         if not len(first):
             return np.full(len(weights), np.nan)
-        pairs = np.stack([first, second], 1)
-        return mean(weights, np.abs(second - first) <= limits_of_agreement(pairs).at(pairs.mean(1)))
+        return mean(weights, np.abs(second - first) <= limits_of_agreement(first, second).at((first + second) / 2))
 
     statistics: dict[str, Statistic] = {
         "Mean difference": mean_difference,
-        "Intercept": lambda *values: fit(*values)[0],
-        "Slope": lambda *values: fit(*values)[1],
+        "Intercept": lambda *values: absolute_difference_fit(*values)[0],
+        "Slope": lambda *values: absolute_difference_fit(*values)[1],
         **{f"Limit at {level:g}{unit}": partial(limit_at, level) for level in levels},
         "Share within": within,
     }
@@ -234,11 +232,8 @@ def _limit_table(sample: Sample, quantity: str) -> Table:
 
 
 def _bland_altman(sample: Sample, quantity: str) -> Figure:
-    rows, panels = pair_table(sample.pairs, quantity), []
-    for method in (m for m in WITH_AGATSTON if m in sample.titles):
-        part = rows[rows.method == method]
-        agreement = limits(sample.scans, method, quantity, empirical=False)
-        panels.append(study_figures.ScorePairs(method, part.truth, part.value, agreement))
+    methods = [method for method in WITH_AGATSTON if method in sample.titles]
+    panels = study_figures.score_pairs(pair_table(sample.pairs, quantity), methods, _limits)
     unit, title = ("Agatston", "Agatston score") if quantity == AGATSTON else (sample.unit, "mass")
     linear = LEVELS[AGATSTON if quantity == AGATSTON else sample.unit][0]
     draw = partial(study_figures.bland_altman, panels=panels, unit=unit, linear_to=linear)

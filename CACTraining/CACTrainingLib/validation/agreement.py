@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from CACScoringLib.quality.calibration import Limits
 from CACScoringLib.scoring.scores import ROUNDING, whole_score
 
 from ..evaluation import figures as drawings
@@ -26,7 +27,7 @@ from ..evaluation.parts import METHODS, Cell, Figure, Section, Table, count, hea
 from ..statistics.agreement import Statistic, icc, kappa, limits_of_agreement
 from ..statistics.bootstrap import mean
 from ..statistics.patient_folds import CATEGORY_TITLES
-from ..statistics.regression import linear_fit, rank_correlation
+from ..statistics.regression import rank_correlation, slope
 from .comparison import SCORED_METHODS, ComparedScan
 
 LEAST = (1, 100, 400)
@@ -72,11 +73,6 @@ category_kappa: Statistic = of_classes(partial(kappa, classes=len(CATEGORY_TITLE
 """Weighted kappa of the totals' categories."""
 
 
-def slope(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Slope of the least-squares line of the method's scores on the reference's, a `Statistic`."""
-    return linear_fit(weights, reference, measured)[0]
-
-
 def f1_at(least: int) -> Statistic:
     """F1 of detecting totals of at least a score."""
     return of_classes(f1, partial(_reach, least))
@@ -88,6 +84,11 @@ def _limit(sign: int, weights: np.ndarray, reference: np.ndarray, measured: np.n
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = np.sqrt(np.maximum(mean(weights, differences**2) - middle**2, 0) * n / (n - 1))
     return middle + sign * 1.96 * spread
+
+
+def _limits_of_agreement(reference: np.ndarray, measured: np.ndarray) -> Limits | None:
+    is_constant = np.ptp([reference, measured]) == 0
+    return None if len(reference) <= 2 or is_constant else limits_of_agreement(reference, measured)
 
 
 def _reach(least: int, scores: np.ndarray) -> np.ndarray:
@@ -129,12 +130,7 @@ def _totals(compared: ComparedScans) -> Section:
         note = "On the same scans; above zero the first method agrees better."
         tables.append(Table("method_differences", "The two methods compared", columns, tuple(rows), note))
     unit = "Agatston score"
-    panels = []
-    for method in compared.methods:
-        part = compared.totals[compared.totals.method == method]
-        pairs = part[["truth", "value"]].to_numpy()
-        limits = limits_of_agreement(pairs) if len(pairs) > 2 and np.ptp(pairs) > 0 else None
-        panels.append(drawings.ScorePairs(method, part.truth, part.value, limits))
+    panels = drawings.score_pairs(compared.totals, compared.methods, _limits_of_agreement)
     titles = ("Reference score", "Method's score")
     scatter = partial(drawings.against_truth, panels=panels, unit=unit, linear_to=10.0, titles=titles)
     titles = ("Mean of both", "Method minus reference")

@@ -10,8 +10,9 @@ from ..evaluation.measures import Comparison, Measure, long_table, mean_differen
 from ..evaluation.parts import METHODS, Cell, Section, Table, count
 from ..statistics.agreement import Statistic, icc
 from ..statistics.patient_folds import CATEGORY_TITLES
+from ..statistics.regression import slope
 from ..training.evidence import FOLDS
-from .agreement import LEAST, categories, category_kappa, f1_at, slope
+from .agreement import LEAST, categories, category_kappa, f1_at
 from .recalibration import KINDS, LEAST_OF_CLASS, LEAST_OF_EACH, LEAST_PATIENTS, Recalibration
 
 NAME, TITLE = "calibration", "Calibration on these scans"

@@ -52,8 +52,8 @@ class TestBlandAltman:
         g = np.random.default_rng(8)
         level = g.lognormal(3, 1, 4000)
         change = g.normal(0, 1 + 0.2 * level)
-        pairs = np.stack([level - change / 2, level + change / 2], axis=1)
-        intercept, slope = agreement.absolute_difference_fit(unit_weights(4000), pairs)
+        pair = level - change / 2, level + change / 2
+        intercept, slope = agreement.absolute_difference_fit(unit_weights(4000), *pair)
         within = np.abs(change) <= agreement.LIMIT_FACTOR * (intercept + slope * level)
         assert within.mean() == pytest.approx(0.95, abs=0.01)
 
@@ -61,28 +61,28 @@ class TestBlandAltman:
     def test_limits_are_never_below_zero(self, level, size):
         """The fit equals SciPy's non-negative least squares."""
         level, size = np.array(level, float), np.array(size, float)
-        pairs = np.stack([level - size / 2, level + size / 2], axis=1)
+        pair = level - size / 2, level + size / 2
         expected = optimize.nnls(np.stack([np.ones(4), level], axis=1), size)[0]
-        fit = np.array(agreement.absolute_difference_fit(unit_weights(4), pairs))[:, 0]
+        fit = np.array(agreement.absolute_difference_fit(unit_weights(4), *pair))[:, 0]
         assert 0 in fit
         assert fit == pytest.approx(expected)
 
     def test_a_factor_of_the_pairs_own_holds_95_percent_where_the_normal_one_does_not(self):
         g = np.random.default_rng(9)
         change = g.standard_t(2, 400)
-        pairs = 50 + np.stack([-change / 2, change / 2], axis=1)
-        normal, widened = (agreement.limits_of_agreement(pairs, empirical) for empirical in (False, True))
+        pair = 50 - change / 2, 50 + change / 2
+        normal, widened = (agreement.limits_of_agreement(*pair, empirical) for empirical in (False, True))
         assert normal.factor == agreement.LIMIT_FACTOR
         assert widened.factor > normal.factor
         assert (widened.pairs, widened.highest) == (400, pytest.approx(50))
-        coverage = [np.mean(np.abs(change) <= limits.at(pairs.mean(1))) for limits in (normal, widened)]
+        coverage = [np.mean(np.abs(change) <= limits.at(np.mean(pair, 0))) for limits in (normal, widened)]
         assert coverage[0] < 0.95 <= coverage[1] < 0.955
 
 
 class TestDegenerate:
     def test_relative_differences(self):
-        pairs = np.array([[10, 30], [0, 5], [0, 0], [4, 4]], float)
-        assert agreement.relative_differences(pairs) == pytest.approx([1, 2, np.nan, 0], nan_ok=True)
+        pair = np.array([10.0, 0, 0, 4]), np.array([30.0, 5, 0, 4])
+        assert agreement.relative_differences(*pair) == pytest.approx([1, 2, np.nan, 0], nan_ok=True)
 
     def test_agreement_of_equal_scans(self):
         pairs = np.repeat(np.arange(6.0)[:, None], 2, axis=1)
