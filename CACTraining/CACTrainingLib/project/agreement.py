@@ -6,9 +6,9 @@ A digital patient's truth counts as an annotator, so that annotators can be comp
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -116,15 +116,15 @@ class _Pair:
     def __init__(self) -> None:
         self.scans = 0
         self.unsure = 0
-        self.labels: Counter[tuple[str, bool, bool]] = Counter()
-        """Number of slices by patient and by both annotators' labels, True for visible."""
+        self.labels: list[tuple[str, bool, bool]] = []
+        """Patient and both annotators' labels of each slice, True for visible."""
         self.dice: dict[str, list[tuple[str, float]]] = {kind: [] for kind in MASK_KINDS}
 
     def add(self, scan: ProjectScan, first: _Reader, second: _Reader, warnings: list[str]) -> None:
         shared_slices = sorted(set(first.labels) & set(second.labels))
         sure = [k for k in shared_slices if SliceLabel.UNSURE not in (first.labels[k], second.labels[k])]
         self.unsure += len(shared_slices) - len(sure)
-        self.labels.update(
+        self.labels.extend(
             (scan.patient, first.labels[k] == SliceLabel.VISIBLE, second.labels[k] == SliceLabel.VISIBLE) for k in sure
         )
         is_compared = bool(shared_slices)
@@ -145,26 +145,20 @@ class _Pair:
 
         dice = (patient_mean(self.dice[kind], SEED) for kind in MASK_KINDS)
         estimates = *self._slice_agreement(), *dice
-        return PairAgreement(first, second, self.scans, self.labels.total(), self.unsure, *estimates)
+        return PairAgreement(first, second, self.scans, len(self.labels), self.unsure, *estimates)
 
     def _slice_agreement(self) -> tuple[Estimate, Estimate]:
         """Return κ and the proportion of slices with the same label."""
         from ..statistics.agreement import kappa
-        from ..statistics.bootstrap import Bootstrap, Estimate, estimate, ratio
+        from ..statistics.bootstrap import Bootstrap, Estimate
 
         if not self.labels:
             return (Estimate(math.nan, math.nan, math.nan, 0),) * 2
-        patients = [patient for patient, _, _ in self.labels]
-        first, second = (np.array([labels[reader] for labels in self.labels]) for reader in (1, 2))
+        patients, *labels = zip(*self.labels, strict=True)
+        first, second = map(np.array, labels)
         bootstrap = Bootstrap(patients, np.random.default_rng(SEED))
-        weights = bootstrap.weights(patients) * np.array(list(self.labels.values()))
-        n, count = self.labels.total(), len(set(patients))
-        is_equal = first == second
-        if is_equal.all() or not is_equal.any():  # the bootstrap has no spread; this interval counts patients
-            proportion = replace(bootstrap.proportion(patients, is_equal).estimate, n=n)
-        else:
-            proportion = estimate(ratio(weights, is_equal, np.ones(len(is_equal))), n, count)
-        return estimate(kappa(weights, first, second, 2), n, count), proportion
+        kappas = bootstrap.result(partial(kappa, first=first, second=second, classes=2), patients)
+        return kappas.estimate, bootstrap.proportion(patients, first == second).estimate
 
 
 def _dice(first: sitk.Image, second: sitk.Image) -> float | None:
