@@ -69,11 +69,6 @@ def slope(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return linear_fit(weights, x, y)[0]
 
 
-def intercept(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Intercept of `linear_fit`."""
-    return linear_fit(weights, x, y)[1]
-
-
 def _centred(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     total = np.maximum(weights.sum(1), 1)
     middle = np.einsum("rn,rn->r", weights, np.broadcast_to(values, weights.shape)) / total

@@ -24,9 +24,10 @@ from CACScoringLib.record.reading import restore
 
 from ..evaluation import figures as study_figures
 from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs
+from ..evaluation.measures import Measure
 from ..evaluation.parts import Figure, Section
-from .accuracy import rank_of_mass
-from .detection import scan_rates
+from ..statistics.regression import rank_correlation
+from .detection import rates_of
 from .records import StudyRecord, Value, pairs_of
 from .reproducibility import icc_of_pairs, relative_difference
 from .sample import PAPER, Sample, score_table
@@ -127,13 +128,14 @@ def sections(
     values = score_configurations(paired_scans, models, CONFIGURATIONS, folder / "cells.jsonl", work)
     scored = [replace(record, values=values.get(name, {})) for name, record in paired.items()]
     sample = Sample(scored, generator, {item.key: item.title for item in CONFIGURATIONS}, FULL_METHOD.key)
+    scores = score_table(scored)
     measures = [
-        *scan_rates([record for record in scored if record.visible is not None]),
+        *rates_of(scores),
         *(relative_difference(sample, in_both) for in_both in (True, False)),
         icc_of_pairs(sample),
     ]
     if any(record.truth for record in scored):
-        measures.append(rank_of_mass(scored))
+        measures.append(Measure("Rank correlation with true mass", rank_correlation, scores[scores.truth.notna()]))
     text = (
         f"{len(scored)} scans of {len(scored) // 2} patients were scored again, each without a part of the method. All "
         "settings share the same networks and resamples, so that differences are paired.",
@@ -161,7 +163,7 @@ def sections(
     ]
     draw = partial(study_figures.panels_of_values, panels=panels, y_title="")
     figure = Figure("ablation_figure", "Parts of the method left out", draw, "As figure 6 of the paper.", (7, 4))
-    return (Section("ablation", _TITLE, text, tables, (figure,), values=(score_table(scored),)),)
+    return (Section("ablation", _TITLE, text, tables, (figure,), values=(scores,)),)
 
 
 def score_configurations(

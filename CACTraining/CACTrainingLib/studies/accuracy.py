@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,8 @@ from ..evaluation import figures as study_figures
 from ..evaluation.measures import Measure, mean_difference, mean_value, value_over_truth
 from ..evaluation.parts import Figure, Section, Table, count
 from ..statistics.agreement import Statistic
-from ..statistics.regression import correlation, intercept, rank_correlation, slope
-from .records import MG, StudyRecord
+from ..statistics.regression import correlation, linear_fit, rank_correlation, slope
+from .records import MG
 from .sample import VESSELS, WITH_MASS, Sample, score_table
 
 SUBSETS: dict[str, Callable[[pd.DataFrame], Any]] = {
@@ -67,20 +67,13 @@ def sections(sample: Sample) -> tuple[Section, ...]:
     return (Section("against_truth", "Accuracy against true mass", text, tuple(tables), figures),)
 
 
-def rank_of_mass(scans: Sequence[StudyRecord]) -> Measure:
-    """Rank correlation with the true mass of the scans whose truth is known."""
-    return Measure(
-        "Rank correlation with true mass", rank_correlation, score_table([scan for scan in scans if scan.truth])
-    )
-
-
 def _error_tables(sample: Sample, rows: pd.DataFrame) -> list[Table]:
     with_calcium = rows[rows.truth > 0]
     statistics: dict[str, Statistic] = {
         "Measured / true mass": value_over_truth,
         "Mean error, mg": mean_difference,
         "Slope": slope,
-        "Intercept, mg": intercept,
+        "Intercept, mg": lambda *values: linear_fit(*values)[1],
         "Linear correlation": correlation,
     }
     errors = [Measure(title, statistic, with_calcium, methods=WITH_MASS) for title, statistic in statistics.items()]

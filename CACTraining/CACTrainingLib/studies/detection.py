@@ -54,14 +54,15 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
 _TITLE = "Detection per scan"
 
 
-def scan_rates(scans: Sequence[StudyRecord]) -> list[Measure]:
-    """RATES of scans with visible coronary calcium, among those whose visibility is known."""
-    rows = score_table([record for record in scans if record.visible is not None])
+def rates_of(rows: pd.DataFrame) -> list[Measure]:
+    """RATES of rows of a `score_table` with visible coronary calcium, among those whose visibility is known."""
+    rows = rows[rows.visible.notna()]
     return rates(RATES, rows.assign(truth=rows.visible, value=rows.value > 0))
 
 
 def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
-    measures = scan_rates(scans)
+    rows = score_table(scans)
+    measures = rates_of(rows)
     visible = sum(bool(record.visible) for record in scans)
     text = [
         sample.opening(),
@@ -80,7 +81,6 @@ def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
         sample.value_table("detection_scans", "Scans with visible coronary calcium", measures, note, PUBLISHED),
         sample.difference_table("detection_differences", "Detection: the calcium map against others", measures),
     ]
-    rows = score_table(scans)
     rows = rows.assign(value=rows.value > 0)
     causes = [
         Measure(title, mean_value, rows[rows.kind == kind], proportion=True)
@@ -121,13 +121,12 @@ def _artery_section(sample: Sample) -> tuple[Section, ...]:
 
 def _artery_table(sample: Sample, records: Sequence[StudyRecord]) -> Table:
     arteries = score_table(records, vessels=VESSELS)
-    arteries = arteries.assign(truth=arteries.visible, value=arteries.value > 0)
     groups = {"All": arteries, **{vessel: arteries[arteries.item == vessel] for vessel in VESSELS}}
     columns, rows = ("Method", *RATES), list[tuple[Cell, ...]]()
     for method in (m for m in WITH_AGATSTON if m in set(arteries.method)):
         rows.append(heading(METHODS[method], columns))
         rows += [
-            (f"  {title}", *(sample.estimate(rate, method) for rate in rates(RATES, group)))
+            (f"  {title}", *(sample.estimate(rate, method) for rate in rates_of(group)))
             for title, group in groups.items()
         ]
     return Table("detection_arteries", "Arteries with visible calcium", columns, tuple(rows))
