@@ -244,22 +244,24 @@ def count_table(
     title: str,
     sides: tuple[str, str],
     classes: Sequence[str],
-    pairs: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    values: Mapping[str, pd.DataFrame],
+    classify: Callable[[np.ndarray], np.ndarray],
 ) -> Table:
-    """Table of the number of items by two classifications.
+    """Table of the number of items by the classes of truth and value.
 
     Args:
         name: Name of the table's file.
         title: Caption.
         sides: Title of the rows, and first words of the columns.
         classes: Titles of the classes.
-        pairs: First and second class of each item, int [n], by title of a method.
+        values: Rows of a long table by title of a method.
+        classify: Function that returns the index of each score's class.
     """
     columns = (sides[0], *(f"{sides[1]} {name}" for name in classes))
     rows: list[tuple[Cell, ...]] = []
-    for method, (first, second) in pairs.items():
+    for method, part in values.items():
         counts = np.zeros((len(classes), len(classes)), int)
-        np.add.at(counts, (first, second), 1)
+        np.add.at(counts, (classify(part.truth), classify(part.value)), 1)
         rows.append(heading(method, columns))
         rows += [(f"  {name}", *map(int, row)) for name, row in zip(classes, counts, strict=True)]
     return Table(name, title, columns, tuple(rows))

@@ -24,7 +24,6 @@ from CACScoringLib.scoring.scores import score_lesions
 
 from ..evaluation import figures as study_figures
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs
-from ..evaluation.measures import long_table
 from ..evaluation.parts import METHODS, Figure, Section, Table
 from ..phantom.anatomy.patient import draw_patient, stream
 from ..phantom.cohort.export import annotate, as_ct_scan
@@ -190,26 +189,19 @@ def _section(settings: AcquisitionSettings, measurements: Scans, failed: Mapping
         return Section("acquisition", _TITLE, tuple(text))
     true_mg = next(iter(measurements.values()))["true_mg"]
     text.append(f"The patient truly has {true_mg:.1f} mg of coronary calcium, in every setting.")
-    tables, figures = [], []
+    tables, figures, values = [], [], []
     for quantity, title in _QUANTITIES.items():
         scores = _frame(measurements, quantity)
+        values.append(_long_table(settings.patient, quantity, scores, true_mg))
         tables.append(_spread_table(quantity, title, scores))
         figures.append(_figure(quantity, title, scores, true_mg if quantity == "mass_mg" else None))
-    values = (_long_table(settings.patient, measurements),)
-    return Section("acquisition", _TITLE, tuple(text), tuple(tables), tuple(figures), values=values)
+    return Section("acquisition", _TITLE, tuple(text), tuple(tables), tuple(figures), values=tuple(values))
 
 
-def _long_table(patient: int, measurements: Scans) -> pd.DataFrame:
-    """Scores by all methods, with the true mass as truth of masses, and setting and number of the scan."""
-    rows = [
-        {"patient": patient, "scan": f"{s.changed}: {s.value}, {repeat}", "method": method, "item": quantity}
-        | {"truth": content["true_mg"] if quantity == "mass_mg" else math.nan, "value": value}
-        | {"changed": s.changed, "setting": s.value, "repeat": repeat}
-        for (s, repeat), content in measurements.items()
-        for quantity in _QUANTITIES
-        for method, value in content[quantity].items()
-    ]
-    return long_table(rows, ("changed", "setting", "repeat"))
+def _long_table(patient: int, quantity: str, scores: pd.DataFrame, true_mg: float) -> pd.DataFrame:
+    """Scores by all methods, with the true mass as truth, and the setting of each scan."""
+    rows = scores.reset_index(names=["changed", "setting"]).melt(["changed", "setting"], None, "method", "value")
+    return rows.assign(patient=patient, scan=rows.groupby("method").cumcount(), item=quantity, truth=true_mg)
 
 
 def _frame(measurements: Scans, quantity: str) -> pd.DataFrame:

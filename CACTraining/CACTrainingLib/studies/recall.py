@@ -283,22 +283,20 @@ def _loss_table(lesions: pd.DataFrame, protocols: Sequence[str]) -> Table:
 
 def _comparison_table(lesions: pd.DataFrame, protocols: Sequence[str], compared_with: Path) -> Table:
     """Lesions counted by these networks and by others on the same scans."""
-    key = ("patient", "protocol", "plaque")
-    earlier = {
-        tuple(line.text(name) for name in key): line.text("counted") == "True"
-        for line in read_table(compared_with / LESIONS, (*key, "counted")).lines
-    }
-    keys = [tuple(map(str, values)) for values in lesions[list(key)].itertuples(index=False)]
-    compared = lesions.assign(before=[earlier.get(values) for values in keys]).dropna(subset="before")
+    key = ["patient", "protocol", "plaque"]
+    lines = read_table(compared_with / LESIONS, (*key, "counted")).lines
+    earlier = {tuple(map(line.text, key)): line.text("counted") == "True" for line in lines}
+    before = map(earlier.get, lesions[key].astype(str).itertuples(index=False, name=None))
+    compared = lesions.assign(before=list(before)).dropna(subset="before")
     columns = ("Lesions", "n", "The others", "These networks", "Only the others", "Only these", "p")
-    lines: list[tuple[Cell, ...]] = []
+    rows: list[tuple[Cell, ...]] = []
     for protocol in protocols:
-        lines.append(heading(protocol, columns))
+        rows.append(heading(protocol, columns))
         for group, part in _groups(compared[compared.protocol == protocol]):
             now, before = (part[name].to_numpy(bool) for name in ("counted", "before"))
             lost, gained = int((before & ~now).sum()), int((now & ~before).sum())
             p = binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
             shares = (round(float(before.mean()), 3), round(float(now.mean()), 3))
-            lines.append((f"  {group}", len(part), *shares, lost, gained, round(float(p), 4)))
+            rows.append((f"  {group}", len(part), *shares, lost, gained, round(float(p), 4)))
     note = f"The others: {compared_with}. p: exact McNemar test, lesions taken as independent."
-    return Table("recall_comparison", "Lesions counted, against other networks", columns, tuple(lines), note)
+    return Table("recall_comparison", "Lesions counted, against other networks", columns, tuple(rows), note)

@@ -262,10 +262,9 @@ def _categories(sample: Sample) -> tuple[Section, ...]:
     )
     rows = {METHODS[method]: measures[0].rows_of(method) for method in methods}
     title = "Categories of the two scans, numbers of patients"
-    counts = {title: (category(part.truth), category(part.value)) for title, part in rows.items()}
     tables = (
         sample.value_table("categories", "Agreement of risk categories", measures, note, PUBLISHED),
         sample.difference_table("kappa_differences", "κ of the calcium map against others", measures[:1]),
-        count_table("category_counts", title, ("First scan", "Second scan"), CLASSES, counts),
+        count_table("category_counts", title, ("First scan", "Second scan"), CLASSES, rows, category),
     )
     return (Section("categories", "Risk categories", text, tables),)

@@ -207,7 +207,8 @@ def _facts(result: ScoreResult) -> Row:
 def _section(scores: pd.DataFrame, failed: Mapping[str, str]) -> Section:
     is_first = ~scores.duplicated("scan")
     first = scores[is_first].set_index("scan")[["automatic", "map"]].add_suffix("_first")
-    changed = scores[~is_first].join(first, "scan")
+    scores = scores.join(first, "scan")
+    changed = scores[~is_first]
     averaged = changed[(changed.change == AVERAGED) & changed.refused.isna()]
     text = [
         f"{count(len(first), 'scan')}, each as it is and after changes that do not matter: air cut off (up to "
@@ -219,12 +220,12 @@ def _section(scores: pd.DataFrame, failed: Mapping[str, str]) -> Section:
     tables = [_scan_table(scores), _change_table(changed[changed.change != AVERAGED])]
     if not averaged.empty:
         tables.append(_thickness_table(averaged))
-    about = scores.join(first, "scan").melt(
-        ["scan", "change", "refused", "automatic_first", "map_first"], ["automatic", "map"], "method", "value"
+    about = scores[["scan", "change", "refused"]].assign(patient=scores.scan, item="total")
+    values = (
+        about.assign(method=method, truth=scores[f"{method}_first"], value=scores[method])
+        for method in ("automatic", "map")
     )
-    truth = about.automatic_first.where(about.method == "automatic", about.map_first)
-    values = about.drop(columns=["automatic_first", "map_first"]).assign(patient=about.scan, item="total", truth=truth)
-    return Section("stability", "Stability", tuple(text), tuple(tables), values=(values,))
+    return Section("stability", "Stability", tuple(text), tuple(tables), values=tuple(values))
 
 
 def _scan_table(scores: pd.DataFrame) -> Table:

@@ -145,10 +145,9 @@ def _totals(compared: ComparedScans) -> Section:
 
 def _category_section(compared: ComparedScans) -> Section:
     parts = {METHODS[m]: compared.totals[compared.totals.method == m] for m in compared.methods}
-    counts = {title: (categories(part.truth), categories(part.value)) for title, part in parts.items()}
     text = f"Four categories by the Agatston score: {', '.join(CATEGORY_TITLES)}. {ROUNDING}"
     title = "Categories by reference and method, numbers of scans"
-    table = count_table("categories", title, ("Reference", "Found"), CATEGORY_TITLES, counts)
+    table = count_table("categories", title, ("Reference", "Found"), CATEGORY_TITLES, parts, categories)
     return Section("categories", "Categories", (text,), (table,))
 
 

@@ -51,8 +51,9 @@ def test_a_table_without_rows_has_no_value(comparison):
 
 
 def test_counts_of_two_classifications():
+    scores = {"A": long_table(rows("a", [1, 2, 30], [3, 20, 10]))}
     table = count_table(
-        "counts", "Counts", ("First", "Second"), ("low", "high"), {"A": (np.r_[0, 0, 1], np.r_[0, 1, 1])}
+        "counts", "Counts", ("First", "Second"), ("low", "high"), scores, lambda x: np.digitize(x, [10])
     )
     assert table.columns == ("First", "Second low", "Second high")
     assert table.rows == (("A", "", ""), ("  low", 1, 1), ("  high", 0, 1))
