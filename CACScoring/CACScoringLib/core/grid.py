@@ -37,16 +37,29 @@ def triple(values: Iterable[float]) -> tuple[float, float, float]:
 
 @dataclass(frozen=True)
 class Grid:
-    """Voxel grid of an image: size, spacing and origin along i, j, k, and direction by rows, as in SimpleITK."""
+    """Voxel grid of an image: size, spacing and origin along i, j, k, and direction by rows, as in SimpleITK.
+
+    Without a direction it is axial, in LPS.
+    """
 
     size: tuple[int, ...]
     spacing_mm: tuple[float, ...]
     origin_mm: tuple[float, ...]
-    direction: tuple[float, ...]
+    direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
     @classmethod
     def of(cls, image: sitk.Image) -> Grid:
         return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape [k, j, i] of the grid's arrays."""
+        return self.size[::-1]
+
+    def axes_mm(self) -> list[np.ndarray]:
+        """Return the places of the columns, rows and slices of an axial grid, mm in LPS."""
+        axes = zip(self.origin_mm, self.spacing_mm, self.size, strict=True)
+        return [first + step * np.arange(count) for first, step, count in axes]
 
     def image(self, array: np.ndarray) -> sitk.Image:
         """Return an array [k, j, i] as an image on this grid; bool becomes uint8 0/1."""
@@ -65,7 +78,7 @@ class Grid:
 
     def mask(self, mask: sitk.Image) -> np.ndarray:
         """Resample a uint8 0/1 mask to this grid with a smooth outline: bool [k, j, i]."""
-        inside = np.zeros(self.size[::-1], bool)
+        inside = np.zeros(self.shape, bool)
         if not sitk.GetArrayViewFromImage(mask).any():
             return inside
         slices, part = self._slices_around(mask)
@@ -101,7 +114,7 @@ class Grid:
     def paste(self, part: sitk.Image) -> sitk.Image:
         """Return an image on this grid that holds a part of it, in the part's pixel type, and 0 elsewhere."""
         values = sitk.GetArrayViewFromImage(part)
-        pasted = np.zeros(self.size[::-1], values.dtype)
+        pasted = np.zeros(self.shape, values.dtype)
         pasted[tuple(self.box(part)[::-1])] = values
         return self.image(pasted)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.files import atomic_write
-from CACScoringLib.core.grid import triple
+from CACScoringLib.core.grid import Grid, triple
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_SPACING_MM
 from CACScoringLib.quality.mass_calibration import HU_PER_MG_CM3_AT_120_KVP
@@ -28,7 +28,6 @@ from ..phantom.anatomy.patient import Patient, add_contrast, draw_patient, strea
 from ..phantom.anatomy.points import PointCloud, join_clouds
 from ..phantom.anatomy.thorax import Thorax, apply_breath
 from ..phantom.scanner.motion import ScanPose
-from ..phantom.scanner.scanner import Grid
 from ..phantom.scanner.simulation import HIGHEST_HU, LOWEST_HU
 
 VERSION = 7
@@ -134,8 +133,8 @@ def draw(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Gen
 def make_volume(number: int) -> TerritoryVolume:
     """Paint a patient. The same number gives the same volume."""
     patient, pose, traits, g = draw(number)
-    grid = Grid(SHAPE, TERRITORY_SPACING_MM, FIRST_MM)
-    patient_grid = Grid(SHAPE, TERRITORY_SPACING_MM, tuple(np.asarray(FIRST_MM) - pose.table_shift_mm))
+    grid = Grid(SHAPE[::-1], TERRITORY_SPACING_MM, FIRST_MM)
+    patient_grid = replace(grid, origin_mm=tuple(np.asarray(FIRST_MM) - pose.table_shift_mm))
     hu, lung, heart, frame = _paint(patient, pose, patient_grid, traits, g)
     body = patient.body
     for cloud, value in ((patient.vessels, body.blood_hu - body.lung_hu), (patient.grain, _GRAIN_HU)):

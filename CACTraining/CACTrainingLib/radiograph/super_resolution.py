@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import atomic_write
-from CACScoringLib.core.grid import triple
+from CACScoringLib.core.grid import Grid, triple
 from CACScoringLib.drr.geometry import Geometry
 from CACScoringLib.drr.projection import water_equivalent_mm
 from CACScoringLib.models.cards import LoadedModel, ModelError, find_model, load_model
@@ -33,7 +33,6 @@ from ..phantom.anatomy.heart import posed_frame
 from ..phantom.anatomy.patient import draw_patient, stream
 from ..phantom.cohort.cohort import in_processes, patient_folder
 from ..phantom.scanner.motion import PROTOCOLS, draw_pair
-from ..phantom.scanner.scanner import Grid
 from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
 from .cases import BOX_MARGIN_MM, FIELD_OF_VIEW_MM, MATRIX
 
@@ -82,10 +81,10 @@ def make_pair(number: int) -> SlicePair:
     thin = scan_patient(patient, scanner, pose, 1, fine, 1)
     inner = slice(None), slice(_RIM, -_RIM), slice(_RIM, -_RIM)
     calcium = np.rint(thin.calcium_mg_cm3[inner] * np.float32(scanner.calcium_hu_per_mg_cm3)).astype(np.int16)
-    return SlicePair(thick.hu[box], thin.hu[inner], calcium, thick.heart[box], grid.spacing_mm)
+    return SlicePair(thick.hu[box], thin.hu[inner], calcium, thick.heart[box], triple(grid.spacing_mm))
 
 
-def box_about(heart: np.ndarray, spacing_mm: tuple[float, float, float]) -> tuple[slice, ...]:
+def box_about(heart: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[slice, ...]:
     """Return the box [k, j, i] around a heart mask, with BOX_MARGIN_MM. spacing_mm: x, y, z."""
     margins = [round(BOX_MARGIN_MM / spacing) for spacing in spacing_mm[::-1]]
     (box,) = ndimage.find_objects(heart.astype(np.uint8))
@@ -95,11 +94,11 @@ def box_about(heart: np.ndarray, spacing_mm: tuple[float, float, float]) -> tupl
 def _thin_grid(grid: Grid, rows: slice, columns: slice) -> Grid:
     """Return the grid of the thin slices, cropped to a rim around rows and columns, since they have no noise."""
     step = grid.spacing_mm[2] / FACTOR
-    shape = FACTOR * grid.shape[0], rows.stop - rows.start + 2 * _RIM, columns.stop - columns.start + 2 * _RIM
+    size = columns.stop - columns.start + 2 * _RIM, rows.stop - rows.start + 2 * _RIM, FACTOR * grid.size[2]
     x, y, z = grid.origin_mm
     dx, dy, _ = grid.spacing_mm
     origin = x + dx * (columns.start - _RIM), y + dy * (rows.start - _RIM), z - step * (FACTOR - 1) / 2
-    return Grid(shape, (dx, dy, step), origin)
+    return Grid(size, (dx, dy, step), origin)
 
 
 def write_pair(number: int, folder: Path) -> Path:
@@ -255,7 +254,7 @@ def heart_box(scan: DigitalScan, stands: dict[str, Geometry]) -> HeartBox:
     grid = scan.grid
     box = box_about(scan.heart, grid.spacing_mm)
     origin = tuple(o + s * b.start for o, s, b in zip(grid.origin_mm, grid.spacing_mm, box[::-1], strict=True))
-    return HeartBox(np.ascontiguousarray(scan.hu[box]), grid.spacing_mm, origin, stands)
+    return HeartBox(np.ascontiguousarray(scan.hu[box]), triple(grid.spacing_mm), origin, stands)
 
 
 def thin_slice_bodies(

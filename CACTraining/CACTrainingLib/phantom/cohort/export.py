@@ -21,12 +21,12 @@ from scipy import ndimage
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan, scan_from_image
 from CACScoringLib.core.files import atomic_folder, write_text_atomically
+from CACScoringLib.core.grid import Grid
 
 from ..anatomy.coronaries import ARTERIES, LABELS, Plaque
 from ..anatomy.distractors import Distractor
 from ..anatomy.patient import Patient, demographics
 from ..scanner.response import add_stamp
-from ..scanner.scanner import Grid
 from ..scanner.simulation import SMOOTHING_MM, DigitalScan, ScanWithTruth
 
 VISIBLE_CONTRAST_TO_NOISE = 4.0
@@ -142,7 +142,7 @@ def write_dicom_series(patient: Patient, scan: DigitalScan, scan_number: int, fo
     def uid(part: str, number: object) -> str:
         return generate_uid(entropy_srcs=[name, part, str(number)])
 
-    for k, place in enumerate(scan.grid.z_mm()):
+    for k, place in enumerate(scan.grid.axes_mm()[2]):
         data = Dataset()
         data.file_meta = FileMetaDataset()
         data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -197,11 +197,8 @@ def same_settings(path: Path, settings: dict) -> bool:
 
 
 def image_on(grid: Grid, array: np.ndarray) -> sitk.Image:
-    """Return an array [k, j, i] as an image on a grid (LPS, identity direction)."""
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(grid.spacing_mm)
-    image.SetOrigin(grid.origin_mm)
-    return image
+    """Return an array [k, j, i] as an image on a grid."""
+    return grid.image(array)
 
 
 def as_ct_scan(scan: DigitalScan, patient: Patient) -> CTScan:

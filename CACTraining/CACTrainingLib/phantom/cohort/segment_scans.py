@@ -23,7 +23,6 @@ from ..anatomy.points import POINT_STEP_MM
 from ..anatomy.segments import draw_plaque_by_segment
 from ..scanner.motion import PROTOCOLS, draw_pair
 from ..scanner.response import add_stamp, image_of_points
-from ..scanner.scanner import Grid
 from ..scanner.simulation import DigitalScan, displacement, scan_grid, scan_patient
 from .export import LABEL_HU, as_ct_scan, image_on
 
@@ -92,7 +91,7 @@ def segment_scan(number: int, protocol: str, share: float, folder: Path) -> Segm
 def label_plaques(patient: Patient, scan: DigitalScan) -> np.ndarray:
     """Label each plaque of a scan by its id, uint8 [k, j, i], as in `SegmentScan.labels`."""
     origin = np.asarray(scan.grid.origin_mm) - np.asarray(scan.pose.table_shift_mm)
-    grid = Grid(scan.grid.shape, scan.grid.spacing_mm, tuple(origin))
+    grid = replace(scan.grid, origin_mm=tuple(origin))
     frame, per_mg = posed_frame(patient.body, scan.pose), 1000.0 * scan.scanner.calcium_hu_per_mg_cm3
     vessels = {vessel.name: vessel for vessel in patient.tree.vessels}
     labels, strongest = np.zeros(grid.shape, np.uint8), np.full(grid.shape, LABEL_HU, np.float32)

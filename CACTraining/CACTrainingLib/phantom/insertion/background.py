@@ -12,6 +12,7 @@ from scipy import ndimage
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import ContrastError, CTScan, ScanWarning
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.io.reading import stem
 from CACScoringLib.quality.acquisition import examine, measure_blood, require_unenhanced
 from CACScoringLib.scoring.lesions import find_lesions
@@ -20,7 +21,6 @@ from CACScoringLib.scoring.rules import ScoringRules
 from ..anatomy.coronaries import Vessel
 from ..anatomy.hearts.shape import WALL_MM
 from ..anatomy.hearts.territories import TERRITORIES
-from ..scanner.scanner import Grid
 from ..scanner.simulation import SMOOTHING_MM
 from .insertion import InsertionError, grid_of, vessel_along
 from .scan_heart import ScanHeart, fit_scan_heart
@@ -152,10 +152,11 @@ def _aorta(label: np.ndarray, name: str, margin_mm: float, grid: Grid) -> Vessel
     if len(slices) < 3:
         return None
     row, column = ((label * n).sum((1, 2))[slices] / area[slices] for n in np.ogrid[: label.shape[1], : label.shape[2]])
-    centre = [grid.x_mm()[0] + column * grid.spacing_mm[0], grid.y_mm()[0] + row * grid.spacing_mm[1]]
+    x, y, z = grid.axes_mm()
+    centre = [x[0] + column * grid.spacing_mm[0], y[0] + row * grid.spacing_mm[1]]
     smooth = [ndimage.gaussian_filter1d(c, 6.0 / grid.spacing_mm[2], mode="nearest") for c in centre]
     radius = np.sqrt(np.median(area[slices]) * grid.spacing_mm[0] * grid.spacing_mm[1] / np.pi) - margin_mm
-    path = np.stack([*smooth, grid.z_mm()[slices]], axis=1)
+    path = np.stack([*smooth, z[slices]], axis=1)
     return vessel_along(path, name, "aortic wall", float(radius), grid)
 
 

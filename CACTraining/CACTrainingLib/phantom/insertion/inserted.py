@@ -387,7 +387,10 @@ def _check_settings(
     folder: Path, background: Background, settings: InsertedSettings, path_mm: np.ndarray | None
 ) -> None:
     pixels = hashlib.sha256(np.ascontiguousarray(background.scan.hu).data)
-    pixels.update(repr(background.grid).encode() + np.packbits(background.heart).tobytes())
+    grid = background.grid
+    # The grid's text is part of insertions.json, so it stays.
+    place = f"Grid(shape={grid.shape}, spacing_mm={grid.spacing_mm}, origin_mm={grid.origin_mm})"
+    pixels.update(place.encode() + np.packbits(background.heart).tobytes())
     path = None if path_mm is None else np.asarray(path_mm, float).tolist()
     facts = {"settings": asdict(settings), "path_mm": path, "scan_and_heart": pixels.hexdigest()}
     if not same_settings(folder / "insertions.json", facts):

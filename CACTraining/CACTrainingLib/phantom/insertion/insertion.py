@@ -16,6 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.quality.mass_calibration import calcium_hu_per_mg_cm3
 
 from ..anatomy import tissues
@@ -24,7 +25,7 @@ from ..anatomy.distractors import Distractor
 from ..anatomy.points import POINT_STEP_MM, join_clouds, tube
 from ..scanner.motion import ScanPose, draw_heart_beat
 from ..scanner.response import Displacement, Stamp, add_stamps, image_of_points
-from ..scanner.scanner import Grid, Kernel, Scanner
+from ..scanner.scanner import Kernel, Scanner
 
 HIGHEST_HU = 3071
 USUAL_KVP = 120.0
@@ -95,7 +96,7 @@ def grid_of(scan: CTScan) -> Grid:
     width, height, _ = image.GetSpacing()
     if abs(width - height) > 1e-3 * width:
         raise InsertionError(f"Lesions can be inserted into square pixels only; these are {width:g} × {height:g} mm.")
-    return Grid(image.GetSize()[::-1], image.GetSpacing(), image.GetOrigin())
+    return Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin())
 
 
 def scanner_of(scan: CTScan, sigma_mm: float, slice_thickness_mm: float | None = None) -> Scanner:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import fft, ndimage
 
-from ..scanner.scanner import Grid, Kernel, Scanner
+from CACScoringLib.core.grid import Grid
+
+from ..scanner.scanner import Kernel, Scanner
 
 FIELD_OF_VIEW_MM = (160.0, 500.0)
 PIXEL_MM = (0.3, 1.4)
@@ -85,8 +87,8 @@ class Look:
     def grid(self) -> Grid:
         pixel = self.field_of_view_mm / self.matrix
         corner = [c - (self.matrix - 1) / 2 * pixel for c in self.centre_mm]
-        shape = (self.slices, self.matrix, self.matrix)
-        return Grid(shape, (pixel, pixel, self.slice_spacing_mm), (*corner, self.first_slice_mm))
+        size = (self.matrix, self.matrix, self.slices)
+        return Grid(size, (pixel, pixel, self.slice_spacing_mm), (*corner, self.first_slice_mm))
 
     def scanner(self, source: Scanner) -> Scanner:
         """Return the scanner that blurs calcium as this look does. source: the scan's scanner."""
@@ -117,8 +119,8 @@ class Look:
 
     def _averaged_slices(self, volume: np.ndarray, grid: Grid):
         """Yield the scan's averaged slices [j, i]."""
-        source_z, spacing = grid.z_mm(), grid.spacing_mm[2]
-        for z in self.grid().z_mm():
+        source_z, spacing = grid.axes_mm()[2], grid.spacing_mm[2]
+        for z in self.grid().axes_mm()[2]:
             if not self.averaged_mm:
                 yield volume[round((z - source_z[0]) / spacing)].astype(np.float32)
                 continue
@@ -164,7 +166,7 @@ def draw_look(grid: Grid, heart: np.ndarray, scanner: Scanner, noise_hu: float, 
     share = (width - FIELD_OF_VIEW_MM[0]) / max(widest - FIELD_OF_VIEW_MM[0], 1.0)
     centre = heart_middle + share * (middle - heart_middle) + np.clip(g.normal(0, SHIFT_MM, 2), -12, 12)
     pixels = [n for n in MATRICES if PIXEL_MM[0] <= width / n <= PIXEL_MM[1]]
-    scan_z, spacing = grid.z_mm(), grid.spacing_mm[2]
+    scan_z, spacing = grid.axes_mm()[2], grid.spacing_mm[2]
     low, high = float(scan_z[0]), float(scan_z[-1])
     if width < DEDICATED_MM:
         heart_z = scan_z[[heart_voxels[:, 0].min(), heart_voxels[:, 0].max()]]

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.grid import Grid as ImageGrid
+from CACScoringLib.core.grid import Grid
 
 from ..anatomy.coronaries import CoronaryTree, Vessel, vessel_along_path
 from ..anatomy.hearts.fit import HeartFit, fit_heart
@@ -22,7 +22,6 @@ from ..anatomy.hearts.territories import MARGIN_MM, TERRITORIES, add_tube, costs
 from ..anatomy.hearts.tree import draw_tree, usual_tree
 from ..anatomy.hearts.valves import deposits
 from ..anatomy.points import PointCloud
-from ..scanner.scanner import Grid
 from .insertion import InsertionError
 from .looks import Look
 
@@ -101,10 +100,10 @@ def scan_fields(scan: CTScan, heart: np.ndarray, fit: HeartFit) -> Fields:
     box = tuple(slice(max(0, int(s.start - a)), min(n, int(s.stop + a))) for s, a, n in ends)
     part = scan.image[box]
     size = [max(2, int(n * s / STEP_MM)) for n, s in zip(part.GetSize(), spacing, strict=True)]
-    grid = ImageGrid(tuple(size), (STEP_MM,) * 3, part.GetOrigin(), part.GetDirection())
+    grid = Grid(tuple(size), (STEP_MM,) * 3, part.GetOrigin(), part.GetDirection())
     smooth = sitk.SmoothingRecursiveGaussian(sitk.Cast(part, sitk.sitkFloat32), SMOOTH_MM)
     hu = sitk.GetArrayFromImage(grid.resample(smooth))
-    inside = grid.mask(ImageGrid.of(part).image(heart[box[::-1]]))
+    inside = grid.mask(Grid.of(part).image(heart[box[::-1]]))
     corner = np.array(part.GetOrigin())
     pericardium = _pericardium(fit, corner, hu.shape)
     lung_mm = _distance_mm(hu < LUNG_HU)
@@ -190,7 +189,7 @@ class ScanHeart:
         aortas: in the coordinates of the look.
         """
         labels = np.zeros(grid.shape, np.uint8)
-        x, y, z = grid.x_mm(), grid.y_mm(), grid.z_mm()
+        x, y, z = grid.axes_mm()
         shape, place = self.fit.shape, self.fit.placement
         table = costs(shape, tree.in_heart)
         heart_places = place.to_lps(shape.places_mm.reshape(-1, 3)[table[:, -1] < MARGIN_MM][::7])

@@ -16,8 +16,10 @@ from functools import lru_cache
 import numpy as np
 from scipy import fft
 
+from CACScoringLib.core.grid import Grid
+
 from ..anatomy.points import PointCloud
-from .scanner import SLAB_MM, Grid, Scanner
+from .scanner import SLAB_MM, Scanner
 
 Displacement = Callable[[np.ndarray], np.ndarray]
 """Function from times in seconds [...] to displacements in mm [..., 3]."""
@@ -64,7 +66,7 @@ def image_of_points(
         view_gain: Relative weight of each view direction over half a turn [n], of mean 1, which gives the streaks of
             inconsistent views.
     """
-    z = grid.z_mm()
+    z = grid.axes_mm()[2]
     times = slice_times_s(grid, scanner)
     angles = np.arange(_VIEWS) * 2 * math.pi / _VIEWS
     stamps = []
@@ -81,7 +83,7 @@ def image_of_points(
 
 def slice_times_s(grid: Grid, scanner: Scanner) -> np.ndarray:
     """Return the scan time of each slice's middle, s after the first slice (gated: after the R peak before it)."""
-    along = grid.z_mm() - grid.origin_mm[2]
+    along = grid.axes_mm()[2] - grid.origin_mm[2]
     if scanner.gate_phase is not None:
         return (np.floor(along / SLAB_MM) + scanner.gate_phase) * scanner.beat_s
     return along / scanner.table_speed_mm_s

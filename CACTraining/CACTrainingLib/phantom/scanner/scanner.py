@@ -15,6 +15,7 @@ import numpy as np
 from scipy import fft
 from scipy.special import erf
 
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.quality.mass_calibration import calcium_hu_per_mg_cm3
 
 
@@ -116,24 +117,6 @@ class Scanner:
     def profile_reach_mm(self) -> float:
         """Distance from a slice's centre in mm beyond which its profile vanishes."""
         return self.slice_thickness_mm / 2 + 4 * self.profile_sigma_mm
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Axial voxel grid: shape [slices, rows, columns], spacing and first voxel's centre in mm (x, y, z)."""
-
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float, float]
-    origin_mm: tuple[float, float, float]
-
-    def x_mm(self) -> np.ndarray:
-        return self.origin_mm[0] + self.spacing_mm[0] * np.arange(self.shape[2])
-
-    def y_mm(self) -> np.ndarray:
-        return self.origin_mm[1] + self.spacing_mm[1] * np.arange(self.shape[1])
-
-    def z_mm(self) -> np.ndarray:
-        return self.origin_mm[2] + self.spacing_mm[2] * np.arange(self.shape[0])
 
 
 ATTENUATION_PER_MM = 0.0193

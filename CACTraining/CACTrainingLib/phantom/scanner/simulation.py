@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import fft
 
+from CACScoringLib.core.grid import Grid
+
 from ..anatomy import tissues
 from ..anatomy.canvas import Canvas
 from ..anatomy.coronaries import ARTERIES
@@ -20,7 +22,7 @@ from ..anatomy.points import PointCloud
 from ..anatomy.thorax import Thorax, apply_breath, body_box
 from .motion import ScanPose
 from .response import Stamp, add_stamp, add_stamps, image_of_points, slice_times_s
-from .scanner import Grid, NoiseSource, Scanner, direction_gains
+from .scanner import NoiseSource, Scanner, direction_gains
 
 CHEST_MM = (-110.0, 190.0)
 """Default heights of a scan in mm, from the heart's middle in quiet breathing."""
@@ -77,7 +79,7 @@ def scan_grid(scanner: Scanner, z_range_mm: tuple[float, float] = CHEST_MM) -> G
     count = max(2, round((z_range_mm[1] - z_range_mm[0]) / scanner.slice_spacing_mm))
     corner = (scanner.matrix - 1) / 2 * scanner.pixel_mm
     return Grid(
-        (count, scanner.matrix, scanner.matrix),
+        (scanner.matrix, scanner.matrix, count),
         (scanner.pixel_mm, scanner.pixel_mm, scanner.slice_spacing_mm),
         (0.0 - corner, 6.0 - corner, z_range_mm[0] + scanner.slice_spacing_mm / 2),
     )
@@ -90,7 +92,7 @@ def scan_patient(
     grid = grid or scan_grid(scanner)
     # The grid is shifted against the table, so that the patient's frame stays fixed.
     shift = np.asarray(pose.table_shift_mm)
-    patient_grid = Grid(grid.shape, grid.spacing_mm, tuple(np.asarray(grid.origin_mm) - shift))
+    patient_grid = replace(grid, origin_mm=tuple(np.asarray(grid.origin_mm) - shift))
     with ThreadPoolExecutor(max_workers=threads) as pool:
         painter = _Painter(patient, scanner, pose, patient_grid, scan_number)
         objects = _moving_objects(patient, painter.heart.frame)
@@ -185,17 +187,17 @@ class _Painter:
     def __init__(self, patient: Patient, scanner: Scanner, pose: ScanPose, grid: Grid, scan_number: int) -> None:
         self.patient, self.scanner, self.pose, self.grid = patient, scanner, pose, grid
         self.stamps: dict[str, list[list[Stamp]]] = {kind: [[] for _ in range(grid.shape[0])] for kind in MOVING_KINDS}
-        self.x, self.y = grid.x_mm(), grid.y_mm()
+        self.x, self.y, self._z = grid.axes_mm()
         # Only the body's box is painted slice by slice; the couch is the same in all slices.
         background = Canvas(self.x, self.y, 0.0, tissues.AIR_HU)
-        self._box = rows, columns = body_box(patient.body, background, (grid.z_mm()[0] - 8, grid.z_mm()[-1] + 8))
+        self._box = rows, columns = body_box(patient.body, background, (self._z[0] - 8, self._z[-1] + 8))
         self.thorax = Thorax(patient.body, pose, self.x[columns], self.y[rows], patient.number)
         self.thorax.paint_couch(background)
         self._background = background.hu
-        self._part = Grid(
-            (grid.shape[0], len(self.y[rows]), len(self.x[columns])),
-            grid.spacing_mm,
-            (self.x[columns.start], self.y[rows.start], grid.origin_mm[2]),
+        self._part = replace(
+            grid,
+            size=(len(self.x[columns]), len(self.y[rows]), grid.size[2]),
+            origin_mm=(self.x[columns.start], self.y[rows.start], grid.origin_mm[2]),
         )
         self.heart = Heart(patient.body, pose, patient.heart)
         self.noise = NoiseSource((patient.number, scan_number, 9), grid, scanner)
@@ -253,7 +255,7 @@ class _Painter:
     def _anatomy(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return HU, share of lung and share of heart in the body's box."""
         breath = float(self.pose.breath_mm(self._times[k]))
-        base = Canvas(self._part.x_mm(), self._part.y_mm(), float(self.grid.z_mm()[k]), tissues.AIR_HU)
+        base = Canvas(*self._part.axes_mm()[:2], float(self._z[k]), tissues.AIR_HU)
         trunk = self.thorax.trunk(base)
         total, lung, heart = (np.zeros_like(base.hu) for _ in range(3))
         for offset, weight in zip(self._offsets, self._weights, strict=True):
@@ -290,7 +292,7 @@ class _SortedCloud:
 
     def image(self, grid: Grid, k: int, scanner: Scanner) -> np.ndarray:
         """Return the share of each pixel of slice k filled by the cloud (weights in mm³), float32 [rows, columns]."""
-        z = grid.z_mm()[k]
+        z = grid.axes_mm()[2][k]
         reach = scanner.profile_reach_mm
         first, last = np.searchsorted(self._positions[:, 2], (z - reach, z + reach))
         p, w = self._positions[first:last], self._weights[first:last]

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from CACScoringLib.core.grid import Grid
 from CACTrainingLib.phantom.anatomy.points import PointCloud
 from CACTrainingLib.phantom.insertion.looks import Look
 from CACTrainingLib.phantom.scanner.response import add_stamps, image_of_points
-from CACTrainingLib.phantom.scanner.scanner import Grid, Kernel, Scanner
+from CACTrainingLib.phantom.scanner.scanner import Kernel, Scanner
 
-GRID = Grid((40, 120, 140), (0.8, 0.8, 1.25), (-56.0, -48.0, -25.0))
+GRID = Grid((140, 120, 40), (0.8, 0.8, 1.25), (-56.0, -48.0, -25.0))
 SCANNER = Scanner(
     kernel=Kernel("measured", 0.7), aperture_sigma_mm=0.0, slice_thickness_mm=1.25, slice_spacing_mm=1.25, matrix=140
 )

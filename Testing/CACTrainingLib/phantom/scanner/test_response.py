@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from CACScoringLib.core.grid import Grid
 from CACTrainingLib.phantom.anatomy.points import PointCloud, tube
 from CACTrainingLib.phantom.scanner.response import add_stamps, image_of_points
-from CACTrainingLib.phantom.scanner.scanner import KERNELS, Grid, Scanner
+from CACTrainingLib.phantom.scanner.scanner import KERNELS, Scanner
 
-GRID = Grid((7, 96, 96), (0.7, 0.7, 3.0), (-33.3, -33.1, -9.0))
+GRID = Grid((96, 96, 7), (0.7, 0.7, 3.0), (-33.3, -33.1, -9.0))
 SCANNER = Scanner(field_of_view_mm=0.7 * 512)
 
 
@@ -30,7 +31,7 @@ def image_of(cloud, grid=GRID, scanner=SCANNER, displacement=None, view_gain=Non
 @pytest.mark.parametrize(("thickness", "spacing"), [(3.0, 3.0), (5.0, 2.5), (1.0, 1.0)])
 def test_a_still_object_keeps_its_mass_wherever_it_lies(kernel, thickness, spacing):
     scanner = Scanner(slice_thickness_mm=thickness, slice_spacing_mm=spacing, kernel=KERNELS[kernel])
-    grid = Grid((int(20 / spacing), 96, 96), (0.7, 0.7, spacing), (-33.3, -33.1, -10.0))
+    grid = Grid((96, 96, int(20 / spacing)), (0.7, 0.7, spacing), (-33.3, -33.1, -10.0))
     for place in ((0.0, 0.0, 0.0), (3.21, -5.4, 0.77)):
         cloud = rod(place, (1, 0, 1), 2.0, 4.0, 0.4)
         assert image_of(cloud, grid, scanner).sum() * math.prod(grid.spacing_mm) == pytest.approx(cloud.total, rel=2e-3)
@@ -56,7 +57,7 @@ def test_motion_equals_back_projection_view_by_view(half_scan, gantry):
     frequency = np.fft.rfftfreq(8192, 0.02)
     ramp = np.fft.fftshift(np.fft.irfft(frequency * scanner.transfer(frequency), 8192) / 0.02)
     s = (np.arange(8192) - 4096) * 0.02
-    x, y = np.meshgrid(GRID.x_mm(), GRID.y_mm())
+    x, y = np.meshgrid(*GRID.axes_mm()[:2])
     expected, views = np.zeros_like(x), 360
     for angle in np.arange(views) * 2 * math.pi / views:
         lag = (angle / (2 * math.pi) - gantry + 0.5) % 1.0 - 0.5
@@ -74,8 +75,8 @@ def test_views_that_disagree_leave_streaks_but_no_mass():
     gain = 1 + np.random.default_rng(1).normal(0, 0.3, 40)
     gain += 1 - gain.mean()
     cloud = PointCloud(np.zeros((1, 3)), np.ones(1))
-    wide = Grid((7, 240, 240), (0.7, 0.7, 3.0), (-84.0, -84.0, -9.0))
+    wide = Grid((240, 240, 7), (0.7, 0.7, 3.0), (-84.0, -84.0, -9.0))
     plain, streaks = image_of(cloud, wide), image_of(cloud, wide, view_gain=gain)
     assert streaks.sum() == pytest.approx(plain.sum(), rel=0.06)
-    is_far = np.hypot(*np.meshgrid(wide.x_mm(), wide.y_mm())) > 10
+    is_far = np.hypot(*np.meshgrid(*wide.axes_mm()[:2])) > 10
     assert np.abs(streaks[3][is_far]).max() > 20 * np.abs(plain[3][is_far]).max()

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from CACTrainingLib.phantom.scanner.scanner import KERNELS, Grid, NoiseSource, Scanner
+from CACScoringLib.core.grid import Grid
+from CACTrainingLib.phantom.scanner.scanner import KERNELS, NoiseSource, Scanner
 
-GRID = Grid((4, 256, 256), (0.7, 0.7, 3.0), (0.0, 0.0, 0.0))
+GRID = Grid((256, 256, 4), (0.7, 0.7, 3.0), (0.0, 0.0, 0.0))
 
 
 @pytest.mark.parametrize("thickness", [1.0, 3.0, 5.0])

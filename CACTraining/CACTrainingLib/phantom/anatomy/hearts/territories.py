@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial import cKDTree
 
+from CACScoringLib.core.grid import Grid
+
 from ...scanner.motion import ScanPose
-from ...scanner.scanner import Grid
 from ..coronaries import ARTERIES, CoronaryTree
 from ..heart import aorta_paths, posed_frame
 from ..points import along
@@ -48,7 +49,7 @@ def territories(patient: Patient, pose: ScanPose, grid: Grid) -> np.ndarray:
     heart = patient.heart
     frame = posed_frame(patient.body, pose)
     shift = np.asarray(pose.table_shift_mm)
-    x, y, z = (places - s for places, s in zip((grid.x_mm(), grid.y_mm(), grid.z_mm()), shift, strict=True))
+    x, y, z = (places - s for places, s in zip(grid.axes_mm(), shift, strict=True))
     labels = np.zeros(grid.shape, np.uint8)
     arch, descending = aorta_paths(patient.body, frame, heart)
     for (path, radii), name in ((arch, "ascending aorta"), (descending, "descending aorta")):

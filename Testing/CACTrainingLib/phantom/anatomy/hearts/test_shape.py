@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from CACScoringLib.core.grid import Grid
 from CACTrainingLib.phantom.anatomy.body import draw_body
 from CACTrainingLib.phantom.anatomy.heart import posed_frame
 from CACTrainingLib.phantom.anatomy.hearts.shape import (
@@ -17,7 +18,6 @@ from CACTrainingLib.phantom.anatomy.hearts.valves import (
 )
 from CACTrainingLib.phantom.anatomy.patient import draw_patient, patient_heart, stream
 from CACTrainingLib.phantom.scanner.motion import ScanPose
-from CACTrainingLib.phantom.scanner.scanner import Grid
 
 NUMBERS = range(6)
 
@@ -88,7 +88,7 @@ def test_the_left_main_forks_where_and_as_it_does_in_people(hearts):
 def test_territories_hold_their_own_calcium():
     patient = draw_patient(8, prevalence=1.0, forks=True)
     pose = ScanPose(table_shift_mm=(3.0, -5.0, 2.0))
-    grid = Grid((90, 130, 140), (1.5, 1.5, 2.0), (-85.0, -125.0, -80.0))
+    grid = Grid((140, 130, 90), (1.5, 1.5, 2.0), (-85.0, -125.0, -80.0))
     labels = territories(patient, pose, grid)
     frame = posed_frame(patient.body, pose)
 
