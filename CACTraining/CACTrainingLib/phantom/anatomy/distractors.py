@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..shapes import place_points
 from . import tissues
 from .body import Body
 from .canvas import smooth_path
 from .coronaries import CoronaryTree, Vessel
-from .heart import HeartFrame, aorta_paths, reference_frame
+from .heart import VESSELS, HeartFrame, aorta_paths, reference_frame, vessel_anchors
 from .hearts.shape import HeartShape
 from .hearts.valves import DEPOSITS, deposits, ring
 from .points import PointCloud, along, arc_mm, frame_along, frames_along, join_clouds, tube
@@ -91,13 +92,13 @@ def lead(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generat
         appendage = atrium + np.array([0.12 * a, 0.2 * b, 0.25 * c])
         hook = smooth_path(np.stack([atrium, atrium + np.array([0, 0.15 * b, -0.1 * c]), appendage]), 40)
         clouds.append(tube(hook, np.full(40, radius), fill, 0.4))
-    vein = tube(_cava(frame, atrium), np.full(120, radius), fill, 0.4)
+    vein = tube(_cava(body, atrium), np.full(120, radius), fill, 0.4)
     return [Part("heart", "RCA", join_clouds(clouds), 1.0), Part("body", None, vein, 1.0)]
 
 
 def catheter(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
     """Draw a central venous catheter or port of radiopaque polymer, its tip near the right atrium."""
-    path = _cava(reference_frame(body), heart.landmarks_mm["ra"])
+    path = _cava(body, heart.landmarks_mm["ra"])
     end = int(g.uniform(0.82, 1.0) * len(path))
     density = g.uniform(700, 2200) / tissues.METAL_HU
     return [Part("body", None, tube(path[:end], np.full(end, g.uniform(0.8, 1.2)), density, 0.4), 0.1)]
@@ -162,10 +163,10 @@ DEVICES: dict[str, Callable[[Body, CoronaryTree, HeartShape, np.random.Generator
 """Functions that draw the parts of each kind."""
 
 
-def _cava(frame: HeartFrame, atrium: np.ndarray) -> np.ndarray:
+def _cava(body: Body, atrium: np.ndarray) -> np.ndarray:
     """Return the path [120, 3] in LPS from the left arm through the superior vena cava to the atrium."""
-    knots = [(48, -38, 135), (15, -42, 112), (-26, -26, 103), (-29, -14, 80), (-28, -8, 45), frame.to_lps(atrium)]
-    return smooth_path(np.array([tuple(knot) for knot in knots], float), 120)
+    anchors = vessel_anchors(body, reference_frame(body).to_lps(atrium))
+    return smooth_path(place_points(VESSELS["left subclavian vein to right atrium"], anchors), 120)
 
 
 PREVALENCE = {

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..scanner.motion import HEART_SHARE_OF_BREATH, ScanPose, rotation_xyz
-from . import tissues
+from ..shapes import place_points, read_shapes
 from .body import Body
 from .canvas import Box, Canvas, coverage, smooth_path
 from .hearts.shape import PARTS, WALL_MM, HeartShape
 from .hearts.valves import papillary_muscles
 
 _BORDER_MM = 4.0
+AIRWAY_WALL_MM, AIRWAY_WALL_HU = 1.2, 30.0
 ROOT_IN_FRAME = (-0.30, 0.06, 0.30)
 """Usual centre of the aortic root in the heart frame, in semi-axes."""
 
@@ -194,87 +195,62 @@ Tube = tuple[np.ndarray, np.ndarray, float, float]
 """Path [n, 3] in LPS, radii [n], HU, width of the edge in mm."""
 
 
+VESSELS = read_shapes("vessels")
+"""Groups of vessels and airways by name, and the points of courses that are not painted by themselves."""
+
+
 def great_vessels(body: Body, frame: HeartFrame, shape: HeartShape) -> list[Tube]:
     """Return oesophagus, veins, arteries and airways in painting order."""
-    return [*_oesophagus(body), *_veins(body, frame, shape), *_arteries(body, frame, shape), *_airways()]
+    blood = body.blood_hu
+    trunk, *aorta = ((*path, blood, 1.4) for path in (pulmonary_trunk(frame, shape), *aorta_paths(body, frame, shape)))
+    left_atrium, right_atrium = (frame.to_lps(shape.landmarks_mm[name]) for name in ("la", "ra"))
+    anchors = vessel_anchors(body, right_atrium) | {
+        "in front": np.array([0, -0.42 * body.spine_y_mm, 0]),
+        "fork": trunk[0][-1],
+        "height of the fork": np.array([0, 0, trunk[0][-1, 2]]),
+    }
+
+    def group(name: str) -> list[Tube]:
+        return [
+            _tube(
+                place_points(vessel["points"], anchors),
+                vessel["radii_mm"],
+                vessel.get("hu", 0.0) + blood * vessel.get("blood", False),
+                vessel.get("edge_mm", 1.4),
+                vessel.get("count", 14),
+            )
+            for vessel in VESSELS[name]
+        ]
+
+    veins, air = group("systemic veins"), group("airways")
+    for side, dz in ((-1, 14), (-1, -14), (1, 12), (1, -14)):
+        gate = left_atrium + np.array([side * 24, 6, dz * 0.6])
+        hilum = (side * 52 + 4, left_atrium[1] + 10, left_atrium[2] + dz * 1.6)
+        veins.append(_tube([left_atrium, gate, hilum], [12, 7.5, 5.5], blood))
+    walls = [(path, radii + AIRWAY_WALL_MM, AIRWAY_WALL_HU, edge) for path, radii, _, edge in air]
+    arteries = [trunk, *group("pulmonary arteries"), *aorta, *group("branches of the arch")]
+    return [*group("oesophagus"), *veins, *arteries, *walls, *air]
 
 
-def _tube(points: list, radii: list[float], hu: float, edge_mm: float = 1.4, count: int = 14) -> Tube:
+def vessel_anchors(body: Body, right_atrium: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the anchors of VESSELS in LPS: the body's origin, the depth of its spine, and the right atrium."""
+    return {"body": np.zeros(3), "spine": np.array([0, body.spine_y_mm, 0]), "right atrium": right_atrium}
+
+
+def _tube(points: list | np.ndarray, radii: list[float], hu: float, edge_mm: float = 1.4, count: int = 14) -> Tube:
     """Return a smooth tube of `count` points through `points`, its radius interpolated between `radii`."""
     places = np.linspace(0, 1, count), np.linspace(0, 1, len(radii))
     return smooth_path(points, count), np.interp(*places, radii), hu, edge_mm
 
 
-def _oesophagus(body: Body) -> list[Tube]:
-    """Return the oesophagus' wall and the air in it."""
-    y = body.spine_y_mm - 22
-    wall = [(3, y - 4, 190), (8, y, 90), (6, y, 40), (10, y - 4, -20), (18, y - 14, -90)]
-    air = [(7, y, 150), (8, y, 95)]
-    return [_tube(wall, [7, 7.5, 7, 7.5, 8], tissues.OESOPHAGUS_HU, 1.5), _tube(air, [2.2, 1.2], -300.0, 1.5, 3)]
-
-
-def _veins(body: Body, frame: HeartFrame, shape: HeartShape) -> list[Tube]:
-    """Return superior cava with the left brachiocephalic vein, inferior cava, azygos and pulmonary veins."""
-    blood, spine = body.blood_hu, body.spine_y_mm
-    left_atrium, right_atrium = (frame.to_lps(shape.landmarks_mm[name]) for name in ("la", "ra"))
-    superior = [(-34, -0.42 * spine, 125), (-29, -14, 80), (-28, -8, 45), tuple(right_atrium)]
-    azygos = [(-8, spine - 17, -120), (-9, spine - 17, 50), (-16, spine - 22, 72), (-26, 0, 78)]
-    tubes = [
-        _tube(superior, [7, 9, 10, 12], blood - 1),
-        _tube([(48, -38, 135), (15, -42, 112), (-28, -26, 105)], [6, 6, 7], blood - 1),
-        _tube([tuple(right_atrium), (-20, 12, -45), (-18, 18, -130)], [13, 12.5, 12.5], blood - 1),
-        _tube(azygos, [3.5, 4, 5, 5], blood),
-    ]
-    for side, dz in ((-1, 14), (-1, -14), (1, 12), (1, -14)):
-        gate = left_atrium + np.array([side * 24, 6, dz * 0.6])
-        hilum = (side * 52 + 4, left_atrium[1] + 10, left_atrium[2] + dz * 1.6)
-        tubes.append(_tube([tuple(left_atrium), tuple(gate), hilum], [12, 7.5, 5.5], blood))
-    return tubes
-
-
-def _arteries(body: Body, frame: HeartFrame, shape: HeartShape) -> list[Tube]:
-    """Return the pulmonary trunk and the aorta with their branches."""
-    blood = body.blood_hu
-    trunk, trunk_radii = pulmonary_trunk(frame, shape)
-    fork = tuple(trunk[-1])
-    z = fork[2]
-    right_branch = [(-8, 2, z - 3), (-36, 4, z - 8), (-52, 8, z - 22), (-56, 16, z - 46), (-62, 30, z - 70)]
-    left_branch = [(32, 2, z + 4), (46, 14, z - 4), (54, 24, z - 26), (60, 36, z - 48), (66, 46, z - 70)]
-    tubes: list[Tube] = [(trunk, trunk_radii, blood, 1.4)]
-    tubes += [_tube([fork, *branch], [12, 11, 10, 8.5, 7, 4.5], blood) for branch in (right_branch, left_branch)]
-    tubes += [(path, radii, blood, 1.4) for path, radii in aorta_paths(body, frame, shape)]
-    for x, y, top in ((-20, -28, (-28, -30, 190)), (8, -8, (20, -10, 190)), (18, 8, (34, 12, 190))):
-        tubes.append(_tube([(x * 0.6, y * 0.6, 104), (x, y, 125), top], [6.0, 5.0, 4.2], blood, count=6))
-    return tubes
-
-
-def _airways() -> list[Tube]:
-    """Return walls of trachea and bronchi, then the air in them."""
-    carina = 72.0
-    airways = (
-        ([(0, -6, 200), (-1, 2, 130), (-2, 10, carina)], [9.0, 9.0, 9.5]),
-        ([(-2, 10, carina), (-20, 12, 58), (-42, 14, 38), (-46, 20, 16), (-54, 32, -8)], [7.5, 6.5, 5.0, 4.5, 2.6]),
-        ([(-40, 13, 40), (-58, 6, 48), (-72, 2, 58)], [4.5, 3.2, 2.0]),
-        ([(-44, 17, 24), (-58, -4, 12), (-70, -20, 4)], [3.4, 2.6, 1.6]),
-        ([(-2, 10, carina), (22, 14, 56), (42, 20, 40), (52, 35, 16), (62, 45, -8)], [7.0, 5.5, 4.6, 4.2, 2.4]),
-        ([(40, 19, 42), (56, 4, 46), (70, -10, 52)], [4.2, 3.0, 1.8]),
-    )
-    walls = [_tube(path, [radius + 1.2 for radius in radii], 30.0, 1.2, 10) for path, radii in airways]
-    return walls + [_tube(path, radii, tissues.AIR_HU + 15, 1.2, 10) for path, radii in airways]
-
-
 def aorta_paths(body: Body, frame: HeartFrame, shape: HeartShape) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return centre lines [n, 3] in LPS with radii [n]: root to arch, and descending aorta."""
-    spine = body.spine_y_mm
-    arch_knots = [(-8, -20, 88), (6, -2, 101), (16, 20, 97), (20, spine - 18, 78)]
+    anchors = vessel_anchors(body, np.zeros(3))
     stem, stem_radii = shape.stem("aorta")
-    knots = [*frame.to_lps(stem[::3]), *arch_knots]
     radii = np.array([*stem_radii[::3], *(stem_radii[-1] * np.array([0.97, 0.9, 0.86, 0.82]))])
-    arch = smooth_path(knots, 26)
+    arch = smooth_path([*frame.to_lps(stem[::3]), *place_points(VESSELS["aortic arch"], anchors)], 26)
     arch_radii = np.interp(np.linspace(0, 1, 26), np.linspace(0, 1, len(radii)), radii)
-    descending = smooth_path(
-        [(20, spine - 18, 80), (22, spine - 14, 40), (20, spine - 14, -20), (10, spine - 20, -140)], 14
-    )
+    descending = smooth_path(place_points(VESSELS["descending aorta"], anchors), 14)
     return [(arch, arch_radii), (descending, np.linspace(0.82, 0.72, 14) / 0.82 * arch_radii[-1])]
 
 
