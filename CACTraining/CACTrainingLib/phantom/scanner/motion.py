@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..shapes import read_shapes
 from .scanner import KERNELS, Scanner
 
 EXCURSION_MM = {"LM": (5.0, 1.2), "LAD": (7.0, 2.0), "LCX": (14.0, 3.5), "RCA": (20.0, 5.0), "valve": (10.0, 2.0)}
@@ -108,8 +109,6 @@ SHORT_SPIRAL_SHARE = 0.6
 """Share of ungated spiral scans with slices from little more than half a rotation (pitch near 1); the others use a
 full rotation."""
 
-THICKNESS_SPACING_MM = ((3.0, 3.0), (2.0, 2.0), (5.0, 5.0), (1.0, 1.0), (3.0, 1.5), (5.0, 2.5), (1.5, 1.0))
-
 
 @dataclass(frozen=True)
 class Protocol:
@@ -136,38 +135,9 @@ class Protocol:
     breath_hold: tuple[bool, bool]
 
 
-PROTOCOLS = {
-    "radiotherapy": Protocol(
-        kernels=(("soft", 0.6), ("medium", 0.4)),
-        kvps=((120.0, 1.0),),
-        slices=((0, 0.85), (1, 0.15)),
-        pixel_mm=(0.84, 1.0),
-        noise_hu=(11.0, 27.0),
-        rotation_s=(0.44, 0.5, 0.75),
-        gated=False,
-        breath_hold=(True, False),
-    ),
-    "varied": Protocol(
-        kernels=(("soft", 0.45), ("medium", 0.35), ("sharp", 0.2)),
-        kvps=((120.0, 0.75), (100.0, 0.12), (80.0, 0.05), (135.0, 0.08)),
-        slices=((0, 0.3), (1, 0.15), (2, 0.15), (3, 0.1), (4, 0.1), (5, 0.1), (6, 0.1)),
-        pixel_mm=(0.6, 1.0),
-        noise_hu=(8.0, 38.0),
-        rotation_s=(0.35, 0.42, 0.5, 0.75, 1.0),
-        gated=False,
-        breath_hold=(True, False),
-    ),
-    "cardiac": Protocol(
-        kernels=(("soft", 1.0),),
-        kvps=((120.0, 1.0),),
-        slices=((0, 1.0),),
-        pixel_mm=(0.4, 0.6),
-        noise_hu=(14.0, 23.0),
-        rotation_s=(0.28, 0.35),
-        gated=True,
-        breath_hold=(True, True),
-    ),
-}
+_DATA = read_shapes("protocols")
+THICKNESS_SPACING_MM = _DATA["thickness_spacing_mm"]
+PROTOCOLS = {name: Protocol(**protocol) for name, protocol in _DATA["protocols"].items()}
 """Protocols: "radiotherapy" follows the paper's planning pairs (3 mm, 120 kVp, one in breath-hold), "varied" is for
 training."""
 
