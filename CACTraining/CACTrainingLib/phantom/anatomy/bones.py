@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..scanner.motion import ScanPose
+from ..shapes import place_points, read_shapes
 from . import tissues
 from .body import Body
 from .canvas import Canvas, coverage
 
+BONES = read_shapes("bones")
+"""Tubes of vertebrae and clavicles by group."""
 RIB_SPACING_MM = 23.0
 RIB_DROP_MM = 92.0
 """Height in mm by which a rib's front end lies below its back end."""
@@ -106,16 +110,18 @@ class Skeleton:
         y0, size = body.spine_y_mm, body.vertebra_mm / 24.5
         level = z / body.vertebra_mm + body.vertebra_phase
         offset = (level - math.floor(level + 0.5)) * body.vertebra_mm
-        half, level_z = body.vertebra_mm / 2, z - offset
+        half = body.vertebra_mm / 2
+        anchors = {
+            "slice": np.array([0, y0, z]),
+            "level": np.array([0, y0, z - offset]),
+            "tip": np.array([0, y0 + 33 + 24 * size, z - offset]),
+        }
         # Paravertebral muscles behind the lamina, and soft tissue around the column.
         for side in (-1, 1):
             centre = np.array([side * 23 * size, y0 + 51 * size, z])
             canvas.ellipsoid(centre, (22 * size, 14 * size, 1e4), body.muscle_hu, edge_mm=2.5)
-            # The rib's neck and head join the vertebra once per level.
-            path = np.array(
-                [[side * 16, y0 + 8, level_z + 6], [side * 34, y0 + 18, level_z + 2], [side * 58, y0 + 24, level_z - 8]]
-            )
-            self._bone_tube(canvas, path * [size, 1, 1], np.array([6.0, 4.8, 4.5]))
+        # The rib's neck and head join the vertebra once per level.
+        self._paint_tubes(canvas, "rib necks", anchors, (size, 1, 1))
         box, distance = canvas.ellipsoid_distance(
             np.array([0, y0 + 3, z]), (20 * size, 17.5 * size, 1e4), border_mm=3.0
         )
@@ -133,34 +139,27 @@ class Skeleton:
             canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * (0.5 + 0.1 * plate))
             spongy = body.spongiosa_hu * (1 + 0.8 * plate) + 28 * grain[box]
             canvas.blend(box, coverage(distance + 1.6), spongy)
-        self._paint_arch(canvas, y0, size, offset)
-
-    def _paint_arch(self, canvas: Canvas, y0: float, size: float, offset: float) -> None:
-        z, body = canvas.z_mm, self.body
+        # Arch and processes around the canal.
+        self._paint_tubes(canvas, "pedicles" if -7 < offset < 9 else "facets", anchors, (size, 1, 1))
+        self._paint_tubes(canvas, "spinous process", anchors, (1, 1, 1), sides=(1,))
         canal = np.array([0.0, y0 + 19.5 * size, z])
-        if -7 < offset < 9:
-            for side in (-1, 1):
-                pedicle = np.array(
-                    [[side * 11, y0 + 9, z], [side * 13, y0 + 21, z], [side * 8, y0 + 29, z], [0, y0 + 33, z]]
-                )
-                self._bone_tube(canvas, pedicle * [size, 1, 1], np.array([5.0, 4.6, 4.0, 4.2]))
-                process = np.array([[side * 13, y0 + 21, z - offset + 2], [side * 34, y0 + 30, z - offset + 4]])
-                self._bone_tube(canvas, process * [size, 1, 1], np.array([5.0, 4.6]))
-        else:
-            for side in (-1, 1):
-                facet = np.array([[side * 13, y0 + 22, z], [side * 12, y0 + 28, z]])
-                self._bone_tube(canvas, facet * [size, 1, 1], np.array([4.2, 4.0]))
-        spine_tip = y0 + 33 + 24 * size
-        path = np.array([[0.0, y0 + 32, z - offset + 2], [0.0, spine_tip, z - offset - 18]])
-        self._bone_tube(canvas, path, np.array([3.6, 4.2]))
         canvas.ellipsoid(canal, (8.5 * size, 7.5 * size, 1e4), body.fat_hu * 0.3)
         canvas.ellipsoid(canal, (7.0 * size, 6.2 * size, 1e4), tissues.CEREBROSPINAL_FLUID_HU)
         canvas.ellipsoid(canal, (4.6 * size, 3.6 * size, 1e4), 35.0)
 
-    def _bone_tube(self, canvas: Canvas, path: np.ndarray, radii: np.ndarray) -> None:
-        box, distance = canvas.tube_distance(path, radii)
-        canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * 0.75)
-        canvas.blend(box, coverage(distance + 1.7), self.body.spongiosa_hu * 1.2)
+    def _paint_tubes(
+        self,
+        canvas: Canvas,
+        group: str,
+        anchors: dict[str, np.ndarray],
+        scale: tuple[float, float, float],
+        sides: tuple[int, ...] = (-1, 1),
+    ) -> None:
+        for side, tube in itertools.product(sides, BONES[group]):
+            path = place_points(tube["points"], anchors) * scale * [side, 1, 1]
+            box, distance = canvas.tube_distance(path, np.array(tube["radii_mm"]))
+            canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * 0.75)
+            canvas.blend(box, coverage(distance + 1.7), self.body.spongiosa_hu * 1.2)
 
     def _paint_sternum(self, canvas: Canvas, scale: float, grain: np.ndarray) -> None:
         z = canvas.z_mm
@@ -178,14 +177,5 @@ class Skeleton:
         canvas.blend(box, coverage(distance + 1.4), self.body.spongiosa_hu * 0.75 + 22 * grain[box])
 
     def _paint_clavicles(self, canvas: Canvas) -> None:
-        depth, width = self.body.cavity_half_depth_mm, self.body.cavity_half_width_mm
-        for side in (-1, 1):
-            path = np.array(
-                [
-                    [side * 16, -0.80 * depth, 124],
-                    [side * 60, -0.88 * depth, 140],
-                    [side * 105, -0.50 * depth, 158],
-                    [side * width, -0.2 * depth, 170],
-                ]
-            )
-            self._bone_tube(canvas, path, np.array([10.0, 6.5, 6.0, 7.0]))
+        anchors = {"body": np.zeros(3), "side": np.array([self.body.cavity_half_width_mm, 0, 0])}
+        self._paint_tubes(canvas, "clavicles", anchors, (1, self.body.cavity_half_depth_mm, 1))
