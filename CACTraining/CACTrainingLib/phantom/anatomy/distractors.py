@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..shapes import place_points
+from ..shapes import place_points, read_shapes
 from . import tissues
 from .body import Body
 from .canvas import smooth_path
@@ -169,32 +169,15 @@ def _cava(body: Body, atrium: np.ndarray) -> np.ndarray:
     return smooth_path(place_points(VESSELS["left subclavian vein to right atrium"], anchors), 120)
 
 
-PREVALENCE = {
-    "aortic wall": 0.45,
-    "aortic root": 0.15,
-    "aortic valve": 0.14,
-    "mitral annulus": 0.12,
-    "hilar node": 0.12,
-    "pericardium": 0.03,
-    "stent": 0.04,
-    "pacemaker lead": 0.03,
-    "sternal wires": 0.04,
-    "papillary muscle": 0.03,
-    "venous catheter": 0.03,
-    "bypass clips": 0.02,
-    "prosthetic valve": 0.01,
-}
+_KINDS = read_shapes("distractors")["kinds"]
+PREVALENCE = {kind: facts["prevalence"] for kind, facts in _KINDS.items()}
 """Share of patients with each kind."""
-
-AGEING = ("aortic wall", "aortic root", "aortic valve", "mitral annulus")
+AGEING, ADDED = (tuple(kind for kind, facts in _KINDS.items() if facts.get(fact)) for fact in ("ages", "added"))
+"""Kinds that are more common beside coronary calcium, and kinds drawn from a generator of their own."""
+MOVES_WITH = {kind: facts["moves_with"] for kind, facts in _KINDS.items() if "moves_with" in facts}
+"""Group of `motion.EXCURSION_MM` of the kinds that do not move with the valves."""
 WITH_PLAQUE, WITHOUT_PLAQUE = 1.5, 0.7
 """Factors on the prevalence of AGEING kinds in patients with and without coronary calcium."""
-
-ADDED = ("venous catheter", "bypass clips", "prosthetic valve")
-"""Kinds drawn from a generator of their own, so that adding them left the other kinds unchanged."""
-
-MOVES_WITH = {"aortic root": "LM", "pericardium": "LCX"}
-"""Group of `motion.EXCURSION_MM` of the kinds that do not move with the valves."""
 
 STREAK_SPREAD = 0.35
 """Standard deviation of the gain on metal between view directions."""
