@@ -11,28 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..shapes import read_shapes
 from .coronaries import CoronaryTree, Plaque, Vessel, draw_plaque
 
-SEGMENTS = {
-    1: "RCA proximal",
-    2: "RCA mid",
-    3: "RCA distal",
-    4: "PDA of the RCA",
-    16: "PL of the RCA",
-    5: "LM",
-    6: "LAD proximal",
-    7: "LAD mid",
-    8: "LAD distal",
-    9: "D1",
-    10: "D2, D3",
-    11: "LCX proximal",
-    12: "OM1",
-    13: "LCX distal",
-    14: "OM2, OM3",
-    15: "PDA of the LCX",
-    18: "PL of the LCX",
-}
-"""Segments by number, artery by artery. PL: posterolateral branch; PDA: posterior descending artery."""
+SEGMENTS = {int(number): name for number, name in read_shapes("segments")["segments"].items()}
+"""Segments by number, artery by artery."""
 
 _DRAWS = 200
 """Plaques drawn for one of a given mass; the nearest in mass is taken, so that its shape and density are common."""
