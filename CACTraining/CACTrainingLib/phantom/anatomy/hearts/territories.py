@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from CACScoringLib.core.grid import Grid
+from CACScoringLib.core.labels import TERRITORIES as TERRITORY_NAMES
 
 from ...scanner.motion import ScanPose
 from ..coronaries import ARTERIES, CoronaryTree
@@ -19,18 +20,7 @@ from .valves import ROOT_MM, aortic_root, posterior_arc
 if TYPE_CHECKING:
     from ..patient import Patient
 
-TERRITORIES = {
-    "LM": 1,
-    "LAD": 2,
-    "LCX": 3,
-    "RCA": 4,
-    "aortic valve and root": 5,
-    "mitral annulus": 6,
-    "ascending aorta": 7,
-    "descending aorta": 8,
-    "pulmonary artery": 9,
-    "other": 10,
-}
+TERRITORIES = {name: label for label, name in enumerate(TERRITORY_NAMES) if label}
 """Labels; 0 is outside heart and vessels, "other" is heart away from arteries, valves and vessels."""
 ARTERY_REACH_MM = 14.0
 """Distance in mm from every artery beyond which heart is "other"."""
