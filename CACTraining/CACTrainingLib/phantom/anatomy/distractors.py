@@ -25,6 +25,15 @@ from .hearts.shape import HeartShape
 from .hearts.valves import DEPOSITS, deposits, ring
 from .points import PointCloud, along, arc_mm, frame_along, frames_along, join_clouds, tube
 
+KINDS = read_shapes("distractors")["kinds"]
+"""Prevalence, traits and sizes by kind."""
+PREVALENCE = {kind: facts["prevalence"] for kind, facts in KINDS.items()}
+"""Share of patients with each kind."""
+AGEING, ADDED = (tuple(kind for kind, facts in KINDS.items() if facts.get(fact)) for fact in ("ages", "added"))
+"""Kinds that are more common beside coronary calcium, and kinds drawn from a generator of their own."""
+MOVES_WITH = {kind: facts["moves_with"] for kind, facts in KINDS.items() if "moves_with" in facts}
+"""Group of `motion.EXCURSION_MM` of the kinds that do not move with the valves."""
+
 
 class Part(NamedTuple):
     """Piece of a device. Its anchor, group and cloud are as in `Distractor`; streaks is the strength of its streaks."""
@@ -35,8 +44,8 @@ class Part(NamedTuple):
     streaks: float
 
 
-def mesh(path_mm: np.ndarray, radii_mm: np.ndarray, volume_mm3: float, crowns: int = 6) -> PointCloud:
-    """Return zigzag rings of struts on a tube's wall along a polyline [n, 3] with radii [n], about every 1.6 mm."""
+def mesh(path_mm: np.ndarray, radius_mm: float, volume_mm3: float, crowns: int = 6) -> PointCloud:
+    """Return zigzag rings of struts on a tube's wall along a polyline [n, 3], about every 1.6 mm."""
     arc = arc_mm(path_mm)
     rings = max(2, round(arc[-1] / 1.6))
     height = arc[-1] / rings
@@ -45,111 +54,109 @@ def mesh(path_mm: np.ndarray, radii_mm: np.ndarray, volume_mm3: float, crowns: i
     at = np.clip((np.arange(rings)[:, None] + 0.05 + 0.9 * zigzag) * height, 0, arc[-1]).ravel()
     angle = np.tile(turn, rings)
     u, v = frames_along(along(np.gradient(path_mm, axis=0), at, arc))
-    radius = np.interp(at, arc, radii_mm)[:, None]
-    places = along(path_mm, at) + radius * (np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v)
+    places = along(path_mm, at) + radius_mm * (np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v)
     return PointCloud(places, np.full(len(places), volume_mm3 / len(places)))
-
-
-STENT_STREAKS = 0.4
-"""Strength of a stent's streaks."""
 
 
 def stent(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
     main = [v for v in tree.vessels if v.name == v.artery and v.name != "LM"]
     vessel = main[g.integers(len(main))]
-    return [Part("heart", vessel.artery, stent_struts(vessel, g), STENT_STREAKS)]
+    return [Part("heart", vessel.artery, stent_struts(vessel, g), KINDS["stent"]["streaks"])]
 
 
 def stent_struts(vessel: Vessel, g: np.random.Generator) -> PointCloud:
     """The struts of a stent in a vessel, in its frame; weights in mm³ of metal."""
-    first = int(g.uniform(0.05, 0.35) * len(vessel.path_mm))
-    path = vessel.path_mm[first : first + int(g.uniform(12, 28) / 0.5)]
-    # An expanded stent is as wide as the artery; struts cover 15 to 20 % of the wall. They are too thin to harden the
-    # beam, so steel and cobalt weigh more than in a thick wire.
+    size = KINDS["stent"]
+    first = int(g.uniform(*size["start"]) * len(vessel.path_mm))
+    path = vessel.path_mm[first : first + int(g.uniform(*size["length_mm"]) / 0.5)]
     radius = float(vessel.radius_mm[first])
     length = 0.5 * (len(path) - 1)
-    volume = 2 * math.pi * radius * length * g.uniform(0.07, 0.14) * g.uniform(0.15, 0.2) * 1.6
-    return mesh(path, np.full(len(path), radius), volume)
+    volume = 2 * math.pi * radius * length * g.uniform(*size["strut_mm"]) * g.uniform(*size["cover"]) * size["density"]
+    return mesh(path, radius, volume)
 
 
 def lead(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
     """Draw a lead from the left arm's vein to the right ventricle's apex, sometimes with a second in the atrium."""
-    frame = reference_frame(body)
-    a, b, c = frame.semi_axes_mm
+    size = KINDS["pacemaker lead"]
+    a, b, c = body.heart_semi_axes_mm
     atrium, bend = heart.landmarks_mm["ra"], heart.landmarks_mm["tricuspid"]
     blood = heart.places_mm[heart.part("rv") < -3.5].astype(float)
     blood = blood[np.argsort(blood[:, 0])]
-    tip = blood[int(g.uniform(0.93, 0.995) * len(blood))]
+    tip = blood[int(g.uniform(*size["tip"]) * len(blood))]
     middle = 0.5 * (bend + tip) + 0.2 * (heart.landmarks_mm["rv"] - bend)
     inside = smooth_path(np.stack([atrium, bend, middle, tip]), 90)
-    radius, fill = g.uniform(0.35, 0.55), g.uniform(0.5, 1.0)
-    clouds = [tube(inside, np.full(90, radius), fill, 0.4)]
-    if g.random() < 0.4:
-        # A defibrillator's coil.
-        clouds.append(tube(inside[45:82], np.full(37, 1.2), 0.3, 0.5))
-    if g.random() < 0.5:
-        # A second lead, into the atrial appendage.
+    radius, density, coil = g.uniform(*size["radius_mm"]), g.uniform(*size["density"]), size["coil"]
+    clouds = [tube(inside, radius, density, 0.4)]
+    if g.random() < coil["share"]:
+        clouds.append(tube(inside[45:82], coil["radius_mm"], coil["density"], 0.5))
+    if g.random() < size["atrial_share"]:
         appendage = atrium + np.array([0.12 * a, 0.2 * b, 0.25 * c])
         hook = smooth_path(np.stack([atrium, atrium + np.array([0, 0.15 * b, -0.1 * c]), appendage]), 40)
-        clouds.append(tube(hook, np.full(40, radius), fill, 0.4))
-    vein = tube(_cava(body, atrium), np.full(120, radius), fill, 0.4)
-    return [Part("heart", "RCA", join_clouds(clouds), 1.0), Part("body", None, vein, 1.0)]
+        clouds.append(tube(hook, radius, density, 0.4))
+    vein = tube(_cava(body, atrium), radius, density, 0.4)
+    return [Part("heart", "RCA", join_clouds(clouds), size["streaks"]), Part("body", None, vein, size["streaks"])]
 
 
 def catheter(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
     """Draw a central venous catheter or port of radiopaque polymer, its tip near the right atrium."""
     path = _cava(body, heart.landmarks_mm["ra"])
-    end = int(g.uniform(0.82, 1.0) * len(path))
-    density = g.uniform(700, 2200) / tissues.METAL_HU
-    return [Part("body", None, tube(path[:end], np.full(end, g.uniform(0.8, 1.2)), density, 0.4), 0.1)]
+    size = KINDS["venous catheter"]
+    end = int(g.uniform(*size["end"]) * len(path))
+    density = g.uniform(*size["hu"]) / tissues.METAL_HU
+    return [Part("body", None, tube(path[:end], g.uniform(*size["radius_mm"]), density, 0.4), size["streaks"])]
 
 
 def bypass_clips(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
     """Draw clips along a graft to the left anterior descending, from the aorta or from behind the sternum's edge."""
     frame = reference_frame(body)
     target = next(v for v in tree.vessels if v.name == "LAD").path_mm
-    target = target[int(g.uniform(0.35, 0.7) * len(target))]
-    if g.random() < 0.6:
+    size = KINDS["bypass clips"]
+    target = target[int(g.uniform(*size["target"]) * len(target))]
+    if g.random() < size["thoracic_share"]:
         knots = [(26, 8 - body.cavity_half_depth_mm, 105), (24, 8 - body.cavity_half_depth_mm, 50)]
         graft = smooth_path(np.stack([*frame.to_heart(np.array(knots, float)), 1.1 * target, target]), 100)
     else:
         start = frame.root_mm + 42 * np.array([-0.75, 0.2, 0.65])
         graft = smooth_path(np.stack([start, 0.58 * (start + target), target]), 100)
     clouds = []
-    for place in graft[g.choice(100, int(g.integers(4, 15)), replace=False)]:
+    for place in graft[g.choice(100, int(g.integers(*size["count"])), replace=False)]:
         u, _, w = frame_along(g.normal(size=3))
-        half = g.uniform(1.6, 3.0)
+        half = g.uniform(*size["half_length_mm"])
         legs = place + np.array([[half, 0.7], [-half, 0.4], [-half, -0.4], [half, -0.7]]) @ np.stack([w, u])
-        clouds.append(tube(legs, np.full(4, g.uniform(0.3, 0.45)), g.uniform(0.4, 0.9), 0.3))
-    return [Part("heart", "LM", join_clouds(clouds), 0.6)]
+        clouds.append(tube(legs, g.uniform(*size["radius_mm"]), g.uniform(*size["density"]), 0.3))
+    return [Part("heart", "LM", join_clouds(clouds), size["streaks"])]
 
 
 def sternal_wires(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
-    clouds = []
+    clouds, size = [], KINDS["sternal wires"]
     angle = np.linspace(0, 2 * math.pi, 40)
-    y0 = -body.cavity_half_depth_mm - 6.5
-    for z in np.arange(-15, 110, g.uniform(18, 24)):
-        loop = np.stack([15 * np.cos(angle), y0 + 8.5 * np.sin(angle), z + g.normal(0, 2) + 3 * np.cos(angle)], axis=1)
-        clouds.append(tube(loop, np.full(40, 0.4), 1.0, 0.5))
-    return [Part("body", None, join_clouds(clouds), 0.8)]
+    x, y = size["half_width_mm"] * np.cos(angle), size["half_depth_mm"] * np.sin(angle)
+    y += -body.cavity_half_depth_mm - size["behind_skin_mm"]
+    for z in np.arange(*size["heights_mm"], g.uniform(*size["spacing_mm"])):
+        loop = np.stack([x, y, z + g.normal(0, 2) + 3 * np.cos(angle)], axis=1)
+        clouds.append(tube(loop, size["radius_mm"], size["density"], 0.5))
+    return [Part("body", None, join_clouds(clouds), size["streaks"])]
 
 
 def prosthetic_valve(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random.Generator) -> list[Part]:
     """Draw a surgical valve's ring or a transcatheter valve's mesh in the aortic or mitral annulus."""
-    valve = "aortic" if g.random() < 0.65 else "mitral"
+    size = KINDS["prosthetic valve"]
+    valve = "aortic" if g.random() < size["aortic_share"] else "mitral"
     annulus = ring(heart, valve)
     middle = annulus.middle_mm
     radius = 0.9 * float(np.median(np.linalg.norm(annulus.curve_mm - middle, axis=1)))
     u, v, w = frame_along(annulus.axis)
-    if valve == "aortic" and g.random() < 0.5:
-        path = middle + np.linspace(-6, g.uniform(12, 36), 60)[:, None] * w
+    if valve == "aortic" and g.random() < size["transcatheter_share"]:
+        struts = size["mesh"]
+        path = middle + np.linspace(-6, g.uniform(*struts["top_mm"]), 60)[:, None] * w
         length = float(np.linalg.norm(path[-1] - path[0]))
-        volume = 2 * math.pi * radius * length * 0.35 * 0.15 * g.uniform(0.5, 0.9)
-        return [Part("heart", "valve", mesh(path, np.full(60, radius), volume, crowns=12), 0.6)]
-    angle = np.linspace(0, 2 * math.pi, 80)[:, None]
-    posts = 1.5 * np.maximum(np.cos(3 * angle), 0) * g.uniform(0, 3)
+        volume = 2 * math.pi * radius * length * struts["strut_mm"] * struts["cover"] * g.uniform(*struts["density"])
+        return [Part("heart", "valve", mesh(path, radius, volume, crowns=12), size["streaks"][0])]
+    angle, wire = np.linspace(0, 2 * math.pi, 80)[:, None], size["ring"]
+    posts = 1.5 * np.maximum(np.cos(3 * angle), 0) * g.uniform(*wire["posts_mm"])
     loop = middle + radius * (np.cos(angle) * u + np.sin(angle) * v) + posts * w
-    return [Part("heart", "valve", tube(loop, np.full(80, g.uniform(0.3, 0.9)), g.uniform(0.4, 0.9), 0.4), 0.8)]
+    cloud = tube(loop, g.uniform(*wire["radius_mm"]), g.uniform(*wire["density"]), 0.4)
+    return [Part("heart", "valve", cloud, size["streaks"][1])]
 
 
 DEVICES: dict[str, Callable[[Body, CoronaryTree, HeartShape, np.random.Generator], list[Part]]] = {
@@ -169,13 +176,6 @@ def _cava(body: Body, atrium: np.ndarray) -> np.ndarray:
     return smooth_path(place_points(VESSELS["left subclavian vein to right atrium"], anchors), 120)
 
 
-_KINDS = read_shapes("distractors")["kinds"]
-PREVALENCE = {kind: facts["prevalence"] for kind, facts in _KINDS.items()}
-"""Share of patients with each kind."""
-AGEING, ADDED = (tuple(kind for kind, facts in _KINDS.items() if facts.get(fact)) for fact in ("ages", "added"))
-"""Kinds that are more common beside coronary calcium, and kinds drawn from a generator of their own."""
-MOVES_WITH = {kind: facts["moves_with"] for kind, facts in _KINDS.items() if "moves_with" in facts}
-"""Group of `motion.EXCURSION_MM` of the kinds that do not move with the valves."""
 WITH_PLAQUE, WITHOUT_PLAQUE = 1.5, 0.7
 """Factors on the prevalence of AGEING kinds in patients with and without coronary calcium."""
 

@@ -64,13 +64,13 @@ def along(path_mm: np.ndarray, at: np.ndarray, arc: np.ndarray | None = None) ->
     return np.stack([np.interp(at, arc, path_mm[:, axis]) for axis in range(3)], axis=1)
 
 
-def tube(path_mm: np.ndarray, radii_mm: np.ndarray, density: float, step_mm: float) -> PointCloud:
-    """Return a solid tube along a polyline [n, 3] with a radius at each vertex [n]. density: weight per mm³."""
+def tube(path_mm: np.ndarray, radii_mm: np.ndarray | float, density: float, step_mm: float) -> PointCloud:
+    """Return a solid tube along a polyline [n, 3]. radii_mm: one, or one a vertex [n]. density: weight per mm³."""
     arc = arc_mm(path_mm)
     sections = max(1, math.ceil(arc[-1] / step_mm))
     s = (np.arange(sections) + 0.5) * arc[-1] / sections
     centre = along(path_mm, s)
-    radius = np.interp(s, arc, radii_mm)
+    radius = np.interp(s, arc, np.broadcast_to(radii_mm, len(arc)))
     tangent = np.gradient(centre, axis=0) if sections > 1 else (path_mm[-1:] - path_mm[:1])
     u, v = frames_along(tangent)
     disc = sunflower(max(1, math.ceil(math.pi * float(radius.max()) ** 2 / step_mm**2)))

@@ -31,9 +31,9 @@ from ..anatomy.coronaries import (
 )
 from ..anatomy.distractors import (
     AGEING,
+    KINDS,
     MOVES_WITH,
     PREVALENCE,
-    STENT_STREAKS,
     WITH_PLAQUE,
     WITHOUT_PLAQUE,
     Distractor,
@@ -336,7 +336,7 @@ def _draw_stents(vessels: tuple[Vessel, ...], g: np.random.Generator) -> tuple[D
     stents = []
     for _ in range(min(len(long_enough), 1 + int(g.integers(2)))):
         vessel = long_enough[g.integers(len(long_enough))]
-        gain = view_gain(g, STENT_STREAKS)
+        gain = view_gain(g, KINDS["stent"]["streaks"])
         cloud = stent_struts(vessel, g)
         stents.append(Distractor("stent", "body", vessel.artery, cloud, metal=True, view_gain=gain))
     return tuple(stents)
