@@ -23,7 +23,7 @@ from .coronaries import CoronaryTree, Vessel
 from .heart import VESSELS, HeartFrame, aorta_paths, reference_frame, vessel_anchors
 from .hearts.shape import HeartShape
 from .hearts.valves import DEPOSITS, deposits, ring
-from .points import PointCloud, along, arc_mm, frame_along, frames_along, join_clouds, tube
+from .points import PointCloud, arc_mm, around, frame_along, join_clouds, tube
 
 KINDS = read_shapes("distractors")["kinds"]
 """Prevalence, traits and sizes by kind."""
@@ -52,9 +52,7 @@ def mesh(path_mm: np.ndarray, radius_mm: float, volume_mm3: float, crowns: int =
     turn = np.linspace(0, 2 * math.pi, 96, endpoint=False)
     zigzag = 2 * np.abs(np.mod(turn * crowns / (2 * math.pi), 1.0) - 0.5)
     at = np.clip((np.arange(rings)[:, None] + 0.05 + 0.9 * zigzag) * height, 0, arc[-1]).ravel()
-    angle = np.tile(turn, rings)
-    u, v = frames_along(along(np.gradient(path_mm, axis=0), at, arc))
-    places = along(path_mm, at) + radius_mm * (np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v)
+    places = around(path_mm, at, np.tile(turn, rings), radius_mm, arc)
     return PointCloud(places, np.full(len(places), volume_mm3 / len(places)))
 
 
@@ -218,10 +216,8 @@ class Distractor:
         share, wall_distance, angle = self.cloud.positions_mm.T
         at = share * (len(path) - 1)
         index = np.arange(len(path))
-        u, v = frames_along(along(np.gradient(path, axis=0), at, index))
-        outwards = np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v
         radius = np.interp(at, index, radii) + wall_distance
-        return PointCloud(along(path, at, index) + radius[:, None] * outwards, self.cloud.weights)
+        return PointCloud(around(path, at, angle, radius, index), self.cloud.weights)
 
 
 def draw_distractors(

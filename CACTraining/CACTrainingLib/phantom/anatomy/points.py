@@ -64,6 +64,15 @@ def along(path_mm: np.ndarray, at: np.ndarray, arc: np.ndarray | None = None) ->
     return np.stack([np.interp(at, arc, path_mm[:, axis]) for axis in range(3)], axis=1)
 
 
+def around(
+    path_mm: np.ndarray, at: np.ndarray, angle: np.ndarray, radius_mm: np.ndarray | float, arc: np.ndarray
+) -> np.ndarray:
+    """Return points [m, 3] around a polyline [n, 3] at arc lengths, angles and radii [m]. arc: as in `along`."""
+    u, v = frames_along(along(np.gradient(path_mm, axis=0), at, arc))
+    outwards = np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v
+    return along(path_mm, at, arc) + np.reshape(radius_mm, (-1, 1)) * outwards
+
+
 def tube(path_mm: np.ndarray, radii_mm: np.ndarray | float, density: float, step_mm: float) -> PointCloud:
     """Return a solid tube along a polyline [n, 3]. radii_mm: one, or one a vertex [n]. density: weight per mm³."""
     arc = arc_mm(path_mm)
