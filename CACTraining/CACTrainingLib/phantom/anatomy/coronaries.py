@@ -42,6 +42,10 @@ class Vessel:
     def length_mm(self) -> float:
         return _SPACING_MM * (len(self.path_mm) - 1)
 
+    def lumen(self) -> PointCloud:
+        """Return blood and wall as points, weights in mm³."""
+        return tube(self.path_mm, self.radius_mm + WALL_MM, 1.0, LUMEN_STEP_MM)
+
 
 @dataclass(frozen=True)
 class CoronaryTree:
@@ -52,8 +56,7 @@ class CoronaryTree:
 
     def lumen(self, artery: str) -> PointCloud:
         """Return blood and wall of an artery and its branches as points in heart coordinates, weights in mm³."""
-        parts = [tube(v.path_mm, v.radius_mm + WALL_MM, 1.0, LUMEN_STEP_MM) for v in self.of(artery)]
-        return join_clouds(parts)
+        return join_clouds([vessel.lumen() for vessel in self.of(artery)])
 
     def of(self, artery: str) -> list[Vessel]:
         return [vessel for vessel in self.vessels if vessel.artery == artery]

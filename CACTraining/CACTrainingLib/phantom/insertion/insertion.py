@@ -20,9 +20,9 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.quality.mass_calibration import calcium_hu_per_mg_cm3
 
 from ..anatomy import tissues
-from ..anatomy.coronaries import LUMEN_STEP_MM, WALL_MM, Plaque, Vessel, vessel_along_path
+from ..anatomy.coronaries import Plaque, Vessel, vessel_along_path
 from ..anatomy.distractors import Distractor
-from ..anatomy.points import POINT_STEP_MM, join_clouds, tube
+from ..anatomy.points import POINT_STEP_MM, join_clouds
 from ..scanner.motion import ScanPose, draw_heart_beat
 from ..scanner.response import Displacement, Stamp, add_stamps, image_of_points
 from ..scanner.scanner import Kernel, Scanner
@@ -70,9 +70,8 @@ def add_plaques(
         clouds = [plaque.cloud(vessel, POINT_STEP_MM) for plaque in plaques if plaque.vessel == vessel.name]
         arteries.setdefault(vessel.artery, []).extend(image_of_points(join_clouds(clouds), grid, scanner, move))
         if draw_vessels:
-            points = tube(vessel.path_mm, vessel.radius_mm + WALL_MM, 1.0, LUMEN_STEP_MM)
             lumen = np.zeros(hu.shape, np.float32)
-            add_stamps(lumen, image_of_points(points, grid, scanner, move))
+            add_stamps(lumen, image_of_points(vessel.lumen(), grid, scanner, move))
             # Blood replaces fat.
             contrast = tissues.BLOOD_HU - tissues.FAT_HU
             hu += np.minimum(lumen, 1) * np.clip((tissues.BLOOD_HU - hu) / contrast, 0, 1) * contrast
