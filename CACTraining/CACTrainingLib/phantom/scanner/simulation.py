@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from scipy import fft
@@ -210,10 +211,8 @@ class _Painter:
         pixel = grid.spacing_mm[0]
         fy, fx = np.fft.fftfreq(grid.shape[1], pixel)[:, None], np.fft.rfftfreq(grid.shape[2], pixel)[None]
         self._transfer = scanner.transfer(np.hypot(fy, fx)).astype(np.float32)
-        self._vessels = _SortedCloud(
-            apply_breath(patient.vessels.positions_mm, patient.body, pose), patient.vessels.weights
-        )
-        self._grain = _SortedCloud(apply_breath(patient.grain.positions_mm, patient.body, pose), patient.grain.weights)
+        breathe = partial(apply_breath, body=patient.body, pose=pose)
+        self._vessels, self._grain = (_SortedCloud(cloud.map(breathe)) for cloud in (patient.vessels, patient.grain))
         # Noise falls towards the skin, where rays cross less of the body; illustrative.
         r2 = (self.x[None] / 150) ** 2 + ((self.y[:, None] - 10) / 110) ** 2
         self._noise_share = (0.62 + 0.42 * np.exp(-0.7 * r2)).astype(np.float32)
@@ -285,10 +284,9 @@ class _Painter:
 class _SortedCloud:
     """Still cloud, sorted by height, drawn into slices without in-plane blur."""
 
-    def __init__(self, positions_mm: np.ndarray, weights: np.ndarray) -> None:
-        order = np.argsort(positions_mm[:, 2], kind="stable")
-        self._positions = positions_mm[order]
-        self._weights = weights[order]
+    def __init__(self, cloud: PointCloud) -> None:
+        order = np.argsort(cloud.positions_mm[:, 2], kind="stable")
+        self._positions, self._weights = cloud.positions_mm[order], cloud.weights[order]
 
     def image(self, grid: Grid, k: int, scanner: Scanner) -> np.ndarray:
         """Return the share of each pixel of slice k filled by the cloud (weights in mm³), float32 [rows, columns]."""
