@@ -15,12 +15,7 @@ from .body import Body
 from .canvas import Canvas, coverage
 
 BONES = read_shapes("bones")
-"""Tubes of vertebrae and clavicles by group."""
-RIB_SPACING_MM = 23.0
-RIB_DROP_MM = 92.0
-"""Height in mm by which a rib's front end lies below its back end."""
-_CARTILAGE_FROM = 0.74
-"""Share of the way from spine to sternum where bone gives way to cartilage."""
+"""Measures of ribs, and tubes of vertebrae and clavicles by group."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +58,20 @@ class Skeleton:
         self._paint_clavicles(canvas)
 
     def _paint_ribs(self, canvas: Canvas, trunk: Trunk) -> None:
-        body, pixels = self.body, trunk.ribs
+        body, pixels, ribs = self.body, trunk.ribs, BONES["ribs"]
+        spacing, drop, border = ribs["spacing_mm"], ribs["drop_mm"], ribs["cartilage_from"]
         front = self._front.ravel()[pixels]
         # Ribs fall from spine to the costochondral junction, cartilage rises again to the sternum.
-        fall = np.where(front < _CARTILAGE_FROM, front / _CARTILAGE_FROM, 1 - 0.45 * (front - _CARTILAGE_FROM) / 0.26)
-        height = canvas.z_mm + RIB_DROP_MM * fall + 4 * self.pose.inspiration - body.rib_phase * RIB_SPACING_MM
-        offset = height - RIB_SPACING_MM * np.rint(height / RIB_SPACING_MM)
+        fall = np.where(front < border, front / border, 1 - 0.45 * (front - border) / 0.26)
+        height = canvas.z_mm + drop * fall + 4 * self.pose.inspiration - body.rib_phase * spacing
+        offset = height - spacing * np.rint(height / spacing)
         # Half a rib's height and its edge are less than 8 mm.
-        keep = (height > -150 + RIB_DROP_MM * 0.4) & (front < 0.955) & (np.abs(offset) < 8)
+        keep = (height > -150 + drop * 0.4) & (front < 0.955) & (np.abs(offset) < 8)
         pixels, front, offset = pixels[keep], front[keep], offset[keep]
         depth = trunk.inner.ravel()[pixels] - 6.0
-        cartilage = front > _CARTILAGE_FROM
-        thickness = np.where(cartilage, 4.6, 4.0)
-        half_height = np.where(cartilage, 6.5, 5.6)
+        cartilage = front > border
+        thickness = np.where(cartilage, *ribs["half_depth_mm"])
+        half_height = np.where(cartilage, *ribs["half_height_mm"])
         distance = (np.sqrt((depth / thickness) ** 2 + (offset / half_height) ** 2) - 1) * 4.3
         grain = trunk.grain.ravel()[pixels]
         marrow = np.float32(tissues.RIB_MARROW_HU) + 40 * grain

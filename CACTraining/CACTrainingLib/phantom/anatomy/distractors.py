@@ -285,8 +285,8 @@ def _aortic_wall(g: np.random.Generator) -> list[Distractor]:
 def _hilar_nodes(g: np.random.Generator) -> list[Distractor]:
     nodes = []
     for _ in range(1 + g.poisson(1.0)):
-        place = ((-48, 6, 32), (50, 14, 28), (-18, 2, 66), (4, 14, 60), (18, -4, 74))[g.integers(5)]
-        centre = np.array(place, float) + g.normal(0, 4, 3)
+        places = KINDS["hilar node"]["places_mm"]
+        centre = np.array(places[g.integers(len(places))], float) + g.normal(0, 4, 3)
         nodes.append(
             Distractor("hilar node", "body", None, _blob(g, centre, g.uniform(1.0, 2.6, 3), _mass(g, 18, 0.9)))
         )

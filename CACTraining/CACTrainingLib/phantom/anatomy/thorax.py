@@ -16,12 +16,17 @@ import numpy as np
 from scipy import ndimage
 
 from ..scanner.motion import ScanPose
+from ..shapes import read_shapes
 from . import tissues
 from .body import Body
 from .bones import Skeleton, Trunk
 from .canvas import Box, Canvas, coverage
 from .heart import reference_frame
 from .points import PointCloud, join_clouds
+
+TRUNK = read_shapes("trunk")
+"""Profiles of the chest wall, and the lungs' vessels."""
+LUNG_VESSELS = TRUNK["lung vessels"]
 
 
 class Thorax:
@@ -43,7 +48,7 @@ class Thorax:
         self.skeleton = Skeleton(body, pose, self._front)
         self._cavity = _polar(self._front, _cavity_radii(body, pose))
         self._cavity_back = float(_cavity_radii(body, pose)[0])
-        self._muscle = _polar(self._front, _muscle_mm(body))
+        self._muscle = _polar(self._front, body.muscle_mm * _profile("muscle"))
         self._fat = _polar(self._front, _fat_mm(body))
         self._lateral = np.square(np.sin(math.pi * self._front))
         self._grain = _texture(x_mm, y_mm, texture_seed)
@@ -205,7 +210,8 @@ def trunk_outline_mm(body: Body, z_mm: float) -> np.ndarray:
     shoulder, muscle_scale, fat_scale = _wall_scales(z_mm)
     scale = cavity_scale(z_mm)
     cavity = cavity_radius_mm(body, ScanPose(), front)
-    muscle = _polar(front, _muscle_mm(body)) * muscle_scale + lateral * 24 * shoulder + cavity * 0.8 * (1 - scale)
+    muscle = _polar(front, body.muscle_mm * _profile("muscle")) * muscle_scale
+    muscle = muscle + lateral * 24 * shoulder + cavity * 0.8 * (1 - scale)
     fat = _polar(front, _fat_mm(body)) * fat_scale + lateral * 12 * shoulder
     radius = cavity * scale + 13 + muscle + fat
     return np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=1)
@@ -241,16 +247,16 @@ def _cavity_radii(body: Body, pose: ScanPose) -> np.ndarray:
     b = body.cavity_half_depth_mm * (1 + 0.05 * pose.inspiration)
     n = 2.35
     radius = (np.abs(np.sin(angle) / a) ** n + np.abs(np.cos(angle) / b) ** n) ** (-1 / n)
-    gutter = 22 * np.exp(-(((front - 0.2) / 0.12) ** 2)) + 12 * np.exp(-((front / 0.1) ** 2))
-    return radius + gutter * body.cavity_half_depth_mm / 86
+    return radius + _profile("gutter") * body.cavity_half_depth_mm / 86
 
 
-def _muscle_mm(body: Body) -> np.ndarray:
-    front = np.linspace(0, 1, 21)
-    back = 1.5 * np.exp(-(((front - 0.12) / 0.12) ** 2))
-    side = 1.0 * np.exp(-(((front - 0.42) / 0.13) ** 2))
-    chest = 1.15 * np.exp(-(((front - 0.76) / 0.13) ** 2))
-    return body.muscle_mm * (0.25 + back + side + chest)
+def _profile(name: str) -> np.ndarray:
+    """Return a profile of TRUNK at 21 directions from spine to sternum."""
+    front, profile = np.linspace(0, 1, 21), TRUNK[name]
+    values = np.full(21, profile["base"])
+    for height, centre, width in profile["bumps"]:
+        values += height * np.exp(-(((front - centre) / width) ** 2))
+    return values
 
 
 def _fat_mm(body: Body) -> np.ndarray:
@@ -280,18 +286,12 @@ def _texture(x_mm: np.ndarray, y_mm: np.ndarray, seed: int) -> list[np.ndarray]:
     return fields
 
 
-TERMINAL_RADIUS_MM = 0.42
-LARGEST_RADIUS_MM = 5.5
-ENDS_PER_TREE = 1300
-_STEP_MM = 7.0
-
-
 def lung_vessels(body: Body, generator: np.random.Generator) -> PointCloud:
     """Draw arteries and veins of both lungs in quiet breathing; weights in mm³ of blood."""
     clouds = []
-    for side, gates in ((-1, ((-50, 8, 30), (-46, 6, 8))), (1, ((48, 18, 26), (48, 10, 6)))):
+    for side, gates in LUNG_VESSELS["gates_mm"]:
         for gate in gates:
-            ends = _places_in_lung(body, side, generator, ENDS_PER_TREE)
+            ends = _places_in_lung(body, side, generator, LUNG_VESSELS["ends_per_tree"])
             clouds.append(_tree(np.array(gate, float), ends, generator))
     return join_clouds(clouds)
 
@@ -343,7 +343,7 @@ def _tree(gate: np.ndarray, ends: np.ndarray, generator: np.random.Generator) ->
         distance = np.sqrt((x[:count] - end[0]) ** 2 + (y[:count] - end[1]) ** 2 + (z[:count] - end[2]) ** 2)
         # A detour through the trunk is cheaper than a new long vessel: 0.35 mm per mm already grown.
         start = int((distance + 0.35 * reach[:count]).argmin())
-        steps = max(1, math.ceil(distance[start] / _STEP_MM))
+        steps = max(1, math.ceil(distance[start] / LUNG_VESSELS["step_mm"]))
         bend = generator.normal(0, 0.09 * distance[start], 3)
         t = np.arange(1, steps + 1) / steps
         grown = slice(count, count + steps)
@@ -360,7 +360,7 @@ def _tree(gate: np.ndarray, ends: np.ndarray, generator: np.random.Generator) ->
     flow[leaves] = 1.0
     for n in range(count - 1, 0, -1):
         flow[parent[n]] += flow[n]
-    radius = np.minimum(TERMINAL_RADIUS_MM * np.cbrt(flow), LARGEST_RADIUS_MM)
+    radius = np.minimum(LUNG_VESSELS["terminal_radius_mm"] * np.cbrt(flow), LUNG_VESSELS["largest_radius_mm"])
     return _fill(nodes[:, :count].T.copy(), parent[:count], radius, generator)
 
 
