@@ -6,13 +6,14 @@ calcium, and with none (the healthy twin). Such pictures are for training only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
 from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhance, view_of_path
@@ -53,7 +54,6 @@ class RadiographSet:
         scores: Scores by label [n], NaN if unknown.
         factors: Age in years, sex (1 for men) and BMI [n, 3], NaN if unknown.
         sha256: Hash of the table.
-        warnings: Doubts about the table.
     """
 
     names: tuple[str, ...]
@@ -73,7 +73,6 @@ class RadiographSet:
     scores: dict[str, np.ndarray]
     factors: np.ndarray
     sha256: str
-    warnings: tuple[ScanWarning, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -97,7 +96,7 @@ def load_radiographs(
     super_resolution: str = "none",
     scales: Sequence[float] = SCALES,
     finder: RadiographNet | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> RadiographSet:
     """Read the radiographs of a table, or of a folder that holds one; see `cases.read_table`.
 
@@ -106,7 +105,7 @@ def load_radiographs(
         super_resolution: Way for digital cases, as in `cases.read_case`.
         scales: Factors on the calcium, the first of them 1; (1,) makes no further pictures.
         finder: Network that locates unknown hearts; without one, squares are at the view's middle, with a warning.
-        progress: Called with (done, rows).
+        progress: Progress, which is warned of unknown hearts.
 
     Raises:
         TableError: The table is unusable.
@@ -115,18 +114,17 @@ def load_radiographs(
     if not scales or scales[0] != 1.0:
         raise ValueError("The first scale has to be 1, the patient's own calcium.")
     rows = read_table(table, label)
-    views = tuple(views)
-    parts, warnings = [], []
+    views, progress = tuple(views), progress or Progress()
+    parts = []
     for number, row in enumerate(rows):
         parts.append(_case(row, views, enhancement, super_resolution, tuple(scales), finder))
-        if progress:
-            progress(number + 1, len(rows))
+        progress.counted(number + 1, len(rows))
     squares = [part.pop("squares") for part in parts]
     stacked = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
     n_unknown = int((~stacked["has_heart"]).sum())
     if n_unknown and finder is None:
         message = f"On {n_unknown} radiographs the heart is unknown: their centre is used. Use a model that finds it."
-        warnings.append(ScanWarning("heart-not-known", message))
+        progress.warning(ScanWarning("heart-not-known", message))
     counts = [len(part) for part in squares]
     labels = sorted({name for row in rows for name in row.scores})
     return RadiographSet(
@@ -141,7 +139,6 @@ def load_radiographs(
         scores={name: np.array([row.scores.get(name, np.nan) for row in rows]) for name in labels},
         factors=np.array([row.factors for row in rows]),
         sha256=table_hash(rows),
-        warnings=tuple(warnings),
         **stacked,
     )
 

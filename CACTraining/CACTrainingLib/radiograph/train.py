@@ -16,15 +16,13 @@ import numpy as np
 from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
-from CACScoringLib.models.cards import Training, describe, read_network
-from CACScoringLib.models.store import save_model
+from CACScoringLib.models.cards import Training, read_network
 from CACScoringLib.networks.radiograph import BACKBONES, VIEWS, RadiographNet, RadiographNetConfig
 from CACScoringLib.radiograph.view import ENHANCEMENTS
 
 from ..statistics.bootstrap import patient_estimate
 from ..statistics.roc import above, area_name, area_under_curve
-from ..training.run_folder import has_checkpoint, record_training, training_lock
-from ..training.runs import LICENCE, as_scoring_loads, commit
+from ..training.runs import commit, training_run
 from ..training.settings import LoopSettings, RunOptions, facts_of
 from .cases import LABELS, SUPER_RESOLUTIONS, read_table
 from .dataset import SCALES, RadiographSet, check_label, load_radiographs
@@ -89,67 +87,50 @@ PRESETS: dict[str, RadiographTrainSettings] = {
 def train(options: RunOptions, settings: RadiographTrainSettings, progress: Progress) -> Path:
     """Train a radiograph model and write it; returns its card's path. Raises CTError, OutputError."""
     table, fitting = options.only_table(), settings.fit_settings(options)
-    options.check()
-    progress.begin(["radiographs", "training", "model", *(["external"] if settings.external else [])])
-    with training_lock(options.folder):
-        has_checkpoint(options.folder, options.resume)
-        training = fitting.training
-        loop, label = training.loop, training.label
-        facts = {"network": "radiograph", "steps": loop.steps, "minutes": loop.minutes}
-        record_training(options.folder, options.command, **facts)
+    config, training, external = fitting.config, fitting.training, settings.external
+    steps = ["radiographs", "training", "model", *(["external"] if external else [])]
+    with training_run(options, "radiograph", training, {}, progress, steps) as run:
+        load = partial(
+            load_radiographs,
+            views=config.views,
+            enhancement=config.enhancement,
+            super_resolution=settings.super_resolution,
+            progress=progress,
+        )
         with progress.step("radiographs"):
             scales = SCALES if training.scaled_share > 0 and training.knows_calcium else SCALES[:1]
             finder = cast(RadiographNet, read_network(fitting.start)[1]) if fitting.start is not None else None
-            data = _load(table, label, scales, finder, settings, fitting, progress)
-            if settings.external:
-                _check_external(data, settings.external)
+            data = load(table, training.label, scales=scales, finder=finder)
+            if external:
+                _check_external(data, external)
         with progress.step("training"):
-            learning, validation = validation_split(data, loop.validation_share, loop.seed, label)
-            network, calibration, outcome, metrics = fit(data, learning, validation, fitting, options.folder, progress)
-        values = {
-            **facts_of(training),
-            **{"steps_done": outcome.steps, "best_step": outcome.best_step, "seconds": round(outcome.seconds, 1)},
-            "sharpening": settings.super_resolution,
-        }
-        digital = bool(data.has_map.all())
-        trained = Training(_describe_data(data, learning, validation), loop.seed, values, commit())
-        use = INTENDED_USE.format(data=DIGITAL if digital else USER_TABLE)
-        card = describe(options.name, fitting.config, settings.backbone, trained, {}, calibration, LICENCE, use)
-        scorer = cast(RadiographNet, as_scoring_loads(network, card).network)
+            loop = training.loop
+            split = validation_split(data, loop.validation_share, loop.seed, training.label)
+            network, calibration, outcome, metrics = fit(data, *split, fitting, options.folder, progress)
         with progress.step("model"):
+            digital = bool(data.has_map.all())
+            uses = "; ".join(
+                f"{use}: {len(cases)} radiographs of {len(np.unique(data.patients[cases]))} patients"
+                for use, cases in zip(("training", "validation"), split, strict=True)
+            )
+            kind = "radiographs computed from digital patients' CT" if digital else "radiographs of a user's table"
+            facts = facts_of(training) | outcome.facts() | {"sharpening": settings.super_resolution}
+            trained = Training(f"{kind}; {uses}; table SHA-256 {data.sha256}", loop.seed, facts, commit())
+            use = INTENDED_USE.format(data=DIGITAL if digital else USER_TABLE)
+            model = run.loaded_model(network, config, settings.backbone, trained, use)
+            measure = partial(_metrics, cast(RadiographNet, model.network), calibration, fitting)
             group = "validation patients of the training's own split, on whom it was stopped and calibrated"
-            measured = {**metrics, **_metrics(scorer, calibration, data, validation, label, fitting), "data": group}
-            card = replace(card, validation=measured)
-        if settings.external:
+            measured = {**metrics, **measure(data, split[1], training.label), "data": group}
+        if external:
             with progress.step("external"):
-                external = _load(settings.external, None, SCALES[:1], network, settings, fitting, progress)
-                truth = external.scores.get(LABELS[0])
-                external_label = label if truth is None or np.isnan(truth).any() else LABELS[0]
-                tested = _metrics(scorer, calibration, external, np.arange(len(external)), external_label, fitting)
-                tested["table_sha256"] = external.sha256
+                external_data = load(external, scales=SCALES[:1], finder=network)
+                truth = external_data.scores.get(LABELS[0])
+                label = training.label if truth is None or np.isnan(truth).any() else LABELS[0]
+                tested = measure(external_data, np.arange(len(external_data)), label) | {
+                    "table_sha256": external_data.sha256
+                }
                 measured |= {f"external_{name}": value for name, value in tested.items()}
-                card = replace(card, validation=measured)
-        path = save_model(network, card, options.output.parent, options.overwrite)
-        progress.done(path)
-        return path
-
-
-def _load(
-    table: Path,
-    label: str | None,
-    scales: tuple[float, ...],
-    finder: RadiographNet | None,
-    settings: RadiographTrainSettings,
-    fitting: FitSettings,
-    progress: Progress,
-) -> RadiographSet:
-    config = fitting.config
-    data = load_radiographs(
-        table, label, config.views, config.enhancement, settings.super_resolution, scales, finder, progress.counted
-    )
-    for warning in data.warnings:
-        progress.warning(warning)
-    return data
+        return run.write_network(network, model.card, measured, calibration)
 
 
 def _check_external(data: RadiographSet, table: Path) -> None:
@@ -159,41 +140,31 @@ def _check_external(data: RadiographSet, table: Path) -> None:
         raise TableError(f"Patient {shared[0]} is in the external table and in the data. Test on other patients.")
 
 
-def _describe_data(data: RadiographSet, training: np.ndarray, validation: np.ndarray) -> str:
-    """Describe the training data for the card."""
-    kind = "radiographs computed from digital patients' CT" if data.has_map.all() else "radiographs of a user's table"
-    parts = [
-        f"{use}: {len(cases)} radiographs of {len(np.unique(data.patients[cases]))} patients"
-        for use, cases in (("training", training), ("validation", validation))
-    ]
-    return f"{kind}; {'; '.join(parts)}; table SHA-256 {data.sha256}"
-
-
 def _metrics(
     network: RadiographNet,
     calibration: dict[str, dict[str, float] | None],
+    fitting: FitSettings,
     data: RadiographSet,
     cases: np.ndarray,
     label: str,
-    fitting: FitSettings,
 ) -> dict[str, object]:
     """Return areas under the ROC curve by `roc.area_name`, of the image and (with_factors_…) with factors, with 95 %
     intervals over resamples of the patients; None without one of the classes."""
-    truth = above(check_label(data, label)[cases], fitting.config.thresholds)
+    thresholds = fitting.config.thresholds
+    truth = above(check_label(data, label)[cases], thresholds)
     image, fused = predictions_of(network, data, cases, calibration, knows_hearts(fitting))
     metrics: dict[str, object] = {"n": len(cases), "label": label}
     for prefix, probabilities in (("", image), ("with_factors_", fused)):
-        for number, threshold in enumerate(fitting.config.thresholds):
-            name = f"{prefix}{area_name(threshold)}"
-            finite = ~np.isnan(probabilities[:, number])
-            values, positive = probabilities[finite, number], truth[finite, number]
+        for threshold, predicted, positive in zip(thresholds, probabilities.T, truth.T, strict=True):
+            name, finite = f"{prefix}{area_name(threshold)}", ~np.isnan(predicted)
+            predicted, positive = predicted[finite], positive[finite]
             if positive.all() or not positive.any():
                 metrics[name] = None
                 continue
-            statistic = partial(area_under_curve, truth=positive, scores=values)
+            statistic = partial(area_under_curve, truth=positive, scores=predicted)
             estimate = patient_estimate(statistic, data.patients[cases][finite], fitting.training.loop.seed)
             interval = (estimate.low, estimate.high)
             metrics[name] = round(estimate.value, 4)
             metrics[f"{name}_95"] = [None if np.isnan(limit) else round(limit, 4) for limit in interval]
-            metrics[f"n_{name}"] = [int(positive.sum()), int(len(values) - positive.sum())]
+            metrics[f"n_{name}"] = [int(positive.sum()), int(len(positive) - positive.sum())]
     return metrics

@@ -128,6 +128,10 @@ class Outcome:
     best_step: int = 0
     processes: int = 1
 
+    def facts(self) -> dict[str, float]:
+        """Return the facts for a model card."""
+        return {"steps_done": self.steps, "best_step": self.best_step, "seconds": round(self.seconds, 1)}
+
 
 def train(
     task: Task[object],

@@ -28,10 +28,11 @@ from ..project.scan_identity import content_hash
 from ..project.training_scan import DataError, TrainingScan
 from .distributed import from_first, in_turn, make_fabric
 from .loop import Outcome, Task, train
-from .run_folder import record_training, training_lock
-from .settings import RunOptions, facts_of
+from .run_folder import has_checkpoint, record_training, training_lock
+from .settings import LoopSettings, RunOptions, facts_of
 
 LICENCE = "Apache-2.0"
+STEPS = ("scans", "training", "model")
 
 
 @dataclass(frozen=True)
@@ -132,51 +133,77 @@ class Run:
         data: Description of the training data for the card. evaluate: Function that returns metrics and calibration of
         the model on the validation data, given the model as scoring will load it (half precision included).
         """
-        options, config = self.options, settings.network
+        config = settings.network
         sizes = (name.partition("-")[0] for name, preset in self.presets.items() if preset.network == config)
 
         def write() -> Path:
             network = build(config)
             network.load_state_dict(outcome.weights)
             values = {name: value for name, value in facts_of(settings).items() if name != "network"}
-            values |= {
-                "steps_done": outcome.steps,
-                "best_step": outcome.best_step,
-                "processes": outcome.processes,
-                "seconds": round(outcome.seconds, 1),
-            }
+            values |= {**outcome.facts(), "processes": outcome.processes}
             training = Training(data, settings.loop.seed, values, commit())
-            card = describe(options.name, config, next(sizes, "custom"), training, {}, {}, LICENCE, intended_use)
-            metrics, calibration = evaluate(as_scoring_loads(network, card, options.device))
-            card = replace(card, validation=metrics, calibration=calibration)
-            path = save_model(network, card, options.output.parent, options.overwrite)
-            self.progress.done(path)
-            return path
+            size, device = next(sizes, "custom"), self.options.device
+            model = self.loaded_model(network, config, size, training, intended_use, device)
+            return self.write_network(network, model.card, *evaluate(model))
 
         with self.progress.step("model"):
             return from_first(self.fabric, write)
 
+    def loaded_model(
+        self, network: nn.Module, config: Any, size: str, training: Training, intended_use: str, device: str = "cpu"
+    ) -> LoadedModel:
+        """Return a trained network as scoring will load it, with a card that lacks metrics and calibration.
+
+        size: Preset for the card.
+        """
+        card = describe(self.options.name, config, size, training, {}, {}, LICENCE, intended_use)
+        return as_scoring_loads(network, card, device)
+
+    def write_network(
+        self, network: nn.Module, card: ModelCard, metrics: dict[str, Any], calibration: dict[str, Any]
+    ) -> Path:
+        """Write a network with its card, completed by metrics and calibration, in this process; return its path."""
+        card = replace(card, validation=metrics, calibration=calibration)
+        path = save_model(network, card, self.options.output.parent, self.options.overwrite)
+        self.progress.done(path)
+        return path
+
 
 @contextmanager
 def training_run(
-    options: RunOptions, network: str, settings: Any, presets: Mapping[str, Any], progress: Progress
+    options: RunOptions,
+    network: str,
+    settings: Any,
+    presets: Mapping[str, Any],
+    progress: Progress,
+    steps: Sequence[str] = STEPS,
 ) -> Iterator[Run]:
     """Launch a training's processes and lock its folder until the end.
 
-    network: Name on the command line. Raises TrainingError, DeviceError; OutputError also for a full disk.
+    Args:
+        network: Name on the command line.
+        settings: Settings of the training; those without `loop` have no checkpoint, and one process.
+        steps: Names of the steps for the progress.
+
+    Raises:
+        OutputError: The model exists, an earlier training is not resumed, or the disk is full.
+        TrainingError, DeviceError: The processes cannot start, or another one trains in the folder.
     """
     options.check()
-    loop = settings.loop
-    fabric = make_fabric(loop.half_precision, options.device, options.devices)
+    loop: LoopSettings | None = getattr(settings, "loop", None)
+    fabric = make_fabric(loop.half_precision, options.device, options.devices) if loop else make_fabric(False, "cpu")
     # Never disconnected: PyTorch may hang if a process group is destroyed before the networks trained in it.
     fabric.launch()
     with ExitStack() as stack:
         process_progress = progress if fabric.is_global_zero else Progress()
-        process_progress.begin(["scans", "training", "model"])
+        process_progress.begin(list(steps))
 
         def hold() -> None:
             stack.enter_context(training_lock(options.folder))
-            facts = {"network": network, "steps": loop.steps, "minutes": loop.minutes}
+            facts: dict[str, object] = {"network": network}
+            if loop:
+                has_checkpoint(options.folder, options.resume)
+                facts |= {"steps": loop.steps, "minutes": loop.minutes}
             record_training(options.folder, options.command, **facts)
 
         from_first(fabric, hold)

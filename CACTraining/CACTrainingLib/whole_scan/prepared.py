@@ -73,7 +73,7 @@ def prepare(
         events = run_jobs(partial(_start_worker, work), jobs, count, progress.counted)
         reasons = {scan.name: event.reason or event.result for scan, event in zip(missing, events, strict=True)}
         failed = {name: reason for name, reason in reasons.items() if reason}
-    if len(failed) == len(scans):
+    if scans and len(failed) == len(scans):
         name, reason = next(iter(failed.items()))
         raise CTError(f"None of {len(scans)} scans could be prepared; {name}: {reason}")
     return PreparedScans({name: file for name, file in files.items() if name not in failed}, failed)

@@ -146,17 +146,17 @@ class SourceSettings:
     noncoronary_controls: Path | None = None
     cache: Path | None = None
 
-    def read(self, data: Path) -> tuple[tuple[TableScan, ...], list[str], list[str], tuple[TableScan, ...]]:
-        """Read all scans of data and test, the names of training and test scans, and the controls.
+    def read(self, data: Path) -> tuple[tuple[TableScan, ...], list[str], tuple[TableScan, ...]]:
+        """Read all scans of data and test, the names of test scans, and the controls.
 
         Raises TableError if a training patient is in the test, or a control has coronary calcium.
         """
         training, test, controls = (
             read_scan_table(path) if path else () for path in (data, self.test, self.noncoronary_controls)
         )
-        scans, training_names, test_names = split_or_join(training, test)
+        scans, _, test_names = split_or_join(training, test)
         check_noncoronary_controls(scans, controls)
-        return scans, training_names, test_names, controls
+        return scans, test_names, controls
 
 
 def check_noncoronary_controls(training: Sequence[TableScan], noncoronary_controls: Sequence[TableScan]) -> None:
@@ -167,6 +167,13 @@ def check_noncoronary_controls(training: Sequence[TableScan], noncoronary_contro
         )
     if calcified := [scan.name for scan in noncoronary_controls if scan.total]:
         raise TableError(f"{calcified[0]} of noncoronary_controls has coronary calcium. Give patients without any.")
+
+
+def on_controls(positive: np.ndarray) -> dict[str, object]:
+    """Return a card's result on controls with non-coronary calcium only, bool [n]; empty without controls."""
+    if not len(positive):
+        return {}
+    return {"non_coronary_only": {"patients": len(positive), "called_coronary": int(positive.sum())}}
 
 
 def warn_of_failures(failed: dict[str, str], progress: Progress) -> None:

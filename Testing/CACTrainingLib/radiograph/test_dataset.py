@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from made_experiments import Warned
 
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.radiograph.view import view_of_path
@@ -33,8 +34,9 @@ def test_own_pictures_are_cut_about_the_middle_and_that_is_told(tmp_path):
     picture = np.random.default_rng(0).integers(0, 255, (500, 430), np.uint8)
     Image.fromarray(picture).save(tmp_path / "a.png")
     (tmp_path / "own.csv").write_text("file,patient,agatston\na.png,1,5\n", encoding="utf-8")
-    data = load_radiographs(tmp_path / "own.csv", views=("PA",))
-    assert [warning.code for warning in data.warnings] == ["heart-not-known"]
+    progress = Warned()
+    data = load_radiographs(tmp_path / "own.csv", views=("PA",), progress=progress)
+    assert [warning.code for warning in progress.warnings] == ["heart-not-known"]
     assert data.centres.tolist() == [[[215.5, 215.5]]]
     assert not data.has_heart.any()
     assert not data.has_map.any()

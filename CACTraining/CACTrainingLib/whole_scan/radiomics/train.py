@@ -8,9 +8,7 @@ test patients, and the results are written on its card.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -19,24 +17,23 @@ import numpy as np
 from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
-from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe
-from CACScoringLib.models.store import save_model
+from CACScoringLib.models.cards import LoadedModel, Training
 from CACScoringLib.networks.radiomics import RadiomicsConfig
 
 from ...data.scan_table import TableScan, table_hash
 from ...evaluation.measures import Comparison
-from ...training.run_folder import record_training, training_lock
-from ...training.runs import LICENCE, as_scoring_loads, commit
+from ...training.runs import commit, training_run
 from ...training.settings import RunOptions
 from ..scan_table import (
     SourceSettings,
     check_noncoronary_controls,
     kind_of_data,
+    on_controls,
     read_scan_table,
     warn_of_failures,
 )
 from ..study import predicted_rows
-from .fitting import FEATURE_SETS, FeatureTable, FittedClassifier, as_network, features_of, fit_classifier
+from .fitting import FEATURE_SETS, FeatureTable, as_network, features_of, fit_classifier
 from .fitting import SENSITIVITY as TARGET_SENSITIVITY
 from .study import columns_of, measures_of, with_calls
 
@@ -75,18 +72,20 @@ PRESETS = {"default": RadiomicsTraining()}
 
 def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) -> Path:
     """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
-    cache = settings.sources.cache or options.folder / "scans"
-    options.check()
-    scans, _, test_names, controls = settings.sources.read(options.only_table())
+    scans, test_names, controls = settings.sources.read(options.only_table())
     contrast = read_scan_table(settings.contrast_data) if settings.contrast_data else ()
     check_noncoronary_controls(contrast, controls)
     if enhanced := [scan.name for scan in scans if scan.contrast]:
         raise TableError(f"{enhanced[0]} is contrast-enhanced. Give such scans as contrast_data in --settings.")
-    progress.begin(["scans", "training", "model"])
-    with training_lock(options.folder):
-        record_training(options.folder, options.command, network="radiomics")
+    with training_run(options, "radiomics", settings, {}, progress) as run:
         with progress.step("scans"):
-            compute = partial(_features, cache=cache, workers=options.workers, progress=progress)
+            cache = settings.sources.cache or options.folder / "scans"
+
+            def compute(part: tuple[TableScan, ...]) -> FeatureTable:
+                table, failed = features_of(part, cache, options.workers, progress)
+                warn_of_failures(failed, progress)
+                return table
+
             features = compute(scans)
             contrast_features, control_features = (compute(part) if part else None for part in (contrast, controls))
         is_tested = np.isin([scan.name for scan in features.scans], test_names)
@@ -108,49 +107,35 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
                 f"{len(training.scans) - len(unenhanced.scans)}, test {len(test_table.scans)} scans; "
                 f"table SHA-256 {table_hash(scans)}"
             )
-            card = _card(options, settings, data, fitted, config)
-            test = _evaluate(as_scoring_loads(network, card), test_table, control_features, settings.seed)
-            validation = {"test": {**test, "data": kind}}
-            path = save_model(network, replace(card, validation=validation), options.output.parent, options.overwrite)
-        progress.done(path)
-        return path
+            facts = {
+                **{"labels": settings.labels, "features": settings.features, **fitted.settings},
+                **{"features_tried": fitted.inputs, "features_kept": len(config.features)},
+                "sensitivity_wanted": TARGET_SENSITIVITY,
+            }
+            trained = Training(data, settings.seed, facts, commit())
+            model = run.loaded_model(network, config, "custom", trained, INTENDED_USE)
+            test = _evaluate(model, test_table, control_features, fitted.limit, settings.seed)
+            return run.write_network(network, model.card, {"test": {**test, "data": kind}}, {LIMIT: fitted.limit})
 
 
-def _features(scans: Sequence[TableScan], cache: Path, workers: int, progress: Progress) -> FeatureTable:
-    table, failed = features_of(scans, cache, workers, progress)
-    warn_of_failures(failed, progress)
-    return table
-
-
-def _card(
-    options: RunOptions, settings: RadiomicsTraining, data: str, fitted: FittedClassifier, config: RadiomicsConfig
-) -> ModelCard:
-    facts = {"labels": settings.labels, "features": settings.features, **fitted.settings}
-    facts |= {"features_tried": fitted.inputs, "features_kept": len(config.features)}
-    facts |= {"sensitivity_wanted": TARGET_SENSITIVITY}
-    trained = Training(data, settings.seed, facts, commit())
-    return describe(options.name, config, "custom", trained, {}, {LIMIT: fitted.limit}, LICENCE, INTENDED_USE)
-
-
-def _evaluate(model: LoadedModel, table: FeatureTable, controls: FeatureTable | None, seed: int) -> dict[str, object]:
+def _evaluate(
+    model: LoadedModel, table: FeatureTable, controls: FeatureTable | None, limit: float, seed: int
+) -> dict[str, object]:
     """Test the model on held-out patients, in the format of `CACScoringLib.whole_scan.trust`."""
-    rows = predicted_rows(table.scans, columns_of(table.truth, _predict(model, table)))
+    rows = predicted_rows(table.scans, columns_of(table.truth, _predict(model, table, limit)))
     comparison = Comparison(table.patients, {}, np.random.default_rng(seed))
     test: dict[str, object] = {
         "patients": len(set(table.patients)),
         "with_calcium": int(table.truth.sum()),
         **{m.title.lower(): comparison.result(m, "model").estimate.as_json() for m in measures_of(rows)},
     }
-    if controls is not None:
-        positive = _predict(model, controls)[:, 1]
-        test["non_coronary_only"] = {"patients": len(positive), "called_coronary": int(positive.sum())}
-    return test
+    return test if controls is None else {**test, **on_controls(_predict(model, controls, limit)[:, 1])}
 
 
-def _predict(model: LoadedModel, table: FeatureTable) -> np.ndarray:
+def _predict(model: LoadedModel, table: FeatureTable, limit: float) -> np.ndarray:
     import torch
 
     values = torch.tensor(table.columns(model.card.config["features"]), dtype=torch.float32)
     with torch.inference_mode():
         probabilities = torch.sigmoid(cast("torch.nn.Module", model.network)(values))[:, 0].double().numpy()
-    return with_calls(probabilities, model.card.calibration[LIMIT])
+    return with_calls(probabilities, limit)

@@ -23,7 +23,7 @@ from CACScoringLib.whole_scan.vessels import to_agatston, vessel_grid, vessel_in
 from ...data.scan_samples import image_beside
 from ...data.scan_table import TableScan
 from ...project.training_scan import DataError, read_truth
-from ...training.loop import train
+from ...training.loop import Outcome, train
 from ...training.settings import LoopSettings
 from ..prepared import PreparedScans, load, prepare
 from ..scan_table import ARTERIES
@@ -57,18 +57,19 @@ class VesselFit:
         training: Mean squared error over training patients and arteries in shares of the largest score, on the linear
             scale, for unaugmented volumes.
         validation: The same for validation patients.
-        steps: Steps of the training.
-        best_step: Step of the best validation.
-        seconds: Duration of the training.
+        outcome: Outcome of the training.
     """
 
     network: VesselNet
     largest: float
     training: float
     validation: float
-    steps: int
-    best_step: int
-    seconds: float
+    outcome: Outcome
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the training."""
+        return round(self.outcome.seconds, 1)
 
 
 SUPERVISED = "voxel-sum-supervised"
@@ -178,8 +179,7 @@ def fit_vessels(
         return mean_squared(predicted, np.stack([targets[name] for name in part.names]), largest)
 
     training_error, validation_error = map(error, volumes)
-    seconds = round(outcome.seconds, 1)
-    return VesselFit(network, largest, training_error, validation_error, outcome.steps, outcome.best_step, seconds)
+    return VesselFit(network, largest, training_error, validation_error, outcome)
 
 
 def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarray]) -> None:

@@ -7,28 +7,26 @@ loads it, is evaluated once on the test patients, and the results are written on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.models.cards import ModelCard, Training, describe
-from CACScoringLib.models.store import save_model
+from CACScoringLib.models.cards import Training
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import SCALE
 
-from ...data.scan_table import TableScan, table_hash
+from ...data.scan_table import table_hash
 from ...evaluation.measures import Comparison
 from ...statistics.bootstrap import BootstrapResult
-from ...training.run_folder import has_checkpoint, record_training, training_lock
-from ...training.runs import LICENCE, as_scoring_loads, commit
+from ...training.runs import commit, training_run
 from ...training.settings import RunOptions, facts_of
-from ..scan_table import SourceSettings, folds, kind_of_data, warn_of_failures
-from ..study import HELD_OUT, ScanCohort, predicted_rows
+from ..scan_table import SourceSettings, kind_of_data, on_controls, warn_of_failures
+from ..study import ScanCohort, cohort_of, predicted_rows
 from . import fitting
 from .study import PER_MILLE, columns_of, factors_alone, measures_of
 from .task import VesselTraining
@@ -50,15 +48,12 @@ class VesselSettings:
     sources: SourceSettings = field(default_factory=SourceSettings)
 
 
-def _settings(size: str, kind: str) -> VesselSettings:
-    settings = fitting.fit_settings(size, kind)
-    return VesselSettings(settings.config, settings.training)
-
-
 KINDS = ("voxel-sum", *(kind for kind in fitting.TRAINABLE if kind != "voxel-sum"))
 PRESETS = {
-    **{kind: _settings("compact", kind) for kind in KINDS},
-    **{f"paper-{kind}": _settings("paper", kind) for kind in KINDS},
+    f"{prefix}{kind}": VesselSettings(fit.config, fit.training)
+    for prefix, size in (("", "compact"), ("paper-", "paper"))
+    for kind in KINDS
+    for fit in [fitting.fit_settings(size, kind)]
 }
 """Presets by network, with an input of the paper's size (for a GPU) or a smaller one. voxel-sum is not from the paper;
 with -supervised it is trained on the location of digital patients' calcium too."""
@@ -66,67 +61,37 @@ with -supervised it is trained on the location of digital patients' calcium too.
 
 def train(options: RunOptions, settings: VesselSettings, progress: Progress) -> Path:
     """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
-    fit_settings = fitting.FitSettings(settings.config, settings.training, options.device)
-    cache = settings.sources.cache or options.folder / "scans"
-    options.check()
-    scans, training_names, test_names, controls = settings.sources.read(options.only_table())
-    progress.begin(["scans", "training", "model"])
-    with training_lock(options.folder):
-        has_checkpoint(options.folder, options.resume)
-        loop = fit_settings.training.loop
-        record_training(options.folder, options.command, network="vessels", steps=loop.steps, minutes=loop.minutes)
+    scans, test_names, controls = settings.sources.read(options.only_table())
+    config, training = settings.config, settings.training
+    with training_run(options, "vessels", training, {}, progress) as run:
         with progress.step("scans"):
-            files, control_files = (
-                _prepare(part, cache, fit_settings, options.workers, progress) for part in (scans, controls)
+            cache = settings.sources.cache or options.folder / "scans"
+            prepared, prepared_controls = (
+                fitting.prepare_vessels(part, cache, config, options.workers, progress) for part in (scans, controls)
             )
-        scans = tuple(scan for scan in scans if scan.name in files)
-        learned = [scan for scan in scans if scan.name in set(training_names)]
-        training, validation = folds(learned, VALIDATION_PARTS, loop.seed)[0]
+            for part in (prepared, prepared_controls):
+                warn_of_failures(part.failed, progress)
+            files = prepared.files
+            heart_ml = {name: fitting.heart_ml(file) for name, file in files.items()}
+            cohort = cohort_of(scans, test_names, heart_ml, prepared.failed, VALIDATION_PARTS, training.loop.seed)
+            parts = {"training": cohort.training(0), "validation": cohort.validation(0), "test": cohort.held_out}
         with progress.step("training"):
-            fit = fitting.fit_vessels(
-                files, fitting.targets_of(scans), training, validation, fit_settings, options.folder, progress
-            )
+            learned, validation = (cohort.names(parts[use]) for use in ("training", "validation"))
+            fit_settings = fitting.FitSettings(config, training, options.device)
+            targets = fitting.targets_of(cohort.scans)
+            fit = fitting.fit_vessels(files, targets, learned, validation, fit_settings, options.folder, progress)
         with progress.step("model"):
-            fold_of = dict.fromkeys(validation, 0) | dict.fromkeys(test_names, HELD_OUT)
-            numbers = np.array([fold_of.get(scan.name, 1) for scan in scans])
-            factors = np.array([(*scan.factors[:2], fitting.heart_ml(files[scan.name])) for scan in scans])
-            cohort = ScanCohort(scans, numbers, factors, {})
-            card = _card(options, cohort, fit_settings, fit)
-            scorer = cast(VesselNet, as_scoring_loads(fit.network, card).network)
-            test = _evaluate(scorer, cohort, files, control_files)
-            card = replace(card, validation={**card.validation, "test": test})
-            path = save_model(fit.network, card, options.output.parent, options.overwrite)
-        progress.done(path)
-        return path
-
-
-def _prepare(
-    scans: Sequence[TableScan], cache: Path, settings: fitting.FitSettings, workers: int, progress: Progress
-) -> dict[str, Path]:
-    if not scans:
-        return {}
-    prepared = fitting.prepare_vessels(scans, cache, settings.config, workers, progress)
-    warn_of_failures(prepared.failed, progress)
-    return dict(prepared.files)
-
-
-def _card(options: RunOptions, cohort: ScanCohort, settings: fitting.FitSettings, fit: fitting.VesselFit) -> ModelCard:
-    parts = {"training": cohort.training(0), "validation": cohort.validation(0), "test": cohort.held_out}
-    uses = ", ".join(f"{use} {len(rows)}" for use, rows in parts.items())
-    data = f"{kind_of_data(cohort.scans)}; {uses} scans; table SHA-256 {table_hash(cohort.scans)}"
-    values = {
-        **facts_of(settings.training),
-        "steps_done": fit.steps,
-        "best_step": fit.best_step,
-        "seconds": fit.seconds,
-    }
-    trained = Training(data, settings.training.loop.seed, values, commit())
-    errors = dict[str, object](
-        training_mse_normalised=round(fit.training, 6), validation_mse_normalised=round(fit.validation, 6)
-    )
-    calibration = {SCALE: fit.largest}
-    size = "paper" if options.preset.startswith("paper") else "compact"
-    return describe(options.name, settings.config, size, trained, errors, calibration, LICENCE, INTENDED_USE)
+            uses = ", ".join(f"{use} {len(rows)}" for use, rows in parts.items())
+            data = f"{kind_of_data(cohort.scans)}; {uses} scans; table SHA-256 {table_hash(cohort.scans)}"
+            trained = Training(data, training.loop.seed, {**facts_of(training), **fit.outcome.facts()}, commit())
+            size = "paper" if options.preset.startswith("paper") else "compact"
+            model = run.loaded_model(fit.network, config, size, trained, INTENDED_USE)
+            metrics = {
+                "training_mse_normalised": round(fit.training, 6),
+                "validation_mse_normalised": round(fit.validation, 6),
+                "test": _evaluate(cast(VesselNet, model.network), cohort, files, prepared_controls.files),
+            }
+            return run.write_network(fit.network, model.card, metrics, {SCALE: fit.largest})
 
 
 def _evaluate(
@@ -142,18 +107,15 @@ def _evaluate(
         return [comparison.result(measure, "model") for measure in measures_of(table, scale)]
 
     rank, _, squared_error, kappa = results(fitting.predictions_of(network, files, cohort.names(rows)))
+    simple = factors_alone(cohort, truth, logarithm=True)
     test: dict[str, object] = {
         "patients": len({cohort.patients[row] for row in rows}),
         "data": kind_of_data(cohort.scans),
         "rank_correlation": rank.estimate.as_json(),
-        "rank_correlation_age_and_heart_size": None,
+        "rank_correlation_age_and_heart_size": simple
+        and results(simple[1](cohort.training(0))(rows))[0].estimate.as_json(),
         "mse_normalised": round(float(squared_error.values[0]) / PER_MILLE, 6),
         "kappa_categories": kappa.estimate.as_json(),
     }
-    if (simple := factors_alone(cohort, truth, logarithm=True)) is not None:
-        rank_of_factors = results(simple[1](cohort.training(0))(rows))[0]
-        test["rank_correlation_age_and_heart_size"] = rank_of_factors.estimate.as_json()
-    if controls:
-        totals = fitting.predictions_of(network, controls, list(controls)).sum(1)
-        test["non_coronary_only"] = {"patients": len(totals), "called_coronary": int((totals >= NONE_BELOW).sum())}
-    return test
+    totals = fitting.predictions_of(network, controls, list(controls)).sum(1)
+    return {**test, **on_controls(totals >= NONE_BELOW)}

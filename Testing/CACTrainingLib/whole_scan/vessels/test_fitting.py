@@ -48,7 +48,7 @@ def test_learns_and_tells_how(files, tmp_path):
     true = np.stack([TARGETS[name] for name in NAMES])
     assert fit.validation == pytest.approx(np.mean(((predicted - true)[[0, 9]] / 80) ** 2))
     assert fit.training == pytest.approx(np.mean(((predicted - true)[1:9] / 80) ** 2))
-    assert 0 < fit.best_step <= fit.steps == 30
+    assert 0 < fit.outcome.best_step <= fit.outcome.steps == 30
 
 
 def test_shown_amounts_become_scores(tmp_path):
@@ -93,7 +93,7 @@ def test_goes_on_as_if_nothing_had_happened(files, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             fit_vessels(files, TARGETS, NAMES[:8], NAMES[8:], settings, tmp_path / "two")
     resumed = fit_vessels(files, TARGETS, NAMES[:8], NAMES[8:], settings, tmp_path / "two")
-    assert resumed.steps == complete.steps == 8
+    assert resumed.outcome.steps == complete.outcome.steps == 8
     for name, tensor in complete.network.state_dict().items():
         assert torch.equal(resumed.network.state_dict()[name], tensor), name
     with pytest.raises(TrainingError, match="other settings"):
