@@ -23,7 +23,7 @@ from CACScoringLib.radiograph.view import ENHANCEMENTS
 from ..statistics.bootstrap import patient_estimate
 from ..statistics.roc import above, area_name, area_under_curve
 from ..training.runs import commit, training_run
-from ..training.settings import LoopSettings, RunOptions, facts_of
+from ..training.settings import LoopSettings, RunOptions, facts_of, read_presets
 from .cases import LABELS, SUPER_RESOLUTIONS, read_table
 from .dataset import SCALES, RadiographSet, check_label, load_radiographs
 from .fitting import FitSettings, fit, knows_hearts, predictions_of, validation_split
@@ -71,17 +71,9 @@ class RadiographTrainSettings:
         return FitSettings(config, training, options.device, self.pretrained, options.start)
 
 
-def _settings(backbone: str, steps: int, validate_every: int, patience: int, rate: float) -> RadiographTrainSettings:
-    # bfloat16 is off: on processors it slows such small networks.
-    loop = LoopSettings(steps, validate_every=validate_every, patience=patience, average=0.98, half_precision=False)
-    return RadiographTrainSettings(RadiographTraining(loop, learning_rate=rate), backbone)
-
-
-PRESETS: dict[str, RadiographTrainSettings] = {
-    "light": _settings("light", 3000, 150, 8, 2e-3),
-    "resnet18": _settings("resnet18", 1500, 100, 6, 3e-4),
-    "densenet121": _settings("densenet121", 1500, 100, 6, 3e-4),
-}
+# bfloat16 is off: on processors it slows such small networks.
+_LOOP = LoopSettings(average=0.98, half_precision=False)
+PRESETS = read_presets("radiograph", RadiographTrainSettings(RadiographTraining(_LOOP)))
 
 
 def train(options: RunOptions, settings: RadiographTrainSettings, progress: Progress) -> Path:
