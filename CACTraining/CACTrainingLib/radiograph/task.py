@@ -8,7 +8,7 @@ label that agrees with it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -135,10 +135,9 @@ class RadiographTask(Task[RadiographTraining]):
         self.names = [area_name(t) for t, n in zip(config.thresholds, counts, strict=True) if 0 < n < len(validation)]
         if not self.names:
             raise DataError("The validation radiographs lie all on one side of every threshold. Give more patients.")
-        self.n_drawn = self.n_done = 0
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
-        part, self.n_drawn = self.n_drawn / self.settings.loop.steps, self.n_drawn + 1
+        part = self.batch_number / self.settings.loop.steps
         numbers, scores = self.pictures.draw(generator, self.settings.batch_size, part)
         x, maps = augment(self.data, numbers, self.channels, self.config, self.settings.augmentation, generator)
         batch = {"x": x, "above": torch.from_numpy(above(scores, self.config.thresholds))}
@@ -155,14 +154,7 @@ class RadiographTask(Task[RadiographTraining]):
             values["located"] = loss_located.detach()
             loss = loss + self.settings.locate_weight * loss_located
         self.descend("radiograph", loss, fabric)
-        self.n_done = number + 1
         return values
-
-    def state(self) -> dict[str, object]:
-        return {"done": self.n_done}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.n_done = self.n_drawn = int(state["done"])
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         logits = predict_logits(cast(RadiographNet, network), self.data, self.validation)
@@ -226,28 +218,21 @@ def augment(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Augment pictures; return squares for the network [n, V, size, size], and maps of their calcium in mm, of half the
     size."""
-    cases = data.sample[numbers]
-    shape = (len(numbers), len(channels))
-    values = data.squares[numbers][:, channels].astype(np.float32) / np.float32(_WHITE)
-    gamma = np.exp(generator.normal(0, augmentation.gamma, shape)).astype(np.float32)
-    views = torch.from_numpy(values)
-    scale = (data.scale[numbers] * _MAP_MM).astype(np.float32)[:, None, None, None]
-    maps = torch.from_numpy(data.maps[cases][:, channels].astype(np.float32) * scale)
-    centres = (data.centres - data.corners)[cases][:, channels] + generator.normal(
-        0, augmentation.shift_mm, (*shape, 2)
-    )
+    cases, shape = data.sample[numbers], (len(numbers), len(channels))
+    gamma = _tensor(np.exp(generator.normal(0, augmentation.gamma, (*shape, 1, 1))))
+    shift = generator.normal(0, augmentation.shift_mm, (*shape, 2))
+    centres = _tensor((data.centres - data.corners)[cases][:, channels] + shift)
     angle = np.radians(generator.normal(0, augmentation.turn_degrees, shape))
     zoom = np.exp(generator.normal(0, augmentation.zoom, shape))
-    turn = zoom[..., None, None] * np.stack(
-        [np.stack([np.cos(angle), -np.sin(angle)], -1), np.stack([np.sin(angle), np.cos(angle)], -1)], -2
-    )
-    places = torch.from_numpy(centres.astype(np.float32)), torch.from_numpy(turn.astype(np.float32))
-    squares = cut_out(views, places[0], config.field_mm, config.size, places[1])
-    squares = squares ** torch.from_numpy(gamma[..., None, None])
-    share = generator.uniform(0, augmentation.noise, (*shape, 1, 1)).astype(np.float32)
-    level = torch.from_numpy(share) * squares.std((2, 3), keepdim=True)
+    along, across = zoom * np.cos(angle), zoom * np.sin(angle)
+    turn = _tensor(np.stack([along, -across, across, along], -1).reshape(*shape, 2, 2))
+    scale = (data.scale[numbers] * _MAP_MM).astype(np.float32)[:, None, None, None]
+    maps = cut_out(_tensor(data.maps[cases][:, channels] * scale), centres, config.field_mm, config.size // 2, turn)
+    views = _brightness(data.squares[numbers][:, channels])
+    squares = cut_out(views, centres, config.field_mm, config.size, turn) ** gamma
+    share = _tensor(generator.uniform(0, augmentation.noise, (*shape, 1, 1)))
     noise = torch.from_numpy(generator.standard_normal(squares.shape, np.float32))
-    return squares + level * noise, cut_out(maps, places[0], config.field_mm, config.size // 2, places[1])
+    return squares + share * squares.std((2, 3), keepdim=True) * noise, maps
 
 
 def predict_logits(network: RadiographNet, data: RadiographSet, cases: np.ndarray, locate: bool = False) -> np.ndarray:
@@ -257,18 +242,15 @@ def predict_logits(network: RadiographNet, data: RadiographSet, cases: np.ndarra
     """
     config = network.config
     channels = data.channels(config.views)
-    pictures = data.original_pictures()[cases]
+    originals = data.original_pictures()
     results = []
     with torch.inference_mode():
         for start in range(0, len(cases), 32):
-            part = slice(start, start + 32)
-            rows = cases[part]
-            centres = torch.from_numpy(data.centres[rows][:, channels])
-            if locate:
-                centres = locate_hearts(network, data, rows)
-            values = torch.from_numpy(data.squares[pictures[part]][:, channels].astype(np.float32) / np.float32(_WHITE))
-            corners = torch.from_numpy(data.corners[rows][:, channels].astype(np.float32))
-            squares = cut_out(values, centres - corners, config.field_mm, config.size)
+            rows = cases[start : start + 32]
+            centres = locate_hearts(network, data, rows) if locate else _tensor(data.centres[rows][:, channels])
+            views = _brightness(data.squares[originals[rows]][:, channels])
+            corners = _tensor(data.corners[rows][:, channels])
+            squares = cut_out(views, centres - corners, config.field_mm, config.size)
             results.append(network(squares.to(_device(network)), crops=True).float().cpu().numpy())
     return np.concatenate(results)
 
@@ -276,10 +258,19 @@ def predict_logits(network: RadiographNet, data: RadiographSet, cases: np.ndarra
 def locate_hearts(network: RadiographNet, data: RadiographSet, cases: np.ndarray) -> torch.Tensor:
     """Predict the hearts' centres [n, V, 2]; see `RadiographNet.locate`."""
     channels = data.channels(network.config.views)
-    reduced = torch.from_numpy(data.reduced[cases][:, channels].astype(np.float32) / np.float32(_WHITE))
+    reduced = _brightness(data.reduced[cases][:, channels])
     with torch.inference_mode():
         centres = network.finder(reduced.flatten(0, 1)[:, None].to(_device(network)))
     return centres.cpu().view(len(cases), len(channels), 2)
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def _brightness(stored: np.ndarray) -> torch.Tensor:
+    """Return stored views with values from 0 to 1."""
+    return torch.from_numpy(stored.astype(np.float32) / np.float32(_WHITE))
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -61,6 +61,7 @@ class Task(Generic[Settings]):
         better: Name of the validation metric to maximise.
         modules: Networks by name.
         optimizers: Optimizers by name.
+        batch_number: Number of the batch to make, counted from 0; set by the loop.
     """
 
     settings: Settings
@@ -68,6 +69,7 @@ class Task(Generic[Settings]):
     better: str
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
+    batch_number = 0
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         """Make one batch; called in a separate thread."""
@@ -423,9 +425,14 @@ def _prefetched(
         try:
             while True:
                 for number in itertools.islice(numbers, PREFETCHED_BATCHES - len(waiting)):
-                    waiting.append(thread.submit(task.batch, np.random.default_rng([settings.seed, rank, number])))
+                    waiting.append(thread.submit(_numbered_batch, task, settings.seed, rank, number))
                 if not waiting:
                     return
                 yield waiting.popleft().result()
         finally:
             thread.shutdown(cancel_futures=True)
+
+
+def _numbered_batch(task: Task[object], seed: int, rank: int, number: int) -> dict[str, torch.Tensor]:
+    task.batch_number = number
+    return task.batch(np.random.default_rng([seed, rank, number]))

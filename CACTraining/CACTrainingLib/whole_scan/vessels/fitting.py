@@ -18,7 +18,7 @@ from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.vessels import KINDS, VesselNet, VesselNetConfig, preset
-from CACScoringLib.whole_scan.vessels import to_agatston, vessel_grid, vessel_input
+from CACScoringLib.whole_scan.vessels import vessel_grid, vessel_input
 
 from ...data.scan_samples import image_beside
 from ...data.scan_table import TableScan
@@ -27,7 +27,7 @@ from ...training.loop import Outcome, train
 from ...training.settings import LoopSettings
 from ..prepared import PreparedScans, load, prepare
 from ..scan_table import ARTERIES
-from .task import VesselTask, VesselTraining, Volumes, mean_squared, outputs
+from .task import VesselTask, VesselTraining, Volumes, mean_squared, scores_of
 
 KIND = "vessels"
 """Folder of the prepared scans."""
@@ -175,7 +175,7 @@ def fit_vessels(
         _scale(network, volumes[1], targets)
 
     def error(part: Volumes) -> float:
-        predicted = to_agatston(outputs(network, part, part.names), largest, config.output)
+        predicted = scores_of(network, part, part.names)
         return mean_squared(predicted, np.stack([targets[name] for name in part.names]), largest)
 
     training_error, validation_error = map(error, volumes)
@@ -187,8 +187,7 @@ def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarra
 
     Such networks underestimate uncertain amounts if calcium is rare.
     """
-    config = network.config
-    predicted = to_agatston(outputs(network, volumes, volumes.names), float(network.largest), config.output)
+    predicted = scores_of(network, volumes, volumes.names)
     true = np.stack([targets[name] for name in volumes.names])
     if (predicted * true).sum() > 0:
         network.multiply(float((predicted * true).sum() / (predicted**2).sum()))
@@ -196,10 +195,7 @@ def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarra
 
 def predictions_of(network: VesselNet, files: Mapping[str, Path], names: Sequence[str]) -> np.ndarray:
     """Predict Agatston scores [n, 4] of prepared scans in the order of ARTERIES."""
-    volumes = Volumes(files, [], network.config)
-    config = network.config
-    values = [outputs(network, volumes, [name]) for name in names]
-    return to_agatston(np.concatenate(values), float(network.largest), config.output) if values else np.empty((0, 4))
+    return scores_of(network, Volumes(files, [], network.config), names, batch_size=1)
 
 
 MAP, REGIONS, TRUTH = "calcium_map.nii.gz", "regions.nii.gz", "truth.json"

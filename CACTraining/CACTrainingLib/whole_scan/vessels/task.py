@@ -24,6 +24,7 @@ from torch.nn import functional
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.vessels import normalise, to_agatston
 
+from ...data.augmentation import cut_box
 from ...project.training_scan import DataError
 from ...training.loop import Task
 from ...training.settings import LoopSettings
@@ -150,7 +151,6 @@ class VesselTask(Task[CheckpointFacts]):
         self.optimizers = {
             "vessels": torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay)
         }
-        self.n_drawn = self.n_done = 0
 
     @property
     def loop(self) -> LoopSettings:
@@ -159,21 +159,20 @@ class VesselTask(Task[CheckpointFacts]):
         return LoopSettings(**{**vars(loop), "validate_every": loop.validate_every * self.per_epoch})
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
-        epoch, number = divmod(self.n_drawn, self.per_epoch)
-        self.n_drawn += 1
+        epoch, number = divmod(self.batch_number, self.per_epoch)
         order = np.random.default_rng([self.options.loop.seed, epoch]).permutation(len(self.training.names))
         size = self.options.batch_size
         rows = order[number * size : (number + 1) * size]
         if len(rows) == 1 and len(order) > 1:  # a batch of one has no variance for normalisation
             rows = np.append(rows, order[0])
         names, variation = [self.training.names[n] for n in rows], self.options.augmentation
-        shifts = [draw_shift(variation, generator) for _ in names]
-        x = [
-            augment(self.training[name], variation, shift, generator) for name, shift in zip(names, shifts, strict=True)
-        ]
-        batch = {"x": torch.from_numpy(np.stack(x)), "y": self._targets(names)}
+        most = (variation.shift_slices, variation.shift, variation.shift)
+        shifts = [[int(generator.integers(-n, n + 1)) for n in most] for _ in names]
+        moved = list(zip(names, shifts, strict=True))
+        volumes = [augment(self.training[name], variation, shift, generator) for name, shift in moved]
+        batch = {"x": torch.from_numpy(np.stack(volumes)), "y": self._targets(names)}
         if self.options.supervised:
-            calcium = [self.training.calcium(name, shift) for name, shift in zip(names, shifts, strict=True)]
+            calcium = [self.training.calcium(name, shift) for name, shift in moved]
             amount, artery = (torch.from_numpy(np.stack(part)) for part in zip(*calcium, strict=True))
             batch |= {"amount": amount, "artery": artery}
         return batch
@@ -185,7 +184,6 @@ class VesselTask(Task[CheckpointFacts]):
             y, misplaced = self.modules["vessels"](batch["x"]), 0.0
         loss = functional.mse_loss(y, batch["y"])
         self.descend("vessels", loss + misplaced, fabric)
-        self.n_done = number + 1
         return {"loss": loss.detach()}
 
     def validate(self, network: nn.Module) -> dict[str, float]:
@@ -195,12 +193,6 @@ class VesselTask(Task[CheckpointFacts]):
         loss = float(np.mean((predicted - truth) ** 2))
         linear, true = (to_agatston(values, self.largest, self.output) for values in (predicted, truth))
         return {"minus_loss": -loss, "loss": loss, "mse": mean_squared(linear, true, self.largest)}
-
-    def state(self) -> dict[str, object]:
-        return {"done": self.n_done}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.n_done = self.n_drawn = int(state["done"])
 
     def _targets(self, names: Sequence[str]) -> torch.Tensor:
         scores = np.stack([np.asarray(self.agatston[name], float) for name in names])
@@ -225,30 +217,25 @@ def outputs(network: nn.Module, volumes: Volumes, names: Sequence[str], batch_si
     return np.concatenate(results) if results else np.empty((0, 4), np.float32)
 
 
+def scores_of(network: VesselNet, volumes: Volumes, names: Sequence[str], batch_size: int = 8) -> np.ndarray:
+    """Predict Agatston scores [n, 4] from unaugmented volumes."""
+    return to_agatston(outputs(network, volumes, names, batch_size), float(network.largest), network.config.output)
+
+
 def mean_squared(first: np.ndarray, second: np.ndarray, largest: float) -> float:
     """Return the mean squared error of Agatston scores in shares of the largest, over patients and arteries."""
     return float(np.mean(((np.asarray(first) - np.asarray(second)) / largest) ** 2))
 
 
-def draw_shift(augmentation: VolumeAugmentation, generator: np.random.Generator) -> tuple[int, int, int]:
-    """Draw the shift of a volume in slices, rows and columns."""
-    most = (augmentation.shift_slices, augmentation.shift, augmentation.shift)
-    slices, rows, columns = (int(generator.integers(-n, n + 1)) for n in most)
-    return slices, rows, columns
-
-
 def augment(
-    volume: np.ndarray,
-    augmentation: VolumeAugmentation,
-    shift: Sequence[int],
-    generator: np.random.Generator,
+    volume: np.ndarray, augmentation: VolumeAugmentation, shift: Sequence[int], generator: np.random.Generator
 ) -> np.ndarray:
-    """Shift, blur and add noise to a volume [slices, size, size], float32. The lowest value fills the borders."""
+    """Shift, blur and add noise to a volume [slices, size, size], float32. The lowest value fills the borders.
+
+    The in-plane filter is SciPy's: MONAI's reflects at the border, and networks were trained with the nearest value.
+    """
     lowest = volume.min()
-    shifted = np.full_like(volume, lowest)
-    targets = tuple(slice(max(0, s), max(0, n + min(0, s))) for s, n in zip(shift, volume.shape, strict=True))
-    sources = tuple(slice(max(0, -s), max(0, n - max(0, s))) for s, n in zip(shift, volume.shape, strict=True))
-    shifted[targets] = volume[sources]
+    shifted = cut_box(volume, -np.array(shift), volume.shape - np.array(shift), lowest)
     empty = shifted == lowest
     if augmentation.blur > 0 and generator.random() < 0.5:
         sigma = generator.uniform(0, augmentation.blur)

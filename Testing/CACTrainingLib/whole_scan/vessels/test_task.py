@@ -46,6 +46,7 @@ def test_each_scan_once_an_epoch_with_its_scores(files, output):
         counts = Counter()
         for size in (3, 3, 2):  # the last is filled up: a single scan has no variance
             batch = task.batch(generator)
+            task.batch_number += 1
             assert batch["x"].shape == (size, 2, 16, 16)
             for x, y in zip(batch["x"], batch["y"], strict=True):
                 n = round(float(x.max()) * 8) - 1
