@@ -8,7 +8,6 @@ factors. The stored model is their composition, see `CACScoringLib.networks.radi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import optimize
 from torch.nn import functional
 
 from CACScoringLib.core.ct import CTError
@@ -29,6 +27,7 @@ from ..project.training_scan import DataError
 from ..statistics.patient_folds import category_of, parts_by_patient
 from ..statistics.roc import above
 from ..training.loop import Outcome, train
+from ..training.score_errors import penalised_logistic
 from .dataset import RadiographSet, check_label
 from .pretrained import load_pretrained
 from .task import RadiographTask, RadiographTraining, locate_hearts, predict_logits
@@ -52,9 +51,10 @@ def fit_calibration(
 ) -> dict[str, dict[str, float] | None]:
     """Fit the card's `calibration`. logits [n, thresholds], scores [n], factors [n, 3]: of the validation patients."""
     calibration: dict[str, dict[str, float] | None] = {}
-    truth, training_truth = above(scores, thresholds), above(training_scores, thresholds)
     complete, complete_train = ~np.isnan(factors).any(1), ~np.isnan(training_factors).any(1)
     enough = min(complete.sum(), complete_train.sum()) >= LEAST_PATIENTS
+    truth, training_truth = above(scores, thresholds), above(training_scores[complete_train], thresholds)
+    standard, training_standard = _standard(factors), _standard(training_factors[complete_train])
     for number, threshold in enumerate(thresholds):
         logit, positive = logits[:, number], truth[:, number]
         offset, slope = fit_logistic(logit[:, None], positive, [1.0], _PRECISION_IMAGE)
@@ -62,17 +62,11 @@ def fit_calibration(
         if not enough:
             calibration[factors_key(threshold)] = None
             continue
-        factors_model = fit_logistic(
-            _standard(training_factors[complete_train]),
-            training_truth[complete_train, number],
-            [0] * 3,
-            _PRECISION_FACTORS,
-        )
         # Without the offset: the image's offset already holds the prevalence.
-        from_factors = _standard(factors) @ factors_model[1:]
-        design = np.stack([offset + slope * logit, from_factors], 1)
+        weights = fit_logistic(training_standard, training_truth[:, number], [0] * 3, _PRECISION_FACTORS)[1:]
+        design = np.stack([offset + slope * logit, standard @ weights], 1)
         base, image_part, factors_part = fit_logistic(design[complete], positive[complete], [1.0, 1.0], _PRECISION_BOTH)
-        per_unit = factors_part * factors_model[1:] / _STEP
+        per_unit = factors_part * weights / _STEP
         calibration[factors_key(threshold)] = {
             "offset": float(base + image_part * offset - per_unit @ _MIDDLE),
             "logit": float(image_part * slope),
@@ -86,17 +80,10 @@ def fit_logistic(x: np.ndarray, y: np.ndarray, prior_means: Sequence[float], pre
 
     prior_means, precision: of the coefficients. The offset's weak prior keeps it finite if all y are the same.
     """
-    design = np.column_stack([np.ones(len(x)), x]).astype(float)
-    means = np.array([0.0, *prior_means])
-    precisions = np.array([_PRECISION_OFFSET, *[precision] * len(prior_means)])
-
-    def loss(b: np.ndarray) -> tuple[float, np.ndarray]:
-        z = design @ b
-        value = np.logaddexp(0, z).sum() - y @ z + 0.5 * precisions @ (b - means) ** 2
-        return value, design.T @ (1 / (1 + np.exp(-np.clip(z, -50, 50))) - y) + precisions * (b - means)
-
-    minimum = optimize.minimize(loss, means, jac=True, method="BFGS")
-    return np.array([float(b) if math.isfinite(b) else 0.0 for b in minimum.x])
+    columns = np.column_stack([np.ones(len(x)), x])
+    penalty = np.array([_PRECISION_OFFSET, *[precision] * len(prior_means)])
+    weights = penalised_logistic(columns, y, penalty, np.array([0.0, *prior_means]))
+    return np.where(np.isfinite(weights), weights, 0.0)
 
 
 def _standard(factors: np.ndarray) -> np.ndarray:

@@ -76,11 +76,11 @@ def penalised_logistic(
     target: np.ndarray,
     penalty: np.ndarray,
     toward: np.ndarray,
-    bounds: Sequence[tuple[float | None, float | None]],
+    bounds: Sequence[tuple[float | None, float | None]] | None = None,
 ) -> np.ndarray:
     """Fit the weights of columns [n, columns] to the target [n] (0 or 1) by logistic regression.
 
-    Each weight stays within its bounds; its L2 penalty draws it to `toward`.
+    Each weight stays within its bounds, if given; its L2 penalty draws it to `toward`.
     """
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:

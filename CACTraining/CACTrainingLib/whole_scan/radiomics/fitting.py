@@ -82,10 +82,8 @@ class FeatureTable:
         """Return the table without the scans of patients."""
         return self.rows(np.flatnonzero(~np.isin(self.patients, patients)))
 
-    def joined(self, table: FeatureTable | None) -> FeatureTable:
+    def joined(self, table: FeatureTable) -> FeatureTable:
         """Return both tables, one below the other."""
-        if table is None:
-            return self
         values = np.concatenate([self.values, table.columns(self.names)])
         return FeatureTable(self.scans + table.scans, self.names, values)
 

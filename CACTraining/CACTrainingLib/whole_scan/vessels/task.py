@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ class VesselTask(Task[CheckpointFacts]):
     def loop(self) -> LoopSettings:
         """Settings of the loop with validations counted in steps."""
         loop = self.options.loop
-        return LoopSettings(**{**vars(loop), "validate_every": loop.validate_every * self.per_epoch})
+        return replace(loop, validate_every=loop.validate_every * self.per_epoch)
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         epoch, number = divmod(self.batch_number, self.per_epoch)
