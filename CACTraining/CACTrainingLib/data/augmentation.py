@@ -162,17 +162,9 @@ def augment_patch(
     rotation = random_rotation(settings.turn_degrees, settings.tilt_degrees, generator)
     spacing = np.array([2.0, 1.0, 1.0])  # voxels are twice as long along k as in-plane
     matrix = rotation * random_scale(settings.scale, generator) * spacing / spacing[:, None]
-    reach = np.abs(matrix) @ np.full(3, size / 2) + settings.displacement_voxels + 2
-    low = np.floor(np.array(centre) - reach).astype(int)
-    high = np.ceil(np.array(centre) + reach).astype(int) + 1
-    part = torch.from_numpy(cut_box(volume, low, high))
-    mask = torch.from_numpy(cut_box(heart, low, high))
-
-    places = centred_places(size, matrix) + torch.tensor(np.array(centre) - low).float()
+    places = centred_places(size, matrix) + torch.tensor(centre)
     places = places + settings.displacement_voxels * smooth_field(3, size, generator).permute(1, 2, 3, 0)
-    sides = torch.tensor(part.shape, dtype=torch.float32)
-    grid = ((2 * places + 1) / sides - 1).flip(-1)[None]
-    warped = functional.grid_sample(torch.stack([part, mask])[None], grid, padding_mode="zeros", align_corners=False)[0]
+    warped = sample_at([volume, heart], places)
     x = _vary_contrast(warped[:1], settings, generator)
     x, inside = _vary_intensity(x, settings, generator), (warped[1:] >= 0.5).float()
     if generator.random() < settings.cut_share:
@@ -236,6 +228,18 @@ def smooth_field(channels: int, size: int, generator: np.random.Generator, knots
     """
     values = torch.from_numpy(generator.uniform(-1, 1, (1, channels, knots, knots, knots)).astype(np.float32))
     return functional.interpolate(values, size=(size,) * 3, mode="trilinear", align_corners=True)[0]
+
+
+def sample_at(arrays: list[np.ndarray], places: torch.Tensor, mode: str = "bilinear") -> torch.Tensor:
+    """Sample arrays of one shape [k, j, i] at places, 0 outside; copies only the box needed. float32 [n, k, j, i]."""
+    shape, flat = np.array(arrays[0].shape), places.reshape(-1, 3)
+    low = np.clip(np.floor(flat.amin(0).numpy()), 0, shape - 1).astype(int)
+    high = np.clip(np.floor(flat.amax(0).numpy()) + 2, low + 1, shape).astype(int)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    values = torch.from_numpy(np.stack([array[box].astype(np.float32) for array in arrays]))[None]
+    inside = places - torch.from_numpy(low).float()
+    grid = ((2 * inside + 1) / torch.from_numpy(high - low).float() - 1).flip(-1)[None]
+    return functional.grid_sample(values, grid, mode=mode, padding_mode="zeros", align_corners=False)[0]
 
 
 def cut_box(array: np.ndarray, low: np.ndarray, high: np.ndarray, fill: float = 0) -> np.ndarray:

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from CACScoringLib.core.ct import AIR_HU
 from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
 
-from .augmentation import centred_places, cut_box, gaussian_blur, random_rotation, random_scale, smooth_field
+from .augmentation import centred_places, cut_box, gaussian_blur, random_rotation, random_scale, sample_at, smooth_field
 from .territory_volumes import POSSIBLE, TerritoryVolume, add_dense
 
 SIZE, STEP_MM = TERRITORY_PATCH, TERRITORY_SPACING_MM[0]
@@ -127,9 +126,9 @@ def random_patch(volume: TerritoryVolume, settings: TerritoryAugmentation, gener
     else:
         centre = middle + g.uniform(-1, 1, 3) * settings.off_centre_mm / STEP_MM
     places = _draw_places(centre, settings, g)
-    sampled = _sample([hu - AIR_HU, volume.heart, *possible(volume)], places, "bilinear")
+    sampled = sample_at([hu - AIR_HU, volume.heart, *possible(volume)], places)
     x = _vary_scanner(sampled[0] + AIR_HU, settings, g)
-    patch = x.numpy(), _sample([volume.labels], places, "nearest")[0].numpy(), sampled[1].numpy() >= 0.5
+    patch = x.numpy(), sample_at([volume.labels], places, "nearest")[0].numpy(), sampled[1].numpy() >= 0.5
     return _as_patch(*_limit_field_of_view(*patch, middle - centre, settings, g), sampled[2:].numpy())
 
 
@@ -197,18 +196,6 @@ def _draw_places(centre: np.ndarray, settings: TerritoryAugmentation, g: np.rand
     places = centred_places(SIZE, matrix)
     reach = g.uniform(0, settings.displacement_mm) / STEP_MM
     return places + torch.from_numpy(centre).float() + reach * smooth_field(3, SIZE, g, 5).permute(1, 2, 3, 0)
-
-
-def _sample(arrays: list[np.ndarray], places: torch.Tensor, mode: str) -> torch.Tensor:
-    """Sample arrays of one shape [k, j, i] at places, 0 outside; copies only the box needed. float32 [n, k, j, i]."""
-    shape, flat = np.array(arrays[0].shape), places.reshape(-1, 3)
-    low = np.clip(np.floor(flat.amin(0).numpy()), 0, shape - 1).astype(int)
-    high = np.clip(np.floor(flat.amax(0).numpy()) + 2, low + 1, shape).astype(int)
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    values = torch.from_numpy(np.stack([array[box].astype(np.float32) for array in arrays]))[None]
-    inside = places - torch.from_numpy(low).float()
-    grid = ((2 * inside + 1) / torch.from_numpy(high - low).float() - 1).flip(-1)[None]
-    return functional.grid_sample(values, grid, mode=mode, padding_mode="zeros", align_corners=False)[0]
 
 
 def _vary_scanner(hu: torch.Tensor, settings: TerritoryAugmentation, g: np.random.Generator) -> torch.Tensor:
