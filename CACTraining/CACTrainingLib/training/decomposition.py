@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -174,10 +175,5 @@ def train(options: RunOptions, settings: SupervisedTraining | CycleTraining, pro
         else:
             task = CycleTask(settings, training, validation, start)
         outcome = run.train(task)
-        return run.write_model(
-            settings,
-            data.describe(options.annotator),
-            outcome,
-            lambda model: evaluate(model, settings, validation),
-            INTENDED_USE,
-        )
+        evaluation = partial(evaluate, settings=settings, data=validation)
+        return run.write_model(settings, data.describe(options.annotator), outcome, evaluation, INTENDED_USE)

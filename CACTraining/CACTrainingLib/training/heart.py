@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -191,8 +191,11 @@ def patch_centre(scan: HeartVolume, present: bool, generator: np.random.Generato
 
 def evaluate(
     model: LoadedModel, settings: HeartTraining, scans: Sequence[TrainingScan], folders: Sequence[Path]
-) -> dict[str, Any]:
-    """Return the Dice of whole validation scans on the network's grid, masked as in scoring but without margin."""
+) -> tuple[dict[str, object], dict[str, float]]:
+    """Return the Dice of whole validation scans on the network's grid, and an empty calibration.
+
+    Masks are those of scoring without the margin.
+    """
     values = []
     step = max(1, len(scans) // settings.evaluated_scans)
     for scan, folder in list(zip(scans, folders, strict=True))[::step][: settings.evaluated_scans]:
@@ -205,13 +208,14 @@ def evaluate(
         predicted = heart_grid(ct.image).resample(mask, 0.0) >= 0.5
         values.append(dice(predicted, load_volume(folder).heart > 0) or 0.0)
     low, middle, high = np.percentile(values, (25, 50, 75))
-    return {
+    metrics: dict[str, object] = {
         "dice_median": float(middle),
         "dice_quartiles": [float(low), float(high)],
         "dice_lowest": float(min(values)),
         "scans": len(values),
         "data": "validation patients of the training's own split, which also chose the best weights",
     }
+    return metrics, {}
 
 
 def train(options: RunOptions, settings: HeartTraining, progress: Progress) -> Path:
@@ -233,10 +237,5 @@ def train(options: RunOptions, settings: HeartTraining, progress: Progress) -> P
         )
         from_table = [scan.truth is None for scan in data.training]
         outcome = run.train(HeartTask(settings, training, validation, from_table, start))
-        return run.write_model(
-            settings,
-            data.describe(options.annotator),
-            outcome,
-            lambda model: (evaluate(model, settings, data.validation, data.validation_folders), {}),
-            INTENDED_USE,
-        )
+        evaluation = partial(evaluate, settings=settings, scans=data.validation, folders=data.validation_folders)
+        return run.write_model(settings, data.describe(options.annotator), outcome, evaluation, INTENDED_USE)

@@ -8,6 +8,7 @@ resemble calcium; small changes of HU; averaged weights; a threshold chosen on t
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,10 +200,5 @@ def train(options: RunOptions, settings: SliceTraining, progress: Progress) -> P
         data, training, validation = run.gather_slices()
         task = SliceTask(settings, training, validation, start)
         outcome = run.train(task)
-        return run.write_model(
-            task.settings,
-            data.describe(options.annotator),
-            outcome,
-            lambda model: evaluate(model, settings, validation),
-            INTENDED_USE,
-        )
+        evaluation = partial(evaluate, settings=settings, data=validation)
+        return run.write_model(task.settings, data.describe(options.annotator), outcome, evaluation, INTENDED_USE)
