@@ -41,7 +41,6 @@ class RadiographSet:
         patients: Patients of the cases [n]; a split keeps a patient's cases together.
         views: Names of the V views.
         enhancement: Enhancement of the views' contrast.
-        super_resolution: Way of SUPER_RESOLUTIONS of digital cases.
         squares: Squares around the heart, uint16 [m, V, 224, 224], 0 to 65535 for 0 to 1.
         corners: First pixel (row, column) of the squares in the view [n, V, 2].
         reduced: Complete views, reduced, uint16 [n, V, 108, 108].
@@ -60,7 +59,6 @@ class RadiographSet:
     patients: np.ndarray
     views: tuple[str, ...]
     enhancement: str
-    super_resolution: str
     squares: np.ndarray
     corners: np.ndarray
     reduced: np.ndarray
@@ -132,7 +130,6 @@ def load_radiographs(
         patients=np.array([row.patient for row in rows]),
         views=views,
         enhancement=enhancement,
-        super_resolution=super_resolution,
         squares=np.concatenate(squares),
         sample=np.repeat(np.arange(len(rows)), counts),
         scale=np.concatenate([np.array(scales[:count]) for count in counts]),

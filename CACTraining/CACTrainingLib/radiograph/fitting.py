@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch.nn import functional
 
 from CACScoringLib.core.ct import CTError
@@ -224,7 +225,7 @@ def train_finder(network: RadiographNet, data: RadiographSet, cases: np.ndarray,
         centres = data.centres[sample][:, channels].reshape(-1, 2).copy()
         shift = generator.integers(-_SHIFT, _SHIFT + 1, 2)
         views = np.clip(views, 0, 1) ** np.float32(np.exp(generator.normal(0, 0.2)))
-        views = _shift_views(views, shift)
+        views = ndimage.shift(views, (0, *shift), order=0, mode="nearest")
         places = finder(torch.from_numpy(views[:, None]).to(device))
         loss = functional.smooth_l1_loss(places, torch.from_numpy(centres + REDUCTION * shift).float().to(device))
         optimizer.zero_grad(set_to_none=True)
@@ -242,10 +243,3 @@ def finder_error_mm(network: RadiographNet, data: RadiographSet, cases: np.ndarr
     network.eval()
     true = data.centres[cases][:, data.channels(network.config.views)]
     return float(np.median(np.linalg.norm(locate_hearts(network, data, cases).numpy() - true, axis=2)))
-
-
-def _shift_views(views: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """Shift views by whole pixels (rows, columns), repeating their border."""
-    padded = np.pad(views, ((0, 0), (_SHIFT, _SHIFT), (_SHIFT, _SHIFT)), "edge")
-    row, column = _SHIFT - shift
-    return np.ascontiguousarray(padded[:, row : row + views.shape[1], column : column + views.shape[2]])

@@ -101,25 +101,24 @@ def _thin_grid(grid: Grid, rows: slice, columns: slice) -> Grid:
     return Grid(size, (dx, dy, step), origin)
 
 
-def write_pair(number: int, folder: Path) -> Path:
-    """Write a patient's pair if missing; returns its file."""
+def write_pair(number: int, folder: Path) -> None:
+    """Write a patient's pair if missing."""
     path = _file(number, folder)
-    if path.exists():
-        return path
-    pair = make_pair(number)
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as unfinished:
-        np.savez_compressed(unfinished, **vars(pair))
-    return path
+    if not path.exists():
+        pair = make_pair(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as unfinished:
+            np.savez_compressed(unfinished, **vars(pair))
 
 
-def write_pairs(
+def slice_pairs(
     numbers: Sequence[int], folder: Path, workers: int = 1, progress: Callable[[int, int], None] | None = None
-) -> list[Path]:
-    """Write missing pairs of patients; returns all files in the patients' order."""
-    if not all(_file(number, folder).exists() for number in numbers):
+) -> list[SlicePair]:
+    """Read the pairs of patients from a folder, where missing ones are written first. Raises CTError."""
+    files = [_file(number, folder) for number in numbers]
+    if not all(file.exists() for file in files):
         in_processes(partial(write_pair, folder=folder), numbers, workers, progress)
-    return [_file(number, folder) for number in numbers]
+    return [read_pair(file) for file in files]
 
 
 def _file(number: int, folder: Path) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -35,9 +36,8 @@ from .super_resolution import (
     interpolate,
     network_input,
     quality,
-    read_pair,
     sharpen,
-    write_pairs,
+    slice_pairs,
 )
 
 LOOP = LoopSettings(16_000, validate_every=2000, half_precision=False)
@@ -189,12 +189,10 @@ def train(options: RunOptions, settings: SuperResolutionTraining, progress: Prog
     if settings.patients < len(STRATA) or settings.first_number < 0 or options.workers < 1:
         raise CTError(f"Give at least {len(STRATA)} patients, a first number from 0 up, and at least one worker.")
     with training_run(options, "super-resolution", settings, {}, progress) as run:
-
-        def make_pairs(numbers: Sequence[int]) -> list[SlicePair]:
-            files = write_pairs(numbers, options.folder / PAIRS, options.workers, progress.counted)
-            return [read_pair(file) for file in files]
-
         uses = dict(zip(("training", "validation", "test"), settings.numbers(), strict=True))
+        make_pairs = partial(
+            slice_pairs, folder=options.folder / PAIRS, workers=options.workers, progress=progress.counted
+        )
         with run.progress.step("scans"):
             training, validation = make_pairs(uses["training"]), make_pairs(uses["validation"])
         outcome = run.train(SuperResolutionTask(settings, training, validation))
