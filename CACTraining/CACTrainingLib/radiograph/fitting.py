@@ -136,8 +136,8 @@ def validation_split(
     parts = min(round(1 / proportion), max(2, most))
     if min(most, len(np.unique(patients))) < parts:
         raise DataError(f"{len(np.unique(patients))} patients cannot be split into {parts} parts. Give more.")
-    part = parts_by_patient(patients, category, parts, seed)
-    return cases[part != 0], cases[part == 0]
+    is_validation = parts_by_patient(patients, category, parts, seed) == 0
+    return cases[~is_validation], cases[is_validation]
 
 
 def fit(
@@ -158,9 +158,7 @@ def fit(
     network, training_settings = _initial_network(settings)
     task = RadiographTask(config, training_settings, data, training, validation, network)
     outcome = train(task, training_settings.loop, folder, progress or Progress(), settings.device, resume=True)
-    network = RadiographNet(config)
-    network.load_state_dict(outcome.weights)
-    network.eval()
+    network = outcome.load_into(RadiographNet(config))
     metrics: dict[str, float | None] = {f"validation_{name}": value for name, value in outcome.metrics.items()}
     train_finder(network, data, training, training_settings.finder_steps, training_settings.loop.seed)
     metrics["heart_error_mm"] = finder_error_mm(network, data, validation) if training_settings.finder_steps else None
@@ -204,14 +202,14 @@ def knows_hearts(settings: FitSettings) -> bool:
     return settings.training.finder_steps > 0 or settings.start is not None
 
 
-def train_finder(network: RadiographNet, data: RadiographSet, cases: np.ndarray, steps: int, seed: int) -> int:
-    """Train a network's finder in place on the cases with a known heart; returns their number.
+def train_finder(network: RadiographNet, data: RadiographSet, cases: np.ndarray, steps: int, seed: int) -> None:
+    """Train a network's finder in place on the cases with a known heart.
 
     The finder stays unchanged without such cases or without steps. The loss is smooth L1 in each direction.
     """
     cases = cases[data.has_heart[cases]]
     if not len(cases) or not steps:
-        return len(cases)
+        return
     generator = np.random.default_rng([seed, 9])
     channels = data.channels(network.config.views)
     device = next(network.parameters()).device
@@ -232,7 +230,6 @@ def train_finder(network: RadiographNet, data: RadiographSet, cases: np.ndarray,
         loss.backward()
         optimizer.step()
     finder.eval()
-    return len(cases)
 
 
 def finder_error_mm(network: RadiographNet, data: RadiographSet, cases: np.ndarray) -> float | None:

@@ -134,6 +134,11 @@ class Outcome:
         """Return the facts for a model card."""
         return {"steps_done": self.steps, "best_step": self.best_step, "seconds": round(self.seconds, 1)}
 
+    def load_into(self, network: Network) -> Network:
+        """Load the best weights into a network of the same configuration; return it in eval mode."""
+        network.load_state_dict(self.weights)
+        return network.eval()
+
 
 def train(
     task: Task[object],

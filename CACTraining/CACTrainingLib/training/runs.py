@@ -137,8 +137,7 @@ class Run:
         sizes = (name.partition("-")[0] for name, preset in self.presets.items() if preset.network == config)
 
         def write() -> Path:
-            network = build(config)
-            network.load_state_dict(outcome.weights)
+            network = outcome.load_into(build(config))
             values = {name: value for name, value in facts_of(settings).items() if name != "network"}
             values |= {**outcome.facts(), "processes": outcome.processes}
             training = Training(data, settings.loop.seed, values, commit())

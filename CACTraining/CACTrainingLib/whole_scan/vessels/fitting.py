@@ -86,14 +86,12 @@ _LEARNING_RATES = {"vit": 3e-4, "voxel-sum": 3e-3}
 
 def fit_settings(preset_name: str, kind: str, output: str | None = None, device: str = "auto") -> FitSettings:
     """Return the settings of a network of TRAINABLE in a preset's size. output: None for the preset's."""
+    config = preset(preset_name, "voxel-sum" if kind == SUPERVISED else kind)
     if kind == SUPERVISED:
-        config = preset(preset_name, "voxel-sum")
         config = replace(config, bright_hu=60.0, width=2 * config.width)
         training = VesselTraining(_SUPERVISED_LOOP, learning_rate=5e-3, supervised=True)
     else:
-        config = preset(preset_name, kind)
-        batch_size = 32 if preset_name == "paper" else 8
-        training = VesselTraining(_LOOP, batch_size, _LEARNING_RATES.get(kind, 1e-3))
+        training = VesselTraining(_LOOP, 32 if preset_name == "paper" else 8, _LEARNING_RATES.get(kind, 1e-3))
     return FitSettings(replace(config, output=output or config.output), training, device)
 
 
@@ -168,9 +166,7 @@ def fit_vessels(
     volumes = Volumes(files, training, config), Volumes(files, validation, config)
     task = VesselTask(training_settings, network, *volumes, targets)
     outcome = train(task, task.loop, folder, progress or Progress(), settings.device, resume=True)
-    network = VesselNet(config)
-    network.load_state_dict(outcome.weights)
-    network.eval()
+    network = outcome.load_into(VesselNet(config))
     if training_settings.supervised:
         _scale(network, volumes[1], targets)
 
