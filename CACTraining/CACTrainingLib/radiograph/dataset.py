@@ -19,7 +19,7 @@ from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
 from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhance, view_of_path
 
 from ..data.scan_table import TableScan, table_hash
-from .cases import VIEWS, read_case, read_table
+from .cases import VIEWS, View, read_case, read_table
 
 MARGIN_PIXELS = 224
 """Side of stored squares in pixels of 1 mm, with a margin for augmentation."""
@@ -115,7 +115,9 @@ def load_radiographs(
     views, progress = tuple(views), progress or Progress()
     parts = []
     for number, row in enumerate(rows):
-        parts.append(_case(row, views, enhancement, super_resolution, tuple(scales), finder))
+        pictures, paths = _read_pictures(row, views, super_resolution, scales)
+        enhanced = [[enhance(view, enhancement) for view in picture] for picture in pictures]
+        parts.append(_case(enhanced, paths, finder))
         progress.counted(number + 1, len(rows))
     squares = [part.pop("squares") for part in parts]
     stacked = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
@@ -140,45 +142,39 @@ def load_radiographs(
     )
 
 
-def _case(
-    row: TableScan,
-    views: tuple[str, ...],
-    enhancement: str,
-    super_resolution: str,
-    scales: tuple[float, ...],
-    finder: RadiographNet | None,
-) -> dict[str, np.ndarray]:
-    """Return arrays of one case; see `RadiographSet`."""
-    digital = row.files["PA"].suffix == ".npz"
-    if digital:
+def _read_pictures(
+    row: TableScan, views: tuple[str, ...], super_resolution: str, scales: Sequence[float]
+) -> tuple[list[list[np.ndarray]], list[View]]:
+    """Read the pictures of a case by scale and view, the original first, and the paths of a digital patient."""
+    if row.files["PA"].suffix == ".npz":
         case = read_case(row.files["PA"], super_resolution)
         if missing := [view for view in views if view not in case]:
             raise TableError(f"{row.files['PA']} has no {' or '.join(missing)} view.")
         paths = [case[view] for view in views]
-        calcium = any(view.calcium.any() for view in paths)
-        # The original comes first; without calcium, all scales give the same picture.
-        pictures = [
-            [view_of_path(view.body - np.float32(1 - scale) * view.calcium) for view in paths]
-            for scale in (scales if calcium else (1.0,))
-        ]
-        hearts = [view.heart_centre for view in paths]
-    else:
-        if missing := [view for view in views if view not in row.files]:
-            raise TableError(f"{row.name} has no {' or '.join(missing)} picture; give one, or leave that view out.")
-        from CACScoringLib.radiograph.reading import read_radiograph
+        # Without calcium, all scales give the same picture.
+        scales = scales if any(path.calcium.any() for path in paths) else (1.0,)
+        return [[view_of_path(v.body - np.float32(1 - scale) * v.calcium) for v in paths] for scale in scales], paths
+    if missing := [view for view in views if view not in row.files]:
+        raise TableError(f"{row.name} has no {' or '.join(missing)} picture; give one, or leave that view out.")
+    from CACScoringLib.radiograph.reading import read_radiograph
 
-        pictures, hearts = [[read_radiograph(row.files[view]).standard() for view in views]], [None] * len(views)
-    pictures = [[enhance(view, enhancement) for view in picture] for picture in pictures]
-    has_heart = all(heart is not None for heart in hearts)
+    return [[read_radiograph(row.files[view]).standard() for view in views]], []
+
+
+def _case(pictures: list[list[np.ndarray]], paths: list[View], finder: RadiographNet | None) -> dict[str, np.ndarray]:
+    """Return arrays of one case from its pictures by scale and view, and its paths if known; see `RadiographSet`."""
+    hearts = [path.heart_centre for path in paths]
+    has_heart = bool(hearts) and None not in hearts
     centres = np.array(hearts, np.float32) if has_heart else _locate(pictures[0], finder)
     corners = np.clip(np.rint(centres - (MARGIN_PIXELS - 1) / 2), 0, STANDARD_PIXELS - MARGIN_PIXELS).astype(np.int32)
-    maps = np.zeros((len(views), MARGIN_PIXELS, MARGIN_PIXELS), np.uint8)
-    if digital:
-        maps[:] = [np.clip(v.calcium * _MAP_STEPS, 0, 255)[_window(c)] for v, c in zip(paths, corners, strict=True)]
-    squares = np.array([[v[_window(c)] for v, c in zip(picture, corners, strict=True)] for picture in pictures])
+    windows = [_window(corner) for corner in corners]
+    maps = np.zeros((len(windows), MARGIN_PIXELS, MARGIN_PIXELS), np.uint8)
+    for square, path, window in zip(maps, paths, windows, strict=False):
+        square[:] = np.clip(path.calcium * _MAP_STEPS, 0, 255)[window]
+    squares = np.array([[v[window] for v, window in zip(picture, windows, strict=True)] for picture in pictures])
     reduced = np.stack([reduced_view(view) for view in pictures[0]])
     stored = {"squares": _quantize(squares), "corners": corners, "reduced": _quantize(reduced), "centres": centres}
-    return {**stored, "has_heart": np.array(has_heart), "maps": maps, "has_map": np.array(digital)}
+    return {**stored, "has_heart": np.array(has_heart), "maps": maps, "has_map": np.array(bool(paths))}
 
 
 def reduced_view(view: np.ndarray) -> np.ndarray:
