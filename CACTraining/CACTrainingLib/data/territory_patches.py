@@ -223,16 +223,15 @@ def _thicken(hu: torch.Tensor, thickness_mm: float, spacing_share: float, g: np.
     spacing = thickness_mm * spacing_share / STEP_MM
     voxels = np.arange(SIZE)
     middles = np.arange(g.uniform(-spacing, 0), SIZE + spacing, spacing)
-    half = thickness_mm / STEP_MM / 2
-    overlap = np.minimum(voxels[None] + 0.5, middles[:, None] + half) - np.maximum(
-        voxels[None] - 0.5, middles[:, None] - half
-    )
-    slices = np.maximum(overlap, 0) + 1e-6 * np.exp(-np.abs(voxels[None] - middles[:, None]))
+
+    def overlaps(width: float) -> np.ndarray:
+        """Return the overlap of slices of a width with voxels [slice, voxel]."""
+        high = np.minimum(voxels + 0.5, middles[:, None] + width / 2)
+        return np.maximum(high - np.maximum(voxels - 0.5, middles[:, None] - width / 2), 0)
+
+    slices = overlaps(thickness_mm / STEP_MM) + 1e-6 * np.exp(-np.abs(voxels - middles[:, None]))
     slices /= slices.sum(1, keepdims=True)
-    overlap = np.minimum(voxels[:, None] + 0.5, middles + spacing / 2) - np.maximum(
-        voxels[:, None] - 0.5, middles - spacing / 2
-    )
-    back = np.maximum(overlap, 0)
+    back = overlaps(spacing).T
     back /= back.sum(1, keepdims=True)
     operator = torch.from_numpy((back @ slices).astype(np.float32))
     return (operator @ hu.reshape(SIZE, -1)).reshape(hu.shape)
