@@ -79,13 +79,10 @@ class SuperResolutionTraining:
     learning_rate: float = 2e-3
     calcium_share: float = 0.5
 
-    def numbers(self) -> tuple[list[int], list[int], list[int]]:
-        """Return the training, validation and test patients."""
-        counts = self.patients, self.validation_patients, self.test_patients
-        training, validation, test = (
-            stratified_patients(self.first_number + APART * n, count) for n, count in enumerate(counts)
-        )
-        return training, validation, test
+    def numbers(self) -> dict[str, list[int]]:
+        """Return the patients for training, validation and test."""
+        counts = {"training": self.patients, "validation": self.validation_patients, "test": self.test_patients}
+        return {use: stratified_patients(self.first_number + APART * n, counts[use]) for n, use in enumerate(counts)}
 
 
 PRESETS = {"default": SuperResolutionTraining()}
@@ -98,10 +95,7 @@ class SuperResolutionTask(Task[SuperResolutionTraining]):
     better = "reduction"
 
     def __init__(
-        self,
-        settings: SuperResolutionTraining,
-        training: Sequence[SlicePair],
-        validation: Sequence[SlicePair],
+        self, settings: SuperResolutionTraining, training: Sequence[SlicePair], validation: Sequence[SlicePair]
     ) -> None:
         torch.manual_seed(settings.loop.seed)
         config = settings.network
@@ -111,9 +105,8 @@ class SuperResolutionTask(Task[SuperResolutionTraining]):
         self.optimizers = {"sharpener": torch.optim.Adam(network.parameters(), settings.learning_rate)}
         self._inputs = [network_input(pair.thick, config) for pair in training]
         self._targets = [residual_slices(pair, config.factor) for pair in training]
-        self._calcified = [
-            np.argwhere(_by_thick(pair.calcium, config.factor).max(1) >= CALCIUM_HU) for pair in training
-        ]
+        by_thick = [_by_thick(pair.calcium, config.factor) for pair in training]
+        self._calcified = [np.argwhere(calcium.max(1) >= CALCIUM_HU) for calcium in by_thick]
         self._with_calcium = [n for n, places in enumerate(self._calcified) if len(places)]
         self._plain = [interpolate(pair.thick, config.factor) for pair in validation]
         self._plain_rms = _mean_quality(self._plain, validation)
@@ -189,7 +182,7 @@ def train(options: RunOptions, settings: SuperResolutionTraining, progress: Prog
     if settings.patients < len(STRATA) or settings.first_number < 0 or options.workers < 1:
         raise CTError(f"Give at least {len(STRATA)} patients, a first number from 0 up, and at least one worker.")
     with training_run(options, "super-resolution", settings, {}, progress) as run:
-        uses = dict(zip(("training", "validation", "test"), settings.numbers(), strict=True))
+        uses = settings.numbers()
         make_pairs = partial(
             slice_pairs, folder=options.folder / PAIRS, workers=options.workers, progress=progress.counted
         )
