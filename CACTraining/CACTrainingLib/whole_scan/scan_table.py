@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Line, TableError
 from CACScoringLib.core.tables import read_table as read_lines
 
-from ..data.scan_table import TableScan, patient_facts, read_rows
+from ..data.scan_table import TableScan, patient_facts, read_rows, table_hash
 from ..phantom.anatomy.patient import AGATSTON_PER_MG
 from ..statistics.patient_folds import category_of, parts_by_patient
 
@@ -53,6 +53,12 @@ def kind_of_data(scans: Sequence[TableScan]) -> str:
     """Describe the scans for a model's card."""
     digital, real = "digital patients' chest CT with known calcium", "chest CT of a user's table"
     return digital if are_digital(scans) else real
+
+
+def describe_data(scans: Sequence[TableScan], counts: Mapping[str, int]) -> str:
+    """Describe the data for a model's card. counts: number of scans by their use."""
+    uses = ", ".join(f"{use} {count}" for use, count in counts.items())
+    return f"{kind_of_data(scans)}; {uses} scans; table SHA-256 {table_hash(scans)}"
 
 
 def _has_contrast(folder: Path) -> bool:

@@ -20,13 +20,14 @@ from CACScoringLib.core.tables import TableError
 from CACScoringLib.models.cards import LoadedModel, Training
 from CACScoringLib.networks.radiomics import RadiomicsConfig
 
-from ...data.scan_table import TableScan, table_hash
+from ...data.scan_table import TableScan
 from ...evaluation.measures import Comparison
 from ...training.runs import commit, training_run
 from ...training.settings import RunOptions
 from ..scan_table import (
     SourceSettings,
     check_noncoronary_controls,
+    describe_data,
     kind_of_data,
     on_controls,
     read_scan_table,
@@ -101,21 +102,18 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
             fitted = fit_classifier("logistic", training.columns(names), labels, training.patients, settings.seed)
             network, config = as_network(fitted, names, RadiomicsConfig())
         with progress.step("model"):
-            kind = kind_of_data(scans)
-            data = (
-                f"{kind}; training {len(unenhanced.scans)}, contrast-enhanced training "
-                f"{len(training.scans) - len(unenhanced.scans)}, test {len(test_table.scans)} scans; "
-                f"table SHA-256 {table_hash(scans)}"
-            )
+            sizes = [len(table.scans) for table in (unenhanced, training, test_table)]
+            counts = {"training": sizes[0], "contrast-enhanced training": sizes[1] - sizes[0], "test": sizes[2]}
             facts = {
                 **{"labels": settings.labels, "features": settings.features, **fitted.settings},
                 **{"features_tried": fitted.inputs, "features_kept": len(config.features)},
                 "sensitivity_wanted": TARGET_SENSITIVITY,
             }
-            trained = Training(data, settings.seed, facts, commit())
+            trained = Training(describe_data(scans, counts), settings.seed, facts, commit())
             model = run.loaded_model(network, config, "custom", trained, INTENDED_USE)
             test = _evaluate(model, test_table, control_features, fitted.limit, settings.seed)
-            return run.write_network(network, model.card, {"test": {**test, "data": kind}}, {LIMIT: fitted.limit})
+            test["data"] = kind_of_data(scans)
+            return run.write_network(network, model.card, {"test": test}, {LIMIT: fitted.limit})
 
 
 def _evaluate(

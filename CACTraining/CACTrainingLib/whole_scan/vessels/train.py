@@ -20,12 +20,11 @@ from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import SCALE
 
-from ...data.scan_table import table_hash
 from ...evaluation.measures import Comparison
 from ...statistics.bootstrap import BootstrapResult
 from ...training.runs import commit, training_run
 from ...training.settings import RunOptions, facts_of
-from ..scan_table import SourceSettings, kind_of_data, on_controls, warn_of_failures
+from ..scan_table import SourceSettings, describe_data, kind_of_data, on_controls, warn_of_failures
 from ..study import ScanCohort, cohort_of, predicted_rows
 from . import fitting
 from .study import PER_MILLE, columns_of, factors_alone, measures_of
@@ -81,8 +80,7 @@ def train(options: RunOptions, settings: VesselSettings, progress: Progress) -> 
             targets = fitting.targets_of(cohort.scans)
             fit = fitting.fit_vessels(files, targets, learned, validation, fit_settings, options.folder, progress)
         with progress.step("model"):
-            uses = ", ".join(f"{use} {len(rows)}" for use, rows in parts.items())
-            data = f"{kind_of_data(cohort.scans)}; {uses} scans; table SHA-256 {table_hash(cohort.scans)}"
+            data = describe_data(cohort.scans, {use: len(rows) for use, rows in parts.items()})
             trained = Training(data, training.loop.seed, {**facts_of(training), **fit.outcome.facts()}, commit())
             size = "paper" if options.preset.startswith("paper") else "compact"
             model = run.loaded_model(fit.network, config, size, trained, INTENDED_USE)
