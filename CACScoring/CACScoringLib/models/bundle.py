@@ -81,8 +81,13 @@ In CAC: `cac models install` with this folder, which reads `models/{name}.json` 
 def write_bundle(path: Path, folder: Path) -> None:
     """Write a model as MONAI bundle into a new folder.
 
-    path: the card. Raises ModelError for a model that is damaged or does not score scans, OutputError if the folder
-    exists or cannot be written.
+    Args:
+        path: Card of the model.
+        folder: Folder of the bundle.
+
+    Raises:
+        ModelError: The model is damaged, or does not score scans.
+        OutputError: The folder exists, or cannot be written.
     """
     card, network = read_network(path)
     if card.network not in SCORING_CONFIGS:
@@ -123,7 +128,11 @@ def write_bundle(path: Path, folder: Path) -> None:
 
 
 def card_in_bundle(folder: Path) -> Path:
-    """Return the path of the card in a bundle. Raises ModelError if the folder is no bundle of a model of CAC."""
+    """Return the path of the card in a bundle.
+
+    Raises:
+        ModelError: The folder is no bundle of a model of CAC.
+    """
     if not (folder / "configs" / "metadata.json").is_file():
         raise ModelError(f"{folder} is no MONAI bundle: it has no configs/metadata.json.")
     cards = sorted((folder / "models").glob("*.json"))
