@@ -41,7 +41,7 @@ def syntheticChest() -> tuple[sitk.Image, np.ndarray]:
     hu = np.full((80, 150, 190), -1000.0)
     hu[np.broadcast_to((x / 180) ** 2 + (y / 120) ** 2 <= 1, hu.shape)] = 30
     for side in (-1, 1):
-        hu[ellipsoid((side * 90, 5, 10), (62, 92, 125))] = -850
+        hu[ellipsoid((side * 90, 5, 10), (58, 82, 125))] = -850  # the chest wall is 15 mm thick
     hu[ellipsoid((20, -20, -25), (62, 55, 58))] = 40
     hu[np.broadcast_to((x / 18) ** 2 + ((y - 88) / 18) ** 2 <= 1, hu.shape)] = 500
     hu[np.broadcast_to((abs(x) <= 16) & (abs(y + 105) <= 5) & (z > -60), hu.shape)] = 400
