@@ -13,8 +13,8 @@ from .core.acquisition import Acquisition
 from .core.ct import CTError, CTScan, ScanWarning
 from .core.progress import Progress
 from .models.choice import Networks
-from .quality.acquisition import examine_quality
 from .quality.calibration import familiarity_of
+from .quality.examination import examine_quality
 from .quality.mass_calibration import MassCalibration, scan_calibration
 from .quality.normalisation import normalisation_of
 from .results import ScoreResult

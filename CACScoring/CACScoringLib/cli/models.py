@@ -72,8 +72,8 @@ def _install(options: argparse.Namespace, progress: Progress) -> None:
         _restore(options.model)
         return
     from ..models.bundle import card_in_bundle
-    from ..models.choice import ESTIMATORS
     from ..models.store import install_model
+    from ..networks.configs import ESTIMATORS
 
     path = Path(options.model)
     model = install_model(card_in_bundle(path) if path.is_dir() else path, options.overwrite)

@@ -107,7 +107,7 @@ def extras_of_networks(options: argparse.Namespace) -> tuple[str, ...]:
     if options.whole_scan is None:
         return ("torch",) if options.device == "cuda" else ()
     from ..models.cards import list_models
-    from ..models.choice import RADIOMICS
+    from ..networks.configs import RADIOMICS
 
     kinds = options.whole_scan.split(",")
     with_radiomics = RADIOMICS in kinds or (kinds == ["all"] and list_models(RADIOMICS))

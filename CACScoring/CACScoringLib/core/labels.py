@@ -222,6 +222,19 @@ TERRITORIES = (
 """Names of the labels of `territories.nii.gz`, label 0 first. "other" is heart far from any artery, valve or vessel."""
 
 
+SITE_OF: dict[str, Site] = {
+    **{artery.key: artery for artery in MAIN_ARTERIES},
+    "aortic valve and root": NonCoronary.AORTIC_VALVE,
+    "mitral annulus": NonCoronary.MITRAL_ANNULUS,
+    "ascending aorta": NonCoronary.THORACIC_AORTA,
+    "descending aorta": NonCoronary.THORACIC_AORTA,
+    "pulmonary artery": NonCoronary.OTHER,
+    "other": NonCoronary.OTHER,
+    "outside": NonCoronary.OTHER,
+}
+"""Site of calcium by the territory that holds it."""
+
+
 SITE_NAMES = ", ".join([*(artery.key for artery in Artery), *(s.full_name for s in NonCoronary), NOT_CORONARY_ID])
 """Names that a segment may have."""
 

@@ -8,15 +8,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from ..core.ct import ScanWarning
-from ..networks.configs import SCORING_CONFIGS
+from ..networks.configs import ESTIMATORS, SCORING_CONFIGS, VESSELS
 from .cards import LoadedModel, ModelAhead, ModelError, StoredModel, list_models, load_model
 
 SCORING_NETWORKS = tuple(SCORING_CONFIGS)
 """Networks that score a scan. Models of other networks come with CAC too."""
-
-VESSELS, RADIOMICS = "vessels", "radiomics"
-ESTIMATORS = (VESSELS, RADIOMICS)
-"""Keys of `networks.van_velzen.NETWORKS` whose models give whole-scan estimates."""
 
 ALL = "all"
 """Value of --whole-scan for all kinds that have a model."""

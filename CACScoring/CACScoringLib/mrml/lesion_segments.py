@@ -12,6 +12,7 @@ from ..core.grid import bounding_box
 from ..core.labels import (
     NOT_CORONARY,
     NOT_CORONARY_ID,
+    SITE_OF,
     SITES,
     TERRITORIES,
     Artery,
@@ -19,7 +20,6 @@ from ..core.labels import (
     Site,
 )
 from ..report.pictures import HEART_COLOUR, SITE_COLOURS
-from ..scoring.sites import SITE_OF
 from .segments import oriented_image, vtk_array
 
 TERMINOLOGY = "Coronary artery calcium"

@@ -170,3 +170,8 @@ def input_channels(config: SliceClassifierConfig | GeneratorConfig) -> int:
 def _check_choice(name: str, value: str | int, choices: tuple[str | int, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; it has to be one of {', '.join(map(repr, choices))}.")
+
+
+VESSELS, RADIOMICS = "vessels", "radiomics"
+ESTIMATORS = (VESSELS, RADIOMICS)
+"""Keys of `van_velzen.NETWORKS` whose models give whole-scan estimates."""

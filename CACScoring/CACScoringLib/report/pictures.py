@@ -15,10 +15,9 @@ from scipy import ndimage
 
 from ..core.ct import CTScan
 from ..core.grid import Box, bounding_box
-from ..core.labels import TERRITORIES, Artery, NonCoronary, Site
+from ..core.labels import SITE_OF, TERRITORIES, Artery, NonCoronary, Site
 from ..scoring.lesions import Lesion, LesionSet
 from ..scoring.scores import component_agatston
-from ..scoring.sites import SITE_OF
 from .listing import left_out_candidates, lesion_agatston, lesion_name, listed_lesions, place_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from ..anatomy.heart_region import HeartRegion
 from ..core.ct import ScanWarning
 from ..core.files import OutputFolder
 from ..core.labels import Artery
-from ..models.choice import VESSELS
+from ..networks.configs import VESSELS
 from ..quality.acquisition import BloodPool
 from ..quality.calibration import Familiarity
 from ..quality.mass_calibration import MassCalibration

@@ -15,21 +15,9 @@ from scipy.spatial import cKDTree
 from ..anatomy.heart_region import BONE_LABEL, HeartRegion
 from ..anatomy.territories import Territories
 from ..core.ct import CTScan
-from ..core.labels import MAIN_ARTERIES, TERRITORIES, Artery, NonCoronary, Site
+from ..core.labels import MAIN_ARTERIES, SITE_OF, TERRITORIES, Artery, NonCoronary
 from .arteries import ArterySuggestion, suggest_arteries
 from .lesions import LesionSet, connected_voxels
-
-SITE_OF: dict[str, Site] = {
-    **{artery.key: artery for artery in MAIN_ARTERIES},
-    "aortic valve and root": NonCoronary.AORTIC_VALVE,
-    "mitral annulus": NonCoronary.MITRAL_ANNULUS,
-    "ascending aorta": NonCoronary.THORACIC_AORTA,
-    "descending aorta": NonCoronary.THORACIC_AORTA,
-    "pulmonary artery": NonCoronary.OTHER,
-    "other": NonCoronary.OTHER,
-    "outside": NonCoronary.OTHER,
-}
-"""Site of calcium by the territory that holds it."""
 
 SLIVER_MM3 = 6.0
 """A smaller piece of a lesion is not split off it: territories are no more exact than some mm."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..core.ct import ScanWarning, UnreadableError
 from ..core.labels import MAIN_ARTERIES, Artery
 from ..core.text import percent
-from ..models.choice import ESTIMATORS, RADIOMICS, VESSELS
+from ..networks.configs import ESTIMATORS, RADIOMICS, VESSELS
 from ..scoring import scores
 
 if TYPE_CHECKING:

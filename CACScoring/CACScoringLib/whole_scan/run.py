@@ -15,7 +15,7 @@ from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTError, CTScan, ScanWarning
 from ..core.progress import Progress
 from ..models.cards import LoadedModel
-from ..models.choice import VESSELS
+from ..networks.configs import VESSELS
 from ..scoring.methods import MethodResult
 from .estimates import TITLES, WholeScanEstimate, disagreements
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..models.choice import VESSELS
+from ..networks.configs import VESSELS
 
 if TYPE_CHECKING:
     pass
