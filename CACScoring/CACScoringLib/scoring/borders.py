@@ -29,9 +29,12 @@ REACHED = 0.01
 PEAK_RISE_HU = 50.0
 """Rise above the saddle to a higher peak by which a peak makes a part of its own; above the noise of most scans."""
 
-LOOKS_CORONARY = 0.7
+ARTERY_PROBABILITY = 0.7
 """Probability by its looks from which a part becomes a candidate of an artery. Chosen on 138 scans of digital patients,
 where 9 lesions outside the arteries above it were coronary and 3 were not."""
+
+MOST_PARTS = 100
+"""Most parts shown to the network, the largest of a scan: two real scans have 12 and 22, a very noisy one 3318."""
 
 ARTERY_KINDS = [LESION_KINDS.index(artery.key) for artery in MAIN_ARTERIES]
 """Indices of kinds that are calcium of an artery."""
@@ -72,7 +75,7 @@ def sites_by_looks(sites: np.ndarray, scan: CTScan, territories: Territories, ne
     """
     parts = border_parts(sites, scan, territories)
     kinds = lesion_kinds(parts.id_map, parts.ids, scan, territories, network)
-    looks_coronary = kinds[:, ARTERY_KINDS].sum(axis=1) >= LOOKS_CORONARY
+    looks_coronary = kinds[:, ARTERY_KINDS].sum(axis=1) >= ARTERY_PROBABILITY
     if not looks_coronary.any():
         return sites
     artery_of_part = np.concatenate([[np.uint8(0)], np.where(looks_coronary, parts.arteries, np.uint8(0))])
@@ -81,7 +84,13 @@ def sites_by_looks(sites: np.ndarray, scan: CTScan, territories: Territories, ne
 
 
 def border_parts(sites: np.ndarray, scan: CTScan, territories: Territories) -> BorderParts:
-    """Divide the lesions outside the arteries that an artery may reach. Arguments as in `sites_by_looks`."""
+    """Divide the lesions outside the arteries that an artery may reach; only the largest parts are kept (MOST_PARTS).
+
+    Args:
+        sites: `Site` of dense voxels, else 0, uint8 [k, j, i].
+        scan: The scan as scored.
+        territories: Territories of the scan.
+    """
     flat = np.flatnonzero(sites >= min(NonCoronary))
     id_map = np.zeros(sites.shape, np.uint16)
     if not len(flat):
@@ -95,6 +104,7 @@ def border_parts(sites: np.ndarray, scan: CTScan, territories: Territories) -> B
     part = _parts(flat, lesion, scan)
     sizes = np.bincount(part)
     numbers = np.flatnonzero(sizes * math.prod(scan.image.GetSpacing()) >= SLIVER_MM3)
+    numbers = np.sort(numbers[np.argsort(-sizes[numbers], kind="stable")[:MOST_PARTS]])
     number_of_part = np.zeros(len(sizes), np.uint16)
     number_of_part[numbers] = np.arange(1, len(numbers) + 1)
     id_map.reshape(-1)[flat] = number_of_part[part]

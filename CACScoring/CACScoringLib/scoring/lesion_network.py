@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -26,6 +27,9 @@ WINDOWS_HU = ((-150.0, 350.0), (-150.0, 1500.0))
 
 BATCH_SIZE = 16
 """Patches that a GPU judges at once."""
+
+MOST_HELD = 64
+"""Patches held in memory at once, 2 MB each: a noisy scan has thousands."""
 
 CORONARY_KINDS = [LESION_KINDS.index(kind) for kind in ("LM", "LAD", "LCX", "RCA", "stent")]
 """Indices of kinds that lie in a coronary artery. On slices of 3 mm a stent and a calcified artery look alike, so a
@@ -169,7 +173,8 @@ def lesion_kinds(
     Raises:
         DeviceError: The device has too little memory.
     """
-    patches = [network_input(patch) for patch in lesion_patches(id_map, ids, scan, territories)]
-    if not patches:
-        return np.zeros((0, len(LESION_KINDS)), np.float32)
-    return predict(model.network, np.stack(patches), BATCH_SIZE)[0]
+    kinds = [np.zeros((0, len(LESION_KINDS)), np.float32)]
+    inputs = map(network_input, lesion_patches(id_map, ids, scan, territories))
+    while held := list(islice(inputs, MOST_HELD)):
+        kinds.append(predict(model.network, np.stack(held), BATCH_SIZE)[0])
+    return np.concatenate(kinds)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..phantom.anatomy.body import draw_body
 from ..phantom.anatomy.coronaries import CoronaryTree, Plaque, draw_plaque, draw_plaques, plaques_everywhere
-from ..phantom.anatomy.distractors import DEVICES, Distractor, device, draw_distractors
+from ..phantom.anatomy.distractors import DEVICES, MOVES_WITH, Distractor, device, draw_distractors
 from ..phantom.anatomy.hearts.valves import DEPOSITS, deposits
 from ..phantom.anatomy.patient import Patient, draw_heart, move_to_sternum, stream
 from ..phantom.anatomy.points import PointCloud
@@ -44,9 +44,6 @@ DEVICE_WEIGHTS = {
     "prosthetic valve": 1.5,
 }  # fmt: skip
 """Relative chances of each kind of device to be drawn."""
-
-MOVING_WITH = {"aortic root": "LM", "pericardium": "LCX"}
-"""Group of `motion.EXCURSION_MM` that a deposit moves with; else the valves'."""
 
 GATED = Protocol(
     kernels=(("soft", 0.7), ("medium", 0.2), ("sharp", 0.1)),
@@ -96,7 +93,7 @@ def draw_lesion_patient(number: int) -> Patient:
             cloud = deposits(kind, heart, tree, g)
             if len(cloud.weights):
                 cloud = PointCloud(cloud.positions_mm, cloud.weights * float(np.exp(g.normal(0, 0.5))))
-                distractors.append(Distractor(kind, "heart", MOVING_WITH.get(kind, "valve"), cloud))
+                distractors.append(Distractor(kind, "heart", MOVES_WITH.get(kind, "valve"), cloud))
     if g.random() < DEVICE_SHARE:
         names, weights = zip(*DEVICE_WEIGHTS.items(), strict=True)
         for _ in range(1 + int(g.random() < 0.5)):

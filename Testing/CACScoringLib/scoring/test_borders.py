@@ -8,6 +8,7 @@ from known_territories import label_of, territories_of
 from CACScoringLib.core.ct import Acquisition, CTScan
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.networks.configs import LesionNetConfig
+from CACScoringLib.scoring import borders
 from CACScoringLib.scoring.borders import PEAK_RISE_HU, border_parts, sites_by_looks
 
 
@@ -36,6 +37,15 @@ def test_peaks_that_rise_above_their_saddle_divide_a_lesion():
     assert parts.id_map[10, 50, 40] != parts.id_map[10, 50, 58]
     np.testing.assert_array_equal(parts.id_map > 0, sites == NonCoronary.AORTIC_VALVE)
     assert border_parts(*valve_calcium(saddle_hu=600 - PEAK_RISE_HU / 2)).ids == [1]
+
+
+def test_only_the_largest_parts_are_asked_about(monkeypatch):
+    sites, scan, territories = valve_calcium()
+    monkeypatch.setattr(borders, "MOST_PARTS", 1)
+    sites[9:12, 48:50, 38:50] = 0  # half of the left part
+    parts = border_parts(sites, scan, territories)
+    assert parts.ids == [1]
+    assert parts.id_map[10, 50, [40, 58]].tolist() == [0, 1]
 
 
 def test_calcium_that_no_artery_reaches_is_not_asked_about():

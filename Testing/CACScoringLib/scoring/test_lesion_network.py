@@ -9,6 +9,7 @@ from known_territories import label_of, territories_of
 from CACScoringLib.core.ct import Acquisition, CTScan
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.networks.configs import LESION_KINDS, LesionNetConfig
+from CACScoringLib.scoring import lesion_network
 from CACScoringLib.scoring.lesion_network import (
     PATCH_STEP_MM,
     PatchSampler,
@@ -85,7 +86,9 @@ def test_each_patch_shows_its_lesion_alone_and_its_territory():
     np.testing.assert_allclose(inputs[3 + label_of("LAD")], 1, atol=1e-5)
 
 
-def test_the_network_is_asked_once_for_each_lesion_in_their_order():
+@pytest.mark.parametrize("most_held", [1, 64])
+def test_the_network_is_asked_once_for_each_lesion_in_their_order(monkeypatch, most_held):
+    monkeypatch.setattr(lesion_network, "MOST_HELD", most_held)
     scan, lesions, territories = with_lesions(boxes=[np.s_[10:12, 40:44, 40:44], np.s_[30:31, 60:62, 60:63]])
     model = loaded(LooksLike(0.7, "mitral annulus"), LesionNetConfig())
     kinds = lesion_kinds(lesions.id_map, lesions.ids, scan, territories, model)
