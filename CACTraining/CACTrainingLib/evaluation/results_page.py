@@ -78,7 +78,10 @@ def check_results(docs: Path) -> str:
         raise CTError(f"{error.filename} cannot be read: {error.strerror}. Name the folder of {PAGE}.") from error
     if check.differences:
         listed = "\n".join(check.differences)
-        raise CTError(f"{len(check.differences)} figures of {docs / PAGE} are not those of their tables:\n{listed}")
+        raise CTError(
+            f"{len(check.differences)} figures of {docs / PAGE} are not those of their tables. State those, "
+            f"or measure again:\n{listed}"
+        )
     lines = [f"{docs / PAGE}:{line}: {', '.join(figures)}" for line, figures in check.unchecked.items()]
     heading = f"{check.checked} cells of {docs / PAGE} are those of their tables. Figures of no stored table:"
     return "\n".join([heading, *lines])

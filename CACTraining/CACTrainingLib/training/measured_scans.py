@@ -210,9 +210,9 @@ def measure(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float],
     """
     heart, territories, classifier, generator, judge = models
 
-    def cached(name: str, used: Sequence[Path | None], rest: Sequence[float], measured: Callable[[], Any]) -> Any:
-        hashes = [path and read_card(path).sha256 for path in used]
-        digest = hashlib.sha256(json.dumps([VERSION, name, scan.fingerprint(), *hashes, *rest]).encode()).hexdigest()
+    def cached(name: str, cards: Sequence[Path | None], limits: Sequence[float], measured: Callable[[], Any]) -> Any:
+        hashes = [path and read_card(path).sha256 for path in cards]
+        digest = hashlib.sha256(json.dumps([VERSION, name, scan.fingerprint(), *hashes, *limits]).encode()).hexdigest()
         path = cache / f"{digest[:24]}.json"
         if not path.is_file():
             write_text_atomically(path, json.dumps(measured()))
@@ -224,9 +224,9 @@ def measure(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float],
     content["candidates"] = LesionTable.read(content["candidates"])
     content |= {"lesions": {}, "reference_agatston": None}
     if thresholds:
-        used = *finders, classifier, generator
+        cards = *finders, classifier, generator
         maps = cached(
-            "maps", used, thresholds, lambda: _measured_maps(scan, finders, classifier, generator, thresholds)
+            "maps", cards, thresholds, lambda: _measured_maps(scan, finders, classifier, generator, thresholds)
         )
         tables = maps.pop("lesions")
         content |= maps | {"lesions": {MapSettings(**settings): LesionTable.read(table) for settings, table in tables}}
@@ -234,7 +234,7 @@ def measure(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float],
 
 
 @dataclass(frozen=True)
-class _FoundHeart:
+class _ScanWithHeart:
     """A scan with its heart.
 
     Attributes:
@@ -252,7 +252,7 @@ class _FoundHeart:
     truth: np.ndarray
 
     @classmethod
-    def of(cls, scan: TrainingScan, finders: Sequence[Path | None]) -> _FoundHeart:
+    def of(cls, scan: TrainingScan, finders: Sequence[Path | None]) -> _ScanWithHeart:
         """Find the heart of a scan. finders: Cards of the models for heart and territories. Raises CTError."""
         ct, record = read_ct(scan.ct), json.loads((scan.ct.parent / "truth.json").read_text(encoding="utf-8"))
         kvp = ct.acquisition.kvp or record["scanner"]["kvp"]  # missing from NIfTI
@@ -269,7 +269,7 @@ class _FoundHeart:
 
 def _measured_candidates(scan: TrainingScan, finders: Sequence[Path | None], judge: Path) -> dict[str, Any]:
     """Measure the candidates of the clinical rule, and what is true of the scan: fields of MeasuredScan as JSON."""
-    heart = _FoundHeart.of(scan, finders)
+    heart = _ScanWithHeart.of(scan, finders)
     ct, region, record = heart.ct, heart.region, heart.record
     spacing, rules = ct.image.GetSpacing(), rules_for_tube_voltage(ct.acquisition, ScoringRules())
     if region.territories is None:
@@ -307,7 +307,7 @@ def _measured_maps(
     scan: TrainingScan, finders: Sequence[Path | None], classifier: Path, generator: Path, thresholds: Sequence[float]
 ) -> dict[str, Any]:
     """Measure the lesions of the map, and the score that it should have: fields of MeasuredScan as JSON."""
-    heart = _FoundHeart.of(scan, finders)
+    heart = _ScanWithHeart.of(scan, finders)
     lesions = _map_lesions(heart, (load_model(classifier), load_model(generator)), thresholds)
     patient = patient_of(heart.record)
     reference = None
@@ -318,7 +318,7 @@ def _measured_maps(
 
 
 def _map_lesions(
-    heart: _FoundHeart, models: tuple[LoadedModel, LoadedModel], thresholds: Sequence[float]
+    heart: _ScanWithHeart, models: tuple[LoadedModel, LoadedModel], thresholds: Sequence[float]
 ) -> dict[MapSettings, LesionTable]:
     """Measure the lesions of the calcium map in all settings.
 
