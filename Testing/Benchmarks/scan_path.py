@@ -34,7 +34,7 @@ except ModuleNotFoundError:  # Python 3.10
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = (CACScoringLib, CACTrainingLib)
-WIDTH_PX, HEADER_PX, ROW_PX, BOX_PX, PADDING_PX, DPI = 1000, 30, 52, 34, 10, 72
+GAP_PX, HEADER_PX, ROW_PX, BOX_PX, PADDING_PX, DPI = 18, 30, 52, 34, 10, 72
 LETTER_PX, FONT_PT = 5.8, 10
 
 
@@ -100,18 +100,18 @@ def draw(modules: list[str], file: Path) -> None:
     rooms = {room: files for room, files in rooms.items() if files}
     names = {room: [module.rpartition(".")[2] for module in files] for room, files in rooms.items()}
     widths = {room: LETTER_PX * max(map(len, [room, *names[room]])) + PADDING_PX for room in rooms}
-    gap = (WIDTH_PX - sum(widths.values())) / (len(rooms) + 1)
+    width_px = sum(widths.values()) + GAP_PX * (len(rooms) + 1)
     height = HEADER_PX + ROW_PX * max(map(len, rooms.values()))
     colours = [matplotlib.colormaps["tab10"](n % 10) for n in range(len(rooms))]
     left_edges: dict[str, float] = {}
     right_edges: dict[str, float] = {}
     centres: dict[str, float] = {}
     matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "cac", "font.family": "sans-serif"}
-    drawing = Figure(figsize=(WIDTH_PX / DPI, height / DPI))
+    drawing = Figure(figsize=(width_px / DPI, height / DPI))
     axes = drawing.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, WIDTH_PX), ylim=(height, 0))
+    axes.set(xlim=(0, width_px), ylim=(height, 0))
     axes.axis("off")
-    x = gap
+    x = GAP_PX
     for room, colour in zip(rooms, colours, strict=True):
         width = widths[room]
         top = HEADER_PX + (height - HEADER_PX - ROW_PX * len(rooms[room])) / 2
@@ -126,16 +126,16 @@ def draw(modules: list[str], file: Path) -> None:
             axes.add_patch(box)
             axes.text(x + width / 2, y + 12, str(numbers[module]), ha="center", color="gray", fontsize=FONT_PT - 1)
             axes.text(x + width / 2, y + 26, name, ha="center", fontsize=FONT_PT)
-        x += width + gap
+        x += width + GAP_PX
     graph = grimp.build_graph(*(library.__name__ for library in LIBRARIES), exclude_type_checking_imports=True)
     shades = dict(zip(rooms, colours, strict=True))
     for module in modules:
         for imported in sorted(graph.find_modules_directly_imported_by(module) & numbers.keys()):
             start, end = (right_edges[module], centres[module]), (left_edges[imported], centres[imported])
-            bend = gap
+            bend = GAP_PX
             if _room(module) == _room(imported):  # beside the column
-                start, bend = (left_edges[module], centres[module]), -gap
-            points = [start, (start[0] + bend, start[1]), (end[0] - gap, end[1]), end]
+                start, bend = (left_edges[module], centres[module]), -GAP_PX
+            points = [start, (start[0] + bend, start[1]), (end[0] - GAP_PX, end[1]), end]
             curve = [MplPath.MOVETO, *[MplPath.CURVE4] * 3]
             line = PathPatch(MplPath(points, curve), fill=False, edgecolor=shades[_room(module)], alpha=0.6, zorder=1)
             axes.add_patch(line)
