@@ -40,6 +40,8 @@ class SliceAugmentation:
         offset_hu: Shift of HU.
         position_jitter: Relative change, and shift, of the position in the heart's frame, because detected hearts
             differ from outlined ones.
+        placeless_share: Share of slices whose position channels are 0, so that a network does not learn only where
+            plaque lies.
         zoom: Factor of size, or its inverse, for slices that are not straight.
     """
 
@@ -51,6 +53,7 @@ class SliceAugmentation:
     gain: float = 0.03
     offset_hu: float = 8.0
     position_jitter: float = 0.1
+    placeless_share: float = 0.0
     zoom: float = 1.0
 
 
@@ -87,7 +90,10 @@ def augment_slices(
             torch.from_numpy(generator.uniform(-limit, limit, (n, extra.shape[1], 1, 1)).astype(np.float32))
             for _ in range(2)
         )
-        x = torch.cat([x, warped * (1 + scale) + shift * POSITION_SCALE], 1)
+        varied = warped * (1 + scale) + shift * POSITION_SCALE
+        if settings.placeless_share:
+            varied *= torch.from_numpy(generator.random((n, 1, 1, 1)) >= settings.placeless_share)
+        x = torch.cat([x, varied], 1)
     if maps is None:
         return x, None
     warped = AffineTransform((settings.crop,) * 2, align_corners=False)(torch.from_numpy(maps), matrices)

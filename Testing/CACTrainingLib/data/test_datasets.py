@@ -240,6 +240,14 @@ class TestAugmentation:
         assert 0.15 < (spread > 22).mean() < 0.35
         assert lower < 18
 
+    def test_some_slices_have_no_place(self):
+        hu, place = np.zeros((400, 1, 32, 32), np.float32), np.ones((400, 3, 32, 32), np.float32)
+        settings = SliceAugmentation(32, 0, 0, 1, placeless_share=0.25)
+        x = augment_slices(hu, place, settings, np.random.default_rng(0))[0][:, 1:]
+        is_placeless = (x == 0).flatten(1).all(1)
+        assert 0.2 < is_placeless.float().mean() < 0.3
+        assert (x[~is_placeless] != 0).all()
+
     def test_slices_turn_and_shift_within_their_limits(self):
         settings = SliceAugmentation(crop=101, zoom=1.2)
         matrices = augmentation._slice_matrices(400, 224, settings, np.random.default_rng(0)).double().numpy()
