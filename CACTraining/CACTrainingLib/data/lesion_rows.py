@@ -27,11 +27,11 @@ from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.scoring.sites import candidate_sites
 
 from ..phantom.cohort.export import as_ct_scan, image_on
+from ..phantom.cohort.lesion_patients import draw_lesion_patient, draw_scan
 from ..phantom.insertion.background import Background
 from ..phantom.insertion.inserted import InsertedScan, InsertedSettings, clean_scan, insert_lesions
 from ..phantom.scanner.response import Stamp, add_stamps
 from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
-from .lesion_patients import draw_lesion_patient, draw_scan
 
 VERSION = 2
 """Part of the files' names; raised whenever the rows of a patient would change."""

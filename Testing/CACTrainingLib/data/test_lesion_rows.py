@@ -15,7 +15,6 @@ from CACScoringLib.scoring.lesion_network import PATCH_STEP_MM, LesionPatch, net
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACTrainingLib.data import lesion_batches, lesion_rows
 from CACTrainingLib.data.lesion_batches import LesionAugmentation, LesionData, plain_input, varied_input
-from CACTrainingLib.data.lesion_patients import OSTIUM_MM, draw_lesion_patient, draw_scan
 from CACTrainingLib.data.lesion_rows import (
     BLOOD_HU,
     MOST_NOISE,
@@ -26,6 +25,7 @@ from CACTrainingLib.data.lesion_rows import (
     patient_rows,
     sources_of,
 )
+from CACTrainingLib.phantom.cohort.lesion_patients import OSTIUM_MM, draw_lesion_patient, draw_scan
 from CACTrainingLib.phantom.scanner.response import Stamp
 
 

@@ -29,6 +29,7 @@ from ..scanner.motion import PROTOCOLS, ScanPose, draw_pair
 from ..scanner.scanner import Scanner
 from ..scanner.simulation import CHEST_MM, DigitalScan, scan_grid, scan_patient
 from .export import Labels, annotate, as_ct_scan, image_on, same_settings, write_scan
+from .lesion_patients import draw_lesion_patient
 
 if TYPE_CHECKING:
     from CACScoringLib.run import Sample
@@ -54,6 +55,7 @@ class CohortSettings:
         scans: Scans of each patient, 1 or 2.
         contrast: True for a contrast agent in the blood.
         enriched: True to select patients by the shares of `patient.STRATA`, so that severe calcium is common.
+        everywhere: True for plaques alike in all segments and much of all else that is dense (`lesion_patients`).
     """
 
     protocol: str = "radiotherapy"
@@ -64,6 +66,7 @@ class CohortSettings:
     scans: int = 2
     contrast: bool = False
     enriched: bool = False
+    everywhere: bool = False
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -76,8 +79,10 @@ class CohortSettings:
             raise CohortError(f"Patient numbers start at 0, not {self.first_number}.")
         if self.scans not in (1, 2):
             raise CohortError(f"Each patient is scanned once or twice, not {self.scans} times.")
-        if self.enriched and self.prevalence is not None:
-            raise CohortError("Patients chosen by their calcium take the prevalence as it comes: leave it out.")
+        if (self.enriched or self.everywhere) and self.prevalence is not None:
+            raise CohortError("Patients with chosen calcium take the prevalence as it comes: leave it out.")
+        if self.enriched and self.everywhere:
+            raise CohortError("Patients are chosen by their calcium as in people: leave enriched or everywhere out.")
 
     def numbers(self, patients: int) -> list[int]:
         """Return the numbers of the cohort's patients, rising. Raises CohortError."""
@@ -93,7 +98,10 @@ def make_scan(
 ) -> tuple[Patient, DigitalScan, Labels]:
     """Simulate scan 1 or 2 of a patient and its labels, without writing them. patient: None to draw it."""
     if patient is None:
-        patient = draw_patient(number, prevalence=settings.prevalence)
+        if settings.everywhere:
+            patient = draw_lesion_patient(number)
+        else:
+            patient = draw_patient(number, prevalence=settings.prevalence)
         patient = add_contrast(patient) if settings.contrast else patient
     scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[scan_number - 1]
     grid = scan_grid(scanner, settings.z_range_mm)
@@ -262,8 +270,11 @@ def patient_of(truth: dict) -> Patient | None:
     if "body" not in truth:
         return None  # calcium inserted into a real scan
     lesions = truth["lesions"]
-    for sex in (None, truth["sex"]):  # a given sex draws another body than the same sex drawn
-        patient = draw_patient(truth["patient"], sex, 1.0 if lesions else 0.0)
+    number, share = truth["patient"], 1.0 if lesions else 0.0
+    # A given sex draws another body than the same sex drawn.
+    drawings = (partial(draw_patient, number, sex, share) for sex in (None, truth["sex"]))
+    for draw in (*drawings, partial(draw_lesion_patient, number)):
+        patient = draw()
         if patient.body.sex == truth["sex"] and _match(patient.plaques, lesions):
             return patient
     return None

@@ -139,7 +139,7 @@ _DATA = read_shapes("protocols")
 THICKNESS_SPACING_MM = _DATA["thickness_spacing_mm"]
 PROTOCOLS = {name: Protocol(**protocol) for name, protocol in _DATA["protocols"].items()}
 """Protocols: "radiotherapy" follows the paper's planning pairs (3 mm, 120 kVp, one in breath-hold), "varied" is for
-training."""
+training; "cardiac-varied" is gated CT of many makes, "chest-varied" chest, screening and PET CT."""
 
 
 def draw_pair(protocol: Protocol, generator: np.random.Generator) -> tuple[tuple[Scanner, ScanPose], ...]:

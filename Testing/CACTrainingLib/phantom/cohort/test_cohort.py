@@ -105,6 +105,8 @@ def test_a_dicom_series_reads_back_as_the_same_scan(scan_of_8, tmp_path):
         ({"first_number": -1}, "-1"),
         ({"scans": 3}, "once or twice"),
         ({"enriched": True, "prevalence": 0.5}, "leave it out"),
+        ({"everywhere": True, "prevalence": 0.5}, "leave it out"),
+        ({"everywhere": True, "enriched": True}, "as in people"),
     ],
 )
 def test_settings_that_make_no_sense_say_so(settings, message):

@@ -30,8 +30,9 @@ def test_score_is_the_same_each_time_and_grows_with_density(patient):
 
 
 @pytest.mark.long
-def test_patient_follows_from_the_truth_of_a_scan():
-    settings = CohortSettings(z_range_mm=(-20.0, 20.0), prevalence=1.0)
+@pytest.mark.parametrize("drawn", [{"prevalence": 1.0}, {"everywhere": True, "protocol": "chest-varied"}])
+def test_patient_follows_from_the_truth_of_a_scan(drawn):
+    settings = CohortSettings(z_range_mm=(-20.0, 20.0), **drawn)
     patient, scan, labels = make_scan(NUMBER, 1, settings)
     truth = truth_of(patient, scan, labels, 1)
     again = patient_of(truth)

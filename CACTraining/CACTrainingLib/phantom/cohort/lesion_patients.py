@@ -1,4 +1,4 @@
-"""Digital patients as the lesion network learns them: calcium in every segment, much of all else that is dense.
+"""Digital patients with calcium in every segment and much of all else that is dense, for training.
 
 Plaques lie anywhere along every vessel and branch, as often distal as proximal, and often at the ostia, where they are
 easily taken for the root's calcium; beside patients whose plaques lie as in people and patients without any. Deposits
@@ -11,15 +11,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..phantom.anatomy.body import draw_body
-from ..phantom.anatomy.coronaries import CoronaryTree, Plaque, draw_plaque, draw_plaques, plaques_everywhere
-from ..phantom.anatomy.distractors import DEVICES, MOVES_WITH, Distractor, device, draw_distractors
-from ..phantom.anatomy.hearts.valves import DEPOSITS, deposits
-from ..phantom.anatomy.patient import Patient, draw_heart, move_to_sternum, stream
-from ..phantom.anatomy.points import PointCloud
-from ..phantom.anatomy.thorax import lung_grain, lung_vessels
-from ..phantom.scanner.motion import Protocol, ScanPose, draw_heart_beat, draw_pair
-from ..phantom.scanner.scanner import Scanner
+from ..anatomy.body import draw_body
+from ..anatomy.coronaries import CoronaryTree, Plaque, draw_plaque, draw_plaques, plaques_everywhere
+from ..anatomy.distractors import DEVICES, MOVES_WITH, Distractor, device, draw_distractors
+from ..anatomy.hearts.valves import DEPOSITS, deposits
+from ..anatomy.patient import Patient, draw_heart, move_to_sternum, stream
+from ..anatomy.points import PointCloud
+from ..anatomy.thorax import lung_grain, lung_vessels
+from ..scanner.motion import PROTOCOLS, ScanPose, draw_heart_beat, draw_pair
+from ..scanner.scanner import Scanner
 
 WITHOUT_PLAQUE, AS_IN_PEOPLE = 0.15, 0.25
 """Share of patients without plaque, and of those with plaque where it lies in people."""
@@ -45,29 +45,11 @@ DEVICE_WEIGHTS = {
 }  # fmt: skip
 """Relative chances of each kind of device to be drawn."""
 
-GATED = Protocol(
-    kernels=(("soft", 0.7), ("medium", 0.2), ("sharp", 0.1)),
-    kvps=((120.0, 0.75), (100.0, 0.15), (80.0, 0.05), (140.0, 0.05)),
-    slices=((0, 0.75), (1, 0.1), (4, 0.15)),
-    pixel_mm=(0.32, 0.65),
-    noise_hu=(10.0, 32.0),
-    rotation_s=(0.28, 0.35, 0.42),
-    gated=True,
-    breath_hold=(True, True),
-)
-"""Cardiac CT of many makes."""
+GATED, UNGATED = "cardiac-varied", "chest-varied"
+"""Protocols of their scans."""
 
-UNGATED = Protocol(
-    kernels=(("soft", 0.45), ("medium", 0.3), ("sharp", 0.25)),
-    kvps=((120.0, 0.65), (100.0, 0.12), (80.0, 0.05), (140.0, 0.18)),
-    slices=((0, 0.3), (1, 0.2), (2, 0.2), (4, 0.15), (5, 0.15)),
-    pixel_mm=(0.5, 1.3),
-    noise_hu=(7.0, 42.0),
-    rotation_s=(0.35, 0.42, 0.5, 0.75, 1.0),
-    gated=False,
-    breath_hold=(True, False),
-)
-"""Chest, screening and PET CT."""
+GATED_SHARE = 0.4
+"""Share of gated scans."""
 
 
 def draw_lesion_patient(number: int) -> Patient:
@@ -145,8 +127,8 @@ def _more_severe(plaque: Plaque, tree: CoronaryTree, generator: np.random.Genera
 def draw_scan(number: int) -> tuple[Scanner, ScanPose, tuple[float, float]]:
     """Draw scanner, pose and range of heights (mm from the heart's middle) of a patient's scan."""
     g = stream(number, 71)
-    gated = bool(g.random() < 0.4)
-    scanner, pose = draw_pair(GATED if gated else UNGATED, stream(number, 72))[int(g.integers(2))]
+    gated = bool(g.random() < GATED_SHARE)
+    scanner, pose = draw_pair(PROTOCOLS[GATED if gated else UNGATED], stream(number, 72))[int(g.integers(2))]
     narrow = gated or scanner.slice_spacing_mm < 2.5 or g.random() < 0.4
     low, high = (-72.0, 76.0) if narrow else (-105.0, 165.0)
     return scanner, pose, (low - float(g.uniform(0, 14)), high + float(g.uniform(0, 14)))
