@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 SERIES_HELP = (
     "series of a DICOM folder that holds several, by number or UID; 3.1, 3.2, … for series that share a number and for "
-    "cardiac phases (run without this option to list them); all joins the series into which one scan was parted"
+    "cardiac phases (default: the one nearest to the scoring protocol; cac info lists them); all joins the series into "
+    "which one scan was parted"
 )
 
 SECTIONS = ("scoring", "results", "scan", "radiograph", "access", "series", "watch", "study")

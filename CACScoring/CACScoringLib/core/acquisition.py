@@ -5,6 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 
+NO_AGENT = frozenset(
+    {"", "0", "-", "n", "no", "none", "n/a", "na", "no contrast", "non-contrast", "without contrast", "not applied"}
+    | {"unenhanced", "keine", "kein", "kein km", "ohne", "ohne km", "nativ", "native", "sans", "aucun"}
+)
+"""Values of ContrastBolusAgent without an agent, as scanners and people write them."""
+
 _IDENTIFYING = ("patient_name", "patient_id", "study_date", "series_uid")
 """Fields that identify a person."""
 

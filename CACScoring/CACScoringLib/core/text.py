@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 
 RESEARCH_ONLY = "For research only. Not a medical device; not for diagnosis or treatment."
 
-_COMMANDS = "calibrate|cohort|compare|data|drr|evaluate|insert|models|phantom|project|pull|review|score|train|validate"
+_COMMANDS = (
+    "calibrate|cohort|compare|data|drr|evaluate|info|insert|models|phantom|project|pull|review|score|train|validate"
+)
 _COMMAND_LINE_WORDS = re.compile(rf"(?<![\w-])--[a-z]|(?<![\w./-])cac (?:{_COMMANDS})\b")
 _SENTENCES = re.compile(r"[^.!?]*(?:[.!?](?!\s|$)[^.!?]*)*[.!?]*\s*")
 

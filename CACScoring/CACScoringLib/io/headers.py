@@ -216,7 +216,8 @@ def _repeated_uids(slices: list[DicomSlice]) -> list[ScanWarning]:
     return [ScanWarning("uids-repeated", message)]
 
 
-def _computed_images(slices: list[DicomSlice]) -> list[ScanWarning]:
+def computed_images(slices: list[DicomSlice]) -> list[ScanWarning]:
+    """Warn of images that were computed from others, by image type or series description."""
     terms = set()
     for slice_ in slices:
         kind = (slice_.text("ImageType") or "").upper()
@@ -263,7 +264,7 @@ CHECKS: tuple[Callable[[list[DicomSlice]], list[ScanWarning]], ...] = (
     _missing_images,
     _field_of_view,
     _repeated_uids,
-    _computed_images,
+    computed_images,
     _position,
     pixel_warnings,
 )

@@ -49,14 +49,15 @@ def read_ct(path: Path | str, series: str | None = None) -> CTScan:
     Args:
         path: A folder (searched with its subfolders for DICOM files, or one image file), a ZIP archive of one, an
             Enhanced (multi-frame) CT, or a NIfTI, NRRD or MetaImage file.
-        series: Number or UID of the DICOM series, needed where the folder holds several CT series; of several series
-            with one number, or cardiac phases of one series, "3.1", "3.2", … in the order in which the error lists
-            them, that of UIDs and phases; "all" joins series that make one stack.
+        series: Number or UID of the DICOM series; of several series with one number, or cardiac phases of one series,
+            "3.1", "3.2", … in the order in which the error lists them, that of UIDs and phases; "all" joins series
+            that make one stack. None chooses by the rule of `series_rule`, with a warning that names the choice.
 
     Raises:
         UnreadableError: It is missing or cannot be read.
         NotCTError: The modality is not CT.
-        SeriesChoiceError: The series, its cardiac phase, or one of several image files has to be chosen.
+        SeriesChoiceError: The series, its cardiac phase, or one of several image files has to be chosen, because the
+            rule prefers none.
         MixedSeriesError: The series holds images of different patients or studies.
         NotVolumeError: It is not one three-dimensional grey-level volume.
         NotHounsfieldError: The values are not Hounsfield units.
@@ -89,7 +90,7 @@ def _read(path: Path, series: str | None) -> CTScan:
 
 
 def _read_folder(folder: Path, series: str | None) -> CTScan:
-    images = _image_files(folder) if series is None else []
+    images = image_files(folder) if series is None else []
     slices, broken = find_slices(folder) if images else read_slices(folder)
     table = list_series(slices)
     if images and (table or len(images) > 1):
@@ -101,11 +102,11 @@ def _read_folder(folder: Path, series: str | None) -> CTScan:
         )
     if images:
         return replace(with_warnings(_read(images[0], None), *_unread_warnings([], broken)), source=folder)
-    slices = series_images(slices, series)
-    return _read_dicom(folder, slices, _unread_warnings(slices, broken))
+    slices, choices = series_images(slices, series)
+    return with_warnings(_read_dicom(folder, slices, _unread_warnings(slices, broken)), *choices)
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """List the image files below a folder that may be a CT: no segmentations, 8-bit masks or results."""
     files = files_below(folder)[0]
     results = {file.parent for file in files if file.name == LAST_FILE}

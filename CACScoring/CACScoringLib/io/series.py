@@ -6,11 +6,13 @@ import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 
-from ..core.ct import CTError, MixedSeriesError, NotCTError, NotVolumeError, SeriesChoiceError
+from ..core.ct import CTError, MixedSeriesError, NotCTError, NotVolumeError, ScanWarning, SeriesChoiceError
 from ..core.text import printable
 from .acquisition import clock
 from .dicom import DicomSlice, first_value
+from .series_rule import SeriesFacts, best_series, choice_warning, facts_of
 from .stack import stack_of
 
 _PHASES = {"NominalPercentageOfCardiacPhase": "% of the cycle", "TriggerTime": "ms after the R wave"}
@@ -37,7 +39,7 @@ _IDENTITY = {
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class Candidate:
     """CT series of a folder, or one of its cardiac phases.
 
     Attributes:
@@ -51,6 +53,11 @@ class _Candidate:
     slices: list[DicomSlice]
     number: str | None
     label: str
+
+    @cached_property
+    def facts(self) -> SeriesFacts:
+        """Properties by which the rule chooses."""
+        return facts_of(self.label, self.uid, self.slices)
 
     def __str__(self) -> str:
         description = first_value(self.slices, DicomSlice.text, "SeriesDescription") or "no description"
@@ -77,18 +84,21 @@ def series_number(slices: list[DicomSlice]) -> str | None:
     return None if number is None else f"{number:.0f}"
 
 
-def series_images(slices: list[DicomSlice], choice: str | None) -> list[DicomSlice]:
-    """Return the images of the chosen CT series or cardiac phase, and the series' localizers.
+def series_images(slices: list[DicomSlice], choice: str | None) -> tuple[list[DicomSlice], tuple[ScanWarning, ...]]:
+    """Return the images of the chosen CT series or cardiac phase.
+
+    Returns:
+        The images, with the series' localizers, and warnings.
 
     Raises:
         CTError: As `choose_series` does.
         MixedSeriesError: The series holds images of different patients or studies.
     """
-    images = choose_series(slices, choice)
+    images, warnings = choose_series(slices, choice)
     uids = {s.text("SeriesInstanceUID") for s in images}
     series = [s for s in slices if s.text("SeriesInstanceUID") in uids and s.text("Modality") == "CT"]
     _check_one_study(series)
-    return images + [s for s in series if s.is_localizer]
+    return images + [s for s in series if s.is_localizer], warnings
 
 
 def list_series(slices: list[DicomSlice]) -> str:
@@ -96,8 +106,31 @@ def list_series(slices: list[DicomSlice]) -> str:
     return "\n".join(map(str, _candidates(slices)))
 
 
-def choose_series(slices: list[DicomSlice], choice: str | None) -> list[DicomSlice]:
+def series_facts(slices: list[DicomSlice]) -> list[SeriesFacts]:
+    """Return the properties of each CT series or cardiac phase of a folder."""
+    return [candidate.facts for candidate in _candidates(slices)]
+
+
+def choose_series(slices: list[DicomSlice], choice: str | None) -> tuple[list[DicomSlice], tuple[ScanWarning, ...]]:
     """Return the images of the CT series or cardiac phase of a choice, as `series` of `read_ct`.
+
+    Raises CTError as `choose_candidates` does.
+
+    Returns:
+        The images, and a warning if the rule of `series_rule` chose them.
+    """
+    candidates, warnings = choose_candidates(slices, choice)
+    return [slice_ for candidate in candidates for slice_ in candidate.slices], warnings
+
+
+def choose_candidates(slices: list[DicomSlice], choice: str | None) -> tuple[list[Candidate], tuple[ScanWarning, ...]]:
+    """Return the CT series or cardiac phases of a choice, as `series` of `read_ct`.
+
+    Of several series of one study, or several cardiac phases of one series, that which the rule of `series_rule`
+    prefers is chosen.
+
+    Returns:
+        The series or phases that are scored as one scan, and a warning if the rule chose.
 
     Raises:
         NotCTError: There is no CT.
@@ -122,7 +155,7 @@ def choose_series(slices: list[DicomSlice], choice: str | None) -> list[DicomSli
         if not _is_one_stack(candidates):
             table = list_series(slices)
             raise SeriesChoiceError(f"The CT series of the folder do not make one stack. Choose one:\n{table}")
-        return [slice_ for candidate in candidates for slice_ in candidate.slices]
+        return candidates, ()
     else:
         choice = choice.strip()
         matches = [c for c in candidates if choice in (c.uid or None, c.label, c.number)]
@@ -133,12 +166,25 @@ def choose_series(slices: list[DicomSlice], choice: str | None) -> list[DicomSli
         noun = "cardiac phases are in the series" if is_one_series else f"CT series have the number {printable(choice)}"
         reason = f"{len(matches)} {noun}. Choose one as listed, such as {matches[0].label}"
         reason += "" if is_one_series else ", or by its UID"
-    if len(matches) > 1:
-        raise SeriesChoiceError(f"{reason}:\n" + "\n".join(map(str, matches)))
-    return matches[0].slices
+    if len(matches) == 1:
+        return matches, ()
+    if (choice is None or len({c.uid for c in matches}) == 1) and (best := _best(matches)):
+        return [best], (choice_warning(best.facts, [candidate.facts for candidate in matches]),)
+    raise SeriesChoiceError(f"{reason}:\n" + "\n".join(map(str, matches)))
 
 
-def _is_one_stack(candidates: list[_Candidate]) -> bool:
+def _best(candidates: list[Candidate]) -> Candidate | None:
+    """Return the candidate that the rule prefers; None for parts of one stack, several studies, or equal candidates."""
+    studies = {c.slices[0].text("StudyInstanceUID") for c in candidates}
+    best = best_series([candidate.facts for candidate in candidates]) if len(studies) == 1 else None
+    if best is None:
+        return None
+    preferred = next(candidate for candidate in candidates if candidate.facts is best)
+    is_part = any(_is_one_stack([preferred, candidate]) for candidate in candidates if candidate is not preferred)
+    return None if is_part else preferred
+
+
+def _is_one_stack(candidates: list[Candidate]) -> bool:
     """True if series of one acquisition, which an archive may have split, make one even stack together."""
     slices = [slice_ for candidate in candidates for slice_ in candidate.slices]
     if len({tuple(slice_.text(keyword) for keyword in _COMMON_KEYWORDS) for slice_ in slices}) > 1:
@@ -149,7 +195,7 @@ def _is_one_stack(candidates: list[_Candidate]) -> bool:
     return False
 
 
-def _candidates(slices: list[DicomSlice]) -> list[_Candidate]:
+def _candidates(slices: list[DicomSlice]) -> list[Candidate]:
     """List the CT series by number, without localizers and split by cardiac phase."""
     series: dict[str, list[DicomSlice]] = {}
     for slice_ in filter(is_ct_image, slices):
@@ -159,7 +205,7 @@ def _candidates(slices: list[DicomSlice]) -> list[_Candidate]:
     candidates = []
     for n, ((uid, stack), number) in enumerate(zip(stacks, numbers, strict=True)):
         place = f".{numbers[:n].count(number) + 1}" if numbers.count(number) > 1 else ""
-        candidates.append(_Candidate(uid, stack, number, f"{number or 'none'}{place}"))
+        candidates.append(Candidate(uid, stack, number, f"{number or 'none'}{place}"))
     return sorted(candidates, key=lambda c: float(c.number or 0))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..core.acquisition import Acquisition
+from ..core.acquisition import NO_AGENT, Acquisition
 from ..core.ct import ContrastError, CTScan, ScanWarning
 
 STANDARD_KVP = 120.0
@@ -42,12 +42,6 @@ WINDOW_MM = 9.0
 
 FAT_HU = -20.0
 """Windows with a lower median are mostly fat."""
-
-NO_AGENT = frozenset(
-    {"", "0", "-", "n", "no", "none", "n/a", "na", "no contrast", "non-contrast", "without contrast", "not applied"}
-    | {"unenhanced", "keine", "kein", "kein km", "ohne", "ohne km", "nativ", "native", "sans", "aucun"}
-)
-"""Values of ContrastBolusAgent without an agent, as scanners and people write them."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ..core.acquisition import NO_AGENT
 from ..core.ct import ScanWarning
 from ..core.labels import MAIN_ARTERIES
-from ..quality.acquisition import NO_AGENT
 from ..quality.calibration import CalibratedOn, Limits, Repeatability
 from ..record.score_record import ScoreRecord
 from .rules import ScoringRules

@@ -73,11 +73,13 @@ class ReviewCase:
     def scan(self) -> CTScan:
         """Read the CT that was scored. Raises CTError."""
         try:
-            return read_ct(self.ct, self.series)
+            scan = read_ct(self.ct, self.series)
+            if self.series is not None or all(warning.code != "series-chosen" for warning in scan.warnings):
+                return scan
         except SeriesChoiceError:
-            if self.series is not None or (series := self._scored_series()) is None:
+            if self.series is not None or self._scored_series() is None:
                 raise
-            return read_ct(self.ct, series)
+        return read_ct(self.ct, self._scored_series())
 
     def _scored_series(self) -> str | None:
         """Return the series of the folder that was scored, by a cohort's record of its files, else by its recorded

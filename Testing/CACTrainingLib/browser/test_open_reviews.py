@@ -93,3 +93,16 @@ def test_scored_series_is_read_among_series_with_one_number(tmp_path, key):
     keys = {"content": "", "files": ""} | {key: {"content": content_key, "files": files_key}[key](scan)}
     write_record(results, ScanRecord(**keys, settings=""))
     assert (ReviewCase("id", "scan", results, folder).scan().hu == scored).all()
+
+
+def test_scored_series_is_read_where_the_rule_prefers_another(tmp_path):
+    folder, results = tmp_path / "ct", tmp_path / "results"
+    results.mkdir()
+    soft, sharp = chest_hu(seed=1), chest_hu(seed=2)
+    for name, hu, kernel in (("a{}.dcm", soft, "B35f"), ("b{}.dcm", sharp, "B70f")):
+        tags = {"StudyInstanceUID": "1.2", "SeriesNumber": 3, "ConvolutionKernel": kernel}
+        write_series(folder, hu, tags=tags, name=name.format)
+    uid = str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID)
+    scored = CohortScan("scan", folder, "anywhere", series=uid)
+    write_record(results, ScanRecord(files=files_key(scored), content="", settings=""))
+    assert (ReviewCase("id", "scan", results, folder).scan().hu == sharp).all()

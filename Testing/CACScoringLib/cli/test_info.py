@@ -1,0 +1,82 @@
+"""`cac info`: contents of folders, archives and files, and what would be scored."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_files import chest_hu, write_series
+
+from CACScoringLib.cli import main as cli
+
+STUDY = {"StudyInstanceUID": "1.2"}
+
+
+@pytest.fixture
+def info(capsys):
+    """Function that runs the command and returns its output."""
+
+    def run(path, *options, code=0):
+        assert cli.main(["info", str(path), *options]) == code
+        streams = capsys.readouterr()
+        return streams.err if code else streams.out
+
+    return run
+
+
+@pytest.fixture
+def study(tmp_path):
+    folder = tmp_path / "study"
+    write_series(folder / "soft", chest_hu(), tags={**STUDY, "SeriesNumber": 3})
+    write_series(folder / "sharp", chest_hu(), tags={**STUDY, "SeriesNumber": 4, "ConvolutionKernel": "B70f"})
+    write_series(folder / "scout", chest_hu(2), tags={**STUDY, "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]})
+    write_series(folder / "report", chest_hu(1), tags={**STUDY, "Modality": "SR"})
+    for path in write_series(folder / "gap", chest_hu(), tags={**STUDY, "SeriesNumber": 5})[2:4]:
+        path.unlink()
+    (folder / "broken.dcm").write_bytes(b"no image")
+    return folder
+
+
+def test_a_study(info, study):
+    lines = info(study).splitlines()
+    assert lines[0].startswith("* series 3 (CaSc 3.0, soft kernel B35f, 3 mm thick")
+    assert lines[1].startswith("  series 4 (CaSc 3.0, sharp kernel B70f")
+    assert lines[2].startswith("  series 5 (CaSc 3.0")
+    assert "slices" in lines[2].partition("): ")[2], "the fault of its stack"
+    assert lines[3] == "  not considered: 2 localizer, 1 SR, 1 unreadable"
+    assert lines[4].startswith("Scored (*): 3. The folder holds 3 CT series")
+
+
+def test_json_names_every_fact(info, study):
+    facts = json.loads(info(study, "--json"))
+    assert (facts["schema"], facts["scored"], facts["localizers"], facts["unread_files"]) == ("cac-info/1", "3", 2, 1)
+    assert facts["other_images"] == {"SR": 1}
+    soft, sharp, gap = facts["series"]
+    assert (soft["kernel"], soft["thickness_mm"], soft["slices"], soft["fault"]) == ("B35f", 3.0, 6, "")
+    assert (sharp["label"], gap["spacing_mm"]) == ("4", None)
+
+
+def test_an_archive_and_series_between_which_a_user_has_to_choose(info, tmp_path):
+    for number in (3, 4):
+        write_series(tmp_path / "scan" / str(number), chest_hu(), tags={**STUDY, "SeriesNumber": number})
+    archive = shutil.make_archive(str(tmp_path / "scan"), "zip", tmp_path / "scan")
+    assert "Nothing would be scored. The folder holds 2 CT series. Choose one" in info(archive)
+
+
+def test_image_files(info, tmp_path):
+    image = sitk.GetImageFromArray(chest_hu().astype(np.int16))
+    image.SetSpacing((0.7, 0.8, 3.0))
+    sitk.WriteImage(image, str(tmp_path / "a.nii.gz"))
+    line = "* file a.nii.gz (14×12×6 voxels of 0.7 × 0.8 × 3 mm)"
+    for path in (tmp_path, tmp_path / "a.nii.gz"):
+        assert info(path).splitlines() == [line, "Scored (*): a.nii.gz. It is the only image file."]
+    (tmp_path / "torn.nrrd").write_bytes(b"NRRD0004")
+    assert info(tmp_path).splitlines()[1] == "  not considered: 1 unreadable"
+    sitk.WriteImage(image, str(tmp_path / "b.mha"))
+    assert "Nothing would be scored. There are image files" in info(tmp_path)
+
+
+def test_nothing_there(info, tmp_path):
+    assert "does not exist" in info(tmp_path / "absent", code=3)
+    assert "Nothing would be scored. The folder holds no CT" in info(tmp_path)
