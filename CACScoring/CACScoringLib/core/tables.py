@@ -204,8 +204,8 @@ def read_table(path: Path, needed: Iterable[str] = (), usual_name: str = "", sho
     Empty lines and columns are left out.
 
     Args:
-        path: UTF-8 text with or without a byte order mark, separated by comma, semicolon or tab; or a folder that holds
-            `usual_name`.
+        path: UTF-8 text with or without a byte order mark, separated by comma, semicolon or tab, or Windows-1252 text
+            separated by semicolons; or a folder that holds `usual_name`.
         needed: Columns that must exist.
         usual_name: Name of the table in such a folder, and for messages.
         short_lines: Accept lines that end before the last columns, as some spreadsheets write empty cells. Otherwise
@@ -258,7 +258,7 @@ def read_cells(path: Path, usual_name: str = "", errors: str = "strict") -> list
 def _read(path: Path, usual_name: str, errors: str = "strict") -> tuple[str, list[tuple[int, list[str]]]]:
     """Return the separator of a table's cells, and the result of `read_cells`."""
     try:
-        text = path.read_bytes().decode("utf-8-sig", errors)
+        text = _decoded(path.read_bytes(), errors)
         if "\0" in text:
             raise ValueError("it holds bytes that are no text")
         heading = text.split("\n", 1)[0]
@@ -272,6 +272,16 @@ def _read(path: Path, usual_name: str, errors: str = "strict") -> tuple[str, lis
         raise TableError(f"The table {path} cannot be opened ({error.strerror}). Check its permissions.") from error
     except (ValueError, csv.Error) as error:
         raise TableError(f"{path} cannot be read as a table ({error}). Save it as CSV UTF-8.") from error
+
+
+def _decoded(content: bytes, errors: str) -> str:
+    """Decode a table: UTF-8, or Windows-1252 as spreadsheets write it with semicolons. Raises ValueError."""
+    try:
+        return content.decode("utf-8-sig", errors)
+    except UnicodeDecodeError:
+        if b";" not in content.split(b"\n", 1)[0]:
+            raise
+        return content.decode("cp1252")
 
 
 def table_text(

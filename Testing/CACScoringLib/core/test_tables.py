@@ -62,6 +62,12 @@ def test_unreadable_tables_are_refused(table, text, message):
         read_table(table(text), ["ct"])
 
 
+def test_a_table_of_a_german_spreadsheet(table):
+    """Semicolons, decimal commas and Windows-1252."""
+    (line,) = read_table(table("ct;Größe;total\nä.nii.gz;1,75;212,5\n".encode("cp1252"))).lines
+    assert (line.text("ct"), line.number_in("größe"), line.number_in("total")) == ("ä.nii.gz", 1.75, 212.5)
+
+
 def test_short_lines_are_accepted_on_request(table):
     path = table("ct,b\n1\n2,3,,\n")
     assert [line.text("b") for line in read_table(path, short_lines=True).lines] == ["", "3"]

@@ -40,6 +40,7 @@ from CACScoringLib.io.reading import read_ct
 from ..annotation_files import ImportedAnnotations, SliceLabel
 from ..project import NewScan
 from ..scan_identity import series_files
+from .segmentation_labels import slice_labels
 
 ANNOTATOR = "COCA"
 REGIONS_FOLDER, PATIENTS_FOLDER, SCORES = "calcium_xml", "patient", "scores"
@@ -52,6 +53,9 @@ SAME_PLACE_MM = 3.0
 
 PIXEL_CENTRE = 0.5
 """Offset in pixels of OsiriX, which counts from the first pixel's corner, from DICOM, which counts from its centre."""
+
+_POINTED = re.compile(r"^\s*(\d+),(\d{1,2})\s*$")
+"""Number with a decimal comma, as spreadsheets of some languages write it; three digits would be thousands."""
 
 _PARSE_ERRORS = (ExpatError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 """Errors raised by plistlib and by lookups in its result on other files."""
@@ -202,7 +206,7 @@ def score_rows(path: Path) -> list[list[str]]:
     Raises OSError, ValueError, TableError, and CocaError if openpyxl is missing.
     """
     if path.suffix != ".xlsx":
-        return [cells for _, cells in read_cells(path)]
+        return [[_POINTED.sub(r"\1.\2", cell) for cell in cells] for _, cells in read_cells(path)]
     try:
         from openpyxl import load_workbook
     except ImportError as error:
@@ -253,8 +257,7 @@ def gated_annotations(ct: Path, series: str | None, regions: Sequence[Region]) -
         labels[k][_fill_outline(pixels[:, :2], labels.shape[:0:-1])] = region.artery
     on_grid = sitk.GetImageFromArray(labels)
     on_grid.CopyInformation(image)
-    slices = {k: SliceLabel.VISIBLE if plane.any() else SliceLabel.NOT_VISIBLE for k, plane in enumerate(labels)}
-    return ImportedAnnotations(ANNOTATOR, slices, on_grid)
+    return ImportedAnnotations(ANNOTATOR, slice_labels(on_grid), on_grid)
 
 
 def read_regions(path: Path) -> list[Region]:

@@ -56,11 +56,16 @@ def segmentation_annotations(
     if heart is not None:
         heart_mask = _heart(heart, scan)
     if regions is not None:
-        labels = sitk.GetArrayViewFromImage(regions)
-        slices = dict.fromkeys(np.flatnonzero(labels.any((1, 2))).tolist(), SliceLabel.VISIBLE)
-        if complete:
-            slices |= {k: SliceLabel.NOT_VISIBLE for k in range(len(labels)) if k not in slices}
+        slices = slice_labels(regions)
+        if not complete:
+            slices = {k: label for k, label in slices.items() if label is SliceLabel.VISIBLE}
     return ImportedAnnotations(ANNOTATOR, slices, regions, heart_mask)
+
+
+def slice_labels(regions: sitk.Image) -> dict[int, SliceLabel]:
+    """Return the labels of all slices by regions in which a reader marked all coronary calcium."""
+    planes = sitk.GetArrayViewFromImage(regions)
+    return {k: SliceLabel.VISIBLE if plane.any() else SliceLabel.NOT_VISIBLE for k, plane in enumerate(planes)}
 
 
 def _arteries_and_heart(path: Path, scan: CTScan) -> tuple[sitk.Image | None, sitk.Image | None]:

@@ -148,6 +148,15 @@ def test_scans_that_are_not_gated(tmp_path):
     assert clean.annotations().slices
 
 
+def test_scores_of_a_german_spreadsheet(tmp_path):
+    table = tmp_path / "scores.csv"
+    table.write_text("Datei;LAD;total\n1A;3,5;7,25\n2A;0;0\n", encoding="cp1252")
+    assert read_scores(table) == {"1": 7.25, "2": 0}
+    table.write_text('filename,total\n1A,"1,234"\n')
+    with pytest.raises(CocaError, match="not a table of scores"):
+        read_scores(table)
+
+
 def test_scores_are_the_highest_of_a_scan(tmp_path):
     table = tmp_path / "scores.csv"
     table.write_text("filename,LCA,LAD,total\n1A,0,0,0\n2A,0,3.5,\n3A,,,\n,,,\n10,0,2,2\n", encoding="utf-8")
