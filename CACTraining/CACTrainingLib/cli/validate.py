@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="REFERENCE",
         help="COCA's folder Gated_release_final (contours) or deidentified_nongated (scores.xlsx); a folder of "
-        "orCaScore (.mhd), or of label maps NAME-lesions beside NAME; or a table (CSV) with ct or id, and total, LM, "
-        "LAD, LCX, RCA or lesions",
+        "orCaScore (.mhd), of label maps NAME-lesions beside NAME, or of segmentations NAME.seg.nrrd; or a table (CSV) "
+        "with ct or id, and total, LM, LAD, LCX, RCA or lesions",
     )
     add(
         "--scans",

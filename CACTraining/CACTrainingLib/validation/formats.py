@@ -7,11 +7,11 @@ from pathlib import Path
 from CACScoringLib.core.text import abbreviated_list
 
 from .coca import GATED, NONGATED
-from .label_maps import CAC_LABELS, ORCASCORE
+from .label_maps import CAC_LABELS, NAMED_LABELS, ORCASCORE
 from .reference import BadReferenceError, ProgressCallback, Reference
 from .tables import TABLE
 
-FORMATS = (GATED, ORCASCORE, CAC_LABELS, NONGATED, TABLE)
+FORMATS = (GATED, ORCASCORE, CAC_LABELS, NAMED_LABELS, NONGATED, TABLE)
 
 
 def read_reference(source: Path, scans: Path | None = None, progress: ProgressCallback | None = None) -> Reference:

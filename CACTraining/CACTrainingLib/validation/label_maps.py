@@ -1,9 +1,13 @@
-"""References as label maps beside the CTs: with CAC's own labels, or as orCaScore (MICCAI 2014) published them.
+"""References as label maps: with CAC's own labels, with named labels, or as orCaScore (MICCAI 2014) published them.
 
 With CAC's own labels: NAME-lesions.nii.gz for NAME.nii.gz, or for the DICOM folder NAME. Labels 1 LM, 2 LAD, 3 LCX,
 4 RCA, 5 other coronary artery, 8 aortic valve, 9 mitral annulus, 10 thoracic aorta, 11 other calcium outside the
 coronary arteries (`core.labels`); or a segmentation of 3D Slicer (.seg.nrrd) with segments of these names. All coronary
 calcium has to be labelled: an empty map means that there is none.
+
+With named labels: a segmentation of 3D Slicer per scan, NAME.seg.nrrd, or label maps with a dataset.json that names
+their labels, as nnU-Net has it. Names are those of `core.labels.site_called`: "Left Anterior Descending", "Posterior
+Descending", "Aortic Valve", "Mitral Valve", "Aorta" … A scan is found by NAME, or by its number, below --scans.
 
 orCaScore, as the challenge's pages have it: `TRV<vendor>P<patient>CTI.mhd` is the CT without contrast, `…R.mhd` its
 reference, with the labels 1 LAD (calcium of the left main counts as LAD), 2 LCX and 3 RCA; `…CTAI.mhd` is the contrast
@@ -14,6 +18,7 @@ published without labels.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -22,12 +27,14 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.cohort.search import SEGMENTATION_ENDING
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.labels import SITES, Artery
+from CACScoringLib.core.labels import SITES, Artery, Site, site_called
+from CACScoringLib.core.text import printable
 from CACScoringLib.io.reading import IMAGE_ENDINGS, read_lesion_labels, read_mask, stem
 
 from ..project.importers.segmentation_labels import labels_on_grid
-from ..project.importers.sources import LESIONS
+from ..project.importers.sources import HEART, LESIONS
 from .reference import (
     BY_RULE,
     VESSELS,
@@ -38,10 +45,15 @@ from .reference import (
     Reference,
     ReferenceScan,
     read_each,
+    scan_of,
+    scans_below,
 )
 
 ABOUT = f"Calcium was labelled by artery and, in some label maps, outside the coronary arteries. {BY_RULE}"
 MEANINGS = {int(site): site.full_name for site in SITES if site != Artery.UNASSIGNED}
+NAMES = "dataset.json"
+"""File that names the labels of the label maps in its folder and below."""
+
 ORCASCORE_ARTERIES = {1: Artery.LAD, 2: Artery.LCX, 3: Artery.RCA}
 _ORCASCORE_NAME = re.compile(r"(T[RE]V\d+P\d+)R\.mhd", re.IGNORECASE)
 
@@ -93,6 +105,54 @@ def _ct_beside(path: Path) -> Path:
     return images[0]
 
 
+def _named_maps(source: Path) -> list[Path]:
+    """Segmentations of 3D Slicer directly in a folder, or label maps below one with NAMES."""
+    if not source.is_dir():
+        return []
+    pattern = source.rglob("*") if (source / NAMES).is_file() else source.glob(f"*{SEGMENTATION_ENDING}")
+    maps = (path for path in pattern if path.name.lower().endswith(IMAGE_ENDINGS) and not path.name.startswith("."))
+    return sorted(path for path in maps if not stem(path).endswith((LESIONS, HEART)))
+
+
+def _read_named(source: Path, scans: Path | None, progress: ProgressCallback | None) -> Reference:
+    labels = _sites_by_label(source / NAMES) if (source / NAMES).is_file() else {}
+    by_id = scans_below(scans or source, progress)
+
+    def scan(name: str, path: Path) -> ReferenceScan:
+        number = re.search(r"\d+", name)
+        id_ = name if name.lower() in by_id or number is None else str(int(number[0]))
+        cohort_scan = scan_of(id_, by_id)
+        if not path.name.lower().endswith(SEGMENTATION_ENDING):
+            _check_labels(read_mask(path), {label: site.full_name for label, site in labels.items()}, path)
+        outlined = partial(_named_outlines, path, labels)
+        return ReferenceScan(name, id_, cohort_scan.ct, cohort_scan.series, outlines=outlined, files=(path,))
+
+    maps = read_each([(stem(path), path) for path in _named_maps(source)], scan)
+    return Reference(NAMED_LABELS.title, ABOUT, VESSELS, *maps)
+
+
+def _sites_by_label(path: Path) -> dict[int, Site]:
+    """Read the sites of labels from NAMES, {name: label} or {label: name}. Raises BadReferenceError."""
+    try:
+        entries = dict(json.loads(path.read_text(encoding="utf-8"))["labels"])
+        pairs = [(name, label) if str(label).isdecimal() else (label, name) for name, label in entries.items()]
+        labels = {int(label): str(name) for name, label in pairs if int(label)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadReferenceError(f"{path} does not name labels ({error}). Download it again.") from error
+    sites = {label: site_called(name) for label, name in labels.items()}
+    if unknown := [labels[label] for label, site in sites.items() if site is None]:
+        raise BadReferenceError(f"{path} names {', '.join(map(printable, unknown))}, which is no site of calcium.")
+    return {label: site for label, site in sites.items() if site is not None}
+
+
+def _named_outlines(path: Path, labels: Mapping[int, Site], scan: CTScan) -> sitk.Image:
+    if path.name.lower().endswith(SEGMENTATION_ENDING):
+        return outlines(path, scan)
+    changed = {float(label): float(site) for label, site in labels.items()}
+    image = sitk.ChangeLabel(sitk.Cast(read_mask(path), sitk.sitkUInt8), changed)
+    return labels_on_grid(image, scan, path, cropped=False)
+
+
 def _orcascore_maps(source: Path) -> list[tuple[str, Path]]:
     """Name and label map of each case in a folder."""
     matches = ((_ORCASCORE_NAME.fullmatch(path.name), path) for path in sorted(source.rglob("*.mhd")))
@@ -121,3 +181,8 @@ def _orcascore_outlines(path: Path, scan: CTScan) -> sitk.Image:
 
 CAC_LABELS = Format("label maps", lambda source: bool(_cac_maps(source)), _read_cac, holds_scans=True)
 ORCASCORE = Format("orCaScore label maps", lambda source: bool(_orcascore_maps(source)), _read_orcascore, True)
+NAMED_LABELS = Format(
+    "segmentations with named labels",
+    lambda source: bool(_named_maps(source)) and not _cac_maps(source) and not _orcascore_maps(source),
+    _read_named,
+)

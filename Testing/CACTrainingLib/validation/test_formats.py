@@ -1,10 +1,12 @@
 """Every format of a reference is read as published, and its faults are reported before anything is scored."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from collection_files import labels, write_image, write_scan
 from reference_files import (
     regions_of,
     write_coca_gated,
@@ -15,6 +17,7 @@ from reference_files import (
 )
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.validation.formats import read_reference
@@ -181,6 +184,25 @@ def test_faulty_tables_are_refused(tmp_path, text, message):
     (tmp_path / "own.csv").write_text(text, "utf-8")
     with pytest.raises((BadReferenceError, TableError), match=message):
         read_reference(tmp_path / "own.csv")
+
+
+def test_segmentations_with_named_labels(tmp_path):
+    """Valves and aorta are read beside the arteries; the scans lie elsewhere."""
+    write_scan(tmp_path / "scans" / "12" / "12", "anonymous")
+    values = labels(1)
+    values[5, 6, 6:9] = (2, 3, 4)
+    write_image(tmp_path / "labels" / "coca_0012.nii.gz", values)
+    names = {"Left Main": 1, "Posterior Descending": 2, "Mitral Valve": 3, "Aorta": 4}
+    (tmp_path / "labels" / "dataset.json").write_text(json.dumps({"labels": names}))
+    reference = read_reference(tmp_path / "labels", tmp_path / "scans")
+    assert [(scan.name, scan.patient) for scan in reference.scans] == [("coca_0012", "12")]
+    read = outlined(reference.scans[0])
+    assert read[5, 6, 6:9].tolist() == [Artery.RCA, NonCoronary.MITRAL_ANNULUS, NonCoronary.THORACIC_AORTA]
+    assert (read == Artery.LM).sum() == (labels(1) > 0).sum()
+    values[5, 6, 9] = 9
+    write_image(tmp_path / "labels" / "coca_0012.nii.gz", values)
+    with pytest.raises(BadReferenceError, match="holds the label 9"):
+        read_reference(tmp_path / "labels", tmp_path / "scans")
 
 
 def test_what_is_no_reference(tmp_path, gated, nongated):
