@@ -10,7 +10,8 @@ from CACScoringLib.cli.main import require
 from CACScoringLib.core.files import OutputError
 
 EXTRAS = (
-    *("scene", "torch", "studies", "radiomics", "archive", "cohort", "cluster", "dicom", "review", "docs", "test"),
+    *("scene", "torch", "studies", "radiomics", "archive", "cohort", "cluster", "dicom"),
+    *("data", "review", "docs", "test"),
 )
 """Extras that the tests and checks need: all of them."""
 

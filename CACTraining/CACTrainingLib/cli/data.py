@@ -1,0 +1,84 @@
+"""The command `cac data`: public collections of scans, from a download to a project."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from CACScoringLib.cli.main import require
+from CACScoringLib.cli.options import add_progress_argument
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.progress import Progress
+
+from ..collections.collection import collections
+
+RESUME = "Interrupted. Finished scans are kept; rerun the command to resume."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's actions."""
+    parser.description = (
+        "Public collections of CT scans: facts and terms, download, and import into a project with checks, a split by "
+        "patient and an inventory page."
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    entries = collections()
+
+    text = "list the collections with content, licence, terms, layout, labels and traps"
+    listing = actions.add_parser("list", help=text, description=text)
+    listing.set_defaults(run=_list, interrupted="Interrupted.")
+
+    for name, collection in entries.items():
+        if collection.idc is None:
+            continue
+        text = f"fetch scans of {collection.title}"
+        fetch = actions.add_parser(name, help=text, description=f"{text}. {collection.content}")
+        fetch.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the scans")
+        fetch.add_argument("--scans", type=int, default=20, metavar="N", help="number of acquisitions (default: 20)")
+        fetch.set_defaults(run=_fetch, collection=collection, interrupted=RESUME)
+
+    text = "check the scans of a downloaded collection, and add them to a project"
+    importing = actions.add_parser("import", help=text, description=text)
+    importing.add_argument("collection", choices=entries, help="name of the collection, as cac data list shows it")
+    importing.add_argument("folder", type=Path, metavar="FOLDER", help="folder of the download")
+    importing.add_argument("--output", type=Path, required=True, metavar="PROJECT", help="project, new or existing")
+    text = "folder of the scans, for labels that come without them (coca-nongated)"
+    importing.add_argument("--scans", type=Path, metavar="DIR", help=text)
+    importing.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
+    importing.set_defaults(run=_import, extras=lambda options: ("studies", "cohort"), interrupted=RESUME)
+
+    for subparser in actions.choices.values():
+        add_progress_argument(subparser)
+
+
+def _list(options: argparse.Namespace, progress: Progress) -> None:
+    print("\n\n".join(collection.as_text() for collection in collections().values()))
+
+
+def _fetch(options: argparse.Namespace, progress: Progress) -> None:
+    from ..collections.download import by_hand, fetch
+
+    try:
+        require("data")
+    except OutputError as error:
+        raise OutputError(f"{error} {by_hand(options.collection, options.output)}") from error
+    print(options.collection.as_text(), flush=True)
+    count = fetch(options.collection, options.output, options.scans, progress)
+    progress.done(options.output)
+    print(f"{options.output}: {count} series. Next: cac data import {options.collection.name} {options.output} …")
+
+
+def _import(options: argparse.Namespace, progress: Progress) -> None:
+    from ..collections.importing import ImportSettings, import_collection
+
+    collection = collections()[options.collection]
+    print(f"{collection.title}: {collection.licence}. {collection.terms}", flush=True)
+    settings = ImportSettings(collection, options.folder, options.output, options.scans, options.workers)
+    result = import_collection(settings, progress)
+    for warning in result.warnings:
+        progress.warning(ScanWarning("source-doubt", warning))
+    added = sum(bool(entry.id) for entry in result.entries)
+    progress.done(options.output)
+    print(f"{options.output}: {added} scans in the project, {len(result.entries) - added} left out")
+    print(f"{result.page}: the inventory")

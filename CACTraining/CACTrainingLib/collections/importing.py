@@ -1,0 +1,126 @@
+"""Import of a downloaded collection into a project: checks, split by patient, and the inventory.
+
+Checks are stored in `inventory/checked.jsonl` of the project, and scans are added one by one, so that an interrupted
+import resumes, and a full disk leaves a project of the scans added until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from CACScoringLib.cohort.workers import sensible_count
+from CACScoringLib.core.progress import Progress
+
+from ..evaluation.jobs import JobSettings, job_key, kept_records
+from ..project.annotations import patient_kinds
+from ..project.places import absolute
+from ..project.project import Project, is_project
+from .checks import ScanCheck, check_scan
+from .collection import Collection
+from .inventory import Entry, write_inventory
+from .scans import CollectionError, CollectionScan, find_scans
+
+INVENTORY, CHECKED = "inventory", "checked.jsonl"
+"""Folder in the project, and its file of checks."""
+
+CHECK_VERSION = 1
+"""Version of `check_scan`; stored checks of another version are made again."""
+
+
+@dataclass(frozen=True)
+class ImportSettings:
+    """Settings of an import.
+
+    Attributes:
+        collection: The collection.
+        folder: Folder of the download.
+        output: Folder of the project, new or existing.
+        images: Folder of the scans, for labels that come without them.
+        workers: Number of processes; None for as many as fit.
+    """
+
+    collection: Collection
+    folder: Path
+    output: Path
+    images: Path | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """Result of an import.
+
+    Attributes:
+        project: The project.
+        page: Path of the inventory page.
+        entries: All scans of the collection.
+        warnings: Sentences about files that are no scans.
+    """
+
+    project: Project
+    page: Path
+    entries: tuple[Entry, ...]
+    warnings: tuple[str, ...]
+
+
+def import_collection(settings: ImportSettings, progress: Progress | None = None) -> ImportResult:
+    """Check the scans of a collection, add the usable ones to a project, split it by patient and write the inventory.
+
+    Raises:
+        CollectionError: The folder does not hold the collection, or no scan can be used.
+        ProjectError: The project is damaged, or cannot be written.
+        OutputError: The inventory cannot be written.
+    """
+    progress = progress or Progress()
+    progress.begin(["finding scans", "checking scans", "adding scans", "inventory"])
+    with progress.step("finding scans"):
+        scans, warnings = find_scans(settings.collection, settings.folder, settings.images, progress.counted)
+    project = Project.open(settings.output) if is_project(settings.output) else Project.create(settings.output)
+    settings.collection.write_terms(project.folder)
+    folder = project.folder / INVENTORY
+    with progress.step("checking scans"):
+        jobs = [(_key(scan), scan.scan) for scan in scans]
+        work = JobSettings(settings.workers or sensible_count(), progress=progress)
+        checks = kept_records(jobs, folder / CHECKED, check_scan, ScanCheck, work)
+    with progress.step("adding scans"):
+        usable = [scan.scan for scan, check in zip(scans, checks, strict=True) if not isinstance(check, str)]
+        present = {(scan.ct, scan.series) for scan in project.scans}
+        waiting = [scan for scan in usable if (absolute(scan.ct), scan.series) not in present]
+        added = project.add(waiting, progress.counted)
+        project.split(kinds=patient_kinds(project))
+    with progress.step("inventory"):
+        reasons = dict(added.failed) | {name: f"It is the same scan as {id_}." for name, id_ in added.duplicates}
+        entries = _entries(project, scans, checks, reasons)
+        page = write_inventory(folder, settings.collection, entries)
+    if not any(entry.id for entry in entries):
+        raise CollectionError(f"No scan of {settings.folder} can be used. The reasons are in {page}.")
+    return ImportResult(project, page, entries, tuple(warnings))
+
+
+def _key(scan: CollectionScan) -> str:
+    return job_key(scan.scan.name, CHECK_VERSION, scan.scan.series, files=[scan.scan.ct])
+
+
+def _entries(
+    project: Project, scans: Sequence[CollectionScan], checks: Sequence[ScanCheck | str], reasons: dict[str, str]
+) -> tuple[Entry, ...]:
+    """Return an entry for each scan of the collection. reasons: Why usable scans were not added, by name."""
+    stored = {(scan.ct, scan.series): scan for scan in project.scans}
+    entries = []
+    for scan, check in zip(scans, checks, strict=True):
+        row = stored.get((absolute(scan.scan.ct), scan.scan.series))
+        reason = check if isinstance(check, str) else "" if row else reasons.get(scan.scan.name, "It was not added.")
+        entries.append(
+            Entry(
+                id="" if row is None or reason else row.id,
+                name=scan.scan.name,
+                patient=scan.scan.patient,
+                use="" if row is None else row.use,
+                note=scan.note,
+                reason=reason,
+                check=None if isinstance(check, str) else check,
+            )
+        )
+    return tuple(entries)

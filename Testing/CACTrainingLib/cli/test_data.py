@@ -1,0 +1,57 @@
+"""`cac data`: facts of collections, import from the command line, and errors without the package."""
+
+import pytest
+from collection_files import chest, labels, write_image
+from in_this_process import InThisProcess
+
+from CACScoringLib.core.files import OutputError
+from CACTrainingLib.cli import data
+from CACTrainingLib.cli import main as cli
+from CACTrainingLib.evaluation import jobs
+from CACTrainingLib.project.project import Project
+
+
+def test_list_states_terms_layout_and_traps(capsys):
+    assert cli.main(["data", "list"]) == 0
+    text = capsys.readouterr().out
+    for part in (
+        "nlst: National Lung",
+        "CC BY-NC-SA 4.0",
+        "Mitral Valve = mitral annulus",
+        "calcium_xml/N.xml",
+        "Traps: ",
+    ):
+        assert part in text
+
+
+def test_import(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(jobs, "Workers", InThisProcess)
+    write_image(tmp_path / "a" / "TRV1P1CTI.mhd", chest())
+    write_image(tmp_path / "a" / "TRV1P1R.mhd", labels())
+    write_image(tmp_path / "a" / "TRV1P2R.mhd", labels())
+    words = ["data", "import", "orcascore", str(tmp_path / "a"), "--output", str(tmp_path / "project")]
+    assert cli.main(words) == 0
+    streams = capsys.readouterr()
+    assert "orCaScore, MICCAI 2014: Terms of the challenge" in streams.out
+    assert "1 scans in the project, 0 left out" in streams.out
+    assert "TRV1P2 is left out" in streams.err
+    assert len(Project.open(tmp_path / "project").scans) == 1
+
+
+def test_import_of_another_folder(tmp_path, capsys):
+    assert cli.main(["data", "import", "coca", str(tmp_path), "--output", str(tmp_path / "project")]) == 3
+    assert "The layout of COCA, Stanford AIMI is: Gated_release_final" in capsys.readouterr().err
+    assert not (tmp_path / "project").exists()
+
+
+@pytest.mark.parametrize("name", ["nlst", "lidc"])
+def test_without_the_package_the_way_by_hand_is_named(tmp_path, capsys, monkeypatch, name):
+    def require(extra):
+        raise OutputError(f"This command needs slicer-cac[{extra}].")
+
+    monkeypatch.setattr(data, "require", require)
+    assert cli.main(["data", name, "--output", str(tmp_path / "scans")]) == 2
+    message = capsys.readouterr().err
+    assert "needs slicer-cac[data]" in message
+    assert "portal.imaging.datacommons.cancer.gov" in message
+    assert f"cac data import {name} {tmp_path / 'scans'} --output PROJECT" in message

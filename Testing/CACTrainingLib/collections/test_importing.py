@@ -1,0 +1,137 @@
+"""Import into a project: what is added, left out and split, the inventory, and runs that are broken off."""
+
+import csv
+import errno
+import os
+import re
+
+import pytest
+from collection_files import chest, labels, write_image, write_scan
+from in_this_process import InThisProcess
+
+from CACTrainingLib.collections import importing
+from CACTrainingLib.collections.collection import collections
+from CACTrainingLib.collections.importing import ImportSettings, import_collection
+from CACTrainingLib.collections.scans import CollectionError
+from CACTrainingLib.evaluation import jobs
+from CACTrainingLib.project.files import ProjectWriteError
+from CACTrainingLib.project.project import Project
+
+
+@pytest.fixture(autouse=True)
+def checked(monkeypatch):
+    """Names of the scans that are checked, in this process."""
+    names = []
+    check = importing.check_scan
+    monkeypatch.setattr(jobs, "Workers", InThisProcess)
+    monkeypatch.setattr(importing, "check_scan", lambda scan: names.append(scan.name) or check(scan))
+    return names
+
+
+@pytest.fixture
+def download(tmp_path):
+    """Scans of NLST: two of each of three patients, one with contrast, one with a gap, one twice."""
+    folder = tmp_path / "nlst"
+    for n, patient in enumerate("abc"):
+        for thickness in (1, 2):
+            write_scan(folder / patient / str(thickness), patient, seed=10 * n + thickness)
+    write_scan(folder / "d" / "1", "d", seed=77, ContrastBolusAgent="yes")
+    for path in write_scan(folder / "e" / "1", "e", seed=78)[2:4]:
+        path.unlink()
+    copy = folder / "f"
+    copy.mkdir()
+    for path in (folder / "c" / "2").iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def run(name, folder, project, **settings):
+    return import_collection(ImportSettings(collections()[name], folder, project, workers=1, **settings))
+
+
+def rows(result):
+    with result.page.with_suffix(".csv").open(encoding="utf-8") as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+def test_scans_with_doubts_are_added_and_unusable_ones_are_listed(download, tmp_path):
+    result = run("nlst", download, tmp_path / "project")
+    project = Project.open(tmp_path / "project")
+    patients = [scan.patient for scan in project.scans]
+    assert sorted(patients) == ["a", "a", "b", "b", "c"], "a series in two folders is left out"
+    assert all(len({scan.use for scan in project.scans if scan.patient == patient}) == 1 for patient in patients)
+    assert all(scan.use for scan in project.scans)
+    table = rows(result)
+    assert "names a contrast agent (yes)" in table["d/1"]["left_out"]
+    assert "slices" in table["e/1"]["left_out"]
+    assert "heart-not-found" in table["a/1"]["doubts"]
+    assert any("c/2" in warning for warning in result.warnings)
+    assert (tmp_path / "project" / "TERMS-nlst.txt").is_file()
+
+
+def test_page_has_a_picture_of_each_scan_and_every_reason(download, tmp_path):
+    page = run("nlst", download, tmp_path / "project").page.read_text("utf-8")
+    assert len(re.findall(r'<figure id="scan-\d{4}"><img [^>]*src="data:image/jpeg;base64,[^"]{500}', page)) == 5
+    assert "5 scans of 3 patients were added, 2 left out." in page
+    assert "contrast agent (yes)" in page
+    assert collections()["nlst"].citation in page
+
+
+def test_a_second_run_checks_and_adds_nothing_again(download, tmp_path, checked):
+    run("nlst", download, tmp_path / "project")
+    first, checked[:] = len(checked), []
+    ids = [scan.id for scan in Project.open(tmp_path / "project").scans]
+    write_scan(download / "g", "g", seed=99)
+    result = run("nlst", download, tmp_path / "project")
+    assert first == 7
+    assert sorted(checked) == ["d/1", "e/1", "g"], "what failed is tried again"
+    assert [scan.id for scan in Project.open(tmp_path / "project").scans] == [*ids, f"{len(ids) + 1:04d}"]
+    assert rows(result)["a/1"]["left_out"] == ""
+
+
+def test_the_same_scan_of_two_collections_is_added_once(tmp_path):
+    for folder in ("a", "b"):
+        write_image(tmp_path / folder / "TRV1P1CTI.mhd", chest())
+        write_image(tmp_path / folder / "TRV1P1R.mhd", labels())
+    run("orcascore", tmp_path / "a", tmp_path / "project")
+    with pytest.raises(CollectionError, match=r"No scan of .+ can be used"):
+        run("orcascore", tmp_path / "b", tmp_path / "project")
+    assert len(Project.open(tmp_path / "project").scans) == 1
+    page = tmp_path / "project" / "inventory" / "orcascore.html"
+    assert "It is the same scan as 0001." in page.read_text("utf-8")
+
+
+def test_a_label_of_another_scan_is_left_out(tmp_path):
+    for n, shift in ((1, 0), (2, 6)):
+        write_image(tmp_path / "a" / f"TRV1P{n}CTI.mhd", chest(n))
+        write_image(tmp_path / "a" / f"TRV1P{n}R.mhd", labels(1, shift))
+    table = rows(run("orcascore", tmp_path / "a", tmp_path / "project"))
+    assert table["orcascore-TRV1P1"]["left_out"] == ""
+    assert table["orcascore-TRV1P2"]["left_out"].startswith("Its labels are of another scan.")
+
+
+def test_presence_is_in_the_inventory(tmp_path):
+    write_image(tmp_path / "a" / "train_1_a_1.nii.gz", chest())
+    text = "VolumeName,Coronary artery wall calcification\ntrain_1_a_1.nii.gz,1\n"
+    (tmp_path / "a" / "labels.csv").write_text(text)
+    result = run("ct-rate", tmp_path / "a", tmp_path / "project")
+    assert rows(result)["train_1_a_1"]["note"] == "calcification reported"
+    assert "calcification reported" in result.page.read_text("utf-8")
+
+
+def test_a_full_disk_leaves_a_usable_project_and_the_next_run_goes_on(download, tmp_path, monkeypatch):
+    write_scans = importing.Project._add
+    calls = []
+
+    def add(project, scan):
+        calls.append(scan.name)
+        if len(calls) == 3:
+            raise ProjectWriteError(f"scans.csv cannot be written: {os.strerror(errno.ENOSPC)}.")
+        return write_scans(project, scan)
+
+    monkeypatch.setattr(importing.Project, "_add", add)
+    with pytest.raises(ProjectWriteError):
+        run("nlst", download, tmp_path / "project")
+    assert len(Project.open(tmp_path / "project").scans) == 2
+    run("nlst", download, tmp_path / "project")
+    assert len(Project.open(tmp_path / "project").scans) == 5
