@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
-from scipy.stats import truncnorm
 
 from ..coronaries import CoronaryTree, Vessel, vessel_along_path
 from ..points import along, arc_mm
@@ -72,6 +71,8 @@ class _MedianDraws:
 
 def _quantile(law: tuple[float, float, float, float], share: float) -> float:
     """Return the quantile of a truncated normal law (mean, standard deviation, minimum, maximum)."""
+    from scipy.stats import truncnorm  # loads slowly
+
     mean, sd, least, most = law
     return float(truncnorm.ppf(share, (least - mean) / sd, (most - mean) / sd, mean, sd))
 
