@@ -14,8 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
 
 from CACScoringLib.core.acquisition import Acquisition
@@ -134,6 +132,9 @@ def write_dicom_series(patient: Patient, scan: DigitalScan, scan_number: int, fo
 
     Raises FileExistsError when the folder exists.
     """
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
     folder.mkdir(parents=True)
     name, scanner = f"digital-{patient.number:05d}", scan.scanner
     x, y, z = scan.grid.spacing_mm
