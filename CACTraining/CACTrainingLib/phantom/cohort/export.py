@@ -80,10 +80,12 @@ def annotate(scan: ScanWithTruth, generator: np.random.Generator) -> Labels:
         strongest = np.zeros(shape[1:], np.float32)
         total = np.zeros(shape[1:], np.float32)
         for artery, stamps in scan.arteries.items():
+            in_slice = [stamp for stamp in stamps if stamp.k == k]
+            if not in_slice:
+                continue
             artery_hu = np.zeros(shape[1:], np.float32)
-            for stamp in stamps:
-                if stamp.k == k:
-                    add_stamp(artery_hu, stamp, float(per_mg))
+            for stamp in in_slice:
+                add_stamp(artery_hu, stamp, float(per_mg))
             arteries[k][(artery_hu >= LABEL_HU) & (artery_hu > strongest)] = LABELS[artery]
             np.maximum(strongest, artery_hu, out=strongest)
             total += artery_hu
