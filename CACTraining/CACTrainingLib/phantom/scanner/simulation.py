@@ -222,7 +222,7 @@ class _Painter:
         self.factors = {"calcium": per_mg, "deposit": per_mg, "cusps": cusp_hu, "metal": np.float32(tissues.METAL_HU)}
 
     def slice(self, k: int) -> tuple[np.ndarray, np.ndarray, float]:
-        """Return HU int16, heart mask and noise at the heart of slice k."""
+        """Return HU, whole numbers in float32, heart mask and noise at the heart of slice k."""
         body = self.patient.body
         part, lung, inside = self._anatomy(k)
         tree = self._vessels.image(self._part, k, self.scanner)
@@ -244,7 +244,8 @@ class _Painter:
         noise *= np.float32(self.scanner.noise_hu)
         clean += noise
         at_heart = self.scanner.noise_hu * math.sqrt(0.5 * (gain_x**2 + gain_y**2)) * self._heart_noise_share()
-        return np.rint(np.clip(clean, LOWEST_HU, HIGHEST_HU)).astype(np.int16), heart, at_heart
+        np.clip(clean, LOWEST_HU, HIGHEST_HU, out=clean)
+        return np.rint(clean, out=clean), heart, at_heart
 
     def _heart_noise_share(self) -> float:
         x, y, _ = self.heart.frame.centre_mm
