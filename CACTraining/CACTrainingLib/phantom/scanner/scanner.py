@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from scipy import fft
@@ -150,6 +151,8 @@ class NoiseSource:
         self._frequency_squared = frequency**2
         self._along_y = (fy**2 / np.maximum(self._frequency_squared, 1e-12)).astype(np.float32)
         self.overlap = max(1, round(scanner.slice_thickness_mm / scanner.slice_spacing_mm))
+        # Neighbours that overlap share fields, in two threads.
+        self._spectrum = lru_cache(2 * self.overlap)(self._draw_spectrum)
 
     def smoothed_share(self, sigma_mm: float) -> float:
         """Return the share of the noise's standard deviation left by a Gaussian blur in the slice."""
@@ -163,13 +166,12 @@ class NoiseSource:
         gain_x, gain_y: relative standard deviation of views whose rays run along y and x (they carry the
         frequencies along x and y).
         """
-        generator = np.random.default_rng([*self._seed, index])
-        white = generator.standard_normal(self._shape, dtype=np.float32)
         gain = gain_x + (gain_y - gain_x) * self._along_y
-        spectrum = fft.rfft2(white)
-        spectrum *= self._amplitude
-        spectrum *= gain
-        return fft.irfft2(spectrum, s=self._shape, overwrite_x=True)
+        return fft.irfft2(self._spectrum(index) * gain, s=self._shape, overwrite_x=True)
+
+    def _draw_spectrum(self, index: int) -> np.ndarray:
+        generator = np.random.default_rng([*self._seed, index])
+        return fft.rfft2(generator.standard_normal(self._shape, dtype=np.float32)) * self._amplitude
 
     def slice_field(self, k: int, gain_x: float = 1.0, gain_y: float = 1.0) -> np.ndarray:
         """Return the noise of slice k, of unit variance at gains of 1; overlapping slices share fields."""

@@ -239,10 +239,11 @@ class _Painter:
         for kind, factor in self.factors.items():
             for stamp in self.stamps[kind][k]:
                 add_stamp(clean, stamp, factor)
-        noise = self.noise.slice_field(k, gain_x, gain_y)
-        noise *= self._noise_share
-        noise *= np.float32(self.scanner.noise_hu)
-        clean += noise
+        if self.scanner.noise_hu:
+            noise = self.noise.slice_field(k, gain_x, gain_y)
+            noise *= self._noise_share
+            noise *= np.float32(self.scanner.noise_hu)
+            clean += noise
         at_heart = self.scanner.noise_hu * math.sqrt(0.5 * (gain_x**2 + gain_y**2)) * self._heart_noise_share()
         np.clip(clean, LOWEST_HU, HIGHEST_HU, out=clean)
         return np.rint(clean, out=clean), heart, at_heart
