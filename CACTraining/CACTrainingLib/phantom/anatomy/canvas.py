@@ -94,19 +94,15 @@ class Canvas:
         segments = np.flatnonzero((low < self.z_mm) & (high > self.z_mm))
         if not len(segments):
             return NOWHERE, np.zeros((0, 0), np.float32)
-        ends = np.concatenate([path_mm[segments], path_mm[segments + 1]])
-        margin = reach[segments].max()
-        box = self.box(
-            ends[:, 0].min() - margin, ends[:, 0].max() + margin, ends[:, 1].min() - margin, ends[:, 1].max() + margin
-        )
-        a, u = path_mm[segments], path_mm[segments + 1] - path_mm[segments]
+        a, b = path_mm[segments], path_mm[segments + 1]
+        margin, u = reach[segments].max(), b - a
+        (x0, y0, _), (x1, y1, _) = np.minimum(a, b).min(axis=0) - margin, np.maximum(a, b).max(axis=0) + margin
+        box = self.box(x0, x1, y0, y1)
         dz = self.z_mm - a[:, 2]
         along, changes = u / np.maximum((u * u).sum(axis=1), 1e-9)[:, None], np.diff(radii_mm)[segments]
         # All segments at once [segments, rows, columns], in single precision.
-        ax, ay, ux, uy, uz, vx, vy, vz, dz, radius, change = (
-            column.astype(np.float32)[:, None, None]
-            for column in (*a.T[:2], *u.T, *along.T[:2], dz * along[:, 2], dz, radii_mm[segments], changes)
-        )
+        columns = (*a.T[:2], *u.T, *along.T[:2], dz * along[:, 2], dz, radii_mm[segments], changes)
+        ax, ay, ux, uy, uz, vx, vy, vz, dz, radius, change = np.array(columns, np.float32)[..., None, None]
         dx, dy = self.x_mm[box[1]] - ax, self.y_mm[box[0]][:, None] - ay
         t = dx * vx + (dy * vy + vz)
         np.maximum(t, 0, out=t)
@@ -116,8 +112,7 @@ class Canvas:
         square += np.square(dz - t * uz)
         distance = np.sqrt(square, out=square)
         distance -= radius + t * change
-        nearest = np.minimum(distance.min(axis=0), np.float32(1e3))
-        return box, nearest
+        return box, np.minimum(distance.min(axis=0), np.float32(1e3))
 
 
 def _quadratic(form: np.ndarray, dx: np.ndarray, dy: np.ndarray, dz: float) -> np.ndarray:
