@@ -18,14 +18,13 @@ from enum import IntEnum
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import dijkstra
 
 from ..core.ct import ScanWarning
 from ..core.text import abbreviated_list
 from ..quality.acquisition import BloodPool
-from .lesions import LesionSet
+from .lesions import LesionSet, connected_voxels
 
 METAL_HU = 2000.0
 """Calcium does not get this dense in a CT of the chest; stents, leads, clips and wires do."""
@@ -69,8 +68,7 @@ _TISSUE_HU = 45.0
 _LARGEST_MM3, _LEAST_MM3 = 20000.0, 50.0
 _CELL_MM, _BIN_MM, _LEAST_BINS = 2.0, 4.0, 5
 _AROUND = np.ones((3, 3, 3), bool)
-
-Box = tuple[slice, slice, slice]
+_MIDDLE = 13  # of the 27 voxels around one
 
 
 class MetalKind(IntEnum):
@@ -107,14 +105,14 @@ class Course:
 
 
 def metal_lesions(lesions: LesionSet, scan: sitk.Image) -> dict[int, MetalKind]:
-    """Return the lesions, by id, that hold or touch (26 neighbours) a foreign body, and its kind (`metal_voxels`).
+    """Return the lesions, by id, that hold or touch (26 neighbours) a foreign body, and its kind (`metal_kinds`).
 
     Args:
         lesions: Lesions of the scan, of the CT itself or of its calcium map.
         scan: The CT.
     """
     ids = lesions.id_map.reshape(-1)[lesions.flat]
-    kinds = metal_voxels(lesions.id_map, scan).reshape(-1)[lesions.flat]
+    kinds = metal_kinds(np.stack(np.unravel_index(lesions.flat, lesions.id_map.shape), axis=1), scan)
     counts = np.zeros((int(ids.max(initial=0)) + 1, max(MetalKind) + 1), int)
     np.add.at(counts, (ids[kinds > 0], kinds[kinds > 0]), 1)
     most = BLOOD_MM3 / math.prod(scan.GetSpacing())
@@ -198,90 +196,99 @@ def _metal_text(lesions: LesionSet, metal: dict[int, MetalKind]) -> str:
     return f"{len(metal)} lesion(s) are metal or another foreign body, or touch one: {kinds}."
 
 
-def metal_voxels(candidates: np.ndarray, scan: sitk.Image) -> np.ndarray:
-    """Find foreign bodies at or near candidates: uint8 [k, j, i], `MetalKind` at their voxels and around them, else 0.
+def metal_kinds(candidates: np.ndarray, scan: sitk.Image) -> np.ndarray:
+    """Find foreign bodies: the `MetalKind` that each candidate's voxel holds or touches (26 neighbours), else 0, [n].
 
-    A body is metal where a piece of METAL_EDGE_HU and more reaches METAL_HU anywhere, also outside the heart; a lead or
-    catheter also where a piece is long, thin, even, and leaves the candidates. One voxel around it (26 neighbours) is
-    its blurred rim.
+    A body is metal where a part of METAL_EDGE_HU and more reaches METAL_HU anywhere, also outside the heart; a lead or
+    catheter also where a part is long, thin, even, and leaves the candidates.
 
     Args:
-        candidates: [k, j, i], not 0 where calcium may be: the lesions of one or of both methods.
+        candidates: Voxels where calcium may be, [n, 3] along k, j, i, in the scan's order: the lesions of one or of
+            both methods.
         scan: The CT they were found in, HU.
     """
-    kinds = np.zeros(candidates.shape, np.uint8)
+    if not len(candidates):
+        return np.zeros(0, np.uint8)
     mm = np.array(scan.GetSpacing()[::-1])
-    box = _box(candidates, mm)
-    if box is None:
-        return kinds
-    hu, at = sitk.GetArrayViewFromImage(scan)[box], candidates[box] != 0
-    pieces, count = ndimage.label(hu >= LINE_LEVELS_HU[0], _AROUND)
-    sizes = np.bincount(pieces.reshape(-1), minlength=count + 1)
-    numbers_of_metal = np.unique(pieces[hu >= METAL_HU])
-    numbers = np.union1d(np.unique(pieces[at & (pieces > 0)]), numbers_of_metal)
-    numbers = numbers[(sizes[numbers] * mm.prod() >= _LEAST_MM3) | np.isin(numbers, numbers_of_metal)]
-    boxes = ndimage.find_objects(pieces) if len(numbers) else []
-    voxels_of_kind: dict[MetalKind, list[np.ndarray]] = {kind: [] for kind in MetalKind}
-    for number in numbers.tolist():
-        piece_box = boxes[number - 1]
-        piece = pieces[piece_box] == number
-        first = np.array([part.start for part in piece_box])
-        piece_kinds = _piece_kinds(piece, hu[piece_box], at[piece_box], mm, first)
-        for kind, voxels in voxels_of_kind.items():
-            voxels.append(np.argwhere(piece_kinds == kind) + first)
-    rim = kinds[box]
-    for kind, voxels in voxels_of_kind.items():
-        if voxels:
-            _mark(rim, np.concatenate(voxels), kind)
-    return kinds
-
-
-def _piece_kinds(piece: np.ndarray, hu: np.ndarray, at: np.ndarray, mm: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Return the `MetalKind` of the voxels of a connected piece, else 0, uint8 [k, j, i].
-
-    Args:
-        piece: Its voxels, bool [k, j, i].
-        hu: The CT.
-        at: Voxels of candidates, bool.
-        mm: Spacing along k, j, i.
-        first: Place of the arrays' first voxel in the larger ones that courses are followed in.
-    """
-    kinds = np.zeros(piece.shape, np.uint8)
+    reach = (METAL_REACH_MM / mm).astype(int)
+    low, high = np.maximum(candidates.min(axis=0) - reach, 0), candidates.max(axis=0) + reach + 1
+    hu = sitk.GetArrayViewFromImage(scan)[tuple(map(slice, low, high))]
+    dense = _DenseVoxels.of(hu, candidates - low)
+    kinds = np.zeros(len(dense.flat) + 1, np.uint8)
     for level in LINE_LEVELS_HU:
-        for voxels in _parts(piece & (hu >= level), at, mm, (_LEAST_MM3, _LARGEST_MM3)):
-            path = course(np.stack(voxels, axis=1) + first, hu[voxels], at[voxels], mm)
+        if not dense.leaves_candidates(level):
+            continue
+        for voxels in dense.parts(level, dense.is_candidate, (_LEAST_MM3 / mm.prod(), _LARGEST_MM3 / mm.prod())):
+            path = dense.course(voxels, mm)
             if path.is_line and path.outside_mm >= LINE_OUTSIDE_MM:
                 kinds[voxels] = MetalKind.LINE
-    metal = piece & (hu >= METAL_HU)
-    if not metal.any():
-        return kinds
-    for voxels in _parts(piece & (hu >= METAL_EDGE_HU), metal, mm):
-        path = course(np.stack(voxels, axis=1) + first, hu[voxels], at[voxels], mm)
+    is_metal = dense.hu >= METAL_HU
+    for voxels in dense.parts(METAL_EDGE_HU, is_metal) if is_metal.any() else ():
+        path = dense.course(voxels, mm)
         if path.is_line:
             kinds[voxels] = MetalKind.LINE
         else:
             kinds[voxels] = MetalKind.CLIP if path.length_mm <= CLIP_LENGTH_MM else MetalKind.METAL
-    return kinds
+    return kinds[dense.neighbours].max(axis=1)
 
 
-def _parts(
-    among: np.ndarray, holding: np.ndarray, mm: np.ndarray, limits_mm3: tuple[float, float] = (0.0, math.inf)
-) -> Iterator[tuple[np.ndarray, ...]]:
-    """Iterate over the connected parts `among` voxels that hold one of `holding`: their indices along k, j, i.
+@dataclass(frozen=True)
+class _DenseVoxels:
+    """Voxels of the lowest of LINE_LEVELS_HU and more around candidates.
 
-    mm: Spacing along k, j, i. limits_mm3: Smallest and largest volume of a part.
+    Attributes:
+        shape: Shape of the array [k, j, i] around the candidates.
+        flat: Indices of the dense voxels in that array, rising [m].
+        hu: Of each.
+        is_candidate: True for candidates, bool [m].
+        neighbours: Dense voxels at and beside each candidate, [n, 27] from 0; m where the voxel is not dense.
     """
-    if not (among & holding).any():
-        return
-    pieces, count = ndimage.label(among, _AROUND)
-    volumes_mm3 = np.bincount(pieces.reshape(-1), minlength=count + 1) * mm.prod()
-    is_wanted = (volumes_mm3 >= limits_mm3[0]) & (volumes_mm3 <= limits_mm3[1])
-    boxes = ndimage.find_objects(pieces)
-    for number in np.unique(pieces[holding & (pieces > 0)]).tolist():
-        if is_wanted[number]:
-            box = boxes[number - 1]
-            places = np.nonzero(pieces[box] == number)
-            yield tuple(place + part.start for place, part in zip(places, box, strict=True))
+
+    shape: tuple[int, ...]
+    flat: np.ndarray
+    hu: np.ndarray
+    is_candidate: np.ndarray
+    neighbours: np.ndarray
+
+    @classmethod
+    def of(cls, hu: np.ndarray, candidates: np.ndarray) -> _DenseVoxels:
+        is_dense = hu >= LINE_LEVELS_HU[0]
+        flat = np.flatnonzero(is_dense)
+        around = candidates[:, None] + np.argwhere(_AROUND) - 1
+        # Beyond an end of the scan its last voxels take the neighbours' places.
+        places = np.ravel_multi_index(tuple(np.moveaxis(around, -1, 0)), hu.shape, "clip")
+        neighbours = np.searchsorted(flat, places)
+        neighbours[np.append(flat, -1)[neighbours] != places] = len(flat)
+        is_candidate = np.zeros(len(flat) + 1, bool)
+        is_candidate[neighbours[:, _MIDDLE]] = True
+        return cls(hu.shape, flat, hu[is_dense], is_candidate[:-1], neighbours)
+
+    def leaves_candidates(self, level: float) -> bool:
+        """True if a part of this density and more can hold a candidate and what is none."""
+        is_part = np.append(self.hu >= level, False)
+        is_outside = is_part & np.append(~self.is_candidate, False)
+        return bool((is_part[self.neighbours[:, _MIDDLE]] & is_outside[self.neighbours].any(axis=1)).any())
+
+    def parts(
+        self, level: float, holding: np.ndarray, limits: tuple[float, float] = (0.0, math.inf)
+    ) -> Iterator[np.ndarray]:
+        """Iterate over the connected parts of this density and more that lie at or beside candidates: their voxels.
+
+        holding: Voxels of which a part holds one, bool [m]. limits: Smallest and largest number of voxels of a part.
+        """
+        members = np.flatnonzero(self.hu >= level)
+        part = np.full(len(self.flat) + 1, -1)
+        part[members] = connected_voxels(self.flat[members], np.zeros(len(members)), self.shape)
+        numbers = np.intersect1d(part[self.neighbours], part[:-1][holding])
+        sizes = np.bincount(part[members], minlength=1)
+        numbers = numbers[(numbers >= 0) & (sizes[numbers] >= limits[0]) & (sizes[numbers] <= limits[1])]
+        for number in numbers:
+            yield np.flatnonzero(part == number)
+
+    def course(self, voxels: np.ndarray, mm: np.ndarray) -> Course:
+        """Follow a part from end to end. mm: Spacing along k, j, i."""
+        places = np.stack(np.unravel_index(self.flat[voxels], self.shape), axis=1)
+        return course(places, self.hu[voxels], self.is_candidate[voxels], mm)
 
 
 def course(voxels: np.ndarray, hu: np.ndarray, at: np.ndarray, mm: np.ndarray) -> Course:
@@ -323,24 +330,3 @@ def _graph(voxels: np.ndarray, step_mm: np.ndarray) -> csr_array:
         ways.append(np.full(len(with_neighbour), np.linalg.norm(offset * step_mm)))
     edges = (np.concatenate(ways), (np.concatenate(first_voxels), np.concatenate(second_voxels)))
     return coo_array(edges, shape=(len(voxels), len(voxels))).tocsr()
-
-
-def _mark(kinds: np.ndarray, voxels: np.ndarray, kind: MetalKind) -> None:
-    """Mark voxels [n, 3] and their neighbours. In place."""
-    for offset in np.argwhere(_AROUND) - 1:
-        positions = voxels + offset
-        within = ((positions >= 0) & (positions < kinds.shape)).all(axis=1)
-        kinds[tuple(positions[within].T)] = kind
-
-
-def _box(candidates: np.ndarray, mm: np.ndarray) -> Box | None:
-    """Return the candidates' bounding box, METAL_REACH_MM wider, along k, j, i; None without candidates."""
-    slices = np.flatnonzero(candidates.any((1, 2)))
-    if not len(slices):
-        return None
-    rows, columns = (np.flatnonzero(candidates[slices].any((0, axis))) for axis in (2, 1))
-    k, j, i = (
-        slice(max(int(at[0]) - int(METAL_REACH_MM / step), 0), int(at[-1]) + int(METAL_REACH_MM / step) + 1)
-        for at, step in zip((slices, rows, columns), mm, strict=True)
-    )
-    return k, j, i
