@@ -112,17 +112,20 @@ def heart_region(scan: CTScan) -> HeartRegion:
     chest = landmarks(sitk.GetArrayFromImage(coarse))
     heart, warnings = _heart(chest)
     dense = _dense_near(heart, coarse, scan.image)
-    mask = _on_grid(heart, coarse, dense)
-    skeleton = _on_grid(grown(chest.bone), coarse, dense)
+    grid = Grid.of(dense)
+    mask = _on_grid(heart, coarse, grid)
+    skeleton = _on_grid(grown(chest.bone), coarse, grid)
     # Enhanced blood would join it too.
-    excluded = skeleton if chest.lumen is not None else _with_attached(skeleton, chest.bone, coarse, dense)
+    excluded = skeleton * np.uint8(BONE_LABEL)
+    if chest.lumen is None:
+        excluded = _with_attached(skeleton, chest.bone, coarse, dense)
     aorta = _descending_aorta(chest, heart)
     if aorta is not None:
         # Calcium of the aorta's wall may join bone; the vertebra that a disc cuts into is no aorta.
-        tube = sitk.And(_on_grid(aorta, coarse, dense), skeleton == 0)
-        excluded = sitk.Maximum(excluded, tube * AORTA_LABEL)
-    mask = sitk.And(mask, excluded == 0)
-    return HeartRegion(Grid.of(scan.image).paste(mask), Grid.of(scan.image).paste(excluded), "lungs", warnings)
+        excluded[_on_grid(aorta, coarse, grid) & ~skeleton] = AORTA_LABEL
+    mask &= excluded == 0
+    on_scan = [Grid.of(scan.image).paste(grid.image(part)) for part in (mask, excluded)]
+    return HeartRegion(on_scan[0], on_scan[1], "lungs", warnings)
 
 
 def _dense_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> sitk.Image:
@@ -140,20 +143,22 @@ def _dense_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> sit
     return image[(*(slice(max(0, int(a)), min(n, int(b) + 2)) for a, b, n in limits), slice(None))] >= DENSE_HU
 
 
-def _on_grid(array: np.ndarray, coarse: sitk.Image, reference: sitk.Image) -> sitk.Image:
-    """Bring a bool array of the working grid onto the reference's grid, as a smooth uint8 0/1 image."""
-    grid = Grid.of(reference)
-    return grid.image(grid.mask(Grid.of(coarse).image(array)))
+def _on_grid(array: np.ndarray, coarse: sitk.Image, grid: Grid) -> np.ndarray:
+    """Bring a bool array of the working grid onto a grid of the scan, with a smooth outline: bool."""
+    return grid.mask(Grid.of(coarse).image(array))
 
 
-def _with_attached(skeleton: sitk.Image, bone: np.ndarray, coarse: sitk.Image, dense: sitk.Image) -> sitk.Image:
-    """Return the skeleton with its rim and the dense voxels nearby that are attached to it, as BONE_LABEL.
+def _with_attached(skeleton: np.ndarray, bone: np.ndarray, coarse: sitk.Image, dense: sitk.Image) -> np.ndarray:
+    """Return the skeleton with its rim and the dense voxels nearby that are attached to it: BONE_LABEL, else 0, uint8.
 
     Rib ends and calcified cartilage are too thin to be bone on the working grid but join it on the scan's own.
     """
-    reach = _on_grid(within(bone, voxels(15)), coarse, dense)
-    joined = sitk.Or(sitk.And(reach, dense), skeleton)
-    return sitk.BinaryReconstructionByDilation(skeleton, joined, 0, BONE_LABEL, True)
+    grid = Grid.of(dense)
+    joined = _on_grid(within(bone, voxels(15)), coarse, grid)
+    joined &= sitk.GetArrayViewFromImage(dense) != 0
+    joined |= skeleton
+    attached = sitk.BinaryReconstructionByDilation(grid.image(skeleton), grid.image(joined), 0, BONE_LABEL, True)
+    return sitk.GetArrayFromImage(attached)
 
 
 def bone_beside(image: sitk.Image, coarse: sitk.Image, organs: np.ndarray) -> sitk.Image:
@@ -173,7 +178,8 @@ def bone_beside(image: sitk.Image, coarse: sitk.Image, organs: np.ndarray) -> si
     large &= np.bincount(labels[organs], minlength=count + 1) <= BONE_INSIDE * sizes
     large[0] = False
     bone = large[labels] & ~ndimage.binary_erosion(organs, iterations=voxels(9))
-    return _with_attached(_on_grid(grown(bone), coarse, image), bone, coarse, image >= DENSE_HU)
+    grid = Grid.of(image)
+    return grid.image(_with_attached(_on_grid(grown(bone), coarse, grid), bone, coarse, image >= DENSE_HU))
 
 
 def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
