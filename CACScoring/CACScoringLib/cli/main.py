@@ -6,10 +6,13 @@ Exit codes: 0 done, 2 bad usage, 3 bad input, 4 interrupted.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import difflib
 import errno
 import importlib
 import json
+import os
 import re
 import signal
 import sys
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from ..run import Sample
 
 PACKAGE = "slicer-cac"
+
+M_ARENA_MAX = -8
+"""glibc's parameter (malloc.h): each arena keeps memory that its threads have freed."""
 
 DONE, BAD_USAGE, BAD_INPUT, INTERRUPTED = 0, 2, 3, 4
 
@@ -141,6 +147,7 @@ def add_commands(
     """
 
     def declare(parser: CommandParser, name: str) -> None:
+        _spare_processor_and_memory()
         module = importlib.import_module(f".{name}", __package__)
         module.add_arguments(parser, *([make_sample] if name == "score" else []))
         for command in declared_commands(parser).values() or [parser]:
@@ -148,6 +155,16 @@ def add_commands(
 
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text, declare=lambda parser, name=name: declare(parser, name))
+
+
+def _spare_processor_and_memory() -> None:
+    """Multiply matrices in one thread, as small ones take longer in several, and limit glibc's arenas of memory.
+
+    To be called before NumPy is imported.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    with contextlib.suppress(AttributeError, TypeError):  # without glibc
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 def run(options: argparse.Namespace) -> int:
