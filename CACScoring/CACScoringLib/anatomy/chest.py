@@ -15,7 +15,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 from ..core.ct import NoHeartError
-from ..core.grid import Grid, ScanGrid, places_mm
+from ..core.grid import Grid, ScanGrid, bounding_box, places_mm
 
 GRID_MM = 3.0
 """Isotropic working grid: fine enough for the pleura, coarse enough that noise averages out."""
@@ -298,16 +298,12 @@ def widened(mask: sitk.Image, margin_mm: float) -> sitk.Image:
     """Dilate a uint8 0/1 mask by margin_mm."""
     if not margin_mm:
         return mask
-    shape = sitk.LabelShapeStatisticsImageFilter()
-    shape.Execute(mask)
-    start, size = (np.array(part) for part in np.split(np.array(shape.GetBoundingBox(1)), 2))
-    reach = np.ceil(margin_mm / np.array(mask.GetSpacing())).astype(int)
-    low = np.maximum(0, start - reach)
-    high = np.minimum(mask.GetSize(), start + size + reach)
-    surroundings = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    extent = bounding_box(sitk.GetArrayViewFromImage(mask))[::-1]
+    reach = [math.ceil(margin_mm / spacing) for spacing in mask.GetSpacing()]
+    surroundings = tuple(slice(max(0, part.start - n), part.stop + n) for part, n in zip(extent, reach, strict=True))
     distance = sitk.SignedMaurerDistanceMap(mask[surroundings], squaredDistance=False, useImageSpacing=True)
     part = sitk.Cast(distance <= margin_mm, sitk.sitkUInt8)
-    return sitk.Paste(mask, part, part.GetSize(), destinationIndex=[int(a) for a in low])
+    return sitk.Paste(mask, part, part.GetSize(), destinationIndex=[side.start for side in surroundings])
 
 
 def voxels(length_mm: float) -> int:

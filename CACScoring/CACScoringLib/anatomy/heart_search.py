@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -213,13 +213,14 @@ def _with_territories(scan: CTScan, region: HeartRegion, model: LoadedModel) -> 
 
 def _confirmed(heart: HeartRegion, lungs: HeartRegion) -> HeartRegion:
     """Return the heart of networks less what the lungs show to be bone, aorta or outside."""
-    excluded: Any = lungs.excluded
-    mask = sitk.And(heart.mask, excluded != BONE_LABEL)
+    assert lungs.excluded is not None
+    excluded, grid = sitk.GetArrayViewFromImage(lungs.excluded), Grid.of(heart.mask)
+    mask = grid.image((sitk.GetArrayViewFromImage(heart.mask) != 0) & (excluded != BONE_LABEL))
     cut = _cut_warnings(mask, heart.territories)
     # The lungs' region is larger than the heart, and may reach an end of the scan where the heart does not.
     warnings = (*(warning for warning in lungs.warnings if warning.code != "heart-cut"), *heart.warnings, *cut)
-    territories = heart.territories and heart.territories.with_descending_aorta(excluded == AORTA_LABEL)
-    return HeartRegion(mask, excluded, heart.source, warnings, territories)
+    territories = heart.territories and heart.territories.with_descending_aorta(grid.image(excluded == AORTA_LABEL))
+    return HeartRegion(mask, lungs.excluded, heart.source, warnings, territories)
 
 
 def _from_lungs(lungs: HeartRegion, reason: str) -> HeartRegion:
