@@ -97,8 +97,8 @@ class ProcessorNetwork:
         self._compiled = compiled = ov.Core().compile_model(self._graph, "CPU", self._options)
         return compiled
 
-    def stop_threads(self) -> None:
-        """End the network's threads until the next run."""
+    def release(self) -> None:
+        """End the network's threads, and free its memory, until the next run."""
         self._compiled = None
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
@@ -129,14 +129,14 @@ _moved: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
 _networks: weakref.WeakSet[ProcessorNetwork] = weakref.WeakSet()
 
 
-def _stop_threads() -> None:
+def _release_all() -> None:
     for network in list(_networks):
-        network.stop_threads()
+        network.release()
 
 
 # A forked process lacks its parent's threads, for which a network would wait for ever.
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    os.register_at_fork(before=_stop_threads)
+    os.register_at_fork(before=_release_all)
 
 
 def prepared(network: torch.nn.Module, device: str) -> torch.nn.Module:
