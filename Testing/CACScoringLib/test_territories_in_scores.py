@@ -19,7 +19,7 @@ from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierCo
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report.files import lesions_as_csv, result_as_json, write_images
 from CACScoringLib.report.page import result_as_html
-from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, REASONS
+from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, REASONS, STENT_PROBABILITY
 
 SPACING_MM = (1.0, 1.0, 3.0)
 SHAPE = (24, 80, 80)
@@ -99,12 +99,14 @@ def with_a_faint_one(scan_and_heart, networks):
     )
 
 
-def test_a_possible_stent_counts_and_is_named(with_a_faint_one):
+def test_a_possible_stent_counts_and_is_named_without_a_category(with_a_faint_one):
     scan, heart, networks = with_a_faint_one
-    for probability, named in ((0.89, False), (0.91, True)):
+    for probability, named in ((STENT_PROBABILITY - 0.01, False), (STENT_PROBABILITY + 0.01, True)):
         unsure = loaded(LooksLike(1 - probability, "stent"), LesionNetConfig())
-        result = score_scan(scan, heart=heart, networks=replace(networks, lesions=unsure))
+        result = score_scan(scan, heart=heart, networks=replace(calibrated(networks, 100.0), lesions=unsure))
         assert result.methods["threshold"].total.lesions == 1
+        assert (result.categories is None) == named, "without the lesion the class is that of 0"
+        assert result.familiarity.causes == (("a possible stent decides the category",) if named else ())
         texts = [warning.message for warning in result.warnings if warning.code == "possible-stent"]
         assert len(texts) == named
         assert all("1 of 1 counted lesions (RCA; lesion" in text for text in texts)

@@ -13,7 +13,7 @@ from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery, NonCoronary
 from ..quality.acquisition import BloodPool
 from .artefacts import dense_warning, noise_warnings, without_metal
-from .doubt import decisive_warning, stent_warning
+from .doubt import decisive_warning, stent_warning, stents_decide
 from .evidence import CandidateJudge, LesionSelection, MapJudge
 from .lesions import LesionSet, find_lesions
 from .methods import MethodResult, NonCoronaryResult, method_result
@@ -51,11 +51,13 @@ class ClinicalScore:
         method: Scores of the coronary arteries.
         non_coronary: Scores of other sites; None if neither networks nor a reader separated them.
         warnings: Warnings about the scores.
+        stents_decide: True if the risk class would be another without the lesions that look like a stent.
     """
 
     method: MethodResult
     non_coronary: NonCoronaryResult | None
     warnings: tuple[ScanWarning, ...]
+    stents_decide: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def score_candidates(
     coronary, spacing = dense.candidates.coronary, scan.image.GetSpacing()
     has_territories = heart.territories is not None
     doubts: list[ScanWarning] = []
+    is_stent_decisive = False
     if selection is None:
         suggestions = tuple(suggested_arteries(coronary, scan, heart))
         method = method_result("candidates", coronary, rules, spacing, suggestions)
@@ -135,10 +138,12 @@ def score_candidates(
         counted = selection.lesions
         method = method_result("automatic", counted, rules, spacing, selection.suggestions, selection.left_out)
         doubts = [*stent_warning(selection), *decisive_warning(method, spacing)]
+        is_stent_decisive = stents_decide(selection, rules, spacing)
     elsewhere = score_elsewhere(dense.candidates, rules, spacing, reviewed=False) if has_territories else None
     noise = noise_warnings(method.lesions, dense.candidates.non_coronary, blood)
     doubts = [*dense_warning(method.lesions), *noise, *doubts]
-    return ClinicalScore(method, elsewhere, (*dense.warnings, *doubts, unreviewed_warning(method, has_territories)))
+    warnings = (*dense.warnings, *doubts, unreviewed_warning(method, has_territories))
+    return ClinicalScore(method, elsewhere, warnings, is_stent_decisive)
 
 
 def score_elsewhere(

@@ -11,6 +11,7 @@ from .arteries import ArterySuggestion
 from .evidence import LesionSelection
 from .lesions import Lesion
 from .methods import MethodResult
+from .rules import ScoringRules
 from .scores import class_number, score_lesions, score_sites
 
 DOUBTFUL = (0.1, 0.9)
@@ -105,6 +106,20 @@ def decisive_warning(method: MethodResult, spacing_mm: tuple[float, float, float
     return [ScanWarning("doubt-decides", message)]
 
 
+def stents_decide(selection: LesionSelection, rules: ScoringRules, spacing_mm: tuple[float, float, float]) -> bool:
+    """Return True if the risk class would be another without the lesions that look like a stent.
+
+    Args:
+        selection: Candidates divided by their evidence.
+        rules: Rules of the clinical score.
+        spacing_mm: Of the scan along i, j, k.
+    """
+    counted = selection.lesions.lesions
+    calcium = [lesion for lesion in counted if lesion.id not in selection.stents]
+    classes = {class_number(score_lesions(lesions, spacing_mm, rules).agatston) for lesions in (counted, calcium)}
+    return len(classes) > 1
+
+
 def stent_warning(selection: LesionSelection) -> list[ScanWarning]:
     """Warn, severely, of candidates that count although they look like a stent."""
     stents = [lesion for lesion in selection.lesions.lesions if lesion.id in selection.stents]
@@ -115,7 +130,6 @@ def stent_warning(selection: LesionSelection) -> list[ScanWarning]:
     verb = "looks" if len(stents) == 1 else "look"
     message = (
         f"{len(stents)} of {len(selection.lesions.lesions)} counted lesions ({arteries}; lesion {ids}) {verb} like a "
-        "stent or a heavily calcified artery. A stent is no calcium: reject it, and do not use the score of its vessel "
-        "or the category."
+        "stent or a heavily calcified artery. A stent is no calcium: reject it, and do not use the score of its vessel."
     )
     return [ScanWarning("possible-stent", message)]

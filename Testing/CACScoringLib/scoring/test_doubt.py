@@ -8,8 +8,8 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.scoring.arteries import ArterySuggestion
-from CACScoringLib.scoring.doubt import decisive_warning
-from CACScoringLib.scoring.evidence import LeftOut
+from CACScoringLib.scoring.doubt import decisive_warning, stents_decide
+from CACScoringLib.scoring.evidence import LeftOut, LesionSelection
 from CACScoringLib.scoring.intervals import with_intervals
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.methods import method_result
@@ -123,3 +123,16 @@ def test_candidates_that_nobody_judged_are_not_doubted():
     image = sitk.GetImageFromArray(hu)
     nothing = find_lesions(image, hu.astype(np.uint8), ScoringRules())
     assert decisive_warning(method_result("candidates", nothing, ScoringRules(), SPACING_MM), SPACING_MM) == []
+
+
+@pytest.mark.parametrize(
+    ("voxels", "stents", "decide"),
+    [((110, 10), (), False), ((110, 10), (1,), False), ((110, 10), (0,), True), ((10,), (0,), True)],
+    ids=["none", "same class", "class down", "zero without"],
+)
+def test_stents_decide_where_the_class_changes_without_them(voxels, stents, decide):
+    method = score_of(*((count, 0.95, True) for count in voxels))
+    by_slice = {lesion.slice_indices[0]: lesion.id for lesion in method.lesions.lesions}
+    ids = tuple(by_slice[2 * number] for number in stents)
+    selection = LesionSelection(method.lesions, method.suggestions, method.left_out, stents=ids)
+    assert stents_decide(selection, ScoringRules(), SPACING_MM) == decide
