@@ -163,7 +163,7 @@ def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: 
 
 def box_around(heart: sitk.Image, scan: CTScan, lesions: LesionSet) -> Box:
     """Return the box of heart and lesions, with a margin to the sides."""
-    places = np.unravel_index(lesions.flat, lesions.id_map.shape)
+    places = np.unravel_index(lesions.flat, lesions.shape)
     box = []
     for axis, (inside, at) in enumerate(zip(bounding_box(sitk.GetArrayViewFromImage(heart)), places, strict=True)):
         pad = int(np.ceil(_MARGIN_MM / scan.image.GetSpacing()[2 - axis])) if axis else 0

@@ -260,13 +260,13 @@ class Review:
         if missing := set(ids) - {lesion.id for part in sets for lesion in part.lesions}:
             numbers = ", ".join(map(str, sorted(missing)))
             raise MaskError(f"There is no lesion {numbers} any more. Choose it again in the list.")
-        flat = [part.flat[np.isin(part.id_map.reshape(-1)[part.flat], ids)] for part in sets]
+        flat = [part.flat[np.isin(part.voxel_ids, ids)] for part in sets]
         return np.sort(np.concatenate(flat))
 
     def voxels(self) -> tuple[np.ndarray, np.ndarray]:
         """Return rising flat indices of the voxels of all lesions, left-out ones included, and their IDs."""
         lesion_set = self._all_lesions()
-        return lesion_set.flat, lesion_set.id_map.reshape(-1)[lesion_set.flat]
+        return lesion_set.flat, lesion_set.voxel_ids
 
     def centre_of(self, lesion_id: int) -> tuple[int, int, int]:
         """Return the voxel (k, j, i) of a lesion nearest to its centre of mass. Raises MaskError."""
@@ -402,7 +402,7 @@ def _from_head_to_feet(lesion_set: LesionSet) -> list[Lesion]:
 
     Sums of floating-point numbers depend on the order.
     """
-    ids, first = np.unique(lesion_set.id_map.reshape(-1)[lesion_set.flat], return_index=True)
+    ids, first = np.unique(lesion_set.voxel_ids, return_index=True)
     place = dict(zip(ids.tolist(), first.tolist(), strict=True))
 
     def order(lesion: Lesion) -> tuple[float, int]:

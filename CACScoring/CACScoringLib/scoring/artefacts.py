@@ -111,8 +111,8 @@ def metal_lesions(lesions: LesionSet, scan: sitk.Image) -> dict[int, MetalKind]:
         lesions: Lesions of the scan, of the CT itself or of its calcium map.
         scan: The CT.
     """
-    ids = lesions.id_map.reshape(-1)[lesions.flat]
-    kinds = metal_kinds(np.stack(np.unravel_index(lesions.flat, lesions.id_map.shape), axis=1), scan)
+    ids = lesions.voxel_ids
+    kinds = metal_kinds(np.stack(np.unravel_index(lesions.flat, lesions.shape), axis=1), scan)
     counts = np.zeros((int(ids.max(initial=0)) + 1, max(MetalKind) + 1), int)
     np.add.at(counts, (ids[kinds > 0], kinds[kinds > 0]), 1)
     most = BLOOD_MM3 / math.prod(scan.GetSpacing())

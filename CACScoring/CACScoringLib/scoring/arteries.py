@@ -91,17 +91,16 @@ def suggest_arteries(
         MaskError: If mask or lesions are on another grid, or the mask is empty.
         AtlasError: The atlas cannot be read.
     """
-    if lesions.id_map.shape != image.GetSize()[::-1]:
-        shapes = f"{lesions.id_map.shape}, the scan {image.GetSize()[::-1]}"
+    if lesions.shape != image.GetSize()[::-1]:
+        shapes = f"{lesions.shape}, the scan {image.GetSize()[::-1]}"
         raise MaskError(f"The lesions were found in another scan: their map has the shape {shapes}.")
     centre_ijk, spread_ijk, _ = heart_moments(heart_mask, image)
     centre, radii = np.array(centre_ijk[::-1]), ELLIPSOID_RADII_PER_SD * np.array(spread_ijk[::-1])
     if not lesions.lesions:
         return []
     atlas = atlas or bundled_atlas()
-    flat = lesions.flat
-    ids = lesions.id_map.reshape(-1)[flat]
-    places = (np.stack(np.unravel_index(flat, lesions.id_map.shape), axis=1) - centre) / radii
+    ids = lesions.voxel_ids
+    places = (np.stack(np.unravel_index(lesions.flat, lesions.shape), axis=1) - centre) / radii
     rates = log_rates_at(atlas, places)
     # A lesion is one thing: the mean of its voxels' logarithms counts a large one no more often than a small one.
     sizes = np.bincount(ids)

@@ -110,10 +110,20 @@ class LesionSet:
     def non_coronary(self) -> LesionSet:
         return self.of(lesion.id for lesion in self.lesions if isinstance(lesion.artery, NonCoronary))
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the scan's array [k, j, i]."""
+        return self.id_map.shape
+
     @cached_property
     def flat(self) -> np.ndarray:
         """Indices of all voxels of lesions in the scan's array, flat, rising."""
         return labelled_voxels(self.id_map).flat
+
+    @cached_property
+    def voxel_ids(self) -> np.ndarray:
+        """Lesion's id at each voxel of `flat`, uint16."""
+        return self.id_map.reshape(-1)[self.flat]
 
     def of(self, ids: Iterable[int]) -> LesionSet:
         """Return the lesions with these ids."""
@@ -122,8 +132,6 @@ class LesionSet:
 
     def part(self, lesions: Sequence[Lesion]) -> LesionSet:
         """Return a set of some lesions of this set, in the order given."""
-        if len(lesions) == len(self.lesions):
-            return LesionSet(tuple(lesions), self.id_map)
         return _Part(tuple(lesions), self)
 
     @property
@@ -145,8 +153,8 @@ class LesionSet:
 
     def _looked_up(self, table: np.ndarray) -> np.ndarray:
         """Return the table's value for each voxel's id, 0 for 0; only the few voxels of lesions are looked up."""
-        looked_up = np.zeros(self.id_map.shape, table.dtype)
-        looked_up.reshape(-1)[self.flat] = table[self.id_map.reshape(-1)[self.flat]]
+        looked_up = np.zeros(self.shape, table.dtype)
+        looked_up.reshape(-1)[self.flat] = table[self.voxel_ids]
         return looked_up
 
     def label_image(self, grid: sitk.Image) -> sitk.Image:
@@ -162,17 +170,22 @@ class _Part(LesionSet):
     def __init__(self, lesions: tuple[Lesion, ...], larger: LesionSet) -> None:
         vars(self).update(lesions=lesions, _larger=larger)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self._larger.shape
+
     @cached_property
     def flat(self) -> np.ndarray:
-        flat = self._larger.flat
-        return flat[np.isin(self._larger.id_map.reshape(-1)[flat], [lesion.id for lesion in self.lesions])]
+        return self._larger.flat[np.isin(self._larger.voxel_ids, self.ids)]
+
+    @cached_property
+    def voxel_ids(self) -> np.ndarray:
+        ids = self._larger.voxel_ids
+        return ids[np.isin(ids, self.ids)]
 
     @cached_property
     def id_map(self) -> np.ndarray:
-        number = np.zeros(self._larger._highest_id + 1, np.uint16)
-        for lesion in self.lesions:
-            number[lesion.id] = lesion.id
-        return self._larger._looked_up(number)
+        return self._looked_up(np.arange(self._highest_id + 1, dtype=np.uint16))
 
 
 _ROWS = ((0, 1), (1, -1), (1, 0), (1, 1))

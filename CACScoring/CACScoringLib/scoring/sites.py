@@ -80,8 +80,8 @@ def _at(mask: sitk.Image, flat: np.ndarray) -> np.ndarray:
 
 def _by_territory(lesions: LesionSet, territories: Territories) -> list[ArterySuggestion]:
     """Suggest arteries by the territories of each lesion's voxels; a lesion with an artery keeps it."""
-    ids = lesions.id_map.reshape(-1)[lesions.flat]
-    probability = territories.at(lesions.flat, lesions.id_map.shape)
+    ids = lesions.voxel_ids
+    probability = territories.at(lesions.flat, lesions.shape)
     sizes = np.maximum(np.bincount(ids), 1)
     means = np.stack([np.bincount(ids, weights=column) for column in probability.T], axis=1) / sizes[:, None]
     result = []

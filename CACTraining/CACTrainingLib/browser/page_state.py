@@ -127,6 +127,6 @@ def _runs(review: ScanReview, method: str) -> list[int]:
     rejected = review.review(method).rejected()
     columns, rows, _ = review.scan.image.GetSize()
     spans = []
-    for flat, ids in (review.review(method).voxels(), (rejected.flat, rejected.id_map.reshape(-1)[rejected.flat])):
+    for flat, ids in (review.review(method).voxels(), (rejected.flat, rejected.voxel_ids)):
         spans += runs(flat, flat // columns, ids)
     return [n for first, count, row, lesion in spans for n in (row // rows, row % rows, first % columns, count, lesion)]
