@@ -98,7 +98,7 @@ class CalciumResult:
     def calcium_map(self) -> ArrayImage | None:
         """HU that calcium adds to each voxel, 0 elsewhere; None if only the clinical rule was used."""
         parts = self.details.decomposition
-        return None if parts is None else ArrayImage(parts.calcium_map)
+        return None if parts is None else ArrayImage(parts.image())
 
     @property
     def heart(self) -> ArrayImage:

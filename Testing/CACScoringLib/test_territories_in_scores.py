@@ -74,7 +74,7 @@ def test_an_annulus_that_touches_an_ostium_is_not_coronary(scan_and_heart, netwo
     assert columns(clinical.lesions.label_image(scan.image))[0] == FORK
     mapped = result.methods["decomposition"]
     assert [lesion.artery for lesion in mapped.lesions.lesions] == [Artery.RCA]
-    assert columns(result.decomposition.calcium_map)[0] == FORK
+    assert columns(result.decomposition.image())[0] == FORK
     assert {suggestion.artery for suggestion in mapped.suggestions} == {Artery.RCA}
 
 
@@ -238,4 +238,4 @@ def test_metal_counts_in_neither_method_and_is_told_once(scan_and_heart, network
     for method in result.methods.values():
         assert not method.lesions.id_map[metal].any()
         assert len(method.lesions.lesions) == 1
-    assert not sitk.GetArrayViewFromImage(result.decomposition.calcium_map)[metal].any()
+    assert not result.decomposition.hu[metal].any()

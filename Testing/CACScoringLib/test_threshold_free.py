@@ -92,7 +92,7 @@ def test_the_map_scores_as_the_threshold_where_it_is_what_the_threshold_segments
     result = score_scan(scan, ScoreSettings(rules), heart, labels, segmenting)
     map_rules = rules_of_map(rules, 10.0, None)
     sites = sitk.GetArrayFromImage(labels)
-    in_map = find_lesions(result.decomposition.calcium_map, sites, map_rules, peaks=scan.image)
+    in_map = find_lesions(result.decomposition.image(), sites, map_rules, peaks=scan.image)
     mapped = score_lesions(in_map.coronary.lesions, scan.image.GetSpacing(), map_rules)
     assert mapped.agatston == pytest.approx(result.methods["threshold"].total.agatston, rel=0.02) != 0
 
@@ -137,7 +137,7 @@ class TestWhatIsLeftOut:
         assert method.total.lesions == 0
         assert method.suggestions == ()
         assert not method.lesions.id_map.any()
-        calcium = result.decomposition.calcium_map
+        calcium = result.decomposition.image()
         assert not sitk.GetArrayViewFromImage(calcium).any()
         np.testing.assert_array_equal(sitk.GetArrayFromImage(healthy_image(scan.image, calcium)), scan.hu)
         assert note in next(w.message for w in result.warnings if w.code == "map-left-out")

@@ -30,7 +30,7 @@ def check_objects(folder: Path, result: ScoreResult, scratch: Path) -> None:
     The scratch folder is empty. Skips the test without dcmqi or dcmtk.
     """
     assert_same(counted_labels(result), segments_by_dcmqi(folder / "segmentation.dcm", scratch / "segments"))
-    assert_same(result.decomposition.calcium_map, map_by_dcmqi(folder / "calcium_map.dcm", scratch / "map"))
+    assert_same(result.decomposition.image(), map_by_dcmqi(folder / "calcium_map.dcm", scratch / "map"))
     frames_by_gdcm = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "segmentation.dcm")))
     assert (frames_by_gdcm != 0).sum() == (sitk.GetArrayFromImage(counted_labels(result)) != 0).sum()
     groups = score_groups(result)

@@ -87,16 +87,23 @@ class Decomposition:
     """Calcium map of a scan.
 
     Attributes:
-        calcium_map: HU above healthy tissue, float32 on the scan's grid; 0 without calcium.
+        hu: HU above healthy tissue, float32 [k, j, i] on the scan's grid; 0 without calcium, where nothing was written,
+            so that it takes memory around the heart alone.
+        grid: Grid of the scan.
         decomposed: True for slices of the network's grid that were decomposed, bool [n].
         settings: Settings of the map.
         warnings: Warnings about the map.
     """
 
-    calcium_map: sitk.Image
+    hu: np.ndarray
+    grid: Grid
     decomposed: np.ndarray
     settings: DecompositionSettings
     warnings: tuple[ScanWarning, ...] = ()
+
+    def image(self) -> sitk.Image:
+        """Return the map as an image."""
+        return self.grid.image(self.hu)
 
 
 @dataclass(frozen=True)
@@ -340,7 +347,8 @@ def assembled(
     filled[flat[is_cleared]] = 0
     calcium = flat[~is_cleared]
     return Decomposition(
-        calcium_map=Grid.of(scan.image).image(hu),
+        hu=hu,
+        grid=Grid.of(scan.image),
         decomposed=decomposed,
         settings=settings,
         warnings=_saturation(scan.hu.reshape(-1)[calcium], filled[calcium]),
@@ -349,9 +357,12 @@ def assembled(
 
 def clear_map(parts: Decomposition, cleared: np.ndarray) -> Decomposition:
     """Set the map to 0 where `cleared` (bool [k, j, i], or one value a slice) is true."""
-    grid = Grid.of(parts.calcium_map)
-    mask = grid.image(np.broadcast_to(cleared, grid.size[::-1]))
-    return replace(parts, calcium_map=sitk.MaskNegated(parts.calcium_map, mask))
+    places = np.nonzero(parts.hu)
+    is_left = ~np.broadcast_to(cleared, parts.hu.shape)[places]
+    left = tuple(axis[is_left] for axis in places)
+    hu = np.zeros(parts.hu.shape, np.float32)
+    hu[left] = parts.hu[left]
+    return replace(parts, hu=hu)
 
 
 def healthy_image(scan_image: sitk.Image, calcium_map: sitk.Image) -> sitk.Image:

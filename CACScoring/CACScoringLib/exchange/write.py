@@ -89,4 +89,4 @@ def write_objects(
 
 
 def _map_of(result: ScoreResult, calcium_map: sitk.Image | None) -> sitk.Image | None:
-    return calcium_map if result.decomposition is None else result.decomposition.calcium_map
+    return calcium_map if result.decomposition is None else result.decomposition.image()

@@ -94,7 +94,7 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
     if parts is None:
         return content
     labels = result.methods["decomposition"].lesions.label_image(scan.image)
-    return _with_map(content, parts.calcium_map, result.scored_scan.image, labels, record_from(record, name))
+    return _with_map(content, parts.image(), result.scored_scan.image, labels, record_from(record, name))
 
 
 def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:

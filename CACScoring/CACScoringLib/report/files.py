@@ -77,10 +77,11 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> No
     if result.territories is not None:
         write_image(result.territories, folder / "territories.nii.gz")
     if result.decomposition:
-        write_image(result.decomposition.calcium_map, folder / "calcium_map.nii.gz")
+        calcium_map = result.decomposition.image()
+        write_image(calcium_map, folder / "calcium_map.nii.gz")
         if healthy:
-            image = healthy_image(result.scored_scan.image, result.decomposition.calcium_map)
-            write_image(image, folder / "healthy.nii.gz")
+            write_image(healthy_image(result.scored_scan.image, calcium_map), folder / "healthy.nii.gz")
+        del calcium_map
         labels = result.methods["decomposition"].lesions.label_image(result.scan.image)
         write_image(labels, folder / "map_lesions.nii.gz")
     for estimate in result.estimates:

@@ -197,7 +197,7 @@ def score_map(
     scan, parts = judge.scan, judge.decomposed.parts
     settings = parts.settings
     rules = rules_of_map(clinical_rules, settings.floor_hu, scan.acquisition.calcium_kvp)
-    dense = find_dense_lesions(parts.calcium_map, scan.image, judge.heart, territories, rules)
+    dense = find_dense_lesions(parts.image(), scan.image, judge.heart, territories, rules)
     selection = judge.select(dense.candidates.coronary)
     excluded = np.setdiff1d(dense.lesions.flat, selection.lesions.flat, assume_unique=True)
     if excluded.size:

@@ -16,11 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
 from ..anatomy.heart_region import HeartRegion
 from ..anatomy.territories import Territories
-from ..calcium_map.decomposition import DecomposedHeart
+from ..calcium_map.decomposition import DecomposedHeart, Decomposition
 from ..core.ct import CTError, CTScan
 from ..models.cards import LoadedModel
 from ..models.choice import Networks
@@ -282,7 +281,7 @@ class MapJudge:
         parts = self.decomposed.parts
         evidence = Evidence(parts.settings.evidence_weights, None, parts.settings.most_not_coronary)
         suggestions = suggested_arteries(lesions, self.scan, self.heart)
-        features = map_features(lesions, suggestions, parts.calcium_map, self.decomposed.slices.on_scan, self.noise_hu)
+        features = map_features(lesions, suggestions, parts, self.decomposed.slices.on_scan, self.noise_hu)
         return select_lesions(lesions, features, suggestions, evidence)
 
 
@@ -335,14 +334,13 @@ def select_lesions(
     is_counted = [suggestion.not_coronary_probability <= evidence.most_not_coronary for suggestion in suggestions]
     counted = {s.lesion_id: s for s, counts in zip(suggestions, is_counted, strict=True) if counts}
     excluded = [n for n, counts in enumerate(is_counted) if not counts]
-    part = candidates.of(counted)
-    lesions = tuple(replace(lesion, artery=counted[lesion.id].artery) for lesion in part.lesions)
+    lesions = [replace(x, artery=counted[x.id].artery) for x in candidates.lesions if x.id in counted]
     left_out = LeftOut(
         candidates.of(suggestions[n].lesion_id for n in excluded),
         tuple(suggestions[n] for n in excluded),
         tuple(reasons[n] for n in excluded),
     )
-    return LesionSelection(LesionSet(lesions, part.id_map), tuple(counted.values()), left_out)
+    return LesionSelection(candidates.part(lesions), tuple(counted.values()), left_out)
 
 
 def candidate_features(
@@ -365,7 +363,7 @@ def candidate_features(
         Values by name, float64 [n].
     """
     coronary = kinds[:, CORONARY_KINDS].sum(axis=1).tolist()
-    return _shared_features(candidates, suggestions, scan.image, noise_hu) | {
+    return _shared_features(candidates, suggestions, scan.image.GetSpacing(), noise_hu) | {
         "look_logit": np.array([_logit(probability) for probability in coronary], float)
     }
 
@@ -373,7 +371,7 @@ def candidate_features(
 def map_features(
     lesions: LesionSet,
     suggestions: Sequence[ArterySuggestion],
-    calcium_map: sitk.Image,
+    parts: Decomposition,
     slice_probabilities: np.ndarray,
     noise_hu: float | None,
 ) -> dict[str, np.ndarray]:
@@ -382,31 +380,30 @@ def map_features(
     Args:
         lesions: Lesions with peaks read from the CT.
         suggestions: Of the lesions' places, in their order.
-        calcium_map: HU.
+        parts: The calcium map.
         slice_probabilities: Of visible calcium in each slice of the scan, [K], NaN outside the heart.
         noise_hu: SD of blood, None when it could not be measured.
 
     Returns:
         Values by name, float64 [n].
     """
-    values = sitk.GetArrayViewFromImage(calcium_map).reshape(-1)[lesions.flat]
-    ids = lesions.id_map.reshape(-1)[lesions.flat]
+    ids = lesions.voxel_ids
     peaks = np.zeros(int(ids.max(initial=0)) + 1)
-    np.maximum.at(peaks, ids, values)
+    np.maximum.at(peaks, ids, parts.hu.reshape(-1)[lesions.flat])
     noise = UNKNOWN_NOISE_HU if noise_hu is None else noise_hu
     excesses = [peaks[lesion.id] - MAP_NOISE_SDS * noise for lesion in lesions.lesions]
     likeliest = [np.nan_to_num(slice_probabilities[list(x.slice_indices)]).max() for x in lesions.lesions]
-    return _shared_features(lesions, suggestions, calcium_map, noise_hu) | {
+    return _shared_features(lesions, suggestions, parts.grid.spacing_mm, noise_hu) | {
         "log_map_excess": np.array([math.log1p(max(excess, 0.0)) for excess in excesses], float),
         "slice_logit": np.array([_logit(probability) for probability in likeliest], float),
     }
 
 
 def _shared_features(
-    lesions: LesionSet, suggestions: Sequence[ArterySuggestion], grid: sitk.Image, noise_hu: float | None
+    lesions: LesionSet, suggestions: Sequence[ArterySuggestion], spacing_mm: Sequence[float], noise_hu: float | None
 ) -> dict[str, np.ndarray]:
-    """Measure the features that candidates and lesions of the map share. grid: An image on the scan's grid."""
-    voxel_mm3 = math.prod(grid.GetSpacing())
+    """Measure the features that candidates and lesions of the map share. spacing_mm: Spacing of the scan's voxels."""
+    voxel_mm3 = math.prod(spacing_mm)
     background = BLOOD_HU + NOISE_SDS * (UNKNOWN_NOISE_HU if noise_hu is None else noise_hu)
     masses = [voxel_mm3 * sum(part.sum_hu for part in lesion.components) for lesion in lesions.lesions]
     return {

@@ -343,12 +343,11 @@ def _map_lesions(
         decomposed = probabilities >= settings.slice_threshold
         parts = assembled(ct, region.mask, slices, maps, decomposed, replace(stored, **asdict(settings)))
         map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
-        dense = sitk.GetArrayViewFromImage(parts.calcium_map) >= settings.floor_hu
-        sites = candidate_sites(region, territory_labels, dense)
-        candidates = find_lesions(parts.calcium_map, sites, map_rules, peaks=ct.image)
+        sites = candidate_sites(region, territory_labels, parts.hu >= settings.floor_hu)
+        candidates = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
         coronary = without_metal(candidates, ct.image)[0].coronary
         places = suggested_arteries(coronary, ct, region)
-        features = map_features(coronary, places, parts.calcium_map, slice_calcium.on_scan, heart.noise_hu)
+        features = map_features(coronary, places, parts, slice_calcium.on_scan, heart.noise_hu)
         lesions[settings] = LesionTable.of(coronary, features, heart.truth, ct.image.GetSpacing(), map_rules)
     return lesions
 

@@ -68,7 +68,7 @@ def decompose(scan, mask, network, probabilities=None, **settings):
 
 
 def mass(result) -> float:
-    return float(sitk.GetArrayViewFromImage(result.calcium_map).sum()) * math.prod(result.calcium_map.GetSpacing())
+    return float(result.hu.sum()) * math.prod(result.image().GetSpacing())
 
 
 @pytest.mark.parametrize("slice_mm", [3.0, 3.7, 5.0])
@@ -81,7 +81,7 @@ def test_thick_slices_are_seen_once_and_give_the_same_map(monkeypatch, slice_mm)
     all_slices = np.arange(grid.size[2]), np.eye(grid.size[2], dtype=np.float32)
     monkeypatch.setattr(decomposition, "generator_slices", lambda grid, count: all_slices)
     expected = decompose(scan, mask, AboveBlood(), floor_hu=0.0)
-    values, expected_values = (sitk.GetArrayFromImage(maps.calcium_map) for maps in (parts, expected))
+    values, expected_values = (maps.hu for maps in (parts, expected))
     assert values.sum() == pytest.approx(expected_values.sum(), rel=0.01)
     assert np.abs(values - expected_values).max() < 0.02 * expected_values.max()
 
@@ -90,11 +90,11 @@ def test_thick_slices_are_seen_once_and_give_the_same_map(monkeypatch, slice_mm)
 def test_map_has_the_lesions_mass_and_place(spacing_mm):
     scan, mask, excess, true_mass = lesion_scan(spacing_mm)
     result = decompose(scan, mask, AboveBlood(), floor_hu=REST_HU + 0.5)
-    assert result.calcium_map.GetSize() == scan.image.GetSize()
-    assert result.calcium_map.GetOrigin() == scan.image.GetOrigin()
-    assert result.calcium_map.GetSpacing() == scan.image.GetSpacing()
+    assert result.image().GetSize() == scan.image.GetSize()
+    assert result.image().GetOrigin() == scan.image.GetOrigin()
+    assert result.image().GetSpacing() == scan.image.GetSpacing()
     assert mass(result) == pytest.approx(true_mass, rel=0.06)  # the floor cuts the tails: 4 % are below 2.5 of 300 HU
-    calcium = sitk.GetArrayViewFromImage(result.calcium_map)
+    calcium = result.hu
     assert np.unravel_index(calcium.argmax(), calcium.shape) == np.unravel_index(excess.argmax(), excess.shape)
     assert np.corrcoef(calcium.ravel(), excess.ravel())[0, 1] > 0.99
 
@@ -103,10 +103,10 @@ def test_map_has_the_lesions_mass_and_place(spacing_mm):
 def test_healthy_image_is_scan_less_map(dtype):
     scan, mask, _, _ = lesion_scan(dtype=dtype)
     result = decompose(scan, mask, AboveBlood())
-    image = healthy_image(scan.image, result.calcium_map)
+    image = healthy_image(scan.image, result.image())
     assert image.GetPixelID() == scan.image.GetPixelID()
     healthy = sitk.GetArrayFromImage(image).astype(float)
-    total = healthy + sitk.GetArrayFromImage(result.calcium_map)
+    total = healthy + result.hu
     np.testing.assert_allclose(total, scan.hu, atol=0.51 if dtype == np.int16 else 1e-3)
     assert healthy.max() < BLOOD_HU + 0.2 * 300  # what resampling there and back blurs away
 
@@ -130,7 +130,7 @@ def test_rule_for_implausible_healthy_tissue(tissue_hu, map_hu, rule, is_left):
     heart[5:25, 10:50, 10:50] = 1
     scan, mask = scan_of(hu, (1.0, 1.0, 3.0), heart)
     result = decompose(scan, mask, Constant(map_hu), min_healthy_hu=rule, floor_hu=1.0)
-    middle = sitk.GetArrayFromImage(result.calcium_map)[15, 30, 30]
+    middle = result.hu[15, 30, 30]
     assert middle == (pytest.approx(map_hu, abs=0.01) if is_left else 0)
 
 
@@ -139,7 +139,7 @@ def test_map_stays_within_the_heart():
     outside = sitk.GetArrayFromImage(mask) == 0
     for within_heart in (True, False):
         result = decompose(scan, mask, Constant(50.0), within_heart=within_heart)
-        assert sitk.GetArrayFromImage(result.calcium_map)[outside].any() != within_heart
+        assert result.hu[outside].any() != within_heart
 
 
 def test_only_chosen_slices_are_decomposed():
@@ -149,7 +149,7 @@ def test_only_chosen_slices_are_decomposed():
     assert network.seen == 0
     assert mass(none) == 0
     assert not none.decomposed.any()
-    assert (sitk.GetArrayFromImage(healthy_image(scan.image, none.calcium_map)) == scan.hu).all()
+    assert (sitk.GetArrayFromImage(healthy_image(scan.image, none.image())) == scan.hu).all()
     assert decompose(scan, mask, AboveBlood(), probabilities=0.5).decomposed.all()
 
     def lower_half(slices):

@@ -48,7 +48,7 @@ def scored(slice_mm=3.0, shows=True, **switched):
 
 
 def map_of(result):
-    return sitk.GetArrayFromImage(result.decomposition.calcium_map)
+    return result.decomposition.hu
 
 
 def slices_with_calcium(result):
@@ -62,7 +62,7 @@ def test_off_empties_the_slice_and_changes_no_other(slice_mm):
     assert before[14].any()
     assert not map_of(after)[14].any()
     np.testing.assert_array_equal(map_of(after)[is_on], before[is_on])
-    healthy = sitk.GetArrayFromImage(healthy_image(after.scan.image, after.decomposition.calcium_map))
+    healthy = sitk.GetArrayFromImage(healthy_image(after.scan.image, after.decomposition.image()))
     np.testing.assert_array_equal(healthy[14], sitk.GetArrayFromImage(after.scan.image)[14])
 
 
@@ -81,7 +81,7 @@ def test_slices_of_coronary_candidates_are_decomposed(slice_mm, by_reader, expec
     scan, mask = lesion_scan(slice_mm)
     settings = DecompositionSettings(min_healthy_hu=None)
     parts = decompose_heart(scan, mask, networks_of(shows=False), settings, by_reader, coronary_slices=(14,)).parts
-    has_calcium = sitk.GetArrayViewFromImage(parts.calcium_map).any((1, 2))
+    has_calcium = parts.hu.any((1, 2))
     assert [k for k in LESIONS if has_calcium[k] and k != 15] == expected  # slice 15 touches those of 14
 
 

@@ -30,6 +30,7 @@ from CACScoringLib.core.ct import (
     same_grid,
 )
 from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, TERRITORIES, Artery, NonCoronary
 from CACScoringLib.models.preprocessing import heart_slices
 from CACScoringLib.mrml import scene as mrml
@@ -283,7 +284,9 @@ def decomposed(result):
     probabilities = np.linspace(0, 1, len(slices), dtype=np.float32)
     on_scan = np.array([np.nan, 0, 0.2, 0.6, 0.8, 1, np.nan], np.float32)
     slice_probabilities = SliceProbabilities(slices, probabilities, on_scan)
-    parts = Decomposition(calcium, probabilities >= 0.5, DecompositionSettings())
+    parts = Decomposition(
+        sitk.GetArrayFromImage(calcium), Grid.of(calcium), probabilities >= 0.5, DecompositionSettings()
+    )
     rules = replace(result.methods["threshold"].rules, threshold_hu=10.0, minimum_area_mm2=0.0)
     lesions = find_lesions(calcium, labels_of(scan), rules, peaks=scan)
     total = score_lesions(lesions.lesions, scan.GetSpacing(), rules)
@@ -302,8 +305,8 @@ def test_calcium_map_and_healthy_image_lie_over_the_ct(decomposed, tmp_path):
     for content in (content_of_result(decomposed, record), content_of_folder(tmp_path, scan, "chest 7.nrrd")):
         scene = slicer.vtkMRMLScene()
         nodes = mrml.add_to_scene(scene, content)
-        healthy = healthy_image(scan, parts.calcium_map)
-        for node, image in ((nodes.calcium_map, parts.calcium_map), (nodes.healthy, healthy)):
+        healthy = healthy_image(scan, parts.image())
+        for node, image in ((nodes.calcium_map, parts.image()), (nodes.healthy, healthy)):
             cropped = mrml.image_of_volume(node)
             start = image.TransformPhysicalPointToIndex(cropped.GetOrigin())
             part = image[[slice(at, at + n) for at, n in zip(start, cropped.GetSize(), strict=True)]]

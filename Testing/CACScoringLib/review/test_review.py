@@ -28,7 +28,7 @@ def scored():
 def review_of(scored, method, recorded=True):
     scan, heart, result = scored
     method_result, record = result.methods[method], report.record_of(result)
-    image, peaks = (scan.image, None) if method == "threshold" else (result.decomposition.calcium_map, scan.image)
+    image, peaks = (scan.image, None) if method == "threshold" else (result.decomposition.image(), scan.image)
     elsewhere = record.non_coronary if method == "threshold" else None
     lesions = recorded_lesions(record.methods[method], elsewhere) if recorded else {}
     review = Review(

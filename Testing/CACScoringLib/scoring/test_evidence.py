@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CACScoringLib.calcium_map.decomposition import Decomposition, DecompositionSettings
 from CACScoringLib.core.ct import Acquisition, CTError, CTScan
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.scoring.arteries import ArterySuggestion
@@ -50,12 +52,16 @@ def map_of(calcium):
     return image
 
 
+def decomposition_of(calcium):
+    return Decomposition(calcium, Grid.of(map_of(calcium)), np.ones(len(calcium), bool), DecompositionSettings())
+
+
 def test_features_are_what_they_say(two_lesions):
     calcium, lesions = two_lesions
     suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, p) for x, p in zip(lesions.lesions, (0.2, 0.5), strict=True)]
     probabilities = np.array([np.nan, 0.1, 0.8, 0.5], np.float32)
     # blood and noise reach 105 HU
-    by_name = map_features(lesions, suggestions, map_of(calcium), probabilities, 20.0)
+    by_name = map_features(lesions, suggestions, decomposition_of(calcium), probabilities, 20.0)
     assert set(by_name) == set(MAP_FEATURES)
     large = int(np.argmax(by_name["log_mass"]))
     assert lesions.lesions[large].voxels == 8
@@ -77,7 +83,7 @@ def test_a_candidate_is_judged_by_its_looks_and_not_by_the_map(two_lesions):
     assert set(by_name) == set(CANDIDATE_FEATURES)
     # A stent lies in an artery, and looks like a calcified one.
     assert by_name["look_logit"] == pytest.approx([math.log(0.8 / 0.2), -math.log(999)])
-    by_map = map_features(lesions, suggestions, map_of(calcium), np.ones(4, np.float32), 20.0)
+    by_map = map_features(lesions, suggestions, decomposition_of(calcium), np.ones(4, np.float32), 20.0)
     for name in ("log_mass", "log_ct_excess", "place_logit"):
         np.testing.assert_array_equal(by_name[name], by_map[name])
 
@@ -85,13 +91,13 @@ def test_a_candidate_is_judged_by_its_looks_and_not_by_the_map(two_lesions):
 def test_certain_and_unknown_values_stay_finite(two_lesions):
     calcium, lesions = two_lesions
     certain = [ArterySuggestion(x.id, Artery.LAD, 1.0, p) for x, p in zip(lesions.lesions, (0.0, 1.0), strict=True)]
-    features = map_features(lesions, certain, map_of(calcium), np.full(4, np.nan), None)
+    features = map_features(lesions, certain, decomposition_of(calcium), np.full(4, np.nan), None)
     assert features["place_logit"] == pytest.approx(math.log(999) * np.array([1, -1]))
     assert features["slice_logit"] == pytest.approx(math.log(999) * np.array([-1, -1]))
-    usual = map_features(lesions, certain, map_of(calcium), np.full(4, np.nan), 15.0)
+    usual = map_features(lesions, certain, decomposition_of(calcium), np.full(4, np.nan), 15.0)
     np.testing.assert_equal(features, usual)
     nothing = found_in(0 * calcium, calcium)
-    assert all(len(x) == 0 for x in map_features(nothing, [], map_of(calcium), np.ones(4), 9.0).values())
+    assert all(len(x) == 0 for x in map_features(nothing, [], decomposition_of(calcium), np.ones(4), 9.0).values())
 
 
 def test_slices_of_candidates_that_look_coronary(two_lesions):
