@@ -148,7 +148,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     if not settings.scene and not _has_mrml():
         print("Without scene.mrb for 3D Slicer, which --scene writes.")
     if options.profile:
-        print(progress.profile())
+        progress.note(progress.profile())
 
 
 @contextlib.contextmanager
