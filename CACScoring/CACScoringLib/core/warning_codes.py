@@ -46,7 +46,7 @@ ADVICE = {
     "padding-among-tissue": "Check that nothing outside the patient is counted as calcium.",
     "patient-position": "Check in a viewer that the heart's apex points to the left and the spine lies behind it.",
     "results-damaged": "Check who edited scores.json. Edit lesions in a review instead.",
-    "series-chosen": "Check that this series is meant; cac info CT lists the others.",
+    "series-chosen": "Check that this series is meant, or choose another.",
     "several-acquisitions": "Do not use the score before you have checked in a viewer that the parts fit together.",
     "slices-blank": "Check that the whole heart lies between the blank slices.",
     "slices-repeated": "Do not use the score. Export or copy the series again.",

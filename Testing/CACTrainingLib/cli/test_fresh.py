@@ -60,6 +60,8 @@ ENDS_EARLY = [
     'watch http://127.0.0.1:9 --output new --settings {"watch":{"poll_seconds":0}}',
     "drr none --output new",
     "models list",
+    "info SCAN",
+    "data list",
     "sample table.csv",
     "phantom --single 1 --output table.csv",
     "insert none --output new",
