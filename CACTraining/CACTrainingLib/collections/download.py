@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from CACScoringLib.cohort.folder import safe_name
 from CACScoringLib.core.files import OutputError, atomic_folder, remove_partial, write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.series_rule import is_soft_kernel
@@ -57,6 +58,10 @@ class RemoteSeries:
     size_mb: float
     licence: str
 
+    def folder_in(self, folder: Path) -> Path:
+        """Return the series' folder below that of the download."""
+        return folder / safe_name(self.patient) / safe_name(self.uid)
+
     @property
     def reconstruction(self) -> tuple[str, float] | None:
         """Kernel and slice thickness in mm from a description of NLST; None for others.
@@ -92,17 +97,21 @@ def fetch(collection: Collection, folder: Path, count: int, progress: Progress, 
         The number of series in the folder.
 
     Raises:
-        CollectionError: There is no connection, or the index lacks the collection.
+        CollectionError: There is no connection, the index lacks the collection, or the count is below 1.
         OutputError: The disk has no room for the series.
     """
+    if count < 1:
+        raise CollectionError(f"At least one scan is fetched, not {count}: give --scans 1 or more.")
     client = client or _client(collection, folder)
     progress.begin(["index", "download"])
     with progress.step("index"):
         series = chosen_series(_remote_series(client.index, collection), count)
         if not series:
-            raise CollectionError(f"The index of the Imaging Data Commons has no CT of {collection.title}.")
+            raise CollectionError(
+                f"The index of the Imaging Data Commons has no CT of {collection.title}. Update the package idc-index."
+            )
         collection.write_terms(folder)
-        waiting = [entry for entry in series if not _is_whole(folder / entry.patient / entry.uid)]
+        waiting = [entry for entry in series if not _is_whole(entry.folder_in(folder))]
         needed, free = sum(entry.size_mb for entry in waiting), shutil.disk_usage(folder).free / MB
         patients = len({entry.patient for entry in series})
         progress.note(
@@ -190,9 +199,9 @@ def _remote_series(index: Any, collection: Collection) -> list[RemoteSeries]:
 
 def _fetch_series(client: Any, collection: Collection, series: RemoteSeries, folder: Path) -> None:
     """Fetch a series, whole or not at all. Raises CollectionError and OSError."""
-    target = folder / series.patient / series.uid
+    target = series.folder_in(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
-    remove_partial(target.parent, name=series.uid)
+    remove_partial(target.parent, name=target.name)
     if target.exists():
         shutil.rmtree(target)
     with atomic_folder(target) as place:

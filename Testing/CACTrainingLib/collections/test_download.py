@@ -157,3 +157,13 @@ def test_lidc_gives_the_largest_series_of_each_patient_in_a_stable_order():
     assert all(uid.endswith("1") for uid in uids)
     assert uids == [entry.uid for entry in chosen_series(series[::-1], 10)]
     assert uids[:5] == [entry.uid for entry in chosen_series(series, 5)], "more scans keep the earlier ones"
+
+
+def test_names_of_the_index_are_no_paths(tmp_path):
+    run(Client([("1.0", "../../P0", "2.0", "chest", "lidc_idri")]), tmp_path / "a" / "b" / "scans")
+    assert not [path for path in tmp_path.rglob("*.dcm") if tmp_path / "a" / "b" / "scans" not in path.parents]
+
+
+def test_no_scan_is_no_download(tmp_path):
+    with pytest.raises(CollectionError, match="--scans 1"):
+        run(Client(ROWS), tmp_path / "scans", count=0)
