@@ -130,7 +130,6 @@ def score_candidates(
     coronary, spacing = dense.candidates.coronary, scan.image.GetSpacing()
     has_territories = heart.territories is not None
     doubts: list[ScanWarning] = []
-    is_stent_decisive = False
     if selection is None:
         suggestions = tuple(suggested_arteries(coronary, scan, heart))
         method = method_result("candidates", coronary, rules, spacing, suggestions)
@@ -138,12 +137,13 @@ def score_candidates(
         counted = selection.lesions
         method = method_result("automatic", counted, rules, spacing, selection.suggestions, selection.left_out)
         doubts = [*stent_warning(selection), *decisive_warning(method, spacing)]
-        is_stent_decisive = stents_decide(selection, rules, spacing)
     elsewhere = score_elsewhere(dense.candidates, rules, spacing, reviewed=False) if has_territories else None
     noise = noise_warnings(method.lesions, dense.candidates.non_coronary, blood)
     doubts = [*dense_warning(method.lesions), *noise, *doubts]
     warnings = (*dense.warnings, *doubts, unreviewed_warning(method, has_territories))
-    return ClinicalScore(method, elsewhere, warnings, is_stent_decisive)
+    return ClinicalScore(
+        method, elsewhere, warnings, selection is not None and stents_decide(selection, rules, spacing)
+    )
 
 
 def score_elsewhere(
