@@ -72,14 +72,17 @@ class ReviewCase:
 
     def scan(self) -> CTScan:
         """Read the CT that was scored. Raises CTError."""
+        if self.series is not None:
+            return read_ct(self.ct, self.series)
         try:
-            scan = read_ct(self.ct, self.series)
-            if self.series is not None or all(warning.code != "series-chosen" for warning in scan.warnings):
-                return scan
+            scan = read_ct(self.ct)
         except SeriesChoiceError:
-            if self.series is not None or self._scored_series() is None:
+            if (series := self._scored_series()) is None:
                 raise
-        return read_ct(self.ct, self._scored_series())
+            return read_ct(self.ct, series)
+        is_chosen = any(warning.code == "series-chosen" for warning in scan.warnings)
+        series = self._scored_series() if is_chosen else None
+        return scan if series is None else read_ct(self.ct, series)
 
     def _scored_series(self) -> str | None:
         """Return the series of the folder that was scored, by a cohort's record of its files, else by its recorded

@@ -141,7 +141,9 @@ def _sites_by_label(path: Path) -> dict[int, Site]:
         raise BadReferenceError(f"{path} does not name labels ({error}). Download it again.") from error
     sites = {label: site_called(name) for label, name in labels.items()}
     if unknown := [labels[label] for label, site in sites.items() if site is None]:
-        raise BadReferenceError(f"{path} names {', '.join(map(printable, unknown))}, which is no site of calcium.")
+        raise BadReferenceError(
+            f"{path} names {', '.join(map(printable, unknown))}, which is no site of calcium. Rename it."
+        )
     return {label: site for label, site in sites.items() if site is not None}
 
 

@@ -54,7 +54,7 @@ SAME_PLACE_MM = 3.0
 PIXEL_CENTRE = 0.5
 """Offset in pixels of OsiriX, which counts from the first pixel's corner, from DICOM, which counts from its centre."""
 
-_POINTED = re.compile(r"^\s*(\d+),(\d{1,2})\s*$")
+_DECIMAL_COMMA = re.compile(r"^\s*(\d+),(\d{1,2})\s*$")
 """Number with a decimal comma, as spreadsheets of some languages write it; three digits would be thousands."""
 
 _PARSE_ERRORS = (ExpatError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
@@ -206,7 +206,7 @@ def score_rows(path: Path) -> list[list[str]]:
     Raises OSError, ValueError, TableError, and CocaError if openpyxl is missing.
     """
     if path.suffix != ".xlsx":
-        return [[_POINTED.sub(r"\1.\2", cell) for cell in cells] for _, cells in read_cells(path)]
+        return [[_DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in cells] for _, cells in read_cells(path)]
     try:
         from openpyxl import load_workbook
     except ImportError as error:
