@@ -27,6 +27,8 @@ class Acquisition:
         slice_thickness_mm: Thickness of a slice, which may differ from the distance between slices.
         exposure_mas: Tube current–time product, mAs.
         filter_material: Material of the X-ray filter, such as "tin".
+        patient_height_m: Height of the patient, m.
+        patient_weight_kg: Weight of the patient, kg.
         mass_factor_patient: mg/cm³ of hydroxyapatite per HU in this scan, as stated by its scanner (DICOM 0018,9351).
         mass_factor_small: The scanner's factor for small patients (DICOM 0018,9352).
         mass_factor_medium: The factor for medium patients.
@@ -55,6 +57,8 @@ class Acquisition:
     mass_factor_medium: float | None = None
     mass_factor_large: float | None = None
     filter_material: str | None = None
+    patient_height_m: float | None = None
+    patient_weight_kg: float | None = None
 
     @property
     def has_tin_filter(self) -> bool:

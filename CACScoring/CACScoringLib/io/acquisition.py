@@ -12,6 +12,9 @@ from .dicom import DicomSlice, first_value
 LEAST_MASS_FACTOR, MOST_MASS_FACTOR = 0.3, 2.0
 """Plausible range of a scanner's mass factor, mg/cm³ of hydroxyapatite per HU; 70 to 140 kVp give 0.4 to 1."""
 
+_HEIGHTS_M, _WEIGHTS_KG = (0.4, 2.5), (3.0, 400.0)
+"""Plausible heights and weights; centimetres and pounds that were entered for metres and kilograms are mostly not."""
+
 _TEXTS = ("FilterType", "SeriesDescription", "ProtocolName", "ImageComments")
 _TIN = re.compile(r"(?<![A-Z])(SN ?(70|80|1[0-5]0)|(TIN|SN)[ -]?FILT|FILT[A-Z]* (TIN|SN)|ZINN)(?!\d)", re.IGNORECASE)
 """Tin filters as manufacturers and users write them: "CaSc Sn100", "Sn 150 kV", "Filtre Sn", "tin filter"."""
@@ -31,6 +34,10 @@ def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
 
     def number(keyword: str) -> float | None:
         return first_value(slices, DicomSlice.number, keyword)
+
+    def plausible(keyword: str, low: float, high: float) -> float | None:
+        value = number(keyword)
+        return value if value is not None and low <= value <= high else None
 
     def factors(keyword: str, count: int) -> tuple[float | None, ...]:
         values = first_value(slices, lambda slice_, name: slice_.numbers(name, count), keyword)
@@ -58,6 +65,8 @@ def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
         patient_age_years=_age_years(text("PatientAge")),
         patient_id=text("PatientID"),
         patient_name=text("PatientName"),
+        patient_height_m=plausible("PatientSize", *_HEIGHTS_M),
+        patient_weight_kg=plausible("PatientWeight", *_WEIGHTS_KG),
         mass_factor_patient=factors("CalciumScoringMassFactorPatient", 1)[0],
         mass_factor_small=small,
         mass_factor_medium=medium,

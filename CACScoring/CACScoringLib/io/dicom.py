@@ -46,7 +46,7 @@ TAGS = [
     "HighBit", "PixelRepresentation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept", "RescaleType",
     "CalciumScoringMassFactorPatient", "CalciumScoringMassFactorDevice", "SOPInstanceUID", "FrameOfReferenceUID",
     "ImagesInAcquisition", "ReconstructionDiameter", "AcquisitionDateTime", "AcquisitionDate", "FilterMaterial",
-    "FilterType", "ProtocolName", "ImageComments",
+    "FilterType", "ProtocolName", "ImageComments", "PatientSize", "PatientWeight",
 ]
 # fmt: on
 

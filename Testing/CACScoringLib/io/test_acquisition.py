@@ -40,6 +40,13 @@ class TestAcquisition:
         facts = self.read(tmp_path / "wrong", **tags)
         assert (facts.mass_factor_patient, facts.mass_factor_small) == (None, None)
 
+    @pytest.mark.parametrize(("size", "weight"), [(1.75, 80.0), (175.0, 800.0), (0.0, 0.0)])
+    def test_height_and_weight(self, tmp_path, size, weight):
+        """DICOM 0010,1020 in m and 0010,1030 in kg; other units are left out."""
+        facts = self.read(tmp_path, PatientSize=size, PatientWeight=weight)
+        expected = (1.75, 80.0) if size == 1.75 else (None, None)
+        assert (facts.patient_height_m, facts.patient_weight_kg) == expected
+
     @pytest.mark.parametrize(
         ("age", "years"),
         [("058Y", 58), ("018M", 1), ("105W", 2), ("010D", 0), ("58", None), ("", None)],
