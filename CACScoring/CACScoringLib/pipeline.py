@@ -7,10 +7,11 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from .anatomy.epicardial_fat import measure_epicardial_fat
 from .anatomy.heart_search import locate_heart
 from .calcium_map.decomposition import DecompositionSettings, decompose_heart
 from .core.acquisition import Acquisition
-from .core.ct import CTError, CTScan, ScanWarning
+from .core.ct import CTError, CTScan, ScanWarning, mask_on_scan_grid
 from .core.progress import Progress
 from .models.choice import Networks
 from .quality.calibration import familiarity_of
@@ -90,6 +91,7 @@ def score_scan(
     lesions: sitk.Image | None = None,
     networks: Networks | None = None,
     progress: Progress | None = None,
+    pericardium: sitk.Image | None = None,
 ) -> ScoreResult:
     """Score a CT by the clinical rule, and with networks without a threshold too.
 
@@ -105,6 +107,8 @@ def score_scan(
             territories they are unassigned.
         networks: The networks; None for the clinical rule alone.
         progress: Shows the steps.
+        pericardium: Mask of all within the pericardium, on any grid, for epicardial fat; None for the outline of the
+            networks.
 
     Raises:
         NoHeartError: No heart was found.
@@ -125,6 +129,11 @@ def score_scan(
         normalisation = normalisation_of(scan, settings.normalisation)
         scored = normalisation.of(scan)
         region = locate_heart(scored, heart, networks, None if reader is None else reader.sites)
+        if pericardium is not None:
+            outline, doubts = mask_on_scan_grid(pericardium, scored, "pericardium mask")
+            region = replace(region, pericardium=outline, warnings=(*region.warnings, *doubts))
+        source = region.source if pericardium is None else "given"
+        fat = measure_epicardial_fat(scored, region.pericardium, source)
     with progress.step("acquisition"):
         rules_calibration = rules.calibration_mg_per_mm3_hu
         calibration = settings.calibration or scan_calibration(
@@ -167,7 +176,7 @@ def score_scan(
             methods = {name: with_intervals(name, method, errors, spacing_mm) for name, method in methods.items()}
         ranking = _rank(clinical.method, settings, scan.acquisition)
         categories = categories_of(methods["threshold"], ranking.percentile)
-    stages = (scan, rules, region, quality, decomposed, familiarity, clinical, ranking, calcium)
+    stages = (scan, rules, region, quality, decomposed, familiarity, clinical, ranking, calcium, fat)
     return ScoreResult(
         scan=scan,
         heart=region,
@@ -185,6 +194,7 @@ def score_scan(
         normalisation=quality.normalisation,
         scored=None if scored is scan else scored,
         mass_calibration=calibration,
+        epicardial_fat=fat.fat,
     )
 
 

@@ -11,6 +11,7 @@ from .core.ct import CTScan, ScanWarning
 from .core.labels import Artery
 
 if TYPE_CHECKING:
+    from .anatomy.epicardial_fat import EpicardialFat
     from .anatomy.heart_region import HeartRegion
     from .calcium_map.decomposition import Decomposition, SliceProbabilities
     from .models.choice import Networks
@@ -57,6 +58,7 @@ class ScoreResult:
         normalisation: Normalisation of the scan; None in results of earlier versions.
         scored: The scan as scored; None if it was not normalised.
         mass_calibration: Calibration of masses without a threshold; None in results of earlier versions.
+        epicardial_fat: Fat within the pericardium; None without a whole pericardium.
         recorded_models: Models of the run that a review began with.
     """
 
@@ -78,6 +80,7 @@ class ScoreResult:
     normalisation: Normalisation | None = None
     scored: CTScan | None = None
     mass_calibration: MassCalibration | None = None
+    epicardial_fat: EpicardialFat | None = None
     recorded_models: tuple[ModelRecord, ...] = ()
 
     def __repr__(self) -> str:

@@ -78,6 +78,7 @@ class ScanInput:
         series: Series of the folder, as `read_ct` takes it.
         heart: Mask of the heart.
         lesions: A reader's lesions.
+        pericardium: Mask of all within the pericardium, for epicardial fat.
         acquisition: JSON of facts that the CT's file lacks.
         calibration_insert: Mask of a phantom insert in the scan and its density in mg/cm³, to calibrate mass by.
         name: Name of the scan in results; None for the name of its file.
@@ -87,6 +88,7 @@ class ScanInput:
     series: str | None = None
     heart: Path | None = None
     lesions: Path | None = None
+    pericardium: Path | None = None
     acquisition: Path | None = None
     calibration_insert: tuple[Path, float] | None = None
     name: str | None = None
@@ -155,6 +157,7 @@ def read_and_score(
         if scan_input.name:
             scan = replace(scan, source=Path(scan_input.name))
         heart = read_mask(scan_input.heart) if scan_input.heart else None
+        pericardium = read_mask(scan_input.pericardium) if scan_input.pericardium else None
         if settings.dicom:
             from .exchange.source import check_reader, check_series
 
@@ -168,7 +171,7 @@ def read_and_score(
     score_settings = replace(score_settings, calibration=calibration)
     if networks and heart is not None:
         networks = replace(networks, heart=None)
-    result = score_scan(scan, score_settings, heart, lesions, networks, progress)
+    result = score_scan(scan, score_settings, heart, lesions, networks, progress, pericardium)
     if models.estimates:
         parts = result.scored_scan, result.heart, result.methods
         whole_scan = estimate_whole_scan(*parts, models.estimates, settings.saliency, progress)

@@ -90,6 +90,8 @@ class HeartRegion:
         source: "lungs" as found here, "given", AROUND_LESIONS, or the name of a network.
         warnings: Doubts about the region.
         territories: Territories in and around the heart; None if no network found them or they do not fit the heart.
+        pericardium: Outline of the territories' network without a margin, uint8 0/1 on the scan's grid; None without
+            it, and for a mask of the user.
     """
 
     mask: sitk.Image
@@ -97,6 +99,7 @@ class HeartRegion:
     source: str
     warnings: tuple[ScanWarning, ...] = ()
     territories: Territories | None = None
+    pericardium: sitk.Image | None = None
 
     def territory_labels(self, image: sitk.Image) -> sitk.Image | None:
         """Return the likeliest territory of each voxel of the scan; None without territories."""
@@ -303,23 +306,12 @@ def _opened(tissue: np.ndarray) -> tuple[np.ndarray, float]:
 def cut_warnings(
     part: np.ndarray, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0), least_mm2: float = 0.0
 ) -> tuple[ScanWarning, ...]:
-    """Check whether a heart, or a part of it that matters, reaches an end or a side of the scan.
-
-    Args:
-        part: [k, j, i], 0 outside.
-        spacing_mm: Along i, j, k.
-        least_mm2: Area at an end or a side above which it is cut.
+    """Check whether a heart, or a part of it that matters, reaches an end or a side of the scan; see `cut_ends`.
 
     Returns:
         A severe warning where it does.
     """
-    i_mm, j_mm, k_mm = spacing_mm
-    areas_mm2 = {
-        "top": np.count_nonzero(part[-1]) * i_mm * j_mm,
-        "bottom": np.count_nonzero(part[0]) * i_mm * j_mm,
-        "sides": np.count_nonzero(part[:, [0, -1]]) * i_mm * k_mm + np.count_nonzero(part[:, :, [0, -1]]) * j_mm * k_mm,
-    }
-    cut = [name for name, area_mm2 in areas_mm2.items() if area_mm2 > least_mm2]
+    cut = cut_ends(part, spacing_mm, least_mm2)
     if not cut:
         return ()
     message = (
@@ -327,6 +319,23 @@ def cut_warnings(
         "and its calcium is not counted."
     )
     return (ScanWarning("heart-cut", message),)
+
+
+def cut_ends(part: np.ndarray, spacing_mm: Sequence[float], least_mm2: float) -> list[str]:
+    """Name the ends and sides of the scan that a part of it reaches.
+
+    Args:
+        part: [k, j, i], 0 outside.
+        spacing_mm: Along i, j, k.
+        least_mm2: Area at an end or a side above which it is cut.
+    """
+    i_mm, j_mm, k_mm = spacing_mm
+    areas_mm2 = {
+        "top": np.count_nonzero(part[-1]) * i_mm * j_mm,
+        "bottom": np.count_nonzero(part[0]) * i_mm * j_mm,
+        "sides": np.count_nonzero(part[:, [0, -1]]) * i_mm * k_mm + np.count_nonzero(part[:, :, [0, -1]]) * j_mm * k_mm,
+    }
+    return [name for name, area_mm2 in areas_mm2.items() if area_mm2 > least_mm2]
 
 
 def _descending_aorta(chest: Chest, heart: np.ndarray) -> np.ndarray | None:

@@ -176,8 +176,9 @@ def _search_lungs_and_territories(scan: CTScan, model: LoadedModel) -> tuple[Hea
 
     def search(expected: sitk.Image | None = None) -> HeartRegion:
         territories = find_territories(scan, model, expected)
-        mask = widened(territories.heart_mask(scan.image), HEART_MARGIN_MM)
-        return HeartRegion(mask, None, territories.source, territories.warnings, territories)
+        pericardium = territories.heart_mask(scan.image)
+        mask = widened(pericardium, HEART_MARGIN_MM)
+        return HeartRegion(mask, None, territories.source, territories.warnings, territories, pericardium)
 
     with ThreadPoolExecutor(2) as threads:
         by_lungs, by_network = threads.map(_candidate, (lambda: heart_region(scan), search))
@@ -220,7 +221,7 @@ def _confirmed(heart: HeartRegion, lungs: HeartRegion) -> HeartRegion:
     # The lungs' region is larger than the heart, and may reach an end of the scan where the heart does not.
     warnings = (*(warning for warning in lungs.warnings if warning.code != "heart-cut"), *heart.warnings, *cut)
     territories = heart.territories and heart.territories.with_descending_aorta(grid.image(excluded == AORTA_LABEL))
-    return HeartRegion(mask, lungs.excluded, heart.source, warnings, territories)
+    return HeartRegion(mask, lungs.excluded, heart.source, warnings, territories, heart.pericardium)
 
 
 def _from_lungs(lungs: HeartRegion, reason: str) -> HeartRegion:

@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
     add("--overwrite", action="store_true", help="replace results that are already in the folder")
     add("--series", metavar="NUMBER|UID", help=SERIES_HELP)
     add("--heart", type=Path, metavar="MASK", help="heart mask to use in place of the segmented heart")
+    add("--pericardium", type=Path, metavar="MASK", help="mask of all within the pericardium, to measure its fat")
     add(
         "--lesions",
         type=Path,
@@ -131,7 +132,8 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         raise OutputError("Give one CT, or a --radiograph, to score (see cac score --help).")
     settings = _settings(options)
     ct = options.make_sample if options.sample else options.ct
-    inputs = {name: value for name in ("series", "heart", "lesions") if (value := getattr(options, name)) is not None}
+    names = ("series", "heart", "lesions", "pericardium")
+    inputs = {name: value for name in names if (value := getattr(options, name)) is not None}
     scan = replace(from_file(options.settings, "scan", ScanInput(ct)), ct=ct, **inputs)
     earlier = read_result(options.earlier) if options.earlier else None
     name = "sample" if options.sample else stem(options.ct.resolve())

@@ -17,7 +17,7 @@ WHOLE_FOLDER = "ct"
 """Name of an image whose folder is one scan, as in cohorts of digital patients: other files and subfolders (masks,
 maps, a DICOM copy) belong to the same scan."""
 
-_COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "session", "group")
+_COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "session", "group", "pericardium")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class CohortScan:
         patient: Patient.
         session: Session.
         group: Group.
+        pericardium: File of the mask of all within the pericardium.
         fault: Reason why it cannot be scored, if known in advance.
     """
 
@@ -46,6 +47,7 @@ class CohortScan:
     patient: str = ""
     session: str = ""
     group: str = ""
+    pericardium: Path | None = None
     fault: str | None = None
 
 
@@ -53,7 +55,8 @@ def scans_of_table(path: Path) -> tuple[list[CohortScan], tuple[ScanWarning, ...
     """Return the scans of a table, in its order, and warnings. Raises TableError.
 
     path: UTF-8 text with a line per scan, separated by comma, semicolon or tab, or parquet. Columns: ct (file or DICOM
-    folder), and optionally name, series, heart, lesions (files), patient, session, group (copied into the result).
+    folder), and optionally name, series, heart, lesions, pericardium (files), patient, session, group (copied into the
+    result).
     Paths are relative to the table's folder.
     """
     table = _read_table_or_parquet(path)
@@ -66,13 +69,16 @@ def scans_of_table(path: Path) -> tuple[list[CohortScan], tuple[ScanWarning, ...
     scans = []
     for line, ct in zip(table.lines, cts, strict=True):
         series = line.text("series")
-        heart, lesions = (folder / mask if mask else None for mask in (line.text("heart"), line.text("lesions")))
+        masks = (line.text(column) for column in ("heart", "lesions", "pericardium"))
+        heart, lesions, pericardium = (folder / mask if mask else None for mask in masks)
         # A UID identifies a person, so only the number of a series becomes part of the name.
         number = f"-{series}" if re.fullmatch(r"\d+(\.\d+)?", series) else ""
-        name, *labels = (printable(line.text(column)) for column in ("name", "patient", "session", "group"))
+        name, patient, session, group = (
+            printable(line.text(column)) for column in ("name", "patient", "session", "group")
+        )
         key = line.text("ct") + (f"#{series}" if series else "")
         name = name or name_below(root, ct) + number
-        scans.append(CohortScan(name, ct, key, series or None, heart, lesions, *labels))
+        scans.append(CohortScan(name, ct, key, series or None, heart, lesions, patient, session, group, pericardium))
     table.need_distinct([scan.key for scan in scans], "scan")
     return scans, _unused(table)
 

@@ -140,7 +140,7 @@ def _score(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOut
         return ScanOutcome(scores, reused=True)
     forget(folder)
     # Results take the scan's name in the cohort, because many scans' files have the same name.
-    scan_input = ScanInput(scan.ct, scan.series, scan.heart, scan.lesions, name=folder.name)
+    scan_input = ScanInput(scan.ct, scan.series, scan.heart, scan.lesions, scan.pericardium, name=folder.name)
 
     def record() -> ScanRecord:
         _check_reach(job)
@@ -213,7 +213,8 @@ def files_key(scan: CohortScan) -> str:
 
 
 def _files(scan: CohortScan) -> Iterator[list[Path]]:
-    for place in (scan.ct, scan.heart, scan.lesions):
+    # Without a pericardium the keys are those of earlier versions.
+    for place in (scan.ct, scan.heart, scan.lesions, *filter(None, [scan.pericardium])):
         if place is None:
             yield []
         elif place.is_dir():

@@ -17,6 +17,12 @@ _SCAN = ("name", "folder", "ct", "patient", "session", "group", "state", "reason
 _GEOMETRY = ("columns", "rows", "slices", "pixel_mm", "slice_spacing_mm", "noise_hu")
 _TOTALS = ("agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions")
 _INTERVAL = ("interval_low", "interval_high")
+_FAT = {
+    "epicardial_fat_cm3": "volume_cm3",
+    "epicardial_fat_hu": "mean_hu",
+    "epicardial_fat_cm3_per_m2": "indexed_cm3_per_m2",
+}
+"""Columns of epicardial fat, and their keys in `scores.json`."""
 _CATEGORIES = ("risk_class", "cac_drs")
 _LIKELY = ("likely_category", "category_probability")
 _METHOD_COLUMNS = {"threshold": ("left_out", *_CATEGORIES, *_LIKELY), "decomposition": ("scaled_agatston",)}
@@ -32,7 +38,7 @@ def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = (
         names += [f"{method}_{part}" for part in ("status", "reviewed", *_TOTALS, *_INTERVAL, *_METHOD_COLUMNS[method])]
         names += [f"{method}_agatston_{artery.key}" for artery in Artery]
     elsewhere = [f"non_coronary_agatston_{site.key}" for site in NonCoronary]
-    return [*names, *(_ESTIMATES[network][0] for network in estimates), "seconds", *elsewhere]
+    return [*names, *(_ESTIMATES[network][0] for network in estimates), "seconds", *elsewhere, *_FAT]
 
 
 def result_row(record: ScoreRecord) -> dict[str, object]:
@@ -64,6 +70,8 @@ def result_row(record: ScoreRecord) -> dict[str, object]:
             row |= {f"threshold_{part}": value for part, value in zip(_LIKELY, likeliest_values, strict=True)}
     if elsewhere := record.non_coronary:
         row |= {f"non_coronary_agatston_{site.key}": score.agatston for site, score in elsewhere.sites.items()}
+    if fat := record.epicardial_fat:
+        row |= {column: getattr(fat, key) for column, key in _FAT.items()}
     for network, estimate in record.second_opinions.items():
         if network in _ESTIMATES:
             column, key = _ESTIMATES[network]

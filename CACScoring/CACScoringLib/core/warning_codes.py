@@ -77,6 +77,7 @@ ADVICE = {
     "beyond-calibration": "Do not use the automatic score. Review the lesions, or score a usual reconstruction.",
     "unlike-calibration": "Check the lesions and the excluded candidates.",
     # Heart
+    "epicardial-fat-cut": "Check the heart outline. Score a scan of the whole heart if its fat is needed.",
     "heart-cut": "Check the heart outline. If the scan ends within the heart, the score is too low.",
     "heart-floor-uncertain": "Check the lower end of the heart outline; give --heart MASK if it is wrong.",
     "heart-from-lungs": "Check the heart outline; give --heart MASK if it is wrong.",

@@ -84,6 +84,16 @@ class MassCalibrationRecord:
 
 
 @dataclass(frozen=True)
+class EpicardialFatRecord:
+    """Fat within the pericardium, as `anatomy.epicardial_fat.EpicardialFat`."""
+
+    volume_cm3: float
+    mean_hu: float | None
+    indexed_cm3_per_m2: float | None
+    source: str
+
+
+@dataclass(frozen=True)
 class HeartRecord:
     """The heart. source: Network or method that located it, or "given"."""
 
@@ -297,6 +307,7 @@ class ScoreRecord:
     normalisation: NormalisationRecord | None = None
     familiarity: FamiliarityRecord | None = None
     mass_calibration: MassCalibrationRecord | None = None
+    epicardial_fat: EpicardialFatRecord | None = None
     non_coronary: NonCoronaryRecord | None = None
     territories: dict[str, object] | None = None
     slice_probabilities: tuple[float | None, ...] | None = None

@@ -123,6 +123,8 @@ def result_as_text(result: ScoreResult) -> str:
         lines.append(f"Outside the coronary arteries: {'reviewed' if elsewhere.reviewed else 'unreviewed'}")
         scores = elsewhere.scores.items()
         lines += [_line(site.full_name, score, "Agatston") for site, score in scores if score.lesions]
+    if result.epicardial_fat is not None:
+        lines.append(result.epicardial_fat.in_words)
     if result.true_mass_mg is not None:
         true = sum(result.true_mass_mg.values())
         lines.append(f"True mass {true:.1f} mg, measured {mass_text(result.methods['threshold'], None)} mg")
@@ -195,6 +197,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "familiarity": result.familiarity and asdict(result.familiarity),
         "mass_calibration": result.mass_calibration and asdict(result.mass_calibration),
         "heart": {"source": result.heart.source},
+        "epicardial_fat": result.epicardial_fat and asdict(result.epicardial_fat),
         "warnings": [asdict(warning) for warning in result.warnings],
         "rules": {name: asdict(method.rules) for name, method in result.methods.items()},
         "models": [asdict(model) for model in models_of(result)],

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from ..anatomy.epicardial_fat import EpicardialFat
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import ScanWarning
 from ..core.files import OutputFolder
@@ -70,6 +71,7 @@ def result_of(
     """
     record = state.record
     measured, truth, calibration = record.measured, record.truth, record.mass_calibration
+    fat = record.epicardial_fat
     masses = None if truth is None else {a: truth.mass_mg[a.key] for a in Artery if a.key in truth.mass_mg}
     saliency = state.saliency() if images else None  # of the vessels' model, the only one that has any
     return ScoreResult(
@@ -88,6 +90,7 @@ def result_of(
         normalisation=Normalisation.recorded(record),
         scored=None if state.scored is state.scan else state.scored,
         mass_calibration=None if calibration is None else MassCalibration(**vars(calibration)),
+        epicardial_fat=None if fat is None else EpicardialFat(**vars(fat)),
     )
 
 

@@ -16,10 +16,11 @@ from CACScoringLib.core.progress import ScanState
 from CACScoringLib.report.files import result_as_json
 
 LAST = [f"non_coronary_agatston_{site}" for site in ("aortic_valve", "mitral_annulus", "thoracic_aorta", "other")]
+FAT = ["epicardial_fat_cm3", "epicardial_fat_hu", "epicardial_fat_cm3_per_m2"]
 
 
-def test_calcium_outside_the_arteries_stands_in_the_last_columns(monkeypatch):
-    assert columns(["threshold"], identify=False)[-5:] == ["seconds", *LAST]
+def test_calcium_outside_the_arteries_and_fat_stand_in_the_last_columns(monkeypatch):
+    assert columns(["threshold"], identify=False)[-8:] == ["seconds", *LAST, *FAT]
     content = result_as_json(heart_with_territories.score(monkeypatch), {})
     row = result_row(record_of(content))
     assert [row[name] for name in LAST] == pytest.approx([128, 96, 96, 0])
