@@ -67,13 +67,15 @@ def write_json(
 def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> None:
     """Write the images of a result on the scan's grid, axes as in `CTScan`.
 
-    `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Site` labels, by the threshold); where they are known `territories.nii.gz`
-    (`TERRITORIES`); of a decomposition also `calcium_map.nii.gz` (HU above healthy tissue), `healthy.nii.gz` (HU; only
-    where healthy is True) and `map_lesions.nii.gz` (`Artery` labels of the map's lesions); of a whole-scan estimate
-    SALIENCY_FILE.
+    `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Site` labels, by the threshold); where they are known
+    `pericardium.nii.gz` (0, 1) and `territories.nii.gz` (`TERRITORIES`); of a decomposition also `calcium_map.nii.gz`
+    (HU above healthy tissue), `healthy.nii.gz` (HU; only where healthy is True) and `map_lesions.nii.gz` (`Artery`
+    labels of the map's lesions); of a whole-scan estimate SALIENCY_FILE.
     """
     write_image(result.heart.mask, folder / "heart.nii.gz")
     write_image(site_labels(result), folder / "lesions.nii.gz")
+    if result.heart.pericardium is not None:
+        write_image(result.heart.pericardium, folder / "pericardium.nii.gz")
     if result.territories is not None:
         write_image(result.territories, folder / "territories.nii.gz")
     if result.decomposition:
