@@ -17,6 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from CACScoringLib.anatomy.epicardial_fat import measure_epicardial_fat
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan, scan_from_image
 from CACScoringLib.core.files import atomic_folder, write_text_atomically
@@ -225,6 +226,7 @@ def as_ct_scan(scan: DigitalScan, patient: Patient) -> CTScan:
 def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: int) -> dict:
     """Return the truth about a scan for `truth.json`. Masses in mg hydroxyapatite."""
     facts = demographics(patient)
+    fat = measure_epicardial_fat(as_ct_scan(scan, patient), image_on(scan.grid, scan.heart), "truth").fat
     return {
         "schema": SCHEMA,
         "patient": patient.number,
@@ -234,6 +236,7 @@ def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: i
         "bmi_kg_m2": facts.bmi_kg_m2,
         "dominance": patient.tree.dominance,
         "heart_blend": patient.heart.weights,
+        "epicardial_fat": fat and asdict(fat),
         **truth_of_scan(scan, patient.plaques, patient.distractors, labels),
         "pose": asdict(scan.pose),
         "body": asdict(patient.body),
