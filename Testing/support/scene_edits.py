@@ -20,13 +20,16 @@ def ids(review, method):
     return [lesion.id for lesion in review.result(method).lesions.lesions]
 
 
-def paint(review, segment_id, part, mode=slicer.vtkSlicerSegmentEditorLogic.ModificationModeAdd, overwrite=True):
-    """Set a box of the scan, [k, j, i], with Slicer's Segment Editor."""
+def paint(
+    review, segment_id, part, mode=slicer.vtkSlicerSegmentEditorLogic.ModificationModeAdd, overwrite=True, node=None
+):
+    """Set a box of the scan, [k, j, i], with Slicer's Segment Editor. node: None for the clinical rule's lesions."""
+    node = node or review.nodes.calcium
     logic, editor = slicer.vtkSlicerSegmentEditorLogic(), slicer.vtkMRMLSegmentEditorNode()
     review.scene.AddNode(editor)
     logic.SetMRMLScene(review.scene)
     logic.SetSegmentEditorNode(editor)
-    logic.SetSegmentationNode(review.nodes.calcium)
+    logic.SetSegmentationNode(node)
     logic.SetSourceVolumeNode(review.nodes.volume)
     editor.SetOverwriteMode(editor.OverwriteAllSegments if overwrite else editor.OverwriteNone)
     logic.SetCurrentSegmentID(segment_id)
@@ -39,6 +42,6 @@ def paint(review, segment_id, part, mode=slicer.vtkSlicerSegmentEditorLogic.Modi
     labelmap.ShallowCopy(volume.GetImageData())
     volume.GetIJKToRASMatrix(matrix)
     labelmap.SetImageToWorldMatrix(matrix)
-    logic.ModifySegmentByLabelmap(review.nodes.calcium, segment_id, labelmap, mode, True, False)
-    for node in (volume, editor):
-        review.scene.RemoveNode(node)
+    logic.ModifySegmentByLabelmap(node, segment_id, labelmap, mode, True, False)
+    for temporary in (volume, editor):
+        review.scene.RemoveNode(temporary)

@@ -28,6 +28,9 @@ TERMINOLOGY = "Coronary artery calcium"
 HEART_ID = "heart"
 """Segment ID of the heart; lesion segments have the IDs of `segment_id` and NOT_CORONARY_ID."""
 
+PERICARDIUM_ID = "pericardium"
+_PERICARDIUM_COLOUR = (255, 213, 79)
+
 REJECTED_COLOUR = (110, 110, 110)
 LEFT_OUT_OPACITY_3D = 0.3
 
@@ -119,6 +122,18 @@ def add_heart(
     node = _add_segmentation(scene, name, volume, mask, [style])
     node.GetDisplayNode().SetVisibility2DFill(False)
     node.GetDisplayNode().SetVisibility3D(False)
+    return node
+
+
+def add_pericardium(
+    scene: slicer.vtkMRMLScene, name: str, volume: slicer.vtkMRMLScalarVolumeNode, mask: sitk.Image
+) -> slicer.vtkMRMLSegmentationNode:
+    """Add all within the pericardium (1 in the mask) as an outline, hidden until a user shows it."""
+    terminology = f"{_ANATOMY}~SCT^123037004^Anatomical Structure~SCT^76848001^Pericardium~^^~{_REGIONS}~^^~^^"
+    style = _Segment(1, PERICARDIUM_ID, "Pericardium", _PERICARDIUM_COLOUR, terminology)
+    node = _add_segmentation(scene, name, volume, mask, [style])
+    node.GetDisplayNode().SetVisibility2DFill(False)
+    node.GetDisplayNode().SetVisibility(False)
     return node
 
 

@@ -22,7 +22,7 @@ from ..io.files import path_for_itk
 from ..record.reading import record_from_text
 from ..record.score_record import ScoreRecord
 from ..report.pictures import WINDOW_HU
-from .lesion_segments import add_heart, add_lesions, add_territories
+from .lesion_segments import add_heart, add_lesions, add_pericardium, add_territories
 from .scene_content import SceneContent, content_of_result
 from .segments import array_of, check_no_transform, matrix_of_grid, vtk_image
 from .tables import add_table, lesion_columns, score_columns, slice_columns
@@ -73,6 +73,7 @@ class SceneNodes:
         slices: Table of slices.
         saliency: Saliency of a whole-scan estimate, or None.
         territories: Territories, or None if unknown.
+        pericardium: Outline of the pericardium, or None if unknown.
     """
 
     volume: slicer.vtkMRMLScalarVolumeNode
@@ -88,12 +89,13 @@ class SceneNodes:
     slices: slicer.vtkMRMLTableNode | None = None
     saliency: slicer.vtkMRMLScalarVolumeNode | None = None
     territories: slicer.vtkMRMLSegmentationNode | None = None
+    pericardium: slicer.vtkMRMLSegmentationNode | None = None
 
 
 _NODE_NAMES = tuple(field.name for field in fields(SceneNodes) if field.name != "folder")
 # Nodes of a decomposition, and nodes that any result may lack.
 _MAP_KEYS = ("calcium_map", "healthy", "map_lesions", "slices")
-_OPTIONAL_KEYS = ("saliency", "territories")
+_OPTIONAL_KEYS = ("saliency", "territories", "pericardium")
 
 
 def add_to_scene(
@@ -171,6 +173,9 @@ def _new_nodes(
     if content.territories is not None:
         labels = _on_grid(content.territories, grid)
         yield "territories", add_territories(scene, f"Territories of {name}", volume, labels)
+    if content.pericardium is not None:
+        outline = _on_grid(content.pericardium, grid)
+        yield "pericardium", add_pericardium(scene, f"Pericardium of {name}", volume, outline)
     if content.saliency is not None:
         yield "saliency", _add_saliency(scene, content.saliency, f"Saliency of {name}")
     node = scene.AddNewNodeByClass("vtkMRMLTextNode", f"Calcium score of {name}")
@@ -233,7 +238,7 @@ def records_in(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLTextNode]:
 def keep_in_folder(scene: slicer.vtkMRMLScene, nodes: SceneNodes) -> None:
     """Move the segmentations back into the result's folder, because Segment Editor moves them to their volume."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-    for node in (nodes.heart, nodes.calcium, nodes.map_lesions):
+    for node in (nodes.heart, nodes.calcium, nodes.map_lesions, nodes.pericardium):
         if node is not None and hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) != nodes.folder:
             put_under(hierarchy, nodes.folder, node)
 
@@ -266,7 +271,7 @@ def _store_fast(nodes: SceneNodes) -> None:
     """Store the CT uncompressed and outlines cropped, which saves seconds."""
     nodes.volume.AddDefaultStorageNode()
     nodes.volume.GetStorageNode().SetUseCompression(False)
-    for segmentation in (nodes.heart, nodes.territories):
+    for segmentation in (nodes.heart, nodes.territories, nodes.pericardium):
         # Lesions are not cropped: Slicer crashes when it opens an empty part or one of a single voxel.
         if segmentation is not None and min(segmentation.GetSegmentation().GetLayerDataObject(0).GetDimensions()) > 1:
             segmentation.AddDefaultStorageNode()

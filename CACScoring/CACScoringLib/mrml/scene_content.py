@@ -58,6 +58,7 @@ class SceneContent:
         slices: Slices of the scan; empty without a decomposition.
         saliency: Saliency of a whole-scan estimate, or None.
         territories: Labels of `TERRITORIES`, or None if unknown.
+        pericardium: Mask of all within the pericardium, or None if unknown.
         whole_map: Calcium map on the scan's grid; None without a decomposition.
     """
 
@@ -72,6 +73,7 @@ class SceneContent:
     slices: tuple[SliceRow, ...] = ()
     saliency: sitk.Image | None = None
     territories: sitk.Image | None = None
+    pericardium: sitk.Image | None = None
     whole_map: sitk.Image | None = None
 
 
@@ -88,7 +90,7 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
         name = f"{scan.acquisition.patient_name} – {name}"
     text = json.dumps(record, ensure_ascii=False, allow_nan=False)
     saliency = next((o.saliency for o in result.estimates if o.saliency is not None), None)
-    optional = {"saliency": saliency, "territories": result.territories}
+    optional = {"saliency": saliency, "territories": result.territories, "pericardium": result.heart.pericardium}
     content = SceneContent(name, scan.image, result.heart.mask, site_labels(result), text, **optional)
     parts = result.decomposition
     if parts is None:
@@ -106,7 +108,8 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
         text = (folder / LAST_FILE).read_text(encoding="utf-8")
         record = record_from_text(text, LAST_FILE)
         heart, lesions = (read_image(folder / f"{image}.nii.gz") for image in ("heart", "lesions"))
-        files = {"saliency": folder / SALIENCY_FILE, "territories": folder / "territories.nii.gz"}
+        files = {name: folder / f"{name}.nii.gz" for name in ("territories", "pericardium")}
+        files["saliency"] = folder / SALIENCY_FILE
         optional = {name: read_image(file) for name, file in files.items() if file.exists()}
         content = SceneContent(name, ct, heart, lesions, text, **optional)
         if "decomposition" not in record.methods:

@@ -59,7 +59,10 @@ class ResultSection(Section):
 
         results = review.results()
         mapped = results.get("decomposition")
-        widgets.say(ui.mapLabel, "" if mapped is None else _("Calcium map: ") + headline.map_sentence(mapped))
+        lines = [] if mapped is None else [_("Calcium map: ") + headline.map_sentence(mapped)]
+        if (fat := review.epicardial_fat) is not None:
+            lines.append(fat.in_words)
+        widgets.say(ui.mapLabel, "\n".join(lines))
         reader = self._reader()
         warnings = review.warnings
         severe = widgets.severeColour(ui.headLabel)

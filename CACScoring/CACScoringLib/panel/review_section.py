@@ -136,7 +136,8 @@ class ReviewSection(Section):
         self._fillMethods()
         if review is not None:
             events = slicer.vtkSegmentation
-            for segmentation in self._segmentations().values():
+            outlines = filter(None, [review.nodes.pericardium])
+            for segmentation in (*self._segmentations().values(), *outlines):
                 # Painting invokes the first event; undo in Slicer's own segment editor only the second.
                 for event in (events.SourceRepresentationModified, events.SegmentModified):
                     self._observed.addObserver(segmentation.GetSegmentation(), event, self._edited)

@@ -63,20 +63,20 @@ def result_of(
     categories: Categories | None,
     non_coronary: NonCoronaryResult | None,
     warnings: tuple[ScanWarning, ...],
+    fat: EpicardialFat | None,
     images: bool = True,
 ) -> ScoreResult:
     """Return the result of a review, without masses, calcium map and loaded networks.
 
-    images: False omits territories and saliency, which are as large as the scan, if only numbers are read.
+    images: False omits pericardium, territories and saliency, which are as large as the scan, if only numbers are read.
     """
     record = state.record
     measured, truth, calibration = record.measured, record.truth, record.mass_calibration
-    fat = record.epicardial_fat
     masses = None if truth is None else {a: truth.mass_mg[a.key] for a in Artery if a.key in truth.mass_mg}
     saliency = state.saliency() if images else None  # of the vessels' model, the only one that has any
     return ScoreResult(
         scan=replace(state.scan, source=Path(record.input.name or "CT")),
-        heart=HeartRegion(state.heart, None, record.heart.source),
+        heart=HeartRegion(state.heart, None, record.heart.source, pericardium=state.pericardium() if images else None),
         blood=None if measured is None else BloodPool(**vars(measured)),
         methods=methods,
         categories=categories,
@@ -90,7 +90,7 @@ def result_of(
         normalisation=Normalisation.recorded(record),
         scored=None if state.scored is state.scan else state.scored,
         mass_calibration=None if calibration is None else MassCalibration(**vars(calibration)),
-        epicardial_fat=None if fat is None else EpicardialFat(**vars(fat)),
+        epicardial_fat=fat,
     )
 
 
@@ -102,7 +102,7 @@ def with_measured_masses(result: ScoreResult) -> ScoreResult:
 
 def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False, reader: str | None = None) -> None:
     """Write `report.html`, `scores.json`, `lesions.csv`, `lesions.nii.gz`; with a calcium map `map_lesions.nii.gz`;
-    with territories `territories.nii.gz`.
+    with territories `territories.nii.gz`, with a pericardium `pericardium.nii.gz`.
 
     The folder is written atomically. reader: Name of the reader for the report; None if unknown. Raises OutputError,
     for example if the folder is not empty and overwrite is False.
@@ -112,6 +112,7 @@ def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False, rea
     result, identify = with_measured_masses(reviewed.result), reviewed.record.acquisition.identifies
     with OutputFolder(folder, overwrite).being_written() as files:
         images = {"lesions": report.site_labels(result), "territories": result.territories}
+        images["pericardium"] = result.heart.pericardium
         if (in_map := result.methods.get("decomposition")) is not None:
             images["map_lesions"] = in_map.lesions.label_image(result.scan.image)
         for name, image in images.items():

@@ -57,6 +57,10 @@ class ReviewFolder(ReviewState):
     def territories(self) -> sitk.Image | None:
         return self._content.territories
 
+    def pericardium(self) -> sitk.Image | None:
+        outline = self._content.pericardium
+        return None if outline is None else self._on_grid(outline, "pericardium")
+
     def signature(self, method: str) -> object:
         return self._versions[method]
 

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 import numpy as np
 import SimpleITK as sitk
+import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ..core.ct import MaskError, UnreadableError, same_grid
 from ..core.labels import TERRITORIES, Labelled, label_called
-from ..mrml.lesion_segments import HEART_ID, add_lesion_segment
+from ..mrml.lesion_segments import HEART_ID, PERICARDIUM_ID, add_lesion_segment
 from ..mrml.scene import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_of_volume, image_on_grid_of
 from ..mrml.scene_content import SceneContent, SliceRow, slice_position_ras
 from ..mrml.segments import SegmentWriter, segment_mask, voxels_of_segments
@@ -72,13 +73,19 @@ class ReviewNodes(ReviewState):
         image.CopyInformation(self.scan.image)
         return image
 
+    def pericardium(self) -> sitk.Image | None:
+        node = self.nodes.pericardium
+        if node is None or node.GetSegmentation().GetSegment(PERICARDIUM_ID) is None:
+            return None
+        outline = sitk.GetImageFromArray(segment_mask(node, PERICARDIUM_ID, self.scan.image).view(np.uint8))
+        outline.CopyInformation(self.scan.image)
+        return outline
+
+    def pericardium_signature(self) -> object:
+        return None if self.nodes.pericardium is None else _signature(self.nodes.pericardium)
+
     def signature(self, method: str) -> object:
-        node = self._segmentations[method]
-        collection = node.GetSegmentation()
-        layers = [collection.GetLayerDataObject(n).GetMTime() for n in range(collection.GetNumberOfLayers())]
-        segments = ((segment_id, collection.GetSegment(segment_id)) for segment_id in collection.GetSegmentIDs())
-        properties = [(segment_id, segment.GetName(), segment.GetLabelValue()) for segment_id, segment in segments]
-        return tuple(layers), tuple(properties), node.GetTransformNodeID()
+        return _signature(self._segmentations[method])
 
     def labelled(self, method: str) -> Labelled:
         return voxels_of_segments(self._segmentations[method], self.scan.image, label_called)
@@ -148,3 +155,11 @@ class ReviewNodes(ReviewState):
 
 def _territory(name: str) -> int:
     return TERRITORIES.index(name) if name in TERRITORIES else 0
+
+
+def _signature(node: slicer.vtkMRMLSegmentationNode) -> object:
+    collection = node.GetSegmentation()
+    layers = [collection.GetLayerDataObject(n).GetMTime() for n in range(collection.GetNumberOfLayers())]
+    segments = ((segment_id, collection.GetSegment(segment_id)) for segment_id in collection.GetSegmentIDs())
+    properties = [(segment_id, segment.GetName(), segment.GetLabelValue()) for segment_id, segment in segments]
+    return tuple(layers), tuple(properties), node.GetTransformNodeID()

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..anatomy.epicardial_fat import EpicardialFat, measure_epicardial_fat
 from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
 from ..mrml.scene_content import SliceRow
@@ -65,6 +66,8 @@ class ScanReview:
         self.problems: dict[str, str] = {}
         self._set_marks(state.reviewed())
         self._slices = state.slices()
+        self._outline: object = ()
+        self._fat: EpicardialFat | None = None
         self._signatures: dict[str, object] = {}
         self._had_numbers: set[str] = set()
         self._undo: list[Change] = []
@@ -83,11 +86,12 @@ class ScanReview:
             return False
         problems = dict(self.problems)
         change = self._take_in()
+        has_new_outline = self._outline not in ((), self._state.pericardium_signature())
         if change:
             self._undo = [*self._undo, change][-MOST_UNDO_STEPS:]
             self._redo.clear()
             self._record("edit", change)
-        return bool(change) or problems != self.problems
+        return bool(change) or has_new_outline or problems != self.problems
 
     def result(self, method: str) -> MethodResult:
         """Return the current scores of a method. Raises MaskError while it has a problem."""
@@ -117,6 +121,19 @@ class ScanReview:
         if recorded is not None and self._state.record.methods["threshold"].reviewed:
             return replace(elsewhere, reviewed=elsewhere.reviewed and recorded.reviewed)
         return elsewhere
+
+    @property
+    def epicardial_fat(self) -> EpicardialFat | None:
+        """Fat within the pericardium as it is now; None without a whole pericardium."""
+        signature = self._state.pericardium_signature()
+        if signature != self._outline:
+            self._outline, recorded = signature, self._state.record.epicardial_fat
+            outline = self._state.pericardium()
+            self._fat = measure_epicardial_fat(self._state.scored, outline, "given").fat
+            volume_cm3 = None if self._fat is None else self._fat.volume_cm3
+            if recorded is not None and (outline is None or volume_cm3 == recorded.volume_cm3):
+                self._fat = EpicardialFat(**vars(recorded))
+        return self._fat
 
     def results(self) -> dict[str, MethodResult]:
         """Return the scores of all methods without a problem."""
@@ -341,7 +358,7 @@ class ScanReview:
     def as_result(self, images: bool = True) -> ScoreResult:
         """Return the reviewed result of the methods without a problem (see `export.result_of`)."""
         numbers = self.results(), self.categories(), self.non_coronary
-        return result_of(self._state, *numbers, self.warnings, images)
+        return result_of(self._state, *numbers, self.warnings, self.epicardial_fat, images)
 
     def calcium_map(self) -> sitk.Image | None:
         """Return the calcium map on the scan's grid; None without one. Raises UnreadableError if it does not fit."""

@@ -86,6 +86,14 @@ class ReviewState(ABC):
         """Return labels of `TERRITORIES` on the scan's grid; None if unknown."""
 
     @abstractmethod
+    def pericardium(self) -> sitk.Image | None:
+        """Return the mask of all within the pericardium on the scan's grid; None if unknown."""
+
+    def pericardium_signature(self) -> object:
+        """Return a value that differs once the pericardium may have changed."""
+        return None
+
+    @abstractmethod
     def signature(self, method: str) -> object:
         """Return a value that differs once the labels of a method may have changed."""
 

@@ -1,13 +1,13 @@
 """Fixtures of scenes and of a result to add to them."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import slicer
 from labelled_chest import ct_image, labels_of, on_grid_of
 
+from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.mrml.scene_content import content_of_result
@@ -32,7 +32,7 @@ def result():
     inside = np.zeros(labels_of(scan.image).shape, np.uint8)
     inside[1:6, 1:10, 1:9] = 1
     mask = on_grid_of(scan.image, inside)
-    region = SimpleNamespace(mask=mask, source="given", territories=None)
+    region = HeartRegion(mask, None, "given")
     return ScoreResult(scan=scan, heart=region, methods={"threshold": method})
 
 

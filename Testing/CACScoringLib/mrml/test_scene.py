@@ -355,7 +355,10 @@ class TestRecord:
         saliency = sitk.Cast(decomposed.scan.image > 100, sitk.sitkFloat32)
         territories = sitk.Cast(decomposed.scan.image > 100, sitk.sitkUInt8) * TERRITORIES.index("LAD")
         result = replace(
-            decomposed, estimates=(handmade_estimates.vessels(7, saliency=saliency),), territories=territories
+            decomposed,
+            heart=replace(decomposed.heart, pericardium=decomposed.heart.mask),
+            estimates=(handmade_estimates.vessels(7, saliency=saliency),),
+            territories=territories,
         )
         mrml.write_scene(tmp_path / "scene.mrb", result)
         (tmp_path / "cache").mkdir()
@@ -370,6 +373,7 @@ class TestRecord:
             "scores": "Scores of chest 7.nrrd",
             "lesions": "Lesions of chest 7.nrrd",
             "territories": "Territories of chest 7.nrrd",
+            "pericardium": "Pericardium of chest 7.nrrd",
             "record": "Calcium score of chest 7.nrrd",
             "calcium_map": "Calcium map of chest 7.nrrd",
             "healthy": "Healthy image of chest 7.nrrd",

@@ -1,0 +1,59 @@
+"""Epicardial fat in a review: as recorded, and after a reader changed the pericardium."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from calcified_heart import calcified_scan
+from scene_edits import paint
+
+from CACScoringLib.core.ct import scan_from_image
+from CACScoringLib.core.grid import Grid
+from CACScoringLib.mrml.lesion_segments import PERICARDIUM_ID
+from CACScoringLib.pipeline import score_scan
+from CACScoringLib.report import files as report
+from CACScoringLib.review.folder import ReviewFolder
+from CACScoringLib.review.scan_review import ScanReview
+from CACScoringLib.review.scene import SceneReview
+
+FAT = np.s_[4:20, 20:76, 20:76]
+PERICARDIUM = np.s_[6:16, 30:60, 30:60]
+
+
+@pytest.fixture(scope="module")
+def scored():
+    scan, heart = calcified_scan()
+    hu, outline = scan.hu.copy(), np.zeros(scan.hu.shape, np.uint8)
+    hu[FAT], outline[PERICARDIUM] = -80, 1
+    grid = Grid.of(scan.image)
+    fatty = scan_from_image(grid.image(hu), scan.acquisition)
+    return score_scan(fatty, heart=heart, pericardium=grid.image(outline))
+
+
+def voxels_cm3(scored, count):
+    return pytest.approx(count * np.prod(scored.scan.image.GetSpacing()) / 1000)
+
+
+def test_unchanged_fat_is_that_of_the_record(scored, opened, tmp_path):
+    assert scored.epicardial_fat.volume_cm3 == voxels_cm3(scored, 10 * 30 * 30)
+    assert opened(scored).epicardial_fat == scored.epicardial_fat
+    report.write_json(tmp_path / "scores.json", scored, {})
+    report.write_images(tmp_path, scored)
+    assert ScanReview(ReviewFolder(tmp_path, scored.scan)).epicardial_fat == scored.epicardial_fat
+
+
+def test_fat_follows_the_outline(scored, opened, tmp_path):
+    review = opened(scored)
+    assert review.epicardial_fat.volume_cm3 == voxels_cm3(scored, 9000)
+    paint(review, PERICARDIUM_ID, np.s_[16:18, 30:60, 30:60], node=review.nodes.pericardium)
+    assert review.refresh()
+    assert review.epicardial_fat.volume_cm3 == voxels_cm3(scored, 12 * 30 * 30)
+    assert not review.refresh()
+    review.export(tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+    assert document["epicardial_fat"]["volume_cm3"] == voxels_cm3(scored, 10800)
+    exported = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "pericardium.nii.gz")))
+    assert exported.sum() == 10800
+    reopened = SceneReview.of_record(review.scene, review.nodes.record)
+    assert reopened.epicardial_fat == review.epicardial_fat
