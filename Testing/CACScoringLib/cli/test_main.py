@@ -65,6 +65,15 @@ def test_score_writes_every_result_and_prints_the_total(case, tmp_path, capsys):
     assert "peak MB" in printed.err
 
 
+def test_fat_within_a_given_pericardium(case, tmp_path, capsys):
+    assert score(case, tmp_path / "out", "--pericardium", case["heart"]) == 0
+    fat = result(tmp_path / "out")["epicardial_fat"]
+    assert (fat["volume_cm3"], fat["source"]) == (0, "given")
+    assert "Epicardial fat 0 cm³" in capsys.readouterr().out
+    assert "Epicardial fat 0 cm³, within the given" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert (tmp_path / "out" / "pericardium.nii.gz").is_file()
+
+
 def test_candidates_can_be_corrected_and_scored_again(case, tmp_path):
     """lesions.nii.gz of an unreviewed run, relabelled, is what --lesions takes."""
     score(case, tmp_path / "first")

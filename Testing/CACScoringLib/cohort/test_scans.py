@@ -17,11 +17,13 @@ def table(tmp_path, text, name="t.csv", encoding="utf-8"):
 
 class TestTable:
     def test_all_columns(self, tmp_path):
-        path = table(tmp_path, "ct,name,series,heart,lesions,patient,group\nd/a,Anna,4,h.nii,l.nrrd,7,women\n")
+        columns = "ct,name,series,heart,lesions,pericardium,patient,group"
+        path = table(tmp_path, f"{columns}\nd/a,Anna,4,h.nii,l.nrrd,p.nii,7,women\n")
         [scan], warnings = scans_of_table(path)
         assert (scan.name, scan.series, scan.patient, scan.group) == ("Anna", "4", "7", "women")
         assert scan.ct == tmp_path / "d/a"
         assert (scan.heart, scan.lesions) == (tmp_path / "h.nii", tmp_path / "l.nrrd")
+        assert scan.pericardium == tmp_path / "p.nii"
         assert not warnings
 
     @pytest.mark.parametrize("separator", [",", ";", "\t"])
