@@ -3,7 +3,7 @@
 A threshold finds everything dense, and a generator's map always holds some haze around vessels and some of the aortic
 wall's and the valves' calcium. A candidate of the clinical rule is judged by what it looks like to the lesion network
 in the CT, by its mass, peak and place; the map has no say, for its silence proves nothing. A lesion of the map is
-judged by its mass, peaks and place and by the slice classifier. The weights are those of logistic regressions on scans
+judged by its looks, mass, peaks and place and by the slice classifier. The weights are those of logistic regressions on scans
 whose calcium is known (`cac calibrate`), and are stored with the model of the map. Nothing is thrown away: lesions that
 do not count are returned with their probability and the reason.
 """
@@ -44,9 +44,8 @@ CT's peak over blood and its noise (NOISE_SDS, HU); log-odds of its place being 
 negative: more calcium, or a likelier place, never makes a lesion less probable.
 """
 
-MAP_FEATURES = ("log_mass", "log_map_excess", "log_ct_excess", "slice_logit", "place_logit")
-"""Features of a lesion of the calcium map: as above without looks, which discriminate no better there (AUC .915 with
-and without them, 84 digital patients), and besides the logarithm of the excess of the map's peak over noise in a map
+MAP_FEATURES = (*CANDIDATE_FEATURES, "log_map_excess", "slice_logit")
+"""Features of a lesion of the calcium map: as above, the logarithm of the excess of the map's peak over noise in a map
 (MAP_NOISE_SDS, HU), and the log-odds of visible calcium in its likeliest slice."""
 
 LOOKS_CORONARY = 0.5
@@ -265,12 +264,14 @@ class MapJudge:
         heart: Heart and territories.
         decomposed: Calcium map and slice probabilities.
         noise_hu: Noise of blood, SD; None if it could not be measured.
+        network: Lesion network; None to do without looks.
     """
 
     scan: CTScan
     heart: HeartRegion
     decomposed: DecomposedHeart
     noise_hu: float | None
+    network: LoadedModel | None = None
 
     def select(self, lesions: LesionSet) -> LesionSelection:
         """Select the lesions that count by the evidence stored with the map.
@@ -281,7 +282,10 @@ class MapJudge:
         parts = self.decomposed.parts
         evidence = Evidence(parts.settings.evidence_weights, None, parts.settings.most_not_coronary)
         suggestions = suggested_arteries(lesions, self.scan, self.heart)
-        features = map_features(lesions, suggestions, parts, self.decomposed.slices.on_scan, self.noise_hu)
+        probabilities, territories, kinds = self.decomposed.slices.on_scan, self.heart.territories, None
+        if self.network is not None and territories is not None:
+            kinds = lesion_kinds(lesions.id_map, lesions.ids, self.scan, territories, self.network)
+        features = map_features(lesions, suggestions, parts, probabilities, kinds, self.noise_hu)
         return select_lesions(lesions, features, suggestions, evidence)
 
 
@@ -362,10 +366,7 @@ def candidate_features(
     Returns:
         Values by name, float64 [n].
     """
-    coronary = kinds[:, CORONARY_KINDS].sum(axis=1).tolist()
-    return _shared_features(candidates, suggestions, scan.image.GetSpacing(), noise_hu) | {
-        "look_logit": np.array([_logit(probability) for probability in coronary], float)
-    }
+    return _shared_features(candidates, suggestions, scan.image.GetSpacing(), kinds, noise_hu)
 
 
 def map_features(
@@ -373,6 +374,7 @@ def map_features(
     suggestions: Sequence[ArterySuggestion],
     parts: Decomposition,
     slice_probabilities: np.ndarray,
+    kinds: np.ndarray | None,
     noise_hu: float | None,
 ) -> dict[str, np.ndarray]:
     """Measure MAP_FEATURES of each lesion of a calcium map.
@@ -382,6 +384,7 @@ def map_features(
         suggestions: Of the lesions' places, in their order.
         parts: The calcium map.
         slice_probabilities: Of visible calcium in each slice of the scan, [K], NaN outside the heart.
+        kinds: Probability of each of LESION_KINDS, [n, kinds]; None if no network saw the lesions.
         noise_hu: SD of blood, None when it could not be measured.
 
     Returns:
@@ -393,16 +396,21 @@ def map_features(
     noise = UNKNOWN_NOISE_HU if noise_hu is None else noise_hu
     excesses = [peaks[lesion.id] - MAP_NOISE_SDS * noise for lesion in lesions.lesions]
     likeliest = [np.nan_to_num(slice_probabilities[list(x.slice_indices)]).max() for x in lesions.lesions]
-    return _shared_features(lesions, suggestions, parts.grid.spacing_mm, noise_hu) | {
+    return _shared_features(lesions, suggestions, parts.grid.spacing_mm, kinds, noise_hu) | {
         "log_map_excess": np.array([math.log1p(max(excess, 0.0)) for excess in excesses], float),
         "slice_logit": np.array([_logit(probability) for probability in likeliest], float),
     }
 
 
 def _shared_features(
-    lesions: LesionSet, suggestions: Sequence[ArterySuggestion], spacing_mm: Sequence[float], noise_hu: float | None
+    lesions: LesionSet,
+    suggestions: Sequence[ArterySuggestion],
+    spacing_mm: Sequence[float],
+    kinds: np.ndarray | None,
+    noise_hu: float | None,
 ) -> dict[str, np.ndarray]:
-    """Measure the features that candidates and lesions of the map share. spacing_mm: Spacing of the scan's voxels."""
+    """Measure CANDIDATE_FEATURES of candidates or lesions of the map. spacing_mm: Spacing of the scan's voxels."""
+    looks = [0.5] * len(lesions.lesions) if kinds is None else kinds[:, CORONARY_KINDS].sum(axis=1).tolist()
     voxel_mm3 = math.prod(spacing_mm)
     background = BLOOD_HU + NOISE_SDS * (UNKNOWN_NOISE_HU if noise_hu is None else noise_hu)
     masses = [voxel_mm3 * sum(part.sum_hu for part in lesion.components) for lesion in lesions.lesions]
@@ -410,6 +418,7 @@ def _shared_features(
         "log_mass": np.array([math.log1p(max(mass, 0.0)) for mass in masses], float),
         "log_ct_excess": np.array([math.log1p(max(x.peak_hu - background, 0.0)) for x in lesions.lesions], float),
         "place_logit": np.array([-_logit(suggestion.not_coronary_probability) for suggestion in suggestions], float),
+        "look_logit": np.array([_logit(probability) for probability in looks], float),
     }
 
 
@@ -418,18 +427,18 @@ def coronary_probabilities(features: Mapping[str, np.ndarray], weights: Mapping[
 
     Args:
         features: Value of each feature by name, [n].
-        weights: Weights of the same features, and INTERCEPT.
+        weights: Weights of these features, or of some of them, and INTERCEPT.
 
     Raises:
         CTError: The weights are of other features.
     """
-    if set(weights) != {*features, INTERCEPT}:
+    if INTERCEPT not in weights or not set(weights) <= {*features, INTERCEPT}:
         message = (
             f"The model's evidence weights ({', '.join(sorted(weights))}) do not match this version. Calibrate "
             "it again."
         )
         raise CTError(message)
-    evidence = sum((weights[name] * values for name, values in features.items()), weights[INTERCEPT])
+    evidence = sum((weights.get(name, 0.0) * values for name, values in features.items()), weights[INTERCEPT])
     return 1 / (1 + np.exp(-np.clip(evidence, -50, 50)))
 
 

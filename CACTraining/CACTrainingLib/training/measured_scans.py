@@ -224,10 +224,8 @@ def measure(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float],
     content["candidates"] = LesionTable.read(content["candidates"])
     content |= {"lesions": {}, "reference_agatston": None}
     if thresholds:
-        cards = *finders, classifier, generator
-        maps = cached(
-            "maps", cards, thresholds, lambda: _measured_maps(scan, finders, classifier, generator, thresholds)
-        )
+        cards = classifier, generator, judge
+        maps = cached("maps", (*finders, *cards), thresholds, lambda: _measured_maps(scan, finders, cards, thresholds))
         tables = maps.pop("lesions")
         content |= maps | {"lesions": {MapSettings(**settings): LesionTable.read(table) for settings, table in tables}}
     return MeasuredScan(**content)
@@ -304,11 +302,15 @@ def _measured_candidates(scan: TrainingScan, finders: Sequence[Path | None], jud
 
 
 def _measured_maps(
-    scan: TrainingScan, finders: Sequence[Path | None], classifier: Path, generator: Path, thresholds: Sequence[float]
+    scan: TrainingScan, finders: Sequence[Path | None], cards: tuple[Path, Path, Path], thresholds: Sequence[float]
 ) -> dict[str, Any]:
-    """Measure the lesions of the map, and the score that it should have: fields of MeasuredScan as JSON."""
+    """Measure the lesions of the map, and the score that it should have: fields of MeasuredScan as JSON.
+
+    cards: Of slice classifier, generator and lesion network.
+    """
     heart = _ScanWithHeart.of(scan, finders)
-    lesions = _map_lesions(heart, (load_model(classifier), load_model(generator)), thresholds)
+    classifier, generator, judge = map(load_model, cards)
+    lesions = _map_lesions(heart, classifier, generator, judge, thresholds)
     patient = patient_of(heart.record)
     reference = None
     if patient is not None:
@@ -318,19 +320,19 @@ def _measured_maps(
 
 
 def _map_lesions(
-    heart: _ScanWithHeart, models: tuple[LoadedModel, LoadedModel], thresholds: Sequence[float]
+    heart: _ScanWithHeart,
+    slice_model: LoadedModel,
+    map_model: LoadedModel,
+    judge: LoadedModel,
+    thresholds: Sequence[float],
 ) -> dict[MapSettings, LesionTable]:
-    """Measure the lesions of the calcium map in all settings.
+    """Measure the lesions of the calcium map in all settings. thresholds: Probabilities to decompose a slice from.
 
-    Slices are decomposed by the classifier alone, not also by looks, lest the map depend on the lesion network.
-
-    Args:
-        heart: Scan and heart.
-        models: Slice classifier and generator.
-        thresholds: Probabilities from which a slice is decomposed.
+    Slices are decomposed by the classifier alone, not also by looks.
     """
     ct, region = heart.ct, heart.region
-    slice_model, map_model = models
+    if region.territories is None:
+        raise CTError("Calibration needs a model for territories, by whose places candidates are judged.")
     stored = DecompositionSettings.of(slice_model, map_model)
     slice_calcium = slice_probabilities(ct, region.mask, slice_model)
     slices = slice_calcium.slices
@@ -347,7 +349,8 @@ def _map_lesions(
         candidates = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
         coronary = without_metal(candidates, ct.image)[0].coronary
         places = suggested_arteries(coronary, ct, region)
-        features = map_features(coronary, places, parts, slice_calcium.on_scan, heart.noise_hu)
+        kinds = lesion_kinds(coronary.id_map, coronary.ids, ct, region.territories, judge)
+        features = map_features(coronary, places, parts, slice_calcium.on_scan, kinds, heart.noise_hu)
         lesions[settings] = LesionTable.of(coronary, features, heart.truth, ct.image.GetSpacing(), map_rules)
     return lesions
 

@@ -61,7 +61,7 @@ def test_features_are_what_they_say(two_lesions):
     suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, p) for x, p in zip(lesions.lesions, (0.2, 0.5), strict=True)]
     probabilities = np.array([np.nan, 0.1, 0.8, 0.5], np.float32)
     # blood and noise reach 105 HU
-    by_name = map_features(lesions, suggestions, decomposition_of(calcium), probabilities, 20.0)
+    by_name = map_features(lesions, suggestions, decomposition_of(calcium), probabilities, None, 20.0)
     assert set(by_name) == set(MAP_FEATURES)
     large = int(np.argmax(by_name["log_mass"]))
     assert lesions.lesions[large].voxels == 8
@@ -83,21 +83,21 @@ def test_a_candidate_is_judged_by_its_looks_and_not_by_the_map(two_lesions):
     assert set(by_name) == set(CANDIDATE_FEATURES)
     # A stent lies in an artery, and looks like a calcified one.
     assert by_name["look_logit"] == pytest.approx([math.log(0.8 / 0.2), -math.log(999)])
-    by_map = map_features(lesions, suggestions, decomposition_of(calcium), np.ones(4, np.float32), 20.0)
-    for name in ("log_mass", "log_ct_excess", "place_logit"):
+    by_map = map_features(lesions, suggestions, decomposition_of(calcium), np.ones(4, np.float32), kinds, 20.0)
+    for name in CANDIDATE_FEATURES:
         np.testing.assert_array_equal(by_name[name], by_map[name])
 
 
 def test_certain_and_unknown_values_stay_finite(two_lesions):
     calcium, lesions = two_lesions
     certain = [ArterySuggestion(x.id, Artery.LAD, 1.0, p) for x, p in zip(lesions.lesions, (0.0, 1.0), strict=True)]
-    features = map_features(lesions, certain, decomposition_of(calcium), np.full(4, np.nan), None)
+    features = map_features(lesions, certain, decomposition_of(calcium), np.full(4, np.nan), None, None)
     assert features["place_logit"] == pytest.approx(math.log(999) * np.array([1, -1]))
     assert features["slice_logit"] == pytest.approx(math.log(999) * np.array([-1, -1]))
-    usual = map_features(lesions, certain, decomposition_of(calcium), np.full(4, np.nan), 15.0)
+    usual = map_features(lesions, certain, decomposition_of(calcium), np.full(4, np.nan), None, 15.0)
     np.testing.assert_equal(features, usual)
     nothing = found_in(0 * calcium, calcium)
-    assert all(len(x) == 0 for x in map_features(nothing, [], decomposition_of(calcium), np.ones(4), 9.0).values())
+    assert all(len(x) == 0 for x in map_features(nothing, [], decomposition_of(calcium), np.ones(4), None, 9.0).values())
 
 
 def test_slices_of_candidates_that_look_coronary(two_lesions):
@@ -110,6 +110,12 @@ def test_slices_of_candidates_that_look_coronary(two_lesions):
     assert slices_of_coronary_looks(lesions, kinds) == (1, 2)
     kinds[places[2], LESION_KINDS.index("stent")] = 0.01
     assert slices_of_coronary_looks(lesions, kinds) == (1, 2, 3)
+
+
+def test_a_feature_without_a_weight_has_no_say():
+    features = {name: np.array([0.0, 2.0]) for name in MAP_FEATURES}
+    probabilities = coronary_probabilities(features, {"log_mass": 1.0, INTERCEPT: -1.0})
+    assert probabilities == pytest.approx(1 / (1 + np.exp([1.0, -1.0])))
 
 
 def test_weights_of_other_features_are_refused():
