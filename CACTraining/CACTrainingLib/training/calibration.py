@@ -390,7 +390,6 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     with progress.step("model"):
         hashes = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
         of_candidates = {kind: hashes[kind] for kind in ("heart", "territories", "lesions") if kind in hashes}
-        del hashes["lesions"]  # the map does not depend on it
         card = read_card(arguments.decomposition)
         previous = card.validation.get("whole_method", {})
         validation: dict[str, object] = {}

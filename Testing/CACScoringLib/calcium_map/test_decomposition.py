@@ -268,7 +268,7 @@ class TestCalibrationWarnings:
         assert all(f"the present {foreign}," in warning.message for warning in warnings)
 
     def test_bundled_models_state_what_their_evidence_was_fitted_with(self):
-        kinds = ("territories", "slices", "decomposition")
+        kinds = ("territories", "slices", "decomposition", "lesions")
         models = {kind: SimpleNamespace(card=find_model(kind).card) for kind in kinds}
         fitted = models["decomposition"].card.validation["whole_method"]
         present = {kind: model.card.sha256 for kind, model in models.items()}
