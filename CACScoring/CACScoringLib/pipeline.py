@@ -21,6 +21,7 @@ from .quality.normalisation import normalisation_of
 from .results import ScoreResult
 from .scoring.candidates import find_dense_lesions, score_candidates, score_map
 from .scoring.evidence import CandidateJudge, MapJudge
+from .scoring.features import with_features
 from .scoring.intervals import with_intervals
 from .scoring.methods import MethodResult, categories_of, with_masses
 from .scoring.reader_labels import reader_labels
@@ -165,6 +166,7 @@ def score_scan(
     with progress.step("scores"):
         methods = {"threshold": clinical.method} | ({} if calcium is None else {"decomposition": calcium.method})
         methods = with_masses(methods, scored, calibration, clinical.non_coronary)
+        methods = with_features(methods, scored, territory_labels)
         familiarity = None
         if networks:
             card, thickness_mm = networks.decomposition.card, scored.acquisition.slice_thickness_mm

@@ -224,7 +224,7 @@ def write_result(
     with output.being_written() as folder, ThreadPoolExecutor(1) as thread:
         with progress.step("report"):
             images = thread.submit(report.write_images, folder, result, settings.healthy)
-            (folder / "lesions.csv").write_text(report.lesions_as_csv(result), encoding="utf-8")
+            report.write_csv(folder, result)
             html = page.result_as_html(result, settings.identify, comparison)
             (folder / "report.html").write_text(html, encoding="utf-8")
         if settings.scene:

@@ -27,10 +27,10 @@ SCHEMA = "cac-score/1"
 """Schema of LAST_FILE."""
 
 RESULT_FILES = (
-    *(LAST_FILE, "report.html", "lesions.csv", "scene.mrb", "heart.nii.gz", "lesions.nii.gz", "calcium_map.nii.gz"),
-    *("healthy.nii.gz", "map_lesions.nii.gz", "territories.nii.gz", "saliency_vessels.nii.gz", "cohort-scan.json"),
-    "pericardium.nii.gz",
-    *("segmentation.dcm", "measurements.dcm", "cardiovascular-report.dcm", "report.pdf.dcm", "calcium_map.dcm"),
+    *(LAST_FILE, "report.html", "lesions.csv", "features.csv", "scene.mrb", "heart.nii.gz", "lesions.nii.gz"),
+    *("calcium_map.nii.gz", "healthy.nii.gz", "map_lesions.nii.gz", "territories.nii.gz", "pericardium.nii.gz"),
+    *("saliency_vessels.nii.gz", "cohort-scan.json", "segmentation.dcm", "measurements.dcm"),
+    *("cardiovascular-report.dcm", "report.pdf.dcm", "calcium_map.dcm"),
     *("key_1.dcm", "key_2.dcm", "key_3.dcm", "key_4.dcm"),
     *("view_PA.nii.gz", "saliency_PA.nii.gz", "view_lateral.nii.gz", "saliency_lateral.nii.gz"),
 )

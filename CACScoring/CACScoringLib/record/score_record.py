@@ -14,6 +14,7 @@ from ..core.acquisition import Acquisition
 from ..core.ct import ScanWarning
 from ..core.labels import Artery, NonCoronary
 from ..core.warning_codes import ADVICE_AFTER_REVIEW
+from .features import Features
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,7 @@ class MethodRecord:
     no_calcium: bool = False
     lesions: tuple[ArteryLesionRecord, ...] = ()
     left_out: tuple[ArteryLesionRecord, ...] = ()
+    features: Features | None = None
 
     def counted_labels(self, labels: np.ndarray) -> np.ndarray:
         """Return the `Artery` labels of the lesions that count, 0 elsewhere.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ..core.labels import TERRITORIES, Artery
 from ..core.tables import table_text
 from ..io.image_files import write_image
 from ..quality.calibration import CalibratedOn
+from ..record.features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
 from ..record.reading import record_from_text
 from ..record.score_record import ModelRecord, ScoreRecord
 from ..results import CLINICAL_TITLES, METHOD_TITLES, ScoreResult
@@ -29,7 +30,7 @@ from ..scoring.rules import ScoringRules
 from ..scoring.scores import ROUNDING, Score, component_agatston, score_lesions
 from ..scoring.uncertainty import TOTAL
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
-from .headline import category_text, interval_text, mass_text
+from .headline import category_text, features_sentence, interval_text, mass_text
 
 _CSV_COLUMNS = (
     *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
@@ -39,6 +40,14 @@ _CSV_COLUMNS = (
 )
 
 Cell = str | int | float | None
+
+_FIELDS = tuple(field.name for kind in (LesionFeatures, ArteryFeatures) for field in fields(kind))
+_FEATURE_COLUMNS = (
+    *("method", "artery", "lesion", "lesions", "agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3"),
+    *(field.name for field in fields(CalciumMass)),
+    *("peak_hu", "mean_hu"),
+    *(name for name in dict.fromkeys((*_FIELDS, *PATIENT_FEATURES)) if name != "id"),
+)
 
 NOT_MEASURED = CalciumMass()
 
@@ -62,6 +71,12 @@ def write_json(
         content["comparison"] = comparison
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(folder: Path, result: ScoreResult) -> None:
+    """Write `lesions.csv` and `features.csv`."""
+    (folder / "lesions.csv").write_text(lesions_as_csv(result), encoding="utf-8")
+    (folder / "features.csv").write_text(features_as_csv(result), encoding="utf-8")
 
 
 def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> None:
@@ -117,6 +132,8 @@ def result_as_text(result: ScoreResult) -> str:
         lines += [_line(name, score, agatston) for name, score in [*rows, ("total", method.total)]]
         if sentence := "; ".join(filter(None, (interval_text(method), category_text(method)))):
             lines.append(f"  {sentence}")
+        if where := features_sentence(method):
+            lines.append(f"  {where}")
         if method.left_out is not None:
             count = len(method.left_out.lesions.lesions)
             lines.append(f"  {count} candidate{'' if count == 1 else 's'} left out as probably not coronary calcium")
@@ -259,8 +276,28 @@ def lesion_rows(result: ScoreResult) -> list[dict[str, Cell]]:
 
 def lesions_as_csv(result: ScoreResult) -> str:
     """Return the table of `lesion_rows` as CSV, numbers with three decimals."""
-    rows = [{name: _cell(value) for name, value in row.items()} for row in lesion_rows(result)]
-    return table_text(_CSV_COLUMNS, rows)
+    return _csv(_CSV_COLUMNS, lesion_rows(result))
+
+
+def _csv(columns: Sequence[str], rows: Iterable[dict[str, Cell]]) -> str:
+    return table_text(columns, [{name: _cell(value) for name, value in row.items()} for row in rows])
+
+
+def features_as_csv(result: ScoreResult) -> str:
+    """Return the features as CSV: one row per lesion, then per artery, then of the patient (artery "total")."""
+    rows: list[dict[str, Cell]] = []
+    for name, method in result.methods.items():
+        if (features := method.features) is not None:
+            spacing_mm = result.scan.image.GetSpacing()
+            counted = zip(counted_rows(method, spacing_mm), features.lesions, strict=True)
+            rows += [{"method": name, **row, **asdict(lesion)} for row, lesion in counted]
+            for key, part in features.arteries.items():
+                artery = Artery[key.upper()]
+                score = asdict(method.arteries[artery]) | asdict(mass_of(method, artery))
+                rows.append({"method": name, "artery": key, **score, **asdict(part)})
+            score = asdict(method.total) | asdict(mass_of(method))
+            rows.append({"method": name, "artery": TOTAL, **score, **features.patient})
+    return _csv(_FEATURE_COLUMNS, rows)
 
 
 def _cell(value: Cell) -> str | int:
@@ -314,6 +351,7 @@ def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict[s
         },
         "lesions": lesions,
         "left_out": left_out,
+        "features": method.features and asdict(method.features),
     }
 
 

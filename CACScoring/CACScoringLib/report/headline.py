@@ -231,6 +231,26 @@ def interval_note(method: MethodResult) -> str:
     )
 
 
+def features_sentence(method: MethodResult) -> str:
+    """Return "12 lesions in 3 arteries, 41 % of the mass in the proximal LAD"; empty if arteries are unknown."""
+    features = method.features
+    if features is None or not features.diseased_arteries:
+        return ""
+    lesions, arteries = len(features.lesions), features.diseased_arteries
+    text = f"{lesions} lesion{'' if lesions == 1 else 's'} in {arteries} arter{'y' if arteries == 1 else 'ies'}"
+    parts = {}
+    for key, artery in features.arteries.items():
+        if key == Artery.LM.key:
+            parts["left main"] = artery.mass_share
+        elif artery.proximal_share is not None:
+            parts[f"proximal {key}"] = artery.mass_share * artery.proximal_share
+            parts[f"{key} beyond its proximal third"] = artery.mass_share * (1 - artery.proximal_share)
+    if not parts:
+        return text
+    largest = max(parts, key=parts.__getitem__)
+    return f"{text}, {100 * parts[largest]:.0f} % of the mass in the {largest}"
+
+
 def map_sentence(method: MethodResult) -> str:
     """Return the calcium map's score, such as "Agatston equivalent 374 · 90 % interval 21–414 · category …"."""
     if not method.total.lesions:

@@ -18,7 +18,7 @@ from ..core.progress import Progress
 from ..io.acquisition import acquisition_of
 from ..io.dicom import read_slice
 from ..results import ScoreResult
-from .export import with_measured_masses
+from .export import with_measurements
 
 _JOB = "job.pickle"
 
@@ -68,7 +68,7 @@ def write_dicom(job: DicomJob, progress: Progress) -> None:
     with progress.step("reading"):
         scan = _scan_of(job)
         check_series(scan)
-        result = with_measured_masses(replace(job.result, scan=scan))
+        result = with_measurements(replace(job.result, scan=scan))
         warnings = dicom_warnings(result)
         result = replace(result, warnings=(*result.warnings, *warnings))
     with progress.step("dicom"), OutputFolder(job.target).being_written() as target:

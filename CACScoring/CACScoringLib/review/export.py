@@ -21,6 +21,7 @@ from ..quality.normalisation import Normalisation
 from ..record.score_record import ScoreRecord
 from ..report import files as report
 from ..results import ScoreResult
+from ..scoring.features import with_features
 from ..scoring.methods import Categories, MethodResult, NonCoronaryResult, with_masses
 from .state import ReviewState
 
@@ -43,7 +44,7 @@ class Reviewed:
     """State of a review, to be exported.
 
     Attributes:
-        result: Result with the masses that the run measured (`with_measured_masses`).
+        result: Result with masses and features (`with_measurements`).
         record: Record of the run that was reviewed.
         program: IN_PANEL or IN_BROWSER.
         slices_off: Slices of the calcium map that the reader switched off, counted from the feet.
@@ -94,10 +95,10 @@ def result_of(
     )
 
 
-def with_measured_masses(result: ScoreResult) -> ScoreResult:
-    """Measure the masses of lesions that the run did not know."""
+def with_measurements(result: ScoreResult) -> ScoreResult:
+    """Measure the masses of lesions that the run did not know, and the features of all."""
     masses = with_masses(result.methods, result.scored_scan, result.mass_calibration, result.non_coronary)
-    return replace(result, methods=masses)
+    return replace(result, methods=with_features(masses, result.scored_scan, result.territories))
 
 
 def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False, reader: str | None = None) -> None:
@@ -109,7 +110,7 @@ def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False, rea
     """
     from ..report import page  # Jinja2, which Slicer does not bring along
 
-    result, identify = with_measured_masses(reviewed.result), reviewed.record.acquisition.identifies
+    result, identify = with_measurements(reviewed.result), reviewed.record.acquisition.identifies
     with OutputFolder(folder, overwrite).being_written() as files:
         images = {"lesions": report.site_labels(result), "territories": result.territories}
         images["pericardium"] = result.heart.pericardium
@@ -118,7 +119,7 @@ def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False, rea
         for name, image in images.items():
             if image is not None:
                 sitk.WriteImage(image, str(files / f"{name}.nii.gz"))
-        (files / "lesions.csv").write_text(report.lesions_as_csv(result), encoding="utf-8")
+        report.write_csv(files, result)
         html = page.result_as_html(result, identify=identify, reader=reader)
         (files / "report.html").write_text(html, encoding="utf-8")
         document = report.result_as_json(result, {}, identify) | _unchanged(reviewed)

@@ -10,6 +10,7 @@ from ..core.ct import CTScan
 from ..core.labels import MAIN_ARTERIES, Artery, NonCoronary, SiteMap
 from ..quality.calibration import CalibratedOn
 from ..quality.mass_calibration import MassCalibration
+from ..record.features import Features
 from .arteries import ArterySuggestion
 from .evidence import LeftOut
 from .lesions import Lesion, LesionSet
@@ -52,6 +53,7 @@ class MethodResult:
         withheld: True if the scan is out of the calibration range, so that intervals and categories are withheld.
         masses: Mass without a threshold, by lesion ID; None if not measured.
         calibrated_on: Reference scans that the intervals were calibrated on; None for digital patients.
+        features: Features of the lesions; None if not measured.
     """
 
     status: str
@@ -67,6 +69,7 @@ class MethodResult:
     withheld: bool = False
     masses: dict[int, CalciumMass] | None = None
     calibrated_on: CalibratedOn | None = None
+    features: Features | None = None
 
     @property
     def reviewed(self) -> bool:

@@ -21,7 +21,7 @@ from lesion_scans import write_ct, write_image, write_labels
 from CACScoringLib.cli import main as cli
 from CACScoringLib.models import cards as models
 
-FILES = ["heart.nii.gz", "lesions.csv", "lesions.nii.gz", "report.html", "scene.mrb", "scores.json"]
+FILES = ["features.csv", "heart.nii.gz", "lesions.csv", "lesions.nii.gz", "report.html", "scene.mrb", "scores.json"]
 
 
 @pytest.fixture
