@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from ..core.acquisition import Acquisition
 from ..core.files import partial_folder
 from ..core.progress import ScanState
+from ..record.features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
 from ..record.score_record import MethodRecord, ScoreEntry, ScoreRecord
 from .scans import CohortScan
 from .scoring import read_record, whole_scores
@@ -44,11 +46,14 @@ _COLUMNS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("scan", "method", "artery", "status"), "string"),
         **_SCORE,
         **dict.fromkeys(("interval_low", "interval_high"), "double"),
+        **dict.fromkeys((*(field.name for field in fields(ArteryFeatures)), *PATIENT_FEATURES), "double"),
+        "left_main": "bool",
     },
     "lesions": {
         **dict.fromkeys(("scan", "method", "artery"), "string"),
         "lesion": "int32",
         **{name: kind for name, kind in _SCORE.items() if name != "lesions"},
+        **{field.name: "double" for field in fields(LesionFeatures) if field.name != "id"},
     },
 }
 _IDENTIFYING = ("name", "ct", "patient", "session")
@@ -113,7 +118,7 @@ def _schema_fields(name: str, identify: bool) -> list[tuple[str, Any]]:
     import pyarrow as pa
 
     kinds = {"list": pa.list_(pa.string()), "string": pa.string(), "double": pa.float64()}
-    kinds |= {"int32": pa.int32()}
+    kinds |= {"int32": pa.int32(), "bool": pa.bool_()}
     column_kinds = dict(_COLUMNS[name])
     if name == "scans":
         for fact in Acquisition("").facts(identify):
@@ -139,14 +144,26 @@ def _scores(number: str, methods: Mapping[str, MethodRecord]) -> Iterator[Row]:
         for artery, score in {TOTAL: result.total, **result.arteries}.items():
             low, high = score.interval_90 or (None, None)
             about = {"scan": number, "method": method, "artery": artery, "status": result.status}
-            yield {**about, **_score(score), "interval_low": low, "interval_high": high}
+            yield {**about, **_score(score), "interval_low": low, "interval_high": high, **_features(result, artery)}
 
 
 def _lesions(number: str, methods: Mapping[str, MethodRecord]) -> Iterator[Row]:
     for method, result in methods.items():
+        features = {} if result.features is None else {part.id: asdict(part) for part in result.features.lesions}
         for lesion in result.lesions:
             about = {"scan": number, "method": method, "artery": lesion.artery, "lesion": lesion.id}
-            yield about | {name: value for name, value in _score(lesion).items() if name != "lesions"}
+            scores = {name: value for name, value in _score(lesion).items() if name != "lesions"}
+            yield about | scores | features.get(lesion.id, {})
+
+
+def _features(method: MethodRecord, artery: str) -> Row:
+    """Return the features of an artery or of the total."""
+    if method.features is None:
+        return {}
+    if artery == TOTAL:
+        return dict(method.features.patient)
+    part = method.features.arteries.get(artery)
+    return {} if part is None else asdict(part)
 
 
 def _score(score: ScoreEntry) -> Row:

@@ -10,6 +10,7 @@ from ..core.labels import Artery, NonCoronary
 from ..core.progress import ScanState
 from ..core.tables import table_text
 from ..core.text import printable
+from ..record.features import PATIENT_FEATURES
 from ..record.score_record import ScoreRecord
 from .scans import CohortScan
 
@@ -36,7 +37,7 @@ def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = (
     names = [*_SCAN, "warnings", *Acquisition("").facts(identify), *_GEOMETRY]
     for method in methods:
         names += [f"{method}_{part}" for part in ("status", "reviewed", *_TOTALS, *_INTERVAL, *_METHOD_COLUMNS[method])]
-        names += [f"{method}_agatston_{artery.key}" for artery in Artery]
+        names += [f"{method}_{part}" for part in (*(f"agatston_{artery.key}" for artery in Artery), *PATIENT_FEATURES)]
     elsewhere = [f"non_coronary_agatston_{site.key}" for site in NonCoronary]
     return [*names, *(_ESTIMATES[network][0] for network in estimates), "seconds", *elsewhere, *_FAT]
 
@@ -59,6 +60,8 @@ def result_row(record: ScoreRecord) -> dict[str, object]:
         interval = method.total.interval_90 or (None, None)
         row |= {f"{name}_{part}": end for part, end in zip(_INTERVAL, interval, strict=True)}
         row |= {f"{name}_agatston_{artery}": score.agatston for artery, score in method.arteries.items()}
+        if method.features is not None:
+            row |= {f"{name}_{feature}": value for feature, value in method.features.patient.items()}
     if row.get("threshold_status") == "automatic":
         row["threshold_left_out"] = len(record.methods["threshold"].left_out)
     if categories := record.categories:
