@@ -56,6 +56,8 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
             page.line_of(f"Caution: {line.line} {line.why}", _ALARM)
     table = headline.score_table(result.methods, result.true_mass_mg)
     page.scores(table.titles, [(row.name, *row.cells) for row in table.rows])
+    if where := headline.features_sentence(method):
+        page.line_of(f"{where}.")
     page.pictures(pictures.largest_pictures(result))
     if candidates := left_out_candidates(result)[: pictures.MOST_DRAWN]:
         count = len(method.left_out.lesions.lesions) if method.left_out else 0

@@ -23,6 +23,7 @@ from ..whole_scan.estimates import TITLES, agreements, prediction_of
 from . import headline, pictures
 from .listing import MOST_LISTED, left_out_candidates, lesion_name, listed_lesions, place_of
 from .pictures import SITE_COLOURS, TERRITORY_SITES, WINDOW_HU
+from .strips import artery_strips
 
 if TYPE_CHECKING:
     import jinja2
@@ -65,7 +66,7 @@ def result_as_html(
     """
     calibration = result.mass_calibration
     functions = (
-        *(interval_bar, agreements, prediction_of, listed_lesions),
+        *(interval_bar, agreements, prediction_of, listed_lesions, artery_strips, headline.features_sentence),
         *(headline.interval_note, headline.map_sentence, headline.range_text),
         *(pictures.overview_pictures, pictures.method_pictures, pictures.left_out_pictures),
         *(pictures.site_pictures, pictures.saliency_picture),
