@@ -12,8 +12,8 @@ from ..core.files import OutputError
 from ..core.progress import Progress
 from .options import (
     add_cluster_argument,
-    add_dicom_argument,
     add_estimate_argument,
+    add_exchange_arguments,
     add_network_arguments,
     add_settings_argument,
     extras_of_cluster,
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_cluster_argument(parser, "score")
     add("--scene", action="store_true", help="also write scene.mrb for each scan")
     add("--identify", action="store_true", help="include patient name, ID and study date in the results")
-    add_dicom_argument(parser)
+    add_exchange_arguments(parser)
     add_settings_argument(parser)
     add_estimate_argument(add_network_arguments(parser))
     parser.set_defaults(

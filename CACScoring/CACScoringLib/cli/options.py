@@ -51,13 +51,14 @@ def add_unusual_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_dicom_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --dicom."""
+def add_exchange_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --dicom and --fhir."""
     parser.add_argument(
         "--dicom",
         action="store_true",
         help="also write DICOM objects (SEG, SR, PDF, key slices) for the CT's patient and study; needs a DICOM series",
     )
+    parser.add_argument("--fhir", action="store_true", help="also write the clinical scores as a FHIR R4 bundle")
 
 
 def add_network_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -185,6 +186,7 @@ def scoring_settings(options: argparse.Namespace, standard: RunSettings) -> RunS
         identify=settings.identify or getattr(options, "identify", False),
         scene=settings.scene or getattr(options, "scene", False),
         dicom=settings.dicom or getattr(options, "dicom", False),
+        fhir=settings.fhir or getattr(options, "fhir", False),
     )
 
 

@@ -15,8 +15,8 @@ from ..core.files import OutputError, OutputFolder
 from ..core.progress import Progress
 from .options import (
     SERIES_HELP,
-    add_dicom_argument,
     add_estimate_argument,
+    add_exchange_arguments,
     add_network_arguments,
     add_settings_argument,
     add_unusual_argument,
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
     )
     add("--scene", action="store_true", help="write scene.mrb for 3D Slicer (default where slicer-core is installed)")
     add("--profile", action="store_true", help="print the time and memory of each step, for a report of a problem")
-    add_dicom_argument(parser)
+    add_exchange_arguments(parser)
     add_unusual_argument(parser)
     add_settings_argument(parser, '{"scoring": {"rules": {"minimum_pixels": 3}}, "results": {"identify": true}}')
     add_estimate_argument(add_network_arguments(parser))

@@ -127,6 +127,7 @@ def settings_record(settings: RunSettings, models: ChosenModels) -> dict[str, ob
         "scene": settings.scene,
         **({"healthy": True} if settings.healthy else {}),
         **({"dicom": True} if settings.dicom else {}),
+        **({"fhir": True} if settings.fhir else {}),
         "models": {network: f"{card.name} {card.sha256[:12]}" for network, card in cards.items()},
         "calibrations": {network: _digest(card.calibration) for network, card in cards.items()},
     }

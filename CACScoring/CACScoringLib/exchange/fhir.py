@@ -1,0 +1,145 @@
+"""Clinical scores as a FHIR R4 bundle: a DiagnosticReport with an Observation for the total and for each artery.
+
+Codes are those of the DICOM objects (`codes`). No LOINC code of a numeric calcium score is established, so LOINC only
+names the kind of report. The bundle is a collection of plain JSON; the receiving system files it under its patient.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+from pydicom.sr.coding import Code
+
+from ..core.labels import Artery
+from ..core.text import RESEARCH_ONLY
+from ..core.version import VERSION
+from ..results import ScoreResult
+from ..scoring.methods import MethodResult
+from ..scoring.uncertainty import TOTAL
+from . import codes
+from .conclusion import conclusion
+
+SYSTEMS = {
+    "SCT": "http://snomed.info/sct",
+    "DCM": "http://dicom.nema.org/resources/ontology/DCM",
+    "LN": "http://loinc.org",
+    "UCUM": "http://unitsofmeasure.org",
+}
+"""FHIR's names of the coding schemes of DICOM."""
+
+_CATEGORY = {"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "imaging"}
+
+Resource = dict[str, Any]
+
+
+def bundle_of(result: ScoreResult, identify: bool = False) -> Resource:
+    """Return the bundle of a result.
+
+    The status is preliminary until a reader has reviewed the score. Candidates that nobody has evaluated have no
+    Observation. The same result gives the same identifiers.
+
+    Args:
+        result: Result of a scan.
+        identify: Include the patient's name, ID and sex, and the study date.
+    """
+    method, entries = result.methods["threshold"], list[Resource]()
+
+    def add(resource: Resource) -> Resource:
+        """Add a resource to the bundle; return a reference to it."""
+        url = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps([result.scan.name, resource], sort_keys=True)).urn
+        entries.append({"fullUrl": url, "resource": resource})
+        return {"reference": url}
+
+    about: Resource = {"status": "final" if method.reviewed else "preliminary"}
+    if identify:
+        if (date := _date(result.scan.acquisition.study_date)) is not None:
+            about["effectiveDateTime"] = date
+        if (patient := _patient(result)) is not None:
+            about["subject"] = add(patient)
+    device = {
+        "resourceType": "Device",
+        "deviceName": [{"name": "CAC", "type": "model-name"}],
+        "version": [{"value": VERSION}],
+        "note": [{"text": RESEARCH_ONLY}],
+    }
+    observed = {**about, "device": add(device)}
+    results: list[Resource] = []
+    if method.status != "candidates":
+        arteries = [a for a, score in method.arteries.items() if a <= Artery.RCA or score.lesions]
+        members = [add(_observation(method, artery, observed)) for artery in arteries]
+        results = [add({**_observation(method, None, observed), "hasMember": members}), *members]
+    report = {
+        "resourceType": "DiagnosticReport",
+        **about,
+        "code": {**_concept(codes.IMAGING_REPORT), "text": "Coronary calcium score"},
+        "conclusion": " ".join(conclusion(result)),
+        **({"result": results} if results else {}),
+    }
+    add(report)
+    return {"resourceType": "Bundle", "type": "collection", "entry": entries[::-1]}
+
+
+def _observation(method: MethodResult, artery: Artery | None, about: Resource) -> Resource:
+    """Return the Observation of an artery, or of all (None)."""
+    score = method.total if artery is None else method.arteries[artery]
+    numbers = (
+        (codes.CALCIUM_VOLUME, score.volume_mm3, codes.CUBIC_MM),
+        (codes.CALCIUM_MASS, score.mass_mg, codes.MILLIGRAM),
+        (codes.NUMBER_OF_LESIONS, score.lesions, codes.LESIONS),
+    )
+    components = [
+        {"code": _concept(concept), "valueQuantity": _quantity(number, unit)}
+        for concept, number, unit in numbers
+        if number is not None
+    ]
+    interval = method.intervals.get(TOTAL if artery is None else artery.key)
+    if interval is not None:
+        low, high = (_quantity(end, codes.NO_UNITS) for end in interval.agatston)
+        components.append({"code": {"text": "90 % prediction interval"}, "valueRange": {"low": low, "high": high}})
+    return {
+        "resourceType": "Observation",
+        **about,
+        "category": [{"coding": [_CATEGORY]}],
+        "code": _concept(codes.CALCIUM_SCORE),
+        "bodySite": _place(artery),
+        "method": _concept(codes.AGATSTON_METHOD),
+        "valueQuantity": _quantity(score.agatston, codes.NO_UNITS),
+        "component": components,
+        "note": [{"text": RESEARCH_ONLY}],
+    }
+
+
+def _place(artery: Artery | None) -> Resource:
+    if artery is None:
+        return _concept(codes.CORONARY)
+    return {**_concept(codes.PLACES[artery]), "text": artery.full_name}
+
+
+def _date(date: str | None) -> str | None:
+    """Return a date of DICOM (YYYYMMDD) as FHIR writes it; None if it is none."""
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if date and len(date) == 8 and date.isdecimal() else None
+
+
+def _patient(result: ScoreResult) -> Resource | None:
+    """Return the patient; None if neither ID nor name is known."""
+    acquisition = result.scan.acquisition
+    if not (acquisition.patient_id or acquisition.patient_name):
+        return None
+    patient: Resource = {"resourceType": "Patient"}
+    if acquisition.patient_id:
+        patient["identifier"] = [{"value": acquisition.patient_id}]
+    if acquisition.patient_name:
+        patient["name"] = [{"text": acquisition.patient_name}]
+    gender = {"F": "female", "M": "male", "O": "other"}.get(acquisition.patient_sex or "")
+    return {**patient, "gender": gender} if gender else patient
+
+
+def _concept(code: Code) -> Resource:
+    coding = {"system": SYSTEMS[code.scheme_designator], "code": code.value, "display": code.meaning}
+    return {"coding": [coding], "text": code.meaning}
+
+
+def _quantity(number: float, unit: Code) -> Resource:
+    return {"value": number, "unit": unit.meaning, "system": SYSTEMS["UCUM"], "code": unit.value}
