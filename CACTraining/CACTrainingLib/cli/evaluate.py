@@ -213,6 +213,7 @@ STUDIES = {
     ),
     "detection": Study("calcium per scan, artery and lesion", _PAIRS, _evaluate_scans, _COHORT),
     "heart": Study("agreement of the heart outline with the reference", _PAIRS, _evaluate_scans, _COHORT),
+    "features": Study("how far the features of calcium repeat in a second scan", _PAIRS, _evaluate_scans, _COHORT),
     "automatic": Study("automatic scores against the truth of digital patients", _PAIRS, _evaluate_scans, _COHORT),
     "ablation": Study("contribution of each part of the method", _PAIRS, _evaluate_scans, _COHORT),
     "acquisition": Study(

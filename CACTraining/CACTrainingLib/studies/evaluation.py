@@ -26,7 +26,7 @@ from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_records, ma
 from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import Section, Table, candidates_counted
 from ..project.project import is_project
-from . import ablation, acquisition, automatic, detection, heart, reproducibility
+from . import ablation, acquisition, automatic, detection, features, heart, reproducibility
 from .limits import store_limits
 from .records import StudyRecord, models_of
 from .sample import all_scores
@@ -36,7 +36,7 @@ from .truth import make_record, refused
 RECORDS, SCAN_TABLE = "records.jsonl", "scans.csv"
 """Files in the output folder, beside SCANS: record of each scan, table of scans."""
 
-SCAN_STUDIES = ("reproducibility", "detection", "heart", "automatic", "ablation", "acquisition")
+SCAN_STUDIES = ("reproducibility", "detection", "heart", "features", "automatic", "ablation", "acquisition")
 """All studies of `evaluate`."""
 
 RECORDS_VERSION = 3
@@ -180,6 +180,8 @@ def _sections(
     generator = np.random.default_rng(settings.seed)
     if study in ON_RECORDS:
         return ON_RECORDS[study](records, generator)
+    if study == "features":
+        return features.sections(records, folders, generator)
     place = settings.output / study
     if study == "automatic":
         return automatic.sections(scans, folders, records, place, work, generator)
