@@ -24,11 +24,9 @@ def artery_strips(method: MethodResult) -> str:
     if features is None:
         return ""
     arteries = {a: f for a in MAIN_ARTERIES if (f := features.arteries.get(a.key)) and f.last_mm is not None}
-    lesions = dict(zip(method.lesions.lesions, features.lesions, strict=True))
-    placed = {
-        artery: [(lesion, f) for lesion, f in lesions.items() if lesion.artery == artery and f.ostium_mm is not None]
-        for artery in arteries
-    }
+    by_id = {f.id: f for f in features.lesions if f.ostium_mm is not None}
+    lesions = [(lesion, by_id[lesion.id]) for lesion in method.lesions.lesions if lesion.id in by_id]
+    placed = {artery: [pair for pair in lesions if pair[0].artery == artery] for artery in arteries}
     ends_mm = [f.last_mm or 0 for f in arteries.values()]
     ends_mm += [_ends_mm(f)[1] for part in placed.values() for _, f in part]
     if not ends_mm:

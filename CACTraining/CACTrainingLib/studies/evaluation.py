@@ -181,7 +181,7 @@ def _sections(
     if study in ON_RECORDS:
         return ON_RECORDS[study](records, generator)
     if study == "features":
-        return features.sections(records, folders, generator)
+        return features.sections(scans, folders, generator)
     place = settings.output / study
     if study == "automatic":
         return automatic.sections(scans, folders, records, place, work, generator)

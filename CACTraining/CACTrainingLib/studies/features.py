@@ -12,17 +12,23 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import SimpleITK as sitk
 
+from CACScoringLib.anatomy.courses import artery_courses
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.record.features import PATIENT_FEATURES
-from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.reading import read_result, restore
 from CACScoringLib.record.score_record import ScoreRecord
 from CACScoringLib.results import METHOD_TITLES
 
-from ..evaluation.measures import Comparison, Measure, long_table, value_row
+from ..evaluation.measures import Comparison, Measure, agreement_rate, long_table, mean_difference, value_row
 from ..evaluation.parts import Cell, Section, Table
+from ..phantom.anatomy.heart import posed_frame
+from ..phantom.cohort.cohort import patient_of
+from ..phantom.scanner.motion import ScanPose
 from ..statistics.agreement import icc
 from ..statistics.bootstrap import mean
-from .records import StudyRecord, pairs_of
+from .scans import StudyScan
 
 LEVELS = (1.0, 10.0, 100.0)
 """Lowest mean Agatston score of the pairs, by the method itself."""
@@ -33,26 +39,30 @@ DETECTABLE_FACTOR = 1.96 * math.sqrt(2)
 SCORES = ("agatston", "volume_mm3", "pseudo_mass_hu_mm3", "lesions")
 """Scores that the features are listed with."""
 
+_COURSE_STEP = 4
+"""Every so many points of a true centre line are compared, 0.5 mm each."""
+
 _TITLE = "Repeatability of the features of calcium"
 
 
 def sections(
-    records: Sequence[StudyRecord], folders: Sequence[Path | str], generator: np.random.Generator
+    scans: Sequence[StudyScan], folders: Sequence[Path | str], generator: np.random.Generator
 ) -> tuple[Section, ...]:
     """Return the section on features.
 
     Args:
-        records: Record of each scan.
+        scans: Scans of the study.
         folders: Folder of each scan's results, or the reason why it has none.
         generator: Source of the bootstrap's draws.
     """
-    places = {record.scan: folder for record, folder in zip(records, folders, strict=True)}
-    pairs = pairs_of(records)
-    results = {record.scan: read_result(places[record.scan]) for pair in pairs for record in pair}
-    values = long_table(
-        (row for first, second in pairs for row in _rows(first, results[first.scan], results[second.scan])),
-        ("method_key", "agatston"),
-    )
+    scored = [(scan, place) for scan, place in zip(scans, folders, strict=True) if isinstance(place, Path)]
+    results = {(scan.patient, scan.number): (scan, read_result(place)) for scan, place in scored}
+    pairs = [
+        (scan, first, results[scan.patient, 2][1])
+        for scan, first in results.values()
+        if scan.number == 1 and (scan.patient, 2) in results
+    ]
+    values = long_table((row for pair in pairs for row in _rows(*pair)), ("method_key", "agatston"))
     text = (
         f"{len(pairs)} pairs of scans. Intervals are 95 % percentile intervals of resamples of patients. A feature may "
         f"be used from the lowest Agatston score from which the lower limit of its ICC is {GOOD_ICC} or more. No "
@@ -64,20 +74,22 @@ def sections(
         if len(part := values[values.method_key == key])
         for table in _tables(key, part, generator)
     ]
-    return (Section("features", _TITLE, text, tuple(tables), values=(values,)),)
+    courses = long_table(row for scan, place in scored if scan.truth is not None for row in _course_rows(scan, place))
+    tables += [_course_table(courses, generator)] if len(courses) else []
+    return (Section("features", _TITLE, text, tuple(tables), values=(values, courses)),)
 
 
-def _rows(record: StudyRecord, first: ScoreRecord, second: ScoreRecord) -> list[dict[str, object]]:
+def _rows(scan: StudyScan, first: ScoreRecord, second: ScoreRecord) -> list[dict[str, object]]:
     """Return a row per method and feature: the first scan's value as truth, the second's as value."""
     rows = []
     for key in first.methods.keys() & second.methods.keys():
-        scans = [_values(scan, key) for scan in (first, second)]
-        agatston = np.mean([scan["agatston"] for scan in scans])
-        for name in scans[0].keys() & scans[1].keys():
-            before, after = (scan[name] for scan in scans)
+        scores, other_scores = _values(first, key), _values(second, key)
+        agatston = (first.methods[key].total.clinical_agatston + second.methods[key].total.clinical_agatston) / 2
+        for name in SCORES + PATIENT_FEATURES:
+            before, after = scores.get(name), other_scores.get(name)
             if before is not None and after is not None:
                 about = {"method_key": key, "agatston": agatston}
-                rows.append(value_row(record, name, float(after), float(before), item=key, **about))
+                rows.append(value_row(scan, name, float(after), float(before), item=key, **about))
     return rows
 
 
@@ -110,6 +122,49 @@ def _level_row(comparison: Comparison, name: str, by_level: Sequence[Measure]) -
     estimates = [comparison.estimate(m, name) if len(m.rows_of(name)) else None for m in by_level]
     good = [n for n, e in zip(LEVELS, estimates, strict=True) if e is not None and e.low >= GOOD_ICC]
     return (name, *estimates, f"{good[0]:g}" if good else "not shown")
+
+
+def _course_rows(scan: StudyScan, folder: Path) -> list[dict[str, object]]:
+    """Return a row per artery and place on its true centre line: distances from the ostium, and share of its length.
+
+    The true distance is the truth, the one measured in the scan's territories the value. Heart motion is left out.
+    """
+    truth, territories = scan.read_truth(), folder / "territories.nii.gz"
+    patient = patient_of(truth)
+    if patient is None or not territories.exists():
+        return []
+    image, pose = sitk.ReadImage(str(territories)), restore(truth["pose"], ScanPose)
+    frame, courses = posed_frame(patient.body, pose), artery_courses(image)
+    vessels = {vessel.name: vessel for vessel in patient.tree.vessels}
+    rows = []
+    for artery, course in courses.items():
+        if (vessel := vessels.get(artery.key)) is None:
+            continue
+        before_mm = vessels["LM"].length_mm if artery in (Artery.LAD, Artery.LCX) and "LM" in vessels else 0.0
+        places = frame.to_lps(vessel.path_mm)[::_COURSE_STEP] + pose.table_shift_mm
+        indices = [image.TransformPhysicalPointToContinuousIndex(place) for place in places.tolist()]
+        measured_mm = course.at((np.array(indices) * image.GetSpacing())[:, ::-1])
+        shares = np.linspace(0, 1, len(vessel.path_mm))[::_COURSE_STEP]
+        measured_shares = (measured_mm - course.first_mm) / (course.last_mm - course.first_mm)
+        for share, mm, measured_share in zip(shares, measured_mm, measured_shares, strict=True):
+            if math.isnan(mm):
+                continue
+            true_mm = before_mm + share * vessel.length_mm
+            rows.append(value_row(scan, artery.key, mm, true_mm, item="distance"))
+            rows.append(value_row(scan, artery.key, measured_share < 1 / 3, share < 1 / 3, item="third"))
+    return rows
+
+
+def _course_table(values: pd.DataFrame, generator: np.random.Generator) -> Table:
+    comparison = Comparison(values.patient.unique(), {key: key for key in values.method.unique()}, generator)
+    distances, thirds = (values[values["item"] == item] for item in ("distance", "third"))
+    measures = [
+        Measure("Mean absolute error, mm", lambda w, first, second: mean(w, np.abs(second - first)), distances),
+        Measure("Bias, mm", mean_difference, distances),
+        Measure("In the right third", agreement_rate, thirds, methods=("LAD", "LCX", "RCA")),
+    ]
+    note = "Places every 2 mm of the true centre lines of digital patients; n counts places."
+    return comparison.value_table("features_courses", "Distance from the ostium along the artery", measures, note)
 
 
 def _within_patient_sd(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
