@@ -34,6 +34,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.record.features import PATIENT_FEATURES
 from CACTrainingLib.cli.main import main
 from support import dicom_files
 
@@ -106,7 +107,7 @@ _TEXTS = {"message", "seconds", "reason", "ct"}
 _CLINICAL = re.compile(r"(/threshold|non_coronary)/.*(agatston|volume_mm3|hu_mm3|lesions|_hu|voxels)$")
 _COUNTS = re.compile(r"/(voxels|lesions)(/\d+)?$")
 _LEFT_OUT = {"components", "evidence", "candidate_evidence", "calibrated_on", "rules", "decomposition_settings"}
-_LEFT_OUT |= {"slices_decomposed"}
+_LEFT_OUT |= {"slices_decomposed", "features"}
 
 
 def run_case(name: str, folder: Path) -> dict[str, Any]:
@@ -235,8 +236,8 @@ def _image_facts(image: sitk.Image) -> dict[str, Any]:
 
 
 def compact(value: Any, key: str = "") -> Any:
-    """Reduce facts to those in regression.json: without hashes of network outputs, evidence, settings, components, CSV
-    of lesions, and lists of more than 40 lesions."""
+    """Reduce facts to those in regression.json: without hashes of network outputs, evidence, settings, components,
+    features, CSV of lesions, and lists of more than 40 lesions."""
     if isinstance(value, dict):
         return {name: compact(part, name) for name, part in value.items() if _is_kept(name, part, key)}
     if isinstance(value, list):
@@ -248,7 +249,8 @@ def _is_kept(name: str, part: Any, file: str) -> bool:
     no_lesions = isinstance(part, dict) and part.get("lesions") == 0 and name != "total"
     too_many = isinstance(part, list) and len(part) > 40 and isinstance(part[0], dict)
     of_networks = name == "sha256" and not file.endswith("/lesions.nii.gz")
-    return not (no_lesions or too_many or of_networks or name in _LEFT_OUT or name.endswith("/lesions.csv"))
+    of_lesions = name.endswith(("/lesions.csv", "/features.csv")) or name.partition("_")[2] in PATIENT_FEATURES
+    return not (no_lesions or too_many or of_networks or of_lesions or name in _LEFT_OUT)
 
 
 def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -44,7 +44,12 @@ def test_strips_show_lesions_in_their_places(result):
     assert "Lesion 1: 35 mm from the ostium, 10 mm long" in svg
     assert ">LAD<" in svg
     assert svg in page.result_as_html(result)
-    assert artery_strips(make_result().methods["threshold"]) == ""
+
+
+def test_without_territories_the_page_says_that_places_are_unknown():
+    made = make_result()
+    assert artery_strips(made.methods["threshold"]) == ""
+    assert "Places along the arteries are unknown" in page.result_as_html(made)
 
 
 def test_the_table_has_rows_of_lesions_arteries_and_patient(result):
