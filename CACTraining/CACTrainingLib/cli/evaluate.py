@@ -63,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "relative to the table",
     )
     add("--results", type=Path, metavar="DIR", help="results of cac cohort for these scans, instead of scoring them")
+    add(
+        "--outcomes",
+        type=Path,
+        metavar="TABLE",
+        help="outcomes of the scans in --results, for the study features: name, event (0, 1); optional: years, patient",
+    )
     add("--pairs", type=int, metavar="N", help="only the first N patients that have both scans")
     add(
         "--model",
@@ -143,6 +149,16 @@ def _evaluate_scans(name: str, values: dict[str, Any], sources: Sequence[str], p
     return evaluation.page
 
 
+def _evaluate_features(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
+    if "outcomes" not in values:
+        return _evaluate_scans(name, values, sources, progress)
+    from ..studies.outcomes import evaluate_outcomes
+
+    if "results" not in values:
+        raise CTError("Outcomes need the results of cac cohort for their scans. Name them with --results.")
+    return evaluate_outcomes(values["outcomes"], values["results"], values["output"], values.get("seed", 0), progress)
+
+
 def _evaluate_recall(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..studies.recall import RecallSettings, evaluate_recall
 
@@ -204,7 +220,7 @@ def _data(name: str, values: dict[str, Any]) -> Path:
 
 _PAIRS = ("data", "results", "pairs", "model", "overwrite", "use", "annotator", "seed", "workers", "device")
 _TRAININGS = ("data", "seed", "workers", "device")
-_STUDY_OPTIONS = set(_PAIRS)
+_STUDY_OPTIONS = {*_PAIRS, "outcomes"}
 _COHORT = ("cohort",)
 
 STUDIES = {
@@ -213,7 +229,12 @@ STUDIES = {
     ),
     "detection": Study("calcium per scan, artery and lesion", _PAIRS, _evaluate_scans, _COHORT),
     "heart": Study("agreement of the heart outline with the reference", _PAIRS, _evaluate_scans, _COHORT),
-    "features": Study("how far the features of calcium repeat in a second scan", _PAIRS, _evaluate_scans, _COHORT),
+    "features": Study(
+        "how far the features of calcium repeat in a second scan; with --outcomes, what they add to the score",
+        (*_PAIRS, "outcomes"),
+        _evaluate_features,
+        _COHORT,
+    ),
     "automatic": Study("automatic scores against the truth of digital patients", _PAIRS, _evaluate_scans, _COHORT),
     "ablation": Study("contribution of each part of the method", _PAIRS, _evaluate_scans, _COHORT),
     "acquisition": Study(
