@@ -29,6 +29,7 @@ class Collection:
         source: Instructions for obtaining it.
         reader: Reader of its folder, a key of `scans.READERS`.
         idc: Name in the Imaging Data Commons, from which it can be fetched; None for others.
+        patient: Regular expression of a patient's ID in file and folder names; None if names hold none.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Collection:
     source: str
     reader: str
     idc: str | None
+    patient: str | None = None
 
     def as_text(self) -> str:
         """Return all facts as text for a terminal or file."""

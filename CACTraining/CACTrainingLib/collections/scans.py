@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -79,7 +80,14 @@ def find_scans(
 
 def _series(collection: Collection, folder: Path, images: Path | None, progress: ProgressCallback | None) -> Scans:
     scans, warnings = find_new_scans(folder, progress)
-    return [CollectionScan(scan) for scan in scans], warnings
+    return [CollectionScan(_with_patient(scan, collection, folder)) for scan in scans], warnings
+
+
+def _with_patient(scan: NewScan, collection: Collection, folder: Path) -> NewScan:
+    """Return a scan whose header names no patient with the patient's ID in its path, so that a patient has one use."""
+    path = scan.ct.relative_to(folder).as_posix() if scan.ct.is_relative_to(folder) else scan.ct.name
+    match = re.search(collection.patient, path) if collection.patient and scan.patient == scan.name else None
+    return scan if match is None else replace(scan, patient=match[0])
 
 
 def _reference(collection: Collection, folder: Path, images: Path | None, progress: ProgressCallback | None) -> Scans:

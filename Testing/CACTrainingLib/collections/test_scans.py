@@ -110,3 +110,17 @@ def test_another_folder_is_refused_with_the_layout(tmp_path, name):
         scans_in(name, tmp_path)
     with pytest.raises(CollectionError, match="is no folder"):
         scans_in(name, tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "patient"),
+    [
+        ("lidc", "LIDC-IDRI-0002_nc_1p25mm_heart.nii.gz", "LIDC-IDRI-0002"),
+        ("lidc", "LIDC-IDRI-0002/3000522.nii.gz", "LIDC-IDRI-0002"),
+        ("nlst", "101287_T0_FC51_2mm.nii.gz", "101287"),
+        ("nlst", "a/20010203/scan.nii.gz", "a/20010203/scan"),
+    ],
+)
+def test_the_patient_of_an_image_file_is_in_its_path(tmp_path, name, path, patient):
+    write_image(tmp_path / path, chest())
+    assert [scan.scan.patient for scan in scans_in(name, tmp_path)[0]] == [patient]
