@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from CACScoringLib.cohort.folder import safe_name
+from CACScoringLib.core.acquisition import NO_AGENT
 from CACScoringLib.core.files import OutputError, atomic_folder, remove_partial, write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.series_rule import is_soft_kernel
@@ -105,7 +106,7 @@ def fetch(collection: Collection, folder: Path, count: int, progress: Progress, 
     client = client or _client(collection, folder)
     progress.begin(["index", "download"])
     with progress.step("index"):
-        series = chosen_series(_remote_series(client.index, collection), count)
+        series = chosen_series(_without_agent(client, _remote_series(client.index, collection), progress), count)
         if not series:
             raise CollectionError(
                 f"The index of the Imaging Data Commons has no CT of {collection.title}. Update the package idc-index."
@@ -195,6 +196,20 @@ def _remote_series(index: Any, collection: Collection) -> list[RemoteSeries]:
         )
         for row in rows
     ]
+
+
+def _without_agent(client: Any, series: Sequence[RemoteSeries], progress: Progress) -> list[RemoteSeries]:
+    """Return the series whose header names no contrast agent; all, with a note, if the index of agents is missing."""
+    try:
+        client.fetch_index("contrast_index")
+        table = (
+            client.contrast_index[["SeriesInstanceUID", "ContrastBolusAgent"]].explode("ContrastBolusAgent").dropna()
+        )
+    except Exception:  # older packages have no such index, and it is fetched on demand
+        progress.note("Contrast agents are not in the index; cac data import checks for them.")
+        return list(series)
+    with_agent = {uid for uid, agent in table.itertuples(index=False) if agent.strip().lower() not in NO_AGENT}
+    return [entry for entry in series if entry.uid not in with_agent]
 
 
 def _fetch_series(client: Any, collection: Collection, series: RemoteSeries, folder: Path) -> None:

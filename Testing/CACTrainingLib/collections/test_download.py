@@ -29,12 +29,20 @@ def few_images(monkeypatch):
 class Client:
     """Client whose series are small; `broken` makes the download of some series stop half way."""
 
+    contrast_index = pd.DataFrame(
+        [("1.0", ["NONE"]), ("1.7", None), ("1.8", ["Omnipaque", "ORAL & IV"])],
+        columns=("SeriesInstanceUID", "ContrastBolusAgent"),
+    )
+
     def __init__(self, rows, broken=(), error=None):
         columns = ("SeriesInstanceUID", "PatientID", "StudyInstanceUID", "SeriesDescription", "collection_id")
         self.index = pd.DataFrame(rows, columns=columns).assign(
             Modality="CT", instanceCount=IMAGES, series_size_MB=0.5, license_short_name="CC BY 4.0"
         )
         self.broken, self.error, self.fetched = set(broken), error, []
+
+    def fetch_index(self, name):
+        assert hasattr(self, name)
 
     def download_from_selection(self, downloadDir, seriesInstanceUID, dirTemplate, quiet, show_progress_bar):  # noqa: N803
         (uid,) = seriesInstanceUID
@@ -59,6 +67,15 @@ def test_series_checksums_and_terms(tmp_path):
     assert len(json.loads((series / CHECKSUMS).read_text())) == IMAGES
     assert len(list(series.glob("*.dcm"))) == IMAGES
     assert "CC BY 3.0" in (tmp_path / "scans" / "TERMS-lidc.txt").read_text("utf-8")
+
+
+def test_series_with_a_contrast_agent_are_not_fetched(tmp_path, monkeypatch):
+    rows = [(f"1.{n}", f"P{n}", f"2.{n}", "chest", "lidc_idri") for n in (0, 7, 8, 9)]
+    client = Client(rows)
+    assert run(client, tmp_path / "scans", 10) == 3
+    assert sorted(client.fetched) == ["1.0", "1.7", "1.9"], "an agent called NONE is none"
+    monkeypatch.delattr(Client, "contrast_index")
+    assert run(Client(rows), tmp_path / "older", 10) == 4, "an older package has no index of agents"
 
 
 def test_a_download_that_stops_half_way_resumes(tmp_path):
