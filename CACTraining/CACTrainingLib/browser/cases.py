@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +18,9 @@ from CACScoringLib.core.tables import Line, read_table
 from CACScoringLib.io.reading import find_series, read_ct
 from CACScoringLib.record.reading import read_result
 
+from ..project.automatic import RESULTS, scan_digests
 from ..project.files import SCANS_FILE
 from ..project.project import is_project
-
-PROJECT_RESULTS = "results"
-"""Subfolder of a training project with the results of a cohort of its scans."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ def cases_of(results: Path, ct: Path | None, series: str | None = None) -> list[
 
 def results_of(folder: Path) -> Path:
     """Return the folder of results: a subfolder of a project, else the folder itself."""
-    return folder / PROJECT_RESULTS if is_project(folder) else folder
+    return folder / RESULTS if is_project(folder) else folder
 
 
 def _project_cases(folder: Path, ct: Path | None) -> list[ReviewCase]:
@@ -146,7 +143,7 @@ def _cohort_cases(root: Path, ct: Path | None) -> list[ReviewCase]:
     if ct is not None:
         raise OutputError("The table of a cohort names its scans; leave out --ct.")
     lines = read_table(root / cohort.TABLE, ("name", "folder", "ct", "state")).lines
-    digests = _scan_digests(root / cohort.RECORD)
+    digests = scan_digests(root / cohort.RECORD)
     cases = []
     for line in lines:
         name = line.text("folder")
@@ -157,16 +154,6 @@ def _cohort_cases(root: Path, ct: Path | None) -> list[ReviewCase]:
     if not cases:
         raise OutputError(f"The cohort {root} has no scan that was scored. Run its cac cohort again.")
     return cases
-
-
-def _scan_digests(file: Path) -> dict[str, str]:
-    """Read the digests of a cohort's scans from its record, by folder. Raises UnreadableError."""
-    try:
-        scans = json.loads(file.read_text(encoding="utf-8"))["scans"]
-        return {name: str(entry["scan"]) for name, entry in scans.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        message = f"{file} is damaged ({error!r}). Run the cac cohort that made it again, with --overwrite."
-        raise UnreadableError(message) from error
 
 
 def _find_ct(ct: Path, root: Path) -> Path:

@@ -158,7 +158,8 @@ class ScanSlices:
         patient: Patient of the scan.
         kind: Kind of KINDS.
         slices: Slices as scoring prepares them; HU float16 and mask are memory-mapped.
-        maps: True calcium maps, float16 [m, 224, 224], 1 for 1000 HU, with negative lobes of moving calcium.
+        maps: True calcium maps, float16 [m, 224, 224], 1 for 1000 HU, with negative lobes of moving calcium; of real
+            scans, HU above blood in confident automatic lesions.
         map_row: Row of each slice in maps, −1 without coronary calcium, int [n].
         visible: True for slices with visible calcium, bool [n].
         labelled: True for slices with a known visibility, bool [n].

@@ -16,6 +16,7 @@ from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, HeartSlices
+from CACScoringLib.record.reading import read_result
 
 from ..project.training_scan import DataError, TrainingScan, read_truth
 
@@ -24,6 +25,12 @@ BRIGHT_HU, BRIGHT_PIXELS, BRIGHT_SIGMA_PIXELS, BRIGHT_MARGIN_PIXELS = 90.0, 3, 1
 margin around the heart. Blood and muscle are below 60 HU; valve calcium, blurred by motion, is often below 130 HU."""
 
 MAP_FLOOR_HU = 1.0
+
+CONFIDENT_ERROR = 0.1
+"""Largest probability of being no coronary calcium of a confident lesion."""
+
+BLOOD_HU = 45.0
+"""Density of blood where it was not measured."""
 
 
 def image_beside(ct: CTScan, file: Path) -> sitk.Image:
@@ -49,10 +56,13 @@ def write_slices(scan: TrainingScan, folder: Path) -> None:
     if scan.calcium_map is not None:
         calcium = image_beside(ct, scan.calcium_map)
         true_map = slices.grid.resample(calcium, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
+    visible = _labels_on_slices(truth["slices"], slices.grid)
+    if scan.automatic is not None:
+        shows_calcium = np.array([label is True for label in visible])
+        true_map = automatic_map(scan.automatic, ct, slices) * shows_calcium[:, None, None]
     rows = np.full(len(slices), -1)
     filled = (np.abs(true_map) > MAP_FLOOR_HU).any((1, 2))
     rows[filled] = np.arange(filled.sum())
-    visible = _labels_on_slices(truth["slices"], slices.grid)
     record = {
         "patient": scan.patient,
         "kind": scan.kind,
@@ -69,6 +79,28 @@ def write_slices(scan: TrainingScan, folder: Path) -> None:
     maps = (true_map[filled] / MAP_HU).astype(np.float16)
     hu = np.clip(slices.hu, -1024, 3071).astype(np.float16)
     _write_folder(folder, record, {"hu": hu, "heart": slices.heart, "maps": maps})
+
+
+def automatic_map(folder: Path, ct: CTScan, slices: HeartSlices) -> np.ndarray:
+    """Return the HU above blood in confident lesions of an automatic clinical score, float32 as `slices.heart`.
+
+    Slices that hold a doubtful lesion are left empty. Raises CTError if the result cannot be read.
+    """
+    record = read_result(folder)
+    method = record.methods["threshold"]
+    counted = method.counted_labels(sitk.GetArrayFromImage(image_beside(ct, folder / "lesions.nii.gz"))) > 0
+    doubtful = [
+        part.slice
+        for lesion in method.lesions
+        if (lesion.not_coronary_probability or 0) > CONFIDENT_ERROR
+        for part in lesion.components
+    ]
+    counted[doubtful] = False
+    mask = sitk.GetImageFromArray(counted.astype(np.float32))
+    mask.CopyInformation(ct.image)
+    blood_hu = BLOOD_HU if record.measured is None or record.measured.median_hu is None else record.measured.median_hu
+    hu = slices.hu[MAX_NEIGHBOURS : MAX_NEIGHBOURS + len(slices)] - blood_hu
+    return np.where(slices.grid.resample(mask, 0.0) >= 0.5, np.maximum(hu, 0), 0).astype(np.float32)
 
 
 def heart_of(scan: TrainingScan, ct: CTScan) -> sitk.Image:

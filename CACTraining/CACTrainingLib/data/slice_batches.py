@@ -33,6 +33,7 @@ class Sampling:
             leave them out.
         twin_share: Share of negatives made from a positive slice of the same batch by removing its calcium, if known.
         calcium_scale: Largest factor, or its inverse, on a positive slice's calcium, if known; it stays visible.
+        real_share: Share of slices from scans without a known true map, where both kinds are there; None for any.
     """
 
     positive_share: float = 0.5
@@ -41,6 +42,7 @@ class Sampling:
     hidden_calcium: bool = True
     twin_share: float = 0.0
     calcium_scale: float = 1.0
+    real_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,22 +85,38 @@ class BalancedSampler:
 
     def draw(self, generator: np.random.Generator, count: int) -> SliceDraw:
         """Draw slices with visible calcium, and the rest of the count without, at matching positions."""
-        positives = generator.choice(self.positive, max(1, round(count * self.sampling.positive_share)))
+        positives = generator.choice(
+            self.positive, max(1, round(count * self.sampling.positive_share)), p=self._chances()
+        )
         partners = np.resize(positives, count - len(positives))
         tolerance = self.sampling.position_tolerance
         positions = self.data.position[partners] + generator.uniform(-tolerance, tolerance, len(partners))
         targets = np.clip(positions, 0, 1)
         counterfactual = (generator.random(len(partners)) < self.sampling.twin_share) & self.data.has_map[partners]
         hard = generator.random(len(partners)) < self.sampling.hard_share * (len(self.hard) > 0)
-        pools = (self.negative, self.hard)
         negatives = [
-            self._draw_near(pools[h], place, generator) for h, place in zip(hard.astype(int), targets, strict=True)
+            self._draw_near(self._of_origin(self.hard if h else self.negative, generator), place, generator)
+            for h, place in zip(hard, targets, strict=True)
         ]
         return SliceDraw(
             indices=np.concatenate([positives, np.where(counterfactual, partners, np.array(negatives, np.intp))]),
             calcium=np.concatenate([self._factors(positives, generator), ~counterfactual]).astype(np.float32),
             visible=np.arange(count) < len(positives),
         )
+
+    def _chances(self) -> np.ndarray | None:
+        """Return the chance of each positive slice; None if all are equal."""
+        share, is_real = self.sampling.real_share, ~self.data.has_map[self.positive]
+        if share is None or is_real.all() or not is_real.any():
+            return None
+        return np.where(is_real, share / max(1, is_real.sum()), (1 - share) / max(1, (~is_real).sum()))
+
+    def _of_origin(self, pool: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Return the slices of a pool from real or from digital scans, drawn by `real_share`; all without it."""
+        if self.sampling.real_share is None:
+            return pool
+        part = pool[self.data.has_map[pool] != (generator.random() < self.sampling.real_share)]
+        return part if len(part) else pool
 
     def _factors(self, positives: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Draw factors on the calcium of positive slices; 1 if the true calcium is unknown."""

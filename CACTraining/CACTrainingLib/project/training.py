@@ -29,6 +29,7 @@ from CACScoringLib.io.image_files import read_header
 
 from .annotation_files import SliceLabel
 from .annotations import annotators, check_annotator, read_mask, slice_annotations
+from .automatic import automatic_results
 from .files import ProjectScan, ProjectWriteError, disk_error
 from .project import Project
 from .proposals import read_proposal
@@ -57,7 +58,12 @@ def training_scans(project: Project, annotator: str | None = None) -> list[Train
     annotator = check_annotator(annotator) if annotator else None
     missing = {scan.id for scan in project.missing()}
     scans = [training_scan(project, scan, annotator) for scan in project.scans if scan.id not in missing]
-    usable = [scan for scan in scans if scan is not None]
+    results = automatic_results(project.folder)
+    usable = [
+        replace(scan, automatic=results.get((scan.ct.resolve(), scan.series))) if scan.calcium_map is None else scan
+        for scan in scans
+        if scan is not None
+    ]
     if not usable:
         whose = f" by {annotator}" if annotator else ""
         raise DataError(
@@ -97,6 +103,7 @@ def training_scan(project: Project, scan: ProjectScan, annotator: str | None = N
         heart_known=is_outlined,
         series=scan.series,
         use=scan.use,
+        annotators=tuple(names) if scan.truth is None else (),
     )
 
 

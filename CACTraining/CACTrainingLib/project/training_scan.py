@@ -35,6 +35,8 @@ class TrainingScan:
         heart_known: True if the heart was outlined or simulated, and not only proposed.
         series: Series of a DICOM folder, as in `read_ct`.
         use: "training", "validation" or "test" if a project stores it.
+        annotators: Annotators of a real scan's labels.
+        automatic: Folder of the scan's automatic score.
     """
 
     ct: Path
@@ -47,6 +49,8 @@ class TrainingScan:
     heart_known: bool = True
     series: str | None = None
     use: str = ""
+    annotators: tuple[str, ...] = ()
+    automatic: Path | None = None
 
     def shows_calcium(self) -> bool:
         """True if coronary calcium is visible in any slice, by its truth.
@@ -61,7 +65,7 @@ class TrainingScan:
     def fingerprint(self) -> str:
         """Return a hash that changes with the scan's files and with their preparation."""
         parts: list[object] = [CACHE_VERSION, preprocessing.VERSION, self.heart_label, self.series]
-        for path in (self.ct, self.heart, self.truth, self.calcium_map):
+        for path in (self.ct, self.heart, self.truth, self.calcium_map, self.automatic):
             if path is not None:
                 files = [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]
                 for file in files:

@@ -28,7 +28,7 @@ from .decomposition_metrics import collapse, map_metrics, sample_slices
 from .loop import Task, channels_last
 from .sample_pictures import decomposition_picture, slices_to_picture
 from .settings import LoopSettings
-from .weak_labels import NOWHERE, add_spots, draw_spots, label_loss, map_loss
+from .weak_labels import NOWHERE, add_spots, draw_spots, label_loss, lesion_loss, map_loss
 
 DISCRIMINATORS = ("with_calcium", "without_calcium")
 
@@ -45,6 +45,7 @@ class CycleTraining:
         label_weight: Weight of the slice labels (`weak_labels`).
         spot_weight: Weight of the drawn spots (`weak_labels`).
         truth_weight: Weight of the true maps, in slices that have one; the others are learned from their labels.
+        automatic_weight: Weight of confident automatic lesions (`weak_labels`), in slices without a true map.
         near_heart: True if the map counts near the heart only, as in scoring.
         negative_weight: Weight of negative values in healthy images, which clipped images cannot have.
         dither_hu: Noise on the input of the discriminators. Clipped fat is exactly 0, so that any map there would
@@ -67,6 +68,7 @@ class CycleTraining:
     label_weight: float = 0.0
     spot_weight: float = 0.0
     truth_weight: float = 0.0
+    automatic_weight: float = 0.0
     near_heart: bool = False
     negative_weight: float = 0.0
     dither_hu: float = 0.0
@@ -117,7 +119,8 @@ class CycleTask(Task[CycleTraining]):
             for name, parts in optimizer_modules.items()
         }
         self.sampler = BalancedSampler(training, settings.sampling, labels_only=not settings.truth_weight)
-        self.sample = sample_slices(validation, settings.validation_slices, settings.loop.seed)
+        known_maps = settings.sampling.real_share is None
+        self.sample = sample_slices(validation, settings.validation_slices, settings.loop.seed, known_maps)
         self.pictures = slices_to_picture(validation, self.sample)
         self.pools: dict[str, list[torch.Tensor]] = {name: [] for name in DISCRIMINATORS}
         self.weights = {
@@ -129,6 +132,7 @@ class CycleTask(Task[CycleTraining]):
             "label": settings.label_weight,
             "spots": settings.spot_weight,
             "truth": settings.truth_weight,
+            "automatic": settings.automatic_weight,
         }
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -141,7 +145,7 @@ class CycleTask(Task[CycleTraining]):
         if self.settings.spot_weight:
             batch["spots"] = draw_spots(is_near_heart[~visible], generator)
             batch["with_spots"] = add_spots(x[~visible], batch["spots"], self.config.neighbours, generator)
-        if self.settings.truth_weight:
+        if self.settings.truth_weight or self.settings.automatic_weight:
             batch["true"], batch["has_map"] = maps[:, :1], torch.from_numpy(self.training.has_map[drawn.indices])
         return batch
 
@@ -192,6 +196,8 @@ class CycleTask(Task[CycleTraining]):
         if self.weights["truth"] and batch["has_map"].any():
             has_map = batch["has_map"]
             losses["truth"] = map_loss(logits[has_map], batch["true"][has_map], near_heart[has_map])
+        if self.weights["automatic"]:
+            losses["automatic"] = lesion_loss(logits, batch["true"] * ~batch["has_map"][:, None, None, None])
         if self.weights["adversarial"]:
             synthetic = self._cycle(x, near_heart, n, maps, losses, noise)
         loss = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()

@@ -150,7 +150,8 @@ def evaluate(
     model: LoadedModel, settings: SupervisedTraining | CycleTraining, data: SliceDataset
 ) -> tuple[dict[str, object], dict[str, float]]:
     """Return metrics of the finished model, with and without the −10 HU rule, and an empty calibration."""
-    sample = sample_slices(data, EVALUATED_SLICES, settings.loop.seed)
+    known_maps = settings.sampling.real_share is None
+    sample = sample_slices(data, EVALUATED_SLICES, settings.loop.seed, known_maps)
     config = GeneratorConfig(**model.card.config)
     metrics: dict[str, object] = {
         "without_rule": map_metrics(model.network, config, data, sample),
@@ -165,7 +166,7 @@ def evaluate(
 
 def train(options: RunOptions, settings: SupervisedTraining | CycleTraining, progress: Progress) -> Path:
     """Train a generator on folders of scans and write it; return its card's path. Raises CTError, OutputError."""
-    card, start = start_from(options.start, "decomposition")
+    card, start = start_from(options, settings, "decomposition")
     if card is not None:
         settings = replace(settings, network=GeneratorConfig(**card.config), start=card.sha256)
     with training_run(options, "decomposition", settings, PRESETS, progress) as run:

@@ -43,13 +43,13 @@ class SliceSample:
     clean: np.ndarray
 
 
-def sample_slices(data: SliceDataset, max_count: int, seed: int) -> SliceSample:
+def sample_slices(data: SliceDataset, max_count: int, seed: int, known_maps: bool = True) -> SliceSample:
     """Draw a fixed sample of at most `max_count` slices of each group.
 
-    Visible slices are drawn from those with a true map, or from all if no slice has one.
+    known_maps: True to draw visible slices from those with a true map, if there are any.
     """
     generator = np.random.default_rng([seed, 8])
-    has_truth = data.has_map if data.has_map.any() else np.ones(len(data), bool)
+    has_truth = data.has_map if known_maps and data.has_map.any() else np.ones(len(data), bool)
     groups = (
         data.visible & has_truth,
         ~data.visible & ~data.calcium & data.bright & (data.kind != KINDS.index("clean")),
@@ -87,7 +87,7 @@ def map_metrics(
     - `mass_…`, `slices_above_zero_…`: Pseudo-mass per slice in HU·mm³, and proportion of slices with any, by group.
     - `covered_clean`: Share of the heart covered by the map on clean slices.
 
-    With true maps also, on all slices unless stated:
+    With true maps also, on the slices that have one unless stated:
     - `captured`: Map near true calcium, over the true map.
     - `precision`: Map near true calcium, over the whole map.
     - `overlap`: Twice the pixelwise minimum of map and true map, over their sum; 1 is perfect.
@@ -108,9 +108,12 @@ def map_metrics(
         metrics["auc"] = float(wins / (len(masses[0]) * len(negative)))
     if len(clean):
         metrics["covered_clean"] = float((clean > 0).sum() / max(1, data.heart(sample.clean).sum()))
-    if data.has_map[sample.visible].all():
-        true = np.maximum(data.true_map(sample.visible)[:, 0] * MAP_HU, 0) * data.heart(sample.visible)
-        metrics |= _against_truth(visible, true, negative.sum() / PIXEL_VOLUME_MM3)
+    has_map = data.has_map[sample.visible]
+    if has_map.any():
+        mapped = sample.visible[has_map]
+        true = np.maximum(data.true_map(mapped)[:, 0] * MAP_HU, 0) * data.heart(mapped)
+        elsewhere = negative.sum() / PIXEL_VOLUME_MM3 * has_map.mean()
+        metrics |= _against_truth(visible[has_map], true, float(elsewhere))
     return metrics
 
 

@@ -223,7 +223,7 @@ def train(options: RunOptions, settings: HeartTraining, progress: Progress) -> P
 
     Raises CTError, OutputError.
     """
-    card, start = start_from(options.start, "heart")
+    card, start = start_from(options, settings, "heart")
     if card is not None:
         settings = replace(settings, network=HeartNetConfig(**card.config), start=card.sha256)
     loop = settings.loop

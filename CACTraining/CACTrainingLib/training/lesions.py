@@ -186,7 +186,7 @@ def train(options: RunOptions, settings: LesionTraining, progress: Progress) -> 
     most = FIRST_NUMBERS["validation"] - FIRST_NUMBERS["training"]
     if not 1 <= settings.patients <= most or settings.validation_patients < 1 or settings.batch_size < 1:
         raise CTError(f"Give 1 to {most} patients, at least 1 to validate on, and at least 1 lesion per step.")
-    card, start = start_from(options.start, "lesions")
+    card, start = start_from(options, settings, "lesions")
     if card is not None:
         settings = replace(settings, network=LesionNetConfig(**card.config), start=card.sha256)
     with training_run(options, "lesions", settings, PRESETS, progress) as run:

@@ -19,7 +19,16 @@ from torch import nn
 from CACScoringLib.core.files import OutputError, write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import table_text
-from CACScoringLib.models.cards import LoadedModel, ModelCard, ModelError, Training, describe, load_model, read_network
+from CACScoringLib.models.cards import (
+    LoadedModel,
+    ModelCard,
+    ModelError,
+    Training,
+    describe,
+    list_models,
+    load_model,
+    read_network,
+)
 from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.van_velzen import build
 
@@ -30,6 +39,9 @@ from .distributed import from_first, in_turn, make_fabric
 from .loop import Outcome, Task, train
 from .run_folder import has_checkpoint, record_training, training_lock
 from .settings import LoopSettings, RunOptions, facts_of
+
+BUNDLED = "bundled"
+"""Value of `start` in presets that begin with the weights that come with CAC."""
 
 LICENCE = "Apache-2.0"
 STEPS = ("scans", "training", "model")
@@ -56,7 +68,13 @@ class TrainingData:
         parts = []
         for use, scans in (("training", self.training), ("validation", self.validation)):
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(s.kind for s in scans).items()))
-            parts.append(f"{use}: {len(scans)} scans of {len({s.patient for s in scans})} patients ({kinds})")
+            text = f"{use}: {len(scans)} scans of {len({s.patient for s in scans})} patients ({kinds})"
+            if labelled := [scan for scan in scans if scan.annotators]:
+                people = ", ".join(sorted({name for scan in labelled for name in scan.annotators}))
+                text += f", of them {len({s.patient for s in labelled})} real patients labelled by {people}"
+            if count := sum(scan.automatic is not None for scan in scans):
+                text += f", {count} scans with an automatic score"
+            parts.append(text)
         if annotator is not None:
             parts.append(f"labels by {annotator}")
         return f"{'; '.join(parts)}; table SHA-256 {hashlib.sha256(self.table().encode()).hexdigest()}"
@@ -221,8 +239,14 @@ def as_scoring_loads(network: nn.Module, card: ModelCard, device: str = "cpu") -
         return load_model(save_model(network, card, Path(temporary)), device)
 
 
-def start_from(start: Path | None, *networks: str) -> tuple[ModelCard, nn.Module] | tuple[None, None]:
-    """Read the model to start from, which must be of one of these networks. Raises ModelError."""
+def start_from(options: RunOptions, settings: Any, *networks: str) -> tuple[ModelCard, nn.Module] | tuple[None, None]:
+    """Read the model to start from, which must be of one of these networks: that of --start, else of the preset.
+
+    Raises ModelError.
+    """
+    start = options.start
+    if start is None and settings.start == BUNDLED:
+        start = next(model.path for model in list_models(networks[0]) if model.origin == BUNDLED)
     if start is None:
         return None, None
     card, network = read_network(start)

@@ -192,7 +192,7 @@ def train(options: RunOptions, settings: SliceTraining, progress: Progress) -> P
 
     It may start from another classifier, or from a generator's encoder (`as_classifier`). Raises CTError, OutputError.
     """
-    card, start = start_from(options.start, "slices", "decomposition")
+    card, start = start_from(options, settings, "slices", "decomposition")
     if card is not None and start is not None:
         config, start = as_classifier(card, start, settings.network)
         settings = replace(settings, network=config, start=card.sha256)

@@ -162,7 +162,7 @@ def train(options: RunOptions, settings: TerritoryTraining, progress: Progress) 
     max_patients = FIRST_NUMBERS["validation"] - FIRST_NUMBERS["training"]
     if not 1 <= settings.patients <= max_patients or settings.batch_size < 1:
         raise CTError(f"Give 1 to {max_patients} patients, and at least 1 sample per step.")
-    card, start = start_from(options.start, "territories")
+    card, start = start_from(options, settings, "territories")
     if card is not None:
         settings = replace(settings, network=TerritoryNetConfig(**card.config), start=card.sha256)
     with training_run(options, "territories", settings, PRESETS, progress) as run:

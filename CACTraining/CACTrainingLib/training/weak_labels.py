@@ -1,8 +1,9 @@
-"""Teach a calcium map from slice labels by two losses beside the discriminators': slice labels and drawn spots.
+"""Teach a calcium map from slice labels by losses beside the discriminators': slice labels, drawn spots, lesions.
 
-Neither is part of van Velzen et al. The map has to predict its slice's label (multiple-instance learning: the highest
+None is part of van Velzen et al. The map has to predict its slice's label (multiple-instance learning: the highest
 pixels represent the slice). Calcium adds to the HU beneath it, so spots of known shape, drawn into slices without
-calcium, have a known map to the pixel, and no lesion has to be outlined.
+calcium, have a known map to the pixel, and no lesion has to be outlined. Confident lesions of an automatic score may be
+targets where a person saw calcium in the slice.
 """
 
 from __future__ import annotations
@@ -59,6 +60,15 @@ def map_loss(logits: torch.Tensor, target: torch.Tensor, near_heart: torch.Tenso
     """Return the weighted cross-entropy with a target map [n, 1, j, i] from 0 to 1 (see SPOT_WEIGHT)."""
     weights = 1 + (SPOT_WEIGHT - 1) * (target > _SPOT)
     weights = weights * torch.where(near_heart, 1.0, OUTSIDE_WEIGHT)
+    return (functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * weights).mean()
+
+
+def lesion_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy in the lesions of target maps [n, 1, j, i], on the scale of `map_loss`.
+
+    Lesions are those of an automatic score, and other pixels may hold calcium that it missed; they do not count.
+    """
+    weights = SPOT_WEIGHT * (target > _SPOT)
     return (functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * weights).mean()
 
 

@@ -137,6 +137,18 @@ def test_batches_are_balanced(data):
     assert share < np.mean(hard)
 
 
+def test_real_and_digital_slices_have_their_shares(data):
+    """The scans of three of four patients become real ones, without a true map."""
+    blind = SliceDataset([replace(scan, has_map=int(scan.patient) % 4 == 1) for scan in data.scans])
+    sampler = BalancedSampler(blind, Sampling(hard_share=0.0, real_share=0.5))
+    generator = np.random.default_rng(3)
+    drawn = np.concatenate([blind.has_map[sampler.draw(generator, 8).indices] for _ in range(100)]).reshape(-1, 8)
+    assert drawn[:, :4].mean() == pytest.approx(0.5, abs=0.08), "with calcium"
+    assert drawn[:, 4:].mean() == pytest.approx(0.5, abs=0.08), "without"
+    real = SliceDataset([replace(scan, has_map=False) for scan in data.scans])
+    assert len(BalancedSampler(real, Sampling(real_share=0.5)).draw(generator, 8).indices) == 8
+
+
 def test_calcium_is_taken_out_and_varied(data):
     """A twin is its positive slice less the true calcium; scaled calcium changes image and map equally."""
     sampler = BalancedSampler(data, Sampling(twin_share=1.0, calcium_scale=3.0))

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from annotated_project import NO, YES, label, outline
 from lightning_fabric import Fabric
 from torch import nn
 from training_scans import write_scan
@@ -17,6 +18,7 @@ from CACScoringLib.networks.van_velzen import GeneratorConfig
 from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import DataError, SliceDataset, find_scans, load_slices, prepare
 from CACTrainingLib.data.slice_batches import SliceDraw, vary_slices
+from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.training import decomposition as train_decomposition
 from CACTrainingLib.training.cyclegan import DISCRIMINATORS, CycleTask, CycleTraining
 from CACTrainingLib.training.decomposition import SupervisedTask, SupervisedTraining
@@ -240,6 +242,30 @@ class TestLabels:
         assert first.keys() == second.keys()
         for name, tensor in first.items():
             assert torch.equal(tensor, second[name]), name
+
+
+@pytest.mark.long
+def test_real_slices_are_mixed_with_digital_ones(cohort, cache, tmp_path):
+    """The preset begins with the weights that come with CAC, and the card names who labelled the real patients."""
+    project = Project.create(tmp_path / "project")
+    folders = [write_scan(tmp_path / name, name, name in "ab", False) for name in "abc"]
+    project.add([NewScan(folder.name, folder.name, folder / "ct.nii.gz") for folder in folders])
+    for scan in project.scans:
+        label(project, scan.id, "Ann", {k: YES if k in (3, 4) and scan.name in "ab" else NO for k in range(1, 9)})
+        outline(project, scan.id, "Ann")
+    preset = train_decomposition.PRESETS["real-slices"]
+    loop = replace(LOOP, steps=2, validate_every=1)
+    settings = replace(preset, loop=loop, batch_size=4, validation_slices=4)
+    output = tmp_path / "map"
+    options = RunOptions((project.folder, cohort), output, device="cpu")
+    card = models.verify_model(train_decomposition.train(options, settings, Progress()))
+    shipped = next(m for m in models.list_models("decomposition") if m.origin == "bundled")
+    assert card.training.settings["start"] == shipped.card.sha256
+    assert card.config == shipped.card.config
+    assert "real patients labelled by Ann" in card.training.data
+    lines = (tmp_path / "map.training" / "metrics.jsonl").read_text("utf-8").splitlines()
+    assert {"label", "spots", "truth", "automatic"} <= {name for line in lines for name in json.loads(line)}
+    assert "overlap" in card.validation["with_rule"], "digital slices have a true map"
 
 
 def test_published_settings():

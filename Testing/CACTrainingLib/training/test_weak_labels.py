@@ -13,6 +13,7 @@ from CACTrainingLib.training.weak_labels import (
     add_spots,
     draw_spots,
     label_loss,
+    lesion_loss,
     map_loss,
 )
 
@@ -89,6 +90,15 @@ class TestMapLoss:
         inside[0, 0, 40, 40] = outside[0, 0, 2, 2] = 2.0
         empty = torch.zeros_like(true_map)
         assert map_loss(inside, empty, near_heart) > 5 * map_loss(outside, empty, near_heart)
+
+
+def test_lesions_teach_no_other_pixel():
+    target = torch.zeros(1, 1, 64, 64)
+    target[0, 0, 30:33, 30:33] = 0.2
+    logits = torch.full_like(target, -3.0).requires_grad_()
+    lesion_loss(logits, target).backward()
+    assert torch.equal(logits.grad != 0, target > 0)
+    assert (logits.grad[target > 0] < 0).all(), "the map is too low there"
 
 
 def test_near_heart():

@@ -1,0 +1,43 @@
+"""Find the automatic scores of a project's scans, as `cac cohort PROJECT/scans.csv --output PROJECT/results` writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from CACScoringLib.cohort import folder as cohort
+from CACScoringLib.cohort.scans import scans_of_table
+from CACScoringLib.core.ct import UnreadableError
+from CACScoringLib.core.files import LAST_FILE
+
+from .files import SCANS_FILE
+
+RESULTS = "results"
+"""Subfolder of a project with the results of a cohort of its scans."""
+
+
+def automatic_results(project: Path) -> dict[tuple[Path, str | None], Path]:
+    """Return the folder of each scored scan's results by CT and series; empty without results.
+
+    Raises UnreadableError if the record of the results is damaged.
+    """
+    record = project / RESULTS / cohort.RECORD
+    if not record.is_file():
+        return {}
+    folders = {digest: record.parent / name for name, digest in scan_digests(record).items()}
+    results = {}
+    for scan in scans_of_table(project / SCANS_FILE)[0]:
+        folder = folders.get(cohort.scan_digest(scan.key))
+        if folder is not None and (folder / LAST_FILE).is_file():
+            results[scan.ct.resolve(), scan.series] = folder
+    return results
+
+
+def scan_digests(record: Path) -> dict[str, str]:
+    """Read the digests of a cohort's scans from its record, by folder. Raises UnreadableError."""
+    try:
+        scans = json.loads(record.read_text(encoding="utf-8"))["scans"]
+        return {name: str(entry["scan"]) for name, entry in scans.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{record} is damaged ({error!r}). Run the cac cohort that made it again, with --overwrite."
+        raise UnreadableError(message) from error
