@@ -45,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="model to use in place of the bundled one",
     )
+    add(
+        "--before",
+        type=Path,
+        metavar="DIR",
+        help="output of an earlier cac validate of this reference with other models: adds a paired comparison, and "
+        "states whether the scores are better, worse, or whether it cannot be told",
+    )
     add("--overwrite", action="store_true", help="score all scans again, whatever the folder holds")
     add("--workers", type=int, metavar="N", help="number of processes (default: one per core, as far as memory allows)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of the networks (default: auto)")
@@ -71,6 +78,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
             options.workers,
             options.overwrite,
             calibrate=options.calibrate,
+            before=options.before,
         ),
         progress,
     )
@@ -79,5 +87,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         name = done.calibrated.card.name
         print(f"Stored {name}. Use it with: cac score CT --model {name}")
         print(f"Take it away with: cac models install {name} --previous")
+    for sentence in done.verdicts:
+        print(sentence)
     progress.done(options.output)
     print(f"{done.page}: the validation")

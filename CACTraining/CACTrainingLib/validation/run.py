@@ -27,7 +27,7 @@ from ..evaluation.jobs import SCANS, JobSettings, job_key, kept_records, make_fo
 from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import METHODS, Section, Table, candidates_counted, count
 from ..statistics.patient_folds import CATEGORY_TITLES
-from . import agreement, lesions, recalibration, recalibration_page
+from . import agreement, before_after, lesions, recalibration, recalibration_page
 from .agreement import ComparedScans, categories
 from .comparison import ComparedScan, Job, compare, jobs_of
 from .formats import read_reference
@@ -55,6 +55,7 @@ class ValidationSettings:
         overwrite: True to score again.
         seed: Seed of the bootstrap.
         calibrate: Name of a model to store, calibrated on these scans; None for none.
+        before: Output folder of an earlier validation of this reference to compare with; None for none.
     """
 
     reference: Path
@@ -65,6 +66,7 @@ class ValidationSettings:
     overwrite: bool = False
     seed: int = 0
     calibrate: str | None = None
+    before: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,14 @@ class Validation:
         scans: Compared scans.
         refused: Other scans, each with the reason.
         calibrated: Calibrated model that was stored, if any.
+        verdicts: Sentences on the comparison with an earlier validation.
     """
 
     page: Path
     scans: tuple[ComparedScan, ...]
     refused: tuple[tuple[str, str], ...]
     calibrated: StoredModel | None = None
+    verdicts: tuple[str, ...] = ()
 
 
 def validate(settings: ValidationSettings, progress: Progress | None = None) -> Validation:
@@ -94,7 +98,7 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         TableError: The table of the reference cannot be read; nothing was written.
         OutputError: The output cannot be used.
         TooFewError: The scans do not suffice to calibrate; if detected after the comparison, the page is written.
-        CTError: No scan could be compared, or the model cannot be calibrated.
+        CTError: No scan could be compared, also with the earlier validation, or the model cannot be calibrated.
     """
     progress = progress or Progress()
     started = time.perf_counter()
@@ -106,6 +110,7 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         if settings.calibrate is not None:
             patients = len({scan.patient for scan in reference.scans})
             recalibration.check(settings.calibrate, card, patients)
+        former = None if settings.before is None else before_after.earlier_scans(settings.before / RECORDS)
     make_folder(settings.output)
     workers = settings.workers or sensible_count()
     with progress.step("scans"):
@@ -127,8 +132,10 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
                 calibrated, calibration_parts = _calibrated(settings.calibrate, reference, compared, base)
             except TooFewError as error:
                 failure, calibration_parts = error, (recalibration_page.refused_section(str(error)),)
+        paired_parts = () if former is None else (before_after.section(former, compared, settings.seed),)
         parts = (
             _data_section(reference, compared, refused, card),
+            *paired_parts,
             *calibration_parts,
             *agreement.sections(compared),
             *lesions.sections(compared, settings.output, SCANS),
@@ -144,7 +151,8 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         page = write_study(settings.output, title, parts, facts, digital=False, page_name=PAGE)
     if failure is not None:
         raise failure
-    return Validation(page, tuple(scans), tuple(refused), calibrated)
+    verdicts = tuple(sentence for part in paired_parts for sentence in part.text[:-1])
+    return Validation(page, tuple(scans), tuple(refused), calibrated, verdicts)
 
 
 def _calibrated(

@@ -1,0 +1,117 @@
+"""Comparison of two validations of one reference: the scores before and after a change of models, and a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.record.reading import WrongValueError, restore
+
+from ..evaluation.jobs import kept_results
+from ..evaluation.measures import Comparison, Measure, long_table, value_row
+from ..evaluation.parts import METHODS, Cell, Section, Table, count, heading
+from ..statistics.agreement import Statistic, icc
+from ..statistics.bootstrap import Estimate, mean
+from .agreement import ComparedScans, category_kappa, f1_at
+from .comparison import ComparedScan
+
+SAME_TOTAL = 0.5
+"""Largest difference of a scan's reference score in the two validations."""
+
+
+def mean_absolute_difference(weights: np.ndarray, truth: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Mean of the absolute difference of value and truth, a `Statistic`."""
+    return mean(weights, np.abs(value - truth))
+
+
+MEASURES: dict[str, tuple[Statistic, int]] = {
+    "κ of categories": (category_kappa, 1),
+    "Mean absolute difference": (mean_absolute_difference, -1),
+    "ICC of totals": (icc, 1),
+    "F1 at ≥ 1": (f1_at(1), 1),
+}
+"""Statistic, and 1 if a higher value is better, else -1, by title; the first decides the sentence."""
+
+COLUMNS = ("Measure", "After", "Before", "Difference", "p", "After is")
+
+
+def earlier_scans(records: Path) -> dict[str, ComparedScan]:
+    """Read the scans of an earlier validation by name. Raises CTError if there are none, or of another version."""
+    try:
+        scans = [restore(result, ComparedScan) for result in kept_results(records).values()]
+    except (OSError, WrongValueError) as error:
+        raise CTError(f"{records.parent} cannot be compared with: {error}. Validate it again.") from error
+    if not scans:
+        raise CTError(f"{records.parent} is no finished cac validate. Give its --output with the models before.")
+    return {scan.name: scan for scan in scans}
+
+
+def section(former: dict[str, ComparedScan], compared: ComparedScans, seed: int) -> Section:
+    """Section on the scans that both validations have.
+
+    Raises CTError if they have none in common, scored with the same models or compared with other reference scores.
+    """
+    pairs = [(former[scan.name], scan) for scan in compared.scans if scan.name in former]
+    if not pairs:
+        raise CTError("The earlier validation has none of these scans. Give one of the same reference.")
+    changed = [scan.name for before, scan in pairs if abs(before.total - scan.total) > SAME_TOTAL]
+    if changed:
+        raise CTError(f"The reference of {changed[0]} is not that of the earlier validation. Validate it again.")
+    if all(set(before.models) == set(scan.models) for before, scan in pairs):
+        raise CTError("Both validations used the same models. Name others with --model.")
+    rows: list[tuple[Cell, ...]] = []
+    sentences = []
+    patients = len({scan.patient for _, scan in pairs})
+    for method in compared.methods:
+        if all(method in before.measured for before, _ in pairs):
+            lines = _rows(pairs, method, seed)
+            rows += [heading(METHODS[method], COLUMNS), *lines]
+            title, verdict = str(lines[0][0]).strip(), lines[0][-1]
+            text = "cannot be told" if verdict == CANNOT_BE_TOLD else f"it is {verdict}"
+            scans = f"n = {count(pairs, 'scan')} of {count(patients, 'patient')}"
+            sentences.append(f"{METHODS[method]}, after against before by the {title}: {text} ({scans}).")
+    models = (_model_names([scan for scan, _ in pairs]), _model_names([scan for _, scan in pairs]))
+    about = f"Before: {models[0]}. After: {models[1]}. Read this before you install a model."
+    note = (
+        "Agatston scores against the reference on the same scans. Difference: after minus before, with its 95 % "
+        "interval by resampling patients; “cannot be told” where it includes 0. p is not adjusted for the number of "
+        "measures."
+    )
+    table = Table("before_after", "Agreement before and after", COLUMNS, tuple(rows), note)
+    return Section("before_after", "Before and after", (*sentences, about), (table,))
+
+
+CANNOT_BE_TOLD = "cannot be told"
+
+
+def _rows(pairs: Sequence[tuple[ComparedScan, ComparedScan]], method: str, seed: int) -> list[tuple[Cell, ...]]:
+    values = [
+        value_row(scan, time, version.measured[method], scan.total)
+        for before, scan in pairs
+        for time, version in (("before", before), ("after", scan))
+    ]
+    table = long_table(values)
+    measures = [Measure(title, statistic, table) for title, (statistic, _) in MEASURES.items()]
+    patients = [scan.patient for _, scan in pairs]
+    comparison = Comparison(patients, {"before": "Before", "after": "After"}, np.random.default_rng(seed))
+    rows = comparison.paired_rows(measures, "after", "before")
+    return [
+        (f"  {row[0]}", *row[1:], _verdict(row[3], sign))
+        for row, (_, sign) in zip(rows, MEASURES.values(), strict=True)
+    ]
+
+
+def _verdict(difference: Cell, sign: int) -> str:
+    """Return whether a difference is for the better. sign: 1 if a higher value is better."""
+    assert isinstance(difference, Estimate)
+    if math.isnan(difference.low) or difference.low <= 0 <= difference.high:
+        return CANNOT_BE_TOLD
+    return "better" if sign * difference.value > 0 else "worse"
+
+
+def _model_names(scans: Sequence[ComparedScan]) -> str:
+    return ", ".join(sorted({model.name for scan in scans for model in scan.models})) or "no network"

@@ -1,0 +1,86 @@
+"""Verdicts on two validations of one reference: better, worse, or not to be told; and what cannot be compared."""
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.record.score_record import ModelRecord
+from CACTrainingLib.validation.agreement import ComparedScans
+from CACTrainingLib.validation.before_after import earlier_scans, section
+from CACTrainingLib.validation.comparison import ComparedScan
+
+TOTALS = [0.0, 0.0, 0.0, 20.0, 50.0, 150.0, 300.0, 500.0, 900.0, 30.0] * 3
+FIRST, SECOND = (ModelRecord(name, "decomposition", name * 8) for name in ("first", "second"))
+
+
+def compared_scan(n, measured, model, total=None):
+    return ComparedScan(
+        name=f"s{n}",
+        patient=f"p{n}",
+        folder=f"s{n}",
+        total=TOTALS[n] if total is None else total,
+        vessels={},
+        measured={"automatic": TOTALS[n], "map": measured},
+        measured_vessels={"automatic": {}, "map": {}},
+        lesions=None,
+        wrong=None,
+        counts={},
+        seconds=1.0,
+        models=(model,),
+        warnings=(),
+    )
+
+
+def scans_with(error, model, count=30):
+    """Scans whose map reaches the next category in two of three, by an error in Agatston."""
+    return [compared_scan(n, TOTALS[n] + error * (n % 3 > 0), model) for n in range(count)]
+
+
+def compare(before, after):
+    return section({scan.name: scan for scan in before}, ComparedScans(after, np.random.default_rng(0), {}), 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"), [(400, 1, "it is better"), (1, 400, "it is worse"), (1, 1, "cannot be told")]
+)
+def test_the_sentence_and_its_n(before, after, verdict):
+    made = compare(scans_with(before, FIRST), scans_with(after, SECOND))
+    by_method = dict(zip(("automatic", "map"), made.text[:2], strict=True))
+    assert by_method["map"] == (
+        f"Calcium map, after against before by the κ of categories: {verdict} (n = 30 scans of 30 patients)."
+    )
+    assert "cannot be told" in by_method["automatic"], "the clinical score did not change"
+    assert made.text[2].startswith("Before: first. After: second.")
+
+
+def test_lower_is_better_for_the_absolute_difference():
+    rows = {row[0].strip(): row for row in compare(scans_with(400, FIRST), scans_with(1, SECOND)).tables[0].rows[6:]}
+    assert rows["Mean absolute difference"][-1] == "better"
+    assert rows["Mean absolute difference"][3].value == pytest.approx((1 - 400) * 2 / 3)
+
+
+def test_four_patients_are_too_few_for_a_verdict():
+    made = compare(scans_with(400, FIRST, 4), scans_with(1, SECOND, 4))
+    assert "cannot be told (n = 4 scans of 4 patients)" in made.text[1]
+
+
+def test_what_cannot_be_compared(tmp_path):
+    after = scans_with(1, SECOND)
+    with pytest.raises(CTError, match="same models"):
+        compare(scans_with(2, SECOND), after)
+    with pytest.raises(CTError, match="reference of s0 is not that"):
+        compare([replace(scan, total=77.0) for scan in scans_with(2, FIRST)], after)
+    with pytest.raises(CTError, match="none of these scans"):
+        compare([replace(scan, name="x") for scan in scans_with(2, FIRST)], after)
+    with pytest.raises(CTError, match="no finished cac validate"):
+        earlier_scans(tmp_path / "compared.jsonl")
+    file = tmp_path / "compared.jsonl"
+    lines = [{"key": f"{n}", "result": asdict(scan)} for n, scan in enumerate((compared_scan(0, 5.0, FIRST), after[0]))]
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    assert earlier_scans(file) == {"s0": after[0]}, "the later of two records of a scan"
+    file.write_text('{"key": "a", "result": {"name": "s0"}}', encoding="utf-8")
+    with pytest.raises(CTError, match="Validate it again"):
+        earlier_scans(file)
