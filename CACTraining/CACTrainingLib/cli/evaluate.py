@@ -78,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of the study models, two or more to compare, by name or card",
     )
     add("--overwrite", action="store_true", help="score all scans again, whatever the folder holds")
-    add("--use", choices=("test", "validation", "training"), help="use of the scans of a project (default: test)")
+    text = "use of the scans of a project (default: test); all is for models that learned from none of them"
+    add("--use", choices=("test", "validation", "training", "all"), help=text)
     add("--annotator", metavar="NAME", help="annotator whose annotations of a project count, where there are several")
     add("--seed", type=int, metavar="N", help="random seed of the bootstrap and of trainings (default: 0)")
     add("--workers", type=int, metavar="N", help="number of processes (default: one per core, as far as memory allows)")

@@ -31,7 +31,7 @@ from ..project.project import Project, is_project
 from ..project.training_scan import TrainingScan
 from ..statistics.bootstrap import LEAST_PATIENTS, RESAMPLES
 from .model_measures import EVALUATORS, Evaluator, HeartEvaluator, Rows
-from .scans import DEFAULT_USE
+from .scans import ALL_USES, DEFAULT_USE
 from .scoring import named_model
 
 CASES = "cases.csv"
@@ -183,7 +183,7 @@ def _scans(settings: ComparisonSettings) -> tuple[list[TrainingScan], str, Exclu
             raise StudyError(f"{settings.data} is not a project: only a project's scans have a use and annotators.")
         return scans, f"All scans of {settings.data} are used.", []
     use = settings.use or DEFAULT_USE
-    annotated = [scan for scan in scans if scan.use == use]
+    annotated = [scan for scan in scans if use in (ALL_USES, scan.use)]
     project = Project.open(settings.data)
     if not annotated:
         raise StudyError(
@@ -191,7 +191,8 @@ def _scans(settings: ComparisonSettings) -> tuple[list[TrainingScan], str, Exclu
             "patients, or annotate."
         )
     usable = {(scan.ct, scan.series) for scan in annotated}
-    unusable = [scan for scan in project.scans if scan.use == use and (scan.ct, scan.series) not in usable]
+    of_use = [scan for scan in project.scans if use in (ALL_USES, scan.use)]
+    unusable = [scan for scan in of_use if (scan.ct, scan.series) not in usable]
     lost = {scan.id for scan in project.missing()}
     reasons = {True: "its CT is not where it was", False: "it has no labels and no heart"}
     refused = [(scan.name, reasons[scan.id in lost]) for scan in unusable]

@@ -32,7 +32,7 @@ from ..project.proposals import read_proposal
 from ..project.split import USES
 from ..project.training import slice_labels
 
-DEFAULT_USE = "test"
+DEFAULT_USE, ALL_USES = "test", "all"
 TABLE_COLUMNS = ("patient", "scan", "ct", "series", "heart", "lesions")
 """Columns of a table of pairs; the first three are required."""
 
@@ -94,7 +94,7 @@ def find_study_scans(
     Args:
         source: Folder as `cac phantom` writes it, a table (CSV, TABLE_COLUMNS, paths relative to it), or a project.
         pairs: Number of patients with both scans, from the first; None for all scans.
-        use: Use of a project's scans; None for DEFAULT_USE.
+        use: Use of a project's scans, or ALL_USES; None for DEFAULT_USE.
         annotator: Annotator whose regions, hearts and slice labels count in a project; may be None if no scan has two.
             Digital scans are left out if other scans are present.
 
@@ -217,7 +217,7 @@ def _listed(path: Path) -> Scans:
 
 def _of_project(folder: Path, use: str, annotator: str | None) -> Scans:
     project = Project.open(folder)
-    scans = [scan for scan in project.scans if scan.use == use]
+    scans = [scan for scan in project.scans if use in (ALL_USES, scan.use)]
     if not scans:
         raise StudyError(
             f"The project {project.name} has no scans for {use} ({_uses(project)}). Evaluate on scans of another use, "
