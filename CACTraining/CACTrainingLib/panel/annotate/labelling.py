@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ...project.annotation_files import SliceAnnotations, SliceLabel
+
+UNCERTAIN = (0.1, 0.9)
+"""Predicted probabilities between which a slice is left to be looked at."""
 
 
 class Labelling:
@@ -101,6 +104,17 @@ class Labelling:
         if self._viewedSince is not None:
             self._viewedSince = self._clock()
         return self.after(k)
+
+    def confirm(self, probabilities: Mapping[int, float]) -> int | None:
+        """Label the unlabelled slices of certain predictions as predicted; return the slice to show next, or None.
+
+        They get no viewing time. Raises as `label`.
+        """
+        low, high = UNCERTAIN
+        for k in sorted({*self.slices} & probabilities.keys() - self.labels.keys()):
+            if not low < probabilities[k] < high:
+                self._annotations.set(k, SliceLabel.VISIBLE if probabilities[k] >= high else SliceLabel.NOT_VISIBLE)
+        return None if self.isComplete else self.first()
 
     def undo(self) -> int | None:
         """Undo the last label; return its slice, or None if there is nothing to undo."""

@@ -70,7 +70,7 @@ class SlicesSection(Section, VTKObservationMixin):
         keys = {**undoKeys(self.undo, self.redo), "Backspace": self.undo}
         for letters, name in (("V1", "VISIBLE"), ("N2", "NOT_VISIBLE"), ("U3", "UNSURE")):
             keys |= dict.fromkeys(letters, lambda name=name: self._press(name))
-        keys |= {",": lambda: self.move(-1), ".": lambda: self.move(1)}
+        keys |= {"C": self.confirm, ",": lambda: self.move(-1), ".": lambda: self.move(1)}
         # Arrow keys are limited to this page and the views, because lists and boxes use them too.
         manager = slicer.app.layoutManager()
         within = [ui.slicesPage, *([] if manager is None else [manager.viewport()])]
@@ -195,9 +195,17 @@ class SlicesSection(Section, VTKObservationMixin):
 
     def label(self, label: SliceLabel) -> None:
         """Label the slice on screen, and go to the next unlabelled one."""
-        if self._labelling is None or self._k is None:
-            return
-        following = self._save(lambda: self._labelling.label(self._k, label))
+        if self._labelling is not None and self._k is not None:
+            self._go_on(lambda: self._labelling.label(self._k, label))
+
+    def confirm(self) -> None:
+        """Label the slices of certain suggestions, if these are shown, and go to the next unlabelled one."""
+        if suggested := self._suggestions():
+            self._go_on(lambda: self._labelling.confirm(suggested))
+
+    def _go_on(self, change: Callable[[], int | None]) -> None:
+        """Apply a change that returns the next slice, and show that slice."""
+        following = self._save(change)
         if following is _NOT_SAVED:
             return
         self._undone = []

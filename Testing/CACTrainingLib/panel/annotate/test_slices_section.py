@@ -47,6 +47,15 @@ class TestLabelling:
         assert labelling.label(2, VISIBLE) is None
         assert labelling.isComplete
 
+    def test_certain_predictions_are_confirmed_at_once(self, labelling, project):
+        labelling.label(1, NOT_VISIBLE)
+        assert labelling.confirm({1: 0.99, 2: 0.5, 3: 0.97, 5: 0.02, 9: 0.01}) == 2
+        annotations = slice_annotations(project, "0001", "AB")
+        assert annotations.labels == {1: NOT_VISIBLE, 3: VISIBLE, 5: NOT_VISIBLE}
+        assert annotations.seconds == {}, "nobody looked at them"
+        labelling.label(2, UNSURE)
+        assert labelling.confirm({}) is None
+
     def test_time_is_that_of_looking(self, labelling, clock, project):
         labelling.show(1)
         labelling.resume()
@@ -155,9 +164,14 @@ class TestPlot:
         plot = annotating.widget.annotate.slices.plot
         assert all(row.probability is None for row in plot._slices.values())
         assert "suggestion" not in annotating.ui.sliceLabel.text
+        annotating.key("C")
+        assert saved(annotating) == {}
         annotating.ui.suggestionBox.click()
         assert plot._slices[3].probability == 0.3
         assert "10%" in annotating.ui.sliceLabel.text
+        annotating.key("C")
+        assert saved(annotating) == {FIRST: NOT_VISIBLE}, "the only one of 10 % or less"
+        assert current(annotating) == FIRST + 1
 
     def test_a_click_goes_to_the_slice(self, annotating):
         annotating.widget.annotate.slices.plot.chosen.emit(5)
