@@ -45,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     importing.add_argument("--output", type=Path, required=True, metavar="PROJECT", help="project, new or existing")
     text = "folder of the scans, for labels that come without them (coca-nongated)"
     importing.add_argument("--scans", type=Path, metavar="DIR", help=text)
+    text = "also propose the heart and the slices that may show calcium, to annotate from"
+    importing.add_argument("--prepare", action="store_true", help=text)
     importing.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
     importing.set_defaults(run=_import, extras=lambda options: ("studies", "cohort"), interrupted=RESUME)
 
@@ -74,7 +76,9 @@ def _import(options: argparse.Namespace, progress: Progress) -> None:
 
     collection = collections()[options.collection]
     print(f"{collection.title}: {collection.licence}. {collection.terms}", flush=True)
-    settings = ImportSettings(collection, options.folder, options.output, options.scans, options.workers)
+    settings = ImportSettings(
+        collection, options.folder, options.output, options.scans, options.workers, options.prepare
+    )
     result = import_collection(settings, progress)
     for warning in result.warnings:
         progress.warning(ScanWarning("source-doubt", warning))

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from CACScoringLib.cli.options import add_progress_argument
-from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.files import OutputError, atomic_write
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.text import abbreviated_list, printable
 
-from ..project.files import ProjectError, ProjectWriteError
+from ..project.files import ProjectError
 from ..project.project import NewScan, Project
 from ..project.split import USES
 
@@ -237,7 +237,7 @@ def _agreement(project: Project, options: argparse.Namespace, progress: Progress
 
 
 def _prepare(project: Project, options: argparse.Namespace, progress: Progress) -> str:
-    from ..project.proposals import propose, read_proposal
+    from ..project.proposals import propose_waiting
 
     scans = [project.scan(id_) for id_ in options.scan] or list(project.scans)
     progress.begin([*(["reading"] if options.image else []), "proposals"])
@@ -246,25 +246,11 @@ def _prepare(project: Project, options: argparse.Namespace, progress: Progress) 
             raise OutputError("With --image, name one --scan, and a file that ends with .nrrd.")
         with progress.step("reading"):
             _write_image(project, options.scan[0], options.image)
-    waiting = [scan for scan in scans if options.overwrite or read_proposal(project, scan.id) is None]
-    failed = 0
     with progress.step("proposals"):
-        for n, scan in enumerate(waiting, 1):
-            try:
-                proposal = propose(project, scan.id, options.device, options.model)
-            except ProjectWriteError:
-                raise
-            except CTError as error:
-                failed += 1
-                message = f"There is no proposal for {scan.name}. {error}"
-                progress.warning(ScanWarning("scan-failed", message))
-            else:
-                for warning in proposal.warnings:
-                    progress.warning(ScanWarning("proposal-doubt", f"{scan.name}: {warning}"))
-            progress.counted(n, len(waiting))
+        prepared, failed = propose_waiting(project, scans, progress, options.device, options.model, options.overwrite)
     return (
-        f"{project.folder}: {len(waiting) - failed} scans prepared, {len(scans) - len(waiting)} had been prepared "
-        f"before, {failed} could not be"
+        f"{project.folder}: {prepared} scans prepared, {len(scans) - prepared - failed} had been prepared before, "
+        f"{failed} could not be"
     )
 
 

@@ -17,6 +17,7 @@ from ..evaluation.jobs import JobSettings, job_key, kept_records
 from ..project.annotations import patient_kinds
 from ..project.places import absolute
 from ..project.project import Project, is_project
+from ..project.proposals import propose_waiting
 from .checks import ScanCheck, check_scan
 from .collection import Collection
 from .inventory import Entry, write_inventory
@@ -39,6 +40,7 @@ class ImportSettings:
         output: Folder of the project, new or existing.
         images: Folder of the scans, for labels that come without them.
         workers: Number of processes; None for as many as fit.
+        prepare: True to propose the heart and the slices of the scans.
     """
 
     collection: Collection
@@ -46,6 +48,7 @@ class ImportSettings:
     output: Path
     images: Path | None = None
     workers: int | None = None
+    prepare: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ def import_collection(settings: ImportSettings, progress: Progress | None = None
         OutputError: The inventory cannot be written.
     """
     progress = progress or Progress()
-    progress.begin(["finding scans", "checking scans", "adding scans", "inventory"])
+    steps = ["finding scans", "checking scans", "adding scans", "inventory"]
+    progress.begin([*steps, "proposals"] if settings.prepare else steps)
     with progress.step("finding scans"):
         scans, warnings = find_scans(settings.collection, settings.folder, settings.images, progress.counted)
     project = Project.open(settings.output) if is_project(settings.output) else Project.create(settings.output)
@@ -96,6 +100,9 @@ def import_collection(settings: ImportSettings, progress: Progress | None = None
         page = write_inventory(folder, settings.collection, entries)
     if not any(entry.id for entry in entries):
         raise CollectionError(f"No scan of {settings.folder} can be used. The reasons are in {page}.")
+    if settings.prepare:
+        with progress.step("proposals"):
+            propose_waiting(project, project.scans, progress)
     return ImportResult(project, page, entries, tuple(warnings))
 
 

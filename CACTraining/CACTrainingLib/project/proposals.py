@@ -15,17 +15,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import partial_folder
 
 from .annotation_files import check_written
-from .files import disk_error, now
+from .files import ProjectWriteError, disk_error, now
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
     from CACScoringLib.core.ct import CTScan
+    from CACScoringLib.core.progress import Progress
     from CACScoringLib.models.cards import LoadedModel, StoredModel
 
+    from .files import ProjectScan
     from .project import Project
 
 SCHEMA = "cac-proposal/1"
@@ -105,6 +108,36 @@ def propose(
     _write(_folder(project, scan_id), heart, facts)
 
     return _proposal(_folder(project, scan_id), facts)
+
+
+def propose_waiting(
+    project: Project,
+    scans: Sequence[ProjectScan],
+    progress: Progress,
+    device: str = "auto",
+    models: Sequence[Path] = (),
+    overwrite: bool = False,
+) -> tuple[int, int]:
+    """Make the proposals of scans within a step of the progress; scans without one are reported, and stop nothing.
+
+    overwrite: True to replace existing proposals. Returns the numbers of proposals made and of failures. Raises
+    ProjectWriteError.
+    """
+    waiting = [scan for scan in scans if overwrite or read_proposal(project, scan.id) is None]
+    failed = 0
+    for n, scan in enumerate(waiting, 1):
+        try:
+            proposal = propose(project, scan.id, device, models)
+        except ProjectWriteError:
+            raise
+        except CTError as error:
+            failed += 1
+            progress.warning(ScanWarning("scan-failed", f"There is no proposal for {scan.name}. {error}"))
+        else:
+            for warning in proposal.warnings:
+                progress.warning(ScanWarning("proposal-doubt", f"{scan.name}: {warning}"))
+        progress.counted(n, len(waiting))
+    return len(waiting) - failed, failed
 
 
 def read_proposal(project: Project, scan_id: str) -> Proposal | None:

@@ -9,11 +9,13 @@ import pytest
 from collection_files import chest, labels, write_image, write_scan
 from in_this_process import InThisProcess
 
+from CACScoringLib.core.ct import CTError
 from CACTrainingLib.collections import importing
 from CACTrainingLib.collections.collection import collections
 from CACTrainingLib.collections.importing import ImportSettings, import_collection
 from CACTrainingLib.collections.scans import CollectionError
 from CACTrainingLib.evaluation import jobs
+from CACTrainingLib.project import proposals
 from CACTrainingLib.project.files import ProjectWriteError
 from CACTrainingLib.project.project import Project
 
@@ -75,6 +77,19 @@ def test_page_has_a_picture_of_each_scan_and_every_reason(download, tmp_path):
     assert "5 scans of 3 patients were added, 2 left out." in page
     assert "contrast agent (yes)" in page
     assert collections()["nlst"].citation in page
+
+
+def test_proposals_in_the_same_step(download, tmp_path, monkeypatch):
+    """Scans without a heart are reported, and stop nothing."""
+    proposed = []
+
+    def propose(project, scan_id, device, models):
+        proposed.append(scan_id)
+        raise CTError("It shows no heart.")
+
+    monkeypatch.setattr(proposals, "propose", propose)
+    assert len(run("nlst", download, tmp_path / "project", prepare=True).project.scans) == 5
+    assert proposed == [f"000{n}" for n in range(1, 6)]
 
 
 def test_a_second_run_checks_and_adds_nothing_again(download, tmp_path, checked):
