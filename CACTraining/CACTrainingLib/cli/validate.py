@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--before",
         type=Path,
         metavar="DIR",
-        help="output of an earlier cac validate of this reference with other models: adds a paired comparison, and "
-        "states whether the scores are better, worse, or whether it cannot be told",
+        help="output of an earlier cac validate of this reference with other models: adds a paired comparison and a "
+        "verdict: better, worse or undecided",
     )
     add("--overwrite", action="store_true", help="score all scans again, whatever the folder holds")
     add("--workers", type=int, metavar="N", help="number of processes (default: one per core, as far as memory allows)")

@@ -71,21 +71,17 @@ def section(former: dict[str, ComparedScan], compared: ComparedScans, seed: int)
             lines = _rows(pairs, method, seed)
             rows += [heading(METHODS[method], COLUMNS), *lines]
             title, verdict = str(lines[0][0]).strip(), lines[0][-1]
-            text = "cannot be told" if verdict == CANNOT_BE_TOLD else f"it is {verdict}"
             scans = f"n = {count(pairs, 'scan')} of {count(patients, 'patient')}"
-            sentences.append(f"{METHODS[method]}, after against before by the {title}: {text} ({scans}).")
+            sentences.append(f"{METHODS[method]}, after against before by the {title}: {verdict} ({scans}).")
     models = (_model_names([scan for scan, _ in pairs]), _model_names([scan for _, scan in pairs]))
     about = f"Before: {models[0]}. After: {models[1]}. Read this before you install a model."
     note = (
         "Agatston scores against the reference on the same scans. Difference: after minus before, with its 95 % "
-        "interval by resampling patients; “cannot be told” where it includes 0. p is not adjusted for the number of "
+        "interval by resampling patients; “undecided” where it includes 0. p is not adjusted for the number of "
         "measures."
     )
     table = Table("before_after", "Agreement before and after", COLUMNS, tuple(rows), note)
     return Section("before_after", "Before and after", (*sentences, about), (table,))
-
-
-CANNOT_BE_TOLD = "cannot be told"
 
 
 def _rows(pairs: Sequence[tuple[ComparedScan, ComparedScan]], method: str, seed: int) -> list[tuple[Cell, ...]]:
@@ -109,7 +105,7 @@ def _verdict(difference: Cell, sign: int) -> str:
     """Return whether a difference is for the better. sign: 1 if a higher value is better."""
     assert isinstance(difference, Estimate)
     if math.isnan(difference.low) or difference.low <= 0 <= difference.high:
-        return CANNOT_BE_TOLD
+        return "undecided"
     return "better" if sign * difference.value > 0 else "worse"
 
 
