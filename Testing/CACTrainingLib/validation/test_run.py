@@ -100,3 +100,23 @@ def test_totals_alone_are_compared(maps, tmp_path, quick):
     assert [scan.lesions is None for scan in result.scans] == [False, False, True, True], "where all is 0 all is wrong"
     assert not (tmp_path / "out" / "tables" / "vessels.csv").exists()
     assert not (tmp_path / "out" / "tables" / "lesions_found.csv").exists()
+
+
+@pytest.mark.long
+def test_an_earlier_validation_with_other_models_is_compared(maps, tmp_path, quick, capsys):
+    rows = [f"{maps}/p{n}.nii.gz,{total}" for n, total in enumerate((0, 0, 100, 120))]
+    (tmp_path / "own.csv").write_text("\n".join(["ct,total", *rows]), encoding="utf-8")
+    command = ["validate", str(tmp_path / "own.csv"), "--workers", "1", "--progress", "none", "--output"]
+    before, after = (str(tmp_path / name) for name in ("before", "after"))
+    assert cli.main([*command, before]) == 0
+    records = tmp_path / "before" / validation.RECORDS
+    lines = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines() if line]
+    for line in lines:
+        line["result"]["models"] = []
+    records.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    capsys.readouterr()
+    assert cli.main([*command, after, "--before", before]) == 0
+    verdict = "after against before by the κ of categories: undecided (n = 4 scans of 4 patients)."
+    assert f"130 HU, automatic, {verdict}" in capsys.readouterr().out
+    assert verdict in (tmp_path / "after" / "validation.html").read_text(encoding="utf-8")
+    assert cli.main([*command, after, "--before", str(tmp_path / "nowhere")]) == 3
