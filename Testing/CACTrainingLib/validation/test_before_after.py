@@ -45,13 +45,13 @@ def compare(before, after):
 
 @pytest.mark.parametrize(("before", "after", "verdict"), [(400, 1, "better"), (1, 400, "worse"), (1, 1, "undecided")])
 def test_the_sentence_and_its_n(before, after, verdict):
-    made = compare(scans_with(before, FIRST), scans_with(after, SECOND))
-    by_method = dict(zip(("automatic", "map"), made.text[:2], strict=True))
+    comparison = compare(scans_with(before, FIRST), scans_with(after, SECOND))
+    by_method = dict(zip(("automatic", "map"), comparison.text[:2], strict=True))
     assert by_method["map"] == (
         f"Calcium map, after against before by the κ of categories: {verdict} (n = 30 scans of 30 patients)."
     )
     assert "undecided" in by_method["automatic"], "the clinical score did not change"
-    assert made.text[2].startswith("Before: first. After: second.")
+    assert comparison.text[2].startswith("Before: first. After: second.")
 
 
 def test_lower_is_better_for_the_absolute_difference():
@@ -61,8 +61,8 @@ def test_lower_is_better_for_the_absolute_difference():
 
 
 def test_four_patients_are_too_few_for_a_verdict():
-    made = compare(scans_with(400, FIRST, 4), scans_with(1, SECOND, 4))
-    assert "undecided (n = 4 scans of 4 patients)" in made.text[1]
+    comparison = compare(scans_with(400, FIRST, 4), scans_with(1, SECOND, 4))
+    assert "undecided (n = 4 scans of 4 patients)" in comparison.text[1]
 
 
 def test_what_cannot_be_compared(tmp_path):
