@@ -267,8 +267,7 @@ class TestModelsThatComeWithCAC:
         """Each score has the repeatability limits stated on the page of serial comparison."""
         card = next(model.card for model in bundled if model.card.network == "decomposition")
         study = Repeatability.of(card.repeatability)
-        used = {model.card.network: model.card.sha256 for model in bundled if model.card.network != "lesions"}
-        assert study.models == used
+        assert study.models == {model.card.network: model.card.sha256 for model in bundled}
         assert set(study.limits) == {"threshold", "automatic", "decomposition"}
         for quantities in study.limits.values():
             assert all(set(parts) == {"total", "artery"} for parts in quantities.values())
