@@ -97,7 +97,9 @@ def test_certain_and_unknown_values_stay_finite(two_lesions):
     usual = map_features(lesions, certain, decomposition_of(calcium), np.full(4, np.nan), None, 15.0)
     np.testing.assert_equal(features, usual)
     nothing = found_in(0 * calcium, calcium)
-    assert all(len(x) == 0 for x in map_features(nothing, [], decomposition_of(calcium), np.ones(4), None, 9.0).values())
+    assert all(
+        len(x) == 0 for x in map_features(nothing, [], decomposition_of(calcium), np.ones(4), None, 9.0).values()
+    )
 
 
 def test_slices_of_candidates_that_look_coronary(two_lesions):
