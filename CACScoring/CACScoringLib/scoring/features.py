@@ -92,7 +92,9 @@ def _features(
     lesions, voxel_mm3 = method.lesions.lesions, math.prod(spacing_mm.tolist())
     voxels = _lesion_voxels(method, hu, spacing_mm, courses)
     gaps = _nearest_lesions([voxels[lesion.id].places_mm for lesion in lesions])
-    own = tuple(_lesion(lesion, voxels[lesion.id], gap, spacing_mm) for lesion, gap in zip(lesions, gaps, strict=True))
+    lesion_features = tuple(
+        _lesion(lesion, voxels[lesion.id], gap, spacing_mm) for lesion, gap in zip(lesions, gaps, strict=True)
+    )
     total_mass = sum(float(part.mass.sum()) for part in voxels.values())
 
     def group(part: Sequence[Lesion], course: Course | None = None) -> ArteryFeatures:
@@ -118,7 +120,7 @@ def _features(
         left_main=Artery.LM in by_artery if is_assigned else None,
         total=group(lesions) if lesions else None,
         arteries={site.key: group(part, courses.get(Artery(site))) for site, part in by_artery.items()},
-        lesions=own,
+        lesions=lesion_features,
     )
 
 
