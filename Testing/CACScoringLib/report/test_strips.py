@@ -46,6 +46,15 @@ def test_strips_show_lesions_in_their_places(result):
     assert svg in page.result_as_html(result)
 
 
+def test_the_page_counts_lesions_that_are_not_drawn(result):
+    assert "Not drawn" not in page.result_as_html(result)
+    method = result.methods["threshold"]
+    lesion = replace(method.features.lesions[0], ostium_mm=None, length_mm=None)
+    features = replace(method.features, lesions=(lesion,))
+    elsewhere = replace(result, methods={"threshold": replace(method, features=features)})
+    assert "beyond their artery's territory: 1." in page.result_as_html(elsewhere)
+
+
 def test_without_territories_the_page_says_that_places_are_unknown():
     made = make_result()
     assert artery_strips(made.methods["threshold"]) == ""
