@@ -130,7 +130,7 @@ def fetch(collection: Collection, folder: Path, count: int, progress: Progress, 
 
 def _client(collection: Collection, folder: Path) -> Any:
     """Return the client of idc-index. Raises CollectionError if it cannot begin."""
-    from idc_index import IDCClient
+    from idc_index.index import IDCClient
 
     try:
         return IDCClient.client()

@@ -125,7 +125,9 @@ def test_a_client_that_cannot_begin(tmp_path, monkeypatch):
     def client():
         raise FileNotFoundError("s5cmd executable not found")
 
-    monkeypatch.setitem(sys.modules, "idc_index", SimpleNamespace(IDCClient=SimpleNamespace(client=client)))
+    monkeypatch.setitem(sys.modules, "idc_index", SimpleNamespace())
+    index = SimpleNamespace(IDCClient=SimpleNamespace(client=client))
+    monkeypatch.setitem(sys.modules, "idc_index.index", index)
     with pytest.raises(CollectionError, match=r"s5cmd executable not found\)\. On a computer with a connection"):
         run(None, tmp_path)
 
