@@ -18,6 +18,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.anatomy.heart_search import find_heart
+from CACScoringLib.anatomy.territories import Territories
 from CACScoringLib.calcium_map.decomposition import (
     DecompositionSettings,
     assembled,
@@ -264,20 +265,25 @@ class _ScanWithHeart:
         """Noise of blood, SD; None if not measured."""
         return None if self.blood is None else self.blood.noise_hu
 
+    @property
+    def territories(self) -> Territories:
+        """Territories, by whose places lesions are judged. Raises CTError without them."""
+        if self.region.territories is None:
+            raise CTError("The calibration found no territories in a scan. Choose a model with --territories.")
+        return self.region.territories
+
 
 def _measured_candidates(scan: TrainingScan, finders: Sequence[Path | None], judge: Path) -> dict[str, Any]:
     """Measure the candidates of the clinical rule, and what is true of the scan: fields of MeasuredScan as JSON."""
     heart = _ScanWithHeart.of(scan, finders)
     ct, region, record = heart.ct, heart.region, heart.record
     spacing, rules = ct.image.GetSpacing(), rules_for_tube_voltage(ct.acquisition, ScoringRules())
-    if region.territories is None:
-        raise CTError("Calibration needs a model for territories, by whose places candidates are judged.")
     network = load_model(judge)
     sites = candidate_sites(region, region.territory_labels(ct.image), ct.hu >= rules.threshold_hu)
-    sites = sites_by_looks(sites, ct, region.territories, network)
+    sites = sites_by_looks(sites, ct, heart.territories, network)
     clinical = without_metal(find_lesions(ct.image, sites, rules), ct.image)[0].coronary
     places = suggested_arteries(clinical, ct, region)
-    kinds = lesion_kinds(clinical.id_map, clinical.ids, ct, region.territories, network)
+    kinds = lesion_kinds(clinical.id_map, clinical.ids, ct, heart.territories, network)
     features = candidate_features(clinical, places, ct, kinds, heart.noise_hu)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
     mg_per_hu_mm3 = 1 / (1000 * record["calcium_hu_per_mg_cm3"])
@@ -331,8 +337,6 @@ def _map_lesions(
     Slices are decomposed by the classifier alone, not also by looks.
     """
     ct, region = heart.ct, heart.region
-    if region.territories is None:
-        raise CTError("Calibration needs a model for territories, by whose places candidates are judged.")
     stored = DecompositionSettings.of(slice_model, map_model)
     slice_calcium = slice_probabilities(ct, region.mask, slice_model)
     slices = slice_calcium.slices
@@ -349,7 +353,7 @@ def _map_lesions(
         candidates = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
         coronary = without_metal(candidates, ct.image)[0].coronary
         places = suggested_arteries(coronary, ct, region)
-        kinds = lesion_kinds(coronary.id_map, coronary.ids, ct, region.territories, judge)
+        kinds = lesion_kinds(coronary.id_map, coronary.ids, ct, heart.territories, judge)
         features = map_features(coronary, places, parts, slice_calcium.on_scan, kinds, heart.noise_hu)
         lesions[settings] = LesionTable.of(coronary, features, heart.truth, ct.image.GetSpacing(), map_rules)
     return lesions
