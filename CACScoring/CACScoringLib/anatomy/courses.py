@@ -78,12 +78,12 @@ def artery_courses(territories: sitk.Image) -> dict[Artery, Course]:
 def _course(
     labels: np.ndarray, artery: Artery, to_root_mm: np.ndarray, first_mm: np.ndarray, step_mm: np.ndarray
 ) -> Course | None:
-    own, trunk = TERRITORIES.index(artery.key), TERRITORIES.index(Artery.LM.key)
+    territory, trunk = TERRITORIES.index(artery.key), TERRITORIES.index(Artery.LM.key)
     if artery == Artery.RCA or not (labels == trunk).any():
-        trunk = own
-    inside = np.pad(np.isin(labels, (own, trunk)), 1)  # so that no neighbour lies outside the array
+        trunk = territory
+    inside = np.pad(np.isin(labels, (territory, trunk)), 1)  # so that no neighbour lies outside the array
     nodes = np.argwhere(inside)
-    if not (labels == own).any():
+    if not (labels == territory).any():
         return None
     number = np.full(inside.shape, -1)
     number[inside] = np.arange(len(nodes))
@@ -113,7 +113,7 @@ def _course(
     distances_mm = np.zeros(len(nodes))
     for node in np.argsort(cost)[1 : reached.sum()].tolist():  # after the ostium, each behind its previous one
         distances_mm[node] = distances_mm[previous[node]] + lengths_mm[node]
-    along_mm = distances_mm[reached & (label == own)]
+    along_mm = distances_mm[reached & (label == territory)]
     if not along_mm.size:
         return None
     last_mm = float(np.percentile(along_mm, END_PERCENT))

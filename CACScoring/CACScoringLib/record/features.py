@@ -17,7 +17,7 @@ class DensityFeatures:
         volume_130_199_mm3: Volume of voxels from 130 to below 200 HU, as are the next four.
         volume_from_1000_mm3: Volume of voxels from 1000 HU.
         mean_weight: Density weight of the Agatston score, averaged over the area (Criqui 2014,
-            doi:10.1001/jama.2013.282535); None for rules without weights.
+            doi:10.1001/jama.2013.282535).
     """
 
     sd_hu: float

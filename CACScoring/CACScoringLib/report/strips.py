@@ -57,11 +57,11 @@ def _strip(
         _box(first, third, middle, _VESSEL_HEIGHT, "#7d8d95"),
     ]
     colour, numbered_to = f"rgb{SITE_COLOURS[artery]}", 0.0
-    for lesion, own in sorted(lesions, key=lambda pair: pair[1].ostium_mm or 0):
-        start_mm, end_mm = _ends_mm(own)
+    for lesion, place in sorted(lesions, key=lambda pair: pair[1].ostium_mm or 0):
+        start_mm, end_mm = _ends_mm(place)
         x, end = _X_MIN + scale * start_mm, _X_MIN + scale * end_mm
-        title = f"Lesion {lesion.id}: {own.ostium_mm:.0f} mm from the ostium, {own.length_mm:.0f} mm long"
-        box = _box(x, max(end, x + _LEAST_WIDTH), middle, 5 + 3 * own.mean_weight, colour, ' stroke="#12283d"')
+        title = f"Lesion {lesion.id}: {place.ostium_mm:.0f} mm from the ostium, {place.length_mm:.0f} mm long"
+        box = _box(x, max(end, x + _LEAST_WIDTH), middle, 5 + 3 * place.mean_weight, colour, ' stroke="#12283d"')
         parts.append(f"<g><title>{title}</title>{box}</g>")
         if (centre := (x + end) / 2) >= numbered_to:
             numbered_to = centre + _NUMBER_WIDTH
