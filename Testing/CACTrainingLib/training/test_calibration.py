@@ -254,8 +254,7 @@ def test_calibrate_updates_the_cards_alone(tmp_path, capsys):
     assert [performance[f"scans_{kind}"] for kind in ("with_visible_calcium", "distractor", "clean")] == [2, 1, 1]
     judges = {network: models.find_model(network).card.sha256 for network in ("territories", "lesions")}
     assert card.validation["automatic_score"]["models"] == judges
-    used = {network: models.read_card(path).sha256 for network, path in cards.items()}
-    used["territories"] = judges["territories"]
+    used = judges | {network: models.read_card(path).sha256 for network, path in cards.items()}
     assert performance["models"] == performance["evidence_models"] == used
     assert card.validation["auc"] == 0.5
     assert cards["decomposition"].with_suffix(".safetensors").read_bytes() == weights
