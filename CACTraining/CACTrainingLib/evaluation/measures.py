@@ -199,6 +199,11 @@ def mean_difference(weights: np.ndarray, truth: np.ndarray, value: np.ndarray) -
     return mean(weights, value - truth)
 
 
+def mean_absolute_difference(weights: np.ndarray, truth: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Mean of the absolute difference of value and truth, a `Statistic`."""
+    return mean(weights, np.abs(value - truth))
+
+
 def value_over_truth(weights: np.ndarray, truth: np.ndarray, value: np.ndarray) -> np.ndarray:
     """Sum of the values over the sum of the truths, a `Statistic`."""
     return ratio(weights, value, truth)

@@ -21,7 +21,15 @@ from CACScoringLib.record.reading import read_result, restore
 from CACScoringLib.record.score_record import ScoreRecord
 from CACScoringLib.results import METHOD_TITLES
 
-from ..evaluation.measures import Comparison, Measure, agreement_rate, long_table, mean_difference, value_row
+from ..evaluation.measures import (
+    Comparison,
+    Measure,
+    agreement_rate,
+    long_table,
+    mean_absolute_difference,
+    mean_difference,
+    value_row,
+)
 from ..evaluation.parts import Cell, Section, Table
 from ..phantom.anatomy.heart import posed_frame
 from ..phantom.cohort.cohort import patient_of
@@ -159,7 +167,7 @@ def _course_table(values: pd.DataFrame, generator: np.random.Generator) -> Table
     comparison = Comparison(values.patient.unique(), {key: key for key in values.method.unique()}, generator)
     distances, thirds = (values[values["item"] == item] for item in ("distance", "third"))
     measures = [
-        Measure("Mean absolute error, mm", lambda w, first, second: mean(w, np.abs(second - first)), distances),
+        Measure("Mean absolute error, mm", mean_absolute_difference, distances),
         Measure("Bias, mm", mean_difference, distances),
         Measure("In the right third", agreement_rate, thirds, methods=("LAD", "LCX", "RCA")),
     ]

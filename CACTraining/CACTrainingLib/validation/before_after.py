@@ -12,20 +12,15 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.record.reading import WrongValueError, restore
 
 from ..evaluation.jobs import kept_results
-from ..evaluation.measures import Comparison, Measure, long_table, value_row
+from ..evaluation.measures import Comparison, Measure, long_table, mean_absolute_difference, value_row
 from ..evaluation.parts import METHODS, Cell, Section, Table, count, heading
 from ..statistics.agreement import Statistic, icc
-from ..statistics.bootstrap import Estimate, mean
+from ..statistics.bootstrap import Estimate
 from .agreement import ComparedScans, category_kappa, f1_at
 from .comparison import ComparedScan
 
 SAME_TOTAL = 0.5
 """Largest difference of a scan's reference score in the two validations."""
-
-
-def mean_absolute_difference(weights: np.ndarray, truth: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Mean of the absolute difference of value and truth, a `Statistic`."""
-    return mean(weights, np.abs(value - truth))
 
 
 MEASURES: dict[str, tuple[Statistic, int]] = {

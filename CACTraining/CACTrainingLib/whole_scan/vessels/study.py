@@ -16,10 +16,9 @@ from CACScoringLib.networks.vessels import OUTPUTS, PRESETS
 
 from ...evaluation.experiment import ExperimentRun, Trainer, TrainingBudget, carry_out, check_known, running_folder
 from ...evaluation.jobs import Prepared
-from ...evaluation.measures import Measure, mean_value, of_classes
+from ...evaluation.measures import Measure, mean_absolute_difference, mean_value, of_classes
 from ...evaluation.parts import PUBLISHED
 from ...statistics.agreement import kappa
-from ...statistics.bootstrap import mean
 from ...statistics.patient_folds import CATEGORY_TITLES, category_of
 from ...statistics.regression import rank_correlation
 from ...training.run_folder import TrainingError
@@ -48,7 +47,7 @@ def measures_of(table: pd.DataFrame, scale: float) -> list[Measure]:
     """
     return [
         Measure("Rank correlation", rank_correlation, table),
-        Measure("Mean absolute error", lambda w, truth, value: mean(w, np.abs(value - truth)), table),
+        Measure("Mean absolute error", mean_absolute_difference, table),
         Measure("Squared error, ‰", mean_value, table.assign(value=table.squared_error / scale**2)),
         Measure(
             "κ of categories",
