@@ -1,4 +1,4 @@
-"""Study of how far the features of calcium repeat in a second scan of the same patient.
+"""Study of how far the features of calcium repeat in a second scan of the same patient, and agree with the truth.
 
 A feature that needs calcium is compared in pairs where both scans have it. It may be used from the lowest Agatston
 score from which its ICC is good: its lower limit reaches GOOD_ICC (Koo and Li 2016, doi:10.1016/j.jcm.2016.02.012).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,9 @@ from ..evaluation.measures import (
     value_row,
 )
 from ..evaluation.parts import Cell, Section, Table
+from ..phantom.anatomy.coronaries import CoronaryTree
 from ..phantom.anatomy.heart import posed_frame
+from ..phantom.anatomy.patient import Patient
 from ..phantom.cohort.cohort import patient_of
 from ..phantom.scanner.motion import ScanPose
 from ..statistics.agreement import icc
@@ -82,9 +85,19 @@ def sections(
         if len(part := values[values.method_key == key])
         for table in _tables(key, part, generator)
     ]
-    courses = long_table(row for scan, place in scored if scan.truth is not None for row in _course_rows(scan, place))
+    course_rows, truth_rows = [], []
+    for scan, place in scored:
+        if scan.truth is None:
+            continue
+        patient = patient_of(truth := scan.read_truth())
+        course_rows += [] if patient is None else _course_rows(scan, place, truth, patient)
+        if scan.number == 1:
+            features = true_features(truth, None if patient is None else patient.tree)
+            truth_rows += _truth_rows(scan, results[scan.patient, 1][1], features)
+    truths, courses = long_table(truth_rows, ("method_key",)), long_table(course_rows)
     tables += [_course_table(courses, generator)] if len(courses) else []
-    return (Section("features", _TITLE, text, tuple(tables), values=(values, courses)),)
+    tables += [_truth_table(key, part, generator) for key, part in truths.groupby("method_key", sort=False)]
+    return (Section("features", _TITLE, text, tuple(tables), values=(values, truths, courses)),)
 
 
 def _rows(scan: StudyScan, first: ScoreRecord, second: ScoreRecord) -> list[dict[str, object]]:
@@ -106,6 +119,60 @@ def _values(record: ScoreRecord, key: str) -> Mapping[str, float | None]:
     features = {} if method.features is None else method.features.patient
     scores = {name: getattr(method.total, name) for name in SCORES}
     return {**scores, "agatston": method.total.clinical_agatston, **features}
+
+
+def true_features(truth: Mapping[str, Any], tree: CoronaryTree | None) -> dict[str, float]:
+    """Return those features of a digital scan's plaques that are known; shares are of the true mass.
+
+    Every plaque counts and makes its artery diseased, however small, so that missed plaques show.
+
+    Args:
+        truth: Content of `truth.json`.
+        tree: The patient's arteries; None if unknown, without the proximal share.
+    """
+    plaques, mass_mg = truth["lesions"], truth["mass_mg_by_artery"]
+    is_diseased = {artery: mass > 0 for artery, mass in mass_mg.items()}
+    features = {"lesions": len(plaques), "diseased_arteries": sum(is_diseased.values()), "left_main": is_diseased["LM"]}
+    if plaques:
+        total_mg = sum(mass_mg.values())
+        features["diffusivity"] = 1 - max(mass_mg.values()) / total_mg
+        features["largest_lesion_mm3"] = max(plaque["volume_mm3"] for plaque in plaques)
+        if tree is not None:
+            proximal_mg = sum(plaque["mass_mg"] for plaque in plaques if _is_proximal(plaque, tree))
+            features["proximal_share"] = proximal_mg / total_mg
+    return features
+
+
+def _is_proximal(plaque: Mapping[str, Any], tree: CoronaryTree) -> bool:
+    """Return True if a plaque's middle is in the proximal third of its artery, side branches from their origin on."""
+    vessels = {vessel.name: vessel for vessel in tree.vessels}
+    artery, vessel = vessels[plaque["artery"]], vessels[plaque["vessel"]]
+    origin = np.linalg.norm(artery.path_mm - vessel.path_mm[0], axis=1).argmin()
+    origin_mm = artery.length_mm * origin / (len(artery.path_mm) - 1)
+    return artery.name == "LM" or bool(origin_mm + plaque["middle_mm"] < artery.length_mm / 3)
+
+
+def _truth_rows(scan: StudyScan, record: ScoreRecord, features: Mapping[str, float]) -> list[dict[str, object]]:
+    return [
+        value_row(scan, name, float(value), float(true_value), item=key, method_key=key)
+        for key in record.methods
+        for name, true_value in features.items()
+        if (value := _values(record, key).get(name)) is not None
+    ]
+
+
+def _truth_table(key: str, values: pd.DataFrame, generator: np.random.Generator) -> Table:
+    comparison = Comparison(values.patient.unique(), {name: name for name in values.method.unique()}, generator)
+    measures = [
+        Measure("ICC", icc, values),
+        Measure("Bias", mean_difference, values),
+        Measure("Mean absolute error", mean_absolute_difference, values),
+    ]
+    note = (
+        "First scans of digital patients. The truth counts every plaque, touching ones singly, and takes shares of the "
+        "mass. A feature that needs calcium is compared where scan and truth have some."
+    )
+    return comparison.value_table(f"features_truth_{key}", f"{METHOD_TITLES[key]}: features and truth", measures, note)
 
 
 def _tables(key: str, values: pd.DataFrame, generator: np.random.Generator) -> list[Table]:
@@ -132,14 +199,13 @@ def _level_row(comparison: Comparison, name: str, by_level: Sequence[Measure]) -
     return (name, *estimates, f"{good[0]:g}" if good else "not shown")
 
 
-def _course_rows(scan: StudyScan, folder: Path) -> list[dict[str, object]]:
+def _course_rows(scan: StudyScan, folder: Path, truth: Mapping[str, Any], patient: Patient) -> list[dict[str, object]]:
     """Return a row per artery and place on its true centre line: distances from the ostium, and share of its length.
 
     The true distance is the truth, the one measured in the scan's territories the value. Heart motion is left out.
     """
-    truth, territories = scan.read_truth(), folder / "territories.nii.gz"
-    patient = patient_of(truth)
-    if patient is None or not territories.exists():
+    territories = folder / "territories.nii.gz"
+    if not territories.exists():
         return []
     image, pose = sitk.ReadImage(str(territories)), restore(truth["pose"], ScanPose)
     frame, courses = posed_frame(patient.body, pose), artery_courses(image)

@@ -1,6 +1,7 @@
 """Repeatability of features in handmade results whose agreement is known on paper."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import digital_pairs
@@ -11,9 +12,9 @@ from whole_records import whole_record
 
 from CACScoringLib.core.grid import Grid
 from CACTrainingLib.evaluation.measures import long_table
+from CACTrainingLib.phantom.anatomy.coronaries import CoronaryTree, Vessel
 from CACTrainingLib.phantom.anatomy.hearts.territories import territories
-from CACTrainingLib.phantom.anatomy.patient import draw_patient
-from CACTrainingLib.studies.features import DETECTABLE_FACTOR, _course_rows, _course_table, sections
+from CACTrainingLib.studies.features import DETECTABLE_FACTOR, _course_rows, _course_table, sections, true_features
 from CACTrainingLib.studies.scans import StudyScan
 
 DENSITY = dict.fromkeys(("sd_hu", "p10_hu", "median_hu", "p90_hu"), 100.0) | {
@@ -80,14 +81,71 @@ def test_features_that_a_scan_lacks_are_in_no_pair(tmp_path):
     assert names.isdisjoint({"diffusivity", "proximal_share"})
 
 
+def vessel(name, artery, first_mm, last_mm):
+    """Vessel along a straight line between two places, which lie whole millimetres apart along one axis."""
+    steps = round(2 * np.abs(np.subtract(last_mm, first_mm)).sum()) + 1
+    return Vessel(name, artery, np.linspace(first_mm, last_mm, steps), np.ones(steps))
+
+
+TREE = CoronaryTree(
+    (
+        vessel("LM", "LM", (0, 0, 0), (10, 0, 0)),
+        vessel("LAD", "LAD", (10, 0, 0), (100, 0, 0)),  # 90 mm long, its first third ends after 30 mm
+        vessel("D1", "LAD", (30, 0, 0), (30, 40, 0)),  # 20 mm along the LAD
+    ),
+    "right",
+)
+
+
+def truth_of(*plaques):
+    """Truth of plaques (vessel, middle in mm, mass in mg)."""
+    artery = {vessel.name: vessel.artery for vessel in TREE.vessels}
+    lesions = [
+        {"artery": artery[name], "vessel": name, "middle_mm": middle, "mass_mg": mass, "volume_mm3": 2 * mass}
+        for name, middle, mass in plaques
+    ]
+    by_artery = {key: sum(p["mass_mg"] for p in lesions if p["artery"] == key) for key in ("LM", "LAD", "LCX", "RCA")}
+    return {"lesions": lesions, "mass_mg_by_artery": by_artery}
+
+
+def test_true_features_are_those_of_the_plaques():
+    truth = truth_of(("LM", 9, 4), ("LAD", 29, 3), ("LAD", 31, 6), ("D1", 9, 2), ("D1", 11, 5))
+    patient = {"lesions": 5, "diseased_arteries": 2, "left_main": True, "largest_lesion_mm3": 12}
+    shares = {"diffusivity": 1 - 16 / 20, "proximal_share": (4 + 3 + 2) / 20}
+    assert true_features(truth, TREE) == pytest.approx(patient | shares)
+    assert "proximal_share" not in true_features(truth, None)
+    assert true_features(truth_of(), TREE) == {"lesions": 0, "diseased_arteries": 0, "left_main": False}
+
+
+def test_first_scans_are_compared_with_the_truth(tmp_path):
+    scans, folders = [], []
+    for n, masses in enumerate(((3, 1), (2, 2), (9, 1))):  # true diffusivity 0.25, 0.5, 0.1
+        truth = tmp_path / f"truth-{n}"
+        truth.mkdir()
+        content = truth_of(("LM", 5, masses[0]), ("LAD", 5, masses[1]))
+        (truth / "truth.json").write_text(json.dumps(content), encoding="utf-8")
+        for number, diffusivity in ((1, (0.35, 0.3, 0.4)[n]), (2, 0.9)):
+            folders.append(write(tmp_path / f"{n}-{number}", 20, diffusivity, None))
+            scans.append(replace(study_scan(f"p{n}", number), truth=truth))
+    (section,) = sections(scans, folders, np.random.default_rng(0))
+    (table,) = (table for table in section.tables if table.name == "features_truth_threshold")
+    rows = {row[0]: row[1:] for row in table.rows}
+    _, bias, error = rows["diffusivity"]
+    assert (bias.value, error.value) == pytest.approx(((0.1 - 0.2 + 0.3) / 3, (0.1 + 0.2 + 0.3) / 3))
+    assert bias.n == 3
+    assert rows["left_main"][1].value == -1  # none of the results has calcium there
+    assert rows["largest_lesion_mm3"][1].value == pytest.approx(9 - (6 + 4 + 18) / 3)
+
+
 @pytest.mark.long
 def test_courses_are_compared_with_true_centre_lines(tmp_path):
     folder = tmp_path / "scan"
-    digital_pairs.write_coarse(digital_pairs.CALCIFIED, folder)
+    patient, _ = digital_pairs.write_coarse(digital_pairs.CALCIFIED, folder)
     image = sitk.ReadImage(str(folder / "ct.nii.gz"))
-    labels = territories(draw_patient(digital_pairs.CALCIFIED), digital_pairs.POSES[0], Grid.of(image))
+    labels = territories(patient, digital_pairs.POSES[0], Grid.of(image))
     sitk.WriteImage(Grid.of(image).image(labels), str(folder / "territories.nii.gz"))
-    rows = _course_rows(StudyScan("a", "p0", 1, folder / "ct.nii.gz", truth=folder), folder)
+    scan = StudyScan("a", "p0", 1, folder / "ct.nii.gz", truth=folder)
+    rows = _course_rows(scan, folder, scan.read_truth(), patient)
     for artery, error_mm in (("LAD", 8), ("RCA", 8), ("LCX", 12)):
         part = [row for row in rows if (row["method"], row["item"]) == (artery, "distance")]
         errors = [abs(row["value"] - row["truth"]) for row in part]
