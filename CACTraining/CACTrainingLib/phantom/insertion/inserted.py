@@ -61,11 +61,12 @@ MEAN_EVERYWHERE = 12.0
 """Mean number of plaques of a scan that has them everywhere."""
 CLEAN = "clean"
 TERRITORIES_FILE = "territories.nii.gz"
+SETTINGS_FILE = "insertions.json"
 
 
 @dataclass(frozen=True)
 class InsertedSettings:
-    """Settings of insertions, recorded in `insertions.json`.
+    """Settings of insertions, recorded in SETTINGS_FILE.
 
     Attributes:
         artery: Artery of all plaques; None draws it by ARTERY_SHARE.
@@ -388,10 +389,12 @@ def _check_settings(
 ) -> None:
     pixels = hashlib.sha256(np.ascontiguousarray(background.scan.hu).data)
     grid = background.grid
-    # The grid's text is part of insertions.json, so it stays.
+    # The grid's text is part of SETTINGS_FILE, so it stays.
     place = f"Grid(shape={grid.shape}, spacing_mm={grid.spacing_mm}, origin_mm={grid.origin_mm})"
     pixels.update(place.encode() + np.packbits(background.heart).tobytes())
     path = None if path_mm is None else np.asarray(path_mm, float).tolist()
     facts = {"settings": asdict(settings), "path_mm": path, "scan_and_heart": pixels.hexdigest()}
-    if not same_settings(folder / "insertions.json", facts):
+    if not (folder / CLEAN).exists():  # a run that wrote no scan binds nobody to its settings
+        (folder / SETTINGS_FILE).unlink(missing_ok=True)
+    if not same_settings(folder / SETTINGS_FILE, facts):
         raise InsertionError(f"{folder} holds insertions of other settings or another scan; choose another folder.")

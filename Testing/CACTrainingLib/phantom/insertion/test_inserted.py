@@ -15,6 +15,7 @@ from CACTrainingLib.data.datasets import find_scans
 from CACTrainingLib.phantom.anatomy.hearts.territories import TERRITORIES, territories
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
 from CACTrainingLib.phantom.cohort.export import FILES, as_ct_scan, image_on
+from CACTrainingLib.phantom.insertion import inserted
 from CACTrainingLib.phantom.insertion.background import prepare_background
 from CACTrainingLib.phantom.insertion.inserted import (
     TERRITORIES_FILE,
@@ -101,6 +102,17 @@ def test_scans_differ_and_an_interrupted_run_goes_on(folder, background, tmp_pat
         write_insertions(background, tmp_path, 2, replace(STILL, seed=1))
     with pytest.raises(InsertionError, match="another scan"):
         write_insertions(replace(background, heart=~background.heart), tmp_path, 2, STILL)
+
+
+def test_failed_first_run_leaves_the_folder_free(background, tmp_path, monkeypatch):
+    def fail(*_):
+        raise InsertionError("Set sigma_mm.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inserted, "clean_scan", fail)
+        with pytest.raises(InsertionError, match="sigma_mm"):
+            write_insertions(background, tmp_path, 0, STILL)
+    write_insertions(background, tmp_path, 0, replace(STILL, seed=1))
 
 
 def test_all_plaques_follow_a_given_path(background, tmp_path):
