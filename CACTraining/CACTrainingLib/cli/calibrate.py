@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", type=Path, action="append", required=True, metavar="DIR", help="folder of scans")
     add("--heart", type=Path, metavar="CARD", help="card of a model for the heart alone (default: none)")
     add("--territories", type=Path, metavar="CARD", help="card of the territory model (default: the bundled one)")
-    add("--slices", type=Path, required=True, metavar="CARD", help="card of the model for slices")
+    add("--slices", type=Path, metavar="CARD", help="card of the model for slices (default: the bundled one)")
     add("--decomposition", type=Path, required=True, metavar="CARD", help="card of the model for maps")
     add("--lesions", type=Path, metavar="CARD", help="card of the lesion model (default: the bundled one)")
     add("--intervals-only", action="store_true", help="fit intervals and probabilities; what counts stays as stored")

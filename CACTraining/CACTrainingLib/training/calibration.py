@@ -370,8 +370,9 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         OutputError: The card cannot be written.
     """
     territories = arguments.territories or find_model("territories").path
+    slices = arguments.slices or find_model("slices").path
     lesions = arguments.lesions or find_model("lesions").path
-    models = (arguments.heart, territories, arguments.slices, arguments.decomposition, lesions)
+    models = (arguments.heart, territories, slices, arguments.decomposition, lesions)
     for path, network in zip(models, SCORING_NETWORKS, strict=True):
         if path is not None and read_card(path).network != network:
             raise DataError(f"{path} is a model for {read_card(path).network!r}, not for {network!r}.")
@@ -379,9 +380,9 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     with progress.step("scans"):
         cache = arguments.cache or default_cache() / "calibration"
         scans = calibration_scans(find_scans(arguments.data))
-        is_bundled = arguments.slices.resolve().parent == bundled_folder().resolve()
+        is_bundled = slices.resolve().parent == bundled_folder().resolve()
         default = DecompositionSettings.slice_threshold
-        stored_threshold = read_card(arguments.slices).calibration.get("slice_threshold", default)
+        stored_threshold = read_card(slices).calibration.get("slice_threshold", default)
         is_fixed = is_bundled or arguments.intervals_only or arguments.candidates_only
         thresholds = [stored_threshold] if is_fixed else sorted({*SLICE_THRESHOLDS, stored_threshold})
         if arguments.candidates_only:
@@ -408,7 +409,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         # The threshold belongs to the classifier and must not be applied to the maps of another one.
         threshold = calibration.pop("slice_threshold", None)
         if not is_fixed:
-            update_card(arguments.slices, {"slice_threshold": threshold}, {})
+            update_card(slices, {"slice_threshold": threshold}, {})
         path = update_card(arguments.decomposition, calibration, validation)
     progress.done(path)
     return path
