@@ -1,4 +1,4 @@
-"""Study of how far the features of calcium repeat in a second scan of the same patient, and agree with the truth.
+"""Study of how far features of calcium and epicardial fat repeat in a second scan, and agree with the truth.
 
 A feature that needs calcium is compared in pairs where both scans have it. It may be used from the lowest Agatston
 score from which its ICC is good: its lower limit reaches GOOD_ICC (Koo and Li 2016, doi:10.1016/j.jcm.2016.02.012).
@@ -49,11 +49,13 @@ DETECTABLE_FACTOR = 1.96 * math.sqrt(2)
 
 SCORES = ("agatston", "volume_mm3", "pseudo_mass_hu_mm3", "lesions")
 """Scores that the features are listed with."""
+FAT = {"epicardial_fat_cm3": "volume_cm3", "epicardial_fat_mean_hu": "mean_hu"}
+"""Fields of epicardial fat, which belongs to no method, by name; they are listed with the clinical rule."""
 
 _COURSE_STEP = 4
 """Every so many points of a true centre line are compared, 0.5 mm each."""
 
-_TITLE = "Repeatability of the features of calcium"
+_TITLE = "Repeatability of the features of calcium and of epicardial fat"
 
 
 def sections(
@@ -106,7 +108,7 @@ def _rows(scan: StudyScan, first: ScoreRecord, second: ScoreRecord) -> list[dict
     for key in first.methods.keys() & second.methods.keys():
         scores, other_scores = _values(first, key), _values(second, key)
         agatston = (first.methods[key].total.clinical_agatston + second.methods[key].total.clinical_agatston) / 2
-        for name in SCORES + PATIENT_FEATURES:
+        for name in (*SCORES, *PATIENT_FEATURES, *FAT):
             before, after = scores.get(name), other_scores.get(name)
             if before is not None and after is not None:
                 about = {"method_key": key, "agatston": agatston}
@@ -118,7 +120,9 @@ def _values(record: ScoreRecord, key: str) -> Mapping[str, float | None]:
     method = record.methods[key]
     features = {} if method.features is None else method.features.patient
     scores = {name: getattr(method.total, name) for name in SCORES}
-    return {**scores, "agatston": method.total.clinical_agatston, **features}
+    listed = FAT if key == "threshold" and record.epicardial_fat else {}
+    fat = {name: getattr(record.epicardial_fat, field) for name, field in listed.items()}
+    return {**scores, "agatston": method.total.clinical_agatston, **features, **fat}
 
 
 def true_features(truth: Mapping[str, Any], tree: CoronaryTree | None) -> dict[str, float]:
@@ -176,7 +180,7 @@ def _truth_table(key: str, values: pd.DataFrame, generator: np.random.Generator)
 
 
 def _tables(key: str, values: pd.DataFrame, generator: np.random.Generator) -> list[Table]:
-    names = [name for name in (*SCORES, *PATIENT_FEATURES) if (values.method == name).any()]
+    names = [name for name in (*SCORES, *PATIENT_FEATURES, *FAT) if (values.method == name).any()]
     comparison = Comparison(values.patient.unique(), {name: name for name in names}, generator)
     measures = [
         Measure("ICC", icc, values),

@@ -33,7 +33,9 @@ def write(folder, agatston, diffusivity, proximal_share):
     score = {"agatston": agatston, "clinical_agatston": agatston, "pseudo_mass_hu_mm3": 9.0, "lesions": 1}
     method = {"status": "automatic", "reviewed": False, "total": score, "arteries": {}, "features": features}
     folder.mkdir()
-    content = whole_record() | {"methods": {"threshold": method}}
+    fat = {"volume_cm3": 100 * (1 + (diffusivity or 0)), "mean_hu": None}
+    fat |= {"indexed_cm3_per_m2": None, "source": "territories-compact"}
+    content = whole_record() | {"methods": {"threshold": method}, "epicardial_fat": fat}
     (folder / "scores.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 
@@ -63,6 +65,9 @@ def test_variation_and_detectable_change_are_those_of_the_differences(tables):
     assert agreement.value > 0.98
     assert change.value == pytest.approx(DETECTABLE_FACTOR * 0.02 / np.sqrt(2))
     assert (variation.low < variation.value < variation.high, variation.n) == (True, 40)
+    fat_agreement, _, fat_change = tables["features_threshold"]["epicardial_fat_cm3"]
+    assert fat_agreement.value == pytest.approx(agreement.value)
+    assert fat_change.value == pytest.approx(100 * change.value)
 
 
 def test_a_feature_may_be_used_from_the_score_at_which_it_repeats(tables):
