@@ -3,13 +3,18 @@
 Each patient's risk comes from a model that was fitted on other patients: five outer folds, in each of which three inner
 folds choose the ridge penalty. Features are scaled to a standard deviation of 1 in the patients that a model is fitted
 on. Features that need calcium are 0 without it, which the Agatston score in every model accounts for.
+
+Net reclassification compares absolute risks by `Outcomes.horizon`: models order them as their log cumulative hazards by
+then, with Breslow's baseline of the patients that a model is fitted on, or as their log odds.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +31,7 @@ from ..evaluation.parts import Cell, Section, Table
 from ..statistics.bootstrap import LEVEL, Estimate
 from ..statistics.patient_folds import parts_by_patient
 from ..statistics.roc import area_under_curve
-from ..statistics.survival import concordance, hazard_ratios
+from ..statistics.survival import concordance, hazard_ratios, net_reclassification
 
 OUTER_FOLDS, INNER_FOLDS = 5, 3
 PENALTIES = (0.001, 0.01, 0.05)
@@ -55,6 +60,13 @@ class Outcomes:
     event: np.ndarray
     years: np.ndarray | None
     columns: Mapping[str, np.ndarray]
+
+    @property
+    def horizon(self) -> float:
+        """Years by which risks are predicted: median follow-up without event, or median time of events if later."""
+        if self.years is None:
+            return 0.0
+        return float(max(np.median(self.years[self.event]), np.median(self.years[~self.event])))
 
 
 def read_outcomes(path: Path, results: Path) -> Outcomes:
@@ -126,14 +138,31 @@ def outcome_section(outcomes: Outcomes, seed: int) -> Section:
             return area_under_curve(weights, event > 0, risk)
         return concordance(weights, outcomes.years, event > 0, risk)
 
+    def reclassification(part: int, weights: np.ndarray, event: np.ndarray, change: np.ndarray) -> np.ndarray:
+        years = np.zeros(len(event)) if outcomes.years is None else outcomes.years
+        return net_reclassification(weights, years, event > 0, change, outcomes.horizon)[part]
+
+    changes = values[values.method == "features"].assign(value=risks["features"] - risks["score"])
+    parts = [
+        Measure(title, partial(reclassification, part), changes, methods=("features",))
+        for part, title in enumerate(("Events", "Non-events", "NRI"))
+    ]
     kind = "AUC" if outcomes.years is None else "C-index"
     comparison = Comparison(outcomes.patients, MODELS, np.random.default_rng(seed), "features")
     measure = Measure(kind, discrimination, values)
     slopes = tuple((MODELS[name], _ratios(outcomes, {"risk": risk})["risk"]) for name, risk in risks.items())
     ratio = "Odds ratio" if outcomes.years is None else "Hazard ratio"
+    period = "" if outcomes.years is None else f"Events by {outcomes.horizon:.3g} years, by Kaplan–Meier. "
     tables = (
         comparison.value_table("discrimination", f"{kind} of cross-fitted risks", (measure,)),
         comparison.difference_table("difference", "Features beside the score against the score alone", (measure,)),
+        comparison.value_table(
+            "reclassification",
+            "Category-free net reclassification by features beside the score",
+            parts,
+            f"{period}Where a model is badly calibrated it may differ from 0 without information (Kerr 2014, "
+            "doi:10.1097/EDE.0000000000000018).",
+        ),
         Table("calibration", "Calibration", ("Model", f"{ratio} per unit of the log risk (e is ideal)"), slopes),
         Table(
             "ratios", f"{ratio} per standard deviation", ("Feature", "Alone", "Beside the score"), _ratio_rows(outcomes)
@@ -176,7 +205,7 @@ def _ratios(outcomes: Outcomes, columns: Mapping[str, np.ndarray]) -> dict[str, 
 
 
 def _cross_fitted(outcomes: Outcomes, columns: np.ndarray, seed: int) -> np.ndarray:
-    """Return the logarithm of each row's risk by models of other patients, [n]."""
+    """Return each row's log cumulative hazard by the horizon, or log odds, by models of other patients, [n]."""
     patients, event = np.array(outcomes.patients), outcomes.event
     risk = np.zeros(len(event))
     part = parts_by_patient(patients, event.astype(int), OUTER_FOLDS, seed)
@@ -184,7 +213,11 @@ def _cross_fitted(outcomes: Outcomes, columns: np.ndarray, seed: int) -> np.ndar
         fitted = np.flatnonzero(part != fold)
         inner = parts_by_patient(patients[fitted], event[fitted].astype(int), INNER_FOLDS, seed)
         scores = [_inner_score(outcomes, columns, fitted, inner, penalty) for penalty in PENALTIES]
-        risk[part == fold] = _fit(outcomes, columns, fitted, PENALTIES[int(np.argmax(scores))])[part == fold]
+        log_risk = _fit(outcomes, columns, fitted, PENALTIES[int(np.argmax(scores))])
+        if outcomes.years is not None:
+            years = outcomes.years[fitted]
+            log_risk += math.log(_baseline(log_risk[fitted], years, event[fitted], outcomes.horizon))
+        risk[part == fold] = log_risk[part == fold]
     return risk
 
 
@@ -202,7 +235,7 @@ def _inner_score(outcomes: Outcomes, columns: np.ndarray, rows: np.ndarray, part
 
 
 def _fit(outcomes: Outcomes, columns: np.ndarray, rows: np.ndarray, penalty: float) -> np.ndarray:
-    """Return the logarithm of each row's risk by a model fitted on some rows, [n]."""
+    """Return each row's log hazard ratio, or log odds, by a model fitted on some rows, [n]."""
     spread = columns[rows].std(axis=0)
     scaled = (columns - columns[rows].mean(axis=0)) / np.where(spread > 0, spread, 1)
     if outcomes.years is not None:
@@ -235,3 +268,10 @@ def _cox_ridge(columns: np.ndarray, years: np.ndarray, event: np.ndarray, penalt
         if np.abs(step).max() < 1e-6:
             break
     return coefficients
+
+
+def _baseline(risk: np.ndarray, years: np.ndarray, event: np.ndarray, horizon: float) -> float:
+    """Return Breslow's cumulative hazard by the horizon at a log risk of 0."""
+    order = np.argsort(-years)
+    last = np.searchsorted(-years[order], -years[event & (years <= horizon)], "right") - 1
+    return float((1 / np.cumsum(np.exp(risk[order]))[last]).sum())

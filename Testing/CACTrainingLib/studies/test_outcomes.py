@@ -7,7 +7,7 @@ import pytest
 
 from CACScoringLib.core.tables import TableError, write_table
 from CACTrainingLib.evaluation.jobs import StudyError
-from CACTrainingLib.studies.outcomes import Outcomes, evaluate_outcomes, outcome_section, read_outcomes
+from CACTrainingLib.studies.outcomes import Outcomes, _cross_fitted, evaluate_outcomes, outcome_section, read_outcomes
 
 SCORE_RATIO, FEATURE_RATIO = 1.6, 1.8
 
@@ -41,6 +41,9 @@ def test_known_ratios_are_recovered(with_years):
     assert features.value > score.value + 0.03
     difference = tables["difference"]["  Agatston score"][3]
     assert difference.low > 0
+    events, non_events, total = tables["reclassification"]["Agatston score and features"]
+    assert min(events.value, non_events.value, total.low) > 0
+    assert total.value == pytest.approx(events.value + non_events.value)
     slope = tables["calibration"]["Agatston score and features"][0]
     assert slope.low < math.e < slope.high
 
@@ -51,6 +54,16 @@ def test_nothing_is_found_where_there_is_nothing():
     assert alone.low < 1 < alone.high
     assert beside.low < 1 < beside.high
     assert tables["difference"]["  Agatston score"][3].low < 0
+    for part in tables["reclassification"]["Agatston score and features"]:
+        assert part.low < 0 < part.high
+
+
+def test_risks_are_absolute_by_the_horizon():
+    data = outcomes(patients=1000)
+    columns = np.column_stack([data.columns["log_agatston"], data.columns["diffusivity"]])
+    true_hazard = 0.1 * data.horizon * np.exp(columns @ np.log([SCORE_RATIO, FEATURE_RATIO]))
+    hazard = np.exp(_cross_fitted(data, columns, seed=0))
+    assert np.abs(np.exp(-hazard) - np.exp(-true_hazard)).mean() < 0.05
 
 
 def write(folder, patients=60, **more):
