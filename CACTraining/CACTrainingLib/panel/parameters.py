@@ -70,13 +70,18 @@ class TrainMethod(Enum):
 
 
 class Preset(Enum):
-    """Size of the network. Values are those of the command line."""
+    """Preset of a training. Values are those of the command line."""
 
     COMPACT = "compact"
     PAPER = "paper"
+    REAL_SLICES = "real-slices"
 
     def label(self) -> str:
-        return {Preset.COMPACT: _("Compact"), Preset.PAPER: _("As published (large)")}[self]
+        return {
+            Preset.COMPACT: _("Compact"),
+            Preset.PAPER: _("As published (large)"),
+            Preset.REAL_SLICES: _("Real slices and digital patients"),
+        }[self]
 
 
 class Use(Enum):
@@ -105,7 +110,7 @@ class CACTrainingParameterNode:
         proposalModel: Name of the project's model for suggestions; empty for the bundled one.
         trainNetwork: Network to train.
         trainMethod: Training method of the calcium map.
-        trainPreset: Size of the network.
+        trainPreset: Preset of the training.
         trainDevice: Device of trainings and studies.
         trainStart: Path of a card or name of a model to start from; empty for random weights.
         trainName: Name of the new model; empty for a default.

@@ -39,9 +39,7 @@ class LoopSettings:
     steps: int = option(
         1000,
         "batches at most",
-        Row(
-            "Maximum steps:", "Training ends after this many batches; 0 is the default of the size.", "as the size sets"
-        ),
+        Row("Maximum steps:", "Training ends after this many batches; 0 is the preset's number.", "as the preset sets"),
     )
     minutes: float | None = option(
         None,

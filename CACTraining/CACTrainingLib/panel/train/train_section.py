@@ -30,9 +30,13 @@ from .training_options import (
     argumentsOf,
     commandsElsewhere,
     isName,
+    lacksDigitalPatients,
+    methodOf,
     modelNames,
     nameOf,
     parameterOf,
+    presetOf,
+    presetsFor,
     startsFor,
 )
 
@@ -65,6 +69,9 @@ class TrainSection(Section):
         # The selected start is a model for another network.
         ui.trainNetworkBox.activated.connect(lambda *_args: self._set("trainStart", ""))
         ui.trainStartBox.currentIndexChanged.connect(lambda *_args: self._set("trainStart", dataOf(ui.trainStartBox)))
+        ui.trainPresetBox.currentIndexChanged.connect(
+            lambda *_args: self._set("trainPreset", Preset(dataOf(ui.trainPresetBox)))
+        )
         ui.trainAnnotatorBox.currentIndexChanged.connect(
             lambda *_args: self._set("trainAnnotator", dataOf(ui.trainAnnotatorBox))
         )
@@ -91,11 +98,10 @@ class TrainSection(Section):
             return
         decomposition, scans = state.trainNetwork == Network.DECOMPOSITION, state.trainNetwork.learnsFromScans
         for widget in (ui.trainMethodLabel, ui.trainMethodBox):
-            widget.setVisible(decomposition)
+            widget.setVisible(decomposition and presetOf(state) != Preset.REAL_SLICES)
         for widget in (ui.trainAnnotatorLabel, ui.trainAnnotatorBox, ui.trainStartLabel, ui.trainStartBox,
                        ui.trainFolderLabel, ui.trainFolderEdit):  # fmt: skip
             widget.setVisible(scans)
-        ui.trainPresetBox.setItemText(list(Preset).index(Preset.PAPER), Preset.PAPER.label() if scans else _("Large"))
         self._fillChoices()
         name = self._name()
         ui.trainNameEdit.setPlaceholderText("" if self._project is None else name)
@@ -138,7 +144,7 @@ class TrainSection(Section):
             onEnd("")
             return
         command = ["project", "check", str(project.folder), "--network", state.trainNetwork.value]
-        command += ["--method", state.trainMethod.value]
+        command += ["--method", methodOf(state).value]
         command += ["--annotator", state.trainAnnotator] if state.trainAnnotator else []
 
         def onEvent(event: dict) -> None:
@@ -155,7 +161,7 @@ class TrainSection(Section):
 
     def _checkKey(self) -> tuple:
         state = self._state
-        return self._project, state.trainNetwork, state.trainMethod, state.trainAnnotator
+        return self._project, state.trainNetwork, methodOf(state), state.trainAnnotator
 
     def _name(self) -> str:
         return nameOf(self._state, [] if self._project is None else modelNames(self._project.models_folder))
@@ -189,6 +195,9 @@ class TrainSection(Section):
             lines = [_("✓ The project holds all that this training needs.")]
             if not self._state.trainNetwork.learnsFromScans:
                 lines = [_("✓ This training makes digital patients to learn from, and takes nothing from the project.")]
+        if ready and lacksDigitalPatients(self._state, self._project):
+            text = _("⚠ Half of the slices should come from digital patients: choose their folder as further data.")
+            lines.append(text)
         self.ui.trainCheckLabel.setText("<br>".join(lines))
         self.ui.trainStartButton.setEnabled(ready)
         self.ui.trainCheckButton.setEnabled(self._project is not None)
@@ -223,14 +232,17 @@ class TrainSection(Section):
 
     def _fillChoices(self) -> None:
         state, ui = self._state, self.ui
-        key = self._project, state.trainNetwork
+        key = self._project, state.trainNetwork, presetOf(state)
         if key != self._choicesOf:
             self._choicesOf = key
             self._people = [(_("majority of the annotators"), ""), *((name, name) for name in self._annotators())]
-            self._starts = [(_("random weights"), ""), *startsFor(state.trainNetwork, self._project)]
+            bundled = presetOf(state) == Preset.REAL_SLICES
+            default = _("the weights that come with CAC") if bundled else _("random weights")
+            self._starts = [(default, ""), *startsFor(state.trainNetwork, self._project)]
         absent = _("{name} (missing)")
         fillBox(ui.trainStartBox, self._starts, state.trainStart, absent.format(name=Path(state.trainStart).name))
         fillBox(ui.trainAnnotatorBox, self._people, state.trainAnnotator, absent.format(name=state.trainAnnotator))
+        fillBox(ui.trainPresetBox, presetsFor(state.trainNetwork), presetOf(state).value)
         showPath(ui.trainFolderEdit, state.trainFolder)
 
     def _annotators(self) -> list[str]:
@@ -238,7 +250,7 @@ class TrainSection(Section):
         scans = () if project is None else project.scans
         return sorted({name for scan in scans for name in annotators(project, scan.id)})
 
-    def _set(self, parameter: str, value: str) -> None:
+    def _set(self, parameter: str, value: str | Preset) -> None:
         if self._state is not None:
             setattr(self._state, parameter, value)
 

@@ -48,6 +48,21 @@ def startsFor(network: Network, project: Project | None) -> list[tuple[str, str]
     ]
 
 
+def presetsFor(network: Network) -> list[tuple[str, str]]:
+    """List the presets of a network by label and value."""
+    large = _("Large") if network == Network.TERRITORIES else Preset.PAPER.label()  # nobody has published it
+    presets = [(Preset.COMPACT.label(), Preset.COMPACT.value), (large, Preset.PAPER.value)]
+    if network in (Network.SLICES, Network.DECOMPOSITION):
+        presets.append((Preset.REAL_SLICES.label(), Preset.REAL_SLICES.value))
+    return presets
+
+
+def presetOf(state: CACTrainingParameterNode) -> Preset:
+    """Chosen preset; compact if the network does not have it."""
+    available = [value for _label, value in presetsFor(state.trainNetwork)]
+    return state.trainPreset if state.trainPreset.value in available else Preset.COMPACT
+
+
 def parameterOf(name: str) -> str:
     """Name of the state's parameter for a setting of a training."""
     return f"train{name.capitalize()}"
@@ -67,7 +82,7 @@ def argumentsOf(state: CACTrainingParameterNode, data: str, output: str) -> list
         arguments += ["--data", data]
         if state.trainFolder:
             arguments += ["--data", state.trainFolder]
-    arguments += ["--output", output, "--preset", _presetOf(state), "--device", state.trainDevice.value]
+    arguments += ["--output", output, "--preset", _presetName(state), "--device", state.trainDevice.value]
     options = {f"--{name}": getattr(state, parameterOf(name)) for name in ("minutes", "steps")}
     if scans:
         options = {"--start": state.trainStart, "--annotator": state.trainAnnotator, **options}
@@ -82,13 +97,26 @@ def argumentsOf(state: CACTrainingParameterNode, data: str, output: str) -> list
     return arguments
 
 
-def _presetOf(state: CACTrainingParameterNode) -> str:
-    """Preset of the command line for the size and, unless supervised, the method."""
-    if state.trainNetwork == Network.TERRITORIES and state.trainPreset == Preset.PAPER:
-        return "large"  # nobody has published it
-    if state.trainNetwork == Network.DECOMPOSITION and state.trainMethod != TrainMethod.SUPERVISED:
-        return f"{state.trainPreset.value}-{state.trainMethod.value}"
-    return state.trainPreset.value
+def methodOf(state: CACTrainingParameterNode) -> TrainMethod:
+    """Training method of the calcium map; real slices have labels alone."""
+    return TrainMethod.LABELS if presetOf(state) == Preset.REAL_SLICES else state.trainMethod
+
+
+def lacksDigitalPatients(state: CACTrainingParameterNode, project: Project) -> bool:
+    """True if the preset mixes real slices with digital patients, and none are chosen."""
+    has_digital = bool(state.trainFolder) or any(scan.truth for scan in project.scans)
+    return presetOf(state) == Preset.REAL_SLICES and not has_digital
+
+
+def _presetName(state: CACTrainingParameterNode) -> str:
+    """Preset of the command line for that of the page and, unless supervised, the method."""
+    preset = presetOf(state)
+    if state.trainNetwork == Network.TERRITORIES and preset == Preset.PAPER:
+        return "large"
+    sized = state.trainNetwork == Network.DECOMPOSITION and preset != Preset.REAL_SLICES
+    if sized and state.trainMethod != TrainMethod.SUPERVISED:
+        return f"{preset.value}-{state.trainMethod.value}"
+    return preset.value
 
 
 def commandsElsewhere(state: CACTrainingParameterNode, project: Project, name: str) -> str:

@@ -185,6 +185,33 @@ class TestArguments:
         assert all(widget.visible for widget in scans_only)
         assert ui.trainPresetBox.itemText(1) == "As published (large)"
 
+    @pytest.mark.parametrize(("network", "is_there"), [(0, False), (1, False), (2, True), (3, True)])
+    def test_real_slices_with_digital_patients(
+        self, driver, section, project, monkeypatch, tmp_path, network, is_there
+    ):
+        state, ui = driver.state, section.ui
+        ui.trainNetworkBox.setCurrentIndex(network)
+        box = ui.trainPresetBox
+        assert (box.count == 3) == is_there
+        if not is_there:
+            return
+        state.trainMethod = type(state.trainMethod).CYCLEGAN  # of the presets that have methods
+        box.setCurrentIndex(2)
+        assert (box.currentText, ui.trainMethodBox.visible) == ("Real slices and digital patients", False)
+        assert ui.trainStartBox.currentText == "the weights that come with CAC"
+        finish_check(driver)
+        assert " --method labels " in " ".join(driver.process.arguments)
+        assert "⚠ Half of the slices should come from digital patients" in ui.trainCheckLabel.text
+        ui.trainFolderEdit.setCurrentPath(str(tmp_path))
+        assert "⚠" not in ui.trainCheckLabel.text
+        arguments = self.arguments(driver, monkeypatch)
+        assert arguments[2:6] == ["--data", str(project.folder), "--data", str(tmp_path)]
+        assert arguments[arguments.index("--preset") + 1] == "real-slices"
+        assert "--start" not in arguments
+        ui.trainNetworkBox.setCurrentIndex(0)
+        assert (box.currentText, state.trainPreset.value) == ("Compact", "real-slices")
+        assert section.ui.elsewhereEdit.plainText.count("--preset compact") == 2
+
     def test_commands_for_another_machine(self, driver, section, project):
         driver.state.trainName = "far"
         single, distributed = section.ui.elsewhereEdit.plainText.split("\n\n")
