@@ -12,8 +12,11 @@ from digital_pairs import CLEAN, scored_in_this_process, write_coarse
 from reference_files import write_dicom
 
 from CACScoringLib.io.reading import read_ct, read_mask
-from CACScoringLib.models.cards import find_model
+from CACScoringLib.models.cards import VERDICT, find_model, read_card
+from CACScoringLib.record.score_record import ModelRecord
 from CACTrainingLib.cli import main as cli
+from CACTrainingLib.evaluation.page import facts_of, write_study
+from CACTrainingLib.evaluation.parts import Section
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.annotations import truth_labels
 from CACTrainingLib.project.project import Project
@@ -41,7 +44,7 @@ def test_from_a_download_to_an_installed_model(tmp_path, monkeypatch, capsys):
     for number, folder in digital.items():
         write_coarse(number, folder)
         write_dicom(folder, tmp_path / "SCANS" / str(number) / "1", f"P{number}")
-    names = {name: str(tmp_path / name) for name in ("SCANS", "PROJECT", "DIGITAL")}
+    names = {name: str(tmp_path / name) for name in ("SCANS", "PROJECT", "DIGITAL", "AFTER")}
     commands = [words for words in command_lines(PAGE.read_text(encoding="utf-8")) if len(words) > 2]
     done = []
     for words in commands:
@@ -49,6 +52,8 @@ def test_from_a_download_to_an_installed_model(tmp_path, monkeypatch, capsys):
             continue
         if words[0] == "train":
             annotate(Project.open(tmp_path / "PROJECT"), digital)
+        if words[0] == "models":
+            write_verdict(tmp_path / "AFTER", read_card(tmp_path / words[2]))
         filled = [replaced(word, names) for word in words]
         assert cli.main([*filled, *QUICK.get(words[0], []), "--progress", "none"]) == 0, capsys.readouterr().err
         done.append(" ".join(words[:2]))
@@ -57,6 +62,15 @@ def test_from_a_download_to_an_installed_model(tmp_path, monkeypatch, capsys):
     card = find_model("decomposition", "my-map").card
     assert "real patients labelled by Ann, " in card.training.data
     assert "scans with an automatic score" in card.training.data
+    assert not card.lacks_verdict
+
+
+def write_verdict(folder, card) -> None:
+    """Write the verdict on a model as `cac validate --before` does."""
+    record = ModelRecord(card.name, card.network, card.sha256)
+    write_study(
+        folder, "Title", [Section(VERDICT, "Before and after", ("Better.", "About."))], facts_of([record], 0, 1.0)
+    )
 
 
 def annotate(project, digital) -> None:

@@ -1,5 +1,6 @@
 """Loaded models around networks with a predictable output, and scans in memory to run them on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import nn
 
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.models.cards import LoadedModel, Training, describe
+from CACScoringLib.models.cards import REAL_PATIENTS, LoadedModel, Training, describe, read_card
 from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.networks.van_velzen import PRESETS, Config, build
@@ -61,6 +62,15 @@ def untrained(network: str, name: str, folder: Path) -> Path:
     config = PRESETS["compact"][network]
     card = describe(name, config, "compact", Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests only.")
     return save_model(build(config), card, folder)
+
+
+def labelled_model(folder: Path) -> Path:
+    """Write an untrained slice classifier whose card names labelled patients; return the card's path."""
+    path = untrained("slices", "mine", folder)
+    card = read_card(path)
+    training = replace(card.training, data=f"training: 2 scans, of them 2 {REAL_PATIENTS} Ann")
+    path.write_text(replace(card, training=training).to_json(), encoding="utf-8")
+    return path
 
 
 def scan_of(hu: np.ndarray, spacing_mm: tuple[float, float, float], heart: np.ndarray) -> tuple[CTScan, sitk.Image]:

@@ -32,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="replace an installed model of this name; the replaced model is kept"
     )
     action.add_argument(
+        "--validation",
+        type=Path,
+        metavar="DIR",
+        help="output of cac validate --before with this model, whose page you have read; the card keeps its verdict",
+    )
+    action.add_argument(
         "--previous",
         action="store_true",
         help="undo the latest installation of the model of this name and restore the one that it replaced, if any",
@@ -45,7 +51,9 @@ def _list(options: argparse.Namespace, progress: Progress) -> None:
     for model in list_models():
         known = CalibratedOn.stored(model.card.calibration)
         calibrated = "" if known is None else f", calibrated on {known}"
-        print(f"{model.card.name:<24} {model.card.network:<16} {model.card.preset:<10} {model.origin}{calibrated}")
+        verdict = ", without a verdict" if model.card.lacks_verdict else ""
+        origin = f"{model.origin}{calibrated}{verdict}"
+        print(f"{model.card.name:<24} {model.card.network:<16} {model.card.preset:<10} {origin}")
 
 
 def _verify(options: argparse.Namespace, progress: Progress) -> None:
@@ -72,14 +80,23 @@ def _install(options: argparse.Namespace, progress: Progress) -> None:
         _restore(options.model)
         return
     from ..models.bundle import card_in_bundle
+    from ..models.cards import VERDICT
     from ..models.store import install_model
     from ..networks.configs import ESTIMATORS
 
     path = Path(options.model)
-    model = install_model(card_in_bundle(path) if path.is_dir() else path, options.overwrite)
+    model = install_model(card_in_bundle(path) if path.is_dir() else path, options.overwrite, options.validation)
     name, network = model.card.name, model.card.network
     estimate = f"--whole-scan {network} " if network in ESTIMATORS else ""
     print(f"Installed {name} for {network}. Use it with: cac score CT {estimate}--model {name} …")
+    for sentence in model.card.validation.get(VERDICT, {}).get("sentences", ()):
+        print(sentence)
+    if model.card.lacks_verdict:
+        print(
+            "Warning: it was trained on your scans, and nothing shows that it scores better. Validate it, read the "
+            f"page, and install it again:\n  cac validate REFERENCE --output AFTER --model {name} --before BEFORE\n"
+            f"  cac models install {options.model} --validation AFTER --overwrite"
+        )
 
 
 def _restore(name: str) -> None:

@@ -70,8 +70,8 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> argparse._Argument
         action="append",
         default=[],
         metavar="NAME",
-        help="model to use in place of the bundled one for territories, heart, slices or decomposition (see cac models "
-        "list); may be repeated",
+        help="model, or its card NAME.json, to use in place of the bundled one for territories, heart, slices or "
+        "decomposition (see cac models list); may be repeated",
     )
     model_options.add_argument(
         "--threshold-only", action="store_true", help="score by the clinical rule alone, without networks"

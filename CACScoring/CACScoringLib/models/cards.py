@@ -40,6 +40,13 @@ LARGEST = 4096
 WEIGHTS_ENDING = ".safetensors"
 
 
+REAL_PATIENTS = "real patients labelled by"
+"""Words in `Training.data` of models trained on labelled scans of patients."""
+
+VERDICT = "before_after"
+"""Entry of `ModelCard.validation` with the verdict of `cac validate --before`, and name of its section there."""
+
+
 class ModelError(CTError):
     """A model is missing, damaged, or not for this version. The message says what to do."""
 
@@ -99,6 +106,11 @@ class ModelCard:
     sha256: str = ""
     repeatability: dict[str, object] | None = None
     graph: str = field(default="", repr=False)
+
+    @property
+    def lacks_verdict(self) -> bool:
+        """True for a model trained on scans of patients and installed without a verdict on it."""
+        return REAL_PATIENTS in self.training.data and VERDICT not in self.validation
 
     def to_json(self) -> str:
         return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=2, ensure_ascii=False) + "\n"

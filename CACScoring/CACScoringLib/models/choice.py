@@ -6,10 +6,11 @@ import importlib.util
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..core.ct import ScanWarning
 from ..networks.configs import ESTIMATORS, SCORING_CONFIGS, VESSELS
-from .cards import LoadedModel, ModelAhead, ModelError, StoredModel, list_models, load_model
+from .cards import LoadedModel, ModelAhead, ModelError, StoredModel, list_models, load_model, read_card
 
 SCORING_NETWORKS = tuple(SCORING_CONFIGS)
 """Networks that score a scan. Models of other networks come with CAC too."""
@@ -23,7 +24,7 @@ class ModelChoice:
     """Choice of networks.
 
     Attributes:
-        names: Names of models that replace the bundled ones of their kind.
+        names: Names, or paths of cards, of models that replace the bundled ones of their kind.
         threshold_only: True for the clinical rule alone, without networks.
         device: "auto", "cpu" or "cuda".
         estimates: Kinds of whole-scan estimates, from `requested_estimators`.
@@ -124,7 +125,11 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
     if choice.estimates:
         named_estimators = [model for network, model in named.items() if network in ESTIMATORS]
         estimates = estimator_models(choice.estimates, named_estimators)
-    warnings: tuple[ScanWarning, ...] = ()
+    warnings = tuple(
+        ScanWarning("model-without-verdict", _WITHOUT_VERDICT.format(name=model.card.name))
+        for model in networks.values()
+        if model.card.lacks_verdict
+    )
     missing = [name for name in ("openvino", "safetensors") if importlib.util.find_spec(name) is None]
     if networks and missing:
         message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
@@ -138,10 +143,18 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
     return ChosenModels(networks, estimates, choice.device, warnings)
 
 
+_WITHOUT_VERDICT = (
+    "The model {name} was trained on a user's scans, and no comparison with a reference shows that it scores better "
+    "than the one that comes with CAC."
+)
+
+
 def _named_models(choice: ModelChoice, stored: dict[str, StoredModel]) -> dict[str, StoredModel]:
     """Return the named models by network. Raises ModelError."""
     named: dict[str, StoredModel] = {}
     for name in choice.names:
+        if name.endswith(".json"):
+            stored = {**stored, name: StoredModel(read_card(Path(name)), Path(name), "user")}
         if name not in stored:
             raise ModelError(f"There is no model {name!r}. Name one of these: {', '.join(stored) or 'none'}.")
         network = stored[name].card.network

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import glob
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from ..networks.configs import SCORING_CONFIGS
 from . import cards
 from .cards import (
     NAME,
+    VERDICT,
     WEIGHTS_ENDING,
     Calibration,
     ModelCard,
@@ -78,16 +80,45 @@ def _with_graph(card: ModelCard) -> ModelCard:
     return dataclasses.replace(card, graph=write_graph(untrained_network(card)))
 
 
-def install_model(path: Path, overwrite: bool = False) -> StoredModel:
+def install_model(path: Path, overwrite: bool = False, validation: Path | None = None) -> StoredModel:
     """Verify a model and copy it into the user's folder. A model of its name is archived (`roll_back`).
 
     The copy's graph is written anew by this version of CAC; that of the card is not read.
 
-    path: the card. Raises ModelError when it is damaged or not for this version, or when another model of this name is
-    installed and overwrite is False; then nothing is changed.
+    Args:
+        path: The card.
+        overwrite: True to replace another model of its name.
+        validation: Output of `cac validate --before` with this model, whose verdict the card records; None for none.
+
+    Raises:
+        ModelError: The model is damaged or not for this version, another one of this name is installed and overwrite
+            is False, or the validation is not one of this model; then nothing is changed.
     """
     card, _ = read_network(path)
+    if validation is not None:
+        card = dataclasses.replace(card, validation={**card.validation, VERDICT: read_verdict(validation, card)})
     return _install(_with_graph(card), path, overwrite)
+
+
+def read_verdict(folder: Path, card: ModelCard) -> dict[str, object]:
+    """Read the verdict on a model: title, date and sentences of an output of `cac validate --before`.
+
+    Raises ModelError if the folder holds none, or that of other weights.
+    """
+    try:
+        study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        sections = {section["name"]: section["text"] for section in study["sections"]}
+        facts, sentences = study["facts"], sections[VERDICT][:-1]
+        verdict = {"title": study["title"], "date": facts["Date"], "sentences": sentences}
+        models = facts["Models"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{folder} is no output of cac validate --before ({type(error).__name__}: {error}). Validate the model "
+            f"first: cac validate REFERENCE --output {folder} --model {card.name}.json --before BEFORE."
+        ) from error
+    if card.sha256[:16] not in models:
+        raise ModelError(f"{folder} is a validation of other models ({models}), not of this {card.name}.")
+    return verdict
 
 
 def install_copy(path: Path, changed: ModelCard) -> StoredModel:

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="model to use in place of the bundled one",
+        help="model, or its card NAME.json, to use in place of the bundled one",
     )
     add(
         "--before",

@@ -20,6 +20,7 @@ from CACScoringLib.core.files import OutputError, write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import table_text
 from CACScoringLib.models.cards import (
+    REAL_PATIENTS,
     LoadedModel,
     ModelCard,
     ModelError,
@@ -71,7 +72,7 @@ class TrainingData:
             text = f"{use}: {len(scans)} scans of {len({s.patient for s in scans})} patients ({kinds})"
             if labelled := [scan for scan in scans if scan.annotators]:
                 people = ", ".join(sorted({name for scan in labelled for name in scan.annotators}))
-                text += f", of them {len({s.patient for s in labelled})} real patients labelled by {people}"
+                text += f", of them {len({s.patient for s in labelled})} {REAL_PATIENTS} {people}"
             if count := sum(scan.automatic is not None for scan in scans):
                 text += f", {count} scans with an automatic score"
             parts.append(text)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.models.cards import VERDICT
 from CACScoringLib.record.reading import WrongValueError, restore
 
 from ..evaluation.jobs import kept_results
@@ -76,7 +77,7 @@ def section(former: dict[str, ComparedScan], compared: ComparedScans, seed: int)
         "measures."
     )
     table = Table("before_after", "Agreement before and after", COLUMNS, tuple(rows), note)
-    return Section("before_after", "Before and after", (*sentences, about), (table,))
+    return Section(VERDICT, "Before and after", (*sentences, about), (table,))
 
 
 def _rows(pairs: Sequence[tuple[ComparedScan, ComparedScan]], method: str, seed: int) -> list[tuple[Cell, ...]]:

@@ -1,14 +1,15 @@
 """Models that a thread loads: the same networks, waited for; what is wrong with one is raised where it is used."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Event
 
 import numpy as np
 import pytest
-from handmade_networks import untrained
+from handmade_networks import labelled_model, untrained
 
-from CACScoringLib.models.cards import ModelAhead, ModelError, StoredModel, load_model, read_card
-from CACScoringLib.models.choice import ChosenModels, load_models
+from CACScoringLib.models.cards import VERDICT, ModelAhead, ModelError, StoredModel, load_model, read_card
+from CACScoringLib.models.choice import ChosenModels, ModelChoice, chosen_models, load_models
 
 
 def test_cards_are_there_before_the_networks_are(tmp_path):
@@ -24,6 +25,19 @@ def test_cards_are_there_before_the_networks_are(tmp_path):
         output, expected = (model.network.run(x) for model in (networks.slices, load_model(paths["slices"])))
     np.testing.assert_array_equal(output, expected)
     assert networks.territories is None
+
+
+def test_a_card_is_named_by_its_path_and_warned_of_without_a_verdict(tmp_path):
+    path = labelled_model(tmp_path)
+    chosen = chosen_models(ModelChoice((str(path),)))
+    assert chosen.networks["slices"].path == path
+    assert [warning.code for warning in chosen.warnings] == ["model-without-verdict"]
+    card = replace(read_card(path), validation={VERDICT: {"sentences": []}})
+    path.write_text(card.to_json(), encoding="utf-8")
+    assert not chosen_models(ModelChoice((str(path),))).warnings
+    assert not chosen_models(ModelChoice()).warnings, "models that come with CAC saw no patient"
+    with pytest.raises(ModelError, match="cannot be read"):
+        chosen_models(ModelChoice((str(tmp_path / "none.json"),)))
 
 
 def test_damaged_weights_are_an_error_when_the_network_is_asked_for(tmp_path):

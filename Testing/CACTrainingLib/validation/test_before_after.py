@@ -5,9 +5,13 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from handmade_networks import labelled_model
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.models.cards import VERDICT, find_model, read_card
 from CACScoringLib.record.score_record import ModelRecord
+from CACTrainingLib.cli import main as cli
+from CACTrainingLib.evaluation.page import facts_of, write_study
 from CACTrainingLib.validation.agreement import ComparedScans
 from CACTrainingLib.validation.before_after import earlier_scans, section
 from CACTrainingLib.validation.comparison import ComparedScan
@@ -52,6 +56,32 @@ def test_the_sentence_and_its_n(before, after, verdict):
     )
     assert "undecided" in by_method["automatic"], "the clinical score did not change"
     assert comparison.text[2].startswith("Before: first. After: second.")
+
+
+def test_the_verdict_is_kept_on_the_card_of_the_installed_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
+    path = labelled_model(tmp_path)
+    install = ["models", "install", str(path), "--overwrite"]
+    assert cli.main(install) == 0
+    assert "cac validate REFERENCE --output AFTER --model mine --before BEFORE" in capsys.readouterr().out
+    assert cli.main(["models", "list"]) == 0
+    assert "without a verdict" in capsys.readouterr().out
+    install += ["--validation", str(tmp_path)]
+    assert cli.main(install) == 3
+    assert "no output of cac validate --before" in capsys.readouterr().err
+    comparison = compare(scans_with(400, FIRST), scans_with(1, SECOND))
+    write_study(tmp_path, "Title", [comparison], facts_of([SECOND], 0, 1.0))
+    assert cli.main(install) == 3
+    assert "validation of other models" in capsys.readouterr().err
+    mine = ModelRecord("mine", "slices", read_card(path).sha256)
+    write_study(tmp_path, "Title", [comparison], facts_of([FIRST, mine], 0, 1.0))
+    assert cli.main(install) == 0
+    output = capsys.readouterr().out
+    assert "the κ of categories: better (n = 30 scans of 30 patients)." in output
+    assert "Warning" not in output
+    installed = find_model("slices", "mine").card
+    assert not installed.lacks_verdict
+    assert installed.validation[VERDICT]["sentences"] == list(comparison.text[:-1])
 
 
 def test_lower_is_better_for_the_absolute_difference():
