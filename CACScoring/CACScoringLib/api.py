@@ -69,6 +69,7 @@ def score(
     rules: ScoringRules | None = None,
     heart: ImageSource | None = None,
     lesions: ImageSource | None = None,
+    pericardium: ImageSource | None = None,
     threshold_only: bool = False,
     allow_unusual: bool = False,
     device: str = "auto",
@@ -86,6 +87,8 @@ def score(
             kVp and the thresholds published for 70, 80, 100 and 135 kVp.
         heart: Mask of the heart, on any grid; None to find the heart.
         lesions: A reader's label map of the lesions (`Artery` and `NonCoronary` values), on any grid.
+        pericardium: Mask of all within the pericardium, on any grid, to measure its fat (`details.epicardial_fat`);
+            None for the outline of the networks.
         threshold_only: Use no network, only the clinical rule.
         allow_unusual: Score a contrast-enhanced scan, or one whose anatomy contradicts its header, with a warning.
         device: Device of the networks: "auto", "cpu" or "cuda".
@@ -95,7 +98,7 @@ def score(
         NoHeartError: No heart was found.
         ContrastError: The scan was made with contrast.
         OrientationError: The anatomy contradicts the orientation in the file's header.
-        MaskError: The heart mask or the lesion labels do not fit the scan.
+        MaskError: A mask or the lesion labels do not fit the scan.
         CTError: The scan cannot be read, or cannot be scored for another reason.
         TypeError: An argument is of another type.
 
@@ -124,7 +127,8 @@ def score(
             scan = with_warnings(_scan(ct), *models.warnings)
             heart_mask = None if heart is None else _image("heart", heart, read_mask)
             labels = None if lesions is None else _image("lesions", lesions, read_lesion_labels)
-        return CalciumResult(score_scan(scan, settings, heart_mask, labels, models.networks, bar))
+            outline = None if pericardium is None else _image("pericardium", pericardium, read_mask)
+        return CalciumResult(score_scan(scan, settings, heart_mask, labels, models.networks, bar, outline))
     finally:
         bar.done(Path())
 

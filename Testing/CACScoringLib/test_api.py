@@ -18,6 +18,7 @@ from dicom_files import chest_hu, write_series
 
 import CACScoringLib as cac
 from CACScoringLib import api
+from CACScoringLib.anatomy.epicardial_fat import measure_epicardial_fat
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.mrml.sample_data import sample_file
 
@@ -127,12 +128,22 @@ def test_a_scan_is_given_in_several_ways(kind, folder, reviewed):
         ({"ct": np.zeros((4, 4, 4))}, r"Give cac.CTScan.from_array\(array, affine\)"),
         ({"heart": 5}, "heart is of type int. Give a path, or a SimpleITK or nibabel image"),
         ({"lesions": np.zeros((4, 4, 4))}, "lesions is of type ndarray. Give a path"),
+        ({"pericardium": 5}, "pericardium is of type int. Give a path"),
         ({"rules": {"minimum_pixels": 3}}, "rules is of type dict. Give cac.ScoringRules"),
     ],
 )
 def test_a_wrong_argument_is_refused_with_the_right_type(folder, arguments, message):
     with pytest.raises(TypeError, match=message):
         cac.score(**{"ct": folder / "ct.nrrd", "threshold_only": True, **arguments})
+
+
+def test_fat_within_a_pericardium_is_measured(folder, reviewed):
+    assert reviewed.details.epicardial_fat is None
+    outline = sitk.Image(reviewed.heart)
+    outline[:, :, :5] = outline[:, :, -5:] = 0  # the scan ends there
+    result = cac.score(folder / "ct.nrrd", pericardium=Nifti(outline), threshold_only=True)
+    assert result.details.epicardial_fat == measure_epicardial_fat(result.details.scan, outline, "given").fat
+    assert result.details.epicardial_fat.volume_cm3 > 0
 
 
 def test_only_results_are_compared(automatic):
