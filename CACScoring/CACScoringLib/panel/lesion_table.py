@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import qt
@@ -17,6 +17,7 @@ from .lifecycle import Signal
 from .widgets import colourIcon, faintColour
 
 if TYPE_CHECKING:
+    from ..record.features import LesionFeatures
     from ..review.scene import SceneReview
     from ..scoring.arteries import ArterySuggestion
     from ..scoring.lesions import Lesion
@@ -29,12 +30,43 @@ _ARTERY_COLUMN, _PROBABILITY_COLUMN = 1, 2
 
 
 @dataclass(frozen=True)
+class FeatureColumn:
+    """Column of a feature, hidden until the user shows it from the header's menu.
+
+    Attributes:
+        title: Title of two lines, the second for the unit.
+        name: Name in the menu.
+        factor: Factor from the feature to the column's unit.
+        decimals: Number of decimals.
+    """
+
+    title: str
+    name: str
+    factor: int = 1
+    decimals: int = 0
+
+
+FEATURES = {
+    "ostium_mm": FeatureColumn("Ostium\nmm", "Distance from the ostium"),
+    "length_mm": FeatureColumn("Length\nmm", "Length along the artery"),
+    "in_proximal_third": FeatureColumn("Proximal\n%", "Share of the mass in the artery's proximal third", 100),
+    "nearest_lesion_mm": FeatureColumn("Nearest\nmm", "Distance from the nearest lesion", decimals=1),
+    "median_hu": FeatureColumn("Median\nHU", "Median HU"),
+    "sphericity": FeatureColumn("Sphericity", "Sphericity", decimals=2),
+    "slices": FeatureColumn("Slice\ncount", "Number of slices"),
+}
+"""Columns that follow those of `TITLES`, by feature."""
+
+_SHOWN_SETTING = "CACScoring/lesionFeatures"
+
+
+@dataclass(frozen=True)
 class LesionLine:
     """One row.
 
     Attributes:
         id: The lesion's ID.
-        cells: Values of the columns of `TITLES`.
+        cells: Values of the columns of `TITLES` and `FEATURES`.
         colour: RGB of the site.
         hint: Tooltip of the row.
         probability: Probability of being coronary calcium; None if it was not evaluated.
@@ -53,8 +85,8 @@ class LesionLine:
     doubtful: bool
 
 
-def lesionLines(review: SceneReview, method: str) -> list[LesionLine]:
-    """Return the rows of a method's lesions.
+def lesionLines(review: SceneReview, method: str, features: bool = False) -> list[LesionLine]:
+    """Return the rows of a method's lesions. features: False to leave the cells of features empty.
 
     Lesions that count come first, then those left out of the score, then those outside the coronary arteries, each
     sorted by probability. Rows without a probability come first within their group.
@@ -71,6 +103,9 @@ def lesionLines(review: SceneReview, method: str) -> list[LesionLine]:
         for lesion, reason in zip(left_out.lesions.lesions, left_out.reasons, strict=True):
             groups[lesion.id] = 1
             lines.append(_line(review, method, lesion, suggested.get(lesion.id), reason))
+    measured = review.features(method) if features else None
+    by_id = {} if measured is None else {lesion.id: lesion for lesion in measured.lesions}
+    lines = [replace(line, cells=(*line.cells, *_featureCells(by_id.get(line.id)))) for line in lines]
     return sorted(lines, key=lambda line: (groups[line.id], -1 if line.probability is None else -line.probability))
 
 
@@ -129,16 +164,23 @@ def _line(
     return LesionLine(lesion.id, cells, SITE_COLOURS[lesion.artery], hint, probability, out, coronary, doubtful)
 
 
+def _featureCells(features: LesionFeatures | None) -> list[object]:
+    """Return the cells of FEATURES, empty where unknown."""
+    values = [(getattr(features, name, None), column) for name, column in FEATURES.items()]
+    return ["" if value is None else round(value * c.factor, c.decimals) for value, c in values]
+
+
 class LesionTable:
     """Table widget with one lesion in a row.
 
     Attributes:
         chosen: Signal with the ID of the lesion whose row becomes current or is clicked.
+        featuresChosen: Signal after the user showed or hid a column of features.
     """
 
     def __init__(self, table) -> None:
         self._table = table
-        self.chosen = Signal()
+        self.chosen, self.featuresChosen = Signal(), Signal()
         self._filling = False
         table_widgets.prepareRows(table)
         table.setSelectionMode(qt.QAbstractItemView.ExtendedSelection)
@@ -146,8 +188,29 @@ class LesionTable:
         table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
         # Unsorted until the user sorts by a column.
         table.horizontalHeader().setSortIndicator(-1, qt.Qt.AscendingOrder)
+        self._actions = {name: self._addAction(name, column) for name, column in FEATURES.items()}
         table.currentCellChanged.connect(self._currentChanged)
         table.cellClicked.connect(self._clicked)
+
+    def _addAction(self, feature: str, column: FeatureColumn):
+        """Add a feature to the menu of the header, checked if its column was shown last."""
+        header = self._table.horizontalHeader()
+        header.setContextMenuPolicy(qt.Qt.ActionsContextMenu)
+        action = qt.QAction(_(column.name), header)
+        action.setCheckable(True)
+        action.setChecked(feature in qt.QSettings().value(_SHOWN_SETTING, "").split(","))
+        action.toggled.connect(lambda checked: self._chooseFeatures())
+        header.addAction(action)
+        return action
+
+    def _chooseFeatures(self) -> None:
+        qt.QSettings().setValue(_SHOWN_SETTING, ",".join(self.features))
+        self.featuresChosen.emit()
+
+    @property
+    def features(self) -> list[str]:
+        """Features whose columns are shown."""
+        return [name for name, action in self._actions.items() if action.checked]
 
     def show(self, lines: Sequence[LesionLine]) -> None:
         """List lesions. The current lesion stays current; if it is gone, the lesion in its row becomes current."""
@@ -155,15 +218,19 @@ class LesionTable:
         self._filling = True
         try:
             table.setSortingEnabled(False)
-            titles = [_(title) for title in TITLES]
+            titles = [_(title) for title in (*TITLES, *(column.title for column in FEATURES.values()))]
             table.setColumnCount(len(titles))
             table.setHorizontalHeaderLabels(titles)
-            hint = _("Probability that it is coronary calcium, by the networks' evidence, %.")
-            table.horizontalHeaderItem(_PROBABILITY_COLUMN).setToolTip(hint)
+            hints = [_("Right-click for further columns.")] * len(TITLES)
+            hints[_PROBABILITY_COLUMN] = _("Probability that it is coronary calcium, by the networks' evidence, %.")
+            for number, hint in enumerate((*hints, *(_(column.name) for column in FEATURES.values()))):
+                table.horizontalHeaderItem(number).setToolTip(hint)
             table.setRowCount(len(lines))
             for number, line in enumerate(lines):
                 self._fill(number, line)
             table.setColumnHidden(_PROBABILITY_COLUMN, all(line.probability is None for line in lines))
+            for number, action in enumerate(self._actions.values(), len(TITLES)):
+                table.setColumnHidden(number, not action.checked)
             # Columns that resize to their contents by themselves would be measured again with every cell.
             table_widgets.fitColumns(table, stretched=_ARTERY_COLUMN)
             table.setSortingEnabled(True)

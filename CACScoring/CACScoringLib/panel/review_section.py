@@ -65,6 +65,7 @@ class ReviewSection(Section):
         ui.plotFrame.layout().addWidget(self.plot)
         self.table = LesionTable(ui.lesionTable)
         self.table.chosen.connect(self._lesionChosen)
+        self.table.featuresChosen.connect(self.update)
         self._addSites()
         keys = {key: lambda key=key: self._assignByKey(key) for key in SITE_KEYS}
         keys |= {"X": lambda: self._assign(None), "A": ui.acceptButton.click, "N": self._nextDoubtful}
@@ -198,7 +199,7 @@ class ReviewSection(Section):
             self._list([])
             say(ui.totalLabel, review.problems[self._method])
             return
-        self._list(lesionLines(review, self._method))
+        self._list(lesionLines(review, self._method, bool(self.table.features)))
         left_out = review.left_out(self._method)
         self._showSlices([*review.lesions(self._method), *(left_out.lesions.lesions if left_out is not None else ())])
 

@@ -17,8 +17,10 @@ from ..anatomy.epicardial_fat import EpicardialFat, measure_epicardial_fat
 from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
 from ..mrml.scene_content import SliceRow
+from ..record.features import Features
 from ..results import ScoreResult
 from ..scoring.evidence import LeftOut
+from ..scoring.features import with_features
 from ..scoring.lesions import Lesion
 from ..scoring.methods import Categories, MethodResult, NonCoronaryResult, categories_of
 from ..scoring.scores import Percentile
@@ -107,6 +109,11 @@ class ScanReview:
         """Return unassigned lesions that do not count (see `Review.left_out`). Raises MaskError."""
         self._check(method)
         return self._reviews[method].left_out()
+
+    def features(self, method: str) -> Features | None:
+        """Return the current features of a method's lesions; None of too many. Raises MaskError as `result` does."""
+        results, state = {method: self.result(method)}, self._state
+        return with_features(results, state.scored, state.territories())[method].features
 
     @property
     def non_coronary(self) -> NonCoronaryResult | None:

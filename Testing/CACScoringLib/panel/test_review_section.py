@@ -194,6 +194,37 @@ class TestSuggestedSites:
         by_territory.ui.reviewedBox.click()
         assert sites() == {"5–6": "aortic valve", "12–13": "LCX", "16–17": "LAD"}
 
+    def test_columns_of_features_are_shown_from_the_headers_menu(self, by_territory):
+        import qt
+
+        from CACScoringLib.panel.lesion_table import LesionTable
+
+        table = by_territory.ui.lesionTable
+
+        def shown() -> list[str]:
+            columns = [n for n in range(table.columnCount) if not table.isColumnHidden(n)]
+            return [table.horizontalHeaderItem(n).text().replace("\n", " ") for n in columns]
+
+        header, before = table.horizontalHeader(), shown()
+        assert header.contextMenuPolicy == qt.Qt.ActionsContextMenu
+        assert before == ["No", "Artery", "Agatston", "mm³", "HU", "Slices"]
+        assert {row["Median HU"] for row in by_territory.lesions()} == {""}
+        actions = {action.text: action for action in header.actions()}
+        actions["Median HU"].trigger()
+        actions["Number of slices"].trigger()
+        assert shown() == [*before, "Median HU", "Slice count"]
+        assert LesionTable(qt.QTableWidget()).features == ["median_hu", "slices"], "the choice is remembered"
+        rows = {row["Slices"]: row for row in by_territory.lesions()}
+        nearest_mm = round(float(np.linalg.norm((9, 24, 42))), 1)
+        assert [rows["12–13"][title] for title in ("Slice count", "Median HU", "Nearest mm")] == [2, 350, nearest_mm]
+        assert rows["5–6"]["Median HU"] == "", "outside the arteries"
+        by_territory.choose_lesion("16–17")
+        by_territory.press_artery("aortic valve")
+        rows = {row["Slices"]: row for row in by_territory.lesions()}
+        assert rows["12–13"]["Nearest mm"] == "", "the only lesion left"
+        actions["Number of slices"].trigger()
+        assert shown() == [*before, "Median HU"]
+
 
 @pytest.fixture(scope="module")
 def automatic_folder(tmp_path_factory):
