@@ -16,7 +16,7 @@ from pydicom import Dataset
 
 from CACScoringLib.core.labels import Artery, site_called
 from CACScoringLib.exchange.codes import CORONARY, PLACES
-from CACScoringLib.exchange.measurements import Group, score_groups, score_numbers
+from CACScoringLib.exchange.measurements import Group, fat_numbers, feature_numbers, score_groups, score_numbers
 from CACScoringLib.exchange.segmentation import counted_labels
 from CACScoringLib.results import ScoreResult
 
@@ -34,7 +34,10 @@ def check_objects(folder: Path, result: ScoreResult, scratch: Path) -> None:
     frames_by_gdcm = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "segmentation.dcm")))
     assert (frames_by_gdcm != 0).sum() == (sitk.GetArrayFromImage(counted_labels(result)) != 0).sum()
     groups = score_groups(result)
-    stated = {(g.name, name.value): float(value) for g in groups for name, value, *_ in score_numbers(g)}
+    numbers = {g.name: [*score_numbers(g), *feature_numbers(g)] for g in groups}
+    if result.epicardial_fat is not None:
+        numbers["Epicardial fat"] = fat_numbers(result.epicardial_fat)
+    stated = {(group, name.value): float(value) for group, values in numbers.items() for name, value, *_ in values}
     assert measurements_by_dcmtk(folder / "measurements.dcm") == stated
     assert set(measurements_by_dcmqi(folder / "measurements.dcm", scratch)) == set(stated)
     assert scores_by_dcmtk(folder / "cardiovascular-report.dcm") == _coronary(groups)

@@ -1,7 +1,7 @@
 """Codes of CAC's DICOM objects.
 
-Code values are those of DICOM PS3.16 (annex D for the scheme DCM) and SNOMED CT (SCT). CAC's own scheme, 99CAC, holds
-concepts that both lack. `docs/user/dicom.md` lists them.
+Code values are those of DICOM PS3.16 (annex D for the scheme DCM), SNOMED CT (SCT) and IBSI. CAC's own scheme, 99CAC,
+holds concepts that these lack. `docs/user/dicom.md` lists them.
 """
 
 from __future__ import annotations
@@ -29,6 +29,15 @@ NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
 AGATSTON_THRESHOLD = Code("122657", "DCM", "Agatston Score Threshold")
 CALIBRATION = Code("122659", "DCM", "Calcium Scoring Calibration")
 
+# Features; percentiles by IBSI's reference manual, whose codes are a scheme of PS3.16
+MEDIAN_HU = Code("112182", "DCM", "Median Attenuation Coefficient")
+SD_HU = Code("112183", "DCM", "Standard Deviation of Attenuation Coefficient")
+P10_HU = Code("QG58", "IBSI", "10th Intensity Percentile")
+P90_HU = Code("8DWT", "IBSI", "90th Intensity Percentile")
+LENGTH = Code("410668003", "SCT", "Length")
+VOLUME = Code("118565006", "SCT", "Volume")
+MEAN_HU = Code("112181", "DCM", "Mean Attenuation Coefficient")
+
 # Methods
 AGATSTON_METHOD = Code("112055", "DCM", "Agatston scoring method")
 MAP_QUANTITY = Code("calcium-map-hu", OWN_SCHEME, "Attenuation above healthy tissue")
@@ -45,6 +54,9 @@ PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
 # Findings and sites
 CATEGORY = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 CALCIFICATION = Code("18115005", "SCT", "pathologic calcification")
+FAT = Code("55603005", "SCT", "Fat")
+TISSUE = Code("85756007", "SCT", "Tissue")
+PERICARDIUM = Code("76848001", "SCT", "Pericardium")
 HEART = Code("80891009", "SCT", "Heart")
 CORONARY = Code("41801008", "SCT", "Coronary artery")
 PLACES: dict[Site, Code] = {
@@ -63,7 +75,9 @@ PLACES: dict[Site, Code] = {
 
 # Units
 NO_UNITS = Code("1", "UCUM", "no units")
+MILLIMETER = Code("mm", "UCUM", "mm")
 CUBIC_MM = Code("mm3", "UCUM", "cubic millimeter")
+CUBIC_CM = Code("cm3", "UCUM", "cubic centimeter")
 MILLIGRAM = Code("mg", "UCUM", "milligram")
 HOUNSFIELD = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 LESIONS = Code("{lesions}", "UCUM", "lesions")

@@ -1,12 +1,16 @@
 """Scores as a Measurement Report (PS3.16 TID 1500): a group per artery, per other site, and for the total.
 
-A site with calcium is a volumetric region of interest (TID 1411) that refers to its segment. A site without calcium and
-the total have no region and are plain measurement groups (TID 1501). Each number is a measurement by TID 300, with its
+Features that have standard codes are in the groups of arteries and total, and in a group per lesion. Epicardial fat has
+a group of its own.
+
+A site with calcium is a volumetric region of interest (TID 1411) that refers to its segment. All others have no region
+and are plain measurement groups (TID 1501). Each number is a measurement by TID 300, with its
 full precision in Floating Point Value.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,8 +37,10 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from ..anatomy.epicardial_fat import FAT_HU, EpicardialFat
 from ..core.labels import Artery, Site
 from ..core.version import VERSION
+from ..record.features import DensityFeatures, Features, LesionFeatures
 from ..report.files import models_of
 from ..results import METHOD_TITLES, ScoreResult
 from ..scoring.methods import MethodResult, NonCoronaryResult
@@ -47,30 +53,35 @@ from .source import MANUFACTURER, MODEL_NAME, SourceSeries
 SERIES = 2
 """Last digit of its series number."""
 
+Number = tuple[Code, float, Code, Code | None]
+"""Concept, value, unit and method."""
+
 
 @dataclass(frozen=True)
 class Group:
-    """Scores of a site, or of all coronary arteries.
+    """Scores and features of a site, or of all coronary arteries; or features of a lesion.
 
     Attributes:
         name: Tracking identifier.
         site: Site; None for the total.
-        score: Scores.
+        score: Scores; None for a lesion.
         status: Key of `codes.STATUS`.
         rules: Rules of the scores.
         by_map: True for scores of the calcium map.
+        features: Features; None if unknown.
     """
 
     name: str
     site: Site | None
-    score: Score
+    score: Score | None
     status: str
     rules: ScoringRules
     by_map: bool = False
+    features: DensityFeatures | None = None
 
 
 def score_groups(result: ScoreResult) -> list[Group]:
-    """Return the groups of a result: totals and arteries of each method, then other sites with calcium.
+    """Return the groups of a result: totals, arteries and lesions of each method, then other sites with calcium.
 
     Lesions without an artery have a group only if there are any.
     """
@@ -82,11 +93,16 @@ def _coronary_groups(key: str, method: MethodResult) -> list[Group]:
     by_map = key != "threshold"
     status = "reviewed" if method.reviewed else "automatic"
     prefix = "Calcium map" if by_map else "Coronary calcium"
-    groups = [Group(f"{prefix}: total", None, method.total, status, method.rules, by_map)]
+    features = method.features or Features(None, None, None)
+    groups = [Group(f"{prefix}: total", None, method.total, status, method.rules, by_map, features.total)]
     for artery, score in method.arteries.items():
         if score.lesions or artery not in (Artery.UNASSIGNED, Artery.OTHER):
             name = f"{prefix}: {segment_label(artery)}"
-            groups.append(Group(name, artery, score, status, method.rules, by_map))
+            groups.append(Group(name, artery, score, status, method.rules, by_map, features.arteries.get(artery.key)))
+    lesions = {lesion.id: lesion for lesion in features.lesions}
+    for lesion in method.lesions.lesions if lesions else ():
+        name = f"{prefix}: lesion {lesion.id}"
+        groups.append(Group(name, lesion.artery, None, status, method.rules, by_map, lesions[lesion.id]))
     return groups
 
 
@@ -107,6 +123,8 @@ def measurements_of(
     """Return the Measurement Report of a result. reader: reviewer as a DICOM person name; None to name nobody."""
     numbers = segment_numbers(segmentation)
     groups = [_group(result, group, numbers, segmentation, source) for group in score_groups(result)]
+    if result.epicardial_fat is not None:
+        groups.append(_fat_group(result.epicardial_fat, source))
     images = evaluated_images(result, source)
     content = MeasurementReport(
         observation_context=observation_context(source, reader),
@@ -159,10 +177,12 @@ def algorithm(result: ScoreResult, group: Group) -> AlgorithmIdentification:
     return AlgorithmIdentification(f"CAC {METHOD_TITLES[key]}", VERSION, parameters, manufacturer=MANUFACTURER)
 
 
-def score_numbers(group: Group) -> list[tuple[Code, float, Code, Code | None]]:
-    """Return concept, value, unit and method of a group's numbers; mass only if it is calibrated."""
+def score_numbers(group: Group) -> list[Number]:
+    """Return a group's scores; mass only if it is calibrated."""
     score = group.score
-    numbers: list[tuple[Code, float, Code, Code | None]]
+    if score is None:
+        return []
+    numbers: list[Number]
     if group.by_map:
         numbers = [(cac.EQUIVALENT_SCORE, score.clinical_agatston, cac.NO_UNITS, cac.MAP_METHOD)]
     else:
@@ -181,6 +201,29 @@ def score_numbers(group: Group) -> list[tuple[Code, float, Code, Code | None]]:
     return numbers
 
 
+def feature_numbers(group: Group) -> list[Number]:
+    """Return a group's features that have standard codes."""
+    features = group.features
+    if features is None:
+        return []
+    densities = (
+        (cac.MEDIAN_HU, features.median_hu),
+        (cac.SD_HU, features.sd_hu),
+        (cac.P10_HU, features.p10_hu),
+        (cac.P90_HU, features.p90_hu),
+    )
+    numbers: list[Number] = [(concept, value, cac.HOUNSFIELD, None) for concept, value in densities]
+    if isinstance(features, LesionFeatures) and features.length_mm is not None:
+        numbers.append((cac.LENGTH, features.length_mm, cac.MILLIMETER, None))
+    return numbers
+
+
+def fat_numbers(fat: EpicardialFat) -> list[Number]:
+    """Return volume and mean attenuation of epicardial fat."""
+    numbers: list[Number] = [(cac.VOLUME, fat.volume_cm3, cac.CUBIC_CM, None)]
+    return numbers if fat.mean_hu is None else [*numbers, (cac.MEAN_HU, fat.mean_hu, cac.HOUNSFIELD, None)]
+
+
 def _evaluations(result: ScoreResult, group: Group) -> list[QualitativeEvaluation]:
     """Return the review status, and for the total the severe warnings."""
     pairs = [(cac.REVIEW_STATUS, cac.STATUS[group.status])]
@@ -197,7 +240,7 @@ def _group(
     segmentation: Segmentation | None,
     source: SourceSeries,
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations:
-    label = None if group.site is None or group.by_map else segment_label(group.site)
+    label = None if group.site is None or group.score is None or group.by_map else segment_label(group.site)
     segment = numbers.get(label) if label else None
     tracking_uid = source.uid("tracking", label if segment else group.name)
     place = cac.CORONARY if group.site is None else cac.PLACES[group.site]
@@ -207,13 +250,27 @@ def _group(
         "finding_category": CodedConcept.from_code(cac.CATEGORY),
         "finding_sites": [FindingSite(anatomic_location=CodedConcept.from_code(place))],
         "algorithm_id": algorithm(result, group),
-        "measurements": [
-            Measurement(name=name, value=value, unit=unit, method=method)
-            for name, value, unit, method in score_numbers(group)
-        ],
+        "measurements": _measurements([*score_numbers(group), *feature_numbers(group)]),
         "qualitative_evaluations": _evaluations(result, group),
     }
     if segment is None or segmentation is None:
         return MeasurementsAndQualitativeEvaluations(**content)
     referenced = ReferencedSegment.from_segmentation(segmentation, segment)
     return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=referenced, **content)
+
+
+def _fat_group(fat: EpicardialFat, source: SourceSeries) -> MeasurementsAndQualitativeEvaluations:
+    name = "Epicardial fat"
+    parameters = [f"pericardium = {fat.source}", f"fat = {FAT_HU[0]:.0f} to {FAT_HU[1]:.0f} HU"]
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=source.uid("tracking", name), identifier=name),
+        finding_type=CodedConcept.from_code(cac.FAT),
+        finding_category=CodedConcept.from_code(cac.TISSUE),
+        finding_sites=[FindingSite(anatomic_location=CodedConcept.from_code(cac.PERICARDIUM))],
+        algorithm_id=AlgorithmIdentification(f"CAC {name.lower()}", VERSION, parameters, manufacturer=MANUFACTURER),
+        measurements=_measurements(fat_numbers(fat)),
+    )
+
+
+def _measurements(numbers: Sequence[Number]) -> list[Measurement]:
+    return [Measurement(name=name, value=value, unit=unit, method=method) for name, value, unit, method in numbers]

@@ -14,7 +14,9 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_results import PATIENT, PRONE, SECRET, SITES, chest_series, dicom_errors, score
+from pydicom.sr.codedict import codes
 
+from CACScoringLib.anatomy.epicardial_fat import EpicardialFat
 from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import RESULT_FILES, OutputFolder
 from CACScoringLib.core.labels import Artery
@@ -35,7 +37,13 @@ def series(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(series):
-    return score(series, calibration=0.75, networks=panel_results.known_networks())
+    """Reviewed result with known epicardial fat, and a known length of a lesion."""
+    scored = score(series, calibration=0.75, networks=panel_results.known_networks())
+    threshold = scored.methods["threshold"]
+    first, *others = threshold.features.lesions
+    features = replace(threshold.features, lesions=(replace(first, length_mm=7.25), *others))
+    methods = {**scored.methods, "threshold": replace(threshold, features=features)}
+    return replace(scored, methods=methods, epicardial_fat=EpicardialFat(98.125, -86.5, None, "given"))
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +60,14 @@ def numbers(report):
     return {g.tracking_identifier: {m.name.value: m.value for m in g.get_measurements()} for g in groups}
 
 
-def expected(score):
-    return {"122660": score.volume_mm3, "122661": score.mass_mg, "246206008": score.lesions}
+def expected(score, features=None):
+    numbers = {"122660": score.volume_mm3, "122661": score.mass_mg, "246206008": score.lesions}
+    return numbers if features is None else numbers | densities(features)
+
+
+def densities(features):
+    names = {"112182": "median_hu", "112183": "sd_hu", "QG58": "p10_hu", "8DWT": "p90_hu"}
+    return {code: getattr(features, name) for code, name in names.items()}
 
 
 @pytest.mark.long
@@ -61,19 +75,32 @@ def test_numbers_read_back_are_the_scores_to_the_last_digit(result, objects):
     groups = numbers(highdicom.sr.srread(objects / "measurements.dcm"))
     threshold = result.methods["threshold"]
     assert groups["Coronary calcium: total"] == {
-        **expected(threshold.total),
+        **expected(threshold.total, threshold.features.total),
         "450360000": threshold.total.agatston,
         "122657": 130.0,
         "122659": 0.75,
     }
     for artery in (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA):
-        scores = threshold.arteries[artery]
-        assert groups[f"Coronary calcium: {artery.key}"] == {**expected(scores), "450360000": scores.agatston}
+        scores, features = threshold.arteries[artery], threshold.features.arteries.get(artery.key)
+        assert groups[f"Coronary calcium: {artery.key}"] == {**expected(scores, features), "450360000": scores.agatston}
     valve = result.non_coronary.scores[SITES[2]]
     assert valve.agatston > 0
     assert groups["Calcium: aortic valve and root"] == {**expected(valve), "112058": valve.agatston}
     map_total = result.methods["decomposition"].total
     assert groups["Calcium map: total"]["agatston-equivalent"] == map_total.clinical_agatston
+
+
+@pytest.mark.long
+def test_features_and_fat_are_read_back(result, objects):
+    report = highdicom.sr.srread(objects / "measurements.dcm")
+    groups, lesions = numbers(report), result.methods["threshold"].features.lesions
+    assert len(lesions) == 2
+    first, second = (groups[f"Coronary calcium: lesion {lesion.id}"] for lesion in lesions)
+    assert first == {**densities(lesions[0]), "410668003": 7.25}
+    assert second == densities(lesions[1])
+    assert groups["Epicardial fat"] == {"118565006": 98.125, "112181": -86.5}
+    (fat,) = report.content.get_image_measurement_groups(finding_type=codes.SCT.AdiposeTissue)
+    assert fat.finding_sites[0].value == codes.SCT.Pericardium
 
 
 @pytest.mark.long
@@ -167,10 +194,10 @@ def test_every_code_stands_in_the_users_documentation(objects):
     page = (Path(__file__).parents[3] / "docs" / "user" / "dicom-codes.csv").read_text(encoding="utf-8")
     for first, last in re.findall(r"(\d{6}) to (\d{6}) DCM", page):
         page += " ".join(map(str, range(int(first), int(last) + 1)))
-    codes = {code for path in objects.iterdir() for code in codes_of(pydicom.dcmread(path, stop_before_pixels=True))}
-    assert len(codes) > 50
+    values = {code for path in objects.iterdir() for code in codes_of(pydicom.dcmread(path, stop_before_pixels=True))}
+    assert len(values) > 50
     # The page on warnings lists their codes.
-    assert {code for code in codes - set(ADVICE) if code not in page} == set()
+    assert {code for code in values - set(ADVICE) if code not in page} == set()
 
 
 @pytest.mark.long
