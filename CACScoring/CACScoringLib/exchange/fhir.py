@@ -1,7 +1,8 @@
 """Clinical scores as a FHIR R4 bundle: a DiagnosticReport with an Observation for the total and for each artery.
 
-Codes are those of the DICOM objects (`codes`). No LOINC code of a numeric calcium score is established, so LOINC only
-names the kind of report. The bundle is a collection of plain JSON; the receiving system files it under its patient.
+Codes are those of the DICOM objects (`codes`), and for the total also that of HL7 Lithuania's guide. No LOINC code of a
+numeric calcium score is established, so LOINC only names the kind of report. The bundle is a collection of plain JSON;
+the receiving system files it under its patient.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ SYSTEMS = {
     "UCUM": "http://unitsofmeasure.org",
 }
 """FHIR's names of the coding schemes of DICOM."""
+
+_TOTAL_SCORE = Code("450734004", "SCT", "Coronary artery calcium score (assessment scale)")
+"""Code of the total in HL7LT/ig-lt-cvd, profile CoronaryCalciumScoreLtCvd."""
 
 _CATEGORY = {"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "imaging"}
 
@@ -102,7 +106,7 @@ def _observation(method: MethodResult, artery: Artery | None, about: Resource) -
         "resourceType": "Observation",
         **about,
         "category": [{"coding": [_CATEGORY]}],
-        "code": _concept(codes.CALCIUM_SCORE),
+        "code": _concept(codes.CALCIUM_SCORE, *([_TOTAL_SCORE] if artery is None else [])),
         "bodySite": _place(artery),
         "method": _concept(codes.AGATSTON_METHOD),
         "valueQuantity": _quantity(score.agatston, codes.NO_UNITS),
@@ -136,9 +140,11 @@ def _patient(result: ScoreResult) -> Resource | None:
     return {**patient, "gender": gender} if gender else patient
 
 
-def _concept(code: Code) -> Resource:
-    coding = {"system": SYSTEMS[code.scheme_designator], "code": code.value, "display": code.meaning}
-    return {"coding": [coding], "text": code.meaning}
+def _concept(code: Code, *further: Code) -> Resource:
+    codings = [
+        {"system": SYSTEMS[c.scheme_designator], "code": c.value, "display": c.meaning} for c in (code, *further)
+    ]
+    return {"coding": codings, "text": code.meaning}
 
 
 def _quantity(number: float, unit: Code) -> Resource:

@@ -35,6 +35,8 @@ def test_numbers_are_those_of_the_result():
     total, *arteries = (by_url[reference["reference"]] for reference in report["result"])
     assert total["valueQuantity"]["value"] == result.methods["threshold"].total.agatston
     assert [member["reference"] for member in total["hasMember"]] == [r["reference"] for r in report["result"][1:]]
+    stated = [[coding["code"] for coding in observation["code"]["coding"]] for observation in (total, *arteries)]
+    assert stated == [["450360000", "450734004"], *[["450360000"]] * 4]
     values = {a["bodySite"]["text"]: a["valueQuantity"]["value"] for a in arteries}
     assert values == {
         "left main": 0,
