@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import slicer
 from calcified_heart import calcified_scan
 from scene_edits import paint
 
@@ -57,3 +58,19 @@ def test_fat_follows_the_outline(scored, opened, tmp_path):
     assert exported.sum() == 10800
     reopened = SceneReview.of_record(review.scene, review.nodes.record)
     assert reopened.epicardial_fat == review.epicardial_fat
+
+
+def test_fat_follows_undo_of_slicers_segment_editor(scored, opened):
+    review = opened(scored)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic()
+    logic.SetMRMLScene(review.scene)  # a history copies segments by the logic's rules
+    recorded, history = review.epicardial_fat, slicer.vtkSegmentationHistory()
+    history.SetSegmentation(review.nodes.pericardium.GetSegmentation())
+    history.SaveState()
+    paint(review, PERICARDIUM_ID, np.s_[16:18, 30:60, 30:60], node=review.nodes.pericardium)
+    assert review.refresh()
+    assert review.epicardial_fat != recorded
+    assert not review.can_undo, "the panel's own undo is of lesions"
+    assert history.RestorePreviousState()
+    assert review.refresh()
+    assert review.epicardial_fat == recorded
