@@ -40,8 +40,8 @@ def result(series):
     """Reviewed result with known epicardial fat, and a known length of a lesion."""
     scored = score(series, calibration=0.75, networks=panel_results.known_networks())
     threshold = scored.methods["threshold"]
-    first, *others = threshold.features.lesions
-    features = replace(threshold.features, lesions=(replace(first, length_mm=7.25), *others))
+    first, *lesions = threshold.features.lesions
+    features = replace(threshold.features, lesions=(replace(first, length_mm=7.25), *lesions))
     methods = {**scored.methods, "threshold": replace(threshold, features=features)}
     return replace(scored, methods=methods, epicardial_fat=EpicardialFat(98.125, -86.5, None, "given"))
 

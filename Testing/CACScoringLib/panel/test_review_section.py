@@ -201,18 +201,18 @@ class TestSuggestedSites:
 
         table = by_territory.ui.lesionTable
 
-        def shown() -> list[str]:
+        def titles() -> list[str]:
             columns = [n for n in range(table.columnCount) if not table.isColumnHidden(n)]
             return [table.horizontalHeaderItem(n).text().replace("\n", " ") for n in columns]
 
-        header, before = table.horizontalHeader(), shown()
+        header, before = table.horizontalHeader(), titles()
         assert header.contextMenuPolicy == qt.Qt.ActionsContextMenu
         assert before == ["No", "Artery", "Agatston", "mm³", "HU", "Slices"]
         assert {row["Median HU"] for row in by_territory.lesions()} == {""}
         actions = {action.text: action for action in header.actions()}
         actions["Median HU"].trigger()
         actions["Number of slices"].trigger()
-        assert shown() == [*before, "Median HU", "Slice count"]
+        assert titles() == [*before, "Median HU", "Slice count"]
         assert LesionTable(qt.QTableWidget()).features == ["median_hu", "slices"], "the choice is remembered"
         rows = {row["Slices"]: row for row in by_territory.lesions()}
         nearest_mm = round(float(np.linalg.norm((9, 24, 42))), 1)
@@ -223,7 +223,7 @@ class TestSuggestedSites:
         rows = {row["Slices"]: row for row in by_territory.lesions()}
         assert rows["12–13"]["Nearest mm"] == "", "the only lesion left"
         actions["Number of slices"].trigger()
-        assert shown() == [*before, "Median HU"]
+        assert titles() == [*before, "Median HU"]
 
 
 @pytest.fixture(scope="module")
