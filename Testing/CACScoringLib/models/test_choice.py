@@ -29,9 +29,9 @@ def test_cards_are_there_before_the_networks_are(tmp_path):
 
 def test_a_card_is_named_by_its_path_and_warned_of_without_a_verdict(tmp_path):
     path = labelled_model(tmp_path)
-    chosen = chosen_models(ModelChoice((str(path),)))
-    assert chosen.networks["slices"].path == path
-    assert [warning.code for warning in chosen.warnings] == ["model-without-verdict"]
+    models = chosen_models(ModelChoice((str(path),)))
+    assert models.networks["slices"].path == path
+    assert [warning.code for warning in models.warnings] == ["model-without-verdict"]
     card = replace(read_card(path), validation={VERDICT: {"sentences": []}})
     path.write_text(card.to_json(), encoding="utf-8")
     assert not chosen_models(ModelChoice((str(path),))).warnings

@@ -248,12 +248,13 @@ def summary(card: ModelCard, installed: ModelCard | None) -> str:
         lines.append(text.format(own=card.preprocessing_version, ours=preprocessing.VERSION))
     if card.network == "decomposition" and "evidence_weights" not in card.calibration:
         lines.append(_("⚠ Not calibrated: every lesion of its map would count, coronary or not. Calibrate it first."))
-    same = installed is not None and (installed.sha256, installed.calibration) == (card.sha256, card.calibration)
-    if (installed if same else card).lacks_verdict:
+    content = card.sha256, card.calibration
+    is_installed = installed is not None and content == (installed.sha256, installed.calibration)
+    if (installed if is_installed else card).lacks_verdict:
         lines.append(_("⚠ Nothing shows that it scores better on patients: read the verdict of cac validate --before."))
     if installed is not None:
         current, another = _("✓ It is installed."), _("Another one of this name is installed; it would be kept.")
-        lines.append(current if same else another)
+        lines.append(current if is_installed else another)
     return "\n".join(lines)
 
 
