@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,10 @@ from monai.networks.layers.simplelayers import separable_filtering
 from monai.networks.layers.spatial_transforms import AffineTransform
 from monai.transforms.utils import create_rotate, create_scale, create_translate
 
-from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH, TERRITORY_STRIDE
+from CACScoringLib.networks.configs import LESION_PATCH, TERRITORY_STRIDE
 from CACScoringLib.scoring.lesion_network import PATCH_STEP_MM, WINDOWS_HU
 
-from .lesion_rows import ROW_SIZE
+from .lesion_rows import ARTERIES, ROW_SIZE
 
 AIR_HU = -1024.0
 """HU beyond a patch that was turned."""
@@ -65,14 +66,17 @@ class LesionData:
 
     Args:
         scans: Rows of each scan (`lesion_rows.ROW`).
+        annotated: Rows of each real scan with annotations.
     """
 
-    def __init__(self, scans: list[np.ndarray]) -> None:
-        self._scans = scans
+    def __init__(self, scans: list[np.ndarray], annotated: Sequence[np.ndarray] = ()) -> None:
+        digital_count = sum(map(len, scans))
+        self._scans = scans = [*scans, *annotated]
         self._places = [(scan, row) for scan, rows in enumerate(scans) for row in range(len(rows))]
         columns = {name: [rows[name] for rows in scans] for name in ("shares", "volume_mm3")}
         self.shares: np.ndarray = np.concatenate(columns["shares"])
         self.volume_mm3: np.ndarray = np.concatenate(columns["volume_mm3"])
+        self.is_annotated = np.arange(len(self)) >= digital_count
 
     def __len__(self) -> int:
         return len(self._places)
@@ -82,12 +86,19 @@ class LesionData:
         places = (self._places[number] for number in numbers.tolist())
         return np.stack([self._scans[scan][row] for scan, row in places])
 
-    def chances(self) -> np.ndarray:
-        """Return the probability with which each lesion is drawn, float [n]: by kind, and larger ones more often."""
-        kinds = self.shares.argmax(1)
-        counts = np.maximum(np.bincount(kinds, minlength=len(LESION_KINDS)), RAREST)
-        chances = np.array(KIND_WEIGHTS)[kinds] / counts[kinds]
+    def chances(self, annotated_share: float | None = None) -> np.ndarray:
+        """Return the probability with which each lesion is drawn, float [n]: by kind, and larger ones more often.
+
+        annotated_share: Share of annotated lesions, as many coronary as not; None for none.
+        """
+        is_coronary = self.shares[:, :ARTERIES].sum(1) > 0.5
+        kinds = np.where(self.is_annotated, len(KIND_WEIGHTS) + is_coronary, self.shares.argmax(1))
+        counts = np.maximum(np.bincount(kinds, minlength=len(KIND_WEIGHTS) + 2), RAREST)
+        chances = np.array((*KIND_WEIGHTS, 1, 1))[kinds] / counts[kinds]
         chances *= 1 + 0.5 * np.log1p(self.volume_mm3)
+        total = annotated_share or 0.0
+        for part, share in ((self.is_annotated, total), (~self.is_annotated, 1 - total)):
+            chances[part] *= share / max(chances[part].sum(), 1e-12)
         return chances / chances.sum()
 
 

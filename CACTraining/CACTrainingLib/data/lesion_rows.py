@@ -7,17 +7,21 @@ it. The patches are larger than those that the network sees, so that they can be
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_search import find_heart
-from CACScoringLib.core.ct import CTError, CTScan, scan_from_image
+from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid, scan_from_image
 from CACScoringLib.core.files import atomic_write
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
 from CACScoringLib.scoring.borders import border_parts
@@ -32,6 +36,12 @@ from ..phantom.insertion.background import Background
 from ..phantom.insertion.inserted import InsertedScan, InsertedSettings, clean_scan, insert_lesions
 from ..phantom.scanner.response import Stamp, add_stamps
 from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
+from ..project.annotation_files import SliceLabel
+from ..project.training import painted_regions
+from ..project.training_scan import TrainingScan
+
+ARTERIES = 4
+"""The first of LESION_KINDS are coronary calcium, in the order of `Artery`."""
 
 VERSION = 2
 """Part of the files' names; raised whenever the rows of a patient would change."""
@@ -52,7 +62,7 @@ ROW = np.dtype(
 LESION_KINDS, and volume."""
 
 MOST_NOISE = 40
-"""Most candidates of noise kept of one scan."""
+"""Most candidates of noise, and of readings those that are not coronary, kept of one scan."""
 
 BLOOD_HU = 45.0
 """Tissue above which a candidate's HU counts as excess; that of unenhanced blood."""
@@ -102,6 +112,34 @@ def inserted_rows(background: Background, name: str, seed: int, folder: Path, te
     return _stored(
         folder / f"lesions-v{VERSION}-{name}-{seed}.npy", partial(_rows_of_insertion, background, seed, territories)
     )
+
+
+def annotated_rows(scan: TrainingScan, folder: Path, territories: LoadedModel) -> np.ndarray:
+    """Open the lesions of a real scan that annotators painted or left unpainted, ROW [n]; make them if missing.
+
+    Raises CTError if the scan or an annotation cannot be read.
+    """
+    ct = read_ct(scan.ct, scan.series)
+    readings = []
+    for image, labels in painted_regions(scan):
+        regions = np.zeros(ct.hu.shape, np.uint8)
+        if image is not None:
+            regions = sitk.GetArrayFromImage(mask_on_scan_grid(image, ct, "regions", may_be_empty=True)[0])
+        # In a slice labelled as visible without a painted region, anything may be coronary.
+        complete_label = {True: SliceLabel.VISIBLE, False: SliceLabel.NOT_VISIBLE}
+        has_region = np.any(regions, axis=(1, 2)).tolist()
+        is_complete = [labels.get(k) is complete_label[painted] for k, painted in enumerate(has_region)]
+        readings.append(Reading(regions, np.array(is_complete)))
+    content = hashlib.sha256(scan.fingerprint().encode())
+    for reading in readings:
+        content.update(reading.regions.tobytes() + reading.is_complete.tobytes())
+    make = partial(_rows_of_readings, ct, readings, territories)
+    return _stored(folder / f"lesions-v{VERSION}-{content.hexdigest()[:24]}.npy", make)
+
+
+def _rows_of_readings(ct: CTScan, readings: Sequence[Reading], territories: LoadedModel) -> np.ndarray:
+    shares_of = partial(annotated_shares, readings=readings)
+    return _cut_rows(ct, shares_of, territories, np.random.default_rng(75))
 
 
 def _rows_of_patient(number: int, territories: LoadedModel) -> np.ndarray:
@@ -161,6 +199,15 @@ def scan_rows(
     Raises:
         CTError: No heart was found.
     """
+    return _cut_rows(ct, partial(kind_shares, hu=ct.hu, sources=sources), territories, generator)
+
+
+def _cut_rows(
+    ct: CTScan,
+    shares_of: Callable[[np.ndarray, Sequence[int]], np.ndarray],
+    territories: LoadedModel,
+    generator: np.random.Generator,
+) -> np.ndarray:
     region = find_heart(ct, None, None, territories)
     if region.territories is None:
         raise CTError("No territories were found.")
@@ -169,7 +216,7 @@ def scan_rows(
     lesions, parts = find_lesions(ct.image, sites, rules), border_parts(sites, ct, region.territories)
     rows = []
     for id_map, ids in ((lesions.id_map, lesions.ids), (parts.id_map, parts.ids)):
-        ids, shares = _without_much_noise(ids, kind_shares(id_map, ids, ct.hu, sources), generator)
+        ids, shares = _without_much_noise(ids, shares_of(id_map, ids), generator)
         rows.append(np.zeros(len(ids), ROW))
         rows[-1]["shares"] = shares
         rows[-1]["volume_mm3"] = np.bincount(id_map.reshape(-1))[ids] * math.prod(ct.image.GetSpacing())
@@ -206,11 +253,61 @@ def kind_shares(id_map: np.ndarray, ids: Sequence[int], hu: np.ndarray, sources:
     return shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-6)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """An annotator's reading of a scan.
+
+    Attributes:
+        regions: `Artery` labels of painted regions, uint8 [k, j, i].
+        is_complete: True for slices in which nothing coronary was left unpainted, bool [k].
+    """
+
+    regions: np.ndarray
+    is_complete: np.ndarray
+
+
+def annotated_shares(id_map: np.ndarray, ids: Sequence[int], readings: Sequence[Reading]) -> np.ndarray:
+    """Return the share of each of LESION_KINDS in lesions by annotators, float32 [n, kinds].
+
+    A lesion has an annotator's artery if most of it is painted, and is not coronary if none of it is and its slices are
+    complete. If the artery is unknown, the arteries share the lesion equally; if it is not coronary, the other kinds do
+    (`kind_is_known`). The shares are 0 if no annotator judged the lesion, or if they disagree.
+    """
+    flat = np.flatnonzero(id_map)
+    id_of_voxel, slice_of_voxel = id_map.reshape(-1)[flat], flat // id_map[0].size
+    most, labels = max(ids, default=0) + 1, Artery.UNASSIGNED + 1
+    verdicts = np.full((len(ids), len(readings)), -1)
+    for verdict, reading in zip(verdicts.T, readings, strict=True):
+        sites = np.minimum(reading.regions.reshape(-1)[flat], Artery.UNASSIGNED).astype(int)
+        counts = np.bincount(id_of_voxel * labels + sites, minlength=most * labels).reshape(most, labels)[list(ids)]
+        unknown = np.bincount(id_of_voxel, ~reading.is_complete[slice_of_voxel], most)[list(ids)]
+        painted = counts[:, 1:].sum(axis=1)
+        verdict[(painted == 0) & (unknown == 0)] = 0
+        is_painted = painted > counts[:, 0]
+        verdict[is_painted] = counts[is_painted, 1:].argmax(axis=1) + 1
+    shares = np.zeros((len(ids), len(LESION_KINDS)), np.float32)
+    for row, verdict in zip(shares, verdicts, strict=True):
+        sites = set(verdict[verdict >= 0].tolist())
+        if sites == {0}:
+            row[ARTERIES:] = 1 / (len(LESION_KINDS) - ARTERIES)
+        elif len(sites) == 1 and max(sites) <= ARTERIES:
+            row[max(sites) - 1] = 1
+        elif sites and 0 not in sites:
+            row[:ARTERIES] = 1 / ARTERIES
+    return shares
+
+
+def kind_is_known(shares: np.ndarray) -> np.ndarray:
+    """Return True for lesions [n, kinds] of a known kind, False if they are coronary or not without one, bool [n]."""
+    return shares.max(axis=1) > 1 / ARTERIES
+
+
 def _without_much_noise(
     ids: Sequence[int], shares: np.ndarray, generator: np.random.Generator
 ) -> tuple[list[int], np.ndarray]:
-    """Keep MOST_NOISE of the lesions that are noise, drawn at random, and all others."""
-    noise = np.flatnonzero(shares[:, LESION_KINDS.index("noise")] > 0.9)
-    dropped = set(generator.permutation(noise)[MOST_NOISE:].tolist())
+    """Keep MOST_NOISE of the lesions that are noise or not coronary, drawn at random, and all others with shares."""
+    unnamed = ~kind_is_known(shares) & (shares[:, ARTERIES:].sum(axis=1) > 0)
+    noise = np.flatnonzero((shares[:, LESION_KINDS.index("noise")] > 0.9) | unnamed)
+    dropped = {*generator.permutation(noise)[MOST_NOISE:].tolist(), *np.flatnonzero(shares.sum(axis=1) == 0).tolist()}
     rows = [n for n in range(len(shares)) if n not in dropped]
     return [ids[n] for n in rows], shares[rows]

@@ -25,9 +25,10 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.io import reading
 from CACScoringLib.io.image_files import read_header
 
-from .annotation_files import SliceLabel
+from .annotation_files import SLICES_FILE, SliceAnnotations, SliceLabel, as_labels, mask_file
 from .annotations import annotators, check_annotator, read_mask, slice_annotations
 from .automatic import automatic_results
 from .files import ProjectScan, ProjectWriteError, disk_error
@@ -105,6 +106,20 @@ def training_scan(project: Project, scan: ProjectScan, annotator: str | None = N
         use=scan.use,
         annotators=tuple(names) if scan.truth is None else (),
     )
+
+
+def painted_regions(scan: TrainingScan) -> list[tuple[sitk.Image | None, dict[int, SliceLabel]]]:
+    """Read each annotator's regions in a real scan, None without any, and labels of slices.
+
+    scan: From `training_scan`. Raises ProjectError or CTError if a file cannot be read.
+    """
+    assert scan.truth is not None
+    annotations = []
+    for folder in (scan.truth.parents[2] / "annotators" / name for name in scan.annotators):
+        file = mask_file(folder, "regions")
+        image = as_labels(reading.read_mask(file), f"{file}") if file.is_file() else None
+        annotations.append((image, dict(SliceAnnotations(folder / SLICES_FILE).labels)))
+    return annotations
 
 
 def slice_labels(project: Project, scan: ProjectScan, annotator: str) -> dict[int, SliceLabel]:

@@ -1,4 +1,4 @@
-"""Train the lesion network on digital patients, and on digital calcium in real scans without any.
+"""Train the lesion network on digital patients, on digital calcium in real scans without any, and on painted lesions.
 
 Each patient is scanned when it is first drawn (`data.lesion_rows`) and its lesions are kept in the cache.
 """
@@ -25,21 +25,19 @@ from CACScoringLib.networks.configs import LESION_KINDS, LesionNetConfig
 from CACScoringLib.networks.van_velzen import build
 from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 
-from ..data.datasets import default_cache, find_scans
+from ..data.datasets import default_cache, find_scans, split_by_patient
 from ..data.lesion_batches import LesionAugmentation, LesionData, plain_input, varied_input
-from ..data.lesion_rows import inserted_rows, patient_rows
+from ..data.lesion_rows import ARTERIES, annotated_rows, inserted_rows, kind_is_known, patient_rows
 from ..phantom.insertion.background import prepare_background
+from ..project.training_scan import DataError, TrainingScan
 from ..statistics.roc import area
 from .distributed import in_turn
 from .loop import Task, channels_last
-from .runs import start_from, training_run
+from .runs import TrainingData, start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
 
 FIRST_NUMBERS = {"training": 5_000_000, "validation": 5_500_000}
 """First patient number of each use, far from the others and from those of any cohort."""
-
-ARTERIES = 4
-"""The first of LESION_KINDS are coronary calcium."""
 
 SMOOTHING = 0.04
 """Share of each label that is spread over all kinds, because a simulated lesion is clearer than a real one."""
@@ -64,6 +62,7 @@ class LesionTraining:
         batch_size: Lesions per step.
         learning_rate: Learning rate of the AdamW optimiser.
         start: SHA-256 of the model with the initial weights, recorded by the training.
+        annotated_share: Share of lesions from a project's scans in which annotators painted regions; None for none.
     """
 
     loop: LoopSettings = LoopSettings(6_000, validate_every=250, average=0.998)  # noqa: RUF009
@@ -75,6 +74,7 @@ class LesionTraining:
     learning_rate: float = 1.5e-3
     augmentation: LesionAugmentation = field(default_factory=LesionAugmentation)
     start: str | None = None
+    annotated_share: float | None = None
 
 
 PRESETS = read_presets("lesions", LesionTraining())
@@ -107,7 +107,7 @@ class LesionTask(Task[LesionTraining]):
         self.optimizers = {
             "lesions": torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=1e-3)
         }
-        self._chances = training.chances()
+        self._chances = training.chances(settings.annotated_share)
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         numbers = generator.choice(len(self.training), self.settings.batch_size, p=self._chances)
@@ -129,7 +129,7 @@ class LesionTask(Task[LesionTraining]):
 
 
 def lesion_loss(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """Return the cross entropy of kinds, and that of coronary or not.
+    """Return the cross entropy of kinds, of lesions where they are known, and that of coronary or not.
 
     Args:
         logits: Network output, [B, kinds].
@@ -137,7 +137,9 @@ def lesion_loss(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
     """
     logits = logits.float()
     labels = (1 - SMOOTHING) * shares + SMOOTHING / len(LESION_KINDS)
-    kind_entropy = functional.cross_entropy(logits, labels)
+    is_known = shares.amax(1) > 1 / ARTERIES  # `kind_is_known`
+    entropies = functional.cross_entropy(logits, labels, reduction="none")
+    kind_entropy = (entropies * is_known).sum() / is_known.sum().clamp(min=1)
     coronary, elsewhere = (logits[:, part].logsumexp(1) for part in (slice(ARTERIES), slice(ARTERIES, None)))
     share = shares[:, :ARTERIES].sum(1)
     total = logits.logsumexp(1)
@@ -162,11 +164,13 @@ def metrics(answers: np.ndarray, data: LesionData) -> dict[str, float]:
         its own artery ("artery"); share of the lesions of each kind that are judged rightly as coronary or not.
     """
     shares, stent = data.shares, LESION_KINDS.index("stent")
-    kinds = shares.argmax(1)
+    is_known = kind_is_known(shares)
+    kinds = np.where(is_known, shares.argmax(1), -1)
     coronary = answers[:, CORONARY_KINDS].sum(1)
     is_calcium = shares[:, :ARTERIES].sum(1) > 0.5
     judged = kinds != stent
-    arteries = shares[is_calcium, :ARTERIES].argmax(1) == answers[is_calcium, :ARTERIES].argmax(1)
+    has_artery = is_calcium & is_known
+    arteries = shares[has_artery, :ARTERIES].argmax(1) == answers[has_artery, :ARTERIES].argmax(1)
     values = {"auc": area(coronary[judged], is_calcium[judged]), "artery": float(arteries.mean())}
     for number, kind in enumerate(LESION_KINDS):
         of_kind = kinds == number
@@ -175,6 +179,9 @@ def metrics(answers: np.ndarray, data: LesionData) -> dict[str, float]:
             values[kind] = float(right.mean())
     values["stents named"] = float((answers[kinds == stent].argmax(1) == stent).mean()) if (kinds == stent).any() else 0
     values["calcium named stent"] = float((answers[is_calcium].argmax(1) == stent).mean()) if is_calcium.any() else 0
+    real = data.is_annotated
+    if is_calcium[real].any() and not is_calcium[real].all():
+        values["auc in annotated scans"] = area(coronary[real], is_calcium[real])
     return values
 
 
@@ -191,14 +198,13 @@ def train(options: RunOptions, settings: LesionTraining, progress: Progress) -> 
         settings = replace(settings, network=LesionNetConfig(**card.config), start=card.sha256)
     with training_run(options, "lesions", settings, PRESETS, progress) as run:
         with run.progress.step("scans"):
-            training, validation, insertions = in_turn(run.fabric, lambda: _gather(options, settings, run.progress))
+            training, validation, about = in_turn(run.fabric, lambda: _gather(options, settings, run.progress))
         task = LesionTask(settings, training, validation, start)
         outcome = run.train(task)
         counts = {"training": settings.patients, "validation": settings.validation_patients}
         firsts = {use: FIRST_NUMBERS[use] for use in counts}
         data = "; ".join(f"{use}: digital patients {firsts[use]} to {firsts[use] + n - 1}" for use, n in counts.items())
-        times = f"; digital calcium and stents inserted {settings.insertions} times into"
-        data += "".join(f"{times} {name}" for name in insertions)
+        data += about
 
         def evaluate(model: LoadedModel) -> tuple[dict[str, object], dict[str, float]]:
             return {name: round(value, 4) for name, value in task.validate(model.network).items()}, {}
@@ -206,13 +212,16 @@ def train(options: RunOptions, settings: LesionTraining, progress: Progress) -> 
         return run.write_model(settings, data, outcome, evaluate, INTENDED_USE)
 
 
-def _gather(
-    options: RunOptions, settings: LesionTraining, progress: Progress
-) -> tuple[LesionData, LesionData, list[str]]:
-    """Make the lesions that are not cached yet: those to learn from, those to validate on, and names of real scans."""
+def _gather(options: RunOptions, settings: LesionTraining, progress: Progress) -> tuple[LesionData, LesionData, str]:
+    """Make the lesions that are not cached yet: those to learn from, those to validate on, and a note on real scans."""
     folder = default_cache() / "lesions"
     territories = load_model(find_model("territories").path, "cpu")
-    scans = find_scans(options.data) if options.data else []
+    scans = find_scans(options.data, options.annotator) if options.data else []
+    annotated: tuple[list[TrainingScan], list[TrainingScan]] = ([], [])
+    if settings.annotated_share is not None:
+        readings = [replace(scan, automatic=None) for scan in scans if scan.annotators]
+        annotated = split_by_patient(readings, settings.loop.validation_share, settings.loop.seed)
+        scans = [scan for scan in scans if not scan.annotators]
     jobs: list[Callable[[], np.ndarray]] = [
         partial(patient_rows, FIRST_NUMBERS[use] + number, folder, territories)
         for use, count in (("training", settings.patients), ("validation", settings.validation_patients))
@@ -224,9 +233,22 @@ def _gather(
             partial(inserted_rows, background, scan.patient, seed, folder, territories)
             for seed in range(settings.insertions)
         ]
+    jobs += [partial(annotated_rows, scan, folder, territories) for part in annotated for scan in part]
     rows = []
     for done, job in enumerate(jobs, 1):
         rows.append(job())
         progress.counted(done, len(jobs))
     first, stop = settings.patients, settings.patients + settings.validation_patients
-    return LesionData(rows[:first] + rows[stop:]), LesionData(rows[first:stop]), [scan.patient for scan in scans]
+    last = len(rows) - len(annotated[1])
+    middle = last - len(annotated[0])
+    training = LesionData(rows[:first] + rows[stop:middle], rows[middle:last])
+    validation = LesionData(rows[first:stop], rows[last:])
+    times = f"; digital calcium and stents inserted {settings.insertions} times into"
+    about = "".join(f"{times} {scan.patient}" for scan in scans)
+    if settings.annotated_share is not None:
+        if not training.is_annotated.any():
+            raise DataError(
+                "No lesion is painted, and no slice judged, in the project. Review or paint its scans first."
+            )
+        about += f"; {TrainingData(tuple(annotated[0]), tuple(annotated[1]), (), ()).describe(options.annotator)}"
+    return training, validation, about

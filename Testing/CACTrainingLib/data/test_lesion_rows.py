@@ -16,11 +16,15 @@ from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACTrainingLib.data import lesion_batches, lesion_rows
 from CACTrainingLib.data.lesion_batches import LesionAugmentation, LesionData, plain_input, varied_input
 from CACTrainingLib.data.lesion_rows import (
+    ARTERIES,
     BLOOD_HU,
     MOST_NOISE,
     ROW,
     ROW_SIZE,
+    Reading,
+    annotated_shares,
     inserted_rows,
+    kind_is_known,
     kind_shares,
     patient_rows,
     sources_of,
@@ -59,6 +63,28 @@ def test_shares_are_those_of_the_density_in_a_lesion():
     assert [named[name][large] for name in named] == pytest.approx([1 / 3, 1 / 6, 1 / 2])
     assert named["noise"][small] == 1
     assert shares.sum(1) == pytest.approx([1, 1])
+
+
+def test_shares_of_painted_lesions_are_those_of_the_annotators():
+    id_map = np.zeros((3, 20, 20), np.uint16)
+    places = [(0, 0), (0, 8), (0, 16), (1, 0), (1, 8), (2, 0), (2, 8)]
+    for number, (k, j) in enumerate(places, 1):
+        id_map[k, j : j + 2, 4:8] = number
+    first, second = np.zeros((2, *id_map.shape), np.uint8)
+    first[0, :4], first[0, 8:10] = Artery.LAD, Artery.OTHER
+    first[0, 16, 4:6] = Artery.RCA  # a quarter of the lesion
+    first[1, :2], second[1, :2] = Artery.LAD, Artery.RCA
+    first[2, :2] = Artery.LM  # and the second annotator left it unpainted
+    readings = [Reading(first, np.array([True, True, True])), Reading(second, np.array([False, True, True]))]
+    shares = annotated_shares(id_map, range(1, 8), readings)
+    np.testing.assert_array_equal(shares[0], [name == "LAD" for name in LESION_KINDS])
+    for row in (shares[1], shares[3]):
+        assert row[:ARTERIES].tolist() == [0.25] * ARTERIES, "coronary, its artery unknown or disputed"
+    assert (shares[[4, 6], :ARTERIES] == 0).all()
+    assert shares[[4, 6]].sum(axis=1) == pytest.approx(1)
+    assert not shares[[2, 5]].any(), "painted in part, or disputed"
+    assert kind_is_known(shares).tolist() == [True, *[False] * 6]
+    assert not annotated_shares(id_map, range(1, 8), readings[1:])[0].any(), "its slice is not judged"
 
 
 def test_sources_are_in_hu_by_kind():
@@ -191,3 +217,11 @@ def test_rare_kinds_and_large_lesions_are_drawn_more_often():
     assert chances[200] > chances[0]
     assert chances[201] > 2 * chances[200]
     np.testing.assert_array_equal(data.rows(np.array([201, 0]))["volume_mm3"], [500, 10])
+
+
+def test_annotated_lesions_take_their_share_of_a_batch():
+    digital, annotated = rows_of("RCA", *["noise"] * 50), rows_of(*["noise"] * 60, *["LAD"] * 40)
+    annotated["shares"][:60] = np.repeat([0, 1 / 12], [4, 12])
+    chances = LesionData([digital], [annotated]).chances(0.4)
+    assert [chances[51:].sum(), chances[51:111].sum()] == pytest.approx([0.4, 0.2])
+    assert chances[:51] == pytest.approx(0.6 * LesionData([digital]).chances())
