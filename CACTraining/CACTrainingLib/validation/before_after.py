@@ -30,7 +30,7 @@ MEASURES: dict[str, tuple[Statistic, int]] = {
     "ICC of totals": (icc, 1),
     "F1 at ≥ 1": (f1_at(1), 1),
 }
-"""Statistic, and 1 if a higher value is better, else -1, by title; the first decides the sentence."""
+"""Statistic, and 1 if a higher value is better, else -1, by title; the first comes first in the sentence."""
 
 COLUMNS = ("Measure", "After", "Before", "Difference", "p", "After is")
 
@@ -66,9 +66,8 @@ def section(former: dict[str, ComparedScan], compared: ComparedScans, seed: int)
         if all(method in before.measured for before, _ in pairs):
             lines = _rows(pairs, method, seed)
             rows += [heading(METHODS[method], COLUMNS), *lines]
-            title, verdict = str(lines[0][0]).strip(), lines[0][-1]
             scans = f"n = {count(pairs, 'scan')} of {count(patients, 'patient')}"
-            sentences.append(f"{METHODS[method]}, after against before by the {title}: {verdict} ({scans}).")
+            sentences.append(f"{METHODS[method]}, after against before: {_summary(lines)} ({scans}).")
     models = (_model_names([scan for scan, _ in pairs]), _model_names([scan for _, scan in pairs]))
     about = f"Before: {models[0]}. After: {models[1]}. Read this before you install a model."
     note = (
@@ -95,6 +94,17 @@ def _rows(pairs: Sequence[tuple[ComparedScan, ComparedScan]], method: str, seed:
         (f"  {row[0]}", *row[1:], _verdict(row[3], sign))
         for row, (_, sign) in zip(rows, MEASURES.values(), strict=True)
     ]
+
+
+def _summary(rows: Sequence[tuple[Cell, ...]]) -> str:
+    """Name the verdict by the first measure, and the others that are decided."""
+    verdicts = {str(row[0]).strip().replace("Mean", "mean"): str(row[-1]) for row in rows}
+    first = next(iter(verdicts))
+    titles: dict[str, list[str]] = {}
+    for title, verdict in verdicts.items():
+        if title == first or verdict != "undecided":
+            titles.setdefault(verdict, []).append(title)
+    return "; ".join(f"{verdict} by {', '.join(names)}" for verdict, names in titles.items())
 
 
 def _verdict(difference: Cell, sign: int) -> str:

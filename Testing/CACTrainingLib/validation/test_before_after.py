@@ -51,8 +51,11 @@ def compare(before, after):
 def test_the_sentence_and_its_n(before, after, verdict):
     comparison = compare(scans_with(before, FIRST), scans_with(after, SECOND))
     by_method = dict(zip(("automatic", "map"), comparison.text[:2], strict=True))
+    measures = (
+        "κ of categories" if verdict == "undecided" else "κ of categories, mean absolute difference, ICC of totals"
+    )
     assert by_method["map"] == (
-        f"Calcium map, after against before by the κ of categories: {verdict} (n = 30 scans of 30 patients)."
+        f"Calcium map, after against before: {verdict} by {measures} (n = 30 scans of 30 patients)."
     )
     assert "undecided" in by_method["automatic"], "the clinical score did not change"
     assert comparison.text[2].startswith("Before: first. After: second.")
@@ -77,7 +80,7 @@ def test_the_verdict_is_kept_on_the_card_of_the_installed_model(tmp_path, monkey
     write_study(tmp_path, "Title", [comparison], facts_of([FIRST, mine], 0, 1.0))
     assert cli.main(install) == 0
     output = capsys.readouterr().out
-    assert "the κ of categories: better (n = 30 scans of 30 patients)." in output
+    assert "better by κ of categories, mean absolute difference" in output
     assert "Warning" not in output
     installed = find_model("slices", "mine").card
     assert not installed.lacks_verdict
@@ -92,7 +95,15 @@ def test_lower_is_better_for_the_absolute_difference():
 
 def test_four_patients_are_too_few_for_a_verdict():
     comparison = compare(scans_with(400, FIRST, 4), scans_with(1, SECOND, 4))
-    assert "undecided (n = 4 scans of 4 patients)" in comparison.text[1]
+    assert "undecided by κ of categories (n = 4 scans of 4 patients)" in comparison.text[1]
+
+
+def test_measures_that_decide_otherwise_are_named():
+    before, after = (
+        [compared_scan(n, total + error, model) for n, total in enumerate(TOTALS)]
+        for error, model in ((90, FIRST), (95, SECOND))
+    )
+    assert "undecided by κ of categories; worse by mean absolute difference" in compare(before, after).text[1]
 
 
 def test_what_cannot_be_compared(tmp_path):
