@@ -109,7 +109,7 @@ ADVICE = {
     "map-left-out": "Check the excluded lesions.",
     "map-not-calibrated": "Calibrate the model with cac calibrate before its numbers are used.",
     "map-saturated": "Check whether this is metal; if it is, do not use the map there.",
-    "model-without-verdict": "Compare it with cac validate --before, and install it with --validation.",
+    "model-without-verdict": "Compare it with the model that comes with CAC on a reference before its scores are used.",
     "moved-to-cpu": "No action is needed. The result is the same but takes longer.",
     "networks-left-out": "Install what the message names to compute the calcium map too.",
     "slices-by-reader": "No action is needed. The warning records where a reader overrode the slice classifier.",
