@@ -88,15 +88,17 @@ def install_model(path: Path, overwrite: bool = False, validation: Path | None =
     Args:
         path: The card.
         overwrite: True to replace another model of its name.
-        validation: Output of `cac validate --before` with this model, whose verdict the card records; None for none.
+        validation: Output of `cac validate --before` with this model, whose verdict the card records; None keeps that
+            of an installed model of these weights and this calibration.
 
     Raises:
         ModelError: The model is damaged or not for this version, another one of this name is installed and overwrite
             is False, or the validation is not one of this model; then nothing is changed.
     """
     card, _ = read_network(path)
-    if validation is not None:
-        card = dataclasses.replace(card, validation={**card.validation, VERDICT: read_verdict(validation, card)})
+    verdict = _installed_verdict(card) if validation is None else read_verdict(validation, card)
+    if verdict is not None:
+        card = dataclasses.replace(card, validation={**card.validation, VERDICT: verdict})
     return _install(_with_graph(card), path, overwrite)
 
 
@@ -119,6 +121,14 @@ def read_verdict(folder: Path, card: ModelCard) -> dict[str, object]:
     if card.sha256[:16] not in models:
         raise ModelError(f"{folder} is a validation of other models ({models}), not of this {card.name}.")
     return verdict
+
+
+def _installed_verdict(card: ModelCard) -> object | None:
+    """Return the verdict on the installed model of a card's name, if it has its weights and calibration."""
+    installed = _undamaged_card(user_folder() / f"{_valid_name(card.name)}.json")
+    if installed is None or (installed.sha256, installed.calibration) != (card.sha256, card.calibration):
+        return None
+    return installed.validation.get(VERDICT)
 
 
 def install_copy(path: Path, changed: ModelCard) -> StoredModel:

@@ -85,6 +85,8 @@ def test_the_verdict_is_kept_on_the_card_of_the_installed_model(tmp_path, monkey
     installed = find_model("slices", "mine").card
     assert not installed.lacks_verdict
     assert installed.validation[VERDICT]["sentences"] == list(comparison.text[:-1])
+    assert cli.main(install[:-2]) == 0
+    assert find_model("slices", "mine").card == installed, "installing it again keeps the verdict"
 
 
 def test_lower_is_better_for_the_absolute_difference():
