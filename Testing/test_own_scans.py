@@ -25,7 +25,7 @@ from test_docs import command_lines
 PAGE = Path(__file__).parents[1] / "docs" / "training" / "own-scans.md"
 PATIENTS = (950341, 950344, CLEAN)
 """Digital patients; two have calcium in several slices."""
-ELSEWHERE = ("data nlst", "phantom", "calibrate", "validate", "evaluate")
+ELSEWHERE = ("data nlst", "phantom", "calibrate", "validate", "evaluate", "train lesions")
 """Commands of the page that other tests run."""
 QUICK = {
     "data": ["--workers", "1"],

@@ -116,7 +116,7 @@ def test_an_earlier_validation_with_other_models_is_compared(maps, tmp_path, qui
     records.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     capsys.readouterr()
     assert cli.main([*command, after, "--before", before]) == 0
-    verdict = "after against before by the κ of categories: undecided (n = 4 scans of 4 patients)."
+    verdict = "after against before: undecided by κ of categories (n = 4 scans of 4 patients)."
     assert f"130 HU, automatic, {verdict}" in capsys.readouterr().out
     assert verdict in (tmp_path / "after" / "validation.html").read_text(encoding="utf-8")
     assert cli.main([*command, after, "--before", str(tmp_path / "nowhere")]) == 3
