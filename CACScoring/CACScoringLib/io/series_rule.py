@@ -129,12 +129,13 @@ def facts_of(label: str, uid: str, slices: Sequence[DicomSlice]) -> SeriesFacts:
     images = list(slices)
     try:
         images, _ = without_strays(_frame_slices(slices))
-        spacing_mm = stack_of(images)[2][2]
-        length_mm = spacing_mm * len(images)
+        if len(images) == 1:
+            fault = "It has 1 slice."
+        else:
+            spacing_mm = stack_of(images)[2][2]
+            length_mm = spacing_mm * len(images)
     except CTError as error:
         fault = str(error)
-    if len(images) == 1:
-        fault = "It has 1 slice."
 
     def text(keyword: str) -> str | None:
         value = first_value(images, DicomSlice.text, keyword)

@@ -114,6 +114,15 @@ def test_a_series_with_missing_slices_is_left_out(tmp_path):
     assert "): The slices are unevenly spaced" in message or "missing" in message
 
 
+def test_a_series_of_one_slice_is_left_out(tmp_path):
+    write(tmp_path, 3)
+    for number in (4, 5):
+        write(tmp_path, number, slices=1, ConvolutionKernel="B70f")
+    best, message = choice_in(tmp_path)
+    assert best == 3
+    assert "It has 1 slice." in message
+
+
 @pytest.mark.parametrize(
     "tags",
     [{}, {"KVP": 100}, {"StudyInstanceUID": "1.3", "ConvolutionKernel": "B70f"}, {"SliceThickness": 2.5}],
