@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from CACScoringLib.cli.options import add_progress_argument
-
-from ..training.calibration import run
+from CACScoringLib.core.progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,5 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cache", type=Path, metavar="DIR", help="folder that keeps measurements, to resume from")
     add_progress_argument(parser)
     parser.set_defaults(
-        run=run, extras=lambda options: ("studies",), interrupted="Interrupted. The model is unchanged."
+        run=_run, extras=lambda options: ("studies",), interrupted="Interrupted. The model is unchanged."
     )
+
+
+def _run(options: argparse.Namespace, progress: Progress) -> Path:
+    from ..training.calibration import run
+
+    return run(options, progress)
