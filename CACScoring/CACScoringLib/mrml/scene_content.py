@@ -15,7 +15,6 @@ from ..core.grid import bounding_box
 from ..io.image_files import read_image
 from ..record.reading import record_from, record_from_text
 from ..record.score_record import ScoreRecord
-from ..whole_scan.estimates import SALIENCY_FILE
 
 if TYPE_CHECKING:
     from ..results import ScoreResult
@@ -104,6 +103,8 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
 
     ct: the scan that was scored. Raises UnreadableError if a file is missing, damaged or foreign.
     """
+    from ..whole_scan.estimates import SALIENCY_FILE
+
     try:
         text = (folder / LAST_FILE).read_text(encoding="utf-8")
         record = record_from_text(text, LAST_FILE)
