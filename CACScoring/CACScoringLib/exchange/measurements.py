@@ -4,8 +4,8 @@ Features that have standard codes are in the groups of arteries and total, and i
 a group of its own.
 
 A site with calcium is a volumetric region of interest (TID 1411) that refers to its segment. All others have no region
-and are plain measurement groups (TID 1501). Each number is a measurement by TID 300, with its
-full precision in Floating Point Value.
+and are plain measurement groups (TID 1501). Each number is a measurement by TID 300, with its full precision in
+Floating Point Value.
 """
 
 from __future__ import annotations

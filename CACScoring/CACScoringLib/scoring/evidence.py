@@ -4,8 +4,8 @@ A threshold finds everything dense, and a generator's map always holds some haze
 wall's and the valves' calcium. A candidate of the clinical rule is judged by what it looks like to the lesion network
 in the CT, by its mass, peak and place; the map has no say, for its silence proves nothing. A lesion of the map is
 judged by its looks, mass, peaks and place and by the slice classifier. The weights are those of logistic regressions on
-scans whose calcium is known (`cac calibrate`), and are stored with the model of the map. Lesions that do not
-count are returned with their probability and the reason.
+scans whose calcium is known (`cac calibrate`), and are stored with the model of the map. Lesions that do not count are
+returned with their probability and the reason.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
 from CACScoringLib.scoring.borders import border_parts
+from CACScoringLib.scoring.evidence import BLOOD_HU
 from CACScoringLib.scoring.lesion_network import lesion_patches
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
@@ -63,9 +64,6 @@ LESION_KINDS, and volume."""
 
 MOST_NOISE = 40
 """Most candidates of noise, and of readings those that are not coronary, kept of one scan."""
-
-BLOOD_HU = 45.0
-"""Tissue above which a candidate's HU counts as excess; that of unenhanced blood."""
 
 STENT_SHARE = 0.3
 """Share of real scans that get a stent or two."""

@@ -17,6 +17,7 @@ from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, HeartSlices
 from CACScoringLib.record.reading import read_result
+from CACScoringLib.scoring.evidence import BLOOD_HU
 
 from ..project.training_scan import DataError, TrainingScan, read_truth
 
@@ -28,9 +29,6 @@ MAP_FLOOR_HU = 1.0
 
 CONFIDENT_ERROR = 0.1
 """Largest probability of being no coronary calcium of a confident lesion."""
-
-BLOOD_HU = 45.0
-"""Density of blood where it was not measured."""
 
 
 def image_beside(ct: CTScan, file: Path) -> sitk.Image:

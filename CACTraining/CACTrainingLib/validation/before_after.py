@@ -23,7 +23,6 @@ from .comparison import ComparedScan
 SAME_TOTAL = 0.5
 """Largest difference of a scan's reference score in the two validations."""
 
-
 MEASURES: dict[str, tuple[Statistic, int]] = {
     "κ of categories": (category_kappa, 1),
     "Mean absolute difference": (mean_absolute_difference, -1),
