@@ -16,6 +16,7 @@ from scipy.spatial import ConvexHull, QhullError
 
 from ..core.ct import NoHeartError
 from ..core.grid import Grid, ScanGrid, bounding_box, places_mm
+from ..core.voxels import voxels_of
 
 GRID_MM = 3.0
 """Isotropic working grid: fine enough for the pleura, coarse enough that noise averages out."""
@@ -298,7 +299,7 @@ def widened(mask: sitk.Image, margin_mm: float) -> sitk.Image:
     """Dilate a uint8 0/1 mask by margin_mm."""
     if not margin_mm:
         return mask
-    extent = bounding_box(sitk.GetArrayViewFromImage(mask))[::-1]
+    extent = bounding_box(voxels_of(mask))[::-1]
     reach = [math.ceil(margin_mm / spacing) for spacing in mask.GetSpacing()]
     surroundings = tuple(slice(max(0, part.start - n), part.stop + n) for part, n in zip(extent, reach, strict=True))
     distance = sitk.SignedMaurerDistanceMap(mask[surroundings], squaredDistance=False, useImageSpacing=True)

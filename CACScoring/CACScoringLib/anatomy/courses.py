@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 
 from ..core.grid import bounding_box
 from ..core.labels import MAIN_ARTERIES, TERRITORIES, Artery
+from ..core.voxels import voxels_of
 
 STEP_MM = 3.0
 """Distance of neighbouring points of a course; the territories were segmented on such voxels."""
@@ -64,7 +65,7 @@ def artery_courses(territories: sitk.Image) -> dict[Artery, Course]:
     """Return the courses of the arteries whose ostium is known. territories: Labels of TERRITORIES."""
     spacing_mm = np.array(territories.GetSpacing()[::-1])
     strides = np.maximum(1, np.rint(STEP_MM / spacing_mm)).astype(int)
-    labels = sitk.GetArrayViewFromImage(territories)[tuple(slice(None, None, s) for s in strides)]
+    labels = voxels_of(territories)[tuple(slice(None, None, s) for s in strides)]
     is_needed = np.isin(labels, [_ROOT, *(TERRITORIES.index(artery.key) for artery in MAIN_ARTERIES)])
     if not (labels == _ROOT).any():
         return {}

@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from ..core.acquisition import Acquisition
 from ..core.ct import CTScan, ScanWarning
 from ..core.grid import bounding_box
+from ..core.voxels import voxels_of
 from .heart_region import cut_ends
 
 FAT_HU = (-190.0, -30.0)
@@ -73,14 +74,14 @@ def measure_epicardial_fat(scan: CTScan, pericardium: sitk.Image | None, source:
     """
     if pericardium is None:
         return FatMeasurement()
-    inside = sitk.GetArrayViewFromImage(pericardium) != 0
+    inside = voxels_of(pericardium) != 0
     spacing_mm = scan.image.GetSpacing()
     if ends := cut_ends(inside, spacing_mm, CUT_MM2):
         message = (
             f"Epicardial fat was not measured, because the pericardium reaches the {' and '.join(ends)} of the scan."
         )
         return FatMeasurement(warnings=(ScanWarning("epicardial-fat-cut", message),))
-    fat_hu = _fat_values(sitk.GetArrayViewFromImage(scan.image), inside)
+    fat_hu = _fat_values(voxels_of(scan.image), inside)
     volume_cm3 = len(fat_hu) * math.prod(spacing_mm) / 1000
     surface_m2 = body_surface_m2(scan.acquisition)
     mean_hu = float(fat_hu.mean(dtype=np.float64)) if len(fat_hu) else None

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from ..core.ct import CTScan, NoHeartError, ScanWarning
 from ..core.grid import Grid, ScanGrid, largest_part
+from ..core.voxels import voxels_of
 from ..models.inference import predict
 from ..models.preprocessing import HEART_PATCH, HEART_SPACING_MM, heart_input
 from .chest import widened
@@ -139,7 +140,7 @@ def heart_probability(
 def _box_around(region: sitk.Image, grid: ScanGrid) -> tuple[slice, ...]:
     """Return the part of the grid, [k, j, i], with the region and SEARCH_MARGIN_MM around it; at least a patch."""
     box = []
-    bounds = ndimage.find_objects((sitk.GetArrayViewFromImage(region) != 0).view(np.uint8))[0][::-1]
+    bounds = ndimage.find_objects((voxels_of(region) != 0).view(np.uint8))[0][::-1]
     axes = zip(bounds, grid.first, grid.step, grid.size, HEART_SPACING_MM, strict=True)
     for bound, first, step, size, spacing_mm in axes:
         margin = SEARCH_MARGIN_MM / spacing_mm

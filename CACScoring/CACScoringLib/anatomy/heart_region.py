@@ -22,6 +22,7 @@ from scipy import ndimage
 
 from ..core.ct import CTScan, NoHeartError, ScanWarning
 from ..core.grid import Grid, largest_part
+from ..core.voxels import voxels_of
 from .chest import BONE_HU, GRID_MM, Chest, depth_inside, grown, landmarks, on_working_grid, voxels, within
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _with_attached(skeleton: np.ndarray, bone: np.ndarray, coarse: sitk.Image, d
     """
     grid = Grid.of(dense)
     joined = _on_grid(within(bone, voxels(15)), coarse, grid)
-    joined &= sitk.GetArrayViewFromImage(dense) != 0
+    joined &= voxels_of(dense) != 0
     joined |= skeleton
     attached = sitk.BinaryReconstructionByDilation(grid.image(skeleton), grid.image(joined), 0, BONE_LABEL, True)
     return sitk.GetArrayFromImage(attached)
@@ -175,7 +176,7 @@ def bone_beside(image: sitk.Image, coarse: sitk.Image, organs: np.ndarray) -> si
         coarse: The same on the working grid.
         organs: Heart and territories on the working grid, bool [k, j, i].
     """
-    labels, count = ndimage.label(sitk.GetArrayViewFromImage(coarse) > BONE_HU, np.ones((3, 3, 3)))
+    labels, count = ndimage.label(voxels_of(coarse) > BONE_HU, np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     large = sizes * GRID_MM**3 / 1000 >= BONE_ML
     large &= np.bincount(labels[organs], minlength=count + 1) <= BONE_INSIDE * sizes

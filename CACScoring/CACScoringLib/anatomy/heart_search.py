@@ -20,6 +20,7 @@ import SimpleITK as sitk
 from ..core.ct import CTScan, NoHeartError, ScanWarning, mask_on_scan_grid
 from ..core.grid import Grid
 from ..core.labels import MAIN_ARTERIES, TERRITORIES
+from ..core.voxels import voxels_of
 from ..models.preprocessing import TERRITORY_SPACING_MM
 from .chest import GRID_MM, TISSUE_HU, depth_inside, on_working_grid, widened, within
 from .heart_network import heart_mask
@@ -215,8 +216,8 @@ def _with_territories(scan: CTScan, region: HeartRegion, model: LoadedModel) -> 
 def _confirmed(heart: HeartRegion, lungs: HeartRegion) -> HeartRegion:
     """Return the heart of networks less what the lungs show to be bone, aorta or outside."""
     assert lungs.excluded is not None
-    excluded, grid = sitk.GetArrayViewFromImage(lungs.excluded), Grid.of(heart.mask)
-    mask = grid.image((sitk.GetArrayViewFromImage(heart.mask) != 0) & (excluded != BONE_LABEL))
+    excluded, grid = voxels_of(lungs.excluded), Grid.of(heart.mask)
+    mask = grid.image((voxels_of(heart.mask) != 0) & (excluded != BONE_LABEL))
     cut = _cut_warnings(mask, heart.territories)
     # The lungs' region is larger than the heart, and may reach an end of the scan where the heart does not.
     warnings = (*(warning for warning in lungs.warnings if warning.code != "heart-cut"), *heart.warnings, *cut)
@@ -254,7 +255,7 @@ def _without_lungs(scan: CTScan, region: HeartRegion, reason: str) -> HeartRegio
 
 def _cut_warnings(heart: sitk.Image, territories: Territories | None) -> tuple[ScanWarning, ...]:
     """Check whether a heart is cut: with territories, whether those of the arteries are (CUT_ARTERIES_MM2)."""
-    warnings = cut_warnings(sitk.GetArrayViewFromImage(heart))
+    warnings = cut_warnings(voxels_of(heart))
     if not warnings or territories is None:
         return warnings
     labels = sitk.GetArrayFromImage(territories.labels(heart))
@@ -290,7 +291,7 @@ def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
         radius_mm = math.floor(10 * depth_mm) / 10  # never rounded up to what is usual
         return f"the largest sphere inside it has a radius of {radius_mm:g} mm; {HEART_DEPTH_MM:g} mm or more is usual."
     shell = within(heart, LUNG_REACH_MM / GRID_MM) & ~heart
-    lung = sitk.GetArrayViewFromImage(coarse) < TISSUE_HU
+    lung = voxels_of(coarse) < TISSUE_HU
     middle = np.argwhere(heart)[:, 2].mean()
     columns = np.arange(heart.shape[2])
     for side, side_columns in (("right", columns < middle - 20 / GRID_MM), ("left", columns > middle + 20 / GRID_MM)):
@@ -303,5 +304,5 @@ def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
 
 def _dice(first: sitk.Image, second: sitk.Image) -> float:
     """Return the Dice coefficient of masks, uint8 0/1."""
-    a, b = (sitk.GetArrayViewFromImage(mask) for mask in (first, second))
+    a, b = (voxels_of(mask) for mask in (first, second))
     return 2 * int(np.count_nonzero(a & b)) / max(1, int(np.count_nonzero(a) + np.count_nonzero(b)))

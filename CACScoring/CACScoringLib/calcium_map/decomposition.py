@@ -16,6 +16,7 @@ import SimpleITK as sitk
 
 from ..core.ct import CTError, CTScan, ScanWarning
 from ..core.grid import Grid, ScanGrid
+from ..core.voxels import voxels_of
 from ..models.inference import predict
 from ..models.preprocessing import (
     HIGH_HU,
@@ -343,7 +344,7 @@ def assembled(
     flat = np.flatnonzero(filled)  # what is never written takes no memory
     is_cleared = filled[flat] < settings.floor_hu
     if settings.within_heart:
-        is_cleared |= sitk.GetArrayViewFromImage(heart_mask).reshape(-1)[flat] == 0
+        is_cleared |= voxels_of(heart_mask).reshape(-1)[flat] == 0
     filled[flat[is_cleared]] = 0
     calcium = flat[~is_cleared]
     return Decomposition(
@@ -368,7 +369,7 @@ def clear_map(parts: Decomposition, cleared: np.ndarray) -> Decomposition:
 def healthy_image(scan_image: sitk.Image, calcium_map: sitk.Image) -> sitk.Image:
     """Return the scan less its calcium map, in the scan's pixel type; both on one grid, the scan's or a part of it."""
     healthy = sitk.GetArrayFromImage(scan_image)
-    calcium = sitk.GetArrayViewFromImage(calcium_map)
+    calcium = voxels_of(calcium_map)
     changed = calcium != 0
     lower = healthy[changed] - calcium[changed]
     healthy[changed] = lower if healthy.dtype.kind == "f" else np.rint(lower)
@@ -427,7 +428,7 @@ def calibration_warnings(decomposition: LoadedModel, companions: Mapping[str, Lo
 
 def _check_switched(by_reader: Mapping[int, bool], heart: sitk.Image) -> None:
     count = heart.GetSize()[2]
-    in_heart = np.nonzero(sitk.GetArrayViewFromImage(heart).any((1, 2)))[0].tolist()
+    in_heart = np.nonzero(voxels_of(heart).any((1, 2)))[0].tolist()
     for k in by_reader:
         if not 0 <= k < count:
             raise CTError(f"The scan has no slice {k}: counted from the feet, its slices are 0 to {count - 1}.")

@@ -7,8 +7,10 @@ padded. `scan_from_image` is the only way to make one, so that every later step 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,6 +18,7 @@ import SimpleITK as sitk
 from .acquisition import Acquisition
 from .slices import blank_slices, repeated_slices
 from .text import abbreviated_list, printable
+from .voxels import voxels_of
 from .warning_codes import ADVICE, SEVERE
 
 AIR_HU = -1024
@@ -100,17 +103,6 @@ class ScanWarning:
             object.__setattr__(self, "severe", self.code in SEVERE)
 
 
-class _Voxels:
-    """Array interface of an image, which NumPy arrays keep alive.
-
-    SimpleITK's own view does not: `read_ct(path).hu` would read freed memory.
-    """
-
-    def __init__(self, image: sitk.Image) -> None:
-        self.image = image
-        self.__array_interface__ = sitk.GetArrayViewFromImage(image).__array_interface__
-
-
 @dataclass(frozen=True)
 class CTScan:
     """CT in HU with axial slices.
@@ -160,10 +152,14 @@ class CTScan:
         """Name of the file or folder, fit for pages and terminals; None for an image in memory."""
         return printable(self.source.name) if self.source else None
 
-    @property
+    @cached_property
     def hu(self) -> np.ndarray:
-        """Read-only view of the voxels, [k, j, i], HU; it outlives the scan."""
-        return np.asarray(_Voxels(self.image))
+        """Read-only array of the voxels, [k, j, i], HU; it stays valid whatever happens to the scan and its image."""
+        return voxels_of(self.image)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields alone, without the array of the voxels, for copies and other processes."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
     @property
     def pixel_area_mm2(self) -> float:
@@ -205,7 +201,7 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
     _check_hounsfield(image)
     warnings = _below_air_warnings(image)
     image = _clamp_to_hu(oriented(image))
-    warnings += _check_slices(sitk.GetArrayViewFromImage(image))
+    warnings += _check_slices(voxels_of(image))
     tilt = obliquity_degrees(image)
     if tilt > OBLIQUE_WARNING_DEGREES:
         message = (
@@ -239,7 +235,7 @@ def mask_on_scan_grid(
     Raises:
         MaskError: If it is no label map, or nothing of it lies inside the scan.
     """
-    empty = may_be_empty and not sitk.GetArrayViewFromImage(mask).any()
+    empty = may_be_empty and not voxels_of(mask).any()
     if empty and max(mask.GetSize()) == 1:
         mask = sitk.Image(scan.image.GetSize(), sitk.sitkUInt8)
         mask.CopyInformation(scan.image)
@@ -249,7 +245,7 @@ def mask_on_scan_grid(
         _check_volume(mask)
     except NotVolumeError as error:
         raise MaskError(f"The {name} cannot be used. {error} Export it as one 3-D label map.") from error
-    values = sitk.GetArrayViewFromImage(mask)
+    values = voxels_of(mask)
     if not _is_integral(values) or values.min() < 0 or values.max() > 255:
         message = (
             f"The {name} holds values from {values.min():g} to {values.max():g}; a label map holds whole numbers "
@@ -259,16 +255,16 @@ def mask_on_scan_grid(
     mask = sitk.DICOMOrient(sitk.Cast(mask, sitk.sitkUInt8), "LPS")
     warnings: tuple[ScanWarning, ...] = ()
     if not same_grid(mask, scan.image):
-        labels = np.unique(sitk.GetArrayViewFromImage(mask))
+        labels = np.unique(voxels_of(mask))
         if empty:
             # Only the grid of a mask without labels shows that it belongs to this scan.
             inside = sitk.Resample(mask + 1, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-            empty = bool(sitk.GetArrayViewFromImage(inside).any())
+            empty = bool(voxels_of(inside).any())
         mask = sitk.Resample(mask, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-        lost = np.setdiff1d(labels, np.unique(sitk.GetArrayViewFromImage(mask)))
+        lost = np.setdiff1d(labels, np.unique(voxels_of(mask)))
         warnings = (_resampling_warning(name, lost[lost > 0]),)
     mask.CopyInformation(scan.image)
-    if not empty and not sitk.GetArrayViewFromImage(mask).any():
+    if not empty and not voxels_of(mask).any():
         message = (
             f"The {name} has no labelled voxel inside the scan. Check that both come from the same patient "
             "and that the mask was saved with its geometry."
@@ -323,7 +319,7 @@ def _check_volume(image: sitk.Image) -> None:
 
 
 def _check_hounsfield(image: sitk.Image) -> None:
-    values = sitk.GetArrayViewFromImage(image)
+    values = voxels_of(image)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         count = int((~np.isfinite(values)).sum())
         raise NotHounsfieldError(f"{count} voxels are not numbers (NaN or infinite). Export the CT again.")
@@ -361,11 +357,11 @@ def oriented(image: sitk.Image) -> sitk.Image:
 
 
 def _clamp_to_hu(image: sitk.Image) -> sitk.Image:
-    if image.GetPixelID() == sitk.sitkInt16 and sitk.GetArrayViewFromImage(image).min() >= AIR_HU:
+    if image.GetPixelID() == sitk.sitkInt16 and voxels_of(image).min() >= AIR_HU:
         return image
     # The upper bound is int16's: reconstructions overshoot next to metal, and scores saturate far below it.
     image = sitk.Clamp(image, image.GetPixelID(), AIR_HU, 32767)
-    is_integral = _is_integral(sitk.GetArrayViewFromImage(image))
+    is_integral = _is_integral(voxels_of(image))
     return sitk.Cast(image, sitk.sitkInt16 if is_integral else sitk.sitkFloat32)
 
 
@@ -393,7 +389,7 @@ def _check_slices(hu: np.ndarray) -> list[ScanWarning]:
 
 def _below_air_warnings(image: sitk.Image) -> list[ScanWarning]:
     """Warn of values below air that are not padding; padding has the lowest value."""
-    values = sitk.GetArrayViewFromImage(image)
+    values = voxels_of(image)
     low = values.min()
     count = 0 if low >= LOWEST_AIR_HU else int(((values < LOWEST_AIR_HU) & (values > low)).sum())
     if count <= MOST_CLAMPED * values.size:

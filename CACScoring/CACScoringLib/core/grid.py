@@ -18,6 +18,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage, sparse
 
+from .voxels import voxels_of
+
 Box = tuple[slice, ...]
 
 _HALF = 0.5 - 1e-9
@@ -83,7 +85,7 @@ class Grid:
             np.clip((first + step * np.arange(n)) / mask_step, 0, count - 1)
             for first, step, n, mask_step, count in axes
         )
-        source = sitk.GetArrayViewFromImage(mask)
+        source = voxels_of(mask)
         row_weights, column_weights = _linear_weights(rows, source.shape[1]), _linear_weights(columns, source.shape[2])
         inside = np.zeros(self.shape, bool)
         for place, target in zip(planes, inside, strict=True):
@@ -102,7 +104,7 @@ class Grid:
 
     def paste(self, part: sitk.Image) -> sitk.Image:
         """Return an image on this grid that holds a part of it, in the part's pixel type, and 0 elsewhere."""
-        values = sitk.GetArrayViewFromImage(part)
+        values = voxels_of(part)
         pasted = np.zeros(self.shape, values.dtype)
         pasted[tuple(self.box(part)[::-1])] = values
         return self.image(pasted)
@@ -193,7 +195,7 @@ class ScanGrid:
             for n, first, step, count in zip(image.GetSize()[:2], self.first, self.step, self.size, strict=False)
         )
         planes = self.shares_of_slices(image.GetSize()[2])
-        return _apply_weights(sitk.GetArrayViewFromImage(image), planes, rows, columns, outside)
+        return _apply_weights(voxels_of(image), planes, rows, columns, outside)
 
     def paste(self, array: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         """Resample an array [k, j, i] of this grid to a scan of this size (i, j, k).

@@ -19,6 +19,7 @@ from scipy import ndimage
 from ..core.ct import CTError, UnreadableError
 from ..core.options import option
 from ..core.progress import Progress
+from ..core.voxels import voxels_of
 from ..io.image_files import read_image
 from .geometry import VIEWS, Geometry, centre_mm, in_lps_order, pose_of
 from .projection import Film, Spectrum, body_only, calcium_path, path_length_mm, radiograph, tube_spectrum
@@ -354,7 +355,7 @@ def stand_of(geometry: Geometry) -> Stand:
 
 def _crop(image: sitk.Image) -> sitk.Image:
     """Crop an image to non-zero voxels with a rim of one voxel; an empty image stays unchanged."""
-    boxes = ndimage.find_objects((sitk.GetArrayViewFromImage(image) != 0).astype(np.uint8))
+    boxes = ndimage.find_objects((voxels_of(image) != 0).astype(np.uint8))
     if not boxes:
         return image
     # Arrays are [k, j, i].

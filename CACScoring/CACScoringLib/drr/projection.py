@@ -17,6 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import AIR_HU
+from ..core.voxels import voxels_of
 from .geometry import Geometry, ProjectionError, in_lps_order, rays_through
 from .planes import sums_along
 
@@ -266,7 +267,7 @@ def body_only(image: sitk.Image) -> sitk.Image:
     # Filling first keeps a thin wall around the lungs.
     parts = sitk.BinaryMorphologicalOpening(_fill_slices(small > BODY_HU), radius)
     body = sitk.RelabelComponent(sitk.ConnectedComponent(parts)) == 1
-    if not sitk.GetArrayViewFromImage(body).any():
+    if not voxels_of(body).any():
         return sitk.Image(image)
     body = sitk.BinaryDilate(body, [max(1, round(4.0 / spacing)) for spacing in small.GetSpacing()[:2]] + [0])
     body = _fill_slices(body)
@@ -292,4 +293,4 @@ def _sums(image: sitk.Image, geometry: Geometry, low: float, high: float, backen
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise ProjectionError("The image is not one three-dimensional grey-level volume. Give the CT itself.")
     oriented = in_lps_order(image)
-    return sums_along(sitk.GetArrayViewFromImage(oriented), rays_through(oriented, geometry), low, high, backend)
+    return sums_along(voxels_of(oriented), rays_through(oriented, geometry), low, high, backend)

@@ -15,6 +15,7 @@ from pydicom import Dataset
 
 from ..core.ct import CTError, CTScan, same_grid
 from ..core.version import VERSION
+from ..core.voxels import voxels_of
 from ..io.dicom import read_bounded
 
 AnyDataset = TypeVar("AnyDataset", bound=Dataset)
@@ -175,7 +176,7 @@ def source_of(scan: CTScan, content: dict[str, object], *voxels: sitk.Image) -> 
     for header in headers:
         digest.update(str(header.SOPInstanceUID).encode())
     for image in voxels:
-        digest.update(sitk.GetArrayViewFromImage(image).tobytes())
+        digest.update(voxels_of(image).tobytes())
     orientation = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(grid.GetDirection())
     images = tuple(_image(header) for header in headers)
     return SourceSeries(tuple(headers), images, grid, orientation, digest.hexdigest())

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from ..core.ct import MaskError
 from ..core.text import printable
+from ..core.voxels import voxels_of
 
 
 def segment_names(image: sitk.Image) -> list[str]:
@@ -36,10 +37,10 @@ def label_map(image: sitk.Image, label_of: Callable[[str], int], file_name: str)
     for name, layer, value in _segments(image):
         if not (label := label_of(name)):
             continue
-        mask = sitk.GetArrayViewFromImage(layer) == value
+        mask = voxels_of(layer) == value
         if (is_doubled := mask & (labels != 0) & (labels != label)).any():
             for earlier, earlier_label, earlier_layer, earlier_value in segments:
-                shared = is_doubled & (sitk.GetArrayViewFromImage(earlier_layer) == earlier_value)
+                shared = is_doubled & (voxels_of(earlier_layer) == earlier_value)
                 if earlier_label != label and shared.any():
                     overlaps[earlier, name] = int(shared.sum())
         labels[mask] = label

@@ -25,6 +25,7 @@ import SimpleITK as sitk
 
 from ..core.ct import NotHounsfieldError, SliceGeometryError, UnreadableError
 from ..core.text import printable
+from ..core.voxels import voxels_of
 
 CORNER_TOLERANCE_MM, SPACING_TOLERANCE = 1.0, 0.002
 """Largest distance between corners by sform and qform of a NIfTI file, and largest relative difference of spacings:
@@ -96,7 +97,7 @@ def _checked_nifti(path: Path, reader: sitk.ImageFileReader) -> sitk.Image | Non
             header = content.read(NIFTI_HEADER_BYTES)
     except (RuntimeError, OSError, EOFError, zlib.error):
         return None
-    if zlib.crc32(sitk.GetArrayViewFromImage(image).data, zlib.crc32(header)) != check_sum:
+    if zlib.crc32(voxels_of(image).data, zlib.crc32(header)) != check_sum:
         return None
     _check_one_geometry(header, _byte_order(header), reader, path.name)
     return image

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 
 from ..core.ct import AIR_HU, MaskError, same_grid
 from ..core.grid import ScanGrid, triple
+from ..core.voxels import voxels_of
 
 VERSION = 1
 """Version on every model's card; increased with every change to the networks' inputs."""
@@ -215,7 +216,7 @@ def heart_moments(heart: sitk.Image, image: sitk.Image) -> tuple[list[float], li
     """
     if not same_grid(heart, image):
         raise MaskError("The heart mask is not on the scan's grid. Bring it there with mask_on_scan_grid.")
-    inside = sitk.GetArrayViewFromImage(heart) != 0
+    inside = voxels_of(heart) != 0
     if not inside.any():
         raise MaskError("The heart mask is empty. Give a mask that marks the heart.")
     centre, spread = [], []

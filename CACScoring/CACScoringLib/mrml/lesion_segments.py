@@ -19,6 +19,7 @@ from ..core.labels import (
     NonCoronary,
     Site,
 )
+from ..core.voxels import voxels_of
 from ..report.pictures import HEART_COLOUR, SITE_COLOURS
 from .segments import oriented_image, vtk_array
 
@@ -196,7 +197,7 @@ def _add_segmentation(
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     representation = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    values = sitk.GetArrayViewFromImage(labels)
+    values = voxels_of(labels)
     # Slicer makes no surface of a layer one voxel thin, and reports an error at every change.
     box = bounding_box(values) if values.any() else tuple(slice(0, min(2, n)) for n in values.shape)
     start, size = [p.start for p in box[::-1]], [p.stop - p.start for p in box[::-1]]

@@ -18,6 +18,7 @@ from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
 from ..core.ct import CTError, NotVolumeError, SliceGeometryError, UnreadableError, same_grid
 from ..core.files import OutputError, atomic_write
+from ..core.voxels import voxels_of
 from ..io.files import path_for_itk
 from ..record.reading import record_from_text
 from ..record.score_record import ScoreRecord
@@ -310,7 +311,7 @@ def _add_saliency(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> s
     """Add the saliency of a whole-scan estimate, red to yellow, transparent where it is low."""
     node = add_volume(scene, image, name)
     node.SetAttribute(DERIVED_ATTRIBUTE, "1")
-    highest = float(sitk.GetArrayViewFromImage(image).max())
+    highest = float(voxels_of(image).max())
     show_as_overlay(node, highest, SALIENCY_LEAST * highest)
     return node
 

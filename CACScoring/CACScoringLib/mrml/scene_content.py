@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from ..core.ct import CTError, UnreadableError, oriented
 from ..core.files import LAST_FILE
 from ..core.grid import bounding_box
+from ..core.voxels import voxels_of
 from ..io.image_files import read_image
 from ..record.reading import record_from, record_from_text
 from ..record.score_record import ScoreRecord
@@ -124,7 +125,7 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
 
 def _around_heart(heart: sitk.Image, calcium_map: sitk.Image) -> tuple[slice, ...]:
     """Return the part of the scan's grid, i j k, that contains the heart and the calcium map."""
-    arrays = [array for array in map(sitk.GetArrayViewFromImage, (heart, calcium_map)) if array.any()]
+    arrays = [array for array in map(voxels_of, (heart, calcium_map)) if array.any()]
     boxes = zip(*map(bounding_box, arrays), strict=True)
     box = tuple(slice(min(s.start for s in slices), max(s.stop for s in slices)) for slices in boxes)
     return box[::-1] or (slice(0, 1),) * 3
@@ -138,7 +139,7 @@ def _with_map(
 
     part = _around_heart(content.heart, whole_map)
     calcium_map = whole_map[part]
-    labelled = sitk.GetArrayViewFromImage(map_lesions).any((1, 2)).tolist()
+    labelled = voxels_of(map_lesions).any((1, 2)).tolist()
     probabilities, decomposed = record.slice_probabilities, record.slices_decomposed
     rows = []
     for k, (probability, is_used, labels) in enumerate(zip(probabilities, decomposed, labelled, strict=True)):

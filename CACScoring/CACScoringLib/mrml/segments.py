@@ -17,6 +17,7 @@ from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
 from ..core.ct import MaskError, SliceGeometryError
 from ..core.labels import Labelled
+from ..core.voxels import voxels_of
 
 ALIGNMENT_TOLERANCE_VOXELS = 0.01
 """Distance below which a voxel of an image coincides with a voxel of the scan."""
@@ -193,7 +194,7 @@ def vtk_image(image: sitk.Image) -> vtkImageData:
     """Return an image's voxels for VTK, without geometry."""
     data = vtkImageData()
     data.SetDimensions(image.GetSize())
-    data.GetPointData().SetScalars(vtk_array(sitk.GetArrayViewFromImage(image)))
+    data.GetPointData().SetScalars(vtk_array(voxels_of(image)))
     return data
 
 

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from ..core.acquisition import NO_AGENT, Acquisition
 from ..core.ct import ContrastError, CTScan, ScanWarning
+from ..core.voxels import voxels_of
 
 STANDARD_KVP = 120.0
 """The 130 HU threshold and the weights were defined at this tube voltage."""
@@ -192,7 +193,7 @@ def measure_blood(scan: CTScan, heart_mask: sitk.Image) -> BloodPool | None:
     above fat, and no more varied than noise: so neither calcium nor chamber walls are in the measure.
     heart_mask: on the scan's grid. Returns None when it has room for no such window.
     """
-    mask = sitk.GetArrayViewFromImage(heart_mask) != 0
+    mask = voxels_of(heart_mask) != 0
     slices = np.nonzero(mask.any((1, 2)))[0]
     if not slices.size:
         return None

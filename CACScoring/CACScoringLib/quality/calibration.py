@@ -17,6 +17,7 @@ import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
 from ..core.ct import CTError, CTScan, ScanWarning
+from ..core.voxels import voxels_of
 from ..models.cards import ModelCard, ModelError, list_models
 from ..record.score_record import BloodRecord, ScoreRecord
 from .acquisition import BloodPool
@@ -216,7 +217,7 @@ def _facts(
         "kvp": acquisition.kvp,
         "noise_hu": None if blood is None else blood.noise_hu,
         "median_hu": None if blood is None else blood.median_hu,
-        **framing(sitk.GetArrayViewFromImage(heart), spacing),
+        **framing(voxels_of(heart), spacing),
     }
 
 

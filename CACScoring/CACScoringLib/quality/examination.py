@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from ..anatomy.heart_region import AROUND_LESIONS, HeartRegion
 from ..core.ct import CTScan, ScanWarning
 from ..core.slices import blank_slices
+from ..core.voxels import voxels_of
 from .acquisition import THRESHOLD_HU, BloodPool, examine, measure_blood, require_unenhanced
 from .normalisation import Normalisation
 from .orientation import require_oriented
@@ -72,7 +73,7 @@ def examine_quality(
 
 def _blank_beside(scan: CTScan, heart_mask: sitk.Image) -> tuple[ScanWarning, ...]:
     """Warn where the heart reaches blank slices at an end of the scan."""
-    heart = np.flatnonzero(sitk.GetArrayViewFromImage(heart_mask).any((1, 2)))
+    heart = np.flatnonzero(voxels_of(heart_mask).any((1, 2)))
     if not heart.size or not any(heart[0] - 1 <= k <= heart[-1] + 1 for k in blank_slices(scan.hu)[1]):
         return ()
     message = "The heart region reaches blank slices, so part of the heart is missing, and its calcium is not counted."

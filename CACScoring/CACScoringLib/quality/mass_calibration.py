@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from ..core.acquisition import Acquisition
 from ..core.ct import CTError, CTScan, MaskError
 from ..core.tables import TableError, read_table
+from ..core.voxels import voxels_of
 
 SMALL_CM, LARGE_CM = 32.0, 38.0
 """Patients of a smaller lateral width are small, of a larger one large (DICOM PS3.3 C.8.2.1.1.7, after McCollough
@@ -173,7 +174,7 @@ def insert_calibration(
         raise CTError(f"The calibration insert's density must be above zero, but is {density_mg_per_cm3:g} mg/cm³.")
     if insert.GetSize() != image.GetSize():
         raise MaskError(f"The calibration insert's mask has size {insert.GetSize()}, the CT {image.GetSize()}.")
-    values = sitk.GetArrayViewFromImage(image)[sitk.GetArrayViewFromImage(insert) != 0]
+    values = voxels_of(image)[voxels_of(insert) != 0]
     if not values.size:
         raise MaskError("The calibration insert's mask is empty.")
     if not values.mean() > water_hu:
@@ -203,7 +204,7 @@ def lateral_width_cm(scan: CTScan, heart_mask: sitk.Image) -> float | None:
 
     Returns None if the field of view cuts the body off, at the image's sides or at the edge of a padded circle.
     """
-    slices = np.flatnonzero(sitk.GetArrayViewFromImage(heart_mask).any((1, 2)))
+    slices = np.flatnonzero(voxels_of(heart_mask).any((1, 2)))
     if not slices.size:
         return None
     k = int(slices[slices.size // 2])
@@ -212,7 +213,7 @@ def lateral_width_cm(scan: CTScan, heart_mask: sitk.Image) -> float | None:
     radius = (max(1, round(TABLE_OPENING_MM / 2 / spacing_j)), max(1, round(TABLE_OPENING_MM / 2 / spacing_i)))
     tissue = sitk.BinaryMorphologicalOpening(sitk.GetImageFromArray((hu > BODY_HU).astype(np.uint8)), radius[::-1])
     parts = sitk.RelabelComponent(sitk.ConnectedComponent(tissue), sortByObjectSize=True)
-    body = sitk.GetArrayViewFromImage(parts) == 1
+    body = voxels_of(parts) == 1
     columns = np.flatnonzero(body.any(0))
     if not columns.size:
         return None

@@ -14,6 +14,7 @@ from scipy import ndimage
 from ..anatomy.chest import GRID_MM, OUTSIDE_AIR_HU, TISSUE_HU, on_working_grid, voxels
 from ..core.ct import CTScan, OrientationError, ScanWarning
 from ..core.grid import Grid
+from ..core.voxels import voxels_of
 
 THRESHOLD_HU = 130.0
 """Bone lies above."""
@@ -58,7 +59,7 @@ def require_oriented(scan: CTScan, heart: sitk.Image, allow_reversed: bool = Fal
         OrientationError: The anatomy contradicts the header.
     """
     coarse = on_working_grid(scan.image)
-    against, doubts = _contradictions(sitk.GetArrayViewFromImage(coarse), Grid.of(coarse).mask(heart))
+    against, doubts = _contradictions(voxels_of(coarse), Grid.of(coarse).mask(heart))
     if against:
         message = f"The anatomy contradicts the orientation in the file's header: {'; '.join(against)}."
         if not allow_reversed:

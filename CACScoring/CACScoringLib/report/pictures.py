@@ -16,6 +16,7 @@ from scipy import ndimage
 from ..core.ct import CTScan
 from ..core.grid import Box, bounding_box
 from ..core.labels import SITE_OF, TERRITORIES, Artery, NonCoronary, Site
+from ..core.voxels import voxels_of
 from ..scoring.lesions import Lesion, LesionSet
 from ..scoring.scores import component_agatston
 from .listing import left_out_candidates, lesion_agatston, lesion_name, listed_lesions, place_of
@@ -86,9 +87,9 @@ def slice_picture(
     box = box or box_around(heart, scan, lesions)
     area: tuple[int | slice, ...] = (slice_index, *box[1:])
     picture, zoom = _enlarged(scan.hu[area], scan.image.GetSpacing()[:2])
-    _outline(picture, sitk.GetArrayViewFromImage(heart)[area] != 0, HEART_COLOUR)
+    _outline(picture, voxels_of(heart)[area] != 0, HEART_COLOUR)
     if territories is not None:
-        labels = sitk.GetArrayViewFromImage(territories)[area]
+        labels = voxels_of(territories)[area]
         for label, site in TERRITORY_SITES.items():
             _outline(picture, labels == label, SITE_COLOURS[site], TERRITORY_OPACITY)
     ids = lesions.id_map[area]
@@ -146,7 +147,7 @@ def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: 
     """
     box = box or box_around(heart, scan, lesions)
     ids = lesions.id_map[box]
-    inside = (sitk.GetArrayViewFromImage(heart)[box] != 0) | (ids != 0)
+    inside = (voxels_of(heart)[box] != 0) | (ids != 0)
     highest = np.where(inside, scan.hu[box], WINDOW_HU[0]).max(axis=axis)
     places = np.nonzero(ids)
     sites = lesions.site_of_ids[ids[places]]
@@ -165,7 +166,7 @@ def box_around(heart: sitk.Image, scan: CTScan, lesions: LesionSet) -> Box:
     """Return the box of heart and lesions, with a margin to the sides."""
     places = np.unravel_index(lesions.flat, lesions.shape)
     box = []
-    for axis, (inside, at) in enumerate(zip(bounding_box(sitk.GetArrayViewFromImage(heart)), places, strict=True)):
+    for axis, (inside, at) in enumerate(zip(bounding_box(voxels_of(heart)), places, strict=True)):
         pad = int(np.ceil(_MARGIN_MM / scan.image.GetSpacing()[2 - axis])) if axis else 0
         first, last = at.min(initial=inside.start), at.max(initial=inside.stop - 1)
         box.append(slice(max(0, int(first) - pad), int(last) + 1 + pad))
@@ -228,7 +229,7 @@ class Picture:
 
 def plane_pictures(result: ScoreResult) -> list[Picture]:
     """Draw axial, coronal and sagittal slices through the middle of the heart, with its outline and surroundings."""
-    scan, heart = result.scan, sitk.GetArrayViewFromImage(result.heart.mask) != 0
+    scan, heart = result.scan, voxels_of(result.heart.mask) != 0
     spacing = scan.image.GetSpacing()[::-1]
     sides = bounding_box(heart)
     pads = [int(np.ceil(_MARGIN_MM / mm)) for mm in spacing]
@@ -361,7 +362,7 @@ def saliency_picture(result: ScoreResult, estimate: WholeScanEstimate) -> Pictur
     if estimate.saliency is None:
         return None
     scan, heart = result.scan, result.heart.mask
-    values = sitk.GetArrayViewFromImage(estimate.saliency)
+    values = voxels_of(estimate.saliency)
     highest = float(values.max())
     if not highest > 0:
         return None
@@ -376,7 +377,7 @@ def saliency_picture(result: ScoreResult, estimate: WholeScanEstimate) -> Pictur
     overlay = ndimage.maximum_filter(values[area], spot) * (SALIENCY_OPACITY * 255 / highest)
     opacity = Image.fromarray(np.rint(overlay).astype(np.uint8))
     picture.paste(SALIENCY_COLOUR, mask=opacity.resize(picture.size, Image.Resampling.BICUBIC))
-    _outline(picture, sitk.GetArrayViewFromImage(heart)[area] != 0, HEART_COLOUR)
+    _outline(picture, voxels_of(heart)[area] != 0, HEART_COLOUR)
     return Picture(
         _jpeg(picture),
         f"Slice {k} has the highest saliency. Orange marks where a change would affect the total most. It does not "

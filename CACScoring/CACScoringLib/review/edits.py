@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import SimpleITK as sitk
 
 from ..core.ct import MaskError
+from ..core.voxels import voxels_of
 from .picking import brush_stroke, pick_lesion
 from .review import Review
 
 
 def clicked_voxels(review: Review, voxel: Sequence[int]) -> np.ndarray:
     """Return the calcium connected to a voxel [k, j, i] within its site. Raises MaskError if none, or too much."""
-    hu = sitk.GetArrayViewFromImage(review.image)
+    hu = voxels_of(review.image)
     labels = np.zeros(hu.shape, np.uint8)
     labels.reshape(-1)[review.labelled.flat] = review.labelled.values
     spacing, threshold = review.image.GetSpacing()[::-1], review.rules.threshold_hu
@@ -33,7 +33,7 @@ def painted_voxels(
 
     Arguments as in `ScanReview.paint`. Raises MaskError if there are none.
     """
-    hu, threshold = sitk.GetArrayViewFromImage(review.image), review.rules.threshold_hu
+    hu, threshold = voxels_of(review.image), review.rules.threshold_hu
     spacing = np.array(review.image.GetSpacing())
     places = [np.array(point[::-1]) * spacing for point in points]
     to_mm, normal = np.diag([*spacing, 1.0]), (0, 0, 1) if flat else None

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from ..calcium_map.decomposition import healthy_image
 from ..core.ct import CTScan, UnreadableError, same_grid
 from ..core.labels import Labelled
+from ..core.voxels import voxels_of
 from ..io.image_files import read_image
 from ..mrml.scene_content import SliceRow, content_of_folder
 from ..record.reading import record_from_text
@@ -97,5 +98,5 @@ def labels_as_scored(folder: Path) -> dict[str, Labelled]:
 
 
 def _labels(image: sitk.Image) -> Labelled:
-    labelled = labelled_voxels(sitk.GetArrayViewFromImage(image))
+    labelled = labelled_voxels(voxels_of(image))
     return Labelled(labelled.flat, labelled.values.astype(np.uint8))

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.grid import bounding_box
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
+from ..core.voxels import voxels_of
 from ..record.score_record import LesionRecord, MethodRecord, NonCoronaryRecord
 from ..scoring.artefacts import MetalKind, metal_lesions, metal_warning
 from ..scoring.arteries import ArterySuggestion, suggest_arteries
@@ -278,7 +279,7 @@ class Review:
 
     @property
     def _hu(self) -> np.ndarray:
-        return sitk.GetArrayViewFromImage(self.image)
+        return voxels_of(self.image)
 
     def _all_lesions(self) -> LesionSet:
         """Return all lesions; known ones keep their IDs."""
@@ -381,7 +382,7 @@ class Review:
 
     @cached_property
     def _heart_box(self) -> tuple[slice, ...]:
-        inside = sitk.GetArrayViewFromImage(self.heart) != 0
+        inside = voxels_of(self.heart) != 0
         return bounding_box(inside) if inside.any() else tuple(slice(n, 0) for n in inside.shape)
 
     def _metal_among(self, lesion_set: LesionSet) -> dict[int, MetalKind]:

@@ -23,6 +23,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from ..core.ct import ScanWarning
 from ..core.text import abbreviated_list
+from ..core.voxels import voxels_of
 from ..quality.acquisition import BloodPool
 from .lesions import LesionSet, connected_voxels
 
@@ -212,7 +213,7 @@ def metal_kinds(candidates: np.ndarray, scan: sitk.Image) -> np.ndarray:
     mm = np.array(scan.GetSpacing()[::-1])
     reach = (METAL_REACH_MM / mm).astype(int)
     low, high = np.maximum(candidates.min(axis=0) - reach, 0), candidates.max(axis=0) + reach + 1
-    hu = sitk.GetArrayViewFromImage(scan)[tuple(map(slice, low, high))]
+    hu = voxels_of(scan)[tuple(map(slice, low, high))]
     dense = _DenseVoxels.of(hu, candidates - low)
     kinds = np.zeros(len(dense.flat) + 1, np.uint8)
     for level in LINE_LEVELS_HU:

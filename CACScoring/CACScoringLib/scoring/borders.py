@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from ..anatomy.territories import Territories
 from ..core.ct import CTScan
 from ..core.labels import MAIN_ARTERIES, NonCoronary
+from ..core.voxels import voxels_of
 from ..models.cards import LoadedModel
 from ..networks.configs import LESION_KINDS
 from .lesion_network import lesion_kinds
@@ -133,5 +134,5 @@ def _parts(flat: np.ndarray, lesion: np.ndarray, scan: CTScan) -> np.ndarray:
         depth = np.full(voxels.max(axis=1) - first + 2, -hu.min(), np.float32)
         depth[local] = -hu
         watersheds = sitk.MorphologicalWatershed(sitk.GetImageFromArray(depth), PEAK_RISE_HU, False, True)
-        basins[of_lesion] = sitk.GetArrayViewFromImage(watersheds)[local]
+        basins[of_lesion] = voxels_of(watersheds)[local]
     return np.unique(np.stack([lesion, basins]), axis=1, return_inverse=True)[1].reshape(-1)

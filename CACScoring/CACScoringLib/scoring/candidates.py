@@ -11,6 +11,7 @@ from ..anatomy.heart_region import HeartRegion
 from ..calcium_map.decomposition import Decomposition, clear_map
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery, NonCoronary
+from ..core.voxels import voxels_of
 from ..quality.acquisition import BloodPool
 from .artefacts import dense_warning, noise_warnings, without_metal
 from .doubt import decisive_warning, stent_warning, stents_decide
@@ -96,7 +97,7 @@ def find_dense_lesions(
         judge: Judge of candidates, who gives parts outside the arteries that look coronary to these; None to go by the
             territories alone.
     """
-    dense = sitk.GetArrayViewFromImage(image) >= rules.threshold_hu
+    dense = voxels_of(image) >= rules.threshold_hu
     if reader_sites is not None:
         dense &= reader_sites == 0
     sites = candidate_sites(heart, territories, dense)

@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from ..core.ct import CTError, MaskError
 from ..core.grid import Grid
 from ..core.labels import SITES, Artery, Labelled, NonCoronary, Site, site_of
+from ..core.voxels import voxels_of
 from .rules import ScoringRules
 
 
@@ -209,7 +210,7 @@ def find_lesions(
         MaskError: If `arteries` is no such array.
         CTError: If there are more lesions than the id map can number.
     """
-    hu = sitk.GetArrayViewFromImage(image)
+    hu = voxels_of(image)
     if isinstance(arteries, np.ndarray):
         if arteries.dtype != np.uint8 or arteries.shape != hu.shape:
             raise MaskError(
@@ -221,7 +222,7 @@ def find_lesions(
     if unknown:
         raise MaskError(f"The labels hold {min(unknown)}; valid are {', '.join(f'{s:d}' for s in SITES)}.")
     labelled = arteries.where(hu.reshape(-1)[arteries.flat] >= rules.threshold_hu)
-    peak_hu = hu if peaks is None else sitk.GetArrayViewFromImage(peaks)
+    peak_hu = hu if peaks is None else voxels_of(peaks)
     if peak_hu.shape != hu.shape:
         raise MaskError(f"The image of the peaks has the shape {peak_hu.shape}, the lesions' image {hu.shape}.")
     voxels = _Voxels.at(labelled, hu, peak_hu)

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from ..core.ct import CTScan, MaskError, ScanWarning, mask_on_scan_grid
 from ..core.labels import SITES, Artery
+from ..core.voxels import voxels_of
 from .lesions import LesionSet, connected_voxels, find_lesions
 from .rules import ScoringRules
 
@@ -81,7 +82,7 @@ def _in_arteries(labels: np.ndarray) -> np.ndarray:
 def outside_warning(lesions: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
     """Warn of labelled lesions that extend beyond the heart. heart: Mask on the scan's grid."""
     slices = sorted({k for lesion in lesions.lesions for k in lesion.slice_indices})
-    values = sitk.GetArrayViewFromImage(heart)
+    values = voxels_of(heart)
     beyond: set[int] = set()
     for k in slices:  # one after the other: of a large scan all of them at once take long
         at = np.nonzero(lesions.id_map[k])

@@ -16,6 +16,7 @@ from ..anatomy.heart_region import BONE_LABEL, HeartRegion
 from ..anatomy.territories import Territories
 from ..core.ct import CTScan
 from ..core.labels import MAIN_ARTERIES, SITE_OF, TERRITORIES, Artery, NonCoronary
+from ..core.voxels import voxels_of
 from .arteries import ArterySuggestion, suggest_arteries
 from .lesions import LesionSet, connected_voxels
 
@@ -40,7 +41,7 @@ def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, ca
         return np.where(candidates, candidate_region(region), np.uint8(0))
     flat = np.flatnonzero(candidates)
     inside = _at(region.mask, flat) | _at(territory_labels, flat)
-    bone = None if region.excluded is None else sitk.GetArrayViewFromImage(region.excluded) == BONE_LABEL
+    bone = None if region.excluded is None else voxels_of(region.excluded) == BONE_LABEL
     if bone is not None:
         inside &= ~bone.reshape(-1)[flat]
     flat = flat[inside]
@@ -57,9 +58,9 @@ def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, ca
 
 def candidate_region(region: HeartRegion) -> np.ndarray:
     """Return the region of unreviewed candidates: uint8 [k, j, i], UNASSIGNED there and 0 elsewhere."""
-    inside = sitk.GetArrayViewFromImage(region.mask) != 0
+    inside = voxels_of(region.mask) != 0
     if region.excluded is not None:
-        inside &= sitk.GetArrayViewFromImage(region.excluded) == 0
+        inside &= voxels_of(region.excluded) == 0
     return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
 
 
@@ -75,7 +76,7 @@ def suggested_arteries(lesions: LesionSet, scan: CTScan, region: HeartRegion) ->
 
 
 def _at(mask: sitk.Image, flat: np.ndarray) -> np.ndarray:
-    return sitk.GetArrayViewFromImage(mask).reshape(-1)[flat] != 0
+    return voxels_of(mask).reshape(-1)[flat] != 0
 
 
 def _by_territory(lesions: LesionSet, territories: Territories) -> list[ArterySuggestion]:

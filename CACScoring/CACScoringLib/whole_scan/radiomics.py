@@ -18,6 +18,7 @@ import SimpleITK as sitk
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan, ScanWarning
 from ..core.grid import ScanGrid, triple
+from ..core.voxels import voxels_of
 from ..models.cards import LoadedModel, ModelError
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
 from ..quality.acquisition import BloodPool, measure_blood
@@ -161,7 +162,7 @@ def _heart_features(
     textures = ibsi_features(hu, inside, (config.low_hu, config.high_hu), config.bin_width_hu)
     radii = [ELLIPSOID_RADII_PER_SD * sd * mm for sd, mm in zip(spread, spacing, strict=True)]
     features = {
-        "volume_ml": float((sitk.GetArrayViewFromImage(mask) != 0).sum()) * math.prod(spacing) / 1000,
+        "volume_ml": float((voxels_of(mask) != 0).sum()) * math.prod(spacing) / 1000,
         **dict(zip(("radius_left_mm", "radius_posterior_mm", "radius_superior_mm"), radii, strict=True)),
         "blood_hu": 0.0 if blood is None else blood.median_hu,
         "blood_noise_hu": 0.0 if blood is None else blood.noise_hu,

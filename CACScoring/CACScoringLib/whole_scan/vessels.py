@@ -21,6 +21,7 @@ from ..anatomy.heart_region import HeartRegion
 from ..core.ct import AIR_HU, CTScan, ScanWarning
 from ..core.grid import ScanGrid
 from ..core.labels import MAIN_ARTERIES
+from ..core.voxels import voxels_of
 from ..models.cards import LoadedModel, ModelError
 from ..models.inference import predict
 from ..models.preprocessing import heart_moments
@@ -223,7 +224,7 @@ def _slice_weights(network: VesselNet, x: np.ndarray) -> tuple[float, ...] | Non
 
 def _cut_warnings(heart: sitk.Image, grid: ScanGrid) -> tuple[ScanWarning, ...]:
     """Warn if much of the heart lies outside the network's input."""
-    mask = sitk.GetArrayViewFromImage(heart) != 0
+    mask = voxels_of(heart) != 0
     inside = mask
     for axis, (first, step, size) in enumerate(zip(grid.first[::-1], grid.step[::-1], grid.size[::-1], strict=True)):
         places = np.arange(mask.shape[axis])

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.grid import bounding_box
 from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.image_files import read_image
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.report.pictures import HEART_COLOUR, SITE_COLOURS, TERRITORY_SITES
@@ -54,7 +55,7 @@ def first_view(scan: CTScan, folder: Path) -> dict[str, object]:
 
 def slice_bytes(image: sitk.Image, k: int, labels: bool = False) -> bytes | None:
     """Return a slice row by row, int16 little endian or uint8 for labels; None if there is no such slice."""
-    values = sitk.GetArrayViewFromImage(image)
+    values = voxels_of(image)
     return _as_page_values(values[k], labels).tobytes() if k < len(values) else None
 
 
@@ -96,7 +97,7 @@ class ScanImages:
     def volume(self, name: str) -> bytes | None:
         """Return the region of the heart, reduced to MAX_VOXELS, as NIfTI; None if there is no such image."""
         image = self._image(name)
-        return None if image is None else self._part(sitk.GetArrayViewFromImage(image), name in LABELS)
+        return None if image is None else self._part(voxels_of(image), name in LABELS)
 
     def lesions(self, review: ScanReview, method: str) -> bytes:
         """Return the labels of all lesions on the grid of `volume`."""
@@ -138,7 +139,7 @@ class ScanImages:
 
 def _heart_box(image: sitk.Image) -> tuple[slice, ...]:
     """Return the box [k, j, i] of the heart with a margin; the whole scan without a heart."""
-    heart = sitk.GetArrayViewFromImage(image) != 0
+    heart = voxels_of(image) != 0
     if not heart.any():
         return tuple(slice(0, n) for n in heart.shape)
     margins = [round(MARGIN_MM / mm) for mm in image.GetSpacing()[::-1]]

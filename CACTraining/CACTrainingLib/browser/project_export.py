@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
+
+from CACScoringLib.core.voxels import voxels_of
 
 from ..project.annotation_files import SliceLabel
 from ..project.annotations import check_annotator, slice_annotations, write_mask
@@ -29,7 +30,7 @@ def export_to_project(folder: Path, review: OpenReview, annotator: str) -> str:
     lesions = review.review.result("threshold").lesions
     regions = lesions.label_image(review.review.scan.image)
     write_mask(project, scan.id, annotator, "regions", regions)
-    heart, calcium = (np.any(sitk.GetArrayViewFromImage(image), axis=(1, 2)) for image in (review.heart, regions))
+    heart, calcium = (np.any(voxels_of(image), axis=(1, 2)) for image in (review.heart, regions))
     slices = slice_annotations(project, scan.id, annotator)
     for k in np.flatnonzero(heart).tolist():
         label = SliceLabel.VISIBLE if calcium[k] else SliceLabel.NOT_VISIBLE

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.core.ct import CTError, CTScan
 from CACScoringLib.core.labels import SITES
+from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
 from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent
@@ -95,7 +96,7 @@ def check_scan(new_scan: NewScan) -> ScanCheck:
 
 def _picture(scan: CTScan, heart: sitk.Image | None, labels: np.ndarray | None) -> bytes:
     """Draw the slice with most labels, else through the middle of the heart, else of the scan."""
-    mask = np.zeros(scan.hu.shape, bool) if heart is None else sitk.GetArrayViewFromImage(heart) != 0
+    mask = np.zeros(scan.hu.shape, bool) if heart is None else voxels_of(heart) != 0
     places = np.nonzero(mask) if mask.any() else [(0, size - 1) for size in scan.hu.shape]
     k, j, i = ((np.min(place) + np.max(place)) / 2 for place in places)
     outlines = [(mask, HEART_COLOUR)]

@@ -15,6 +15,7 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.core.text import abbreviated_list
+from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct, stem
 
 from ..project.annotation_files import ImportedAnnotations
@@ -108,7 +109,7 @@ def reference_annotations(annotator: str, ct: Path, series: str | None, outlines
     Raises CTError if the outlines do not fit the scan.
     """
     labels = outlines(read_ct(ct, series))
-    arteries = np.array(sitk.GetArrayViewFromImage(labels))
+    arteries = np.array(voxels_of(labels))
     arteries[arteries > Artery.OTHER] = 0
     regions = sitk.GetImageFromArray(arteries)
     regions.CopyInformation(labels)

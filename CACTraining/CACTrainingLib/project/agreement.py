@@ -18,6 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError, same_grid
+from CACScoringLib.core.voxels import voxels_of
 
 from .annotation_files import MASK_KINDS, SliceLabel
 from .annotations import TRUTH, annotators, read_mask, slice_annotations, truth_labels
@@ -167,4 +168,4 @@ def _dice(first: sitk.Image, second: sitk.Image) -> float | None:
 
     if not same_grid(first, second):
         raise ProjectError("The two masks lie on different grids. Draw one of them again, on the scan itself.")
-    return dice(*(sitk.GetArrayViewFromImage(mask) > 0 for mask in (first, second)))
+    return dice(*(voxels_of(mask) > 0 for mask in (first, second)))

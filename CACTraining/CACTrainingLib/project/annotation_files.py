@@ -18,6 +18,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.files import atomic_write, sync_folder
 from CACScoringLib.core.text import abbreviated_list
+from CACScoringLib.core.voxels import voxels_of
 
 from .files import ProjectError, ProjectWriteError, now, remove_leftovers, write_durably
 
@@ -239,7 +240,7 @@ def check_written(file: Path, image: sitk.Image) -> None:
 
 
 def as_labels(image: sitk.Image, name: str) -> sitk.Image:
-    values = sitk.GetArrayViewFromImage(image)
+    values = voxels_of(image)
     is_integral = values.dtype.kind in "iub" or bool((values == values.round()).all())
     if values.ndim != 3 or image.GetDimension() != 3 or not is_integral or values.min() < 0 or values.max() > 255:
         raise ProjectError(f"{name} is not a 3-D label map with whole numbers from 0 to 255.")

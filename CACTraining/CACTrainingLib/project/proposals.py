@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import partial_folder
+from CACScoringLib.core.voxels import voxels_of
 
 from .annotation_files import check_written
 from .files import ProjectWriteError, disk_error, now
@@ -224,9 +225,8 @@ def _probabilities(
 
 def _slices_of(heart: sitk.Image) -> list[int]:
     import numpy as np
-    import SimpleITK as sitk
 
-    slices: list[int] = np.flatnonzero(sitk.GetArrayViewFromImage(heart).any((1, 2))).tolist()
+    slices: list[int] = np.flatnonzero(voxels_of(heart).any((1, 2))).tolist()
     return slices
 
 

@@ -25,6 +25,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io import reading
 from CACScoringLib.io.image_files import read_header
 
@@ -146,7 +147,7 @@ def painted_slices(project: Project, scan: ProjectScan, annotator: str) -> list[
     regions = read_mask(project, scan.id, annotator, "regions")
     slices: list[int] = []
     if regions is not None:
-        slices = np.flatnonzero(sitk.GetArrayViewFromImage(regions).any((1, 2))).tolist()
+        slices = np.flatnonzero(voxels_of(regions).any((1, 2))).tolist()
     with contextlib.suppress(ProjectWriteError):  # without a cache, the mask is read again
         _write(cache_file, json.dumps({"regions": state, "slices": slices}))
     return slices

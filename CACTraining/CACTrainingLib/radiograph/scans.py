@@ -22,6 +22,7 @@ from CACScoringLib.core.files import OutputError, write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import read_table, write_table
 from CACScoringLib.core.text import abbreviated_list, printable
+from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.drr.geometry import centre_mm
 from CACScoringLib.drr.projection import body_only
 from CACScoringLib.io.reading import read_ct, read_mask
@@ -203,7 +204,7 @@ def cut_off(image: sitk.Image) -> list[ScanWarning]:
     if height < LEAST_HEIGHT_MM:
         message = f"The CT is {height:.0f} mm high, less than a chest radiograph: its top or bottom is missing."
         warnings.append(ScanWarning("chest-cut-off", message))
-    hu = sitk.GetArrayViewFromImage(image)
+    hu = voxels_of(image)
     sides = [hu[:, :, 0], hu[:, :, -1], hu[:, 0], hu[:, -1]]
     proportion = max(float((side > BODY_HU).mean()) for side in sides)
     if proportion > MOST_CUT_OFF:

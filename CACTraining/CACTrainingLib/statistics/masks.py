@@ -8,6 +8,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from CACScoringLib.core.ct import MaskError, same_grid
+from CACScoringLib.core.voxels import voxels_of
 
 
 def mask_agreement(predicted: sitk.Image, reference: sitk.Image) -> tuple[float, float, float]:
@@ -27,7 +28,7 @@ def mask_agreement(predicted: sitk.Image, reference: sitk.Image) -> tuple[float,
     """
     if not same_grid(predicted, reference):
         raise MaskError("The two heart masks lie on different grids. Resample one to the other first.")
-    masks = [sitk.GetArrayViewFromImage(mask) > 0 for mask in (predicted, reference)]
+    masks = [voxels_of(mask) > 0 for mask in (predicted, reference)]
     for mask, name in zip(masks, ("found", "reference"), strict=True):
         if not mask.any():
             raise MaskError(f"The {name} heart mask is empty: there is no surface to measure from.")

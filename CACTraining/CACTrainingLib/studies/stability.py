@@ -24,6 +24,7 @@ from CACScoringLib.core.ct import AIR_HU, CTError, CTScan
 from CACScoringLib.core.grid import bounding_box
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
+from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import score_scan
@@ -89,7 +90,7 @@ def changes(scan: CTScan, heart: sitk.Image, seed: int) -> Iterator[tuple[str, s
     """
     image = scan.image
     _, rows, columns = bounding_box(scan.hu > TISSUE_HU)
-    slices = bounding_box(sitk.GetArrayViewFromImage(heart) > 0)[0]
+    slices = bounding_box(voxels_of(heart) > 0)[0]
     width, height, depth = image.GetSize()
     for name, room, sides in (
         ("air cut off, right", columns.start, ([1, 0, 0], [0, 0, 0])),

@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan, MaskError, mask_on_scan_grid, same_grid
 from CACScoringLib.core.labels import SITES, Artery
+from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.record.score_record import MethodRecord, ScoreRecord
@@ -116,7 +117,7 @@ class _Files:
         """A reader's `Artery` labels, uint8; None if nobody painted any, all 0 if the reader saw no calcium."""
         path = self.scan.lesions if self.scan.truth is None else self.scan.truth_file("regions.nii.gz")
         painted = None if path is None else read_lesion_labels(path)
-        if painted is None or not sitk.GetArrayViewFromImage(painted).any():
+        if painted is None or not voxels_of(painted).any():
             has_positive_label = any(shows for _, shows in self.scan.labels or ())
             none_seen = (painted is not None or self.scan.labelled_whole) and not has_positive_label
             return np.zeros(self.ct.hu.shape, np.uint8) if none_seen else None

@@ -30,6 +30,7 @@ from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
 from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_text_atomically
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import LoadedModel, load_model, read_card
 from CACScoringLib.models.inference import use_threads
@@ -371,5 +372,5 @@ def _facts(
         "kernel": acquisition.kernel or scanner["kernel"]["name"],
         "kvp": acquisition.kvp,
         **({} if blood is None else asdict(blood)),
-        **framing(sitk.GetArrayViewFromImage(heart), spacing),
+        **framing(voxels_of(heart), spacing),
     }

@@ -31,6 +31,7 @@ from CACScoringLib.cohort.search import SEGMENTATION_ENDING
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.labels import SITES, Artery, Site, site_called
 from CACScoringLib.core.text import printable
+from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import IMAGE_ENDINGS, read_lesion_labels, read_mask, stem
 
 from ..project.importers.segmentation_labels import labels_on_grid
@@ -71,7 +72,7 @@ def outlines(path: Path, scan: CTScan) -> sitk.Image:
 
 def _check_labels(image: sitk.Image, meanings: Mapping[int, str], path: Path) -> None:
     """Raise BadReferenceError for a label other than these and 0."""
-    labels = set(np.unique(sitk.GetArrayViewFromImage(image)).tolist()) - {0, *meanings}
+    labels = set(np.unique(voxels_of(image)).tolist()) - {0, *meanings}
     if labels:
         allowed = ", ".join(f"{label} {meaning}" for label, meaning in meanings.items())
         raise BadReferenceError(f"{path.name} holds the label {max(labels):g}. Its labels can be {allowed}.")

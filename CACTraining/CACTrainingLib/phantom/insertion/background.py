@@ -13,6 +13,7 @@ from CACScoringLib.anatomy.heart_region import AORTA_LABEL
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import ContrastError, CTScan, ScanWarning
 from CACScoringLib.core.grid import Grid
+from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import stem
 from CACScoringLib.quality.acquisition import examine, measure_blood, require_unenhanced
 from CACScoringLib.scoring.lesions import find_lesions
@@ -121,11 +122,11 @@ def _aortas(scan: CTScan, labels: sitk.Image | None, excluded: sitk.Image | None
     aortas = []
     if labels is not None:
         # Labels extend beyond the wall; the aorta is their round middle.
-        label = sitk.GetArrayViewFromImage(labels) == TERRITORIES["ascending aorta"]
+        label = voxels_of(labels) == TERRITORIES["ascending aorta"]
         blood = ndimage.gaussian_filter(scan.hu.astype(np.float32), 1.2 / np.array(grid.spacing_mm[::-1])) > 0
         aortas.append(_aorta(_round_middle(label & blood, grid), "ascending aorta", WALL_MM["aorta"], grid))
     if excluded is not None:
-        label = sitk.GetArrayViewFromImage(excluded) == AORTA_LABEL
+        label = voxels_of(excluded) == AORTA_LABEL
         aortas.append(_aorta(label, "descending aorta", AORTA_LABEL_MARGIN_MM, grid))
     return tuple(vessel for vessel in aortas if vessel is not None)
 
@@ -166,7 +167,7 @@ def measure_noise(scan: CTScan, heart: sitk.Image, usual_hu: float, smoothed_hu:
     usual_hu, smoothed_hu: fallbacks for noise and smoothed noise.
     """
     noise = np.full(scan.hu.shape[0], usual_hu)
-    for k in np.flatnonzero(sitk.GetArrayViewFromImage(heart).any((1, 2))):
+    for k in np.flatnonzero(voxels_of(heart).any((1, 2))):
         slab = slice(int(k), int(k) + 1)
         blood = measure_blood(CTScan(scan.image[:, :, slab], scan.acquisition), heart[:, :, slab])
         if blood is not None:

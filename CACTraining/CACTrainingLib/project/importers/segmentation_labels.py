@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import CTScan, MaskError, mask_on_scan_grid
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, is_not_coronary, site_called
 from CACScoringLib.core.text import printable
+from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.io.slicer_segments import label_map, segment_names
 
@@ -64,7 +65,7 @@ def segmentation_annotations(
 
 def slice_labels(regions: sitk.Image) -> dict[int, SliceLabel]:
     """Return the labels of all slices by regions in which a reader marked all coronary calcium."""
-    planes = sitk.GetArrayViewFromImage(regions)
+    planes = voxels_of(regions)
     return {k: SliceLabel.VISIBLE if plane.any() else SliceLabel.NOT_VISIBLE for k, plane in enumerate(planes)}
 
 
@@ -73,7 +74,7 @@ def _arteries_and_heart(path: Path, scan: CTScan) -> tuple[sitk.Image | None, si
     names = segment_names(image)
     if not names:
         regions = labels_on_grid(image, scan, path, cropped=False)
-        highest = int(sitk.GetArrayViewFromImage(regions).max())
+        highest = int(voxels_of(regions).max())
         if highest > Artery.OTHER:
             choices = ", ".join(f"{artery.value} {artery.key}" for artery in Artery if artery <= Artery.OTHER)
             raise MaskError(f"{path.name} holds the label {highest}. Labels of arteries are {choices}.")
@@ -126,7 +127,7 @@ def labels_on_grid(image: sitk.Image, scan: CTScan, path: Path, cropped: bool) -
             f"{path.name} does not cover the scan: that reaches {overhang:.0f} voxels beyond it. Check that both are "
             "of one scan, or resample the label map to it."
         )
-    values = sitk.GetArrayViewFromImage(image)
+    values = voxels_of(image)
     if not values.any():
         empty = sitk.Image(size, sitk.sitkUInt8)
         empty.CopyInformation(scan.image)

@@ -17,6 +17,7 @@ from scipy import spatial
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.networks.vessels import KINDS, VesselNet, VesselNetConfig, preset
 from CACScoringLib.whole_scan.vessels import vessel_grid, vessel_input
 
@@ -114,7 +115,7 @@ def prepare_vessels(
 
 def vessel_work(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> dict[str, np.ndarray]:
     """Return the prepared data of a scan: `input` in half precision, `heart_ml`, and calcium (`true_calcium`)."""
-    voxels = int(np.count_nonzero(sitk.GetArrayViewFromImage(region.mask)))
+    voxels = int(np.count_nonzero(voxels_of(region.mask)))
     return {
         "input": vessel_input(scan.image, region.mask, config).astype(np.float16),
         "heart_ml": np.array(voxels * scan.voxel_volume_mm3 / 1000),

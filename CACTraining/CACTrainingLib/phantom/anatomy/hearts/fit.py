@@ -18,6 +18,7 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from CACScoringLib.anatomy.chest import GRID_MM
+from CACScoringLib.core.voxels import voxels_of
 
 from .fit_points import BAND_MM, FitPoints, fit_points
 from .placement import Placement, usual_axes, waves
@@ -113,7 +114,7 @@ def fit_heart(image: sitk.Image, mask: sitk.Image, labels: sitk.Image | None = N
 
 def _label_middles(labels: sitk.Image) -> dict[str, np.ndarray]:
     """Return the middles in LPS of the territories of MARKS inside the field of view."""
-    array, middles = sitk.GetArrayViewFromImage(labels), {}
+    array, middles = voxels_of(labels), {}
     voxel_ml = float(np.prod(labels.GetSpacing())) / 1000
     for name in MARKS:
         places = np.argwhere(array == TERRITORIES[name])[:, ::-1]

@@ -11,6 +11,7 @@ from scipy import ndimage
 from CACScoringLib.anatomy.chest import GRID_MM, TISSUE_HU, on_working_grid
 from CACScoringLib.core.ct import NoHeartError
 from CACScoringLib.core.grid import Grid, bounding_box
+from CACScoringLib.core.voxels import voxels_of
 
 LEAST_HEART_ML = 60.0
 """Smallest mask in ml to which a heart can be fitted."""
@@ -57,7 +58,7 @@ def fit_points(image: sitk.Image, mask: sitk.Image) -> tuple[FitPoints, np.ndarr
         slice(max(0, s.start - margin), min(n, s.stop + margin))
         for s, n in zip(bounding_box(heart), heart.shape, strict=True)
     )
-    heart, hu = heart[box], sitk.GetArrayViewFromImage(coarse)[box].astype(np.float32)
+    heart, hu = heart[box], voxels_of(coarse)[box].astype(np.float32)
     hu = ndimage.gaussian_filter(hu, 0.6)
     # The border of the field of view is no edge of the heart.
     inside = ndimage.distance_transform_edt(heart) if not heart.all() else np.full(heart.shape, 99.0)
