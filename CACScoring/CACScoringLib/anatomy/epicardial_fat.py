@@ -81,7 +81,7 @@ def measure_epicardial_fat(scan: CTScan, pericardium: sitk.Image | None, source:
             f"Epicardial fat was not measured, because the pericardium reaches the {' and '.join(ends)} of the scan."
         )
         return FatMeasurement(warnings=(ScanWarning("epicardial-fat-cut", message),))
-    fat_hu = _fat_values(voxels_of(scan.image), inside)
+    fat_hu = _fat_values(scan.hu, inside)
     volume_cm3 = len(fat_hu) * math.prod(spacing_mm) / 1000
     surface_m2 = body_surface_m2(scan.acquisition)
     mean_hu = float(fat_hu.mean(dtype=np.float64)) if len(fat_hu) else None

@@ -277,7 +277,7 @@ class Review:
         k, j, i = kji[nearest].tolist()
         return k, j, i
 
-    @property
+    @cached_property
     def _hu(self) -> np.ndarray:
         return voxels_of(self.image)
 

@@ -1,0 +1,110 @@
+"""Arrays of images stay whole whatever happens to the image, as a notebook or a training holds them."""
+
+import copy
+import gc
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+import CACScoringLib as cac
+from CACScoringLib.core.voxels import voxels_of
+from CACScoringLib.models.cards import find_model, load_model
+from CACScoringLib.networks.configs import LESION_KINDS
+from CACTrainingLib.data import lesion_rows
+from CACTrainingLib.phantom.cohort.export import as_ct_scan
+from CACTrainingLib.phantom.cohort.lesion_patients import draw_lesion_patient, draw_scan
+from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
+
+ROOT = Path(__file__).parents[3]
+SAMPLE = ROOT / "CACScoring" / "Resources" / "SampleData" / "CACDigitalPatient.nrrd"
+
+
+def overwrite_freed_memory():
+    """Fill memory of the size of a scan that the system may have got back."""
+    gc.collect()
+    assert all(np.full((80, 400, 400), 77, np.int16).any() for _ in range(8))
+
+
+def viewed_after_a_shallow_copy(image):
+    """Do what filters do: keep a shallow copy while the image is viewed again, which gives it another buffer."""
+    shallow = sitk.Image(image)
+    assert sitk.GetArrayViewFromImage(image).size == shallow.GetNumberOfPixels()
+
+
+def test_an_array_outlives_the_buffers_and_the_image():
+    values = np.arange(64**3, dtype=np.int32).reshape(64, 64, 64)
+    image = sitk.GetImageFromArray(values)
+    arrays = []
+    for _ in range(3):
+        arrays.append(voxels_of(image))
+        viewed_after_a_shallow_copy(image)
+    del image
+    gc.collect()
+    overwriting = [sitk.GetImageFromArray(np.zeros_like(values)) for _ in range(8)]
+    for array in arrays:
+        np.testing.assert_array_equal(array, values)
+        assert not array.flags.writeable
+    assert len(overwriting) == 8
+
+
+def test_an_image_without_a_held_array_is_not_copied():
+    image = sitk.Image(64, 64, 64, sitk.sitkInt16)
+    place = voxels_of(image).__array_interface__["data"]
+    assert voxels_of(image).__array_interface__["data"] == place
+
+
+def test_a_scan_is_pickled_and_copied_without_its_array():
+    scan = cac.CTScan.from_array(np.random.default_rng(0).normal(0, 300, (20, 40, 40)), spacing_mm=(3, 1, 1))
+    size = len(pickle.dumps(scan))
+    hu = scan.hu
+    assert scan.hu is hu
+    assert len(pickle.dumps(scan)) == size
+    for again in (pickle.loads(pickle.dumps(scan)), copy.deepcopy(scan)):
+        np.testing.assert_array_equal(again.hu, hu)
+
+
+def test_no_other_view_stands_in_the_libraries():
+    files = [*(ROOT / "CACScoring").rglob("*.py"), *(ROOT / "CACTraining").rglob("*.py")]
+    assert len(files) > 300
+    assert [f.name for f in files if "GetArrayViewFromImage" in f.read_text(encoding="utf-8")] == ["voxels.py"]
+
+
+def test_a_notebook_holds_hu_over_a_score():
+    scan = cac.read_ct(SAMPLE)
+    hu, before = scan.hu, scan.hu.copy()
+    result = cac.score(scan)
+    heart = result.heart
+    mask = voxels_of(heart)
+    mask_before = mask.copy()
+    viewed_after_a_shallow_copy(heart)
+    del scan, result, heart
+    overwrite_freed_memory()
+    np.testing.assert_array_equal(hu, before)
+    np.testing.assert_array_equal(mask, mask_before)
+
+
+@pytest.mark.long
+def test_rows_of_a_training_are_labelled_by_the_scan_itself(monkeypatch):
+    patient = draw_lesion_patient(5_000_001)
+    scanner, pose, z_range_mm = draw_scan(5_000_001)
+    scan = scan_patient(patient, scanner, pose, 1, scan_grid(scanner, z_range_mm), 1)
+    ct = as_ct_scan(scan, patient)
+    values = sitk.GetArrayFromImage(ct.image)
+    shares_seen = []
+    kind_shares = lesion_rows.kind_shares
+
+    def checked_shares(id_map, ids, hu, sources):
+        overwrite_freed_memory()
+        np.testing.assert_array_equal(hu, values)
+        shares_seen.append(kind_shares(id_map, ids, hu, sources))
+        return shares_seen[-1]
+
+    monkeypatch.setattr(lesion_rows, "kind_shares", checked_shares)
+    territories = load_model(find_model("territories").path, "cpu")
+    rows = lesion_rows.scan_rows(ct, lesion_rows.sources_of(scan), territories, np.random.default_rng(0))
+    assert len(shares_seen) == 2
+    assert len(rows) > 50
+    assert rows["shares"][:, LESION_KINDS.index("noise")].mean() < 0.5
