@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from CACScoringLib.core.processes import processor_name
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # There are as many workers as cores, so that more threads would only wait. Torch and ITK read these variables when
     # they are loaded, here and in child processes.
@@ -26,6 +28,11 @@ def real_ct():
         return path
 
     return find
+
+
+def pytest_report_header():
+    """Show where the tests ran: arithmetic differs between processors."""
+    return f"processor: {processor_name()}"
 
 
 def pytest_collection_modifyitems(items):

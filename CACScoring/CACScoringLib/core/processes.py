@@ -1,4 +1,4 @@
-"""Process trees to end, free memory, and usable cores.
+"""Process trees to end, free memory, usable cores and the processor's name.
 
 psutil is imported on use: 3D Slicer lacks it until the panel has installed it.
 """
@@ -6,6 +6,7 @@ psutil is imported on use: 3D Slicer lacks it until the panel has installed it.
 from __future__ import annotations
 
 import os
+import platform
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +23,14 @@ def kill_tree(process_id: int) -> None:
         for member in (process, *process.children(recursive=True)):
             with suppress(psutil.NoSuchProcess):
                 member.kill()
+
+
+def processor_name() -> str:
+    """Return the processor's model, such as "AMD EPYC 9V74 80-Core Processor"; its architecture if that is unknown."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(encoding="utf-8", errors="replace").splitlines() if facts.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def core_count() -> int:

@@ -62,7 +62,7 @@ NETWORKS = {
     "lesions": _Network(
         "network that names what candidates are: calcium of an artery or elsewhere, a device, noise",
         "training.lesions",
-        {"data", "annotator", *_LOOP, "devices", "start"},
+        {"data", "annotator", "workers", *_LOOP, "devices", "start"},
     ),
     "slices": _Network("network that classifies slices with calcium", "training.slices", _CT),
     "decomposition": _Network("network that computes the calcium map", "training.decomposition", _CT),

@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid, scan_from_
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.io.reading import read_ct
-from CACScoringLib.models.cards import LoadedModel
+from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
 from CACScoringLib.scoring.borders import border_parts
 from CACScoringLib.scoring.evidence import BLOOD_HU
@@ -33,7 +33,7 @@ from CACScoringLib.scoring.sites import candidate_sites
 
 from ..phantom.cohort.export import as_ct_scan, image_on
 from ..phantom.cohort.lesion_patients import draw_lesion_patient, draw_scan
-from ..phantom.insertion.background import Background
+from ..phantom.insertion.background import Background, prepare_background
 from ..phantom.insertion.inserted import InsertedScan, InsertedSettings, clean_scan, insert_lesions
 from ..phantom.scanner.response import Stamp, add_stamps
 from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
@@ -97,19 +97,22 @@ def patient_rows(number: int, folder: Path, territories: LoadedModel) -> np.ndar
     return _stored(folder / f"lesions-v{VERSION}-{number}.npy", partial(_rows_of_patient, number, territories))
 
 
-def inserted_rows(background: Background, name: str, seed: int, folder: Path, territories: LoadedModel) -> np.ndarray:
+def inserted_rows(scan: TrainingScan, seed: int, folder: Path, territories: LoadedModel) -> np.ndarray:
     """Open the lesions of a real scan with insertions, ROW [n]; make and write them if missing.
 
     Args:
-        background: Real scan free of coronary calcium; what else is dense in it counts as noise.
-        name: Name of the scan.
+        scan: Real scan free of coronary calcium; what else is dense in it counts as noise.
         seed: Seed of the insertions.
         folder: Folder of the rows.
         territories: Territory network.
+
+    Raises:
+        CTError: The scan cannot be read, or calcium cannot be inserted into it.
     """
-    return _stored(
-        folder / f"lesions-v{VERSION}-{name}-{seed}.npy", partial(_rows_of_insertion, background, seed, territories)
-    )
+    path = folder / f"lesions-v{VERSION}-{scan.fingerprint()}-{seed}.npy"
+    if not path.exists():
+        _background(scan)  # raises its errors, which `_stored` takes for a scan without lesions
+    return _stored(path, partial(_rows_of_insertion, scan, seed, territories))
 
 
 def annotated_rows(scan: TrainingScan, folder: Path, territories: LoadedModel) -> np.ndarray:
@@ -147,12 +150,20 @@ def _rows_of_patient(number: int, territories: LoadedModel) -> np.ndarray:
     return scan_rows(as_ct_scan(scan, patient), sources_of(scan), territories, np.random.default_rng([number, 73]))
 
 
-def _rows_of_insertion(background: Background, seed: int, territories: LoadedModel) -> np.ndarray:
+@lru_cache(maxsize=1)
+def _background(scan: TrainingScan) -> Background:
+    """Read and measure a real scan; the seeds of a scan follow one another."""
+    territories = load_model(find_model("territories").path, "cpu")
+    return prepare_background(read_ct(scan.ct, scan.series), None, scan.patient, territories)
+
+
+def _rows_of_insertion(scan: TrainingScan, seed: int, territories: LoadedModel) -> np.ndarray:
+    background = _background(scan)
     settings = InsertedSettings(vary=True, everywhere=True, stent_share=STENT_SHARE, seed=seed)
-    scan = insert_lesions(clean_scan(background, settings), background, 0, settings)
-    acquisition = replace(background.scan.acquisition, kvp=scan.scanner.kvp)
-    ct = scan_from_image(image_on(scan.grid, scan.hu), acquisition)
-    return scan_rows(ct, sources_of(scan), territories, np.random.default_rng([seed, 74]))
+    inserted = insert_lesions(clean_scan(background, settings), background, 0, settings)
+    acquisition = replace(background.scan.acquisition, kvp=inserted.scanner.kvp)
+    ct = scan_from_image(image_on(inserted.grid, inserted.hu), acquisition)
+    return scan_rows(ct, sources_of(inserted), territories, np.random.default_rng([seed, 74]))
 
 
 def _stored(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:

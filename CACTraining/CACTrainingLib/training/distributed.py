@@ -31,7 +31,8 @@ PATIENCE = timedelta(days=1)
 def make_fabric(half_precision: bool, device: str = "auto", devices: int = 1) -> Fabric:
     """Make the Fabric of the processes that torchrun has started; without torchrun, of `devices` on this machine.
 
-    half_precision: True for bfloat16, if the device computes in it natively. Raises DeviceError, TrainingError.
+    half_precision: True for bfloat16 on GPUs that compute in it, and on a processor that does, for a single process,
+    which checks it (`gradients`). Raises DeviceError, TrainingError.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     device = choose_device(device)
@@ -46,15 +47,20 @@ def make_fabric(half_precision: bool, device: str = "auto", devices: int = 1) ->
         strategy=DDPStrategy(timeout=PATIENCE, forward_sync_buffers=False) if is_distributed else "auto",
         devices=processes,
         num_nodes=machines,
-        precision="bf16-mixed" if half_precision and _bfloat16_is_fast(device) else "32-true",
+        precision="bf16-mixed" if half_precision and _bfloat16_is_fast(device, is_distributed) else "32-true",
     )
 
 
-def _bfloat16_is_fast(device: str) -> bool:
+def uses_bfloat16(fabric: Fabric) -> bool:
+    """True if networks of a Fabric run in bfloat16."""
+    return fabric.strategy.precision.precision == "bf16-mixed"
+
+
+def _bfloat16_is_fast(device: str, is_distributed: bool) -> bool:
     """True if the device computes in bfloat16 natively; emulation is slow."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return not is_distributed and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def from_first(fabric: Fabric, job: Callable[[], T]) -> T:

@@ -16,9 +16,9 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.nn import functional
 
+from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.models.inference import Runner, predict
 from CACScoringLib.networks.configs import LESION_KINDS, LesionNetConfig
@@ -28,7 +28,6 @@ from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 from ..data.datasets import default_cache, find_scans, split_by_patient
 from ..data.lesion_batches import LesionAugmentation, LesionData, plain_input, varied_input
 from ..data.lesion_rows import ARTERIES, annotated_rows, inserted_rows, kind_is_known, patient_rows
-from ..phantom.insertion.background import prepare_background
 from ..project.training_scan import DataError, TrainingScan
 from ..statistics.roc import area
 from .distributed import in_turn
@@ -117,11 +116,7 @@ class LesionTask(Task[LesionTraining]):
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         x = batch["x"].contiguous(memory_format=torch.channels_last_3d)
         loss = lesion_loss(self.modules["lesions"](x, logits=True), batch["shares"])
-        optimizer = self.optimizers["lesions"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        nn.utils.clip_grad_norm_(self.modules["lesions"].parameters(), 5.0)
-        optimizer.step()
+        self.descend("lesions", loss, fabric, max_norm=5.0)
         return {"loss": loss.detach()}
 
     def validate(self, network: Runner | nn.Module) -> dict[str, float]:
@@ -212,31 +207,45 @@ def train(options: RunOptions, settings: LesionTraining, progress: Progress) -> 
         return run.write_model(settings, data, outcome, evaluate, INTENDED_USE)
 
 
+_RowJob = Callable[[LoadedModel], np.ndarray]
+"""Function that opens a scan's lesions, and makes them if missing, given the territory network."""
+
+
+def _row_writer() -> Callable[[_RowJob], None]:
+    """Return the function of a worker that makes a scan's lesions."""
+    territories = load_model(find_model("territories").path, "cpu")
+
+    def write(job: _RowJob) -> None:
+        job(territories)
+
+    return write
+
+
 def _gather(options: RunOptions, settings: LesionTraining, progress: Progress) -> tuple[LesionData, LesionData, str]:
     """Make the lesions that are not cached yet: those to learn from, those to validate on, and a note on real scans."""
     folder = default_cache() / "lesions"
-    territories = load_model(find_model("territories").path, "cpu")
     scans = find_scans(options.data, options.annotator) if options.data else []
     annotated: tuple[list[TrainingScan], list[TrainingScan]] = ([], [])
     if settings.annotated_share is not None:
         readings = [replace(scan, automatic=None) for scan in scans if scan.annotators]
         annotated = split_by_patient(readings, settings.loop.validation_share, settings.loop.seed)
         scans = [scan for scan in scans if not scan.annotators]
-    jobs: list[Callable[[], np.ndarray]] = [
-        partial(patient_rows, FIRST_NUMBERS[use] + number, folder, territories)
+    scans = [scan for scan in scans if not scan.shows_calcium()]
+    jobs: list[_RowJob] = [
+        partial(patient_rows, FIRST_NUMBERS[use] + number, folder)
         for use, count in (("training", settings.patients), ("validation", settings.validation_patients))
         for number in range(count)
     ]
-    for scan in scans:
-        background = prepare_background(read_ct(scan.ct), None, scan.patient, territories)
-        jobs += [
-            partial(inserted_rows, background, scan.patient, seed, folder, territories)
-            for seed in range(settings.insertions)
-        ]
-    jobs += [partial(annotated_rows, scan, folder, territories) for part in annotated for scan in part]
+    jobs += [partial(inserted_rows, scan, seed, folder) for scan in scans for seed in range(settings.insertions)]
+    jobs += [partial(annotated_rows, scan, folder) for part in annotated for scan in part]
+    if options.workers > 1:
+        for event in run_jobs(_row_writer, jobs, options.workers, progress.counted):
+            if event.state == "lost":
+                raise DataError(f"The lesions of a scan could not be made. {event.reason}")
+    territories = load_model(find_model("territories").path, "cpu")
     rows = []
     for done, job in enumerate(jobs, 1):
-        rows.append(job())
+        rows.append(job(territories))
         progress.counted(done, len(jobs))
     first, stop = settings.patients, settings.patients + settings.validation_patients
     last = len(rows) - len(annotated[1])

@@ -28,10 +28,12 @@ from torch import nn
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.files import OutputError, atomic_write
+from CACScoringLib.core.processes import processor_name
 from CACScoringLib.core.progress import Progress
 
 from .curves import Curves, text_curve
-from .distributed import from_first, in_turn, make_fabric
+from .distributed import from_first, in_turn, make_fabric, uses_bfloat16
+from .gradients import MAX_DIFFERENCE, GradientHistory, gradient_differences
 from .run_folder import CHECKPOINT, TrainingError, has_checkpoint
 from .settings import LoopSettings, facts_of
 
@@ -62,6 +64,7 @@ class Task(Generic[Settings]):
         modules: Networks by name.
         optimizers: Optimizers by name.
         batch_number: Number of the batch to make, counted from 0; set by the loop.
+        gradients: Norms of the gradients so far; set by the loop.
     """
 
     settings: Settings
@@ -70,6 +73,7 @@ class Task(Generic[Settings]):
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
     batch_number = 0
+    gradients: GradientHistory
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         """Make one batch; called in a separate thread."""
@@ -95,11 +99,25 @@ class Task(Generic[Settings]):
         """Return a sample of a network's output after a validation, uint8 [row, column, 3], or None."""
         return None
 
-    def descend(self, name: str, loss: torch.Tensor, fabric: Fabric) -> None:
-        """Take one step with an optimizer down the gradient of a loss."""
+    def descend(self, name: str, loss: torch.Tensor, fabric: Fabric, max_norm: float | None = None) -> None:
+        """Take one step with an optimizer down the gradient of a loss.
+
+        max_norm: Norm to which a larger gradient is scaled; None leaves it as it is.
+        """
         optimizer = self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
+        learning = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        parameters = {
+            f"{module_name}.{path.removeprefix('_forward_module.')}": parameter
+            for module_name, module in self.modules.items()
+            for path, parameter in module.named_parameters()
+            if id(parameter) in learning and parameter.grad is not None
+        }
+        if parameters:
+            norm = self.gradients.add(name, parameters)
+            if max_norm is not None:
+                nn.utils.clip_grads_with_norm_(parameters.values(), max_norm, norm)
         optimizer.step()
 
     def state(self) -> dict[str, Any]:
@@ -121,6 +139,7 @@ class Outcome:
         seconds: Time spent training.
         best_step: Steps done at the best validation.
         processes: Number of processes, each of which takes its own batch in every step.
+        arithmetic: Machine, precision and largest norm of a gradient (`_arithmetic`).
     """
 
     weights: dict[str, torch.Tensor]
@@ -129,10 +148,12 @@ class Outcome:
     seconds: float
     best_step: int = 0
     processes: int = 1
+    arithmetic: dict[str, Any] = field(default_factory=dict)
 
-    def facts(self) -> dict[str, float]:
+    def facts(self) -> dict[str, Any]:
         """Return the facts for a model card."""
-        return {"steps_done": self.steps, "best_step": self.best_step, "seconds": round(self.seconds, 1)}
+        counts = {"steps_done": self.steps, "best_step": self.best_step, "seconds": round(self.seconds, 1)}
+        return {**counts, **self.arithmetic}
 
     def load_into(self, network: Network) -> Network:
         """Load the best weights into a network of the same configuration; return it in eval mode."""
@@ -164,10 +185,11 @@ def train(
         TrainingError: The loss is not a number, or the checkpoint belongs to another training.
         OutputError: There is a checkpoint and `resume` is False, or the disk is full.
     """
-    fabric = fabric or make_fabric(settings.half_precision, device)
+    fabric = _with_sound_gradients(fabric or make_fabric(settings.half_precision, device), task, settings, progress)
     run = _Run(task, settings, folder, fabric)
     if from_first(fabric, lambda: has_checkpoint(folder, resume)):
         in_turn(fabric, run.load)
+    run.note_precision()
     state = run.state
     writer = closing(Curves(folder, state.step)) if fabric.is_global_zero else nullcontext()
     with writer as curves, closing(_prefetched(task, settings, state.step, fabric.global_rank)) as batches:
@@ -176,7 +198,45 @@ def train(
         _loop(run, curves, batches, progress)
     if fabric.is_global_zero:
         progress.note(text_curve(folder, task.better))
-    return Outcome(run.best_weights, state.best_metrics, state.step, state.seconds, state.best_step, fabric.world_size)
+    return Outcome(
+        run.best_weights,
+        state.best_metrics,
+        state.step,
+        state.seconds,
+        state.best_step,
+        fabric.world_size,
+        _arithmetic(fabric, state),
+    )
+
+
+def _with_sound_gradients(fabric: Fabric, task: Task[object], settings: LoopSettings, progress: Progress) -> Fabric:
+    """Return a Fabric whose precision gives right gradients: float32 on a processor where bfloat16 does not."""
+    if not uses_bfloat16(fabric) or fabric.device.type != "cpu":
+        return fabric
+    start = time.monotonic()
+    differences = gradient_differences(task, _numbered_batch(task, settings.seed, 0, 0), fabric)
+    worst, difference = max(differences.items(), key=lambda item: item[1], default=("", 0.0))
+    found = (
+        f"Gradients in bfloat16 and float32 compared in {time.monotonic() - start:.1f} s: they differ by at most "
+        f"{difference:.2g} of their norm, in {worst}"
+    )
+    if difference <= MAX_DIFFERENCE:
+        progress.note(f"{found}.")
+        return fabric
+    progress.note(f"{found}, so this processor's bfloat16 is wrong here. The training runs in float32.")
+    return make_fabric(False, "cpu")
+
+
+def _arithmetic(fabric: Fabric, state: _State) -> dict[str, Any]:
+    """Return for a model card what a training was computed by."""
+    is_gpu = fabric.device.type == "cuda"
+    return {
+        "processor": processor_name(),
+        "accelerator": torch.cuda.get_device_name(fabric.device) if is_gpu else None,
+        "precision": ", then ".join(state.precisions),
+        "pytorch": torch.__version__,
+        "largest_gradient_norm": float(f"{state.largest_norm:.4g}"),
+    }
 
 
 @dataclass
@@ -187,6 +247,8 @@ class _State:
         waited: Validations since the best one.
         ill: Consecutive validations that showed a collapse.
         warned: Codes of reported warnings.
+        precisions: Precisions of the training, one after the other; a run may be resumed on another machine.
+        largest_norm: Largest norm of a gradient.
     """
 
     step: int = 0
@@ -198,6 +260,8 @@ class _State:
     best_step: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
     warned: list[str] = field(default_factory=list)
+    precisions: list[str] = field(default_factory=list)
+    largest_norm: float = 0.0
 
 
 class _Run:
@@ -217,6 +281,18 @@ class _Run:
         self.best_weights: dict[str, torch.Tensor] = {}
         self.healthy: dict[str, Any] | None = None
         self._last = time.monotonic()
+        task.gradients = GradientHistory()
+
+    def note_precision(self) -> None:
+        """Add the present precision to those of the training if it differs from the last one."""
+        precision = "bfloat16" if uses_bfloat16(self.fabric) else "float32"
+        if self.state.precisions[-1:] != [precision]:
+            self.state.precisions.append(precision)
+
+    def check_gradients(self) -> None:
+        """Check the gradients since the last check. Raises TrainingError."""
+        self.task.gradients.check()
+        self.state.largest_norm = max(self.state.largest_norm, self.task.gradients.largest)
 
     def tick(self) -> None:
         """Add the time since the last tick. With a limit of minutes, all processes use the clock of the first."""
@@ -369,7 +445,10 @@ def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Te
         batch = {name: tensor.to(run.fabric.device) for name, tensor in next(batches).items()}
         for module in task.modules.values():
             module.train()
+        task.gradients.step = state.step
         values = {name: float(value) for name, value in task.step(batch, run.fabric, state.step).items()}
+        if run.fabric.device.type == "cpu" or not all(map(math.isfinite, values.values())):
+            run.check_gradients()  # their norms would have to be fetched from a GPU
         if not all(map(math.isfinite, values.values())):
             message = (
                 f"The loss is no longer a number at step {state.step} ({values}). Go on from the last checkpoint with "
@@ -384,6 +463,8 @@ def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Te
             progress.counted(round(1000 * min(1.0, run.fraction_done())), 1000)
             last_report = time.monotonic()
         is_last_step = run.fraction_done() >= 1
+        if state.step % LOG_EVERY_STEPS == 0 or state.step % settings.validate_every == 0 or is_last_step:
+            run.check_gradients()
         if curves and (state.step % LOG_EVERY_STEPS == 0 or is_last_step):
             names = dict.fromkeys(name for losses in unlogged for name in losses)
             means = {name: sum(losses.get(name, 0.0) for losses in unlogged) / len(unlogged) for name in names}

@@ -101,11 +101,7 @@ class TerritoryTask(Task[TerritoryTraining]):
         x = batch["x"].contiguous(memory_format=torch.channels_last_3d)
         logits = self.modules["territories"](x, logits=True)
         loss, parts = territory_loss(logits, batch["labels"], batch["heart"], batch["possible"])
-        optimizer = self.optimizers["territories"]
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        nn.utils.clip_grad_norm_(self.modules["territories"].parameters(), 5.0)
-        optimizer.step()
+        self.descend("territories", loss, fabric, max_norm=5.0)
         return {"loss": loss.detach(), **parts}
 
     def prepare(self) -> None:

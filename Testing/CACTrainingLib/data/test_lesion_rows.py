@@ -1,5 +1,6 @@
 """Lesions with a known source: what each holds, how they are kept, and how they are drawn and varied."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,6 +32,9 @@ from CACTrainingLib.data.lesion_rows import (
 )
 from CACTrainingLib.phantom.cohort.lesion_patients import OSTIUM_MM, draw_lesion_patient, draw_scan
 from CACTrainingLib.phantom.scanner.response import Stamp
+from CACTrainingLib.project.training_scan import TrainingScan
+
+SCAN = TrainingScan(Path("ct.nii.gz"), Path("heart.nii.gz"), "A0001")
 
 
 def rows_of(*kinds, volume_mm3=10.0):
@@ -120,9 +124,10 @@ def test_a_scan_without_a_heart_or_room_for_calcium_has_no_lesions(tmp_path, mon
     monkeypatch.setattr(lesion_rows, "_rows_of_patient", fail)
     monkeypatch.setattr(lesion_rows, "insert_lesions", fail)
     monkeypatch.setattr(lesion_rows, "clean_scan", lambda *_: None)
+    monkeypatch.setattr(lesion_rows, "_background", lambda _: None)
     for _ in range(2):  # the second time from the file
         assert len(patient_rows(5_000_004, tmp_path, None)) == 0
-        assert len(inserted_rows(None, "A0001", 3, tmp_path, None)) == 0
+        assert len(inserted_rows(SCAN, 3, tmp_path, None)) == 0
 
 
 def test_rows_of_another_version_are_refused(tmp_path):
