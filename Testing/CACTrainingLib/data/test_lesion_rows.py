@@ -1,6 +1,5 @@
 """Lesions with a known source: what each holds, how they are kept, and how they are drawn and varied."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,9 +32,6 @@ from CACTrainingLib.data.lesion_rows import (
 from CACTrainingLib.phantom.cohort.lesion_patients import OSTIUM_MM, draw_lesion_patient, draw_scan
 from CACTrainingLib.phantom.scanner.response import Stamp
 from CACTrainingLib.project.training_scan import TrainingScan
-
-SCAN = TrainingScan(Path("ct.nii.gz"), Path("heart.nii.gz"), "A0001")
-
 
 def rows_of(*kinds, volume_mm3=10.0):
     """Rows of lesions in the middle of a patch, of which the CT shows 400 HU in tissue of 40."""
@@ -125,9 +121,11 @@ def test_a_scan_without_a_heart_or_room_for_calcium_has_no_lesions(tmp_path, mon
     monkeypatch.setattr(lesion_rows, "insert_lesions", fail)
     monkeypatch.setattr(lesion_rows, "clean_scan", lambda *_: None)
     monkeypatch.setattr(lesion_rows, "_background", lambda _: None)
+    (tmp_path / "ct.nii.gz").touch()
+    scan = TrainingScan(tmp_path / "ct.nii.gz", tmp_path / "ct.nii.gz", "A0001")
     for _ in range(2):  # the second time from the file
         assert len(patient_rows(5_000_004, tmp_path, None)) == 0
-        assert len(inserted_rows(SCAN, 3, tmp_path, None)) == 0
+        assert len(inserted_rows(scan, 3, tmp_path, None)) == 0
 
 
 def test_rows_of_another_version_are_refused(tmp_path):
