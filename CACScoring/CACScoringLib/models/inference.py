@@ -117,7 +117,7 @@ class ProcessorNetwork:
                 if index < len(inputs):
                     request.start_async([np.ascontiguousarray(inputs[index : index + 1], np.float32)])
         except (RuntimeError, MemoryError) as error:
-            if _out_of_memory(error):
+            if is_out_of_memory(error):
                 raise _too_little_memory() from error
             raise
         return np.concatenate(outputs)
@@ -148,7 +148,7 @@ def prepared(network: torch.nn.Module, device: str) -> torch.nn.Module:
     try:
         network = network.to(device)
     except (RuntimeError, MemoryError) as error:
-        if device == "cpu" or not _out_of_memory(error):
+        if device == "cpu" or not is_out_of_memory(error):
             raise
         network = network.to("cpu")
         _moved.add(network)
@@ -201,7 +201,7 @@ def _by_torch(
             start += size
             continue
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         # Outside the except block, which keeps the failed batch's tensors alive.
         device = _device(network)
@@ -255,7 +255,8 @@ def _too_little_memory() -> DeviceError:
     return DeviceError("There is too little memory to run the networks. Close other programs and try again.")
 
 
-def _out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """True if an error of PyTorch or OpenVINO says that a device's memory is full."""
     # "unable to find an engine" is PyTorch's if each of cuDNN's algorithms ran out of memory, "bad_alloc" OpenVINO's.
     texts = (
         "ALLOC_FAILED", "can't allocate memory", "not enough memory", "out of memory", "unable to find an engine",

@@ -30,6 +30,7 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.files import OutputError, atomic_write
 from CACScoringLib.core.processes import processor_name
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.inference import is_out_of_memory
 
 from .curves import Curves, text_curve
 from .distributed import from_first, in_turn, make_fabric, uses_bfloat16
@@ -182,7 +183,8 @@ def train(
         fabric: Fabric of the launched processes; None trains in this process alone, on `device`.
 
     Raises:
-        TrainingError: The loss is not a number, or the checkpoint belongs to another training.
+        TrainingError: The loss is not a number, a gradient is wrong, the device's memory is full, or the checkpoint
+            belongs to another training.
         OutputError: There is a checkpoint and `resume` is False, or the disk is full.
     """
     fabric = _with_sound_gradients(fabric or make_fabric(settings.half_precision, device), task, settings, progress)
@@ -195,7 +197,15 @@ def train(
     with writer as curves, closing(_prefetched(task, settings, state.step, fabric.global_rank)) as batches:
         if curves:
             progress.note(f"Curves, also while it runs: tensorboard --logdir {folder} (pip install tensorboard)")
-        _loop(run, curves, batches, progress)
+        try:
+            _loop(run, curves, batches, progress)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"The memory of the device ({fabric.device}) is full at step {state.step}. Close other programs and go "
+                "on with --resume, or start anew with a smaller batch_size."
+            ) from error
     if fabric.is_global_zero:
         progress.note(text_curve(folder, task.better))
     return Outcome(

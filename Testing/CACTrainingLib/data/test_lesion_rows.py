@@ -33,6 +33,7 @@ from CACTrainingLib.phantom.cohort.lesion_patients import OSTIUM_MM, draw_lesion
 from CACTrainingLib.phantom.scanner.response import Stamp
 from CACTrainingLib.project.training_scan import TrainingScan
 
+
 def rows_of(*kinds, volume_mm3=10.0):
     """Rows of lesions in the middle of a patch, of which the CT shows 400 HU in tissue of 40."""
     rows = np.zeros(len(kinds), ROW)

@@ -129,6 +129,17 @@ def test_a_wrong_gradient_stops_the_training_and_is_in_no_checkpoint(tmp_path, f
     assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == LOG_EVERY_STEPS
 
 
+def test_a_full_device_is_an_error_that_says_what_to_do(tmp_path):
+    task = LayersTask(LOOP, nn.Linear(8, 2))
+
+    def step(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    task.step = step
+    with pytest.raises(TrainingError, match=r"full at step 0.*batch_size"):
+        train(task, LoopSettings(4, half_precision=False), tmp_path, Progress(), "cpu")
+
+
 def gradients_of(*norms):
     parameters = {f"p{n}": nn.Parameter(torch.zeros(1)) for n in range(len(norms))}
     for parameter, norm in zip(parameters.values(), norms, strict=True):
