@@ -118,7 +118,9 @@ def landmarks(hu: np.ndarray) -> Chest:
 
 def _lungs(hu: np.ndarray) -> np.ndarray:
     """Non-tissue that is neither outside air nor bowel gas. Crops cut through lungs, so touching a side is allowed."""
-    labels, _ = ndimage.label(hu < TISSUE_HU)
+    scanned = _field_of_view(hu)
+    beyond = np.pad(~scanned, 1, constant_values=True)
+    labels, _ = ndimage.label((hu < TISSUE_HU) & scanned)
     inner, cut, lung_ml = [], [], 0.0
     for label, box in enumerate(ndimage.find_objects(labels), 1):
         part = labels[box] == label
@@ -126,8 +128,9 @@ def _lungs(hu: np.ndarray) -> np.ndarray:
         values = hu[box][part] if volume_ml >= MIN_LUNG_ML else None
         if values is None or np.median(values) <= OUTSIDE_AIR_HU:
             continue
-        touches_front = box[1].start == 0
-        sides = (box[1].stop == hu.shape[1], box[2].start == 0, box[2].stop == hu.shape[2])
+        around = beyond[box[1].start : box[1].stop + 2, box[2].start : box[2].stop + 2]
+        neighbours = around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]
+        touches_front, *sides = (bool((part.any(0) & side).any()) for side in neighbours)
         # One lung does not reach back and both sides; both lungs together may, but leave no other lung then.
         if not all(sides):
             lung_ml += volume_ml
@@ -145,6 +148,12 @@ def _lungs(hu: np.ndarray) -> np.ndarray:
             continue
         lungs[box] |= part
     return lungs
+
+
+def _field_of_view(hu: np.ndarray) -> np.ndarray:
+    """Return the columns [j, i] that were scanned; around a circle, say, all slices hold one value of air."""
+    filled = (np.ptp(hu, axis=0) <= 1) & (hu.max(0) <= OUTSIDE_AIR_HU)
+    return ~grown(filled, axes=(0, 1))
 
 
 def _enhanced_lumen(hu: np.ndarray, spine_row: int) -> np.ndarray | None:

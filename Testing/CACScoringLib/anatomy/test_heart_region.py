@@ -50,6 +50,37 @@ def codes(region) -> set[str]:
     return {warning.code for warning in region.warnings}
 
 
+def in_a_circle(image, fill):
+    """Fill the corners of every slice, outside the largest ellipse in it."""
+    hu = array(image)
+    j, i = (np.linspace(-1, 1, n) for n in hu.shape[1:])
+    hu[:, j[:, None] ** 2 + i**2 > 1] = fill
+    filled = sitk.GetImageFromArray(hu)
+    filled.CopyInformation(image)
+    return filled
+
+
+def padded(image, fill):
+    return sitk.ConstantPad(image, [40, 40, 0], [40, 40, 0], fill)
+
+
+@pytest.mark.parametrize("fill", [-1000, -1024])
+@pytest.mark.parametrize("around", ["circle", "padding", "both"])
+def test_air_around_a_field_of_view_that_cuts_the_lungs_changes_nothing(chest, fill, around):
+    """Scanners fill the corners of gated scans; cut lungs are not a part of that air."""
+    cut = chest.image[34:122, 2:84, 10:80]
+    expected = heart_region(scan_from_image(cut, ACQUISITION))
+    image = cut if around == "padding" else in_a_circle(cut, fill)
+    image = image if around == "circle" else padded(image, -1000)
+    region = heart_region(scan_from_image(image, ACQUISITION))
+    mask, excluded = (
+        sitk.Resample(part, cut, sitk.Transform(), sitk.sitkNearestNeighbor) for part in (region.mask, region.excluded)
+    )
+    np.testing.assert_array_equal(array(mask), array(expected.mask))
+    assert array(excluded)[array(expected.excluded) == BONE_LABEL].mean() > 0.95
+    assert region.warnings == expected.warnings == ()
+
+
 def test_region_covers_the_heart(chest, region):
     assert covered(chest.heart, region.mask) >= 0.97
     assert region.mask.GetPixelID() == sitk.sitkUInt8
