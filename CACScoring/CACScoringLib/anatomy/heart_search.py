@@ -24,7 +24,16 @@ from ..core.voxels import voxels_of
 from ..models.preprocessing import TERRITORY_SPACING_MM
 from .chest import GRID_MM, TISSUE_HU, depth_inside, on_working_grid, widened, within
 from .heart_network import heart_mask
-from .heart_region import AORTA_LABEL, AROUND_LESIONS, BONE_LABEL, HeartRegion, bone_beside, cut_warnings, heart_region
+from .heart_region import (
+    AORTA_LABEL,
+    AROUND_LESIONS,
+    BONE_LABEL,
+    HeartRegion,
+    bone_beside,
+    cut_ends,
+    cut_warnings,
+    heart_region,
+)
 from .territories import OUTSIDE, Territories, find_territories
 
 if TYPE_CHECKING:
@@ -195,6 +204,12 @@ def _decide(scan: CTScan, by_lungs: HeartCandidate, by_network: HeartCandidate, 
             f"only {math.floor(100 * agreement)}% (Dice)."
         )
         return _from_lungs(lungs, reason)
+    doubt = without_arteries(heart.territories)
+    if doubt and {"top", "bottom"} <= set(cut_ends(voxels_of(heart.mask), heart.mask.GetSpacing(), 0.0)):
+        # A thorax of plastic has lungs too.
+        raise NoHeartError(
+            f"The heart of the network {heart.source}, which both ends of the scan cut, is none: {doubt}"
+        )
     return _confirmed(heart, lungs)
 
 

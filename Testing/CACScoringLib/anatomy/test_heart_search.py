@@ -246,6 +246,16 @@ class TestTerritories:
         located = find_heart(chest.scan(), None, None, NETWORK)
         assert (located.source, codes(located)) == ("known", [])
 
+    def test_a_short_piece_without_arteries_is_no_heart(self, chest, say):
+        """A phantom of a thorax has lungs around its insert."""
+        part = slice(28, 55)
+        image, heart = chest.image[:, :, part], chest.heart[part]
+        say(heart, image)
+        with pytest.raises(
+            NoHeartError, match="which both ends of the scan cut, is none: its territory LAD holds 0 ml"
+        ):
+            find_heart(scan_from_image(image, Acquisition("test")), None, None, NETWORK)
+
     def test_a_given_heart_keeps_its_outline(self, chest, say):
         say(chest.heart, chest.image)
         user_mask = Grid.of(chest.image).image(chest.heart.astype(np.uint8))
