@@ -1,12 +1,14 @@
 """The heart region: on a chest of ellipsoids, on real CTs, and on scans without a heart."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from ellipsoid_chest import Chest
 from scipy import ndimage
 
-from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, heart_region
+from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, _dome, heart_region
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import NoHeartError, scan_from_image
 
@@ -217,3 +219,12 @@ def test_real_hearts_are_covered(real_ct, name):
     region = heart_region(scan_from_image(read(real_ct(name)), ACQUISITION))
     assert covered(truth, region.mask) >= 0.95
     assert dice(truth, array(region.mask) != 0) >= 0.6
+
+
+def test_the_right_dome_is_seen_right_of_the_heart_only():
+    """Right of the midline by a fifth of the chest's width, less 12 mm; the left one likewise, and at the back."""
+    lungs = np.ones((40, 40, 100), bool)
+    for columns, bottom in ((slice(0, 26), 10), (slice(26, 74), 20), (slice(74, 100), 5)):
+        lungs[:bottom, :, columns] = False
+    chest = SimpleNamespace(lungs=lungs, midline=50, width=100, front=0, back=39)
+    assert (_dome(chest, right_side=True), _dome(chest, right_side=False)) == (10, 5)
