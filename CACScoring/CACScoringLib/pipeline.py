@@ -8,7 +8,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from .anatomy.epicardial_fat import measure_epicardial_fat
-from .anatomy.heart_search import locate_heart
+from .anatomy.heart_search import LEAST_AGREEMENT, LEAST_AGREEMENT_OF_OUTLINES, locate_heart, mask_warnings
 from .calcium_map.decomposition import DecompositionSettings, decompose_heart
 from .core.acquisition import Acquisition
 from .core.ct import CTError, CTScan, ScanWarning, mask_on_scan_grid
@@ -129,12 +129,16 @@ def score_scan(
     with progress.step("heart"):
         normalisation = normalisation_of(scan, settings.normalisation)
         scored = normalisation.of(scan)
-        region = locate_heart(scored, heart, networks, None if reader is None else reader.sites)
+        region, doubts = locate_heart(scored, heart, networks, None if reader is None else reader.sites), ()
         if pericardium is not None:
-            outline, doubts = mask_on_scan_grid(pericardium, scored, "pericardium mask")
-            region = replace(region, pericardium=outline, warnings=(*region.warnings, *doubts))
+            outline, warnings = mask_on_scan_grid(pericardium, scored, "pericardium mask")
+            heart_outline, least = region.mask, LEAST_AGREEMENT
+            if region.pericardium is not None:
+                heart_outline, least = region.pericardium, LEAST_AGREEMENT_OF_OUTLINES
+            doubts = mask_warnings("pericardium mask", outline, heart_outline, least)
+            region = replace(region, pericardium=outline, warnings=(*region.warnings, *warnings, *doubts))
         source = region.source if pericardium is None else "given"
-        fat = measure_epicardial_fat(scored, region.pericardium, source)
+        fat = measure_epicardial_fat(scored, None if doubts else region.pericardium, source)
     with progress.step("acquisition"):
         rules_calibration = rules.calibration_mg_per_mm3_hu
         calibration = settings.calibration or scan_calibration(

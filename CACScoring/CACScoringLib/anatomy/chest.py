@@ -27,6 +27,9 @@ TISSUE_HU = -400
 OUTSIDE_AIR_HU = -965
 """Outside air and bowel gas lie below, lung (also with emphysema) on average above."""
 
+FILL_RIM = 3
+"""Voxels beside the air around a field of view in which both mix, which would join lungs to other air."""
+
 FOAM_HU = -930
 """Table foam and blankets lift the median of outside air above OUTSIDE_AIR_HU, but not its lowest tenth above this."""
 
@@ -118,7 +121,12 @@ def landmarks(hu: np.ndarray) -> Chest:
 
 def _lungs(hu: np.ndarray) -> np.ndarray:
     """Non-tissue that is neither outside air nor bowel gas. Crops cut through lungs, so touching a side is allowed."""
-    labels, _ = ndimage.label(hu < TISSUE_HU)
+    scanned = _field_of_view(hu)
+    lungs = np.zeros(hu.shape, bool)
+    if not scanned.any():
+        return lungs
+    rows, columns = (np.flatnonzero(scanned.any(axis)) for axis in (1, 0))
+    labels, _ = ndimage.label((hu < TISSUE_HU) & scanned)
     inner, cut, lung_ml = [], [], 0.0
     for label, box in enumerate(ndimage.find_objects(labels), 1):
         part = labels[box] == label
@@ -126,8 +134,8 @@ def _lungs(hu: np.ndarray) -> np.ndarray:
         values = hu[box][part] if volume_ml >= MIN_LUNG_ML else None
         if values is None or np.median(values) <= OUTSIDE_AIR_HU:
             continue
-        touches_front = box[1].start == 0
-        sides = (box[1].stop == hu.shape[1], box[2].start == 0, box[2].stop == hu.shape[2])
+        touches_front = box[1].start == rows[0]
+        sides = (box[1].stop == rows[-1] + 1, box[2].start == columns[0], box[2].stop == columns[-1] + 1)
         # One lung does not reach back and both sides; both lungs together may, but leave no other lung then.
         if not all(sides):
             lung_ml += volume_ml
@@ -136,7 +144,6 @@ def _lungs(hu: np.ndarray) -> np.ndarray:
         else:
             cut.append((touches_front, all(sides), np.percentile(values, 10), box, part))
     uncut_lung_seen = sum(volume_ml for volume_ml, _, _ in inner) >= UNCUT_LUNG_ML
-    lungs = np.zeros(hu.shape, bool)
     for _, box, part in inner:
         lungs[box] |= part
     for touches_front, touches_others, lowest_tenth, box, part in cut:
@@ -145,6 +152,12 @@ def _lungs(hu: np.ndarray) -> np.ndarray:
             continue
         lungs[box] |= part
     return lungs
+
+
+def _field_of_view(hu: np.ndarray) -> np.ndarray:
+    """Return the columns [j, i] that were scanned; around a circle, say, all slices hold one value of air."""
+    filled = (np.ptp(hu, axis=0) <= 1) & (hu.max(0) <= OUTSIDE_AIR_HU)
+    return ~grown(filled, FILL_RIM, axes=(0, 1))
 
 
 def _enhanced_lumen(hu: np.ndarray, spine_row: int) -> np.ndarray | None:

@@ -24,7 +24,16 @@ from ..core.voxels import voxels_of
 from ..models.preprocessing import TERRITORY_SPACING_MM
 from .chest import GRID_MM, TISSUE_HU, depth_inside, on_working_grid, widened, within
 from .heart_network import heart_mask
-from .heart_region import AORTA_LABEL, AROUND_LESIONS, BONE_LABEL, HeartRegion, bone_beside, cut_warnings, heart_region
+from .heart_region import (
+    AORTA_LABEL,
+    AROUND_LESIONS,
+    BONE_LABEL,
+    HeartRegion,
+    bone_beside,
+    cut_ends,
+    cut_warnings,
+    heart_region,
+)
 from .territories import OUTSIDE, Territories, find_territories
 
 if TYPE_CHECKING:
@@ -40,6 +49,13 @@ LESION_MARGIN_MM = 10.0
 LEAST_AGREEMENT = 0.5
 """Dice of the network's heart and the region found from the lungs below which the region is taken: 0.80 and more on six
 whole scans; between regions found in crops and the hearts of the whole scans 0.69 and more."""
+
+LEAST_AGREEMENT_OF_OUTLINES = 0.7
+"""Dice of two outlines of one heart, such as a given pericardium and the network's, or one that was mirrored and
+another, at least."""
+
+LESS_THAN_MIRRORED = 0.1
+"""Dice by which the mirror image of a given mask agrees more with the heart where the mask was mirrored."""
 
 HEART_ML = (150.0, 1700.0)
 HEART_DEPTH_MM = 30.0
@@ -117,7 +133,10 @@ def find_heart(
     if mask is not None:
         on_grid, warnings = mask_on_scan_grid(mask, scan, "heart mask")
         region = HeartRegion(mask=on_grid > 0, excluded=None, source="given", warnings=warnings)
-        return region if territories is None else _with_territories(scan, region, territories)
+        if territories is not None:
+            return _with_territories(scan, region, territories)
+        by_lungs = _candidate(lambda: heart_region(scan))
+        return replace(region, warnings=warnings + mask_warnings("heart mask", region.mask, by_lungs.mask))
     model = network or territories
     if model is None:
         return heart_region(scan)
@@ -126,6 +145,37 @@ def find_heart(
     else:
         by_lungs, by_network = _search_lungs_and_territories(scan, model)
     return _decide(scan, by_lungs, by_network, model.card.name)
+
+
+def mask_warnings(
+    name: str, mask: sitk.Image, heart: sitk.Image | None, least: float = LEAST_AGREEMENT
+) -> tuple[ScanWarning, ...]:
+    """Compare a given mask with the heart found in the scan.
+
+    Args:
+        name: What to call the mask in messages.
+        mask: Given mask, 0 outside, on the scan's grid.
+        heart: Heart found, likewise; None if there is none.
+        least: Dice below which the mask does not belong to it.
+
+    Returns:
+        A severe warning where the mask does not belong to the scan.
+    """
+    if heart is None:
+        volume_ml = np.count_nonzero(voxels_of(mask)) * math.prod(mask.GetSpacing()) / 1000
+        doubt = f"has {volume_ml:.0f} ml; hearts have up to {HEART_ML[1]:.0f} ml" if volume_ml > HEART_ML[1] else ""
+    else:
+        given, found = (voxels_of(image) != 0 for image in (mask, heart))
+        agreement, doubt = _dice_of(given, found), ""
+        if agreement < least:
+            doubt = f"overlaps the heart found in the scan by only {math.floor(100 * agreement)}% (Dice)"
+        for axis, direction in enumerate(("upside down", "front to back", "left to right")):
+            if _dice_of(np.flip(given, axis), found) > max(agreement + LESS_THAN_MIRRORED, LEAST_AGREEMENT_OF_OUTLINES):
+                doubt = f"fits the heart found in the scan better when it is mirrored {direction}"
+    if not doubt:
+        return ()
+    message = f"The {name} {doubt}. Check that it was drawn in this scan and saved with its geometry, or leave it out."
+    return (ScanWarning("mask-doubtful", message),)
 
 
 def _around_lesions(scan: CTScan, sites: np.ndarray, reason: str) -> HeartRegion:
@@ -154,6 +204,12 @@ def _decide(scan: CTScan, by_lungs: HeartCandidate, by_network: HeartCandidate, 
             f"only {math.floor(100 * agreement)}% (Dice)."
         )
         return _from_lungs(lungs, reason)
+    doubt = without_arteries(heart.territories)
+    if doubt and {"top", "bottom"} <= set(cut_ends(voxels_of(heart.mask), heart.mask.GetSpacing(), 0.0)):
+        # A thorax of plastic has lungs too.
+        raise NoHeartError(
+            f"The heart of the network {heart.source}, which both ends of the scan cut, is none: {doubt}"
+        )
     return _confirmed(heart, lungs)
 
 
@@ -203,7 +259,10 @@ def _with_territories(scan: CTScan, region: HeartRegion, model: LoadedModel) -> 
         territories = find_territories(scan, model)
     except NoHeartError:
         territories = None
-    if territories is not None and _dice(territories.heart_mask(scan.image), region.mask) >= LEAST_AGREEMENT:
+    heart = None if territories is None else territories.heart_mask(scan.image)
+    if region.source == "given":
+        region = replace(region, warnings=region.warnings + mask_warnings("heart mask", region.mask, heart))
+    if territories is not None and heart is not None and _dice(heart, region.mask) >= LEAST_AGREEMENT:
         return replace(region, territories=territories, warnings=(*region.warnings, *territories.warnings))
     message = (
         f"The network {model.card.name} found no heart where the heart mask lies, so arteries are suggested from "
@@ -304,5 +363,8 @@ def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
 
 def _dice(first: sitk.Image, second: sitk.Image) -> float:
     """Return the Dice coefficient of masks, uint8 0/1."""
-    a, b = (voxels_of(mask) for mask in (first, second))
+    return _dice_of(*(voxels_of(mask) != 0 for mask in (first, second)))
+
+
+def _dice_of(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * int(np.count_nonzero(a & b)) / max(1, int(np.count_nonzero(a) + np.count_nonzero(b)))

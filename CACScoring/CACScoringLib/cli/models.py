@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.progress import Progress
+from ..networks.configs import SCORING_CONFIGS
+
+if TYPE_CHECKING:
+    from ..models.cards import LoadedModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +91,8 @@ def _install(options: argparse.Namespace, progress: Progress) -> None:
     from ..networks.configs import ESTIMATORS
 
     path = Path(options.model)
-    model = install_model(card_in_bundle(path) if path.is_dir() else path, options.overwrite, options.validation)
+    path = card_in_bundle(path) if path.is_dir() else path
+    model = install_model(path, options.overwrite, options.validation, _check_on_sample)
     name, network = model.card.name, model.card.network
     estimate = f"--whole-scan {network} " if network in ESTIMATORS else ""
     print(f"Installed {name} for {network}. Use it with: cac score CT {estimate}--model {name} …")
@@ -97,6 +104,31 @@ def _install(options: argparse.Namespace, progress: Progress) -> None:
             f"page, and install it again:\n  cac validate REFERENCE --output AFTER --model {name} --before BEFORE\n"
             f"  cac models install {options.model} --validation AFTER --overwrite"
         )
+
+
+def _check_on_sample(model: LoadedModel) -> None:
+    """Score the sample with a model that scores scans, and the bundled ones beside it.
+
+    Raises ModelError if its calcium is not found, and the CTError of a failed score.
+    """
+    from ..io.reading import read_ct
+    from ..models.cards import ModelError
+    from ..models.choice import ModelChoice, chosen_models, load_networks
+    from ..mrml.sample_data import sample_file
+    from ..pipeline import score_scan
+
+    stored = chosen_models(ModelChoice(device="cpu")).networks
+    if model.card.network not in SCORING_CONFIGS or not stored:
+        return
+    networks = load_networks(stored, "cpu")
+    assert networks is not None
+    result = score_scan(read_ct(sample_file()), networks=replace(networks, **{model.card.network: model}))
+    for title, method in (("score", "threshold"), ("calcium map", "decomposition")):
+        if not result.methods[method].total.agatston:
+            raise ModelError(
+                f"With the model {model.card.name} the {title} of the sample, which has calcium in all arteries, is 0. "
+                "It was not installed. Train it longer, or install another model."
+            )
 
 
 def _restore(name: str) -> None:

@@ -13,10 +13,13 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..core.ct import CTError
 from ..core.files import resource_folder, user_data_folder
@@ -239,6 +242,10 @@ def _wrong_types(card: ModelCard) -> str:
     wrong += [name for name in ("config", "validation", "calibration") if not isinstance(getattr(card, name), dict)]
     wrong += ["repeatability"] if not isinstance(card.repeatability, dict | None) else []
     wrong += ["training"] if not isinstance(card.training.settings, dict) else []
+    try:
+        json.dumps(card.calibration, allow_nan=False)
+    except ValueError:
+        wrong.append("calibration (it holds numbers that are not finite)")
     return ", ".join(wrong)
 
 
@@ -351,6 +358,7 @@ def _graph(card: ModelCard, data: bytes) -> openvino.Model:
         tensors = load(data)
     except SafetensorError as error:
         raise _no_weights(card, error) from error
+    _check_weights(card, tensors)
     config = _config(card, SCORING_CONFIGS[card.network])
     try:
         graph = read_graph(card.graph, tensors)
@@ -392,7 +400,21 @@ def _tensors(card: ModelCard, data: bytes) -> dict[str, torch.Tensor]:
             f"The weights of {card.name} do not fit the configuration on its card: {len(wrong)} differ, among them "
             f"{', '.join(wrong[:3])}. Install the model again."
         )
+    _check_weights(card, tensors)
     return tensors
+
+
+def _check_weights(card: ModelCard, tensors: Mapping[str, Any]) -> None:
+    """Refuse weights that are not finite, and layers without any. Raises ModelError. tensors: Of NumPy or PyTorch."""
+    for name, tensor in tensors.items():
+        weights = np.asarray(tensor)
+        is_finite = np.isfinite(weights).all()
+        if not is_finite or (weights.ndim > 1 and not weights.any()):
+            state = "are all zero" if is_finite else "hold numbers that are not finite"
+            raise ModelError(
+                f"The weights {name} of {card.name} {state}, as of a training that failed. Train the model again, or "
+                "install another one."
+            )
 
 
 def _no_weights(card: ModelCard, error: Exception) -> ModelError:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..core.ct import ScanWarning
 from ..networks.configs import ESTIMATORS, SCORING_CONFIGS, VESSELS
-from .cards import LoadedModel, ModelAhead, ModelError, StoredModel, list_models, load_model, read_card
+from .cards import LoadedModel, ModelAhead, ModelCard, ModelError, StoredModel, list_models, load_model, read_card
 
 SCORING_NETWORKS = tuple(SCORING_CONFIGS)
 """Networks that score a scan. Models of other networks come with CAC too."""
@@ -201,8 +201,33 @@ def load_networks(models: dict[str, StoredModel], device: str, thread: Executor 
         network: load_model(model.path, device) if thread is None else ModelAhead(model.path, device, thread)
         for network, model in models.items()
     }
+    # Frozen, and a ModelAhead cannot be copied.
+    object.__setattr__(loaded["decomposition"], "card", _with_candidates(loaded))
     optional = {network: loaded.get(network) for network in ("heart", "territories", "lesions")}
     return Networks(slices=loaded["slices"], decomposition=loaded["decomposition"], **optional)
+
+
+def _with_candidates(loaded: Mapping[str, LoadedModel]) -> ModelCard:
+    """Return the map's card, with the bundled map's calibration of the clinical rule if it has none.
+
+    The map has no say in the clinical rule; the networks that have one must be those of the calibration.
+    """
+    card = loaded["decomposition"].card
+    hashes = {name: loaded[name].card.sha256 for name in ("heart", "territories", "lesions") if name in loaded}
+    for bundled in (model.card for model in list_models("decomposition") if model.origin == "bundled"):
+        validation = bundled.validation.get("automatic_score", {})
+        if "candidates" in bundled.calibration.keys() - card.calibration and validation.get("models") == hashes:
+            stored = {
+                name: bundled.calibration[name] for name in ("candidates", "known") if name in bundled.calibration
+            }
+            automatic = bundled.calibration.get("uncertainty", {}).get("automatic")
+            errors = ({} if automatic is None else {"automatic": automatic}) | card.calibration.get("uncertainty", {})
+            return replace(
+                card,
+                calibration={**stored, **card.calibration, "uncertainty": errors},
+                validation={**card.validation, "automatic_score": validation},
+            )
+    return card
 
 
 def estimator_models(kinds: Iterable[str], named: Iterable[StoredModel] = ()) -> dict[str, StoredModel]:

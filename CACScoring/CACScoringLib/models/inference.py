@@ -173,12 +173,17 @@ def predict(
 
     Raises:
         DeviceError: If one item is too much for the processor's memory.
+        CTError: If an output is not finite.
     """
     if not len(inputs):
         raise ValueError("There is no input to predict from.")
-    if isinstance(network, Runner):
-        return network.run(inputs), ()
-    return _by_torch(network, inputs, batch_size)
+    by_runner = isinstance(network, Runner)
+    outputs, warnings = (network.run(inputs), ()) if by_runner else _by_torch(network, inputs, batch_size)
+    if not np.isfinite(outputs).all():
+        raise CTError(
+            "The output of a network is not finite, so its model cannot be used. Use another model, or train it again."
+        )
+    return outputs, warnings
 
 
 def _by_torch(

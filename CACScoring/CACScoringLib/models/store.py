@@ -16,6 +16,7 @@ import glob
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from .cards import (
     VERDICT,
     WEIGHTS_ENDING,
     Calibration,
+    LoadedModel,
     ModelCard,
     ModelError,
     StoredModel,
@@ -38,6 +40,7 @@ from .cards import (
     waiting_weights,
     weights_of,
 )
+from .inference import prepared
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +83,12 @@ def _with_graph(card: ModelCard) -> ModelCard:
     return dataclasses.replace(card, graph=write_graph(untrained_network(card)))
 
 
-def install_model(path: Path, overwrite: bool = False, validation: Path | None = None) -> StoredModel:
+def install_model(
+    path: Path,
+    overwrite: bool = False,
+    validation: Path | None = None,
+    check: Callable[[LoadedModel], None] | None = None,
+) -> StoredModel:
     """Verify a model and copy it into the user's folder. A model of its name is archived (`roll_back`).
 
     The copy's graph is written anew by this version of CAC; that of the card is not read.
@@ -90,15 +98,19 @@ def install_model(path: Path, overwrite: bool = False, validation: Path | None =
         overwrite: True to replace another model of its name.
         validation: Output of `cac validate --before` with this model, whose verdict the card records; None keeps that
             of an installed model of these weights and this calibration.
+        check: Tries the model before it is installed; raises a CTError to refuse it.
 
     Raises:
         ModelError: The model is damaged or not for this version, another one of this name is installed and overwrite
             is False, or the validation is not one of this model; then nothing is changed.
+        CTError: The check refuses the model; nothing is changed.
     """
-    card, _ = read_network(path)
+    card, network = read_network(path)
     verdict = _installed_verdict(card) if validation is None else read_verdict(validation, card)
     if verdict is not None:
         card = dataclasses.replace(card, validation={**card.validation, VERDICT: verdict})
+    if check is not None:
+        check(LoadedModel(card, prepared(network, "cpu")))
     return _install(_with_graph(card), path, overwrite)
 
 

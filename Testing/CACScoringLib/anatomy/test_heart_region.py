@@ -1,12 +1,14 @@
 """The heart region: on a chest of ellipsoids, on real CTs, and on scans without a heart."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from ellipsoid_chest import Chest
 from scipy import ndimage
 
-from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, heart_region
+from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, _dome, heart_region
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import NoHeartError, scan_from_image
 
@@ -48,6 +50,37 @@ def read(path) -> sitk.Image:
 
 def codes(region) -> set[str]:
     return {warning.code for warning in region.warnings}
+
+
+def in_a_circle(image, fill):
+    """Fill the corners of every slice, outside the largest ellipse in it."""
+    hu = array(image)
+    j, i = (np.linspace(-1, 1, n) for n in hu.shape[1:])
+    hu[:, j[:, None] ** 2 + i**2 > 1] = fill
+    filled = sitk.GetImageFromArray(hu)
+    filled.CopyInformation(image)
+    return filled
+
+
+def padded(image, fill):
+    return sitk.ConstantPad(image, [40, 40, 0], [40, 40, 0], fill)
+
+
+@pytest.mark.parametrize("fill", [-1000, -1024])
+@pytest.mark.parametrize("around", ["circle", "padding", "both"])
+def test_air_around_a_field_of_view_that_cuts_the_lungs_changes_nothing(chest, fill, around):
+    """Scanners fill the corners of gated scans; cut lungs are not a part of that air."""
+    cut = chest.image[34:122, 2:84, 10:80]
+    expected = heart_region(scan_from_image(cut, ACQUISITION))
+    image = cut if around == "padding" else in_a_circle(cut, fill)
+    image = image if around == "circle" else padded(image, -1000)
+    region = heart_region(scan_from_image(image, ACQUISITION))
+    mask, excluded = (
+        sitk.Resample(part, cut, sitk.Transform(), sitk.sitkNearestNeighbor) for part in (region.mask, region.excluded)
+    )
+    np.testing.assert_array_equal(array(mask), array(expected.mask))
+    assert array(excluded)[array(expected.excluded) == BONE_LABEL].mean() > 0.95
+    assert region.warnings == expected.warnings == ()
 
 
 def test_region_covers_the_heart(chest, region):
@@ -186,3 +219,12 @@ def test_real_hearts_are_covered(real_ct, name):
     region = heart_region(scan_from_image(read(real_ct(name)), ACQUISITION))
     assert covered(truth, region.mask) >= 0.95
     assert dice(truth, array(region.mask) != 0) >= 0.6
+
+
+def test_the_right_dome_is_seen_right_of_the_heart_only():
+    """Right of the midline by a fifth of the chest's width, less 12 mm; the left one likewise, and at the back."""
+    lungs = np.ones((40, 40, 100), bool)
+    for columns, bottom in ((slice(0, 26), 10), (slice(26, 74), 20), (slice(74, 100), 5)):
+        lungs[:bottom, :, columns] = False
+    chest = SimpleNamespace(lungs=lungs, midline=50, width=100, front=0, back=39)
+    assert (_dome(chest, right_side=True), _dome(chest, right_side=False)) == (10, 5)

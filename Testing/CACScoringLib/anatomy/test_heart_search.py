@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from ellipsoid_chest import Chest
 from handmade_networks import loaded
 from known_territories import label_of, territories_of
+from scipy import ndimage
 
 from CACScoringLib.anatomy import heart_search
 from CACScoringLib.anatomy.chest import GRID_MM, on_working_grid
@@ -71,6 +72,55 @@ def test_where_the_network_is_misled_the_lungs_region_is_taken(chest, region, mo
     assert sitk.Hash(located.mask) == sitk.Hash(region.mask)
     assert located.source == "lungs"
     assert severe(located) == ["heart-from-lungs"]
+
+
+class TestGivenMasks:
+    """A pear for a heart, its apex to the left, front and feet, that fills the middle of a volume of 120 mm."""
+
+    SIZE, SPACING = (60, 60, 40), (2.0, 2.0, 3.0)
+
+    @pytest.fixture
+    def heart(self):
+        k, j, i = ((np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(self.SIZE[::-1], self.SPACING[::-1], strict=True))
+        z, y, x = k[:, None, None], j[:, None], i
+        base = (x + 12) ** 2 + (y - 12) ** 2 + (z - 12) ** 2 < 36**2
+        return base | ((x - 24) ** 2 + (y + 24) ** 2 + (z + 24) ** 2 < 22**2)
+
+    def doubt(self, mask, heart, least=0.5):
+        images = [Grid(self.SIZE, self.SPACING, (0.0, 0.0, 0.0)).image(part) for part in (mask, heart)]
+        warnings = heart_search.mask_warnings("heart mask", *images, least)
+        assert all(warning.severe and warning.code == "mask-doubtful" for warning in warnings)
+        return "".join(warning.message for warning in warnings)
+
+    def test_a_mask_of_the_heart_is_not_doubted(self, heart):
+        assert not self.doubt(heart, heart)
+        assert not self.doubt(ndimage.binary_dilation(heart, iterations=3), heart)
+        assert not self.doubt(np.roll(heart, 3, 2), heart)
+
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    def test_a_mirrored_mask(self, heart, axis):
+        direction = ("upside down", "front to back", "left to right")[axis]
+        assert f"better when it is mirrored {direction}" in self.doubt(np.flip(heart, axis), heart)
+
+    def test_a_shifted_mask_and_what_is_no_heart(self, heart):
+        assert re.search(r"by only \d\d% \(Dice\)", self.doubt(np.roll(heart, -16, 1), heart))
+        plane = np.zeros_like(heart)
+        plane[20] = True
+        for mask in (plane, np.ones_like(heart), ~heart):
+            assert "by only" in self.doubt(mask, heart)
+
+    def test_without_a_heart_the_volume_decides(self):
+        grid = Grid(self.SIZE, (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+        mask = np.zeros(grid.shape, bool)
+        mask.reshape(-1)[:26_562] = True
+        assert heart_search.mask_warnings("heart mask", grid.image(mask), None) == ()  # 1699.97 ml
+        mask.reshape(-1)[26_562] = True
+        assert "has 1700 ml" in heart_search.mask_warnings("heart mask", grid.image(mask), None)[0].message
+
+    def test_without_networks_the_lungs_decide(self, chest):
+        for mask, expected in ((chest.heart, []), (chest.liver, ["mask-doubtful"]), (chest.bone, ["mask-doubtful"])):
+            given = Grid.of(chest.image).image(mask.astype(np.uint8))
+            assert codes(find_heart(chest.scan(), given, None)) == expected
 
 
 def airless(chest):
@@ -195,6 +245,16 @@ class TestTerritories:
         monkeypatch.setattr(heart_search, "find_territories", find_territories)
         located = find_heart(chest.scan(), None, None, NETWORK)
         assert (located.source, codes(located)) == ("known", [])
+
+    def test_a_short_piece_without_arteries_is_no_heart(self, chest, say):
+        """A phantom of a thorax has lungs around its insert."""
+        part = slice(28, 55)
+        image, heart = chest.image[:, :, part], chest.heart[part]
+        say(heart, image)
+        with pytest.raises(
+            NoHeartError, match="which both ends of the scan cut, is none: its territory LAD holds 0 ml"
+        ):
+            find_heart(scan_from_image(image, Acquisition("test")), None, None, NETWORK)
 
     def test_a_given_heart_keeps_its_outline(self, chest, say):
         say(chest.heart, chest.image)

@@ -60,3 +60,15 @@ class TestNames:
         (tmp_path / "a.mhd").rename(tmp_path / f"{self.BAD}.mhd")
         with pytest.raises(UnreadableError, match="cannot be read"):
             read_image(tmp_path / f"{self.BAD}.mhd")
+
+
+@pytest.mark.parametrize("changed", [-8, -5, -4])
+def test_a_file_with_a_wrong_check_sum_or_length_is_refused(tmp_path, changed):
+    path = tmp_path / "ct.nii.gz"
+    write_image(sitk.GetImageFromArray(np.arange(60, dtype=np.int16).reshape(3, 4, 5)), path)
+    assert read_image(path).GetSize() == (5, 4, 3)
+    content = bytearray(path.read_bytes())
+    content[changed] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UnreadableError):
+        read_image(path)

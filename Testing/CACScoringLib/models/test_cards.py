@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load, save
 
 from CACScoringLib.calcium_map.decomposition import CALIBRATED
 from CACScoringLib.models import cards as models
@@ -173,6 +174,27 @@ class TestRefused:
         change(saved, config=dataclasses.asdict(CONFIG) | {"neighbours": 0})
         with pytest.raises(ModelError, match="the input has 3 channels instead of 1"):
             load_model(saved, "cpu")
+
+    @pytest.mark.parametrize(("value", "message"), [(np.nan, "not finite"), (-np.inf, "not finite"), (0, "all zero")])
+    def test_weights_that_cannot_work(self, saved, value, message):
+        """A generator of zeros returns an empty map, and one of NaN a map without lesions."""
+        weights = saved.with_suffix(".safetensors")
+        tensors = load(weights.read_bytes())
+        name = max(tensors, key=lambda name: tensors[name].size)
+        tensors[name][...] = value
+        if value:
+            tensors[name][1:] = 1  # one number of many
+        weights.write_bytes(save(tensors))
+        change(saved, sha256=hashlib.sha256(weights.read_bytes()).hexdigest())
+        for use in (verify_model, read_network, install_model, lambda path: load_model(path, "cpu")):
+            with pytest.raises(ModelError, match=f"{re.escape(name)} of tiny .*{message}"):
+                use(saved)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_calibration_that_is_not_finite(self, saved, value):
+        change(saved, calibration={"evidence_weights": {"intercept": value}})
+        with pytest.raises(ModelError, match="not finite"):
+            read_card(saved)
 
     def test_missing_files(self, saved):
         saved.with_suffix(".safetensors").unlink()

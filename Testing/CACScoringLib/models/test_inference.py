@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.models import inference
 from CACScoringLib.models.inference import CPU_BATCH, DeviceError, check_gpu, predict, prepared
 
@@ -21,6 +22,17 @@ def test_cuda_is_refused_without_a_driver_before_pytorch_is_there(monkeypatch, t
             check_gpu()
     else:
         check_gpu()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_output_that_is_not_finite_is_refused(value):
+    class Runs:
+        def run(self, inputs):
+            return np.where(inputs == inputs.max(), np.float32(value), inputs)
+
+    for network in (Runs(), nn.Threshold(0.5, value)):
+        with pytest.raises(CTError, match="not finite"):
+            predict(network, np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 1, 1, 3), 1)
 
 
 def test_gpu_without_room_for_the_network_is_told():

@@ -157,6 +157,15 @@ def test_width():
         assert lateral_width_cm(scan, heart_of(scan)) == pytest.approx(32, abs=0.5)
     cut = chest(50, Acquisition("DICOM"), circle=True)
     assert lateral_width_cm(cut, heart_of(cut)) is None
+    for side in ("left", "right"):
+        scan = chest(32, Acquisition("DICOM"))
+        body = np.flatnonzero(scan.hu[len(scan.hu) // 2, scan.hu.shape[1] // 2] > -300)
+        part = slice(int(body[0]), None) if side == "left" else slice(0, int(body[-1]) + 1)
+        at_side = CTScan(scan.image[part], scan.acquisition)
+        assert lateral_width_cm(at_side, heart_of(scan)[part]) is None, side
+        beside = slice(int(body[0]) - 1, None) if side == "left" else slice(0, int(body[-1]) + 2)
+        near_side = CTScan(scan.image[beside], scan.acquisition)
+        assert lateral_width_cm(near_side, heart_of(scan)[beside]) == pytest.approx(32, abs=0.5), side
     empty = heart_of(cut) * 0
     assert lateral_width_cm(cut, empty) is None
 

@@ -19,6 +19,8 @@ from CACScoringLib.scoring.comparison import (
     CHANGED,
     UNKNOWN,
     WITHIN,
+    Change,
+    _evaluated,
     comparison_as_json,
 )
 from CACScoringLib.scoring.comparison import compare as compare_records
@@ -465,3 +467,9 @@ class TestReading:
         (tmp_path / "scores.json").write_text('{"schema": "cac-score/0"}', encoding="utf-8")
         with pytest.raises(CTError, match="Score the scan again"):
             read_result(tmp_path)
+
+
+@pytest.mark.parametrize(("low", "high", "verdict"), [(20.0, 30.0, WITHIN), (20.1, 30.0, CHANGED), (1.0, 5.0, WITHIN)])
+def test_intervals_that_touch_show_no_change(low, high, verdict):
+    change = Change("agatston", "total", 10.0, 25.0, None, UNKNOWN, intervals=((5.0, 20.0), (low, high)))
+    assert _evaluated(change, "no limits").verdict == verdict

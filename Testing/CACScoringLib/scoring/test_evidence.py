@@ -71,6 +71,7 @@ def test_features_are_what_they_say(two_lesions):
     assert by_name["slice_logit"][large] == pytest.approx(math.log(0.8 / 0.2), rel=1e-4)  # the likeliest of two slices
     assert by_name["place_logit"] == pytest.approx([math.log(0.8 / 0.2), 0], abs=1e-9)
     assert by_name["slice_logit"][1 - large] == pytest.approx(0, abs=1e-6)
+    assert by_name["look_logit"].tolist() == [0, 0], "what no network saw looks as much like one as the other"
 
 
 def test_a_candidate_is_judged_by_its_looks_and_not_by_the_map(two_lesions):

@@ -10,7 +10,7 @@ from scipy import ndimage
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.quality.mass_calibration import MassCalibration
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
-from CACScoringLib.scoring.mass import CalciumMass, _Area, _Sums, lesion_masses, summed
+from CACScoringLib.scoring.mass import CalciumMass, _Area, _Sums, _usual, lesion_masses, summed
 
 CALIBRATION = MassCalibration("given", 0.72)
 SPACING = (0.5, 0.5, 2.0)
@@ -160,3 +160,10 @@ def test_of_a_calcium_map_the_map_itself_is_the_excess():
     masses = lesion_masses(volume + calcium, SPACING, lesions, CALIBRATION, of_map=True)
     measured = summed(masses.values())
     assert measured.integrated_mass_mg == pytest.approx(9 * 60 * math.prod(SPACING) * 0.72 / 1000)
+
+
+def test_values_at_three_spreads_of_the_median_are_usual():
+    assert _usual(np.array([0, 0, 0, 0, 3, -3, 4])).tolist() == [True] * 6 + [False]
+    spread = 1.4826 * 10
+    values = np.array([-10, -10, 0, 10, 10, 3 * spread, -3 * spread - 0.01])
+    assert _usual(values).tolist() == [True] * 6 + [False]
