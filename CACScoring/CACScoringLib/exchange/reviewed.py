@@ -15,6 +15,7 @@ from ..core.ct import GRID_TOLERANCE_MM, CTScan, MaskError, ScanWarning, Unreada
 from ..core.labels import site_of
 from ..core.text import printable
 from ..io.dicom import read_bounded, translate_dicom_errors
+from ..io.files import real_files
 from ..io.slicer_segments import overlap_message
 from .review_file import SEGMENTATIONS, check_kind
 from .segment_sites import coded_anatomy, labels_of
@@ -224,7 +225,7 @@ def _filled(contours: list[tuple[float, np.ndarray]], shape: tuple[int, ...], re
     for place, corners in sorted(contours, key=lambda contour: contour[0]):
         last = next(reversed(planes), -math.inf)
         plane = planes.setdefault(last if place - last <= PLANE_TOLERANCE else place, {})
-        on_contour = _on_contour(corners, shape[1:])
+        on_contour = _on_contour(corners, (shape[1], shape[2]))
         inside = polygon2mask(shape[1:], corners) & ~on_contour
         plane[inside.tobytes() + on_contour.tobytes()] = inside, on_contour  # a copy of a contour is no hole
     filled: dict[int, np.ndarray] = {}
@@ -260,7 +261,8 @@ def _on_contour(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def _check_frame_of_reference(uid: object, scan: CTScan, name: str) -> None:
     if not uid or not scan.dicom_files:
         return
-    header = read_bounded(scan.dicom_files[0], stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
+    with real_files(scan.dicom_files[:1]) as (file,):
+        header = read_bounded(file, stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
     if header.get("FrameOfReferenceUID") and str(header.FrameOfReferenceUID) != str(uid):
         raise MaskError(
             f"{name} was drawn on another scan: its frame of reference is not that of the CT. Give the lesions of this "

@@ -1,5 +1,6 @@
 """A reader's lesions from DICOM: our own segmentations and those of other tools, and contours."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -253,3 +254,11 @@ def test_lesions_of_an_algorithm_alone_are_reported(segmentation, series, kind, 
     assert read_review_file(tmp_path / "segmentation.dcm").automatic == warned
     result = score(replace(series, lesions=tmp_path / "segmentation.dcm"))
     assert ("lesions-automatic" in [warning.code for warning in result.warnings]) == warned
+
+
+def test_results_of_a_series_in_an_archive_refer_to_it(segmentation, series, tmp_path):
+    archive = Path(shutil.make_archive(str(tmp_path / "scan"), "zip", series.ct))
+    write_objects(tmp_path, score(replace(series, ct=archive)))
+    written, expected = pydicom.dcmread(tmp_path / "segmentation.dcm"), pydicom.dcmread(segmentation)
+    assert written.SOPInstanceUID == expected.SOPInstanceUID
+    assert (read_reviewed(tmp_path / "segmentation.dcm", read_ct(archive))[1]) == ()
