@@ -94,12 +94,14 @@ def foreign_slices(hu: np.ndarray, pixel_area_mm2: float) -> dict[int, str]:
     blocks = _Blocks.of(hu)
     if blocks is None:
         return {}
+    # Coarse values are equal by chance.
+    is_fine = step_of_values(hu) < 2 * MIN_NOISE_HU
     reasons: dict[int, str] = {}
-    for find in (_made_of_neighbours, _unlike, _offset, _out_of_order):
+    for find in (*([_made_of_neighbours] if is_fine else []), _unlike, _offset, _out_of_order):
         # A foreign slice makes its neighbours look foreign too.
         faults = {k: reason for k, reason in find(blocks) if not reasons.keys() & set(range(k - 2, k + 3))}
         reasons |= faults
-    if step_of_values(hu) < 2 * MIN_NOISE_HU:  # coarser values are equal by chance
+    if is_fine:
         reasons |= dict(_filled(blocks, pixel_area_mm2))
     return dict(sorted(reasons.items()))
 
@@ -111,7 +113,7 @@ def interpolated_axes(hu: np.ndarray) -> dict[int, float]:
         The period in voxels by axis.
     """
     periods = {}
-    steps = [max(1, size // 64) for size in hu.shape]
+    steps = [max(1, size // 48) for size in hu.shape]
     for axis, (max_amplitude, max_multiple) in MAX_RIPPLE.items():
         part = hu[tuple(slice(None, None, 1 if n == axis else steps[n]) for n in range(3))]
         noise = _noise_along(np.moveaxis(part, axis, 0))
@@ -165,7 +167,7 @@ class _Blocks:
     def of(cls, hu: np.ndarray) -> _Blocks | None:
         """Take the blocks of a volume; None for a drawing, or a volume that is too small."""
         _, rows, columns = hu.shape
-        stride = max(1, rows // 64), max(BLOCK, columns // 64)
+        stride = max(1, rows // 48), max(BLOCK, columns // 48)
         width = columns // stride[1] * stride[1]
         if len(hu) < MIN_SLICES or not width:
             return None
@@ -246,7 +248,7 @@ def _filled(blocks: _Blocks, pixel_area_mm2: float) -> Iterator[tuple[int, str]]
 
 def step_of_values(hu: np.ndarray) -> float:
     """Return the mean step between values of soft tissue; 1 HU for whole numbers, 0 if it cannot be measured."""
-    strides = tuple(slice(None, None, max(1, size // 128)) for size in hu.shape)
+    strides = tuple(slice(None, None, max(1, size // 64)) for size in hu.shape)
     values = np.rint(hu[strides]).astype(np.int32)
     values = values[(values >= STEP_RANGE_HU[0]) & (values < STEP_RANGE_HU[1])]
     present = np.unique(values)
@@ -259,7 +261,7 @@ def step_of_values(hu: np.ndarray) -> float:
 
 def air_offset(hu: np.ndarray) -> float:
     """Return the distance of air from −1000 HU where it is impossible in HU; else 0. hu: Values as stored."""
-    strides = tuple(slice(None, None, max(1, size // 128)) for size in hu.shape)
+    strides = tuple(slice(None, None, max(1, size // 64)) for size in hu.shape)
     values = hu[strides]
     if values.size < MIN_STEP_VOXELS:
         return 0.0
