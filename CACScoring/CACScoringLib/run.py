@@ -194,13 +194,13 @@ def _lesions(path: Path, scan: CTScan) -> tuple[sitk.Image, tuple[ScanWarning, .
     from .exchange.review_file import read_review_file
     from .exchange.reviewed import read_reviewed
 
-    labels = read_reviewed(path, scan)
+    labels, warnings = read_reviewed(path, scan)
     if not read_review_file(path).automatic:
-        return labels, ()
+        return labels, warnings
     message = (
         f"{printable(path.name)} states that an algorithm alone made its segments, and they were scored as reviewed."
     )
-    return labels, (ScanWarning("lesions-automatic", message),)
+    return labels, (*warnings, ScanWarning("lesions-automatic", message))
 
 
 def _calibration(

@@ -28,7 +28,7 @@ from .series import DicomFile, ImageFacts, SeriesFilter, SeriesSummary, image_fa
 PAGE = 500
 """Number of answers per request; archives may return fewer."""
 
-TIMEOUT_SECONDS = (10.0, 120.0)
+TIMEOUT_SECONDS = (4.0, 120.0)
 """Timeouts of connecting, and between bytes."""
 
 _FIELDS = [

@@ -49,7 +49,7 @@ from .series import (
 _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
 
-TIMEOUT_SECONDS = 10.0
+CONNECT_SECONDS, TIMEOUT_SECONDS = 4.0, 7.0
 """Timeout of connecting, and of negotiating an association."""
 
 SILENCE_SECONDS = 120.0
@@ -242,7 +242,7 @@ class DimseArchive:
         handlers: list[evt.EventHandlerType] | None = None,
     ) -> Iterator[Association]:
         entity = AE(self._access.ae_title)
-        entity.connection_timeout = entity.acse_timeout = TIMEOUT_SECONDS
+        entity.connection_timeout, entity.acse_timeout = CONNECT_SECONDS, TIMEOUT_SECONDS
         entity.dimse_timeout = entity.network_timeout = SILENCE_SECONDS
         address = self._address
         try:

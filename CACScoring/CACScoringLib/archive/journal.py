@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..core.files import OutputError, atomic_write
+from ..core.files import OutputError, atomic_write, read_json
 from ..core.options import option
 from ..core.uids import digest
 from .series import SeriesSummary
@@ -99,7 +99,7 @@ class Journal:
         if not path.exists():
             self._write()
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             schema, recorded = content["schema"], content["made_with"]
             self._entries = {name: Entry(**fields) for name, fields in content["series"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -116,25 +116,29 @@ class Journal:
         """Iterate over all series by number."""
         return iter(list(self._entries.values()))
 
-    def observe(self, summaries: Iterable[SeriesSummary], now: float) -> None:
-        """Enter new series, and changed numbers of images."""
+    def observe(self, summaries: Iterable[SeriesSummary], now: float) -> list[Entry]:
+        """Enter new series, and changed numbers of images; return the series that grew after they were scored."""
         updates: dict[str, Entry] = {}
+        changed: list[Entry] = []
         for series in summaries:
             name, images = digest(series.series_uid), series.images
             entry = self._entries.get(name) or updates.get(name)
             if entry is None:
                 number = len(self._entries) + len(updates) + 1
                 updates[name] = Entry(number, images, now, series.study_uid, series.series_uid)
-            elif entry.state == ARRIVING and images != entry.images:
+            elif entry.state in (ARRIVING, GROWN) and images != entry.images:
                 updates[name] = replace(entry, images=images, since=now)
             elif entry.state in (SCORED, DONE) and images > entry.images:
-                reason = f"It had {entry.images} images when it was scored and has {images} now."
-                updates[name] = replace(entry, state=GROWN, reason=reason)
+                reason = f"It had {entry.images} images when it was scored and has {images} now: it is scored again."
+                grown = Entry(entry.number, images, now, series.study_uid, series.series_uid, GROWN, reason=reason)
+                updates[name] = grown
+                changed.append(grown)
         self._enter(updates)
+        return changed
 
     def settle(self, entry: Entry, state: str, reason: str | None = None, objects: int | None = None) -> None:
         """Enter a new state of a series. Its UIDs are erased once nothing is left to do."""
-        erased = {} if state in (ARRIVING, SCORED, FAILED) else {"study_uid": None, "series_uid": None}
+        erased = {} if state in (ARRIVING, GROWN, SCORED, FAILED) else {"study_uid": None, "series_uid": None}
         self._change([entry], state=state, reason=reason, objects=objects, failures=0, due=0.0, **erased)
 
     def postpone(self, entry: Entry, due: float, reason: str) -> None:
@@ -143,7 +147,7 @@ class Journal:
 
     def unsettle(self, now: float) -> None:
         """Restart waiting for the last images, after a time in which the archive was not searched."""
-        self._change([entry for entry in self if entry.state == ARRIVING], since=now)
+        self._change([entry for entry in self if entry.state in (ARRIVING, GROWN)], since=now)
 
     def retry_failed(self) -> None:
         """Reset failed series for another attempt."""

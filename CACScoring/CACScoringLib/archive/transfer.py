@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import TypeVar
 
 from ..core.files import OutputError, remove_partial
@@ -20,7 +21,8 @@ BATCH_FILES = 100
 """Number of files sent between two reports of progress."""
 
 FIRST_SECONDS, LONGEST_SECONDS = 1.0, 300.0
-ATTEMPTS = 5
+ATTEMPTS, GIVE_UP_SECONDS = 5, 12.0
+"""Number of attempts, and time after which no other begins: an archive that is down is reported within 20 seconds."""
 
 Result = TypeVar("Result")
 
@@ -32,14 +34,18 @@ def wait_seconds(failures: int) -> float:
 
 def retry(call: Callable[[], Result]) -> Result:
     """Call a function, again while the archive is unreachable. Raises the last ArchiveError, or a lasting one."""
-    for failures in range(1, ATTEMPTS):
+    start, failures = monotonic(), 0
+    while True:
         try:
             return call()
         except ArchiveError as error:
-            if error.lasting:
+            failures += 1
+            wait = wait_seconds(failures)
+            if error.lasting or failures == ATTEMPTS or monotonic() - start + wait > GIVE_UP_SECONDS:
                 raise
-        sleep(wait_seconds(failures))
-    return call()
+            if failures == 1:
+                print(f"{error} Trying again.", file=sys.stderr)
+        sleep(wait)
 
 
 def matching_series(archive: Archive, series_filter: SeriesFilter) -> list[SeriesSummary]:

@@ -41,6 +41,9 @@ JOURNAL, TABLE, LOCK = "journal.json", "watch.csv", ".watch.lock"
 SERIES, WORK = "series", ".work"
 """Folders in the output for pulled series and for incomplete results."""
 
+WAITING = (ARRIVING, GROWN)
+"""States of series whose images may still arrive."""
+
 RESULTS = ("SR", "SEG")
 """Modalities of results that refer to the series."""
 
@@ -94,7 +97,8 @@ class Watch:
                     if failures or not has_answered:
                         self.journal.unsettle(self.clock())
                     has_answered, failures = True, 0
-                    self.journal.observe(summaries, self.clock())
+                    for entry in self.journal.observe(summaries, self.clock()):
+                        self.report(f"CAUTION: Series {entry.number} grew. {entry.reason} Do not use its first result.")
                     is_idle = self._work(pool)
                 except ArchiveError as error:
                     if error.lasting and not has_answered:  # after an answer, wait for a renewed token instead
@@ -106,7 +110,7 @@ class Watch:
                 finally:
                     self._write_table()
                 entries = list(self.journal)
-                if self.settings.once and not any(entry.state in (ARRIVING, SCORED) for entry in entries):
+                if self.settings.once and not any(entry.state in (*WAITING, SCORED) for entry in entries):
                     return entries
                 if is_idle:
                     self.sleep(self.settings.poll_seconds)
@@ -117,7 +121,7 @@ class Watch:
         for entry in self.journal:
             now = self.clock()
             is_due = entry.state == SCORED or now - entry.since >= self.settings.settle_seconds
-            if entry.state not in (ARRIVING, SCORED) or entry.due > now or not is_due:
+            if entry.state not in (*WAITING, SCORED) or entry.due > now or not is_due:
                 continue
             is_idle = False
             try:
@@ -135,16 +139,18 @@ class Watch:
 
     def _advance(self, entry: Entry, pool: Workers) -> None:
         result = self._result(entry)
+        if entry.state == GROWN:  # a result of some of its images
+            shutil.rmtree(result, ignore_errors=True)
         if not (result / LAST_FILE).exists():
-            exclusion = self._exclusion(entry.series)
-            if exclusion:
+            # The archive holds the result of a series that grew, too.
+            if entry.state == ARRIVING and (exclusion := self._exclusion(entry.series)):
                 self._settle(entry, *exclusion)
                 return
             reason = self._score(entry, pool)
             if reason is not None:
                 self._settle(entry, FAILED, reason)
                 return
-        if entry.state == ARRIVING:
+        if entry.state in WAITING:
             self.journal.settle(entry, SCORED)
             for warning in read_result(result).severe_warnings(f"Series {entry.number}"):
                 self.report(f"CAUTION: {warning.message}")
@@ -223,7 +229,7 @@ class Watch:
         columns = ("number", "state", "images", "objects", "folder", "reason")
         lines = []
         for entry in self.journal:
-            folder = self._result(entry).name if entry.state in (SCORED, DONE, GROWN) else None
+            folder = self._result(entry).name if entry.state in (SCORED, DONE) else None
             lines.append({**asdict(entry), "folder": folder})
         write_text_atomically(self.output / TABLE, table_text(columns, lines, guarded=True))
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.files import OutputError
+from ..core.files import OutputError, parse_json, read_json
 from ..core.options import Settings, changed_settings
 
 if TYPE_CHECKING:
@@ -168,8 +167,8 @@ def read_settings(source: str) -> tuple[object, Path]:
     """Return the content of a JSON file or text, and the folder of its relative paths. Raises OutputError."""
     is_text = source.lstrip().startswith("{")
     try:
-        content = json.loads(source if is_text else Path(source).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(source) if is_text else read_json(Path(source))
+    except (OSError, ValueError) as error:
         raise OutputError(f"--settings {source} cannot be read as JSON ({error}). Correct it.") from error
     return content, Path() if is_text else Path(source).parent
 

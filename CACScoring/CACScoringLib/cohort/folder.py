@@ -19,7 +19,7 @@ from typing import TypedDict
 
 from filelock import FileLock, Timeout
 
-from ..core.files import OutputError, remove_partial, write_text_atomically
+from ..core.files import OutputError, read_json, remove_partial, write_text_atomically
 from .parquet import TABLES, WRITTEN, table_path
 from .scans import CohortScan
 from .scoring import ScanOutcome, ScanRecord, files_key, forget, read_record, read_scores
@@ -215,7 +215,7 @@ def scan_digest(key: str) -> str:
 
 def _read_record(file: Path) -> CohortRecord:
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_json(file)
         is_valid = record["schema"] == SCHEMA and isinstance(record["made_with"], dict)
         # Results are removed by these names, which must not lead out of the folder.
         is_valid = is_valid and all(Path(name).name == name and name not in (".", "..") for name in record["scans"])

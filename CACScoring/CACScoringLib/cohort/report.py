@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from ..core.files import OutputError, write_text_atomically
+from ..core.files import OutputError, read_json, write_text_atomically
 from ..report.page import rendered
 from ..results import METHOD_TITLES
 from .folder import RECORD
@@ -170,7 +169,7 @@ def _outliers(
 def _folders(folder: Path) -> dict[str, str]:
     """Return the folders of scans by label."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))["scans"]
+        record = read_json(folder / RECORD)["scans"]
         return {entry["scan"]: name for name, entry in record.items() if Path(name).name == name}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

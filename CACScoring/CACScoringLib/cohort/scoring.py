@@ -14,7 +14,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..core.ct import CTError, UnreadableError
-from ..core.files import LAST_FILE, OutputError, OutputFolder, remove_result, write_text_atomically
+from ..core.files import LAST_FILE, OutputError, OutputFolder, read_json, remove_result, write_text_atomically
 from ..models.choice import ChosenModels, LoadedModels, load_models
 from ..models.inference import use_threads
 from ..record.reading import read_result, record_from_text
@@ -184,7 +184,7 @@ def whole_scores(folder: Path) -> ScoreRecord | None:
 def read_record(folder: Path) -> ScanRecord | None:
     """Return the RECORD of a scan's folder; None if there is none."""
     try:
-        return ScanRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        return ScanRecord(**read_json(folder / RECORD))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import socket
 import time
 import uuid
 from collections import deque
@@ -38,8 +39,10 @@ GONE_SECONDS = 60.0
 ARRIVAL_SECONDS = 60.0
 """Time without a worker before a warning."""
 
-CONNECT_TRIALS = 5
-"""Number of attempts to connect a client, see `connect_client`."""
+CONNECT_TRIALS, CONNECT_SECONDS = 5, 5.0
+"""Number of attempts to connect a client, see `connect_client`, and time in which a scheduler has to answer."""
+
+MAX_GREETING_BYTES = 2**20
 
 _WORKER_LOST = "The worker process ended; systems end processes when memory runs out."
 _SCHEDULER_LOST = "The scheduler is gone. What is done is kept; run the same command again to continue."
@@ -267,10 +270,23 @@ def connect_client(cluster: Any) -> Any:
     """
     from distributed import Client
 
+    if isinstance(cluster, str):
+        _check_scheduler(cluster)
     for _ in range(CONNECT_TRIALS):
         with suppress(AssertionError):
             return Client(cluster, set_as_default=False)
     raise OSError("it is too busy to answer")
+
+
+def _check_scheduler(address: str) -> None:
+    """Raise OSError if no scheduler answers at an address soon; Dask's client would try for minutes."""
+    place, _, port = address.partition("://")[2].rpartition(":")
+    with socket.create_connection((place.strip("[]"), int(port)), CONNECT_SECONDS) as connection:
+        if address.startswith("tcp"):  # a scheduler greets first, with the length of its greeting
+            connection.settimeout(CONNECT_SECONDS)
+            length = int.from_bytes(connection.recv(8), "little")
+            if not 0 < length < MAX_GREETING_BYTES:
+                raise OSError("its answer is none of a scheduler")
 
 
 def _forget_client(client: Any) -> None:

@@ -11,6 +11,12 @@ from .ct import NotHounsfieldError, NotVolumeError, SliceGeometryError
 
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0])
 
+_MIN_COLUMNS = 5
+BONE_HU, _COLUMN_MM, _BONE_SHARE = 130, 12.0, 0.15
+SPINE_SHARE, NO_SPINE_SHARE = 0.9, 0.85
+"""Share of a volume's length along which bone continues: along the spine 0.94 and more, across it 0.8 at most where the
+spine is seen. A scan from head to heart, whose bones bend, has less along every axis."""
+
 _LARGEST_SHEAR = 1e-3
 """Largest cosine of the angle between two axes."""
 
@@ -65,6 +71,25 @@ def image_from_array(
     image.SetOrigin((_LPS_FROM_RAS @ origin).tolist())
     image.SetDirection((_LPS_FROM_RAS @ axes[:, ::-1]).ravel().tolist())
     return image
+
+
+def spine_axis(hu: np.ndarray, spacing_mm: tuple[float, ...]) -> int | None:
+    """Find the axis of an array along which the spine runs, if it is another than the first; else None.
+
+    Args:
+        hu: HU, [k, j, i].
+        spacing_mm: Distances of voxels along its axes.
+    """
+    bone = hu > BONE_HU
+    for axis, step_mm in enumerate(spacing_mm):
+        size = min(max(1, round(_COLUMN_MM / step_mm)), bone.shape[axis])
+        whole = bone.shape[axis] // size * size
+        bone = np.add.reduceat(bone.take(range(whole), axis), range(0, whole, size), axis, np.float32) / size
+    if min(bone.shape) < _MIN_COLUMNS:
+        return None
+    shares = [float((bone > _BONE_SHARE).mean(axis).max()) for axis in range(3)]
+    longest = int(np.argmax(shares))
+    return longest if shares[0] < NO_SPINE_SHARE and shares[longest] >= SPINE_SHARE else None
 
 
 def _numbers(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .acquisition import Acquisition
-from .slices import blank_slices, repeated_slices
+from .slices import air_offset, blank_slices, foreign_slices, interpolated_axes, repeated_slices, step_of_values
 from .text import abbreviated_list, printable
 from .voxels import voxels_of
 from .warning_codes import ADVICE, SEVERE
@@ -29,6 +29,12 @@ LOWEST_AIR_HU, MOST_CLAMPED = -1200, 0.001
 
 OBLIQUE_WARNING_DEGREES = 3.0
 """Tilt of the slices against the axial plane above which a warning is given; they are scored as they are."""
+
+WHOLE_TOLERANCE_HU = 0.02
+"""Largest distance from whole numbers of values that were whole before they were converted."""
+
+MAX_STEP_HU = 1.2
+"""Largest step between values without a warning."""
 
 GRID_TOLERANCE_MM = 0.01
 """Largest distance between the corners of two grids that count as the same."""
@@ -113,7 +119,7 @@ class CTScan:
         acquisition: How the scan was made.
         warnings: Doubts found while reading.
         source: File or folder; None for an image in memory.
-        dicom_files: Files of the DICOM series, in any order.
+        dicom_files: Files of the DICOM series, in any order; those of an archive lie below its path.
     """
 
     image: sitk.Image
@@ -139,9 +145,17 @@ class CTScan:
                 and left, as those of `hu`.
             acquisition: How the scan was made, such as `Acquisition("memory", kvp=120)`; None where unknown.
         """
-        from .arrays import image_from_array  # imports this module
+        from .arrays import image_from_array, spine_axis  # imports this module
 
-        return scan_from_image(image_from_array(array, affine, spacing_mm), acquisition or Acquisition("memory"))
+        image = image_from_array(array, affine, spacing_mm)
+        scan = scan_from_image(image, acquisition or Acquisition("memory"))
+        if (axis := spine_axis(scan.hu, scan.image.GetSpacing()[::-1])) is not None:
+            raise OrientationError(
+                f"The spine runs from {('', 'front to back', 'left to right')[axis]} by the array's axes: they are in "
+                "another order than the affine or spacing states. NiBabel's affine belongs to an array [i, j, k], "
+                "spacing_mm to one [k, j, i]; transpose the array."
+            )
+        return scan
 
     def __repr__(self) -> str:
         size, spacing = (" × ".join(f"{n:.4g}" for n in v) for v in (self.image.GetSize(), self.image.GetSpacing()))
@@ -199,9 +213,9 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
     image = _without_single_time_step(image)
     _check_volume(image)
     _check_hounsfield(image)
-    warnings = _below_air_warnings(image)
-    image = _clamp_to_hu(oriented(image))
-    warnings += _check_slices(voxels_of(image))
+    warnings = _value_warnings(image)
+    image = _clamp_to_hu(oriented(whole_hu(image)))
+    warnings += _check_slices(image)
     tilt = obliquity_degrees(image)
     if tilt > OBLIQUE_WARNING_DEGREES:
         message = (
@@ -356,6 +370,19 @@ def oriented(image: sitk.Image) -> sitk.Image:
     return sitk.DICOMOrient(image, "LPS")
 
 
+def whole_hu(image: sitk.Image, step_hu: float = 0.0) -> sitk.Image:
+    """Return an image with whole numbers if all its values are whole within half a step of their file."""
+    values = voxels_of(image)
+    if values.dtype.kind != "f" or step_hu >= 1 or not np.isfinite(values).all():
+        return image
+    whole = np.rint(values)
+    if np.abs(values - whole).max() > max(WHOLE_TOLERANCE_HU, 0.501 * step_hu):
+        return image
+    rounded = sitk.GetImageFromArray(whole)
+    rounded.CopyInformation(image)
+    return rounded
+
+
 def _clamp_to_hu(image: sitk.Image) -> sitk.Image:
     if image.GetPixelID() == sitk.sitkInt16 and voxels_of(image).min() >= AIR_HU:
         return image
@@ -365,8 +392,12 @@ def _clamp_to_hu(image: sitk.Image) -> sitk.Image:
     return sitk.Cast(image, sitk.sitkInt16 if is_integral else sitk.sitkFloat32)
 
 
-def _check_slices(hu: np.ndarray) -> list[ScanWarning]:
-    """Warn of blank slices at the ends, and of copies. Raises SliceGeometryError for blank slices within the scan."""
+def _check_slices(image: sitk.Image) -> list[ScanWarning]:
+    """Warn of blank slices at the ends, of copies, and of slices or voxels that were computed or changed.
+
+    Raises SliceGeometryError for blank slices within the scan.
+    """
+    hu = voxels_of(image)
     inside, at_ends = blank_slices(hu)
     if inside:
         raise SliceGeometryError(
@@ -384,21 +415,50 @@ def _check_slices(hu: np.ndarray) -> list[ScanWarning]:
             "resampled. Lesions may be missing or doubled."
         )
         warnings.append(ScanWarning("slices-repeated", message))
+    if axes := interpolated_axes(hu):
+        names = ("slices", "rows", "columns")
+        periods = " and ".join(f"{period:.1f} {names[axis]}" for axis, period in axes.items())
+        message = (
+            f"The noise changes every {periods}: the voxels were interpolated, or two reconstructions are mixed. "
+            "Interpolation blurs small calcium and lowers scores."
+        )
+        warnings.append(ScanWarning("interpolated", message))
+    elif not pairs and (foreign := foreign_slices(hu, math.prod(image.GetSpacing()[:2]))):
+        listed = abbreviated_list(f"{k} {reason}" for k, reason in foreign.items())
+        message = (
+            f"{len(foreign)} slices do not belong where they lie (slice {listed}; from 0 at the feet): images were "
+            "changed, exchanged or computed. Lesions may be missing or displaced."
+        )
+        warnings.append(ScanWarning("slices-foreign", message))
     return warnings
 
 
-def _below_air_warnings(image: sitk.Image) -> list[ScanWarning]:
-    """Warn of values below air that are not padding; padding has the lowest value."""
+def _value_warnings(image: sitk.Image) -> list[ScanWarning]:
+    """Warn of values as stored that cannot be HU: far below air that are not padding, in coarse steps, or rescaled."""
     values = voxels_of(image)
     low = values.min()
+    warnings = []
+    # Padding has the lowest value.
     count = 0 if low >= LOWEST_AIR_HU else int(((values < LOWEST_AIR_HU) & (values > low)).sum())
-    if count <= MOST_CLAMPED * values.size:
-        return []
-    message = (
-        f"{count} voxels ({count / values.size:.1%}) lie below {LOWEST_AIR_HU} HU, down to {low:g} HU, and are not "
-        f"padding of one value. They were set to air ({AIR_HU} HU)."
-    )
-    return [ScanWarning("below-air", message)]
+    if count > MOST_CLAMPED * values.size:
+        message = (
+            f"{count} voxels ({count / values.size:.1%}) lie below {LOWEST_AIR_HU} HU, down to {low:g} HU, and are not "
+            f"padding of one value. They were set to air ({AIR_HU} HU)."
+        )
+        warnings.append(ScanWarning("below-air", message))
+    if offset := air_offset(values):
+        message = (
+            f"Air measures {offset - 1000:.0f} HU, and −1000 HU by definition: the values were rescaled or shifted, so "
+            "the score is wrong."
+        )
+        warnings.append(ScanWarning("air-off", message))
+    if (step := step_of_values(values)) > MAX_STEP_HU:
+        message = (
+            f"The values have steps of {step:.1f} HU, so 130 HU may stand for {130 - step / 2:.0f} to "
+            f"{130 + step / 2:.0f} HU: the CT was stored in too few grey levels."
+        )
+        warnings.append(ScanWarning("coarse-values", message))
+    return warnings
 
 
 def _is_integral(values: np.ndarray) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import shutil
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 LEFT_SECONDS = 3600.0
 """Age in seconds above which a partial file belongs to a killed program; files are written in seconds."""
@@ -236,6 +238,28 @@ def remove_result(folder: Path) -> None:
     """Remove the files that scoring wrote into a folder; other files stay."""
     for name in RESULT_FILES:
         (folder / name).unlink(missing_ok=True)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: It is none, or nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def read_json(path: Path) -> Any:
+    """Return the value of a JSON file in UTF-8.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no JSON, or nested too deep.
+    """
+    return parse_json(path.read_text(encoding="utf-8-sig"))
 
 
 def resource_folder(name: str) -> Path:

@@ -1,10 +1,59 @@
-"""Blank and repeated slices of a volume. Noise makes every slice of a scanner varied and unique."""
+"""Slices that are blank, repeated or foreign to their volume, and voxels that were interpolated.
+
+Noise makes every slice of a scanner varied and unique, and neighbouring slices alike. The limits hold for 20 scans of
+16 people, a phantom and digital patients, with a third to spare; faults exceed them at least twice.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
+
+BLOCK = 4
+"""Pixels of a row in a block."""
+
+MIN_BLOCKS, MIN_SLICES, MIN_NOISE_HU = 200, 8, 2.0
+"""Least blocks of tissue in a slice, slices, and noise from which slices are compared: not in drawings."""
+
+TISSUE_HU, LUNG_HU, MAX_UNEVEN_HU = (-200.0, 250.0), -700.0, 50.0
+"""Range of soft tissue, top of lung and air, and largest difference of the neighbours between which offsets count."""
+
+NOT_AIR_HU, NOT_METAL_HU = -900.0, 1000.0
+"""Range of blocks that are neither air nor saturated, which may have one value."""
+
+MAX_MISFIT = 1.5
+"""Largest difference from both neighbours per difference of the neighbours, and largest difference of neighbours per
+difference of slices two apart: multiple of the median over the stack. Patients: 1.25."""
+
+MIN_NOVELTY = 0.3
+"""Least noise against the mean of the neighbours, or against one of them: multiple of the median. Patients: 0.5."""
+
+MAX_OFFSET_HU, MAX_AIR_OFFSET_HU = 15.0, 30.0
+"""Largest offset of soft tissue, and of lung and air, from the mean of both neighbours. Patients: 7 and 12 HU."""
+
+MAX_BLOCK_MM2 = 400.0
+"""Largest area of one value within the body. Patients: 110 mm²."""
+
+MAX_RIPPLE = {0: (0.1, 12.0), 1: (0.05, 8.0), 2: (0.05, 8.0)}
+"""Largest periodic change of noise along an array's axis: amplitude, and multiple of the median over all periods.
+Patients: 0.04 and 6.1; cine CT repeats its rows of detectors along k."""
+
+MIN_FREQUENCY = 0.08
+"""Lowest frequency of interpolated noise, 1/voxel; anatomy changes more slowly."""
+
+AIR_HU, THIN_HU, LOWEST_HU, MIN_AIR = (-1050.0, -950.0), -700.0, -1200.0, 0.01
+"""Range that air reaches in every scan, top of lung, bottom of noise in air, and least share of lung and air from which
+they are judged. Air of patients: −1024 to −1000 HU, lung reaches below −1000."""
+
+BODY_HU, MIN_BODY_SHARE = -300.0, 0.15
+"""Bottom of tissue, and least share of a slice that the body fills."""
+
+STEP_RANGE_HU, MIN_STEP_VALUES, MIN_STEP_VOXELS = (-150, 250), 8, 10_000
+"""Range in which the steps of values are measured, with so many values and voxels at least."""
 
 
 def blank_slices(values: np.ndarray) -> tuple[list[int], list[int]]:
@@ -34,3 +83,206 @@ def repeated_slices(values: np.ndarray) -> list[tuple[int, int]]:
             original = originals.setdefault(hashlib.sha1(plane.tobytes(), usedforsecurity=False).digest(), k)
             pairs += [(original, k)] if original != k else []
     return pairs
+
+
+def foreign_slices(hu: np.ndarray, pixel_area_mm2: float) -> dict[int, str]:
+    """Find slices of an axial scan [k, j, i] that do not fit between their neighbours.
+
+    Returns:
+        The reason, a clause that follows the slice's number, by slice.
+    """
+    blocks = _Blocks.of(hu)
+    if blocks is None:
+        return {}
+    # Coarse values are equal by chance.
+    is_fine = step_of_values(hu) < 2 * MIN_NOISE_HU
+    reasons: dict[int, str] = {}
+    for find in (*([_made_of_neighbours] if is_fine else []), _unlike, _offset, _out_of_order):
+        # A foreign slice makes its neighbours look foreign too.
+        faults = {k: reason for k, reason in find(blocks) if not reasons.keys() & set(range(k - 2, k + 3))}
+        reasons |= faults
+    if is_fine:
+        reasons |= dict(_filled(blocks, pixel_area_mm2))
+    return dict(sorted(reasons.items()))
+
+
+def interpolated_axes(hu: np.ndarray) -> dict[int, float]:
+    """Find axes of a scan [k, j, i] along which its voxels were interpolated, by periodic noise.
+
+    Returns:
+        The period in voxels by axis.
+    """
+    periods = {}
+    steps = [max(1, size // 48) for size in hu.shape]
+    for axis, (max_amplitude, max_multiple) in MAX_RIPPLE.items():
+        part = hu[tuple(slice(None, None, 1 if n == axis else steps[n]) for n in range(3))]
+        noise = _noise_along(np.moveaxis(part, axis, 0))
+        if noise is None:
+            continue
+        ripple = np.log(noise) - ndimage.median_filter(np.log(noise), 9, mode="nearest")
+        amplitudes = np.abs(np.fft.rfft(ripple * np.hanning(ripple.size))) * 4 / ripple.size
+        frequencies = np.fft.rfftfreq(ripple.size)
+        amplitudes[frequencies < MIN_FREQUENCY] = 0
+        peak = int(amplitudes.argmax())
+        usual = float(np.median(amplitudes[frequencies >= MIN_FREQUENCY]))
+        if amplitudes[peak] > max(max_amplitude, max_multiple * usual):
+            periods[axis] = float(1 / frequencies[peak])
+    return periods
+
+
+def _noise_along(values: np.ndarray) -> np.ndarray | None:
+    """Return the mean difference of tissue from its two neighbours along the first axis; None without enough tissue."""
+    values = values.astype(np.float32)
+    differences = np.abs(values[1:-1] - (values[:-2] + values[2:]) / 2)
+    tissue = (values[1:-1] > TISSUE_HU[0]) & (values[1:-1] < TISSUE_HU[1]) & (differences < 150)
+    counts = tissue.sum((1, 2))
+    places = np.flatnonzero(counts >= MIN_BLOCKS)
+    if places.size < 24:
+        return None
+    noise = differences.sum((1, 2), where=tissue)[places] / counts[places]
+    if np.median(noise) < 0.1:
+        return None
+    return np.maximum(np.interp(np.arange(places[0], places[-1] + 1), places, noise), 0.01)
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Blocks of a few pixels of a row in each slice, spread over it.
+
+    Attributes:
+        pixels: HU, [pixel, k, j, i].
+        mean: Mean HU of blocks, [k, j, i].
+        tissue: True for soft tissue, [k, j, i].
+        noise: Median difference of neighbouring pixels of soft tissue by slice; NaN without enough.
+        stride: Distances of blocks in pixels, down and across.
+    """
+
+    pixels: np.ndarray
+    mean: np.ndarray
+    tissue: np.ndarray
+    noise: np.ndarray
+    stride: tuple[int, int]
+
+    @classmethod
+    def of(cls, hu: np.ndarray) -> _Blocks | None:
+        """Take the blocks of a volume; None for a drawing, or a volume that is too small."""
+        _, rows, columns = hu.shape
+        stride = max(1, rows // 48), max(BLOCK, columns // 48)
+        width = columns // stride[1] * stride[1]
+        if len(hu) < MIN_SLICES or not width:
+            return None
+        pixels = np.stack([hu[:, :: stride[0], n : width : stride[1]] for n in range(BLOCK)]).astype(np.float32)
+        mean = pixels.mean(0)
+        tissue = (mean > TISSUE_HU[0]) & (mean < TISSUE_HU[1])
+        noise = _medians(np.abs(pixels[1] - pixels[0]), tissue)
+        if not np.isfinite(noise).sum() >= MIN_SLICES or not np.nanmedian(noise) >= MIN_NOISE_HU:
+            return None
+        return cls(pixels, mean, tissue, noise, stride)
+
+    def difference(self, gap: int) -> np.ndarray:
+        """Return the mean difference of slices so far apart, without air."""
+        first, second = self.mean[:-gap], self.mean[gap:]
+        body = np.maximum(first, second) > NOT_AIR_HU
+        return np.maximum(1e-3, np.abs(second - first).sum((1, 2), where=body) / np.maximum(1, body.sum((1, 2))))
+
+
+def _medians(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the median of each slice within a mask; NaN where it has too few blocks."""
+    return np.array(
+        [
+            np.median(plane[inside]) if np.count_nonzero(inside) >= MIN_BLOCKS else np.nan
+            for plane, inside in zip(values, mask, strict=True)
+        ]
+    )
+
+
+def _made_of_neighbours(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+    values, tissue = blocks.pixels[0], blocks.tissue
+    one = _medians(np.abs(np.diff(values, axis=0)), tissue[:-1] & tissue[1:])
+    for k in np.flatnonzero(one < MIN_NOVELTY * np.nanmedian(one)).tolist():
+        yield k + 1, f"nearly copies slice {k}"
+    both = _medians(np.abs(values[1:-1] - (values[:-2] + values[2:]) / 2), tissue[:-2] & tissue[2:])
+    for k in np.flatnonzero(both < MIN_NOVELTY * np.nanmedian(both)).tolist():
+        yield k + 1, "is a mean of its neighbours"
+
+
+def _offset(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+    mean = blocks.mean
+    neighbours = (mean[:-2] + mean[2:]) / 2
+    even = np.abs(mean[2:] - mean[:-2]) < MAX_UNEVEN_HU
+    offsets = mean[1:-1] - neighbours
+    for places, limit, name in (
+        (blocks.tissue[:-2] & blocks.tissue[2:], MAX_OFFSET_HU, "soft tissue"),
+        (neighbours < LUNG_HU, MAX_AIR_OFFSET_HU, "air"),
+    ):
+        hu = np.pad(np.nan_to_num(_medians(offsets, places & even)), 1)
+        is_peak = np.abs(hu) >= np.maximum(np.abs(np.roll(hu, 1)), np.abs(np.roll(hu, -1)))
+        for k in np.flatnonzero(is_peak & (np.abs(hu) > limit)).tolist():
+            yield k, f"has {name} {hu[k]:+.0f} HU off that of its neighbours"
+
+
+def _unlike(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+    next_to = blocks.difference(1)
+    misfit = np.minimum(next_to[:-1], next_to[1:]) / blocks.difference(2)
+    for k in np.flatnonzero(misfit > MAX_MISFIT * np.median(misfit)).tolist():
+        yield k + 1, "is unlike both neighbours"
+
+
+def _out_of_order(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+    next_to, two_apart = blocks.difference(1), blocks.difference(2)
+    disorder = (next_to[:-2] + next_to[2:]) / (two_apart[:-1] + two_apart[1:])
+    for k in np.flatnonzero(disorder > MAX_MISFIT * np.median(disorder)).tolist():
+        for place in (k + 1, k + 2):
+            yield place, "is more like slices further away than its neighbours"
+
+
+def _filled(blocks: _Blocks, pixel_area_mm2: float) -> Iterator[tuple[int, str]]:
+    first = blocks.pixels[0]
+    is_filled = (blocks.pixels[1:] == first).all(0) & (first > NOT_AIR_HU) & (first < NOT_METAL_HU)
+    block_mm2 = pixel_area_mm2 * blocks.stride[0] * blocks.stride[1]
+    for k in np.flatnonzero(is_filled.sum((1, 2)) * block_mm2 > MAX_BLOCK_MM2).tolist():
+        values, counts = np.unique(first[k][is_filled[k]], return_counts=True)
+        if counts.max() * block_mm2 > MAX_BLOCK_MM2:
+            yield k, f"holds a block of exactly {values[counts.argmax()]:g} HU"
+
+
+def step_of_values(hu: np.ndarray) -> float:
+    """Return the mean step between values of soft tissue; 1 HU for whole numbers, 0 if it cannot be measured."""
+    strides = tuple(slice(None, None, max(1, size // 64)) for size in hu.shape)
+    values = np.rint(hu[strides]).astype(np.int32)
+    values = values[(values >= STEP_RANGE_HU[0]) & (values < STEP_RANGE_HU[1])]
+    present = np.unique(values)
+    gaps = np.diff(present)
+    # Values of a drawing are few or uneven.
+    if values.size < MIN_STEP_VOXELS or present.size < MIN_STEP_VALUES or np.ptp(gaps) > 1:
+        return 0.0
+    return float(gaps.mean())
+
+
+def air_offset(hu: np.ndarray) -> float:
+    """Return the distance of air from −1000 HU where it is impossible in HU; else 0. hu: Values as stored."""
+    strides = tuple(slice(None, None, max(1, size // 64)) for size in hu.shape)
+    values = hu[strides]
+    if values.size < MIN_STEP_VOXELS:
+        return 0.0
+    thin = values[(values > LOWEST_HU) & (values < THIN_HU)]
+    if thin.size < MIN_AIR * values.size:
+        return 0.0
+    air = thin[thin < AIR_HU[1]]
+    if not air.size:
+        return float(thin.min()) + 1000
+    median = float(np.median(air[air < -980])) if (air < -980).any() else 0.0
+    return median + 1000 if median < AIR_HU[0] else 0.0
+
+
+def body_width(hu: np.ndarray) -> float:
+    """Return the median width of the body, in pixels, in slices that show both its sides; 0 without such slices."""
+    widths = []
+    for plane in hu:
+        parts, count = ndimage.label(plane[::2, ::2] > BODY_HU)
+        if count:
+            body = parts == np.bincount(parts.ravel())[1:].argmax() + 1
+            columns = np.flatnonzero(body.any(0))
+            if columns[0] > 1 and columns[-1] < body.shape[1] - 2 and body.sum() > MIN_BODY_SHARE * body.size:
+                widths.append(2 * (columns[-1] - columns[0] + 1))
+    return float(np.median(widths)) if len(widths) >= len(hu) / 2 else 0.0

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 
 SEVERE = frozenset(
     {
+        "air-off",
         "beyond-calibration",
+        "cone-beam",
         "contrast-enhanced",
         "heart-cut",
         "heart-from-lungs",
         "heart-without-lungs",
         "hearts-disagree",
+        "interpolated",
         "kernel-sharp",
         "labels-empty",
         "labels-off-calcium",
@@ -22,6 +25,7 @@ SEVERE = frozenset(
         "possible-stent",
         "reversed",
         "several-acquisitions",
+        "slices-foreign",
         "slices-repeated",
         "slices-unread",
     }
@@ -30,15 +34,19 @@ SEVERE = frozenset(
 
 ADVICE = {
     # Reading a CT
+    "air-off": "Do not use the score. Give the CT in HU, as the scanner made it.",
     "below-air": "Check that the rescale slope and intercept, or the conversion to HU, are right.",
     "burned-in": "Export the image without text in it.",
     "cardiac-phases": "Export and score one cardiac phase.",
+    "coarse-values": "Give the CT as the scanner made it, with whole HU.",
+    "cone-beam": "Do not use the score. Score a CT of a diagnostic scanner.",
     "columns-unused": "Rename the column if it was meant to be used.",
     "derived-image": "Score the unenhanced images as the scanner reconstructed them.",
     "folders-unread": "Obtain read permission for these folders, and rerun the command.",
     "geometry-unknown": "Convert the DICOM series again with a tool that keeps the geometry, and score that.",
     "images-missing": "Copy the series again if slices are missing, and check that the whole heart is covered.",
     "images-left-out": "Check that none of these images is a slice of the scan.",
+    "interpolated": "Do not use the score. Give the CT as the scanner made it, not resampled.",
     "lossy-compression": "Export the image without lossy compression.",
     "mask-doubtful": "Check in a viewer that the mask lies on the heart of this scan; otherwise leave it out.",
     "mask-resampled": "Check that the mask belongs to this scan and covers the heart or the lesions.",
@@ -51,6 +59,7 @@ ADVICE = {
     "series-chosen": "Check that this series is meant, or choose another.",
     "several-acquisitions": "Do not use the score before you have checked in a viewer that the parts fit together.",
     "slices-blank": "Check that the whole heart lies between the blank slices.",
+    "slices-foreign": "Do not use the score before you have looked at these slices. Export or copy the series again.",
     "slices-repeated": "Do not use the score. Export or copy the series again.",
     "slices-unread": "Do not use the score before these can be read: check permissions, or copy the series again.",
     "uids-repeated": "Export the series again if DICOM results are needed.",
@@ -92,6 +101,7 @@ ADVICE = {
     # Scores and lesions
     "automatic": "Check the lesions and the excluded candidates before you use the score, and mark it reviewed.",
     "lesions-automatic": "Check that a person has reviewed these lesions; otherwise treat the score as automatic.",
+    "contours-between-slices": "Check that the contours belong to this scan and lie on its calcium.",
     "doubt-decides": "Look at this lesion first, and count or reject it.",
     "labels-empty": "No action is needed if the scan shows no coronary calcium. Otherwise score with the right file.",
     "labels-off-calcium": "Do not use the score. Check in a viewer that the labels lie on the calcium of this scan.",

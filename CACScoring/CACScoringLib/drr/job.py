@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import CTError, UnreadableError
+from ..core.files import read_json
 from ..core.options import option
 from ..core.progress import Progress
 from ..core.voxels import voxels_of
@@ -215,7 +216,7 @@ def placed(values: np.ndarray, geometry: Geometry) -> sitk.Image:
 
 def _settings_of(folder: Path) -> DrrSettings:
     try:
-        content = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        content = read_json(folder / _SETTINGS)
         return DrrSettings(**{field.name: content[field.name] for field in fields(DrrSettings)})
     except (OSError, ValueError, KeyError) as error:
         raise UnreadableError(f"{folder} holds no settings of a radiograph ({error}). Make it again.") from error

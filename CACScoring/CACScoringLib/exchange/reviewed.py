@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +11,11 @@ import numpy as np
 import SimpleITK as sitk
 from pydicom import Dataset
 
-from ..core.ct import GRID_TOLERANCE_MM, CTScan, MaskError, UnreadableError
+from ..core.ct import GRID_TOLERANCE_MM, CTScan, MaskError, ScanWarning, UnreadableError
 from ..core.labels import site_of
+from ..core.text import printable
 from ..io.dicom import read_bounded, translate_dicom_errors
+from ..io.files import real_files
 from ..io.slicer_segments import overlap_message
 from .review_file import SEGMENTATIONS, check_kind
 from .segment_sites import coded_anatomy, labels_of
@@ -23,14 +26,19 @@ if TYPE_CHECKING:
 CENTRE_TOLERANCE = 0.02
 """Distance in pixels within which a contour passes a pixel's centre: writers round coordinates to 0.01 mm."""
 
+PLANE_TOLERANCE = 0.1
+"""Distance in slices within which a contour lies in a slice, and contours lie in one plane."""
 
-def read_reviewed(path: Path, scan: CTScan) -> sitk.Image:
+
+def read_reviewed(path: Path, scan: CTScan) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
     """Read a reader's lesions of a scan as a map of `Site` labels.
 
     Args:
-        path: A DICOM Segmentation (binary or label map), or an RT Structure Set with closed planar contours in the
-            scan's slices.
+        path: A DICOM Segmentation (binary or label map), or an RT Structure Set with closed planar contours.
         scan: The scan. Lesions on its grid are returned on it, others on the grid of the file.
+
+    Returns:
+        The labels, and a warning if contours do not lie in the scan's slices.
 
     Raises:
         MaskError: A segment has no known site, segments overlap, or they were drawn on another scan.
@@ -39,8 +47,9 @@ def read_reviewed(path: Path, scan: CTScan) -> sitk.Image:
     data = read_bounded(path)
     with translate_dicom_errors(path.name):
         check_kind(data, path.name)
-        read = _segmentation if str(data.SOPClassUID) in SEGMENTATIONS else _structures
-        return read(data, scan, path.name)
+        if str(data.SOPClassUID) in SEGMENTATIONS:
+            return _segmentation(data, scan, path.name), ()
+        return _structures(data, scan, path.name)
 
 
 class _Lesions:
@@ -154,7 +163,7 @@ def _label_map(segmentation: Segmentation, labels: dict[int, int]) -> sitk.Image
     return image
 
 
-def _structures(data: Dataset, scan: CTScan, name: str) -> sitk.Image:
+def _structures(data: Dataset, scan: CTScan, name: str) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
     rois = {int(roi.ROINumber): roi for roi in data.StructureSetROISequence}
     coded: dict[int, list[Dataset]] = {}
     for item in data.get("RTROIObservationsSequence") or ():
@@ -165,38 +174,69 @@ def _structures(data: Dataset, scan: CTScan, name: str) -> sitk.Image:
     for number in numbers:
         _check_frame_of_reference(rois[number].get("ReferencedFrameOfReferenceUID"), scan, name)
     lesions = _Lesions(scan, name)
-    for number, contours in zip(numbers, drawn, strict=True):
-        for k, inside in _filled(contours.ContourSequence, lesions.image, name).items():
+    corners = [_corners(contours.ContourSequence, lesions.image, name) for contours in drawn]
+    places = np.unique([place for structure in corners for place, _ in structure])
+    gaps = np.diff(places)[np.diff(places) > PLANE_TOLERANCE]
+    is_off = bool((np.abs(places - np.rint(places)) > PLANE_TOLERANCE).any())
+    # A contour of another series reaches half the way to its neighbours, as a slice does.
+    reach = float(gaps.min()) / 2 if is_off and gaps.size else 0.0
+    for number, structure in zip(numbers, corners, strict=True):
+        for k, inside in _filled(structure, lesions.labels.shape, reach).items():
             rows, columns = np.nonzero(inside)
             lesions.paint(np.column_stack([columns, rows, np.full_like(rows, k)]), labels[number])
-    return lesions.as_image()
+    if not is_off:
+        return lesions.as_image(), ()
+    message = (
+        f"Contours of {printable(name)} lie between the slices of this CT, up to "
+        f"{np.abs(places - np.rint(places)).max() * scan.slice_spacing_mm:.1f} mm off them: they were drawn on other "
+        "slices. Each was taken for the slices that it reaches."
+    )
+    return lesions.as_image(), (ScanWarning("contours-between-slices", message),)
 
 
-def _filled(contours: list[Dataset], image: sitk.Image, name: str) -> dict[int, np.ndarray]:
-    """Return pixels in and on the contours of a structure, by slice; a contour within another is a hole."""
-    from skimage.draw import polygon2mask
-
-    columns, rows, slices = image.GetSize()
-    inside: dict[int, np.ndarray] = {}
-    border: dict[int, np.ndarray] = {}
+def _corners(contours: list[Dataset], image: sitk.Image, name: str) -> list[tuple[float, np.ndarray]]:
+    """Return the place of each closed contour among the slices, and its corners: rows and columns, [n, 2]."""
+    corners = []
     for contour in contours:
-        if (
-            not str(contour.ContourGeometricType).startswith("CLOSED_PLANAR")
-            and contour.ContourGeometricType != "POINT"
-        ):
-            raise MaskError(f"{name} holds contours that are not closed ({contour.ContourGeometricType}).")
+        kind = str(contour.ContourGeometricType)
+        if not kind.startswith("CLOSED_PLANAR") and kind != "POINT":
+            raise MaskError(f"{name} holds contours that are not closed ({kind}).")
         points = np.reshape(np.asarray(contour.ContourData, float), (-1, 3))
         index = np.array([image.TransformPhysicalPointToContinuousIndex(point.tolist()) for point in points])
-        k = round(float(index[:, 2].mean()))
-        if np.abs(index[:, 2] - k).max() > 0.5:
+        place = float(index[:, 2].mean())
+        if np.abs(index[:, 2] - place).max() > 0.5:
             raise MaskError(f"{name} holds contours that do not lie in the slices of the CT. Draw them in its slices.")
-        if not 0 <= k < slices or contour.ContourGeometricType == "POINT":
-            continue
-        corners = index[:, [1, 0]]
-        on_contour = _on_contour(corners, (rows, columns))
-        border[k] = border.get(k, False) | on_contour
-        inside[k] = inside.get(k, False) ^ (polygon2mask((rows, columns), corners) & ~on_contour)
-    return {k: pixels | border[k] for k, pixels in inside.items()}
+        if kind != "POINT":
+            corners.append((place, index[:, [1, 0]]))
+    return corners
+
+
+def _filled(contours: list[tuple[float, np.ndarray]], shape: tuple[int, ...], reach: float) -> dict[int, np.ndarray]:
+    """Return pixels in and on the contours of a structure, by slice; a contour within another of its plane is a hole.
+
+    Args:
+        contours: Places among the slices and corners, as `_corners` returns them.
+        shape: Shape of the scan, [k, j, i].
+        reach: Distance in slices to which a contour holds, besides the slice nearest to it.
+    """
+    from skimage.draw import polygon2mask
+
+    planes: dict[float, dict[bytes, tuple[np.ndarray, np.ndarray]]] = {}
+    for place, corners in sorted(contours, key=lambda contour: contour[0]):
+        last = next(reversed(planes), -math.inf)
+        plane = planes.setdefault(last if place - last <= PLANE_TOLERANCE else place, {})
+        on_contour = _on_contour(corners, (shape[1], shape[2]))
+        inside = polygon2mask(shape[1:], corners) & ~on_contour
+        plane[inside.tobytes() + on_contour.tobytes()] = inside, on_contour  # a copy of a contour is no hole
+    filled: dict[int, np.ndarray] = {}
+    for place, plane in planes.items():
+        inside = np.logical_xor.reduce([inside for inside, _ in plane.values()])
+        pixels = np.logical_or.reduce([inside, *(on_contour for _, on_contour in plane.values())])
+        reached = range(math.ceil(place - reach), math.floor(place + reach) + 1)
+        for k in {math.floor(place + 0.5), *reached}:
+            if 0 <= k < shape[0]:
+                filled[k] = filled.get(k, False) | pixels
+    return filled
 
 
 def _on_contour(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -221,7 +261,8 @@ def _on_contour(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def _check_frame_of_reference(uid: object, scan: CTScan, name: str) -> None:
     if not uid or not scan.dicom_files:
         return
-    header = read_bounded(scan.dicom_files[0], stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
+    with real_files(scan.dicom_files[:1]) as (file,):
+        header = read_bounded(file, stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
     if header.get("FrameOfReferenceUID") and str(header.FrameOfReferenceUID) != str(uid):
         raise MaskError(
             f"{name} was drawn on another scan: its frame of reference is not that of the CT. Give the lesions of this "

@@ -17,6 +17,7 @@ from ..core.ct import CTError, CTScan, same_grid
 from ..core.version import VERSION
 from ..core.voxels import voxels_of
 from ..io.dicom import read_bounded
+from ..io.files import real_files
 
 AnyDataset = TypeVar("AnyDataset", bound=Dataset)
 
@@ -188,7 +189,8 @@ def _headers(scan: CTScan) -> list[Dataset]:
             f"{scan.name or 'The scan'} was not read from a DICOM series, and DICOM results have to refer to one. Give "
             "the folder of the DICOM series, or leave out --dicom."
         )
-    return [_header(path) for path in scan.dicom_files]
+    with real_files(scan.dicom_files) as files:
+        return [_header(path) for path in files]
 
 
 def _header(path: Path) -> Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from ..core.ct import CTError, UnreadableError
 from ..core.text import printable
 from .dicom import find_slices, is_dicom, read_multi_frame
-from .files import unpacked
+from .files import is_archive, unpacked
 from .image_files import quiet, read_header
 from .reading import image_files
 from .series import choose_candidates, series_facts
@@ -62,7 +61,7 @@ class Contents:
 def contents_of(path: Path) -> Contents:
     """List what a DICOM folder, a ZIP archive of one, or an image file holds. Raises UnreadableError."""
     with quiet():
-        if zipfile.is_zipfile(path):
+        if is_archive(path):
             with unpacked(path) as folder:
                 return _contents(folder)
         return _contents(path)

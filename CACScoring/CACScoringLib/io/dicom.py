@@ -31,6 +31,9 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _FIRST_GROUPS, _LAST_FIRST_ELEMENT, _LONGEST_FIRST_VALUE = (2, 8), 0x18, 256
 """Group, highest element number and longest value of the first element in a file without preamble."""
 
+_TEXT_KINDS = ("UT", "LT", "ST", "LO", "SH", "UC")
+"""Kinds of text that some writers state for numbers."""
+
 _FILE_NAMES = (".dcm", ".dicom", ".ima", ".dcm.gz")
 """Endings of names that claim DICOM."""
 
@@ -46,7 +49,7 @@ TAGS = [
     "HighBit", "PixelRepresentation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept", "RescaleType",
     "CalciumScoringMassFactorPatient", "CalciumScoringMassFactorDevice", "SOPInstanceUID", "FrameOfReferenceUID",
     "ImagesInAcquisition", "ReconstructionDiameter", "AcquisitionDateTime", "AcquisitionDate", "FilterMaterial",
-    "FilterType", "ProtocolName", "ImageComments", "PatientSize", "PatientWeight",
+    "FilterType", "ProtocolName", "ImageComments", "PatientSize", "PatientWeight", "ModalityLUTSequence",
 ]
 # fmt: on
 
@@ -234,22 +237,25 @@ def read_slice(path: Path) -> DicomSlice | None:
     header = read_bounded(path, stop_before_pixels=True, specific_tags=TAGS)
     if value_of(header.file_meta, "MediaStorageSOPClassUID") == _DICOMDIR:
         return None
-    _point_decimals(header)
+    _mend_numbers(header)
     slice_ = DicomSlice(path, header)
     if slice_.text("Modality") is None:
         raise UnreadableError(f"{path.name} is a DICOM file without a modality.")
     return slice_
 
 
-def _point_decimals(header: pydicom.Dataset) -> None:
-    """Replace decimal commas, which PS3.5 6.2 does not allow, by points in numbers that are not converted yet."""
+def _mend_numbers(header: pydicom.Dataset) -> None:
+    """Mend numbers that are not converted yet: written as text of another kind, or with decimal commas (PS3.5 6.2)."""
     import pydicom
 
     for tag in list(header.keys()):
         element = header.get_item(tag)
-        if not isinstance(element, pydicom.dataelem.RawDataElement) or b"," not in (element.value or b""):
+        if not isinstance(element, pydicom.dataelem.RawDataElement) or tag.is_private or tag.element == 0:
             continue
-        if (element.VR or pydicom.datadict.dictionary_VR(tag)) == "DS":
+        kind = pydicom.datadict.dictionary_VR(tag)
+        if kind in ("DS", "IS") and element.VR in _TEXT_KINDS:
+            header[tag] = element = element._replace(VR=kind)
+        if b"," in (element.value or b"") and (element.VR or kind) == "DS":
             header[tag] = element._replace(value=element.value.replace(b",", b"."))
 
 

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import re
+import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..core.ct import UnreadableError
+from ..core.ct import CTError, UnreadableError
+from ..core.text import abbreviated_list, printable
 
 MOST_UNPACKED_BYTES = 2**34
 """Largest content of an archive in bytes: 16 GB, several times a cardiac CT of all phases."""
 
-_UNPACKING_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_SYSTEM_FILE = re.compile(r"\._.*|__MACOSX|\.DS_Store|Thumbs\.db|desktop\.ini", re.IGNORECASE)
+"""Files and folders that macOS and Windows add."""
+
+_TAR_NAMES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+
+_UNPACKING_ERRORS = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    lzma.LZMAError,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
 """Errors of damaged archives, of unknown compression, and of passwords (RuntimeError)."""
 
 
@@ -42,7 +59,8 @@ def files_below(folder: Path) -> tuple[list[Path], dict[Path, UnreadableError]]:
             inner.clear()
             continue
         searched.add((status.st_dev, status.st_ino))
-        for path in (Path(place, name) for name in names):
+        inner[:] = [name for name in inner if not _SYSTEM_FILE.fullmatch(name)]
+        for path in (Path(place, name) for name in names if not _SYSTEM_FILE.fullmatch(name)):
             try:
                 path.stat()
             except FileNotFoundError:
@@ -56,20 +74,22 @@ def files_below(folder: Path) -> tuple[list[Path], dict[Path, UnreadableError]]:
     return sorted(file for file in files if file.is_file()), unreadable
 
 
+def check_is_file(path: Path) -> None:
+    """Raise UnreadableError for a pipe or a device, whose content may never end."""
+    if path.exists() and not (path.is_dir() or path.is_file()):
+        raise UnreadableError(f"{path} is a pipe or a device. Give a file or a folder.")
+
+
 @contextmanager
 def unpacked(archive: Path) -> Iterator[Path]:
-    """Provide a temporary folder with the content of a ZIP archive.
+    """Provide a temporary folder with the content of a ZIP or TAR archive. Errors name the archive, not the folder.
 
     Raises:
         UnreadableError: It is encrypted, damaged or too large, or there is no room for it.
     """
     with TemporaryDirectory(prefix="cac-archive-") as folder:
         try:
-            with zipfile.ZipFile(archive) as file:
-                size = sum(entry.file_size for entry in file.infolist())
-                if size > MOST_UNPACKED_BYTES:
-                    raise UnreadableError(f"{archive.name} holds {size:,} bytes. Unpack it, and give one scan of it.")
-                file.extractall(folder)
+            _unpack(archive, folder)
         except _UNPACKING_ERRORS as error:
             raise UnreadableError(f"{archive.name} cannot be unpacked ({error}). Unpack it yourself.") from error
         except OSError as error:
@@ -77,7 +97,45 @@ def unpacked(archive: Path) -> Iterator[Path]:
                 f"{archive.name} cannot be unpacked to {folder} ({error.strerror}). Make room there, or name another "
                 "folder for temporary files (TMPDIR)."
             ) from error
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        except CTError as error:
+            inner = [printable(path.name) for path in files_below(Path(folder))[0] if is_archive(path)]
+            hint = f" It holds another archive ({abbreviated_list(inner)}): unpack that." if inner else ""
+            raise type(error)(str(error).replace(folder, str(archive)) + hint) from error
+
+
+@contextmanager
+def real_files(files: Sequence[Path]) -> Iterator[list[Path]]:
+    """Provide the files of a scan, unpacked if they lie in an archive. Raises UnreadableError as `unpacked` does."""
+    archive = next((path for path in files[0].parents if path.is_file()), None)
+    if archive is None:
+        yield list(files)
+    else:
+        with unpacked(archive) as folder:
+            yield [folder / file.relative_to(archive) for file in files]
+
+
+def is_archive(path: Path) -> bool:
+    """True for a ZIP or TAR archive. Raises UnreadableError for a pipe or a device."""
+    check_is_file(path)
+    return zipfile.is_zipfile(path) or (path.name.lower().endswith(_TAR_NAMES) and path.is_file())
+
+
+def _unpack(archive: Path, folder: str) -> None:
+    if not zipfile.is_zipfile(archive):
+        with tarfile.open(archive) as tar:
+            _check_size(archive, sum(member.size for member in tar))
+            tar.extractall(folder, filter="data")
+        return
+    with zipfile.ZipFile(archive) as file:
+        _check_size(archive, sum(entry.file_size for entry in file.infolist()))
+        file.extractall(folder)
+
+
+def _check_size(archive: Path, size: int) -> None:
+    if size > MOST_UNPACKED_BYTES:
+        raise UnreadableError(f"{archive.name} holds {size:,} bytes. Unpack it, and give one scan of it.")
 
 
 @contextmanager

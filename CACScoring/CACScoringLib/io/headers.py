@@ -7,22 +7,29 @@ lists the checks.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from itertools import pairwise
 
+import numpy as np
+
 from ..core.ct import NotHounsfieldError, NotVolumeError, ScanWarning, UnreadableError
 from ..core.text import abbreviated_list
-from .dicom import DicomSlice, check_numbers, value_of
+from .dicom import DicomSlice, check_numbers, translate_dicom_errors, value_of
 
 MOST_TRIGGER_SPREAD_MS = 150.0
 """Largest spread of trigger times in one phase: 70 % of the cycle at 60 to 75 beats per minute differs by 140 ms."""
 
-MOST_PAUSE_S = 60.0
-"""Longest pause between acquisitions of one scan; the steps of a gated scan follow each other within seconds."""
+MOST_PAUSE_S, MOST_PAUSE_INSIDE_S = 60.0, 3600.0
+"""Longest pause between acquisitions of one scan, whose steps follow each other within seconds, and within one
+acquisition, whose images some scanners number so although they were repeated."""
 
 FIELD_TOLERANCE = 0.03
 """Largest relative difference between the reconstructed field of view and the size of the image."""
+
+MIN_USUAL = 0.75
+"""Least share of slices with one rescale from which others are named; some scanners scale each slice."""
 
 # PS3.3 C.7.6.1.1.2 and C.8.15.2.1.6 (multi-energy), and what manufacturers write into Image Type and description.
 _COMPUTED_TERMS = re.compile(
@@ -31,8 +38,16 @@ _COMPUTED_TERMS = re.compile(
     r"(?:CSA )?MPR|REFORMATTED|RESAMPLED)(?![A-Z])"
 )
 
+_CONE_BEAM = re.compile(
+    r"(?<![A-Z])(CBCT|CONE[-_ ]?BEAM|XVI|ON-BOARD IMAGER|OBI|TRUEBEAM|HALCYON|ETHOS)(?![A-Z])", re.IGNORECASE
+)
+"""Names of cone-beam CT at linear accelerators and C-arms."""
+
 _LOSSY_SYNTAXES = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
 """JPEG baseline and extended, and JPEG-LS near-lossless: transfer syntaxes that are made to lose detail."""
+
+MAX_SLOPE, MAX_INTERCEPT_HU = 1000.0, 100_000.0
+"""Largest rescale slope and intercept of HU."""
 
 _RESCALE = {"RescaleSlope": (1, "rescale slope"), "RescaleIntercept": (1, "rescale intercept")}
 
@@ -81,6 +96,13 @@ def _rescale(slices: list[DicomSlice]) -> list[ScanWarning]:
     zero = [s.name for s in slices if s.number("RescaleSlope") == 0]
     if zero:
         raise NotHounsfieldError(f"The rescale slope is 0 in {abbreviated_list(zero)}. Export the series again.")
+    for keyword, limit in (("RescaleSlope", MAX_SLOPE), ("RescaleIntercept", MAX_INTERCEPT_HU)):
+        impossible = [s.name for s in slices if abs(s.number(keyword) or 0.0) > limit]
+        if impossible:
+            raise NotHounsfieldError(
+                f"The {_RESCALE[keyword][1]} is beyond ±{limit:g} in {abbreviated_list(impossible)}, so the values are "
+                "no HU. Export the series again."
+            )
     # PS3.3 C.8.2.1: the type may be absent if it is HU.
     types = sorted({(s.text("RescaleType") or "HU").upper() for s in slices})
     if len(types) > 1:
@@ -121,6 +143,11 @@ def _mixed_facts(slices: list[DicomSlice]) -> list[ScanWarning]:
         values = sorted({text for text in (s.text(keyword) for s in slices) if text is not None})
         if len(values) > 1:
             differences.append(f"{name} {abbreviated_list(values)}")
+    rescales = [(s.number("RescaleSlope"), s.number("RescaleIntercept")) for s in slices]
+    usual, count = Counter(rescales).most_common(1)[0]
+    if len(slices) > count >= MIN_USUAL * len(slices):
+        odd = abbreviated_list(s.name for s, rescale in zip(slices, rescales, strict=True) if rescale != usual)
+        differences.append(f"rescale to HU, unlike the other slices' in {odd}")
     if not differences:
         return []
     return [ScanWarning("mixed-acquisition", f"The slices of the series differ: {'; '.join(differences)}.")]
@@ -145,18 +172,26 @@ def _several_acquisitions(slices: list[DicomSlice]) -> list[ScanWarning]:
     if (frames := len({uid for uid in (s.text("FrameOfReferenceUID") for s in slices) if uid})) > 1:
         causes.append(f"positions in {frames} frames of reference, which have no common origin")
     starts: dict[str, datetime] = {}
+    times = set()
     for slice_ in slices:
         number, time = slice_.text("AcquisitionNumber"), _acquisition_time(slice_)
-        if number is not None and time is not None:
-            starts[number] = min(starts.get(number, time), time)
-    times = sorted(starts.values())
-    pause_s = max(((after - before).total_seconds() for before, after in pairwise(times)), default=0.0)
-    if pause_s > MOST_PAUSE_S:
-        causes.append(f"{len(times)} acquisitions, begun up to {pause_s / 60:.0f} minutes after each other")
+        if time is not None:
+            times.add(time)
+            if number is not None:
+                starts[number] = min(starts.get(number, time), time)
+    pauses_s = [_longest_pause_s(starts.values()), _longest_pause_s(times)]
+    if pauses_s[0] > MOST_PAUSE_S:
+        causes.append(f"{len(starts)} acquisitions, begun up to {pauses_s[0] / 60:.0f} minutes after each other")
+    elif pauses_s[1] > MOST_PAUSE_INSIDE_S:
+        causes.append(f"images acquired up to {pauses_s[1] / 3600:.0f} hours after each other under one number")
     if not causes:
         return []
     message = f"The series joins {' and '.join(causes)}: parts may be missing, doubled or displaced."
     return [ScanWarning("several-acquisitions", message)]
+
+
+def _longest_pause_s(times: Iterable[datetime]) -> float:
+    return max(((after - before).total_seconds() for before, after in pairwise(sorted(times))), default=0.0)
 
 
 def _acquisition_time(slice_: DicomSlice) -> datetime | None:
@@ -202,6 +237,39 @@ def _field_of_view(slices: list[DicomSlice]) -> list[ScanWarning]:
         "reconstructed. If they were not cropped, the pixel spacing is wrong, and so are areas and scores."
     )
     return [ScanWarning("pixel-size-implausible", message)]
+
+
+def _modality_table(slices: list[DicomSlice]) -> list[ScanWarning]:
+    """Raise if a Modality LUT (PS3.3 C.11.1) gives other values than the rescale."""
+    for slice_ in slices:
+        table = slice_.value("ModalityLUTSequence")
+        if not table:
+            continue
+        with translate_dicom_errors(slice_.name):
+            count, first, _ = (int(n) for n in table[0].LUTDescriptor)
+            data = table[0].LUTData
+            values = np.asarray(np.frombuffer(data, "<u2") if isinstance(data, bytes) else data, np.int64)
+        values = values[: count or 2**16]
+        rescaled = (slice_.number("RescaleSlope") or 1) * (first + np.arange(values.size)) + (
+            slice_.number("RescaleIntercept") or 0
+        )
+        signed = np.where(values >= 2**15, values - 2**16, values)
+        if min(np.abs(values - rescaled).max(), np.abs(signed - rescaled).max()) > 1:
+            raise NotHounsfieldError(
+                f"{slice_.name} states a Modality LUT and a rescale that give other values. Export the series again "
+                "with a rescale alone."
+            )
+    return []
+
+
+def _cone_beam(slices: list[DicomSlice]) -> list[ScanWarning]:
+    """Warn of cone-beam CT, by what manufacturers write."""
+    keywords = ("ImageType", "SeriesDescription", "ProtocolName", "ScanOptions", "ManufacturerModelName")
+    texts = " ".join(dict.fromkeys(s.text(keyword) or "" for s in slices for keyword in keywords))
+    if not _CONE_BEAM.search(texts):
+        return []
+    message = "The images are cone-beam CT, whose values are no HU: scatter shifts them by up to hundreds of HU."
+    return [ScanWarning("cone-beam", message)]
 
 
 def _repeated_uids(slices: list[DicomSlice]) -> list[ScanWarning]:
@@ -258,6 +326,7 @@ def _position(slices: list[DicomSlice]) -> list[ScanWarning]:
 CHECKS: tuple[Callable[[list[DicomSlice]], list[ScanWarning]], ...] = (
     _pixel_descriptions,
     _rescale,
+    _modality_table,
     _mixed_facts,
     _mixed_phases,
     _several_acquisitions,
@@ -265,6 +334,7 @@ CHECKS: tuple[Callable[[list[DicomSlice]], list[ScanWarning]], ...] = (
     _field_of_view,
     _repeated_uids,
     computed_images,
+    _cone_beam,
     _position,
     pixel_warnings,
 )

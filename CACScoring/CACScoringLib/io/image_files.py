@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
-from ..core.ct import NotHounsfieldError, ScanWarning, SliceGeometryError, UnreadableError
+from ..core.ct import NotHounsfieldError, ScanWarning, SliceGeometryError, UnreadableError, whole_hu
 from ..core.text import printable
 from .files import path_for_itk
 from .voxel_checks import NIFTI_HEADER_BYTES, checked_image, is_gzip, nifti_bytes
@@ -69,7 +69,10 @@ def read_ct_image(path: Path) -> tuple[sitk.Image, Acquisition, tuple[ScanWarnin
     if np.abs(axes.T @ axes - np.eye(len(axes))).max() > ORTHONORMAL_TOLERANCE:
         raise SliceGeometryError(f"The axes of {path.name} are not at right angles: {SHEARED}")
     check_spacing(image.GetSpacing()[:3])
-    return image, Acquisition(image_format), _geometry_warnings(image, image_format)
+    warnings = _geometry_warnings(image, image_format)
+    if image.HasMetaDataKey("scl_slope"):
+        image = whole_hu(image, abs(float(image.GetMetaData("scl_slope"))))
+    return image, Acquisition(image_format), warnings
 
 
 def _geometry_warnings(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ...]:

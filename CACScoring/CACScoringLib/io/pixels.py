@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 MOST_STEP_HU = 30.0
 """Largest median difference of soft tissue between neighbouring slices. Patients' chests reach 11 HU with slices up to
-5 mm apart; a wrong rescale slope or intercept causes hundreds."""
+5 mm apart."""
+
+MIN_RESCALED_HU = 6.0
+"""Least change of soft tissue by a rescale that differs from its neighbours' from which the images decide."""
 
 SOFT_TISSUE_HU = -300
 """Threshold of soft tissue; a pixel above it in either of two slices is compared."""
@@ -34,6 +37,9 @@ HIGHEST_TISSUE_HU = 3071
 
 DENSE_HU, MOST_DENSE = 500, 0.2
 """Largest share of voxels above DENSE_HU in a CT; air and lung exceed it in an inverted one."""
+
+_SOFT_TISSUE = 40.0
+"""HU of blood and muscle."""
 
 _ENCAPSULATED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")  # JPEG and its relatives, RLE
 _DEFLATED, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
@@ -65,12 +71,13 @@ def read_hu(slices: Sequence[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarning
             raise UnreadableError(f"{slice_.name} holds pixels that do not match its header. Copy it again.")
         padding = _stored_padding(slice_)
         is_padding = None if padding is None else values == padding
-        hu: np.ndarray = _without_spare_bits(values, slice_).astype(np.int64 if is_integral else np.float64)
+        hu: np.ndarray = _real_bits(values, slice_, is_padding).astype(np.int64 if is_integral else np.float64)
         hu = hu * (int(slope) if is_integral else slope) + (int(intercept) if is_integral else intercept)
         # Clipping to int16 changes no score: only padding lies below, and scores saturate far below the upper end.
         np.clip(hu, limits.min, limits.max, out=volume[k], casting="unsafe")
         padding_hu = None if padding is None else slope * padding + intercept
-        if padding_hu is not None and padding_hu > HIGHEST_TISSUE_HU:
+        is_wide = padding is not None and _without_spare_bits(np.asarray([padding], values.dtype), slice_)[0] != padding
+        if padding_hu is not None and (padding_hu > HIGHEST_TISSUE_HU or is_wide):
             volume[k][is_padding] = AIR_HU
         elif padding_hu is not None and padding_hu > -900:
             tissue_padding.add(f"{padding_hu:g}")
@@ -190,6 +197,18 @@ def _without_spare_bits(values: np.ndarray, slice_: DicomSlice) -> np.ndarray:
     return (values << spare_bits) >> spare_bits if spare_bits > 0 else values
 
 
+def _real_bits(values: np.ndarray, slice_: DicomSlice, is_padding: np.ndarray | None) -> np.ndarray:
+    """Clear the bits above BitsStored, unless pixels beside them show that they belong to the values."""
+    cleared = _without_spare_bits(values, slice_)
+    is_wide = (cleared != values) if is_padding is None else (cleared != values) & ~is_padding
+    if not is_wide.any() or is_wide.all():
+        return cleared
+    places = np.flatnonzero(~is_wide)
+    beside = np.interp(np.flatnonzero(is_wide), places, cleared.ravel()[places])
+    distances = [np.median(np.abs(pixels[is_wide].astype(np.float64) - beside)) for pixels in (values, cleared)]
+    return values if distances[0] < distances[1] else cleared
+
+
 def _stored_padding(slice_: DicomSlice) -> int | None:
     """Return Pixel Padding Value as stored; some writers state the unsigned bit pattern of a signed value."""
     value = slice_.number("PixelPaddingValue")
@@ -204,18 +223,30 @@ def _stored_padding(slice_: DicomSlice) -> int | None:
 
 def _check_continuous(volume: np.ndarray, slices: Sequence[DicomSlice], rescales: list[tuple[float, ...]]) -> None:
     """Raise NotHounsfieldError if soft tissue changes together with the rescale. volume: HU, [k, j, i]."""
-    for k in range(1, len(slices)):
-        if rescales[k - 1] == rescales[k]:
+    if len(set(rescales)) == 1:
+        return
+    steps_hu = [_tissue_step(*volume[k - 1 : k + 1].astype(np.float32)) for k in range(1, len(slices))]
+    is_usual = [rescales[k - 1] == rescales[k] for k in range(1, len(slices))]
+    for k, step_hu in enumerate(steps_hu, 1):
+        if is_usual[k - 1]:
             continue
-        below, above = volume[k - 1 : k + 1].astype(np.float32)
-        tissue = np.maximum(below, above) > SOFT_TISSUE_HU
-        step_hu = float(np.median((above - below)[tissue])) if tissue.any() else 0.0
-        if abs(step_hu) > MOST_STEP_HU:
+        # Anatomy changes as much as between the slices beside them.
+        beside = [steps_hu[n] for n in (k - 2, k) if 0 <= n < len(steps_hu) and is_usual[n]]
+        excess_hu = step_hu - (sum(beside) / len(beside) if beside else 0.0)
+        (slope_below, below), (slope, above) = rescales[k - 1 : k + 1]
+        caused_hu = slope * (_SOFT_TISSUE - below) / slope_below + above - _SOFT_TISSUE
+        is_caused = abs(caused_hu) >= MIN_RESCALED_HU and abs(excess_hu - caused_hu) < abs(excess_hu)
+        if abs(step_hu) > MOST_STEP_HU or is_caused:
             texts = (f"{slices[n].name} (slope {rescales[n][0]:g}, intercept {rescales[n][1]:g})" for n in (k - 1, k))
             raise NotHounsfieldError(
                 f"The rescale of neighbouring slices differs, and with it soft tissue by {step_hu:+.0f} HU: "
                 f"{' and '.join(texts)}. Export the series again from the scanner or archive."
             )
+
+
+def _tissue_step(below: np.ndarray, above: np.ndarray) -> float:
+    tissue = np.maximum(below, above) > SOFT_TISSUE_HU
+    return float(np.median((above - below)[tissue])) if tissue.any() else 0.0
 
 
 def _check_not_inverted(volume: np.ndarray, slices: Sequence[DicomSlice]) -> None:

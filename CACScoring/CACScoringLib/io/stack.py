@@ -6,6 +6,7 @@ raises a `CTError`; nothing is repaired silently.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from contextlib import suppress
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import CTError, NotVolumeError, ScanWarning, SliceGeometryError
+from ..core.ct import CTError, NotVolumeError, ScanWarning, SliceGeometryError, whole_hu
 from ..core.text import abbreviated_list
 from .dicom import DicomSlice, check_numbers
 from .image_files import ORTHONORMAL_TOLERANCE, SHEARED, check_spacing
@@ -138,24 +139,27 @@ def _header_texts(slice_: DicomSlice, keywords: Sequence[str]) -> tuple[str | No
 def _split_copies(slices: list[DicomSlice]) -> tuple[list[DicomSlice], list[DicomSlice]]:
     """Split slices into originals and copies, which equal an earlier slice in position, header and pixels."""
     places: dict[tuple[float, ...] | None, list[DicomSlice]] = {}
-    copies = []
     for slice_ in slices:
-        place = slice_.numbers("ImagePositionPatient", 3)
-        if place is not None and any(_is_copy(slice_, earlier) for earlier in places.get(place, [])):
-            copies.append(slice_)
-        else:
-            places.setdefault(place, []).append(slice_)
+        places.setdefault(slice_.numbers("ImagePositionPatient", 3), []).append(slice_)
+    copies = []
+    for place, group in places.items():
+        originals: set[object] = set()
+        for slice_ in group if place is not None and len(group) > 1 else ():
+            content = _content(slice_)
+            if content in originals:
+                copies.append(slice_)
+            originals.add(content)
     copy_ids = set(map(id, copies))
     return [s for s in slices if id(s) not in copy_ids], copies
 
 
-def _is_copy(slice_: DicomSlice, earlier: DicomSlice) -> bool:
+def _content(slice_: DicomSlice) -> object:
+    """Return a value that copies of a slice share: header and a hash of the pixels."""
     keywords = (*_KIND_KEYWORDS, *_ACQUISITION_KEYWORDS, *_VALUE_KEYWORDS)
-    if _header_texts(slice_, keywords) != _header_texts(earlier, keywords):
-        return False
     with suppress(CTError):
-        return np.array_equal(stored_values(slice_), stored_values(earlier))
-    return False
+        pixels = np.ascontiguousarray(stored_values(slice_))
+        return _header_texts(slice_, keywords), hashlib.sha256(pixels.data).digest()
+    return id(slice_)
 
 
 def _one_slice_per_position(slices: list[DicomSlice]) -> list[DicomSlice]:
@@ -198,7 +202,7 @@ def read_stack(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanWarning,
     image.SetSpacing(spacing_mm)
     image.SetOrigin(origin.tolist())
     image.SetDirection(direction.ravel().tolist())
-    return image, warnings
+    return whole_hu(image, max(abs(slice_.number("RescaleSlope") or 0.0) for slice_ in slices)), warnings
 
 
 def stack_of(

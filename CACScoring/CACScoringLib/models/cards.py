@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.ct import CTError
-from ..core.files import resource_folder, user_data_folder
+from ..core.files import read_json, resource_folder, user_data_folder
 from ..networks.configs import SCORING_CONFIGS, GeneratorConfig, SliceClassifierConfig, input_channels
 from . import preprocessing
 from .inference import ProcessorNetwork, Runner, choose_device, prepared
@@ -218,7 +218,7 @@ def find_model(network: str, name: str | None = None) -> StoredModel:
 def read_card(path: Path) -> ModelCard:
     """Read a card. Raises ModelError when it is not one."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise ModelError(f"The model card {path} cannot be read ({error}). Install it again or remove it.") from error
     if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:

@@ -14,13 +14,12 @@ import contextlib
 import dataclasses
 import glob
 import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.files import LEFT_SECONDS, atomic_folder, partial_folder, remove_partial, write_bytes_atomically
+from ..core.files import LEFT_SECONDS, atomic_folder, partial_folder, read_json, remove_partial, write_bytes_atomically
 from ..networks.configs import SCORING_CONFIGS
 from . import cards
 from .cards import (
@@ -120,7 +119,7 @@ def read_verdict(folder: Path, card: ModelCard) -> dict[str, object]:
     Raises ModelError if the folder holds none, or that of other weights.
     """
     try:
-        study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        study = read_json(folder / "study.json")
         sections = {section["name"]: section["text"] for section in study["sections"]}
         facts, sentences = study["facts"], sections[VERDICT][:-1]
         verdict = {"title": study["title"], "date": facts["Date"], "sentences": sentences}

@@ -6,7 +6,6 @@ as arguments.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import SimpleITK as sitk
 import slicer
 
 from ..core.ct import CTError, UnreadableError
+from ..core.files import parse_json
 from ..io.image_files import read_image
 from .drr_nodes import slice_axes
 from .scene import DERIVED_ATTRIBUTE, add_volume, show_as_overlay
@@ -127,7 +127,7 @@ def _values(path: Path) -> np.ndarray:
 
 def _document(text: str, name: str) -> dict:
     try:
-        document = json.loads(text)
+        document = parse_json(text)
         if document["schema"] != SCHEMA:
             raise ValueError(f"its schema is {document['schema']}, not {SCHEMA}")
     except (ValueError, KeyError, TypeError) as error:

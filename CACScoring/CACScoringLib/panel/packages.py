@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
+from ..core.files import read_json
 from .process import MODULE_FOLDER
 
 LEAST_SLICER = "5.12"
@@ -82,7 +82,7 @@ def downloadMb(requirements: Sequence[str]) -> int:
 
     PyTorch counts with its build for processors; one for graphics cards is several gigabytes.
     """
-    megabytes = json.loads((Path(__file__).parents[1] / "Resources" / "download_sizes.json").read_text("utf-8"))
+    megabytes = read_json(Path(__file__).parents[1] / "Resources" / "download_sizes.json")
     files: dict[str, float] = {}
     for requirement in requirements:
         files |= megabytes[_name(requirement)]

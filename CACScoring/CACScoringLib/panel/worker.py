@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from slicer.i18n import tr as _
 
+from ..core.files import parse_json
 from .lifecycle import Signal
 from .process import BackgroundProcess, Process, ReadyProcess
 from .widgets import say
@@ -143,7 +143,7 @@ class Worker:
         if not self.isRunning:
             return
         try:
-            event = json.loads(line)
+            event = parse_json(line)
             kind = event["event"]
         except (ValueError, KeyError, TypeError):
             self._plainLines.append(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -11,7 +10,7 @@ from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ..core.ct import ScanWarning, UnreadableError
-from ..core.files import LAST_FILE, SCHEMA
+from ..core.files import LAST_FILE, SCHEMA, parse_json
 from ..core.warning_codes import SEVERE
 from .score_record import ScoreRecord
 
@@ -54,8 +53,8 @@ def is_result(path: Path) -> bool:
 def record_from_text(text: str | bytes, name: str) -> ScoreRecord:
     """Read the text of a `scores.json`. name: What messages call it. Raises as `read_result`."""
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise UnreadableError(f"{name} holds no readable result ({error}). Score the scan again.") from error
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..core.ct import CTError
-from ..core.files import sync_folder
+from ..core.files import parse_json, sync_folder
 from ..core.labels import NOT_CORONARY, SITES
 from .review import Difference
 from .state import Change
@@ -124,7 +124,7 @@ class Journal:
         if not end:
             return 0
         try:
-            header, *entries = (json.loads(line) for line in content[:end].decode().splitlines())
+            header, *entries = (parse_json(line) for line in content[:end].decode().splitlines())
             if header["schema"] != SCHEMA:
                 raise ValueError(f"its schema is {header['schema']}, not {SCHEMA}")
             self.entries += [_entry(entry, number) for number, entry in enumerate(entries, 1)]

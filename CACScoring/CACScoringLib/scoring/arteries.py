@@ -10,7 +10,6 @@ rule and no more: nothing but the place counts, so it is for a reader to confirm
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import CTError, MaskError
-from ..core.files import resource_folder
+from ..core.files import parse_json, resource_folder
 from ..core.labels import Artery
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
 from .lesions import LesionSet
@@ -130,7 +129,7 @@ def read_atlas(path: Path) -> ArteryAtlas:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             log_rates = file["log_rates"].astype(np.float32)
-            provenance = json.loads(str(file["provenance"]))
+            provenance = parse_json(str(file["provenance"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise AtlasError(f"The artery atlas {path} cannot be read ({error}). Install CAC again.") from error
     shape = (len(SUGGESTED) + 1, CELLS, CELLS, CELLS)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.files import read_json, write_text_atomically
 
 _FOLDER = Path(__file__).parents[1] / "Resources" / "Collections"
 
@@ -69,5 +68,5 @@ class Collection:
 
 def collections() -> dict[str, Collection]:
     """Return all collections by name."""
-    entries = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(_FOLDER.glob("*.json")))
+    entries = (read_json(path) for path in sorted(_FOLDER.glob("*.json")))
     return {entry["name"]: Collection(**entry | {"traps": tuple(entry["traps"])}) for entry in entries}

@@ -10,14 +10,16 @@ import errno
 import hashlib
 import json
 import shutil
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import getproxies
 
 from CACScoringLib.cohort.folder import safe_name
 from CACScoringLib.core.acquisition import NO_AGENT
-from CACScoringLib.core.files import OutputError, atomic_folder, remove_partial, write_text_atomically
+from CACScoringLib.core.files import OutputError, atomic_folder, read_json, remove_partial, write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.series_rule import is_soft_kernel
 
@@ -25,6 +27,9 @@ from .collection import Collection
 from .scans import CollectionError
 
 CHECKSUMS = "sha256.json"
+
+DOWNLOAD_HOST, CONNECT_SECONDS = "idc-open-data.s3.amazonaws.com", 5.0
+"""Host of the images, and time in which it has to answer."""
 
 LEAST_IMAGES = 20
 """Smallest number of images of a series that may be a chest CT."""
@@ -130,6 +135,7 @@ def fetch(collection: Collection, folder: Path, count: int, progress: Progress, 
 
 def _client(collection: Collection, folder: Path) -> Any:
     """Return the client of idc-index. Raises CollectionError if it cannot begin."""
+    _check_connection(collection, folder)
     from idc_index.index import IDCClient
 
     try:
@@ -138,6 +144,18 @@ def _client(collection: Collection, folder: Path) -> Any:
         raise CollectionError(
             f"The index of the Imaging Data Commons cannot be opened ({type(error).__name__}: {error}). "
             f"{by_hand(collection, folder)}"
+        ) from error
+
+
+def _check_connection(collection: Collection, folder: Path) -> None:
+    """Raise CollectionError without a connection, at which the client would try for minutes."""
+    if getproxies():
+        return
+    try:
+        socket.create_connection((DOWNLOAD_HOST, 443), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise CollectionError(
+            f"There is no connection to {DOWNLOAD_HOST} ({error.strerror or error}). {by_hand(collection, folder)}"
         ) from error
 
 
@@ -246,7 +264,7 @@ def _fetch_series(client: Any, collection: Collection, series: RemoteSeries, fol
 def _is_whole(folder: Path) -> bool:
     """True if a series' folder holds the files of its checksums, unchanged."""
     try:
-        checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        checksums = read_json(folder / CHECKSUMS)
         return all(_sha256(folder / name) == checksum for name, checksum in checksums.items())
     except (OSError, ValueError, AttributeError):
         return False

@@ -13,7 +13,6 @@ a cohort may be larger than memory; MONAI's `PersistentDataset` reads whole pick
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.cohort.workers import run_jobs
+from CACScoringLib.core.files import read_json
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, HeartSlices
@@ -194,7 +194,7 @@ class ScanSlices:
 
 def load_slices(folder: Path) -> ScanSlices:
     """Load a scan that `prepare` wrote."""
-    record = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
+    record = read_json(folder / "scan.json")
     hu, heart, maps = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hu", "heart", "maps"))
     grid = ScanGrid(*(tuple(record["grid"][name]) for name in ("first", "step", "size")))
     slices = HeartSlices(grid, hu, heart, tuple(record["centre"]), tuple(record["radii"]))
@@ -222,7 +222,7 @@ class HeartVolume:
 
 def load_volume(folder: Path) -> HeartVolume:
     """Load a scan that `prepare` wrote."""
-    record = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
+    record = read_json(folder / "scan.json")
     volume, heart = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("volume", "heart"))
     return HeartVolume(record["patient"], volume, heart, tuple(map(tuple, record["box"])))
 

@@ -18,7 +18,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_bytes_atomically
+from CACScoringLib.core.files import LEFT_SECONDS, read_json, remove_partial, write_bytes_atomically
 from CACScoringLib.core.tables import table_text
 from CACScoringLib.core.text import RESEARCH_ONLY
 from CACScoringLib.record.score_record import ModelRecord
@@ -146,7 +146,7 @@ def _remove_earlier(folder: Path) -> None:
     index = folder / INDEX
     if not index.is_file():
         return
-    for file in json.loads(index.read_text(encoding="utf-8"))["captions"]:
+    for file in read_json(index)["captions"]:
         if re.fullmatch(r"(tables|figures)/[a-z0-9_]+\.(csv|png)", file):
             (folder / file).unlink(missing_ok=True)
             (folder / file).with_suffix(".svg").unlink(missing_ok=True)

@@ -6,7 +6,6 @@ Each annotator has a folder (see `project.annotation_files`). A slice is named b
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import read_json
 
 from .annotation_files import SLICES_FILE, SliceAnnotations, SliceLabel, as_labels, mask_file, save_mask
 from .files import ProjectError, ProjectScan
@@ -70,7 +70,7 @@ def truth_labels(scan: ProjectScan) -> dict[int, SliceLabel]:
         return {}
     labels = {True: SliceLabel.VISIBLE, False: SliceLabel.NOT_VISIBLE}
     try:
-        slices = json.loads(scan.truth.read_text(encoding="utf-8"))["slices"]
+        slices = read_json(scan.truth)["slices"]
         return {int(entry["k"]): labels[entry["visible"]] for entry in slices if entry["visible"] is not None}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProjectError(

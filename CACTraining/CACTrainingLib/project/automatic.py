@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from CACScoringLib.cohort import folder as cohort
 from CACScoringLib.cohort.scans import scans_of_table
 from CACScoringLib.core.ct import UnreadableError
-from CACScoringLib.core.files import LAST_FILE
+from CACScoringLib.core.files import LAST_FILE, read_json
 
 from .files import SCANS_FILE
 
@@ -36,7 +35,7 @@ def automatic_results(project: Path) -> dict[tuple[Path, str | None], Path]:
 def scan_digests(record: Path) -> dict[str, str]:
     """Read the digests of a cohort's scans from its record, by folder. Raises UnreadableError."""
     try:
-        scans = json.loads(record.read_text(encoding="utf-8"))["scans"]
+        scans = read_json(record)["scans"]
         return {name: str(entry["scan"]) for name, entry in scans.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         message = f"{record} is damaged ({error!r}). Run the cac cohort that made it again, with --overwrite."

@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import atomic_folder, remove_partial, sync_folder, write_bytes_atomically
+from CACScoringLib.core.files import atomic_folder, read_json, remove_partial, sync_folder, write_bytes_atomically
 from CACScoringLib.core.tables import TableError, read_cells, table_text
 
 SCHEMA = "cac-project/1"
@@ -198,7 +198,7 @@ def read_name(folder: Path) -> str:
             f"{folder} is not a project: it has no {PROJECT_FILE}. Choose the folder of a project, or make a new one."
         )
     try:
-        about = json.loads(file.read_text(encoding="utf-8"))
+        about = read_json(file)
         name, schema = about["name"], about["schema"]
         if schema != SCHEMA or not isinstance(name, str):
             raise ValueError(f"its schema is {schema!r}, and this version of CAC reads {SCHEMA}")

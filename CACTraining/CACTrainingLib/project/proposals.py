@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from CACScoringLib.core.ct import CTError, ScanWarning
-from CACScoringLib.core.files import partial_folder
+from CACScoringLib.core.files import partial_folder, read_json
 from CACScoringLib.core.voxels import voxels_of
 
 from .annotation_files import check_written
@@ -145,10 +145,10 @@ def read_proposal(project: Project, scan_id: str) -> Proposal | None:
     """Read a scan's proposal; return None if there is none, or it is damaged and has to be made again."""
     folder = _folder(project, scan_id)
     try:
-        facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
+        facts = read_json(folder / FACTS_FILE)
         proposal = _proposal(folder, facts)
         is_valid = all(0 <= p <= 1 for p in proposal.probabilities.values()) and facts["schema"] == SCHEMA
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return proposal if is_valid and proposal.heart_file.is_file() else None
 

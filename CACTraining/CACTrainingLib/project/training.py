@@ -24,7 +24,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.files import read_json, write_text_atomically
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io import reading
 from CACScoringLib.io.image_files import read_header
@@ -139,7 +139,7 @@ def painted_slices(project: Project, scan: ProjectScan, annotator: str) -> list[
     state = [stat.st_size, stat.st_mtime_ns]
     cache_file = folder / "training" / annotator / "painted.json"
     try:
-        cached = json.loads(cache_file.read_text(encoding="utf-8"))
+        cached = read_json(cache_file)
         if cached["regions"] == state:
             return [int(k) for k in cached["slices"]]
     except (OSError, ValueError, KeyError, TypeError):

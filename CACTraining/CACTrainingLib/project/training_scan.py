@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import read_json
 from CACScoringLib.models import preprocessing
 
 CACHE_VERSION = 3
@@ -78,7 +79,7 @@ class TrainingScan:
 def read_truth(path: Path) -> dict[str, Any]:
     """Read a truth.json. Raises DataError if it is not one."""
     try:
-        truth = json.loads(path.read_text(encoding="utf-8"))
+        truth = read_json(path)
         if not all("k" in s and s["visible"] in (True, False, None) for s in truth["slices"]):
             raise KeyError("k, visible")
         truth["patient"]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.files import read_json, write_text_atomically
 from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.tables import write_table
@@ -120,7 +120,7 @@ def write_patient(number: int, folder: Path, settings: RadiographCohortSettings)
     name = patient_folder(number)
     row_file = folder / CASES / f"{name}.json"
     if row_file.exists():
-        return json.loads(row_file.read_text(encoding="utf-8"))
+        return read_json(row_file)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     patient = draw_patient(number)
     scan = _scan(patient, settings.protocol)
@@ -194,7 +194,7 @@ def _numbers(folder: Path, settings: RadiographCohortSettings) -> list[int]:
         write_text_atomically(path, json.dumps({**content, "numbers": numbers}, indent=1))
         return numbers
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         numbers = record.pop("numbers")
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise CohortError(f"{path} cannot be read ({error}). Choose another folder.") from error

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from CACScoringLib.cohort.folder import free_name, safe_name
 from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
-from CACScoringLib.core.files import OutputError, write_text_atomically
+from CACScoringLib.core.files import OutputError, read_json, write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import read_table, write_table
 from CACScoringLib.core.text import abbreviated_list, printable
@@ -224,7 +224,7 @@ def _source_state(scan: ProjectionSource) -> dict[str, Any]:
 def _recorded_warnings(record: Path, state: dict[str, Any]) -> list[str] | None:
     """Return the recorded warnings of a case; None if there is none, or its sources changed."""
     try:
-        content = json.loads(record.read_text(encoding="utf-8"))
+        content = read_json(record)
         return content["warnings"] if content["made_from"] == state else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -8,7 +8,6 @@ region was painted in it; in a scan without any slice labels the other slices co
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.core.files import read_json
 from CACScoringLib.core.tables import read_table, write_table
 from CACScoringLib.io.reading import read_mask
 
@@ -76,7 +76,7 @@ class StudyScan:
 
     def read_truth(self) -> dict[str, Any]:
         """Read a digital scan's `truth.json`. Raises OSError or ValueError if it cannot be read."""
-        return json.loads(self.truth_file().read_text(encoding="utf-8"))
+        return read_json(self.truth_file())
 
     def hu_mm3_per_mass(self) -> float:
         """HU·mm³ for one unit of mass: for 1 mg in a digital scan, else 1.
@@ -177,7 +177,7 @@ def _digital(folder: Path) -> Scans:
             warnings.append(f"{name} has a truth.json but no ct.nii.gz.")
             continue
         try:
-            truth = json.loads(path.read_text(encoding="utf-8"))
+            truth = read_json(path)
             key = str(truth["patient"]), int(truth["scan"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             warnings.append(f"{name} is left out: its truth.json cannot be read ({type(error).__name__}: {error}).")

@@ -27,7 +27,7 @@ from CACScoringLib.calcium_map.decomposition import (
 )
 from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
-from CACScoringLib.core.files import LEFT_SECONDS, remove_partial, write_text_atomically
+from CACScoringLib.core.files import LEFT_SECONDS, read_json, remove_partial, write_text_atomically
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.voxels import voxels_of
@@ -218,7 +218,7 @@ def measure(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float],
         path = cache / f"{digest[:24]}.json"
         if not path.is_file():
             write_text_atomically(path, json.dumps(measured()))
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
 
     use_threads(1)  # scans are scored side by side
     finders = heart, territories
@@ -254,7 +254,7 @@ class _ScanWithHeart:
     @classmethod
     def of(cls, scan: TrainingScan, finders: Sequence[Path | None]) -> _ScanWithHeart:
         """Find the heart of a scan. finders: Cards of the models for heart and territories. Raises CTError."""
-        ct, record = read_ct(scan.ct), json.loads((scan.ct.parent / "truth.json").read_text(encoding="utf-8"))
+        ct, record = read_ct(scan.ct), read_json(scan.ct.parent / "truth.json")
         kvp = ct.acquisition.kvp or record["scanner"]["kvp"]  # missing from NIfTI
         ct = replace(ct, acquisition=replace(ct.acquisition, kvp=kvp))
         region = find_heart(ct, None, *(None if path is None else load_model(path) for path in finders))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import OutputError, write_text_atomically
+from CACScoringLib.core.files import OutputError, read_json, write_text_atomically
 
 RUN, LOCK, PROGRESS, CHECKPOINT = "run.json", "lock", "progress.jsonl", "checkpoint.pt"
 
@@ -87,7 +87,7 @@ def is_locked(folder: Path) -> bool:
 def read_run(folder: Path) -> dict[str, Any]:
     """Return the content of `run.json`, or {} if there is none."""
     try:
-        content = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        content = read_json(folder / RUN)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.files import OutputError, read_json
 from CACScoringLib.core.options import Row, Settings, changed_settings, option
 from CACScoringLib.models.cards import NAME, ModelError
 from CACScoringLib.models.inference import DEVICES
@@ -121,7 +121,7 @@ def read_presets(network: str, *defaults: Settings) -> dict[str, Settings]:
 
     defaults: Settings that a preset changes; of several, those that have the preset's fields. Raises OutputError.
     """
-    content = json.loads((PRESETS / f"{network}.json").read_text(encoding="utf-8"))
+    content = read_json(PRESETS / f"{network}.json")
     presets = {}
     for name, changes in content.items():
         base = next((default for default in defaults if changes.keys() <= vars(default).keys()), defaults[0])

@@ -18,7 +18,6 @@ published without labels.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -29,6 +28,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.cohort.search import SEGMENTATION_ENDING
 from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.files import read_json
 from CACScoringLib.core.labels import SITES, Artery, Site, site_called
 from CACScoringLib.core.text import printable
 from CACScoringLib.core.voxels import voxels_of
@@ -135,7 +135,7 @@ def _read_named(source: Path, scans: Path | None, progress: ProgressCallback | N
 def _sites_by_label(path: Path) -> dict[int, Site]:
     """Read the sites of labels from NAMES, {name: label} or {label: name}. Raises BadReferenceError."""
     try:
-        entries = dict(json.loads(path.read_text(encoding="utf-8"))["labels"])
+        entries = dict(read_json(path)["labels"])
         pairs = [(name, label) if str(label).isdecimal() else (label, name) for name, label in entries.items()]
         labels = {int(label): str(name) for name, label in pairs if int(label)}
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.files import read_json
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Line, TableError
 from CACScoringLib.core.tables import read_table as read_lines
@@ -64,7 +64,7 @@ def describe_data(scans: Sequence[TableScan], counts: Mapping[str, int]) -> str:
 def _has_contrast(folder: Path) -> bool:
     """Return True if a digital cohort's settings have contrast; older cohorts may lack settings."""
     try:
-        content = json.loads((folder / "cohort.json").read_text(encoding="utf-8"))
+        content = read_json(folder / "cohort.json")
         return bool(content["settings"].get("contrast", False))
     except (OSError, ValueError, KeyError, AttributeError):
         return False

@@ -46,11 +46,12 @@ def test_uids_are_erased_when_they_are_needed_no_more(journal, path):
 def test_images_after_the_score_are_reported(journal, state):
     journal.observe([summary()], 10)
     journal.settle(only_entry(journal), state)
-    journal.observe([summary()], 20)
+    assert journal.observe([summary()], 20) == []
     assert only_entry(journal).state == state
-    journal.observe([summary(6)], 30)
-    assert (only_entry(journal).state, only_entry(journal).images) == (GROWN, 4)
-    assert "4 images" in only_entry(journal).reason
+    (grown,) = journal.observe([summary(6)], 30)
+    assert grown == only_entry(journal)
+    assert (grown.state, grown.images, grown.since, grown.series) == (GROWN, 6, 30, summary(6))
+    assert "4 images" in grown.reason
 
 
 def test_only_its_owner_reads_it(journal, path):

@@ -124,6 +124,17 @@ def test_a_series_that_stops_while_the_archive_is_away_is_waited_for(run, store,
     assert scorings(log)[0].endswith(" 4")
 
 
+def test_a_series_that_grew_after_its_score_is_scored_again(run, store, series, log, messages, tmp_path):
+    paths = series()
+    store.add(*paths[:2])
+    assert run() == ["done"]
+    store.add(*paths[2:])
+    assert run() == ["done"]
+    assert [line.split()[1] for line in scorings(log)] == ["2", "4"]
+    assert [message for message in messages if message.startswith("CAUTION: Series 1 grew. It had 2 images")]
+    assert (tmp_path / "out" / "watch.csv").read_text(encoding="utf-8").splitlines()[1].startswith("1,done,4,")
+
+
 def test_only_series_that_match_the_filter_are_scored(run, store, series, log):
     store.add(*series(PatientID="P2"), *series(), *series(Modality="MR"), *series(SliceThickness=5, PatientID="P2"))
     assert sorted(run(series_filter=SeriesFilter(patient_id="P2", thickness_mm=(2, 4)))) == ["done", "skipped"]

@@ -8,7 +8,16 @@ import SimpleITK as sitk
 from dicom_files import chest_hu
 
 from CACScoringLib.core.arrays import ArrayImage
-from CACScoringLib.core.ct import Acquisition, CTError, CTScan, NotHounsfieldError, NotVolumeError, SliceGeometryError
+from CACScoringLib.core.ct import (
+    Acquisition,
+    CTError,
+    CTScan,
+    NotHounsfieldError,
+    NotVolumeError,
+    OrientationError,
+    SliceGeometryError,
+)
+from CACScoringLib.mrml.sample_data import sample_file
 
 
 def affine(columns, origin=(0.0, 0.0, 0.0)):
@@ -85,3 +94,16 @@ def test_an_image_is_an_array():
     copied = pickle.loads(pickle.dumps(wrapped))
     np.testing.assert_array_equal(np.asarray(copied), np.asarray(wrapped))
     assert copied.GetSpacing() == (1, 2, 3)
+
+
+def test_exchanged_axes_contradict_the_spine():
+    hu = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(sample_file())), "LPS"))
+    right = affine([(-1.2, 0, 0), (0, -1.2, 0), (0, 0, 3)])
+    assert CTScan.from_array(hu.T, right).hu.shape == hu.shape
+    assert CTScan.from_array(hu, spacing_mm=(3, 1.2, 1.2)).hu.shape == hu.shape
+    with pytest.raises(OrientationError, match=r"spine runs from left to right"):
+        CTScan.from_array(hu, right)
+    with pytest.raises(OrientationError, match=r"spine runs from left to right"):
+        CTScan.from_array(hu.T, spacing_mm=(1.2, 1.2, 3))
+    with pytest.raises(OrientationError, match=r"spine runs from front to back"):
+        CTScan.from_array(hu.swapaxes(0, 1), spacing_mm=(1.2, 3, 1.2))

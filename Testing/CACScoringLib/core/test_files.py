@@ -263,3 +263,9 @@ def test_data_of_a_user_lie_where_the_system_expects_them(monkeypatch, platform,
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert files.user_data_folder() == files.Path(expected)
+
+
+def test_json_that_is_nested_too_deep_is_no_json(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 200_000, encoding="utf-8")
+    with pytest.raises(ValueError, match="nested too deep"):
+        files.read_json(tmp_path / "deep.json")

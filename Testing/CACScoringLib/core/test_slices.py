@@ -1,11 +1,12 @@
-"""Detection of blank and repeated slices."""
+"""Detection of blank, repeated and foreign slices, of interpolation and of values that are no HU."""
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, SliceGeometryError, scan_from_image
-from CACScoringLib.core.slices import blank_slices, repeated_slices
+from CACScoringLib.core.slices import blank_slices, foreign_slices, repeated_slices
+from CACScoringLib.mrml.sample_data import sample_file
 
 
 def changed(blank=(), copies=(), value=0):
@@ -89,3 +90,106 @@ def test_slices_are_counted_from_the_feet():
     image.SetDirection((1, 0, 0, 0, -1, 0, 0, 0, -1))  # the first slice is the uppermost
     (warning,) = scan_from_image(image, Acquisition("test")).warnings
     assert (warning.code, "slice 6 of 5" in warning.message) == ("slices-repeated", True)
+
+
+@pytest.fixture(scope="module")
+def patient():
+    return sitk.DICOMOrient(sitk.ReadImage(str(sample_file())), "LPS")
+
+
+def warned(hu, image):
+    changed_image = sitk.GetImageFromArray(hu)
+    changed_image.CopyInformation(image)
+    return scan_from_image(changed_image, Acquisition("test")).warnings
+
+
+def mirrored(hu):
+    hu[27] = hu[27, :, ::-1].copy()
+
+
+def labelled(hu):
+    hu[27, 90:140, 100:150] = 0
+
+
+def averaged(hu):
+    hu[27] = (hu[26].astype(int) + hu[28]) // 2
+
+
+def copied(hu):
+    hu[27] = hu[26] + np.random.default_rng(0).integers(-1, 2, hu[0].shape)
+
+
+def shifted(hu):
+    hu[27] += 24
+
+
+def exchanged(hu):
+    hu[[27, 28]] = hu[[28, 27]]
+
+
+def exchanged_far(hu):
+    hu[[27, 34]] = hu[[34, 27]]
+
+
+@pytest.mark.parametrize(
+    ("change", "slices"),
+    [
+        (mirrored, [27]),
+        (labelled, [27]),
+        (averaged, [27]),
+        (copied, [27]),
+        (shifted, [27]),
+        (exchanged, [27, 28]),
+        (exchanged_far, [27, 34]),
+    ],
+)
+def test_foreign_slices_are_named(patient, change, slices):
+    hu = sitk.GetArrayFromImage(patient)
+    assert foreign_slices(hu, 1.44) == {}
+    change(hu)
+    assert list(foreign_slices(hu, 1.44)) == slices
+    assert [(w.code, w.severe) for w in warned(hu, patient)] == [("slices-foreign", True)]
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (0.8, 0.8, 3.0), (1.2, 1.2, 1.0)])
+def test_interpolated_voxels_are_warned_of(patient, spacing_mm):
+    size = [
+        int((n - 1) * s / step) for n, s, step in zip(patient.GetSize(), patient.GetSpacing(), spacing_mm, strict=True)
+    ]
+    resampled = sitk.Resample(
+        patient, size, sitk.Transform(), sitk.sitkLinear, patient.GetOrigin(), spacing_mm, patient.GetDirection()
+    )
+    (warning,) = scan_from_image(resampled, Acquisition("test")).warnings
+    assert (warning.code, warning.severe) == ("interpolated", True)
+
+
+@pytest.mark.parametrize(
+    ("change", "codes"),
+    [
+        (lambda hu: hu, []),
+        (lambda hu: hu * 0.9, ["air-off"]),
+        (lambda hu: hu * 1.1, ["air-off"]),
+        (lambda hu: hu + 100.0, ["air-off"]),
+        (lambda hu: np.rint(hu / 16.0) * 16.0, ["coarse-values"]),
+        (lambda hu: np.rint(hu / 1.5) * 1.5, ["coarse-values"]),
+    ],
+)
+def test_values_that_are_no_hu_are_warned_of(patient, change, codes):
+    assert [warning.code for warning in warned(change(sitk.GetArrayFromImage(patient)), patient)] == codes
+
+
+@pytest.mark.parametrize("lost_hu", [0.01, -0.01, 1e-4])
+def test_whole_hu_that_were_lost_by_a_hair_are_restored(patient, lost_hu):
+    hu = sitk.GetArrayFromImage(patient)
+    image = sitk.GetImageFromArray((hu + lost_hu).astype(np.float32))
+    image.CopyInformation(patient)
+    scan = scan_from_image(image, Acquisition("test"))
+    assert scan.hu.dtype == np.int16
+    assert (scan.hu == hu).all()
+
+
+def test_fractions_of_hu_stay(patient):
+    hu = sitk.GetArrayFromImage(patient) + np.random.default_rng(0).uniform(-0.1, 0.1, patient.GetSize()[::-1])
+    image = sitk.GetImageFromArray(hu)
+    image.CopyInformation(patient)
+    assert np.allclose(scan_from_image(image, Acquisition("test")).hu, np.maximum(hu, -1024), atol=1e-4)

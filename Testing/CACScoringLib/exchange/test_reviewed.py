@@ -1,5 +1,6 @@
 """A reader's lesions from DICOM: our own segmentations and those of other tools, and contours."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,7 +151,7 @@ def test_contours_are_filled_in_their_slices_and_inner_ones_are_holes(series, tm
     scan = read_ct(series.ct)
     contours = [("LAD", [square(9.6, 20.4, 5), square(13.6, 16.4, 5)]), ("aorta", [square(29.6, 32.4, 6)])]
     path = write_structures(tmp_path / "rt.dcm", scan.image, contours)
-    labels = sitk.GetArrayFromImage(read_reviewed(path, scan))
+    labels = sitk.GetArrayFromImage(read_reviewed(path, scan)[0])
     expected = np.zeros_like(labels)
     expected[5, 10:21, 10:21] = Artery.LAD
     expected[5, 14:17, 14:17] = 0
@@ -178,8 +179,30 @@ def test_pixels_on_a_contour_belong_to_it(series, corners, pixels, tmp_path):
     """OpenCV's findContours and rt-utils draw contours through the centres of the outermost pixels."""
     scan = read_ct(series.ct)
     path = write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", corners)])
-    labels = sitk.GetArrayFromImage(read_reviewed(path, scan))
+    labels = sitk.GetArrayFromImage(read_reviewed(path, scan)[0])
     assert {(i, j) for _k, j, i in np.argwhere(labels).tolist()} == set(pixels)
+
+
+@pytest.mark.parametrize("spacing_mm", [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0])
+@pytest.mark.parametrize("copies", [1, 2])
+def test_contours_of_other_slices_reach_the_slices_of_the_ct(series, spacing_mm, copies, tmp_path):
+    """A column of square section with a hole, drawn from 15 to 45 mm on slices of another spacing."""
+    scan = read_ct(series.ct)
+    places = np.arange(15, 45 + 1e-6, spacing_mm) / scan.slice_spacing_mm
+    contours = [square(*corners, k) for k in places for corners in ((9.6, 20.4), (13.6, 16.4))] * copies
+    labels, warnings = read_reviewed(write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", contours)]), scan)
+    expected = np.zeros(scan.hu.shape, np.uint8)
+    expected[5 : round(places[-1]) + 1, 10:21, 10:21] = Artery.LAD
+    expected[:, 14:17, 14:17] = 0
+    assert (sitk.GetArrayFromImage(labels) == expected).all()
+    assert [w.code for w in warnings] == ([] if spacing_mm == 3.0 else ["contours-between-slices"])
+
+
+def test_lesions_of_slices_without_contours_between_them_stay_apart(series, tmp_path):
+    scan = read_ct(series.ct)
+    path = write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", [square(9.6, 12.4, k) for k in (3, 5)])])
+    labels = sitk.GetArrayFromImage(read_reviewed(path, scan)[0])
+    assert np.flatnonzero(labels.any((1, 2))).tolist() == [3, 5]
 
 
 def test_an_element_of_unknown_kind_is_broken(series, tmp_path):
@@ -231,3 +254,11 @@ def test_lesions_of_an_algorithm_alone_are_reported(segmentation, series, kind, 
     assert read_review_file(tmp_path / "segmentation.dcm").automatic == warned
     result = score(replace(series, lesions=tmp_path / "segmentation.dcm"))
     assert ("lesions-automatic" in [warning.code for warning in result.warnings]) == warned
+
+
+def test_results_of_a_series_in_an_archive_refer_to_it(segmentation, series, tmp_path):
+    archive = Path(shutil.make_archive(str(tmp_path / "scan"), "zip", series.ct))
+    write_objects(tmp_path, score(replace(series, ct=archive)))
+    written, expected = pydicom.dcmread(tmp_path / "segmentation.dcm"), pydicom.dcmread(segmentation)
+    assert written.SOPInstanceUID == expected.SOPInstanceUID
+    assert (read_reviewed(tmp_path / "segmentation.dcm", read_ct(archive))[1]) == ()

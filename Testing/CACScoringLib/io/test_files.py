@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tarfile
 import zipfile
 
 import numpy as np
@@ -109,7 +110,9 @@ class TestArchives:
         scan = read_ct(archive)
         np.testing.assert_array_equal(scan.hu, chest_hu())
         assert scan.warnings == ()
-        assert (str(scan.source), scan.dicom_files) == (archive, ())
+        assert str(scan.source) == archive
+        with files.real_files(scan.dicom_files) as unpacked:
+            assert [file.is_file() for file in unpacked] == [True] * 6
 
     def test_one_image_file(self, tmp_path):
         (tmp_path / "scan").mkdir()
@@ -184,3 +187,41 @@ class TestImagesBesideSeries:
         self.image(tmp_path / "results" / "map.nii.gz")
         (tmp_path / "results" / "scores.json").write_text("{}")
         np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+
+
+def test_files_of_the_system_are_no_slices(tmp_path):
+    write_series(tmp_path, chest_hu())
+    for name in ("._slice000.dcm", ".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX/._slice001.dcm"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0\5\x16\7" + bytes(200))
+    assert read_ct(tmp_path).warnings == ()
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tgz"])
+def test_a_tar_archive_is_read(tmp_path, ending):
+    write_series(tmp_path / "scan", chest_hu())
+    with tarfile.open(tmp_path / f"scan{ending}", "w:gz" if ending == ".tgz" else "w") as archive:
+        archive.add(tmp_path / "scan", "scan")
+    np.testing.assert_array_equal(read_ct(tmp_path / f"scan{ending}").hu, chest_hu())
+
+
+def test_an_archive_in_an_archive_is_named(tmp_path):
+    (tmp_path / "scan").mkdir()
+    with zipfile.ZipFile(tmp_path / "scan" / "inner.zip", "w") as archive:
+        archive.writestr("text.txt", "text")
+    outer = shutil.make_archive(str(tmp_path / "outer"), "zip", tmp_path / "scan")
+    with pytest.raises(
+        UnreadableError, match=r"outer\.zip holds no readable DICOM.*another archive \(inner\.zip\)"
+    ) as error:
+        read_ct(outer)
+    assert "cac-archive" not in str(error.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_pipes_and_devices_are_refused_and_skipped(tmp_path):
+    write_series(tmp_path / "scan", chest_hu())
+    os.mkfifo(tmp_path / "scan" / "slice006.dcm")
+    assert read_ct(tmp_path / "scan").hu.shape[0] == 6
+    for path in (tmp_path / "scan" / "slice006.dcm", "/dev/zero"):
+        with pytest.raises(UnreadableError, match="pipe or a device"):
+            read_ct(path)

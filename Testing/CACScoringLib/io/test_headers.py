@@ -1,10 +1,13 @@
 """Warnings from the headers of a stack."""
 
+import numpy as np
+import pydicom
 import pytest
 from dicom_files import chest_hu, only, write_series
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSNearLossless, generate_uid
 
+from CACScoringLib.core.ct import NotHounsfieldError
 from CACScoringLib.io.reading import read_ct
 
 
@@ -112,6 +115,13 @@ class TestStack:
             (lambda k: numbered(k, pause_s=61), "several-acquisitions"),
             (lambda k: numbered(k, pause_s=3700), "several-acquisitions"),
             (lambda k: numbered(k, pause_s=600, number=1), None),
+            (
+                lambda k: {"AcquisitionNumber": 1, "AcquisitionTime": "100000", "AcquisitionDate": f"2024013{k // 3}"},
+                "several-acquisitions",
+            ),
+            (lambda k: {"SeriesDescription": "CBCT Thorax"}, "cone-beam"),
+            (lambda k: {"ManufacturerModelName": "On-Board Imager"}, "cone-beam"),
+            (lambda k: {"SeriesDescription": "Lobith, robot"}, None),
             (lambda k: {"AcquisitionNumber": k, "AcquisitionTime": f"10{k:02d}00.5"}, None),
             (lambda k: numbered(k, AcquisitionTime="noon"), None),
             (
@@ -140,3 +150,30 @@ class TestStack:
             path.unlink()
         (warning,) = read_ct(tmp_path).warnings
         assert (warning.code, "2 may be missing" in warning.message) == ("images-missing", True)
+
+
+@pytest.mark.parametrize("offset", [0, 24])
+def test_a_modality_lut_must_agree_with_the_rescale(tmp_path, offset):
+    table = pydicom.Dataset()
+    table.LUTDescriptor = [4096, 0, 16]
+    table.LUTData = (np.arange(4096) - 1024 + offset).astype("<i2").tobytes()
+    table["LUTDescriptor"].VR, table["LUTData"].VR = "US", "OW"
+
+    def edit(ds, _):
+        ds.ModalityLUTSequence = [table]
+
+    write_series(tmp_path, chest_hu(), edit=edit)
+    if offset:
+        with pytest.raises(NotHounsfieldError, match="Modality LUT"):
+            read_ct(tmp_path)
+    else:
+        np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+
+
+@pytest.mark.parametrize(
+    "tags", [{"RescaleSlope": 1e300}, {"RescaleIntercept": "9" * 16}, {"RescaleIntercept": -1e300}]
+)
+def test_an_impossible_rescale_is_refused(tmp_path, tags):
+    write_series(tmp_path, chest_hu(), tags=tags)
+    with pytest.raises(NotHounsfieldError, match=r"is beyond ±.*slice000"):
+        read_ct(tmp_path)

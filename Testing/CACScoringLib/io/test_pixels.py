@@ -158,3 +158,84 @@ def test_the_spacing_of_slices_is_that_of_their_positions(tmp_path, tags):
 def test_one_slice_whose_bits_differ(tmp_path):
     write_series(tmp_path, chest_hu(), edit=only(2, BitsStored=12, HighBit=11))
     np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+
+
+def soft_chest():
+    """int16 [9, 24, 28] HU of noise about soft tissue and air, with distinct slices."""
+    rng = np.random.default_rng(0)
+    hu = rng.normal(-1000, 12, (9, 24, 28))
+    hu[:, 4:20, 4:24] = rng.normal(40, 12, (9, 16, 20))
+    hu[:, 10, 10] = 1200 + np.arange(9)
+    return np.rint(hu)
+
+
+@pytest.mark.parametrize("intercept", [-996, -1000, -1048, -1016, -1032])
+def test_the_images_decide_whether_one_slice_has_another_scale(tmp_path, intercept):
+    intercepts = np.full(9, -1024)
+    intercepts[4] = intercept
+    write_series(tmp_path / "right", soft_chest(), intercept=intercepts, signed=True)
+    scan = read_ct(tmp_path / "right")
+    np.testing.assert_array_equal(scan.hu, np.maximum(soft_chest(), -1024))
+    assert ("mixed-acquisition", "slice004" in scan.warnings[0].message) == (scan.warnings[0].code, True)
+    write_series(tmp_path / "wrong", soft_chest(), edit=only(4, RescaleIntercept=intercept), signed=True)
+    with pytest.raises(NotHounsfieldError, match=rf"slice004\.dcm \(slope 1, intercept {intercept}"):
+        read_ct(tmp_path / "wrong")
+
+
+def test_the_images_decide_whether_half_the_slices_have_another_scale(tmp_path):
+    def edit(ds, k):
+        ds.RescaleIntercept = -1024 if k < 5 else -1000
+
+    write_series(tmp_path, soft_chest(), edit=edit)
+    with pytest.raises(NotHounsfieldError, match=r"slice005\.dcm \(slope 1, intercept -1000"):
+        read_ct(tmp_path)
+
+
+def test_a_slope_that_is_off_by_a_thousandth_is_named(tmp_path):
+    write_series(tmp_path, soft_chest(), edit=only(4, RescaleSlope=1.001))
+    (warning,) = read_ct(tmp_path).warnings
+    assert ("mixed-acquisition", "slice004" in warning.message) == (warning.code, True)
+
+
+@pytest.mark.parametrize("intercept", ["-1024.0001", "-1023.9999"])
+def test_a_hair_of_the_intercept_changes_no_hu(tmp_path, intercept):
+    write_series(tmp_path, chest_hu(), tags={"RescaleIntercept": intercept})
+    np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+
+
+def test_padding_and_values_beyond_the_stored_bits(tmp_path):
+    """GE writes −3024 around the field into series of 12 bits; some writers state 12 bits for values above 4095."""
+    hu = chest_hu()
+    hu[:, 0] = -3024
+    tags = {"BitsStored": 12, "HighBit": 11, "PixelPaddingValue": -2000}
+    write_series(tmp_path / "padding", hu, signed=True, tags=tags)
+    np.testing.assert_array_equal(read_ct(tmp_path / "padding").hu[:, 0], -1024)
+    hu = soft_chest()
+    rows, columns = np.mgrid[:24, :28]
+    hu += np.rint(4000 * np.exp(-((rows - 12) ** 2 + (columns - 14) ** 2) / 18))  # a clip of metal
+    hu = np.maximum(hu, -1024)
+    write_series(tmp_path / "dense", hu, tags={"BitsStored": 12, "HighBit": 11})
+    np.testing.assert_array_equal(read_ct(tmp_path / "dense").hu, hu)
+
+
+def test_a_body_too_narrow_for_an_adult_is_reported(tmp_path):
+    rng = np.random.default_rng(0)
+    hu = rng.normal(-1000, 12, (6, 100, 100))
+    hu[:, 20:80, 10:90] = rng.normal(40, 12, (6, 60, 80))
+    hu[:, 50, 50] = 1200 + np.arange(6)
+    for spacing_mm, codes in ((3.8, []), (2.7, ["pixel-size-implausible"])):
+        write_series(tmp_path / str(spacing_mm), np.rint(hu), signed=True, spacing_mm=(spacing_mm, spacing_mm, 3))
+        assert [warning.code for warning in read_ct(tmp_path / str(spacing_mm)).warnings] == codes
+
+
+def test_numbers_of_another_kind_of_text_are_read(tmp_path):
+    def edit(ds, _):
+        for keyword in ("PixelSpacing", "RescaleIntercept"):
+            value = ds[keyword].value
+            text = "\\".join(map(str, value)) if keyword == "PixelSpacing" else str(value)
+            ds[keyword] = pydicom.DataElement(keyword, "UT", text)
+
+    write_series(tmp_path, chest_hu(), edit=edit)
+    scan = read_ct(tmp_path)
+    np.testing.assert_array_equal(scan.hu, chest_hu())
+    assert scan.image.GetSpacing()[:2] == pytest.approx((0.7, 0.8))

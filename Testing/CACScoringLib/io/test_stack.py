@@ -9,6 +9,9 @@ from dicom_files import chest_hu, save, set_tags, write_series
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
 from CACScoringLib.core.ct import SliceGeometryError
+from CACScoringLib.io import stack
+from CACScoringLib.io.dicom import read_slices
+from CACScoringLib.io.pixels import stored_values
 from CACScoringLib.io.reading import read_ct
 
 SAGITTAL = [0, 1, 0, 0, 0, -1]
@@ -103,3 +106,14 @@ def test_remaining_slices_must_be_complete(tmp_path):
     add(paths[2], paths[2].name, ImageOrientationPatient=SAGITTAL)
     with pytest.raises(SliceGeometryError, match="1 of 6 slices have a different orientation"):
         read_ct(tmp_path)
+
+
+def test_pixels_of_each_repeated_slice_are_read_once(tmp_path, monkeypatch):
+    def at_one_place(ds, _):
+        ds.ImagePositionPatient = [0, 0, 0]
+
+    write_series(tmp_path, chest_hu(slices=9), edit=at_one_place)
+    read = []
+    monkeypatch.setattr(stack, "stored_values", lambda slice_: (read.append(slice_.name), stored_values(slice_))[1])
+    slices, _ = stack.without_strays(read_slices(tmp_path)[0])
+    assert len(slices) == len(read) == len(set(read)) == 9

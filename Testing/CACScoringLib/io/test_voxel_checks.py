@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import struct
 import zlib
 
 import numpy as np
@@ -11,6 +12,7 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import CTError, NotHounsfieldError, UnreadableError
 from CACScoringLib.io import voxel_checks
 from CACScoringLib.io.image_files import read_image
+from CACScoringLib.io.reading import read_ct
 
 COMPRESSED = {
     "scan.nii.gz": "scan.nii.gz",
@@ -243,3 +245,21 @@ def test_no_image_at_all(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UnreadableError, match="scan"):
         read_image(tmp_path / name)
+
+
+def test_whole_hu_survive_the_steps_of_a_file(tmp_path):
+    """A NIfTI file as nibabel writes floats with the header of an integer image: 65536 steps over the range of HU."""
+    hu = np.random.default_rng(0).integers(-1000, 1300, (4, 5, 6), np.int16)
+    image = sitk.GetImageFromArray(hu)
+    image.SetSpacing((0.7, 0.8, 3.0))
+    image = sitk.DICOMOrient(image, "LPS")
+    sitk.WriteImage(image, str(tmp_path / "scan.nii"))
+    content = bytearray((tmp_path / "scan.nii").read_bytes())
+    slope = np.float32(np.ptp(hu) / 65535)
+    offset = np.float32(hu.min() + slope * 32768)
+    content[112:120] = struct.pack("<ff", slope, offset)
+    content[352:] = np.rint((hu - offset) / slope).clip(-32768, 32767).astype("<i2").tobytes()
+    (tmp_path / "scan.nii").write_bytes(content)
+    scan = read_ct(tmp_path / "scan.nii")
+    assert scan.hu.dtype == np.int16
+    assert np.abs(scan.hu - hu).max() == 0

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import qt
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.files import read_json
 from CACScoringLib.core.tables import FORMULA, TableError, read_cells
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, prepareTable
@@ -58,7 +58,7 @@ def studiesIn(folder: Path) -> list[Study]:
     studies = []
     for file in sorted(folder.glob(f"*/{INDEX}"), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = read_json(file)
             if content["schema"] == SCHEMA:
                 studies.append(Study(file.parent, content["title"], dict(content["captions"])))
         except (OSError, ValueError, KeyError, TypeError):
