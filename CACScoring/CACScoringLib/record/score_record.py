@@ -25,11 +25,15 @@ class InputRecord:
         name: Name of the scan; None if it has none.
         size: Columns, rows and slices.
         spacing_mm: Distances of voxels, x, y and z.
+        voxels_sha256: SHA-256 of the voxels (`CTScan.voxels_sha256`); None in results of earlier versions.
+        series_sha256: SHA-256 of the DICOM series UID; None of other files.
     """
 
     name: str | None
     size: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
+    voxels_sha256: str | None = None
+    series_sha256: str | None = None
 
 
 @dataclass(frozen=True)

@@ -209,6 +209,8 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
             "name": result.scan.name,
             "size": list(image.GetSize()),
             "spacing_mm": list(image.GetSpacing()),
+            "voxels_sha256": result.scan.voxels_sha256,
+            "series_sha256": result.scan.acquisition.series_sha256,
         },
         "acquisition": result.scan.acquisition.facts(identify),
         "measured": result.blood and asdict(result.blood),
