@@ -19,7 +19,7 @@ from .core.ct import (
     CTError,
     CTScan,
     MaskError,
-    ScanWarning,  # noqa: F401
+    ScanWarning,
     mask_on_scan_grid,
     same_grid,
     scan_from_image,
@@ -32,7 +32,7 @@ from .drr.geometry import centre_mm, view_named
 from .drr.job import DrrSettings
 from .drr.projection import Radiograph, body_only, radiograph
 from .io import reading
-from .io.reading import read_lesion_labels, read_mask
+from .io.reading import read_lesion_labels, read_mask  # noqa: F401
 from .models.choice import LoadedModels, ModelChoice, chosen_models, load_models
 from .pipeline import ScoreSettings, score_scan
 from .pipeline import steps as scoring_steps
@@ -40,10 +40,12 @@ from .quality.calibration import stored_repeatability
 from .record.reading import read_result  # noqa: F401
 from .record.score_record import ScoreRecord  # noqa: F401
 from .report.files import record_of
+from .run import lesion_warnings, read_lesions
 from .scoring.comparison import Comparison
 from .scoring.comparison import compare as compare_results
 from .scoring.lesions import Lesion, find_lesions  # noqa: F401
 from .scoring.methods import MethodResult, method_result
+from .scoring.reader_labels import status_of
 from .scoring.rules import ScoringRules
 from .scoring.scores import Score  # noqa: F401
 
@@ -69,6 +71,7 @@ def score(
     rules: ScoringRules | None = None,
     heart: ImageSource | None = None,
     lesions: ImageSource | None = None,
+    reader: str | None = None,
     pericardium: ImageSource | None = None,
     threshold_only: bool = False,
     allow_unusual: bool = False,
@@ -86,7 +89,8 @@ def score(
         rules: The scoring rules, used as they are; None for those of Agatston et al., with a threshold of 130 HU at 120
             kVp and the thresholds published for 70, 80, 100 and 135 kVp.
         heart: Mask of the heart, on any grid; None to find the heart.
-        lesions: A reader's label map of the lesions (`Artery` and `NonCoronary` values), on any grid.
+        lesions: Label map of the lesions (`Artery` and `NonCoronary` values), on any grid.
+        reader: Who reviewed `lesions`; None if nobody did.
         pericardium: Mask of all within the pericardium, on any grid, to measure its fat (`details.epicardial_fat`);
             None for the outline of the networks.
         threshold_only: Use no network, only the clinical rule.
@@ -126,9 +130,10 @@ def score(
         with bar.step("reading"):
             scan = with_warnings(_scan(ct), *models.warnings)
             heart_mask = None if heart is None else _image("heart", heart, read_mask)
-            labels = None if lesions is None else _image("lesions", lesions, read_lesion_labels)
+            labels, status, doubts = _lesions(lesions, scan, reader)
             outline = None if pericardium is None else _image("pericardium", pericardium, read_mask)
-        return CalciumResult(score_scan(scan, settings, heart_mask, labels, models.networks, bar, outline))
+        scan = with_warnings(scan, *doubts)
+        return CalciumResult(score_scan(scan, settings, heart_mask, labels, models.networks, bar, outline, status))
     finally:
         bar.done(Path())
 
@@ -180,6 +185,17 @@ def _scan(ct: CTScan | ImageSource) -> CTScan:
     if not isinstance(ct, sitk.Image | NiftiImage):
         raise _wrong_type("ct", ct, "a path, a SimpleITK or nibabel image, or a cac.CTScan")
     return scan_from_image(_image("ct", ct, read_mask), Acquisition("memory"))
+
+
+def _lesions(
+    lesions: ImageSource | None, scan: CTScan, reader: str | None
+) -> tuple[sitk.Image | None, str, tuple[ScanWarning, ...]]:
+    """Return an argument of a user as in `read_lesions`. Raises TypeError, and CTError as that does."""
+    if lesions is None or isinstance(lesions, str | Path):
+        return read_lesions(None if lesions is None else Path(lesions), scan, reader)
+    labels = _image("lesions", lesions, read_mask)
+    status = "reviewed" if reader else status_of(labels) or "given"
+    return labels, status, lesion_warnings(status)
 
 
 def _image(name: str, source: ImageSource, read: Callable[[Path | str], sitk.Image]) -> sitk.Image:

@@ -27,6 +27,7 @@ from .report import files as report
 from .report import page
 from .results import ScoreResult
 from .scoring.comparison import Comparison, compare, comparison_as_json
+from .scoring.reader_labels import status_of
 from .whole_scan.run import STEP, estimate_whole_scan
 
 
@@ -42,7 +43,8 @@ class RunSettings:
         saliency: Compute attributions of whole-scan estimates, which take most of their time.
         dicom: Write DICOM objects for archives, of scans read from DICOM.
         fhir: Write the scores as a FHIR R4 bundle.
-        reader: Reviewer of the lesions, as a DICOM person name, for these objects if `identify` is set.
+        reader: Reviewer of the given lesions, who makes their score a reviewed one; a DICOM person name with `dicom`,
+            whose objects name the reader if `identify` is set.
     """
 
     score: ScoreSettings = field(default_factory=ScoreSettings)
@@ -166,15 +168,15 @@ def read_and_score(
 
             check_reader(settings.reader)
             check_series(scan)
-        lesions, doubts = _lesions(scan_input.lesions, scan) if scan_input.lesions else (None, ())
+        lesions, status, doubts = read_lesions(scan_input.lesions, scan, settings.reader)
         if sample and lesions is None:
-            lesions = sample.lesions
+            lesions, status = sample.lesions, "reviewed"
         calibration, warnings = _calibration(scan_input, score_settings, scan, sample)
         scan = with_warnings(scan, *doubts, *warnings, *models.warnings)
     score_settings = replace(score_settings, calibration=calibration)
     if networks and heart is not None:
         networks = replace(networks, heart=None)
-    result = score_scan(scan, score_settings, heart, lesions, networks, progress, pericardium)
+    result = score_scan(scan, score_settings, heart, lesions, networks, progress, pericardium, status)
     if models.estimates:
         parts = result.scored_scan, result.heart, result.methods
         whole_scan = estimate_whole_scan(*parts, models.estimates, settings.saliency, progress)
@@ -187,20 +189,49 @@ def read_and_score(
     return replace(result, true_mass_mg=sample.true_mass_mg) if sample else result
 
 
-def _lesions(path: Path, scan: CTScan) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
-    """Read a reader's lesions; return them and warnings about them."""
-    if not (path.is_file() and is_dicom(path)):
-        return read_lesion_labels(path), ()
-    from .exchange.review_file import read_review_file
-    from .exchange.reviewed import read_reviewed
+def read_lesions(
+    path: Path | None, scan: CTScan, reader: str | None
+) -> tuple[sitk.Image | None, str, tuple[ScanWarning, ...]]:
+    """Read the lesions of a scan, if any.
 
-    labels = read_reviewed(path, scan)
-    if not read_review_file(path).automatic:
-        return labels, ()
-    message = (
-        f"{printable(path.name)} states that an algorithm alone made its segments, and they were scored as reviewed."
-    )
-    return labels, (ScanWarning("lesions-automatic", message),)
+    Lesions count as reviewed if a reader is named, or if CAC wrote the file after a review. What CAC wrote without one
+    stays automatic; other labels are "given".
+
+    Args:
+        path: Label map, DICOM Segmentation or RT Structure Set; None without one.
+        scan: The scan.
+        reader: Who reviewed the lesions; None if nobody says so.
+
+    Returns:
+        Labels, status of their score, and warnings.
+
+    Raises:
+        CTError: As `read_lesion_labels` and `read_reviewed`.
+    """
+    if path is None:
+        return None, "reviewed", ()
+    if path.is_file() and is_dicom(path):
+        from .exchange.review_file import read_review_file
+        from .exchange.reviewed import read_reviewed
+
+        labels, origin = read_reviewed(path, scan), read_review_file(path).status
+    else:
+        labels = read_lesion_labels(path)
+        origin = status_of(labels)
+    status = "reviewed" if reader else origin or "given"
+    return labels, status, lesion_warnings(status, printable(path.name))
+
+
+def lesion_warnings(status: str, name: str = "") -> tuple[ScanWarning, ...]:
+    """Return the warning of lesions that no reader vouches for. name: Name of their file."""
+    ask = "If you have reviewed them, score again with --reader NAME."
+    if status == "automatic":
+        message = f"The lesions{name and f' in {name}'} are CAC's own, which no reader has changed. {ask}"
+        return (ScanWarning("lesions-automatic", message),)
+    if status == "given":
+        message = f"The lesions{name and f' in {name}'} were scored as given: nobody says who has reviewed them. {ask}"
+        return (ScanWarning("lesions-given", message),)
+    return ()
 
 
 def _calibration(
@@ -228,7 +259,7 @@ def write_result(
         with progress.step("report"):
             images = thread.submit(report.write_images, folder, result, settings.healthy)
             report.write_csv(folder, result)
-            html = page.result_as_html(result, settings.identify, comparison)
+            html = page.result_as_html(result, settings.identify, comparison, settings.reader)
             (folder / "report.html").write_text(html, encoding="utf-8")
             if settings.fhir:
                 from .exchange.fhir import bundle_of

@@ -52,11 +52,16 @@ def add_unusual_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_exchange_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --dicom and --fhir."""
+    """Add --dicom, --fhir and --reader."""
     parser.add_argument(
         "--dicom",
         action="store_true",
         help="also write DICOM objects (SEG, SR, PDF, key slices) for the CT's patient and study; needs a DICOM series",
+    )
+    parser.add_argument(
+        "--reader",
+        metavar="NAME",
+        help="who reviewed the given lesions; without a reader their score is no reviewed one",
     )
     parser.add_argument("--fhir", action="store_true", help="also write the clinical scores as a FHIR R4 bundle")
 
@@ -187,6 +192,7 @@ def scoring_settings(options: argparse.Namespace, standard: RunSettings) -> RunS
         scene=settings.scene or getattr(options, "scene", False),
         dicom=settings.dicom or getattr(options, "dicom", False),
         fhir=settings.fhir or getattr(options, "fhir", False),
+        reader=getattr(options, "reader", None) or settings.reader,
     )
 
 

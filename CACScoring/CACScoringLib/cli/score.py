@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
         "--lesions",
         type=Path,
         metavar="LABELS",
-        help="reviewed lesions: a DICOM segmentation or structure set whose segments are coded or named by artery, or "
+        help="lesions: a DICOM segmentation or structure set whose segments are coded or named by artery, or "
         "labels: 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other; outside the arteries 8 aortic valve, 9 mitral annulus, "
         "10 thoracic aorta, 11 other",
     )

@@ -89,7 +89,8 @@ ADVICE = {
     "reversed": "Do not use the score. Convert the scan again with a tool that keeps the geometry, and score that.",
     # Scores and lesions
     "automatic": "Check the lesions and the excluded candidates before you use the score, and mark it reviewed.",
-    "lesions-automatic": "Check that a person has reviewed these lesions; otherwise treat the score as automatic.",
+    "lesions-automatic": "Review the lesions before you use the score, and name the reader (--reader NAME).",
+    "lesions-given": "Treat the score as unreviewed, or name the reader of the labels (--reader NAME).",
     "doubt-decides": "Look at this lesion first, and count or reject it.",
     "labels-empty": "No action is needed if the scan shows no coronary calcium. Otherwise score with the right file.",
     "labels-off-calcium": "Do not use the score. Check in a viewer that the labels lie on the calcium of this scan.",

@@ -317,8 +317,9 @@ def _acquisition_bars(pair: Pair) -> list[str]:
 
 
 def _status_bars(statuses: list[str]) -> list[str]:
-    if statuses.count("reviewed") == 1:
-        return [f"only the {_SIDES[statuses.index('reviewed')]} scan's lesions were reviewed"]
+    for status in ("reviewed", "given"):
+        if statuses.count(status) == 1:
+            return [f"only the {_SIDES[statuses.index(status)]} scan's lesions were {status}"]
     if statuses.count("candidates") == 1:
         side = _SIDES[statuses.index("candidates")]
         return [f"the {side} scan's candidates were not evaluated, so they are not a calcium score"]
