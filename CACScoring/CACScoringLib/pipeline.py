@@ -23,7 +23,7 @@ from .scoring.candidates import find_dense_lesions, score_candidates, score_map
 from .scoring.evidence import CandidateJudge, MapJudge
 from .scoring.features import with_features
 from .scoring.intervals import with_intervals
-from .scoring.methods import MethodResult, categories_of, with_masses
+from .scoring.methods import MethodResult, categories_of, with_integrated_mass, with_masses
 from .scoring.reader_labels import reader_labels
 from .scoring.reading import score_reading
 from .scoring.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
@@ -93,6 +93,7 @@ def score_scan(
     networks: Networks | None = None,
     progress: Progress | None = None,
     pericardium: sitk.Image | None = None,
+    status: str = "reviewed",
 ) -> ScoreResult:
     """Score a CT by the clinical rule, and with networks without a threshold too.
 
@@ -110,6 +111,7 @@ def score_scan(
         progress: Shows the steps.
         pericardium: Mask of all within the pericardium, on any grid, for epicardial fat; None for the outline of the
             networks.
+        status: Status of a score of `lesions`: "reviewed", or "given" or "automatic" if no person vouches for them.
 
     Raises:
         NoHeartError: No heart was found.
@@ -152,7 +154,7 @@ def score_scan(
             used_selection = None if settings.candidates else selection
             clinical = score_candidates(dense, scored, region, rules, used_selection, quality.blood)
         else:
-            clinical = score_reading(reader, dense, scored, region, territory_labels, rules)
+            clinical = score_reading(reader, dense, scored, region, territory_labels, rules, status)
     decomposed = calcium = None
     if networks:
         with progress.step("decomposition"):
@@ -176,6 +178,7 @@ def score_scan(
             errors = ScanErrors.stored(card, quality.noise_hu, thickness_mm, familiarity)
             spacing_mm = scored.image.GetSpacing()
             methods = {name: with_intervals(name, method, errors, spacing_mm) for name, method in methods.items()}
+        methods = {name: with_integrated_mass(method) for name, method in methods.items()}
         ranking = _rank(clinical.method, settings, scan.acquisition)
         categories = categories_of(methods["threshold"], ranking.percentile)
     stages = (scan, rules, region, quality, decomposed, familiarity, clinical, ranking, calcium, fat)

@@ -44,7 +44,6 @@ class ScoreRow(TypedDict):
     artery: str
     status: str
     agatston: float
-    clinical_agatston: float | None
 
 
 def write_cohort_report(folder: Path) -> Path:
@@ -91,12 +90,6 @@ def _read(folder: Path, name: str) -> list[Any]:
     return table.to_pylist()
 
 
-def _agatston(score: ScoreRow) -> float:
-    """Return a score on the clinical scale."""
-    agatston, clinical = score["agatston"], score["clinical_agatston"]
-    return agatston if score["method"] == "threshold" or clinical is None else clinical
-
-
 def _methods(totals: Iterable[ScoreRow], withheld: Collection[str]) -> dict[str, dict[str, object]]:
     """Return statistics of total scores and the number of scans in each class, by the title of the method.
 
@@ -107,7 +100,7 @@ def _methods(totals: Iterable[ScoreRow], withheld: Collection[str]) -> dict[str,
         by_method[total["method"]].append(total)
     figures = {}
     for method, scores in sorted(by_method.items(), reverse=True):
-        values = np.array([_agatston(total) for total in scores], float)
+        values = np.array([total["agatston"] for total in scores], float)
         is_withheld = np.array([score["status"] == "automatic" and score["scan"] in withheld for score in scores])
         counts = Counter(np.searchsorted([*_CLASSES.values()], values[~is_withheld]).tolist())
         figures[METHOD_TITLES.get(method, method)] = {
@@ -152,7 +145,7 @@ def _outliers(
     """Return each outlier's label, value and folder by kind; the folder is None if unknown."""
     by_method: dict[str, dict[str, float]] = {"threshold": {}, "decomposition": {}}
     for total in totals:
-        by_method.setdefault(total["method"], {})[total["scan"]] = _agatston(total)
+        by_method.setdefault(total["method"], {})[total["scan"]] = total["agatston"]
     clinical, map_scores = by_method["threshold"], by_method["decomposition"]
     kinds: dict[str, Mapping[str, float]] = {
         "Largest scores": clinical,

@@ -12,7 +12,7 @@ from ..core.labels import Artery
 from ..core.warning_codes import ADVICE, ADVICE_AFTER_REVIEW
 from ..record.score_record import with_severity
 from ..results import CLINICAL_TITLES
-from ..scoring.methods import CATEGORISED_BELOW, MethodResult, mass_of
+from ..scoring.methods import CATEGORISED_BELOW, STATUSES, MethodResult, mass_of
 from ..scoring.scores import whole_score
 from ..scoring.uncertainty import TOTAL
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _LEAST_NAMED = 0.1
 """Probability from which a category is named beside the likeliest."""
 
-_BY_STATUS = ("automatic", "unreviewed", "reviewed-empty")
+_BY_STATUS = ("automatic", "lesions-automatic", "lesions-given", "unreviewed", "reviewed-empty")
 """Codes of warnings that repeat the headline's state."""
 
 _SENTENCE_END = re.compile(r"(?<=[a-z0-9)]\.)\s+(?=[A-Z])")
@@ -48,7 +48,7 @@ class Headline:
         score: Score by the clinical rule, such as "Agatston 161".
         interval: Its 90 % interval; empty if unknown.
         category: Probable categories of an automatic score, classes of a reviewed one.
-        state: "automatic, not reviewed", or the reader.
+        state: Status in words, with the reader of a reviewed score.
         reviewed: True if a reader confirmed the score.
         warning: Worst warning; None if there is none but the state.
         more: Number of further warnings.
@@ -116,7 +116,7 @@ def headline(
         state = f"reviewed by {reader}" if reader else "reviewed"
         state += ": no coronary calcium" if method.no_calcium else ""
     else:
-        state = "automatic, not reviewed" if method.status == "automatic" else "candidates, not reviewed"
+        state = "candidates, not reviewed" if method.status == "candidates" else STATUSES[method.status]
     score = f"Agatston {whole_score(method.total.agatston):,}"
     if method.status == "candidates":
         count = method.total.lesions
@@ -142,7 +142,7 @@ def _category(method: MethodResult, categories: Categories | None) -> list[str]:
 def score_table(methods: Mapping[str, MethodResult], truth: Mapping[Artery, float] | None = None) -> ScoreTable:
     """Return the table of clinical scores, with the calcium map's score in the last column.
 
-    Mass is the integrated mass if measured, else the clinical rule's. Arteries are omitted while lesions are
+    Mass is the integrated mass. Arteries are omitted while lesions are
     unassigned, so that none reads as free of calcium; *other* is omitted if empty.
 
     truth: Mass by artery of a simulated patient.
@@ -262,7 +262,7 @@ def map_sentence(method: MethodResult) -> str:
 def _arteries(method: MethodResult) -> list[Artery]:
     lesions = method.lesions.lesions
     has_artery = any(lesion.artery != Artery.UNASSIGNED for lesion in lesions)
-    if not (method.reviewed or method.intervals or has_artery):
+    if not (method.status in ("reviewed", "given") or method.intervals or has_artery):
         return [Artery.UNASSIGNED] if lesions else []
     return [a for a, score in method.arteries.items() if a <= Artery.RCA or score.lesions]
 
@@ -277,13 +277,12 @@ def _number(value: float) -> str:
 
 def mass_text(method: MethodResult, part: Artery | None) -> str:
     """Return the mass of a site, or of all sites (None), with its standard error; "–" if unknown."""
-    score = _score(method, part)
-    if not score.lesions:
-        return "0" if method.masses is not None or score.mass_mg is not None else "–"
+    if not _score(method, part).lesions:
+        return "0" if method.masses is not None else "–"
     measured = mass_of(method, *([] if part is None else [part]))
     mass, error = measured.integrated_mass_mg, measured.mass_standard_error_mg
     if mass is None:
-        return "–" if score.mass_mg is None else f"{score.mass_mg:,.1f}"
+        return "–"
     return f"{mass:,.1f} ± {error:,.1f}" if error else f"{mass:,.1f}"
 
 

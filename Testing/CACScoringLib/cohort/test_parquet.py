@@ -13,11 +13,13 @@ from CACScoringLib.cohort.parquet import SCHEMA, TABLES, write_tables
 from CACScoringLib.cohort.report import PAGE, write_cohort_report
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.scoring import ScanRecord, write_record
+from CACScoringLib.cohort.table import result_row
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import ScanState
+from CACScoringLib.record.reading import record_from
 
 
-def score(agatston, **more):
+def _score(agatston):
     numbers = {
         "agatston": agatston,
         "clinical_agatston": agatston,
@@ -25,10 +27,16 @@ def score(agatston, **more):
         "mass_mg": None,
         "pseudo_mass_hu_mm3": 9.0,
     }
-    return {**numbers, "lesions": 1, "peak_hu": 250, **more}
+    return {**numbers, "lesions": 1, "peak_hu": 250}
 
 
-def method(agatston):
+def method(clinical, raw=1.0):
+    """A method's scores. raw: Factor of its own unit, in which `scores.json` has the map's."""
+
+    def score(agatston, **more):
+        return {**_score(agatston), "agatston": raw * agatston, **more}
+
+    agatston = clinical
     arteries = {"LAD": score(agatston), "RCA": score(0.0)}
     place = {"id": 1, "artery": "LAD", "voxels": 4, "centroid_ras_mm": [0.0, 1.0, 2.0], "components": []}
     lesions = [{**place, **score(agatston)}] if agatston else []
@@ -47,7 +55,7 @@ def content(agatston, withheld=False):
             {"code": "beyond-calibration" if withheld else "noisy", "message": "y"},
         ],
         "seconds": {"reading": 1.0, "heart": 2.5},
-        "methods": {"threshold": method(agatston), "decomposition": method(agatston * 1.5)},
+        "methods": {"threshold": method(agatston), "decomposition": method(agatston * 1.5, raw=8)},
     }
 
 
@@ -91,6 +99,18 @@ def test_tables_have_a_row_per_scan_per_artery_and_per_lesion(tmp_path):
         ("decomposition", 1, 60.0),
     ]
     assert all(pq.read_schema(tmp_path / f"{name}.parquet").metadata[b"schema"] == SCHEMA.encode() for name in TABLES)
+
+
+def test_agatston_is_on_the_clinical_scale_in_every_table_and_on_the_page(tmp_path):
+    cohort(tmp_path, 40.0, 0.0)
+    for name in ("scores", "lesions"):
+        mapped = [row for row in rows(tmp_path, name) if row["method"] == "decomposition" and row["agatston"]]
+        assert {(row["agatston"], row["adjusted_agatston"]) for row in mapped} == {(60.0, 480.0)}
+    row = result_row(record_from(content(40.0), "scores.json"))
+    assert (row["decomposition_agatston"], row["decomposition_adjusted_agatston"]) == (60.0, 480.0)
+    assert row["decomposition_agatston_LAD"] == 60.0
+    page = write_cohort_report(tmp_path).read_text(encoding="utf-8")
+    assert page.count("<td>30.0</td>") == 1, "mean of the map's LAD"
 
 
 def test_tables_identify_a_person_only_on_request(tmp_path):

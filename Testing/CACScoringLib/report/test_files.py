@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 
+import automatic_patient
 import heart_with_territories
 import numpy as np
 import pytest
@@ -96,8 +97,26 @@ def test_csv_has_a_row_per_lesion(result):
     rows = list(csv.DictReader(io.StringIO(report.lesions_as_csv(result))))
     assert len(rows) == 1
     assert (rows[0]["artery"], rows[0]["first_slice"], rows[0]["last_slice"]) == ("LAD", "5", "6")
-    assert float(rows[0]["mass_mg"]) == pytest.approx(0.001 * 32 * 3 * 250)
+    assert rows[0]["mass_mg"] == rows[0]["integrated_mass_mg"]
     assert [float(rows[0][c]) for c in ("r_mm", "a_mm", "s_mm")] == pytest.approx([-21.5, -21.5, -483.5])
+
+
+def test_there_is_one_mass_and_one_agatston_in_all_files():
+    """Sums of the tables, scores.json, the page's table and the shares of its sentence agree, for both methods."""
+    result = automatic_patient.scored()
+    table = list(csv.DictReader(io.StringIO(report.lesions_as_csv(result))))
+    features = list(csv.DictReader(io.StringIO(report.features_as_csv(result))))
+    written = report.result_as_json(result, {})["methods"]
+    for name, method in result.methods.items():
+        rows = [row for row in table if row["method"] == name]
+        total = written[name]["total"]
+        for column, value in (("agatston", "clinical_agatston"), ("mass_mg", "integrated_mass_mg")):
+            sums = sum(float(row[column]) for row in rows)
+            (of_all,) = (float(r[column]) for r in features if (r["method"], r["artery"]) == (name, "total"))
+            assert sums == pytest.approx(total[value], abs=0.01) == pytest.approx(of_all, abs=0.01)
+        assert total["mass_mg"] == total["integrated_mass_mg"]
+        for key, artery in method.features.arteries.items():
+            assert artery.mass_share == pytest.approx(written[name]["arteries"][key]["mass_mg"] / total["mass_mg"])
 
 
 def test_nobody_is_named_unless_asked():
