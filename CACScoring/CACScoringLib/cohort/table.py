@@ -14,7 +14,7 @@ from ..record.features import PATIENT_FEATURES
 from ..record.score_record import ScoreRecord
 from .scans import CohortScan
 
-_SCAN = ("name", "folder", "ct", "patient", "session", "group", "state", "reason")
+_SCAN = ("name", "folder", "ct", "patient", "session", "group", "state", "reason", "scan")
 _GEOMETRY = ("columns", "rows", "slices", "pixel_mm", "slice_spacing_mm", "noise_hu")
 _TOTALS = ("agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions")
 _INTERVAL = ("interval_low", "interval_high")
@@ -121,6 +121,7 @@ def line(scan: CohortScan, state: ScanState, row: dict[str, object], names: Sequ
         "group": scan.group,
         "state": "done" if state.state == "skipped" else state.state,
         "reason": _one_line(state.reason),
+        "scan": scan.label,
     }
     text = table_text(names, [{**row, **fixed}], guarded=True)
     return text.partition("\n")[2]
