@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -25,6 +25,7 @@ from .core.ct import (
     scan_from_image,
     with_warnings,
 )
+from .core.files import OutputError  # noqa: F401
 from .core.labels import Artery, NonCoronary  # noqa: F401
 from .core.progress import Progress, TextProgress
 from .core.python_words import python_words
@@ -73,6 +74,8 @@ def score(
     lesions: ImageSource | None = None,
     reader: str | None = None,
     pericardium: ImageSource | None = None,
+    kvp: float | None = None,
+    model: str | Sequence[str] = (),
     threshold_only: bool = False,
     allow_unusual: bool = False,
     device: str = "auto",
@@ -93,7 +96,9 @@ def score(
         reader: Who reviewed `lesions`; None if nobody did.
         pericardium: Mask of all within the pericardium, on any grid, to measure its fat (`details.epicardial_fat`);
             None for the outline of the networks.
-        threshold_only: Use no network, only the clinical rule.
+        kvp: Tube voltage, if the CT does not state it.
+        model: Names or cards of models to use in place of the bundled ones.
+        threshold_only: Use no network, only the clinical rule: lists candidates, and no score.
         allow_unusual: Score a contrast-enhanced scan, or one whose anatomy contradicts its header, with a warning.
         device: Device of the networks: "auto", "cpu" or "cuda".
         progress: Show a bar on standard error.
@@ -120,12 +125,14 @@ def score(
     settings = ScoreSettings(
         rules=rules or ScoringRules(),
         adapt_to_tube_voltage=rules is None,
+        kvp=kvp,
         allow_contrast=allow_unusual,
         allow_reversed=allow_unusual,
     )
     bar = TextProgress(sys.stderr, bar=True) if progress else Progress()
     try:
-        models = _models(threshold_only, heart is not None, device)
+        names = (model,) if isinstance(model, str) else tuple(model)
+        models = _models(names, threshold_only, heart is not None, device)
         bar.begin(["reading", *scoring_steps(models.networks)])
         with bar.step("reading"):
             scan = with_warnings(_scan(ct), *models.warnings)
@@ -154,7 +161,7 @@ def score_many(
     Examples:
         >>> for path, result in cac.score_many(["ct.nrrd", "absent.nrrd"], threshold_only=True):
         ...     print(path, result)  # doctest: +ELLIPSIS
-        ct.nrrd CalciumResult(agatston=..., lesions=..., candidates)
+        ct.nrrd CalciumResult(no score: ... candidates)
         absent.nrrd absent.nrrd does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.
     """
     paths = [Path(scan) for scan in scans]
@@ -170,8 +177,8 @@ def score_many(
 
 
 @cache
-def _models(threshold_only: bool, heart_is_given: bool, device: str) -> LoadedModels:
-    return load_models(chosen_models(ModelChoice(threshold_only=threshold_only, device=device)), heart_is_given)
+def _models(names: tuple[str, ...], threshold_only: bool, heart_is_given: bool, device: str) -> LoadedModels:
+    return load_models(chosen_models(ModelChoice(names, threshold_only, device)), heart_is_given)
 
 
 def _scan(ct: CTScan | ImageSource) -> CTScan:

@@ -30,6 +30,9 @@ from .scoring.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .scoring.scores import Percentile, percentile_from_table
 from .scoring.uncertainty import ScanErrors
 
+MIN_KVP, MAX_KVP = 50.0, 200.0
+"""Range of the tube voltages of CT scanners, kV."""
+
 MAX_AGE_YEARS = 120
 """Highest age of a person that settings take."""
 
@@ -43,6 +46,7 @@ class ScoreSettings(ScoringSwitches):
         candidates: List every candidate of the clinical rule, whatever the networks' evidence.
         normalisation: One of `normalisation.MODES`: whether the scan is brought to a soft kernel and slices of 3 mm
             before it is scored.
+        kvp: Tube voltage, kV; overrides the scan's header.
         sex: "F" or "M", overrides the scan's header; used for percentiles only.
         age_years: Age in years, overrides the scan's header; used for percentiles only.
         percentile_table: CSV of the user's reference population (`scores.percentile_from_table`).
@@ -57,6 +61,7 @@ class ScoreSettings(ScoringSwitches):
     rules: ScoringRules = field(default_factory=ScoringRules)
     candidates: bool = False
     normalisation: str = "auto"
+    kvp: float | None = None
     sex: str | None = None
     age_years: int | None = None
     percentile_table: Path | None = None
@@ -70,6 +75,11 @@ class ScoreSettings(ScoringSwitches):
             raise CTError(f"The setting sex is {self.sex!r}. Write F or M, or leave it out.")
         if self.age_years is not None and not 0 <= self.age_years <= MAX_AGE_YEARS:
             raise CTError(f"The setting age_years is {self.age_years}. Give an age from 0 to {MAX_AGE_YEARS}.")
+
+        if self.kvp is not None and not MIN_KVP <= self.kvp <= MAX_KVP:
+            raise CTError(
+                f"The tube voltage is {self.kvp:g} kV. Give one from {MIN_KVP:g} to {MAX_KVP:g}, such as 120."
+            )
 
     def rules_for(self, scan: CTScan) -> ScoringRules:
         """Return the rules of the clinical score for a scan, adapted to its tube voltage if asked for."""
@@ -125,6 +135,8 @@ def score_scan(
             "Slice overrides change the calcium map, which needs the networks. Install the networks, or leave "
             "the overrides out."
         )
+    if settings.kvp is not None:
+        scan = replace(scan, acquisition=replace(scan.acquisition, kvp=settings.kvp))
     progress = progress or Progress()
     rules = settings.rules_for(scan)
     reader = None if lesions is None else reader_labels(lesions, scan, rules)
@@ -228,5 +240,8 @@ def _rank(clinical: MethodResult, settings: ScoreSettings, patient: Acquisition)
     sex = settings.sex or patient.patient_sex
     age_years = settings.age_years if settings.age_years is not None else patient.patient_age_years
     if sex is None or age_years is None:
-        raise CTError("Percentiles need sex and age_years in --settings, as the scan's header does not state them.")
+        raise CTError(
+            "Percentiles need sex and age_years as the scan's header does not state them: add --settings "
+            """'{"scoring": {"sex": "F", "age_years": 60}}'."""
+        )
     return Ranking(percentile_from_table(clinical.total.agatston, sex, age_years, settings.percentile_table))

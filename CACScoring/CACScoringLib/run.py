@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
@@ -16,13 +17,13 @@ from .core.labels import Artery
 from .core.progress import Progress
 from .core.text import printable
 from .io.dicom import is_dicom
-from .io.reading import read_acquisition, read_ct, read_lesion_labels, read_mask
+from .io.reading import read_ct, read_lesion_labels, read_mask, with_facts
 from .models.choice import LoadedModels
 from .pipeline import ScoreSettings, score_scan
 from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
 from .quality.mass_calibration import MassCalibration, insert_calibration
-from .record.score_record import ScoreRecord, with_severity
+from .record.score_record import ScoreRecord, severe_first, with_severity
 from .report import files as report
 from .report import page
 from .results import ScoreResult
@@ -84,7 +85,7 @@ class ScanInput:
         heart: Mask of the heart.
         lesions: A reader's lesions.
         pericardium: Mask of all within the pericardium, for epicardial fat.
-        acquisition: JSON of facts that the CT's file lacks.
+        acquisition: Facts that the CT's file lacks, fields of `Acquisition` or a JSON file of them.
         calibration_insert: Mask of a phantom insert in the scan and its density in mg/cm³, to calibrate mass by.
         name: Name of the scan in results; None for the name of its file.
     """
@@ -94,7 +95,7 @@ class ScanInput:
     heart: Path | None = None
     lesions: Path | None = None
     pericardium: Path | None = None
-    acquisition: Path | None = None
+    acquisition: Path | dict[str, Any] | None = None
     calibration_insert: tuple[Path, float] | None = None
     name: str | None = None
 
@@ -134,7 +135,7 @@ def run_scan(
     write_result(output, result, settings, progress, comparison)
     warnings = with_severity(result.warnings, result.methods["threshold"].reviewed)
     before = [] if earlier is None else earlier.severe_warnings("Earlier scan")
-    for warning in (*warnings, *before, *(comparison.warnings if comparison else ())):
+    for warning in severe_first((*warnings, *before, *(comparison.warnings if comparison else ()))):
         progress.warning(warning)
     progress.done(output.path)
     return result, comparison
@@ -158,7 +159,7 @@ def read_and_score(
             sample = scan_input.ct()
             scan = sample.scan
         if scan_input.acquisition:
-            scan = replace(scan, acquisition=read_acquisition(scan_input.acquisition))
+            scan = replace(scan, acquisition=with_facts(scan.acquisition, scan_input.acquisition))
         if scan_input.name:
             scan = replace(scan, source=Path(scan_input.name))
         heart = read_mask(scan_input.heart) if scan_input.heart else None

@@ -42,7 +42,8 @@ def add_progress_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_unusual_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --allow-unusual."""
+    """Add --allow-unusual and --kvp."""
+    parser.add_argument("--kvp", type=float, metavar="KV", help="tube voltage, if the file does not state it")
     parser.add_argument(
         "--allow-unusual",
         action="store_true",
@@ -185,6 +186,8 @@ def scoring_settings(options: argparse.Namespace, standard: RunSettings) -> RunS
     score = from_file(options.settings, "scoring", settings.score)
     if getattr(options, "allow_unusual", False):
         score = replace(score, allow_contrast=True, allow_reversed=True)
+    if (kvp := getattr(options, "kvp", None)) is not None:
+        score = replace(score, kvp=kvp)
     return replace(
         settings,
         score=score,

@@ -62,15 +62,18 @@ ADVICE = {
     "contrast-tag": "Check in the images that the blood is not enhanced.",
     "kernel-normalised": "Prefer a reconstruction with a soft kernel if there is one.",
     "kernel-sharp": "Score a reconstruction with a soft kernel, or do not switch normalisation off.",
-    "kvp-unknown": "State the tube voltage (scan.acquisition in --settings).",
+    "kvp-unknown": "State the tube voltage, such as --kvp 120.",
     "noise": "Score a reconstruction with a softer kernel or thicker slices; do not trust small lesions in this one.",
     "noise-candidates": "Do not use the candidates. Score a reconstruction with a softer kernel or thicker slices.",
     "noise-elsewhere": "Do not use the calcium of valves and aorta.",
-    "not-120-kvp": "Compare with scores at 120 kVp with care. State a tin filter, if there was one (filter_material).",
+    "not-120-kvp": "Compare with scores at 120 kVp with care. State a tin filter, if there was one: "
+    """--settings '{"scan": {"acquisition": {"filter_material": "tin"}}}'.""",
+    "scans-repeated": "Leave out all but one of them.",
     "slice-gaps": "Check that all slices of the series are there.",
     "slices-averaged": "Prefer a reconstruction with slices of 1 to 3 mm if there is one.",
     "thick-slices": "Score a reconstruction with thinner slices if there is one.",
-    "thickness-unknown": "State the slice thickness (scan.acquisition in --settings).",
+    "thickness-unknown": "State the thickness, such as --settings "
+    """'{"scan": {"acquisition": {"slice_thickness_mm": 3}}}'.""",
     "tin-filter": "Compare with scores at 120 kVp without the filter with care.",
     "wide-spacing": "Score a reconstruction with closer slices if there is one.",
     # Familiarity

@@ -56,6 +56,9 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
             page.line_of(f"Caution: {line.line} {line.why}", _ALARM)
     table = headline.score_table(result.methods, result.true_mass_mg)
     page.scores(table.titles, [(row.name, *row.cells) for row in table.rows])
+    doubts = [f"{row.name} {row.note}" for row in table.rows if row.note]
+    if doubts:
+        page.line_of(f"Lesions with a probability below 90 %: {', '.join(doubts)}.")
     if where := headline.features_sentence(method):
         page.line_of(f"{where}.")
     page.pictures(pictures.largest_pictures(result))

@@ -8,6 +8,7 @@ import zipfile
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
@@ -126,18 +127,20 @@ def stem(path: Path) -> str:
     return next((name[: -len(ending)] for ending in IMAGE_ENDINGS if name.lower().endswith(ending)), name)
 
 
-def read_acquisition(path: Path) -> Acquisition:
-    """Read the acquisition of a scan from a JSON file with fields of `Acquisition`.
+def with_facts(acquisition: Acquisition, facts: Path | dict[str, Any]) -> Acquisition:
+    """Return the acquisition of a scan changed by facts, a JSON file or its content: fields of `Acquisition`.
 
     Raises:
         UnreadableError: The file is not JSON.
-        OutputError: It holds a field that is unknown or of another type.
+        OutputError: There is a field that is unknown or of another type.
     """
+    if isinstance(facts, dict):
+        return changed_settings(acquisition, facts, "scan.acquisition")
     try:
-        facts = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise UnreadableError(f"{path} cannot be read as JSON ({error}). Give a JSON file.") from error
-    return changed_settings(Acquisition("DICOM"), facts, str(path))
+        content = json.loads(facts.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnreadableError(f"{facts} cannot be read as JSON ({error}). Give a JSON file.") from error
+    return changed_settings(acquisition, content, str(facts))
 
 
 def read_mask(path: Path | str) -> sitk.Image:

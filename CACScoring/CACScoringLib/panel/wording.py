@@ -22,7 +22,7 @@ _PANEL_WORDS = {
     r"with cac calibrate": "in CAC Training, page Evaluate",
     r"[Gg]o on with --resume": "press Resume",
     r"--device cpu(?: or auto)?": "the device Processor",
-    r"State the (?:tube voltage|slice thickness) \(scan\.acquisition in --settings\)": (
+    r"State the (?:tube voltage, such as --kvp 120|thickness, such as --settings '.*')": (
         "Load the scan from its DICOM files, which state it"
     ),
     r"\(--start\)": "(Start from)",

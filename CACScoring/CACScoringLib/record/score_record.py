@@ -357,3 +357,8 @@ def with_severity(warnings: Iterable[ScanWarning], reviewed: bool) -> list[ScanW
     """
     milder = ADVICE_AFTER_REVIEW if reviewed else {}
     return [replace(warning, severe=False) if warning.code in milder else warning for warning in warnings]
+
+
+def severe_first(warnings: Iterable[ScanWarning]) -> list[ScanWarning]:
+    """Return warnings in their order, the severe ones first."""
+    return sorted(warnings, key=lambda warning: not warning.severe)

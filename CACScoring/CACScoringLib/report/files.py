@@ -20,7 +20,7 @@ from ..io.image_files import write_image
 from ..quality.calibration import CalibratedOn
 from ..record.features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
 from ..record.reading import record_from_text
-from ..record.score_record import ModelRecord, ScoreRecord
+from ..record.score_record import ModelRecord, ScoreRecord, severe_first
 from ..results import CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.arteries import ArterySuggestion
 from ..scoring.lesions import Lesion
@@ -32,6 +32,7 @@ from ..scoring.scores import ROUNDING, Score, component_agatston, score_lesions
 from ..scoring.uncertainty import TOTAL
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
 from .headline import category_text, features_sentence, interval_text, mass_text
+from .listing import doubtful_text
 
 _CSV_COLUMNS = (
     *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
@@ -128,17 +129,7 @@ def result_as_text(result: ScoreResult) -> str:
     if result.normalisation is not None and result.normalisation.changes:
         lines.append(f"Scan normalised: {result.normalisation.in_words}")
     for key, method in result.methods.items():
-        lines.append(f"{METHOD_TITLES[key]}: {_state(method)}")
-        agatston = CLINICAL_TITLES[key]
-        rows = [(artery.key, score) for artery, score in method.arteries.items() if score.lesions]
-        lines += [_line(name, score, agatston) for name, score in [*rows, ("total", method.total)]]
-        if sentence := "; ".join(filter(None, (interval_text(method), category_text(method)))):
-            lines.append(f"  {sentence}")
-        if where := features_sentence(method):
-            lines.append(f"  {where}")
-        if method.left_out is not None:
-            count = len(method.left_out.lesions.lesions)
-            lines.append(f"  {count} candidate{'' if count == 1 else 's'} left out as probably not coronary calcium")
+        lines += _method_lines(key, method)
     elsewhere = result.non_coronary
     if elsewhere is not None and elsewhere.lesions.lesions:
         lines.append(f"Outside the coronary arteries: {'reviewed' if elsewhere.reviewed else 'unreviewed'}")
@@ -155,6 +146,23 @@ def result_as_text(result: ScoreResult) -> str:
         lines.append(f"Risk class {c.risk_class}, CAC-DRS {c.cac_drs}{state}")
     lines += estimates_as_text(result.estimates, result.methods)
     return "\n".join(lines)
+
+
+def _method_lines(key: str, method: MethodResult) -> list[str]:
+    lines = [f"{METHOD_TITLES[key]}: {_state(method)}"]
+    agatston = CLINICAL_TITLES[key]
+    rows = [(artery.key, score, artery) for artery, score in method.arteries.items() if score.lesions]
+    for name, score, artery in [*rows, ("total", method.total, None)]:
+        doubt = doubtful_text(method, artery)
+        lines.append(_line(name, score, agatston) + (f"  {doubt}" if doubt else ""))
+    if sentence := "; ".join(filter(None, (interval_text(method), category_text(method)))):
+        lines.append(f"  {sentence}")
+    if where := features_sentence(method):
+        lines.append(f"  {where}")
+    if method.left_out is not None:
+        count = len(method.left_out.lesions.lesions)
+        lines.append(f"  {count} candidate{'' if count == 1 else 's'} left out as probably not coronary calcium")
+    return lines
 
 
 def _state(method: MethodResult) -> str:
@@ -221,7 +229,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "mass_calibration": result.mass_calibration and asdict(result.mass_calibration),
         "heart": {"source": result.heart.source},
         "epicardial_fat": result.epicardial_fat and asdict(result.epicardial_fat),
-        "warnings": [asdict(warning) for warning in result.warnings],
+        "warnings": [asdict(warning) for warning in severe_first(result.warnings)],
         "rules": {name: asdict(method.rules) for name, method in result.methods.items()},
         "models": [asdict(model) for model in models_of(result)],
         "methods": {name: _method(method, image.GetSpacing()) for name, method in result.methods.items()},

@@ -15,6 +15,7 @@ from ..results import CLINICAL_TITLES
 from ..scoring.methods import CATEGORISED_BELOW, STATUSES, MethodResult, mass_of
 from ..scoring.scores import whole_score
 from ..scoring.uncertainty import TOTAL
+from .listing import doubtful_text
 
 if TYPE_CHECKING:
     from ..core.ct import ScanWarning
@@ -77,11 +78,13 @@ class TableRow:
         site: Artery; None for the total.
         name: Title of the row.
         cells: Texts below all column titles but the first.
+        note: Number of doubtful lesions, as "13 of 84 doubtful"; empty if there are none.
     """
 
     site: Artery | None
     name: str
     cells: tuple[str, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,8 @@ def score_table(methods: Mapping[str, MethodResult], truth: Mapping[Artery, floa
     if map_method is not None:
         columns[MAP_TITLE] = [_number(_score(map_method, part).clinical_agatston) for part in parts]
     names = ["Total" if part is None else part.key for part in parts]
-    rows = zip(parts, names, zip(*columns.values(), strict=True), strict=True)
+    notes = [doubtful_text(method, part) for part in parts]
+    rows = zip(parts, names, zip(*columns.values(), strict=True), notes, strict=True)
     return ScoreTable(("Artery", *columns), tuple(TableRow(*row) for row in rows))
 
 
@@ -186,25 +190,39 @@ def range_text(low: float, high: float) -> str:
 
 
 def interval_text(method: MethodResult) -> str:
-    """Return the total's interval, such as "90 % interval 40–130".
+    """Return the total's interval and what it is of, such as "90 % interval 40–130 for an expert's reading".
 
     The text explains a missing interval of a score above the repeatability study; it is empty if no errors are known.
     """
     if TOTAL not in method.intervals:
         return "no 90 % interval: the repeatability of such high scores was not studied" if method.intervals else ""
-    return f"90 % interval {range_text(*method.intervals[TOTAL].agatston)}"
+    return f"90 % interval {range_text(*method.intervals[TOTAL].agatston)} for {_predicted(method)}"
+
+
+def _predicted(method: MethodResult) -> str:
+    """Name what the interval of a score predicts: confirming a score changes it."""
+    if method.reviewed:
+        return "the score of a second scan"
+    if method.calibrated_on is not None:
+        return "the reading of the reference"
+    return "an expert's reading" if method.rules.equivalent_mg_per_mm3_hu is None else "a scan without motion and noise"
 
 
 def category_text(method: MethodResult) -> str:
     """Return the probable categories of an automatic score, such as "category 1–99 (78 %), 100–399 (20 %)".
 
+    Of a score of 0: "of 100 such scans 69 have no calcium, 23 have 100–399".
     The text explains categories withheld from a high score; it is empty if they are unknown.
     """
     if method.probabilities_withheld:
         return f"category probabilities are withheld from a score of {CATEGORISED_BELOW:.0f}"
     likely = sorted(method.category_probabilities.items(), key=lambda item: -item[1])
     named = [item for n, item in enumerate(likely) if n == 0 or item[1] >= _LEAST_NAMED]
-    texts = [f"{name.replace('-', '–')} ({100 * min(max(p, 0.01), 0.99):.0f} %)" for name, p in named]
+    percents = [(name.replace("-", "–"), f"{100 * min(max(p, 0.01), 0.99):.0f}") for name, p in named]
+    if percents and not method.total.lesions:
+        counts = [f"{percent} have {'no calcium' if name == '0' else name}" for name, percent in percents]
+        return f"of 100 such scans {', '.join(counts)}"
+    texts = [f"{name} ({percent} %)" for name, percent in percents]
     return f"category {', '.join(texts)}" if texts else ""
 
 
@@ -212,7 +230,10 @@ def interval_note(method: MethodResult) -> str:
     """Return a note on what the interval covers and on its calibration; empty without one."""
     if not method.intervals:
         return ""
-    arteries = "Intervals of arteries come from errors of single arteries and need not add up to the total's."
+    arteries = (
+        "Intervals of arteries come from errors of single arteries and need not add up to the total's, at whose end "
+        "they end."
+    )
     if method.reviewed:
         return (
             "90 % prediction interval for the reviewed score of a second scan of this patient, from the scan–rescan "

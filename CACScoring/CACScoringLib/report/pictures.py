@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,15 @@ from ..core.labels import SITE_OF, TERRITORIES, Artery, NonCoronary, Site
 from ..core.voxels import voxels_of
 from ..scoring.lesions import Lesion, LesionSet
 from ..scoring.scores import component_agatston
-from .listing import left_out_candidates, lesion_agatston, lesion_name, listed_lesions, place_of
+from .listing import (
+    left_out_candidates,
+    lesion_agatston,
+    lesion_name,
+    listed_lesions,
+    number_of,
+    place_of,
+    probability_text,
+)
 
 if TYPE_CHECKING:
     from ..results import ScoreResult
@@ -67,7 +75,7 @@ def slice_picture(
     heart: sitk.Image,
     lesions: LesionSet,
     slice_index: int,
-    number_ids: Container[int] | None = None,
+    numbers: Mapping[int, str] | None = None,
     territories: sitk.Image | None = None,
     box: Box | None = None,
     arrow_id: int | None = None,
@@ -79,7 +87,7 @@ def slice_picture(
         heart: Mask on the scan's grid.
         lesions: Lesions to outline.
         slice_index: Slice, from the feet.
-        number_ids: IDs of the lesions whose number is drawn; None for all.
+        numbers: Text drawn beside lesions, by ID; None for the numbers of all.
         territories: Labels (`TERRITORIES`) on the scan's grid, outlined faintly.
         box: Part of the scan to draw; None for `box_around` heart and lesions.
         arrow_id: ID of the lesion that an arrow points to; None for no arrow.
@@ -100,11 +108,12 @@ def slice_picture(
             _outline(picture, np.isin(ids, site_ids), colour)
     draw = ImageDraw.Draw(picture)
     for lesion in slice_lesions:
-        if number_ids is not None and lesion.id not in number_ids:
+        number = str(lesion.id) if numbers is None else numbers.get(lesion.id)
+        if number is None:
             continue
         rows, columns = np.nonzero(ids == lesion.id)
         x, y = (columns.max() + 1.5) * zoom[0] + 3, (rows.mean() + 0.5) * zoom[1] - 8
-        draw.text((x, y), str(lesion.id), fill=SITE_COLOURS[lesion.artery], font_size=15, stroke_width=1, stroke_fill=0)
+        draw.text((x, y), number, fill=SITE_COLOURS[lesion.artery], font_size=15, stroke_width=1, stroke_fill=0)
     if arrow_id is not None:
         rows, columns = np.nonzero(ids == arrow_id)
         _arrow(draw, (columns.min() * zoom[0], (rows.mean() + 0.5) * zoom[1]))
@@ -266,7 +275,7 @@ def method_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
     scan, heart, lesions = result.scan, result.heart.mask, method.lesions
     box = box_around(heart, scan, lesions)
     listed = listed_lesions(method, scan.slice_spacing_mm)
-    ids = {lesion.id for lesion in listed}
+    numbers = {lesion.id: number_of(method, lesion) for lesion in listed}
     if len(listed) < len(lesions.lesions):
         largest = Counter(max(x.components, key=lambda c: c.area_mm2 * c.weight).slice_index for x in listed)
         slices = {k for k, _ in largest.most_common(MOST_DRAWN)}
@@ -276,9 +285,9 @@ def method_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
     for k in sorted(slices, reverse=True):
         count = sum(c.slice_index == k for lesion in lesions.lesions for c in lesion.components)
         entries = [(x, c) for x in listed for c in x.components if c.slice_index == k][:MOST_NAMED]
-        names = ", ".join(f"{x.id} {lesion_name(method, x)} {c.peak_hu:.0f} HU" for x, c in entries)
+        names = ", ".join(f"{numbers[x.id]} {lesion_name(method, x)} {c.peak_hu:.0f} HU" for x, c in entries)
         more = f" and {count - len(entries)} more" if count > len(entries) else ""
-        jpeg = slice_picture(scan, heart, lesions, k, ids, result.territories, box)
+        jpeg = slice_picture(scan, heart, lesions, k, numbers, result.territories, box)
         drawn.append(Picture(jpeg, f"{place_of(result, k)}: {names}{more}"))
     return drawn
 
@@ -298,7 +307,9 @@ def largest_pictures(result: ScoreResult) -> list[Picture]:
     for lesion in largest:
         k, jpeg = _pointed_at(result, method.lesions, lesion)
         name = lesion_name(method, lesion) if lesion.artery == Artery.UNASSIGNED else lesion.artery.key
-        drawn.append(Picture(jpeg, f"{name} · Agatston {sums[lesion.id]:,.0f} · {lesion.peak_hu:,.0f} HU · slice {k}"))
+        place = (f"{lesion.peak_hu:,.0f} HU", f"slice {k}", *filter(None, [probability_text(method, lesion)]))
+        title = f"{number_of(method, lesion)} {name} · Agatston {sums[lesion.id]:,.0f}"
+        drawn.append(Picture(jpeg, " · ".join((title, *place))))
     return drawn
 
 
@@ -332,7 +343,7 @@ def _pointed_at(result: ScoreResult, lesions: LesionSet, lesion: Lesion) -> tupl
         width = min(length, round(_PATCH_MM / mm))
         first = min(max(0, round(float(at.mean()) - width / 2)), length - width)
         box.append(slice(first, first + width))
-    return k, slice_picture(scan, result.heart.mask, lesions, k, (), None, tuple(box), lesion.id)
+    return k, slice_picture(scan, result.heart.mask, lesions, k, {}, None, tuple(box), lesion.id)
 
 
 def site_pictures(result: ScoreResult) -> list[Picture]:
@@ -351,7 +362,7 @@ def site_pictures(result: ScoreResult) -> list[Picture]:
         for site, c in ((x.artery, c) for x in lesions.lesions for c in x.components if c.slice_index == k):
             peaks[site] = max(c.peak_hu, peaks.get(site, c.peak_hu))
         names = ", ".join(f"{site.full_name} {peak:.0f} HU" for site, peak in peaks.items())
-        jpeg = slice_picture(result.scan, result.heart.mask, lesions, k, (), result.territories)
+        jpeg = slice_picture(result.scan, result.heart.mask, lesions, k, {}, result.territories)
         drawn.append(Picture(jpeg, f"{place_of(result, k)}: {names}"))
     return drawn
 

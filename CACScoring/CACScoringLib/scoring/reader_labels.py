@@ -157,7 +157,7 @@ def _shift_warning(
     cut_sides = []
     for side, (down, right) in _SIDES.items():
         rows, columns = j + down, i + right
-        beyond = (0 <= rows) & (rows < sites.shape[1]) & (0 <= columns) & (columns < sites.shape[2])
+        beyond = (rows >= 0) & (rows < sites.shape[1]) & (columns >= 0) & (columns < sites.shape[2])
         next_voxels = k[beyond], rows[beyond], columns[beyond]
         is_end = sites[next_voxels] == 0
         is_cut = is_end & (scan.hu[next_voxels] >= rules.threshold_hu)

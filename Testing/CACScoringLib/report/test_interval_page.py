@@ -44,7 +44,7 @@ def test_headline_and_table_state_the_score_its_doubt_and_who_reviewed_it(method
     )
     result = replace(make_result(), methods={"threshold": method}, categories=None, warnings=warnings)
     head = headline(result.methods, None, warnings)
-    assert (head.score, head.interval) == ("Agatston 64", "90 % interval 40–130")
+    assert (head.score, head.interval) == ("Agatston 64", "90 % interval 40–130 for an expert's reading")
     assert head.state == "automatic, not reviewed"
     assert (head.warning.line, head.more) == ("The scan has contrast.", 1)
     assert [line.code for line in warning_lines(warnings, result.methods)] == [
@@ -82,7 +82,7 @@ def test_the_maps_score_is_drawn_where_its_interval_is(method):
 def test_all_that_is_written_has_it(method):
     result = replace(make_result(), methods={"threshold": method})
     assert "90 % interval" in result_as_html(result)
-    assert "90 % interval 40–130; category 1–99 (78 %)" in result_as_text(result)
+    assert "90 % interval 40–130 for an expert's reading; category 1–99 (78 %)" in result_as_text(result)
     content = result_as_json(result, {})["methods"]["threshold"]
     assert content["total"]["interval_90"] == [40.2, 130.4]
     assert content["total"]["mass_interval_90"] == [8.04, 26.0]
