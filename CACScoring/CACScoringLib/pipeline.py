@@ -234,7 +234,8 @@ def _rank(clinical: MethodResult, settings: ScoreSettings, patient: Acquisition)
         return Ranking()
     if not clinical.reviewed:
         message = (
-            "Percentiles are reported for reviewed scores only. Review the lesions and score again with --lesions."
+            "Percentiles are reported for reviewed scores only. Review the lesions and score again with --lesions and "
+            "--reader."
         )
         return Ranking(warnings=(ScanWarning("percentile-unreviewed", message),))
     sex = settings.sex or patient.patient_sex

@@ -102,7 +102,7 @@ ADVICE = {
     "metal-labelled": "Check that these lesions are calcium; reject stents, leads, clips and wires.",
     "possible-metal": "Look at these lesions before you use the score, and reject clips, stents and wires.",
     "possible-stent": "Look at these lesions before you use the score, and reject stents.",
-    "percentile-unreviewed": "Review the lesions, and score again with --lesions.",
+    "percentile-unreviewed": "Review the lesions, and score again with --lesions and --reader.",
     "review-problem": "Correct the named problem in the Segment Editor.",
     "reviewed-empty": "No action is needed if the scan shows no coronary calcium.",
     "rules-changed": "Compare it only with scores by the same rules. Score by the clinical rule for a category.",

@@ -168,7 +168,7 @@ def read_lesion_labels(path: Path | str) -> sitk.Image:
 
     Examples:
         >>> ct, labels = cac.read_ct("ct.nrrd"), cac.read_lesion_labels("labels.nrrd")
-        >>> reviewed = cac.score(ct, lesions=labels, threshold_only=True)
+        >>> reviewed = cac.score(ct, lesions=labels, reader="A. Reader", threshold_only=True)
         >>> reviewed.methods["threshold"].status
         'reviewed'
     """

@@ -89,7 +89,7 @@ def probability_of(method: MethodResult, lesion: Lesion) -> float | None:
 def is_doubtful(method: MethodResult, lesion: Lesion) -> bool:
     """True if the probability of a counted lesion is below DOUBTFUL_BELOW."""
     probability = probability_of(method, lesion)
-    return probability is not None and probability < DOUBTFUL_BELOW
+    return probability is not None and round(probability, 2) < DOUBTFUL_BELOW
 
 
 def number_of(method: MethodResult, lesion: Lesion) -> str:

@@ -94,18 +94,18 @@ def slice_picture(
     """
     box = box or box_around(heart, scan, lesions)
     area: tuple[int | slice, ...] = (slice_index, *box[1:])
-    picture, zoom = _enlarged(scan.hu[area], scan.image.GetSpacing()[:2])
-    _outline(picture, voxels_of(heart)[area] != 0, HEART_COLOUR)
+    picture, zoom = enlarged(scan.hu[area], scan.image.GetSpacing()[:2])
+    outline(picture, voxels_of(heart)[area] != 0, HEART_COLOUR)
     if territories is not None:
         labels = voxels_of(territories)[area]
         for label, site in TERRITORY_SITES.items():
-            _outline(picture, labels == label, SITE_COLOURS[site], TERRITORY_OPACITY)
+            outline(picture, labels == label, SITE_COLOURS[site], TERRITORY_OPACITY)
     ids = lesions.id_map[area]
     slice_lesions = [lesion for lesion in lesions.lesions if slice_index in lesion.slice_indices]
     for site, colour in SITE_COLOURS.items():
         site_ids = [lesion.id for lesion in slice_lesions if lesion.artery == site]
         if site_ids:
-            _outline(picture, np.isin(ids, site_ids), colour)
+            outline(picture, np.isin(ids, site_ids), colour)
     draw = ImageDraw.Draw(picture)
     for lesion in slice_lesions:
         number = str(lesion.id) if numbers is None else numbers.get(lesion.id)
@@ -117,7 +117,7 @@ def slice_picture(
     if arrow_id is not None:
         rows, columns = np.nonzero(ids == arrow_id)
         _arrow(draw, (columns.min() * zoom[0], (rows.mean() + 0.5) * zoom[1]))
-    return _jpeg(picture)
+    return as_jpeg(picture)
 
 
 def patch_picture(
@@ -142,10 +142,10 @@ def patch_picture(
         k,
         *(slice(max(0, at - half), min(size, at + half + 1)) for at, half, size in ends),
     )
-    picture, _ = _enlarged(scan.hu[area], spacing)
+    picture, _ = enlarged(scan.hu[area], spacing)
     for mask, colour in outlines:
-        _outline(picture, mask[area], colour)
-    return _jpeg(picture)
+        outline(picture, mask[area], colour)
+    return as_jpeg(picture)
 
 
 def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: int, box: Box | None = None) -> bytes:
@@ -163,12 +163,12 @@ def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: 
     spacing = scan.image.GetSpacing()
     spacing = (spacing[0], spacing[1] if axis == 0 else spacing[2])
     flip = axis == 1  # slices are stored from the feet up, pictures are drawn from the top down
-    picture, _ = _enlarged(highest[::-1] if flip else highest, spacing)
+    picture, _ = enlarged(highest[::-1] if flip else highest, spacing)
     for artery, colour in SITE_COLOURS.items():
         shape = np.zeros(highest.shape, bool)
         shape[tuple(at[sites == artery] for n, at in enumerate(places) if n != axis)] = True
-        _outline(picture, shape[::-1] if flip else shape, colour)
-    return _jpeg(picture)
+        outline(picture, shape[::-1] if flip else shape, colour)
+    return as_jpeg(picture)
 
 
 def box_around(heart: sitk.Image, scan: CTScan, lesions: LesionSet) -> Box:
@@ -182,7 +182,7 @@ def box_around(heart: sitk.Image, scan: CTScan, lesions: LesionSet) -> Box:
     return tuple(box)
 
 
-def _enlarged(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[Image.Image, tuple[float, float]]:
+def enlarged(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[Image.Image, tuple[float, float]]:
     """Return a grey slice as an RGB picture of fixed width with square pixels, and the zoom per column and row."""
     low, high = WINDOW_HU
     grey = np.clip((hu - low) / (high - low), 0, 1) * 255
@@ -192,7 +192,7 @@ def _enlarged(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[Image.Im
     return picture.convert("RGB"), (_WIDTH_PIXELS / columns, height / rows)
 
 
-def _outline(picture: Image.Image, shape: np.ndarray, colour: tuple[int, int, int], opacity: float = 1.0) -> None:
+def outline(picture: Image.Image, shape: np.ndarray, colour: tuple[int, int, int], opacity: float = 1.0) -> None:
     """Draw a line just outside a shape, so that its inside stays visible; a faint line is thinner."""
     width = 2 if opacity == 1 else 1
     large = Image.fromarray(shape.astype(np.uint8) * 255).resize(picture.size, Image.Resampling.NEAREST)
@@ -215,7 +215,8 @@ def _arrow(draw: ImageDraw.ImageDraw, tip: tuple[float, float]) -> None:
         draw.polygon(head, "white", "black")
 
 
-def _jpeg(picture: Image.Image) -> bytes:
+def as_jpeg(picture: Image.Image) -> bytes:
+    """Return a picture as JPEG."""
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return stream.getvalue()
@@ -230,10 +231,11 @@ MOST_NAMED = 6
 
 @dataclass(frozen=True)
 class Picture:
-    """A JPEG file and its caption."""
+    """A JPEG file and its caption. wide: True to show it in twice the width."""
 
     jpeg: bytes
     caption: str
+    wide: bool = False
 
 
 def plane_pictures(result: ScoreResult) -> list[Picture]:
@@ -250,9 +252,9 @@ def plane_pictures(result: ScoreResult) -> list[Picture]:
         area = (*box[:axis], middle, *box[axis + 1 :])
         rows = slice(None, None, -1 if axis else 1)  # slices are stored from the feet up
         row_mm, column_mm = (mm for n, mm in enumerate(spacing) if n != axis)
-        picture, _ = _enlarged(scan.hu[area][rows], (column_mm, row_mm))
-        _outline(picture, heart[area][rows], HEART_COLOUR)
-        drawn.append(Picture(_jpeg(picture), f"Middle of the heart. {caption.format(middle)}"))
+        picture, _ = enlarged(scan.hu[area][rows], (column_mm, row_mm))
+        outline(picture, heart[area][rows], HEART_COLOUR)
+        drawn.append(Picture(as_jpeg(picture), f"Middle of the heart. {caption.format(middle)}"))
     return drawn
 
 
@@ -295,14 +297,18 @@ def method_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
 def largest_pictures(result: ScoreResult) -> list[Picture]:
     """Draw the largest lesions, each with an arrow in the slice that holds most of it.
 
-    Without lesions, so that a score of 0 can be checked: the heart in three planes, and beside it the candidate left
-    out that would probably add most to the score, or the overview from the front if none was left out.
+    Without lesions, so that a score of 0 can be checked: the arteries along their courses, or without them the heart in
+    three planes; and the candidate left out that would probably add most to the score, or the overview from the front
+    if none was left out.
     """
     method = result.methods["threshold"]
     sums = {lesion.id: lesion_agatston(result, lesion) for lesion in method.lesions.lesions}
     largest = sorted(method.lesions.lesions, key=lambda lesion: -sums[lesion.id])[:MOST_LARGEST]
     if not largest:
-        return [*plane_pictures(result), (*left_out_pictures(result, 1), *overview_pictures(result, method))[0]]
+        from .course_pictures import course_pictures  # imports this module
+
+        places = course_pictures(result) or plane_pictures(result)
+        return [*places, (*left_out_pictures(result, 1), *overview_pictures(result, method))[0]]
     drawn = []
     for lesion in largest:
         k, jpeg = _pointed_at(result, method.lesions, lesion)
@@ -383,14 +389,14 @@ def saliency_picture(result: ScoreResult, estimate: WholeScanEstimate) -> Pictur
     box = (slice(min(rows.start, j), max(rows.stop, j + 1)), slice(min(columns.start, i), max(columns.stop, i + 1)))
     area = (k, *box)
     spacing = scan.image.GetSpacing()[:2]
-    picture, _ = _enlarged(scan.hu[area], spacing)
+    picture, _ = enlarged(scan.hu[area], spacing)
     spot = [max(1, round(SALIENCY_SPOT_MM / mm)) for mm in spacing[::-1]]
     overlay = ndimage.maximum_filter(values[area], spot) * (SALIENCY_OPACITY * 255 / highest)
     opacity = Image.fromarray(np.rint(overlay).astype(np.uint8))
     picture.paste(SALIENCY_COLOUR, mask=opacity.resize(picture.size, Image.Resampling.BICUBIC))
-    _outline(picture, voxels_of(heart)[area] != 0, HEART_COLOUR)
+    outline(picture, voxels_of(heart)[area] != 0, HEART_COLOUR)
     return Picture(
-        _jpeg(picture),
+        as_jpeg(picture),
         f"Slice {k} has the highest saliency. Orange marks where a change would affect the total most. It does not "
         "outline calcium; where it lies on bone or lung, do not rely on the estimate.",
     )

@@ -15,7 +15,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import content_of_folder
-from CACScoringLib.review.export import IN_BROWSER
+from CACScoringLib.review.export import IN_BROWSER, with_measurements
 from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.journal import Entry, Journal, JournalError
 from CACScoringLib.review.scan_review import ScanReview
@@ -78,7 +78,7 @@ class TestAsInThePanel:
         assert numbers(review) == numbers(in_scene)
         assert review.categories() == in_scene.categories()
         review.export(tmp_path / "out")
-        exported = review.result("threshold")
+        exported = with_measurements(review.as_result()).methods["threshold"]
         again = automatic_patient.scored(lesions=read_lesion_labels(tmp_path / "out" / "lesions.nii.gz"))
         expected = again.methods["threshold"]
         assert (exported.total, exported.arteries) == (expected.total, expected.arteries)
