@@ -56,7 +56,7 @@ def test_reviewed_lesions_are_scored_per_artery(heart_with_two_lesions):
     assert result.arteries[Artery.LAD].agatston == pytest.approx(16 * 2)
     assert result.arteries[Artery.RCA].agatston == pytest.approx(4 * 4)
     assert result.total.agatston == pytest.approx(48)
-    assert result.total.mass_mg is None
+    assert result.total.mass_mg == mass_of(result).integrated_mass_mg > 0
 
 
 def test_without_labels_candidates_are_unassigned_and_unreviewed(heart_with_two_lesions):
@@ -91,7 +91,7 @@ def test_an_empty_label_map_is_a_reviewed_score_of_0(heart_with_two_lesions):
     scan, heart, labels = heart_with_two_lesions
     result = score_scan(scan, heart=heart, lesions=labels * 0)
     method = result.methods["threshold"]
-    assert (method.reviewed, method.no_calcium, method.total) == (True, True, Score())
+    assert (method.reviewed, method.no_calcium, method.total) == (True, True, Score(mass_mg=0.0))
     assert (result.categories.risk_class, result.categories.cac_drs) == ("0", "A0")
     assert result.categories.arterial_age_years == pytest.approx(39.1)
     assert "labels-empty" in [warning.code for warning in result.warnings if warning.severe]

@@ -102,5 +102,5 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         progress.done(options.output)
     if failed:
         scans = "No scan" if len(failed) == len(states) else f"{len(failed)} of {len(states)} scans"
-        state = "could be scored" if len(failed) == len(states) else "could not be scored"
-        raise CTError(f"{scans} {state}. The reasons are in {options.output / FAILURES}.")
+        outcome = "could be scored" if len(failed) == len(states) else "could not be scored"
+        raise CTError(f"{scans} {outcome}. The reasons are in {options.output / FAILURES}.")

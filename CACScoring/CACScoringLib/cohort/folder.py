@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from ..core.files import OutputError, remove_partial, write_text_atomically
 from .parquet import TABLES, WRITTEN, table_path
-from .scans import CohortScan, scan_digest  # noqa: F401
+from .scans import CohortScan
 from .scoring import ScanOutcome, ScanRecord, files_key, forget, read_record, read_scores
 
 SCHEMA = "cac-cohort/1"

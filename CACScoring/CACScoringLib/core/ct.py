@@ -162,7 +162,7 @@ class CTScan:
     def voxels_sha256(self) -> str:
         """SHA-256 of the voxels in whole HU, int16 in C order of [k, j, i]."""
         whole = self.hu if self.hu.dtype.kind == "i" else np.rint(self.hu)
-        return hashlib.sha256(np.ascontiguousarray(whole, np.dtype("<i2"))).hexdigest()
+        return hashlib.sha256(np.ascontiguousarray(whole, np.dtype("<i2")).data).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields alone, without the array of the voxels, for copies and other processes."""

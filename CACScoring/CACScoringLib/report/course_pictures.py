@@ -66,5 +66,5 @@ def _tile(
     highest = hu[slices][:, rows][:, :, columns].max(axis=0)
     picture, _ = enlarged(highest, (float(spacing[2]), float(spacing[1])))
     shape = territory[slices][:, rows][:, :, columns].any(axis=0)
-    outline(picture, shape, SITE_COLOURS[artery], TERRITORY_OPACITY)
+    outline(picture, np.asarray(shape), SITE_COLOURS[artery], TERRITORY_OPACITY)
     return picture.resize((220, 220))
