@@ -465,3 +465,17 @@ class TestReading:
         (tmp_path / "scores.json").write_text('{"schema": "cac-score/0"}', encoding="utf-8")
         with pytest.raises(CTError, match="Score the scan again"):
             read_result(tmp_path)
+
+
+@pytest.mark.parametrize("distance", [0.5, 2.0])
+def test_no_verdict_on_automatic_scores_of_a_scan_out_of_the_calibration_range(distance):
+    """As of a patient with metal in one scan's arteries, whose map is empty there: no study measured such scans."""
+    earlier, later = content(400, 100), content(0, 0)
+    rating = {"distance": distance, "causes": ["metal among the arteries"], "limit": 1.0}
+    comparison = compare(earlier, {**later, "familiarity": rating}, LIMITS)
+    verdict = changes(comparison, "decomposition")["total"].verdict
+    assert verdict == (CHANGED if distance < 1 else UNKNOWN)
+    if distance > 1:
+        (bar,) = bars(comparison, "decomposition")
+        assert bar == "the later scan is out of the calibration range of the models (metal among the arteries)"
+    assert changes(comparison, "threshold")["total"].verdict == CHANGED, "the clinical scores are reviewed"
