@@ -21,8 +21,8 @@ from .core.progress import Progress
 from .core.python_words import in_python, python_words
 from .record.score_record import severe_first, with_severity
 from .report.files import Cell, counted_rows, result_as_json, site_labels
+from .report.first_pictures import largest_pictures
 from .report.page import result_as_fragment
-from .report.pictures import largest_pictures
 from .results import ScoreResult
 from .run import RunSettings, write_result
 from .scoring.lesions import Lesion

@@ -224,7 +224,7 @@ def read_lesions(
 
 
 def lesion_warnings(status: str, name: str = "") -> tuple[ScanWarning, ...]:
-    """Return the warning of lesions that no reader vouches for. name: Name of their file."""
+    """Warn of lesions that no reader vouches for. name: Name of their file."""
     ask = "If you have reviewed them, score again with --reader NAME."
     if status == "automatic":
         message = f"The lesions{name and f' in {name}'} are CAC's own, which no reader has changed. {ask}"

@@ -21,6 +21,7 @@ from ..scoring.scores import ROUNDING, component_agatston, score_lesions
 from ..scoring.uncertainty import CATEGORIES, LIMITS
 from ..whole_scan.estimates import TITLES, agreements, prediction_of
 from . import headline, pictures
+from .first_pictures import largest_pictures
 from .listing import (
     MOST_LISTED,
     at_most_99_percent,
@@ -119,7 +120,7 @@ def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
         "table": headline.score_table(result.methods, result.true_mass_mg),
         "map_title": headline.MAP_TITLE,
         "warning_lines": headline.warning_lines(result.warnings, result.methods),
-        "largest": pictures.largest_pictures(result),
+        "largest": largest_pictures(result),
     }
 
 

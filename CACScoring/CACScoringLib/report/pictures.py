@@ -21,12 +21,10 @@ from ..scoring.lesions import Lesion, LesionSet
 from ..scoring.scores import component_agatston
 from .listing import (
     left_out_candidates,
-    lesion_agatston,
     lesion_name,
     listed_lesions,
     number_of,
     place_of,
-    probability_text,
 )
 
 if TYPE_CHECKING:
@@ -58,9 +56,6 @@ SALIENCY_OPACITY = 0.75
 """Opacity of the saliency at its maximum."""
 SALIENCY_SPOT_MM = 4.0
 """Smallest width of a drawn spot of saliency, because a single voxel would not be seen."""
-
-MOST_LARGEST = 4
-"""Number of lesions pictured on the first screen of a report."""
 
 _MARGIN_MM = 15.0
 _PATCH_MM = 100.0
@@ -294,31 +289,6 @@ def method_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
     return drawn
 
 
-def largest_pictures(result: ScoreResult) -> list[Picture]:
-    """Draw the largest lesions, each with an arrow in the slice that holds most of it.
-
-    Without lesions, so that a score of 0 can be checked: the arteries along their courses, or without them the heart in
-    three planes; and the candidate left out that would probably add most to the score, or the overview from the front
-    if none was left out.
-    """
-    method = result.methods["threshold"]
-    sums = {lesion.id: lesion_agatston(result, lesion) for lesion in method.lesions.lesions}
-    largest = sorted(method.lesions.lesions, key=lambda lesion: -sums[lesion.id])[:MOST_LARGEST]
-    if not largest:
-        from .course_pictures import course_pictures  # imports this module
-
-        places = course_pictures(result) or plane_pictures(result)
-        return [*places, (*left_out_pictures(result, 1), *overview_pictures(result, method))[0]]
-    drawn = []
-    for lesion in largest:
-        k, jpeg = _pointed_at(result, method.lesions, lesion)
-        name = lesion_name(method, lesion) if lesion.artery == Artery.UNASSIGNED else lesion.artery.key
-        place = (f"{lesion.peak_hu:,.0f} HU", f"slice {k}", *filter(None, [probability_text(method, lesion)]))
-        title = f"{number_of(method, lesion)} {name} · Agatston {sums[lesion.id]:,.0f}"
-        drawn.append(Picture(jpeg, " · ".join((title, *place))))
-    return drawn
-
-
 def left_out_pictures(result: ScoreResult, count: int = MOST_DRAWN) -> list[Picture]:
     """The first candidates left out, each with an arrow in the slice with most of it, and the reason.
 
@@ -328,7 +298,7 @@ def left_out_pictures(result: ScoreResult, count: int = MOST_DRAWN) -> list[Pict
     drawn = []
     for candidate in left_out_candidates(result)[:count]:
         assert left_out is not None
-        k, jpeg = _pointed_at(result, left_out.lesions, candidate.lesion)
+        k, jpeg = pointed_at(result, left_out.lesions, candidate.lesion)
         caption = (
             f"Left out: {candidate.lesion.id}, near {candidate.suggestion.artery.key} · Agatston "
             f"{candidate.agatston:,.0f} · {candidate.lesion.peak_hu:,.0f} HU · slice {k} · probability "
@@ -338,7 +308,7 @@ def left_out_pictures(result: ScoreResult, count: int = MOST_DRAWN) -> list[Pict
     return drawn
 
 
-def _pointed_at(result: ScoreResult, lesions: LesionSet, lesion: Lesion) -> tuple[int, bytes]:
+def pointed_at(result: ScoreResult, lesions: LesionSet, lesion: Lesion) -> tuple[int, bytes]:
     """Return the slice with most of a lesion, and a JPEG of its surroundings there with an arrow to it."""
     scan, rules = result.scan, result.methods["threshold"].rules
     size, spacing = scan.hu.shape, scan.image.GetSpacing()

@@ -1,4 +1,4 @@
-"""Pictures along the course of each artery, by which a score of 0 can be checked."""
+"""Pictures on the first screen of a report: the largest lesions, or of a score of 0 each artery along its course."""
 
 from __future__ import annotations
 
@@ -10,16 +10,54 @@ from PIL import Image
 from ..anatomy.courses import Course, artery_courses
 from ..core.labels import TERRITORIES, Artery
 from ..core.voxels import voxels_of
-from .pictures import SITE_COLOURS, TERRITORY_OPACITY, Picture, as_jpeg, enlarged, outline
+from .listing import lesion_agatston, lesion_name, number_of, probability_text
+from .pictures import (
+    SITE_COLOURS,
+    TERRITORY_OPACITY,
+    Picture,
+    as_jpeg,
+    enlarged,
+    left_out_pictures,
+    outline,
+    overview_pictures,
+    plane_pictures,
+    pointed_at,
+)
 
 if TYPE_CHECKING:
     from ..results import ScoreResult
+
+MOST_LARGEST = 4
+"""Number of lesions pictured on the first screen of a report."""
 
 PART_MM, MAX_PARTS, COLUMNS = 12.0, 8, 4
 """Length of a part of a course, the largest number of parts, and the pictures in a row."""
 
 WIDTH_MM = 45.0
 """Width of the picture of a part."""
+
+
+def largest_pictures(result: ScoreResult) -> list[Picture]:
+    """Draw the largest lesions, each with an arrow in the slice that holds most of it.
+
+    Without lesions, so that a score of 0 can be checked: the arteries along their courses, or without them the heart in
+    three planes; and the candidate left out that would probably add most to the score, or the overview from the front
+    if none was left out.
+    """
+    method = result.methods["threshold"]
+    sums = {lesion.id: lesion_agatston(result, lesion) for lesion in method.lesions.lesions}
+    largest = sorted(method.lesions.lesions, key=lambda lesion: -sums[lesion.id])[:MOST_LARGEST]
+    if not largest:
+        places = course_pictures(result) or plane_pictures(result)
+        return [*places, (*left_out_pictures(result, 1), *overview_pictures(result, method))[0]]
+    drawn = []
+    for lesion in largest:
+        k, jpeg = pointed_at(result, method.lesions, lesion)
+        name = lesion_name(method, lesion) if lesion.artery == Artery.UNASSIGNED else lesion.artery.key
+        place = (f"{lesion.peak_hu:,.0f} HU", f"slice {k}", *filter(None, [probability_text(method, lesion)]))
+        title = f"{number_of(method, lesion)} {name} · Agatston {sums[lesion.id]:,.0f}"
+        drawn.append(Picture(jpeg, " · ".join((title, *place))))
+    return drawn
 
 
 def course_pictures(result: ScoreResult) -> list[Picture]:
