@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .calcium_result import CalciumResult
     from .core.acquisition import Acquisition
     from .core.ct import CTError, CTScan, ScanWarning, scan_from_image
+    from .core.files import OutputError
     from .core.labels import Artery, NonCoronary
     from .drr.job import DrrSettings
     from .drr.projection import Radiograph
@@ -43,6 +44,7 @@ __all__ = [
     "Lesion",
     "MethodResult",
     "NonCoronary",
+    "OutputError",
     "Radiograph",
     "ScanWarning",
     "Score",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -19,12 +19,13 @@ from .core.ct import (
     CTError,
     CTScan,
     MaskError,
-    ScanWarning,  # noqa: F401
+    ScanWarning,
     mask_on_scan_grid,
     same_grid,
     scan_from_image,
     with_warnings,
 )
+from .core.files import OutputError  # noqa: F401
 from .core.labels import Artery, NonCoronary  # noqa: F401
 from .core.progress import Progress, TextProgress
 from .core.python_words import python_words
@@ -32,7 +33,7 @@ from .drr.geometry import centre_mm, view_named
 from .drr.job import DrrSettings
 from .drr.projection import Radiograph, body_only, radiograph
 from .io import reading
-from .io.reading import read_lesion_labels, read_mask
+from .io.reading import read_lesion_labels, read_mask  # noqa: F401
 from .models.choice import LoadedModels, ModelChoice, chosen_models, load_models
 from .pipeline import ScoreSettings, score_scan
 from .pipeline import steps as scoring_steps
@@ -40,10 +41,12 @@ from .quality.calibration import stored_repeatability
 from .record.reading import read_result  # noqa: F401
 from .record.score_record import ScoreRecord  # noqa: F401
 from .report.files import record_of
+from .run import lesion_warnings, read_lesions
 from .scoring.comparison import Comparison
 from .scoring.comparison import compare as compare_results
 from .scoring.lesions import Lesion, find_lesions  # noqa: F401
 from .scoring.methods import MethodResult, method_result
+from .scoring.reader_labels import status_of
 from .scoring.rules import ScoringRules
 from .scoring.scores import Score  # noqa: F401
 
@@ -69,7 +72,10 @@ def score(
     rules: ScoringRules | None = None,
     heart: ImageSource | None = None,
     lesions: ImageSource | None = None,
+    reader: str | None = None,
     pericardium: ImageSource | None = None,
+    kvp: float | None = None,
+    model: str | Sequence[str] = (),
     threshold_only: bool = False,
     allow_unusual: bool = False,
     device: str = "auto",
@@ -86,10 +92,13 @@ def score(
         rules: The scoring rules, used as they are; None for those of Agatston et al., with a threshold of 130 HU at 120
             kVp and the thresholds published for 70, 80, 100 and 135 kVp.
         heart: Mask of the heart, on any grid; None to find the heart.
-        lesions: A reader's label map of the lesions (`Artery` and `NonCoronary` values), on any grid.
+        lesions: Label map of the lesions (`Artery` and `NonCoronary` values), on any grid.
+        reader: Who reviewed `lesions`; None if nobody did.
         pericardium: Mask of all within the pericardium, on any grid, to measure its fat (`details.epicardial_fat`);
             None for the outline of the networks.
-        threshold_only: Use no network, only the clinical rule.
+        kvp: Tube voltage, if the CT does not state it.
+        model: Names or cards of models to use in place of the bundled ones.
+        threshold_only: Use no network, only the clinical rule: lists candidates, and no score.
         allow_unusual: Score a contrast-enhanced scan, or one whose anatomy contradicts its header, with a warning.
         device: Device of the networks: "auto", "cpu" or "cuda".
         progress: Show a bar on standard error.
@@ -116,19 +125,22 @@ def score(
     settings = ScoreSettings(
         rules=rules or ScoringRules(),
         adapt_to_tube_voltage=rules is None,
+        kvp=kvp,
         allow_contrast=allow_unusual,
         allow_reversed=allow_unusual,
     )
     bar = TextProgress(sys.stderr, bar=True) if progress else Progress()
     try:
-        models = _models(threshold_only, heart is not None, device)
+        names = (model,) if isinstance(model, str) else tuple(model)
+        models = _models(names, threshold_only, heart is not None, device)
         bar.begin(["reading", *scoring_steps(models.networks)])
         with bar.step("reading"):
             scan = with_warnings(_scan(ct), *models.warnings)
             heart_mask = None if heart is None else _image("heart", heart, read_mask)
-            labels = None if lesions is None else _image("lesions", lesions, read_lesion_labels)
+            labels, status, doubts = _lesions(lesions, scan, reader)
             outline = None if pericardium is None else _image("pericardium", pericardium, read_mask)
-        return CalciumResult(score_scan(scan, settings, heart_mask, labels, models.networks, bar, outline))
+        scan = with_warnings(scan, *doubts)
+        return CalciumResult(score_scan(scan, settings, heart_mask, labels, models.networks, bar, outline, status))
     finally:
         bar.done(Path())
 
@@ -149,7 +161,7 @@ def score_many(
     Examples:
         >>> for path, result in cac.score_many(["ct.nrrd", "absent.nrrd"], threshold_only=True):
         ...     print(path, result)  # doctest: +ELLIPSIS
-        ct.nrrd CalciumResult(agatston=..., lesions=..., candidates)
+        ct.nrrd CalciumResult(no score: ... candidates)
         absent.nrrd absent.nrrd does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.
     """
     paths = [Path(scan) for scan in scans]
@@ -165,8 +177,8 @@ def score_many(
 
 
 @cache
-def _models(threshold_only: bool, heart_is_given: bool, device: str) -> LoadedModels:
-    return load_models(chosen_models(ModelChoice(threshold_only=threshold_only, device=device)), heart_is_given)
+def _models(names: tuple[str, ...], threshold_only: bool, heart_is_given: bool, device: str) -> LoadedModels:
+    return load_models(chosen_models(ModelChoice(names, threshold_only, device)), heart_is_given)
 
 
 def _scan(ct: CTScan | ImageSource) -> CTScan:
@@ -180,6 +192,17 @@ def _scan(ct: CTScan | ImageSource) -> CTScan:
     if not isinstance(ct, sitk.Image | NiftiImage):
         raise _wrong_type("ct", ct, "a path, a SimpleITK or nibabel image, or a cac.CTScan")
     return scan_from_image(_image("ct", ct, read_mask), Acquisition("memory"))
+
+
+def _lesions(
+    lesions: ImageSource | None, scan: CTScan, reader: str | None
+) -> tuple[sitk.Image | None, str, tuple[ScanWarning, ...]]:
+    """Return an argument of a user as in `read_lesions`. Raises TypeError, and CTError as that does."""
+    if lesions is None or isinstance(lesions, str | Path):
+        return read_lesions(None if lesions is None else Path(lesions), scan, reader)
+    labels = _image("lesions", lesions, read_mask)
+    status = "reviewed" if reader else status_of(labels) or "given"
+    return labels, status, lesion_warnings(status)
 
 
 def _image(name: str, source: ImageSource, read: Callable[[Path | str], sitk.Image]) -> sitk.Image:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import importlib
 import io
+import pickle
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from .core.arrays import ArrayImage
 from .core.ct import ScanWarning
 from .core.files import OutputFolder
-from .core.labels import Artery, SiteMap
+from .core.labels import Artery, NonCoronary, SiteMap
 from .core.progress import Progress
 from .core.python_words import in_python, python_words
-from .report.files import Cell, counted_rows
+from .record.score_record import severe_first, with_severity
+from .report.files import Cell, counted_rows, result_as_json, site_labels
+from .report.first_pictures import largest_pictures
 from .report.page import result_as_fragment
-from .report.pictures import largest_pictures
 from .results import ScoreResult
 from .run import RunSettings, write_result
 from .scoring.lesions import Lesion
@@ -52,7 +55,11 @@ class CalciumResult:
 
     @property
     def status(self) -> str:
-        """State of the clinical score: "reviewed", "automatic" or "candidates" (nobody and no network evaluated it)."""
+        """State of the clinical score: "reviewed", "given", "automatic" or "candidates".
+
+        Given are labels of nobody who is named as their reader. Candidates are anything dense that neither a person nor
+        a network evaluated: their total is no calcium score.
+        """
         return self.methods["threshold"].status
 
     @property
@@ -73,9 +80,25 @@ class CalciumResult:
         return None if categories is None else categories.risk_class
 
     @property
+    def probabilities(self) -> dict[str, float]:
+        """Probability of the categories "0", "1-99", "100-399" and "400+"; empty if unknown, withheld or reviewed."""
+        return self.methods["threshold"].category_probabilities
+
+    @property
     def arteries(self) -> SiteMap[Artery, Score]:
         """Score of each coronary artery by the clinical rule: `arteries["LAD"]`."""
         return self.methods["threshold"].arteries
+
+    @property
+    def non_coronary(self) -> SiteMap[NonCoronary, Score] | None:
+        """Score of each non-coronary site by the clinical rule: `non_coronary["aortic_valve"]`; None if unknown."""
+        elsewhere = self.details.non_coronary
+        return None if elsewhere is None else elsewhere.scores
+
+    @property
+    def labels(self) -> ArrayImage:
+        """Labels of the lesions (`Artery` and `NonCoronary` values) as in `lesions.nii.gz`, uint8."""
+        return ArrayImage(site_labels(self.details))
 
     @property
     def lesions(self) -> tuple[Lesion, ...]:
@@ -90,8 +113,8 @@ class CalciumResult:
 
     @property
     def warnings(self) -> tuple[ScanWarning, ...]:
-        """Doubts about the scan and its scores; read those with `severe` before any number."""
-        warnings = self.details.warnings
+        """Doubts about the scan and its scores, severe ones first; read those before any number."""
+        warnings = severe_first(with_severity(self.details.warnings, self.methods["threshold"].reviewed))
         return tuple(replace(w, message=in_python(w.message)) for w in warnings)
 
     @property
@@ -125,6 +148,10 @@ class CalciumResult:
             (1, 'unassigned')
         """
         return counted_rows(self.methods["threshold"], self.details.scan.image.GetSpacing())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of `scores.json`, without patient name, ID, study date and UIDs."""
+        return result_as_json(self.details, {})
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return the table as a `pandas.DataFrame`. Raises ImportError without pandas."""
@@ -163,7 +190,16 @@ class CalciumResult:
         """
         write_result(OutputFolder(Path(folder), overwrite), self.details, RunSettings(identify=identify), Progress())
 
+    def __getstate__(self) -> bytes:
+        """Return the details compressed, as a scan with its masks takes hundreds of megabytes."""
+        return zlib.compress(pickle.dumps(self.details), 1)
+
+    def __setstate__(self, state: bytes) -> None:
+        object.__setattr__(self, "details", pickle.loads(zlib.decompress(state)))
+
     def __repr__(self) -> str:
+        if self.status == "candidates":
+            return f"CalciumResult(no score: {self.total.lesions} candidates)"
         return f"CalciumResult(agatston={self.total.agatston:.1f}, lesions={self.total.lesions}, {self.status})"
 
     def _repr_html_(self) -> str:

@@ -23,12 +23,15 @@ from .scoring.candidates import find_dense_lesions, score_candidates, score_map
 from .scoring.evidence import CandidateJudge, MapJudge
 from .scoring.features import with_features
 from .scoring.intervals import with_intervals
-from .scoring.methods import MethodResult, categories_of, with_masses
+from .scoring.methods import MethodResult, categories_of, with_integrated_mass, with_masses
 from .scoring.reader_labels import reader_labels
 from .scoring.reading import score_reading
 from .scoring.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .scoring.scores import Percentile, percentile_from_table
 from .scoring.uncertainty import ScanErrors
+
+MIN_KVP, MAX_KVP = 50.0, 200.0
+"""Range of the tube voltages of CT scanners, kV."""
 
 MAX_AGE_YEARS = 120
 """Highest age of a person that settings take."""
@@ -43,6 +46,7 @@ class ScoreSettings(ScoringSwitches):
         candidates: List every candidate of the clinical rule, whatever the networks' evidence.
         normalisation: One of `normalisation.MODES`: whether the scan is brought to a soft kernel and slices of 3 mm
             before it is scored.
+        kvp: Tube voltage, kV; overrides the scan's header.
         sex: "F" or "M", overrides the scan's header; used for percentiles only.
         age_years: Age in years, overrides the scan's header; used for percentiles only.
         percentile_table: CSV of the user's reference population (`scores.percentile_from_table`).
@@ -57,6 +61,7 @@ class ScoreSettings(ScoringSwitches):
     rules: ScoringRules = field(default_factory=ScoringRules)
     candidates: bool = False
     normalisation: str = "auto"
+    kvp: float | None = None
     sex: str | None = None
     age_years: int | None = None
     percentile_table: Path | None = None
@@ -70,6 +75,11 @@ class ScoreSettings(ScoringSwitches):
             raise CTError(f"The setting sex is {self.sex!r}. Write F or M, or leave it out.")
         if self.age_years is not None and not 0 <= self.age_years <= MAX_AGE_YEARS:
             raise CTError(f"The setting age_years is {self.age_years}. Give an age from 0 to {MAX_AGE_YEARS}.")
+
+        if self.kvp is not None and not MIN_KVP <= self.kvp <= MAX_KVP:
+            raise CTError(
+                f"The tube voltage is {self.kvp:g} kV. Give one from {MIN_KVP:g} to {MAX_KVP:g}, such as 120."
+            )
 
     def rules_for(self, scan: CTScan) -> ScoringRules:
         """Return the rules of the clinical score for a scan, adapted to its tube voltage if asked for."""
@@ -93,6 +103,7 @@ def score_scan(
     networks: Networks | None = None,
     progress: Progress | None = None,
     pericardium: sitk.Image | None = None,
+    status: str = "reviewed",
 ) -> ScoreResult:
     """Score a CT by the clinical rule, and with networks without a threshold too.
 
@@ -110,6 +121,7 @@ def score_scan(
         progress: Shows the steps.
         pericardium: Mask of all within the pericardium, on any grid, for epicardial fat; None for the outline of the
             networks.
+        status: Status of a score of `lesions`: "reviewed", or "given" or "automatic" if no person vouches for them.
 
     Raises:
         NoHeartError: No heart was found.
@@ -123,6 +135,8 @@ def score_scan(
             "Slice overrides change the calcium map, which needs the networks. Install the networks, or leave "
             "the overrides out."
         )
+    if settings.kvp is not None:
+        scan = replace(scan, acquisition=replace(scan.acquisition, kvp=settings.kvp))
     progress = progress or Progress()
     rules = settings.rules_for(scan)
     reader = None if lesions is None else reader_labels(lesions, scan, rules)
@@ -156,7 +170,7 @@ def score_scan(
             used_selection = None if settings.candidates else selection
             clinical = score_candidates(dense, scored, region, rules, used_selection, quality.blood)
         else:
-            clinical = score_reading(reader, dense, scored, region, territory_labels, rules)
+            clinical = score_reading(reader, dense, scored, region, territory_labels, rules, status)
     decomposed = calcium = None
     if networks:
         with progress.step("decomposition"):
@@ -180,6 +194,7 @@ def score_scan(
             errors = ScanErrors.stored(card, quality.noise_hu, thickness_mm, familiarity)
             spacing_mm = scored.image.GetSpacing()
             methods = {name: with_intervals(name, method, errors, spacing_mm) for name, method in methods.items()}
+        methods = {name: with_integrated_mass(method) for name, method in methods.items()}
         ranking = _rank(clinical.method, settings, scan.acquisition)
         categories = categories_of(methods["threshold"], ranking.percentile)
     stages = (scan, rules, region, quality, decomposed, familiarity, clinical, ranking, calcium, fat)
@@ -223,11 +238,15 @@ def _rank(clinical: MethodResult, settings: ScoreSettings, patient: Acquisition)
         return Ranking()
     if not clinical.reviewed:
         message = (
-            "Percentiles are reported for reviewed scores only. Review the lesions and score again with --lesions."
+            "Percentiles are reported for reviewed scores only. Review the lesions and score again with --lesions and "
+            "--reader."
         )
         return Ranking(warnings=(ScanWarning("percentile-unreviewed", message),))
     sex = settings.sex or patient.patient_sex
     age_years = settings.age_years if settings.age_years is not None else patient.patient_age_years
     if sex is None or age_years is None:
-        raise CTError("Percentiles need sex and age_years in --settings, as the scan's header does not state them.")
+        raise CTError(
+            "Percentiles need sex and age_years as the scan's header does not state them: add --settings "
+            """'{"scoring": {"sex": "F", "age_years": 60}}'."""
+        )
     return Ranking(percentile_from_table(clinical.total.agatston, sex, age_years, settings.percentile_table))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
@@ -16,17 +17,18 @@ from .core.labels import Artery
 from .core.progress import Progress
 from .core.text import printable
 from .io.dicom import is_dicom
-from .io.reading import read_acquisition, read_ct, read_lesion_labels, read_mask
+from .io.reading import read_ct, read_lesion_labels, read_mask, with_facts
 from .models.choice import LoadedModels
 from .pipeline import ScoreSettings, score_scan
 from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
 from .quality.mass_calibration import MassCalibration, insert_calibration
-from .record.score_record import ScoreRecord, with_severity
+from .record.score_record import ScoreRecord, severe_first, with_severity
 from .report import files as report
 from .report import page
 from .results import ScoreResult
 from .scoring.comparison import Comparison, compare, comparison_as_json
+from .scoring.reader_labels import status_of
 from .whole_scan.run import STEP, estimate_whole_scan
 
 
@@ -42,7 +44,8 @@ class RunSettings:
         saliency: Compute attributions of whole-scan estimates, which take most of their time.
         dicom: Write DICOM objects for archives, of scans read from DICOM.
         fhir: Write the scores as a FHIR R4 bundle.
-        reader: Reviewer of the lesions, as a DICOM person name, for these objects if `identify` is set.
+        reader: Reviewer of the given lesions, who makes their score a reviewed one; a DICOM person name with `dicom`,
+            whose objects name the reader if `identify` is set.
     """
 
     score: ScoreSettings = field(default_factory=ScoreSettings)
@@ -82,7 +85,7 @@ class ScanInput:
         heart: Mask of the heart.
         lesions: A reader's lesions.
         pericardium: Mask of all within the pericardium, for epicardial fat.
-        acquisition: JSON of facts that the CT's file lacks.
+        acquisition: Facts that the CT's file lacks, fields of `Acquisition` or a JSON file of them.
         calibration_insert: Mask of a phantom insert in the scan and its density in mg/cm³, to calibrate mass by.
         name: Name of the scan in results; None for the name of its file.
     """
@@ -92,7 +95,7 @@ class ScanInput:
     heart: Path | None = None
     lesions: Path | None = None
     pericardium: Path | None = None
-    acquisition: Path | None = None
+    acquisition: Path | dict[str, Any] | None = None
     calibration_insert: tuple[Path, float] | None = None
     name: str | None = None
 
@@ -132,7 +135,7 @@ def run_scan(
     write_result(output, result, settings, progress, comparison)
     warnings = with_severity(result.warnings, result.methods["threshold"].reviewed)
     before = [] if earlier is None else earlier.severe_warnings("Earlier scan")
-    for warning in (*warnings, *before, *(comparison.warnings if comparison else ())):
+    for warning in severe_first((*warnings, *before, *(comparison.warnings if comparison else ()))):
         progress.warning(warning)
     progress.done(output.path)
     return result, comparison
@@ -156,7 +159,7 @@ def read_and_score(
             sample = scan_input.ct()
             scan = sample.scan
         if scan_input.acquisition:
-            scan = replace(scan, acquisition=read_acquisition(scan_input.acquisition))
+            scan = replace(scan, acquisition=with_facts(scan.acquisition, scan_input.acquisition))
         if scan_input.name:
             scan = replace(scan, source=Path(scan_input.name))
         heart = read_mask(scan_input.heart) if scan_input.heart else None
@@ -166,15 +169,15 @@ def read_and_score(
 
             check_reader(settings.reader)
             check_series(scan)
-        lesions, doubts = _lesions(scan_input.lesions, scan) if scan_input.lesions else (None, ())
+        lesions, status, doubts = read_lesions(scan_input.lesions, scan, settings.reader)
         if sample and lesions is None:
-            lesions = sample.lesions
+            lesions, status = sample.lesions, "reviewed"
         calibration, warnings = _calibration(scan_input, score_settings, scan, sample)
         scan = with_warnings(scan, *doubts, *warnings, *models.warnings)
     score_settings = replace(score_settings, calibration=calibration)
     if networks and heart is not None:
         networks = replace(networks, heart=None)
-    result = score_scan(scan, score_settings, heart, lesions, networks, progress, pericardium)
+    result = score_scan(scan, score_settings, heart, lesions, networks, progress, pericardium, status)
     if models.estimates:
         parts = result.scored_scan, result.heart, result.methods
         whole_scan = estimate_whole_scan(*parts, models.estimates, settings.saliency, progress)
@@ -187,20 +190,50 @@ def read_and_score(
     return replace(result, true_mass_mg=sample.true_mass_mg) if sample else result
 
 
-def _lesions(path: Path, scan: CTScan) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
-    """Read a reader's lesions; return them and warnings about them."""
-    if not (path.is_file() and is_dicom(path)):
-        return read_lesion_labels(path), ()
-    from .exchange.review_file import read_review_file
-    from .exchange.reviewed import read_reviewed
+def read_lesions(
+    path: Path | None, scan: CTScan, reader: str | None
+) -> tuple[sitk.Image | None, str, tuple[ScanWarning, ...]]:
+    """Read the lesions of a scan, if any.
 
-    labels, warnings = read_reviewed(path, scan)
-    if not read_review_file(path).automatic:
-        return labels, warnings
-    message = (
-        f"{printable(path.name)} states that an algorithm alone made its segments, and they were scored as reviewed."
-    )
-    return labels, (*warnings, ScanWarning("lesions-automatic", message))
+    Lesions count as reviewed if a reader is named, or if CAC wrote the file after a review. What CAC wrote without one
+    stays automatic; other labels are "given".
+
+    Args:
+        path: Label map, DICOM Segmentation or RT Structure Set; None without one.
+        scan: The scan.
+        reader: Who reviewed the lesions; None if nobody says so.
+
+    Returns:
+        Labels, status of their score, and warnings.
+
+    Raises:
+        CTError: As `read_lesion_labels` and `read_reviewed`.
+    """
+    if path is None:
+        return None, "reviewed", ()
+    if path.is_file() and is_dicom(path):
+        from .exchange.review_file import read_review_file
+        from .exchange.reviewed import read_reviewed
+
+        labels, warnings = read_reviewed(path, scan)
+        origin = read_review_file(path).status
+    else:
+        labels, warnings = read_lesion_labels(path), ()
+        origin = status_of(labels)
+    status = "reviewed" if reader else origin or "given"
+    return labels, status, (*warnings, *lesion_warnings(status, printable(path.name)))
+
+
+def lesion_warnings(status: str, name: str = "") -> tuple[ScanWarning, ...]:
+    """Warn of lesions that no reader vouches for. name: Name of their file."""
+    ask = "If you have reviewed them, score again with --reader NAME."
+    if status == "automatic":
+        message = f"The lesions{name and f' in {name}'} are CAC's own, which no reader has changed. {ask}"
+        return (ScanWarning("lesions-automatic", message),)
+    if status == "given":
+        message = f"The lesions{name and f' in {name}'} were scored as given: nobody says who has reviewed them. {ask}"
+        return (ScanWarning("lesions-given", message),)
+    return ()
 
 
 def _calibration(
@@ -228,7 +261,7 @@ def write_result(
         with progress.step("report"):
             images = thread.submit(report.write_images, folder, result, settings.healthy)
             report.write_csv(folder, result)
-            html = page.result_as_html(result, settings.identify, comparison)
+            html = page.result_as_html(result, settings.identify, comparison, settings.reader)
             (folder / "report.html").write_text(html, encoding="utf-8")
             if settings.fhir:
                 from .exchange.fhir import bundle_of

@@ -97,7 +97,7 @@ class Nifti:
 @pytest.fixture(scope="module")
 def reviewed(folder):
     """Reviewed score of the left main, from paths."""
-    return cac.score(folder / "ct.nrrd", lesions=str(folder / "labels.nrrd"), threshold_only=True)
+    return cac.score(folder / "ct.nrrd", lesions=str(folder / "labels.nrrd"), reader="A. Reader", threshold_only=True)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_a_scan_is_given_in_several_ways(kind, folder, reviewed):
         "array": (cac.CTScan.from_array(Nifti(ct.image).dataobj, Nifti(ct.image).affine), labels),
     }
     scan, lesions = ways[kind]
-    result = cac.score(scan, lesions=lesions, threshold_only=True)
+    result = cac.score(scan, lesions=lesions, reader="A. Reader", threshold_only=True)
     assert result.status == "reviewed"
     assert result.total == reviewed.total
     assert cac.agatston(scan, lesions).total.agatston == reviewed.total.agatston

@@ -56,7 +56,7 @@ def test_reviewed_lesions_are_scored_per_artery(heart_with_two_lesions):
     assert result.arteries[Artery.LAD].agatston == pytest.approx(16 * 2)
     assert result.arteries[Artery.RCA].agatston == pytest.approx(4 * 4)
     assert result.total.agatston == pytest.approx(48)
-    assert result.total.mass_mg is None
+    assert result.total.mass_mg == mass_of(result).integrated_mass_mg > 0
 
 
 def test_without_labels_candidates_are_unassigned_and_unreviewed(heart_with_two_lesions):
@@ -91,7 +91,7 @@ def test_an_empty_label_map_is_a_reviewed_score_of_0(heart_with_two_lesions):
     scan, heart, labels = heart_with_two_lesions
     result = score_scan(scan, heart=heart, lesions=labels * 0)
     method = result.methods["threshold"]
-    assert (method.reviewed, method.no_calcium, method.total) == (True, True, Score())
+    assert (method.reviewed, method.no_calcium, method.total) == (True, True, Score(mass_mg=0.0))
     assert (result.categories.risk_class, result.categories.cac_drs) == ("0", "A0")
     assert result.categories.arterial_age_years == pytest.approx(39.1)
     assert "labels-empty" in [warning.code for warning in result.warnings if warning.severe]
@@ -211,16 +211,17 @@ def test_a_sharp_scan_is_scored_as_its_filtered_self_and_shown_as_it_is():
 
 
 def test_masses_without_a_threshold_need_no_calibration_of_the_scanner(heart_with_two_lesions):
-    """Published values calibrate them, and leave the clinical mass unknown; a factor of the scanner gives both."""
+    """Published values calibrate them, or a factor of the scanner; the mass of a score is no other."""
     scan, heart, labels = heart_with_two_lesions
     published = score_scan(scan, heart=heart, lesions=labels)
     method = published.methods["threshold"]
-    assert (published.mass_calibration.source, method.total.mass_mg) == ("published", None)
+    assert published.mass_calibration.source == "published"
+    assert method.total.mass_mg == mass_of(method).integrated_mass_mg
     assert mass_of(method).integrated_mass_mg > mass_of(method, Artery.LAD).integrated_mass_mg > 0
     assert mass_of(method, Artery.LCX).integrated_mass_mg == 0
     stated = replace(scan, acquisition=replace(ACQUISITION, mass_factor_patient=0.8))
     by_scanner = score_scan(stated, heart=heart, lesions=labels).methods["threshold"]
-    assert by_scanner.total.mass_mg == pytest.approx(0.0008 * by_scanner.total.pseudo_mass_hu_mm3)
+    assert by_scanner.total.mass_mg == mass_of(by_scanner).integrated_mass_mg
     ratio = mass_of(by_scanner).integrated_mass_mg / mass_of(method).integrated_mass_mg
     assert ratio == pytest.approx(0.8 / published.mass_calibration.mg_per_cm3_per_hu)
 

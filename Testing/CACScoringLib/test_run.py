@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import replace
 
+import automatic_patient
 import numpy as np
 import panel_results
 import pytest
@@ -16,9 +17,12 @@ from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress, progress_for
+from CACScoringLib.exchange.fhir import bundle_of
 from CACScoringLib.models.choice import LoadedModels, ModelChoice, chosen_models
 from CACScoringLib.pipeline import ScoreSettings
-from CACScoringLib.run import RunSettings, Sample, ScanInput, run_scan
+from CACScoringLib.review.folder import ReviewFolder
+from CACScoringLib.review.scan_review import ScanReview
+from CACScoringLib.run import RunSettings, Sample, ScanInput, read_lesions, run_scan
 from CACScoringLib.scoring.lesions import ScoringRules
 
 MASSES = {Artery.LAD: 12.0}
@@ -104,6 +108,56 @@ def test_a_model_for_the_heart_alone_is_used_where_it_is_named(monkeypatch, tmp_
 def test_results_call_the_scan_as_they_are_told(files, tmp_path):
     assert run(files, tmp_path / "a")[1]["input"]["name"] == "ct.nrrd"
     assert run(replace(files, name="patient 1"), tmp_path / "b")[1]["input"]["name"] == "patient 1"
+
+
+class TestWhoReviewed:
+    """A score is reviewed if a reader vouches for its lesions, and not because somebody gave labels."""
+
+    @pytest.fixture
+    def automatic(self, tmp_path):
+        folder = tmp_path / "automatic"
+        return folder, automatic_patient.write(folder)
+
+    def status(self, path, reader=None):
+        scan = scan_from_image(automatic_patient.image(), Acquisition("NRRD"))
+        return read_lesions(path, scan, reader)[1]
+
+    def test_own_automatic_lesions_stay_automatic_until_a_reader_is_named(self, automatic):
+        folder, result = automatic
+        labels, status, warnings = read_lesions(folder / "lesions.nii.gz", result.scan, None)
+        assert (status, [w.code for w in warnings]) == ("automatic", ["lesions-automatic"])
+        again = automatic_patient.scored(lesions=labels, status=status).methods["threshold"]
+        assert (again.status, again.reviewed) == ("automatic", False)
+        assert again.arteries == result.methods["threshold"].arteries
+        assert self.status(folder / "lesions.nii.gz", "A. Reader") == "reviewed"
+
+    def test_lesions_that_somebody_changed_or_made_are_given(self, automatic):
+        folder, _ = automatic
+        changed = sitk.ReadImage(folder / "lesions.nii.gz")
+        changed[0, 0, 0] = int(Artery.RCA)
+        sitk.WriteImage(changed, folder / "changed.nii.gz")
+        assert self.status(folder / "changed.nii.gz") == "given"
+        sitk.WriteImage(sitk.GetImageFromArray(sitk.GetArrayViewFromImage(changed)), folder / "foreign.nrrd")
+        assert self.status(folder / "foreign.nrrd") == "given"
+
+    def test_lesions_exported_after_a_review_stay_reviewed(self, automatic):
+        folder, result = automatic
+        review = ScanReview(ReviewFolder(folder, result.scan))
+        review.export(folder / "draft")
+        assert self.status(folder / "draft" / "lesions.nii.gz") == "automatic"
+        review.accept("threshold")
+        review.export(folder / "reviewed")
+        assert self.status(folder / "reviewed" / "lesions.nii.gz") == "reviewed"
+
+    @pytest.mark.parametrize(("reader", "status"), [(None, "given"), ("A. Reader", "reviewed")])
+    def test_a_result_states_whether_anybody_reviewed_it(self, files, tmp_path, reader, status):
+        result, content = run(files, tmp_path / "out", RunSettings(reader=reader))
+        method = content["methods"]["threshold"]
+        assert (method["status"], method["reviewed"]) == (status, reader is not None)
+        assert ("lesions-given" in [w["code"] for w in content["warnings"]]) == (reader is None)
+        assert bundle_of(result)["entry"][0]["resource"]["status"] == ("preliminary" if reader is None else "final")
+        page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+        assert ("reviewed by A. Reader" in page) == (reader is not None)
 
 
 class TestSample:

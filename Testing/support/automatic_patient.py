@@ -93,8 +93,10 @@ def _errors(spread: float) -> dict:
     return {part: {quantity: {**errors, "quantity": quantity} for quantity in LIMITS} for part in ("total", "artery")}
 
 
-def scored(evidence: bool = True, domain: dict | None = None, lesions: sitk.Image | None = None) -> ScoreResult:
-    """Score the patient with a model of `map_card`, optionally with a reader's lesions."""
+def scored(
+    evidence: bool = True, domain: dict | None = None, lesions: sitk.Image | None = None, status: str = "reviewed"
+) -> ScoreResult:
+    """Score the patient with a model of `map_card`, optionally with lesions, whose score has a status."""
     scan = scan_from_image(image(), Acquisition("NRRD"))
     networks = panel_results.known_networks()
     networks = replace(networks, decomposition=replace(networks.decomposition, card=map_card(evidence, domain)))
@@ -102,7 +104,7 @@ def scored(evidence: bool = True, domain: dict | None = None, lesions: sitk.Imag
         settings = pipeline.ScoreSettings(decomposition=DecompositionSettings())
         unsure = loaded(LooksLike(), LesionNetConfig())
         used = Networks(None, networks.slices, networks.decomposition, lesions=unsure)
-        return pipeline.score_scan(scan, settings, lesions=lesions, networks=used)
+        return pipeline.score_scan(scan, settings, lesions=lesions, networks=used, status=status)
 
 
 def write(folder: Path) -> ScoreResult:

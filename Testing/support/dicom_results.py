@@ -82,7 +82,8 @@ def labels(image: sitk.Image) -> sitk.Image:
 
 def score(scan: ScanInput, calibration: float | None = None, networks: object = None) -> ScoreResult:
     """Score a series without writing files."""
-    settings = RunSettings(ScoreSettings(rules=ScoringRules(calibration_mg_per_mm3_hu=calibration)))
+    rules = ScoringRules(calibration_mg_per_mm3_hu=calibration)
+    settings = RunSettings(ScoreSettings(rules=rules), reader="Reader^A")
     return read_and_score(scan, settings, LoadedModels(networks), Progress())
 
 

@@ -98,6 +98,9 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     print(f"{options.output}: {count['done']} scored, {count['skipped']} scored before, {count['failed']} failed")
     for state in failed:
         print(f"  {state.name}: {state.reason}")
-    if len(failed) == len(states):
-        raise CTError(f"No scan could be scored. The reasons are in {options.output / FAILURES}.")
-    progress.done(options.output)
+    if len(failed) < len(states):
+        progress.done(options.output)
+    if failed:
+        scans = "No scan" if len(failed) == len(states) else f"{len(failed)} of {len(states)} scans"
+        outcome = "could be scored" if len(failed) == len(states) else "could not be scored"
+        raise CTError(f"{scans} {outcome}. The reasons are in {options.output / FAILURES}.")

@@ -41,7 +41,8 @@ def add_progress_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_unusual_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --allow-unusual."""
+    """Add --allow-unusual and --kvp."""
+    parser.add_argument("--kvp", type=float, metavar="KV", help="tube voltage, if the file does not state it")
     parser.add_argument(
         "--allow-unusual",
         action="store_true",
@@ -51,11 +52,16 @@ def add_unusual_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_exchange_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --dicom and --fhir."""
+    """Add --dicom, --fhir and --reader."""
     parser.add_argument(
         "--dicom",
         action="store_true",
         help="also write DICOM objects (SEG, SR, PDF, key slices) for the CT's patient and study; needs a DICOM series",
+    )
+    parser.add_argument(
+        "--reader",
+        metavar="NAME",
+        help="who reviewed the given lesions; without a reader their score is no reviewed one",
     )
     parser.add_argument("--fhir", action="store_true", help="also write the clinical scores as a FHIR R4 bundle")
 
@@ -179,6 +185,8 @@ def scoring_settings(options: argparse.Namespace, standard: RunSettings) -> RunS
     score = from_file(options.settings, "scoring", settings.score)
     if getattr(options, "allow_unusual", False):
         score = replace(score, allow_contrast=True, allow_reversed=True)
+    if (kvp := getattr(options, "kvp", None)) is not None:
+        score = replace(score, kvp=kvp)
     return replace(
         settings,
         score=score,
@@ -186,6 +194,7 @@ def scoring_settings(options: argparse.Namespace, standard: RunSettings) -> RunS
         scene=settings.scene or getattr(options, "scene", False),
         dicom=settings.dicom or getattr(options, "dicom", False),
         fhir=settings.fhir or getattr(options, "fhir", False),
+        reader=getattr(options, "reader", None) or settings.reader,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
+import importlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
         "--lesions",
         type=Path,
         metavar="LABELS",
-        help="reviewed lesions: a DICOM segmentation or structure set whose segments are coded or named by artery, or "
+        help="lesions: a DICOM segmentation or structure set whose segments are coded or named by artery, or "
         "labels: 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other; outside the arteries 8 aortic valve, 9 mitral annulus, "
         "10 thoracic aorta, 11 other",
     )
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
         metavar="RESULT",
         help="result of an earlier scan of the patient to compare with",
     )
-    add("--scene", action="store_true", help="write scene.mrb for 3D Slicer (default where slicer-core is installed)")
+    add("--scene", action="store_true", help="write scene.mrb for 3D Slicer")
     add("--profile", action="store_true", help="print the time and memory of each step, for a report of a problem")
     add_exchange_arguments(parser)
     add_unusual_argument(parser)
@@ -88,12 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
 def _settings(options: argparse.Namespace) -> RunSettings:
     from ..run import RunSettings
 
-    return scoring_settings(options, RunSettings(scene=_has_mrml()))
-
-
-def _has_mrml() -> bool:
-    """True if slicer-core is installed, so that a scene needs nothing more."""
-    return importlib.util.find_spec("slicer") is not None
+    return scoring_settings(options, RunSettings())
 
 
 def _is_of_radiograph(options: argparse.Namespace) -> bool:
@@ -147,8 +142,6 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     if comparison:
         print(comparison_as_text(comparison))
     print(f"Results: {output.path}")
-    if not settings.scene and not _has_mrml():
-        print("Without scene.mrb for 3D Slicer, which --scene writes.")
     if options.profile:
         progress.note(progress.profile())
 

@@ -27,7 +27,7 @@ from .cluster import chosen_cluster
 from .folder import RECORD, CohortFolder, open_cohort
 from .parquet import write_tables
 from .scans import CohortScan, scans_of_table
-from .scoring import ScanJob, ScanOutcome, prepare_scoring
+from .scoring import ScanJob, ScanOutcome, prepare_scoring, read_record
 from .search import Listing, scans_of_folder, search
 from .table import columns, failures_as_csv, heading, line, result_row, with_scores
 from .workers import Workers, sensible_count
@@ -102,7 +102,7 @@ def score_cohort(
             prepare = partial(prepare_scoring, settings, models)
             workers = Workers(count, prepare, available_memory_bytes(), progress.warning)
             board.score(workers)
-        for warning in _cautions(board.states):
+        for warning in (*_repeated(scans, board.states), *_cautions(board.states)):
             progress.warning(warning)
     return board.states
 
@@ -118,6 +118,18 @@ def _cautions(states: Sequence[ScanState]) -> list[ScanWarning]:
     return cautions
 
 
+def _repeated(scans: Sequence[CohortScan], states: Sequence[ScanState]) -> list[ScanWarning]:
+    """Warn of scans whose files are the same."""
+    groups: dict[str, list[str]] = {}
+    for scan, state in zip(scans, states, strict=True):
+        if record := read_record(state.folder):
+            groups.setdefault(record.content, []).append(scan.name)
+    pairs = [" = ".join(names) for names in groups.values() if len(names) > 1]
+    if not pairs:
+        return []
+    return [ScanWarning("scans-repeated", f"Scans hold the same files: {abbreviated_list(pairs)}.")]
+
+
 def settings_record(settings: RunSettings, models: ChosenModels) -> dict[str, object]:
     """Return what results depend on, as JSON: settings, models and their calibrations."""
     cards = {network: model.card for network, model in sorted((models.networks | models.estimates).items())}
@@ -128,6 +140,7 @@ def settings_record(settings: RunSettings, models: ChosenModels) -> dict[str, ob
         **({"healthy": True} if settings.healthy else {}),
         **({"dicom": True} if settings.dicom else {}),
         **({"fhir": True} if settings.fhir else {}),
+        **({"reader": settings.reader} if settings.reader else {}),
         "models": {network: f"{card.name} {card.sha256[:12]}" for network, card in cards.items()},
         "calibrations": {network: _digest(card.calibration) for network, card in cards.items()},
     }

@@ -60,7 +60,7 @@ class CohortFolder:
         used_names = {name.casefold() for name in names}
         folders = []
         for scan in scans:
-            digest = scan_digest(scan.key)
+            digest = scan.label
             name = by_scan.get(digest)
             if name is None:
                 name = free_name(safe_name(scan.name), used_names)
@@ -93,8 +93,9 @@ class CohortFolder:
     def write(self, table: str, failures: str) -> bool:
         """Replace both tables. Returns False if the system refuses, as Windows does while a spreadsheet is open."""
         try:
-            write_text_atomically(self.path / TABLE, table)
-            write_text_atomically(self.path / FAILURES, failures)
+            for name, text in ((TABLE, table), (FAILURES, failures)):
+                # Excel takes UTF-8 without a byte order mark for another encoding.
+                write_text_atomically(self.path / name, f"\ufeff{text}")
         except OSError:
             return False
         return True
@@ -206,11 +207,6 @@ def _is_unchanged(scan: CohortScan, record: ScanRecord) -> bool:
         return record.files == files_key(scan)
     except OSError:
         return True
-
-
-def scan_digest(key: str) -> str:
-    """Return the anonymous label of a scan in `cohort.json`. key: `CohortScan.key`, which may identify a person."""
-    return hashlib.sha256(json.dumps([key]).encode()).hexdigest()[:32]
 
 
 def _read_record(file: Path) -> CohortRecord:

@@ -21,7 +21,7 @@ from .scans import CohortScan
 from .scoring import read_record, whole_scores
 from .table import result_row
 
-SCHEMA = "cac-cohort-tables/1"
+SCHEMA = "cac-cohort-tables/2"
 TABLES = ("scans", "scores", "lesions")
 WRITTEN = "_tables"
 """Name of the temporary folder of the tables, which no scan's folder has."""
@@ -30,7 +30,7 @@ TOTAL = "total"
 
 _PATH = re.compile(r"[^\s:'\"()]*[/\\][^\s:'\"()]*")
 _SCORE = {
-    **dict.fromkeys(("agatston", "clinical_agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3"), "double"),
+    **dict.fromkeys(("agatston", "adjusted_agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3"), "double"),
     "lesions": "int32",
     "peak_hu": "double",
 }
@@ -144,7 +144,8 @@ def _scores(number: str, methods: Mapping[str, MethodRecord]) -> Iterator[Row]:
         for artery, score in {TOTAL: result.total, **result.arteries}.items():
             low, high = score.interval_90 or (None, None)
             about = {"scan": number, "method": method, "artery": artery, "status": result.status}
-            yield {**about, **_score(score), "interval_low": low, "interval_high": high, **_features(result, artery)}
+            interval = {"interval_low": low, "interval_high": high}
+            yield {**about, **_score(method, score), **interval, **_features(result, artery)}
 
 
 def _lesions(number: str, methods: Mapping[str, MethodRecord]) -> Iterator[Row]:
@@ -152,7 +153,7 @@ def _lesions(number: str, methods: Mapping[str, MethodRecord]) -> Iterator[Row]:
         features = {} if result.features is None else {part.id: asdict(part) for part in result.features.lesions}
         for lesion in result.lesions:
             about = {"scan": number, "method": method, "artery": lesion.artery, "lesion": lesion.id}
-            scores = {name: value for name, value in _score(lesion).items() if name != "lesions"}
+            scores = {name: value for name, value in _score(method, lesion).items() if name != "lesions"}
             yield about | scores | features.get(lesion.id, {})
 
 
@@ -166,5 +167,8 @@ def _features(method: MethodRecord, artery: str) -> Row:
     return {} if part is None else asdict(part)
 
 
-def _score(score: ScoreEntry) -> Row:
-    return {name: getattr(score, name) for name in _SCORE}
+def _score(method: str, score: ScoreEntry) -> Row:
+    """Return the columns of a score; agatston is on the clinical scale for both methods."""
+    adjusted = score.agatston if method == "decomposition" else None
+    scores = {"agatston": score.clinical_agatston, "adjusted_agatston": adjusted}
+    return {name: getattr(score, name) for name in _SCORE if name not in scores} | scores

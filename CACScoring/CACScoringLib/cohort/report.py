@@ -10,10 +10,9 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from ..core.files import OutputError, read_json, write_text_atomically
+from ..core.files import OutputError, write_text_atomically
 from ..report.page import rendered
 from ..results import METHOD_TITLES
-from .folder import RECORD
 from .parquet import SCHEMA, TABLES, TOTAL, table_path
 
 PAGE = "cohort-report.html"
@@ -43,14 +42,13 @@ class ScoreRow(TypedDict):
     artery: str
     status: str
     agatston: float
-    clinical_agatston: float | None
 
 
 def write_cohort_report(folder: Path) -> Path:
     """Write PAGE into the folder of a cohort and return its path.
 
-    Scans are named by their labels in the tables, with links to their reports. Raises OutputError if the tables are
-    missing or have another schema, or the page cannot be written.
+    Scans are named by their labels in the tables, without links, whose folders would name them. Raises OutputError if
+    the tables are missing or have another schema, or the page cannot be written.
     """
     scans: list[ScanRow]
     scores: list[ScoreRow]
@@ -65,7 +63,7 @@ def write_cohort_report(folder: Path) -> Path:
         arteries=_arteries(scores),
         warnings=_warnings(scans),
         failures=_failures(scans),
-        outliers=_outliers(scans, totals, folder),
+        outliers=_outliers(scans, totals),
     )
     try:
         write_text_atomically(folder / PAGE, page)
@@ -90,12 +88,6 @@ def _read(folder: Path, name: str) -> list[Any]:
     return table.to_pylist()
 
 
-def _agatston(score: ScoreRow) -> float:
-    """Return a score on the clinical scale."""
-    agatston, clinical = score["agatston"], score["clinical_agatston"]
-    return agatston if score["method"] == "threshold" or clinical is None else clinical
-
-
 def _methods(totals: Iterable[ScoreRow], withheld: Collection[str]) -> dict[str, dict[str, object]]:
     """Return statistics of total scores and the number of scans in each class, by the title of the method.
 
@@ -106,7 +98,7 @@ def _methods(totals: Iterable[ScoreRow], withheld: Collection[str]) -> dict[str,
         by_method[total["method"]].append(total)
     figures = {}
     for method, scores in sorted(by_method.items(), reverse=True):
-        values = np.array([_agatston(total) for total in scores], float)
+        values = np.array([total["agatston"] for total in scores], float)
         is_withheld = np.array([score["status"] == "automatic" and score["scan"] in withheld for score in scores])
         counts = Counter(np.searchsorted([*_CLASSES.values()], values[~is_withheld]).tolist())
         figures[METHOD_TITLES.get(method, method)] = {
@@ -139,37 +131,26 @@ def _warnings(scans: Sequence[ScanRow]) -> list[tuple[str, int, str]]:
 def _failures(scans: Iterable[ScanRow]) -> list[tuple[str, int, str]]:
     failed = defaultdict(list)
     for scan in scans:
-        if scan["state"] == "failed":  # the same reason may differ in numbers
-            failed[re.sub("[0-9]+", "n", scan["reason"] or "")].append(scan["scan"])
+        if scan["state"] == "failed":  # the same reason may differ in numbers: that of the first scan stands for all
+            reason = scan["reason"] or ""
+            failed[re.sub("[0-9]+", "n", reason)].append((scan["scan"], reason))
     most_common = sorted(failed.items(), key=lambda item: (-len(item[1]), item[0]))
-    return [(reason, len(labels), min(labels)[:8]) for reason, labels in most_common]
+    return [(min(group)[1], len(group), min(group)[0][:8]) for _, group in most_common]
 
 
-def _outliers(
-    scans: Iterable[ScanRow], totals: Iterable[ScoreRow], folder: Path
-) -> dict[str, list[tuple[str, str, str | None]]]:
-    """Return each outlier's label, value and folder by kind; the folder is None if unknown."""
+def _outliers(scans: Iterable[ScanRow], totals: Iterable[ScoreRow]) -> dict[str, list[tuple[str, str]]]:
+    """Return each outlier's label and value by kind."""
     by_method: dict[str, dict[str, float]] = {"threshold": {}, "decomposition": {}}
     for total in totals:
-        by_method.setdefault(total["method"], {})[total["scan"]] = _agatston(total)
+        by_method.setdefault(total["method"], {})[total["scan"]] = total["agatston"]
     clinical, map_scores = by_method["threshold"], by_method["decomposition"]
     kinds: dict[str, Mapping[str, float]] = {
         "Largest scores": clinical,
         "Methods that disagree most": {n: abs(clinical[n] - map_scores[n]) for n in clinical.keys() & map_scores},
         "Most warnings": {scan["scan"]: len(scan["warnings"] or ()) for scan in scans},
     }
-    folders = _folders(folder)
     outliers = {}
     for title, values in kinds.items():
         largest = sorted(values.items(), key=lambda item: (-item[1], item[0]))[:OUTLIER_COUNT]
-        outliers[title] = [(scan, f"{value:.1f}", folders.get(scan)) for scan, value in largest if value > 0]
+        outliers[title] = [(scan, f"{value:.1f}") for scan, value in largest if value > 0]
     return outliers
-
-
-def _folders(folder: Path) -> dict[str, str]:
-    """Return the folders of scans by label."""
-    try:
-        record = read_json(folder / RECORD)["scans"]
-        return {entry["scan"]: name for name, entry in record.items() if Path(name).name == name}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}

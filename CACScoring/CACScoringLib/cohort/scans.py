@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable
@@ -49,6 +51,16 @@ class CohortScan:
     group: str = ""
     pericardium: Path | None = None
     fault: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Anonymous label in tables and reports."""
+        return scan_digest(self.key)
+
+
+def scan_digest(key: str) -> str:
+    """Return the anonymous label of a scan in `cohort.json`. key: `CohortScan.key`, which may identify a person."""
+    return hashlib.sha256(json.dumps([key]).encode()).hexdigest()[:32]
 
 
 def scans_of_table(path: Path) -> tuple[list[CohortScan], tuple[ScanWarning, ...]]:

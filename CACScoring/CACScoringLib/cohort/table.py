@@ -14,7 +14,7 @@ from ..record.features import PATIENT_FEATURES
 from ..record.score_record import ScoreRecord
 from .scans import CohortScan
 
-_SCAN = ("name", "folder", "ct", "patient", "session", "group", "state", "reason")
+_SCAN = ("name", "folder", "ct", "patient", "session", "group", "state", "reason", "scan")
 _GEOMETRY = ("columns", "rows", "slices", "pixel_mm", "slice_spacing_mm", "noise_hu")
 _TOTALS = ("agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions")
 _INTERVAL = ("interval_low", "interval_high")
@@ -26,8 +26,12 @@ _FAT = {
 """Columns of epicardial fat, and their keys in `scores.json`."""
 _CATEGORIES = ("risk_class", "cac_drs")
 _LIKELY = ("likely_category", "category_probability")
-_METHOD_COLUMNS = {"threshold": ("left_out", *_CATEGORIES, *_LIKELY), "decomposition": ("scaled_agatston",)}
-"""Columns of one method only. left_out: candidates that an automatic clinical score does not count."""
+_METHOD_COLUMNS = {
+    "threshold": ("left_out", *_CATEGORIES, *_LIKELY),
+    "decomposition": ("adjusted_agatston", "scaled_agatston"),
+}
+"""Columns of one method only. left_out: candidates that an automatic clinical score does not count. The agatston of
+every method is on the clinical scale."""
 _ESTIMATES = {"vessels": ("vessels_agatston", "total"), "radiomics": ("radiomics_probability", "probability")}
 """Column of each whole-scan estimate, and the key of its number in `scores.json`."""
 
@@ -56,10 +60,11 @@ def result_row(record: ScoreRecord) -> dict[str, object]:
     }
     for name, method in record.methods.items():
         row |= {f"{name}_{part}": getattr(method.total, part) for part in _TOTALS}
+        row |= {f"{name}_agatston": method.total.clinical_agatston, f"{name}_adjusted_agatston": method.total.agatston}
         row |= {f"{name}_{part}": getattr(method, part) for part in ("reviewed", "scaled_agatston", "status")}
         interval = method.total.interval_90 or (None, None)
         row |= {f"{name}_{part}": end for part, end in zip(_INTERVAL, interval, strict=True)}
-        row |= {f"{name}_agatston_{artery}": score.agatston for artery, score in method.arteries.items()}
+        row |= {f"{name}_agatston_{artery}": score.clinical_agatston for artery, score in method.arteries.items()}
         if method.features is not None:
             row |= {f"{name}_{feature}": value for feature, value in method.features.patient.items()}
     if row.get("threshold_status") == "automatic":
@@ -116,6 +121,7 @@ def line(scan: CohortScan, state: ScanState, row: dict[str, object], names: Sequ
         "group": scan.group,
         "state": "done" if state.state == "skipped" else state.state,
         "reason": _one_line(state.reason),
+        "scan": scan.label,
     }
     text = table_text(names, [{**row, **fixed}], guarded=True)
     return text.partition("\n")[2]

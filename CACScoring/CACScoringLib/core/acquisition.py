@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import asdict, dataclass
 
@@ -59,6 +60,11 @@ class Acquisition:
     filter_material: str | None = None
     patient_height_m: float | None = None
     patient_weight_kg: float | None = None
+
+    @property
+    def series_sha256(self) -> str | None:
+        """SHA-256 of the series UID, which does not identify a person; None without a series."""
+        return None if self.series_uid is None else hashlib.sha256(self.series_uid.encode()).hexdigest()
 
     @property
     def has_tin_filter(self) -> bool:

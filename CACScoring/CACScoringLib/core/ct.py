@@ -6,6 +6,7 @@ padded. `scan_from_image` is the only way to make one, so that every later step 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -170,6 +171,12 @@ class CTScan:
     def hu(self) -> np.ndarray:
         """Read-only array of the voxels, [k, j, i], HU; it stays valid whatever happens to the scan and its image."""
         return voxels_of(self.image)
+
+    @cached_property
+    def voxels_sha256(self) -> str:
+        """SHA-256 of the voxels in whole HU, int16 in C order of [k, j, i]."""
+        whole = self.hu if self.hu.dtype.kind == "i" else np.rint(self.hu)
+        return hashlib.sha256(np.ascontiguousarray(whole, np.dtype("<i2")).data).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields alone, without the array of the voxels, for copies and other processes."""

@@ -144,6 +144,8 @@ def _value(kind: Any, value: Any, where: str, folder: Path) -> object:
             kinds = kinds[:1] * len(value) if kinds[1:] == (...,) else kinds
             if len(value) == len(kinds):
                 return tuple(_value(kind, part, where, folder) for kind, part in zip(kinds, value, strict=True))
+        if get_origin(type_) is dict and get_args(type_)[0] is str and isinstance(value, dict):
+            return value
         if get_origin(type_) is dict and isinstance(value, dict) and all(k.isdecimal() and len(k) < 10 for k in value):
             return {int(key): _value(get_args(type_)[1], part, f"{where}.{key}", folder) for key, part in value.items()}
         if type(value) is type_ and not (type_ is float and not math.isfinite(value)):

@@ -12,6 +12,8 @@ from .text import without_options
 _PYTHON_WORDS = {
     r"--heart MASK": "heart=MASK",
     r"--lesions": "lesions=LABELS",
+    r"--reader(?: NAME)?": "reader=NAME",
+    r"--kvp 120": "kvp=120",
     r"--allow-unusual": "allow_unusual=True",
     r"\(--series, or the column series of a table\)": "(cac.read_ct(path, series=UID))",
     r"(?:another|a folder with) --output": "another folder",

@@ -102,7 +102,7 @@ def _place(group: Group, method: Code | None) -> ContentSequence:
 def _summary(result: ScoreResult) -> ContainerContentItem:
     container = ContainerContentItem(codes.DCM.Summary, relationship_type="CONTAINS")
     container.ContentSequence = ContentSequence()
-    status = cac.STATUS["reviewed" if result.methods["threshold"].reviewed else "automatic"]
+    status = cac.STATUS[result.methods["threshold"].status]
     container.ContentSequence.append(CodeContentItem(cac.REVIEW_STATUS, status, relationship_type="CONTAINS"))
     for sentence in conclusion(result):
         container.ContentSequence.append(TextContentItem(codes.DCM.Impression, sentence, relationship_type="CONTAINS"))

@@ -45,6 +45,7 @@ MAP_METHOD = Code("calcium-map", OWN_SCHEME, "Calcium map without threshold")
 REVIEW_STATUS = Code("review-status", OWN_SCHEME, "Review status")
 STATUS = {
     "reviewed": Code("reviewed", OWN_SCHEME, "Reviewed by a person"),
+    "given": Code("given", OWN_SCHEME, "Labels given, not reviewed"),
     "automatic": Code("automatic", OWN_SCHEME, "Automatic, not reviewed"),
 }
 WARNING = Code("warning", OWN_SCHEME, "Warning: the numbers may mean nothing")

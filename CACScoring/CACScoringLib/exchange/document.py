@@ -15,6 +15,7 @@ from ..core.text import RESEARCH_ONLY
 from ..core.version import VERSION
 from ..report import headline, pictures
 from ..report.files import models_of
+from ..report.first_pictures import largest_pictures
 from ..report.listing import left_out_candidates
 from ..report.page import interval_bar
 from ..results import ScoreResult
@@ -56,9 +57,12 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
             page.line_of(f"Caution: {line.line} {line.why}", _ALARM)
     table = headline.score_table(result.methods, result.true_mass_mg)
     page.scores(table.titles, [(row.name, *row.cells) for row in table.rows])
+    doubts = [f"{row.name} {row.note}" for row in table.rows if row.note]
+    if doubts:
+        page.line_of(f"Lesions with a probability below 90 %: {', '.join(doubts)}.")
     if where := headline.features_sentence(method):
         page.line_of(f"{where}.")
-    page.pictures(pictures.largest_pictures(result))
+    page.pictures(largest_pictures(result))
     if candidates := left_out_candidates(result)[: pictures.MOST_DRAWN]:
         count = len(method.left_out.lesions.lesions) if method.left_out else 0
         listed = "" if count == len(candidates) else f", the first {len(candidates)} of {count}"

@@ -88,9 +88,10 @@ def bundle_of(result: ScoreResult, identify: bool = False) -> Resource:
 def _observation(method: MethodResult, artery: Artery | None, about: Resource) -> Resource:
     """Return the Observation of an artery, or of all (None)."""
     score = method.total if artery is None else method.arteries[artery]
+    mass_mg = None if method.rules.calibration_mg_per_mm3_hu is None else score.mass_mg
     numbers = (
         (codes.CALCIUM_VOLUME, score.volume_mm3, codes.CUBIC_MM),
-        (codes.CALCIUM_MASS, score.mass_mg, codes.MILLIGRAM),
+        (codes.CALCIUM_MASS, mass_mg, codes.MILLIGRAM),
         (codes.NUMBER_OF_LESIONS, score.lesions, codes.LESIONS),
     )
     components = [

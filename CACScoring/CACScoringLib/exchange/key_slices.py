@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from pydicom import Dataset
 
 from ..core.text import RESEARCH_ONLY
-from ..report.listing import listed_lesions
+from ..report.listing import listed_lesions, number_of
 from ..report.pictures import slice_picture
 from ..results import ScoreResult
 from ..scoring.methods import STATUSES
@@ -42,8 +42,9 @@ def key_slices(result: ScoreResult) -> list[int]:
 def key_picture(result: ScoreResult, k: int) -> Image.Image:
     """Draw a slice with its lesions outlined and numbered, below the status of the score and the research notice."""
     method = result.methods["threshold"]
-    listed = {lesion.id for lesion in listed_lesions(method, result.scan.slice_spacing_mm)}
-    jpeg = slice_picture(result.scan, result.heart.mask, method.lesions, k, listed)
+    listed = listed_lesions(method, result.scan.slice_spacing_mm)
+    numbers = {lesion.id: number_of(method, lesion) for lesion in listed}
+    jpeg = slice_picture(result.scan, result.heart.mask, method.lesions, k, numbers)
     drawing = Image.open(io.BytesIO(jpeg))
     picture = Image.new("RGB", (drawing.width, drawing.height + _BAND))
     picture.paste(drawing, (0, _BAND))

@@ -91,7 +91,7 @@ def score_groups(result: ScoreResult) -> list[Group]:
 
 def _coronary_groups(key: str, method: MethodResult) -> list[Group]:
     by_map = key != "threshold"
-    status = "reviewed" if method.reviewed else "automatic"
+    status = method.status if method.status in cac.STATUS else "automatic"
     prefix = "Calcium map" if by_map else "Coronary calcium"
     features = method.features or Features(None, None, None)
     groups = [Group(f"{prefix}: total", None, method.total, status, method.rules, by_map, features.total)]
@@ -190,7 +190,7 @@ def score_numbers(group: Group) -> list[Number]:
         concept = cac.CALCIUM_SCORE if coronary else cac.OTHER_CALCIUM_SCORE
         numbers = [(concept, score.agatston, cac.NO_UNITS, cac.AGATSTON_METHOD)]
     numbers.append((cac.CALCIUM_VOLUME, score.volume_mm3, cac.CUBIC_MM, None))
-    if score.mass_mg is not None:
+    if score.mass_mg is not None and group.rules.calibration_mg_per_mm3_hu is not None:
         numbers.append((cac.CALCIUM_MASS, score.mass_mg, cac.MILLIGRAM, None))
     numbers.append((cac.NUMBER_OF_LESIONS, score.lesions, cac.LESIONS, None))
     if group.site is None:

@@ -11,6 +11,7 @@ from pydicom.uid import RTStructureSetStorage
 from ..core.ct import MaskError
 from ..core.text import printable
 from ..io.dicom import read_bounded, translate_dicom_errors
+from .source import MANUFACTURER
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP class UIDs of Segmentation and Label Map Segmentation."""
@@ -25,11 +26,13 @@ class ReviewFile:
         frames_of_reference: UIDs of their frames of reference.
         automatic: True if an algorithm alone made all segments (Segment Algorithm Type, PS3.3 C.8.20.2; ROI Generation
             Algorithm, PS3.3 C.8.8.5).
+        status: Status of the score that CAC wrote it with; None of other programs' files.
     """
 
     segments: tuple[str, ...]
     frames_of_reference: tuple[str, ...]
     automatic: bool
+    status: str | None = None
 
 
 def read_review_file(path: Path) -> ReviewFile:
@@ -50,7 +53,8 @@ def read_review_file(path: Path) -> ReviewFile:
             frames = [item.get("ReferencedFrameOfReferenceUID") for item in items]
     frames_of_reference = tuple(dict.fromkeys(str(uid) for uid in frames if uid))
     automatic = bool(makers) and all(str(kind).upper() == "AUTOMATIC" for kind in makers)
-    return ReviewFile(tuple(printable(str(name or "")) for name in names), frames_of_reference, automatic)
+    status = ("automatic" if automatic else "reviewed") if data.get("Manufacturer") == MANUFACTURER else None
+    return ReviewFile(tuple(printable(str(name or "")) for name in names), frames_of_reference, automatic, status)
 
 
 def check_kind(data: Dataset, name: str) -> None:

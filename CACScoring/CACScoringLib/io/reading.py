@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
@@ -131,18 +132,20 @@ def stem(path: Path) -> str:
     return next((name[: -len(ending)] for ending in IMAGE_ENDINGS if name.lower().endswith(ending)), name)
 
 
-def read_acquisition(path: Path) -> Acquisition:
-    """Read the acquisition of a scan from a JSON file with fields of `Acquisition`.
+def with_facts(acquisition: Acquisition, facts: Path | dict[str, Any]) -> Acquisition:
+    """Return the acquisition of a scan changed by facts, a JSON file or its content: fields of `Acquisition`.
 
     Raises:
         UnreadableError: The file is not JSON.
-        OutputError: It holds a field that is unknown or of another type.
+        OutputError: There is a field that is unknown or of another type.
     """
+    if isinstance(facts, dict):
+        return changed_settings(acquisition, facts, "scan.acquisition")
     try:
-        facts = read_json(path)
+        content = read_json(facts)
     except (OSError, ValueError) as error:
-        raise UnreadableError(f"{path} cannot be read as JSON ({error}). Give a JSON file.") from error
-    return changed_settings(Acquisition("DICOM"), facts, str(path))
+        raise UnreadableError(f"{facts} cannot be read as JSON ({error}). Give a JSON file.") from error
+    return changed_settings(acquisition, content, str(facts))
 
 
 def read_mask(path: Path | str) -> sitk.Image:
@@ -170,7 +173,7 @@ def read_lesion_labels(path: Path | str) -> sitk.Image:
 
     Examples:
         >>> ct, labels = cac.read_ct("ct.nrrd"), cac.read_lesion_labels("labels.nrrd")
-        >>> reviewed = cac.score(ct, lesions=labels, threshold_only=True)
+        >>> reviewed = cac.score(ct, lesions=labels, reader="A. Reader", threshold_only=True)
         >>> reviewed.methods["threshold"].status
         'reviewed'
     """

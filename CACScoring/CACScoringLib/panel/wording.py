@@ -10,10 +10,10 @@ from ..core.text import without_options
 _PANEL_WORDS = {
     r"give (?:a )?--heart MASK": "choose a heart mask under Input",
     r"Give --heart MASK": "Choose a heart mask under Input",
-    r"Review them in 3D Slicer or the browser; or correct their labels in .* and score again with --lesions": (
+    r"Review them in 3D Slicer or the browser; or correct their labels in .* with --lesions(?: and --reader)?": (
         "Review them in the list"
     ),
-    r"score again with --lesions": "confirm the score",
+    r"score again with (?:--lesions and --reader|--lesions|--reader NAME)": "confirm the score",
     r"(?:another|a folder with) --output": "another folder",
     r", or (?:replace (?:it|results)|score all scans again) with --overwrite": "",
     r"\(--allow-unusual\)": "(under Input, Advanced)",
@@ -22,7 +22,7 @@ _PANEL_WORDS = {
     r"with cac calibrate": "in CAC Training, page Evaluate",
     r"[Gg]o on with --resume": "press Resume",
     r"--device cpu(?: or auto)?": "the device Processor",
-    r"State the (?:tube voltage|slice thickness) \(scan\.acquisition in --settings\)": (
+    r"State the (?:tube voltage, such as --kvp 120|thickness, such as --settings '.*')": (
         "Load the scan from its DICOM files, which state it"
     ),
     r"\(--start\)": "(Start from)",

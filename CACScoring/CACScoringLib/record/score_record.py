@@ -25,11 +25,15 @@ class InputRecord:
         name: Name of the scan; None if it has none.
         size: Columns, rows and slices.
         spacing_mm: Distances of voxels, x, y and z.
+        voxels_sha256: SHA-256 of the voxels (`CTScan.voxels_sha256`); None in results of earlier versions.
+        series_sha256: SHA-256 of the DICOM series UID; None of other files.
     """
 
     name: str | None
     size: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
+    voxels_sha256: str | None = None
+    series_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -353,3 +357,8 @@ def with_severity(warnings: Iterable[ScanWarning], reviewed: bool) -> list[ScanW
     """
     milder = ADVICE_AFTER_REVIEW if reviewed else {}
     return [replace(warning, severe=False) if warning.code in milder else warning for warning in warnings]
+
+
+def severe_first(warnings: Iterable[ScanWarning]) -> list[ScanWarning]:
+    """Return warnings in their order, the severe ones first."""
+    return sorted(warnings, key=lambda warning: not warning.severe)

@@ -20,21 +20,23 @@ from ..io.image_files import write_image
 from ..quality.calibration import CalibratedOn
 from ..record.features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
 from ..record.reading import record_from_text
-from ..record.score_record import ModelRecord, ScoreRecord
+from ..record.score_record import ModelRecord, ScoreRecord, severe_first
 from ..results import CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.arteries import ArterySuggestion
 from ..scoring.lesions import Lesion
 from ..scoring.mass import CalciumMass
 from ..scoring.methods import STATUSES, MethodResult, NonCoronaryResult, mass_of
+from ..scoring.reader_labels import with_status
 from ..scoring.rules import ScoringRules
 from ..scoring.scores import ROUNDING, Score, component_agatston, score_lesions
 from ..scoring.uncertainty import TOTAL
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
 from .headline import category_text, features_sentence, interval_text, mass_text
+from .listing import doubtful_text
 
 _CSV_COLUMNS = (
     *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
-    *("agatston", "mass_mg", "pseudo_mass_hu_mm3", "r_mm", "a_mm", "s_mm"),
+    *("agatston", "adjusted_agatston", "mass_mg", "pseudo_mass_hu_mm3", "r_mm", "a_mm", "s_mm"),
     *("suggested_artery", "confidence", "not_coronary_probability"),
     *(field.name for field in fields(CalciumMass)),
 )
@@ -43,7 +45,8 @@ Cell = str | int | float | None
 
 _FIELDS = tuple(field.name for kind in (LesionFeatures, ArteryFeatures) for field in fields(kind))
 _FEATURE_COLUMNS = (
-    *("method", "artery", "lesion", "lesions", "agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3"),
+    *("method", "artery", "lesion", "lesions", "agatston", "adjusted_agatston", "volume_mm3", "mass_mg"),
+    "pseudo_mass_hu_mm3",
     *(field.name for field in fields(CalciumMass)),
     *("peak_hu", "mean_hu"),
     *(name for name in dict.fromkeys((*_FIELDS, *PATIENT_FEATURES)) if name != "id"),
@@ -88,7 +91,7 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> No
     labels of the map's lesions); of a whole-scan estimate SALIENCY_FILE.
     """
     write_image(result.heart.mask, folder / "heart.nii.gz")
-    write_image(site_labels(result), folder / "lesions.nii.gz")
+    write_image(with_status(site_labels(result), result.methods["threshold"].status), folder / "lesions.nii.gz")
     if result.heart.pericardium is not None:
         write_image(result.heart.pericardium, folder / "pericardium.nii.gz")
     if result.territories is not None:
@@ -126,17 +129,7 @@ def result_as_text(result: ScoreResult) -> str:
     if result.normalisation is not None and result.normalisation.changes:
         lines.append(f"Scan normalised: {result.normalisation.in_words}")
     for key, method in result.methods.items():
-        lines.append(f"{METHOD_TITLES[key]}: {_state(method)}")
-        agatston = CLINICAL_TITLES[key]
-        rows = [(artery.key, score) for artery, score in method.arteries.items() if score.lesions]
-        lines += [_line(name, score, agatston) for name, score in [*rows, ("total", method.total)]]
-        if sentence := "; ".join(filter(None, (interval_text(method), category_text(method)))):
-            lines.append(f"  {sentence}")
-        if where := features_sentence(method):
-            lines.append(f"  {where}")
-        if method.left_out is not None:
-            count = len(method.left_out.lesions.lesions)
-            lines.append(f"  {count} candidate{'' if count == 1 else 's'} left out as probably not coronary calcium")
+        lines += _method_lines(key, method)
     elsewhere = result.non_coronary
     if elsewhere is not None and elsewhere.lesions.lesions:
         lines.append(f"Outside the coronary arteries: {'reviewed' if elsewhere.reviewed else 'unreviewed'}")
@@ -155,6 +148,23 @@ def result_as_text(result: ScoreResult) -> str:
     return "\n".join(lines)
 
 
+def _method_lines(key: str, method: MethodResult) -> list[str]:
+    lines = [f"{METHOD_TITLES[key]}: {_state(method)}"]
+    agatston = CLINICAL_TITLES[key]
+    rows = [(artery.key, score, artery) for artery, score in method.arteries.items() if score.lesions]
+    for name, score, artery in [*rows, ("total", method.total, None)]:
+        doubt = doubtful_text(method, artery)
+        lines.append(_line(name, score, agatston) + (f"  {doubt}" if doubt else ""))
+    if sentence := "; ".join(filter(None, (interval_text(method), category_text(method)))):
+        lines.append(f"  {sentence}")
+    if where := features_sentence(method):
+        lines.append(f"  {where}")
+    if method.left_out is not None:
+        count = len(method.left_out.lesions.lesions)
+        lines.append(f"  {count} candidate{'' if count == 1 else 's'} left out as probably not coronary calcium")
+    return lines
+
+
 def _state(method: MethodResult) -> str:
     return STATUSES[method.status] + (", no coronary calcium" if method.no_calcium else "")
 
@@ -170,13 +180,13 @@ def result_as_copied_text(methods: Mapping[str, MethodResult], elsewhere: NonCor
     elsewhere: Calcium outside the coronary arteries, listed last.
     """
     columns = (
-        *("Method", "Artery", "Lesions", "Agatston (of the map: adjusted)", "Volume mm³", "Mass mg"),
+        *("Method", "Artery", "Lesions", "Agatston", "Volume mm³", "Mass mg"),
         *("Pseudo-mass HU·mm³", "Peak HU", "State"),
     )
     lines: list[tuple[object, ...]] = []
 
     def add(title: str, name: str, score: Score, state: str) -> None:
-        numbers = (score.agatston, score.volume_mm3, score.mass_mg, score.pseudo_mass_hu_mm3, score.peak_hu)
+        numbers = (score.clinical_agatston, score.volume_mm3, score.mass_mg, score.pseudo_mass_hu_mm3, score.peak_hu)
         cells = ["" if number is None else f"{number:.3f}" for number in numbers]
         lines.append((title, name, score.lesions, *cells, state))
 
@@ -209,6 +219,8 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
             "name": result.scan.name,
             "size": list(image.GetSize()),
             "spacing_mm": list(image.GetSpacing()),
+            "voxels_sha256": result.scan.voxels_sha256,
+            "series_sha256": result.scan.acquisition.series_sha256,
         },
         "acquisition": result.scan.acquisition.facts(identify),
         "measured": result.blood and asdict(result.blood),
@@ -217,7 +229,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "mass_calibration": result.mass_calibration and asdict(result.mass_calibration),
         "heart": {"source": result.heart.source},
         "epicardial_fat": result.epicardial_fat and asdict(result.epicardial_fat),
-        "warnings": [asdict(warning) for warning in result.warnings],
+        "warnings": [asdict(warning) for warning in severe_first(result.warnings)],
         "rules": {name: asdict(method.rules) for name, method in result.methods.items()},
         "models": [asdict(model) for model in models_of(result)],
         "methods": {name: _method(method, image.GetSpacing()) for name, method in result.methods.items()},
@@ -250,9 +262,7 @@ def record_of(result: ScoreResult) -> ScoreRecord:
 def counted_rows(method: MethodResult, spacing_mm: tuple[float, float, float]) -> list[dict[str, Cell]]:
     """One row per lesion that counts; positions in mm, Slicer's RAS axes."""
     return [
-        _row(lesion, method.rules, spacing_mm)
-        | _suggestion(method.suggestion_of(lesion))
-        | asdict(_mass(method, lesion))
+        _row(lesion, method.rules, spacing_mm, _mass(method, lesion)) | _suggestion(method.suggestion_of(lesion))
         for lesion in method.lesions.lesions
     ]
 
@@ -293,11 +303,17 @@ def features_as_csv(result: ScoreResult) -> str:
             rows += [{"method": name, **row, **asdict(lesion)} for row, lesion in counted]
             for key, part in features.arteries.items():
                 artery = Artery[key.upper()]
-                score = asdict(method.arteries[artery]) | asdict(mass_of(method, artery))
+                score = _score(method.arteries[artery], method.rules) | asdict(mass_of(method, artery))
                 rows.append({"method": name, "artery": key, **score, **asdict(part)})
-            score = asdict(method.total) | asdict(mass_of(method))
+            score = _score(method.total, method.rules) | asdict(mass_of(method))
             rows.append({"method": name, "artery": TOTAL, **score, **features.patient})
     return _csv(_FEATURE_COLUMNS, rows)
+
+
+def _score(score: Score, rules: ScoringRules) -> dict[str, Cell]:
+    """Return the columns of a score; agatston is on the clinical scale, as in all tables (`scores.json` differs)."""
+    adjusted = None if rules.equivalent_mg_per_mm3_hu is None else score.agatston
+    return asdict(score) | {"agatston": score.clinical_agatston, "adjusted_agatston": adjusted}
 
 
 def _cell(value: Cell) -> str | int:
@@ -306,21 +322,23 @@ def _cell(value: Cell) -> str | int:
     return f"{value:.3f}" if isinstance(value, float) else value
 
 
-def _row(lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float]) -> dict[str, Cell]:
-    score = score_lesions([lesion], spacing, rules)
+def _row(
+    lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float], mass: CalciumMass = NOT_MEASURED
+) -> dict[str, Cell]:
+    score = _score(score_lesions([lesion], spacing, rules), rules)
     return {
         "lesion": lesion.id,
         "artery": lesion.artery.key,
         "first_slice": lesion.slice_indices[0],
         "last_slice": lesion.slice_indices[-1],
         "voxels": lesion.voxels,
-        "volume_mm3": score.volume_mm3,
         "peak_hu": lesion.peak_hu,
         "mean_hu": lesion.mean_hu,
-        "agatston": score.agatston,
-        "mass_mg": score.mass_mg,
-        "pseudo_mass_hu_mm3": score.pseudo_mass_hu_mm3,
+        **{name: score[name] for name in ("volume_mm3", "agatston", "adjusted_agatston")},
+        "mass_mg": mass.integrated_mass_mg,
+        "pseudo_mass_hu_mm3": score["pseudo_mass_hu_mm3"],
         **dict(zip(("r_mm", "a_mm", "s_mm"), lesion.centroid_ras_mm, strict=True)),
+        **asdict(mass),
     }
 
 
@@ -401,7 +419,8 @@ def _lesion(
         for c in lesion.components
     ]
     place = {"voxels": lesion.voxels, "mean_hu": lesion.mean_hu, "centroid_ras_mm": list(lesion.centroid_ras_mm)}
-    return {**asdict(score_lesions([lesion], spacing, rules)), **asdict(mass), **place, "components": components}
+    scores = asdict(score_lesions([lesion], spacing, rules)) | {"mass_mg": mass.integrated_mass_mg} | asdict(mass)
+    return {**scores, **place, "components": components}
 
 
 def _suggestion(suggestion: ArterySuggestion | None) -> dict[str, Cell]:

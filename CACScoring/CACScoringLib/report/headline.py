@@ -12,9 +12,10 @@ from ..core.labels import Artery
 from ..core.warning_codes import ADVICE, ADVICE_AFTER_REVIEW
 from ..record.score_record import with_severity
 from ..results import CLINICAL_TITLES
-from ..scoring.methods import CATEGORISED_BELOW, MethodResult, mass_of
+from ..scoring.methods import CATEGORISED_BELOW, STATUSES, MethodResult, mass_of
 from ..scoring.scores import whole_score
 from ..scoring.uncertainty import TOTAL
+from .listing import doubtful_text
 
 if TYPE_CHECKING:
     from ..core.ct import ScanWarning
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _LEAST_NAMED = 0.1
 """Probability from which a category is named beside the likeliest."""
 
-_BY_STATUS = ("automatic", "unreviewed", "reviewed-empty")
+_BY_STATUS = ("automatic", "lesions-automatic", "lesions-given", "unreviewed", "reviewed-empty")
 """Codes of warnings that repeat the headline's state."""
 
 _SENTENCE_END = re.compile(r"(?<=[a-z0-9)]\.)\s+(?=[A-Z])")
@@ -48,7 +49,7 @@ class Headline:
         score: Score by the clinical rule, such as "Agatston 161".
         interval: Its 90 % interval; empty if unknown.
         category: Probable categories of an automatic score, classes of a reviewed one.
-        state: "automatic, not reviewed", or the reader.
+        state: Status in words, with the reader of a reviewed score.
         reviewed: True if a reader confirmed the score.
         warning: Worst warning; None if there is none but the state.
         more: Number of further warnings.
@@ -77,11 +78,13 @@ class TableRow:
         site: Artery; None for the total.
         name: Title of the row.
         cells: Texts below all column titles but the first.
+        note: Number of doubtful lesions, as "13 of 84 doubtful"; empty if there are none.
     """
 
     site: Artery | None
     name: str
     cells: tuple[str, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def headline(
         state = f"reviewed by {reader}" if reader else "reviewed"
         state += ": no coronary calcium" if method.no_calcium else ""
     else:
-        state = "automatic, not reviewed" if method.status == "automatic" else "candidates, not reviewed"
+        state = "candidates, not reviewed" if method.status == "candidates" else STATUSES[method.status]
     score = f"Agatston {whole_score(method.total.agatston):,}"
     if method.status == "candidates":
         count = method.total.lesions
@@ -142,7 +145,7 @@ def _category(method: MethodResult, categories: Categories | None) -> list[str]:
 def score_table(methods: Mapping[str, MethodResult], truth: Mapping[Artery, float] | None = None) -> ScoreTable:
     """Return the table of clinical scores, with the calcium map's score in the last column.
 
-    Mass is the integrated mass if measured, else the clinical rule's. Arteries are omitted while lesions are
+    Mass is the integrated mass. Arteries are omitted while lesions are
     unassigned, so that none reads as free of calcium; *other* is omitted if empty.
 
     truth: Mass by artery of a simulated patient.
@@ -163,7 +166,8 @@ def score_table(methods: Mapping[str, MethodResult], truth: Mapping[Artery, floa
     if map_method is not None:
         columns[MAP_TITLE] = [_number(_score(map_method, part).clinical_agatston) for part in parts]
     names = ["Total" if part is None else part.key for part in parts]
-    rows = zip(parts, names, zip(*columns.values(), strict=True), strict=True)
+    notes = [doubtful_text(method, part) for part in parts]
+    rows = zip(parts, names, zip(*columns.values(), strict=True), notes, strict=True)
     return ScoreTable(("Artery", *columns), tuple(TableRow(*row) for row in rows))
 
 
@@ -186,25 +190,39 @@ def range_text(low: float, high: float) -> str:
 
 
 def interval_text(method: MethodResult) -> str:
-    """Return the total's interval, such as "90 % interval 40–130".
+    """Return the total's interval and what it is of, such as "90 % interval 40–130 for an expert's reading".
 
     The text explains a missing interval of a score above the repeatability study; it is empty if no errors are known.
     """
     if TOTAL not in method.intervals:
         return "no 90 % interval: the repeatability of such high scores was not studied" if method.intervals else ""
-    return f"90 % interval {range_text(*method.intervals[TOTAL].agatston)}"
+    return f"90 % interval {range_text(*method.intervals[TOTAL].agatston)} for {_predicted(method)}"
+
+
+def _predicted(method: MethodResult) -> str:
+    """Name what the interval of a score predicts: confirming a score changes it."""
+    if method.reviewed:
+        return "the score of a second scan"
+    if method.calibrated_on is not None:
+        return "the reading of the reference"
+    return "an expert's reading" if method.rules.equivalent_mg_per_mm3_hu is None else "a scan without motion and noise"
 
 
 def category_text(method: MethodResult) -> str:
     """Return the probable categories of an automatic score, such as "category 1–99 (78 %), 100–399 (20 %)".
 
+    Of a score of 0: "of 100 such scans 69 have no calcium, 23 have 100–399".
     The text explains categories withheld from a high score; it is empty if they are unknown.
     """
     if method.probabilities_withheld:
         return f"category probabilities are withheld from a score of {CATEGORISED_BELOW:.0f}"
     likely = sorted(method.category_probabilities.items(), key=lambda item: -item[1])
     named = [item for n, item in enumerate(likely) if n == 0 or item[1] >= _LEAST_NAMED]
-    texts = [f"{name.replace('-', '–')} ({100 * min(max(p, 0.01), 0.99):.0f} %)" for name, p in named]
+    percents = [(name.replace("-", "–"), f"{100 * min(max(p, 0.01), 0.99):.0f}") for name, p in named]
+    if percents and not method.total.lesions:
+        counts = [f"{percent} have {'no calcium' if name == '0' else name}" for name, percent in percents]
+        return f"of 100 such scans {', '.join(counts)}"
+    texts = [f"{name} ({percent} %)" for name, percent in percents]
     return f"category {', '.join(texts)}" if texts else ""
 
 
@@ -212,7 +230,10 @@ def interval_note(method: MethodResult) -> str:
     """Return a note on what the interval covers and on its calibration; empty without one."""
     if not method.intervals:
         return ""
-    arteries = "Intervals of arteries come from errors of single arteries and need not add up to the total's."
+    arteries = (
+        "Intervals of arteries come from errors of single arteries and need not add up to the total's, at whose end "
+        "they end."
+    )
     if method.reviewed:
         return (
             "90 % prediction interval for the reviewed score of a second scan of this patient, from the scan–rescan "
@@ -262,7 +283,7 @@ def map_sentence(method: MethodResult) -> str:
 def _arteries(method: MethodResult) -> list[Artery]:
     lesions = method.lesions.lesions
     has_artery = any(lesion.artery != Artery.UNASSIGNED for lesion in lesions)
-    if not (method.reviewed or method.intervals or has_artery):
+    if not (method.status in ("reviewed", "given") or method.intervals or has_artery):
         return [Artery.UNASSIGNED] if lesions else []
     return [a for a, score in method.arteries.items() if a <= Artery.RCA or score.lesions]
 
@@ -277,13 +298,12 @@ def _number(value: float) -> str:
 
 def mass_text(method: MethodResult, part: Artery | None) -> str:
     """Return the mass of a site, or of all sites (None), with its standard error; "–" if unknown."""
-    score = _score(method, part)
-    if not score.lesions:
-        return "0" if method.masses is not None or score.mass_mg is not None else "–"
+    if not _score(method, part).lesions:
+        return "0" if method.masses is not None else "–"
     measured = mass_of(method, *([] if part is None else [part]))
     mass, error = measured.integrated_mass_mg, measured.mass_standard_error_mg
     if mass is None:
-        return "–" if score.mass_mg is None else f"{score.mass_mg:,.1f}"
+        return "–"
     return f"{mass:,.1f} ± {error:,.1f}" if error else f"{mass:,.1f}"
 
 

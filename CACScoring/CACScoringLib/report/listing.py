@@ -9,6 +9,7 @@ from ..scoring.lesions import Lesion
 from ..scoring.scores import component_agatston
 
 if TYPE_CHECKING:
+    from ..core.labels import Artery
     from ..results import ScoreResult
     from ..scoring.arteries import ArterySuggestion
     from ..scoring.methods import MethodResult
@@ -19,6 +20,10 @@ dozen; more are noise, and the report would take many megabytes."""
 
 PROBABLY = 0.5
 """Probability of not being coronary above which a report says so of a candidate instead of naming an artery."""
+
+
+DOUBTFUL_BELOW = 0.9
+"""Probability of being coronary calcium below which a counted lesion is marked as doubtful."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,36 @@ def listed_lesions(method: MethodResult, slice_spacing_mm: float) -> tuple[Lesio
 
     ids = {lesion.id for lesion in sorted(lesions, key=weight, reverse=True)[:MOST_LISTED]}
     return tuple(lesion for lesion in lesions if lesion.id in ids)
+
+
+def probability_of(method: MethodResult, lesion: Lesion) -> float | None:
+    """Return the probability that a counted lesion of an automatic score is coronary calcium; None of other scores."""
+    suggestion = method.suggestion_of(lesion)
+    return None if method.status != "automatic" or suggestion is None else 1 - suggestion.not_coronary_probability
+
+
+def is_doubtful(method: MethodResult, lesion: Lesion) -> bool:
+    """True if the probability of a counted lesion is below DOUBTFUL_BELOW."""
+    probability = probability_of(method, lesion)
+    return probability is not None and round(probability, 2) < DOUBTFUL_BELOW
+
+
+def number_of(method: MethodResult, lesion: Lesion) -> str:
+    """Return the number of a lesion, with a question mark if it is doubtful."""
+    return f"{lesion.id}?" if is_doubtful(method, lesion) else str(lesion.id)
+
+
+def probability_text(method: MethodResult, lesion: Lesion) -> str:
+    """Return "probability 71 %" of a counted lesion; empty if unknown."""
+    probability = probability_of(method, lesion)
+    return "" if probability is None else f"probability {at_most_99_percent(probability)}"
+
+
+def doubtful_text(method: MethodResult, artery: Artery | None = None) -> str:
+    """Return "13 of 84 doubtful" of an artery, or of all lesions; empty if none is doubtful."""
+    lesions = [lesion for lesion in method.lesions.lesions if artery in (None, lesion.artery)]
+    count = sum(is_doubtful(method, lesion) for lesion in lesions)
+    return f"{count} of {len(lesions)} doubtful" if count else ""
 
 
 def lesion_name(method: MethodResult, lesion: Lesion) -> str:

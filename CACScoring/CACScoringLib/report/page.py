@@ -17,11 +17,22 @@ from ..quality.mass_calibration import MassCalibration
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.comparison import BY_INTERVALS, TOTAL, Change, Comparison, MethodComparison
 from ..scoring.methods import STATUSES, MethodResult, NonCoronaryResult
-from ..scoring.scores import ROUNDING, component_agatston
+from ..scoring.scores import ROUNDING, component_agatston, score_lesions
 from ..scoring.uncertainty import CATEGORIES, LIMITS
 from ..whole_scan.estimates import TITLES, agreements, prediction_of
 from . import headline, pictures
-from .listing import MOST_LISTED, left_out_candidates, lesion_name, listed_lesions, place_of
+from .first_pictures import largest_pictures
+from .listing import (
+    MOST_LISTED,
+    at_most_99_percent,
+    is_doubtful,
+    left_out_candidates,
+    lesion_name,
+    listed_lesions,
+    number_of,
+    place_of,
+    probability_of,
+)
 from .pictures import SITE_COLOURS, TERRITORY_SITES, WINDOW_HU
 from .strips import artery_strips
 
@@ -89,6 +100,7 @@ def result_as_html(
         review_port=REVIEW_PORT,
         **{function.__name__: function for function in functions},
         left_out=_left_out,
+        counted=_counted,
         components=_components,
         rules=lambda method: asdict(method.rules),
         stenosis=_stenosis,
@@ -108,7 +120,7 @@ def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
         "table": headline.score_table(result.methods, result.true_mass_mg),
         "map_title": headline.MAP_TITLE,
         "warning_lines": headline.warning_lines(result.warnings, result.methods),
-        "largest": pictures.largest_pictures(result),
+        "largest": largest_pictures(result),
     }
 
 
@@ -151,6 +163,22 @@ def _left_out(result: ScoreResult) -> list[Row]:
         place = place_of(result, max(lesion.components, key=lambda c: c.area_mm2).slice_index)
         points, artery = f"{candidate.agatston:.1f}", candidate.suggestion.artery.key
         rows.append((lesion.id, artery, place, points, candidate.probability, candidate.reason))
+    return rows
+
+
+def _counted(result: ScoreResult, method: MethodResult) -> list[Row]:
+    """Return rows of the listed lesions: number, artery, slice, scores and probability."""
+    spacing = result.scan.image.GetSpacing()
+    rows: list[Row] = []
+    for lesion in listed_lesions(method, spacing[2]):
+        score = score_lesions([lesion], spacing, method.rules)
+        place = place_of(result, max(lesion.components, key=lambda c: c.area_mm2).slice_index)
+        mass = None if method.masses is None else method.masses[lesion.id].integrated_mass_mg
+        numbers = (f"{score.clinical_agatston:.1f}", "–" if mass is None else f"{mass:.1f}", f"{lesion.peak_hu:g}")
+        probability = probability_of(method, lesion)
+        chance = "–" if probability is None else at_most_99_percent(probability)
+        doubt = "doubtful" if is_doubtful(method, lesion) else ""
+        rows.append((number_of(method, lesion), lesion_name(method, lesion), place, *numbers, chance, doubt))
     return rows
 
 
@@ -340,9 +368,8 @@ def _fact(value: object) -> str:
 def interval_bar(score: float, low: float, high: float, ink: str = "currentColor") -> str:
     """Return an SVG of a score and its interval on the categories. ink: Colour of the numbers."""
     bounds, middle = (0.0, *LIMITS["agatston"], _HIGHEST), 4 + _HALF_BAND
-    title = (
-        f"Agatston {score:.0f}, 90 % interval {headline.range_text(low, high)}, on categories {', '.join(CATEGORIES)}"
-    )
+    categories = ", ".join(CATEGORIES).replace("-", "–")
+    title = f"Agatston {score:.0f}, 90 % interval {headline.range_text(low, high)}, on categories {categories}"
     bands = zip(itertools.pairwise(bounds), _BANDS, strict=True)
     parts = [_box(_at(first), _at(last), 4, 2 * _HALF_BAND, colour) for (first, last), colour in bands]
     parts.append(_box(_at(low), max(_at(high), _at(low) + 2), middle - 3, 6, "#37597a"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,13 @@ from ..core.labels import SITE_OF, TERRITORIES, Artery, NonCoronary, Site
 from ..core.voxels import voxels_of
 from ..scoring.lesions import Lesion, LesionSet
 from ..scoring.scores import component_agatston
-from .listing import left_out_candidates, lesion_agatston, lesion_name, listed_lesions, place_of
+from .listing import (
+    left_out_candidates,
+    lesion_name,
+    listed_lesions,
+    number_of,
+    place_of,
+)
 
 if TYPE_CHECKING:
     from ..results import ScoreResult
@@ -51,9 +57,6 @@ SALIENCY_OPACITY = 0.75
 SALIENCY_SPOT_MM = 4.0
 """Smallest width of a drawn spot of saliency, because a single voxel would not be seen."""
 
-MOST_LARGEST = 4
-"""Number of lesions pictured on the first screen of a report."""
-
 _MARGIN_MM = 15.0
 _PATCH_MM = 100.0
 """Width of the slice around one lesion."""
@@ -67,7 +70,7 @@ def slice_picture(
     heart: sitk.Image,
     lesions: LesionSet,
     slice_index: int,
-    number_ids: Container[int] | None = None,
+    numbers: Mapping[int, str] | None = None,
     territories: sitk.Image | None = None,
     box: Box | None = None,
     arrow_id: int | None = None,
@@ -79,36 +82,37 @@ def slice_picture(
         heart: Mask on the scan's grid.
         lesions: Lesions to outline.
         slice_index: Slice, from the feet.
-        number_ids: IDs of the lesions whose number is drawn; None for all.
+        numbers: Text drawn beside lesions, by ID; None for the numbers of all.
         territories: Labels (`TERRITORIES`) on the scan's grid, outlined faintly.
         box: Part of the scan to draw; None for `box_around` heart and lesions.
         arrow_id: ID of the lesion that an arrow points to; None for no arrow.
     """
     box = box or box_around(heart, scan, lesions)
     area: tuple[int | slice, ...] = (slice_index, *box[1:])
-    picture, zoom = _enlarged(scan.hu[area], scan.image.GetSpacing()[:2])
-    _outline(picture, voxels_of(heart)[area] != 0, HEART_COLOUR)
+    picture, zoom = enlarged(scan.hu[area], scan.image.GetSpacing()[:2])
+    outline(picture, voxels_of(heart)[area] != 0, HEART_COLOUR)
     if territories is not None:
         labels = voxels_of(territories)[area]
         for label, site in TERRITORY_SITES.items():
-            _outline(picture, labels == label, SITE_COLOURS[site], TERRITORY_OPACITY)
+            outline(picture, labels == label, SITE_COLOURS[site], TERRITORY_OPACITY)
     ids = lesions.id_map[area]
     slice_lesions = [lesion for lesion in lesions.lesions if slice_index in lesion.slice_indices]
     for site, colour in SITE_COLOURS.items():
         site_ids = [lesion.id for lesion in slice_lesions if lesion.artery == site]
         if site_ids:
-            _outline(picture, np.isin(ids, site_ids), colour)
+            outline(picture, np.isin(ids, site_ids), colour)
     draw = ImageDraw.Draw(picture)
     for lesion in slice_lesions:
-        if number_ids is not None and lesion.id not in number_ids:
+        number = str(lesion.id) if numbers is None else numbers.get(lesion.id)
+        if number is None:
             continue
         rows, columns = np.nonzero(ids == lesion.id)
         x, y = (columns.max() + 1.5) * zoom[0] + 3, (rows.mean() + 0.5) * zoom[1] - 8
-        draw.text((x, y), str(lesion.id), fill=SITE_COLOURS[lesion.artery], font_size=15, stroke_width=1, stroke_fill=0)
+        draw.text((x, y), number, fill=SITE_COLOURS[lesion.artery], font_size=15, stroke_width=1, stroke_fill=0)
     if arrow_id is not None:
         rows, columns = np.nonzero(ids == arrow_id)
         _arrow(draw, (columns.min() * zoom[0], (rows.mean() + 0.5) * zoom[1]))
-    return _jpeg(picture)
+    return as_jpeg(picture)
 
 
 def patch_picture(
@@ -133,10 +137,10 @@ def patch_picture(
         k,
         *(slice(max(0, at - half), min(size, at + half + 1)) for at, half, size in ends),
     )
-    picture, _ = _enlarged(scan.hu[area], spacing)
+    picture, _ = enlarged(scan.hu[area], spacing)
     for mask, colour in outlines:
-        _outline(picture, mask[area], colour)
-    return _jpeg(picture)
+        outline(picture, mask[area], colour)
+    return as_jpeg(picture)
 
 
 def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: int, box: Box | None = None) -> bytes:
@@ -154,12 +158,12 @@ def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: 
     spacing = scan.image.GetSpacing()
     spacing = (spacing[0], spacing[1] if axis == 0 else spacing[2])
     flip = axis == 1  # slices are stored from the feet up, pictures are drawn from the top down
-    picture, _ = _enlarged(highest[::-1] if flip else highest, spacing)
+    picture, _ = enlarged(highest[::-1] if flip else highest, spacing)
     for artery, colour in SITE_COLOURS.items():
         shape = np.zeros(highest.shape, bool)
         shape[tuple(at[sites == artery] for n, at in enumerate(places) if n != axis)] = True
-        _outline(picture, shape[::-1] if flip else shape, colour)
-    return _jpeg(picture)
+        outline(picture, shape[::-1] if flip else shape, colour)
+    return as_jpeg(picture)
 
 
 def box_around(heart: sitk.Image, scan: CTScan, lesions: LesionSet) -> Box:
@@ -173,7 +177,7 @@ def box_around(heart: sitk.Image, scan: CTScan, lesions: LesionSet) -> Box:
     return tuple(box)
 
 
-def _enlarged(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[Image.Image, tuple[float, float]]:
+def enlarged(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[Image.Image, tuple[float, float]]:
     """Return a grey slice as an RGB picture of fixed width with square pixels, and the zoom per column and row."""
     low, high = WINDOW_HU
     grey = np.clip((hu - low) / (high - low), 0, 1) * 255
@@ -183,7 +187,7 @@ def _enlarged(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[Image.Im
     return picture.convert("RGB"), (_WIDTH_PIXELS / columns, height / rows)
 
 
-def _outline(picture: Image.Image, shape: np.ndarray, colour: tuple[int, int, int], opacity: float = 1.0) -> None:
+def outline(picture: Image.Image, shape: np.ndarray, colour: tuple[int, int, int], opacity: float = 1.0) -> None:
     """Draw a line just outside a shape, so that its inside stays visible; a faint line is thinner."""
     width = 2 if opacity == 1 else 1
     large = Image.fromarray(shape.astype(np.uint8) * 255).resize(picture.size, Image.Resampling.NEAREST)
@@ -206,7 +210,8 @@ def _arrow(draw: ImageDraw.ImageDraw, tip: tuple[float, float]) -> None:
         draw.polygon(head, "white", "black")
 
 
-def _jpeg(picture: Image.Image) -> bytes:
+def as_jpeg(picture: Image.Image) -> bytes:
+    """Return a picture as JPEG."""
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return stream.getvalue()
@@ -221,10 +226,11 @@ MOST_NAMED = 6
 
 @dataclass(frozen=True)
 class Picture:
-    """A JPEG file and its caption."""
+    """A JPEG file and its caption. wide: True to show it in twice the width."""
 
     jpeg: bytes
     caption: str
+    wide: bool = False
 
 
 def plane_pictures(result: ScoreResult) -> list[Picture]:
@@ -241,9 +247,9 @@ def plane_pictures(result: ScoreResult) -> list[Picture]:
         area = (*box[:axis], middle, *box[axis + 1 :])
         rows = slice(None, None, -1 if axis else 1)  # slices are stored from the feet up
         row_mm, column_mm = (mm for n, mm in enumerate(spacing) if n != axis)
-        picture, _ = _enlarged(scan.hu[area][rows], (column_mm, row_mm))
-        _outline(picture, heart[area][rows], HEART_COLOUR)
-        drawn.append(Picture(_jpeg(picture), f"Middle of the heart. {caption.format(middle)}"))
+        picture, _ = enlarged(scan.hu[area][rows], (column_mm, row_mm))
+        outline(picture, heart[area][rows], HEART_COLOUR)
+        drawn.append(Picture(as_jpeg(picture), f"Middle of the heart. {caption.format(middle)}"))
     return drawn
 
 
@@ -266,7 +272,7 @@ def method_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
     scan, heart, lesions = result.scan, result.heart.mask, method.lesions
     box = box_around(heart, scan, lesions)
     listed = listed_lesions(method, scan.slice_spacing_mm)
-    ids = {lesion.id for lesion in listed}
+    numbers = {lesion.id: number_of(method, lesion) for lesion in listed}
     if len(listed) < len(lesions.lesions):
         largest = Counter(max(x.components, key=lambda c: c.area_mm2 * c.weight).slice_index for x in listed)
         slices = {k for k, _ in largest.most_common(MOST_DRAWN)}
@@ -276,29 +282,10 @@ def method_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
     for k in sorted(slices, reverse=True):
         count = sum(c.slice_index == k for lesion in lesions.lesions for c in lesion.components)
         entries = [(x, c) for x in listed for c in x.components if c.slice_index == k][:MOST_NAMED]
-        names = ", ".join(f"{x.id} {lesion_name(method, x)} {c.peak_hu:.0f} HU" for x, c in entries)
+        names = ", ".join(f"{numbers[x.id]} {lesion_name(method, x)} {c.peak_hu:.0f} HU" for x, c in entries)
         more = f" and {count - len(entries)} more" if count > len(entries) else ""
-        jpeg = slice_picture(scan, heart, lesions, k, ids, result.territories, box)
+        jpeg = slice_picture(scan, heart, lesions, k, numbers, result.territories, box)
         drawn.append(Picture(jpeg, f"{place_of(result, k)}: {names}{more}"))
-    return drawn
-
-
-def largest_pictures(result: ScoreResult) -> list[Picture]:
-    """Draw the largest lesions, each with an arrow in the slice that holds most of it.
-
-    Without lesions, so that a score of 0 can be checked: the heart in three planes, and beside it the candidate left
-    out that would probably add most to the score, or the overview from the front if none was left out.
-    """
-    method = result.methods["threshold"]
-    sums = {lesion.id: lesion_agatston(result, lesion) for lesion in method.lesions.lesions}
-    largest = sorted(method.lesions.lesions, key=lambda lesion: -sums[lesion.id])[:MOST_LARGEST]
-    if not largest:
-        return [*plane_pictures(result), (*left_out_pictures(result, 1), *overview_pictures(result, method))[0]]
-    drawn = []
-    for lesion in largest:
-        k, jpeg = _pointed_at(result, method.lesions, lesion)
-        name = lesion_name(method, lesion) if lesion.artery == Artery.UNASSIGNED else lesion.artery.key
-        drawn.append(Picture(jpeg, f"{name} · Agatston {sums[lesion.id]:,.0f} · {lesion.peak_hu:,.0f} HU · slice {k}"))
     return drawn
 
 
@@ -311,7 +298,7 @@ def left_out_pictures(result: ScoreResult, count: int = MOST_DRAWN) -> list[Pict
     drawn = []
     for candidate in left_out_candidates(result)[:count]:
         assert left_out is not None
-        k, jpeg = _pointed_at(result, left_out.lesions, candidate.lesion)
+        k, jpeg = pointed_at(result, left_out.lesions, candidate.lesion)
         caption = (
             f"Left out: {candidate.lesion.id}, near {candidate.suggestion.artery.key} · Agatston "
             f"{candidate.agatston:,.0f} · {candidate.lesion.peak_hu:,.0f} HU · slice {k} · probability "
@@ -321,7 +308,7 @@ def left_out_pictures(result: ScoreResult, count: int = MOST_DRAWN) -> list[Pict
     return drawn
 
 
-def _pointed_at(result: ScoreResult, lesions: LesionSet, lesion: Lesion) -> tuple[int, bytes]:
+def pointed_at(result: ScoreResult, lesions: LesionSet, lesion: Lesion) -> tuple[int, bytes]:
     """Return the slice with most of a lesion, and a JPEG of its surroundings there with an arrow to it."""
     scan, rules = result.scan, result.methods["threshold"].rules
     size, spacing = scan.hu.shape, scan.image.GetSpacing()
@@ -332,7 +319,7 @@ def _pointed_at(result: ScoreResult, lesions: LesionSet, lesion: Lesion) -> tupl
         width = min(length, round(_PATCH_MM / mm))
         first = min(max(0, round(float(at.mean()) - width / 2)), length - width)
         box.append(slice(first, first + width))
-    return k, slice_picture(scan, result.heart.mask, lesions, k, (), None, tuple(box), lesion.id)
+    return k, slice_picture(scan, result.heart.mask, lesions, k, {}, None, tuple(box), lesion.id)
 
 
 def site_pictures(result: ScoreResult) -> list[Picture]:
@@ -351,7 +338,7 @@ def site_pictures(result: ScoreResult) -> list[Picture]:
         for site, c in ((x.artery, c) for x in lesions.lesions for c in x.components if c.slice_index == k):
             peaks[site] = max(c.peak_hu, peaks.get(site, c.peak_hu))
         names = ", ".join(f"{site.full_name} {peak:.0f} HU" for site, peak in peaks.items())
-        jpeg = slice_picture(result.scan, result.heart.mask, lesions, k, (), result.territories)
+        jpeg = slice_picture(result.scan, result.heart.mask, lesions, k, {}, result.territories)
         drawn.append(Picture(jpeg, f"{place_of(result, k)}: {names}"))
     return drawn
 
@@ -372,14 +359,14 @@ def saliency_picture(result: ScoreResult, estimate: WholeScanEstimate) -> Pictur
     box = (slice(min(rows.start, j), max(rows.stop, j + 1)), slice(min(columns.start, i), max(columns.stop, i + 1)))
     area = (k, *box)
     spacing = scan.image.GetSpacing()[:2]
-    picture, _ = _enlarged(scan.hu[area], spacing)
+    picture, _ = enlarged(scan.hu[area], spacing)
     spot = [max(1, round(SALIENCY_SPOT_MM / mm)) for mm in spacing[::-1]]
     overlay = ndimage.maximum_filter(values[area], spot) * (SALIENCY_OPACITY * 255 / highest)
     opacity = Image.fromarray(np.rint(overlay).astype(np.uint8))
     picture.paste(SALIENCY_COLOUR, mask=opacity.resize(picture.size, Image.Resampling.BICUBIC))
-    _outline(picture, voxels_of(heart)[area] != 0, HEART_COLOUR)
+    outline(picture, voxels_of(heart)[area] != 0, HEART_COLOUR)
     return Picture(
-        _jpeg(picture),
+        as_jpeg(picture),
         f"Slice {k} has the highest saliency. Orange marks where a change would affect the total most. It does not "
         "outline calcium; where it lies on bone or lung, do not rely on the estimate.",
     )

@@ -22,11 +22,13 @@ from ..record.score_record import ScoreRecord
 from ..report import files as report
 from ..results import ScoreResult
 from ..scoring.features import with_features
-from ..scoring.methods import Categories, MethodResult, NonCoronaryResult, with_masses
+from ..scoring.methods import Categories, MethodResult, NonCoronaryResult, with_integrated_mass, with_masses
+from ..scoring.reader_labels import with_status
 from .state import ReviewState
 
 ABOUT_CANDIDATES = (
-    *("unreviewed", "automatic", "noise-candidates", "doubt-decides", "possible-stent"),
+    *("unreviewed", "automatic", "lesions-given", "lesions-automatic"),
+    *("noise-candidates", "doubt-decides", "possible-stent"),
     *("reviewed-empty", "unassigned-left-out", "label-outside-heart", "metal-labelled"),
 )
 """Warnings of a run about its lesions, obsolete after a review; those about the scan stay."""
@@ -98,6 +100,7 @@ def result_of(
 def with_measurements(result: ScoreResult) -> ScoreResult:
     """Measure the masses of lesions that the run did not know, and the features of all."""
     masses = with_masses(result.methods, result.scored_scan, result.mass_calibration, result.non_coronary)
+    masses = {name: with_integrated_mass(method) for name, method in masses.items()}
     return replace(result, methods=with_features(masses, result.scored_scan, result.territories))
 
 
@@ -112,7 +115,8 @@ def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False, rea
 
     result, identify = with_measurements(reviewed.result), reviewed.record.acquisition.identifies
     with OutputFolder(folder, overwrite).being_written() as files:
-        images = {"lesions": report.site_labels(result), "territories": result.territories}
+        labels = with_status(report.site_labels(result), result.methods["threshold"].status)
+        images = {"lesions": labels, "territories": result.territories}
         images["pericardium"] = result.heart.pericardium
         if (in_map := result.methods.get("decomposition")) is not None:
             images["map_lesions"] = in_map.lesions.label_image(result.scan.image)

@@ -37,6 +37,9 @@ class ReviewFolder(ReviewState):
         self._folder = folder
         self._content = content_of_folder(folder, ct.image, folder.name)
         super().__init__(record_from_text(self._content.record, folder.name), ct.image, folder.name)
+        scored, given = self.record.input.series_sha256, ct.acquisition.series_sha256
+        if scored and given and scored != given:
+            raise UnreadableError(f"{folder.name} was scored from another DICOM series. Score this one again.")
         self.heart = self._on_grid(self._content.heart, "heart")
         self.methods = tuple(method for method in self.record.methods if method in _FILES)
         images = {method: getattr(self._content, _FILES[method]) for method in self.methods}

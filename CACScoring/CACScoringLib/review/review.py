@@ -24,7 +24,7 @@ from ..scoring.evidence import LeftOut
 from ..scoring.intervals import with_intervals
 from ..scoring.lesions import Lesion, LesionSet, find_lesions
 from ..scoring.mass import CalciumMass
-from ..scoring.methods import MethodResult, NonCoronaryResult
+from ..scoring.methods import MethodResult, NonCoronaryResult, elsewhere_result, with_integrated_mass
 from ..scoring.reader_labels import outside_warning
 from ..scoring.rules import ScoringRules
 from ..scoring.scores import score_lesions, score_sites
@@ -359,9 +359,8 @@ class Review:
         )
         if self.errors is not None:
             result = with_intervals(self.method, result, self.errors, spacing)
-        scores = score_sites(elsewhere.lesions, spacing, self.rules, NonCoronary)
-        non_coronary = NonCoronaryResult(self.reviewed, self.rules, elsewhere, scores)
-        return _Evaluation(lesion_set.part(lesions), result, non_coronary, left_out)
+        non_coronary = elsewhere_result(self.reviewed, self.rules, elsewhere, spacing)
+        return _Evaluation(lesion_set.part(lesions), with_integrated_mass(result), non_coronary, left_out)
 
     def _suggested(self, part: LesionSet) -> tuple[ArterySuggestion, ...]:
         """Return suggested arteries: those of the run for its lesions, others by location; each is computed once."""

@@ -127,6 +127,8 @@ def _recorded_scan(record: ScoreRecord, image: sitk.Image, name: str) -> CTScan:
     size, spacing = record.input.size, record.input.spacing_mm
     if scan.image.GetSize() != size or not np.allclose(scan.image.GetSpacing(), spacing, rtol=1e-5, atol=0):
         raise UnreadableError(f"{name} is not the scan that was scored: its size or spacing differs. Score it again.")
+    if record.input.voxels_sha256 not in (None, scan.voxels_sha256):
+        raise UnreadableError(f"{name} is not the scan that was scored: its voxels differ. Score it again.")
     # A file may round the spacing, and scores are to be those of the run to the last digit.
     scan.image.SetSpacing(spacing)
     return scan

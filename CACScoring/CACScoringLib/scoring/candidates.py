@@ -10,16 +10,16 @@ import SimpleITK as sitk
 from ..anatomy.heart_region import HeartRegion
 from ..calcium_map.decomposition import Decomposition, clear_map
 from ..core.ct import CTScan, ScanWarning
-from ..core.labels import Artery, NonCoronary
+from ..core.labels import Artery
 from ..core.voxels import voxels_of
 from ..quality.acquisition import BloodPool
 from .artefacts import dense_warning, noise_warnings, without_metal
 from .doubt import decisive_warning, stent_warning, stents_decide
 from .evidence import CandidateJudge, LesionSelection, MapJudge
 from .lesions import LesionSet, find_lesions
-from .methods import MethodResult, NonCoronaryResult, method_result
+from .methods import MethodResult, NonCoronaryResult, elsewhere_result, method_result
 from .rules import ScoringRules
-from .scores import rules_of_map, score_sites
+from .scores import rules_of_map
 from .sites import candidate_sites, suggested_arteries
 
 
@@ -138,21 +138,13 @@ def score_candidates(
         counted = selection.lesions
         method = method_result("automatic", counted, rules, spacing, selection.suggestions, selection.left_out)
         doubts = [*stent_warning(selection), *decisive_warning(method, spacing)]
-    elsewhere = score_elsewhere(dense.candidates, rules, spacing, reviewed=False) if has_territories else None
+    elsewhere = elsewhere_result(False, rules, dense.candidates, spacing) if has_territories else None
     noise = noise_warnings(method.lesions, dense.candidates.non_coronary, blood)
     doubts = [*dense_warning(method.lesions), *noise, *doubts]
     warnings = (*dense.warnings, *doubts, unreviewed_warning(method, has_territories))
     return ClinicalScore(
         method, elsewhere, warnings, selection is not None and stents_decide(selection, rules, spacing)
     )
-
-
-def score_elsewhere(
-    lesions: LesionSet, rules: ScoringRules, spacing_mm: tuple[float, float, float], reviewed: bool
-) -> NonCoronaryResult:
-    """Score the lesions outside the coronary arteries. reviewed: True if a reader assigned their sites."""
-    elsewhere = lesions.non_coronary
-    return NonCoronaryResult(reviewed, rules, elsewhere, score_sites(elsewhere.lesions, spacing_mm, rules, NonCoronary))
 
 
 def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarning:
@@ -166,7 +158,7 @@ def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarni
             f"The clinical score is automatic: the networks' evidence counts {count} of {count + excluded} candidates. "
             "Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
             f"lesions.nii.gz, where excluded ones are labelled {int(Artery.UNASSIGNED)}, and score again with "
-            "--lesions."
+            "--lesions and --reader."
         )
         return ScanWarning("automatic", message)
     where = "inside the heart region: coronary and valve calcium, the aorta, and noise."
@@ -174,7 +166,8 @@ def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarni
         where = "in the territories of the coronary arteries, noise included, each in the artery of its territory."
     message = (
         f"These candidates have not been reviewed. They include everything dense {where} Review them in 3D "
-        "Slicer or the browser; or correct their labels in lesions.nii.gz and score again with --lesions."
+        "Slicer or the browser; or correct their labels in lesions.nii.gz and score again with --lesions and "
+        "--reader."
     )
     return ScanWarning("unreviewed", message)
 

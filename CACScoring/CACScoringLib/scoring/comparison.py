@@ -14,7 +14,7 @@ from typing import Any
 from ..core.acquisition import NO_AGENT
 from ..core.ct import ScanWarning
 from ..core.labels import MAIN_ARTERIES
-from ..quality.calibration import CalibratedOn, Limits, Repeatability
+from ..quality.calibration import CalibratedOn, Familiarity, Limits, Repeatability
 from ..record.score_record import ScoreRecord
 from .rules import ScoringRules
 
@@ -201,7 +201,7 @@ def _method(
     methods = [record.methods[name] for record in pair]
     statuses = [method.status for method in methods]
     kind = "automatic" if name == "threshold" and statuses == ["automatic", "automatic"] else name
-    bars = [*acquisition_bars, *_status_bars(statuses), *_rule_bars(name, pair)]
+    bars = [*acquisition_bars, *_status_bars(statuses), *_rule_bars(name, pair), *_range_bars(statuses, pair)]
     if kind != "threshold":
         bars += _model_bars(kind, pair)
     no_limits = _limit_bars(kind, pair[0], repeatability)
@@ -317,13 +317,23 @@ def _acquisition_bars(pair: Pair) -> list[str]:
 
 
 def _status_bars(statuses: list[str]) -> list[str]:
-    if statuses.count("reviewed") == 1:
-        return [f"only the {_SIDES[statuses.index('reviewed')]} scan's lesions were reviewed"]
+    for status in ("reviewed", "given"):
+        if statuses.count(status) == 1:
+            return [f"only the {_SIDES[statuses.index(status)]} scan's lesions were {status}"]
     if statuses.count("candidates") == 1:
         side = _SIDES[statuses.index("candidates")]
         return [f"the {side} scan's candidates were not evaluated, so they are not a calcium score"]
     if "candidates" in statuses:
         return ["the candidates have not been reviewed, so they are not a calcium score"]
+    return []
+
+
+def _range_bars(statuses: list[str], pair: Pair) -> list[str]:
+    """Return why automatic scores of a scan out of the calibration range are not compared: no study measured them."""
+    for side, status, record in zip(_SIDES, statuses, pair, strict=True):
+        rating = Familiarity.recorded(record)
+        if status == "automatic" and rating is not None and rating.out_of_range:
+            return [f"the {side} scan is out of the calibration range of the models ({rating.causes[0]})"]
     return []
 
 

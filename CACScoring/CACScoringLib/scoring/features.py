@@ -20,6 +20,7 @@ from ..core.ct import CTScan
 from ..core.labels import MAIN_ARTERIES, Artery, Site
 from ..record.features import ArteryFeatures, DensityFeatures, Features, LesionFeatures
 from .lesions import Lesion
+from .mass import CalciumMass
 from .methods import MOST_MEASURED, MethodResult
 
 DENSITY_BOUNDS_HU = (130, 200, 300, 400, 1000)
@@ -62,7 +63,7 @@ class _Voxels:
     Attributes:
         places_mm: Places (k, j, i), [n, 3].
         hu: HU in the CT, [n].
-        mass: Pseudo-mass, HU × voxels, [n]. The lesion's, shared out by the HU of the CT.
+        mass: Integrated mass of the lesion, or pseudo-mass where one is not measured, shared out by the HU of the CT.
         ostium_mm: Distance from the ostium, NaN if unknown, [n].
         is_proximal: 1.0 in the proximal third of the artery, else 0.0; NaN if unknown, [n].
     """
@@ -133,6 +134,7 @@ def _lesion_voxels(
     flat, ids = flat[order], ids[order]
     places_mm = np.stack(np.unravel_index(flat, hu.shape), axis=1) * spacing_mm
     values = hu.reshape(-1)[flat].astype(float)
+    masses = _masses(method)
     ends = np.searchsorted(ids, [[lesion.id, lesion.id + 1] for lesion in method.lesions.lesions])
     voxels = {}
     for lesion, (first, last) in zip(method.lesions.lesions, ends.reshape(-1, 2), strict=True):
@@ -143,9 +145,18 @@ def _lesion_voxels(
             third_mm = course.first_mm + (course.last_mm - course.first_mm) / 3
             is_proximal = np.where(np.isnan(ostium_mm), np.nan, ostium_mm < third_mm)
         mass = np.maximum(values[part], 1e-3)
-        mass *= sum(component.sum_hu for component in lesion.components) / mass.sum()
+        mass *= masses[lesion.id] / mass.sum()
         voxels[lesion.id] = _Voxels(places_mm[part], values[part], mass, ostium_mm, is_proximal)
     return voxels
+
+
+def _masses(method: MethodResult) -> dict[int, float]:
+    """Return the integrated masses of lesions by ID, at least 0; pseudo-masses of all if one of them is unmeasured."""
+    lesions, measured = method.lesions.lesions, method.masses or {}
+    masses = {lesion.id: measured.get(lesion.id, CalciumMass()).integrated_mass_mg for lesion in lesions}
+    if any(mass is None for mass in masses.values()):
+        return {lesion.id: sum(component.sum_hu for component in lesion.components) for lesion in lesions}
+    return {n: max(mass, 0.0) for n, mass in masses.items() if mass is not None}
 
 
 def _lesion(lesion: Lesion, voxels: _Voxels, nearest_mm: float | None, spacing_mm: np.ndarray) -> LesionFeatures:

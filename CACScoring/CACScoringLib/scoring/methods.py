@@ -21,11 +21,12 @@ from .uncertainty import Intervals
 
 STATUSES = {
     "reviewed": "reviewed",
+    "given": "labels given, not reviewed",
     "automatic": "automatic, not reviewed",
     "candidates": "UNREVIEWED candidates, not a calcium score",
 }
-"""Titles of a score's states: assigned to arteries by a person, selected by the networks' evidence, or not evaluated,
-so that candidates may be anything dense."""
+"""Titles of a score's states: assigned to arteries by a person, labelled by nobody who is named, selected by the
+networks' evidence, or not evaluated, so that candidates may be anything dense."""
 
 CATEGORISED_BELOW = 1000.0
 """Automatic scores from here on have no category probabilities: too few calibration patients reach them."""
@@ -34,12 +35,16 @@ MOST_MEASURED = 300
 """Lesions of a method whose masses without a threshold are measured; a patient has some dozen."""
 
 
+Spacing = tuple[float, float, float]
+"""Distances of voxels along i, j and k, mm."""
+
+
 @dataclass(frozen=True)
 class MethodResult:
     """Scores by one method.
 
     Attributes:
-        status: "reviewed", "automatic" or "candidates" (nobody and no network evaluated them).
+        status: "reviewed", "given" (labels of nobody who is named), "automatic" or "candidates" (not evaluated).
         rules: Scoring rules.
         lesions: Lesions that count.
         total: Score of all lesions.
@@ -121,7 +126,7 @@ class Categories:
 
     Attributes:
         method: Key of the method.
-        status: Status of the score, "reviewed" or "automatic".
+        status: Status of the score: "reviewed", "given" or "automatic".
         risk_class: One of `scores.RISK_CLASSES`.
         cac_drs: CAC-DRS category, as "A2/N3".
         arterial_age_years: Arterial age, years.
@@ -202,6 +207,22 @@ def with_masses(
             recorded = {n: mass for n, mass in (method.masses or {}).items() if mass.integrated_mass_mg is not None}
             measured[name] = replace(method, masses=masses | recorded)
     return measured
+
+
+def with_integrated_mass(method: MethodResult) -> MethodResult:
+    """Replace the mass above the threshold by the integrated mass in the scores of a method; None if unmeasured.
+
+    Called after `with_intervals`, whose errors of masses are those of the mass above the threshold.
+    """
+    arteries = {a: replace(s, mass_mg=mass_of(method, a).integrated_mass_mg) for a, s in method.arteries.items()}
+    total = replace(method.total, mass_mg=mass_of(method).integrated_mass_mg)
+    return replace(method, total=total, arteries=SiteMap(arteries))
+
+
+def elsewhere_result(reviewed: bool, rules: ScoringRules, lesions: LesionSet, spacing_mm: Spacing) -> NonCoronaryResult:
+    """Score the non-coronary lesions of a set, without mass: that above the threshold is another than the arteries'."""
+    rules, elsewhere = replace(rules, calibration_mg_per_mm3_hu=None), lesions.non_coronary
+    return NonCoronaryResult(reviewed, rules, elsewhere, score_sites(elsewhere.lesions, spacing_mm, rules, NonCoronary))
 
 
 def categories_of(clinical: MethodResult, percentile: Percentile | None = None) -> Categories | None:

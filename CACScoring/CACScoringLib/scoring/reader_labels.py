@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,30 @@ from .rules import ScoringRules
 MAX_EMPTY_SHARE = 0.5
 """Proportion of labelled regions without calcium from which a label map does not fit its scan. A map in its place has
 none, whether it was drawn along the calcium or roughly around it."""
+
+
+_NOTE = "ITK_FileNotes"
+"""Metadata of a label map that NIfTI stores (as `descrip`)."""
+
+
+def with_status(labels: sitk.Image, status: str) -> sitk.Image:
+    """Add the status of its score to a label map (uint8), by which `status_of` recognises an unchanged file."""
+    labels.SetMetaData(_NOTE, _note(labels, status))
+    return labels
+
+
+def status_of(labels: sitk.Image) -> str | None:
+    """Return the status of a label map that CAC wrote and nobody changed since; None of other label maps."""
+    note = labels.GetMetaData(_NOTE).split() if labels.HasMetaDataKey(_NOTE) else []
+    return note[1] if len(note) == 3 and " ".join(note) == _note(labels, note[1]) else None
+
+
+def _note(labels: sitk.Image, status: str) -> str:
+    return f"CAC {status} {hashlib.sha256(voxels_of(labels).astype(np.uint8).tobytes()).hexdigest()}"
+
+
+MIN_CUT_VOXELS = 4
+"""Number of labelled voxels beside unlabelled calcium up to which labels are taken as drawn along it."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +78,12 @@ def reader_labels(lesions: sitk.Image, scan: CTScan, rules: ScoringRules) -> Rea
         raise MaskError(f"The lesion label map contains the label {max(unknown)}; valid labels are {meaning}.")
     in_arteries = _in_arteries(sites)
     if not sites.any():
-        message = "The lesion label map labels no voxel, so the score is 0 as reviewed: no coronary calcium."
+        message = "The lesion label map labels no voxel, so the score is 0: no coronary calcium."
         warnings += (ScanWarning("labels-empty", message),)
     elif not in_arteries.any():
         message = (
-            "The lesion label map holds no artery, so this is a reviewed score of 0: no coronary calcium. If that is a "
-            "mistake, score again with the right file."
+            "The lesion label map holds no artery, so the score is 0: no coronary calcium. If that is a mistake, score "
+            "again with the right file."
         )
         warnings += (ScanWarning("reviewed-empty", message),)
     unassigned = sites == Artery.UNASSIGNED
@@ -108,10 +133,42 @@ def _misplaced_warning(sites: np.ndarray, scan: CTScan, rules: ScoringRules) -> 
     dense = np.isin(flat, find_lesions(scan.image, sites, rules).flat)
     count, empty = len(np.unique(region)), len(np.setdiff1d(region, region[dense]))
     if empty < MAX_EMPTY_SHARE * count:
-        return []
+        return _shift_warning(flat[dense], region[dense], sites, scan, rules)
     below = float((scan.hu.reshape(-1)[flat] < rules.threshold_hu).mean())
     message = (
         f"{empty} of {count} labelled regions hold no calcium: {below:.0%} of the labelled voxels lie below "
         f"{rules.threshold_hu:g} HU. The label map may be mirrored, upside down or shifted, or belong to another scan."
+    )
+    return [ScanWarning("labels-off-calcium", message)]
+
+
+_SIDES = {"left": (0, 1), "right": (0, -1), "posterior": (1, 0), "anterior": (-1, 0)}
+"""Steps along rows and columns of a scan's array towards each side of the patient."""
+
+
+def _shift_warning(
+    flat: np.ndarray, region: np.ndarray, sites: np.ndarray, scan: CTScan, rules: ScoringRules
+) -> list[ScanWarning]:
+    """Warn of labels that end within dense components along most of one side, as of a map that is a voxel off.
+
+    flat, region: Labelled voxels of lesions, and the labelled region of each.
+    """
+    k, j, i = np.unravel_index(flat, sites.shape)
+    cut_sides = []
+    for side, (down, right) in _SIDES.items():
+        rows, columns = j + down, i + right
+        beyond = (rows >= 0) & (rows < sites.shape[1]) & (columns >= 0) & (columns < sites.shape[2])
+        next_voxels = k[beyond], rows[beyond], columns[beyond]
+        is_end = sites[next_voxels] == 0
+        is_cut = is_end & (scan.hu[next_voxels] >= rules.threshold_hu)
+        ends, cuts = (np.bincount(region[beyond][mask], minlength=region.max() + 1) for mask in (is_end, is_cut))
+        of_regions = cuts > ends / 2
+        if cuts.sum() > max(ends.sum() / 2, MIN_CUT_VOXELS) and of_regions.sum() > len(np.unique(region)) / 2:
+            cut_sides.append(side)
+    if not cut_sides:
+        return []
+    message = (
+        f"The labels end within the calcium along most of their {' and '.join(cut_sides)} side: dense voxels right "
+        "beside them are not labelled. The label map may be shifted by a voxel."
     )
     return [ScanWarning("labels-off-calcium", message)]

@@ -7,9 +7,9 @@ import SimpleITK as sitk
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan
 from .artefacts import metal_lesions, metal_warning
-from .candidates import ClinicalScore, DenseLesions, find_dense_lesions, score_elsewhere
+from .candidates import ClinicalScore, DenseLesions, find_dense_lesions
 from .lesions import find_lesions
-from .methods import method_result
+from .methods import elsewhere_result, method_result
 from .reader_labels import ReaderLabels, outside_warning
 from .rules import ScoringRules
 
@@ -21,6 +21,7 @@ def score_reading(
     heart: HeartRegion,
     territories: sitk.Image | None,
     rules: ScoringRules,
+    status: str,
 ) -> ClinicalScore:
     """Score the lesions that a reader labelled, metal included, and calcium elsewhere as labelled or by territory.
 
@@ -31,16 +32,18 @@ def score_reading(
         heart: Heart and territories.
         territories: Labels of the territories on the scan's grid; None where no network found them.
         rules: Rules of the clinical score.
+        status: Key of `STATUSES`: "reviewed" if a person vouches for the labels.
     """
     image, spacing = scan.image, scan.image.GetSpacing()
     labelled = find_lesions(image, reader.sites, rules)
-    method = method_result("reviewed", labelled.coronary, rules, spacing, no_calcium=reader.no_calcium)
+    is_reviewed = status == "reviewed"
+    method = method_result(status, labelled.coronary, rules, spacing, no_calcium=is_reviewed and reader.no_calcium)
     elsewhere = None
     if reader.has_elsewhere:
-        elsewhere = score_elsewhere(labelled, rules, spacing, reviewed=True)
+        elsewhere = elsewhere_result(is_reviewed, rules, labelled, spacing)
     elif territories is not None:
         unlabelled = find_dense_lesions(image, image, heart, territories, rules, reader.sites)
-        elsewhere = score_elsewhere(unlabelled.candidates, rules, spacing, reviewed=False)
+        elsewhere = elsewhere_result(False, rules, unlabelled.candidates, spacing)
     outside = outside_warning(labelled.coronary, heart.mask)
     metal = metal_warning(labelled, metal_lesions(labelled, image))
     return ClinicalScore(method, elsewhere, (*reader.warnings, *dense.warnings, *outside, *metal))

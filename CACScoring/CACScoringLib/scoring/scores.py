@@ -38,7 +38,8 @@ class Score:
     Attributes:
         agatston: Σ area (mm²) × weight over slice components × slice spacing / 3 mm.
         volume_mm3: Voxels × voxel volume.
-        mass_mg: c × volume × mean HU (McCollough 2007, doi:10.1148/radiol.2432050808); None without calibration.
+        mass_mg: c × volume × mean HU (McCollough 2007, doi:10.1148/radiol.2432050808); None without calibration. In
+            results, the integrated mass (`methods.with_integrated_mass`).
         pseudo_mass_hu_mm3: Σ HU × voxel volume (van Velzen: generative models for reproducible calcium scoring).
         lesions: Number of lesions.
         peak_hu: Highest voxel; None without a lesion.

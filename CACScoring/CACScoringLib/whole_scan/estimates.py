@@ -151,7 +151,8 @@ def prediction_of(name: str, method: MethodResult) -> Prediction | None:
     if name == "threshold":
         if method.status == "candidates":
             return None
-        return Prediction("Clinical rule" if method.reviewed else "Clinical rule, automatic", method.total.agatston)
+        state = "" if method.reviewed else f", {method.status}"
+        return Prediction(f"Clinical rule{state}", method.total.agatston)
     scaled = method.scaled_agatston
     if scaled is None:
         return Prediction("Calcium map, adjusted", method.total.agatston)

@@ -40,7 +40,7 @@ class ReviewCase:
         interval: Prediction interval before the review; None if unknown.
         has_category: True if the score has a category; candidates and scans out of distribution have none.
         series: Number or UID of the DICOM series, as in `read_ct`, if it was given.
-        digest: Identifier of the scan in a cohort (`cohort.folder.scan_digest`).
+        digest: Identifier of the scan in a cohort (`cohort.scans.scan_digest`).
         warnings: Codes of the warnings.
     """
 
@@ -132,7 +132,7 @@ def _project_cases(folder: Path, ct: Path | None) -> list[ReviewCase]:
     by_digest = {case.digest: case for case in _cohort_cases(root, ct)}
     cases = []
     for scan in scans_of_table(scans)[0]:
-        if (case := by_digest.get(cohort.scan_digest(scan.key))) is not None:
+        if (case := by_digest.get(scan.label)) is not None:
             cases.append(replace(case, ct=scan.ct.resolve(), series=scan.series, patient=scan.patient))
     if not cases:
         raise OutputError(f"No scan of the project is scored as it is. Again: cac cohort {scans} --output {root}")

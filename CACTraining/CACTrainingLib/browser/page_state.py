@@ -113,7 +113,6 @@ def _lesion(review: ScanReview, method: str, lesion: Lesion, left_out: str | Non
         "slices": [lesion.slice_indices[0], lesion.slice_indices[-1]],
         "agatston": score.clinical_agatston,
         "volume_mm3": score.volume_mm3,
-        "mass_mg": score.mass_mg,
         "peak_hu": lesion.peak_hu,
         "integrated_mass_mg": integrated_mass_mg,
         "mass_standard_error_mg": standard_error_mg,

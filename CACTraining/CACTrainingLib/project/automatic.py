@@ -26,7 +26,7 @@ def automatic_results(project: Path) -> dict[tuple[Path, str | None], Path]:
     folders = {digest: record.parent / name for name, digest in scan_digests(record).items()}
     results = {}
     for scan in scans_of_table(project / SCANS_FILE)[0]:
-        folder = folders.get(cohort.scan_digest(scan.key))
+        folder = folders.get(scan.label)
         if folder is not None and (folder / LAST_FILE).is_file():
             results[scan.ct.resolve(), scan.series] = folder
     return results

@@ -20,9 +20,11 @@ from in_this_process import InThisProcess, WorkerKilled
 from lesion_scans import ONE_LESION, write_ct, write_labels
 
 from CACScoringLib.cli import main as cli
+from CACScoringLib.cli.main import BAD_INPUT
 from CACScoringLib.cohort import cohort, scoring
 from CACScoringLib.cohort import folder as cohort_folder
 from CACScoringLib.cohort.cohort import score_cohort
+from CACScoringLib.cohort.scans import scan_digest
 from CACScoringLib.cohort.scoring import RECORD, ScanOutcome
 from CACScoringLib.core.files import RESULT_FILES, OutputError
 from CACScoringLib.core.progress import Progress
@@ -69,7 +71,7 @@ def events(capsys):
 
 
 def rows_of(output, name="cohort.csv"):
-    with (output / name).open(newline="", encoding="utf-8") as stream:
+    with (output / name).open(newline="", encoding="utf-8-sig") as stream:
         return list(csv.DictReader(stream))
 
 
@@ -80,7 +82,7 @@ def states(output):
 @pytest.mark.usefixtures("quick")
 def test_a_table_of_scans_is_scored_despite_a_broken_scan(table, tmp_path, capsys):
     out = tmp_path / "out"
-    assert run(table, out, "--progress", "json") == 0
+    assert run(table, out, "--progress", "json") == BAD_INPUT
     rows = rows_of(out)
     assert [row["name"] for row in rows] == ["p1", "broken", "p2", "p3"]
     assert [row["state"] for row in rows] == ["done", "failed", "done", "done"]
@@ -103,7 +105,19 @@ def test_a_table_of_scans_is_scored_despite_a_broken_scan(table, tmp_path, capsy
     assert done["status"] == {"threshold": "candidates"}
     assert (Path(done["folder"]), Path(done["ct"])) == (out / "p2", tmp_path / "p2" / "scan.nii.gz")
     assert [e["done"] for e in progress_events if e["event"] == "counted"] == [0, 1, 2, 3, 4]
-    assert progress_events[-1] == {"event": "done", "output": str(out)}
+    assert {"event": "done", "output": str(out)} in progress_events
+    assert "1 of 4 scans could not be scored" in progress_events[-1]["message"]
+    assert rows[0]["scan"] == scan_digest("p1/scan.nii.gz")
+
+
+@pytest.mark.usefixtures("quick")
+def test_scans_with_the_same_files_are_named(tmp_path, capsys):
+    for name, lesions in (("a", 1), ("b", 1), ("c", 2)):
+        write_ct(tmp_path / name / "scan.nii.gz", lesions)
+    rows = [{"ct": f"{name}/scan.nii.gz", "heart": f"{name}/heart.nrrd", "name": name} for name in "abc"]
+    assert run(write_table(tmp_path / "t.csv", *rows), tmp_path / "out", "--progress", "json") == 0
+    (warning,) = [event for event in events(capsys) if event.get("code") == "scans-repeated"]
+    assert warning["message"] == "Scans hold the same files: a = b."
 
 
 @pytest.mark.usefixtures("quick")
@@ -126,7 +140,7 @@ def test_each_scan_has_the_files_and_scores_of_the_command_score(table, tmp_path
     assert float(row["threshold_pseudo_mass_hu_mm3"]) == total["pseudo_mass_hu_mm3"]
     assert float(row["threshold_agatston_unassigned"]) == total["agatston"]
     assert float(row["threshold_agatston_LAD"]) == 0
-    assert row["threshold_mass_mg"] == ""
+    assert float(row["threshold_mass_mg"]) == total["integrated_mass_mg"] == total["mass_mg"]
     assert row["warnings"].split() == [w["code"] for w in single["warnings"]]
     assert (row["slices"], row["slice_spacing_mm"], row["file_format"]) == ("10", "3.0", "NIfTI")
 
@@ -139,7 +153,7 @@ def test_a_second_run_skips_results_and_retries_failures(table, tmp_path, capsys
     mtimes = {p: p.stat().st_mtime_ns for p in out.rglob("scores.json")}
     write_ct(tmp_path / "broken.nii.gz")  # repaired, but its heart is not found
     capsys.readouterr()
-    assert run(table, out, "--progress", "json") == 0
+    assert run(table, out, "--progress", "json") == BAD_INPUT
     scan_events = [e for e in events(capsys) if e["event"] == "scan" and e["state"] != "waiting"]
     assert [(e["name"], e["state"]) for e in scan_events[:3]] == [(name, "skipped") for name in ("p1", "p2", "p3")]
     assert scan_events[1]["agatston"] == {"threshold": pytest.approx(2 * ONE_LESION)}
@@ -159,7 +173,8 @@ def test_severe_warnings_are_printed_with_the_scans_that_have_them(table, tmp_pa
         (out / name / "scores.json").write_text(json.dumps(content), encoding="utf-8")
     capsys.readouterr()
     run(table, out, "--progress", "none")
-    [caution] = capsys.readouterr().err.splitlines()
+    caution, error = capsys.readouterr().err.splitlines()
+    assert "1 of 4 scans could not be scored" in error
     assert caution.startswith("CAUTION: contrast-enhanced in 2 of 4 scans: p1, p3. ")
 
 
@@ -206,7 +221,7 @@ def test_other_settings_need_another_folder_or_overwrite(table, tmp_path, capsys
     assert "minimum_pixels was 1 and is 20" in error
     assert "--overwrite" in error
     assert (out / "cohort.csv").read_text(encoding="utf-8") == before
-    assert run(table, out, "--settings", TWENTY_PIXELS, "--overwrite", "--scene") == 0
+    assert run(table, out, "--settings", TWENTY_PIXELS, "--overwrite", "--scene") == BAD_INPUT
     assert float(rows_of(out)[0]["threshold_agatston"]) == 0
     assert {p.name for p in (out / "p1").iterdir()} <= set(RESULT_FILES)
     assert (out / "p1" / "scene.mrb").exists()
@@ -217,7 +232,7 @@ def test_reviewed_lesions_of_the_table_are_used(tmp_path):
     write_ct(tmp_path / "scan.nii.gz", 2)
     write_labels(tmp_path / "labels.nrrd", 3)
     row = {"ct": "scan.nii.gz", "heart": "heart.nrrd", "lesions": "labels.nrrd"}
-    run(write_table(tmp_path / "t.csv", row), tmp_path / "out")
+    run(write_table(tmp_path / "t.csv", row), tmp_path / "out", "--reader", "A. Reader")
     [row] = rows_of(tmp_path / "out")
     assert row["threshold_reviewed"] == "True"
     assert float(row["threshold_agatston_LCX"]) == pytest.approx(ONE_LESION)

@@ -13,11 +13,13 @@ from CACScoringLib.cohort.parquet import SCHEMA, TABLES, write_tables
 from CACScoringLib.cohort.report import PAGE, write_cohort_report
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.scoring import ScanRecord, write_record
+from CACScoringLib.cohort.table import result_row
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import ScanState
+from CACScoringLib.record.reading import record_from
 
 
-def score(agatston, **more):
+def _score(agatston):
     numbers = {
         "agatston": agatston,
         "clinical_agatston": agatston,
@@ -25,10 +27,16 @@ def score(agatston, **more):
         "mass_mg": None,
         "pseudo_mass_hu_mm3": 9.0,
     }
-    return {**numbers, "lesions": 1, "peak_hu": 250, **more}
+    return {**numbers, "lesions": 1, "peak_hu": 250}
 
 
-def method(agatston):
+def method(clinical, raw=1.0):
+    """A method's scores. raw: Factor of its own unit, in which `scores.json` has the map's."""
+
+    def score(agatston, **more):
+        return {**_score(agatston), "agatston": raw * agatston, **more}
+
+    agatston = clinical
     arteries = {"LAD": score(agatston), "RCA": score(0.0)}
     place = {"id": 1, "artery": "LAD", "voxels": 4, "centroid_ras_mm": [0.0, 1.0, 2.0], "components": []}
     lesions = [{**place, **score(agatston)}] if agatston else []
@@ -47,7 +55,7 @@ def content(agatston, withheld=False):
             {"code": "beyond-calibration" if withheld else "noisy", "message": "y"},
         ],
         "seconds": {"reading": 1.0, "heart": 2.5},
-        "methods": {"threshold": method(agatston), "decomposition": method(agatston * 1.5)},
+        "methods": {"threshold": method(agatston), "decomposition": method(agatston * 1.5, raw=8)},
     }
 
 
@@ -93,6 +101,18 @@ def test_tables_have_a_row_per_scan_per_artery_and_per_lesion(tmp_path):
     assert all(pq.read_schema(tmp_path / f"{name}.parquet").metadata[b"schema"] == SCHEMA.encode() for name in TABLES)
 
 
+def test_agatston_is_on_the_clinical_scale_in_every_table_and_on_the_page(tmp_path):
+    cohort(tmp_path, 40.0, 0.0)
+    for name in ("scores", "lesions"):
+        mapped = [row for row in rows(tmp_path, name) if row["method"] == "decomposition" and row["agatston"]]
+        assert {(row["agatston"], row["adjusted_agatston"]) for row in mapped} == {(60.0, 480.0)}
+    row = result_row(record_from(content(40.0), "scores.json"))
+    assert (row["decomposition_agatston"], row["decomposition_adjusted_agatston"]) == (60.0, 480.0)
+    assert row["decomposition_agatston_LAD"] == 60.0
+    page = write_cohort_report(tmp_path).read_text(encoding="utf-8")
+    assert page.count("<td>30.0</td>") == 1, "mean of the map's LAD"
+
+
 def test_tables_identify_a_person_only_on_request(tmp_path):
     for identify in (False, True):
         folder = tmp_path / str(identify)
@@ -114,12 +134,12 @@ def test_page_counts_categories_warnings_and_failures(tmp_path):
     page = write_cohort_report(tmp_path).read_text(encoding="utf-8")
     assert "5 scans: 3 done, 2 failed." in page
     assert "median 40.0, quartiles 20.0 and 270.0, largest 500.0; 1 without calcium" in page
-    assert "… is empty (n bytes). … cannot be read." in page, "reasons that differ in numbers are one"
+    assert "… is empty (1 bytes). … cannot be read.</td><td>2</td>" in page, "reasons that differ in numbers are one"
     assert "<td>&gt; 400</td><td>1</td><td>33.3 %</td>" in page
     assert "<td>11–100</td><td>1</td><td>33.3 %</td>" in page
     assert "<td>LAD</td><td>2</td><td>180.0</td>" in page
     assert "<code>noisy</code></td><td>3</td><td>100.0 %</td>" in page
-    assert "Doe_Jane" not in page.replace('href="Doe_Jane_', "")
+    assert "Doe_Jane" not in page
     assert "<td>250.0</td>" in page, "methods that disagree most"
 
 

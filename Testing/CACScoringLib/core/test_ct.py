@@ -241,6 +241,14 @@ class TestSameGrid:
         assert not same_grid(image, image_of(chest_hu(), direction=rotated("x", 0.1)))
 
 
+def test_digest_holds_the_voxels_whatever_axes_and_type_the_file_has():
+    scans = [image_of(chest_hu()), sitk.DICOMOrient(image_of(chest_hu()), "RAS"), image_of(chest_hu(), np.float32)]
+    (digest,) = {scan_from_image(image, ACQUISITION).voxels_sha256 for image in scans}
+    hu = chest_hu()
+    hu[2, 3, 4] += 1
+    assert scan_from_image(image_of(hu), ACQUISITION).voxels_sha256 != digest
+
+
 class TestMaskOnScanGrid:
     def scan(self):
         return scan_from_image(image_of(chest_hu()), ACQUISITION)

@@ -20,7 +20,7 @@ from CACScoringLib.core.ct import (
     same_grid,
 )
 from CACScoringLib.core.files import OutputError
-from CACScoringLib.io.reading import read_acquisition, read_ct
+from CACScoringLib.io.reading import read_ct, with_facts
 
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 
@@ -351,11 +351,11 @@ class TestAcquisitionFile:
 
     def read(self, tmp_path, text):
         (tmp_path / "a.json").write_text(text, encoding="utf-8")
-        return read_acquisition(tmp_path / "a.json")
+        return with_facts(Acquisition("DICOM", kernel="B30f"), tmp_path / "a.json")
 
     def test_fields(self, tmp_path):
-        acquisition = self.read(tmp_path, '{"kvp": 100, "kernel": "Qr36", "patient_age_years": 61, "gating": null}')
-        assert acquisition == Acquisition("DICOM", kvp=100.0, kernel="Qr36", patient_age_years=61)
+        acquisition = self.read(tmp_path, '{"kvp": 100, "patient_age_years": 61, "gating": null}')
+        assert acquisition == Acquisition("DICOM", kvp=100.0, kernel="B30f", patient_age_years=61), "others stay"
         assert isinstance(acquisition.kvp, float)
 
     def test_facts_of_a_scan_come_back(self, tmp_path):

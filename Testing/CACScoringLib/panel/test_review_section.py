@@ -273,7 +273,8 @@ class TestAutomaticScore:
 
         low, high = driver.review.result("threshold").intervals[TOTAL].agatston
         withheld = "category probabilities are withheld from a score of 1000"
-        assert f"90 % interval {low:.0f}–{high:.0f} · {withheld}" in ui.headLabel.text
+        assert f"90 % interval {low:.0f}–{high:.0f} for" in ui.headLabel.text
+        assert withheld in ui.headLabel.text
         assert column("Interval")[0] == f"{low:.0f}–{high:.0f}"
         assert "Agatston equivalent" in ui.mapLabel.text
         ui.lesionTable.setCurrentCell(0, 0)

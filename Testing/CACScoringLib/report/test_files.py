@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 
+import automatic_patient
 import heart_with_territories
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_severe_warnings_stand_above_the_numbers(result):
     assert "<script>alert" not in html
     assert 'class="severe"' not in page.result_as_html(replace(result, warnings=warnings[:1]))
     written = report.result_as_json(warned, {})["warnings"]
-    assert [warning["severe"] for warning in written] == [False, True]
+    assert [warning["severe"] for warning in written] == [True, False]
 
 
 def test_json_has_the_promised_keys(result, tmp_path):
@@ -96,8 +97,26 @@ def test_csv_has_a_row_per_lesion(result):
     rows = list(csv.DictReader(io.StringIO(report.lesions_as_csv(result))))
     assert len(rows) == 1
     assert (rows[0]["artery"], rows[0]["first_slice"], rows[0]["last_slice"]) == ("LAD", "5", "6")
-    assert float(rows[0]["mass_mg"]) == pytest.approx(0.001 * 32 * 3 * 250)
+    assert rows[0]["mass_mg"] == rows[0]["integrated_mass_mg"]
     assert [float(rows[0][c]) for c in ("r_mm", "a_mm", "s_mm")] == pytest.approx([-21.5, -21.5, -483.5])
+
+
+def test_there_is_one_mass_and_one_agatston_in_all_files():
+    """Sums of the tables, scores.json, the page's table and the shares of its sentence agree, for both methods."""
+    result = automatic_patient.scored()
+    table = list(csv.DictReader(io.StringIO(report.lesions_as_csv(result))))
+    features = list(csv.DictReader(io.StringIO(report.features_as_csv(result))))
+    written = report.result_as_json(result, {})["methods"]
+    for name, method in result.methods.items():
+        rows = [row for row in table if row["method"] == name]
+        total = written[name]["total"]
+        for column, value in (("agatston", "clinical_agatston"), ("mass_mg", "integrated_mass_mg")):
+            sums = sum(float(row[column]) for row in rows)
+            (of_all,) = (float(r[column]) for r in features if (r["method"], r["artery"]) == (name, "total"))
+            assert sums == pytest.approx(total[value], abs=0.01) == pytest.approx(of_all, abs=0.01)
+        assert total["mass_mg"] == total["integrated_mass_mg"]
+        for key, artery in method.features.arteries.items():
+            assert artery.mass_share == pytest.approx(written[name]["arteries"][key]["mass_mg"] / total["mass_mg"])
 
 
 def test_nobody_is_named_unless_asked():
@@ -177,8 +196,9 @@ def test_of_many_candidates_those_that_matter_are_listed_and_the_rest_added_up()
     assert len(listed) == listing.MOST_LISTED < 400 == method.total.lesions
     assert min(lesion.peak_hu for lesion in listed) >= 300, "of 131 to 530 HU"
     html = page.result_as_html(result)
-    rows = re.findall(r"<tr><td>(\d+)</td><td>[^<]*</td><td>slice", html)
-    assert [int(number) for number in rows] == [lesion.id for lesion in listed]
+    for table in html.split("All components"):  # after the list of lesions
+        rows = re.findall(r"<tr><td>(\d+)</td><td>[^<]*</td><td>slice", table)
+        assert [int(number) for number in rows] == [lesion.id for lesion in listed]
     unlisted = 400 - listing.MOST_LISTED
     ((count, voxels),) = re.findall(r"<tr><td>(\d+) others</td><td></td><td></td><td>(\d+)</td>", html)
     assert (int(count), int(voxels)) == (unlisted, 2 * unlisted)

@@ -3,13 +3,15 @@
 import re
 from dataclasses import replace
 
+import automatic_patient
 import pytest
 from made_results import make_result
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.quality.calibration import CalibratedOn
 from CACScoringLib.report.files import result_as_json, result_as_text
-from CACScoringLib.report.headline import category_text, headline, range_text, score_table, warning_lines
+from CACScoringLib.report.first_pictures import largest_pictures
+from CACScoringLib.report.headline import category_text, headline, interval_text, range_text, score_table, warning_lines
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.scoring.evidence import LeftOut
 from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Intervals
@@ -36,6 +38,43 @@ def test_words(method):
     assert category_text(replace(method, category_probabilities={"0": 1.0})) == "category 0 (99 %)"
 
 
+def test_the_words_of_an_interval_follow_the_review_and_those_of_a_zero_its_chances(method):
+    assert interval_text(method) == "90 % interval 40–130 for an expert's reading"
+    assert interval_text(replace(method, status="reviewed")) == "90 % interval 40–130 for the score of a second scan"
+    rules = replace(method.rules, equivalent_mg_per_mm3_hu=0.0007)
+    assert interval_text(replace(method, rules=rules)).endswith("for a scan without motion and noise")
+    zero = replace(method, total=replace(method.total, lesions=0), category_probabilities={"0": 0.69, "100-399": 0.23})
+    assert category_text(zero) == "of 100 such scans 69 have no calcium, 23 have 100–399"
+
+
+def test_doubtful_lesions_are_marked_in_table_picture_and_row():
+    result = automatic_patient.scored()
+    method = result.methods["threshold"]
+    sure, *doubtful = method.suggestions
+    chances = [replace(sure, not_coronary_probability=0.1)]
+    chances += [replace(s, not_coronary_probability=0.11) for s in doubtful]
+    method = replace(method, suggestions=tuple(chances))
+    result = replace(result, methods={**result.methods, "threshold": method})
+    ids = [s.lesion_id for s in doubtful]
+    count = f"{len(ids)} of {len(chances)} doubtful"
+    assert score_table(result.methods).rows[0].note == count
+    html = result_as_html(result)
+    rows = re.findall(
+        r"<tr><td>(\d+\??)</td><td>[^<]*</td><td>slice[^\n]*?<td>(\d+)%</td><td>(\w*)</td></tr>",
+        html.split("All lesions</h2>")[1],
+    )
+    assert {int(n.rstrip("?")): (p, mark) for n, p, mark in rows[: len(chances)]} == {
+        sure.lesion_id: ("90", ""),
+        **dict.fromkeys(ids, ("89", "doubtful")),
+    }
+    assert all(n.endswith("?") == bool(mark) for n, _, mark in rows[: len(chances)])
+    assert count in result_as_text(result)
+    captions = [picture.caption.split()[0] for picture in largest_pictures(result)]
+    assert all(caption.endswith("?") == (int(caption.rstrip("?")) in ids) for caption in captions)
+    reviewed = replace(method, status="reviewed", suggestions=())
+    assert score_table({"threshold": reviewed}).rows[0].note == ""
+
+
 def test_headline_and_table_state_the_score_its_doubt_and_who_reviewed_it(method):
     warnings = (
         ScanWarning("automatic", "The clinical score is automatic. Nobody has reviewed it."),
@@ -44,7 +83,7 @@ def test_headline_and_table_state_the_score_its_doubt_and_who_reviewed_it(method
     )
     result = replace(make_result(), methods={"threshold": method}, categories=None, warnings=warnings)
     head = headline(result.methods, None, warnings)
-    assert (head.score, head.interval) == ("Agatston 64", "90 % interval 40–130")
+    assert (head.score, head.interval) == ("Agatston 64", "90 % interval 40–130 for an expert's reading")
     assert head.state == "automatic, not reviewed"
     assert (head.warning.line, head.more) == ("The scan has contrast.", 1)
     assert [line.code for line in warning_lines(warnings, result.methods)] == [
@@ -82,7 +121,7 @@ def test_the_maps_score_is_drawn_where_its_interval_is(method):
 def test_all_that_is_written_has_it(method):
     result = replace(make_result(), methods={"threshold": method})
     assert "90 % interval" in result_as_html(result)
-    assert "90 % interval 40–130; category 1–99 (78 %)" in result_as_text(result)
+    assert "90 % interval 40–130 for an expert's reading; category 1–99 (78 %)" in result_as_text(result)
     content = result_as_json(result, {})["methods"]["threshold"]
     assert content["total"]["interval_90"] == [40.2, 130.4]
     assert content["total"]["mass_interval_90"] == [8.04, 26.0]

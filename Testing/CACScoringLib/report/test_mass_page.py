@@ -22,7 +22,7 @@ def test_masses_stand_with_their_error_and_calibration(result):
     total = mass_of(result.methods["threshold"])
     assert f"{total.integrated_mass_mg:.1f} ± {total.mass_standard_error_mg:.1f}" in html
     assert calibration_text(result.mass_calibration) in html
-    assert html.count("Mass mg") == 1, "one table of masses"
+    assert html.count("Mass mg") == 2, "of arteries and of lesions"
 
 
 @pytest.mark.parametrize("source", SOURCES)

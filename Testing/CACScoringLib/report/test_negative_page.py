@@ -4,6 +4,7 @@ import io
 import re
 from dataclasses import replace
 
+import heart_with_territories
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -11,14 +12,18 @@ from made_results import make_result
 from negative_result import make_negative
 from PIL import Image
 
+from CACScoringLib.anatomy.courses import artery_courses
+from CACScoringLib.core.grid import Grid
+from CACScoringLib.report.first_pictures import largest_pictures
 from CACScoringLib.report.listing import left_out_candidates
 from CACScoringLib.report.page import result_as_html
-from CACScoringLib.report.pictures import HEART_COLOUR, largest_pictures, left_out_pictures, plane_pictures
+from CACScoringLib.report.pictures import HEART_COLOUR, left_out_pictures, plane_pictures
+from CACScoringLib.scoring.scores import Score
 
 
 def test_what_was_left_out_stands_open_with_its_reason_and_picture():
     html = result_as_html(make_negative((0.2, 0.01, 0.05)))
-    assert '<details class="section" open><summary><h2>Left out: 3 candidates</h2>' in html
+    assert '<details class="section listed" open><summary><h2>Left out: 3 candidates</h2>' in html
     first, *more = re.findall(r"<figcaption>Left out: ([^<]*)</figcaption>", html)
     assert first.endswith("near LAD · Agatston 8 · 210 HU · slice 4 · probability 20%: because of 210 HU")
     assert [caption.split(": ")[-1] for caption in more] == [f"because of {hu} HU" for hu in (210, 450, 310)]
@@ -38,7 +43,7 @@ def test_a_score_with_lesions_keeps_what_was_left_out_folded():
     method = result.methods["threshold"]
     counted = replace(method, lesions=method.left_out.lesions)
     html = result_as_html(replace(result, methods={"threshold": counted}))
-    assert '<details class="section"><summary><h2>Left out: 3 candidates</h2>' in html
+    assert '<details class="section listed"><summary><h2>Left out: 3 candidates</h2>' in html
     assert "Sagittal" not in html
 
 
@@ -72,3 +77,23 @@ def test_pictures_of_coronal_and_sagittal_slices_have_the_feet_below():
     for picture in plane_pictures(replace(result, scan=replace(result.scan, image=image)))[1:]:
         grey = np.asarray(Image.open(io.BytesIO(picture.jpeg))).astype(int).mean((1, 2))
         assert grey[: len(grey) // 2].mean() > 2 * grey[len(grey) // 2 :].mean()
+
+
+@pytest.mark.parametrize("part", [0.05, 0.5, 0.95])
+def test_a_zero_shows_each_artery_along_its_course(monkeypatch, part):
+    """Calcium anywhere along the course is in the picture of its artery."""
+    result = heart_with_territories.score(monkeypatch)
+    method = result.methods["threshold"]
+    empty = replace(method, lesions=method.lesions.of(()), total=Score(), left_out=None)
+    courses = artery_courses(result.territories)
+    artery, course = next(iter(courses.items()))
+    along = (course.distances_mm >= course.first_mm) & (course.distances_mm <= course.last_mm)
+    places = np.rint(course.places_mm[along] / (3, 1, 1)).astype(int)
+    hu = np.full(result.scan.hu.shape, 40, np.int16)
+    order = np.argsort(course.distances_mm[along])
+    hu[tuple(places[order[int(part * len(order))]])] = 1000
+    scan = replace(result.scan, image=Grid.of(result.scan.image).image(hu))
+    zero = replace(result, scan=scan, methods={"threshold": empty})
+    drawn = {p.caption.split()[0]: p for p in largest_pictures(zero) if p.wide}
+    assert set(drawn) == {key.key for key in courses}
+    assert np.asarray(Image.open(io.BytesIO(drawn[artery.key].jpeg)).convert("L")).max() > 150

@@ -59,7 +59,7 @@ def test_scores_are_read_on_a_phone_without_scrolling(show, positive):
     assert page.eval_on_selector(".scores", "table => table.offsetWidth <= table.parentElement.clientWidth")
 
 
-def test_paper_shows_colours_and_whole_warnings_and_no_folded_sections(show, positive):
+def test_paper_shows_colours_and_whole_warnings_and_of_folded_sections_the_lists(show, positive):
     page = show(positive)
     page.emulate_media(media="print")
     adjust = "nodes => nodes.map(node => getComputedStyle(node).printColorAdjust)"
@@ -68,10 +68,13 @@ def test_paper_shows_colours_and_whole_warnings_and_no_folded_sections(show, pos
     assert page.eval_on_selector_all(".glance summary", cut) == 0
     assert page.get_by_text("They are excluded.").is_visible()
     headings = "nodes => nodes.filter(node => node.checkVisibility()).map(node => node.textContent)"
-    [heading] = page.eval_on_selector_all("details.section > summary", headings)
-    assert heading.startswith("Calcium outside the coronary arteries: aortic valve")
+    outside, lesions = page.eval_on_selector_all("details.section > summary", headings)
+    assert outside.startswith("Calcium outside the coronary arteries: aortic valve")
+    assert lesions == "All lesions"
+    assert page.locator(".listing").first.is_visible()
 
 
-def test_a_usual_report_fits_a_page(show, positive):
-    pdf = show(positive).pdf(format="A4")
+def test_a_usual_reviewed_report_fits_a_page(show, positive):
+    reviewed = replace(positive.methods["threshold"], status="reviewed", suggestions=())
+    pdf = show(replace(positive, methods=positive.methods | {"threshold": reviewed})).pdf(format="A4")
     assert len(re.findall(rb"/Type /Page\b", pdf)) == 1

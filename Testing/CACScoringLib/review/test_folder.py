@@ -9,16 +9,19 @@ import SimpleITK as sitk
 import slicer
 
 from CACScoringLib.core.ct import MaskError, ScanWarning, UnreadableError, scan_from_image
+from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import content_of_folder
-from CACScoringLib.review.export import IN_BROWSER
+from CACScoringLib.review.export import IN_BROWSER, with_measurements
 from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.journal import Entry, Journal, JournalError
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.review.scene import SceneReview
 from CACScoringLib.review.state import whole_map
+from CACScoringLib.run import RunSettings, write_result
 
 METHODS = ("threshold", "decomposition")
 
@@ -75,7 +78,7 @@ class TestAsInThePanel:
         assert numbers(review) == numbers(in_scene)
         assert review.categories() == in_scene.categories()
         review.export(tmp_path / "out")
-        exported = review.result("threshold")
+        exported = with_measurements(review.as_result()).methods["threshold"]
         again = automatic_patient.scored(lesions=read_lesion_labels(tmp_path / "out" / "lesions.nii.gz"))
         expected = again.methods["threshold"]
         assert (exported.total, exported.arteries) == (expected.total, expected.arteries)
@@ -93,6 +96,22 @@ class TestAsInThePanel:
         image = written[1].scan.image[:-1]
         with pytest.raises(UnreadableError, match="not the scan"):
             ReviewFolder(written[0], scan_from_image(image, written[1].scan.acquisition))
+
+    def test_a_ct_with_one_other_voxel_is_refused_on_the_same_grid(self, written):
+        image = sitk.Image(written[1].scan.image)
+        image[0, 0, 0] = int(image[0, 0, 0]) + 1
+        with pytest.raises(UnreadableError, match="voxels differ"):
+            ReviewFolder(written[0], scan_from_image(image, written[1].scan.acquisition))
+
+    def test_another_series_of_the_same_voxels_is_refused(self, tmp_path):
+        scored = automatic_patient.scored()
+        scans = [
+            replace(scored.scan, acquisition=replace(scored.scan.acquisition, series_uid=uid)) for uid in ("1.2", "1.3")
+        ]
+        write_result(OutputFolder(tmp_path, overwrite=True), replace(scored, scan=scans[0]), RunSettings(), Progress())
+        ReviewFolder(tmp_path, scans[0])
+        with pytest.raises(UnreadableError, match="another DICOM series"):
+            ReviewFolder(tmp_path, scans[1])
 
 
 def voxels_of(review, lesion):

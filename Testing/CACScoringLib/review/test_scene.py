@@ -90,7 +90,7 @@ class TestNoCalcium:
         review.set_no_calcium()
         for method in METHODS:
             result = review.result(method)
-            assert (result.reviewed, result.no_calcium, result.total) == (True, True, Score())
+            assert (result.reviewed, result.no_calcium, result.total) == (True, True, Score(mass_mg=0.0))
         assert (review.categories().risk_class, review.categories().cac_drs) == ("0", "A0")
         review.export(tmp_path / "out")
         document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))

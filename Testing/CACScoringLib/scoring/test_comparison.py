@@ -473,3 +473,17 @@ class TestReading:
 def test_intervals_that_touch_show_no_change(low, high, verdict):
     change = Change("agatston", "total", 10.0, 25.0, None, UNKNOWN, intervals=((5.0, 20.0), (low, high)))
     assert _evaluated(change, "no limits").verdict == verdict
+
+
+@pytest.mark.parametrize("distance", [0.5, 2.0])
+def test_no_verdict_on_automatic_scores_of_a_scan_out_of_the_calibration_range(distance):
+    """As of a patient with metal in one scan's arteries, whose map is empty there: no study measured such scans."""
+    earlier, later = content(400, 100), content(0, 0)
+    rating = {"distance": distance, "causes": ["metal among the arteries"], "limit": 1.0}
+    comparison = compare(earlier, {**later, "familiarity": rating}, LIMITS)
+    verdict = changes(comparison, "decomposition")["total"].verdict
+    assert verdict == (CHANGED if distance < 1 else UNKNOWN)
+    if distance > 1:
+        (bar,) = bars(comparison, "decomposition")
+        assert bar == "the later scan is out of the calibration range of the models (metal among the arteries)"
+    assert changes(comparison, "threshold")["total"].verdict == CHANGED, "the clinical scores are reviewed"

@@ -61,6 +61,24 @@ def test_labels_drawn_exactly_or_roughly_around_the_calcium_are_not_doubted(scan
     assert doubts(scan_heart_and_labels, ndimage.grey_dilation(scan_heart_and_labels[2], (1, pixels, pixels))) == {}
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "sides"),
+    [(0, 1, "right"), (0, -1, "left"), (1, 0, "anterior"), (-1, 0, "posterior"), (1, 1, "right and anterior")],
+)
+def test_exact_labels_one_voxel_off_in_the_slice_are_doubted(scan_heart_and_labels, rows, columns, sides):
+    shifted = np.roll(scan_heart_and_labels[2], (rows, columns), (1, 2))
+    message = doubts(scan_heart_and_labels, shifted)["labels-off-calcium"]
+    assert f"along most of their {sides} side" in message
+
+
+def test_one_label_of_three_that_is_cut_within_calcium_is_not_doubted(scan_heart_and_labels):
+    """A reader parts a coronary lesion from calcium of the aorta that touches it."""
+    labels = scan_heart_and_labels[2].copy()
+    k, j, i = next(iter(LESIONS))
+    labels[k : k + 2, j : j + 4, i : i + 2] = 0
+    assert doubts(scan_heart_and_labels, labels) == {}
+
+
 @pytest.mark.parametrize(("wrong", "below"), [(1, None), (2, "67%")])
 def test_one_region_of_three_may_be_without_calcium(scan_heart_and_labels, wrong, below):
     labels = scan_heart_and_labels[2].copy()

@@ -8,8 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.cli import main as scoring
-from CACScoringLib.cohort.folder import scan_digest
-from CACScoringLib.cohort.scans import scans_of_table
+from CACScoringLib.cohort.scans import scan_digest, scans_of_table
 from CACScoringLib.core.labels import NOT_CORONARY, Artery
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.project import annotation_files, annotations

@@ -168,8 +168,7 @@ class TestExtras:
         options = cli.make_parser().parse_args(arguments)
         assert options.extras(options) == needed
 
-    def test_a_scene_that_nobody_asked_for_needs_nothing(self, monkeypatch):
-        monkeypatch.setattr("CACScoringLib.cli.score._has_mrml", lambda: False)
+    def test_a_scene_is_written_only_if_asked_for(self):
         for words, needed in (([], ()), (["--scene"], ("scene",))):
             options = cli.make_parser().parse_args(["score", "ct.nii.gz", *words])
             assert options.extras(options) == needed

@@ -7,8 +7,7 @@ import pytest
 from annotated_project import NO, YES, label, outline
 from training_scans import CALCIUM_HU, write_scan
 
-from CACScoringLib.cohort.folder import scan_digest
-from CACScoringLib.cohort.scans import scans_of_table
+from CACScoringLib.cohort.scans import scan_digest, scans_of_table
 from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress

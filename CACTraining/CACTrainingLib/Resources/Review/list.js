@@ -42,7 +42,7 @@ function line (row) {
   return element('tr', {},
     element('td', { class: 'wrap' }, element('a', { href: `/scan/${row.id}` }, row.name)),
     cell(row.problem ? 'not readable' : row.state), cell(row.status), cell(number(row.agatston), 'number'),
-    cell(interval(row.interval)), cell(row.category), cell(row.problem || row.warnings.join(', '), 'wrap'),
+    cell(interval(row.interval)), cell(row.category.replace('-', '–')), cell(row.problem || row.warnings.join(', '), 'wrap'),
     cell(time(row.seconds), 'number'), consensus)
 }
 

@@ -64,8 +64,7 @@ function lesionRow (state, method, lesion, isChosen, choose) {
   return row
 }
 
-// The integrated mass where the run measured it, else that of the clinical rule.
-function massOf ({ integrated_mass_mg: mass, mass_standard_error_mg: error, mass_mg: byRule }) {
-  if (mass === null) return number(byRule)
+function massOf ({ integrated_mass_mg: mass, mass_standard_error_mg: error }) {
+  if (mass === null) return '–'
   return error === null ? number(mass) : `${number(mass)} ± ${number(error)}`
 }

@@ -1,0 +1,108 @@
+"""Pictures on the first screen of a report: the largest lesions, or of a score of 0 each artery along its course."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from ..anatomy.courses import Course, artery_courses
+from ..core.labels import TERRITORIES, Artery
+from ..core.voxels import voxels_of
+from .listing import lesion_agatston, lesion_name, number_of, probability_text
+from .pictures import (
+    SITE_COLOURS,
+    TERRITORY_OPACITY,
+    Picture,
+    as_jpeg,
+    enlarged,
+    left_out_pictures,
+    outline,
+    overview_pictures,
+    plane_pictures,
+    pointed_at,
+)
+
+if TYPE_CHECKING:
+    from ..results import ScoreResult
+
+MOST_LARGEST = 4
+"""Number of lesions pictured on the first screen of a report."""
+
+PART_MM, MAX_PARTS, COLUMNS = 12.0, 8, 4
+"""Length of a part of a course, the largest number of parts, and the pictures in a row."""
+
+WIDTH_MM = 45.0
+"""Width of the picture of a part."""
+
+
+def largest_pictures(result: ScoreResult) -> list[Picture]:
+    """Draw the largest lesions, each with an arrow in the slice that holds most of it.
+
+    Without lesions, so that a score of 0 can be checked: the arteries along their courses, or without them the heart in
+    three planes; and the candidate left out that would probably add most to the score, or the overview from the front
+    if none was left out.
+    """
+    method = result.methods["threshold"]
+    sums = {lesion.id: lesion_agatston(result, lesion) for lesion in method.lesions.lesions}
+    largest = sorted(method.lesions.lesions, key=lambda lesion: -sums[lesion.id])[:MOST_LARGEST]
+    if not largest:
+        places = course_pictures(result) or plane_pictures(result)
+        return [*places, (*left_out_pictures(result, 1), *overview_pictures(result, method))[0]]
+    drawn = []
+    for lesion in largest:
+        k, jpeg = pointed_at(result, method.lesions, lesion)
+        name = lesion_name(method, lesion) if lesion.artery == Artery.UNASSIGNED else lesion.artery.key
+        place = (f"{lesion.peak_hu:,.0f} HU", f"slice {k}", *filter(None, [probability_text(method, lesion)]))
+        title = f"{number_of(method, lesion)} {name} · Agatston {sums[lesion.id]:,.0f}"
+        drawn.append(Picture(jpeg, " · ".join((title, *place))))
+    return drawn
+
+
+def course_pictures(result: ScoreResult) -> list[Picture]:
+    """Draw each artery in parts from its ostium, each as the maximum over its slices with the territory outlined.
+
+    Empty without territories, or if no ostium is known.
+    """
+    if result.territories is None:
+        return []
+    courses = artery_courses(result.territories)
+    return [_course_picture(result, artery, course) for artery, course in courses.items()]
+
+
+def _course_picture(result: ScoreResult, artery: Artery, course: Course) -> Picture:
+    assert result.territories is not None
+    hu, territory = result.scan.hu, voxels_of(result.territories) == TERRITORIES.index(artery.key)
+    spacing = np.array(result.scan.image.GetSpacing()[::-1])
+    places = np.rint(course.places_mm / spacing).astype(int).clip(0, np.array(hu.shape) - 1)
+    in_artery = territory[tuple(places.T)] & (course.distances_mm <= course.last_mm)
+    length_mm = course.last_mm - course.first_mm
+    count = min(MAX_PARTS, max(1, round(length_mm / PART_MM)))
+    part_of = np.searchsorted(np.linspace(course.first_mm, course.last_mm, count + 1)[1:-1], course.distances_mm)
+    parts = [places[in_artery & (part_of == part)] for part in range(count)]
+    tiles = [_tile(hu, territory, part, spacing, artery) for part in parts if len(part)]
+    size = tiles[0].width
+    sheet = Image.new("RGB", (size * COLUMNS, size * -(-len(tiles) // COLUMNS)))
+    for n, tile in enumerate(tiles):
+        sheet.paste(tile, (n % COLUMNS * size, n // COLUMNS * size))
+    caption = f"{artery.key} from its origin to {length_mm:.0f} mm; in each part the maximum of its slices"
+    return Picture(as_jpeg(sheet), caption, wide=True)
+
+
+def _tile(
+    hu: np.ndarray, territory: np.ndarray, places: np.ndarray, spacing: np.ndarray, artery: Artery
+) -> Image.Image:
+    """Draw the slices of some places of a course as their maximum."""
+    slices = slice(int(places[:, 0].min()), int(places[:, 0].max()) + 1)
+    middle = (places[:, 1:].min(axis=0) + places[:, 1:].max(axis=0)) // 2
+    halves = np.rint(WIDTH_MM / 2 / spacing[1:]).astype(int)
+    rows, columns = (
+        np.clip(np.arange(at - half, at + half + 1), 0, n - 1)
+        for at, half, n in zip(middle.tolist(), halves.tolist(), hu.shape[1:], strict=True)
+    )
+    highest = hu[slices][:, rows][:, :, columns].max(axis=0)
+    picture, _ = enlarged(highest, (float(spacing[2]), float(spacing[1])))
+    shape = territory[slices][:, rows][:, :, columns].any(axis=0)
+    outline(picture, np.asarray(shape), SITE_COLOURS[artery], TERRITORY_OPACITY)
+    return picture.resize((220, 220))
