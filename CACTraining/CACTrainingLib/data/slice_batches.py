@@ -208,10 +208,6 @@ def vary_slices(store: SliceStore, batch: Changes, crop: int) -> tuple[torch.Ten
 
     batch: From `draw_slices`; without maps in it there is neither map nor heart, [n, 0, crop, crop].
     """
-    hu = store.values("hu", batch["hu"])
-    if len(batch["scaled_at"]):
-        maps = store.values("maps", batch["scaled"]) * batch["scaled_by"][:, None, None]
-        hu.flatten(0, 1).index_add_(0, batch["scaled_at"], maps)
     extra = None
     if "places" in batch:
         i, j, k = batch["places"].unbind(1)
@@ -220,8 +216,17 @@ def vary_slices(store: SliceStore, batch: Changes, crop: int) -> tuple[torch.Ten
     if "maps" in batch:
         calcium = store.values("maps", batch["maps"]) * batch["calcium"][:, None, None]
         maps = torch.stack([calcium, store.values("heart", batch["heart"])], 1)
-    x, augmented_maps = augment_slices(hu, extra, batch, crop, maps)
+    x, augmented_maps = augment_slices(scaled_hu(store, batch), extra, batch, crop, maps)
     return x, x[:, :0] if augmented_maps is None else augmented_maps
+
+
+def scaled_hu(store: SliceStore, batch: Changes) -> torch.Tensor:
+    """Return slices and their neighbours with scaled calcium, HU float32 [n, C, 224, 224]."""
+    hu = store.values("hu", batch["hu"])
+    if len(batch["scaled_at"]):
+        maps = store.values("maps", batch["scaled"]) * batch["scaled_by"][:, None, None]
+        hu.flatten(0, 1).index_add_(0, batch["scaled_at"], maps)
+    return hu
 
 
 def near_heart(heart: torch.Tensor) -> torch.Tensor:
