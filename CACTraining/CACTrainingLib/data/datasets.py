@@ -15,17 +15,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from CACScoringLib.cohort.cluster import chosen_cluster
 from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.models import preprocessing
-from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, HeartSlices
+from CACScoringLib.models.preprocessing import MAX_NEIGHBOURS, HeartSlices
 
 from ..project.project import Project, is_project
 from ..project.training import training_scans
@@ -133,11 +135,17 @@ def prepare(
     cache.mkdir(parents=True, exist_ok=True)
     folders = [cache / f"{kind}-{scan.fingerprint()}" for scan in scans]
     missing = [(scan, folder) for scan, folder in zip(scans, folders, strict=True) if not folder.is_dir()]
-    if workers < 2 or len(missing) < 2:
-        for n, job in enumerate(missing, 1):
-            _write(kind, job)
-            if progress:
-                progress(n, len(missing))
+    if chosen_cluster().is_local:
+        # Threads: most of the work is done outside Python, and processes would first load its packages.
+        with ThreadPoolExecutor(max(1, workers)) as threads:
+            jobs = [threads.submit(_write, kind, job) for job in missing]
+            try:
+                for n, job in enumerate(as_completed(jobs), 1):
+                    job.result()
+                    if progress:
+                        progress(n, len(missing))
+            finally:
+                threads.shutdown(cancel_futures=True)
         return folders
     events = run_jobs(partial(partial, _write, kind), missing, workers, progress)
     for (scan, _), event in zip(missing, events, strict=True):
@@ -185,11 +193,14 @@ class ScanSlices:
         indices: of slices [n]; the result is 0 for those in the margin outside the heart.
         """
         maps = np.zeros((len(indices), *self.slices.heart.shape[1:]), np.float32)
-        indices = np.asarray(indices)
-        inside = (indices >= 0) & (indices < len(self.slices))
-        rows = np.where(inside, self.map_row[np.clip(indices, 0, len(self.slices) - 1)], -1)
+        rows = self.map_rows(np.asarray(indices))
         maps[rows >= 0] = self.maps[rows[rows >= 0]]
         return maps
+
+    def map_rows(self, indices: np.ndarray) -> np.ndarray:
+        """Return the rows of slices in `maps`, int [n]; −1 without calcium, and in the margin outside the heart."""
+        inside = (indices >= 0) & (indices < len(self.slices))
+        return np.where(inside, self.map_row[np.clip(indices, 0, len(self.slices) - 1)], -1)
 
 
 def load_slices(folder: Path) -> ScanSlices:
@@ -240,6 +251,8 @@ class SliceDataset:
         position: Relative position in the heart, float [N].
         kind: Index of the scan's kind in KINDS, int [N].
         has_map: True if the true calcium of the scan is known, bool [N].
+        arrays: Memory-mapped HU ("hu"), hearts ("heart") and true maps ("maps") of the scans.
+        firsts: First row of each scan in the arrays one after the other.
 
     Raises:
         DataError: There are no slices with, or no slices without, visible calcium.
@@ -262,6 +275,12 @@ class SliceDataset:
         self.contrast = np.concatenate([np.zeros(0), *(s.contrast[rows] for s, rows in labelled_rows)])
         self.calcium = np.concatenate([empty, *(s.map_row[rows] >= 0 for s, rows in labelled_rows)])
         self.has_map = np.repeat([s.has_map for s in self.scans], sizes)
+        self.arrays = {
+            "hu": [s.slices.hu for s in self.scans],
+            "heart": [s.slices.heart for s in self.scans],
+            "maps": [s.maps for s in self.scans],
+        }
+        self.firsts = {kind: np.cumsum([0, *map(len, arrays)])[:-1] for kind, arrays in self.arrays.items()}
         if self.visible.all() or not self.visible.any():
             message = (
                 f"Of {len(self)} labelled slices in {len(self.scans)} scans, {int(self.visible.sum())} show coronary "
@@ -272,20 +291,26 @@ class SliceDataset:
     def __len__(self) -> int:
         return len(self.scan)
 
-    def hu(self, indices: np.ndarray, neighbours: int = 0, calcium: np.ndarray | None = None) -> np.ndarray:
-        """Return slices with their neighbours in HU, in the order of `slice_input`: float32 [n, C, 224, 224].
+    def rows(self, indices: np.ndarray, neighbours: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the rows of slices and their neighbours, in the order of `slice_input`, in all scans' arrays.
 
-        calcium: factor on the coronary calcium of each slice and its neighbours, float [n].
+        Returns the rows of HU [n, C], of true maps [n, C], −1 for an empty one, and of the slice's heart [n].
         """
         offsets = np.array([0, *range(-neighbours, 0), *range(1, neighbours + 1)])
-        result = np.stack(
-            [self.scans[self.scan[n]].slices.hu[self.index[n] + offsets + MAX_NEIGHBOURS] for n in indices]
-        ).astype(np.float32)
-        if calcium is not None:
-            for n in np.nonzero(calcium != 1)[0]:
-                calcium_maps = self.scans[self.scan[indices[n]]].calcium(self.index[indices[n]] + offsets)
-                result[n] += (calcium[n] - 1) * MAP_HU * calcium_maps
-        return result
+        scans, places = self.scan[indices], self.index[indices][:, None] + offsets
+        hu, maps, heart = (self.firsts[kind][scans] for kind in ("hu", "maps", "heart"))
+        map_rows = np.stack([self.scans[n].map_rows(place) for n, place in zip(scans, places, strict=True)])
+        map_rows = np.where(map_rows < 0, -1, map_rows + maps[:, None])
+        return hu[:, None] + places + MAX_NEIGHBOURS, map_rows, heart + self.index[indices]
+
+    def read(self, kind: str, rows: np.ndarray) -> np.ndarray:
+        """Read rows [...] of all scans' "hu", "maps" or "heart": [..., 224, 224] of the stored type, 0 for row −1."""
+        firsts, arrays = self.firsts[kind], self.arrays[kind]
+        values = np.zeros((rows.size, *arrays[0].shape[1:]), arrays[0].dtype)
+        for value, row, scan in zip(values, rows.flat, np.searchsorted(firsts, rows.flat, "right") - 1, strict=True):
+            if row >= 0:
+                value[:] = arrays[scan][row - firsts[scan]]
+        return values.reshape(*rows.shape, *values.shape[1:])
 
     def true_map(self, indices: np.ndarray) -> np.ndarray:
         """Return the HU/1000 that coronary calcium adds, float32 [n, 1, 224, 224], with negative lobes."""
@@ -295,12 +320,15 @@ class SliceDataset:
         """Return heart masks, bool [n, 224, 224]."""
         return np.stack([self.scans[self.scan[n]].slices.heart[self.index[n]] for n in indices])
 
-    def position_channels(self, indices: np.ndarray) -> np.ndarray:
-        """Return channels of `preprocessing.position_channels`, float32 [n, 3, 224, 224]."""
-        parts = [
-            preprocessing.position_channels(self.scans[self.scan[n]].slices, self.index[n : n + 1]) for n in indices
-        ]
-        return np.concatenate(parts)
+    def position_profiles(self, indices: np.ndarray) -> np.ndarray:
+        """Return the profiles of `preprocessing.position_channels` along i, j and k, float32 [n, 3, 224]."""
+        row, column = (slice(0, 1), slice(None)), (slice(None), slice(0, 1))
+        profiles = np.empty((len(indices), 3, preprocessing.SLICE_SIZE), np.float32)
+        for profile, n in zip(profiles, indices, strict=True):
+            slices, index = self.scans[self.scan[n]].slices, self.index[n : n + 1]
+            profile[0], _, profile[2] = preprocessing.position_channels(slices, index, row)[0, :, 0]
+            profile[1] = preprocessing.position_channels(slices, index, column)[0, 1, :, 0]
+        return profiles
 
     def network_input(
         self, indices: np.ndarray, neighbours: int, position: bool, size: int = preprocessing.SLICE_SIZE

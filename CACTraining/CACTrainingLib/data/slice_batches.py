@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from CACScoringLib.models.preprocessing import MAP_HU, SLICE_SIZE
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 
 from ..phantom.cohort.export import VISIBLE_CONTRAST_TO_NOISE
 from ..project.training_scan import DataError
-from .augmentation import SliceAugmentation, augment_slices
+from .augmentation import Changes, SliceAugmentation, augment_slices, draw_slice_changes
 from .datasets import SliceDataset
 
 HEART_MARGIN_PIXELS = 10
@@ -142,31 +143,95 @@ class BalancedSampler:
         return indices[np.argsort(self.data.position[indices], kind="stable")]
 
 
-def vary_slices(
-    data: SliceDataset,
+class SliceStore:
+    """Slices of a dataset for batches: on a graphics card where they fit there, else memory-mapped.
+
+    A processor reads the memory-mapped arrays, which are in its memory anyway once they were read.
+
+    Args:
+        device: Device of the training.
+    """
+
+    def __init__(self, data: SliceDataset, device: torch.device | str = "cpu") -> None:
+        self.data = data
+        self._on_card: dict[str, torch.Tensor] = {}
+        size = sum(array.nbytes for arrays in data.arrays.values() for array in arrays)
+        # The other half is for the training.
+        if torch.device(device).type == "cuda" and 2 * size <= torch.cuda.mem_get_info(device)[0]:
+            self.load(device)
+
+    def load(self, device: torch.device | str) -> None:
+        """Copy all slices to a device, in one tensor of each kind; a row −1 is empty."""
+        for kind, arrays in self.data.arrays.items():
+            empty = np.zeros((1, *arrays[0].shape[1:]), arrays[0].dtype)
+            parts = [torch.from_numpy(np.array(array)).to(device) for array in (*arrays, empty)]
+            self._on_card[kind] = torch.cat(parts)
+
+    def fetch(self, kind: str, rows: np.ndarray) -> torch.Tensor:
+        """Read rows of a kind (`SliceDataset.read`), or return the rows where the slices lie on the card."""
+        return torch.from_numpy(rows if self._on_card else self.data.read(kind, rows))
+
+    def values(self, kind: str, fetched: torch.Tensor) -> torch.Tensor:
+        """Return the slices that were fetched, float32."""
+        return (self._on_card[kind][fetched] if self._on_card else fetched).float()
+
+
+def draw_slices(
+    store: SliceStore,
     drawn: SliceDraw,
     config: SliceClassifierConfig | GeneratorConfig,
     augmentation: SliceAugmentation,
     generator: np.random.Generator,
     with_maps: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Changes:
+    """Fetch the slices of a batch, and draw their changes, for `vary_slices`. with_maps: True for map and heart too."""
+    data, factors = store.data, drawn.calcium
+    hu, maps, heart = data.rows(drawn.indices, config.neighbours)
+    is_scaled = (maps >= 0) & (factors != 1)[:, None]
+    batch = {
+        "hu": store.fetch("hu", hu),
+        "scaled": store.fetch("maps", maps[is_scaled]),
+        "scaled_at": torch.from_numpy(np.flatnonzero(is_scaled)),
+        "scaled_by": torch.from_numpy(np.repeat(factors - 1, is_scaled.sum(1)) * np.float32(MAP_HU)),
+    }
+    if with_maps:
+        batch |= {"maps": store.fetch("maps", maps[:, 0]), "heart": store.fetch("heart", heart)}
+        batch["calcium"] = torch.from_numpy(factors)
+    if config.position:
+        batch["places"] = torch.from_numpy(data.position_profiles(drawn.indices))
+    places = 3 * config.position
+    return batch | draw_slice_changes(len(hu), SLICE_SIZE, augmentation, generator, places)
+
+
+def vary_slices(store: SliceStore, batch: Changes, crop: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Augment slices as network input [n, C, crop, crop], and true map and heart [n, 2, crop, crop].
 
-    with_maps: False for neither map nor heart, [n, 0, crop, crop].
+    batch: From `draw_slices`; without maps in it there is neither map nor heart, [n, 0, crop, crop].
     """
-    hu = data.hu(drawn.indices, config.neighbours, drawn.calcium)
-    empty = np.empty((len(hu), 0, *hu.shape[2:]), np.float32)
-    extra = data.position_channels(drawn.indices) if config.position else empty
+    extra = None
+    if "places" in batch:
+        i, j, k = batch["places"].unbind(1)
+        extra = torch.stack(torch.broadcast_tensors(i[:, None, :], j[:, :, None], k[:, None, :]), 1)
     maps = None
-    if with_maps:
-        calcium = data.true_map(drawn.indices) * drawn.calcium[:, None, None, None]
-        maps = np.concatenate([calcium, data.heart(drawn.indices)[:, None]], 1, dtype=np.float32)
-    x, augmented_maps = augment_slices(hu, extra, augmentation, generator, maps)
-    if augmented_maps is None:
-        augmented_maps = x[:, :0]
-    return x.contiguous(memory_format=torch.channels_last), augmented_maps
+    if "maps" in batch:
+        calcium = store.values("maps", batch["maps"]) * batch["calcium"][:, None, None]
+        maps = torch.stack([calcium, store.values("heart", batch["heart"])], 1)
+    x, augmented_maps = augment_slices(scaled_hu(store, batch), extra, batch, crop, maps)
+    return x, x[:, :0] if augmented_maps is None else augmented_maps
+
+
+def scaled_hu(store: SliceStore, batch: Changes) -> torch.Tensor:
+    """Return slices and their neighbours with scaled calcium, HU float32 [n, C, 224, 224]."""
+    hu = store.values("hu", batch["hu"])
+    if len(batch["scaled_at"]):
+        maps = store.values("maps", batch["scaled"]) * batch["scaled_by"][:, None, None]
+        hu.flatten(0, 1).index_add_(0, batch["scaled_at"], maps)
+    return hu
 
 
 def near_heart(heart: torch.Tensor) -> torch.Tensor:
     """Return True for pixels within HEART_MARGIN_PIXELS of the heart [n, 1, j, i] (0 to 1), bool of the same shape."""
-    return functional.max_pool2d(heart, 2 * HEART_MARGIN_PIXELS + 1, 1, HEART_MARGIN_PIXELS) > 0.5
+    side, margin = 2 * HEART_MARGIN_PIXELS + 1, HEART_MARGIN_PIXELS
+    # Rows and columns one after the other: 21 times fewer comparisons.
+    along_rows = functional.max_pool2d(heart, (1, side), 1, (0, margin))
+    return functional.max_pool2d(along_rows, (side, 1), 1, (margin, 0)) > 0.5

@@ -1,24 +1,49 @@
 """Patches of digital patients for the territory network, as different scanners would show them.
 
-All random numbers come from the caller's generator. HU are varied before windowing, so that effects of the scanner
-(noise, kernel, slices, field of view) are in HU and mm. MONAI simulates none of slices, streaks and field of view.
+`draw_patches` cuts voxels and draws changes, `augment_patches` applies them to all patches on their device, as in
+`augmentation`. HU are varied before windowing, so that effects of the scanner (noise, kernel, slices, field of view)
+are in HU and mm. MONAI simulates none of slices, streaks and field of view.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from CACScoringLib.core.ct import AIR_HU
 from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import TERRITORIES
-from CACScoringLib.models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
+from CACScoringLib.models.preprocessing import (
+    TERRITORY_PATCH,
+    TERRITORY_SPACING_MM,
+    TERRITORY_WINDOWS_HU,
+    territory_input,
+)
 
-from .augmentation import centred_places, cut_box, gaussian_blur, random_rotation, random_scale, sample_at, smooth_field
-from .territory_volumes import POSSIBLE, TerritoryVolume, add_dense
+from .augmentation import (
+    Changes,
+    affine_knots,
+    as_tensors,
+    blur_kernels,
+    box_around,
+    cut_box,
+    cut_boxes,
+    filter_planes,
+    gathered,
+    inside_all,
+    per_sample,
+    random_rotation,
+    random_scale,
+    seeded,
+    smooth_field,
+)
+from .territory_volumes import HIGHEST_HU, POSSIBLE, TerritoryVolume, add_dense, dense_voxels
 
 SIZE, STEP_MM = TERRITORY_PATCH, TERRITORY_SPACING_MM[0]
 BORDERS = (
@@ -39,6 +64,7 @@ CALCIFYING = sorted({TERRITORIES.index(territory) for territory, _ in POSSIBLE.v
 """Labels of TERRITORIES that hold the calcium of `territory_volumes.POSSIBLE`."""
 UNKNOWN = 255
 """Label of voxels outside the field of view."""
+_POINTS = ("dense", "specks", "possible")
 
 
 @dataclass(frozen=True)
@@ -115,21 +141,86 @@ def plain_patch(volume: TerritoryVolume) -> tuple[Patch, tuple[int, int, int]]:
     return _as_patch(hu, labels, heart, np.stack(shares)), low
 
 
-def random_patch(volume: TerritoryVolume, settings: TerritoryAugmentation, generator: np.random.Generator) -> Patch:
-    """Draw an augmented patch of a patient."""
-    g = generator
+def draw_patches(
+    volumes: Sequence[TerritoryVolume],
+    settings: TerritoryAugmentation,
+    generator: np.random.Generator,
+    borders: Sequence[list[np.ndarray]] | None = None,
+) -> Changes:
+    """Cut a patch from each patient, and draw its changes, for `augment_patches`.
+
+    borders: `border_places` of the patients, where known, which take longer than all else.
+    """
+    drawn = [
+        _draw_patch(volume, border_places(volume.labels) if borders is None else borders[n], settings, generator)
+        for n, volume in enumerate(volumes)
+    ]
+    knots = [places for places, *_ in drawn]
+    boxes, grid = cut_boxes([[volume.hu, volume.labels, volume.heart] for volume in volumes], knots, AIR_HU)
+    shape = boxes.shape[2:]
+    points: dict[str, list[np.ndarray]] = {f"{kind}_{part}": [] for kind in _POINTS for part in ("at", "value")}
+    for n, (volume, (places, dense, specks, _)) in enumerate(zip(volumes, drawn, strict=True)):
+        low = box_around(places, volume.hu.shape)[0]
+        index, share, label = volume.possible
+        parts = {"dense": dense, "specks": specks, "possible": (index, share)}
+        channels = np.searchsorted(CALCIFYING, label) + n * len(CALCIFYING)
+        for kind, (voxels, values) in parts.items():
+            place = np.stack(np.unravel_index(voxels, volume.hu.shape)) - low[:, None]
+            inside = ((place >= 0) & (place < np.reshape(shape, (3, 1)))).all(0)
+            cube = np.ravel_multi_index(place[:, inside], shape)
+            points[f"{kind}_at"].append(cube + (channels[inside] if kind == "possible" else n) * int(np.prod(shape)))
+            points[f"{kind}_value"].append(values[inside].astype(np.float32))
+    batch = {"boxes": boxes, "knots": grid, **gathered([changes for *_, changes in drawn])}
+    batch |= {name: np.concatenate(parts) for name, parts in points.items()}
+    if "blur" in batch:
+        batch["blur"] = blur_kernels(batch["blur"])
+    return {**as_tensors(batch), "seed": torch.tensor(int(generator.integers(2**62)))}
+
+
+def augment_patches(batch: Changes) -> Changes:
+    """Return augmented patches: the fields of `Patch` by name, with a first axis of patients."""
+    hu, volume_labels, heart = batch["boxes"].float().unbind(1)
+    values = torch.zeros((len(hu), 2 + len(CALCIFYING), *hu.shape[1:]), device=hu.device)
+    values[:, 0] = _with_points(_with_points(hu, batch, "dense").clamp_(max=HIGHEST_HU), batch, "specks")
+    values[:, 0] -= AIR_HU
+    values[:, 1] = heart
+    values[:, 2:] = _with_points(torch.zeros_like(values[:, 2:]), batch, "possible")
+    grid = smooth_field(batch["knots"], SIZE).permute(0, 2, 3, 4, 1)
+    sampled = functional.grid_sample(values, grid, align_corners=False)
+    labels = functional.grid_sample(volume_labels[:, None], grid, mode="nearest", align_corners=False)[:, 0]
+    inside = inside_all(batch["inside"])
+    x = torch.where(inside, _vary_scanner(sampled[:, 0] + AIR_HU, batch), AIR_HU)
+    windows = [((x - low) / (high - low)).clamp_(0, 1) for low, high in TERRITORY_WINDOWS_HU]
+    return {
+        "x": torch.stack(windows, 1),
+        "labels": torch.where(inside, labels.long(), UNKNOWN),
+        "heart": ((sampled[:, 1] >= 0.5) & inside).float(),
+        "possible": sampled[:, 2:],
+    }
+
+
+def _with_points(values: torch.Tensor, batch: Changes, kind: str) -> torch.Tensor:
+    """Add values at flat places to a tensor."""
+    return values.flatten().index_add_(0, batch[f"{kind}_at"], batch[f"{kind}_value"]).view(values.shape)
+
+
+def _draw_patch(
+    volume: TerritoryVolume, borders: list[np.ndarray], settings: TerritoryAugmentation, g: np.random.Generator
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], dict[str, Any]]:
+    """Draw the places of a patch's knots, its dense voxels, its specks, and its changes."""
     gains = (float(g.choice([0.0, 1.0, 1.0, 2.0])), float(g.choice([0.0, 1.0, 1.0, 2.0])))
-    hu = _add_specks(add_dense(volume, *gains), volume, settings, g)
+    voxels, values = dense_voxels(volume, *gains)
+    specks = _draw_specks(volume, borders, settings, g)
     middle = np.array(heart_centre(volume))
     if g.random() < settings.elsewhere_share:
         centre = g.uniform(0, volume.hu.shape)
     else:
         centre = middle + g.uniform(-1, 1, 3) * settings.off_centre_mm / STEP_MM
-    places = _draw_places(centre, settings, g)
-    sampled = sample_at([hu - AIR_HU, volume.heart, *possible(volume)], places)
-    x = _vary_scanner(sampled[0] + AIR_HU, settings, g)
-    patch = x.numpy(), sample_at([volume.labels], places, "nearest")[0].numpy(), sampled[1].numpy() >= 0.5
-    return _as_patch(*_limit_field_of_view(*patch, middle - centre, settings, g), sampled[2:].numpy())
+    matrix = random_rotation(settings.turn_degrees, settings.tilt_degrees, g) * random_scale(settings.scale, g)
+    reach = g.uniform(0, settings.displacement_mm) / STEP_MM
+    knots = affine_knots(SIZE, matrix, centre, 5) + reach * g.uniform(-1, 1, (3, 5, 5, 5))
+    changes = _draw_scanner(settings, g)
+    return knots, (voxels, values), specks, {**changes, "inside": _field_of_view(middle - centre, settings, g)}
 
 
 def heart_centre(volume: TerritoryVolume) -> tuple[float, float, float]:
@@ -173,53 +264,64 @@ def _as_patch(hu: np.ndarray, labels: np.ndarray, heart: np.ndarray, possible: n
     )
 
 
-def _add_specks(
-    hu: np.ndarray, volume: TerritoryVolume, settings: TerritoryAugmentation, g: np.random.Generator
-) -> np.ndarray:
-    anywhere, borders = np.flatnonzero(volume.labels), border_places(volume.labels)
+def _draw_specks(
+    volume: TerritoryVolume, borders: list[np.ndarray], settings: TerritoryAugmentation, g: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw dense spots: flat voxels, and the HU that they add."""
+    shape = volume.hu.shape
+    anywhere = np.flatnonzero(volume.labels)
+    voxels, values = [np.zeros(0, np.int64)], [np.zeros(0)]
     for _ in range(int(g.integers(settings.specks + 1))):
         at_border = borders and g.random() < settings.border_share
         places = borders[g.integers(len(borders))] if at_border else anywhere
-        at = np.array(np.unravel_index(places[g.integers(len(places))], hu.shape))
+        at = np.array(np.unravel_index(places[g.integers(len(places))], shape))
         size = g.uniform(0.25, 1.6, 3)
-        low, high = np.maximum(at - 4, 0), np.minimum(at + 5, hu.shape)
-        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        offset = np.ogrid[box]
+        low, high = np.maximum(at - 4, 0), np.minimum(at + 5, shape)
+        offset = np.ogrid[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
         square = sum(((o - a) / s) ** 2 for o, a, s in zip(offset, at, size, strict=True))
-        hu[box] += (math.exp(g.uniform(math.log(40), math.log(1500))) * np.exp(-0.5 * square)).astype(np.float32)
-    return hu
+        values.append((math.exp(g.uniform(math.log(40), math.log(1500))) * np.exp(-0.5 * square)).ravel())
+        voxels.append(np.ravel_multi_index(np.broadcast_arrays(*offset), shape).ravel())
+    return np.concatenate(voxels), np.concatenate(values)
 
 
-def _draw_places(centre: np.ndarray, settings: TerritoryAugmentation, g: np.random.Generator) -> torch.Tensor:
-    """Draw the places of a patch's voxels in the volume, in voxels (k, j, i)."""
-    matrix = random_rotation(settings.turn_degrees, settings.tilt_degrees, g) * random_scale(settings.scale, g)
-    places = centred_places(SIZE, matrix)
-    reach = g.uniform(0, settings.displacement_mm) / STEP_MM
-    return places + torch.from_numpy(centre).float() + reach * smooth_field(3, SIZE, g, 5).permute(1, 2, 3, 0)
-
-
-def _vary_scanner(hu: torch.Tensor, settings: TerritoryAugmentation, g: np.random.Generator) -> torch.Tensor:
-    tissue = ((hu + 20) / 40).clamp(0, 1)
-    hu = hu + float(g.uniform(0, settings.tissue_hu)) * smooth_field(1, SIZE, g)[0] * tissue
+def _draw_scanner(settings: TerritoryAugmentation, g: np.random.Generator) -> dict[str, Any]:
+    """Draw the effects of a scanner; those that a patch does not have are left out."""
+    changes: dict[str, Any] = {"tissue": g.uniform(0, settings.tissue_hu) * g.uniform(-1, 1, (1, 4, 4, 4))}
     if g.random() < 0.5:
-        hu = _thicken(hu, float(g.uniform(2.0, settings.thickest_mm)), float(g.uniform(0.5, 1.0)), g)
+        changes["thick"] = _thickening(float(g.uniform(2.0, settings.thickest_mm)), float(g.uniform(0.5, 1.0)), g)
     kind = g.random()
     if kind < 0.35:
-        hu = gaussian_blur(hu[None], float(g.uniform(0.5, settings.blur_mm)) / STEP_MM)[0]
+        changes |= {"blur": float(g.uniform(0.5, settings.blur_mm)) / STEP_MM, "detail": -1.0}
     elif kind < 0.65:
-        hu = hu + float(g.uniform(0, settings.sharpening)) * (hu - gaussian_blur(hu[None], 0.7)[0])
-    hu = hu + float(g.uniform(0, settings.shade_hu)) * smooth_field(1, SIZE, g, 3)[0]
-    noise = torch.from_numpy(g.standard_normal(hu.shape, np.float32))
-    hu = hu + float(settings.noise_hu * g.random() ** 2) * noise
-    if g.random() < 0.3:
-        rows = torch.from_numpy(g.standard_normal((SIZE, SIZE, 1), np.float32))
-        hu = hu + float(g.uniform(0, settings.streak_hu)) * rows
-    gain, offset = 1 + g.uniform(-1, 1) * settings.gain, g.uniform(-1, 1) * settings.offset_hu
-    return (hu - AIR_HU) * float(gain) + float(AIR_HU + offset)
+        changes |= {"blur": 0.7, "detail": g.uniform(0, settings.sharpening)}
+    changes["shade"] = g.uniform(0, settings.shade_hu) * g.uniform(-1, 1, (1, 3, 3, 3))
+    changes["noise"] = settings.noise_hu * g.random() ** 2
+    changes["streaks"] = g.uniform(0, settings.streak_hu) if g.random() < 0.3 else 0.0
+    changes["gain"] = 1 + g.uniform(-1, 1) * settings.gain
+    changes["offset"] = AIR_HU + g.uniform(-1, 1) * settings.offset_hu
+    return changes
 
 
-def _thicken(hu: torch.Tensor, thickness_mm: float, spacing_share: float, g: np.random.Generator) -> torch.Tensor:
-    """Average to slices of a thickness and spacing (a share of it), and resample to the former slices."""
+def _vary_scanner(hu: torch.Tensor, batch: Changes) -> torch.Tensor:
+    """Show patches as other scanners would. hu: [n, k, j, i]."""
+    tissue = ((hu + 20) / 40).clamp_(0, 1)
+    hu = hu + smooth_field(batch["tissue"], SIZE)[:, 0] * tissue
+    if "thick" in batch:
+        part = hu[batch["thick_at"]]
+        hu[batch["thick_at"]] = (batch["thick"] @ part.flatten(2)).view(part.shape)
+    if "blur" in batch:
+        part = hu[batch["blur_at"]]
+        hu[batch["blur_at"]] = part + per_sample(batch["detail"], 4) * (part - filter_planes(part, batch["blur"]))
+    noise, streaks, gain, offset = (per_sample(batch[name], 4) for name in ("noise", "streaks", "gain", "offset"))
+    generator = seeded(batch["seed"], hu.device)
+    hu += smooth_field(batch["shade"], SIZE)[:, 0]
+    hu += torch.randn(hu.shape, generator=generator, device=hu.device).mul_(noise)
+    hu += torch.randn((*hu.shape[:3], 1), generator=generator, device=hu.device) * streaks
+    return (hu - AIR_HU).mul_(gain).add_(offset)
+
+
+def _thickening(thickness_mm: float, spacing_share: float, g: np.random.Generator) -> np.ndarray:
+    """Return the matrix [SIZE, SIZE] that averages slices to a thickness and spacing (a share of it), and resamples."""
     spacing = thickness_mm * spacing_share / STEP_MM
     voxels = np.arange(SIZE)
     middles = np.arange(g.uniform(-spacing, 0), SIZE + spacing, spacing)
@@ -233,19 +335,14 @@ def _thicken(hu: torch.Tensor, thickness_mm: float, spacing_share: float, g: np.
     slices /= slices.sum(1, keepdims=True)
     back = overlaps(spacing).T
     back /= back.sum(1, keepdims=True)
-    operator = torch.from_numpy((back @ slices).astype(np.float32))
-    return (operator @ hu.reshape(SIZE, -1)).reshape(hu.shape)
+    return back @ slices
 
 
-def _limit_field_of_view(
-    hu: np.ndarray,
-    labels: np.ndarray,
-    heart: np.ndarray,
-    middle: np.ndarray,
-    settings: TerritoryAugmentation,
-    g: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Set air outside a random field of view. middle: heart's middle from the patch's centre, before its rotation."""
+def _field_of_view(middle: np.ndarray, settings: TerritoryAugmentation, g: np.random.Generator) -> np.ndarray:
+    """Draw a field of view: along each axis, True for voxels inside, bool [3, SIZE].
+
+    middle: heart's middle from the patch's centre, before its rotation.
+    """
     reach = np.full((3, 2), 1e6)
     dedicated = g.random() < settings.dedicated_share
     side = g.uniform(160, 260) if dedicated else g.uniform(280, 500)
@@ -253,10 +350,6 @@ def _limit_field_of_view(
     reach[0] = g.uniform(55, 110, 2) if dedicated else 1e6
     if not dedicated and g.random() < settings.cut_share:
         reach[0, int(g.integers(2))] = g.uniform(-20, 60)
+    low, high = (reach / STEP_MM).T
     place = np.arange(SIZE) - (SIZE - 1) / 2
-    for axis, (low, high) in enumerate(reach / STEP_MM):
-        outside = (place < middle[axis] - low) | (place > middle[axis] + high)
-        part = [slice(None)] * 3
-        part[axis] = outside
-        hu[tuple(part)], labels[tuple(part)], heart[tuple(part)] = AIR_HU, UNKNOWN, False
-    return hu, labels, heart
+    return (place >= (middle - low)[:, None]) & (place <= (middle + high)[:, None])

@@ -178,12 +178,19 @@ def _possible(patient: Patient, frame: HeartFrame) -> list[tuple[PointCloud, flo
     return clouds
 
 
-def add_dense(volume: TerritoryVolume, plaque_gain: float = 1.0, deposit_gain: float = 1.0) -> np.ndarray:
-    """Return HU float32 [k, j, i] with calcium and metal, scaled by gains."""
+def add_dense(volume: TerritoryVolume) -> np.ndarray:
+    """Return HU float32 [k, j, i] with calcium and metal."""
     hu = volume.hu.astype(np.float32).ravel()
-    for (index, value, _), gain in ((volume.plaques, plaque_gain), (volume.deposits, deposit_gain)):
-        np.add.at(hu, index, gain * value)
+    np.add.at(hu, *dense_voxels(volume))
     return np.minimum(hu, HIGHEST_HU, out=hu).reshape(volume.hu.shape)
+
+
+def dense_voxels(
+    volume: TerritoryVolume, plaque_gain: float = 1.0, deposit_gain: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return flat voxels with calcium and metal, and the HU that they add, scaled by gains."""
+    parts = ((volume.plaques, plaque_gain), (volume.deposits, deposit_gain))
+    return np.concatenate([part[0] for part, _ in parts]), np.concatenate([gain * part[1] for part, gain in parts])
 
 
 def _paint(

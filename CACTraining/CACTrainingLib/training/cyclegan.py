@@ -23,12 +23,12 @@ from CACScoringLib.networks.van_velzen import Generator, build
 
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import SliceDataset
-from ..data.slice_batches import BalancedSampler, Sampling, near_heart, vary_slices
+from ..data.slice_batches import BalancedSampler, Sampling, SliceStore, draw_slices, near_heart, vary_slices
 from .decomposition_metrics import collapse, map_metrics, sample_slices
 from .loop import Task, channels_last
 from .sample_pictures import decomposition_picture, slices_to_picture
 from .settings import LoopSettings
-from .weak_labels import NOWHERE, add_spots, draw_spots, label_loss, lesion_loss, map_loss
+from .weak_labels import NOWHERE, add_spots, draw_spots, label_loss, lesion_loss, map_loss, paint_spots
 
 DISCRIMINATORS = ("with_calcium", "without_calcium")
 
@@ -83,7 +83,10 @@ class CycleTraining:
 
 
 class CycleTask(Task[CycleTraining]):
-    """Training of the generators and discriminators. start: The generator that G_R begins as."""
+    """Training of the generators and discriminators.
+
+    start: The generator that G_R begins as. device: Device of the training.
+    """
 
     exported = "remove"
     better = "auc"
@@ -94,10 +97,12 @@ class CycleTask(Task[CycleTraining]):
         training: SliceDataset,
         validation: SliceDataset,
         start: nn.Module | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         torch.manual_seed(settings.loop.seed)
         self.config, self.settings = settings.network, settings
         self.training, self.validation = training, validation
+        self.store = SliceStore(training, device)
         first_bias = settings.first_bias
         self.modules = {"remove": new_generator(self.config, first_bias) if start is None else start}
         optimizer_modules: dict[str, tuple[str, ...]] = {"generators": ("remove",)}
@@ -137,17 +142,25 @@ class CycleTask(Task[CycleTraining]):
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = self.sampler.draw(generator, self.settings.batch_size)
-        x, maps = vary_slices(self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=True)
-        is_near_heart = near_heart(maps[:, 1:])
-        visible = torch.from_numpy(drawn.visible)
-        region = is_near_heart if self.settings.near_heart else torch.ones_like(is_near_heart)
-        batch = {"x": x, "visible": visible, "near_heart": region}
+        batch = draw_slices(self.store, drawn, self.config, self.settings.augmentation, generator, with_maps=True)
+        batch["visible"] = torch.from_numpy(drawn.visible)
+        batch["has_map"] = torch.from_numpy(self.training.has_map[drawn.indices])
         if self.settings.spot_weight:
-            batch["spots"] = draw_spots(is_near_heart[~visible], generator)
-            batch["with_spots"] = add_spots(x[~visible], batch["spots"], self.config.neighbours, generator)
-        if self.settings.truth_weight or self.settings.automatic_weight:
-            batch["true"], batch["has_map"] = maps[:, :1], torch.from_numpy(self.training.has_map[drawn.indices])
+            batch |= draw_spots(int((~drawn.visible).sum()), self.config.neighbours, generator)
         return batch
+
+    def augment(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        x, maps = vary_slices(self.store, batch, self.settings.augmentation.crop)
+        is_near_heart = near_heart(maps[:, 1:])
+        region = is_near_heart if self.settings.near_heart else torch.ones_like(is_near_heart)
+        augmented = {"x": x, "visible": batch["visible"], "near_heart": region}
+        if self.settings.spot_weight:
+            n = len(x) - len(batch["spot_place"])  # slices with calcium come first
+            augmented["spots"] = paint_spots(is_near_heart[n:], batch)
+            augmented["with_spots"] = add_spots(x[n:], augmented["spots"], batch["spot_shares"])
+        if self.settings.truth_weight or self.settings.automatic_weight:
+            augmented |= {"true": maps[:, :1], "has_map": batch["has_map"]}
+        return augmented
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         seed = np.random.SeedSequence([self.settings.loop.seed, fabric.global_rank, number]).generate_state(1)[0]

@@ -29,7 +29,7 @@ from CACScoringLib.networks.configs import GeneratorConfig
 
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import SliceDataset
-from ..data.slice_batches import BalancedSampler, Sampling, near_heart, vary_slices
+from ..data.slice_batches import BalancedSampler, Sampling, SliceStore, draw_slices, near_heart, vary_slices
 from ..project.training_scan import DataError
 from .cyclegan import CycleTask, CycleTraining, new_generator
 from .decomposition_metrics import collapse, map_metrics, sample_slices
@@ -85,7 +85,10 @@ _CALCIUM = 0.01
 
 
 class SupervisedTask(Task[SupervisedTraining]):
-    """Training of a generator on true maps. start: Initial network. Raises DataError if true maps are missing."""
+    """Training of a generator on true maps.
+
+    start: Initial network. device: Device of the training. Raises DataError if true maps are missing.
+    """
 
     exported = "remove"
     better = "overlap"
@@ -96,6 +99,7 @@ class SupervisedTask(Task[SupervisedTraining]):
         training: SliceDataset,
         validation: SliceDataset,
         start: nn.Module | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         for data, name in ((training, "train on"), (validation, "validate on")):
             if not (data.has_map & data.visible).any():
@@ -108,6 +112,7 @@ class SupervisedTask(Task[SupervisedTraining]):
         network = channels_last(new_generator(settings.network, settings.first_bias) if start is None else start)
         self.config, self.settings = settings.network, settings
         self.training, self.validation = training, validation
+        self.store = SliceStore(training, device)
         self.modules = {"remove": network}
         self.optimizers = {"remove": torch.optim.Adam(network.parameters(), settings.learning_rate)}
         self.sampler = BalancedSampler(training, settings.sampling, known_maps=True)
@@ -116,7 +121,10 @@ class SupervisedTask(Task[SupervisedTraining]):
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = self.sampler.draw(generator, self.settings.batch_size)
-        x, maps = vary_slices(self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=True)
+        return draw_slices(self.store, drawn, self.config, self.settings.augmentation, generator, with_maps=True)
+
+    def augment(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        x, maps = vary_slices(self.store, batch, self.settings.augmentation.crop)
         return {"x": x, "map": maps[:, :1], "near_heart": near_heart(maps[:, 1:])}
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
@@ -172,9 +180,9 @@ def train(options: RunOptions, settings: SupervisedTraining | CycleTraining, pro
     with training_run(options, "decomposition", settings, PRESETS, progress) as run:
         data, training, validation = run.gather_slices()
         if isinstance(settings, SupervisedTraining):
-            task: Task[object] = SupervisedTask(settings, training, validation, start)
+            task: Task[object] = SupervisedTask(settings, training, validation, start, run.fabric.device)
         else:
-            task = CycleTask(settings, training, validation, start)
+            task = CycleTask(settings, training, validation, start, run.fabric.device)
         outcome = run.train(task)
         evaluation = partial(evaluate, settings=settings, data=validation)
         return run.write_model(settings, data.describe(options.annotator), outcome, evaluation, INTENDED_USE)

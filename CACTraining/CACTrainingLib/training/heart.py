@@ -30,7 +30,7 @@ from CACScoringLib.models.preprocessing import HEART_PATCH, heart_grid
 from CACScoringLib.networks.configs import HeartNetConfig
 from CACScoringLib.networks.van_velzen import build
 
-from ..data.augmentation import UNCHANGED, PatchAugmentation, augment_patch
+from ..data.augmentation import UNCHANGED, PatchAugmentation, augment_patches, draw_patches
 from ..data.datasets import HeartVolume, load_volume
 from ..data.heart_scans import outlined_scans
 from ..project.training_scan import TrainingScan
@@ -122,18 +122,18 @@ class HeartTask(Task[HeartTraining]):
         self.watched = self._fixed_patches(list(validation))
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
-        parts = []
+        scans = []
         # Rounded at random, so that a share that is no whole number of patches holds on average.
         with_heart = int(self.settings.batch_size * self.settings.present_share + generator.random())
         for number in range(self.settings.batch_size):
             listed = generator.random() < self.settings.listed_share
             scan = self.training[generator.choice(self.pools[-1] if listed else self.pools[0])]
-            centre = patch_centre(scan, number < with_heart, generator)
-            parts.append(
-                augment_patch(scan.volume, scan.heart, centre, HEART_PATCH, self.settings.augmentation, generator)
-            )
-        x, heart = (torch.stack(part) for part in zip(*parts, strict=True))
-        return {"x": x.contiguous(memory_format=torch.channels_last_3d), "heart": heart}
+            scans.append((scan.volume, scan.heart, patch_centre(scan, number < with_heart, generator)))
+        return draw_patches(scans, HEART_PATCH, self.settings.augmentation, generator)
+
+    def augment(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        x, heart = augment_patches(batch)
+        return {"x": x, "heart": heart}
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         loss = dice_loss(self.modules["heart"](batch["x"], logits=True), batch["heart"])
@@ -167,12 +167,13 @@ class HeartTask(Task[HeartTraining]):
 
     def _fixed_patches(self, scans: list[HeartVolume]) -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng([self.settings.loop.seed, 6])
-        parts = []
+        chosen = []
         for number in range(self.settings.validation_patches):
             scan = scans[number // 2 % len(scans)]
             centre = triple(round(c) for c in patch_centre(scan, number % 2 == 0, generator))
-            parts.append(augment_patch(scan.volume, scan.heart, centre, HEART_PATCH, UNCHANGED, generator))
-        x, heart = (torch.stack(part).numpy() for part in zip(*parts, strict=True))
+            chosen.append((scan.volume, scan.heart, centre))
+        parts = [augment_patches(draw_patches([one], HEART_PATCH, UNCHANGED, generator)) for one in chosen]
+        x, heart = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
         return x, heart > 0
 
 

@@ -77,8 +77,12 @@ class Task(Generic[Settings]):
     gradients: GradientHistory
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
-        """Make one batch; called in a separate thread."""
+        """Read one batch and draw its random changes; called in a separate thread."""
         raise NotImplementedError
+
+    def augment(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Apply the changes to a batch on the training's device, where its tensors of one or more axes lie."""
+        return batch
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         """Take one step with all optimizers; return the values to plot, detached."""
@@ -141,6 +145,8 @@ class Outcome:
         best_step: Steps done at the best validation.
         processes: Number of processes, each of which takes its own batch in every step.
         arithmetic: Machine, precision and largest norm of a gradient (`_arithmetic`).
+        preparation_seconds: Time before the loop, since the training began or was resumed.
+        training_seconds: Time spent in the loop since then, except for validations.
     """
 
     weights: dict[str, torch.Tensor]
@@ -150,6 +156,14 @@ class Outcome:
     best_step: int = 0
     processes: int = 1
     arithmetic: dict[str, Any] = field(default_factory=dict)
+    preparation_seconds: float = 0.0
+    training_seconds: float = 0.0
+
+    def report_times(self, seconds: float, progress: Progress) -> None:
+        """Report the times of preparing, training and validating. seconds: Time of the whole run."""
+        preparing, training = self.preparation_seconds, self.training_seconds
+        validating = seconds - preparing - training
+        progress.note(f"Preparing took {preparing:.0f} s, training {training:.0f} s, validating {validating:.0f} s.")
 
     def facts(self) -> dict[str, Any]:
         """Return the facts for a model card."""
@@ -194,7 +208,7 @@ def train(
     run.note_precision()
     state = run.state
     writer = closing(Curves(folder, state.step)) if fabric.is_global_zero else nullcontext()
-    with writer as curves, closing(_prefetched(task, settings, state.step, fabric.global_rank)) as batches:
+    with writer as curves, closing(_prefetched(task, settings, state.step, fabric)) as batches:
         if curves:
             progress.note(f"Curves, also while it runs: tensorboard --logdir {folder} (pip install tensorboard)")
         try:
@@ -216,6 +230,7 @@ def train(
         state.best_step,
         fabric.world_size,
         _arithmetic(fabric, state),
+        training_seconds=time.monotonic() - run.begun - run.validation_seconds,
     )
 
 
@@ -224,7 +239,7 @@ def _with_sound_gradients(fabric: Fabric, task: Task[object], settings: LoopSett
     if not uses_bfloat16(fabric) or fabric.device.type != "cpu":
         return fabric
     start = time.monotonic()
-    differences = gradient_differences(task, _numbered_batch(task, settings.seed, 0, 0), fabric)
+    differences = gradient_differences(task, _numbered_batch(task, settings.seed, fabric, 0), fabric)
     worst, difference = max(differences.items(), key=lambda item: item[1], default=("", 0.0))
     found = (
         f"Gradients in bfloat16 and float32 compared in {time.monotonic() - start:.1f} s: they differ by at most "
@@ -291,6 +306,7 @@ class _Run:
         self.best_weights: dict[str, torch.Tensor] = {}
         self.healthy: dict[str, Any] | None = None
         self._last = time.monotonic()
+        self.begun, self.validation_seconds = self._last, 0.0
         task.gradients = GradientHistory()
 
     def note_precision(self) -> None:
@@ -449,41 +465,55 @@ def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Te
     """Train until the end, validating on the way. curves: None except in the first process."""
     task, settings, state = run.task, run.settings, run.state
     last_report = -math.inf
-    unlogged: list[dict[str, float]] = []
+    unlogged: list[dict[str, torch.Tensor]] = []
     while run.fraction_done() < 1 and not run.out_of_patience():
         run.set_rate()
-        batch = {name: tensor.to(run.fabric.device) for name, tensor in next(batches).items()}
+        batch = next(batches)
         for module in task.modules.values():
             module.train()
         task.gradients.step = state.step
-        values = {name: float(value) for name, value in task.step(batch, run.fabric, state.step).items()}
-        if run.fabric.device.type == "cpu" or not all(map(math.isfinite, values.values())):
-            run.check_gradients()  # their norms would have to be fetched from a GPU
-        if not all(map(math.isfinite, values.values())):
-            message = (
-                f"The loss is no longer a number at step {state.step} ({values}). Go on from the last checkpoint with "
-                "--resume, or start anew with a lower learning_rate."
-            )
-            raise TrainingError(message)
+        unlogged.append(task.step(batch, run.fabric, state.step))
+        if run.fabric.device.type == "cpu":  # from a card they would have to be fetched
+            run.check_gradients()
         run.average()
         state.step += 1
-        unlogged.append(values)
         run.tick()
         if time.monotonic() - last_report > 1:
             progress.counted(round(1000 * min(1.0, run.fraction_done())), 1000)
             last_report = time.monotonic()
         is_last_step = run.fraction_done() >= 1
-        if state.step % LOG_EVERY_STEPS == 0 or state.step % settings.validate_every == 0 or is_last_step:
+        is_logged = state.step % LOG_EVERY_STEPS == 0 or is_last_step
+        is_validated = state.step % settings.validate_every == 0 or is_last_step
+        if is_logged or is_validated:
             run.check_gradients()
-        if curves and (state.step % LOG_EVERY_STEPS == 0 or is_last_step):
-            names = dict.fromkeys(name for losses in unlogged for name in losses)
-            means = {name: sum(losses.get(name, 0.0) for losses in unlogged) / len(unlogged) for name in names}
-            curves.write("training", state.step, state.seconds, means)
-            unlogged = []
-        if state.step % settings.validate_every == 0 or is_last_step:
+            fetched = _fetch(unlogged, state.step)
+            if curves and is_logged:
+                names = dict.fromkeys(name for losses in fetched for name in losses)
+                means = {name: sum(losses.get(name, 0.0) for losses in fetched) / len(fetched) for name in names}
+                curves.write("training", state.step, state.seconds, means)
+            unlogged = [] if is_logged else unlogged
+        if is_validated:
+            start = time.monotonic()
             _validate(run, curves, progress)
+            run.validation_seconds += time.monotonic() - start
             run.tick()
             run.save()
+
+
+def _fetch(losses: list[dict[str, torch.Tensor]], step: int) -> list[dict[str, float]]:
+    """Return the losses of the last steps as numbers. Raises TrainingError if one is not finite.
+
+    A card is asked for them together, because each time it has to finish its work first. step: Steps done.
+    """
+    fetched = [{name: float(value) for name, value in values.items()} for values in losses]
+    for number, values in enumerate(fetched, step - len(fetched)):
+        if not all(map(math.isfinite, values.values())):
+            message = (
+                f"The loss is no longer a number at step {number} ({values}). Go on from the last checkpoint with "
+                "--resume, or start anew with a lower learning_rate."
+            )
+            raise TrainingError(message)
+    return fetched
 
 
 def _validate(run: _Run, curves: Curves | None, progress: Progress) -> None:
@@ -512,7 +542,7 @@ def _validate(run: _Run, curves: Curves | None, progress: Progress) -> None:
 
 
 def _prefetched(
-    task: Task[object], settings: LoopSettings, first: int, rank: int
+    task: Task[object], settings: LoopSettings, first: int, fabric: Fabric
 ) -> Generator[dict[str, torch.Tensor], None, None]:
     """Yield the batches from a step on, made in advance in a thread that ends when the generator is closed."""
     numbers = iter(range(first, settings.steps))
@@ -521,7 +551,7 @@ def _prefetched(
         try:
             while True:
                 for number in itertools.islice(numbers, PREFETCHED_BATCHES - len(waiting)):
-                    waiting.append(thread.submit(_numbered_batch, task, settings.seed, rank, number))
+                    waiting.append(thread.submit(_numbered_batch, task, settings.seed, fabric, number))
                 if not waiting:
                     return
                 yield waiting.popleft().result()
@@ -529,6 +559,11 @@ def _prefetched(
             thread.shutdown(cancel_futures=True)
 
 
-def _numbered_batch(task: Task[object], seed: int, rank: int, number: int) -> dict[str, torch.Tensor]:
+def _numbered_batch(task: Task[object], seed: int, fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
     task.batch_number = number
-    return task.batch(np.random.default_rng([seed, rank, number]))
+    batch = task.batch(np.random.default_rng([seed, fabric.global_rank, number]))
+    with torch.no_grad():
+        # Seeds stay on the processor: reading one from a card would wait for all its work.
+        return task.augment(
+            {name: tensor.to(fabric.device) if tensor.ndim else tensor for name, tensor in batch.items()}
+        )

@@ -6,10 +6,11 @@ import errno
 import hashlib
 import subprocess
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ class Run:
         presets: Settings of the network by preset.
         fabric: Lightning Fabric of the processes.
         progress: Progress, silent except in the first process.
+        begun: Monotonic clock at the start, in seconds.
     """
 
     options: RunOptions
@@ -98,6 +100,7 @@ class Run:
     presets: Mapping[str, Any]
     fabric: Fabric
     progress: Progress
+    begun: float = field(default_factory=time.monotonic)
 
     def gather_slices(self) -> tuple[TrainingData, SliceDataset, SliceDataset]:
         """Find the scans in the data folders, and load their slices for training and validation. Raises CTError."""
@@ -136,8 +139,10 @@ class Run:
     def train(self, task: Task[object]) -> Outcome:
         """Train with the options of this run; see `training.loop.train`."""
         loop, options = self.settings.loop, self.options
+        preparation_seconds = time.monotonic() - self.begun
         with self.progress.step("training"):
-            return train(task, loop, options.folder, self.progress, resume=options.resume, fabric=self.fabric)
+            outcome = train(task, loop, options.folder, self.progress, resume=options.resume, fabric=self.fabric)
+        return replace(outcome, preparation_seconds=preparation_seconds)
 
     def write_model(
         self,
@@ -162,7 +167,9 @@ class Run:
             training = Training(data, settings.loop.seed, values, commit())
             size, device = next(sizes, "custom"), self.options.device
             model = self.loaded_model(network, config, size, training, intended_use, device)
-            return self.write_network(network, model.card, *evaluate(model))
+            metrics, calibration = evaluate(model)
+            outcome.report_times(time.monotonic() - self.begun, self.progress)
+            return self.write_network(network, model.card, metrics, calibration)
 
         with self.progress.step("model"):
             return from_first(self.fabric, write)

@@ -27,7 +27,7 @@ from CACScoringLib.networks.van_velzen import SliceClassifier, build
 
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import SliceDataset
-from ..data.slice_batches import BalancedSampler, Sampling, vary_slices
+from ..data.slice_batches import BalancedSampler, Sampling, SliceStore, draw_slices, vary_slices
 from ..project.training_scan import KINDS
 from .loop import Task, channels_last
 from .runs import start_from, training_run
@@ -77,7 +77,10 @@ PRESETS = read_presets("slices", SliceTraining())
 
 
 class SliceTask(Task[SliceTraining]):
-    """Training of the slice classifier. start: Initial network. Raises DataError if slices of a class are missing."""
+    """Training of the slice classifier.
+
+    start: Initial network. device: Device of the training. Raises DataError if slices of a class are missing.
+    """
 
     exported = "classifier"
     better = "auc"
@@ -88,12 +91,14 @@ class SliceTask(Task[SliceTraining]):
         training: SliceDataset,
         validation: SliceDataset,
         start: nn.Module | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         torch.manual_seed(settings.loop.seed)
         network = channels_last(build(settings.network) if start is None else start)
         self.config = config = settings.network
         self.settings = settings = replace(settings, augmentation=replace(settings.augmentation, crop=config.size))
         self.training, self.validation = training, validation
+        self.store = SliceStore(training, device)
         self.modules: dict[str, nn.Module] = {"classifier": network}
         if settings.locate_weight:
             locator = nn.Conv2d(4 * config.width, 1, 1)
@@ -107,14 +112,18 @@ class SliceTask(Task[SliceTraining]):
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = self.sampler.draw(generator, self.settings.batch_size)
         locate = bool(self.settings.locate_weight)
-        x, maps = vary_slices(
-            self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=locate
-        )
-        batch = {"x": x, "visible": torch.from_numpy(drawn.visible.astype(np.int64))}
-        if locate:
-            batch["where"] = (functional.max_pool2d(maps[:, :1], STRIDE) > LOCATED_HU / MAP_HU).float()
-            batch["has_map"] = torch.from_numpy(self.training.has_map[drawn.indices])
+        batch = draw_slices(self.store, drawn, self.config, self.settings.augmentation, generator, with_maps=locate)
+        batch["visible"] = torch.from_numpy(drawn.visible.astype(np.int64))
+        batch["has_map"] = torch.from_numpy(self.training.has_map[drawn.indices])
         return batch
+
+    def augment(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        x, maps = vary_slices(self.store, batch, self.settings.augmentation.crop)
+        augmented = {"x": x, "visible": batch["visible"]}
+        if self.settings.locate_weight:
+            augmented["where"] = (functional.max_pool2d(maps[:, :1], STRIDE) > LOCATED_HU / MAP_HU).float()
+            augmented["has_map"] = batch["has_map"]
+        return augmented
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         logits, features = self.modules["classifier"](batch["x"], logits=True, features=True)
@@ -198,7 +207,7 @@ def train(options: RunOptions, settings: SliceTraining, progress: Progress) -> P
         settings = replace(settings, network=config, start=card.sha256)
     with training_run(options, "slices", settings, PRESETS, progress) as run:
         data, training, validation = run.gather_slices()
-        task = SliceTask(settings, training, validation, start)
+        task = SliceTask(settings, training, validation, start, run.fabric.device)
         outcome = run.train(task)
         evaluation = partial(evaluate, settings=settings, data=validation)
         return run.write_model(task.settings, data.describe(options.annotator), outcome, evaluation, INTENDED_USE)

@@ -23,7 +23,14 @@ from CACScoringLib.networks.configs import TerritoryNetConfig
 from CACScoringLib.networks.van_velzen import build
 
 from ..data.datasets import default_cache
-from ..data.territory_patches import CALCIFYING, UNKNOWN, TerritoryAugmentation, random_patch
+from ..data.territory_patches import (
+    CALCIFYING,
+    UNKNOWN,
+    TerritoryAugmentation,
+    augment_patches,
+    border_places,
+    draw_patches,
+)
 from ..data.territory_volumes import TerritoryVolume, territory_volume
 from .distributed import in_turn
 from .loop import Task, channels_last
@@ -88,14 +95,21 @@ class TerritoryTask(Task[TerritoryTraining]):
         self.modules = {"territories": network}
         self.optimizers = {"territories": torch.optim.AdamW(network.parameters(), settings.learning_rate)}
         self.watched: list[TerritoryVolume] = []
+        self.borders: dict[int, list[np.ndarray]] = {}
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         first = FIRST_NUMBERS["training"]
-        patches = []
-        for _ in range(self.settings.batch_size):
-            volume = territory_volume(first + int(generator.integers(self.settings.patients)), self.cache)
-            patches.append(random_patch(volume, self.settings.augmentation, generator))
-        return {name: torch.stack([getattr(patch, name) for patch in patches]) for name in vars(patches[0])}
+        count, patients = self.settings.batch_size, self.settings.patients
+        numbers = [first + int(generator.integers(patients)) for _ in range(count)]
+        volumes = [territory_volume(number, self.cache) for number in numbers]
+        for number, volume in zip(numbers, volumes, strict=True):
+            if number not in self.borders:
+                self.borders[number] = border_places(volume.labels)
+        borders = [self.borders[number] for number in numbers]
+        return draw_patches(volumes, self.settings.augmentation, generator, borders)
+
+    def augment(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return augment_patches(batch)
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         x = batch["x"].contiguous(memory_format=torch.channels_last_3d)

@@ -72,36 +72,53 @@ def lesion_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return (functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * weights).mean()
 
 
-def draw_spots(near_heart: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
-    """Draw the HU of spots at random places near the heart, float32 [n, 1, j, i], in units of 1000 HU.
+def draw_spots(count: int, neighbours: int, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+    """Draw the spots of slices without calcium, for `paint_spots`, and their shares in the neighbours, for `add_spots`.
 
-    Each slice has one to MAX_SPOTS, each the sum of a few Gaussians along a line. near_heart: bool [n, 1, j, i].
+    Each slice has one to MAX_SPOTS, each the sum of a few Gaussians along a line.
     """
-    n, _, rows, columns = near_heart.shape
-    spots = np.zeros((n, rows, columns), np.float32)
-    j, i = np.arange(rows)[:, None], np.arange(columns)
-    for canvas, allowed in zip(spots, near_heart[:, 0].numpy(), strict=True):
-        places = np.argwhere(allowed)
-        for _ in range(int(generator.integers(1, MAX_SPOTS + 1)) * bool(len(places))):
-            centre, angle = places[generator.integers(len(places))], generator.uniform(0, math.pi)
-            spot = np.zeros_like(canvas)
-            for _ in range(int(generator.integers(1, MAX_SPOT_PARTS + 1))):
-                along, across = generator.normal(0, PART_DISTANCE_PIXELS)
-                y = centre[0] + along * math.sin(angle) + across * math.cos(angle)
-                x = centre[1] + along * math.cos(angle) - across * math.sin(angle)
-                scale = -0.5 / generator.uniform(*PART_SIGMA_PIXELS) ** 2
-                profiles = np.exp(scale * (j - y) ** 2), np.exp(scale * (i - x) ** 2)
-                spot += generator.uniform(0.3, 1) * profiles[0] * profiles[1]
-            peak = math.exp(generator.uniform(*np.log(SPOT_HU))) / MAP_HU
-            canvas += spot * np.float32(peak / spot.max())
-    return torch.from_numpy(spots)[:, None]
+    g, spots = generator, (count, MAX_SPOTS)
+    parts = (*spots, MAX_SPOT_PARTS)
+    has_spot = np.arange(MAX_SPOTS) < g.integers(1, MAX_SPOTS + 1, (count, 1))
+    has_part = np.arange(MAX_SPOT_PARTS) < g.integers(1, MAX_SPOT_PARTS + 1, (*spots, 1))
+    angle = g.uniform(0, math.pi, (*spots, 1))
+    along, across = (g.normal(0, distance, parts) for distance in PART_DISTANCE_PIXELS)
+    down = along * np.sin(angle) + across * np.cos(angle)
+    right = along * np.cos(angle) - across * np.sin(angle)
+    scale = -0.5 / g.uniform(*PART_SIGMA_PIXELS, parts) ** 2
+    drawn = {
+        "spot_place": g.random(spots),
+        "spot_parts": np.stack([down, right, scale, g.uniform(0.3, 1, parts) * has_part], -1),
+        "spot_peak": np.exp(g.uniform(*np.log(SPOT_HU), spots)) / MAP_HU * has_spot,
+        "spot_shares": np.insert(g.uniform(0, MAX_NEIGHBOUR_SHARE, (count, 2 * neighbours)), 0, 1, axis=1),
+    }
+    return {name: torch.from_numpy(values.astype(np.float32)) for name, values in drawn.items()}
 
 
-def add_spots(x: torch.Tensor, spots: torch.Tensor, neighbours: int, generator: np.random.Generator) -> torch.Tensor:
-    """Add spots to slices as network input [n, C, j, i], and a random part of each to the neighbouring slices."""
-    shares = generator.uniform(0, MAX_NEIGHBOUR_SHARE, (len(x), 2 * neighbours)).astype(np.float32)
-    fractions = np.concatenate([np.ones((len(x), 1), np.float32), shares], 1)
-    result = x.clone()
-    count = 1 + 2 * neighbours
-    result[:, :count] = (x[:, :count] + spots * torch.from_numpy(fractions)[..., None, None]).clamp(0, 1)
+def paint_spots(near_heart: torch.Tensor, drawn: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return the HU of spots at places near the heart, float32 [n, 1, j, i], in units of 1000 HU.
+
+    Args:
+        near_heart: bool [n, 1, j, i].
+        drawn: From `draw_spots`; each place is a share of the pixels near the heart.
+    """
+    rows, columns = near_heart.shape[2:]
+    order = near_heart.flatten(1).cumsum(1)
+    count = order[:, -1:]
+    number = (drawn["spot_place"] * count).long() + 1
+    pixel = torch.searchsorted(order, number).clamp_(max=rows * columns - 1)[..., None]
+    down, right, scale, amplitude = drawn["spot_parts"].unbind(-1)
+    j, i = (torch.arange(side, dtype=torch.float32, device=scale.device) for side in (rows, columns))
+    scale = scale[..., None]
+    profile_j = torch.exp(scale * (j - (pixel // columns + down)[..., None]) ** 2) * amplitude[..., None]
+    profile_i = torch.exp(scale * (i - (pixel % columns + right)[..., None]) ** 2)
+    spots = profile_j.transpose(-1, -2) @ profile_i
+    peak = drawn["spot_peak"] * (count > 0) / spots.amax((-1, -2))
+    return (spots * peak[..., None, None]).sum(1, keepdim=True)
+
+
+def add_spots(x: torch.Tensor, spots: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Add spots to slices as network input [n, C, j, i]. shares: of the slice (1) and its neighbours, [n, channels]."""
+    result, count = x.clone(), shares.shape[1]
+    result[:, :count] = (x[:, :count] + spots * shares[..., None, None]).clamp(0, 1)
     return result

@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import slow_augmentation
 import torch
 from damaged_files import cut
 from dicom_files import write_series
+from scipy import ndimage
 from training_scans import CALCIUM_HU, CONTRAST, write_scan
 
 from CACScoringLib.core.ct import CTError
@@ -18,13 +20,16 @@ from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU
+from CACScoringLib.networks.configs import SliceClassifierConfig
 from CACTrainingLib.data import augmentation
 from CACTrainingLib.data.augmentation import (
     UNCHANGED,
     PatchAugmentation,
     SliceAugmentation,
-    augment_patch,
+    augment_patches,
     augment_slices,
+    draw_patches,
+    draw_slice_changes,
     gaussian_blur,
 )
 from CACTrainingLib.data.datasets import (
@@ -36,7 +41,15 @@ from CACTrainingLib.data.datasets import (
     prepare,
     split_by_patient,
 )
-from CACTrainingLib.data.slice_batches import BalancedSampler, Sampling
+from CACTrainingLib.data.slice_batches import (
+    BalancedSampler,
+    Sampling,
+    SliceDraw,
+    SliceStore,
+    draw_slices,
+    scaled_hu,
+    vary_slices,
+)
 from CACTrainingLib.phantom.cohort.export import VISIBLE_CONTRAST_TO_NOISE
 from CACTrainingLib.project.training_scan import KINDS
 
@@ -101,8 +114,7 @@ def test_samples_are_what_scoring_sees(cohort, data):
     expected = preprocessing.slice_input(slices, indices, 2, True)
     np.testing.assert_allclose(data.network_input(indices, 2, True), expected, atol=5e-4)
     # Augmentation without any variation.
-    still = SliceAugmentation(224, 0, 0, 1, 0, 0, 0, 0)
-    x, _ = augment_slices(data.hu(indices, 2), data.position_channels(indices), still, np.random.default_rng(0))
+    x, _ = vary_slices(*drawn_slices(data, indices, np.ones(len(indices)), 2), 224)
     np.testing.assert_allclose(x.numpy(), expected, atol=5e-4)
 
 
@@ -162,15 +174,15 @@ def test_calcium_is_taken_out_and_varied(data):
         assert min(factors) >= VISIBLE_CONTRAST_TO_NOISE / CONTRAST - 1e-6
     assert min(factors) < 0.7
     assert 2 < max(factors) <= 3
-    changed = data.hu(drawn.indices, 1, drawn.calcium)
+    changed = hu_of(data, drawn.indices, drawn.calcium)
     added = preprocessing.MAP_HU * data.true_map(drawn.indices)[:, 0]
     np.testing.assert_allclose(changed[:4, 0] - changed[4:, 0], drawn.calcium[:4, None, None] * added[:4], atol=0.6)
     assert added[:4].max() > 100
     # The neighbouring slice loses its calcium too.
     pair = np.nonzero(data.calcium[:-1] & data.calcium[1:])[0][:1]
-    above = data.hu(pair, 1, np.zeros(1))[0, 2]
-    np.testing.assert_allclose(above, data.hu(pair + 1, 0, np.zeros(1))[0, 0], atol=0.6)
-    assert above.max() < data.hu(pair, 1)[0, 2].max() - 100
+    above = hu_of(data, pair, np.zeros(1))[0, 2]
+    np.testing.assert_allclose(above, hu_of(data, pair + 1, np.zeros(1))[0, 0], atol=0.6)
+    assert above.max() < hu_of(data, pair, np.ones(1))[0, 2].max() - 100
 
 
 def test_cache_is_used_and_renewed(cohort, tmp_path):
@@ -227,6 +239,45 @@ def test_heart_volume(cohort, tmp_path):
     assert loaded.heart[tuple(slice(*b) for b in loaded.box)].sum() == loaded.heart.sum()
 
 
+def drawn_slices(data, indices, calcium, neighbours=1, on_card=False):
+    """A store and a batch of slices without random changes."""
+    store = SliceStore(data)
+    if on_card:
+        store.load("cpu")
+    drawn = SliceDraw(indices, np.asarray(calcium, np.float32), data.visible[indices])
+    config = SliceClassifierConfig(neighbours=neighbours, position=True)
+    still = SliceAugmentation(224, 0, 0, 1, 0, 0, 0, 0)
+    return store, draw_slices(store, drawn, config, still, np.random.default_rng(0), with_maps=True)
+
+
+def hu_of(data, indices, calcium):
+    return scaled_hu(*drawn_slices(data, indices, calcium)).numpy()
+
+
+def test_slices_on_a_card_are_those_on_disk(data):
+    indices = np.concatenate([np.nonzero(data.calcium)[0][:3], np.nonzero(~data.calcium)[0][:3]])
+    calcium = np.array([0, 2, 1, 1, 1, 1])
+    on_disk, on_card = (vary_slices(*drawn_slices(data, indices, calcium, 1, on), 224) for on in (False, True))
+    for stored, loaded in zip(on_disk, on_card, strict=True):
+        assert torch.equal(stored, loaded)
+    expected = data.true_map(indices)[:, 0] * calcium[:, None, None]
+    np.testing.assert_allclose(on_card[1][:, 0].numpy(), expected.clip(0, 1), atol=1e-5)
+    np.testing.assert_array_equal(on_card[1][:, 1].numpy() > 0.5, data.heart(indices))
+    assert expected.max() > 0.1
+
+
+def augmented(hu, extra, settings, generator, maps=None):
+    changes = draw_slice_changes(len(hu), hu.shape[-1], settings, generator, extra.shape[1])
+    extra = torch.from_numpy(extra) if extra.shape[1] else None
+    maps = None if maps is None else torch.from_numpy(maps)
+    return augment_slices(torch.from_numpy(hu), extra, changes, settings.crop, maps)
+
+
+def augmented_patch(volume, heart, centre, size, settings, generator):
+    x, mask = augment_patches(draw_patches([(volume, heart, centre)], size, settings, generator))
+    return x[0], mask[0]
+
+
 class TestAugmentation:
     def test_map_moves_and_scales_with_the_slice(self, data):
         indices = np.nonzero(data.visible)[0][:6]
@@ -235,10 +286,10 @@ class TestAugmentation:
         hu = maps[:, :1] * np.float32(1000) - 50
         empty = np.empty((len(indices), 0, 224, 224), np.float32)
         settings = SliceAugmentation(crop=160, shift_pixels=5, noise_share=0, gain=0.0, offset_hu=0)
-        x, moved = augment_slices(hu, empty, settings, np.random.default_rng(1), maps)
+        x, moved = augmented(hu, empty, settings, np.random.default_rng(1), maps)
         assert moved.sum() > 0
         torch.testing.assert_close(x, moved, atol=2e-4, rtol=0)
-        x, moved = augment_slices(hu, empty, replace(settings, gain=0.2), np.random.default_rng(1), maps)
+        x, moved = augmented(hu, empty, replace(settings, gain=0.2), np.random.default_rng(1), maps)
         # A gain also moves the −50 HU at which the window begins, by up to 10 HU.
         torch.testing.assert_close(x[moved > 0.1], moved[moved > 0.1], atol=0.0101, rtol=0)
 
@@ -246,7 +297,7 @@ class TestAugmentation:
         noise = np.random.default_rng(0).normal(100, 20, (200, 1, 32, 32)).astype(np.float32)
         empty = np.empty((200, 0, 32, 32), np.float32)
         settings = SliceAugmentation(32, 0, 0, 1, 0.25, 0, 0)
-        spread = augment_slices(noise, empty, settings, np.random.default_rng(0))[0].std((1, 2, 3)).numpy() * 1000
+        spread = augmented(noise, empty, settings, np.random.default_rng(0))[0].std((1, 2, 3)).numpy() * 1000
         lower = 20 * gaussian_blur(torch.from_numpy(noise) / 20, 0.5).std((1, 2, 3)).mean().item()
         assert 0.15 < (spread < (20 + lower) / 2).mean() < 0.35
         assert 0.15 < (spread > 22).mean() < 0.35
@@ -255,15 +306,15 @@ class TestAugmentation:
     def test_some_slices_have_no_place(self):
         hu, place = np.zeros((400, 1, 32, 32), np.float32), np.ones((400, 3, 32, 32), np.float32)
         settings = SliceAugmentation(32, 0, 0, 1, placeless_share=0.25)
-        x = augment_slices(hu, place, settings, np.random.default_rng(0))[0][:, 1:]
+        x = augmented(hu, place, settings, np.random.default_rng(0))[0][:, 1:]
         is_placeless = (x == 0).flatten(1).all(1)
         assert 0.2 < is_placeless.float().mean() < 0.3
         assert (x[~is_placeless] != 0).all()
 
     def test_slices_turn_and_shift_within_their_limits(self):
         settings = SliceAugmentation(crop=101, zoom=1.2)
-        matrices = augmentation._slice_matrices(400, 224, settings, np.random.default_rng(0)).double().numpy()
-        shifts = matrices @ (50, 50, 1) - (111.5, 111.5, 1)
+        matrices = augmentation._slice_matrices(400, 224, settings, np.random.default_rng(0))[:, ::-1] * 112
+        shifts = matrices @ (50, 50, 1)
         turns = np.degrees(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
         zooms = np.hypot(matrices[:, 1, 0], matrices[:, 0, 0])
         assert 7.5 < np.abs(shifts[:, :2]).max() < 8.001
@@ -279,8 +330,10 @@ class TestAugmentation:
         slices, patches = zip(
             *(
                 (
-                    augment_slices(hu, hu[:, :0], SliceAugmentation(crop=32), np.random.default_rng(seed))[0],
-                    augment_patch(volume, volume, (0, 20, 20), 16, PatchAugmentation(), np.random.default_rng(seed))[0],
+                    augmented(hu, hu[:, :0], SliceAugmentation(crop=32), np.random.default_rng(seed))[0],
+                    augmented_patch(volume, volume, (0, 20, 20), 16, PatchAugmentation(), np.random.default_rng(seed))[
+                        0
+                    ],
                 )
                 for seed in (1, 1, 2)
             ),
@@ -293,19 +346,47 @@ class TestAugmentation:
     def test_straight_slices_are_copies(self):
         hu = np.random.default_rng(0).normal(100, 40, (3, 2, 60, 60)).astype(np.float32)
         still = SliceAugmentation(40, 5, 0, 1, 0, 0, 0)
-        x, _ = augment_slices(hu, hu[:, :0], still, np.random.default_rng(1))
+        x, _ = augmented(hu, hu[:, :0], still, np.random.default_rng(1))
         values = (hu.clip(LOW_HU, HIGH_HU) - LOW_HU) / (HIGH_HU - LOW_HU)
         for image, scan in zip(x.numpy(), values, strict=True):
             assert any(np.allclose(image, scan[:, j : j + 40, i : i + 40], atol=1e-4) for j, i in np.ndindex(21, 21))
 
+    def test_batches_equal_the_slow_form(self):
+        g = np.random.default_rng(0)
+        hu = ndimage.gaussian_filter(g.normal(0, 900, (8, 3, 60, 60)), (0, 0, 1, 1)).astype(np.float32)
+        extra = np.clip(g.normal(0, 0.1, (8, 3, 1, 60)) * np.ones((60, 1)), -0.2, 0.2).astype(np.float32)
+        maps = ndimage.gaussian_filter(g.random((8, 2, 60, 60)), (0, 0, 1, 1)).astype(np.float32)
+        settings = SliceAugmentation(crop=40, zoom=1.2, placeless_share=0.3)
+        changes = draw_slice_changes(8, 60, settings, np.random.default_rng(2), 3)
+        assert 0 < len(changes["noisy"]) < 8
+        tensors = map(torch.from_numpy, (hu, extra, maps))
+        x, moved = augment_slices(next(tensors), next(tensors), changes, 40, next(tensors))
+        expected, expected_maps = slow_augmentation.slices(hu, extra, changes, 40, maps)
+        np.testing.assert_allclose(x.numpy(), expected, atol=2e-5)
+        np.testing.assert_allclose(moved.numpy(), expected_maps, atol=2e-5)
+
+    def test_patches_equal_the_slow_form(self):
+        g = np.random.default_rng(0)
+        volume = np.clip(ndimage.gaussian_filter(g.normal(0.5, 3, (40, 50, 60)), 2), 0, 1).astype(np.float32)
+        heart = (volume > 0.5).astype(np.uint8)
+        scans = [(volume, heart, tuple(g.uniform((0, 0, 0), volume.shape))) for _ in range(10)]
+        shares = dict.fromkeys(("blurred_share", "thick_share", "faded_share", "stained_share", "cut_share"), 0.5)
+        batch = draw_patches(scans, 24, replace(PatchAugmentation(), **shares), np.random.default_rng(4))
+        assert all(0 < len(batch[f"{name}_at"]) < 10 for name in ("blur", "thick", "stain"))
+        assert not batch["keep"].all()
+        x, mask = augment_patches(batch)
+        expected, expected_mask = slow_augmentation.patches(batch)
+        np.testing.assert_allclose(x.numpy(), expected, atol=3e-5)
+        assert (mask.numpy() != expected_mask).mean() < 1e-4  # at a border of one half
+
     def test_patch_without_changes_is_the_scan(self):
         volume = np.random.default_rng(0).random((20, 30, 40)).astype(np.float16)
         heart = (volume > 0.5).astype(np.uint8)
-        x, mask = augment_patch(volume, heart, (7.5, 11.5, 15.5), 8, UNCHANGED, np.random.default_rng(0))
+        x, mask = augmented_patch(volume, heart, (7.5, 11.5, 15.5), 8, UNCHANGED, np.random.default_rng(0))
         box = (slice(4, 12), slice(8, 16), slice(12, 20))
         np.testing.assert_allclose(x[0].numpy(), volume[box].astype(np.float32), atol=1e-5)
         np.testing.assert_array_equal(mask[0].numpy(), heart[box])
-        beyond, _ = augment_patch(volume, heart, (-20.0, 0.0, 0.0), 8, UNCHANGED, np.random.default_rng(0))
+        beyond, _ = augmented_patch(volume, heart, (-20.0, 0.0, 0.0), 8, UNCHANGED, np.random.default_rng(0))
         assert not beyond.any()
 
     def test_patch_changes_keep_image_and_mask_together(self):
@@ -315,7 +396,7 @@ class TestAugmentation:
         names = ("turn_degrees", "tilt_degrees", "scale", "displacement_voxels")
         settings = replace(UNCHANGED, cut_share=0.5, **{name: getattr(moved, name) for name in names})
         for seed in range(4):
-            x, mask = augment_patch(volume, volume, (20, 30, 30), 40, settings, np.random.default_rng(seed))
+            x, mask = augmented_patch(volume, volume, (20, 30, 30), 40, settings, np.random.default_rng(seed))
             assert mask.sum() > 500
             assert ((x >= 0.5).float() - mask).abs().sum() == 0
 
@@ -336,7 +417,7 @@ def test_slices_without_a_label_are_left_out(cohort, tmp_path):
     assert data.index.tolist() == [4, 5, 10, 11]
     assert data.visible.tolist() == [True, True, False, False]
     assert data.position == pytest.approx((data.index + 0.5) / len(slices.slices))
-    assert (data.hu(np.array([0])) == slices.slices.hu[4 + preprocessing.MAX_NEIGHBOURS]).all()
+    assert (data.read("hu", data.rows(np.array([0]))[0])[0] == slices.slices.hu[4 + preprocessing.MAX_NEIGHBOURS]).all()
 
 
 def test_one_visible_slice_of_the_scan_makes_a_slice_of_the_grid_visible():

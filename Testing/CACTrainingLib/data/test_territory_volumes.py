@@ -4,21 +4,29 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import slow_augmentation
+import torch
+from scipy import ndimage
 
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_WINDOWS_HU
 from CACScoringLib.quality.mass_calibration import HU_PER_MG_CM3_AT_120_KVP
 from CACTrainingLib.data import territory_volumes
+from CACTrainingLib.data.augmentation import as_tensors, blur_kernels, gathered
 from CACTrainingLib.data.territory_patches import (
     CALCIFYING,
     SIZE,
     UNKNOWN,
+    Patch,
     TerritoryAugmentation,
+    _draw_scanner,
+    _vary_scanner,
+    augment_patches,
     border_places,
+    draw_patches,
     heart_centre,
     plain_patch,
     possible,
-    random_patch,
 )
 from CACTrainingLib.data.territory_volumes import SHAPE, STEP_MM, add_dense, make_volume, territory_volume
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
@@ -110,7 +118,7 @@ def test_places_at_a_border_lie_on_both_of_its_sides():
 @pytest.mark.long
 def test_beyond_a_dedicated_scans_field_of_view_there_is_air_and_nothing_is_known(volume):
     settings = replace(TerritoryAugmentation(), dedicated_share=1.0, elsewhere_share=0.0, off_centre_mm=0.0)
-    patches = [random_patch(volume, settings, np.random.default_rng(n)) for n in range(6)]
+    patches = [random_patch(volume, settings, n) for n in range(6)]
     for patch in patches:
         unknown = patch.labels == UNKNOWN
         assert (patch.x[:, unknown] == 0).all()
@@ -123,6 +131,24 @@ def test_beyond_a_dedicated_scans_field_of_view_there_is_air_and_nothing_is_know
 def test_without_changes_a_random_patch_shows_the_heart_as_it_is(volume):
     names = ("off_centre_mm", "elsewhere_share", "turn_degrees", "tilt_degrees", "displacement_mm", "dedicated_share")
     still = replace(TerritoryAugmentation(scale=1.0, cut_share=0.0), **dict.fromkeys(names, 0.0))
-    patch, plain = random_patch(volume, still, np.random.default_rng(3)), plain_patch(volume)[0]
+    patch, plain = random_patch(volume, still, 3), plain_patch(volume)[0]
     overlap = (patch.heart * plain.heart).sum()
     assert 2 * overlap / (patch.heart.sum() + plain.heart.sum()) > 0.95
+
+
+def random_patch(volume, settings, seed):
+    batch = augment_patches(draw_patches([volume], settings, np.random.default_rng(seed)))
+    return Patch(**{name: values[0] for name, values in batch.items()})
+
+
+def test_scanners_equal_the_slow_form():
+    g = np.random.default_rng(0)
+    changes = [_draw_scanner(TerritoryAugmentation(), g) for _ in range(8)]
+    batch = gathered(changes)
+    batch["blur"] = blur_kernels(batch["blur"])
+    batch = {**as_tensors(batch), "seed": torch.tensor(5)}
+    assert 0 < len(batch["thick_at"]) < 8
+    assert 0 < len(batch["blur_at"]) < 8
+    hu = ndimage.gaussian_filter(g.normal(0, 900, (8, SIZE, SIZE, SIZE)), (0, 2, 2, 2)).astype(np.float32)
+    expected = slow_augmentation.scanners(hu, batch)
+    np.testing.assert_allclose(_vary_scanner(torch.from_numpy(hu), batch).numpy(), expected, atol=2e-3)  # HU

@@ -17,7 +17,7 @@ from CACScoringLib.models.preprocessing import MAP_HU
 from CACScoringLib.networks.van_velzen import GeneratorConfig
 from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import DataError, SliceDataset, find_scans, load_slices, prepare
-from CACTrainingLib.data.slice_batches import SliceDraw, vary_slices
+from CACTrainingLib.data.slice_batches import SliceDraw, draw_slices, vary_slices
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.training import decomposition as train_decomposition
 from CACTrainingLib.training.cyclegan import DISCRIMINATORS, CycleTask, CycleTraining
@@ -98,7 +98,8 @@ class TestSupervised:
         still = SliceAugmentation(224, 0, 0, 1, 0, 0, 0)
         slices = np.concatenate([np.nonzero(data.bright & (data.kind == 1))[0][:3], np.nonzero(data.visible)[0][:3]])
         drawn = SliceDraw(slices, np.ones(6, np.float32), np.ones(6, bool))
-        x, maps = vary_slices(data, drawn, CONFIG, still, np.random.default_rng(0), with_maps=True)
+        batch = draw_slices(task.store, drawn, CONFIG, still, np.random.default_rng(0), with_maps=True)
+        x, maps = vary_slices(task.store, batch, still.crop)
         true, heart = maps[:, :1], maps[:, 1:] > 0.5
         weights = task.weights(x, true, heart)
         assert not true[:3].any()
@@ -171,7 +172,7 @@ class TestCycleGan:
         fabric = Fabric(accelerator="cpu")
         for number, learning in ((0, DISCRIMINATORS), (1, tuple(task.modules))):
             before = {n: [p.clone() for p in m.parameters()] for n, m in task.modules.items()}
-            values = task.step(task.batch(np.random.default_rng(number)), fabric, number)
+            values = task.step(task.augment(task.batch(np.random.default_rng(number))), fabric, number)
             for name, module in task.modules.items():
                 changed = [not torch.equal(a, b) for a, b in zip(before[name], module.parameters(), strict=True)]
                 assert any(changed) == (name in learning), (number, name)
@@ -236,9 +237,8 @@ class TestLabels:
         blind = SliceDataset(
             [replace(scan, maps=scan.maps * 0, map_row=scan.map_row * 0 - 1, has_map=False) for scan in parts[0].scans]
         )
-        first, second = (
-            CycleTask(self.SETTINGS, data, parts[1]).batch(np.random.default_rng(3)) for data in (parts[0], blind)
-        )
+        tasks = [CycleTask(self.SETTINGS, data, parts[1]) for data in (parts[0], blind)]
+        first, second = (task.augment(task.batch(np.random.default_rng(3))) for task in tasks)
         assert first.keys() == second.keys()
         for name, tensor in first.items():
             assert torch.equal(tensor, second[name]), name

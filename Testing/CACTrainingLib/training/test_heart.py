@@ -91,7 +91,7 @@ def test_dice_loss_by_hand():
 def test_batches_are_balanced_for_the_heart(cohort, cache):
     volumes = [load_volume(f) for f in prepare(find_scans([cohort])[:2], "heart", cache)]
     task = HeartTask(replace(SETTINGS, batch_size=4), volumes, volumes)
-    batch = task.batch(np.random.default_rng(0))
+    batch = task.augment(task.batch(np.random.default_rng(0)))
     assert batch["x"].shape == batch["heart"].shape == (4, 1, HEART_PATCH, HEART_PATCH, HEART_PATCH)
     assert batch["heart"][:2].flatten(1).any(1).all()
     assert batch["x"].min() >= 0
@@ -122,7 +122,7 @@ def test_listed_scans_get_their_share(monkeypatch):
     settings = replace(SETTINGS, listed_share=0.5, batch_size=8)
     scans = [volume(0.25) for _ in range(9)] + [volume(0.75)]
     task = HeartTask(replace(settings, augmentation=UNCHANGED), scans, scans, [False] * 9 + [True])
-    highest = [x.max() > 0.5 for seed in range(8) for x in task.batch(np.random.default_rng(seed))["x"]]
+    highest = [x.max() > 0.5 for seed in range(8) for x in task.augment(task.batch(np.random.default_rng(seed)))["x"]]
     assert 0.35 < np.mean(highest) < 0.65
 
 

@@ -96,7 +96,7 @@ def test_a_full_disk_is_reported(cohort, cache, tmp_path, monkeypatch):
 def test_batches_have_labels_and_channels(parts):
     config = replace(CONFIG, neighbours=1, position=True)
     task = SliceTask(replace(SETTINGS, network=config), *parts)
-    batch = task.batch(np.random.default_rng(0))
+    batch = task.augment(task.batch(np.random.default_rng(0)))
     assert batch["x"].shape == (6, 6, 96, 96)
     assert batch["visible"].tolist() == [1, 1, 1, 0, 0, 0]
     assert batch["x"][:, :3].min() >= 0
@@ -108,7 +108,7 @@ def test_the_features_learn_where_calcium_is(parts):
     """The location loss falls, ignores slices without a true map, and adds nothing to the exported network."""
     settings = replace(SETTINGS, locate_weight=3.0, loop=replace(SETTINGS.loop, steps=40))
     task = SliceTask(settings, *parts)
-    batch = task.batch(np.random.default_rng(0))
+    batch = task.augment(task.batch(np.random.default_rng(0)))
     assert batch["where"].shape == (6, 1, 24, 24)
     assert batch["where"][:3].amax((1, 2, 3)).tolist() == [1, 1, 1]
     assert not batch["where"][3:].any()

@@ -15,6 +15,7 @@ from CACTrainingLib.training.weak_labels import (
     label_loss,
     lesion_loss,
     map_loss,
+    paint_spots,
 )
 
 
@@ -54,7 +55,7 @@ class TestLabels:
 class TestSpots:
     def test_spots_lie_near_the_heart_with_limited_density(self):
         near_heart = disc(12, 40)
-        spots = draw_spots(near_heart, np.random.default_rng(0))
+        spots = paint_spots(near_heart, draw_spots(40, 1, np.random.default_rng(0)))
         assert spots.shape == near_heart.shape
         peaks = spots.amax((1, 2, 3)) * MAP_HU
         assert peaks.min() >= SPOT_HU[0] * 0.99
@@ -63,11 +64,29 @@ class TestSpots:
         assert inside > 0.8
         assert (spots > 0.1 * spots.amax((1, 2, 3), keepdim=True)).sum((1, 2, 3)).max() < 400
 
+    def test_each_spot_is_the_sum_of_its_parts(self):
+        near_heart = disc(9, 3)
+        drawn = draw_spots(3, 1, np.random.default_rng(1))
+        spots = paint_spots(near_heart, drawn)
+        j, i = np.mgrid[:64, :64]
+        for n in range(3):
+            pixels = np.argwhere(near_heart[n, 0].numpy())
+            expected = np.zeros((64, 64))
+            for place, parts, peak in zip(
+                *(drawn[f"spot_{name}"][n].numpy() for name in ("place", "parts", "peak")), strict=True
+            ):
+                y, x = pixels[int(place * len(pixels))]
+                spot = sum(a * np.exp(s * ((j - y - d) ** 2 + (i - x - r) ** 2)) for d, r, s, a in parts)
+                expected += peak * spot / spot.max()
+            np.testing.assert_allclose(spots[n, 0].numpy(), expected, atol=1e-5)
+        assert not paint_spots(torch.zeros_like(near_heart), drawn).any()
+
     def test_slices_with_spots(self):
         x = torch.full((3, 6, 32, 32), 0.1)
         spots = torch.zeros(3, 1, 32, 32)
         spots[:, :, 10, 10] = 0.3
-        slices = add_spots(x, spots, 1, np.random.default_rng(0))
+        shares = draw_spots(3, 1, np.random.default_rng(0))["spot_shares"]
+        slices = add_spots(x, spots, shares)
         assert torch.allclose(slices[:, 0, 10, 10], torch.tensor(0.4))
         in_neighbours = slices[:, 1:3, 10, 10] - 0.1
         assert (in_neighbours >= 0).all()
@@ -76,7 +95,7 @@ class TestSpots:
         assert torch.equal(slices[:, 3:], x[:, 3:])  # the position
         assert (slices != x).sum() <= 9
         spots[:] = 2.0
-        assert add_spots(x, spots, 1, np.random.default_rng(0)).max() == 1  # the window ends there
+        assert add_spots(x, spots, shares).max() == 1  # the window ends there
 
 
 class TestMapLoss:
