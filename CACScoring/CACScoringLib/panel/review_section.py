@@ -56,7 +56,6 @@ class ReviewSection(Section):
         self._lines: list[LesionLine] = []
         self._viewed: set[tuple[str, int]] = set()
         self._surfaces: list[tuple[object, float]] = []
-        self._wasShown = False
 
         ui.resultSelector.addAttribute("vtkMRMLTextNode", RECORD_ATTRIBUTE, "1")
         ui.resultSelector.setMRMLScene(slicer.mrmlScene)
@@ -77,7 +76,6 @@ class ReviewSection(Section):
         self._undoKeys = Keys([windowOf(ui.pages)], undoKeys(undo, redo))
         self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
         self._surfacesTimer = singleShot(0, self._showSurfaces)
-        self._returnTimer = singleShot(0, self._showViewsAgain)
 
         ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
         ui.sliceBox.clicked.connect(self._sliceSwitched)
@@ -129,10 +127,10 @@ class ReviewSection(Section):
     def setReview(self, review: SceneReview | None) -> None:
         """Review a result; None for no result."""
         self._observed.removeObservers()
-        if review is not None and self._review is not None:
+        if self._review is not None:
             self._hideResult()
+            self._list([])  # IDs of another scan's lesions
         self._review = review
-        self._wasShown = False
         self._viewed = set()
         self._fillMethods()
         if review is not None:
@@ -143,7 +141,6 @@ class ReviewSection(Section):
                 for event in (events.SourceRepresentationModified, events.SegmentModified):
                     self._observed.addObserver(segmentation.GetSegmentation(), event, self._edited)
             self._followAxialView()
-            views.showHeart(review.nodes.heart)
         self._appliedState = {} if review is None else {"method": self._method}
         self.update()
 
@@ -235,8 +232,9 @@ class ReviewSection(Section):
     def showSideBySide(self) -> None:
         """Show the result in its layout, changing to that first if needed."""
         self.showLayout()
-        self._wasShown = True
         nodes = self._review.nodes
+        views.showHeart(nodes.heart)
+        self._showSegmentation()
         views.showSideBySide(nodes.volume, nodes.heart, nodes.healthy, nodes.calcium_map)
         views.setFade(self._state.fade)
         self._followAxialView()
@@ -245,13 +243,7 @@ class ReviewSection(Section):
         if focus is None or self._ui.pages.isAncestorOf(focus):  # never take the focus from another part of Slicer
             self._ui.lesionTable.setFocus()
 
-    def _showViewsAgain(self) -> None:
-        """Show the views again after the panel was entered, in a separate step because Qt sets their sizes later."""
-        if self._review is not None and self._state is not None and self._wasShown:
-            self.showSideBySide()
-
     def enter(self) -> None:
-        self._returnTimer.start()
         self._undoKeys.setEnabled(True)
         self._refresh()
         self._editor.enter()
@@ -263,7 +255,6 @@ class ReviewSection(Section):
 
     def cleanup(self) -> None:
         super().cleanup()
-        self._returnTimer.stop()
         self._surfacesTimer.stop()
         self._editor.cleanup()
         self._undoKeys.remove()
@@ -339,10 +330,10 @@ class ReviewSection(Section):
         self._editor.edit(segmentations[self._method], self._review.nodes.volume)
 
     def _hideResult(self) -> None:
-        """Hide heart and lesions, because two results on top of each other cannot be told apart."""
-        for segmentation in (self._review.nodes.heart, *self._segmentations().values()):
-            if (display := segmentation.GetDisplayNode()) is not None:
-                display.SetVisibility(False)
+        """Hide all segmentations of the result, which would be drawn over another scan."""
+        for node in vars(self._review.nodes).values():
+            if isinstance(node, slicer.vtkMRMLSegmentationNode) and node.GetDisplayNode() is not None:
+                node.GetDisplayNode().SetVisibility(False)
 
     def _currentSlice(self) -> int | None:
         node = views.axialSliceNode()
