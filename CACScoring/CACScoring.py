@@ -74,7 +74,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
     """The panel, which connects its sections with each other and with the scene."""
 
     library = LIBRARY
-    pages: ClassVar = {"radiographTab": "Radiographs"}
+    pages: ClassVar = {"radiographContents": "Radiographs"}
     _review: SceneReview | None = None
     _newReview: SceneReview | None = None
     _record: vtkMRMLTextNode | None = None

@@ -49,6 +49,7 @@ class ResultSection(Section):
         """Show the numbers as they are now."""
         review, ui = self._review, self._ui
         ui.headFrame.setVisible(review is not None)
+        ui.scoreTable.setVisible(review is not None)
         ui.copyButton.setEnabled(review is not None)
         showEstimates(ui, review)
         self._showNonCoronary(None if review is None else review.non_coronary)
@@ -78,6 +79,7 @@ class ResultSection(Section):
     def _toggleWarnings(self) -> None:
         label = self._ui.warningsLabel
         label.setVisible(not label.visible)
+        self._ui.scanArea.verticalScrollBar().setValue(0)
 
     def _showScores(self, scores: ScoreTable) -> None:
         from ..report.headline import MAP_TITLE

@@ -55,6 +55,7 @@ class ReviewSection(Section):
         self._slices: dict = {}
         self._lines: list[LesionLine] = []
         self._viewed: set[tuple[str, int]] = set()
+        self._shownByProgram: set[tuple[str, int]] = set()
         self._surfaces: list[tuple[object, float]] = []
 
         ui.resultSelector.addAttribute("vtkMRMLTextNode", RECORD_ATTRIBUTE, "1")
@@ -83,14 +84,17 @@ class ReviewSection(Section):
             ui.undoButton: lambda review, _on: review.undo(),
             ui.redoButton: lambda review, _on: review.redo(),
             ui.rejectRestButton: lambda review, _on: review.reject_unassigned(self._method),
+        }
+        confirmations = {
             ui.reviewedBox: lambda review, on: review.set_reviewed(self._method, on),
             ui.acceptButton: lambda review, _on: review.accept(self._method),
             ui.noCalciumButton: lambda review, _on: review.set_no_calcium(),
         }
-        for button, change in changes.items():
-            button.clicked.connect(
-                lambda checked=False, change=change: self._change(lambda: change(self._review, checked))
-            )
+        for buttons, act in ((changes, self._change), (confirmations, self._confirm)):
+            for button, change in buttons.items():
+                button.clicked.connect(
+                    lambda checked=False, change=change, act=act: act(lambda: change(self._review, checked))
+                )
         ui.rescoreButton.clicked.connect(lambda *_args: self.rescoreRequested.emit())
         ui.doubtfulButton.clicked.connect(lambda *_args: self._nextDoubtful())
         ui.layoutButton.clicked.connect(lambda *_args: self.showSideBySide())
@@ -131,7 +135,7 @@ class ReviewSection(Section):
             self._hideResult()
             self._list([])  # IDs of another scan's lesions
         self._review = review
-        self._viewed = set()
+        self._viewed, self._shownByProgram = set(), set()
         self._fillMethods()
         if review is not None:
             events = slicer.vtkSegmentation
@@ -207,14 +211,22 @@ class ReviewSection(Section):
 
     def _showViewedCount(self) -> None:
         """Show how many lesions have been viewed, and after the last one ask the reader to confirm."""
-        ui, ids = self._ui, {line.id for line in self._lines if line.coronary}
-        viewed_count = sum((self._method, lesionId) in self._viewed for lesionId in ids)
+        ui, count, unseen = self._ui, sum(line.coronary for line in self._lines), self._notViewed()
         doubtful_count = sum(line.doubtful for line in self._lines)
-        ui.lookedLabel.setText(_("{looked} of {count} looked at").format(looked=viewed_count, count=len(ids)))
+        ui.lookedLabel.setText(_("{looked} of {count} looked at").format(looked=count - len(unseen), count=count))
         ui.doubtfulButton.setText(_("Doubtful ({count})").format(count=doubtful_count))
         ui.doubtfulButton.setEnabled(bool(doubtful_count))
-        is_complete = self._review is not None and not self._review.reviewed[self._method] and viewed_count == len(ids)
-        say(ui.totalLabel, _("All lesions looked at. Is the score right? Confirm it (key A).") if is_complete else "")
+        if unseen or self._review is None or self._review.reviewed[self._method]:
+            text = ""
+        elif count:
+            text = _("All lesions looked at. Is the score right? Confirm it (key A).")
+        else:
+            text = _("No lesion was found. Look through the heart before you confirm the score (key A).")
+        say(ui.totalLabel, text)
+
+    def _notViewed(self) -> list[LesionLine]:
+        """Return the lines of coronary lesions that the reader has not looked at."""
+        return [line for line in self._lines if line.coronary and (self._method, line.id) not in self._viewed]
 
     def _nextDoubtful(self) -> None:
         """Go to the next doubtful lesion below the current one; start again at the top after the last one."""
@@ -223,7 +235,7 @@ class ReviewSection(Section):
         first = ids.index(current) + 1 if current in ids else 0
         following = [line.id for line in (*self._lines[first:], *self._lines[:first]) if line.doubtful]
         if following:
-            self.table.showLesion(following[0])
+            self._lesionChosen(self.table.showLesion(following[0]))
 
     def showLayout(self) -> bool:
         """Change to the layout of the result; return False if it is shown already."""
@@ -238,7 +250,7 @@ class ReviewSection(Section):
         views.showSideBySide(nodes.volume, nodes.heart, nodes.healthy, nodes.calcium_map)
         views.setFade(self._state.fade)
         self._followAxialView()
-        self.table.showLesion(self.table.current)
+        self._showLesion(self.table.current)
         focus = qt.QApplication.focusWidget()
         if focus is None or self._ui.pages.isAncestorOf(focus):  # never take the focus from another part of Slicer
             self._ui.lesionTable.setFocus()
@@ -256,6 +268,7 @@ class ReviewSection(Section):
     def cleanup(self) -> None:
         super().cleanup()
         self._surfacesTimer.stop()
+        self.table.cleanup()
         self._editor.cleanup()
         self._undoKeys.remove()
 
@@ -354,9 +367,18 @@ class ReviewSection(Section):
 
     # Actions of the reader
 
+    def _showLesion(self, lesionId: int | None) -> None:
+        """Show a lesion, or the first one, which counts as looked at when the reader goes on from it."""
+        if (shown := self.table.showLesion(lesionId)) is not None:
+            self._shownByProgram = {(self._method, shown)}
+            self._jumpTo(shown)
+
     def _lesionChosen(self, lesionId: int) -> None:
-        self._viewed.add((self._method, lesionId))
+        self._viewed |= {(self._method, lesionId), *self._shownByProgram}
         self._showViewedCount()
+        self._jumpTo(lesionId)
+
+    def _jumpTo(self, lesionId: int) -> None:
         views.jumpTo(self._review.position_of(self._method, lesionId))
 
     def _sliceChosen(self, k: int) -> None:
@@ -371,12 +393,13 @@ class ReviewSection(Section):
         if not lesions:
             return
         following, review, method = self.table.following, self._review, self._method
+        self._viewed |= {(method, lesionId) for lesionId in lesions}
         if site is None:
             self._change(lambda: review.reject(method, lesions))
         else:
             self._change(lambda: review.assign(method, lesions, site))
         if following is not None:
-            self.table.showLesion(following)
+            self._showLesion(following)
 
     def _assignByKey(self, key: str) -> None:
         from ..core.labels import site_called
@@ -391,6 +414,19 @@ class ReviewSection(Section):
     def _methodChosen(self, index: int) -> None:
         if self._state is not None and index >= 0:
             self._state.reviewMethod = self._ui.reviewMethodBox.itemData(index)
+
+    def _confirm(self, change: Callable[[], object]) -> None:
+        """Make a change that confirms a score, after a question if the reader has not looked at every lesion."""
+        unseen = [] if self._review.reviewed[self._method] else self._notViewed()
+        doubtful_count = sum(line.doubtful for line in unseen)
+        text = _("You have not looked at {count} lesions, {doubtful} of them doubtful. Confirm the score all the same?")
+        text = text.format(count=len(unseen), doubtful=doubtful_count)
+        # In testing mode Slicer asks nobody, and answers with False.
+        is_certain = not unseen or slicer.app.testingEnabled()
+        if is_certain or slicer.util.confirmOkCancelDisplay(text, windowTitle=_("Confirm the score")):
+            self._change(change)
+        else:
+            self.update()  # sets the box back
 
     def _change(self, change: Callable[[], object]) -> None:
         """Make a change and show its consequences."""
