@@ -25,7 +25,13 @@ from CACScoringLib.panel import lifecycle, views
 from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.dicom_section import DicomSection
 from CACScoringLib.panel.input_section import InputSection, ScoringInput, firstCT, scoringRequirements
-from CACScoringLib.panel.packages import DICOM_REQUIREMENTS, ensurePackages
+from CACScoringLib.panel.packages import (
+    CLINICAL_REQUIREMENTS,
+    DICOM_REQUIREMENTS,
+    ensurePackages,
+    missingPackages,
+    namesOf,
+)
 from CACScoringLib.panel.parameters import CACScoringParameterNode
 from CACScoringLib.panel.process import MODULE_FOLDER, Process
 from CACScoringLib.panel.radiograph import radiograph_views
@@ -284,6 +290,8 @@ class CACScoringTest(lifecycle.PanelTest):
         from CACScoringLib.mrml.segments import segment_mask
         from CACScoringLib.panel.self_test import ForegroundProcess, syntheticChest
 
+        if missing := missingPackages(CLINICAL_REQUIREMENTS):
+            self.skipTest(f"Scoring needs {namesOf(missing)}, which this Slicer lacks.")
         image, calcium = syntheticChest()
         volume = mrml.add_volume(slicer.mrmlScene, image, "synthetic chest")
         outcomes, scorer = [], CACScoringLogic(ForegroundProcess()).scorer
