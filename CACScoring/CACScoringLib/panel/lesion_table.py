@@ -230,8 +230,9 @@ class LesionTable:
             for number, hint in enumerate((*hints, *(_(column.name) for column in FEATURES.values()))):
                 table.horizontalHeaderItem(number).setToolTip(hint)
             table.setRowCount(len(lines))
+            faint = qt.QBrush(faintColour(table))
             for number, line in enumerate(lines):
-                self._fill(number, line)
+                self._fill(number, line, faint)
             table.setColumnHidden(_PROBABILITY_COLUMN, all(line.probability is None for line in lines))
             for number, action in enumerate(self._actions.values(), len(TITLES)):
                 table.setColumnHidden(number, not action.checked)
@@ -290,14 +291,14 @@ class LesionTable:
         row = self._table.currentRow()
         return self._idOf(row) if row >= 0 else None
 
-    def _fill(self, row: int, line: LesionLine) -> None:
+    def _fill(self, row: int, line: LesionLine, faint) -> None:
         for column, value in enumerate(line.cells):
             item = qt.QTableWidgetItem()
             # Numbers are set as data rather than text, so that the table sorts by value.
             item.setData(qt.Qt.DisplayRole, value)
             item.setToolTip(line.hint)
             if line.left_out:
-                item.setForeground(qt.QBrush(faintColour(self._table)))
+                item.setForeground(faint)
             if column == _ARTERY_COLUMN:
                 item.setIcon(colourIcon(line.colour))
             elif not isinstance(value, str):

@@ -77,6 +77,7 @@ class ReviewSection(Section):
         self._undoKeys = Keys([windowOf(ui.pages)], undoKeys(undo, redo))
         self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
         self._surfacesTimer = singleShot(0, self._showSurfaces)
+        self._tablesTimer = singleShot(0, self._updateTables)
 
         ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
         ui.sliceBox.clicked.connect(self._sliceSwitched)
@@ -268,6 +269,7 @@ class ReviewSection(Section):
     def cleanup(self) -> None:
         super().cleanup()
         self._surfacesTimer.stop()
+        self._tablesTimer.stop()
         self.table.cleanup()
         self._editor.cleanup()
         self._undoKeys.remove()
@@ -457,6 +459,10 @@ class ReviewSection(Section):
             self._showNumbers()
 
     def _showNumbers(self) -> None:
-        self._review.update_tables()
         self.update()
         self.numbersChanged.emit()
+        self._tablesTimer.start()  # in a step of their own, because they take as long as all else
+
+    def _updateTables(self) -> None:
+        if self._review is not None:
+            self._review.update_tables()

@@ -119,6 +119,16 @@ class TestReview:
         reviewed.ui.undoButton.click()
         assert table.isVisibleTo(table.parent())
 
+    def test_table_nodes_are_written_in_a_step_of_their_own(self, reviewed, monkeypatch):
+        written = []
+        monkeypatch.setattr(type(reviewed.review), "update_tables", lambda review: written.append(review))
+        reviewed.choose_lesion("16–17")
+        reviewed.widget.review._assign(None)
+        assert reviewed.scores()["Total"][0] == "810.0"
+        assert written == []
+        reviewed.settle()
+        assert written == [reviewed.review]
+
     def test_several_rows_at_once(self, reviewed):
         reviewed.ui.lesionTable.selectAll()
         reviewed.press_artery("RCA")
@@ -330,7 +340,7 @@ class TestAutomaticScore:
     @pytest.mark.parametrize("button", ["acceptButton", "reviewedBox", "noCalciumButton"])
     def test_confirming_with_lesions_not_looked_at_asks_first(self, automatic, monkeypatch, button):
         ui, questions = automatic.ui, []
-        monkeypatch.setattr(type(slicer.app), "testingEnabled", lambda self: False)
+        monkeypatch.setattr(slicer.app, "_testing", False)
         monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: questions.append(text))
         ui.lesionTable.setCurrentCell(1, 0)
         getattr(ui, button).click()
@@ -344,7 +354,7 @@ class TestAutomaticScore:
 
     def test_a_confirmed_score_is_reopened_without_a_question(self, automatic, monkeypatch):
         automatic.key("A")
-        monkeypatch.setattr(type(slicer.app), "testingEnabled", lambda self: False)
+        monkeypatch.setattr(slicer.app, "_testing", False)
         monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: False)
         automatic.ui.reviewedBox.click()
         assert not automatic.review.reviewed["threshold"]
