@@ -23,7 +23,6 @@ import desktop_host
 from CACScoringLib.core.labels import site_called
 from desktop_host import events
 
-
 SCROLL_BAR_PIXELS = 20
 
 

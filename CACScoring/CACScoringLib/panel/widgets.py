@@ -129,7 +129,7 @@ def dataOf(box):
 
 
 class InSight:
-    """Keeps a section that was opened in sight until the panel has its new height: its end, or the top of a long one."""
+    """Keeps a section in sight until the panel has its new height: its end, or the top of a long one."""
 
     def __init__(self, section) -> None:
         self._section, self._area = section, None
