@@ -129,7 +129,7 @@ def dataOf(box):
 
 
 class InSight:
-    """Keeps a section in sight until the panel has its new height: its end, or the top of a long one."""
+    """Keeps the end of a section in sight until the panel has its new height."""
 
     def __init__(self, section) -> None:
         self._section, self._area = section, None
@@ -151,9 +151,8 @@ class InSight:
             self._area = None
 
     def _scroll(self, *_args: object) -> None:
-        top = self._section.mapTo(self._area.widget(), qt.QPoint(0, 0)).y()
-        end = top + self._section.height
-        self._area.verticalScrollBar().setValue(min(top, end - self._area.viewport().height))
+        end = self._section.mapTo(self._area.widget(), qt.QPoint(0, self._section.height)).y()
+        self._area.verticalScrollBar().setValue(end - self._area.viewport().height)
 
 
 def letShrink(widget) -> None:

@@ -144,7 +144,6 @@ class TestList:
             slicer.app.processEvents()
         assert is_in_sight(listed.ui.headLabel)
         assert is_in_sight(listed.ui.acceptButton)
-        assert is_in_sight(listed.widget.review._editor.widget, listed.ui.editorHelpLabel.rect)
 
 
 class TestLayouts:
