@@ -25,7 +25,13 @@ from CACScoringLib.panel import lifecycle, views
 from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.dicom_section import DicomSection
 from CACScoringLib.panel.input_section import InputSection, ScoringInput, firstCT, scoringRequirements
-from CACScoringLib.panel.packages import DICOM_REQUIREMENTS, ensurePackages
+from CACScoringLib.panel.packages import (
+    CLINICAL_REQUIREMENTS,
+    DICOM_REQUIREMENTS,
+    ensurePackages,
+    missingPackages,
+    namesOf,
+)
 from CACScoringLib.panel.parameters import CACScoringParameterNode
 from CACScoringLib.panel.process import MODULE_FOLDER, Process
 from CACScoringLib.panel.radiograph import radiograph_views
@@ -74,7 +80,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
     """The panel, which connects its sections with each other and with the scene."""
 
     library = LIBRARY
-    pages: ClassVar = {"radiographTab": "Radiographs"}
+    pages: ClassVar = {"radiographContents": "Radiographs"}
     _review: SceneReview | None = None
     _newReview: SceneReview | None = None
     _record: vtkMRMLTextNode | None = None
@@ -107,6 +113,11 @@ class CACScoringWidget(lifecycle.PanelWidget):
         if self.sections:
             self._showResult(None)
 
+    def enter(self) -> None:
+        super().enter()
+        if self._review is not None:
+            self._showingViews.start()  # another module may have changed them
+
     def onSceneStartClose(self, caller, event) -> None:
         self.scorer.cancel()
         super().onSceneStartClose(caller, event)
@@ -129,14 +140,32 @@ class CACScoringWidget(lifecycle.PanelWidget):
             self._watch(None)
 
     def onParametersChanged(self, caller=None, event=None) -> None:
+        if slicer.mrmlScene.IsImporting():
+            return  # nodes arrive in steps; all are shown when the import has ended
         state = self._parameterNode
+        self._matchInputAndResult()
         self._watch(state.inputVolume)
         self._updateInput()
-        if state.result is not self._record:
+        # A result that could not be read is tried again.
+        if state.result is not self._record or (state.result is not None and self._review is None):
             self._showResult(state.result)
+            self._showingViews.start()
         self.review.updateParameters()
         self.dicom.update()
         self.cohort.update()
+
+    def _matchInputAndResult(self) -> None:
+        """Choose the CT of a newly chosen result, or the last result of a newly chosen CT."""
+        from CACScoringLib.mrml.scene import records_in, volume_of_record
+
+        state = self._parameterNode
+        scored = None if state.result is None else volume_of_record(state.result)
+        if state.result is not self._record:
+            if scored is not None:
+                state.inputVolume = scored
+        elif state.inputVolume is not self._watched and state.inputVolume is not scored:
+            records = [r for r in records_in(slicer.mrmlScene) if volume_of_record(r) is state.inputVolume]
+            state.result = records[-1] if records and state.inputVolume is not None else None
 
     def _updateInput(self, caller=None, event=None) -> None:
         running = self.scorer.isRunning
@@ -206,17 +235,21 @@ class CACScoringWidget(lifecycle.PanelWidget):
             state.inputVolume, state.result = outcome.nodes.volume, outcome.nodes.record
         if self._parameterNode is not None:
             self.onParametersChanged()
-            if outcome.nodes is not None:
-                self._showingViews.start()
         self._newReview = None
 
     def _showViews(self) -> None:
-        """Change the layout and show the views in separate steps, between which Slicer stays responsive."""
-        if self._parameterNode is not None and self._review is not None:
-            if self.review.showLayout():
-                self._showingViews.start()  # in another step
-            else:
-                self.review.showSideBySide()
+        """Change the layout and show the views in separate steps, between which Slicer stays responsive.
+
+        Without a result, show the CT alone.
+        """
+        if self._parameterNode is None:
+            return
+        if self._review is None:
+            views.showVolume(self._parameterNode.inputVolume)
+        elif self.review.showLayout():
+            self._showingViews.start()  # in another step
+        else:
+            self.review.showSideBySide()
 
     def _showResult(self, record: vtkMRMLTextNode | None) -> None:
         """Review the result of a record; None for no result."""
@@ -257,6 +290,8 @@ class CACScoringTest(lifecycle.PanelTest):
         from CACScoringLib.mrml.segments import segment_mask
         from CACScoringLib.panel.self_test import ForegroundProcess, syntheticChest
 
+        if missing := missingPackages(CLINICAL_REQUIREMENTS):
+            self.skipTest(f"Scoring needs {namesOf(missing)}, which this Slicer lacks.")
         image, calcium = syntheticChest()
         volume = mrml.add_volume(slicer.mrmlScene, image, "synthetic chest")
         outcomes, scorer = [], CACScoringLogic(ForegroundProcess()).scorer

@@ -69,7 +69,7 @@ class CACTrainingWidget(lifecycle.PanelWidget):
         self.logic = CACTrainingLogic()
         self.steps = Steps(self.ui)
         self.project = ProjectSection(self.ui, Worker(None, LIBRARY), self._projectOpened, self._mend)
-        self.annotate = AnnotateSection(self.ui, Worker(None, LIBRARY), Worker(None, LIBRARY))
+        self.annotate = AnnotateSection(self.ui, Worker(None, LIBRARY), Worker(None, LIBRARY), self._showSteps)
         self.train = TrainSection(self.ui, Worker(None, LIBRARY), self._mend)
         self.evaluate = EvaluateSection(self.ui, Worker(None, LIBRARY))
         self.sections = (self.project, self.annotate, self.train, self.evaluate)
@@ -88,7 +88,11 @@ class CACTrainingWidget(lifecycle.PanelWidget):
     def _projectOpened(self, project: Project | None) -> None:
         for section in (self.annotate, self.train, self.evaluate):
             section.setProject(project)
-        self.steps.show(project)
+        self._showSteps()
+
+    def _showSteps(self) -> None:
+        annotator = "" if self._parameterNode is None else self._parameterNode.annotator
+        self.steps.show(self.project.project, annotator)
 
     def _pageChosen(self, page: int) -> None:
         if self._parameterNode is None:
@@ -97,7 +101,7 @@ class CACTrainingWidget(lifecycle.PanelWidget):
         section = self.sections[page]
         if section is not self.annotate:
             section.update()
-        self.steps.show(self.project.project)
+        self._showSteps()
 
     def _mend(self, remedy: str, scanId: str) -> None:
         """Apply the remedy of a `Finding` about the project."""

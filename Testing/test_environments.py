@@ -75,6 +75,7 @@ def test_a_new_slicer_scores_with_what_the_panel_installs(packages, tmp_path):
     slicer = Environment(tmp_path / "slicer", "3.12")
     slicer.install("--no-deps", "--requirements", SLICER_PACKAGES, *MRML, *PYTEST)
     brought = slicer.versions()
+    slicer.test("Testing/test_slicer_smoke.py", "-k", "without_further_packages")
     slicer.install(*packages.REQUIREMENTS)
     slicer.test("Testing/test_walk.py::test_one_scan", "Testing/test_walk.py::test_files_of_clinics")
     slicer.install(*packages.DICOM_REQUIREMENTS)

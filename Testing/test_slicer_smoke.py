@@ -5,6 +5,7 @@ import os
 import runpy
 import tempfile
 
+import plain_slicer
 import pytest
 import slicer
 from effect_desk import EFFECTS, ROOT, load_effects
@@ -52,6 +53,16 @@ class TestSmoke:
         assert run(capsys) == (0, "CAC smoke test: passed\n")
         desktop_host.errors.raise_errors()
         assert slicer.app.commandOptions().runPythonAndExit is False
+
+    def test_a_slicer_without_further_packages_skips_scoring(self, start, capsys, monkeypatch):
+        """Pass with the packages of 3D Slicer 5.12.3 alone, as on the dashboards of extensions."""
+        plain_slicer.hide_other_packages(monkeypatch)
+        start()
+        status, text = run(capsys)
+        skipped, end = text.splitlines()
+        assert skipped == "CAC smoke test: scoring is skipped, because it needs jinja2, psutil"
+        assert (status, end) == (0, "CAC smoke test: passed")
+        desktop_host.errors.raise_errors()
 
     def test_a_dead_page_fails(self, start, capsys, monkeypatch):
         start()

@@ -23,6 +23,8 @@ import desktop_host
 from CACScoringLib.core.labels import site_called
 from desktop_host import events
 
+SCROLL_BAR_PIXELS = 20
+
 
 def line(**event: object) -> str:
     return json.dumps(event)
@@ -165,7 +167,9 @@ def least_width(widget) -> int:
         for section in slicer.util.findChildren(pages.widget(index), className="ctkCollapsible*"):
             section.collapsed = False
         slicer.app.processEvents()
-    return widget.parent.layout().minimumSize().width()
+    areas = slicer.util.findChildren(pages, className="QScrollArea")
+    contents = [area.widget().minimumSizeHint.width() + SCROLL_BAR_PIXELS for area in areas]
+    return max(widget.parent.layout().minimumSize().width(), *contents)
 
 
 def eventually(condition: Callable[[], object], seconds: float = 20) -> object:

@@ -228,6 +228,11 @@ def nodes_of_record(scene: slicer.vtkMRMLScene, record: slicer.vtkMRMLTextNode) 
     return SceneNodes(**nodes, record=record, folder=folder)
 
 
+def volume_of_record(record: slicer.vtkMRMLTextNode) -> slicer.vtkMRMLScalarVolumeNode | None:
+    """Return the CT of a result; None if it was removed from the scene."""
+    return record.GetNodeReference(_role("volume"))
+
+
 def records_in(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLTextNode]:
     """Return the records of all results in a scene, in the order in which they were added."""
     nodes = [

@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 
 from . import table_widgets
 from .lifecycle import Signal
-from .widgets import colourIcon, faintColour
+from .widgets import InSight, colourIcon, faintColour
 
 if TYPE_CHECKING:
     from ..record.features import LesionFeatures
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 CERTAIN = 0.9
 """Probability of being coronary calcium, or of not being it, at or above which a lesion is not doubtful."""
+
+LEAST_ROWS = 6
+AROUND_PIXELS = 300
+"""Rows in sight on the smallest screen, and height of the panel's scrolled part that a larger list leaves to the rest.
+A longer list scrolls below its titles."""
 
 TITLES = ("No", "Artery", "Prob. %", "Agatston", "mm³", "HU", "Slices")
 _ARTERY_COLUMN, _PROBABILITY_COLUMN = 1, 2
@@ -174,7 +179,7 @@ class LesionTable:
     """Table widget with one lesion in a row.
 
     Attributes:
-        chosen: Signal with the ID of the lesion whose row becomes current or is clicked.
+        chosen: Signal with the ID of the lesion whose row the user makes current or clicks.
         featuresChosen: Signal after the user showed or hid a column of features.
     """
 
@@ -182,10 +187,9 @@ class LesionTable:
         self._table = table
         self.chosen, self.featuresChosen = Signal(), Signal()
         self._filling = False
+        self._inSight = InSight(table)
         table_widgets.prepareRows(table)
         table.setSelectionMode(qt.QAbstractItemView.ExtendedSelection)
-        # The panel scrolls, not the table, which would otherwise catch the mouse wheel.
-        table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
         # Unsorted until the user sorts by a column.
         table.horizontalHeader().setSortIndicator(-1, qt.Qt.AscendingOrder)
         self._actions = {name: self._addAction(name, column) for name, column in FEATURES.items()}
@@ -226,13 +230,15 @@ class LesionTable:
             for number, hint in enumerate((*hints, *(_(column.name) for column in FEATURES.values()))):
                 table.horizontalHeaderItem(number).setToolTip(hint)
             table.setRowCount(len(lines))
+            faint = qt.QBrush(faintColour(table))
             for number, line in enumerate(lines):
-                self._fill(number, line)
+                self._fill(number, line, faint)
             table.setColumnHidden(_PROBABILITY_COLUMN, all(line.probability is None for line in lines))
             for number, action in enumerate(self._actions.values(), len(TITLES)):
                 table.setColumnHidden(number, not action.checked)
             # Columns that resize to their contents by themselves would be measured again with every cell.
             table_widgets.fitColumns(table, stretched=_ARTERY_COLUMN)
+            self._fitHeight()
             table.setSortingEnabled(True)
             if lines and row >= 0:
                 current_row = self._rowOf(current)
@@ -240,23 +246,33 @@ class LesionTable:
         finally:
             self._filling = False
 
-    def showLesion(self, lesionId: int | None) -> None:
-        """Make a lesion's row current, or the first row if the lesion is not listed, and emit `chosen`."""
+    def showLesion(self, lesionId: int | None) -> int | None:
+        """Make a lesion's row current, or the first row if the lesion is not listed, in sight. Return its ID."""
+        self._fitHeight()
+        self._inSight.start()
         if not self._table.rowCount:
-            return
-        row = self._rowOf(lesionId) or 0
+            return None
         self._filling = True
         try:
-            self._choose(row)
+            self._choose(self._rowOf(lesionId) or 0)
         finally:
             self._filling = False
-        self.chosen.emit(self._idOf(row))
+        return self.current
+
+    def _fitHeight(self) -> None:
+        table, area = self._table, table_widgets.scrollAreaAround(self._table)
+        room = 0 if area is None else area.viewport().height - AROUND_PIXELS
+        rows = max(LEAST_ROWS, room // table.verticalHeader().defaultSectionSize)
+        table_widgets.fitHeight(table, min(rows, table.rowCount))
+
+    def cleanup(self) -> None:
+        """Release the panel's scroll bar."""
+        self._inSight.stop()
 
     def _choose(self, row: int) -> None:
         """Select this row alone, even while modifier keys are held, with which Qt would extend the selection."""
         selection = qt.QItemSelectionModel.ClearAndSelect | qt.QItemSelectionModel.Rows
         self._table.setCurrentCell(row, 0, selection)
-        table_widgets.scrollToRow(self._table, row)
 
     @property
     def following(self) -> int | None:
@@ -275,14 +291,14 @@ class LesionTable:
         row = self._table.currentRow()
         return self._idOf(row) if row >= 0 else None
 
-    def _fill(self, row: int, line: LesionLine) -> None:
+    def _fill(self, row: int, line: LesionLine, faint) -> None:
         for column, value in enumerate(line.cells):
             item = qt.QTableWidgetItem()
             # Numbers are set as data rather than text, so that the table sorts by value.
             item.setData(qt.Qt.DisplayRole, value)
             item.setToolTip(line.hint)
             if line.left_out:
-                item.setForeground(qt.QBrush(faintColour(self._table)))
+                item.setForeground(faint)
             if column == _ARTERY_COLUMN:
                 item.setIcon(colourIcon(line.colour))
             elif not isinstance(value, str):

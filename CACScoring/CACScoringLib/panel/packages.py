@@ -111,6 +111,9 @@ def ensurePackages(
         size = _("several GB") if with_cuda else _("{megabytes} MB").format(megabytes=downloadMb(missing))
         question = _("{work} needs these Python packages: {packages}. About {size} will be downloaded. Install them?")
         text = question.format(work=work, packages=namesOf(missing), size=size)
+        if any(_name(requirement) == "openvino" for requirement in missing):
+            note = _("openvino brings openvino-telemetry, which reports its use to Intel; CAC never loads it.")
+            text = f"{text}\n\n{note}"
         if not slicer.util.confirmOkCancelDisplay(text, windowTitle=requester):
             return _("{work} needs {packages}. Install them to go on.").format(work=work, packages=namesOf(missing))
     try:

@@ -49,6 +49,7 @@ class ResultSection(Section):
         """Show the numbers as they are now."""
         review, ui = self._review, self._ui
         ui.headFrame.setVisible(review is not None)
+        ui.scoreTable.setVisible(review is not None)
         ui.copyButton.setEnabled(review is not None)
         showEstimates(ui, review)
         self._showNonCoronary(None if review is None else review.non_coronary)
@@ -66,7 +67,8 @@ class ResultSection(Section):
         reader = self._reader()
         warnings = review.warnings
         severe = widgets.severeColour(ui.headLabel)
-        ui.headLabel.setText(_headText(headline.headline(results, review.categories(), warnings, reader), severe))
+        head = headline.headline(results, review.categories(), warnings, reader)
+        ui.headLabel.setText(_headText(review.nodes.volume.GetName(), head, severe))
         ui.warningsLabel.setText(
             "".join(_warningText(line, severe) for line in headline.warning_lines(warnings, results))
         )
@@ -77,6 +79,7 @@ class ResultSection(Section):
     def _toggleWarnings(self) -> None:
         label = self._ui.warningsLabel
         label.setVisible(not label.visible)
+        self._ui.scanArea.verticalScrollBar().setValue(0)
 
     def _showScores(self, scores: ScoreTable) -> None:
         from ..report.headline import MAP_TITLE
@@ -152,11 +155,11 @@ class ResultSection(Section):
         widgets.say(self._ui.exportLabel, _("Copied: paste it into a spreadsheet or a letter."))
 
 
-def _headText(head: Headline, severe_colour: str) -> str:
-    """Return the headline as rich text, with a link that opens the warnings. severe_colour: HTML colour."""
-    score, state, summary = map(html.escape, (head.score, head.state, head.summary))
+def _headText(scan: str, head: Headline, severe_colour: str) -> str:
+    """Return a scan's headline as rich text, with a link that opens the warnings. severe_colour: HTML colour."""
+    scan, score, state, summary = map(html.escape, (scan, head.score, head.state, head.summary))
     big = f'<span style="font-size:x-large; font-weight:bold">{score}</span>'
-    text = f'<p style="margin:0">{big} &nbsp;{state}<br>{summary}</p>'
+    text = f'<p style="margin:0"><b>{scan}</b><br>{big} &nbsp;{state}<br>{summary}</p>'
     if head.warning is None:
         return text
     more = _("{count} more").format(count=head.more) if head.more else _("why")

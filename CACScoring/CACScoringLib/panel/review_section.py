@@ -55,8 +55,8 @@ class ReviewSection(Section):
         self._slices: dict = {}
         self._lines: list[LesionLine] = []
         self._viewed: set[tuple[str, int]] = set()
+        self._shownByProgram: set[tuple[str, int]] = set()
         self._surfaces: list[tuple[object, float]] = []
-        self._wasShown = False
 
         ui.resultSelector.addAttribute("vtkMRMLTextNode", RECORD_ATTRIBUTE, "1")
         ui.resultSelector.setMRMLScene(slicer.mrmlScene)
@@ -77,7 +77,7 @@ class ReviewSection(Section):
         self._undoKeys = Keys([windowOf(ui.pages)], undoKeys(undo, redo))
         self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
         self._surfacesTimer = singleShot(0, self._showSurfaces)
-        self._returnTimer = singleShot(0, self._showViewsAgain)
+        self._tablesTimer = singleShot(0, self._updateTables)
 
         ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
         ui.sliceBox.clicked.connect(self._sliceSwitched)
@@ -85,14 +85,17 @@ class ReviewSection(Section):
             ui.undoButton: lambda review, _on: review.undo(),
             ui.redoButton: lambda review, _on: review.redo(),
             ui.rejectRestButton: lambda review, _on: review.reject_unassigned(self._method),
+        }
+        confirmations = {
             ui.reviewedBox: lambda review, on: review.set_reviewed(self._method, on),
             ui.acceptButton: lambda review, _on: review.accept(self._method),
             ui.noCalciumButton: lambda review, _on: review.set_no_calcium(),
         }
-        for button, change in changes.items():
-            button.clicked.connect(
-                lambda checked=False, change=change: self._change(lambda: change(self._review, checked))
-            )
+        for buttons, act in ((changes, self._change), (confirmations, self._confirm)):
+            for button, change in buttons.items():
+                button.clicked.connect(
+                    lambda checked=False, change=change, act=act: act(lambda: change(self._review, checked))
+                )
         ui.rescoreButton.clicked.connect(lambda *_args: self.rescoreRequested.emit())
         ui.doubtfulButton.clicked.connect(lambda *_args: self._nextDoubtful())
         ui.layoutButton.clicked.connect(lambda *_args: self.showSideBySide())
@@ -129,11 +132,11 @@ class ReviewSection(Section):
     def setReview(self, review: SceneReview | None) -> None:
         """Review a result; None for no result."""
         self._observed.removeObservers()
-        if review is not None and self._review is not None:
+        if self._review is not None:
             self._hideResult()
+            self._list([])  # IDs of another scan's lesions
         self._review = review
-        self._wasShown = False
-        self._viewed = set()
+        self._viewed, self._shownByProgram = set(), set()
         self._fillMethods()
         if review is not None:
             events = slicer.vtkSegmentation
@@ -143,7 +146,6 @@ class ReviewSection(Section):
                 for event in (events.SourceRepresentationModified, events.SegmentModified):
                     self._observed.addObserver(segmentation.GetSegmentation(), event, self._edited)
             self._followAxialView()
-            views.showHeart(review.nodes.heart)
         self._appliedState = {} if review is None else {"method": self._method}
         self.update()
 
@@ -210,14 +212,22 @@ class ReviewSection(Section):
 
     def _showViewedCount(self) -> None:
         """Show how many lesions have been viewed, and after the last one ask the reader to confirm."""
-        ui, ids = self._ui, {line.id for line in self._lines if line.coronary}
-        viewed_count = sum((self._method, lesionId) in self._viewed for lesionId in ids)
+        ui, count, unseen = self._ui, sum(line.coronary for line in self._lines), self._notViewed()
         doubtful_count = sum(line.doubtful for line in self._lines)
-        ui.lookedLabel.setText(_("{looked} of {count} looked at").format(looked=viewed_count, count=len(ids)))
+        ui.lookedLabel.setText(_("{looked} of {count} looked at").format(looked=count - len(unseen), count=count))
         ui.doubtfulButton.setText(_("Doubtful ({count})").format(count=doubtful_count))
         ui.doubtfulButton.setEnabled(bool(doubtful_count))
-        is_complete = self._review is not None and not self._review.reviewed[self._method] and viewed_count == len(ids)
-        say(ui.totalLabel, _("All lesions looked at. Is the score right? Confirm it (key A).") if is_complete else "")
+        if unseen or self._review is None or self._review.reviewed[self._method]:
+            text = ""
+        elif count:
+            text = _("All lesions looked at. Is the score right? Confirm it (key A).")
+        else:
+            text = _("No lesion was found. Look through the heart before you confirm the score (key A).")
+        say(ui.totalLabel, text)
+
+    def _notViewed(self) -> list[LesionLine]:
+        """Return the lines of coronary lesions that the reader has not looked at."""
+        return [line for line in self._lines if line.coronary and (self._method, line.id) not in self._viewed]
 
     def _nextDoubtful(self) -> None:
         """Go to the next doubtful lesion below the current one; start again at the top after the last one."""
@@ -226,7 +236,7 @@ class ReviewSection(Section):
         first = ids.index(current) + 1 if current in ids else 0
         following = [line.id for line in (*self._lines[first:], *self._lines[:first]) if line.doubtful]
         if following:
-            self.table.showLesion(following[0])
+            self._lesionChosen(self.table.showLesion(following[0]))
 
     def showLayout(self) -> bool:
         """Change to the layout of the result; return False if it is shown already."""
@@ -235,23 +245,18 @@ class ReviewSection(Section):
     def showSideBySide(self) -> None:
         """Show the result in its layout, changing to that first if needed."""
         self.showLayout()
-        self._wasShown = True
         nodes = self._review.nodes
+        views.showHeart(nodes.heart)
+        self._showSegmentation()
         views.showSideBySide(nodes.volume, nodes.heart, nodes.healthy, nodes.calcium_map)
         views.setFade(self._state.fade)
         self._followAxialView()
-        self.table.showLesion(self.table.current)
+        self._showLesion(self.table.current)
         focus = qt.QApplication.focusWidget()
         if focus is None or self._ui.pages.isAncestorOf(focus):  # never take the focus from another part of Slicer
             self._ui.lesionTable.setFocus()
 
-    def _showViewsAgain(self) -> None:
-        """Show the views again after the panel was entered, in a separate step because Qt sets their sizes later."""
-        if self._review is not None and self._state is not None and self._wasShown:
-            self.showSideBySide()
-
     def enter(self) -> None:
-        self._returnTimer.start()
         self._undoKeys.setEnabled(True)
         self._refresh()
         self._editor.enter()
@@ -263,8 +268,9 @@ class ReviewSection(Section):
 
     def cleanup(self) -> None:
         super().cleanup()
-        self._returnTimer.stop()
         self._surfacesTimer.stop()
+        self._tablesTimer.stop()
+        self.table.cleanup()
         self._editor.cleanup()
         self._undoKeys.remove()
 
@@ -339,10 +345,10 @@ class ReviewSection(Section):
         self._editor.edit(segmentations[self._method], self._review.nodes.volume)
 
     def _hideResult(self) -> None:
-        """Hide heart and lesions, because two results on top of each other cannot be told apart."""
-        for segmentation in (self._review.nodes.heart, *self._segmentations().values()):
-            if (display := segmentation.GetDisplayNode()) is not None:
-                display.SetVisibility(False)
+        """Hide all segmentations of the result, which would be drawn over another scan."""
+        for node in vars(self._review.nodes).values():
+            if isinstance(node, slicer.vtkMRMLSegmentationNode) and node.GetDisplayNode() is not None:
+                node.GetDisplayNode().SetVisibility(False)
 
     def _currentSlice(self) -> int | None:
         node = views.axialSliceNode()
@@ -363,9 +369,18 @@ class ReviewSection(Section):
 
     # Actions of the reader
 
+    def _showLesion(self, lesionId: int | None) -> None:
+        """Show a lesion, or the first one, which counts as looked at when the reader goes on from it."""
+        if (shown := self.table.showLesion(lesionId)) is not None:
+            self._shownByProgram = {(self._method, shown)}
+            self._jumpTo(shown)
+
     def _lesionChosen(self, lesionId: int) -> None:
-        self._viewed.add((self._method, lesionId))
+        self._viewed |= {(self._method, lesionId), *self._shownByProgram}
         self._showViewedCount()
+        self._jumpTo(lesionId)
+
+    def _jumpTo(self, lesionId: int) -> None:
         views.jumpTo(self._review.position_of(self._method, lesionId))
 
     def _sliceChosen(self, k: int) -> None:
@@ -380,12 +395,13 @@ class ReviewSection(Section):
         if not lesions:
             return
         following, review, method = self.table.following, self._review, self._method
+        self._viewed |= {(method, lesionId) for lesionId in lesions}
         if site is None:
             self._change(lambda: review.reject(method, lesions))
         else:
             self._change(lambda: review.assign(method, lesions, site))
         if following is not None:
-            self.table.showLesion(following)
+            self._showLesion(following)
 
     def _assignByKey(self, key: str) -> None:
         from ..core.labels import site_called
@@ -400,6 +416,19 @@ class ReviewSection(Section):
     def _methodChosen(self, index: int) -> None:
         if self._state is not None and index >= 0:
             self._state.reviewMethod = self._ui.reviewMethodBox.itemData(index)
+
+    def _confirm(self, change: Callable[[], object]) -> None:
+        """Make a change that confirms a score, after a question if the reader has not looked at every lesion."""
+        unseen = [] if self._review.reviewed[self._method] else self._notViewed()
+        doubtful_count = sum(line.doubtful for line in unseen)
+        text = _("You have not looked at {count} lesions, {doubtful} of them doubtful. Confirm the score all the same?")
+        text = text.format(count=len(unseen), doubtful=doubtful_count)
+        # In testing mode Slicer asks nobody, and answers with False.
+        is_certain = not unseen or slicer.app.testingEnabled()
+        if is_certain or slicer.util.confirmOkCancelDisplay(text, windowTitle=_("Confirm the score")):
+            self._change(change)
+        else:
+            self.update()  # sets the box back
 
     def _change(self, change: Callable[[], object]) -> None:
         """Make a change and show its consequences."""
@@ -430,6 +459,10 @@ class ReviewSection(Section):
             self._showNumbers()
 
     def _showNumbers(self) -> None:
-        self._review.update_tables()
         self.update()
         self.numbersChanged.emit()
+        self._tablesTimer.start()  # in a step of their own, because they take as long as all else
+
+    def _updateTables(self) -> None:
+        if self._review is not None:
+            self._review.update_tables()

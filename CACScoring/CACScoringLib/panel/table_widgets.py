@@ -10,9 +10,6 @@ from collections.abc import Collection, Sequence
 import qt
 from slicer.i18n import tr as _
 
-ROWS_AROUND = 3
-"""Number of rows shown above and below the row that `scrollToRow` brings into sight, if there is room."""
-
 _LEAST_LETTERS = 5
 _MOST_LETTERS = 28
 """Widths of a column in letters; longer names are elided."""
@@ -107,17 +104,12 @@ def fitColumns(table, stretched: int | None = None) -> None:
     fitHeight(table)
 
 
-def scrollToRow(table, row: int) -> None:
-    """Scroll the area around a table that shows all its rows until a row is in sight."""
-    area = table.parentWidget()
+def scrollAreaAround(widget):
+    """Return the scroll area that a widget lies in; None if there is none or the widget is hidden."""
+    area = widget.parentWidget() if widget.visible else None
     while area is not None and not area.inherits("QScrollArea"):
         area = area.parentWidget()
-    if area is None or not table.visible:
-        return
-    rect = table.visualItemRect(table.item(row, 0))
-    place = table.viewport().mapTo(area.widget(), rect.center())
-    around = min(ROWS_AROUND * rect.height(), area.viewport().height // 2 - rect.height())
-    area.ensureVisible(0, place.y(), 0, around)
+    return area
 
 
 def fitHeight(table, rows: int | None = None) -> None:

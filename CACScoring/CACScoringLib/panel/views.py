@@ -145,6 +145,12 @@ def showSideBySide(volume, heart, healthy, calciumMap) -> None:
         composite.SetLinkedControl(True)
 
 
+def showVolume(volume) -> None:
+    """Show a CT alone in all slice views, in the layout before ours. volume: None for empty views."""
+    restoreLayout()
+    slicer.util.setSliceViewerLayers(background=volume, foreground=None, fit=True)
+
+
 def showHeart(segmentation) -> None:
     """Show the heart's outline, which may be invisible in a loaded scene."""
     from ..mrml.lesion_segments import HEART_ID

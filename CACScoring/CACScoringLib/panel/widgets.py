@@ -19,6 +19,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..core.options import Row, rows_of
+from .table_widgets import scrollAreaAround
 from .wording import inPanel
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def dataOf(box):
 
 
 class InSight:
-    """Keeps the end of a section that was opened in sight until the panel has its new height."""
+    """Keeps the end of a section in sight until the panel has its new height."""
 
     def __init__(self, section) -> None:
         self._section, self._area = section, None
@@ -137,10 +138,7 @@ class InSight:
     def start(self) -> None:
         """Begin to scroll, after the section was opened."""
         self.stop()
-        area = self._section.parentWidget() if self._section.visible else None
-        while area is not None and not area.inherits("QScrollArea"):
-            area = area.parentWidget()
-        self._area = area
+        self._area = area = scrollAreaAround(self._section)
         if area is not None:
             area.verticalScrollBar().rangeChanged.connect(self._scroll)
             self._timer.start()

@@ -1,7 +1,7 @@
 """State of the training panel, saved with the scene. Annotations are stored in the project's folder."""
 
 # Slicer's naming.
-# ruff: noqa: N802, N815
+# ruff: noqa: N815
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class Network(Enum):
     TERRITORIES = "territories"
     SLICES = "slices"
     DECOMPOSITION = "decomposition"
+    LESIONS = "lesions"
 
     def label(self) -> str:
         return {
@@ -46,12 +47,8 @@ class Network(Enum):
             Network.TERRITORIES: _("Heart and territories"),
             Network.SLICES: _("Slices"),
             Network.DECOMPOSITION: _("Calcium map"),
+            Network.LESIONS: _("Lesions"),
         }[self]
-
-    @property
-    def learnsFromScans(self) -> bool:
-        """True if training takes scans and labels; False if it simulates digital patients."""
-        return self != Network.TERRITORIES
 
 
 class TrainMethod(Enum):
@@ -75,12 +72,14 @@ class Preset(Enum):
     COMPACT = "compact"
     PAPER = "paper"
     REAL_SLICES = "real-slices"
+    REAL_LESIONS = "real-lesions"
 
     def label(self) -> str:
         return {
             Preset.COMPACT: _("Compact"),
             Preset.PAPER: _("As published (large)"),
             Preset.REAL_SLICES: _("Real slices and digital patients"),
+            Preset.REAL_LESIONS: _("Painted lesions and digital patients"),
         }[self]
 
 

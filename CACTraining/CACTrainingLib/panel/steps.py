@@ -11,6 +11,7 @@ from CACScoringLib.core.ct import CTError
 
 from ..project.annotations import annotators
 from ..project.project import Project
+from ..project.work_list import work_list
 from .evaluate.study_view import studiesIn
 
 _PAGES = (0, 1, 2, 3, 3)
@@ -24,10 +25,10 @@ class Steps:
         self._ui = ui
         ui.stepsLabel.linkActivated.connect(lambda page: ui.pages.setCurrentIndex(int(page)))
 
-    def show(self, project: Project | None) -> None:
-        """Show a project's progress; None for no project."""
+    def show(self, project: Project | None, annotator: str = "") -> None:
+        """Show a project's progress; None for no project. annotator: whose scans count as done; empty for anybody's."""
         names = (_("Project"), _("Annotate"), _("Train"), _("Evaluate"), _("Install"))
-        states = stepStates(project)
+        states = stepStates(project, annotator)
         following = next((n for n, (_state, done) in enumerate(states) if not done), None)
         parts = []
         for n, (name, (state, _done), page) in enumerate(zip(names, states, _PAGES, strict=True)):
@@ -38,8 +39,8 @@ class Steps:
         self._ui.stepsLabel.setText(" · ".join(parts))
 
 
-def stepStates(project: Project | None) -> list[tuple[str, bool]]:
-    """Short text on each step, and True if the step is finished."""
+def stepStates(project: Project | None, annotator: str = "") -> list[tuple[str, bool]]:
+    """Short text on each step, and True if the step is finished. annotator: as of `Steps.show`."""
     from CACScoringLib.models.cards import list_models  # imports SciPy
 
     from ..training.background import runs_of, state_of
@@ -48,7 +49,9 @@ def stepStates(project: Project | None) -> list[tuple[str, bool]]:
         return [(_("none open"), False), *[("", False)] * 4]
     scans, models = project.scans, project.models_folder
     try:
-        annotated = sum(bool(annotators(project, scan.id)) for scan in scans)
+        names = [annotator] if annotator else {name for scan in scans for name in annotators(project, scan.id)}
+        items = [item for name in names for item in work_list(project, name)]
+        annotated = len({item.scan.id for item in items if item.state == "done"})
         installed = sum(model.origin == "user" for model in list_models())
     except (CTError, OSError):
         annotated = installed = 0

@@ -114,7 +114,6 @@ def gradient_differences(task: Any, batch: dict[str, torch.Tensor], fabric: Any)
         Norm of the difference relative to that of the layer's gradient in float32, by the parameter's name.
     """
     modules, optimizers, random = task.modules, task.optimizers, torch.get_rng_state()
-    task.gradients = GradientHistory()
     states = {name: {key: v.clone() for key, v in module.state_dict().items()} for name, module in modules.items()}
     state = task.state()
     layers = Layers(modules)

@@ -18,6 +18,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -65,7 +66,7 @@ class Task(Generic[Settings]):
         modules: Networks by name.
         optimizers: Optimizers by name.
         batch_number: Number of the batch to make, counted from 0; set by the loop.
-        gradients: Norms of the gradients so far; set by the loop.
+        gradients: Norms of the gradients so far.
     """
 
     settings: Settings
@@ -74,7 +75,10 @@ class Task(Generic[Settings]):
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
     batch_number = 0
-    gradients: GradientHistory
+
+    @cached_property
+    def gradients(self) -> GradientHistory:
+        return GradientHistory()
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         """Read one batch and draw its random changes; called in a separate thread."""
@@ -307,7 +311,6 @@ class _Run:
         self.healthy: dict[str, Any] | None = None
         self._last = time.monotonic()
         self.begun, self.validation_seconds = self._last, 0.0
-        task.gradients = GradientHistory()
 
     def note_precision(self) -> None:
         """Add the present precision to those of the training if it differs from the last one."""

@@ -1,7 +1,9 @@
 """Tests of the module, its panel and its self test."""
 
 import os
+import unittest
 
+import plain_slicer
 import pytest
 import SimpleITK as sitk
 import slicer
@@ -76,6 +78,24 @@ class TestSelfTest:
         test.setUp()
         getattr(test, name)()
         test.tearDown()
+
+    @pytest.mark.usefixtures("plain")
+    def test_a_plain_slicer_opens_pages_and_skips_scoring(self, panel, capsys):
+        assert self.outcome(panel.CACScoringTest("test_everyPageOpens")) == ([], [])
+        failures, skipped = self.outcome(panel.CACScoringTest("test_scoreSyntheticChest"))
+        assert (failures, skipped) == ([], ["Scoring needs jinja2, psutil, which this Slicer lacks."])
+        panel.CACScoringTest().runTest()  # as by *Reload and Test*
+        assert "Skipped: Scoring needs jinja2" in capsys.readouterr().out
+
+    @pytest.fixture
+    def plain(self, monkeypatch):
+        plain_slicer.hide_other_packages(monkeypatch)
+
+    def outcome(self, test) -> tuple[list[str], list[str]]:
+        """Run a test as Slicer's harness does; return its failures and the reasons of what it skipped."""
+        result = unittest.TestResult()
+        test.run(result)
+        return [text for _test, text in result.failures + result.errors], [text for _test, text in result.skipped]
 
     def test_a_dead_panel_fails(self, panel, monkeypatch):
         """Fail even though the desktop host, like Slicer, continues when setup() raises."""

@@ -119,6 +119,16 @@ class TestReview:
         reviewed.ui.undoButton.click()
         assert table.isVisibleTo(table.parent())
 
+    def test_table_nodes_are_written_in_a_step_of_their_own(self, reviewed, monkeypatch):
+        written = []
+        monkeypatch.setattr(type(reviewed.review), "update_tables", lambda review: written.append(review))
+        reviewed.choose_lesion("16–17")
+        reviewed.widget.review._assign(None)
+        assert reviewed.scores()["Total"][0] == "810.0"
+        assert written == []
+        reviewed.settle()
+        assert written == [reviewed.review]
+
     def test_several_rows_at_once(self, reviewed):
         reviewed.ui.lesionTable.selectAll()
         reviewed.press_artery("RCA")
@@ -306,7 +316,7 @@ class TestAutomaticScore:
         assert automatic.review.reviewed["threshold"]
         assert automatic.review.categories().status == "reviewed"
         assert "Risk class &gt; 400" in ui.headLabel.text
-        assert "automatic" not in ui.headLabel.text + ui.warningsLabel.text
+        assert "automatic" not in ui.headLabel.text.replace("<b>automatic</b>", "") + ui.warningsLabel.text
         assert [row["Artery"].startswith("out: ") for row in automatic.lesions()] == [False] * 9 + [True] * 6
         # A left-out lesion can still be counted with one key.
         ui.lesionTable.setCurrentCell(9, 0)
@@ -316,6 +326,44 @@ class TestAutomaticScore:
         ui.undoButton.click()
         assert not ui.reviewedBox.checked
         assert "automatic, not reviewed" in ui.headLabel.text
+
+    def test_lesions_that_the_program_chose_are_not_looked_at(self, automatic):
+        ui, rows = automatic.ui, automatic.lesions()
+        automatic.widget.review.showSideBySide()
+        assert automatic.current == rows[0]["No"]
+        assert ui.lookedLabel.text == f"0 of {len(rows)} looked at"
+        automatic.key("2")
+        assert automatic.current == rows[1]["No"]
+        assert ui.lookedLabel.text == f"1 of {len(rows)} looked at", "the one that the reader assigned"
+        ui.lesionTable.setCurrentCell(2, 0)
+        assert ui.lookedLabel.text == f"3 of {len(rows)} looked at", "the one that the reader went on from, too"
+
+    @pytest.mark.parametrize("button", ["acceptButton", "reviewedBox", "noCalciumButton"])
+    def test_confirming_with_lesions_not_looked_at_asks_first(self, automatic, monkeypatch, button):
+        ui, questions = automatic.ui, []
+        monkeypatch.setattr(slicer.app, "_testing", False)
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: questions.append(text))
+        ui.lesionTable.setCurrentCell(1, 0)
+        getattr(ui, button).click()
+        automatic.settle()
+        assert questions == ["You have not looked at 13 lesions, 6 of them doubtful. Confirm the score all the same?"]
+        assert not automatic.review.reviewed["threshold"]
+        assert not ui.reviewedBox.checked
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: True)
+        getattr(ui, button).click()
+        assert automatic.review.reviewed["threshold"]
+
+    def test_a_confirmed_score_is_reopened_without_a_question(self, automatic, monkeypatch):
+        automatic.key("A")
+        monkeypatch.setattr(slicer.app, "_testing", False)
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: False)
+        automatic.ui.reviewedBox.click()
+        assert not automatic.review.reviewed["threshold"]
+
+    def test_a_score_without_lesions_asks_to_look_through_the_heart(self, automatic):
+        automatic.widget.review._list([])
+        assert "All lesions" not in automatic.ui.totalLabel.text
+        assert "Look through the heart" in automatic.ui.totalLabel.text
 
     def test_a_reader_who_has_viewed_all_lesions_is_asked_to_confirm(self, automatic):
         ui, rows = automatic.ui, automatic.lesions()
@@ -327,7 +375,7 @@ class TestAutomaticScore:
             automatic.key("N")
             assert automatic.current == expected
         assert "confirm" not in ui.totalLabel.text.lower()
-        for row in range(len(rows)):
+        for row in range(1, len(rows)):
             ui.lesionTable.setCurrentCell(row, 0)
         assert ui.lookedLabel.text == f"{len(rows)} of {len(rows)} looked at"
         assert "Confirm it (key A)" in ui.totalLabel.text

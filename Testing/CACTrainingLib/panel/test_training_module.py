@@ -46,6 +46,12 @@ class TestModule:
 
 
 class TestOpening:
+    def test_other_scans_segmentations_are_not_drawn_over_it(self, annotating):
+        lesions = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Candidates of another scan")
+        lesions.CreateDefaultDisplayNodes()
+        annotating.open_scan(1)
+        assert not lesions.GetDisplayNode().GetVisibility()
+
     def test_shows_the_heart_and_the_first_slice(self, annotating):
         composite = annotating.view.mrmlSliceCompositeNode()
         assert composite.GetBackgroundVolumeID() == annotating.opened.volume.GetID()
@@ -194,7 +200,14 @@ class TestSteps:
         label = annotating.ui.stepsLabel
         assert "3&nbsp;scans" in label.text
         assert '<b><a href="1">2&nbsp;Annotate</a></b>&nbsp;<small>0&nbsp;of&nbsp;3' in label.text
-        annotating.keys("V")
         label.linkActivated.emit("2")
         assert annotating.ui.pages.currentIndex == 2
-        assert "1&nbsp;of&nbsp;3" in label.text
+
+    def test_scans_done_are_counted_as_in_the_work_list(self, annotating):
+        steps, status = annotating.ui.stepsLabel, annotating.ui.workStatusLabel
+        annotating.keys("V")
+        annotating.open_scan(0)
+        assert "0&nbsp;of&nbsp;3" in steps.text, "the scan is begun, but not done"
+        annotating.label_all(lambda k: "N")
+        assert "1&nbsp;of&nbsp;3" in steps.text
+        assert status.text == "Scans done: 1 of 3."

@@ -155,7 +155,7 @@ class RadiographSection(Section):
         from ...mrml.radiograph_nodes import picture_image
         from ..packages import TORCH_REQUIREMENTS, ensurePackages
 
-        if reason := ensurePackages(TORCH_REQUIREMENTS):
+        if reason := ensurePackages(TORCH_REQUIREMENTS, purpose=_("Scoring a radiograph")):
             self._task.say(reason)
             return
         self._removeOutput()

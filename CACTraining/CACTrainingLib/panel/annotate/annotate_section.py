@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import slicer
 from slicer.i18n import tr as _
 
@@ -33,10 +35,12 @@ class AnnotateSection(Section):
         ui: Widgets by name.
         worker: Background process that reads a scan's CT and proposes its heart.
         prepareWorker: Background process that proposes the hearts of all scans.
+        onListed: Function called after the work list was read again.
     """
 
-    def __init__(self, ui, worker: Worker, prepareWorker: Worker) -> None:
+    def __init__(self, ui, worker: Worker, prepareWorker: Worker, onListed: Callable[[], None]) -> None:
         self._ui = ui
+        self._onListed = onListed
         self._project: Project | None = None
         self._listing: tuple = ()
         self._blind = False
@@ -252,3 +256,4 @@ class AnnotateSection(Section):
     def _refreshList(self) -> None:
         if self._state is not None:
             self.workList.update()
+            self._onListed()

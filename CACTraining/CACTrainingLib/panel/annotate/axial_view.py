@@ -21,10 +21,13 @@ _MARGIN = 1.1
 
 
 def show(opened: OpenScan) -> None:
-    """Show the CT in one axial view, zoomed to the heart."""
+    """Show the CT in one axial view, zoomed to the heart, without other scans' segmentations."""
     manager = slicer.app.layoutManager()
     if manager is None:
         return
+    for segmentation in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        if segmentation.GetDisplayNode() is not None:
+            segmentation.GetDisplayNode().SetVisibility(False)
     views.changeLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
     widget = manager.sliceWidget(VIEW)
     composite = widget.mrmlSliceCompositeNode()

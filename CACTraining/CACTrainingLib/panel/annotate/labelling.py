@@ -29,6 +29,7 @@ class Labelling:
         self._annotations = annotations
         self.slices = tuple(sorted(slices))
         self._clock = clock
+        self._steps: list[int] = []  # numbers of labels that one undo takes back
         self._shown: int | None = None
         self._viewedSince: float | None = None
         self._viewedSeconds = 0.0
@@ -99,6 +100,7 @@ class Labelling:
         Raises OSError or CTError if saving fails; then nothing has changed.
         """
         self._annotations.set(k, label, self.seconds if k == self._shown else None)
+        self._steps.append(1)
         # A second label of the slice gets its own viewing time.
         self._viewedSeconds = 0.0
         if self._viewedSince is not None:
@@ -111,11 +113,22 @@ class Labelling:
         They get no viewing time. Raises as `label`.
         """
         low, high = UNCERTAIN
-        for k in sorted({*self.slices} & probabilities.keys() - self.labels.keys()):
-            if not low < probabilities[k] < high:
-                self._annotations.set(k, SliceLabel.VISIBLE if probabilities[k] >= high else SliceLabel.NOT_VISIBLE)
+        unlabelled = sorted({*self.slices} & probabilities.keys() - self.labels.keys())
+        certain = {k: probabilities[k] >= high for k in unlabelled if not low < probabilities[k] < high}
+        labels = {True: SliceLabel.VISIBLE, False: SliceLabel.NOT_VISIBLE}
+        return self.labelAll({k: labels[is_visible] for k, is_visible in certain.items()})
+
+    def labelAll(self, labels: Mapping[int, SliceLabel]) -> int | None:
+        """Save labels as one step to undo, without viewing times; return the slice to show next. Raises as `label`."""
+        self._steps.append(0)
+        for k, label in labels.items():
+            self._annotations.set(k, label)
+            self._steps[-1] += 1
         return None if self.isComplete else self.first()
 
     def undo(self) -> int | None:
-        """Undo the last label; return its slice, or None if there is nothing to undo."""
-        return self._annotations.undo() if self.canUndo else None
+        """Undo the last step; return its first slice, or None if there is nothing to undo. Raises as `label`."""
+        k = None
+        for _label in range(self._steps.pop() if self._steps else 1):
+            k = self._annotations.undo() if self.canUndo else k
+        return k

@@ -51,7 +51,7 @@ class SlicesSection(Section, VTKObservationMixin):
         self._opened: OpenScan | None = None
         self._labelling: Labelling | None = None
         self._k: int | None = None
-        self._undone: list[tuple[int, SliceLabel]] = []
+        self._undone: list[dict[int, SliceLabel]] = []
         self._active = False
         self.plot = SlicePlot()
         self.plot.chosen.connect(self._go)
@@ -201,7 +201,11 @@ class SlicesSection(Section, VTKObservationMixin):
     def confirm(self) -> None:
         """Label the slices of certain suggestions, if these are shown, and go to the next unlabelled one."""
         if suggested := self._suggestions():
+            done = self._labelling.done
             self._go_on(lambda: self._labelling.confirm(suggested))
+            count, label = self._labelling.done - done, self._ui.slicesStatusLabel
+            text = _("{count} slices are labelled as suggested; one undo takes all of them back.").format(count=count)
+            self._say(" ".join(filter(None, (text if count else "", label.text))))
 
     def _go_on(self, change: Callable[[], int | None]) -> None:
         """Apply a change that returns the next slice, and show that slice."""
@@ -219,26 +223,29 @@ class SlicesSection(Section, VTKObservationMixin):
             self._onComplete()
 
     def undo(self) -> None:
-        """Undo the last label, and show its slice."""
+        """Undo the last label, or those of one confirmation, and show their first slice."""
         if self._labelling is None:
             return
         labels = dict(self._labelling.labels)
         k = self._save(self._labelling.undo)
         if k is None or k is _NOT_SAVED:
             return
-        if k in labels:
-            self._undone.append((k, labels[k]))
+        left = self._labelling.labels
+        self._undone.append({n: label for n, label in labels.items() if left.get(n) != label})
         self._ui.slicesStatusLabel.setText("")
         self._go(k)
         self.update()
         self._onChanged()
 
     def redo(self) -> None:
-        """Redo the label that was undone last."""
+        """Redo what was undone last."""
         if self._undone:
-            *undone, (k, label) = self._undone
-            self._go(k)
-            self.label(label)
+            *undone, labels = self._undone
+            self._go(min(labels))
+            if len(labels) == 1:
+                self.label(*labels.values())
+            else:
+                self._go_on(lambda: self._labelling.labelAll(labels))
             self._undone = undone
 
     def move(self, step: int) -> None:

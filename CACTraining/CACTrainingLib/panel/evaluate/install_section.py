@@ -119,7 +119,8 @@ class InstallSection:
         self._calibrating = True
         doing, failed = _("Calibrating {name} …"), _("Not calibrated; nothing was changed. {reason}")
         done = _("{name} is calibrated together with the models that CAC Scoring uses now.")
-        self._run(command, doing.format(name=name), failed, lambda: done.format(name=name), TRAINING_REQUIREMENTS)
+        packages = TRAINING_REQUIREMENTS, _("Calibration")
+        self._run(command, doing.format(name=name), failed, lambda: done.format(name=name), *packages)
 
     def _install(self, *_args: object) -> None:
         card = self._cards[self._cardPath]
@@ -157,6 +158,7 @@ class InstallSection:
         failed: str,
         done: Callable[[], str],
         packages: Sequence[str] = TORCH_REQUIREMENTS,
+        purpose: str | None = None,
     ) -> None:
         """Run a command.
 
@@ -166,6 +168,7 @@ class InstallSection:
             failed: Text of a failure, with the placeholder {reason}.
             done: Function, called at the end, that returns the text of success.
             packages: Requirements of the command.
+            purpose: Work that needs them; None for installing a model.
         """
 
         def onEvent(event: dict) -> None:
@@ -176,7 +179,7 @@ class InstallSection:
             self._calibrating = False
             self._end(failed.format(reason=reason) if reason else done())
 
-        if reason := ensurePackages(packages):
+        if reason := ensurePackages(packages, "CAC Training", purpose or _("Installing a model")):
             onEnd(reason)
             return
         self._say(doing)

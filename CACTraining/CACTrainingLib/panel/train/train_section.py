@@ -31,6 +31,7 @@ from .training_options import (
     commandsElsewhere,
     isName,
     lacksDigitalPatients,
+    learnsFromScans,
     methodOf,
     modelNames,
     nameOf,
@@ -96,7 +97,7 @@ class TrainSection(Section):
         state, ui = self._state, self.ui
         if state is None or not ui.trainTab.visible:
             return
-        decomposition, scans = state.trainNetwork == Network.DECOMPOSITION, state.trainNetwork.learnsFromScans
+        decomposition, scans = state.trainNetwork == Network.DECOMPOSITION, learnsFromScans(state)
         for widget in (ui.trainMethodLabel, ui.trainMethodBox):
             widget.setVisible(decomposition and presetOf(state) != Preset.REAL_SLICES)
         for widget in (ui.trainAnnotatorLabel, ui.trainAnnotatorBox, ui.trainStartLabel, ui.trainStartBox,
@@ -140,7 +141,7 @@ class TrainSection(Section):
             self._checkedKey, self._findings = self._pendingKey, findings
             self.update()
 
-        if not state.trainNetwork.learnsFromScans:
+        if state.trainNetwork in (Network.TERRITORIES, Network.LESIONS):  # whose data are checked as training starts
             onEnd("")
             return
         command = ["project", "check", str(project.folder), "--network", state.trainNetwork.value]
@@ -193,7 +194,9 @@ class TrainSection(Section):
         ready = self._findings is not None and not errors and not self._problem
         if ready and not findings:
             lines = [_("✓ The project holds all that this training needs.")]
-            if not self._state.trainNetwork.learnsFromScans:
+            if self._state.trainNetwork == Network.LESIONS and learnsFromScans(self._state):
+                lines = [_("This training learns from painted lesions of the project, and from digital patients.")]
+            elif not learnsFromScans(self._state):
                 lines = [_("✓ This training makes digital patients to learn from, and takes nothing from the project.")]
         if ready and lacksDigitalPatients(self._state, self._project):
             text = _("⚠ Half of the slices should come from digital patients: choose their folder as further data.")
@@ -236,7 +239,7 @@ class TrainSection(Section):
         if key != self._choicesOf:
             self._choicesOf = key
             self._people = [(_("majority of the annotators"), ""), *((name, name) for name in self._annotators())]
-            bundled = presetOf(state) == Preset.REAL_SLICES
+            bundled = presetOf(state) in (Preset.REAL_SLICES, Preset.REAL_LESIONS)
             default = _("the weights that come with CAC") if bundled else _("random weights")
             self._starts = [(default, ""), *startsFor(state.trainNetwork, self._project)]
         absent = _("{name} (missing)")

@@ -28,8 +28,13 @@ STARTS = {
     "territories": (),
     "slices": ("slices", "decomposition"),
     "decomposition": ("decomposition",),
+    "lesions": ("lesions",),
 }
 """Networks whose weights a training can start from."""
+
+
+_UNPUBLISHED = (Network.TERRITORIES, Network.LESIONS)
+"""Networks of no paper, whose larger preset is called "large"."""
 
 
 def startsFor(network: Network, project: Project | None) -> list[tuple[str, str]]:
@@ -50,10 +55,12 @@ def startsFor(network: Network, project: Project | None) -> list[tuple[str, str]
 
 def presetsFor(network: Network) -> list[tuple[str, str]]:
     """List the presets of a network by label and value."""
-    large = _("Large") if network == Network.TERRITORIES else Preset.PAPER.label()  # nobody has published it
+    large = _("Large") if network in _UNPUBLISHED else Preset.PAPER.label()
     presets = [(Preset.COMPACT.label(), Preset.COMPACT.value), (large, Preset.PAPER.value)]
     if network in (Network.SLICES, Network.DECOMPOSITION):
         presets.append((Preset.REAL_SLICES.label(), Preset.REAL_SLICES.value))
+    if network == Network.LESIONS:
+        presets.append((Preset.REAL_LESIONS.label(), Preset.REAL_LESIONS.value))
     return presets
 
 
@@ -61,6 +68,11 @@ def presetOf(state: CACTrainingParameterNode) -> Preset:
     """Chosen preset; compact if the network does not have it."""
     available = [value for _label, value in presetsFor(state.trainNetwork)]
     return state.trainPreset if state.trainPreset.value in available else Preset.COMPACT
+
+
+def learnsFromScans(state: CACTrainingParameterNode) -> bool:
+    """True if the training takes scans and labels; False if it simulates digital patients alone."""
+    return state.trainNetwork not in _UNPUBLISHED or presetOf(state) == Preset.REAL_LESIONS
 
 
 def parameterOf(name: str) -> str:
@@ -77,7 +89,7 @@ def nameOf(state: CACTrainingParameterNode, names: Sequence[str]) -> str:
 
 def argumentsOf(state: CACTrainingParameterNode, data: str, output: str) -> list[str]:
     """Arguments of `cac` for a training, without defaults, from the project's folder and the model's path."""
-    arguments, scans = ["train", state.trainNetwork.value], state.trainNetwork.learnsFromScans
+    arguments, scans = ["train", state.trainNetwork.value], learnsFromScans(state)
     if scans:
         arguments += ["--data", data]
         if state.trainFolder:
@@ -111,7 +123,7 @@ def lacksDigitalPatients(state: CACTrainingParameterNode, project: Project) -> b
 def _presetName(state: CACTrainingParameterNode) -> str:
     """Preset of the command line for that of the page and, unless supervised, the method."""
     preset = presetOf(state)
-    if state.trainNetwork == Network.TERRITORIES and preset == Preset.PAPER:
+    if state.trainNetwork in _UNPUBLISHED and preset == Preset.PAPER:
         return "large"
     sized = state.trainNetwork == Network.DECOMPOSITION and preset != Preset.REAL_SLICES
     if sized and state.trainMethod != TrainMethod.SUPERVISED:

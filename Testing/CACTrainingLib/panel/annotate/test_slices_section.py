@@ -56,6 +56,14 @@ class TestLabelling:
         labelling.label(2, UNSURE)
         assert labelling.confirm({}) is None
 
+    def test_confirmed_predictions_are_undone_together(self, labelling):
+        labelling.label(1, NOT_VISIBLE)
+        labelling.confirm({2: 0.99, 3: 0.97, 5: 0.02})
+        assert labelling.undo() == 2
+        assert labelling.labels == {1: NOT_VISIBLE}
+        assert labelling.undo() == 1
+        assert labelling.undo() is None
+
     def test_time_is_that_of_looking(self, labelling, clock, project):
         labelling.show(1)
         labelling.resume()
@@ -172,6 +180,25 @@ class TestPlot:
         annotating.key("C")
         assert saved(annotating) == {FIRST: NOT_VISIBLE}, "the only one of 10 % or less"
         assert current(annotating) == FIRST + 1
+
+    def test_suggestions_confirmed_at_once_are_one_step(self, annotating):
+        annotating.ui.suggestionBox.click()
+        annotating.key("N")
+        proposal = annotating.opened.proposal
+        for k in (4, 5, 6):
+            proposal.probabilities[k] = 0.98
+        annotating.key("C")
+        confirmed = {FIRST: NOT_VISIBLE, 4: VISIBLE, 5: VISIBLE, 6: VISIBLE}
+        assert saved(annotating) == confirmed
+        text = "3 slices are labelled as suggested; one undo takes all of them back."
+        assert annotating.ui.slicesStatusLabel.text == text
+        annotating.key("Ctrl+Z")
+        assert saved(annotating) == {FIRST: NOT_VISIBLE}
+        assert current(annotating) == 4
+        annotating.key("Ctrl+Y")
+        assert saved(annotating) == confirmed
+        annotating.keys(["Ctrl+Z", "Ctrl+Z"])
+        assert saved(annotating) == {}
 
     def test_a_click_goes_to_the_slice(self, annotating):
         annotating.widget.annotate.slices.plot.chosen.emit(5)

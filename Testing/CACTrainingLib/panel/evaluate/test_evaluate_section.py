@@ -250,6 +250,19 @@ class TestInstall:
         assert find_model("slices", "other").origin == "user"
         assert scoring.slicesModel == "other"
 
+    def test_packages_are_asked_for_in_the_name_of_the_work(self, section, scoring, project, monkeypatch):
+        asked = []
+        monkeypatch.setattr(
+            "CACTrainingLib.panel.evaluate.install_section.ensurePackages",
+            lambda packages, *how: asked.append(how) or "Not now.",
+        )
+        untrained("decomposition", "map", project.models_folder)
+        section.update()
+        choose(section.ui.installModelBox, "map")
+        assert "Not now." in self.press(section, "install")
+        self.press(section, "calibrate")
+        assert asked == [("CAC Training", "Installing a model"), ("CAC Training", "Calibration")]
+
     def test_a_file_that_is_no_card_is_refused(self, section, tmp_path):
         (tmp_path / "no.json").write_text("{}", encoding="utf-8")
         section.install._askForFile = lambda title: str(tmp_path / "no.json")

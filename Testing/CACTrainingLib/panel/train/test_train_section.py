@@ -101,7 +101,7 @@ class TestArguments:
         started = []
         monkeypatch.setattr(training_runs, "start", lambda *call: started.append(call))
         put_slicers_python_on_the_path(driver.project.folder.parent, monkeypatch)
-        if driver.state.trainNetwork.learnsFromScans:
+        if driver.state.trainNetwork.value not in ("territories", "lesions"):
             finish_check(driver)
         else:
             driver.widget.train.check()
@@ -184,6 +184,24 @@ class TestArguments:
         ui.trainNetworkBox.setCurrentIndex(0)
         assert all(widget.visible for widget in scans_only)
         assert ui.trainPresetBox.itemText(1) == "As published (large)"
+
+    @pytest.mark.parametrize(("size", "preset"), [(0, "compact"), (1, "large"), (2, "real-lesions")])
+    def test_lesions_are_learned_from_digital_patients_and_painted_ones(
+        self, driver, section, project, monkeypatch, size, preset
+    ):
+        from CACTrainingLib.training import lesions
+
+        ui, received = section.ui, []
+        ui.trainNetworkBox.setCurrentIndex(4)
+        ui.trainPresetBox.setCurrentIndex(size)
+        assert ui.trainNetworkBox.currentText == "Lesions"
+        assert ui.trainAnnotatorBox.visible == (preset == "real-lesions")
+        arguments = self.arguments(driver, monkeypatch)
+        assert ("painted lesions" in ui.trainCheckLabel.text) == (preset == "real-lesions")
+        monkeypatch.setattr(lesions, "train", lambda *arguments: received.extend(arguments))
+        assert cli.main(arguments) == 0
+        assert received[0].preset == preset
+        assert received[0].data == ((project.folder,) if preset == "real-lesions" else ())
 
     @pytest.mark.parametrize(("network", "is_there"), [(0, False), (1, False), (2, True), (3, True)])
     def test_real_slices_with_digital_patients(

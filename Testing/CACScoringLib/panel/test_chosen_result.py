@@ -1,0 +1,160 @@
+"""Tests that input, headline, list and views are always of one scan."""
+
+import panel_results
+import pytest
+import slicer
+
+from CACScoringLib.mrml import scene as mrml
+
+
+@pytest.fixture
+def main_window():
+    return True
+
+
+@pytest.fixture
+def two_results(driver):
+    """The panel with results of two scans, "chest" and then "other"; returns their nodes."""
+    driver.score(networks=True)
+    first = driver.review.nodes
+    driver.ui.inputSelector.setCurrentNode(mrml.add_volume(slicer.mrmlScene, panel_results.chest_image(), "other"))
+    driver.score()
+    return first, driver.review.nodes
+
+
+def backgrounds() -> set[str]:
+    """Names of the volumes at the back of all slice views that the layout shows."""
+    manager = slicer.app.layoutManager()
+    widgets = [manager.sliceWidget(name) for name in manager.sliceViewNames()]
+    shown = [w.mrmlSliceCompositeNode() for w in widgets if w.mrmlSliceNode().IsMappedInLayout()]
+    nodes = [slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID()) for composite in shown]
+    return {node.GetName() for node in nodes}
+
+
+def visible_lesions() -> set[str]:
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return {node.GetID() for node in nodes if node.GetDisplayNode().GetVisibility()}
+
+
+def is_all_of(driver, nodes) -> None:
+    """Assert that only this result is in sight."""
+    name = nodes.volume.GetName()
+    assert driver.review.nodes.record is nodes.record
+    assert driver.state.result is nodes.record
+    assert driver.ui.inputSelector.currentNode() is nodes.volume
+    assert f"<b>{name}</b>" in driver.ui.headLabel.text
+    assert backgrounds() == {name}
+    assert visible_lesions() == {nodes.heart.GetID(), nodes.calcium.GetID()}
+    layouts = {True: driver.panel.views.LAYOUT_ID, False: driver.panel.views.PLAIN_LAYOUT_ID}
+    assert slicer.app.layoutManager().layout == layouts[nodes.calcium_map is not None]
+
+
+@pytest.fixture
+def driver(driver, panel):
+    driver.panel = panel
+    return driver
+
+
+class TestResult:
+    def test_input_and_views_follow_the_chosen_result(self, driver, two_results):
+        first, second = two_results
+        is_all_of(driver, second)
+        driver.ui.lesionTable.setCurrentCell(2, 0)
+        driver.ui.resultSelector.setCurrentNode(first.record)
+        driver.settle()
+        is_all_of(driver, first)
+        assert driver.ui.lesionTable.currentRow() == 0, "not the row of the other scan's lesion"
+
+    def test_views_are_of_the_result_after_another_module(self, driver, two_results):
+        first, second = two_results
+        driver.ui.resultSelector.setCurrentNode(first.record)
+        slicer.util.selectModule("")
+        slicer.util.setSliceViewerLayers(background=second.volume, foreground=None)
+        second.calcium.GetDisplayNode().SetVisibility(False)
+        first.calcium.GetDisplayNode().SetVisibility(False)
+        slicer.util.selectModule("CACScoring")
+        driver.settle()
+        is_all_of(driver, first)
+
+    def test_views_are_of_the_result_in_a_new_panel(self, driver, two_results, panel):
+        """Check what *Reload* does: the panel is made again in a scene with results."""
+        first, second = two_results
+        driver.ui.resultSelector.setCurrentNode(first.record)
+        driver.settle()
+        driver.widget.cleanup()
+        slicer.util.setSliceViewerLayers(background=second.volume, foreground=None)
+        representation = slicer.modules.cacscoring.widgetRepresentation()
+        representation.reload()
+        driver.widget = representation.self()
+        driver.ui = driver.widget.ui
+        driver.widget.enter()
+        driver.settle()
+        is_all_of(driver, first)
+
+
+class TestInput:
+    def test_a_ct_without_a_result_shows_itself_alone(self, driver, two_results):
+        third = mrml.add_volume(slicer.mrmlScene, panel_results.chest_image(), "third")
+        driver.ui.inputSelector.setCurrentNode(third)
+        driver.settle()
+        assert driver.state.result is None
+        assert not driver.ui.headFrame.visible
+        assert driver.lesions() == []
+        assert backgrounds() == {"third"}
+        assert visible_lesions() == set()
+        driver.begin()
+        assert not driver.ui.headFrame.visible, "no other scan's score stands above this one's progress"
+
+    def test_a_ct_with_results_shows_its_last(self, driver, two_results):
+        first, second = two_results
+        driver.ui.inputSelector.setCurrentNode(first.volume)
+        driver.settle()
+        is_all_of(driver, first)
+        driver.ui.inputSelector.setCurrentNode(second.volume)
+        driver.settle()
+        is_all_of(driver, second)
+
+    def test_an_earlier_result_of_a_ct_stays_chosen(self, driver, two_results):
+        _first, second = two_results
+        driver.score()
+        driver.ui.resultSelector.setCurrentNode(second.record)
+        driver.settle()
+        slicer.util.selectModule("")
+        slicer.util.selectModule("CACScoring")
+        driver.settle()
+        is_all_of(driver, second)
+
+    def test_the_name_of_a_scan_is_text(self, driver):
+        driver.ui.inputSelector.currentNode().SetName("<i>A & B</i>")
+        driver.score()
+        assert "&lt;i&gt;A &amp; B&lt;/i&gt;" in driver.ui.headLabel.text
+
+
+class TestAddedScene:
+    def test_its_result_is_shown(self, driver, tmp_path):
+        """Add a saved scene to an open one, as *Add Data* does without *Clear existing scene*."""
+        driver.score(networks=True)
+        assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+        slicer.mrmlScene.Clear()
+        volume = mrml.add_volume(slicer.mrmlScene, panel_results.chest_image(), "open")
+        driver.ui.inputSelector.setCurrentNode(volume)
+        driver.score()
+        assert slicer.util.loadNodeFromFile(str(tmp_path / "scene.mrb"), "SceneFile", {"clear": False}) is not False
+        driver.settle()
+        nodes = driver.review.nodes
+        is_all_of(driver, nodes)
+        assert len(driver.lesions()) == 3
+        assert nodes.volume.GetName() == "chest"
+        assert driver.ui.statusLabel.text == "Done."
+
+    def test_a_record_that_becomes_readable_is_shown(self, driver):
+        driver.score()
+        record = driver.review.nodes.record
+        text = record.GetText()
+        driver.state.result = None
+        record.SetText("")
+        driver.state.result = record
+        assert driver.review is None
+        record.SetText(text)
+        driver.state.fade = 0.5
+        assert driver.review is not None
