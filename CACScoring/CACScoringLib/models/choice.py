@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ..core.ct import ScanWarning
 from ..networks.configs import ESTIMATORS, SCORING_CONFIGS, VESSELS
@@ -217,7 +218,7 @@ def _with_candidates(loaded: Mapping[str, LoadedModel]) -> ModelCard:
     for bundled in (model.card for model in list_models("decomposition") if model.origin == "bundled"):
         validation = bundled.validation.get("automatic_score", {})
         if "candidates" in bundled.calibration.keys() - card.calibration and validation.get("models") == hashes:
-            stored = {
+            stored: Any = {
                 name: bundled.calibration[name] for name in ("candidates", "known") if name in bundled.calibration
             }
             automatic = bundled.calibration.get("uncertainty", {}).get("automatic")

@@ -26,6 +26,7 @@ from CACScoringLib.models.preprocessing import (
     territory_input,
 )
 
+from ..phantom.scanner.simulation import HIGHEST_HU
 from .augmentation import (
     Changes,
     affine_knots,
@@ -43,7 +44,7 @@ from .augmentation import (
     seeded,
     smooth_field,
 )
-from .territory_volumes import HIGHEST_HU, POSSIBLE, TerritoryVolume, add_dense, dense_voxels
+from .territory_volumes import POSSIBLE, TerritoryVolume, add_dense, dense_voxels
 
 SIZE, STEP_MM = TERRITORY_PATCH, TERRITORY_SPACING_MM[0]
 BORDERS = (

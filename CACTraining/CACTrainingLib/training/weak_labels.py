@@ -89,7 +89,7 @@ def draw_spots(count: int, neighbours: int, generator: np.random.Generator) -> d
     drawn = {
         "spot_place": g.random(spots),
         "spot_parts": np.stack([down, right, scale, g.uniform(0.3, 1, parts) * has_part], -1),
-        "spot_peak": np.exp(g.uniform(*np.log(SPOT_HU), spots)) / MAP_HU * has_spot,
+        "spot_peak": np.exp(g.uniform(math.log(SPOT_HU[0]), math.log(SPOT_HU[1]), spots)) / MAP_HU * has_spot,
         "spot_shares": np.insert(g.uniform(0, MAX_NEIGHBOUR_SHARE, (count, 2 * neighbours)), 0, 1, axis=1),
     }
     return {name: torch.from_numpy(values.astype(np.float32)) for name, values in drawn.items()}
