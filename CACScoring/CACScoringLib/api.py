@@ -196,7 +196,7 @@ def _scan(ct: CTScan | ImageSource) -> CTScan:
 
 def _lesions(
     lesions: ImageSource | None, scan: CTScan, reader: str | None
-) -> tuple[sitk.Image | None, str, tuple[ScanWarning, ...]]:
+) -> tuple[sitk.Image | None, str, Sequence[ScanWarning]]:
     """Return an argument of a user as in `read_lesions`. Raises TypeError, and CTError as that does."""
     if lesions is None or isinstance(lesions, str | Path):
         return read_lesions(None if lesions is None else Path(lesions), scan, reader)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -192,7 +192,7 @@ def read_and_score(
 
 def read_lesions(
     path: Path | None, scan: CTScan, reader: str | None
-) -> tuple[sitk.Image | None, str, tuple[ScanWarning, ...]]:
+) -> tuple[sitk.Image | None, str, Sequence[ScanWarning]]:
     """Read the lesions of a scan, if any.
 
     Lesions count as reviewed if a reader is named, or if CAC wrote the file after a review. What CAC wrote without one
@@ -224,7 +224,7 @@ def read_lesions(
     return labels, status, (*warnings, *lesion_warnings(status, printable(path.name)))
 
 
-def lesion_warnings(status: str, name: str = "") -> tuple[ScanWarning, ...]:
+def lesion_warnings(status: str, name: str = "") -> Sequence[ScanWarning]:
     """Warn of lesions that no reader vouches for. name: Name of their file."""
     ask = "If you have reviewed them, score again with --reader NAME."
     if status == "automatic":
