@@ -129,7 +129,8 @@ def score_scan(
     with progress.step("heart"):
         normalisation = normalisation_of(scan, settings.normalisation)
         scored = normalisation.of(scan)
-        region, doubts = locate_heart(scored, heart, networks, None if reader is None else reader.sites), ()
+        region = locate_heart(scored, heart, networks, None if reader is None else reader.sites)
+        doubts: tuple[ScanWarning, ...] = ()
         if pericardium is not None:
             outline, warnings = mask_on_scan_grid(pericardium, scored, "pericardium mask")
             heart_outline, least = region.mask, LEAST_AGREEMENT

@@ -177,8 +177,11 @@ def predict(
     """
     if not len(inputs):
         raise ValueError("There is no input to predict from.")
-    by_runner = isinstance(network, Runner)
-    outputs, warnings = (network.run(inputs), ()) if by_runner else _by_torch(network, inputs, batch_size)
+    warnings: tuple[ScanWarning, ...] = ()
+    if isinstance(network, Runner):
+        outputs = network.run(inputs)
+    else:
+        outputs, warnings = _by_torch(network, inputs, batch_size)
     if not np.isfinite(outputs).all():
         raise CTError(
             "The output of a network is not finite, so its model cannot be used. Use another model, or train it again."
