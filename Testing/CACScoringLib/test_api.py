@@ -213,7 +213,7 @@ def test_images_of_a_result_are_arrays(automatic):
 def test_a_plot_shows_each_lesion(reviewed):
     matplotlib.use("Agg")  # Qt's is the desktop host's in other tests
     figure = reviewed.plot()
-    assert [axis.get_title().split()[0] for axis in figure.axes] == ["LM"]
+    assert [axis.get_title().split()[:2] for axis in figure.axes] == [["1", "LM"]]
     assert all(axis.images for axis in figure.axes)
 
 
