@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 BLOCK = 4
 """Pixels of a row in a block."""
 
-MIN_BLOCKS, MIN_SLICES, MIN_NOISE_HU = 200, 8, 2.0
+MIN_BLOCKS, MIN_SLICES, MIN_NOISE_HU = 650, 8, 2.0
 """Least blocks of tissue in a slice, slices, and noise from which slices are compared: not in drawings."""
 
 TISSUE_HU, LUNG_HU, MAX_UNEVEN_HU = (-200.0, 250.0), -700.0, 50.0
@@ -112,6 +111,8 @@ def interpolated_axes(hu: np.ndarray) -> dict[int, float]:
     Returns:
         The period in voxels by axis.
     """
+    from scipy import ndimage
+
     periods = {}
     steps = [max(1, size // 48) for size in hu.shape]
     for axis, (max_amplitude, max_multiple) in MAX_RIPPLE.items():
@@ -277,6 +278,8 @@ def air_offset(hu: np.ndarray) -> float:
 
 def body_width(hu: np.ndarray) -> float:
     """Return the median width of the body, in pixels, in slices that show both its sides; 0 without such slices."""
+    from scipy import ndimage
+
     widths = []
     for plane in hu:
         parts, count = ndimage.label(plane[::2, ::2] > BODY_HU)

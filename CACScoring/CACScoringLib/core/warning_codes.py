@@ -103,8 +103,8 @@ ADVICE = {
     "reversed": "Do not use the score. Convert the scan again with a tool that keeps the geometry, and score that.",
     # Scores and lesions
     "automatic": "Check the lesions and the excluded candidates before you use the score, and mark it reviewed.",
-    "lesions-automatic": "Review the lesions before you use the score, and name the reader (--reader NAME).",
-    "lesions-given": "Treat the score as unreviewed, or name the reader of the labels (--reader NAME).",
+    "lesions-automatic": "Review the lesions before you use the score, then score again with --reader NAME.",
+    "lesions-given": "Treat the score as unreviewed, or review the labels and score again with --reader NAME.",
     "contours-between-slices": "Check that the contours belong to this scan and lie on its calcium.",
     "doubt-decides": "Look at this lesion first, and count or reject it.",
     "labels-empty": "No action is needed if the scan shows no coronary calcium. Otherwise score with the right file.",

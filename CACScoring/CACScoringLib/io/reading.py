@@ -145,7 +145,7 @@ def with_facts(acquisition: Acquisition, facts: Path | dict[str, Any]) -> Acquis
         content = read_json(facts)
     except (OSError, ValueError) as error:
         raise UnreadableError(f"{facts} cannot be read as JSON ({error}). Give a JSON file.") from error
-    return changed_settings(acquisition, content, str(facts))
+    return changed_settings(replace(acquisition, file_format="DICOM"), content, str(facts))
 
 
 def read_mask(path: Path | str) -> sitk.Image:

@@ -89,7 +89,7 @@ def test_a_second_run_keeps_the_first_result(case, tmp_path, capsys):
     assert score(case, tmp_path / "out") == cli.BAD_USAGE
     assert "--overwrite" in capsys.readouterr().err
     assert (tmp_path / "out" / "scores.json").read_bytes() == before
-    assert score(case, tmp_path / "out", "--overwrite", "--lesions", case["lesions"]) == 0
+    assert score(case, tmp_path / "out", "--overwrite", "--lesions", case["lesions"], "--reader", "Ann") == 0
     assert result(tmp_path / "out")["methods"]["threshold"]["reviewed"]
 
 
@@ -108,7 +108,9 @@ def test_mass_from_an_insert_of_known_density(case, tmp_path):
     path = str(write_image(insert, tmp_path / "insert.nrrd"))
     score(case, tmp_path / "out", scan={"calibration_insert": [path, 200]})
     assert result(tmp_path / "out")["rules"]["threshold"]["calibration_mg_per_mm3_hu"] == pytest.approx(0.2 / 250)
-    assert result(tmp_path / "out")["methods"]["threshold"]["total"]["mass_mg"] == pytest.approx(0.2 * 16 * 3)
+    assert result(tmp_path / "out")["methods"]["threshold"]["total"]["mass_mg"] == pytest.approx(
+        0.2 / 250 * (250 - 40) * 16 * 3, rel=0.01
+    ), "what the lesion holds above its background"
 
 
 def test_facts_that_the_file_lost_are_handed_over(case, tmp_path, capsys):
@@ -135,7 +137,8 @@ def test_facts_that_the_file_lost_are_handed_over(case, tmp_path, capsys):
     ],
 )
 def test_bad_input_ends_with_one_clear_line(case, tmp_path, capsys, scoring, message):
-    assert score(case, tmp_path / "out", "--lesions", case["lesions"], scoring=scoring) == cli.BAD_INPUT
+    reviewed = ["--lesions", case["lesions"], "--reader", "Ann"]
+    assert score(case, tmp_path / "out", *reviewed, scoring=scoring) == cli.BAD_INPUT
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("Error: ")
     assert message in lines[-1]

@@ -246,14 +246,14 @@ def test_contours_across_slices_of_another_scan_or_of_unknown_name_are_refused(s
 
 
 @pytest.mark.parametrize(("kind", "warned"), [("AUTOMATIC", True), ("SEMIAUTOMATIC", False)])
-def test_lesions_of_an_algorithm_alone_are_reported(segmentation, series, kind, warned, tmp_path):
+def test_lesions_of_an_algorithm_alone_are_known(segmentation, kind, warned, tmp_path):
     dataset = pydicom.dcmread(segmentation)
     for item in dataset.SegmentSequence:
         item.SegmentAlgorithmType = kind
     dataset.save_as(tmp_path / "segmentation.dcm")
-    assert read_review_file(tmp_path / "segmentation.dcm").automatic == warned
-    result = score(replace(series, lesions=tmp_path / "segmentation.dcm"))
-    assert ("lesions-automatic" in [warning.code for warning in result.warnings]) == warned
+    review = read_review_file(tmp_path / "segmentation.dcm")
+    assert review.automatic == warned
+    assert review.status == ("automatic" if warned else "reviewed"), "as CAC wrote it"
 
 
 def test_results_of_a_series_in_an_archive_refer_to_it(segmentation, series, tmp_path):

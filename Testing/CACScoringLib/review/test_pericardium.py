@@ -19,7 +19,7 @@ from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.review.scene import SceneReview
 
 FAT = np.s_[4:20, 20:76, 20:76]
-PERICARDIUM = np.s_[6:16, 30:60, 30:60]
+PERICARDIUM = np.s_[5:18, 21:75, 21:75]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def voxels_cm3(scored, count):
 
 
 def test_unchanged_fat_is_that_of_the_record(scored, opened, tmp_path):
-    assert scored.epicardial_fat.volume_cm3 == voxels_cm3(scored, 10 * 30 * 30)
+    assert scored.epicardial_fat.volume_cm3 == voxels_cm3(scored, 13 * 54 * 54)
     assert opened(scored).epicardial_fat == scored.epicardial_fat
     report.write_json(tmp_path / "scores.json", scored, {})
     report.write_images(tmp_path, scored)
@@ -46,16 +46,16 @@ def test_unchanged_fat_is_that_of_the_record(scored, opened, tmp_path):
 
 def test_fat_follows_the_outline(scored, opened, tmp_path):
     review = opened(scored)
-    assert review.epicardial_fat.volume_cm3 == voxels_cm3(scored, 9000)
-    paint(review, PERICARDIUM_ID, np.s_[16:18, 30:60, 30:60], node=review.nodes.pericardium)
+    assert review.epicardial_fat.volume_cm3 == voxels_cm3(scored, 37908)
+    paint(review, PERICARDIUM_ID, np.s_[18:20, 21:75, 21:75], node=review.nodes.pericardium)
     assert review.refresh()
-    assert review.epicardial_fat.volume_cm3 == voxels_cm3(scored, 12 * 30 * 30)
+    assert review.epicardial_fat.volume_cm3 == voxels_cm3(scored, 15 * 54 * 54)
     assert not review.refresh()
     review.export(tmp_path / "out")
     document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
-    assert document["epicardial_fat"]["volume_cm3"] == voxels_cm3(scored, 10800)
+    assert document["epicardial_fat"]["volume_cm3"] == voxels_cm3(scored, 43740)
     exported = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / "pericardium.nii.gz")))
-    assert exported.sum() == 10800
+    assert exported.sum() == 43740
     reopened = SceneReview.of_record(review.scene, review.nodes.record)
     assert reopened.epicardial_fat == review.epicardial_fat
 
@@ -67,7 +67,7 @@ def test_fat_follows_undo_of_slicers_segment_editor(scored, opened):
     recorded, history = review.epicardial_fat, slicer.vtkSegmentationHistory()
     history.SetSegmentation(review.nodes.pericardium.GetSegmentation())
     history.SaveState()
-    paint(review, PERICARDIUM_ID, np.s_[16:18, 30:60, 30:60], node=review.nodes.pericardium)
+    paint(review, PERICARDIUM_ID, np.s_[18:20, 21:75, 21:75], node=review.nodes.pericardium)
     assert review.refresh()
     assert review.epicardial_fat != recorded
     assert not review.can_undo, "the panel's own undo is of lesions"

@@ -150,7 +150,7 @@ class TestExtras:
     @pytest.mark.parametrize(
         ("arguments", "needed"),
         [
-            (["score", "ct.nii.gz"], ("scene",)),
+            (["score", "ct.nii.gz"], ()),
             (["score", "ct.nii.gz", *NO_SCENE], ()),
             (["score", "ct.nii.gz", *NO_SCENE, "--scene"], ("scene",)),
             (["score", "--radiograph", "pa.png"], ("torch",)),
