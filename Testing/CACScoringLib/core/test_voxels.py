@@ -46,7 +46,8 @@ def test_an_array_outlives_the_buffers_and_the_image():
     overwriting = [sitk.GetImageFromArray(np.zeros_like(values)) for _ in range(8)]
     for array in arrays:
         np.testing.assert_array_equal(array, values)
-        assert not array.flags.writeable
+        with pytest.raises(ValueError, match="read-only"):
+            array[0, 0, 0] = 1
     assert len(overwriting) == 8
 
 
