@@ -40,8 +40,8 @@ def main() -> None:
     options = parser.parse_args()
     fabric = make_fabric(True, options.device)
     name = torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else "processor"
-    known = next((peak for card, peak in PEAKS.items() if card in name), None)
-    peak = options.peak or known or measured_peak(fabric)
+    published = next((peak for card, peak in PEAKS.items() if card in name), None)
+    peak = options.peak or published or measured_peak(fabric)
     print(f"{name}, {torch.get_num_threads()} threads, {fabric._precision.precision}, peak {peak / 1e12:.2f} TFLOP/s")
     print("preset                        batch ms   step ms   GFLOP a step   share of peak   batch over step")
     with tempfile.TemporaryDirectory() as folder:

@@ -165,12 +165,13 @@ def mask_warnings(
         volume_ml = np.count_nonzero(voxels_of(mask)) * math.prod(mask.GetSpacing()) / 1000
         doubt = f"has {volume_ml:.0f} ml; hearts have up to {HEART_ML[1]:.0f} ml" if volume_ml > HEART_ML[1] else ""
     else:
-        given, found = (voxels_of(image) != 0 for image in (mask, heart))
-        agreement, doubt = _dice_of(given, found), ""
+        mask_voxels, heart_voxels = (voxels_of(image) != 0 for image in (mask, heart))
+        agreement, doubt = _dice_of(mask_voxels, heart_voxels), ""
         if agreement < least:
             doubt = f"overlaps the heart found in the scan by only {math.floor(100 * agreement)}% (Dice)"
         for axis, direction in enumerate(("upside down", "front to back", "left to right")):
-            if _dice_of(np.flip(given, axis), found) > max(agreement + LESS_THAN_MIRRORED, LEAST_AGREEMENT_OF_OUTLINES):
+            mirrored_agreement = _dice_of(np.flip(mask_voxels, axis), heart_voxels)
+            if mirrored_agreement > max(agreement + LESS_THAN_MIRRORED, LEAST_AGREEMENT_OF_OUTLINES):
                 doubt = f"fits the heart found in the scan better when it is mirrored {direction}"
     if not doubt:
         return ()

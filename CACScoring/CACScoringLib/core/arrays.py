@@ -83,8 +83,8 @@ def spine_axis(hu: np.ndarray, spacing_mm: tuple[float, ...]) -> int | None:
     bone = hu > BONE_HU
     for axis, step_mm in enumerate(spacing_mm):
         size = min(max(1, round(_COLUMN_MM / step_mm)), bone.shape[axis])
-        whole = bone.shape[axis] // size * size
-        bone = np.add.reduceat(bone.take(range(whole), axis), range(0, whole, size), axis, np.float32) / size
+        stop = bone.shape[axis] // size * size
+        bone = np.add.reduceat(bone.take(range(stop), axis), range(0, stop, size), axis, np.float32) / size
     if min(bone.shape) < _MIN_COLUMNS:
         return None
     shares = [float((bone > _BONE_SHARE).mean(axis).max()) for axis in range(3)]

@@ -175,8 +175,8 @@ class CTScan:
     @cached_property
     def voxels_sha256(self) -> str:
         """SHA-256 of the voxels in whole HU, int16 in C order of [k, j, i]."""
-        whole = self.hu if self.hu.dtype.kind == "i" else np.rint(self.hu)
-        return hashlib.sha256(np.ascontiguousarray(whole, np.dtype("<i2")).data).hexdigest()
+        whole_values = self.hu if self.hu.dtype.kind == "i" else np.rint(self.hu)
+        return hashlib.sha256(np.ascontiguousarray(whole_values, np.dtype("<i2")).data).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields alone, without the array of the voxels, for copies and other processes."""
@@ -382,10 +382,10 @@ def whole_hu(image: sitk.Image, step_hu: float = 0.0) -> sitk.Image:
     values = voxels_of(image)
     if values.dtype.kind != "f" or step_hu >= 1 or not np.isfinite(values).all():
         return image
-    whole = np.rint(values)
-    if np.abs(values - whole).max() > max(WHOLE_TOLERANCE_HU, 0.501 * step_hu):
+    rounded_values = np.rint(values)
+    if np.abs(values - rounded_values).max() > max(WHOLE_TOLERANCE_HU, 0.501 * step_hu):
         return image
-    rounded = sitk.GetImageFromArray(whole)
+    rounded = sitk.GetImageFromArray(rounded_values)
     rounded.CopyInformation(image)
     return rounded
 

@@ -199,11 +199,11 @@ def _medians(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _made_of_neighbours(blocks: _Blocks) -> Iterator[tuple[int, str]]:
     values, tissue = blocks.pixels[0], blocks.tissue
-    one = _medians(np.abs(np.diff(values, axis=0)), tissue[:-1] & tissue[1:])
-    for k in np.flatnonzero(one < MIN_NOVELTY * np.nanmedian(one)).tolist():
+    neighbour_noise = _medians(np.abs(np.diff(values, axis=0)), tissue[:-1] & tissue[1:])
+    for k in np.flatnonzero(neighbour_noise < MIN_NOVELTY * np.nanmedian(neighbour_noise)).tolist():
         yield k + 1, f"nearly copies slice {k}"
-    both = _medians(np.abs(values[1:-1] - (values[:-2] + values[2:]) / 2), tissue[:-2] & tissue[2:])
-    for k in np.flatnonzero(both < MIN_NOVELTY * np.nanmedian(both)).tolist():
+    mean_noise = _medians(np.abs(values[1:-1] - (values[:-2] + values[2:]) / 2), tissue[:-2] & tissue[2:])
+    for k in np.flatnonzero(mean_noise < MIN_NOVELTY * np.nanmedian(mean_noise)).tolist():
         yield k + 1, "is a mean of its neighbours"
 
 

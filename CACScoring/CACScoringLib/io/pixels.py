@@ -204,8 +204,8 @@ def _real_bits(values: np.ndarray, slice_: DicomSlice, is_padding: np.ndarray | 
     if not is_wide.any() or is_wide.all():
         return cleared
     places = np.flatnonzero(~is_wide)
-    beside = np.interp(np.flatnonzero(is_wide), places, cleared.ravel()[places])
-    distances = [np.median(np.abs(pixels[is_wide].astype(np.float64) - beside)) for pixels in (values, cleared)]
+    expected = np.interp(np.flatnonzero(is_wide), places, cleared.ravel()[places])
+    distances = [np.median(np.abs(pixels[is_wide].astype(np.float64) - expected)) for pixels in (values, cleared)]
     return values if distances[0] < distances[1] else cleared
 
 
@@ -231,8 +231,8 @@ def _check_continuous(volume: np.ndarray, slices: Sequence[DicomSlice], rescales
         if is_usual[k - 1]:
             continue
         # Anatomy changes as much as between the slices beside them.
-        beside = [steps_hu[n] for n in (k - 2, k) if 0 <= n < len(steps_hu) and is_usual[n]]
-        excess_hu = step_hu - (sum(beside) / len(beside) if beside else 0.0)
+        adjacent_steps_hu = [steps_hu[n] for n in (k - 2, k) if 0 <= n < len(steps_hu) and is_usual[n]]
+        excess_hu = step_hu - (sum(adjacent_steps_hu) / len(adjacent_steps_hu) if adjacent_steps_hu else 0.0)
         (slope_below, below), (slope, above) = rescales[k - 1 : k + 1]
         caused_hu = slope * (_SOFT_TISSUE - below) / slope_below + above - _SOFT_TISSUE
         is_caused = abs(caused_hu) >= MIN_RESCALED_HU and abs(excess_hu - caused_hu) < abs(excess_hu)

@@ -371,9 +371,9 @@ class ReviewSection(Section):
 
     def _showLesion(self, lesionId: int | None) -> None:
         """Show a lesion, or the first one, which counts as looked at when the reader goes on from it."""
-        if (shown := self.table.showLesion(lesionId)) is not None:
-            self._shownByProgram = {(self._method, shown)}
-            self._jumpTo(shown)
+        if (lesion := self.table.showLesion(lesionId)) is not None:
+            self._shownByProgram = {(self._method, lesion)}
+            self._jumpTo(lesion)
 
     def _lesionChosen(self, lesionId: int) -> None:
         self._viewed |= {(self._method, lesionId), *self._shownByProgram}

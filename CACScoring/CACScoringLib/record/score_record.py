@@ -169,7 +169,12 @@ class LesionRecord(ScoreEntry):
 
 @dataclass(frozen=True, kw_only=True)
 class ArteryLesionRecord(LesionRecord):
-    """A lesion of a method. artery: Key of its artery. probability: That a left-out candidate is coronary calcium."""
+    """A lesion of a method.
+
+    Attributes:
+        artery: Key of its artery.
+        probability: Probability that a left-out candidate is coronary calcium.
+    """
 
     artery: str
     probability: float | None = None

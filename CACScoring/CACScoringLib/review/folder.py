@@ -37,8 +37,8 @@ class ReviewFolder(ReviewState):
         self._folder = folder
         self._content = content_of_folder(folder, ct.image, folder.name)
         super().__init__(record_from_text(self._content.record, folder.name), ct.image, folder.name)
-        scored, given = self.record.input.series_sha256, ct.acquisition.series_sha256
-        if scored and given and scored != given:
+        recorded_series, series = self.record.input.series_sha256, ct.acquisition.series_sha256
+        if recorded_series and series and recorded_series != series:
             raise UnreadableError(f"{folder.name} was scored from another DICOM series. Score this one again.")
         self.heart = self._on_grid(self._content.heart, "heart")
         self.methods = tuple(method for method in self.record.methods if method in _FILES)

@@ -85,7 +85,9 @@ class CycleTraining:
 class CycleTask(Task[CycleTraining]):
     """Training of the generators and discriminators.
 
-    start: The generator that G_R begins as. device: Device of the training.
+    Args:
+        start: The generator that G_R begins as.
+        device: Device of the training.
     """
 
     exported = "remove"

@@ -87,7 +87,12 @@ _CALCIUM = 0.01
 class SupervisedTask(Task[SupervisedTraining]):
     """Training of a generator on true maps.
 
-    start: Initial network. device: Device of the training. Raises DataError if true maps are missing.
+    Args:
+        start: Initial network.
+        device: Device of the training.
+
+    Raises:
+        DataError: True maps are missing.
     """
 
     exported = "remove"

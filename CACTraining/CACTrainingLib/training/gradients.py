@@ -49,10 +49,10 @@ class Layers:
         handles = []
         for name, layer in self.layers.items():
 
-            def after(_: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor, name: str = name) -> None:
+            def after(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor, name: str = name) -> None:
                 if name in self.calls or not output.requires_grad:
                     return
-                x = given[0].detach()
+                x = inputs[0].detach()
                 output.register_hook(lambda gradient: self.calls.setdefault(name, (x, gradient.detach())) and None)
 
             handles.append(layer.register_forward_hook(after))

@@ -167,12 +167,12 @@ class HeartTask(Task[HeartTraining]):
 
     def _fixed_patches(self, scans: list[HeartVolume]) -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng([self.settings.loop.seed, 6])
-        chosen = []
+        heart_places = []
         for number in range(self.settings.validation_patches):
             scan = scans[number // 2 % len(scans)]
             centre = triple(round(c) for c in patch_centre(scan, number % 2 == 0, generator))
-            chosen.append((scan.volume, scan.heart, centre))
-        parts = [augment_patches(draw_patches([one], HEART_PATCH, UNCHANGED, generator)) for one in chosen]
+            heart_places.append((scan.volume, scan.heart, centre))
+        parts = [augment_patches(draw_patches([place], HEART_PATCH, UNCHANGED, generator)) for place in heart_places]
         x, heart = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
         return x, heart > 0
 

@@ -234,7 +234,7 @@ def train(
         state.best_step,
         fabric.world_size,
         _arithmetic(fabric, state),
-        training_seconds=time.monotonic() - run.begun - run.validation_seconds,
+        training_seconds=time.monotonic() - run.start_seconds - run.validation_seconds,
     )
 
 
@@ -245,14 +245,14 @@ def _with_sound_gradients(fabric: Fabric, task: Task[object], settings: LoopSett
     start = time.monotonic()
     differences = gradient_differences(task, _numbered_batch(task, settings.seed, fabric, 0), fabric)
     worst, difference = max(differences.items(), key=lambda item: item[1], default=("", 0.0))
-    found = (
+    comparison = (
         f"Gradients in bfloat16 and float32 compared in {time.monotonic() - start:.1f} s: they differ by at most "
         f"{difference:.2g} of their norm, in {worst}"
     )
     if difference <= MAX_DIFFERENCE:
-        progress.note(f"{found}.")
+        progress.note(f"{comparison}.")
         return fabric
-    progress.note(f"{found}, so this processor's bfloat16 is wrong here. The training runs in float32.")
+    progress.note(f"{comparison}, so this processor's bfloat16 is wrong here. The training runs in float32.")
     return make_fabric(False, "cpu")
 
 
@@ -310,7 +310,7 @@ class _Run:
         self.best_weights: dict[str, torch.Tensor] = {}
         self.healthy: dict[str, Any] | None = None
         self._last = time.monotonic()
-        self.begun, self.validation_seconds = self._last, 0.0
+        self.start_seconds, self.validation_seconds = self._last, 0.0
 
     def note_precision(self) -> None:
         """Add the present precision to those of the training if it differs from the last one."""

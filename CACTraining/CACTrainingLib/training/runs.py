@@ -92,7 +92,7 @@ class Run:
         presets: Settings of the network by preset.
         fabric: Lightning Fabric of the processes.
         progress: Progress, silent except in the first process.
-        begun: Monotonic clock at the start, in seconds.
+        start_seconds: Monotonic clock at the start, in seconds.
     """
 
     options: RunOptions
@@ -100,7 +100,7 @@ class Run:
     presets: Mapping[str, Any]
     fabric: Fabric
     progress: Progress
-    begun: float = field(default_factory=time.monotonic)
+    start_seconds: float = field(default_factory=time.monotonic)
 
     def gather_slices(self) -> tuple[TrainingData, SliceDataset, SliceDataset]:
         """Find the scans in the data folders, and load their slices for training and validation. Raises CTError."""
@@ -139,7 +139,7 @@ class Run:
     def train(self, task: Task[object]) -> Outcome:
         """Train with the options of this run; see `training.loop.train`."""
         loop, options = self.settings.loop, self.options
-        preparation_seconds = time.monotonic() - self.begun
+        preparation_seconds = time.monotonic() - self.start_seconds
         with self.progress.step("training"):
             outcome = train(task, loop, options.folder, self.progress, resume=options.resume, fabric=self.fabric)
         return replace(outcome, preparation_seconds=preparation_seconds)
@@ -168,7 +168,7 @@ class Run:
             size, device = next(sizes, "custom"), self.options.device
             model = self.loaded_model(network, config, size, training, intended_use, device)
             metrics, calibration = evaluate(model)
-            outcome.report_times(time.monotonic() - self.begun, self.progress)
+            outcome.report_times(time.monotonic() - self.start_seconds, self.progress)
             return self.write_network(network, model.card, metrics, calibration)
 
         with self.progress.step("model"):

@@ -79,7 +79,12 @@ PRESETS = read_presets("slices", SliceTraining())
 class SliceTask(Task[SliceTraining]):
     """Training of the slice classifier.
 
-    start: Initial network. device: Device of the training. Raises DataError if slices of a class are missing.
+    Args:
+        start: Initial network.
+        device: Device of the training.
+
+    Raises:
+        DataError: Slices of a class are missing.
     """
 
     exported = "classifier"

@@ -1,4 +1,4 @@
-"""What a warning or an error advises can be typed: its options exist, and its examples remove the doubt."""
+"""Options in the advice of warnings and errors exist, and its examples remove the doubt."""
 
 import argparse
 import ast

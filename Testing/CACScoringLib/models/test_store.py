@@ -31,7 +31,7 @@ def folders(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def versions(tmp_path) -> list[Path]:
     """Three models of one name with different weights, each in its folder."""
-    # Of a network without a graph, which takes time to write.
+    # Discriminators have no graph, which takes time to write.
     return [untrained("discriminator", "tiny", tmp_path / f"version-{number}") for number in range(3)]
 
 

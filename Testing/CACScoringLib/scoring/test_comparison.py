@@ -477,7 +477,7 @@ def test_intervals_that_touch_show_no_change(low, high, verdict):
 
 @pytest.mark.parametrize("distance", [0.5, 2.0])
 def test_no_verdict_on_automatic_scores_of_a_scan_out_of_the_calibration_range(distance):
-    """As of a patient with metal in one scan's arteries, whose map is empty there: no study measured such scans."""
+    """Metal in one scan's arteries empties its map, and no study measured such scans."""
     earlier, later = content(400, 100), content(0, 0)
     rating = {"distance": distance, "causes": ["metal among the arteries"], "limit": 1.0}
     comparison = compare(earlier, {**later, "familiarity": rating}, LIMITS)

@@ -230,8 +230,8 @@ class SlicesSection(Section, VTKObservationMixin):
         k = self._save(self._labelling.undo)
         if k is None or k is _NOT_SAVED:
             return
-        left = self._labelling.labels
-        self._undone.append({n: label for n, label in labels.items() if left.get(n) != label})
+        remaining = self._labelling.labels
+        self._undone.append({n: label for n, label in labels.items() if remaining.get(n) != label})
         self._ui.slicesStatusLabel.setText("")
         self._go(k)
         self.update()
