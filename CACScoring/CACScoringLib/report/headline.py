@@ -14,7 +14,7 @@ from ..record.score_record import with_severity
 from ..results import CLINICAL_TITLES
 from ..scoring.methods import CATEGORISED_BELOW, STATUSES, MethodResult, mass_of
 from ..scoring.scores import whole_score
-from ..scoring.uncertainty import TOTAL
+from ..scoring.uncertainty import TOTAL, category_of
 from .listing import doubtful_text
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _category(method: MethodResult, categories: Categories | None) -> list[str]:
         return [f"not a calcium score{together}"]
     parts = [text] if (text := category_text(method)) else []
     if categories is not None:
-        parts = parts or [f"risk class {categories.risk_class}"]
+        parts = parts or [f"category {category_of(whole_score(method.total.clinical_agatston)).replace('-', '–')}"]
         parts.append(f"CAC-DRS {categories.cac_drs}")
         parts += [str(categories.percentile)] if categories.percentile is not None else []
     return parts

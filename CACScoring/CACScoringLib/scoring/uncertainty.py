@@ -20,6 +20,7 @@ the card of the calcium map's model, because they hold for that model alone.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,12 @@ LIMITS = {"agatston": (1.0, 100.0, 400.0), "mass_mg": (0.2, 20.0, 80.0)}
 CATEGORIES = ("0", "1-99", "100-399", "400+")
 
 TOTAL = "total"
+
+
+def category_of(agatston: float) -> str:
+    """Return the one of CATEGORIES that a score belongs to."""
+    return CATEGORIES[bisect.bisect_right(LIMITS["agatston"], agatston)]
+
 
 NOISE_HU, THICKNESS_MM = 20.0, 3.0
 """A usual scan, whose errors are divided by 1; also what is taken where a scan's own values are unknown."""

@@ -95,7 +95,11 @@ def test_headline_and_table_state_the_score_its_doubt_and_who_reviewed_it(method
     total, *arteries = score_table(result.methods).rows
     assert (total.name, total.cells[0], total.cells[-1]) == ("Total", "64.0", "40–130")
     assert [row.name for row in arteries] == ["LM", "LAD", "LCX", "RCA"]
-    assert headline(make_result().methods, None, (), "Ann").state == "reviewed by Ann"
+    reviewed = make_result()
+    assert headline(reviewed.methods, None, (), "Ann").state == "reviewed by Ann"
+    agatston = reviewed.methods["threshold"].total.agatston
+    confirmed = headline(reviewed.methods, reviewed.categories, ()).category
+    assert confirmed.split(" · ")[0] == f"category {'1–99' if agatston < 100 else '100–399'}", "as before the review"
     assert headline(make_result(reviewed=False).methods, None, ()).category.startswith("not a calcium score")
 
 

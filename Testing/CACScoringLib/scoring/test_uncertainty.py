@@ -10,12 +10,14 @@ from CACScoringLib.quality.calibration import Familiarity, Repeatability
 from CACScoringLib.quality.calibration import Limits as RepeatabilityLimits
 from CACScoringLib.scoring.scores import Score
 from CACScoringLib.scoring.uncertainty import (
+    CATEGORIES,
     LIMITS,
     TOTAL,
     Intervals,
     ScanErrors,
     ScoreErrors,
     Uncertainty,
+    category_of,
     difficulty,
     shortest,
 )
@@ -229,3 +231,9 @@ def test_errors_come_back_from_a_card():
 def test_errors_of_other_versions_are_refused(changed):
     with pytest.raises(CTError, match="Calibrate the model again"):
         ScoreErrors.stored({**STORED, **changed})
+
+
+def test_categories_begin_at_1_100_and_400():
+    assert [category_of(score) for score in (0, 1, 99, 100, 399, 400)] == [
+        name for name in CATEGORIES for _ in range(2)
+    ][1:-1]
