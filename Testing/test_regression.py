@@ -72,7 +72,7 @@ CASES = {
     "digital-threshold": [
         "score {digital} --threshold-only",
         "label {out}/0/lesions.nii.gz",
-        "score {digital} --threshold-only --lesions {out}/1/labels.nii.gz",
+        "score {digital} --threshold-only --lesions {out}/1/labels.nii.gz --reader Ann",
         "score {made}/nifti/two.nii.gz --threshold-only --heart {out}/0/heart.nii.gz --earlier {out}/2",
         "score {made}/nifti/gap.nii.gz --threshold-only",
         "review {out}/0 {digital}",
@@ -89,8 +89,8 @@ CASES = {
     "113": [f"score {_113}", f"review {{out}}/0 {_113}"],
     "113-threshold": [
         f"score {_113} --threshold-only",
-        f"score {_113} --threshold-only --lesions {{data}}/4d_lung/113_coronary_labels.nii.gz",
-        f"score {_113} --threshold-only --lesions {{data}}/4d_lung/113_aortic_annulus.nii.gz",
+        f"score {_113} --threshold-only --lesions {{data}}/4d_lung/113_coronary_labels.nii.gz --reader Ann",
+        f"score {_113} --threshold-only --lesions {{data}}/4d_lung/113_aortic_annulus.nii.gz --reader Ann",
     ],
     "dicom": [f"score {_COPD}", f"review {{out}}/0 {_COPD}"],
     "contrast-allowed-threshold": [f"score {{data}}/{REAL['contrast-heart']} --allow-unusual --threshold-only"],

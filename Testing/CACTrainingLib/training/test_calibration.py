@@ -239,7 +239,7 @@ def test_calibrate_updates_the_cards_alone(tmp_path, capsys):
         network_module = build(config)
         if network == "decomposition":
             torch.nn.init.constant_(network_module.last.bias, -3.0)  # 47 HU everywhere
-            torch.nn.init.zeros_(network_module.last.weight)
+            torch.nn.init.constant_(network_module.last.weight, 1e-5)  # all zero would be refused
         cards[network] = store.save_model(network_module, card, tmp_path / "models")
     weights = cards["decomposition"].with_suffix(".safetensors").read_bytes()
     options = [f"--{network}={path}" for network, path in cards.items()] + [f"--cache={tmp_path / 'cache'}"]
