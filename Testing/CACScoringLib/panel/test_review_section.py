@@ -315,7 +315,7 @@ class TestAutomaticScore:
         assert automatic.scores()["Total"] == before["Total"]
         assert automatic.review.reviewed["threshold"]
         assert automatic.review.categories().status == "reviewed"
-        assert "Risk class &gt; 400" in ui.headLabel.text
+        assert "Category 400+" in ui.headLabel.text
         assert "automatic" not in ui.headLabel.text.replace("<b>automatic</b>", "") + ui.warningsLabel.text
         assert [row["Artery"].startswith("out: ") for row in automatic.lesions()] == [False] * 9 + [True] * 6
         # A left-out lesion can still be counted with one key.
