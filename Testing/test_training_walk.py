@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import tempfile
+from dataclasses import replace
 
 import pytest
 import SimpleITK as sitk
@@ -21,7 +22,8 @@ from panel_driver import Driver, eventually, put_slicers_python_on_the_path
 from training_driver import TrainingDriver, load_training, write_proposal
 
 import desktop_host
-from CACScoringLib.models.cards import find_model
+from CACScoringLib.models.cards import ModelError, find_model, read_network
+from CACScoringLib.models.store import save_model
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.annotations import read_mask, slice_annotations
 from CACTrainingLib.project.project import Project
@@ -148,9 +150,15 @@ def evaluate(driver, camera) -> None:
 
 
 def install_score_and_roll_back(driver, camera) -> None:
-    """Install the new model, score the test scan with it, and roll it back."""
+    """Install the new model, which is refused, then one with sound weights; score with it, and roll it back."""
     section = driver.widget.evaluate
     choose(section.ui.installModelBox, str(driver.project.models_folder / f"{MODEL}.json"))
+    section.ui.installButton.click()
+    assert eventually(lambda: slicer.app.processEvents() or not section._worker.isRunning, 120)
+    with pytest.raises(ModelError, match="There is no model"):  # after a few steps it finds no calcium
+        find_model(NETWORK, MODEL)
+    card, network = read_network(find_model(NETWORK).path)
+    save_model(network, replace(card, name=MODEL), driver.project.models_folder, overwrite=True)
     section.ui.installButton.click()
     assert eventually(lambda: slicer.app.processEvents() or not section._worker.isRunning, 120)
     assert find_model(NETWORK, MODEL).origin == "user", section.ui.installLabel.text
