@@ -107,7 +107,18 @@ def test_painted_lesions_of_a_project_are_learned_from(tmp_path, monkeypatch):
             if is_visible is not None:
                 annotations.set(k, SliceLabel.VISIBLE if is_visible else SliceLabel.NOT_VISIBLE)
     path = tmp_path / "mine"
-    options = ["--steps", "2", "--device", "cpu", "--progress", "none", "--settings", '{"patients": 2}']
+    options = [
+        "--steps",
+        "2",
+        "--device",
+        "cpu",
+        "--workers",
+        "1",
+        "--progress",
+        "none",
+        "--settings",
+        '{"patients": 2}',
+    ]
     command = ["train", "lesions", "--preset", "real-lesions", "--data", str(project.folder), "--output", str(path)]
     assert cli.main([*command, *options]) == 0
     card = read_card(path.with_suffix(".json"))
