@@ -189,9 +189,7 @@ def score_scan(
         familiarity = None
         if networks:
             card, thickness_mm = networks.decomposition.card, scored.acquisition.slice_thickness_mm
-            familiarity = familiarity_of(
-                card, scored, quality.blood, region.mask, dense.has_coronary_metal, clinical.stents_decide
-            )
+            familiarity = familiarity_of(card, scored, quality.blood, region.mask, dense.has_coronary_metal)
             errors = ScanErrors.stored(card, quality.noise_hu, thickness_mm, familiarity)
             spacing_mm = scored.image.GetSpacing()
             methods = {name: with_intervals(name, method, errors, spacing_mm) for name, method in methods.items()}

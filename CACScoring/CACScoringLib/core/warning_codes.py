@@ -22,7 +22,6 @@ SEVERE = frozenset(
         "mask-doubtful",
         "noise-candidates",
         "possible-metal",
-        "possible-stent",
         "reversed",
         "several-acquisitions",
         "slices-foreign",

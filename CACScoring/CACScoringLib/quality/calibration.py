@@ -25,8 +25,8 @@ from .acquisition import BloodPool
 LIMIT = 1.0
 """Distance from which automatic categories and intervals are withheld."""
 
-METAL, POSSIBLE_STENT = "metal among the arteries", "a possible stent decides the category"
-"""Causes that have no range (`Familiarity.flag`)."""
+METAL = "metal among the arteries"
+"""Cause that has no range (`Familiarity.flag`)."""
 
 LEAST_SCANS = 20
 """Least number of calibration scans from which a range follows."""
@@ -161,7 +161,7 @@ class CalibrationRange:
 
 
 def familiarity_of(
-    card: ModelCard, scan: CTScan, blood: BloodPool | None, heart: sitk.Image, has_metal: bool, stents_decide: bool
+    card: ModelCard, scan: CTScan, blood: BloodPool | None, heart: sitk.Image, has_metal: bool
 ) -> Familiarity | None:
     """Rate a scan against the calibration range.
 
@@ -171,7 +171,6 @@ def familiarity_of(
         blood: Blood and noise; None if not measured.
         heart: Mask of the heart on the scan's grid.
         has_metal: True if there is metal among the arteries, which is out of any range.
-        stents_decide: True if the risk class would be another without possible stents.
 
     Returns:
         The rating; None if the card holds no range.
@@ -183,9 +182,7 @@ def familiarity_of(
     if calibration_range is None:
         return None
     familiarity = calibration_range.familiarity(facts_of(scan, blood, heart))
-    for cause, applies in ((POSSIBLE_STENT, stents_decide), (METAL, has_metal)):
-        familiarity = familiarity.flag(cause) if applies else familiarity
-    return familiarity
+    return familiarity.flag(METAL) if has_metal else familiarity
 
 
 def _number(value: float) -> str:

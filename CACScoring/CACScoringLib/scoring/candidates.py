@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -14,7 +14,7 @@ from ..core.labels import Artery
 from ..core.voxels import voxels_of
 from ..quality.acquisition import BloodPool
 from .artefacts import dense_warning, noise_warnings, without_metal
-from .doubt import decisive_warning, stent_warning, stents_decide
+from .doubt import decisive_warning, stent_warning
 from .evidence import CandidateJudge, LesionSelection, MapJudge
 from .lesions import LesionSet, find_lesions
 from .methods import MethodResult, NonCoronaryResult, elsewhere_result, method_result
@@ -52,13 +52,11 @@ class ClinicalScore:
         method: Scores of the coronary arteries.
         non_coronary: Scores of other sites; None if neither networks nor a reader separated them.
         warnings: Warnings about the scores.
-        stents_decide: True if the risk class would be another without the lesions that look like a stent.
     """
 
     method: MethodResult
     non_coronary: NonCoronaryResult | None
     warnings: tuple[ScanWarning, ...]
-    stents_decide: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,14 +135,13 @@ def score_candidates(
     else:
         counted = selection.lesions
         method = method_result("automatic", counted, rules, spacing, selection.suggestions, selection.left_out)
-        doubts = [*stent_warning(selection), *decisive_warning(method, spacing)]
+        method = replace(method, possible_stents=selection.stents)
+        doubts = [*stent_warning(method), *decisive_warning(method, spacing)]
     elsewhere = elsewhere_result(False, rules, dense.candidates, spacing) if has_territories else None
     noise = noise_warnings(method.lesions, dense.candidates.non_coronary, blood)
     doubts = [*dense_warning(method.lesions), *noise, *doubts]
     warnings = (*dense.warnings, *doubts, unreviewed_warning(method, has_territories))
-    return ClinicalScore(
-        method, elsewhere, warnings, selection is not None and stents_decide(selection, rules, spacing)
-    )
+    return ClinicalScore(method, elsewhere, warnings)
 
 
 def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarning:

@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from ..core.ct import ScanWarning
 from ..core.text import abbreviated_list
 from .arteries import ArterySuggestion
-from .evidence import LesionSelection
 from .lesions import Lesion
 from .methods import MethodResult
-from .rules import ScoringRules
 from .scores import class_number, score_lesions, score_sites
 
 DOUBTFUL = (0.1, 0.9)
@@ -23,49 +21,70 @@ LARGE_SHARE = 0.2
 
 @dataclass(frozen=True)
 class DoubtfulLesion:
-    """Lesion of middling probability that alone changes the risk class, or a fifth of an automatic clinical score.
+    """Lesion of middling probability of being coronary calcium, or possible stent.
 
     Attributes:
         lesion: The lesion.
         suggestion: Its suggested artery, with its probability.
         is_counted: True if it counts.
-        agatston: Its Agatston score.
-        alternative: Total Agatston score without it if it counts, else with it.
     """
 
     lesion: Lesion
     suggestion: ArterySuggestion
     is_counted: bool
-    agatston: float
-    alternative: float
 
     @property
     def alternative_probability(self) -> float:
-        """Probability of the alternative."""
+        """Probability that it counts wrongly, or is left out wrongly."""
         not_coronary = self.suggestion.not_coronary_probability
         return not_coronary if self.is_counted else 1 - not_coronary
 
 
-def decisive_lesions(method: MethodResult, spacing_mm: tuple[float, float, float]) -> list[DoubtfulLesion]:
-    """Return the doubtful lesions that decide a score, the largest first; none unless it is an automatic clinical one.
+@dataclass(frozen=True)
+class DecisiveLesion(DoubtfulLesion):
+    """Doubtful lesion that alone changes the risk class, or a fifth of an automatic clinical score.
+
+    Attributes:
+        agatston: Its Agatston score.
+        alternative: Total Agatston score without it if it counts, else with it.
+    """
+
+    agatston: float
+    alternative: float
+
+
+def doubtful_lesions(method: MethodResult) -> list[DoubtfulLesion]:
+    """Return the lesions of middling probability, and possible stents, of an automatic score; none of another score."""
+    if method.status != "automatic":
+        return []
+    counted = zip(method.lesions.lesions, method.suggestions, strict=True)
+    judged = [(lesion, suggestion, True) for lesion, suggestion in counted]
+    if method.left_out is not None:
+        judged += [(lesion, suggestion, False) for lesion, suggestion, _ in method.left_out.candidates()]
+    return [
+        DoubtfulLesion(lesion, suggestion, is_counted)
+        for lesion, suggestion, is_counted in judged
+        if DOUBTFUL[0] < 1 - suggestion.not_coronary_probability < DOUBTFUL[1] or lesion.id in method.possible_stents
+    ]
+
+
+def decisive_lesions(method: MethodResult, spacing_mm: tuple[float, float, float]) -> list[DecisiveLesion]:
+    """Return the doubtful lesions that decide an automatic clinical score, the largest first.
 
     spacing_mm: Of the scan along i, j, k.
     """
     if method.left_out is None:
         return []
     total = method.total.agatston
-    counted = zip(method.lesions.lesions, method.suggestions, strict=True)
-    candidates: list[tuple[Lesion, ArterySuggestion, int]] = [(lesion, x, -1) for lesion, x in counted]
-    candidates += [(lesion, x, 1) for lesion, x, _ in method.left_out.candidates()]
     decisive = []
-    for lesion, suggestion, sign in candidates:
-        if not DOUBTFUL[0] < 1 - suggestion.not_coronary_probability < DOUBTFUL[1]:
-            continue
-        agatston = score_lesions([lesion], spacing_mm, method.rules).agatston
-        alternative = max(total + sign * agatston, 0.0)
+    for doubt in doubtful_lesions(method):
+        if doubt.alternative_probability <= DOUBTFUL[0]:
+            continue  # a possible stent that certainly lies in an artery
+        agatston = score_lesions([doubt.lesion], spacing_mm, method.rules).agatston
+        alternative = max(total - agatston if doubt.is_counted else total + agatston, 0.0)
         changes_class = class_number(alternative) != class_number(total)
         if changes_class or agatston > LARGE_SHARE * max(total, alternative):
-            decisive.append(DoubtfulLesion(lesion, suggestion, sign < 0, agatston, alternative))
+            decisive.append(DecisiveLesion(doubt.lesion, doubt.suggestion, doubt.is_counted, agatston, alternative))
     return sorted(decisive, key=lambda doubt: -doubt.agatston)
 
 
@@ -77,7 +96,7 @@ def rescored(
     Args:
         method: Automatic clinical score.
         doubts: Its doubtful lesions.
-        are_counted: True to count them all, False to count none.
+        are_counted: True to count them all, False to count none of them.
         spacing_mm: Of the scan along i, j, k.
     """
     ids = {doubt.lesion.id for doubt in doubts}
@@ -106,30 +125,16 @@ def decisive_warning(method: MethodResult, spacing_mm: tuple[float, float, float
     return [ScanWarning("doubt-decides", message)]
 
 
-def stents_decide(selection: LesionSelection, rules: ScoringRules, spacing_mm: tuple[float, float, float]) -> bool:
-    """Return True if the risk class would be another without the lesions that look like a stent.
-
-    Args:
-        selection: Candidates divided by their evidence.
-        rules: Rules of the clinical score.
-        spacing_mm: Of the scan along i, j, k.
-    """
-    counted = selection.lesions.lesions
-    calcium = [lesion for lesion in counted if lesion.id not in selection.stents]
-    classes = {class_number(score_lesions(lesions, spacing_mm, rules).agatston) for lesions in (counted, calcium)}
-    return len(classes) > 1
-
-
-def stent_warning(selection: LesionSelection) -> list[ScanWarning]:
-    """Warn, severely, of candidates that count although they look like a stent."""
-    stents = [lesion for lesion in selection.lesions.lesions if lesion.id in selection.stents]
+def stent_warning(method: MethodResult) -> list[ScanWarning]:
+    """Warn of lesions that count although they look like a stent."""
+    stents = [lesion for lesion in method.lesions.lesions if lesion.id in method.possible_stents]
     if not stents:
         return []
     arteries = ", ".join(dict.fromkeys(lesion.artery.key for lesion in stents))
     ids = abbreviated_list(str(lesion.id) for lesion in stents)
     verb = "looks" if len(stents) == 1 else "look"
     message = (
-        f"{len(stents)} of {len(selection.lesions.lesions)} counted lesions ({arteries}; lesion {ids}) {verb} like a "
-        "stent or a heavily calcified artery. A stent is no calcium: reject it, and do not use the score of its vessel."
+        f"{len(stents)} of {len(method.lesions.lesions)} counted lesions ({arteries}; lesion {ids}) {verb} like a "
+        "stent or a heavily calcified artery. The interval holds the score with them and without. Reject stents."
     )
     return [ScanWarning("possible-stent", message)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..core.labels import MAIN_ARTERIES
-from .doubt import decisive_lesions, rescored
+from .doubt import decisive_lesions, doubtful_lesions, rescored
 from .methods import MethodResult
 from .scores import Score
 from .uncertainty import TOTAL, ScanErrors
@@ -17,9 +17,9 @@ def with_intervals(
     """Add the intervals of a method's scores, and the category probabilities of an automatic score.
 
     A calcium map has them until somebody reviews it; a reviewed clinical score has its repeatability. Automatic scores
-    of a scan out of the calibration range have neither, nor have scores by other rules than the clinical ones. Where
-    doubtful lesions decide an automatic score, its interval spans the scores with and without them, and the categories
-    of both answers about the largest are weighed by its probability.
+    of a scan out of the calibration range have neither, nor have scores by other rules than the clinical ones. The
+    interval of an automatic score spans the scores with and without its doubtful lesions; where one decides, the
+    categories of both answers about the largest are weighed by its probability.
 
     Args:
         name: Key of the method.
@@ -38,7 +38,7 @@ def with_intervals(
     if uncertainty is None or (name == "decomposition" and result.scaled_agatston is None):
         return result
     intervals = uncertainty.intervals(result.total, _main_arteries(result), *errors.facts)
-    doubts = decisive_lesions(result, spacing_mm)
+    doubts = doubtful_lesions(result)
     for answer in (rescored(result, doubts, are_counted, spacing_mm) for are_counted in (False, True) if doubts):
         scores = {TOTAL: answer.total, **_main_arteries(answer)}
         intervals = {part: interval.including(scores[part]) for part, interval in intervals.items()}
@@ -46,8 +46,8 @@ def with_intervals(
     if result.probabilities_withheld:
         return result
     probabilities = uncertainty.probabilities(result.total, *errors.facts)
-    if doubts:
-        largest = doubts[0]
+    if decisive := decisive_lesions(result, spacing_mm):
+        largest = decisive[0]
         alternative = rescored(result, [largest], not largest.is_counted, spacing_mm)
         weight = largest.alternative_probability
         of_alternative = uncertainty.probabilities(alternative.total, *errors.facts)

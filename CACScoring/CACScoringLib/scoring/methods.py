@@ -52,6 +52,7 @@ class MethodResult:
         suggestions: Suggested artery of each unreviewed lesion, in the order of the lesions.
         no_calcium: True if a reader reviewed the scan and labelled nothing.
         left_out: Candidates that an automatic clinical score leaves out.
+        possible_stents: IDs of lesions that count but look like a stent.
         intervals: 90 % prediction intervals of the total ("total") and of arteries by their key; for a reviewed score
             the repeatability of a second scan. Empty if unknown.
         category_probabilities: Probability of each score category; empty if unknown, withheld or reviewed.
@@ -69,6 +70,7 @@ class MethodResult:
     suggestions: tuple[ArterySuggestion, ...] = ()
     no_calcium: bool = False
     left_out: LeftOut | None = None
+    possible_stents: tuple[int, ...] = ()
     intervals: dict[str, Intervals] = field(default_factory=dict)
     category_probabilities: dict[str, float] = field(default_factory=dict)
     withheld: bool = False

@@ -9,7 +9,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from CACScoringLib.io.reading import read_mask
-from CACScoringLib.quality.calibration import METAL, POSSIBLE_STENT, recorded_facts
+from CACScoringLib.quality.calibration import METAL, recorded_facts
 from CACScoringLib.record.score_record import ArteryLesionRecord, ScoreRecord
 from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES
 
@@ -84,5 +84,5 @@ def scan_candidates(record: ScoreRecord, folder: Path, coronary: Sequence[bool] 
         probabilities=probabilities or {},
         map_arteries={key: score.clinical_agatston for key, score in mapped.items()},
         facts=recorded_facts(record, heart),
-        metal=record.familiarity is not None and not {METAL, POSSIBLE_STENT}.isdisjoint(record.familiarity.causes),
+        metal=record.familiarity is not None and METAL in record.familiarity.causes,
     )

@@ -8,11 +8,12 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.scoring.arteries import ArterySuggestion
-from CACScoringLib.scoring.doubt import decisive_warning, stents_decide
-from CACScoringLib.scoring.evidence import LeftOut, LesionSelection
+from CACScoringLib.scoring.doubt import decisive_warning, stent_warning
+from CACScoringLib.scoring.evidence import LeftOut
 from CACScoringLib.scoring.intervals import with_intervals
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.methods import method_result
+from CACScoringLib.scoring.scores import score_lesions
 from CACScoringLib.scoring.uncertainty import LIMITS, ScanErrors, ScoreErrors, Uncertainty
 
 SPACING_MM = (1.0, 1.0, 3.0)
@@ -86,8 +87,9 @@ def errors_of_a_factor(factor):
         ([(100, 0.95, True), (90, 0.6, True)], 400, 760),
         ([(100, 0.95, True), (90, 0.4, False)], 400, 760),
         ([(20, 0.95, True), (90, 0.6, True), (80, 0.3, False)], 80, 760),
+        ([(5, 0.6, True)] * 6, 0, 120),
     ],
-    ids=["certain", "counted", "left out", "both"],
+    ids=["certain", "counted", "left out", "both", "none decides alone"],
 )
 def test_the_interval_spans_both_answers(lesions, low, high):
     """Of errors of a factor of 1.5 each way, nine in ten count."""
@@ -125,14 +127,13 @@ def test_candidates_that_nobody_judged_are_not_doubted():
     assert decisive_warning(method_result("candidates", nothing, ScoringRules(), SPACING_MM), SPACING_MM) == []
 
 
-@pytest.mark.parametrize(
-    ("voxels", "stents", "decide"),
-    [((110, 10), (), False), ((110, 10), (1,), False), ((110, 10), (0,), True), ((10,), (0,), True)],
-    ids=["none", "same class", "class down", "zero without"],
-)
-def test_stents_decide_where_the_class_changes_without_them(voxels, stents, decide):
-    method = score_of(*((count, 0.95, True) for count in voxels))
-    by_slice = {lesion.slice_indices[0]: lesion.id for lesion in method.lesions.lesions}
-    ids = tuple(by_slice[2 * number] for number in stents)
-    selection = LesionSelection(method.lesions, method.suggestions, method.left_out, stents=ids)
-    assert stents_decide(selection, ScoringRules(), SPACING_MM) == decide
+def test_the_interval_holds_the_score_without_possible_stents():
+    method = score_of((100, 0.99, True), (40, 0.99, True))
+    stent = method.lesions.lesions[-1]
+    method = replace(method, possible_stents=(stent.id,))
+    scored = with_intervals("threshold", method, errors_of_a_factor(1.0), SPACING_MM)
+    without = method.total.agatston - score_lesions([stent], SPACING_MM, method.rules).agatston
+    assert scored.intervals["total"].agatston == pytest.approx((without, method.total.agatston), rel=1e-6)
+    assert decisive_warning(method, SPACING_MM) == []
+    assert [warning.code for warning in stent_warning(method)] == ["possible-stent"]
+    assert not scored.withheld
