@@ -69,14 +69,32 @@ def patient_heart(number: int, body: Body, forks: bool = False) -> tuple[HeartSh
     return draw_heart(body, stream(number, 50), stream(number, 2), forks)
 
 
-def draw_patient(number: int, sex: str | None = None, prevalence: float | None = None, forks: bool = False) -> Patient:
+HEART_SCALES = (0.8, 1.06)
+"""Range of the factors of any_size, with which hearts have 380 to 1600 mL."""
+
+
+def draw_patient(
+    number: int,
+    sex: str | None = None,
+    prevalence: float | None = None,
+    forks: bool = False,
+    any_size: bool = False,
+) -> Patient:
     """Draw patient `number` (0 or more).
 
-    sex: "F", "M", or None to draw it. prevalence: share of patients with calcium. forks: as in `draw_tree`.
+    Args:
+        sex: "F", "M", or None to draw it.
+        prevalence: Share of patients with calcium.
+        forks: As in `draw_tree`.
+        any_size: True for hearts as small as those of light women and as large as dilated ones (HEART_SCALES).
     """
     if number < 0:
         raise ValueError(f"Patient numbers start at 0; {number} was asked for.")
     body = draw_body(stream(number, 1), sex)
+    if any_size:
+        scale = stream(number, 52).uniform(*HEART_SCALES)
+        length, width, depth = body.heart_semi_axes_mm
+        body = replace(body, heart_semi_axes_mm=(scale * length, scale * width, scale * depth))
     heart, tree = patient_heart(number, body, forks)
     body = move_to_sternum(body, heart)
     plaques = draw_plaques(tree, body.sex, stream(number, 3), prevalence)

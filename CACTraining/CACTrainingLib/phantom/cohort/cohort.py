@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -56,6 +57,7 @@ class CohortSettings:
         contrast: True for a contrast agent in the blood.
         enriched: True to select patients by the shares of `patient.STRATA`, so that severe calcium is common.
         everywhere: True for plaques alike in all segments and much of all else that is dense (`lesion_patients`).
+        any_size: True for hearts of all sizes (`patient.HEART_SCALES`).
     """
 
     protocol: str = "radiotherapy"
@@ -67,6 +69,7 @@ class CohortSettings:
     contrast: bool = False
     enriched: bool = False
     everywhere: bool = False
+    any_size: bool = False
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -79,6 +82,8 @@ class CohortSettings:
             raise CohortError(f"Patient numbers start at 0, not {self.first_number}.")
         if self.scans not in (1, 2):
             raise CohortError(f"Each patient is scanned once or twice, not {self.scans} times.")
+        if self.any_size and (self.enriched or self.everywhere):
+            raise CohortError("Patients chosen by their calcium have hearts of usual size: leave any_size out.")
         if (self.enriched or self.everywhere) and self.prevalence is not None:
             raise CohortError("Patients with chosen calcium take the prevalence as it comes: leave it out.")
         if self.enriched and self.everywhere:
@@ -101,7 +106,7 @@ def make_scan(
         if settings.everywhere:
             patient = draw_lesion_patient(number)
         else:
-            patient = draw_patient(number, prevalence=settings.prevalence)
+            patient = draw_patient(number, prevalence=settings.prevalence, any_size=settings.any_size)
         patient = add_contrast(patient) if settings.contrast else patient
     scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[scan_number - 1]
     grid = scan_grid(scanner, settings.z_range_mm)
@@ -272,7 +277,8 @@ def patient_of(truth: dict) -> Patient | None:
     lesions = truth["lesions"]
     number, share = truth["patient"], 1.0 if lesions else 0.0
     # A given sex draws another body than the same sex drawn.
-    drawings = (partial(draw_patient, number, sex, share) for sex in (None, truth["sex"]))
+    sexes_and_sizes = product((None, truth["sex"]), (False, True))
+    drawings = (partial(draw_patient, number, sex, share, any_size=size) for sex, size in sexes_and_sizes)
     for draw in (*drawings, partial(draw_lesion_patient, number)):
         patient = draw()
         if patient.body.sex == truth["sex"] and _match(patient.plaques, lesions):
