@@ -19,7 +19,7 @@ from .lesion_rows import ARTERIES, ROW_SIZE
 AIR_HU = -1024.0
 """HU beyond a patch that was turned."""
 
-KIND_WEIGHTS = (2.0, 2.0, 2.2, 2.2, 2.5, 1.2, 1.0, 0.8, 0.7, 1.1, 0.6, 0.3, 0.8, 0.4, 0.6, 4.0)
+KIND_WEIGHTS = (2.0, 2.0, 2.2, 2.2, 2.5, 1.2, 1.0, 1.6, 0.7, 2.0, 0.6, 0.3, 0.8, 0.4, 0.6, 4.0)
 """Relative chances of LESION_KINDS to be drawn."""
 
 RAREST = 30
@@ -67,16 +67,19 @@ class LesionData:
     Args:
         scans: Rows of each scan (`lesion_rows.ROW`).
         annotated: Rows of each real scan with annotations.
+        clean: Rows of each real scan free of coronary calcium.
     """
 
-    def __init__(self, scans: list[np.ndarray], annotated: Sequence[np.ndarray] = ()) -> None:
-        digital_count = sum(map(len, scans))
-        self._scans = scans = [*scans, *annotated]
+    def __init__(
+        self, scans: list[np.ndarray], annotated: Sequence[np.ndarray] = (), clean: Sequence[np.ndarray] = ()
+    ) -> None:
+        counts = [sum(map(len, part)) for part in (scans, annotated, clean)]
+        self._scans = scans = [*scans, *annotated, *clean]
         self._places = [(scan, row) for scan, rows in enumerate(scans) for row in range(len(rows))]
         columns = {name: [rows[name] for rows in scans] for name in ("shares", "volume_mm3")}
         self.shares: np.ndarray = np.concatenate(columns["shares"])
         self.volume_mm3: np.ndarray = np.concatenate(columns["volume_mm3"])
-        self.is_annotated = np.arange(len(self)) >= digital_count
+        self.is_annotated, self.is_clean = (np.repeat(np.arange(3), counts) == part for part in (1, 2))
 
     def __len__(self) -> int:
         return len(self._places)
@@ -86,18 +89,22 @@ class LesionData:
         places = (self._places[number] for number in numbers.tolist())
         return np.stack([self._scans[scan][row] for scan, row in places])
 
-    def chances(self, annotated_share: float | None = None) -> np.ndarray:
+    def chances(self, annotated_share: float | None = None, clean_share: float = 0.0) -> np.ndarray:
         """Return the probability with which each lesion is drawn, float [n]: by kind, and larger ones more often.
 
-        annotated_share: Share of annotated lesions, as many coronary as not; None for none.
+        Args:
+            annotated_share: Share of annotated lesions, as many coronary as not; None for none.
+            clean_share: Share of what is dense in real scans free of coronary calcium, if there are any.
         """
         is_coronary = self.shares[:, :ARTERIES].sum(1) > 0.5
         kinds = np.where(self.is_annotated, len(KIND_WEIGHTS) + is_coronary, self.shares.argmax(1))
-        counts = np.maximum(np.bincount(kinds, minlength=len(KIND_WEIGHTS) + 2), RAREST)
-        chances = np.array((*KIND_WEIGHTS, 1, 1))[kinds] / counts[kinds]
+        kinds[self.is_clean] = len(KIND_WEIGHTS) + 2
+        counts = np.maximum(np.bincount(kinds, minlength=len(KIND_WEIGHTS) + 3), RAREST)
+        chances = np.array((*KIND_WEIGHTS, 1, 1, 1))[kinds] / counts[kinds]
         chances *= 1 + 0.5 * np.log1p(self.volume_mm3)
-        total = annotated_share or 0.0
-        for part, share in ((self.is_annotated, total), (~self.is_annotated, 1 - total)):
+        annotated, clean = annotated_share or 0.0, clean_share if self.is_clean.any() else 0.0
+        digital = ~(self.is_annotated | self.is_clean), 1 - annotated - clean
+        for part, share in ((self.is_annotated, annotated), (self.is_clean, clean), digital):
             chances[part] *= share / max(chances[part].sum(), 1e-12)
         return chances / chances.sum()
 

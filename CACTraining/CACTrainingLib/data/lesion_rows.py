@@ -1,8 +1,9 @@
 """Lesions with a known source, as the lesion network learns them: patches of candidates, and what they truly are.
 
-A scan of a digital patient, or a real one with digital calcium and stents, goes through the shipped networks; every
-candidate of the clinical rule, and every part of one at an artery's border, is cut out, with the share of each kind in
-it. The patches are larger than those that the network sees, so that they can be turned and shifted (`lesion_batches`).
+A scan of a digital patient, or a real one with digital calcium and stents or free of calcium, goes through the shipped
+networks; every candidate of the clinical rule, and every part of one at an artery's border, is cut out, with the share
+of each kind in it. The patches are larger than those that the network sees, so that they can be turned and shifted
+(`lesion_batches`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid, scan_from_image
@@ -35,6 +37,7 @@ from ..phantom.cohort.export import as_ct_scan, image_on
 from ..phantom.cohort.lesion_patients import draw_lesion_patient, draw_scan
 from ..phantom.insertion.background import Background, prepare_background
 from ..phantom.insertion.inserted import InsertedScan, InsertedSettings, clean_scan, insert_lesions
+from ..phantom.insertion.insertion import InsertionError
 from ..phantom.scanner.response import Stamp, add_stamps
 from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
 from ..project.annotation_files import SliceLabel
@@ -67,6 +70,9 @@ MOST_NOISE = 40
 
 STENT_SHARE = 0.3
 """Share of real scans that get a stent or two."""
+
+THICKEST_MM, NOISE_HU = 6.0, (4.0, 30.0)
+"""Of other views of a real scan: largest slice thickness by averaging, and lowest and highest SD of added noise."""
 
 KIND_OF_DISTRACTOR = {
     "aortic root": "aortic valve and root",
@@ -107,12 +113,57 @@ def inserted_rows(scan: TrainingScan, seed: int, folder: Path, territories: Load
         territories: Territory network.
 
     Raises:
-        CTError: The scan cannot be read, or calcium cannot be inserted into it.
+        CTError: The scan cannot be read, has contrast, or holds no heart.
     """
     path = folder / f"lesions-v{VERSION}-{scan.fingerprint()}-{seed}.npy"
     if not path.exists():
-        _background(scan)  # raises its errors, which `_stored` takes for a scan without lesions
+        _background(scan)  # raises errors that `_stored` would take for a scan without lesions
     return _stored(path, partial(_rows_of_insertion, scan, seed, territories))
+
+
+def clean_rows(scan: TrainingScan, view: int, folder: Path, territories: LoadedModel) -> np.ndarray:
+    """Open what is dense in a real scan free of coronary calcium, all of it noise, ROW [n]; make it if missing.
+
+    Args:
+        scan: The scan.
+        view: 0 for the scan as it is; else the seed of other slices, kernel and noise (`_other_view`).
+        folder: Folder of the rows.
+        territories: Territory network.
+
+    Raises:
+        CTError: The scan cannot be read.
+    """
+    path = folder / f"lesions-v{VERSION}-{scan.fingerprint()}-clean-{view}.npy"
+    if path.exists():
+        return _stored(path, partial(np.zeros, 0, ROW))
+    ct = read_ct(scan.ct, scan.series)
+    return _stored(path, partial(_rows_of_view, ct, view, territories))
+
+
+def _rows_of_view(ct: CTScan, view: int, territories: LoadedModel) -> np.ndarray:
+    generator = np.random.default_rng([view, 76])
+    ct = _other_view(ct, generator) if view else ct
+    return scan_rows(ct, {}, territories, generator)
+
+
+def _other_view(ct: CTScan, g: np.random.Generator) -> CTScan:
+    """Draw a view of a scan by another scanner: slices averaged, a smoother or sharper kernel, more noise."""
+    thickness = ct.image.GetSpacing()[2]
+    count = int(g.integers(1, max(int(THICKEST_MM / thickness), 1) + 1))
+    image = ct.image
+    if count > 1:
+        first = int(g.integers(count))
+        last = first + (image.GetSize()[2] - first) // count * count
+        image = sitk.BinShrink(sitk.Cast(image[:, :, first:last], sitk.sitkFloat32), [1, 1, count])
+    hu = sitk.GetArrayFromImage(image).astype(np.float32)
+    smooth = ndimage.gaussian_filter(hu, (0, 0.8, 0.8))
+    hu += float(g.choice([0.0, g.uniform(-1, 0), g.uniform(0, 1)])) * (hu - smooth)
+    if g.random() < 0.6:
+        noise = ndimage.gaussian_filter(g.standard_normal(hu.shape, np.float32), (0, *[g.uniform(0.3, 0.9)] * 2))
+        hu += float(np.exp(g.uniform(*np.log(NOISE_HU)))) / noise.std() * noise
+    changed = sitk.GetImageFromArray(np.rint(np.clip(hu, -1024, 3071)).astype(np.int16))
+    changed.CopyInformation(image)
+    return scan_from_image(changed, ct.acquisition)
 
 
 def annotated_rows(scan: TrainingScan, folder: Path, territories: LoadedModel) -> np.ndarray:
@@ -151,14 +202,19 @@ def _rows_of_patient(number: int, territories: LoadedModel) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _background(scan: TrainingScan) -> Background:
-    """Read and measure a real scan; the seeds of a scan follow one another."""
+def _background(scan: TrainingScan) -> Background | None:
+    """Read and measure a real scan, whose seeds follow one another; None if nothing can be inserted into it."""
     territories = load_model(find_model("territories").path, "cpu")
-    return prepare_background(read_ct(scan.ct, scan.series), None, scan.patient, territories)
+    try:
+        return prepare_background(read_ct(scan.ct, scan.series), None, scan.patient, territories)
+    except InsertionError:
+        return None
 
 
 def _rows_of_insertion(scan: TrainingScan, seed: int, territories: LoadedModel) -> np.ndarray:
     background = _background(scan)
+    if background is None:
+        return np.zeros(0, ROW)
     settings = InsertedSettings(vary=True, everywhere=True, stent_share=STENT_SHARE, seed=seed)
     inserted = insert_lesions(clean_scan(background, settings), background, 0, settings)
     acquisition = replace(background.scan.acquisition, kvp=inserted.scanner.kvp)

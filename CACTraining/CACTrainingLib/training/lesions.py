@@ -27,7 +27,7 @@ from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 
 from ..data.datasets import default_cache, find_scans, split_by_patient
 from ..data.lesion_batches import LesionAugmentation, LesionData, plain_input, varied_input
-from ..data.lesion_rows import ARTERIES, annotated_rows, inserted_rows, kind_is_known, patient_rows
+from ..data.lesion_rows import ARTERIES, annotated_rows, clean_rows, inserted_rows, kind_is_known, patient_rows
 from ..project.training_scan import DataError, TrainingScan
 from ..statistics.roc import area
 from .distributed import in_turn
@@ -57,7 +57,9 @@ class LesionTraining:
     Attributes:
         patients: Number of digital patients to train on, from FIRST_NUMBERS on.
         validation_patients: Number of digital patients to validate on, from FIRST_NUMBERS on.
-        insertions: Times that each real scan gets digital calcium.
+        insertions: Times that each real scan gets digital calcium, if its sharpness and noise can be measured.
+        views: Views of each real scan free of coronary calcium, in which everything dense is noise.
+        clean_share: Share of lesions from these.
         batch_size: Lesions per step.
         learning_rate: Learning rate of the AdamW optimiser.
         start: SHA-256 of the model with the initial weights, recorded by the training.
@@ -69,6 +71,8 @@ class LesionTraining:
     patients: int = 300
     validation_patients: int = 30
     insertions: int = 10
+    views: int = 10
+    clean_share: float = 0.25
     batch_size: int = 24
     learning_rate: float = 1.5e-3
     augmentation: LesionAugmentation = field(default_factory=LesionAugmentation)
@@ -106,7 +110,7 @@ class LesionTask(Task[LesionTraining]):
         self.optimizers = {
             "lesions": torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=1e-3)
         }
-        self._chances = training.chances(settings.annotated_share)
+        self._chances = training.chances(settings.annotated_share, settings.clean_share)
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         numbers = generator.choice(len(self.training), self.settings.batch_size, p=self._chances)
@@ -238,6 +242,7 @@ def _gather(options: RunOptions, settings: LesionTraining, progress: Progress) -
     ]
     jobs += [partial(inserted_rows, scan, seed, folder) for scan in scans for seed in range(settings.insertions)]
     jobs += [partial(annotated_rows, scan, folder) for part in annotated for scan in part]
+    jobs += [partial(clean_rows, scan, view, folder) for scan in scans for view in range(settings.views)]
     if options.workers > 1:
         for event in run_jobs(_row_writer, jobs, options.workers, progress.counted):
             if event.state == "lost":
@@ -248,11 +253,12 @@ def _gather(options: RunOptions, settings: LesionTraining, progress: Progress) -
         rows.append(job(territories))
         progress.counted(done, len(jobs))
     first, stop = settings.patients, settings.patients + settings.validation_patients
-    last = len(rows) - len(annotated[1])
+    clean = len(rows) - len(scans) * settings.views
+    last = clean - len(annotated[1])
     middle = last - len(annotated[0])
-    training = LesionData(rows[:first] + rows[stop:middle], rows[middle:last])
-    validation = LesionData(rows[first:stop], rows[last:])
-    times = f"; digital calcium and stents inserted {settings.insertions} times into"
+    training = LesionData(rows[:first] + rows[stop:middle], rows[middle:last], rows[clean:])
+    validation = LesionData(rows[first:stop], rows[last:clean])
+    times = f"; digital calcium and stents inserted up to {settings.insertions} times, and {settings.views} views, of"
     about = "".join(f"{times} {scan.patient}" for scan in scans)
     if settings.annotated_share is not None:
         if not training.is_annotated.any():

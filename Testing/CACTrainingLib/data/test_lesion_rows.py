@@ -8,7 +8,8 @@ import SimpleITK as sitk
 import torch
 from scipy.spatial.transform import Rotation
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import CTError, scan_from_image
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH
 from CACScoringLib.scoring.lesion_network import PATCH_STEP_MM, LesionPatch, network_input
@@ -21,8 +22,10 @@ from CACTrainingLib.data.lesion_rows import (
     MOST_NOISE,
     ROW,
     ROW_SIZE,
+    THICKEST_MM,
     Reading,
     annotated_shares,
+    clean_rows,
     inserted_rows,
     kind_is_known,
     kind_shares,
@@ -127,6 +130,56 @@ def test_a_scan_without_a_heart_or_room_for_calcium_has_no_lesions(tmp_path, mon
     for _ in range(2):  # the second time from the file
         assert len(patient_rows(5_000_004, tmp_path, None)) == 0
         assert len(inserted_rows(scan, 3, tmp_path, None)) == 0
+
+
+def speckled_scan(slices=24, spacing_mm=1.0):
+    """Noise of 20 HU about 0 HU with one voxel of 600 HU, and air behind it."""
+    hu = np.random.default_rng(2).normal(0, 20, (slices, 40, 40))
+    hu[4, 20, 20] = 600
+    hu[:, 28:] -= 1000
+    image = sitk.GetImageFromArray(hu.astype(np.int16))
+    image.SetSpacing((0.7, 0.7, spacing_mm))
+    return scan_from_image(image, Acquisition("memory", kvp=120.0))
+
+
+def test_views_of_a_scan_repeat_and_differ_in_slices_kernel_and_noise():
+    scan = speckled_scan()
+    views = [lesion_rows._other_view(scan, np.random.default_rng(seed)) for seed in range(12)]
+    again = lesion_rows._other_view(scan, np.random.default_rng(3))
+    np.testing.assert_array_equal(again.hu, views[3].hu)
+    thicknesses = {round(view.image.GetSpacing()[2]) for view in views}
+    assert len(thicknesses) > 2
+    assert max(thicknesses) <= THICKEST_MM
+    for view in views:
+        assert view.image.GetSpacing()[:2] == scan.image.GetSpacing()[:2]
+        assert view.hu[:, :20].mean() == pytest.approx(scan.hu[:, :20].mean(), abs=3)
+    noise = [view.hu[:, 2:16].std() for view in views]
+    assert min(noise) < 14 < 22 < max(noise)
+
+
+def test_what_is_dense_in_a_clean_scan_is_noise(tmp_path, monkeypatch):
+    seen = []
+
+    def cut(ct, sources, _, generator):
+        seen.append((ct.hu.shape, sources))
+        return rows_of("noise")
+
+    monkeypatch.setattr(lesion_rows, "scan_rows", cut)
+    path = tmp_path / "ct.nii.gz"
+    sitk.WriteImage(speckled_scan().image, path)
+    scan = TrainingScan(path, path, "A0001")
+    for view in (0, 1, 1):
+        assert len(clean_rows(scan, view, tmp_path / "rows", None)) == 1
+    assert seen[0] == ((24, 40, 40), {})
+    assert len(seen) == 2, "kept in the cache"
+
+
+def test_clean_scans_take_their_share_of_a_batch():
+    digital, clean = rows_of("RCA", *["noise"] * 50), rows_of(*["noise"] * 10)
+    chances = LesionData([digital], clean=[clean]).chances(clean_share=0.25)
+    assert chances[51:].sum() == pytest.approx(0.25)
+    assert chances[:51] == pytest.approx(0.75 * LesionData([digital]).chances())
+    assert LesionData([digital]).chances(clean_share=0.25).sum() == pytest.approx(1)
 
 
 def test_rows_of_another_version_are_refused(tmp_path):
