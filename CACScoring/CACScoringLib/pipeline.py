@@ -164,9 +164,9 @@ def score_scan(
         quality = examine_quality(scan, scored, region, normalisation, rules.threshold_hu, *allowed)
     with progress.step("lesions"):
         territory_labels = region.territory_labels(scored.image)
-        judge = CandidateJudge.of(networks, scored, region, quality.noise_hu)
+        judge = CandidateJudge.of(networks, scored, region)
         dense = find_dense_lesions(scored.image, scored.image, region, territory_labels, rules, judge=judge)
-        selection = None if judge is None else judge.select(dense.candidates.coronary)
+        selection = None if judge is None else judge.select(dense.candidates)
         if reader is None:
             used_selection = None if settings.candidates else selection
             clinical = score_candidates(dense, scored, region, rules, used_selection, quality.blood)

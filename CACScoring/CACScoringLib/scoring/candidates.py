@@ -189,7 +189,7 @@ def score_map(
     settings = parts.settings
     rules = rules_of_map(clinical_rules, settings.floor_hu, scan.acquisition.calcium_kvp)
     dense = find_dense_lesions(parts.image(), scan.image, judge.heart, territories, rules)
-    selection = judge.select(dense.candidates.coronary)
+    selection = judge.select(dense.candidates)
     excluded = np.setdiff1d(dense.lesions.flat, selection.lesions.flat, assume_unique=True)
     if excluded.size:
         cleared = np.zeros(dense.lesions.id_map.shape, bool)

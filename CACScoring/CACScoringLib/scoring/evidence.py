@@ -2,8 +2,9 @@
 
 A threshold finds everything dense, and a generator's map always holds some haze around vessels and some of the aortic
 wall's and the valves' calcium. A candidate of the clinical rule is judged by what it looks like to the lesion network
-in the CT, by its mass, peak and place; the map has no say, for its silence proves nothing. A lesion of the map is
-judged by its looks, mass, peaks and place and by the slice classifier. The weights are those of logistic regressions on
+in the CT, by its place, and by how often noise in this scan makes as much; its size and density have no other say, nor
+has the map, whose silence proves nothing. A lesion of the map is judged by these, by its peak, and by the slice
+classifier. The weights are those of logistic regressions on
 scans whose calcium is known (`cac calibrate`), and are stored with the model of the map. Lesions that do not count are
 returned with their probability and the reason.
 """
@@ -19,7 +20,7 @@ import numpy as np
 
 from ..anatomy.heart_region import HeartRegion
 from ..anatomy.territories import Territories
-from ..calcium_map.decomposition import DecomposedHeart, Decomposition
+from ..calcium_map.decomposition import DecomposedHeart
 from ..core.ct import CTError, CTScan
 from ..models.cards import LoadedModel
 from ..models.choice import Networks
@@ -28,32 +29,32 @@ from .arteries import ArterySuggestion
 from .borders import sites_by_looks
 from .lesion_network import CORONARY_KINDS, lesion_kinds
 from .lesions import Lesion, LesionSet
+from .noise_specks import LEAST_EXPECTED, NoiseSpecks
 from .sites import suggested_arteries
 
 REASONS = {
-    "log_mass": "little for coronary calcium",
-    "log_ct_excess": "hardly above blood and its noise",
+    "log_rarity": "no larger and denser than specks of noise in this scan",
     "place_logit": "not where coronary arteries run",
     "look_logit": "looks like {kind}",
 }
 """Reason to leave a candidate out, by the feature that it lacks most."""
 
 CANDIDATE_FEATURES = tuple(REASONS)
-"""Features of a candidate of the clinical rule: natural logarithms of its pseudo-mass (HU·mm³) and of the excess of the
-CT's peak over blood and its noise (NOISE_SDS, HU); log-odds of its place being coronary, and of its looks. No weight is
-negative: more calcium, or a likelier place, never makes a lesion less probable.
+"""Features of a candidate of the clinical rule: its rarity among specks of noise (`noise_specks`), and the log-odds of
+its place being coronary, and of its looks. No weight is negative: more calcium, or a likelier place, never makes a
+lesion less probable.
 """
 
-MAP_FEATURES = (*CANDIDATE_FEATURES, "log_map_excess", "slice_logit")
-"""Features of a lesion of the calcium map: as above, the logarithm of the excess of the map's peak over noise in a map
-(MAP_NOISE_SDS, HU), and the log-odds of visible calcium in its likeliest slice."""
+MAP_FEATURES = (*CANDIDATE_FEATURES, "log_ct_excess", "slice_logit")
+"""Features of a lesion of the calcium map: as above, the logarithm of the excess of the CT's peak over blood and its
+noise (NOISE_SDS, HU; up to MAX_LOG_EXCESS), and the log-odds of visible calcium in its likeliest slice."""
 
 LOOKS_CORONARY = 0.5
 """Probability by its looks from which a candidate's slices are decomposed, whatever the slice classifier answers."""
 
-BLOOD_HU, NOISE_SDS, MAP_NOISE_SDS = 45.0, 3.0, 1.5
-"""Unenhanced blood; standard deviations up to which a peak may be noise, above blood in the CT, and in the map, which
-is less noisy."""
+BLOOD_HU, NOISE_SDS, MAX_LOG_EXCESS = 45.0, 3.0, 5.0
+"""Unenhanced blood; standard deviations above it up to which a peak may be noise; natural logarithm of the excess from
+which a higher one is no further evidence."""
 
 OTHER_KINDS = {
     "aortic valve and root": "calcium of the aortic valve or root",
@@ -203,7 +204,6 @@ class CandidateJudge:
         scan: The scan as scored.
         heart: Heart and territories.
         territories: The heart's territories.
-        noise_hu: Noise of blood, SD; None if it could not be measured.
         evidence: Weights of CANDIDATE_FEATURES.
         network: Lesion network.
     """
@@ -211,14 +211,11 @@ class CandidateJudge:
     scan: CTScan
     heart: HeartRegion
     territories: Territories
-    noise_hu: float | None
     evidence: Evidence
     network: LoadedModel
 
     @classmethod
-    def of(
-        cls, networks: Networks | None, scan: CTScan, heart: HeartRegion, noise_hu: float | None
-    ) -> CandidateJudge | None:
+    def of(cls, networks: Networks | None, scan: CTScan, heart: HeartRegion) -> CandidateJudge | None:
         """Return the judge; None where evidence, lesion network or territories are missing.
 
         Raises:
@@ -229,22 +226,26 @@ class CandidateJudge:
         evidence = Evidence.stored(networks.decomposition.card.calibration)
         if evidence is None:
             return None
-        return cls(scan, heart, heart.territories, noise_hu, evidence, networks.lesions)
+        return cls(scan, heart, heart.territories, evidence, networks.lesions)
 
     def sites_by_looks(self, sites: np.ndarray) -> np.ndarray:
         """Give parts outside the arteries that look coronary to the likeliest artery (`borders.sites_by_looks`)."""
         return sites_by_looks(sites, self.scan, self.territories, self.network)
 
-    def select(self, candidates: LesionSet) -> LesionSelection:
+    def select(self, lesions: LesionSet) -> LesionSelection:
         """Select the candidates that count by their evidence.
+
+        Args:
+            lesions: All lesions of the clinical rule, of which those in the arteries are candidates.
 
         Raises:
             CTError: The stored evidence does not match this version.
             DeviceError: The device has too little memory.
         """
+        candidates, specks = lesions.coronary, NoiseSpecks.of(lesions, self.territories)
         suggestions = suggested_arteries(candidates, self.scan, self.heart)
         kinds = lesion_kinds(candidates.id_map, candidates.ids, self.scan, self.territories, self.network)
-        features = candidate_features(candidates, suggestions, self.scan, kinds, self.noise_hu)
+        features = candidate_features(candidates, suggestions, kinds, specks)
         selection = select_lesions(candidates, features, suggestions, self.evidence, looks_of(kinds))
         is_stent = kinds[:, LESION_KINDS.index("stent")] >= STENT_PROBABILITY
         stents = {lesion.id for lesion, looks in zip(candidates.lesions, is_stent, strict=True) if looks}
@@ -276,17 +277,24 @@ class MapJudge:
     def select(self, lesions: LesionSet) -> LesionSelection:
         """Select the lesions that count by the evidence stored with the map.
 
+        Args:
+            lesions: All lesions of the map, of which those in the arteries may count.
+
         Raises:
             CTError: The stored evidence does not match this version.
         """
         parts = self.decomposed.parts
         evidence = Evidence(parts.settings.evidence_weights, None, parts.settings.most_not_coronary)
-        suggestions = suggested_arteries(lesions, self.scan, self.heart)
-        probabilities, territories, kinds = self.decomposed.slices.on_scan, self.heart.territories, None
-        if self.network is not None and territories is not None:
-            kinds = lesion_kinds(lesions.id_map, lesions.ids, self.scan, territories, self.network)
-        features = map_features(lesions, suggestions, parts, probabilities, kinds, self.noise_hu)
-        return select_lesions(lesions, features, suggestions, evidence)
+        coronary, territories = lesions.coronary, self.heart.territories
+        suggestions = suggested_arteries(coronary, self.scan, self.heart)
+        kinds = specks = None
+        if territories is not None:
+            specks = NoiseSpecks.of(lesions, territories)
+            if self.network is not None:
+                kinds = lesion_kinds(coronary.id_map, coronary.ids, self.scan, territories, self.network)
+        probabilities = self.decomposed.slices.on_scan
+        features = map_features(coronary, suggestions, probabilities, kinds, self.noise_hu, specks)
+        return select_lesions(coronary, features, suggestions, evidence)
 
 
 def slices_of_coronary_looks(candidates: LesionSet, kinds: np.ndarray) -> tuple[int, ...]:
@@ -350,75 +358,56 @@ def select_lesions(
 def candidate_features(
     candidates: LesionSet,
     suggestions: Sequence[ArterySuggestion],
-    scan: CTScan,
-    kinds: np.ndarray,
-    noise_hu: float | None,
+    kinds: np.ndarray | None,
+    specks: NoiseSpecks | None,
 ) -> dict[str, np.ndarray]:
-    """Measure CANDIDATE_FEATURES of each candidate of the clinical rule.
+    """Measure CANDIDATE_FEATURES of each candidate of the clinical rule, or lesion of the map.
 
     Args:
         candidates: The candidates.
         suggestions: Of the candidates' places, in their order.
-        scan: The scan as scored.
-        kinds: Probability of each of LESION_KINDS, [n, kinds].
-        noise_hu: SD of blood, None when it could not be measured.
+        kinds: Probability of each of LESION_KINDS, [n, kinds]; None if no network saw the candidates.
+        specks: Specks of noise in the scan or map; None if they are unknown.
 
     Returns:
         Values by name, float64 [n].
     """
-    return _shared_features(candidates, suggestions, scan.image.GetSpacing(), kinds, noise_hu)
+    looks = [0.5] * len(candidates.lesions) if kinds is None else kinds[:, CORONARY_KINDS].sum(axis=1).tolist()
+    rarest = np.full(len(candidates.lesions), -math.log(LEAST_EXPECTED))
+    return {
+        "log_rarity": rarest if specks is None else specks.rarity(candidates),
+        "place_logit": np.array([-_logit(suggestion.not_coronary_probability) for suggestion in suggestions], float),
+        "look_logit": np.array([_logit(probability) for probability in looks], float),
+    }
 
 
 def map_features(
     lesions: LesionSet,
     suggestions: Sequence[ArterySuggestion],
-    parts: Decomposition,
     slice_probabilities: np.ndarray,
     kinds: np.ndarray | None,
     noise_hu: float | None,
+    specks: NoiseSpecks | None,
 ) -> dict[str, np.ndarray]:
     """Measure MAP_FEATURES of each lesion of a calcium map.
 
     Args:
         lesions: Lesions with peaks read from the CT.
         suggestions: Of the lesions' places, in their order.
-        parts: The calcium map.
         slice_probabilities: Of visible calcium in each slice of the scan, [K], NaN outside the heart.
-        kinds: Probability of each of LESION_KINDS, [n, kinds]; None if no network saw the lesions.
+        kinds: As of `candidate_features`.
         noise_hu: SD of blood, None when it could not be measured.
+        specks: As of `candidate_features`.
 
     Returns:
         Values by name, float64 [n].
     """
-    ids = lesions.voxel_ids
-    peaks = np.zeros(int(ids.max(initial=0)) + 1)
-    np.maximum.at(peaks, ids, parts.hu.reshape(-1)[lesions.flat])
-    noise = UNKNOWN_NOISE_HU if noise_hu is None else noise_hu
-    excesses = [peaks[lesion.id] - MAP_NOISE_SDS * noise for lesion in lesions.lesions]
-    likeliest = [np.nan_to_num(slice_probabilities[list(x.slice_indices)]).max() for x in lesions.lesions]
-    return _shared_features(lesions, suggestions, parts.grid.spacing_mm, kinds, noise_hu) | {
-        "log_map_excess": np.array([math.log1p(max(excess, 0.0)) for excess in excesses], float),
-        "slice_logit": np.array([_logit(probability) for probability in likeliest], float),
-    }
-
-
-def _shared_features(
-    lesions: LesionSet,
-    suggestions: Sequence[ArterySuggestion],
-    spacing_mm: Sequence[float],
-    kinds: np.ndarray | None,
-    noise_hu: float | None,
-) -> dict[str, np.ndarray]:
-    """Measure CANDIDATE_FEATURES of candidates or lesions of the map. spacing_mm: Spacing of the scan's voxels."""
-    looks = [0.5] * len(lesions.lesions) if kinds is None else kinds[:, CORONARY_KINDS].sum(axis=1).tolist()
-    voxel_mm3 = math.prod(spacing_mm)
     background = BLOOD_HU + NOISE_SDS * (UNKNOWN_NOISE_HU if noise_hu is None else noise_hu)
-    masses = [voxel_mm3 * sum(part.sum_hu for part in lesion.components) for lesion in lesions.lesions]
-    return {
-        "log_mass": np.array([math.log1p(max(mass, 0.0)) for mass in masses], float),
-        "log_ct_excess": np.array([math.log1p(max(x.peak_hu - background, 0.0)) for x in lesions.lesions], float),
-        "place_logit": np.array([-_logit(suggestion.not_coronary_probability) for suggestion in suggestions], float),
-        "look_logit": np.array([_logit(probability) for probability in looks], float),
+    excesses = [math.log1p(max(lesion.peak_hu - background, 0.0)) for lesion in lesions.lesions]
+    likeliest = [np.nan_to_num(slice_probabilities[list(x.slice_indices)]).max() for x in lesions.lesions]
+    return candidate_features(lesions, suggestions, kinds, specks) | {
+        "log_ct_excess": np.minimum(np.array(excesses, float), MAX_LOG_EXCESS),
+        "slice_logit": np.array([_logit(probability) for probability in likeliest], float),
     }
 
 

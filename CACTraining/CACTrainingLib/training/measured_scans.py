@@ -41,6 +41,7 @@ from CACScoringLib.scoring.borders import sites_by_looks
 from CACScoringLib.scoring.evidence import candidate_features, map_features
 from CACScoringLib.scoring.lesion_network import lesion_kinds
 from CACScoringLib.scoring.lesions import LesionSet, find_lesions
+from CACScoringLib.scoring.noise_specks import NoiseSpecks
 from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.scoring.scores import rules_of_map, score_lesions, score_sites
 from CACScoringLib.scoring.sites import candidate_sites, suggested_arteries
@@ -51,7 +52,7 @@ from ..project.training_scan import TrainingScan
 ModelPaths = tuple[Path | None, Path | None, Path, Path, Path]
 """Cards of the models for heart, territories (either may be None), slices, decomposition and lesions."""
 
-VERSION = 12
+VERSION = 13
 """Version of the cached results; those of other versions are measured again."""
 
 MAP_RULES = ((None, 20.0), (None, 40.0))
@@ -282,10 +283,11 @@ def _measured_candidates(scan: TrainingScan, finders: Sequence[Path | None], jud
     network = load_model(judge)
     sites = candidate_sites(region, region.territory_labels(ct.image), ct.hu >= rules.threshold_hu)
     sites = sites_by_looks(sites, ct, heart.territories, network)
-    clinical = without_metal(find_lesions(ct.image, sites, rules), ct.image)[0].coronary
+    lesions = without_metal(find_lesions(ct.image, sites, rules), ct.image)[0]
+    clinical, specks = lesions.coronary, NoiseSpecks.of(lesions, heart.territories)
     places = suggested_arteries(clinical, ct, region)
     kinds = lesion_kinds(clinical.id_map, clinical.ids, ct, heart.territories, network)
-    features = candidate_features(clinical, places, ct, kinds, heart.noise_hu)
+    features = candidate_features(clinical, places, kinds, specks)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
     mg_per_hu_mm3 = 1 / (1000 * record["calcium_hu_per_mg_cm3"])
     reader_scores = score_sites(find_lesions(ct.image, regions, rules).lesions, spacing, rules)
@@ -352,10 +354,11 @@ def _map_lesions(
         map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
         sites = candidate_sites(region, territory_labels, parts.hu >= settings.floor_hu)
         candidates = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
-        coronary = without_metal(candidates, ct.image)[0].coronary
+        found = without_metal(candidates, ct.image)[0]
+        coronary, specks = found.coronary, NoiseSpecks.of(found, heart.territories)
         places = suggested_arteries(coronary, ct, region)
         kinds = lesion_kinds(coronary.id_map, coronary.ids, ct, heart.territories, judge)
-        features = map_features(coronary, places, parts, slice_calcium.on_scan, kinds, heart.noise_hu)
+        features = map_features(coronary, places, slice_calcium.on_scan, kinds, heart.noise_hu, specks)
         lesions[settings] = LesionTable.of(coronary, features, heart.truth, ct.image.GetSpacing(), map_rules)
     return lesions
 

@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.calcium_map.decomposition import Decomposition, DecompositionSettings
-from CACScoringLib.core.ct import Acquisition, CTError, CTScan
-from CACScoringLib.core.grid import Grid
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.scoring.arteries import ArterySuggestion
@@ -17,6 +15,7 @@ from CACScoringLib.scoring.evidence import (
     CANDIDATE_FEATURES,
     INTERCEPT,
     MAP_FEATURES,
+    MAX_LOG_EXCESS,
     OTHER_KINDS,
     REASONS,
     Evidence,
@@ -29,6 +28,7 @@ from CACScoringLib.scoring.evidence import (
 )
 from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, SliceComponent, find_lesions
+from CACScoringLib.scoring.noise_specks import LEAST_EXPECTED, NoiseSpecks
 
 
 def found_in(calcium, ct):
@@ -52,39 +52,44 @@ def map_of(calcium):
     return image
 
 
-def decomposition_of(calcium):
-    return Decomposition(calcium, Grid.of(map_of(calcium)), np.ones(len(calcium), bool), DecompositionSettings())
-
-
 def test_features_are_what_they_say(two_lesions):
-    calcium, lesions = two_lesions
+    _, lesions = two_lesions
     suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, p) for x, p in zip(lesions.lesions, (0.2, 0.5), strict=True)]
     probabilities = np.array([np.nan, 0.1, 0.8, 0.5], np.float32)
     # blood and noise reach 105 HU
-    by_name = map_features(lesions, suggestions, decomposition_of(calcium), probabilities, None, 20.0)
+    by_name = map_features(lesions, suggestions, probabilities, None, 20.0, None)
     assert set(by_name) == set(MAP_FEATURES)
-    large = int(np.argmax(by_name["log_mass"]))
-    assert lesions.lesions[large].voxels == 8
-    assert by_name["log_mass"][large] == pytest.approx(math.log1p((7 * 50 + 90) * 2))
-    assert by_name["log_map_excess"][large] == pytest.approx(math.log1p(90 - 1.5 * 20))
+    large = int(np.argmax([lesion.voxels for lesion in lesions.lesions]))
     assert by_name["log_ct_excess"][large] == pytest.approx(math.log1p(135 - 105))
     assert by_name["slice_logit"][large] == pytest.approx(math.log(0.8 / 0.2), rel=1e-4)  # the likeliest of two slices
     assert by_name["place_logit"] == pytest.approx([math.log(0.8 / 0.2), 0], abs=1e-9)
     assert by_name["slice_logit"][1 - large] == pytest.approx(0, abs=1e-6)
     assert by_name["look_logit"].tolist() == [0, 0], "what no network saw looks as much like one as the other"
+    assert by_name["log_rarity"] == pytest.approx(-math.log(LEAST_EXPECTED)), "no speck is known"
+    specks = NoiseSpecks(np.array([8, 8, 9, 2]), np.array([135.0, 134.0, 900.0, 900.0]), np.full(11, 0.5))
+    rarity = map_features(lesions, suggestions, probabilities, None, 20.0, specks)["log_rarity"]
+    assert rarity[large] == pytest.approx(-math.log(2 * 0.5))
+
+
+def test_a_high_peak_is_no_more_evidence_than_a_bounded_one(two_lesions):
+    calcium, _ = two_lesions
+    metal = found_in(calcium, 40 * calcium)
+    suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, 0.2) for x in metal.lesions]
+    features = map_features(metal, suggestions, np.full(4, np.nan), None, 20.0, None)
+    assert features["log_ct_excess"] == pytest.approx(MAX_LOG_EXCESS)
 
 
 def test_a_candidate_is_judged_by_its_looks_and_not_by_the_map(two_lesions):
-    calcium, lesions = two_lesions
+    _, lesions = two_lesions
     suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, 0.2) for x in lesions.lesions]
     kinds = np.zeros((2, len(LESION_KINDS)))
     kinds[0, [LESION_KINDS.index("RCA"), LESION_KINDS.index("stent"), LESION_KINDS.index("noise")]] = 0.3, 0.5, 0.2
     kinds[1, LESION_KINDS.index("clip")] = 1.0
-    by_name = candidate_features(lesions, suggestions, CTScan(map_of(calcium), Acquisition("memory")), kinds, 20.0)
+    by_name = candidate_features(lesions, suggestions, kinds, None)
     assert set(by_name) == set(CANDIDATE_FEATURES)
     # A stent lies in an artery, and looks like a calcified one.
     assert by_name["look_logit"] == pytest.approx([math.log(0.8 / 0.2), -math.log(999)])
-    by_map = map_features(lesions, suggestions, decomposition_of(calcium), np.ones(4, np.float32), kinds, 20.0)
+    by_map = map_features(lesions, suggestions, np.ones(4, np.float32), kinds, 20.0, None)
     for name in CANDIDATE_FEATURES:
         np.testing.assert_array_equal(by_name[name], by_map[name])
 
@@ -92,15 +97,13 @@ def test_a_candidate_is_judged_by_its_looks_and_not_by_the_map(two_lesions):
 def test_certain_and_unknown_values_stay_finite(two_lesions):
     calcium, lesions = two_lesions
     certain = [ArterySuggestion(x.id, Artery.LAD, 1.0, p) for x, p in zip(lesions.lesions, (0.0, 1.0), strict=True)]
-    features = map_features(lesions, certain, decomposition_of(calcium), np.full(4, np.nan), None, None)
+    features = map_features(lesions, certain, np.full(4, np.nan), None, None, None)
     assert features["place_logit"] == pytest.approx(math.log(999) * np.array([1, -1]))
     assert features["slice_logit"] == pytest.approx(math.log(999) * np.array([-1, -1]))
-    usual = map_features(lesions, certain, decomposition_of(calcium), np.full(4, np.nan), None, 15.0)
+    usual = map_features(lesions, certain, np.full(4, np.nan), None, 15.0, None)
     np.testing.assert_equal(features, usual)
     nothing = found_in(0 * calcium, calcium)
-    assert all(
-        len(x) == 0 for x in map_features(nothing, [], decomposition_of(calcium), np.ones(4), None, 9.0).values()
-    )
+    assert all(len(x) == 0 for x in map_features(nothing, [], np.ones(4), None, 9.0, None).values())
 
 
 def test_slices_of_candidates_that_look_coronary(two_lesions):
@@ -117,7 +120,7 @@ def test_slices_of_candidates_that_look_coronary(two_lesions):
 
 def test_a_feature_without_a_weight_has_no_say():
     features = {name: np.array([0.0, 2.0]) for name in MAP_FEATURES}
-    probabilities = coronary_probabilities(features, {"log_mass": 1.0, INTERCEPT: -1.0})
+    probabilities = coronary_probabilities(features, {"log_rarity": 1.0, INTERCEPT: -1.0})
     assert probabilities == pytest.approx(1 / (1 + np.exp([1.0, -1.0])))
 
 
@@ -129,7 +132,7 @@ def test_weights_of_other_features_are_refused():
 
 
 TYPICAL = dict.fromkeys(CANDIDATE_FEATURES, 3.0)
-EVIDENCE = Evidence({**dict.fromkeys(CANDIDATE_FEATURES, 1.0), INTERCEPT: -8.0}, TYPICAL, 0.5)
+EVIDENCE = Evidence({**dict.fromkeys(CANDIDATE_FEATURES, 1.0), INTERCEPT: -5.0}, TYPICAL, 0.5)
 
 
 def candidates(count):
@@ -152,7 +155,7 @@ def test_every_kind_outside_the_arteries_has_words():
 
 def test_what_is_improbable_is_left_out_with_its_reason():
     lesions, suggestions = candidates(3)
-    features = features_of({}, {"look_logit": -4.0}, {"place_logit": -4.0, "log_mass": 2.9})
+    features = features_of({}, {"look_logit": -4.0}, {"place_logit": -4.0, "log_rarity": 2.9})
     kinds = np.zeros((3, len(LESION_KINDS)))
     kinds[:, LESION_KINDS.index("LAD")], kinds[1, LESION_KINDS.index("mitral annulus")] = 0.6, 0.4
     selection = select_lesions(lesions, features, suggestions, EVIDENCE, looks_of(kinds))
@@ -196,15 +199,15 @@ def test_a_lesion_at_the_limit_counts(most_not_coronary, counted):
 @pytest.mark.parametrize(
     ("features", "expected"),
     [
-        ((0, 0, 0, 0), 0.2),
-        ((1, 0, 0, 0), 0.5),
-        ((0, 2, 0, 0), 0.8),
-        ((0, 0, -1, 0), 1 / 17),
-        ((1, 1, 1, 1), 4**3 / (1 + 4**3)),
+        ((0, 0, 0), 0.2),
+        ((1, 0, 0), 0.5),
+        ((0, 2, 0), 0.8),
+        ((0, 0, -1), 1 / 17),
+        ((1, 1, 1), 4**2 / (1 + 4**2)),
     ],
 )
 def test_probabilities_by_hand(features, expected):
-    """Log-odds of one to four, and four times as much for each unit of a feature."""
+    """Odds of one to four, and four times as much for each unit of a feature."""
     weights = {**dict.fromkeys(CANDIDATE_FEATURES, math.log(4)), INTERCEPT: -math.log(4)}
     columns = {name: np.array([value], float) for name, value in zip(CANDIDATE_FEATURES, features, strict=True)}
     assert coronary_probabilities(columns, weights) == pytest.approx([expected])

@@ -1,0 +1,69 @@
+"""Specks that noise makes in a scan, counted where no coronary calcium can be: a null for its candidates.
+
+Muscle and chambers far from arteries, valves and vessels ("other" of TERRITORIES) hold as much noise as the arteries'
+territories, and no calcium of arteries. What is dense there tells how often noise in this very scan, by whatever kernel
+and dose, makes a speck as large and as dense as a candidate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..anatomy.territories import Territories
+from ..core.labels import TERRITORIES, NonCoronary
+from .lesions import LesionSet
+
+LEAST_EXPECTED = 0.05
+"""Least expected number of specks: a scan cannot tell fewer from none."""
+
+_FAR = TERRITORIES.index("other")
+
+
+@dataclass(frozen=True)
+class NoiseSpecks:
+    """Specks in muscle and chambers.
+
+    Attributes:
+        voxels: Size of each speck.
+        peaks_hu: Peak of each speck.
+        shares: Volume of each of TERRITORIES over that of muscle and chambers, [11].
+    """
+
+    voxels: np.ndarray
+    peaks_hu: np.ndarray
+    shares: np.ndarray
+
+    @classmethod
+    def of(cls, lesions: LesionSet, territories: Territories) -> NoiseSpecks:
+        """Find the specks among all lesions of a scan or map, those of other sites included."""
+        elsewhere = [lesion for lesion in lesions.lesions if lesion.artery == NonCoronary.OTHER]
+        is_elsewhere = np.isin(lesions.voxel_ids, [lesion.id for lesion in elsewhere])
+        flat, ids = lesions.flat[is_elsewhere], lesions.voxel_ids[is_elsewhere]
+        far = territories.at(flat, lesions.shape)[:, _FAR] if len(flat) else np.zeros(0)
+        most = int(ids.max(initial=0)) + 1
+        is_far = np.bincount(ids, far, most) > 0.5 * np.bincount(ids, minlength=most)
+        specks = [lesion for lesion in elsewhere if is_far[lesion.id]]
+        volumes = np.bincount(territories.probability.argmax(0).reshape(-1), minlength=len(TERRITORIES))
+        return cls(
+            np.array([speck.voxels for speck in specks], int),
+            np.array([speck.peak_hu for speck in specks], float),
+            volumes / max(int(volumes[_FAR]), 1),
+        )
+
+    def rarity(self, lesions: LesionSet) -> np.ndarray:
+        """Return the negative logarithm of how many specks as large and dense as each lesion noise makes in its artery.
+
+        Args:
+            lesions: Lesions of arteries.
+
+        Returns:
+            float [n], from −ln of the specks' number to −ln(LEAST_EXPECTED).
+        """
+        counts = [
+            np.count_nonzero((self.voxels >= lesion.voxels) & (self.peaks_hu >= lesion.peak_hu))
+            * self.shares[lesion.artery]
+            for lesion in lesions.lesions
+        ]
+        return -np.log(np.maximum(np.array(counts, float), LEAST_EXPECTED))
