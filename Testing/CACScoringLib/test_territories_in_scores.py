@@ -25,6 +25,10 @@ SPACING_MM = (1.0, 1.0, 3.0)
 SHAPE = (24, 80, 80)
 FORK = 40
 """Columns below belong to the aortic root, the others to the RCA."""
+MUSCLE = 56
+"""Rows from here on are muscle, far from arteries and valves."""
+FAINT = (slice(16, 18), slice(50, 53), slice(60, 63))
+"""A candidate in the RCA."""
 PLAQUE = (slice(10, 13), slice(38, 42), slice(FORK - 8, FORK + 6))
 """Across both: 8 columns of the annulus touch 6 of the ostium."""
 
@@ -40,17 +44,18 @@ def scan_and_heart():
 
 
 EVIDENCE = {
-    "weights": {"log_mass": 0.0, "log_ct_excess": 1.0, "place_logit": 0.0, "look_logit": 0.0, "intercept": -5.0},
+    "weights": {"log_rarity": 1.0, "place_logit": 0.0, "look_logit": 0.0, "intercept": -2.0},
     "typical": dict.fromkeys(CANDIDATE_FEATURES, 6.0),
     "most_not_coronary": 0.5,
 }
-"""A candidate counts where it rises by about 150 HU above blood and its noise."""
+"""A candidate counts if noise makes hardly any as large and dense."""
 
 
 @pytest.fixture
 def networks(scan_and_heart, monkeypatch):
     heart = scan_and_heart[1]
     names = np.where(np.arange(SHAPE[2]) < FORK, label_of("aortic valve and root"), label_of("RCA"))
+    names = np.where(np.arange(SHAPE[1])[:, None] < MUSCLE, names, label_of("other"))
     names = names * (sitk.GetArrayViewFromImage(heart) > 0)
     monkeypatch.setattr(heart_search, "find_territories", lambda scan, *_: territories_of(scan.image, names))
     slices, generator = loaded(AllSlices(), SliceClassifierConfig()), loaded(AboveBlood(), GeneratorConfig())
@@ -88,25 +93,26 @@ def with_box(scan, box, hu):
 
 @pytest.fixture
 def with_a_faint_one(scan_and_heart, networks):
-    """A second candidate in the RCA that hardly rises above the noise, and networks with evidence of candidates."""
+    """A second candidate in the RCA like a speck in muscle, and networks with evidence of candidates."""
     scan, heart = scan_and_heart
     generator = networks.decomposition
     card = replace(generator.card, calibration={"candidates": EVIDENCE})
     return (
-        with_box(scan, (slice(16, 18), slice(50, 53), slice(60, 63)), 150),
+        with_box(with_box(scan, FAINT, 150), (slice(10, 12), slice(60, 63), slice(40, 43)), 150),
         heart,
         replace(networks, decomposition=replace(generator, card=card)),
     )
 
 
-def test_a_possible_stent_counts_and_is_named_without_a_category(with_a_faint_one):
+def test_a_possible_stent_counts_and_is_named_and_the_interval_holds_both_answers(with_a_faint_one):
     scan, heart, networks = with_a_faint_one
     for probability, named in ((STENT_PROBABILITY - 0.01, False), (STENT_PROBABILITY + 0.01, True)):
         unsure = loaded(LooksLike(1 - probability, "stent"), LesionNetConfig())
         result = score_scan(scan, heart=heart, networks=replace(calibrated(networks, 100.0), lesions=unsure))
-        assert result.methods["threshold"].total.lesions == 1
-        assert (result.categories is None) == named, "without the lesion the class is that of 0"
-        assert result.familiarity.causes == (("a possible stent decides the category",) if named else ())
+        clinical = result.methods["threshold"]
+        assert clinical.total.lesions == 1
+        assert result.categories is not None
+        assert clinical.intervals["total"].agatston[0] == 0, "of its probability, and without the stent"
         texts = [warning.message for warning in result.warnings if warning.code == "possible-stent"]
         assert len(texts) == named
         assert all("1 of 1 counted lesions (RCA; lesion" in text for text in texts)
@@ -127,12 +133,12 @@ def test_an_automatic_score_counts_what_the_evidence_allows_and_keeps_the_rest(w
     content = document["methods"]["threshold"]
     assert (content["status"], content["reviewed"]) == ("automatic", False)
     (excluded,) = content["left_out"]
-    assert (excluded["artery"], excluded["peak_hu"], excluded["reason"]) == ("RCA", 150.0, REASONS["log_ct_excess"])
+    assert (excluded["artery"], excluded["peak_hu"], excluded["reason"]) == ("RCA", 150.0, REASONS["log_rarity"])
     assert excluded["probability"] < 0.5
     write_images(tmp_path, result)
     labels = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "lesions.nii.gz"))
-    assert set(np.unique(labels[16:18, 50:53, 60:63])) == {Artery.UNASSIGNED}
-    assert set(np.unique(labels)) == {0, Artery.RCA, Artery.UNASSIGNED, NonCoronary.AORTIC_VALVE}
+    assert set(np.unique(labels[FAINT])) == {Artery.UNASSIGNED}
+    assert set(np.unique(labels)) == {0, Artery.RCA, Artery.UNASSIGNED, NonCoronary.AORTIC_VALVE, NonCoronary.OTHER}
     assert "Left out: 1" in result_as_html(result)
     assert "threshold_left_out" in lesions_as_csv(result)
     # As it is, the label map is a reader's review of the same score.

@@ -123,7 +123,7 @@ class TestWhatIsLeftOut:
     def test_lesions_by_all_evidence(self, faint):
         """The weights that a model holds turn evidence into a probability, which goes with the lesion."""
         for intercept, counts in ((-4.0, True), (4.0, False)):
-            weights = {**dict.fromkeys(MAP_FEATURES, 0.0), "log_map_excess": 0.01, INTERCEPT: -intercept}
+            weights = {**dict.fromkeys(MAP_FEATURES, 0.0), "log_ct_excess": 0.01, INTERCEPT: -intercept}
             result = self.scored(faint, evidence_weights=weights, most_not_coronary=0.5)
             if counts:
                 suggestion = result.methods["decomposition"].suggestions[0]

@@ -259,7 +259,7 @@ def _gather(options: RunOptions, settings: LesionTraining, progress: Progress) -
     training = LesionData(rows[:first] + rows[stop:middle], rows[middle:last], rows[clean:])
     validation = LesionData(rows[first:stop], rows[last:clean])
     times = f"; digital calcium and stents inserted up to {settings.insertions} times, and {settings.views} views, of"
-    about = "".join(f"{times} {scan.patient}" for scan in scans)
+    about = "".join(f"{times} {patient}" for patient in dict.fromkeys(scan.patient for scan in scans))
     if settings.annotated_share is not None:
         if not training.is_annotated.any():
             raise DataError(

@@ -30,9 +30,9 @@ FIXED = MapSettings(0.05, None, 20.0)
 
 
 def lesions(rows):
-    """Make a table of lesions from rows (logarithm of the mass, place, coronary, Agatston)."""
+    """Make a table of lesions from rows (rarity, place, coronary, Agatston)."""
     features = {name: np.zeros(len(rows)) for name in CANDIDATE_FEATURES}
-    features["log_mass"], features["place_logit"] = (np.array([row[n] for row in rows], float) for n in (0, 1))
+    features["log_rarity"], features["place_logit"] = (np.array([row[n] for row in rows], float) for n in (0, 1))
     agatston = np.array([r[3] for r in rows], float)
     return LesionTable(features, np.array([r[2] for r in rows], bool), agatston, 10 * agatston, np.full(len(rows), 2))
 
@@ -46,7 +46,7 @@ def measured(patient, kind, maps, clinical, candidates=None):
 
 
 def cohort(patients=60, faint_in_lenient=False, seed=0):
-    """Make lesions that mass and place discriminate together, but not alone; a third of the patients of each kind."""
+    """Make lesions that rarity and place discriminate together, but not alone; a third of the patients of each kind."""
     generator = np.random.default_rng(seed)
     scans = []
     for number in range(patients):
@@ -129,7 +129,7 @@ def test_candidates_are_classified_by_cross_fitted_and_by_stored_weights():
         part = scan.candidates
         counted = coronary_probabilities(part.features, stored.weights) >= 1 - stored.most_not_coronary
         assert (counted == part.coronary).mean() > 0.7
-    assert stored.typical["log_mass"] == pytest.approx(9, abs=0.5)
+    assert stored.typical["log_rarity"] == pytest.approx(9, abs=0.5)
 
 
 def test_patients_of_a_calibration_are_named_by_ranges():
@@ -143,7 +143,7 @@ def test_candidates_alone_keep_what_the_map_was_fitted_with(monkeypatch, tmp_pat
     map_errors = {"decomposition": {"total": {}, "artery": {}}}
     store.update_card(
         cards["decomposition"],
-        {"evidence_weights": {"log_mass": 2.0}, "uncertainty": map_errors},
+        {"evidence_weights": {"log_rarity": 2.0}, "uncertainty": map_errors},
         {"whole_method": {"models": {"slices": "former"}}},
     )
     tried = []
@@ -156,10 +156,10 @@ def test_candidates_alone_keep_what_the_map_was_fitted_with(monkeypatch, tmp_pat
     assert cli.main([*command, "--candidates-only", "--progress", "none"]) == 0
     assert tried == [[]], "no map is measured"
     card = models.read_card(cards["decomposition"])
-    assert card.calibration["evidence_weights"] == {"log_mass": 2.0}
+    assert card.calibration["evidence_weights"] == {"log_rarity": 2.0}
     assert card.calibration["uncertainty"]["decomposition"] == map_errors["decomposition"]
     assert Uncertainty.stored(card.calibration, "automatic") is not None
-    assert Evidence.stored(card.calibration).weights["log_mass"] > 0
+    assert Evidence.stored(card.calibration).weights["log_rarity"] > 0
     assert card.validation["whole_method"] == {"models": {"slices": "former"}}
     stored = card.validation["automatic_score"]
     assert stored["models"] == {kind: models.find_model(kind).card.sha256 for kind in ("territories", "lesions")}
@@ -173,7 +173,7 @@ def test_intervals_alone_use_the_stored_evidence():
         scans[number] = replace(
             scan, lesions=scan.lesions | {FIXED: scan.lesions[LENIENT]}, candidates=scan.lesions[LENIENT]
         )
-    weights = dict.fromkeys(CANDIDATE_FEATURES, 0.0) | {"log_mass": 1.0, "place_logit": 1.0, "intercept": -9.0}
+    weights = dict.fromkeys(CANDIDATE_FEATURES, 0.0) | {"log_rarity": 1.0, "place_logit": 1.0, "intercept": -9.0}
     candidates = {"weights": weights, "typical": None, "most_not_coronary": 0.5}
     stored = {"min_healthy_hu": None, "floor_hu": 20.0, "evidence_weights": weights, "most_not_coronary": 0.5}
     uncertainty, performance = calibration.intervals(scans, FIXED.slice_threshold, stored | {"candidates": candidates})
@@ -320,7 +320,7 @@ def lesions_by_evidence(weights, count=4000):
 
 
 def test_weights_equal_logistic_regression_if_all_are_positive():
-    weights = {"log_mass": 0.8, "place_logit": 1.2, "look_logit": 0.5}
+    weights = {"log_rarity": 0.8, "place_logit": 1.2, "look_logit": 0.5}
     features, coronary = lesions_by_evidence(weights)
     fitted = calibration.fitted_weights(features, coronary)
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
@@ -333,7 +333,7 @@ def test_weights_equal_logistic_regression_if_all_are_positive():
 
 def test_more_calcium_never_counts_against_a_lesion():
     """Weights stay non-negative even if the data oppose them."""
-    features, coronary = lesions_by_evidence({"log_mass": -0.9, "place_logit": 1.0})
+    features, coronary = lesions_by_evidence({"log_rarity": -0.9, "place_logit": 1.0})
     weights = calibration.fitted_weights(features, coronary)
-    assert weights["log_mass"] == 0
+    assert weights["log_rarity"] == 0
     assert weights["place_logit"] > 0.5

@@ -28,7 +28,7 @@ from CACTrainingLib.validation.formats import read_reference
 from CACTrainingLib.validation.recalibration import LEAST_PATIENTS, TooFewError, check, recalibrate, store
 from CACTrainingLib.validation.run import ValidationSettings, validate
 
-EXCESS, PLACE = "log_ct_excess", "place_logit"
+RARITY, PLACE = "log_rarity", "place_logit"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def base(weights, tmp_path, monkeypatch):
-    """A bundled model of the map whose evidence is brightness alone, with a limit that excludes half of it."""
+    """A bundled model of the map whose evidence is rarity alone, with a limit that excludes half of it."""
     bundled = tmp_path / "bundled"
     bundled.mkdir()
     for path in weights:
@@ -48,7 +48,7 @@ def base(weights, tmp_path, monkeypatch):
             (bundled / file.name).write_bytes(file.read_bytes())
     monkeypatch.setattr(cards, "bundled_folder", lambda: bundled)
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
-    evidence = {"log_ct_excess": 1.0, "intercept": -5.0}
+    evidence = {"log_rarity": 1.0, "intercept": -5.0}
     calibration = {
         "candidates": {
             "weights": dict.fromkeys(CANDIDATE_FEATURES, 0.0) | evidence,
@@ -66,14 +66,14 @@ def base(weights, tmp_path, monkeypatch):
 
 
 def digital_scans(patients=40, outlined=True, seed=0, arteries=True):
-    """Scans of patients of whom every second has a faint lesion, and all have a bright candidate elsewhere, which the
+    """Scans of patients of whom every second has a faint lesion, and all have a rare candidate elsewhere, which the
     former model counts instead."""
     generator = np.random.default_rng(seed)
     scans = []
     for number in range(patients):
         sick = number % 2 == 0
         features = {name: [0.0, 0.0] for name in CANDIDATE_FEATURES}
-        features[EXCESS] = (4.0 + generator.normal(0, 0.2), 6.0 + generator.normal(0, 0.2))
+        features[RARITY] = (4.0 + generator.normal(0, 0.2), 6.0 + generator.normal(0, 0.2))
         features[PLACE] = (3.0 + generator.normal(0, 0.3), -3.0 + generator.normal(0, 0.3))
         scores = [float(generator.lognormal(4, 1.3)), 50.0]
         rows = slice(0, 2) if sick else slice(1, 2)
@@ -247,7 +247,7 @@ def test_evidence_is_read_from_results_and_labelled_by_the_outlines(tmp_path):
     compared = compare(job)
     candidates = compared.candidates
     assert sum(candidates.coronary) == sum(automatic_patient.LESIONS)
-    bright = np.array(candidates.features[EXCESS])
+    bright = np.array(candidates.features[RARITY])
     order = np.argsort(-bright)
     assert [candidates.coronary[n] for n in order] == list(automatic_patient.LESIONS)
     counted = len(result.methods["threshold"].lesions.lesions)
