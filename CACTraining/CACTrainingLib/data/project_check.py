@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_mask
@@ -215,8 +217,8 @@ def _count(scan: TrainingScan) -> Counter[bool | None]:
     """Count slices by visible calcium, unlabelled ones under None, without annotators' labels outside the heart."""
     labels = read_truth(scan.truth)["slices"] if scan.truth else ()
     if scan.annotators:
-        in_heart = voxels_of(read_mask(scan.heart)).any((1, 2))
-        labels = [label for label in labels if in_heart[label["k"]]]
+        heart_slices = np.flatnonzero(voxels_of(read_mask(scan.heart)).any((1, 2))).tolist()
+        labels = [label for label in labels if label["k"] in heart_slices]
     return Counter(label["visible"] for label in labels)
 
 
