@@ -224,9 +224,7 @@ class DimseArchive:
             raise ArchiveError(f"{self._address} refused {operation} (status {code:04X}, DICOM PS3.4).")
 
     def _interruption(self) -> ArchiveUnreachableError:
-        return ArchiveUnreachableError(
-            f"{self._address} stopped answering in the middle. Try again, or narrow the search."
-        )
+        return ArchiveUnreachableError(f"{self._address} stopped answering. Try again, or narrow the search.")
 
     @contextmanager
     def _query_association(self) -> Iterator[Association]:
