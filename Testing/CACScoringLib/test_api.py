@@ -3,6 +3,8 @@
 import csv
 import doctest
 import inspect
+import json
+import pickle
 import re
 import runpy
 import shutil
@@ -151,16 +153,13 @@ def test_only_results_are_compared(automatic):
         cac.compare(automatic, "scores.json")
 
 
-def test_errors_and_warnings_advise_arguments(folder, reviewed, automatic, tmp_path):
+def test_errors_and_warnings_advise_arguments(folder, automatic):
     acquisition = cac.Acquisition("memory", contrast_agent="Ultravist")
     enhanced = cac.scan_from_image(cac.read_ct(folder / "ct.nrrd").image, acquisition)
     with pytest.raises(cac.CTError, match=r"\(allow_unusual=True\)"):
         cac.score(enhanced, threshold_only=True)
     allowed = cac.score(enhanced, threshold_only=True, allow_unusual=True)
     assert "contrast-tag" in {warning.code for warning in allowed.warnings}
-    (tmp_path / "file").touch()
-    with pytest.raises(Exception, match="overwrite=True"):
-        reviewed.write(tmp_path)
     messages = [warning.message for warning in automatic.warnings]
     assert any("lesions=LABELS" in message for message in messages)
     assert not any("--" in message for message in messages)
@@ -184,6 +183,89 @@ def test_a_result_states_what_counts(automatic):
     assert automatic.arteries["LAD"].lesions
     with pytest.raises(KeyError, match="'lad' is none of LM, LAD, LCX, RCA, other, unassigned"):
         automatic.arteries["lad"]
+
+
+@pytest.fixture(scope="module")
+def painted(folder):
+    """The sample with 3 × 3 × 2 voxels of 250 HU in the LAD and 2 × 2 × 1 of 350 HU in the aortic valve: a scan and
+    its labels. Pixels have 1.44 mm², slices 3 mm."""
+    ct = cac.read_ct(folder / "ct.nrrd")
+    hu, labels = np.array(ct.hu), np.zeros(ct.hu.shape, np.uint8)
+    for box, value, site in (
+        ((slice(24, 26), slice(89, 92), slice(132, 135)), 250, Artery.LAD),
+        ((slice(30, 31), slice(89, 91), slice(132, 134)), 350, cac.NonCoronary.AORTIC_VALVE),
+    ):
+        hu[box], labels[box] = value, site
+    images = [sitk.GetImageFromArray(array) for array in (hu, labels)]
+    for image in images:
+        image.CopyInformation(ct.image)
+    return cac.scan_from_image(images[0], ct.acquisition), images[1]
+
+
+@pytest.mark.parametrize(("kvp", "weights"), [(None, (2, 3)), (120, (2, 3)), (100, (2, 3)), (80, (1, 2)), (70, (1, 2))])
+def test_labels_dict_and_sites_hold_the_scores_on_paper(painted, tmp_path, kvp, weights):
+    """Agatston: area in mm² by the weight at the tube voltage, summed over slices of 3 mm."""
+    scan, labels = painted
+    result = cac.score(scan, lesions=labels, reader="A. Reader", threshold_only=True, kvp=kvp)
+    lad, valve = 2 * 9 * 1.44 * weights[0], 4 * 1.44 * weights[1]
+    assert result.arteries["LAD"].agatston == result.total.agatston == pytest.approx(lad)
+    assert result.non_coronary["aortic_valve"].agatston == pytest.approx(valve)
+    assert {site.key: score.lesions for site, score in result.non_coronary.items()} == {
+        **{"aortic_valve": 1, "mitral_annulus": 0, "thoracic_aorta": 0, "other": 0},
+    }
+    np.testing.assert_array_equal(np.asarray(result.labels), sitk.GetArrayFromImage(labels))
+    assert result.probabilities == {}
+    content = result.to_dict()
+    threshold = content["methods"]["threshold"]
+    assert threshold["total"]["agatston"] == threshold["arteries"]["LAD"]["agatston"] == pytest.approx(lad)
+    assert content["rules"]["threshold"]["threshold_hu"] == {80: 177, 70: 207, 100: 145}.get(kvp, 130)
+    result.write(tmp_path / "result")
+    written = json.loads((tmp_path / "result" / "scores.json").read_text(encoding="utf-8"))
+    assert set(written) - set(content) <= {"seconds"}
+    for name in ("methods", "rules", "non_coronary", "categories", "models"):
+        assert json.loads(json.dumps(content[name])) == written[name]
+
+
+def test_a_dict_names_no_patient(tmp_path):
+    tags = {
+        "PatientName": "Doe^Jane",
+        "PatientID": "P-4711-X",
+        "StudyDate": "20240229",
+        "StudyInstanceUID": "1.2.826.0",
+    }
+    write_series(tmp_path, cac.read_ct(sample_file()).hu, tags=tags)
+    text = json.dumps(cac.score(tmp_path, threshold_only=True).to_dict())
+    assert [value for value in tags.values() if value in text] == []
+
+
+@pytest.mark.long
+def test_the_networks_result_of_the_sample(folder):
+    """Its true score is between 100 and 399, and it has no calcium elsewhere."""
+    result = cac.score(folder / "ct.nrrd")
+    assert sum(result.probabilities.values()) == pytest.approx(1)
+    assert max(result.probabilities, key=result.probabilities.get) == "100-399"
+    assert result.probabilities == result.to_dict()["categories"]["probabilities"]
+    assert [score.agatston for score in result.non_coronary.values()] == [0, 0, 0, 0]
+    labels = np.asarray(result.labels)
+    for site, score in result.arteries.items():
+        of_site = sitk.GetImageFromArray((labels == site).astype(np.uint8))
+        of_site.CopyInformation(result.details.scan.image)
+        assert cac.agatston(folder / "ct.nrrd", of_site).total.agatston == pytest.approx(score.agatston)
+    pickled = pickle.dumps(result)
+    assert len(pickled) < 60e6
+    assert pickle.loads(pickled).to_dict() == result.to_dict()
+    by_labels = cac.score(folder / "ct.nrrd", model="map-labels")
+    names = [[model["name"] for model in scored.to_dict()["models"]] for scored in (result, by_labels)]
+    assert ("map-compact" in names[0], "map-labels" in names[1], "map-compact" in names[1]) == (True, True, False)
+    assert by_labels.total == result.total
+    with pytest.raises(cac.CTError, match="no-such-model"):
+        cac.score(folder / "ct.nrrd", model="no-such-model")
+
+
+def test_errors_of_output_can_be_caught(reviewed, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(cac.OutputError, match="overwrite=True"):
+        reviewed.write(tmp_path)
 
 
 def test_the_table_adds_up_to_the_score(automatic):

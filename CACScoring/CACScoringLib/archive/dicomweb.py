@@ -23,13 +23,11 @@ from .address import (
     ArchiveUnreachableError,
     NoSuchSeriesError,
 )
+from .patience import CONNECT_SECONDS, Patience
 from .series import DicomFile, ImageFacts, SeriesFilter, SeriesSummary, image_facts, select, series_summary, text_of
 
 PAGE = 500
 """Number of answers per request; archives may return fewer."""
-
-TIMEOUT_SECONDS = (4.0, 120.0)
-"""Timeouts of connecting, and between bytes."""
 
 _FIELDS = [
     "StudyDate",
@@ -61,6 +59,16 @@ class _Bearer(requests.auth.AuthBase):
 
 
 class _Session(requests.Session):
+    def __init__(self, address: Address) -> None:
+        super().__init__()
+        self._patience = Patience(address)
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        """Send a request; the timeouts are those of connecting, and between bytes."""
+        options["timeout"] = (CONNECT_SECONDS, self._patience.seconds)
+        with self._patience.wait():
+            return super().send(request, **options)
+
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Remove credentials after a redirection, without `requests`' lookup in the user's .netrc."""
         if self.should_strip_auth(response.request.url or "", prepared_request.url or ""):
@@ -83,7 +91,7 @@ class DicomWebArchive:
 
     def __init__(self, address: Address, access: Access) -> None:
         self._address = address
-        session = _Session()
+        session = _Session(address)
         session.headers["Accept"] = "application/dicom+json"  # for answers to STOW-RS
         session.auth = _Bearer(access)
         session.max_redirects = 3
@@ -91,7 +99,7 @@ class DicomWebArchive:
             session.verify = str(access.authorities) if access.authorities else True
             if access.certificate:
                 session.cert = (str(access.certificate), str(access.key)) if access.key else str(access.certificate)
-        self._client = DICOMwebClient(address.url, session, timeout=TIMEOUT_SECONDS)
+        self._client = DICOMwebClient(address.url, session)
         self._client.set_http_retry_params(retry=False)
 
     def find_series(self, series_filter: SeriesFilter) -> list[SeriesSummary]:
@@ -202,7 +210,8 @@ class DicomWebArchive:
             raise ArchiveUnreachableError(message) from None
         except (requests.RequestException, ConnectionError, TimeoutError):
             raise ArchiveUnreachableError(
-                f"{address} does not answer. Check the address, and that the archive is running."
+                f"{address} does not answer. Check the address, that the archive is running, and whether it answers a "
+                "narrower search."
             ) from None
         except (ArchiveError, OSError):
             raise

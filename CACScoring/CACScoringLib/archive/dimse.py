@@ -33,6 +33,7 @@ from .address import (
     ArchiveUnreachableError,
     NoSuchSeriesError,
 )
+from .patience import CONNECT_SECONDS, Patience
 from .series import (
     CT_CLASSES,
     DicomFile,
@@ -49,11 +50,8 @@ from .series import (
 _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
 
-CONNECT_SECONDS, TIMEOUT_SECONDS = 4.0, 7.0
-"""Timeout of connecting, and of negotiating an association."""
-
-SILENCE_SECONDS = 120.0
-"""Timeout between two answers of an archive."""
+NEGOTIATION_SECONDS = 7.0
+"""Timeout of negotiating an association."""
 
 RETRIEVED_CLASSES = (
     *CT_CLASSES,
@@ -83,7 +81,7 @@ class DimseArchive:
     """Implements `series.Archive`."""
 
     def __init__(self, address: Address, access: Access) -> None:
-        self._address, self._access = address, access
+        self._address, self._access, self._patience = address, access, Patience(address)
         self._tls = (access.tls(), address.host) if address.secure else None
         self._series_of_study: dict[tuple[str, str | None, str | None], tuple[str, list[SeriesSummary]]] = {}
 
@@ -226,11 +224,12 @@ class DimseArchive:
             raise ArchiveError(f"{self._address} refused {operation} (status {code:04X}, DICOM PS3.4).")
 
     def _interruption(self) -> ArchiveUnreachableError:
-        return ArchiveUnreachableError(f"{self._address} stopped answering in the middle. Try again.")
+        return ArchiveUnreachableError(f"{self._address} stopped answering. Try again, or narrow the search.")
 
     @contextmanager
     def _query_association(self) -> Iterator[Association]:
-        with self._association([build_context(StudyRootQueryRetrieveInformationModelFind, _PLAIN)]) as association:
+        contexts = [build_context(StudyRootQueryRetrieveInformationModelFind, _PLAIN)]
+        with self._patience.wait(), self._association(contexts) as association:
             _require(association, StudyRootQueryRetrieveInformationModelFind, "C-FIND")
             yield association
 
@@ -242,8 +241,8 @@ class DimseArchive:
         handlers: list[evt.EventHandlerType] | None = None,
     ) -> Iterator[Association]:
         entity = AE(self._access.ae_title)
-        entity.connection_timeout, entity.acse_timeout = CONNECT_SECONDS, TIMEOUT_SECONDS
-        entity.dimse_timeout = entity.network_timeout = SILENCE_SECONDS
+        entity.connection_timeout, entity.acse_timeout = CONNECT_SECONDS, NEGOTIATION_SECONDS
+        entity.dimse_timeout = entity.network_timeout = self._patience.seconds
         address = self._address
         try:
             association = entity.associate(

@@ -21,7 +21,7 @@ BATCH_FILES = 100
 """Number of files sent between two reports of progress."""
 
 FIRST_SECONDS, LONGEST_SECONDS = 1.0, 300.0
-ATTEMPTS, GIVE_UP_SECONDS = 5, 12.0
+ATTEMPTS, GIVE_UP_SECONDS = 5, 10.0
 """Number of attempts, and time after which no other begins: an archive that is down is reported within 20 seconds."""
 
 Result = TypeVar("Result")

@@ -78,7 +78,7 @@ def _export(options: argparse.Namespace, progress: Progress) -> None:
     if options.name not in models:
         raise ModelError(f"There is no model {options.name!r}. Installed: {', '.join(models)}.")
     write_bundle(models[options.name].path, options.bundle)
-    print(f"Wrote the bundle {options.bundle}. Run it with: python -m monai.bundle run (see docs/README.md there).")
+    print(f"Wrote the bundle {options.bundle}. {options.bundle / 'docs' / 'README.md'} names the commands that run it.")
 
 
 def _install(options: argparse.Namespace, progress: Progress) -> None:
@@ -86,7 +86,7 @@ def _install(options: argparse.Namespace, progress: Progress) -> None:
         _restore(options.model)
         return
     from ..models.bundle import card_in_bundle
-    from ..models.cards import VERDICT
+    from ..models.cards import VERDICT, list_models
     from ..models.store import install_model
     from ..networks.configs import ESTIMATORS
 
@@ -96,6 +96,8 @@ def _install(options: argparse.Namespace, progress: Progress) -> None:
     name, network = model.card.name, model.card.network
     estimate = f"--whole-scan {network} " if network in ESTIMATORS else ""
     print(f"Installed {name} for {network}. Use it with: cac score CT {estimate}--model {name} …")
+    if any(other.card.name == name and other.origin != "user" for other in list_models()):
+        print(f"CAC comes with another model named {name}. Yours is used with --model {name} only.")
     for sentence in model.card.validation.get(VERDICT, {}).get("sentences", ()):
         print(sentence)
     if model.card.lacks_verdict:

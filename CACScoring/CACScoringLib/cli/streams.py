@@ -40,6 +40,7 @@ def guard_streams() -> None:
                 if not stream.isatty():
                     stream.flush()
                     raw = io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False))
-                    stream = io.TextIOWrapper(raw, stream.encoding, line_buffering=stream.line_buffering)
+                    is_prompt = stream.line_buffering or stream.write_through  # the latter with PYTHONUNBUFFERED
+                    stream = io.TextIOWrapper(raw, stream.encoding, line_buffering=is_prompt)
             stream.reconfigure(errors="backslashreplace")  # names of files may hold what the terminal cannot show
             setattr(sys, name, stream)

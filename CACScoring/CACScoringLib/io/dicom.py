@@ -174,7 +174,7 @@ def read_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableEr
         reason = f"{len(broken)} files or folders there cannot be read" if broken else "no file there is one"
         first = f" {next(iter(broken.values()))}" if broken else ""
         raise UnreadableError(
-            f"{folder} holds no readable DICOM file ({reason}).{first} Give the folder of a CT series."
+            f"{folder} holds no readable DICOM file ({reason}).{first} Give the folder of a CT series or an image."
         )
     return slices, broken
 

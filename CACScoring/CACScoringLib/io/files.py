@@ -125,7 +125,10 @@ def is_archive(path: Path) -> bool:
 def _unpack(archive: Path, folder: str) -> None:
     if not zipfile.is_zipfile(archive):
         with tarfile.open(archive) as tar:
-            _check_size(archive, sum(member.size for member in tar))
+            size = 0
+            for member in tar:  # not as one sum, which would first decompress all of a bomb
+                size += member.size
+                _check_size(archive, size)
             tar.extractall(folder, filter="data")
         return
     with zipfile.ZipFile(archive) as file:

@@ -18,10 +18,8 @@ from ..core.acquisition import Acquisition
 from ..core.ct import NotHounsfieldError, ScanWarning, SliceGeometryError, UnreadableError, whole_hu
 from ..core.text import printable
 from .files import path_for_itk
-from .voxel_checks import NIFTI_HEADER_BYTES, checked_image, is_gzip, nifti_bytes
-
-MAX_VOXELS = 2**31
-"""Largest number of voxels; a header that claims more is broken."""
+from .nifti import as_nifti1
+from .voxel_checks import MAX_VOXELS, NIFTI_HEADER_BYTES, checked_image, is_gzip, nifti_bytes
 
 # Others that ITK reads (VTK, TIFF, pictures) lose HU or geometry, or hide that a file is truncated.
 FORMATS = {"NiftiImageIO": "NIfTI", "NrrdImageIO": "NRRD", "MetaImageIO": "MetaImage"}
@@ -47,7 +45,8 @@ def read_image(path: Path) -> sitk.Image:
         NotHounsfieldError: If a NIfTI file holds NaN or infinity.
         SliceGeometryError: If its axes are not at right angles, or the geometry of a NIfTI file contradicts itself.
     """
-    return _read_voxels(Path(path), read_header(path))
+    with as_nifti1(Path(path)) as file:
+        return _read_voxels(file, _read_header(file))
 
 
 def read_ct_image(path: Path) -> tuple[sitk.Image, Acquisition, tuple[ScanWarning, ...]]:
@@ -61,8 +60,9 @@ def read_ct_image(path: Path) -> tuple[sitk.Image, Acquisition, tuple[ScanWarnin
         NotHounsfieldError: It is a segmentation, or holds NaN or infinity.
         SliceGeometryError: As `read_image` does, or a spacing is outside a chest CT's range.
     """
-    reader = read_header(path)
-    image_format, image = FORMATS[reader.GetImageIO()], _read_voxels(path, reader)
+    with as_nifti1(path) as file:
+        reader = _read_header(file)
+        image_format, image = FORMATS[reader.GetImageIO()], _read_voxels(file, reader)
     if any(key.startswith(("Segment0_", "Segmentation_")) for key in image.GetMetaDataKeys()):
         raise NotHounsfieldError(f"{path.name} is a segmentation (label map), not a CT. Give the CT itself.")
     axes = np.reshape(image.GetDirection(), (image.GetDimension(), -1))
@@ -96,7 +96,12 @@ def _geometry_warnings(image: sitk.Image, file_format: str) -> tuple[ScanWarning
 
 def read_header(path: Path) -> sitk.ImageFileReader:
     """Return a reader that has read a file's header: size, spacing, metadata. Raises CTError as `read_image` does."""
-    path, reader = Path(path), sitk.ImageFileReader()
+    with as_nifti1(Path(path)) as file:
+        return _read_header(file)
+
+
+def _read_header(path: Path) -> sitk.ImageFileReader:
+    reader = sitk.ImageFileReader()
     with _translate_itk_errors(path):
         if not path.is_file():
             raise UnreadableError(f"{path} does not exist. Give a NIfTI, NRRD or MHA file.")

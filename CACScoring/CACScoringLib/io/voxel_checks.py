@@ -34,6 +34,9 @@ headers hold single precision, and some programs round."""
 _GZIP, _ZLIB = 31, 15  # window bits, as zlib takes them
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK_BYTES = 2**14
+MAX_VOXELS = 2**31
+"""Largest number of voxels; a header that claims more is broken."""
+
 NIFTI_HEADER_BYTES, _NIFTI_SIZEOF_HDR = 352, 348
 """Bytes before the voxels of a NIfTI file, and header size stated in its first four bytes (nifti1.h)."""
 
@@ -107,17 +110,17 @@ def _check_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
     start = int(float(reader.GetMetaData("vox_offset")))
     needed = start + math.prod(reader.GetSize()) * int(reader.GetMetaData("bitpix")) // 8
     if not re.search(r"\.nii(\.gz)?$", path.name, re.IGNORECASE):
-        raise UnreadableError(f"{path.name} is one of two NIfTI files. Save both as one, .nii.gz.")
+        raise UnreadableError(f"{path.name} is a NIfTI file with another ending. Name it .nii or .nii.gz.")
     if (length := nifti_bytes(path, needed)) < needed:
         raise UnreadableError(f"{path.name} is truncated ({length} bytes of {needed}). Copy or export it again.")
     _check_length(length, needed, path)
-    with _nifti_content(path) as content:
+    with nifti_content(path) as content:
         first = content.read(NIFTI_HEADER_BYTES)
     order = _byte_order(first)
     _check_one_geometry(first, order, reader, path.name)
     if name := _NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
         kind = np.dtype(order + name)
-        with _nifti_content(path) as content:
+        with nifti_content(path) as content:
             content.seek(start)
             voxels = _blocks(content, math.prod(reader.GetSize()) * kind.itemsize, _FLOAT_BLOCK_BYTES)
             _check_finite(voxels, kind, path.name)
@@ -127,7 +130,7 @@ def _byte_order(header: bytes) -> str:
     return "<" if int.from_bytes(header[:4], "little") == _NIFTI_SIZEOF_HDR else ">"
 
 
-def _nifti_content(file: Path) -> BinaryIO | gzip.GzipFile:
+def nifti_content(file: Path) -> BinaryIO | gzip.GzipFile:
     """Open the content of a file whose check sums were compared."""
     return gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb")
 

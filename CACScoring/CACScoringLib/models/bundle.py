@@ -67,14 +67,19 @@ Trained on: {data}. Licence: {licence}.
 Inputs are float32 arrays [channel, ...] (`inputs/*.npy`), prepared as by CAC (`CACScoringLib.models.preprocessing`,
 version {version}); `configs/metadata.json` names the channels. Predictions are written to `eval`.
 
+In this folder:
+
 ```
+pip install torch "monai>=1.6" fire jsonschema
 python -m monai.bundle run --config_file configs/inference.json
 python -m monai.bundle verify_metadata --meta_file configs/metadata.json --filepath eval/schema.json
 python -m monai.bundle verify_net_in_out network_def --meta_file configs/metadata.json \\
     --config_file configs/inference.json
+cac models install .
 ```
 
-In CAC: `cac models install` with this folder, which reads `models/{name}.json` and its weights only.
+The last line installs the model in CAC, which reads `models/{name}.json` and its weights only. `verify_metadata`
+downloads its schema.
 """
 
 

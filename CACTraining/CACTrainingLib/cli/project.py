@@ -68,6 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--network", choices=NETWORKS, help="network to be trained (default: any)")
     option("--method", choices=METHODS, default="supervised", help="method of training the decomposition")
     option("--annotator", metavar="NAME", help="annotator whose annotations are trained on (default: all)")
+    others = "further folder or project that training learns from; may be repeated"
+    option("--data", type=Path, action="append", default=[], metavar="DIR", help=others)
 
     option = add("split", "assign patients that have no use to training, validation or test", _split)
     for use, share in zip(USES, (0.6, 0.2, 0.2), strict=True):
@@ -170,7 +172,7 @@ def _check(project: Project, options: argparse.Namespace, progress: Progress) ->
 
     progress.begin(["check"])
     with progress.step("check"):
-        findings = check_project(project, options.network, options.method, options.annotator)
+        findings = check_project(project, options.network, options.method, options.annotator, options.data)
     lines = []
     for finding in findings:
         scans = f" ({abbreviated_list(finding.scans)})" if finding.scans else ""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.voxels import voxels_of
+from CACScoringLib.io.reading import read_mask
 
 from ..project.annotation_files import SliceLabel
 from ..project.annotations import annotators, slice_annotations
@@ -14,9 +19,9 @@ from ..project.files import ProjectScan
 from ..project.project import Project
 from ..project.proposals import read_proposal
 from ..project.split import USES
-from ..project.training import painted_slices, training_scan
+from ..project.training import annotated_nothing, painted_slices, training_scan
 from ..project.training_scan import DataError, TrainingScan, read_truth
-from .datasets import split_by_patient
+from .datasets import find_scans, split_by_patient
 
 NETWORKS = ("heart", "slices", "decomposition")
 
@@ -42,7 +47,11 @@ class Finding:
 
 
 def check_project(
-    project: Project, network: str | None = None, method: str = "supervised", annotator: str | None = None
+    project: Project,
+    network: str | None = None,
+    method: str = "supervised",
+    annotator: str | None = None,
+    others: Sequence[Path] = (),
 ) -> list[Finding]:
     """Return findings about a project, errors first.
 
@@ -50,16 +59,18 @@ def check_project(
         network: Network to train, "heart", "slices" or "decomposition"; None checks all, and lacks are warnings.
         method: Method of the decomposition, "supervised", "labels" or "cyclegan".
         annotator: Annotator whose annotations are used; None for all.
+        others: Further folders to learn from, as the training takes them.
 
     Raises:
         ProjectError: The project is damaged.
+        DataError: A further folder holds no scans.
     """
     if not project.scans:
         return [Finding("error", "The project has no scans. Add some.", remedy="add")]
-    findings = [*_missing(project), *_uses(project), *_annotations(project, annotator)]
+    findings = [*_missing(project), *_uses(project, bool(others)), *_annotations(project, annotator)]
     usable, unusable = _usable(project, annotator)
     findings += unusable
-    counts = {scan: _count(scan) for scan in usable}
+    counts = {scan: _count(scan) for scan in (*usable, *(find_scans(others) if others else ()))}
     for name in [network] if network else NETWORKS:
         severity = "error" if network else "warning"
         findings += [Finding(severity, message, (), remedy) for message, remedy in _lacking(counts, name, method)]
@@ -79,7 +90,7 @@ def _missing(project: Project) -> list[Finding]:
     return [Finding("warning", message, _ids(missing), "relocate")]
 
 
-def _uses(project: Project) -> list[Finding]:
+def _uses(project: Project, has_others: bool) -> list[Finding]:
     findings = []
     by_patient: dict[str, list[ProjectScan]] = {}
     for scan in project.scans:
@@ -101,17 +112,15 @@ def _uses(project: Project) -> list[Finding]:
     for use in USES:
         if use not in uses.values() and not without:
             message = f"No patient is stored for {use}. Move some there, or add scans and split them."
-            findings.append(Finding("warning" if use == "test" else "error", message, remedy="use"))
+            findings.append(Finding("warning" if use == "test" or has_others else "error", message, remedy="use"))
     return findings
 
 
 def _annotations(project: Project, annotator: str | None) -> list[Finding]:
     findings: list[Finding] = []
     incomplete: list[str] = []
-    everybody: set[str] = set()
     for scan in project.scans:
         proposal = read_proposal(project, scan.id)
-        everybody.update(annotators(project, scan.id))
         for name in annotators(project, scan.id, annotator):
             labels = slice_annotations(project, scan.id, name).labels
 
@@ -126,9 +135,8 @@ def _annotations(project: Project, annotator: str | None) -> list[Finding]:
                     f"{', '.join(map(str, wrong[:10]))}. Correct the label or the region."
                 )
                 findings.append(Finding("warning", message, (scan.id,)))
-    if annotator is not None and annotator.strip().lower() not in {name.lower() for name in everybody}:
-        message = f"{annotator} has annotated no scan. Annotators are {', '.join(sorted(everybody)) or 'none'}."
-        findings.append(Finding("error", message))
+    if annotator is not None and (reason := annotated_nothing(project, annotator)):
+        findings.append(Finding("error", reason))
     if incomplete:
         ids = tuple(dict.fromkeys(incomplete))
         message = f"Scans begun and not finished: {len(ids)}. Slices without a label are left out of training."
@@ -206,8 +214,12 @@ def _lacking(
 
 
 def _count(scan: TrainingScan) -> Counter[bool | None]:
-    """Count slices by visible calcium, unlabelled ones under None."""
-    return Counter(label["visible"] for label in (read_truth(scan.truth)["slices"] if scan.truth else ()))
+    """Count slices by visible calcium, unlabelled ones under None, without annotators' labels outside the heart."""
+    labels = read_truth(scan.truth)["slices"] if scan.truth else ()
+    if scan.annotators:
+        heart_slices = np.flatnonzero(voxels_of(read_mask(scan.heart)).any((1, 2))).tolist()
+        labels = [label for label in labels if label["k"] in heart_slices]
+    return Counter(label["visible"] for label in labels)
 
 
 _NAMES = {"heart": "the heart network", "slices": "the slice classifier", "decomposition": "the decomposition"}

@@ -54,10 +54,12 @@ def training_scans(project: Project, annotator: str | None = None) -> list[Train
         annotator: Annotator whose annotations count; None for all.
 
     Raises:
-        DataError: No scan can be trained on, or a truth is damaged.
+        DataError: No scan can be trained on, the annotator has annotated none, or a truth is damaged.
         ProjectError: Annotations cannot be read.
     """
     annotator = check_annotator(annotator) if annotator else None
+    if annotator and (reason := annotated_nothing(project, annotator)):
+        raise DataError(reason)
     missing = {scan.id for scan in project.missing()}
     scans = [training_scan(project, scan, annotator) for scan in project.scans if scan.id not in missing]
     results = automatic_results(project.folder)
@@ -73,6 +75,14 @@ def training_scans(project: Project, annotator: str | None = None) -> list[Train
             f"they were, and the others have no labels or heart{whose}. Check the project to see what is missing."
         )
     return usable
+
+
+def annotated_nothing(project: Project, annotator: str) -> str | None:
+    """Return a message if an annotator has annotated no scan of a project, such as for a name with a typing error."""
+    names = {name for scan in project.scans for name in annotators(project, scan.id)}
+    if annotator.strip().lower() in {name.lower() for name in names}:
+        return None
+    return f"{annotator} has annotated no scan. Annotators are {', '.join(sorted(names)) or 'none'}."
 
 
 def training_scan(project: Project, scan: ProjectScan, annotator: str | None = None) -> TrainingScan | None:

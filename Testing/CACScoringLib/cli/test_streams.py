@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,25 @@ def test_pipes_whose_reader_has_gone(tmp_path, name):
     assert subprocess.run([sys.executable, "-c", CODE, str(tmp_path / "result")], **streams).returncode == 0
     assert (tmp_path / "result").read_text(encoding="utf-8") == "whole"
     os.close(writer)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_line_on_standard_error_is_seen_at_once(unbuffered):
+    code = "import sys; from CACScoringLib.cli.streams import guard_streams; guard_streams()\n"
+    code += "print('a word', file=sys.stderr); sys.stdin.readline()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    with process:
+        timer = threading.Timer(30, process.kill)
+        timer.start()
+        assert process.stderr.readline().strip() == b"a word"
+        timer.cancel()
+        process.communicate(b"\n")
+    assert process.returncode == 0
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")

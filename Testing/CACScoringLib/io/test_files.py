@@ -4,13 +4,14 @@ import os
 import shutil
 import tarfile
 import zipfile
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicom_files import chest_hu, write_series
 
-from CACScoringLib.core.ct import SeriesChoiceError, UnreadableError
+from CACScoringLib.core.ct import CTError, SeriesChoiceError, UnreadableError
 from CACScoringLib.io import files
 from CACScoringLib.io.reading import read_ct
 
@@ -203,6 +204,28 @@ def test_a_tar_archive_is_read(tmp_path, ending):
     with tarfile.open(tmp_path / f"scan{ending}", "w:gz" if ending == ".tgz" else "w") as archive:
         archive.add(tmp_path / "scan", "scan")
     np.testing.assert_array_equal(read_ct(tmp_path / f"scan{ending}").hu, chest_hu())
+
+
+def test_tar_archives_that_are_refused(tmp_path, monkeypatch):
+    (path, *_) = write_series(tmp_path / "scan", chest_hu())
+    for number, name in enumerate(("../outside.dcm", str(tmp_path / "outside.dcm"), "link/outside.dcm")):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as archive:
+            if name.startswith("link"):
+                link = tarfile.TarInfo("link")
+                link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+                archive.addfile(link)
+            archive.add(path, name, filter=lambda entry, name=name: entry.replace(name=name, deep=False))
+        with suppress(CTError):  # an absolute name is unpacked below the temporary folder
+            read_ct(tmp_path / f"{number}.tar")
+        assert [file.name for file in tmp_path.rglob("outside.dcm")] == []
+    with tarfile.open(tmp_path / "large.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "scan", "scan")
+    (tmp_path / "cut.tgz").write_bytes((tmp_path / "large.tgz").read_bytes()[:-200])
+    with pytest.raises(UnreadableError, match=r"cut\.tgz cannot be unpacked"):
+        read_ct(tmp_path / "cut.tgz")
+    monkeypatch.setattr(files, "MOST_UNPACKED_BYTES", 1000)
+    with pytest.raises(UnreadableError, match=r"large\.tgz holds [\d,]+ bytes"):
+        read_ct(tmp_path / "large.tgz")
 
 
 def test_an_archive_in_an_archive_is_named(tmp_path):

@@ -138,11 +138,11 @@ class CountingStream:
 
     byte_count, real = 0, staticmethod(zlib.decompressobj)
 
-    def __init__(self, kind):
-        self.stream = self.real(kind)
+    def __init__(self, wbits):
+        self.stream = self.real(wbits)
 
-    def decompress(self, block):
-        content = self.stream.decompress(block)
+    def decompress(self, block, *limit):
+        content = self.stream.decompress(block, *limit)
         CountingStream.byte_count += len(content)
         return content
 

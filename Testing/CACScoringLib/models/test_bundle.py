@@ -1,6 +1,7 @@
 """MONAI bundles of models: run by MONAI, and taken back as they were."""
 
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -49,6 +50,38 @@ def test_a_bundle_is_taken_back_as_it_was(bundle, tmp_path, capsys):
         stored = cards.bundled_folder() / f"slices-compact{ending}"
         assert (tmp_path / "user" / stored.name).read_bytes() == stored.read_bytes()
     assert [model.origin for model in list_models("slices")] == ["bundled", "user"]
+
+
+def test_a_bundle_named_as_a_bundled_model_says_so(bundle, monkeypatch, capsys):
+    assert main(["models", "install", str(bundle)]) == 0
+    assert "CAC comes with another model named slices-compact" in capsys.readouterr().out
+    for path in (bundle / "models").glob("slices-compact.*"):
+        path.rename(path.with_stem("my-slices"))
+    card = bundle / "models" / "my-slices.json"
+    card.write_text(card.read_text(encoding="utf-8").replace('"slices-compact"', '"my-slices"'), encoding="utf-8")
+    assert main(["models", "install", str(bundle)]) == 0
+    assert "comes with" not in capsys.readouterr().out
+
+
+def commands_of(bundle):
+    """Lines of commands in a bundle's README, each as words."""
+    block = (bundle / "docs" / "README.md").read_text(encoding="utf-8").split("```")[1].replace("\\\n", " ")
+    return [shlex.split(line) for line in block.strip().splitlines()]
+
+
+def test_commands_of_the_readme_run_in_the_bundle(bundle, monkeypatch, capsys):
+    """MONAI reads the first word after its module as a function, and options as its arguments (by the package fire)."""
+    monai = pytest.importorskip("monai.bundle")
+    monkeypatch.chdir(bundle)
+    install_packages, *lines, install_model = commands_of(bundle)
+    assert install_packages[:2] == ["pip", "install"]
+    for words in lines:
+        assert words[:3] == ["python", "-m", "monai.bundle"]
+        assert callable(getattr(monai, words[3]))
+        assert all((bundle / word).is_file() for word in words if word.startswith("configs/"))
+    assert [words[3] for words in lines] == ["run", "verify_metadata", "verify_net_in_out"]
+    assert install_model[0] == "cac"
+    assert main(install_model[1:]) == 0
 
 
 def test_metadata_describe_the_network_and_its_intended_use(bundle):

@@ -1,12 +1,17 @@
 """Checks of a project before training: missing data, and remedies."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 from annotated_project import NO, UNSURE, YES, label, mask, outline, write_proposal
 from training_scans import write_scan
 
+from CACScoringLib.core.ct import CTError
+from CACTrainingLib.data.datasets import SliceDataset, find_scans, load_slices, prepare, split_by_patient
+from CACTrainingLib.data.heart_scans import outlined_scans
 from CACTrainingLib.data.project_check import check_project
+from CACTrainingLib.data.slice_batches import BalancedSampler, Sampling
 from CACTrainingLib.project.annotations import slice_annotations, write_mask
 from CACTrainingLib.project.files import SCANS_FILE
 from CACTrainingLib.project.project import NewScan, Project
@@ -140,6 +145,71 @@ def test_scans_that_are_begun_are_told(make):
     finding = finding_with(check_project(project), "begun and not finished")
     assert (finding.severity, finding.scans) == ("note", ("0006",))
     assert not [f for f in check_project(project) if "left out, without labels" in f.message]
+
+
+def begin_training(folders, network, method, annotator, cache):
+    """Do what a training does with its scans before the first step. Raises CTError."""
+    if network == "heart":
+        outlined_scans(folders, annotator, None, 0.2, 0)
+        return
+    for scans in split_by_patient(find_scans(folders, annotator), 0.2, 0):
+        data = SliceDataset([load_slices(folder) for folder in prepare(scans, "slices", cache, 1)])
+        is_supervised = (network, method) == ("decomposition", "supervised")
+        BalancedSampler(data, Sampling(), known_maps=is_supervised, labels_only=method == "labels")
+
+
+def annotated(project, ids, labels):
+    for scan in ids:
+        write_proposal(project, scan, (3, 4))
+        label(project, scan, "Ann", labels)
+
+
+def without(folder):
+    folder.rename(folder.parent.parent / f"former {folder.name}")
+
+
+STATES = {
+    "whole": lambda make, data: make("aBcDe", uses=GOOD),
+    "no uses": lambda make, data: make("aBcDe"),
+    "no maps": lambda make, data: make("aBcDe", uses=GOOD, with_map=False),
+    "one patient": lambda make, data: make("a"),
+    "no calcium to train on": lambda make, data: make(
+        "aBcD", uses={"a": "validation", "B": "training", "c": "validation", "D": "training"}
+    ),
+    "no use for validation": lambda make, data: make("aBcD", uses=dict.fromkeys("aBcD", "training")),
+    "nothing annotated": lambda make, data: make(scans="xy"),
+    "labels": lambda make, data: annotated(make(scans="xyz"), ("0001", "0002"), {3: NO, 4: YES}),
+    "labels outside the heart": lambda make, data: annotated(make(scans="xy"), ("0001", "0002"), {0: YES, 3: NO}),
+    "no labelled calcium": lambda make, data: annotated(make(scans="xy"), ("0001", "0002"), {3: NO, 4: NO}),
+    "missing validation": lambda make, data: make("aBcDe", uses=GOOD) and [without(data / name) for name in "cD"],
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("annotator", [None, "Ann", "Bob"])
+@pytest.mark.parametrize(
+    ("network", "method"),
+    [("heart", "supervised"), ("slices", "supervised"), ("decomposition", "supervised"), ("decomposition", "labels")],
+)
+@pytest.mark.parametrize("state", STATES)
+def test_the_check_agrees_with_the_training(make, tmp_path, state, network, method, annotator):
+    STATES[state](make, tmp_path / "data")
+    project = Project.open(tmp_path / "project")
+    is_refused = bool(errors(check_project(project, network, method, annotator)))
+    with pytest.raises(CTError) if is_refused else nullcontext():
+        begin_training([project.folder], network, method, annotator, tmp_path / "cache")
+
+
+def test_real_scans_beside_digital_patients(make, tmp_path):
+    project = make(scans="xy", uses={"x": "training", "y": "training"})
+    annotated(project, ("0001", "0002"), {3: NO, 4: YES})
+    assert errors(check_project(project, "decomposition"))
+    digital = tmp_path / "digital"
+    for name in "abCD":
+        write_scan(digital / name, name, name.islower(), False, True)
+    folders = [project.folder, digital]
+    begin_training(folders, "decomposition", "supervised", None, tmp_path / "cache")
+    assert errors(check_project(project, "decomposition", others=[digital])) == []
 
 
 def test_damaged_truth_is_told(make):
