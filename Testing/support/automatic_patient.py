@@ -1,7 +1,7 @@
 """A patient with an automatic clinical score: ten lesions and five false candidates, five of which are misclassified.
 
-Brightness is the only evidence. Two of the nine brightest candidates, which count, are false; three of the other six,
-which are excluded, are lesions.
+Looks, which are brightness, are the only evidence. Two of the nine brightest candidates, which count, are false; three
+of the other six, which are excluded, are lesions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import heart_with_territories
 import numpy as np
 import panel_results
 import SimpleITK as sitk
-from handmade_networks import LooksLike, loaded
+from handmade_networks import LooksAsBright, loaded
 
 from CACScoringLib import pipeline
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
@@ -35,7 +35,7 @@ LESIONS = (True, True, True, True, False, True, True, True, False, True, False, 
 
 _HU = (720, 660, 600, 550, 500, 450, 400, 360, 330, 205, 195, 185, 175, 167, 160)
 _EVIDENCE = {
-    "weights": dict.fromkeys(CANDIDATE_FEATURES, 0.0) | {"log_ct_excess": 4.0, "intercept": -4.0 * np.log(200)},
+    "weights": dict.fromkeys(CANDIDATE_FEATURES, 0.0) | {"look_logit": 1.0, "intercept": 0.0},
     "typical": dict.fromkeys(CANDIDATE_FEATURES, 6.0),
     "most_not_coronary": 0.5,
 }
@@ -102,8 +102,8 @@ def scored(
     networks = replace(networks, decomposition=replace(networks.decomposition, card=map_card(evidence, domain)))
     with mock.patch("CACScoringLib.anatomy.heart_search.find_heart", lambda scan, *_: _heart(scan.image)):
         settings = pipeline.ScoreSettings(decomposition=DecompositionSettings())
-        unsure = loaded(LooksLike(), LesionNetConfig())
-        used = Networks(None, networks.slices, networks.decomposition, lesions=unsure)
+        judge = loaded(LooksAsBright(), LesionNetConfig())
+        used = Networks(None, networks.slices, networks.decomposition, lesions=judge)
         return pipeline.score_scan(scan, settings, lesions=lesions, networks=used, status=status)
 
 

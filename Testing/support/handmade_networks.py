@@ -1,5 +1,6 @@
 """Loaded models around networks with a predictable output, and scans in memory to run them on."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.models.cards import REAL_PATIENTS, LoadedModel, Training, describe, read_card
 from CACScoringLib.models.store import save_model
-from CACScoringLib.networks.configs import LESION_KINDS
+from CACScoringLib.networks.configs import LESION_IMAGES, LESION_KINDS
 from CACScoringLib.networks.van_velzen import PRESETS, Config, build
+from CACScoringLib.scoring.lesion_network import WINDOWS_HU
 
 
 class AboveBlood(nn.Module):
@@ -49,6 +51,19 @@ class LooksLike(nn.Module):
         answers = torch.zeros(len(x), len(LESION_KINDS))
         answers[:, LESION_KINDS.index("LAD")] = self.probability
         answers[:, self.kind] = 1 - self.probability
+        return answers
+
+
+class LooksAsBright(nn.Module):
+    """Say with a probability that grows with its peak that each lesion is calcium of the LAD, and else noise."""
+
+    def forward(self, x):
+        low, high = WINDOWS_HU[1]
+        peaks = low + (high - low) * (x[:, 1] * (x[:, LESION_IMAGES - 1] > 0.5)).amax((1, 2, 3))
+        answers = torch.zeros(len(x), len(LESION_KINDS))
+        odds = (torch.log1p((peaks - 65).clamp(min=0)) - math.log(200)) * 4
+        answers[:, LESION_KINDS.index("LAD")] = torch.sigmoid(odds)
+        answers[:, LESION_KINDS.index("noise")] = torch.sigmoid(-odds)
         return answers
 
 

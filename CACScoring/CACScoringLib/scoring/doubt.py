@@ -57,8 +57,8 @@ def doubtful_lesions(method: MethodResult) -> list[DoubtfulLesion]:
     """Return the lesions of middling probability, and possible stents, of an automatic score; none of another score."""
     if method.status != "automatic":
         return []
-    counted = zip(method.lesions.lesions, method.suggestions, strict=True)
-    judged = [(lesion, suggestion, True) for lesion, suggestion in counted]
+    counted = ((lesion, method.suggestion_of(lesion)) for lesion in method.lesions.lesions)  # none in a label map
+    judged = [(lesion, suggestion, True) for lesion, suggestion in counted if suggestion is not None]
     if method.left_out is not None:
         judged += [(lesion, suggestion, False) for lesion, suggestion, _ in method.left_out.candidates()]
     return [

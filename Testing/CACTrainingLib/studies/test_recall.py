@@ -62,7 +62,7 @@ def test_answers_name_the_artery_or_the_reason():
         assert (row["probability"] >= 0.5) == counts
         assert row["agatston"] == 5.0
     assert arteries == {"LAD", "LCX", "RCA"}
-    assert row["outcome"] == "hardly above blood and its noise", "all evidence is the brightness"
+    assert row["outcome"] == "looks like noise or bright tissue", "all evidence is the looks"
     (k, j, i), shifted = automatic_patient.places()[0], (0, 0, 2)
     flat = voxels(k + shifted[0], j + shifted[1], i + shifted[2])
     row = answers.row(replace(RCA, artery="LM"), flat, {})

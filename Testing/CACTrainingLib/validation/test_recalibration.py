@@ -247,7 +247,7 @@ def test_evidence_is_read_from_results_and_labelled_by_the_outlines(tmp_path):
     compared = compare(job)
     candidates = compared.candidates
     assert sum(candidates.coronary) == sum(automatic_patient.LESIONS)
-    bright = np.array(candidates.features[RARITY])
+    bright = np.array(candidates.features["look_logit"])
     order = np.argsort(-bright)
     assert [candidates.coronary[n] for n in order] == list(automatic_patient.LESIONS)
     counted = len(result.methods["threshold"].lesions.lesions)
