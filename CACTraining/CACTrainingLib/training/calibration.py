@@ -228,7 +228,7 @@ def candidate_evidence(
 ) -> tuple[dict[str, object] | None, dict[str, object], list[np.ndarray]]:
     """Fit the evidence by which the automatic clinical score evaluates candidates (`Evidence`).
 
-    The limit is the lowest whose cross-fitted scores are not clearly worse than the best (`nearest_limit`).
+    The limit is that of the best cross-fitted scores (`nearest_limit`).
 
     Returns:
         The evidence, or None if there are too few candidates of either class; its performance; and for each scan a
@@ -239,8 +239,7 @@ def candidate_evidence(
     if probabilities is None:
         return None, {}, []
     truths = [sum(score["agatston"] for score in scan.reader.values()) for scan in scans]
-    # The lowest that is not clearly worse, because networks are less certain in real patients than in simulated ones.
-    limit, error = nearest_limit([part.agatston for part in parts], probabilities, truths, toward=0.0)
+    limit, error = nearest_limit([part.agatston for part in parts], probabilities, truths)
     masks = [p >= limit for p in probabilities]
     features = stack_features(parts)
     coronary = np.concatenate([part.coronary for part in parts])
