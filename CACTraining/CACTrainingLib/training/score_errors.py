@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from CACScoringLib.scoring.uncertainty import LIMITS, ScoreErrors, difficulty
 
-MIN_CLASS_SCANS = 60
+MIN_CLASS_SCANS = 40
 """Number of scans below which a class with calcium shares errors with its neighbours, lest single misses dominate."""
 
 
