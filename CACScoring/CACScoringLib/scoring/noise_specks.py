@@ -1,8 +1,8 @@
-"""Specks that noise makes in a scan, counted where no coronary calcium can be: a null for its candidates.
+"""Specks of noise in muscle and chambers, where coronary calcium is absent: the null of a scan's candidates.
 
-Muscle and chambers far from arteries, valves and vessels ("other" of TERRITORIES) hold as much noise as the arteries'
-territories, and no calcium of arteries. What is dense there tells how often noise in this very scan, by whatever kernel
-and dose, makes a speck as large and as dense as a candidate.
+Territories far from arteries, valves and vessels ("other" of TERRITORIES) hold as much noise as those of arteries, but
+no coronary calcium. Dense specks there show how often noise in this scan, by its kernel and dose, is as large and as
+dense as a candidate.
 """
 
 from __future__ import annotations
