@@ -265,7 +265,7 @@ class TestAutomaticScore:
         assert sure[8] > 50 > sure[9]
         assert {row["Artery"] for row in rows[9:]} == {"out: LAD?", "out: LCX?", "out: RCA?"}
         table = automatic.ui.lesionTable
-        assert "Left out of the score: hardly above blood and its noise." in table.item(9, 0).toolTip()
+        assert "Left out of the score: looks like noise or bright tissue." in table.item(9, 0).toolTip()
         assert "Coronary calcium with 20%" in table.item(9, 0).toolTip()
         assert "Left out" not in table.item(8, 0).toolTip()
         assert all(SITE_COLOURS[Artery.UNASSIGNED] in automatic.widget.review.plot._slices[k].colours for k in (5, 9))
