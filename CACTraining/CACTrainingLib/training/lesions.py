@@ -235,29 +235,26 @@ def _gather(options: RunOptions, settings: LesionTraining, progress: Progress) -
         annotated = split_by_patient(readings, settings.loop.validation_share, settings.loop.seed)
         scans = [scan for scan in scans if not scan.annotators]
     scans = [scan for scan in scans if not scan.shows_calcium()]
-    jobs: list[_RowJob] = [
-        partial(patient_rows, FIRST_NUMBERS[use] + number, folder)
+    jobs: dict[str, list[_RowJob]] = {
+        use: [partial(patient_rows, FIRST_NUMBERS[use] + number, folder) for number in range(count)]
         for use, count in (("training", settings.patients), ("validation", settings.validation_patients))
-        for number in range(count)
-    ]
-    jobs += [partial(inserted_rows, scan, seed, folder) for scan in scans for seed in range(settings.insertions)]
-    jobs += [partial(annotated_rows, scan, folder) for part in annotated for scan in part]
-    jobs += [partial(clean_rows, scan, view, folder) for scan in scans for view in range(settings.views)]
+    }
+    for use, part in zip(("annotated", "annotated validation"), annotated, strict=True):
+        jobs[use] = [partial(annotated_rows, scan, folder) for scan in part]
+    jobs["inserted"] = [partial(inserted_rows, x, seed, folder) for x in scans for seed in range(settings.insertions)]
+    jobs["clean"] = [partial(clean_rows, scan, view, folder) for scan in scans for view in range(settings.views)]
+    every_job = [job for part in jobs.values() for job in part]
     if options.workers > 1:
-        for event in run_jobs(_row_writer, jobs, options.workers, progress.counted):
+        for event in run_jobs(_row_writer, every_job, options.workers, progress.counted):
             if event.state == "lost":
                 raise DataError(f"The lesions of a scan could not be made. {event.reason}")
     territories = load_model(find_model("territories").path, "cpu")
-    rows = []
-    for done, job in enumerate(jobs, 1):
-        rows.append(job(territories))
-        progress.counted(done, len(jobs))
-    first, stop = settings.patients, settings.patients + settings.validation_patients
-    clean = len(rows) - len(scans) * settings.views
-    last = clean - len(annotated[1])
-    middle = last - len(annotated[0])
-    training = LesionData(rows[:first] + rows[stop:middle], rows[middle:last], rows[clean:])
-    validation = LesionData(rows[first:stop], rows[last:clean])
+    rows: dict[str, list[np.ndarray]] = {use: [] for use in jobs}
+    for done, (use, job) in enumerate(((use, job) for use, part in jobs.items() for job in part), 1):
+        rows[use].append(job(territories))
+        progress.counted(done, len(every_job))
+    training = LesionData(rows["training"] + rows["inserted"], rows["annotated"], rows["clean"])
+    validation = LesionData(rows["validation"], rows["annotated validation"])
     times = f"; digital calcium and stents inserted up to {settings.insertions} times, and {settings.views} views, of"
     about = "".join(f"{times} {patient}" for patient in dict.fromkeys(scan.patient for scan in scans))
     if settings.annotated_share is not None:
