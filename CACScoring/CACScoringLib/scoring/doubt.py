@@ -135,6 +135,6 @@ def stent_warning(method: MethodResult) -> list[ScanWarning]:
     verb = "looks" if len(stents) == 1 else "look"
     message = (
         f"{len(stents)} of {len(method.lesions.lesions)} counted lesions ({arteries}; lesion {ids}) {verb} like a "
-        "stent or a heavily calcified artery. The interval holds the score with them and without. Reject stents."
+        "stent or a heavily calcified artery. Reject stents: an interval of the score also holds that without them."
     )
     return [ScanWarning("possible-stent", message)]

@@ -4,9 +4,8 @@ A threshold finds everything dense, and a generator's map always holds some haze
 wall's and the valves' calcium. A candidate of the clinical rule is judged by what it looks like to the lesion network
 in the CT, by its place, and by how often noise in this scan makes as much; its size and density have no other say, nor
 has the map, whose silence proves nothing. A lesion of the map is judged by these, by its peak, and by the slice
-classifier. The weights are those of logistic regressions on
-scans whose calcium is known (`cac calibrate`), and are stored with the model of the map. Lesions that do not count are
-returned with their probability and the reason.
+classifier. The weights are those of logistic regressions on scans whose calcium is known (`cac calibrate`), and are
+stored with the model of the map. Lesions that do not count are returned with their probability and the reason.
 """
 
 from __future__ import annotations
@@ -72,8 +71,8 @@ OTHER_KINDS = {
 """Words for those of LESION_KINDS that a candidate may look like when it is left out."""
 
 STENT_PROBABILITY = 0.75
-"""Probability from which a candidate is named as a possible stent. Chosen on digital patients, where it names stents in
-21 of 29 with stents, and calcium in 2 of 67, 36 of whom have 25 mg or more."""
+"""Probability from which a candidate is named as a possible stent. In 40 digital patients with much plaque it names
+stents in 6 of 8 with stents, and calcium in 4 of 26 others with calcium."""
 
 INTERCEPT = "intercept"
 UNKNOWN_NOISE_HU = 15.0

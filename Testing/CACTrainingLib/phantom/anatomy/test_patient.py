@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from CACTrainingLib.phantom.anatomy.coronaries import ARTERIES, ARTERY_SHARE, PREVALENCE, Plaque, draw_plaques
-from CACTrainingLib.phantom.anatomy.patient import draw_patient
+from CACTrainingLib.phantom.anatomy.patient import HEART_SCALES, draw_patient
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +22,15 @@ def test_a_plaques_mass_is_the_integral_of_its_shape():
     volume = (inside * r).mean() * 1.2 * 6.0 * math.radians(90)
     assert plaque.volume_mm3 == pytest.approx(volume, rel=0.01)
     assert plaque.mass_mg == pytest.approx(0.4 * volume, rel=0.01)
+
+
+def test_hearts_of_any_size_differ_by_the_same_factor_along_all_axes():
+    usual, scaled = ([draw_patient(n, any_size=any_size).body for n in range(6)] for any_size in (False, True))
+    factors = np.array([b.heart_semi_axes_mm for b in scaled]) / [b.heart_semi_axes_mm for b in usual]
+    assert np.ptp(factors, axis=1) == pytest.approx(0, abs=1e-12)
+    assert np.ptp(factors[:, 0]) > 0.1
+    assert HEART_SCALES[0] <= factors.min()
+    assert factors.max() <= HEART_SCALES[1]
 
 
 def test_points_weigh_what_the_plaques_weigh_and_lie_on_the_wall(patient):

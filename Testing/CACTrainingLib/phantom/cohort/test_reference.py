@@ -30,7 +30,14 @@ def test_score_is_the_same_each_time_and_grows_with_density(patient):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("drawn", [{"prevalence": 1.0}, {"everywhere": True, "protocol": "chest-varied"}])
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        {"prevalence": 1.0},
+        {"prevalence": 1.0, "any_size": True},
+        {"everywhere": True, "protocol": "chest-varied"},
+    ],
+)
 def test_patient_follows_from_the_truth_of_a_scan(drawn):
     settings = CohortSettings(z_range_mm=(-20.0, 20.0), **drawn)
     patient, scan, labels = make_scan(NUMBER, 1, settings)
@@ -38,6 +45,7 @@ def test_patient_follows_from_the_truth_of_a_scan(drawn):
     again = patient_of(truth)
     assert again.plaques == patient.plaques
     assert np.array_equal(again.body.heart_centre_mm, patient.body.heart_centre_mm)
+    assert again.body.heart_semi_axes_mm == patient.body.heart_semi_axes_mm
     changed = {**truth, "lesions": truth["lesions"] * 2}
     assert patient_of(changed) is None
     assert patient_of({name: value for name, value in truth.items() if name != "body"}) is None
