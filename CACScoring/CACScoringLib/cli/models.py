@@ -96,7 +96,7 @@ def _install(options: argparse.Namespace, progress: Progress) -> None:
     name, network = model.card.name, model.card.network
     estimate = f"--whole-scan {network} " if network in ESTIMATORS else ""
     print(f"Installed {name} for {network}. Use it with: cac score CT {estimate}--model {name} …")
-    if any(other.card.name == name and other.origin != "user" for other in list_models()):
+    if any(model.card.name == name and model.origin != "user" for model in list_models()):
         print(f"CAC comes with another model named {name}. Yours is used with --model {name} only.")
     for sentence in model.card.validation.get(VERDICT, {}).get("sentences", ()):
         print(sentence)

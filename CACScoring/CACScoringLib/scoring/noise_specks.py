@@ -18,7 +18,7 @@ from .lesions import LesionSet
 LEAST_EXPECTED = 0.05
 """Least expected number of specks: a scan cannot tell fewer from none."""
 
-_FAR = TERRITORIES.index("other")
+_MUSCLE = TERRITORIES.index("other")
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class NoiseSpecks:
         elsewhere = [lesion for lesion in lesions.lesions if lesion.artery == NonCoronary.OTHER]
         is_elsewhere = np.isin(lesions.voxel_ids, [lesion.id for lesion in elsewhere])
         flat, ids = lesions.flat[is_elsewhere], lesions.voxel_ids[is_elsewhere]
-        far = territories.at(flat, lesions.shape)[:, _FAR] if len(flat) else np.zeros(0)
-        most = int(ids.max(initial=0)) + 1
-        is_far = np.bincount(ids, far, most) > 0.5 * np.bincount(ids, minlength=most)
-        specks = [lesion for lesion in elsewhere if is_far[lesion.id]]
+        probability = territories.at(flat, lesions.shape)[:, _MUSCLE] if len(flat) else np.zeros(0)
+        count = int(ids.max(initial=0)) + 1
+        is_in_muscle = np.bincount(ids, probability, count) > 0.5 * np.bincount(ids, minlength=count)
+        specks = [lesion for lesion in elsewhere if is_in_muscle[lesion.id]]
         volumes = np.bincount(territories.probability.argmax(0).reshape(-1), minlength=len(TERRITORIES))
         return cls(
             np.array([speck.voxels for speck in specks], int),
             np.array([speck.peak_hu for speck in specks], float),
-            volumes / max(int(volumes[_FAR]), 1),
+            volumes / max(int(volumes[_MUSCLE]), 1),
         )
 
     def rarity(self, lesions: LesionSet) -> np.ndarray:

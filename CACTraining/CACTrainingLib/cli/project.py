@@ -68,8 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--network", choices=NETWORKS, help="network to be trained (default: any)")
     option("--method", choices=METHODS, default="supervised", help="method of training the decomposition")
     option("--annotator", metavar="NAME", help="annotator whose annotations are trained on (default: all)")
-    others = "further folder or project that training learns from; may be repeated"
-    option("--data", type=Path, action="append", default=[], metavar="DIR", help=others)
+    text = "further folder or project that training learns from; may be repeated"
+    option("--data", type=Path, action="append", default=[], metavar="DIR", help=text)
 
     option = add("split", "assign patients that have no use to training, validation or test", _split)
     for use, share in zip(USES, (0.6, 0.2, 0.2), strict=True):

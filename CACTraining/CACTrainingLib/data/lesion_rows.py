@@ -72,7 +72,7 @@ STENT_SHARE = 0.3
 """Share of real scans that get a stent or two."""
 
 THICKEST_MM, NOISE_HU = 6.0, (4.0, 30.0)
-"""Of other views of a real scan: largest slice thickness by averaging, and lowest and highest SD of added noise."""
+"""Largest slice thickness by averaging, and lowest and highest SD of added noise, in other views of a real scan."""
 
 KIND_OF_DISTRACTOR = {
     "aortic root": "aortic valve and root",

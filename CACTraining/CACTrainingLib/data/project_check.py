@@ -51,7 +51,7 @@ def check_project(
     network: str | None = None,
     method: str = "supervised",
     annotator: str | None = None,
-    others: Sequence[Path] = (),
+    further_data: Sequence[Path] = (),
 ) -> list[Finding]:
     """Return findings about a project, errors first.
 
@@ -59,7 +59,7 @@ def check_project(
         network: Network to train, "heart", "slices" or "decomposition"; None checks all, and lacks are warnings.
         method: Method of the decomposition, "supervised", "labels" or "cyclegan".
         annotator: Annotator whose annotations are used; None for all.
-        others: Further folders to learn from, as the training takes them.
+        further_data: Further folders to learn from, as the training takes them.
 
     Raises:
         ProjectError: The project is damaged.
@@ -67,10 +67,10 @@ def check_project(
     """
     if not project.scans:
         return [Finding("error", "The project has no scans. Add some.", remedy="add")]
-    findings = [*_missing(project), *_uses(project, bool(others)), *_annotations(project, annotator)]
+    findings = [*_missing(project), *_uses(project, bool(further_data)), *_annotations(project, annotator)]
     usable, unusable = _usable(project, annotator)
     findings += unusable
-    counts = {scan: _count(scan) for scan in (*usable, *(find_scans(others) if others else ()))}
+    counts = {scan: _count(scan) for scan in (*usable, *(find_scans(further_data) if further_data else ()))}
     for name in [network] if network else NETWORKS:
         severity = "error" if network else "warning"
         findings += [Finding(severity, message, (), remedy) for message, remedy in _lacking(counts, name, method)]
@@ -90,7 +90,7 @@ def _missing(project: Project) -> list[Finding]:
     return [Finding("warning", message, _ids(missing), "relocate")]
 
 
-def _uses(project: Project, has_others: bool) -> list[Finding]:
+def _uses(project: Project, has_further_data: bool) -> list[Finding]:
     findings = []
     by_patient: dict[str, list[ProjectScan]] = {}
     for scan in project.scans:
@@ -112,7 +112,7 @@ def _uses(project: Project, has_others: bool) -> list[Finding]:
     for use in USES:
         if use not in uses.values() and not without:
             message = f"No patient is stored for {use}. Move some there, or add scans and split them."
-            findings.append(Finding("warning" if use == "test" or has_others else "error", message, remedy="use"))
+            findings.append(Finding("warning" if use == "test" or has_further_data else "error", message, remedy="use"))
     return findings
 
 

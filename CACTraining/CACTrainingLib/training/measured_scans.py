@@ -354,8 +354,8 @@ def _map_lesions(
         map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
         sites = candidate_sites(region, territory_labels, parts.hu >= settings.floor_hu)
         candidates = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
-        found = without_metal(candidates, ct.image)[0]
-        coronary, specks = found.coronary, NoiseSpecks.of(found, heart.territories)
+        map_lesions = without_metal(candidates, ct.image)[0]
+        coronary, specks = map_lesions.coronary, NoiseSpecks.of(map_lesions, heart.territories)
         places = suggested_arteries(coronary, ct, region)
         kinds = lesion_kinds(coronary.id_map, coronary.ids, ct, heart.territories, judge)
         features = map_features(coronary, places, slice_calcium.on_scan, kinds, heart.noise_hu, specks)

@@ -1,4 +1,4 @@
-"""What noise makes far from the arteries is what it makes in them."""
+"""Noise makes as many specks in the arteries as far from them."""
 
 import math
 
@@ -16,22 +16,22 @@ SHAPE, ARTERY_COLUMNS = (6, 40, 40), 8
 MUSCLE, ANNULUS = TERRITORIES.index("other"), TERRITORIES.index("mitral annulus")
 
 
-def specks_of(*lesions):
-    """Find specks beside lesions, given by (row, column, width, HU), in an artery, muscle and, last, an annulus."""
+def specks_of(*boxes):
+    """Find specks and candidates of (row, column, width, HU) in an artery, muscle and, last, an annulus."""
     hu = np.zeros(SHAPE, np.float32)
-    for row, column, width, value in lesions:
+    for row, column, width, value in boxes:
         hu[2, row, column : column + width] = value
     names = np.full(SHAPE, MUSCLE, np.uint8)
     names[:, :, :ARTERY_COLUMNS] = Artery.LAD
     names[:, :, -4:] = ANNULUS
     image = sitk.GetImageFromArray(hu)
     sites = np.where(names == Artery.LAD, np.uint8(Artery.LAD), np.uint8(NonCoronary.OTHER))
-    found = find_lesions(image, np.where(hu > 0, sites, 0), ScoringRules(minimum_area_mm2=0))
-    return NoiseSpecks.of(found, territories_of(image, names)), found.coronary
+    lesions = find_lesions(image, np.where(hu > 0, sites, 0), ScoringRules(minimum_area_mm2=0))
+    return NoiseSpecks.of(lesions, territories_of(image, names)), lesions.coronary
 
 
 def test_specks_far_from_arteries_are_expected_in_proportion_to_the_volume():
-    """Of 28 columns of muscle and 8 of the artery, 7 specks in muscle let two be expected in the artery."""
+    """Muscle has 28 columns and 7 specks, so two are expected in the 8 columns of the artery."""
     specks, candidates = specks_of((0, 2, 2, 200), *((4 + 4 * n, 20, 2, 200) for n in range(7)))
     assert specks.rarity(candidates) == pytest.approx([-math.log(7 * 8 / 28)])
 

@@ -158,10 +158,10 @@ def test_views_of_a_scan_repeat_and_differ_in_slices_kernel_and_noise():
 
 
 def test_what_is_dense_in_a_clean_scan_is_noise(tmp_path, monkeypatch):
-    seen = []
+    views = []
 
     def cut(ct, sources, _, generator):
-        seen.append((ct.hu.shape, sources))
+        views.append((ct.hu.shape, sources))
         return rows_of("noise")
 
     monkeypatch.setattr(lesion_rows, "scan_rows", cut)
@@ -170,8 +170,8 @@ def test_what_is_dense_in_a_clean_scan_is_noise(tmp_path, monkeypatch):
     scan = TrainingScan(path, path, "A0001")
     for view in (0, 1, 1):
         assert len(clean_rows(scan, view, tmp_path / "rows", None)) == 1
-    assert seen[0] == ((24, 40, 40), {})
-    assert len(seen) == 2, "kept in the cache"
+    assert views[0] == ((24, 40, 40), {})
+    assert len(views) == 2, "kept in the cache"
 
 
 def test_clean_scans_take_their_share_of_a_batch():

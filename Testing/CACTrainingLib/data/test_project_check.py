@@ -209,7 +209,7 @@ def test_real_scans_beside_digital_patients(make, tmp_path):
         write_scan(digital / name, name, name.islower(), False, True)
     folders = [project.folder, digital]
     begin_training(folders, "decomposition", "supervised", None, tmp_path / "cache")
-    assert errors(check_project(project, "decomposition", others=[digital])) == []
+    assert errors(check_project(project, "decomposition", further_data=[digital])) == []
 
 
 def test_damaged_truth_is_told(make):
