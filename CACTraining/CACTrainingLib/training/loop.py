@@ -209,8 +209,9 @@ def train(
     run = _Run(task, settings, folder, fabric)
     if from_first(fabric, lambda: has_checkpoint(folder, resume)):
         in_turn(fabric, run.load)
-    run.note_precision()
     state = run.state
+    if run.fraction_done() < 1:
+        run.note_machine()
     writer = closing(Curves(folder, state.step)) if fabric.is_global_zero else nullcontext()
     with writer as curves, closing(_prefetched(task, settings, state.step, fabric)) as batches:
         if curves:
@@ -233,7 +234,7 @@ def train(
         state.seconds,
         state.best_step,
         fabric.world_size,
-        _arithmetic(fabric, state),
+        _arithmetic(state),
         training_seconds=time.monotonic() - run.start_seconds - run.validation_seconds,
     )
 
@@ -256,12 +257,11 @@ def _with_sound_gradients(fabric: Fabric, task: Task[object], settings: LoopSett
     return make_fabric(False, "cpu")
 
 
-def _arithmetic(fabric: Fabric, state: _State) -> dict[str, Any]:
+def _arithmetic(state: _State) -> dict[str, Any]:
     """Return for a model card what a training was computed by."""
-    is_gpu = fabric.device.type == "cuda"
     return {
-        "processor": processor_name(),
-        "accelerator": torch.cuda.get_device_name(fabric.device) if is_gpu else None,
+        "processor": ", then ".join(state.processors),
+        "accelerator": ", then ".join(state.accelerators) or None,
         "precision": ", then ".join(state.precisions),
         "pytorch": torch.__version__,
         "largest_gradient_norm": float(f"{state.largest_norm:.4g}"),
@@ -276,7 +276,8 @@ class _State:
         waited: Validations since the best one.
         ill: Consecutive validations that showed a collapse.
         warned: Codes of reported warnings.
-        precisions: Precisions of the training, one after the other; a run may be resumed on another machine.
+        processors, accelerators, precisions: What the training was computed by, one after the other; a run may be
+            resumed on another machine.
         largest_norm: Largest norm of a gradient.
     """
 
@@ -289,6 +290,8 @@ class _State:
     best_step: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
     warned: list[str] = field(default_factory=list)
+    processors: list[str] = field(default_factory=list)
+    accelerators: list[str] = field(default_factory=list)
     precisions: list[str] = field(default_factory=list)
     largest_norm: float = 0.0
 
@@ -312,11 +315,18 @@ class _Run:
         self._last = time.monotonic()
         self.start_seconds, self.validation_seconds = self._last, 0.0
 
-    def note_precision(self) -> None:
-        """Add the present precision to those of the training if it differs from the last one."""
-        precision = "bfloat16" if uses_bfloat16(self.fabric) else "float32"
-        if self.state.precisions[-1:] != [precision]:
-            self.state.precisions.append(precision)
+    def note_machine(self) -> None:
+        """Add this machine and the precision to those of the training, each if it differs from the last one."""
+        state, device = self.state, self.fabric.device
+        present = [
+            (state.processors, processor_name()),
+            (state.precisions, "bfloat16" if uses_bfloat16(self.fabric) else "float32"),
+        ]
+        if device.type == "cuda":
+            present.append((state.accelerators, torch.cuda.get_device_name(device)))
+        for names, name in present:
+            if names[-1:] != [name]:
+                names.append(name)
 
     def check_gradients(self) -> None:
         """Check the gradients since the last check. Raises TrainingError."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from CACScoringLib.core.processes import processor_name
 from CACScoringLib.core.progress import Progress
-from CACTrainingLib.training import distributed
+from CACTrainingLib.training import distributed, loop
 from CACTrainingLib.training.distributed import make_fabric
 from CACTrainingLib.training.gradients import (
     MAX_DIFFERENCE,
@@ -113,12 +113,19 @@ def test_the_card_names_what_computed(tmp_path, any_processor):
     assert facts["largest_gradient_norm"] > 0
 
 
-def test_a_run_that_is_resumed_in_another_precision_names_both(tmp_path, monkeypatch):
-    half = LoopSettings(LOG_EVERY_STEPS, validate_every=LOG_EVERY_STEPS)
-    for is_fast, resume, precision in ((True, False, "bfloat16"), (False, True, "bfloat16, then float32")):
-        monkeypatch.setattr(distributed, "_bfloat16_is_fast", lambda *_, is_fast=is_fast: is_fast)
-        outcome = train(LayersTask(half, nn.Linear(8, 2)), half, tmp_path, Progress(), "cpu", resume)
-        assert outcome.facts()["precision"] == precision
+def test_a_run_that_is_resumed_elsewhere_names_both_machines(tmp_path, monkeypatch):
+    def go_on(processor, is_fast, wrong_at=None):
+        monkeypatch.setattr(distributed, "_bfloat16_is_fast", lambda *_: is_fast)
+        monkeypatch.setattr(loop, "processor_name", lambda: processor)
+        task = LayersTask(LOOP, nn.Linear(8, 2), wrong_at=wrong_at)
+        return train(task, LOOP, tmp_path, Progress(), "cpu", (tmp_path / CHECKPOINT).exists()).facts()
+
+    with pytest.raises(TrainingError):
+        go_on("first", is_fast=True, wrong_at=LOG_EVERY_STEPS + 3)
+    resumed = go_on("second", is_fast=False)
+    assert resumed["precision"] == "bfloat16, then float32"
+    assert resumed["processor"] == "first, then second"
+    assert go_on("third", is_fast=True) == resumed, "nothing was left to train"
 
 
 @pytest.mark.parametrize("factor", [math.nan, math.inf, 1e6])
