@@ -190,4 +190,4 @@ def train(options: RunOptions, settings: SupervisedTraining | CycleTraining, pro
             task = CycleTask(settings, training, validation, start, run.fabric.device)
         outcome = run.train(task)
         evaluation = partial(evaluate, settings=settings, data=validation)
-        return run.write_model(settings, data.describe(options.annotator), outcome, evaluation, INTENDED_USE)
+        return run.write_model(settings, data.describe(options.annotator), outcome, evaluation, INTENDED_USE, card)

@@ -239,4 +239,4 @@ def train(options: RunOptions, settings: HeartTraining, progress: Progress) -> P
         from_table = [scan.truth is None for scan in data.training]
         outcome = run.train(HeartTask(settings, training, validation, from_table, start))
         evaluation = partial(evaluate, settings=settings, scans=data.validation, folders=data.validation_folders)
-        return run.write_model(settings, data.describe(options.annotator), outcome, evaluation, INTENDED_USE)
+        return run.write_model(settings, data.describe(options.annotator), outcome, evaluation, INTENDED_USE, card)

@@ -208,7 +208,7 @@ def train(options: RunOptions, settings: LesionTraining, progress: Progress) -> 
         def evaluate(model: LoadedModel) -> tuple[dict[str, object], dict[str, float]]:
             return {name: round(value, 4) for name, value in task.validate(model.network).items()}, {}
 
-        return run.write_model(settings, data, outcome, evaluate, INTENDED_USE)
+        return run.write_model(settings, data, outcome, evaluate, INTENDED_USE, card)
 
 
 _RowJob = Callable[[LoadedModel], np.ndarray]

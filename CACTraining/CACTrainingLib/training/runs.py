@@ -151,10 +151,12 @@ class Run:
         outcome: Outcome,
         evaluate: Callable[[LoadedModel], tuple[dict[str, object], dict[str, float]]],
         intended_use: str,
+        start: ModelCard | None = None,
     ) -> Path:
         """Write the best weights with their card in the first process; return the card's path.
 
-        data: Description of the training data for the card. evaluate: Function that returns metrics and calibration of
+        data: Description of the training data for the card; after those of `start`, if the training began with its
+        weights. evaluate: Function that returns metrics and calibration of
         the model on the validation data, given the model as scoring will load it (half precision included).
         """
         config = settings.network
@@ -164,7 +166,8 @@ class Run:
             network = outcome.load_into(build(config))
             values = {name: value for name, value in facts_of(settings).items() if name != "network"}
             values |= {**outcome.facts(), "processes": outcome.processes}
-            training = Training(data, settings.loop.seed, values, commit())
+            before = f"Begun from {start.name}, whose data were: {start.training.data}. Then " if start else ""
+            training = Training(before + data, settings.loop.seed, values, commit())
             size, device = next(sizes, "custom"), self.options.device
             model = self.loaded_model(network, config, size, training, intended_use, device)
             metrics, calibration = evaluate(model)

@@ -215,4 +215,4 @@ def train(options: RunOptions, settings: SliceTraining, progress: Progress) -> P
         task = SliceTask(settings, training, validation, start, run.fabric.device)
         outcome = run.train(task)
         evaluation = partial(evaluate, settings=settings, data=validation)
-        return run.write_model(task.settings, data.describe(options.annotator), outcome, evaluation, INTENDED_USE)
+        return run.write_model(task.settings, data.describe(options.annotator), outcome, evaluation, INTENDED_USE, card)

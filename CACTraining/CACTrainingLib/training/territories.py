@@ -188,4 +188,4 @@ def train(options: RunOptions, settings: TerritoryTraining, progress: Progress) 
             metrics = {name: round(value, 4) for name, value in task.validate(model.network).items()}
             return {**metrics}, {"temperature": temperature(model.network, task.watched)}
 
-        return run.write_model(settings, data, outcome, evaluate, INTENDED_USE)
+        return run.write_model(settings, data, outcome, evaluate, INTENDED_USE, card)

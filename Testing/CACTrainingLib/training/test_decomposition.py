@@ -203,7 +203,9 @@ class TestCycleGan:
         settings = replace(CYCLE, loop=replace(CYCLE.loop, steps=2, validate_every=2))
         card = models.verify_model(train_decomposition.train(options, settings, Progress()))
         assert card.training.settings["method"] == "cyclegan"
-        assert card.training.settings["start"] == models.read_card(supervised).sha256
+        start = models.read_card(supervised)
+        assert card.training.settings["start"] == start.sha256
+        assert card.training.data.startswith(f"Begun from {start.name}, whose data were: {start.training.data}. Then ")
 
 
 @pytest.mark.long
