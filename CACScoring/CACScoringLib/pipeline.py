@@ -8,7 +8,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from .anatomy.epicardial_fat import measure_epicardial_fat
-from .anatomy.heart_search import LEAST_AGREEMENT, LEAST_AGREEMENT_OF_OUTLINES, locate_heart, mask_warnings
+from .anatomy.heart_search import MIN_AGREEMENT, MIN_AGREEMENT_OF_OUTLINES, locate_heart, mask_warnings
 from .calcium_map.decomposition import DecompositionSettings, decompose_heart
 from .core.acquisition import Acquisition
 from .core.ct import CTError, CTScan, ScanWarning, mask_on_scan_grid
@@ -147,9 +147,9 @@ def score_scan(
         doubts: tuple[ScanWarning, ...] = ()
         if pericardium is not None:
             outline, warnings = mask_on_scan_grid(pericardium, scored, "pericardium mask")
-            heart_outline, least = region.mask, LEAST_AGREEMENT
+            heart_outline, least = region.mask, MIN_AGREEMENT
             if region.pericardium is not None:
-                heart_outline, least = region.pericardium, LEAST_AGREEMENT_OF_OUTLINES
+                heart_outline, least = region.pericardium, MIN_AGREEMENT_OF_OUTLINES
             doubts = mask_warnings("pericardium mask", outline, heart_outline, least)
             region = replace(region, pericardium=outline, warnings=(*region.warnings, *warnings, *doubts))
         source = region.source if pericardium is None else "given"

@@ -227,7 +227,7 @@ def test_masses_without_a_threshold_need_no_calibration_of_the_scanner(heart_wit
 
 
 def test_so_many_candidates_that_they_are_noise_have_no_masses(heart_with_two_lesions, monkeypatch):
-    monkeypatch.setattr("CACScoringLib.scoring.methods.MOST_MEASURED", 1)
+    monkeypatch.setattr("CACScoringLib.scoring.methods.MAX_MEASURED", 1)
     scan, heart, labels = heart_with_two_lesions
     method = score_scan(scan, heart=heart, lesions=labels).methods["threshold"]
     assert (method.masses, mass_of(method).integrated_mass_mg) == (None, None)

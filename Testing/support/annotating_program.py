@@ -26,7 +26,7 @@ from CACTrainingLib.project.split import split_patients
 ANNOTATOR, READER = "Anna", "reader"
 POOL = 30
 """Number of scans that can be added."""
-MOST_SCANS = 6
+MAX_SCANS = 6
 SHARES = (0.6, 0.2, 0.2)
 
 
@@ -95,7 +95,7 @@ class Expected:
         kinds = ["label"] * 6 + ["undo"] * 2 + ["mask", "use", "split"]
         kind = draw.choice(kinds) if len(names) > 2 and draw.random() > 0.1 else "add"
         if kind == "add":
-            return ["remove", draw.choice(names)] if len(names) > MOST_SCANS else ["add", draw.choice(outside)]
+            return ["remove", draw.choice(names)] if len(names) > MAX_SCANS else ["add", draw.choice(outside)]
         name = draw.choice(names)
         if kind == "undo" and self.presses.get(name):
             return ["undo", name]

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-MOST_BYTES = 300_000
-MOST_WIDTH = 1500
-LEAST_EMPTY = 8
+MAX_BYTES = 300_000
+MAX_WIDTH = 1500
+MIN_EMPTY = 8
 PICTURES = {  # what stands side by side
     "Resources/Screenshots/panel.png": ["panel-07-reviewing"],
     "docs/pictures/panel.png": ["panel-07-reviewing"],
@@ -28,17 +28,17 @@ def side_by_side(pictures: list[Image.Image]) -> Image.Image:
     for picture in pictures:
         joined.paste(picture, (left, 0))
         left += picture.width
-    joined.thumbnail((MOST_WIDTH, height))
+    joined.thumbnail((MAX_WIDTH, height))
     return joined
 
 
 def without_empty_rows(picture: Image.Image) -> Image.Image:
-    """A picture without the rows, all but LEAST_EMPTY, that a panel leaves empty below what it holds."""
+    """A picture without the rows, all but MIN_EMPTY, that a panel leaves empty below what it holds."""
     pixels = np.asarray(picture)
     equal = np.append(False, (pixels[1:] == pixels[:-1]).all((1, 2)))
     ends = np.flatnonzero(np.diff(np.append(equal, False)))  # of runs of equal rows and of others, in turn
     start, stop = max(zip(ends[::2] + 1, ends[1::2] + 1, strict=True), key=lambda run: run[1] - run[0])
-    return Image.fromarray(np.delete(pixels, slice(start, max(start, stop - LEAST_EMPTY)), axis=0))
+    return Image.fromarray(np.delete(pixels, slice(start, max(start, stop - MIN_EMPTY)), axis=0))
 
 
 def main(folder: Path) -> None:
@@ -50,8 +50,8 @@ def main(folder: Path) -> None:
         else:
             joined.save(ROOT / name, quality=85, optimize=True)
         size = (ROOT / name).stat().st_size
-        if size > MOST_BYTES:
-            sys.exit(f"{name} has {size} bytes, more than {MOST_BYTES}.")
+        if size > MAX_BYTES:
+            sys.exit(f"{name} has {size} bytes, more than {MAX_BYTES}.")
         print(f"{name}: {joined.width} × {joined.height}, {size // 1000} kB")
 
 

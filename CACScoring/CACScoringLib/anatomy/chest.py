@@ -21,7 +21,7 @@ from ..core.voxels import voxels_of
 GRID_MM = 3.0
 """Isotropic working grid: fine enough for the pleura, coarse enough that noise averages out."""
 
-TISSUE_HU = -400
+LUNG_EDGE_HU = -400
 """Halfway between lung and soft tissue."""
 
 OUTSIDE_AIR_HU = -965
@@ -126,7 +126,7 @@ def _lungs(hu: np.ndarray) -> np.ndarray:
     if not scanned.any():
         return lungs
     rows, columns = (np.flatnonzero(scanned.any(axis)) for axis in (1, 0))
-    labels, _ = ndimage.label((hu < TISSUE_HU) & scanned)
+    labels, _ = ndimage.label((hu < LUNG_EDGE_HU) & scanned)
     inner, cut, lung_ml = [], [], 0.0
     for label, box in enumerate(ndimage.find_objects(labels), 1):
         part = labels[box] == label

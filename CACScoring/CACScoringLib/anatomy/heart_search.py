@@ -22,7 +22,7 @@ from ..core.grid import Grid
 from ..core.labels import MAIN_ARTERIES, TERRITORIES
 from ..core.voxels import voxels_of
 from ..models.preprocessing import TERRITORY_SPACING_MM
-from .chest import GRID_MM, TISSUE_HU, depth_inside, on_working_grid, widened, within
+from .chest import GRID_MM, LUNG_EDGE_HU, depth_inside, on_working_grid, widened, within
 from .heart_network import heart_mask
 from .heart_region import (
     AORTA_LABEL,
@@ -46,11 +46,11 @@ HEART_MARGIN_MM = 3.0
 LESION_MARGIN_MM = 10.0
 """Margin around a reader's lesions in a scan without a heart."""
 
-LEAST_AGREEMENT = 0.5
+MIN_AGREEMENT = 0.5
 """Dice of the network's heart and the region found from the lungs below which the region is taken: 0.80 and more on six
 whole scans; between regions found in crops and the hearts of the whole scans 0.69 and more."""
 
-LEAST_AGREEMENT_OF_OUTLINES = 0.7
+MIN_AGREEMENT_OF_OUTLINES = 0.7
 """Dice of two outlines of one heart, such as a given pericardium and the network's, or one that was mirrored and
 another, at least."""
 
@@ -62,7 +62,7 @@ HEART_DEPTH_MM = 30.0
 """Volume with fat, and radius of the largest ball inside, of a network's heart that no lungs confirm: 674 to 1600 ml
 and 37 to 45 mm in crops of 160 to 250 mm; 12 to 24 mm of what was taken for a heart in arms, necks and shoulders."""
 
-LEAST_TERRITORIES_ML = {"LAD": 15.0, "LCX": 10.0, "RCA": 15.0, "aortic valve and root": 8.0}
+MIN_TERRITORIES_ML = {"LAD": 15.0, "LCX": 10.0, "RCA": 15.0, "aortic valve and root": 8.0}
 """Territories of a heart that no lungs confirm: 54, 37, 98 and 26 ml and more in six hearts of patients; 24, 38, 6 and
 9 ml in a phantom of plastic."""
 
@@ -148,7 +148,7 @@ def find_heart(
 
 
 def mask_warnings(
-    name: str, mask: sitk.Image, heart: sitk.Image | None, least: float = LEAST_AGREEMENT
+    name: str, mask: sitk.Image, heart: sitk.Image | None, least: float = MIN_AGREEMENT
 ) -> tuple[ScanWarning, ...]:
     """Compare a given mask with the heart found in the scan.
 
@@ -171,7 +171,7 @@ def mask_warnings(
             doubt = f"overlaps the heart found in the scan by only {math.floor(100 * agreement)}% (Dice)"
         for axis, direction in enumerate(("upside down", "front to back", "left to right")):
             mirrored_agreement = _dice_of(np.flip(mask_voxels, axis), heart_voxels)
-            if mirrored_agreement > max(agreement + LESS_THAN_MIRRORED, LEAST_AGREEMENT_OF_OUTLINES):
+            if mirrored_agreement > max(agreement + LESS_THAN_MIRRORED, MIN_AGREEMENT_OF_OUTLINES):
                 doubt = f"fits the heart found in the scan better when it is mirrored {direction}"
     if not doubt:
         return ()
@@ -199,7 +199,7 @@ def _decide(scan: CTScan, by_lungs: HeartCandidate, by_network: HeartCandidate, 
     if lungs is None:
         return _without_lungs(scan, heart, by_lungs.failure)
     agreement = _dice(heart.mask, lungs.mask)
-    if agreement < LEAST_AGREEMENT:
+    if agreement < MIN_AGREEMENT:
         reason = (
             f"The heart found by the network {heart.source} and the heart region derived from the lungs overlap by "
             f"only {math.floor(100 * agreement)}% (Dice)."
@@ -241,7 +241,7 @@ def _search_lungs_and_territories(scan: CTScan, model: LoadedModel) -> tuple[Hea
     with ThreadPoolExecutor(2) as threads:
         by_lungs, by_network = threads.map(_candidate, (lambda: heart_region(scan), search))
     lungs, heart = by_lungs.mask, by_network.mask
-    if lungs is not None and (heart is None or _dice(heart, lungs) < LEAST_AGREEMENT):
+    if lungs is not None and (heart is None or _dice(heart, lungs) < MIN_AGREEMENT):
         by_network = _candidate(lambda: search(lungs))
     return by_lungs, by_network
 
@@ -263,7 +263,7 @@ def _with_territories(scan: CTScan, region: HeartRegion, model: LoadedModel) -> 
     heart = None if territories is None else territories.heart_mask(scan.image)
     if region.source == "given":
         region = replace(region, warnings=region.warnings + mask_warnings("heart mask", region.mask, heart))
-    if territories is not None and heart is not None and _dice(heart, region.mask) >= LEAST_AGREEMENT:
+    if territories is not None and heart is not None and _dice(heart, region.mask) >= MIN_AGREEMENT:
         return replace(region, territories=territories, warnings=(*region.warnings, *territories.warnings))
     message = (
         f"The network {model.card.name} found no heart where the heart mask lies, so arteries are suggested from "
@@ -329,7 +329,7 @@ def without_arteries(territories: Territories | None) -> str:
         return ""
     labels = np.bincount(territories.probability.argmax(0).ravel(), minlength=len(TERRITORIES))
     volumes_ml = labels * math.prod(TERRITORY_SPACING_MM) / 1000
-    for name, least_ml in LEAST_TERRITORIES_ML.items():
+    for name, least_ml in MIN_TERRITORIES_ML.items():
         if (volume_ml := volumes_ml[TERRITORIES.index(name)]) < least_ml:
             return f"its territory {name} holds {volume_ml:.0f} ml; {least_ml:.0f} ml or more is usual."
     return ""
@@ -351,7 +351,7 @@ def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
         radius_mm = math.floor(10 * depth_mm) / 10  # never rounded up to what is usual
         return f"the largest sphere inside it has a radius of {radius_mm:g} mm; {HEART_DEPTH_MM:g} mm or more is usual."
     shell = within(heart, LUNG_REACH_MM / GRID_MM) & ~heart
-    lung = voxels_of(coarse) < TISSUE_HU
+    lung = voxels_of(coarse) < LUNG_EDGE_HU
     middle = np.argwhere(heart)[:, 2].mean()
     columns = np.arange(heart.shape[2])
     for side, side_columns in (("right", columns < middle - 20 / GRID_MM), ("left", columns > middle + 20 / GRID_MM)):

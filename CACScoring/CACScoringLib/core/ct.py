@@ -25,7 +25,7 @@ from .warning_codes import ADVICE, SEVERE
 AIR_HU = -1024
 """Padding and everything else below air becomes this value."""
 
-LOWEST_AIR_HU, MOST_CLAMPED = -1200, 0.001
+LOWEST_AIR_HU, MAX_CLAMPED = -1200, 0.001
 """Lowest HU of noise in air, and largest share of voxels below it without a warning; padding is not counted."""
 
 OBLIQUE_WARNING_DEGREES = 3.0
@@ -447,7 +447,7 @@ def _value_warnings(image: sitk.Image) -> list[ScanWarning]:
     warnings = []
     # Padding has the lowest value.
     count = 0 if low >= LOWEST_AIR_HU else int(((values < LOWEST_AIR_HU) & (values > low)).sum())
-    if count > MOST_CLAMPED * values.size:
+    if count > MAX_CLAMPED * values.size:
         message = (
             f"{count} voxels ({count / values.size:.1%}) lie below {LOWEST_AIR_HU} HU, down to {low:g} HU, and are not "
             f"padding of one value. They were set to air ({AIR_HU} HU)."

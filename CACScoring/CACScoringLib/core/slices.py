@@ -18,7 +18,7 @@ BLOCK = 4
 MIN_BLOCKS, MIN_SLICES, MIN_NOISE_HU = 650, 8, 2.0
 """Least blocks of tissue in a slice, slices, and noise from which slices are compared: not in drawings."""
 
-TISSUE_HU, LUNG_HU, MAX_UNEVEN_HU = (-200.0, 250.0), -700.0, 50.0
+SOFT_TISSUE_HU, LUNG_HU, MAX_UNEVEN_HU = (-200.0, 250.0), -700.0, 50.0
 """Range of soft tissue, top of lung and air, and largest difference of the neighbours between which offsets count."""
 
 NOT_AIR_HU, NOT_METAL_HU = -900.0, 1000.0
@@ -44,7 +44,7 @@ Patients: 0.04 and 6.1; cine CT repeats its rows of detectors along k."""
 MIN_FREQUENCY = 0.08
 """Lowest frequency of interpolated noise, 1/voxel; anatomy changes more slowly."""
 
-AIR_HU, THIN_HU, LOWEST_HU, MIN_AIR = (-1050.0, -950.0), -700.0, -1200.0, 0.01
+AIR_RANGE_HU, THIN_HU, LOWEST_HU, MIN_AIR = (-1050.0, -950.0), -700.0, -1200.0, 0.01
 """Range that air reaches in every scan, top of lung, bottom of noise in air, and least share of lung and air from which
 they are judged. Air of patients: −1024 to −1000 HU, lung reaches below −1000."""
 
@@ -135,7 +135,7 @@ def _noise_along(values: np.ndarray) -> np.ndarray | None:
     """Return the mean difference of tissue from its two neighbours along the first axis; None without enough tissue."""
     values = values.astype(np.float32)
     differences = np.abs(values[1:-1] - (values[:-2] + values[2:]) / 2)
-    tissue = (values[1:-1] > TISSUE_HU[0]) & (values[1:-1] < TISSUE_HU[1]) & (differences < 150)
+    tissue = (values[1:-1] > SOFT_TISSUE_HU[0]) & (values[1:-1] < SOFT_TISSUE_HU[1]) & (differences < 150)
     counts = tissue.sum((1, 2))
     places = np.flatnonzero(counts >= MIN_BLOCKS)
     if places.size < 24:
@@ -174,7 +174,7 @@ class _Blocks:
             return None
         pixels = np.stack([hu[:, :: stride[0], n : width : stride[1]] for n in range(BLOCK)]).astype(np.float32)
         mean = pixels.mean(0)
-        tissue = (mean > TISSUE_HU[0]) & (mean < TISSUE_HU[1])
+        tissue = (mean > SOFT_TISSUE_HU[0]) & (mean < SOFT_TISSUE_HU[1])
         noise = _medians(np.abs(pixels[1] - pixels[0]), tissue)
         if not np.isfinite(noise).sum() >= MIN_SLICES or not np.nanmedian(noise) >= MIN_NOISE_HU:
             return None
@@ -269,11 +269,11 @@ def air_offset(hu: np.ndarray) -> float:
     thin = values[(values > LOWEST_HU) & (values < THIN_HU)]
     if thin.size < MIN_AIR * values.size:
         return 0.0
-    air = thin[thin < AIR_HU[1]]
+    air = thin[thin < AIR_RANGE_HU[1]]
     if not air.size:
         return float(thin.min()) + 1000
     median = float(np.median(air[air < -980])) if (air < -980).any() else 0.0
-    return median + 1000 if median < AIR_HU[0] else 0.0
+    return median + 1000 if median < AIR_RANGE_HU[0] else 0.0
 
 
 def body_width(hu: np.ndarray) -> float:

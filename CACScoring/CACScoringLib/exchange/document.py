@@ -63,7 +63,7 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
     if where := headline.features_sentence(method):
         page.line_of(f"{where}.")
     page.pictures(largest_pictures(result))
-    if candidates := left_out_candidates(result)[: pictures.MOST_DRAWN]:
+    if candidates := left_out_candidates(result)[: pictures.MAX_DRAWN]:
         count = len(method.left_out.lesions.lesions) if method.left_out else 0
         listed = "" if count == len(candidates) else f", the first {len(candidates)} of {count}"
         with page.unbreakable() as block:

@@ -9,7 +9,7 @@ from datetime import datetime
 from ..core.acquisition import Acquisition
 from .dicom import DicomSlice, first_value
 
-LEAST_MASS_FACTOR, MOST_MASS_FACTOR = 0.3, 2.0
+MIN_MASS_FACTOR, MAX_MASS_FACTOR = 0.3, 2.0
 """Plausible range of a scanner's mass factor, mg/cm³ of hydroxyapatite per HU; 70 to 140 kVp give 0.4 to 1."""
 
 _HEIGHTS_M, _WEIGHTS_KG = (0.4, 2.5), (3.0, 400.0)
@@ -41,7 +41,7 @@ def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
 
     def factors(keyword: str, count: int) -> tuple[float | None, ...]:
         values = first_value(slices, lambda slice_, name: slice_.numbers(name, count), keyword)
-        return values if values and all(LEAST_MASS_FACTOR <= v <= MOST_MASS_FACTOR for v in values) else (None,) * count
+        return values if values and all(MIN_MASS_FACTOR <= v <= MAX_MASS_FACTOR for v in values) else (None,) * count
 
     small, medium, large = factors("CalciumScoringMassFactorDevice", 3)
     series_number = number("SeriesNumber")

@@ -53,7 +53,7 @@ TAGS = [
 ]
 # fmt: on
 
-MOST_INFLATED_BYTES, MOST_INFLATED_TIMES = 2**26, 50
+MAX_INFLATED_BYTES, MAX_INFLATED_TIMES = 2**26, 50
 """Largest content of a deflated file: bytes, or multiple of its size if that is more. A small file of air may inflate
 hundreds of times."""
 
@@ -351,7 +351,7 @@ def _check_inflated(file: BinaryIO, path: Path) -> None:
 def _inflate(file: BinaryIO, kind: int, path: Path) -> Iterator[bytes]:
     """Decompress the remaining bytes of a file, block by block. kind: Window bits of zlib."""
     size = path.stat().st_size
-    limit = max(MOST_INFLATED_BYTES, MOST_INFLATED_TIMES * size)
+    limit = max(MAX_INFLATED_BYTES, MAX_INFLATED_TIMES * size)
     stream, length = zlib.decompressobj(kind), 0
     while not stream.eof and (block := file.read(_BLOCK_BYTES)):
         content = stream.decompress(block)

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from ..core.ct import CTError, UnreadableError
 from ..core.text import abbreviated_list, printable
 
-MOST_UNPACKED_BYTES = 2**34
+MAX_UNPACKED_BYTES = 2**34
 """Largest content of an archive in bytes: 16 GB, several times a cardiac CT of all phases."""
 
 _SYSTEM_FILE = re.compile(r"\._.*|__MACOSX|\.DS_Store|Thumbs\.db|desktop\.ini", re.IGNORECASE)
@@ -137,7 +137,7 @@ def _unpack(archive: Path, folder: str) -> None:
 
 
 def _check_size(archive: Path, size: int) -> None:
-    if size > MOST_UNPACKED_BYTES:
+    if size > MAX_UNPACKED_BYTES:
         raise UnreadableError(f"{archive.name} holds {size:,} bytes. Unpack it, and give one scan of it.")
 
 

@@ -18,10 +18,10 @@ from ..core.ct import NotHounsfieldError, NotVolumeError, ScanWarning, Unreadabl
 from ..core.text import abbreviated_list
 from .dicom import DicomSlice, check_numbers, translate_dicom_errors, value_of
 
-MOST_TRIGGER_SPREAD_MS = 150.0
+MAX_TRIGGER_SPREAD_MS = 150.0
 """Largest spread of trigger times in one phase: 70 % of the cycle at 60 to 75 beats per minute differs by 140 ms."""
 
-MOST_PAUSE_S, MOST_PAUSE_INSIDE_S = 60.0, 3600.0
+MAX_PAUSE_S, MAX_PAUSE_INSIDE_S = 60.0, 3600.0
 """Longest pause between acquisitions of one scan, whose steps follow each other within seconds, and within one
 acquisition, whose images some scanners number so although they were repeated."""
 
@@ -158,7 +158,7 @@ def _mixed_phases(slices: list[DicomSlice]) -> list[ScanWarning]:
     times = [t for t in (s.number("TriggerTime") for s in slices) if t is not None]
     if len(phases) > 1:
         range_text = f"{abbreviated_list(f'{phase:g}' for phase in phases)} % of the cycle"
-    elif not phases and times and max(times) - min(times) > MOST_TRIGGER_SPREAD_MS:
+    elif not phases and times and max(times) - min(times) > MAX_TRIGGER_SPREAD_MS:
         range_text = f"{min(times):g} to {max(times):g} ms after the R wave"
     else:
         return []
@@ -180,9 +180,9 @@ def _several_acquisitions(slices: list[DicomSlice]) -> list[ScanWarning]:
             if number is not None:
                 starts[number] = min(starts.get(number, time), time)
     pauses_s = [_longest_pause_s(starts.values()), _longest_pause_s(times)]
-    if pauses_s[0] > MOST_PAUSE_S:
+    if pauses_s[0] > MAX_PAUSE_S:
         causes.append(f"{len(starts)} acquisitions, begun up to {pauses_s[0] / 60:.0f} minutes after each other")
-    elif pauses_s[1] > MOST_PAUSE_INSIDE_S:
+    elif pauses_s[1] > MAX_PAUSE_INSIDE_S:
         causes.append(f"images acquired up to {pauses_s[1] / 3600:.0f} hours after each other under one number")
     if not causes:
         return []

@@ -22,7 +22,7 @@ from .dicom import DicomSlice, open_dicom, read_bounded, translate_dicom_errors,
 if TYPE_CHECKING:
     import pydicom
 
-MOST_STEP_HU = 30.0
+MAX_STEP_HU = 30.0
 """Largest median difference of soft tissue between neighbouring slices. Patients' chests reach 11 HU with slices up to
 5 mm apart."""
 
@@ -35,7 +35,7 @@ SOFT_TISSUE_HU = -300
 HIGHEST_TISSUE_HU = 3071
 """Top of the 12-bit CT scale; padding values above it are no tissue."""
 
-DENSE_HU, MOST_DENSE = 500, 0.2
+DENSE_HU, MAX_DENSE = 500, 0.2
 """Largest share of voxels above DENSE_HU in a CT; air and lung exceed it in an inverted one."""
 
 _SOFT_TISSUE = 40.0
@@ -236,7 +236,7 @@ def _check_continuous(volume: np.ndarray, slices: Sequence[DicomSlice], rescales
         (slope_below, below), (slope, above) = rescales[k - 1 : k + 1]
         caused_hu = slope * (_SOFT_TISSUE - below) / slope_below + above - _SOFT_TISSUE
         is_caused = abs(caused_hu) >= MIN_RESCALED_HU and abs(excess_hu - caused_hu) < abs(excess_hu)
-        if abs(step_hu) > MOST_STEP_HU or is_caused:
+        if abs(step_hu) > MAX_STEP_HU or is_caused:
             texts = (f"{slices[n].name} (slope {rescales[n][0]:g}, intercept {rescales[n][1]:g})" for n in (k - 1, k))
             raise NotHounsfieldError(
                 f"The rescale of neighbouring slices differs, and with it soft tissue by {step_hu:+.0f} HU: "
@@ -253,7 +253,7 @@ def _check_not_inverted(volume: np.ndarray, slices: Sequence[DicomSlice]) -> Non
     """Raise NotHounsfieldError if values were inverted for MONOCHROME1, which concerns display alone."""
     if any(s.text("PhotometricInterpretation") == "MONOCHROME1" for s in slices):
         share = float((volume > DENSE_HU).mean())
-        if share > MOST_DENSE:
+        if share > MAX_DENSE:
             raise NotHounsfieldError(
                 f"The images are stored inverted (MONOCHROME1): {share:.0%} of the voxels lie above {DENSE_HU} HU. "
                 "Export them as MONOCHROME2."

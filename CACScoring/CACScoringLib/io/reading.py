@@ -40,7 +40,7 @@ MIN_WIDTH_MM, MAX_WIDTH_MM, MEASURED_SLICES, MIN_FIELD_MM = 225.0, 560.0, 8, 180
 """Widths of an adult's chest, 277 to 406 mm in 11 people, with a fifth to spare; slices in which it is measured, and
 least field of view that may show it."""
 
-MOST_LISTED = 20
+MAX_LISTED = 20
 """Largest number of image files that an error lists."""
 
 
@@ -100,7 +100,7 @@ def _read_folder(folder: Path, series: str | None) -> CTScan:
     slices, broken = find_slices(folder) if images else read_slices(folder)
     table = list_series(slices)
     if images and (table or len(images) > 1):
-        lines = (f"  {printable(image.relative_to(folder).as_posix())}" for image in images[:MOST_LISTED])
+        lines = (f"  {printable(image.relative_to(folder).as_posix())}" for image in images[:MAX_LISTED])
         choice = ", or choose a series by its number or UID (--series)" if table else ""
         raise SeriesChoiceError(
             f"The folder holds {'CT series and ' if table else ''}{len(images)} image files. Give the path of one file"

@@ -44,7 +44,7 @@ _GEOMETRY = {
     "PixelSpacing": (2, "valid pixel spacing"),
 }
 
-MOST_LEFT_OUT = 3
+MAX_LEFT_OUT = 3
 """Largest number of images to leave out besides localizers and copies; with more, the right stack is ambiguous."""
 
 MIN_REMAINING_RATIO = 3
@@ -58,7 +58,7 @@ _ACQUISITION_KEYWORDS = ("ImageType", "KVP", "ConvolutionKernel", "SliceThicknes
 def without_strays(slices: Sequence[DicomSlice]) -> tuple[list[DicomSlice], tuple[ScanWarning, ...]]:
     """Leave out images of a series that clearly do not belong to its stack.
 
-    Localizers and copies of a slice are always left out. At most `MOST_LEFT_OUT` further images are left out, and only
+    Localizers and copies of a slice are always left out. At most `MAX_LEFT_OUT` further images are left out, and only
     if the remaining slices are one evenly spaced stack without a gap: images whose size, pixel spacing or orientation
     differs from most, images without a position whose kind differs too (dose sheets), and, among slices of one
     position, those whose acquisition differs from the other slices.
@@ -102,7 +102,7 @@ def _complete_stack(slices: list[DicomSlice]) -> list[DicomSlice]:
     with suppress(CTError):
         stack = _one_slice_per_position(_most_common_plane(slices))
         count = len(slices) - len(stack)
-        if 0 < count <= MOST_LEFT_OUT and len(stack) >= MIN_REMAINING_RATIO * count:
+        if 0 < count <= MAX_LEFT_OUT and len(stack) >= MIN_REMAINING_RATIO * count:
             stack_of(stack)
             return stack
     return slices
@@ -172,7 +172,7 @@ def _one_slice_per_position(slices: list[DicomSlice]) -> list[DicomSlice]:
     order = np.argsort(distances, kind="stable")
     starts = np.flatnonzero(np.diff(distances[order]) > DUPLICATE_TOLERANCE_MM) + 1
     places = [[slices[n] for n in place] for place in np.split(order, starts)]
-    if len(slices) - len(places) > MOST_LEFT_OUT:
+    if len(slices) - len(places) > MAX_LEFT_OUT:
         return slices
     acquisitions = {_header_texts(place[0], _ACQUISITION_KEYWORDS) for place in places if len(place) == 1}
     stack = []

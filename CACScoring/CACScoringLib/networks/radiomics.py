@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-LEAST_SD = 1e-9
+MIN_SD = 1e-9
 
 FAR_SD = 5.0
 """Limit of standardised features, lest a single outlying feature decides."""
@@ -71,7 +71,7 @@ class RadiomicsNet(nn.Module):
         """Features less their mean, by their standard deviation in training, limited to FAR_SD: [B, f]."""
         if x.ndim != 2 or x.shape[1] != len(self.weight):
             raise ValueError(f"Input of shape {tuple(x.shape)} does not hold {len(self.weight)} features.")
-        return ((x - self.mean) / self.sd.clamp(min=LEAST_SD)).clamp(-FAR_SD, FAR_SD)
+        return ((x - self.mean) / self.sd.clamp(min=MIN_SD)).clamp(-FAR_SD, FAR_SD)
 
     def contributions(self, x: torch.Tensor) -> torch.Tensor:
         """Each feature's share of the log-odds, [B, f]."""

@@ -17,7 +17,7 @@ VESSELS = ("LM", "LAD", "LCX", "RCA")
 AGATSTON_PER_HU_MM3 = 0.004
 """Initial Agatston score of 1 mm³ that is 1 HU denser than tissue; trained."""
 
-TISSUE_HU = 60.0
+FIRST_TISSUE_HU = 60.0
 """Initial density of tissue, above which voxels count; trained to depend on the place."""
 
 _TISSUE_STEP_HU = 10.0
@@ -75,7 +75,7 @@ class VoxelSum(nn.Module):
             nn.init.zeros_(parameter)
         with torch.no_grad():
             self.last.get_parameter("bias")[len(VESSELS)] = _OTHER_LOGIT
-        self.tissue = (TISSUE_HU - config.low_hu) / window
+        self.tissue = (FIRST_TISSUE_HU - config.low_hu) / window
         self.tissue_step, self.blunt = _TISSUE_STEP_HU / window, _BLUNT_HU / window
         self.labelled, self.very_bright = _LABELLED_HU / window, (_VERY_BRIGHT_HU - config.low_hu) / window
         self.gain = nn.Parameter(torch.zeros(()))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CERTAIN = 0.9
 """Probability of being coronary calcium, or of not being it, at or above which a lesion is not doubtful."""
 
-LEAST_ROWS = 6
+MIN_ROWS = 6
 AROUND_PIXELS = 300
 """Rows in sight on the smallest screen, and height of the panel's scrolled part that a larger list leaves to the rest.
 A longer list scrolls below its titles."""
@@ -262,7 +262,7 @@ class LesionTable:
     def _fitHeight(self) -> None:
         table, area = self._table, table_widgets.scrollAreaAround(self._table)
         room = 0 if area is None else area.viewport().height - AROUND_PIXELS
-        rows = max(LEAST_ROWS, room // table.verticalHeader().defaultSectionSize)
+        rows = max(MIN_ROWS, room // table.verticalHeader().defaultSectionSize)
         table_widgets.fitHeight(table, min(rows, table.rowCount))
 
     def cleanup(self) -> None:

@@ -18,7 +18,7 @@ from slicer.i18n import tr as _
 from ..core.files import read_json
 from .process import MODULE_FOLDER
 
-LEAST_SLICER = "5.12"
+MIN_SLICER = "5.12"
 """Oldest supported version of 3D Slicer."""
 
 TORCH = "torch>=2.13"
@@ -54,14 +54,14 @@ COHORT_REQUIREMENTS = (*CLINICAL_REQUIREMENTS, "distributed>=2026.1", "pyarrow>=
 
 
 def outdatedSlicer() -> str:
-    """Return the reason why this 3D Slicer is too old, or an empty text. `slicer.packaging` came with LEAST_SLICER."""
+    """Return the reason why this 3D Slicer is too old, or an empty text. `slicer.packaging` came with MIN_SLICER."""
     try:
         importlib.import_module("slicer.packaging")
     except ImportError:
         text = _(
             "CAC needs 3D Slicer {least} or newer; this is {present}. Install the current version from slicer.org."
         )
-        return text.format(least=LEAST_SLICER, present=slicer.app.applicationVersion)
+        return text.format(least=MIN_SLICER, present=slicer.app.applicationVersion)
     return ""
 
 

@@ -10,8 +10,8 @@ from collections.abc import Collection, Sequence
 import qt
 from slicer.i18n import tr as _
 
-_LEAST_LETTERS = 5
-_MOST_LETTERS = 28
+_MIN_LETTERS = 5
+_MAX_LETTERS = 28
 """Widths of a column in letters; longer names are elided."""
 
 
@@ -50,7 +50,7 @@ def prepareColumns(table, titles: Sequence[str], letters: Sequence[int]) -> None
     table.horizontalHeader().setStretchLastSection(True)
     letter = table.fontMetrics().horizontalAdvance("n")
     # Qt stretches the last column, but never below its former width.
-    for column, count in enumerate([*letters, _LEAST_LETTERS]):
+    for column, count in enumerate([*letters, _MIN_LETTERS]):
         table.setColumnWidth(column, count * letter)
 
 
@@ -65,7 +65,7 @@ def fillRow(table, row: int, texts: Sequence[str], numbers: Collection[int] = ()
         hint: Tooltip of the row; None to repeat each cell's text.
     """
     letter = table.fontMetrics().horizontalAdvance("n")
-    width = min(table.fontMetrics().horizontalAdvance(texts[0]) + letter, _MOST_LETTERS * letter)
+    width = min(table.fontMetrics().horizontalAdvance(texts[0]) + letter, _MAX_LETTERS * letter)
     table.setColumnWidth(0, max(width, table.columnWidth(0)))
     for column, text in enumerate(texts):
         item = qt.QTableWidgetItem(text)

@@ -34,7 +34,7 @@ SITE_KEYS = {
 _SITE_ROWS = ("123", "45", "67", "89")
 """Keys of the buttons in each row; rows are short so as not to widen the panel."""
 
-_LEAST_LETTERS = 10
+_MIN_LETTERS = 10
 """Minimum width of a combo box in letters."""
 
 _FAINT_SHARE = 0.65
@@ -162,7 +162,7 @@ def letShrink(widget) -> None:
         section.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Preferred)
     for box in slicer.util.findChildren(widget, className="QComboBox"):
         box.setSizeAdjustPolicy(qt.QComboBox.AdjustToMinimumContentsLengthWithIcon)
-        box.setMinimumContentsLength(_LEAST_LETTERS)
+        box.setMinimumContentsLength(_MIN_LETTERS)
 
 
 def fitPages(pages) -> None:

@@ -28,7 +28,7 @@ LIMIT = 1.0
 METAL = "metal among the arteries"
 """Cause that has no range (`Familiarity.flag`)."""
 
-LEAST_SCANS = 20
+MIN_SCANS = 20
 """Least number of calibration scans from which a range follows."""
 
 Facts = Mapping[str, float | str | None]
@@ -124,7 +124,7 @@ class CalibrationRange:
         ranges = {}
         for name, fact in FACTS.items():
             values = [float(value) for facts in scans if (value := facts.get(name)) is not None]
-            if len(values) >= LEAST_SCANS:
+            if len(values) >= MIN_SCANS:
                 low, first, third, high = np.percentile(values, (1, 25, 75, 99), method="nearest").tolist()
                 ranges[name] = (low, high, max(third - first, fact.least_width))
         return cls(ranges)

@@ -37,13 +37,13 @@ STEP_PER_MM = 0.025
 HIGHEST_PER_MM = 0.7
 """Step and end of the curve, beyond which there is little but noise."""
 
-LEAST_NYQUIST_PER_MM = 0.45
+MIN_NYQUIST_PER_MM = 0.45
 """Larger pixels (1.1 mm) do not show how sharp the kernel was."""
 
 BODY_WINDOW_MM = 60.0
 NOISE_WINDOW_MM = 20.0
-MOST_SLICES = 12
-LEAST_WINDOWS = 24
+MAX_SLICES = 12
+MIN_WINDOWS = 24
 """Least number of windows of either kind."""
 
 BODY_HU = (-1000.0, 400.0)
@@ -52,7 +52,7 @@ BODY_HU = (-1000.0, 400.0)
 BODY_MEAN_HU = -800.0
 """Windows with a lower mean are mostly air."""
 
-TISSUE_HU = (-10.0, 90.0)
+NOISE_TISSUE_HU = (-10.0, 90.0)
 """Mean of the windows in which noise is measured: muscle, blood and liver."""
 
 PURE_NOISE = 0.3
@@ -292,10 +292,10 @@ def measured_sharpness(scan: CTScan) -> Sharpness | None:
     """Measure the MTF of a scan in the slice; None if its pixels are too large, or it shows too little."""
     spacing = scan.image.GetSpacing()[:2]
     highest = min(HIGHEST_PER_MM, 0.95 * 0.5 / max(spacing))
-    if 0.5 / max(spacing) < LEAST_NYQUIST_PER_MM:
+    if 0.5 / max(spacing) < MIN_NYQUIST_PER_MM:
         return None
     frequency = np.arange(STEP_PER_MM, highest, STEP_PER_MM)
-    slices = np.unique(np.linspace(0, len(scan.hu) - 1, min(MOST_SLICES, len(scan.hu))).round().astype(int))
+    slices = np.unique(np.linspace(0, len(scan.hu) - 1, min(MAX_SLICES, len(scan.hu))).round().astype(int))
     body = _body_power(scan.hu, slices, spacing, frequency)
     noise = _noise_power(scan.hu, slices, spacing, frequency)
     if body is None or noise is None:
@@ -335,7 +335,7 @@ def _body_power(
         shows_body = mean.reshape(-1) > BODY_MEAN_HU
         count += int(shows_body.sum())
         total = total + _power(windows[shows_body] - mean[shows_body], spacing).sum(0)
-    return None if count < LEAST_WINDOWS else _radial(total[None] / count, shape, spacing, frequency)[0]
+    return None if count < MIN_WINDOWS else _radial(total[None] / count, shape, spacing, frequency)[0]
 
 
 def _noise_power(
@@ -345,9 +345,9 @@ def _noise_power(
     tissue_windows = []
     for windows in _windows(hu, slices, spacing, NOISE_WINDOW_MM):
         mean = windows.mean((1, 2))
-        tissue_windows.append(windows[(mean > TISSUE_HU[0]) & (mean < TISSUE_HU[1])])
+        tissue_windows.append(windows[(mean > NOISE_TISSUE_HU[0]) & (mean < NOISE_TISSUE_HU[1])])
     windows = np.concatenate(tissue_windows) if tissue_windows else np.zeros((0, 1, 1), np.float32)
-    if len(windows) < LEAST_WINDOWS:
+    if len(windows) < MIN_WINDOWS:
         return None
     windows = _detrended(windows)
     power = _radial(_power(windows, spacing), windows.shape[1:], spacing, frequency)

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..anatomy.chest import GRID_MM, OUTSIDE_AIR_HU, TISSUE_HU, on_working_grid, voxels
+from ..anatomy.chest import GRID_MM, LUNG_EDGE_HU, OUTSIDE_AIR_HU, on_working_grid, voxels
 from ..core.ct import CTScan, OrientationError, ScanWarning
 from ..core.grid import Grid
 from ..core.voxels import voxels_of
@@ -19,7 +19,7 @@ from ..core.voxels import voxels_of
 THRESHOLD_HU = 130.0
 """Bone lies above."""
 
-MIN_HEART_ML = 100.0
+MIN_MASK_ML = 100.0
 """A smaller mask has no direction."""
 
 SPINE_CM2 = 8.0
@@ -79,7 +79,7 @@ def _contradictions(hu: np.ndarray, heart: np.ndarray) -> tuple[list[str], list[
 
     hu: The scan on the working grid, [k, j, i]. heart: Mask on it, bool. Returns as `_judge`.
     """
-    if heart.sum() * GRID_MM**3 / 1000 < MIN_HEART_ML:
+    if heart.sum() * GRID_MM**3 / 1000 < MIN_MASK_ML:
         return [], []
     places = np.argwhere(heart)
     centre = places.mean(0)
@@ -180,13 +180,13 @@ def _aorta_left(hu: np.ndarray, spine: float, front: int) -> float | None:
     mirrored = 2 * round(spine) - outer, 2 * round(spine) - inner
     if mirrored[0] < 0 or outer > hu.shape[2]:
         return None
-    tissue = hu[:, max(0, front - voxels(15)) : front + voxels(21)] > TISSUE_HU
+    tissue = hu[:, max(0, front - voxels(15)) : front + voxels(21)] > LUNG_EDGE_HU
     return float(tissue[:, :, inner:outer].mean() - tissue[:, :, slice(*mirrored)].mean())
 
 
 def _lung_balance(hu: np.ndarray, spine: int) -> float | None:
     """Return the lung on the narrower side of the spine per lung on the other; None without lung."""
-    lung = ((hu > OUTSIDE_AIR_HU) & (hu < TISSUE_HU)).sum((0, 1))
+    lung = ((hu > OUTSIDE_AIR_HU) & (hu < LUNG_EDGE_HU)).sum((0, 1))
     reach = min(spine, len(lung) - spine - 1)  # as far as both sides are in view
     sides = lung[spine - reach : spine].sum(), lung[spine + 1 : spine + 1 + reach].sum()
     return float(min(sides) / max(sides)) if max(sides) else None
@@ -199,7 +199,7 @@ def _lung_above(hu: np.ndarray, centre: np.ndarray) -> float | None:
     box = slice(max(0, j - voxels(60)), j + voxels(75)), slice(max(0, i - voxels(90)), i + voxels(75))
     surroundings_hu = hu[(slice(first, k + voxels(66)), *box)]
     body = surroundings_hu > OUTSIDE_AIR_HU
-    share = (body & (surroundings_hu < TISSUE_HU)).sum((1, 2)) / np.maximum(1, body.sum((1, 2)))
+    share = (body & (surroundings_hu < LUNG_EDGE_HU)).sum((1, 2)) / np.maximum(1, body.sum((1, 2)))
     above, below = share[k - first + voxels(24) :], share[: max(0, k - first - voxels(24))]
     if min(len(above), len(below)) < voxels(15):
         return None

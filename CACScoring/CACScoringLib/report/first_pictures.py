@@ -27,7 +27,7 @@ from .pictures import (
 if TYPE_CHECKING:
     from ..results import ScoreResult
 
-MOST_LARGEST = 4
+MAX_LARGEST = 4
 """Number of lesions pictured on the first screen of a report."""
 
 PART_MM, MAX_PARTS, COLUMNS = 12.0, 8, 4
@@ -46,7 +46,7 @@ def largest_pictures(result: ScoreResult) -> list[Picture]:
     """
     method = result.methods["threshold"]
     sums = {lesion.id: lesion_agatston(result, lesion) for lesion in method.lesions.lesions}
-    largest = sorted(method.lesions.lesions, key=lambda lesion: -sums[lesion.id])[:MOST_LARGEST]
+    largest = sorted(method.lesions.lesions, key=lambda lesion: -sums[lesion.id])[:MAX_LARGEST]
     if not largest:
         places = course_pictures(result) or plane_pictures(result)
         return [*places, (*left_out_pictures(result, 1), *overview_pictures(result, method))[0]]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..scoring.methods import Categories
     from ..scoring.scores import Score
 
-_LEAST_NAMED = 0.1
+_MIN_NAMED = 0.1
 """Probability from which a category is named beside the likeliest."""
 
 _BY_STATUS = ("automatic", "lesions-automatic", "lesions-given", "unreviewed", "reviewed-empty")
@@ -217,7 +217,7 @@ def category_text(method: MethodResult) -> str:
     if method.probabilities_withheld:
         return f"category probabilities are withheld from a score of {CATEGORISED_BELOW:.0f}"
     likely = sorted(method.category_probabilities.items(), key=lambda item: -item[1])
-    named = [item for n, item in enumerate(likely) if n == 0 or item[1] >= _LEAST_NAMED]
+    named = [item for n, item in enumerate(likely) if n == 0 or item[1] >= _MIN_NAMED]
     percents = [(name.replace("-", "–"), f"{100 * min(max(p, 0.01), 0.99):.0f}") for name, p in named]
     if percents and not method.total.lesions:
         counts = [f"{percent} have {'no calcium' if name == '0' else name}" for name, percent in percents]

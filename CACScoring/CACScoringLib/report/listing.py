@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..scoring.arteries import ArterySuggestion
     from ..scoring.methods import MethodResult
 
-MOST_LISTED = 50
+MAX_LISTED = 50
 """Unreviewed candidates listed one by one, those that are largest and most probably coronary first. A patient has some
 dozen; more are noise, and the report would take many megabytes."""
 
@@ -64,11 +64,11 @@ def left_out_candidates(result: ScoreResult) -> list[LeftOutCandidate]:
 def listed_lesions(method: MethodResult, slice_spacing_mm: float) -> tuple[Lesion, ...]:
     """Return the lesions that a report lists one by one, in their order.
 
-    All reviewed lesions, else at most MOST_LISTED: those with the highest Agatston score times probability of being
+    All reviewed lesions, else at most MAX_LISTED: those with the highest Agatston score times probability of being
     coronary.
     """
     lesions = method.lesions.lesions
-    if method.reviewed or len(lesions) <= MOST_LISTED:
+    if method.reviewed or len(lesions) <= MAX_LISTED:
         return lesions
 
     def weight(lesion: Lesion) -> float:
@@ -76,7 +76,7 @@ def listed_lesions(method: MethodResult, slice_spacing_mm: float) -> tuple[Lesio
         agatston = sum(component_agatston(c, slice_spacing_mm, method.rules) for c in lesion.components)
         return agatston * (1 if suggestion is None else 1 - suggestion.not_coronary_probability)
 
-    ids = {lesion.id for lesion in sorted(lesions, key=weight, reverse=True)[:MOST_LISTED]}
+    ids = {lesion.id for lesion in sorted(lesions, key=weight, reverse=True)[:MAX_LISTED]}
     return tuple(lesion for lesion in lesions if lesion.id in ids)
 
 

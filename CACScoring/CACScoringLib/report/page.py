@@ -23,7 +23,7 @@ from ..whole_scan.estimates import TITLES, agreements, prediction_of
 from . import headline, pictures
 from .first_pictures import largest_pictures
 from .listing import (
-    MOST_LISTED,
+    MAX_LISTED,
     at_most_99_percent,
     is_doubtful,
     left_out_candidates,
@@ -158,7 +158,7 @@ def _stenosis(elsewhere: NonCoronaryResult, sex: str | None) -> list[Row]:
 def _left_out(result: ScoreResult) -> list[Row]:
     """Rows of the listed candidates that an automatic score leaves out."""
     rows: list[Row] = []
-    for candidate in left_out_candidates(result)[:MOST_LISTED]:
+    for candidate in left_out_candidates(result)[:MAX_LISTED]:
         lesion = candidate.lesion
         place = place_of(result, max(lesion.components, key=lambda c: c.area_mm2).slice_index)
         points, artery = f"{candidate.agatston:.1f}", candidate.suggestion.artery.key

@@ -217,10 +217,10 @@ def as_jpeg(picture: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-MOST_DRAWN = 10
+MAX_DRAWN = 10
 """Slices drawn, those with the highest sums first; a picture of a noisy slice takes 0.1 MB."""
 
-MOST_NAMED = 6
+MAX_NAMED = 6
 """Lesions of a slice that its caption names."""
 
 
@@ -275,13 +275,13 @@ def method_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
     numbers = {lesion.id: number_of(method, lesion) for lesion in listed}
     if len(listed) < len(lesions.lesions):
         largest = Counter(max(x.components, key=lambda c: c.area_mm2 * c.weight).slice_index for x in listed)
-        slices = {k for k, _ in largest.most_common(MOST_DRAWN)}
+        slices = {k for k, _ in largest.most_common(MAX_DRAWN)}
     else:
         slices = {k for lesion in listed for k in lesion.slice_indices}
     drawn = []
     for k in sorted(slices, reverse=True):
         count = sum(c.slice_index == k for lesion in lesions.lesions for c in lesion.components)
-        entries = [(x, c) for x in listed for c in x.components if c.slice_index == k][:MOST_NAMED]
+        entries = [(x, c) for x in listed for c in x.components if c.slice_index == k][:MAX_NAMED]
         names = ", ".join(f"{numbers[x.id]} {lesion_name(method, x)} {c.peak_hu:.0f} HU" for x, c in entries)
         more = f" and {count - len(entries)} more" if count > len(entries) else ""
         jpeg = slice_picture(scan, heart, lesions, k, numbers, result.territories, box)
@@ -289,7 +289,7 @@ def method_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
     return drawn
 
 
-def left_out_pictures(result: ScoreResult, count: int = MOST_DRAWN) -> list[Picture]:
+def left_out_pictures(result: ScoreResult, count: int = MAX_DRAWN) -> list[Picture]:
     """The first candidates left out, each with an arrow in the slice with most of it, and the reason.
 
     count: Number of pictures.

@@ -11,7 +11,7 @@ from .pictures import SITE_COLOURS
 WIDTH, ROW_HEIGHT = 460, 34
 _X_MIN, _X_MAX = 34.0, 452.0
 _MIDDLE, _VESSEL_HEIGHT = 20.0, 5.0
-_LEAST_WIDTH, _NUMBER_WIDTH = 3.0, 11.0
+_MIN_WIDTH, _NUMBER_WIDTH = 3.0, 11.0
 _TICK_MM = 20
 
 
@@ -61,7 +61,7 @@ def _strip(
         start_mm, end_mm = _ends_mm(place)
         x, end = _X_MIN + scale * start_mm, _X_MIN + scale * end_mm
         title = f"Lesion {lesion.id}: {place.ostium_mm:.0f} mm from the ostium, {place.length_mm:.0f} mm long"
-        box = _box(x, max(end, x + _LEAST_WIDTH), middle, 5 + 3 * place.mean_weight, colour, ' stroke="#12283d"')
+        box = _box(x, max(end, x + _MIN_WIDTH), middle, 5 + 3 * place.mean_weight, colour, ' stroke="#12283d"')
         parts.append(f"<g><title>{title}</title>{box}</g>")
         if (centre := (x + end) / 2) >= numbered_to:
             numbered_to = centre + _NUMBER_WIDTH

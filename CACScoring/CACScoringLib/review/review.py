@@ -32,7 +32,7 @@ from ..scoring.uncertainty import ScanErrors
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
 
-MOST_IDS = np.iinfo(np.uint16).max
+MAX_IDS = np.iinfo(np.uint16).max
 
 
 @dataclass(frozen=True)
@@ -322,7 +322,7 @@ class Review:
         key = _key(lesion)
         if key not in self._ids:
             self._highest_id += 1
-            if self._highest_id > MOST_IDS:
+            if self._highest_id > MAX_IDS:
                 raise CTError(f"{self._highest_id} separate lesions: this is noise, not calcium.")
             self._ids[key] = self._highest_id
         return self._ids[key]

@@ -30,7 +30,7 @@ from .export import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, Reviewed, export_r
 from .review import Difference, Review
 from .state import Change, ReviewState, reviews_of
 
-MOST_UNDO_STEPS = 100
+MAX_UNDO_STEPS = 100
 
 
 class ScanReview:
@@ -90,7 +90,7 @@ class ScanReview:
         change = self._take_in()
         has_new_outline = self._outline not in ((), self._state.pericardium_signature())
         if change:
-            self._undo = [*self._undo, change][-MOST_UNDO_STEPS:]
+            self._undo = [*self._undo, change][-MAX_UNDO_STEPS:]
             self._redo.clear()
             self._record("edit", change)
         return bool(change) or has_new_outline or problems != self.problems
@@ -346,7 +346,7 @@ class ScanReview:
                 self._redo.append(self._undo.pop())
             else:
                 self._redo = [] if kind == "edit" else self._redo[:-1]
-                self._undo = [*self._undo, change][-MOST_UNDO_STEPS:]
+                self._undo = [*self._undo, change][-MAX_UNDO_STEPS:]
             self._write(change, backward=kind == "undo")
         self._take_in()
 

@@ -66,8 +66,8 @@ NOISE_CANDIDATES = 20
 """Candidates of noise that a reader would still reject singly."""
 
 _TISSUE_HU = 45.0
-_LARGEST_MM3, _LEAST_MM3 = 20000.0, 50.0
-_CELL_MM, _BIN_MM, _LEAST_BINS = 2.0, 4.0, 5
+_LARGEST_MM3, _MIN_MM3 = 20000.0, 50.0
+_CELL_MM, _BIN_MM, _MIN_BINS = 2.0, 4.0, 5
 _AROUND = np.ones((3, 3, 3), bool)
 _MIDDLE = 13  # of the 27 voxels around one
 
@@ -219,7 +219,7 @@ def metal_kinds(candidates: np.ndarray, scan: sitk.Image) -> np.ndarray:
     for level in LINE_LEVELS_HU:
         if not dense.leaves_candidates(level):
             continue
-        for voxels in dense.parts(level, dense.is_candidate, (_LEAST_MM3 / mm.prod(), _LARGEST_MM3 / mm.prod())):
+        for voxels in dense.parts(level, dense.is_candidate, (_MIN_MM3 / mm.prod(), _LARGEST_MM3 / mm.prod())):
             path = dense.course(voxels, mm)
             if path.is_line and path.outside_mm >= LINE_OUTSIDE_MM:
                 kinds[voxels] = MetalKind.LINE
@@ -311,7 +311,7 @@ def course(voxels: np.ndarray, hu: np.ndarray, at: np.ndarray, mm: np.ndarray) -
     part = np.minimum((along / length * bins).astype(int), bins - 1)
     outside = np.bincount(part, ~at, bins) / np.maximum(np.bincount(part, minlength=bins), 1)
     line = np.bincount(part, np.maximum(hu - _TISSUE_HU, 0.0), bins)[1:-1]
-    uneven = float(line.std() / line.mean()) if bins >= _LEAST_BINS else math.inf
+    uneven = float(line.std() / line.mean()) if bins >= _MIN_BINS else math.inf
     return Course(length, len(voxels) * float(mm.prod()) / length, float(outside.mean()) * length, uneven)
 
 

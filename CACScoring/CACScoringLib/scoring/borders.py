@@ -34,7 +34,7 @@ ARTERY_PROBABILITY = 0.7
 """Probability by its looks from which a part becomes a candidate of an artery. Chosen on 138 scans of digital patients,
 where 9 lesions outside the arteries above it were coronary and 3 were not."""
 
-MOST_PARTS = 100
+MAX_PARTS = 100
 """Most parts shown to the network, the largest of a scan: two real scans have 12 and 22, a very noisy one 3318."""
 
 ARTERY_KINDS = [LESION_KINDS.index(artery.key) for artery in MAIN_ARTERIES]
@@ -85,7 +85,7 @@ def sites_by_looks(sites: np.ndarray, scan: CTScan, territories: Territories, ne
 
 
 def border_parts(sites: np.ndarray, scan: CTScan, territories: Territories) -> BorderParts:
-    """Divide the lesions outside the arteries that an artery may reach; only the largest parts are kept (MOST_PARTS).
+    """Divide the lesions outside the arteries that an artery may reach; only the largest parts are kept (MAX_PARTS).
 
     Args:
         sites: `Site` of dense voxels, else 0, uint8 [k, j, i].
@@ -105,7 +105,7 @@ def border_parts(sites: np.ndarray, scan: CTScan, territories: Territories) -> B
     part = _parts(flat, lesion, scan)
     sizes = np.bincount(part)
     numbers = np.flatnonzero(sizes * math.prod(scan.image.GetSpacing()) >= SLIVER_MM3)
-    numbers = np.sort(numbers[np.argsort(-sizes[numbers], kind="stable")[:MOST_PARTS]])
+    numbers = np.sort(numbers[np.argsort(-sizes[numbers], kind="stable")[:MAX_PARTS]])
     number_of_part = np.zeros(len(sizes), np.uint16)
     number_of_part[numbers] = np.arange(1, len(numbers) + 1)
     id_map.reshape(-1)[flat] = number_of_part[part]

@@ -28,7 +28,7 @@ from .arteries import ArterySuggestion
 from .borders import sites_by_looks
 from .lesion_network import CORONARY_KINDS, lesion_kinds
 from .lesions import Lesion, LesionSet
-from .noise_specks import LEAST_EXPECTED, NoiseSpecks
+from .noise_specks import MIN_EXPECTED, NoiseSpecks
 from .sites import suggested_arteries
 
 REASONS = {
@@ -76,7 +76,7 @@ stents in 6 of 8 with stents, and calcium in 4 of 26 others with calcium."""
 
 INTERCEPT = "intercept"
 UNKNOWN_NOISE_HU = 15.0
-_LEAST_PROBABILITY = 1e-3
+_MIN_PROBABILITY = 1e-3
 
 
 @dataclass(frozen=True)
@@ -372,7 +372,7 @@ def candidate_features(
         Values by name, float64 [n].
     """
     looks = [0.5] * len(candidates.lesions) if kinds is None else kinds[:, CORONARY_KINDS].sum(axis=1).tolist()
-    rarest = np.full(len(candidates.lesions), -math.log(LEAST_EXPECTED))
+    rarest = np.full(len(candidates.lesions), -math.log(MIN_EXPECTED))
     return {
         "log_rarity": rarest if specks is None else specks.rarity(candidates),
         "place_logit": np.array([-_logit(suggestion.not_coronary_probability) for suggestion in suggestions], float),
@@ -431,5 +431,5 @@ def coronary_probabilities(features: Mapping[str, np.ndarray], weights: Mapping[
 
 
 def _logit(probability: float) -> float:
-    p = min(max(probability, _LEAST_PROBABILITY), 1 - _LEAST_PROBABILITY)
+    p = min(max(probability, _MIN_PROBABILITY), 1 - _MIN_PROBABILITY)
     return math.log(p / (1 - p))

@@ -21,13 +21,13 @@ from ..core.labels import MAIN_ARTERIES, Artery, Site
 from ..record.features import ArteryFeatures, DensityFeatures, Features, LesionFeatures
 from .lesions import Lesion
 from .mass import CalciumMass
-from .methods import MOST_MEASURED, MethodResult
+from .methods import MAX_MEASURED, MethodResult
 
 DENSITY_BOUNDS_HU = (130, 200, 300, 400, 1000)
 """Lower bounds of the density classes; the first four are those of the Agatston weights."""
 _CLASSES = tuple(name for name in DensityFeatures.__dataclass_fields__ if name.startswith("volume_"))
 
-LEAST_KNOWN = 0.9
+MIN_KNOWN = 0.9
 """Share of a mass whose places have to be known."""
 
 _SURFACE_POWER = 1.6075
@@ -39,7 +39,7 @@ def with_features(
 ) -> dict[str, MethodResult]:
     """Measure the features of the lesions of each method.
 
-    Methods of more than MOST_MEASURED lesions, which are mostly noise, get none.
+    Methods of more than MAX_MEASURED lesions, which are mostly noise, get none.
 
     Args:
         methods: Results by method.
@@ -50,7 +50,7 @@ def with_features(
     hu, spacing_mm = scan.hu, np.array(scan.image.GetSpacing()[::-1])
     return {
         name: replace(method, features=_features(method, hu, spacing_mm, courses))
-        if len(method.lesions.lesions) <= MOST_MEASURED
+        if len(method.lesions.lesions) <= MAX_MEASURED
         else method
         for name, method in methods.items()
     }
@@ -79,10 +79,10 @@ class _Voxels:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
     def proximal_share(self) -> float | None:
-        """Return the share of the mass in proximal thirds; None if the places of less than LEAST_KNOWN are known."""
+        """Return the share of the mass in proximal thirds; None if the places of less than MIN_KNOWN are known."""
         is_known = ~np.isnan(self.is_proximal)
         known = self.mass[is_known].sum()
-        if known < LEAST_KNOWN * self.mass.sum() or not known:
+        if known < MIN_KNOWN * self.mass.sum() or not known:
             return None
         return float(self.is_proximal[is_known] @ self.mass[is_known] / known)
 
@@ -161,7 +161,7 @@ def _masses(method: MethodResult) -> dict[int, float]:
 
 def _lesion(lesion: Lesion, voxels: _Voxels, nearest_mm: float | None, spacing_mm: np.ndarray) -> LesionFeatures:
     ostium_mm = voxels.ostium_mm[~np.isnan(voxels.ostium_mm)]
-    is_known = len(ostium_mm) >= LEAST_KNOWN * len(voxels.hu)
+    is_known = len(ostium_mm) >= MIN_KNOWN * len(voxels.hu)
     voxel_mm3 = math.prod(spacing_mm.tolist())
     return LesionFeatures(
         **_density([lesion], voxels, voxel_mm3),

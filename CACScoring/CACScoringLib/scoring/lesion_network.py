@@ -28,7 +28,7 @@ WINDOWS_HU = ((-150.0, 350.0), (-150.0, 1500.0))
 BATCH_SIZE = 16
 """Patches that a GPU judges at once."""
 
-MOST_HELD = 64
+MAX_HELD = 64
 """Patches held in memory at once, 2 MB each: a noisy scan has thousands."""
 
 CORONARY_KINDS = [LESION_KINDS.index(kind) for kind in ("LM", "LAD", "LCX", "RCA", "stent")]
@@ -175,6 +175,6 @@ def lesion_kinds(
     """
     kinds = [np.zeros((0, len(LESION_KINDS)), np.float32)]
     inputs = map(network_input, lesion_patches(id_map, ids, scan, territories))
-    while held := list(islice(inputs, MOST_HELD)):
+    while held := list(islice(inputs, MAX_HELD)):
         kinds.append(predict(model.network, np.stack(held), BATCH_SIZE)[0])
     return np.concatenate(kinds)

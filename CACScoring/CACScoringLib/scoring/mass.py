@@ -30,7 +30,7 @@ inserts: a wider region holds more of faint and moving calcium, but also more of
 NOT_TISSUE_HU = -300.0
 """Voxels below are lung or air: no background, and in a region no calcium."""
 
-LEAST_RING = 20
+MIN_RING = 20
 """Voxels of a ring from which a background follows."""
 
 _PLACES = tuple(
@@ -40,7 +40,7 @@ _PLACES = tuple(
 )
 """Places (row, column) where a region is measured again for the standard error, in widths of the region."""
 
-_LEAST_PLACES = 5
+_MIN_PLACES = 5
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class _Sums:
             background = _ring_mean(hu[area.ring & free & tissue])
             if background is not None:
                 excesses.append(float(hu[area.region].sum(dtype=np.float64) - background * area.region.sum()))
-        if len(excesses) < _LEAST_PLACES:
+        if len(excesses) < _MIN_PLACES:
             return None
         # The median, because some places hold a boundary of organs, or calcium outside lesions.
         noise = 1.4826 * float(np.median(np.abs(excesses)))
@@ -198,7 +198,7 @@ class _Sums:
     def _ring_error(self, area: _Area) -> float | None:
         """Return the standard error of the ring's mean by its eighths, HU, as tissue is uneven; None without a ring."""
         hu = self.hu[area.box][area.ring]
-        if hu.size < LEAST_RING:
+        if hu.size < MIN_RING:
             return None
         usual = _usual(hu)
         _, rows, columns = (axis[usual] for axis in np.nonzero(area.ring))
@@ -211,7 +211,7 @@ class _Sums:
 
 def _ring_mean(hu: np.ndarray) -> float | None:
     """Return the mean of a ring's usual voxels; None for too few."""
-    return float(hu[_usual(hu)].mean()) if hu.size >= LEAST_RING else None
+    return float(hu[_usual(hu)].mean()) if hu.size >= MIN_RING else None
 
 
 def _usual(hu: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ networks' evidence, or not evaluated, so that candidates may be anything dense."
 CATEGORISED_BELOW = 1000.0
 """Automatic scores from here on have no category probabilities: too few calibration patients reach them."""
 
-MOST_MEASURED = 300
+MAX_MEASURED = 300
 """Lesions of a method whose masses without a threshold are measured; a patient has some dozen."""
 
 
@@ -187,7 +187,7 @@ def with_masses(
     """Measure the masses of lesions without a threshold.
 
     Calcium outside the arteries counts for no lesion near it. Lesions that have a mass keep it, so that a review states
-    the masses of the run. Methods of more than MOST_MEASURED lesions, which are mostly noise, get none.
+    the masses of the run. Methods of more than MAX_MEASURED lesions, which are mostly noise, get none.
 
     Args:
         methods: Results by method.
@@ -203,7 +203,7 @@ def with_masses(
     elsewhere = None if non_coronary is None else non_coronary.lesions.id_map > 0
     measured = dict(methods)
     for name, method in methods.items():
-        if len(method.lesions.lesions) <= MOST_MEASURED:
+        if len(method.lesions.lesions) <= MAX_MEASURED:
             is_map = name == "decomposition"
             masses = lesion_masses(scan.hu, scan.image.GetSpacing(), method.lesions, calibration, elsewhere, is_map)
             recorded = {n: mass for n, mass in (method.masses or {}).items() if mass.integrated_mass_mg is not None}

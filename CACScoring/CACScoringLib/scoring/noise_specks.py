@@ -15,7 +15,7 @@ from ..anatomy.territories import Territories
 from ..core.labels import TERRITORIES, NonCoronary
 from .lesions import LesionSet
 
-LEAST_EXPECTED = 0.05
+MIN_EXPECTED = 0.05
 """Least expected number of specks: a scan cannot tell fewer from none."""
 
 _MUSCLE = TERRITORIES.index("other")
@@ -59,11 +59,11 @@ class NoiseSpecks:
             lesions: Lesions of arteries.
 
         Returns:
-            float [n], from −ln of the specks' number to −ln(LEAST_EXPECTED).
+            float [n], from −ln of the specks' number to −ln(MIN_EXPECTED).
         """
         counts = [
             np.count_nonzero((self.voxels >= lesion.voxels) & (self.peaks_hu >= lesion.peak_hu))
             * self.shares[lesion.artery]
             for lesion in lesions.lesions
         ]
-        return -np.log(np.maximum(np.array(counts, float), LEAST_EXPECTED))
+        return -np.log(np.maximum(np.array(counts, float), MIN_EXPECTED))

@@ -53,7 +53,7 @@ PSEUDO_FEATURE, PSEUDO_AGATSTON = "candidate_solid_log_agatston", 0.0
 FAR_RANGES = 0.5
 """Distance outside the training range, as a share of it, from which a feature is unlike training."""
 
-MOST_CONTRIBUTIONS = 8
+MAX_CONTRIBUTIONS = 8
 
 
 def radiomic_features(scan: CTScan, region: HeartRegion, config: RadiomicsConfig | None = None) -> dict[str, float]:
@@ -117,7 +117,7 @@ def radiomics_estimate(
         shares = network.contributions(x)[0].float().cpu().numpy()
         probability = float(torch.sigmoid(network(x).double())[0, 0])
         lowest, highest = (b.float().cpu().numpy() for b in (network.lowest, network.highest))
-    order = np.argsort(-np.abs(shares))[:MOST_CONTRIBUTIONS]
+    order = np.argsort(-np.abs(shares))[:MAX_CONTRIBUTIONS]
     contributions = {config.features[n]: float(shares[n]) for n in order if shares[n] != 0}
     estimate = WholeScanEstimate(
         model.card.network,

@@ -31,10 +31,10 @@ CHECKSUMS = "sha256.json"
 DOWNLOAD_HOST, CONNECT_SECONDS = "idc-open-data.s3.amazonaws.com", 5.0
 """Host of the images, and time in which it has to answer."""
 
-LEAST_IMAGES = 20
+MIN_IMAGES = 20
 """Smallest number of images of a series that may be a chest CT."""
 
-LEAST_RATIO = 1.5
+MIN_RATIO = 1.5
 """Smallest ratio of the thick slices to the thin ones of a pair."""
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
@@ -168,7 +168,7 @@ def chosen_series(series: Sequence[RemoteSeries], count: int) -> list[RemoteSeri
     """
     by_study: dict[tuple[str, str], list[RemoteSeries]] = {}
     for entry in series:
-        if entry.images >= LEAST_IMAGES:
+        if entry.images >= MIN_IMAGES:
             by_study.setdefault((entry.patient, entry.study), []).append(entry)
     has_pairs = any(entry.reconstruction for entry in series)
     by_patient: dict[str, list[RemoteSeries]] = {}
@@ -192,7 +192,7 @@ def _pair(entries: Sequence[RemoteSeries]) -> list[RemoteSeries]:
             by_kernel.setdefault(kernel, []).append((thickness_mm, entry.uid, entry))
     for _, ranked in sorted(by_kernel.items()):
         (thin_mm, _, thin), (thick_mm, _, thick) = min(ranked), max(ranked)
-        if thick_mm >= LEAST_RATIO * thin_mm:
+        if thick_mm >= MIN_RATIO * thin_mm:
             return [thin, thick]
     return []
 

@@ -65,7 +65,7 @@ ROW = np.dtype(
 """A lesion: CT in HU, percent of each voxel that the lesion fills, percent of each territory, share of each of
 LESION_KINDS, and volume."""
 
-MOST_NOISE = 40
+MAX_NOISE = 40
 """Most candidates of noise, and of readings those that are not coronary, kept of one scan."""
 
 STENT_SHARE = 0.3
@@ -370,9 +370,9 @@ def kind_is_known(shares: np.ndarray) -> np.ndarray:
 def _without_much_noise(
     ids: Sequence[int], shares: np.ndarray, generator: np.random.Generator
 ) -> tuple[list[int], np.ndarray]:
-    """Keep MOST_NOISE of the lesions that are noise or not coronary, drawn at random, and all others with shares."""
+    """Keep MAX_NOISE of the lesions that are noise or not coronary, drawn at random, and all others with shares."""
     unnamed = ~kind_is_known(shares) & (shares[:, ARTERIES:].sum(axis=1) > 0)
     noise = np.flatnonzero((shares[:, LESION_KINDS.index("noise")] > 0.9) | unnamed)
-    dropped = {*generator.permutation(noise)[MOST_NOISE:].tolist(), *np.flatnonzero(shares.sum(axis=1) == 0).tolist()}
+    dropped = {*generator.permutation(noise)[MAX_NOISE:].tolist(), *np.flatnonzero(shares.sum(axis=1) == 0).tolist()}
     rows = [n for n in range(len(shares)) if n not in dropped]
     return [ids[n] for n in rows], shares[rows]

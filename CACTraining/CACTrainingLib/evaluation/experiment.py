@@ -34,7 +34,7 @@ MEMORY_EACH_BYTES = 500_000_000
 TRAININGS, PREDICTIONS = "trainings.jsonl", "predictions.csv"
 """Files in the output folder: predictions of each training, a line each; predictions of each patient."""
 
-LEAST_FOLDS = 2
+MIN_FOLDS = 2
 
 SCORE_COLUMNS = ("Patients", "All", *CATEGORY_TITLES)
 """Columns of `score_counts`."""
@@ -63,8 +63,8 @@ class TrainingBudget:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.folds < LEAST_FOLDS:
-            raise StudyError(f"Cross-validation takes {LEAST_FOLDS} folds or more, not {self.folds}.")
+        if self.folds < MIN_FOLDS:
+            raise StudyError(f"Cross-validation takes {MIN_FOLDS} folds or more, not {self.folds}.")
 
 
 def check_known(names: Iterable[str], choices: Iterable[str], kind: str) -> None:

@@ -33,7 +33,7 @@ from .dataset import RadiographSet, check_label
 from .pretrained import load_pretrained
 from .task import RadiographTask, RadiographTraining, locate_hearts, predict_logits
 
-LEAST_PATIENTS = 20
+MIN_PATIENTS = 20
 """Least number of training, and of validation, patients with all factors for a model with factors."""
 
 _MIDDLE, _STEP = np.array([60.0, 0.5, 27.0]), np.array([10.0, 0.5, 5.0])
@@ -53,7 +53,7 @@ def fit_calibration(
     """Fit the card's `calibration`. logits [n, thresholds], scores [n], factors [n, 3]: of the validation patients."""
     calibration: dict[str, dict[str, float] | None] = {}
     complete, complete_train = ~np.isnan(factors).any(1), ~np.isnan(training_factors).any(1)
-    enough = min(complete.sum(), complete_train.sum()) >= LEAST_PATIENTS
+    enough = min(complete.sum(), complete_train.sum()) >= MIN_PATIENTS
     truth, training_truth = above(scores, thresholds), above(training_scores[complete_train], thresholds)
     standard, training_standard = _standard(factors), _standard(training_factors[complete_train])
     for number, threshold in enumerate(thresholds):

@@ -37,9 +37,9 @@ FACTS = (
     "agatston_decomposition",
 )
 """Columns copied into the table of radiographs."""
-LEAST_HEIGHT_MM = 220.0
+MIN_HEIGHT_MM = 220.0
 """Least height in mm of a CT with the lungs of a chest radiograph."""
-MOST_CUT_OFF = 0.1
+MAX_CUT_OFF = 0.1
 BODY_HU = -300.0
 
 _COLUMNS = ("ct", "name", "patient", "series", "heart", "calcium_map", *FACTS)
@@ -201,13 +201,13 @@ def cut_off(image: sitk.Image) -> list[ScanWarning]:
     """Return warnings about parts of the chest missing in a CT of small height or field of view."""
     warnings = []
     height = image.GetSize()[2] * image.GetSpacing()[2]
-    if height < LEAST_HEIGHT_MM:
+    if height < MIN_HEIGHT_MM:
         message = f"The CT is {height:.0f} mm high, less than a chest radiograph: its top or bottom is missing."
         warnings.append(ScanWarning("chest-cut-off", message))
     hu = voxels_of(image)
     sides = [hu[:, :, 0], hu[:, :, -1], hu[:, 0], hu[:, -1]]
     proportion = max(float((side > BODY_HU).mean()) for side in sides)
-    if proportion > MOST_CUT_OFF:
+    if proportion > MAX_CUT_OFF:
         message = f"The body reaches beyond the CT ({100 * proportion:.0f} % of a side): parts are missing."
         warnings.append(ScanWarning("body-cut-off", message))
     return warnings

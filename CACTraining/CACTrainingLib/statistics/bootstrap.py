@@ -19,7 +19,7 @@ from scipy import stats
 
 RESAMPLES = 2000
 LEVEL = 0.95
-LEAST_PATIENTS = 5
+MIN_PATIENTS = 5
 """Fewest patients for an interval; fewer allow too few different resamples."""
 
 
@@ -153,7 +153,7 @@ def estimate(values: np.ndarray, n: int, patients: int) -> Estimate:
     """A statistic's value with its percentile interval (Efron and Tibshirani 1993, chapter 13.3).
 
     Resamples with an undefined statistic are left out. There is no interval if those are more than half, or if there
-    are fewer than LEAST_PATIENTS patients.
+    are fewer than MIN_PATIENTS patients.
 
     Args:
         values: float [1 + resamples]; the first is the sample's value.
@@ -162,7 +162,7 @@ def estimate(values: np.ndarray, n: int, patients: int) -> Estimate:
     """
     value, resampled = float(values[0]), values[1:]
     resampled = resampled[np.isfinite(resampled)]
-    if not math.isfinite(value) or patients < LEAST_PATIENTS or 2 * len(resampled) < len(values) - 1:
+    if not math.isfinite(value) or patients < MIN_PATIENTS or 2 * len(resampled) < len(values) - 1:
         return Estimate(value, math.nan, math.nan, n)
     tail = 50 * (1 - LEVEL)
     low, high = np.percentile(resampled, (tail, 100 - tail))

@@ -17,7 +17,7 @@ from scipy import stats
 
 from .bootstrap import LEVEL, Estimate
 
-MOST_LOG_HAZARD = 10.0
+MAX_LOG_HAZARD = 10.0
 """Absolute log hazard ratio above which a fit did not converge, because a group has no event."""
 
 _CHUNK = 20_000_000
@@ -124,7 +124,7 @@ def hazard_ratios(time: np.ndarray, event: np.ndarray, columns: Mapping[str, np.
     ratios = {}
     for number, name in enumerate(columns):
         log, limits = float(fit.params[number]), ends[number]
-        has_converged = abs(log) < MOST_LOG_HAZARD and (np.abs(limits) < 2 * MOST_LOG_HAZARD).all()
+        has_converged = abs(log) < MAX_LOG_HAZARD and (np.abs(limits) < 2 * MAX_LOG_HAZARD).all()
         value, low, high = (math.exp(v) if has_converged else math.nan for v in (log, *limits))
         ratios[name] = Estimate(value, low, high, n)
     return ratios

@@ -17,9 +17,9 @@ _MEASURES = {
     "Hausdorff distance, mm": ("hausdorff_mm", "15 (11–21)"),
     "Average surface distance, mm": ("surface_mm", "1.6 (1.2–2.2)"),
 }
-LEAST_DICE = 0.8
+MIN_DICE = 0.8
 """Dice below which a heart is listed by name for review."""
-_MOST_NAMED = 10
+_MAX_NAMED = 10
 
 
 def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> tuple[Section, ...]:
@@ -42,12 +42,12 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
         worst = float(table.value.min() if name == "dice" else table.value.max())
         median = Measure(title, lambda weights, _, values: quantile(weights, values, 0.5), table)
         rows.append((title, sample.estimate(median, "heart"), low, high, worst, published))
-    poor = sorted((heart.dice, record.scan) for record, heart in hearts if heart.dice < LEAST_DICE)
-    names = ", ".join(f"{name} ({dice:.2f})" for dice, name in poor[:_MOST_NAMED])
+    poor = sorted((heart.dice, record.scan) for record, heart in hearts if heart.dice < MIN_DICE)
+    names = ", ".join(f"{name} ({dice:.2f})" for dice, name in poor[:_MAX_NAMED])
     text = (
         sample.opening(),
         f"For {count(hearts, 'scan')} of {count(patients, 'patient')}, the heart is known and was found by the "
-        f"network; {len(poor)} have a Dice below {LEAST_DICE}{': ' * bool(poor)}{names}.",
+        f"network; {len(poor)} have a Dice below {MIN_DICE}{': ' * bool(poor)}{names}.",
     )
     note = f"Published: {PAPER}, median (quartiles) of 79 scans."
     columns = ("Measure", "Median", "Lower quartile", "Upper quartile", "Worst", "Published")

@@ -29,7 +29,7 @@ from ..evaluation.page import table_as_csv, write_study
 from ..evaluation.parts import Section, Table, count, heading
 from ..project.project import Project, is_project
 from ..project.training_scan import TrainingScan
-from ..statistics.bootstrap import LEAST_PATIENTS, RESAMPLES
+from ..statistics.bootstrap import MIN_PATIENTS, RESAMPLES
 from .model_measures import EVALUATORS, Evaluator, HeartEvaluator, Rows
 from .scans import ALL_USES, DEFAULT_USE
 from .scoring import named_model
@@ -290,8 +290,8 @@ def _results_section(
         "Intervals and p are by a bootstrap over patients whose resamples all models share, so that differences are "
         f"paired; each is a model minus {labels[0]}. p is not adjusted for the number of measures."
     ]
-    if len(set(patients)) < LEAST_PATIENTS:
-        text.append(f"There are fewer than {LEAST_PATIENTS} patients: too few for intervals, and for any conclusion.")
+    if len(set(patients)) < MIN_PATIENTS:
+        text.append(f"There are fewer than {MIN_PATIENTS} patients: too few for intervals, and for any conclusion.")
     if not all(measure.exists_for(n) for measure in measures for n in comparison.titles):
         text.append("Measures at a threshold are missing for models without one on their card.")
     changes, columns = [], ("Measure", "This model", labels[0], "Difference", "p")

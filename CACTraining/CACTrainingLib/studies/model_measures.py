@@ -32,7 +32,7 @@ from ..statistics.masks import mask_agreement
 from ..statistics.regression import rank_correlation
 from ..statistics.roc import area_under_curve
 from ..training.decomposition_metrics import PIXEL_VOLUME_MM3, REGION_PIXELS
-from .heart import LEAST_DICE
+from .heart import MIN_DICE
 
 
 class NotEvaluatedError(CTError):
@@ -49,7 +49,7 @@ class HeartEvaluator:
     prepared: ClassVar[None] = None
     better: ClassVar[dict[str, str]] = {
         "Dice, mean": "higher",
-        f"Scans with a Dice of at least {LEAST_DICE:g}": "higher",
+        f"Scans with a Dice of at least {MIN_DICE:g}": "higher",
         "Average surface distance, mm, mean": "lower",
         "Hausdorff distance, mm, mean": "lower",
     }
@@ -81,7 +81,7 @@ class HeartEvaluator:
         everywhere = table[~table.scan.isin(missed)]
         rows = (
             table.assign(value=table[overlap]),
-            table.assign(value=table[overlap] >= LEAST_DICE),
+            table.assign(value=table[overlap] >= MIN_DICE),
             everywhere.assign(value=everywhere[surface]),
             everywhere.assign(value=everywhere[farthest]),
         )

@@ -37,7 +37,7 @@ OUTER_FOLDS, INNER_FOLDS = 5, 3
 PENALTIES = (0.001, 0.01, 0.05)
 """Ridge penalties per patient."""
 NEWTON_STEPS = 25
-LEAST_EVENTS = 20
+MIN_EVENTS = 20
 """Fewest patients with, and without, an event."""
 SCORE = "log_agatston"
 """Logarithm of 1 + the Agatston score."""
@@ -86,8 +86,8 @@ def read_outcomes(path: Path, results: Path) -> Outcomes:
     if missing := [name for name in names if name not in scored or not scored[name].text("threshold_agatston")]:
         raise TableError(f"{results} has no score of {missing[0]!r} in {path}. Score it, or remove its line.")
     event = np.array([line.number_in("event", 0, 1, integer=True) or 0 for line in table.lines]) > 0
-    if min(event.sum(), (~event).sum()) < LEAST_EVENTS:
-        raise StudyError(f"{path} has {event.sum()} events in {len(event)} lines; {LEAST_EVENTS} of either are needed.")
+    if min(event.sum(), (~event).sum()) < MIN_EVENTS:
+        raise StudyError(f"{path} has {event.sum()} events in {len(event)} lines; {MIN_EVENTS} of either are needed.")
     years = None
     if "years" in table:
         for line in table.lines:

@@ -32,7 +32,7 @@ from . import accuracy
 from .records import ARTERIES, MG, StudyRecord, pairs_of
 from .sample import AGATSTON, MASS, PAPER, TOTAL, VESSELS, WITH_AGATSTON, WITH_MASS, Sample, pair_table
 
-LEAST_PAIRS = 20
+MIN_PAIRS = 20
 """Fewest pairs for limits of agreement."""
 LEVELS = {AGATSTON: (10.0, 100.0, 400.0), MG: (3.0, 10.0, 30.0), "HU·mm³": (3000.0, 10000.0, 30000.0)}
 """Scores at which limits are listed, for Agatston scores and for masses by unit."""
@@ -112,7 +112,7 @@ def category(agatston: np.ndarray) -> np.ndarray:
 def limits(
     records: Sequence[StudyRecord], method: str, quantity: str, of: str = "total", empirical: bool = True
 ) -> Limits | None:
-    """Limits of agreement of two scans of one patient (`limits_of_agreement`); None for fewer than LEAST_PAIRS pairs.
+    """Limits of agreement of two scans of one patient (`limits_of_agreement`); None for fewer than MIN_PAIRS pairs.
 
     Pairs that are zero in both scans are left out.
 
@@ -130,7 +130,7 @@ def limits(
 
 def _limits(first: np.ndarray, second: np.ndarray, empirical: bool = False) -> Limits | None:
     positive = first + second > 0
-    if positive.sum() < LEAST_PAIRS:
+    if positive.sum() < MIN_PAIRS:
         return None
     return limits_of_agreement(first[positive], second[positive], empirical)
 
@@ -201,7 +201,7 @@ def _limit_table(sample: Sample, quantity: str) -> Table:
 
     rows = pair_table(sample.pairs, quantity)
     rows = rows[(rows.truth > 0) | (rows.value > 0)]
-    rows = rows[rows.groupby("method").scan.transform("size") >= LEAST_PAIRS]
+    rows = rows[rows.groupby("method").scan.transform("size") >= MIN_PAIRS]
 
     def limit_at(level: float, weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         intercept, slope = absolute_difference_fit(weights, first, second)
@@ -222,7 +222,7 @@ def _limit_table(sample: Sample, quantity: str) -> Table:
     methods = WITH_AGATSTON if quantity == AGATSTON else WITH_MASS
     measures = [Measure(name, s, rows, name == "Share within", methods) for name, s in statistics.items()]
     note = (
-        f"Second minus first scan, pairs positive in either, where there are {LEAST_PAIRS} or more. The absolute "
+        f"Second minus first scan, pairs positive in either, where there are {MIN_PAIRS} or more. The absolute "
         "difference is modelled as intercept + slope × mean of both scans; the 95 % limits of agreement are ± "
         f"{LIMIT_FACTOR:.3f} (1.96 √(π/2)) times that, which holds for normal differences (Bland and Altman 1999). "
         "“Share within” is the proportion of pairs that lie within: near 0.95 where the model fits."

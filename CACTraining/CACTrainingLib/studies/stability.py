@@ -41,10 +41,10 @@ SCORES = "scores.csv"
 
 AS_IT_IS, AVERAGED = "as it is", "slices averaged by two"
 
-MOST_COLUMNS = 20
+MAX_COLUMNS = 20
 """Columns, or rows, of air that are cut off or added."""
 
-TISSUE_HU = -300
+BODY_HU = -300
 """Least HU of what is no air: body and table."""
 
 NOISE_HU = 3.0
@@ -89,7 +89,7 @@ def changes(scan: CTScan, heart: sitk.Image, seed: int) -> Iterator[tuple[str, s
         seed: Seed of the noise.
     """
     image = scan.image
-    _, rows, columns = bounding_box(scan.hu > TISSUE_HU)
+    _, rows, columns = bounding_box(scan.hu > BODY_HU)
     slices = bounding_box(voxels_of(heart) > 0)[0]
     width, height, depth = image.GetSize()
     for name, room, sides in (
@@ -99,9 +99,9 @@ def changes(scan: CTScan, heart: sitk.Image, seed: int) -> Iterator[tuple[str, s
         ("air cut off, back", height - rows.stop, ([0, 0, 0], [0, 1, 0])),
     ):
         if room > 0:
-            number = min(room, MOST_COLUMNS)
+            number = min(room, MAX_COLUMNS)
             yield name, sitk.Crop(image, *([number * axis for axis in side] for side in sides))
-    border = [MOST_COLUMNS, MOST_COLUMNS, 0]
+    border = [MAX_COLUMNS, MAX_COLUMNS, 0]
     yield "air added", sitk.ConstantPad(image, border, border, AIR_HU)
     if slices.start > 1:
         yield "lowest slice cut off", image[:, :, 1:]
@@ -213,7 +213,7 @@ def _section(scores: pd.DataFrame, failed: Mapping[str, str]) -> Section:
     averaged = changed[(changed.change == AVERAGED) & changed.refused.isna()]
     text = [
         f"{count(len(first), 'scan')}, each as it is and after changes that do not matter: air cut off (up to "
-        f"{MOST_COLUMNS} columns or rows on each side) and added, the lowest and the highest slice cut off outside the "
+        f"{MAX_COLUMNS} columns or rows on each side) and added, the lowest and the highest slice cut off outside the "
         f"heart, 2 HU more and less, noise of {NOISE_HU:g} HU, and the grid moved by half a voxel."
     ]
     if failed:

@@ -18,7 +18,7 @@ from .comparison import PICTURE_MM, PICTURES, ComparedScan, OutlinedLesion, site
 SIZES = ((0.0, 10.0, "< 10"), (10.0, 100.0, "10–99"), (100.0, float("inf"), "≥ 100"))
 """Size groups of lesions: lowest and excluded highest Agatston score, and title."""
 
-MOST_PICTURES = 24
+MAX_PICTURES = 24
 """Most pictures in a gallery, of the highest scores."""
 WORST = 15
 """Number of scans that the page lists as differing most; the table beside it has all."""
@@ -46,7 +46,7 @@ def sections(compared: ComparedScans, output: Path, scans_folder: str) -> tuple[
         text = (
             "Green: what the reference outlines; orange: what the method counts. The lesion in question is in the "
             f"middle of its picture, which is {PICTURE_MM / 10:g} cm wide. Per scan and kind the {PICTURES} largest "
-            f"are drawn, and of those the {MOST_PICTURES} with the highest Agatston scores are shown here.",
+            f"are drawn, and of those the {MAX_PICTURES} with the highest Agatston scores are shown here.",
         )
         parts.append(Section("pictures", "What was missed and what was wrongly counted", text, galleries=pictures))
     return (*parts, _worst(compared))
@@ -128,7 +128,7 @@ def _galleries(compared: ComparedScans, output: Path, scans_folder: str) -> tupl
             if lesion.method == method and lesion.picture
         ]
         for name, title, items in (("missed", "Missed", missed), ("wrong", "Wrongly counted", wrong)):
-            worst = sorted(items, key=lambda item: item[0], reverse=True)[:MOST_PICTURES]
+            worst = sorted(items, key=lambda item: item[0], reverse=True)[:MAX_PICTURES]
             pictures = tuple(
                 Picture(
                     (output / file).read_bytes(),

@@ -36,12 +36,12 @@ from .candidates import ScanCandidates
 from .comparison import ComparedScan
 from .reference import VESSELS
 
-LEAST_PATIENTS = 20
-LEAST_OF_EACH = 5
+MIN_PATIENTS = 20
+MIN_OF_EACH = 5
 """Fewest patients with and without coronary calcium, and on each side of a category's limit."""
-LEAST_CANDIDATES, LEAST_CANDIDATE_PATIENTS = 10, 5
+MIN_CANDIDATES, MIN_CANDIDATE_PATIENTS = 10, 5
 """Fewest coronary candidates, fewest other candidates, and fewest patients with either, to fit weights."""
-LEAST_OF_CLASS = 19
+MIN_OF_CLASS = 19
 """Fewest scans of a category for errors of its own; fewer have no value that 5 % of them exceed."""
 
 KINDS = {"automatic": "automatic", "map": "decomposition"}
@@ -175,8 +175,8 @@ def check(name: str, base: ModelCard | None, patients: int) -> None:
         raise CTError(
             f"{name!r} is the name of another model, or none: use small letters, digits, dots, dashes and underscores."
         )
-    if patients < LEAST_PATIENTS:
-        raise TooFewError(f"The reference has {patients} patients; a calibration needs {LEAST_PATIENTS} at least.")
+    if patients < MIN_PATIENTS:
+        raise TooFewError(f"The reference has {patients} patients; a calibration needs {MIN_PATIENTS} at least.")
 
 
 def recalibrate(scans: Sequence[ComparedScan], base: ModelCard) -> Recalibration:
@@ -291,7 +291,7 @@ class _Fitter:
             chances = tuple(part if _both_sides(scans, limit) else earlier for limit, part, earlier in pairs)
             errors["total"] = replace(errors["total"], chances=chances)
         complete = [n for n, scan in enumerate(scans) if scan.arteries is not None]
-        if len({scans[n].compared.patient for n in complete}) >= LEAST_PATIENTS:
+        if len({scans[n].compared.patient for n in complete}) >= MIN_PATIENTS:
             artery_scores = np.array([scores[n][1] for n in complete]).ravel()
             artery_truths = np.array([scans[n].arteries for n in complete]).ravel()
             facts = tuple(np.repeat(fact[complete], len(MAIN_ARTERIES)) for fact in (noise_hu, thickness_mm))
@@ -323,7 +323,7 @@ def _errors(
     errors = []
     for place, former_errors in enumerate(former.errors):
         new_errors = scaled[of_class == place].tolist()
-        errors.append(tuple(sorted(new_errors if len(new_errors) >= LEAST_OF_CLASS else (*new_errors, *former_errors))))
+        errors.append(tuple(sorted(new_errors if len(new_errors) >= MIN_OF_CLASS else (*new_errors, *former_errors))))
     noise_weight, thickness_weight = former.noise_weight, former.thickness_weight
     return replace(fitted, errors=tuple(errors), noise_weight=noise_weight, thickness_weight=thickness_weight)
 
@@ -359,19 +359,19 @@ def _both_sides(scans: Sequence[_Scan], limit: float) -> bool:
     """True if there are enough patients on both sides of a category's limit."""
     above = {scan.compared.patient for scan in scans if scan.compared.total >= limit}
     below = {scan.compared.patient for scan in scans if scan.compared.total < limit}
-    return min(len(above), len(below)) >= LEAST_OF_EACH
+    return min(len(above), len(below)) >= MIN_OF_EACH
 
 
 def _check_enough(scans: Sequence[_Scan]) -> None:
     patients = len({scan.compared.patient for scan in scans})
-    if patients < LEAST_PATIENTS:
+    if patients < MIN_PATIENTS:
         raise TooFewError(
             f"{patients} patients have a reference and an automatic clinical score; a calibration needs "
-            f"{LEAST_PATIENTS} at least. Scans that an earlier version scored count after scoring with --overwrite."
+            f"{MIN_PATIENTS} at least. Scans that an earlier version scored count after scoring with --overwrite."
         )
     if not _both_sides(scans, LIMITS["agatston"][0]):
         raise TooFewError(
-            f"A calibration needs {LEAST_OF_EACH} patients with coronary calcium and {LEAST_OF_EACH} without any."
+            f"A calibration needs {MIN_OF_EACH} patients with coronary calcium and {MIN_OF_EACH} without any."
         )
 
 
@@ -383,9 +383,9 @@ def _why_not_refitted(scans: Sequence[_Scan]) -> str:
     for value, meaning in ((True, "coronary calcium"), (False, "something else")):
         count = sum(np.count_nonzero(coronary == value) for _, coronary in outlined)
         patients = len({patient for patient, coronary in outlined if (coronary == value).any()})
-        if count < LEAST_CANDIDATES or patients < LEAST_CANDIDATE_PATIENTS:
+        if count < MIN_CANDIDATES or patients < MIN_CANDIDATE_PATIENTS:
             return (
-                f"{count} candidates of {patients} patients are {meaning}; weights need {LEAST_CANDIDATES} of "
-                f"{LEAST_CANDIDATE_PATIENTS}."
+                f"{count} candidates of {patients} patients are {meaning}; weights need {MIN_CANDIDATES} of "
+                f"{MIN_CANDIDATE_PATIENTS}."
             )
     return ""

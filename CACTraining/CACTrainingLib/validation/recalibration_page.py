@@ -13,7 +13,7 @@ from ..statistics.patient_folds import CATEGORY_TITLES
 from ..statistics.regression import slope
 from ..training.evidence import FOLDS
 from .agreement import LEAST, categories, category_kappa, f1_at
-from .recalibration import KINDS, LEAST_OF_CLASS, LEAST_OF_EACH, LEAST_PATIENTS, Recalibration
+from .recalibration import KINDS, MIN_OF_CLASS, MIN_OF_EACH, MIN_PATIENTS, Recalibration
 
 NAME, TITLE = "calibration", "Calibration on these scans"
 
@@ -42,9 +42,9 @@ def section(result: Recalibration, name: str, base: str) -> Section:
         "evaluated on others.",
         "Fitted: the limit from which a candidate counts, errors of totals, probabilities of categories, and the range "
         "of scans that are known; other scans get wider intervals, or none. The weights of the candidates' evidence "
-        f"{weights} Categories of fewer than {LEAST_OF_CLASS} scans also keep the former errors, limits with fewer "
-        f"than {LEAST_OF_EACH} patients on one side the former probabilities. Intervals of arteries need LM, LAD, LCX "
-        f"and RCA of {LEAST_PATIENTS} patients. Mass and reviewed scores have no intervals. Networks and the evidence "
+        f"{weights} Categories of fewer than {MIN_OF_CLASS} scans also keep the former errors, limits with fewer "
+        f"than {MIN_OF_EACH} patients on one side the former probabilities. Intervals of arteries need LM, LAD, LCX "
+        f"and RCA of {MIN_PATIENTS} patients. Mass and reviewed scores have no intervals. Networks and the evidence "
         "of the map's lesions stay.",
         f"It is stored as the model {name}. Score with it by “cac score --model {name}” or “cac cohort --model "
         f"{name}”. Without that, {base} scores as before; “cac models install {name} --previous” takes {name} away.",

@@ -12,7 +12,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from CACScoringLib.core.ct import NotCTError, NotVolumeError, SeriesChoiceError, SliceGeometryError, UnreadableError
 from CACScoringLib.io import stack
-from CACScoringLib.io.dicom import MOST_INFLATED_BYTES, is_dicom, read_bounded, read_slice
+from CACScoringLib.io.dicom import MAX_INFLATED_BYTES, is_dicom, read_bounded, read_slice
 from CACScoringLib.io.reading import read_ct
 
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -30,7 +30,7 @@ def deflated(path, private_bytes=0):
 
 @pytest.mark.long
 def test_a_bomb_is_refused_before_it_fills_the_memory(tmp_path):
-    path = deflated(write_series(tmp_path, chest_hu())[2], MOST_INFLATED_BYTES + 1)
+    path = deflated(write_series(tmp_path, chest_hu())[2], MAX_INFLATED_BYTES + 1)
     assert path.stat().st_size < 2**17
     tracemalloc.start()
     try:

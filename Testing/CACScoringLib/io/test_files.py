@@ -139,7 +139,7 @@ class TestArchives:
         (tmp_path / "damaged.zip").write_bytes(content)
         with pytest.raises(UnreadableError, match=r"damaged\.zip cannot be unpacked"):
             read_ct(tmp_path / "damaged.zip")
-        monkeypatch.setattr(files, "MOST_UNPACKED_BYTES", 1000)
+        monkeypatch.setattr(files, "MAX_UNPACKED_BYTES", 1000)
         with pytest.raises(UnreadableError, match=r"scan\.zip holds [\d,]+ bytes"):
             read_ct(archive)
 
@@ -223,7 +223,7 @@ def test_tar_archives_that_are_refused(tmp_path, monkeypatch):
     (tmp_path / "cut.tgz").write_bytes((tmp_path / "large.tgz").read_bytes()[:-200])
     with pytest.raises(UnreadableError, match=r"cut\.tgz cannot be unpacked"):
         read_ct(tmp_path / "cut.tgz")
-    monkeypatch.setattr(files, "MOST_UNPACKED_BYTES", 1000)
+    monkeypatch.setattr(files, "MAX_UNPACKED_BYTES", 1000)
     with pytest.raises(UnreadableError, match=r"large\.tgz holds [\d,]+ bytes"):
         read_ct(tmp_path / "large.tgz")
 

@@ -15,7 +15,7 @@ from CACScoringLib.networks.vessels import (
     VesselNetConfig,
     preset,
 )
-from CACScoringLib.networks.voxel_sum import AGATSTON_PER_HU_MM3, CELL, TISSUE_HU, VESSELS
+from CACScoringLib.networks.voxel_sum import AGATSTON_PER_HU_MM3, CELL, FIRST_TISSUE_HU, VESSELS
 
 SMALL = VesselNetConfig(slices=4, size=32, field="heart", field_mm=40.0, width=4, reduction=2, patch=16, feed_forward=8)
 
@@ -76,7 +76,7 @@ def test_squeeze_and_excite_is_equation_2():
 def test_voxel_sum_begins_with_what_is_denser_than_tissue():
     network = small("voxel-sum")
     share = 1 / (4 + math.e**4)
-    hu_mm3 = 2 * (0.7 * 1000 - 100 - TISSUE_HU) * (40 / 32) ** 2 * 3
+    hu_mm3 = 2 * (0.7 * 1000 - 100 - FIRST_TISSUE_HU) * (40 / 32) ** 2 * 3
     expected = share * hu_mm3 * AGATSTON_PER_HU_MM3
     network.set_largest(100)
     with torch.no_grad():

@@ -12,8 +12,8 @@ from CACScoringLib.core.ct import Acquisition, CTError, scan_from_image
 from CACScoringLib.quality.acquisition import BloodPool
 from CACScoringLib.quality.calibration import (
     FACTS,
-    LEAST_SCANS,
     LIMIT,
+    MIN_SCANS,
     CalibrationRange,
     Familiarity,
     Limits,
@@ -70,7 +70,7 @@ def test_ranges_leave_out_the_rare_and_come_back_from_a_card():
     assert width == pytest.approx(15, abs=1.5)
     assert calibration_range.ranges["kvp"] == (120.0, 120.0, FACTS["kvp"].least_width)
     assert calibration_range.ranges.keys() == {"noise_hu", "kvp"}, "two scans do not tell what pixels are usual"
-    assert CalibrationRange.of(scans[: LEAST_SCANS - 1]).ranges == {}
+    assert CalibrationRange.of(scans[: MIN_SCANS - 1]).ranges == {}
     stored = json.loads(json.dumps({"known": asdict(calibration_range)}))
     assert CalibrationRange.stored(stored) == calibration_range
     assert CalibrationRange.stored({}) is None
@@ -111,8 +111,8 @@ def test_facts_of_a_scan(rows, cut):
     [
         (101, (1.0, 99.0, 50.0)),  # of 0 to 100: percentiles 1 and 99, quartiles 25 and 75
         (201, (2.0, 198.0, 100.0)),
-        (LEAST_SCANS, (0.0, 19.0, 9.0)),  # of 0 to 19: places 0.19, 18.81, 4.75 and 14.25
-        (LEAST_SCANS - 1, None),
+        (MIN_SCANS, (0.0, 19.0, 9.0)),  # of 0 to 19: places 0.19, 18.81, 4.75 and 14.25
+        (MIN_SCANS - 1, None),
     ],
 )
 def test_ranges_by_hand(count, expected):

@@ -41,7 +41,7 @@ def test_peaks_that_rise_above_their_saddle_divide_a_lesion():
 
 def test_only_the_largest_parts_are_asked_about(monkeypatch):
     sites, scan, territories = valve_calcium()
-    monkeypatch.setattr(borders, "MOST_PARTS", 1)
+    monkeypatch.setattr(borders, "MAX_PARTS", 1)
     sites[9:12, 48:50, 38:50] = 0  # half of the left part
     parts = border_parts(sites, scan, territories)
     assert parts.ids == [1]

@@ -28,7 +28,7 @@ from CACScoringLib.scoring.evidence import (
 )
 from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, SliceComponent, find_lesions
-from CACScoringLib.scoring.noise_specks import LEAST_EXPECTED, NoiseSpecks
+from CACScoringLib.scoring.noise_specks import MIN_EXPECTED, NoiseSpecks
 
 
 def found_in(calcium, ct):
@@ -65,7 +65,7 @@ def test_features_are_what_they_say(two_lesions):
     assert by_name["place_logit"] == pytest.approx([math.log(0.8 / 0.2), 0], abs=1e-9)
     assert by_name["slice_logit"][1 - large] == pytest.approx(0, abs=1e-6)
     assert by_name["look_logit"].tolist() == [0, 0], "what no network saw looks as much like one as the other"
-    assert by_name["log_rarity"] == pytest.approx(-math.log(LEAST_EXPECTED)), "no speck is known"
+    assert by_name["log_rarity"] == pytest.approx(-math.log(MIN_EXPECTED)), "no speck is known"
     specks = NoiseSpecks(np.array([8, 8, 9, 2]), np.array([135.0, 134.0, 900.0, 900.0]), np.full(11, 0.5))
     rarity = map_features(lesions, suggestions, probabilities, None, 20.0, specks)["log_rarity"]
     assert rarity[large] == pytest.approx(-math.log(2 * 0.5))

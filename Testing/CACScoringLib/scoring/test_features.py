@@ -13,7 +13,7 @@ from CACScoringLib.core.labels import TERRITORIES, Artery
 from CACScoringLib.record.features import Features
 from CACScoringLib.scoring.features import with_features
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.methods import MOST_MEASURED, MethodResult, method_result
+from CACScoringLib.scoring.methods import MAX_MEASURED, MethodResult, method_result
 from CACScoringLib.scoring.rules import ScoringRules
 
 RULES = ScoringRules()
@@ -145,6 +145,6 @@ def test_a_scan_without_calcium_has_no_densities():
 def test_noise_is_not_measured():
     ct = scan()
     method = scored(ct)
-    lesions = replace(method.lesions, lesions=method.lesions.lesions * MOST_MEASURED)
+    lesions = replace(method.lesions, lesions=method.lesions.lesions * MAX_MEASURED)
     noisy = replace(method, lesions=lesions)
     assert with_features({"threshold": noisy}, ct, None)["threshold"].features is None

@@ -9,7 +9,7 @@ from known_territories import territories_of
 
 from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.noise_specks import LEAST_EXPECTED, NoiseSpecks
+from CACScoringLib.scoring.noise_specks import MIN_EXPECTED, NoiseSpecks
 from CACScoringLib.scoring.rules import ScoringRules
 
 SHAPE, ARTERY_COLUMNS = (6, 40, 40), 8
@@ -41,7 +41,7 @@ def test_specks_far_from_arteries_are_expected_in_proportion_to_the_volume():
 )
 def test_other_specks_explain_no_candidate(speck):
     specks, candidates = specks_of((0, 2, 2, 200), speck)
-    assert specks.rarity(candidates) == pytest.approx([-math.log(LEAST_EXPECTED)])
+    assert specks.rarity(candidates) == pytest.approx([-math.log(MIN_EXPECTED)])
 
 
 def test_a_scan_without_specks_or_candidates_has_no_rarities():

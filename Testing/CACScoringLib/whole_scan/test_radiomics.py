@@ -14,7 +14,7 @@ from CACScoringLib.core.ct import CTScan, scan_from_image
 from CACScoringLib.models.cards import LoadedModel, Training, describe
 from CACScoringLib.networks.radiomics import RadiomicsConfig, RadiomicsNet
 from CACScoringLib.whole_scan.radiomics import (
-    MOST_CONTRIBUTIONS,
+    MAX_CONTRIBUTIONS,
     PSEUDO_FEATURE,
     find_candidates,
     pseudo_label,
@@ -128,7 +128,7 @@ def test_estimate_adds_up():
     assert estimate.contributions[PSEUDO_FEATURE] == pytest.approx(first, rel=1e-5)
     sizes = [abs(share) for share in estimate.contributions.values()]
     assert sizes == sorted(sizes, reverse=True)
-    assert len(sizes) == MOST_CONTRIBUTIONS < len(NAMES)
+    assert len(sizes) == MAX_CONTRIBUTIONS < len(NAMES)
     assert estimate.probability > 0.99
     assert estimate.limit == 0.4
     assert warnings == ()

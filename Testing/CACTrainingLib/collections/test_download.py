@@ -23,7 +23,7 @@ IMAGES = 8
 
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch):
-    monkeypatch.setattr(download, "LEAST_IMAGES", IMAGES)
+    monkeypatch.setattr(download, "MIN_IMAGES", IMAGES)
 
 
 class Client:

@@ -19,7 +19,7 @@ from CACTrainingLib.data.lesion_batches import LesionAugmentation, LesionData, p
 from CACTrainingLib.data.lesion_rows import (
     ARTERIES,
     BLOOD_HU,
-    MOST_NOISE,
+    MAX_NOISE,
     ROW,
     ROW_SIZE,
     THICKEST_MM,
@@ -208,7 +208,7 @@ def test_much_noise_is_thinned_and_nothing_else():
     shares[:, LESION_KINDS.index("noise")] = 1
     shares[:10] = np.eye(len(LESION_KINDS))[1]
     kept, rows = lesion_rows._without_much_noise(lesions.ids, shares, np.random.default_rng(0))
-    assert len(kept) == len(rows) == MOST_NOISE + 10
+    assert len(kept) == len(rows) == MAX_NOISE + 10
     assert rows[:, 1].sum() == 10
 
 

@@ -63,7 +63,7 @@ class TestIntervals:
         assert widths[1] / widths[0] == pytest.approx(math.sqrt(2), rel=0.1)
 
     def test_none_from_few_patients(self):
-        result = estimate(np.arange(100.0), 8, bootstrap.LEAST_PATIENTS - 1)
+        result = estimate(np.arange(100.0), 8, bootstrap.MIN_PATIENTS - 1)
         assert (result.value, result.n) == (0, 8)
         assert math.isnan(result.low)
         assert math.isnan(result.high)

@@ -79,7 +79,7 @@ def test_limits_of_arteries_and_of_few_pairs():
     records = cohort(60)
     total, artery = (reproducibility.limits(records, "map", "mass", of) for of in ("total", "artery"))
     assert artery.pairs > total.pairs
-    values = [(4, 5)] * (reproducibility.LEAST_PAIRS - 1)
+    values = [(4, 5)] * (reproducibility.MIN_PAIRS - 1)
     assert reproducibility.limits(pairs(values), "map", "mass") is None
 
 

@@ -25,7 +25,7 @@ from CACTrainingLib.validation import recalibration_page, run
 from CACTrainingLib.validation.candidates import ScanCandidates
 from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of
 from CACTrainingLib.validation.formats import read_reference
-from CACTrainingLib.validation.recalibration import LEAST_PATIENTS, TooFewError, check, recalibrate, store
+from CACTrainingLib.validation.recalibration import MIN_PATIENTS, TooFewError, check, recalibrate, store
 from CACTrainingLib.validation.run import ValidationSettings, validate
 
 RARITY, PLACE = "log_rarity", "place_logit"
@@ -167,7 +167,7 @@ def test_classes_of_few_scans_keep_the_errors_of_before(base):
 @pytest.mark.parametrize(
     ("scans", "message"),
     [
-        (digital_scans(LEAST_PATIENTS - 1), "needs 20 at least"),
+        (digital_scans(MIN_PATIENTS - 1), "needs 20 at least"),
         ([replace(scan, candidates=None) for scan in digital_scans()], "0 patients have"),
         ([replace(scan, total=0.0) for scan in digital_scans()], "5 without any"),
     ],

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard, StoredModel
 
 
-_MOST_METRICS = 6
+_MAX_METRICS = 6
 
 
 class InstallSection:
@@ -265,7 +265,7 @@ def _metrics(validation: Mapping[str, object]) -> list[tuple[str, float]]:
     """Main metrics on a card, at any depth."""
     numbers = dict(reversed(list(_numbers(validation))))
     names = [name for name in SHOWN_METRICS if name in numbers] or list(numbers)
-    return [(name.replace("_", " "), numbers[name]) for name in names[:_MOST_METRICS]]
+    return [(name.replace("_", " "), numbers[name]) for name in names[:_MAX_METRICS]]
 
 
 def _numbers(values: Mapping[str, object]) -> Iterator[tuple[str, float]]:

@@ -40,7 +40,7 @@ STUDY_TITLES = {
 }
 """Titles of the studies of `cac evaluate`, translated on display."""
 
-_MOST_ROWS = 14
+_MAX_ROWS = 14
 _DIGITS = 4
 _NO_NUMBER = {"", "nan"}
 
@@ -169,7 +169,7 @@ class StudyView(Section):
         for number, row in enumerate(rows):
             fillRow(table, number, row, [n for n, text in enumerate(row) if n and text[:1].isdigit()])
         table.resizeColumnsToContents()
-        fitHeight(table, min(len(rows), _MOST_ROWS))
+        fitHeight(table, min(len(rows), _MAX_ROWS))
 
     def _openPage(self, *_args: object) -> None:
         if self.study is not None:

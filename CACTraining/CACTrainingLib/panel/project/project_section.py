@@ -26,7 +26,7 @@ from ..asking import askForFile, askForFolder
 from ..findings import findingLines
 
 SCAN_TITLES = ("Scan", "Patient", "Use", "Annotated by")
-_MOST_ROWS = 8
+_MAX_ROWS = 8
 _LAST_PROJECT = "CACTraining/lastProject"
 _MESSAGES = 8
 """Most messages of a command that are shown."""
@@ -121,7 +121,7 @@ class ProjectSection(Section):
             fillRow(ui.scanTable, row, (scan.name, scan.patient, _useNames()[scan.use], state))
             ui.scanTable.item(row, 0).setToolTip(f"{scan.ct} ({scan.source})")
         hideEmptyColumns(ui.scanTable)
-        fitHeight(ui.scanTable, min(len(scans), _MOST_ROWS))
+        fitHeight(ui.scanTable, min(len(scans), _MAX_ROWS))
         ui.scanTable.setVisible(bool(scans))
         ui.projectLabel.setText(self._facts(missing))
         self._showButtons()

@@ -21,7 +21,7 @@ from ...project.work_list import WorkItem, shown_name, work_list
 TITLES = ("Scan", "State", "Slices", "Unsure", "Regions", "Heart", "Model\nunsure")
 _STATE_COLUMN, _SLICES_COLUMN, _UNSURE_COLUMN = map(TITLES.index, ("State", "Slices", "Unsure"))
 _COLUMN_LETTERS = (14, 7, 8, 7, 8, 5)
-_MOST_ROWS = 5
+_MAX_ROWS = 5
 
 
 class WorkListSection(Section):
@@ -74,7 +74,7 @@ class WorkListSection(Section):
         for row, item in enumerate(self._items):
             self._fill(row, item)
         hideEmptyColumns(ui.workTable)
-        fitHeight(ui.workTable, min(len(self._items), _MOST_ROWS))
+        fitHeight(ui.workTable, min(len(self._items), _MAX_ROWS))
         ui.workTable.setVisible(bool(self._items))
         ui.orderBox.setEnabled(not blind)
         self.select(selected or (state.scanId if state is not None else ""))

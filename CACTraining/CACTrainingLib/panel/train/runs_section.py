@@ -38,7 +38,7 @@ UNDER_WAY = ("starting", "running")
 _SELECTION_METRICS = ("score", "dice", "overlap", "auc")
 """Metric by which the best validation is selected, for territories, heart, calcium map and slices."""
 
-_MOST_ROWS = 6
+_MAX_ROWS = 6
 
 
 class RunsSection(Section):
@@ -137,7 +137,7 @@ class RunsSection(Section):
         if table.currentRow() != row:
             table.clearSelection()
             table.setCurrentCell(row, 0)
-        fitHeight(table, min(max(len(self._runs), 2), _MOST_ROWS))
+        fitHeight(table, min(max(len(self._runs), 2), _MAX_ROWS))
         self._filling = False
 
     def _rowChosen(self) -> None:

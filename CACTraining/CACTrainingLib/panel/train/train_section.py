@@ -44,7 +44,7 @@ from .training_options import (
 CHECK_MILLISECONDS = 300
 """Delay in milliseconds between the last change and the check, so that typing does not check at every letter."""
 
-_MOST_FINDINGS = 6
+_MAX_FINDINGS = 6
 
 
 class TrainSection(Section):
@@ -187,10 +187,10 @@ class TrainSection(Section):
         if self._findings is None and not lines:
             lines = [_("Checking the project …")]
         if findings:
-            lines += findingLines(findings, self._project)[:_MOST_FINDINGS]
-        if len(findings) > _MOST_FINDINGS:
+            lines += findingLines(findings, self._project)[:_MAX_FINDINGS]
+        if len(findings) > _MAX_FINDINGS:
             text = _("… and {count} more: press Check on the page Project.")
-            lines.append(text.format(count=len(findings) - _MOST_FINDINGS))
+            lines.append(text.format(count=len(findings) - _MAX_FINDINGS))
         ready = self._findings is not None and not errors and not self._problem
         if ready and not findings:
             lines = [_("✓ The project holds all that this training needs.")]

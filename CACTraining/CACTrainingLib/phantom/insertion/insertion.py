@@ -26,8 +26,8 @@ from ..anatomy.points import POINT_STEP_MM, join_clouds
 from ..scanner.motion import ScanPose, draw_heart_beat
 from ..scanner.response import Displacement, Stamp, add_stamps, image_of_points
 from ..scanner.scanner import Kernel, Scanner
+from ..scanner.simulation import HIGHEST_HU
 
-HIGHEST_HU = 3071
 USUAL_KVP = 120.0
 """Tube voltage of a scan without one in its header."""
 _SKIN_LEVELS_HU = (-800.0, -400.0)

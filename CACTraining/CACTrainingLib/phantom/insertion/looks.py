@@ -23,10 +23,10 @@ MATRICES = (512, 512, 512, 400, 320, 256)
 SLICE_MM = (0.6, 5.0)
 OVERLAP = (0.5, 1.0)
 """Slice spacing as a share of the thickness."""
-LEAST_COARSER = 1.2
+MIN_COARSER = 1.2
 """Least ratio of slice thicknesses at which slices are averaged; below it the scan's slices stay."""
 NOISE_HU = (8.0, 70.0)
-AIR_HU = (-1000.0, -1024.0)
+CLIPPED_AIR_HU = (-1000.0, -1024.0)
 ROLL_DEGREES, SHIFT_MM = 6.0, 8.0
 SOFTENED_MM = (0.3, 1.0)
 BOOST, BOOST_FREQUENCY_PER_MM = (0.3, 1.2), (0.30, 0.45)
@@ -174,7 +174,7 @@ def draw_look(grid: Grid, heart: np.ndarray, scanner: Scanner, noise_hu: float, 
         low, high = max(low, float(heart_z[0] - margin[0])), min(high, float(heart_z[1] + margin[1]))
     slice_mm = float(np.exp(g.uniform(*np.log(SLICE_MM))))
     first, step, averaged = low, spacing, 0.0
-    if slice_mm >= LEAST_COARSER * max(scanner.slice_thickness_mm, spacing):
+    if slice_mm >= MIN_COARSER * max(scanner.slice_thickness_mm, spacing):
         averaged, step = slice_mm, max(spacing, slice_mm * float(g.uniform(*OVERLAP)))
         first = low + 0.5 * step * float(g.random())
     else:
@@ -196,5 +196,5 @@ def draw_look(grid: Grid, heart: np.ndarray, scanner: Scanner, noise_hu: float, 
         boost=boost if kind == "sharper" else 0.0,
         boost_frequency_per_mm=frequency,
         noise_hu=math.sqrt(max(target**2 - noise_hu**2, 0.0)),
-        air_hu=float(g.choice(AIR_HU)),
+        air_hu=float(g.choice(CLIPPED_AIR_HU)),
     )

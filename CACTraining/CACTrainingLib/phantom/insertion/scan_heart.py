@@ -40,9 +40,9 @@ OUTSIDE_MM = 4.0
 """Largest distance in mm of an artery outside heart mask and fitted pericardium."""
 REACH_MM = 8.0
 """Largest movement of a path in mm, the error of the fitted hearts."""
-LEAST_MM = {"LM": 4.0}
-LEAST_PATH_MM = 10.0
-"""Least length in mm of a stretch of an artery; LEAST_MM has other lengths by artery."""
+MIN_MM = {"LM": 4.0}
+MIN_PATH_MM = 10.0
+"""Least length in mm of a stretch of an artery; MIN_MM has other lengths by artery."""
 POOR_AGREEMENT, POOR_RESIDUAL_MM, POOR_SHARE = 0.88, 3.5, 0.6
 """Limits of a usable fit: least Dice with the mask, largest root mean square distance from its edge, least share of the
 usual arteries at the surface. Six good fits have 0.93 to 0.96, 2.1 to 2.5 mm and 0.82 to 0.98; a bad one has 0.90,
@@ -251,7 +251,7 @@ def _in_scan(tree: CoronaryTree, fit: HeartFit, fields: Fields) -> ScanTree:
         vessels.append(_vessel(vessel, fit.placement.to_common(path), radii))
         run = _longest_run(fields.can_hold_artery(path), round(_GAP_MM / STEP_MM))
         stretch = _vessel(vessel, path[run], fit.placement.size * radii[run])
-        if stretch.length_mm >= LEAST_MM.get(vessel.artery, LEAST_PATH_MM):
+        if stretch.length_mm >= MIN_MM.get(vessel.artery, MIN_PATH_MM):
             stretches.append(stretch)
     return ScanTree(CoronaryTree(tuple(stretches), tree.dominance), CoronaryTree(tuple(vessels), tree.dominance))
 

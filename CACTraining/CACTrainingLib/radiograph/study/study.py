@@ -49,7 +49,7 @@ from .runs import (
     trainer,
 )
 
-LEAST_FOLDS = 3
+MIN_FOLDS = 3
 """Least number of folds: one for testing, one for stopping and calibration, the others for training."""
 
 CALIBRATION_GROUPS = 10
@@ -124,8 +124,8 @@ def read_cohort(table: Path, folds: int, seed: int) -> RadiographCohort:
 
 def _read(settings: RadiographStudySettings) -> _RadiographStudy:
     budget = settings.budget
-    if budget.folds < LEAST_FOLDS:
-        raise StudyError(f"Cross-validation takes {LEAST_FOLDS} folds or more, not {budget.folds}.")
+    if budget.folds < MIN_FOLDS:
+        raise StudyError(f"Cross-validation takes {MIN_FOLDS} folds or more, not {budget.folds}.")
     cohort = read_cohort(settings.data, budget.folds, budget.seed)
     external = read_cohort(settings.external, 1, budget.seed) if settings.external else None
     if shared := sorted(set(cohort.patients) & set(external.patients)) if external else []:

@@ -198,7 +198,7 @@ def predictions_of(network: VesselNet, files: Mapping[str, Path], names: Sequenc
 MAP, REGIONS, TRUTH = "calcium_map.nii.gz", "regions.nii.gz", "truth.json"
 """Files beside a digital patient's CT: calcium in mg/cm³, its arteries (from 1, by ARTERIES), and the truth."""
 
-LEAST_HU = 5.0
+MIN_HU = 5.0
 """Least HU of stored calcium; less is below the noise."""
 
 
@@ -216,7 +216,7 @@ def true_calcium(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> 
     grid = vessel_grid(image, heart, config)
     hu = grid.resample(calcium, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
     labels = [grid.resample(regions == n + 1, 0.0) for n in range(len(ARTERIES))]
-    at = np.nonzero(hu >= LEAST_HU)
+    at = np.nonzero(hu >= MIN_HU)
     return {
         "calcium_at": np.ravel_multi_index(at, hu.shape).astype(np.int32),
         "calcium_artery": _nearest(np.array(labels), at, config, truth.get("mass_mg_by_artery", {})).astype(np.uint8),

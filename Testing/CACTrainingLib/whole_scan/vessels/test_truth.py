@@ -49,6 +49,6 @@ def test_calcium_as_the_network_sees_it(tmp_path):
     amount, artery = np.zeros(x.shape), np.zeros(x.shape)
     amount.ravel()[truth["calcium_at"]] = truth["calcium"]
     artery.ravel()[truth["calcium_at"]] = truth["calcium_artery"]
-    np.testing.assert_allclose(amount, x - plain, atol=5e-3)  # less than LEAST_HU is not stored
+    np.testing.assert_allclose(amount, x - plain, atol=5e-3)  # less than MIN_HU is not stored
     is_bright = amount > 0.1
     assert sorted(artery[is_bright].tolist()) == [1, 1, 1, 1, 3], "also where the region does not reach"

@@ -47,7 +47,7 @@ MARKS = {
     "pulmonary artery": "pulmonary",
 }
 """Territories whose middles place the fit, and the landmark of each."""
-LEAST_MARK_ML = 1.0
+MIN_MARK_ML = 1.0
 _OUTSIDES = tuple(name for name in PARTS if name != "lv")
 _LATTICE_MM = 5.0
 _FINER = STEP_MM / _LATTICE_MM
@@ -120,7 +120,7 @@ def _label_middles(labels: sitk.Image) -> dict[str, np.ndarray]:
         places = np.argwhere(array == TERRITORIES[name])[:, ::-1]
         # The field of view moves the middle of a territory that it cuts.
         is_complete = (
-            len(places) * voxel_ml > LEAST_MARK_ML
+            len(places) * voxel_ml > MIN_MARK_ML
             and (places > 0).all()
             and (places < np.array(labels.GetSize()) - 1).all()
         )

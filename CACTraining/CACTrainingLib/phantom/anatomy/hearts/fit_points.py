@@ -8,12 +8,12 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.anatomy.chest import GRID_MM, TISSUE_HU, on_working_grid
+from CACScoringLib.anatomy.chest import GRID_MM, LUNG_EDGE_HU, on_working_grid
 from CACScoringLib.core.ct import NoHeartError
 from CACScoringLib.core.grid import Grid, bounding_box
 from CACScoringLib.core.voxels import voxels_of
 
-LEAST_HEART_ML = 60.0
+MIN_FITTED_ML = 60.0
 """Smallest mask in ml to which a heart can be fitted."""
 EDGE_HU = -200.0
 """Lower limit of fat in HU: less dense voxels within a heart are lung at its edge."""
@@ -51,8 +51,8 @@ def fit_points(image: sitk.Image, mask: sitk.Image) -> tuple[FitPoints, np.ndarr
     coarse = on_working_grid(image)
     heart = Grid.of(coarse).mask(mask)
     volume = heart.sum() * GRID_MM**3 / 1000
-    if volume < LEAST_HEART_ML:
-        raise NoHeartError(f"The heart mask holds {volume:.0f} ml; {LEAST_HEART_ML:.0f} ml are needed for arteries.")
+    if volume < MIN_FITTED_ML:
+        raise NoHeartError(f"The heart mask holds {volume:.0f} ml; {MIN_FITTED_ML:.0f} ml are needed for arteries.")
     margin = int(_MARGIN_MM / GRID_MM)
     box = tuple(
         slice(max(0, s.start - margin), min(n, s.stop + margin))
@@ -63,7 +63,7 @@ def fit_points(image: sitk.Image, mask: sitk.Image) -> tuple[FitPoints, np.ndarr
     # The border of the field of view is no edge of the heart.
     inside = ndimage.distance_transform_edt(heart) if not heart.all() else np.full(heart.shape, 99.0)
     distance = GRID_MM * np.where(heart, 0.5 - inside, ndimage.distance_transform_edt(~heart) - 0.5)
-    lung = hu < TISSUE_HU
+    lung = hu < LUNG_EDGE_HU
     to_lung = GRID_MM * ndimage.distance_transform_edt(~lung) if lung.any() else np.full(heart.shape, 99.0)
     fat = (hu > EDGE_HU) & (hu < -30)
     to_fat = GRID_MM * ndimage.distance_transform_edt(~fat) if fat.any() else np.full(heart.shape, 99.0)

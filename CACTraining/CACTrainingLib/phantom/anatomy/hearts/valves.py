@@ -24,8 +24,8 @@ CUSP_MM = 15.0
 CUSP_THICKNESS_MM = 1.0
 PAPILLARY = ("anterolateral", "posteromedial")
 _ANGLES, _HARMONICS, _ABOVE_MM = 72, 4, 4.0
-_LEAST_MM = {"mitral": 12.0, "aortic": 8.0, "tricuspid": 13.0, "pulmonary": 8.0}
-_MOST_MM = {"mitral": 21.0, "aortic": 16.0, "tricuspid": 23.0, "pulmonary": 16.0}
+_MIN_MM = {"mitral": 12.0, "aortic": 8.0, "tricuspid": 13.0, "pulmonary": 8.0}
+_MAX_MM = {"mitral": 21.0, "aortic": 16.0, "tricuspid": 23.0, "pulmonary": 16.0}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def ring(shape: HeartShape, valve: str) -> Ring:
     across = np.linalg.svd(axis[None])[2][1:]
     angle = 2 * np.pi * np.arange(_ANGLES) / _ANGLES
     out = np.cos(angle)[:, None] * across[0] + np.sin(angle)[:, None] * across[1]
-    steps = np.arange(3.0, _MOST_MM[valve] + 0.1, 0.5)
+    steps = np.arange(3.0, _MAX_MM[valve] + 0.1, 0.5)
     places = middle + steps[:, None, None] * out
     columns = [1 + PARTS.index(room) for room in ROOMS[valve]]
     is_outside = np.full((len(steps), _ANGLES), False)
@@ -68,7 +68,7 @@ def ring(shape: HeartShape, valve: str) -> Ring:
         distance = shape.sample(places.reshape(-1, 3))[:, columns].reshape(len(steps), _ANGLES, 2)
         places = places - 0.5 * np.clip(distance[..., 0] - distance[..., 1], -6, 6)[..., None] * axis
         is_outside = distance.max(axis=-1) > gap.min() + 2.5
-    is_outside[steps < _LEAST_MM[valve]] = False
+    is_outside[steps < _MIN_MM[valve]] = False
     is_outside[-1] = True
     edge = is_outside.argmax(axis=0)
     radius = _smooth(steps[edge])
