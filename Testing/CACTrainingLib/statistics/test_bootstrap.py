@@ -73,9 +73,13 @@ class TestDifferences:
     def test_p_agrees_with_the_interval(self):
         """p falls below 0.05 where the interval leaves zero, on whichever side."""
         drawn = np.random.default_rng(0).normal(size=2000)
+        outcomes = []
         for shift in np.linspace(-3, 3, 61):
             values = np.array([shift, *(drawn + shift)])
             difference = estimate(values, 50, 50)
             excludes_zero = difference.low > 0 or difference.high < 0
             if min(abs(difference.low), abs(difference.high)) > 0.01:
                 assert (bootstrap.p_value(values) < 0.05) == excludes_zero
+                outcomes.append(excludes_zero)
+        assert outcomes.count(True) > 10
+        assert outcomes.count(False) > 10
