@@ -197,13 +197,19 @@ def _medians(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     )
 
 
+def too_quiet(noise: np.ndarray) -> list[int]:
+    """Return the places in [n] far below the median noise; none where no noise is known (all NaN)."""
+    known = noise[np.isfinite(noise)]
+    return np.flatnonzero(noise < MIN_NOVELTY * np.median(known)).tolist() if len(known) else []
+
+
 def _made_of_neighbours(blocks: _Blocks) -> Iterator[tuple[int, str]]:
     values, tissue = blocks.pixels[0], blocks.tissue
     neighbour_noise = _medians(np.abs(np.diff(values, axis=0)), tissue[:-1] & tissue[1:])
-    for k in np.flatnonzero(neighbour_noise < MIN_NOVELTY * np.nanmedian(neighbour_noise)).tolist():
+    for k in too_quiet(neighbour_noise):
         yield k + 1, f"nearly copies slice {k}"
     mean_noise = _medians(np.abs(values[1:-1] - (values[:-2] + values[2:]) / 2), tissue[:-2] & tissue[2:])
-    for k in np.flatnonzero(mean_noise < MIN_NOVELTY * np.nanmedian(mean_noise)).tolist():
+    for k in too_quiet(mean_noise):
         yield k + 1, "is a mean of its neighbours"
 
 

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, SliceGeometryError, scan_from_image
-from CACScoringLib.core.slices import blank_slices, foreign_slices, repeated_slices
+from CACScoringLib.core.slices import blank_slices, foreign_slices, repeated_slices, too_quiet
 from CACScoringLib.mrml.sample_data import sample_file
 
 
@@ -83,6 +83,11 @@ def test_blank_slices_within_a_scan_are_refused(value):
     image = sitk.GetImageFromArray(changed((0, 2, 5), value=value))
     with pytest.raises(SliceGeometryError, match=r"2 slices within the scan are blank.*\(slice 2, 5, "):
         scan_from_image(image, Acquisition("test"))
+
+
+def test_noise_is_compared_only_where_it_is_known():
+    assert too_quiet(np.full(4, np.nan)) == []
+    assert too_quiet(np.array([np.nan, 10.0, 0.1, 11.0, 9.0])) == [2]
 
 
 def test_slices_are_counted_from_the_feet():

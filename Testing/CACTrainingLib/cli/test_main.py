@@ -21,8 +21,8 @@ def test_a_sample_is_scored_beside_its_truth_with_no_file_given(tmp_path, capsys
     truth = data["truth"]["mass_mg"]
     measured = data["methods"]["threshold"]["arteries"]
     assert truth["total"] == pytest.approx(sum(truth[a] for a in ("LM", "LAD", "LCX", "RCA")))
-    # A threshold loses what motion spreads below it, so the measured mass is part of the true one.
-    assert 0.1 * truth["LM"] < measured["LM"]["mass_mg"] < 1.5 * truth["LM"]
+    # Mass is measured without a threshold; how it is divided where arteries meet is uncertain.
+    assert sum(measured[a]["mass_mg"] for a in ("LM", "LAD", "LCX", "RCA")) == pytest.approx(truth["total"], rel=0.25)
     assert data["methods"]["threshold"]["reviewed"]
     assert "digital-patient" in [w["code"] for w in data["warnings"]]
     assert "True mg" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
