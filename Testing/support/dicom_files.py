@@ -59,7 +59,8 @@ def write_series(
     series_uid, study_uid = generate_uid(), generate_uid()
     paths = []
     for k, values in enumerate(hu):
-        stored = np.rint((values - intercepts[k]) / slopes[k]).astype("<i2" if signed else "<u2")
+        numbers = np.rint((values - intercepts[k]) / slopes[k])
+        stored = numbers.astype("<i2") if signed else np.maximum(numbers, 0).astype("<u2")
         ds = _header(series_uid, study_uid, stored, signed)
         position = np.asarray(origin_mm) + k * spacing_mm[2] * normal
         ds.ImagePositionPatient = [float(f"{value:.6f}") for value in position]
