@@ -198,7 +198,7 @@ def _medians(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def too_quiet(noise: np.ndarray) -> list[int]:
-    """Return the places in [n] far below the median noise; none where no noise is known (all NaN)."""
+    """Return the places of [n] whose noise, HU, is far below the median; none where no noise is known (all NaN)."""
     known = noise[np.isfinite(noise)]
     return np.flatnonzero(noise < MIN_NOVELTY * np.median(known)).tolist() if len(known) else []
 

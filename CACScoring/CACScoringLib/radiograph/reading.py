@@ -34,7 +34,7 @@ SMALL_FIELD_MM = 250.0
 CLIPPED_SHARE = 0.05
 """Share of pixels with the brightest value above which the contrast of calcium may be clipped."""
 
-MIN_RADIOGRAPH = -300.0
+MIN_RADIOGRAPH_VALUE = -300.0
 """Values below this are from a CT."""
 
 
@@ -124,7 +124,7 @@ def _read_image(path: Path) -> ChestRadiograph:
     values = sitk.GetArrayFromImage(image).squeeze().astype(np.float32)
     if not np.isfinite(values).all():
         raise UnreadableError(f"{path.name} holds values that are not numbers (NaN or infinite). Export it again.")
-    if values.min() < MIN_RADIOGRAPH:
+    if values.min() < MIN_RADIOGRAPH_VALUE:
         raise NotCTError(f"{path.name} has values down to {values.min():g}, as a slice of a CT. Score the whole CT.")
     if any(key.startswith("Segment0_") for key in image.GetMetaDataKeys()):
         raise NotVolumeError(f"{path.name} is a segmentation (label map). Give the radiograph itself.")

@@ -155,9 +155,9 @@ class Run:
     ) -> Path:
         """Write the best weights with their card in the first process; return the card's path.
 
-        data: Description of the training data for the card; after those of `start`, if the training began with its
-        weights. evaluate: Function that returns metrics and calibration of
-        the model on the validation data, given the model as scoring will load it (half precision included).
+        data: Description of the training data for the card. evaluate: Function that returns metrics and calibration of
+        the model on the validation data, given the model as scoring will load it (half precision included). start: Card
+        of the model that the training began with; its data come first.
         """
         config = settings.network
         sizes = (name.partition("-")[0] for name, preset in self.presets.items() if preset.network == config)

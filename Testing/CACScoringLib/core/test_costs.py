@@ -1,9 +1,12 @@
 """Table of the costs of a run's steps."""
 
-import numpy as np
+from pathlib import Path
+
 import pytest
 
 from CACScoringLib.core.progress import Cost, Progress
+
+STATUS = Path("/proc/self/status")
 
 
 def test_costs_are_shown_in_seconds_and_megabytes():
@@ -16,11 +19,8 @@ def test_costs_are_shown_in_seconds_and_megabytes():
     ]
 
 
-def test_peak_memory_grows_by_what_is_allocated():
-    before = Cost.until_now(0.0).peak_mb
-    if before is None:
-        pytest.skip("this system does not tell the peak memory")
-    size_mb = before + 200
-    block = np.ones(int(size_mb * 1e6), np.uint8)
-    assert size_mb <= Cost.until_now(0.0).peak_mb < before + size_mb + 50
-    assert block[-1] == 1
+@pytest.mark.skipif(not STATUS.exists(), reason="this system has no /proc")
+def test_peak_memory_is_in_megabytes():
+    lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+    peak_kb = int(lines["VmHWM"].removesuffix("kB"))
+    assert Cost.until_now(0.0).peak_mb == pytest.approx(peak_kb / 1000, rel=0.1)
