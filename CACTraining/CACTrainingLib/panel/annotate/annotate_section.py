@@ -120,6 +120,7 @@ class AnnotateSection(Section):
         for section in (self.slices, self.regions, self.heart):
             section.cleanup()
         self._keys.remove()
+        self._onListed = lambda: None  # it holds the panel
 
     def closeScene(self) -> None:
         # Save before the nodes are removed; the scene removes them itself.
