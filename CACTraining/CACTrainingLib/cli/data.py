@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from CACScoringLib.cli.main import require
@@ -35,7 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         text = f"fetch scans of {collection.title}"
         fetch = actions.add_parser(name, help=text, description=f"{text}. {collection.content}")
         fetch.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the scans")
-        fetch.add_argument("--scans", type=int, default=20, metavar="N", help="number of acquisitions (default: 20)")
+        text = "number of acquisitions (default: 20), or of a table's first lines (default: all)"
+        fetch.add_argument("--scans", type=int, metavar="N", help=text)
+        if name == "nlst":
+            text = (
+                "table (CSV) with a column PID, patient or patient_id, as DeepCAC's Results_NLST.csv, or series: fetch "
+                "the baseline scan of these participants that DeepCAC's rule chooses, or these series, with a manifest"
+            )
+            fetch.add_argument("--table", type=Path, metavar="TABLE", help=text)
+            fetch.add_argument("--yes", action="store_true", help="fetch gigabytes of a table without asking")
         fetch.set_defaults(run=_fetch, collection=collection, interrupted=RESUME)
 
     text = "check the scans of a downloaded collection, and add them to a project"
@@ -66,9 +75,29 @@ def _fetch(options: argparse.Namespace, progress: Progress) -> None:
     except OutputError as error:
         raise OutputError(f"{error} {by_hand(options.collection, options.output)}") from error
     print(options.collection.as_text(), flush=True)
-    count = fetch(options.collection, options.output, options.scans, progress)
+    if table := getattr(options, "table", None):
+        _fetch_table(options, table, progress)
+        return
+    count = fetch(options.collection, options.output, 20 if options.scans is None else options.scans, progress)
     progress.done(options.output)
     print(f"{options.output}: {count} series. Next: cac data import {options.collection.name} {options.output} …")
+
+
+def _fetch_table(options: argparse.Namespace, table: Path, progress: Progress) -> None:
+    from ..collections.participants import fetch_participants
+    from ..validation.manifest import MANIFEST
+
+    def agrees(size: str) -> bool:
+        if options.yes:
+            return True
+        if not sys.stdin.isatty():
+            raise OutputError(f"{size} Add --yes to fetch them; {options.output / MANIFEST} lists them.")
+        return input(f"{size} Fetch them? [y/N] ").strip().lower() in ("y", "yes")
+
+    there, wanted = fetch_participants(options.collection, table, options.output, progress, agrees, options.scans)
+    progress.done(options.output)
+    print(f"{options.output}: {there} of {wanted} scans; {MANIFEST} has the reason of each that is missing")
+    print(f"Next: cac validate {table} --scans {options.output} --output STUDY")
 
 
 def _import(options: argparse.Namespace, progress: Progress) -> None:

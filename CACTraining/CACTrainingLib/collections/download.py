@@ -1,7 +1,7 @@
 """Download of a collection from the Imaging Data Commons, series by series, so that it resumes.
 
-A series is fetched into a hidden folder, which is renamed once all its files are there; CHECKSUMS then holds the
-SHA-256 of each file. Rerun, series whose files are unchanged are kept, and damaged ones are fetched again.
+A series is fetched into a hidden folder, which is renamed once all its files are there and can be read; CHECKSUMS then
+holds the SHA-256 of each file. Rerun, series whose files are unchanged are kept, and damaged ones are fetched again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.request import getproxies
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels.utils import get_expected_length
 
 from CACScoringLib.cohort.folder import safe_name
 from CACScoringLib.core.acquisition import NO_AGENT
@@ -36,6 +40,9 @@ MIN_IMAGES = 20
 
 MIN_RATIO = 1.5
 """Smallest ratio of the thick slices to the thin ones of a pair."""
+
+MAX_FAILURES = 3
+"""Failures in a row that end a download, as without a connection; fewer do not stop the other series."""
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 
@@ -106,34 +113,69 @@ def fetch(collection: Collection, folder: Path, count: int, progress: Progress, 
         CollectionError: There is no connection, the index lacks the collection, or the count is below 1.
         OutputError: The disk has no room for the series.
     """
-    if count < 1:
-        raise CollectionError(f"At least one scan is fetched, not {count}: give --scans 1 or more.")
-    client = client or _client(collection, folder)
+    check_count(count)
+    client = client or connected_client(collection, folder)
     progress.begin(["index", "download"])
     with progress.step("index"):
-        series = chosen_series(_without_agent(client, _remote_series(client.index, collection), progress), count)
+        series = chosen_series(_without_agent(client, remote_series(client.index, collection), progress), count)
         if not series:
             raise CollectionError(
                 f"The index of the Imaging Data Commons has no CT of {collection.title}. Update the package idc-index."
             )
         collection.write_terms(folder)
-        waiting = [entry for entry in series if not _is_whole(entry.folder_in(folder))]
-        needed, free = sum(entry.size_mb for entry in waiting), shutil.disk_usage(folder).free / MB
-        patients = len({entry.patient for entry in series})
-        progress.note(
-            f"{len(series)} series of {patients} patients ({', '.join(sorted({entry.licence for entry in series}))}): "
-            f"{needed:,.0f} MB to fetch, {free:,.0f} MB free, {len(series) - len(waiting)} series there before"
-        )
-        if needed > free:
-            raise OutputError(f"{folder} needs {needed:,.0f} MB and has {free:,.0f}. Make room, or lower --scans.")
+        waiting = waiting_series(series, folder, progress)
     with progress.step("download"):
-        for n, entry in enumerate(waiting, 1):
-            _fetch_series(client, collection, entry, folder)
-            progress.counted(n, len(waiting))
+        failed = fetch_series(client, collection, waiting, folder, progress)
+    if failed:
+        raise CollectionError(next(iter(failed.values())))
     return len(series)
 
 
-def _client(collection: Collection, folder: Path) -> Any:
+def check_count(count: int | None) -> None:
+    """Raise CollectionError for fewer than one scan."""
+    if count is not None and count < 1:
+        raise CollectionError(f"At least one scan is fetched, not {count}: give --scans 1 or more.")
+
+
+def waiting_series(series: Sequence[RemoteSeries], folder: Path, progress: Progress) -> list[RemoteSeries]:
+    """Return the series that are not whole in the folder, and note their size. Raises OutputError without room."""
+    waiting = [entry for entry in series if not _is_whole(entry.folder_in(folder))]
+    needed, free = sum(entry.size_mb for entry in waiting), shutil.disk_usage(folder).free / MB
+    patients = len({entry.patient for entry in series})
+    progress.note(
+        f"{len(series)} series of {patients} patients ({', '.join(sorted({entry.licence for entry in series}))}): "
+        f"{needed:,.0f} MB to fetch, {free:,.0f} MB free, {len(series) - len(waiting)} series there before"
+    )
+    if needed > free:
+        raise OutputError(f"{folder} needs {needed:,.0f} MB and has {free:,.0f}. Make room, or lower --scans.")
+    return waiting
+
+
+def fetch_series(
+    client: Any, collection: Collection, waiting: Sequence[RemoteSeries], folder: Path, progress: Progress
+) -> dict[str, str]:
+    """Fetch series, each whole or not at all, and return the reason of each failure by UID.
+
+    Raises:
+        CollectionError: MAX_FAILURES series in a row failed.
+        OSError: The disk is full.
+    """
+    failed: dict[str, str] = {}
+    failures = 0
+    for n, entry in enumerate(waiting, 1):
+        try:
+            _fetch_series(client, collection, entry, folder)
+            failures = 0
+        except CollectionError as error:
+            failed[entry.uid] = str(error)
+            failures += 1
+            if failures == MAX_FAILURES:
+                raise
+        progress.counted(n, len(waiting))
+    return failed
+
+
+def connected_client(collection: Collection, folder: Path) -> Any:
     """Return the client of idc-index. Raises CollectionError if it cannot begin."""
     _check_connection(collection, folder)
     from idc_index.index import IDCClient
@@ -197,7 +239,7 @@ def _pair(entries: Sequence[RemoteSeries]) -> list[RemoteSeries]:
     return []
 
 
-def _remote_series(index: Any, collection: Collection) -> list[RemoteSeries]:
+def remote_series(index: Any, collection: Collection) -> list[RemoteSeries]:
     """Return the CT series of a collection. index: Table of idc-index, a row per series (pandas)."""
     rows: list[Mapping[str, Any]] = index[(index.collection_id == collection.idc) & (index.Modality == "CT")].to_dict(
         "records"
@@ -257,8 +299,24 @@ def _fetch_series(client: Any, collection: Collection, series: RemoteSeries, fol
                 f"{len(files)} of {series.images} images of a series of {series.patient} arrived{reason}. Check the "
                 f"connection and the room on the disk, and rerun the command to resume. {by_hand(collection, folder)}"
             )
+        if damaged := [path.name for path in files if not _is_image_of(path, series.uid)]:
+            raise CollectionError(
+                f"{len(damaged)} of {len(files)} images of a series of {series.patient} are damaged ({damaged[0]}). "
+                "Rerun the command to fetch the series again."
+            )
         checksums = {path.relative_to(place).as_posix(): _sha256(path) for path in files}
         write_text_atomically(place / CHECKSUMS, json.dumps(checksums, indent=1))
+
+
+def _is_image_of(path: Path, uid: str) -> bool:
+    """True if a file is a complete image of a series."""
+    try:
+        image = pydicom.dcmread(path)
+        compressed = image.file_meta.TransferSyntaxUID.is_compressed
+        least = 1 if compressed else get_expected_length(image)
+        return str(image.SeriesInstanceUID) == uid and len(image.PixelData) >= least
+    except (InvalidDicomError, AttributeError, EOFError, ValueError):
+        return False
 
 
 def _is_whole(folder: Path) -> bool:

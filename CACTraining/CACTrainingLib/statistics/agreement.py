@@ -119,8 +119,8 @@ def _mean_squares(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, n
         return rows / (n - 1), columns / (k - 1), np.maximum(residual, 0) / ((n - 1) * (k - 1))
 
 
-def kappa(weights: np.ndarray, first: np.ndarray, second: np.ndarray, classes: int) -> np.ndarray:
-    """Cohen's κ with linear weights (Cohen 1968, doi:10.1037/h0026256), float [resamples].
+def kappa(weights: np.ndarray, first: np.ndarray, second: np.ndarray, classes: int, power: int = 1) -> np.ndarray:
+    """Cohen's κ with linear or quadratic weights (Cohen 1968, doi:10.1037/h0026256), float [resamples].
 
     NaN if both raters give all items one class.
 
@@ -128,10 +128,11 @@ def kappa(weights: np.ndarray, first: np.ndarray, second: np.ndarray, classes: i
         weights: float [resamples, items].
         first, second: int [items], classes from 0 in their order.
         classes: Number of classes.
+        power: 1 for linear weights, 2 for quadratic ones.
     """
     cells = np.eye(classes * classes)[np.asarray(first, int) * classes + np.asarray(second, int)]
     table = (weights @ cells).reshape(-1, classes, classes)
-    distance = np.abs(np.subtract.outer(np.arange(classes), np.arange(classes)))
+    distance = np.abs(np.subtract.outer(np.arange(classes), np.arange(classes))) ** power
     total = table.sum((1, 2))
     by_chance = np.einsum("ri,rj,ij->r", table.sum(2), table.sum(1), distance)
     disagreement = np.einsum("rij,ij->r", table, distance) * total

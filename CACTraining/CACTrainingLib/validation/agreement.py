@@ -75,7 +75,7 @@ category_kappa: Statistic = of_classes(partial(kappa, classes=len(CATEGORY_TITLE
 
 def f1_at(least: int) -> Statistic:
     """F1 of detecting totals of at least a score."""
-    return of_classes(f1, partial(_reach, least))
+    return of_classes(f1, partial(reach, least))
 
 
 def _limit(sign: int, weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -91,7 +91,8 @@ def _limits_of_agreement(reference: np.ndarray, measured: np.ndarray) -> Limits 
     return None if len(reference) <= 2 or is_constant else limits_of_agreement(reference, measured)
 
 
-def _reach(least: int, scores: np.ndarray) -> np.ndarray:
+def reach(least: int, scores: np.ndarray) -> np.ndarray:
+    """True for each score that, rounded, is at least `least`."""
     return np.array([whole_score(score) >= least for score in scores], bool)
 
 
@@ -157,7 +158,7 @@ def _detection(compared: ComparedScans) -> Section:
     rows: list[tuple[Cell, ...]] = []
     for least in LEAST:
         table_of_least = compared.totals.assign(
-            truth=_reach(least, compared.totals.truth), value=_reach(least, compared.totals.value)
+            truth=reach(least, compared.totals.truth), value=reach(least, compared.totals.value)
         )
         true = [whole_score(scan.total) >= least for scan in compared.scans]
         rows.append(heading(f"≥ {least}: {sum(true)} of {len(true)} scans by the reference", columns))

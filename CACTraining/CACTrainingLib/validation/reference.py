@@ -16,6 +16,8 @@ from CACScoringLib.core.labels import MAIN_ARTERIES, Artery, site_called
 from CACScoringLib.io.reading import find_series, stem
 
 from ..project.importers.sources import patient_in
+from .manifest import MANIFEST, read_manifest
+from .published import OWN, Layout
 
 VESSELS = {"LM": ("LM",), "LAD": ("LAD",), "LCX": ("LCX",), "RCA": ("RCA",)}
 """Keys of arteries by the vessel that a reference distinguishes."""
@@ -44,6 +46,7 @@ class ReferenceScan:
         vessels: Agatston score of the vessels that the reference has.
         outlines: Outlines of calcium, if any; picklable.
         files: Files that the outlines are read from.
+        other: Agatston score of another program, if the reference has it.
     """
 
     name: str
@@ -54,6 +57,7 @@ class ReferenceScan:
     vessels: Mapping[str, float] = field(default_factory=dict)
     outlines: Outlines | None = None
     files: tuple[Path, ...] = ()
+    other: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Reference:
         vessels: Vessels that it distinguishes, with the arteries of each.
         scans: Usable scans.
         refused: Unusable scans or lines of a table, each with the reason.
+        layout: Layout of a table.
     """
 
     title: str
@@ -73,6 +78,7 @@ class Reference:
     vessels: Mapping[str, tuple[str, ...]]
     scans: tuple[ReferenceScan, ...]
     refused: tuple[tuple[str, str], ...] = ()
+    layout: Layout = OWN
 
 
 ProgressCallback = Callable[[int, int], None]
@@ -152,6 +158,8 @@ def scan_of(id_: str, scans: ScansById) -> CohortScan:
 def scans_below(folder: Path, progress: ProgressCallback | None = None) -> ScansById:
     """Index the scans below a folder by patient ID and by each part of their path, in lower case.
 
+    With the manifest of a download, its lines by patient and series UID; no file is looked at then.
+
     Args:
         folder: Folder of DICOM series or image files.
         progress: Callback for the number of DICOM folders read.
@@ -161,6 +169,8 @@ def scans_below(folder: Path, progress: ProgressCallback | None = None) -> Scans
     """
     if not folder.is_dir():
         raise BadReferenceError(f"There is no folder of scans {folder}. Name it with --scans.")
+    if (folder / MANIFEST).is_file():
+        return _scans_of_manifest(folder)
     places = search(folder, folder / ".cac-no-output")
     series: list[Listing] = []
     for n, place in enumerate(places.folders, 1):
@@ -179,4 +189,14 @@ def scans_below(folder: Path, progress: ProgressCallback | None = None) -> Scans
             scans.setdefault(name, []).append(named)
     if not scans:
         raise BadReferenceError(f"{folder} holds no CT: no DICOM series and no NIfTI, NRRD or MHA file.")
+    return scans
+
+
+def _scans_of_manifest(folder: Path) -> ScansById:
+    scans: ScansById = {}
+    for row in read_manifest(folder):
+        fault = row.problem or None
+        scan = CohortScan(row.ct, folder / row.ct, row.ct, row.series or None, patient=row.patient, fault=fault)
+        for name in {row.patient.lower(), row.series.lower()} - {""}:
+            scans.setdefault(name, []).append(scan)
     return scans

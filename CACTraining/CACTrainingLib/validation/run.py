@@ -27,10 +27,11 @@ from ..evaluation.jobs import SCANS, JobSettings, job_key, kept_records, make_fo
 from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import METHODS, Section, Table, candidates_counted, count
 from ..statistics.patient_folds import CATEGORY_TITLES
-from . import agreement, before_after, lesions, recalibration, recalibration_page
+from . import agreement, before_after, groups, lesions, main_figures, recalibration, recalibration_page
 from .agreement import ComparedScans, categories
 from .comparison import ComparedScan, Job, compare, jobs_of
 from .formats import read_reference
+from .handover import machine_facts, source_facts, write_handover
 from .recalibration import TooFewError
 from .reference import Reference
 
@@ -132,23 +133,29 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
                 calibrated, calibration_parts = _calibrated(settings.calibrate, reference, compared, base)
             except TooFewError as error:
                 failure, calibration_parts = error, (recalibration_page.refused_section(str(error)),)
+        others = {scan.name: scan.other for scan in reference.scans if scan.other is not None}
+        figures = main_figures.section(compared, others, reference.layout, settings.seed)
         paired_parts = () if former is None else (before_after.section(former, compared, settings.seed),)
         parts = (
             _data_section(reference, compared, refused, card),
+            figures,
             *paired_parts,
             *calibration_parts,
             *agreement.sections(compared),
+            *groups.sections(compared, {scan.name: scan for scan in reference.scans}, settings.output / SCANS),
             *lesions.sections(compared, settings.output, SCANS),
         )
         models = (model for scan in scans for model in scan.models)
         facts = {
-            "Reference": f"{settings.reference}: {reference.title}",
+            **source_facts(settings.reference, settings.scans, reference),
             "Methods": "; ".join(METHODS[key] for key in scans[0].measured),
             "Scoring": f"{np.median([scan.seconds for scan in scans]):.1f} s per scan (median) on one core",
             **facts_of(models, settings.seed, time.perf_counter() - started),
+            **machine_facts(),
         }
         title = f"Automatic scores against {reference.title}"
         page = write_study(settings.output, title, parts, facts, digital=False, page_name=PAGE)
+        write_handover(settings.output, figures.tables[0], reference.title, _denominator(scans, refused))
     if failure is not None:
         raise failure
     verdicts = tuple(sentence for part in paired_parts for sentence in part.text[:-1])
@@ -202,6 +209,10 @@ def _write_comparison(compared: ComparedScans, path: Path) -> None:
     write_table(path, [*columns, "seconds", "warnings"], rows, guarded=True)
 
 
+def _denominator(scans: Sequence[ComparedScan], refused: Sequence[tuple[str, str]]) -> str:
+    return f"{len(scans)} of {count(len(scans) + len(refused), 'scan')} of the reference"
+
+
 def _data_section(
     reference: Reference, compared: ComparedScans, refused: Sequence[tuple[str, str]], card: ModelCard | None
 ) -> Section:
@@ -210,8 +221,9 @@ def _data_section(
     source = None if card is None else CalibratedOn.stored(card.calibration)
     text = [
         reference.about,
-        f"{count(scans, 'scan')} of {count({scan.patient for scan in scans}, 'patient')} were scored and compared; "
-        f"{len(refused)} could not be. No score was reviewed by anyone.",
+        f"{_denominator(scans, refused)}, of {count({scan.patient for scan in scans}, 'patient')}, were scored and "
+        "compared; all figures are of these scans. The others, with the reason of each, count in no figure. No score "
+        "was reviewed by anyone.",
         *candidates_counted(sum(scan.candidates is None for scan in scans), len(scans)),
     ]
     if card is not None and source is not None:

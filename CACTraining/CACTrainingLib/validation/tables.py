@@ -2,7 +2,8 @@
 
 A table has a line per scan: `ct` (file or DICOM folder, relative to the table) or `id`, which is looked up below
 --scans; `total` (or agatston), or the arteries LM (or LCA), LAD, LCX, RCA, or both; or `lesions`, a label map with
-CAC's own labels instead (`label_maps`). Columns `name`, `series` and `patient` are optional, as for `cac cohort`.
+CAC's own labels instead (`label_maps`). Columns `name`, `series` and `patient` are optional, as for `cac cohort`, and
+so is `other`, the score of another program. Published tables have columns of other names (`published`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from CACScoringLib.core.tables import Line, Table, TableError, read_table
 from CACScoringLib.core.text import printable
 
 from . import label_maps
+from .published import Layout, layout_of
 from .reference import (
     VESSELS,
     BadReferenceError,
@@ -29,8 +31,6 @@ from .reference import (
     scans_below,
 )
 
-ID = "id"
-TOTALS = ("total", "agatston")
 ROUNDING = 0.5
 """Error of a score that was rounded to a whole number."""
 ENDINGS = (".csv", ".tsv", ".txt")
@@ -39,27 +39,31 @@ ENDINGS = (".csv", ".tsv", ".txt")
 def _read(source: Path, scans: Path | None, progress: ProgressCallback | None) -> Reference:
     """Read a table; ids are looked up below `scans`. Raises BadReferenceError, TableError."""
     table = read_table(source, short_lines=True)
-    total = next((column for column in TOTALS if column in table), None)
+    layout = layout_of(table)
+    total = next((column for column in layout.totals if column in table), None)
     arteries = {column: key for column in table.columns if (key := artery_of_column(column))}
-    _check_columns(table, total, arteries)
+    _check_columns(table, layout, total, arteries)
     by_id = None
     if "ct" not in table:
         if scans is None:
-            raise BadReferenceError(f"{source} names scans by {ID} only. Name the folder they lie in with --scans.")
+            raise BadReferenceError(
+                f"{source} names scans by {layout.id} only. Name the folder they lie in with --scans."
+            )
         by_id = scans_below(scans, progress)
     elif scans is not None:
         raise BadReferenceError(f"{source} says in its column ct where the scans are. Leave --scans out.")
-    table.need_distinct([_name(line) for line in table.lines], "scan")
+    names = [printable(layout.name_of(line)) or f"line {line.number}" for line in table.lines]
+    table.need_distinct(names, "scan")
     vessels = VESSELS if set(arteries.values()) == set(VESSELS) or "lesions" in table else {}
     lesions = f" {label_maps.ABOUT}" if "lesions" in table else ""
-    scores = "Agatston scores as the table has them." if total or arteries else ""
-    items = [(_name(line), line) for line in table.lines]
-    results = read_each(items, lambda _, line: _scan(line, arteries, by_id))
-    return Reference(TABLE.title, f"{scores}{lesions}".strip(), vessels, *results)
+    scores = layout.about or ("Agatston scores as the table has them." if total or arteries else "")
+    items = list(zip(names, table.lines, strict=True))
+    results = read_each(items, lambda name, line: _scan(name, line, layout, arteries, by_id))
+    return Reference(layout.title, f"{scores}{lesions}".strip(), vessels, *results, layout)
 
 
-def _check_columns(table: Table, total: str | None, arteries: dict[str, str]) -> None:
-    if "ct" not in table and ID not in table:
+def _check_columns(table: Table, layout: Layout, total: str | None, arteries: dict[str, str]) -> None:
+    if "ct" not in table and layout.id not in table:
         table.need("ct")
     keys = list(arteries.values())
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
@@ -69,10 +73,6 @@ def _check_columns(table: Table, total: str | None, arteries: dict[str, str]) ->
             f"The table {table.path} has neither a column total nor one for {', '.join(sorted(missing))}, nor label "
             f"maps in a column lesions; it has {', '.join(map(printable, table.columns))}."
         )
-
-
-def _name(line: Line) -> str:
-    return printable(line.text("name") or line.text(ID) or line.text("ct")) or f"line {line.number}"
 
 
 def _check_scores(line: Line, totals: Mapping[str, float], vessels: Mapping[str, float]) -> None:
@@ -88,10 +88,9 @@ def _check_scores(line: Line, totals: Mapping[str, float], vessels: Mapping[str,
             raise TableError(f"The scores in {line.where} contradict each other: {column} {value:g}, but {listed}.")
 
 
-def _scan(line: Line, arteries: dict[str, str], by_id: ScansById | None) -> ReferenceScan:
+def _scan(name: str, line: Line, layout: Layout, arteries: dict[str, str], by_id: ScansById | None) -> ReferenceScan:
     """Read a line of the table. Raises CTError."""
-    name = _name(line)
-    totals = {column: value for column in TOTALS if (value := line.number_in(column, 0)) is not None}
+    totals = {column: value for column in layout.totals if (value := line.number_in(column, 0)) is not None}
     scores = {key: line.number_in(column, 0) for column, key in arteries.items()}
     vessels = {key: value for key, value in scores.items() if value is not None}
     _check_scores(line, totals, vessels)
@@ -107,13 +106,14 @@ def _scan(line: Line, arteries: dict[str, str], by_id: ScansById | None) -> Refe
         line.need("ct")
         ct, series = line.need_file("ct"), line.text("series") or None
     else:
-        line.need(ID)
-        scan = scan_of(line.text(ID), by_id)
+        line.need(layout.id)
+        scan = scan_of(line.text(layout.id), by_id)
         ct, series = scan.ct, scan.series
     outlines = None if lesions is None else partial(label_maps.outlines, lesions)
     files = () if lesions is None else (lesions,)
-    patient = printable(line.text("patient")) or name
-    return ReferenceScan(name, patient, ct, series, score, vessels, outlines, files)
+    patient = printable(line.text(layout.patient)) or name
+    other = line.number_in(layout.other, 0)
+    return ReferenceScan(name, patient, ct, series, score, vessels, outlines, files, other)
 
 
 TABLE = Format("a table of scores", lambda source: source.is_file() and source.name.lower().endswith(ENDINGS), _read)

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from compared_scans import TOTALS, compared_scan
 from handmade_networks import labelled_model
 
 from CACScoringLib.core.ct import CTError
@@ -14,28 +15,8 @@ from CACTrainingLib.cli import main as cli
 from CACTrainingLib.evaluation.page import facts_of, write_study
 from CACTrainingLib.validation.agreement import ComparedScans
 from CACTrainingLib.validation.before_after import earlier_scans, section
-from CACTrainingLib.validation.comparison import ComparedScan
 
-TOTALS = [0.0, 0.0, 0.0, 20.0, 50.0, 150.0, 300.0, 500.0, 900.0, 30.0] * 3
 FIRST, SECOND = (ModelRecord(name, "decomposition", name * 8) for name in ("first", "second"))
-
-
-def compared_scan(n, measured, model, total=None):
-    return ComparedScan(
-        name=f"s{n}",
-        patient=f"p{n}",
-        folder=f"s{n}",
-        total=TOTALS[n] if total is None else total,
-        vessels={},
-        measured={"automatic": TOTALS[n], "map": measured},
-        measured_vessels={"automatic": {}, "map": {}},
-        lesions=None,
-        wrong=None,
-        counts={},
-        seconds=1.0,
-        models=(model,),
-        warnings=(),
-    )
 
 
 def scans_with(error, model, count=30):

@@ -1,0 +1,88 @@
+"""Facts and files with which a validation is handed on: its main figures lie as `results.md` and `results/` in docs.
+
+`cac evaluate --check DIR` reads them; maintainers append the section, the lines of figures.txt and the table to theirs.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import platform
+import re
+from pathlib import Path
+
+from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.processes import core_count, processor_name
+from CACScoringLib.core.tables import write_table
+from CACScoringLib.core.version import VERSION
+
+from ..evaluation.page import cell_text
+from ..evaluation.parts import Cell, Table
+from ..evaluation.results_page import PAGE, TEMPLATES
+from .manifest import MANIFEST
+from .reference import Reference
+
+FIGURES = "results/figures.csv"
+
+
+def write_handover(folder: Path, table: Table, title: str, count: str) -> None:
+    """Write the page's section, its table and its template.
+
+    Args:
+        folder: Folder of the validation.
+        table: The main figures.
+        title: Title of the reference.
+        count: Number of scans compared, of how many.
+    """
+    (folder / FIGURES).parent.mkdir(parents=True, exist_ok=True)
+    section, date = f"Validation: {title}", datetime.date.today().isoformat()
+    columns, rows = table.columns[1:], [(row[0], *map(_short, row[1:])) for row in table.rows]
+    titles = ("quantity", *columns, "data", "date", "version")
+    write_table(folder / FIGURES, titles, [(*row, count, date, VERSION) for row in rows], guarded=True)
+    template = [f"[{section}: {Path(FIGURES).name}]", *(_line(row[0], *map("{{{}}}".format, columns)) for row in rows)]
+    write_text_atomically(folder / TEMPLATES, "\n".join([*template, ""]))
+    page = [
+        f"## {section}",
+        "",
+        f"Validated by NAME (INSTITUTION) on {count}. CAC {VERSION}, {date}. [All figures]({FIGURES})",
+        "",
+        _line("", *columns),
+        "|---" * len(table.columns) + "|",
+        *(_line(*row) for row in rows),
+        "",
+    ]
+    write_text_atomically(folder / PAGE, "\n".join(page))
+
+
+def _line(*cells: Cell) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def source_facts(file: Path, scans: Path | None, reference: Reference) -> dict[str, str]:
+    """Return the reference with its SHA-256, if it is a file, and the manifest of the scans with its own."""
+    stated = f"{file}: {reference.title}"
+    if file.is_file():
+        published, digest = reference.layout.sha256, _sha256(file)
+        known = "" if not published else " as published" if digest == published else ", not the published file"
+        stated += f", SHA-256 {digest}{known}"
+    facts = {"Reference": stated}
+    if scans is not None and (scans / MANIFEST).is_file():
+        facts["Scans"] = f"{MANIFEST}, SHA-256 {_sha256(scans / MANIFEST)}"
+    return facts
+
+
+def machine_facts() -> dict[str, str]:
+    """Return the versions and the machine."""
+    return {
+        "Program": f"CAC {VERSION}, Python {platform.python_version()}",
+        "Machine": f"{processor_name()}, {core_count()} cores, {platform.system()}",
+    }
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _short(cell: Cell) -> str:
+    """Return a figure as in the documentation: without n, and without the zero before the point."""
+    return re.sub(r"\b0(?=\.\d)", "", re.sub(r", n = [\d,]+$", "", cell_text(cell)))

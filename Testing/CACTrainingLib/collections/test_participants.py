@@ -1,0 +1,223 @@
+"""Participants of a table: the choice of one series by DeepCAC's rule, the manifest, and a download that resumes."""
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from collection_files import write_scan
+
+from CACScoringLib.core.tables import TableError, read_table
+from CACTrainingLib.cli import data
+from CACTrainingLib.cli import main as cli
+from CACTrainingLib.collections import download, participants
+from CACTrainingLib.collections.collection import collections
+from CACTrainingLib.collections.download import RemoteSeries, remote_series
+from CACTrainingLib.collections.participants import KERNELS, baseline_choice, choose, counted
+from CACTrainingLib.validation.manifest import MANIFEST, read_manifest
+from CACTrainingLib.validation.reference import BadReferenceError, scan_of, scans_below
+
+NLST = collections()["nlst"]
+IMAGES = 8
+
+
+def remote(kernel="STANDARD", mm="2.5", year="0", images=100, uid="1", patient="a"):
+    description = f"{year},OPA,GE,LSPLUS,{kernel},360,{mm},120,64,0.1,1.5"
+    return RemoteSeries(uid, patient, "study", description, images, 50.0, "CC BY 4.0")
+
+
+def chosen(*series):
+    choice = baseline_choice("a", series)
+    return None if choice.series is None else choice.series.reconstruction, choice
+
+
+def test_spacing_decides_before_the_kernel():
+    found, choice = chosen(remote("STANDARD", "1.2"), remote("BONE", "2.5"), remote("STANDARD", "5"))
+    assert found == ("BONE", 2.5)
+    assert (
+        choice.reason
+        == "Baseline; 2.5 mm of 1.2, 2.5, 5; kernel BONE of BONE; by the kernel first it would be STANDARD."
+    )
+    assert choice.decided_by == participants.RULE
+
+
+@pytest.mark.parametrize(("softer", "harder"), zip(KERNELS, KERNELS[1:], strict=False))
+def test_the_softest_kernel_is_taken(softer, harder):
+    assert chosen(remote(harder, uid="1"), remote(softer, uid="2"), remote("B31s", uid="3"))[0] == (softer, 2.5)
+
+
+def test_later_years_localizers_and_short_series_are_passed_over():
+    found, choice = chosen(remote(year="1"), remote(year="2"), remote(images=2), remote(mm="na"))
+    assert found is None
+    assert choice.reason == "None of 4 CT series is a baseline scan with a stated thickness."
+    assert chosen()[1].reason == "The index has no CT of this participant."
+    assert chosen(remote(mm="5"), remote("BONE", "10"))[1].reason.endswith("are 5 mm thick or more.")
+
+
+def test_of_equal_series_the_one_with_most_images_is_taken():
+    choice = chosen(remote(images=50, uid="1"), remote(images=144, uid="2"))[1]
+    assert (choice.series.uid, choice.decided_by) == ("2", participants.MOST_IMAGES)
+
+
+def test_slices_of_3_2_mm_are_taken_where_no_others_are():
+    assert chosen(remote("C", "3.2"), remote("C", "1"))[0] == ("C", 1.0)
+    found, choice = chosen(remote("C", "3.2"), remote("D", "3.2"))
+    assert (found, choice.decided_by) == (("C", 3.2), participants.OVERLAPPING)
+
+
+def test_kernels_outside_the_order_are_named():
+    assert "B31s is not in DeepCAC's order" in chosen(remote("B31s"))[1].reason
+
+
+def table(tmp_path, text):
+    (tmp_path / "people.csv").write_text(text, encoding="utf-8")
+    return read_table(tmp_path / "people.csv", short_lines=True)
+
+
+def test_series_are_looked_up_as_listed(tmp_path):
+    listed = table(tmp_path, "patient_id,selected_series_uid\na,1\nb,2\n")
+    choices = choose(listed, [remote("B50f", "5", uid="1")])
+    assert [choice.series and choice.series.uid for choice in choices] == ["1", None]
+    assert counted(choices) == "1 of 2 have one series. 1: The index has no CT series of this UID."
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("case,total\n1,2\n", "no column of participants"),
+        ("PID,total\na,2\na,3\n", "the same participant"),
+        ("PID,total\n,2\n", "no PID in line 2"),
+    ],
+)
+def test_tables_of_another_layout(tmp_path, text, message):
+    with pytest.raises(TableError, match=message):
+        choose(table(tmp_path, text), [])
+
+
+def test_the_rule_reads_the_index_that_comes_with_the_package():
+    pytest.importorskip("idc_index_data")
+    series = remote_series(participants.read_index(NLST), NLST)
+    patients = sorted({entry.patient for entry in series})
+    assert len(patients) > 20_000
+    by_patient = {}
+    for entry in series:
+        by_patient.setdefault(entry.patient, []).append(entry)
+    choices = [baseline_choice(patient, by_patient[patient]) for patient in patients[::50]]
+    share = sum(choice.series is not None for choice in choices) / len(choices)
+    assert share > 0.85, counted(choices)
+
+
+class Commons:
+    """Client and index of two participants, one with a hard kernel too; `broken` series stop half way."""
+
+    def __init__(self, monkeypatch, series):
+        columns = ("SeriesInstanceUID", "PatientID", "SeriesDescription", "series_size_MB")
+        rows = [(entry.uid, entry.patient, entry.description, entry.size_mb) for entry in series]
+        self.index = pd.DataFrame(rows, columns=columns).assign(
+            Modality="CT",
+            instanceCount=IMAGES,
+            license_short_name="CC BY 4.0",
+            StudyInstanceUID="9",
+            collection_id="nlst",
+        )
+        self.broken, self.fetched = set(), []
+        monkeypatch.setattr(download, "MIN_IMAGES", IMAGES)
+        monkeypatch.setattr(participants, "read_index", lambda _: self.index)
+        monkeypatch.setattr(download, "connected_client", lambda *_: self)
+        monkeypatch.setattr(data, "require", lambda _: None)
+
+    def download_from_selection(self, downloadDir, seriesInstanceUID, **_):  # noqa: N803
+        (uid,) = seriesInstanceUID
+        self.fetched.append(uid)
+        patient = self.index.set_index("SeriesInstanceUID").PatientID[uid]
+        paths = write_scan(download.Path(downloadDir), patient, len(self.fetched), SeriesInstanceUID=uid)
+        if uid in self.broken:
+            paths[3].write_bytes(paths[3].read_bytes()[:-9])
+
+
+@pytest.fixture
+def commons(monkeypatch):
+    soft, hard = remote("STANDARD", uid="1.1", patient="100001"), remote("BONE", uid="1.2", patient="100001")
+    return Commons(monkeypatch, [hard, soft, remote("FC51", "2", uid="1.3", patient="100002")])
+
+
+@pytest.fixture
+def fetch(tmp_path, capsys):
+    """Run `cac data nlst` for three participants, one of them unknown; return exit code and streams."""
+    (tmp_path / "people.csv").write_text(
+        "PID,CAC_AI,CAC_manual\n100001,5,0\n100002,0,7\n100003,1,1\n", encoding="utf-8"
+    )
+
+    def run(*words):
+        command = ["data", "nlst", "--table", str(tmp_path / "people.csv"), "--output", str(tmp_path / "scans"), *words]
+        return cli.main(command), capsys.readouterr()
+
+    return run
+
+
+def test_a_table_from_choice_to_manifest(commons, fetch, tmp_path):
+    code, streams = fetch()
+    assert code == 0
+    assert commons.fetched == ["1.1", "1.3"]
+    assert "2 of 3 scans; manifest.csv has the reason" in streams.out
+    assert f"cac validate {tmp_path / 'people.csv'} --scans {tmp_path / 'scans'} --output STUDY" in streams.out
+    assert "2 of 3 have one series: 2 by the rule alone. 1: The index has no CT of this participant." in streams.err
+    rows = {row.patient: row for row in read_manifest(tmp_path / "scans")}
+    assert (rows["100001"].kernel, rows["100001"].thickness_mm, rows["100001"].images) == ("STANDARD", "2.5", "8")
+    assert rows["100003"].problem == "The index has no CT of this participant."
+    scans = scans_below(tmp_path / "scans")
+    assert scan_of("100002", scans).ct == tmp_path / "scans" / "100002" / "1.3"
+    assert scan_of("1.1", scans) == scan_of("100001", scans), "series are found by UID too"
+    with pytest.raises(BadReferenceError, match="no CT of this participant"):
+        scan_of("100003", scans)
+
+
+def test_a_damaged_image_stops_nothing_and_is_fetched_again(commons, fetch, tmp_path):
+    commons.broken = {"1.1"}
+    code, streams = fetch()
+    assert (code, "1 of 3 scans" in streams.out) == (0, True)
+    problem = next(row.problem for row in read_manifest(tmp_path / "scans") if row.patient == "100001")
+    assert "1 of 8 images of a series of 100001 are damaged (slice003.dcm)" in problem
+    commons.broken, commons.fetched = set(), []
+    assert "2 of 3 scans" in fetch()[1].out
+    assert commons.fetched == ["1.1"]
+
+
+def test_gigabytes_are_asked_for(commons, fetch, tmp_path, monkeypatch):
+    commons.index.series_size_MB = 600.0
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**12))
+    monkeypatch.setattr(data.sys, "stdin", SimpleNamespace(isatty=lambda: False))
+    code, streams = fetch()
+    assert (code, commons.fetched) == (2, [])
+    assert "2 series, 1.2 GB, are to be fetched. Add --yes" in streams.err
+    assert (tmp_path / "scans" / MANIFEST).is_file()
+    assert "not there" in read_manifest(tmp_path / "scans")[0].problem
+    monkeypatch.setattr(data.sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", lambda _: "n")
+    assert "0 of 3 scans" in fetch()[1].out
+    assert fetch("--yes")[0] == 0
+    assert commons.fetched == ["1.1", "1.3"]
+
+
+def test_first_lines_of_a_table(commons, fetch):
+    assert "1 of 1 scans" in fetch("--scans", "1")[1].out
+    assert fetch("--scans", "0")[0] == 3
+
+
+def test_nobody_of_the_table_is_in_the_index(commons, fetch):
+    commons.index = commons.index.assign(PatientID="z")
+    code, streams = fetch()
+    assert code == 3
+    assert "has a series in National Lung" in streams.err
+
+
+def test_the_connection_is_given_up_after_failures_in_a_row(commons, tmp_path, monkeypatch):
+    calls = []
+
+    def fail(*words):
+        calls.append(words)
+        raise download.CollectionError("no route")
+
+    monkeypatch.setattr(download, "_fetch_series", fail)
+    with pytest.raises(download.CollectionError, match="no route"):
+        download.fetch_series(commons, NLST, [remote(uid=str(n)) for n in range(9)], tmp_path, download.Progress())
+    assert len(calls) == download.MAX_FAILURES

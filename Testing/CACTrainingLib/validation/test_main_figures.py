@@ -1,0 +1,80 @@
+"""Main figures of a validation beside another program's on the same scans, and their files to hand on."""
+
+import numpy as np
+import pytest
+from compared_scans import TOTALS, compared_scan
+
+from CACTrainingLib.evaluation.results_page import check_results
+from CACTrainingLib.statistics.agreement import kappa
+from CACTrainingLib.validation.agreement import ComparedScans
+from CACTrainingLib.validation.handover import FIGURES, write_handover
+from CACTrainingLib.validation.main_figures import section
+from CACTrainingLib.validation.published import DEEPCAC, OWN
+
+
+def figures(measured, others, layout=DEEPCAC):
+    """Main figures by measure and column of scans with TOTALS."""
+    scans = [compared_scan(n, value) for n, value in enumerate(measured)]
+    found = section(ComparedScans(scans, np.random.default_rng(0), {}), others, layout, 0)
+    table = found.tables[0]
+    return found, {(row[0], title): cell for row in table.rows for title, cell in zip(table.columns, row, strict=True)}
+
+
+def test_a_perfect_method_beside_a_program_that_misses_all():
+    found, cells = figures(TOTALS, {f"s{n}": 0.0 for n in range(len(TOTALS))})
+    κ = "κ of categories, linear weights"
+    assert (cells[κ, "Calcium map"].value, cells[κ, "DeepCAC"].value) == (1, 0)
+    difference = cells[κ, "Calcium map − DeepCAC"]
+    assert (difference.value, difference.n) == (1, len(TOTALS))
+    assert (cells["False zeros", "DeepCAC"].value, cells["False zeros", "Calcium map"].value) == (1, 0)
+    assert cells["False positives", "DeepCAC"].value == 0
+    assert cells["Mean difference", "DeepCAC"].value == pytest.approx(-np.mean(TOTALS))
+    assert "Calcium map − DeepCAC, κ of categories: 1.00 [1.00, 1.00], n = 30." in found.text
+    assert cells["ICC of ln(1 + score)", "Calcium map"].value == pytest.approx(1)
+
+
+def test_differences_are_of_the_same_scans():
+    half = {f"s{n}": TOTALS[n] for n in range(0, len(TOTALS), 2)}
+    found, cells = figures(TOTALS, half)
+    assert {cell.n for (title, _), cell in cells.items() if title == "ICC"} == {15}
+    assert found.text[0] == "Of 15 scans that were scored by all methods below."
+
+
+def test_classes_of_the_authors_include_their_upper_ends():
+    same = "Same class by its authors' limits 0, 100, 300"
+    ends = {0.0: 0.0, 20.0: 100.0, 150.0: 300.0, 300.0: 101.0, 500.0: 300.5, 30.0: 0.4, 50.0: 100.0, 900.0: 301.0}
+    _, cells = figures(TOTALS, {f"s{n}": ends[total] for n, total in enumerate(TOTALS)})
+    assert cells[same, "DeepCAC"].value == 1
+    _, cells = figures(TOTALS, {f"s{n}": total + 300.5 for n, total in enumerate(TOTALS)})
+    assert cells[same, "DeepCAC"].value == pytest.approx(sum(total > 300 for total in TOTALS) / len(TOTALS))
+
+
+def test_without_another_program_there_is_no_difference():
+    found, cells = figures(TOTALS, {}, OWN)
+    assert found.tables[0].columns == ("Measure", "130 HU, automatic", "Calcium map")
+    assert len(found.tables) == 1
+    assert found.text == ()
+    assert cells["ICC", "Calcium map"].n == len(TOTALS)
+
+
+def test_quadratic_kappa_is_that_of_scikit_learn():
+    from sklearn.metrics import cohen_kappa_score
+
+    first, second = np.random.default_rng(0).integers(0, 4, (2, 50))
+    for power, name in ((1, "linear"), (2, "quadratic")):
+        expected = cohen_kappa_score(first, second, weights=name)
+        assert kappa(np.ones((1, 50)), first, second, 4, power)[0] == pytest.approx(expected)
+
+
+def test_the_files_to_hand_on_pass_the_check_of_the_results_page(tmp_path):
+    found, _ = figures([total + 40 for total in TOTALS], {f"s{n}": total + 400 for n, total in enumerate(TOTALS)})
+    write_handover(tmp_path, found.tables[0], DEEPCAC.title, "30 of 32 scans of the reference")
+    assert "Validated by NAME (INSTITUTION) on 30 of 32 scans" in (tmp_path / "results.md").read_text("utf-8")
+    figures_text = (tmp_path / FIGURES).read_text("utf-8")
+    assert len(figures_text.splitlines()) == 1 + len(found.tables[0].rows)
+    assert "[" in figures_text
+    assert "cells of" in check_results(tmp_path)
+    page = tmp_path / "results.md"
+    page.write_text(page.read_text("utf-8").replace("400", "399"), encoding="utf-8")
+    with pytest.raises(Exception, match="is stated"):
+        check_results(tmp_path)
