@@ -1,5 +1,6 @@
 """Participants of a table: the choice of one series by DeepCAC's rule, the manifest, and a download that resumes."""
 
+import itertools
 from types import SimpleNamespace
 
 import pandas as pd
@@ -40,7 +41,7 @@ def test_spacing_decides_before_the_kernel():
     assert choice.decided_by == participants.RULE
 
 
-@pytest.mark.parametrize(("softer", "harder"), zip(KERNELS, KERNELS[1:], strict=False))
+@pytest.mark.parametrize(("softer", "harder"), list(itertools.pairwise(KERNELS)))
 def test_the_softest_kernel_is_taken(softer, harder):
     assert chosen(remote(harder, uid="1"), remote(softer, uid="2"), remote("B31s", uid="3"))[0] == (softer, 2.5)
 
