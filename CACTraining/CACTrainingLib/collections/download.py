@@ -127,7 +127,7 @@ def fetch(collection: Collection, folder: Path, count: int, progress: Progress, 
     with progress.step("download"):
         failed = fetch_series(client, collection, waiting, folder, progress)
     if failed:
-        raise CollectionError(next(iter(failed.values())))
+        raise CollectionError(f"{next(iter(failed.values()))} {by_hand(collection, folder)}")
     return len(series)
 
 
@@ -164,13 +164,13 @@ def fetch_series(
     failures = 0
     for n, entry in enumerate(waiting, 1):
         try:
-            _fetch_series(client, collection, entry, folder)
+            _fetch_series(client, entry, folder)
             failures = 0
         except CollectionError as error:
             failed[entry.uid] = str(error)
             failures += 1
             if failures == MAX_FAILURES:
-                raise
+                raise CollectionError(f"{error} {by_hand(collection, folder)}") from error
         progress.counted(n, len(waiting))
     return failed
 
@@ -272,7 +272,7 @@ def _without_agent(client: Any, series: Sequence[RemoteSeries], progress: Progre
     return [entry for entry in series if entry.uid not in with_agent]
 
 
-def _fetch_series(client: Any, collection: Collection, series: RemoteSeries, folder: Path) -> None:
+def _fetch_series(client: Any, series: RemoteSeries, folder: Path) -> None:
     """Fetch a series, whole or not at all. Raises CollectionError and OSError."""
     target = series.folder_in(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -297,7 +297,7 @@ def _fetch_series(client: Any, collection: Collection, series: RemoteSeries, fol
         if len(files) < series.images:
             raise CollectionError(
                 f"{len(files)} of {series.images} images of a series of {series.patient} arrived{reason}. Check the "
-                f"connection and the room on the disk, and rerun the command to resume. {by_hand(collection, folder)}"
+                "connection and the room on the disk, and rerun the command to resume."
             )
         if damaged := [path.name for path in files if not _is_image_of(path, series.uid)]:
             raise CollectionError(

@@ -31,6 +31,7 @@ from ..statistics.regression import rank_correlation, slope
 from .comparison import SCORED_METHODS, ComparedScan
 
 LEAST = (1, 100, 400)
+DIFFERENCE_TITLES = ("Mean of both", "Method minus reference")
 
 
 class ComparedScans(Comparison):
@@ -86,7 +87,8 @@ def _limit(sign: int, weights: np.ndarray, reference: np.ndarray, measured: np.n
     return middle + sign * 1.96 * spread
 
 
-def _limits_of_agreement(reference: np.ndarray, measured: np.ndarray) -> Limits | None:
+def limits_of_pairs(reference: np.ndarray, measured: np.ndarray) -> Limits | None:
+    """Limits of agreement; None for too few or constant pairs."""
     is_constant = np.ptp([reference, measured]) == 0
     return None if len(reference) <= 2 or is_constant else limits_of_agreement(reference, measured)
 
@@ -131,11 +133,10 @@ def _totals(compared: ComparedScans) -> Section:
         note = "On the same scans; above zero the first method agrees better."
         tables.append(Table("method_differences", "The two methods compared", columns, tuple(rows), note))
     unit = "Agatston score"
-    panels = drawings.score_pairs(compared.totals, compared.methods, _limits_of_agreement)
+    panels = drawings.score_pairs(compared.totals, compared.methods, limits_of_pairs)
     titles = ("Reference score", "Method's score")
     scatter = partial(drawings.against_truth, panels=panels, unit=unit, linear_to=10.0, titles=titles)
-    titles = ("Mean of both", "Method minus reference")
-    differences = partial(drawings.bland_altman, panels=panels, unit=unit, linear_to=10.0, titles=titles)
+    differences = partial(drawings.bland_altman, panels=panels, unit=unit, linear_to=10.0, titles=DIFFERENCE_TITLES)
     note = "Axes are logarithmic beyond 10. Dashed: limits of agreement that widen with the mean."
     figures = (
         Figure("against_reference", "Scores against the reference", scatter, "", (7, 3)),

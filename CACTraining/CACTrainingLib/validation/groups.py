@@ -21,6 +21,7 @@ from ..statistics.patient_folds import CATEGORY_TITLES
 from .agreement import ComparedScans, categories, category_kappa, reach
 from .comparison import PICTURE_MM, SCORED_METHODS
 from .lesions import MAX_PICTURES
+from .main_figures import Raters
 from .reference import ReferenceScan
 
 THICKNESSES_MM = (1.5, 2.25, 3.25)
@@ -29,17 +30,20 @@ THICKNESSES_MM = (1.5, 2.25, 3.25)
 KERNELS = {True: "soft", False: "sharp", None: "unknown"}
 
 
-def sections(compared: ComparedScans, sources: Mapping[str, ReferenceScan], folder: Path) -> tuple[Section, ...]:
+def sections(
+    compared: ComparedScans, raters: Raters, sources: Mapping[str, ReferenceScan], folder: Path
+) -> tuple[Section, ...]:
     """Sections on intervals, groups of scans, and scans with a false zero.
 
     Args:
         compared: The scans.
+        raters: The methods, and another program if there is one.
         sources: Scans of the reference by name.
         folder: Folder of the scans' results.
     """
     records = {scan.name: read_result(folder / scan.folder) for scan in compared.scans}
     zeros = _false_zeros(compared, records, sources, folder.name)
-    return (_intervals(compared, records), _groups(compared, records), *zeros)
+    return (_intervals(compared, records), _groups(raters, records), *zeros)
 
 
 def _intervals(compared: ComparedScans, records: Mapping[str, ScoreRecord]) -> Section:
@@ -90,18 +94,18 @@ GROUPS: dict[str, Callable[[ScoreRecord], str]] = {
 """Group of a scan by the header, by what groups are."""
 
 
-def _groups(compared: ComparedScans, records: Mapping[str, ScoreRecord]) -> Section:
-    titles = compared.titles.values()
+def _groups(raters: Raters, records: Mapping[str, ScoreRecord]) -> Section:
+    titles = raters.titles.values()
     columns = ("Group", "Scans", *(f"κ, {t}" for t in titles), *(f"Mean difference, {t}" for t in titles))
     lines: list[tuple[Cell, ...]] = []
     for title, group_of in GROUPS.items():
-        groups = compared.totals.scan.map({name: group_of(record) for name, record in records.items()})
+        groups = raters.rows.scan.map({name: group_of(record) for name, record in records.items()})
         if groups.nunique() < 2:
             continue
         lines.append(heading(title, columns))
-        for name, part in compared.totals.groupby(groups):
-            _, *kappas = compared.measure_row(name, Measure("κ", category_kappa, part))
-            _, *differences = compared.measure_row(name, Measure("Difference", mean_difference, part))
+        for name, part in raters.rows.groupby(groups):
+            _, *kappas = raters.measure_row(name, Measure("κ", category_kappa, part))
+            _, *differences = raters.measure_row(name, Measure("Difference", mean_difference, part))
             lines.append((f"  {name}", part.scan.nunique(), *kappas, *differences))
     text = () if lines else ("All scans have one kernel type, thickness, sex and manufacturer, or headers without.",)
     note = "By what the headers state. κ of categories with linear weights; differences in Agatston score."

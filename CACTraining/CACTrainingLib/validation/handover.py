@@ -9,6 +9,7 @@ import datetime
 import hashlib
 import platform
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from CACScoringLib.core.files import write_text_atomically
@@ -25,18 +26,19 @@ from .reference import Reference
 FIGURES = "results/figures.csv"
 
 
-def write_handover(folder: Path, table: Table, title: str, count: str) -> None:
+def write_handover(folder: Path, tables: Sequence[Table], title: str, count: str) -> None:
     """Write the page's section, its table and its template.
 
     Args:
         folder: Folder of the validation.
-        table: The main figures.
+        tables: The main figures, in tables of the same columns.
         title: Title of the reference.
         count: Number of scans compared, of how many.
     """
     (folder / FIGURES).parent.mkdir(parents=True, exist_ok=True)
-    section, date = f"Validation: {title}", datetime.date.today().isoformat()
-    columns, rows = table.columns[1:], [(row[0], *map(_short, row[1:])) for row in table.rows]
+    section, date = f"Validation against {title}", datetime.date.today().isoformat()
+    columns = tables[0].columns[1:]
+    rows = [(row[0], *map(_short, row[1:])) for table in tables for row in table.rows]
     titles = ("quantity", *columns, "data", "date", "version")
     write_table(folder / FIGURES, titles, [(*row, count, date, VERSION) for row in rows], guarded=True)
     template = [f"[{section}: {Path(FIGURES).name}]", *(_line(row[0], *map("{{{}}}".format, columns)) for row in rows)]
@@ -47,7 +49,7 @@ def write_handover(folder: Path, table: Table, title: str, count: str) -> None:
         f"Validated by NAME (INSTITUTION) on {count}. CAC {VERSION}, {date}. [All figures]({FIGURES})",
         "",
         _line("", *columns),
-        "|---" * len(table.columns) + "|",
+        "|---" * (1 + len(columns)) + "|",
         *(_line(*row) for row in rows),
         "",
     ]
@@ -60,14 +62,14 @@ def _line(*cells: Cell) -> str:
 
 def source_facts(file: Path, scans: Path | None, reference: Reference) -> dict[str, str]:
     """Return the reference with its SHA-256, if it is a file, and the manifest of the scans with its own."""
-    stated = f"{file}: {reference.title}"
+    stated = f"{file.name}: {reference.title}"
     if file.is_file():
         published, digest = reference.layout.sha256, _sha256(file)
         known = "" if not published else " as published" if digest == published else ", not the published file"
         stated += f", SHA-256 {digest}{known}"
     facts = {"Reference": stated}
     if scans is not None and (scans / MANIFEST).is_file():
-        facts["Scans"] = f"{MANIFEST}, SHA-256 {_sha256(scans / MANIFEST)}"
+        facts["Manifest"] = f"SHA-256 {_sha256(scans / MANIFEST)}"
     return facts
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
+from ..evaluation import figures as drawings
 from ..evaluation.measures import (
     Comparison,
     Measure,
@@ -22,15 +23,33 @@ from ..evaluation.measures import (
     value_row,
 )
 from ..evaluation.page import cell_text
-from ..evaluation.parts import Cell, Section, Table, count
+from ..evaluation.parts import Cell, Figure, Section, Table
 from ..statistics.agreement import Statistic, icc, kappa
 from ..statistics.patient_folds import CATEGORY_TITLES
 from ..statistics.regression import rank_correlation
-from .agreement import ComparedScans, categories, category_kappa, f1_at, reach
+from .agreement import DIFFERENCE_TITLES, ComparedScans, categories, category_kappa, f1_at, limits_of_pairs, reach
 from .published import Layout
 
-OTHER = "other"
-"""Key of the other program among the methods."""
+
+class Raters(Comparison):
+    """The methods, and another program if the reference has its scores.
+
+    Attributes:
+        methods: Keys of the methods.
+        other: Key and title of the other program; None without one.
+        rows: Long table of the totals of all raters against the reference's.
+    """
+
+    def __init__(
+        self, compared: ComparedScans, others: Mapping[str, float], layout: Layout, generator: np.random.Generator
+    ) -> None:
+        """others: Score of the other program by name of the scan."""
+        self.methods, self.other = compared.methods, layout.other_title if others else None
+        titles = {**compared.titles, **({self.other: self.other} if self.other else {})}
+        super().__init__([scan.patient for scan in compared.scans], titles, generator)
+        scores = [(scan, others[scan.name]) for scan in compared.scans if scan.name in others]
+        rows = [value_row(scan, self.other, score, scan.total) for scan, score in scores]
+        self.rows = pd.concat([compared.totals, long_table(rows)], ignore_index=True) if rows else compared.totals
 
 
 def _icc_of_ln(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -48,55 +67,56 @@ MEASURES: dict[str, Statistic] = {
     "Mean absolute difference": mean_absolute_difference,
     "F1 at ≥ 100": f1_at(100),
 }
-"""Statistics by title; those of `_measures` about zeros follow."""
+"""Statistics of the totals by title."""
 
 
-def section(compared: ComparedScans, others: Mapping[str, float], layout: Layout, seed: int) -> Section:
-    """Section of the main figures.
-
-    Args:
-        compared: The scans.
-        others: Score of the other program by name of the scan; empty if there is none.
-        layout: Meaning of the reference's scores.
-        seed: Seed of the bootstrap.
-    """
-    scans = [scan for scan in compared.scans if not others or scan.name in others]
-    titles = dict(compared.titles) | ({OTHER: layout.other_title} if others else {})
-    rows = long_table(
-        value_row(scan, method, value, scan.total)
-        for scan in scans
-        for method, value in {**scan.measured, **({OTHER: others[scan.name]} if others else {})}.items()
-        if method in titles
-    )
-    comparison = Comparison([scan.patient for scan in scans], titles, np.random.default_rng(seed))
-    measures = _measures(rows, layout)
-    differences = [comparison.paired_rows(measures, method, OTHER) for method in compared.methods if others]
-    columns = ("Measure", *titles.values())
-    columns += tuple(f"{compared.titles[m]} − {layout.other_title}" for m in compared.methods if others)
-    lines: list[tuple[Cell, ...]] = [
-        (*comparison.measure_row(measure.title, measure), *(row[n][3] for row in differences))
-        for n, measure in enumerate(measures)
-    ]
+def section(raters: Raters, layout: Layout) -> Section:
+    """Section of the main figures, of the scans that all raters scored. layout: Meaning of the reference's scores."""
+    rows, other = raters.rows, raters.other
+    if other is not None:
+        rows = rows[rows.scan.isin(rows[rows.method == other].scan)]
     note = (
         "Agatston scores against the reference. ICC: two-way random effects, absolute agreement, single measurement. "
-        "Difference: the method's score minus the reference's. False zeros: proportion of scans with at least 1 by the "
-        "reference; false positives: of those with 0."
+        "Difference: the method's score minus the reference's."
     )
-    if others:
+    if other is not None:
         note += " The last columns are paired differences on the same scans, by resampling patients."
-    tables = [Table("main_figures", "Agreement with the reference", columns, tuple(lines), note)]
-    if others:
-        values = {layout.other_title: rows[rows.method == OTHER]}
-        title = f"Categories by reference and {layout.other_title}, numbers of scans"
-        tables.append(
-            count_table("categories_other", title, ("Reference", "Found"), CATEGORY_TITLES, values, categories)
-        )
-    text = [f"Of {count(scans, 'scan')} that were scored by all methods below."] if others else []
-    text += [
-        f"{compared.titles[m]} − {layout.other_title}, κ of categories: {cell_text(row[0][3])}."
-        for m, row in zip(compared.methods, differences, strict=False)
+    zeros_note = "False zeros: proportion of scans with at least 1 by the reference; false positives: of those with 0."
+    tables = [
+        _table("main_figures", "Agreement with the reference", raters, _measures(rows, layout), note),
+        _table("zeros", "False zeros and false positives", raters, _zeros(rows), zeros_note),
     ]
-    return Section("main_figures", "Main figures", tuple(text), tuple(tables), values=(rows,))
+    if other is None:
+        return Section("main_figures", "Main figures", (), tuple(tables), values=(rows,))
+    part = rows[rows.method == other]
+    title = f"Categories by reference and {other}, numbers of scans"
+    tables.append(
+        count_table("categories_other", title, ("Reference", "Found"), CATEGORY_TITLES, {other: part}, categories)
+    )
+    differences = zip(tables[0].columns, tables[0].rows[0], strict=True)
+    text = [f"{title}, κ of categories: {cell_text(cell)}." for title, cell in differences if " − " in title]
+    pairs = drawings.score_pairs(part, [other], limits_of_pairs)
+    draw = partial(drawings.bland_altman, panels=pairs, unit="Agatston score", linear_to=10.0, titles=DIFFERENCE_TITLES)
+    figure = Figure("bland_altman_other", f"Difference of {other} from the reference", draw, "", (3.5, 3))
+    return Section("main_figures", "Main figures", tuple(text), tuple(tables), (figure,), values=(rows,))
+
+
+def _table(name: str, title: str, raters: Raters, measures: Sequence[Measure], note: str) -> Table:
+    """Table with a row per measure, a column per rater, and one per difference of a method from the other program."""
+    methods = raters.methods if raters.other is not None else ()
+    differences = [raters.paired_rows(measures, method, raters.other) for method in methods]
+    columns = ("Measure", *raters.titles.values(), *(f"{raters.titles[m]} − {raters.other}" for m in methods))
+    rows: list[tuple[Cell, ...]] = [
+        (*raters.measure_row(measure.title, measure), *(paired[n][3] for paired in differences))
+        for n, measure in enumerate(measures)
+    ]
+    return Table(name, title, columns, tuple(rows), note)
+
+
+def _zeros(rows: pd.DataFrame) -> list[Measure]:
+    detected = rows.assign(truth=reach(1, rows.truth), value=reach(1, rows.value))
+    missed = detected[detected.truth].assign(value=~detected.value)
+    return [Measure("False zeros", mean_value, missed, True), *rates(["False positives"], detected)]
 
 
 def _measures(rows: pd.DataFrame, layout: Layout) -> list[Measure]:
@@ -105,6 +125,4 @@ def _measures(rows: pd.DataFrame, layout: Layout) -> list[Measure]:
         limits = ", ".join(f"{limit:g}" for limit in layout.classes)
         same_class = of_classes(agreement_rate, partial(np.searchsorted, layout.classes))
         measures.insert(3, Measure(f"Same class by its authors' limits {limits}", same_class, rows, proportion=True))
-    detected = rows.assign(truth=reach(1, rows.truth), value=reach(1, rows.value))
-    missed = detected[detected.truth].assign(value=~detected.value)
-    return [*measures, Measure("False zeros", mean_value, missed, True), *rates(["False positives"], detected)]
+    return measures

@@ -24,7 +24,6 @@ class Layout:
         sha256: SHA-256 of the published file; empty if any file has the layout.
         classes: Lowest scores of the classes above the first by which its authors compared; an end belongs to the class
             below it.
-        by_reader: False if the reference's score is a program's.
     """
 
     title: str
@@ -37,7 +36,6 @@ class Layout:
     about: str = ""
     sha256: str = ""
     classes: tuple[float, ...] = ()
-    by_reader: bool = True
 
     def name_of(self, line: Line) -> str:
         """Return the name of a line's scan; empty if its cells are."""
@@ -72,7 +70,6 @@ AI_CAC = Layout(
     about="The reference is not the truth: it is the Agatston score of another program, AI-CAC, of single series of "
     "NLST (zhurong2020/cac-plus-reproducibility, Apache-2.0). The page shows how far two programs agree. Where it has "
     "the words missed or wrong, read: differs from AI-CAC.",
-    by_reader=False,
 )
 
 _PUBLISHED = (DEEPCAC, AI_CAC)

@@ -134,7 +134,9 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
             except TooFewError as error:
                 failure, calibration_parts = error, (recalibration_page.refused_section(str(error)),)
         others = {scan.name: scan.other for scan in reference.scans if scan.other is not None}
-        figures = main_figures.section(compared, others, reference.layout, settings.seed)
+        raters = main_figures.Raters(compared, others, reference.layout, np.random.default_rng(settings.seed))
+        figures = main_figures.section(raters, reference.layout)
+        sources = {scan.name: scan for scan in reference.scans}
         paired_parts = () if former is None else (before_after.section(former, compared, settings.seed),)
         parts = (
             _data_section(reference, compared, refused, card),
@@ -142,7 +144,7 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
             *paired_parts,
             *calibration_parts,
             *agreement.sections(compared),
-            *groups.sections(compared, {scan.name: scan for scan in reference.scans}, settings.output / SCANS),
+            *groups.sections(compared, raters, sources, settings.output / SCANS),
             *lesions.sections(compared, settings.output, SCANS),
         )
         models = (model for scan in scans for model in scan.models)
@@ -155,7 +157,7 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         }
         title = f"Automatic scores against {reference.title}"
         page = write_study(settings.output, title, parts, facts, digital=False, page_name=PAGE)
-        write_handover(settings.output, figures.tables[0], reference.title, _denominator(scans, refused))
+        write_handover(settings.output, figures.tables[:2], reference.title, _denominator(scans, refused))
     if failure is not None:
         raise failure
     verdicts = tuple(sentence for part in paired_parts for sentence in part.text[:-1])

@@ -8,16 +8,17 @@ from CACTrainingLib.evaluation.results_page import check_results
 from CACTrainingLib.statistics.agreement import kappa
 from CACTrainingLib.validation.agreement import ComparedScans
 from CACTrainingLib.validation.handover import FIGURES, write_handover
-from CACTrainingLib.validation.main_figures import section
+from CACTrainingLib.validation.main_figures import Raters, section
 from CACTrainingLib.validation.published import DEEPCAC, OWN
 
 
 def figures(measured, others, layout=DEEPCAC):
     """Main figures by measure and column of scans with TOTALS."""
     scans = [compared_scan(n, value) for n, value in enumerate(measured)]
-    found = section(ComparedScans(scans, np.random.default_rng(0), {}), others, layout, 0)
-    table = found.tables[0]
-    return found, {(row[0], title): cell for row in table.rows for title, cell in zip(table.columns, row, strict=True)}
+    compared = ComparedScans(scans, np.random.default_rng(0), {})
+    found = section(Raters(compared, others, layout, np.random.default_rng(0)), layout)
+    rows = [(table.columns, row) for table in found.tables[:2] for row in table.rows]
+    return found, {(row[0], title): cell for columns, row in rows for title, cell in zip(columns, row, strict=True)}
 
 
 def test_a_perfect_method_beside_a_program_that_misses_all():
@@ -35,9 +36,8 @@ def test_a_perfect_method_beside_a_program_that_misses_all():
 
 def test_differences_are_of_the_same_scans():
     half = {f"s{n}": TOTALS[n] for n in range(0, len(TOTALS), 2)}
-    found, cells = figures(TOTALS, half)
-    assert {cell.n for (title, _), cell in cells.items() if title == "ICC"} == {15}
-    assert found.text[0] == "Of 15 scans that were scored by all methods below."
+    _, cells = figures(TOTALS, half)
+    assert {cell.n for (title, column), cell in cells.items() if title == "ICC" and column != "Measure"} == {15}
 
 
 def test_classes_of_the_authors_include_their_upper_ends():
@@ -52,7 +52,7 @@ def test_classes_of_the_authors_include_their_upper_ends():
 def test_without_another_program_there_is_no_difference():
     found, cells = figures(TOTALS, {}, OWN)
     assert found.tables[0].columns == ("Measure", "130 HU, automatic", "Calcium map")
-    assert len(found.tables) == 1
+    assert len(found.tables) == 2
     assert found.text == ()
     assert cells["ICC", "Calcium map"].n == len(TOTALS)
 
@@ -68,10 +68,10 @@ def test_quadratic_kappa_is_that_of_scikit_learn():
 
 def test_the_files_to_hand_on_pass_the_check_of_the_results_page(tmp_path):
     found, _ = figures([total + 40 for total in TOTALS], {f"s{n}": total + 400 for n, total in enumerate(TOTALS)})
-    write_handover(tmp_path, found.tables[0], DEEPCAC.title, "30 of 32 scans of the reference")
+    write_handover(tmp_path, found.tables[:2], DEEPCAC.title, "30 of 32 scans of the reference")
     assert "Validated by NAME (INSTITUTION) on 30 of 32 scans" in (tmp_path / "results.md").read_text("utf-8")
     figures_text = (tmp_path / FIGURES).read_text("utf-8")
-    assert len(figures_text.splitlines()) == 1 + len(found.tables[0].rows)
+    assert len(figures_text.splitlines()) == 1 + sum(len(table.rows) for table in found.tables[:2])
     assert "[" in figures_text
     assert "cells of" in check_results(tmp_path)
     page = tmp_path / "results.md"
