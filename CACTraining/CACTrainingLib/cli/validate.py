@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REFERENCE",
         help="COCA's folder Gated_release_final (contours) or deidentified_nongated (scores.xlsx); a folder of "
         "orCaScore (.mhd), of label maps NAME-lesions beside NAME, or of segmentations NAME.seg.nrrd; or a table (CSV) "
-        "with ct or id, and total, LM, LAD, LCX, RCA or lesions",
+        "with ct or id, and total, LM, LAD, LCX, RCA or lesions; or DeepCAC's table of NLST, with --scans",
     )
     add(
         "--scans",
