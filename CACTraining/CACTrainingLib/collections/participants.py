@@ -25,6 +25,12 @@ PATIENT_COLUMNS = ("PID", "patient", "patient_id", "PatientID")
 SERIES_COLUMNS = ("series", "selected_series_uid", "series_uid", "SeriesInstanceUID")
 """Columns of a table that name participants, or series, the first that it has."""
 
+INDEX_COLUMNS = [
+    *("collection_id", "Modality", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesDescription"),
+    *("instanceCount", "series_size_MB", "license_short_name"),
+]
+"""Columns of the index that `remote_series` reads."""
+
 BASELINE = "0"
 """Study year of the first scan in descriptions of NLST."""
 
@@ -82,7 +88,8 @@ def read_index(collection: Collection) -> Any:
     import idc_index_data
     import pandas as pd
 
-    return pd.read_parquet(idc_index_data.IDC_INDEX_PARQUET_FILEPATH, filters=[("collection_id", "==", collection.idc)])
+    path, filters = idc_index_data.IDC_INDEX_PARQUET_FILEPATH, [("collection_id", "==", collection.idc)]
+    return pd.read_parquet(path, columns=INDEX_COLUMNS, filters=filters)
 
 
 def choose(table: Table, series: Sequence[RemoteSeries]) -> list[Choice]:
