@@ -95,11 +95,11 @@ def read_index(collection: Collection) -> Any:
 def choose(table: Table, series: Sequence[RemoteSeries]) -> list[Choice]:
     """Choose the series of each line of a table, in its order. Raises TableError for a table of another layout."""
     series_column, patient_column = (
-        next((name for name in names if name in table), "") for names in (SERIES_COLUMNS, PATIENT_COLUMNS)
+        next((column for column in columns if column in table), "") for columns in (SERIES_COLUMNS, PATIENT_COLUMNS)
     )
     if not (series_column or patient_column):
-        names = f"of participants ({', '.join(PATIENT_COLUMNS)}) or series ({', '.join(SERIES_COLUMNS)})"
-        raise TableError(f"The table {table.path} has no column {names}; it has {', '.join(table.columns)}.")
+        known = f"of participants ({', '.join(PATIENT_COLUMNS)}) or series ({', '.join(SERIES_COLUMNS)})"
+        raise TableError(f"The table {table.path} has no column {known}; it has {', '.join(table.columns)}.")
     listed = series_column or patient_column
     for line in table.lines:
         line.need(listed)

@@ -66,10 +66,9 @@ def _intervals(compared: ComparedScans, records: Mapping[str, ScoreRecord]) -> S
         part = table[members]
         first = part[part.method == compared.methods[0]]
         if len(first):
-            withheld = Measure(title, mean_value, first.assign(value=first.withheld), True)
-            held = Measure(title, mean_value, part.dropna(subset="low"), True)
-            _, *cells = compared.measure_row(title, held)
-            lines.append((title, len(first), compared.estimate(withheld, compared.methods[0]), *cells))
+            share = Measure(title, mean_value, first.assign(value=first.withheld), True)
+            _, *cells = compared.measure_row(title, Measure(title, mean_value, part.dropna(subset="low"), True))
+            lines.append((title, len(first), compared.estimate(share, compared.methods[0]), *cells))
     note = (
         "Proportion of 90 % prediction intervals of the total that hold the reference's score, and n, the number of "
         "scans that have one. The interval of the map is for a still scan without noise, which no reader sees. A "
