@@ -23,12 +23,13 @@ from ..models.cards import Calibration
 from ..models.choice import ChosenModels, ModelChoice, chosen_models
 from ..results import METHOD_TITLES
 from ..run import RunSettings
+from ..scans.folder import Listing, scans_of_folder, search
+from ..scans.source import ScanSource
+from ..scans.table import scans_of_table
 from .cluster import chosen_cluster
 from .folder import RECORD, CohortFolder, open_cohort
 from .parquet import write_tables
-from .scans import CohortScan, scans_of_table
 from .scoring import ScanJob, ScanOutcome, prepare_scoring, read_record
-from .search import Listing, scans_of_folder, search
 from .table import columns, failures_as_csv, heading, line, result_row, with_scores
 from .workers import Workers, sensible_count
 
@@ -53,7 +54,7 @@ def score_cohort(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> list[ScanState]:
-    """Score every CT below a folder (see `cohort.search.search`) or of a table (see `cohort.scans.scans_of_table`).
+    """Score every CT below a folder (see `scans.folder.search`) or of a table (see `scans.table.scans_of_table`).
 
     Another call after an interruption resumes: complete results of the same content and settings are kept, and failed
     scans are retried. A scan whose worker died is retried alone at the end.
@@ -118,7 +119,7 @@ def _cautions(states: Sequence[ScanState]) -> list[ScanWarning]:
     return cautions
 
 
-def _repeated(scans: Sequence[CohortScan], states: Sequence[ScanState]) -> list[ScanWarning]:
+def _repeated(scans: Sequence[ScanSource], states: Sequence[ScanState]) -> list[ScanWarning]:
     """Warn of scans whose files are the same."""
     groups: dict[str, list[str]] = {}
     for scan, state in zip(scans, states, strict=True):
@@ -153,7 +154,7 @@ def _digest(calibration: Calibration) -> str:
 
 def scans_of(
     source: Path, output: Path, count: int | None, progress: Progress
-) -> tuple[list[CohortScan], tuple[ScanWarning, ...]]:
+) -> tuple[list[ScanSource], tuple[ScanWarning, ...]]:
     """Return the scans of a table or below a folder, and warnings. Raises TableError.
 
     output: Folder of results, which is not searched. count: Processes that read the folders' DICOM headers.
@@ -181,7 +182,7 @@ class _ScanBoard:
 
     def __init__(
         self,
-        scans: Sequence[CohortScan],
+        scans: Sequence[ScanSource],
         folder: CohortFolder,
         names: Sequence[str],
         identify: bool,

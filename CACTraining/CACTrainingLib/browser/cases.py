@@ -10,13 +10,14 @@ from typing import Any
 
 from CACScoringLib.cohort import folder as cohort
 from CACScoringLib.cohort import table
-from CACScoringLib.cohort.scans import CohortScan, scans_of_table
 from CACScoringLib.cohort.scoring import content_key, files_key, read_record
 from CACScoringLib.core.ct import CTError, CTScan, SeriesChoiceError, UnreadableError
 from CACScoringLib.core.files import LAST_FILE, OutputError
 from CACScoringLib.core.tables import Line, read_table
 from CACScoringLib.io.reading import find_series, read_ct
 from CACScoringLib.record.reading import read_result
+from CACScoringLib.scans.source import ScanSource
+from CACScoringLib.scans.table import scans_of_table
 
 from ..project.automatic import RESULTS, scan_digests
 from ..project.files import SCANS_FILE
@@ -40,7 +41,7 @@ class ReviewCase:
         interval: Prediction interval before the review; None if unknown.
         has_category: True if the score has a category; candidates and scans out of distribution have none.
         series: Number or UID of the DICOM series, as in `read_ct`, if it was given.
-        digest: Identifier of the scan in a cohort (`cohort.scans.scan_digest`).
+        digest: Identifier of the scan in a cohort (`scans.source.scan_digest`).
         warnings: Codes of the warnings.
     """
 
@@ -86,7 +87,7 @@ class ReviewCase:
         number; None if it is unknown."""
         record = read_record(self.folder)
         names = [name for series in find_series(self.ct)[0] for name in (series.uid, series.number) if name is not None]
-        scans = [CohortScan(self.name, self.ct, "", series=name) for name in names] if record is not None else []
+        scans = [ScanSource(self.name, "", self.ct, name) for name in names] if record is not None else []
         for key_of, key in ((files_key, "files"), (content_key, "content")):
             for scan in scans:
                 if key_of(scan) == getattr(record, key):

@@ -9,11 +9,11 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from CACScoringLib.cohort.scans import CohortScan
-from CACScoringLib.cohort.search import Listing, scans_of_folder, search
 from CACScoringLib.core.ct import CTError, CTScan
 from CACScoringLib.core.labels import MAIN_ARTERIES, Artery, site_called
 from CACScoringLib.io.reading import find_series, stem
+from CACScoringLib.scans.folder import Listing, scans_of_folder, search
+from CACScoringLib.scans.source import ScanSource
 
 from ..project.importers.sources import patient_in
 
@@ -132,10 +132,10 @@ def artery_of_column(column: str) -> str | None:
     return artery.key if artery in MAIN_ARTERIES else None
 
 
-ScansById = dict[str, list[CohortScan]]
+ScansById = dict[str, list[ScanSource]]
 
 
-def scan_of(id_: str, scans: ScansById) -> CohortScan:
+def scan_of(id_: str, scans: ScansById) -> ScanSource:
     """Find a scan by its id. Raises BadReferenceError if there is none, are several, or it cannot be read."""
     matches = scans.get(id_.strip().lower(), [])
     if len(matches) != 1:
@@ -170,7 +170,7 @@ def scans_below(folder: Path, progress: ProgressCallback | None = None) -> Scans
             series.append(None)
         if progress:
             progress(n, len(places.folders))
-    scans: dict[str, list[CohortScan]] = {}
+    scans: dict[str, list[ScanSource]] = {}
     for scan in scans_of_folder(folder, places, series):
         patient = patient_in(scan) if scan.series is not None else None
         named = replace(scan, patient=patient or "")

@@ -7,7 +7,7 @@ Segmentations are imported as annotations by "segmentation" (`segmentation_label
 called `NAME-lesions` or `NAME.seg.nrrd`, and for its heart `NAME-heart`, beside the scan. In a folder of labels, which
 then is the only place, plain `NAME` is accepted for lesions too. NAME is the name of the image file without its ending,
 or of the folder of DICOM files or of a file called `ct`. A table has the form of `cac cohort`
-(`cohort.scans.scans_of_table`) and can assign scans to one patient.
+(`scans.table.scans_of_table`) and can assign scans to one patient.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from CACScoringLib.cohort.scans import WHOLE_FOLDER, CohortScan, scans_of_table
-from CACScoringLib.cohort.search import SEGMENTATION_ENDING, Search, scans_of_folder, search
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.text import abbreviated_list, printable
 from CACScoringLib.io.dicom import read_slice
 from CACScoringLib.io.image_files import read_header
 from CACScoringLib.io.reading import IMAGE_ENDINGS, Series, find_series, stem
+from CACScoringLib.scans.folder import SEGMENTATION_ENDING, Search, scans_of_folder, search
+from CACScoringLib.scans.source import WHOLE_FOLDER, ScanSource
+from CACScoringLib.scans.table import scans_of_table
 
 from ..project import NewScan, is_project
 from ..training_scan import DataError, read_truth
@@ -167,7 +168,7 @@ def _dicom_scans(
     return named_scans
 
 
-def patient_in(scan: CohortScan) -> str | None:
+def patient_in(scan: ScanSource) -> str | None:
     """Read the patient's ID from the header of one of a series' files; return None if it names no patient."""
     for path in sorted(scan.ct.iterdir()):
         try:

@@ -4,9 +4,9 @@ import unicodedata
 
 import pytest
 
-from CACScoringLib.cohort.scans import scans_of_table
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.tables import TableError
+from CACScoringLib.scans.table import scans_of_table
 
 
 def table(tmp_path, text, name="t.csv", encoding="utf-8"):

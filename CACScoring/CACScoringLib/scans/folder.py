@@ -12,7 +12,7 @@ from ..core.ct import ScanWarning
 from ..core.files import LAST_FILE
 from ..core.text import abbreviated_list
 from ..io.reading import IMAGE_ENDINGS, Series, stem
-from .scans import WHOLE_FOLDER, CohortScan, name_below
+from .source import WHOLE_FOLDER, ScanSource, name_below
 
 SEGMENTATION_ENDING = ".seg.nrrd"
 
@@ -75,7 +75,7 @@ def search(root: Path, output: Path) -> Search:
     return Search(tuple(files), tuple(folders), warnings)
 
 
-def scans_of_folder(root: Path, places: Search, listings: Sequence[Listing]) -> list[CohortScan]:
+def scans_of_folder(root: Path, places: Search, listings: Sequence[Listing]) -> list[ScanSource]:
     """Return the scans below a folder, sorted by name.
 
     Each series of a folder is a scan, because no user can choose; the facts in the cohort's table distinguish them. A
@@ -86,7 +86,7 @@ def scans_of_folder(root: Path, places: Search, listings: Sequence[Listing]) -> 
         places: Result of `search`.
         listings: Listing of each of its folders.
     """
-    scans = [CohortScan(name_below(root, path), path, _below(root, path)) for path in places.files]
+    scans = [ScanSource(name_below(root, path), "", path, key=_below(root, path)) for path in places.files]
     folders_of_uid: dict[str, list[Path]] = {}
     for folder, listing in zip(places.folders, listings, strict=True):
         for series in listing[0] if listing else ():
@@ -95,12 +95,12 @@ def scans_of_folder(root: Path, places: Search, listings: Sequence[Listing]) -> 
     for folder, listing in zip(places.folders, listings, strict=True):
         name, key = name_below(root, folder), _below(root, folder)
         if listing is None:
-            scans.append(CohortScan(name, folder, key, fault="Its files could not be read."))
+            scans.append(ScanSource(name, "", folder, key=key, fault="Its files could not be read."))
             continue
         in_folder, broken = listing
         if broken and not in_folder:
             message = f"{broken} DICOM files in the folder are broken, and no CT series can be read. Export it again."
-            scans.append(CohortScan(name, folder, key, fault=message))
+            scans.append(ScanSource(name, "", folder, key=key, fault=message))
         for series in in_folder:
             fault = None
             if series.uid is None and len(in_folder) > 1:
@@ -115,7 +115,7 @@ def scans_of_folder(root: Path, places: Search, listings: Sequence[Listing]) -> 
                     "scan or the one that holds all parts."
                 )
             full_name = name if len(in_folder) == 1 else f"{name}-{series.number or 'no-number'}"
-            scans.append(CohortScan(full_name, folder, f"{key}#{series.uid}", series.uid, fault=fault))
+            scans.append(ScanSource(full_name, "", folder, series.uid, key=f"{key}#{series.uid}", fault=fault))
     return sorted(scans, key=lambda scan: (_natural(scan.name), scan.key))
 
 
