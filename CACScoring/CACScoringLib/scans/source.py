@@ -27,6 +27,7 @@ class ScanSource:
         heart: File of the heart mask.
         lesions: File of a reader's lesions.
         pericardium: File of the mask of all within the pericardium.
+        truth: The truth.json of a digital patient.
         session: Session.
         group: Group.
         key: Unique key, independent of the list's location: path below the folder or in the table, and series.
@@ -40,6 +41,7 @@ class ScanSource:
     heart: Path | None = None
     lesions: Path | None = None
     pericardium: Path | None = None
+    truth: Path | None = None
     session: str = ""
     group: str = ""
     key: str = ""

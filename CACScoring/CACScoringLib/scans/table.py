@@ -31,21 +31,14 @@ def scans_of_table(path: Path) -> tuple[list[ScanSource], tuple[ScanWarning, ...
     return scans, _unused(table)
 
 
-def source_of(line: Line, exists: bool = False) -> ScanSource:
-    """Return the scan of a table's line.
+def source_of(line: Line) -> ScanSource:
+    """Return the scan of a table's line, whose files may be missing. Raises TableError without a ct.
 
     Columns are ct (file or DICOM folder), and optionally name, series, heart, lesions, pericardium (files), patient,
     session and group. Paths are relative to the table's folder.
-
-    Args:
-        line: The line.
-        exists: Refuse files that are missing.
-
-    Raises:
-        TableError: There is no ct, or a file is missing.
     """
     line.need("ct")
-    ct, *masks = (line.file(part, exists) for part in ("ct", "heart", "lesions", "pericardium"))
+    ct, *masks = (line.file(part, exists=False) for part in ("ct", "heart", "lesions", "pericardium"))
     assert ct is not None
     texts = {column: printable(line.text(column)) for column in ("name", "patient", "session", "group")}
     series = line.text("series")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +30,11 @@ from . import ablation, acquisition, automatic, detection, features, heart, repr
 from .limits import store_limits
 from .records import StudyRecord, models_of
 from .sample import all_scores
-from .scans import DEFAULT_USE, StudyScan, find_study_scans, lone_patients, project_notes, write_scan_table
+from .scans import DEFAULT_USE, StudyScan, find_study_scans, lone_patients, project_notes
 from .truth import make_record, refused
 
-RECORDS, SCAN_TABLE = "records.jsonl", "scans.csv"
-"""Files in the output folder, beside SCANS: record of each scan, table of scans."""
+RECORDS = "records.jsonl"
+"""File in the output folder with the record of each scan."""
 
 SCAN_STUDIES = ("reproducibility", "detection", "heart", "features", "automatic", "ablation", "acquisition")
 """All studies of `evaluate`."""
@@ -151,10 +151,9 @@ def _scored(
         if settings.results is not None:
             folders = _earlier_results(scans, settings.results)
         else:
-            table = settings.output / SCAN_TABLE
-            write_scan_table(scans, table)
+            grouped = [replace(scan, group=f"scan {scan.number}") for scan in scans]
             options = (settings.models, settings.workers, settings.overwrite, work.progress)
-            folders = scored_folders(table, settings.output, *options)
+            folders = scored_folders(grouped, settings.output, *options)
     with work.progress.step("records"):
         jobs = [
             place if isinstance(place, str) else (_key(scan, place), (scan, place))
@@ -213,7 +212,7 @@ def _earlier_results(scans: Sequence[StudyScan], folder: Path) -> Folders:
 
 def _key(scan: StudyScan, folder: Path) -> str:
     """Key of a record, derived from the scan and the files that it depends on."""
-    files = [folder / LAST_FILE, scan.heart, scan.lesions, scan.truth and scan.truth_file()]
+    files = [folder / LAST_FILE, scan.heart, scan.lesions, scan.truth]
     content = (RECORDS_VERSION, scan.number, scan.patient, scan.labels, scan.labelled_whole)
     return job_key(scan.name, *content, files=[path for path in files if path is not None and path.exists()])
 

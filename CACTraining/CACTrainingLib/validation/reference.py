@@ -32,24 +32,16 @@ Outlines = Callable[[CTScan], sitk.Image]
 
 
 @dataclass(frozen=True)
-class ReferenceScan:
-    """A scan with its reference.
+class ReferenceScan(ScanSource):
+    """A scan with its reference, in which its name is unique.
 
     Attributes:
-        name: Unique name in the reference.
-        patient: Patient ID.
-        ct: Image file or DICOM folder.
-        series: UID of the DICOM series in the folder.
         total: Agatston score; None if it follows from the outlines.
         vessels: Agatston score of the vessels that the reference has.
         outlines: Outlines of calcium, if any; picklable.
         files: Files that the outlines are read from.
     """
 
-    name: str
-    patient: str
-    ct: Path
-    series: str | None = None
     total: float | None = None
     vessels: Mapping[str, float] = field(default_factory=dict)
     outlines: Outlines | None = None

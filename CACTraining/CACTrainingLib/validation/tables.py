@@ -8,6 +8,7 @@ CAC's own labels instead (`label_maps`). Columns `name`, `series` and `patient` 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -110,10 +111,10 @@ def _scan(line: Line, arteries: dict[str, str], by_id: ScansById | None) -> Refe
         line.need(ID)
         scan = scan_of(line.text(ID), by_id)
         ct, series = scan.ct, scan.series
-    outlines = None if lesions is None else partial(label_maps.outlines, lesions)
-    files = () if lesions is None else (lesions,)
-    patient = printable(line.text("patient")) or name
-    return ReferenceScan(name, patient, ct, series, score, vessels, outlines, files)
+    reference = ReferenceScan(name, printable(line.text("patient")) or name, ct, series, total=score, vessels=vessels)
+    if lesions is None:
+        return reference
+    return replace(reference, outlines=partial(label_maps.outlines, lesions), files=(lesions,))
 
 
 TABLE = Format("a table of scores", lambda source: source.is_file() and source.name.lower().endswith(ENDINGS), _read)
