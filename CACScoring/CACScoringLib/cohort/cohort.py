@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,11 @@ from ..core.processes import available_memory_bytes
 from ..core.progress import Progress, ScanState
 from ..core.text import abbreviated_list
 from ..core.warning_codes import ADVICE
-from ..io.reading import find_series
 from ..models.cards import Calibration
 from ..models.choice import ChosenModels, ModelChoice, chosen_models
 from ..results import METHOD_TITLES
 from ..run import RunSettings
-from ..scans.folder import Listing, scans_of_folder, search
+from ..scans.folder import Listing, listing_of, scans_of_folder, search
 from ..scans.source import ScanSource
 from ..scans.table import scans_of_table
 from .cluster import chosen_cluster
@@ -163,18 +162,12 @@ def scans_of(
         return scans_of_table(source)
     places = search(source, output)
     listings: list[Listing] = [None] * len(places.folders)
-    pool = Workers(count, lambda: _find_series)
+    pool = Workers(count, lambda: listing_of)
     with pool, closing(pool.run(places.folders)) as events:
         for done, event in enumerate((event for event in events if event.state != "begun"), 1):
             listings[event.index] = event.result
             progress.counted(done, len(listings))
     return scans_of_folder(source, places, listings), places.warnings
-
-
-def _find_series(folder: Path) -> Listing:
-    with suppress(OSError):
-        return find_series(folder)
-    return None
 
 
 class _ScanBoard:

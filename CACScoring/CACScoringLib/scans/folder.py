@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.ct import ScanWarning
+from ..core.ct import CTError, ScanWarning
 from ..core.files import LAST_FILE
-from ..core.text import abbreviated_list
-from ..io.reading import IMAGE_ENDINGS, Series, stem
-from .source import WHOLE_FOLDER, ScanSource, name_below
+from ..core.text import abbreviated_list, printable
+from ..io.reading import IMAGE_ENDINGS, Series, find_series, stem
+from .source import ScanSource
+
+WHOLE_FOLDER = "ct"
+"""Name of an image whose folder is one scan, as in cohorts of digital patients: other files and subfolders (masks,
+maps, a DICOM copy) belong to the same scan."""
 
 SEGMENTATION_ENDING = ".seg.nrrd"
 
@@ -75,6 +80,23 @@ def search(root: Path, output: Path) -> Search:
     return Search(tuple(files), tuple(folders), warnings)
 
 
+def listing_of(folder: Path) -> Listing:
+    """Return the listing of a folder."""
+    with suppress(OSError, CTError):
+        return find_series(folder)
+    return None
+
+
+def listings_of(folders: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> list[Listing]:
+    """Return the listings of folders. progress: function called with the numbers of read and of all folders."""
+    listings = []
+    for n, folder in enumerate(folders, 1):
+        listings.append(listing_of(folder))
+        if progress:
+            progress(n, len(folders))
+    return listings
+
+
 def scans_of_folder(root: Path, places: Search, listings: Sequence[Listing]) -> list[ScanSource]:
     """Return the scans below a folder, sorted by name.
 
@@ -116,7 +138,17 @@ def scans_of_folder(root: Path, places: Search, listings: Sequence[Listing]) -> 
                 )
             full_name = name if len(in_folder) == 1 else f"{name}-{series.number or 'no-number'}"
             scans.append(ScanSource(full_name, "", folder, series.uid, key=f"{key}#{series.uid}", fault=fault))
-    return sorted(scans, key=lambda scan: (_natural(scan.name), scan.key))
+    return sorted(scans, key=lambda scan: (natural_key(scan.name), scan.key))
+
+
+def name_below(root: Path, path: Path) -> str:
+    """Return the path below the root without the image's ending; a file named WHOLE_FOLDER takes its folder's name."""
+    inside = path.is_relative_to(root) and path != root
+    parts = list(path.relative_to(root).parts) if inside else [path.name]
+    parts[-1] = stem(path)
+    if parts[-1].lower() == WHOLE_FOLDER:
+        parts = parts[:-1] or [path.parent.name]
+    return printable("/".join(parts)) or "scan"
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -128,7 +160,7 @@ def _below(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural_key(name: str) -> list[tuple[int, str]]:
     """Return a key that sorts scan 2 before scan 10."""
     parts = re.split(r"(\d+)", name.casefold())
     return [(int(part), "") if at % 2 else (-1, part) for at, part in enumerate(parts)]

@@ -7,13 +7,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.text import printable
-from ..io.reading import stem
-
-WHOLE_FOLDER = "ct"
-"""Name of an image whose folder is one scan, as in cohorts of digital patients: other files and subfolders (masks,
-maps, a DICOM copy) belong to the same scan."""
-
 
 @dataclass(frozen=True)
 class ScanSource:
@@ -56,13 +49,3 @@ class ScanSource:
 def scan_digest(key: str) -> str:
     """Return the anonymous label of a scan in `cohort.json`. key: `ScanSource.key`, which may identify a person."""
     return hashlib.sha256(json.dumps([key]).encode()).hexdigest()[:32]
-
-
-def name_below(root: Path, path: Path) -> str:
-    """Return the path below the root without the image's ending; a file named WHOLE_FOLDER takes its folder's name."""
-    inside = path.is_relative_to(root) and path != root
-    parts = list(path.relative_to(root).parts) if inside else [path.name]
-    parts[-1] = stem(path)
-    if parts[-1].lower() == WHOLE_FOLDER:
-        parts = parts[:-1] or [path.parent.name]
-    return printable("/".join(parts)) or "scan"

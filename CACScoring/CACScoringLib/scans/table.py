@@ -11,7 +11,8 @@ from pathlib import Path
 from ..core.ct import ScanWarning
 from ..core.tables import Line, Table, TableError, read_table, write_table
 from ..core.text import abbreviated_list, printable
-from .source import ScanSource, name_below
+from .folder import name_below
+from .source import ScanSource
 
 _COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "session", "group", "pericardium")
 

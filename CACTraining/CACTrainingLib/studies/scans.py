@@ -8,7 +8,6 @@ region was painted in it; in a scan without any slice labels the other slices co
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ import SimpleITK as sitk
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.io.reading import read_mask
+from CACScoringLib.scans.folder import natural_key
 from CACScoringLib.scans.source import ScanSource
 from CACScoringLib.scans.table import source_of
 
@@ -155,7 +155,7 @@ def _first_pairs(scans: Sequence[StudyScan], pairs: int, source: Path) -> list[S
 def _digital(folder: Path) -> Scans:
     scans: dict[tuple[str, int], StudyScan] = {}
     warnings = []
-    for path in sorted(folder.rglob("truth.json"), key=lambda path: _natural(path.relative_to(folder).as_posix())):
+    for path in sorted(folder.rglob("truth.json"), key=lambda path: natural_key(path.relative_to(folder).as_posix())):
         place, name = path.parent, path.parent.relative_to(folder).as_posix()
         if not (place / "ct.nii.gz").is_file():
             warnings.append(f"{name} has a truth.json but no ct.nii.gz.")
@@ -173,11 +173,6 @@ def _digital(folder: Path) -> Scans:
             continue
         scans[key] = StudyScan(name, key[0], place / "ct.nii.gz", truth=path, number=key[1])
     return list(scans.values()), warnings
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    parts = re.split(r"(\d+)", name)
-    return [(int(part), "") if at % 2 else (-1, part) for at, part in enumerate(parts)]
 
 
 def _listed(path: Path) -> Scans:

@@ -11,8 +11,8 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError, CTScan
 from CACScoringLib.core.labels import MAIN_ARTERIES, Artery, site_called
-from CACScoringLib.io.reading import find_series, stem
-from CACScoringLib.scans.folder import Listing, scans_of_folder, search
+from CACScoringLib.io.reading import stem
+from CACScoringLib.scans.folder import listings_of, scans_of_folder, search
 from CACScoringLib.scans.source import ScanSource
 
 from ..project.importers.sources import patient_in
@@ -154,16 +154,8 @@ def scans_below(folder: Path, progress: ProgressCallback | None = None) -> Scans
     if not folder.is_dir():
         raise BadReferenceError(f"There is no folder of scans {folder}. Name it with --scans.")
     places = search(folder, folder / ".cac-no-output")
-    series: list[Listing] = []
-    for n, place in enumerate(places.folders, 1):
-        try:
-            series.append(find_series(place))
-        except (OSError, CTError):
-            series.append(None)
-        if progress:
-            progress(n, len(places.folders))
-    scans: dict[str, list[ScanSource]] = {}
-    for scan in scans_of_folder(folder, places, series):
+    scans: ScansById = {}
+    for scan in scans_of_folder(folder, places, listings_of(places.folders, progress)):
         patient = patient_in(scan) if scan.series is not None else None
         named = replace(scan, patient=patient or "")
         below = scan.ct.relative_to(folder)
