@@ -24,39 +24,29 @@ from ..project.files import SCANS_FILE
 from ..project.project import is_project
 
 
-@dataclass(frozen=True)
-class ReviewCase:
-    """Scan to review.
+@dataclass(frozen=True, kw_only=True)
+class ReviewCase(ScanSource):
+    """Scan to review. Its series is None if it was not given.
 
     Attributes:
         id: Identifier of the scan in the page's requests.
-        name: Name shown to readers.
         folder: Folder of the results.
-        ct: Image file or DICOM folder.
-        patient: Patient, or "".
-        group: Group of the scan in the cohort, or "".
         status: Status of the clinical score before the review.
         agatston: Agatston score before the review; None if unknown.
         category_probability: Probability of the likeliest category; None if unknown.
         interval: Prediction interval before the review; None if unknown.
         has_category: True if the score has a category; candidates and scans out of distribution have none.
-        series: Number or UID of the DICOM series, as in `read_ct`, if it was given.
         digest: Identifier of the scan in a cohort (`scans.source.scan_digest`).
         warnings: Codes of the warnings.
     """
 
     id: str
-    name: str
     folder: Path
-    ct: Path
-    patient: str = ""
-    group: str = ""
     status: str = ""
     agatston: float | None = None
     category_probability: float | None = None
     interval: tuple[float, float] | None = None
     has_category: bool = False
-    series: str | None = None
     digest: str = ""
     warnings: tuple[str, ...] = ()
 

@@ -92,7 +92,7 @@ def test_scored_series_is_read_among_series_with_one_number(tmp_path, key):
     scan = ScanSource("scan", "", folder, uid)
     keys = {"content": "", "files": ""} | {key: {"content": content_key, "files": files_key}[key](scan)}
     write_record(results, ScanRecord(**keys, settings=""))
-    assert (ReviewCase("id", "scan", results, folder).scan().hu == scored).all()
+    assert (ReviewCase("scan", "", folder, id="id", folder=results).scan().hu == scored).all()
 
 
 def test_scored_series_is_read_where_the_rule_prefers_another(tmp_path):
@@ -105,4 +105,4 @@ def test_scored_series_is_read_where_the_rule_prefers_another(tmp_path):
     uid = str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID)
     scored = ScanSource("scan", "", folder, uid)
     write_record(results, ScanRecord(files=files_key(scored), content="", settings=""))
-    assert (ReviewCase("id", "scan", results, folder).scan().hu == sharp).all()
+    assert (ReviewCase("scan", "", folder, id="id", folder=results).scan().hu == sharp).all()
