@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from CACScoringLib.scoring.scores import score_lesions, score_sites
 
 from ..phantom.cohort.export import LABEL_HU
 from ..statistics.masks import mask_agreement
-from .records import ARTERIES, HU_MM3, MG, HeartAgreement, StudyRecord, Truth, Value
+from .records import ARTERIES, HU_MM3, MG, HeartAgreement, ScoringFacts, StudyRecord, Truth, Value
 from .scans import StudyScan
 
 _ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
@@ -37,8 +37,7 @@ _ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 
 def refused(scan: StudyScan, reason: str) -> StudyRecord:
     """Record of a scan that could not be scored, or whose truth could not be read."""
-    unit = HU_MM3 if scan.truth is None else MG
-    return StudyRecord(scan.name, scan.patient, scan.number, unit, None, None, None, {}, (), 0.0, (), None, {}, reason)
+    return StudyRecord(scan.name, scan.patient, scan.number, HU_MM3 if scan.truth is None else MG, refused=reason)
 
 
 def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
@@ -70,7 +69,7 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
     with_probability = () if visible is None else [(visible[k], p) for k, p in enumerate(probabilities) if k in visible]
     heart, warnings = _heart(files)
     return StudyRecord(
-        scan=scan.name,
+        name=scan.name,
         patient=scan.patient,
         number=scan.number,
         unit=MG if files.truth else HU_MM3,
@@ -82,7 +81,7 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
         slice_threshold=threshold,
         map_lesions=_map_lesions(files),
         heart=heart,
-        acquisition=_facts(record, files),
+        facts=_facts(record, files),
         warnings=warnings,
     )
 
@@ -252,15 +251,15 @@ def _arteries_in(regions: np.ndarray) -> tuple[str, ...]:
     return tuple(artery.key for artery in Artery if artery in labels and artery.key in ARTERIES)
 
 
-def _facts(record: ScoreRecord, files: _Files) -> dict[str, object]:
-    scanner = files.truth["scanner"] if files.truth else {}
-    return {
-        **record.acquisition.facts(),
-        **{name: scanner[name] for name in ("kvp", "slice_thickness_mm") if name in scanner},  # images do not tell
-        "slice_spacing_mm": record.input.spacing_mm[2],
-        "warnings": [warning.code for warning in record.warnings],
-        "models": [asdict(model) for model in record.models],
-        "decomposition_settings": record.decomposition_settings,
-        "candidate_evidence": record.candidate_evidence,
-        "hu_mm3_per_mass": files.per_mass,
-    }
+def _facts(record: ScoreRecord, files: _Files) -> ScoringFacts:
+    scanner = files.truth["scanner"] if files.truth else {}  # images do not tell
+    return ScoringFacts(
+        models=record.models,
+        warnings=record.warning_codes,
+        decomposition_settings=record.decomposition_settings,
+        candidate_evidence=record.candidate_evidence,
+        hu_mm3_per_mass=files.per_mass,
+        kvp=scanner.get("kvp", record.acquisition.kvp),
+        slice_thickness_mm=scanner.get("slice_thickness_mm", record.acquisition.slice_thickness_mm),
+        slice_spacing_mm=record.input.spacing_mm[2],
+    )

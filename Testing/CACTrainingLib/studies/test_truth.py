@@ -120,7 +120,7 @@ def test_a_readers_masks_stand_for_the_truth_that_nobody_knows(users_scan):
     record = make_record(scan, folder)
     assert (record.unit, record.truth, record.kind) == (HU_MM3, None, "visible")
     assert "noise_free" not in record.values
-    hu_per_mg = digital.acquisition["hu_mm3_per_mass"]
+    hu_per_mg = digital.facts.hu_mm3_per_mass
     assert record.values["reader"].mass == pytest.approx(hu_per_mg * digital.values["reader"].mass)
     assert record.values["reader"].agatston == digital.values["reader"].agatston
     assert record.heart == digital.heart
