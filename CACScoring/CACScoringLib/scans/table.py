@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..core.ct import ScanWarning
 from ..core.tables import Line, Table, TableError, read_table, write_table
@@ -41,7 +42,7 @@ def source_of(line: Line) -> ScanSource:
     line.need("ct")
     ct, *masks = (line.file(part, exists=False) for part in ("ct", "heart", "lesions", "pericardium"))
     assert ct is not None
-    texts = {column: printable(line.text(column)) for column in ("name", "patient", "session", "group")}
+    texts: dict[str, Any] = {column: printable(line.text(column)) for column in ("name", "patient", "session", "group")}
     series = line.text("series")
     key = line.text("ct") + (f"#{series}" if series else "")
     heart, lesions, pericardium = masks

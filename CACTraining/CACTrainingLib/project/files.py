@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import atomic_folder, read_json, remove_partial, sync_folder, write_bytes_atomically
@@ -231,7 +232,7 @@ def read_table(file: Path, project: Path) -> list[ProjectScan]:
             raise _bad_row(file, number, f"{row['id'][:40]!r} is not an id such as 0001, or is there twice")
         ids.add(row["id"])
         truth = path_from(row["truth"], project) if row["truth"] else None
-        values = {"ct": path_from(row["ct"], project), "series": row["series"] or None, "truth": truth}
+        values: dict[str, Any] = {"ct": path_from(row["ct"], project), "series": row["series"] or None, "truth": truth}
         scans.append(ProjectScan(**row | values))
     return scans
 
