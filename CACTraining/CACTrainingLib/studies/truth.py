@@ -17,16 +17,16 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.core.ct import CTError, CTScan, MaskError, mask_on_scan_grid, same_grid
+from CACScoringLib.core.ct import CTError, MaskError, mask_on_scan_grid
 from CACScoringLib.core.labels import SITES, Artery
 from CACScoringLib.core.voxels import voxels_of
-from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
-from CACScoringLib.record.reading import read_result
+from CACScoringLib.io.reading import read_lesion_labels, read_mask
 from CACScoringLib.record.score_record import MethodRecord, ScoreRecord
 from CACScoringLib.scoring.lesions import LesionSet, find_lesions
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions, score_sites
 
+from ..evaluation.scored_scan import ScoredScan
 from ..phantom.cohort.export import LABEL_HU
 from ..statistics.masks import mask_agreement
 from .records import ARTERIES, HU_MM3, MG, HeartAgreement, ScoringFacts, StudyRecord, Truth, Value
@@ -45,14 +45,11 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
 
     Raises CTError or OSError for files that cannot be read, ValueError, KeyError or TypeError for their content.
     """
-    record = read_result(folder)
-    methods = record.methods
-    if "decomposition" not in methods:
+    files = _Files(scan, folder)
+    record, methods = files.record, files.methods
+    if "map" not in methods:
         raise CTError("It was scored by the clinical rule alone. Score it with the networks, as cac evaluate does.")
-    if any(method.reviewed for method in methods.values()):
-        raise CTError("It was scored with a reader's lesions. Score it without, as cac evaluate does.")
-    files = _Files(scan, folder, read_ct(scan.ct, scan.series))
-    values = {key: _value(methods[name], files.per_mass) for key, name in _SCORED.items()}
+    values = {key: _value(methods[key], files.per_mass) for key in ("map", "automatic")}
     rules = replace(ScoringRules.recorded(record.rules["threshold"]), calibration_mg_per_mm3_hu=None)
     if files.regions is not None:
         values["reader"] = _found_value(find_lesions(files.ct.image, files.regions, rules), files, rules)
@@ -86,17 +83,11 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
     )
 
 
-_SCORED = {"map": "decomposition", "automatic": "threshold"}
-"""Key in `scores.json` by key of a study's method."""
-
-
 @dataclass(frozen=True)
-class _Files:
-    """Files of a scan, read on demand. All images are on the CT's grid; arrays are [k, j, i]."""
+class _Files(ScoredScan):
+    """A scan with its results and its truth, or a reader's masks."""
 
     scan: StudyScan
-    folder: Path
-    ct: CTScan
 
     @cached_property
     def truth(self) -> dict[str, Any] | None:
@@ -161,15 +152,6 @@ class _Files:
     @cached_property
     def map_labels(self) -> np.ndarray:
         return self.image(self.folder / "map_lesions.nii.gz")
-
-    def image(self, path: Path) -> np.ndarray:
-        """Read an image. Raises CTError if it cannot be read or is not on the CT's grid."""
-        image = read_mask(path)
-        if image.GetDirection() != self.ct.image.GetDirection():
-            image = sitk.DICOMOrient(image, "LPS")
-        if not same_grid(image, self.ct.image):
-            raise MaskError(f"{path} is not on the grid of its CT.")
-        return sitk.GetArrayFromImage(image)
 
 
 def _value(method: MethodRecord, per_mass: float) -> Value:
