@@ -24,12 +24,12 @@ import SimpleITK as sitk
 
 from CACScoringLib.cohort import folder as cohort
 from CACScoringLib.cohort import table
-from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress, ScanState
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.run import RunSettings, write_result
+from CACScoringLib.scans.source import ScanSource
 from CACTrainingLib.browser import serving
 from CACTrainingLib.cli import review as cli
 
@@ -51,7 +51,7 @@ def write_cohort(folder: Path, names: Sequence[str], result: ScoreResult | None 
         else:
             shutil.copy(scans[0].ct, ct)
             shutil.copytree(states[0].folder, root / name)
-        scans.append(CohortScan(name, ct, ct.name))
+        scans.append(ScanSource(name, "", ct, key=ct.name))
         states.append(ScanState(len(states), name, root / name, ct, state="done"))
         rows.append(table.result_row(read_result(root / name)))
     columns = table.columns(result.methods, identify=False)

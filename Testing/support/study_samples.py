@@ -16,20 +16,10 @@ def value(masses):
 
 
 def record(patient="p0", number=1, visible=False, values=None, **more):
-    """Make a record with only the named facts; values are, by method, a `Value` or the mass in the LAD."""
-    facts = {
-        "scan": f"{patient}-{number}",
-        "unit": "mg",
-        "visible_arteries": None,
-        "truth": None,
-        "slices": (),
-        "slice_threshold": 0.5,
-        "map_lesions": (),
-        "heart": None,
-        "acquisition": {},
-    }
+    """Make a record; values are, by method, a `Value` or the mass in the LAD."""
+    about = {"name": f"{patient}-{number}", "unit": "mg", "slice_threshold": 0.5}
     scores = {m: mass if isinstance(mass, Value) else value({"LAD": mass}) for m, mass in (values or {}).items()}
-    return StudyRecord(patient=patient, number=number, visible=visible, values=scores, **{**facts, **more})
+    return StudyRecord(patient=patient, number=number, visible=visible, values=scores, **{**about, **more})
 
 
 def pairs(values, method="map"):
@@ -87,7 +77,7 @@ def _scan(name, number, plaques, distractors, g):
         number,
         bool(visible),
         values,
-        scan=f"{name}-scan_{number}",
+        name=f"{name}-scan_{number}",
         visible_arteries=visible,
         truth=Truth(total, true_mg, distractors),
         slices=slices,

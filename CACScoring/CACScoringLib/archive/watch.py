@@ -20,7 +20,6 @@ import pydicom
 
 from ..cohort.cohort import without_uids
 from ..cohort.folder import own_folder
-from ..cohort.scans import CohortScan
 from ..cohort.scoring import ScanJob, ScanOutcome, prepare_scoring
 from ..cohort.workers import Workers
 from ..core.ct import CTError
@@ -31,6 +30,7 @@ from ..io.image_files import quiet
 from ..models.choice import ChosenModels
 from ..record.reading import read_result
 from ..run import RunSettings
+from ..scans.source import ScanSource
 from .address import ArchiveError, ArchiveUnauthorisedError, ArchiveUnreachableError
 from .files import dicom_files, pull
 from .journal import ARRIVING, DONE, FAILED, GROWN, PRESENT, SCORED, SKIPPED, Entry, Journal, WatchSettings
@@ -278,5 +278,5 @@ def prepare_series(settings: RunSettings, models: ChosenModels) -> Callable[[tup
 
 def _score_series(score: Callable[[ScanJob], ScanOutcome], job: tuple[Path, Path]) -> str | None:
     series, folder = job
-    reason = score(ScanJob(CohortScan(folder.name, series, folder.name), folder, "")).reason
+    reason = score(ScanJob(ScanSource(folder.name, "", series), folder, "")).reason
     return None if reason is None else without_uids(reason)

@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -18,17 +18,17 @@ from ..core.processes import available_memory_bytes
 from ..core.progress import Progress, ScanState
 from ..core.text import abbreviated_list
 from ..core.warning_codes import ADVICE
-from ..io.reading import find_series
 from ..models.cards import Calibration
 from ..models.choice import ChosenModels, ModelChoice, chosen_models
 from ..results import METHOD_TITLES
 from ..run import RunSettings
+from ..scans.folder import Listing, listing_of, scans_of_folder, search
+from ..scans.source import ScanSource
+from ..scans.table import scans_of_table
 from .cluster import chosen_cluster
 from .folder import RECORD, CohortFolder, open_cohort
 from .parquet import write_tables
-from .scans import CohortScan, scans_of_table
 from .scoring import ScanJob, ScanOutcome, prepare_scoring, read_record
-from .search import Listing, scans_of_folder, search
 from .table import columns, failures_as_csv, heading, line, result_row, with_scores
 from .workers import Workers, sensible_count
 
@@ -53,7 +53,7 @@ def score_cohort(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> list[ScanState]:
-    """Score every CT below a folder (see `cohort.search.search`) or of a table (see `cohort.scans.scans_of_table`).
+    """Score every CT below a folder (see `scans.folder.search`) or of a table (see `scans.table.scans_of_table`).
 
     Another call after an interruption resumes: complete results of the same content and settings are kept, and failed
     scans are retried. A scan whose worker died is retried alone at the end.
@@ -118,7 +118,7 @@ def _cautions(states: Sequence[ScanState]) -> list[ScanWarning]:
     return cautions
 
 
-def _repeated(scans: Sequence[CohortScan], states: Sequence[ScanState]) -> list[ScanWarning]:
+def _repeated(scans: Sequence[ScanSource], states: Sequence[ScanState]) -> list[ScanWarning]:
     """Warn of scans whose files are the same."""
     groups: dict[str, list[str]] = {}
     for scan, state in zip(scans, states, strict=True):
@@ -153,7 +153,7 @@ def _digest(calibration: Calibration) -> str:
 
 def scans_of(
     source: Path, output: Path, count: int | None, progress: Progress
-) -> tuple[list[CohortScan], tuple[ScanWarning, ...]]:
+) -> tuple[list[ScanSource], tuple[ScanWarning, ...]]:
     """Return the scans of a table or below a folder, and warnings. Raises TableError.
 
     output: Folder of results, which is not searched. count: Processes that read the folders' DICOM headers.
@@ -162,7 +162,7 @@ def scans_of(
         return scans_of_table(source)
     places = search(source, output)
     listings: list[Listing] = [None] * len(places.folders)
-    pool = Workers(count, lambda: _find_series)
+    pool = Workers(count, lambda: listing_of)
     with pool, closing(pool.run(places.folders)) as events:
         for done, event in enumerate((event for event in events if event.state != "begun"), 1):
             listings[event.index] = event.result
@@ -170,18 +170,12 @@ def scans_of(
     return scans_of_folder(source, places, listings), places.warnings
 
 
-def _find_series(folder: Path) -> Listing:
-    with suppress(OSError):
-        return find_series(folder)
-    return None
-
-
 class _ScanBoard:
     """State of every scan, reported to the progress and written into the tables."""
 
     def __init__(
         self,
-        scans: Sequence[CohortScan],
+        scans: Sequence[ScanSource],
         folder: CohortFolder,
         names: Sequence[str],
         identify: bool,

@@ -20,8 +20,8 @@ from typing import TypedDict
 from filelock import FileLock, Timeout
 
 from ..core.files import OutputError, read_json, remove_partial, write_text_atomically
+from ..scans.source import ScanSource
 from .parquet import TABLES, WRITTEN, table_path
-from .scans import CohortScan
 from .scoring import ScanOutcome, ScanRecord, files_key, forget, read_record, read_scores
 
 SCHEMA = "cac-cohort/1"
@@ -51,7 +51,7 @@ class CohortFolder:
         self.path = path
         self._record, self._local = record, local
 
-    def folders_of(self, scans: Sequence[CohortScan]) -> list[Path]:
+    def folders_of(self, scans: Sequence[ScanSource]) -> list[Path]:
         """Return and record a folder for each scan: its former folder, or a new one with a safe, unique name."""
         entries = self._record["scans"]
         by_scan = {entry["scan"]: name for name, entry in entries.items()}
@@ -79,7 +79,7 @@ class CohortFolder:
         """SHA-256 of the settings and models."""
         return hashlib.sha256(json.dumps(self._record["made_with"], sort_keys=True).encode()).hexdigest()
 
-    def result(self, scan: CohortScan, folder: Path) -> ScanOutcome | None:
+    def result(self, scan: ScanSource, folder: Path) -> ScanOutcome | None:
         """Return a scan's complete result if its files are unchanged; None if a worker has to check or score it.
 
         A worker compares files with another date by their content, see `scoring.score_job`. Raises UnreadableError if
@@ -201,7 +201,7 @@ def free_name(name: str, used_names: Container[str]) -> str:
     return next(candidate for candidate in names if candidate.casefold() not in used_names)
 
 
-def _is_unchanged(scan: CohortScan, record: ScanRecord) -> bool:
+def _is_unchanged(scan: ScanSource, record: ScanRecord) -> bool:
     """Return True if a scan's files are unchanged, or out of reach, as on a disconnected network drive."""
     try:
         return record.files == files_key(scan)

@@ -17,7 +17,7 @@ from ..core.files import partial_folder
 from ..core.progress import ScanState
 from ..record.features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
 from ..record.score_record import MethodRecord, ScoreEntry, ScoreRecord
-from .scans import CohortScan
+from ..scans.source import ScanSource
 from .scoring import read_record, whole_scores
 from .table import result_row
 
@@ -62,7 +62,7 @@ Row = dict[str, object]
 """Cells of a row by column."""
 
 
-def write_tables(folder: Path, scans: Iterable[tuple[str, CohortScan, ScanState]], identify: bool) -> None:
+def write_tables(folder: Path, scans: Iterable[tuple[str, ScanSource, ScanState]], identify: bool) -> None:
     """Write the tables of a cohort from the results in its scans' folders, replacing earlier tables.
 
     scans: label, scan and state of each. Raises OSError.
@@ -87,7 +87,7 @@ def table_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.parquet"
 
 
-def rows_of(number: str, scan: CohortScan, state: ScanState, identify: bool) -> dict[str, list[Row]]:
+def rows_of(number: str, scan: ScanSource, state: ScanState, identify: bool) -> dict[str, list[Row]]:
     """Return the rows of a scan by table. Arguments as in `write_tables`."""
     status = "done" if state.state == "skipped" else state.state
     row: Row = {"scan": number, "state": status, "reason": state.reason, "group": scan.group or None}
@@ -105,7 +105,7 @@ def rows_of(number: str, scan: CohortScan, state: ScanState, identify: bool) -> 
     return {"scans": [row], "scores": [*scores], "lesions": [*lesions]}
 
 
-def redact_paths(reason: str, scan: CohortScan) -> str:
+def redact_paths(reason: str, scan: ScanSource) -> str:
     """Return the reason of a failure without paths and file names, which often contain names of patients."""
     text = _PATH.sub("…", reason)
     names = {str(scan.ct), scan.name, scan.ct.name, *scan.ct.parts[-3:]} - {"", "/"}

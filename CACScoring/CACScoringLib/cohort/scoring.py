@@ -20,7 +20,7 @@ from ..models.inference import use_threads
 from ..record.reading import read_result, record_from_text
 from ..record.score_record import ScoreRecord
 from ..run import RunSettings, ScanInput, run_scan
-from .scans import CohortScan
+from ..scans.source import ScanSource
 
 RECORD = "cohort-scan.json"
 """File in the folder of a scan that identifies the input of its result."""
@@ -59,7 +59,7 @@ class ScanJob:
             empty folder of the worker's machine.
     """
 
-    scan: CohortScan
+    scan: ScanSource
     folder: Path
     settings: str
     marker: Path | None = None
@@ -194,7 +194,7 @@ def write_record(folder: Path, record: ScanRecord) -> None:
     write_text_atomically(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
 
 
-def content_key(scan: CohortScan) -> str:
+def content_key(scan: ScanSource) -> str:
     """Return the SHA-256 of a scan's files and its series. Raises OSError."""
     digest = hashlib.sha256(json.dumps(scan.series).encode())
     for group in _files(scan):
@@ -203,7 +203,7 @@ def content_key(scan: CohortScan) -> str:
     return digest.hexdigest()
 
 
-def files_key(scan: CohortScan) -> str:
+def files_key(scan: ScanSource) -> str:
     """Return the SHA-256 of names, sizes and modification times of a scan's files. Raises OSError."""
     parts: list[object] = [scan.series]
     for group in _files(scan):
@@ -212,7 +212,7 @@ def files_key(scan: CohortScan) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _files(scan: CohortScan) -> Iterator[list[Path]]:
+def _files(scan: ScanSource) -> Iterator[list[Path]]:
     # Without a pericardium the keys are those of earlier versions.
     for place in (scan.ct, scan.heart, scan.lesions, *filter(None, [scan.pericardium])):
         if place is None:

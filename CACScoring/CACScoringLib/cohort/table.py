@@ -12,7 +12,7 @@ from ..core.tables import table_text
 from ..core.text import printable
 from ..record.features import PATIENT_FEATURES
 from ..record.score_record import ScoreRecord
-from .scans import CohortScan
+from ..scans.source import ScanSource
 
 _SCAN = ("name", "folder", "ct", "patient", "session", "group", "state", "reason", "scan")
 _GEOMETRY = ("columns", "rows", "slices", "pixel_mm", "slice_spacing_mm", "noise_hu")
@@ -107,7 +107,7 @@ def heading(names: Sequence[str]) -> str:
     return table_text(names, ())
 
 
-def line(scan: CohortScan, state: ScanState, row: dict[str, object], names: Sequence[str]) -> str:
+def line(scan: ScanSource, state: ScanState, row: dict[str, object], names: Sequence[str]) -> str:
     """Return a scan's line of `cohort.csv`: its state, and its acquisition and scores once it is done.
 
     row: result of `result_row`, or empty.
@@ -127,7 +127,7 @@ def line(scan: CohortScan, state: ScanState, row: dict[str, object], names: Sequ
     return text.partition("\n")[2]
 
 
-def failures_as_csv(scans: Sequence[CohortScan], states: Sequence[ScanState]) -> str:
+def failures_as_csv(scans: Sequence[ScanSource], states: Sequence[ScanState]) -> str:
     """Return the content of `failures.csv`: the scans that could not be scored, with reasons."""
     failed = [
         {"name": scan.name, "ct": printable(str(scan.ct)), "reason": _one_line(state.reason)}

@@ -145,19 +145,19 @@ class Line:
 
     def need_file(self, column: str) -> Path:
         """Return an existing file or folder relative to the table. Raises TableError, also if the cell is empty."""
+        self.need(column)
         file = self.file(column)
-        if file is None:
-            raise TableError(f"There is no {column} in {self.where}. Fill it in, or remove the line.")
+        assert file is not None
         return file
 
-    def file(self, column: str) -> Path | None:
-        """Return an existing file or folder relative to the table, None if empty. Raises TableError."""
+    def file(self, column: str, exists: bool = True) -> Path | None:
+        """Return a file or folder relative to the table, None if empty. exists: raise TableError if it is missing."""
         text = self.text(column)
         if not text:
             return None
         file = self.path.parent / text
         try:
-            if file.exists():
+            if not exists or file.exists():
                 return file
         except (OSError, ValueError):  # no name of a file at all
             pass

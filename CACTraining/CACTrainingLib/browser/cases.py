@@ -10,52 +10,43 @@ from typing import Any
 
 from CACScoringLib.cohort import folder as cohort
 from CACScoringLib.cohort import table
-from CACScoringLib.cohort.scans import CohortScan, scans_of_table
 from CACScoringLib.cohort.scoring import content_key, files_key, read_record
 from CACScoringLib.core.ct import CTError, CTScan, SeriesChoiceError, UnreadableError
 from CACScoringLib.core.files import LAST_FILE, OutputError
 from CACScoringLib.core.tables import Line, read_table
 from CACScoringLib.io.reading import find_series, read_ct
 from CACScoringLib.record.reading import read_result
+from CACScoringLib.scans.source import ScanSource
+from CACScoringLib.scans.table import scans_of_table
 
 from ..project.automatic import RESULTS, scan_digests
 from ..project.files import SCANS_FILE
 from ..project.project import is_project
 
 
-@dataclass(frozen=True)
-class ReviewCase:
-    """Scan to review.
+@dataclass(frozen=True, kw_only=True)
+class ReviewCase(ScanSource):
+    """Scan to review. Its series is None if it was not given.
 
     Attributes:
         id: Identifier of the scan in the page's requests.
-        name: Name shown to readers.
         folder: Folder of the results.
-        ct: Image file or DICOM folder.
-        patient: Patient, or "".
-        group: Group of the scan in the cohort, or "".
         status: Status of the clinical score before the review.
         agatston: Agatston score before the review; None if unknown.
         category_probability: Probability of the likeliest category; None if unknown.
         interval: Prediction interval before the review; None if unknown.
         has_category: True if the score has a category; candidates and scans out of distribution have none.
-        series: Number or UID of the DICOM series, as in `read_ct`, if it was given.
-        digest: Identifier of the scan in a cohort (`cohort.scans.scan_digest`).
+        digest: Identifier of the scan in a cohort (`scans.source.scan_digest`).
         warnings: Codes of the warnings.
     """
 
     id: str
-    name: str
     folder: Path
-    ct: Path
-    patient: str = ""
-    group: str = ""
     status: str = ""
     agatston: float | None = None
     category_probability: float | None = None
     interval: tuple[float, float] | None = None
     has_category: bool = False
-    series: str | None = None
     digest: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -86,7 +77,7 @@ class ReviewCase:
         number; None if it is unknown."""
         record = read_record(self.folder)
         names = [name for series in find_series(self.ct)[0] for name in (series.uid, series.number) if name is not None]
-        scans = [CohortScan(self.name, self.ct, "", series=name) for name in names] if record is not None else []
+        scans = [ScanSource(self.name, "", self.ct, name) for name in names] if record is not None else []
         for key_of, key in ((files_key, "files"), (content_key, "content")):
             for scan in scans:
                 if key_of(scan) == getattr(record, key):

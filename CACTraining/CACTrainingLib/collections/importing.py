@@ -16,12 +16,12 @@ from CACScoringLib.core.progress import Progress
 from ..evaluation.jobs import JobSettings, job_key, kept_records
 from ..project.annotations import patient_kinds
 from ..project.places import absolute
-from ..project.project import Project, is_project
+from ..project.project import NewScan, Project, is_project
 from ..project.proposals import propose_waiting
 from .checks import ScanCheck, check_scan
 from .collection import Collection
 from .inventory import Entry, write_inventory
-from .scans import CollectionError, CollectionScan, find_scans
+from .scans import CollectionError, find_scans
 
 INVENTORY, CHECKED = "inventory", "checked.jsonl"
 """Folder in the project, and its file of checks."""
@@ -85,11 +85,11 @@ def import_collection(settings: ImportSettings, progress: Progress | None = None
     settings.collection.write_terms(project.folder)
     folder = project.folder / INVENTORY
     with progress.step("checking scans"):
-        jobs = [(_key(scan), scan.scan) for scan in scans]
+        jobs = [(_key(scan), scan) for scan in scans]
         work = JobSettings(settings.workers or sensible_count(), progress=progress)
         checks = kept_records(jobs, folder / CHECKED, check_scan, ScanCheck, work)
     with progress.step("adding scans"):
-        usable = [scan.scan for scan, check in zip(scans, checks, strict=True) if not isinstance(check, str)]
+        usable = [scan for scan, check in zip(scans, checks, strict=True) if not isinstance(check, str)]
         present = {(scan.ct, scan.series) for scan in project.scans}
         waiting = [scan for scan in usable if (absolute(scan.ct), scan.series) not in present]
         added = project.add(waiting, progress.counted)
@@ -106,24 +106,24 @@ def import_collection(settings: ImportSettings, progress: Progress | None = None
     return ImportResult(project, page, entries, tuple(warnings))
 
 
-def _key(scan: CollectionScan) -> str:
-    return job_key(scan.scan.name, CHECK_VERSION, scan.scan.series, files=[scan.scan.ct])
+def _key(scan: NewScan) -> str:
+    return job_key(scan.name, CHECK_VERSION, scan.series, files=[scan.ct])
 
 
 def _entries(
-    project: Project, scans: Sequence[CollectionScan], checks: Sequence[ScanCheck | str], reasons: dict[str, str]
+    project: Project, scans: Sequence[NewScan], checks: Sequence[ScanCheck | str], reasons: dict[str, str]
 ) -> tuple[Entry, ...]:
     """Return an entry for each scan of the collection. reasons: Why usable scans were not added, by name."""
     stored = {(scan.ct, scan.series): scan for scan in project.scans}
     entries = []
     for scan, check in zip(scans, checks, strict=True):
-        row = stored.get((absolute(scan.scan.ct), scan.scan.series))
-        reason = check if isinstance(check, str) else "" if row else reasons.get(scan.scan.name, "It was not added.")
+        row = stored.get((absolute(scan.ct), scan.series))
+        reason = check if isinstance(check, str) else "" if row else reasons.get(scan.name, "It was not added.")
         entries.append(
             Entry(
                 id="" if row is None or reason else row.id,
-                name=scan.scan.name,
-                patient=scan.scan.patient,
+                name=scan.name,
+                patient=scan.patient,
                 use="" if row is None else row.use,
                 note=scan.note,
                 reason=reason,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -36,20 +36,7 @@ class CollectionError(CTError):
     """A folder does not hold the collection, or it cannot be fetched. The message says what to do."""
 
 
-@dataclass(frozen=True)
-class CollectionScan:
-    """Scan of a collection.
-
-    Attributes:
-        scan: Scan to add to a project.
-        note: Fact of the collection about it that is no annotation.
-    """
-
-    scan: NewScan
-    note: str = ""
-
-
-Scans = tuple[list[CollectionScan], list[str]]
+Scans = tuple[list[NewScan], list[str]]
 """Scans, and sentences about what is left out."""
 
 
@@ -81,7 +68,7 @@ def find_scans(
 
 def _series(collection: Collection, folder: Path, images: Path | None, progress: ProgressCallback | None) -> Scans:
     scans, warnings = find_new_scans(folder, progress)
-    return [CollectionScan(_with_patient(scan, collection, folder)) for scan in scans], warnings
+    return [_with_patient(scan, collection, folder) for scan in scans], warnings
 
 
 def _with_patient(scan: NewScan, collection: Collection, folder: Path) -> NewScan:
@@ -99,7 +86,7 @@ def _reference(collection: Collection, folder: Path, images: Path | None, progre
         annotations = None
         if scan.outlines is not None:
             annotations = partial(reference_annotations, collection.name, scan.ct, scan.series, scan.outlines)
-        scans.append(CollectionScan(NewScan(name, name, scan.ct, scan.series, annotations=annotations)))
+        scans.append(NewScan(name, name, scan.ct, scan.series, annotations=annotations))
     return scans, [f"{name} is left out. {reason}" for name, reason in reference.refused]
 
 
@@ -126,11 +113,11 @@ def _presence(collection: Collection, folder: Path, images: Path | None, progres
     if not volumes or not reported:
         raise CollectionError(f"{folder} holds {len(volumes)} volumes (.nii.gz) and {len(reported)} labels.")
     scans = [
-        CollectionScan(NewScan(stem(path), "_".join(stem(path).split("_")[:2]), path), note)
+        NewScan(stem(path), "_".join(stem(path).split("_")[:2]), path, note=note)
         for name, path in volumes.items()
         if (note := PRESENCE.get(reported.get(name)))
     ]
-    unlabelled = sorted(volumes.keys() - {scan.scan.ct.name for scan in scans})
+    unlabelled = sorted(volumes.keys() - {scan.ct.name for scan in scans})
     return scans, [f"Volumes without a label are left out: {abbreviated_list(unlabelled)}."] if unlabelled else []
 
 

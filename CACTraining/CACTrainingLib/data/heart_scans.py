@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from CACScoringLib.core.tables import read_table
@@ -31,10 +32,10 @@ def read_pairs(table: Path) -> list[TrainingScan]:
     pairs = []
     for line in read_table(table, ("patient", "ct", "heart"), short_lines=True).lines:
         line.need("patient", "ct", "heart")
-        label = line.number_in("label", 0, integer=True)
+        ct, heart, label = line.need_file("ct"), line.need_file("heart"), line.number_in("label", 0, integer=True)
+        pair = TrainingScan(name=line.text("ct"), patient=line.text("patient"), ct=ct, heart=heart)
         use = line.choice("use", ("training", "validation")) or ""
-        ct, heart, patient = line.need_file("ct"), line.need_file("heart"), line.text("patient")
-        pairs.append(TrainingScan(ct, heart, patient, heart_label=None if label is None else int(label), use=use))
+        pairs.append(replace(pair, heart_label=None if label is None else int(label), use=use))
     return pairs
 
 

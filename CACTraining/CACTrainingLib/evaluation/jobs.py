@@ -23,9 +23,11 @@ from CACScoringLib.core.progress import Progress, ScanState
 from CACScoringLib.models.choice import ModelChoice
 from CACScoringLib.record.reading import WrongValueError, restore
 from CACScoringLib.run import RunSettings
+from CACScoringLib.scans.source import ScanSource
+from CACScoringLib.scans.table import write_scans
 
-SCANS = "scans"
-"""Folder of the scans' results in the output folder."""
+SCANS, SCAN_TABLE = "scans", "scans.csv"
+"""Folder of the scans' results, and table of the scans, in the output folder."""
 
 
 class StudyError(CTError):
@@ -203,12 +205,17 @@ def make_folder(path: Path) -> None:
 
 
 def scored_folders(
-    table: Path, output: Path, models: ModelChoice, workers: int | None, overwrite: bool, progress: Progress
+    scans: Sequence[ScanSource],
+    output: Path,
+    models: ModelChoice,
+    workers: int | None,
+    overwrite: bool,
+    progress: Progress,
 ) -> list[Path | str]:
-    """Score the scans of a table into SCANS of the output folder; existing results are kept.
+    """List scans in SCAN_TABLE and score them into SCANS of the output folder; existing results are kept.
 
     Args:
-        table: Table of `cac cohort`.
+        scans: The scans.
         output: Output folder of the study.
         models: Models to score with.
         workers: Number of processes; None for as many as fit.
@@ -219,10 +226,11 @@ def scored_folders(
         Folder of each scan's results, or the reason why it has none.
 
     Raises:
-        CTError: The table cannot be read.
+        CTError: Scans cannot be listed.
         OutputError: The results cannot be written, or were made with other settings.
     """
-    settings = RunSettings()
+    table, settings = output / SCAN_TABLE, RunSettings()
+    write_scans(table, scans)
     states = score_cohort(table, output / SCANS, settings, models, workers, overwrite, _WithinStep(progress))
     return [state.folder if state.state in ("done", "skipped") else str(state.reason) for state in states]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from CACScoringLib.cohort import folder as cohort
-from CACScoringLib.cohort.scans import scans_of_table
 from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.files import LAST_FILE, read_json
+from CACScoringLib.scans.table import scans_of_table
 
 from .files import SCANS_FILE
 

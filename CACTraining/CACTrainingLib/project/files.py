@@ -13,15 +13,17 @@ import shutil
 import sys
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from typing import Any
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import atomic_folder, read_json, remove_partial, sync_folder, write_bytes_atomically
 from CACScoringLib.core.tables import TableError, read_cells, table_text
+from CACScoringLib.scans.source import ScanSource
 
 SCHEMA = "cac-project/1"
 PROJECT_FILE, SCANS_FILE, BACKUP_FILE = "project.json", "scans.csv", "scans.csv.bak"
@@ -34,49 +36,25 @@ README = Path(__file__).parents[1] / "Resources" / "project.txt"
 """Description of the folder, copied into it as README.txt."""
 
 
-@dataclass
-class ScanRow:
-    """Row of `scans.csv` as text; empty cells for unknown values."""
-
-    id: str
-    name: str
-    patient: str
-    ct: str
-    series: str
-    sha256: str
-    source: str
-    use: str
-    truth: str
+COLUMNS = ("id", "name", "patient", "ct", "series", "sha256", "source", "use", "truth")
+"""Columns of `scans.csv`; unknown values are empty cells."""
 
 
-@dataclass(frozen=True)
-class ProjectScan:
-    """Scan of a project.
+@dataclass(frozen=True, kw_only=True)
+class ProjectScan(ScanSource):
+    """Scan of a project, with absolute paths. The scans of a patient share one use.
 
     Attributes:
         id: Identifier and name of its folder, such as "0001".
-        name: Name shown to users.
-        patient: Patient, whose scans share one use.
-        ct: Absolute path of a DICOM folder or an image file.
-        series: Number or UID of the DICOM series, as in `read_ct`.
         sha256: Hash of the content, by `content_hash`.
         source: One of `project.SOURCES`.
         use: "" or one of `split.USES`.
-        truth: The truth.json of a digital patient.
     """
 
     id: str
-    name: str
-    patient: str
-    ct: Path
-    series: str | None
     sha256: str
     source: str
     use: str
-    truth: Path | None
-
-
-COLUMNS = tuple(field.name for field in fields(ScanRow))
 
 
 class ProjectError(CTError):
@@ -181,7 +159,7 @@ def write_new_project(folder: Path, name: str) -> None:
             for part in ("scans", "models", "studies"):
                 (half / part).mkdir()
             shutil.copyfile(README, half / "README.txt")
-            write_table(half / SCANS_FILE, [])
+            write_table(half / SCANS_FILE, [], folder)
             about = {"schema": SCHEMA, "name": name, "created": now()}
             write_durably(half / PROJECT_FILE, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
             if folder.exists():
@@ -211,33 +189,52 @@ def read_name(folder: Path) -> str:
     return name
 
 
-def write_table(file: Path, rows: Sequence[ScanRow]) -> None:
-    """Replace a table. Raises ProjectWriteError."""
+def stored_path(path: Path, folder: Path) -> str:
+    """Return a path for scans.csv: relative to the project if inside it, with forward slashes."""
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+
+
+def path_from(text: str, folder: Path) -> Path:
+    """Return a path from scans.csv. One from another operating system stays as it is, and is missing here."""
+    if text.startswith("/") or PureWindowsPath(text).is_absolute():
+        return Path(text)
+    return folder / text
+
+
+def write_table(file: Path, scans: Iterable[ProjectScan], project: Path) -> None:
+    """Replace a table of a project's scans. Raises ProjectWriteError."""
+    rows = [
+        vars(scan)
+        | {part: path and stored_path(path, project) for part, path in (("ct", scan.ct), ("truth", scan.truth))}
+        for scan in scans
+    ]
     # Paths may hold bytes that are not UTF-8, and must be read back unchanged.
-    write_durably(file, table_text(COLUMNS, map(vars, rows)).encode("utf-8", "surrogateescape"))
+    write_durably(file, table_text(COLUMNS, rows).encode("utf-8", "surrogateescape"))
 
 
-def read_table(file: Path) -> list[ScanRow]:
-    """Read the rows of a table. Raises TableError if it is not a table, ProjectError for a bad row."""
+def read_table(file: Path, project: Path) -> list[ProjectScan]:
+    """Read a table of a project's scans. Raises TableError if it is not a table, ProjectError for a bad row."""
     lines = read_cells(file, errors="surrogateescape")
     if not lines:
         raise TableError(f"The table {file} is empty.")
     (_, header), *table_rows = lines
     if sorted(header) != sorted(COLUMNS):
         raise _bad_row(file, 1, f"the columns are {', '.join(header)[:200]}, not {', '.join(COLUMNS)}")
-    rows: list[ScanRow] = []
+    scans: list[ProjectScan] = []
     ids: set[str] = set()
     for number, cells in table_rows:
         if len(cells) != len(header):
             raise _bad_row(file, number, f"it has {len(cells)} cells, not {len(header)}")
-        row = ScanRow(**dict(zip(header, cells, strict=True)))
-        if any(unicodedata.category(c) == "Cc" for c in row.name + row.patient):
+        row = dict(zip(header, cells, strict=True))
+        if any(unicodedata.category(c) == "Cc" for c in row["name"] + row["patient"]):
             raise _bad_row(file, number, "its name or patient holds control characters")
-        if not is_id(row.id) or row.id in ids:
-            raise _bad_row(file, number, f"{row.id[:40]!r} is not an id such as 0001, or is there twice")
-        ids.add(row.id)
-        rows.append(row)
-    return rows
+        if not is_id(row["id"]) or row["id"] in ids:
+            raise _bad_row(file, number, f"{row['id'][:40]!r} is not an id such as 0001, or is there twice")
+        ids.add(row["id"])
+        truth = path_from(row["truth"], project) if row["truth"] else None
+        values: dict[str, Any] = {"ct": path_from(row["ct"], project), "series": row["series"] or None, "truth": truth}
+        scans.append(ProjectScan(**row | values))
+    return scans
 
 
 def is_id(text: str) -> bool:
@@ -252,15 +249,15 @@ def _bad_row(file: Path, line: int, fault: str) -> ProjectError:
     )
 
 
-def read_scans(folder: Path) -> tuple[list[ScanRow], tuple[str, ...]]:
-    """Read scans.csv, or its backup if it is missing or damaged; return rows and warnings. Raises ProjectError."""
+def read_scans(folder: Path) -> tuple[list[ProjectScan], tuple[str, ...]]:
+    """Read scans.csv, or its backup if it is missing or damaged; return scans and warnings. Raises ProjectError."""
     file, backup = folder / SCANS_FILE, folder / BACKUP_FILE
     try:
-        return read_table(file), ()
+        return read_table(file, folder), ()
     except TableError as error:
         reason = getattr(error.__cause__, "strerror", None) or str(error.__cause__ or error)
     try:
-        rows = read_table(backup)
+        scans = read_table(backup, folder)
     except TableError as error:
         raise ProjectError(
             f"{file} cannot be read ({reason}), and there is no backup of it that can. The annotations in "
@@ -270,10 +267,10 @@ def read_scans(folder: Path) -> tuple[list[ScanRow], tuple[str, ...]]:
         f"{SCANS_FILE} cannot be read ({reason}), so {BACKUP_FILE} was taken: the last change of the list of scans may "
         "be missing."
     )
-    return rows, (warning,)
+    return scans, (warning,)
 
 
-def write_scans(folder: Path, rows: Sequence[ScanRow], is_broken: bool = False) -> None:
+def write_scans(folder: Path, scans: Sequence[ProjectScan], is_broken: bool = False) -> None:
     """Replace scans.csv and keep the previous one as backup. Raises ProjectWriteError.
 
     is_broken: True if the previous file could not be read; it is kept beside the backup then.
@@ -285,13 +282,13 @@ def write_scans(folder: Path, rows: Sequence[ScanRow], is_broken: bool = False) 
         raise disk_error(file, error) from error
     if previous is not None:
         write_durably(folder / (f"scans.broken-{stamp()}.csv" if is_broken else BACKUP_FILE), previous)
-    write_table(file, rows)
+    write_table(file, scans, folder)
 
 
-def write_removed_row(folder: Path, row: ScanRow) -> None:
+def write_removed_row(folder: Path, scan: ProjectScan, project: Path) -> None:
     """Write a removed scan's row into its folder. Raises ProjectWriteError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(folder, error) from error
-    write_table(folder / "scan.csv", [row])
+    write_table(folder / "scan.csv", [scan], project)

@@ -18,18 +18,6 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
-def stored_path(path: Path, folder: Path) -> str:
-    """Return a path for scans.csv: relative to the project if inside it, with forward slashes."""
-    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
-
-
-def path_from(text: str, folder: Path) -> Path:
-    """Return a path from scans.csv. One from another operating system stays as it is, and is missing here."""
-    if text.startswith("/") or PureWindowsPath(text).is_absolute():
-        return Path(text)
-    return folder / text
-
-
 def exists(path: Path) -> bool:
     """True if a file or folder exists and can be accessed."""
     try:

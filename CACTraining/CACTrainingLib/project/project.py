@@ -13,10 +13,11 @@ from pathlib import Path
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import partial_folder
+from CACScoringLib.scans.source import ScanSource
 
 from . import files, places
 from .annotation_files import ImportedAnnotations, write_imported
-from .files import ProjectError, ProjectScan, ProjectWriteError, ScanRow
+from .files import ProjectError, ProjectScan, ProjectWriteError
 from .scan_identity import content_hash
 from .split import USES, split_patients
 
@@ -25,16 +26,18 @@ SOURCES = ("scan", "digital", "coca")
 
 
 @dataclass(frozen=True)
-class NewScan:
-    """Scan to add, with fields as in `ProjectScan`. annotations: Function that reads its annotations, or None."""
+class NewScan(ScanSource):
+    """Scan to add.
 
-    name: str
-    patient: str
-    ct: Path
-    series: str | None = None
+    Attributes:
+        source: One of SOURCES.
+        annotations: Function that reads its annotations, or None.
+        note: Fact about it that is no annotation.
+    """
+
     source: str = "scan"
-    truth: Path | None = None
     annotations: Callable[[], ImportedAnnotations] | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,8 @@ class Project:
 
     def reload(self) -> None:
         """Reload the list of scans. Raises ProjectError."""
-        rows, self.warnings = files.read_scans(self.folder)
-        self._set_rows(rows)
+        scans, self.warnings = files.read_scans(self.folder)
+        self._set_scans(scans)
 
     def scan(self, scan_id: str) -> ProjectScan:
         """Return the scan with an id. Raises ProjectError."""
@@ -142,10 +145,10 @@ class Project:
         """Remove a scan from the project; its folder and its row are moved to `removed`. Raises ProjectError."""
         removed_folder, folder = self.folder / "removed", self.scan_folder(scan_id)
         removed_folder.mkdir(exist_ok=True)
-        with self._edit_rows() as rows:
-            for row in [row for row in rows if row.id == scan_id]:
-                files.write_removed_row(folder, row)
-                rows.remove(row)
+        with self._edit_scans() as scans:
+            for scan in [scan for scan in scans if scan.id == scan_id]:
+                files.write_removed_row(folder, scan, self.folder)
+                scans.remove(scan)
         if folder.exists():
             files.move(folder, removed_folder / f"{scan_id}-{files.stamp()}")
 
@@ -154,12 +157,11 @@ class Project:
         for use in uses.values():
             if use not in ("", *USES):
                 raise ProjectError(f"{str(use)[:40]!r} is not a use of a scan. Uses are {', '.join(USES)}.")
-        with self._edit_rows() as rows:
-            unknown = sorted(set(uses) - {row.patient for row in rows})
+        with self._edit_scans() as scans:
+            unknown = sorted(set(uses) - {scan.patient for scan in scans})
             if unknown:
                 raise ProjectError(f"The project {self.name} has no patient {unknown[0][:80]!r}.")
-            for row in rows:
-                row.use = uses.get(row.patient, row.use)
+            scans[:] = [replace(scan, use=uses.get(scan.patient, scan.use)) for scan in scans]
 
     def split(
         self,
@@ -172,13 +174,13 @@ class Project:
         kinds: Kind of each patient, such as from `project.annotations.patient_kinds`, 0 by default; each kind is split
         separately. Raises ProjectError.
         """
-        with self._edit_rows() as rows:
+        with self._edit_scans() as scans:
             uses: dict[str, str] = {}
-            for row in rows:
-                uses[row.patient] = uses.get(row.patient) or row.use
+            for scan in scans:
+                uses[scan.patient] = uses.get(scan.patient) or scan.use
             new_uses = split_patients(uses, shares, seed, kinds or {})
-            for row in rows:
-                row.use = row.use or new_uses.get(row.patient) or uses[row.patient]
+            uses |= new_uses
+            scans[:] = [replace(scan, use=scan.use or uses[scan.patient]) for scan in scans]
         return new_uses
 
     def missing(self) -> list[ProjectScan]:
@@ -193,45 +195,36 @@ class Project:
         """
         old, new = places.old_place(old), places.absolute(new)
         new_paths = places.find_moved(self.scans, old, new, progress)
-        with self._edit_rows() as rows:
-            for row in rows:
-                if row.id not in new_paths:
-                    continue
-                row.ct = self._stored_path(new_paths[row.id])
-                truth = row.truth and places.path_below(places.path_from(row.truth, self.folder), old, new)
-                if truth and truth.is_file():
-                    row.truth = self._stored_path(truth)
+        with self._edit_scans() as scans:
+            for n, scan in enumerate(scans):
+                if scan.id in new_paths:
+                    truth = scan.truth and places.path_below(scan.truth, old, new)
+                    truth = truth if truth and truth.is_file() else scan.truth
+                    scans[n] = replace(scan, ct=new_paths[scan.id], truth=truth)
         return len(new_paths)
 
     @contextmanager
-    def _edit_rows(self) -> Iterator[list[ScanRow]]:
-        """Lock the project and yield its present rows for changes, then write them."""
+    def _edit_scans(self) -> Iterator[list[ProjectScan]]:
+        """Lock the project and yield its present scans for changes, then write them."""
         with files.project_lock(self.folder):
             files.remove_leftovers(self.folder)
             files.remove_leftovers(self.folder / "scans")
-            rows, warnings = files.read_scans(self.folder)
-            previous = [replace(row) for row in rows]
-            yield rows
-            if rows != previous:
-                files.write_scans(self.folder, rows, is_broken=bool(warnings))
-            self._set_rows(rows)
+            scans, warnings = files.read_scans(self.folder)
+            previous = list(scans)
+            yield scans
+            if scans != previous:
+                files.write_scans(self.folder, scans, is_broken=bool(warnings))
+            self._set_scans(scans)
 
-    def _set_rows(self, rows: Sequence[ScanRow]) -> None:
-        self.scans = tuple(map(self._scan_of, rows))
-
-    def _scan_of(self, row: ScanRow) -> ProjectScan:
-        for name, choices in (("use", ("", *USES)), ("source", SOURCES)):
-            if (value := getattr(row, name)) not in choices:
-                raise ProjectError(
-                    f"In {self.folder / files.SCANS_FILE} the {name} of {row.id} is {value[:40]!r}, none of "
-                    f"{', '.join(filter(None, choices))}. Correct it; the annotations are untouched."
-                )
-        truth = places.path_from(row.truth, self.folder) if row.truth else None
-        values = {"ct": places.path_from(row.ct, self.folder), "series": row.series or None, "truth": truth}
-        return ProjectScan(**vars(row) | values)
-
-    def _stored_path(self, path: Path) -> str:
-        return places.stored_path(path, self.folder)
+    def _set_scans(self, scans: Sequence[ProjectScan]) -> None:
+        for scan in scans:
+            for name, choices in (("use", ("", *USES)), ("source", SOURCES)):
+                if (value := getattr(scan, name)) not in choices:
+                    raise ProjectError(
+                        f"In {self.folder / files.SCANS_FILE} the {name} of {scan.id} is {value[:40]!r}, none of "
+                        f"{', '.join(filter(None, choices))}. Correct it; the annotations are untouched."
+                    )
+        self.scans = tuple(scans)
 
     def _ids_of_folders(self, name: str) -> set[str]:
         """Return the ids in the names of folders, some of which end with a time."""
@@ -251,26 +244,26 @@ class Project:
         read_ct(ct, new_scan.series)  # a truncated scan is refused here, not by a later command
         annotations = new_scan.annotations() if new_scan.annotations else None
         name = _clean(new_scan.name) or ct.name
-        with self._imported(annotations) as folder, self._edit_rows() as rows:
-            if duplicate := next((row.id for row in rows if row.sha256 == sha256), None):
+        with self._imported(annotations) as folder, self._edit_scans() as scans:
+            if duplicate := next((scan.id for scan in scans if scan.sha256 == sha256), None):
                 return new_scan.name, duplicate
             patient = _clean(new_scan.patient) or name
-            row = ScanRow(
-                id=self._next_id(rows),
+            added = ProjectScan(
+                id=self._next_id(scans),
                 name=name,
                 patient=patient,
-                ct=self._stored_path(ct),
-                series=new_scan.series or "",
+                ct=ct,
+                series=new_scan.series or None,
                 sha256=sha256,
                 source=new_scan.source,
-                use=next((row.use for row in rows if row.patient == patient and row.use), ""),
-                truth=self._stored_path(places.absolute(new_scan.truth)) if new_scan.truth else "",
+                use=next((scan.use for scan in scans if scan.patient == patient and scan.use), ""),
+                truth=places.absolute(new_scan.truth) if new_scan.truth else None,
             )
             if folder:
                 # Moved before its row is written, so that a listed scan has its annotations.
-                files.move(folder, self.folder / "scans" / row.id)
-            rows.append(row)
-        return self.scan(row.id)
+                files.move(folder, self.folder / "scans" / added.id)
+            scans.append(added)
+        return added
 
     @contextmanager
     def _imported(self, annotations: ImportedAnnotations | None) -> Iterator[Path | None]:
@@ -287,8 +280,8 @@ class Project:
         except OSError as error:
             raise files.disk_error(scans, error) from error
 
-    def _next_id(self, rows: Sequence[ScanRow]) -> str:
-        ids = {row.id for row in rows} | self._ids_of_folders("scans") | self._ids_of_folders("removed")
+    def _next_id(self, scans: Sequence[ProjectScan]) -> str:
+        ids = {scan.id for scan in scans} | self._ids_of_folders("scans") | self._ids_of_folders("removed")
         return f"{max(map(int, ids), default=0) + 1:04d}"
 
 

@@ -92,7 +92,7 @@ def training_scan(project: Project, scan: ProjectScan, annotator: str | None = N
     heart = _annotated_heart(project, scan, names)
     if scan.truth is not None and (annotator is None or not labels):
         true = scan_in(scan.truth)
-        return replace(true, ct=scan.ct, heart=heart or true.heart, patient=scan.patient, use=scan.use)
+        return replace(true, name=scan.name, ct=scan.ct, heart=heart or true.heart, patient=scan.patient, use=scan.use)
     is_outlined = heart is not None
     if heart is None and scan.truth is not None:
         heart, is_outlined = scan_in(scan.truth).heart, True
@@ -107,6 +107,7 @@ def training_scan(project: Project, scan: ProjectScan, annotator: str | None = N
         "slices": [{"k": k, "visible": labels.get(k)} for k in range(_slice_count(heart))],
     }
     return TrainingScan(
+        name=scan.name,
         ct=scan.ct,
         heart=heart,
         patient=scan.patient,

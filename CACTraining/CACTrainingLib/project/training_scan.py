@@ -11,6 +11,7 @@ from typing import Any
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import read_json
 from CACScoringLib.models import preprocessing
+from CACScoringLib.scans.source import ScanSource
 
 CACHE_VERSION = 3
 KINDS = ("clean", "distractor", "coronary")
@@ -21,34 +22,26 @@ class DataError(CTError):
     """Missing, unsuitable or too few training data. The message says what to do."""
 
 
-@dataclass(frozen=True)
-class TrainingScan:
-    """Scan to train on.
+@dataclass(frozen=True, kw_only=True)
+class TrainingScan(ScanSource):
+    """Scan to train on. Its truth is a file with the slices' labels, in the format of digital patients.
 
     Attributes:
-        ct: Image file or DICOM folder.
         heart: Mask of the heart.
-        patient: Patient of the scan.
         kind: One of KINDS; "clean" also if its calcium is unknown.
-        truth: File with the slices' labels, in the format of digital patients.
         calcium_map: True calcium map.
         heart_label: Label of the heart in the mask; None for any label but 0.
         heart_known: True if the heart was outlined or simulated, and not only proposed.
-        series: Series of a DICOM folder, as in `read_ct`.
         use: "training", "validation" or "test" if a project stores it.
         annotators: Annotators of a real scan's labels.
         automatic: Folder of the scan's automatic score.
     """
 
-    ct: Path
     heart: Path
-    patient: str
     kind: str = "clean"
-    truth: Path | None = None
     calcium_map: Path | None = None
     heart_label: int | None = None
     heart_known: bool = True
-    series: str | None = None
     use: str = ""
     annotators: tuple[str, ...] = ()
     automatic: Path | None = None
@@ -105,9 +98,10 @@ def scan_in(truth_path: Path) -> TrainingScan:
     if not heart.is_file():
         raise DataError(f"{folder} has no heart.nii.gz. Every scan to train on needs its heart mask.")
     return TrainingScan(
+        name=folder.name,
+        patient=str(truth["patient"]),
         ct=folder / "ct.nii.gz",
         heart=heart,
-        patient=str(truth["patient"]),
         kind=kind_of(truth),
         truth=truth_path,
         calcium_map=calcium if calcium.is_file() else None,

@@ -7,9 +7,8 @@ maps are projected too. The couch and other objects outside the body are removed
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,10 @@ from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.drr.geometry import centre_mm
 from CACScoringLib.drr.projection import body_only
 from CACScoringLib.io.reading import read_ct, read_mask
+from CACScoringLib.scans.source import ScanSource
+from CACScoringLib.scans.table import source_of
 
+from ..data.scan_table import SEXES
 from ..phantom.cohort.export import same_settings
 from .cases import CASES, TABLE, View, project_view, view_geometry, write_case
 from .cohort import ANGLES, SCHEMA, SETTINGS
@@ -42,32 +44,20 @@ MIN_HEIGHT_MM = 220.0
 MAX_CUT_OFF = 0.1
 BODY_HU = -300.0
 
-_COLUMNS = ("ct", "name", "patient", "series", "heart", "calcium_map", *FACTS)
-
 
 @dataclass(frozen=True)
-class ProjectionSource:
+class ProjectionSource(ScanSource):
     """CT to project.
 
     Attributes:
-        name: Name in the table.
         file: Unique name of the case.
-        patient: Patient ID.
-        ct: File or DICOM folder.
-        series: DICOM series in the folder; None for a single one.
-        heart: Heart mask, None if unknown.
         calcium_map: Calcium map, None if unknown.
         facts: Cells of the columns FACTS.
     """
 
-    name: str
-    file: str
-    patient: str
-    ct: Path
-    series: str | None
-    heart: Path | None
-    calcium_map: Path | None
-    facts: dict[str, str]
+    file: str = ""
+    calcium_map: Path | None = None
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 def write_scan_radiographs(
@@ -104,59 +94,54 @@ def write_scan_radiographs(
 
 def list_scans(source: Path) -> tuple[list[ProjectionSource], list[ScanWarning]]:
     """List the scans of a table, or the scored ones of a cohort's folder; with warnings. Raises CTError."""
-    rows = _rows_of_cohort(source) if source.is_dir() else _rows_of_table(source)
-    if not rows:
+    listed = [*(_of_cohort if source.is_dir() else _of_table)(source)]
+    if not listed:
         raise CTError(f"{source} lists no CT that could be projected.")
     scans: list[ProjectionSource] = []
+    names: set[str] = set()
     files: set[str] = set()
-    for row in rows:
-        name = row["name"] or Path(row["ct"]).name
+    for scan in listed:
+        name = scan.name or scan.ct.name
         file = free_name(safe_name(name), files)
         files.add(file.casefold())
-        heart, calcium_map = (Path(row[part]) if row[part] else None for part in ("heart", "calcium_map"))
-        facts = {part: row[part] for part in FACTS}
-        name = name if name not in {scan.name for scan in scans} else file
-        patient, ct, series = row["patient"] or name, Path(row["ct"]), row["series"] or None
-        scans.append(ProjectionSource(name, file, patient, ct, series, heart, calcium_map, facts))
+        name = file if name in names else name
+        names.add(name)
+        scans.append(replace(scan, name=name, file=file, patient=scan.patient or name))
     warnings = []
-    without_patient = [row["ct"] for row in rows if not row["patient"]]
-    if without_patient:
-        names = abbreviated_list(without_patient)
+    if without_patient := [str(scan.ct) for scan in listed if not scan.patient]:
         message = (
-            f"{len(without_patient)} scans have no patient ID ({names}): each counts as a patient. Fill in that column."
+            f"{len(without_patient)} scans have no patient ID ({abbreviated_list(without_patient)}): each counts as a "
+            "patient. Fill in that column."
         )
         warnings.append(ScanWarning("patient-id-missing", message))
     return scans, warnings
 
 
-def _rows_of_table(path: Path) -> list[defaultdict[str, str]]:
-    rows = []
-    for line in read_table(path, ["ct"], COHORT_TABLE, short_lines=True).lines:
-        line.need("ct")
-        row = defaultdict(str, line.cells)
-        for part in ("ct", "heart", "calcium_map"):
-            row[part] = str(path.resolve().parent / row[part]) if row[part] else ""
-        rows.append(row)
-    return rows
+def _of_table(path: Path) -> Iterator[ProjectionSource]:
+    for line in read_table(path.resolve(), ["ct"], COHORT_TABLE, short_lines=True).lines:
+        more = {
+            "calcium_map": line.file("calcium_map", exists=False),
+            "facts": {name: line.text(name) for name in FACTS},
+        }
+        yield ProjectionSource(**vars(source_of(line)) | more)
 
 
-def _rows_of_cohort(folder: Path) -> list[defaultdict[str, str]]:
-    """Read rows of the scans scored by `cac cohort`."""
-    rows = []
+def _of_cohort(folder: Path) -> Iterator[ProjectionSource]:
+    """Read the scans scored by `cac cohort`."""
     for line in read_table(folder, ["ct", "folder", "state"], COHORT_TABLE, short_lines=True).lines:
-        row = defaultdict(str, line.cells)
-        if row["state"] != "done":
+        if line.text("state") != "done":
             continue
-        place = folder / row["folder"]
-        for part in ("heart", "calcium_map"):
-            row[part] = str(place / f"{part}.nii.gz") if (place / f"{part}.nii.gz").exists() else ""
-        reviewed = row["threshold_reviewed"] == "True"
-        row["agatston_reader" if reviewed else "agatston_automatic"] = row["threshold_agatston"]
-        row["agatston_decomposition"] = row["decomposition_scaled_agatston"]
-        row["age_years"], row["sex"] = row["patient_age_years"], row["patient_sex"]
-        row["sex"] = row["sex"] if row["sex"] in ("F", "M") else ""
-        rows.append(row)
-    return rows
+        files = (folder / line.text("folder") / f"{part}.nii.gz" for part in ("heart", "calcium_map"))
+        heart, calcium_map = (file if file.exists() else None for file in files)
+        score = "agatston_reader" if line.text("threshold_reviewed") == "True" else "agatston_automatic"
+        facts = {name: line.text(name) for name in FACTS} | {
+            score: line.text("threshold_agatston"),
+            "agatston_decomposition": line.text("decomposition_scaled_agatston"),
+            "age_years": line.text("patient_age_years"),
+            "sex": line.text("patient_sex") if line.text("patient_sex") in SEXES else "",
+        }
+        name, patient, ct = line.text("name"), line.text("patient"), Path(line.text("ct"))
+        yield ProjectionSource(name, patient, ct, heart=heart, calcium_map=calcium_map, facts=facts)
 
 
 def _prepare() -> Callable[[tuple[ProjectionSource, Path]], list[str] | str]:

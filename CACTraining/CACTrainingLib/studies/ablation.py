@@ -121,7 +121,7 @@ def sections(
         work: Workers and progress.
         generator: Source of the bootstrap's draws.
     """
-    paired = {record.scan: record for pair in pairs_of(records)[: settings.pairs] for record in pair}
+    paired = {record.name: record for pair in pairs_of(records)[: settings.pairs] for record in pair}
     paired_scans = [scan for scan in scans if scan.name in paired]
     if not paired_scans:
         return (Section("ablation", _TITLE, ("There is no pair of which both scans were scored.",)),)

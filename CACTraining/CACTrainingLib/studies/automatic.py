@@ -84,7 +84,7 @@ def sections(
         jobs[job_key(name, files=files)] = files_of_patient
     results, failed = kept_jobs(jobs, folder / "references.jsonl", lambda: _measured, work)
     facts_of = {scan: facts for result in results.values() for scan, facts in result.items()}
-    sample = Sample([record for record in records if record.scan in facts_of], generator)
+    sample = Sample([record for record in records if record.name in facts_of], generator)
     text = [sample.opening(), "Categories are those of the Agatston score: " + ", ".join(CATEGORIES) + "."]
     if failed:
         text.append(f"{len(failed)} patients are left out: {'; '.join(sorted(set(failed.values()))[:3])}")
@@ -179,7 +179,7 @@ def _interval_rows(sample: Sample, references: dict[str, ScanFacts]) -> pd.DataF
     rows = []
     for method in INTERVALS:
         for record in sample.scans:
-            facts = references[record.scan]
+            facts = references[record.name]
             low, high = facts["intervals"].get(method) or (math.nan, math.nan)
             truth = record.values["reader"].agatston if method == "automatic" else facts["reference"]
             rows.append(
@@ -196,7 +196,7 @@ def _site_rows(sample: Sample, references: dict[str, ScanFacts]) -> pd.DataFrame
     """Mass in mg of each true artery, as truth, and as value what of it counts for the same artery."""
     rows = []
     for record in sample.scans:
-        for place, masses in enumerate(references[record.scan]["mass_mg"]):
+        for place, masses in enumerate(references[record.name]["mass_mg"]):
             counted = dict(zip(_COUNTED_FOR, masses, strict=True))
             rows.append(value_row(record, "automatic", masses[place], sum(masses), _COUNTED_FOR[place], **counted))
     return long_table(rows, _COUNTED_FOR)

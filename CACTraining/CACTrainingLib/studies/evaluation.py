@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +28,18 @@ from ..evaluation.parts import Section, Table, candidates_counted
 from ..project.project import is_project
 from . import ablation, acquisition, automatic, detection, features, heart, reproducibility
 from .limits import store_limits
-from .records import StudyRecord, models_of
+from .records import StudyRecord
 from .sample import all_scores
-from .scans import DEFAULT_USE, StudyScan, find_study_scans, lone_patients, project_notes, write_scan_table
+from .scans import DEFAULT_USE, StudyScan, find_study_scans, lone_patients, project_notes
 from .truth import make_record, refused
 
-RECORDS, SCAN_TABLE = "records.jsonl", "scans.csv"
-"""Files in the output folder, beside SCANS: record of each scan, table of scans."""
+RECORDS = "records.jsonl"
+"""File in the output folder with the record of each scan."""
 
 SCAN_STUDIES = ("reproducibility", "detection", "heart", "features", "automatic", "ablation", "acquisition")
 """All studies of `evaluate`."""
 
-RECORDS_VERSION = 3
+RECORDS_VERSION = 4
 """Version of the records; those of another version are made again."""
 
 ON_RECORDS = {
@@ -132,7 +132,7 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
     with progress.step("page"):
         digital = all(scan.truth is not None for scan in scans)
         name = f": {settings.studies[0]}" if len(settings.studies) == 1 else ""
-        models = (model for record in records for model in models_of(record))
+        models = (model for record in records for model in record.facts.models)
         seconds = time.perf_counter() - started
         facts = {"Data": f"{settings.data or 'none'}, {len(records)} scans", **facts_of(models, settings.seed, seconds)}
         title = f"Scan–rescan study of coronary calcium{name}"
@@ -151,10 +151,9 @@ def _scored(
         if settings.results is not None:
             folders = _earlier_results(scans, settings.results)
         else:
-            table = settings.output / SCAN_TABLE
-            write_scan_table(scans, table)
+            grouped = [replace(scan, group=f"scan {scan.number}") for scan in scans]
             options = (settings.models, settings.workers, settings.overwrite, work.progress)
-            folders = scored_folders(table, settings.output, *options)
+            folders = scored_folders(grouped, settings.output, *options)
     with work.progress.step("records"):
         jobs = [
             place if isinstance(place, str) else (_key(scan, place), (scan, place))
@@ -213,7 +212,7 @@ def _earlier_results(scans: Sequence[StudyScan], folder: Path) -> Folders:
 
 def _key(scan: StudyScan, folder: Path) -> str:
     """Key of a record, derived from the scan and the files that it depends on."""
-    files = [folder / LAST_FILE, scan.heart, scan.lesions, scan.truth and scan.truth_file()]
+    files = [folder / LAST_FILE, scan.heart, scan.lesions, scan.truth]
     content = (RECORDS_VERSION, scan.number, scan.patient, scan.labels, scan.labelled_whole)
     return job_key(scan.name, *content, files=[path for path in files if path is not None and path.exists()])
 
@@ -234,7 +233,7 @@ def _data_section(
     text = [
         f"{len(scans)} scans of {len({scan.patient for scan in scans})} patients; {len(scored)} scans could be scored "
         f"and compared, and {len(records) - len(scored)} could not.",
-        *candidates_counted(sum(r.acquisition.get("candidate_evidence") is None for r in scored), len(scored)),
+        *candidates_counted(sum(r.facts.candidate_evidence is None for r in scored), len(scored)),
         *notes,
     ]
     for title, names in (
@@ -246,7 +245,7 @@ def _data_section(
     kinds = Counter(record.kind for record in scored)
     rows = tuple((title, kinds[kind]) for kind, title in _KINDS.items() if kinds[kind])
     tables = [Table("scans", "Calcium in the scans", ("Scans", "Number"), rows)]
-    if refusals := tuple((record.scan, record.refused) for record in records if record.refused is not None):
+    if refusals := tuple((record.name, record.refused) for record in records if record.refused is not None):
         tables.append(Table("refused_scans", "Scans that are left out", ("Scan", "Why"), refusals))
     if doubts := tuple(Counter(warning for record in scored for warning in record.warnings).most_common()):
         tables.append(Table("doubtful_scans", "What could not be read of scans", ("What", "Scans"), doubts))

@@ -42,7 +42,7 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
         worst = float(table.value.min() if name == "dice" else table.value.max())
         median = Measure(title, lambda weights, _, values: quantile(weights, values, 0.5), table)
         rows.append((title, sample.estimate(median, "heart"), low, high, worst, published))
-    poor = sorted((heart.dice, record.scan) for record, heart in hearts if heart.dice < MIN_DICE)
+    poor = sorted((heart.dice, record.name) for record, heart in hearts if heart.dice < MIN_DICE)
     names = ", ".join(f"{name} ({dice:.2f})" for dice, name in poor[:_MAX_NAMED])
     text = (
         sample.opening(),

@@ -12,7 +12,7 @@ from CACScoringLib.models.store import store_repeatability
 from CACScoringLib.quality.calibration import Repeatability
 
 from ..evaluation.jobs import StudyError
-from .records import MG, StudyRecord, models_of, pairs_of
+from .records import MG, StudyRecord, pairs_of
 from .reproducibility import limits
 
 _METHODS = {"decomposition": "map", "threshold": "reader", "automatic": "automatic"}
@@ -42,9 +42,9 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict[str, object]:
 
     Patients with a scan outside the calibration range are left out.
     """
-    out_of_range = {r.patient for r in records if "beyond-calibration" in (r.acquisition.get("warnings") or ())}
+    out_of_range = {r.patient for r in records if "beyond-calibration" in r.facts.warnings}
     scored = [record for record in records if record.refused is None and record.patient not in out_of_range]
-    setups = {str((models_of(r), r.acquisition["decomposition_settings"], _evidence(r))): r for r in scored}
+    setups = {str((r.facts.models, r.facts.decomposition_settings, r.facts.candidate_evidence)): r for r in scored}
     if len(setups) != 1:
         raise StudyError(
             f"The scans were scored with {len(setups)} sets of models and settings; a repeatability coefficient "
@@ -53,7 +53,7 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict[str, object]:
     first = scored[0]
     coefficients: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for name, method in _METHODS.items():
-        if name == "automatic" and _evidence(first) is None:
+        if name == "automatic" and first.facts.candidate_evidence is None:
             continue  # without evidence all candidates count, which is no score
         for quantity, title in (("mass", "pseudo_mass_hu_mm3"), ("agatston", "agatston")):
             factor = _hu_mm3_per_mass(scored) if quantity == "mass" else 1.0
@@ -73,37 +73,32 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict[str, object]:
         "digital": digital,
         "data": f"{len(patients)} {'digital ' if digital else ''}patients{span}, two scans each{without}",
         "date": datetime.date.today().isoformat(),
-        "models": {model.network: model.sha256 for model in models_of(first)},
-        "settings": first.acquisition["decomposition_settings"],
-        "acquisition": {name: _range(scored, name) for name in _ACQUISITION if _range(scored, name)},
+        "models": {model.network: model.sha256 for model in first.facts.models},
+        "settings": first.facts.decomposition_settings,
+        "acquisition": {name: ends for name in _ACQUISITION if (ends := _range(scored, name))},
         "limits": coefficients,
-        "candidate_evidence": _evidence(first),
+        "candidate_evidence": first.facts.candidate_evidence,
     }
-
-
-def _evidence(record: StudyRecord) -> dict[str, object] | None:
-    """Evidence model of the automatic clinical score's candidates; None without such a score."""
-    return record.acquisition.get("candidate_evidence")
 
 
 def _hu_mm3_per_mass(records: Sequence[StudyRecord]) -> float | None:
     """HU·mm³ for one unit of mass; None if it differs between scans, so that limits in mg cannot be converted."""
-    values = [float(record.acquisition["hu_mm3_per_mass"]) for record in records]
+    values = [record.facts.hu_mm3_per_mass for record in records]
     if records[0].unit == MG and max(values) - min(values) > _TOLERANCE * max(values):
         return None
     return values[0]
 
 
 def _range(records: Sequence[StudyRecord], name: str) -> list[float] | None:
-    values = [record.acquisition.get(name) for record in records]
-    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    values = [getattr(record.facts, name) for record in records]
+    numbers = [float(value) for value in values if value is not None]
     return [min(numbers), max(numbers)] if numbers else None
 
 
 def _card(records: Sequence[StudyRecord]) -> Path:
     """Card of the installed model that made the maps. Recalibrated copies of it have other names."""
     scored = next(record for record in records if record.refused is None)
-    models = [(model.name, model.sha256) for model in models_of(scored) if model.network == "decomposition"]
+    models = [(model.name, model.sha256) for model in scored.facts.models if model.network == "decomposition"]
     fitting = [model for model in list_models("decomposition") if (model.card.name, model.card.sha256) in models]
     if not fitting:
         raise StudyError("The model that scored the scans is not installed. Name its card as study.store_limits.")

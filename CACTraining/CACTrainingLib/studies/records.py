@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from CACScoringLib.record.score_record import ModelRecord
 
@@ -73,47 +72,67 @@ class HeartAgreement:
 
 
 @dataclass(frozen=True)
+class ScoringFacts:
+    """Acquisition of a scan, and how it was scored.
+
+    Attributes:
+        models: Models that scored it.
+        warnings: Codes of the warnings.
+        decomposition_settings: Settings of the map.
+        candidate_evidence: Evidence model of the automatic clinical score's candidates; None without such a score.
+        hu_mm3_per_mass: HU·mm³ for one unit of mass.
+        kvp: Tube voltage.
+        slice_thickness_mm: Slice thickness.
+        slice_spacing_mm: Distance of the slices.
+    """
+
+    models: tuple[ModelRecord, ...] = ()
+    warnings: tuple[str, ...] = ()
+    decomposition_settings: dict[str, object] | None = None
+    candidate_evidence: dict[str, object] | None = None
+    hu_mm3_per_mass: float = 1.0
+    kvp: float | None = None
+    slice_thickness_mm: float | None = None
+    slice_spacing_mm: float | None = None
+
+
+@dataclass(frozen=True)
 class StudyRecord:
     """One scan of a pair.
 
     Attributes:
-        scan: Name of the scan in the cohort.
+        name: Name of the scan in the cohort.
         patient: Patient ID.
         number: 1 or 2.
         unit: Unit of mass, MG or HU_MM3.
+        values: Score by METHODS, as far as available.
         visible: True if coronary calcium is visible, by the truth or else by the reader's regions; None if unknown.
         visible_arteries: Arteries with visible calcium; None if unknown.
         truth: True calcium, if known.
-        values: Score by METHODS, as far as available.
         slices: Visibility of calcium and the classifier's probability, for each slice with heart.
         slice_threshold: Probability from which the classifier calls a slice positive.
         map_lesions: Artery and mass of each lesion of the map, and True if it holds coronary calcium, None if unknown.
         heart: Agreement of the segmented heart, if a reference is known.
-        acquisition: Facts of the scan as in `scores.json`, and of its scoring: models, decomposition_settings,
-            candidate_evidence, hu_mm3_per_mass (HU·mm³ for one unit of mass).
+        facts: Acquisition and scoring.
         refused: Reason why it could not be scored; then `values` is empty.
         warnings: Sentences about files that could not be read.
     """
 
-    scan: str
+    name: str
     patient: str
     number: int
     unit: str
-    visible: bool | None
-    visible_arteries: tuple[str, ...] | None
-    truth: Truth | None
-    values: dict[str, Value]
-    slices: tuple[tuple[bool, float], ...]
-    slice_threshold: float
-    map_lesions: tuple[tuple[str, float, bool | None], ...]
-    heart: HeartAgreement | None
-    acquisition: dict[str, Any]
+    values: dict[str, Value] = field(default_factory=dict)
+    visible: bool | None = None
+    visible_arteries: tuple[str, ...] | None = None
+    truth: Truth | None = None
+    slices: tuple[tuple[bool, float], ...] = ()
+    slice_threshold: float = 0.0
+    map_lesions: tuple[tuple[str, float, bool | None], ...] = ()
+    heart: HeartAgreement | None = None
+    facts: ScoringFacts = ScoringFacts()
     refused: str | None = None
     warnings: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return self.scan
 
     @property
     def kind(self) -> str | None:
@@ -140,8 +159,3 @@ def pairs_of(records: Iterable[StudyRecord]) -> list[tuple[StudyRecord, StudyRec
         if record.refused is None:
             by_patient.setdefault(record.patient, {})[record.number] = record
     return [(scans[1], scans[2]) for scans in by_patient.values() if {1, 2} <= set(scans)]
-
-
-def models_of(record: StudyRecord) -> list[ModelRecord]:
-    """Models that scored a record; empty if it was not scored."""
-    return [ModelRecord(**model) for model in record.acquisition.get("models", [])]

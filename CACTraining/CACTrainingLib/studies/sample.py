@@ -75,7 +75,7 @@ class Sample(Comparison):
         scored = f"{count(self.scans, 'scan')} of {count({scan.patient for scan in self.scans}, 'patient')} were scored"
         text = f"{scored}, among them {count(self.pairs, 'complete pair')}."
         if refused:
-            first = "; ".join(f"{record.scan}: {record.refused}" for record in refused[:3])
+            first = "; ".join(f"{record.name}: {record.refused}" for record in refused[:3])
             more = "" if len(refused) <= 3 else f"; and {len(refused) - 3} more"
             text += f" {count(refused, 'scan')} could not be scored ({first}{more})."
         return text

@@ -8,7 +8,6 @@ region was painted in it; in a scan without any slice labels the other slices co
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +18,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.files import read_json
-from CACScoringLib.core.tables import read_table, write_table
+from CACScoringLib.core.tables import read_table
 from CACScoringLib.io.reading import read_mask
+from CACScoringLib.scans.folder import natural_key
+from CACScoringLib.scans.source import ScanSource
+from CACScoringLib.scans.table import source_of
 
 from ..evaluation.jobs import StudyError
 from ..evaluation.parts import count
@@ -41,38 +43,26 @@ Scans = tuple[list["StudyScan"], list[str]]
 
 
 @dataclass(frozen=True)
-class StudyScan:
+class StudyScan(ScanSource):
     """One scan of a study. Scoring does not use the reader's masks and labels.
 
+    Heart and lesions are a reader's. Lesions are labels of arteries (`labels.Artery`), drawn generously: only voxels
+    of 130 HU that form a lesion of the clinical rule count. An empty map means that the reader saw no calcium.
+
     Attributes:
-        name: Name in tables.
-        patient: Patient ID.
         number: 1 or 2; more for further scans of a patient, which are in no pair.
-        ct: Image file or DICOM folder.
-        series: UID of the DICOM series in the folder.
-        truth: Folder of a digital scan's files; None for other scans.
-        heart: A reader's heart mask.
-        lesions: A reader's label map of arteries (`labels.Artery`), drawn generously: only voxels of 130 HU that form a
-            lesion of the clinical rule count. An empty map means that the reader saw no calcium.
         labels: Slice index, counted from the feet, and visibility of coronary calcium; None to use `lesions`.
         labelled_whole: True if every slice with heart is labelled, so that a scan without a positive label is negative.
     """
 
-    name: str
-    patient: str
-    number: int
-    ct: Path
-    series: str | None = None
-    truth: Path | None = None
-    heart: Path | None = None
-    lesions: Path | None = None
+    number: int = 1
     labels: tuple[tuple[int, bool], ...] | None = None
     labelled_whole: bool = False
 
     def truth_file(self, name: str = "truth.json") -> Path:
         """Return the path of a digital scan's file."""
         assert self.truth is not None
-        return self.truth / name
+        return self.truth.with_name(name)
 
     def read_truth(self) -> dict[str, Any]:
         """Read a digital scan's `truth.json`. Raises OSError or ValueError if it cannot be read."""
@@ -123,12 +113,6 @@ def find_study_scans(
     return (scans if pairs is None else _first_pairs(scans, pairs, source)), warnings
 
 
-def write_scan_table(scans: Iterable[StudyScan], path: Path) -> None:
-    """Write the scans as a table for `cac cohort`, without the readers' masks, which scoring must not know."""
-    rows = ((s.ct.resolve(), s.name, s.series, s.patient, f"scan {s.number}") for s in scans)
-    write_table(path, ("ct", "name", "series", "patient", "group"), rows)
-
-
 def lone_patients(scans: Iterable[StudyScan]) -> list[str]:
     """List patients without a complete pair."""
     return [patient for patient, group in _by_patient(scans).items() if not {1, 2} <= {scan.number for scan in group}]
@@ -171,7 +155,7 @@ def _first_pairs(scans: Sequence[StudyScan], pairs: int, source: Path) -> list[S
 def _digital(folder: Path) -> Scans:
     scans: dict[tuple[str, int], StudyScan] = {}
     warnings = []
-    for path in sorted(folder.rglob("truth.json"), key=lambda path: _natural(path.relative_to(folder).as_posix())):
+    for path in sorted(folder.rglob("truth.json"), key=lambda path: natural_key(path.relative_to(folder).as_posix())):
         place, name = path.parent, path.parent.relative_to(folder).as_posix()
         if not (place / "ct.nii.gz").is_file():
             warnings.append(f"{name} has a truth.json but no ct.nii.gz.")
@@ -187,19 +171,14 @@ def _digital(folder: Path) -> Scans:
                 f"{name} is left out: scan {key[1]} of patient {key[0]} is not a scan of a pair, or is listed twice."
             )
             continue
-        scans[key] = StudyScan(name, *key, place / "ct.nii.gz", truth=place)
+        scans[key] = StudyScan(name, key[0], place / "ct.nii.gz", truth=path, number=key[1])
     return list(scans.values()), warnings
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    parts = re.split(r"(\d+)", name)
-    return [(int(part), "") if at % 2 else (-1, part) for at, part in enumerate(parts)]
 
 
 def _listed(path: Path) -> Scans:
     scans: dict[tuple[str, str], StudyScan] = {}
     warnings = []
-    for line in read_table(path, TABLE_COLUMNS[:3], short_lines=True).lines:
+    for line in read_table(path.resolve(), TABLE_COLUMNS[:3], short_lines=True).lines:
         patient, number = key = line.text("patient"), line.text("scan")
         if not patient or number not in ("1", "2") or not line.text("ct"):
             warnings.append(f"Line {line.number} is left out: it needs a patient, a scan number 1 or 2, and a ct.")
@@ -207,11 +186,8 @@ def _listed(path: Path) -> Scans:
         if key in scans:
             warnings.append(f"Line {line.number} is left out: scan {number} of {patient} is listed above.")
             continue
-        cells = (line.text(column) for column in ("heart", "lesions"))
-        heart, lesions = (path.resolve().parent / text if text else None for text in cells)
-        ct, series = path.resolve().parent / line.text("ct"), line.text("series") or None
-        name = f"{patient}/{number}"
-        scans[key] = StudyScan(name, patient, int(number), ct, series, heart=heart, lesions=lesions)
+        named = {"name": f"{patient}/{number}", "number": int(number)}
+        scans[key] = StudyScan(**vars(source_of(line)) | named)
     return list(scans.values()), warnings
 
 
@@ -233,7 +209,7 @@ def _of_project(folder: Path, use: str, annotator: str | None) -> Scans:
             moved = scan.ct if scan.id in lost else scan.truth
             warnings.append(f"{name} is left out: {moved} is no longer where it was. Relocate the project's scans.")
             continue
-        study_scan = StudyScan(name, scan.patient, 1, scan.ct, scan.series, scan.truth and scan.truth.parent)
+        study_scan = StudyScan(name, scan.patient, scan.ct, scan.series, truth=scan.truth)
         usable.append(_annotated(project, scan, study_scan, annotator) if scan.truth is None else study_scan)
     usable = _numbered(usable)
     if any(study_scan.truth is None for study_scan in usable):

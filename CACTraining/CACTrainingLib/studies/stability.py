@@ -19,7 +19,6 @@ import pandas as pd
 import SimpleITK as sitk
 
 from CACScoringLib.cohort.cohort import scans_of
-from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.core.ct import AIR_HU, CTError, CTScan
 from CACScoringLib.core.grid import bounding_box
 from CACScoringLib.core.progress import Progress
@@ -29,6 +28,7 @@ from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.results import ScoreResult
+from CACScoringLib.scans.source import ScanSource
 from CACScoringLib.scoring.scores import class_number, score_lesions
 
 from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder
@@ -167,7 +167,7 @@ def evaluate_stability(settings: StabilitySettings, progress: Progress | None = 
     return page
 
 
-def _scores(networks: Networks, job: tuple[CohortScan, int]) -> dict[str, Any]:
+def _scores(networks: Networks, job: tuple[ScanSource, int]) -> dict[str, Any]:
     """Rows of a scan as it is, and after each change."""
     listed, seed = job
     if listed.fault:

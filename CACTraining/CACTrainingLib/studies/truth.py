@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,19 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.core.ct import CTError, CTScan, MaskError, mask_on_scan_grid, same_grid
+from CACScoringLib.core.ct import CTError, MaskError, mask_on_scan_grid
 from CACScoringLib.core.labels import SITES, Artery
 from CACScoringLib.core.voxels import voxels_of
-from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
-from CACScoringLib.record.reading import read_result
+from CACScoringLib.io.reading import read_lesion_labels, read_mask
 from CACScoringLib.record.score_record import MethodRecord, ScoreRecord
 from CACScoringLib.scoring.lesions import LesionSet, find_lesions
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions, score_sites
 
+from ..evaluation.scored_scan import ScoredScan
 from ..phantom.cohort.export import LABEL_HU
 from ..statistics.masks import mask_agreement
-from .records import ARTERIES, HU_MM3, MG, HeartAgreement, StudyRecord, Truth, Value
+from .records import ARTERIES, HU_MM3, MG, HeartAgreement, ScoringFacts, StudyRecord, Truth, Value
 from .scans import StudyScan
 
 _ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
@@ -37,8 +37,7 @@ _ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 
 def refused(scan: StudyScan, reason: str) -> StudyRecord:
     """Record of a scan that could not be scored, or whose truth could not be read."""
-    unit = HU_MM3 if scan.truth is None else MG
-    return StudyRecord(scan.name, scan.patient, scan.number, unit, None, None, None, {}, (), 0.0, (), None, {}, reason)
+    return StudyRecord(scan.name, scan.patient, scan.number, HU_MM3 if scan.truth is None else MG, refused=reason)
 
 
 def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
@@ -46,14 +45,11 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
 
     Raises CTError or OSError for files that cannot be read, ValueError, KeyError or TypeError for their content.
     """
-    record = read_result(folder)
-    methods = record.methods
-    if "decomposition" not in methods:
+    files = _Files(scan, folder)
+    record, methods = files.record, files.methods
+    if "map" not in methods:
         raise CTError("It was scored by the clinical rule alone. Score it with the networks, as cac evaluate does.")
-    if any(method.reviewed for method in methods.values()):
-        raise CTError("It was scored with a reader's lesions. Score it without, as cac evaluate does.")
-    files = _Files(scan, folder, read_ct(scan.ct, scan.series))
-    values = {key: _value(methods[name], files.per_mass) for key, name in _SCORED.items()}
+    values = {key: _value(methods[key], files.per_mass) for key in ("map", "automatic")}
     rules = replace(ScoringRules.recorded(record.rules["threshold"]), calibration_mg_per_mm3_hu=None)
     if files.regions is not None:
         values["reader"] = _found_value(find_lesions(files.ct.image, files.regions, rules), files, rules)
@@ -70,7 +66,7 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
     with_probability = () if visible is None else [(visible[k], p) for k, p in enumerate(probabilities) if k in visible]
     heart, warnings = _heart(files)
     return StudyRecord(
-        scan=scan.name,
+        name=scan.name,
         patient=scan.patient,
         number=scan.number,
         unit=MG if files.truth else HU_MM3,
@@ -82,22 +78,16 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
         slice_threshold=threshold,
         map_lesions=_map_lesions(files),
         heart=heart,
-        acquisition=_facts(record, files),
+        facts=_facts(record, files),
         warnings=warnings,
     )
 
 
-_SCORED = {"map": "decomposition", "automatic": "threshold"}
-"""Key in `scores.json` by key of a study's method."""
-
-
 @dataclass(frozen=True)
-class _Files:
-    """Files of a scan, read on demand. All images are on the CT's grid; arrays are [k, j, i]."""
+class _Files(ScoredScan):
+    """A scan with its results and its truth, or a reader's masks."""
 
     scan: StudyScan
-    folder: Path
-    ct: CTScan
 
     @cached_property
     def truth(self) -> dict[str, Any] | None:
@@ -162,15 +152,6 @@ class _Files:
     @cached_property
     def map_labels(self) -> np.ndarray:
         return self.image(self.folder / "map_lesions.nii.gz")
-
-    def image(self, path: Path) -> np.ndarray:
-        """Read an image. Raises CTError if it cannot be read or is not on the CT's grid."""
-        image = read_mask(path)
-        if image.GetDirection() != self.ct.image.GetDirection():
-            image = sitk.DICOMOrient(image, "LPS")
-        if not same_grid(image, self.ct.image):
-            raise MaskError(f"{path} is not on the grid of its CT.")
-        return sitk.GetArrayFromImage(image)
 
 
 def _value(method: MethodRecord, per_mass: float) -> Value:
@@ -252,15 +233,15 @@ def _arteries_in(regions: np.ndarray) -> tuple[str, ...]:
     return tuple(artery.key for artery in Artery if artery in labels and artery.key in ARTERIES)
 
 
-def _facts(record: ScoreRecord, files: _Files) -> dict[str, object]:
-    scanner = files.truth["scanner"] if files.truth else {}
-    return {
-        **record.acquisition.facts(),
-        **{name: scanner[name] for name in ("kvp", "slice_thickness_mm") if name in scanner},  # images do not tell
-        "slice_spacing_mm": record.input.spacing_mm[2],
-        "warnings": [warning.code for warning in record.warnings],
-        "models": [asdict(model) for model in record.models],
-        "decomposition_settings": record.decomposition_settings,
-        "candidate_evidence": record.candidate_evidence,
-        "hu_mm3_per_mass": files.per_mass,
-    }
+def _facts(record: ScoreRecord, files: _Files) -> ScoringFacts:
+    scanner = files.truth["scanner"] if files.truth else {}  # images do not tell
+    return ScoringFacts(
+        models=record.models,
+        warnings=record.warning_codes,
+        decomposition_settings=record.decomposition_settings,
+        candidate_evidence=record.candidate_evidence,
+        hu_mm3_per_mass=files.per_mass,
+        kvp=scanner.get("kvp", record.acquisition.kvp),
+        slice_thickness_mm=scanner.get("slice_thickness_mm", record.acquisition.slice_thickness_mm),
+        slice_spacing_mm=record.input.spacing_mm[2],
+    )

@@ -24,11 +24,12 @@ from ..evaluation.measures import (
     value_row,
 )
 from ..evaluation.parts import METHODS, Cell, Figure, Section, Table, count, heading
+from ..evaluation.scored_scan import SCORED_METHODS
 from ..statistics.agreement import Statistic, icc, kappa, limits_of_agreement
 from ..statistics.bootstrap import mean
 from ..statistics.patient_folds import CATEGORY_TITLES
 from ..statistics.regression import rank_correlation, slope
-from .comparison import SCORED_METHODS, ComparedScan
+from .comparison import ComparedScan
 
 LEAST = (1, 100, 400)
 DIFFERENCE_TITLES = ("Mean of both", "Method minus reference")

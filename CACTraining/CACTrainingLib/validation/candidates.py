@@ -13,6 +13,8 @@ from CACScoringLib.quality.calibration import METAL, recorded_facts
 from CACScoringLib.record.score_record import ArteryLesionRecord, ScoreRecord
 from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES
 
+from ..evaluation.scored_scan import SCORED_METHODS
+
 
 @dataclass(frozen=True)
 class ScanCandidates:
@@ -25,7 +27,7 @@ class ScanCandidates:
         agatston: Agatston score of each candidate.
         arteries: Key of each candidate's artery.
         coronary: True where the reference has coronary calcium; None if the reference has no outlines.
-        intervals: Recorded interval of the total by key of `comparison.SCORED_METHODS`; None if there was none.
+        intervals: Recorded interval of the total by key of `scored_scan.SCORED_METHODS`; None if there was none.
         probabilities: Recorded probabilities of the categories; empty if withheld.
         map_arteries: Agatston score of the map by artery; empty without a map.
         facts: `familiarity.FACTS`.
@@ -67,7 +69,6 @@ def scan_candidates(record: ScoreRecord, folder: Path, coronary: Sequence[bool] 
     if not all(set(CANDIDATE_FEATURES) == set(lesion.evidence) for lesion in lesions):
         return None
     heart = sitk.DICOMOrient(read_mask(folder / "heart.nii.gz"), "LPS")
-    names = {"automatic": "threshold", "map": "decomposition"}
     probabilities = record.categories.probabilities if record.categories else None
     mapped = record.methods["decomposition"].arteries if "decomposition" in record.methods else {}
     return ScanCandidates(
@@ -77,7 +78,7 @@ def scan_candidates(record: ScoreRecord, folder: Path, coronary: Sequence[bool] 
         coronary=None if coronary is None else list(map(bool, coronary)),
         intervals={
             key: interval and list(interval)
-            for key, name in names.items()
+            for key, (name, _) in SCORED_METHODS.items()
             if name in record.methods
             for interval in [record.methods[name].total.interval_90]
         },

@@ -121,7 +121,7 @@ def _read_nongated(source: Path, scans: Path | None, progress: ProgressCallback 
             raise BadReferenceError(f"{table.name} has no total of it.")
         cohort_scan = scan_of(re.sub(r"\D+$", "", name), by_id)
         vessels = {str(artery_of_column(column)): score for column, score in scores.items() if score is not None}
-        return ReferenceScan(name, name, cohort_scan.ct, cohort_scan.series, total, vessels)
+        return ReferenceScan(name, name, cohort_scan.ct, cohort_scan.series, total=total, vessels=vessels)
 
     about = "Agatston scores in total and by artery that came with the scans; where calcium lies is not known."
     return Reference(NONGATED.title, about, VESSELS, *read_each([(row[SCAN], row) for row in rows], scan))

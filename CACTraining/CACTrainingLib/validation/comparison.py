@@ -9,22 +9,18 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import CTError, CTScan
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import LAST_FILE, write_bytes_atomically
 from CACScoringLib.core.labels import Artery, NonCoronary, site_of
-from CACScoringLib.io.reading import read_ct, read_mask
-from CACScoringLib.record.reading import read_result
-from CACScoringLib.record.score_record import MethodRecord, ModelRecord, ScoreRecord
+from CACScoringLib.record.score_record import MethodRecord, ModelRecord
 from CACScoringLib.report.pictures import patch_picture
 from CACScoringLib.scoring.lesions import Lesion, LesionSet, connected_voxels, find_lesions
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
+from ..evaluation.scored_scan import SCORED_METHODS, ScoredScan
 from .candidates import ScanCandidates, scan_candidates
 from .reference import Reference, ReferenceScan
-
-SCORED_METHODS = {"automatic": ("threshold", "lesions.nii.gz"), "map": ("decomposition", "map_lesions.nii.gz")}
-"""Key in `scores.json` and image of the lesions, by key of `evaluation.parts.METHODS`; the clinical method first."""
 
 PICTURES = 6
 """Most pictures of each kind per scan, of the largest lesions."""
@@ -105,32 +101,26 @@ class ComparedScan:
 
 
 @dataclass(frozen=True)
-class Job:
-    """Comparison of one scan, for a worker.
+class Job(ScoredScan):
+    """Comparison of a scan with its reference, for a worker.
 
     Attributes:
-        scan: The scan with its reference.
-        folder: Folder of its results.
         vessels: Vessels of the `Reference`.
         output: Folder of the validation, for pictures.
     """
 
     scan: ReferenceScan
-    folder: Path
     vessels: dict[str, tuple[str, ...]]
     output: Path
 
 
 def compare(job: Job) -> ComparedScan:
     """Compare a scan. Raises CTError and OSError for files that cannot be read or do not fit each other."""
-    record = read_result(job.folder)
-    methods = {key: record.methods[name] for key, (name, _) in SCORED_METHODS.items() if name in record.methods}
-    if any(method.reviewed for method in methods.values()):
-        raise CTError("It was scored with a reader's lesions. Score it without them.")
-    scan, vessels = job.scan, dict(scan_vessels(job))
+    record, methods = job.record, job.methods
+    scan, vessels = job.scan, scan_vessels(job)
     total, lesions, wrong, counts, coronary = scan.total, None, None, {}, None
     if scan.outlines is not None or total == 0:
-        places = _Places(job, read_ct(scan.ct, scan.series), record, methods)
+        places = _Places(job)
         lesions, wrong = places.outlined(), places.wrong()
         counts = {key: len(lesions_of_method) for key, lesions_of_method in places.counted.items()}
         coronary = places.coronary_candidates() if "automatic" in methods else None
@@ -196,9 +186,10 @@ class _MethodLesion:
 class _Places:
     """Voxels of calcium by the reference and by each method. Arrays are [k, j, i] on the scan's grid."""
 
-    def __init__(self, job: Job, ct: CTScan, record: ScoreRecord, methods: dict[str, MethodRecord]) -> None:
+    def __init__(self, job: Job) -> None:
+        ct, methods = job.ct, job.methods
         self._job, self._ct, self._methods = job, ct, methods
-        self._rules = ScoringRules.recorded(record.rules["threshold"])
+        self._rules = ScoringRules.recorded(job.record.rules["threshold"])
         self._labels = np.zeros(ct.hu.shape, np.uint8)
         if job.scan.outlines is not None:
             self._labels = sitk.GetArrayFromImage(job.scan.outlines(ct))
@@ -301,15 +292,7 @@ class _Places:
         return lesions
 
     def _labels_of(self, key: str) -> np.ndarray:
-        """Read the labels of a method's image, uint8. Raises CTError if it is not on the scan's grid."""
-        file = self._job.folder / SCORED_METHODS[key][1]
-        image = read_mask(file)
-        if image.GetDirection() != self._ct.image.GetDirection():
-            image = sitk.DICOMOrient(image, "LPS")
-        labels = sitk.GetArrayFromImage(image)
-        if labels.shape != self._ct.hu.shape:
-            raise CTError(f"{file} is not on the grid of its CT. Score the scan again.")
-        return labels
+        return self._job.image(self._job.folder / SCORED_METHODS[key][1])
 
     def _ras_mm(self, flat: np.ndarray) -> np.ndarray:
         """Voxel centres in RAS mm, [n, 3]."""

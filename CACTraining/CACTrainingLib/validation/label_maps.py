@@ -26,13 +26,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.cohort.search import SEGMENTATION_ENDING
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.labels import SITES, Artery, Site, site_called
 from CACScoringLib.core.text import printable
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import IMAGE_ENDINGS, read_lesion_labels, read_mask, stem
+from CACScoringLib.scans.folder import SEGMENTATION_ENDING
 
 from ..project.importers.segmentation_labels import labels_on_grid
 from ..project.importers.sources import HEART, LESIONS

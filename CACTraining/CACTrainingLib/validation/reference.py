@@ -9,11 +9,11 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from CACScoringLib.cohort.scans import CohortScan
-from CACScoringLib.cohort.search import Listing, scans_of_folder, search
 from CACScoringLib.core.ct import CTError, CTScan
 from CACScoringLib.core.labels import MAIN_ARTERIES, Artery, site_called
-from CACScoringLib.io.reading import find_series, stem
+from CACScoringLib.io.reading import stem
+from CACScoringLib.scans.folder import listings_of, scans_of_folder, search
+from CACScoringLib.scans.source import ScanSource
 
 from ..project.importers.sources import patient_in
 from .manifest import MANIFEST, read_manifest
@@ -34,14 +34,10 @@ Outlines = Callable[[CTScan], sitk.Image]
 
 
 @dataclass(frozen=True)
-class ReferenceScan:
-    """A scan with its reference.
+class ReferenceScan(ScanSource):
+    """A scan with its reference, in which its name is unique.
 
     Attributes:
-        name: Unique name in the reference.
-        patient: Patient ID.
-        ct: Image file or DICOM folder.
-        series: UID of the DICOM series in the folder.
         total: Agatston score; None if it follows from the outlines.
         vessels: Agatston score of the vessels that the reference has.
         outlines: Outlines of calcium, if any; picklable.
@@ -49,10 +45,6 @@ class ReferenceScan:
         other: Agatston score of another program, if the reference has it.
     """
 
-    name: str
-    patient: str
-    ct: Path
-    series: str | None = None
     total: float | None = None
     vessels: Mapping[str, float] = field(default_factory=dict)
     outlines: Outlines | None = None
@@ -138,10 +130,10 @@ def artery_of_column(column: str) -> str | None:
     return artery.key if artery in MAIN_ARTERIES else None
 
 
-ScansById = dict[str, list[CohortScan]]
+ScansById = dict[str, list[ScanSource]]
 
 
-def scan_of(id_: str, scans: ScansById) -> CohortScan:
+def scan_of(id_: str, scans: ScansById) -> ScanSource:
     """Find a scan by its id. Raises BadReferenceError if there is none, are several, or it cannot be read."""
     matches = scans.get(id_.strip().lower(), [])
     if len(matches) != 1:
@@ -172,16 +164,8 @@ def scans_below(folder: Path, progress: ProgressCallback | None = None) -> Scans
     if (folder / MANIFEST).is_file():
         return _scans_of_manifest(folder)
     places = search(folder, folder / ".cac-no-output")
-    series: list[Listing] = []
-    for n, place in enumerate(places.folders, 1):
-        try:
-            series.append(find_series(place))
-        except (OSError, CTError):
-            series.append(None)
-        if progress:
-            progress(n, len(places.folders))
-    scans: dict[str, list[CohortScan]] = {}
-    for scan in scans_of_folder(folder, places, series):
+    scans: ScansById = {}
+    for scan in scans_of_folder(folder, places, listings_of(places.folders, progress)):
         patient = patient_in(scan) if scan.series is not None else None
         named = replace(scan, patient=patient or "")
         below = scan.ct.relative_to(folder)
@@ -196,7 +180,7 @@ def _scans_of_manifest(folder: Path) -> ScansById:
     scans: ScansById = {}
     for row in read_manifest(folder):
         fault = row.problem or None
-        scan = CohortScan(row.ct, folder / row.ct, row.ct, row.series or None, patient=row.patient, fault=fault)
+        scan = ScanSource(row.ct, row.patient, folder / row.ct, row.series or None, key=row.ct, fault=fault)
         for name in {row.patient.lower(), row.series.lower()} - {""}:
             scans.setdefault(name, []).append(scan)
     return scans

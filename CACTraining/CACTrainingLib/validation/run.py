@@ -36,8 +36,8 @@ from .recalibration import TooFewError
 from .reference import Reference
 
 PAGE = "validation.html"
-SCAN_TABLE, RECORDS, COMPARISON = "scans.csv", "compared.jsonl", "comparison.csv"
-"""Files in the output folder, beside SCANS: table of scans, comparison of each scan, table of all scores."""
+RECORDS, COMPARISON = "compared.jsonl", "comparison.csv"
+"""Files in the output folder, beside SCANS: comparison of each scan, table of all scores."""
 
 RECORDS_VERSION = 5
 """Version of the comparison; stored records of another version are not used."""
@@ -115,7 +115,8 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
     make_folder(settings.output)
     workers = settings.workers or sensible_count()
     with progress.step("scans"):
-        folders = _scored(reference, settings, progress)
+        options = (settings.models, settings.workers, settings.overwrite, progress)
+        folders = scored_folders(reference.scans, settings.output, *options)
     with progress.step("comparison"):
         work = JobSettings(workers, settings.models.device, progress)
         scans, refused = _compared(reference, folders, settings.output, work)
@@ -171,14 +172,6 @@ def _calibrated(
     result = recalibration.recalibrate(compared.scans, base.card)
     section = recalibration_page.section(result, name, base.card.name)
     return recalibration.store(result, base, name, reference.title), (section,)
-
-
-def _scored(reference: Reference, settings: ValidationSettings, progress: Progress) -> list[Path | str]:
-    """Score the scans; return the folder of each scan's results, or the reason why it has none."""
-    table = settings.output / SCAN_TABLE
-    rows = [(scan.ct.resolve(), scan.name, scan.series, scan.patient) for scan in reference.scans]
-    write_table(table, ("ct", "name", "series", "patient"), rows)
-    return scored_folders(table, settings.output, settings.models, settings.workers, settings.overwrite, progress)
 
 
 def _compared(

@@ -9,6 +9,7 @@ so is `other`, the score of another program. Published tables have columns of ot
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -109,11 +110,12 @@ def _scan(name: str, line: Line, layout: Layout, arteries: dict[str, str], by_id
         line.need(layout.id)
         scan = scan_of(line.text(layout.id), by_id)
         ct, series = scan.ct, scan.series
-    outlines = None if lesions is None else partial(label_maps.outlines, lesions)
-    files = () if lesions is None else (lesions,)
     patient = printable(line.text(layout.patient)) or name
     other = line.number_in(layout.other, 0)
-    return ReferenceScan(name, patient, ct, series, score, vessels, outlines, files, other)
+    reference = ReferenceScan(name, patient, ct, series, total=score, vessels=vessels, other=other)
+    if lesions is None:
+        return reference
+    return replace(reference, outlines=partial(label_maps.outlines, lesions), files=(lesions,))
 
 
 TABLE = Format("a table of scores", lambda source: source.is_file() and source.name.lower().endswith(ENDINGS), _read)

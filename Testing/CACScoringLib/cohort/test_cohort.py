@@ -24,13 +24,13 @@ from CACScoringLib.cli.main import BAD_INPUT
 from CACScoringLib.cohort import cohort, scoring
 from CACScoringLib.cohort import folder as cohort_folder
 from CACScoringLib.cohort.cohort import score_cohort
-from CACScoringLib.cohort.scans import scan_digest
 from CACScoringLib.cohort.scoring import RECORD, ScanOutcome
 from CACScoringLib.core.files import RESULT_FILES, OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.choice import ModelChoice
 from CACScoringLib.models.store import update_card
 from CACScoringLib.run import RunSettings
+from CACScoringLib.scans.source import scan_digest
 
 TWENTY_PIXELS = '{"scoring": {"rules": {"minimum_pixels": 20}}}'
 

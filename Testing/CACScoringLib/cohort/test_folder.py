@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from whole_records import record_of, whole_record
 
 from CACScoringLib.cohort.folder import RECORD, open_cohort, safe_name
-from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.scoring import ScanRecord, files_key, write_record
 from CACScoringLib.core.files import RESULT_FILES, OutputError
+from CACScoringLib.scans.source import ScanSource
 
 MADE_WITH = {"score": {"rules": {"threshold_hu": 130.0}}, "models": {}}
 
 
 def scan(name, ct="a.nii", **more):
-    return CohortScan(name, ct, str(ct), **more)
+    return ScanSource(name, "", ct, key=str(ct), **more)
 
 
 def folders(path, *scans, made_with=MADE_WITH, overwrite=False):

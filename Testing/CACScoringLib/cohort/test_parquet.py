@@ -11,12 +11,12 @@ from whole_records import whole_record
 from CACScoringLib.cohort import parquet
 from CACScoringLib.cohort.parquet import SCHEMA, TABLES, write_tables
 from CACScoringLib.cohort.report import PAGE, write_cohort_report
-from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.scoring import ScanRecord, write_record
 from CACScoringLib.cohort.table import result_row
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import ScanState
 from CACScoringLib.record.reading import record_from
+from CACScoringLib.scans.source import ScanSource
 
 
 def _score(agatston):
@@ -64,7 +64,7 @@ def cohort(folder, *scores, identify=False, withheld=()):
     record, scans = {"scans": {}}, []
     for i, agatston in enumerate(scores):
         name = f"Doe_Jane_{i}"
-        scan = CohortScan(name, Path(f"/data/{name}/ct.nii.gz"), name, patient="Jane", group="women")
+        scan = ScanSource(name, "Jane", Path(f"/data/{name}/ct.nii.gz"), key=name, group="women")
         state = ScanState(i, name, folder / name, scan.ct, state="done")
         record["scans"][name] = {"scan": f"{i:032x}"}
         if agatston is None:
@@ -150,7 +150,7 @@ def test_page_counts_no_category_that_is_withheld(tmp_path):
 
 
 def test_page_escapes_texts_from_files(tmp_path):
-    scan = CohortScan("a", Path("a"), "a", group="<b>")
+    scan = ScanSource("a", "", Path("a"), key="a", group="<b>")
     state = ScanState(0, "a", tmp_path / "a", scan.ct, state="failed", reason="<script>alert(1)<script>")
     write_tables(tmp_path, [("0", scan, state)], False)
     assert "<script>" not in write_cohort_report(tmp_path).read_text(encoding="utf-8")

@@ -4,16 +4,16 @@ import pytest
 from lesion_scans import write_ct
 
 from CACScoringLib.cohort import scoring
-from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.scoring import RECORD, ScanJob, prepare_scoring, score_job
 from CACScoringLib.models.choice import LoadedModels, ModelChoice, chosen_models
 from CACScoringLib.run import RunSettings
+from CACScoringLib.scans.source import ScanSource
 
 
 @pytest.fixture
 def scan(tmp_path):
     ct = write_ct(tmp_path / "p1" / "scan.nii.gz")
-    return CohortScan("p1", ct, "p1", heart=ct.with_name("heart.nrrd"))
+    return ScanSource("p1", "", ct, heart=ct.with_name("heart.nrrd"))
 
 
 @pytest.fixture

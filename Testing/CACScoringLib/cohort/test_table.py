@@ -9,11 +9,11 @@ import pytest
 from whole_records import record_of
 
 from CACScoringLib.cohort import parquet
-from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.table import columns, line, result_row, with_scores
 from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.progress import ScanState
 from CACScoringLib.report.files import result_as_json
+from CACScoringLib.scans.source import ScanSource
 
 LAST = [f"non_coronary_agatston_{site}" for site in ("aortic_valve", "mitral_annulus", "thoracic_aorta", "other")]
 FAT = ["epicardial_fat_cm3", "epicardial_fat_hu", "epicardial_fat_cm3_per_m2"]
@@ -82,7 +82,7 @@ def test_a_record_changed_by_hand_is_either_tabulated_or_refused(monkeypatch, tm
     content = json.loads(text)
     record_of(content)
     names, state = columns(["threshold"], identify=False), ScanState(0, "a", tmp_path / "a", tmp_path / "ct.nii")
-    scan, done = CohortScan("a", tmp_path / "ct.nii", "a"), replace(state, state="done")
+    scan, done = ScanSource("a", "", tmp_path / "ct.nii", key="a"), replace(state, state="done")
     schemas = {name: pa.schema(parquet._schema_fields(name, False)) for name in parquet.TABLES}
     values = (None, "x", 10**12, True, [], {}, [1], {"a": 1}, 1.5, float("nan"))
     used = set(content) - {"rules", "territories", "candidate_evidence", "normalisation", "familiarity", "truth"}

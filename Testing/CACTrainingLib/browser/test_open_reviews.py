@@ -6,12 +6,12 @@ import pytest
 from dicom_files import chest_hu, write_series
 from review_server import write_cohort
 
-from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.cohort.scoring import ScanRecord, content_key, files_key, write_record
 from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.run import RunSettings, write_result
+from CACScoringLib.scans.source import ScanSource
 from CACTrainingLib.browser.cases import ReviewCase, cases_of
 from CACTrainingLib.browser.open_reviews import OpenReview, OpenReviews
 from CACTrainingLib.browser.readings import file_of
@@ -89,10 +89,10 @@ def test_scored_series_is_read_among_series_with_one_number(tmp_path, key):
     for name, hu in (("a{}.dcm", unscored), ("b{}.dcm", scored), ("c{}.dcm", unscored)):
         write_series(folder, hu, tags={"SeriesNumber": 3}, name=name.format)
     uid = str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID)
-    scan = CohortScan("scan", folder, "anywhere", series=uid)
+    scan = ScanSource("scan", "", folder, uid)
     keys = {"content": "", "files": ""} | {key: {"content": content_key, "files": files_key}[key](scan)}
     write_record(results, ScanRecord(**keys, settings=""))
-    assert (ReviewCase("id", "scan", results, folder).scan().hu == scored).all()
+    assert (ReviewCase("scan", "", folder, id="id", folder=results).scan().hu == scored).all()
 
 
 def test_scored_series_is_read_where_the_rule_prefers_another(tmp_path):
@@ -103,6 +103,6 @@ def test_scored_series_is_read_where_the_rule_prefers_another(tmp_path):
         tags = {"StudyInstanceUID": "1.2", "SeriesNumber": 3, "ConvolutionKernel": kernel}
         write_series(folder, hu, tags=tags, name=name.format)
     uid = str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID)
-    scored = CohortScan("scan", folder, "anywhere", series=uid)
+    scored = ScanSource("scan", "", folder, uid)
     write_record(results, ScanRecord(files=files_key(scored), content="", settings=""))
-    assert (ReviewCase("id", "scan", results, folder).scan().hu == sharp).all()
+    assert (ReviewCase("scan", "", folder, id="id", folder=results).scan().hu == sharp).all()

@@ -8,8 +8,9 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.cli import main as scoring
-from CACScoringLib.cohort.scans import scan_digest, scans_of_table
 from CACScoringLib.core.labels import NOT_CORONARY, Artery
+from CACScoringLib.scans.source import scan_digest
+from CACScoringLib.scans.table import scans_of_table
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.project import annotation_files, annotations
 from CACTrainingLib.project.project import NewScan, Project

@@ -23,8 +23,8 @@ def test_orcascore(tmp_path):
     write_image(tmp_path / "TRV1P1R.mhd", labels(2))
     write_image(tmp_path / "TRV1P2R.mhd", labels(2))
     (scan,), warnings = scans_in("orcascore", tmp_path)
-    assert (scan.scan.name, scan.scan.ct.name) == ("orcascore-TRV1P1", "TRV1P1CTI.mhd")
-    imported = scan.scan.annotations()
+    assert (scan.name, scan.ct.name) == ("orcascore-TRV1P1", "TRV1P1CTI.mhd")
+    imported = scan.annotations()
     assert imported.annotator == "orcascore"
     np.testing.assert_array_equal(sitk.GetArrayFromImage(imported.regions), labels(3), "2 is the circumflex")
     assert [k for k, label in imported.slices.items() if label is SliceLabel.VISIBLE] == [2, 3]
@@ -47,7 +47,7 @@ def test_coca_nongated_with_named_labels(tmp_path, names):
     (tmp_path / "labels" / "dataset.json").write_text(json.dumps({"labels": names}))
     (scan,), warnings = scans_in("coca-nongated", tmp_path / "labels", tmp_path / "deidentified_nongated")
     assert "coca_008 is left out. 0 scans match this id" in warnings[0]
-    regions = sitk.GetArrayFromImage(scan.scan.annotations().regions)
+    regions = sitk.GetArrayFromImage(scan.annotations().regions)
     np.testing.assert_array_equal(np.unique(regions[CALCIUM]), [4], "the posterior descending counts for the RCA")
     assert np.count_nonzero(regions) == np.count_nonzero(labels())
 
@@ -57,7 +57,7 @@ def test_coca_nongated_as_segmentations_of_slicer(tmp_path):
     segment = {"Segment0_ID": "s", "Segment0_Name": "Left Anterior Descending", "Segment0_LabelValue": "1"}
     write_image(tmp_path / "labels" / "7.seg.nrrd", labels(), **segment, Segment0_Layer="0")
     (scan,), _ = scans_in("coca-nongated", tmp_path / "labels", tmp_path / "scans")
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(scan.scan.annotations().regions), labels(2))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(scan.annotations().regions), labels(2))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_label_for_another_grid_is_refused(tmp_path):
     (tmp_path / "labels" / "dataset.json").write_text(json.dumps({"labels": NAMES}))
     (scan,), _ = scans_in("coca-nongated", tmp_path / "labels", tmp_path / "scans")
     with pytest.raises(CTError, match="does not cover the scan"):
-        scan.scan.annotations()
+        scan.annotations()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
@@ -96,11 +96,11 @@ def test_ct_rate(tmp_path, encoding):
     )
     (tmp_path / "labels.csv").write_text(table, encoding)
     scans, warnings = scans_in("ct-rate", tmp_path)
-    notes = {scan.scan.name: (scan.scan.patient, scan.note) for scan in scans}
+    notes = {scan.name: (scan.patient, scan.note) for scan in scans}
     assert notes["train_1_a_1"] == ("train_1", "calcification reported")
     assert notes["train_1_a_2"] == ("train_1", "calcification reported")
     assert notes["train_2_a_1"] == ("train_2", "no calcification reported")
-    assert all(scan.scan.annotations is None for scan in scans)
+    assert all(scan.annotations is None for scan in scans)
     assert warnings == ["Volumes without a label are left out: train_3_a_1.nii.gz."]
 
 
@@ -123,4 +123,4 @@ def test_another_folder_is_refused_with_the_layout(tmp_path, name):
 )
 def test_the_patient_of_an_image_file_is_in_its_path(tmp_path, name, path, patient):
     write_image(tmp_path / path, chest())
-    assert [scan.scan.patient for scan in scans_in(name, tmp_path)[0]] == [patient]
+    assert [scan.patient for scan in scans_in(name, tmp_path)[0]] == [patient]

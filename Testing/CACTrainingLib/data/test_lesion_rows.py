@@ -126,7 +126,7 @@ def test_a_scan_without_a_heart_or_room_for_calcium_has_no_lesions(tmp_path, mon
     monkeypatch.setattr(lesion_rows, "clean_scan", lambda *_: None)
     monkeypatch.setattr(lesion_rows, "_background", lambda _: None)
     (tmp_path / "ct.nii.gz").touch()
-    scan = TrainingScan(tmp_path / "ct.nii.gz", tmp_path / "ct.nii.gz", "A0001")
+    scan = TrainingScan(name="", patient="A0001", ct=tmp_path / "ct.nii.gz", heart=tmp_path / "ct.nii.gz")
     for _ in range(2):  # the second time from the file
         assert len(patient_rows(5_000_004, tmp_path, None)) == 0
         assert len(inserted_rows(scan, 3, tmp_path, None)) == 0
@@ -167,7 +167,7 @@ def test_what_is_dense_in_a_clean_scan_is_noise(tmp_path, monkeypatch):
     monkeypatch.setattr(lesion_rows, "scan_rows", cut)
     path = tmp_path / "ct.nii.gz"
     sitk.WriteImage(speckled_scan().image, path)
-    scan = TrainingScan(path, path, "A0001")
+    scan = TrainingScan(name="", patient="A0001", ct=path, heart=path)
     for view in (0, 1, 1):
         assert len(clean_rows(scan, view, tmp_path / "rows", None)) == 1
     assert views[0] == ((24, 40, 40), {})

@@ -7,13 +7,14 @@ import pytest
 from annotated_project import NO, YES, label, outline
 from training_scans import CALCIUM_HU, write_scan
 
-from CACScoringLib.cohort.scans import scan_digest, scans_of_table
 from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.run import RunSettings, write_result
+from CACScoringLib.scans.source import scan_digest
+from CACScoringLib.scans.table import scans_of_table
 from CACTrainingLib.data.datasets import load_slices, prepare
 from CACTrainingLib.project.automatic import automatic_results
 from CACTrainingLib.project.project import NewScan, Project

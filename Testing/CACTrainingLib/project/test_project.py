@@ -16,6 +16,7 @@ from chest_ct import write_ct
 from dicom_files import chest_hu, write_series
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.tables import read_table
 from CACTrainingLib.project import files as project_files
 from CACTrainingLib.project.annotation_files import ImportedAnnotations, SliceLabel
 from CACTrainingLib.project.annotations import annotators, patient_kinds, read_mask, slice_annotations
@@ -179,8 +180,8 @@ class TestAdding:
     def test_paths_inside_the_project_are_relative(self, project):
         ct = write_ct(project.folder / "cts" / "own.nii.gz", 7)
         project.add([NewScan("own", "p", ct, truth=ct.parent / "truth.json")])
-        row = project_files.read_table(project.folder / "scans.csv")[-1]
-        assert (row.ct, row.truth) == ("cts/own.nii.gz", "cts/truth.json")
+        row = read_table(project.folder / "scans.csv").lines[-1]
+        assert (row.text("ct"), row.text("truth")) == ("cts/own.nii.gz", "cts/truth.json")
         moved = project.folder.rename(project.folder.with_name("moved"))
         assert Project.open(moved).scans[-1].ct == moved / "cts" / "own.nii.gz"
         assert Project.open(moved).missing() == []
@@ -283,8 +284,8 @@ class TestRemoving:
         assert [scan.id for scan in Project.open(project.folder).scans] == ["0001", "0003"]
         (journal,) = (project.folder / "removed").glob("0002-*/annotators/Anna/slices.jsonl")
         assert '"visible"' in journal.read_text(encoding="utf-8")
-        (row,) = project_files.read_table(journal.parents[2] / "scan.csv")
-        assert row.name == "scan1"
+        (row,) = read_table(journal.parents[2] / "scan.csv").lines
+        assert row.text("name") == "scan1"
         assert not Project.open(project.folder).warnings
 
 

@@ -93,7 +93,7 @@ def test_cells_are_scored_by_their_settings(digital_results, tmp_path, monkeypat
 
 def test_tables_compare_each_part_with_the_full_method(monkeypatch, tmp_path):
     """The full method measures the true mass; without the classifier every scan is positive."""
-    records = {record.scan: record for record in cohort(40) if record.refused is None}
+    records = {record.name: record for record in cohort(40) if record.refused is None}
     counts = []
 
     def scored(scans, models, configurations, file, work):

@@ -44,7 +44,7 @@ def test_scans_are_scored_once_and_bad_ones_stop_nothing(pairs, tmp_path, quick,
     settings = EvaluationSettings(("reproducibility", "detection", "heart"), tmp_path / "out", pairs, workers=1)
     result = evaluate(settings)
     text = page_of(result)
-    assert {record.scan: record.refused is None for record in result.records} == {
+    assert {record.name: record.refused is None for record in result.records} == {
         f"patient_{CLEAN}/scan_1": True,
         f"patient_{CLEAN}/scan_2": True,
         f"patient_{CALCIFIED}/broken": False,
@@ -107,7 +107,7 @@ def project(digital_pairs, tmp_path):
     """The first scan of each digital patient to test on; the second ones are not in it."""
     project = Project.create(tmp_path / "project", "my <hearts>")
     truths = sorted(digital_pairs.rglob("scan_1/truth.json"))
-    project.add([NewScan(t.parts[-3], t.parts[-3], t.parent / "ct.nii.gz", None, "digital", t) for t in truths])
+    project.add([NewScan(t.parts[-3], t.parts[-3], t.parent / "ct.nii.gz", source="digital", truth=t) for t in truths])
     project.set_use({scan.patient: "test" for scan in project.scans})
     return project
 

@@ -41,7 +41,7 @@ def write(folder, agatston, diffusivity, proximal_share):
 
 
 def study_scan(patient, number):
-    return StudyScan(f"{patient}-{number}", patient, number, Path("ct.nii.gz"))
+    return StudyScan(f"{patient}-{number}", patient, Path("ct.nii.gz"), number=number)
 
 
 @pytest.fixture
@@ -125,10 +125,10 @@ def test_true_features_are_those_of_the_plaques():
 def test_first_scans_are_compared_with_the_truth(tmp_path):
     scans, folders = [], []
     for n, masses in enumerate(((3, 1), (2, 2), (9, 1))):  # true diffusivity 0.25, 0.5, 0.1
-        truth = tmp_path / f"truth-{n}"
-        truth.mkdir()
+        truth = tmp_path / f"truth-{n}" / "truth.json"
+        truth.parent.mkdir()
         content = truth_of(("LM", 5, masses[0]), ("LAD", 5, masses[1]))
-        (truth / "truth.json").write_text(json.dumps(content), encoding="utf-8")
+        truth.write_text(json.dumps(content), encoding="utf-8")
         for number, diffusivity in ((1, (0.35, 0.3, 0.4)[n]), (2, 0.9)):
             folders.append(write(tmp_path / f"{n}-{number}", 20, diffusivity, None))
             scans.append(replace(study_scan(f"p{n}", number), truth=truth))
@@ -149,7 +149,7 @@ def test_courses_are_compared_with_true_centre_lines(tmp_path):
     image = sitk.ReadImage(str(folder / "ct.nii.gz"))
     labels = territories(patient, digital_pairs.POSES[0], Grid.of(image))
     sitk.WriteImage(Grid.of(image).image(labels), str(folder / "territories.nii.gz"))
-    scan = StudyScan("a", "p0", 1, folder / "ct.nii.gz", truth=folder)
+    scan = StudyScan("a", "p0", folder / "ct.nii.gz", truth=folder / "truth.json")
     rows = _course_rows(scan, folder, scan.read_truth(), patient)
     for artery, error_mm in (("LAD", 8), ("RCA", 8), ("LCX", 12)):
         part = [row for row in rows if (row["method"], row["item"]) == (artery, "distance")]

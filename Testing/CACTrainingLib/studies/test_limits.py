@@ -9,25 +9,26 @@ from study_samples import cohort
 
 from CACScoringLib.models.cards import read_card
 from CACScoringLib.quality.calibration import Repeatability
+from CACScoringLib.record.score_record import ModelRecord
 from CACTrainingLib.evaluation.jobs import StudyError
 from CACTrainingLib.studies.limits import repeatability_of, store_limits
+from CACTrainingLib.studies.records import ScoringFacts
 from CACTrainingLib.studies.reproducibility import limits
 
-FACTS = {
-    "models": [{"name": "m", "network": "decomposition", "sha256": "abc"}],
-    "decomposition_settings": {"floor_hu": 20.0},
-    "hu_mm3_per_mass": 1400.0,
-    "kvp": 120.0,
-    "slice_thickness_mm": None,
-    "slice_spacing_mm": 3.0,
-}
+FACTS = ScoringFacts(
+    models=(ModelRecord("m", "decomposition", "abc"),),
+    decomposition_settings={"floor_hu": 20.0},
+    hu_mm3_per_mass=1400.0,
+    kvp=120.0,
+    slice_spacing_mm=3.0,
+)
 
 
 def records(count=80, changed=None, **changes):
     """Records with FACTS; `changed` gives other facts by index of a record."""
-    study = [replace(record, acquisition={**FACTS, **changes}) for record in cohort(count)]
+    study = [replace(record, facts=replace(FACTS, **changes)) for record in cohort(count)]
     for n, facts in (changed or {}).items():
-        study[n] = replace(study[n], acquisition={**FACTS, **facts})
+        study[n] = replace(study[n], facts=replace(FACTS, **facts))
     return study
 
 
@@ -61,7 +62,7 @@ def test_automatic_scores_have_limits_of_their_own():
 def test_patients_with_a_scan_beyond_the_calibration_are_left_out():
     study = records()
     n = max((n for n, record in enumerate(study) if record.refused is None), key=lambda n: study[n].values["map"].mass)
-    repeatability = repeatability_of(records(changed={n: {"warnings": ["beyond-calibration"]}}))
+    repeatability = repeatability_of(records(changed={n: {"warnings": ("beyond-calibration",)}}))
     in_range = [record for record in study if record.patient != study[n].patient]
     assert repeatability["limits"] == repeatability_of(in_range)["limits"] != repeatability_of(study)["limits"]
     assert repeatability["data"].startswith("79 digital patients")

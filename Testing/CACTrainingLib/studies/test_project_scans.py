@@ -153,9 +153,9 @@ class TestDigital:
 @pytest.fixture(scope="module")
 def calcified(digital_results):
     scan, folder = next(result for result in zip(*digital_results, strict=True) if result[0].patient == str(CALCIFIED))
-    truth = json.loads((scan.truth / "truth.json").read_text(encoding="utf-8"))
+    truth = json.loads(scan.truth.read_text(encoding="utf-8"))
     slices = {int(s["k"]): bool(s["visible"]) for s in truth["slices"]}
-    regions = scan.truth / "regions.nii.gz"
+    regions = scan.truth.with_name("regions.nii.gz")
     return replace(scan, truth=None), folder, slices, regions
 
 

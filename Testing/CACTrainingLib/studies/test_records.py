@@ -7,7 +7,7 @@ import pytest
 from study_samples import record
 
 from CACScoringLib.record.reading import restore
-from CACTrainingLib.studies.records import HeartAgreement, StudyRecord, Truth, pairs_of
+from CACTrainingLib.studies.records import HeartAgreement, ScoringFacts, StudyRecord, Truth, pairs_of
 
 DISTRACTORS = ("aortic wall",)
 
@@ -31,7 +31,7 @@ def test_kind(visible, truth, kind):
 def test_pairs_need_both_scans_scored():
     scans = (("a", 2), ("b", 1), ("a", 1), ("c", 1))
     records = [*(record(*scan) for scan in scans), record("c", 2, refused="no heart")]
-    assert [(first.scan, second.scan) for first, second in pairs_of(records)] == [("a-1", "a-2")]
+    assert [(first.name, second.name) for first, second in pairs_of(records)] == [("a-1", "a-2")]
 
 
 COMPLETE = record(
@@ -42,7 +42,7 @@ COMPLETE = record(
     slices=((True, 0.9), (False, 0.1)),
     map_lesions=(("LAD", 2.0, True), ("RCA", 0.1, None)),
     heart=HeartAgreement(0.9, 10.0, 1.5),
-    acquisition={"kvp": 120.0, "kernel": None},
+    facts=ScoringFacts(kvp=120.0, decomposition_settings={"floor_hu": 20.0}),
     warnings=("a doubt",),
 )
 

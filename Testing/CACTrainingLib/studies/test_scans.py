@@ -1,12 +1,11 @@
 """Scans of a study: digital cohorts and tables of pairs, and their faults."""
 
-import csv
 import json
 
 import pytest
 
 from CACScoringLib.core.ct import CTError
-from CACTrainingLib.studies.scans import find_study_scans, lone_patients, write_scan_table
+from CACTrainingLib.studies.scans import find_study_scans, lone_patients
 
 
 def digital_scan(folder, patient, number, **more):
@@ -27,7 +26,7 @@ def cohort(tmp_path):
 def test_a_digital_cohort_in_the_order_of_its_numbers(cohort):
     scans, warnings = find_study_scans(cohort)
     assert [(s.patient, s.number) for s in scans] == [("9", 1), ("9", 2), ("10", 1), ("10", 2), ("11", 1)]
-    assert scans[0].truth == cohort / "patient_9" / "scan_1"
+    assert scans[0].truth == cohort / "patient_9" / "scan_1" / "truth.json"
     assert scans[0].hu_mm3_per_mass() == 1400
     assert not warnings
     assert lone_patients(scans) == ["11"]
@@ -70,14 +69,6 @@ def test_a_table_of_pairs(tmp_path):
     assert scans[1].heart.name == "h.nrrd"
     assert scans[0].hu_mm3_per_mass() == 1
     assert ["4" in warnings[0], "5" in warnings[1], "6" in warnings[2]] == [True] * 3
-
-
-def test_scoring_does_not_learn_of_the_readers_masks(tmp_path):
-    file = table(tmp_path / "pairs.csv", "patient,scan,ct,series,lesions", "a,1,x,4,l.nrrd", "a,2,y,,")
-    write_scan_table(find_study_scans(file)[0], tmp_path / "scans.csv")
-    rows = list(csv.DictReader((tmp_path / "scans.csv").read_text(encoding="utf-8").splitlines()))
-    assert set(rows[0]) == {"ct", "name", "series", "patient", "group"}
-    assert (rows[0]["series"], rows[0]["ct"]) == ("4", str(tmp_path.resolve() / "x"))
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 import SimpleITK as sitk
 from in_this_process import InThisProcess
 
-from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import AIR_HU, CTScan, scan_from_image
+from CACScoringLib.scans.source import ScanSource
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.evaluation.jobs import StudyError
 from CACTrainingLib.studies import stability
@@ -149,7 +149,7 @@ def test_tables_of_known_scores(study):
 
 def test_a_scan_that_is_refused_is_counted(study, monkeypatch):
     settings, _ = study
-    scans = [CohortScan("unstable", settings.data, "unstable")]
+    scans = [ScanSource("unstable", "", settings.data)]
     monkeypatch.setattr(stability, "scans_of", lambda *_: (scans, ()))
     scored = [row_of(AS_IT_IS, 1.0), row_of("2 HU more", 1.0), row_of("2 HU more", 0.0, refused="no heart")]
     monkeypatch.setattr(stability, "_scores", lambda *_: {"scores": scored})
@@ -162,7 +162,7 @@ def test_a_scan_that_is_refused_is_counted(study, monkeypatch):
 
 def test_scans_of_one_name_are_kept_apart(study, monkeypatch):
     settings, _ = study
-    scans = [CohortScan("ct", settings.data, key) for key in ("first/ct.nrrd", "second/ct.nrrd")]
+    scans = [ScanSource("ct", "", settings.data, key=key) for key in ("first/ct.nrrd", "second/ct.nrrd")]
     monkeypatch.setattr(stability, "scans_of", lambda *_: (scans, ()))
     monkeypatch.setattr(stability, "_scores", lambda _, job: {"scores": [row_of(AS_IT_IS, float(len(job[0].key)))]})
     evaluate_stability(settings)

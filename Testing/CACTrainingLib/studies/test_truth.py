@@ -44,25 +44,25 @@ VOXEL_MM3 = (400 / 128) ** 2 * 5
 
 def test_truth(calcified):
     scan, _, record = calcified
-    truth = json.loads((scan.truth / "truth.json").read_text(encoding="utf-8"))
+    truth = json.loads(scan.truth.read_text(encoding="utf-8"))
     assert record.truth.mass_mg == pytest.approx(sum(record.truth.arteries_mg.values()))
     assert record.truth.distractors == tuple(sorted({d["kind"] for d in truth["distractors"]}))
-    labels = np.unique(array(scan.truth, "regions"))
+    labels = np.unique(array(scan.truth.parent, "regions"))
     assert record.visible_arteries == tuple(Artery(int(label)).key for label in labels if label)
 
 
 def test_masses_are_mg(calcified):
     scan, folder, record = calcified
-    truth = json.loads((scan.truth / "truth.json").read_text(encoding="utf-8"))
+    truth = json.loads(scan.truth.read_text(encoding="utf-8"))
     per_mg = 1000 * truth["calcium_hu_per_mg_cm3"]
-    hu, regions = array(scan.truth, "ct").astype(float), array(scan.truth, "regions")
+    hu, regions = array(scan.truth.parent, "ct").astype(float), array(scan.truth.parent, "regions")
     # Every voxel is larger than the least area, so that none is dropped.
     dense = (hu >= 130) & (regions > 0)
     assert dense.any()
     assert record.values["reader"].mass == pytest.approx(hu[dense].sum() * VOXEL_MM3 / per_mg)
     by_artery = {a: record.values["reader"].arteries[a][0] for a in ARTERIES}
     assert by_artery["LAD"] == pytest.approx(hu[dense & (regions == Artery.LAD)].sum() * VOXEL_MM3 / per_mg)
-    calcium = array(scan.truth, "calcium_map")
+    calcium = array(scan.truth.parent, "calcium_map")
     assert record.values["noise_free"].mass == pytest.approx(calcium[calcium > 0].sum() * VOXEL_MM3 / 1000, rel=1e-4)
     counted = array(folder, "calcium_map")[array(folder, "map_lesions") > 0]
     assert record.values["map"].mass == pytest.approx(counted.sum() * VOXEL_MM3 / per_mg, rel=1e-4)
@@ -89,7 +89,7 @@ def test_lesions_of_the_map(calcified):
 
 def test_slices(calcified, clean):
     scan, folder, record = calcified
-    truth = json.loads((scan.truth / "truth.json").read_text(encoding="utf-8"))
+    truth = json.loads(scan.truth.read_text(encoding="utf-8"))
     probabilities = content_of(folder)["slice_probabilities"]
     expected = [label["visible"] for label in truth["slices"] if probabilities[label["k"]] is not None]
     assert [is_visible for is_visible, _ in record.slices] == expected
@@ -100,7 +100,7 @@ def test_slices(calcified, clean):
 
 def test_heart(calcified):
     scan, folder, record = calcified
-    predicted, true = array(folder, "heart") > 0, array(scan.truth, "heart") > 0
+    predicted, true = array(folder, "heart") > 0, array(scan.truth.parent, "heart") > 0
     assert record.heart.dice == pytest.approx(2 * (predicted & true).sum() / (predicted.sum() + true.sum()))
     assert record.heart.surface_mm < record.heart.hausdorff_mm
 
@@ -109,7 +109,9 @@ def test_heart(calcified):
 def users_scan(calcified):
     """The same scan as a user's: a CT with a reader's masks, without truth."""
     scan, folder, record = calcified
-    reader_scan = replace(scan, truth=None, lesions=scan.truth / "regions.nii.gz", heart=scan.truth / "heart.nii.gz")
+    reader_scan = replace(
+        scan, truth=None, lesions=scan.truth_file("regions.nii.gz"), heart=scan.truth_file("heart.nii.gz")
+    )
     return reader_scan, folder, record
 
 
@@ -118,7 +120,7 @@ def test_a_readers_masks_stand_for_the_truth_that_nobody_knows(users_scan):
     record = make_record(scan, folder)
     assert (record.unit, record.truth, record.kind) == (HU_MM3, None, "visible")
     assert "noise_free" not in record.values
-    hu_per_mg = digital.acquisition["hu_mm3_per_mass"]
+    hu_per_mg = digital.facts.hu_mm3_per_mass
     assert record.values["reader"].mass == pytest.approx(hu_per_mg * digital.values["reader"].mass)
     assert record.values["reader"].agatston == digital.values["reader"].agatston
     assert record.heart == digital.heart

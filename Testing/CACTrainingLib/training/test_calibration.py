@@ -266,7 +266,7 @@ def test_calibrate_updates_the_cards_alone(tmp_path, capsys):
 def test_scans_for_training_and_test_are_left_out(tmp_path):
     def scan(use, has_truth=True):
         path = tmp_path / "ct.nii.gz"
-        return TrainingScan(path, path, "1", calcium_map=path if has_truth else None, use=use)
+        return TrainingScan(name="", patient="1", ct=path, heart=path, calcium_map=path if has_truth else None, use=use)
 
     scans = [scan(use) for use in ("training", "validation", "test", "")]
     assert [usable.use for usable in calibration_scans([*scans, scan("", has_truth=False)])] == ["validation", ""]

@@ -99,7 +99,7 @@ def _scans(kind: str, number: str, series: Sequence[CocaSeries], readers: Sequen
     patient = f"coca-{kind}-{number}"
     names = [f"{patient}-{n}" for n in range(1, len(series) + 1)] if len(series) > 1 else [patient]
     return [
-        NewScan(name, patient, folder, uid, "coca", annotations=reader)
+        NewScan(name, patient, folder, uid, source="coca", annotations=reader)
         for name, (folder, uid), reader in zip(names, series, readers, strict=True)
     ]
 

@@ -7,7 +7,7 @@ Segmentations are imported as annotations by "segmentation" (`segmentation_label
 called `NAME-lesions` or `NAME.seg.nrrd`, and for its heart `NAME-heart`, beside the scan. In a folder of labels, which
 then is the only place, plain `NAME` is accepted for lesions too. NAME is the name of the image file without its ending,
 or of the folder of DICOM files or of a file called `ct`. A table has the form of `cac cohort`
-(`cohort.scans.scans_of_table`) and can assign scans to one patient.
+(`scans.table.scans_of_table`) and can assign scans to one patient.
 """
 
 from __future__ import annotations
@@ -20,13 +20,22 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from CACScoringLib.cohort.scans import WHOLE_FOLDER, CohortScan, scans_of_table
-from CACScoringLib.cohort.search import SEGMENTATION_ENDING, Search, scans_of_folder, search
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.text import abbreviated_list, printable
 from CACScoringLib.io.dicom import read_slice
 from CACScoringLib.io.image_files import read_header
-from CACScoringLib.io.reading import IMAGE_ENDINGS, Series, find_series, stem
+from CACScoringLib.io.reading import IMAGE_ENDINGS, Series, stem
+from CACScoringLib.scans.folder import (
+    SEGMENTATION_ENDING,
+    WHOLE_FOLDER,
+    Listing,
+    Search,
+    listings_of,
+    scans_of_folder,
+    search,
+)
+from CACScoringLib.scans.source import ScanSource
+from CACScoringLib.scans.table import scans_of_table
 
 from ..project import NewScan, is_project
 from ..training_scan import DataError, read_truth
@@ -108,11 +117,7 @@ def _folder_scans(
     warnings += [warning.message for warning in contents.warnings]
     # Folders of property lists hold no DICOM.
     folders = [f for f in contents.folders if f.name != coca.REGIONS_FOLDER and not _in_project(f, root)]
-    series: dict[Path, tuple[list[Series], int] | None] = {}
-    for n, folder in enumerate(folders, 1):
-        series[folder] = _series_in(folder)
-        if progress:
-            progress(n, len(folders))
+    series = dict(zip(folders, listings_of(folders, progress), strict=True))
     coca_folders = {f: series.pop(f) or ([], 1) for f in folders if coca.gated_place(f) or coca.nongated_place(f)}
     named_scans = _coca_scans(coca_folders, warnings)
     named_scans += _dicom_scans(root, series, warnings)
@@ -121,13 +126,6 @@ def _folder_scans(
 
 def _in_project(folder: Path, root: Path) -> bool:
     return any(is_project(place) for place in (folder, *folder.parents) if root in place.parents)
-
-
-def _series_in(folder: Path) -> tuple[list[Series], int] | None:
-    try:
-        return find_series(folder)
-    except (OSError, CTError):
-        return None
 
 
 def _coca_scans(folders: Mapping[Path, tuple[list[Series], int]], warnings: list[str]) -> list[_NamedScan]:
@@ -151,9 +149,7 @@ def _coca_scans(folders: Mapping[Path, tuple[list[Series], int]], warnings: list
     return named_scans
 
 
-def _dicom_scans(
-    root: Path, series: Mapping[Path, tuple[list[Series], int] | None], warnings: list[str]
-) -> list[_NamedScan]:
+def _dicom_scans(root: Path, series: Mapping[Path, Listing], warnings: list[str]) -> list[_NamedScan]:
     named_scans = []
     for folder, read in series.items():
         if read and read[0] and read[1]:
@@ -167,7 +163,7 @@ def _dicom_scans(
     return named_scans
 
 
-def patient_in(scan: CohortScan) -> str | None:
+def patient_in(scan: ScanSource) -> str | None:
     """Read the patient's ID from the header of one of a series' files; return None if it names no patient."""
     for path in sorted(scan.ct.iterdir()):
         try:

@@ -5,8 +5,8 @@ import os
 import pytest
 from dicom_files import chest_hu, write_series
 
-from CACScoringLib.cohort.search import scans_of_folder, search
 from CACScoringLib.io.reading import find_series
+from CACScoringLib.scans.folder import scans_of_folder, search
 
 
 def touch(root, *names):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.ct import ScanWarning
+from ..core.ct import CTError, ScanWarning
 from ..core.files import LAST_FILE
-from ..core.text import abbreviated_list
-from ..io.reading import IMAGE_ENDINGS, Series, stem
-from .scans import WHOLE_FOLDER, CohortScan, name_below
+from ..core.text import abbreviated_list, printable
+from ..io.reading import IMAGE_ENDINGS, Series, find_series, stem
+from .source import ScanSource
+
+WHOLE_FOLDER = "ct"
+"""Name of an image whose folder is one scan, as in cohorts of digital patients: other files and subfolders (masks,
+maps, a DICOM copy) belong to the same scan."""
 
 SEGMENTATION_ENDING = ".seg.nrrd"
 
@@ -75,7 +80,24 @@ def search(root: Path, output: Path) -> Search:
     return Search(tuple(files), tuple(folders), warnings)
 
 
-def scans_of_folder(root: Path, places: Search, listings: Sequence[Listing]) -> list[CohortScan]:
+def listing_of(folder: Path) -> Listing:
+    """Return the listing of a folder."""
+    with suppress(OSError, CTError):
+        return find_series(folder)
+    return None
+
+
+def listings_of(folders: Sequence[Path], progress: Callable[[int, int], None] | None = None) -> list[Listing]:
+    """Return the listings of folders. progress: function called with the numbers of read and of all folders."""
+    listings = []
+    for n, folder in enumerate(folders, 1):
+        listings.append(listing_of(folder))
+        if progress:
+            progress(n, len(folders))
+    return listings
+
+
+def scans_of_folder(root: Path, places: Search, listings: Sequence[Listing]) -> list[ScanSource]:
     """Return the scans below a folder, sorted by name.
 
     Each series of a folder is a scan, because no user can choose; the facts in the cohort's table distinguish them. A
@@ -86,7 +108,7 @@ def scans_of_folder(root: Path, places: Search, listings: Sequence[Listing]) -> 
         places: Result of `search`.
         listings: Listing of each of its folders.
     """
-    scans = [CohortScan(name_below(root, path), path, _below(root, path)) for path in places.files]
+    scans = [ScanSource(name_below(root, path), "", path, key=_below(root, path)) for path in places.files]
     folders_of_uid: dict[str, list[Path]] = {}
     for folder, listing in zip(places.folders, listings, strict=True):
         for series in listing[0] if listing else ():
@@ -95,12 +117,12 @@ def scans_of_folder(root: Path, places: Search, listings: Sequence[Listing]) -> 
     for folder, listing in zip(places.folders, listings, strict=True):
         name, key = name_below(root, folder), _below(root, folder)
         if listing is None:
-            scans.append(CohortScan(name, folder, key, fault="Its files could not be read."))
+            scans.append(ScanSource(name, "", folder, key=key, fault="Its files could not be read."))
             continue
         in_folder, broken = listing
         if broken and not in_folder:
             message = f"{broken} DICOM files in the folder are broken, and no CT series can be read. Export it again."
-            scans.append(CohortScan(name, folder, key, fault=message))
+            scans.append(ScanSource(name, "", folder, key=key, fault=message))
         for series in in_folder:
             fault = None
             if series.uid is None and len(in_folder) > 1:
@@ -115,8 +137,18 @@ def scans_of_folder(root: Path, places: Search, listings: Sequence[Listing]) -> 
                     "scan or the one that holds all parts."
                 )
             full_name = name if len(in_folder) == 1 else f"{name}-{series.number or 'no-number'}"
-            scans.append(CohortScan(full_name, folder, f"{key}#{series.uid}", series.uid, fault=fault))
-    return sorted(scans, key=lambda scan: (_natural(scan.name), scan.key))
+            scans.append(ScanSource(full_name, "", folder, series.uid, key=f"{key}#{series.uid}", fault=fault))
+    return sorted(scans, key=lambda scan: (natural_key(scan.name), scan.key))
+
+
+def name_below(root: Path, path: Path) -> str:
+    """Return the path below the root without the image's ending; a file named WHOLE_FOLDER takes its folder's name."""
+    inside = path.is_relative_to(root) and path != root
+    parts = list(path.relative_to(root).parts) if inside else [path.name]
+    parts[-1] = stem(path)
+    if parts[-1].lower() == WHOLE_FOLDER:
+        parts = parts[:-1] or [path.parent.name]
+    return printable("/".join(parts)) or "scan"
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -128,7 +160,7 @@ def _below(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural_key(name: str) -> list[tuple[int, str]]:
     """Return a key that sorts scan 2 before scan 10."""
     parts = re.split(r"(\d+)", name.casefold())
     return [(int(part), "") if at % 2 else (-1, part) for at, part in enumerate(parts)]

@@ -1,12 +1,13 @@
 """Tests of reading scans from a table."""
 
 import unicodedata
+from dataclasses import replace
 
 import pytest
 
-from CACScoringLib.cohort.scans import scans_of_table
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.tables import TableError
+from CACScoringLib.scans.table import scans_of_table, write_scans
 
 
 def table(tmp_path, text, name="t.csv", encoding="utf-8"):
@@ -41,6 +42,12 @@ class TestTable:
     def test_the_uid_of_a_series_is_no_part_of_its_scans_name(self, tmp_path):
         scans = scans_of_table(table(tmp_path, "ct,series\n/data/d,1.2.826.99\n/data/d,5\n/data/d,3.2\n"))[0]
         assert [(scan.name, scan.series) for scan in scans] == [("d", "1.2.826.99"), ("d-5", "5"), ("d-3.2", "3.2")]
+
+    def test_a_written_table_has_no_masks(self, tmp_path):
+        [scan], _ = scans_of_table(table(tmp_path, "ct,name,series,lesions,patient,group\nx,n,4,l.nrrd,p,g\n"))
+        write_scans(tmp_path / "scans.csv", [scan])
+        [written], _ = scans_of_table(tmp_path / "scans.csv")
+        assert written == replace(scan, lesions=None, key=f"{tmp_path.resolve() / 'x'}#4")
 
     def test_one_ct_goes_by_its_folder(self, tmp_path):
         assert scans_of_table(table(tmp_path, "ct\n/data/p1/ct.nii.gz\n"))[0][0].name == "p1"

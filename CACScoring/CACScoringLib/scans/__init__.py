@@ -1,0 +1,1 @@
+"""Lists of scans: folders, and tables with a line per scan."""

@@ -1,0 +1,99 @@
+"""Tables of scans, with a line per scan: columns, reading and writing."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..core.ct import ScanWarning
+from ..core.tables import Line, Table, TableError, read_table, write_table
+from ..core.text import abbreviated_list, printable
+from .folder import name_below
+from .source import ScanSource
+
+_COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "session", "group", "pericardium")
+
+
+def scans_of_table(path: Path) -> tuple[list[ScanSource], tuple[ScanWarning, ...]]:
+    """Return the scans of a table, in its order, and warnings. Raises TableError.
+
+    path: UTF-8 text with a line per scan, separated by comma, semicolon or tab, or parquet, with the columns of
+    `source_of`.
+    """
+    table = _read_table_or_parquet(path.resolve())
+    table.need("ct")
+    scans = [source_of(line) for line in table.lines]
+    root = _common_folder(scan.ct for scan in scans)
+    scans = [scan if scan.name else replace(scan, name=_name_below(root, scan)) for scan in scans]
+    table.need_distinct([scan.key for scan in scans], "scan")
+    return scans, _unused(table)
+
+
+def source_of(line: Line) -> ScanSource:
+    """Return the scan of a table's line, whose files may be missing. Raises TableError without a ct.
+
+    Columns are ct (file or DICOM folder), and optionally name, series, heart, lesions, pericardium (files), patient,
+    session and group. Paths are relative to the table's folder.
+    """
+    line.need("ct")
+    ct, *masks = (line.file(part, exists=False) for part in ("ct", "heart", "lesions", "pericardium"))
+    assert ct is not None
+    texts: dict[str, Any] = {column: printable(line.text(column)) for column in ("name", "patient", "session", "group")}
+    series = line.text("series")
+    key = line.text("ct") + (f"#{series}" if series else "")
+    heart, lesions, pericardium = masks
+    return ScanSource(
+        ct=ct, series=series or None, heart=heart, lesions=lesions, pericardium=pericardium, key=key, **texts
+    )
+
+
+def write_scans(path: Path, scans: Sequence[ScanSource]) -> None:
+    """Write a table of scans for `cac cohort`, without the readers' masks, which scoring must not know."""
+    columns = ("ct", "name", "series", "patient", *(("group",) if any(scan.group for scan in scans) else ()))
+    write_table(path, columns, (vars(scan) | {"ct": scan.ct.resolve()} for scan in scans))
+
+
+def _name_below(root: Path, scan: ScanSource) -> str:
+    # A UID identifies a person, so only the number of a series becomes part of the name.
+    number = f"-{scan.series}" if re.fullmatch(r"\d+(\.\d+)?", scan.series or "") else ""
+    return name_below(root, scan.ct) + number
+
+
+def _unused(table: Table) -> tuple[ScanWarning, ...]:
+    unused = [name.lower() for name in map(printable, table.columns) if name.lower() not in _COLUMNS]
+    if not unused:
+        return ()
+    message = (
+        f"These columns of {table.path.name} are not used: {abbreviated_list(unused)}. The known columns are "
+        f"{', '.join(_COLUMNS)}."
+    )
+    return (ScanWarning("columns-unused", message),)
+
+
+def _read_table_or_parquet(path: Path) -> Table:
+    """Read a table in text, see `read_table`, or parquet. Raises TableError."""
+    if not path.name.lower().endswith(".parquet"):
+        return read_table(path, short_lines=True)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise TableError(f"The table {path} cannot be read as parquet ({error}). Write it again.") from error
+    texts = ({key.lower(): "" if v is None else str(v).strip() for key, v in row.items()} for row in rows.to_pylist())
+    lines = tuple(Line(path, number, cells) for number, cells in enumerate(texts, 1))
+    if not lines:
+        raise TableError(f"The table {path} has no rows.")
+    return Table(path, tuple(rows.column_names), lines)
+
+
+def _common_folder(paths: Iterable[Path]) -> Path:
+    try:
+        return Path(os.path.commonpath([path.parent for path in paths]))
+    except ValueError:  # on several drives of Windows
+        return Path()
