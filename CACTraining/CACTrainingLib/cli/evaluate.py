@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -182,35 +183,21 @@ def _evaluate_models(name: str, values: dict[str, Any], sources: Sequence[str], 
     return compare_models(replace(from_file(sources, SECTION, settings), **values), progress)
 
 
-def _evaluate_radiographs(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
-    from ..radiograph.study.study import RadiographStudySettings, evaluate_radiographs
-
-    return evaluate_radiographs(_training_settings(RadiographStudySettings, name, values, sources), progress)
-
-
 def _evaluate_prognosis(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..radiograph.study.prognosis import evaluate_prognosis
 
     return evaluate_prognosis(_data(name, values), values["output"], values.get("seed", 0), progress)
 
 
-def _evaluate_vessels(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
-    from ..whole_scan.vessels.study import VesselStudySettings, evaluate_vessels
+def _evaluate_trainings(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
+    from ..evaluation.experiment import carry_out
 
-    return evaluate_vessels(_training_settings(VesselStudySettings, name, values, sources), progress)
-
-
-def _evaluate_radiomics(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
-    from ..whole_scan.radiomics.study import RadiomicsStudySettings, evaluate_radiomics
-
-    return evaluate_radiomics(_training_settings(RadiomicsStudySettings, name, values, sources), progress)
-
-
-def _training_settings(kind: type, name: str, values: dict[str, Any], sources: Sequence[str]) -> Any:
-    """Settings of a study of trainings, an `ExperimentSettings`."""
-    settings = from_file(sources, SECTION, kind(_data(name, values), values["output"], workers=None, device="auto"))
-    seed = values.pop("seed", settings.budget.seed)
-    return replace(settings, budget=replace(settings.budget, seed=seed), **values)
+    module, study = _STUDIES_OF_TRAININGS[name]
+    content = vars(importlib.import_module(module, __package__))
+    default = content[f"{study}Settings"](_data(name, values), values["output"], workers=None, device="auto")
+    changed = from_file(sources, SECTION, default)
+    budget = replace(changed.budget, seed=values.pop("seed", changed.budget.seed))
+    return carry_out(content[study], replace(changed, budget=budget, **values), progress)
 
 
 def _data(name: str, values: dict[str, Any]) -> Path:
@@ -219,6 +206,12 @@ def _data(name: str, values: dict[str, Any]) -> Path:
     return values["data"]
 
 
+_STUDIES_OF_TRAININGS = {
+    "radiograph": ("..radiograph.study.study", "RadiographStudy"),
+    "vessels": ("..whole_scan.vessels.study", "VesselStudy"),
+    "radiomics": ("..whole_scan.radiomics.study", "RadiomicsStudy"),
+}
+"""Module and class by study; its settings are the class of the same name with "Settings"."""
 _PAIRS = ("data", "results", "pairs", "model", "overwrite", "use", "annotator", "seed", "workers", "device")
 _TRAININGS = ("data", "seed", "workers", "device")
 _STUDY_OPTIONS = {*_PAIRS, "outcomes"}
@@ -255,11 +248,11 @@ STUDIES = {
         ("data", "model", "use", "annotator", "seed", "workers", "device"),
         _evaluate_models,
     ),
-    "radiograph": Study("cross-validated categories of calcium on radiographs", _TRAININGS, _evaluate_radiographs),
+    "radiograph": Study("cross-validated categories of calcium on radiographs", _TRAININGS, _evaluate_trainings),
     "prognosis": Study("events by true and by predicted category", ("data", "seed"), _evaluate_prognosis),
-    "vessels": Study("regression of the scores of the arteries, cross-validated", _TRAININGS, _evaluate_vessels),
+    "vessels": Study("regression of the scores of the arteries, cross-validated", _TRAININGS, _evaluate_trainings),
     "radiomics": Study(
-        "any coronary calcium by radiomics, cross-validated", _TRAININGS[:3], _evaluate_radiomics, ("radiomics",)
+        "any coronary calcium by radiomics, cross-validated", _TRAININGS[:3], _evaluate_trainings, ("radiomics",)
     ),
 }
 """Studies by name, in the order of the help."""
