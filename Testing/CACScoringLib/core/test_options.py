@@ -30,7 +30,7 @@ class Outer:
 @pytest.fixture
 def parse():
     parser = argparse.ArgumentParser()
-    add_options(parser, Inner, "steps", "share", share={"help": "another help"})
+    add_options(parser, Inner, "steps", "share")
     add_options(parser, Outer, "limit", "first", "quick", "mode", "folders")
     return lambda *words: parser.parse_args(words)
 
