@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.options import argument, option
 from ..core.progress import Progress
@@ -154,7 +154,7 @@ def _restore(name: str) -> None:
     print(f"The removed model is kept in {user_folder() / TAKEN_OUT / name}.")
 
 
-ACTIONS = {
+ACTIONS: dict[str, Command[Any]] = {
     "list": Command(ListOptions, _list, interrupted="Interrupted."),
     "verify": Command(VerifyOptions, _verify, ("torch",), "Interrupted."),
     "export": Command(ExportOptions, _export, ("torch",), "Interrupted."),

@@ -247,8 +247,8 @@ def scoring_settings(options: Any, standard: RunSettings) -> RunSettings:
     score = from_file(options.settings, "scoring", settings.score)
     if getattr(options, "allow_unusual", False):
         score = replace(score, allow_contrast=True, allow_reversed=True)
-    switches = [name for name in ("identify", "scene", "dicom", "fhir") if getattr(options, name, False)]
-    settings = replace(settings, score=settings_from(options, score, ("kvp",)), **dict.fromkeys(switches, True))
+    switched: dict[str, Any] = {n: True for n in ("identify", "scene", "dicom", "fhir") if getattr(options, n, False)}
+    settings = replace(settings, score=settings_from(options, score, ("kvp",)), **switched)
     return settings_from(options, settings, ("reader",))
 
 

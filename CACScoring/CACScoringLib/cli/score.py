@@ -125,11 +125,11 @@ def run(options: ScoreOptions, progress: Progress, make_sample: Callable[[], Sam
     from ..report.page import comparison_as_text
     from ..run import ScanInput, run_scan
 
-    source = make_sample if getattr(options, "sample", False) else None
-    if (options.ct is None) == (source is None):
+    sample = make_sample if getattr(options, "sample", False) else None
+    ct = sample or options.ct
+    if ct is None or (sample and options.ct):
         raise OutputError("Give one CT, or a --radiograph, to score (see cac score --help).")
     settings = _settings(options)
-    ct = source or options.ct
     scan = replace(from_file(options.settings, "scan", ScanInput(ct)), ct=ct)
     scan = settings_from(options, scan, ("series", "heart", "lesions", "pericardium"))
     earlier = read_result(options.earlier) if options.earlier else None

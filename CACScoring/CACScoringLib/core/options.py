@@ -67,7 +67,7 @@ def option(default: object = MISSING, /, text: str | None = None, row: Row | Non
     return dataclasses.field(default=default, metadata={"option": {"help": text, **option}, "row": row})
 
 
-def argument(default: object = MISSING, /, text: str | None = None, **extra: object) -> Any:
+def argument(default: object = MISSING, /, text: str | None = None, **extra: Any) -> Any:
     """Declare a dataclass field that a positional argument sets: optional with a default, several for a tuple."""
     return option(default, text, flag="", **extra)
 
@@ -145,11 +145,11 @@ def options_from(arguments: argparse.Namespace, kind: type) -> Any:
     return kind(**{name: value for name, value in values.items() if value is not None})
 
 
-def settings_from(arguments: argparse.Namespace, settings: Settings, names: Iterable[str] | None = None) -> Settings:
+def settings_from(arguments: object, settings: Settings, names: Iterable[str] | None = None) -> Settings:
     """Return settings, nested ones included, changed by command-line arguments; None leaves a setting unchanged.
 
     Args:
-        arguments: Parsed arguments.
+        arguments: Object with the values by field, such as parsed arguments.
         settings: Settings to change; a copy is returned.
         names: Names of the fields; None for all that have an option.
     """

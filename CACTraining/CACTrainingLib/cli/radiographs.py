@@ -55,6 +55,7 @@ def _run(options: RadiographsOptions, progress: Progress) -> None:
 def _digital(options: RadiographsOptions, progress: Progress) -> tuple[str, dict[str, str]]:
     from ..radiograph.cohort import RadiographCohortSettings, write_radiographs
 
+    assert options.patients is not None
     settings = replace(from_file(options.settings, None, RadiographCohortSettings()), patients=options.patients)
     table = write_radiographs(options.output, settings, options.workers, progress.counted)
     return f"{table}: radiographs of {options.patients} digital patients", {}
@@ -65,6 +66,7 @@ def _scans(options: RadiographsOptions, progress: Progress) -> tuple[str, dict[s
 
     from ..radiograph.scans import FAILURES, write_scan_radiographs
 
+    assert options.input is not None
     workers = sensible_count(1_500_000_000) if options.workers is None else options.workers
     table, failed = write_scan_radiographs(options.input, options.output, workers, progress)
     count = f", {len(failed)} failed, see {FAILURES}" if failed else ""
