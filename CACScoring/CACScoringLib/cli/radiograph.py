@@ -19,7 +19,7 @@ from .options import from_file
 if TYPE_CHECKING:
     from ..radiograph.score import Factors, RadiographResult
     from ..radiograph.view import ChestRadiograph
-    from .score import ScoreOptions
+    from .score_options import ScoreOptions
 
 STEPS = ("reading", "scoring", "saliency", "report")
 
