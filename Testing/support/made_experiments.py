@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import radiograph_study
 import whole_scan_studies
@@ -15,10 +16,10 @@ from in_this_process import InThisProcess
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
-from CACTrainingLib.evaluation.experiment import ExperimentSettings, TrainingBudget
-from CACTrainingLib.radiograph.study.study import RadiographStudySettings, evaluate_radiographs
-from CACTrainingLib.whole_scan.radiomics.study import RadiomicsStudySettings, evaluate_radiomics
-from CACTrainingLib.whole_scan.vessels.study import VesselBudget, VesselStudySettings, evaluate_vessels
+from CACTrainingLib.evaluation.experiment import Experiment, ExperimentSettings, TrainingBudget, carry_out
+from CACTrainingLib.radiograph.study.study import RadiographStudy, RadiographStudySettings
+from CACTrainingLib.whole_scan.radiomics.study import RadiomicsStudy, RadiomicsStudySettings
+from CACTrainingLib.whole_scan.vessels.study import VesselBudget, VesselStudy, VesselStudySettings
 
 
 def make_quick(monkeypatch, resamples: int) -> None:
@@ -34,44 +35,46 @@ class FakeExperiment:
     """An experiment with its fake data and trainings.
 
     Attributes:
+        kind: Its class.
         settings: Function that makes its settings from table and output folder.
-        evaluate: Function that runs it, with settings and a trainer.
-        trainer: Fake trainer.
+        training: Fake training.
         write_table: Function that writes a table of patients, from the number of the first.
         predicted: Column of the predictions that names the scan.
     """
 
+    kind: type[Experiment]
     settings: Callable[..., ExperimentSettings]
-    evaluate: Callable[..., Path]
-    trainer: Callable
+    training: Callable
     write_table: Callable[..., Path]
     predicted: str
 
     def page(
         self, settings: ExperimentSettings, train: Callable | None = None, progress: Progress | None = None
     ) -> str:
-        return self.evaluate(settings, progress=progress, train=train or self.trainer).read_text(encoding="utf-8")
+        training = train or self.training
+        with patch.object(self.kind, "train", lambda *arguments: training(*arguments)):
+            return carry_out(self.kind, settings, progress).read_text(encoding="utf-8")
 
 
 EXPERIMENTS = {
     "radiograph": FakeExperiment(
+        RadiographStudy,
         partial(RadiographStudySettings, names=("base",), budget=TrainingBudget(3)),
-        evaluate_radiographs,
-        radiograph_study.fake_trainer,
+        radiograph_study.fake_training,
         radiograph_study.write_table,
         "name",
     ),
     "vessels": FakeExperiment(
+        VesselStudy,
         partial(VesselStudySettings, budget=VesselBudget(folds=2, networks=("cnn-log", "voxel-sum-log"))),
-        evaluate_vessels,
-        whole_scan_studies.fake_trainer,
+        whole_scan_studies.fake_training,
         whole_scan_studies.write_table,
         "scan",
     ),
     "radiomics": FakeExperiment(
-        partial(RadiomicsStudySettings, budget=TrainingBudget(folds=2), workers=1),
-        evaluate_radiomics,
-        whole_scan_studies.fake_trainer,
+        RadiomicsStudy,
+        partial(RadiomicsStudySettings, budget=TrainingBudget(folds=2)),
+        whole_scan_studies.fake_training,
         whole_scan_studies.write_table,
         "scan",
     ),
@@ -89,30 +92,23 @@ def sections_of(settings: ExperimentSettings) -> list[str]:
 
 
 class RecordingTrainer:
-    """Trainer that records its runs.
+    """Training that records its runs and the study.
 
     Args:
-        trainer: Trainer to call.
+        training: Training to call.
         fails: Function that returns True for runs that fail.
-        ends: Number of runs after which it is interrupted.
     """
 
-    def __init__(self, trainer: Callable, fails: Callable[[object], bool] | None = None, ends: int | None = None):
-        self.trainer, self.fails, self.ends = trainer, fails, ends
-        self.done, self.data = [], None
+    def __init__(self, training: Callable, fails: Callable[[object], bool] | None = None):
+        self.training, self.fails = training, fails
+        self.done, self.study = [], None
 
-    def __call__(self, data, budget):
-        do, self.data = self.trainer(data, budget), data
-
-        def counted(run):
-            if self.ends is not None and len(self.done) >= self.ends:
-                raise KeyboardInterrupt
-            self.done.append(run)
-            if self.fails and self.fails(run):
-                raise CTError("there is no memory for it")
-            return do(run)
-
-        return counted
+    def __call__(self, study, run, folder):
+        self.study = study
+        self.done.append(run)
+        if self.fails and self.fails(run):
+            raise CTError("there is no memory for it")
+        return self.training(study, run, folder)
 
 
 class Warned(Progress):

@@ -7,44 +7,31 @@ import numpy as np
 
 from CACScoringLib.core import tables
 from CACScoringLib.core.ct import CTError
-from CACTrainingLib.radiograph.cases import read_table
-from CACTrainingLib.radiograph.study.runs import HELD_OUT, THRESHOLDS
+from CACTrainingLib.evaluation.experiment import HELD_OUT
+from CACTrainingLib.radiograph.study.runs import THRESHOLDS
 from CACTrainingLib.statistics.patient_folds import category_of
 
 BASE_KNOWS = 1.2
 """Distance between neighbouring categories, in standard deviations of the noise."""
 
 
-class FakeTraining:
-    """Function for the study's runs; results depend only on configuration, fold and patients."""
-
-    def __init__(self, data, budget):
-        self.data = data
-
-    def __call__(self, run):
-        if run.configuration.backbone == "densenet121":
-            raise CTError("there is no memory for it")
-        rows = read_table(self.data.external if run.fold == HELD_OUT else self.data.table)
-        if run.fold != HELD_OUT:
-            rows = [row for row, fold in zip(rows, self.data.folds, strict=True) if fold == run.fold]
-        generator = np.random.default_rng(zlib.crc32(f"{run.configuration.name} {run.fold}".encode()))
-        category = category_of([row.scores["agatston"] for row in rows])
-        knows = BASE_KNOWS * (0.3 if run.configuration.name == "lateral" else 1.0)
-        value = knows * category + generator.normal(0, 1.6, len(rows))
-        logits = np.stack([value - knows * (n + 0.5) for n in range(len(THRESHOLDS))], 1)
-        age = np.array([row.factors[0] for row in rows])
-        fused = 1 / (1 + np.exp(-logits - 0.08 * (age[:, None] - 65)))
-        return {
-            "names": [row.name for row in rows],
-            "image": (1 / (1 + np.exp(-logits))).tolist(),
-            "both": fused.tolist() if np.isfinite(fused).all() else None,
-            "seconds": 30.0,
-        }
-
-
-def fake_trainer(data, budget):
-    """Replacement of `runs.trainer`."""
-    return FakeTraining(data, budget)
+def fake_training(study, run, folder):
+    """Replacement of `RadiographStudy.train`; results depend only on configuration, fold and patients."""
+    if run.configuration.backbone == "densenet121":
+        raise CTError("there is no memory for it")
+    cohort = study.external if run.fold == HELD_OUT else study.cohort
+    tested = np.arange(len(cohort.scans)) if run.fold == HELD_OUT else cohort.validation(run.fold)
+    generator = np.random.default_rng(zlib.crc32(f"{run.configuration.name} {run.fold}".encode()))
+    knows = BASE_KNOWS * (0.3 if run.configuration.name == "lateral" else 1.0)
+    value = knows * category_of(cohort.score[tested]) + generator.normal(0, 1.6, len(tested))
+    logits = np.stack([value - knows * (n + 0.5) for n in range(len(THRESHOLDS))], 1)
+    fused = 1 / (1 + np.exp(-logits - 0.08 * (cohort.factors[tested, :1] - 65)))
+    return {
+        "names": cohort.names(tested),
+        "image": (1 / (1 + np.exp(-logits))).tolist(),
+        "both": fused.tolist() if np.isfinite(fused).all() else None,
+        "seconds": 30.0,
+    }
 
 
 def write_table(path: Path, patients: int, first: int = 0, factors: bool = True, seed: int = 0, digital=True) -> Path:

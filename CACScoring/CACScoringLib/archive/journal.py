@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import OutputError, atomic_write, read_json
-from ..core.options import option
 from ..core.uids import digest
 from .series import SeriesSummary
 
@@ -40,7 +39,7 @@ class WatchSettings:
     poll_seconds: float = 30.0
     settle_seconds: float = 60.0
     keep: bool = False
-    once: bool = option(False, "end when nothing is left to do", default=None)
+    once: bool = False
 
     def __post_init__(self) -> None:
         if self.poll_seconds <= 0 or self.settle_seconds < 0:

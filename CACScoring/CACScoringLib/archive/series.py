@@ -14,7 +14,6 @@ from typing import Protocol
 from pydicom.dataset import Dataset
 
 from ..core.files import OutputError
-from ..core.options import option
 from ..core.uids import digest, is_uid
 
 CT_CLASSES = (
@@ -109,11 +108,11 @@ class SeriesFilter:
         OutputError: A UID is invalid, or days are below 1.
     """
 
-    patient_id: str | None = option(None, "patient ID", metavar="ID")
-    study_uid: str | None = option(None, "Study Instance UID", metavar="UID", flag="--study")
-    series_uid: str | None = option(None, "Series Instance UID", metavar="UID", flag="--series")
+    patient_id: str | None = None
+    study_uid: str | None = None
+    series_uid: str | None = None
     dates: tuple[str, str] | None = None
-    days: int | None = option(None, "studies of the last N days only, today included", metavar="N")
+    days: int | None = None
     modality: str | None = "CT"
     description: str | None = None
     thickness_mm: tuple[float, float] | None = None

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.ct import CTError
 from ..core.files import OutputError
+from ..core.options import argument, option
 from ..core.progress import Progress
 from .options import (
-    add_cluster_argument,
-    add_estimate_argument,
-    add_exchange_arguments,
-    add_network_arguments,
-    add_settings_argument,
+    Command,
+    EstimateOptions,
+    ExchangeOptions,
+    cluster_option,
     extras_of_cluster,
     extras_of_networks,
     model_choice,
     scoring_settings,
+    settings_option,
 )
 
 if TYPE_CHECKING:
@@ -29,56 +30,48 @@ REPORT = "report"
 """In place of a folder or table: of the results in the folder that follows a page is made."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.description = (
-        "Score every CT in a folder, or the CTs of a table. Rerun the command to resume. A scan that fails is listed "
-        "in failures.csv and does not stop the others. cac cohort report DIR writes a page about the results in DIR."
-    )
-    add = parser.add_argument
-    add(
-        "source",
-        nargs="+",
-        metavar="FOLDER|TABLE",
-        help="folder to search for NIfTI, NRRD and MHA files and DICOM series (each series is a scan; a folder with "
-        "ct.nii.gz is one scan), or a CSV or parquet file with the column ct and optionally name, series, heart, "
-        "lesions, patient, session and group; paths are relative to that file",
-    )
-    add("--output", type=Path, metavar="DIR", help="folder for cohort.csv and one results folder per scan")
-    add("--overwrite", action="store_true", help="score all scans again and replace earlier results")
-    add(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="number of workers (default: one per core with 3 GB of free memory; all workers of a scheduler; 16 jobs "
-        "of a batch system)",
-    )
-    add_cluster_argument(parser, "score")
-    add("--scene", action="store_true", help="also write scene.mrb for each scan")
-    add("--identify", action="store_true", help="include patient name, ID and study date in the results")
-    add_exchange_arguments(parser)
-    add_settings_argument(parser)
-    add_estimate_argument(add_network_arguments(parser))
-    parser.set_defaults(
-        run=run,
-        extras=lambda options: (
-            "cohort",
-            *extras_of_cluster(options),
-            *(("scene",) if _settings(options).scene else ()),
-            *(("dicom",) if _settings(options).dicom else ()),
-            *extras_of_networks(options),
-        ),
-        interrupted="Interrupted. Finished scans are kept; rerun the command to resume.",
-    )
+@dataclass(frozen=True, kw_only=True)
+class CohortOptions(ExchangeOptions, EstimateOptions):
+    """Score every CT in a folder, or the CTs of a table.
+
+    Rerun the command to resume. A scan that fails is listed in failures.csv and does not stop the others. cac cohort
+    report DIR writes a page about the results in DIR.
+
+    Attributes:
+        source: Folder to search for NIfTI, NRRD and MHA files and DICOM series (each series is a scan; a folder with
+            ct.nii.gz is one scan), or a CSV or parquet file with the column ct and optionally name, series, heart,
+            lesions, patient, session and group; paths are relative to that file.
+        output: Folder for cohort.csv and one results folder per scan.
+        overwrite: Score all scans again and replace earlier results.
+        workers: Number of workers (default: one per core with 3 GB of free memory; all workers of a scheduler; 16 jobs
+            of a batch system).
+        scene: Also write scene.mrb for each scan.
+        identify: Include patient name, ID and study date in the results.
+    """
+
+    source: tuple[str, ...] = argument(metavar="FOLDER|TABLE")
+    output: Path | None = option(None, metavar="DIR")
+    overwrite: bool = False
+    workers: int | None = option(None, metavar="N")
+    cluster: str = cluster_option("score")
+    scene: bool = False
+    identify: bool = False
+    settings: tuple[str, ...] = settings_option()
 
 
-def _settings(options: argparse.Namespace) -> RunSettings:
+def _extras(options: CohortOptions) -> tuple[str, ...]:
+    settings = _settings(options)
+    files = [extra for extra in ("scene", "dicom") if getattr(settings, extra)]
+    return ("cohort", *extras_of_cluster(options), *files, *extras_of_networks(options))
+
+
+def _settings(options: CohortOptions) -> RunSettings:
     from ..run import RunSettings
 
     return scoring_settings(options, RunSettings(saliency=False))
 
 
-def run(options: argparse.Namespace, progress: Progress) -> None:
+def run(options: CohortOptions, progress: Progress) -> None:
     """Score the cohort and say what became of its scans, or make its page. Raises CTError, OutputError."""
     if options.source[0] == REPORT and len(options.source) == 2:
         from ..cohort.report import write_cohort_report
@@ -104,3 +97,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         scans = "No scan" if len(failed) == len(states) else f"{len(failed)} of {len(states)} scans"
         outcome = "could be scored" if len(failed) == len(states) else "could not be scored"
         raise CTError(f"{scans} {outcome}. The reasons are in {options.output / FAILURES}.")
+
+
+INTERRUPTED = "Interrupted. Finished scans are kept; rerun the command to resume."
+add_arguments = Command(CohortOptions, run, _extras, INTERRUPTED).declare

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.files import OutputError, OutputFolder, write_text_atomically
+from ..core.options import argument, option
 from ..core.progress import Progress
-from .options import add_network_arguments, add_settings_argument, add_unusual_argument, model_choice, scoring_settings
+from .options import Command, NetworkOptions, UnusualOptions, model_choice, scoring_settings, settings_option
 
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
@@ -24,25 +24,27 @@ PAGE, LAST = "comparison.html", "comparison.json"
 SIDES = ("earlier", "later")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.description = (
-        "Compare two scans of one patient and report, by method and artery, whether the scores changed by more than "
-        "the repeatability limits. CTs without a result are scored first, with the same models. Score a CT that needs "
-        "a heart mask, reviewed lesions or the choice of a series with cac score first."
-    )
-    add = parser.add_argument
-    scan_help = "a CT, or a results folder of cac score"
-    add("scans", type=Path, nargs=2, metavar="SCAN", help=f"the earlier scan, then the later one: each {scan_help}")
-    add("--output", type=Path, default=Path("comparison-cac"), metavar="DIR", help="folder for the comparison")
-    add("--overwrite", action="store_true", help="replace a comparison that is already in the folder")
-    add_unusual_argument(parser)
-    add_settings_argument(parser)
-    add_network_arguments(parser)
-    parser.set_defaults(run=run, interrupted="Interrupted. Nothing was compared.")
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(UnusualOptions, NetworkOptions):
+    """Compare two scans of one patient and report, by method and artery, whether the scores changed by more than the
+    repeatability limits.
+
+    CTs without a result are scored first, with the same models. Score a CT that needs a heart mask, reviewed lesions or
+    the choice of a series with cac score first.
+
+    Attributes:
+        scans: The earlier scan, then the later one: each a CT, or a results folder of cac score.
+        output: Folder for the comparison.
+        overwrite: Replace a comparison that is already in the folder.
+    """
+
+    scans: tuple[Path, Path] = argument(nargs=2, metavar="SCAN")
+    output: Path = option(Path("comparison-cac"), metavar="DIR")
+    overwrite: bool = False
+    settings: tuple[str, ...] = settings_option()
 
 
-def run(options: argparse.Namespace, progress: Progress) -> None:
+def run(options: CompareOptions, progress: Progress) -> None:
     """Score what is not scored, compare, and write `comparison.html`, `comparison.json` and the new results.
 
     Raises OutputError, CTError.
@@ -97,9 +99,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     print(f"Results: {output.path}")
 
 
-def _settings_and_models(
-    options: argparse.Namespace, reference: ScoreRecord | None
-) -> tuple[RunSettings, ChosenModels]:
+def _settings_and_models(options: CompareOptions, reference: ScoreRecord | None) -> tuple[RunSettings, ChosenModels]:
     """Return how CTs are scored. reference: Result whose rules and models they follow; None if both are CTs."""
     from ..models.choice import ChosenModels, chosen_models
     from ..run import RunSettings
@@ -152,3 +152,6 @@ def _write_results(folder: Path, results: dict[str, tuple[ScoreResult, RunSettin
     (folder / LAST).unlink(missing_ok=True)
     for side, (result, settings, progress) in results.items():
         write_result(OutputFolder(folder / side, overwrite=True), result, settings, progress)
+
+
+add_arguments = Command(CompareOptions, run, interrupted="Interrupted. Nothing was compared.").declare

@@ -2,60 +2,56 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.files import OutputError
-from ..core.options import add_options, settings_from
+from ..core.options import argument, option, settings_from
 from ..core.progress import Progress
-from ..drr.job import DrrSettings
-from .options import SERIES_HELP, add_settings_argument, from_file
+from .options import NOTHING_WRITTEN, SERIES, Command, from_file, settings_option
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.description = "Compute a digitally reconstructed radiograph from a CT, as acquired at a chest stand."
-    add = parser.add_argument
-    add("ct", type=Path, metavar="CT", help="DICOM folder, NIfTI, NRRD or MHA")
-    add(
-        "--output",
-        type=Path,
-        required=True,
-        metavar="IMAGE",
-        help="output file, whose extension selects the format: .png for a picture, .dcm for a DICOM radiograph, "
-        ".nii.gz, .nrrd or .mha for line integrals",
-    )
-    add("--overwrite", action="store_true", help="replace the image if it exists")
-    add("--series", metavar="NUMBER|UID", help=SERIES_HELP)
-    add(
-        "--view",
-        default="PA",
-        help="projection (default: PA): PA, AP, lateral (left), or the detector's angle in degrees, 0 in front of "
-        "the chest and 90 at the patient's left",
-    )
-    add_options(parser, DrrSettings, "pixels", "kvp")
-    add(
-        "--calcium-map",
-        type=Path,
-        metavar="FILE",
-        help="show only the calcium of this map (calcium_map.nii.gz of cac score)",
-    )
-    add_settings_argument(parser, '{"source_detector_mm": 1500, "photons": 20000}')
-    add("--identify", action="store_true", help="include patient name, ID, sex and study date in the DICOM file")
-    parser.set_defaults(run=run, interrupted="Interrupted. Nothing was written.")
+@dataclass(frozen=True)
+class DrrOptions:
+    """Compute a digitally reconstructed radiograph from a CT, as acquired at a chest stand.
+
+    Attributes:
+        ct: DICOM folder, NIfTI, NRRD or MHA.
+        output: Output file, whose extension selects the format: .png for a picture, .dcm for a DICOM radiograph,
+            .nii.gz, .nrrd or .mha for line integrals.
+        overwrite: Replace the image if it exists.
+        view: Projection (default: PA): PA, AP, lateral (left), or the detector's angle in degrees, 0 in front of the
+            chest and 90 at the patient's left.
+        pixels: Rows and columns of the detector (default: 1024).
+        kvp: Use the spectrum of a tube with 3 mm of aluminium (default: photons of 70 keV).
+        calcium_map: Show only the calcium of this map (calcium_map.nii.gz of cac score).
+        identify: Include patient name, ID, sex and study date in the DICOM file.
+    """
+
+    ct: Path = argument(metavar="CT")
+    output: Path = option(metavar="IMAGE")
+    overwrite: bool = False
+    series: str | None = option(None, SERIES, metavar="NUMBER|UID")
+    view: str = "PA"
+    pixels: int | None = option(None, metavar="N")
+    kvp: float | None = None
+    calcium_map: Path | None = option(None, metavar="FILE")
+    settings: tuple[str, ...] = settings_option('{"source_detector_mm": 1500, "photons": 20000}')
+    identify: bool = False
 
 
-def run(options: argparse.Namespace, progress: Progress) -> None:
+def run(options: DrrOptions, progress: Progress) -> None:
     """Compute and write the radiograph. Raises CTError, OutputError."""
     from ..api import project_radiograph
     from ..drr import files as drr_files
     from ..drr.geometry import view_named
+    from ..drr.job import DrrSettings
     from ..io.reading import read_ct, read_mask
 
     write = drr_files.writer_for(options.output)
     if options.output.exists() and not options.overwrite:
         raise OutputError(f"{options.output} already exists. Choose another --output, or replace it with --overwrite.")
-    settings = settings_from(options, from_file(options.settings, None, DrrSettings()))
+    settings = settings_from(options, from_file(options.settings, None, DrrSettings()), ("pixels", "kvp"))
     view_named(options.view)  # wrong settings are reported before the CT is read
     settings.spectrum(), settings.film(), settings.geometry((0.0, 0.0, 0.0))
     progress.begin(["reading", "projecting", "writing"])
@@ -70,3 +66,6 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         progress.warning(warning)
     progress.done(options.output)
     print(f"Radiograph: {options.output}")
+
+
+add_arguments = Command(DrrOptions, run, interrupted=NOTHING_WRITTEN).declare

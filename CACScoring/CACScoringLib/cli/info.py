@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.options import argument
 from ..core.progress import Progress
 from ..core.text import printable
+from .options import Command
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.description = (
-        "List the CT series, cardiac phases and image files of a folder, and which of them cac score would score, and "
-        "why. Only headers are read."
-    )
-    parser.add_argument("ct", type=Path, metavar="CT", help="DICOM folder or ZIP archive of one, NIfTI, NRRD or MHA")
-    parser.add_argument("--json", action="store_true", help="print JSON (schema cac-info/1) for programs")
-    parser.set_defaults(run=run, interrupted="Interrupted.")
+@dataclass(frozen=True)
+class InfoOptions:
+    """List the CT series, cardiac phases and image files of a folder, and which of them cac score would score, and why.
+
+    Only headers are read.
+
+    Attributes:
+        ct: DICOM folder or ZIP archive of one, NIfTI, NRRD or MHA.
+        json: Print JSON (schema cac-info/1) for programs.
+    """
+
+    ct: Path = argument(metavar="CT")
+    json: bool = False
 
 
-def run(options: argparse.Namespace, progress: Progress) -> None:
+def run(options: InfoOptions, progress: Progress) -> None:
     """Print the contents. Raises CTError."""
     from ..io.contents import contents_of
 
@@ -40,3 +46,6 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         print(f"  not considered: {listed}")
     scored = f"Scored (*): {contents.scored}." if contents.scored else "Nothing would be scored."
     print(printable(f"{scored} {contents.reason}", message=True))
+
+
+add_arguments = Command(InfoOptions, run, interrupted="Interrupted.").declare

@@ -148,13 +148,17 @@ def add_commands(
 
     def declare(parser: CommandParser, name: str) -> None:
         _spare_processor_and_memory()
-        module = importlib.import_module(f".{name}", __package__)
-        module.add_arguments(parser, *([make_sample] if name == "score" else []))
-        for command in declared_commands(parser).values() or [parser]:
-            add_progress_argument(command)
+        declare_command(parser, __package__, name, *([make_sample] if name == "score" else []))
 
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text, declare=lambda parser, name=name: declare(parser, name))
+
+
+def declare_command(parser: CommandParser, package: str, name: str, *arguments: object) -> None:
+    """Declare the options of a command by the module of its name in a package, and --progress."""
+    importlib.import_module(f".{name}", package).add_arguments(parser, *arguments)
+    for command in declared_commands(parser).values() or [parser]:
+        add_progress_argument(command)
 
 
 def _spare_processor_and_memory() -> None:

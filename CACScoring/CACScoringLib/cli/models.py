@@ -3,54 +3,61 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..core.options import argument, option
 from ..core.progress import Progress
 from ..networks.configs import SCORING_CONFIGS
+from .options import Command, declare_actions
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's actions."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, text, run in (
-        ("list", "list the available models", _list),
-        ("verify", "verify the models' files", _verify),
-        ("export", "write a model that scores scans as MONAI bundle", _export),
-        ("install", "install a model for `cac score --model`, or restore the one installed before it", _install),
-    ):
-        action = actions.add_parser(name, help=text, description=text)
-        extras = () if run is _list else ("torch",)
-        action.set_defaults(run=run, extras=lambda options, extras=extras: extras, interrupted="Interrupted.")
-        if run is _export:
-            action.add_argument("name", metavar="NAME", help="the model's name, as `cac models list` shows it")
-            action.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="new folder of the bundle")
-    action.add_argument(
-        "model",
-        metavar="MODEL",
-        help="the card MODEL.json, its weights beside it, or the folder of a bundle; with --previous the model's name",
-    )
-    action.add_argument(
-        "--overwrite", action="store_true", help="replace an installed model of this name; the replaced model is kept"
-    )
-    action.add_argument(
-        "--validation",
-        type=Path,
-        metavar="DIR",
-        help="output of cac validate --before with this model, whose page you have read; the card keeps its verdict",
-    )
-    action.add_argument(
-        "--previous",
-        action="store_true",
-        help="undo the latest installation of the model of this name and restore the one that it replaced, if any",
-    )
+@dataclass(frozen=True)
+class ListOptions:
+    """List the available models."""
 
 
-def _list(options: argparse.Namespace, progress: Progress) -> None:
+@dataclass(frozen=True)
+class VerifyOptions:
+    """Verify the models' files."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Write a model that scores scans as MONAI bundle.
+
+    Attributes:
+        name: The model's name, as `cac models list` shows it.
+        bundle: New folder of the bundle.
+    """
+
+    name: str = argument(metavar="NAME")
+    bundle: Path = option(metavar="DIR")
+
+
+@dataclass(frozen=True)
+class InstallOptions:
+    """Install a model for `cac score --model`, or restore the one installed before it.
+
+    Attributes:
+        model: The card MODEL.json, its weights beside it, or the folder of a bundle; with --previous the model's name.
+        overwrite: Replace an installed model of this name; the replaced model is kept.
+        validation: Output of cac validate --before with this model, whose page you have read; the card keeps its
+            verdict.
+        previous: Undo the latest installation of the model of this name and restore the one that it replaced, if any.
+    """
+
+    model: str = argument(metavar="MODEL")
+    overwrite: bool = False
+    validation: Path | None = option(None, metavar="DIR")
+    previous: bool = False
+
+
+def _list(options: ListOptions, progress: Progress) -> None:
     from ..models.cards import list_models
     from ..quality.calibration import CalibratedOn
 
@@ -62,7 +69,7 @@ def _list(options: argparse.Namespace, progress: Progress) -> None:
         print(f"{model.card.name:<24} {model.card.network:<16} {model.card.preset:<10} {origin}")
 
 
-def _verify(options: argparse.Namespace, progress: Progress) -> None:
+def _verify(options: VerifyOptions, progress: Progress) -> None:
     from ..models.cards import list_models, verify_model
 
     for model in list_models():
@@ -70,7 +77,7 @@ def _verify(options: argparse.Namespace, progress: Progress) -> None:
         print(f"{model.card.name}: whole")
 
 
-def _export(options: argparse.Namespace, progress: Progress) -> None:
+def _export(options: ExportOptions, progress: Progress) -> None:
     from ..models.bundle import write_bundle
     from ..models.cards import ModelError, list_models
 
@@ -81,7 +88,7 @@ def _export(options: argparse.Namespace, progress: Progress) -> None:
     print(f"Wrote the bundle {options.bundle}. {options.bundle / 'docs' / 'README.md'} names the commands that run it.")
 
 
-def _install(options: argparse.Namespace, progress: Progress) -> None:
+def _install(options: InstallOptions, progress: Progress) -> None:
     if options.previous:
         _restore(options.model)
         return
@@ -145,3 +152,16 @@ def _restore(name: str) -> None:
     else:
         print(f"{name} is no longer installed; there was no earlier one.")
     print(f"The removed model is kept in {user_folder() / TAKEN_OUT / name}.")
+
+
+ACTIONS: dict[str, Command[Any]] = {
+    "list": Command(ListOptions, _list, interrupted="Interrupted."),
+    "verify": Command(VerifyOptions, _verify, ("torch",), "Interrupted."),
+    "export": Command(ExportOptions, _export, ("torch",), "Interrupted."),
+    "install": Command(InstallOptions, _install, ("torch",), "Interrupted."),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's actions."""
+    declare_actions(parser, ACTIONS)

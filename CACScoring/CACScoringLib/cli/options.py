@@ -1,33 +1,98 @@
-"""Options that several scoring commands share, such as `--settings`, and their conversion to settings."""
+"""Commands declared by a dataclass, options that several of them share, and their conversion to settings."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..core.files import OutputError, parse_json, read_json
-from ..core.options import Settings, changed_settings
+from ..core.options import (
+    Settings,
+    add_options,
+    as_help,
+    changed_settings,
+    description_of,
+    option,
+    options_from,
+    settings_from,
+)
 
 if TYPE_CHECKING:
+    from ..core.progress import Progress
     from ..models.choice import ModelChoice
     from ..run import RunSettings
 
-SERIES_HELP = (
+RESUME = "Interrupted. Rerun the command to resume."
+NOTHING_WRITTEN = "Interrupted. Nothing was written."
+
+SERIES = (
     "series of a DICOM folder that holds several, by number or UID; 3.1, 3.2, … for series that share a number and for "
     "cardiac phases (default: the one nearest to the scoring protocol; cac info lists them); all joins the series into "
     "which one scan was parted"
 )
+"""Help of --series."""
 
 SECTIONS = ("scoring", "results", "scan", "radiograph", "access", "series", "watch", "study")
 """One file serves all commands that score or know archives: each reads those sections that it knows."""
 
 
+DEVICES = ("auto", "cpu", "cuda")
+
 LOCAL = "local"
 """The value of --cluster for processes of this computer."""
+
+
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class Command(Generic[Options]):
+    """A command, or an action of one.
+
+    Attributes:
+        options: Dataclass of its options; the docstring describes the command and its options.
+        run: Function of the options and the progress.
+        extras: Extras that it needs beside the base, or a function of the options that returns them.
+        interrupted: Text when it is stopped.
+        description: Description in place of that of the options.
+    """
+
+    options: type[Options]
+    run: Callable[[Options, Progress], object]
+    extras: tuple[str, ...] | Callable[[Options], tuple[str, ...]] = ()
+    interrupted: str = RESUME
+    description: str = ""
+
+    def declare(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the options.
+
+        Parsed arguments have `run`, a function of themselves and the progress, `extras`, a function of themselves, and
+        `interrupted`.
+        """
+        parser.description = self.description or description_of(self.options)
+        add_options(parser, self.options)
+        parser.set_defaults(run=self._run, extras=self._extras, interrupted=self.interrupted)
+
+    def _run(self, arguments: argparse.Namespace, progress: Progress) -> None:
+        self.run(options_from(arguments, self.options), progress)
+
+    def _extras(self, arguments: argparse.Namespace) -> tuple[str, ...]:
+        return self.extras(options_from(arguments, self.options)) if callable(self.extras) else self.extras
+
+
+def declare_actions(
+    parser: argparse.ArgumentParser, actions: Mapping[str, Command[Any]], description: str | None = None
+) -> None:
+    """Declare a command that consists of actions, by name. The help of each is its description's first sentence."""
+    parser.description = description
+    subparsers = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, action in actions.items():
+        text = action.description or description_of(action.options)
+        action.declare(subparsers.add_parser(name, help=as_help(text.partition(". ")[0])))
 
 
 def add_progress_argument(parser: argparse.ArgumentParser) -> None:
@@ -40,66 +105,75 @@ def add_progress_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_unusual_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --allow-unusual and --kvp."""
-    parser.add_argument("--kvp", type=float, metavar="KV", help="tube voltage, if the file does not state it")
-    parser.add_argument(
-        "--allow-unusual",
-        action="store_true",
-        help="score a contrast-enhanced scan, or one whose anatomy contradicts its header (as in dextrocardia), with a "
-        "warning instead of refusing it",
-    )
+def settings_option(example: str = '{"results": {"healthy": true}}') -> Any:
+    """Declare --settings, read by `from_file`."""
+    text = f"rarely changed settings, as a JSON file or as JSON, such as {example}; docs/user/settings.md lists all; "
+    return option((), f"{text}may be repeated", metavar="FILE|JSON")
 
 
-def add_exchange_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --dicom, --fhir and --reader."""
-    parser.add_argument(
-        "--dicom",
-        action="store_true",
-        help="also write DICOM objects (SEG, SR, PDF, key slices) for the CT's patient and study; needs a DICOM series",
+def cluster_option(work: str) -> Any:
+    """Declare --cluster. work: Verb phrase of the workers' task for the help."""
+    text = (
+        f"workers that {work}: local (default: processes of this computer), tcp://HOST:PORT of a Dask scheduler, or a "
     )
-    parser.add_argument(
-        "--reader",
-        metavar="NAME",
-        help="who reviewed the given lesions; without a reader their score is no reviewed one",
-    )
-    parser.add_argument("--fhir", action="store_true", help="also write the clinical scores as a FHIR R4 bundle")
+    return option(LOCAL, f"{text}batch system such as slurm, as configured for Dask", metavar="CLUSTER")
 
 
-def add_network_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Add the options that select networks; return their group."""
-    networks = parser.add_argument_group("networks")
-    model_options = networks.add_mutually_exclusive_group()
-    model_options.add_argument(
-        "--model",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="model, or its card NAME.json, to use in place of the bundled one for territories, heart, slices or "
-        "decomposition (see cac models list); may be repeated",
-    )
-    model_options.add_argument(
-        "--threshold-only", action="store_true", help="score by the clinical rule alone, without networks"
-    )
-    networks.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="device of the networks (default: auto, the GPU if available)",
-    )
-    return networks
+@dataclass(frozen=True, kw_only=True)
+class UnusualOptions:
+    """Options for scans that are refused otherwise.
+
+    Attributes:
+        kvp: Tube voltage, if the file does not state it.
+        allow_unusual: Score a contrast-enhanced scan, or one whose anatomy contradicts its header (as in dextrocardia),
+            with a warning instead of refusing it.
+    """
+
+    kvp: float | None = option(None, metavar="KV")
+    allow_unusual: bool = False
 
 
-def add_estimate_argument(networks: argparse._ArgumentGroup) -> None:
-    """Add --whole-scan to the networks' group."""
-    networks.add_argument(
-        "--whole-scan",
-        nargs="?",
-        const="all",
-        metavar="KINDS",
-        help="add whole-scan estimates: vessels, radiomics, or both separated by a comma (default: all that have a "
-        "model); --model selects these models too",
-    )
+@dataclass(frozen=True, kw_only=True)
+class ExchangeOptions:
+    """Options of results for other programs.
+
+    Attributes:
+        dicom: Also write DICOM objects (SEG, SR, PDF, key slices) for the CT's patient and study; needs a DICOM series.
+        reader: Who reviewed the given lesions; without a reader their score is no reviewed one.
+        fhir: Also write the clinical scores as a FHIR R4 bundle.
+    """
+
+    dicom: bool = False
+    reader: str | None = option(None, metavar="NAME")
+    fhir: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Options that select networks.
+
+    Attributes:
+        model: Model, or its card NAME.json, to use in place of the bundled one for territories, heart, slices or
+            decomposition (see cac models list); may be repeated.
+        threshold_only: Score by the clinical rule alone, without networks.
+        device: Device of the networks (default: auto, the GPU if available).
+    """
+
+    model: tuple[str, ...] = option((), group="networks", exclusive="optional", metavar="NAME")
+    threshold_only: bool = option(False, group="networks", exclusive="optional")
+    device: str = option("auto", group="networks", choices=DEVICES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateOptions(NetworkOptions):
+    """Options that select networks and whole-scan estimates.
+
+    Attributes:
+        whole_scan: Add whole-scan estimates: vessels, radiomics, or both separated by a comma (default: all that have a
+            model); --model selects these models too.
+    """
+
+    whole_scan: str | None = option(None, group="networks", nargs="?", const="all", metavar="KINDS")
 
 
 def extras_of_dicom(dicom: bool, lesions: Path | None = None) -> tuple[str, ...]:
@@ -109,7 +183,7 @@ def extras_of_dicom(dicom: bool, lesions: Path | None = None) -> tuple[str, ...]
     return ("dicom",) if dicom or (lesions is not None and lesions.is_file() and is_dicom(lesions)) else ()
 
 
-def extras_of_networks(options: argparse.Namespace) -> tuple[str, ...]:
+def extras_of_networks(options: EstimateOptions) -> tuple[str, ...]:
     """Return the extras that a GPU and the requested whole-scan estimates need."""
     if options.whole_scan is None:
         return ("torch",) if options.device == "cuda" else ()
@@ -121,7 +195,7 @@ def extras_of_networks(options: argparse.Namespace) -> tuple[str, ...]:
     return ("torch", "radiomics") if with_radiomics else ("torch",)
 
 
-def model_choice(options: argparse.Namespace) -> ModelChoice:
+def model_choice(options: NetworkOptions) -> ModelChoice:
     """Return the requested networks and whole-scan estimates. Raises OutputError, ModelError."""
     from ..models.choice import ModelChoice
 
@@ -132,19 +206,7 @@ def model_choice(options: argparse.Namespace) -> ModelChoice:
         estimates = requested_estimators(kinds)
         if options.threshold_only:
             raise OutputError("--threshold-only uses no network, but --whole-scan needs one. Leave one of them out.")
-    return ModelChoice(tuple(options.model), options.threshold_only, options.device, estimates)
-
-
-def add_settings_argument(parser: argparse._ActionsContainer, example: str = '{"results": {"healthy": true}}') -> None:
-    """Add --settings."""
-    parser.add_argument(
-        "--settings",
-        action="append",
-        default=[],
-        metavar="FILE|JSON",
-        help=f"rarely changed settings, as a JSON file or as JSON, such as {example}; docs/user/settings.md lists all; "
-        "may be repeated",
-    )
+    return ModelChoice(options.model, options.threshold_only, options.device, estimates)
 
 
 def from_file(sources: Sequence[str], section: str | None, settings: Settings) -> Settings:
@@ -179,49 +241,30 @@ def read_settings(source: str) -> tuple[object, Path]:
     return content, Path() if is_text else Path(source).parent
 
 
-def scoring_settings(options: argparse.Namespace, standard: RunSettings) -> RunSettings:
+def scoring_settings(options: Any, standard: RunSettings) -> RunSettings:
     """Read the sections "scoring" and "results" of --settings and the options that set the same. Raises OutputError."""
     settings = from_file(options.settings, "results", standard)
     score = from_file(options.settings, "scoring", settings.score)
     if getattr(options, "allow_unusual", False):
         score = replace(score, allow_contrast=True, allow_reversed=True)
-    if (kvp := getattr(options, "kvp", None)) is not None:
-        score = replace(score, kvp=kvp)
-    return replace(
-        settings,
-        score=score,
-        identify=settings.identify or getattr(options, "identify", False),
-        scene=settings.scene or getattr(options, "scene", False),
-        dicom=settings.dicom or getattr(options, "dicom", False),
-        fhir=settings.fhir or getattr(options, "fhir", False),
-        reader=getattr(options, "reader", None) or settings.reader,
-    )
+    switched: dict[str, Any] = {n: True for n in ("identify", "scene", "dicom", "fhir") if getattr(options, n, False)}
+    settings = replace(settings, score=settings_from(options, score, ("kvp",)), **switched)
+    return settings_from(options, settings, ("reader",))
 
 
-def add_cluster_argument(parser: argparse.ArgumentParser, work: str) -> None:
-    """Add --cluster. work: Verb phrase of the workers' task for the help."""
-    parser.add_argument(
-        "--cluster",
-        default=LOCAL,
-        metavar="CLUSTER",
-        help=f"workers that {work}: local (default: processes of this computer), tcp://HOST:PORT of a Dask scheduler, "
-        "or a batch system such as slurm, as configured for Dask",
-    )
-
-
-def extras_of_cluster(options: argparse.Namespace) -> tuple[str, ...]:
+def extras_of_cluster(options: object) -> tuple[str, ...]:
     """Return the extras that --cluster needs. Raises ClusterError."""
-    if getattr(options, "cluster", LOCAL) == LOCAL:
+    if (cluster := getattr(options, "cluster", None)) in (None, LOCAL):
         return ()
     from ..cohort.cluster import ClusterChoice
 
-    return ("cluster",) if ClusterChoice(options.cluster).is_of_batch_system else ()
+    return ("cluster",) if ClusterChoice(cluster).is_of_batch_system else ()
 
 
-def on_cluster(options: argparse.Namespace) -> AbstractContextManager[None]:
+def on_cluster(options: object) -> AbstractContextManager[None]:
     """Distribute work to the cluster of --cluster within this context. Raises ClusterError."""
-    if getattr(options, "cluster", LOCAL) == LOCAL:
+    if (cluster := getattr(options, "cluster", None)) in (None, LOCAL):
         return nullcontext()
     from ..cohort.cluster import ClusterChoice, working_on
 
-    return working_on(ClusterChoice(options.cluster))
+    return working_on(ClusterChoice(cluster))

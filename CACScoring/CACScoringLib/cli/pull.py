@@ -2,54 +2,55 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..archive.series import SeriesFilter, SeriesSummary
+from ..archive.series import SeriesSummary, parse_dates
 from ..core.files import OutputError
-from ..core.options import add_options
+from ..core.options import option
 from ..core.progress import Progress
 from ..io.acquisition import clock
-from .archive_options import access, add_archive_arguments, series_filter
+from .archive_options import ArchiveOptions
+from .options import Command
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.description = (
-        "Fetch series from a DICOM archive. Each becomes a folder, complete or absent, named by a digest of its UID; "
-        "cac cohort scores them. Rerun the command to fetch what is missing."
-    )
-    add_archive_arguments(parser)
-    target = parser.add_mutually_exclusive_group(required=True)
-    target.add_argument("--output", type=Path, metavar="DIR", help="where to write a folder per series")
-    target.add_argument("--list", action="store_true", help="list matching series without fetching them")
-    series = parser.add_argument_group("series")
-    add_options(series, SeriesFilter, "patient_id", "study_uid", "series_uid")
-    series.add_argument(
-        "--date",
-        metavar="DATES",
-        help="study date: YYYYMMDD, YYYYMMDD-YYYYMMDD, YYYYMMDD- or -YYYYMMDD",
-    )
-    parser.set_defaults(
-        run=run,
-        extras=lambda options: ("archive",),
-        interrupted="Interrupted. Complete series are kept; rerun the command to resume.",
-    )
+@dataclass(frozen=True, kw_only=True)
+class PullOptions(ArchiveOptions):
+    """Fetch series from a DICOM archive.
+
+    Each becomes a folder, complete or absent, named by a digest of its UID; cac cohort scores them. Rerun the command
+    to fetch what is missing.
+
+    Attributes:
+        output: Where to write a folder per series.
+        list: List matching series without fetching them.
+        patient_id: Patient ID.
+        date: Study date: YYYYMMDD, YYYYMMDD-YYYYMMDD, YYYYMMDD- or -YYYYMMDD.
+    """
+
+    output: Path | None = option(None, exclusive="required", metavar="DIR")
+    list: bool = option(False, exclusive="required")
+    patient_id: str | None = option(None, group="series", metavar="ID")
+    study_uid: str | None = option(None, "Study Instance UID", flag="--study", group="series", metavar="UID")
+    series_uid: str | None = option(None, "Series Instance UID", flag="--series", group="series", metavar="UID")
+    date: str | None = option(None, group="series", metavar="DATES")
 
 
-def run(options: argparse.Namespace, progress: Progress) -> None:
+def run(options: PullOptions, progress: Progress) -> None:
     """Fetch what matches. Raises ArchiveError, OutputError."""
     from ..archive.connection import connect
     from ..archive.transfer import matching_series, pull_all
 
-    criteria = series_filter(options)
+    criteria = options.criteria("patient_id", "study_uid", "series_uid")
+    if options.date is not None:
+        criteria = replace(criteria, dates=parse_dates(options.date))
     if not criteria.is_narrow:
         raise OutputError(
             "This would be everything in the archive. Choose by patient, study, series, date or the like."
         )
-    archive = connect(options.archive, access(options))
+    archive = connect(options.archive, options.access())
     matches = matching_series(archive, criteria)
-    if options.list:
+    if options.output is None:
         for series in matches:
             print(_line(series))
         return
@@ -65,3 +66,7 @@ def _line(series: SeriesSummary) -> str:
     return (
         f"{series.study_date}  {began}  {number:8s}{series.images:5d} images  {series.series_uid}  {series.description}"
     )
+
+
+INTERRUPTED = "Interrupted. Complete series are kept; rerun the command to resume."
+add_arguments = Command(PullOptions, run, ("archive",), INTERRUPTED).declare

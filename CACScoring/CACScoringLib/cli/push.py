@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.options import argument
 from ..core.progress import Progress
-from .archive_options import access, add_archive_arguments
+from .archive_options import ArchiveOptions
+from .options import Command
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.description = (
-        "Store DICOM files in an archive: a result of cac score, or a study. Objects that the archive has are not sent "
-        "again; afterwards their arrival is verified."
-    )
-    add_archive_arguments(parser)
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE|FOLDER", help="DICOM files or folders")
-    parser.set_defaults(
-        run=run,
-        extras=lambda options: ("archive",),
-        interrupted="Interrupted. Rerun the command to send the rest.",
-    )
+@dataclass(frozen=True, kw_only=True)
+class PushOptions(ArchiveOptions):
+    """Store DICOM files in an archive: a result of cac score, or a study.
+
+    Objects that the archive has are not sent again; afterwards their arrival is verified.
+
+    Attributes:
+        files: DICOM files or folders.
+    """
+
+    files: tuple[Path, ...] = argument(metavar="FILE|FOLDER")
 
 
-def run(options: argparse.Namespace, progress: Progress) -> None:
+def run(options: PushOptions, progress: Progress) -> None:
     """Send what the archive lacks. Raises ArchiveError, CTError, OutputError."""
     from ..archive.connection import connect
     from ..archive.files import dicom_files
     from ..archive.transfer import push_all
 
-    archive = connect(options.archive, access(options))
+    archive = connect(options.archive, options.access())
     files = dicom_files(options.files)
     sent = push_all(archive, files, progress)
     print(f"{sent} objects sent, {len(files) - sent} in the archive before")
+
+
+add_arguments = Command(PushOptions, run, ("archive",), "Interrupted. Rerun the command to send the rest.").declare

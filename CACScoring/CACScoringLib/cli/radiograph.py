@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from .options import from_file
 if TYPE_CHECKING:
     from ..radiograph.score import Factors, RadiographResult
     from ..radiograph.view import ChestRadiograph
+    from .score_options import ScoreOptions
 
 STEPS = ("reading", "scoring", "saliency", "report")
 
@@ -56,13 +56,13 @@ class RadiographInput:
         return {view: path for view, path in (("PA", self.pa), ("lateral", self.lateral)) if path is not None}
 
 
-def radiograph_input(options: argparse.Namespace) -> RadiographInput:
+def radiograph_input(options: ScoreOptions) -> RadiographInput:
     """Read the radiographs and clinical factors. Raises OutputError."""
     settings = from_file(options.settings, "radiograph", RadiographInput())
     return replace(settings, pa=options.radiograph or settings.pa)
 
 
-def run(options: argparse.Namespace, progress: Progress) -> None:
+def run(options: ScoreOptions, progress: Progress) -> None:
     """Score the radiographs of the options. Raises CTError, OutputError."""
     from ..report.radiograph import result_as_text
     from ..run import RunSettings

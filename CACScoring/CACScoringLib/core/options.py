@@ -1,4 +1,4 @@
-"""Settings of a user, each declared once: as a dataclass field with its help text.
+"""Settings of a user, each declared once: as a dataclass field, whose help text is that of the class's docstring.
 
 Command-line options and the forms of panels are built from these fields.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from types import UnionType
@@ -50,37 +52,104 @@ class Row:
 
 
 def option(default: object = MISSING, /, text: str | None = None, row: Row | None = None, **option: object) -> Any:
-    """Declare a dataclass field that a command-line option of its name and type sets; a bool becomes a switch.
+    """Declare a dataclass field that a command-line option of its name and type sets.
+
+    A bool becomes a switch, a tuple an option that may be repeated; without a default the option is required.
 
     Args:
         default: Default of the field.
-        text: Help text.
+        text: Help text; None for that of the attribute in the docstring.
         row: Row in a panel.
-        **option: Further arguments of `add_argument`, such as a metavar; `flag` replaces the option's name.
+        **option: Further arguments of `add_argument`, such as a metavar. `flag` replaces the option's name.
+            `group` is the title of its group in the help; of the options with
+            `exclusive` only one may be given if that is "optional", exactly one if "required".
     """
     return dataclasses.field(default=default, metadata={"option": {"help": text, **option}, "row": row})
 
 
-def add_options(parser: argparse._ActionsContainer, kind: type, *names: str, **overrides: Mapping[str, object]) -> None:
-    """Add the options of a dataclass's fields, by name. overrides: Arguments of `add_argument`, by field."""
+def argument(default: object = MISSING, /, text: str | None = None, **extra: Any) -> Any:
+    """Declare a dataclass field that a positional argument sets: optional with a default, several for a tuple."""
+    return option(default, text, flag="", **extra)
+
+
+def add_options(parser: argparse._ActionsContainer, kind: type, *names: str) -> None:
+    """Add the options of a dataclass's fields.
+
+    Args:
+        parser: Parser.
+        kind: Dataclass.
+        *names: Fields, whose options are None if they are not given; without any, all fields with their defaults, the
+            options of the class before those of its bases.
+    """
     hints, fields = get_type_hints(kind), {field.name: field for field in dataclasses.fields(kind)}
-    for name in names:
-        option = {**fields[name].metadata["option"], **overrides.get(name, {})}
+    bases = {name: n for n, base in reversed([*enumerate(kind.__mro__)]) for name in inspect.get_annotations(base)}
+    positional = [name for name, field in fields.items() if field.metadata.get("option", {}).get("flag") == ""]
+    ordered = [*positional, *sorted(fields.keys() - positional, key=lambda name: (bases[name], [*fields].index(name)))]
+    texts, groups = _attribute_texts(kind), dict[str, argparse._ActionsContainer]()
+    for name in names or ordered:
+        option, default = {"help": None, **fields[name].metadata.get("option", {})}, fields[name].default
         flag = option.pop("flag", f"--{name.replace('_', '-')}")
-        item_types = [argument for argument in get_args(hints[name]) if argument not in (type(None), Ellipsis)]
-        value_type = item_types[0] if item_types else hints[name]
-        if "action" not in option and value_type is bool:
-            option["action"] = "store_true"
-        elif value_type not in (bool, str):
-            option["type"] = value_type
-        parser.add_argument(flag, dest=name, **option)
+        option = _of_type(hints[name], bool(flag)) | option | {"help": option["help"] or texts.get(name)}
+        if flag:
+            option = {"dest": name, "required": not names and default is MISSING, **option}
+        if not names and default is not MISSING:
+            option["default"] = list(default) if isinstance(default, tuple) else default
+        group = parser
+        if title := option.pop("group", None):
+            group = groups.get(title) or groups.setdefault(title, parser.add_argument_group(title))
+        if choice := option.pop("exclusive", None):
+            exclusive = group.add_mutually_exclusive_group
+            group = groups.get(choice) or groups.setdefault(choice, exclusive(required=choice == "required"))
+        group.add_argument(flag or name, **option)
 
 
-def settings_from(arguments: argparse.Namespace, settings: Settings, names: Iterable[str] | None = None) -> Settings:
+def _of_type(kind: Any, is_option: bool) -> dict[str, Any]:
+    """Return the arguments of `add_argument` that follow from a field's type."""
+    item_types = [argument for argument in get_args(kind) if argument not in (type(None), Ellipsis)]
+    value_type = item_types[0] if item_types else kind
+    if value_type is bool:
+        return {"action": "store_true"}
+    arguments: dict[str, Any] = {} if value_type is str else {"type": value_type}
+    if get_origin(kind) is tuple:
+        return arguments | ({"action": "append"} if is_option else {"nargs": "+"})
+    return arguments | ({"nargs": "?"} if item_types and not is_option else {})
+
+
+def description_of(kind: type) -> str:
+    """Return the text of a dataclass's docstring before its attributes."""
+    return " ".join((kind.__doc__ or "").partition("Attributes:")[0].split())
+
+
+def _attribute_texts(kind: type) -> dict[str, str]:
+    """Return help texts by attribute, from the docstrings of a class and its bases."""
+    texts: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        name = ""
+        for line in inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2].splitlines():
+            if match := re.match(r" {4}(\w+): (.+)", line):
+                name, texts[match[1]] = match.groups()
+            elif name and line.strip():
+                texts[name] += f" {line.strip()}"
+    return {name: as_help(text) for name, text in texts.items()}
+
+
+def as_help(text: str) -> str:
+    """Return a description as help text, without capital and full stop."""
+    return (text if text[1:2].isupper() else text[0].lower() + text[1:]).removesuffix(".")
+
+
+def options_from(arguments: argparse.Namespace, kind: type) -> Any:
+    """Return a dataclass of parsed arguments; None leaves a default."""
+    values = {field.name: getattr(arguments, field.name, None) for field in dataclasses.fields(kind)}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return kind(**{name: value for name, value in values.items() if value is not None})
+
+
+def settings_from(arguments: object, settings: Settings, names: Iterable[str] | None = None) -> Settings:
     """Return settings, nested ones included, changed by command-line arguments; None leaves a setting unchanged.
 
     Args:
-        arguments: Parsed arguments.
+        arguments: Object with the values by field, such as parsed arguments.
         settings: Settings to change; a copy is returned.
         names: Names of the fields; None for all that have an option.
     """

@@ -120,6 +120,9 @@ class Progress:
     def warning(self, warning: ScanWarning) -> None:
         """Report a doubt about the result."""
 
+    def event(self, name: str, /, **facts: object) -> None:
+        """Report an event of a command to programs."""
+
     def note(self, text: str) -> None:
         """Report a line about the course of a run to a person."""
 
@@ -216,25 +219,25 @@ class JsonProgress(Progress):
 
     def _begin_step(self, name: str) -> None:
         index = self.steps.index(name) if name in self.steps else None
-        self._write(event="step", step=name, index=index, count=len(self.steps))
+        self.event("step", step=name, index=index, count=len(self.steps))
 
     def counted(self, done: int, count: int) -> None:
-        self._write(event="counted", done=done, count=count)
+        self.event("counted", done=done, count=count)
 
     def scan(self, state: ScanState) -> None:
-        self._write(event="scan", **{**asdict(state), "folder": str(state.folder), "ct": str(state.ct)})
+        self.event("scan", **{**asdict(state), "folder": str(state.folder), "ct": str(state.ct)})
 
     def warning(self, warning: ScanWarning) -> None:
-        self._write(event="warning", code=warning.code, message=warning.message, severe=warning.severe)
+        self.event("warning", code=warning.code, message=warning.message, severe=warning.severe)
 
     def done(self, output: Path) -> None:
-        self._write(event="done", output=str(output))
+        self.event("done", output=str(output))
 
     def failed(self, message: str, exit_code: int) -> None:
-        self._write(event="failed", message=message, exit_code=exit_code)
+        self.event("failed", message=message, exit_code=exit_code)
 
-    def _write(self, **event: object) -> None:
-        self._stream.write(json.dumps(event) + "\n")
+    def event(self, name: str, /, **facts: object) -> None:
+        self._stream.write(json.dumps({"event": name, **facts}) + "\n")
         self._stream.flush()
 
 

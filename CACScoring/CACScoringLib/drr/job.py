@@ -18,7 +18,6 @@ from scipy import ndimage
 
 from ..core.ct import CTError, UnreadableError
 from ..core.files import read_json
-from ..core.options import option
 from ..core.progress import Progress
 from ..core.voxels import voxels_of
 from ..io.image_files import read_image
@@ -56,10 +55,8 @@ class DrrSettings:
     source_detector_mm: float = 1800.0
     source_isocentre_mm: float = 1600.0
     detector_mm: float = 430.0
-    pixels: int = option(1024, "rows and columns of the detector (default: 1024)", metavar="N")
-    kvp: float | None = option(
-        None, "use the spectrum of a tube with 3 mm of aluminium (default: photons of 70 keV)", metavar="KVP"
-    )
+    pixels: int = 1024
+    kvp: float | None = None
     linear: bool = False
     scatter_fraction: float = 0.0
     photons: float | None = None

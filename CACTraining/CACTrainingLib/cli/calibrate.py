@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
-from CACScoringLib.cli.options import add_progress_argument
+from CACScoringLib.cli.options import Command
+from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.description = (
-        "Fit, on scans with known calcium, which lesions count, prediction intervals, category probabilities and the "
-        "calibration range. They are stored with the calcium map's model."
-    )
-    add = parser.add_argument
-    add("--data", type=Path, action="append", required=True, metavar="DIR", help="folder of scans")
-    add("--heart", type=Path, metavar="CARD", help="card of a model for the heart alone (default: none)")
-    add("--territories", type=Path, metavar="CARD", help="card of the territory model (default: the bundled one)")
-    add("--slices", type=Path, metavar="CARD", help="card of the model for slices (default: the bundled one)")
-    add("--decomposition", type=Path, required=True, metavar="CARD", help="card of the model for maps")
-    add("--lesions", type=Path, metavar="CARD", help="card of the lesion model (default: the bundled one)")
-    add("--intervals-only", action="store_true", help="fit intervals and probabilities; what counts stays as stored")
-    add("--candidates-only", action="store_true", help="fit the automatic score for a lesion model; the map's stays")
-    add("--workers", type=int, default=1, metavar="N", help="number of processes")
-    add("--cache", type=Path, metavar="DIR", help="folder that keeps measurements, to resume from")
-    add_progress_argument(parser)
-    parser.set_defaults(
-        run=_run, extras=lambda options: ("studies",), interrupted="Interrupted. The model is unchanged."
-    )
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions:
+    """Fit, on scans with known calcium, which lesions count, prediction intervals, category probabilities and the
+    calibration range.
+
+    They are stored with the calcium map's model.
+
+    Attributes:
+        data: Folder of scans.
+        heart: Card of a model for the heart alone (default: none).
+        territories: Card of the territory model (default: the bundled one).
+        slices: Card of the model for slices (default: the bundled one).
+        decomposition: Card of the model for maps.
+        lesions: Card of the lesion model (default: the bundled one).
+        intervals_only: Fit intervals and probabilities; what counts stays as stored.
+        candidates_only: Fit the automatic score for a lesion model; the map's stays.
+        workers: Number of processes.
+        cache: Folder that keeps measurements, to resume from.
+    """
+
+    data: tuple[Path, ...] = option(metavar="DIR")
+    heart: Path | None = option(None, metavar="CARD")
+    territories: Path | None = option(None, metavar="CARD")
+    slices: Path | None = option(None, metavar="CARD")
+    decomposition: Path = option(metavar="CARD")
+    lesions: Path | None = option(None, metavar="CARD")
+    intervals_only: bool = False
+    candidates_only: bool = False
+    workers: int = option(1, metavar="N")
+    cache: Path | None = option(None, metavar="DIR")
 
 
-def _run(options: argparse.Namespace, progress: Progress) -> Path:
-    from ..training.calibration import run
+def run(options: CalibrateOptions, progress: Progress) -> None:
+    """Calibrate. Raises CTError, OutputError."""
+    from ..training import calibration
 
-    return run(options, progress)
+    calibration.run(options, progress)
+
+
+add_arguments = Command(CalibrateOptions, run, ("studies",), "Interrupted. The model is unchanged.").declare

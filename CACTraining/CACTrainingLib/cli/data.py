@@ -4,86 +4,99 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from CACScoringLib.cli.main import require
-from CACScoringLib.cli.options import add_progress_argument
+from CACScoringLib.cli.options import Command, declare_actions
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.options import argument, option
 from CACScoringLib.core.progress import Progress
 
-from ..collections.collection import collections
+from ..collections.collection import Collection, collections
 
-RESUME = "Interrupted. Finished scans are kept; rerun the command to resume."
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's actions."""
-    parser.description = (
-        "Public collections of CT scans: facts and terms, download, and import into a project with checks, a split by "
-        "patient and an inventory page."
-    )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    entries = collections()
-
-    text = "list the collections with content, licence, terms, layout, labels and traps"
-    listing = actions.add_parser("list", help=text, description=text)
-    listing.set_defaults(run=_list, interrupted="Interrupted.")
-
-    for name, collection in entries.items():
-        if collection.idc is None:
-            continue
-        text = f"fetch scans of {collection.title}"
-        fetch = actions.add_parser(name, help=text, description=f"{text}. {collection.content}")
-        fetch.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the scans")
-        text = "number of acquisitions (default: 20), or of a table's first lines (default: all)"
-        fetch.add_argument("--scans", type=int, metavar="N", help=text)
-        if name == "nlst":
-            text = (
-                "table (CSV) with a column PID, patient or patient_id, as DeepCAC's Results_NLST.csv, or series: fetch "
-                "the baseline scan of these participants that DeepCAC's rule chooses, or these series, with a manifest"
-            )
-            fetch.add_argument("--table", type=Path, metavar="TABLE", help=text)
-            fetch.add_argument("--yes", action="store_true", help="fetch gigabytes of a table without asking")
-        fetch.set_defaults(run=_fetch, collection=collection, interrupted=RESUME)
-
-    text = "check the scans of a downloaded collection, and add them to a project"
-    importing = actions.add_parser("import", help=text, description=text)
-    importing.add_argument("collection", choices=entries, help="name of the collection, as cac data list shows it")
-    importing.add_argument("folder", type=Path, metavar="FOLDER", help="folder of the download")
-    importing.add_argument("--output", type=Path, required=True, metavar="PROJECT", help="project, new or existing")
-    text = "folder of the scans, for labels that come without them (coca-nongated)"
-    importing.add_argument("--scans", type=Path, metavar="DIR", help=text)
-    text = "also propose the heart and the slices that may show calcium, to annotate from"
-    importing.add_argument("--prepare", action="store_true", help=text)
-    importing.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
-    importing.set_defaults(run=_import, extras=lambda options: ("studies", "cohort"), interrupted=RESUME)
-
-    for subparser in actions.choices.values():
-        add_progress_argument(subparser)
+ENTRIES = collections()
 
 
-def _list(options: argparse.Namespace, progress: Progress) -> None:
-    print("\n\n".join(collection.as_text() for collection in collections().values()))
+@dataclass(frozen=True)
+class ListOptions:
+    """List the collections with content, licence, terms, layout, labels and traps."""
 
 
-def _fetch(options: argparse.Namespace, progress: Progress) -> None:
+@dataclass(frozen=True)
+class FetchOptions:
+    """Fetch scans of a collection.
+
+    Attributes:
+        output: Folder for the scans.
+        scans: Number of acquisitions (default: 20).
+    """
+
+    output: Path = option(metavar="DIR")
+    scans: int | None = option(None, metavar="N")
+
+
+@dataclass(frozen=True)
+class FetchTableOptions(FetchOptions):
+    """Fetch scans of a collection.
+
+    Attributes:
+        output: Folder for the scans.
+        scans: Number of acquisitions (default: 20), or of a table's first lines (default: all).
+        table: Table (CSV) with a column PID, patient or patient_id, as DeepCAC's Results_NLST.csv, or series: fetch the
+            baseline scan of these participants that DeepCAC's rule chooses, or these series, with a manifest.
+        yes: Fetch gigabytes of a table without asking.
+    """
+
+    table: Path | None = option(None, metavar="TABLE")
+    yes: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """Check the scans of a downloaded collection, and add them to a project.
+
+    Attributes:
+        collection: Name of the collection, as cac data list shows it.
+        folder: Folder of the download.
+        output: Project, new or existing.
+        scans: Folder of the scans, for labels that come without them (coca-nongated).
+        prepare: Also propose the heart and the slices that may show calcium, to annotate from.
+        workers: Number of processes (default: one per core).
+    """
+
+    collection: str = argument(choices=ENTRIES)
+    folder: Path = argument(metavar="FOLDER")
+    output: Path = option(metavar="PROJECT")
+    scans: Path | None = option(None, metavar="DIR")
+    prepare: bool = False
+    workers: int | None = option(None, metavar="N")
+
+
+def _list(options: ListOptions, progress: Progress) -> None:
+    print("\n\n".join(collection.as_text() for collection in ENTRIES.values()))
+
+
+def _fetch(collection: Collection, options: FetchOptions, progress: Progress) -> None:
     from ..collections.download import by_hand, fetch
 
     try:
         require("data")
     except OutputError as error:
-        raise OutputError(f"{error} {by_hand(options.collection, options.output)}") from error
-    print(options.collection.as_text(), flush=True)
-    if table := getattr(options, "table", None):
-        _fetch_table(options, table, progress)
+        raise OutputError(f"{error} {by_hand(collection, options.output)}") from error
+    print(collection.as_text(), flush=True)
+    if isinstance(options, FetchTableOptions) and options.table is not None:
+        _fetch_table(collection, options, options.table, progress)
         return
-    count = fetch(options.collection, options.output, 20 if options.scans is None else options.scans, progress)
+    count = fetch(collection, options.output, 20 if options.scans is None else options.scans, progress)
     progress.done(options.output)
-    print(f"{options.output}: {count} series. Next: cac data import {options.collection.name} {options.output} …")
+    print(f"{options.output}: {count} series. Next: cac data import {collection.name} {options.output} …")
 
 
-def _fetch_table(options: argparse.Namespace, table: Path, progress: Progress) -> None:
+def _fetch_table(collection: Collection, options: FetchTableOptions, table: Path, progress: Progress) -> None:
     from ..collections.participants import fetch_participants
     from ..validation.manifest import MANIFEST
 
@@ -94,16 +107,16 @@ def _fetch_table(options: argparse.Namespace, table: Path, progress: Progress) -
             raise OutputError(f"{size} Add --yes to fetch them; {options.output / MANIFEST} lists them.")
         return input(f"{size} Fetch them? [y/N] ").strip().lower() in ("y", "yes")
 
-    there, wanted = fetch_participants(options.collection, table, options.output, progress, agrees, options.scans)
+    there, wanted = fetch_participants(collection, table, options.output, progress, agrees, options.scans)
     progress.done(options.output)
     print(f"{options.output}: {there} of {wanted} scans; {MANIFEST} has the reason of each that is missing")
     print(f"Next: cac validate {table} --scans {options.output} --output STUDY")
 
 
-def _import(options: argparse.Namespace, progress: Progress) -> None:
+def _import(options: ImportOptions, progress: Progress) -> None:
     from ..collections.importing import ImportSettings, import_collection
 
-    collection = collections()[options.collection]
+    collection = ENTRIES[options.collection]
     print(f"{collection.title}: {collection.licence}. {collection.terms}", flush=True)
     settings = ImportSettings(
         collection, options.folder, options.output, options.scans, options.workers, options.prepare
@@ -115,3 +128,30 @@ def _import(options: argparse.Namespace, progress: Progress) -> None:
     progress.done(options.output)
     print(f"{options.output}: {added} scans in the project, {len(result.entries) - added} left out")
     print(f"{result.page}: the inventory")
+
+
+RESUME = "Interrupted. Finished scans are kept; rerun the command to resume."
+ACTIONS: dict[str, Command[Any]] = {
+    "list": Command(ListOptions, _list, interrupted="Interrupted."),
+    **{
+        name: Command(
+            FetchTableOptions if name == "nlst" else FetchOptions,
+            partial(_fetch, entry),
+            (),
+            RESUME,
+            f"Fetch scans of {entry.title}. {entry.content}",
+        )
+        for name, entry in ENTRIES.items()
+        if entry.idc is not None
+    },
+    "import": Command(ImportOptions, _import, ("studies", "cohort"), RESUME),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's actions."""
+    description = (
+        "Public collections of CT scans: facts and terms, download, and import into a project with checks, a split by "
+        "patient and an inventory page."
+    )
+    declare_actions(parser, ACTIONS, description)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from CACScoringLib.cli.main import require
-from CACScoringLib.cli.options import add_progress_argument
+from CACScoringLib.cli.options import Command
 from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.options import option
 
 if TYPE_CHECKING:
     from CACScoringLib.core.progress import Progress
@@ -19,18 +20,20 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.description = (
-        "Build the documentation as a site that needs neither a server nor a network. A broken link is an error, as is "
-        "a figure of the results that is not that of its stored table."
-    )
-    parser.add_argument("--output", type=Path, default=Path("site"), metavar="DIR", help="folder for the pages")
-    add_progress_argument(parser)
-    parser.set_defaults(run=_build, interrupted="Interrupted. Run the same command again.")
+@dataclass(frozen=True)
+class DocsOptions:
+    """Build the documentation as a site that needs neither a server nor a network.
+
+    A broken link is an error, as is a figure of the results that is not that of its stored table.
+
+    Attributes:
+        output: Folder for the pages.
+    """
+
+    output: Path = option(Path("site"), metavar="DIR")
 
 
-def _build(options: argparse.Namespace, progress: Progress) -> None:
+def _build(options: DocsOptions, progress: Progress) -> None:
     from CACScoringLib.core.ct import CTError
 
     from ..evaluation.results_page import check_results
@@ -53,3 +56,6 @@ def _build(options: argparse.Namespace, progress: Progress) -> None:
         raise CTError("The documentation could not be built. The messages above say what has to be corrected.")
     progress.done(output)
     print(f"{output / 'index.html'}: the documentation")
+
+
+add_arguments = Command(DocsOptions, _build, interrupted="Interrupted. Run the same command again.").declare

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import Any
 
 from CACScoringLib.cli.main import BAD_INPUT
 from CACScoringLib.cli.options import (
+    DEVICES,
     LOCAL,
-    add_cluster_argument,
-    add_progress_argument,
-    add_settings_argument,
+    Command,
+    cluster_option,
     extras_of_cluster,
     from_file,
+    settings_option,
 )
 from CACScoringLib.cli.streams import guard_streams
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.options import argument, option
 from CACScoringLib.core.progress import Progress
 
 from .docs import ROOT
@@ -45,61 +48,6 @@ class Study:
     extras: tuple[str, ...] = ()
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options; the parsed namespace has only those that were given."""
-    parser.description = (
-        "Evaluate methods or models: study.html with tables (CSV) and figures (PNG, SVG). Rerun the command to resume."
-    )
-    parser.argument_default = argparse.SUPPRESS
-    add = parser.add_argument
-    studies = "; ".join(f"{name}: {study.text}" for name, study in STUDIES.items())
-    add("study", choices=STUDIES, metavar="STUDY", help=studies)
-    add(
-        "--data",
-        type=Path,
-        metavar="DATA",
-        help="project, cohort of cac phantom, or table (CSV) of your own scan pairs with the columns patient, scan (1 "
-        "or 2), ct and optionally series, heart, lesions; or the table of a study that trains models. Paths are "
-        "relative to the table",
-    )
-    add("--results", type=Path, metavar="DIR", help="results of cac cohort for these scans, instead of scoring them")
-    add(
-        "--outcomes",
-        type=Path,
-        metavar="TABLE",
-        help="outcomes of the scans in --results, for the study features: name, event (0, 1); optional: years, patient",
-    )
-    add("--pairs", type=int, metavar="N", help="only the first N patients that have both scans")
-    add(
-        "--model",
-        action="append",
-        metavar="NAME",
-        help="model to use in place of the bundled one; of recall and stability also a card or a folder of cards; "
-        "of the study models, two or more to compare, by name or card",
-    )
-    add("--overwrite", action="store_true", help="score all scans again, whatever the folder holds")
-    text = "use of the scans of a project (default: test); all is for models that learned from none of them"
-    add("--use", choices=("test", "validation", "training", "all"), help=text)
-    add("--annotator", metavar="NAME", help="annotator whose annotations of a project count, where there are several")
-    add("--seed", type=int, metavar="N", help="random seed of the bootstrap and of trainings (default: 0)")
-    add("--workers", type=int, metavar="N", help="number of processes (default: one per core, as far as memory allows)")
-    add("--device", choices=("auto", "cpu", "cuda"), help="of the networks (default: auto)")
-    add("--output", type=Path, required=True, metavar="DIR", help="folder for study.html, its tables and figures")
-    add(
-        "--check",
-        nargs="?",
-        type=Path,
-        const=ROOT / "docs",
-        action=_CheckResults,
-        metavar="DIR",
-        help="make no study: compare the figures of results.md in DIR (default: docs) with its stored tables",
-    )
-    add_settings_argument(parser)
-    add_cluster_argument(parser, "score, prepare scans and train")
-    add_progress_argument(parser)
-    parser.set_defaults(run=run, extras=_extras, interrupted="Interrupted. Rerun the command to resume.")
-
-
 class _CheckResults(argparse.Action):
     """Option that checks the results page and ends the program, as --help does."""
 
@@ -116,25 +64,6 @@ class _CheckResults(argparse.Action):
         parser.exit()
 
 
-def _extras(options: argparse.Namespace) -> tuple[str, ...]:
-    return ("studies", *STUDIES[options.study].extras, *extras_of_cluster(options))
-
-
-def run(options: argparse.Namespace, progress: Progress) -> None:
-    """Make a study. Raises CTError, OutputError."""
-    study = STUDIES[options.study]
-    values = {name: value for name, value in vars(options).items() if name in _STUDY_OPTIONS}
-    if foreign := sorted(values.keys() - set(study.takes)):
-        takes = ", ".join(f"--{name}" for name in study.takes)
-        raise CTError(f"The study {options.study} does not take --{foreign[0]}; it takes {takes}.")
-    if options.study == "prognosis" and options.cluster != LOCAL:
-        raise CTError("The study prognosis computes nothing on a cluster. Leave --cluster out.")
-    values["output"] = options.output
-    page = study.make(options.study, values, options.settings, progress)
-    progress.done(options.output)
-    print(f"{page}: the study")
-
-
 def _evaluate_scans(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     # Studies are imported on use, so that `cac --help` and option errors are fast.
     from CACScoringLib.models.choice import ModelChoice
@@ -143,7 +72,7 @@ def _evaluate_scans(name: str, values: dict[str, Any], sources: Sequence[str], p
 
     studies = SCAN_STUDIES if name == "all" else (name,)
     settings = from_file(sources, SECTION, EvaluationSettings(studies, values["output"]))
-    models = ModelChoice(tuple(values.pop("model", ())), device=values.pop("device", "auto"))
+    models = ModelChoice(values.pop("model", ()), device=values.pop("device", "auto"))
     evaluation = evaluate(replace(settings, models=models, **values), progress)
     if evaluation.limits is not None:
         print(f"{evaluation.limits}: repeatability coefficient, for cac compare")
@@ -163,14 +92,14 @@ def _evaluate_features(name: str, values: dict[str, Any], sources: Sequence[str]
 def _evaluate_recall(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..studies.recall import RecallSettings, evaluate_recall
 
-    settings = from_file(sources, SECTION, RecallSettings(values["output"], tuple(values.pop("model", ()))))
+    settings = from_file(sources, SECTION, RecallSettings(values["output"], values.pop("model", ())))
     return evaluate_recall(replace(settings, **values), progress)
 
 
 def _evaluate_stability(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..studies.stability import StabilitySettings, evaluate_stability
 
-    data, models = _data(name, values), tuple(values.pop("model", ()))
+    data, models = _data(name, values), values.pop("model", ())
     settings = from_file(sources, SECTION, StabilitySettings(data, values["output"], models))
     return evaluate_stability(replace(settings, **values), progress)
 
@@ -178,14 +107,8 @@ def _evaluate_stability(name: str, values: dict[str, Any], sources: Sequence[str
 def _evaluate_models(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..studies.model_comparison import ComparisonSettings, compare_models
 
-    settings = ComparisonSettings(_data(name, values), tuple(values.pop("model", ())), values["output"])
+    settings = ComparisonSettings(_data(name, values), values.pop("model", ()), values["output"])
     return compare_models(replace(from_file(sources, SECTION, settings), **values), progress)
-
-
-def _evaluate_radiographs(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
-    from ..radiograph.study.study import RadiographStudySettings, evaluate_radiographs
-
-    return evaluate_radiographs(_training_settings(RadiographStudySettings, name, values, sources), progress)
 
 
 def _evaluate_prognosis(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
@@ -194,23 +117,15 @@ def _evaluate_prognosis(name: str, values: dict[str, Any], sources: Sequence[str
     return evaluate_prognosis(_data(name, values), values["output"], values.get("seed", 0), progress)
 
 
-def _evaluate_vessels(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
-    from ..whole_scan.vessels.study import VesselStudySettings, evaluate_vessels
+def _evaluate_trainings(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
+    from ..evaluation.experiment import carry_out
 
-    return evaluate_vessels(_training_settings(VesselStudySettings, name, values, sources), progress)
-
-
-def _evaluate_radiomics(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
-    from ..whole_scan.radiomics.study import RadiomicsStudySettings, evaluate_radiomics
-
-    return evaluate_radiomics(_training_settings(RadiomicsStudySettings, name, values, sources), progress)
-
-
-def _training_settings(kind: type, name: str, values: dict[str, Any], sources: Sequence[str]) -> Any:
-    """Settings of a study of trainings, an `ExperimentSettings`."""
-    settings = from_file(sources, SECTION, kind(_data(name, values), values["output"], workers=None, device="auto"))
-    seed = values.pop("seed", settings.budget.seed)
-    return replace(settings, budget=replace(settings.budget, seed=seed), **values)
+    module, study = _STUDIES_OF_TRAININGS[name]
+    content = vars(importlib.import_module(module, __package__))
+    default = content[f"{study}Settings"](_data(name, values), values["output"], workers=None, device="auto")
+    changed = from_file(sources, SECTION, default)
+    budget = replace(changed.budget, seed=values.pop("seed", changed.budget.seed))
+    return carry_out(content[study], replace(changed, budget=budget, **values), progress)
 
 
 def _data(name: str, values: dict[str, Any]) -> Path:
@@ -219,6 +134,12 @@ def _data(name: str, values: dict[str, Any]) -> Path:
     return values["data"]
 
 
+_STUDIES_OF_TRAININGS = {
+    "radiograph": ("..radiograph.study.study", "RadiographStudy"),
+    "vessels": ("..whole_scan.vessels.study", "VesselStudy"),
+    "radiomics": ("..whole_scan.radiomics.study", "RadiomicsStudy"),
+}
+"""Module and class by study; its settings are the class of the same name with "Settings"."""
 _PAIRS = ("data", "results", "pairs", "model", "overwrite", "use", "annotator", "seed", "workers", "device")
 _TRAININGS = ("data", "seed", "workers", "device")
 _STUDY_OPTIONS = {*_PAIRS, "outcomes"}
@@ -255,11 +176,77 @@ STUDIES = {
         ("data", "model", "use", "annotator", "seed", "workers", "device"),
         _evaluate_models,
     ),
-    "radiograph": Study("cross-validated categories of calcium on radiographs", _TRAININGS, _evaluate_radiographs),
+    "radiograph": Study("cross-validated categories of calcium on radiographs", _TRAININGS, _evaluate_trainings),
     "prognosis": Study("events by true and by predicted category", ("data", "seed"), _evaluate_prognosis),
-    "vessels": Study("regression of the scores of the arteries, cross-validated", _TRAININGS, _evaluate_vessels),
+    "vessels": Study("regression of the scores of the arteries, cross-validated", _TRAININGS, _evaluate_trainings),
     "radiomics": Study(
-        "any coronary calcium by radiomics, cross-validated", _TRAININGS[:3], _evaluate_radiomics, ("radiomics",)
+        "any coronary calcium by radiomics, cross-validated", _TRAININGS[:3], _evaluate_trainings, ("radiomics",)
     ),
 }
 """Studies by name, in the order of the help."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Evaluate methods or models: study.html with tables (CSV) and figures (PNG, SVG). Rerun the command to resume.
+
+    Attributes:
+        data: Project, cohort of cac phantom, or table (CSV) of your own scan pairs with the columns patient, scan (1 or
+            2), ct and optionally series, heart, lesions; or the table of a study that trains models. Paths are relative
+            to the table.
+        results: Results of cac cohort for these scans, instead of scoring them.
+        outcomes: Outcomes of the scans in --results, for the study features: name, event (0, 1); optional: years,
+            patient.
+        pairs: Only the first N patients that have both scans.
+        model: Model to use in place of the bundled one; of recall and stability also a card or a folder of cards; of
+            the study models, two or more to compare, by name or card.
+        overwrite: Score all scans again, whatever the folder holds.
+        use: Use of the scans of a project (default: test); all is for models that learned from none of them.
+        annotator: Annotator whose annotations of a project count, where there are several.
+        seed: Random seed of the bootstrap and of trainings (default: 0).
+        workers: Number of processes (default: one per core, as far as memory allows).
+        device: Of the networks (default: auto).
+        output: Folder for study.html, its tables and figures.
+        check: Make no study: compare the figures of results.md in DIR (default: docs) with its stored tables.
+    """
+
+    study: str = argument(
+        text="; ".join(f"{name}: {study.text}" for name, study in STUDIES.items()), choices=STUDIES, metavar="STUDY"
+    )
+    data: Path | None = option(None, metavar="DATA")
+    results: Path | None = option(None, metavar="DIR")
+    outcomes: Path | None = option(None, metavar="TABLE")
+    pairs: int | None = option(None, metavar="N")
+    model: tuple[str, ...] = option((), metavar="NAME")
+    overwrite: bool | None = None
+    use: str | None = option(None, choices=("test", "validation", "training", "all"))
+    annotator: str | None = option(None, metavar="NAME")
+    seed: int | None = option(None, metavar="N")
+    workers: int | None = option(None, metavar="N")
+    device: str | None = option(None, choices=DEVICES)
+    output: Path = option(metavar="DIR")
+    check: Path | None = option(None, nargs="?", const=ROOT / "docs", action=_CheckResults, metavar="DIR")
+    settings: tuple[str, ...] = settings_option()
+    cluster: str = cluster_option("score, prepare scans and train")
+
+
+def _extras(options: EvaluateOptions) -> tuple[str, ...]:
+    return ("studies", *STUDIES[options.study].extras, *extras_of_cluster(options))
+
+
+def run(options: EvaluateOptions, progress: Progress) -> None:
+    """Make a study. Raises CTError, OutputError."""
+    study = STUDIES[options.study]
+    values = {name: value for name in _STUDY_OPTIONS if (value := getattr(options, name)) not in (None, ())}
+    if foreign := sorted(values.keys() - set(study.takes)):
+        takes = ", ".join(f"--{name}" for name in study.takes)
+        raise CTError(f"The study {options.study} does not take --{foreign[0]}; it takes {takes}.")
+    if options.study == "prognosis" and options.cluster != LOCAL:
+        raise CTError("The study prognosis computes nothing on a cluster. Leave --cluster out.")
+    values["output"] = options.output
+    page = study.make(options.study, values, options.settings, progress)
+    progress.done(options.output)
+    print(f"{page}: the study")
+
+
+add_arguments = Command(EvaluateOptions, run, _extras).declare

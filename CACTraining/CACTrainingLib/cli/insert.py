@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from CACScoringLib.cli.options import add_progress_argument, add_settings_argument, from_file
+from CACScoringLib.cli.options import Command, from_file, settings_option
+from CACScoringLib.core.options import argument, option, settings_from
 from CACScoringLib.core.progress import Progress
 
 from ..phantom.anatomy.coronaries import ARTERIES
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.description = (
-        "Write a real scan, and copies of it with coronary plaque and other calcium of known mass. Rerun the command "
-        "to resume."
-    )
-    add = parser.add_argument
-    add("ct", type=Path, metavar="CT", help="an unenhanced CT free of calcium")
-    add("--output", type=Path, required=True, metavar="DIR", help="folder for the scans")
-    add("--count", type=int, default=1, metavar="N", help="how many copies with plaque")
-    add("--heart", type=Path, metavar="MASK", help="heart mask to use in place of the segmented heart")
-    path_help = "vessel to follow: CSV of x,y,z (LPS mm) or a Slicer curve (.mrk.json)"
-    add("--path", type=Path, metavar="FILE", help=path_help)
-    add("--artery", choices=ARTERIES, help="the artery (default: drawn at random; needed with --path)")
-    add("--name", help="name of the patient, for the split in training (default: the CT's name)")
-    add_settings_argument(parser, '{"plaques": 2, "deposits": ["aortic wall"], "vary": true}')
-    add_progress_argument(parser)
-    parser.set_defaults(run=run, interrupted="Interrupted. Rerun the command to resume.")
+@dataclass(frozen=True)
+class InsertOptions:
+    """Write a real scan, and copies of it with coronary plaque and other calcium of known mass.
+
+    Rerun the command to resume.
+
+    Attributes:
+        ct: An unenhanced CT free of calcium.
+        output: Folder for the scans.
+        count: How many copies with plaque.
+        heart: Heart mask to use in place of the segmented heart.
+        path: Vessel to follow: CSV of x,y,z (LPS mm) or a Slicer curve (.mrk.json).
+        artery: The artery (default: drawn at random; needed with --path).
+        name: Name of the patient, for the split in training (default: the CT's name).
+    """
+
+    ct: Path = argument(metavar="CT")
+    output: Path = option(metavar="DIR")
+    count: int = option(1, metavar="N")
+    heart: Path | None = option(None, metavar="MASK")
+    path: Path | None = option(None, metavar="FILE")
+    artery: str | None = option(None, choices=ARTERIES)
+    name: str | None = None
+    settings: tuple[str, ...] = settings_option('{"plaques": 2, "deposits": ["aortic wall"], "vary": true}')
 
 
-def run(options: argparse.Namespace, progress: Progress) -> None:
+def run(options: InsertOptions, progress: Progress) -> None:
     """Insert lesions. Raises CTError, OutputError."""
     from CACScoringLib.io.reading import read_ct, read_mask
     from CACScoringLib.models.cards import find_model, load_model
@@ -44,8 +50,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     if options.path and not options.artery:
         raise PathError("A path belongs to one artery. Name it with --artery.")
     progress.begin(["reading", "insertion"])
-    settings = from_file(options.settings, None, InsertedSettings())
-    settings = replace(settings, artery=options.artery or settings.artery)
+    settings = settings_from(options, from_file(options.settings, None, InsertedSettings()), ("artery",))
     with progress.step("reading"):
         path = read_path(options.path) if options.path else None
         heart = read_mask(options.heart) if options.heart else None
@@ -59,3 +64,6 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         folder = write_insertions(background, options.output, options.count, settings, path, progress.counted)
     progress.done(folder)
     print(f"{folder}: {options.count} scans with plaque of known mass, and the scan without")
+
+
+add_arguments = Command(InsertOptions, run).declare

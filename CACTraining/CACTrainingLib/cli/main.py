@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from CACScoringLib.cli import main as scoring
-from CACScoringLib.cli.main import CommandParser, declared_commands
+from CACScoringLib.cli.main import CommandParser, declare_command, declared_commands
 from CACScoringLib.core.files import OutputError
 
 from . import testing
@@ -85,8 +84,8 @@ def complete_parser() -> CommandParser:
     return parser
 
 
-def _declare(name: str) -> Callable[[argparse.ArgumentParser], None]:
-    return lambda parser: importlib.import_module(f".{name}", __package__).add_arguments(parser)
+def _declare(name: str) -> Callable[[CommandParser], None]:
+    return lambda parser: declare_command(parser, __package__, name)
 
 
 def _sample() -> Sample:

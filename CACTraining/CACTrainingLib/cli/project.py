@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from CACScoringLib.cli.options import add_progress_argument
+from CACScoringLib.cli.options import DEVICES, Command, declare_actions
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.files import OutputError, atomic_write
+from CACScoringLib.core.options import argument, option
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.text import abbreviated_list, printable
 
@@ -23,108 +24,178 @@ from ..project.split import USES
 if TYPE_CHECKING:
     from ..statistics.bootstrap import Estimate
 
-NETWORKS = ("heart", "slices", "decomposition")
-METHODS = ("supervised", "labels", "cyclegan")
-
 _REMEDIES = {"labels": "cac train decomposition --preset compact-labels"}
 """Commands for remedies of findings that are no action of `cac project`."""
 
-Action = Callable[[Project, argparse.Namespace, Progress], str]
+
+@dataclass(frozen=True)
+class ProjectOptions:
+    """Options of all actions.
+
+    Attributes:
+        project: Folder of the project.
+    """
+
+    project: Path = argument(metavar="DIR")
+
+
+@dataclass(frozen=True)
+class NewOptions(ProjectOptions):
+    """Create an empty project.
+
+    Attributes:
+        name: Name of the project (default: that of its folder).
+    """
+
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddOptions(ProjectOptions):
+    """Add scans to a project.
+
+    Attributes:
+        sources: A CT file, a folder of scans (DICOM, NIfTI, NRRD, MHA), a cohort of digital patients, COCA, or a table
+            (CSV) with the column ct and, where you have them, name, series, patient, heart, lesions.
+        labels: Folder with segmentations of the scans, by the scans' names.
+    """
+
+    sources: tuple[Path, ...] = argument(metavar="SOURCE")
+    labels: Path | None = option(None, metavar="DIR")
+
+
+@dataclass(frozen=True)
+class ListOptions(ProjectOptions):
+    """Show the scans of a project.
+
+    Attributes:
+        annotator: Annotator whose work is shown (default: all).
+    """
+
+    annotator: str | None = option(None, metavar="NAME")
+
+
+@dataclass(frozen=True)
+class CheckOptions(ProjectOptions):
+    """Check what a project lacks before training can start.
+
+    Attributes:
+        network: Network to be trained (default: any).
+        method: Method of training the decomposition.
+        annotator: Annotator whose annotations are trained on (default: all).
+        data: Further folder or project that training learns from; may be repeated.
+    """
+
+    network: str | None = option(None, choices=("heart", "slices", "decomposition"))
+    method: str = option("supervised", choices=("supervised", "labels", "cyclegan"))
+    annotator: str | None = option(None, metavar="NAME")
+    data: tuple[Path, ...] = option((), metavar="DIR")
+
+
+@dataclass(frozen=True)
+class SplitOptions(ProjectOptions):
+    """Assign patients that have no use to training, validation or test.
+
+    Attributes:
+        training: Share of patients for training (default: 0.6).
+        validation: Share of patients for validation (default: 0.2).
+        test: Share of patients for test (default: 0.2).
+        seed: The same seed gives the same split.
+    """
+
+    training: float = option(0.6, metavar="SHARE")
+    validation: float = option(0.2, metavar="SHARE")
+    test: float = option(0.2, metavar="SHARE")
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RelocateOptions(ProjectOptions):
+    """Update the paths of scans that were moved.
+
+    Attributes:
+        old: Former folder of the scans.
+        new: Present folder of the scans.
+    """
+
+    old: Path = argument(metavar="OLD")
+    new: Path = argument(metavar="NEW")
+
+
+@dataclass(frozen=True)
+class UseOptions(ProjectOptions):
+    """Set the use of a patient.
+
+    Attributes:
+        patient: Patient, as cac project list names it.
+        use: Use of all scans of the patient; none removes it.
+    """
+
+    patient: str = argument(metavar="PATIENT")
+    use: str = argument(choices=(*USES, "none"))
+
+
+@dataclass(frozen=True)
+class RemoveOptions(ProjectOptions):
+    """Remove a scan from a project; nothing is deleted.
+
+    Attributes:
+        scan: Number of the scan, such as 0001.
+    """
+
+    scan: str = argument(metavar="ID")
+
+
+@dataclass(frozen=True)
+class AgreementOptions(ProjectOptions):
+    """Compare annotators with each other and with the truth.
+
+    Attributes:
+        scan: Scan to compare (default: all; may be repeated).
+    """
+
+    scan: tuple[str, ...] = option((), metavar="ID")
+
+
+@dataclass(frozen=True)
+class PrepareOptions(ProjectOptions):
+    """Propose the heart and the slices of scans, to annotate from.
+
+    Attributes:
+        scan: Scan to prepare (default: all; may be repeated).
+        model: Card of a model for territories, heart or slices to use in place of the bundled one.
+        overwrite: Replace existing proposals.
+        image: Write the CT of the single --scan to this file as well, in axial slices.
+    """
+
+    scan: tuple[str, ...] = option((), metavar="ID")
+    model: tuple[Path, ...] = option((), metavar="CARD")
+    device: str = option("auto", choices=DEVICES)
+    overwrite: bool = False
+    image: Path | None = option(None, metavar="TARGET.nrrd")
+
+
+Action = Callable[[Project, Any, Progress], str]
 """Function for an action on a project; returns the text to print."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's actions."""
-    parser.description = (
-        "A project is a folder with the list of scans that are annotated and trained on, their "
-        "annotations, and the models and studies made from it. The scans stay where they are."
-    )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-
-    def add(name: str, text: str, action: Action | None) -> Callable[..., argparse.Action]:
-        subparser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        subparser.add_argument("project", type=Path, metavar="DIR", help="folder of the project")
-        interrupted = "Interrupted. Finished work is kept; rerun the command to resume."
-        subparser.set_defaults(run=run, act=action, interrupted=interrupted)
-        if action is _agreement:
-            subparser.set_defaults(extras=lambda options: ("studies",))
-        return subparser.add_argument
-
-    option = add("new", "create an empty project", None)
-    option("--name", default="", help="name of the project (default: that of its folder)")
-
-    option = add("add", "add scans to a project", _add)
-    sources = (
-        "a CT file, a folder of scans (DICOM, NIfTI, NRRD, MHA), a cohort of digital patients, COCA, or a table "
-        "(CSV) with the column ct and, where you have them, name, series, patient, heart, lesions"
-    )
-    option("sources", type=Path, nargs="+", metavar="SOURCE", help=sources)
-    option("--labels", type=Path, metavar="DIR", help="folder with segmentations of the scans, by the scans' names")
-
-    option = add("list", "show the scans of a project", _list)
-    option("--annotator", metavar="NAME", help="annotator whose work is shown (default: all)")
-
-    option = add("check", "check what a project lacks before training can start", _check)
-    option("--network", choices=NETWORKS, help="network to be trained (default: any)")
-    option("--method", choices=METHODS, default="supervised", help="method of training the decomposition")
-    option("--annotator", metavar="NAME", help="annotator whose annotations are trained on (default: all)")
-    text = "further folder or project that training learns from; may be repeated"
-    option("--data", type=Path, action="append", default=[], metavar="DIR", help=text)
-
-    option = add("split", "assign patients that have no use to training, validation or test", _split)
-    for use, share in zip(USES, (0.6, 0.2, 0.2), strict=True):
-        option(
-            f"--{use}",
-            type=float,
-            default=share,
-            metavar="SHARE",
-            help=f"share of patients for {use} (default: {share})",
-        )
-    option("--seed", type=int, default=0, help="the same seed gives the same split")
-
-    option = add("relocate", "update the paths of scans that were moved", _relocate)
-    option("old", type=Path, metavar="OLD", help="former folder of the scans")
-    option("new", type=Path, metavar="NEW", help="present folder of the scans")
-
-    option = add("use", "set the use of a patient", _use)
-    option("patient", metavar="PATIENT", help="patient, as cac project list names it")
-    option("use", choices=(*USES, "none"), help="use of all scans of the patient; none removes it")
-
-    option = add("remove", "remove a scan from a project; nothing is deleted", _remove)
-    option("scan", metavar="ID", help="number of the scan, such as 0001")
-
-    several = {"action": "append", "default": [], "metavar": "ID"}
-    option = add("agreement", "compare annotators with each other and with the truth", _agreement)
-    option("--scan", **several, help="scan to compare (default: all; may be repeated)")
-
-    option = add("prepare", "propose the heart and the slices of scans, to annotate from", _prepare)
-    option("--scan", **several, help="scan to prepare (default: all; may be repeated)")
-    model = "card of a model for territories, heart or slices to use in place of the bundled one"
-    option("--model", type=Path, action="append", default=[], metavar="CARD", help=model)
-    option("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    option("--overwrite", action="store_true", help="replace existing proposals")
-    image = "write the CT of the single --scan to this file as well, in axial slices"
-    option("--image", type=Path, metavar="TARGET.nrrd", help=image)
-
-    for subparser in actions.choices.values():
-        add_progress_argument(subparser)
+def _new(options: NewOptions, progress: Progress) -> None:
+    project = Project.create(options.project, options.name)
+    progress.done(project.folder)
+    print(f"{project.folder}: a new project, {project.name}")
 
 
-def run(options: argparse.Namespace, progress: Progress) -> None:
-    """Create a project, or run an action on one. Raises CTError, OutputError."""
-    if options.act is None:
-        project = Project.create(options.project, options.name)
-        text = f"{project.folder}: a new project, {project.name}"
-    else:
-        project = Project.open(options.project)
-        for warning in project.warnings:
-            progress.warning(ScanWarning("project-doubt", warning))
-        text = options.act(project, options, progress)
+def _run(action: Action, options: ProjectOptions, progress: Progress) -> None:
+    """Run an action on a project. Raises CTError, OutputError."""
+    project = Project.open(options.project)
+    for warning in project.warnings:
+        progress.warning(ScanWarning("project-doubt", warning))
+    text = action(project, options, progress)
     progress.done(project.folder)
     print(text)
 
 
-def _add(project: Project, options: argparse.Namespace, progress: Progress) -> str:
+def _add(project: Project, options: AddOptions, progress: Progress) -> str:
     from ..project.importers.sources import find_new_scans
 
     progress.begin(["finding scans", "adding scans"])
@@ -141,7 +212,7 @@ def _add(project: Project, options: argparse.Namespace, progress: Progress) -> s
         progress.warning(ScanWarning("scan-duplicate", f"{name} was not added: it is the same scan as {original}."))
     for name, why in result.failed:
         progress.warning(ScanWarning("scan-failed", f"{name} was not added. {why}"))
-    _send(options, "added", added=len(result.added))
+    progress.event("added", added=len(result.added))
     if len(result.failed) == len(new):
         raise ProjectError(f"None of the {len(new)} scans could be added; the warnings say why.")
     return (
@@ -150,7 +221,7 @@ def _add(project: Project, options: argparse.Namespace, progress: Progress) -> s
     )
 
 
-def _list(project: Project, options: argparse.Namespace, progress: Progress) -> str:
+def _list(project: Project, options: ListOptions, progress: Progress) -> str:
     missing = {scan.id for scan in project.missing()}
     states = {scan.id: _work(project, scan.id, scan.id in missing, options.annotator) for scan in project.scans}
     rows = [(scan.id, scan.name, scan.patient, scan.use or "–", states[scan.id]) for scan in project.scans]
@@ -167,7 +238,7 @@ def _work(project: Project, scan_id: str, missing: bool, annotator: str | None) 
     return "; ".join(parts) or "new"
 
 
-def _check(project: Project, options: argparse.Namespace, progress: Progress) -> str:
+def _check(project: Project, options: CheckOptions, progress: Progress) -> str:
     from ..data.project_check import check_project
 
     progress.begin(["check"])
@@ -179,7 +250,7 @@ def _check(project: Project, options: argparse.Namespace, progress: Progress) ->
         command = _REMEDIES.get(finding.remedy, f"cac project {finding.remedy}")
         remedy = f" Command: {command}." if finding.remedy else ""
         lines.append(printable(f"{finding.severity}: {finding.message}{remedy}{scans}", message=True))
-        _send(options, "finding", **vars(finding))
+        progress.event("finding", **vars(finding))
     text = "\n".join(lines) or "Nothing is missing."
     if errors := sum(finding.severity == "error" for finding in findings):
         print(text)
@@ -187,7 +258,7 @@ def _check(project: Project, options: argparse.Namespace, progress: Progress) ->
     return text
 
 
-def _split(project: Project, options: argparse.Namespace, progress: Progress) -> str:
+def _split(project: Project, options: SplitOptions, progress: Progress) -> str:
     from ..project.annotations import patient_kinds
 
     shares = (options.training, options.validation, options.test)
@@ -203,27 +274,27 @@ def _split(project: Project, options: argparse.Namespace, progress: Progress) ->
     return f"{project.folder}: {len(assigned)} patients were given a use; now {counts}"
 
 
-def _relocate(project: Project, options: argparse.Namespace, progress: Progress) -> str:
+def _relocate(project: Project, options: RelocateOptions, progress: Progress) -> str:
     progress.begin(["comparing scans"])
     with progress.step("comparing scans"):
         count = project.relocate(options.old, options.new, progress.counted)
     missing = len(project.missing())
-    _send(options, "relocated", count=count, missing=missing)
+    progress.event("relocated", count=count, missing=missing)
     return f"{project.folder}: {count} scans found again, {missing} are still missing"
 
 
-def _use(project: Project, options: argparse.Namespace, progress: Progress) -> str:
+def _use(project: Project, options: UseOptions, progress: Progress) -> str:
     project.set_use({options.patient: "" if options.use == "none" else options.use})
     return f"{project.folder}: patient {options.patient} is stored for {options.use}"
 
 
-def _remove(project: Project, options: argparse.Namespace, progress: Progress) -> str:
+def _remove(project: Project, options: RemoveOptions, progress: Progress) -> str:
     project.remove(options.scan)
     removed = project.folder / "removed"
     return f"{project.folder}: scan {options.scan} was removed; its annotations are kept in {removed}"
 
 
-def _agreement(project: Project, options: argparse.Namespace, progress: Progress) -> str:
+def _agreement(project: Project, options: AgreementOptions, progress: Progress) -> str:
     from ..project.agreement import agreement
 
     progress.begin(["agreement"])
@@ -232,13 +303,13 @@ def _agreement(project: Project, options: argparse.Namespace, progress: Progress
     for warning in warnings:
         progress.warning(ScanWarning("annotation-doubt", warning))
     for row in rows:
-        _send(options, "agreement", **{name: _as_json(value) for name, value in vars(row).items()})
+        progress.event("agreement", **{name: _as_json(value) for name, value in vars(row).items()})
     columns = ("first", "second", "scans", "slices", "unsure", "kappa", "same", "regions", "heart")
     table = _table(columns, [[_cell_text(getattr(row, name)) for name in columns] for row in rows])
     return table if rows else "No scan has been annotated by two."
 
 
-def _prepare(project: Project, options: argparse.Namespace, progress: Progress) -> str:
+def _prepare(project: Project, options: PrepareOptions, progress: Progress) -> str:
     from ..project.proposals import propose_waiting
 
     scans = [project.scan(id_) for id_ in options.scan] or list(project.scans)
@@ -271,12 +342,6 @@ def _write_image(project: Project, scan_id: str, target: Path) -> None:
         raise OutputError(f"{target} cannot be written. Check that its folder is there and has space left.") from error
 
 
-def _send(options: argparse.Namespace, event: str, **facts: object) -> None:
-    """Write an event as a line of JSON, if the progress is read by a program."""
-    if options.progress == "json":
-        print(json.dumps({"event": event, **facts}), file=sys.stderr, flush=True)
-
-
 def _as_json(value: Estimate | int | str) -> object:
     if isinstance(value, int | str):
         return value
@@ -296,3 +361,27 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[n]) for row in (columns, *rows)) for n in range(len(columns))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (columns, *rows))
     return "\n".join(line.rstrip() for line in lines)
+
+
+INTERRUPTED = "Interrupted. Finished work is kept; rerun the command to resume."
+ACTIONS: dict[str, Command[Any]] = {
+    "new": Command(NewOptions, _new, (), INTERRUPTED),
+    "add": Command(AddOptions, partial(_run, _add), (), INTERRUPTED),
+    "list": Command(ListOptions, partial(_run, _list), (), INTERRUPTED),
+    "check": Command(CheckOptions, partial(_run, _check), (), INTERRUPTED),
+    "split": Command(SplitOptions, partial(_run, _split), (), INTERRUPTED),
+    "relocate": Command(RelocateOptions, partial(_run, _relocate), (), INTERRUPTED),
+    "use": Command(UseOptions, partial(_run, _use), (), INTERRUPTED),
+    "remove": Command(RemoveOptions, partial(_run, _remove), (), INTERRUPTED),
+    "agreement": Command(AgreementOptions, partial(_run, _agreement), ("studies",), INTERRUPTED),
+    "prepare": Command(PrepareOptions, partial(_run, _prepare), (), INTERRUPTED),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's actions."""
+    description = (
+        "A project is a folder with the list of scans that are annotated and trained on, their annotations, and the "
+        "models and studies made from it. The scans stay where they are."
+    )
+    declare_actions(parser, ACTIONS, description)

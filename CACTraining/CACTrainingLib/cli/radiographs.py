@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from CACScoringLib.cli.options import add_progress_argument, add_settings_argument, from_file
+from CACScoringLib.cli.options import Command, from_file, settings_option
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.options import argument, option
 from CACScoringLib.core.progress import Progress
 
-INPUTS = {
-    "digital": "of digital patients with known calcium (--patients N): four in ten have none, others little to much",
-    "scans": "of your own CTs: those of a table (columns ct, patient; where known name, series, heart, calcium_map, "
-    "age_years, sex, bmi_kg_m2 and scores), or those that cac cohort has scored into a folder",
-}
+
+@dataclass(frozen=True, kw_only=True)
+class RadiographsOptions:
+    """Compute radiographs. Rerun the command to resume.
+
+    Source digital: of digital patients with known calcium (--patients N): four in ten have none, others little to much;
+    scans: of your own CTs: those of a table (columns ct, patient; where known name, series, heart, calcium_map,
+    age_years, sex, bmi_kg_m2 and scores), or those that cac cohort has scored into a folder.
+
+    Attributes:
+        input: Table or folder of scans.
+        output: Folder of the radiographs.
+        patients: Number of digital patients.
+        workers: Number of processes (default: one per core).
+    """
+
+    source: str = argument(text="digital, scans", choices=("digital", "scans"), metavar="SOURCE")
+    input: Path | None = argument(None, metavar="TABLE|DIR")
+    output: Path = option(metavar="DIR")
+    patients: int | None = option(None, metavar="N")
+    settings: tuple[str, ...] = settings_option('{"first_number": 100, "super_resolution": "NAME"}')
+    workers: int | None = option(None, metavar="N")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    kinds = "; ".join(f"{name}: {text}" for name, text in INPUTS.items())
-    parser.description = f"Compute radiographs. Rerun the command to resume. Source {kinds}."
-    add = parser.add_argument
-    add("source", choices=INPUTS, metavar="SOURCE", help=", ".join(INPUTS))
-    add("input", type=Path, nargs="?", metavar="TABLE|DIR", help="table or folder of scans")
-    add("--output", type=Path, required=True, metavar="DIR", help="folder of the radiographs")
-    add("--patients", type=int, metavar="N", help="number of digital patients")
-    add_settings_argument(parser, '{"first_number": 100, "super_resolution": "NAME"}')
-    add("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
-    add_progress_argument(parser)
-    parser.set_defaults(
-        run=_run,
-        extras=lambda options: ("studies",),
-        interrupted="Interrupted. Rerun the command to resume.",
-    )
-
-
-def _run(options: argparse.Namespace, progress: Progress) -> None:
+def _run(options: RadiographsOptions, progress: Progress) -> None:
     needed = {"digital": ("output", "patients"), "scans": ("input", "output")}
     missing = [name for name in needed[options.source] if getattr(options, name) is None]
     if missing or (options.source == "digital" and options.input is not None):
@@ -54,20 +52,25 @@ def _run(options: argparse.Namespace, progress: Progress) -> None:
     print(text)
 
 
-def _digital(options: argparse.Namespace, progress: Progress) -> tuple[str, dict[str, str]]:
+def _digital(options: RadiographsOptions, progress: Progress) -> tuple[str, dict[str, str]]:
     from ..radiograph.cohort import RadiographCohortSettings, write_radiographs
 
+    assert options.patients is not None
     settings = replace(from_file(options.settings, None, RadiographCohortSettings()), patients=options.patients)
     table = write_radiographs(options.output, settings, options.workers, progress.counted)
     return f"{table}: radiographs of {options.patients} digital patients", {}
 
 
-def _scans(options: argparse.Namespace, progress: Progress) -> tuple[str, dict[str, str]]:
+def _scans(options: RadiographsOptions, progress: Progress) -> tuple[str, dict[str, str]]:
     from CACScoringLib.cohort.workers import sensible_count
 
     from ..radiograph.scans import FAILURES, write_scan_radiographs
 
+    assert options.input is not None
     workers = sensible_count(1_500_000_000) if options.workers is None else options.workers
     table, failed = write_scan_radiographs(options.input, options.output, workers, progress)
     count = f", {len(failed)} failed, see {FAILURES}" if failed else ""
     return f"{table}: radiographs of CTs{count}", failed
+
+
+add_arguments = Command(RadiographsOptions, _run, ("studies",)).declare

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import getpass
 import ipaddress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from CACScoringLib.cli.options import add_progress_argument, add_settings_argument, extras_of_dicom, from_file
+from CACScoringLib.cli.options import Command, extras_of_dicom, from_file, settings_option
 from CACScoringLib.core.files import REVIEW_PORT, OutputError
+from CACScoringLib.core.options import argument, option
 
 if TYPE_CHECKING:
     from CACScoringLib.core.progress import Progress
@@ -19,64 +20,54 @@ if TYPE_CHECKING:
     from ..browser.work_list import WorkList
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.description = (
-        "Serve a page on which readers review scored scans in the browser, reachable from this computer only unless "
-        "--settings states otherwise. Stop it with Ctrl+C. Every change is kept in the folder reviews of each result."
-    )
-    add = parser.add_argument
-    add(
-        "results",
-        type=Path,
-        metavar="RESULTS",
-        help="folder of cac score or cac cohort, or a training project whose scans cac cohort has scored into its "
-        "folder results",
-    )
-    add("--ct", type=Path, metavar="CT", help="CT of a result of cac score")
-    add("--series", metavar="NUMBER|UID", help="scored series of the DICOM folder --ct")
-    add(
-        "--reader",
-        action="append",
-        metavar="NAME",
-        help="name of a reader; may be repeated, each gets an address (default: your user name)",
-    )
-    add(
-        "--double",
-        action="store_true",
-        help="every reader reads every scan alone; the page lists their agreement and opens a consensus",
-    )
-    add("--blind", action="store_true", help="hide names and automatic scores until a scan is read")
-    add(
-        "--project",
-        type=Path,
-        metavar="DIR",
-        help="training project to which reviews can be added as annotations (default: RESULTS, if it is one)",
-    )
-    add("--dicom", action="store_true", help="also export reviews of DICOM series as DICOM objects (SEG, SR, PDF)")
-    add_settings_argument(parser, '{"port": 8080}')
-    add_progress_argument(parser)
-    parser.set_defaults(run=_run, extras=_extras, interrupted="Stopped. Every change is kept.")
+@dataclass(frozen=True)
+class ReviewOptions:
+    """Serve a page on which readers review scored scans in the browser, reachable from this computer only unless
+    --settings states otherwise.
+
+    Stop it with Ctrl+C. Every change is kept in the folder reviews of each result.
+
+    Attributes:
+        results: Folder of cac score or cac cohort, or a training project whose scans cac cohort has scored into its
+            folder results.
+        ct: CT of a result of cac score.
+        series: Scored series of the DICOM folder --ct.
+        reader: Name of a reader; may be repeated, each gets an address (default: your user name).
+        double: Every reader reads every scan alone; the page lists their agreement and opens a consensus.
+        blind: Hide names and automatic scores until a scan is read.
+        project: Training project to which reviews can be added as annotations (default: RESULTS, if it is one).
+        dicom: Also export reviews of DICOM series as DICOM objects (SEG, SR, PDF).
+    """
+
+    results: Path = argument(metavar="RESULTS")
+    ct: Path | None = option(None, metavar="CT")
+    series: str | None = option(None, metavar="NUMBER|UID")
+    reader: tuple[str, ...] = option((), metavar="NAME")
+    double: bool = False
+    blind: bool = False
+    project: Path | None = option(None, metavar="DIR")
+    dicom: bool = False
+    settings: tuple[str, ...] = settings_option('{"port": 8080}')
 
 
-def _extras(options: argparse.Namespace) -> tuple[str, ...]:
+def _extras(options: ReviewOptions) -> tuple[str, ...]:
     return ("review", *(("studies",) if options.double else ()), *extras_of_dicom(options.dicom))
 
 
-def _run(options: argparse.Namespace, progress: Progress) -> None:
+def _run(options: ReviewOptions, progress: Progress) -> None:
     from ..browser.serving import serve
 
     place = place_of(options)
     serve(*serve_arguments(options), place)
 
 
-def serve_arguments(options: argparse.Namespace) -> tuple[Path, WorkList, Path | None, bool]:
+def serve_arguments(options: ReviewOptions) -> tuple[Path, WorkList, Path | None, bool]:
     """Results folder, work list, project and DICOM export for `browser.serving.serve`. Raises CTError, OutputError."""
     from ..browser.cases import cases_of, results_of
     from ..browser.work_list import WorkList
     from ..project.project import is_project
 
-    readers = tuple(dict.fromkeys(options.reader or [_user()]))
+    readers = tuple(dict.fromkeys(options.reader or (_user(),)))
     if options.double and len(readers) < 2:
         raise OutputError("Double reading needs two readers at least. Name each with --reader.")
     if any(not name.isprintable() or not 1 <= len(name.strip()) <= 40 or name != name.strip() for name in readers):
@@ -96,7 +87,7 @@ def _user() -> str:
         return "reader"
 
 
-def place_of(options: argparse.Namespace) -> ServerSettings:
+def place_of(options: ReviewOptions) -> ServerSettings:
     """Address to listen at. Raises OutputError."""
     from ..browser.server import ServerSettings
 
@@ -118,3 +109,6 @@ def place_of(options: argparse.Namespace) -> ServerSettings:
     if not 0 <= place.port < 2**16:
         raise OutputError(f"The port is {place.port}; ports go from 0 to 65535.")
     return place
+
+
+add_arguments = Command(ReviewOptions, _run, _extras, "Stopped. Every change is kept.").declare

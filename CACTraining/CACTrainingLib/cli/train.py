@@ -17,15 +17,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from CACScoringLib.cli.main import require
-from CACScoringLib.cli.options import (
-    LOCAL,
-    add_cluster_argument,
-    add_progress_argument,
-    extras_of_cluster,
-    read_settings,
-)
+from CACScoringLib.cli.options import cluster_option, extras_of_cluster, read_settings
 from CACScoringLib.core.files import OutputError
-from CACScoringLib.core.options import add_options, changed_settings, settings_from
+from CACScoringLib.core.options import add_options, argument, changed_settings, option, settings_from
 
 from ..training.settings import LoopSettings, RunOptions, facts_of
 
@@ -89,7 +83,22 @@ NETWORKS = {
     ),
 }
 
-_COMMON_OPTIONS = {"network", "output", "overwrite", "preset", "settings", "progress", "command"}
+_RESTRICTED = set[str]().union(*(network.options for network in NETWORKS.values()))
+"""Options that only some networks have."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    """Options besides those of `RunOptions` and `LoopSettings`.
+
+    Attributes:
+        network: One of the above.
+        settings: Settings that differ from the preset, as a JSON file or as JSON, such as {"loop": {"patience": 8}}.
+    """
+
+    network: str = argument(choices=NETWORKS, metavar="NETWORK")
+    settings: str | None = option(None, metavar="FILE|JSON")
+    cluster: str = cluster_option("prepare scans")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,18 +108,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "`cac train NETWORK --help` lists the presets and settings of a network."
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("-h", "--help", action=_Help, help="show this help, or that of the network")
-    parser.add_argument("network", choices=NETWORKS, metavar="NETWORK", help="one of the above")
+    add_options(parser, _Options, "network")
     add_options(parser, RunOptions, "data", "annotator", "output", "preset")
-    parser.add_argument(
-        "--settings",
-        metavar="FILE|JSON",
-        help='settings that differ from the preset, as a JSON file or as JSON, such as {"loop": {"patience": 8}}',
-    )
+    add_options(parser, _Options, "settings")
     add_options(parser, RunOptions, "start", "resume", "overwrite")
     add_options(parser, LoopSettings, "seed", "steps", "minutes")
     add_options(parser, RunOptions, "device", "devices", "workers")
-    add_cluster_argument(parser, "prepare scans")
-    add_progress_argument(parser)
+    add_options(parser, _Options, "cluster")
     parser.set_defaults(
         run=run,
         extras=lambda options: (*_extras(options.network), *extras_of_cluster(options)),
@@ -121,8 +125,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, progress: Progress) -> None:
     """Train by the command's options. Raises CTError, OutputError."""
     network = NETWORKS[arguments.network]
-    set_options = {name for name, value in vars(arguments).items() if value not in (None, False, LOCAL)}
-    if unknown := sorted(set_options - network.options - _COMMON_OPTIONS - {"run", "extras", "interrupted"}):
+    unused = _RESTRICTED - network.options
+    if unknown := sorted(name for name in unused if getattr(arguments, name) not in (None, False)):
         names = ", ".join(f"--{name}" for name in unknown)
         raise OutputError(f"`cac train {arguments.network}` has no {names}. Leave it out.")
     if "data" in network.options and not arguments.data and arguments.network not in ("heart", "lesions"):

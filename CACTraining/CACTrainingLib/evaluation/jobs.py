@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -169,31 +168,6 @@ def kept_results(file: Path) -> dict[str, dict[str, Any]]:
             except (ValueError, KeyError, TypeError):
                 continue
     return results
-
-
-TIME_IS_UP = "The time given is used up."
-"""Reason of a job that `InTime` did not begin."""
-
-
-@dataclass
-class InTime:
-    """Function for jobs that refuses them after a time limit.
-
-    Attributes:
-        prepare: Function that returns the function for a job; called with the first job.
-        limit: Time limit of `time.time`; None for no limit.
-        do_job: The prepared function, once there is one.
-    """
-
-    prepare: Callable[[], Prepared]
-    limit: float | None
-    do_job: Prepared | None = None
-
-    def __call__(self, job: Any) -> dict[str, Any]:
-        if self.limit is not None and time.time() >= self.limit:
-            raise CTError(TIME_IS_UP)
-        self.do_job = self.do_job or self.prepare()
-        return self.do_job(job)
 
 
 def make_folder(path: Path) -> None:

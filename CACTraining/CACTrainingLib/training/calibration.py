@@ -14,10 +14,10 @@ all patients. These must differ from the patients that the networks learned from
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -358,7 +358,7 @@ def calibration_scans(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
     return usable
 
 
-def run(arguments: argparse.Namespace, progress: Progress) -> Path:
+def run(arguments: Any, progress: Progress) -> Path:
     """Calibrate as the command line asks, and update the cards of the classifier and the generator.
 
     With --intervals-only, or a classifier that comes with CAC, the classifier's threshold stays, and the rest is fitted

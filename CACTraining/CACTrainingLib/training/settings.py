@@ -1,8 +1,5 @@
 """Declare the options of every training, and read the presets of its settings, without PyTorch."""
 
-# option() makes a field, not a shared default.
-# ruff: noqa: RUF009
-
 from __future__ import annotations
 
 import dataclasses
@@ -66,27 +63,29 @@ class RunOptions:
     """Options of one training on the command line.
 
     Attributes:
-        data: Folders of scans, projects and tables.
-        output: Path of the model's card, with or without its ending.
-        devices: Number of processes to start; ignored under torchrun.
-        annotator: Annotator to learn from, in a project with several.
+        data: Folder of scans, project or table to learn from; may be repeated.
+        output: Path of the model, without an ending.
+        preset: Named settings to begin with (default: the first of the network's).
+        start: Card of a model with the initial weights.
+        resume: Continue an interrupted training from its checkpoint.
+        overwrite: Replace a model of this name.
+        device: Device (default: auto).
+        devices: Number of GPUs, each with one batch per step (not under torchrun).
+        workers: Processes that prepare scans (default: one for each core).
+        annotator: Learn from this person's labels (default: the majority of annotators).
         command: Arguments of the command line, if any.
     """
 
-    data: tuple[Path, ...] = option(
-        help="folder of scans, project or table to learn from; may be repeated", action="append", metavar="DIR"
-    )
-    output: Path = option(help="path of the model, without an ending", required=True, metavar="MODEL")
-    preset: str = option("", "named settings to begin with (default: the first of the network's)", metavar="NAME")
-    start: Path | None = option(None, "card of a model with the initial weights", metavar="MODEL")
-    resume: bool = option(False, "continue an interrupted training from its checkpoint")
-    overwrite: bool = option(False, "replace a model of this name")
-    device: str = option("auto", "device (default: auto)", choices=DEVICES)
-    devices: int = option(1, "number of GPUs, each with one batch per step (not under torchrun)", metavar="N")
-    workers: int = option(1, "processes that prepare scans (default: one for each core)", metavar="N")
-    annotator: str | None = option(
-        None, "learn from this person's labels (default: the majority of annotators)", metavar="NAME"
-    )
+    data: tuple[Path, ...] = option(metavar="DIR")
+    output: Path = option(required=True, metavar="MODEL")
+    preset: str = option("", metavar="NAME")
+    start: Path | None = option(None, metavar="MODEL")
+    resume: bool = False
+    overwrite: bool = False
+    device: str = option("auto", choices=DEVICES)
+    devices: int = option(1, metavar="N")
+    workers: int = option(1, metavar="N")
+    annotator: str | None = option(None, metavar="NAME")
     command: tuple[str, ...] = ()
 
     @property

@@ -6,11 +6,9 @@ held-out patients, who affect no choice.
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,27 +17,24 @@ import pandas as pd
 
 from CACScoringLib.core.tables import write_table
 
-from ..data.scan_table import TableScan, table_hash
+from ..data.scan_table import TableScan
 from ..evaluation.experiment import (
+    HELD_OUT,
     PREDICTIONS,
-    SCORE_COLUMNS,
+    Cohort,
     Experiment,
     ExperimentRun,
     ExperimentSettings,
-    score_counts,
+    scores_table,
 )
 from ..evaluation.jobs import StudyError
 from ..evaluation.measures import Comparison, Measure
-from ..evaluation.page import write_study
 from ..evaluation.parts import Cell, Section, Table, heading, p_cell
 from ..statistics.bootstrap import paired_difference
 from .scan_table import are_digital, folds, read_scan_table, split_or_join
 
-HELD_OUT = -1
-"""Fold number of held-out scans."""
-
 FACTORS = ("age", "sex", "heart size")
-"""Columns of `ScanCohort.factors`."""
+"""Columns of `Cohort.factors`."""
 
 Fit = Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]
 """Function from training rows to a function that predicts the values of other rows."""
@@ -74,48 +69,6 @@ class WholeScanStudySettings(ExperimentSettings):
         return scans, held_out
 
 
-@dataclass(frozen=True)
-class ScanCohort:
-    """Prepared scans of a study.
-
-    Attributes:
-        scans: Scans [n].
-        folds: Fold that validates each scan, or HELD_OUT, int [n].
-        factors: Age in years, sex (1 for men) and heart volume in ml, float [n, 3]; NaN if unknown.
-        failed: Reasons of scans that could not be prepared, by name.
-    """
-
-    scans: tuple[TableScan, ...]
-    folds: np.ndarray
-    factors: np.ndarray
-    failed: Mapping[str, str]
-
-    @property
-    def patients(self) -> list[str]:
-        return [scan.patient for scan in self.scans]
-
-    @property
-    def held_out(self) -> np.ndarray:
-        """Rows of the held-out scans."""
-        return np.flatnonzero(self.folds == HELD_OUT)
-
-    def training(self, fold: int) -> np.ndarray:
-        """Return the training rows of a fold's model."""
-        return np.flatnonzero((self.folds != fold) & (self.folds != HELD_OUT))
-
-    def validation(self, fold: int) -> np.ndarray:
-        """Return the rows of a fold."""
-        return np.flatnonzero(self.folds == fold)
-
-    def names(self, rows: np.ndarray) -> list[str]:
-        return [self.scans[row].name for row in rows]
-
-    @property
-    def known_factors(self) -> list[int]:
-        """Columns of `factors` known for every scan."""
-        return np.flatnonzero(np.isfinite(self.factors).all(0)).tolist()
-
-
 def cohort_of(
     scans: Sequence[TableScan],
     test_names: Sequence[str],
@@ -123,7 +76,7 @@ def cohort_of(
     failed: Mapping[str, str],
     count: int,
     seed: int,
-) -> ScanCohort:
+) -> Cohort:
     """Split the prepared scans.
 
     Args:
@@ -146,7 +99,7 @@ def cohort_of(
     if not (numbers == HELD_OUT).any():
         raise StudyError("None of the scans that were held out could be prepared. Look at the warnings.")
     factors = np.array([(*scan.factors[:2], heart_ml[scan.name]) for scan in scans], float)
-    return ScanCohort(scans, numbers, factors, failed)
+    return Cohort(scans, numbers, np.array([scan.total for scan in scans], float), factors, failed)
 
 
 def predicted_rows(
@@ -166,25 +119,13 @@ class WholeScanStudy(Experiment):
     """Study of models that predict from a whole scan.
 
     A training returns "fold", "seconds", and values [m][…] under "validation" and "test", in the order of the rows.
-
-    Attributes:
-        settings: Settings of the study.
-        cohort: Patients of the study.
-        data: Argument of the trainer.
-        configurations: Frozen dataclasses with `name` and `title`.
     """
 
-    PAGE_TITLE: ClassVar[str]
     PUBLISHED: ClassVar[tuple[Cell, ...]]
     """Row of published figures: a title, and a cell for each measure."""
     EXPLANATION: ClassVar[str]
     COLUMNS: ClassVar[tuple[str, ...]]
     """Columns of predictions.csv: true, then predicted values."""
-
-    settings: WholeScanStudySettings
-    cohort: ScanCohort
-    data: Any
-    configurations: tuple[Any, ...]
 
     @property
     @abstractmethod
@@ -203,36 +144,23 @@ class WholeScanStudy(Experiment):
     def comparators(self) -> Sequence[tuple[str, Fit]]:
         """Return titles and fits of simple predictors."""
 
-    def stages(self) -> Iterator[Sequence[ExperimentRun]]:
-        folds = range(self.settings.budget.folds)
-        yield [ExperimentRun(configuration, fold) for fold in folds for configuration in self.configurations]
+    @property
+    def is_digital(self) -> bool:
+        return are_digital(self.cohort.scans)
 
-    def key(self, run: ExperimentRun) -> str:
-        budget = self.settings.budget
-        settings = {"fold": run.fold, "folds": budget.folds, "steps": budget.steps, "seed": budget.seed}
-        return json.dumps(asdict(run.configuration) | settings | {"data": self.stamp}, sort_keys=True)
-
-    @cached_property
-    def stamp(self) -> str:
-        """Digest of the tables and of the scans that could not be prepared."""
-        return " ".join([table_hash(self.cohort.scans)[:16], *sorted(self.cohort.failed)])
-
-    def title_of(self, run: ExperimentRun) -> str:
-        return f"{run.configuration.title}, fold {run.fold + 1}"
-
-    def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
-        finished = self.finished_runs([run for stage in self.stages() for run in stage])
-        results = sorted(
-            finished.items(), key=lambda item: (self.configurations.index(item[0].configuration), item[0].fold)
+    def sections(
+        self, results: Mapping[ExperimentRun, dict[str, Any]], failures: Sequence[Table]
+    ) -> tuple[list[Section], dict[str, str]]:
+        ordered = sorted(
+            results.items(), key=lambda item: (self.configurations.index(item[0].configuration), item[0].fold)
         )
-        predicted = [values for run, result in results for values in self._predicted(run, result)]
-        sections = [self._results_section(predicted), self._data_section(failed)]
+        predicted = [values for run, result in ordered for values in self._predicted(run, result)]
         self._write_predictions(predicted)
-        budget = self.settings.budget
-        text = f"{PREDICTIONS}: predictions of each model"
-        about = {"Training budget": f"{budget.folds} folds", "Every patient": text}
-        facts = self.facts(list(finished.values()), {}, about)
-        return write_study(self.settings.output, self.PAGE_TITLE, sections, facts, are_digital(self.cohort.scans))
+        facts = {
+            "Training budget": f"{self.settings.budget.folds} folds",
+            "Every patient": f"{PREDICTIONS}: predictions of each model",
+        }
+        return [self._results_section(predicted), self._data_section(failures)], facts
 
     def _predicted(self, run: ExperimentRun, result: Mapping[str, Any]) -> Iterator[Predicted]:
         title = run.configuration.title
@@ -296,19 +224,16 @@ class WholeScanStudy(Experiment):
         tables_of_models = (Table("results", "Models", columns, tuple(rows), note),)
         return Section("results", "Results", tuple(text), tables_of_models, values=(table,))
 
-    def _data_section(self, failed: Mapping[ExperimentRun, str]) -> Section:
+    def _data_section(self, failures: Sequence[Table]) -> Section:
         cohort = self.cohort
         parts = {"Cross-validated": np.flatnonzero(cohort.folds != HELD_OUT), "Held out": cohort.held_out}
-        rows = []
-        for title, part in parts.items():
-            totals = np.array([cohort.scans[row].total for row in part], float)
-            rows.append(score_counts(title, [cohort.patients[row] for row in part], totals))
-        tables = [Table("scans", "Scans by true Agatston score", ("Scans", *SCORE_COLUMNS), tuple(rows))]
+        cohorts = {title: (cohort, rows) for title, rows in parts.items()}
+        tables = [scores_table("scans", "Scans by true Agatston score", cohorts)]
         if cohort.failed:
             lost = tuple(sorted(cohort.failed.items()))
             tables.append(Table("left_out", "Scans that could not be prepared", ("Scan", "Why"), lost))
         text = "Patients are split, never scans of one patient. Contrast-enhanced scans are left out."
-        return Section("data", "The scans", (text,), (*tables, *self.failed_tables(failed)))
+        return Section("data", "The scans", (text,), (*tables, *failures))
 
     def _write_predictions(self, predicted: Sequence[Predicted]) -> None:
         truth = self.truth

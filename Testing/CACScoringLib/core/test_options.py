@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from CACScoringLib.core.files import OutputError
-from CACScoringLib.core.options import Row, add_options, changed_settings, option, rows_of, settings_from
+from CACScoringLib.core.options import (
+    Row,
+    add_options,
+    argument,
+    changed_settings,
+    description_of,
+    option,
+    options_from,
+    rows_of,
+    settings_from,
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,7 @@ class Outer:
 @pytest.fixture
 def parse():
     parser = argparse.ArgumentParser()
-    add_options(parser, Inner, "steps", "share", share={"help": "another help"})
+    add_options(parser, Inner, "steps", "share")
     add_options(parser, Outer, "limit", "first", "quick", "mode", "folders")
     return lambda *words: parser.parse_args(words)
 
@@ -51,6 +61,73 @@ def test_arguments_become_settings(parse):
 def test_invalid_arguments_are_refused(parse, words):
     with pytest.raises(SystemExit):
         parse(*words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedOptions:
+    """Options of several commands.
+
+    Attributes:
+        device: Device of the networks.
+    """
+
+    device: str = option("auto", group="networks", choices=("auto", "cpu"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandOptions(SharedOptions):
+    """Score a scan.
+
+    Rerun the command to resume.
+
+    Attributes:
+        ct: CT of the chest.
+        names: A name of the scan, for the table; may
+            be repeated.
+        output: Folder for the results.
+    """
+
+    ct: Path = argument(metavar="CT")
+    names: tuple[str, ...] = ()
+    masks: tuple[Path, ...] = option((), "masks of the heart", flag="--mask")
+    output: Path = option(metavar="DIR")
+    pairs: int | None = option(None, exclusive="required")
+    single: int | None = option(None, exclusive="required")
+
+
+@pytest.fixture
+def command():
+    parser = argparse.ArgumentParser()
+    add_options(parser, CommandOptions)
+    return parser
+
+
+def test_help_is_the_docstring_of_the_options(command):
+    assert description_of(CommandOptions) == "Score a scan. Rerun the command to resume."
+    assert {action.dest: action.help for action in command._actions[1:]} == {
+        "ct": "CT of the chest",
+        "names": "a name of the scan, for the table; may be repeated",
+        "masks": "masks of the heart",
+        "output": "folder for the results",
+        "pairs": None,
+        "single": None,
+        "device": "device of the networks",
+    }
+    assert "networks:\n  --device" in command.format_help()
+
+
+def test_arguments_become_options(command):
+    options = options_from(command.parse_args(["x", "--output", "o", "--pairs", "2"]), CommandOptions)
+    assert options == CommandOptions(ct=Path("x"), output=Path("o"), pairs=2)
+    words = ["x", "--names", "a", "--names", "b", "--mask", "m", "--output", "o", "--single", "1", "--device", "cpu"]
+    options = options_from(command.parse_args(words), CommandOptions)
+    assert (options.names, options.masks, options.single, options.device) == (("a", "b"), (Path("m"),), 1, "cpu")
+
+
+@pytest.mark.parametrize("words", ["x --pairs 1", "x --output o", "x --output o --pairs 1 --single 1", "--output o"])
+def test_options_that_are_needed(command, words):
+    with pytest.raises(SystemExit):
+        command.parse_args(words.split())
 
 
 def test_rows_of_a_form():

@@ -5,17 +5,16 @@ from pathlib import Path
 
 import pytest
 from made_experiments import make_quick
-from radiograph_study import fake_trainer, write_table
+from radiograph_study import fake_training, write_table
 
 from CACScoringLib.models.choice import ModelChoice
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.cli.evaluate import STUDIES
+from CACTrainingLib.evaluation import experiment
 from CACTrainingLib.radiograph.study import prognosis
-from CACTrainingLib.radiograph.study import study as radiograph_study
+from CACTrainingLib.radiograph.study.study import RadiographStudy
 from CACTrainingLib.studies import evaluation, model_comparison
 from CACTrainingLib.studies.evaluation import Evaluation, EvaluationSettings
-from CACTrainingLib.whole_scan.radiomics import study as radiomics_study
-from CACTrainingLib.whole_scan.vessels import study as vessel_study
 
 
 @pytest.fixture
@@ -24,6 +23,7 @@ def study_settings(monkeypatch, tmp_path):
     settings = []
 
     def evaluate(*arguments):
+        arguments = arguments[1:] if isinstance(arguments[0], type) else arguments
         settings.append(arguments[:-1] if len(arguments) > 2 else arguments[0])
         page = tmp_path / "study.html"
         return Evaluation(page, ()) if isinstance(arguments[0], EvaluationSettings) else page
@@ -31,9 +31,7 @@ def study_settings(monkeypatch, tmp_path):
     for module, name in (
         (evaluation, "evaluate"),
         (model_comparison, "compare_models"),
-        (radiograph_study, "evaluate_radiographs"),
-        (vessel_study, "evaluate_vessels"),
-        (radiomics_study, "evaluate_radiomics"),
+        (experiment, "carry_out"),
         (prognosis, "evaluate_prognosis"),
     ):
         monkeypatch.setattr(module, name, evaluate)
@@ -103,7 +101,7 @@ def test_refusals(study_settings, capsys, study, arguments, settings, code, mess
 
 def test_a_study_from_the_command_to_its_page(tmp_path, monkeypatch, capsys):
     make_quick(monkeypatch, 20)
-    monkeypatch.setattr(radiograph_study.evaluate_radiographs, "__defaults__", (None, fake_trainer))
+    monkeypatch.setattr(RadiographStudy, "train", fake_training)
     table = write_table(tmp_path / "own" / "radiographs.csv", 48)
     settings = json.dumps({"study": {"names": ["lateral"], "budget": {"folds": 3}}})
     start = ["evaluate", "radiograph", "--data", str(table), "--output", str(tmp_path / "out"), "--settings", settings]

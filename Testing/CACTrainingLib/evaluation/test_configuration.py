@@ -1,12 +1,16 @@
 """Budgets of experiments, and keys of stored results."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from CACTrainingLib.evaluation.experiment import ExperimentRun, TrainingBudget
+from CACTrainingLib.data.scan_table import TableScan
+from CACTrainingLib.evaluation.experiment import Cohort, ExperimentRun, TrainingBudget
 from CACTrainingLib.evaluation.jobs import StudyError
-from CACTrainingLib.radiograph.study.runs import BASE, run_key
+from CACTrainingLib.radiograph.study.runs import BASE
+from CACTrainingLib.radiograph.study.study import RadiographStudy, RadiographStudySettings
 from CACTrainingLib.whole_scan.vessels.study import VesselBudget
 
 CHANGED_FIELDS = {
@@ -22,12 +26,17 @@ CHANGED_FIELDS = {
 }
 
 
+def key(run, patient="1", **budget):
+    settings = RadiographStudySettings(Path(), Path(), TrainingBudget(**budget))
+    cohort = Cohort((TableScan("scan", patient, {}),), np.zeros(1), np.zeros(1), np.zeros((1, 3)))
+    return RadiographStudy(settings, cohort, (BASE,), None).key(run)
+
+
 def test_keys_depend_on_every_field():
-    run, budget = ExperimentRun(BASE, 0), TrainingBudget()
+    run = ExperimentRun(BASE, 0)
     assert set(CHANGED_FIELDS) == {field.name for field in fields(BASE)}
     runs = [run, replace(run, fold=1), *(ExperimentRun(replace(BASE, **{n: v}), 0) for n, v in CHANGED_FIELDS.items())]
-    keys = [run_key(changed_run, budget, "data") for changed_run in runs] + [run_key(run, budget, "other")]
-    keys += [run_key(run, replace(budget, **{name: 10}), "data") for name in ("folds", "steps", "seed")]
+    keys = [*map(key, runs), key(run, "2"), *(key(run, **{name: 10}) for name in ("folds", "steps", "seed"))]
     assert len(set(keys)) == len(keys)
 
 
@@ -35,6 +44,8 @@ def test_keys_depend_on_every_field():
     ("make_budget", "message"),
     [
         (lambda: TrainingBudget(folds=1), "2 folds or more"),
+        (lambda: RadiographStudySettings(Path(), Path(), TrainingBudget(folds=2)), "3 folds or more"),
+        (lambda: RadiographStudySettings(Path(), Path(), names=("odd",)), "no configuration 'odd'"),
         (lambda: VesselBudget(networks=("resnet",)), "no network 'resnet'"),
         (lambda: VesselBudget(preset="huge"), "no preset 'huge'"),
     ],

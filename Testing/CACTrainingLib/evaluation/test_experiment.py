@@ -33,7 +33,7 @@ def tables(settings):
 
 @pytest.mark.long
 def test_what_is_kept_is_not_trained_again(experiment, settings):
-    first, again, reseeded = (RecordingTrainer(experiment.trainer) for _ in range(3))
+    first, again, reseeded = (RecordingTrainer(experiment.training) for _ in range(3))
     experiment.page(settings, first)
     assert len(first.done) == len(set(first.done)) > 2
     written = tables(settings)
@@ -45,7 +45,7 @@ def test_what_is_kept_is_not_trained_again(experiment, settings):
 
 
 def test_another_table_is_trained_anew(experiment, settings, tmp_path):
-    first, again = RecordingTrainer(experiment.trainer), RecordingTrainer(experiment.trainer)
+    first, again = RecordingTrainer(experiment.training), RecordingTrainer(experiment.training)
     experiment.page(settings, first)
     experiment.page(replace(settings, data=experiment.write_table(tmp_path / "two" / "table.csv", PATIENTS, 8)), again)
     assert set(again.done) == set(first.done)
@@ -53,7 +53,7 @@ def test_another_table_is_trained_anew(experiment, settings, tmp_path):
 
 def test_without_time_there_is_a_page_of_what_is_there(experiment, settings):
     experiment.page(settings)
-    written, recorder, progress = tables(settings), RecordingTrainer(experiment.trainer), Warned()
+    written, recorder, progress = tables(settings), RecordingTrainer(experiment.training), Warned()
     experiment.page(replace(settings, minutes=0), recorder)
     assert tables(settings) == written
     experiment.page(replace(settings, output=settings.output / "new", minutes=0), recorder, progress)
@@ -63,7 +63,10 @@ def test_without_time_there_is_a_page_of_what_is_there(experiment, settings):
 
 
 def test_a_run_that_fails_stops_no_other_and_is_tried_again(experiment, settings):
-    first, again = RecordingTrainer(experiment.trainer, lambda run: run.fold == 1), RecordingTrainer(experiment.trainer)
+    first, again = (
+        RecordingTrainer(experiment.training, lambda run: run.fold == 1),
+        RecordingTrainer(experiment.training),
+    )
     progress = Warned()
     page = experiment.page(settings, first, progress)
     assert "there is no memory for it" in page
@@ -89,12 +92,12 @@ def test_an_output_that_is_a_file_is_refused(experiment, settings):
 
 def test_a_training_that_was_ended_finds_its_folder_again(tmp_path):
     def end():
-        with running_folder(tmp_path, "a-0", "key") as folder:
+        with running_folder(tmp_path, "key") as folder:
             (folder / "half").touch()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         end()
-    with running_folder(tmp_path, "a-0", "key") as again:
+    with running_folder(tmp_path, "key") as again:
         assert (again / "half").exists()
     assert not again.exists()

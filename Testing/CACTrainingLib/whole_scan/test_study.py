@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from made_experiments import EXPERIMENTS, RecordingTrainer, make_quick, table_of
-from whole_scan_studies import fake_trainer, without_scans, write_table
+from whole_scan_studies import fake_training, without_scans, write_table
 
 from CACTrainingLib.evaluation.experiment import PREDICTIONS
 from CACTrainingLib.whole_scan.scan_table import held_out, read_scan_table
@@ -37,9 +37,9 @@ def rows_of(settings):
 
 
 def test_nobody_is_both_learned_from_and_predicted(study, settings):
-    trainer = RecordingTrainer(fake_trainer)
+    trainer = RecordingTrainer(fake_training)
     study.page(replace(settings, budget=replace(settings.budget, seed=5)), trainer)
-    cohort = trainer.data.cohort
+    cohort = trainer.study.cohort
     scans = read_scan_table(settings.data)
     assert set(cohort.names(cohort.held_out)) == set(held_out(scans)[1]), "whatever the seed"
     validated = []

@@ -1,18 +1,14 @@
-"""Training configurations that the study compares, and one training in its own process."""
+"""Training configurations that the study compares, with their settings and radiographs."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from CACScoringLib.core.ct import CTError
 
-from ...evaluation.experiment import ExperimentRun, TrainingBudget, running_folder
-from ...evaluation.jobs import Prepared
+from ...evaluation.experiment import TrainingBudget
 from ...statistics.patient_folds import CATEGORIES
 from ..cases import LABELS, SUPER_RESOLUTIONS, read_table
 
@@ -23,9 +19,6 @@ if TYPE_CHECKING:
 
 THRESHOLDS = tuple(map(int, CATEGORIES))
 THRESHOLD_TITLES = ("> 0", "≥ 100", "≥ 400")
-
-HELD_OUT = -1
-"""Fold number of the training on all patients, tested on the external cohort."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +47,10 @@ class RadiographConfiguration:
     counterfactual: bool = True
     located: bool = True
 
+    @property
+    def title(self) -> str:
+        return self.name
+
 
 BASE = RadiographConfiguration()
 """Configuration with which all others are compared."""
@@ -80,40 +77,6 @@ CONFIGURATIONS = (
     ),
 )
 """Configurations, the most important first."""
-
-
-def run_key(run: ExperimentRun, budget: TrainingBudget, data: str) -> str:
-    """Return the key of a run's result. data: hash of the tables."""
-    folds = 0 if run.fold == HELD_OUT else budget.folds
-    settings = {"fold": run.fold, "folds": folds, "steps": budget.steps, "seed": budget.seed, "data": data}
-    return json.dumps(asdict(run.configuration) | settings, sort_keys=True)
-
-
-@dataclass(frozen=True)
-class RadiographData:
-    """Data of the study's trainings.
-
-    Attributes:
-        table: Table of radiographs.
-        folds: Fold in which each row is tested.
-        external: Table of the external cohort, or None.
-        folder: Folder of running trainings.
-        device: Device of the networks.
-    """
-
-    table: Path
-    folds: tuple[int, ...]
-    external: Path | None
-    folder: Path
-    device: str
-
-
-def trainer(data: RadiographData, budget: TrainingBudget) -> Prepared:
-    """Return a function that trains a run and returns its predictions. Each process uses one core."""
-    import torch
-
-    torch.set_num_threads(1)
-    return _Trainer(data, budget)
 
 
 def fit_settings(configuration: RadiographConfiguration, budget: TrainingBudget, device: str) -> FitSettings:
@@ -144,47 +107,22 @@ def fit_settings(configuration: RadiographConfiguration, budget: TrainingBudget,
     return FitSettings(config, training, device)
 
 
-class _Trainer:
-    """Trainer of runs. Caches the radiographs of the last run, which the next run mostly shares."""
+_loaded: dict[tuple[Any, ...], RadiographSet] = {}
+"""Radiographs of the last run of this process, which the next run mostly shares."""
 
-    def __init__(self, data: RadiographData, budget: TrainingBudget) -> None:
-        self._data, self._budget = data, budget
-        self._cached: tuple[tuple[Any, ...], RadiographSet] | None = None
 
-    def __call__(self, run: ExperimentRun) -> dict[str, Any]:
-        from ..fitting import fit, knows_hearts, predictions_of, validation_split
+def radiographs_of(configuration: RadiographConfiguration, table: Path) -> RadiographSet:
+    """Load the radiographs of a table as a configuration needs them. Raises CTError."""
+    from ..dataset import SCALES, load_radiographs
 
-        data = self._radiographs(self._data.table, run.configuration)
-        folds, settings = np.array(self._data.folds), fit_settings(run.configuration, self._budget, self._data.device)
-        training_cases = np.flatnonzero(folds != run.fold)
-        split = validation_split(data, 0.2, self._budget.seed + 1 + run.fold, LABELS[0], training_cases)
-        key = run_key(run, self._budget, data.sha256)
-        with running_folder(self._data.folder, f"{run.configuration.name}-{run.fold}", key) as folder:
-            network, calibration, outcome, _ = fit(data, *split, settings, folder)
-        test, cases = data, np.flatnonzero(folds == run.fold)
-        if run.fold == HELD_OUT and self._data.external is not None:
-            test = self._radiographs(self._data.external, run.configuration)
-            cases = np.arange(len(test))
-        image, fused = predictions_of(network, test, cases, calibration, knows_hearts(settings))
-        if not np.isfinite(image).all():
-            raise CTError(f"{run.configuration.name} gave no numbers. Choose fewer --steps, or another --seed.")
-        return {
-            "names": [test.names[n] for n in cases],
-            "image": image.tolist(),
-            "both": fused.tolist() if np.isfinite(fused).all() else None,
-            "seconds": float(outcome.seconds),
-        }
-
-    def _radiographs(self, table: Path, configuration: RadiographConfiguration) -> RadiographSet:
-        from ..dataset import SCALES, load_radiographs
-
-        scales = SCALES if configuration.counterfactual else SCALES[:1]
-        pictures = (configuration.views, configuration.enhancement, configuration.super_resolution, scales)
-        if self._cached is None or self._cached[0] != (table, *pictures):
-            self._cached = None  # frees its memory first
-            if configuration.super_resolution != "none" and any(
-                f.suffix != ".npz" for r in read_table(table) for f in r.files.values()
-            ):
-                raise CTError("Only radiographs projected from digital patients have super-resolution.")
-            self._cached = (table, *pictures), load_radiographs(table, LABELS[0], *pictures)
-        return self._cached[1]
+    scales = SCALES if configuration.counterfactual else SCALES[:1]
+    pictures = (configuration.views, configuration.enhancement, configuration.super_resolution, scales)
+    key = (table, *pictures)
+    if key not in _loaded:
+        _loaded.clear()  # frees its memory first
+        if configuration.super_resolution != "none" and any(
+            f.suffix != ".npz" for r in read_table(table) for f in r.files.values()
+        ):
+            raise CTError("Only radiographs projected from digital patients have super-resolution.")
+        _loaded[key] = load_radiographs(table, LABELS[0], *pictures)
+    return _loaded[key]

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 
-from ...data.scan_table import TableScan, table_hash
+from ...data.scan_table import table_hash
 from ...evaluation.experiment import (
+    HELD_OUT,
     PREDICTIONS,
-    SCORE_COLUMNS,
+    Cohort,
     Experiment,
     ExperimentRun,
     ExperimentSettings,
-    Trainer,
-    carry_out,
+    check_folds,
     check_known,
-    score_counts,
+    scores_table,
 )
 from ...evaluation.jobs import StudyError
 from ...evaluation.measures import Comparison, Measure, rates
-from ...evaluation.page import write_study
 from ...evaluation.parts import Cell, Section, Table, heading, p_cell
 from ...statistics.agreement import kappa
 from ...statistics.bootstrap import paired_difference
@@ -40,13 +40,11 @@ from .prognosis import FACTORS, PROBABILITIES, likely_category
 from .runs import (
     BASE,
     CONFIGURATIONS,
-    HELD_OUT,
     THRESHOLD_TITLES,
     THRESHOLDS,
     RadiographConfiguration,
-    RadiographData,
-    run_key,
-    trainer,
+    fit_settings,
+    radiographs_of,
 )
 
 MIN_FOLDS = 3
@@ -79,126 +77,114 @@ class RadiographStudySettings(ExperimentSettings):
     external: Path | None = None
     names: tuple[str, ...] = ()
 
-
-@dataclass(frozen=True)
-class RadiographCohort:
-    """Table of radiographs with n rows.
-
-    Attributes:
-        rows: Rows of the table.
-        score: Reference scores [n].
-        factors: Age in years, sex (1 for men) and BMI, float [n, 3]; None if some are unknown.
-        folds: Fold in which each row is tested, int [n].
-        seed: Seed of the bootstrap.
-    """
-
-    rows: tuple[TableScan, ...]
-    score: np.ndarray
-    factors: np.ndarray | None
-    folds: np.ndarray
-    seed: int
-
-    @property
-    def patients(self) -> list[str]:
-        return [row.patient for row in self.rows]
+    def __post_init__(self) -> None:
+        check_known(self.names, [config.name for config in CONFIGURATIONS], "configuration")
+        check_folds(self.budget.folds, MIN_FOLDS)
 
 
-def evaluate_radiographs(
-    settings: RadiographStudySettings, progress: Progress | None = None, train: Trainer = trainer
-) -> Path:
-    """Run the study; see `evaluation.experiment.carry_out`. Raises StudyError, TableError, OutputError."""
-    check_known(settings.names, [config.name for config in CONFIGURATIONS], "configuration")
-    return carry_out(settings, partial(_read, settings), train, ("radiographs", "trainings", "page"), progress)
-
-
-def read_cohort(table: Path, folds: int, seed: int) -> RadiographCohort:
+def read_cohort(table: Path, folds: int, seed: int) -> Cohort:
     """Read a table of radiographs (`cases.read_table`) and split its patients. Raises TableError, StudyError."""
     rows = read_table(table, LABELS[0])
     patients, score = [row.patient for row in rows], np.array([row.scores[LABELS[0]] for row in rows])
     if len(set(patients)) < folds:
         raise StudyError(f"{len(set(patients))} patients cannot be split into {folds} folds. Give fewer --folds.")
-    factors = np.array([row.factors for row in rows])
     parts = parts_by_patient(patients, category_of(score), folds, seed) if folds > 1 else np.zeros(len(rows), int)
-    return RadiographCohort(rows, score, factors if np.isfinite(factors).all() else None, parts, seed)
-
-
-def _read(settings: RadiographStudySettings) -> _RadiographStudy:
-    budget = settings.budget
-    if budget.folds < MIN_FOLDS:
-        raise StudyError(f"Cross-validation takes {MIN_FOLDS} folds or more, not {budget.folds}.")
-    cohort = read_cohort(settings.data, budget.folds, budget.seed)
-    external = read_cohort(settings.external, 1, budget.seed) if settings.external else None
-    if shared := sorted(set(cohort.patients) & set(external.patients)) if external else []:
-        raise StudyError(f"Patient {shared[0]} is in the external cohort too. Give one of other patients.")
-    folds = tuple(map(int, cohort.folds))
-    data = RadiographData(settings.data, folds, settings.external, settings.output, settings.device)
-    names = settings.names or [config.name for config in CONFIGURATIONS]
-    configurations = [config for config in CONFIGURATIONS if config == BASE or config.name in names]
-    if not _is_digital(settings.data) and not settings.names:
-        # The other configurations need CTs with known calcium.
-        configurations = [config for config in configurations if config.super_resolution == "none"]
-        configurations = [config for config in configurations if config.name not in ("not-located", "no-pairs")]
-    return _RadiographStudy(settings, data, tuple(configurations), cohort, external)
+    return Cohort(rows, parts, score, np.array([row.factors for row in rows]))
 
 
 @dataclass(frozen=True)
-class _RadiographStudy(Experiment):
+class RadiographStudy(Experiment):
+    """Study of training configurations, besides the base. external: cohort on which the base is tested once."""
+
+    PAGE_TITLE: ClassVar[str] = "Detection of coronary calcium on chest radiographs"
+
     settings: RadiographStudySettings
-    data: RadiographData
     configurations: tuple[RadiographConfiguration, ...]
-    cohort: RadiographCohort
-    external: RadiographCohort | None
+    external: Cohort | None
 
-    def stages(self) -> Iterator[Sequence[ExperimentRun]]:
-        yield self._runs()
+    @classmethod
+    def read(cls, settings: RadiographStudySettings, progress: Progress) -> RadiographStudy:
+        budget = settings.budget
+        cohort = read_cohort(settings.data, budget.folds, budget.seed)
+        external = read_cohort(settings.external, 1, budget.seed) if settings.external else None
+        if shared := sorted(set(cohort.patients) & set(external.patients)) if external else []:
+            raise StudyError(f"Patient {shared[0]} is in the external cohort too. Give one of other patients.")
+        configurations = [c for c in CONFIGURATIONS if c == BASE or not settings.names or c.name in settings.names]
+        if not _is_digital(settings.data) and not settings.names:
+            # The other configurations need CTs with known calcium.
+            configurations = [config for config in configurations if config.super_resolution == "none"]
+            configurations = [config for config in configurations if config.name not in ("not-located", "no-pairs")]
+        return cls(settings, cohort, tuple(configurations), external)
 
-    def key(self, run: ExperimentRun) -> str:
-        stamp = table_hash(self.cohort.rows)[:16]
-        if run.fold == HELD_OUT and self.external:
-            stamp += f" {table_hash(self.external.rows)[:16]}"
-        return run_key(run, self.settings.budget, stamp)
+    @property
+    def is_digital(self) -> bool:
+        return _is_digital(self.settings.data)
 
-    def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
-        digital = _is_digital(self.settings.data)
-        finished = self.finished_runs(self._runs())
-        sections = [self._data_section(digital, finished, failed), self._results_section(finished)]
-        facts = self.facts(
-            list(finished.values()),
-            {"External cohort": str(self.settings.external)} if self.external else {},
-            {
-                "Steps": str(self.settings.budget.steps or "those of the presets"),
-                "Every patient": f"{PREDICTIONS}: predictions of the base, for cac evaluate prognosis",
-            },
-        )
-        title = "Detection of coronary calcium on chest radiographs"
-        return write_study(self.settings.output, title, sections, facts, digital)
-
-    def _runs(self) -> list[ExperimentRun]:
+    def runs(self) -> list[ExperimentRun]:
         folds = range(self.settings.budget.folds)
         base = [ExperimentRun(BASE, fold) for fold in (*folds, *([HELD_OUT] if self.external else []))]
         compared = [config for config in self.configurations if config != BASE]
         return [*base, *(ExperimentRun(config, fold) for config in compared for fold in folds)]
 
-    def _data_section(
-        self, digital: bool, finished: Mapping[ExperimentRun, Mapping[str, Any]], failed: Mapping[ExperimentRun, str]
-    ) -> Section:
+    def stamp(self, run: ExperimentRun) -> str:
+        tested = f" {table_hash(self.external.scans)[:16]}" if run.fold == HELD_OUT and self.external else ""
+        return super().stamp(run) + tested
+
+    def title_of(self, run: ExperimentRun) -> str:
+        return run.configuration.title
+
+    def train(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
+        import torch
+
+        from ..fitting import fit, knows_hearts, predictions_of, validation_split
+
+        torch.set_num_threads(1)
+        budget, training_cases = self.settings.budget, self.cohort.training(run.fold)
+        settings = fit_settings(run.configuration, budget, self.settings.device)
+        data = radiographs_of(run.configuration, self.settings.data)
+        split = validation_split(data, 0.2, budget.seed + 1 + run.fold, LABELS[0], training_cases)
+        network, calibration, outcome, _ = fit(data, *split, settings, folder)
+        cases = self.cohort.validation(run.fold)
+        if run.fold == HELD_OUT and self.settings.external is not None:
+            data = radiographs_of(run.configuration, self.settings.external)
+            cases = np.arange(len(data))
+        image, fused = predictions_of(network, data, cases, calibration, knows_hearts(settings))
+        if not np.isfinite(image).all():
+            raise CTError(f"{run.configuration.name} gave no numbers. Choose fewer --steps, or another --seed.")
+        return {
+            "names": [data.names[n] for n in cases],
+            "image": image.tolist(),
+            "both": fused.tolist() if np.isfinite(fused).all() else None,
+            "seconds": float(outcome.seconds),
+        }
+
+    def sections(
+        self, results: Mapping[ExperimentRun, dict[str, Any]], failures: Sequence[Table]
+    ) -> tuple[list[Section], dict[str, str]]:
+        facts = {
+            **({"External cohort": str(self.settings.external)} if self.external else {}),
+            "Steps": str(self.settings.budget.steps or "those of the presets"),
+            "Every patient": f"{PREDICTIONS}: predictions of the base, for cac evaluate prognosis",
+        }
+        return [self._data_section(len(results), failures), self._results_section(results)], facts
+
+    def _data_section(self, finished: int, failures: Sequence[Table]) -> Section:
         text = [
             f"Cross-validated in {self.settings.budget.folds} folds, split by patient. "
-            f"{len(finished)} of {len(self._runs())} trainings are done.",
+            f"{finished} of {len(self.runs())} trainings are done.",
             "The best of many configurations does better here than can be expected in new patients.",
         ]
-        if digital:
+        if self.is_digital:
             text.append("No real radiograph whose calcium is known was available. Nothing here was measured on one.")
         cohorts = {"Cross-validated": self.cohort, "External": self.external}
-        rows = [score_counts(title, part.patients, part.score) for title, part in cohorts.items() if part is not None]
-        tables = [
-            Table("radiographs", "Radiographs by the reference score", ("Radiographs", *SCORE_COLUMNS), tuple(rows))
-        ]
-        return Section("data", "The radiographs", tuple(text), (*tables, *self.failed_tables(failed)))
+        parts = {title: (part, np.arange(len(part.scans))) for title, part in cohorts.items() if part is not None}
+        table = scores_table("radiographs", "Radiographs by the reference score", parts)
+        return Section("data", "The radiographs", tuple(text), (table, *failures))
 
     def _results_section(self, done: Mapping[ExperimentRun, Mapping[str, Any]]) -> Section:
         entries: dict[str, np.ndarray | str] = {}
-        finished = [run for run in self._runs() if run in done and run.fold != HELD_OUT]
+        seed = self.settings.budget.seed
+        finished = [run for run in self.runs() if run in done and run.fold != HELD_OUT]
         for config in self.configurations:
             results = [done[run] for run in finished if run.configuration == config]
             if len(results) < self.settings.budget.folds:
@@ -208,11 +194,11 @@ class _RadiographStudy(Experiment):
             entries[config.name] = image
             if config == BASE:
                 _write_predictions(self.settings.output / PREDICTIONS, self.cohort, image if fused is None else fused)
-                if (factors := self.cohort.factors) is not None:
-                    entries["age, sex, BMI"] = factors_alone(self.cohort, factors)
+                if np.isfinite(self.cohort.factors).all():
+                    entries["age, sex, BMI"] = factors_alone(self.cohort)
                 if fused is not None:
                     entries["base with age, sex, BMI"] = fused
-        lines, table = predictor_lines(self.cohort, entries)
+        lines, table = predictor_lines(self.cohort, entries, seed)
         values = [table.assign(cohort="cross-validated")]
         tables = [Table("configurations", "Training configurations", COLUMNS, tuple(lines), NOTE)]
         if self.external is not None:
@@ -222,17 +208,17 @@ class _RadiographStudy(Experiment):
                 entries["base"], fused = gather(self.external, [held_out])
                 entries |= {} if fused is None else {"base with age, sex, BMI": fused}
             note = "The base, trained on all patients of the cohort and evaluated once on others."
-            lines, table = predictor_lines(self.external, entries)
+            lines, table = predictor_lines(self.external, entries, seed)
             values.append(table.assign(cohort="external"))
             tables.append(Table("external", "External test", COLUMNS, tuple(lines), note))
         return Section("results", "Results", (), tuple(tables), values=tuple(values))
 
 
-def gather(cohort: RadiographCohort, results: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray | None]:
+def gather(cohort: Cohort, results: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray | None]:
     """Collect the runs' probabilities [n, thresholds] in the table's order, of the image and with factors."""
     names = [name for result in results for name in result["names"]]
     place = {name: n for n, name in enumerate(names)}
-    order = [place[row.name] for row in cohort.rows]
+    order = [place[row.name] for row in cohort.scans]
     image = np.concatenate([np.asarray(result["image"], float) for result in results])[order]
     if any(result["both"] is None for result in results):
         return image, None
@@ -240,16 +226,18 @@ def gather(cohort: RadiographCohort, results: Sequence[Mapping[str, Any]]) -> tu
 
 
 def predictor_lines(
-    cohort: RadiographCohort, entries: Mapping[str, np.ndarray | str]
+    cohort: Cohort, entries: Mapping[str, np.ndarray | str], seed: int
 ) -> tuple[list[tuple[Cell, ...]], pd.DataFrame]:
     """Return the rows of the table: each predictor at each threshold, and the mean; the first is the base.
 
     Return their long table too.
 
-    entries: probabilities [n, thresholds] by the predictor's title, or the reason why there are none.
+    Args:
+        entries: Probabilities [n, thresholds] by the predictor's title, or the reason why there are none.
+        seed: Seed of the bootstrap.
     """
     truth = above(cohort.score, THRESHOLDS) > 0
-    names = {"patient": cohort.patients, "scan": [row.name for row in cohort.rows], "fold": cohort.folds}
+    names = {"patient": cohort.patients, "scan": [row.name for row in cohort.scans], "fold": cohort.folds}
     tables, classes = [], []
     probabilities = {title: values for title, values in entries.items() if not isinstance(values, str)}
     for title, values in probabilities.items():
@@ -261,7 +249,7 @@ def predictor_lines(
         classes.append(pd.DataFrame({**names, "method": title, "item": "category", **columns}))
     if not tables:
         return [(title, str(reason), *[None] * 6) for title, reason in entries.items()], pd.DataFrame()
-    table, comparison = pd.concat(tables), Comparison(cohort.patients, {}, np.random.default_rng(cohort.seed))
+    table, comparison = pd.concat(tables), Comparison(cohort.patients, {}, np.random.default_rng(seed))
     category_kappa = Measure("κ", partial(kappa, classes=len(CATEGORY_TITLES)), pd.concat(classes))
 
     def area(weights: np.ndarray, is_above: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -296,7 +284,7 @@ def calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
     return sum(abs(probabilities[g].sum() - truth[g].sum()) for g in groups if len(g)) / len(truth)
 
 
-def factors_alone(cohort: RadiographCohort, factors: np.ndarray) -> np.ndarray:
+def factors_alone(cohort: Cohort) -> np.ndarray:
     """Predict probabilities [n, thresholds] by logistic regression on age, sex and BMI, cross-validated in folds."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -310,18 +298,18 @@ def factors_alone(cohort: RadiographCohort, factors: np.ndarray) -> np.ndarray:
             if labels.all() or not labels.any():
                 probabilities[test, n] = labels.mean()
                 continue
-            model = make_pipeline(StandardScaler(), LogisticRegression()).fit(factors[train], labels)
-            probabilities[test, n] = model.predict_proba(factors[test])[:, 1]
+            model = make_pipeline(StandardScaler(), LogisticRegression()).fit(cohort.factors[train], labels)
+            probabilities[test, n] = model.predict_proba(cohort.factors[test])[:, 1]
     return probabilities
 
 
-def _write_predictions(file: Path, cohort: RadiographCohort, probabilities: np.ndarray) -> None:
+def _write_predictions(file: Path, cohort: Cohort, probabilities: np.ndarray) -> None:
     """Write the base's probabilities in the format of `prognosis.read_events`."""
-    factors = () if cohort.factors is None else FACTORS
+    factors = FACTORS if np.isfinite(cohort.factors).all() else ()
     columns = ["name", "patient", "fold", "agatston", *PROBABILITIES, *factors]
     rows = [
         (row.name, row.patient, fold, score, *(round(float(p), 4) for p in values), *(getattr(row, f) for f in factors))
-        for row, fold, score, values in zip(cohort.rows, cohort.folds, cohort.score, probabilities, strict=True)
+        for row, fold, score, values in zip(cohort.scans, cohort.folds, cohort.score, probabilities, strict=True)
     ]
     write_table(file, columns, rows)
 

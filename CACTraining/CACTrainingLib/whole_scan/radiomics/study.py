@@ -20,13 +20,12 @@ from sklearn.preprocessing import StandardScaler
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 
-from ...evaluation.experiment import ExperimentRun, Trainer, TrainingBudget, carry_out
-from ...evaluation.jobs import Prepared
+from ...evaluation.experiment import ExperimentRun
 from ...evaluation.measures import Measure, rates
 from ...evaluation.parts import PUBLISHED
 from ...statistics.roc import area_under_curve
 from ..scan_table import read_scan_table
-from ..study import FACTORS, Fit, ScanCohort, WholeScanStudy, WholeScanStudySettings, cohort_of
+from ..study import FACTORS, Fit, WholeScanStudy, WholeScanStudySettings, cohort_of
 from .fitting import CLASSIFIERS, HEART_ML, FeatureTable, features_of, fit_classifier, limit_for_sensitivity
 
 SETS = {
@@ -91,51 +90,21 @@ def configurations_of(contrast: bool) -> tuple[RadiomicsConfiguration, ...]:
 class RadiomicsStudySettings(WholeScanStudySettings):
     """Settings of the study. contrast: table of contrast-enhanced scans to train on too."""
 
-    workers: int | None = None
     contrast: Path | None = None
 
 
 @dataclass(frozen=True)
-class RadiomicsData:
-    """Data of a training: patients, their features, and features of contrast-enhanced scans."""
+class RadiomicsStudy(WholeScanStudy):
+    """Study of sets of features and classifiers.
 
-    cohort: ScanCohort
+    Attributes:
+        features: Features of the cohort's scans.
+        contrast: Features of contrast-enhanced scans, if any.
+    """
+
     features: FeatureTable
     contrast: FeatureTable | None
 
-
-def evaluate_radiomics(
-    settings: RadiomicsStudySettings, progress: Progress | None = None, train: Trainer | None = None
-) -> Path:
-    """Run the study; see `evaluation.experiment.carry_out`.
-
-    Raises StudyError, TableError, OutputError, and CTError if no scan can be prepared.
-    """
-    progress = progress or Progress()
-    return carry_out(
-        settings, partial(_read, settings, progress), train or trainer, ("scans", "models", "page"), progress
-    )
-
-
-def _read(settings: RadiomicsStudySettings, progress: Progress) -> _RadiomicsStudy:
-    scans, tested = settings.read()
-
-    features = partial(features_of, folder=settings.prepared, workers=settings.workers, progress=progress)
-    table, failed = features(scans)
-    contrast = None
-    if settings.contrast:
-        contrast, contrast_failed = features(read_scan_table(settings.contrast))
-        failed = failed | contrast_failed
-    names = [scan.name for scan in table.scans]
-    volumes = dict(zip(names, table.columns([HEART_ML])[:, 0], strict=True))
-    budget = settings.budget
-    cohort = cohort_of(table.scans, tested, volumes, failed, budget.folds, budget.seed)
-    data = RadiomicsData(cohort, table, contrast)
-    return _RadiomicsStudy(settings, cohort, data, configurations_of(contrast is not None))
-
-
-@dataclass(frozen=True)
-class _RadiomicsStudy(WholeScanStudy):
     PAGE_TITLE: ClassVar[str] = "Zero or non-zero coronary calcium by radiomics"
     PUBLISHED: ClassVar = (f"{PUBLISHED}: Abaid et al. 2025, arXiv 2510.25347", None, 0.95, None, 0.84)
     EXPLANATION: ClassVar[str] = (
@@ -146,15 +115,52 @@ class _RadiomicsStudy(WholeScanStudy):
     )
     COLUMNS: ClassVar = ("calcium", "probability", "positive")
 
+    @classmethod
+    def read(cls, settings: RadiomicsStudySettings, progress: Progress) -> RadiomicsStudy:
+        scans, tested = settings.read()
+        features = partial(features_of, folder=settings.prepared, workers=settings.workers, progress=progress)
+        table, failed = features(scans)
+        contrast = None
+        if settings.contrast:
+            contrast, contrast_failed = features(read_scan_table(settings.contrast))
+            failed = failed | contrast_failed
+        names = [scan.name for scan in table.scans]
+        volumes = dict(zip(names, table.columns([HEART_ML])[:, 0], strict=True))
+        budget = settings.budget
+        cohort = cohort_of(table.scans, tested, volumes, failed, budget.folds, budget.seed)
+        return cls(settings, cohort, configurations_of(contrast is not None), table, contrast)
+
+    def stamp(self, run: ExperimentRun) -> str:
+        return f"{super().stamp(run)} {self._digest}"
+
     @cached_property
-    def stamp(self) -> str:
-        tables = [table for table in (self.data.features, self.data.contrast) if table is not None]
+    def _digest(self) -> str:
+        tables = [table for table in (self.features, self.contrast) if table is not None]
         values = b"".join(table.values.tobytes() + repr(table.names).encode() for table in tables)
-        return f"{super().stamp} {hashlib.sha256(values).hexdigest()[:16]}"
+        return hashlib.sha256(values).hexdigest()[:16]
+
+    def train(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
+        began = time.perf_counter()
+        cohort, config = self.cohort, run.configuration
+        parts = {"validation": self.features.rows(cohort.validation(run.fold))}
+        parts["test"] = self.features.rows(cohort.held_out)
+        training = self.features.rows(cohort.training(run.fold))
+        if config.contrast and self.contrast is not None:
+            test_patients = [patient for part in parts.values() for patient in part.patients]
+            training = training.joined(self.contrast.without(test_patients))
+        labels = training.pseudo_labels if config.pseudo else training.truth
+        names = training.of_set(config.features)
+        seed = self.settings.budget.seed
+        model = fit_classifier(config.classifier, training.columns(names), labels, training.patients, seed)
+        values = {
+            name: with_calls(model.probabilities(part.columns(names)), model.limit).tolist()
+            for name, part in parts.items()
+        }
+        return {**values, "fold": run.fold, "seconds": time.perf_counter() - began}
 
     @property
     def truth(self) -> np.ndarray:
-        return self.data.features.truth
+        return self.features.truth
 
     def columns(self, truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
         return columns_of(truth, predicted)
@@ -163,7 +169,7 @@ class _RadiomicsStudy(WholeScanStudy):
         return measures_of(table)
 
     def comparators(self) -> Sequence[tuple[str, Fit]]:
-        cohort, table = self.cohort, self.data.features
+        cohort, table = self.cohort, self.features
         rule = np.stack([table.columns([PSEUDO_FEATURE])[:, 0], table.pseudo_labels], 1)
         columns = cohort.known_factors
         title = ", ".join(FACTORS[n] for n in columns).capitalize()
@@ -181,25 +187,3 @@ class _RadiomicsStudy(WholeScanStudy):
             ("130 HU in the heart (the pseudo-label)", lambda rows: lambda held_out: rule[held_out]),
             (title, by_factors),
         ]
-
-
-def trainer(data: RadiomicsData, budget: TrainingBudget) -> Prepared:
-    """Return the function that fits a fold's model."""
-    return partial(_train, data, budget)
-
-
-def _train(data: RadiomicsData, budget: TrainingBudget, run: ExperimentRun) -> dict[str, Any]:
-    began = time.perf_counter()
-    cohort, config = data.cohort, run.configuration
-    parts = {"validation": data.features.rows(cohort.validation(run.fold)), "test": data.features.rows(cohort.held_out)}
-    training = data.features.rows(cohort.training(run.fold))
-    if config.contrast and data.contrast is not None:
-        test_patients = [patient for part in parts.values() for patient in part.patients]
-        training = training.joined(data.contrast.without(test_patients))
-    labels = training.pseudo_labels if config.pseudo else training.truth
-    names = training.of_set(config.features)
-    model = fit_classifier(config.classifier, training.columns(names), labels, training.patients, budget.seed)
-    values = {
-        name: with_calls(model.probabilities(part.columns(names)), model.limit).tolist() for name, part in parts.items()
-    }
-    return {**values, "fold": run.fold, "seconds": time.perf_counter() - began}

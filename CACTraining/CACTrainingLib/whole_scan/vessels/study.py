@@ -14,8 +14,7 @@ import pandas as pd
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.vessels import OUTPUTS, PRESETS
 
-from ...evaluation.experiment import ExperimentRun, Trainer, TrainingBudget, carry_out, check_known, running_folder
-from ...evaluation.jobs import Prepared
+from ...evaluation.experiment import Cohort, ExperimentRun, TrainingBudget, check_known
 from ...evaluation.measures import Measure, mean_absolute_difference, mean_value, of_classes
 from ...evaluation.parts import PUBLISHED
 from ...statistics.agreement import kappa
@@ -24,7 +23,7 @@ from ...statistics.regression import rank_correlation
 from ...training.run_folder import TrainingError
 from ..prepared import PreparedScans
 from ..scan_table import ARTERIES, are_digital
-from ..study import FACTORS, Fit, ScanCohort, WholeScanStudy, WholeScanStudySettings, cohort_of
+from ..study import FACTORS, Fit, WholeScanStudy, WholeScanStudySettings, cohort_of
 from . import fitting
 
 PER_MILLE = 1000.0
@@ -67,7 +66,7 @@ def mean_of(scores: np.ndarray) -> Fit:
     return fit
 
 
-def factors_alone(cohort: ScanCohort, scores: np.ndarray, logarithm: bool) -> tuple[str, Fit] | None:
+def factors_alone(cohort: Cohort, scores: np.ndarray, logarithm: bool) -> tuple[str, Fit] | None:
     """Return title and fit of a linear regression of scores, or their logarithms, on age, sex and heart size.
 
     Factors unknown for some scans are left out; None if all are. scores: [n, 4] of all scans.
@@ -146,56 +145,11 @@ class VesselStudySettings(WholeScanStudySettings):
 
 
 @dataclass(frozen=True)
-class VesselData:
-    """Data of a training.
+class VesselStudy(WholeScanStudy):
+    """Study of networks and scales of scores. inputs: prepared scans by `input_key` and name."""
 
-    Attributes:
-        cohort: Patients of the study.
-        inputs: Prepared scans by `input_key` and name.
-        folder: Folder of the study.
-        device: Device of the networks.
-    """
-
-    cohort: ScanCohort
     inputs: Mapping[str, Mapping[str, Path]]
-    folder: Path
-    device: str
 
-
-def evaluate_vessels(
-    settings: VesselStudySettings, progress: Progress | None = None, train: Trainer | None = None
-) -> Path:
-    """Run the study; see `evaluation.experiment.carry_out`.
-
-    Raises StudyError, TableError, OutputError, and CTError if no scan can be prepared.
-    """
-    progress = progress or Progress()
-    reads = partial(_read, settings, progress)
-    return carry_out(settings, reads, train or trainer, ("scans", "trainings", "page"), progress)
-
-
-def _read(settings: VesselStudySettings, progress: Progress) -> _VesselStudy:
-    scans, tested = settings.read()
-    budget = settings.budget
-    # Supervision needs digital patients, whose calcium is known by location.
-    default = [name for name, c in CONFIGURATIONS.items() if c.kind != fitting.SUPERVISED or are_digital(scans)]
-    configurations = [CONFIGURATIONS[name] for name in budget.networks or default]
-    prepared: dict[str, PreparedScans] = {}
-    for config in (_fit_settings(c, budget, settings.device).config for c in configurations):
-        if (key := fitting.input_key(config)) not in prepared:
-            prepared[key] = fitting.prepare_vessels(scans, settings.prepared, config, settings.workers, progress)
-    failed = {name: reason for kind in prepared.values() for name, reason in kind.failed.items()}
-    files = next(iter(prepared.values())).files
-    volumes = {name: fitting.heart_ml(file) for name, file in files.items() if name not in failed}
-    cohort = cohort_of(scans, tested, volumes, failed, budget.folds, budget.seed)
-    inputs = {key: kind.files for key, kind in prepared.items()}
-    data = VesselData(cohort, inputs, settings.output, settings.device)
-    return _VesselStudy(settings, cohort, data, tuple(configurations))
-
-
-@dataclass(frozen=True)
-class _VesselStudy(WholeScanStudy):
-    settings: VesselStudySettings
     PAGE_TITLE: ClassVar[str] = "Coronary calcium scores by vessel regression, without finding lesions"
     PUBLISHED: ClassVar = (f"{PUBLISHED}: Kecoglu, best of CNN, SE-CNN and ViT", None, None, 8.4, None)
     EXPLANATION: ClassVar[str] = (
@@ -208,8 +162,44 @@ class _VesselStudy(WholeScanStudy):
     )
     COLUMNS: ClassVar = tuple(f"{part}_{artery}" for part in ("true", "predicted") for artery in ARTERIES)
 
+    @classmethod
+    def read(cls, settings: VesselStudySettings, progress: Progress) -> VesselStudy:
+        scans, tested = settings.read()
+        budget = settings.budget
+        # Supervision needs digital patients, whose calcium is known by location.
+        default = [name for name, c in CONFIGURATIONS.items() if c.kind != fitting.SUPERVISED or are_digital(scans)]
+        configurations = tuple(CONFIGURATIONS[name] for name in budget.networks or default)
+        prepared: dict[str, PreparedScans] = {}
+        for config in (_fit_settings(c, settings).config for c in configurations):
+            if (key := fitting.input_key(config)) not in prepared:
+                prepared[key] = fitting.prepare_vessels(scans, settings.prepared, config, settings.workers, progress)
+        failed = {name: reason for kind in prepared.values() for name, reason in kind.failed.items()}
+        files = next(iter(prepared.values())).files
+        volumes = {name: fitting.heart_ml(file) for name, file in files.items() if name not in failed}
+        cohort = cohort_of(scans, tested, volumes, failed, budget.folds, budget.seed)
+        return cls(settings, cohort, configurations, {key: kind.files for key, kind in prepared.items()})
+
     def key(self, run: ExperimentRun) -> str:
         return f"{self.settings.budget.preset} {super().key(run)}"
+
+    def train(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
+        import torch
+
+        torch.set_num_threads(1)
+        cohort, settings = self.cohort, _fit_settings(run.configuration, self.settings)
+        files = self.inputs[fitting.input_key(settings.config)]
+        training, validation, test = (
+            cohort.names(rows) for rows in (cohort.training(run.fold), cohort.validation(run.fold), cohort.held_out)
+        )
+        fit = fitting.fit_vessels(files, fitting.targets_of(cohort.scans), training, validation, settings, folder)
+        predicted = {
+            name: fitting.predictions_of(fit.network, files, names)
+            for name, names in (("validation", validation), ("test", test))
+        }
+        if not all(np.isfinite(scores).all() for scores in predicted.values()):
+            raise TrainingError("A training gave no numbers. Choose fewer --steps, or another --seed.")
+        scores = {name: np.round(values, 3).tolist() for name, values in predicted.items()}
+        return {**scores, "fold": run.fold, "seconds": float(fit.seconds)}
 
     @property
     def truth(self) -> np.ndarray:
@@ -228,36 +218,9 @@ class _VesselStudy(WholeScanStudy):
         return [("Always the mean", mean_of(self.truth)), *filter(None, regressions)]
 
 
-def _fit_settings(configuration: VesselConfiguration, budget: VesselBudget, device: str) -> fitting.FitSettings:
-    settings = fitting.fit_settings(budget.preset, configuration.kind, configuration.output, device)
-    loop = replace(settings.training.loop, seed=budget.seed)
+def _fit_settings(configuration: VesselConfiguration, settings: VesselStudySettings) -> fitting.FitSettings:
+    budget = settings.budget
+    fit = fitting.fit_settings(budget.preset, configuration.kind, configuration.output, settings.device)
+    loop = replace(fit.training.loop, seed=budget.seed)
     loop = loop if budget.steps is None else replace(loop, steps=budget.steps)
-    return replace(settings, training=replace(settings.training, loop=loop))
-
-
-def trainer(data: VesselData, budget: VesselBudget) -> Prepared:
-    """Return the function that trains a network on a fold; each process uses one core."""
-    import torch
-
-    torch.set_num_threads(1)
-    return partial(_train, data, budget)
-
-
-def _train(data: VesselData, budget: VesselBudget, run: ExperimentRun) -> dict[str, Any]:
-    cohort = data.cohort
-    settings = _fit_settings(run.configuration, budget, data.device)
-    files = data.inputs[fitting.input_key(settings.config)]
-    training, validation, test = (
-        cohort.names(rows) for rows in (cohort.training(run.fold), cohort.validation(run.fold), cohort.held_out)
-    )
-    key = f"{settings} {sorted(files.items())} {training}"
-    with running_folder(data.folder, f"{run.configuration.name}-{run.fold}", key) as folder:
-        fit = fitting.fit_vessels(files, fitting.targets_of(cohort.scans), training, validation, settings, folder)
-    predicted = {
-        name: fitting.predictions_of(fit.network, files, names)
-        for name, names in (("validation", validation), ("test", test))
-    }
-    if not all(np.isfinite(scores).all() for scores in predicted.values()):
-        raise TrainingError("A training gave no numbers. Choose fewer --steps, or another --seed.")
-    scores = {name: np.round(values, 3).tolist() for name, values in predicted.items()}
-    return {**scores, "fold": run.fold, "seconds": float(fit.seconds)}
+    return replace(fit, training=replace(fit.training, loop=loop))

@@ -20,12 +20,13 @@ from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import SCALE
 
+from ...evaluation.experiment import Cohort
 from ...evaluation.measures import Comparison
 from ...statistics.bootstrap import BootstrapResult
 from ...training.runs import commit, training_run
 from ...training.settings import RunOptions, facts_of
 from ..scan_table import SourceSettings, describe_data, kind_of_data, on_controls, warn_of_failures
-from ..study import ScanCohort, cohort_of, predicted_rows
+from ..study import cohort_of, predicted_rows
 from . import fitting
 from .study import PER_MILLE, columns_of, factors_alone, measures_of
 from .task import VesselTraining
@@ -93,7 +94,7 @@ def train(options: RunOptions, settings: VesselSettings, progress: Progress) -> 
 
 
 def _evaluate(
-    network: VesselNet, cohort: ScanCohort, files: Mapping[str, Path], controls: Mapping[str, Path]
+    network: VesselNet, cohort: Cohort, files: Mapping[str, Path], controls: Mapping[str, Path]
 ) -> dict[str, object]:
     """Test the model on held-out patients, in the format of `CACScoringLib.whole_scan.trust`."""
     rows, truth = cohort.held_out, np.stack(list(fitting.targets_of(cohort.scans).values()))

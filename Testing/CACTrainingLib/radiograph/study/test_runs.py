@@ -5,20 +5,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from CACTrainingLib.evaluation.experiment import ExperimentRun, TrainingBudget
+from CACScoringLib.core.progress import Progress
+from CACTrainingLib.evaluation.experiment import HELD_OUT, ExperimentRun, TrainingBudget
 from CACTrainingLib.radiograph import fitting
-from CACTrainingLib.radiograph.study.runs import BASE, CONFIGURATIONS, RadiographData, fit_settings, trainer
+from CACTrainingLib.radiograph.study.runs import BASE, CONFIGURATIONS, fit_settings
+from CACTrainingLib.radiograph.study.study import RadiographStudy, RadiographStudySettings
 from CACTrainingLib.radiograph.train import PRESETS
 
 BUDGET = TrainingBudget(folds=3, steps=30)
 
 
 @pytest.fixture
-def data(drawn_folder, write_cases, tmp_path):
+def study(drawn_folder, write_cases, tmp_path):
     """24 radiographs in three folds, and eight of another cohort."""
     write_cases(tmp_path / "other", 8, ("PA",), first=100)
-    folds = tuple(number // 4 % 3 for number in range(24))
-    return RadiographData(drawn_folder, folds, tmp_path / "other", tmp_path, "cpu")
+    settings = RadiographStudySettings(drawn_folder, tmp_path, BUDGET, external=tmp_path / "other")
+    return RadiographStudy.read(settings, Progress())
 
 
 @pytest.fixture
@@ -35,15 +37,18 @@ def splits(monkeypatch):
     return splits
 
 
-def test_no_patient_is_on_two_sides_and_each_is_tested_once(data, splits):
-    train, tested = trainer(data, BUDGET), []
+def test_no_patient_is_on_two_sides_and_each_is_tested_once(study, splits, tmp_path):
+    tested = []
     for fold in range(3):
-        names = train(ExperimentRun(BASE, fold))["names"]
+        names = study.train(ExperimentRun(BASE, fold), tmp_path)["names"]
         training, validation = splits[-1]
         cases = [int(name.removeprefix("case_")) for name in names]
         assert sorted([*training, *validation, *cases]) == list(range(24))
         tested += cases
     assert sorted(tested) == list(range(24))
+    external = study.train(ExperimentRun(BASE, HELD_OUT), tmp_path)["names"]
+    assert external == [f"case_{number}" for number in range(100, 108)]
+    assert sorted(case for part in splits[-1] for case in part) == list(range(24))
 
 
 def test_settings_follow_the_configuration():

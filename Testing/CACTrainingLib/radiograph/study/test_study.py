@@ -59,7 +59,7 @@ def test_all_configurations_are_compared_with_the_base(settings, tmp_path):
 def test_measures_of_one_fold_are_those_of_scikit_learn(settings):
     cohort = study.read_cohort(settings.data, 1, 0)
     values = np.clip(cohort.score[:, None] / 1000 + np.random.default_rng(0).normal(0.4, 0.2, (PATIENTS, 3)), 0, 1)
-    lines, _ = study.predictor_lines(cohort, {"any": values})
+    lines, _ = study.predictor_lines(cohort, {"any": values}, 0)
     truth = cohort.score >= 100
     assert lines[2][1].value == pytest.approx(roc_auc_score(truth, values[:, 1]))
     is_positive = values[:, 1] >= truth.mean()
