@@ -3,9 +3,10 @@
 A threshold finds everything dense, and a generator's map always holds some haze around vessels and some of the aortic
 wall's and the valves' calcium. A candidate of the clinical rule is judged by what it looks like to the lesion network
 in the CT, by its place, and by how often noise in this scan makes as much; its size and density have no other say, nor
-has the map, whose silence proves nothing. A lesion of the map is judged by these, by its peak, and by the slice
-classifier. The weights are those of logistic regressions on scans whose calcium is known (`cac calibrate`), and are
-stored with the model of the map. Lesions that do not count are returned with their probability and the reason.
+has the map, whose silence proves nothing. A lesion of the map is judged by these, by its peak, by the slice classifier,
+and by what the candidates in it were judged to be. The weights are those of logistic regressions on scans whose calcium
+is known (`cac calibrate`), and are stored with the model of the map. Lesions that do not count are returned with their
+probability and the reason.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ its place being coronary, and of its looks. No weight is negative: more calcium,
 lesion less probable.
 """
 
-MAP_FEATURES = (*CANDIDATE_FEATURES, "log_ct_excess", "slice_logit")
+MAP_FEATURES = (*CANDIDATE_FEATURES, "log_ct_excess", "slice_logit", "candidate_logit")
 """Features of a lesion of the calcium map: as above, the logarithm of the excess of the CT's peak over blood and its
-noise (NOISE_SDS, HU; up to MAX_LOG_EXCESS), and the log-odds of visible calcium in its likeliest slice."""
+noise (NOISE_SDS, HU; up to MAX_LOG_EXCESS), the log-odds of visible calcium in its likeliest slice, and the mean
+log-odds of the candidates of the clinical rule that share voxels with it (`candidate_logits`)."""
 
 LOOKS_CORONARY = 0.5
 """Probability by its looks from which a candidate's slices are decomposed, whatever the slice classifier answers."""
@@ -184,6 +186,8 @@ class LesionSelection:
         lesions: Lesions that count, each in its suggested artery.
         suggestions: Their suggested arteries, in their order, with the probability by all evidence.
         left_out: Lesions that do not count.
+        judged: All of them.
+        probabilities: Of being coronary calcium, of each of `judged`, [n].
         stents: IDs of lesions that count but look like a stent.
         coronary_slices: Slices with candidates that look like coronary calcium (LOOKS_CORONARY), rising.
     """
@@ -191,6 +195,8 @@ class LesionSelection:
     lesions: LesionSet
     suggestions: tuple[ArterySuggestion, ...]
     left_out: LeftOut
+    judged: LesionSet
+    probabilities: np.ndarray
     stents: tuple[int, ...] = ()
     coronary_slices: tuple[int, ...] = ()
 
@@ -265,6 +271,7 @@ class MapJudge:
         decomposed: Calcium map and slice probabilities.
         noise_hu: Noise of blood, SD; None if it could not be measured.
         network: Lesion network; None to do without looks.
+        candidates: Candidates of the clinical rule as judged; None if they were not.
     """
 
     scan: CTScan
@@ -272,6 +279,7 @@ class MapJudge:
     decomposed: DecomposedHeart
     noise_hu: float | None
     network: LoadedModel | None = None
+    candidates: LesionSelection | None = None
 
     def select(self, lesions: LesionSet) -> LesionSelection:
         """Select the lesions that count by the evidence stored with the map.
@@ -293,6 +301,10 @@ class MapJudge:
                 kinds = lesion_kinds(coronary.id_map, coronary.ids, self.scan, territories, self.network)
         probabilities = self.decomposed.slices.on_scan
         features = map_features(coronary, suggestions, probabilities, kinds, self.noise_hu, specks)
+        features["candidate_logit"] = np.zeros(len(coronary.lesions))
+        if self.candidates is not None:
+            shared = shared_voxels(coronary, self.candidates.judged)
+            features["candidate_logit"] = candidate_logits(shared, self.candidates.probabilities)
         return select_lesions(coronary, features, suggestions, evidence)
 
 
@@ -351,7 +363,8 @@ def select_lesions(
         tuple(suggestions[n] for n in excluded),
         tuple(reasons[n] for n in excluded),
     )
-    return LesionSelection(candidates.part(lesions), tuple(counted.values()), left_out)
+    probabilities = 1 - np.array([suggestion.not_coronary_probability for suggestion in suggestions], float)
+    return LesionSelection(candidates.part(lesions), tuple(counted.values()), left_out, candidates, probabilities)
 
 
 def candidate_features(
@@ -388,7 +401,7 @@ def map_features(
     noise_hu: float | None,
     specks: NoiseSpecks | None,
 ) -> dict[str, np.ndarray]:
-    """Measure MAP_FEATURES of each lesion of a calcium map.
+    """Measure MAP_FEATURES of each lesion of a calcium map, but for `candidate_logit`.
 
     Args:
         lesions: Lesions with peaks read from the CT.
@@ -408,6 +421,27 @@ def map_features(
         "log_ct_excess": np.minimum(np.array(excesses, float), MAX_LOG_EXCESS),
         "slice_logit": np.array([_logit(probability) for probability in likeliest], float),
     }
+
+
+def shared_voxels(lesions: LesionSet, candidates: LesionSet) -> np.ndarray:
+    """Count the voxels that each lesion shares with each candidate, int [n, candidates]."""
+    _, of_lesion, of_candidate = np.intersect1d(lesions.flat, candidates.flat, assume_unique=True, return_indices=True)
+    ids = lesions.voxel_ids[of_lesion], candidates.voxel_ids[of_candidate]
+    rows, columns = ({x: n for n, x in enumerate(found.ids)} for found in (lesions, candidates))
+    shared = np.zeros((len(rows), len(columns)), int)
+    for lesion, candidate in zip(*(found.tolist() for found in ids), strict=True):
+        shared[rows[lesion], columns[candidate]] += 1
+    return shared
+
+
+def candidate_logits(shared: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Compute the mean log-odds of the candidates in each lesion, float [n]; 0 in a lesion without any.
+
+    Args:
+        shared: Voxels that each lesion shares with each candidate, [n, candidates].
+        probabilities: Of each candidate being coronary calcium, [candidates].
+    """
+    return shared @ np.array([_logit(p) for p in probabilities], float) / np.maximum(shared.sum(axis=1), 1)
 
 
 def coronary_probabilities(features: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:

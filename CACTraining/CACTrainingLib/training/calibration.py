@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ from .evidence import (
     stack_features,
     typical,
 )
-from .measured_scans import MAP_RULES, LesionTable, MapSettings, MeasuredScan, measure_all
+from .measured_scans import MAP_RULES, MapSettings, MeasuredScan, measure_all
 from .score_errors import fitted_errors
 
 SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
@@ -111,6 +111,8 @@ def choose(
     if not any(visible) or not all(map(any, kinds.values())):
         counts = ", ".join(f"{sum(part)} {kind}" for kind, part in {"visible": visible, **kinds}.items())
         raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
+    evidence, candidate_performance, candidate_probabilities = candidate_evidence(scans)
+    scans = with_candidates(scans, candidate_probabilities)
     trials = []
     for settings in scans[0].lesions:
         probabilities = cross_fitted_probabilities(
@@ -132,7 +134,8 @@ def choose(
     features = stack_features(parts)
     calibration["evidence_weights"] = fitted_weights(features, np.concatenate([part.coronary for part in parts]))
     calibration["most_not_coronary"] = 1 - best.limit
-    calibration["candidates"], candidate_performance, clinical_masks = candidate_evidence(scans)
+    calibration["candidates"] = evidence and asdict(evidence)
+    clinical_masks = [] if evidence is None else _masks(candidate_probabilities, evidence)
     map_masks = [p >= best.limit for p in best.probabilities]
     scores = _scores(scans, best.settings, map_masks, clinical_masks)
     calibration["uncertainty"], coverage = stored_uncertainty(scans, scores)
@@ -170,14 +173,13 @@ def intervals(
         raise DataError("The map's card holds no evidence that could be kept. Calibrate without --intervals-only.")
     settings = MapSettings(slice_threshold, *rule)
 
-    def counting_lesions(parts: Sequence[LesionTable], weights: dict[str, float], most: float) -> list[np.ndarray]:
-        return [coronary_probabilities(part.features, weights) >= 1 - most for part in parts]
-
-    map_masks = counting_lesions([scan.lesions[settings] for scan in scans], weights, most)
     evidence, clinical_masks = Evidence.stored(stored), []
     if evidence is not None and evidence.weights is not None:
-        candidates = [scan.candidates for scan in scans]
-        clinical_masks = counting_lesions(candidates, evidence.weights, evidence.most_not_coronary)
+        probabilities = [coronary_probabilities(scan.candidates.features, evidence.weights) for scan in scans]
+        clinical_masks = _masks(probabilities, evidence)
+        scans = with_candidates(scans, probabilities)
+    features = [scan.lesions[settings].features for scan in scans]
+    map_masks = [coronary_probabilities(values, weights) >= 1 - most for values in features]
     uncertainty, coverage = stored_uncertainty(scans, _scores(scans, settings, map_masks, clinical_masks))
     patients = len({scan.patient for scan in scans})
     return {"uncertainty": uncertainty}, {"coverage_of_intervals": coverage, "patients": patients}
@@ -193,12 +195,33 @@ def candidates_alone(scans: Sequence[MeasuredScan], stored: Calibration) -> tupl
     Raises:
         DataError: There are too few candidates of either class.
     """
-    evidence, performance, masks = candidate_evidence(scans)
+    evidence, performance, probabilities = candidate_evidence(scans)
     if evidence is None:
         raise DataError("The scans hold too few candidates with or without coronary calcium. Give more patients.")
-    uncertainty, coverage = stored_uncertainty(scans, {"automatic": _automatic_scores(scans, masks)})
+    scores = {"automatic": _automatic_scores(scans, _masks(probabilities, evidence))}
+    uncertainty, coverage = stored_uncertainty(scans, scores)
     performance |= {"coverage_of_intervals": coverage, "patients": len({scan.patient for scan in scans})}
-    return {"candidates": evidence, "uncertainty": {**stored.get("uncertainty", {}), **uncertainty}}, performance
+    return {
+        "candidates": asdict(evidence),
+        "uncertainty": {**stored.get("uncertainty", {}), **uncertainty},
+    }, performance
+
+
+def with_candidates(scans: Sequence[MeasuredScan], probabilities: Sequence[np.ndarray]) -> list[MeasuredScan]:
+    """Add to the lesions of each scan's map the evidence of the candidates in them.
+
+    probabilities: For each scan, of its candidates being coronary calcium, [n]; empty if they were not judged.
+    """
+    if not len(probabilities):
+        probabilities = [np.full(len(scan.candidates.coronary), 0.5) for scan in scans]
+    return [
+        replace(scan, lesions={settings: table.with_candidates(p) for settings, table in scan.lesions.items()})
+        for scan, p in zip(scans, probabilities, strict=True)
+    ]
+
+
+def _masks(probabilities: Sequence[np.ndarray], evidence: Evidence) -> list[np.ndarray]:
+    return [p >= 1 - evidence.most_not_coronary for p in probabilities]
 
 
 def _automatic_scores(scans: Sequence[MeasuredScan], masks: Sequence[np.ndarray]) -> list[Scores]:
@@ -225,14 +248,14 @@ def _scores(
 
 def candidate_evidence(
     scans: Sequence[MeasuredScan],
-) -> tuple[dict[str, object] | None, dict[str, object], list[np.ndarray]]:
-    """Fit the evidence by which the automatic clinical score evaluates candidates (`Evidence`).
+) -> tuple[Evidence | None, dict[str, object], list[np.ndarray]]:
+    """Fit the evidence by which the automatic clinical score evaluates candidates.
 
     The limit is that of the best cross-fitted scores (`nearest_limit`).
 
     Returns:
-        The evidence, or None if there are too few candidates of either class; its performance; and for each scan a
-        mask of the candidates that count.
+        The evidence, or None if there are too few candidates of either class; its performance; and for each scan
+        the cross-fitted probabilities of its candidates.
     """
     parts = [scan.candidates for scan in scans]
     probabilities = cross_fitted_probabilities([scan.patient for scan in scans], parts)
@@ -243,11 +266,8 @@ def candidate_evidence(
     masks = [p >= limit for p in probabilities]
     features = stack_features(parts)
     coronary = np.concatenate([part.coronary for part in parts])
-    evidence: dict[str, object] = {
-        "weights": fitted_weights(features, coronary),
-        "typical": typical(selected(features, coronary.astype(bool))),
-        "most_not_coronary": 1 - limit,
-    }
+    typical_features = typical(selected(features, coronary.astype(bool)))
+    evidence = Evidence(fitted_weights(features, coronary), typical_features, 1 - limit)
     is_counted, is_coronary = np.concatenate(masks), coronary.astype(bool)
     performance: dict[str, object] = {
         "candidates": len(is_counted),
@@ -259,7 +279,7 @@ def candidate_evidence(
     for kind in ("distractor", "clean"):
         if positives := [c.any() for c, scan in zip(masks, scans, strict=True) if scan.kind == kind]:
             performance[f"above_zero_{kind}_scans"] = float(np.mean(positives))
-    return evidence, performance, masks
+    return evidence, performance, probabilities
 
 
 def stored_uncertainty(

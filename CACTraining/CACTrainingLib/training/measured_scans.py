@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from CACScoringLib.anatomy.territories import Territories
 from CACScoringLib.calcium_map.decomposition import (
     DecompositionSettings,
     assembled,
+    overlaps,
     raw_maps,
     slice_probabilities,
 )
@@ -38,7 +39,13 @@ from CACScoringLib.quality.acquisition import BloodPool, measure_blood
 from CACScoringLib.quality.calibration import framing
 from CACScoringLib.scoring.artefacts import without_metal
 from CACScoringLib.scoring.borders import sites_by_looks
-from CACScoringLib.scoring.evidence import candidate_features, map_features
+from CACScoringLib.scoring.evidence import (
+    candidate_features,
+    candidate_logits,
+    map_features,
+    shared_voxels,
+    slices_of_coronary_looks,
+)
 from CACScoringLib.scoring.lesion_network import lesion_kinds
 from CACScoringLib.scoring.lesions import LesionSet, find_lesions
 from CACScoringLib.scoring.noise_specks import NoiseSpecks
@@ -52,7 +59,7 @@ from ..project.training_scan import TrainingScan
 ModelPaths = tuple[Path | None, Path | None, Path, Path, Path]
 """Cards of the models for heart, territories (either may be None), slices, decomposition and lesions."""
 
-VERSION = 13
+VERSION = 14
 """Version of the cached results; those of other versions are measured again."""
 
 MAP_RULES = ((None, 20.0), (None, 40.0))
@@ -83,6 +90,7 @@ class LesionTable:
         agatston: Agatston scores on the clinical scale, float [n].
         pseudo_mass: Pseudo-masses in HU·mm³, float [n].
         artery: `Artery` of each lesion, int [n].
+        shared: Voxels that each lesion of the map shares with each candidate of the clinical rule, int [n, candidates].
     """
 
     features: dict[str, np.ndarray]
@@ -90,6 +98,7 @@ class LesionTable:
     agatston: np.ndarray
     pseudo_mass: np.ndarray
     artery: np.ndarray
+    shared: np.ndarray
 
     @classmethod
     def of(
@@ -99,6 +108,7 @@ class LesionTable:
         truth: np.ndarray,
         spacing: tuple[float, float, float],
         rules: ScoringRules,
+        shared: np.ndarray,
     ) -> LesionTable:
         """Tabulate a lesion set. truth: Voxels with coronary calcium, bool [k, j, i]."""
         coronary = set(np.unique(lesion_set.id_map[truth]).tolist())
@@ -109,7 +119,14 @@ class LesionTable:
             np.array([score.clinical_agatston for score in scores], float),
             np.array([score.pseudo_mass_hu_mm3 for score in scores], float),
             np.array([int(lesion.artery) for lesion in lesion_set.lesions], int),
+            shared,
         )
+
+    def with_candidates(self, probabilities: np.ndarray) -> LesionTable:
+        """Add the evidence of the candidates in each lesion. probabilities: Of each being coronary, [candidates]."""
+        shared = self.shared.reshape(len(self.coronary), len(probabilities))
+        features = self.features | {"candidate_logit": candidate_logits(shared, probabilities)}
+        return replace(self, features=features)
 
     def scores(self, is_counted: np.ndarray, scan: MeasuredScan) -> dict[str, dict[str, float]]:
         """Return each artery's scores (keys of `uncertainty.LIMITS`). is_counted: True for lesions that count, [n]."""
@@ -129,7 +146,7 @@ class LesionTable:
     def read(cls, content: dict[str, Any]) -> LesionTable:
         """Read lesions from JSON."""
         features = {name: np.array(values, float) for name, values in content["features"].items()}
-        kinds: dict[str, type] = {"coronary": bool, "artery": int}
+        kinds: dict[str, type] = {"coronary": bool, "artery": int, "shared": int}
         columns: dict[str, np.ndarray] = {
             name: np.array(content[name], kinds.get(name, float)) for name in content if name != "features"
         }
@@ -207,30 +224,16 @@ def _measure_or_explain(
 
 
 def measure(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float], cache: Path) -> MeasuredScan:
-    """Measure one scan, or read it from the cache. Raises CTError.
-
-    Candidates and maps are cached apart, so that new models for one of them leave the other's measurements.
-    """
-    heart, territories, classifier, generator, judge = models
-
-    def cached(name: str, cards: Sequence[Path | None], limits: Sequence[float], measured: Callable[[], Any]) -> Any:
-        hashes = [path and read_card(path).sha256 for path in cards]
-        digest = hashlib.sha256(json.dumps([VERSION, name, scan.fingerprint(), *hashes, *limits]).encode()).hexdigest()
-        path = cache / f"{digest[:24]}.json"
-        if not path.is_file():
-            write_text_atomically(path, json.dumps(measured()))
-        return read_json(path)
-
+    """Measure one scan, or read it from the cache. Raises CTError."""
+    hashes = [path and read_card(path).sha256 for path in models]
+    digest = hashlib.sha256(json.dumps([VERSION, scan.fingerprint(), *hashes, *thresholds]).encode()).hexdigest()
+    path = cache / f"{digest[:24]}.json"
     use_threads(1)  # scans are scored side by side
-    finders = heart, territories
-    content = cached("candidates", (*finders, judge), (), lambda: _measured_candidates(scan, finders, judge))
+    if not path.is_file():
+        write_text_atomically(path, json.dumps(_measured(scan, models, thresholds)))
+    content = read_json(path)
     content["candidates"] = LesionTable.read(content["candidates"])
-    content |= {"lesions": {}, "reference_agatston": None}
-    if thresholds:
-        cards = classifier, generator, judge
-        maps = cached("maps", (*finders, *cards), thresholds, lambda: _measured_maps(scan, finders, cards, thresholds))
-        tables = maps.pop("lesions")
-        content |= maps | {"lesions": {MapSettings(**settings): LesionTable.read(table) for settings, table in tables}}
+    content["lesions"] = {MapSettings(**settings): LesionTable.read(table) for settings, table in content["lesions"]}
     return MeasuredScan(**content)
 
 
@@ -275,12 +278,12 @@ class _ScanWithHeart:
         return self.region.territories
 
 
-def _measured_candidates(scan: TrainingScan, finders: Sequence[Path | None], judge: Path) -> dict[str, Any]:
-    """Measure the candidates of the clinical rule, and what is true of the scan: fields of MeasuredScan as JSON."""
-    heart = _ScanWithHeart.of(scan, finders)
+def _measured(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float]) -> dict[str, Any]:
+    """Measure candidates, lesions of the map, and what is true of the scan: fields of MeasuredScan as JSON."""
+    *finders, classifier, generator, judge = models
+    heart, network = _ScanWithHeart.of(scan, finders), load_model(judge)
     ct, region, record = heart.ct, heart.region, heart.record
     spacing, rules = ct.image.GetSpacing(), rules_for_tube_voltage(ct.acquisition, ScoringRules())
-    network = load_model(judge)
     sites = candidate_sites(region, region.territory_labels(ct.image), ct.hu >= rules.threshold_hu)
     sites = sites_by_looks(sites, ct, heart.territories, network)
     lesions = without_metal(find_lesions(ct.image, sites, rules), ct.image)[0]
@@ -298,53 +301,54 @@ def _measured_candidates(scan: TrainingScan, finders: Sequence[Path | None], jud
         }
         for artery in MAIN_ARTERIES
     }
+    lesions_of_map: dict[MapSettings, LesionTable] = {}
+    reference = None
+    if thresholds:
+        networks = load_model(classifier), load_model(generator), network
+        coronary_slices = slices_of_coronary_looks(clinical, kinds)
+        lesions_of_map = _map_lesions(heart, networks, thresholds, clinical, coronary_slices)
+        patient = patient_of(record)
+        if patient is not None:
+            reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}
+    no_candidates = np.zeros((len(clinical.lesions), 0), int)
     return {
         "patient": scan.patient,
         "kind": scan.kind,
         "visible": scan.shows_calcium(),
-        "candidates": LesionTable.of(clinical, features, heart.truth, spacing, rules).as_json(),
+        "lesions": [(asdict(settings), table.as_json()) for settings, table in lesions_of_map.items()],
+        "candidates": LesionTable.of(clinical, features, heart.truth, spacing, rules, no_candidates).as_json(),
         "reader": reader,
+        "reference_agatston": reference,
         "true_mass_mg": record["mass_mg_by_artery"],
         "mg_per_hu_mm3": mg_per_hu_mm3,
         "facts": _facts(ct, region.mask, heart.blood, record["scanner"]),
     }
 
 
-def _measured_maps(
-    scan: TrainingScan, finders: Sequence[Path | None], cards: tuple[Path, Path, Path], thresholds: Sequence[float]
-) -> dict[str, Any]:
-    """Measure the lesions of the map, and the score that it should have: fields of MeasuredScan as JSON.
-
-    cards: Of slice classifier, generator and lesion network.
-    """
-    heart = _ScanWithHeart.of(scan, finders)
-    classifier, generator, judge = map(load_model, cards)
-    lesions = _map_lesions(heart, classifier, generator, judge, thresholds)
-    patient = patient_of(heart.record)
-    reference = None
-    if patient is not None:
-        reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}
-    tables = [(asdict(settings), table.as_json()) for settings, table in lesions.items()]
-    return {"lesions": tables, "reference_agatston": reference}
-
-
 def _map_lesions(
     heart: _ScanWithHeart,
-    slice_model: LoadedModel,
-    map_model: LoadedModel,
-    judge: LoadedModel,
+    networks: tuple[LoadedModel, LoadedModel, LoadedModel],
     thresholds: Sequence[float],
+    candidates: LesionSet,
+    coronary_slices: Sequence[int],
 ) -> dict[MapSettings, LesionTable]:
-    """Measure the lesions of the calcium map in all settings. thresholds: Probabilities to decompose a slice from.
+    """Measure the lesions of the calcium map in all settings.
 
-    Slices are decomposed by the classifier alone, not also by looks.
+    Args:
+        heart: Scan and heart.
+        networks: Slice classifier, generator and lesion network.
+        thresholds: Probabilities to decompose a slice from.
+        candidates: Candidates of the clinical rule.
+        coronary_slices: Slices of the scan that are decomposed by the looks of their candidates.
     """
     ct, region = heart.ct, heart.region
+    slice_model, map_model, judge = networks
     stored = DecompositionSettings.of(slice_model, map_model)
     slice_calcium = slice_probabilities(ct, region.mask, slice_model)
-    slices = slice_calcium.slices
-    probabilities = slice_calcium.on_grid
-    maps, _ = raw_maps(slices, probabilities >= min(thresholds), ct.image.GetSize()[2], map_model, stored.batch_size)
+    slices, count = slice_calcium.slices, ct.image.GetSize()[2]
+    is_certain = overlaps(slices.grid, count)[:, list(coronary_slices)].any(1)
+    probabilities = np.where(is_certain, np.float32(1), slice_calcium.on_grid)
+    maps, _ = raw_maps(slices, probabilities >= min(thresholds), count, map_model, stored.batch_size)
     territory_labels = region.territory_labels(ct.image)
     rules = rules_for_tube_voltage(ct.acquisition, ScoringRules())
     lesions = {}
@@ -353,13 +357,14 @@ def _map_lesions(
         parts = assembled(ct, region.mask, slices, maps, decomposed, replace(stored, **asdict(settings)))
         map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
         sites = candidate_sites(region, territory_labels, parts.hu >= settings.floor_hu)
-        candidates = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
-        map_lesions = without_metal(candidates, ct.image)[0]
+        found = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
+        map_lesions = without_metal(found, ct.image)[0]
         coronary, specks = map_lesions.coronary, NoiseSpecks.of(map_lesions, heart.territories)
         places = suggested_arteries(coronary, ct, region)
         kinds = lesion_kinds(coronary.id_map, coronary.ids, ct, heart.territories, judge)
         features = map_features(coronary, places, slice_calcium.on_scan, kinds, heart.noise_hu, specks)
-        lesions[settings] = LesionTable.of(coronary, features, heart.truth, ct.image.GetSpacing(), map_rules)
+        shared = shared_voxels(coronary, candidates)
+        lesions[settings] = LesionTable.of(coronary, features, heart.truth, ct.image.GetSpacing(), map_rules, shared)
     return lesions
 
 

@@ -20,10 +20,12 @@ from CACScoringLib.scoring.evidence import (
     REASONS,
     Evidence,
     candidate_features,
+    candidate_logits,
     coronary_probabilities,
     looks_of,
     map_features,
     select_lesions,
+    shared_voxels,
     slices_of_coronary_looks,
 )
 from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
@@ -58,7 +60,7 @@ def test_features_are_what_they_say(two_lesions):
     probabilities = np.array([np.nan, 0.1, 0.8, 0.5], np.float32)
     # blood and noise reach 105 HU
     by_name = map_features(lesions, suggestions, probabilities, None, 20.0, None)
-    assert set(by_name) == set(MAP_FEATURES)
+    assert {*by_name, "candidate_logit"} == set(MAP_FEATURES)
     large = int(np.argmax([lesion.voxels for lesion in lesions.lesions]))
     assert by_name["log_ct_excess"][large] == pytest.approx(math.log1p(135 - 105))
     assert by_name["slice_logit"][large] == pytest.approx(math.log(0.8 / 0.2), rel=1e-4)  # the likeliest of two slices
@@ -104,6 +106,22 @@ def test_certain_and_unknown_values_stay_finite(two_lesions):
     np.testing.assert_equal(features, usual)
     nothing = found_in(0 * calcium, calcium)
     assert all(len(x) == 0 for x in map_features(nothing, [], np.ones(4), None, 9.0, None).values())
+
+
+def test_a_lesion_of_the_map_weighs_the_candidates_in_it_by_shared_voxels():
+    calcium, dense = np.zeros((2, 3, 12, 12), np.float32)
+    calcium[1, 2, 2:10] = calcium[1, 9, 2:10] = 50
+    dense[1, 2, 1:4] = dense[1, 2, 7] = dense[1, 5, 5:7] = 200
+    lesions, found = found_in(calcium, calcium), found_in(dense, dense)
+    shared = shared_voxels(lesions, found)
+    shares = dict(zip((x.voxels for x in found.lesions), shared.T.tolist(), strict=True))
+    first = [x.centroid_ras_mm[1] for x in lesions.lesions].index(-2.0)
+    assert {voxels: share[first] for voxels, share in shares.items()} == {3: 2, 1: 1, 2: 0}
+    assert not shared[1 - first].any()
+    logits = candidate_logits(shared, np.array([{3: 0.9, 1: 0.2, 2: 0.5}[x.voxels] for x in found.lesions]))
+    assert logits[first] == pytest.approx((2 * math.log(9) + math.log(0.25)) / 3)
+    assert logits[1 - first] == 0, "a lesion without candidates is neither doubted nor confirmed"
+    assert candidate_logits(np.zeros((2, 0)), np.zeros(0)).tolist() == [0, 0]
 
 
 def test_slices_of_candidates_that_look_coronary(two_lesions):
