@@ -180,7 +180,7 @@ def score_scan(
             decomposed = decompose_heart(
                 scored, region.mask, used, settings.decomposition, settings.slices, coronary_slices
             )
-            map_judge = MapJudge(scored, region, decomposed, quality.noise_hu, networks.lesions, selection)
+            map_judge = MapJudge(scored, region, decomposed, quality.noise_hu, selection)
             calcium = score_map(map_judge, territory_labels, rules, bool(dense.warnings))
     with progress.step("scores"):
         methods = {"threshold": clinical.method} | ({} if calcium is None else {"decomposition": calcium.method})

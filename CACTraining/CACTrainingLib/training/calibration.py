@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from CACScoringLib.models.cards import Calibration, bundled_folder, find_model, 
 from CACScoringLib.models.choice import SCORING_NETWORKS
 from CACScoringLib.models.store import update_card
 from CACScoringLib.quality.calibration import CalibrationRange
-from CACScoringLib.scoring.evidence import Evidence, coronary_probabilities
+from CACScoringLib.scoring.evidence import Evidence, coronary_probabilities, probability_of_candidates
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM
 
 from ..data.datasets import default_cache, find_scans
@@ -44,7 +44,7 @@ from .evidence import (
     stack_features,
     typical,
 )
-from .measured_scans import MAP_RULES, MapSettings, MeasuredScan, measure_all
+from .measured_scans import MAP_RULES, LesionTable, MapSettings, MeasuredScan, measure_all
 from .score_errors import fitted_errors
 
 SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
@@ -112,14 +112,13 @@ def choose(
         counts = ", ".join(f"{sum(part)} {kind}" for kind, part in {"visible": visible, **kinds}.items())
         raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
     evidence, candidate_performance, candidate_probabilities = candidate_evidence(scans)
-    scans = with_candidates(scans, candidate_probabilities)
     trials = []
     for settings in scans[0].lesions:
-        probabilities = cross_fitted_probabilities(
-            [scan.patient for scan in scans], [scan.lesions[settings] for scan in scans]
-        )
-        if probabilities is None:
+        verdicts = verdicts_of_candidates(scans, settings, evidence, candidate_probabilities)
+        judged = cross_fitted_probabilities([scan.patient for scan in scans], lesions_alone(scans, settings, verdicts))
+        if judged is None:
             continue
+        probabilities = [_filled(verdict, p) for verdict, p in zip(verdicts, judged, strict=True)]
         limit = max(_limit(probabilities, selection, getattr(goals, kind)) for kind, selection in kinds.items())
         trials.append(_Trial(settings, probabilities, limit))
     if not trials:
@@ -130,9 +129,10 @@ def choose(
         raise DataError(message)
     best = min(trials, key=lambda trial: (trial.mass_error(scans), -trial.settings.slice_threshold))
     calibration: Calibration = asdict(best.settings)
-    parts = [scan.lesions[best.settings] for scan in scans]
-    features = stack_features(parts)
-    calibration["evidence_weights"] = fitted_weights(features, np.concatenate([part.coronary for part in parts]))
+    verdicts = verdicts_of_candidates(scans, best.settings, evidence, candidate_probabilities)
+    parts = lesions_alone(scans, best.settings, verdicts)
+    coronary = np.concatenate([part.coronary for part in parts])
+    calibration["evidence_weights"] = fitted_weights(stack_features(parts), coronary)
     calibration["most_not_coronary"] = 1 - best.limit
     calibration["candidates"] = evidence and asdict(evidence)
     clinical_masks = [] if evidence is None else _masks(candidate_probabilities, evidence)
@@ -173,13 +173,14 @@ def intervals(
         raise DataError("The map's card holds no evidence that could be kept. Calibrate without --intervals-only.")
     settings = MapSettings(slice_threshold, *rule)
 
-    evidence, clinical_masks = Evidence.stored(stored), []
+    evidence, probabilities, clinical_masks = Evidence.stored(stored), [], []
     if evidence is not None and evidence.weights is not None:
         probabilities = [coronary_probabilities(scan.candidates.features, evidence.weights) for scan in scans]
         clinical_masks = _masks(probabilities, evidence)
-        scans = with_candidates(scans, probabilities)
-    features = [scan.lesions[settings].features for scan in scans]
-    map_masks = [coronary_probabilities(values, weights) >= 1 - most for values in features]
+    verdicts = verdicts_of_candidates(scans, settings, evidence, probabilities)
+    parts = lesions_alone(scans, settings, verdicts)
+    judged = [coronary_probabilities(part.features, weights) for part in parts]
+    map_masks = [_filled(verdict, p) >= 1 - most for verdict, p in zip(verdicts, judged, strict=True)]
     uncertainty, coverage = stored_uncertainty(scans, _scores(scans, settings, map_masks, clinical_masks))
     patients = len({scan.patient for scan in scans})
     return {"uncertainty": uncertainty}, {"coverage_of_intervals": coverage, "patients": patients}
@@ -207,17 +208,46 @@ def candidates_alone(scans: Sequence[MeasuredScan], stored: Calibration) -> tupl
     }, performance
 
 
-def with_candidates(scans: Sequence[MeasuredScan], probabilities: Sequence[np.ndarray]) -> list[MeasuredScan]:
-    """Add to the lesions of each scan's map the evidence of the candidates in them.
+def verdicts_of_candidates(
+    scans: Sequence[MeasuredScan],
+    settings: MapSettings,
+    evidence: Evidence | None,
+    probabilities: Sequence[np.ndarray],
+) -> list[np.ndarray]:
+    """Return for each scan whether each lesion of the map counts by its candidates.
 
-    probabilities: For each scan, of its candidates being coronary calcium, [n]; empty if they were not judged.
+    Args:
+        scans: The scans.
+        settings: Settings of the map.
+        evidence: By which candidates count; None if they were not judged.
+        probabilities: For each scan, of its candidates being coronary calcium, [candidates].
+
+    Returns:
+        1 or 0, and NaN for a lesion without candidates, float [n].
     """
-    if not len(probabilities):
-        probabilities = [np.full(len(scan.candidates.coronary), 0.5) for scan in scans]
-    return [
-        replace(scan, lesions={settings: table.with_candidates(p) for settings, table in scan.lesions.items()})
-        for scan, p in zip(scans, probabilities, strict=True)
-    ]
+    tables = [scan.lesions[settings] for scan in scans]
+    if evidence is None or not len(probabilities):
+        return [np.full(len(table.coronary), np.nan) for table in tables]
+    verdicts = []
+    for table, candidates in zip(tables, probabilities, strict=True):
+        shared = table.shared.reshape(len(table.coronary), len(candidates))
+        of_candidates = probability_of_candidates(shared, candidates)
+        verdict = np.where(1 - of_candidates <= evidence.most_not_coronary, 1.0, 0.0)
+        verdicts.append(np.where(np.isnan(of_candidates), np.nan, verdict))
+    return verdicts
+
+
+def lesions_alone(
+    scans: Sequence[MeasuredScan], settings: MapSettings, verdicts: Sequence[np.ndarray]
+) -> list[LesionTable]:
+    """Return the lesions of each scan's map that hold no candidate. verdicts: From `verdicts_of_candidates`."""
+    return [scan.lesions[settings].selected(np.isnan(verdict)) for scan, verdict in zip(scans, verdicts, strict=True)]
+
+
+def _filled(verdicts: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    filled = verdicts.copy()
+    filled[np.isnan(verdicts)] = probabilities
+    return filled
 
 
 def _masks(probabilities: Sequence[np.ndarray], evidence: Evidence) -> list[np.ndarray]:

@@ -41,7 +41,6 @@ from CACScoringLib.scoring.artefacts import without_metal
 from CACScoringLib.scoring.borders import sites_by_looks
 from CACScoringLib.scoring.evidence import (
     candidate_features,
-    candidate_logits,
     map_features,
     shared_voxels,
     slices_of_coronary_looks,
@@ -122,11 +121,11 @@ class LesionTable:
             shared,
         )
 
-    def with_candidates(self, probabilities: np.ndarray) -> LesionTable:
-        """Add the evidence of the candidates in each lesion. probabilities: Of each being coronary, [candidates]."""
-        shared = self.shared.reshape(len(self.coronary), len(probabilities))
-        features = self.features | {"candidate_logit": candidate_logits(shared, probabilities)}
-        return replace(self, features=features)
+    def selected(self, selection: np.ndarray) -> LesionTable:
+        """Return some of the lesions. selection: True for these, bool [n]."""
+        features = {name: values[selection] for name, values in self.features.items()}
+        columns = {name: values[selection] for name, values in vars(self).items() if name != "features"}
+        return LesionTable(features, **columns)
 
     def scores(self, is_counted: np.ndarray, scan: MeasuredScan) -> dict[str, dict[str, float]]:
         """Return each artery's scores (keys of `uncertainty.LIMITS`). is_counted: True for lesions that count, [n]."""
@@ -304,7 +303,7 @@ def _measured(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float
     lesions_of_map: dict[MapSettings, LesionTable] = {}
     reference = None
     if thresholds:
-        networks = load_model(classifier), load_model(generator), network
+        networks = load_model(classifier), load_model(generator)
         coronary_slices = slices_of_coronary_looks(clinical, kinds)
         lesions_of_map = _map_lesions(heart, networks, thresholds, clinical, coronary_slices)
         patient = patient_of(record)
@@ -327,7 +326,7 @@ def _measured(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float
 
 def _map_lesions(
     heart: _ScanWithHeart,
-    networks: tuple[LoadedModel, LoadedModel, LoadedModel],
+    networks: tuple[LoadedModel, LoadedModel],
     thresholds: Sequence[float],
     candidates: LesionSet,
     coronary_slices: Sequence[int],
@@ -336,13 +335,13 @@ def _map_lesions(
 
     Args:
         heart: Scan and heart.
-        networks: Slice classifier, generator and lesion network.
+        networks: Slice classifier and generator.
         thresholds: Probabilities to decompose a slice from.
         candidates: Candidates of the clinical rule.
         coronary_slices: Slices of the scan that are decomposed by the looks of their candidates.
     """
     ct, region = heart.ct, heart.region
-    slice_model, map_model, judge = networks
+    slice_model, map_model = networks
     stored = DecompositionSettings.of(slice_model, map_model)
     slice_calcium = slice_probabilities(ct, region.mask, slice_model)
     slices, count = slice_calcium.slices, ct.image.GetSize()[2]
@@ -359,10 +358,9 @@ def _map_lesions(
         sites = candidate_sites(region, territory_labels, parts.hu >= settings.floor_hu)
         found = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
         map_lesions = without_metal(found, ct.image)[0]
-        coronary, specks = map_lesions.coronary, NoiseSpecks.of(map_lesions, heart.territories)
+        coronary = map_lesions.coronary
         places = suggested_arteries(coronary, ct, region)
-        kinds = lesion_kinds(coronary.id_map, coronary.ids, ct, heart.territories, judge)
-        features = map_features(coronary, places, slice_calcium.on_scan, kinds, heart.noise_hu, specks)
+        features = map_features(coronary, places, slice_calcium.on_scan, heart.noise_hu)
         shared = shared_voxels(coronary, candidates)
         lesions[settings] = LesionTable.of(coronary, features, heart.truth, ct.image.GetSpacing(), map_rules, shared)
     return lesions

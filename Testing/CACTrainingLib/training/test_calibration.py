@@ -77,9 +77,8 @@ def test_combined_evidence_discriminates_where_single_limits_fail():
     assert [performance[f"scans_{kind}"] for kind in ("distractor", "clean", "with_visible_calcium")] == [20] * 3
     assert performance["patients"] == 60
     # The stored weights reproduce the choice.
-    tables = [s.lesions[STRICT].with_candidates(np.full(len(s.candidates.coronary), 0.5)) for s in scans]
     weights, limit = calibration["evidence_weights"], 1 - calibration["most_not_coronary"]
-    counted = [coronary_probabilities(table.features, weights) >= limit for table in tables]
+    counted = [coronary_probabilities(s.lesions[STRICT].features, weights) >= limit for s in scans]
     wrong = sum((k != s.lesions[STRICT].coronary).sum() for k, s in zip(counted, scans, strict=True))
     assert wrong <= 2
     # Ties go to fewer decomposed slices, here with the published rule.
@@ -115,17 +114,29 @@ def test_a_lesion_is_not_evaluated_by_its_own_patient():
     assert performance["sensitivity_scans"] < 0.4
 
 
-def test_lesions_of_the_map_follow_the_candidates_in_them():
-    """Lesions alike in all but what their candidates were judged to be."""
-    scans = []
+def test_lesions_of_the_map_count_as_the_candidates_in_them():
+    """Lesions of the map alike in all but what their candidates were judged to be."""
+    scans, found = [], []
     for scan in cohort():
-        alike = lesions([(3.0, 3.0, coronary, 5.0) for coronary in scan.candidates.coronary])
-        table = replace(alike, shared=8 * np.eye(len(alike.coronary), dtype=int))
-        scans.append(replace(scan, lesions={STRICT: table}))
-    calibration, performance, _ = choose(scans, FalsePositiveGoals(0.0, 0.0))
-    assert calibration["evidence_weights"]["candidate_logit"] > 0
+        coronary = scan.candidates.coronary
+        alike = lesions([(3.0, 3.0, is_coronary, 5.0) for is_coronary in coronary] + [(0.0, 0.0, False, 5.0)])
+        shared = np.vstack([8 * np.eye(len(coronary), dtype=int), np.zeros((1, len(coronary)), int)])
+        # The last lesion has no candidate, and is coronary in every second scan with calcium.
+        alike.coronary[-1] = bool(coronary.any() and len(scans) % 2)
+        alike.features["place_logit"][-1] = 4.0 * alike.coronary[-1]
+        scans.append(replace(scan, lesions={STRICT: replace(alike, shared=shared)}))
+        found.append(alike.coronary)
+    evidence, _, probabilities = calibration.candidate_evidence(scans)
+    verdicts = calibration.verdicts_of_candidates(scans, STRICT, evidence, probabilities)
+    assert all(np.isnan(verdict[-1]) and not np.isnan(verdict[:-1]).any() for verdict in verdicts)
+    judged = [(verdict[:-1] == coronary[:-1]).all() for verdict, coronary in zip(verdicts, found, strict=True)]
+    assert np.mean(judged) > 0.9
+    fitted, performance, _ = choose(scans, FalsePositiveGoals(0.0, 0.0))
+    assert fitted["evidence_weights"]["place_logit"] > 0
     assert performance["sensitivity_scans"] > 0.9
     assert performance["above_zero_distractor_scans"] == performance["above_zero_clean_scans"] == 0.0
+    unjudged = calibration.verdicts_of_candidates(scans, STRICT, None, [])
+    assert np.isnan(np.concatenate(unjudged)).all()
 
 
 def test_all_kinds_are_needed():
