@@ -2,11 +2,11 @@
 
 A threshold finds everything dense, and a generator's map always holds some haze around vessels and some of the aortic
 wall's and the valves' calcium. A candidate of the clinical rule is judged by what it looks like to the lesion network
-in the CT, by its place, and by how often noise in this scan makes as much; its size and density have no other say, nor
-has the map, whose silence proves nothing. A lesion of the map counts as the candidates in it do; one without candidates
-is judged by its place, its peak and the slice classifier. The weights are those of logistic regressions on scans whose
-calcium is known (`cac calibrate`), and are stored with the model of the map. Lesions that do not count are returned
-with their probability and the reason.
+in the CT, by its place, by how often noise in this scan makes as much, and by whether the map shows it; its size and
+density have no other say. A lesion of the map counts as the candidates in it do; one without candidates is judged by
+its place, its peak and the slice classifier. The weights are those of logistic regressions on scans whose calcium is
+known (`cac calibrate`), and are stored with the model of the map. Lesions that do not count are returned with their
+probability and the reason.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ REASONS = {
     "log_rarity": "no larger and denser than specks of noise in this scan",
     "place_logit": "not where coronary arteries run",
     "look_logit": "looks like {kind}",
+    "in_map": "not in the calcium map",
 }
 """Reason to leave a candidate out, by the feature that it lacks most."""
 
 CANDIDATE_FEATURES = tuple(REASONS)
 """Features of a candidate of the clinical rule: its rarity among specks of noise (`noise_specks`), and the log-odds of
-its place being coronary, and of its looks. No weight is negative: more calcium, or a likelier place, never makes a
-lesion less probable.
+its place being coronary, and of its looks, and 1 if the map shows it, else 0. No weight is negative: more calcium, or a
+likelier place, never makes a lesion less probable.
 """
 
 MAP_FEATURES = ("place_logit", "log_ct_excess", "slice_logit")
@@ -190,7 +191,6 @@ class LesionSelection:
         probabilities: Of being coronary calcium, of each of `judged`, [n].
         most_not_coronary: Probability of not being coronary above which they, or each of them [n], are left out.
         stents: IDs of lesions that count but look like a stent.
-        coronary_slices: Slices with candidates that look like coronary calcium (LOOKS_CORONARY), rising.
     """
 
     lesions: LesionSet
@@ -200,7 +200,6 @@ class LesionSelection:
     probabilities: np.ndarray
     most_not_coronary: float | np.ndarray
     stents: tuple[int, ...] = ()
-    coronary_slices: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -239,30 +238,38 @@ class CandidateJudge:
         """Give parts outside the arteries that look coronary to the likeliest artery (`borders.sites_by_looks`)."""
         return sites_by_looks(sites, self.scan, self.territories, self.network)
 
-    def select(self, lesions: LesionSet) -> LesionSelection:
+    def kinds(self, lesions: LesionSet) -> np.ndarray:
+        """Ask the lesion network what the candidates among all lesions of the clinical rule look like.
+
+        Returns:
+            Probability of each of LESION_KINDS, float32 [n, kinds].
+
+        Raises:
+            DeviceError: The device has too little memory.
+        """
+        candidates = lesions.coronary
+        return lesion_kinds(candidates.id_map, candidates.ids, self.scan, self.territories, self.network)
+
+    def select(self, lesions: LesionSet, kinds: np.ndarray, map_hu: np.ndarray) -> LesionSelection:
         """Select the candidates that count by their evidence.
 
         Args:
             lesions: All lesions of the clinical rule, of which those in the arteries are candidates.
+            kinds: From `kinds`.
+            map_hu: Calcium map before any lesion is left out, HU [k, j, i].
 
         Raises:
             CTError: The stored evidence does not match this version.
-            DeviceError: The device has too little memory.
         """
         candidates, specks = lesions.coronary, NoiseSpecks.of(lesions, self.territories)
         suggestions = suggested_arteries(candidates, self.scan, self.heart)
-        kinds = lesion_kinds(candidates.id_map, candidates.ids, self.scan, self.territories, self.network)
-        features = candidate_features(candidates, suggestions, kinds, specks)
+        features = candidate_features(candidates, suggestions, kinds, specks, map_hu)
         suggestions = self.evidence.judge(suggestions, features)
         reasons = self.evidence.reasons(features, looks_of(kinds))
         selection = select_lesions(candidates, suggestions, self.evidence.most_not_coronary, reasons)
         is_stent = kinds[:, LESION_KINDS.index("stent")] >= STENT_PROBABILITY
         stents = {lesion.id for lesion, looks in zip(candidates.lesions, is_stent, strict=True) if looks}
-        return replace(
-            selection,
-            stents=tuple(x.id for x in selection.lesions.lesions if x.id in stents),
-            coronary_slices=slices_of_coronary_looks(candidates, kinds),
-        )
+        return replace(selection, stents=tuple(x.id for x in selection.lesions.lesions if x.id in stents))
 
 
 @dataclass(frozen=True)
@@ -367,6 +374,7 @@ def candidate_features(
     suggestions: Sequence[ArterySuggestion],
     kinds: np.ndarray,
     specks: NoiseSpecks,
+    map_hu: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Measure CANDIDATE_FEATURES of each candidate of the clinical rule.
 
@@ -375,6 +383,7 @@ def candidate_features(
         suggestions: Of the candidates' places, in their order.
         kinds: Probability of each of LESION_KINDS, [n, kinds].
         specks: Specks of noise in the scan.
+        map_hu: Calcium map, HU [k, j, i].
 
     Returns:
         Values by name, float64 [n].
@@ -384,6 +393,7 @@ def candidate_features(
         "log_rarity": specks.rarity(candidates),
         "place_logit": _place_logits(suggestions),
         "look_logit": np.array([_logit(probability) for probability in looks], float),
+        "in_map": np.isin(candidates.ids, candidates.voxel_ids[map_hu.reshape(-1)[candidates.flat] > 0]).astype(float),
     }
 
 

@@ -23,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--decomposition", type=Path, required=True, metavar="CARD", help="card of the model for maps")
     add("--lesions", type=Path, metavar="CARD", help="card of the lesion model (default: the bundled one)")
     add("--intervals-only", action="store_true", help="fit intervals and probabilities; what counts stays as stored")
-    add("--candidates-only", action="store_true", help="fit the automatic score for a lesion model; the map's stays")
     add("--workers", type=int, default=1, metavar="N", help="number of processes")
     add("--cache", type=Path, metavar="DIR", help="folder that keeps measurements, to resume from")
     add_progress_argument(parser)

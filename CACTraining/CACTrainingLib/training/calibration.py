@@ -111,9 +111,9 @@ def choose(
     if not any(visible) or not all(map(any, kinds.values())):
         counts = ", ".join(f"{sum(part)} {kind}" for kind, part in {"visible": visible, **kinds}.items())
         raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
-    evidence, candidate_performance, candidate_probabilities = candidate_evidence(scans)
     trials = []
     for settings in scans[0].lesions:
+        evidence, _, candidate_probabilities = candidate_evidence(scans, settings)
         verdicts = verdicts_of_candidates(scans, settings, evidence, candidate_probabilities)
         judged = cross_fitted_probabilities([scan.patient for scan in scans], lesions_alone(scans, settings, verdicts))
         if judged is None:
@@ -129,6 +129,7 @@ def choose(
         raise DataError(message)
     best = min(trials, key=lambda trial: (trial.mass_error(scans), -trial.settings.slice_threshold))
     calibration: Calibration = asdict(best.settings)
+    evidence, candidate_performance, candidate_probabilities = candidate_evidence(scans, best.settings)
     verdicts = verdicts_of_candidates(scans, best.settings, evidence, candidate_probabilities)
     parts = lesions_alone(scans, best.settings, verdicts)
     coronary = np.concatenate([part.coronary for part in parts])
@@ -175,7 +176,7 @@ def intervals(
 
     evidence, probabilities, clinical_masks = Evidence.stored(stored), [], []
     if evidence is not None and evidence.weights is not None:
-        probabilities = [coronary_probabilities(scan.candidates.features, evidence.weights) for scan in scans]
+        probabilities = [coronary_probabilities(scan.candidates[settings].features, evidence.weights) for scan in scans]
         clinical_masks = _masks(probabilities, evidence)
     verdicts = verdicts_of_candidates(scans, settings, evidence, probabilities)
     parts = lesions_alone(scans, settings, verdicts)
@@ -184,28 +185,6 @@ def intervals(
     uncertainty, coverage = stored_uncertainty(scans, _scores(scans, settings, map_masks, clinical_masks))
     patients = len({scan.patient for scan in scans})
     return {"uncertainty": uncertainty}, {"coverage_of_intervals": coverage, "patients": patients}
-
-
-def candidates_alone(scans: Sequence[MeasuredScan], stored: Calibration) -> tuple[Calibration, dict[str, object]]:
-    """Return the evidence and uncertainty of the automatic clinical score, and its performance; the map's stay.
-
-    Args:
-        scans: The scans; the lesions of their maps are not needed.
-        stored: Calibration from the generator's card.
-
-    Raises:
-        DataError: There are too few candidates of either class.
-    """
-    evidence, performance, probabilities = candidate_evidence(scans)
-    if evidence is None:
-        raise DataError("The scans hold too few candidates with or without coronary calcium. Give more patients.")
-    scores = {"automatic": _automatic_scores(scans, _masks(probabilities, evidence))}
-    uncertainty, coverage = stored_uncertainty(scans, scores)
-    performance |= {"coverage_of_intervals": coverage, "patients": len({scan.patient for scan in scans})}
-    return {
-        "candidates": asdict(evidence),
-        "uncertainty": {**stored.get("uncertainty", {}), **uncertainty},
-    }, performance
 
 
 def verdicts_of_candidates(
@@ -254,11 +233,6 @@ def _masks(probabilities: Sequence[np.ndarray], evidence: Evidence) -> list[np.n
     return [p >= 1 - evidence.most_not_coronary for p in probabilities]
 
 
-def _automatic_scores(scans: Sequence[MeasuredScan], masks: Sequence[np.ndarray]) -> list[Scores]:
-    """Return the automatic clinical scores of scans. masks: For each, True for candidates that count, bool [n]."""
-    return [scan.candidates.scores(mask, scan) for scan, mask in zip(scans, masks, strict=True)]
-
-
 def _scores(
     scans: Sequence[MeasuredScan],
     settings: MapSettings,
@@ -272,12 +246,13 @@ def _scores(
     """
     scores = {"decomposition": [x.lesions[settings].scores(m, x) for x, m in zip(scans, map_masks, strict=True)]}
     if len(clinical_masks):
-        scores["automatic"] = _automatic_scores(scans, clinical_masks)
+        pairs = zip(scans, clinical_masks, strict=True)
+        scores["automatic"] = [scan.candidates[settings].scores(mask, scan) for scan, mask in pairs]
     return scores
 
 
 def candidate_evidence(
-    scans: Sequence[MeasuredScan],
+    scans: Sequence[MeasuredScan], settings: MapSettings
 ) -> tuple[Evidence | None, dict[str, object], list[np.ndarray]]:
     """Fit the evidence by which the automatic clinical score evaluates candidates.
 
@@ -287,7 +262,7 @@ def candidate_evidence(
         The evidence, or None if there are too few candidates of either class; its performance; and for each scan
         the cross-fitted probabilities of its candidates.
     """
-    parts = [scan.candidates for scan in scans]
+    parts = [scan.candidates[settings] for scan in scans]
     probabilities = cross_fitted_probabilities([scan.patient for scan in scans], parts)
     if probabilities is None:
         return None, {}, []
@@ -412,7 +387,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Calibrate as the command line asks, and update the cards of the classifier and the generator.
 
     With --intervals-only, or a classifier that comes with CAC, the classifier's threshold stays, and the rest is fitted
-    for it. With --candidates-only all of the map stays. Returns the path of the generator's card.
+    for it. Returns the path of the generator's card.
 
     Raises:
         CTError: The scans or the models cannot be used.
@@ -432,10 +407,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         is_bundled = slices.resolve().parent == bundled_folder().resolve()
         default = DecompositionSettings.slice_threshold
         stored_threshold = read_card(slices).calibration.get("slice_threshold", default)
-        is_fixed = is_bundled or arguments.intervals_only or arguments.candidates_only
+        is_fixed = is_bundled or arguments.intervals_only
         thresholds = [stored_threshold] if is_fixed else sorted({*SLICE_THRESHOLDS, stored_threshold})
-        if arguments.candidates_only:
-            thresholds = []  # no map is needed
         measured_scans = measure_all(scans, models, thresholds, cache, arguments.workers, progress)
     with progress.step("model"):
         hashes = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
@@ -443,10 +416,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         card = read_card(arguments.decomposition)
         previous = card.validation.get("whole_method", {})
         validation: dict[str, object] = {}
-        if arguments.candidates_only:
-            calibration, performance = candidates_alone(measured_scans, card.calibration)
-            validation["automatic_score"] = performance | {"models": of_candidates, "data": patients_of(measured_scans)}
-        elif arguments.intervals_only:
+        if arguments.intervals_only:
             calibration, coverage = intervals(measured_scans, stored_threshold, card.calibration)
             validation["whole_method"] = (
                 {"evidence_models": previous.get("models", {})} | previous | coverage | {"models": hashes}

@@ -58,7 +58,7 @@ from ..project.training_scan import TrainingScan
 ModelPaths = tuple[Path | None, Path | None, Path, Path, Path]
 """Cards of the models for heart, territories (either may be None), slices, decomposition and lesions."""
 
-VERSION = 14
+VERSION = 15
 """Version of the cached results; those of other versions are measured again."""
 
 MAP_RULES = ((None, 20.0), (None, 40.0))
@@ -160,8 +160,8 @@ class MeasuredScan:
         patient: Patient of the scan.
         kind: Kind of scan, one of `datasets.KINDS`.
         visible: True if coronary calcium is visible in a slice.
-        lesions: Lesions of the map.
-        candidates: Candidates of the clinical rule.
+        lesions: Lesions of the map, by its settings.
+        candidates: Candidates of the clinical rule, with their evidence, by the map's settings.
         reader: Scores by artery of an ideal reader, who knows every lesion of this scan (keys of `uncertainty.LIMITS`).
         reference_agatston: Agatston score by artery of a motion- and noise-free scan (`reference_scores`), or None.
         true_mass_mg: True mass by artery.
@@ -173,7 +173,7 @@ class MeasuredScan:
     kind: str
     visible: bool
     lesions: dict[MapSettings, LesionTable]
-    candidates: LesionTable
+    candidates: dict[MapSettings, LesionTable]
     reader: dict[str, dict[str, float]]
     reference_agatston: dict[str, float] | None
     true_mass_mg: dict[str, float]
@@ -194,7 +194,7 @@ def measure_all(
     Args:
         scans: The scans.
         models: Cards of the models.
-        thresholds: Probabilities from which a slice is decomposed; none to measure no maps.
+        thresholds: Probabilities from which a slice is decomposed.
         cache: Folder of results.
         workers: Processes.
         progress: Progress of the run.
@@ -231,8 +231,8 @@ def measure(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float],
     if not path.is_file():
         write_text_atomically(path, json.dumps(_measured(scan, models, thresholds)))
     content = read_json(path)
-    content["candidates"] = LesionTable.read(content["candidates"])
-    content["lesions"] = {MapSettings(**settings): LesionTable.read(table) for settings, table in content["lesions"]}
+    for name in ("lesions", "candidates"):
+        content[name] = {MapSettings(**settings): LesionTable.read(table) for settings, table in content[name]}
     return MeasuredScan(**content)
 
 
@@ -283,13 +283,7 @@ def _measured(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float
     heart, network = _ScanWithHeart.of(scan, finders), load_model(judge)
     ct, region, record = heart.ct, heart.region, heart.record
     spacing, rules = ct.image.GetSpacing(), rules_for_tube_voltage(ct.acquisition, ScoringRules())
-    sites = candidate_sites(region, region.territory_labels(ct.image), ct.hu >= rules.threshold_hu)
-    sites = sites_by_looks(sites, ct, heart.territories, network)
-    lesions = without_metal(find_lesions(ct.image, sites, rules), ct.image)[0]
-    clinical, specks = lesions.coronary, NoiseSpecks.of(lesions, heart.territories)
-    places = suggested_arteries(clinical, ct, region)
-    kinds = lesion_kinds(clinical.id_map, clinical.ids, ct, heart.territories, network)
-    features = candidate_features(clinical, places, kinds, specks)
+    tables = _lesions(heart, rules, thresholds, load_model(classifier), load_model(generator), network)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
     mg_per_hu_mm3 = 1 / (1000 * record["calcium_hu_per_mg_cm3"])
     reader_scores = score_sites(find_lesions(ct.image, regions, rules).lesions, spacing, rules)
@@ -300,22 +294,15 @@ def _measured(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float
         }
         for artery in MAIN_ARTERIES
     }
-    lesions_of_map: dict[MapSettings, LesionTable] = {}
-    reference = None
-    if thresholds:
-        networks = load_model(classifier), load_model(generator)
-        coronary_slices = slices_of_coronary_looks(clinical, kinds)
-        lesions_of_map = _map_lesions(heart, networks, thresholds, clinical, coronary_slices)
-        patient = patient_of(record)
-        if patient is not None:
-            reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}
-    no_candidates = np.zeros((len(clinical.lesions), 0), int)
+    patient, reference = patient_of(record), None
+    if patient is not None:
+        reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}
     return {
         "patient": scan.patient,
         "kind": scan.kind,
         "visible": scan.shows_calcium(),
-        "lesions": [(asdict(settings), table.as_json()) for settings, table in lesions_of_map.items()],
-        "candidates": LesionTable.of(clinical, features, heart.truth, spacing, rules, no_candidates).as_json(),
+        "lesions": [(asdict(settings), of_map.as_json()) for settings, (of_map, _) in tables.items()],
+        "candidates": [(asdict(settings), candidates.as_json()) for settings, (_, candidates) in tables.items()],
         "reader": reader,
         "reference_agatston": reference,
         "true_mass_mg": record["mass_mg_by_artery"],
@@ -324,46 +311,56 @@ def _measured(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float
     }
 
 
-def _map_lesions(
+def _lesions(
     heart: _ScanWithHeart,
-    networks: tuple[LoadedModel, LoadedModel],
+    rules: ScoringRules,
     thresholds: Sequence[float],
-    candidates: LesionSet,
-    coronary_slices: Sequence[int],
-) -> dict[MapSettings, LesionTable]:
-    """Measure the lesions of the calcium map in all settings.
+    classifier: LoadedModel,
+    generator: LoadedModel,
+    judge: LoadedModel,
+) -> dict[MapSettings, tuple[LesionTable, LesionTable]]:
+    """Measure the lesions of the calcium map, and the candidates of the clinical rule, in all settings of the map.
 
     Args:
         heart: Scan and heart.
-        networks: Slice classifier and generator.
+        rules: Clinical rule.
         thresholds: Probabilities to decompose a slice from.
-        candidates: Candidates of the clinical rule.
-        coronary_slices: Slices of the scan that are decomposed by the looks of their candidates.
+        classifier: Slice classifier.
+        generator: Generator of maps.
+        judge: Lesion network.
     """
-    ct, region = heart.ct, heart.region
-    slice_model, map_model = networks
-    stored = DecompositionSettings.of(slice_model, map_model)
-    slice_calcium = slice_probabilities(ct, region.mask, slice_model)
-    slices, count = slice_calcium.slices, ct.image.GetSize()[2]
-    is_certain = overlaps(slices.grid, count)[:, list(coronary_slices)].any(1)
-    probabilities = np.where(is_certain, np.float32(1), slice_calcium.on_grid)
-    maps, _ = raw_maps(slices, probabilities >= min(thresholds), count, map_model, stored.batch_size)
+    ct, region, spacing = heart.ct, heart.region, heart.ct.image.GetSpacing()
     territory_labels = region.territory_labels(ct.image)
-    rules = rules_for_tube_voltage(ct.acquisition, ScoringRules())
-    lesions = {}
+    sites = candidate_sites(region, territory_labels, ct.hu >= rules.threshold_hu)
+    sites = sites_by_looks(sites, ct, heart.territories, judge)
+    dense = without_metal(find_lesions(ct.image, sites, rules), ct.image)[0]
+    candidates, specks = dense.coronary, NoiseSpecks.of(dense, heart.territories)
+    places = suggested_arteries(candidates, ct, region)
+    kinds = lesion_kinds(candidates.id_map, candidates.ids, ct, heart.territories, judge)
+    stored = DecompositionSettings.of(classifier, generator)
+    slice_calcium = slice_probabilities(ct, region.mask, classifier)
+    slices, count = slice_calcium.slices, ct.image.GetSize()[2]
+    is_certain = overlaps(slices.grid, count)[:, list(slices_of_coronary_looks(candidates, kinds))].any(1)
+    probabilities = np.where(is_certain, np.float32(1), slice_calcium.on_grid)
+    maps, _ = raw_maps(slices, probabilities >= min(thresholds), count, generator, stored.batch_size)
+    tables = {}
     for settings in (MapSettings(threshold, *rule) for threshold in thresholds for rule in MAP_RULES):
         decomposed = probabilities >= settings.slice_threshold
         parts = assembled(ct, region.mask, slices, maps, decomposed, replace(stored, **asdict(settings)))
+        features = candidate_features(candidates, places, kinds, specks, parts.hu)
+        no_share = np.zeros((len(candidates.lesions), 0), int)
+        clinical = LesionTable.of(candidates, features, heart.truth, spacing, rules, no_share)
         map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
         sites = candidate_sites(region, territory_labels, parts.hu >= settings.floor_hu)
         found = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
-        map_lesions = without_metal(found, ct.image)[0]
-        coronary = map_lesions.coronary
-        places = suggested_arteries(coronary, ct, region)
-        features = map_features(coronary, places, slice_calcium.on_scan, heart.noise_hu)
+        coronary = without_metal(found, ct.image)[0].coronary
+        features = map_features(
+            coronary, suggested_arteries(coronary, ct, region), slice_calcium.on_scan, heart.noise_hu
+        )
         shared = shared_voxels(coronary, candidates)
-        lesions[settings] = LesionTable.of(coronary, features, heart.truth, ct.image.GetSpacing(), map_rules, shared)
-    return lesions
+        of_map = LesionTable.of(coronary, features, heart.truth, spacing, map_rules, shared)
+        tables[settings] = of_map, clinical
+    return tables
 
 
 def _facts(
