@@ -83,13 +83,16 @@ def test_features_of_a_candidate_by_hand(two_lesions):
     kinds[0, [LESION_KINDS.index("RCA"), LESION_KINDS.index("stent"), LESION_KINDS.index("noise")]] = 0.3, 0.5, 0.2
     kinds[1, LESION_KINDS.index("clip")] = 1.0
     specks = NoiseSpecks(np.array([8, 8, 9, 2]), np.array([135.0, 134.0, 900.0, 900.0]), np.full(11, 0.5))
-    by_name = candidate_features(lesions, suggestions, kinds, specks)
+    map_hu = np.zeros(lesions.shape)
+    map_hu[2, 3, 3] = 20.0
+    by_name = candidate_features(lesions, suggestions, kinds, specks, map_hu)
     assert tuple(by_name) == CANDIDATE_FEATURES
     # A stent lies in an artery, and looks like a calcified one.
     assert by_name["look_logit"] == pytest.approx([math.log(0.8 / 0.2), -math.log(999)])
     assert by_name["place_logit"] == pytest.approx([math.log(0.8 / 0.2), 0], abs=1e-9)
     large = int(np.argmax([lesion.voxels for lesion in lesions.lesions]))
     assert by_name["log_rarity"][large] == pytest.approx(-math.log(2 * 0.5))
+    assert by_name["in_map"].tolist() == [large == 0, large == 1]
 
 
 def test_certain_and_unknown_values_stay_finite(two_lesions):
@@ -146,7 +149,7 @@ def test_weights_of_other_features_are_refused():
 
 
 TYPICAL = dict.fromkeys(CANDIDATE_FEATURES, 3.0)
-EVIDENCE = Evidence({**dict.fromkeys(CANDIDATE_FEATURES, 1.0), INTERCEPT: -5.0}, TYPICAL, 0.5)
+EVIDENCE = Evidence({**dict.fromkeys(CANDIDATE_FEATURES, 1.0), INTERCEPT: -8.0}, TYPICAL, 0.5)
 
 
 def candidates(count):
@@ -215,11 +218,11 @@ def test_a_lesion_at_the_limit_counts(most_not_coronary, counted):
 @pytest.mark.parametrize(
     ("features", "expected"),
     [
-        ((0, 0, 0), 0.2),
-        ((1, 0, 0), 0.5),
-        ((0, 2, 0), 0.8),
-        ((0, 0, -1), 1 / 17),
-        ((1, 1, 1), 4**2 / (1 + 4**2)),
+        ((0, 0, 0, 0), 0.2),
+        ((1, 0, 0, 0), 0.5),
+        ((0, 2, 0, 0), 0.8),
+        ((0, 0, -1, 0), 1 / 17),
+        ((1, 1, 0, 1), 4**2 / (1 + 4**2)),
     ],
 )
 def test_probabilities_by_hand(features, expected):

@@ -15,7 +15,7 @@ from CACScoringLib.models import cards as models
 from CACScoringLib.models import store
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
 from CACScoringLib.quality.calibration import CalibrationRange
-from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, Evidence, coronary_probabilities
+from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import Uncertainty
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import DataError, TrainingScan
@@ -42,12 +42,12 @@ def without_candidates(table, candidates):
     return replace(table, shared=np.zeros((len(table.coronary), len(candidates.coronary)), int))
 
 
-def measured(patient, kind, maps, clinical, candidates=None):
-    """Make a measured scan whose candidates default to the map's lesions."""
+def measured(patient, kind, maps, clinical):
+    """Make a measured scan whose candidates are the map's first lesions, whatever the settings."""
     truth = {"LM": 0.0, "LAD": clinical, "LCX": 0.0, "RCA": 0.0}
     reader = {artery: {"agatston": x, "mass_mg": x / 5} for artery, x in truth.items()}
-    candidates = candidates or maps[STRICT]
-    maps = {settings: without_candidates(table, candidates) for settings, table in maps.items()}
+    candidates = dict.fromkeys(maps, next(iter(maps.values())))
+    maps = {settings: without_candidates(table, candidates[settings]) for settings, table in maps.items()}
     return MeasuredScan(patient, kind, kind == "coronary", maps, candidates, reader, None, truth, 1.0, {})
 
 
@@ -118,7 +118,7 @@ def test_lesions_of_the_map_count_as_the_candidates_in_them():
     """Lesions of the map alike in all but what their candidates were judged to be."""
     scans, found = [], []
     for scan in cohort():
-        coronary = scan.candidates.coronary
+        coronary = scan.candidates[STRICT].coronary
         alike = lesions([(3.0, 3.0, is_coronary, 5.0) for is_coronary in coronary] + [(0.0, 0.0, False, 5.0)])
         shared = np.vstack([8 * np.eye(len(coronary), dtype=int), np.zeros((1, len(coronary)), int)])
         # The last lesion has no candidate, and is coronary in every second scan with calcium.
@@ -126,7 +126,7 @@ def test_lesions_of_the_map_count_as_the_candidates_in_them():
         alike.features["place_logit"][-1] = 4.0 * alike.coronary[-1]
         scans.append(replace(scan, lesions={STRICT: replace(alike, shared=shared)}))
         found.append(alike.coronary)
-    evidence, _, probabilities = calibration.candidate_evidence(scans)
+    evidence, _, probabilities = calibration.candidate_evidence(scans, STRICT)
     verdicts = calibration.verdicts_of_candidates(scans, STRICT, evidence, probabilities)
     assert all(np.isnan(verdict[-1]) and not np.isnan(verdict[:-1]).any() for verdict in verdicts)
     judged = [(verdict[:-1] == coronary[:-1]).all() for verdict, coronary in zip(verdicts, found, strict=True)]
@@ -146,14 +146,14 @@ def test_all_kinds_are_needed():
 
 def test_candidates_are_classified_by_cross_fitted_and_by_stored_weights():
     scans = cohort()
-    evidence, performance, probabilities = calibration.candidate_evidence(scans)
+    evidence, performance, probabilities = calibration.candidate_evidence(scans, STRICT)
     assert (performance["candidates"], performance["coronary"]) == (60 * 3 + 40, 20)
     assert performance["precision"] > 0.9
     assert performance["recall"] > 0.9
     assert performance["above_zero_distractor_scans"] == performance["above_zero_clean_scans"] == 0.0
     assert sum((p >= 1 - evidence.most_not_coronary).sum() for p in probabilities) == pytest.approx(20, abs=2)
     for scan in scans:
-        part = scan.candidates
+        part = scan.candidates[STRICT]
         counted = coronary_probabilities(part.features, evidence.weights) >= 1 - evidence.most_not_coronary
         assert (counted == part.coronary).mean() > 0.7
     assert evidence.typical["log_rarity"] == pytest.approx(9, abs=0.5)
@@ -165,40 +165,26 @@ def test_patients_of_a_calibration_are_named_by_ranges():
     assert calibration.patients_of(scans) == ("7 scans of 6 patients: 1850000, 1850004, 9000000 to 9000002, A0001")
 
 
-def test_candidates_alone_keep_what_the_map_was_fitted_with(monkeypatch, tmp_path):
-    cards = {network: untrained(network, network, tmp_path) for network in ("slices", "decomposition")}
-    map_errors = {"decomposition": {"total": {}, "artery": {}}}
-    store.update_card(
-        cards["decomposition"],
-        {"evidence_weights": {"log_rarity": 2.0}, "uncertainty": map_errors},
-        {"whole_method": {"models": {"slices": "former"}}},
-    )
-    tried = []
-    monkeypatch.setattr(calibration, "find_scans", lambda folders: [])
-    monkeypatch.setattr(calibration, "calibration_scans", lambda scans: scans)
-    monkeypatch.setattr(
-        calibration, "measure_all", lambda files, models, thresholds, *_: tried.append(thresholds) or cohort()
-    )
-    command = ["calibrate", "--data", str(tmp_path), *(f"--{network}={path}" for network, path in cards.items())]
-    assert cli.main([*command, "--candidates-only", "--progress", "none"]) == 0
-    assert tried == [[]], "no map is measured"
-    card = models.read_card(cards["decomposition"])
-    assert card.calibration["evidence_weights"] == {"log_rarity": 2.0}
-    assert card.calibration["uncertainty"]["decomposition"] == map_errors["decomposition"]
-    assert Uncertainty.stored(card.calibration, "automatic") is not None
-    assert Evidence.stored(card.calibration).weights["log_rarity"] > 0
-    assert card.validation["whole_method"] == {"models": {"slices": "former"}}
-    stored = card.validation["automatic_score"]
-    assert stored["models"] == {kind: models.find_model(kind).card.sha256 for kind in ("territories", "lesions")}
-    assert (stored["patients"], stored["data"]) == (60, calibration.patients_of(cohort()))
-    assert "slice_threshold" not in models.read_card(cards["slices"]).calibration
+def test_candidates_are_judged_with_the_map_of_the_settings():
+    """Candidates alike in all but that the map of one setting shows those that are coronary."""
+    scans = []
+    for scan in cohort():
+        clinical = scan.candidates[STRICT]
+        alike = {name: np.zeros(len(clinical.coronary)) for name in clinical.features}
+        blind, seeing = (
+            replace(clinical, features=alike | {"in_map": shown.astype(float)})
+            for shown in (np.zeros(len(clinical.coronary)), clinical.coronary)
+        )
+        scans.append(replace(scan, candidates={STRICT: blind, LENIENT: seeing}))
+    assert calibration.candidate_evidence(scans, LENIENT)[1]["recall"] == 1.0
+    assert calibration.candidate_evidence(scans, STRICT)[1]["precision"] != 1.0
 
 
 def test_intervals_alone_use_the_stored_evidence():
     scans = cohort()
     for number, scan in enumerate(scans):
         lenient = without_candidates(scan.lesions[LENIENT], scan.lesions[LENIENT])
-        scans[number] = replace(scan, lesions={FIXED: lenient}, candidates=lenient)
+        scans[number] = replace(scan, lesions={FIXED: lenient}, candidates={FIXED: lenient})
     weights = dict.fromkeys(CANDIDATE_FEATURES, 0.0) | {"log_rarity": 1.0, "place_logit": 1.0, "intercept": -9.0}
     candidates = {"weights": weights, "typical": None, "most_not_coronary": 0.5}
     stored = {"min_healthy_hu": None, "floor_hu": 20.0, "evidence_weights": weights, "most_not_coronary": 0.5}
