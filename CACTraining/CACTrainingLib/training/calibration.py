@@ -57,15 +57,15 @@ Scores = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class FalsePositiveGoals:
-    """Largest allowed proportions of scans without coronary calcium that score above zero.
+    """Largest allowed proportions of scans without coronary calcium that lesions without candidates bring above zero.
 
     Attributes:
         distractor: Proportion among scans with non-coronary calcium only.
         clean: Proportion among scans without any calcium.
     """
 
-    distractor: float = 0.08
-    clean: float = 0.04
+    distractor: float = 0.04
+    clean: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ class _Trial:
 
     Attributes:
         settings: The settings.
-        probabilities: For each scan, the cross-fitted probabilities [n] that its lesions are coronary calcium.
+        probabilities: For each scan, the cross-fitted probabilities [n] that its lesions are coronary calcium; 1 or 0
+            for those that count, or do not, by their candidates.
         limit: Probability from which a lesion counts.
     """
 
@@ -119,7 +120,8 @@ def choose(
         if judged is None:
             continue
         probabilities = [_filled(verdict, p) for verdict, p in zip(verdicts, judged, strict=True)]
-        limit = max(_limit(probabilities, selection, getattr(goals, kind)) for kind, selection in kinds.items())
+        decisive = [p[:0] if (verdict == 1).any() else p for verdict, p in zip(verdicts, judged, strict=True)]
+        limit = max(_limit(decisive, selection, getattr(goals, kind)) for kind, selection in kinds.items())
         trials.append(_Trial(settings, probabilities, limit))
     if not trials:
         message = (
