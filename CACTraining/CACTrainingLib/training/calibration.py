@@ -50,22 +50,12 @@ from .score_errors import fitted_errors
 SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
 """Slice thresholds tried beside the one chosen in the classifier's training; at 0 all slices are decomposed."""
 
+MAX_FALSE_SCANS = 0.04
+"""Largest proportion of scans without coronary calcium, clean or with other calcium, that lesions without candidates
+alone bring above zero."""
 
 Scores = dict[str, dict[str, float]]
 """Agatston score and mass in mg by artery, with the keys of `uncertainty.LIMITS`."""
-
-
-@dataclass(frozen=True)
-class FalsePositiveGoals:
-    """Largest allowed proportions of scans without coronary calcium that lesions without candidates bring above zero.
-
-    Attributes:
-        distractor: Proportion among scans with non-coronary calcium only.
-        clean: Proportion among scans without any calcium.
-    """
-
-    distractor: float = 0.04
-    clean: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -99,11 +89,11 @@ class _Trial:
 
 
 def choose(
-    scans: Sequence[MeasuredScan], goals: FalsePositiveGoals
+    scans: Sequence[MeasuredScan], max_false_scans: float = MAX_FALSE_SCANS
 ) -> tuple[Calibration, dict[str, object], dict[str, object]]:
     """Return the best calibration, and on these scans its performance and that of the automatic score.
 
-    Each setting gets the lowest limit that meets the false-positive goals; the one with the smallest error in mass is
+    Each setting gets the lowest limit that keeps to `max_false_scans`; the one with the smallest error in mass is
     chosen. Ties go to fewer decomposed slices.
     Raises DataError if a kind of scan is missing, or there are too few lesions to learn from.
     """
@@ -121,7 +111,7 @@ def choose(
             continue
         probabilities = [_filled(verdict, p) for verdict, p in zip(verdicts, judged, strict=True)]
         decisive = [p[:0] if (verdict == 1).any() else p for verdict, p in zip(verdicts, judged, strict=True)]
-        limit = max(_limit(decisive, selection, getattr(goals, kind)) for kind, selection in kinds.items())
+        limit = max(_limit(decisive, selection, max_false_scans) for selection in kinds.values())
         trials.append(_Trial(settings, probabilities, limit))
     if not trials:
         message = (
@@ -424,7 +414,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
                 {"evidence_models": previous.get("models", {})} | previous | coverage | {"models": hashes}
             )
         else:
-            calibration, performance, candidates = choose(measured_scans, FalsePositiveGoals())
+            calibration, performance, candidates = choose(measured_scans)
             validation["whole_method"] = performance | {"models": hashes, "evidence_models": hashes}
             validation["automatic_score"] = candidates | {"models": of_candidates, "data": patients_of(measured_scans)}
         # The threshold belongs to the classifier and must not be applied to the maps of another one.

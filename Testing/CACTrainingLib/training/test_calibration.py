@@ -21,7 +21,7 @@ from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import DataError, TrainingScan
 from CACTrainingLib.phantom.cohort.cohort import SAMPLES
 from CACTrainingLib.training import calibration
-from CACTrainingLib.training.calibration import FalsePositiveGoals, calibration_scans, choose
+from CACTrainingLib.training.calibration import calibration_scans, choose
 from CACTrainingLib.training.evidence import nearest_limit
 from CACTrainingLib.training.measured_scans import LesionTable, MapSettings, MeasuredScan
 
@@ -71,7 +71,7 @@ def cohort(patients=60, faint_in_lenient=False, seed=0):
 
 def test_combined_evidence_discriminates_where_single_limits_fail():
     scans = cohort()
-    calibration, performance, _ = choose(scans, FalsePositiveGoals(0.0, 0.0))
+    calibration, performance, _ = choose(scans, 0.0)
     assert performance["sensitivity_scans"] > 0.9
     assert performance["above_zero_distractor_scans"] == performance["above_zero_clean_scans"] == 0.0
     assert [performance[f"scans_{kind}"] for kind in ("distractor", "clean", "with_visible_calcium")] == [20] * 3
@@ -91,12 +91,12 @@ def test_rules_with_the_nearest_mass_are_chosen():
         table = scan.lesions[STRICT]
         faint = replace(table, pseudo_mass=table.pseudo_mass / 40)
         scans.append(replace(scan, lesions={STRICT: table, LENIENT: faint}))
-    assert choose(scans, FalsePositiveGoals(0.0, 0.0))[0]["floor_hu"] == LENIENT.floor_hu
+    assert choose(scans, 0.0)[0]["floor_hu"] == LENIENT.floor_hu
 
 
 def test_calibration_range_is_stored():
     scans = [replace(scan, facts={"noise_hu": float(n), "kernel": "soft"}) for n, scan in enumerate(cohort())]
-    calibration, *_ = choose(scans, FalsePositiveGoals())
+    calibration, *_ = choose(scans)
     calibration_range = CalibrationRange.stored(calibration)
     assert calibration_range.ranges == {"noise_hu": (1.0, 58.0, 29.0)}
     assert calibration_range.familiarity({"noise_hu": 100.0}).out_of_range
@@ -110,7 +110,7 @@ def test_a_lesion_is_not_evaluated_by_its_own_patient():
         kind = ("clean", "distractor", "coronary")[number % 3]
         table = lesions([(generator.normal(), generator.normal(), kind == "coronary", 1.0)])
         scans.append(measured(f"p{number}", kind, {STRICT: table}, 1.0))
-    _, performance, _ = choose(scans, FalsePositiveGoals(0.0, 0.0))
+    _, performance, _ = choose(scans, 0.0)
     assert performance["sensitivity_scans"] < 0.4
 
 
@@ -131,7 +131,7 @@ def test_lesions_of_the_map_count_as_the_candidates_in_them():
     assert all(np.isnan(verdict[-1]) and not np.isnan(verdict[:-1]).any() for verdict in verdicts)
     judged = [(verdict[:-1] == coronary[:-1]).all() for verdict, coronary in zip(verdicts, found, strict=True)]
     assert np.mean(judged) > 0.9
-    fitted, performance, _ = choose(scans, FalsePositiveGoals(0.0, 0.0))
+    fitted, performance, _ = choose(scans, 0.0)
     assert fitted["evidence_weights"]["place_logit"] > 0
     assert performance["sensitivity_scans"] > 0.9
     assert performance["above_zero_distractor_scans"] == performance["above_zero_clean_scans"] == 0.0
@@ -141,7 +141,7 @@ def test_lesions_of_the_map_count_as_the_candidates_in_them():
 
 def test_all_kinds_are_needed():
     with pytest.raises(DataError, match="0 clean"):
-        choose([scan for scan in cohort() if scan.kind != "clean"], FalsePositiveGoals())
+        choose([scan for scan in cohort() if scan.kind != "clean"])
 
 
 def test_candidates_are_classified_by_cross_fitted_and_by_stored_weights():
