@@ -20,7 +20,7 @@ from .quality.mass_calibration import MassCalibration, scan_calibration
 from .quality.normalisation import normalisation_of
 from .results import ScoreResult
 from .scoring.candidates import find_dense_lesions, score_candidates, score_map
-from .scoring.evidence import CandidateJudge, MapJudge
+from .scoring.evidence import CandidateJudge, MapJudge, slices_of_coronary_looks
 from .scoring.features import with_features
 from .scoring.intervals import with_intervals
 from .scoring.methods import MethodResult, categories_of, with_integrated_mass, with_masses
@@ -166,23 +166,25 @@ def score_scan(
         territory_labels = region.territory_labels(scored.image)
         judge = CandidateJudge.of(networks, scored, region)
         dense = find_dense_lesions(scored.image, scored.image, region, territory_labels, rules, judge=judge)
-        selection = None if judge is None else judge.select(dense.candidates)
+        kinds = None if judge is None else judge.kinds(dense.candidates)
+    decomposed = selection = None
+    if networks:
+        with progress.step("decomposition"):
+            used = networks if heart is None else replace(networks, heart=None)
+            looked_at = () if kinds is None else slices_of_coronary_looks(dense.candidates.coronary, kinds)
+            decomposed = decompose_heart(scored, region.mask, used, settings.decomposition, settings.slices, looked_at)
+            if judge is not None and kinds is not None:
+                selection = judge.select(dense.candidates, kinds, decomposed.parts.hu)
+    with progress.step("scores"):
         if reader is None:
             used_selection = None if settings.candidates else selection
             clinical = score_candidates(dense, scored, region, rules, used_selection, quality.blood)
         else:
             clinical = score_reading(reader, dense, scored, region, territory_labels, rules, status)
-    decomposed = calcium = None
-    if networks:
-        with progress.step("decomposition"):
-            used = networks if heart is None else replace(networks, heart=None)
-            coronary_slices = () if selection is None else selection.coronary_slices
-            decomposed = decompose_heart(
-                scored, region.mask, used, settings.decomposition, settings.slices, coronary_slices
-            )
-            map_judge = MapJudge(scored, region, decomposed, quality.noise_hu, networks.lesions)
+        calcium = None
+        if decomposed is not None:
+            map_judge = MapJudge(scored, region, decomposed, quality.noise_hu, selection)
             calcium = score_map(map_judge, territory_labels, rules, bool(dense.warnings))
-    with progress.step("scores"):
         methods = {"threshold": clinical.method} | ({} if calcium is None else {"decomposition": calcium.method})
         methods = with_masses(methods, scored, calibration, clinical.non_coronary)
         methods = with_features(methods, scored, territory_labels)

@@ -44,7 +44,7 @@ def scan_and_heart():
 
 
 EVIDENCE = {
-    "weights": {"log_rarity": 1.0, "place_logit": 0.0, "look_logit": 0.0, "intercept": -2.0},
+    "weights": {"log_rarity": 1.0, "place_logit": 0.0, "look_logit": 0.0, "in_map": 0.0, "intercept": -2.0},
     "typical": dict.fromkeys(CANDIDATE_FEATURES, 6.0),
     "most_not_coronary": 0.5,
 }

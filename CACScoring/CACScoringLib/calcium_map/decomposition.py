@@ -405,9 +405,7 @@ def calibration_warnings(decomposition: LoadedModel, companions: Mapping[str, Lo
     fitted["evidence weights"] = method.get("evidence_models", fitted["intervals"])
     models = {"decomposition": decomposition, **companions}
     used = {kind: model.card for kind, model in models.items() if model is not None}
-    # Weights of an earlier version are of features without looks.
-    without_looks = set() if "look_logit" in card.calibration["evidence_weights"] else {"lesions"}
-    judged = {part: set(used) - without_looks for part in fitted}
+    judged = {part: set(used) for part in fitted}
     if "lesions" in used:
         fitted["evidence of candidates"] = card.validation.get("automatic_score", {}).get("models", {})
         judged["evidence of candidates"] = set(used) & {"heart", "territories", "lesions"}

@@ -211,7 +211,8 @@ def load_networks(models: dict[str, StoredModel], device: str, thread: Executor 
 def _with_candidates(loaded: Mapping[str, LoadedModel]) -> ModelCard:
     """Return the map's card, with the bundled map's calibration of the clinical rule if it has none.
 
-    The map has no say in the clinical rule; the networks that have one must be those of the calibration.
+    The networks that judge candidates must be those of the calibration; the map only adds to their judgement, or takes
+    from it.
     """
     card = loaded["decomposition"].card
     hashes = {name: loaded[name].card.sha256 for name in ("heart", "territories", "lesions") if name in loaded}

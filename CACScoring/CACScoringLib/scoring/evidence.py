@@ -2,10 +2,11 @@
 
 A threshold finds everything dense, and a generator's map always holds some haze around vessels and some of the aortic
 wall's and the valves' calcium. A candidate of the clinical rule is judged by what it looks like to the lesion network
-in the CT, by its place, and by how often noise in this scan makes as much; its size and density have no other say, nor
-has the map, whose silence proves nothing. A lesion of the map is judged by these, by its peak, and by the slice
-classifier. The weights are those of logistic regressions on scans whose calcium is known (`cac calibrate`), and are
-stored with the model of the map. Lesions that do not count are returned with their probability and the reason.
+in the CT, by its place, by how often noise in this scan makes as much, and by whether the map shows it; its size and
+density have no other say. A lesion of the map counts as the candidates in it do; one without candidates is judged by
+its place, its peak and the slice classifier. The weights are those of logistic regressions on scans whose calcium is
+known (`cac calibrate`), and are stored with the model of the map. Lesions that do not count are returned with their
+probability and the reason.
 """
 
 from __future__ import annotations
@@ -28,25 +29,27 @@ from .arteries import ArterySuggestion
 from .borders import sites_by_looks
 from .lesion_network import CORONARY_KINDS, lesion_kinds
 from .lesions import Lesion, LesionSet
-from .noise_specks import MIN_EXPECTED, NoiseSpecks
+from .noise_specks import NoiseSpecks
 from .sites import suggested_arteries
 
 REASONS = {
     "log_rarity": "no larger and denser than specks of noise in this scan",
     "place_logit": "not where coronary arteries run",
     "look_logit": "looks like {kind}",
+    "in_map": "not in the calcium map",
 }
 """Reason to leave a candidate out, by the feature that it lacks most."""
 
 CANDIDATE_FEATURES = tuple(REASONS)
 """Features of a candidate of the clinical rule: its rarity among specks of noise (`noise_specks`), and the log-odds of
-its place being coronary, and of its looks. No weight is negative: more calcium, or a likelier place, never makes a
-lesion less probable.
+its place being coronary, and of its looks, and 1 if the map shows it, else 0. No weight is negative: more calcium, or a
+likelier place, never makes a lesion less probable.
 """
 
-MAP_FEATURES = (*CANDIDATE_FEATURES, "log_ct_excess", "slice_logit")
-"""Features of a lesion of the calcium map: as above, the logarithm of the excess of the CT's peak over blood and its
-noise (NOISE_SDS, HU; up to MAX_LOG_EXCESS), and the log-odds of visible calcium in its likeliest slice."""
+MAP_FEATURES = ("place_logit", "log_ct_excess", "slice_logit")
+"""Features of a lesion of the calcium map that holds no candidate: the log-odds of its place being coronary, the
+logarithm of the excess of the CT's peak over blood and its noise (NOISE_SDS, HU; up to MAX_LOG_EXCESS), and the
+log-odds of visible calcium in its likeliest slice."""
 
 LOOKS_CORONARY = 0.5
 """Probability by its looks from which a candidate's slices are decomposed, whatever the slice classifier answers."""
@@ -184,15 +187,19 @@ class LesionSelection:
         lesions: Lesions that count, each in its suggested artery.
         suggestions: Their suggested arteries, in their order, with the probability by all evidence.
         left_out: Lesions that do not count.
+        judged: All of them.
+        probabilities: Of being coronary calcium, of each of `judged`, [n].
+        most_not_coronary: Probability of not being coronary above which they, or each of them [n], are left out.
         stents: IDs of lesions that count but look like a stent.
-        coronary_slices: Slices with candidates that look like coronary calcium (LOOKS_CORONARY), rising.
     """
 
     lesions: LesionSet
     suggestions: tuple[ArterySuggestion, ...]
     left_out: LeftOut
+    judged: LesionSet
+    probabilities: np.ndarray
+    most_not_coronary: float | np.ndarray
     stents: tuple[int, ...] = ()
-    coronary_slices: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -231,28 +238,38 @@ class CandidateJudge:
         """Give parts outside the arteries that look coronary to the likeliest artery (`borders.sites_by_looks`)."""
         return sites_by_looks(sites, self.scan, self.territories, self.network)
 
-    def select(self, lesions: LesionSet) -> LesionSelection:
+    def kinds(self, lesions: LesionSet) -> np.ndarray:
+        """Ask the lesion network what the candidates among all lesions of the clinical rule look like.
+
+        Returns:
+            Probability of each of LESION_KINDS, float32 [n, kinds].
+
+        Raises:
+            DeviceError: The device has too little memory.
+        """
+        candidates = lesions.coronary
+        return lesion_kinds(candidates.id_map, candidates.ids, self.scan, self.territories, self.network)
+
+    def select(self, lesions: LesionSet, kinds: np.ndarray, map_hu: np.ndarray) -> LesionSelection:
         """Select the candidates that count by their evidence.
 
         Args:
             lesions: All lesions of the clinical rule, of which those in the arteries are candidates.
+            kinds: From `kinds`.
+            map_hu: Calcium map before any lesion is left out, HU [k, j, i].
 
         Raises:
             CTError: The stored evidence does not match this version.
-            DeviceError: The device has too little memory.
         """
         candidates, specks = lesions.coronary, NoiseSpecks.of(lesions, self.territories)
         suggestions = suggested_arteries(candidates, self.scan, self.heart)
-        kinds = lesion_kinds(candidates.id_map, candidates.ids, self.scan, self.territories, self.network)
-        features = candidate_features(candidates, suggestions, kinds, specks)
-        selection = select_lesions(candidates, features, suggestions, self.evidence, looks_of(kinds))
+        features = candidate_features(candidates, suggestions, kinds, specks, map_hu)
+        suggestions = self.evidence.judge(suggestions, features)
+        reasons = self.evidence.reasons(features, looks_of(kinds))
+        selection = select_lesions(candidates, suggestions, self.evidence.most_not_coronary, reasons)
         is_stent = kinds[:, LESION_KINDS.index("stent")] >= STENT_PROBABILITY
         stents = {lesion.id for lesion, looks in zip(candidates.lesions, is_stent, strict=True) if looks}
-        return replace(
-            selection,
-            stents=tuple(x.id for x in selection.lesions.lesions if x.id in stents),
-            coronary_slices=slices_of_coronary_looks(candidates, kinds),
-        )
+        return replace(selection, stents=tuple(x.id for x in selection.lesions.lesions if x.id in stents))
 
 
 @dataclass(frozen=True)
@@ -264,17 +281,17 @@ class MapJudge:
         heart: Heart and territories.
         decomposed: Calcium map and slice probabilities.
         noise_hu: Noise of blood, SD; None if it could not be measured.
-        network: Lesion network; None to do without looks.
+        candidates: Candidates of the clinical rule as judged; None if they were not.
     """
 
     scan: CTScan
     heart: HeartRegion
     decomposed: DecomposedHeart
     noise_hu: float | None
-    network: LoadedModel | None = None
+    candidates: LesionSelection | None
 
     def select(self, lesions: LesionSet) -> LesionSelection:
-        """Select the lesions that count by the evidence stored with the map.
+        """Select the lesions that count by their candidates, or by the evidence stored with the map.
 
         Args:
             lesions: All lesions of the map, of which those in the arteries may count.
@@ -282,18 +299,20 @@ class MapJudge:
         Raises:
             CTError: The stored evidence does not match this version.
         """
-        parts = self.decomposed.parts
-        evidence = Evidence(parts.settings.evidence_weights, None, parts.settings.most_not_coronary)
-        coronary, territories = lesions.coronary, self.heart.territories
+        settings = self.decomposed.parts.settings
+        coronary, most_not_coronary = lesions.coronary, settings.most_not_coronary
         suggestions = suggested_arteries(coronary, self.scan, self.heart)
-        kinds = specks = None
-        if territories is not None:
-            specks = NoiseSpecks.of(lesions, territories)
-            if self.network is not None:
-                kinds = lesion_kinds(coronary.id_map, coronary.ids, self.scan, territories, self.network)
-        probabilities = self.decomposed.slices.on_scan
-        features = map_features(coronary, suggestions, probabilities, kinds, self.noise_hu, specks)
-        return select_lesions(coronary, features, suggestions, evidence)
+        features = map_features(coronary, suggestions, self.decomposed.slices.on_scan, self.noise_hu)
+        suggestions = Evidence(settings.evidence_weights, None, most_not_coronary).judge(suggestions, features)
+        if self.candidates is None:
+            return select_lesions(coronary, suggestions, most_not_coronary)
+        shared = shared_voxels(coronary, self.candidates.judged)
+        of_candidates = probability_of_candidates(shared, self.candidates.probabilities)
+        holds_candidates = ~np.isnan(of_candidates)
+        for n in np.flatnonzero(holds_candidates).tolist():
+            suggestions[n] = replace(suggestions[n], not_coronary_probability=float(1 - of_candidates[n]))
+        limits = np.where(holds_candidates, self.candidates.most_not_coronary, most_not_coronary)
+        return select_lesions(coronary, suggestions, limits)
 
 
 def slices_of_coronary_looks(candidates: LesionSet, kinds: np.ndarray) -> tuple[int, ...]:
@@ -324,69 +343,69 @@ def looks_of(kinds: np.ndarray) -> list[str]:
 
 def select_lesions(
     candidates: LesionSet,
-    features: Mapping[str, np.ndarray],
     suggestions: Sequence[ArterySuggestion],
-    evidence: Evidence,
-    looks: Sequence[str] = (),
+    most_not_coronary: float | np.ndarray,
+    reasons: Sequence[str] = (),
 ) -> LesionSelection:
     """Divide lesions into those that count, each in its probable artery, and those that do not.
 
     Args:
         candidates: Lesions of arteries, by the clinical rule or of the calcium map.
-        features: Value of each feature by name, [n]; not used where the place alone decides.
-        suggestions: Suggested artery of each, by its place.
-        evidence: Weights by which they are judged.
-        looks: Words for what each looks like (`looks_of`); empty where no network saw them.
-
-    Raises:
-        CTError: The stored evidence does not match this version.
+        suggestions: Suggested artery of each, with its probability.
+        most_not_coronary: Probability of not being coronary above which lesions, or each of them [n], are left out.
+        reasons: Reason to leave each out, [n]; empty where none is asked for.
     """
-    suggestions, reasons = evidence.judge(suggestions, features), evidence.reasons(features, looks)
-    is_counted = [suggestion.not_coronary_probability <= evidence.most_not_coronary for suggestion in suggestions]
+    not_coronary = np.array([suggestion.not_coronary_probability for suggestion in suggestions], float)
+    is_counted = (not_coronary <= most_not_coronary).tolist()
     counted = {s.lesion_id: s for s, counts in zip(suggestions, is_counted, strict=True) if counts}
     excluded = [n for n, counts in enumerate(is_counted) if not counts]
     lesions = [replace(x, artery=counted[x.id].artery) for x in candidates.lesions if x.id in counted]
     left_out = LeftOut(
         candidates.of(suggestions[n].lesion_id for n in excluded),
         tuple(suggestions[n] for n in excluded),
-        tuple(reasons[n] for n in excluded),
+        tuple(reasons[n] if reasons else "" for n in excluded),
     )
-    return LesionSelection(candidates.part(lesions), tuple(counted.values()), left_out)
+    kept = candidates.part(lesions), tuple(counted.values()), left_out
+    return LesionSelection(*kept, candidates, 1 - not_coronary, most_not_coronary)
 
 
 def candidate_features(
     candidates: LesionSet,
     suggestions: Sequence[ArterySuggestion],
-    kinds: np.ndarray | None,
-    specks: NoiseSpecks | None,
+    kinds: np.ndarray,
+    specks: NoiseSpecks,
+    map_hu: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Measure CANDIDATE_FEATURES of each candidate of the clinical rule, or lesion of the map.
+    """Measure CANDIDATE_FEATURES of each candidate of the clinical rule.
 
     Args:
         candidates: The candidates.
         suggestions: Of the candidates' places, in their order.
-        kinds: Probability of each of LESION_KINDS, [n, kinds]; None if no network saw the candidates.
-        specks: Specks of noise in the scan or map; None if they are unknown.
+        kinds: Probability of each of LESION_KINDS, [n, kinds].
+        specks: Specks of noise in the scan.
+        map_hu: Calcium map, HU [k, j, i].
 
     Returns:
         Values by name, float64 [n].
     """
-    looks = [0.5] * len(candidates.lesions) if kinds is None else kinds[:, CORONARY_KINDS].sum(axis=1).tolist()
-    rarest = np.full(len(candidates.lesions), -math.log(MIN_EXPECTED))
+    looks = kinds[:, CORONARY_KINDS].sum(axis=1).tolist()
     return {
-        "log_rarity": rarest if specks is None else specks.rarity(candidates),
-        "place_logit": np.array([-_logit(suggestion.not_coronary_probability) for suggestion in suggestions], float),
+        "log_rarity": specks.rarity(candidates),
+        "place_logit": _place_logits(suggestions),
         "look_logit": np.array([_logit(probability) for probability in looks], float),
+        "in_map": np.isin(candidates.ids, candidates.voxel_ids[map_hu.reshape(-1)[candidates.flat] > 0]).astype(float),
     }
+
+
+def _place_logits(suggestions: Sequence[ArterySuggestion]) -> np.ndarray:
+    return np.array([-_logit(suggestion.not_coronary_probability) for suggestion in suggestions], float)
 
 
 def map_features(
     lesions: LesionSet,
     suggestions: Sequence[ArterySuggestion],
     slice_probabilities: np.ndarray,
-    kinds: np.ndarray | None,
     noise_hu: float | None,
-    specks: NoiseSpecks | None,
 ) -> dict[str, np.ndarray]:
     """Measure MAP_FEATURES of each lesion of a calcium map.
 
@@ -394,9 +413,7 @@ def map_features(
         lesions: Lesions with peaks read from the CT.
         suggestions: Of the lesions' places, in their order.
         slice_probabilities: Of visible calcium in each slice of the scan, [K], NaN outside the heart.
-        kinds: As of `candidate_features`.
         noise_hu: SD of blood, None when it could not be measured.
-        specks: As of `candidate_features`.
 
     Returns:
         Values by name, float64 [n].
@@ -404,10 +421,37 @@ def map_features(
     background = BLOOD_HU + NOISE_SDS * (UNKNOWN_NOISE_HU if noise_hu is None else noise_hu)
     excesses = [math.log1p(max(lesion.peak_hu - background, 0.0)) for lesion in lesions.lesions]
     likeliest = [np.nan_to_num(slice_probabilities[list(x.slice_indices)]).max() for x in lesions.lesions]
-    return candidate_features(lesions, suggestions, kinds, specks) | {
+    return {
+        "place_logit": _place_logits(suggestions),
         "log_ct_excess": np.minimum(np.array(excesses, float), MAX_LOG_EXCESS),
         "slice_logit": np.array([_logit(probability) for probability in likeliest], float),
     }
+
+
+def shared_voxels(lesions: LesionSet, candidates: LesionSet) -> np.ndarray:
+    """Count the voxels that each lesion shares with each candidate, int [n, candidates]."""
+    _, of_lesion, of_candidate = np.intersect1d(lesions.flat, candidates.flat, assume_unique=True, return_indices=True)
+    shared = np.zeros((len(lesions.lesions), len(candidates.lesions)), int)
+    rows, columns = ({number: n for n, number in enumerate(found.ids)} for found in (lesions, candidates))
+    ids = zip(lesions.voxel_ids[of_lesion].tolist(), candidates.voxel_ids[of_candidate].tolist(), strict=True)
+    for lesion, candidate in ids:
+        shared[rows[lesion], columns[candidate]] += 1
+    return shared
+
+
+def probability_of_candidates(shared: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Compute the probability that the candidates in each lesion are coronary calcium, by their mean log-odds.
+
+    Args:
+        shared: Voxels that each lesion shares with each candidate, [n, candidates].
+        probabilities: Of each candidate, [candidates].
+
+    Returns:
+        float [n]; NaN in a lesion without candidates.
+    """
+    counts = shared.sum(axis=1)
+    logits = shared @ np.array([_logit(p) for p in probabilities], float) / np.maximum(counts, 1)
+    return np.where(counts > 0, 1 / (1 + np.exp(-logits)), np.nan)
 
 
 def coronary_probabilities(features: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:

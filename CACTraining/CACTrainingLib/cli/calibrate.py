@@ -25,7 +25,6 @@ class CalibrateOptions:
         decomposition: Card of the model for maps.
         lesions: Card of the lesion model (default: the bundled one).
         intervals_only: Fit intervals and probabilities; what counts stays as stored.
-        candidates_only: Fit the automatic score for a lesion model; the map's stays.
         workers: Number of processes.
         cache: Folder that keeps measurements, to resume from.
     """
@@ -37,7 +36,6 @@ class CalibrateOptions:
     decomposition: Path = option(metavar="CARD")
     lesions: Path | None = option(None, metavar="CARD")
     intervals_only: bool = False
-    candidates_only: bool = False
     workers: int = option(1, metavar="N")
     cache: Path | None = option(None, metavar="DIR")
 

@@ -28,7 +28,7 @@ from CACScoringLib.models.cards import Calibration, bundled_folder, find_model, 
 from CACScoringLib.models.choice import SCORING_NETWORKS
 from CACScoringLib.models.store import update_card
 from CACScoringLib.quality.calibration import CalibrationRange
-from CACScoringLib.scoring.evidence import Evidence, coronary_probabilities
+from CACScoringLib.scoring.evidence import Evidence, coronary_probabilities, probability_of_candidates
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM
 
 from ..data.datasets import default_cache, find_scans
@@ -50,22 +50,12 @@ from .score_errors import fitted_errors
 SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
 """Slice thresholds tried beside the one chosen in the classifier's training; at 0 all slices are decomposed."""
 
+MAX_FALSE_SCANS = 0.04
+"""Largest proportion of scans without coronary calcium, clean or with other calcium, that lesions without candidates
+alone bring above zero."""
 
 Scores = dict[str, dict[str, float]]
 """Agatston score and mass in mg by artery, with the keys of `uncertainty.LIMITS`."""
-
-
-@dataclass(frozen=True)
-class FalsePositiveGoals:
-    """Largest allowed proportions of scans without coronary calcium that score above zero.
-
-    Attributes:
-        distractor: Proportion among scans with non-coronary calcium only.
-        clean: Proportion among scans without any calcium.
-    """
-
-    distractor: float = 0.08
-    clean: float = 0.04
 
 
 @dataclass(frozen=True)
@@ -74,7 +64,8 @@ class _Trial:
 
     Attributes:
         settings: The settings.
-        probabilities: For each scan, the cross-fitted probabilities [n] that its lesions are coronary calcium.
+        probabilities: For each scan, the cross-fitted probabilities [n] that its lesions are coronary calcium; 1 or 0
+            for those that count, or do not, by their candidates.
         limit: Probability from which a lesion counts.
     """
 
@@ -98,11 +89,11 @@ class _Trial:
 
 
 def choose(
-    scans: Sequence[MeasuredScan], goals: FalsePositiveGoals
+    scans: Sequence[MeasuredScan], max_false_scans: float = MAX_FALSE_SCANS
 ) -> tuple[Calibration, dict[str, object], dict[str, object]]:
     """Return the best calibration, and on these scans its performance and that of the automatic score.
 
-    Each setting gets the lowest limit that meets the false-positive goals; the one with the smallest error in mass is
+    Each setting gets the lowest limit that keeps to `max_false_scans`; the one with the smallest error in mass is
     chosen. Ties go to fewer decomposed slices.
     Raises DataError if a kind of scan is missing, or there are too few lesions to learn from.
     """
@@ -113,12 +104,14 @@ def choose(
         raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
     trials = []
     for settings in scans[0].lesions:
-        probabilities = cross_fitted_probabilities(
-            [scan.patient for scan in scans], [scan.lesions[settings] for scan in scans]
-        )
-        if probabilities is None:
+        evidence, _, candidate_probabilities = candidate_evidence(scans, settings)
+        verdicts = verdicts_of_candidates(scans, settings, evidence, candidate_probabilities)
+        judged = cross_fitted_probabilities([scan.patient for scan in scans], lesions_alone(scans, settings, verdicts))
+        if judged is None:
             continue
-        limit = max(_limit(probabilities, selection, getattr(goals, kind)) for kind, selection in kinds.items())
+        probabilities = [_filled(verdict, p) for verdict, p in zip(verdicts, judged, strict=True)]
+        decisive = [p[:0] if (verdict == 1).any() else p for verdict, p in zip(verdicts, judged, strict=True)]
+        limit = max(_limit(decisive, selection, max_false_scans) for selection in kinds.values())
         trials.append(_Trial(settings, probabilities, limit))
     if not trials:
         message = (
@@ -128,11 +121,14 @@ def choose(
         raise DataError(message)
     best = min(trials, key=lambda trial: (trial.mass_error(scans), -trial.settings.slice_threshold))
     calibration: Calibration = asdict(best.settings)
-    parts = [scan.lesions[best.settings] for scan in scans]
-    features = stack_features(parts)
-    calibration["evidence_weights"] = fitted_weights(features, np.concatenate([part.coronary for part in parts]))
+    evidence, candidate_performance, candidate_probabilities = candidate_evidence(scans, best.settings)
+    verdicts = verdicts_of_candidates(scans, best.settings, evidence, candidate_probabilities)
+    parts = lesions_alone(scans, best.settings, verdicts)
+    coronary = np.concatenate([part.coronary for part in parts])
+    calibration["evidence_weights"] = fitted_weights(stack_features(parts), coronary)
     calibration["most_not_coronary"] = 1 - best.limit
-    calibration["candidates"], candidate_performance, clinical_masks = candidate_evidence(scans)
+    calibration["candidates"] = evidence and asdict(evidence)
+    clinical_masks = [] if evidence is None else _masks(candidate_probabilities, evidence)
     map_masks = [p >= best.limit for p in best.probabilities]
     scores = _scores(scans, best.settings, map_masks, clinical_masks)
     calibration["uncertainty"], coverage = stored_uncertainty(scans, scores)
@@ -170,40 +166,63 @@ def intervals(
         raise DataError("The map's card holds no evidence that could be kept. Calibrate without --intervals-only.")
     settings = MapSettings(slice_threshold, *rule)
 
-    def counting_lesions(parts: Sequence[LesionTable], weights: dict[str, float], most: float) -> list[np.ndarray]:
-        return [coronary_probabilities(part.features, weights) >= 1 - most for part in parts]
-
-    map_masks = counting_lesions([scan.lesions[settings] for scan in scans], weights, most)
-    evidence, clinical_masks = Evidence.stored(stored), []
+    evidence, probabilities, clinical_masks = Evidence.stored(stored), [], []
     if evidence is not None and evidence.weights is not None:
-        candidates = [scan.candidates for scan in scans]
-        clinical_masks = counting_lesions(candidates, evidence.weights, evidence.most_not_coronary)
+        probabilities = [coronary_probabilities(scan.candidates[settings].features, evidence.weights) for scan in scans]
+        clinical_masks = _masks(probabilities, evidence)
+    verdicts = verdicts_of_candidates(scans, settings, evidence, probabilities)
+    parts = lesions_alone(scans, settings, verdicts)
+    judged = [coronary_probabilities(part.features, weights) for part in parts]
+    map_masks = [_filled(verdict, p) >= 1 - most for verdict, p in zip(verdicts, judged, strict=True)]
     uncertainty, coverage = stored_uncertainty(scans, _scores(scans, settings, map_masks, clinical_masks))
     patients = len({scan.patient for scan in scans})
     return {"uncertainty": uncertainty}, {"coverage_of_intervals": coverage, "patients": patients}
 
 
-def candidates_alone(scans: Sequence[MeasuredScan], stored: Calibration) -> tuple[Calibration, dict[str, object]]:
-    """Return the evidence and uncertainty of the automatic clinical score, and its performance; the map's stay.
+def verdicts_of_candidates(
+    scans: Sequence[MeasuredScan],
+    settings: MapSettings,
+    evidence: Evidence | None,
+    probabilities: Sequence[np.ndarray],
+) -> list[np.ndarray]:
+    """Return for each scan whether each lesion of the map counts by its candidates.
 
     Args:
-        scans: The scans; the lesions of their maps are not needed.
-        stored: Calibration from the generator's card.
+        scans: The scans.
+        settings: Settings of the map.
+        evidence: By which candidates count; None if they were not judged.
+        probabilities: For each scan, of its candidates being coronary calcium, [candidates].
 
-    Raises:
-        DataError: There are too few candidates of either class.
+    Returns:
+        1 or 0, and NaN for a lesion without candidates, float [n].
     """
-    evidence, performance, masks = candidate_evidence(scans)
-    if evidence is None:
-        raise DataError("The scans hold too few candidates with or without coronary calcium. Give more patients.")
-    uncertainty, coverage = stored_uncertainty(scans, {"automatic": _automatic_scores(scans, masks)})
-    performance |= {"coverage_of_intervals": coverage, "patients": len({scan.patient for scan in scans})}
-    return {"candidates": evidence, "uncertainty": {**stored.get("uncertainty", {}), **uncertainty}}, performance
+    tables = [scan.lesions[settings] for scan in scans]
+    if evidence is None or not len(probabilities):
+        return [np.full(len(table.coronary), np.nan) for table in tables]
+    verdicts = []
+    for table, candidates in zip(tables, probabilities, strict=True):
+        shared = table.shared.reshape(len(table.coronary), len(candidates))
+        of_candidates = probability_of_candidates(shared, candidates)
+        verdict = np.where(1 - of_candidates <= evidence.most_not_coronary, 1.0, 0.0)
+        verdicts.append(np.where(np.isnan(of_candidates), np.nan, verdict))
+    return verdicts
 
 
-def _automatic_scores(scans: Sequence[MeasuredScan], masks: Sequence[np.ndarray]) -> list[Scores]:
-    """Return the automatic clinical scores of scans. masks: For each, True for candidates that count, bool [n]."""
-    return [scan.candidates.scores(mask, scan) for scan, mask in zip(scans, masks, strict=True)]
+def lesions_alone(
+    scans: Sequence[MeasuredScan], settings: MapSettings, verdicts: Sequence[np.ndarray]
+) -> list[LesionTable]:
+    """Return the lesions of each scan's map that hold no candidate. verdicts: From `verdicts_of_candidates`."""
+    return [scan.lesions[settings].selected(np.isnan(verdict)) for scan, verdict in zip(scans, verdicts, strict=True)]
+
+
+def _filled(verdicts: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    filled = verdicts.copy()
+    filled[np.isnan(verdicts)] = probabilities
+    return filled
+
+
+def _masks(probabilities: Sequence[np.ndarray], evidence: Evidence) -> list[np.ndarray]:
+    return [p >= 1 - evidence.most_not_coronary for p in probabilities]
 
 
 def _scores(
@@ -219,22 +238,23 @@ def _scores(
     """
     scores = {"decomposition": [x.lesions[settings].scores(m, x) for x, m in zip(scans, map_masks, strict=True)]}
     if len(clinical_masks):
-        scores["automatic"] = _automatic_scores(scans, clinical_masks)
+        pairs = zip(scans, clinical_masks, strict=True)
+        scores["automatic"] = [scan.candidates[settings].scores(mask, scan) for scan, mask in pairs]
     return scores
 
 
 def candidate_evidence(
-    scans: Sequence[MeasuredScan],
-) -> tuple[dict[str, object] | None, dict[str, object], list[np.ndarray]]:
-    """Fit the evidence by which the automatic clinical score evaluates candidates (`Evidence`).
+    scans: Sequence[MeasuredScan], settings: MapSettings
+) -> tuple[Evidence | None, dict[str, object], list[np.ndarray]]:
+    """Fit the evidence by which the automatic clinical score evaluates candidates.
 
     The limit is that of the best cross-fitted scores (`nearest_limit`).
 
     Returns:
-        The evidence, or None if there are too few candidates of either class; its performance; and for each scan a
-        mask of the candidates that count.
+        The evidence, or None if there are too few candidates of either class; its performance; and for each scan
+        the cross-fitted probabilities of its candidates.
     """
-    parts = [scan.candidates for scan in scans]
+    parts = [scan.candidates[settings] for scan in scans]
     probabilities = cross_fitted_probabilities([scan.patient for scan in scans], parts)
     if probabilities is None:
         return None, {}, []
@@ -243,11 +263,8 @@ def candidate_evidence(
     masks = [p >= limit for p in probabilities]
     features = stack_features(parts)
     coronary = np.concatenate([part.coronary for part in parts])
-    evidence: dict[str, object] = {
-        "weights": fitted_weights(features, coronary),
-        "typical": typical(selected(features, coronary.astype(bool))),
-        "most_not_coronary": 1 - limit,
-    }
+    typical_features = typical(selected(features, coronary.astype(bool)))
+    evidence = Evidence(fitted_weights(features, coronary), typical_features, 1 - limit)
     is_counted, is_coronary = np.concatenate(masks), coronary.astype(bool)
     performance: dict[str, object] = {
         "candidates": len(is_counted),
@@ -259,7 +276,7 @@ def candidate_evidence(
     for kind in ("distractor", "clean"):
         if positives := [c.any() for c, scan in zip(masks, scans, strict=True) if scan.kind == kind]:
             performance[f"above_zero_{kind}_scans"] = float(np.mean(positives))
-    return evidence, performance, masks
+    return evidence, performance, probabilities
 
 
 def stored_uncertainty(
@@ -362,7 +379,7 @@ def run(arguments: Any, progress: Progress) -> Path:
     """Calibrate as the command line asks, and update the cards of the classifier and the generator.
 
     With --intervals-only, or a classifier that comes with CAC, the classifier's threshold stays, and the rest is fitted
-    for it. With --candidates-only all of the map stays. Returns the path of the generator's card.
+    for it. Returns the path of the generator's card.
 
     Raises:
         CTError: The scans or the models cannot be used.
@@ -382,10 +399,8 @@ def run(arguments: Any, progress: Progress) -> Path:
         is_bundled = slices.resolve().parent == bundled_folder().resolve()
         default = DecompositionSettings.slice_threshold
         stored_threshold = read_card(slices).calibration.get("slice_threshold", default)
-        is_fixed = is_bundled or arguments.intervals_only or arguments.candidates_only
+        is_fixed = is_bundled or arguments.intervals_only
         thresholds = [stored_threshold] if is_fixed else sorted({*SLICE_THRESHOLDS, stored_threshold})
-        if arguments.candidates_only:
-            thresholds = []  # no map is needed
         measured_scans = measure_all(scans, models, thresholds, cache, arguments.workers, progress)
     with progress.step("model"):
         hashes = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
@@ -393,16 +408,13 @@ def run(arguments: Any, progress: Progress) -> Path:
         card = read_card(arguments.decomposition)
         previous = card.validation.get("whole_method", {})
         validation: dict[str, object] = {}
-        if arguments.candidates_only:
-            calibration, performance = candidates_alone(measured_scans, card.calibration)
-            validation["automatic_score"] = performance | {"models": of_candidates, "data": patients_of(measured_scans)}
-        elif arguments.intervals_only:
+        if arguments.intervals_only:
             calibration, coverage = intervals(measured_scans, stored_threshold, card.calibration)
             validation["whole_method"] = (
                 {"evidence_models": previous.get("models", {})} | previous | coverage | {"models": hashes}
             )
         else:
-            calibration, performance, candidates = choose(measured_scans, FalsePositiveGoals())
+            calibration, performance, candidates = choose(measured_scans)
             validation["whole_method"] = performance | {"models": hashes, "evidence_models": hashes}
             validation["automatic_score"] = candidates | {"models": of_candidates, "data": patients_of(measured_scans)}
         # The threshold belongs to the classifier and must not be applied to the maps of another one.

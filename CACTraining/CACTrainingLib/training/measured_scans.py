@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from CACScoringLib.anatomy.territories import Territories
 from CACScoringLib.calcium_map.decomposition import (
     DecompositionSettings,
     assembled,
+    overlaps,
     raw_maps,
     slice_probabilities,
 )
@@ -38,7 +39,12 @@ from CACScoringLib.quality.acquisition import BloodPool, measure_blood
 from CACScoringLib.quality.calibration import framing
 from CACScoringLib.scoring.artefacts import without_metal
 from CACScoringLib.scoring.borders import sites_by_looks
-from CACScoringLib.scoring.evidence import candidate_features, map_features
+from CACScoringLib.scoring.evidence import (
+    candidate_features,
+    map_features,
+    shared_voxels,
+    slices_of_coronary_looks,
+)
 from CACScoringLib.scoring.lesion_network import lesion_kinds
 from CACScoringLib.scoring.lesions import LesionSet, find_lesions
 from CACScoringLib.scoring.noise_specks import NoiseSpecks
@@ -52,7 +58,7 @@ from ..project.training_scan import TrainingScan
 ModelPaths = tuple[Path | None, Path | None, Path, Path, Path]
 """Cards of the models for heart, territories (either may be None), slices, decomposition and lesions."""
 
-VERSION = 13
+VERSION = 15
 """Version of the cached results; those of other versions are measured again."""
 
 MAP_RULES = ((None, 20.0), (None, 40.0))
@@ -83,6 +89,7 @@ class LesionTable:
         agatston: Agatston scores on the clinical scale, float [n].
         pseudo_mass: Pseudo-masses in HU·mm³, float [n].
         artery: `Artery` of each lesion, int [n].
+        shared: Voxels that each lesion of the map shares with each candidate of the clinical rule, int [n, candidates].
     """
 
     features: dict[str, np.ndarray]
@@ -90,6 +97,7 @@ class LesionTable:
     agatston: np.ndarray
     pseudo_mass: np.ndarray
     artery: np.ndarray
+    shared: np.ndarray
 
     @classmethod
     def of(
@@ -99,6 +107,7 @@ class LesionTable:
         truth: np.ndarray,
         spacing: tuple[float, float, float],
         rules: ScoringRules,
+        shared: np.ndarray,
     ) -> LesionTable:
         """Tabulate a lesion set. truth: Voxels with coronary calcium, bool [k, j, i]."""
         coronary = set(np.unique(lesion_set.id_map[truth]).tolist())
@@ -109,7 +118,14 @@ class LesionTable:
             np.array([score.clinical_agatston for score in scores], float),
             np.array([score.pseudo_mass_hu_mm3 for score in scores], float),
             np.array([int(lesion.artery) for lesion in lesion_set.lesions], int),
+            shared,
         )
+
+    def selected(self, selection: np.ndarray) -> LesionTable:
+        """Return some of the lesions. selection: True for these, bool [n]."""
+        features = {name: values[selection] for name, values in self.features.items()}
+        columns = {name: values[selection] for name, values in vars(self).items() if name != "features"}
+        return LesionTable(features, **columns)
 
     def scores(self, is_counted: np.ndarray, scan: MeasuredScan) -> dict[str, dict[str, float]]:
         """Return each artery's scores (keys of `uncertainty.LIMITS`). is_counted: True for lesions that count, [n]."""
@@ -129,7 +145,7 @@ class LesionTable:
     def read(cls, content: dict[str, Any]) -> LesionTable:
         """Read lesions from JSON."""
         features = {name: np.array(values, float) for name, values in content["features"].items()}
-        kinds: dict[str, type] = {"coronary": bool, "artery": int}
+        kinds: dict[str, type] = {"coronary": bool, "artery": int, "shared": int}
         columns: dict[str, np.ndarray] = {
             name: np.array(content[name], kinds.get(name, float)) for name in content if name != "features"
         }
@@ -144,8 +160,8 @@ class MeasuredScan:
         patient: Patient of the scan.
         kind: Kind of scan, one of `datasets.KINDS`.
         visible: True if coronary calcium is visible in a slice.
-        lesions: Lesions of the map.
-        candidates: Candidates of the clinical rule.
+        lesions: Lesions of the map, by its settings.
+        candidates: Candidates of the clinical rule, with their evidence, by the map's settings.
         reader: Scores by artery of an ideal reader, who knows every lesion of this scan (keys of `uncertainty.LIMITS`).
         reference_agatston: Agatston score by artery of a motion- and noise-free scan (`reference_scores`), or None.
         true_mass_mg: True mass by artery.
@@ -157,7 +173,7 @@ class MeasuredScan:
     kind: str
     visible: bool
     lesions: dict[MapSettings, LesionTable]
-    candidates: LesionTable
+    candidates: dict[MapSettings, LesionTable]
     reader: dict[str, dict[str, float]]
     reference_agatston: dict[str, float] | None
     true_mass_mg: dict[str, float]
@@ -178,7 +194,7 @@ def measure_all(
     Args:
         scans: The scans.
         models: Cards of the models.
-        thresholds: Probabilities from which a slice is decomposed; none to measure no maps.
+        thresholds: Probabilities from which a slice is decomposed.
         cache: Folder of results.
         workers: Processes.
         progress: Progress of the run.
@@ -207,30 +223,16 @@ def _measure_or_explain(
 
 
 def measure(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float], cache: Path) -> MeasuredScan:
-    """Measure one scan, or read it from the cache. Raises CTError.
-
-    Candidates and maps are cached apart, so that new models for one of them leave the other's measurements.
-    """
-    heart, territories, classifier, generator, judge = models
-
-    def cached(name: str, cards: Sequence[Path | None], limits: Sequence[float], measured: Callable[[], Any]) -> Any:
-        hashes = [path and read_card(path).sha256 for path in cards]
-        digest = hashlib.sha256(json.dumps([VERSION, name, scan.fingerprint(), *hashes, *limits]).encode()).hexdigest()
-        path = cache / f"{digest[:24]}.json"
-        if not path.is_file():
-            write_text_atomically(path, json.dumps(measured()))
-        return read_json(path)
-
+    """Measure one scan, or read it from the cache. Raises CTError."""
+    hashes = [path and read_card(path).sha256 for path in models]
+    digest = hashlib.sha256(json.dumps([VERSION, scan.fingerprint(), *hashes, *thresholds]).encode()).hexdigest()
+    path = cache / f"{digest[:24]}.json"
     use_threads(1)  # scans are scored side by side
-    finders = heart, territories
-    content = cached("candidates", (*finders, judge), (), lambda: _measured_candidates(scan, finders, judge))
-    content["candidates"] = LesionTable.read(content["candidates"])
-    content |= {"lesions": {}, "reference_agatston": None}
-    if thresholds:
-        cards = classifier, generator, judge
-        maps = cached("maps", (*finders, *cards), thresholds, lambda: _measured_maps(scan, finders, cards, thresholds))
-        tables = maps.pop("lesions")
-        content |= maps | {"lesions": {MapSettings(**settings): LesionTable.read(table) for settings, table in tables}}
+    if not path.is_file():
+        write_text_atomically(path, json.dumps(_measured(scan, models, thresholds)))
+    content = read_json(path)
+    for name in ("lesions", "candidates"):
+        content[name] = {MapSettings(**settings): LesionTable.read(table) for settings, table in content[name]}
     return MeasuredScan(**content)
 
 
@@ -275,19 +277,13 @@ class _ScanWithHeart:
         return self.region.territories
 
 
-def _measured_candidates(scan: TrainingScan, finders: Sequence[Path | None], judge: Path) -> dict[str, Any]:
-    """Measure the candidates of the clinical rule, and what is true of the scan: fields of MeasuredScan as JSON."""
-    heart = _ScanWithHeart.of(scan, finders)
+def _measured(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float]) -> dict[str, Any]:
+    """Measure candidates, lesions of the map, and what is true of the scan: fields of MeasuredScan as JSON."""
+    *finders, classifier, generator, judge = models
+    heart, network = _ScanWithHeart.of(scan, finders), load_model(judge)
     ct, region, record = heart.ct, heart.region, heart.record
     spacing, rules = ct.image.GetSpacing(), rules_for_tube_voltage(ct.acquisition, ScoringRules())
-    network = load_model(judge)
-    sites = candidate_sites(region, region.territory_labels(ct.image), ct.hu >= rules.threshold_hu)
-    sites = sites_by_looks(sites, ct, heart.territories, network)
-    lesions = without_metal(find_lesions(ct.image, sites, rules), ct.image)[0]
-    clinical, specks = lesions.coronary, NoiseSpecks.of(lesions, heart.territories)
-    places = suggested_arteries(clinical, ct, region)
-    kinds = lesion_kinds(clinical.id_map, clinical.ids, ct, heart.territories, network)
-    features = candidate_features(clinical, places, kinds, specks)
+    tables = _lesions(heart, rules, thresholds, load_model(classifier), load_model(generator), network)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
     mg_per_hu_mm3 = 1 / (1000 * record["calcium_hu_per_mg_cm3"])
     reader_scores = score_sites(find_lesions(ct.image, regions, rules).lesions, spacing, rules)
@@ -298,69 +294,73 @@ def _measured_candidates(scan: TrainingScan, finders: Sequence[Path | None], jud
         }
         for artery in MAIN_ARTERIES
     }
+    patient, reference = patient_of(record), None
+    if patient is not None:
+        reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}
     return {
         "patient": scan.patient,
         "kind": scan.kind,
         "visible": scan.shows_calcium(),
-        "candidates": LesionTable.of(clinical, features, heart.truth, spacing, rules).as_json(),
+        "lesions": [(asdict(settings), of_map.as_json()) for settings, (of_map, _) in tables.items()],
+        "candidates": [(asdict(settings), candidates.as_json()) for settings, (_, candidates) in tables.items()],
         "reader": reader,
+        "reference_agatston": reference,
         "true_mass_mg": record["mass_mg_by_artery"],
         "mg_per_hu_mm3": mg_per_hu_mm3,
         "facts": _facts(ct, region.mask, heart.blood, record["scanner"]),
     }
 
 
-def _measured_maps(
-    scan: TrainingScan, finders: Sequence[Path | None], cards: tuple[Path, Path, Path], thresholds: Sequence[float]
-) -> dict[str, Any]:
-    """Measure the lesions of the map, and the score that it should have: fields of MeasuredScan as JSON.
-
-    cards: Of slice classifier, generator and lesion network.
-    """
-    heart = _ScanWithHeart.of(scan, finders)
-    classifier, generator, judge = map(load_model, cards)
-    lesions = _map_lesions(heart, classifier, generator, judge, thresholds)
-    patient = patient_of(heart.record)
-    reference = None
-    if patient is not None:
-        reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}
-    tables = [(asdict(settings), table.as_json()) for settings, table in lesions.items()]
-    return {"lesions": tables, "reference_agatston": reference}
-
-
-def _map_lesions(
+def _lesions(
     heart: _ScanWithHeart,
-    slice_model: LoadedModel,
-    map_model: LoadedModel,
-    judge: LoadedModel,
+    rules: ScoringRules,
     thresholds: Sequence[float],
-) -> dict[MapSettings, LesionTable]:
-    """Measure the lesions of the calcium map in all settings. thresholds: Probabilities to decompose a slice from.
+    classifier: LoadedModel,
+    generator: LoadedModel,
+    judge: LoadedModel,
+) -> dict[MapSettings, tuple[LesionTable, LesionTable]]:
+    """Measure the lesions of the calcium map, and the candidates of the clinical rule, in all settings of the map.
 
-    Slices are decomposed by the classifier alone, not also by looks.
+    Args:
+        heart: Scan and heart.
+        rules: Clinical rule.
+        thresholds: Probabilities to decompose a slice from.
+        classifier: Slice classifier.
+        generator: Generator of maps.
+        judge: Lesion network.
     """
-    ct, region = heart.ct, heart.region
-    stored = DecompositionSettings.of(slice_model, map_model)
-    slice_calcium = slice_probabilities(ct, region.mask, slice_model)
-    slices = slice_calcium.slices
-    probabilities = slice_calcium.on_grid
-    maps, _ = raw_maps(slices, probabilities >= min(thresholds), ct.image.GetSize()[2], map_model, stored.batch_size)
+    ct, region, spacing = heart.ct, heart.region, heart.ct.image.GetSpacing()
     territory_labels = region.territory_labels(ct.image)
-    rules = rules_for_tube_voltage(ct.acquisition, ScoringRules())
-    lesions = {}
+    sites = candidate_sites(region, territory_labels, ct.hu >= rules.threshold_hu)
+    sites = sites_by_looks(sites, ct, heart.territories, judge)
+    dense = without_metal(find_lesions(ct.image, sites, rules), ct.image)[0]
+    candidates, specks = dense.coronary, NoiseSpecks.of(dense, heart.territories)
+    places = suggested_arteries(candidates, ct, region)
+    kinds = lesion_kinds(candidates.id_map, candidates.ids, ct, heart.territories, judge)
+    stored = DecompositionSettings.of(classifier, generator)
+    slice_calcium = slice_probabilities(ct, region.mask, classifier)
+    slices, count = slice_calcium.slices, ct.image.GetSize()[2]
+    is_certain = overlaps(slices.grid, count)[:, list(slices_of_coronary_looks(candidates, kinds))].any(1)
+    probabilities = np.where(is_certain, np.float32(1), slice_calcium.on_grid)
+    maps, _ = raw_maps(slices, probabilities >= min(thresholds), count, generator, stored.batch_size)
+    tables = {}
     for settings in (MapSettings(threshold, *rule) for threshold in thresholds for rule in MAP_RULES):
         decomposed = probabilities >= settings.slice_threshold
         parts = assembled(ct, region.mask, slices, maps, decomposed, replace(stored, **asdict(settings)))
+        features = candidate_features(candidates, places, kinds, specks, parts.hu)
+        no_share = np.zeros((len(candidates.lesions), 0), int)
+        clinical = LesionTable.of(candidates, features, heart.truth, spacing, rules, no_share)
         map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
         sites = candidate_sites(region, territory_labels, parts.hu >= settings.floor_hu)
-        candidates = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
-        map_lesions = without_metal(candidates, ct.image)[0]
-        coronary, specks = map_lesions.coronary, NoiseSpecks.of(map_lesions, heart.territories)
-        places = suggested_arteries(coronary, ct, region)
-        kinds = lesion_kinds(coronary.id_map, coronary.ids, ct, heart.territories, judge)
-        features = map_features(coronary, places, slice_calcium.on_scan, kinds, heart.noise_hu, specks)
-        lesions[settings] = LesionTable.of(coronary, features, heart.truth, ct.image.GetSpacing(), map_rules)
-    return lesions
+        found = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
+        coronary = without_metal(found, ct.image)[0].coronary
+        features = map_features(
+            coronary, suggested_arteries(coronary, ct, region), slice_calcium.on_scan, heart.noise_hu
+        )
+        shared = shared_voxels(coronary, candidates)
+        of_map = LesionTable.of(coronary, features, heart.truth, spacing, map_rules, shared)
+        tables[settings] = of_map, clinical
+    return tables
 
 
 def _facts(

@@ -226,5 +226,6 @@ def test_the_right_dome_is_seen_right_of_the_heart_only():
     lungs = np.ones((40, 40, 100), bool)
     for columns, bottom in ((slice(0, 26), 10), (slice(26, 74), 20), (slice(74, 100), 5)):
         lungs[:bottom, :, columns] = False
+    lungs[:15, :20, 74:] = False
     chest = SimpleNamespace(lungs=lungs, midline=50, width=100, front=0, back=39)
     assert (_dome(chest, right_side=True), _dome(chest, right_side=False)) == (10, 5)

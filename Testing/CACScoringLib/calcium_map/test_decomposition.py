@@ -255,7 +255,7 @@ class TestCalibrationWarnings:
         [("l", "t", ""), ("new", "t", "lesions"), ("l", "new", "territories"), ("new", "new", "territories, lesions")],
     )
     def test_the_evidence_of_candidates_is_that_of_lesions_and_territories(self, lesions, territories, foreign):
-        fitted = {"decomposition": "m", "territories": territories}
+        fitted = {"decomposition": "m", "territories": territories, "lesions": lesions}
         model = self._model("map", "m", {"evidence_weights": {}}, models=fitted)
         model.card.validation["automatic_score"] = {"models": {"lesions": "l", "territories": "t"}}
         companions = {

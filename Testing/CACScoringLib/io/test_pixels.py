@@ -86,6 +86,16 @@ def test_bits_above_those_stored_mean_nothing(tmp_path, signed, above, syntax):
     np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
 
 
+def test_a_single_spare_bit_means_nothing(tmp_path):
+    def edit(ds, _):
+        values = np.frombuffer(ds.PixelData, "<u2")
+        ds.BitsStored, ds.HighBit = 15, 14
+        ds.PixelData = (values | (np.arange(values.size) % 5 == 0) * 0x8000).astype("<u2").tobytes()
+
+    write_series(tmp_path, chest_hu(), edit=edit)
+    np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+
+
 def test_monochrome1_concerns_display_alone(tmp_path):
     write_series(tmp_path, chest_hu(), tags={"PhotometricInterpretation": "MONOCHROME1"})
     scan = read_ct(tmp_path)

@@ -23,12 +23,14 @@ from CACScoringLib.scoring.evidence import (
     coronary_probabilities,
     looks_of,
     map_features,
+    probability_of_candidates,
     select_lesions,
+    shared_voxels,
     slices_of_coronary_looks,
 )
 from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, SliceComponent, find_lesions
-from CACScoringLib.scoring.noise_specks import MIN_EXPECTED, NoiseSpecks
+from CACScoringLib.scoring.noise_specks import NoiseSpecks
 
 
 def found_in(calcium, ct):
@@ -52,58 +54,73 @@ def map_of(calcium):
     return image
 
 
-def test_features_are_what_they_say(two_lesions):
+def test_features_of_the_map_by_hand(two_lesions):
     _, lesions = two_lesions
     suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, p) for x, p in zip(lesions.lesions, (0.2, 0.5), strict=True)]
     probabilities = np.array([np.nan, 0.1, 0.8, 0.5], np.float32)
     # blood and noise reach 105 HU
-    by_name = map_features(lesions, suggestions, probabilities, None, 20.0, None)
-    assert set(by_name) == set(MAP_FEATURES)
+    by_name = map_features(lesions, suggestions, probabilities, 20.0)
+    assert tuple(by_name) == MAP_FEATURES
     large = int(np.argmax([lesion.voxels for lesion in lesions.lesions]))
     assert by_name["log_ct_excess"][large] == pytest.approx(math.log1p(135 - 105))
     assert by_name["slice_logit"][large] == pytest.approx(math.log(0.8 / 0.2), rel=1e-4)  # the likeliest of two slices
     assert by_name["place_logit"] == pytest.approx([math.log(0.8 / 0.2), 0], abs=1e-9)
     assert by_name["slice_logit"][1 - large] == pytest.approx(0, abs=1e-6)
-    assert by_name["look_logit"].tolist() == [0, 0], "what no network saw looks as much like one as the other"
-    assert by_name["log_rarity"] == pytest.approx(-math.log(MIN_EXPECTED)), "no speck is known"
-    specks = NoiseSpecks(np.array([8, 8, 9, 2]), np.array([135.0, 134.0, 900.0, 900.0]), np.full(11, 0.5))
-    rarity = map_features(lesions, suggestions, probabilities, None, 20.0, specks)["log_rarity"]
-    assert rarity[large] == pytest.approx(-math.log(2 * 0.5))
 
 
 def test_a_high_peak_is_no_more_evidence_than_a_bounded_one(two_lesions):
     calcium, _ = two_lesions
     metal = found_in(calcium, 40 * calcium)
     suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, 0.2) for x in metal.lesions]
-    features = map_features(metal, suggestions, np.full(4, np.nan), None, 20.0, None)
+    features = map_features(metal, suggestions, np.full(4, np.nan), 20.0)
     assert features["log_ct_excess"] == pytest.approx(MAX_LOG_EXCESS)
 
 
-def test_a_candidate_is_judged_by_its_looks_and_not_by_the_map(two_lesions):
+def test_features_of_a_candidate_by_hand(two_lesions):
     _, lesions = two_lesions
-    suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, 0.2) for x in lesions.lesions]
+    suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, p) for x, p in zip(lesions.lesions, (0.2, 0.5), strict=True)]
     kinds = np.zeros((2, len(LESION_KINDS)))
     kinds[0, [LESION_KINDS.index("RCA"), LESION_KINDS.index("stent"), LESION_KINDS.index("noise")]] = 0.3, 0.5, 0.2
     kinds[1, LESION_KINDS.index("clip")] = 1.0
-    by_name = candidate_features(lesions, suggestions, kinds, None)
-    assert set(by_name) == set(CANDIDATE_FEATURES)
+    specks = NoiseSpecks(np.array([8, 8, 9, 2]), np.array([135.0, 134.0, 900.0, 900.0]), np.full(11, 0.5))
+    map_hu = np.zeros(lesions.shape)
+    map_hu[2, 3, 3] = 20.0
+    by_name = candidate_features(lesions, suggestions, kinds, specks, map_hu)
+    assert tuple(by_name) == CANDIDATE_FEATURES
     # A stent lies in an artery, and looks like a calcified one.
     assert by_name["look_logit"] == pytest.approx([math.log(0.8 / 0.2), -math.log(999)])
-    by_map = map_features(lesions, suggestions, np.ones(4, np.float32), kinds, 20.0, None)
-    for name in CANDIDATE_FEATURES:
-        np.testing.assert_array_equal(by_name[name], by_map[name])
+    assert by_name["place_logit"] == pytest.approx([math.log(0.8 / 0.2), 0], abs=1e-9)
+    large = int(np.argmax([lesion.voxels for lesion in lesions.lesions]))
+    assert by_name["log_rarity"][large] == pytest.approx(-math.log(2 * 0.5))
+    assert by_name["in_map"].tolist() == [large == 0, large == 1]
 
 
 def test_certain_and_unknown_values_stay_finite(two_lesions):
     calcium, lesions = two_lesions
     certain = [ArterySuggestion(x.id, Artery.LAD, 1.0, p) for x, p in zip(lesions.lesions, (0.0, 1.0), strict=True)]
-    features = map_features(lesions, certain, np.full(4, np.nan), None, None, None)
+    features = map_features(lesions, certain, np.full(4, np.nan), None)
     assert features["place_logit"] == pytest.approx(math.log(999) * np.array([1, -1]))
     assert features["slice_logit"] == pytest.approx(math.log(999) * np.array([-1, -1]))
-    usual = map_features(lesions, certain, np.full(4, np.nan), None, 15.0, None)
+    usual = map_features(lesions, certain, np.full(4, np.nan), 15.0)
     np.testing.assert_equal(features, usual)
     nothing = found_in(0 * calcium, calcium)
-    assert all(len(x) == 0 for x in map_features(nothing, [], np.ones(4), None, 9.0, None).values())
+    assert all(len(x) == 0 for x in map_features(nothing, [], np.ones(4), 9.0).values())
+
+
+def test_a_lesion_of_the_map_weighs_the_candidates_in_it_by_shared_voxels():
+    calcium, dense = np.zeros((2, 3, 12, 12), np.float32)
+    calcium[1, 2, 2:10] = calcium[1, 9, 2:10] = 50
+    dense[1, 2, 1:4] = dense[1, 2, 7] = dense[1, 5, 5:7] = 200
+    lesions, found = found_in(calcium, calcium), found_in(dense, dense)
+    shared = shared_voxels(lesions, found)
+    shares = dict(zip((x.voxels for x in found.lesions), shared.T.tolist(), strict=True))
+    first = [x.centroid_ras_mm[1] for x in lesions.lesions].index(-2.0)
+    assert {voxels: share[first] for voxels, share in shares.items()} == {3: 2, 1: 1, 2: 0}
+    assert not shared[1 - first].any()
+    p = probability_of_candidates(shared, np.array([{3: 0.9, 1: 0.2, 2: 0.5}[x.voxels] for x in found.lesions]))
+    assert math.log(p[first] / (1 - p[first])) == pytest.approx((2 * math.log(9) + math.log(0.25)) / 3)
+    assert np.isnan(p[1 - first])
+    assert np.isnan(probability_of_candidates(np.zeros((2, 0)), np.zeros(0))).all()
 
 
 def test_slices_of_candidates_that_look_coronary(two_lesions):
@@ -120,19 +137,19 @@ def test_slices_of_candidates_that_look_coronary(two_lesions):
 
 def test_a_feature_without_a_weight_has_no_say():
     features = {name: np.array([0.0, 2.0]) for name in MAP_FEATURES}
-    probabilities = coronary_probabilities(features, {"log_rarity": 1.0, INTERCEPT: -1.0})
+    probabilities = coronary_probabilities(features, {"place_logit": 1.0, INTERCEPT: -1.0})
     assert probabilities == pytest.approx(1 / (1 + np.exp([1.0, -1.0])))
 
 
 def test_weights_of_other_features_are_refused():
     features = dict.fromkeys(CANDIDATE_FEATURES, np.zeros(1))
-    for names in (("colour",), MAP_FEATURES):
+    for names in (("colour",), MAP_FEATURES[1:]):
         with pytest.raises(CTError, match=rf"evidence weights .*{names[0]}.* Calibrate"):
             coronary_probabilities(features, {**dict.fromkeys(names, 1.0), INTERCEPT: 0.0})
 
 
 TYPICAL = dict.fromkeys(CANDIDATE_FEATURES, 3.0)
-EVIDENCE = Evidence({**dict.fromkeys(CANDIDATE_FEATURES, 1.0), INTERCEPT: -5.0}, TYPICAL, 0.5)
+EVIDENCE = Evidence({**dict.fromkeys(CANDIDATE_FEATURES, 1.0), INTERCEPT: -8.0}, TYPICAL, 0.5)
 
 
 def candidates(count):
@@ -158,7 +175,8 @@ def test_what_is_improbable_is_left_out_with_its_reason():
     features = features_of({}, {"look_logit": -4.0}, {"place_logit": -4.0, "log_rarity": 2.9})
     kinds = np.zeros((3, len(LESION_KINDS)))
     kinds[:, LESION_KINDS.index("LAD")], kinds[1, LESION_KINDS.index("mitral annulus")] = 0.6, 0.4
-    selection = select_lesions(lesions, features, suggestions, EVIDENCE, looks_of(kinds))
+    judged, reasons = EVIDENCE.judge(suggestions, features), EVIDENCE.reasons(features, looks_of(kinds))
+    selection = select_lesions(lesions, judged, EVIDENCE.most_not_coronary, reasons)
     counted, suggestions, left_out = selection.lesions, selection.suggestions, selection.left_out
     assert [lesion.id for lesion in counted.lesions] == [suggestions[0].lesion_id] == [2]
     assert suggestions[0].not_coronary_probability == pytest.approx(1 / (1 + np.exp(4)))
@@ -180,7 +198,8 @@ def test_without_weights_the_place_alone_decides():
     lesions, suggestions = candidates(2)
     likely, unlikely = (replace(suggestion, artery=Artery.RCA) for suggestion in suggestions)
     unlikely = replace(unlikely, not_coronary_probability=0.6)
-    selection = select_lesions(lesions, features_of({}, {}), [likely, unlikely], Evidence(None, None, 0.5))
+    judged = Evidence(None, None, 0.5).judge([likely, unlikely], features_of({}, {}))
+    selection = select_lesions(lesions, judged, 0.5)
     assert selection.suggestions == (likely,)
     arteries = [lesion.artery for lesion in selection.lesions.lesions]
     assert arteries == [Artery.RCA], "the lesion lies where it was suggested"
@@ -191,7 +210,7 @@ def test_without_weights_the_place_alone_decides():
 def test_a_lesion_at_the_limit_counts(most_not_coronary, counted):
     lesions, (suggestion,) = candidates(1)
     suggestion = replace(suggestion, not_coronary_probability=0.6)
-    selection = select_lesions(lesions, features_of({}), [suggestion], Evidence(None, None, most_not_coronary))
+    selection = select_lesions(lesions, [suggestion], most_not_coronary)
     assert len(selection.lesions.lesions) == len(selection.suggestions) == counted
     assert len(selection.left_out.suggestions) == len(selection.left_out.reasons) == 1 - counted
 
@@ -199,11 +218,11 @@ def test_a_lesion_at_the_limit_counts(most_not_coronary, counted):
 @pytest.mark.parametrize(
     ("features", "expected"),
     [
-        ((0, 0, 0), 0.2),
-        ((1, 0, 0), 0.5),
-        ((0, 2, 0), 0.8),
-        ((0, 0, -1), 1 / 17),
-        ((1, 1, 1), 4**2 / (1 + 4**2)),
+        ((0, 0, 0, 0), 0.2),
+        ((1, 0, 0, 0), 0.5),
+        ((0, 2, 0, 0), 0.8),
+        ((0, 0, -1, 0), 1 / 17),
+        ((1, 1, 0, 1), 4**2 / (1 + 4**2)),
     ],
 )
 def test_probabilities_by_hand(features, expected):

@@ -15,13 +15,13 @@ from CACScoringLib.models import cards as models
 from CACScoringLib.models import store
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
 from CACScoringLib.quality.calibration import CalibrationRange
-from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, Evidence, coronary_probabilities
+from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import Uncertainty
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import DataError, TrainingScan
 from CACTrainingLib.phantom.cohort.cohort import SAMPLES
 from CACTrainingLib.training import calibration
-from CACTrainingLib.training.calibration import FalsePositiveGoals, calibration_scans, choose
+from CACTrainingLib.training.calibration import calibration_scans, choose
 from CACTrainingLib.training.evidence import nearest_limit
 from CACTrainingLib.training.measured_scans import LesionTable, MapSettings, MeasuredScan
 
@@ -33,15 +33,21 @@ def lesions(rows):
     """Make a table of lesions from rows (rarity, place, coronary, Agatston)."""
     features = {name: np.zeros(len(rows)) for name in CANDIDATE_FEATURES}
     features["log_rarity"], features["place_logit"] = (np.array([row[n] for row in rows], float) for n in (0, 1))
-    agatston = np.array([r[3] for r in rows], float)
-    return LesionTable(features, np.array([r[2] for r in rows], bool), agatston, 10 * agatston, np.full(len(rows), 2))
+    coronary, agatston = np.array([r[2] for r in rows], bool), np.array([r[3] for r in rows], float)
+    return LesionTable(features, coronary, agatston, 10 * agatston, np.full(len(rows), 2), np.zeros((len(rows), 0)))
 
 
-def measured(patient, kind, maps, clinical, candidates=None):
-    """Make a measured scan whose candidates default to the map's lesions."""
+def without_candidates(table, candidates):
+    """Return lesions of a map that share no voxel with candidates."""
+    return replace(table, shared=np.zeros((len(table.coronary), len(candidates.coronary)), int))
+
+
+def measured(patient, kind, maps, clinical):
+    """Make a measured scan whose candidates are the map's first lesions, whatever the settings."""
     truth = {"LM": 0.0, "LAD": clinical, "LCX": 0.0, "RCA": 0.0}
     reader = {artery: {"agatston": x, "mass_mg": x / 5} for artery, x in truth.items()}
-    candidates = candidates or maps[STRICT]
+    candidates = dict.fromkeys(maps, next(iter(maps.values())))
+    maps = {settings: without_candidates(table, candidates[settings]) for settings, table in maps.items()}
     return MeasuredScan(patient, kind, kind == "coronary", maps, candidates, reader, None, truth, 1.0, {})
 
 
@@ -65,17 +71,14 @@ def cohort(patients=60, faint_in_lenient=False, seed=0):
 
 def test_combined_evidence_discriminates_where_single_limits_fail():
     scans = cohort()
-    calibration, performance, _ = choose(scans, FalsePositiveGoals(0.0, 0.0))
+    calibration, performance, _ = choose(scans, 0.0)
     assert performance["sensitivity_scans"] > 0.9
     assert performance["above_zero_distractor_scans"] == performance["above_zero_clean_scans"] == 0.0
     assert [performance[f"scans_{kind}"] for kind in ("distractor", "clean", "with_visible_calcium")] == [20] * 3
     assert performance["patients"] == 60
     # The stored weights reproduce the choice.
-    counted = [
-        coronary_probabilities(s.lesions[STRICT].features, calibration["evidence_weights"])
-        >= 1 - calibration["most_not_coronary"]
-        for s in scans
-    ]
+    weights, limit = calibration["evidence_weights"], 1 - calibration["most_not_coronary"]
+    counted = [coronary_probabilities(s.lesions[STRICT].features, weights) >= limit for s in scans]
     wrong = sum((k != s.lesions[STRICT].coronary).sum() for k, s in zip(counted, scans, strict=True))
     assert wrong <= 2
     # Ties go to fewer decomposed slices, here with the published rule.
@@ -88,12 +91,12 @@ def test_rules_with_the_nearest_mass_are_chosen():
         table = scan.lesions[STRICT]
         faint = replace(table, pseudo_mass=table.pseudo_mass / 40)
         scans.append(replace(scan, lesions={STRICT: table, LENIENT: faint}))
-    assert choose(scans, FalsePositiveGoals(0.0, 0.0))[0]["floor_hu"] == LENIENT.floor_hu
+    assert choose(scans, 0.0)[0]["floor_hu"] == LENIENT.floor_hu
 
 
 def test_calibration_range_is_stored():
     scans = [replace(scan, facts={"noise_hu": float(n), "kernel": "soft"}) for n, scan in enumerate(cohort())]
-    calibration, *_ = choose(scans, FalsePositiveGoals())
+    calibration, *_ = choose(scans)
     calibration_range = CalibrationRange.stored(calibration)
     assert calibration_range.ranges == {"noise_hu": (1.0, 58.0, 29.0)}
     assert calibration_range.familiarity({"noise_hu": 100.0}).out_of_range
@@ -107,29 +110,53 @@ def test_a_lesion_is_not_evaluated_by_its_own_patient():
         kind = ("clean", "distractor", "coronary")[number % 3]
         table = lesions([(generator.normal(), generator.normal(), kind == "coronary", 1.0)])
         scans.append(measured(f"p{number}", kind, {STRICT: table}, 1.0))
-    _, performance, _ = choose(scans, FalsePositiveGoals(0.0, 0.0))
+    _, performance, _ = choose(scans, 0.0)
     assert performance["sensitivity_scans"] < 0.4
+
+
+def test_lesions_of_the_map_count_as_the_candidates_in_them():
+    """Lesions of the map alike in all but what their candidates were judged to be."""
+    scans, found = [], []
+    for scan in cohort():
+        coronary = scan.candidates[STRICT].coronary
+        alike = lesions([(3.0, 3.0, is_coronary, 5.0) for is_coronary in coronary] + [(0.0, 0.0, False, 5.0)])
+        shared = np.vstack([8 * np.eye(len(coronary), dtype=int), np.zeros((1, len(coronary)), int)])
+        # The last lesion has no candidate, and is coronary in every second scan with calcium.
+        alike.coronary[-1] = bool(coronary.any() and len(scans) % 2)
+        alike.features["place_logit"][-1] = 4.0 * alike.coronary[-1]
+        scans.append(replace(scan, lesions={STRICT: replace(alike, shared=shared)}))
+        found.append(alike.coronary)
+    evidence, _, probabilities = calibration.candidate_evidence(scans, STRICT)
+    verdicts = calibration.verdicts_of_candidates(scans, STRICT, evidence, probabilities)
+    assert all(np.isnan(verdict[-1]) and not np.isnan(verdict[:-1]).any() for verdict in verdicts)
+    judged = [(verdict[:-1] == coronary[:-1]).all() for verdict, coronary in zip(verdicts, found, strict=True)]
+    assert np.mean(judged) > 0.9
+    fitted, performance, _ = choose(scans, 0.0)
+    assert fitted["evidence_weights"]["place_logit"] > 0
+    assert performance["sensitivity_scans"] > 0.9
+    assert performance["above_zero_distractor_scans"] == performance["above_zero_clean_scans"] == 0.0
+    unjudged = calibration.verdicts_of_candidates(scans, STRICT, None, [])
+    assert np.isnan(np.concatenate(unjudged)).all()
 
 
 def test_all_kinds_are_needed():
     with pytest.raises(DataError, match="0 clean"):
-        choose([scan for scan in cohort() if scan.kind != "clean"], FalsePositiveGoals())
+        choose([scan for scan in cohort() if scan.kind != "clean"])
 
 
 def test_candidates_are_classified_by_cross_fitted_and_by_stored_weights():
     scans = cohort()
-    evidence, performance, counted = calibration.candidate_evidence(scans)
+    evidence, performance, probabilities = calibration.candidate_evidence(scans, STRICT)
     assert (performance["candidates"], performance["coronary"]) == (60 * 3 + 40, 20)
     assert performance["precision"] > 0.9
     assert performance["recall"] > 0.9
     assert performance["above_zero_distractor_scans"] == performance["above_zero_clean_scans"] == 0.0
-    assert sum(c.sum() for c in counted) == pytest.approx(20, abs=2)
-    stored = Evidence.stored({"candidates": evidence})
+    assert sum((p >= 1 - evidence.most_not_coronary).sum() for p in probabilities) == pytest.approx(20, abs=2)
     for scan in scans:
-        part = scan.candidates
-        counted = coronary_probabilities(part.features, stored.weights) >= 1 - stored.most_not_coronary
+        part = scan.candidates[STRICT]
+        counted = coronary_probabilities(part.features, evidence.weights) >= 1 - evidence.most_not_coronary
         assert (counted == part.coronary).mean() > 0.7
-    assert stored.typical["log_rarity"] == pytest.approx(9, abs=0.5)
+    assert evidence.typical["log_rarity"] == pytest.approx(9, abs=0.5)
 
 
 def test_patients_of_a_calibration_are_named_by_ranges():
@@ -138,41 +165,26 @@ def test_patients_of_a_calibration_are_named_by_ranges():
     assert calibration.patients_of(scans) == ("7 scans of 6 patients: 1850000, 1850004, 9000000 to 9000002, A0001")
 
 
-def test_candidates_alone_keep_what_the_map_was_fitted_with(monkeypatch, tmp_path):
-    cards = {network: untrained(network, network, tmp_path) for network in ("slices", "decomposition")}
-    map_errors = {"decomposition": {"total": {}, "artery": {}}}
-    store.update_card(
-        cards["decomposition"],
-        {"evidence_weights": {"log_rarity": 2.0}, "uncertainty": map_errors},
-        {"whole_method": {"models": {"slices": "former"}}},
-    )
-    tried = []
-    monkeypatch.setattr(calibration, "find_scans", lambda folders: [])
-    monkeypatch.setattr(calibration, "calibration_scans", lambda scans: scans)
-    monkeypatch.setattr(
-        calibration, "measure_all", lambda files, models, thresholds, *_: tried.append(thresholds) or cohort()
-    )
-    command = ["calibrate", "--data", str(tmp_path), *(f"--{network}={path}" for network, path in cards.items())]
-    assert cli.main([*command, "--candidates-only", "--progress", "none"]) == 0
-    assert tried == [[]], "no map is measured"
-    card = models.read_card(cards["decomposition"])
-    assert card.calibration["evidence_weights"] == {"log_rarity": 2.0}
-    assert card.calibration["uncertainty"]["decomposition"] == map_errors["decomposition"]
-    assert Uncertainty.stored(card.calibration, "automatic") is not None
-    assert Evidence.stored(card.calibration).weights["log_rarity"] > 0
-    assert card.validation["whole_method"] == {"models": {"slices": "former"}}
-    stored = card.validation["automatic_score"]
-    assert stored["models"] == {kind: models.find_model(kind).card.sha256 for kind in ("territories", "lesions")}
-    assert (stored["patients"], stored["data"]) == (60, calibration.patients_of(cohort()))
-    assert "slice_threshold" not in models.read_card(cards["slices"]).calibration
+def test_candidates_are_judged_with_the_map_of_the_settings():
+    """Candidates alike in all but that the map of one setting shows those that are coronary."""
+    scans = []
+    for scan in cohort():
+        clinical = scan.candidates[STRICT]
+        alike = {name: np.zeros(len(clinical.coronary)) for name in clinical.features}
+        blind, seeing = (
+            replace(clinical, features=alike | {"in_map": shown.astype(float)})
+            for shown in (np.zeros(len(clinical.coronary)), clinical.coronary)
+        )
+        scans.append(replace(scan, candidates={STRICT: blind, LENIENT: seeing}))
+    assert calibration.candidate_evidence(scans, LENIENT)[1]["recall"] == 1.0
+    assert calibration.candidate_evidence(scans, STRICT)[1]["precision"] != 1.0
 
 
 def test_intervals_alone_use_the_stored_evidence():
     scans = cohort()
     for number, scan in enumerate(scans):
-        scans[number] = replace(
-            scan, lesions=scan.lesions | {FIXED: scan.lesions[LENIENT]}, candidates=scan.lesions[LENIENT]
-        )
+        lenient = without_candidates(scan.lesions[LENIENT], scan.lesions[LENIENT])
+        scans[number] = replace(scan, lesions={FIXED: lenient}, candidates={FIXED: lenient})
     weights = dict.fromkeys(CANDIDATE_FEATURES, 0.0) | {"log_rarity": 1.0, "place_logit": 1.0, "intercept": -9.0}
     candidates = {"weights": weights, "typical": None, "most_not_coronary": 0.5}
     stored = {"min_healthy_hu": None, "floor_hu": 20.0, "evidence_weights": weights, "most_not_coronary": 0.5}
