@@ -7,7 +7,6 @@ of its scale. Unknown facts are not rated. Kernels are rated by their noise, as 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
-from ..core.ct import CTError, CTScan, ScanWarning
+from ..core.ct import CTScan, ScanWarning
+from ..core.decoding import WrongValueError, restore
 from ..core.voxels import voxels_of
-from ..models.cards import ModelCard, ModelError, list_models
+from ..models.cards import ModelCard, ModelError, calibrated, list_models
 from ..record.score_record import BloodRecord, ScoreRecord
 from .acquisition import BloodPool
 
@@ -131,16 +131,8 @@ class CalibrationRange:
 
     @classmethod
     def stored(cls, calibration: Mapping[str, Any]) -> CalibrationRange | None:
-        """Read a model's calibration; None if it holds no range. Raises CTError if it does not match this version."""
-        content = calibration.get("known")
-        if content is None:
-            return None
-        try:
-            ranges = {name: (float(a), float(b), float(width)) for name, (a, b, width) in content["ranges"].items()}
-            return cls(ranges, float(content["limit"]))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            message = f"What the model's calibration scans were like cannot be read ({error!r}). Calibrate it again."
-            raise CTError(message) from error
+        """Read a model's calibration; None if it holds no range. Raises ModelError."""
+        return calibrated(calibration, "known", cls)
 
     def familiarity(self, facts: Facts) -> Familiarity:
         """Rate a scan by its facts (`facts_of`)."""
@@ -176,7 +168,7 @@ def familiarity_of(
         The rating; None if the card holds no range.
 
     Raises:
-        CTError: The calibration does not match this version.
+        ModelError: The calibration does not match this version.
     """
     calibration_range = CalibrationRange.stored(card.calibration)
     if calibration_range is None:
@@ -251,15 +243,8 @@ class CalibratedOn:
 
     @classmethod
     def stored(cls, calibration: Mapping[str, Any]) -> CalibratedOn | None:
-        """Read a model's calibration; None for digital patients. Raises CTError."""
-        content = calibration.get("calibrated_on")
-        if content is None:
-            return None
-        try:
-            return cls(**content)
-        except TypeError as error:
-            message = f"What a model was calibrated on cannot be read from its card ({error}). Calibrate it again."
-            raise CTError(message) from error
+        """Read a model's calibration; None for digital patients. Raises ModelError."""
+        return calibrated(calibration, "calibrated_on", cls)
 
     @classmethod
     def recorded(cls, record: ScoreRecord) -> CalibratedOn | None:
@@ -328,29 +313,13 @@ class Repeatability:
     candidate_evidence: dict[str, object] | None = None
 
     @classmethod
-    def of(cls, stored: dict[str, Any]) -> Repeatability:
+    def of(cls, stored: Mapping[str, object]) -> Repeatability:
         """Read a card's entry, whose keys are the fields' names. Raises ModelError if it is none."""
         try:
-            limits = {
-                method: {
-                    quantity: {part: _limits(values) for part, values in parts.items()}
-                    for quantity, parts in quantities.items()
-                }
-                for method, quantities in stored["limits"].items()
-            }
-            acquisition = {name: (float(low), float(high)) for name, (low, high) in stored["acquisition"].items()}
-            texts = (bool(stored["digital"]), str(stored["data"]), str(stored["date"]), dict(stored["models"]))
-            return cls(*texts, stored.get("settings"), acquisition, limits, stored.get("candidate_evidence"))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            message = f"The limits of repeatability on a model's card cannot be read ({error!r}). Store them again."
-            raise ModelError(message) from error
-
-
-def _limits(values: dict[str, Any]) -> Limits:
-    intercept, slope, factor, highest = (float(values[name]) for name in ("intercept", "slope", "factor", "highest"))
-    if not all(map(math.isfinite, (intercept, slope, factor, highest))):
-        raise ValueError(f"limits have to be finite: {values}")
-    return Limits(intercept, slope, factor, int(values["pairs"]), highest)
+            return restore(stored, cls)
+        except WrongValueError as wrong:
+            message = f"The limits of repeatability on a model's card have no valid {wrong}. Store them again."
+            raise ModelError(message) from None
 
 
 def stored_repeatability(record: ScoreRecord) -> Repeatability | None:

@@ -19,7 +19,7 @@ from ..core.tables import table_text
 from ..io.image_files import write_image
 from ..quality.calibration import CalibratedOn
 from ..record.features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
-from ..record.reading import record_from_text
+from ..record.reading import record_from
 from ..record.score_record import ModelRecord, ScoreRecord, severe_first
 from ..results import CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.arteries import ArterySuggestion
@@ -256,7 +256,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
 
 def record_of(result: ScoreResult) -> ScoreRecord:
     """Return a result as `read_result` would, with the patient's identity, by which scans are compared."""
-    return record_from_text(json.dumps(result_as_json(result, {}, identify=True)), result.scan.name or "The result")
+    return record_from(result_as_json(result, {}, identify=True), result.scan.name or "The result")
 
 
 def counted_rows(method: MethodResult, spacing_mm: tuple[float, float, float]) -> list[dict[str, Cell]]:

@@ -450,7 +450,7 @@ class TestStored:
                 Repeatability.of(stored(**change))
         infinite = copy.deepcopy(stored())
         infinite["limits"]["threshold"]["agatston"]["total"]["slope"] = float("nan")
-        with pytest.raises(ModelError, match="finite"):
+        with pytest.raises(ModelError, match="slope. Store them again"):
             Repeatability.of(infinite)
 
 

@@ -12,12 +12,12 @@ from handmade_networks import untrained
 
 from CACScoringLib.cli import main as scoring_cli
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.decoding import restore
 from CACScoringLib.models import cards
 from CACScoringLib.models.cards import find_model, read_card
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.models.store import update_card
 from CACScoringLib.quality.calibration import CalibratedOn, CalibrationRange
-from CACScoringLib.record.reading import restore
 from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import LIMITS, Uncertainty
 from CACTrainingLib.cli import main as cli
