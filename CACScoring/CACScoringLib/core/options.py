@@ -120,8 +120,9 @@ def changed_settings(settings: Settings, content: object, where: str, folder: Pa
     kinds = get_type_hints(type(settings))
     changes: dict[str, Any] = {}
     for name, value in content.items():
-        current, place = getattr(settings, name), f"{where}.{name}".lstrip(".")
-        if dataclasses.is_dataclass(current):
+        place = f"{where}.{name}".lstrip(".")
+        current: Any = getattr(settings, name)
+        if hasattr(current, "__dataclass_fields__"):
             changes[name] = changed_settings(current, value, place, folder)
             continue
         try:

@@ -242,7 +242,7 @@ def read_card(path: Path) -> ModelCard:
     return card
 
 
-def calibrated(calibration: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
+def calibration_entry(calibration: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
     """Return an entry of a model's calibration; None if it holds none. Raises ModelError if it is of another type."""
     content = calibration.get(name)
     try:

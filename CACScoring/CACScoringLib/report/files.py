@@ -17,8 +17,9 @@ from ..core.files import SCHEMA
 from ..core.labels import TERRITORIES, Artery
 from ..core.tables import table_text
 from ..io.image_files import write_image
-from ..quality.calibration import CalibratedOn
+from ..models.cards import calibration_entry
 from ..record.features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
+from ..record.findings import CalibratedOn
 from ..record.reading import record_from
 from ..record.score_record import ModelRecord, ScoreRecord, severe_first
 from ..results import CLINICAL_TITLES, METHOD_TITLES, ScoreResult
@@ -28,7 +29,7 @@ from ..scoring.mass import CalciumMass
 from ..scoring.methods import STATUSES, MethodResult, NonCoronaryResult, mass_of
 from ..scoring.reader_labels import with_status
 from ..scoring.rules import ScoringRules
-from ..scoring.scores import ROUNDING, Score, component_agatston, score_lesions
+from ..scoring.scores import Score, component_agatston, score_lesions
 from ..scoring.uncertainty import TOTAL
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
 from .headline import category_text, features_sentence, interval_text, mass_text
@@ -210,7 +211,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
     image, networks = result.scan.image, result.networks
     truth, territories = result.true_mass_mg, result.heart.territories
     calibration = networks.decomposition.card.calibration if networks else {}
-    calibrated_on = CalibratedOn.stored(calibration)
+    calibrated_on = calibration_entry(calibration, "calibrated_on", CalibratedOn)
     # Only an automatic clinical score evaluates candidates (`scoring.evidence`).
     is_automatic = networks is not None and result.methods["threshold"].status == "automatic"
     return {
@@ -245,7 +246,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "decomposition_settings": result.decomposition and asdict(result.decomposition.settings),
         "candidate_evidence": calibration.get("candidates") if is_automatic else None,
         "calibrated_on": calibrated_on and asdict(calibrated_on),
-        "categories": result.categories and {**asdict(result.categories), "rounding": ROUNDING},
+        "categories": result.categories and asdict(result.categories),
         "truth": None
         if truth is None
         else {"mass_mg": {"total": sum(truth.values()), **{artery.key: mass for artery, mass in truth.items()}}},

@@ -23,6 +23,7 @@ from ..core.ct import CTError
 from ..core.labels import AnySite, Artery, SiteMap
 from ..core.tables import TableError, read_table
 from ..quality.mass_calibration import usual_calibration
+from ..record.findings import Percentile
 from .lesions import Lesion, SliceComponent
 from .rules import ScoringRules
 
@@ -171,22 +172,6 @@ def arterial_age_years(agatston: float) -> float:
     """
     _check_score(agatston)
     return 39.1 + 7.25 * math.log(agatston + 1)
-
-
-@dataclass(frozen=True)
-class Percentile:
-    """Between which percentiles of a reference population a score lies; None where it is outside the table."""
-
-    at_least: float | None
-    below: float | None
-    table: str
-
-    def __str__(self) -> str:
-        if self.at_least is None:
-            return f"below percentile {self.below:g}"
-        if self.below is None:
-            return f"at or above percentile {self.at_least:g}"
-        return f"from percentile {self.at_least:g} to below percentile {self.below:g}"
 
 
 def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path) -> Percentile:

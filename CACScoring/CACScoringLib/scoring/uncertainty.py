@@ -28,8 +28,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.ct import CTError
-from ..models.cards import ModelCard, calibrated
-from ..quality.calibration import CalibratedOn, Familiarity, Repeatability, map_cards
+from ..models.cards import ModelCard, calibration_entry
+from ..quality.calibration import Repeatability, map_cards
+from ..record.findings import CalibratedOn, Familiarity
 from ..record.score_record import ScoreRecord
 from .scores import Score
 
@@ -194,7 +195,7 @@ class Uncertainty:
 
         kind: "automatic" for the clinical rule, "decomposition" for the map. Raises CTError.
         """
-        return calibrated(calibrated(calibration, "uncertainty", dict) or {}, kind, cls)
+        return calibration_entry(calibration_entry(calibration, "uncertainty", dict) or {}, kind, cls)
 
     def probabilities(
         self, total: Score, noise_hu: float | None, thickness_mm: float | None, distance: float = 0.0
@@ -287,7 +288,7 @@ class ScanErrors:
         stored = {kind: Uncertainty.stored(card.calibration, kind) for kind in ("automatic", "decomposition")}
         by_kind = {kind: uncertainty for kind, uncertainty in stored.items() if uncertainty is not None}
         repeatability = Repeatability.of(card.repeatability) if card.repeatability else None
-        calibrated_on = CalibratedOn.stored(card.calibration)
+        calibrated_on = calibration_entry(card.calibration, "calibrated_on", CalibratedOn)
         return cls(by_kind, noise_hu, thickness_mm, familiarity, calibrated_on, repeatability)
 
     @classmethod
@@ -298,7 +299,7 @@ class ScanErrors:
         Raises CTError.
         """
         cards = map_cards(record)
-        familiarity = Familiarity.recorded(record)
+        familiarity = record.familiarity
         if not cards:
             return cls({}, None, None, familiarity)
         errors = cls.stored(cards[-1], record.noise_hu, record.acquisition.slice_thickness_mm, familiarity)

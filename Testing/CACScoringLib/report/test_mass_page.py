@@ -6,7 +6,7 @@ import io
 import pytest
 from made_results import make_result
 
-from CACScoringLib.quality.mass_calibration import MassCalibration
+from CACScoringLib.record.findings import MassCalibration
 from CACScoringLib.report import files as report
 from CACScoringLib.report.page import SOURCES, calibration_text, result_as_html
 from CACScoringLib.scoring.methods import mass_of

@@ -7,8 +7,9 @@ import pytest
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.decoding import restore
-from CACScoringLib.quality.calibration import Familiarity, Repeatability
 from CACScoringLib.quality.calibration import Limits as RepeatabilityLimits
+from CACScoringLib.quality.calibration import Repeatability
+from CACScoringLib.record.findings import Familiarity
 from CACScoringLib.scoring.scores import Score
 from CACScoringLib.scoring.uncertainty import (
     CATEGORIES,
