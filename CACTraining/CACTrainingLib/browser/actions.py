@@ -87,7 +87,7 @@ def _is_within(point: tuple[float, ...], shape: tuple[int, ...]) -> bool:
     return all(-0.5 <= n <= size - 0.5 for n, size in zip(point, shape, strict=True))
 
 
-Point, Voxel = tuple[float, float, float], tuple[int, int, int]
+Point = tuple[float, float, float]
 
 _PARTS: dict[str, tuple[Any, Callable[[Any, tuple[int, ...]], bool]]] = {
     "version": (int, lambda version, shape: 0 <= version <= 2**31),
@@ -102,7 +102,7 @@ _PARTS: dict[str, tuple[Any, Callable[[Any, tuple[int, ...]], bool]]] = {
     ),
     "point": (Point, _is_within),
     "normal": (Point, lambda normal, shape: any(normal) and all(abs(n) <= 1e4 for n in normal)),
-    "voxel": (Voxel, _is_within),
+    "voxel": (tuple[int, int, int], _is_within),
     "radius_mm": (float, lambda radius_mm, shape: 0.1 <= radius_mm <= MAX_RADIUS_MM),
     "flat": (bool, lambda on, shape: True),
     "on": (bool, lambda on, shape: True),
