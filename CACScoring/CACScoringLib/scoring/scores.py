@@ -21,8 +21,6 @@ import numpy as np
 
 from ..core.ct import CTError
 from ..core.labels import AnySite, Artery, SiteMap
-from ..core.tables import TableError, read_table
-from ..quality.mass_calibration import usual_calibration
 from ..record.findings import Percentile
 from .lesions import Lesion, SliceComponent
 from .rules import ScoringRules
@@ -121,6 +119,8 @@ def rules_of_map(rules: ScoringRules, floor_hu: float, kvp: float | None) -> Sco
         floor_hu: Lowest HU of the map.
         kvp: Tube voltage of the calcium (`Acquisition.calcium_kvp`); None where unknown.
     """
+    from ..quality.mass_calibration import usual_calibration  # not loaded by the panel, which scores lesions only
+
     return replace(
         rules,
         name=f"Adjusted Agatston of the calcium map (van Velzen), otherwise: {rules.name}",
@@ -188,6 +188,8 @@ def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path
         CTError: If the table cannot be read or has no single row for this person.
         ValueError: For a negative score.
     """
+    from ..core.tables import TableError, read_table
+
     _check_score(agatston)
     read = read_table(table, ("sex", "age_from", "age_to"))
     percents = {name: float(name[1:]) for name in read.columns if re.fullmatch(r"p\d+(\.\d+)?", name)}
