@@ -62,7 +62,9 @@ def decoded(value: Any, kind: Any, place: str, folder: Path = Path()) -> Any:
             return origin(decoded(item, part, f"{place}[{n}]", folder) for n, (item, part) in items)
     if kind is Path and isinstance(value, str):
         return folder / value
-    if kind in (object, Any) or (origin is None and _is_of(value, kind)):
+    if kind in (object, Any):
+        return list(value) if isinstance(value, tuple) else value  # as JSON has no tuples
+    if origin is None and _is_of(value, kind):
         return float(value) if kind is float else value
     raise WrongValueError(place, value)
 
