@@ -20,7 +20,7 @@ from .core.labels import Artery, NonCoronary, SiteMap
 from .core.progress import Progress
 from .core.python_words import in_python, python_words
 from .record.score_record import severe_first, with_severity
-from .report.files import Cell, counted_rows, result_as_json, site_labels
+from .report.files import Cell, counted_rows, record_of, result_as_json, site_labels
 from .report.first_pictures import largest_pictures
 from .report.page import result_as_fragment
 from .results import ScoreResult
@@ -147,7 +147,7 @@ class CalciumResult:
             >>> row["lesion"], row["artery"]
             (1, 'unassigned')
         """
-        return counted_rows(self.methods["threshold"], self.details.scan.image.GetSpacing())
+        return counted_rows(record_of(self.details).methods["threshold"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `scores.json`, without patient name, ID, study date and UIDs."""

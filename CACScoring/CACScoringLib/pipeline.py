@@ -16,8 +16,9 @@ from .core.progress import Progress
 from .models.choice import Networks
 from .quality.calibration import familiarity_of
 from .quality.examination import examine_quality
-from .quality.mass_calibration import MassCalibration, scan_calibration
-from .quality.normalisation import normalisation_of
+from .quality.mass_calibration import scan_calibration
+from .quality.normalisation import normalisation_of, normalised
+from .record.findings import MassCalibration, Percentile
 from .results import ScoreResult
 from .scoring.candidates import find_dense_lesions, score_candidates, score_map
 from .scoring.evidence import CandidateJudge, MapJudge, slices_of_coronary_looks
@@ -27,7 +28,7 @@ from .scoring.methods import MethodResult, categories_of, with_integrated_mass, 
 from .scoring.reader_labels import reader_labels
 from .scoring.reading import score_reading
 from .scoring.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
-from .scoring.scores import Percentile, percentile_from_table
+from .scoring.scores import percentile_from_table
 from .scoring.uncertainty import ScanErrors
 
 MIN_KVP, MAX_KVP = 50.0, 200.0
@@ -142,7 +143,7 @@ def score_scan(
     reader = None if lesions is None else reader_labels(lesions, scan, rules)
     with progress.step("heart"):
         normalisation = normalisation_of(scan, settings.normalisation)
-        scored = normalisation.of(scan)
+        scored = normalised(scan, normalisation)
         region = locate_heart(scored, heart, networks, None if reader is None else reader.sites)
         doubts: tuple[ScanWarning, ...] = ()
         if pericardium is not None:

@@ -11,16 +11,12 @@ from .core.ct import CTScan, ScanWarning
 from .core.labels import Artery
 
 if TYPE_CHECKING:
-    from .anatomy.epicardial_fat import EpicardialFat
     from .anatomy.heart_region import HeartRegion
     from .calcium_map.decomposition import Decomposition, SliceProbabilities
     from .models.choice import Networks
-    from .quality.acquisition import BloodPool
-    from .quality.calibration import Familiarity
-    from .quality.mass_calibration import MassCalibration
-    from .quality.normalisation import Normalisation
+    from .record.findings import BloodPool, Categories, EpicardialFat, Familiarity, MassCalibration, Normalisation
     from .record.score_record import ModelRecord
-    from .scoring.methods import Categories, MethodResult, NonCoronaryResult
+    from .scoring.methods import MethodResult, NonCoronaryResult
     from .whole_scan.estimates import WholeScanEstimate
 
 METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}

@@ -22,7 +22,8 @@ from .models.choice import LoadedModels
 from .pipeline import ScoreSettings, score_scan
 from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
-from .quality.mass_calibration import MassCalibration, insert_calibration
+from .quality.mass_calibration import insert_calibration
+from .record.findings import MassCalibration
 from .record.score_record import ScoreRecord, severe_first, with_severity
 from .report import files as report
 from .report import page

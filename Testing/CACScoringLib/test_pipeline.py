@@ -14,6 +14,7 @@ from CACScoringLib.core.ct import CTError, MaskError, NoHeartError, scan_from_im
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.quality.normalisation import normalised
 from CACScoringLib.report.files import result_as_text
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.scoring.methods import mass_of
@@ -198,7 +199,7 @@ def test_a_sharp_scan_is_scored_as_its_filtered_self_and_shown_as_it_is():
     heart[:, 90:190, 90:190] = 1
     heart = image_like(heart, scan.image)
     result = score_scan(scan, heart=heart)
-    by_hand = score_scan(result.normalisation.of(scan), ScoreSettings(normalisation="off"), heart)
+    by_hand = score_scan(normalised(scan, result.normalisation), ScoreSettings(normalisation="off"), heart)
     as_it_is = score_scan(scan, ScoreSettings(normalisation="off"), heart)
     assert result.scan is scan
     assert result.methods["threshold"].total == by_hand.methods["threshold"].total

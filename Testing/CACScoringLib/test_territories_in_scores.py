@@ -17,7 +17,7 @@ from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.configs import LesionNetConfig
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
-from CACScoringLib.report.files import lesions_as_csv, result_as_json, write_images
+from CACScoringLib.report.files import lesions_as_csv, record_of, result_as_json, write_images
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, REASONS, STENT_PROBABILITY
 
@@ -140,7 +140,7 @@ def test_an_automatic_score_counts_what_the_evidence_allows_and_keeps_the_rest(w
     assert set(np.unique(labels[FAINT])) == {Artery.UNASSIGNED}
     assert set(np.unique(labels)) == {0, Artery.RCA, Artery.UNASSIGNED, NonCoronary.AORTIC_VALVE, NonCoronary.OTHER}
     assert "Left out: 1" in result_as_html(result)
-    assert "threshold_left_out" in lesions_as_csv(result)
+    assert "threshold_left_out" in lesions_as_csv(record_of(result))
     # As it is, the label map is a reader's review of the same score.
     again = score_scan(scan, heart=heart, lesions=sitk.ReadImage(tmp_path / "lesions.nii.gz"), networks=networks)
     assert again.methods["threshold"].total == clinical.total

@@ -82,6 +82,7 @@ def map_card(evidence: bool = True, domain: dict | None = None) -> ModelCard:
     limits = {"intercept": REPEATS, "slope": 0.0, "factor": 1.0, "pairs": 40, "highest": 1e5}
     parts = dict.fromkeys(("total", "artery"), limits)
     study = {"digital": True, "data": "pairs", "date": "2026-11-22", "models": {}, "acquisition": {}}
+    study["settings"] = None
     study["limits"] = {"threshold": {"agatston": parts}}
     card = panel_results.known_networks().decomposition.card
     return replace(card, calibration=calibration, repeatability=study)

@@ -3,6 +3,15 @@
 from CACScoringLib.record.reading import record_from
 from CACScoringLib.record.score_record import ScoreRecord
 
+MEASURED = {"median_hu": 45.0, "bright_hu": 50.0, "noise_hu": 20.0, "windows": 9}
+CATEGORIES = {
+    "method": "threshold",
+    "status": "automatic",
+    "risk_class": "11–100",
+    "cac_drs": "A1/N1",
+    "arterial_age_years": 60.0,
+}
+
 
 def record_of(content: dict) -> ScoreRecord:
     """Return content as read from a file."""

@@ -18,6 +18,7 @@ from ..core.acquisition import Acquisition
 from ..core.ct import CTScan, ScanWarning
 from ..core.grid import bounding_box
 from ..core.voxels import voxels_of
+from ..record.findings import EpicardialFat
 from .heart_region import cut_ends
 
 FAT_HU = (-190.0, -30.0)
@@ -25,30 +26,6 @@ FAT_HU = (-190.0, -30.0)
 
 CUT_MM2 = 100.0
 """Area of the pericardium at an end or a side of the scan from which too much may lie outside to measure its fat."""
-
-
-@dataclass(frozen=True)
-class EpicardialFat:
-    """Fat within the pericardium.
-
-    Attributes:
-        volume_cm3: Volume.
-        mean_hu: Mean attenuation before the median; None without fat.
-        indexed_cm3_per_m2: Volume by body surface; None where the scan's header lacks height or weight.
-        source: Network that outlined the pericardium, or "given".
-    """
-
-    volume_cm3: float
-    mean_hu: float | None
-    indexed_cm3_per_m2: float | None
-    source: str
-
-    @property
-    def in_words(self) -> str:
-        """One line, such as "Epicardial fat 98 cm³ (52 cm³/m²), −86 HU"."""
-        index = "" if self.indexed_cm3_per_m2 is None else f" ({self.indexed_cm3_per_m2:.0f} cm³/m²)"
-        attenuation = "" if self.mean_hu is None else f", {self.mean_hu:.0f} HU".replace("-", "−")
-        return f"Epicardial fat {self.volume_cm3:.0f} cm³{index}{attenuation}"
 
 
 @dataclass(frozen=True)

@@ -58,11 +58,11 @@ class InstallOptions:
 
 
 def _list(options: ListOptions, progress: Progress) -> None:
-    from ..models.cards import list_models
-    from ..quality.calibration import CalibratedOn
+    from ..models.cards import calibration_entry, list_models
+    from ..record.findings import CalibratedOn
 
     for model in list_models():
-        known = CalibratedOn.stored(model.card.calibration)
+        known = calibration_entry(model.card.calibration, "calibrated_on", CalibratedOn)
         calibrated = "" if known is None else f", calibrated on {known}"
         verdict = ", without a verdict" if model.card.lacks_verdict else ""
         origin = f"{model.origin}{calibrated}{verdict}"

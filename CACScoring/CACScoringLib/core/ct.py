@@ -20,7 +20,7 @@ from .acquisition import Acquisition
 from .slices import air_offset, blank_slices, foreign_slices, interpolated_axes, repeated_slices, step_of_values
 from .text import abbreviated_list, printable
 from .voxels import voxels_of
-from .warning_codes import ADVICE, SEVERE
+from .warning_codes import SEVERE
 
 AIR_HU = -1024
 """Padding and everything else below air becomes this value."""
@@ -105,8 +105,6 @@ class ScanWarning:
 
     def __post_init__(self) -> None:
         if self.severe is None:
-            if self.code not in ADVICE:
-                raise ValueError(f"The warning code {self.code!r} is not declared in warning_codes.py.")
             object.__setattr__(self, "severe", self.code in SEVERE)
 
 

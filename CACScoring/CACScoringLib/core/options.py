@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
+from .decoding import WrongValueError, decoded
 from .files import OutputError
 
 
@@ -190,33 +189,17 @@ def changed_settings(settings: Settings, content: object, where: str, folder: Pa
     kinds = get_type_hints(type(settings))
     changes: dict[str, Any] = {}
     for name, value in content.items():
-        current: Any = getattr(settings, name)
         place = f"{where}.{name}".lstrip(".")
+        current: Any = getattr(settings, name)
         if hasattr(current, "__dataclass_fields__"):
             changes[name] = changed_settings(current, value, place, folder)
             continue
-        changes[name] = _value(kinds[name], value, place, folder)
+        try:
+            changes[name] = decoded(value, kinds[name], place, folder)
+        except WrongValueError as wrong:
+            message = f"{wrong} in --settings is {wrong.value!r}, which has the wrong type. Correct it."
+            raise OutputError(message) from None
         choices = fields[name].metadata.get("option", {}).get("choices")
         if choices and changes[name] not in choices:
             raise OutputError(f"{place} in --settings is {value!r}; choose one of {', '.join(map(str, choices))}.")
     return dataclasses.replace(settings, **changes)
-
-
-def _value(kind: Any, value: Any, where: str, folder: Path) -> object:
-    for type_ in get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,):
-        if type_ is Path and isinstance(value, str):
-            return folder / value
-        if type_ is float and type(value) is int:
-            return float(value)
-        if get_origin(type_) is tuple and isinstance(value, list):
-            kinds = get_args(type_)
-            kinds = kinds[:1] * len(value) if kinds[1:] == (...,) else kinds
-            if len(value) == len(kinds):
-                return tuple(_value(kind, part, where, folder) for kind, part in zip(kinds, value, strict=True))
-        if get_origin(type_) is dict and get_args(type_)[0] is str and isinstance(value, dict):
-            return value
-        if get_origin(type_) is dict and isinstance(value, dict) and all(k.isdecimal() and len(k) < 10 for k in value):
-            return {int(key): _value(get_args(type_)[1], part, f"{where}.{key}", folder) for key, part in value.items()}
-        if type(value) is type_ and not (type_ is float and not math.isfinite(value)):
-            return value
-    raise OutputError(f"{where} in --settings is {value!r}, which has the wrong type. Correct it.")

@@ -37,10 +37,11 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from ..anatomy.epicardial_fat import FAT_HU, EpicardialFat
+from ..anatomy.epicardial_fat import FAT_HU
 from ..core.labels import Artery, Site
 from ..core.version import VERSION
 from ..record.features import DensityFeatures, Features, LesionFeatures
+from ..record.findings import EpicardialFat
 from ..report.files import models_of
 from ..results import METHOD_TITLES, ScoreResult
 from ..scoring.methods import MethodResult, NonCoronaryResult

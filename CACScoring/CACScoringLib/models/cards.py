@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ..core.ct import CTError
+from ..core.decoding import WrongValueError, restore
 from ..core.files import read_json, resource_folder, user_data_folder
 from ..networks.configs import SCORING_CONFIGS, GeneratorConfig, SliceClassifierConfig, input_channels
 from . import preprocessing
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     import torch
 
     from ..networks.van_velzen import Config
+
+T = TypeVar("T")
 
 SCHEMA = "cac-model/1"
 
@@ -224,29 +227,28 @@ def read_card(path: Path) -> ModelCard:
     if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
         raise ModelError(f"{path} is not a model card of schema {SCHEMA}.")
     try:
-        card = ModelCard(**{**content, "training": Training(**content["training"])})
-    except (KeyError, TypeError) as error:
-        message = f"The model card {path} has wrong or missing fields ({error}). Install it again or remove it."
+        if unknown := content.keys() - {field.name for field in dataclasses.fields(ModelCard)}:
+            raise WrongValueError(", ".join(sorted(unknown)))
+        card = restore(content, ModelCard)
+        json.dumps(card.calibration, allow_nan=False)
+    except WrongValueError as wrong:
+        message = f"The model card {path} has no valid {wrong}. Install it again or remove it."
+        raise ModelError(message) from None
+    except ValueError as error:
+        message = f"The calibration on the model card {path} holds numbers that are not finite. Calibrate it again."
         raise ModelError(message) from error
-    if wrong := _wrong_types(card):
-        raise ModelError(f"The model card {path} has no valid {wrong}. Install it again or remove it.")
     if card.name != path.stem or not NAME.fullmatch(card.name):
         raise ModelError(f"The model card {path} is for {card.name!r}: file and name must agree.")
     return card
 
 
-def _wrong_types(card: ModelCard) -> str:
-    """Return the names of fields of a wrong type, empty without any."""
-    texts = ("name", "network", "preset", "licence", "intended_use", "sha256", "graph")
-    wrong = [name for name in texts if not isinstance(getattr(card, name), str)]
-    wrong += [name for name in ("config", "validation", "calibration") if not isinstance(getattr(card, name), dict)]
-    wrong += ["repeatability"] if not isinstance(card.repeatability, dict | None) else []
-    wrong += ["training"] if not isinstance(card.training.settings, dict) else []
+def calibration_entry(calibration: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
+    """Return an entry of a model's calibration; None if it holds none. Raises ModelError if it is of another type."""
+    content = calibration.get(name)
     try:
-        json.dumps(card.calibration, allow_nan=False)
-    except ValueError:
-        wrong.append("calibration (it holds numbers that are not finite)")
-    return ", ".join(wrong)
+        return None if content is None else restore(content, kind)
+    except WrongValueError as wrong:
+        raise ModelError(f"The calibration of a model has no valid {name}: {wrong}. Calibrate it again.") from None
 
 
 def verify_model(path: Path) -> ModelCard:

@@ -6,7 +6,6 @@ DICOM tags are often absent (NIfTI has none) and sometimes wrong, so contrast an
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,6 +14,7 @@ from scipy import ndimage
 from ..core.acquisition import NO_AGENT, Acquisition
 from ..core.ct import ContrastError, CTScan, ScanWarning
 from ..core.voxels import voxels_of
+from ..record.findings import BloodPool
 
 STANDARD_KVP = 120.0
 """The 130 HU threshold and the weights were defined at this tube voltage."""
@@ -35,35 +35,11 @@ this allows 28 HU of noise, above the 20 to 23 HU that McCollough 2007 prescribe
 WARNING_BLOOD_HU = 90.0
 """Unenhanced blood has 30 to 60 HU, the tissue-like plastic of a thorax phantom up to 81."""
 
-ENHANCED_BLOOD_HU = 110.0
-"""No unenhanced blood comes within 20 HU, one usual noise SD, of THRESHOLD_HU; enhanced scans start at about 150."""
-
 WINDOW_MM = 9.0
 """Side of the square windows in which blood and noise are measured: many voxels, and well inside a chamber."""
 
 FAT_HU = -20.0
 """Windows with a lower median are mostly fat."""
-
-
-@dataclass(frozen=True)
-class BloodPool:
-    """Blood and noise, measured in homogeneous windows of the heart's upper half.
-
-    Attributes:
-        median_hu: Median of the windows.
-        bright_hu: 90th percentile, which also rises if only some chambers are enhanced.
-        noise_hu: SD within a window.
-        windows: Number of windows.
-    """
-
-    median_hu: float
-    bright_hu: float
-    noise_hu: float
-    windows: int
-
-    @property
-    def enhanced(self) -> bool:
-        return self.bright_hu >= ENHANCED_BLOOD_HU
 
 
 def examine(scan: CTScan, blood: BloodPool | None, threshold_hu: float = THRESHOLD_HU) -> tuple[ScanWarning, ...]:

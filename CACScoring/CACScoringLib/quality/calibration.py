@@ -7,7 +7,6 @@ of its scale. Unknown facts are not rated. Kernels are rated by their noise, as 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +15,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
-from ..core.ct import CTError, CTScan, ScanWarning
+from ..core.ct import CTScan
+from ..core.decoding import WrongValueError, restore
 from ..core.voxels import voxels_of
-from ..models.cards import ModelCard, ModelError, list_models
-from ..record.score_record import BloodRecord, ScoreRecord
-from .acquisition import BloodPool
+from ..models.cards import ModelCard, ModelError, calibration_entry, list_models
+from ..record.findings import BloodPool, Familiarity
+from ..record.score_record import ScoreRecord
 
 LIMIT = 1.0
 """Distance from which automatic categories and intervals are withheld."""
@@ -66,47 +66,6 @@ FACTS = {
 
 
 @dataclass(frozen=True)
-class Familiarity:
-    """Distance of a scan from the calibration range.
-
-    Attributes:
-        distance: Largest excess over a range, in widths of its scale; 0 inside all ranges.
-        causes: Facts that exceed their range, in words, the largest excess first.
-        limit: Distance from which the scan is out of range.
-    """
-
-    distance: float
-    causes: tuple[str, ...]
-    limit: float
-
-    @property
-    def out_of_range(self) -> bool:
-        return self.distance >= self.limit
-
-    def flag(self, cause: str) -> Familiarity:
-        """Return the rating of a scan that is out of range by a cause that has no range, such as metal."""
-        return Familiarity(max(self.distance, self.limit), (cause, *self.causes), self.limit)
-
-    @classmethod
-    def recorded(cls, record: ScoreRecord) -> Familiarity | None:
-        """Return the familiarity of a recorded result; None if it has none."""
-        return None if record.familiarity is None else cls(**vars(record.familiarity))
-
-    @property
-    def warnings(self) -> list[ScanWarning]:
-        """Warnings about automatic scores of a scan with a distance, which a review does not remove."""
-        if not self.distance:
-            return []
-        unlike = f"The scan is out of the calibration range of the models: {'; '.join(self.causes)}."
-        if self.out_of_range:
-            message = f"{unlike} Categories and intervals of automatic scores are withheld."
-            return [ScanWarning("beyond-calibration", message)]
-        return [
-            ScanWarning("unlike-calibration", f"{unlike} Automatic scores are less certain; their intervals are wider.")
-        ]
-
-
-@dataclass(frozen=True)
 class CalibrationRange:
     """Calibration range of a model.
 
@@ -131,16 +90,8 @@ class CalibrationRange:
 
     @classmethod
     def stored(cls, calibration: Mapping[str, Any]) -> CalibrationRange | None:
-        """Read a model's calibration; None if it holds no range. Raises CTError if it does not match this version."""
-        content = calibration.get("known")
-        if content is None:
-            return None
-        try:
-            ranges = {name: (float(a), float(b), float(width)) for name, (a, b, width) in content["ranges"].items()}
-            return cls(ranges, float(content["limit"]))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            message = f"What the model's calibration scans were like cannot be read ({error!r}). Calibrate it again."
-            raise CTError(message) from error
+        """Read a model's calibration; None if it holds no range. Raises ModelError."""
+        return calibration_entry(calibration, "known", cls)
 
     def familiarity(self, facts: Facts) -> Familiarity:
         """Rate a scan by its facts (`facts_of`)."""
@@ -176,7 +127,7 @@ def familiarity_of(
         The rating; None if the card holds no range.
 
     Raises:
-        CTError: The calibration does not match this version.
+        ModelError: The calibration does not match this version.
     """
     calibration_range = CalibrationRange.stored(card.calibration)
     if calibration_range is None:
@@ -205,7 +156,7 @@ def recorded_facts(record: ScoreRecord, heart: sitk.Image) -> dict[str, float | 
 
 
 def _facts(
-    spacing: Sequence[float], acquisition: Acquisition, blood: BloodPool | BloodRecord | None, heart: sitk.Image
+    spacing: Sequence[float], acquisition: Acquisition, blood: BloodPool | None, heart: sitk.Image
 ) -> dict[str, float | None]:
     return {
         "pixel_mm": spacing[0],
@@ -231,43 +182,6 @@ def framing(heart: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
         "heart_ml": float(areas[0].sum() * np.prod(spacing) / 1000),
         "heart_cut_percent": 100 * float(cut),
     }
-
-
-@dataclass(frozen=True)
-class CalibratedOn:
-    """Scans with reference scores that a model was calibrated on, in place of digital patients.
-
-    Attributes:
-        reference: Title of the scores' format.
-        scans: Number of scans.
-        patients: Number of patients.
-        date: ISO 8601 date.
-    """
-
-    reference: str
-    scans: int
-    patients: int
-    date: str
-
-    @classmethod
-    def stored(cls, calibration: Mapping[str, Any]) -> CalibratedOn | None:
-        """Read a model's calibration; None for digital patients. Raises CTError."""
-        content = calibration.get("calibrated_on")
-        if content is None:
-            return None
-        try:
-            return cls(**content)
-        except TypeError as error:
-            message = f"What a model was calibrated on cannot be read from its card ({error}). Calibrate it again."
-            raise CTError(message) from error
-
-    @classmethod
-    def recorded(cls, record: ScoreRecord) -> CalibratedOn | None:
-        """Return the scans that the models of a recorded result were calibrated on; None for digital patients."""
-        return None if record.calibrated_on is None else cls(**vars(record.calibrated_on))
-
-    def __str__(self) -> str:
-        return f"{self.patients} patients with reference scores ({self.reference}, {self.date})"
 
 
 @dataclass(frozen=True)
@@ -328,29 +242,13 @@ class Repeatability:
     candidate_evidence: dict[str, object] | None = None
 
     @classmethod
-    def of(cls, stored: dict[str, Any]) -> Repeatability:
+    def of(cls, stored: Mapping[str, object]) -> Repeatability:
         """Read a card's entry, whose keys are the fields' names. Raises ModelError if it is none."""
         try:
-            limits = {
-                method: {
-                    quantity: {part: _limits(values) for part, values in parts.items()}
-                    for quantity, parts in quantities.items()
-                }
-                for method, quantities in stored["limits"].items()
-            }
-            acquisition = {name: (float(low), float(high)) for name, (low, high) in stored["acquisition"].items()}
-            texts = (bool(stored["digital"]), str(stored["data"]), str(stored["date"]), dict(stored["models"]))
-            return cls(*texts, stored.get("settings"), acquisition, limits, stored.get("candidate_evidence"))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            message = f"The limits of repeatability on a model's card cannot be read ({error!r}). Store them again."
-            raise ModelError(message) from error
-
-
-def _limits(values: dict[str, Any]) -> Limits:
-    intercept, slope, factor, highest = (float(values[name]) for name in ("intercept", "slope", "factor", "highest"))
-    if not all(map(math.isfinite, (intercept, slope, factor, highest))):
-        raise ValueError(f"limits have to be finite: {values}")
-    return Limits(intercept, slope, factor, int(values["pairs"]), highest)
+            return restore(stored, cls)
+        except WrongValueError as wrong:
+            message = f"The limits of repeatability on a model's card have no valid {wrong}. Store them again."
+            raise ModelError(message) from None
 
 
 def stored_repeatability(record: ScoreRecord) -> Repeatability | None:

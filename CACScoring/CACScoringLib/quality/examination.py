@@ -11,8 +11,9 @@ from ..anatomy.heart_region import AROUND_LESIONS, HeartRegion
 from ..core.ct import CTScan, ScanWarning
 from ..core.slices import blank_slices
 from ..core.voxels import voxels_of
-from .acquisition import THRESHOLD_HU, BloodPool, examine, measure_blood, require_unenhanced
-from .normalisation import Normalisation
+from ..record.findings import BloodPool, Normalisation
+from .acquisition import THRESHOLD_HU, examine, measure_blood, require_unenhanced
+from .normalisation import normalisation_warnings
 from .orientation import require_oriented
 
 
@@ -64,7 +65,7 @@ def examine_quality(
     blood = measure_blood(scored, heart.mask) if is_heart else None
     if blood and normalisation.changes and (before := measure_blood(scan, heart.mask)):
         normalisation = replace(normalisation, noise_hu=before.noise_hu)
-    warnings = [*normalisation.warnings(), *examine(scored, blood, threshold_hu)]
+    warnings = [*normalisation_warnings(normalisation), *examine(scored, blood, threshold_hu)]
     warnings += (*_blank_beside(scored, heart.mask), *require_unenhanced(scored, blood, allow_contrast))
     if is_heart and (blood is None or not blood.enhanced):  # enhanced vessels look like bone
         warnings += require_oriented(scored, heart.mask, allow_reversed)

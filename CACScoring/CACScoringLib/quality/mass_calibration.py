@@ -6,7 +6,6 @@ the scanner states in DICOM; the user's table; published measurements by scanner
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from ..core.acquisition import Acquisition
 from ..core.ct import CTError, CTScan, MaskError
 from ..core.tables import TableError, read_table
 from ..core.voxels import voxels_of
+from ..record.findings import MassCalibration
 
 SMALL_CM, LARGE_CM = 32.0, 38.0
 """Patients of a smaller lateral width are small, of a larger one large (DICOM PS3.3 C.8.2.1.1.7, after McCollough
@@ -50,28 +50,6 @@ BODY_HU, TABLE_OPENING_MM = -300.0, 12.0
 
 INSERT_WATER_HU = 20.0
 """Error of water within a body, which an insert alone does not show."""
-
-
-@dataclass(frozen=True)
-class MassCalibration:
-    """Mass calibration of a scan.
-
-    Attributes:
-        source: "insert", "given", "dicom-patient", "dicom-device", "table" or "published".
-        mg_per_cm3_per_hu: Density of hydroxyapatite, mg/cm³, per HU above the background.
-        uncertainty_percent: Standard deviation; None if unknown.
-        lateral_width_cm: Width of the body; None if not measured.
-    """
-
-    source: str
-    mg_per_cm3_per_hu: float
-    uncertainty_percent: float | None = None
-    lateral_width_cm: float | None = None
-
-    @property
-    def of_scanner(self) -> bool:
-        """True if it was made for this scan or scanner, so that the clinical mass may use it."""
-        return self.source != "published"
 
 
 def scan_calibration(

@@ -25,7 +25,7 @@ from scipy import fft, ndimage
 
 from ..core.ct import AIR_HU, CTError, CTScan, ScanWarning
 from ..core.grid import Grid
-from ..record.score_record import ScoreRecord
+from ..record.findings import Normalisation
 
 MODES = ("auto", "on", "off")
 """auto: where the kernel is sharper than known; on: always, off: never."""
@@ -85,98 +85,6 @@ THINNEST_KNOWN_MM = 0.95
 """Calibration scans had slices of 1 mm and more."""
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """Measured kernel and slices of a scan, and their normalisation.
-
-    Attributes:
-        mode: One of MODES.
-        sharpness: Mean MTF at JUDGED_PER_MM; None if it could not be measured.
-        limit: Sharpness above which the kernel is out of range.
-        gain: Gain of the filter at multiples of step_per_mm, from one step on; at zero it is 1. Empty without a filter.
-        step_per_mm: Step of the gain's frequencies.
-        slice_weights: Weights of a slice and its neighbours, an odd number; empty if slices are not averaged.
-        noise_hu: Noise in the heart before; None if nothing was done or it could not be measured.
-    """
-
-    mode: str
-    sharpness: float | None
-    limit: float = SHARPEST_KNOWN
-    gain: tuple[float, ...] = ()
-    step_per_mm: float = STEP_PER_MM
-    slice_weights: tuple[float, ...] = ()
-    noise_hu: float | None = None
-
-    @property
-    def out_of_range(self) -> bool:
-        return self.sharpness is not None and self.sharpness > self.limit
-
-    @property
-    def changes(self) -> bool:
-        """True if the scan is scored otherwise than as it is."""
-        return bool(self.gain or self.slice_weights)
-
-    @classmethod
-    def recorded(cls, record: ScoreRecord) -> Normalisation | None:
-        """Return the normalisation of a recorded result; None where none was chosen."""
-        return None if record.normalisation is None else cls(**vars(record.normalisation))
-
-    def of(self, scan: CTScan) -> CTScan:
-        """Return a scan as scored: filtered on its own grid, or itself if nothing was done."""
-        if not self.changes:
-            return scan
-        hu, acquisition = scan.hu, scan.acquisition
-        if self.slice_weights:
-            hu = averaged(hu, self.slice_weights)
-            acquisition = replace(acquisition, slice_thickness_mm=REFERENCE_THICKNESS_MM)
-        if self.gain:
-            frequency = self.step_per_mm * np.arange(len(self.gain) + 1)
-            hu = filtered(hu, scan.image.GetSpacing(), frequency, np.array([1.0, *self.gain]))
-        return replace(scan, image=Grid.of(scan.image).image(hu), acquisition=acquisition)
-
-    def warnings(self) -> tuple[ScanWarning, ...]:
-        """Return warnings for the reader of a score.
-
-        Returns:
-            Warnings, none if nothing was done and the kernel is in range.
-        """
-        warnings = []
-        if self.slice_weights:
-            message = (
-                f"The slices are thin, so each was averaged with its neighbours to {REFERENCE_THICKNESS_MM:g} mm "
-                "before scoring. All scores are those of the averaged scan; the pictures show the original."
-            )
-            warnings.append(ScanWarning("slices-averaged", message))
-        if self.gain:
-            why = "" if not self.out_of_range else f", {self._reason}"
-            message = (
-                f"The scan was filtered to a soft kernel before scoring{why}. All scores are those of the filtered "
-                "scan; the pictures show the original."
-            )
-            warnings.append(ScanWarning("kernel-normalised", message))
-        elif self.out_of_range:
-            message = f"The scan was scored as it is, {self._reason}. Streaks and noise may be counted as calcium."
-            warnings.append(ScanWarning("kernel-sharp", message))
-        return tuple(warnings)
-
-    @property
-    def in_words(self) -> str:
-        """Description for a report."""
-        measured = "not measured" if self.sharpness is None else f"MTF {self.sharpness:.2f} at 0.3/mm"
-        if not self.changes:
-            return f"{measured}; scored as it is"
-        before = "" if self.noise_hu is None else f", noise {self.noise_hu:.0f} HU before"
-        done = [*(["a soft kernel"] if self.gain else []), *(["slices of 3 mm"] if self.slice_weights else [])]
-        return f"{measured}{before}; brought to {' and '.join(done)}"
-
-    @property
-    def _reason(self) -> str:
-        return (
-            f"because its kernel is sharper than the calibration range (MTF {self.sharpness:.2f} at 0.3/mm, limit "
-            f"{self.limit:.2f})"
-        )
-
-
 def normalisation_of(scan: CTScan, mode: str = "auto") -> Normalisation:
     """Measure a scan's kernel, and choose what is done about it and about its slices.
 
@@ -199,12 +107,52 @@ def normalisation_of(scan: CTScan, mode: str = "auto") -> Normalisation:
                 "The kernel cannot be normalised, because the scan shows too little to measure it, or has pixels of "
                 "more than 1.1 mm. Do not switch normalisation on."
             )
-        return Normalisation(mode, None, slice_weights=weights)
+        return Normalisation(mode, None, SHARPEST_KNOWN, (), STEP_PER_MM, weights)
     sharpness = round(float(measured.at(np.array(JUDGED_PER_MM)).mean()), 4)
-    normalisation = Normalisation(mode, sharpness, slice_weights=weights)
+    normalisation = Normalisation(mode, sharpness, SHARPEST_KNOWN, (), STEP_PER_MM, weights)
     if mode == "on" or (mode == "auto" and normalisation.out_of_range):
         return replace(normalisation, gain=_gain(measured))
     return normalisation
+
+
+def normalised(scan: CTScan, normalisation: Normalisation | None) -> CTScan:
+    """Return a scan as scored: filtered on its own grid, or itself if nothing was done."""
+    if normalisation is None or not normalisation.changes:
+        return scan
+    hu, acquisition = scan.hu, scan.acquisition
+    if normalisation.slice_weights:
+        hu = averaged(hu, normalisation.slice_weights)
+        acquisition = replace(acquisition, slice_thickness_mm=REFERENCE_THICKNESS_MM)
+    if gain := normalisation.gain:
+        frequency = normalisation.step_per_mm * np.arange(len(gain) + 1)
+        hu = filtered(hu, scan.image.GetSpacing(), frequency, np.array([1.0, *gain]))
+    return replace(scan, image=Grid.of(scan.image).image(hu), acquisition=acquisition)
+
+
+def normalisation_warnings(normalisation: Normalisation) -> tuple[ScanWarning, ...]:
+    """Return warnings for the reader of a score: none if nothing was done and the kernel is in range."""
+    warnings = []
+    reason = (
+        f"because its kernel is sharper than the calibration range (MTF {normalisation.sharpness or 0:.2f} at 0.3/mm, "
+        f"limit {normalisation.limit:.2f})"
+    )
+    if normalisation.slice_weights:
+        message = (
+            f"The slices are thin, so each was averaged with its neighbours to {REFERENCE_THICKNESS_MM:g} mm "
+            "before scoring. All scores are those of the averaged scan; the pictures show the original."
+        )
+        warnings.append(ScanWarning("slices-averaged", message))
+    if normalisation.gain:
+        why = "" if not normalisation.out_of_range else f", {reason}"
+        message = (
+            f"The scan was filtered to a soft kernel before scoring{why}. All scores are those of the filtered "
+            "scan; the pictures show the original."
+        )
+        warnings.append(ScanWarning("kernel-normalised", message))
+    elif normalisation.out_of_range:
+        message = f"The scan was scored as it is, {reason}. Streaks and noise may be counted as calcium."
+        warnings.append(ScanWarning("kernel-sharp", message))
+    return tuple(warnings)
 
 
 def _gain(measured: Sharpness) -> tuple[float, ...]:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import copy
 import datetime
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pydicom
-import SimpleITK as sitk
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from ..core.acquisition import Acquisition
@@ -23,6 +21,7 @@ from ..core.text import printable
 from ..io.acquisition import acquisition_of
 from ..io.dicom import DicomSlice, read_bounded
 from ..io.headers import pixel_warnings
+from ..io.pixels import stored_values
 from .view import ChestRadiograph
 
 RADIOGRAPHIES = ("CR", "DX", "RG")
@@ -38,10 +37,6 @@ MIN_SIDE_MM, MAX_SIDE_MM = 100.0, 700.0
 """Plausible range in mm of a picture's sides; pixel sizes that give others are ignored."""
 
 _VIEW_POSITIONS = {"PA": "PA", "AP": "AP"} | dict.fromkeys(["LL", "RL", "LATERAL", "LAT", "LLD", "RLD"], "lateral")
-_PIXEL_TAGS = (
-    *("SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored"),
-    *("HighBit", "PixelRepresentation", "PixelData"),
-)
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 
 
@@ -50,7 +45,7 @@ def read_dicom(path: Path) -> ChestRadiograph:
     ds = read_bounded(path)
     header = DicomSlice(path, ds)
     warnings = _check_kind(header)
-    values = _stored_values(ds, path)
+    values = _stored_values(header)
     try:
         picture, more = _display(ds, header, values)
     except Exception as error:  # broken tables raise whatever pydicom's conversions meet
@@ -90,8 +85,9 @@ def _check_kind(header: DicomSlice) -> tuple[ScanWarning, ...]:
     return (*warnings, *pixel_warnings([header]))
 
 
-def _stored_values(ds: pydicom.Dataset, path: Path) -> np.ndarray:
-    """Decode the stored pixels [row, column] by pydicom, else by ITK. Raises CTError."""
+def _stored_values(header: DicomSlice) -> np.ndarray:
+    """Decode the stored pixels [row, column] by pydicom, else by GDCM, which knows lossless JPEG. Raises CTError."""
+    ds, path = header.header, header.path
     if not any(key in ds for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise UnreadableError(f"{path.name} holds no image. Export the radiograph itself.")
     try:
@@ -100,36 +96,12 @@ def _stored_values(ds: pydicom.Dataset, path: Path) -> np.ndarray:
         syntax = ds.file_meta.get("TransferSyntaxUID")
         if syntax is None or not syntax.is_transfer_syntax or not syntax.is_compressed:
             raise UnreadableError(f"The pixels of {path.name} are cut off or broken. Copy it again.") from error
-        values = _by_itk(ds, path.name)
+        values = stored_values(header)
     if values.ndim != 2 or min(values.shape) < 2:
         raise NotVolumeError(f"{path.name} holds pixels of shape {values.shape}; a single greyscale image is needed.")
     if not np.isfinite(values).all():
         raise UnreadableError(f"{path.name} holds values that are not numbers. Export it again.")
     return values
-
-
-def _by_itk(ds: pydicom.Dataset, name: str) -> np.ndarray:
-    """Decode pixels with a compression that pydicom lacks, such as lossless JPEG."""
-    plain = pydicom.Dataset()
-    plain.file_meta = ds.file_meta
-    for keyword in _PIXEL_TAGS:
-        if keyword in ds:
-            plain[keyword] = ds[keyword]
-    plain.PhotometricInterpretation = "MONOCHROME2"  # ITK would invert MONOCHROME1, before any rescale
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    show_warnings = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        with tempfile.TemporaryDirectory(prefix="cac-") as folder:
-            path = Path(folder) / "pixels.dcm"
-            plain.save_as(path, enforce_file_format=True)
-            reader.SetFileName(str(path))
-            return sitk.GetArrayFromImage(reader.Execute()).squeeze()
-    except Exception as error:  # missing or broken elements raise here too
-        raise UnreadableError(f"The pixels of {name} cannot be read. Export it uncompressed.") from error
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(show_warnings)
 
 
 def _display(ds: pydicom.Dataset, header: DicomSlice, values: np.ndarray) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:

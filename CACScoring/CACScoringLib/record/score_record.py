@@ -15,6 +15,7 @@ from ..core.ct import ScanWarning
 from ..core.labels import Artery, NonCoronary
 from ..core.warning_codes import ADVICE_AFTER_REVIEW
 from .features import Features
+from .findings import BloodPool, CalibratedOn, Categories, EpicardialFat, Familiarity, MassCalibration, Normalisation
 
 
 @dataclass(frozen=True)
@@ -34,68 +35,6 @@ class InputRecord:
     spacing_mm: tuple[float, float, float]
     voxels_sha256: str | None = None
     series_sha256: str | None = None
-
-
-@dataclass(frozen=True)
-class BloodRecord:
-    """Blood and noise, as `quality.acquisition.BloodPool`."""
-
-    median_hu: float | None = None
-    bright_hu: float | None = None
-    noise_hu: float | None = None
-    windows: int | None = None
-
-
-@dataclass(frozen=True)
-class NormalisationRecord:
-    """Measured kernel and slices with their normalisation, as `quality.normalisation.Normalisation`."""
-
-    mode: str
-    sharpness: float | None
-    limit: float
-    gain: tuple[float, ...]
-    step_per_mm: float
-    slice_weights: tuple[float, ...]
-    noise_hu: float | None = None
-
-
-@dataclass(frozen=True)
-class FamiliarityRecord:
-    """Distance from the calibration range, as `quality.calibration.Familiarity`."""
-
-    distance: float
-    causes: tuple[str, ...]
-    limit: float
-
-
-@dataclass(frozen=True)
-class CalibratedOnRecord:
-    """Scans that the models were calibrated on, as `quality.calibration.CalibratedOn`."""
-
-    reference: str
-    scans: int
-    patients: int
-    date: str
-
-
-@dataclass(frozen=True)
-class MassCalibrationRecord:
-    """Mass calibration of the scan, as `quality.mass_calibration.MassCalibration`."""
-
-    source: str
-    mg_per_cm3_per_hu: float
-    uncertainty_percent: float | None = None
-    lateral_width_cm: float | None = None
-
-
-@dataclass(frozen=True)
-class EpicardialFatRecord:
-    """Fat within the pericardium, as `anatomy.epicardial_fat.EpicardialFat`."""
-
-    volume_cm3: float
-    mean_hu: float | None
-    indexed_cm3_per_m2: float | None
-    source: str
 
 
 @dataclass(frozen=True)
@@ -237,30 +176,6 @@ class NonCoronaryRecord:
 
 
 @dataclass(frozen=True)
-class PercentileRecord:
-    """Percentiles of a reference population, as `scoring.scores.Percentile`."""
-
-    at_least: float | None
-    below: float | None
-    table: str
-
-
-@dataclass(frozen=True)
-class CategoriesRecord:
-    """Classes of the clinical score, as `scoring.methods.Categories`."""
-
-    method: str
-    status: str | None = None
-    risk_class: str | None = None
-    cac_drs: str | None = None
-    percentile: PercentileRecord | None = None
-    arterial_age_years: float | None = None
-    probabilities: dict[str, float] | None = None
-    probabilities_withheld: bool = False
-    rounding: str | None = None
-
-
-@dataclass(frozen=True)
 class EstimateModelRecord:
     """The network of a whole-scan estimate."""
 
@@ -314,11 +229,11 @@ class ScoreRecord:
     rules: dict[str, dict[str, object]]
     models: tuple[ModelRecord, ...]
     methods: dict[str, MethodRecord]
-    measured: BloodRecord | None = None
-    normalisation: NormalisationRecord | None = None
-    familiarity: FamiliarityRecord | None = None
-    mass_calibration: MassCalibrationRecord | None = None
-    epicardial_fat: EpicardialFatRecord | None = None
+    measured: BloodPool | None = None
+    normalisation: Normalisation | None = None
+    familiarity: Familiarity | None = None
+    mass_calibration: MassCalibration | None = None
+    epicardial_fat: EpicardialFat | None = None
     non_coronary: NonCoronaryRecord | None = None
     territories: dict[str, object] | None = None
     slice_probabilities: tuple[float | None, ...] | None = None
@@ -327,8 +242,8 @@ class ScoreRecord:
     slices_decomposed: tuple[bool, ...] | None = None
     decomposition_settings: dict[str, object] | None = None
     candidate_evidence: dict[str, object] | None = None
-    calibrated_on: CalibratedOnRecord | None = None
-    categories: CategoriesRecord | None = None
+    calibrated_on: CalibratedOn | None = None
+    categories: Categories | None = None
     truth: TruthRecord | None = None
     second_opinions: dict[str, EstimateRecord] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)

@@ -17,10 +17,11 @@ from ..core.files import SCHEMA
 from ..core.labels import TERRITORIES, Artery
 from ..core.tables import table_text
 from ..io.image_files import write_image
-from ..quality.calibration import CalibratedOn
+from ..models.cards import calibration_entry
 from ..record.features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
-from ..record.reading import record_from_text
-from ..record.score_record import ModelRecord, ScoreRecord, severe_first
+from ..record.findings import CalibratedOn
+from ..record.reading import record_from
+from ..record.score_record import LesionRecord, MethodRecord, ModelRecord, ScoreEntry, ScoreRecord, severe_first
 from ..results import CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.arteries import ArterySuggestion
 from ..scoring.lesions import Lesion
@@ -28,17 +29,18 @@ from ..scoring.mass import CalciumMass
 from ..scoring.methods import STATUSES, MethodResult, NonCoronaryResult, mass_of
 from ..scoring.reader_labels import with_status
 from ..scoring.rules import ScoringRules
-from ..scoring.scores import ROUNDING, Score, component_agatston, score_lesions
+from ..scoring.scores import Score, component_agatston, score_lesions
 from ..scoring.uncertainty import TOTAL
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
 from .headline import category_text, features_sentence, interval_text, mass_text
 from .listing import doubtful_text
 
+_MASS_COLUMNS = tuple(field.name for field in fields(CalciumMass))
+_SCORE_COLUMNS = ("volume_mm3", "peak_hu", "mass_mg", "pseudo_mass_hu_mm3", *_MASS_COLUMNS)
 _CSV_COLUMNS = (
     *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
     *("agatston", "adjusted_agatston", "mass_mg", "pseudo_mass_hu_mm3", "r_mm", "a_mm", "s_mm"),
-    *("suggested_artery", "confidence", "not_coronary_probability"),
-    *(field.name for field in fields(CalciumMass)),
+    *("suggested_artery", "confidence", "not_coronary_probability", *_MASS_COLUMNS),
 )
 
 Cell = str | int | float | None
@@ -46,9 +48,7 @@ Cell = str | int | float | None
 _FIELDS = tuple(field.name for kind in (LesionFeatures, ArteryFeatures) for field in fields(kind))
 _FEATURE_COLUMNS = (
     *("method", "artery", "lesion", "lesions", "agatston", "adjusted_agatston", "volume_mm3", "mass_mg"),
-    "pseudo_mass_hu_mm3",
-    *(field.name for field in fields(CalciumMass)),
-    *("peak_hu", "mean_hu"),
+    *("pseudo_mass_hu_mm3", *_MASS_COLUMNS, "peak_hu", "mean_hu"),
     *(name for name in dict.fromkeys((*_FIELDS, *PATIENT_FEATURES)) if name != "id"),
 )
 
@@ -78,8 +78,9 @@ def write_json(
 
 def write_csv(folder: Path, result: ScoreResult) -> None:
     """Write `lesions.csv` and `features.csv`."""
-    (folder / "lesions.csv").write_text(lesions_as_csv(result), encoding="utf-8")
-    (folder / "features.csv").write_text(features_as_csv(result), encoding="utf-8")
+    record = record_of(result)
+    (folder / "lesions.csv").write_text(lesions_as_csv(record), encoding="utf-8")
+    (folder / "features.csv").write_text(features_as_csv(record), encoding="utf-8")
 
 
 def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> None:
@@ -210,7 +211,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
     image, networks = result.scan.image, result.networks
     truth, territories = result.true_mass_mg, result.heart.territories
     calibration = networks.decomposition.card.calibration if networks else {}
-    calibrated_on = CalibratedOn.stored(calibration)
+    calibrated_on = calibration_entry(calibration, "calibrated_on", CalibratedOn)
     # Only an automatic clinical score evaluates candidates (`scoring.evidence`).
     is_automatic = networks is not None and result.methods["threshold"].status == "automatic"
     return {
@@ -245,7 +246,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "decomposition_settings": result.decomposition and asdict(result.decomposition.settings),
         "candidate_evidence": calibration.get("candidates") if is_automatic else None,
         "calibrated_on": calibrated_on and asdict(calibrated_on),
-        "categories": result.categories and {**asdict(result.categories), "rounding": ROUNDING},
+        "categories": result.categories and asdict(result.categories),
         "truth": None
         if truth is None
         else {"mass_mg": {"total": sum(truth.values()), **{artery.key: mass for artery, mass in truth.items()}}},
@@ -256,64 +257,54 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
 
 def record_of(result: ScoreResult) -> ScoreRecord:
     """Return a result as `read_result` would, with the patient's identity, by which scans are compared."""
-    return record_from_text(json.dumps(result_as_json(result, {}, identify=True)), result.scan.name or "The result")
+    return record_from(result_as_json(result, {}, identify=True), result.scan.name or "The result")
 
 
-def counted_rows(method: MethodResult, spacing_mm: tuple[float, float, float]) -> list[dict[str, Cell]]:
+def counted_rows(method: MethodRecord) -> list[dict[str, Cell]]:
     """One row per lesion that counts; positions in mm, Slicer's RAS axes."""
-    return [
-        _row(lesion, method.rules, spacing_mm, _mass(method, lesion)) | _suggestion(method.suggestion_of(lesion))
-        for lesion in method.lesions.lesions
-    ]
+    is_map = method.scaled_agatston is not None
+    return [_row(lesion, lesion.artery, is_map) for lesion in method.lesions]
 
 
-def lesion_rows(result: ScoreResult) -> list[dict[str, Cell]]:
-    """Return one row per lesion and method, left-out candidates included, then non-coronary lesions; positions in mm,
-    RAS."""
-    spacing_mm = result.scan.image.GetSpacing()
+def lesions_as_csv(record: ScoreRecord) -> str:
+    """Return a table of all lesions as CSV, numbers with three decimals, positions in mm, RAS.
+
+    One row per lesion and method, left-out candidates included, then non-coronary lesions.
+    """
     rows: list[dict[str, Cell]] = []
-    for name, method in result.methods.items():
-        rows += [{"method": name, **row} for row in counted_rows(method, spacing_mm)]
-        for lesion, suggestion, _ in _left_out(method):
-            row = _row(lesion, method.rules, spacing_mm)
-            rows.append({"method": f"{name}_left_out", **row, **_suggestion(suggestion)})
-    elsewhere = result.non_coronary
-    if elsewhere is not None:
-        for lesion in elsewhere.lesions.lesions:
-            rows.append({"method": "non_coronary", **_row(lesion, elsewhere.rules, spacing_mm)})
-    return rows
-
-
-def lesions_as_csv(result: ScoreResult) -> str:
-    """Return the table of `lesion_rows` as CSV, numbers with three decimals."""
-    return _csv(_CSV_COLUMNS, lesion_rows(result))
+    for name, method in record.methods.items():
+        rows += [{"method": name, **row} for row in counted_rows(method)]
+        rows += [{"method": f"{name}_left_out", **_row(lesion, lesion.artery)} for lesion in method.left_out]
+    if (elsewhere := record.non_coronary) is not None:
+        rows += [{"method": "non_coronary", **_row(lesion, lesion.site)} for lesion in elsewhere.lesion_list]
+    return _csv(_CSV_COLUMNS, rows)
 
 
 def _csv(columns: Sequence[str], rows: Iterable[dict[str, Cell]]) -> str:
     return table_text(columns, [{name: _cell(value) for name, value in row.items()} for row in rows])
 
 
-def features_as_csv(result: ScoreResult) -> str:
+def features_as_csv(record: ScoreRecord) -> str:
     """Return the features as CSV: one row per lesion, then per artery, then of the patient (artery "total")."""
     rows: list[dict[str, Cell]] = []
-    for name, method in result.methods.items():
+    for name, method in record.methods.items():
         if (features := method.features) is not None:
-            spacing_mm = result.scan.image.GetSpacing()
-            counted = zip(counted_rows(method, spacing_mm), features.lesions, strict=True)
+            is_map = method.scaled_agatston is not None
+            counted = zip(counted_rows(method), features.lesions, strict=True)
             rows += [{"method": name, **row, **asdict(lesion)} for row, lesion in counted]
-            for key, part in features.arteries.items():
-                artery = Artery[key.upper()]
-                score = _score(method.arteries[artery], method.rules) | asdict(mass_of(method, artery))
-                rows.append({"method": name, "artery": key, **score, **asdict(part)})
-            score = _score(method.total, method.rules) | asdict(mass_of(method))
-            rows.append({"method": name, "artery": TOTAL, **score, **features.patient})
+            parts = {key: (method.arteries[key], asdict(part)) for key, part in features.arteries.items()}
+            for key, (score, values) in {**parts, TOTAL: (method.total, features.patient)}.items():
+                rows.append(
+                    {"method": name, "artery": key, "lesions": score.lesions, **_score(score, is_map), **values}
+                )
     return _csv(_FEATURE_COLUMNS, rows)
 
 
-def _score(score: Score, rules: ScoringRules) -> dict[str, Cell]:
+def _score(score: ScoreEntry, is_map: bool) -> dict[str, Cell]:
     """Return the columns of a score; agatston is on the clinical scale, as in all tables (`scores.json` differs)."""
-    adjusted = None if rules.equivalent_mg_per_mm3_hu is None else score.agatston
-    return asdict(score) | {"agatston": score.clinical_agatston, "adjusted_agatston": adjusted}
+    adjusted = score.agatston if is_map else None
+    values = {name: getattr(score, name) for name in _SCORE_COLUMNS}
+    return {**values, "agatston": score.clinical_agatston, "adjusted_agatston": adjusted}
 
 
 def _cell(value: Cell) -> str | int:
@@ -322,24 +313,12 @@ def _cell(value: Cell) -> str | int:
     return f"{value:.3f}" if isinstance(value, float) else value
 
 
-def _row(
-    lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float], mass: CalciumMass = NOT_MEASURED
-) -> dict[str, Cell]:
-    score = _score(score_lesions([lesion], spacing, rules), rules)
-    return {
-        "lesion": lesion.id,
-        "artery": lesion.artery.key,
-        "first_slice": lesion.slice_indices[0],
-        "last_slice": lesion.slice_indices[-1],
-        "voxels": lesion.voxels,
-        "peak_hu": lesion.peak_hu,
-        "mean_hu": lesion.mean_hu,
-        **{name: score[name] for name in ("volume_mm3", "agatston", "adjusted_agatston")},
-        "mass_mg": mass.integrated_mass_mg,
-        "pseudo_mass_hu_mm3": score["pseudo_mass_hu_mm3"],
-        **dict(zip(("r_mm", "a_mm", "s_mm"), lesion.centroid_ras_mm, strict=True)),
-        **asdict(mass),
-    }
+def _row(lesion: LesionRecord, place: str, is_map: bool = False) -> dict[str, Cell]:
+    slices = [component.slice for component in lesion.components]
+    values = {**vars(lesion), **_score(lesion, is_map)}
+    values |= {"lesion": lesion.id, "artery": place, "first_slice": slices[0], "last_slice": slices[-1]}
+    values |= dict(zip(("r_mm", "a_mm", "s_mm"), lesion.centroid_ras_mm, strict=True))
+    return {name: values[name] for name in _CSV_COLUMNS[1:]}
 
 
 def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..core.labels import Artery
 from ..core.warning_codes import ADVICE, ADVICE_AFTER_REVIEW
+from ..record.findings import Categories
 from ..record.score_record import with_severity
 from ..results import CLINICAL_TITLES
 from ..scoring.methods import CATEGORISED_BELOW, STATUSES, MethodResult, mass_of
@@ -19,7 +20,6 @@ from .listing import doubtful_text
 
 if TYPE_CHECKING:
     from ..core.ct import ScanWarning
-    from ..scoring.methods import Categories
     from ..scoring.scores import Score
 
 _MIN_NAMED = 0.1

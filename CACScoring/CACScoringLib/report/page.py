@@ -13,7 +13,7 @@ from ..core.files import REVIEW_PORT, OutputError, resource_folder
 from ..core.labels import MAIN_ARTERIES, Artery, NonCoronary
 from ..core.text import RESEARCH_ONLY, percent
 from ..quality.calibration import Repeatability
-from ..quality.mass_calibration import MassCalibration
+from ..record.findings import MassCalibration
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.comparison import BY_INTERVALS, TOTAL, Change, Comparison, MethodComparison
 from ..scoring.methods import STATUSES, MethodResult, NonCoronaryResult

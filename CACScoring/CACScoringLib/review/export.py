@@ -8,21 +8,17 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from ..anatomy.epicardial_fat import EpicardialFat
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import ScanWarning
 from ..core.files import OutputFolder
 from ..core.labels import Artery
 from ..networks.configs import VESSELS
-from ..quality.acquisition import BloodPool
-from ..quality.calibration import Familiarity
-from ..quality.mass_calibration import MassCalibration
-from ..quality.normalisation import Normalisation
+from ..record.findings import Categories, EpicardialFat
 from ..record.score_record import ScoreRecord
 from ..report import files as report
 from ..results import ScoreResult
 from ..scoring.features import with_features
-from ..scoring.methods import Categories, MethodResult, NonCoronaryResult, with_integrated_mass, with_masses
+from ..scoring.methods import MethodResult, NonCoronaryResult, with_integrated_mass, with_masses
 from ..scoring.reader_labels import with_status
 from .state import ReviewState
 
@@ -74,13 +70,13 @@ def result_of(
     images: False omits pericardium, territories and saliency, which are as large as the scan, if only numbers are read.
     """
     record = state.record
-    measured, truth, calibration = record.measured, record.truth, record.mass_calibration
+    truth = record.truth
     masses = None if truth is None else {a: truth.mass_mg[a.key] for a in Artery if a.key in truth.mass_mg}
     saliency = state.saliency() if images else None  # of the vessels' model, the only one that has any
     return ScoreResult(
         scan=replace(state.scan, source=Path(record.input.name or "CT")),
         heart=HeartRegion(state.heart, None, record.heart.source, pericardium=state.pericardium() if images else None),
-        blood=None if measured is None else BloodPool(**vars(measured)),
+        blood=record.measured,
         methods=methods,
         categories=categories,
         warnings=warnings,
@@ -89,10 +85,10 @@ def result_of(
         recorded_models=record.models,
         true_mass_mg=masses,
         estimates=tuple(replace(o, saliency=saliency) if o.network == VESSELS else o for o in state.estimates),
-        familiarity=Familiarity.recorded(record),
-        normalisation=Normalisation.recorded(record),
+        familiarity=record.familiarity,
+        normalisation=record.normalisation,
         scored=None if state.scored is state.scan else state.scored,
-        mass_calibration=None if calibration is None else MassCalibration(**vars(calibration)),
+        mass_calibration=record.mass_calibration,
         epicardial_fat=fat,
     )
 

@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..anatomy.epicardial_fat import EpicardialFat, measure_epicardial_fat
+from ..anatomy.epicardial_fat import measure_epicardial_fat
 from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
 from ..mrml.scene_content import SliceRow
 from ..record.features import Features
+from ..record.findings import Categories, EpicardialFat
 from ..results import ScoreResult
 from ..scoring.evidence import LeftOut
 from ..scoring.features import with_features
 from ..scoring.lesions import Lesion
-from ..scoring.methods import Categories, MethodResult, NonCoronaryResult, categories_of
-from ..scoring.scores import Percentile
+from ..scoring.methods import MethodResult, NonCoronaryResult, categories_of
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements
 from .edits import clicked_voxels, painted_voxels, voxels_beyond_plane
 from .export import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, Reviewed, export_review, result_of
@@ -182,7 +182,7 @@ class ScanReview:
         # The table of percentiles is not in the scene, so that the one recorded holds for its own score alone.
         is_unchanged = self._state.record.methods["threshold"].total.agatston == result.total.agatston
         percentile = recorded.percentile if recorded is not None and is_unchanged else None
-        return categories_of(result, None if percentile is None else Percentile(**vars(percentile)))
+        return categories_of(result, percentile)
 
     def position_of(self, method: str, lesion_id: int) -> tuple[float, float, float]:
         """Return the position in mm, RAS, of the lesion's voxel nearest to its centre of mass. Raises MaskError."""

@@ -12,8 +12,7 @@ from ..core.ct import CTError, CTScan, UnreadableError, same_grid, scan_from_ima
 from ..core.grid import Grid
 from ..core.labels import Labelled
 from ..mrml.scene_content import SliceRow
-from ..quality.calibration import Familiarity
-from ..quality.normalisation import Normalisation
+from ..quality.normalisation import normalised
 from ..record.score_record import ScoreRecord
 from ..scoring.rules import ScoringRules
 from ..scoring.uncertainty import ScanErrors
@@ -69,9 +68,8 @@ class ReviewState(ABC):
     def __init__(self, record: ScoreRecord, image: sitk.Image, name: str) -> None:
         self.record = record
         self.estimates = recorded_estimates(record)
-        normalisation = Normalisation.recorded(record)
         self.scan = _recorded_scan(record, image, name)
-        self.scored = self.scan if normalisation is None else normalisation.of(self.scan)
+        self.scored = normalised(self.scan, record.normalisation)
 
     @abstractmethod
     def whole_map(self) -> sitk.Image:
@@ -151,7 +149,7 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
     try:
         errors = ScanErrors.recorded(state.record)
     except CTError:  # a broken card keeps nobody from the review
-        errors = ScanErrors({}, None, None, Familiarity.recorded(state.record))
+        errors = ScanErrors({}, None, None, state.record.familiarity)
     return {method: _review(method, state, errors) for method in state.methods}
 
 

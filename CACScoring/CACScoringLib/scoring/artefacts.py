@@ -24,7 +24,7 @@ from scipy.sparse.csgraph import dijkstra
 from ..core.ct import ScanWarning
 from ..core.text import abbreviated_list
 from ..core.voxels import voxels_of
-from ..quality.acquisition import BloodPool
+from ..record.findings import BloodPool
 from .lesions import LesionSet, connected_voxels
 
 METAL_HU = 2000.0

@@ -12,7 +12,7 @@ from ..calcium_map.decomposition import Decomposition, clear_map
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery
 from ..core.voxels import voxels_of
-from ..quality.acquisition import BloodPool
+from ..record.findings import BloodPool
 from .artefacts import dense_warning, noise_warnings, without_metal
 from .doubt import decisive_warning, stent_warning
 from .evidence import CandidateJudge, LesionSelection, MapJudge

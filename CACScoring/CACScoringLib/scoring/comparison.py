@@ -14,7 +14,8 @@ from typing import Any
 from ..core.acquisition import NO_AGENT
 from ..core.ct import ScanWarning
 from ..core.labels import MAIN_ARTERIES
-from ..quality.calibration import CalibratedOn, Familiarity, Limits, Repeatability
+from ..quality.calibration import Limits, Repeatability
+from ..record.findings import CalibratedOn
 from ..record.score_record import ScoreRecord
 from .rules import ScoringRules
 
@@ -232,7 +233,7 @@ def _method(
         changes=tuple(changes),
         status=statuses[0] if statuses[0] == statuses[1] else None,
         no_limits=tuple(no_limits),
-        calibrated_on=CalibratedOn.recorded(pair[1]),
+        calibrated_on=pair[1].calibrated_on,
     )
 
 
@@ -331,7 +332,7 @@ def _status_bars(statuses: list[str]) -> list[str]:
 def _range_bars(statuses: list[str], pair: Pair) -> list[str]:
     """Return why automatic scores of a scan out of the calibration range are not compared: no study measured them."""
     for side, status, record in zip(_SIDES, statuses, pair, strict=True):
-        rating = Familiarity.recorded(record)
+        rating = record.familiarity
         if status == "automatic" and rating is not None and rating.out_of_range:
             return [f"the {side} scan is out of the calibration range of the models ({rating.causes[0]})"]
     return []

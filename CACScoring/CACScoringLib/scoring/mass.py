@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ..quality.mass_calibration import MassCalibration
+from ..record.findings import MassCalibration
 from .lesions import LesionSet
 
 REACH_MM, RING_MM = 1.5, 3.0

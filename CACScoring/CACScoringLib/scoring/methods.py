@@ -8,15 +8,14 @@ from functools import cached_property
 
 from ..core.ct import CTScan
 from ..core.labels import MAIN_ARTERIES, Artery, NonCoronary, SiteMap
-from ..quality.calibration import CalibratedOn
-from ..quality.mass_calibration import MassCalibration
 from ..record.features import Features
+from ..record.findings import CalibratedOn, Categories, MassCalibration, Percentile
 from .arteries import ArterySuggestion
 from .evidence import LeftOut
 from .lesions import Lesion, LesionSet
 from .mass import CalciumMass, lesion_masses, summed
 from .rules import ScoringRules
-from .scores import Percentile, Score, arterial_age_years, cac_drs, risk_class, score_lesions, score_sites
+from .scores import ROUNDING, Score, arterial_age_years, cac_drs, risk_class, score_lesions, score_sites
 from .uncertainty import Intervals
 
 STATUSES = {
@@ -122,32 +121,6 @@ class NonCoronaryResult:
     scores: SiteMap[NonCoronary, Score]
 
 
-@dataclass(frozen=True)
-class Categories:
-    """Published classes of the clinical Agatston score.
-
-    Attributes:
-        method: Key of the method.
-        status: Status of the score: "reviewed", "given" or "automatic".
-        risk_class: One of `scores.RISK_CLASSES`.
-        cac_drs: CAC-DRS category, as "A2/N3".
-        arterial_age_years: Arterial age, years.
-        percentile: Place of a reviewed score in the user's reference population; None if not asked for.
-        probabilities: Probability of the categories "0", "1-99", "100-399" and "400+"
-            (`MethodResult.category_probabilities`).
-        probabilities_withheld: True if the score is too high for probabilities.
-    """
-
-    method: str
-    status: str
-    risk_class: str
-    cac_drs: str
-    arterial_age_years: float
-    percentile: Percentile | None
-    probabilities: dict[str, float] = field(default_factory=dict)
-    probabilities_withheld: bool = False
-
-
 def method_result(
     status: str,
     lesions: LesionSet,
@@ -246,4 +219,5 @@ def categories_of(clinical: MethodResult, percentile: Percentile | None = None) 
         percentile,
         clinical.category_probabilities,
         clinical.probabilities_withheld,
+        ROUNDING,
     )

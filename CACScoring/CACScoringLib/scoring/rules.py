@@ -12,7 +12,8 @@ from ..core.ct import CTError, ScanWarning
 from ..core.options import Row, option
 
 if TYPE_CHECKING:
-    from ..quality.mass_calibration import MassCalibration
+    from ..record.findings import MassCalibration
+
 
 _AGATSTON = "Agatston"
 _STANDARD_HU = (130.0, 200.0, 300.0, 400.0)

@@ -21,8 +21,7 @@ import numpy as np
 
 from ..core.ct import CTError
 from ..core.labels import AnySite, Artery, SiteMap
-from ..core.tables import TableError, read_table
-from ..quality.mass_calibration import usual_calibration
+from ..record.findings import Percentile
 from .lesions import Lesion, SliceComponent
 from .rules import ScoringRules
 
@@ -120,6 +119,8 @@ def rules_of_map(rules: ScoringRules, floor_hu: float, kvp: float | None) -> Sco
         floor_hu: Lowest HU of the map.
         kvp: Tube voltage of the calcium (`Acquisition.calcium_kvp`); None where unknown.
     """
+    from ..quality.mass_calibration import usual_calibration  # not loaded by the panel, which scores lesions only
+
     return replace(
         rules,
         name=f"Adjusted Agatston of the calcium map (van Velzen), otherwise: {rules.name}",
@@ -173,22 +174,6 @@ def arterial_age_years(agatston: float) -> float:
     return 39.1 + 7.25 * math.log(agatston + 1)
 
 
-@dataclass(frozen=True)
-class Percentile:
-    """Between which percentiles of a reference population a score lies; None where it is outside the table."""
-
-    at_least: float | None
-    below: float | None
-    table: str
-
-    def __str__(self) -> str:
-        if self.at_least is None:
-            return f"below percentile {self.below:g}"
-        if self.below is None:
-            return f"at or above percentile {self.at_least:g}"
-        return f"from percentile {self.at_least:g} to below percentile {self.below:g}"
-
-
 def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path) -> Percentile:
     """Look a score up in the user's own table of percentiles by sex and age.
 
@@ -203,6 +188,8 @@ def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path
         CTError: If the table cannot be read or has no single row for this person.
         ValueError: For a negative score.
     """
+    from ..core.tables import TableError, read_table
+
     _check_score(agatston)
     read = read_table(table, ("sex", "age_from", "age_to"))
     percents = {name: float(name[1:]) for name in read.columns if re.fullmatch(r"p\d+(\.\d+)?", name)}

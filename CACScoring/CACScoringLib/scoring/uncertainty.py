@@ -28,8 +28,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.ct import CTError
-from ..models.cards import ModelCard
-from ..quality.calibration import CalibratedOn, Familiarity, Repeatability, map_cards
+from ..models.cards import ModelCard, calibration_entry
+from ..quality.calibration import Repeatability, map_cards
+from ..record.findings import CalibratedOn, Familiarity
 from ..record.score_record import ScoreRecord
 from .scores import Score
 
@@ -72,22 +73,11 @@ class ScoreErrors:
     errors: tuple[tuple[float, ...], ...]
     chances: tuple[tuple[float, float, float], ...]
 
-    @classmethod
-    def stored(cls, content: Mapping[str, Any]) -> ScoreErrors:
-        """Read errors from a model's card. Raises CTError if they do not match this version."""
-        try:
-            errors = tuple(tuple(map(float, class_errors)) for class_errors in content["errors"])
-            chances = tuple((float(weights[0]), float(weights[1]), float(weights[2])) for weights in content["chances"])
-            score_errors = cls(
-                content["quantity"], float(content["noise_weight"]), float(content["thickness_weight"]), errors, chances
-            )
-            limits = len(LIMITS[score_errors.quantity])
-        except (IndexError, KeyError, TypeError, ValueError) as error:
-            message = f"The errors of scores on a model's card cannot be read ({error!r}). Calibrate the model again."
-            raise CTError(message) from error
-        if len(errors) != limits + 1 or len(chances) != limits:
+    def __post_init__(self) -> None:
+        """Raise CTError unless the errors are of the classes of this version."""
+        limits = LIMITS.get(self.quantity, ())
+        if not limits or (len(self.errors), len(self.chances)) != (len(limits) + 1, len(limits)):
             raise CTError("The errors of scores on a model's card are of other classes. Calibrate the model again.")
-        return score_errors
 
     def difficulty(self, noise_hu: float | None, thickness_mm: float | None) -> float:
         """Return the difficulty of a scan, by which its errors are divided."""
@@ -205,14 +195,7 @@ class Uncertainty:
 
         kind: "automatic" for the clinical rule, "decomposition" for the map. Raises CTError.
         """
-        content = calibration.get("uncertainty", {}).get(kind)
-        if content is None:
-            return None
-        total, artery = (
-            {quantity: ScoreErrors.stored(errors) for quantity, errors in content[part].items()}
-            for part in ("total", "artery")
-        )
-        return cls(total, artery)
+        return calibration_entry(calibration_entry(calibration, "uncertainty", dict) or {}, kind, cls)
 
     def probabilities(
         self, total: Score, noise_hu: float | None, thickness_mm: float | None, distance: float = 0.0
@@ -305,7 +288,7 @@ class ScanErrors:
         stored = {kind: Uncertainty.stored(card.calibration, kind) for kind in ("automatic", "decomposition")}
         by_kind = {kind: uncertainty for kind, uncertainty in stored.items() if uncertainty is not None}
         repeatability = Repeatability.of(card.repeatability) if card.repeatability else None
-        calibrated_on = CalibratedOn.stored(card.calibration)
+        calibrated_on = calibration_entry(card.calibration, "calibrated_on", CalibratedOn)
         return cls(by_kind, noise_hu, thickness_mm, familiarity, calibrated_on, repeatability)
 
     @classmethod
@@ -316,7 +299,7 @@ class ScanErrors:
         Raises CTError.
         """
         cards = map_cards(record)
-        familiarity = Familiarity.recorded(record)
+        familiarity = record.familiarity
         if not cards:
             return cls({}, None, None, familiarity)
         errors = cls.stored(cards[-1], record.noise_hu, record.acquisition.slice_thickness_mm, familiarity)

@@ -218,10 +218,6 @@ def estimate_as_json(estimate: WholeScanEstimate, methods: Mapping[str, MethodRe
     return {**document, "trust": estimate.trust}
 
 
-def _by_artery(values: Mapping[str, float]) -> dict[Artery, float]:
-    return {artery: values[artery.key] for artery in MAIN_ARTERIES if artery.key in values}
-
-
 def recorded_estimates(record: ScoreRecord) -> tuple[WholeScanEstimate, ...]:
     """Read the whole-scan estimates of a recorded result.
 
@@ -237,21 +233,11 @@ def recorded_estimates(record: ScoreRecord) -> tuple[WholeScanEstimate, ...]:
             continue
         if recorded.total is None and None in (recorded.probability, recorded.limit):
             raise UnreadableError(f"The record of the score has no numbers of {network}. Score the scan again.")
-        by_artery = recorded.agatston
-        estimates.append(
-            WholeScanEstimate(
-                network=network,
-                model=recorded.model.name,
-                sha256=recorded.model.sha256,
-                agatston=None if by_artery is None else _by_artery(by_artery),
-                total=recorded.total,
-                probability=recorded.probability,
-                limit=recorded.limit,
-                contributions=recorded.contributions,
-                slice_weights=recorded.slice_weights,
-                trust=recorded.trust,
-            )
-        )
+        model, scores = recorded.model, recorded.agatston
+        by_artery = None if scores is None else {a: scores[a.key] for a in MAIN_ARTERIES if a.key in scores}
+        same = ("total", "probability", "limit", "contributions", "slice_weights", "trust")
+        values = {name: getattr(recorded, name) for name in same}
+        estimates.append(WholeScanEstimate(network, model.name, model.sha256, by_artery, **values))
     return tuple(estimates)
 
 

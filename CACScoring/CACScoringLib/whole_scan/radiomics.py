@@ -21,7 +21,8 @@ from ..core.grid import ScanGrid, triple
 from ..core.voxels import voxels_of
 from ..models.cards import LoadedModel, ModelError
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
-from ..quality.acquisition import BloodPool, measure_blood
+from ..quality.acquisition import measure_blood
+from ..record.findings import BloodPool
 from ..scoring.artefacts import METAL_HU, without_metal
 from ..scoring.arteries import SUGGESTED, ArterySuggestion, suggest_arteries
 from ..scoring.lesions import LesionSet, find_lesions

@@ -9,12 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..networks.configs import VESSELS
-
-if TYPE_CHECKING:
-    pass
 
 GUESSING = 0.5
 """Area under the ROC curve of guessing."""

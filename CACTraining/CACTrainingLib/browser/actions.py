@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from CACScoringLib.core.ct import CTError, MaskError
+from CACScoringLib.core.decoding import WrongValueError, decoded
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, NonCoronary
 from CACScoringLib.review.scan_review import ScanReview
 
@@ -57,8 +58,8 @@ def request_of(content: object, shape: tuple[int, ...], methods: tuple[str, ...]
     method = content["method"]
     if not isinstance(method, str) or method not in methods:
         raise RefusedError(f"method is none of {', '.join(methods)}.")
-    version, seconds = integer(content["version"], 0, 2**31), number(content["seconds"], 0, MAX_SECONDS)
-    return Request(action, method, version, seconds, {name: _CHECKS[name](content[name], shape) for name in names})
+    version, seconds, *parts = (checked(name, content[name], shape) for name in ("version", "seconds", *names))
+    return Request(action, method, version, seconds, dict(zip(names, parts, strict=True)))
 
 
 def carry_out(review: ScanReview, request: Request) -> None:
@@ -66,71 +67,47 @@ def carry_out(review: ScanReview, request: Request) -> None:
     _ACTIONS[request.action][0](review, request.method, *request.parts.values())
 
 
-def number(value: object, low: float, high: float) -> float:
-    """Check that a value of JSON is a number within limits. Raises RefusedError."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RefusedError("A part of the request is no number.")
-    if not low <= value <= high:
-        raise RefusedError(f"A number of the request is not between {low:g} and {high:g}.")
-    return float(value)
+def checked(name: str, value: object, shape: tuple[int, ...] = ()) -> Any:
+    """Check a part of a request, one of _PARTS. shape: Shape of the scan, [k, j, i]. Raises RefusedError."""
+    kind, is_allowed = _PARTS[name]
+    try:
+        part = decoded(value, kind, name)
+    except WrongValueError as wrong:
+        raise RefusedError(f"The request has no valid {wrong}.") from None
+    if not is_allowed(part, shape):
+        raise RefusedError(f"{name} of the request is out of range.")
+    return part
 
 
-def integer(value: object, low: int, high: int) -> int:
-    """Check that a value of JSON is a whole number within limits. Raises RefusedError."""
-    if not isinstance(value, int):
-        raise RefusedError("A part of the request is no whole number.")
-    return int(number(value, low, high))
+def _is_lesion(number: int, _shape: tuple[int, ...]) -> bool:
+    return 1 <= number < 2**16
 
 
-def _boolean(value: object, _shape: tuple[int, ...]) -> bool:
-    if not isinstance(value, bool):
-        raise RefusedError("A part of the request is neither true nor false.")
-    return value
+def _is_within(point: tuple[float, ...], shape: tuple[int, ...]) -> bool:
+    return all(-0.5 <= n <= size - 0.5 for n, size in zip(point, shape, strict=True))
 
 
-def _list(value: object, min_count: int, max_count: int) -> list[Any]:
-    if not isinstance(value, list) or not min_count <= len(value) <= max_count:
-        raise RefusedError(f"A part of the request is no list of {min_count} to {max_count} entries.")
-    return value
+Point = tuple[float, float, float]
 
-
-def _point(value: object, shape: tuple[int, ...]) -> tuple[float, ...]:
-    return tuple(number(n, -0.5, size - 0.5) for n, size in zip(_list(value, 3, 3), shape, strict=True))
-
-
-def _direction(value: object, _shape: tuple[int, ...]) -> tuple[float, ...]:
-    direction = tuple(number(n, -1e4, 1e4) for n in _list(value, 3, 3))
-    if not any(direction):
-        raise RefusedError("normal has no length.")
-    return direction
-
-
-def _one_of(labels: tuple[int, ...]) -> Callable[[object, tuple[int, ...]], int]:
-    def check(value: object, _shape: tuple[int, ...]) -> int:
-        label = integer(value, 0, 255)
-        if label not in labels:
-            raise RefusedError("A label of the request is that of no site.")
-        return label
-
-    return check
-
-
-_CHECKS: dict[str, Callable[[object, tuple[int, ...]], Any]] = {
-    "lesions": lambda value, shape: [integer(n, 1, 2**16 - 1) for n in _list(value, 1, MAX_LESIONS)],
-    "lesion": lambda value, shape: integer(value, 1, 2**16 - 1),
-    "site": _one_of(ASSIGNABLE_SITES),
-    "label": _one_of((0, NOT_CORONARY, *ASSIGNABLE_SITES)),
-    "points": lambda value, shape: [_point(point, shape) for point in _list(value, 1, MAX_POINTS)],
-    "point": _point,
-    "normal": _direction,
-    "voxel": lambda value, shape: tuple(
-        integer(n, 0, size - 1) for n, size in zip(_list(value, 3, 3), shape, strict=True)
+_PARTS: dict[str, tuple[Any, Callable[[Any, tuple[int, ...]], bool]]] = {
+    "version": (int, lambda version, shape: 0 <= version <= 2**31),
+    "seconds": (float, lambda seconds, shape: 0 <= seconds <= MAX_SECONDS),
+    "lesions": (list[int], lambda ids, shape: 0 < len(ids) <= MAX_LESIONS and all(_is_lesion(n, shape) for n in ids)),
+    "lesion": (int, _is_lesion),
+    "site": (int, lambda label, shape: label in ASSIGNABLE_SITES),
+    "label": (int, lambda label, shape: label in (0, NOT_CORONARY, *ASSIGNABLE_SITES)),
+    "points": (
+        list[Point],
+        lambda points, shape: 0 < len(points) <= MAX_POINTS and all(_is_within(p, shape) for p in points),
     ),
-    "radius_mm": lambda value, shape: number(value, 0.1, MAX_RADIUS_MM),
-    "flat": _boolean,
-    "on": _boolean,
+    "point": (Point, _is_within),
+    "normal": (Point, lambda normal, shape: any(normal) and all(abs(n) <= 1e4 for n in normal)),
+    "voxel": (tuple[int, int, int], _is_within),
+    "radius_mm": (float, lambda radius_mm, shape: 0.1 <= radius_mm <= MAX_RADIUS_MM),
+    "flat": (bool, lambda on, shape: True),
+    "on": (bool, lambda on, shape: True),
 }
-"""Checks of the parts of requests, by name: each takes the value and the scan's shape, and returns the value."""
+"""Type of each part of a request, and its range within a scan of this shape."""
 
 
 def _undo(review: ScanReview, _method: str) -> None:

@@ -25,7 +25,7 @@ from CACScoringLib.core.labels import NOT_CORONARY
 from CACScoringLib.report.pictures import SITE_COLOURS
 from CACScoringLib.review.journal import JournalError
 
-from .actions import ASSIGNABLE_SITES, MAX_SECONDS, RefusedError, number
+from .actions import ASSIGNABLE_SITES, RefusedError, checked
 from .cases import ReviewCase
 from .images import first_view, label_colours, slice_bytes
 from .open_reviews import ChangedError, OpenReview, OpenReviews
@@ -284,7 +284,7 @@ class Server:
         content, reader = await _content(request), request[SESSION].reader
         if not isinstance(content, dict) or content.keys() != {"seconds"}:
             raise RefusedError("The request has no seconds, or other parts.")
-        seconds = number(content["seconds"], 0, MAX_SECONDS)
+        seconds = checked("seconds", content["seconds"])
         await self._with_review(request, lambda review: review.spend(reader, seconds))
         return _json({})
 

@@ -96,7 +96,7 @@ def automatic_map(folder: Path, ct: CTScan, slices: HeartSlices) -> np.ndarray:
     counted[doubtful] = False
     mask = sitk.GetImageFromArray(counted.astype(np.float32))
     mask.CopyInformation(ct.image)
-    blood_hu = BLOOD_HU if record.measured is None or record.measured.median_hu is None else record.measured.median_hu
+    blood_hu = BLOOD_HU if record.measured is None else record.measured.median_hu
     hu = slices.hu[MAX_NEIGHBOURS : MAX_NEIGHBOURS + len(slices)] - blood_hu
     return np.where(slices.grid.resample(mask, 0.0) >= 0.5, np.maximum(hu, 0), 0).astype(np.float32)
 

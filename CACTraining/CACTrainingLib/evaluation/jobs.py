@@ -17,10 +17,10 @@ import SimpleITK as sitk
 from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.workers import Workers
 from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.decoding import WrongValueError, restore
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress, ScanState
 from CACScoringLib.models.choice import ModelChoice
-from CACScoringLib.record.reading import WrongValueError, restore
 from CACScoringLib.run import RunSettings
 from CACScoringLib.scans.source import ScanSource
 from CACScoringLib.scans.table import write_scans
@@ -138,7 +138,7 @@ def kept_records(
     try:
         records = {key: restore(result, kind) for key, result in results.items()} | failed
     except WrongValueError as wrong:
-        raise StudyError(f"A record cannot be read ({str(wrong).lstrip('.')}). Remove {file}.") from wrong
+        raise StudyError(f"A record cannot be read ({wrong}). Remove {file}.") from wrong
     return [job if isinstance(job, str) else records[job[0]] for job in jobs]
 
 

@@ -16,11 +16,11 @@ import numpy as np
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.decoding import restore
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import ScoreSettings, score_scan
-from CACScoringLib.record.reading import restore
 
 from ..evaluation import figures as study_figures
 from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs

@@ -16,9 +16,10 @@ import pandas as pd
 import SimpleITK as sitk
 
 from CACScoringLib.anatomy.courses import artery_courses
+from CACScoringLib.core.decoding import restore
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.record.features import PATIENT_FEATURES
-from CACScoringLib.record.reading import read_result, restore
+from CACScoringLib.record.reading import read_result
 from CACScoringLib.record.score_record import ScoreRecord
 from CACScoringLib.results import METHOD_TITLES
 

@@ -35,8 +35,9 @@ from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import LoadedModel, load_model, read_card
 from CACScoringLib.models.inference import use_threads
-from CACScoringLib.quality.acquisition import BloodPool, measure_blood
+from CACScoringLib.quality.acquisition import measure_blood
 from CACScoringLib.quality.calibration import framing
+from CACScoringLib.record.findings import BloodPool
 from CACScoringLib.scoring.artefacts import without_metal
 from CACScoringLib.scoring.borders import sites_by_looks
 from CACScoringLib.scoring.evidence import (

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.decoding import WrongValueError, restore
 from CACScoringLib.models.cards import VERDICT
-from CACScoringLib.record.reading import WrongValueError, restore
 
 from ..evaluation.jobs import kept_results
 from ..evaluation.measures import Comparison, Measure, long_table, mean_absolute_difference, value_row

@@ -25,7 +25,8 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.models.cards import NAME, ModelCard, StoredModel, list_models
 from CACScoringLib.models.store import install_copy
-from CACScoringLib.quality.calibration import METAL, CalibratedOn, CalibrationRange
+from CACScoringLib.quality.calibration import METAL, CalibrationRange
+from CACScoringLib.record.findings import CalibratedOn
 from CACScoringLib.scoring.evidence import Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM, ScoreErrors, Uncertainty
 
@@ -170,7 +171,7 @@ def check(name: str, base: ModelCard | None, patients: int) -> None:
     evidence = None if base is None else Evidence.stored(base.calibration)
     if base is None or evidence is None or evidence.weights is None:
         raise CTError("No model is in use that evaluates candidates by evidence; there is nothing to calibrate anew.")
-    namesakes = [m for m in list_models() if m.card.name == name and CalibratedOn.stored(m.card.calibration) is None]
+    namesakes = [m for m in list_models() if m.card.name == name and "calibrated_on" not in m.card.calibration]
     if not NAME.fullmatch(name) or namesakes or base.name == name:
         raise CTError(
             f"{name!r} is the name of another model, or none: use small letters, digits, dots, dashes and underscores."

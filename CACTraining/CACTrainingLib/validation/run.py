@@ -19,9 +19,9 @@ from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.text import abbreviated_list
-from CACScoringLib.models.cards import ModelCard, StoredModel
+from CACScoringLib.models.cards import ModelCard, StoredModel, calibration_entry
 from CACScoringLib.models.choice import ModelChoice, chosen_models
-from CACScoringLib.quality.calibration import CalibratedOn
+from CACScoringLib.record.findings import CalibratedOn
 
 from ..evaluation.jobs import SCANS, JobSettings, job_key, kept_records, make_folder, scored_folders
 from ..evaluation.page import facts_of, write_study
@@ -213,7 +213,7 @@ def _data_section(
 ) -> Section:
     """Section on the reference; card is that of the calcium map's model."""
     scans = compared.scans
-    source = None if card is None else CalibratedOn.stored(card.calibration)
+    source = None if card is None else calibration_entry(card.calibration, "calibrated_on", CalibratedOn)
     text = [
         reference.about,
         f"{_denominator(scans, refused)}, of {count({scan.patient for scan in scans}, 'patient')}, were scored and "

@@ -5,11 +5,12 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.anatomy.epicardial_fat import EpicardialFat, body_surface_m2, measure_epicardial_fat
+from CACScoringLib.anatomy.epicardial_fat import body_surface_m2, measure_epicardial_fat
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.pipeline import score_scan
+from CACScoringLib.record.findings import EpicardialFat
 
 INNER_MM, OUTER_MM = 40.0, 45.0
 SHELL_CM3 = 4 / 3 * np.pi * (OUTER_MM**3 - INNER_MM**3) / 1000

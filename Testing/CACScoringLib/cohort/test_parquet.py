@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from whole_records import whole_record
+from whole_records import CATEGORIES, MEASURED, whole_record
 
 from CACScoringLib.cohort import parquet
 from CACScoringLib.cohort.parquet import SCHEMA, TABLES, write_tables
@@ -48,8 +48,8 @@ def content(agatston, withheld=False):
     return whole_record() | {
         "input": {"name": None, "size": [512, 512, 100], "spacing_mm": [0.7, 0.7, 3.0]},
         "acquisition": {"file_format": "DICOM", "kvp": 120.0, "patient_name": "Doe^Jane", "series_number": 3},
-        "measured": {"noise_hu": 21.5},
-        "categories": {"method": "threshold", "risk_class": "11–100", "cac_drs": "A1"},
+        "measured": {**MEASURED, "noise_hu": 21.5},
+        "categories": {**CATEGORIES, "cac_drs": "A1"},
         "warnings": [
             {"code": "noisy", "message": "x"},
             {"code": "beyond-calibration" if withheld else "noisy", "message": "y"},

@@ -6,7 +6,7 @@ from dataclasses import replace
 import heart_with_territories
 import pyarrow as pa
 import pytest
-from whole_records import record_of
+from whole_records import CATEGORIES, record_of
 
 from CACScoringLib.cohort import parquet
 from CACScoringLib.cohort.table import columns, line, result_row, with_scores
@@ -33,7 +33,7 @@ def test_status_and_categories_of_each_method(monkeypatch):
     assert (row["threshold_status"], row.get("threshold_left_out")) == ("candidates", None)
     threshold = content["methods"]["threshold"]
     threshold |= {"status": "automatic", "left_out": 2 * threshold["lesions"]}
-    content["categories"] = {"method": "threshold", "status": "automatic", "risk_class": "11–100", "cac_drs": "A1/N1"}
+    content["categories"] = {**CATEGORIES}
     row = result_row(record_of(content))
     assert (row["threshold_status"], row["threshold_left_out"]) == ("automatic", 2)
     assert (row["threshold_risk_class"], row["threshold_cac_drs"]) == ("11–100", "A1/N1")
@@ -51,7 +51,7 @@ def test_intervals_and_the_likeliest_category(monkeypatch):
     assert not any(unknown.get(f"threshold_{name}") for name in parts)
     content["methods"]["threshold"]["total"]["interval_90"] = [40.5, 130.0]
     probabilities = {"0": 0.02, "1-99": 0.78, "100-399": 0.2, "400+": 0.0}
-    content["categories"] = {"method": "threshold", "risk_class": "11–100", "cac_drs": "A1/N1"}
+    content["categories"] = {**CATEGORIES}
     content["categories"]["probabilities"] = probabilities
     row = result_row(record_of(content))
     assert [row[f"threshold_{name}"] for name in parts] == [40.5, 130.0, "1–99", 0.78]
@@ -70,7 +70,7 @@ def _places(value, at=()):
 @pytest.mark.long
 def test_a_record_changed_by_hand_is_either_tabulated_or_refused(monkeypatch, tmp_path):
     content = result_as_json(heart_with_territories.score(monkeypatch), {"reading": 1.0})
-    content["categories"] = {"method": "threshold", "risk_class": "11–100", "probabilities": {"0": 1.0}}
+    content["categories"] = {**CATEGORIES, "probabilities": {"0": 1.0}}
     content["second_opinions"] = {"vessels": {"model": {"name": "a", "sha256": "b"}, "trust": "", "total": 3.0}}
     content["methods"]["threshold"] |= {
         "status": "automatic",

@@ -16,7 +16,6 @@ import SimpleITK as sitk
 from dicom_results import PATIENT, PRONE, SECRET, SITES, chest_series, dicom_errors, score
 from pydicom.sr.codedict import codes
 
-from CACScoringLib.anatomy.epicardial_fat import EpicardialFat
 from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import RESULT_FILES, OutputFolder
 from CACScoringLib.core.labels import Artery
@@ -27,6 +26,7 @@ from CACScoringLib.exchange.segmentation import segment_label
 from CACScoringLib.exchange.source import NotDicomError
 from CACScoringLib.exchange.write import write_objects
 from CACScoringLib.models.choice import LoadedModels
+from CACScoringLib.record.findings import EpicardialFat
 from CACScoringLib.run import RunSettings, run_scan, write_result
 
 

@@ -136,9 +136,9 @@ class TestRefused:
         [
             ({"schema": "cac-model/9"}, "schema cac-model/1"),
             ({"network": "kidney"}, "'kidney'"),
-            ({"licence": None, "colour": "red"}, "colour"),
-            ({"training": {"data": "x"}}, "missing fields"),
-            ({"training": "x"}, "missing fields"),
+            ({"colour": "red"}, "no valid colour"),
+            ({"training": {"data": "x"}}, "no valid training.seed"),
+            ({"training": "x"}, "no valid training"),
             ({"config": {"width": 4}}, "residual_blocks"),
             ({"config": dataclasses.asdict(CONFIG) | {"dropout": 0.5}}, "dropout"),
             ({"config": dataclasses.asdict(CONFIG) | {"upsampling": "bicubic"}}, "bicubic"),
@@ -147,8 +147,8 @@ class TestRefused:
             ({"config": dataclasses.asdict(CONFIG) | {"residual_blocks": 2}}, "do not fit"),
             ({"name": "other"}, "'other'"),
             ({"name": 5}, "no valid name"),
-            ({"config": 7, "licence": {}}, "no valid licence, config"),
-            ({"training": {"data": "x", "seed": 0, "settings": [], "commit": ""}}, "no valid training"),
+            ({"config": 7}, "no valid config"),
+            ({"training": {"data": "x", "seed": 0, "settings": [], "commit": ""}}, r"no valid training\.settings"),
             ({"repeatability": 1}, "no valid repeatability"),
         ],
     )

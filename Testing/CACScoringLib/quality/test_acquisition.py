@@ -5,7 +5,8 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, ContrastError, scan_from_image
-from CACScoringLib.quality.acquisition import BloodPool, examine, measure_blood, named_agent, require_unenhanced
+from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent, require_unenhanced
+from CACScoringLib.record.findings import BloodPool
 from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
 
 GOOD = Acquisition("test", kvp=120.0, slice_thickness_mm=3.0)

@@ -6,21 +6,20 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from whole_records import record_of, whole_record
+from whole_records import MEASURED, record_of, whole_record
 
 from CACScoringLib.core.ct import Acquisition, CTError, scan_from_image
-from CACScoringLib.quality.acquisition import BloodPool
 from CACScoringLib.quality.calibration import (
     FACTS,
     LIMIT,
     MIN_SCANS,
     CalibrationRange,
-    Familiarity,
     Limits,
     facts_of,
     framing,
     recorded_facts,
 )
+from CACScoringLib.record.findings import BloodPool, Familiarity
 
 RANGE = CalibrationRange(
     {"noise_hu": (8.0, 41.0, 10.0), "kvp": (100.0, 120.0, 10.0), "slice_spacing_mm": (1.0, 5.0, 2.0)}
@@ -98,7 +97,7 @@ def test_facts_of_a_scan(rows, cut):
     assert facts["heart_cut_percent"] == cut
     content = whole_record() | {
         "acquisition": scan.acquisition.facts(False),
-        "measured": {"median_hu": 45.0, "noise_hu": 22.0},
+        "measured": {**MEASURED, "noise_hu": 22.0},
         "input": {"name": None, "size": [30, 20, 10], "spacing_mm": list(scan.image.GetSpacing())},
     }
     assert recorded_facts(record_of(content), images[1]) == facts

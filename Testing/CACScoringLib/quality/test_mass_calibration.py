@@ -12,7 +12,6 @@ from CACScoringLib.core.ct import Acquisition, CTError, CTScan, MaskError, scan_
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.quality.mass_calibration import (
-    MassCalibration,
     _of_device,
     insert_calibration,
     lateral_width_cm,
@@ -20,6 +19,7 @@ from CACScoringLib.quality.mass_calibration import (
     relative_calcium_hu,
     scan_calibration,
 )
+from CACScoringLib.record.findings import MassCalibration
 
 DEVICE = {"mass_factor_small": 0.74, "mass_factor_medium": 0.77, "mass_factor_large": 0.81}
 

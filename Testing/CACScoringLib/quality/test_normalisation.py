@@ -10,7 +10,13 @@ from kernel_scans import BONE, SHARP, SOFT, scan_with
 from whole_records import record_of, whole_record
 
 from CACScoringLib.core.ct import AIR_HU, Acquisition, CTError, CTScan
-from CACScoringLib.quality.normalisation import Normalisation, filtered, normalisation_of, slice_weights
+from CACScoringLib.quality.normalisation import (
+    filtered,
+    normalisation_of,
+    normalisation_warnings,
+    normalised,
+    slice_weights,
+)
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import score_lesions
 
@@ -37,28 +43,29 @@ def test_the_type_stays_and_no_voxel_is_below_air():
 def test_a_scan_with_a_known_kernel_is_left_as_it_is(kernel):
     scan = scan_with(kernel)
     normalisation = normalisation_of(scan)
-    assert normalisation.of(scan) is scan
-    assert not normalisation.warnings()
+    assert normalised(scan, normalisation) is scan
+    assert not normalisation_warnings(normalisation)
 
 
 def test_an_edge_enhanced_scan_comes_back_to_its_soft_twin():
     soft, sharp = (scan_with(kernel, calcium=True) for kernel in (SOFT, BONE))
     normalisation = normalisation_of(sharp)
-    normal = normalisation.of(sharp)
+    normal = normalised(sharp, normalisation)
     inside = (slice(None), slice(100, 180), slice(100, 180))
     before, after = ((scan.hu[inside].astype(float) - soft.hu[inside]).std() for scan in (sharp, normal))
     assert after < 0.15 * before
     assert _agatston(normal) == pytest.approx(_agatston(soft), rel=0.1)
     assert _agatston(sharp) > 1.2 * _agatston(soft)
     assert normal.image.GetSpacing() == sharp.image.GetSpacing()
-    assert [warning.code for warning in normalisation.warnings()] == ["kernel-normalised"]
+    assert [warning.code for warning in normalisation_warnings(normalisation)] == ["kernel-normalised"]
 
 
 def test_it_can_be_switched_off_which_is_told():
     scan = scan_with(BONE)
     normalisation = normalisation_of(scan, "off")
-    assert normalisation.of(scan) is scan
-    assert [(warning.code, warning.severe) for warning in normalisation.warnings()] == [("kernel-sharp", True)]
+    assert normalised(scan, normalisation) is scan
+    (warning,) = normalisation_warnings(normalisation)
+    assert (warning.code, warning.severe) == ("kernel-sharp", True)
 
 
 def test_what_cannot_be_measured_is_left_as_it_is_unless_normalisation_is_demanded():
@@ -67,7 +74,7 @@ def test_what_cannot_be_measured_is_left_as_it_is_unless_normalisation_is_demand
     scan = CTScan(sitk.GetImageFromArray(hu), Acquisition("test"))
     normalisation = normalisation_of(scan)
     assert normalisation.sharpness is None
-    assert normalisation.of(scan) is scan
+    assert normalised(scan, normalisation) is scan
     with pytest.raises(CTError, match="measure"):
         normalisation_of(scan, "on")
     with pytest.raises(CTError, match="auto, on, off"):
@@ -91,14 +98,13 @@ def test_thin_slices_are_averaged_and_an_object_keeps_its_mass():
     image.SetSpacing((0.7, 0.7, 0.6))
     scan = CTScan(image, Acquisition("test", slice_thickness_mm=0.6))
     normalisation = normalisation_of(scan)
-    normal = normalisation.of(scan)
-    assert [warning.code for warning in normalisation.warnings()] == ["slices-averaged"]
+    normal = normalised(scan, normalisation)
+    assert [warning.code for warning in normalisation_warnings(normalisation)] == ["slices-averaged"]
     assert (normal.hu - 40.0)[:, 1:].sum() == pytest.approx((hu - 40.0)[:, 1:].sum(), rel=1e-2)
     assert (normal.hu[:, 0] == -1000).all()
     assert normal.acquisition.slice_thickness_mm == 3.0
     record = record_of(whole_record() | {"normalisation": json.loads(json.dumps(asdict(normalisation)))})
-    again = Normalisation.recorded(record)
-    assert (again.of(scan).hu == normal.hu).all()
+    assert (normalised(scan, record.normalisation).hu == normal.hu).all()
 
 
 def _agatston(scan):

@@ -9,6 +9,7 @@ import pytest
 from whole_records import record_of, whole_record
 
 from CACScoringLib.core.ct import UnreadableError
+from CACScoringLib.record.reading import record_from_text
 from CACScoringLib.report.files import record_of as record_of_result
 from CACScoringLib.report.files import result_as_json
 
@@ -30,6 +31,12 @@ def test_every_key_that_is_written_is_a_field(monkeypatch):
     assert list(_missing(json.loads(json.dumps(result_as_json(result, {}))), asdict(record_of_result(result)))) == [
         ".schema"
     ]
+
+
+def test_the_record_of_a_result_is_that_of_its_file(monkeypatch):
+    result = heart_with_territories.score(monkeypatch)
+    text = json.dumps(result_as_json(result, {}, identify=True))
+    assert record_of_result(result) == record_from_text(text, "scores.json")
 
 
 def test_labels_of_counted_calcium():

@@ -94,7 +94,7 @@ def test_a_maps_score_on_the_clinical_scale_comes_first():
 
 
 def test_csv_has_a_row_per_lesion(result):
-    rows = list(csv.DictReader(io.StringIO(report.lesions_as_csv(result))))
+    rows = list(csv.DictReader(io.StringIO(report.lesions_as_csv(report.record_of(result)))))
     assert len(rows) == 1
     assert (rows[0]["artery"], rows[0]["first_slice"], rows[0]["last_slice"]) == ("LAD", "5", "6")
     assert rows[0]["mass_mg"] == rows[0]["integrated_mass_mg"]
@@ -104,8 +104,8 @@ def test_csv_has_a_row_per_lesion(result):
 def test_there_is_one_mass_and_one_agatston_in_all_files():
     """Sums of the tables, scores.json, the page's table and the shares of its sentence agree, for both methods."""
     result = automatic_patient.scored()
-    table = list(csv.DictReader(io.StringIO(report.lesions_as_csv(result))))
-    features = list(csv.DictReader(io.StringIO(report.features_as_csv(result))))
+    table = list(csv.DictReader(io.StringIO(report.lesions_as_csv(report.record_of(result)))))
+    features = list(csv.DictReader(io.StringIO(report.features_as_csv(report.record_of(result)))))
     written = report.result_as_json(result, {})["methods"]
     for name, method in result.methods.items():
         rows = [row for row in table if row["method"] == name]
@@ -247,7 +247,10 @@ def test_calcium_elsewhere_stands_beside_the_methods(monkeypatch, tmp_path):
     assert content["methods"]["threshold"]["total"]["agatston"] == pytest.approx(64)
     assert content["territories"]["labels"]["2"] == "LAD"
     assert re.search(r"mitral annulus +1 lesion +Agatston +96\.0", report.result_as_text(result))
-    rows = [(row["method"], row["artery"]) for row in csv.DictReader(io.StringIO(report.lesions_as_csv(result)))]
+    rows = [
+        (row["method"], row["artery"])
+        for row in csv.DictReader(io.StringIO(report.lesions_as_csv(report.record_of(result))))
+    ]
     assert rows == [("threshold", "LAD"), *(("non_coronary", site) for site in sites[:3])]
     report.write_images(tmp_path, result)
     territories = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "territories.nii.gz")))

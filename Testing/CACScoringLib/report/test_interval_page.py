@@ -8,7 +8,7 @@ import pytest
 from made_results import make_result
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.quality.calibration import CalibratedOn
+from CACScoringLib.record.findings import CalibratedOn
 from CACScoringLib.report.files import result_as_json, result_as_text
 from CACScoringLib.report.first_pictures import largest_pictures
 from CACScoringLib.report.headline import category_text, headline, interval_text, range_text, score_table, warning_lines

@@ -6,7 +6,7 @@ import io
 import pytest
 from made_results import make_result
 
-from CACScoringLib.quality.mass_calibration import MassCalibration
+from CACScoringLib.record.findings import MassCalibration
 from CACScoringLib.report import files as report
 from CACScoringLib.report.page import SOURCES, calibration_text, result_as_html
 from CACScoringLib.scoring.methods import mass_of
@@ -34,7 +34,11 @@ def test_calibration_names_its_source_and_uncertainty(source):
 
 def test_lesions_add_up_to_the_total(result):
     content = report.result_as_json(result, {})["methods"]["threshold"]
-    rows = [row for row in csv.DictReader(io.StringIO(report.lesions_as_csv(result))) if row["method"] == "threshold"]
+    rows = [
+        row
+        for row in csv.DictReader(io.StringIO(report.lesions_as_csv(report.record_of(result))))
+        if row["method"] == "threshold"
+    ]
     total = content["total"]["integrated_mass_mg"]
     assert sum(lesion["integrated_mass_mg"] for lesion in content["lesions"]) == pytest.approx(total)
     assert sum(float(row["integrated_mass_mg"]) for row in rows) == pytest.approx(total, abs=0.01)

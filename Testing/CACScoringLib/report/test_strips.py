@@ -62,7 +62,7 @@ def test_without_territories_the_page_says_that_places_are_unknown():
 
 
 def test_the_table_has_rows_of_lesions_arteries_and_patient(result):
-    lesion, artery, total = csv.DictReader(io.StringIO(report.features_as_csv(result)))
+    lesion, artery, total = csv.DictReader(io.StringIO(report.features_as_csv(report.record_of(result))))
     assert (lesion["lesion"], artery["lesion"], total["lesion"]) == ("1", "", "")
     assert [row["artery"] for row in (lesion, artery, total)] == ["LAD", "LAD", "total"]
     assert lesion["ostium_mm"] == "35.000"

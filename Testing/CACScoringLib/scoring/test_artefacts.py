@@ -10,7 +10,7 @@ from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import score_scan
-from CACScoringLib.quality.acquisition import BloodPool
+from CACScoringLib.record.findings import BloodPool
 from CACScoringLib.scoring.artefacts import NOISE_CANDIDATES, POSSIBLE_METAL_HU, dense_warning, noise_warnings
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 

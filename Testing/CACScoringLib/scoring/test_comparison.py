@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict
 
 import pytest
-from whole_records import record_of
+from whole_records import MEASURED, record_of
 
 from CACScoringLib.core.ct import CTError, UnreadableError
 from CACScoringLib.models.cards import ModelError
@@ -63,7 +63,7 @@ def content(lad=100.0, rca=0.0):
             "exposure_mas": 50.0,
             "patient_sex": "F",
         },
-        "measured": {"noise_hu": 20.0},
+        "measured": MEASURED,
         "heart": {"source": "heart-net"},
         "warnings": [],
         "rules": {"threshold": RULES, "decomposition": RULES},
@@ -450,7 +450,7 @@ class TestStored:
                 Repeatability.of(stored(**change))
         infinite = copy.deepcopy(stored())
         infinite["limits"]["threshold"]["agatston"]["total"]["slope"] = float("nan")
-        with pytest.raises(ModelError, match="finite"):
+        with pytest.raises(ModelError, match=r"slope\. Store them again"):
             Repeatability.of(infinite)
 
 

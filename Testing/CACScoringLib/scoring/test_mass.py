@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.quality.mass_calibration import MassCalibration
+from CACScoringLib.record.findings import MassCalibration
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
 from CACScoringLib.scoring.mass import CalciumMass, _Area, _Sums, _usual, lesion_masses, summed
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 from study_samples import record
 
-from CACScoringLib.record.reading import restore
+from CACScoringLib.core.decoding import restore
 from CACTrainingLib.studies.records import HeartAgreement, ScoringFacts, StudyRecord, Truth, pairs_of
 
 DISTRACTORS = ("aortic wall",)

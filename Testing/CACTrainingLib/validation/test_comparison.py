@@ -17,12 +17,12 @@ from reference_files import (
 )
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.decoding import restore
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.pipeline import score_scan
-from CACScoringLib.record.reading import restore
 from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.validation.agreement import categories
 from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of

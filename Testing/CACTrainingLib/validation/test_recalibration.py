@@ -12,12 +12,12 @@ from handmade_networks import untrained
 
 from CACScoringLib.cli import main as scoring_cli
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.decoding import restore
 from CACScoringLib.models import cards
 from CACScoringLib.models.cards import find_model, read_card
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.models.store import update_card
-from CACScoringLib.quality.calibration import CalibratedOn, CalibrationRange
-from CACScoringLib.record.reading import restore
+from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import LIMITS, Uncertainty
 from CACTrainingLib.cli import main as cli
@@ -203,7 +203,7 @@ def test_what_is_stored_is_read_as_it_was_fitted(base, capsys):
     assert errors == recalibration.fitted.errors["automatic"]["total"]
     assert Uncertainty.stored(card.calibration, "reviewed") is None
     assert CalibrationRange.stored(card.calibration).ranges["kvp"] == (120.0, 120.0, 10.0)
-    assert CalibratedOn.stored(card.calibration).patients == 40
+    assert card.calibration["calibrated_on"]["patients"] == 40
     assert card.intended_use.startswith("Tests only. Calibrated by its user on 40 patients")
     assert card.validation["whole_method"] == {"models": {"slices": "1"}, "evidence_models": {"slices": "0"}}
     text = model.path.read_text("utf-8")

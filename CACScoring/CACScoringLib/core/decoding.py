@@ -1,0 +1,107 @@
+"""Decoding of JSON content: each value is checked against the type of its field before it is used."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+_LARGEST_INTEGER = 2**32
+"""Bound of whole numbers: sizes, counts, numbers of lesions and seeds."""
+
+
+class WrongValueError(Exception):
+    """A value is missing or of another type than its field.
+
+    Attributes:
+        value: The value; None if it is missing.
+    """
+
+    def __init__(self, place: str, value: object = None) -> None:
+        """place: Path of the value in the content, such as "warnings[0].code"."""
+        super().__init__(place.lstrip(".") or "content")
+        self.value = value
+
+
+def restore(content: object, kind: type[T]) -> T:
+    """Return JSON content, as of `dataclasses.asdict`, as a dataclass. Raises WrongValueError."""
+    return decoded(content, kind, "")
+
+
+def decoded(value: Any, kind: Any, place: str, folder: Path = Path()) -> Any:
+    """Return a value of JSON as its type.
+
+    Args:
+        value: Decoded JSON.
+        kind: A dataclass, tuple, list, dict, number, text, path or their union with None. Keys that are no fields of a
+            dataclass are ignored. Of other unions the first type counts.
+        place: Path of the value in the content, for errors.
+        folder: Folder that paths are relative to.
+
+    Raises:
+        WrongValueError: The value is of another type, or lacks one without a default.
+    """
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return None if value is None and NoneType in parts else decoded(value, parts[0], place, folder)
+    if is_dataclass(kind):
+        return _dataclass(value, kind, place, folder)
+    if origin is dict and isinstance(value, dict):
+        return {
+            _key(key, parts[0], place): decoded(item, parts[1], f"{place}.{key}", folder) for key, item in value.items()
+        }
+    if origin in (list, tuple) and isinstance(value, list | tuple):
+        kinds = [parts[0]] * len(value) if origin is list or parts[-1] is Ellipsis else parts
+        if len(kinds) == len(value):
+            items = enumerate(zip(value, kinds, strict=True))
+            return origin(decoded(item, part, f"{place}[{n}]", folder) for n, (item, part) in items)
+    if kind is Path and isinstance(value, str):
+        return folder / value
+    if kind in (object, Any):
+        return list(value) if isinstance(value, tuple) else value  # as JSON has no tuples
+    if origin is None and _is_of(value, kind):
+        return float(value) if kind is float else value
+    raise WrongValueError(place, value)
+
+
+def _is_of(value: object, kind: type) -> bool:
+    if kind is float and isinstance(value, float):
+        return math.isfinite(value)
+    if kind in (int, float):
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST_INTEGER
+    return isinstance(value, kind)
+
+
+def _key(key: str, kind: type, place: str) -> str | int:
+    if kind is not int:
+        return key
+    if not key.isdecimal() or len(key) > 9:
+        raise WrongValueError(place, key)
+    return int(key)
+
+
+def _dataclass(value: object, kind: Any, place: str, folder: Path) -> Any:
+    if not isinstance(value, dict):
+        raise WrongValueError(place, value)
+    arguments = {}
+    for name, (part, is_required) in _fields(kind).items():
+        if name in value:
+            arguments[name] = decoded(value[name], part, f"{place}.{name}", folder)
+        elif is_required:
+            raise WrongValueError(f"{place}.{name}")
+    return kind(**arguments)
+
+
+@cache
+def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """Return the type of each field of a dataclass, and True if it may not be missing."""
+    types = get_type_hints(kind)
+    return {
+        field.name: (types[field.name], field.default is MISSING and field.default_factory is MISSING)
+        for field in fields(kind)
+    }

@@ -1,0 +1,218 @@
+"""Findings of a scan beside its lesions, as `scores.json` holds them: image quality, calibration and classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..core.ct import ScanWarning
+
+ENHANCED_BLOOD_HU = 110.0
+"""No unenhanced blood comes within 20 HU, one usual noise SD, of THRESHOLD_HU; enhanced scans start at about 150."""
+
+
+@dataclass(frozen=True)
+class BloodPool:
+    """Blood and noise, measured in homogeneous windows of the heart's upper half.
+
+    Attributes:
+        median_hu: Median of the windows.
+        bright_hu: 90th percentile, which also rises if only some chambers are enhanced.
+        noise_hu: SD within a window.
+        windows: Number of windows.
+    """
+
+    median_hu: float
+    bright_hu: float
+    noise_hu: float
+    windows: int
+
+    @property
+    def enhanced(self) -> bool:
+        return self.bright_hu >= ENHANCED_BLOOD_HU
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Measured kernel and slices of a scan, and their normalisation.
+
+    Attributes:
+        mode: One of `quality.normalisation.MODES`.
+        sharpness: Mean MTF at 0.25 to 0.35 per mm; None if it could not be measured.
+        limit: Sharpness above which the kernel is out of range.
+        gain: Gain of the filter at multiples of step_per_mm, from one step on; at zero it is 1. Empty without a filter.
+        step_per_mm: Step of the gain's frequencies.
+        slice_weights: Weights of a slice and its neighbours, an odd number; empty if slices are not averaged.
+        noise_hu: Noise in the heart before; None if nothing was done or it could not be measured.
+    """
+
+    mode: str
+    sharpness: float | None
+    limit: float
+    gain: tuple[float, ...]
+    step_per_mm: float
+    slice_weights: tuple[float, ...]
+    noise_hu: float | None = None
+
+    @property
+    def out_of_range(self) -> bool:
+        return self.sharpness is not None and self.sharpness > self.limit
+
+    @property
+    def changes(self) -> bool:
+        """True if the scan is scored otherwise than as it is."""
+        return bool(self.gain or self.slice_weights)
+
+    @property
+    def in_words(self) -> str:
+        """Description for a report."""
+        measured = "not measured" if self.sharpness is None else f"MTF {self.sharpness:.2f} at 0.3/mm"
+        if not self.changes:
+            return f"{measured}; scored as it is"
+        before = "" if self.noise_hu is None else f", noise {self.noise_hu:.0f} HU before"
+        done = [*(["a soft kernel"] if self.gain else []), *(["slices of 3 mm"] if self.slice_weights else [])]
+        return f"{measured}{before}; brought to {' and '.join(done)}"
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """Distance of a scan from the calibration range.
+
+    Attributes:
+        distance: Largest excess over a range, in widths of its scale; 0 inside all ranges.
+        causes: Facts that exceed their range, in words, the largest excess first.
+        limit: Distance from which the scan is out of range.
+    """
+
+    distance: float
+    causes: tuple[str, ...]
+    limit: float
+
+    @property
+    def out_of_range(self) -> bool:
+        return self.distance >= self.limit
+
+    def flag(self, cause: str) -> Familiarity:
+        """Return the rating of a scan that is out of range by a cause that has no range, such as metal."""
+        return Familiarity(max(self.distance, self.limit), (cause, *self.causes), self.limit)
+
+    @property
+    def warnings(self) -> list[ScanWarning]:
+        """Warnings about automatic scores of a scan with a distance, which a review does not remove."""
+        if not self.distance:
+            return []
+        unlike = f"The scan is out of the calibration range of the models: {'; '.join(self.causes)}."
+        if self.out_of_range:
+            message = f"{unlike} Categories and intervals of automatic scores are withheld."
+            return [ScanWarning("beyond-calibration", message)]
+        return [
+            ScanWarning("unlike-calibration", f"{unlike} Automatic scores are less certain; their intervals are wider.")
+        ]
+
+
+@dataclass(frozen=True)
+class CalibratedOn:
+    """Scans with reference scores that a model was calibrated on, in place of digital patients.
+
+    Attributes:
+        reference: Title of the scores' format.
+        scans: Number of scans.
+        patients: Number of patients.
+        date: ISO 8601 date.
+    """
+
+    reference: str
+    scans: int
+    patients: int
+    date: str
+
+    def __str__(self) -> str:
+        return f"{self.patients} patients with reference scores ({self.reference}, {self.date})"
+
+
+@dataclass(frozen=True)
+class MassCalibration:
+    """Mass calibration of a scan.
+
+    Attributes:
+        source: "insert", "given", "dicom-patient", "dicom-device", "table" or "published".
+        mg_per_cm3_per_hu: Density of hydroxyapatite, mg/cm³, per HU above the background.
+        uncertainty_percent: Standard deviation; None if unknown.
+        lateral_width_cm: Width of the body; None if not measured.
+    """
+
+    source: str
+    mg_per_cm3_per_hu: float
+    uncertainty_percent: float | None = None
+    lateral_width_cm: float | None = None
+
+    @property
+    def of_scanner(self) -> bool:
+        """True if it was made for this scan or scanner, so that the clinical mass may use it."""
+        return self.source != "published"
+
+
+@dataclass(frozen=True)
+class EpicardialFat:
+    """Fat within the pericardium.
+
+    Attributes:
+        volume_cm3: Volume.
+        mean_hu: Mean attenuation before the median; None without fat.
+        indexed_cm3_per_m2: Volume by body surface; None where the scan's header lacks height or weight.
+        source: Network that outlined the pericardium, or "given".
+    """
+
+    volume_cm3: float
+    mean_hu: float | None
+    indexed_cm3_per_m2: float | None
+    source: str
+
+    @property
+    def in_words(self) -> str:
+        """One line, such as "Epicardial fat 98 cm³ (52 cm³/m²), −86 HU"."""
+        index = "" if self.indexed_cm3_per_m2 is None else f" ({self.indexed_cm3_per_m2:.0f} cm³/m²)"
+        attenuation = "" if self.mean_hu is None else f", {self.mean_hu:.0f} HU".replace("-", "−")
+        return f"Epicardial fat {self.volume_cm3:.0f} cm³{index}{attenuation}"
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """Between which percentiles of a reference population a score lies; None where it is outside the table."""
+
+    at_least: float | None
+    below: float | None
+    table: str
+
+    def __str__(self) -> str:
+        if self.at_least is None:
+            return f"below percentile {self.below:g}"
+        if self.below is None:
+            return f"at or above percentile {self.at_least:g}"
+        return f"from percentile {self.at_least:g} to below percentile {self.below:g}"
+
+
+@dataclass(frozen=True)
+class Categories:
+    """Published classes of the clinical Agatston score.
+
+    Attributes:
+        method: Key of the method.
+        status: Status of the score: "reviewed", "given" or "automatic".
+        risk_class: One of `scoring.scores.RISK_CLASSES`.
+        cac_drs: CAC-DRS category, as "A2/N3".
+        arterial_age_years: Arterial age, years.
+        percentile: Place of a reviewed score in the user's reference population; None if not asked for.
+        probabilities: Probability of the categories "0", "1-99", "100-399" and "400+".
+        probabilities_withheld: True if the score is too high for probabilities.
+        rounding: Description of how scores are rounded for classes.
+    """
+
+    method: str
+    status: str
+    risk_class: str
+    cac_drs: str
+    arterial_age_years: float
+    percentile: Percentile | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    probabilities_withheld: bool = False
+    rounding: str = ""
