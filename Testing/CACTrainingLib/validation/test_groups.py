@@ -8,9 +8,9 @@ from collection_files import write_scan
 from compared_scans import TOTALS, compared_scan
 
 from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.record.findings import Categories
 from CACScoringLib.record.score_record import (
     ArteryLesionRecord,
-    CategoriesRecord,
     HeartRecord,
     InputRecord,
     MethodRecord,
@@ -44,7 +44,7 @@ def record(interval, kernel, thickness_mm=2.5, withheld=False, left_out=()):
         {},
         (),
         methods,
-        categories=CategoriesRecord("threshold", probabilities_withheld=withheld),
+        categories=Categories("threshold", "automatic", "", "A0", None, probabilities_withheld=withheld),
     )
 
 
