@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from images import image_of
 from known_territories import territories_of
 from scipy import ndimage
 from torch import nn
@@ -55,9 +56,7 @@ def scan_of(spacing, size_mm, centre_mm=(20.0, -15.0, 10.0), radius_mm=50.0):
     hu[ball & (y < centre_mm[1] - radius_mm / 3)] = LAD_HU
     hu[ball & (z > centre_mm[2] + radius_mm / 2)] = AORTA_HU
     hu[0, 0, 0] = 900  # or the image would look as if it were clipped
-    image = sitk.GetImageFromArray(hu.astype(np.int16))
-    image.SetSpacing(spacing)
-    image.SetOrigin([axis[0] for axis in axes])
+    image = image_of(hu.astype(np.int16), spacing, [axis[0] for axis in axes])
     hu[0, 0, 0] = -1000
     return scan_from_image(image, Acquisition("test")), hu
 

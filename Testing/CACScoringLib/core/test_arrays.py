@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicom_files import chest_hu
+from images import image_of
 
 from CACScoringLib.core.arrays import ArrayImage
 from CACScoringLib.core.ct import (
@@ -85,8 +86,7 @@ def test_invalid_arrays_are_refused(array, place, error):
 
 
 def test_an_image_is_an_array():
-    image = sitk.GetImageFromArray(np.arange(24, dtype=np.int16).reshape(2, 3, 4))
-    image.SetSpacing((1, 2, 3))
+    image = image_of(np.arange(24, dtype=np.int16).reshape(2, 3, 4), (1, 2, 3))
     wrapped = ArrayImage(image)
     np.testing.assert_array_equal(np.asarray(wrapped), np.arange(24).reshape(2, 3, 4))
     assert np.asarray(wrapped).dtype == np.int16

@@ -2,6 +2,7 @@
 
 from itertools import permutations, product
 
+import images
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -25,11 +26,7 @@ LPS = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 
 
 def image_of(hu, dtype=np.int16, spacing=SPACING_MM, origin=ORIGIN_MM, direction=LPS):
-    image = sitk.GetImageFromArray(np.asarray(hu, dtype))
-    image.SetSpacing(spacing)
-    image.SetOrigin(origin)
-    image.SetDirection(np.asarray(direction, float).ravel().tolist())
-    return image
+    return images.image_of(np.asarray(hu, dtype), spacing, origin, tuple(np.ravel(direction).astype(float)))
 
 
 def rotated(axis, degrees):

@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, SliceGeometryError, scan_from_image
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.slices import blank_slices, foreign_slices, repeated_slices, too_quiet
 from CACScoringLib.mrml.sample_data import sample_file
 
@@ -103,8 +104,7 @@ def patient():
 
 
 def warned(hu, image):
-    changed_image = sitk.GetImageFromArray(hu)
-    changed_image.CopyInformation(image)
+    changed_image = Grid.of(image).image(hu)
     return scan_from_image(changed_image, Acquisition("test")).warnings
 
 
@@ -186,8 +186,7 @@ def test_values_that_are_no_hu_are_warned_of(patient, change, codes):
 @pytest.mark.parametrize("lost_hu", [0.01, -0.01, 1e-4])
 def test_whole_hu_that_were_lost_by_a_hair_are_restored(patient, lost_hu):
     hu = sitk.GetArrayFromImage(patient)
-    image = sitk.GetImageFromArray((hu + lost_hu).astype(np.float32))
-    image.CopyInformation(patient)
+    image = Grid.of(patient).image((hu + lost_hu).astype(np.float32))
     scan = scan_from_image(image, Acquisition("test"))
     assert scan.hu.dtype == np.int16
     assert (scan.hu == hu).all()
@@ -195,6 +194,5 @@ def test_whole_hu_that_were_lost_by_a_hair_are_restored(patient, lost_hu):
 
 def test_fractions_of_hu_stay(patient):
     hu = sitk.GetArrayFromImage(patient) + np.random.default_rng(0).uniform(-0.1, 0.1, patient.GetSize()[::-1])
-    image = sitk.GetImageFromArray(hu)
-    image.CopyInformation(patient)
+    image = Grid.of(patient).image(hu)
     assert np.allclose(scan_from_image(image, Acquisition("test")).hu, np.maximum(hu, -1024), atol=1e-4)

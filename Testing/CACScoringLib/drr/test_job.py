@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.drr import job as drr_job
@@ -18,10 +19,7 @@ def cube(spot=(10, 12, 14), hu=900.0):
     values = np.full((32, 32, 32), -1000, np.float32)
     values[4:28, 4:28, 4:28] = 0
     values[spot] = hu
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing((4.0, 4.0, 4.0))
-    image.SetOrigin((100.0, -50.0, 30.0))
-    return image
+    return image_of(values, (4.0, 4.0, 4.0), (100.0, -50.0, 30.0))
 
 
 class TestPlace:

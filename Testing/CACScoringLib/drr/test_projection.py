@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.drr import projection
 from CACScoringLib.drr.geometry import ProjectionError, pose_of, rays_through, view_named
 from CACScoringLib.drr.planes import available_backends
@@ -40,9 +41,7 @@ def points(image):
 
 
 def image_like(values, reference):
-    image = sitk.GetImageFromArray(values)
-    image.CopyInformation(reference)
-    return image
+    return Grid.of(reference).image(values)
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import slicer
 import vtk
+from images import image_of
 from vtk.util.numpy_support import vtk_to_numpy
 
 from CACScoringLib.drr.job import DrrSettings, PlacedRadiograph, centre_mm, placed, stand_of
@@ -25,10 +25,7 @@ def ct():
     values = np.full((10, 12, 14), -1000, np.int16)
     values[2:8, 2:10, 2:12] = 0
     values[4:6, 4:8, 4:10] = -900  # an internal cavity
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing((10.0, 10.0, 20.0))
-    image.SetOrigin((-50.0, 30.0, 400.0))
-    return image
+    return image_of(values, (10.0, 10.0, 20.0), (-50.0, 30.0, 400.0))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.ct import Acquisition, ContrastError, scan_from_image
 from CACScoringLib.quality.acquisition import BloodPool, examine, measure_blood, named_agent, require_unenhanced
@@ -36,9 +37,7 @@ class Heart:
         return measure_blood(self.scan(), self.mask())
 
     def _image(self, array):
-        image = sitk.GetImageFromArray(array)
-        image.SetSpacing((1.0, 1.0, self.spacing_mm))
-        return image
+        return image_of(array, (1.0, 1.0, self.spacing_mm))
 
 
 def codes(warnings) -> set[str]:
@@ -127,8 +126,7 @@ def test_a_tin_filter_is_scored_as_120_kvp_with_a_warning(kvp, material, expecte
     ],
 )
 def test_coarse_pixels(spacing_mm, expected):
-    image = sitk.GetImageFromArray(SMALL_SCAN)
-    image.SetSpacing(spacing_mm)
+    image = image_of(SMALL_SCAN, spacing_mm)
     assert codes(examine(scan_from_image(image, GOOD), UNENHANCED)) == expected
 
 
@@ -175,8 +173,7 @@ SMALL_SCAN[0], SMALL_SCAN[1, 0, 0] = -1000, 1200
     ],
 )
 def test_limits_of_the_acquisition(kvp, thickness_mm, spacing_mm, expected):
-    image = sitk.GetImageFromArray(SMALL_SCAN)
-    image.SetSpacing((1.0, 1.0, spacing_mm))
+    image = image_of(SMALL_SCAN, (1.0, 1.0, spacing_mm))
     scan = scan_from_image(image, Acquisition("test", kvp=kvp, slice_thickness_mm=thickness_mm))
     assert codes(examine(scan, UNENHANCED)) == expected
 

@@ -7,6 +7,7 @@ import numpy as np
 import phantoms
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.ct import Acquisition, CTError, CTScan, MaskError, scan_from_image
 from CACScoringLib.core.grid import Grid
@@ -34,8 +35,7 @@ def chest(width_cm: float, acquisition: Acquisition, pixels: int = 120, circle: 
     hu[60, 60] = 1200  # bone, as every chest has
     if circle:
         hu[np.hypot(i - middle, j - middle) > pixels * 2] = -1024
-    image = sitk.GetImageFromArray(np.stack([hu] * 5))
-    image.SetSpacing((4.0, 4.0, 5.0))
+    image = image_of(np.stack([hu] * 5), (4.0, 4.0, 5.0))
     return scan_from_image(image, acquisition)
 
 
@@ -52,8 +52,7 @@ def calibration(width_cm: float = 35.0, rules_factor: float | None = None, table
 
 def test_the_width_is_that_of_the_hearts_middle_slice():
     slices = [sitk.GetArrayFromImage(chest(width, Acquisition("DICOM")).image)[0] for width in (20, 24, 30, 36, 40)]
-    image = sitk.GetImageFromArray(np.stack(slices))
-    image.SetSpacing((4.0, 4.0, 5.0))
+    image = image_of(np.stack(slices), (4.0, 4.0, 5.0))
     scan = scan_from_image(image, Acquisition("DICOM"))
     assert lateral_width_cm(scan, heart_of(scan)) == pytest.approx(30, abs=0.5)
 

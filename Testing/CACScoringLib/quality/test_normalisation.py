@@ -6,6 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 from kernel_scans import BONE, SHARP, SOFT, scan_with
 from whole_records import record_of, whole_record
 
@@ -87,8 +88,7 @@ def test_thin_slices_are_averaged_and_an_object_keeps_its_mass():
     hu = np.full((30, 40, 40), 40, np.int16)
     hu[:, 0] = -1000
     hu[14:17, 18:22, 18:22] = 640
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing((0.7, 0.7, 0.6))
+    image = image_of(hu, (0.7, 0.7, 0.6))
     scan = CTScan(image, Acquisition("test", slice_thickness_mm=0.6))
     normalisation = normalisation_of(scan)
     normal = normalisation.of(scan)

@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, OrientationError, scan_from_image
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.quality.orientation import require_oriented
 from support.ellipsoid_chest import Chest
@@ -52,8 +53,7 @@ def test_a_heart_between_lungs_of_different_size_is_a_doubt(filled, codes):
     slices = np.flatnonzero(sitk.GetArrayViewFromImage(heart).any((1, 2)))
     part = hu[slices[0] : slices[0] + round(filled * len(slices)), :, : hu.shape[2] // 2]
     part[part < -700] = np.where(part[part < -700] > -960, 20, part[part < -700])
-    image = sitk.GetImageFromArray(hu)
-    image.CopyInformation(scan.image)
+    image = Grid.of(scan.image).image(hu)
     changed = scan_from_image(image, Acquisition("test"))
     assert [warning.code for warning in require_oriented(changed, heart, allow_reversed=True)] == codes
 

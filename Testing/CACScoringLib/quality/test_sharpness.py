@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from images import image_of
 from kernel_scans import BONE, SHARP, SOFT, scan_with, transfer
 
 from CACScoringLib.core.ct import Acquisition, CTScan
@@ -32,6 +32,5 @@ def test_where_too_little_is_shown_nothing_is_measured():
 
 
 def _with(scan, hu, pixel_mm=None):
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing((pixel_mm, pixel_mm, 3.0) if pixel_mm else scan.image.GetSpacing())
+    image = image_of(hu, (pixel_mm, pixel_mm, 3.0) if pixel_mm else scan.image.GetSpacing())
     return CTScan(image, Acquisition("test"))

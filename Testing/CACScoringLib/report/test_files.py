@@ -12,6 +12,7 @@ import heart_with_territories
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 from made_results import make_result
 from PIL import Image
 
@@ -181,8 +182,7 @@ def many_candidates(count):
     places = [(k, j, i) for k in (2, 4, 6, 8) for j in range(12, 68, 4) for i in range(12, 68, 4)][:count]
     for n, (k, j, i) in enumerate(places):
         hu[k, j, i : i + 2] = 131 + n
-    image = sitk.GetImageFromArray(hu.astype(np.int16))
-    image.SetSpacing((1.0, 1.0, 3.0))
+    image = image_of(hu.astype(np.int16))
     heart = np.zeros(hu.shape, np.uint8)
     heart[1:9, 8:72, 8:72] = 1
     mask = Grid.of(image).image(heart)
@@ -210,8 +210,7 @@ def test_of_many_candidates_those_that_matter_are_listed_and_the_rest_added_up()
 def test_a_patch_is_around_its_place():
     hu = np.full((3, 60, 80), -100, np.int16)
     hu[1, 30, 70] = 900
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing((0.5, 1.0, 3.0))
+    image = image_of(hu, (0.5, 1.0, 3.0))
     scan, outlines = scan_from_image(image, Acquisition("test")), ((hu > 0, (0, 255, 0)),)
     drawn = pixels(pictures.patch_picture(scan, (1, 30.2, 70.0), outlines, 20.0))
     height, width, _ = drawn.shape

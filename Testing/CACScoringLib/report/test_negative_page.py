@@ -7,7 +7,6 @@ from dataclasses import replace
 import heart_with_territories
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from made_results import make_result
 from negative_result import make_negative
 from PIL import Image
@@ -72,8 +71,7 @@ def test_pictures_of_coronal_and_sagittal_slices_have_the_feet_below():
     result = make_result(no_calcium=True)
     values = result.scan.hu.copy()
     values[:5] = -150
-    image = sitk.GetImageFromArray(values.astype(np.int16))
-    image.CopyInformation(result.scan.image)
+    image = Grid.of(result.scan.image).image(values.astype(np.int16))
     for picture in plane_pictures(replace(result, scan=replace(result.scan, image=image)))[1:]:
         grey = np.asarray(Image.open(io.BytesIO(picture.jpeg))).astype(int).mean((1, 2))
         assert grey[: len(grey) // 2].mean() > 2 * grey[len(grey) // 2 :].mean()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
+from images import image_of
 
 from CACScoringLib.core.ct import MaskError, ScanWarning, UnreadableError, scan_from_image
 from CACScoringLib.core.files import OutputFolder
@@ -162,8 +163,7 @@ class TestDrawing:
 @pytest.mark.parametrize("moved", [(0.3, 0, 0), (0, 0, 2.5), (0, -1.4, 0)])
 def test_the_map_lies_on_the_scans_voxels(moved):
     """Scenes of earlier versions hold the whole of it, later ones a part."""
-    calcium_map = sitk.GetImageFromArray(np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4))
-    calcium_map.SetSpacing((0.7, 0.7, 2.5))
+    calcium_map = image_of(np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4), (0.7, 0.7, 2.5))
     expected = sitk.GetArrayFromImage(calcium_map)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(whole_map(calcium_map, calcium_map)), expected)
     part = calcium_map[1:3, 0:2, 1:2]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 from scipy import ndimage
 
 from CACScoringLib.core.labels import Artery
@@ -36,8 +37,7 @@ class TestPickLesion:
     def test_is_a_lesion_of_the_scoring(self, seed):
         """Every voxel of a lesion that `find_lesions` finds picks the same lesion, at the image's border too."""
         hu = speckled((7, 15, 17), 0.06, seed)
-        image = sitk.GetImageFromArray(hu)
-        image.SetSpacing(SPACING_MM[::-1])
+        image = image_of(hu, SPACING_MM[::-1])
         everywhere = np.full(hu.shape, Artery.UNASSIGNED, np.uint8)
         lesions = find_lesions(image, everywhere, ScoringRules(minimum_area_mm2=0))
         assert len(lesions.lesions) > 5

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.grid import Grid
@@ -58,8 +59,7 @@ def noisy(sd):
     """A scan of blood with noise, and its heart."""
     hu = np.random.default_rng(0).normal(40, sd, (20, 80, 80)).round()
     hu[:, 0], hu[0, 0, 0] = -1000, 1400
-    image = sitk.GetImageFromArray(hu.astype(np.int16))
-    image.SetSpacing((1.0, 1.0, 3.0))
+    image = image_of(hu.astype(np.int16))
     heart = np.zeros(hu.shape, np.uint8)
     heart[1:19, 8:72, 8:72] = 1
     mask = Grid.of(image).image(heart)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery
@@ -47,9 +48,7 @@ def two_lesions():
 
 
 def map_of(calcium):
-    image = sitk.GetImageFromArray(calcium)
-    image.SetSpacing((1.0, 1.0, 2.0))
-    return image
+    return image_of(calcium, (1.0, 1.0, 2.0))
 
 
 def test_features_are_what_they_say(two_lesions):

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from handmade_networks import LooksLike, loaded
+from images import image_of
 from known_territories import label_of, territories_of
 
 from CACScoringLib.core.ct import Acquisition, CTScan
@@ -21,8 +21,7 @@ from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 
 def scan_of(hu, spacing_mm):
-    image = sitk.GetImageFromArray(hu.astype(np.int16))
-    image.SetSpacing(spacing_mm)
+    image = image_of(hu.astype(np.int16), spacing_mm)
     return CTScan(image, Acquisition("memory"))
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from images import image_of
 from scipy import ndimage
 
 from CACScoringLib.core.labels import Artery
@@ -46,8 +46,7 @@ def noisy(shape: tuple, seed: int, sd: float) -> np.ndarray:
 
 
 def found_in(volume: np.ndarray, threshold: float = 130.0) -> LesionSet:
-    image = sitk.GetImageFromArray(volume)
-    image.SetSpacing(SPACING)
+    image = image_of(volume, SPACING)
     rules = ScoringRules(threshold_hu=threshold, minimum_pixels=3)
     return find_lesions(image, np.full(volume.shape, Artery.LAD, np.uint8), rules)
 

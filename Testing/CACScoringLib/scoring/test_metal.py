@@ -4,6 +4,7 @@ on its way out of the heart."""
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.scoring.artefacts import (
@@ -31,8 +32,7 @@ def scan_with(hu, spacing=(1.0, 1.0, 3.0)):
     values = np.full((6, 20, 130), 40, np.int16)
     for k, row, first, last, value in hu:
         values[k, row, first : last + 1] = value
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing(spacing)
+    image = image_of(values, spacing)
     arteries = np.zeros(values.shape, np.uint8)
     arteries[:, :, MASK] = Artery.UNASSIGNED
     return find_lesions(image, arteries, ScoringRules()), image
@@ -120,8 +120,7 @@ class TestLines:
         for edge, metal in ((12, True), (20, False)):
             enhanced = values.copy()
             enhanced[:, :, :edge] = np.maximum(values[:, :, :edge], 350)
-            blood = sitk.GetImageFromArray(enhanced)
-            blood.SetSpacing((1.25, 1.25, 1.0))
+            blood = image_of(enhanced, (1.25, 1.25, 1.0))
             heart = np.zeros(values.shape, np.uint8)
             heart[: LENGTH // 2] = Artery.UNASSIGNED
             lesions = find_lesions(blood, heart, ScoringRules())

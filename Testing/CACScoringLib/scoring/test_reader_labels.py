@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from images import image_of
 from scipy import ndimage
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
@@ -23,8 +23,7 @@ def scan_heart_and_labels():
     for (k, j, i), artery in LESIONS.items():
         hu[k : k + 2, j : j + 4, i : i + 4] = 300
         labels[k : k + 2, j : j + 4, i : i + 4] = artery
-    image = sitk.GetImageFromArray(hu.astype(np.int16))
-    image.SetSpacing((1.0, 1.0, 3.0))
+    image = image_of(hu.astype(np.int16))
     return scan_from_image(image, Acquisition("NIfTI", kvp=120.0)), heart, labels
 
 

@@ -9,6 +9,7 @@ import phantoms
 import pytest
 import reference
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.ct import Acquisition, mask_on_scan_grid, scan_from_image
 from CACScoringLib.core.labels import Artery
@@ -200,8 +201,8 @@ def test_equal_to_the_slow_reference_on_noise(seed):
     rng = np.random.default_rng(seed)
     shape = tuple(rng.integers(2, 14, 3))
     hu = rng.normal(rng.choice([40, 110, 160]), 80, shape)
-    image = sitk.GetImageFromArray(hu.astype(np.float32) if seed % 2 else np.rint(hu).astype(np.int16))
-    image.SetSpacing([float(rng.choice([0.4, 0.7, 1.0, 1.6])) for _ in range(2)] + [float(rng.choice([0.6, 2.5, 5.0]))])
+    spacing_mm = *rng.choice([0.4, 0.7, 1.0, 1.6], 2), rng.choice([0.6, 2.5, 5.0])
+    image = image_of(hu.astype(np.float32) if seed % 2 else np.rint(hu).astype(np.int16), spacing_mm)
     # Blocks of one artery, some of them empty, so that arteries touch.
     coarse = rng.choice(7, [n // 3 + 1 for n in shape], p=[0.3, 0.1, 0.2, 0.1, 0.1, 0.1, 0.1])
     arteries = np.kron(coarse, np.ones((3, 3, 3)))[tuple(slice(n) for n in shape)].astype(np.uint8)

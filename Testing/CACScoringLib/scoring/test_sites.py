@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from images import image_of
 from known_territories import label_of, territories_of
 
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion
@@ -15,12 +15,6 @@ from CACScoringLib.scoring.sites import SLIVER_MM3, candidate_sites, suggested_a
 
 SHAPE = (6, 24, 24)
 LAD, LCX, ANNULUS, RCA, OTHER_ORGAN = map(label_of, ("LAD", "LCX", "aortic valve and root", "RCA", "other"))
-
-
-def image_of(array):
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing((1.0, 1.0, 3.0))
-    return image
 
 
 def halves(left_label, right_label):
