@@ -172,7 +172,7 @@ def test_a_series_is_chosen_by_an_argument(tmp_path):
         cac.read_ct(tmp_path)
 
 
-def test_a_result_states_what_counts(automatic):
+def test_a_result_states_the_counting_method(automatic):
     method = automatic.methods["threshold"]
     assert automatic.status == "automatic"
     assert automatic.interval == method.intervals["total"].agatston
@@ -298,7 +298,7 @@ def test_a_plot_shows_each_lesion(reviewed):
     assert all(axis.images for axis in figure.axes)
 
 
-def test_objects_are_shown_in_one_line(folder, reviewed):
+def test_objects_are_shown_in_a_single_line(folder, reviewed):
     objects = (
         reviewed,
         reviewed.details,

@@ -91,7 +91,7 @@ def test_region_covers_the_heart(chest, region):
     assert region.warnings == ()
 
 
-def test_foam_behind_the_patient_is_no_lung_where_lungs_are_cut(chest):
+def test_foam_behind_the_patient_is_no_lung_beside_cut_lungs(chest):
     """Foam taken for lung shifted the lungs' back, so the front of each vertebra was scored as aorta."""
     hu = np.pad(array(chest.image), ((0, 0), (0, 20), (0, 0)), constant_values=-1000)
     hu[:, 46:106][hu[:, 46:106] < -930] = -955
@@ -144,7 +144,7 @@ def test_enhanced_blood_is_not_taken_for_bone():
     assert covered(enhanced.spine, region.mask) == 0
 
 
-def test_fluid_on_one_side_does_not_lift_the_floor_and_is_reported():
+def test_fluid_in_a_single_lung_does_not_lift_the_floor_and_is_reported():
     chest = Chest(fluid_mm=70.0)
     region = chest.region()
     assert covered(chest.heart, region.mask) >= 0.95

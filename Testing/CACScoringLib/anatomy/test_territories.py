@@ -70,7 +70,7 @@ SCANS = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", SCANS)
-def test_labels_and_heart_lie_where_the_network_saw_them(kind, model):
+def test_labels_and_heart_have_the_networks_places(kind, model):
     scan, hu = scan_of(*SCANS[kind])
     territories = find_territories(scan, model)
     labels = sitk.GetArrayFromImage(territories.labels(scan.image))
@@ -127,7 +127,7 @@ def test_arteries_far_from_the_heart_are_none():
     np.testing.assert_allclose(territories.probability.sum(0), 1, atol=1e-4)
 
 
-def test_the_descending_aorta_is_also_where_it_was_seen_to_run():
+def test_the_descending_aorta_fills_its_visible_course():
     names = np.full((4, 12, 12), OUTSIDE)
     names[:, :3] = OTHER_ORGAN
     names[:, :5, 9:] = LCX

@@ -41,7 +41,7 @@ class TestPlace:
 
 class TestJob:
     @pytest.mark.long
-    def test_writes_what_projection_gives(self, tmp_path):
+    def test_writes_the_projection(self, tmp_path):
         image, settings = cube(), DrrSettings(30.0, kvp=90.0, table=True, **SMALL)
         calcium = sitk.Cast(image > 500, sitk.sitkFloat32) * 400
         heart = image[4:20, 4:20, 4:20] > -500  # on a smaller grid
@@ -59,7 +59,7 @@ class TestJob:
         assert set(np.unique(sitk.GetArrayFromImage(result.heart))) == {0, 1}
         assert list(progress.seconds) == progress.steps
 
-    def test_the_table_goes_unless_it_is_to_stay(self, tmp_path):
+    def test_the_table_is_removed_unless_kept_by_a_setting(self, tmp_path):
         image = cube()
         image[4:28, 30, 4:28] = 500  # a board behind the body
         sums = []

@@ -157,7 +157,7 @@ def test_pictures_are_hung_as_a_radiologist_does(view, position, row, column):
     assert {None: 0.45 < across < 0.55, "left": across < 0.4}[column]
 
 
-def test_attenuation_at_one_energy_and_of_calcium(blobs):
+def test_attenuation_at_a_single_energy_and_of_calcium(blobs):
     view = geometry("PA")
     path = projection.water_equivalent_mm(blobs, view)
     assert projection.attenuation_per_mm("water", 60) == pytest.approx(0.02059, rel=1e-5)

@@ -29,7 +29,7 @@ def deflated(path, private_bytes=0):
 
 
 @pytest.mark.long
-def test_a_bomb_is_refused_before_it_fills_the_memory(tmp_path):
+def test_a_bomb_is_refused_before_memory_is_full(tmp_path):
     path = deflated(write_series(tmp_path, chest_hu())[2], MAX_INFLATED_BYTES + 1)
     assert path.stat().st_size < 2**17
     tracemalloc.start()
@@ -107,7 +107,7 @@ class TestDicomFiles:
         monkeypatch.setattr(stack.sitk, "ImageFileReader", lambda: pytest.fail("GDCM was asked"))
         refuses(tmp_path, UnreadableError, r"slice000\.dcm is truncated, or other bytes were written into it")
 
-    def test_no_more_is_set_aside_for_a_header_than_it_holds(self, tmp_path):
+    def test_a_header_takes_no_more_memory_than_its_content(self, tmp_path):
         """An element that is read claims 2 GB."""
         path = write_series(tmp_path, chest_hu())[3]
         content = path.read_bytes()

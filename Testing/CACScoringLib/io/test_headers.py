@@ -57,7 +57,7 @@ class TestHeaders:
             ("TriggerTime", [640, 655, 700, 690, 710, 660], []),
         ],
     )
-    def test_cardiac_phases_mixed_in_one_stack(self, tmp_path, keyword, values, code):
+    def test_cardiac_phases_mixed_in_a_stack(self, tmp_path, keyword, values, code):
         write_series(tmp_path, chest_hu(), edit=lambda ds, k: setattr(ds, keyword, values[k]))
         assert codes(read_ct(tmp_path)) == code
 

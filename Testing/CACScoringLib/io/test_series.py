@@ -12,7 +12,7 @@ from CACScoringLib.io.reading import read_ct
 
 
 @pytest.mark.parametrize("keyword", ["PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID"])
-def test_patients_or_studies_mixed_in_one_series(tmp_path, keyword):
+def test_patients_or_studies_mixed_in_a_series(tmp_path, keyword):
     write_series(tmp_path, chest_hu(), tags={keyword: "19500101"}, edit=only(3, **{keyword: "19500102"}))
     refuses(tmp_path, MixedSeriesError, r"slice000\.dcm and slice003\.dcm have one series UID")
 
@@ -57,7 +57,7 @@ class TestSeriesChoice:
         ],
     )
     @pytest.mark.parametrize("number", [3, None])
-    def test_cardiac_phases_of_one_series(self, tmp_path, keyword, values, stated, number):
+    def test_cardiac_phases_of_a_series(self, tmp_path, keyword, values, stated, number):
         for n, value in enumerate(values):
             tags = {"SeriesInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", keyword: value, "SeriesNumber": number}
             write_series(tmp_path / str(n), chest_hu(seed=n), tags=tags)

@@ -73,7 +73,7 @@ class TestSlices:
         np.testing.assert_allclose(hu[inside], (2 * x + y - 3 * z)[inside], atol=0.02)
 
     @pytest.mark.parametrize("slice_mm", [1.5, 3.0, 4.5])
-    def test_a_lesion_seen_in_one_slice_stays_in_it(self, slice_mm):
+    def test_a_lesion_in_a_single_slice_stays_there(self, slice_mm):
         """Slices that fit the grid stay sharp, also when pasted back."""
         hu = np.zeros((20, 40, 40), np.float32)
         hu[10] = 100

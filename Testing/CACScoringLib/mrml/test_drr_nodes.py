@@ -65,7 +65,7 @@ class TestRadiograph:
         for role in (CALCIUM_ROLE, HEART_ROLE):
             assert node.GetNodeReference(role).GetAttribute(mrml.DERIVED_ATTRIBUTE) == "1"
 
-    def test_all_lie_where_the_picture_lies(self, scene, volume):
+    def test_all_have_the_place_of_the_picture(self, scene, volume):
         picture = radiograph_of(self.SETTINGS)
         node = add_radiograph(scene, picture, volume, "radiograph", "other")
         expected = np.array(picture.picture.TransformContinuousIndexToPhysicalPoint((7.0, 0.0, 0.0))) * [-1, -1, 1]
@@ -76,7 +76,7 @@ class TestRadiograph:
         assert vtk_to_numpy(node.GetImageData().GetPointData().GetScalars()).tolist() == list(range(64))
 
     @pytest.mark.parametrize("settings", [SETTINGS, DrrSettings(180.0, mirrored=True, pixels=8)])
-    def test_slice_axes_show_it_upright(self, scene, volume, settings):
+    def test_slice_axes_show_a_radiograph_upright(self, scene, volume, settings):
         node = add_radiograph(scene, radiograph_of(settings), volume, "radiograph", "other")
         normal, right, centre = slice_axes(node)
         geometry = settings.geometry(centre_mm(ct()))

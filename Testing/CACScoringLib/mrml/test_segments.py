@@ -133,7 +133,7 @@ class TestWriter:
         node = segmentation_of(scene, oriented, layers)
         return grid, node, SegmentWriter(node, grid, oriented)
 
-    def test_set_voxels_belong_to_one_segment(self, scene, orientation, layers):
+    def test_set_voxels_belong_to_a_single_segment(self, scene, orientation, layers):
         grid, node, writer = self.prepare(scene, orientation, layers)
         expected = sitk.GetArrayFromImage(grid)
         rng = np.random.default_rng(2)

@@ -63,7 +63,7 @@ def test_calcium_fat_and_liver_are_not_in_the_measure():
     assert blood.noise_hu == pytest.approx(10, rel=0.1)
 
 
-def test_one_enhanced_chamber_is_enough():
+def test_a_single_enhanced_chamber_is_enough():
     heart = Heart(blood_hu=45)
     heart.hu[:, 25:60, 25:60] += 250
     blood = heart.blood()
@@ -131,7 +131,7 @@ def test_coarse_pixels(spacing_mm, expected):
 
 
 @pytest.mark.parametrize(("noise_hu", "expected"), [(23, set()), (35, {"noise"})])
-def test_noise_is_evaluated_by_what_blood_can_reach(noise_hu, expected):
+def test_noise_is_evaluated_by_the_reach_of_blood(noise_hu, expected):
     heart = Heart(blood_hu=45, noise_hu=noise_hu)
     assert codes(examine(heart.scan(), heart.blood())) == expected
 

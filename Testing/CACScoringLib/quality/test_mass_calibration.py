@@ -93,7 +93,7 @@ def test_the_users_table_comes_before_published_values(tmp_path):
     assert calibration(table=path, kvp=100, **DEVICE).source == "dicom-device"
 
 
-def test_a_table_of_which_two_lines_fit_is_refused(tmp_path):
+def test_a_table_with_two_lines_that_fit_is_refused(tmp_path):
     with pytest.raises(TableError, match="2 lines"):
         calibration(table=table(tmp_path, "kvp,mg_per_cm3_per_hu\n100,0.65\n,0.7\n"), kvp=100)
 

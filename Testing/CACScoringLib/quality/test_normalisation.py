@@ -35,7 +35,7 @@ def test_the_type_stays_and_no_voxel_is_below_air():
 
 
 @pytest.mark.parametrize("kernel", [SOFT, SHARP])
-def test_a_scan_with_a_known_kernel_is_left_as_it_is(kernel):
+def test_a_scan_with_a_known_kernel_is_unchanged(kernel):
     scan = scan_with(kernel)
     normalisation = normalisation_of(scan)
     assert normalisation.of(scan) is scan
@@ -55,14 +55,14 @@ def test_an_edge_enhanced_scan_comes_back_to_its_soft_twin():
     assert [warning.code for warning in normalisation.warnings()] == ["kernel-normalised"]
 
 
-def test_it_can_be_switched_off_which_is_told():
+def test_normalisation_can_be_switched_off_with_a_warning():
     scan = scan_with(BONE)
     normalisation = normalisation_of(scan, "off")
     assert normalisation.of(scan) is scan
     assert [(warning.code, warning.severe) for warning in normalisation.warnings()] == [("kernel-sharp", True)]
 
 
-def test_what_cannot_be_measured_is_left_as_it_is_unless_normalisation_is_demanded():
+def test_an_unmeasurable_scan_is_unchanged_unless_normalisation_is_demanded():
     hu = np.full((3, 40, 40), 40, np.int16)
     hu[0] = -1000
     scan = CTScan(sitk.GetImageFromArray(hu), Acquisition("test"))

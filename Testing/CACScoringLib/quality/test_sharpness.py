@@ -24,7 +24,7 @@ def test_noise_alone_does_not_make_a_scan_look_sharp():
     assert loud.at(FREQUENCIES) == pytest.approx(quiet.at(FREQUENCIES), rel=0.2)
 
 
-def test_where_too_little_is_shown_nothing_is_measured():
+def test_a_small_or_uniform_picture_gives_no_measure():
     scan = scan_with(SOFT)
     assert measured_sharpness(_with(scan, scan.hu[:, :40, :40])) is None
     assert measured_sharpness(_with(scan, np.full((3, 280, 280), -1000, np.int16))) is None

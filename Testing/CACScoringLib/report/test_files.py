@@ -102,7 +102,7 @@ def test_csv_has_a_row_per_lesion(result):
     assert [float(rows[0][c]) for c in ("r_mm", "a_mm", "s_mm")] == pytest.approx([-21.5, -21.5, -483.5])
 
 
-def test_there_is_one_mass_and_one_agatston_in_all_files():
+def test_mass_and_agatston_are_the_same_in_all_files():
     """Sums of the tables, scores.json, the page's table and the shares of its sentence agree, for both methods."""
     result = automatic_patient.scored()
     table = list(csv.DictReader(io.StringIO(report.lesions_as_csv(result))))
@@ -225,7 +225,7 @@ def test_a_patch_is_around_its_place():
     ("not_coronary", "name"),
     [(0.2, "LCX? (place 90%)"), (0.8, "not coronary? (place 80%)"), (0.999, "not coronary? (place 99%)")],
 )
-def test_an_unreviewed_lesion_is_named_by_what_its_place_suggests(not_coronary, name):
+def test_an_unreviewed_lesion_is_named_by_its_suggested_artery(not_coronary, name):
     unreviewed = make_result(reviewed=False)
     method = unreviewed.methods["threshold"]
     suggestion = ArterySuggestion(method.lesions.lesions[0].id, Artery.LCX, 0.9, not_coronary)
@@ -235,7 +235,7 @@ def test_an_unreviewed_lesion_is_named_by_what_its_place_suggests(not_coronary, 
     assert listing.lesion_name(automatic, method.lesions.lesions[0]) == "LCX? (place 90%)"
 
 
-def test_calcium_elsewhere_stands_beside_the_methods(monkeypatch, tmp_path):
+def test_non_coronary_calcium_stands_beside_the_methods(monkeypatch, tmp_path):
     result = heart_with_territories.score(monkeypatch)
     content = report.result_as_json(result, {})
     elsewhere = content["non_coronary"]

@@ -144,7 +144,7 @@ class TestSlices:
 
 
 class TestUndo:
-    def test_every_kind_of_edit_in_one_stack(self, review):
+    def test_every_kind_of_edit_is_undone_in_order(self, review):
         states = [numbers(review)]
 
         def done():

@@ -56,7 +56,7 @@ def warning_of(*lesions):
     ],
     ids=["sure", "zero without", "zero with", "surely none", "class", "same class", "higher, same class", "class up"],
 )
-def test_what_changes_the_class_or_a_fifth_decides(lesions, decides):
+def test_a_change_of_class_or_of_a_fifth_decides(lesions, decides):
     codes = [warning.code for warning in warning_of(*lesions)]
     assert codes == (["doubt-decides"] if decides else [])
 

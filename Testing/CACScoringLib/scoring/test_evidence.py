@@ -51,7 +51,7 @@ def map_of(calcium):
     return image_of(calcium, (1.0, 1.0, 2.0))
 
 
-def test_features_are_what_they_say(two_lesions):
+def test_features_by_hand(two_lesions):
     _, lesions = two_lesions
     suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, p) for x, p in zip(lesions.lesions, (0.2, 0.5), strict=True)]
     probabilities = np.array([np.nan, 0.1, 0.8, 0.5], np.float32)
@@ -70,7 +70,7 @@ def test_features_are_what_they_say(two_lesions):
     assert rarity[large] == pytest.approx(-math.log(2 * 0.5))
 
 
-def test_a_high_peak_is_no_more_evidence_than_a_bounded_one(two_lesions):
+def test_a_high_peak_is_no_more_evidence_than_the_bound(two_lesions):
     calcium, _ = two_lesions
     metal = found_in(calcium, 40 * calcium)
     suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, 0.2) for x in metal.lesions]
@@ -152,7 +152,7 @@ def test_every_kind_outside_the_arteries_has_words():
     assert {*OTHER_KINDS} == {kind for n, kind in enumerate(LESION_KINDS) if n not in CORONARY_KINDS}
 
 
-def test_what_is_improbable_is_left_out_with_its_reason():
+def test_improbable_candidates_are_left_out_with_a_reason():
     lesions, suggestions = candidates(3)
     features = features_of({}, {"look_logit": -4.0}, {"place_logit": -4.0, "log_rarity": 2.9})
     kinds = np.zeros((3, len(LESION_KINDS)))

@@ -86,7 +86,7 @@ def test_each_patch_shows_its_lesion_alone_and_its_territory():
 
 
 @pytest.mark.parametrize("most_held", [1, 64])
-def test_the_network_is_asked_once_for_each_lesion_in_their_order(monkeypatch, most_held):
+def test_the_network_sees_each_lesion_once_in_order(monkeypatch, most_held):
     monkeypatch.setattr(lesion_network, "MAX_HELD", most_held)
     scan, lesions, territories = with_lesions(boxes=[np.s_[10:12, 40:44, 40:44], np.s_[30:31, 60:62, 60:63]])
     model = loaded(LooksLike(0.7, "mitral annulus"), LesionNetConfig())

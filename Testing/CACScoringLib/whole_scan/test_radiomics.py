@@ -134,7 +134,7 @@ def test_estimate_adds_up():
 
 
 @pytest.mark.long
-def test_scan_unlike_training_is_told():
+def test_scan_unlike_training_is_warned_of():
     loaded = model()
     with torch.no_grad():
         loaded.network.lowest.zero_()

@@ -33,7 +33,7 @@ def test_hearts_of_any_size_differ_by_the_same_factor_along_all_axes():
     assert factors.max() <= HEART_SCALES[1]
 
 
-def test_points_weigh_what_the_plaques_weigh_and_lie_on_the_wall(patient):
+def test_points_weigh_the_same_as_the_plaques_and_lie_on_the_wall(patient):
     assert patient.plaques
     for step in (0.35, 0.175):
         total = sum(patient.calcium(artery, step).total for artery in ARTERIES)
