@@ -12,13 +12,7 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import JPEGLSLossless, RLELossless, generate_uid
 from reading_checks import reads, refuses
 
-from CACScoringLib.core.ct import (
-    NotHounsfieldError,
-    NotVolumeError,
-    SliceGeometryError,
-    UnreadableError,
-    same_grid,
-)
+from CACScoringLib.core.ct import NotHounsfieldError, NotVolumeError, SliceGeometryError, UnreadableError, same_grid
 from CACScoringLib.io.reading import read_ct
 
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -149,7 +143,7 @@ def test_errors_are_those_of_single_frames(tmp_path, edit, error, match):
     refuses(path, error, match)
 
 
-def test_facts_that_enhanced_ct_states_elsewhere(tmp_path):
+def test_facts_in_other_tags_of_enhanced_ct(tmp_path):
     paths = write_series(tmp_path / "single", chest_hu())
     agent = Dataset()
     agent.CodeMeaning = "Iopamidol"

@@ -14,8 +14,6 @@ from CACScoringLib.scoring.scores import (
     whole_score,
 )
 
-IMPOSSIBLE = [-0.001, -5, math.nan, math.inf]
-
 
 @pytest.mark.parametrize(
     ("agatston", "rounded"),

@@ -8,13 +8,7 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.scoring.arteries import (
-    SUGGESTED,
-    bundled_atlas,
-    log_rates_at,
-    read_atlas,
-    suggest_arteries,
-)
+from CACScoringLib.scoring.arteries import SUGGESTED, bundled_atlas, log_rates_at, read_atlas, suggest_arteries
 from CACScoringLib.scoring.lesions import Lesion, LesionSet
 from CACTrainingLib.phantom.anatomy.body import draw_body
 from CACTrainingLib.phantom.anatomy.heart import reference_frame
