@@ -9,11 +9,6 @@ from CACTrainingLib.phantom.anatomy.coronaries import ARTERIES, ARTERY_SHARE, PR
 from CACTrainingLib.phantom.anatomy.patient import HEART_SCALES, draw_patient
 
 
-@pytest.fixture(scope="module")
-def patient():
-    return draw_patient(8, prevalence=1.0)
-
-
 def test_a_plaques_mass_is_the_integral_of_its_shape():
     plaque = Plaque(1, "LAD", "LAD", 10.0, 6.0, 90.0, 0.0, 1.2, 400.0, 1.8)
     g = np.random.default_rng(0)
