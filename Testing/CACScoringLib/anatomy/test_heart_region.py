@@ -24,16 +24,6 @@ MASKS = {
 }
 
 
-@pytest.fixture(scope="module")
-def chest():
-    return Chest()
-
-
-@pytest.fixture(scope="module")
-def region(chest):
-    return chest.region()
-
-
 def array(image: sitk.Image) -> np.ndarray:
     return sitk.GetArrayFromImage(image)
 

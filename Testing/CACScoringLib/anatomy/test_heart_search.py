@@ -5,7 +5,6 @@ import re
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from ellipsoid_chest import Chest
 from handmade_networks import loaded
 from known_territories import label_of, territories_of
 from scipy import ndimage
@@ -20,16 +19,6 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.networks.van_velzen import HeartNetConfig
 
 NETWORK = loaded(None, HeartNetConfig())
-
-
-@pytest.fixture(scope="module")
-def chest():
-    return Chest()
-
-
-@pytest.fixture(scope="module")
-def region(chest):
-    return chest.region()
 
 
 def array(image):
