@@ -12,7 +12,7 @@ import desktop_host
 
 
 @pytest.mark.long
-def test_nothing_that_is_large_outlives_it():
+def test_nothing_large_outlives_the_panel():
     """The objects are freed without Python's garbage collector."""
     gc.disable()
     try:

@@ -56,7 +56,7 @@ class TestProperties:
 
 @pytest.mark.usefixtures("host")
 class TestValues:
-    def test_what_is_empty_invalid_or_null_is_false(self):
+    def test_empty_invalid_and_null_values_are_false(self):
         import qt
 
         empty = [qt.QVBoxLayout(), qt.QFormLayout(), qt.QMenu(), qt.QSize(0, 5), qt.QRect(), qt.QPoint(0, 0)]

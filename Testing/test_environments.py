@@ -71,7 +71,7 @@ def packages(monkeypatch):
     return packages
 
 
-def test_a_new_slicer_scores_with_what_the_panel_installs(packages, tmp_path):
+def test_a_new_slicer_scores_with_the_panels_packages(packages, tmp_path):
     slicer = Environment(tmp_path / "slicer", "3.12")
     slicer.install("--no-deps", "--requirements", SLICER_PACKAGES, *MRML, *PYTEST)
     brought = slicer.versions()

@@ -112,7 +112,7 @@ def test_names_of_files(tmp_path, name, capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX")
-def test_results_in_a_folder_whose_name_is_not_utf_8(tmp_path, monkeypatch, capsys):
+def test_results_in_a_folder_with_a_name_that_is_not_utf_8(tmp_path, monkeypatch, capsys):
     """Without --output, results are written beside the scan, here one with a name from an old archive."""
     folder = tmp_path / "Herz-\udcfc"
     folder.mkdir()

@@ -34,6 +34,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.record.features import PATIENT_FEATURES
 from CACTrainingLib.cli.main import main
 from support import dicom_files
@@ -149,8 +150,7 @@ def label(lesions: Path, output: Path) -> None:
     """Write a result's lesions as a reader's labels, cycling through arteries, other sites and none."""
     components = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.ReadImage(str(lesions)), True))
     sites = np.array([8, 9, 0, 1, 2, 3, 4, 5], np.uint8)
-    labels = sitk.GetImageFromArray(sites[(components + 2) % 8] * (components > 0))
-    labels.CopyInformation(sitk.ReadImage(str(lesions)))
+    labels = Grid.of(sitk.ReadImage(str(lesions))).image(sites[(components + 2) % 8] * (components > 0))
     output.mkdir()
     sitk.WriteImage(labels, str(output / "labels.nii.gz"))
 
@@ -184,8 +184,7 @@ def make_scans(folder: Path) -> None:
     damaged = np.where(np.arange(len(hu))[:, None, None] == 20, np.nan, hu).astype(np.float32)
     (folder / "nifti").mkdir(parents=True)
     for name, values in {"one": hu, "two": brighter, "gap": damaged}.items():
-        image = sitk.GetImageFromArray(values)
-        image.CopyInformation(shrunk)
+        image = Grid.of(shrunk).image(values)
         sitk.WriteImage(image, str(folder / "nifti" / f"{name}.nii.gz"))
     for name, values in {"one": hu, "two": brighter, "short": hu[:4]}.items():
         dicom_files.write_series(folder / "dicom" / name, values, spacing_mm=shrunk.GetSpacing())

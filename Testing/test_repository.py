@@ -81,7 +81,7 @@ def test_entry_of_the_extensions_index_agrees_with_cmake():
     assert ENTRY["build_dependencies"] == ([] if depends == "NA" else depends.split())
 
 
-def test_repository_has_one_address():
+def test_repository_has_a_single_address():
     home = extension("EXTENSION_HOMEPAGE")
     assert citation("repository-code") == home
     assert all(url.startswith(home) for url in PROJECT["urls"].values())

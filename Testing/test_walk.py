@@ -143,7 +143,7 @@ def test_dicom_objects(driver, tmp_path, monkeypatch):
 
 
 @pytest.mark.long
-def test_one_scan(driver, camera, tmp_path, monkeypatch):
+def test_a_scan(driver, camera, tmp_path, monkeypatch):
     ui = driver.ui
     camera.panel("01-empty", driver)
     assert not ui.scoreButton.enabled

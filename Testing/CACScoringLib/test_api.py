@@ -21,6 +21,7 @@ from dicom_files import chest_hu, write_series
 import CACScoringLib as cac
 from CACScoringLib import api
 from CACScoringLib.anatomy.epicardial_fat import measure_epicardial_fat
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.mrml.sample_data import sample_file
 
@@ -36,8 +37,7 @@ def folder(tmp_path_factory):
     ct = cac.read_ct(folder / "ct.nrrd")
     candidates = cac.score(ct, threshold_only=True)
     first = candidates.details.methods["threshold"].lesions.id_map == candidates.lesions[0].id
-    labels = sitk.GetImageFromArray(first.astype("uint8"))
-    labels.CopyInformation(ct.image)
+    labels = Grid.of(ct.image).image(first.astype("uint8"))
     sitk.WriteImage(labels, str(folder / "labels.nrrd"))
     return folder
 
@@ -172,7 +172,7 @@ def test_a_series_is_chosen_by_an_argument(tmp_path):
         cac.read_ct(tmp_path)
 
 
-def test_a_result_states_what_counts(automatic):
+def test_a_result_states_the_counting_method(automatic):
     method = automatic.methods["threshold"]
     assert automatic.status == "automatic"
     assert automatic.interval == method.intervals["total"].agatston
@@ -248,8 +248,7 @@ def test_the_networks_result_of_the_sample(folder):
     assert [score.agatston for score in result.non_coronary.values()] == [0, 0, 0, 0]
     labels = np.asarray(result.labels)
     for site, score in result.arteries.items():
-        of_site = sitk.GetImageFromArray((labels == site).astype(np.uint8))
-        of_site.CopyInformation(result.details.scan.image)
+        of_site = Grid.of(result.details.scan.image).image((labels == site).astype(np.uint8))
         assert cac.agatston(folder / "ct.nrrd", of_site).total.agatston == pytest.approx(score.agatston)
     pickled = pickle.dumps(result)
     assert len(pickled) < 60e6
@@ -299,7 +298,7 @@ def test_a_plot_shows_each_lesion(reviewed):
     assert all(axis.images for axis in figure.axes)
 
 
-def test_objects_are_shown_in_one_line(folder, reviewed):
+def test_objects_are_shown_in_a_single_line(folder, reviewed):
     objects = (
         reviewed,
         reviewed.details,

@@ -106,7 +106,7 @@ def test_labels_that_are_all_unassigned_are_no_review(heart_with_two_lesions):
         score_scan(scan, heart=heart, lesions=unassigned)
 
 
-def test_a_phantom_without_lungs_is_scored_where_a_reader_labels_it(heart_with_two_lesions):
+def test_a_phantom_without_lungs_is_scored_by_a_readers_labels(heart_with_two_lesions):
     scan, _, labels = heart_with_two_lesions
     result = score_scan(scan, lesions=labels)
     assert result.methods["threshold"].total.agatston == pytest.approx(48)
@@ -193,7 +193,7 @@ def test_other_rules_are_named_and_have_no_category(heart_with_two_lesions):
     assert usual.categories is not None
 
 
-def test_a_sharp_scan_is_scored_as_its_filtered_self_and_shown_as_it_is():
+def test_a_sharp_scan_is_scored_filtered_and_shown_unfiltered():
     scan = kernel_scans.scan_with(kernel_scans.BONE, calcium=True)
     heart = np.zeros(scan.hu.shape, np.uint8)
     heart[:, 90:190, 90:190] = 1

@@ -81,13 +81,13 @@ def test_the_steps_that_are_announced_are_those_that_run(files, tmp_path):
     assert progress.output == tmp_path / "out"
 
 
-def test_nothing_is_written_of_what_cannot_be_scored(files, tmp_path):
+def test_nothing_is_written_of_a_scan_that_cannot_be_scored(files, tmp_path):
     with pytest.raises(MaskError):
         run(replace(files, heart=files.ct), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_given_heart_leaves_out_the_network_that_finds_it(files, tmp_path):
+def test_a_given_heart_leaves_out_the_heart_network(files, tmp_path):
     networks = panel_results.known_networks()
     networks = replace(networks, heart=networks.slices)
     result, content = run(files, tmp_path / "out", models=LoadedModels(networks))
@@ -95,7 +95,7 @@ def test_a_given_heart_leaves_out_the_network_that_finds_it(files, tmp_path):
     assert len(content["models"]) == 2
 
 
-def test_a_model_for_the_heart_alone_is_used_where_it_is_named(monkeypatch, tmp_path):
+def test_a_model_for_the_heart_alone_is_used_if_named(monkeypatch, tmp_path):
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path))
     untrained("heart", "mine", tmp_path)
     bundled = {"territories", "slices", "decomposition", "lesions"}
@@ -105,7 +105,7 @@ def test_a_model_for_the_heart_alone_is_used_where_it_is_named(monkeypatch, tmp_
     assert named["heart"].card.name == "mine"
 
 
-def test_results_call_the_scan_as_they_are_told(files, tmp_path):
+def test_results_call_the_scan_by_the_given_name(files, tmp_path):
     assert run(files, tmp_path / "a")[1]["input"]["name"] == "ct.nrrd"
     assert run(replace(files, name="patient 1"), tmp_path / "b")[1]["input"]["name"] == "patient 1"
 
@@ -150,7 +150,7 @@ class TestWhoReviewed:
         assert self.status(folder / "reviewed" / "lesions.nii.gz") == "reviewed"
 
     @pytest.mark.parametrize(("reader", "status"), [(None, "given"), ("A. Reader", "reviewed")])
-    def test_a_result_states_whether_anybody_reviewed_it(self, files, tmp_path, reader, status):
+    def test_a_result_states_its_review(self, files, tmp_path, reader, status):
         result, content = run(files, tmp_path / "out", RunSettings(reader=reader))
         method = content["methods"]["threshold"]
         assert (method["status"], method["reviewed"]) == (status, reader is not None)
@@ -161,13 +161,13 @@ class TestWhoReviewed:
 
 
 class TestSample:
-    def test_it_brings_lesions_calibration_and_truth(self, files, tmp_path):
+    def test_a_phantom_brings_lesions_calibration_and_truth(self, files, tmp_path):
         _, content = run(ScanInput(sample, heart=files.heart), tmp_path / "out")
         assert content["methods"]["threshold"]["arteries"]["LAD"]["lesions"] == 3
         assert content["rules"]["threshold"]["calibration_mg_per_mm3_hu"] == 0.5
         assert content["truth"]["mass_mg"]["LAD"] == MASSES[Artery.LAD]
 
-    def test_what_is_given_comes_first(self, files, tmp_path):
+    def test_given_inputs_come_first(self, files, tmp_path):
         settings = RunSettings(ScoreSettings(rules=ScoringRules(calibration_mg_per_mm3_hu=0.25)))
         scan_input = ScanInput(sample, heart=files.heart, lesions=files.lesions)
         _, content = run(scan_input, tmp_path / "out", settings)

@@ -118,7 +118,7 @@ def test_a_possible_stent_counts_and_is_named_and_the_interval_holds_both_answer
         assert all("1 of 1 counted lesions (RCA; lesion" in text for text in texts)
 
 
-def test_an_automatic_score_counts_what_the_evidence_allows_and_keeps_the_rest(with_a_faint_one, tmp_path):
+def test_an_automatic_score_counts_evident_candidates_and_keeps_the_rest(with_a_faint_one, tmp_path):
     scan, heart, networks = with_a_faint_one
     result = score_scan(scan, heart=heart, networks=networks)
     clinical = result.methods["threshold"]
@@ -236,7 +236,7 @@ def test_a_reader_of_arteries_alone_leaves_the_rest_to_the_territories(scan_and_
     assert result.non_coronary.scores[NonCoronary.AORTIC_VALVE].volume_mm3 == 3 * 4 * 4 * 3
 
 
-def test_metal_counts_in_neither_method_and_is_told_once(scan_and_heart, networks):
+def test_metal_counts_in_neither_method_and_has_a_single_warning(scan_and_heart, networks):
     scan, heart = scan_and_heart
     metal = slice(15, 18), slice(50, 54), slice(60, 64)
     result = score_scan(with_box(scan, metal, 2600), heart=heart, networks=networks)

@@ -74,7 +74,7 @@ def test_labels_of_lesions_in_the_ct_do_not_change_the_map(faint):
         assert after.methods["decomposition"].total == before.methods["decomposition"].total
 
 
-def test_the_map_scores_as_the_threshold_where_it_is_what_the_threshold_segments(faint):
+def test_a_map_of_the_thresholds_segments_scores_as_the_threshold(faint):
     """Stated by the paper: the adjusted score is the conventional one when lesions are segmented at 130 HU."""
 
     class Segmented(nn.Module):

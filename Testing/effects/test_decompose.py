@@ -82,7 +82,7 @@ class TestDecompose:
         slicer.app.processEvents()
         assert effect.hintLabel.text.startswith("0.0 of")
 
-    def test_floor_is_that_of_the_map_until_the_reader_changes_it(self, desk):
+    def test_floor_is_that_of_the_map_until_changed_by_the_reader(self, desk):
         hu, heart, calcium = (image_of(values) for values in arrays())
         labels = sitk.Cast(calcium > 0, sitk.sitkUInt8) * int(Artery.LAD)
         record = automatic_record({"threshold": 130.0, "decomposition": 130.0})

@@ -23,7 +23,7 @@ class TestLesion:
         assert desk.counts() == {"LAD": 24}
         assert effect.statusLabel.text == "Added to LAD: 48.0 mm³, peak 300 HU."
 
-    def test_a_click_stops_at_another_site_and_a_second_one_takes_it(self, desk):
+    def test_a_click_stops_at_another_site_and_a_second_click_takes_both(self, desk):
         """Click on 16 voxels of the RCA that touch 8 voxels of the valve."""
         desk.give("RCA", (slice(7, 9), slice(20, 22), slice(14, 18)))
         desk.give("aortic-valve-and-root", (slice(7, 9), slice(22, 23), slice(14, 18)))
@@ -56,7 +56,7 @@ class TestLesion:
         assert desk.counts() == {"LCX": 12, "RCA": 12}
         assert "Left: LCX 24.0 mm³." in effect.statusLabel.text
 
-    def test_a_labelled_lesion_is_added_as_it_is(self, desk):
+    def test_a_labelled_lesion_is_added_unchanged(self, desk):
         """Click on a lesion outside the heart, beside an unlabelled device above 130 HU."""
         listed = (slice(7, 8), slice(35, 37), slice(14, 16))
         desk.give("other", listed)
@@ -77,7 +77,7 @@ class TestLesion:
         desk.move((7, 10, 10))
         assert effect.hintLabel.text == ""
 
-    def test_a_click_elsewhere_ends_the_offer(self, desk):
+    def test_a_click_at_another_place_ends_the_offer(self, desk):
         desk.give("LAD", (slice(7, 9), slice(20, 23), slice(16, 18)))
         desk.use("CAC Lesion")
         desk.editor.setCurrentSegmentID("RCA")

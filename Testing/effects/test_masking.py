@@ -25,7 +25,7 @@ class TestMasking:
         desk.editor.undo()
         assert desk.counts() == {"RCA": 6}
 
-    def test_a_voxel_lies_in_one_segment_whatever_the_overwrite_mode(self, desk):
+    def test_a_voxel_lies_in_a_single_segment_in_each_overwrite_mode(self, desk):
         desk.node.SetOverwriteMode(desk.node.OverwriteNone)
         effect = desk.use("CAC Lesion")
         desk.click((7, 21, 15))

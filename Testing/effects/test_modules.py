@@ -30,7 +30,7 @@ class TestModules:
             test.tearDown()
 
     @pytest.mark.parametrize("name", EFFECTS)
-    def test_nothing_heavy_before_it_is_used(self, desk, name):
+    def test_nothing_heavy_before_first_use(self, desk, name):
         """Load nothing when Segment Editor opens, which sets up all effects."""
         effect = desk.editor.effectByName(name).self()
         assert effect.scan is None

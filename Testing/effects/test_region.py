@@ -6,7 +6,7 @@ from effect_desk import rotation
 
 
 class TestRegion:
-    def test_brush_is_one_centimetre_and_free_of_threshold(self, desk):
+    def test_brush_is_a_centimetre_and_free_of_threshold(self, desk):
         effect = desk.use("CAC Region")
         assert effect.boxes["DiameterMm"].value == 10
         desk.click((7, 20, 20))
@@ -16,7 +16,7 @@ class TestRegion:
 
     @pytest.mark.parametrize("order", ["LPS", "SAR"])
     @pytest.mark.parametrize("direction", [None, ("x", 25)], ids=str)
-    def test_stroke_in_any_axes_is_one_layer(self, make_desk, order, direction):
+    def test_stroke_in_any_axes_is_a_single_layer(self, make_desk, order, direction):
         desk = make_desk(order, direction and rotation(*direction))
         desk.use("CAC Region")
         painted = np.argwhere(stroke(desk, [15, 19, 25]))

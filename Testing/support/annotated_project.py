@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import SimpleITK as sitk
+from images import image_of
 from training_scans import HEART_SLICES, SHAPE, SPACING_MM
 
 from CACTrainingLib.project.annotation_files import SliceLabel
@@ -16,9 +17,7 @@ def mask(filled, value=1):
     """Make a label map on the scans' grid, filled at an index of [k, j, i]."""
     array = np.zeros(SHAPE, np.uint8)
     array[filled] = value
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(SPACING_MM)
-    return image
+    return image_of(array, SPACING_MM)
 
 
 def heart():

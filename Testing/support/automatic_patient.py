@@ -21,6 +21,7 @@ from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.files import OutputFolder
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import ModelCard
 from CACScoringLib.models.choice import Networks
@@ -62,9 +63,7 @@ def image() -> sitk.Image:
         hu[_box(at)] = panel_results.TISSUE_HU
     for at, value in zip(places(), _HU, strict=True):
         hu[_box(at)] = value
-    image = sitk.GetImageFromArray(hu)
-    image.CopyInformation(chest)
-    return image
+    return Grid.of(chest).image(hu)
 
 
 def map_card(evidence: bool = True, domain: dict | None = None) -> ModelCard:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from dicom_files import write_series
+from images import image_of
 
 SPACING_MM = (2.0, 2.0, 3.0)
 CALCIUM = (slice(2, 4), slice(5, 8), slice(5, 8))
@@ -28,8 +29,7 @@ def labels(label: int = 1, shift: int = 0) -> np.ndarray:
 
 def write_image(path: Path, values: np.ndarray, **facts: str) -> Path:
     """Write an image file. facts: Entries of its header."""
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing(SPACING_MM)
+    image = image_of(values, SPACING_MM)
     for key, value in facts.items():
         image.SetMetaData(key, value)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from dicom_files import AXIAL, write_series
 from pydicom.uid import generate_uid
 
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.choice import LoadedModels
@@ -75,9 +76,7 @@ def labels(image: sitk.Image) -> sitk.Image:
     values = np.zeros(parts.shape, np.uint8)
     for n in range(1, parts.max() + 1):
         values[parts == n] = SITES[(n - 1) % len(SITES)]
-    values = sitk.GetImageFromArray(values)
-    values.CopyInformation(image)
-    return values
+    return Grid.of(image).image(values)
 
 
 def score(scan: ScanInput, calibration: float | None = None, networks: object = None) -> ScoreResult:

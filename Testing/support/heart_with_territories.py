@@ -14,7 +14,7 @@ from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.anatomy.territories import Territories
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
-from CACScoringLib.core.grid import ScanGrid
+from CACScoringLib.core.grid import Grid, ScanGrid
 from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.lesions import ScoringRules
@@ -44,8 +44,7 @@ def scan(**facts):
     hu = sitk.GetArrayFromImage(phantom.image) + np.random.default_rng(0).normal(0, 8, phantom.labels.shape).round()
     for place, value in zip(calcium(), HU, strict=True):
         hu[place] = value
-    image = sitk.GetImageFromArray(hu.astype(np.int16))
-    image.CopyInformation(phantom.image)
+    image = Grid.of(phantom.image).image(hu.astype(np.int16))
     return scan_from_image(image, Acquisition("test", kvp=120.0, slice_thickness_mm=3.0, **facts))
 
 
@@ -62,8 +61,7 @@ def region_of(image: sitk.Image, places: dict[str, tuple[slice, slice, slice]], 
     for name, place in places.items():
         probability[0][place], probability[TERRITORIES.index(name)][place] = 0, 1
     if heart is None:
-        heart = sitk.GetImageFromArray((probability[0] == 0).astype(np.uint8))
-        heart.CopyInformation(image)
+        heart = Grid.of(image).image((probability[0] == 0).astype(np.uint8))
     grid = ScanGrid((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), image.GetSize())
     inside = sitk.GetArrayFromImage(heart).astype(np.float32)
     return HeartRegion(heart, None, "stand-in", (), Territories(grid, inside, probability, "stand-in"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-import SimpleITK as sitk
+from images import image_of
 from scipy import fft
 
 from CACScoringLib.core.acquisition import Acquisition
@@ -49,6 +49,5 @@ def scan_with(
     usual = np.sqrt(frequency + 0.05) * transfer(SOFT, frequency) / np.exp(-2 * (np.pi * 0.47 * frequency) ** 2)
     soft = fft.irfft2(fft.rfft2(white) * usual, s=hu.shape[1:]).std()
     measured = fft.irfft2(fft.rfft2(hu) * mtf, s=hu.shape[1:]) + noise * (noise_hu / soft)
-    image = sitk.GetImageFromArray(np.rint(measured).astype(np.int16))
-    image.SetSpacing((PIXEL_MM, PIXEL_MM, 3.0))
+    image = image_of(np.rint(measured).astype(np.int16), (PIXEL_MM, PIXEL_MM, 3.0))
     return scan_from_image(image, Acquisition("test", kvp=120.0, slice_thickness_mm=3.0))

@@ -6,6 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, label_called
 from CACScoringLib.mrml.segments import voxels_of_segments
 
@@ -49,9 +50,7 @@ def arteries_of(segmentation, grid: sitk.Image) -> np.ndarray:
 
 
 def on_grid_of(image: sitk.Image, values: np.ndarray) -> sitk.Image:
-    labels = sitk.GetImageFromArray(values.astype(np.uint8))
-    labels.CopyInformation(image)
-    return labels
+    return Grid.of(image).image(values.astype(np.uint8))
 
 
 def rows_of(table: slicer.vtkMRMLTableNode) -> list[dict]:

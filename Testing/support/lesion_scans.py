@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from images import image_of
 
 ONE_LESION = 32.0
 """Agatston score of 16 mm² of 250 HU in a slice of 3 mm."""
@@ -11,8 +12,7 @@ ONE_LESION = 32.0
 
 def write_image(values: np.ndarray, path: Path) -> Path:
     """Write an array [k, j, i] with voxels of 1 × 1 × 3 mm."""
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing((1.0, 1.0, 3.0))
+    image = image_of(values)
     sitk.WriteImage(image, path)
     return path
 

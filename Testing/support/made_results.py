@@ -2,6 +2,7 @@
 
 import numpy as np
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
@@ -15,9 +16,7 @@ def make_result(reviewed=True, no_calcium=False, **facts):
     hu = np.random.default_rng(0).normal(40, 8, (10, 50, 50)).round()
     hu[:, 0], hu[0, 0, 0] = -1000, 1400
     hu[5:7, 20:24, 20:24] = 250
-    image = sitk.GetImageFromArray(hu.astype(np.int16))
-    image.SetSpacing((1.0, 1.0, 3.0))
-    image.SetOrigin((0.0, 0.0, -500.0))
+    image = image_of(hu.astype(np.int16), (1.0, 1.0, 3.0), (0.0, 0.0, -500.0))
     heart, labels = np.zeros((2, *hu.shape), np.uint8)
     heart[1:9, 8:42, 8:42] = 1
     labels[4:8, 18:26, 18:26] = 0 if no_calcium else Artery.LAD

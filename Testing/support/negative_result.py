@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
-import SimpleITK as sitk
 from made_results import make_result
 
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.scoring.arteries import ArterySuggestion
 from CACScoringLib.scoring.evidence import LeftOut
@@ -23,8 +23,7 @@ def make_negative(probabilities):
     values[5:7, 20:24, 20:24] = 40
     for (k, j, i), hu in HU.items():
         values[k, j : j + 2, i : i + 2] = hu
-    image = sitk.GetImageFromArray(values.astype(np.int16))
-    image.CopyInformation(result.scan.image)
+    image = Grid.of(result.scan.image).image(values.astype(np.int16))
     scan, rules, sites = replace(result.scan, image=image), result.methods["threshold"].rules, np.zeros(values.shape)
     sites[4:7, 10:35, 10:35] = Artery.LAD
     lesions = find_lesions(image, sites.astype(np.uint8), rules).coronary

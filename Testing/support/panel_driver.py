@@ -97,8 +97,16 @@ class Driver:
     def score(self, networks: bool = False, folder: Path | None = None) -> None:
         """Run from the click on the button to the result in the scene, with results as for `write_result`."""
         self.begin()
+        self.finish(networks, folder)
+
+    def finish(self, networks: bool = False, folder: Path | None = None) -> None:
+        """Let the worker end with results as for `write_result`, and wait for the panel."""
         self.process.write_result(networks, folder)
-        self.process.end(0)
+        self.end()
+
+    def end(self, code: int = 0) -> None:
+        """Let the worker end, and wait for the panel."""
+        self.process.end(code)
         self.settle()
 
     def begin(self, button: object = None) -> None:
@@ -117,8 +125,7 @@ class Driver:
     def lesions(self) -> list[dict[str, object]]:
         """Rows of the list by column title."""
         table = self.ui.lesionTable
-        titles = [table.horizontalHeaderItem(n).text().replace("\n", " ") for n in range(table.columnCount)]
-        rows = range(table.rowCount)
+        titles, rows = titles_of(table), range(table.rowCount)
         return [{t: table.item(row, n).data(0) for n, t in enumerate(titles)} for row in rows]
 
     def choose_lesion(self, slices: str) -> None:
@@ -144,6 +151,11 @@ class Driver:
         self.widget.review._assign(site)
         self.settle()
 
+    def assign(self, slices: str, artery: str) -> None:
+        """Give the lesion in these slices to a site, or "reject" it."""
+        self.choose_lesion(slices)
+        self.press_artery(artery)
+
     def choose_slice(self, k: int) -> None:
         """Click the slice in the plot."""
         self.widget.review.plot.chosen.emit(k)
@@ -151,9 +163,18 @@ class Driver:
 
     def scores(self) -> dict[str, list[str]]:
         """Cells of the result's table by artery, without the first column."""
-        table = self.ui.scoreTable
-        rows = [[table.item(row, n).text() for n in range(table.columnCount)] for row in range(table.rowCount)]
-        return {row[0]: row[1:] for row in rows}
+        return {row[0]: row[1:] for row in cells_of(self.ui.scoreTable)}
+
+
+def titles_of(table) -> list[str]:
+    """Titles of a table's columns in one line each."""
+    return [table.horizontalHeaderItem(n).text().replace("\n", " ") for n in range(table.columnCount)]
+
+
+def cells_of(table) -> list[list[str]]:
+    """Texts of a table's rows, "" for a cell without an item."""
+    rows = [[table.item(row, n) for n in range(table.columnCount)] for row in range(table.rowCount)]
+    return [["" if cell is None else cell.text() for cell in row] for row in rows]
 
 
 def least_width(widget) -> int:

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from handmade_networks import loaded
+from images import image_of
 from torch import nn, stack
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.files import OutputFolder
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
@@ -39,16 +41,11 @@ def chest_image() -> sitk.Image:
     hu += np.random.default_rng(0).normal(0, 8, hu.shape).astype(np.int16)
     for *at, value in LESIONS.values():
         hu[tuple(slice(start, start + size) for start, size in zip(at, (2, 3, 3), strict=True))] = value
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing((3.0, 3.0, 3.0))
-    image.SetOrigin((-90.0, -100.0, 700.0))
-    return image
+    return image_of(hu, (3.0, 3.0, 3.0), (-90.0, -100.0, 700.0))
 
 
 def heart_mask(image: sitk.Image) -> sitk.Image:
-    mask = sitk.GetImageFromArray(_heart().astype(np.uint8))
-    mask.CopyInformation(image)
-    return mask
+    return Grid.of(image).image(_heart().astype(np.uint8))
 
 
 def scored(image: sitk.Image, networks: bool = True, lesions: sitk.Image | None = None) -> ScoreResult:

@@ -1,10 +1,10 @@
 """Edits of a review in a scene by a reader and by Slicer's tools."""
 
 import numpy as np
-import SimpleITK as sitk
 import slicer
 import vtk
 
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.mrml import scene as mrml
 
 METHODS = ("threshold", "decomposition")
@@ -35,8 +35,7 @@ def paint(
     logic.SetCurrentSegmentID(segment_id)
     mask = np.zeros(review.scan.hu.shape, np.uint8)
     mask[part] = 1
-    image = sitk.GetImageFromArray(mask)
-    image.CopyInformation(review.scan.image)
+    image = Grid.of(review.scan.image).image(mask)
     volume = mrml.add_volume(review.scene, image, "brush")
     labelmap, matrix = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
     labelmap.ShallowCopy(volume.GetImageData())

@@ -6,6 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 from calcified_heart import calcified_scan
 from dicom_files import write_series
+from images import image_of
 
 SPACING_MM, ORIGIN_MM = (0.7, 0.8, 2.5), (-100.0, -120.0, 30.0)
 HEADER = {
@@ -53,7 +54,5 @@ def score_command(folder: Path, *options: str) -> list[str]:
 
 
 def _write(array: np.ndarray, path: Path) -> None:
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(SPACING_MM)
-    image.SetOrigin(ORIGIN_MM)
+    image = image_of(array, SPACING_MM, ORIGIN_MM)
     sitk.WriteImage(image, str(path))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 import slicer
-from panel_driver import eventually
+from panel_driver import ScriptedProcess, cells_of, eventually, titles_of
 
 import desktop_host
 from desktop_host import events
@@ -32,6 +32,14 @@ def load_training(monkeypatch, main_window: bool = True, effect: bool = False) -
     if effect:
         desktop_host.load(monkeypatch, EFFECT)
     slicer.app.startupCompleted.emit()
+
+
+def on_page(driver: TrainingDriver, name: str, project) -> TrainingDriver:
+    """Open a project on a page whose commands a scripted process runs."""
+    driver.process = getattr(driver.widget, name)._worker._process = ScriptedProcess()
+    driver.open_project(project.folder)
+    driver.tab(name)
+    return driver
 
 
 def write_proposal(project, scan_id: str, heart_slices, probabilities=None, heart=None) -> None:
@@ -192,8 +200,7 @@ class TrainingDriver:
     @staticmethod
     def rows(table) -> list[dict[str, str]]:
         """A table's rows by column title (line ends as spaces)."""
-        titles = [table.horizontalHeaderItem(n).text().replace("\n", " ") for n in range(table.columnCount)]
-        return [{t: table.item(row, n).text() for n, t in enumerate(titles)} for row in range(table.rowCount)]
+        return [dict(zip(titles_of(table), cells, strict=True)) for cells in cells_of(table)]
 
     # Annotation
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from images import image_of
 
 SPACING_MM = (4.0, 4.0, 3.0)
 SHAPE = (10, 48, 48)
@@ -41,8 +42,7 @@ def write_scan(folder: Path, patient: int | str, coronary: bool, valve: bool, wi
     if with_map:
         arrays["calcium_map"] = calcium
     for name, array in arrays.items():
-        image = sitk.GetImageFromArray(array)
-        image.SetSpacing(SPACING_MM)
+        image = image_of(array, SPACING_MM)
         sitk.WriteImage(image, folder / f"{name}.nii.gz")
     labels = [{"k": k, "visible": coronary and k in CALCIUM_HU} for k in range(*HEART_SLICES.indices(10))]
     if with_map:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -39,7 +40,7 @@ def decoded(value: Any, kind: Any, place: str, folder: Path = Path()) -> Any:
     Args:
         value: Decoded JSON.
         kind: A dataclass, tuple, list, dict, number, text, path or their union with None. Keys that are no fields of a
-            dataclass are ignored. Of other unions the first type counts.
+            dataclass are ignored. Of a union the first type that fits counts.
         place: Path of the value in the content, for errors.
         folder: Folder that paths are relative to.
 
@@ -48,7 +49,7 @@ def decoded(value: Any, kind: Any, place: str, folder: Path = Path()) -> Any:
     """
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        return None if value is None and NoneType in parts else decoded(value, parts[0], place, folder)
+        return _first_that_fits(value, parts, place, folder)
     if is_dataclass(kind):
         return _dataclass(value, kind, place, folder)
     if origin is dict and isinstance(value, dict):
@@ -67,6 +68,16 @@ def decoded(value: Any, kind: Any, place: str, folder: Path = Path()) -> Any:
     if origin is None and _is_of(value, kind):
         return float(value) if kind is float else value
     raise WrongValueError(place, value)
+
+
+def _first_that_fits(value: Any, kinds: tuple[Any, ...], place: str, folder: Path) -> Any:
+    if value is None and NoneType in kinds:
+        return None
+    *others, last = (kind for kind in kinds if kind is not NoneType)
+    for kind in others:
+        with suppress(WrongValueError):
+            return decoded(value, kind, place, folder)
+    return decoded(value, last, place, folder)
 
 
 def _is_of(value: object, kind: type) -> bool:

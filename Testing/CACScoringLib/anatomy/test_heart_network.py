@@ -47,7 +47,7 @@ def ball_scan(spacing_mm=(0.9, 0.9, 2.5), radius_mm=45.0, second=False):
 
 @pytest.mark.long
 @pytest.mark.parametrize("spacing_mm", [(0.9, 0.9, 2.5), (1.4, 1.4, 5.0), (2.0, 2.0, 1.5)])
-def test_mask_is_where_the_network_says_on_the_scans_grid(spacing_mm):
+def test_mask_has_the_networks_place_on_the_scans_grid(spacing_mm):
     scan, truth = ball_scan(spacing_mm)
     mask, warnings = heart_mask(scan, loaded(Tissue(), HeartNetConfig()), PLAIN)
     assert mask.GetPixelID() == sitk.sitkUInt8
@@ -106,7 +106,7 @@ def test_only_the_surroundings_of_the_region_are_searched():
 
 @pytest.mark.long
 @pytest.mark.parametrize(("kept_mm", "codes"), [(90.0, []), (25.0, ["hearts-disagree"])])
-def test_heart_is_held_to_the_region_and_disagreement_told(kept_mm, codes):
+def test_heart_is_held_to_the_region_and_disagreement_warned_of(kept_mm, codes):
     """The region holds all of the heart, 90 mm wide, or its rightmost 25 mm only."""
     scan, truth = ball_scan()
     heart = sitk.GetArrayFromImage(truth) > 0

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from ellipsoid_chest import Chest
+from images import image_of
 from scipy import ndimage
 
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, _dome, heart_region
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import NoHeartError, scan_from_image
+from CACScoringLib.core.grid import Grid
 
 ACQUISITION = Acquisition("test")
 
@@ -20,16 +22,6 @@ MASKS = {
     "totalsegmentator/pulmonary_report_ct_cropped.nii.gz": ("totalsegmentator/pulmonary_report_heart.nii.gz", 1),
     "totalsegmentator/aorta_report_ct_cropped.nii.gz": ("totalsegmentator/aorta_report_heart.nii.gz", 1),
 }
-
-
-@pytest.fixture(scope="module")
-def chest():
-    return Chest()
-
-
-@pytest.fixture(scope="module")
-def region(chest):
-    return chest.region()
 
 
 def array(image: sitk.Image) -> np.ndarray:
@@ -57,9 +49,7 @@ def in_a_circle(image, fill):
     hu = array(image)
     j, i = (np.linspace(-1, 1, n) for n in hu.shape[1:])
     hu[:, j[:, None] ** 2 + i**2 > 1] = fill
-    filled = sitk.GetImageFromArray(hu)
-    filled.CopyInformation(image)
-    return filled
+    return Grid.of(image).image(hu)
 
 
 def padded(image, fill):
@@ -91,12 +81,11 @@ def test_region_covers_the_heart(chest, region):
     assert region.warnings == ()
 
 
-def test_foam_behind_the_patient_is_no_lung_where_lungs_are_cut(chest):
+def test_foam_behind_the_patient_is_no_lung_beside_cut_lungs(chest):
     """Foam taken for lung shifted the lungs' back, so the front of each vertebra was scored as aorta."""
     hu = np.pad(array(chest.image), ((0, 0), (0, 20), (0, 0)), constant_values=-1000)
     hu[:, 46:106][hu[:, 46:106] < -930] = -955
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing(chest.image.GetSpacing())
+    image = image_of(hu, chest.image.GetSpacing())
     columns = slice(25, 123)
     region = heart_region(scan_from_image(image[columns], ACQUISITION))
     vertebrae = (chest.spine & chest.bone & (chest.y < 85))[:, :, columns]
@@ -145,7 +134,7 @@ def test_enhanced_blood_is_not_taken_for_bone():
     assert covered(enhanced.spine, region.mask) == 0
 
 
-def test_fluid_on_one_side_does_not_lift_the_floor_and_is_reported():
+def test_fluid_in_a_single_lung_does_not_lift_the_floor_and_is_reported():
     chest = Chest(fluid_mm=70.0)
     region = chest.region()
     assert covered(chest.heart, region.mask) >= 0.95
@@ -200,8 +189,7 @@ def _empty_bed() -> np.ndarray:
 
 @pytest.mark.parametrize("make", [_soft_tissue, _head, _empty_bed])
 def test_scans_without_chest_are_refused(make):
-    image = sitk.GetImageFromArray(np.clip(make(), -1024, 3000).astype(np.int16))
-    image.SetSpacing((3.0, 3.0, 3.0))
+    image = image_of(np.clip(make(), -1024, 3000).astype(np.int16), (3.0, 3.0, 3.0))
     with pytest.raises(NoHeartError, match="heart mask"):
         heart_region(scan_from_image(image, ACQUISITION))
 

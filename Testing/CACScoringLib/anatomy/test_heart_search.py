@@ -5,7 +5,6 @@ import re
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from ellipsoid_chest import Chest
 from handmade_networks import loaded
 from known_territories import label_of, territories_of
 from scipy import ndimage
@@ -20,16 +19,6 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.networks.van_velzen import HeartNetConfig
 
 NETWORK = loaded(None, HeartNetConfig())
-
-
-@pytest.fixture(scope="module")
-def chest():
-    return Chest()
-
-
-@pytest.fixture(scope="module")
-def region(chest):
-    return chest.region()
 
 
 def array(image):
@@ -66,7 +55,7 @@ def test_network_that_agrees_with_the_lungs_is_taken(chest, region, monkeypatch)
 
 
 @pytest.mark.parametrize("heart", ["liver", "arch", None])
-def test_where_the_network_is_misled_the_lungs_region_is_taken(chest, region, monkeypatch, heart):
+def test_the_lungs_region_replaces_a_misled_network(chest, region, monkeypatch, heart):
     network_says(monkeypatch, heart and getattr(chest, heart), chest.image)
     located = find_heart(chest.scan(), None, NETWORK)
     assert sitk.Hash(located.mask) == sitk.Hash(region.mask)
@@ -102,7 +91,7 @@ class TestGivenMasks:
         direction = ("upside down", "front to back", "left to right")[axis]
         assert f"better when it is mirrored {direction}" in self.doubt(np.flip(heart, axis), heart)
 
-    def test_a_shifted_mask_and_what_is_no_heart(self, heart):
+    def test_a_shifted_mask_and_an_implausible_heart(self, heart):
         assert re.search(r"by only \d\d% \(Dice\)", self.doubt(np.roll(heart, -16, 1), heart))
         plane = np.zeros_like(heart)
         plane[20] = True
@@ -132,7 +121,7 @@ def airless(chest):
     return image[part[::-1]], chest.heart[part].copy()
 
 
-def test_without_lungs_a_plausible_heart_is_taken_and_told(chest, monkeypatch):
+def test_without_lungs_a_plausible_heart_is_taken_with_a_warning(chest, monkeypatch):
     image, heart = airless(chest)
     scan = scan_from_image(image, Acquisition("test"))
     with pytest.raises(NoHeartError, match="No lungs"):
@@ -145,7 +134,7 @@ def test_without_lungs_a_plausible_heart_is_taken_and_told(chest, monkeypatch):
     assert severe(located) == ["heart-without-lungs"]
 
 
-def test_without_lungs_bone_is_told_from_calcium(chest, monkeypatch):
+def test_without_lungs_bone_is_distinguished_from_calcium(chest, monkeypatch):
     image, heart = airless(chest)
     hu = sitk.GetArrayFromImage(image)
     middle = np.argwhere(heart).mean(0).astype(int)
@@ -178,7 +167,7 @@ def ball(shape, spacing_mm, radius_mm, centre_mm=(0, 0, 0)):
         ("on the left", lambda heart, hu: hu[:, :, hu.shape[2] // 2 :].fill(40)),
     ],
 )
-def test_without_lungs_what_is_no_heart_is_refused(chest, monkeypatch, reason, change):
+def test_without_lungs_an_implausible_heart_is_refused(chest, monkeypatch, reason, change):
     image, heart = airless(chest)
     hu = sitk.GetArrayFromImage(image)
     change(heart, hu)
@@ -192,7 +181,7 @@ def test_without_lungs_what_is_no_heart_is_refused(chest, monkeypatch, reason, c
 
 
 @pytest.mark.parametrize(("depth_mm", "expected"), [(29.97, "a radius of 29.9 mm; 30 mm or more is usual"), (30.0, "")])
-def test_a_radius_is_not_rounded_to_what_is_usual(chest, monkeypatch, depth_mm, expected):
+def test_a_radius_is_not_rounded_to_the_usual(chest, monkeypatch, depth_mm, expected):
     coarse = on_working_grid(chest.image)
     heart = sitk.Resample(Grid.of(chest.image).image(chest.heart.astype(np.uint8)), coarse)
     monkeypatch.setattr(heart_search, "depth_inside", lambda heart: np.array([depth_mm / GRID_MM]))
@@ -228,7 +217,7 @@ class TestTerritories:
         assert chest.heart.sum() < heart.sum() < 1.4 * chest.heart.sum()
 
     @pytest.mark.long
-    def test_the_descending_aorta_is_where_it_is_seen_beside_the_spine(self, chest, region, say):
+    def test_the_descending_aorta_runs_beside_the_spine(self, chest, region, say):
         say(chest.heart, chest.image)
         labels = array(find_heart(chest.scan(), None, None, NETWORK).territories.labels(chest.image))
         tube = sitk.GetArrayFromImage(region.excluded) == AORTA_LABEL
@@ -237,7 +226,7 @@ class TestTerritories:
         assert not labels[~tube & ~chest.heart].mean() > 0.01
 
     @pytest.mark.long
-    def test_a_misled_network_looks_again_where_the_lungs_leave_room(self, chest, monkeypatch):
+    def test_a_misled_network_looks_again_between_the_lungs(self, chest, monkeypatch):
         def find_territories(scan, model, expected=None):
             heart = np.roll(chest.heart, chest.heart.shape[0] // 2, 0) if expected is None else chest.heart
             return territories_of(chest.image, heart.astype(np.uint8) * label_of("other"))
@@ -286,7 +275,7 @@ class TestTerritories:
 
 
 @pytest.mark.parametrize(("columns", "expected"), [(14, []), (15, ["heart-cut"])])
-def test_a_heart_that_ends_with_the_scan_is_cut_where_its_arteries_are(columns, expected):
+def test_a_heart_that_ends_with_the_scan_is_cut_at_its_arteries(columns, expected):
     labels = np.zeros((10, 40, 40), np.uint8)
     labels[-1, 10:24, 10 : 10 + columns] = label_of("LAD")
     heart = sitk.GetImageFromArray(np.ones(labels.shape, np.uint8))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from images import image_of
 from known_territories import territories_of
 from scipy import ndimage
 from torch import nn
@@ -55,9 +56,7 @@ def scan_of(spacing, size_mm, centre_mm=(20.0, -15.0, 10.0), radius_mm=50.0):
     hu[ball & (y < centre_mm[1] - radius_mm / 3)] = LAD_HU
     hu[ball & (z > centre_mm[2] + radius_mm / 2)] = AORTA_HU
     hu[0, 0, 0] = 900  # or the image would look as if it were clipped
-    image = sitk.GetImageFromArray(hu.astype(np.int16))
-    image.SetSpacing(spacing)
-    image.SetOrigin([axis[0] for axis in axes])
+    image = image_of(hu.astype(np.int16), spacing, [axis[0] for axis in axes])
     hu[0, 0, 0] = -1000
     return scan_from_image(image, Acquisition("test")), hu
 
@@ -71,7 +70,7 @@ SCANS = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", SCANS)
-def test_labels_and_heart_lie_where_the_network_saw_them(kind, model):
+def test_labels_and_heart_have_the_networks_places(kind, model):
     scan, hu = scan_of(*SCANS[kind])
     territories = find_territories(scan, model)
     labels = sitk.GetArrayFromImage(territories.labels(scan.image))
@@ -128,7 +127,7 @@ def test_arteries_far_from_the_heart_are_none():
     np.testing.assert_allclose(territories.probability.sum(0), 1, atol=1e-4)
 
 
-def test_the_descending_aorta_is_also_where_it_was_seen_to_run():
+def test_the_descending_aorta_fills_its_visible_course():
     names = np.full((4, 12, 12), OUTSIDE)
     names[:, :3] = OTHER_ORGAN
     names[:, :5, 9:] = LCX

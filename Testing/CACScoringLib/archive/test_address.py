@@ -40,7 +40,7 @@ def test_a_password_in_the_address_is_refused_and_not_repeated(text):
 
 
 class TestTokens:
-    def test_a_file_goes_first_and_is_read_anew(self, monkeypatch, tmp_path):
+    def test_a_token_file_goes_first_and_is_read_anew(self, monkeypatch, tmp_path):
         monkeypatch.setenv("CAC_ARCHIVE_TOKEN", "other")
         access = Access(tmp_path / "token")
         access.token_file.write_text("first\n")
@@ -73,11 +73,12 @@ class TestTokens:
 
 
 def test_certificates_must_exist(tmp_path):
-    where = parse_address("https://pacs.org")
-    with pytest.raises(OutputError, match=r"none\.pem"):
-        Access(authorities=tmp_path / "none.pem").check(where)
+    place = parse_address("https://pacs.org")
     (tmp_path / "bad.pem").write_text("no certificate")
-    with pytest.raises(OutputError, match="certificate"):
-        Access(key=tmp_path / "bad.pem").check(where)
-    with pytest.raises(OutputError, match="PEM"):
-        Access(authorities=tmp_path / "bad.pem").tls()
+    for action, message in (
+        (lambda: Access(authorities=tmp_path / "none.pem").check(place), r"none\.pem"),
+        (lambda: Access(key=tmp_path / "bad.pem").check(place), "certificate"),
+        (lambda: Access(authorities=tmp_path / "bad.pem").tls(), "PEM"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            action()

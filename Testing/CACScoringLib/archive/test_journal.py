@@ -54,7 +54,7 @@ def test_images_after_the_score_are_reported(journal, state):
     assert "4 images" in grown.reason
 
 
-def test_only_its_owner_reads_it(journal, path):
+def test_only_its_owner_reads_the_journal(journal, path):
     assert path.stat().st_mode & 0o077 == 0
 
 

@@ -42,12 +42,8 @@ def test_series_are_found(archive, store, series):
     summaries = archive.find_series(SeriesFilter())
     assert [(summary.series_uid, summary.images) for summary in summaries] == [(uid(first), 4), (uid(second), 4)]
     assert (summaries[1].patient_id, summaries[1].study_date, summaries[1].description) == ("P2", "20250101", "LUNG")
-    for series_filter in (
-        SeriesFilter(patient_id="P2"),
-        SeriesFilter(description="lu*"),
-        SeriesFilter(dates=("20250101", "")),
-    ):
-        assert [summary.series_uid for summary in archive.find_series(series_filter)] == [uid(second)]
+    for fields in ({"patient_id": "P2"}, {"description": "lu*"}, {"dates": ("20250101", "")}):
+        assert [summary.series_uid for summary in archive.find_series(SeriesFilter(**fields))] == [uid(second)]
     assert len(archive.find_series(SeriesFilter(modality=None))) == 3
     assert archive.find_series(SeriesFilter(patient_id="P3")) == []
 
@@ -87,7 +83,7 @@ def test_facts_of_an_image(archive, store, series):
         archive.image_facts(SeriesSummary("1.2", "1.2.3", 1))
 
 
-def test_a_series_is_pulled_as_it_was(archive, store, series, tmp_path):
+def test_a_series_is_pulled_unchanged(archive, store, series, tmp_path):
     paths = series()
     store.add(*paths)
     summaries = matching_series(archive, SeriesFilter(thickness_mm=(3, 3)))
@@ -198,7 +194,7 @@ class TestAccess:
                 archive.find_series(SeriesFilter())
             assert store.tokens[-1] == "Bearer renewed"
 
-    def test_without_one_access_is_refused_at_once(self, store, no_waiting):
+    def test_without_a_token_access_is_refused_at_once(self, store, no_waiting):
         with web_peer(store, "right") as address, pytest.raises(ArchiveUnauthorisedError, match="401"):
             matching_series(connect(address, Access()), SeriesFilter())
         assert len(store.requests) == 1
@@ -251,17 +247,12 @@ class TestWhatComes:
             for content in self.contents:
                 receive(content)
 
-    def content(self, path):
-        return path.read_bytes()
-
-    def test_other_content_than_dicom_is_refused(self, tmp_path):
-        with pytest.raises(CTError, match="an incomplete DICOM"):
-            pull(self.SendingArchive(b"<html>"), SeriesSummary("1.2", "1.2.3", 1), tmp_path / "one")
-        assert list(tmp_path.iterdir()) == []
-
-    def test_another_series_is_refused(self, series, tmp_path):
-        with pytest.raises(CTError, match="another series"):
-            pull(self.SendingArchive(self.content(series()[0])), SeriesSummary("1.2", "1.2.3", 1), tmp_path / "one")
+    @pytest.mark.parametrize(("is_dicom", "message"), [(False, "an incomplete DICOM"), (True, "another series")])
+    def test_other_content_than_the_series_is_refused(self, series, tmp_path, is_dicom, message):
+        content = series()[0].read_bytes() if is_dicom else b"<html>"
+        with pytest.raises(CTError, match=message):
+            pull(self.SendingArchive(content), SeriesSummary("1.2", "1.2.3", 1), tmp_path / "out" / "one")
+        assert list((tmp_path / "out").iterdir()) == []
 
     def test_names_of_files_do_not_come_from_the_archive(self, series, tmp_path):
         dataset = pydicom.dcmread(series(SeriesInstanceUID="1.2.3")[0])
@@ -280,17 +271,17 @@ def test_files_to_send(series, tmp_path):
     (folder / "notes.txt").write_text("no DICOM")
     (folder / ".partial.dcm").write_bytes(paths[0].read_bytes())
     assert len(dicom_files([folder, paths[0]])) == 4
-    with pytest.raises(CTError, match="no DICOM file"):
-        dicom_files([folder / "notes.txt"])
-    with pytest.raises(CTError, match="does not exist"):
-        dicom_files([tmp_path / "none"])
     dataset = pydicom.dcmread(paths[0])
     del dataset.StudyInstanceUID
-    with pytest.raises(CTError, match="lacks a UID"):
-        dicom_files([save(dataset, tmp_path / "lacking.dcm")])
     (tmp_path / "odd.dcm").write_bytes(paths[0].read_bytes().replace(b"\x08\x00\x16\x00UI", b"\x08\x00\x16\x00CQ"))
-    with pytest.raises(CTError, match="broken DICOM file"):
-        dicom_files([tmp_path / "odd.dcm"])
+    for path, message in (
+        (folder / "notes.txt", "no DICOM file"),
+        (tmp_path / "none", "does not exist"),
+        (save(dataset, tmp_path / "lacking.dcm"), "lacks a UID"),
+        (tmp_path / "odd.dcm", "broken DICOM file"),
+    ):
+        with pytest.raises(CTError, match=message):
+            dicom_files([path])
 
 
 def test_nothing_names_a_patient_in_logs_or_errors(archive, store, series, caplog, capfd, tmp_path):

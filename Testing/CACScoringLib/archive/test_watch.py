@@ -87,6 +87,24 @@ def scorings(log):
     return log.read_text(encoding="utf-8").split("\n")[:-1] if log.exists() else []
 
 
+class ChangedArchive:
+    """An archive with some methods replaced."""
+
+    def __init__(self, archive, **methods):
+        self._archive = archive
+        vars(self).update(methods)
+
+    def __getattr__(self, name):
+        return getattr(self._archive, name)
+
+
+def raising(error):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
 def reports(store):
     return [dataset for dataset in store.instances.values() if dataset.SOPClassUID == REPORT_CLASS]
 
@@ -102,7 +120,7 @@ def test_series_are_scored_and_the_results_sent_back(run, store, series, log, tm
     assert (tmp_path / "out" / "watch.csv").read_text(encoding="utf-8").splitlines()[1] == "1,done,4,1,000001,"
 
 
-def test_a_series_is_waited_for(run, store, series, log, clock):
+def test_an_incomplete_series_is_awaited(run, store, series, log, clock):
     paths = series()
     store.add(*paths[:2])
     clock.at_sleep = {2: lambda: store.add(paths[2]), 4: lambda: store.add(paths[3])}
@@ -110,7 +128,7 @@ def test_a_series_is_waited_for(run, store, series, log, clock):
     assert scorings(log) == [f"{pydicom.dcmread(paths[0]).SeriesInstanceUID} 4"]
 
 
-def test_a_series_that_stops_while_the_archive_is_away_is_waited_for(run, store, series, log, clock):
+def test_a_series_is_awaited_while_the_archive_is_away(run, store, series, log, clock):
     """Wait again for a scanner that could not send images for an hour."""
     paths = series()
     store.add(*paths[:2])
@@ -179,29 +197,21 @@ def test_foreign_reports_and_reports_of_other_series_do_not_count(run, store, se
     assert run() == ["done"]
 
 
-def test_refused_access_ends_the_watch_at_once(run):
-    class ClosedArchive:
-        def find_series(self, series_filter):
-            raise ArchiveUnauthorisedError("Closed.")
-
+def test_refused_access_ends_the_watch_at_once(run, archive):
     with pytest.raises(ArchiveUnauthorisedError):
-        run(ClosedArchive())
+        run(ChangedArchive(archive, find_series=raising(ArchiveUnauthorisedError("Closed."))))
 
 
-def test_a_token_that_runs_out_is_waited_for(run, archive, store, series, log):
+def test_a_new_token_is_awaited(run, archive, store, series):
     store.add(*series(), *series())
     count = iter(range(100))
 
-    class ExpiringArchive:
-        def __getattr__(self, name):
-            return getattr(archive, name)
+    def image_facts(series):
+        if next(count) == 1:
+            raise ArchiveUnauthorisedError("Run out.")
+        return archive.image_facts(series)
 
-        def image_facts(self, series):
-            if next(count) == 1:
-                raise ArchiveUnauthorisedError("Run out.")
-            return archive.image_facts(series)
-
-    assert run(ExpiringArchive()) == ["done", "done"]
+    assert run(ChangedArchive(archive, image_facts=image_facts)) == ["done", "done"]
 
 
 def test_results_that_are_refused_are_kept_and_sent_by_the_next_run(run, store, series, log):
@@ -216,16 +226,8 @@ def test_results_that_are_refused_are_kept_and_sent_by_the_next_run(run, store, 
 
 def test_a_full_disk_ends_the_watch_and_loses_nothing(run, archive, store, series):
     store.add(*series())
-
-    class FullDiskArchive:
-        def __getattr__(self, name):
-            return getattr(archive, name)
-
-        def retrieve(self, series, receive):
-            raise OSError(28, "No space left on device")
-
     with pytest.raises(OutputError, match="No space left"):
-        run(FullDiskArchive())
+        run(ChangedArchive(archive, retrieve=raising(OSError(28, "No space left on device"))))
     assert run() == ["done"]
 
 

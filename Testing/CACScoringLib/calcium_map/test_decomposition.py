@@ -162,7 +162,7 @@ def test_only_chosen_slices_are_decomposed():
     assert not strict.decomposed.any()
 
 
-def test_calcium_beyond_the_window_is_told():
+def test_calcium_beyond_the_window_is_warned_of():
     scan, mask, _, _ = lesion_scan(peak_hu=2000.0)
     codes = [w.code for w in decompose(scan, mask, AboveBlood()).warnings]
     assert codes == ["map-saturated"]
@@ -267,7 +267,7 @@ class TestCalibrationWarnings:
         assert all(w.message.startswith("Evidence of candidates stored with map") for w in warnings)
         assert all(f"the present {foreign}," in warning.message for warning in warnings)
 
-    def test_bundled_models_state_what_their_evidence_was_fitted_with(self):
+    def test_bundled_models_state_the_fit_of_their_evidence(self):
         kinds = ("territories", "slices", "decomposition", "lesions")
         models = {kind: SimpleNamespace(card=find_model(kind).card) for kind in kinds}
         fitted = models["decomposition"].card.validation["whole_method"]

@@ -30,7 +30,7 @@ def scan_with_bright_planes(planes, slice_mm, count=40):
 
 
 @pytest.mark.parametrize("slice_mm", [3.0, 5.0])
-def test_thick_slices_are_marked_where_the_calcium_is(slice_mm):
+def test_thick_slices_with_calcium_are_marked(slice_mm):
     scan, heart = scan_with_bright_planes([12, 20, 21], slice_mm)
     probabilities = slice_probabilities(scan, heart, loaded(BrightestPixel(), SliceClassifierConfig()))
     assert np.nonzero(probabilities.on_scan > 0.9)[0].tolist() == [12, 20, 21]

@@ -5,11 +5,7 @@ import pytest
 import SimpleITK as sitk
 from handmade_networks import AboveBlood, AllSlices, loaded, scan_of
 
-from CACScoringLib.calcium_map.decomposition import (
-    DecompositionSettings,
-    decompose_heart,
-    healthy_image,
-)
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings, decompose_heart, healthy_image
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
@@ -85,7 +81,7 @@ def test_slices_of_coronary_candidates_are_decomposed(slice_mm, by_reader, expec
     assert [k for k in LESIONS if has_calcium[k] and k != 15] == expected  # slice 15 touches those of 14
 
 
-def test_it_is_recorded():
+def test_switched_slices_are_recorded():
     result = scored(k15="off", k14="off", k6="on")
     data = report.result_as_json(result, {})
     assert data["slices_by_reader"] == {"6": "on", "14": "off", "15": "off"}
@@ -101,6 +97,6 @@ def test_it_is_recorded():
 @pytest.mark.parametrize(
     ("k", "message"), [("k24", "0 to 23"), ("k2", "2 shows no heart.*3 to 20"), ("k23", "no heart")]
 )
-def test_slices_elsewhere_are_refused(k, message):
+def test_slices_outside_the_scan_are_refused(k, message):
     with pytest.raises(CTError, match=message):
         scored(**{k: "on"})

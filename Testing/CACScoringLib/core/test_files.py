@@ -102,6 +102,10 @@ def write(folder, **files):
         (folder / f"{stem}.json").write_text(text)
 
 
+def text_of(path):
+    return path.read_text(encoding="utf-8")
+
+
 def test_an_earlier_result_is_refused_and_unchanged(tmp_path):
     (tmp_path / "scores.json").write_text("first")
     with pytest.raises(OutputError, match="--overwrite"):
@@ -110,7 +114,7 @@ def test_an_earlier_result_is_refused_and_unchanged(tmp_path):
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_the_second_of_two_runs_into_one_new_folder_fails_and_keeps_the_first(tmp_path, exists):
+def test_the_second_of_two_runs_into_a_new_folder_fails_and_keeps_the_first(tmp_path, exists):
     target = tmp_path / "out"
     if exists:
         target.mkdir()
@@ -125,7 +129,7 @@ def test_the_second_of_two_runs_into_one_new_folder_fails_and_keeps_the_first(tm
     with pytest.raises(OutputError, match="Another run has written"):
         run_both()
     assert names(target) == ["lesions.json", "scores.json"]
-    assert (target / "scores.json").read_text(encoding="utf-8") == "first"
+    assert text_of(target / "scores.json") == "first"
     assert names(tmp_path) == ["out"]
 
 
@@ -147,7 +151,7 @@ def test_a_run_fails_while_another_moves_its_files_in(tmp_path, monkeypatch):
         write(early, scores="first")
     assert len(failures) == 1
     assert names(target) == ["scores.json"]
-    assert (target / "scores.json").read_text(encoding="utf-8") == "first"
+    assert text_of(target / "scores.json") == "first"
 
 
 class KilledError(BaseException):
@@ -182,7 +186,7 @@ def killed_at(monkeypatch, folder, number):
     return False
 
 
-def test_a_killed_replacement_leaves_one_complete_result(tmp_path, monkeypatch):
+def test_a_killed_replacement_leaves_a_single_complete_result(tmp_path, monkeypatch):
     first = {"scores.json": "first", "lesions.csv": "first", "notes.txt": "mine"}
     second = {"scores.json": "second", "other.json": "second", "report.html": "second", "notes.txt": "mine"}
     outcomes = []
@@ -218,7 +222,7 @@ def test_a_full_disk_is_reported_and_keeps_the_earlier_result(tmp_path):
     assert (folder / "scores.json").read_text(encoding="utf-8") == "first"
 
 
-def test_no_file_of_an_earlier_result_stays_beside_a_new_one(tmp_path):
+def test_no_file_of_an_earlier_result_stays_beside_a_new_result(tmp_path):
     """A run without networks leaves no scene and map of an earlier run with them."""
     for name in (*RESULT_FILES, "notes.txt"):
         (tmp_path / name).write_text("first")
@@ -228,7 +232,7 @@ def test_no_file_of_an_earlier_result_stays_beside_a_new_one(tmp_path):
     assert (tmp_path / "scores.json").read_text(encoding="utf-8") == "second"
 
 
-def test_a_later_run_removes_partial_files_of_a_killed_one(tmp_path):
+def test_a_later_run_removes_partial_files_of_a_killed_run(tmp_path):
     """Files of a simultaneous run and of other targets stay."""
     old, new, foreign = (tmp_path / f".{name}" for name in ("out [1].partial-a", "out [1].partial-b", "out.partial-c"))
     for folder in (old, new, foreign):
@@ -255,7 +259,7 @@ def test_models_come_with_the_library():
         ("linux", {}, "home/.local/share/CAC"),
     ],
 )
-def test_data_of_a_user_lie_where_the_system_expects_them(monkeypatch, platform, variables, expected):
+def test_data_of_a_user_lie_in_the_folder_of_the_system(monkeypatch, platform, variables, expected):
     monkeypatch.setattr(files.sys, "platform", platform)
     monkeypatch.setattr(files.Path, "home", lambda: files.Path("home"))
     for name in ("LOCALAPPDATA", "XDG_DATA_HOME"):

@@ -7,14 +7,7 @@ from CACScoringLib.core.labels import NOT_CORONARY, SITES, SNOMED_CODES, Artery,
 
 NAMES = {
     Artery.LM: ("LM", "Left Main", "left main coronary artery", "LMCA", "Left_Main_Stem", "lm: left main"),
-    Artery.LAD: (
-        "LAD",
-        "Left Anterior Descending",
-        "Left Anterior Descending Artery",
-        "LAD plaque",
-        "LAD_2",
-        "D1",
-    ),
+    Artery.LAD: ("LAD", "Left Anterior Descending", "Left Anterior Descending Artery", "LAD plaque", "LAD_2", "D1"),
     Artery.LCX: ("LCX", "LCx", "Cx", "Left Circumflex", "left-circumflex-artery", "Circumflex Coronary Artery", "OM1"),
     Artery.RCA: ("RCA", "Right Coronary", "right coronary artery", "PDA", "Posterior Descending", "RCA1"),
     Artery.OTHER: ("other", "Other coronary artery", "Ramus intermedius"),
@@ -43,7 +36,7 @@ def test_rejected_calcium():
     assert {label_called(name) for name in ("not-coronary", "Not coronary: stent", "not_coronary")} == {NOT_CORONARY}
 
 
-def test_each_code_stands_for_one_site():
+def test_each_code_stands_for_a_single_site():
     codes = [code for values in SNOMED_CODES.values() for code in values]
     assert set(SNOMED_CODES) == set(SITES)
     assert len(codes) == len(set(codes))

@@ -38,7 +38,7 @@ def test_severe_warnings_are_printed_whatever_the_progress(kind, printed):
     assert [line.startswith("CAUTION") for line in stream.getvalue().splitlines()] == printed
 
 
-def test_programs_learn_which_warnings_are_severe():
+def test_programs_receive_the_severity_of_warnings():
     stream = io.StringIO()
     for code in ("noise", "heart-cut"):
         progress_for("json", stream).warning(ScanWarning(code, "It is so."))

@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, SliceGeometryError, scan_from_image
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.slices import blank_slices, foreign_slices, repeated_slices, too_quiet
 from CACScoringLib.mrml.sample_data import sample_file
 
@@ -50,7 +51,7 @@ def test_repeated_slices(copies, pairs):
     assert repeated_slices(changed(copies=copies)) == pairs
 
 
-def test_one_voxel_tells_slices_apart():
+def test_slices_that_differ_in_a_voxel_are_no_copies():
     hu = changed(copies=[(1, 2)])
     hu[2, 0, 0] += 1
     assert repeated_slices(hu) == []
@@ -70,7 +71,7 @@ def test_blank_slices_are_no_copies():
         ((0,), [(1, 2)], ["slices-blank", "slices-repeated"]),
     ],
 )
-def test_slices_of_a_scan_are_warned_of(value, blank, copies, expected):
+def test_warnings_of_blank_and_repeated_slices(value, blank, copies, expected):
     image = sitk.GetImageFromArray(changed(blank, copies, value))
     scan = scan_from_image(image, Acquisition("test"))
     assert [warning.code for warning in scan.warnings] == expected
@@ -85,7 +86,7 @@ def test_blank_slices_within_a_scan_are_refused(value):
         scan_from_image(image, Acquisition("test"))
 
 
-def test_noise_is_compared_only_where_it_is_known():
+def test_noise_is_compared_only_between_measured_slices():
     assert too_quiet(np.full(4, np.nan)) == []
     assert too_quiet(np.array([np.nan, 10.0, 0.1, 11.0, 9.0])) == [2]
 
@@ -103,55 +104,30 @@ def patient():
 
 
 def warned(hu, image):
-    changed_image = sitk.GetImageFromArray(hu)
-    changed_image.CopyInformation(image)
-    return scan_from_image(changed_image, Acquisition("test")).warnings
+    return scan_from_image(Grid.of(image).image(hu), Acquisition("test")).warnings
 
 
-def mirrored(hu):
-    hu[27] = hu[27, :, ::-1].copy()
-
-
-def labelled(hu):
-    hu[27, 90:140, 100:150] = 0
-
-
-def averaged(hu):
-    hu[27] = (hu[26].astype(int) + hu[28]) // 2
-
-
-def copied(hu):
-    hu[27] = hu[26] + np.random.default_rng(0).integers(-1, 2, hu[0].shape)
-
-
-def shifted(hu):
-    hu[27] += 24
-
-
-def exchanged(hu):
-    hu[[27, 28]] = hu[[28, 27]]
-
-
-def exchanged_far(hu):
-    hu[[27, 34]] = hu[[34, 27]]
+NOISE = np.random.default_rng(0).integers(-1, 2, (512, 512))
+BOX = np.pad(np.ones((50, 50), bool), ((90, 372), (100, 362)))
 
 
 @pytest.mark.parametrize(
-    ("change", "slices"),
+    ("slices", "change"),
     [
-        (mirrored, [27]),
-        (labelled, [27]),
-        (averaged, [27]),
-        (copied, [27]),
-        (shifted, [27]),
-        (exchanged, [27, 28]),
-        (exchanged_far, [27, 34]),
+        ([27], lambda hu: hu[27, :, ::-1]),
+        ([27], lambda hu: np.where(BOX[: hu.shape[1], : hu.shape[2]], 0, hu[27])),
+        ([27], lambda hu: (hu[26].astype(int) + hu[28]) // 2),
+        ([27], lambda hu: hu[26] + NOISE[: hu.shape[1], : hu.shape[2]]),
+        ([27], lambda hu: hu[27] + 24),
+        ([27, 28], lambda hu: hu[[28, 27]]),
+        ([27, 34], lambda hu: hu[[34, 27]]),
     ],
+    ids=["mirrored", "labelled", "averaged", "copied", "shifted", "exchanged", "exchanged far"],
 )
-def test_foreign_slices_are_named(patient, change, slices):
+def test_foreign_slices_are_named(patient, slices, change):
     hu = sitk.GetArrayFromImage(patient)
     assert foreign_slices(hu, 1.44) == {}
-    change(hu)
+    hu[slices] = change(hu).copy()
     assert list(foreign_slices(hu, 1.44)) == slices
     assert [(w.code, w.severe) for w in warned(hu, patient)] == [("slices-foreign", True)]
 
@@ -186,8 +162,7 @@ def test_values_that_are_no_hu_are_warned_of(patient, change, codes):
 @pytest.mark.parametrize("lost_hu", [0.01, -0.01, 1e-4])
 def test_whole_hu_that_were_lost_by_a_hair_are_restored(patient, lost_hu):
     hu = sitk.GetArrayFromImage(patient)
-    image = sitk.GetImageFromArray((hu + lost_hu).astype(np.float32))
-    image.CopyInformation(patient)
+    image = Grid.of(patient).image((hu + lost_hu).astype(np.float32))
     scan = scan_from_image(image, Acquisition("test"))
     assert scan.hu.dtype == np.int16
     assert (scan.hu == hu).all()
@@ -195,6 +170,5 @@ def test_whole_hu_that_were_lost_by_a_hair_are_restored(patient, lost_hu):
 
 def test_fractions_of_hu_stay(patient):
     hu = sitk.GetArrayFromImage(patient) + np.random.default_rng(0).uniform(-0.1, 0.1, patient.GetSize()[::-1])
-    image = sitk.GetImageFromArray(hu)
-    image.CopyInformation(patient)
+    image = Grid.of(patient).image(hu)
     assert np.allclose(scan_from_image(image, Acquisition("test")).hu, np.maximum(hu, -1024), atol=1e-4)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.drr import job as drr_job
@@ -18,10 +19,7 @@ def cube(spot=(10, 12, 14), hu=900.0):
     values = np.full((32, 32, 32), -1000, np.float32)
     values[4:28, 4:28, 4:28] = 0
     values[spot] = hu
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing((4.0, 4.0, 4.0))
-    image.SetOrigin((100.0, -50.0, 30.0))
-    return image
+    return image_of(values, (4.0, 4.0, 4.0), (100.0, -50.0, 30.0))
 
 
 class TestPlace:
@@ -43,7 +41,7 @@ class TestPlace:
 
 class TestJob:
     @pytest.mark.long
-    def test_writes_what_projection_gives(self, tmp_path):
+    def test_writes_the_projection(self, tmp_path):
         image, settings = cube(), DrrSettings(30.0, kvp=90.0, table=True, **SMALL)
         calcium = sitk.Cast(image > 500, sitk.sitkFloat32) * 400
         heart = image[4:20, 4:20, 4:20] > -500  # on a smaller grid
@@ -61,7 +59,7 @@ class TestJob:
         assert set(np.unique(sitk.GetArrayFromImage(result.heart))) == {0, 1}
         assert list(progress.seconds) == progress.steps
 
-    def test_the_table_goes_unless_it_is_to_stay(self, tmp_path):
+    def test_the_table_is_removed_unless_kept_by_a_setting(self, tmp_path):
         image = cube()
         image[4:28, 30, 4:28] = 500  # a board behind the body
         sums = []

@@ -47,7 +47,7 @@ class TestReduced:
         assert abs(small.sum() / full.sum() - 1) < 0.02
 
 
-def test_calcium_is_coloured_where_its_shadow_falls(scan, chest):
+def test_calcium_is_coloured_in_its_shadow(scan, chest):
     settings = DrrSettings(detector_mm=260.0)
     picture = preview(scan, settings, 64, 1.0).astype(int)
     coloured = picture[..., 0] - picture[..., 2] > 20

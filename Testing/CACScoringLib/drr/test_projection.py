@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.drr import projection
 from CACScoringLib.drr.geometry import ProjectionError, pose_of, rays_through, view_named
 from CACScoringLib.drr.planes import available_backends
@@ -40,9 +41,7 @@ def points(image):
 
 
 def image_like(values, reference):
-    image = sitk.GetImageFromArray(values)
-    image.CopyInformation(reference)
-    return image
+    return Grid.of(reference).image(values)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +157,7 @@ def test_pictures_are_hung_as_a_radiologist_does(view, position, row, column):
     assert {None: 0.45 < across < 0.55, "left": across < 0.4}[column]
 
 
-def test_attenuation_at_one_energy_and_of_calcium(blobs):
+def test_attenuation_at_a_single_energy_and_of_calcium(blobs):
     view = geometry("PA")
     path = projection.water_equivalent_mm(blobs, view)
     assert projection.attenuation_per_mm("water", 60) == pytest.approx(0.02059, rel=1e-5)

@@ -67,7 +67,7 @@ def test_patient_and_stand_turned_together_give_the_same(degrees):
     assert error(projection.water_equivalent_mm(image_of(values, degrees), turned), straight) < 1e-4
 
 
-def test_radiograph_in_dicom_is_read_back_as_it_was_shown(patient, tmp_path):
+def test_radiograph_in_dicom_is_read_back_unchanged(patient, tmp_path):
     from CACScoringLib.radiograph.reading import read_radiograph
 
     picture = projection.radiograph(patient, replace(view_named("PA"), pixels=(256, 240)))

@@ -62,7 +62,7 @@ def segmentation(series, tmp_path_factory):
 
 @pytest.mark.long
 @pytest.mark.parametrize("orientation", [(1.0, 0.0, 0.0, 0.0, 1.0, 0.0), PRONE])
-def test_scores_from_our_segmentation_are_those_it_was_made_from(orientation, tmp_path):
+def test_scores_from_our_segmentation_are_those_of_its_result(orientation, tmp_path):
     series = chest_series(tmp_path, orientation)
     first = score(series, calibration=0.75)
     write_objects(tmp_path, first)
@@ -175,7 +175,7 @@ def test_contours_are_filled_in_their_slices_and_inner_ones_are_holes(series, tm
         ([[(-2, 0, 5), (1, 0, 5)]], [(0, 0), (1, 0)]),
     ],
 )  # fmt: skip
-def test_pixels_on_a_contour_belong_to_it(series, corners, pixels, tmp_path):
+def test_pixels_on_a_contour_are_inside(series, corners, pixels, tmp_path):
     """OpenCV's findContours and rt-utils draw contours through the centres of the outermost pixels."""
     scan = read_ct(series.ct)
     path = write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", corners)])
@@ -256,7 +256,7 @@ def test_lesions_of_an_algorithm_alone_are_known(segmentation, kind, warned, tmp
     assert review.status == ("automatic" if warned else "reviewed"), "as CAC wrote it"
 
 
-def test_results_of_a_series_in_an_archive_refer_to_it(segmentation, series, tmp_path):
+def test_results_refer_to_their_series_in_an_archive(segmentation, series, tmp_path):
     archive = Path(shutil.make_archive(str(tmp_path / "scan"), "zip", series.ct))
     write_objects(tmp_path, score(replace(series, ct=archive)))
     written, expected = pydicom.dcmread(tmp_path / "segmentation.dcm"), pydicom.dcmread(segmentation)

@@ -26,7 +26,7 @@ def test_every_object_is_read_by_dcmqi_dcmtk_and_gdcm(orientation, tmp_path):
 
 
 @pytest.mark.long
-def test_calcium_of_one_artery_alone(tmp_path):
+def test_calcium_of_a_single_artery(tmp_path):
     """highdicom states the identity of a single segment in another place."""
     series = dicom_results.chest_series(tmp_path)
     labels = sitk.ReadImage(series.lesions)

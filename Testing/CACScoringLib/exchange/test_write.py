@@ -219,21 +219,21 @@ def test_uids_follow_from_the_content(result, objects, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.parametrize("identify", [True, False])
-def test_the_reader_is_named_only_where_asked_to(result, identify, tmp_path):
+def test_the_reader_is_named_only_on_request(result, identify, tmp_path):
     write_objects(tmp_path, result, identify, reader="Reader^Rita")
     assert (b"Reader^Rita" in (tmp_path / "measurements.dcm").read_bytes()) == identify
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["  ", "a\\b", "a\nb", "x" * 65])
-def test_a_reader_whose_name_dicom_cannot_hold_is_refused_before_scoring(series, name, tmp_path):
+def test_a_readers_name_too_long_for_dicom_is_refused_before_scoring(series, name, tmp_path):
     settings = RunSettings(dicom=True, identify=True, reader=name)
     with pytest.raises(CTError, match="no DICOM person name"):
         run_scan(series, settings, LoadedModels(), OutputFolder(tmp_path / "out"))
 
 
 @pytest.mark.long
-def test_what_is_reviewed_is_final_and_what_is_automatic_is_not(result, objects, tmp_path):
+def test_a_reviewed_report_is_final_and_an_automatic_preliminary(result, objects, tmp_path):
     method = replace(result.methods["threshold"], status="automatic")
     automatic = replace(result, methods={"threshold": method}, non_coronary=None, networks=None)
     write_objects(tmp_path, automatic)
@@ -245,7 +245,7 @@ def test_what_is_reviewed_is_final_and_what_is_automatic_is_not(result, objects,
 
 
 @pytest.mark.long
-def test_a_scan_that_is_no_dicom_series_is_refused_before_it_is_scored(tmp_path):
+def test_a_scan_that_is_no_dicom_series_is_refused_before_scoring(tmp_path):
     sitk.WriteImage(panel_results.chest_image(), tmp_path / "ct.nrrd")
     scan_input = dicom_results.ScanInput(tmp_path / "ct.nrrd")
     with pytest.raises(NotDicomError, match="was not read from a DICOM series"):
@@ -315,7 +315,7 @@ def test_the_cardiovascular_report_states_the_scores_of_arteries_and_total(resul
 
 @pytest.mark.long
 @pytest.mark.parametrize("identify", [False, True])
-def test_the_pdf_names_the_patient_only_where_asked_to(result, identify):
+def test_the_pdf_names_the_patient_only_on_request(result, identify):
     text = pdf_text(pdf_of(result, identify))
     assert ("ID 7" in text) == identify
     assert f"{result.methods['threshold'].total.agatston:.1f}" in text

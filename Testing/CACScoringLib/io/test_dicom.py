@@ -4,11 +4,11 @@ import gzip
 import struct
 import tracemalloc
 
-import numpy as np
 import pydicom
 import pytest
 from dicom_files import chest_hu, save, write_series
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from reading_checks import reads, refuses
 
 from CACScoringLib.core.ct import NotCTError, NotVolumeError, SeriesChoiceError, SliceGeometryError, UnreadableError
 from CACScoringLib.io import stack
@@ -29,7 +29,7 @@ def deflated(path, private_bytes=0):
 
 
 @pytest.mark.long
-def test_a_bomb_is_refused_before_it_fills_the_memory(tmp_path):
+def test_a_bomb_is_refused_before_memory_is_full(tmp_path):
     path = deflated(write_series(tmp_path, chest_hu())[2], MAX_INFLATED_BYTES + 1)
     assert path.stat().st_size < 2**17
     tracemalloc.start()
@@ -39,10 +39,7 @@ def test_a_bomb_is_refused_before_it_fills_the_memory(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
         tracemalloc.stop()
-    with pytest.raises(
-        SliceGeometryError, match=rf"missing.*could not be read: {path.name}\. {path.name} has .* inflates"
-    ):
-        read_ct(tmp_path)
+    refuses(tmp_path, SliceGeometryError, rf"missing.*could not be read: {path.name}\. {path.name} has .* inflates")
 
 
 @pytest.mark.parametrize(
@@ -83,8 +80,7 @@ def test_file_meta_information_of_an_unknown_kind_is_broken(tmp_path):
     path.write_bytes(content[: at + 4] + b"QY" + content[at + 6 :])
     with pytest.raises(UnreadableError, match="broken DICOM file"):
         read_bounded(path)
-    with pytest.raises(SliceGeometryError, match=rf"could not be read: {path.name}"):
-        read_ct(tmp_path)
+    refuses(tmp_path, SliceGeometryError, rf"could not be read: {path.name}")
 
 
 class TestDicomFiles:
@@ -97,8 +93,7 @@ class TestDicomFiles:
             ds.compress(syntax, generate_instance_uid=False)
             ds.save_as(path)
         path.write_bytes(path.read_bytes()[:-missing])
-        with pytest.raises(UnreadableError, match=r"slice003\.dcm"):
-            read_ct(tmp_path)
+        refuses(tmp_path, UnreadableError, r"slice003\.dcm")
 
     @pytest.mark.parametrize("claimed", [2**30, 2**31 - 256, 2**32 - 16])
     @pytest.mark.parametrize("form", ["explicit", "implicit"])
@@ -110,10 +105,9 @@ class TestDicomFiles:
         for path in write_series(tmp_path, chest_hu()):
             path.write_bytes(path.read_bytes() + header + b"appended")
         monkeypatch.setattr(stack.sitk, "ImageFileReader", lambda: pytest.fail("GDCM was asked"))
-        with pytest.raises(UnreadableError, match=r"slice000\.dcm is truncated, or other bytes were written into it"):
-            read_ct(tmp_path)
+        refuses(tmp_path, UnreadableError, r"slice000\.dcm is truncated, or other bytes were written into it")
 
-    def test_no_more_is_set_aside_for_a_header_than_it_holds(self, tmp_path):
+    def test_a_header_takes_no_more_memory_than_its_content(self, tmp_path):
         """An element that is read claims 2 GB."""
         path = write_series(tmp_path, chest_hu())[3]
         content = path.read_bytes()
@@ -155,9 +149,7 @@ class TestDicomFiles:
         paths = write_series(tmp_path, chest_hu())
         for k in without:
             paths[k].write_bytes(paths[k].read_bytes()[132:])
-        scan = read_ct(tmp_path)
-        np.testing.assert_array_equal(scan.hu, chest_hu())
-        assert scan.warnings == ()
+        reads(tmp_path, chest_hu())
 
     @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
     def test_slices_without_meta_information(self, tmp_path, syntax):
@@ -165,15 +157,13 @@ class TestDicomFiles:
             ds = pydicom.dcmread(path)
             del ds.file_meta
             ds.save_as(path, implicit_vr=syntax.is_implicit_VR, little_endian=True, enforce_file_format=False)
-        np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+        reads(tmp_path, chest_hu())
 
     def test_slices_compressed_by_gzip(self, tmp_path):
         for path in write_series(tmp_path, chest_hu()):
             path.with_suffix(".dcm.gz").write_bytes(gzip.compress(path.read_bytes()))
             path.unlink()
-        scan = read_ct(tmp_path)
-        np.testing.assert_array_equal(scan.hu, chest_hu())
-        assert scan.warnings == ()
+        reads(tmp_path, chest_hu())
         torn = tmp_path / "slice005.dcm.gz"
         torn.write_bytes(torn.read_bytes()[:-20])
         assert [warning.code for warning in read_ct(tmp_path).warnings] == ["slices-unread"]
@@ -190,8 +180,7 @@ class TestDicomFiles:
                 assert content.count(point) == 1
                 content = content.replace(point, comma)
             path.write_bytes(content)
-        scan = read_ct(tmp_path)
-        np.testing.assert_array_equal(scan.hu, chest_hu() + 0.5)
+        scan = reads(tmp_path, chest_hu() + 0.5)
         assert scan.image.GetSpacing() == pytest.approx((0.7, 0.8, 3.0))
         assert scan.image.GetOrigin() == pytest.approx((-100, -120, 30))
 
@@ -199,8 +188,7 @@ class TestDicomFiles:
     def test_multi_frame(self, tmp_path, tags):
         path = write_series(tmp_path, chest_hu(1), tags={**tags, "ImagePositionPatient": None})[0]
         for given_path in (path, tmp_path):
-            with pytest.raises(UnreadableError, match="multi-frame CT without functional groups"):
-                read_ct(given_path)
+            refuses(given_path, UnreadableError, "multi-frame CT without functional groups")
 
     def test_nothing_to_read(self, tmp_path):
         path = write_series(tmp_path / "ct", chest_hu())[0]
@@ -214,5 +202,4 @@ class TestDicomFiles:
             (write_series(tmp_path / "one", chest_hu(1))[0].parent, None, NotVolumeError, "1 slice"),
             (write_series(tmp_path / "mr", chest_hu(1), tags={"Modality": "MR"})[0], None, NotCTError, "modality MR"),
         ):
-            with pytest.raises(error, match=match):
-                read_ct(source, series)
+            refuses(source, error, match, series)

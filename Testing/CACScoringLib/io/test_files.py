@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicom_files import chest_hu, write_series
+from images import image_of
+from reading_checks import codes, reads, refuses
 
 from CACScoringLib.core.ct import CTError, SeriesChoiceError, UnreadableError
 from CACScoringLib.io import files
@@ -19,10 +21,6 @@ needs_links = pytest.mark.skipif(os.name == "nt", reason="links need a privilege
 needs_permissions = pytest.mark.skipif(
     os.name == "nt" or os.geteuid() == 0, reason="the administrator may read every folder"
 )
-
-
-def codes(scan):
-    return [warning.code for warning in scan.warnings]
 
 
 def scan_in_two_folders(folder):
@@ -40,55 +38,44 @@ class TestLinks:
         upper = scan_in_two_folders(tmp_path / "scan")
         upper.rename(tmp_path / "elsewhere")
         upper.symlink_to(tmp_path / "elsewhere")
-        scan = read_ct(tmp_path / "scan")
-        np.testing.assert_array_equal(scan.hu, chest_hu())
-        assert scan.warnings == ()
+        reads(tmp_path / "scan", chest_hu())
 
     def test_in_a_circle(self, tmp_path):
         upper = scan_in_two_folders(tmp_path)
         (upper / "again").symlink_to(tmp_path)
         (tmp_path / "twice").symlink_to(upper)
-        scan = read_ct(tmp_path)
-        np.testing.assert_array_equal(scan.hu, chest_hu())
-        assert scan.warnings == ()
+        reads(tmp_path, chest_hu())
 
     def test_of_the_last_slice_to_nothing(self, tmp_path):
         paths = write_series(tmp_path, chest_hu())
         paths[5].unlink()
         paths[5].symlink_to(tmp_path / "missing.dcm")
-        scan = read_ct(tmp_path)
-        assert codes(scan) == ["slices-unread"]
-        assert "slice005.dcm" in scan.warnings[0].message
+        assert "slice005.dcm" in reads(tmp_path, chest_hu()[:5], ["slices-unread"]).warnings[0].message
 
 
-class Refused:
-    """Folders that cannot be opened: `os.walk` reports them as if permission were missing."""
+def refuse(monkeypatch, folder):
+    """Let `os.walk` report a folder as if permission were missing."""
+    scandir = os.scandir
 
-    def __init__(self, monkeypatch, folder):
-        self.folder, self.walk = os.fspath(folder), os.scandir
-        monkeypatch.setattr(os, "scandir", self.scandir)
+    def scan(path):
+        if os.fspath(path) == os.fspath(folder):
+            raise PermissionError(13, "Permission denied", os.fspath(folder))
+        return scandir(path)
 
-    def scandir(self, path):
-        if os.fspath(path) == self.folder:
-            raise PermissionError(13, "Permission denied", self.folder)
-        return self.walk(path)
+    monkeypatch.setattr(os, "scandir", scan)
 
 
 def test_a_subfolder_without_permission(tmp_path, monkeypatch):
-    upper = scan_in_two_folders(tmp_path)
-    Refused(monkeypatch, upper)
-    scan = read_ct(tmp_path)
-    assert scan.hu.shape[0] == 3
-    assert codes(scan) == ["slices-unread"]
-    assert scan.warnings[0].severe
-    assert "Permission denied" in scan.warnings[0].message
+    refuse(monkeypatch, scan_in_two_folders(tmp_path))
+    (warning,) = reads(tmp_path, chest_hu()[:3], ["slices-unread"]).warnings
+    assert warning.severe
+    assert "Permission denied" in warning.message
 
 
 def test_a_folder_without_permission(tmp_path, monkeypatch):
     write_series(tmp_path, chest_hu())
-    Refused(monkeypatch, tmp_path)
-    with pytest.raises(UnreadableError, match="Permission denied"):
-        read_ct(tmp_path)
+    refuse(monkeypatch, tmp_path)
+    refuses(tmp_path, UnreadableError, "Permission denied")
 
 
 @needs_permissions
@@ -108,27 +95,23 @@ class TestArchives:
     def test_a_series(self, tmp_path):
         write_series(tmp_path / "scan" / "deep", chest_hu())
         archive = self.pack(tmp_path / "scan")
-        scan = read_ct(archive)
-        np.testing.assert_array_equal(scan.hu, chest_hu())
-        assert scan.warnings == ()
+        scan = reads(archive, chest_hu())
         assert str(scan.source) == archive
         with files.real_files(scan.dicom_files) as unpacked:
             assert [file.is_file() for file in unpacked] == [True] * 6
 
-    def test_one_image_file(self, tmp_path):
+    def test_an_image_file(self, tmp_path):
         (tmp_path / "scan").mkdir()
-        image = sitk.GetImageFromArray(chest_hu().astype(np.int16))
-        image.SetSpacing((0.7, 0.8, 3.0))
+        image = image_of(chest_hu().astype(np.int16), (0.7, 0.8, 3.0))
         sitk.WriteImage(image, str(tmp_path / "scan" / "ct.nii.gz"))
-        np.testing.assert_array_equal(read_ct(self.pack(tmp_path / "scan")).hu, chest_hu())
+        reads(self.pack(tmp_path / "scan"), chest_hu())
 
     def test_several_series_are_listed(self, tmp_path):
         write_series(tmp_path / "scan" / "a", chest_hu())
         write_series(tmp_path / "scan" / "b", chest_hu(seed=1), tags={"SeriesNumber": 7})
         archive = self.pack(tmp_path / "scan")
-        with pytest.raises(SeriesChoiceError, match="2 CT series"):
-            read_ct(archive)
-        np.testing.assert_array_equal(read_ct(archive, "7").hu, chest_hu(seed=1))
+        refuses(archive, SeriesChoiceError, "2 CT series")
+        reads(archive, chest_hu(seed=1), series="7")
 
     def test_damaged_and_huge_ones(self, tmp_path, monkeypatch):
         write_series(tmp_path / "scan", chest_hu())
@@ -137,18 +120,16 @@ class TestArchives:
         content = bytearray(archive.read_bytes())
         content[200] ^= 255
         (tmp_path / "damaged.zip").write_bytes(content)
-        with pytest.raises(UnreadableError, match=r"damaged\.zip cannot be unpacked"):
-            read_ct(tmp_path / "damaged.zip")
+        refuses(tmp_path / "damaged.zip", UnreadableError, r"damaged\.zip cannot be unpacked")
         monkeypatch.setattr(files, "MAX_UNPACKED_BYTES", 1000)
-        with pytest.raises(UnreadableError, match=r"scan\.zip holds [\d,]+ bytes"):
-            read_ct(archive)
+        refuses(archive, UnreadableError, r"scan\.zip holds [\d,]+ bytes")
 
     def test_names_that_lead_out_of_the_archive(self, tmp_path):
         (path, *_) = write_series(tmp_path / "scan", chest_hu())
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
             for file in sorted((tmp_path / "scan").iterdir()):
                 archive.write(file, f"../../{file.name}")
-        np.testing.assert_array_equal(read_ct(tmp_path / "a.zip").hu, chest_hu())
+        reads(tmp_path / "a.zip", chest_hu())
         assert [file.name for file in tmp_path.rglob(path.name)] == [path.name]
 
 
@@ -156,15 +137,13 @@ class TestImagesBesideSeries:
     """A folder with several scans asks which one is meant."""
 
     def image(self, path, array=None):
-        image = sitk.GetImageFromArray((chest_hu() if array is None else array).astype(np.int16))
-        image.SetSpacing((0.7, 0.8, 3.0))
+        image = image_of((chest_hu() if array is None else array).astype(np.int16), (0.7, 0.8, 3.0))
         path.parent.mkdir(parents=True, exist_ok=True)
         sitk.WriteImage(image, str(path))
 
-    def test_one_image_file(self, tmp_path):
+    def test_an_image_file(self, tmp_path):
         self.image(tmp_path / "deep" / "ct.nii.gz")
-        scan = read_ct(tmp_path)
-        np.testing.assert_array_equal(scan.hu, chest_hu())
+        scan = reads(tmp_path, chest_hu())
         assert scan.source == tmp_path
 
     @pytest.mark.parametrize("with_series", [False, True])
@@ -179,7 +158,7 @@ class TestImagesBesideSeries:
         assert "a.nii.gz" in str(caught.value)
         assert ("3: " in str(caught.value), "b/b.nrrd" in str(caught.value)) == (with_series, not with_series)
         if with_series:
-            np.testing.assert_array_equal(read_ct(tmp_path, "3").hu, chest_hu(seed=1))
+            reads(tmp_path, chest_hu(seed=1), series="3")
 
     def test_masks_and_results_beside_a_series_are_no_scans(self, tmp_path):
         write_series(tmp_path, chest_hu())
@@ -187,7 +166,7 @@ class TestImagesBesideSeries:
         self.image(tmp_path / "lesions.seg.nrrd")
         self.image(tmp_path / "results" / "map.nii.gz")
         (tmp_path / "results" / "scores.json").write_text("{}")
-        np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+        reads(tmp_path, chest_hu())
 
 
 def test_files_of_the_system_are_no_slices(tmp_path):
@@ -203,7 +182,7 @@ def test_a_tar_archive_is_read(tmp_path, ending):
     write_series(tmp_path / "scan", chest_hu())
     with tarfile.open(tmp_path / f"scan{ending}", "w:gz" if ending == ".tgz" else "w") as archive:
         archive.add(tmp_path / "scan", "scan")
-    np.testing.assert_array_equal(read_ct(tmp_path / f"scan{ending}").hu, chest_hu())
+    reads(tmp_path / f"scan{ending}", chest_hu())
 
 
 def test_tar_archives_that_are_refused(tmp_path, monkeypatch):
@@ -221,11 +200,9 @@ def test_tar_archives_that_are_refused(tmp_path, monkeypatch):
     with tarfile.open(tmp_path / "large.tgz", "w:gz") as archive:
         archive.add(tmp_path / "scan", "scan")
     (tmp_path / "cut.tgz").write_bytes((tmp_path / "large.tgz").read_bytes()[:-200])
-    with pytest.raises(UnreadableError, match=r"cut\.tgz cannot be unpacked"):
-        read_ct(tmp_path / "cut.tgz")
+    refuses(tmp_path / "cut.tgz", UnreadableError, r"cut\.tgz cannot be unpacked")
     monkeypatch.setattr(files, "MAX_UNPACKED_BYTES", 1000)
-    with pytest.raises(UnreadableError, match=r"large\.tgz holds [\d,]+ bytes"):
-        read_ct(tmp_path / "large.tgz")
+    refuses(tmp_path / "large.tgz", UnreadableError, r"large\.tgz holds [\d,]+ bytes")
 
 
 def test_an_archive_in_an_archive_is_named(tmp_path):
@@ -246,5 +223,4 @@ def test_pipes_and_devices_are_refused_and_skipped(tmp_path):
     os.mkfifo(tmp_path / "scan" / "slice006.dcm")
     assert read_ct(tmp_path / "scan").hu.shape[0] == 6
     for path in (tmp_path / "scan" / "slice006.dcm", "/dev/zero"):
-        with pytest.raises(UnreadableError, match="pipe or a device"):
-            read_ct(path)
+        refuses(path, UnreadableError, "pipe or a device")

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from dicom_files import write_series
 
 import CACScoringLib as cac
+from CACScoringLib.core.grid import Grid
 
 THICKNESS_MM, PLAQUE_MM, PLAQUE_HU, TISSUE_HU = 3.0, (40.2, 46.6), 600, 40
 AREA_MM2 = 4 * 4 * 0.7 * 0.8
@@ -36,8 +36,7 @@ def agatston(folder):
     scan = cac.read_ct(folder)
     labels = np.zeros(scan.hu.shape, np.uint8)
     labels[(slice(None), *PLAQUE)] = 1
-    image = sitk.GetImageFromArray(labels)
-    image.CopyInformation(scan.image)
+    image = Grid.of(scan.image).image(labels)
     return scan, cac.agatston(scan, image).total.agatston
 
 

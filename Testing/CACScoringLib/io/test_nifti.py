@@ -6,6 +6,8 @@ import struct
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
+from reading_checks import refuses
 
 from CACScoringLib.core.ct import CTError, UnreadableError
 from CACScoringLib.io.image_files import read_header
@@ -20,10 +22,7 @@ def ct_image():
     hu = 2 * np.random.default_rng(0).integers(0, 40, (10, 30, 40), np.int16)
     hu[:, :, :2] -= 1000
     hu[2, 3, 7] = 900
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing((0.7, 0.8, 3.0))
-    image.SetDirection((0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
-    image.SetOrigin(BRIGHT_MM)
+    image = image_of(hu, (0.7, 0.8, 3.0), BRIGHT_MM, direction=(0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
     image.SetOrigin(2 * np.array(BRIGHT_MM) - image.TransformIndexToPhysicalPoint((7, 3, 2)))
     return image
 
@@ -96,8 +95,7 @@ class TestDamage:
         content = path.read_bytes()
         is_packed = name.endswith(".gz")
         path.write_bytes(gzip.compress(change(gzip.decompress(content))) if is_packed else change(content))
-        with pytest.raises(UnreadableError, match="a"):
-            read_ct(path)
+        refuses(path, UnreadableError, "a")
 
     def test_any_byte_of_the_header(self, tmp_path, name):
         """Changed headers are read or refused; none ends in another error."""
@@ -121,21 +119,18 @@ def test_a_damaged_packed_file(tmp_path):
     content = bytearray(path.read_bytes())
     content[-6] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UnreadableError, match=r"a\.nii\.gz is damaged"):
-        read_ct(path)
+    refuses(path, UnreadableError, r"a\.nii\.gz is damaged")
 
 
 @pytest.mark.parametrize("missing", ["a.hdr", "a.img"])
 def test_a_pair_needs_both_files(tmp_path, missing):
     write(tmp_path, "a.img")
     (tmp_path / missing).unlink()
-    with pytest.raises(UnreadableError, match=r"two files, \.hdr and \.img"):
-        read_ct(tmp_path / {"a.hdr": "a.img", "a.img": "a.hdr"}[missing])
+    refuses(tmp_path / {"a.hdr": "a.img", "a.img": "a.hdr"}[missing], UnreadableError, r"two files, \.hdr and \.img")
 
 
 @pytest.mark.parametrize("name", ["a.hdr", "a.img"])
 def test_analyze_states_no_orientation(tmp_path, name):
     header = write(tmp_path, name, bits=1).with_suffix(".hdr")
     header.write_bytes(header.read_bytes()[:344] + bytes(4))
-    with pytest.raises(UnreadableError, match=r"Analyze.*Convert the DICOM series to NIfTI"):
-        read_ct(tmp_path / name)
+    refuses(tmp_path / name, UnreadableError, r"Analyze.*Convert the DICOM series to NIfTI")

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from dicom_files import chest_hu, save, write_series
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from images import image_of
 
 from CACScoringLib.core.ct import AIR_HU, CTError, CTScan
 from CACScoringLib.io.reading import read_ct
@@ -79,8 +80,7 @@ def test_dicom_bytes_changed(tmp_path, where, new):
     new=st.binary(min_size=1, max_size=4),
 )
 def test_header_bytes_changed(tmp_path, name, where, new):
-    image = sitk.GetImageFromArray(chest_hu().astype(np.int16))
-    image.SetSpacing((0.7, 0.7, 3.0))
+    image = image_of(chest_hu().astype(np.int16), (0.7, 0.7, 3.0))
     sitk.WriteImage(image, str(tmp_path / name))
     data = bytearray((tmp_path / name).read_bytes())
     data[where : where + len(new)] = new

@@ -56,7 +56,7 @@ def test_voxels_of_two_segments_are_counted_by_pair(save):
         read_lesion_labels(path)
 
 
-def test_segments_of_one_site_may_share_voxels(save):
+def test_segments_of_the_same_site_may_share_voxels(save):
     values = layers(2)
     values[0, 0, :3, 0], values[0, 0, 2:, 1] = 1, 1
     labels = sitk.GetArrayFromImage(read_lesion_labels(save(values, ("LAD", 1, 0), ("LAD 2", 1, 1))))

@@ -7,12 +7,12 @@ import pydicom
 import pytest
 from dicom_files import chest_hu, save, set_tags, write_series
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
+from reading_checks import reads, refuses
 
 from CACScoringLib.core.ct import SliceGeometryError
 from CACScoringLib.io import stack
 from CACScoringLib.io.dicom import read_slices
 from CACScoringLib.io.pixels import stored_values
-from CACScoringLib.io.reading import read_ct
 
 SAGITTAL = [0, 1, 0, 0, 0, -1]
 SHEET = {
@@ -54,9 +54,7 @@ SMALL_IMAGE = chest_hu(1, rows=20, columns=30)[0]
 def test_images_outside_the_stack_are_named(tmp_path, hu, tags):
     paths = write_series(tmp_path, chest_hu())
     extra = add(paths[2], "extra.dcm", hu, **tags)
-    scan = read_ct(tmp_path)
-    np.testing.assert_array_equal(scan.hu, chest_hu())
-    assert [w.code for w in scan.warnings] == ["images-left-out"]
+    scan = reads(tmp_path, chest_hu(), ["images-left-out"])
     # The first copy by name stays.
     removed, stayed = ("slice002.dcm", extra) if hu is None and not tags else ("extra.dcm", paths[2])
     assert removed in scan.warnings[0].message
@@ -64,18 +62,29 @@ def test_images_outside_the_stack_are_named(tmp_path, hu, tags):
     assert stayed in scan.dicom_files
 
 
-def test_two_slices_of_one_position_that_could_both_be_right(tmp_path):
-    paths = write_series(tmp_path, chest_hu())
-    add(paths[2], "extra.dcm", chest_hu(1, seed=1)[0])
-    with pytest.raises(SliceGeometryError, match="1 slices have the same position"):
-        read_ct(tmp_path)
+ALTERED = chest_hu()[2].copy()
+ALTERED[5, 5] += 1
+
+
+@pytest.mark.parametrize(
+    ("name", "hu", "tags", "match"),
+    [
+        ("extra.dcm", chest_hu(1, seed=1)[0], {}, "1 slices have the same position"),
+        ("slice002 (1).dcm", ALTERED, {}, "1 slices have the same position"),
+        # A damaged slice of the stack: without it, there is a gap.
+        ("slice002.dcm", None, {"ImageOrientationPatient": SAGITTAL}, "1 of 6 slices have a different orientation"),
+    ],
+    ids=["another image", "nearly a copy", "damaged"],
+)
+def test_a_doubtful_slice_is_refused(tmp_path, name, hu, tags, match):
+    add(write_series(tmp_path, chest_hu())[2], name, hu, **tags)
+    refuses(tmp_path, SliceGeometryError, match)
 
 
 def test_two_full_stacks(tmp_path):
     for path in write_series(tmp_path, chest_hu()):
         add(path, f"copy-{path.name}", ConvolutionKernel="B70f")
-    with pytest.raises(SliceGeometryError, match="6 slices have the same position"):
-        read_ct(tmp_path)
+    refuses(tmp_path, SliceGeometryError, "6 slices have the same position")
 
 
 @pytest.mark.parametrize("name", ["slice{:03d} (1).dcm", "copy/slice{:03d}.dcm"])
@@ -85,27 +94,8 @@ def test_a_series_copied_twice(tmp_path, name):
     (tmp_path / "copy").mkdir()
     for k, path in enumerate(paths):
         shutil.copy(path, tmp_path / name.format(k))
-    scan = read_ct(tmp_path)
-    np.testing.assert_array_equal(scan.hu, chest_hu())
-    assert [w.code for w in scan.warnings] == ["images-left-out"]
+    scan = reads(tmp_path, chest_hu(), ["images-left-out"])
     assert "6 copies" in scan.warnings[0].message
-
-
-def test_slices_with_different_pixels_are_no_copies(tmp_path):
-    hu = chest_hu()
-    hu[2, 5, 5] += 1
-    paths = write_series(tmp_path, chest_hu())
-    add(paths[2], "slice002 (1).dcm", hu[2])
-    with pytest.raises(SliceGeometryError, match="1 slices have the same position"):
-        read_ct(tmp_path)
-
-
-def test_remaining_slices_must_be_complete(tmp_path):
-    """The odd slice is a damaged slice of the stack: without it, there is a gap."""
-    paths = write_series(tmp_path, chest_hu())
-    add(paths[2], paths[2].name, ImageOrientationPatient=SAGITTAL)
-    with pytest.raises(SliceGeometryError, match="1 of 6 slices have a different orientation"):
-        read_ct(tmp_path)
 
 
 def test_pixels_of_each_repeated_slice_are_read_once(tmp_path, monkeypatch):

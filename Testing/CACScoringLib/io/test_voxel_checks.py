@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.ct import CTError, NotHounsfieldError, UnreadableError
 from CACScoringLib.io import voxel_checks
@@ -37,8 +38,7 @@ def values():
 
 
 def written(path):
-    image = sitk.GetImageFromArray(values())
-    image.SetSpacing((0.7, 0.8, 3.0))
+    image = image_of(values(), (0.7, 0.8, 3.0))
     sitk.WriteImage(image, str(path), useCompression=True)
     return path
 
@@ -186,9 +186,7 @@ class TestNifti:
     """Faulty files that ITK reads without an error."""
 
     def write(self, path, values=values):
-        image = sitk.GetImageFromArray(values())
-        image.SetSpacing((0.7, 0.8, 3.0))
-        image.SetOrigin((-100, -120, 30))
+        image = image_of(values(), (0.7, 0.8, 3.0), (-100, -120, 30))
         sitk.WriteImage(image, str(path))
         return path
 
@@ -250,8 +248,7 @@ def test_no_image_at_all(tmp_path, name, content):
 def test_whole_hu_survive_the_steps_of_a_file(tmp_path):
     """A NIfTI file as nibabel writes floats with the header of an integer image: 65536 steps over the range of HU."""
     hu = np.random.default_rng(0).integers(-1000, 1300, (4, 5, 6), np.int16)
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing((0.7, 0.8, 3.0))
+    image = image_of(hu, (0.7, 0.8, 3.0))
     image = sitk.DICOMOrient(image, "LPS")
     sitk.WriteImage(image, str(tmp_path / "scan.nii"))
     content = bytearray((tmp_path / "scan.nii").read_bytes())

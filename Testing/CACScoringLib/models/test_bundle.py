@@ -43,7 +43,7 @@ def install(folder, capsys):
     return main(["models", "install", str(folder)]), capsys.readouterr().err
 
 
-def test_a_bundle_is_taken_back_as_it_was(bundle, tmp_path, capsys):
+def test_a_bundle_is_installed_unchanged(bundle, tmp_path, capsys):
     code, _ = install(bundle, capsys)
     assert code == 0
     for ending in (".json", ".safetensors"):
@@ -52,7 +52,7 @@ def test_a_bundle_is_taken_back_as_it_was(bundle, tmp_path, capsys):
     assert [model.origin for model in list_models("slices")] == ["bundled", "user"]
 
 
-def test_a_bundle_named_as_a_bundled_model_says_so(bundle, monkeypatch, capsys):
+def test_a_bundle_with_the_name_of_a_bundled_model_causes_a_note(bundle, monkeypatch, capsys):
     assert main(["models", "install", str(bundle)]) == 0
     assert "CAC comes with another model named slices-compact" in capsys.readouterr().out
     for path in (bundle / "models").glob("slices-compact.*"):
@@ -136,7 +136,7 @@ def test_broken_bundles_are_refused(bundle, capsys):
     assert not cards.user_folder().exists()
 
 
-def test_what_cannot_be_exported_says_why(bundles, tmp_path, capsys):
+def test_reasons_against_an_export_are_named(bundles, tmp_path, capsys):
     for name, code, reason in (
         ("sharpener-compact", 3, "for 'super_resolution'"),
         ("../map-compact", 3, "There is no model"),

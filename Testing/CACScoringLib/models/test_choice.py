@@ -40,7 +40,7 @@ def test_a_card_is_named_by_its_path_and_warned_of_without_a_verdict(tmp_path):
         chosen_models(ModelChoice((str(tmp_path / "none.json"),)))
 
 
-def test_damaged_weights_are_an_error_when_the_network_is_asked_for(tmp_path):
+def test_damaged_weights_are_an_error_at_the_first_use_of_the_network(tmp_path):
     path = untrained("slices", "tiny", tmp_path)
     weights = path.with_suffix(".safetensors")
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")

@@ -35,26 +35,26 @@ def test_an_output_that_is_not_finite_is_refused(value):
             predict(network, np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 1, 1, 3), 1)
 
 
-def test_gpu_without_room_for_the_network_is_told():
+class FailingToMove(nn.Conv2d):
+    """A network that cannot be moved to a GPU."""
+
+    error: Exception = RuntimeError("no kernel image is available")
+
+    def to(self, *where):
+        if where == ("cuda",):
+            raise self.error
+        return super().to(*where)
+
+
+def test_a_network_without_room_on_the_gpu_runs_on_the_cpu():
     """Another program may hold all of the GPU's memory already when the network is loaded."""
-
-    class FullGpu(nn.Conv2d):
-        def to(self, *where):
-            if where == ("cuda",):
-                raise torch.OutOfMemoryError("CUDA out of memory.")
-            return super().to(*where)
-
-    network = prepared(FullGpu(1, 3, 3), "cuda")
-    outputs, warnings = predict(network, np.ones((2, 1, 4, 4), np.float32), 2)
+    network = FailingToMove(1, 3, 3)
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        prepared(network, "cuda")
+    network.error = torch.OutOfMemoryError("CUDA out of memory.")
+    outputs, warnings = predict(prepared(network, "cuda"), np.ones((2, 1, 4, 4), np.float32), 2)
     assert outputs.shape == (2, 3, 2, 2)
     assert [w.code for w in warnings] == ["moved-to-cpu"]
-
-    class Broken(nn.Conv2d):
-        def to(self, *where):
-            raise RuntimeError("no kernel image is available")
-
-    with pytest.raises(RuntimeError, match="no kernel image"):
-        prepared(Broken(1, 3, 3), "cuda")
 
 
 def test_float32_stays_float32_on_gpus():
@@ -95,8 +95,7 @@ INPUTS = np.arange(10, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 4
 def test_out_of_memory_halves_the_batch():
     network = Greedy(fits=3)
     outputs, warnings = predict(network, INPUTS, 8)
-    assert network.batches == [("meta", 2)] * 5
-    assert len(outputs) == 10
+    assert (network.batches, len(outputs)) == ([("meta", 2)] * 5, 10)
     assert [w.code for w in warnings] == ["smaller-batches"] * 2
     assert "batches of 2" in warnings[-1].message
 

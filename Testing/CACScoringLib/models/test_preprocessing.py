@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.ct import MaskError
 from CACScoringLib.core.grid import ScanGrid
@@ -19,15 +20,6 @@ from CACScoringLib.models.preprocessing import (
 )
 
 OBLIQUE = (0.98, -0.199, 0.0, 0.199, 0.98, 0.0, 0.0, 0.0, 1.0)
-
-
-def image_of(array, spacing_mm=(1.0, 1.0, 1.0), origin_mm=(0.0, 0.0, 0.0), direction=None) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(spacing_mm)
-    image.SetOrigin(origin_mm)
-    if direction:
-        image.SetDirection(direction)
-    return image
 
 
 def box_mask(image: sitk.Image, k: slice, j: slice, i: slice) -> sitk.Image:
@@ -81,7 +73,7 @@ class TestSlices:
         np.testing.assert_allclose(hu[inside], (2 * x + y - 3 * z)[inside], atol=0.02)
 
     @pytest.mark.parametrize("slice_mm", [1.5, 3.0, 4.5])
-    def test_a_lesion_seen_in_one_slice_stays_in_it(self, slice_mm):
+    def test_a_lesion_in_a_single_slice_stays_there(self, slice_mm):
         """Slices that fit the grid stay sharp, also when pasted back."""
         hu = np.zeros((20, 40, 40), np.float32)
         hu[10] = 100
@@ -190,13 +182,13 @@ class TestWayBack:
 
     def test_linear_between_the_voxels(self):
         """Hand-worked: two voxels 0 and 8 read at the points between them, over no extent to speak of and over one."""
-        two = image_of(np.array([[[0, 8]] * 2] * 2, np.float32))
+        two = image_of(np.array([[[0, 8]] * 2] * 2, np.float32), (1.0, 1.0, 1.0))
         narrow = ScanGrid((0.25, 0, 0), (1e-3, 1, 1), (1, 2, 2)).resample(two, 0.0)
         wide = ScanGrid((0.5, 0, 0), (2, 1, 1), (1, 2, 2)).resample(two, 0.0)
         assert narrow[0, 0, 0] == pytest.approx(2, abs=0.01)
         assert wide[0, 0, 0] == pytest.approx(4)
 
     def test_half_outside_is_half_air(self):
-        image = image_of(np.full((2, 2, 4), 100, np.float32))
+        image = image_of(np.full((2, 2, 4), 100, np.float32), (1.0, 1.0, 1.0))
         value = ScanGrid((-0.5, 0, 0), (2, 1, 1), (1, 2, 2)).resample(image, -1000.0)[0, 0, 0]
         assert value == pytest.approx((100 - 1000) / 2)

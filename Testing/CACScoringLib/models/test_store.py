@@ -45,37 +45,32 @@ class _Killed(BaseException):
     pass
 
 
-class _Disk:
-    """Counter of file changes that raises _Killed at the last one and at all later ones, as if killed there."""
-
-    CHANGES = ((os, "replace"), (os, "rename"), (os, "unlink"), (os, "rmdir"), (os, "mkdir"))
-    CHANGES += ((shutil, "copyfile"), (shutil, "rmtree"), (Path, "write_bytes"))
-
-    def __init__(self, monkeypatch, last: int) -> None:
-        self.changes_to_go = last
-        for owner, name in self.CHANGES:
-            monkeypatch.setattr(owner, name, self._counted(getattr(owner, name)))
-
-    def _counted(self, change):
-        def changed(*arguments, **options):
-            self.changes_to_go -= 1
-            if self.changes_to_go < 0:
-                raise _Killed
-            return change(*arguments, **options)
-
-        return changed
+CHANGES = ((os, "replace"), (os, "rename"), (os, "unlink"), (os, "rmdir"), (os, "mkdir"))
+CHANGES += ((shutil, "copyfile"), (shutil, "rmtree"), (Path, "write_bytes"))
 
 
 def killed_at_each_change(prepare, action):
     """Prepare, then act until the n-th change to the disk, for every n; yield after each."""
     for last in itertools.count():
         prepare()
-        with pytest.MonkeyPatch.context() as patch:
-            disk = _Disk(patch, last)
-            with contextlib.suppress(_Killed):
-                action()
+        changes_to_go = last
+
+        def counted(change):
+            def changed(*arguments, **options):
+                nonlocal changes_to_go
+                changes_to_go -= 1
+                if changes_to_go < 0:  # and at all later changes
+                    raise _Killed
+                return change(*arguments, **options)
+
+            return changed
+
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(_Killed):
+            for owner, name in CHANGES:
+                patch.setattr(owner, name, counted(getattr(owner, name)))
+            action()
         yield
-        if disk.changes_to_go >= 0:
+        if changes_to_go >= 0:
             assert last >= 2, "there is something to be killed at"
             return
 
@@ -116,7 +111,7 @@ class TestRolledBack:
         assert list_models() == []
         assert roll_back("tiny").card == installed() == read_card(versions[0])
 
-    def test_what_is_not_installed(self, versions, folders):
+    def test_a_bundled_model_is_not_rolled_back(self, versions, folders):
         shutil.copytree(versions[0].parent, folders / "bundled")
         with pytest.raises(ModelError, match=r"comes with CAC and cannot be rolled back.*Installed by you: none"):
             roll_back("tiny")
@@ -155,40 +150,37 @@ class TestRolledBack:
 class TestKilled:
     """At every moment one of both models is undamaged, and the other can be restored."""
 
-    def check(self, versions, prepare, action, numbers):
+    @pytest.mark.long
+    @pytest.mark.parametrize(
+        ("count", "action", "numbers"),
+        [
+            (1, lambda versions: install_model(versions[1], overwrite=True), (0, 1)),
+            (3, lambda versions: roll_back("tiny"), (2, 1)),
+        ],
+        ids=["installing", "rolling back"],
+    )
+    def test_a_model_that_is_exchanged(self, versions, folders, count, action, numbers):
+        def prepare():
+            shutil.rmtree(folders / "user", ignore_errors=True)
+            for path in versions[:count]:
+                install_model(path, overwrite=True)
+
         before, after = (read_card(versions[number]) for number in numbers)
         hashes = set()
-        for _ in killed_at_each_change(prepare, action):
+        for _ in killed_at_each_change(prepare, lambda: action(versions)):
             hashes.add(installed().sha256)
             if installed() == before:
-                action()
+                action(versions)
             assert installed() == after
             assert roll_back("tiny").card == before
         assert hashes == {before.sha256, after.sha256}
-
-    @pytest.mark.long
-    def test_installing(self, versions, folders):
-        def prepare():
-            shutil.rmtree(folders / "user", ignore_errors=True)
-            install_model(versions[0])
-
-        self.check(versions, prepare, lambda: install_model(versions[1], overwrite=True), (0, 1))
-
-    @pytest.mark.long
-    def test_rolling_back(self, versions, folders):
-        def prepare():
-            shutil.rmtree(folders / "user", ignore_errors=True)
-            for path in versions:
-                install_model(path, overwrite=True)
-
-        self.check(versions, prepare, lambda: roll_back("tiny"), (2, 1))
 
     def test_a_card_that_is_changed(self, versions, folders):
         for _ in killed_at_each_change(lambda: None, lambda: update_card(versions[0], {"floor_hu": 12.0}, {})):
             verify_model(versions[0])
 
 
-def test_what_killed_programs_left_is_removed_by_the_next_writing(versions):
+def test_files_of_killed_programs_are_removed_by_the_next_writing(versions):
     folder = versions[0].parent
 
     def leave(name: str, old: bool = True) -> Path:

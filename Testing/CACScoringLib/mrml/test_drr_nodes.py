@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import slicer
 import vtk
+from images import image_of
 from vtk.util.numpy_support import vtk_to_numpy
 
 from CACScoringLib.drr.job import DrrSettings, PlacedRadiograph, centre_mm, placed, stand_of
@@ -25,10 +25,7 @@ def ct():
     values = np.full((10, 12, 14), -1000, np.int16)
     values[2:8, 2:10, 2:12] = 0
     values[4:6, 4:8, 4:10] = -900  # an internal cavity
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing((10.0, 10.0, 20.0))
-    image.SetOrigin((-50.0, 30.0, 400.0))
-    return image
+    return image_of(values, (10.0, 10.0, 20.0), (-50.0, 30.0, 400.0))
 
 
 @pytest.fixture
@@ -68,7 +65,7 @@ class TestRadiograph:
         for role in (CALCIUM_ROLE, HEART_ROLE):
             assert node.GetNodeReference(role).GetAttribute(mrml.DERIVED_ATTRIBUTE) == "1"
 
-    def test_all_lie_where_the_picture_lies(self, scene, volume):
+    def test_all_have_the_place_of_the_picture(self, scene, volume):
         picture = radiograph_of(self.SETTINGS)
         node = add_radiograph(scene, picture, volume, "radiograph", "other")
         expected = np.array(picture.picture.TransformContinuousIndexToPhysicalPoint((7.0, 0.0, 0.0))) * [-1, -1, 1]
@@ -79,7 +76,7 @@ class TestRadiograph:
         assert vtk_to_numpy(node.GetImageData().GetPointData().GetScalars()).tolist() == list(range(64))
 
     @pytest.mark.parametrize("settings", [SETTINGS, DrrSettings(180.0, mirrored=True, pixels=8)])
-    def test_slice_axes_show_it_upright(self, scene, volume, settings):
+    def test_slice_axes_show_a_radiograph_upright(self, scene, volume, settings):
         node = add_radiograph(scene, radiograph_of(settings), volume, "radiograph", "other")
         normal, right, centre = slice_axes(node)
         geometry = settings.geometry(centre_mm(ct()))

@@ -21,14 +21,7 @@ from CACScoringLib.calcium_map.decomposition import (
     SliceProbabilities,
     healthy_image,
 )
-from CACScoringLib.core.ct import (
-    CTError,
-    MaskError,
-    NotVolumeError,
-    SliceGeometryError,
-    UnreadableError,
-    same_grid,
-)
+from CACScoringLib.core.ct import CTError, MaskError, NotVolumeError, SliceGeometryError, UnreadableError, same_grid
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, TERRITORIES, Artery, NonCoronary
@@ -196,7 +189,7 @@ class TestVolumes:
         np.testing.assert_array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(image))
 
     @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS.keys())
-    def test_voxels_lie_where_slicer_puts_them(self, scene, direction):
+    def test_voxels_have_the_places_of_slicer(self, scene, direction):
         image = ct_image(direction)
         volume = mrml.add_volume(scene, image, "CT")
         matrix = vtk.vtkMatrix4x4()
@@ -325,7 +318,7 @@ def test_calcium_map_and_healthy_image_lie_over_the_ct(decomposed, tmp_path):
     assert (tmp_path / "scene.mrb").stat().st_size > 1000
 
 
-def test_slices_of_the_map_state_what_was_decomposed(decomposed):
+def test_slices_of_the_map_state_their_decomposition(decomposed):
     scene = slicer.vtkMRMLScene()
     nodes = mrml.add_to_scene(scene, content_of_result(decomposed, result_as_json(decomposed, {})))
     rows = rows_of(nodes.slices)
@@ -339,7 +332,7 @@ def test_slices_of_the_map_state_what_was_decomposed(decomposed):
     assert used[0] == used[6] == 0
 
 
-def test_a_slice_into_which_a_neighbours_map_reaches_counts_as_decomposed(decomposed):
+def test_a_slice_reached_by_a_neighbours_map_counts_as_decomposed(decomposed):
     """Mark the slice as decomposed, so that lesions from resampling can be switched off too."""
     nothing = replace(decomposed.decomposition, decomposed=np.zeros(len(decomposed.slices.on_grid), bool))
     without_slices = replace(decomposed, decomposition=nothing)

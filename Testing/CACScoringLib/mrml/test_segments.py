@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
+from images import image_of
 
 from CACScoringLib.core.ct import MaskError, SliceGeometryError
 from CACScoringLib.mrml.segments import SegmentWriter, oriented_image, segment_mask, voxels_of_segments, vtk_array
@@ -17,10 +18,7 @@ ORIENTATIONS = ["".join(letters) for letters in itertools.product("RL", "AP", "I
 def labels_image(seed=0, filled=0.3) -> sitk.Image:
     rng = np.random.default_rng(seed)
     values = rng.integers(1, 4, SHAPE) * (rng.random(SHAPE) < filled)
-    image = sitk.GetImageFromArray(values.astype(np.uint8))
-    image.SetSpacing((0.7, 0.9, 2.5))
-    image.SetOrigin((-12.0, 30.5, 400.0))
-    return image
+    return image_of(values.astype(np.uint8), (0.7, 0.9, 2.5), (-12.0, 30.5, 400.0))
 
 
 def segmentation_of(scene, labels: sitk.Image, layers=False) -> slicer.vtkMRMLSegmentationNode:
@@ -135,7 +133,7 @@ class TestWriter:
         node = segmentation_of(scene, oriented, layers)
         return grid, node, SegmentWriter(node, grid, oriented)
 
-    def test_set_voxels_belong_to_one_segment(self, scene, orientation, layers):
+    def test_set_voxels_belong_to_a_single_segment(self, scene, orientation, layers):
         grid, node, writer = self.prepare(scene, orientation, layers)
         expected = sitk.GetArrayFromImage(grid)
         rng = np.random.default_rng(2)

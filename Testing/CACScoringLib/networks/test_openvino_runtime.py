@@ -29,7 +29,7 @@ def openvino_imports(file: Path) -> list[int]:
     return lines
 
 
-def test_one_file_imports_openvino():
+def test_only_a_single_file_imports_openvino():
     files = {path for folder in ("CACScoring", "CACTraining", "examples") for path in (ROOT / folder).rglob("*.py")}
     assert [path for path in sorted(files) if openvino_imports(path)] == [RUNTIME]
 

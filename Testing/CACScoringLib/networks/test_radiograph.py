@@ -15,7 +15,7 @@ def untrained_network(config=SMALL):
     return RadiographNet(config).eval()
 
 
-def test_it_evaluates_the_squares_about_the_hearts_it_finds():
+def test_squares_about_the_hearts_are_evaluated():
     network, views = untrained_network(), torch.rand(1, 2, 432, 432)
     with torch.no_grad():
         network.finder.last.weight.normal_()  # away from the middle
@@ -24,7 +24,7 @@ def test_it_evaluates_the_squares_about_the_hearts_it_finds():
         torch.testing.assert_close(network(views), network(network.crop(views, centres), crops=True))
 
 
-def test_squares_of_a_ramp_are_where_they_should_be():
+def test_squares_of_a_ramp_have_their_places():
     row, column = torch.meshgrid(torch.arange(100.0), torch.arange(120.0), indexing="ij")
     views = torch.stack([row, column])[None]
     square = cut_out(views, torch.tensor([[[40.0, 50.0], [40.0, 50.0]]]), 32, 8)
@@ -33,7 +33,7 @@ def test_squares_of_a_ramp_are_where_they_should_be():
     torch.testing.assert_close(square[0, 1], (50 + expected)[None].expand(8, 8))
 
 
-def test_detail_is_what_differs_from_the_surroundings():
+def test_detail_is_the_difference_from_the_surroundings():
     flat = torch.linspace(0, 1, 32).expand(1, 1, 32, 32).clone()
     inner = with_detail(flat, SMALL)[0, 1, 8:-8, 8:-8]
     torch.testing.assert_close(inner, torch.zeros_like(inner), atol=1e-4, rtol=0)

@@ -15,7 +15,7 @@ def network():
     return build(TerritoryNetConfig(width=2, blocks=1)).eval()
 
 
-def test_it_gives_probabilities_of_heart_and_of_territories_that_add_up(network):
+def test_probabilities_of_heart_and_of_territories_add_up(network):
     assert isinstance(network, NETWORKS["territories"][1])
     with torch.no_grad():
         y = network(torch.rand(2, INPUTS, 16, 24, 32))

@@ -69,7 +69,7 @@ def test_patch_of_the_discriminator_is_70_pixels():
     assert int(touched.any(0).sum()) == int(touched.any(1).sum()) == 70
 
 
-def test_slice_sharpener_adds_nothing_before_it_has_learned():
+def test_slice_sharpener_adds_nothing_before_training():
     torch.manual_seed(2)
     network = build(SliceSuperResolutionConfig(factor=3, neighbours=1, width=4, layers=1))
     assert parameters(network) == (9 * 3 * 4 + 4) + (9 * 4 * 4 + 4) + (9 * 4 * 3 + 3)

@@ -9,12 +9,7 @@ import torch
 
 from CACScoringLib.networks import voxel_sum
 from CACScoringLib.networks.van_velzen import NETWORKS, build
-from CACScoringLib.networks.vessels import (
-    KINDS,
-    VesselNet,
-    VesselNetConfig,
-    preset,
-)
+from CACScoringLib.networks.vessels import KINDS, VesselNet, VesselNetConfig, preset
 from CACScoringLib.networks.voxel_sum import AGATSTON_PER_HU_MM3, CELL, FIRST_TISSUE_HU, VESSELS
 
 SMALL = VesselNetConfig(slices=4, size=32, field="heart", field_mm=40.0, width=4, reduction=2, patch=16, feed_forward=8)
@@ -73,7 +68,7 @@ def test_squeeze_and_excite_is_equation_2():
     torch.testing.assert_close(network(x), network.body(x * s[:, :, None, None]))
 
 
-def test_voxel_sum_begins_with_what_is_denser_than_tissue():
+def test_voxel_sum_begins_above_the_density_of_tissue():
     network = small("voxel-sum")
     share = 1 / (4 + math.e**4)
     hu_mm3 = 2 * (0.7 * 1000 - 100 - FIRST_TISSUE_HU) * (40 / 32) ** 2 * 3
@@ -85,7 +80,7 @@ def test_voxel_sum_begins_with_what_is_denser_than_tissue():
     torch.testing.assert_close(scores, torch.full((1, 4), expected / 100), rtol=0.03, atol=0)
 
 
-def test_maps_lie_where_calcium_is_and_sum_to_the_scores():
+def test_maps_lie_at_calcium_and_sum_to_the_scores():
     network = randomised(small("voxel-sum"))
     network.set_largest(1)
     places = [(0, 3, 3), (2, 17, 30), (3, 31, 0)]

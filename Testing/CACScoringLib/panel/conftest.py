@@ -12,9 +12,10 @@ from CACScoringLib.mrml import scene as mrml
 
 
 @pytest.fixture
-def main_window():
-    """True if the desktop host draws views; most tests need none and are faster without."""
-    return False
+def main_window(request):
+    """True if the desktop host draws views, as the marker says; most tests need none and are faster without."""
+    marker = request.node.get_closest_marker("main_window")
+    return marker is not None and marker.args[0]
 
 
 @pytest.fixture

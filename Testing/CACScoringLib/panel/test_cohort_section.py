@@ -26,7 +26,7 @@ class TestCohort:
         facts = {"name": f"scan {index}", "folder": str(tmp_path / f"scan-{index}"), "ct": "", "series": None}
         return line(event="scan", index=index, state=state, **{**facts, **more})
 
-    def test_the_table_fills_as_it_goes(self, cohort, tmp_path):
+    def test_the_table_fills_during_the_run(self, cohort, tmp_path):
         cohort.state.minimumPixels, cohort.state.calibration, cohort.state.allowContrast = 3, 0.05, True
         cohort.ui.cohortButton.click()
         worker = cohort.cohort
@@ -95,8 +95,7 @@ class TestCohort:
         module, name, _job, ct, target, series = cohort.process.arguments
         assert (module, name, ct, series) == ("-m", "CACScoringLib.panel.background", "/data/a", "1.2")
         sitk.WriteImage(image, target)
-        cohort.process.end(0)
-        cohort.settle()
+        cohort.end()
         assert cohort.ui.pages.currentIndex == 0
         assert len(cohort.lesions()) == 3
         assert cohort.review.nodes.volume.GetName() == "scan 0"

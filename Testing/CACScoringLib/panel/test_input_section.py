@@ -72,7 +72,7 @@ class TestInput:
         assert "--threshold-only" not in driver.process.arguments
 
     @pytest.mark.parametrize("has_card", [True, False])
-    def test_a_graphics_card_needs_pytorch_if_there_is_one(self, driver, monkeypatch, has_card):
+    def test_pytorch_is_needed_if_there_is_a_graphics_card(self, driver, monkeypatch, has_card):
         from CACScoringLib.panel import input_section
 
         monkeypatch.setattr(input_section, "hasGraphicsCard", lambda: has_card)
@@ -80,7 +80,7 @@ class TestInput:
         driver.ui.deviceBox.setCurrentIndex(2)
         assert ("torch>=2.13" in input_section.scoringRequirements(driver.state)) == has_card
 
-    def test_own_models_for_territories_or_the_heart_alone_stand_in_one_row(self, driver, tmp_path, monkeypatch):
+    def test_own_models_for_territories_or_the_heart_alone_share_a_row(self, driver, tmp_path, monkeypatch):
         from CACScoringLib.panel.input_section import argumentsOf
 
         monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))

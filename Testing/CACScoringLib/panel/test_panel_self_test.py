@@ -24,7 +24,7 @@ def breaks(monkeypatch):
 
 
 class TestDeadPages:
-    def test_the_panel_is_left_as_it_was(self, panel, open_panel, main_window):
+    def test_the_panel_is_left_unchanged(self, panel, open_panel, main_window):
         ui = open_panel().ui
         ui.pages.setCurrentIndex(1)
         sections = [widget for widget in slicer.util.findChildren(ui.pages) if hasattr(widget, "collapsed")]
@@ -36,12 +36,12 @@ class TestDeadPages:
         assert slicer.modules.cacscoring.widgetRepresentation().isEntered
         assert not main_window or slicer.util.selectedModule() == "CACScoring"
 
-    def test_a_panel_whose_setup_ends_early(self, panel, breaks):
+    def test_a_panel_with_a_failed_setup(self, panel, breaks):
         breaks(panel.RadiographSection, "__init__")
         lines = panel_self_test.deadPages("CACScoring")
         assert lines[0] == "CACScoring: AttributeError: no such thing"
 
-    def test_a_section_that_dies_when_it_is_opened(self, panel, breaks):
+    def test_a_section_that_dies_on_opening(self, panel, breaks):
         from CACScoringLib.panel import editor
 
         breaks(editor, "LesionEditor")

@@ -61,13 +61,11 @@ class TestBackgroundProcess:
         process.start(["-m", "CACScoringLib.cli", "score", "näme"], lines.append, codes.append)
         assert process._process is ready
         assert eventually(lambda: slicer.app.processEvents() or codes)
-        assert (codes, lines) == (
-            [3],
-            ["Error: näme does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file."],
-        )
+        assert codes == [3]
+        assert lines == ["Error: näme does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file."]
 
     @pytest.mark.parametrize("dies", [True, False])
-    def test_another_command_or_one_after_a_crash_starts_a_new_process(self, panel, dies):
+    def test_another_command_or_the_first_after_a_crash_starts_a_new_process(self, panel, dies):
         from CACScoringLib.panel.process import ReadyProcess
 
         process = ReadyProcess()

@@ -10,10 +10,8 @@ from CACScoringLib.core.ct import ScanWarning
 class TestResult:
     def test_non_coronary_calcium_is_copied_and_exported(self, driver, tmp_path, monkeypatch):
         driver.score()
-        driver.choose_lesion("12–13")
-        driver.press_artery("aorta")
-        driver.choose_lesion("5–6")
-        driver.press_artery("LAD")
+        driver.assign("12–13", "aorta")
+        driver.assign("5–6", "LAD")
         driver.ui.copyButton.click()
         text = slicer.app.clipboard().text()
         assert "Outside the coronary arteries\tthoracic aorta\t1\t486.000" in text

@@ -60,24 +60,24 @@ class TestRun:
         driver.begin()
         assert driver.process.image.GetSpacing() == (3.0, 3.0, 3.0)
 
-    def test_refusal_shows_the_reason_and_leaves_the_scene(self, driver):
+    @pytest.mark.parametrize(
+        ("lines", "code", "text"),
+        [
+            ([line(event="failed", message="No heart in the field of view.", exit_code=3)], 3, "No heart in the field"),
+            ([], 0, "scores.json"),
+        ],
+        ids=["refused", "nothing written"],
+    )
+    def test_a_failed_run_shows_the_reason_and_leaves_the_scene(self, driver, lines, code, text):
         before = all_nodes()
         driver.begin()
-        driver.process.say(line(event="failed", message="No heart in the field of view.", exit_code=3))
-        driver.process.end(3)
-        driver.settle()
-        assert driver.ui.statusLabel.text == "No heart in the field of view."
+        for word in lines:
+            driver.process.say(word)
+        driver.end(code)
+        assert text in driver.ui.statusLabel.text
         assert driver.ui.scoreButton.text == "Score"
         assert all_nodes() == before
         assert not driver.process.folder.exists()
-
-    def test_worker_that_writes_nothing(self, driver):
-        before = all_nodes()
-        driver.begin()
-        driver.process.end(0)
-        driver.settle()
-        assert "scores.json" in driver.ui.statusLabel.text
-        assert all_nodes() == before
 
     def test_cancel_kills_and_leaves_the_scene(self, driver):
         before = all_nodes()
@@ -91,8 +91,7 @@ class TestRun:
         assert not driver.process.folder.exists()
         # Later lines of the killed worker are ignored.
         driver.process.say(line(event="step", step="scores", index=3, count=6))
-        driver.process.end(0)
-        driver.settle()
+        driver.end()
         assert "Cancelled" in driver.ui.statusLabel.text
         assert all_nodes() == before
 
@@ -118,8 +117,7 @@ class TestRun:
         driver.begin()
         driver.process.write_result()
         slicer.mrmlScene.RemoveNode(volume)
-        driver.process.end(0)
-        driver.settle()
+        driver.end()
         assert "closed" in driver.ui.statusLabel.text
         assert result_nodes() == []
 
@@ -131,7 +129,7 @@ class TestRun:
         assert not driver.ui.scoreButton.enabled
 
     @pytest.mark.parametrize("closed", [False, True])
-    def test_a_result_that_is_in_the_scene_is_shown_or_gone_with_it(self, driver, closed):
+    def test_a_result_is_shown_from_the_scene_and_goes_with_the_scene(self, driver, closed):
         """Press the button, or close the scene, between the two steps."""
         driver.begin()
         driver.process.write_result()
@@ -148,9 +146,7 @@ class TestRun:
     def test_leaving_the_panel_does_not_stop_the_run(self, driver):
         driver.begin()
         driver.widget.exit()
-        driver.process.write_result()
-        driver.process.end(0)
-        driver.settle()
+        driver.finish()
         driver.widget.enter()
         assert len(driver.lesions()) == 3
 

@@ -13,9 +13,7 @@ PANEL_HEIGHT = 410
 SCROLL_BAR = 20
 
 
-@pytest.fixture
-def main_window():
-    return True
+pytestmark = pytest.mark.main_window(True)
 
 
 @pytest.fixture
@@ -49,6 +47,10 @@ def is_in_sight(widget, rect=None) -> bool:
 def rows_in_sight(table) -> list[int]:
     rects = [table.visualItemRect(table.item(row, 0)) for row in range(table.rowCount)]
     return [row for row, rect in enumerate(rects) if is_in_sight(table.viewport(), rect)]
+
+
+def total_is_in_sight(driver) -> bool:
+    return is_in_sight(driver.ui.headLabel) and is_in_sight(driver.ui.acceptButton)
 
 
 def many_lines(driver, count: int) -> list:
@@ -101,12 +103,11 @@ class TestList:
         slicer.app.processEvents()
         return driver
 
-    def test_six_rows_and_the_total_are_seen(self, listed):
+    def test_six_rows_and_the_total_are_visible(self, listed):
         listed.widget.review.table.showLesion(1)
         slicer.app.processEvents()
         assert rows_in_sight(listed.ui.lesionTable)[:6] == list(range(6))
-        assert is_in_sight(listed.ui.headLabel)
-        assert is_in_sight(listed.ui.acceptButton)
+        assert total_is_in_sight(listed)
 
     def test_the_chosen_row_is_seen(self, listed):
         for doubtful in (4, 29):
@@ -120,8 +121,7 @@ class TestList:
         listed.widget.review.table.showLesion(29)
         listed.score()
         assert rows_in_sight(listed.ui.lesionTable)[0] == 0
-        assert is_in_sight(listed.ui.headLabel)
-        assert is_in_sight(listed.ui.acceptButton)
+        assert total_is_in_sight(listed)
 
     def test_columns_from_the_menu_are_reached(self, listed):
         table = listed.ui.lesionTable
@@ -137,18 +137,20 @@ class TestList:
         header = table.horizontalHeader()
         assert 0 < header.sectionViewportPosition(last) <= table.viewport().width - header.sectionSize(last)
 
-    def test_the_total_is_seen_while_lesions_are_painted(self, listed, monkeypatch):
+    def test_the_total_is_visible_while_lesions_are_painted(self, listed, monkeypatch):
         load_effects(monkeypatch, [ROOT / "CACScoring" / name for name in EFFECTS.values()])
         listed.ui.editorBox.collapsed = False
         for _ in range(3):
             slicer.app.processEvents()
-        assert is_in_sight(listed.ui.headLabel)
-        assert is_in_sight(listed.ui.acceptButton)
+        assert total_is_in_sight(listed)
 
 
 class TestLayouts:
-    def test_the_former_layout_is_restored_after_both_of_ours(self, driver):
-        manager = slicer.app.layoutManager()
+    @pytest.fixture
+    def manager(self, driver):
+        return slicer.app.layoutManager()
+
+    def test_the_former_layout_is_restored_after_both_of_ours(self, driver, manager):
         before = manager.layout
         driver.ui.pages.setCurrentIndex(2)
         driver.ui.drrLayoutButton.click()
@@ -157,8 +159,7 @@ class TestLayouts:
         driver.widget.exit()
         assert manager.layout == before
 
-    def test_a_closed_scene_leaves_no_empty_views(self, driver):
-        manager = slicer.app.layoutManager()
+    def test_a_closed_scene_leaves_no_empty_views(self, driver, manager):
         before = manager.layout
         driver.score(networks=True)
         slicer.mrmlScene.Clear()
@@ -166,7 +167,7 @@ class TestLayouts:
         assert manager.layout == before
         assert driver.ui.statusLabel.text == ""
 
-    def test_the_heart_is_seen_after_a_scene_was_reopened(self, driver, tmp_path):
+    def test_the_heart_is_visible_after_a_scene_was_reopened(self, driver, tmp_path):
         driver.score(networks=True)
         driver.review.nodes.heart.GetDisplayNode().SetSegmentVisibility(HEART_ID, False)
         assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))

@@ -64,14 +64,11 @@ class TestStepRunner:
     def test_an_error_ends_the_work_and_is_raised(self, threads):
         runner = threads.StepRunner()
 
-        def work():
-            yield from threads.inThread(lambda: 1 / 0)
-
         def until_its_end():
             while runner.isRunning:
                 desktop_host.events.process_events()
 
-        runner.start(work())
+        runner.start(threads.inThread(lambda: 1 / 0))
         with pytest.raises(ZeroDivisionError):
             until_its_end()
         assert not runner.isRunning

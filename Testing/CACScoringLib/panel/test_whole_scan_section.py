@@ -9,6 +9,7 @@ import panel_results
 import pytest
 import SimpleITK as sitk
 import slicer
+from panel_driver import cells_of
 
 from CACScoringLib.models import cards as models
 from CACScoringLib.mrml import scene as mrml
@@ -55,14 +56,7 @@ def score_with(driver, *estimates):
     for estimate in estimates:
         if estimate.saliency is not None:
             sitk.WriteImage(estimate.saliency, str(driver.process.output / SALIENCY_FILE))
-    driver.process.end(0)
-    driver.settle()
-
-
-def rows(driver):
-    table = driver.ui.wholeScanTable
-    cells = [[table.item(row, n) for n in range(table.columnCount)] for row in range(table.rowCount)]
-    return [["" if cell is None else cell.text() for cell in row] for row in cells]
+    driver.end()
 
 
 class TestAsking:
@@ -75,7 +69,7 @@ class TestAsking:
         assert ready.process.option("--whole-scan") == ["all"]
         assert ready.process.option("--model") == []
 
-    def test_without_a_model_it_cannot_be_switched_on_but_off(self, installed, open_panel, volume):
+    def test_without_a_model_the_score_can_only_be_switched_off(self, installed, open_panel, volume):
         driver = open_panel()
         driver.ui.methodBox.setCurrentIndex(0)
         assert not driver.ui.wholeScanBox.enabled
@@ -89,7 +83,7 @@ class TestShowing:
         ui = ready.ui
         titles = [ui.wholeScanTable.horizontalHeaderItem(n).text() for n in range(ui.wholeScanTable.columnCount)]
         assert titles == ["Whole-scan estimate", "Vessel regression", "Radiomics"]
-        assert rows(ready) == [
+        assert cells_of(ready.ui.wholeScanTable) == [
             ["Prediction", "1055 (> 400)", "none (10%)"],
             ["Clinical agrees", "not reviewed", "not reviewed"],
             ["Map agrees", "same class", "⚠ differs"],
@@ -104,11 +98,11 @@ class TestShowing:
     def test_a_review_changes_who_agrees(self, ready):
         """Reject all candidates and confirm the review, so that the clinical score is 0."""
         score_with(ready, by_hand.vessels(0.0))
-        assert rows(ready)[1][1] == "not reviewed"
+        assert cells_of(ready.ui.wholeScanTable)[1][1] == "not reviewed"
         ready.review.reject_unassigned("threshold")
         ready.review.set_reviewed("threshold", True)
         ready.widget.result.update()
-        assert [row[1] for row in rows(ready)[1:3]] == ["same class", "⚠ 4 classes apart"]
+        assert [row[1] for row in cells_of(ready.ui.wholeScanTable)[1:3]] == ["same class", "⚠ 4 classes apart"]
         messages = [warning.message for warning in ready.review.warnings if warning.code == DIFFERS]
         assert len(messages) == 1
         assert "calcium map" in messages[0]

@@ -1,8 +1,11 @@
 """Blood pool, noise, contrast and the warnings on how a scan was made."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.ct import Acquisition, ContrastError, scan_from_image
 from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent, require_unenhanced
@@ -11,13 +14,12 @@ from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
 
 GOOD = Acquisition("test", kvp=120.0, slice_thickness_mm=3.0)
 UNENHANCED = BloodPool(median_hu=42, bright_hu=50, noise_hu=15, windows=300)
-ENHANCED = BloodPool(median_hu=300, bright_hu=380, noise_hu=20, windows=300)
 
 
 class Heart:
     """A block of blood in fat in air, with noise: [k, j, i] 20 x 120 x 120, 1 x 1 x 3 mm."""
 
-    def __init__(self, blood_hu=40.0, noise_hu=20.0, acquisition=GOOD, spacing_mm=3.0):
+    def __init__(self, blood_hu=40.0, noise_hu=20.0, acquisition=GOOD):
         rng = np.random.default_rng(3)
         self.hu = np.full((20, 120, 120), -1000.0)
         self.hu[:, 10:110, 10:110] = -100
@@ -25,7 +27,7 @@ class Heart:
         self.hu += rng.normal(0, noise_hu, self.hu.shape)
         self.inside = np.zeros(self.hu.shape, np.uint8)
         self.inside[:, 15:105, 15:105] = 1
-        self.acquisition, self.spacing_mm = acquisition, spacing_mm
+        self.acquisition = acquisition
 
     def scan(self):
         return scan_from_image(self._image(np.rint(self.hu).astype(np.int16)), self.acquisition)
@@ -37,9 +39,7 @@ class Heart:
         return measure_blood(self.scan(), self.mask())
 
     def _image(self, array):
-        image = sitk.GetImageFromArray(array)
-        image.SetSpacing((1.0, 1.0, self.spacing_mm))
-        return image
+        return image_of(array, (1.0, 1.0, 3.0))
 
 
 def codes(warnings) -> set[str]:
@@ -65,7 +65,7 @@ def test_calcium_fat_and_liver_are_not_in_the_measure():
     assert blood.noise_hu == pytest.approx(10, rel=0.1)
 
 
-def test_one_enhanced_chamber_is_enough():
+def test_a_single_enhanced_chamber_is_enough():
     heart = Heart(blood_hu=45)
     heart.hu[:, 25:60, 25:60] += 250
     blood = heart.blood()
@@ -85,20 +85,43 @@ def test_a_mask_without_room_gives_no_measure_and_says_so():
     assert heart.blood() is None
 
 
+SMALL_SCAN = np.full((3, 4, 4), 40, np.int16)
+SMALL_SCAN[0], SMALL_SCAN[1, 0, 0] = -1000, 1200
+
+
+def codes_of_small_scan(blood=UNENHANCED, threshold_hu=130.0, spacing_mm=(1.0, 1.0, 3.0), **facts) -> set[str]:
+    """Codes of the warnings on a small scan with 120 kVp and slices of 3 mm, or with other facts."""
+    scan = scan_from_image(image_of(SMALL_SCAN, spacing_mm), replace(GOOD, **facts))
+    return codes(examine(scan, blood, threshold_hu))
+
+
 @pytest.mark.parametrize(
-    ("acquisition", "spacing_mm", "code"),
+    ("kvp", "thickness_mm", "spacing_mm", "expected"),
     [
-        (Acquisition("test", kvp=100.0, slice_thickness_mm=3.0), 3.0, "not-120-kvp"),
-        (Acquisition("test", kvp=None, slice_thickness_mm=3.0), 3.0, "kvp-unknown"),
-        (Acquisition("test", kvp=120.0, slice_thickness_mm=None), 3.0, "thickness-unknown"),
-        (Acquisition("test", kvp=120.0, slice_thickness_mm=5.5), 3.0, "thick-slices"),
-        (Acquisition("test", kvp=120.0, slice_thickness_mm=2.0), 4.0, "slice-gaps"),
-        (Acquisition("test", kvp=120.0, slice_thickness_mm=3.0, contrast_agent="OMNIPAQUE"), 3.0, "contrast-tag"),
+        (100.0, 3.0, 3.0, {"not-120-kvp"}),
+        (None, 3.0, 3.0, {"kvp-unknown"}),
+        (120.5, 3.0, 3.0, set()),
+        (120.6, 3.0, 3.0, {"not-120-kvp"}),
+        (119.4, 3.0, 3.0, {"not-120-kvp"}),
+        (120.0, None, 3.0, {"thickness-unknown"}),
+        (120.0, 5.5, 3.0, {"thick-slices"}),
+        (120.0, 5.0, 5.0, set()),
+        (120.0, 5.1, 5.0, {"thick-slices"}),
+        (120.0, 5.0, 5.005, set()),
+        (120.0, 5.0, 5.02, {"wide-spacing"}),
+        (120.0, 2.0, 4.0, {"slice-gaps"}),
+        (120.0, 3.0, 3.05, set()),
+        (120.0, 3.0, 3.07, {"slice-gaps"}),  # more than a fiftieth
+        (120.0, 3.0, 1.5, set()),
     ],
 )
-def test_each_fault_of_the_acquisition_has_its_warning(acquisition, spacing_mm, code):
-    scan = Heart(acquisition=acquisition, spacing_mm=spacing_mm).scan()
-    assert codes(examine(scan, UNENHANCED)) == {code}
+def test_limits_of_voltage_and_slices(kvp, thickness_mm, spacing_mm, expected):
+    found = codes_of_small_scan(kvp=kvp, slice_thickness_mm=thickness_mm, spacing_mm=(1.0, 1.0, spacing_mm))
+    assert found == expected
+
+
+def test_a_contrast_agent_has_a_warning():
+    assert codes_of_small_scan(contrast_agent="OMNIPAQUE") == {"contrast-tag"}
 
 
 @pytest.mark.parametrize(
@@ -111,10 +134,10 @@ def test_each_fault_of_the_acquisition_has_its_warning(acquisition, spacing_mm, 
     ],
 )
 def test_a_tin_filter_is_scored_as_120_kvp_with_a_warning(kvp, material, expected):
-    acquisition = Acquisition("test", kvp=kvp, slice_thickness_mm=3.0, filter_material=material)
-    rules = rules_for_tube_voltage(acquisition, ScoringRules())
+    facts = {"kvp": kvp, "filter_material": material}
+    rules = rules_for_tube_voltage(replace(GOOD, **facts), ScoringRules())
     assert rules.threshold_hu == (145.0 if "not-120-kvp" in expected else 130.0)
-    assert codes(examine(Heart(acquisition=acquisition).scan(), UNENHANCED, rules.threshold_hu)) == expected
+    assert codes_of_small_scan(threshold_hu=rules.threshold_hu, **facts) == expected
 
 
 @pytest.mark.parametrize(
@@ -128,13 +151,11 @@ def test_a_tin_filter_is_scored_as_120_kvp_with_a_warning(kvp, material, expecte
     ],
 )
 def test_coarse_pixels(spacing_mm, expected):
-    image = sitk.GetImageFromArray(SMALL_SCAN)
-    image.SetSpacing(spacing_mm)
-    assert codes(examine(scan_from_image(image, GOOD), UNENHANCED)) == expected
+    assert codes_of_small_scan(spacing_mm=spacing_mm) == expected
 
 
 @pytest.mark.parametrize(("noise_hu", "expected"), [(23, set()), (35, {"noise"})])
-def test_noise_is_evaluated_by_what_blood_can_reach(noise_hu, expected):
+def test_noise_is_evaluated_by_the_reach_of_blood(noise_hu, expected):
     heart = Heart(blood_hu=45, noise_hu=noise_hu)
     assert codes(examine(heart.scan(), heart.blood())) == expected
 
@@ -149,37 +170,11 @@ def test_a_contrast_tag_alone_refuses_unless_allowed(blood, measured):
 
 @pytest.mark.parametrize("text", [None, "", " ", "NONE", "No", "No Contrast"])
 def test_tags_that_say_no_contrast_are_understood(text):
-    acquisition = Acquisition("test", kvp=120.0, slice_thickness_mm=3.0, contrast_agent=text)
+    acquisition = replace(GOOD, contrast_agent=text)
     assert named_agent(acquisition) is None
     scan = Heart(acquisition=acquisition).scan()
     assert examine(scan, UNENHANCED) == ()
     assert require_unenhanced(scan, UNENHANCED) == ()
-
-
-SMALL_SCAN = np.full((3, 4, 4), 40, np.int16)
-SMALL_SCAN[0], SMALL_SCAN[1, 0, 0] = -1000, 1200
-
-
-@pytest.mark.parametrize(
-    ("kvp", "thickness_mm", "spacing_mm", "expected"),
-    [
-        (120.5, 3.0, 3.0, set()),
-        (120.6, 3.0, 3.0, {"not-120-kvp"}),
-        (119.4, 3.0, 3.0, {"not-120-kvp"}),
-        (120.0, 5.0, 5.0, set()),
-        (120.0, 5.1, 5.0, {"thick-slices"}),
-        (120.0, 5.0, 5.005, set()),
-        (120.0, 5.0, 5.02, {"wide-spacing"}),
-        (120.0, 3.0, 3.05, set()),
-        (120.0, 3.0, 3.07, {"slice-gaps"}),  # more than a fiftieth
-        (120.0, 3.0, 1.5, set()),
-    ],
-)
-def test_limits_of_the_acquisition(kvp, thickness_mm, spacing_mm, expected):
-    image = sitk.GetImageFromArray(SMALL_SCAN)
-    image.SetSpacing((1.0, 1.0, spacing_mm))
-    scan = scan_from_image(image, Acquisition("test", kvp=kvp, slice_thickness_mm=thickness_mm))
-    assert codes(examine(scan, UNENHANCED)) == expected
 
 
 @pytest.mark.parametrize(
@@ -196,8 +191,7 @@ def test_limits_of_the_acquisition(kvp, thickness_mm, spacing_mm, expected):
     ],
 )
 def test_limits_of_blood_and_noise(blood, threshold_hu, expected):
-    scan = scan_from_image(sitk.GetImageFromArray(SMALL_SCAN), Acquisition("test", kvp=120.0, slice_thickness_mm=1.0))
-    assert codes(examine(scan, blood, threshold_hu)) == expected
+    assert codes_of_small_scan(blood, threshold_hu) == expected
     assert blood.enhanced == (blood.bright_hu >= 110)
 
 

@@ -40,11 +40,7 @@ def test_the_largest_excess_is_the_distance_and_all_are_causes():
     assert familiarity.out_of_range
 
 
-def test_less_noise_is_never_harder():
-    assert RANGE.familiarity({"noise_hu": 1.0}).distance == 0
-
-
-def test_what_has_no_range_makes_a_scan_beyond_them():
+def test_a_fact_without_range_puts_a_scan_beyond_all_ranges():
     familiarity = RANGE.familiarity({"noise_hu": 42.0}).flag("metal in the heart")
     assert familiarity == Familiarity(LIMIT, ("metal in the heart", "noise 42 HU, known 8 to 41"), LIMIT)
     assert familiarity.out_of_range
@@ -122,6 +118,7 @@ def test_ranges_by_hand(count, expected):
 @pytest.mark.parametrize(
     ("name", "value", "distance"),
     [
+        ("noise_hu", 1.0, 0.0),  # less noise is never harder
         ("noise_hu", 41.0, 0.0),
         ("noise_hu", 46.0, 0.5),
         ("kvp", 99.0, 0.1),
@@ -134,7 +131,7 @@ def test_distances_by_hand(name, value, distance):
     assert RANGE.familiarity({name: value}).distance == pytest.approx(distance)
 
 
-def test_a_range_narrower_than_what_matters_is_no_stricter():
+def test_a_range_narrower_than_the_least_width_is_no_stricter():
     narrow = CalibrationRange({"kvp": (120.0, 120.0, 1.0), "heart_ml": (500.0, 600.0, 0.0)})
     assert narrow.familiarity({"kvp": 125.0}).distance == pytest.approx(0.5)
     assert narrow.familiarity({"heart_ml": 750.0}).distance == pytest.approx(0.5)

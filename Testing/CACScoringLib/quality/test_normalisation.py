@@ -6,6 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 from kernel_scans import BONE, SHARP, SOFT, scan_with
 from whole_records import record_of, whole_record
 
@@ -40,7 +41,7 @@ def test_the_type_stays_and_no_voxel_is_below_air():
 
 
 @pytest.mark.parametrize("kernel", [SOFT, SHARP])
-def test_a_scan_with_a_known_kernel_is_left_as_it_is(kernel):
+def test_a_scan_with_a_known_kernel_is_unchanged(kernel):
     scan = scan_with(kernel)
     normalisation = normalisation_of(scan)
     assert normalised(scan, normalisation) is scan
@@ -60,7 +61,7 @@ def test_an_edge_enhanced_scan_comes_back_to_its_soft_twin():
     assert [warning.code for warning in normalisation_warnings(normalisation)] == ["kernel-normalised"]
 
 
-def test_it_can_be_switched_off_which_is_told():
+def test_normalisation_can_be_switched_off_with_a_warning():
     scan = scan_with(BONE)
     normalisation = normalisation_of(scan, "off")
     assert normalised(scan, normalisation) is scan
@@ -68,7 +69,7 @@ def test_it_can_be_switched_off_which_is_told():
     assert (warning.code, warning.severe) == ("kernel-sharp", True)
 
 
-def test_what_cannot_be_measured_is_left_as_it_is_unless_normalisation_is_demanded():
+def test_an_unmeasurable_scan_is_unchanged_unless_normalisation_is_demanded():
     hu = np.full((3, 40, 40), 40, np.int16)
     hu[0] = -1000
     scan = CTScan(sitk.GetImageFromArray(hu), Acquisition("test"))
@@ -94,8 +95,7 @@ def test_thin_slices_are_averaged_and_an_object_keeps_its_mass():
     hu = np.full((30, 40, 40), 40, np.int16)
     hu[:, 0] = -1000
     hu[14:17, 18:22, 18:22] = 640
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing((0.7, 0.7, 0.6))
+    image = image_of(hu, (0.7, 0.7, 0.6))
     scan = CTScan(image, Acquisition("test", slice_thickness_mm=0.6))
     normalisation = normalisation_of(scan)
     normal = normalised(scan, normalisation)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.ct import Acquisition, OrientationError, scan_from_image
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.quality.orientation import require_oriented
 from support.ellipsoid_chest import Chest
@@ -52,8 +54,7 @@ def test_a_heart_between_lungs_of_different_size_is_a_doubt(filled, codes):
     slices = np.flatnonzero(sitk.GetArrayViewFromImage(heart).any((1, 2)))
     part = hu[slices[0] : slices[0] + round(filled * len(slices)), :, : hu.shape[2] // 2]
     part[part < -700] = np.where(part[part < -700] > -960, 20, part[part < -700])
-    image = sitk.GetImageFromArray(hu)
-    image.CopyInformation(scan.image)
+    image = Grid.of(scan.image).image(hu)
     changed = scan_from_image(image, Acquisition("test"))
     assert [warning.code for warning in require_oriented(changed, heart, allow_reversed=True)] == codes
 
@@ -65,13 +66,19 @@ def test_field_of_view_without_spine_is_not_judged():
     assert require_oriented(small, heart[:, without_spine]) == ()
 
 
-def on_grid(hu, heart):
-    """Return scan and heart with voxels of 3 mm, those of the working grid, and with the range of HU of a CT."""
+def doubts(hu, heart):
+    """Warnings on voxels of 3 mm, those of the working grid, with the range of HU of a CT."""
     hu[:, -1], hu[:, -1, 0] = -1000, 1500
-    images = [sitk.GetImageFromArray(array) for array in (hu, heart)]
-    for image in images:
-        image.SetSpacing((3.0, 3.0, 3.0))
-    return scan_from_image(images[0], Acquisition("test")), images[1]
+    images = [image_of(array, (3.0, 3.0, 3.0)) for array in (hu, heart)]
+    scan = scan_from_image(images[0], Acquisition("test"))
+    return [warning.code for warning in require_oriented(scan, images[1], allow_reversed=True)]
+
+
+def tissue_and_heart():
+    """Soft tissue, and a heart of 21 slices in its middle."""
+    hu, heart = np.full((50, 60, 60), 40, np.int16), np.zeros((50, 60, 60), np.uint8)
+    heart[14:35, 20:40, 20:40] = 1
+    return hu, heart
 
 
 @pytest.mark.parametrize(
@@ -89,11 +96,12 @@ def on_grid(hu, heart):
 )
 def test_direction_of_the_apex(left_mm, front_mm, codes):
     """The lower third of a heart in soft tissue is moved against the rest of it."""
-    hu, heart = np.full((50, 60, 60), 40, np.int16), np.zeros((50, 60, 60), np.uint8)
+    hu, heart = tissue_and_heart()
+    heart[:] = 0
     i, j = 20 + left_mm // 3, 20 - front_mm // 3
     heart[10:20, j : j + 20, i : i + 20] = 1
     heart[20:40, 20:40, 20:40] = 1
-    assert [warning.code for warning in require_oriented(*on_grid(hu, heart))] == codes
+    assert doubts(hu, heart) == codes
 
 
 @pytest.mark.parametrize(
@@ -114,11 +122,9 @@ def test_direction_of_the_apex(left_mm, front_mm, codes):
 )
 def test_lung_above_and_below_the_heart(lung, slices, codes):
     """Counted are slices 24 to 66 mm above and below its centre, 8 to 22 voxels, if 15 mm of both are in view."""
-    hu, heart = np.full((50, 60, 60), 40, np.int16), np.zeros((50, 60, 60), np.uint8)
-    heart[14:35, 20:40, 20:40] = 1
+    hu, heart = tissue_and_heart()
     hu[[24 + k for k in lung]] = -800
-    scan, mask = on_grid(hu[:slices], heart[:slices])
-    assert [warning.code for warning in require_oriented(scan, mask, allow_reversed=True)] == codes
+    assert doubts(hu[:slices], heart[:slices]) == codes
 
 
 @pytest.mark.parametrize(
@@ -134,9 +140,7 @@ def test_lung_above_and_below_the_heart(lung, slices, codes):
 )
 def test_bone_around_the_heart(behind, front, codes):
     """A voxel has 0.09 cm²; a spine has 8 cm² and more, and lies in front if there is twice as much as behind."""
-    hu, heart = np.full((50, 60, 60), 40, np.int16), np.zeros((50, 60, 60), np.uint8)
-    heart[14:35, 20:40, 20:40] = 1
+    hu, heart = tissue_and_heart()
     hu[:, 44 : 44 + behind[0], 31 : 31 + behind[1]] = 500
     hu[:, 4 : 4 + front[0], 25 : 25 + front[1]] = 500
-    scan, mask = on_grid(hu, heart)
-    assert [warning.code for warning in require_oriented(scan, mask, allow_reversed=True)] == codes
+    assert doubts(hu, heart) == codes

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from images import image_of
 from kernel_scans import BONE, SHARP, SOFT, scan_with, transfer
 
 from CACScoringLib.core.ct import Acquisition, CTScan
@@ -24,7 +24,7 @@ def test_noise_alone_does_not_make_a_scan_look_sharp():
     assert loud.at(FREQUENCIES) == pytest.approx(quiet.at(FREQUENCIES), rel=0.2)
 
 
-def test_where_too_little_is_shown_nothing_is_measured():
+def test_a_small_or_uniform_picture_gives_no_measure():
     scan = scan_with(SOFT)
     assert measured_sharpness(_with(scan, scan.hu[:, :40, :40])) is None
     assert measured_sharpness(_with(scan, np.full((3, 280, 280), -1000, np.int16))) is None
@@ -32,6 +32,5 @@ def test_where_too_little_is_shown_nothing_is_measured():
 
 
 def _with(scan, hu, pixel_mm=None):
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing((pixel_mm, pixel_mm, 3.0) if pixel_mm else scan.image.GetSpacing())
+    image = image_of(hu, (pixel_mm, pixel_mm, 3.0) if pixel_mm else scan.image.GetSpacing())
     return CTScan(image, Acquisition("test"))

@@ -160,7 +160,7 @@ class TestDicom:
             ({"WindowCenter": 5, "WindowWidth": 0}, UnreadableError, "grey values"),
         ],
     )
-    def test_what_is_refused(self, tmp_path, tags, error, words):
+    def test_refused(self, tmp_path, tags, error, words):
         with pytest.raises(error, match=words):
             read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
 
@@ -249,6 +249,6 @@ class TestImages:
             (np.where(CHEST > 200, np.nan, CHEST)[None], UnreadableError, "not numbers"),
         ],
     )
-    def test_what_is_refused(self, tmp_path, values, error, words):
+    def test_refused(self, tmp_path, values, error, words):
         with pytest.raises(error, match=words):
             read_radiograph(self.write(tmp_path / "pa.nrrd", values))

@@ -61,7 +61,7 @@ class TestViews:
         assert np.array_equal(result.views["lateral"].standard, lateral.standard())
 
     @pytest.mark.parametrize(("given_as", "is_one"), [("PA", "lateral"), ("lateral", "AP")])
-    def test_one_given_as_another(self, given_as, is_one):
+    def test_a_view_given_as_another(self, given_as, is_one):
         model = spot_model(views=(given_as,))
         with pytest.raises(RadiographError, match=f"is a {is_one} radiograph"):
             score_radiograph({given_as: radiograph(view=is_one)}, None, model)
@@ -78,7 +78,7 @@ class TestWarnings:
 
 
 class TestSaliency:
-    def test_it_lies_where_the_answer_comes_from(self):
+    def test_the_saliency_has_the_place_of_the_answer(self):
         centre, spots = (266, 235), ((0, 0), (-40, 0), (0, 50))
         result = score_radiograph({"PA": radiograph()}, None, spot_model((centre,), spots))
         maps = result.views["PA"].saliency
@@ -105,7 +105,7 @@ class TestModels:
     def add(self, folder, name, *views):
         radiograph_models.save_untrained(folder, name, RadiographNetConfig(views=views, size=32, width=4))
 
-    def test_the_bundled_one_for_the_views_given(self):
+    def test_the_bundled_model_for_the_views_given(self):
         for name, views in (("pa", ("PA",)), ("both", ("PA", "lateral")), ("side", ("lateral",))):
             self.add(self.bundled, name, *views)
         assert model_for({"PA"}).card.name == "pa"

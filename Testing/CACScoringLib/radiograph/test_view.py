@@ -62,7 +62,7 @@ def test_an_own_radiograph_is_seen_as_training_saw_its_path(form):
         (np.eye(9), (np.nan, 1.0)),
     ],
 )
-def test_what_is_no_radiograph_is_refused(picture, pixel_mm):
+def test_no_radiograph_is_refused(picture, pixel_mm):
     with pytest.raises(ViewError):
         standard_view(picture, pixel_mm)
 

@@ -12,6 +12,7 @@ import heart_with_territories
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 from made_results import make_result
 from PIL import Image
 
@@ -101,7 +102,7 @@ def test_csv_has_a_row_per_lesion(result):
     assert [float(rows[0][c]) for c in ("r_mm", "a_mm", "s_mm")] == pytest.approx([-21.5, -21.5, -483.5])
 
 
-def test_there_is_one_mass_and_one_agatston_in_all_files():
+def test_mass_and_agatston_are_the_same_in_all_files():
     """Sums of the tables, scores.json, the page's table and the shares of its sentence agree, for both methods."""
     result = automatic_patient.scored()
     table = list(csv.DictReader(io.StringIO(report.lesions_as_csv(report.record_of(result)))))
@@ -181,8 +182,7 @@ def many_candidates(count):
     places = [(k, j, i) for k in (2, 4, 6, 8) for j in range(12, 68, 4) for i in range(12, 68, 4)][:count]
     for n, (k, j, i) in enumerate(places):
         hu[k, j, i : i + 2] = 131 + n
-    image = sitk.GetImageFromArray(hu.astype(np.int16))
-    image.SetSpacing((1.0, 1.0, 3.0))
+    image = image_of(hu.astype(np.int16))
     heart = np.zeros(hu.shape, np.uint8)
     heart[1:9, 8:72, 8:72] = 1
     mask = Grid.of(image).image(heart)
@@ -210,8 +210,7 @@ def test_of_many_candidates_those_that_matter_are_listed_and_the_rest_added_up()
 def test_a_patch_is_around_its_place():
     hu = np.full((3, 60, 80), -100, np.int16)
     hu[1, 30, 70] = 900
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing((0.5, 1.0, 3.0))
+    image = image_of(hu, (0.5, 1.0, 3.0))
     scan, outlines = scan_from_image(image, Acquisition("test")), ((hu > 0, (0, 255, 0)),)
     drawn = pixels(pictures.patch_picture(scan, (1, 30.2, 70.0), outlines, 20.0))
     height, width, _ = drawn.shape
@@ -226,7 +225,7 @@ def test_a_patch_is_around_its_place():
     ("not_coronary", "name"),
     [(0.2, "LCX? (place 90%)"), (0.8, "not coronary? (place 80%)"), (0.999, "not coronary? (place 99%)")],
 )
-def test_an_unreviewed_lesion_is_named_by_what_its_place_suggests(not_coronary, name):
+def test_an_unreviewed_lesion_is_named_by_its_suggested_artery(not_coronary, name):
     unreviewed = make_result(reviewed=False)
     method = unreviewed.methods["threshold"]
     suggestion = ArterySuggestion(method.lesions.lesions[0].id, Artery.LCX, 0.9, not_coronary)
@@ -236,7 +235,7 @@ def test_an_unreviewed_lesion_is_named_by_what_its_place_suggests(not_coronary, 
     assert listing.lesion_name(automatic, method.lesions.lesions[0]) == "LCX? (place 90%)"
 
 
-def test_calcium_elsewhere_stands_beside_the_methods(monkeypatch, tmp_path):
+def test_non_coronary_calcium_stands_beside_the_methods(monkeypatch, tmp_path):
     result = heart_with_territories.score(monkeypatch)
     content = report.result_as_json(result, {})
     elsewhere = content["non_coronary"]

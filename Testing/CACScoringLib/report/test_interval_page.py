@@ -75,7 +75,7 @@ def test_doubtful_lesions_are_marked_in_table_picture_and_row():
     assert score_table({"threshold": reviewed}).rows[0].note == ""
 
 
-def test_headline_and_table_state_the_score_its_doubt_and_who_reviewed_it(method):
+def test_headline_and_table_state_score_doubt_and_reader(method):
     warnings = (
         ScanWarning("automatic", "The clinical score is automatic. Nobody has reviewed it."),
         ScanWarning("thick-slices", "Slices are 5 mm thick. Small lesions may be missed."),
@@ -103,7 +103,7 @@ def test_headline_and_table_state_the_score_its_doubt_and_who_reviewed_it(method
     assert headline(make_result(reviewed=False).methods, None, ()).category.startswith("not a calcium score")
 
 
-def test_a_confirmed_score_is_not_doubted_as_the_automatic_one_was(method):
+def test_a_confirmed_score_has_not_the_doubt_of_an_automatic_score(method):
     warnings = (ScanWarning("beyond-calibration", "The scan is unlike others."), ScanWarning("noise", "It is noisy."))
     for methods, severe, doubt in (
         ({"threshold": method}, [True, False], "Do not use the automatic score."),
@@ -114,7 +114,7 @@ def test_a_confirmed_score_is_not_doubted_as_the_automatic_one_was(method):
         assert lines[0].why.startswith(doubt)
 
 
-def test_the_maps_score_is_drawn_where_its_interval_is(method):
+def test_the_maps_score_is_drawn_at_its_interval(method):
     """Draw the score on the clinical scale, not the adjusted score."""
     total = replace(method.total, agatston=2000.0, clinical_agatston=80.0)
     html = interval_as_html(replace(method, total=total))
@@ -122,7 +122,7 @@ def test_the_maps_score_is_drawn_where_its_interval_is(method):
     assert x < float(re.search(r'<circle cx="([\d.]+)"', html).group(1)) < x + width
 
 
-def test_all_that_is_written_has_it(method):
+def test_all_files_hold_the_interval(method):
     result = replace(make_result(), methods={"threshold": method})
     assert "90 % interval" in result_as_html(result)
     assert "90 % interval 40–130 for an expert's reading; category 1–99 (78 %)" in result_as_text(result)
@@ -133,7 +133,7 @@ def test_all_that_is_written_has_it(method):
     assert content["arteries"]["RCA"]["interval_90"] is None
 
 
-def test_the_words_follow_what_the_model_was_calibrated_on(method):
+def test_the_words_follow_the_models_calibration(method):
     assert "Calibrated on simulated patients" in interval_as_html(method)
     recalibrated = replace(method, calibrated_on=CalibratedOn("label maps", 41, 40, "2026-11-22"))
     html = interval_as_html(recalibrated)

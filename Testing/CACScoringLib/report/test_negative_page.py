@@ -7,7 +7,6 @@ from dataclasses import replace
 import heart_with_territories
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from made_results import make_result
 from negative_result import make_negative
 from PIL import Image
@@ -21,7 +20,7 @@ from CACScoringLib.report.pictures import HEART_COLOUR, left_out_pictures, plane
 from CACScoringLib.scoring.scores import Score
 
 
-def test_what_was_left_out_stands_open_with_its_reason_and_picture():
+def test_candidates_left_out_stand_open_with_reason_and_picture():
     html = result_as_html(make_negative((0.2, 0.01, 0.05)))
     assert '<details class="section listed" open><summary><h2>Left out: 3 candidates</h2>' in html
     first, *more = re.findall(r"<figcaption>Left out: ([^<]*)</figcaption>", html)
@@ -31,14 +30,14 @@ def test_what_was_left_out_stands_open_with_its_reason_and_picture():
     assert [name in before_sections for name in ("Axial", "Coronal", "Sagittal")] == [True] * 3
 
 
-def test_candidates_left_out_are_ordered_by_what_they_would_probably_add():
+def test_candidates_left_out_are_ordered_by_the_score_at_stake():
     candidates = left_out_candidates(make_negative((0.2, 0.1, 0.15)))
     assert [candidate.lesion.peak_hu for candidate in candidates] == [450, 210, 310]
     assert [candidate.agatston for candidate in candidates] == pytest.approx([16, 8, 12])
     assert len(left_out_pictures(make_negative((0.2, 0.1, 0.15)), 2)) == 2
 
 
-def test_a_score_with_lesions_keeps_what_was_left_out_folded():
+def test_a_score_with_lesions_keeps_candidates_left_out_folded():
     result = make_negative((0.2, 0.1, 0.15))
     method = result.methods["threshold"]
     counted = replace(method, lesions=method.left_out.lesions)
@@ -51,7 +50,7 @@ def test_a_score_with_lesions_keeps_what_was_left_out_folded():
     ("plane", "height_mm", "width_mm", "heart_mm"),
     [(0, 50, 50, (34, 34)), (1, 30, 50, (24, 34)), (2, 30, 50, (24, 34))],
 )
-def test_each_plane_shows_the_outlined_heart_with_what_surrounds_it(plane, height_mm, width_mm, heart_mm):
+def test_each_plane_shows_the_outlined_heart_and_its_surroundings(plane, height_mm, width_mm, heart_mm):
     result = make_result(no_calcium=True)
     assert [picture.caption for picture in largest_pictures(result)[:3]] == [
         "Middle of the heart. Axial, slice 5",
@@ -72,8 +71,7 @@ def test_pictures_of_coronal_and_sagittal_slices_have_the_feet_below():
     result = make_result(no_calcium=True)
     values = result.scan.hu.copy()
     values[:5] = -150
-    image = sitk.GetImageFromArray(values.astype(np.int16))
-    image.CopyInformation(result.scan.image)
+    image = Grid.of(result.scan.image).image(values.astype(np.int16))
     for picture in plane_pictures(replace(result, scan=replace(result.scan, image=image)))[1:]:
         grey = np.asarray(Image.open(io.BytesIO(picture.jpeg))).astype(int).mean((1, 2))
         assert grey[: len(grey) // 2].mean() > 2 * grey[len(grey) // 2 :].mean()

@@ -72,7 +72,7 @@ class TestAutomaticScore:
     def review(self, opened, automatic):
         return opened(automatic)
 
-    def test_accepted_as_it_stands(self, review):
+    def test_accepted_unchanged(self, review):
         before, out = review.result("threshold"), review.left_out("threshold")
         review.accept("threshold")
         after = review.result("threshold")
@@ -83,7 +83,7 @@ class TestAutomaticScore:
         review.undo()
         assert review.result("threshold").status == "automatic"
 
-    def test_beyond_what_the_models_know_categories_wait_for_a_reader(self, opened, tmp_path):
+    def test_beyond_the_models_calibration_categories_wait_for_a_reader(self, opened, tmp_path):
         out_of_range = automatic_patient.scored(domain={"ranges": {"slice_spacing_mm": [0.1, 0.2, 0.1]}, "limit": 1.0})
         review = opened(out_of_range)
         assert review.categories() is None
@@ -116,7 +116,7 @@ class TestAutomaticScore:
         review.accept("threshold")
         assert review.result("threshold").total.lesions == len(automatic_patient.LESIONS) - 1
 
-    def test_tables_hold_what_is_left_out_and_why(self, review, automatic):
+    def test_tables_hold_candidates_left_out_with_reasons(self, review, automatic):
         review.update_tables()
         table = review.nodes.lesions.GetTable()
         rows = [

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
+from images import image_of
 
 from CACScoringLib.core.ct import MaskError, ScanWarning, UnreadableError, scan_from_image
 from CACScoringLib.core.files import OutputFolder
@@ -97,7 +98,7 @@ class TestAsInThePanel:
         with pytest.raises(UnreadableError, match="not the scan"):
             ReviewFolder(written[0], scan_from_image(image, written[1].scan.acquisition))
 
-    def test_a_ct_with_one_other_voxel_is_refused_on_the_same_grid(self, written):
+    def test_a_ct_with_a_changed_voxel_is_refused_on_the_same_grid(self, written):
         image = sitk.Image(written[1].scan.image)
         image[0, 0, 0] = int(image[0, 0, 0]) + 1
         with pytest.raises(UnreadableError, match="voxels differ"):
@@ -131,7 +132,7 @@ class TestDrawing:
         with pytest.raises(MaskError, match="does not divide"):
             review.cut("threshold", review.lesions("threshold")[0].id, (0, 0, 0), (0, 0, 1), int(Artery.LM))
 
-    def test_a_pick_leaves_what_touches_it_at_another_site(self, review):
+    def test_a_pick_leaves_touching_calcium_of_another_site(self, review):
         lesion = review.lesions("threshold")[0]
         voxels = voxels_of(review, lesion)
         i = voxels[:, 2]
@@ -143,7 +144,7 @@ class TestDrawing:
         assert after[Artery.RCA].volume_mm3 == pytest.approx(before[Artery.RCA].volume_mm3 + 27.0 * len(near_side))
         assert after[Artery.LCX] == before[Artery.LCX]
 
-    def test_a_picked_candidate_counts_whole_until_the_eraser_takes_it(self, review):
+    def test_a_picked_candidate_counts_whole_until_erased(self, review):
         before, lesion = review.result("threshold").total, review.left_out("threshold").lesions.lesions[0]
         voxels = voxels_of(review, lesion)
         review.pick("threshold", tuple(map(int, voxels[0])), Artery.LAD)
@@ -162,8 +163,7 @@ class TestDrawing:
 @pytest.mark.parametrize("moved", [(0.3, 0, 0), (0, 0, 2.5), (0, -1.4, 0)])
 def test_the_map_lies_on_the_scans_voxels(moved):
     """Scenes of earlier versions hold the whole of it, later ones a part."""
-    calcium_map = sitk.GetImageFromArray(np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4))
-    calcium_map.SetSpacing((0.7, 0.7, 2.5))
+    calcium_map = image_of(np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4), (0.7, 0.7, 2.5))
     expected = sitk.GetArrayFromImage(calcium_map)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(whole_map(calcium_map, calcium_map)), expected)
     part = calcium_map[1:3, 0:2, 1:2]
@@ -191,7 +191,7 @@ class TestJournal:
         review.restore(Journal(file, "0" * 64).steps)
         return review
 
-    def test_a_review_is_rebuilt_from_it(self, edited, written):
+    def test_a_review_is_rebuilt_from_the_journal(self, edited, written):
         review, file = edited
         again = self.rebuilt(file, written)
         assert numbers(again) == numbers(review)
@@ -202,7 +202,7 @@ class TestJournal:
             assert numbers(again) == numbers(review)
         assert not again.undo()
 
-    def test_wherever_it_is_cut_off_no_more_than_the_last_change_is_lost(self, edited, written):
+    def test_a_journal_cut_off_anywhere_loses_the_last_change_at_most(self, edited, written):
         file = edited[1]
         content = file.read_bytes()
         ends = [n + 1 for n, byte in enumerate(content) if byte == 10]
@@ -213,7 +213,7 @@ class TestJournal:
             journal.append(Entry("time", "A", "", 2, False, 9.5))
             assert len(Journal(file, "0" * 64).entries) == len(journal.entries)
 
-    def test_of_another_result_it_is_refused(self, edited):
+    def test_a_journal_of_another_result_is_refused(self, edited):
         with pytest.raises(JournalError, match="another result"):
             Journal(edited[1], "1" * 64)
 
@@ -227,7 +227,7 @@ class TestJournal:
             ('"seconds"', '"minutes"'),
         ],
     )
-    def test_damaged_in_the_middle_it_is_refused(self, edited, old, new):
+    def test_a_journal_damaged_in_the_middle_is_refused(self, edited, old, new):
         text = edited[1].read_text(encoding="utf-8")
         assert old in text
         edited[1].write_text(text.replace(old, new, 1))

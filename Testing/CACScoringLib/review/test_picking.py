@@ -3,17 +3,11 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 from scipy import ndimage
 
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.review.picking import (
-    PickLimits,
-    Voxels,
-    brush_stroke,
-    pick_lesion,
-    shown_voxels,
-    values_at,
-)
+from CACScoringLib.review.picking import PickLimits, Voxels, brush_stroke, pick_lesion, shown_voxels, values_at
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 SPACING_MM = (2.5, 0.7, 0.8)
@@ -36,8 +30,7 @@ class TestPickLesion:
     def test_is_a_lesion_of_the_scoring(self, seed):
         """Every voxel of a lesion that `find_lesions` finds picks the same lesion, at the image's border too."""
         hu = speckled((7, 15, 17), 0.06, seed)
-        image = sitk.GetImageFromArray(hu)
-        image.SetSpacing(SPACING_MM[::-1])
+        image = image_of(hu, SPACING_MM[::-1])
         everywhere = np.full(hu.shape, Artery.UNASSIGNED, np.uint8)
         lesions = find_lesions(image, everywhere, ScoringRules(minimum_area_mm2=0))
         assert len(lesions.lesions) > 5
@@ -50,7 +43,7 @@ class TestPickLesion:
                 assert pick.mask.any((1, 2)).all(), "the part is tight"
 
     @pytest.mark.parametrize("seed", range(3))
-    def test_allowed_region_ends_it(self, seed):
+    def test_a_lesion_ends_at_the_allowed_region(self, seed):
         hu = speckled((6, 14, 14), 0.4, seed)
         allowed = np.random.default_rng(seed).random(hu.shape) < 0.7
         labels, count = ndimage.label((hu >= 130) & allowed, np.ones((3, 3, 3)))
@@ -73,7 +66,7 @@ class TestPickLesion:
         np.testing.assert_array_equal(image_mask(pick, hu.shape), distance <= radius)
         assert not pick.leaked
 
-    def test_ball_keeps_only_what_is_connected_in_it(self):
+    def test_ball_keeps_only_connected_voxels(self):
         hu = np.full((1, 3, 11), 40, np.int16)
         hu[0, 0, :], hu[0, :, 10], hu[0, 2, :] = 500, 500, 500  # a U: its arms meet far away
         pick = pick_lesion(hu, (0, 0, 0), (1, 1, 1), limits=PickLimits(radius_mm=5))
@@ -96,7 +89,7 @@ class TestPickLesion:
         assert pick_lesion(hu, (0, 0, 100), (1, 1, 1), limits=PickLimits(most_depth_mm=100)).count == 200
 
     @pytest.mark.parametrize("seed", range(3))
-    def test_it_ends_where_another_site_begins(self, seed):
+    def test_a_lesion_ends_at_another_site(self, seed):
         """On a site's voxel it is that site's island, whatever the threshold; elsewhere what no site has."""
         hu = speckled((6, 14, 14), 0.4, seed)
         sites = np.random.default_rng(seed).choice([0, 2, 7], hu.shape)
@@ -175,7 +168,7 @@ class TestBrush:
 
     @pytest.mark.parametrize("axis", range(3))
     @pytest.mark.parametrize("offset", [0.0, 0.3, -0.49, 0.5])
-    def test_disc_is_one_layer(self, axis, offset):
+    def test_disc_is_a_single_layer(self, axis, offset):
         """In the plane of voxels, whichever way the plane lies between two of their layers."""
         matrix = oblique(7)
         index = np.array([20.0, 18.0, 9.0, 1.0])

@@ -219,7 +219,7 @@ def with_territories():
 class TestSites:
     """Calcium outside the coronary arteries is counted apart, and can be moved there and back."""
 
-    def test_numbers_elsewhere_are_those_of_cac_score(self, with_territories):
+    def test_non_coronary_numbers_are_those_of_cac_score(self, with_territories):
         review, expected = review_of(with_territories, "threshold"), with_territories[2].non_coronary
         elsewhere = review.non_coronary()
         assert expected.scores[NonCoronary.AORTIC_VALVE].lesions

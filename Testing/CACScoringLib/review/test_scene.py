@@ -10,6 +10,7 @@ import slicer
 from scene_edits import METHODS, PART, ids, numbers, paint
 
 from CACScoringLib.core.ct import MaskError
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import NOT_CORONARY_ID, Artery, NonCoronary
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.mrml import scene as mrml
@@ -53,8 +54,7 @@ class TestEqualsCacScore:
         scan = kernel_scans.scan_with(kernel_scans.BONE, calcium=True)
         heart = np.zeros(scan.hu.shape, np.uint8)
         heart[:, 90:190, 90:190] = 1
-        heart = sitk.GetImageFromArray(heart)
-        heart.CopyInformation(scan.image)
+        heart = Grid.of(scan.image).image(heart)
         scored = score_scan(scan, heart=heart)
         review = opened(scored)
         assert (review.scan.hu == scan.hu).all()
@@ -144,7 +144,7 @@ class TestSlices:
 
 
 class TestUndo:
-    def test_every_kind_of_edit_in_one_stack(self, review):
+    def test_every_kind_of_edit_is_undone_in_order(self, review):
         states = [numbers(review)]
 
         def done():

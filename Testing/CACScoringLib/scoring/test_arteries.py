@@ -7,14 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.scoring.arteries import (
-    CELLS,
-    LIMIT,
-    ArteryAtlas,
-    AtlasError,
-    read_atlas,
-    suggest_arteries,
-)
+from CACScoringLib.scoring.arteries import CELLS, LIMIT, ArteryAtlas, AtlasError, read_atlas, suggest_arteries
 from CACScoringLib.scoring.lesions import Lesion, LesionSet
 
 SIZE_MM = 160.0
@@ -93,7 +86,7 @@ class TestFrame:
 
 
 class TestLesions:
-    def test_each_in_its_order_also_where_ids_have_gaps(self):
+    def test_order_also_of_ids_with_gaps(self):
         image, heart, first = heart_and_lesion((0.7, 0, 0))
         second = heart_and_lesion((-0.7, 0, 0))[2]
         lesions = lesion_set(first.id_map > 0, second.id_map > 0, np.zeros_like(first.id_map, bool))
@@ -136,7 +129,7 @@ class TestBundledAtlas:
 
 
 class TestFile:
-    def test_code_in_it_is_not_run(self, tmp_path):
+    def test_code_in_a_file_is_not_run(self, tmp_path):
         class Trap:
             def __reduce__(self):
                 return Path.touch, (tmp_path / "sprung",)

@@ -1,8 +1,8 @@
 """Parts of calcium outside the arteries: how they are divided, which are asked about, and what follows."""
 
 import numpy as np
-import SimpleITK as sitk
 from handmade_networks import LooksLike, loaded
+from images import image_of
 from known_territories import label_of, territories_of
 
 from CACScoringLib.core.ct import Acquisition, CTScan
@@ -21,8 +21,7 @@ def valve_calcium(saddle_hu=400.0, reach=0.1):
     hu = np.full((20, 100, 100), 40)
     hu[9:12, 48:52, 38:62] = saddle_hu
     hu[9:12, 48:52, [40, 41, 57, 58]] = 600
-    image = sitk.GetImageFromArray(hu.astype(np.int16))
-    image.SetSpacing((0.75, 0.75, 2.0))
+    image = image_of(hu.astype(np.int16), (0.75, 0.75, 2.0))
     territories = territories_of(image, np.full(hu.shape, label_of("aortic valve and root")))
     territories.probability[label_of("RCA"), :, :, 60:] = reach
     sites = np.where(hu >= 130, np.uint8(NonCoronary.AORTIC_VALVE), np.uint8(0))

@@ -44,12 +44,11 @@ def test_metal_among_the_arteries_is_excluded(peak_hu, has_metal):
     assert [warning.code for warning in dense.warnings] == ["metal"] * has_metal
 
 
-def test_lesions_elsewhere_are_beside_those_of_a_reader():
+def test_non_coronary_lesions_are_found_beside_those_of_a_reader():
     """Without territories all candidates are unassigned, so none lies outside the arteries."""
-    hu = np.full((4, 20, 20), 300.0, np.float32)
-    image = sitk.GetImageFromArray(hu)
+    image = sitk.GetImageFromArray(np.full((4, 20, 20), 300.0, np.float32))
     heart = HeartRegion(image > 0, None, "given")
-    reader_sites = np.zeros(hu.shape, np.uint8)
+    reader_sites = np.zeros((4, 20, 20), np.uint8)
     reader_sites[:2] = Artery.LAD
     assert not find_dense_lesions(image, image, heart, None, RULES, reader_sites).lesions.lesions
     assert len(find_dense_lesions(image, image, heart, None, RULES).lesions.lesions) == 1

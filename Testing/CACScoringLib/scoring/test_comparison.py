@@ -1,6 +1,5 @@
 """Verdicts on changes of calcium by hand-made limits, and every reason to give none."""
 
-import copy
 import json
 from dataclasses import asdict
 
@@ -11,21 +10,12 @@ from CACScoringLib.core.ct import CTError, UnreadableError
 from CACScoringLib.models.cards import ModelError
 from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.record.reading import is_result, read_result
-from CACScoringLib.report.page import (
-    comparison_as_page,
-    comparison_as_text,
-)
-from CACScoringLib.scoring.comparison import (
-    CHANGED,
-    UNKNOWN,
-    WITHIN,
-    Change,
-    _evaluated,
-    comparison_as_json,
-)
+from CACScoringLib.report.page import comparison_as_page, comparison_as_text
+from CACScoringLib.scoring.comparison import CHANGED, UNKNOWN, WITHIN, Change, _evaluated, comparison_as_json
 from CACScoringLib.scoring.comparison import compare as compare_records
 from CACScoringLib.scoring.rules import ScoringRules
 
+RULE, MAP = "threshold", "decomposition"
 MODELS = {"heart": "aa", "slices": "bb", "decomposition": "cc"}
 SETTINGS = {"slice_threshold": 0.2, "floor_hu": 40.0, "batch_size": 8}
 RULES = json.loads(json.dumps(asdict(ScoringRules())))
@@ -48,7 +38,7 @@ def method(lad, rca=0.0, reviewed=False, scale=1.0):
 
 
 def content(lad=100.0, rca=0.0):
-    """`scores.json` of a reviewed clinical score, and an unreviewed map that holds ten times as much."""
+    """Return `scores.json` of a reviewed clinical score, and an unreviewed map that holds ten times as much."""
     return {
         "schema": "cac-score/1",
         "input": {"name": "scan", "size": [512, 512, 60], "spacing_mm": [0.7, 0.7, 3.0]},
@@ -95,12 +85,16 @@ def stored(**changes):
 LIMITS = Repeatability.of(stored())
 
 
-def compare(earlier, later, limits):
+def limits_of(**changes):
+    return Repeatability.of(stored(**changes))
+
+
+def compare(earlier, later, limits=LIMITS):
     """Compare the content of two results."""
     return compare_records(record_of(earlier), record_of(later), limits)
 
 
-def changes(comparison, name="threshold", quantity="agatston"):
+def changes(comparison, name=RULE, quantity="agatston"):
     method = next(m for m in comparison.methods if m.method == name)
     return {change.part: change for change in method.changes if change.quantity == quantity}
 
@@ -113,63 +107,6 @@ def codes(comparison):
     return {warning.code for warning in comparison.warnings}
 
 
-class TestVerdict:
-    @pytest.mark.parametrize(("later", "verdict"), [(144.0, WITHIN), (145.0, CHANGED), (66.0, WITHIN), (60.0, CHANGED)])
-    def test_total_by_hand(self, later, verdict):
-        """From 100: limit 2 · (10 + 0.1 · mean), so 44.4 at 144 and 44.5 at 145; 36.6 at 66 and 36.0 at 60."""
-        total = changes(compare(content(), content(later), LIMITS))["total"]
-        assert total.verdict == verdict
-        assert total.difference == later - 100
-        assert total.limit == pytest.approx(20 + 0.1 * (100 + later))
-
-    @pytest.mark.parametrize(
-        ("earlier", "later", "verdict"),
-        [
-            (10.0, 0.0, UNKNOWN),  # limit 21, of a mean of 5
-            (0.0, 0.0, WITHIN),
-            (100.0, 140.0, WITHIN),
-            (20.0, 0.0, UNKNOWN),  # limit 22 of a largest difference of 20
-            (25.0, 0.0, CHANGED),  # limit 22.5
-            (1000.0, 1000.0, WITHIN),  # the highest of the study
-            (1000.0, 1001.0, UNKNOWN),
-        ],
-    )
-    def test_limits_at_their_ends(self, earlier, later, verdict):
-        assert changes(compare(content(earlier), content(later), LIMITS))["total"].verdict == verdict
-
-    @pytest.mark.parametrize(("later", "verdict"), [(40.0, WITHIN), (40.1, CHANGED)])
-    def test_a_difference_of_the_limit_is_no_change(self, later, verdict):
-        """A limit of 20 whatever the mean."""
-        limits = stored()["limits"]
-        limits["threshold"]["agatston"] = {"total": {**TOTAL_LIMITS, "slope": 0.0}, "artery": ARTERY_LIMITS}
-        repeatability = Repeatability.of(stored(limits=limits))
-        assert changes(compare(content(20.0), content(later), repeatability))["total"].verdict == verdict
-
-    def test_arteries_have_limits_of_their_own(self):
-        by_part = changes(compare(content(100, 0), content(100, 40), LIMITS))
-        assert by_part["RCA"].limit == pytest.approx(14)
-        assert by_part["RCA"].verdict == CHANGED
-        assert by_part["LAD"].verdict == WITHIN
-        assert by_part["total"].verdict == WITHIN
-
-    def test_adjusted_scores_are_compared_on_the_clinical_scale(self):
-        total = changes(compare(content(), content(150), LIMITS), "decomposition")["total"]
-        assert (total.earlier, total.later) == (100, pytest.approx(150))
-        mass = changes(compare(content(), content(150), LIMITS), "decomposition", "pseudo_mass_hu_mm3")["total"]
-        assert (mass.earlier, mass.later) == (10000, 15000)
-
-    def test_no_word_where_every_difference_would_repeat(self):
-        """The mean of 4 and 12 is 8: the limit is 21.6, and no difference of such scores exceeds 16."""
-        total = changes(compare(content(4), content(12), LIMITS))["total"]
-        assert (total.verdict, total.limit) == (UNKNOWN, pytest.approx(21.6))
-        assert "exceed the limit" in total.text
-
-    def test_no_word_beyond_the_study(self):
-        total = changes(compare(content(900), content(1200), LIMITS))["total"]
-        assert (total.verdict, total.limit) == (UNKNOWN, None)
-        assert "up to 1,000" in total.text
-
-
 def altered(**sections):
     """Return the content with some sections changed; values that are no dictionaries replace them."""
     result = content()
@@ -178,8 +115,79 @@ def altered(**sections):
     return result
 
 
+class TestVerdict:
+    @pytest.mark.parametrize(
+        ("earlier", "later", "verdict", "words"),
+        [
+            (100.0, 144.0, WITHIN, ""),  # limit 44.4
+            (100.0, 145.0, CHANGED, ""),  # limit 44.5
+            (100.0, 66.0, WITHIN, ""),  # limit 36.6
+            (100.0, 60.0, CHANGED, ""),  # limit 36.0
+            (100.0, 140.0, WITHIN, ""),
+            (0.0, 0.0, WITHIN, ""),
+            (10.0, 0.0, UNKNOWN, "exceed the limit"),  # limit 21, of a mean of 5
+            (4.0, 12.0, UNKNOWN, "exceed the limit"),  # limit 21.6; no difference of such scores exceeds 16
+            (20.0, 0.0, UNKNOWN, "exceed the limit"),  # limit 22 of a largest difference of 20
+            (25.0, 0.0, CHANGED, ""),  # limit 22.5
+            (1000.0, 1000.0, WITHIN, ""),  # the highest of the study
+            (1000.0, 1001.0, UNKNOWN, "up to 1,000"),
+            (900.0, 1200.0, UNKNOWN, "up to 1,000"),
+        ],
+    )
+    def test_total_by_hand(self, earlier, later, verdict, words):
+        """The limit is 2 · (10 + 0.1 · mean); beyond the study there is none."""
+        total = changes(compare(content(earlier), content(later)))["total"]
+        limit = None if later > 1000 else pytest.approx(20 + 0.1 * (earlier + later))
+        assert (total.verdict, total.difference, total.limit) == (verdict, later - earlier, limit)
+        assert words in total.text
+
+    @pytest.mark.parametrize(("later", "verdict"), [(40.0, WITHIN), (40.1, CHANGED)])
+    def test_a_difference_of_the_limit_is_no_change(self, later, verdict):
+        """A limit of 20 whatever the mean."""
+        limits = stored()["limits"]
+        limits[RULE]["agatston"] = {"total": {**TOTAL_LIMITS, "slope": 0.0}, "artery": ARTERY_LIMITS}
+        comparison = compare(content(20.0), content(later), limits_of(limits=limits))
+        assert changes(comparison)["total"].verdict == verdict
+
+    def test_arteries_have_limits_of_their_own(self):
+        by_part = changes(compare(content(100, 0), content(100, 40)))
+        assert by_part["RCA"].limit == pytest.approx(14)
+        assert [by_part[part].verdict for part in ("RCA", "LAD", "total")] == [CHANGED, WITHIN, WITHIN]
+
+    def test_adjusted_scores_are_compared_on_the_clinical_scale(self):
+        comparison = compare(content(), content(150))
+        total, mass = (changes(comparison, MAP, name)["total"] for name in ("agatston", "pseudo_mass_hu_mm3"))
+        assert (total.earlier, total.later) == (100, pytest.approx(150))
+        assert (mass.earlier, mass.later) == (10000, 15000)
+
+
+def automatic(lad=100.0, evidence=0.5):
+    changed = content(lad)
+    changed["methods"][RULE] |= {"status": "automatic", "reviewed": False, "left_out": []}
+    return {**changed, "candidate_evidence": {"most_not_coronary": evidence}}
+
+
+def with_automatic_limits(evidence=0.5):
+    """Narrower than those of a reader."""
+    limits = stored()["limits"]
+    parts = {part: {**TOTAL_LIMITS, "factor": 1.0} for part in ("total", "artery")}
+    limits["automatic"] = {"agatston": parts, "pseudo_mass_hu_mm3": parts}
+    return limits_of(limits=limits, candidate_evidence={"most_not_coronary": evidence})
+
+
+def with_status(name, status):
+    result = content()
+    result["methods"][name] |= {"status": status, "reviewed": status == "reviewed"}
+    return result
+
+
+OTHER_RULE = {**RULES, "threshold_hu": 120.0}
+CALIBRATED = {"reference": "a", "scans": 9, "patients": 9, "date": "2026-01-01"}
+OTHER_MODEL = {"name": "other", "network": "slices", "sha256": "xx"}
+
+
 class TestReasons:
-    """Why nothing can be said; the later scan differs from the earlier one in one thing."""
+    """Reasons for no verdict."""
 
     @pytest.mark.parametrize(
         ("later", "word"),
@@ -188,21 +196,15 @@ class TestReasons:
             (altered(acquisition={"kvp": 100.0}), "tube voltages"),
             (altered(acquisition={"slice_thickness_mm": 1.0}), "thicknesses"),
             (altered(input={"spacing_mm": [0.7, 0.7, 1.5]}), "spacings"),
-            (
-                altered(acquisition={"contrast_agent": "Ultravist"}),
-                "only the later scan's DICOM tag names a contrast agent",
-            ),
+            (altered(acquisition={"contrast_agent": "Ultravist"}), "only the later scan's DICOM tag names a contrast"),
             (altered(measured={"noise_hu": 40.0}), "noise differs too much (20 and 40 HU)"),
-            (
-                altered(warnings=[{"code": "contrast-enhanced", "message": ""}]),
-                "later scan was acquired with contrast",
-            ),
+            (altered(warnings=[{"code": "contrast-enhanced", "message": ""}]), "later scan was acquired with contrast"),
             (altered(acquisition={"patient_sex": "M"}), "man and a woman"),
         ],
     )
     def test_scans_too_different_bar_both_methods(self, later, word):
-        comparison = compare(content(), later, LIMITS)
-        for name in ("threshold", "decomposition"):
+        comparison = compare(content(), later)
+        for name in (RULE, MAP):
             assert word in " ".join(bars(comparison, name))
             assert {change.verdict for change in changes(comparison, name).values()} == {UNKNOWN}
 
@@ -225,126 +227,88 @@ class TestReasons:
             (altered(acquisition={"kernel": None}), False),
             (altered(acquisition={"gating": "prospective"}), False),  # of the earlier scan it is not known
             (altered(acquisition={"contrast_agent": "NONE"}), False),
+            (altered(rules={RULE: {**RULES, "calibration_mg_per_mm3_hu": 0.001, "name": "x"}}), False),
         ],
     )
     def test_limits_between_like_and_unlike_scans(self, later, barred):
-        assert bool(bars(compare(content(), later, LIMITS), "threshold")) == barred
+        assert bool(bars(compare(content(), later), RULE)) == barred
+
+    @pytest.mark.parametrize(
+        ("name", "earlier", "later", "limits", "words"),
+        [
+            (MAP, content(), content(), limits_of(models={**MODELS, MAP: "zz"}), "other models (decomposition)"),
+            (MAP, content(), content(), limits_of(settings={**SETTINGS, "floor_hu": 2.0}), "other settings (floor_hu)"),
+            (RULE, content(), altered(rules={RULE: OTHER_RULE}), LIMITS, "rules differ (threshold_hu)"),
+            (RULE, content(), content(), None, "no repeatability limits are stored with the model"),
+            (MAP, content(), content(), None, "no repeatability limits are stored with the model"),
+            (RULE, content(), with_status(RULE, "automatic"), LIMITS, "only the earlier scan's lesions were reviewed"),
+            (RULE, content(), with_status(RULE, "candidates"), LIMITS, "only the earlier scan's lesions were reviewed"),
+            (MAP, content(), with_status(MAP, "reviewed"), LIMITS, "only the later scan's lesions were reviewed"),
+            (MAP, content(), with_status(MAP, "candidates"), LIMITS, "the later scan's candidates were not evaluated"),
+            (RULE, automatic(), automatic(evidence=0.4), with_automatic_limits(), "different evidence"),
+            (RULE, automatic(), automatic(), with_automatic_limits(0.4), "limits were found with candidates"),
+            (RULE, automatic(), {**automatic(), "models": [OTHER_MODEL]}, with_automatic_limits(), "models differ"),
+            (MAP, automatic(), {**automatic(), "calibrated_on": CALIBRATED}, LIMITS, "calibrated on different scans"),
+            (RULE, automatic(), automatic(), LIMITS, "those of a reader, and do not hold for automatic scores"),
+        ],
+    )
+    def test_reason(self, name, earlier, later, limits, words):
+        assert words in bars(compare(earlier, later, limits), name)[0]
+
+    def test_batch_sizes_are_no_other_settings(self):
+        assert not bars(compare(content(), content(), limits_of(settings={**SETTINGS, "batch_size": 1})), MAP)
 
     def test_different_patients_are_not_named(self):
         a, b = altered(acquisition={"patient_id": "Anna"}), altered(acquisition={"patient_id": "Berta"})
-        comparison = compare(a, b, LIMITS)
-        assert "different patients" in bars(comparison, "threshold")[0]
+        comparison = compare(a, b)
+        assert "different patients" in bars(comparison, RULE)[0]
         assert "Anna" not in json.dumps(comparison_as_json(comparison)) + comparison_as_page(comparison)
 
-    def test_limits_of_other_models_or_settings(self):
-        foreign = Repeatability.of(stored(models={**MODELS, "decomposition": "zz"}))
-        assert (
-            "limits were found with other models (decomposition)"
-            in bars(compare(content(), content(), foreign), "decomposition")[0]
-        )
-        foreign = Repeatability.of(stored(settings={**SETTINGS, "floor_hu": 20.0, "batch_size": 1}))
-        assert bars(compare(content(), content(), foreign), "decomposition") == (
-            "the stored limits were found with other settings (floor_hu)",
-        )
-
     def test_limits_of_a_reader_hold_whatever_networks_were_used(self):
-        foreign = Repeatability.of(stored(models=dict.fromkeys(MODELS, "zz"), settings={"floor_hu": 1.0}))
+        foreign = limits_of(models=dict.fromkeys(MODELS, "zz"), settings={"floor_hu": 1.0})
         comparison = compare(content(), content(150), foreign)
-        assert changes(comparison)["total"].verdict == CHANGED
-        assert changes(comparison, "decomposition")["total"].verdict == UNKNOWN
+        assert [changes(comparison, name)["total"].verdict for name in (RULE, MAP)] == [CHANGED, UNKNOWN]
 
     def test_limits_are_of_the_clinical_rule(self):
-        scans = [altered(rules={"threshold": {**RULES, "threshold_hu": 90.0}}) for _ in range(2)]
-        comparison = compare(*scans, LIMITS)
-        assert bars(comparison, "threshold") == ("the stored limits hold for the clinical rule only",)
-        assert not bars(comparison, "decomposition")
+        scans = [altered(rules={RULE: {**RULES, "threshold_hu": 90.0}}) for _ in range(2)]
+        comparison = compare(*scans)
+        assert bars(comparison, RULE) == ("the stored limits hold for the clinical rule only",)
+        assert not bars(comparison, MAP)
 
-    def test_other_rules_but_not_another_calibration(self):
+    def test_no_limits_are_reported_on_the_page(self):
+        page = comparison_as_page(compare(content(), content(150), None))
+        assert "No repeatability limits are stored" in page
+
+    def test_a_scan_without_the_map(self):
         later = content()
-        later["rules"] = {**later["rules"], "threshold": {**RULES, "calibration_mg_per_mm3_hu": 0.001, "name": "x"}}
-        assert not bars(compare(content(), later, LIMITS), "threshold")
-        later["rules"]["threshold"]["threshold_hu"] = 120.0
-        assert "rules differ (threshold_hu)" in bars(compare(content(), later, LIMITS), "threshold")[0]
-
-    def test_no_limits(self):
-        comparison = compare(content(), content(150), None)
-        assert all("no repeatability limits" in bars(comparison, name)[0] for name in ("threshold", "decomposition"))
-        assert "No repeatability limits are stored" in comparison_as_page(comparison)
-
-    def test_one_scan_without_the_map(self):
-        later = content()
-        del later["methods"]["decomposition"]
-        comparison = compare(content(), later, LIMITS)
-        assert bars(comparison, "decomposition") == ("the later scan was not scored by this method",)
-        assert not changes(comparison, "decomposition")
+        del later["methods"][MAP]
+        comparison = compare(content(), later)
+        assert bars(comparison, MAP) == ("the later scan was not scored by this method",)
+        assert not changes(comparison, MAP)
         assert "not scored by this method" in comparison_as_text(comparison)
-
-    @pytest.mark.parametrize(
-        ("name", "status", "words"),
-        [
-            ("threshold", "automatic", "only the earlier scan's lesions were reviewed"),
-            ("threshold", "candidates", "only the earlier scan's lesions were reviewed"),
-            ("decomposition", "reviewed", "only the later scan's lesions were reviewed"),
-            ("decomposition", "candidates", "the later scan's candidates were not evaluated"),
-        ],
-    )
-    def test_scores_of_another_status(self, name, status, words):
-        later = content()
-        later["methods"][name] |= {"status": status, "reviewed": status == "reviewed"}
-        assert words in bars(compare(content(), later, LIMITS), name)[0]
-
-
-def automatic(lad=100.0, evidence=0.5):
-    changed = content(lad)
-    changed["methods"]["threshold"] |= {"status": "automatic", "reviewed": False, "left_out": []}
-    return {**changed, "candidate_evidence": {"most_not_coronary": evidence}}
-
-
-def with_automatic_limits(evidence=0.5):
-    """Narrower than those of a reader."""
-    limits = stored()["limits"]
-    parts = {part: {**TOTAL_LIMITS, "factor": 1.0} for part in ("total", "artery")}
-    limits["automatic"] = {"agatston": parts, "pseudo_mass_hu_mm3": parts}
-    return Repeatability.of(stored(limits=limits, candidate_evidence={"most_not_coronary": evidence}))
 
 
 class TestAutomatic:
     def test_limits_of_a_reader_do_not_hold(self):
-        comparison = compare(automatic(), automatic(200.0), LIMITS)
-        assert bars(comparison, "threshold") == (
-            "the stored limits are those of a reader, and do not hold for automatic scores",
-        )
-        assert changes(comparison)["total"].difference == 100
-        assert changes(comparison)["total"].verdict == UNKNOWN
-        assert not bars(comparison, "decomposition")
+        comparison = compare(automatic(), automatic(200.0))
+        total = changes(comparison)["total"]
+        assert (total.difference, total.verdict) == (100, UNKNOWN)
+        assert not bars(comparison, MAP)
 
-    def test_limits_of_its_own(self):
+    def test_automatic_scores_have_limits_of_their_own(self):
         total = changes(compare(automatic(), automatic(130.0), with_automatic_limits()))["total"]
         assert total.limit == pytest.approx(10 + 0.1 * 115)
         assert total.verdict == CHANGED
         assert changes(compare(content(), content(130.0), with_automatic_limits()))["total"].verdict == WITHIN
 
-    def test_the_same_evidence_and_models_made_both(self):
-        limits = with_automatic_limits()
-        assert "different evidence" in bars(compare(automatic(), automatic(evidence=0.4), limits), "threshold")[0]
-        calibrated = {
-            **automatic(),
-            "calibrated_on": {"reference": "a", "scans": 9, "patients": 9, "date": "2026-01-01"},
-        }
-        assert bars(compare(automatic(), calibrated, limits), "decomposition") == (
-            "the models were calibrated on different scans",
-        )
-        limits = with_automatic_limits(0.4)
-        assert "limits were found with candidates" in bars(compare(automatic(), automatic(), limits), "threshold")[0]
-        models = {**automatic(), "models": [{"name": "other", "network": "slices", "sha256": "xx"}]}
-        assert "models differ" in bars(compare(automatic(), models, limits), "threshold")[0]
 
-
-def with_intervals(result, name, total, lad=None):
-    """The content with intervals of a method's total, and of its LAD."""
-    result["methods"][name]["total"]["interval_90"] = total
-    result["methods"][name]["arteries"]["LAD"]["interval_90"] = lad
+def with_intervals(result, total):
+    """Return the content with an interval of the clinical total."""
+    result["methods"][RULE]["total"]["interval_90"] = total
     return result
+
+
+EARLIER = with_intervals(automatic(), [40.0, 130.0])
 
 
 class TestIntervals:
@@ -357,21 +321,17 @@ class TestIntervals:
             ([0.0, 300.0], WITHIN, "no change shown: the 90 % intervals of both scans overlap"),
         ],
     )
-    def test_overlap_where_no_limits_hold(self, later, verdict, words):
-        earlier = with_intervals(automatic(), "threshold", [40.0, 130.0])
-        comparison = compare(earlier, with_intervals(automatic(200.0), "threshold", later), LIMITS)
-        total = changes(comparison)["total"]
+    def test_overlap_without_limits(self, later, verdict, words):
+        comparison = compare(EARLIER, with_intervals(automatic(200.0), later))
+        total, lad = (changes(comparison)[part] for part in ("total", "LAD"))
         assert (total.verdict, total.limit, total.based_on, total.text) == (verdict, None, "intervals", words)
-        assert bars(comparison, "threshold") == ()
-        assert changes(comparison)["LAD"].verdict == UNKNOWN
-        assert "limits are those of a reader" in changes(comparison)["LAD"].text
+        assert bars(comparison, RULE) == ()
+        assert (lad.verdict, "limits are those of a reader" in lad.text) == (UNKNOWN, True)
         assert changes(comparison, quantity="pseudo_mass_hu_mm3")["total"].verdict == UNKNOWN
 
-    def test_what_it_was_based_on_is_written(self):
-        earlier = with_intervals(automatic(), "threshold", [40.0, 130.0])
-        later = with_intervals(automatic(200.0), "threshold", [150.0, 300.0])
-        comparison = compare(earlier, later, None)
-        document = json.loads(json.dumps(comparison_as_json(comparison)))["methods"]["threshold"]
+    def test_the_basis_of_a_verdict_is_written(self):
+        comparison = compare(EARLIER, with_intervals(automatic(200.0), [150.0, 300.0]), None)
+        document = json.loads(json.dumps(comparison_as_json(comparison)))["methods"][RULE]
         assert document["no_limits"] == ["no repeatability limits are stored with the model"]
         total = document["agatston"]["total"]
         assert (total["intervals_90"], total["based_on"]) == ([[40, 130], [150, 300]], "intervals")
@@ -384,74 +344,61 @@ class TestIntervals:
         assert "do not overlap" in comparison_as_text(comparison)
 
 
+def made_on(date):
+    return altered(acquisition={"study_date": date})
+
+
+def spaced(spacing_mm):
+    return altered(input={"spacing_mm": [0.7, 0.7, spacing_mm]})
+
+
 class TestWarnings:
     @pytest.mark.parametrize(
-        ("noise_hu", "code"),
-        [(29.9, set()), (30.0, {"comparison-noise"}), (39.9, {"comparison-noise"}), (40.0, set()), (13.4, set())],
-    )
-    def test_noise_that_differs_but_does_not_bar(self, noise_hu, code):
-        """From one and a half times 20 HU, up to twice."""
-        assert (
-            codes(compare(content(), altered(measured={"noise_hu": noise_hu}), LIMITS)) & {"comparison-noise"} == code
-        )
-
-    @pytest.mark.parametrize(("later", "warned"), [("20250101", False), ("20250102", False), ("20241231", True)])
-    def test_the_later_scan_was_made_first(self, later, warned):
-        """Two scans of one day have no order."""
-        scans = (altered(acquisition={"study_date": date}) for date in ("20250101", later))
-        assert ("comparison-order" in codes(compare(*scans, LIMITS))) == warned
-
-    @pytest.mark.parametrize(
-        ("spacing_mm", "is_beyond"), [(3.0, False), (3.14, False), (3.16, True), (2.86, False), (2.85, True)]
-    )
-    def test_scans_of_the_study_within_a_twentieth(self, spacing_mm, is_beyond):
-        scans = [altered(input={"spacing_mm": [0.7, 0.7, spacing_mm]}) for _ in range(2)]
-        assert ("comparison-beyond-study" in codes(compare(*scans, LIMITS))) == is_beyond
-
-    @pytest.mark.parametrize(
-        ("earlier", "later", "code"),
+        ("earlier", "later", "warned"),
         [
-            (content(), altered(acquisition={"kernel": None}), "comparison-unchecked"),
-            (content(), altered(acquisition={"scanner_model": "Two"}), "comparison-scanners"),
-            (content(), altered(measured={"noise_hu": 31.0}), "comparison-noise"),
-            (altered(measured={"noise_hu": 39.0}), content(), "comparison-noise"),
-            (
-                altered(acquisition={"study_date": "20250101"}),
-                altered(acquisition={"study_date": "20240101"}),
-                "comparison-order",
-            ),
-            (
-                altered(input={"spacing_mm": [0.7, 0.7, 1.0]}),
-                altered(input={"spacing_mm": [0.7, 0.7, 1.0]}),
-                "comparison-beyond-study",
-            ),
-            (content(), altered(slices_by_reader={"3": "off"}), "comparison-map-reviewed"),
-            (content(), altered(heart={"source": "lungs"}), "comparison-hearts"),
+            (content(), altered(acquisition={"kernel": None}), ["unchecked"]),
+            (content(), altered(acquisition={"scanner_model": "Two"}), ["scanners"]),
+            # Noise from one and a half times, up to twice, which bars.
+            *((content(), altered(measured={"noise_hu": hu}), ["noise"]) for hu in (30.0, 31.0, 39.9)),
+            *((content(), altered(measured={"noise_hu": hu}), []) for hu in (13.4, 29.9, 40.0)),
+            (altered(measured={"noise_hu": 39.0}), content(), ["noise"]),
+            (made_on("20250101"), made_on("20240101"), ["order"]),
+            (made_on("20250101"), made_on("20241231"), ["order"]),
+            (made_on("20250101"), made_on("20250101"), []),  # two scans of one day have no order
+            (made_on("20250101"), made_on("20250102"), []),
+            # Spacings within a twentieth of the study's.
+            *((spaced(mm), spaced(mm), ["beyond-study"]) for mm in (1.0, 2.85, 3.16)),
+            *((spaced(mm), spaced(mm), []) for mm in (2.86, 3.0, 3.14)),
+            (content(), altered(slices_by_reader={"3": "off"}), ["map-reviewed"]),
+            (content(), altered(heart={"source": "lungs"}), ["hearts"]),
         ],
     )
-    def test_warning(self, earlier, later, code):
-        assert codes(compare(earlier, later, LIMITS)) - codes(compare(content(), content(), LIMITS)) == {code}
+    def test_warning(self, earlier, later, warned):
+        always = codes(compare(content(), content()))
+        assert codes(compare(earlier, later)) - always == {f"comparison-{code}" for code in warned}
 
 
-class TestShown:
-    def test_names_are_escaped(self):
-        bad = content()
-        bad["input"]["name"] = "<script>alert(1)</script>"
-        bad["acquisition"]["kernel"] = "<b>"
-        comparison = compare(bad, altered(acquisition={"kernel": "<i>"}), Repeatability.of(stored(data="<script>")))
-        page = comparison_as_page(comparison, {"<u>": "later/report.html"})
-        assert not [tag for tag in ("<script", "<i>", "<u>") if tag in page]
+def test_names_are_escaped():
+    bad = altered(input={"name": "<script>alert(1)</script>"}, acquisition={"kernel": "<b>"})
+    comparison = compare(bad, altered(acquisition={"kernel": "<i>"}), limits_of(data="<script>"))
+    page = comparison_as_page(comparison, {"<u>": "later/report.html"})
+    assert not [tag for tag in ("<script", "<i>", "<u>") if tag in page]
 
 
-class TestStored:
-    def test_bad_limits_are_refused(self):
-        for change in ({"limits": {"threshold": {"agatston": {"total": {"slope": 1}}}}}, {"models": None}):
-            with pytest.raises(ModelError, match="Store them again"):
-                Repeatability.of(stored(**change))
-        infinite = copy.deepcopy(stored())
-        infinite["limits"]["threshold"]["agatston"]["total"]["slope"] = float("nan")
-        with pytest.raises(ModelError, match=r"slope\. Store them again"):
-            Repeatability.of(infinite)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"limits": {RULE: {"agatston": {"total": {"slope": 1}}}}}, "Store them again"),
+        ({"models": None}, "Store them again"),
+        (
+            {"limits": {RULE: {"agatston": {"total": {**TOTAL_LIMITS, "slope": float("nan")}}}}},
+            "slope. Store",
+        ),
+    ],
+)
+def test_bad_limits_are_refused(change, message):
+    with pytest.raises(ModelError, match=message):
+        limits_of(**change)
 
 
 class TestReading:
@@ -461,7 +408,7 @@ class TestReading:
         assert is_result(tmp_path)
         assert not is_result(tmp_path / "ct.nii.gz")
 
-    def test_what_is_none(self, tmp_path):
+    def test_other_folders_and_versions_are_refused(self, tmp_path):
         with pytest.raises(UnreadableError, match="cac score"):
             read_result(tmp_path)
         (tmp_path / "scores.json").write_text('{"schema": "cac-score/0"}', encoding="utf-8")
@@ -475,15 +422,14 @@ def test_intervals_that_touch_show_no_change(low, high, verdict):
     assert _evaluated(change, "no limits").verdict == verdict
 
 
-@pytest.mark.parametrize("distance", [0.5, 2.0])
-def test_no_verdict_on_automatic_scores_of_a_scan_out_of_the_calibration_range(distance):
+OUT_OF_RANGE = "the later scan is out of the calibration range of the models (metal among the arteries)"
+
+
+@pytest.mark.parametrize(("distance", "verdict", "barred"), [(0.5, CHANGED, ()), (2.0, UNKNOWN, (OUT_OF_RANGE,))])
+def test_no_verdict_on_automatic_scores_of_a_scan_out_of_the_calibration_range(distance, verdict, barred):
     """Metal in one scan's arteries empties its map, and no study measured such scans."""
-    earlier, later = content(400, 100), content(0, 0)
     rating = {"distance": distance, "causes": ["metal among the arteries"], "limit": 1.0}
-    comparison = compare(earlier, {**later, "familiarity": rating}, LIMITS)
-    verdict = changes(comparison, "decomposition")["total"].verdict
-    assert verdict == (CHANGED if distance < 1 else UNKNOWN)
-    if distance > 1:
-        (bar,) = bars(comparison, "decomposition")
-        assert bar == "the later scan is out of the calibration range of the models (metal among the arteries)"
-    assert changes(comparison, "threshold")["total"].verdict == CHANGED, "the clinical scores are reviewed"
+    comparison = compare(content(400, 100), {**content(0, 0), "familiarity": rating})
+    assert changes(comparison, MAP)["total"].verdict == verdict
+    assert bars(comparison, MAP) == barred
+    assert changes(comparison)["total"].verdict == CHANGED, "the clinical scores are reviewed"

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.scoring.arteries import ArterySuggestion
@@ -24,8 +25,7 @@ def score_of(*lesions):
     hu = np.zeros((2 * len(lesions), 4, 120), np.float32)
     for number, (voxels, *_) in enumerate(lesions):
         hu[2 * number, 1, :voxels] = 450
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing(SPACING_MM)
+    image = image_of(hu, SPACING_MM)
     found = find_lesions(image, np.where(hu > 0, np.uint8(Artery.RCA), 0), ScoringRules())
     by_slice = {lesion.slice_indices[0]: lesion.id for lesion in found.lesions}
     ids = [by_slice[2 * number] for number in range(len(lesions))]
@@ -56,7 +56,7 @@ def warning_of(*lesions):
     ],
     ids=["sure", "zero without", "zero with", "surely none", "class", "same class", "higher, same class", "class up"],
 )
-def test_what_changes_the_class_or_a_fifth_decides(lesions, decides):
+def test_a_change_of_class_or_of_a_fifth_decides(lesions, decides):
     codes = [warning.code for warning in warning_of(*lesions)]
     assert codes == (["doubt-decides"] if decides else [])
 

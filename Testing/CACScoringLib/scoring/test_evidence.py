@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery
@@ -49,9 +50,7 @@ def two_lesions():
 
 
 def map_of(calcium):
-    image = sitk.GetImageFromArray(calcium)
-    image.SetSpacing((1.0, 1.0, 2.0))
-    return image
+    return image_of(calcium, (1.0, 1.0, 2.0))
 
 
 def test_features_of_the_map_by_hand(two_lesions):
@@ -68,7 +67,7 @@ def test_features_of_the_map_by_hand(two_lesions):
     assert by_name["slice_logit"][1 - large] == pytest.approx(0, abs=1e-6)
 
 
-def test_a_high_peak_is_no_more_evidence_than_a_bounded_one(two_lesions):
+def test_a_high_peak_is_no_more_evidence_than_the_bound(two_lesions):
     calcium, _ = two_lesions
     metal = found_in(calcium, 40 * calcium)
     suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, 0.2) for x in metal.lesions]
@@ -170,7 +169,7 @@ def test_every_kind_outside_the_arteries_has_words():
     assert {*OTHER_KINDS} == {kind for n, kind in enumerate(LESION_KINDS) if n not in CORONARY_KINDS}
 
 
-def test_what_is_improbable_is_left_out_with_its_reason():
+def test_improbable_candidates_are_left_out_with_a_reason():
     lesions, suggestions = candidates(3)
     features = features_of({}, {"look_logit": -4.0}, {"place_logit": -4.0, "log_rarity": 2.9})
     kinds = np.zeros((3, len(LESION_KINDS)))

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from handmade_networks import LooksLike, loaded
+from images import image_of
 from known_territories import label_of, territories_of
 
 from CACScoringLib.core.ct import Acquisition, CTScan
@@ -21,8 +21,7 @@ from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 
 def scan_of(hu, spacing_mm):
-    image = sitk.GetImageFromArray(hu.astype(np.int16))
-    image.SetSpacing(spacing_mm)
+    image = image_of(hu.astype(np.int16), spacing_mm)
     return CTScan(image, Acquisition("memory"))
 
 
@@ -87,7 +86,7 @@ def test_each_patch_shows_its_lesion_alone_and_its_territory():
 
 
 @pytest.mark.parametrize("most_held", [1, 64])
-def test_the_network_is_asked_once_for_each_lesion_in_their_order(monkeypatch, most_held):
+def test_the_network_sees_each_lesion_once_in_order(monkeypatch, most_held):
     monkeypatch.setattr(lesion_network, "MAX_HELD", most_held)
     scan, lesions, territories = with_lesions(boxes=[np.s_[10:12, 40:44, 40:44], np.s_[30:31, 60:62, 60:63]])
     model = loaded(LooksLike(0.7, "mitral annulus"), LesionNetConfig())

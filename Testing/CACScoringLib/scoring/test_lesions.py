@@ -65,7 +65,7 @@ def test_facts_of_a_component_and_a_lesion():
         ((0.99, 1.0, 9.0), 1, False),  # not a volume
     ],
 )
-def test_components_below_one_square_millimetre_are_dropped(spacing_mm, pixels, expected_count):
+def test_components_below_a_square_millimetre_are_dropped(spacing_mm, pixels, expected_count):
     """Guards: square pixels assumed; the minimum taken as more than 1 mm² instead of at least."""
     lesions = lesions_of([(2, 3, 2 + n) for n in range(pixels)], rules=ScoringRules(), spacing_mm=spacing_mm)
     assert len(lesions) == expected_count
@@ -93,7 +93,7 @@ def test_components_below_one_square_millimetre_are_dropped(spacing_mm, pixels, 
         ((1, 7, 7), (2, 7, 0), False),
     ],
 )
-def test_which_two_voxels_are_one_lesion(first, second, joined):
+def test_pairs_of_voxels_that_are_a_single_lesion(first, second, joined):
     """In a scan of 8 × 8 pixels and 5 slices, whose first and last voxels are among them."""
     assert len(lesions_of([first, second])) == (1 if joined else 2)
 
@@ -249,7 +249,7 @@ def test_the_name_states_the_rules(rules, name):
 @pytest.mark.parametrize(
     ("name", "below", "above"), [("minimum_area_mm2", 0.9, 1.1), ("reference_spacing_mm", 2.5, 3.5)]
 )
-def test_one_click_beside_the_standard(name, below, above):
+def test_a_click_beside_the_standard(name, below, above):
     """The arrows of the panel's fields step to values that are shown in full."""
     row, standard = rows_of(ScoringRules)[name], getattr(ScoringRules(), name)
     assert (standard - row.step, standard + row.step) == pytest.approx((below, above))

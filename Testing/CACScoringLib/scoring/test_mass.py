@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from images import image_of
 from scipy import ndimage
 
 from CACScoringLib.core.labels import Artery
@@ -25,10 +25,8 @@ def sphere_mg(volume: np.ndarray, centre_mm: tuple, radius_mm: float, density: f
     fine = 5
     spacing = np.array(SPACING[::-1])
     axes = [(np.arange(n * fine) + 0.5) / fine * s - s / 2 for n, s in zip(volume.shape, spacing, strict=True)]
-    z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
-    inside = ((z - centre_mm[2]) ** 2 + (y - centre_mm[1]) ** 2 + (x - centre_mm[0]) ** 2 <= radius_mm**2).astype(
-        np.float32
-    )
+    offsets = zip(np.meshgrid(*axes, indexing="ij", sparse=True), centre_mm[::-1], strict=True)
+    inside = (sum((axis - middle) ** 2 for axis, middle in offsets) <= radius_mm**2).astype(np.float32)
     part = inside.reshape(*(m for n in volume.shape for m in (n, fine))).mean((1, 3, 5))
 
     def blurred(sigma_mm: float) -> np.ndarray:
@@ -39,6 +37,10 @@ def sphere_mg(volume: np.ndarray, centre_mm: tuple, radius_mm: float, density: f
     return float(part.sum()) * math.prod(SPACING) * density / 1000
 
 
+def tissue(shape: tuple, hu: float = TISSUE_HU) -> np.ndarray:
+    return np.full(shape, hu, np.float32)
+
+
 def noisy(shape: tuple, seed: int, sd: float) -> np.ndarray:
     """Tissue with correlated noise."""
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), (0, 1, 1))
@@ -46,24 +48,22 @@ def noisy(shape: tuple, seed: int, sd: float) -> np.ndarray:
 
 
 def found_in(volume: np.ndarray, threshold: float = 130.0) -> LesionSet:
-    image = sitk.GetImageFromArray(volume)
-    image.SetSpacing(SPACING)
+    image = image_of(volume, SPACING)
     rules = ScoringRules(threshold_hu=threshold, minimum_pixels=3)
     return find_lesions(image, np.full(volume.shape, Artery.LAD, np.uint8), rules)
 
 
-def total(volume: np.ndarray) -> CalciumMass:
-    lesions = found_in(volume)
-    return summed(lesion_masses(volume, SPACING, lesions, CALIBRATION).values())
+def mass_in(volume: np.ndarray, lesions: LesionSet | None = None, **more: object) -> CalciumMass:
+    """Measure all lesions together, found in the volume unless given."""
+    return summed(lesion_masses(volume, SPACING, lesions or found_in(volume), CALIBRATION, **more).values())
 
 
 @pytest.mark.parametrize("lobe", [0.0, 0.8])
 @pytest.mark.parametrize("density", [250, 800])
 def test_a_blurred_sphere_has_its_mass(density, lobe):
-    volume = np.full((12, 60, 60), TISSUE_HU, np.float32)
+    volume = tissue((12, 60, 60))
     mass = sphere_mg(volume, (15.1, 14.8, 11.3), 2.2, density, lobe)
-    measured = total(volume)
-    assert measured.integrated_mass_mg == pytest.approx(mass, rel=0.02)
+    assert mass_in(volume).integrated_mass_mg == pytest.approx(mass, rel=0.02)
 
 
 @pytest.mark.long
@@ -73,7 +73,7 @@ def test_the_standard_error_holds_the_truth():
     for seed in range(30):
         volume = noisy((10, 70, 70), seed, 20.0)
         mass = sphere_mg(volume, (17.3, 17.6, 9.0), 1.8, 400)
-        measured = total(volume)
+        measured = mass_in(volume)
         off.append((measured.integrated_mass_mg - mass) / measured.mass_standard_error_mg)
     assert 0.4 < np.mean(np.abs(off) < 1) < 0.95
     assert np.mean(np.abs(off) < 2.5) > 0.85
@@ -82,66 +82,62 @@ def test_the_standard_error_holds_the_truth():
 
 def test_neighbours_do_not_count_twice():
     """Two spheres so near that each lies in the other's reach: together they have the mass of both."""
-    volume = np.full((12, 60, 70), TISSUE_HU, np.float32)
+    volume = tissue((12, 60, 70))
     mass = sphere_mg(volume, (13.0, 15.0, 11.0), 1.5, 600) + sphere_mg(volume, (18.3, 15.0, 11.0), 1.5, 600)
     lesions = found_in(volume)
     assert len(lesions.lesions) == 2
-    masses = lesion_masses(volume, SPACING, lesions, CALIBRATION)
-    assert summed(masses.values()).integrated_mass_mg == pytest.approx(mass, rel=0.04)
+    assert mass_in(volume, lesions).integrated_mass_mg == pytest.approx(mass, rel=0.04)
 
 
-def test_bone_beside_it_is_no_background():
-    volume = np.full((12, 60, 60), TISSUE_HU, np.float32)
+def test_bone_beside_a_lesion_is_no_background():
+    volume = tissue((12, 60, 60))
     mass = sphere_mg(volume, (15.0, 15.0, 11.0), 1.8, 400)
     lesions = found_in(volume)
     volume[:, :, 41:44] = 700
-    masses = lesion_masses(volume, SPACING, lesions, CALIBRATION)
-    assert summed(masses.values()).integrated_mass_mg == pytest.approx(mass, rel=0.03)
+    assert mass_in(volume, lesions).integrated_mass_mg == pytest.approx(mass, rel=0.03)
 
 
-def test_other_calcium_counts_for_no_lesion():
-    volume = np.full((12, 60, 70), TISSUE_HU, np.float32)
+def test_calcium_of_no_lesion_does_not_count():
+    volume = tissue((12, 60, 70))
     mass = sphere_mg(volume, (13.0, 15.0, 11.0), 1.5, 600)
     lesions = found_in(volume)
     sphere_mg(volume, (18.3, 15.0, 11.0), 1.5, 600)
     elsewhere = (volume >= 130) & (lesions.id_map == 0)
-    masses = lesion_masses(volume, SPACING, lesions, CALIBRATION, elsewhere)
-    assert summed(masses.values()).integrated_mass_mg == pytest.approx(mass, rel=0.06)
+    assert mass_in(volume, lesions, elsewhere=elsewhere).integrated_mass_mg == pytest.approx(mass, rel=0.06)
+
+
+def ring_error(volume: np.ndarray, ring: np.ndarray) -> float:
+    everywhere = tuple(slice(0, size) for size in volume.shape)
+    sums = _Sums(volume, np.zeros(volume.shape, np.uint16), None, SPACING)
+    return sums._ring_error(_Area(everywhere, np.zeros_like(ring), ring))
 
 
 def test_the_error_of_an_uneven_background():
     """Tissue of 40 HU to the left of a lesion and of 60 HU to its right: four eighths of the ring have 40, four 60.
     Their standard deviation is √(8 · 10² / 7) = 10.69 HU; that of their mean is √8 times less."""
-    volume = np.full((3, 41, 41), 40.0, np.float32)
+    volume = tissue((3, 41, 41))
     volume[:, :, 21:] = 60.0
     _, rows, columns = np.indices(volume.shape)
     radius = np.hypot(rows - 20, columns - 20.5)
-    ring = (radius > 6) & (radius < 12)
-    sums = _Sums(volume, np.zeros(volume.shape, np.uint16), None, SPACING)
-    everywhere = tuple(slice(0, size) for size in volume.shape)
-    error = sums._ring_error(_Area(everywhere, np.zeros_like(ring), ring))
+    error = ring_error(volume, (radius > 6) & (radius < 12))
     assert error == pytest.approx(math.sqrt(800 / 7) / math.sqrt(8), rel=1e-3)
 
 
 def test_the_error_of_a_ring_with_empty_eighths():
-    """Only above and below the lesion is tissue, of 40 and of 60 HU; what holds no voxel has no mean. Two eighths of
-    40 HU and two of 60: √(4 · 10² / 3) / √4."""
-    volume = np.full((3, 41, 42), 40.0, np.float32)
+    """Only above and below the lesion is tissue, of 40 and of 60 HU; empty eighths have no mean. Two eighths of 40 HU
+    and two of 60: √(4 · 10² / 3) / √4."""
+    volume = tissue((3, 41, 42))
     volume[:, 21:] = 60.0
-    _, rows, columns = np.indices(volume.shape)
-    ring = (np.abs(rows - 20) > 6) & (np.abs(rows - 20) < 12) & (np.abs(columns - 20.5) < 5)
-    sums = _Sums(volume, np.zeros(volume.shape, np.uint16), None, SPACING)
-    everywhere = tuple(slice(0, size) for size in volume.shape)
-    error = sums._ring_error(_Area(everywhere, np.zeros_like(ring), ring))
+    _, rows, columns = np.abs(np.indices(volume.shape) - np.array([0, 20, 20.5]).reshape(3, 1, 1, 1))
+    error = ring_error(volume, (rows > 6) & (rows < 12) & (columns < 5))
     assert error == pytest.approx(math.sqrt(400 / 3) / math.sqrt(4), rel=1e-3)
 
 
 def test_without_a_ring_there_is_no_mass():
     """All about the lesion is lung."""
-    volume = np.full((8, 40, 40), -800.0, np.float32)
+    volume = tissue((8, 40, 40), -800.0)
     volume[4, 19:22, 19:22] = 300
-    measured = total(volume)
-    assert measured == CalciumMass()
+    assert mass_in(volume) == CalciumMass()
 
 
 def test_sums():
@@ -153,12 +149,9 @@ def test_sums():
 
 def test_of_a_calcium_map_the_map_itself_is_the_excess():
     """A map of 3 × 3 voxels of 60 HU on tissue of 40 HU: 9 · 60 HU · 0.5 mm³ · 0.72 mg/cm³ per HU."""
-    volume = np.full((7, 50, 50), TISSUE_HU, np.float32)
-    calcium = np.zeros_like(volume)
+    calcium = tissue((7, 50, 50), 0.0)
     calcium[3, 20:23, 20:23] = 60
-    lesions = found_in(calcium, 10.0)
-    masses = lesion_masses(volume + calcium, SPACING, lesions, CALIBRATION, of_map=True)
-    measured = summed(masses.values())
+    measured = mass_in(TISSUE_HU + calcium, found_in(calcium, 10.0), of_map=True)
     assert measured.integrated_mass_mg == pytest.approx(9 * 60 * math.prod(SPACING) * 0.72 / 1000)
 
 

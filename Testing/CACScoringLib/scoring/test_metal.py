@@ -4,6 +4,7 @@ on its way out of the heart."""
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.scoring.artefacts import (
@@ -31,8 +32,7 @@ def scan_with(hu, spacing=(1.0, 1.0, 3.0)):
     values = np.full((6, 20, 130), 40, np.int16)
     for k, row, first, last, value in hu:
         values[k, row, first : last + 1] = value
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing(spacing)
+    image = image_of(values, spacing)
     arteries = np.zeros(values.shape, np.uint8)
     arteries[:, :, MASK] = Artery.UNASSIGNED
     return find_lesions(image, arteries, ScoringRules()), image
@@ -43,7 +43,7 @@ BAND = (3, 10, 25, 34, 700)
 
 
 class TestDense:
-    def test_a_device_whose_densest_voxels_lie_outside(self):
+    def test_a_device_with_its_densest_voxels_outside(self):
         lesions, image = scan_with([PLAQUE, BAND, (3, 10, 34, 36, 2500)])
         plaque, band = sorted(lesions.lesions, key=lambda lesion: -lesion.peak_hu)
         assert band.peak_hu < METAL_HU
@@ -55,18 +55,17 @@ class TestDense:
         assert "1 lesion(s)" in warnings[0].message
         assert "(slices 3)" in warnings[0].message
 
-    def test_what_touches_metal_is_metal(self):
+    @pytest.mark.parametrize(("column", "metal"), [(29, 1), (28, 0)])
+    def test_calcium_that_touches_metal_is_metal(self, column, metal):
         """Faint rims of a device and voxels of the next slice are metal."""
-        lesions, image = scan_with([(3, 10, 29, 29, 300), (4, 11, 30, 31, 2500)])
-        assert len(metal_lesions(lesions, image)) == 1
-        apart, image = scan_with([(3, 10, 28, 28, 300), (4, 11, 30, 31, 2500)])
-        assert len(metal_lesions(apart, image)) == 0
+        lesions, image = scan_with([(3, 10, column, column, 300), (4, 11, 30, 31, 2500)])
+        assert len(metal_lesions(lesions, image)) == metal
 
-    def test_bone_between_calcium_and_metal_is_no_bridge(self):
-        for bridge, metal in ((METAL_EDGE_HU - 1, 0), (METAL_EDGE_HU, 1)):
-            lesions, image = scan_with([(3, 10, 20, 28, 900), (3, 10, 29, 40, bridge), (3, 10, 41, 42, 2500)])
-            assert len(lesions.lesions) == 1
-            assert len(metal_lesions(lesions, image)) == metal
+    @pytest.mark.parametrize(("bridge_hu", "metal"), [(METAL_EDGE_HU - 1, 0), (METAL_EDGE_HU, 1)])
+    def test_bone_between_calcium_and_metal_is_no_bridge(self, bridge_hu, metal):
+        lesions, image = scan_with([(3, 10, 20, 28, 900), (3, 10, 29, 40, bridge_hu), (3, 10, 41, 42, 2500)])
+        assert len(lesions.lesions) == 1
+        assert len(metal_lesions(lesions, image)) == metal
 
 
 LENGTH = 100
@@ -109,24 +108,21 @@ class TestLines:
             (30, 95, 2, 240),  # faint, as a vessel with contrast
         ],
     )
-    def test_what_is_no_line(self, line):
+    def test_other_calcium_is_no_line(self, line):
         lesions, image = columns_of(line)
         assert len(lesions.lesions) == 1
         assert metal_lesions(lesions, image) == {}
 
-    def test_enhanced_blood_around_a_catheter_is_not_metal(self):
-        lesions, image = columns_of((30, 95, 2, 1000))
-        values = sitk.GetArrayFromImage(image)
-        for edge, metal in ((12, True), (20, False)):
-            enhanced = values.copy()
-            enhanced[:, :, :edge] = np.maximum(values[:, :, :edge], 350)
-            blood = sitk.GetImageFromArray(enhanced)
-            blood.SetSpacing((1.25, 1.25, 1.0))
-            heart = np.zeros(values.shape, np.uint8)
-            heart[: LENGTH // 2] = Artery.UNASSIGNED
-            lesions = find_lesions(blood, heart, ScoringRules())
-            assert len(lesions.lesions) == 1
-            assert bool(metal_lesions(lesions, blood)) == metal
+    @pytest.mark.parametrize(("edge", "metal"), [(12, True), (20, False)])
+    def test_enhanced_blood_around_a_catheter_is_not_metal(self, edge, metal):
+        values = sitk.GetArrayFromImage(columns_of((30, 95, 2, 1000))[1])
+        values[:, :, :edge] = np.maximum(values[:, :, :edge], 350)
+        blood = image_of(values, (1.25, 1.25, 1.0))
+        heart = np.zeros(values.shape, np.uint8)
+        heart[: LENGTH // 2] = Artery.UNASSIGNED
+        lesions = find_lesions(blood, heart, ScoringRules())
+        assert len(lesions.lesions) == 1
+        assert bool(metal_lesions(lesions, blood)) == metal
 
 
 def rod(count, inside, mm, hu=545.0):

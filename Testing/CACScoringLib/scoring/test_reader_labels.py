@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from images import image_of
 from scipy import ndimage
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
@@ -23,8 +23,7 @@ def scan_heart_and_labels():
     for (k, j, i), artery in LESIONS.items():
         hu[k : k + 2, j : j + 4, i : i + 4] = 300
         labels[k : k + 2, j : j + 4, i : i + 4] = artery
-    image = sitk.GetImageFromArray(hu.astype(np.int16))
-    image.SetSpacing((1.0, 1.0, 3.0))
+    image = image_of(hu.astype(np.int16))
     return scan_from_image(image, Acquisition("NIfTI", kvp=120.0)), heart, labels
 
 
@@ -65,13 +64,13 @@ def test_labels_drawn_exactly_or_roughly_around_the_calcium_are_not_doubted(scan
     ("rows", "columns", "sides"),
     [(0, 1, "right"), (0, -1, "left"), (1, 0, "anterior"), (-1, 0, "posterior"), (1, 1, "right and anterior")],
 )
-def test_exact_labels_one_voxel_off_in_the_slice_are_doubted(scan_heart_and_labels, rows, columns, sides):
+def test_exact_labels_a_voxel_off_in_the_slice_are_doubted(scan_heart_and_labels, rows, columns, sides):
     shifted = np.roll(scan_heart_and_labels[2], (rows, columns), (1, 2))
     message = doubts(scan_heart_and_labels, shifted)["labels-off-calcium"]
     assert f"along most of their {sides} side" in message
 
 
-def test_one_label_of_three_that_is_cut_within_calcium_is_not_doubted(scan_heart_and_labels):
+def test_a_label_of_three_that_is_cut_within_calcium_is_not_doubted(scan_heart_and_labels):
     """A reader parts a coronary lesion from calcium of the aorta that touches it."""
     labels = scan_heart_and_labels[2].copy()
     k, j, i = next(iter(LESIONS))
@@ -80,7 +79,7 @@ def test_one_label_of_three_that_is_cut_within_calcium_is_not_doubted(scan_heart
 
 
 @pytest.mark.parametrize(("wrong", "below"), [(1, None), (2, "67%")])
-def test_one_region_of_three_may_be_without_calcium(scan_heart_and_labels, wrong, below):
+def test_a_region_of_three_may_be_without_calcium(scan_heart_and_labels, wrong, below):
     labels = scan_heart_and_labels[2].copy()
     for k, j, i in list(LESIONS)[:wrong]:
         labels[k : k + 2, j : j + 4, i : i + 4] = 0
@@ -90,7 +89,7 @@ def test_one_region_of_three_may_be_without_calcium(scan_heart_and_labels, wrong
     assert below is None or f"{below} of the labelled voxels lie below" in warnings["labels-off-calcium"]
 
 
-def test_an_empty_map_is_doubted_severely_but_not_one_of_other_sites(scan_heart_and_labels):
+def test_an_empty_map_is_doubted_severely_but_no_map_of_other_sites(scan_heart_and_labels):
     labels = scan_heart_and_labels[2]
     assert set(doubts(scan_heart_and_labels, labels * 0)) == {"labels-empty"}
     assert doubts(scan_heart_and_labels, np.where(labels, np.uint8(NonCoronary.AORTIC_VALVE), np.uint8(0))) == {}

@@ -14,8 +14,6 @@ from CACScoringLib.scoring.scores import (
     whole_score,
 )
 
-IMPOSSIBLE = [-0.001, -5, math.nan, math.inf]
-
 
 @pytest.mark.parametrize(
     ("agatston", "rounded"),
@@ -101,7 +99,7 @@ def test_both_ages_of_a_row_are_included(tmp_path, age, below):
         (GOOD.replace("1,8,70", "1,80,70"), "do not increase"),
     ],
 )
-def test_a_broken_table_is_an_error_that_names_it(tmp_path, text, message):
+def test_errors_of_a_broken_table_name_the_table(tmp_path, text, message):
     with pytest.raises(CTError, match=message) as raised:
         percentile_from_table(7, "M", 50, write(tmp_path, text))
     assert "table.csv" in str(raised.value)

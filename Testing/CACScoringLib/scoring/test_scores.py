@@ -9,17 +9,13 @@ import phantoms
 import pytest
 import reference
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.ct import Acquisition, mask_on_scan_grid, scan_from_image
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.quality.mass_calibration import usual_calibration
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.scores import (
-    Score,
-    equivalent_agatston,
-    score_lesions,
-    score_sites,
-)
+from CACScoringLib.scoring.scores import Score, equivalent_agatston, score_lesions, score_sites
 
 RULES = ScoringRules()
 ACQUISITION = Acquisition("test", slice_thickness_mm=5.0)
@@ -37,7 +33,7 @@ def score(phantom, rules=RULES):
 
 
 @pytest.mark.parametrize(("hu", "weight"), [(130, 1), (200, 2), (300, 3), (400, 4)])
-def test_agatston_of_one_component(hu, weight):
+def test_agatston_of_a_component(hu, weight):
     """6 pixels of 0.5 mm² × weight × 3 mm / 3 mm."""
     phantom = phantoms.tissue((10, 10, 4), (0.5, 1.0, 3.0))
     phantoms.paint_voxels(phantom, [(2, j, i) for j in (4, 5) for i in (3, 4, 5)], hu, Artery.LAD)
@@ -200,8 +196,8 @@ def test_equal_to_the_slow_reference_on_noise(seed):
     rng = np.random.default_rng(seed)
     shape = tuple(rng.integers(2, 14, 3))
     hu = rng.normal(rng.choice([40, 110, 160]), 80, shape)
-    image = sitk.GetImageFromArray(hu.astype(np.float32) if seed % 2 else np.rint(hu).astype(np.int16))
-    image.SetSpacing([float(rng.choice([0.4, 0.7, 1.0, 1.6])) for _ in range(2)] + [float(rng.choice([0.6, 2.5, 5.0]))])
+    spacing_mm = *rng.choice([0.4, 0.7, 1.0, 1.6], 2), rng.choice([0.6, 2.5, 5.0])
+    image = image_of(hu.astype(np.float32) if seed % 2 else np.rint(hu).astype(np.int16), spacing_mm)
     # Blocks of one artery, some of them empty, so that arteries touch.
     coarse = rng.choice(7, [n // 3 + 1 for n in shape], p=[0.3, 0.1, 0.2, 0.1, 0.1, 0.1, 0.1])
     arteries = np.kron(coarse, np.ones((3, 3, 3)))[tuple(slice(n) for n in shape)].astype(np.uint8)
@@ -266,8 +262,6 @@ def test_all_inserts_of_the_qrm_phantom_equal_the_published_reference(real_ct, q
     assert f"{result.mass_mg:.2f}" == f"{float(row['Mass score']):.2f}"
 
 
-# --- the paper's adjusted Agatston score (van Velzen: generative models for reproducible calcium scoring)
-
 # --- clinical scores of the calcium map
 
 
@@ -286,7 +280,7 @@ def test_the_clinical_score_of_a_plaque_by_hand(mass_mg, agatston):
     assert equivalent_agatston(mass_mg) == pytest.approx(agatston)
 
 
-def test_a_large_plaque_scores_in_proportion_to_its_mass_and_a_small_one_less():
+def test_large_plaques_score_in_proportion_to_mass_and_small_ones_less():
     assert equivalent_agatston(0.0) == 0
     assert equivalent_agatston(-3.0) == 0
     assert np.all(np.diff(equivalent_agatston(np.linspace(0, 50, 200))) > 0)

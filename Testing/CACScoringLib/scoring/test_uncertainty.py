@@ -57,6 +57,8 @@ def test_difficulty_grows_with_noise_and_with_thickness_either_way(noise_hu, thi
         ((-3.0, -2.0, 0.0, 1.0), 0.5, (-2.0, 1.0)),  # of two as short, that about zero
         ((-1.0, 0.0, 2.0, 3.0), 0.5, (-1.0, 2.0)),
         (tuple(range(-10, 10)), 0.9, (-9, 9)),  # 19 of 20, one more than nine of ten
+        (tuple(range(-19, 20)), 0.9, (-18, 17)),  # 36 of 39, nine of ten of 40
+        ((*[n / 100 for n in range(36)], 2.0, 3.0, 4.0), 0.9, (0.0, 0.35)),  # misses at one end widen nothing
     ],
 )
 def test_shortest_range(errors, level, expected):
@@ -74,7 +76,7 @@ def test_shortest_range(errors, level, expected):
         ("mass_mg", 30.0, 2, (20.0, 80.0)),
     ],
 )
-def test_an_interval_of_one_class_ends_at_its_limits(quantity, score, place, expected):
+def test_an_interval_of_a_single_class_ends_at_its_limits(quantity, score, place, expected):
     """The errors of this class are wide, those of lower ones far too large for them, those of higher ones too small."""
     errors = [(50.0,)] * place + [(-20.0, 20.0)] + [(-50.0,)] * (3 - place)
     assert with_errors(*errors, quantity=quantity).interval(score) == expected
@@ -88,13 +90,7 @@ def test_an_interval_by_hand():
     assert errors.interval(199.0, 40.0, 3.0, 1.0) == pytest.approx((24.0, 1599.0))
 
 
-@pytest.mark.parametrize(
-    ("score", "expected"),
-    [
-        (99.0, (0.1, 0.4, 0.25, 0.25)),
-        (0.0, (0.5, 0.5, 0.0, 0.0)),
-    ],
-)
+@pytest.mark.parametrize(("score", "expected"), [(99.0, (0.1, 0.4, 0.25, 0.25)), (0.0, (0.5, 0.5, 0.0, 0.0))])
 def test_probabilities_of_classes(score, expected):
     """Log-odds of nine to one, even and one to three of reaching 1, 100 and 400 at ln(1 + score) = ln 100; at a score
     of 0 even, and next to nothing."""
@@ -121,10 +117,6 @@ def test_a_score_of_zero_has_a_weight_of_its_own(score, expected):
     assert errors.probabilities(score) == pytest.approx(expected)
 
 
-def test_limits_are_those_of_the_categories():
-    assert LIMITS["agatston"] == (1.0, 100.0, 400.0)
-
-
 @pytest.mark.parametrize(
     ("part", "score", "mass_mg", "expected"),
     [
@@ -133,9 +125,10 @@ def test_limits_are_those_of_the_categories():
         (Intervals((10.0, 50.0), (1.0, 5.0)), 45.0, 4.5, Intervals((10.0, 45.0), (1.0, 4.5))),  # holds the score
         (Intervals((10.0, 50.0), (1.0, 5.0)), 30.0, None, Intervals((10.0, 40.0), (1.0, 5.0))),
         (Intervals((10.0, 50.0)), 30.0, 3.0, Intervals((10.0, 40.0))),
+        (Intervals((50.0, 90.0)), 60.0, None, Intervals((50.0, 60.0))),  # its own score exceeds the total
     ],
 )
-def test_an_arterys_interval_ends_where_the_totals_does(part, score, mass_mg, expected):
+def test_an_arterys_interval_ends_with_the_totals(part, score, mass_mg, expected):
     total = Intervals((0.0, 40.0), (0.0, 4.0))
     assert part.within(total, Score(clinical_agatston=score, mass_mg=mass_mg)) == expected
 
@@ -228,6 +221,7 @@ def test_errors_come_back_from_a_card():
         {"chances": [[1, 2]] * 3},
         {"quantity": "volume"},
         {"noise_weight": None},
+        {"errors": None},
     ],
 )
 def test_errors_of_other_versions_are_refused(changed):
@@ -238,6 +232,6 @@ def test_errors_of_other_versions_are_refused(changed):
 
 
 def test_categories_begin_at_1_100_and_400():
-    assert [category_of(score) for score in (0, 1, 99, 100, 399, 400)] == [
-        name for name in CATEGORIES for _ in range(2)
-    ][1:-1]
+    assert LIMITS["agatston"] == (1.0, 100.0, 400.0)
+    expected = [name for name in CATEGORIES for _ in range(2)][1:-1]
+    assert [category_of(score) for score in (0, 1, 99, 100, 399, 400)] == expected

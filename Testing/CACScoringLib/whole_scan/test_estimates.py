@@ -8,13 +8,7 @@ import pytest
 from whole_records import record_of, whole_record
 
 from CACScoringLib.whole_scan import estimates
-from CACScoringLib.whole_scan.estimates import (
-    DIFFERS,
-    Prediction,
-    agreement,
-    agreements,
-    disagreements,
-)
+from CACScoringLib.whole_scan.estimates import DIFFERS, Prediction, agreement, agreements, disagreements
 from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
 
 
@@ -63,7 +57,7 @@ class TestAgreement:
 
 
 class TestWarnings:
-    def test_each_pair_that_differs_widely_is_told(self):
+    def test_each_pair_that_differs_widely_is_warned_of(self):
         methods = {"threshold": method(0), "decomposition": method(250)}
         warnings = disagreements([by_hand.vessels(300), by_hand.radiomics(0.1)], methods)
         assert {warning.code for warning in warnings} == {DIFFERS}

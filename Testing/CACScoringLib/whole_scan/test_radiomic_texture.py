@@ -28,7 +28,7 @@ def test_statistics_are_those_of_the_published_phantom():
 
 
 @pytest.mark.parametrize("voxels", [0, 1])
-def test_all_features_are_there_and_finite_where_there_is_little(voxels):
+def test_all_features_of_little_tissue_are_there_and_finite(voxels):
     inside = np.zeros(PHANTOM.shape, bool)
     inside[0, 0, :voxels] = True
     features = ibsi_features(PHANTOM, inside, (1.0, 6.0), 25.0, by_slice=True)

@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
+from images import image_of
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.acquisition import Acquisition
@@ -41,8 +41,7 @@ def make_scan(blocks=(), blood_hu=40.0, noise_hu=8.0) -> tuple[CTScan, HeartRegi
         hu[tuple(places)] = value
     images = []
     for array in (hu.round().astype(np.int16), heart.astype(np.uint8)):
-        image = sitk.GetImageFromArray(array)
-        image.SetSpacing(SPACING)
+        image = image_of(array, SPACING)
         images.append(image)
     return scan_from_image(images[0], Acquisition("made")), HeartRegion(images[1], None, "given")
 
@@ -135,7 +134,7 @@ def test_estimate_adds_up():
 
 
 @pytest.mark.long
-def test_scan_unlike_training_is_told():
+def test_scan_unlike_training_is_warned_of():
     loaded = model()
     with torch.no_grad():
         loaded.network.lowest.zero_()

@@ -69,7 +69,7 @@ class TestWhichModels:
         with pytest.raises(ModelError, match="vessels, radiomics, all"):
             requested_estimators(text)
 
-    def test_the_bundled_one_comes_before_the_users_and_a_named_one_before_both(self, monkeypatch):
+    def test_bundled_models_come_before_the_users_and_named_models_before_both(self, monkeypatch):
         stored(monkeypatch, ("v", "vessels", "bundled"), ("mine", "vessels", "user"), ("r", "radiomics", "user"))
         models_by_kind = chosen_models(ModelChoice(estimates=("radiomics", "vessels"))).estimates
         assert {kind: model.card.name for kind, model in models_by_kind.items()} == {"vessels": "v", "radiomics": "r"}
@@ -87,7 +87,7 @@ class TestWhichModels:
             (ModelChoice(("v", "w"), estimates=("vessels",)), "Two models for 'vessels'"),
         ],
     )
-    def test_what_cannot_be_chosen(self, monkeypatch, choice, words):
+    def test_refused_choices(self, monkeypatch, choice, words):
         stored(monkeypatch, ("v", "vessels", "user"), ("w", "vessels", "user"))
         with pytest.raises(ModelError, match=words):
             chosen_models(choice)
@@ -101,7 +101,7 @@ class TestAsking:
             (ValueError("odd"), "unexpected ValueError at test_run.py"),
         ],
     )
-    def test_one_that_fails_is_a_warning_and_the_others_are_asked(self, result, prediction, error, words):
+    def test_a_failed_estimate_is_a_warning_and_the_others_are_asked(self, result, prediction, error, words):
         answers = prediction(vessels=error, radiomics=by_hand.radiomics(0.9))
         estimated = estimate_whole_scan(result.scan, result.heart, result.methods, answers)
         assert [estimate.network for estimate in estimated.estimates] == ["radiomics"]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import images
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -14,10 +15,7 @@ SCAN = VesselNetConfig(slices=6, size=16)
 
 
 def image_of(hu: np.ndarray, spacing: tuple[float, float, float], origin=(-20.0, 7.0, -100.0)) -> sitk.Image:
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing(spacing)
-    image.SetOrigin(origin)
-    return image
+    return images.image_of(hu, spacing, origin)
 
 
 def chest(spacing: tuple[float, float, float], lesion_hu: float = 500.0) -> tuple[sitk.Image, sitk.Image]:

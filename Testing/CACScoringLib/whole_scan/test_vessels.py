@@ -52,7 +52,7 @@ def scanned() -> tuple[CTScan, HeartRegion]:
 
 
 @pytest.mark.parametrize("kind", ["cnn", "se-cnn", "vit", "voxel-sum"])
-def test_scores_are_what_the_network_says(kind, scanned, tmp_path):
+def test_scores_are_those_of_the_network(kind, scanned, tmp_path):
     scan, region = scanned
     network, model = make_model(tmp_path, kind)
     estimate, warnings = vessel_estimate(scan, region, model)
@@ -68,7 +68,7 @@ def test_scores_are_what_the_network_says(kind, scanned, tmp_path):
     assert (estimate.network, estimate.sha256, estimate.trust) == ("vessels", model.card.sha256, NO_TEST)
 
 
-def test_voxel_sum_shows_where_it_sees_calcium(scanned, tmp_path):
+def test_voxel_sum_shows_the_place_of_calcium(scanned, tmp_path):
     scan, region = scanned
     _, model = make_model(tmp_path, "voxel-sum")
     estimate, _ = vessel_estimate(scan, region, model, saliency=True)

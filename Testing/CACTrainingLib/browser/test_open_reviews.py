@@ -73,7 +73,7 @@ def test_a_damaged_record_of_a_cohort_is_reported(tmp_path, text):
         cases_of(results, None)
 
 
-def test_cts_are_found_where_the_cohort_was_scored_from(tmp_path, monkeypatch):
+def test_relative_cts_are_found_from_the_folder_of_the_scoring(tmp_path, monkeypatch):
     results = write_cohort(tmp_path / "cohort", ["one"])
     table = results / "cohort.csv"
     table.write_text(table.read_text(encoding="utf-8").replace(str(tmp_path / "cohort" / "cts"), "cts"))
@@ -82,7 +82,7 @@ def test_cts_are_found_where_the_cohort_was_scored_from(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("key", ["files", "content"])
-def test_scored_series_is_read_among_series_with_one_number(tmp_path, key):
+def test_scored_series_is_read_among_series_with_the_same_number(tmp_path, key):
     folder, results = tmp_path / "ct", tmp_path / "results"
     scored, unscored = chest_hu(seed=1), chest_hu(seed=2)
     results.mkdir()
@@ -95,7 +95,7 @@ def test_scored_series_is_read_among_series_with_one_number(tmp_path, key):
     assert (ReviewCase("scan", "", folder, id="id", folder=results).scan().hu == scored).all()
 
 
-def test_scored_series_is_read_where_the_rule_prefers_another(tmp_path):
+def test_scored_series_is_read_though_the_rule_prefers_another(tmp_path):
     folder, results = tmp_path / "ct", tmp_path / "results"
     results.mkdir()
     soft, sharp = chest_hu(seed=1), chest_hu(seed=2)

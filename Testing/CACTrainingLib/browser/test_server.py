@@ -158,7 +158,7 @@ class TestVersions:
         assert "by Ann" in answer["error"]
         assert bob.get(base)["methods"] == changed["methods"]
 
-    def test_one_of_many_simultaneous_changes_is_accepted(self, start, results):
+    def test_only_the_first_of_many_simultaneous_changes_is_accepted(self, start, results):
         server = start("--reader", "Ann")
         clients = [server.client("Ann") for _ in range(6)]
         base = clients[0].base("one")
@@ -235,7 +235,7 @@ class TestJournal:
         assert status == 422
         assert "scored again" in json.loads(content)["error"]
 
-    def test_two_servers_do_not_review_one_folder(self, start, results, capsys):
+    def test_two_servers_do_not_review_the_same_folder(self, start, results, capsys):
         start("--reader", "Ann")
         assert cli.main(["review", str(results), "--settings", '{"port": 0}']) == 2
         assert "Another server" in capsys.readouterr().err
@@ -295,7 +295,7 @@ class TestDoubleReading:
         pair = bob.get("/api/agreement")["pairs"][0]
         assert pair["dice"]["estimate"] == pytest.approx(dice, abs=1e-4)
 
-    def test_blind_reading_hides_name_and_score_until_it_is_done(self, start):
+    def test_blind_reading_hides_name_and_score_until_done(self, start):
         client = start(*self.OPTIONS, "--blind").client("Ann")
         rows = client.get("/api/work")["rows"]
         assert {row["name"] for row in rows} == {"Case 1", "Case 2", "Case 3"}
@@ -426,6 +426,6 @@ class TestProjectAsResults:
         ("--settings", '{"port": 70000}'),
     ],
 )
-def test_options_that_leave_it_unsafe_are_refused(results, options, capsys):
+def test_unsafe_options_are_refused(results, options, capsys):
     assert cli.main(["review", str(results), *options]) == 2
     assert "Traceback" not in capsys.readouterr().err

@@ -14,9 +14,10 @@ SLICES = tuple(range(*HEART_SLICES.indices(10)))
 
 
 @pytest.fixture
-def main_window():
-    """True if the stand-in draws views."""
-    return True
+def main_window(request):
+    """True if the stand-in draws views, unless the marker says otherwise."""
+    marker = request.node.get_closest_marker("main_window")
+    return marker is None or marker.args[0]
 
 
 @pytest.fixture
@@ -37,13 +38,10 @@ def scans(tmp_path):
 def project(scans, tmp_path):
     """Project of the three scans with proposed hearts, slices 1 to 8 of 10."""
     project = Project.create(tmp_path / "project")
-    project.add(
-        [
-            NewScan(f"scan {n}", f"patient {n}", scans / f"patient_{n}" / "scan_1" / "ct.nii.gz", source="digital",
-                    truth=scans / f"patient_{n}" / "scan_1" / "truth.json")
-            for n in range(3)
-        ]
-    )  # fmt: skip
+    for n in range(3):
+        folder = scans / f"patient_{n}" / "scan_1"
+        facts = {"source": "digital", "truth": folder / "truth.json"}
+        project.add([NewScan(f"scan {n}", f"patient {n}", folder / "ct.nii.gz", **facts)])
     for scan in project.scans:
         heart = sitk.ReadImage(str(scan.ct.parent / "heart.nii.gz"))
         write_proposal(project, scan.id, SLICES, {k: k / 10 for k in SLICES}, heart)
@@ -63,6 +61,13 @@ def driver(modules):
     driver = TrainingDriver()
     yield driver
     desktop_host.close_panel("CACTraining")
+
+
+@pytest.fixture
+def empty_project(tmp_path, monkeypatch):
+    """Project without scans, opened where no model of the user is installed."""
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
+    return Project.create(tmp_path / "project")
 
 
 @pytest.fixture

@@ -12,9 +12,7 @@ def finding(severity: str = "warning", message: str = "Look.", scans=(), remedy:
     return {"severity": severity, "message": message, "scans": list(scans), "remedy": remedy}
 
 
-@pytest.fixture
-def main_window():
-    return False
+pytestmark = pytest.mark.main_window(False)
 
 
 @pytest.fixture
@@ -62,18 +60,13 @@ class TestLinks:
         assert (self.page(training), training.ui.scanTable.currentRow()) == ("Project", 2)
         assert training.ui.useBox.enabled
 
-    def test_add_asks_for_a_folder(self, training):
+    @pytest.mark.parametrize(("remedy", "start"), [("add", "Folder with scans"), ("relocate", "")])
+    def test_a_folder_is_asked_for(self, training, remedy, start):
         titles = []
         training.widget.project._askForFolder = lambda title: titles.append(title) or ""
-        self.mend(training, "add")
-        assert (self.page(training), titles) == ("Project", ["Folder with scans"])
-
-    def test_relocate_asks_for_a_folder(self, training):
-        titles = []
-        training.widget.project._askForFolder = lambda title: titles.append(title) or ""
-        self.mend(training, "relocate")
-        assert self.page(training) == "Project"
-        assert len(titles) == 1
+        self.mend(training, remedy)
+        assert (self.page(training), len(titles)) == ("Project", 1)
+        assert titles[0].startswith(start)
 
     def test_prepare_begins(self, training):
         training.processes["prepare"].waits = True

@@ -7,7 +7,7 @@ from CACTrainingLib.phantom.shapes import FOLDER, place_points, read_shapes
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.json")))
-def test_data_files_state_what_they_hold(name):
+def test_data_files_state_their_content(name):
     assert read_shapes(name)["note"]
 
 

@@ -67,7 +67,7 @@ class TestBlandAltman:
         assert 0 in fit
         assert fit == pytest.approx(expected)
 
-    def test_a_factor_of_the_pairs_own_holds_95_percent_where_the_normal_one_does_not(self):
+    def test_a_factor_of_the_pairs_own_holds_95_percent_unlike_the_normal_factor(self):
         g = np.random.default_rng(9)
         change = g.standard_t(2, 400)
         pair = 50 - change / 2, 50 + change / 2
@@ -96,6 +96,6 @@ class TestDegenerate:
         assert icc[0] > 0.9
         assert math.isnan(icc[1])
 
-    def test_kappa_of_one_class(self):
+    def test_kappa_of_a_single_class(self):
         constant = np.zeros(5, int)
         assert np.isnan(agreement.kappa(unit_weights(5), constant, constant, 4)).all()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.ct import MaskError
 from CACTrainingLib.statistics.masks import dice, mask_agreement
@@ -14,9 +14,7 @@ def box(k, j, i, shape=(20, 40, 40)):
     """A mask of 1 in ranges of k, j, i."""
     array = np.zeros(shape, np.uint8)
     array[slice(*k), slice(*j), slice(*i)] = 1
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(SPACING_MM)
-    return image
+    return image_of(array, SPACING_MM)
 
 
 def test_a_box_moved_sideways():

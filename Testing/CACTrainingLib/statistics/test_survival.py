@@ -87,7 +87,7 @@ def test_concordance_against_counting_pairs():
         assert indices[r] == pytest.approx(won / pairs, abs=1e-12)
 
 
-def test_what_cannot_be_fitted_has_no_ratio(leukaemia):
+def test_an_impossible_fit_has_no_ratio(leukaemia):
     time, event, placebo = leukaemia
     assert math.isnan(hazard_ratios(time, np.zeros(42, bool), {"placebo": placebo})["placebo"].value)
     assert math.isnan(hazard_ratios(time, event, {"same": np.ones(42)})["same"].value)

@@ -2,19 +2,13 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.scoring.arteries import (
-    SUGGESTED,
-    bundled_atlas,
-    log_rates_at,
-    read_atlas,
-    suggest_arteries,
-)
+from CACScoringLib.scoring.arteries import SUGGESTED, bundled_atlas, log_rates_at, read_atlas, suggest_arteries
 from CACScoringLib.scoring.lesions import Lesion, LesionSet
 from CACTrainingLib.phantom.anatomy.body import draw_body
 from CACTrainingLib.phantom.anatomy.heart import reference_frame
@@ -62,9 +56,7 @@ def test_frame_matches_a_mask_of_the_heart():
     axes = (o + s * np.arange(n) for o, s, n in zip(origin, spacing, size, strict=True))
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
     inside = (heart.sample(frame.to_heart(grid.reshape(-1, 3)))[:, 0] < 0).reshape(size)
-    mask = sitk.GetImageFromArray(np.ascontiguousarray(inside.T.astype(np.uint8)))
-    mask.SetSpacing(spacing.tolist())
-    mask.SetOrigin(origin.tolist())
+    mask = image_of(np.ascontiguousarray(inside.T.astype(np.uint8)), spacing.tolist(), origin.tolist())
     for place in ([0.5, -0.4, 0.5], [-0.6, -0.3, 0.1], [0.6, 0.4, 0.3]):  # left, posterior, superior
         i, j, k = np.rint((centre + place * radii - origin) / spacing).astype(int)
         ids = np.zeros(size[::-1], np.uint16)

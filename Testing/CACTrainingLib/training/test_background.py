@@ -109,7 +109,7 @@ def test_failed_start_reports_its_reason(tmp_path):
 
 
 @pytest.mark.long
-def test_only_one_trains_in_a_folder(folder):
+def test_a_folder_has_a_single_training(folder):
     with training_lock(folder):
         assert state_of(folder).state == "running"
         locked = (

@@ -69,7 +69,7 @@ def cohort(patients=60, faint_in_lenient=False, seed=0):
     return scans
 
 
-def test_combined_evidence_discriminates_where_single_limits_fail():
+def test_combined_evidence_discriminates_better_than_single_limits():
     scans = cohort()
     calibration, performance, _ = choose(scans, 0.0)
     assert performance["sensitivity_scans"] > 0.9
@@ -180,25 +180,49 @@ def test_candidates_are_judged_with_the_map_of_the_settings():
     assert calibration.candidate_evidence(scans, STRICT)[1]["precision"] != 1.0
 
 
+@pytest.fixture
+def calibrate(monkeypatch, tmp_path):
+    """Function that runs the command with untrained models on made-up scans.
+
+    Returns:
+        The models' cards by network, and the thresholds with which maps are measured. `validation` and `calibration`
+        are written to the map's card before.
+    """
+
+    def run(scans, *options, calibrated=None, validation=None, folder=tmp_path):
+        cards = {network: folder / f"{network}.json" for network in ("slices", "decomposition")}
+        if not folder.exists() or not cards["slices"].exists():
+            cards = {network: untrained(network, network, folder) for network in cards}
+        for network, values in (calibrated or {}).items():
+            store.update_card(cards[network], values, validation or {})
+        thresholds = []
+        monkeypatch.setattr(calibration, "find_scans", lambda folders: [])
+        monkeypatch.setattr(calibration, "calibration_scans", lambda scans: scans)
+        monkeypatch.setattr(calibration, "measure_all", lambda f, m, tried, *_: thresholds.append(tried) or scans)
+        command = ["calibrate", "--data", str(tmp_path), *(f"--{network}={path}" for network, path in cards.items())]
+        assert cli.main([*command, *options, "--progress", "none"]) == 0
+        return {network: models.read_card(path) for network, path in cards.items()}, thresholds
+
+    return run
+
+
 def test_intervals_alone_use_the_stored_evidence():
-    scans = cohort()
-    for number, scan in enumerate(scans):
+    scans = []
+    for scan in cohort():
         lenient = without_candidates(scan.lesions[LENIENT], scan.lesions[LENIENT])
-        scans[number] = replace(scan, lesions={FIXED: lenient}, candidates={FIXED: lenient})
+        scans.append(replace(scan, lesions={FIXED: lenient}, candidates={FIXED: lenient}))
     weights = dict.fromkeys(CANDIDATE_FEATURES, 0.0) | {"log_rarity": 1.0, "place_logit": 1.0, "intercept": -9.0}
-    candidates = {"weights": weights, "typical": None, "most_not_coronary": 0.5}
     stored = {"min_healthy_hu": None, "floor_hu": 20.0, "evidence_weights": weights, "most_not_coronary": 0.5}
-    uncertainty, performance = calibration.intervals(scans, FIXED.slice_threshold, stored | {"candidates": candidates})
-    assert list(uncertainty) == ["uncertainty"]
-    assert performance["patients"] == 60
-    errors = Uncertainty.stored(uncertainty, "automatic").total["agatston"].errors
-    # Scores of 40 where the reader has 10.
-    assert errors[1] == pytest.approx([np.log(11 / 41)] * 20, abs=1e-3)
-    nothing_counts = stored | {"candidates": candidates | {"most_not_coronary": 0.0}}
-    uncertainty, _ = calibration.intervals(scans, FIXED.slice_threshold, nothing_counts)
-    assert Uncertainty.stored(uncertainty, "automatic").total["agatston"].errors[1] == pytest.approx(
-        [np.log(11)] * 20, abs=1e-3
-    )
+    # Scores of 40 where the reader has 10, and of 0 if nothing counts.
+    for limit, error in ((0.5, np.log(11 / 41)), (0.0, np.log(11))):
+        candidates = {"weights": weights, "typical": None, "most_not_coronary": limit}
+        uncertainty, performance = calibration.intervals(
+            scans, FIXED.slice_threshold, stored | {"candidates": candidates}
+        )
+        assert list(uncertainty) == ["uncertainty"]
+        assert performance["patients"] == 60
+        errors = Uncertainty.stored(uncertainty, "automatic").total["agatston"].errors
+        assert errors[1] == pytest.approx([error] * 20, abs=1e-3)
     with pytest.raises(DataError, match="without --intervals-only"):
         calibration.intervals(scans, FIXED.slice_threshold, {"floor_hu": 20.0})
 
@@ -287,39 +311,25 @@ def test_scans_for_training_and_test_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("bundled", [True, False])
-def test_bundled_classifier_keeps_its_threshold(monkeypatch, tmp_path, bundled):
+def test_bundled_classifier_keeps_its_threshold(monkeypatch, tmp_path, calibrate, bundled):
     """The scans are measured with this threshold alone."""
     monkeypatch.setattr(calibration, "bundled_folder", lambda: tmp_path / ("models" if bundled else "elsewhere"))
-    cards = {network: untrained(network, network, tmp_path / "models") for network in ("slices", "decomposition")}
-    store.update_card(cards["slices"], {"slice_threshold": STRICT.slice_threshold}, {})
-    tried = []
-    monkeypatch.setattr(calibration, "find_scans", lambda folders: [])
-    monkeypatch.setattr(calibration, "calibration_scans", lambda scans: scans)
-    scans = cohort(patients=3)
-    monkeypatch.setattr(
-        calibration, "measure_all", lambda files, models, thresholds, *_: tried.append(thresholds) or scans
-    )
     monkeypatch.setattr(calibration, "choose", lambda *arguments: ({"slice_threshold": 0.9, "floor_hu": 7.0}, {}, {}))
-    command = ["calibrate", "--data", str(tmp_path), *(f"--{network}={path}" for network, path in cards.items())]
-    assert cli.main([*command, "--progress", "none"]) == 0
+    former = {"slices": {"slice_threshold": STRICT.slice_threshold}}
+    cards, tried = calibrate(cohort(patients=3), calibrated=former, folder=tmp_path / "models")
     assert tried == [[0.5] if bundled else [0.0, 0.05, 0.2, 0.5]]
-    assert models.read_card(cards["slices"]).calibration == {"slice_threshold": 0.5 if bundled else 0.9}
-    assert models.read_card(cards["decomposition"]).calibration == {"floor_hu": 7.0}
+    assert cards["slices"].calibration == {"slice_threshold": 0.5 if bundled else 0.9}
+    assert cards["decomposition"].calibration == {"floor_hu": 7.0}
 
 
-def test_intervals_alone_keep_the_record_of_the_evidence_models(monkeypatch, tmp_path):
-    cards = {network: untrained(network, network, tmp_path) for network in ("slices", "decomposition")}
-    store.update_card(cards["decomposition"], {}, {"whole_method": {"models": {"slices": "former"}}})
-    monkeypatch.setattr(calibration, "find_scans", lambda folders: [])
-    monkeypatch.setattr(calibration, "calibration_scans", lambda scans: scans)
-    monkeypatch.setattr(calibration, "measure_all", lambda *arguments: [])
+def test_intervals_alone_keep_the_record_of_the_evidence_models(monkeypatch, calibrate):
     monkeypatch.setattr(calibration, "intervals", lambda *arguments: ({}, {"patients": 3}))
-    command = ["calibrate", "--data", str(tmp_path), *(f"--{network}={path}" for network, path in cards.items())]
-    for _ in range(2):
-        assert cli.main([*command, "--intervals-only", "--progress", "none"]) == 0
-        performance = models.read_card(cards["decomposition"]).validation["whole_method"]
+    former = {"whole_method": {"models": {"slices": "former"}}}
+    for calibrated in ({"decomposition": {}}, {}):
+        cards, _ = calibrate([], "--intervals-only", calibrated=calibrated, validation=former)
+        performance = cards["decomposition"].validation["whole_method"]
         assert performance["evidence_models"] == {"slices": "former"}
-        assert performance["models"]["slices"] == models.read_card(cards["slices"]).sha256
+        assert performance["models"]["slices"] == cards["slices"].sha256
         assert performance["patients"] == 3
 
 
@@ -337,10 +347,8 @@ def test_weights_equal_logistic_regression_if_all_are_positive():
     fitted = calibration.fitted_weights(features, coronary)
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     scaler, regression = pipeline.fit(np.stack(list(features.values()), axis=1), coronary)
-    expected = regression.coef_[0] / scaler.scale_
-    for name, weight in zip(features, expected, strict=True):
-        if name in weights:
-            assert fitted[name] == pytest.approx(weight, abs=0.05)
+    expected = dict(zip(features, regression.coef_[0] / scaler.scale_, strict=True))
+    assert {name: fitted[name] for name in weights} == pytest.approx({n: expected[n] for n in weights}, abs=0.05)
 
 
 def test_more_calcium_never_counts_against_a_lesion():

@@ -22,11 +22,7 @@ from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.training import decomposition as train_decomposition
 from CACTrainingLib.training.cyclegan import DISCRIMINATORS, CycleTask, CycleTraining
 from CACTrainingLib.training.decomposition import SupervisedTask, SupervisedTraining
-from CACTrainingLib.training.decomposition_metrics import (
-    collapse,
-    map_metrics,
-    sample_slices,
-)
+from CACTrainingLib.training.decomposition_metrics import collapse, map_metrics, sample_slices
 from CACTrainingLib.training.loop import train
 from CACTrainingLib.training.sample_pictures import decomposition_picture, slices_to_picture
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
@@ -37,16 +33,9 @@ AUGMENTATION = SliceAugmentation(crop=64, shift_pixels=20)
 SUPERVISED = SupervisedTraining(
     LOOP, CONFIG, batch_size=6, learning_rate=1e-2, first_bias=-4.0, augmentation=AUGMENTATION, validation_slices=8
 )
-CYCLE = CycleTraining(
-    replace(LOOP, steps=6, validate_every=3),
-    CONFIG,
-    batch_size=4,
-    negative_weight=1.0,
-    dither_hu=3.0,
-    pool=3,
-    augmentation=AUGMENTATION,
-    validation_slices=4,
-)
+SMALL = {"augmentation": AUGMENTATION, "validation_slices": 4}
+SHORT = replace(LOOP, steps=6, validate_every=3)
+CYCLE = CycleTraining(SHORT, CONFIG, batch_size=4, negative_weight=1.0, dither_hu=3.0, pool=3, **SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +70,7 @@ class Constant(nn.Module):
 
 @pytest.mark.long
 class TestSupervised:
-    def test_it_learns_and_its_card_says_how(self, supervised):
+    def test_the_map_is_learned_and_described_on_its_card(self, supervised):
         lines = (supervised.parent / "map.training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         losses = [x["loss"] for x in map(json.loads, lines) if x["event"] == "training"]
         assert losses[-1] < 0.8 * losses[0]
@@ -108,7 +97,7 @@ class TestSupervised:
         assert (weights[heart & (true > 0.05)] == SUPERVISED.calcium_weight).all()
         assert weights[~heart].min() == 0.25
 
-    def test_it_needs_true_maps(self, tmp_path):
+    def test_supervised_training_needs_true_maps(self, tmp_path):
         for name in "ab":
             write_scan(tmp_path / "data" / name, name, True, False, with_map=False)
         scans = find_scans([tmp_path / "data"])
@@ -223,7 +212,7 @@ class TestLabels:
         validation_slices=8,
     )
 
-    def test_it_learns_a_map_from_slice_labels(self, parts, tmp_path):
+    def test_a_map_is_learned_from_slice_labels(self, parts, tmp_path):
         blind = SliceDataset([replace(scan, maps=scan.maps * 0, has_map=False) for scan in parts[0].scans])
         task = CycleTask(self.SETTINGS, blind, parts[1])
         assert list(task.modules) == ["remove"]

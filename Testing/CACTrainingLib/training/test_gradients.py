@@ -104,7 +104,7 @@ def test_half_precision_that_is_wrong_is_not_used(tmp_path, any_processor):
     assert outcome.facts()["largest_gradient_norm"] < 1e3
 
 
-def test_the_card_names_what_computed(tmp_path, any_processor):
+def test_the_card_names_processor_and_precision(tmp_path, any_processor):
     facts = train(LayersTask(LOOP, nn.Linear(8, 2)), LOOP, tmp_path, Progress(), "cpu").facts()
     assert facts["precision"] == "bfloat16"
     assert facts["processor"] == processor_name()
@@ -113,7 +113,7 @@ def test_the_card_names_what_computed(tmp_path, any_processor):
     assert facts["largest_gradient_norm"] > 0
 
 
-def test_a_run_that_is_resumed_elsewhere_names_both_machines(tmp_path, monkeypatch):
+def test_a_run_resumed_on_another_machine_names_both(tmp_path, monkeypatch):
     def go_on(processor, is_fast, wrong_at=None):
         monkeypatch.setattr(distributed, "_bfloat16_is_fast", lambda *_: is_fast)
         monkeypatch.setattr(loop, "processor_name", lambda: processor)
@@ -136,7 +136,7 @@ def test_a_wrong_gradient_stops_the_training_and_is_in_no_checkpoint(tmp_path, f
     assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == LOG_EVERY_STEPS
 
 
-def test_a_full_device_is_an_error_that_says_what_to_do(tmp_path):
+def test_the_error_of_a_full_device_has_a_remedy(tmp_path):
     task = LayersTask(LOOP, nn.Linear(8, 2))
 
     def step(*_):

@@ -39,23 +39,19 @@ def table(tmp_path_factory):
     folder = tmp_path_factory.mktemp("real")
     for name in "ab":
         write_scan(folder / name, name, False, False)
-    rows = [
-        f"{name},{name}/ct.nii.gz,{name}/heart.nii.gz,1,{use}" for name, use in (("a", "training"), ("b", "validation"))
-    ]
+    rows = [f"{n},{n}/ct.nii.gz,{n}/heart.nii.gz,1,{use}" for n, use in (("a", "training"), ("b", "validation"))]
     path = folder / "pairs.csv"
     path.write_text("\n".join(["patient,ct,heart,label,use", *rows]))
     return path
 
 
 @pytest.mark.long
-def test_it_learns_and_its_card_says_how(cohort, cache, table, tmp_path, monkeypatch):
+def test_the_heart_is_learned_and_described_on_the_card(cohort, cache, table, tmp_path, monkeypatch):
     options = RunOptions((cohort,), tmp_path / "tiny", device="cpu")
     monkeypatch.setattr("CACTrainingLib.training.loop.LOG_EVERY_STEPS", 2)
     path = train_heart.train(options, replace(SETTINGS, pairs=table), Progress())
-    lines = [
-        json.loads(x) for x in (tmp_path / "tiny.training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    losses = [x["loss"] for x in lines if x["event"] == "training"]
+    lines = (tmp_path / "tiny.training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    losses = [x["loss"] for x in map(json.loads, lines) if x["event"] == "training"]
     assert losses[-1] < losses[0]
     card = models.verify_model(path)
     assert (card.network, card.preset, card.training.seed) == ("heart", "custom", 3)
@@ -98,7 +94,7 @@ def test_batches_are_balanced_for_the_heart(cohort, cache):
     assert batch["x"].max() <= 1
 
 
-def test_patches_without_heart_where_there_is_room():
+def test_patches_without_heart_if_there_is_room():
     volume = np.zeros((100, 260, 260), np.float16)
     heart = np.zeros(volume.shape, np.uint8)
     heart[30:60, 100:150, 100:150] = 1
@@ -115,9 +111,8 @@ def test_listed_scans_get_their_share(monkeypatch):
     monkeypatch.setattr(train_heart, "HEART_PATCH", 24)
 
     def volume(value):
-        return HeartVolume(
-            str(value), np.full((70, 70, 70), value, np.float16), np.ones((70, 70, 70), np.uint8), ((20, 50),) * 3
-        )
+        hu, heart = np.full((70, 70, 70), value, np.float16), np.ones((70, 70, 70), np.uint8)
+        return HeartVolume(str(value), hu, heart, ((20, 50),) * 3)
 
     settings = replace(SETTINGS, listed_share=0.5, batch_size=8)
     scans = [volume(0.25) for _ in range(9)] + [volume(0.75)]

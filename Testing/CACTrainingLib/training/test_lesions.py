@@ -50,7 +50,7 @@ def test_loss_is_low_for_the_truth_and_higher_for_another_organ_than_for_another
     assert right + 3 < artery < organ - 2
 
 
-def test_of_a_lesion_of_unknown_kind_only_coronary_or_not_counts():
+def test_a_lesion_of_unknown_kind_teaches_only_coronary_or_not():
     shares = torch.zeros(2, len(LESION_KINDS))
     shares[0, ARTERIES:] = 1 / (len(LESION_KINDS) - ARTERIES)
     shares[1, LESION_KINDS.index("RCA")] = 1
@@ -107,18 +107,8 @@ def test_painted_lesions_of_a_project_are_learned_from(tmp_path, monkeypatch):
             if is_visible is not None:
                 annotations.set(k, SliceLabel.VISIBLE if is_visible else SliceLabel.NOT_VISIBLE)
     path = tmp_path / "mine"
-    options = [
-        "--steps",
-        "2",
-        "--device",
-        "cpu",
-        "--workers",
-        "1",
-        "--progress",
-        "none",
-        "--settings",
-        '{"patients": 2}',
-    ]
+    options = ["--steps", "2", "--device", "cpu", "--workers", "1", "--progress", "none"]
+    options += ["--settings", '{"patients": 2}']
     command = ["train", "lesions", "--preset", "real-lesions", "--data", str(project.folder), "--output", str(path)]
     assert cli.main([*command, *options]) == 0
     card = read_card(path.with_suffix(".json"))

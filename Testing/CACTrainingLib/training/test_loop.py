@@ -25,6 +25,15 @@ class LineSettings:
     rate: float = 0.05
 
 
+def run(task, folder, progress=None, resume=False):
+    return train(task, task.settings.loop, folder, progress or Progress(), "cpu", resume=resume)
+
+
+def killed(task, folder, resume=False):
+    with pytest.raises(KeyboardInterrupt):
+        run(task, folder, resume=resume)
+
+
 class Line(Task):
     """Training of y = 3x, with batch normalisation as in real networks."""
 
@@ -80,12 +89,12 @@ def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_it_learns_and_writes_its_course(tmp_path):
+def test_a_line_is_learned_and_the_course_written(tmp_path):
     messages = []
     progress = Progress()
     progress.warning = messages.append
     progress.counted = lambda done, count: messages.append((done, count))
-    outcome = train(Line(LOOP), LOOP, tmp_path, progress, "cpu")
+    outcome = run(Line(LOOP), tmp_path, progress)
     losses = [line["loss"] for line in lines(tmp_path) if line["event"] == "training"]
     assert losses[-1] < 0.3 * losses[0]
     validations = [line for line in lines(tmp_path) if line["event"] == "validation"]
@@ -109,7 +118,7 @@ def test_terminal_shows_validations(tmp_path):
     assert last.endswith(f"best {outcome.metrics['closeness']:.3f} at step {outcome.best_step}")
 
 
-def test_a_curve_in_one_line(tmp_path):
+def test_a_curve_as_a_line_of_text(tmp_path):
     values = [(10, 0.0), (20, 0.5), (30, 1.0), (40, 0.75)]
     lines = [json.dumps({"event": "validation", "step": step, "auc": value}) for step, value in values]
     (tmp_path / "metrics.jsonl").write_text("\n".join(['{"event": "training", "step": 5}', *lines]), "utf-8")
@@ -120,14 +129,11 @@ def test_a_curve_in_one_line(tmp_path):
 
 @pytest.mark.parametrize("kill_at", [10, 17, 39])
 def test_killed_and_resumed_is_the_same(tmp_path, kill_at):
-    uninterrupted_task = Line(LOOP)
-    uninterrupted = train(uninterrupted_task, LOOP, tmp_path / "whole", Progress(), "cpu")
-    with pytest.raises(KeyboardInterrupt):
-        train(Line(LOOP, kill_at), LOOP, tmp_path / "killed", Progress(), "cpu")
-    resumed_task = Line(LOOP)
-    resumed = train(resumed_task, LOOP, tmp_path / "killed", Progress(), "cpu", resume=True)
-    assert resumed.metrics == uninterrupted.metrics
-    assert resumed.steps == uninterrupted.steps
+    uninterrupted_task, resumed_task = Line(LOOP), Line(LOOP)
+    uninterrupted = run(uninterrupted_task, tmp_path / "whole")
+    killed(Line(LOOP, kill_at), tmp_path / "killed")
+    resumed = run(resumed_task, tmp_path / "killed", resume=True)
+    assert (resumed.metrics, resumed.steps) == (uninterrupted.metrics, uninterrupted.steps)
     assert resumed_task.seen == uninterrupted_task.seen == list(range(60))
     last = [torch.load(tmp_path / p / "checkpoint.pt") for p in ("whole", "killed")]
     for name, tensor in last[0]["modules"]["line"].items():
@@ -141,8 +147,7 @@ def test_a_warning_is_reported_once_and_recorded_while_present(tmp_path):
     messages = []
     progress = Progress()
     progress.warning = messages.append
-    loop = replace(LOOP, steps=50)
-    train(Line(loop, closeness=[-1, -1, 0, -1, 0]), loop, tmp_path, progress, "cpu")
+    run(Line(replace(LOOP, steps=50), closeness=[-1, -1, 0, -1, 0]), tmp_path, progress)
     assert [warning.code for warning in messages] == ["map-empty"]
     warning_steps = [x["step"] for x in lines(tmp_path) if x["event"] == "validation" and "map-empty" in x["warnings"]]
     assert warning_steps == [10, 20, 40]
@@ -153,13 +158,11 @@ def test_pictures_are_kept_by_step(tmp_path):
         def picture(self, network):
             return np.full((4, 6, 3), self.validations, np.uint8)
 
-    with pytest.raises(KeyboardInterrupt):
-        train(Drawn(LOOP, 35), LOOP, tmp_path, Progress(), "cpu")
+    killed(Drawn(LOOP, 35), tmp_path)
     assert [step for step, _ in sample_pictures(tmp_path)] == [10, 20, 30]
     later = tmp_path / "samples" / "step-000040.png"
     later.write_bytes(b"of a step after the checkpoint")
-    with pytest.raises(KeyboardInterrupt):
-        train(Drawn(LOOP, 35), LOOP, tmp_path, Progress(), "cpu", resume=True)
+    killed(Drawn(LOOP, 35), tmp_path, resume=True)
     assert not later.exists()
     step, path = sample_pictures(tmp_path)[1]
     assert (step, path.name) == (20, "step-000020.png")
@@ -167,21 +170,19 @@ def test_pictures_are_kept_by_step(tmp_path):
 
 
 def test_curves_damaged_by_a_crash_do_not_prevent_resume(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        train(Line(LOOP, 35), LOOP, tmp_path, Progress(), "cpu")
+    killed(Line(LOOP, 35), tmp_path)
     path = tmp_path / "metrics.jsonl"
     earlier_lines = [line for line in lines(tmp_path) if line["step"] <= 30]
     path.write_text("\0\0\0\n" + path.read_text(encoding="utf-8") + '{"event": "train')
-    train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu", resume=True)
+    run(Line(LOOP), tmp_path, resume=True)
     assert lines(tmp_path)[: len(earlier_lines)] == earlier_lines
     assert lines(tmp_path)[-1]["step"] == 60
 
 
 def test_checkpoint_of_other_settings_is_refused(tmp_path):
-    train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu")
-    other_loop = LoopSettings(steps=61, validate_every=10, half_precision=False, average=0.5, seed=4)
+    run(Line(LOOP), tmp_path)
     with pytest.raises(TrainingError, match="other settings"):
-        train(Line(other_loop), other_loop, tmp_path, Progress(), "cpu", resume=True)
+        run(Line(replace(LOOP, steps=61)), tmp_path, resume=True)
 
 
 class Harm:
@@ -197,13 +198,12 @@ class Harm:
 def test_a_checkpoint_runs_nothing(tmp_path):
     torch.save({"settings": Harm(tmp_path / "harm")}, tmp_path / "checkpoint.pt")
     with pytest.raises(TrainingError, match="damaged"):
-        train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu", resume=True)
+        run(Line(LOOP), tmp_path, resume=True)
     assert not (tmp_path / "harm").exists()
 
 
-def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
-    with pytest.raises(KeyboardInterrupt):
-        train(Line(LOOP, 15), LOOP, tmp_path, Progress(), "cpu")
+def test_a_checkpoint_is_complete_or_the_earlier(tmp_path, monkeypatch):
+    killed(Line(LOOP, 15), tmp_path)
     before = (tmp_path / "checkpoint.pt").read_bytes()
 
     def dies(state, path):
@@ -212,14 +212,14 @@ def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
 
     monkeypatch.setattr("CACTrainingLib.training.loop.torch.save", dies)
     with pytest.raises(OutputError, match="disk full"):
-        train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu", resume=True)
+        run(Line(LOOP), tmp_path, resume=True)
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
-def test_it_stops_early_and_keeps_the_best(tmp_path):
+def test_the_loop_stops_early_and_keeps_the_best(tmp_path):
     loop = LoopSettings(steps=1000, validate_every=5, patience=3, half_precision=False)
     task = Line(loop, closeness=[0.1, 0.5, 0.4, 0.3, 0.2, 0.9])
-    outcome = train(task, loop, tmp_path, Progress(), "cpu")
+    outcome = run(task, tmp_path)
     assert task.validations == 5
     assert outcome.metrics == {"closeness": 0.5}
     assert (outcome.steps, outcome.best_step) == (25, 10)
@@ -228,9 +228,9 @@ def test_it_stops_early_and_keeps_the_best(tmp_path):
     assert "that of step 10" in last["ended"]
 
 
-def test_it_ends_in_time(tmp_path):
+def test_the_loop_ends_in_time(tmp_path):
     loop = LoopSettings(steps=10**9, minutes=0.02, validate_every=10**6, half_precision=False)
-    outcome = train(Line(loop), loop, tmp_path, Progress(), "cpu")
+    outcome = run(Line(loop), tmp_path)
     assert 1.2 <= outcome.seconds < 4
     assert outcome.metrics  # validated at the end
 
@@ -241,7 +241,7 @@ def test_it_ends_in_time(tmp_path):
 def test_nan_ends_the_training(tmp_path, fault, message):
     """NaN as a loss, and as a metric of a validation."""
     with pytest.raises(TrainingError, match=message):
-        train(Line(LOOP, **fault), LOOP, tmp_path, Progress(), "cpu")
+        run(Line(LOOP, **fault), tmp_path)
     assert torch.load(tmp_path / "checkpoint.pt")["step"] == 10
 
 
@@ -253,16 +253,16 @@ def test_rate_falls_after_half(tmp_path):
             rates.append(self.optimizers["line"].param_groups[0]["lr"])
             return super().step(batch, fabric, number)
 
-    train(Watched(LOOP), LOOP, tmp_path, Progress(), "cpu")
+    run(Watched(LOOP), tmp_path)
     assert rates[:31] == [0.05] * 31
     assert rates[-1] == pytest.approx(0.05 * (1 - 0.95 * 29 / 30))
 
 
 class Collapsing(Line):
-    """Training whose network collapses for good at one step."""
+    """Training whose network collapses for good at one step, optionally killed at another."""
 
-    def __init__(self, loop, lost_at):
-        super().__init__(loop)
+    def __init__(self, loop, lost_at, kill_at=None):
+        super().__init__(loop, kill_at)
         self.lost_at = lost_at
 
     def step(self, batch, fabric, number):
@@ -278,29 +278,14 @@ class Collapsing(Line):
         return metrics["closeness"] < -1.0
 
 
-class TestRestart:
-    LOOP = replace(LOOP, steps=120, average=0.0, restarts=1, decay_from=1.0)
-
-    def run(self, loop, lost_at, folder):
-        outcome = train(Collapsing(loop, lost_at), loop, folder, Progress(), "cpu")
-        validations = [line for line in lines(folder) if line["event"] == "validation"]
-        restarts = [line["step"] for line in validations if "training-restarted" in line["warnings"]]
-        return outcome, restarts, validations[-1]["closeness"]
-
-    def test_collapse_restores_the_last_healthy_networks(self, tmp_path):
-        _, restarts, closeness = self.run(self.LOOP, 64, tmp_path)
-        assert restarts == [80]  # the second validation in succession that shows it
-        assert closeness > -0.1
-
-    def test_resume_after_the_collapse_restores_the_healthy_networks(self, tmp_path):
-        class Killed(Collapsing):
-            def step(self, batch, fabric, number):
-                if number == 75:
-                    raise KeyboardInterrupt
-                return super().step(batch, fabric, number)
-
-        with pytest.raises(KeyboardInterrupt):
-            train(Killed(self.LOOP, 64), self.LOOP, tmp_path, Progress(), "cpu")
-        train(Collapsing(self.LOOP, 64), self.LOOP, tmp_path, Progress(), "cpu", resume=True)
-        last = [line for line in lines(tmp_path) if line["event"] == "validation"][-1]
-        assert last["closeness"] > -0.1
+@pytest.mark.parametrize("kill_at", [None, 75])
+def test_collapse_restores_the_last_healthy_networks(tmp_path, kill_at):
+    """Also if the training is killed after the collapse and resumed."""
+    loop = replace(LOOP, steps=120, average=0.0, restarts=1, decay_from=1.0)
+    if kill_at:
+        killed(Collapsing(loop, 64, kill_at), tmp_path)
+    run(Collapsing(loop, 64), tmp_path, resume=bool(kill_at))
+    validations = [line for line in lines(tmp_path) if line["event"] == "validation"]
+    restarts = [line["step"] for line in validations if "training-restarted" in line["warnings"]]
+    assert restarts == [80]  # the second validation in succession that shows it
+    assert validations[-1]["closeness"] > -0.1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from CACScoringLib.scoring.scores import Score
-from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Intervals, Uncertainty, shortest
+from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Uncertainty
 from CACTrainingLib.training.score_errors import MIN_CLASS_SCANS, fitted_errors
 
 
@@ -38,11 +38,6 @@ def test_the_truth_lies_in_nine_of_ten_intervals_of_each_class(errors):
     covered = np.array(covered)
     for low, high in ((0, 1), (1, 100), (100, 400), (400, np.inf)):
         assert covered[(truth >= low) & (truth < high)].mean() == pytest.approx(0.9, abs=0.035)
-
-
-def test_a_scan_unlike_the_calibration_widens_an_interval(errors):
-    usual, unlike = (np.diff(np.log1p(errors.interval(1e4, 20.0, 3.0, distance))) for distance in (0.0, 0.5))
-    assert unlike == pytest.approx(1.5 * usual)
 
 
 def test_an_interval_holds_its_own_score(errors):
@@ -76,14 +71,6 @@ def test_a_large_score_excludes_no_calcium(errors):
     assert (np.diff(reached, axis=0) > -1e-9).all()
 
 
-def test_few_errors_cut_off_nothing():
-    assert shortest([]) == (-np.inf, np.inf)
-    assert shortest([-1.0, 0.5]) == (-1.0, 0.5)
-    # 36 of 39 errors are nine of ten of 40.
-    assert shortest([float(n) for n in range(-19, 20)]) in ((-18.0, 17.0), (-17.0, 18.0))
-    assert shortest([*np.linspace(-0.5, 0.3, 36), 2.0, 3.0, 4.0]) == (-0.5, 0.3), "misses at one end widen nothing"
-
-
 @pytest.mark.parametrize(("number", "lowest"), [(300, 100), (180, 1)])
 def test_a_small_class_shares_errors_with_its_neighbours(number, lowest):
     scores, truth, *facts = patients(number, 5)
@@ -110,20 +97,9 @@ def test_a_class_without_patients_has_the_errors_of_detected_calcium():
 
 def test_stored_and_read_again(errors):
     content = {"automatic": {"total": {"agatston": asdict(errors)}, "artery": {"agatston": asdict(errors)}}}
-    calibration = json.loads(json.dumps({"uncertainty": content}))
-    uncertainty = Uncertainty.stored(calibration, "automatic")
+    uncertainty = Uncertainty.stored(json.loads(json.dumps({"uncertainty": content})), "automatic")
     assert uncertainty.total["agatston"] == errors
-    assert Uncertainty.stored(calibration, "reviewed") is None
-    assert Uncertainty.stored({}, "automatic") is None
     intervals = uncertainty.intervals(Score(clinical_agatston=60.0, mass_mg=11.0), {"LAD": Score()}, 20.0, None)
     assert intervals[TOTAL].agatston == errors.interval(60.0, 20.0)
     assert intervals[TOTAL].mass_mg is None
     assert intervals["LAD"].agatston[0] == 0
-
-
-def test_an_artery_holds_no_more_than_all_arteries_together():
-    total = Intervals((13.0, 445.0), (2.0, 80.0))
-    artery = Intervals((29.0, 997.0), (1.0, 60.0)).within(total, Score(clinical_agatston=92.0, mass_mg=26.0))
-    assert artery == Intervals((29.0, 445.0), (1.0, 60.0))
-    high = Intervals((500.0, 900.0)).within(total, Score(clinical_agatston=600.0))
-    assert high == Intervals((500.0, 600.0)), "it holds its own score"

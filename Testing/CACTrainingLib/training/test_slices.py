@@ -43,11 +43,9 @@ def trained(cohort, cache, tmp_path_factory):
     return train_slices.train(options, SETTINGS, Progress())
 
 
-def test_it_learns_and_its_card_says_how(trained, cohort):
-    lines = [
-        json.loads(x)
-        for x in (trained.parent / "tiny.training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+def test_slices_are_learned_and_described_on_the_card(trained, cohort):
+    lines = (trained.parent / "tiny.training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = [json.loads(line) for line in lines]
     losses = [line["loss"] for line in lines if line["event"] == "training"]
     assert losses[-1] < 0.4 * losses[0]
     assert lines[-1]["auc"] > 0.95
@@ -104,7 +102,7 @@ def test_batches_have_labels_and_channels(parts):
     assert batch["x"][:, 3:].min() < 0
 
 
-def test_the_features_learn_where_calcium_is(parts):
+def test_the_features_learn_the_place_of_calcium(parts):
     """The location loss falls, ignores slices without a true map, and adds nothing to the exported network."""
     settings = replace(SETTINGS, locate_weight=3.0, loop=replace(SETTINGS.loop, steps=40))
     task = SliceTask(settings, *parts)

@@ -15,12 +15,7 @@ from CACTrainingLib.data.territory_volumes import TerritoryVolume
 from CACTrainingLib.training import territories as training
 from CACTrainingLib.training import territory_metrics
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
-from CACTrainingLib.training.territories import (
-    FIRST_NUMBERS,
-    TerritoryTraining,
-    territory_loss,
-    train,
-)
+from CACTrainingLib.training.territories import FIRST_NUMBERS, TerritoryTraining, territory_loss, train
 from CACTrainingLib.training.territory_metrics import TerritoryAgreement, calcium_by_territory, summary
 
 NONE = (np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8))
@@ -160,10 +155,8 @@ def test_card_names_its_patients_and_can_be_started_from(tmp_path, monkeypatch):
     path = train(RunOptions((), tmp_path / "tiny", device="cpu"), settings, Progress())
     card = read_card(path)
     assert card.network == "territories"
-    assert (
-        card.training.data
-        == "training: digital patients 100000 to 100002; validation: digital patients 200000 to 200000"
-    )
+    data = "training: digital patients 100000 to 100002; validation: digital patients 200000 to 200000"
+    assert card.training.data == data
     assert {"score", "mass", "dice_LAD", "heart"} <= set(card.validation)
     assert 0.5 <= card.calibration["temperature"] <= 5
     assert load_model(path, "cpu").network is not None

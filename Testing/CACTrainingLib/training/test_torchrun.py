@@ -55,7 +55,7 @@ def without_time(line):
     return {name: value for name, value in line.items() if name != "seconds"}
 
 
-def test_two_processes_train_one_network_and_go_on_after_a_kill(cohort, cache, tmp_path):
+def test_two_processes_train_a_network_and_resume_after_a_kill(cohort, cache, tmp_path):
     """The run ends by time, which both must take from one clock."""
     output = tmp_path / "two"
     settings = {"network": {"size": 64}, "batch_size": 2, "loop": {"validate_every": 4, "validation_share": 0.5}}

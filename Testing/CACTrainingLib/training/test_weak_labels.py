@@ -44,7 +44,7 @@ class TestLabels:
         label_loss(logits, disc(20, 1), torch.tensor([False])).backward()
         assert logits.grad.max() > 0  # a slice without calcium teaches to lower it
 
-    def test_it_teaches_the_highest_pixels_of_both_kinds(self):
+    def test_labels_teach_the_highest_pixels_of_both_kinds(self):
         logits = (torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0)) - 6).requires_grad_()
         label_loss(logits, disc(20), torch.tensor([True, False])).backward()
         for gradient, sign in zip(logits.grad, (-1, 1), strict=True):

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -141,7 +141,7 @@ def test_results_that_do_not_fit_are_refused(scan, results, tmp_path):
     content["methods"]["threshold"]["reviewed"] = True
     (job.folder / "scores.json").write_text(json.dumps(content), "utf-8")
     with pytest.raises(CTError, match="with a reader's lesions"):
-        compare(job)
+        compare(replace(job))  # reads its files again
 
 
 @pytest.mark.parametrize(

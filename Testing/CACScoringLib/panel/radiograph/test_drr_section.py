@@ -63,7 +63,7 @@ def detector_picture(page) -> np.ndarray:
 
 
 class TestPreview:
-    def test_appears_with_the_page_and_goes_with_it(self, page):
+    def test_appears_and_goes_with_the_page(self, page):
         assert not page.ui.drrPreviewLabel.pixmap.isNull()
         assert models() == ["Radiograph beam", "Radiograph body", "Radiograph detector"]
         page.ui.pages.setCurrentIndex(0)
@@ -164,11 +164,8 @@ class TestRadiograph:
         assert slicer.mrmlScene.GetNumberOfNodes() == nodes
 
 
+@pytest.mark.main_window(True)
 class TestViews:
-    @pytest.fixture
-    def main_window(self):
-        return True
-
     @pytest.mark.long
     def test_the_radiograph_is_shown_upright(self, page, capsys):
         page.ui.drrViewBox.setCurrentIndex(1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from panel_driver import ScriptedProcess, line
+from panel_driver import ScriptedProcess, cells_of, line
 
 from CACScoringLib.drr.job import DrrSettings, PlacedRadiograph, placed
 from CACScoringLib.mrml import radiograph_nodes
@@ -25,14 +25,9 @@ class RadiographProcess(ScriptedProcess):
         self.arguments, self.say, self.end = arguments, on_line, on_end
 
     def write(self, views=("PA",), with_factors=True, warnings=()) -> None:
-        output = radiograph_folder(self.option("--output")[0])
+        output = Path(self.option("--output")[0])
+        output.mkdir(parents=True)
         write_result(output, views, with_factors, warnings)
-
-
-def radiograph_folder(path):
-    folder = Path(path)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def write_result(folder, views=("PA",), with_factors=True, warnings=()) -> None:
@@ -47,13 +42,10 @@ def write_result(folder, views=("PA",), with_factors=True, warnings=()) -> None:
     (folder / "scores.json").write_text(json.dumps(document), encoding="utf-8")
     (folder / "report.html").write_text("<p>report</p>", encoding="utf-8")
     saliency = np.zeros((3, *SHAPE), np.float32)
-    for n in range(3):
-        saliency[n, 100 * n + 50, 200] = 1
+    saliency[range(3), [50, 150, 250], 200] = 1
     for view in views:
-        sitk.WriteImage(
-            sitk.GetImageFromArray(np.full((1, *SHAPE), 0.5, np.float32)), str(folder / f"view_{view}.nii.gz")
-        )
-        sitk.WriteImage(sitk.GetImageFromArray(saliency), str(folder / f"saliency_{view}.nii.gz"))
+        for name, values in (("view", np.full((1, *SHAPE), 0.5, np.float32)), ("saliency", saliency)):
+            sitk.WriteImage(sitk.GetImageFromArray(values), str(folder / f"{name}_{view}.nii.gz"))
 
 
 class Model:
@@ -79,11 +71,6 @@ def page(open_panel, volume, monkeypatch, tmp_path):
     driver.ui.pages.setCurrentIndex(RADIOGRAPH_PAGE)
     driver.ui.radiographFileEdit.setCurrentPath(str(tmp_path / "chest.png"))
     return driver
-
-
-def cells(page) -> list[list[str]]:
-    table = page.ui.radiographTable
-    return [[table.item(row, n).text() for n in range(table.columnCount)] for row in range(table.rowCount)]
 
 
 def radiograph_volume(volume):
@@ -151,7 +138,7 @@ class TestScore:
         assert "scoring" in page.ui.radiographStatusLabel.text
         page.worker.write(warnings=["The picture is <b>small</b>."])
         page.worker.end(0)
-        assert cells(page) == [
+        assert cells_of(page.ui.radiographTable) == [
             ["above 0", "80%", "40%", "0.75"],
             ["100 or more", "40%", "20%", ""],
             ["400 or more", "20%", "10%", "0.70"],
@@ -181,22 +168,19 @@ class TestScore:
         page.ui.radiographScoreButton.click()
         page.worker.write()
         page.worker.end(0)
-        rows = cells(page)
+        rows = cells_of(page.ui.radiographTable)
         assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
         slicer.mrmlScene.Clear()
         assert page.ui.radiographTable.isHidden()
         slicer.util.loadScene(str(tmp_path / "scene.mrb"))
         page.settle()
-        assert cells(page) == rows
+        assert cells_of(page.ui.radiographTable) == rows
         assert not page.ui.radiographReportButton.enabled  # the report was in a temporary folder
         assert page.ui.radiographFileEdit.currentPath == str(tmp_path / "chest.png")
 
 
+@pytest.mark.main_window(True)
 class TestViews:
-    @pytest.fixture
-    def main_window(self):
-        return True
-
     @pytest.mark.long
     def test_saliency_lies_over_the_radiograph(self, page, tmp_path):
         page.ui.radiographScoreButton.click()

@@ -181,7 +181,7 @@ class TestPlot:
         assert saved(annotating) == {FIRST: NOT_VISIBLE}, "the only one of 10 % or less"
         assert current(annotating) == FIRST + 1
 
-    def test_suggestions_confirmed_at_once_are_one_step(self, annotating):
+    def test_suggestions_confirmed_at_once_are_a_single_step(self, annotating):
         annotating.ui.suggestionBox.click()
         annotating.key("N")
         proposal = annotating.opened.proposal

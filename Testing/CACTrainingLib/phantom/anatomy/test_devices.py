@@ -5,12 +5,6 @@ import pytest
 from scipy.spatial import cKDTree
 
 from CACTrainingLib.phantom.anatomy.distractors import DEVICES, device
-from CACTrainingLib.phantom.anatomy.patient import draw_patient
-
-
-@pytest.fixture(scope="module")
-def patient():
-    return draw_patient(8, prevalence=1.0)
 
 
 def draw_parts(kind, patient, seed=0):

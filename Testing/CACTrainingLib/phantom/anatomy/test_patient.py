@@ -9,11 +9,6 @@ from CACTrainingLib.phantom.anatomy.coronaries import ARTERIES, ARTERY_SHARE, PR
 from CACTrainingLib.phantom.anatomy.patient import HEART_SCALES, draw_patient
 
 
-@pytest.fixture(scope="module")
-def patient():
-    return draw_patient(8, prevalence=1.0)
-
-
 def test_a_plaques_mass_is_the_integral_of_its_shape():
     plaque = Plaque(1, "LAD", "LAD", 10.0, 6.0, 90.0, 0.0, 1.2, 400.0, 1.8)
     g = np.random.default_rng(0)
@@ -33,7 +28,7 @@ def test_hearts_of_any_size_differ_by_the_same_factor_along_all_axes():
     assert factors.max() <= HEART_SCALES[1]
 
 
-def test_points_weigh_what_the_plaques_weigh_and_lie_on_the_wall(patient):
+def test_points_weigh_the_same_as_the_plaques_and_lie_on_the_wall(patient):
     assert patient.plaques
     for step in (0.35, 0.175):
         total = sum(patient.calcium(artery, step).total for artery in ARTERIES)

@@ -36,7 +36,7 @@ def table_of(folder):
 
 
 @pytest.mark.long
-def test_files_hold_what_the_simulation_made(cohort, scan_of_8):
+def test_files_hold_the_simulation(cohort, scan_of_8):
     patient, scan, labels = scan_of_8
     place = cohort / "patient_00008" / "scan_2"
     assert sorted(p.name for p in place.iterdir()) == sorted(FILES)

@@ -25,7 +25,7 @@ def coarse(monkeypatch):
     monkeypatch.setattr(segment_scans, "draw_pair", lambda *_: ((SCANNER, STILL),) * 2)
 
 
-def test_labels_lie_where_the_plaques_are():
+def test_labels_lie_at_the_plaques():
     patient, scan, segments = segment_scans._simulate(NUMBER, "cardiac", 1.0)
     assert set(segments.values()) <= set(SEGMENTS)
     labels = label_plaques(patient, scan)
@@ -42,7 +42,7 @@ def test_labels_lie_where_the_plaques_are():
         assert np.linalg.norm(middle * grid.spacing_mm + grid.origin_mm - true) < 4, plaque
 
 
-def test_a_scan_is_made_once_and_read_as_it_was(tmp_path, monkeypatch):
+def test_a_scan_is_made_once_and_read_unchanged(tmp_path, monkeypatch):
     folder = tmp_path / "cardiac" / "patient"
     made = segment_scan(NUMBER, "cardiac", 0.4, folder)
     patient, scan, segments = segment_scans._simulate(NUMBER, "cardiac", 0.4)

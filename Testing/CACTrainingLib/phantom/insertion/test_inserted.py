@@ -148,7 +148,7 @@ def test_contrast_and_nonsense_are_refused(digital, tmp_path, background):
             write_insertions(place, tmp_path, 1, settings)
 
 
-def test_its_own_territories_hold_what_is_inserted(background):
+def test_own_territories_hold_the_inserted_plaques(background):
     clean = clean_scan(background, STILL)
     scan = insert_lesions(clean, background, 1, replace(STILL, plaques=8, deposits=()))
     labels = scan.territories

@@ -51,7 +51,7 @@ def insert(scan, path=PATH, count=3, sigma_mm=0.7, motion=0.0, seed=0, deposits=
     return hu, calcium, plaques
 
 
-def test_the_map_weighs_the_plaques_and_is_what_was_added(negative):
+def test_the_map_weighs_the_plaques_and_is_the_change_of_the_scan(negative):
     hu, calcium, plaques = insert(negative)
     mass_mg = calcium.sum(dtype=np.float64) * negative.voxel_volume_mm3 / 1000
     assert mass_mg == pytest.approx(sum(plaque.mass_mg for plaque in plaques), rel=0.01)

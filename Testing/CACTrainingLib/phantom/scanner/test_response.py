@@ -29,7 +29,7 @@ def image_of(cloud, grid=GRID, scanner=SCANNER, displacement=None, view_gain=Non
 
 @pytest.mark.parametrize("kernel", sorted(KERNELS))
 @pytest.mark.parametrize(("thickness", "spacing"), [(3.0, 3.0), (5.0, 2.5), (1.0, 1.0)])
-def test_a_still_object_keeps_its_mass_wherever_it_lies(kernel, thickness, spacing):
+def test_a_still_object_keeps_its_mass_at_any_place(kernel, thickness, spacing):
     scanner = Scanner(slice_thickness_mm=thickness, slice_spacing_mm=spacing, kernel=KERNELS[kernel])
     grid = Grid((96, 96, int(20 / spacing)), (0.7, 0.7, spacing), (-33.3, -33.1, -10.0))
     for place in ((0.0, 0.0, 0.0), (3.21, -5.4, 0.77)):

@@ -8,7 +8,6 @@ import pytest
 from CACTrainingLib.phantom.anatomy.coronaries import LABELS
 from CACTrainingLib.phantom.anatomy.distractors import Distractor, device
 from CACTrainingLib.phantom.anatomy.hearts.valves import deposits
-from CACTrainingLib.phantom.anatomy.patient import draw_patient
 from CACTrainingLib.phantom.cohort.export import annotate
 from CACTrainingLib.phantom.scanner import simulation
 from CACTrainingLib.phantom.scanner.motion import ScanPose
@@ -20,11 +19,6 @@ pytestmark = pytest.mark.long
 STILL = ScanPose(motion_scale=0.0)
 SCANNER = Scanner(field_of_view_mm=400, matrix=256, noise_hu=15)
 HEART = (-66.0, 66.0)
-
-
-@pytest.fixture(scope="module")
-def patient():
-    return draw_patient(8, prevalence=1.0)
 
 
 @pytest.fixture(scope="module")

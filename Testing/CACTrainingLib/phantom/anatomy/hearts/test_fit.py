@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from images import image_of
 
 from CACTrainingLib.phantom.anatomy.body import draw_body
 from CACTrainingLib.phantom.anatomy.heart import reference_frame
@@ -37,19 +37,12 @@ def painted():
     labels = labels_at(shape, costs(shape, tree), places).reshape(x.shape)
     low = [a[0] for a in axes]
     arrays = {"image": hu.astype(np.int16), "mask": mask, "spilt": spilt, "labels": labels}
-    images = {name: image_of(a if name == "image" else a.astype(np.uint8), low) for name, a in arrays.items()}
+    images = {name: image_of(a if name == "image" else a.astype(np.uint8), SPACING, low) for name, a in arrays.items()}
     return SimpleNamespace(**images, shape=shape, frame=frame, tree=tree)
 
 
 def distances_at(shape, lattice, points):
     return interpolate(lattice.reshape(-1, 1), lattice.shape, shape.low_mm, points)[:, 0]
-
-
-def image_of(array, origin):
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(SPACING)
-    image.SetOrigin([float(v) for v in origin])
-    return image
 
 
 def landmark_errors(fit, painted, names=None):

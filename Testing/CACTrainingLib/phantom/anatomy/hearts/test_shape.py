@@ -6,16 +6,9 @@ import pytest
 from CACScoringLib.core.grid import Grid
 from CACTrainingLib.phantom.anatomy.body import draw_body
 from CACTrainingLib.phantom.anatomy.heart import posed_frame
-from CACTrainingLib.phantom.anatomy.hearts.shape import (
-    interpolate,
-)
+from CACTrainingLib.phantom.anatomy.hearts.shape import interpolate
 from CACTrainingLib.phantom.anatomy.hearts.territories import TERRITORIES, territories
-from CACTrainingLib.phantom.anatomy.hearts.valves import (
-    DEPOSITS,
-    deposits,
-    papillary_muscles,
-    ring,
-)
+from CACTrainingLib.phantom.anatomy.hearts.valves import DEPOSITS, deposits, papillary_muscles, ring
 from CACTrainingLib.phantom.anatomy.patient import draw_patient, patient_heart, stream
 from CACTrainingLib.phantom.scanner.motion import ScanPose
 
@@ -51,7 +44,7 @@ def distance_to_segment(places, first, last):
 
 
 @pytest.mark.parametrize("kind", DEPOSITS)
-def test_deposits_lie_where_they_are_named_after(hearts, kind):
+def test_deposits_lie_at_the_sites_of_their_names(hearts, kind):
     for number, (shape, tree) in enumerate(hearts[:3]):
         cloud = deposits(kind, shape, tree, np.random.default_rng(number))
         places = cloud.positions_mm
@@ -69,7 +62,7 @@ def test_deposits_lie_where_they_are_named_after(hearts, kind):
             assert np.mean(distances_at(shape, shape.part("aorta"), places) < 4) > 0.7
 
 
-def test_the_left_main_forks_where_and_as_it_does_in_people(hearts):
+def test_the_left_main_forks_as_in_people(hearts):
     """10.5 ± 5.3 mm from the ostium, at 75 to 89 ± 23° (Medrano-Gracia 2016)."""
     lengths, angles = [], []
     for _, tree in hearts:

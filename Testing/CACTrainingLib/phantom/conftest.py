@@ -1,0 +1,10 @@
+"""A simulated patient with calcium."""
+
+import pytest
+
+from CACTrainingLib.phantom.anatomy.patient import draw_patient
+
+
+@pytest.fixture(scope="module")
+def patient():
+    return draw_patient(8, prevalence=1.0)
