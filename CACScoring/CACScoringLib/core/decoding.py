@@ -73,11 +73,11 @@ def decoded(value: Any, kind: Any, place: str, folder: Path = Path()) -> Any:
 def _first_that_fits(value: Any, kinds: tuple[Any, ...], place: str, folder: Path) -> Any:
     if value is None and NoneType in kinds:
         return None
-    *others, last = (kind for kind in kinds if kind is not NoneType)
-    for kind in others:
+    *first_kinds, last_kind = (kind for kind in kinds if kind is not NoneType)
+    for kind in first_kinds:
         with suppress(WrongValueError):
             return decoded(value, kind, place, folder)
-    return decoded(value, last, place, folder)
+    return decoded(value, last_kind, place, folder)
 
 
 def _is_of(value: object, kind: type) -> bool:

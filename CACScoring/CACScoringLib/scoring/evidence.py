@@ -365,8 +365,8 @@ def select_lesions(
         tuple(suggestions[n] for n in excluded),
         tuple(reasons[n] if reasons else "" for n in excluded),
     )
-    kept = candidates.part(lesions), tuple(counted.values()), left_out
-    return LesionSelection(*kept, candidates, 1 - not_coronary, most_not_coronary)
+    counted_lesions, of_counted = candidates.part(lesions), tuple(counted.values())
+    return LesionSelection(counted_lesions, of_counted, left_out, candidates, 1 - not_coronary, most_not_coronary)
 
 
 def candidate_features(
@@ -432,7 +432,7 @@ def shared_voxels(lesions: LesionSet, candidates: LesionSet) -> np.ndarray:
     """Count the voxels that each lesion shares with each candidate, int [n, candidates]."""
     _, of_lesion, of_candidate = np.intersect1d(lesions.flat, candidates.flat, assume_unique=True, return_indices=True)
     shared = np.zeros((len(lesions.lesions), len(candidates.lesions)), int)
-    rows, columns = ({number: n for n, number in enumerate(found.ids)} for found in (lesions, candidates))
+    rows, columns = ({number: n for n, number in enumerate(lesion_set.ids)} for lesion_set in (lesions, candidates))
     ids = zip(lesions.voxel_ids[of_lesion].tolist(), candidates.voxel_ids[of_candidate].tolist(), strict=True)
     for lesion, candidate in ids:
         shared[rows[lesion], columns[candidate]] += 1

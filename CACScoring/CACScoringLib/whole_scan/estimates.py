@@ -235,8 +235,8 @@ def recorded_estimates(record: ScoreRecord) -> tuple[WholeScanEstimate, ...]:
             raise UnreadableError(f"The record of the score has no numbers of {network}. Score the scan again.")
         model, scores = recorded.model, recorded.agatston
         by_artery = None if scores is None else {a: scores[a.key] for a in MAIN_ARTERIES if a.key in scores}
-        same = ("total", "probability", "limit", "contributions", "slice_weights", "trust")
-        values = {name: getattr(recorded, name) for name in same}
+        names = ("total", "probability", "limit", "contributions", "slice_weights", "trust")
+        values = {name: getattr(recorded, name) for name in names}
         estimates.append(WholeScanEstimate(network, model.name, model.sha256, by_artery, **values))
     return tuple(estimates)
 

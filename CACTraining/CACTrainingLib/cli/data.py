@@ -107,9 +107,9 @@ def _fetch_table(collection: Collection, options: FetchTableOptions, table: Path
             raise OutputError(f"{size} Add --yes to fetch them; {options.output / MANIFEST} lists them.")
         return input(f"{size} Fetch them? [y/N] ").strip().lower() in ("y", "yes")
 
-    there, wanted = fetch_participants(collection, table, options.output, progress, agrees, options.scans)
+    fetched, listed = fetch_participants(collection, table, options.output, progress, agrees, options.scans)
     progress.done(options.output)
-    print(f"{options.output}: {there} of {wanted} scans; {MANIFEST} has the reason of each that is missing")
+    print(f"{options.output}: {fetched} of {listed} scans; {MANIFEST} has the reason of each that is missing")
     print(f"Next: cac validate {table} --scans {options.output} --output STUDY")
 
 

@@ -98,8 +98,8 @@ def choose(table: Table, series: Sequence[RemoteSeries]) -> list[Choice]:
         next((column for column in columns if column in table), "") for columns in (SERIES_COLUMNS, PATIENT_COLUMNS)
     )
     if not (series_column or patient_column):
-        known = f"of participants ({', '.join(PATIENT_COLUMNS)}) or series ({', '.join(SERIES_COLUMNS)})"
-        raise TableError(f"The table {table.path} has no column {known}; it has {', '.join(table.columns)}.")
+        columns = f"of participants ({', '.join(PATIENT_COLUMNS)}) or series ({', '.join(SERIES_COLUMNS)})"
+        raise TableError(f"The table {table.path} has no column {columns}; it has {', '.join(table.columns)}.")
     listed = series_column or patient_column
     for line in table.lines:
         line.need(listed)
@@ -160,10 +160,10 @@ def _hardness(kernel: str) -> int:
 
 def counted(choices: Sequence[Choice]) -> str:
     """Return how many participants or series were found, by what, and why others were not."""
-    found = sum(choice.series is not None for choice in choices)
+    count = sum(choice.series is not None for choice in choices)
     ways = Counter(choice.decided_by for choice in choices if choice.decided_by)
     missing = Counter(choice.reason for choice in choices if choice.series is None)
-    parts = [f"{found} of {len(choices)} have one series"]
+    parts = [f"{count} of {len(choices)} have one series"]
     if ways:
         parts.append(": " + ", ".join(f"{n} by {way}" for way, n in ways.most_common()))
     return "".join([*parts, ".", *(f" {n}: {reason}" for reason, n in missing.most_common())])

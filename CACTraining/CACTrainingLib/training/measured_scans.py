@@ -353,8 +353,8 @@ def _lesions(
         clinical = LesionTable.of(candidates, features, heart.truth, spacing, rules, no_share)
         map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
         sites = candidate_sites(region, territory_labels, parts.hu >= settings.floor_hu)
-        found = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
-        coronary = without_metal(found, ct.image)[0].coronary
+        map_lesions = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
+        coronary = without_metal(map_lesions, ct.image)[0].coronary
         features = map_features(
             coronary, suggested_arteries(coronary, ct, region), slice_calcium.on_scan, heart.noise_hu
         )

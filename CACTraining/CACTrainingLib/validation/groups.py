@@ -127,8 +127,8 @@ def _false_zeros(
         candidates = records[scan.name].methods[SCORED_METHODS[method][0]].left_out
         largest = max(candidates, key=lambda lesion: lesion.clinical_agatston, default=None)
         score = None if largest is None else largest.clinical_agatston
-        others = (scan.measured[m] for m in compared.methods[1:])
-        rows.append((scan.name, scan.total, *others, score, ", ".join(scan.warnings) or None))
+        map_scores = (scan.measured[m] for m in compared.methods[1:])
+        rows.append((scan.name, scan.total, *map_scores, score, ", ".join(scan.warnings) or None))
         if largest is not None and len(pictures) < MAX_PICTURES:
             caption = (
                 f"{scan.name}: reference {scan.total:.0f}, found 0. Largest candidate left out: Agatston {score:.0f}."

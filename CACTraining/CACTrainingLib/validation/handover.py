@@ -65,8 +65,8 @@ def source_facts(file: Path, scans: Path | None, reference: Reference) -> dict[s
     stated = f"{file.name}: {reference.title}"
     if file.is_file():
         published, digest = reference.layout.sha256, _sha256(file)
-        known = "" if not published else " as published" if digest == published else ", not the published file"
-        stated += f", SHA-256 {digest}{known}"
+        source = "" if not published else " as published" if digest == published else ", not the published file"
+        stated += f", SHA-256 {digest}{source}"
     facts = {"Reference": stated}
     if scans is not None and (scans / MANIFEST).is_file():
         facts["Manifest"] = f"SHA-256 {_sha256(scans / MANIFEST)}"

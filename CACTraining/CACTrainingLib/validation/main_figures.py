@@ -36,19 +36,23 @@ class Raters(Comparison):
 
     Attributes:
         methods: Keys of the methods.
-        other: Key and title of the other program; None without one.
+        comparator: Key and title of the other program; None without one.
         rows: Long table of the totals of all raters against the reference's.
     """
 
     def __init__(
-        self, compared: ComparedScans, others: Mapping[str, float], layout: Layout, generator: np.random.Generator
+        self,
+        compared: ComparedScans,
+        comparator_scores: Mapping[str, float],
+        layout: Layout,
+        generator: np.random.Generator,
     ) -> None:
-        """others: Score of the other program by name of the scan."""
-        self.methods, self.other = compared.methods, layout.other_title if others else None
-        titles = {**compared.titles, **({self.other: self.other} if self.other else {})}
+        """comparator_scores: Score of the other program by name of the scan."""
+        self.methods, self.comparator = compared.methods, layout.other_title if comparator_scores else None
+        titles = {**compared.titles, **({self.comparator: self.comparator} if self.comparator else {})}
         super().__init__([scan.patient for scan in compared.scans], titles, generator)
-        scores = [(scan, others[scan.name]) for scan in compared.scans if scan.name in others]
-        rows = [value_row(scan, self.other, score, scan.total) for scan, score in scores]
+        scores = [(scan, comparator_scores[scan.name]) for scan in compared.scans if scan.name in comparator_scores]
+        rows = [value_row(scan, self.comparator, score, scan.total) for scan, score in scores]
         self.rows = pd.concat([compared.totals, long_table(rows)], ignore_index=True) if rows else compared.totals
 
 
@@ -72,40 +76,40 @@ MEASURES: dict[str, Statistic] = {
 
 def section(raters: Raters, layout: Layout) -> Section:
     """Section of the main figures, of the scans that all raters scored. layout: Meaning of the reference's scores."""
-    rows, other = raters.rows, raters.other
-    if other is not None:
-        rows = rows[rows.scan.isin(rows[rows.method == other].scan)]
+    rows, comparator = raters.rows, raters.comparator
+    if comparator is not None:
+        rows = rows[rows.scan.isin(rows[rows.method == comparator].scan)]
     note = (
         "Agatston scores against the reference. ICC: two-way random effects, absolute agreement, single measurement. "
         "Difference: the method's score minus the reference's."
     )
-    if other is not None:
+    if comparator is not None:
         note += " The last columns are paired differences on the same scans, by resampling patients."
     zeros_note = "False zeros: proportion of scans with at least 1 by the reference; false positives: of those with 0."
     tables = [
         _table("main_figures", "Agreement with the reference", raters, _measures(rows, layout), note),
         _table("zeros", "False zeros and false positives", raters, _zeros(rows), zeros_note),
     ]
-    if other is None:
+    if comparator is None:
         return Section("main_figures", "Main figures", (), tuple(tables), values=(rows,))
-    part = rows[rows.method == other]
-    title = f"Categories by reference and {other}, numbers of scans"
+    part = rows[rows.method == comparator]
+    title = f"Categories by reference and {comparator}, numbers of scans"
     tables.append(
-        count_table("categories_other", title, ("Reference", "Found"), CATEGORY_TITLES, {other: part}, categories)
+        count_table("categories_other", title, ("Reference", "Found"), CATEGORY_TITLES, {comparator: part}, categories)
     )
     differences = zip(tables[0].columns, tables[0].rows[0], strict=True)
     text = [f"{title}, κ of categories: {cell_text(cell)}." for title, cell in differences if " − " in title]
-    pairs = drawings.score_pairs(part, [other], limits_of_pairs)
+    pairs = drawings.score_pairs(part, [comparator], limits_of_pairs)
     draw = partial(drawings.bland_altman, panels=pairs, unit="Agatston score", linear_to=10.0, titles=DIFFERENCE_TITLES)
-    figure = Figure("bland_altman_other", f"Difference of {other} from the reference", draw, "", (3.5, 3))
+    figure = Figure("bland_altman_other", f"Difference of {comparator} from the reference", draw, "", (3.5, 3))
     return Section("main_figures", "Main figures", tuple(text), tuple(tables), (figure,), values=(rows,))
 
 
 def _table(name: str, title: str, raters: Raters, measures: Sequence[Measure], note: str) -> Table:
     """Table with a row per measure, a column per rater, and one per difference of a method from the other program."""
-    methods = raters.methods if raters.other is not None else ()
-    differences = [raters.paired_rows(measures, method, raters.other) for method in methods]
-    columns = ("Measure", *raters.titles.values(), *(f"{raters.titles[m]} − {raters.other}" for m in methods))
+    methods = raters.methods if raters.comparator is not None else ()
+    differences = [raters.paired_rows(measures, method, raters.comparator) for method in methods]
+    columns = ("Measure", *raters.titles.values(), *(f"{raters.titles[m]} − {raters.comparator}" for m in methods))
     rows: list[tuple[Cell, ...]] = [
         (*raters.measure_row(measure.title, measure), *(paired[n][3] for paired in differences))
         for n, measure in enumerate(measures)

@@ -16,7 +16,7 @@ class Layout:
         title: Title on pages.
         id: Column of participants or series, which are looked up in the folder of the scans.
         totals: Columns of the reference's total, of which one or all may exist.
-        other: Column of another program's score of the same scan, if any.
+        comparator: Column of another program's score of the same scan, if any.
         other_title: Name of that program.
         name: Columns that together name a scan; empty for the usual ones.
         patient: Column of the patient.
@@ -29,7 +29,7 @@ class Layout:
     title: str
     id: str = "id"
     totals: tuple[str, ...] = ("total", "agatston")
-    other: str = "other"
+    comparator: str = "comparator"
     other_title: str = "Other program"
     name: tuple[str, ...] = ()
     patient: str = "patient"
@@ -44,13 +44,13 @@ class Layout:
         return " ".join(texts) if self.name else next(iter(texts), "")
 
 
-OWN = Layout("a table of scores")
+OWN_TABLE = Layout("a table of scores")
 
 DEEPCAC = Layout(
     title="DeepCAC's readers, NLST",
     id="PID",
     totals=("CAC_manual",),
-    other="CAC_AI",
+    comparator="CAC_AI",
     other_title="DeepCAC",
     about="Manual scores of participants of NLST and those of the program DeepCAC (Zeleznik 2021, "
     "doi:10.1038/s41467-021-20966-2; AIM-Harvard/DeepCAC, stats/Results_NLST.csv, GPL-3.0). Both are Agatston scores: "
@@ -79,5 +79,6 @@ def layout_of(table: Table) -> Layout:
     """Return the published layout whose columns a table has, else that of the user's own."""
     needed = ((layout.id, *layout.totals, *layout.name) for layout in _PUBLISHED)
     return next(
-        (found for found, columns in zip(_PUBLISHED, needed, strict=True) if all(c in table for c in columns)), OWN
+        (layout for layout, columns in zip(_PUBLISHED, needed, strict=True) if all(c in table for c in columns)),
+        OWN_TABLE,
     )

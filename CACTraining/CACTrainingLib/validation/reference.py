@@ -17,7 +17,7 @@ from CACScoringLib.scans.source import ScanSource
 
 from ..project.importers.sources import patient_in
 from .manifest import MANIFEST, read_manifest
-from .published import OWN, Layout
+from .published import OWN_TABLE, Layout
 
 VESSELS = {"LM": ("LM",), "LAD": ("LAD",), "LCX": ("LCX",), "RCA": ("RCA",)}
 """Keys of arteries by the vessel that a reference distinguishes."""
@@ -42,14 +42,14 @@ class ReferenceScan(ScanSource):
         vessels: Agatston score of the vessels that the reference has.
         outlines: Outlines of calcium, if any; picklable.
         files: Files that the outlines are read from.
-        other: Agatston score of another program, if the reference has it.
+        comparator: Agatston score of another program, if the reference has it.
     """
 
     total: float | None = None
     vessels: Mapping[str, float] = field(default_factory=dict)
     outlines: Outlines | None = None
     files: tuple[Path, ...] = ()
-    other: float | None = None
+    comparator: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Reference:
     vessels: Mapping[str, tuple[str, ...]]
     scans: tuple[ReferenceScan, ...]
     refused: tuple[tuple[str, str], ...] = ()
-    layout: Layout = OWN
+    layout: Layout = OWN_TABLE
 
 
 ProgressCallback = Callable[[int, int], None]

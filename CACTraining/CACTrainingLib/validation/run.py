@@ -134,8 +134,8 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
                 calibrated, calibration_parts = _calibrated(settings.calibrate, reference, compared, base)
             except TooFewError as error:
                 failure, calibration_parts = error, (recalibration_page.refused_section(str(error)),)
-        others = {scan.name: scan.other for scan in reference.scans if scan.other is not None}
-        raters = main_figures.Raters(compared, others, reference.layout, np.random.default_rng(settings.seed))
+        scores = {scan.name: scan.comparator for scan in reference.scans if scan.comparator is not None}
+        raters = main_figures.Raters(compared, scores, reference.layout, np.random.default_rng(settings.seed))
         figures = main_figures.section(raters, reference.layout)
         sources = {scan.name: scan for scan in reference.scans}
         paired_parts = () if former is None else (before_after.section(former, compared, settings.seed),)

@@ -3,7 +3,7 @@
 A table has a line per scan: `ct` (file or DICOM folder, relative to the table) or `id`, which is looked up below
 --scans; `total` (or agatston), or the arteries LM (or LCA), LAD, LCX, RCA, or both; or `lesions`, a label map with
 CAC's own labels instead (`label_maps`). Columns `name`, `series` and `patient` are optional, as for `cac cohort`, and
-so is `other`, the score of another program. Published tables have columns of other names (`published`).
+so is `comparator`, the score of another program. Published tables have columns of other names (`published`).
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def _scan(name: str, line: Line, layout: Layout, arteries: dict[str, str], by_id
         scan = scan_of(line.text(layout.id), by_id)
         ct, series = scan.ct, scan.series
     patient = printable(line.text(layout.patient)) or name
-    other = line.number_in(layout.other, 0)
-    reference = ReferenceScan(name, patient, ct, series, total=score, vessels=vessels, other=other)
+    comparator = line.number_in(layout.comparator, 0)
+    reference = ReferenceScan(name, patient, ct, series, total=score, vessels=vessels, comparator=comparator)
     if lesions is None:
         return reference
     return replace(reference, outlines=partial(label_maps.outlines, lesions), files=(lesions,))

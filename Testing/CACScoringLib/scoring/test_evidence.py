@@ -110,13 +110,15 @@ def test_a_lesion_of_the_map_weighs_the_candidates_in_it_by_shared_voxels():
     calcium, dense = np.zeros((2, 3, 12, 12), np.float32)
     calcium[1, 2, 2:10] = calcium[1, 9, 2:10] = 50
     dense[1, 2, 1:4] = dense[1, 2, 7] = dense[1, 5, 5:7] = 200
-    lesions, found = found_in(calcium, calcium), found_in(dense, dense)
-    shared = shared_voxels(lesions, found)
-    shares = dict(zip((x.voxels for x in found.lesions), shared.T.tolist(), strict=True))
+    lesions, candidates_in_map = found_in(calcium, calcium), found_in(dense, dense)
+    shared = shared_voxels(lesions, candidates_in_map)
+    shares = dict(zip((x.voxels for x in candidates_in_map.lesions), shared.T.tolist(), strict=True))
     first = [x.centroid_ras_mm[1] for x in lesions.lesions].index(-2.0)
     assert {voxels: share[first] for voxels, share in shares.items()} == {3: 2, 1: 1, 2: 0}
     assert not shared[1 - first].any()
-    p = probability_of_candidates(shared, np.array([{3: 0.9, 1: 0.2, 2: 0.5}[x.voxels] for x in found.lesions]))
+    p = probability_of_candidates(
+        shared, np.array([{3: 0.9, 1: 0.2, 2: 0.5}[x.voxels] for x in candidates_in_map.lesions])
+    )
     assert math.log(p[first] / (1 - p[first])) == pytest.approx((2 * math.log(9) + math.log(0.25)) / 3)
     assert np.isnan(p[1 - first])
     assert np.isnan(probability_of_candidates(np.zeros((2, 0)), np.zeros(0))).all()

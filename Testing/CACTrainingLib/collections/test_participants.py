@@ -26,14 +26,14 @@ def remote(kernel="STANDARD", mm="2.5", year="0", images=100, uid="1", patient="
     return RemoteSeries(uid, patient, "study", description, images, 50.0, "CC BY 4.0")
 
 
-def chosen(*series):
+def choice_of(*series):
     choice = baseline_choice("a", series)
     return None if choice.series is None else choice.series.reconstruction, choice
 
 
 def test_spacing_decides_before_the_kernel():
-    found, choice = chosen(remote("STANDARD", "1.2"), remote("BONE", "2.5"), remote("STANDARD", "5"))
-    assert found == ("BONE", 2.5)
+    series, choice = choice_of(remote("STANDARD", "1.2"), remote("BONE", "2.5"), remote("STANDARD", "5"))
+    assert series == ("BONE", 2.5)
     assert (
         choice.reason
         == "Baseline; 2.5 mm of 1.2, 2.5, 5; kernel BONE of BONE; by the kernel first it would be STANDARD."
@@ -43,30 +43,30 @@ def test_spacing_decides_before_the_kernel():
 
 @pytest.mark.parametrize(("softer", "harder"), list(itertools.pairwise(KERNELS)))
 def test_the_softest_kernel_is_taken(softer, harder):
-    assert chosen(remote(harder, uid="1"), remote(softer, uid="2"), remote("B31s", uid="3"))[0] == (softer, 2.5)
+    assert choice_of(remote(harder, uid="1"), remote(softer, uid="2"), remote("B31s", uid="3"))[0] == (softer, 2.5)
 
 
 def test_later_years_localizers_and_short_series_are_passed_over():
-    found, choice = chosen(remote(year="1"), remote(year="2"), remote(images=2), remote(mm="na"))
-    assert found is None
+    series, choice = choice_of(remote(year="1"), remote(year="2"), remote(images=2), remote(mm="na"))
+    assert series is None
     assert choice.reason == "None of 4 CT series is a baseline scan with a stated thickness."
-    assert chosen()[1].reason == "The index has no CT of this participant."
-    assert chosen(remote(mm="5"), remote("BONE", "10"))[1].reason.endswith("are 5 mm thick or more.")
+    assert choice_of()[1].reason == "The index has no CT of this participant."
+    assert choice_of(remote(mm="5"), remote("BONE", "10"))[1].reason.endswith("are 5 mm thick or more.")
 
 
 def test_of_equal_series_the_one_with_most_images_is_taken():
-    choice = chosen(remote(images=50, uid="1"), remote(images=144, uid="2"))[1]
+    choice = choice_of(remote(images=50, uid="1"), remote(images=144, uid="2"))[1]
     assert (choice.series.uid, choice.decided_by) == ("2", participants.MOST_IMAGES)
 
 
 def test_slices_of_3_2_mm_are_taken_where_no_others_are():
-    assert chosen(remote("C", "3.2"), remote("C", "1"))[0] == ("C", 1.0)
-    found, choice = chosen(remote("C", "3.2"), remote("D", "3.2"))
-    assert (found, choice.decided_by) == (("C", 3.2), participants.OVERLAPPING)
+    assert choice_of(remote("C", "3.2"), remote("C", "1"))[0] == ("C", 1.0)
+    series, choice = choice_of(remote("C", "3.2"), remote("D", "3.2"))
+    assert (series, choice.decided_by) == (("C", 3.2), participants.OVERLAPPING)
 
 
 def test_kernels_outside_the_order_are_named():
-    assert "B31s is not in DeepCAC's order" in chosen(remote("B31s"))[1].reason
+    assert "B31s is not in DeepCAC's order" in choice_of(remote("B31s"))[1].reason
 
 
 def table(tmp_path, text):

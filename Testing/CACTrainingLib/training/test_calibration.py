@@ -116,7 +116,7 @@ def test_a_lesion_is_not_evaluated_by_its_own_patient():
 
 def test_lesions_of_the_map_count_as_the_candidates_in_them():
     """Lesions of the map alike in all but what their candidates were judged to be."""
-    scans, found = [], []
+    scans, truth = [], []
     for scan in cohort():
         coronary = scan.candidates[STRICT].coronary
         alike = lesions([(3.0, 3.0, is_coronary, 5.0) for is_coronary in coronary] + [(0.0, 0.0, False, 5.0)])
@@ -125,11 +125,11 @@ def test_lesions_of_the_map_count_as_the_candidates_in_them():
         alike.coronary[-1] = bool(coronary.any() and len(scans) % 2)
         alike.features["place_logit"][-1] = 4.0 * alike.coronary[-1]
         scans.append(replace(scan, lesions={STRICT: replace(alike, shared=shared)}))
-        found.append(alike.coronary)
+        truth.append(alike.coronary)
     evidence, _, probabilities = calibration.candidate_evidence(scans, STRICT)
     verdicts = calibration.verdicts_of_candidates(scans, STRICT, evidence, probabilities)
     assert all(np.isnan(verdict[-1]) and not np.isnan(verdict[:-1]).any() for verdict in verdicts)
-    judged = [(verdict[:-1] == coronary[:-1]).all() for verdict, coronary in zip(verdicts, found, strict=True)]
+    judged = [(verdict[:-1] == coronary[:-1]).all() for verdict, coronary in zip(verdicts, truth, strict=True)]
     assert np.mean(judged) > 0.9
     fitted, performance, _ = choose(scans, 0.0)
     assert fitted["evidence_weights"]["place_logit"] > 0
@@ -172,8 +172,8 @@ def test_candidates_are_judged_with_the_map_of_the_settings():
         clinical = scan.candidates[STRICT]
         alike = {name: np.zeros(len(clinical.coronary)) for name in clinical.features}
         blind, seeing = (
-            replace(clinical, features=alike | {"in_map": shown.astype(float)})
-            for shown in (np.zeros(len(clinical.coronary)), clinical.coronary)
+            replace(clinical, features=alike | {"in_map": mask.astype(float)})
+            for mask in (np.zeros(len(clinical.coronary)), clinical.coronary)
         )
         scans.append(replace(scan, candidates={STRICT: blind, LENIENT: seeing}))
     assert calibration.candidate_evidence(scans, LENIENT)[1]["recall"] == 1.0

@@ -58,16 +58,16 @@ def sections(tmp_path, monkeypatch):
     """Function of the scans' records: the sections of scans with TOTALS, of which the last scores 0 automatically."""
     write_scan(tmp_path / "ct", "p")
 
-    def made(records, others):
+    def sections_of(records, comparator_scores):
         scans = [compared_scan(n, TOTALS[n]) for n in range(len(records))]
         scans[-1] = replace(scans[-1], measured={"automatic": 0.0, "map": 5.0})
         monkeypatch.setattr(groups, "read_result", lambda folder: records[int(folder.name[1:])])
         compared = ComparedScans(scans, np.random.default_rng(0), {})
         sources = {scan.name: ReferenceScan(scan.name, scan.patient, tmp_path / "ct") for scan in scans}
-        raters = Raters(compared, others, DEEPCAC, np.random.default_rng(0))
+        raters = Raters(compared, comparator_scores, DEEPCAC, np.random.default_rng(0))
         return groups.sections(compared, raters, sources, tmp_path / "scans")
 
-    return made
+    return sections_of
 
 
 def test_coverage_is_of_the_intervals_that_exist(sections):
@@ -95,9 +95,9 @@ def test_groups_hold_the_other_program(sections):
 
 def test_false_zeros_show_the_largest_candidate_left_out(sections):
     small = replace(CANDIDATE, clinical_agatston=1.0)
-    found = sections([record(None, "B30f", left_out=(small, CANDIDATE))] * 5, {})[2]
-    assert found.tables[0].rows == (("s4", 50.0, 5.0, 12.5, None),)
-    (picture,) = found.galleries[0].pictures
+    zeros = sections([record(None, "B30f", left_out=(small, CANDIDATE))] * 5, {})[2]
+    assert zeros.tables[0].rows == (("s4", 50.0, 5.0, 12.5, None),)
+    (picture,) = zeros.galleries[0].pictures
     assert picture.jpeg[:2] == b"\xff\xd8"
     assert picture.caption == "s4: reference 50, found 0. Largest candidate left out: Agatston 12."
     without = sections([record(None, "B30f")] * 5, {})[2]

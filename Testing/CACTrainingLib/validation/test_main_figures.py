@@ -9,20 +9,20 @@ from CACTrainingLib.statistics.agreement import kappa
 from CACTrainingLib.validation.agreement import ComparedScans
 from CACTrainingLib.validation.handover import FIGURES, write_handover
 from CACTrainingLib.validation.main_figures import Raters, section
-from CACTrainingLib.validation.published import DEEPCAC, OWN
+from CACTrainingLib.validation.published import DEEPCAC, OWN_TABLE
 
 
-def figures(measured, others, layout=DEEPCAC):
+def figures(measured, comparator_scores, layout=DEEPCAC):
     """Main figures by measure and column of scans with TOTALS."""
     scans = [compared_scan(n, value) for n, value in enumerate(measured)]
     compared = ComparedScans(scans, np.random.default_rng(0), {})
-    found = section(Raters(compared, others, layout, np.random.default_rng(0)), layout)
-    rows = [(table.columns, row) for table in found.tables[:2] for row in table.rows]
-    return found, {(row[0], title): cell for columns, row in rows for title, cell in zip(columns, row, strict=True)}
+    page = section(Raters(compared, comparator_scores, layout, np.random.default_rng(0)), layout)
+    rows = [(table.columns, row) for table in page.tables[:2] for row in table.rows]
+    return page, {(row[0], title): cell for columns, row in rows for title, cell in zip(columns, row, strict=True)}
 
 
 def test_a_perfect_method_beside_a_program_that_misses_all():
-    found, cells = figures(TOTALS, {f"s{n}": 0.0 for n in range(len(TOTALS))})
+    page, cells = figures(TOTALS, {f"s{n}": 0.0 for n in range(len(TOTALS))})
     κ = "κ of categories, linear weights"
     assert (cells[κ, "Calcium map"].value, cells[κ, "DeepCAC"].value) == (1, 0)
     difference = cells[κ, "Calcium map − DeepCAC"]
@@ -30,7 +30,7 @@ def test_a_perfect_method_beside_a_program_that_misses_all():
     assert (cells["False zeros", "DeepCAC"].value, cells["False zeros", "Calcium map"].value) == (1, 0)
     assert cells["False positives", "DeepCAC"].value == 0
     assert cells["Mean difference", "DeepCAC"].value == pytest.approx(-np.mean(TOTALS))
-    assert "Calcium map − DeepCAC, κ of categories: 1.00 [1.00, 1.00], n = 30." in found.text
+    assert "Calcium map − DeepCAC, κ of categories: 1.00 [1.00, 1.00], n = 30." in page.text
     assert cells["ICC of ln(1 + score)", "Calcium map"].value == pytest.approx(1)
 
 
@@ -41,19 +41,19 @@ def test_differences_are_of_the_same_scans():
 
 
 def test_classes_of_the_authors_include_their_upper_ends():
-    same = "Same class by its authors' limits 0, 100, 300"
+    measure = "Same class by its authors' limits 0, 100, 300"
     ends = {0.0: 0.0, 20.0: 100.0, 150.0: 300.0, 300.0: 101.0, 500.0: 300.5, 30.0: 0.4, 50.0: 100.0, 900.0: 301.0}
     _, cells = figures(TOTALS, {f"s{n}": ends[total] for n, total in enumerate(TOTALS)})
-    assert cells[same, "DeepCAC"].value == 1
+    assert cells[measure, "DeepCAC"].value == 1
     _, cells = figures(TOTALS, {f"s{n}": total + 300.5 for n, total in enumerate(TOTALS)})
-    assert cells[same, "DeepCAC"].value == pytest.approx(sum(total > 300 for total in TOTALS) / len(TOTALS))
+    assert cells[measure, "DeepCAC"].value == pytest.approx(sum(total > 300 for total in TOTALS) / len(TOTALS))
 
 
 def test_without_another_program_there_is_no_difference():
-    found, cells = figures(TOTALS, {}, OWN)
-    assert found.tables[0].columns == ("Measure", "130 HU, automatic", "Calcium map")
-    assert len(found.tables) == 2
-    assert found.text == ()
+    page, cells = figures(TOTALS, {}, OWN_TABLE)
+    assert page.tables[0].columns == ("Measure", "130 HU, automatic", "Calcium map")
+    assert len(page.tables) == 2
+    assert page.text == ()
     assert cells["ICC", "Calcium map"].n == len(TOTALS)
 
 
@@ -67,11 +67,11 @@ def test_quadratic_kappa_is_that_of_scikit_learn():
 
 
 def test_the_files_to_hand_on_pass_the_check_of_the_results_page(tmp_path):
-    found, _ = figures([total + 40 for total in TOTALS], {f"s{n}": total + 400 for n, total in enumerate(TOTALS)})
-    write_handover(tmp_path, found.tables[:2], DEEPCAC.title, "30 of 32 scans of the reference")
+    page, _ = figures([total + 40 for total in TOTALS], {f"s{n}": total + 400 for n, total in enumerate(TOTALS)})
+    write_handover(tmp_path, page.tables[:2], DEEPCAC.title, "30 of 32 scans of the reference")
     assert "Validated by NAME (INSTITUTION) on 30 of 32 scans" in (tmp_path / "results.md").read_text("utf-8")
     figures_text = (tmp_path / FIGURES).read_text("utf-8")
-    assert len(figures_text.splitlines()) == 1 + sum(len(table.rows) for table in found.tables[:2])
+    assert len(figures_text.splitlines()) == 1 + sum(len(table.rows) for table in page.tables[:2])
     assert "[" in figures_text
     assert "cells of" in check_results(tmp_path)
     page = tmp_path / "results.md"

@@ -168,8 +168,8 @@ def test_from_the_table_to_the_report(commons, tmp_path, capsys, monkeypatch):
 
     main = {row[0]: row for row in figures(output, "main_figures")}
     titles = main["Measure"]
-    other = titles.index("DeepCAC")
-    assert float(main["Mean difference"][other]) == 35
+    column = titles.index("DeepCAC")
+    assert float(main["Mean difference"][column]) == 35
     assert {"130 HU, automatic − DeepCAC", "Calcium map − DeepCAC"} < set(titles)
     assert dict(zip(titles, figures(output, "zeros")[2], strict=True))["DeepCAC"] == "1.0"
     groups = [row[0].strip() for row in figures(output, "groups")]
