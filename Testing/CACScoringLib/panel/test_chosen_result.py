@@ -6,10 +6,7 @@ import slicer
 
 from CACScoringLib.mrml import scene as mrml
 
-
-@pytest.fixture
-def main_window():
-    return True
+pytestmark = pytest.mark.main_window(True)
 
 
 @pytest.fixture
@@ -56,7 +53,7 @@ def driver(driver, panel):
 
 
 class TestResult:
-    def test_input_and_views_follow_the_chosen_result(self, driver, two_results):
+    def test_input_and_views_follow_the_selected_result(self, driver, two_results):
         first, second = two_results
         is_all_of(driver, second)
         driver.ui.lesionTable.setCurrentCell(2, 0)

@@ -12,7 +12,6 @@ from pydicom.uid import generate_uid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.mrml import scene as mrml
 
-ASKING = "CACScoringLib.panel.lesions_choice.askForLesions"
 SERIES = ("segmentation.dcm", "measurements.dcm", "cardiovascular-report.dcm", "report.pdf.dcm")
 
 
@@ -47,8 +46,7 @@ def reviewed(driver, tmp_path, monkeypatch):
     """A result whose lesions a reader has assigned to their sites."""
     driver.score(networks=True)
     for slices, artery in (("5–6", "LAD"), ("12–13", "LCX"), ("16–17", "aorta")):
-        driver.choose_lesion(slices)
-        driver.press_artery(artery)
+        driver.assign(slices, artery)
     driver.ui.reviewedBox.click()
     driver.settle()
     driver.out = tmp_path / "out"

@@ -9,9 +9,7 @@ PANEL_WIDTH, PANEL_HEIGHT = 420, 499
 """Size of a module's panel in 3D Slicer on a screen of 1366 × 768 pixels, in pixels."""
 
 
-@pytest.fixture
-def main_window():
-    return True
+pytestmark = pytest.mark.main_window(True)
 
 
 @pytest.fixture
@@ -51,7 +49,7 @@ class TestOpening:
             assert top >= 0
             assert top + widget.height <= area.height
 
-    def test_closed_it_leaves_the_views_alone(self, scored):
+    def test_a_closed_editor_leaves_the_views_alone(self, scored):
         open_editor(scored)
         open_editor(scored, False)
         assert active(scored) == ""
@@ -67,7 +65,7 @@ class TestOpening:
         scored.press_artery("LAD")
         assert active(scored) == ""
 
-    def test_it_is_active_again_after_another_module(self, scored):
+    def test_the_editor_is_active_again_after_another_module(self, scored):
         open_editor(scored)
         scored.widget.exit()
         assert active(scored) == ""

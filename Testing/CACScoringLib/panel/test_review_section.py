@@ -22,14 +22,10 @@ def reviewed(driver):
     return driver
 
 
+@pytest.mark.main_window(True)
 class TestViews:
-    @pytest.fixture
-    def main_window(self):
-        return True
-
     def test_keys_of_undo_in_the_list_and_in_the_views(self, reviewed):
-        reviewed.choose_lesion("5–6")
-        reviewed.press_artery("RCA")
+        reviewed.assign("5–6", "RCA")
         reviewed.key("Ctrl+Z")
         assert "RCA" not in reviewed.scores()
         assert reviewed.widget.review.table.selected == [reviewed.current]
@@ -78,16 +74,13 @@ class TestViews:
     def test_a_slice_without_map_is_scored_again(self, reviewed, panel, monkeypatch):
         monkeypatch.setattr(panel, "ensurePackages", lambda requirements: "")
         reviewed.ui.methodBox.setCurrentIndex(0)
-        reviewed.choose_lesion("12–13")
-        reviewed.press_artery("RCA")
+        reviewed.assign("12–13", "RCA")
         reviewed.choose_slice(5)
         assert not reviewed.ui.sliceBox.checked
         reviewed.ui.sliceBox.click()
         reviewed.begin(reviewed.ui.rescoreButton)
         assert reviewed.process.settings()["scoring"]["slices"] == {"5": True}
-        reviewed.process.write_result(networks=True)
-        reviewed.process.end(0)
-        reviewed.settle()
+        reviewed.finish(networks=True)
         assert reviewed.scores()["RCA"][0] == "486.0", "the candidates' review is taken over"
 
     def test_without_networks_the_plot_marks_lesions(self, driver):
@@ -104,16 +97,14 @@ class TestReview:
         table = reviewed.ui.nonCoronaryTable
         reviewed.ui.moreButton.collapsed = False
         assert not table.isVisibleTo(table.parent())
-        reviewed.choose_lesion("12–13")
-        reviewed.press_artery("aortic valve")
+        reviewed.assign("12–13", "aortic valve")
         assert reviewed.scores()["Total"][0] == "972.0"
         assert "aortic valve" in [lesion["Artery"] for lesion in reviewed.lesions()]
         assert table.isVisibleTo(table.parent())
         assert [table.item(0, n).text() for n in range(3)] == ["aortic valve and root", "486.0", "486.0"]
         assert table.rowCount == 1
         assert "not reviewed" in table.horizontalHeaderItem(0).text()
-        reviewed.choose_lesion("12–13")
-        reviewed.press_artery("LM")
+        reviewed.assign("12–13", "LM")
         assert reviewed.scores()["Total"][0] == "1,458.0"
         assert not table.isVisibleTo(table.parent())
         reviewed.ui.undoButton.click()
@@ -150,8 +141,7 @@ class TestReview:
         history = slicer.vtkSegmentationHistory()
         history.SetSegmentation(reviewed.review.nodes.calcium.GetSegmentation())
         history.SaveState()
-        reviewed.choose_lesion("16–17")
-        reviewed.press_artery("reject")
+        reviewed.assign("16–17", "reject")
         assert reviewed.scores()["Total"][0] == "810.0"
         assert history.RestorePreviousState()
         reviewed.settle()
@@ -162,12 +152,11 @@ class TestReview:
         reviewed.score(networks=True)
         second = reviewed.review.nodes
         assert second.calcium is not first.calcium
-        visibilities = [bool(nodes.calcium.GetDisplayNode().GetVisibility()) for nodes in (first, second)]
-        assert visibilities == [False, True]
+        displays = [nodes.calcium.GetDisplayNode() for nodes in (first, second)]
+        assert [bool(display.GetVisibility()) for display in displays] == [False, True]
         reviewed.ui.resultSelector.setCurrentNode(first.record)
         reviewed.settle()
-        visibilities = [bool(nodes.calcium.GetDisplayNode().GetVisibility()) for nodes in (first, second)]
-        assert visibilities == [True, False]
+        assert [bool(display.GetVisibility()) for display in displays] == [True, False]
 
     def test_a_node_of_the_result_is_removed(self, reviewed):
         slicer.mrmlScene.RemoveNode(reviewed.review.nodes.calcium)
@@ -179,9 +168,7 @@ class TestSuggestedSites:
     @pytest.fixture
     def by_territory(self, driver, monkeypatch, tmp_path):
         """A result whose lowest lesion lies in the aortic valve's territory, the others in the LAD's."""
-        places = {"aortic valve and root": (slice(0, 9),), "LAD": (slice(9, None),)}
-        places = {name: (*k, slice(None), slice(None)) for name, k in places.items()}
-
+        places = {"aortic valve and root": np.s_[0:9, :, :], "LAD": np.s_[9:, :, :]}
         heart_mask = panel_results.heart_mask
 
         def find_heart(scan, *_):
@@ -198,8 +185,7 @@ class TestSuggestedSites:
             return {lesion["Slices"]: lesion["Artery"] for lesion in by_territory.lesions()}
 
         assert sites() == {"5–6": "aortic valve?", "12–13": "LAD?", "16–17": "LAD?"}
-        by_territory.choose_lesion("12–13")
-        by_territory.press_artery("LCX")
+        by_territory.assign("12–13", "LCX")
         assert sites() == {"5–6": "aortic valve?", "12–13": "LCX", "16–17": "LAD?"}
         by_territory.ui.reviewedBox.click()
         assert sites() == {"5–6": "aortic valve", "12–13": "LCX", "16–17": "LAD"}
@@ -228,8 +214,7 @@ class TestSuggestedSites:
         nearest_mm = round(float(np.linalg.norm((9, 24, 42))), 1)
         assert [rows["12–13"][title] for title in ("Slice count", "Median HU", "Nearest mm")] == [2, 350, nearest_mm]
         assert rows["5–6"]["Median HU"] == "", "outside the arteries"
-        by_territory.choose_lesion("16–17")
-        by_territory.press_artery("aortic valve")
+        by_territory.assign("16–17", "aortic valve")
         rows = {row["Slices"]: row for row in by_territory.lesions()}
         assert rows["12–13"]["Nearest mm"] == "", "the only lesion left"
         actions["Number of slices"].trigger()
@@ -306,7 +291,7 @@ class TestAutomaticScore:
         assert automatic.ui.lesionTable.currentRow() == 10
         assert (automatic.review.review("threshold").labelled.values == NOT_CORONARY).any()
 
-    def test_one_key_accepts_all_and_undo_takes_it_back(self, automatic):
+    def test_a_key_accepts_all_and_undo_reopens_the_review(self, automatic):
         before, ui = automatic.scores(), automatic.ui
         ui.lesionTable.setCurrentCell(0, 0)
         automatic.key("A")

@@ -80,10 +80,7 @@ def share_of_view(view) -> np.ndarray:
 
 def add_box(size: float, centre) -> None:
     source = vtk.vtkCubeSource()
-    source.SetXLength(size)
-    source.SetYLength(size)
-    source.SetZLength(size)
-    source.SetCenter(*centre)
+    source.SetBounds(*(end for middle in centre for end in (middle - size / 2, middle + size / 2)))
     source.Update()
     model = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode")
     model.SetAndObservePolyData(source.GetOutput())

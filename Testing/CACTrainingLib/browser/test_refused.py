@@ -5,7 +5,8 @@ import shutil
 from urllib.parse import quote
 
 import pytest
-from review_server import Client, ReviewServer, free_port, write_cohort
+from orthanc import free_port
+from review_server import Client, ReviewServer, write_cohort
 
 from CACTrainingLib.browser.actions import RefusedError, request_of
 

@@ -17,11 +17,16 @@ def volumes() -> list:
     return slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
 
 
-class TestModule:
-    @pytest.fixture
-    def main_window(self):
-        return False
+def reopen(path: Path) -> None:
+    """Save the scene, close it and open it again."""
+    assert slicer.util.saveScene(str(path))
+    slicer.mrmlScene.Clear()
+    slicer.util.loadScene(str(path))
+    events.process_events()
 
+
+@pytest.mark.main_window(False)
+class TestModule:
     NAMES = ("test_everyPageOpens", "test_labelsAreSavedAsTheyAreMade", "test_stateIsKeptInTheScene")
 
     @pytest.mark.parametrize("name", NAMES)
@@ -46,7 +51,7 @@ class TestModule:
 
 
 class TestOpening:
-    def test_other_scans_segmentations_are_not_drawn_over_it(self, annotating):
+    def test_other_scans_segmentations_are_hidden(self, annotating):
         lesions = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Candidates of another scan")
         lesions.CreateDefaultDisplayNodes()
         annotating.open_scan(1)
@@ -62,7 +67,7 @@ class TestOpening:
         display = annotating.opened.volume.GetDisplayNode()
         assert (display.GetWindow(), display.GetLevel()) == (600, 150)
 
-    def test_begins_where_it_was_left(self, annotating):
+    def test_begins_at_the_last_slice(self, annotating):
         annotating.keys("VN")
         annotating.open_scan(1)
         annotating.open_scan(0)
@@ -92,7 +97,7 @@ class TestOpening:
         assert annotating.ui.sliceCountLabel.text == "0 of 10"
         assert "no proposal" in annotating.ui.workStatusLabel.text
 
-    def test_opening_another_project_while_one_is_opened(self, annotating, tmp_path):
+    def test_opening_another_project_while_a_scan_is_opened(self, annotating, tmp_path):
         annotating.keys("V")
         process = CommandProcess(waits=True)
         annotating.widget.annotate._worker._process = process
@@ -168,14 +173,11 @@ class TestScene:
         annotating.key("V")
         assert annotating.ui.sliceLabel.text == "Open a scan from the work list."
 
-    def test_a_saved_scene_goes_on_where_it_was(self, annotating, tmp_path):
+    def test_a_saved_scene_is_continued(self, annotating, tmp_path):
         annotating.keys("VN")
         annotating.ui.suggestionBox.click()
         project = annotating.project
-        assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
-        slicer.mrmlScene.Clear()
-        slicer.util.loadScene(str(tmp_path / "scene.mrb"))
-        events.process_events()
+        reopen(tmp_path / "scene.mrb")
         assert annotating.project.folder == project.folder
         assert annotating.state.annotator == "AB"
         assert annotating.opened.scan.id == "0001"
@@ -185,12 +187,9 @@ class TestScene:
         annotating.key("U")
         assert len(slice_annotations(project, "0001", "AB").labels) == 3
 
-    def test_a_saved_scene_whose_ct_was_deleted(self, annotating, tmp_path):
+    def test_a_saved_scene_without_its_ct(self, annotating, tmp_path):
         slicer.mrmlScene.RemoveNode(annotating.opened.volume)
-        assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
-        slicer.mrmlScene.Clear()
-        slicer.util.loadScene(str(tmp_path / "scene.mrb"))
-        events.process_events()
+        reopen(tmp_path / "scene.mrb")
         assert annotating.project is not None
         assert annotating.opened is None
 

@@ -22,6 +22,19 @@ def effect():
     return True
 
 
+@pytest.fixture
+def just_painted(annotating):
+    """The panel after a stroke in the LAD that is not saved yet."""
+    annotating.task("regions")
+    section = annotating.widget.annotate.regions
+    section.editor.setActiveEffectByName("CAC Region")
+    brush = section.editor.activeEffect().self()
+    brush.chooseArtery(Artery.LAD)
+    brush.paint(brush.brushAt(annotating.ras(LESION), annotating.ras(LESION)))
+    assert saved(annotating, "regions") is None
+    return annotating
+
+
 def saved(driver, kind: str):
     """The mask on the disk as [k, j, i]; None without one."""
     image = read_mask(driver.project, driver.opened.scan.id, "AB", kind)
@@ -49,7 +62,7 @@ class TestRegions:
         assert "Saved at" in annotating.ui.regionsStatusLabel.text
 
     @pytest.mark.long
-    def test_it_is_there_when_the_scan_is_opened_again(self, annotating):
+    def test_a_mask_is_there_when_the_scan_is_opened_again(self, annotating):
         annotating.paint("LAD", LESION)
         annotating.paint("RCA", (6, 24, 20))
         before = saved(annotating, "regions")
@@ -70,16 +83,9 @@ class TestRegions:
             annotating.settle()
             np.testing.assert_array_equal(saved(annotating, "regions"), expected)
 
-    def test_what_was_just_painted_is_saved_on_leaving(self, annotating):
-        annotating.task("regions")
-        section = annotating.widget.annotate.regions
-        section.editor.setActiveEffectByName("CAC Region")
-        brush = section.editor.activeEffect().self()
-        brush.chooseArtery(Artery.LAD)
-        brush.paint(brush.brushAt(annotating.ras(LESION), annotating.ras(LESION)))
-        assert saved(annotating, "regions") is None
-        annotating.tab("train")
-        assert saved(annotating, "regions")[LESION] == int(Artery.LAD)
+    def test_a_new_stroke_is_saved_on_leaving(self, just_painted):
+        just_painted.tab("train")
+        assert saved(just_painted, "regions")[LESION] == int(Artery.LAD)
 
     def test_a_scan_can_be_marked_as_free_of_lesions(self, annotating):
         annotating.task("regions")
@@ -112,7 +118,7 @@ class TestHeart:
         assert saved(annotating, "heart") is None
         assert "Proposal (territories-compact)" in annotating.ui.heartLabel.text
 
-    def test_accepting_saves_it_as_it_is(self, annotating):
+    def test_accepting_saves_the_proposal(self, annotating):
         annotating.task("heart")
         annotating.ui.heartAcceptButton.click()
         proposed = sitk.GetArrayFromImage(sitk.ReadImage(str(annotating.opened.proposal.heart_file)))
@@ -127,16 +133,9 @@ class TestHeart:
         assert not saved(annotating, "heart").any()
 
 
-class TestScene:
-    def test_closing_the_scene_saves_first(self, annotating):
-        annotating.task("regions")
-        section = annotating.widget.annotate.regions
-        section.editor.setActiveEffectByName("CAC Region")
-        brush = section.editor.activeEffect().self()
-        brush.chooseArtery(Artery.LAD)
-        brush.paint(brush.brushAt(annotating.ras(LESION), annotating.ras(LESION)))
-        project = annotating.project
-        slicer.mrmlScene.Clear()
-        events.process_events()
-        assert annotating.opened is None
-        assert sitk.GetArrayFromImage(read_mask(project, "0001", "AB", "regions"))[LESION] == int(Artery.LAD)
+def test_closing_the_scene_saves_first(just_painted):
+    project = just_painted.project
+    slicer.mrmlScene.Clear()
+    events.process_events()
+    assert just_painted.opened is None
+    assert sitk.GetArrayFromImage(read_mask(project, "0001", "AB", "regions"))[LESION] == int(Artery.LAD)

@@ -10,41 +10,33 @@ import pytest
 import slicer
 from handmade_networks import untrained
 from panel_driver import ScriptedProcess, line
-from training_driver import CommandProcess, TrainingDriver, load_training
+from training_driver import CommandProcess, on_page
 
-import desktop_host
 from CACScoringLib.models.cards import find_model, list_models
 from CACTrainingLib.cli.evaluate import STUDIES
 from CACTrainingLib.cli.main import make_parser
 from CACTrainingLib.evaluation import figures as study_figures
 from CACTrainingLib.evaluation.page import write_study
 from CACTrainingLib.evaluation.parts import Figure, Section, Table
-from CACTrainingLib.project.project import Project
 from CACTrainingLib.statistics.bootstrap import Estimate
 
-
-@pytest.fixture
-def project(tmp_path):
-    return Project.create(tmp_path / "project")
+pytestmark = pytest.mark.main_window(False)
 
 
 @pytest.fixture
-def models(tmp_path, monkeypatch):
+def project(empty_project):
+    return empty_project
+
+
+@pytest.fixture
+def models(tmp_path):
     """Folder of the user's models."""
-    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
     return tmp_path / "installed"
 
 
 @pytest.fixture
-def driver(monkeypatch, project, models):
-    load_training(monkeypatch, main_window=False)
-    driver = TrainingDriver()
-    driver.process = ScriptedProcess()
-    driver.widget.evaluate._worker._process = driver.process
-    driver.open_project(project.folder)
-    driver.tab("evaluate")
-    yield driver
-    desktop_host.close_panel("CACTraining")
+def driver(project, driver):
+    return on_page(driver, "evaluate", project)
 
 
 @pytest.fixture
@@ -65,7 +57,7 @@ def look_again(driver) -> None:
 
 
 class TestStudies:
-    def test_every_study_takes_the_options_that_it_is_given(self, driver, section, project):
+    def test_every_study_takes_its_options(self, driver, section, project):
         from CACTrainingLib.panel.evaluate.study_view import STUDY_TITLES  # the panel has to be loaded first
 
         for study in STUDY_TITLES:
@@ -102,7 +94,7 @@ class TestStudies:
         assert status == "There is nothing to study.\n⚠ Two of the patients were trained on."
         assert section.ui.evaluateButton.enabled
 
-    def test_comparison_takes_two_models_of_one_network(self, driver, section, project):
+    def test_comparison_takes_two_models_of_the_same_network(self, driver, section, project):
         ui = section.ui
         cards = [untrained("heart", name, project.models_folder) for name in ("first", "second")]
         untrained("slices", "other", project.models_folder)
@@ -129,9 +121,8 @@ def study(project):
         *(("one", Estimate(0.25, nan, nan, 1), 1), ("unknown", Estimate(nan, nan, nan, 0), 0)),
     )
     table = Table("dice", "Dice of each", ("What", "Dice", "Scans"), rows)
-    draw = partial(
-        study_figures.panels_of_values, panels=[study_figures.Panel("", ("a",), {"map": [0.5]})], y_title="y"
-    )
+    panels = [study_figures.Panel("", ("a",), {"map": [0.5]})]
+    draw = partial(study_figures.panels_of_values, panels=panels, y_title="y")
     heart = Section("heart", "The heart", ("See [[dice]].",), (table,), (Figure("f", "Forest", draw, "", (7, 2)),))
     data = Section("data", "The scans", ("Three <scans>.",))
     folder = project.studies_folder / "heart-test"
@@ -241,7 +232,7 @@ class TestInstall:
         assert "no model 'gone'" in section.ui.installLabel.text
         assert section.ui.calibrateButton.text == "Calibrate"
 
-    def test_a_model_from_elsewhere(self, section, scoring, tmp_path):
+    def test_a_model_from_another_folder(self, section, scoring, tmp_path):
         (tmp_path / "download").mkdir()
         card = untrained("slices", "other", tmp_path / "download")
         section.install._askForFile = lambda title: str(card)
@@ -253,10 +244,8 @@ class TestInstall:
 
     def test_packages_are_asked_for_in_the_name_of_the_work(self, section, scoring, project, monkeypatch):
         asked = []
-        monkeypatch.setattr(
-            "CACTrainingLib.panel.evaluate.install_section.ensurePackages",
-            lambda packages, *how: asked.append(how) or "Not now.",
-        )
+        ensure = "CACTrainingLib.panel.evaluate.install_section.ensurePackages"
+        monkeypatch.setattr(ensure, lambda packages, *how: asked.append(how) or "Not now.")
         untrained("decomposition", "map", project.models_folder)
         section.update()
         choose(section.ui.installModelBox, "map")

@@ -10,10 +10,7 @@ from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.annotations import slice_annotations
 from CACTrainingLib.project.project import is_project
 
-
-@pytest.fixture
-def main_window():
-    return False
+pytestmark = pytest.mark.main_window(False)
 
 
 @pytest.fixture
@@ -39,12 +36,10 @@ class TestFolder:
     def test_open(self, opened, project):
         rows = opened.rows(opened.ui.scanTable)
         assert [row["Scan"] for row in rows] == ["scan 0", "scan 1", "scan 2"]
-        assert rows[0] == {
-            "Scan": "scan 0", "Patient": "patient 0", "Use": "not assigned", "Annotated by": "",
-        }  # fmt: skip
+        assert list(rows[0].values()) == ["scan 0", "patient 0", "not assigned", ""]
 
     @pytest.mark.parametrize("content", [None, "{", '{"schema": "cac-project/99", "name": "x"}', '{"name": "x"}'])
-    def test_what_is_no_project_is_refused_and_the_open_one_stays(self, opened, tmp_path, content):
+    def test_other_folders_are_refused_and_the_open_project_stays(self, opened, tmp_path, content):
         folder = tmp_path / "other"
         folder.mkdir()
         if content is not None:
@@ -57,7 +52,7 @@ class TestFolder:
 
 
 class TestAnnotator:
-    def test_another_one_closes_the_scan(self, opened):
+    def test_another_annotator_closes_the_scan(self, opened):
         opened.open_scan(0)
         opened.key("V")
         opened.annotator("CD")
@@ -78,7 +73,7 @@ class TestScans:
         assert status(driver).startswith("Scans added: 3.")
         assert len(driver.rows(driver.ui.workTable)) == 3
 
-    def test_while_it_runs_nothing_else_begins(self, opened, scans):
+    def test_buttons_are_disabled_while_scans_are_added(self, opened, scans):
         process = CommandProcess(waits=True)
         opened.widget.project._worker._process = process
         opened.widget.project._askForFolder = lambda title: str(scans)
@@ -124,7 +119,7 @@ class TestScans:
         assert "found again: 3. Still missing: 0" in status(opened)
         assert not opened.project.missing()
 
-    def test_blind_annotators_are_not_shown_who_has_annotated_what(self, opened):
+    def test_blind_annotators_do_not_see_who_has_annotated(self, opened):
         opened.open_scan(0)
         opened.key("V")
         opened.widget.project.update()

@@ -9,37 +9,24 @@ import pytest
 import slicer
 import vtk
 from handmade_networks import untrained
-from panel_driver import ScriptedProcess, line, put_slicers_python_on_the_path
-from training_driver import TrainingDriver, load_training
+from panel_driver import line, put_slicers_python_on_the_path
+from training_driver import on_page
 
-import desktop_host
 from CACTrainingLib.cli import main as cli
-from CACTrainingLib.project.project import Project
 from CACTrainingLib.training import background as training_runs
 from CACTrainingLib.training.run_folder import training_lock
 
-
-@pytest.fixture
-def main_window():
-    return False
+pytestmark = pytest.mark.main_window(False)
 
 
 @pytest.fixture
-def project(tmp_path):
-    return Project.create(tmp_path / "project")
+def project(empty_project):
+    return empty_project
 
 
 @pytest.fixture
-def driver(monkeypatch, tmp_path, project, main_window):
-    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
-    load_training(monkeypatch, main_window=main_window)
-    driver = TrainingDriver()
-    driver.process = ScriptedProcess()
-    driver.widget.train._worker._process = driver.process
-    driver.open_project(project.folder)
-    driver.tab("train")
-    yield driver
-    desktop_host.close_panel("CACTraining")
+def driver(project, driver):
+    return on_page(driver, "train", project)
 
 
 @pytest.fixture
@@ -65,7 +52,7 @@ class TestCheck:
         assert section.ui.trainCheckLabel.text == f"✗ No labels. {remedy}<br>⚠ Only two patients. {remedy}"
         assert not section.ui.trainStartButton.enabled
 
-    def test_check_that_cannot_be_made_hinders(self, driver, section):
+    def test_a_failed_check_blocks_the_training(self, driver, section):
         section.check()
         driver.process.say(line(event="failed", message="The project is damaged.", exit_code=3))
         driver.process.end(3)
@@ -121,7 +108,7 @@ class TestArguments:
         assert arguments[-2:] == ["--progress", "json"]
         assert driver.state.shownRun == "slices-2"
 
-    def test_everything_that_can_be_asked_for(self, driver, section, project, monkeypatch, tmp_path):
+    def test_every_option_is_passed_on(self, driver, section, project, monkeypatch, tmp_path):
         card = untrained("decomposition", "first", project.models_folder)
         section.refresh()
         state, ui = driver.state, section.ui
@@ -270,6 +257,12 @@ def run(project):
     return folder
 
 
+def go_on(run) -> None:
+    """Add a line of step 60 to the curves."""
+    with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"event": "training", "step": 60, "seconds": 90.0, "loss": 0.25}) + "\n")
+
+
 @pytest.fixture
 def page(driver, run):
     """The page with that training selected."""
@@ -281,24 +274,21 @@ def page(driver, run):
 class TestRuns:
     def test_is_found_and_shown(self, driver, page):
         ui = page.ui
-        assert driver.rows(ui.runsTable) == [
-            {"Name": "map-1", "Network": "Calcium map", "State": "stopped", "Step": "40/100",
-             "Best": "overlap 0.250"}
-        ]  # fmt: skip
+        (row,) = driver.rows(ui.runsTable)
+        assert list(row.values()) == ["map-1", "Calcium map", "stopped", "40/100", "overlap 0.250"]
         assert "step 40/100, 1:15 min" in ui.runLabel.text
         assert "Best: overlap 0.250 at step 20" in ui.runLabel.text
         assert ui.runWarningsLabel.text == "⚠ The calcium map is empty."
         assert (ui.stopButton.enabled, ui.resumeButton.enabled, ui.resumeButton.text) == (False, True, "Resume")
 
-    def test_what_goes_on_is_followed(self, page, run):
+    def test_a_running_training_is_followed(self, page, run):
         about = json.loads((run / "run.json").read_text(encoding="utf-8"))
         (run / "run.json").write_text(json.dumps({**about, "pid": os.getpid()}), encoding="utf-8")
         with training_lock(run):
             page.runs.poll()
             assert page.ui.runsTable.item(0, 2).text() == "running"
             assert (page.ui.stopButton.enabled, page.ui.resumeButton.enabled) == (True, False)
-            with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"event": "training", "step": 60, "seconds": 90.0, "loss": 0.25}) + "\n")
+            go_on(run)
             page.runs.poll()
             assert page.ui.runsTable.item(0, 3).text() == "60/100"
 
@@ -318,11 +308,8 @@ class TestRuns:
         assert resumed == [run]
 
 
+@pytest.mark.main_window(True)
 class TestCurves:
-    @pytest.fixture
-    def main_window(self):
-        return True
-
     def charts(self, run):
         from CACTrainingLib.panel.train import curve_nodes
 
@@ -351,8 +338,7 @@ class TestCurves:
     def test_grow_in_place(self, page, run):
         page.ui.curvesButton.click()
         nodes = slicer.mrmlScene.GetNumberOfNodes()
-        with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"event": "training", "step": 60, "seconds": 90.0, "loss": 0.25}) + "\n")
+        go_on(run)
         page.runs.poll()
         loss = self.charts(run)["training"].GetNthPlotSeriesNode(0).GetTableNode().GetTable()
         assert [loss.GetValueByName(n, "loss").ToDouble() for n in range(loss.GetNumberOfRows())] == [1.0, 0.5, 0.25]
