@@ -106,7 +106,7 @@ def test_certain_and_unknown_values_stay_finite(two_lesions):
     assert all(len(x) == 0 for x in map_features(nothing, [], np.ones(4), 9.0).values())
 
 
-def test_a_lesion_of_the_map_weighs_the_candidates_in_it_by_shared_voxels():
+def test_lesions_of_the_map_weigh_their_candidates_by_shared_voxels():
     calcium, dense = np.zeros((2, 3, 12, 12), np.float32)
     calcium[1, 2, 2:10] = calcium[1, 9, 2:10] = 50
     dense[1, 2, 1:4] = dense[1, 2, 7] = dense[1, 5, 5:7] = 200

@@ -54,7 +54,7 @@ def test_later_years_localizers_and_short_series_are_passed_over():
     assert choice_of(remote(mm="5"), remote("BONE", "10"))[1].reason.endswith("are 5 mm thick or more.")
 
 
-def test_of_equal_series_the_one_with_most_images_is_taken():
+def test_of_equal_series_the_largest_is_taken():
     choice = choice_of(remote(images=50, uid="1"), remote(images=144, uid="2"))[1]
     assert (choice.series.uid, choice.decided_by) == ("2", participants.MOST_IMAGES)
 
