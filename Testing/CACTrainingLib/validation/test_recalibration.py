@@ -272,7 +272,8 @@ def table(tmp_path, digital_pairs, base, monkeypatch):
         lines.append(f"{copy},p{n},{0 if n % 2 else 100}")
     path = tmp_path / "own.csv"
     path.write_text("\n".join(["ct,patient,total", *lines]), "utf-8")
-    monkeypatch.setattr(run, "_scored", lambda reference, *_: [tmp_path] * len(reference.scans))
+    monkeypatch.setattr(run, "scored_folders", lambda scans, *_: [tmp_path] * len(scans))
+    monkeypatch.setattr(run.groups, "sections", lambda *_: ())  # there are no results to group
     return path
 
 
