@@ -21,9 +21,9 @@ from .quality.normalisation import normalisation_of, normalised
 from .record.findings import MassCalibration, Percentile
 from .results import ScoreResult
 from .scoring.candidates import find_dense_lesions, score_candidates, score_map
-from .scoring.evidence import CandidateJudge, MapJudge, slices_of_coronary_looks
 from .scoring.features import with_features
 from .scoring.intervals import with_intervals
+from .scoring.judges import CandidateJudge, MapJudge, slices_of_coronary_looks
 from .scoring.methods import MethodResult, categories_of, with_integrated_mass, with_masses
 from .scoring.reader_labels import reader_labels
 from .scoring.reading import score_reading

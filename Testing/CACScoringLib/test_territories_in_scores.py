@@ -19,7 +19,8 @@ from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierCo
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report.files import lesions_as_csv, record_of, result_as_json, write_images
 from CACScoringLib.report.page import result_as_html
-from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, REASONS, STENT_PROBABILITY
+from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, REASONS
+from CACScoringLib.scoring.judges import STENT_PROBABILITY
 
 SPACING_MM = (1.0, 1.0, 3.0)
 SHAPE = (24, 80, 80)

@@ -15,7 +15,8 @@ from ..core.voxels import voxels_of
 from ..record.findings import BloodPool
 from .artefacts import dense_warning, noise_warnings, without_metal
 from .doubt import decisive_warning, stent_warning
-from .evidence import CandidateJudge, LesionSelection, MapJudge
+from .evidence import LesionSelection
+from .judges import CandidateJudge, MapJudge
 from .lesions import LesionSet, find_lesions
 from .methods import MethodResult, NonCoronaryResult, elsewhere_result, method_result
 from .rules import ScoringRules

@@ -40,12 +40,8 @@ from CACScoringLib.quality.calibration import framing
 from CACScoringLib.record.findings import BloodPool
 from CACScoringLib.scoring.artefacts import without_metal
 from CACScoringLib.scoring.borders import sites_by_looks
-from CACScoringLib.scoring.evidence import (
-    candidate_features,
-    map_features,
-    shared_voxels,
-    slices_of_coronary_looks,
-)
+from CACScoringLib.scoring.evidence import map_features, shared_voxels
+from CACScoringLib.scoring.judges import candidate_features, slices_of_coronary_looks
 from CACScoringLib.scoring.lesion_network import lesion_kinds
 from CACScoringLib.scoring.lesions import LesionSet, find_lesions
 from CACScoringLib.scoring.noise_specks import NoiseSpecks

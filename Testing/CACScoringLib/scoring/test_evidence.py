@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
-from images import image_of
+from map_lesions import found_in, two_lesions
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery
@@ -17,44 +16,20 @@ from CACScoringLib.scoring.evidence import (
     INTERCEPT,
     MAP_FEATURES,
     MAX_LOG_EXCESS,
-    OTHER_KINDS,
     REASONS,
     Evidence,
-    candidate_features,
     coronary_probabilities,
-    looks_of,
     map_features,
     probability_of_candidates,
     select_lesions,
     shared_voxels,
-    slices_of_coronary_looks,
 )
-from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
-from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, SliceComponent, find_lesions
-from CACScoringLib.scoring.noise_specks import NoiseSpecks
+from CACScoringLib.scoring.judges import looks_of
+from CACScoringLib.scoring.lesions import Lesion, LesionSet, SliceComponent
 
 
-def found_in(calcium, ct):
-    images = [sitk.GetImageFromArray(np.asarray(values, np.float32)) for values in (calcium, ct)]
-    arteries = np.full(calcium.shape, int(Artery.LAD), np.uint8)
-    return find_lesions(images[0], arteries, ScoringRules(threshold_hu=10.0), peaks=images[1])
-
-
-@pytest.fixture
-def two_lesions():
-    calcium = np.zeros((4, 12, 12), np.float32)
-    calcium[1:3, 2:4, 2:4] = 50
-    calcium[2, 2, 2] = 90
-    calcium[3, 9, 8:10] = 20
-    return calcium, found_in(calcium, calcium + 45)
-
-
-def map_of(calcium):
-    return image_of(calcium, (1.0, 1.0, 2.0))
-
-
-def test_features_of_the_map_by_hand(two_lesions):
-    _, lesions = two_lesions
+def test_features_of_the_map_by_hand():
+    _, lesions = two_lesions()
     suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, p) for x, p in zip(lesions.lesions, (0.2, 0.5), strict=True)]
     probabilities = np.array([np.nan, 0.1, 0.8, 0.5], np.float32)
     # blood and noise reach 105 HU
@@ -67,35 +42,16 @@ def test_features_of_the_map_by_hand(two_lesions):
     assert by_name["slice_logit"][1 - large] == pytest.approx(0, abs=1e-6)
 
 
-def test_a_high_peak_is_no_more_evidence_than_the_bound(two_lesions):
-    calcium, _ = two_lesions
+def test_a_high_peak_is_no_more_evidence_than_the_bound():
+    calcium, _ = two_lesions()
     metal = found_in(calcium, 40 * calcium)
     suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, 0.2) for x in metal.lesions]
     features = map_features(metal, suggestions, np.full(4, np.nan), 20.0)
     assert features["log_ct_excess"] == pytest.approx(MAX_LOG_EXCESS)
 
 
-def test_features_of_a_candidate_by_hand(two_lesions):
-    _, lesions = two_lesions
-    suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, p) for x, p in zip(lesions.lesions, (0.2, 0.5), strict=True)]
-    kinds = np.zeros((2, len(LESION_KINDS)))
-    kinds[0, [LESION_KINDS.index("RCA"), LESION_KINDS.index("stent"), LESION_KINDS.index("noise")]] = 0.3, 0.5, 0.2
-    kinds[1, LESION_KINDS.index("clip")] = 1.0
-    specks = NoiseSpecks(np.array([8, 8, 9, 2]), np.array([135.0, 134.0, 900.0, 900.0]), np.full(11, 0.5))
-    map_hu = np.zeros(lesions.shape)
-    map_hu[2, 3, 3] = 20.0
-    by_name = candidate_features(lesions, suggestions, kinds, specks, map_hu)
-    assert tuple(by_name) == CANDIDATE_FEATURES
-    # A stent lies in an artery, and looks like a calcified one.
-    assert by_name["look_logit"] == pytest.approx([math.log(0.8 / 0.2), -math.log(999)])
-    assert by_name["place_logit"] == pytest.approx([math.log(0.8 / 0.2), 0], abs=1e-9)
-    large = int(np.argmax([lesion.voxels for lesion in lesions.lesions]))
-    assert by_name["log_rarity"][large] == pytest.approx(-math.log(2 * 0.5))
-    assert by_name["in_map"].tolist() == [large == 0, large == 1]
-
-
-def test_certain_and_unknown_values_stay_finite(two_lesions):
-    calcium, lesions = two_lesions
+def test_certain_and_unknown_values_stay_finite():
+    calcium, lesions = two_lesions()
     certain = [ArterySuggestion(x.id, Artery.LAD, 1.0, p) for x, p in zip(lesions.lesions, (0.0, 1.0), strict=True)]
     features = map_features(lesions, certain, np.full(4, np.nan), None)
     assert features["place_logit"] == pytest.approx(math.log(999) * np.array([1, -1]))
@@ -122,18 +78,6 @@ def test_lesions_of_the_map_weigh_their_candidates_by_shared_voxels():
     assert math.log(p[first] / (1 - p[first])) == pytest.approx((2 * math.log(9) + math.log(0.25)) / 3)
     assert np.isnan(p[1 - first])
     assert np.isnan(probability_of_candidates(np.zeros((2, 0)), np.zeros(0))).all()
-
-
-def test_slices_of_candidates_that_look_coronary(two_lesions):
-    _, lesions = two_lesions
-    kinds = np.zeros((2, len(LESION_KINDS)))
-    places = {lesion.voxels: n for n, lesion in enumerate(lesions.lesions)}
-    kinds[places[8], LESION_KINDS.index("RCA")] = 0.5
-    kinds[places[2], LESION_KINDS.index("noise")] = 0.51
-    kinds[places[2], LESION_KINDS.index("RCA")] = 0.49
-    assert slices_of_coronary_looks(lesions, kinds) == (1, 2)
-    kinds[places[2], LESION_KINDS.index("stent")] = 0.01
-    assert slices_of_coronary_looks(lesions, kinds) == (1, 2, 3)
 
 
 def test_a_feature_without_a_weight_has_no_say():
@@ -165,10 +109,6 @@ def candidates(count):
 
 def features_of(*rows):
     return {name: np.array([row.get(name, 3.0) for row in rows], float) for name in CANDIDATE_FEATURES}
-
-
-def test_every_kind_outside_the_arteries_has_words():
-    assert {*OTHER_KINDS} == {kind for n, kind in enumerate(LESION_KINDS) if n not in CORONARY_KINDS}
 
 
 def test_improbable_candidates_are_left_out_with_a_reason():
