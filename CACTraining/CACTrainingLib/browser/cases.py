@@ -12,7 +12,7 @@ from CACScoringLib.cohort import folder as cohort
 from CACScoringLib.cohort import table
 from CACScoringLib.cohort.scoring import content_key, files_key, read_record
 from CACScoringLib.core.ct import CTError, CTScan, SeriesChoiceError, UnreadableError
-from CACScoringLib.core.files import LAST_FILE, OutputError
+from CACScoringLib.core.files import LAST_FILE, OutputError, file_sha256
 from CACScoringLib.core.tables import Line, read_table
 from CACScoringLib.io.reading import find_series, read_ct
 from CACScoringLib.record.reading import read_result
@@ -53,7 +53,7 @@ class ReviewCase(ScanSource):
     def result_sha256(self) -> str:
         """Return the SHA-256 of the `scores.json` that a review begins with. Raises UnreadableError."""
         try:
-            return hashlib.sha256((self.folder / LAST_FILE).read_bytes()).hexdigest()
+            return file_sha256(self.folder / LAST_FILE)
         except OSError as error:
             message = f"The result of {self.name} cannot be read ({error.strerror}). Score the scan again."
             raise UnreadableError(message) from error

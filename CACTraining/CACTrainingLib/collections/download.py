@@ -23,7 +23,14 @@ from pydicom.pixels.utils import get_expected_length
 
 from CACScoringLib.cohort.folder import safe_name
 from CACScoringLib.core.acquisition import NO_AGENT
-from CACScoringLib.core.files import OutputError, atomic_folder, read_json, remove_partial, write_text_atomically
+from CACScoringLib.core.files import (
+    OutputError,
+    atomic_folder,
+    file_sha256,
+    read_json,
+    remove_partial,
+    write_text_atomically,
+)
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.series_rule import is_soft_kernel
 
@@ -304,7 +311,7 @@ def _fetch_series(client: Any, series: RemoteSeries, folder: Path) -> None:
                 f"{len(damaged)} of {len(files)} images of a series of {series.patient} are damaged ({damaged[0]}). "
                 "Rerun the command to fetch the series again."
             )
-        checksums = {path.relative_to(place).as_posix(): _sha256(path) for path in files}
+        checksums = {path.relative_to(place).as_posix(): file_sha256(path) for path in files}
         write_text_atomically(place / CHECKSUMS, json.dumps(checksums, indent=1))
 
 
@@ -323,10 +330,6 @@ def _is_whole(folder: Path) -> bool:
     """True if a series' folder holds the files of its checksums, unchanged."""
     try:
         checksums = read_json(folder / CHECKSUMS)
-        return all(_sha256(folder / name) == checksum for name, checksum in checksums.items())
+        return all(file_sha256(folder / name) == checksum for name, checksum in checksums.items())
     except (OSError, ValueError, AttributeError):
         return False
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import platform
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.files import file_sha256, write_text_atomically
 from CACScoringLib.core.processes import core_count, processor_name
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.version import VERSION
@@ -64,12 +63,12 @@ def source_facts(file: Path, scans: Path | None, reference: Reference) -> dict[s
     """Return the reference with its SHA-256, if it is a file, and the manifest of the scans with its own."""
     stated = f"{file.name}: {reference.title}"
     if file.is_file():
-        published, digest = reference.layout.sha256, _sha256(file)
+        published, digest = reference.layout.sha256, file_sha256(file)
         source = "" if not published else " as published" if digest == published else ", not the published file"
         stated += f", SHA-256 {digest}{source}"
     facts = {"Reference": stated}
     if scans is not None and (scans / MANIFEST).is_file():
-        facts["Manifest"] = f"SHA-256 {_sha256(scans / MANIFEST)}"
+        facts["Manifest"] = f"SHA-256 {file_sha256(scans / MANIFEST)}"
     return facts
 
 
@@ -79,10 +78,6 @@ def machine_facts() -> dict[str, str]:
         "Program": f"CAC {VERSION}, Python {platform.python_version()}",
         "Machine": f"{processor_name()}, {core_count()} cores, {platform.system()}",
     }
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _short(cell: Cell) -> str:
