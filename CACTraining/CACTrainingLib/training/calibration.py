@@ -102,15 +102,18 @@ def choose(
     if not any(visible) or not all(map(any, kinds.values())):
         counts = ", ".join(f"{sum(part)} {kind}" for kind, part in {"visible": visible, **kinds}.items())
         raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
+    candidates = {settings: candidate_evidence(scans, settings) for settings in scans[0].lesions}
+    verdicts = {
+        settings: verdicts_of_candidates(scans, settings, evidence, probabilities)
+        for settings, (evidence, _, probabilities) in candidates.items()
+    }
     trials = []
-    for settings in scans[0].lesions:
-        evidence, _, candidate_probabilities = candidate_evidence(scans, settings)
-        verdicts = verdicts_of_candidates(scans, settings, evidence, candidate_probabilities)
-        judged = cross_fitted_probabilities([scan.patient for scan in scans], lesions_alone(scans, settings, verdicts))
-        if judged is None:
+    for settings, of_scans in verdicts.items():
+        alone = cross_fitted_probabilities([scan.patient for scan in scans], lesions_alone(scans, settings, of_scans))
+        if alone is None:
             continue
-        probabilities = [_filled(verdict, p) for verdict, p in zip(verdicts, judged, strict=True)]
-        decisive = [p[:0] if (verdict == 1).any() else p for verdict, p in zip(verdicts, judged, strict=True)]
+        probabilities = [_filled(verdict, p) for verdict, p in zip(of_scans, alone, strict=True)]
+        decisive = [p[:0] if (verdict == 1).any() else p for verdict, p in zip(of_scans, alone, strict=True)]
         limit = max(_limit(decisive, selection, max_false_scans) for selection in kinds.values())
         trials.append(_Trial(settings, probabilities, limit))
     if not trials:
@@ -121,9 +124,8 @@ def choose(
         raise DataError(message)
     best = min(trials, key=lambda trial: (trial.mass_error(scans), -trial.settings.slice_threshold))
     calibration: Calibration = asdict(best.settings)
-    evidence, candidate_performance, candidate_probabilities = candidate_evidence(scans, best.settings)
-    verdicts = verdicts_of_candidates(scans, best.settings, evidence, candidate_probabilities)
-    parts = lesions_alone(scans, best.settings, verdicts)
+    evidence, candidate_performance, candidate_probabilities = candidates[best.settings]
+    parts = lesions_alone(scans, best.settings, verdicts[best.settings])
     coronary = np.concatenate([part.coronary for part in parts])
     calibration["evidence_weights"] = fitted_weights(stack_features(parts), coronary)
     calibration["most_not_coronary"] = 1 - best.limit
