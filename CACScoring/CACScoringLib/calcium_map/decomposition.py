@@ -405,13 +405,8 @@ def calibration_warnings(decomposition: LoadedModel, companions: Mapping[str, Lo
     fitted["evidence weights"] = method.get("evidence_models", fitted["intervals"])
     models = {"decomposition": decomposition, **companions}
     used = {kind: model.card for kind, model in models.items() if model is not None}
-    judged = {part: set(used) for part in fitted}
-    if "lesions" in used:
-        fitted["evidence of candidates"] = card.validation.get("automatic_score", {}).get("models", {})
-        judged["evidence of candidates"] = set(used) & {"heart", "territories", "lesions"}
     foreign = {
-        part: [used[kind].name for kind in used if kind in judged[part] and models.get(kind) != used[kind].sha256]
-        for part, models in fitted.items()
+        part: [x.name for kind, x in used.items() if models.get(kind) != x.sha256] for part, models in fitted.items()
     }
     parts = " and ".join(part for part, names in foreign.items() if names).capitalize()
     if not parts:

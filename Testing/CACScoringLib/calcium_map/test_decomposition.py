@@ -254,17 +254,17 @@ class TestCalibrationWarnings:
         ("lesions", "territories", "foreign"),
         [("l", "t", ""), ("new", "t", "lesions"), ("l", "new", "territories"), ("new", "new", "territories, lesions")],
     )
-    def test_the_evidence_of_candidates_is_that_of_lesions_and_territories(self, lesions, territories, foreign):
+    def test_evidence_fitted_with_other_lesions_or_territories(self, lesions, territories, foreign):
         fitted = {"decomposition": "m", "territories": territories, "lesions": lesions}
-        model = self._model("map", "m", {"evidence_weights": {}}, models=fitted)
-        model.card.validation["automatic_score"] = {"models": {"lesions": "l", "territories": "t"}}
+        evidence = {"decomposition": "m", "territories": "t", "lesions": "l"}
+        model = self._model("map", "m", {"evidence_weights": {}}, models=fitted, evidence_models=evidence)
         companions = {
             "territories": self._model("territories", territories),
             "lesions": self._model("lesions", lesions),
         }
         warnings = calibration_warnings(model, companions)
         assert [warning.code for warning in warnings] == (["map-calibrated-for-others"] if foreign else [])
-        assert all(w.message.startswith("Evidence of candidates stored with map") for w in warnings)
+        assert all(w.message.startswith("Evidence weights stored with map") for w in warnings)
         assert all(f"the present {foreign}," in warning.message for warning in warnings)
 
     def test_bundled_models_state_the_fit_of_their_evidence(self):
