@@ -48,7 +48,7 @@ KERNELS = (
 """DeepCAC's order of kernels from soft to hard."""
 
 RULE, MOST_IMAGES, OVERLAPPING = "the rule alone", "the number of images", "overlapping slices of 3.2 mm"
-"""What decided on a series."""
+"""Grounds for the choice of a series."""
 
 NOT_A_SERIES = "The index has no CT series of this UID."
 

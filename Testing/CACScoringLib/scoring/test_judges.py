@@ -1,4 +1,4 @@
-"""What judges look at: looks, place, rarity and map of candidates, and slices that show coronary looks."""
+"""Features of candidates: looks, place, rarity and map; and the slices of coronary looks."""
 
 import math
 
