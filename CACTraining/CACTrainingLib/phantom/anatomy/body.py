@@ -7,10 +7,14 @@ sizes are of adults, with the spread of a clinic.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import tissues
+
+if TYPE_CHECKING:
+    from .surroundings import Surroundings
 
 FEMALE_SHARE = 0.6
 """Share of women. Most of the paper's radiotherapy planning pairs show women with breast cancer."""
@@ -34,6 +38,7 @@ class Body:
         epicardial_fat_mm: Thickness on the heart's walls.
         groove_fat_mm: Thickness in the heart's grooves.
         emphysema: Severity, 0 (none) to 1.
+        surroundings: What real chests have around the heart; None for plain ones.
     """
 
     sex: str
@@ -66,6 +71,7 @@ class Body:
     spongiosa_hu: float
     emphysema: float
     stomach_gas_mm: float
+    surroundings: Surroundings | None = None
 
 
 def draw_body(generator: np.random.Generator, sex: str | None = None) -> Body:

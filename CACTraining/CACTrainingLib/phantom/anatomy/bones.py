@@ -78,6 +78,10 @@ class Skeleton:
         core = coverage(distance + 1.5, 0.9)
         bone = tissues.CORTICAL_HU + core * (marrow - tissues.CORTICAL_HU)
         cartilage_hu = tissues.CARTILAGE_HU + 15 * grain
+        if body.surroundings is not None:
+            rim = coverage(np.abs(distance + 0.8) - 0.8, 0.8)
+            spots = rim * np.clip(0.4 + 0.7 * grain, 0, 1.5) + 0.8 * np.clip(grain - 0.9, 0, 1)
+            cartilage_hu += np.float32(350 * body.surroundings.cartilage) * spots
         flat = canvas.hu.ravel()
         flat[pixels] += coverage(distance, 1.0) * (np.where(cartilage, cartilage_hu, bone) - flat[pixels])
 

@@ -18,6 +18,8 @@ from .hearts.shape import PARTS, WALL_MM, HeartShape
 from .hearts.valves import papillary_muscles
 
 _BORDER_MM = 4.0
+_MAX_RELIEF = 1.6
+"""Largest paracardial fat relative to its usual thickness."""
 AIRWAY_WALL_MM, AIRWAY_WALL_HU = 1.2, 30.0
 ROOT_IN_FRAME = (-0.30, 0.06, 0.30)
 """Usual centre of the aortic root in the heart frame, in semi-axes."""
@@ -83,7 +85,8 @@ class Heart:
         self.body = body
         self.frame = posed_frame(body, pose)
         self._shape = shape
-        self._softness = 1.2 + 1.3 * pose.motion_scale  # width of the edges between muscle and fat, mm
+        # Width in mm of the edges between muscle and fat: wider where the walls' movement is not simulated.
+        self._softness = 1.2 + (1.3 if body.surroundings is None else 0.5) * pose.motion_scale
         self._vessels = great_vessels(body, self.frame, shape)
         reaches = [radii.max() + edge for _, radii, _, edge in self._vessels]
         self._heights = [
@@ -91,23 +94,28 @@ class Heart:
             for (path, *_), reach in zip(self._vessels, reaches, strict=True)
         ]
         walls = np.minimum.reduce([shape.part(name) - WALL_MM.get(name, 0.0) for name in PARTS])
-        in_border = np.minimum(shape.pericardium, walls) < _BORDER_MM
+        around = body.surroundings
+        self._border = _BORDER_MM + (0.0 if around is None else _MAX_RELIEF * around.paracardial_fat_mm)
+        in_border = np.minimum(shape.pericardium, walls) < self._border
         self._border_mm = self.frame.to_lps(shape.places_mm[in_border]).astype(np.float32)
         self._papillary = [(self.frame.to_lps(ends), radii) for ends, radii in papillary_muscles(shape).values()]
         # Aorta and pulmonary trunk leave the heart in a sleeve of fat; their first part lies in muscle.
         stems = ((2, aorta_paths(body, self.frame, shape)[0]), (4, pulmonary_trunk(self.frame, shape)))
         self._sleeves = [(path[n:], radii[n:] + 2.5) for n, (path, radii) in stems]
 
-    def paint(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray, breath_mm: float) -> np.ndarray:
+    def paint(
+        self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray, breath_mm: float, contraction: float = 0.0
+    ) -> np.ndarray:
         """Paint a slice over the trunk and update the share of lung in place.
 
-        breath_mm: the diaphragm's height above its middle; the heart follows in part. Returns the share of each pixel
-        [rows, columns] inside the pericardium; above one half it belongs to the heart mask.
+        breath_mm: the diaphragm's height above its middle; the heart follows in part. contraction: 0 in mid-diastole,
+        1 in systole. Returns the share of each pixel [rows, columns] inside the pericardium; above one half it belongs
+        to the heart mask.
         """
         lift = np.array([0.0, 0.0, HEART_SHARE_OF_BREATH * breath_mm])
         self._paint_mediastinum(canvas, lung, grain)
         self._paint_sleeves(canvas, lung, lift)
-        heart = self._paint_chambers(canvas, lung, grain, lift)
+        heart = self._paint_chambers(canvas, lung, grain, lift, contraction)
         self._paint_vessels(canvas, lung, lift)
         return heart
 
@@ -141,31 +149,40 @@ class Heart:
             box, distance = canvas.tube_distance(path + 0.6 * lift, radii, 4.0)
             canvas.blend(box, 0.85 * (coverage(distance, 3.0) * (1 - lung[box])), self.body.fat_hu)
 
-    def _paint_chambers(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray, lift: np.ndarray) -> np.ndarray:
+    def _paint_chambers(
+        self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray, lift: np.ndarray, contraction: float
+    ) -> np.ndarray:
         """Paint fat, muscle and blood, update the share of lung in place, and return the pericardium's share."""
         heart = np.zeros_like(canvas.hu)
         places = self._border_mm
-        places = places[np.abs(places[:, 2] + np.float32(lift[2]) - np.float32(canvas.z_mm)) < _BORDER_MM]
+        places = places[np.abs(places[:, 2] + np.float32(lift[2]) - np.float32(canvas.z_mm)) < self._border]
         if not len(places):
             return heart
         (x0, y0, _), (x1, y1, _) = places.min(axis=0), places.max(axis=0)
         box = canvas.box(float(x0), float(x1), float(y0), float(y1))
         body, spots = self.body, grain[box]
-        distances = self._distances(canvas, box, lift)
+        places = self._places(canvas, box, lift)
+        distances = self._distances(places, contraction)
         pericardium = distances["pericardium"]
         walls = distances["lv_epi"]
         for name, wall in WALL_MM.items():
             walls = np.minimum(walls, distances[name] - np.float32(wall))
         rooms = [distances[name] for name in PARTS if name not in ("lv_epi", "rv")]
         blood = np.minimum.reduce([*rooms, np.maximum(distances["rv"], -distances["lv_epi"])])
+        around = body.surroundings
+        if around is not None:
+            thickness = self._paint_paracardial_fat(canvas, lung, box, pericardium, places, spots)
         share = coverage(pericardium + np.float32(0.5) * spots, self._softness)
         heart[box] = coverage(pericardium)
         canvas.blend(box, share, body.fat_hu + 6 * spots)
         wall_share = coverage(walls + np.float32(0.4) * spots, self._softness)
         canvas.blend(box, wall_share, body.myocardium_hu + 3 * spots)
         # The pericardium shows as a line between fat and fat.
-        line = np.clip(1.0 - np.abs(pericardium) / 1.3, 0, 1) * np.clip(1.3 - lung[box], 0, 1) * (1 - wall_share)
-        canvas.blend(box, 0.55 * line, 40.0)
+        if around is None:
+            line, strength = np.clip(1.0 - np.abs(pericardium) / 1.3, 0, 1) * np.clip(1.3 - lung[box], 0, 1), 0.55
+        else:
+            line, strength = coverage(np.abs(pericardium - thickness / 2) - thickness / 2, 0.8), 0.8
+        canvas.blend(box, strength * (line * (1 - wall_share)), 40.0)
         canvas.blend(box, coverage(blood, self._softness + 0.3), body.blood_hu)
         for ends, radii in self._papillary:
             part, distance = canvas.tube_distance(ends + lift, radii, _BORDER_MM)
@@ -173,13 +190,57 @@ class Heart:
         lung[box] *= 1 - np.maximum(share, wall_share)
         return heart
 
-    def _distances(self, canvas: Canvas, box: Box, lift: np.ndarray) -> dict[str, np.ndarray]:
+    def _paint_paracardial_fat(
+        self,
+        canvas: Canvas,
+        lung: np.ndarray,
+        box: Box,
+        pericardium: np.ndarray,
+        places: np.ndarray,
+        spots: np.ndarray,
+    ) -> np.ndarray:
+        """Paint the fat around the pericardium in place of lung; returns the pericardium's thickness in mm.
+
+        pericardium: Distance to it [rows, columns]. places: Pixels in the heart's frame [rows, columns, 3].
+        """
+        around, thickness = self.body.surroundings, np.zeros_like(pericardium)
+        near = np.abs(pericardium) < self._border
+        relief = [around.relief(places[near], number) for number in (0, 1)]
+        back, height = (places[near] @ self.frame.axes.astype(np.float32)[axis] for axis in (1, 2))
+        front, low = np.clip(-back / 50, 0, 1), np.clip(-height / 50, 0, 1)
+        # More in front, and recesses here and there.
+        thickness[near] = around.pericardium_mm * (1 + 0.5 * front) * np.clip(1 + 0.5 * relief[0], 0.4, 2.5)
+        fat = np.zeros_like(pericardium)
+        fat[near] = around.paracardial_fat_mm * np.clip(0.3 + 0.6 * front + 0.4 * low + 0.5 * relief[1], 0, _MAX_RELIEF)
+        share = coverage(pericardium - thickness - fat + spots, 2.0) * lung[box]
+        canvas.blend(box, share, np.float32(self.body.fat_hu) + np.float32(9) * spots)
+        lung[box] -= share
+        return thickness
+
+    def _places(self, canvas: Canvas, box: Box, lift: np.ndarray) -> np.ndarray:
+        """Return the pixels of a box in the heart's frame, float32 [rows, columns, 3]."""
         axes, centre = self.frame.axes.astype(np.float32), self.frame.centre_mm + lift
         dx, dy = canvas.x_mm[box[1]] - np.float32(centre[0]), canvas.y_mm[box[0]] - np.float32(centre[1])
         depth = np.float32(canvas.z_mm - centre[2]) * axes[2]
-        places = dy[:, None, None] * axes[1] + dx[None, :, None] * axes[0] + depth
-        distances = self._shape.sample(places.reshape(-1, 3)).T.reshape(-1, len(dy), len(dx))
-        return dict(zip(("pericardium", *PARTS), distances, strict=True))
+        return dy[:, None, None] * axes[1] + dx[None, :, None] * axes[0] + depth
+
+    def _distances(self, places: np.ndarray, contraction: float) -> dict[str, np.ndarray]:
+        """Return distances [rows, columns] to the pericardium and all parts at places of the heart's frame."""
+        around, moved = self.body.surroundings, places
+        if around is not None and contraction:
+            # The valves' plane moves towards the apex; the ventricles' walls move inwards.
+            length = np.float32(self.frame.semi_axes_mm[0])
+            along = places[..., 0] / length
+            ring = np.exp(-np.square((along + np.float32(0.15)) / np.float32(0.55)))
+            moved = places.copy()
+            moved[..., 0] -= np.float32(contraction * around.ring_mm) * ring
+        distances = self._shape.sample(moved.reshape(-1, 3)).T.reshape(-1, *places.shape[:2])
+        named = dict(zip(("pericardium", *PARTS), distances, strict=True))
+        if moved is not places:
+            inwards = np.float32(contraction * around.wall_mm) * np.clip(np.float32(0.6) + along, 0.2, 1)
+            for name, share in (("pericardium", 0.6), ("lv_epi", 0.8), ("lv", 1.8), ("rv", 1.0)):
+                named[name] = named[name] + np.float32(share) * inwards
+        return named
 
     def _paint_vessels(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray) -> None:
         for (path, radii, hu, edge), (low, high) in zip(self._vessels, self._heights, strict=True):

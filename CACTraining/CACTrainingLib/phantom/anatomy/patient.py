@@ -16,6 +16,7 @@ from .heart import reference_frame
 from .hearts.shape import HeartShape, draw_heart_shape
 from .hearts.tree import draw_tree
 from .points import POINT_STEP_MM, PointCloud, join_clouds
+from .surroundings import draw_surroundings, surrounding_distractors
 from .thorax import lung_grain, lung_vessels, trunk_outline_mm
 
 _SEED = 20210531
@@ -79,6 +80,7 @@ def draw_patient(
     prevalence: float | None = None,
     forks: bool = False,
     any_size: bool = False,
+    surroundings: bool = False,
 ) -> Patient:
     """Draw patient `number` (0 or more).
 
@@ -87,6 +89,7 @@ def draw_patient(
         prevalence: Share of patients with calcium.
         forks: As in `draw_tree`.
         any_size: True for hearts as small as those of light women too (HEART_SCALES).
+        surroundings: True for what real chests have around the heart (`surroundings`).
     """
     if number < 0:
         raise ValueError(f"Patient numbers start at 0; {number} was asked for.")
@@ -98,17 +101,27 @@ def draw_patient(
     heart, tree = patient_heart(number, body, forks)
     body = move_to_sternum(body, heart)
     plaques = draw_plaques(tree, body.sex, stream(number, 3), prevalence)
+    distractors = draw_distractors(body, tree, bool(plaques), stream(number, 4), heart)
+    if surroundings:
+        body, more = surround(number, body, heart)
+        distractors += more
     return Patient(
         number=number,
         body=body,
         tree=tree,
         plaques=plaques,
-        distractors=draw_distractors(body, tree, bool(plaques), stream(number, 4), heart),
+        distractors=distractors,
         beat=draw_heart_beat(stream(number, 5)),
         vessels=lung_vessels(body, stream(number, 6)),
         grain=lung_grain(body, stream(number, 7)),
         heart=heart,
     )
+
+
+def surround(number: int, body: Body, heart: HeartShape) -> tuple[Body, tuple[Distractor, ...]]:
+    """Return a patient's body with surroundings of its heart, and the distractors in them."""
+    body = replace(body, surroundings=draw_surroundings(body, stream(number, 60)))
+    return body, surrounding_distractors(body, heart, stream(number, 61))
 
 
 def move_to_sternum(body: Body, heart: HeartShape) -> Body:

@@ -58,6 +58,8 @@ class CohortSettings:
         enriched: True to select patients by the shares of `patient.STRATA`, so that severe calcium is common.
         everywhere: True for plaques alike in all segments and much of all else that is dense (`lesion_patients`).
         any_size: True for hearts of all sizes (`patient.HEART_SCALES`).
+        surroundings: True for what real chests have around the heart (`anatomy.surroundings`); patients with plaques
+            everywhere always have it.
     """
 
     protocol: str = "radiotherapy"
@@ -70,6 +72,7 @@ class CohortSettings:
     enriched: bool = False
     everywhere: bool = False
     any_size: bool = False
+    surroundings: bool = False
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -106,7 +109,12 @@ def make_scan(
         if settings.everywhere:
             patient = draw_lesion_patient(number)
         else:
-            patient = draw_patient(number, prevalence=settings.prevalence, any_size=settings.any_size)
+            patient = draw_patient(
+                number,
+                prevalence=settings.prevalence,
+                any_size=settings.any_size,
+                surroundings=settings.surroundings,
+            )
         patient = add_contrast(patient) if settings.contrast else patient
     scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[scan_number - 1]
     grid = scan_grid(scanner, settings.z_range_mm)

@@ -15,7 +15,7 @@ from ..anatomy.body import draw_body
 from ..anatomy.coronaries import CoronaryTree, Plaque, draw_plaque, draw_plaques, plaques_everywhere
 from ..anatomy.distractors import DEVICES, MOVES_WITH, Distractor, device, draw_distractors
 from ..anatomy.hearts.valves import DEPOSITS, deposits
-from ..anatomy.patient import Patient, draw_heart, move_to_sternum, stream
+from ..anatomy.patient import Patient, draw_heart, move_to_sternum, stream, surround
 from ..anatomy.points import PointCloud
 from ..anatomy.thorax import lung_grain, lung_vessels
 from ..scanner.motion import PROTOCOLS, ScanPose, draw_heart_beat, draw_pair
@@ -83,6 +83,8 @@ def draw_lesion_patient(number: int) -> Patient:
             for _ in range(1 + (kind == "stent" and int(g.integers(3)))):
                 distractors += device(kind, body, tree, g, heart)
     assert set(DEVICE_WEIGHTS) == set(DEVICES)
+    body, more = surround(number, body, heart)
+    distractors += more
     return Patient(
         number=number,
         body=body,

@@ -26,6 +26,11 @@ class HeartBeat:
     excursion_mm: dict[str, float]
     directions: dict[str, np.ndarray]
 
+    def contraction(self, phase: np.ndarray) -> np.ndarray:
+        """Return the ventricles' contraction at phases of the cardiac cycle, 0 in mid-diastole, 1 in systole."""
+        phase = np.mod(phase, 1.0)
+        return _hump(phase, 0.35, 0.13) + 0.25 * _hump(phase, 0.93, 0.06)
+
     def displacement_mm(self, group: str, phase: np.ndarray) -> np.ndarray:
         """Return displacement [..., 3] at phases of the cardiac cycle (integers are R peaks), 0 in mid-diastole."""
         phase = np.mod(phase, 1.0)

@@ -68,13 +68,10 @@ def image_of_points(
     """
     z = grid.axes_mm()[2]
     times = slice_times_s(grid, scanner)
-    angles = np.arange(_VIEWS) * 2 * math.pi / _VIEWS
     stamps = []
     for k in range(grid.shape[0]):
-        view_shifts, gantry = None, scanner.start_phase + times[k] / scanner.rotation_s
-        if displacement is not None:
-            lag = np.mod(angles / (2 * math.pi) - gantry + 0.5, 1.0) - 0.5
-            view_shifts = displacement(times[k] + lag * scanner.rotation_s)
+        gantry = scanner.start_phase + times[k] / scanner.rotation_s
+        view_shifts = None if displacement is None else displacement(view_times_s(scanner, times[k]))
         stamp = _slice_stamp(cloud, grid, scanner, k, z[k], view_shifts, gantry, view_gain)
         if stamp is not None:
             stamps.append(stamp)
@@ -87,6 +84,45 @@ def slice_times_s(grid: Grid, scanner: Scanner) -> np.ndarray:
     if scanner.gate_phase is not None:
         return (np.floor(along / SLAB_MM) + scanner.gate_phase) * scanner.beat_s
     return along / scanner.table_speed_mm_s
+
+
+def view_times_s(scanner: Scanner, middle_s: float) -> np.ndarray:
+    """Return the times at which a slice's views [n] over a whole turn are taken. middle_s: the slice's time."""
+    angles = np.arange(_VIEWS) * 2 * math.pi / _VIEWS
+    gantry = scanner.start_phase + middle_s / scanner.rotation_s
+    lag = np.mod(angles / (2 * math.pi) - gantry + 0.5, 1.0) - 0.5
+    return middle_s + lag * scanner.rotation_s
+
+
+def levels_of_views(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return `count` equally spaced levels of the views' values [views], and each view's linear share in them."""
+    low, high = float(values.min()), float(values.max())
+    if count == 1:
+        return np.array([values.mean()]), np.ones((1, len(values)))
+    levels = np.linspace(low, high, count)
+    return levels, np.maximum(0.0, 1.0 - np.abs(values[None] - levels[:, None]) / (levels[1] - levels[0]))
+
+
+def weights_of_levels(
+    shape: tuple[int, int], pixel_mm: float, scanner: Scanner, middle_s: float, share: np.ndarray
+) -> np.ndarray:
+    """Return the weight of each level in each frequency of a slice, of sum 1, float32 [levels, rows, columns / 2 + 1].
+
+    share: Each view's share in the levels [levels, views] (`levels_of_views`).
+    """
+    plane = _frequency_plane(shape, pixel_mm, scanner)
+    of_view = _view_weights(scanner, scanner.start_phase + middle_s / scanner.rotation_s)
+    by_direction = [_by_direction(s) * of_view for s in share]
+    weights = np.stack([sum(s.take(view) for view in plane.views) for s in by_direction])
+    weights[:, 0, 0] = [2 * s.mean() for s in by_direction]
+    return weights / weights.sum(axis=0)
+
+
+def _view_weights(scanner: Scanner, gantry: float) -> np.ndarray:
+    """Return the weight of each of _DIRECTIONS; that of two opposite views is 1 together."""
+    turn = np.arange(_DIRECTIONS) / _DIRECTIONS
+    weights = _half_scan_weight(turn - gantry) if scanner.half_scan else np.full(_DIRECTIONS, 0.5)
+    return weights.astype(np.float32)
 
 
 def add_stamps(volume: np.ndarray, stamps: list[Stamp], factor: float = 1.0) -> None:
@@ -150,9 +186,7 @@ def _slice_stamp(
     spectra = fft.fft(spectra, axis=1, overwrite_x=True)
     spectrum = spectra[0]
     if view_shifts is not None:
-        turn = np.arange(_DIRECTIONS) / _DIRECTIONS
-        weights = _half_scan_weight(turn - gantry) if scanner.half_scan else np.full(_DIRECTIONS, 0.5)
-        spectrum = _moving_spectrum(spectra, share, view_shifts, plane, weights.astype(np.float32))
+        spectrum = _moving_spectrum(spectra, share, view_shifts, plane, _view_weights(scanner, gantry))
     system = plane.system
     if view_gain is not None:
         gain = _by_direction(view_gain)[plane.views[0] % (_DIRECTIONS // 2) * 2]
@@ -207,11 +241,7 @@ def _z_levels(dz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return heights at which the slice is evaluated, and each view's linear share in them [levels, views]."""
     low, high = float(dz.min()), float(dz.max())
     count = 1 if high - low < _Z_LEVELS_MM else min(5, 2 + int((high - low) / 1.5))
-    if count == 1:
-        return np.array([dz.mean()]), np.ones((1, len(dz)))
-    levels = np.linspace(low, high, count)
-    share = np.maximum(0.0, 1.0 - np.abs(dz[None] - levels[:, None]) / (levels[1] - levels[0]))
-    return levels, share
+    return levels_of_views(dz, count)
 
 
 def _moving_spectrum(

@@ -22,7 +22,16 @@ from ..anatomy.patient import Patient
 from ..anatomy.points import PointCloud
 from ..anatomy.thorax import Thorax, apply_breath, body_box
 from .motion import ScanPose
-from .response import Stamp, add_stamp, add_stamps, image_of_points, slice_times_s
+from .response import (
+    Stamp,
+    add_stamp,
+    add_stamps,
+    image_of_points,
+    levels_of_views,
+    slice_times_s,
+    view_times_s,
+    weights_of_levels,
+)
 from .scanner import NoiseSource, Scanner, direction_gains
 
 CHEST_MM = (-110.0, 190.0)
@@ -224,15 +233,22 @@ class _Painter:
     def slice(self, k: int) -> tuple[np.ndarray, np.ndarray, float]:
         """Return HU, whole numbers in float32, heart mask and noise at the heart of slice k."""
         body = self.patient.body
-        part, lung, inside = self._anatomy(k)
         tree = self._vessels.image(self._part, k, self.scanner)
         grain = self._grain.image(self._part, k, self.scanner)
         np.clip(tree, 0, 1, out=tree)
-        part += lung * (tree * (body.blood_hu - body.lung_hu) + grain * _GRAIN_HU)
+        tissue = tree * (body.blood_hu - body.lung_hu) + grain * _GRAIN_HU
+        levels, share = self._contractions(k)
         hu, heart = self._background.copy(), np.zeros(self._background.shape, bool)
-        hu[self._box], heart[self._box] = part, inside > 0.5
-        spectrum = fft.rfft2(hu)
-        spectrum *= self._transfer
+        spectrum, inside_share, weights = 0.0, 0.0, [self._transfer]
+        if len(levels) > 1:
+            pixel_mm = self.grid.spacing_mm[0]
+            weights = weights_of_levels(hu.shape, pixel_mm, self.scanner, self._times[k], share) * self._transfer
+        for (part, lung, inside), weight in zip(self._anatomy(k, levels), weights, strict=True):
+            part += lung * tissue
+            hu[self._box] = part
+            spectrum = spectrum + fft.rfft2(hu) * weight
+            inside_share = inside_share + inside * (weight[0, 0] / self._transfer[0, 0])
+        heart[self._box] = inside_share > 0.5
         clean = fft.irfft2(spectrum, s=hu.shape, overwrite_x=True)
         gain_x, gain_y = direction_gains(hu, self.grid.spacing_mm[0])
         self._add_lumen(clean, k)
@@ -253,21 +269,33 @@ class _Painter:
         j, i = np.searchsorted(self.y, y), np.searchsorted(self.x, x)
         return float(self._noise_share[min(j, len(self.y) - 1), min(i, len(self.x) - 1)])
 
-    def _anatomy(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return HU, share of lung and share of heart in the body's box."""
+    def _contractions(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the heart's contractions in a slice, and each view's share in them [contractions, views]."""
+        around = self.patient.body.surroundings
+        if around is None:
+            return np.zeros(1), np.ones((1, 1))
+        phase = self.pose.cardiac_phase(view_times_s(self.scanner, self._times[k]))
+        contraction = self.pose.motion_scale * self.patient.beat.contraction(phase)
+        path_mm = float(np.ptp(contraction)) * max(around.ring_mm, around.wall_mm)
+        return levels_of_views(contraction, 1 if path_mm < 0.5 else min(4, 2 + int(path_mm / 3)))
+
+    def _anatomy(self, k: int, contractions: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Return HU, share of lung and share of heart in the body's box at each contraction."""
         breath = float(self.pose.breath_mm(self._times[k]))
         base = Canvas(*self._part.axes_mm()[:2], float(self._z[k]), tissues.AIR_HU)
         trunk = self.thorax.trunk(base)
-        total, lung, heart = (np.zeros_like(base.hu) for _ in range(3))
+        means = [tuple(np.zeros_like(base.hu) for _ in range(3)) for _ in contractions]
         for offset, weight in zip(self._offsets, self._weights, strict=True):
-            canvas = base.copy(float(base.z_mm + offset))
-            air = self.thorax.paint(canvas, trunk, breath)
-            inside = self.heart.paint(canvas, air, trunk.grain, breath)
-            self.thorax.skeleton.paint_spine(canvas, air, trunk.grain)
-            for mean, part in ((total, canvas.hu), (lung, air), (heart, inside)):
-                part *= weight
-                mean += part
-        return total, lung, heart
+            around = base.copy(float(base.z_mm + offset))
+            lung = self.thorax.paint(around, trunk, breath)
+            for contraction, mean in zip(contractions.tolist(), means, strict=True):
+                canvas, air = around.copy(around.z_mm), lung.copy()
+                inside = self.heart.paint(canvas, air, trunk.grain, breath, contraction)
+                self.thorax.skeleton.paint_spine(canvas, air, trunk.grain)
+                for total, part in zip(mean, (canvas.hu, air, inside), strict=True):
+                    part *= weight
+                    total += part
+        return means
 
     def _add_lumen(self, hu: np.ndarray, k: int) -> None:
         """Add vessels as blood in fat; in muscle they do not show."""

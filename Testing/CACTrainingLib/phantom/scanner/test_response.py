@@ -8,7 +8,13 @@ import pytest
 
 from CACScoringLib.core.grid import Grid
 from CACTrainingLib.phantom.anatomy.points import PointCloud, tube
-from CACTrainingLib.phantom.scanner.response import add_stamps, image_of_points
+from CACTrainingLib.phantom.scanner.response import (
+    add_stamps,
+    image_of_points,
+    levels_of_views,
+    view_times_s,
+    weights_of_levels,
+)
 from CACTrainingLib.phantom.scanner.scanner import KERNELS, Scanner
 
 GRID = Grid((96, 96, 7), (0.7, 0.7, 3.0), (-33.3, -33.1, -9.0))
@@ -80,3 +86,27 @@ def test_views_that_disagree_leave_streaks_but_no_mass():
     assert streaks.sum() == pytest.approx(plain.sum(), rel=0.06)
     is_far = np.hypot(*np.meshgrid(*wide.axes_mm()[:2])) > 10
     assert np.abs(streaks[3][is_far]).max() > 20 * np.abs(plain[3][is_far]).max()
+
+
+@pytest.mark.parametrize("half_scan", [False, True])
+def test_pictures_of_levels_blend_into_that_of_a_moving_object(half_scan):
+    """A rod at two places, each seen by the views of its time, equals the rod moved as a cloud of points."""
+    scanner = replace(SCANNER, rotation_s=0.5, table_speed_mm_s=1e9, half_scan=half_scan, start_phase=0.1)
+    cloud = rod((0, 0, 0), (0, 0, 1), 3.0, 40.0, 1.0)
+    x_mm = np.clip(20 * view_times_s(scanner, 0.0), -2, 2)
+    levels, share = levels_of_views(x_mm, 9)
+    places = [
+        image_of(PointCloud(cloud.positions_mm + np.array([x, 0, 0]), cloud.weights), scanner=scanner)[3]
+        for x in levels
+    ]
+    weights = weights_of_levels(places[0].shape, GRID.spacing_mm[0], scanner, 0.0, share)
+    assert np.allclose(weights.sum(axis=0), 1, atol=1e-6)
+    spectrum = sum(np.fft.rfft2(picture) * weight for picture, weight in zip(places, weights, strict=True))
+    blended = np.fft.irfft2(spectrum, s=places[0].shape)
+
+    def displacement(time_s):
+        x = np.clip(20 * np.asarray(time_s), -2, 2)
+        return np.stack([x, 0 * x, 0 * x], axis=-1)
+
+    moved = image_of(cloud, scanner=scanner, displacement=displacement)[3]
+    assert np.abs(blended - moved).max() < 0.05 * moved.max()
