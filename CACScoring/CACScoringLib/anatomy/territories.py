@@ -19,9 +19,10 @@ from scipy import ndimage
 
 from ..core.ct import AIR_HU, CTScan, NoHeartError, ScanWarning
 from ..core.grid import Box, Grid, ScanGrid, largest_part
-from ..core.labels import TERRITORIES
+from ..core.labels import MAIN_ARTERIES, TERRITORIES
 from ..models.inference import ProcessorNetwork, predict
 from ..models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
+from .chest import LUNG_EDGE_HU
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
@@ -40,7 +41,9 @@ LOOKS = 3
 PATCH_PLACES = 4
 """Distance of the places where the last patches begin, in voxels counted in space."""
 NEAR_HEART_MM = 12.0
-"""Arteries, valves and the trunk of the pulmonary artery lie no farther than this from the heart."""
+"""Valves and the trunk of the pulmonary artery lie no farther than this from the heart."""
+ARTERY_BEYOND_MM = 3.0
+"""Reach of the arteries' territories beyond the heart's tissue, as moving coronaries leave its outline."""
 LONG_AORTA_ML = 15.0
 """Least volume of a descending aorta that is detached from heart and arch."""
 BELOW_HEART_MM = 30.0
@@ -49,6 +52,7 @@ BELOW_HEART_MM = 30.0
 OUTSIDE, _OTHER_ORGAN, _ASCENDING, _DESCENDING = (
     TERRITORIES.index(name) for name in ("outside", "other", "ascending aorta", "descending aorta")
 )
+_ARTERIES = slice(TERRITORIES.index(MAIN_ARTERIES[0].key), TERRITORIES.index(MAIN_ARTERIES[-1].key) + 1)
 
 
 @dataclass(frozen=True)
@@ -198,18 +202,23 @@ def find_territories(scan: CTScan, model: LoadedModel, expected: sitk.Image | No
     high = np.max([[part.stop for part in box] for box in viewed], axis=0)
     box = tuple(slice(max(0, int(a) - 1), min(n, int(b) + 1)) for a, b, n in zip(low, high, hu.shape, strict=True))
     grid, output = grid.crop(box), output[(slice(None), *box)] / weight[box]
-    _clear(output[1:], largest_part(output[0] >= 0.5))
+    _clear(output[1:], largest_part(output[0] >= 0.5), hu[box])
     temperature = float(model.card.calibration.get("temperature", 1.0))
     return Territories(grid, output[0], output[1:], model.card.name, tuple(dict.fromkeys(warnings)), temperature)
 
 
-def _clear(probability: np.ndarray, heart: np.ndarray) -> None:
-    """Clear, in place, arteries and valves far from the heart, vessels detached from it, and the abdominal aorta.
+def _clear(probability: np.ndarray, heart: np.ndarray, hu: np.ndarray) -> None:
+    """Clear, in place, arteries and valves beyond the heart, vessels detached from it, and the abdominal aorta.
 
     A long descending aorta may lie apart.
     """
-    steps = round(NEAR_HEART_MM / TERRITORY_SPACING_MM[0])
-    near_heart = ndimage.binary_dilation(heart, iterations=steps)
+    at_heart, near_heart = (
+        ndimage.binary_dilation(part, iterations=round(reach_mm / TERRITORY_SPACING_MM[0]))
+        for part, reach_mm in ((heart & (hu > LUNG_EDGE_HU), ARTERY_BEYOND_MM), (heart, NEAR_HEART_MM))
+    )
+    arteries = probability[_ARTERIES]
+    probability[OUTSIDE] += np.where(at_heart, np.float32(0), arteries.sum(axis=0))
+    arteries *= at_heart
     label = probability.argmax(0)
     aorta = np.isin(label, (_ASCENDING, _DESCENDING))
     parts, _ = ndimage.label(aorta | ((label > 0) & near_heart))

@@ -141,7 +141,7 @@ def _line(
         hints.append(_("Coronary calcium with {sure:.0%} by the networks' evidence.").format(sure=probability))
     if suggested is not None:
         hint = _("Its location suggests {artery} ({sure:.0%} if it is coronary).")
-        hints.append(hint.format(artery=suggested.artery.key, sure=suggested.confidence))
+        hints.append(hint.format(artery=suggested.arteries, sure=suggested.confidence))
         if probability is None:
             hint = _("{elsewhere:.0%} of the calcium there is not coronary.")
             hints.append(hint.format(elsewhere=suggested.not_coronary_probability))

@@ -111,7 +111,7 @@ def doubtful_text(method: MethodResult, artery: Artery | None = None) -> str:
 
 
 def lesion_name(method: MethodResult, lesion: Lesion) -> str:
-    """Name the lesion's artery: for one that nobody has reviewed, the one its place suggests, with a question mark.
+    """Name the lesion's artery: for one that nobody has reviewed, the one, or two, that its place suggests.
 
     The percentage is the probability by the lesion's place alone, which is not that of being calcium: a lesion that an
     automatic score counts is never called "not coronary?", as its evidence was stronger than its place.
@@ -121,7 +121,7 @@ def lesion_name(method: MethodResult, lesion: Lesion) -> str:
         return lesion.artery.key
     if method.status == "candidates" and suggestion.not_coronary_probability > PROBABLY:
         return f"not coronary? (place {at_most_99_percent(suggestion.not_coronary_probability)})"
-    return f"{suggestion.artery.key}? (place {at_most_99_percent(suggestion.confidence)})"
+    return f"{suggestion.arteries}? (place {at_most_99_percent(suggestion.confidence)})"
 
 
 def place_of(result: ScoreResult, slice_index: int) -> str:

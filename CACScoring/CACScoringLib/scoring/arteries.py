@@ -31,6 +31,9 @@ SCHEMA = "cac-artery-atlas/1"
 SUGGESTED = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
 """The first classes of an atlas, in its order; the last is what is not coronary."""
 
+SECOND_ARTERY = 0.3
+"""Probability above which an artery is named beside a likelier one, if that one's is above it too."""
+
 LIMIT = 1.6
 CELLS = 33
 """An atlas is a cube from -LIMIT to LIMIT heart radii with CELLS points along each axis, 0.1 radii (6 mm) apart."""
@@ -66,6 +69,7 @@ class ArterySuggestion:
             the heart region. No atlas holds noise, bone and metal. In a calcium map, which holds less of what is not
             coronary, it is lower.
         evidence: Features that the probability was computed from, by name (`scoring.evidence`); empty for place alone.
+        second: Another artery that is nearly as likely (SECOND_ARTERY); None if the artery is not doubtful.
     """
 
     lesion_id: int
@@ -73,6 +77,12 @@ class ArterySuggestion:
     confidence: float
     not_coronary_probability: float
     evidence: Mapping[str, float] = field(default_factory=dict)
+    second: Artery | None = None
+
+    @property
+    def arteries(self) -> str:
+        """Name of the artery, or names of both likely ones, such as "LAD or LM"."""
+        return self.artery.key if self.second is None else f"{self.artery.key} or {self.second.key}"
 
 
 def suggest_arteries(
@@ -140,13 +150,16 @@ def read_atlas(path: Path) -> ArteryAtlas:
     return ArteryAtlas(log_rates, provenance)
 
 
+def second_artery(probabilities: np.ndarray, artery: Artery) -> Artery | None:
+    """Return the other likely artery (SECOND_ARTERY). probabilities: Of each of SUGGESTED, [4]."""
+    second = max((other for other in SUGGESTED if other != artery), key=lambda other: probabilities[other - Artery.LM])
+    both = probabilities[[artery - Artery.LM, second - Artery.LM]]
+    return second if both.min() > SECOND_ARTERY else None
+
+
 def _suggestion(lesion_id: int, log_rates: np.ndarray) -> ArterySuggestion:
     rates = np.exp(log_rates - log_rates.max())
-    coronary = rates[:-1]
+    coronary = rates[:-1] / rates[:-1].sum()
     best = int(coronary.argmax())
-    return ArterySuggestion(
-        lesion_id,
-        SUGGESTED[best],
-        float(coronary[best] / coronary.sum()),
-        float(rates[-1] / rates.sum()),
-    )
+    not_coronary, second = float(rates[-1] / rates.sum()), second_artery(coronary, SUGGESTED[best])
+    return ArterySuggestion(lesion_id, SUGGESTED[best], float(coronary[best]), not_coronary, second=second)

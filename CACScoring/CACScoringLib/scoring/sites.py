@@ -17,7 +17,7 @@ from ..anatomy.territories import Territories
 from ..core.ct import CTScan
 from ..core.labels import MAIN_ARTERIES, SITE_OF, TERRITORIES, Artery, NonCoronary
 from ..core.voxels import voxels_of
-from .arteries import ArterySuggestion, suggest_arteries
+from .arteries import ArterySuggestion, second_artery, suggest_arteries
 from .lesions import LesionSet, connected_voxels
 
 SLIVER_MM3 = 6.0
@@ -92,8 +92,9 @@ def _by_territory(lesions: LesionSet, territories: Territories) -> list[ArterySu
         best = lesion.artery if lesion.artery in MAIN_ARTERIES else MAIN_ARTERIES[int(coronary.argmax())]
         total = float(coronary.sum())
         calibrated = coronary ** (1 / territories.temperature)
-        confidence = float(calibrated[best - Artery.LM] / max(calibrated.sum(), 1e-3))
-        result.append(ArterySuggestion(lesion.id, Artery(best), confidence, 1 - total))
+        calibrated = calibrated / max(calibrated.sum(), 1e-3)
+        confidence, second = float(calibrated[best - Artery.LM]), second_artery(calibrated, Artery(best))
+        result.append(ArterySuggestion(lesion.id, Artery(best), confidence, 1 - total, second=second))
     return result
 
 

@@ -127,6 +127,36 @@ def test_arteries_far_from_the_heart_are_none():
     np.testing.assert_allclose(territories.probability.sum(0), 1, atol=1e-4)
 
 
+class ReachingLad(ByBrightness):
+    """The LAD's territory, and if asked for the heart, reach 12 mm beyond what is bright."""
+
+    def __init__(self, heart_reaches: bool) -> None:
+        super().__init__()
+        self.heart_reaches = heart_reaches
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        heart, lad = (nn.functional.max_pool3d(y[:, [n]], 9, 1, 4) for n in (0, 1 + LAD))
+        y[:, 1:] *= 1 - lad
+        y[:, [1 + LAD]] = lad
+        if self.heart_reaches:
+            y[:, [0]] = heart
+        return y
+
+
+@pytest.mark.parametrize(("heart_reaches", "around_hu"), [(False, BODY_HU), (True, -800.0)], ids=["fat", "lung"])
+def test_territories_of_arteries_end_at_the_tissue_of_the_heart(heart_reaches, around_hu):
+    scan, hu = scan_of((1.5, 1.5, 3.0), (240, 240, 180))
+    voxels = np.where(hu == BODY_HU, around_hu, sitk.GetArrayFromImage(scan.image)).astype(np.int16)
+    scan = scan_from_image(Grid.of(scan.image).image(voxels), Acquisition("test"))
+    card = SimpleNamespace(name="reaching", calibration={})
+    territories = find_territories(scan, SimpleNamespace(card=card, network=ReachingLad(heart_reaches).eval()))
+    labels = sitk.GetArrayFromImage(territories.labels(scan.image))
+    beyond_mm = ndimage.distance_transform_edt(hu <= 0, (3.0, 1.5, 1.5))[labels == LAD].max()
+    assert 3.0 <= beyond_mm <= 6.0, "3 mm, on voxels of 3 mm"
+    np.testing.assert_allclose(territories.probability.sum(0), 1, atol=1e-4)
+
+
 def test_the_descending_aorta_fills_its_visible_course():
     names = np.full((4, 12, 12), OUTSIDE)
     names[:, :3] = OTHER_ORGAN

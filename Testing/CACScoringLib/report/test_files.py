@@ -233,6 +233,8 @@ def test_an_unreviewed_lesion_is_named_by_its_suggested_artery(not_coronary, nam
     assert name in text
     automatic = replace(method, suggestions=(suggestion,), status="automatic")
     assert listing.lesion_name(automatic, method.lesions.lesions[0]) == "LCX? (place 90%)"
+    doubtful = replace(automatic, suggestions=(replace(suggestion, confidence=0.6, second=Artery.LM),))
+    assert listing.lesion_name(doubtful, method.lesions.lesions[0]) == "LCX or LM? (place 60%)"
 
 
 def test_non_coronary_calcium_stands_beside_the_methods(monkeypatch, tmp_path):

@@ -8,7 +8,7 @@ from images import image_of
 from known_territories import label_of, territories_of
 
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion
-from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.sites import SLIVER_MM3, candidate_sites, suggested_arteries
@@ -148,3 +148,14 @@ def test_suggestions_say_how_sure_the_territories_are():
     (less,) = suggested_arteries(lesions, scan, replace(region, territories=tempered))
     assert less.confidence == pytest.approx(0.7**0.5 / (0.7**0.5 + 3 * 0.03**0.5), abs=1e-3)
     assert less.not_coronary_probability == suggestion.not_coronary_probability
+
+
+@pytest.mark.parametrize(("share", "second"), [(0.6, Artery.LM), (0.75, None)])
+def test_two_likely_arteries_are_both_named(share, second):
+    region, _ = region_of(np.full(SHAPE, LAD), sure=0.95 * share)
+    region.territories.probability[label_of("LM")] = 0.95 * (1 - share)
+    labels = np.where(box(6, 18), np.uint8(Artery.LAD), np.uint8(0))
+    scan = CTScan(image_of(np.where(labels > 0, 300, 0).astype(np.int16)), Acquisition("hand"))
+    (suggestion,) = suggested_arteries(find_lesions(scan.image, labels, ScoringRules()), scan, region)
+    assert (suggestion.artery, suggestion.second) == (Artery.LAD, second)
+    assert suggestion.arteries == ("LAD or LM" if second else "LAD")
