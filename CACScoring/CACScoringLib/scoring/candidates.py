@@ -93,7 +93,7 @@ def find_dense_lesions(
         territories: Labels of the territories on the scan's grid; None where no network found them.
         rules: Rules, with the threshold of the image.
         reader_sites: A reader's sites, uint8 [k, j, i]; then only lesions beside these outside the arteries are found.
-        judge: Judge of candidates, who gives parts outside the arteries that look coronary to these; None to go by the
+        judge: Judge of candidates, who divides lesions at the arteries' borders by their looks; None to go by the
             territories alone.
     """
     dense = voxels_of(image) >= rules.threshold_hu

@@ -87,7 +87,7 @@ class CandidateJudge:
         return cls(scan, heart, heart.territories, evidence, networks.lesions)
 
     def sites_by_looks(self, sites: np.ndarray) -> np.ndarray:
-        """Give parts outside the arteries that look coronary to the likeliest artery (`borders.sites_by_looks`)."""
+        """Give parts at the arteries' borders to the sites that they look like (`borders.sites_by_looks`)."""
         return sites_by_looks(sites, self.scan, self.territories, self.network)
 
     def kinds(self, lesions: LesionSet) -> np.ndarray:

@@ -1,13 +1,16 @@
-"""Parts of calcium outside the arteries: how they are divided, which are asked about, and what follows."""
+"""Parts of calcium at the arteries' borders: how they are divided, which are asked about, and what follows."""
 
 import numpy as np
+import pytest
+import torch
 from handmade_networks import LooksLike, loaded
 from images import image_of
 from known_territories import label_of, territories_of
+from torch import nn
 
 from CACScoringLib.core.ct import Acquisition, CTScan
 from CACScoringLib.core.labels import Artery, NonCoronary
-from CACScoringLib.networks.configs import LesionNetConfig
+from CACScoringLib.networks.configs import LESION_IMAGES, LesionNetConfig
 from CACScoringLib.scoring import borders
 from CACScoringLib.scoring.borders import PEAK_RISE_HU, border_parts, sites_by_looks
 
@@ -53,13 +56,45 @@ def test_calcium_that_no_artery_reaches_is_not_asked_about():
     assert not parts.id_map.any()
 
 
-def test_parts_that_look_coronary_become_candidates():
+@pytest.mark.parametrize("in_artery", [False, True])
+@pytest.mark.parametrize(("probability", "expected"), [(0.8, Artery.RCA), (0.6, None), (0.2, NonCoronary.AORTIC_VALVE)])
+def test_parts_go_both_ways_at_the_same_limit(in_artery, probability, expected):
     sites, scan, territories = valve_calcium()
-    model = loaded(LooksLike(0.8, "aortic valve and root"), LesionNetConfig())
+    if in_artery:
+        sites[sites > 0] = Artery.RCA
+    model = loaded(LooksLike(probability, "aortic valve and root"), LesionNetConfig())
+    before = sites.copy()
     reassigned = sites_by_looks(sites, scan, territories, model)
-    np.testing.assert_array_equal(reassigned > 0, sites > 0)
-    assert reassigned.max() <= max(Artery)
-    assert reassigned[10, 50, 60] == Artery.RCA
-    assert (sites == NonCoronary.AORTIC_VALVE).any(), "the argument stays as it was"
-    model = loaded(LooksLike(0.3, "aortic valve and root"), LesionNetConfig())
-    np.testing.assert_array_equal(sites_by_looks(sites, scan, territories, model), sites)
+    np.testing.assert_array_equal(reassigned, before if expected is None else np.where(before > 0, expected, 0))
+    np.testing.assert_array_equal(sites, before, "the argument stays as it was")
+
+
+class LooksBySize(nn.Module):
+    """Say with one probability that parts, and with another that whole lesions, are calcium of the LAD, else valve."""
+
+    def __init__(self, part: float, lesion: float) -> None:
+        super().__init__()
+        self.looks = [LooksLike(probability, "aortic valve and root") for probability in (part, lesion)]
+
+    def forward(self, x):
+        is_lesion = (x[:, LESION_IMAGES - 1].sum((1, 2, 3)) > 0.75 * 3 * 4 * 24)[:, None]
+        return torch.where(is_lesion, self.looks[1](x), self.looks[0](x))
+
+
+@pytest.mark.parametrize(
+    ("part", "lesion", "expected"),
+    [(0.5, 0.9, Artery.RCA), (0.1, 0.9, NonCoronary.AORTIC_VALVE), (0.5, 0.5, NonCoronary.AORTIC_VALVE)],
+    ids=["unclear parts follow their lesion", "clear parts do not", "all unclear"],
+)
+def test_unclear_parts_follow_their_lesion(part, lesion, expected):
+    sites, scan, territories = valve_calcium()
+    model = loaded(LooksBySize(part, lesion), LesionNetConfig())
+    reassigned = sites_by_looks(sites, scan, territories, model)
+    np.testing.assert_array_equal(reassigned, np.where(sites > 0, expected, 0))
+
+
+def test_lesions_of_an_artery_far_from_valves_are_not_asked_about():
+    sites, scan, territories = valve_calcium(reach=1.0)
+    sites[sites > 0] = Artery.RCA
+    territories.probability[label_of("aortic valve and root")] = 0
+    assert border_parts(sites, scan, territories).ids == []
