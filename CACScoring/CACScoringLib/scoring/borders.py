@@ -3,7 +3,7 @@
 Territories are exact to some millimetres, so calcium of an ostium may lie in the territory of the root, calcium of the
 root or the mitral annulus in that of an artery, and both may be one lesion. What is dense there is therefore divided
 into parts, each with a peak of its own. The lesion network is shown each part and each whole lesion; a part goes to the
-artery, valve or aorta that it clearly looks like, else to that which its whole lesion looks like.
+artery, valve or aorta that it or its whole lesion looks like, whichever is clearer.
 """
 
 from __future__ import annotations
@@ -95,10 +95,11 @@ def sites_by_looks(sites: np.ndarray, scan: CTScan, territories: Territories, ne
     lesion_ids = list(range(1, max(parts.lesions, default=0) + 1))
     kinds = lesion_kinds(parts.id_map, parts.ids, scan, territories, network)
     kinds_of_lesions = lesion_kinds(parts.lesion_map, lesion_ids, scan, territories, network)
-    kinds = np.where(_is_clear(kinds)[:, None], kinds, kinds_of_lesions[parts.lesions - 1])
+    kinds_of_wholes = kinds_of_lesions[parts.lesions - 1]
+    kinds = np.where((_clarity(kinds) >= _clarity(kinds_of_wholes))[:, None], kinds, kinds_of_wholes)
     looks_coronary = kinds[:, ARTERY_KINDS].sum(axis=1) >= CLEAR
     likeliest = np.array(list(SITE_OF_KIND.values()), np.uint8)[kinds[:, SITE_KINDS].argmax(axis=1)]
-    site_of_part = np.where(looks_coronary, parts.arteries, likeliest) * _is_clear(kinds)
+    site_of_part = np.where(looks_coronary, parts.arteries, likeliest) * (_clarity(kinds) >= CLEAR)
     flat = np.flatnonzero(parts.id_map)
     part = parts.id_map.reshape(-1)[flat] - 1
     site, is_artery = site_of_part[part], sites.reshape(-1)[flat] <= max(Artery)
@@ -108,9 +109,9 @@ def sites_by_looks(sites: np.ndarray, scan: CTScan, territories: Territories, ne
     return result
 
 
-def _is_clear(kinds: np.ndarray) -> np.ndarray:
-    """Return True for what clearly looks like calcium of an artery, or of a valve or the aorta (CLEAR), bool [n]."""
-    return np.maximum(kinds[:, ARTERY_KINDS].sum(axis=1), kinds[:, SITE_KINDS].sum(axis=1)) >= CLEAR
+def _clarity(kinds: np.ndarray) -> np.ndarray:
+    """Return the probability of being calcium of an artery, or else of a valve or the aorta, the larger one [n]."""
+    return np.maximum(kinds[:, ARTERY_KINDS].sum(axis=1), kinds[:, SITE_KINDS].sum(axis=1))
 
 
 def border_parts(sites: np.ndarray, scan: CTScan, territories: Territories) -> BorderParts:
