@@ -151,10 +151,12 @@ def read_atlas(path: Path) -> ArteryAtlas:
 
 
 def second_artery(probabilities: np.ndarray, artery: Artery) -> Artery | None:
-    """Return the other likely artery (SECOND_ARTERY). probabilities: Of each of SUGGESTED, [4]."""
-    second = max((other for other in SUGGESTED if other != artery), key=lambda other: probabilities[other - Artery.LM])
-    both = probabilities[[artery - Artery.LM, second - Artery.LM]]
-    return second if both.min() > SECOND_ARTERY else None
+    """Return the artery beside a suggested one if both are likely (SECOND_ARTERY).
+
+    probabilities: Of each of SUGGESTED, [4].
+    """
+    likely = [SUGGESTED[n] for n in np.argsort(-probabilities) if probabilities[n] > SECOND_ARTERY]
+    return next((name for name in likely if name != artery), None) if artery in likely else None
 
 
 def _suggestion(lesion_id: int, log_rates: np.ndarray) -> ArterySuggestion:
