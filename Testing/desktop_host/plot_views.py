@@ -9,7 +9,7 @@ import vtk
 
 from .observers import forget, observe
 from .qmrml_doubles import qMRMLWidget
-from .qt_manner import double, qt_module
+from .qt_manner import double, gives, qt_module
 from .render_view import picture_of
 
 qt = qt_module()
@@ -45,8 +45,7 @@ class qMRMLPlotView(qt.QWidget):
         self.setMRMLPlotViewNode(None)
         self._window.Finalize()
 
-    def chart(self):
-        return self._chart
+    chart = gives("_chart")
 
     def setMRMLScene(self, scene) -> None:
         if scene is self._scene:
@@ -139,14 +138,7 @@ class qMRMLPlotWidget(qMRMLWidget):
     def setMRMLPlotViewNode(self, node) -> None:
         self._view.setMRMLPlotViewNode(node)
 
-    def mrmlPlotViewNode(self):
-        return self._view._node
-
-    def mrmlAbstractViewNode(self):
-        return self.mrmlPlotViewNode()
-
-    def plotView(self):
-        return self._view
-
-    def viewWidget(self):
-        return self._view
+    mrmlPlotViewNode = gives("_view._node")
+    mrmlAbstractViewNode = gives("mrmlPlotViewNode()")
+    plotView = gives("_view")
+    viewWidget = gives("_view")

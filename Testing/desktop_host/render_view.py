@@ -11,7 +11,7 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from .observers import forget, observe
-from .qt_manner import qt_module
+from .qt_manner import gives, qt_module
 
 qt = qt_module()
 
@@ -71,11 +71,8 @@ class RenderView(qt.QWidget):
         # The process's factory would keep the application's logic and its scene alive.
         self._factory.SetMRMLApplicationLogic(None)
 
-    def renderWindow(self):
-        return self._window
-
-    def interactor(self):
-        return self._interactor
+    renderWindow = gives("_window")
+    interactor = gives("_interactor")
 
     def displayableManagerByClassName(self, name: str):
         return self._group.GetDisplayableManagerByClassName(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from .observers import forget, observe
 from .qmrml_doubles import qMRMLNodeComboBox, qMRMLWidget
-from .qt_manner import double, qt_module
+from .qt_manner import double, gives, qt_module
 
 qt = qt_module()
 
@@ -67,9 +67,7 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         super().setMRMLScene(scene)
         self._nodes.setMRMLScene(scene)
 
-    @property
-    def noneEnabled(self) -> bool:
-        return self._nodes.noneEnabled
+    noneEnabled = property(gives("_nodes.noneEnabled"))
 
     @noneEnabled.setter
     def noneEnabled(self, on: bool) -> None:
@@ -91,19 +89,14 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         self._nodes.setSizePolicy(qt.QSizePolicy.Preferred, height)
         self._segments.setSizePolicy(qt.QSizePolicy.Expanding, height)
 
-    @property
-    def segmentationNodeSelectorVisible(self) -> bool:
-        return self._nodes.visible
+    segmentationNodeSelectorVisible = property(gives("_nodes.visible"))
 
     @segmentationNodeSelectorVisible.setter
     def segmentationNodeSelectorVisible(self, on: bool) -> None:
         self._nodes.setVisible(on)
 
-    def currentNode(self):
-        return self._nodes.currentNode()
-
-    def currentSegmentID(self) -> str:
-        return self._segment
+    currentNode = gives("_nodes.currentNode()")
+    currentSegmentID = gives("_segment")
 
     def setCurrentNode(self, node) -> None:
         self._nodes.setCurrentNode(node)
@@ -180,8 +173,7 @@ class qMRMLSegmentsTableView(qMRMLWidget):
     def segmentCount(self) -> int:
         return len(self._segment_ids)
 
-    def segmentationNode(self):
-        return self._node
+    segmentationNode = gives("_node")
 
     def setSegmentationNode(self, node) -> None:
         self._node = node

@@ -9,7 +9,7 @@ import vtk
 
 from .observers import forget, observe
 from .qmrml_doubles import qMRMLSliderWidget, qMRMLWidget
-from .qt_manner import double, qt_module
+from .qt_manner import double, gives, qt_module
 from .render_view import RenderView
 
 qt = qt_module()
@@ -39,8 +39,7 @@ class qMRMLSliceView(RenderView):
         self._picture.GetProperty().SetDisplayLocationToBackground()
         self._renderer.AddViewProp(self._picture)
 
-    def mrmlSliceNode(self):
-        return self._node
+    mrmlSliceNode = gives("_node")
 
     def setMRMLSliceNode(self, node) -> None:
         self._node = node
@@ -76,14 +75,9 @@ class qMRMLSliceControllerWidget(qMRMLWidget):
         row.addWidget(self._slider, 1)
         self._slider.valueChanged.connect(self.setSliceOffsetValue)
 
-    def sliceLogic(self):
-        return self._logic
-
-    def mrmlSliceNode(self):
-        return self._logic.GetSliceNode()
-
-    def mrmlSliceCompositeNode(self):
-        return self._logic.GetSliceCompositeNode()
+    sliceLogic = gives("_logic")
+    mrmlSliceNode = gives("_logic.GetSliceNode()")
+    mrmlSliceCompositeNode = gives("_logic.GetSliceCompositeNode()")
 
     def setSliceOffsetValue(self, offset: float) -> None:
         self._logic.StartSliceOffsetInteraction()
@@ -162,33 +156,18 @@ class qMRMLSliceWidget(qMRMLWidget):
         # After loading, segments are drawn only when the slice is next modified; Slicer modifies it.
         self.mrmlSliceNode().Modified()
 
-    def mrmlSliceNode(self):
-        return self._logic.GetSliceNode()
-
-    def mrmlAbstractViewNode(self):
-        return self.mrmlSliceNode()
-
-    def mrmlSliceCompositeNode(self):
-        return self._logic.GetSliceCompositeNode()
-
-    def sliceLogic(self):
-        return self._logic
-
-    def sliceView(self):
-        return self._view
-
-    def viewWidget(self):
-        return self._view
-
-    def sliceController(self):
-        return self._controller
+    mrmlSliceNode = gives("_logic.GetSliceNode()")
+    mrmlAbstractViewNode = gives("mrmlSliceNode()")
+    mrmlSliceCompositeNode = gives("_logic.GetSliceCompositeNode()")
+    sliceLogic = gives("_logic")
+    sliceView = gives("_view")
+    viewWidget = gives("_view")
+    sliceController = gives("_controller")
 
     def fitSliceToBackground(self) -> None:
         self._controller.fitSliceToBackground()
 
-    @property
-    def sliceViewName(self) -> str:
-        return self.mrmlSliceNode().GetLayoutName()
+    sliceViewName = property(gives("mrmlSliceNode().GetLayoutName()"))
 
     def _update(self) -> None:
         self._view._show(self._logic.GetImageDataConnection())
