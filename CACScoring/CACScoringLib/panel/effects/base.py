@@ -1,4 +1,4 @@
-"""Base class of the segment editor effects: registration, cloning, options and the selected artery."""
+"""Base class of the segment editor effects: cloning, options and the selected artery."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803, N806
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import qt
@@ -20,18 +19,6 @@ from ..widgets import quiet
 
 _HINT_LINES, _STATUS_LINES = 2, 3
 """Minimum heights of an effect's messages in lines, so that the widgets below them do not move."""
-
-
-def registerEffect(package: ModuleType) -> None:
-    """Register the effect in a package's `SegmentEditorEffect.py`; a second call changes nothing.
-
-    The package must have been imported before, see its `__init__`.
-    """
-    import qSlicerSegmentationsEditorEffectsPythonQt as effects
-
-    instance = effects.qSlicerSegmentEditorScriptedEffect(None)
-    instance.setPythonSource((Path(package.__file__).parent / "SegmentEditorEffect.py").as_posix())
-    instance.self().register()
 
 
 def helpOf(summary: str, actions: Mapping[str, str], closing: str) -> str:
