@@ -115,36 +115,28 @@ _TERRITORY_SEGMENTS = tuple(
 )
 
 
-def add_heart(
-    scene: slicer.vtkMRMLScene, name: str, volume: slicer.vtkMRMLScalarVolumeNode, mask: sitk.Image
+_HEART_SEGMENT = _Segment(1, HEART_ID, "Heart region", HEART_COLOUR, _HEART_TERMINOLOGY)
+_PERICARDIUM_TERMINOLOGY = f"{_ANATOMY}~SCT^123037004^Anatomical Structure~SCT^76848001^Pericardium~^^~{_REGIONS}~^^~^^"
+_OUTLINES = {
+    "heart": (_HEART_SEGMENT,),
+    "pericardium": (_Segment(1, PERICARDIUM_ID, "Pericardium", _PERICARDIUM_COLOUR, _PERICARDIUM_TERMINOLOGY),),
+    "territories": _TERRITORY_SEGMENTS,
+}
+
+
+def add_outlines(
+    scene: slicer.vtkMRMLScene, kind: str, name: str, volume: slicer.vtkMRMLScalarVolumeNode, labels: sitk.Image
 ) -> slicer.vtkMRMLSegmentationNode:
-    """Add the heart (1 in the mask) as an outline."""
-    style = _Segment(1, HEART_ID, "Heart region", HEART_COLOUR, _HEART_TERMINOLOGY)
-    node = _add_segmentation(scene, name, volume, mask, [style])
+    """Add outlines; all but the heart's are hidden until a user shows them.
+
+    kind: "heart" (1 in the labels), "pericardium" (1: all within it), or "territories" (labels of `TERRITORIES`).
+    """
+    node = _add_segmentation(scene, name, volume, labels, _OUTLINES[kind])
     node.GetDisplayNode().SetVisibility2DFill(False)
-    node.GetDisplayNode().SetVisibility3D(False)
-    return node
-
-
-def add_pericardium(
-    scene: slicer.vtkMRMLScene, name: str, volume: slicer.vtkMRMLScalarVolumeNode, mask: sitk.Image
-) -> slicer.vtkMRMLSegmentationNode:
-    """Add all within the pericardium (1 in the mask) as an outline, hidden until a user shows it."""
-    terminology = f"{_ANATOMY}~SCT^123037004^Anatomical Structure~SCT^76848001^Pericardium~^^~{_REGIONS}~^^~^^"
-    style = _Segment(1, PERICARDIUM_ID, "Pericardium", _PERICARDIUM_COLOUR, terminology)
-    node = _add_segmentation(scene, name, volume, mask, [style])
-    node.GetDisplayNode().SetVisibility2DFill(False)
-    node.GetDisplayNode().SetVisibility(False)
-    return node
-
-
-def add_territories(
-    scene: slicer.vtkMRMLScene, name: str, volume: slicer.vtkMRMLScalarVolumeNode, labels: sitk.Image
-) -> slicer.vtkMRMLSegmentationNode:
-    """Add the territories (labels of `TERRITORIES`) as outlines, hidden until a user shows them."""
-    node = _add_segmentation(scene, name, volume, labels, _TERRITORY_SEGMENTS)
-    node.GetDisplayNode().SetVisibility2DFill(False)
-    node.GetDisplayNode().SetVisibility(False)
+    if kind == "heart":
+        node.GetDisplayNode().SetVisibility3D(False)
+    else:
+        node.GetDisplayNode().SetVisibility(False)
     return node
 
 
