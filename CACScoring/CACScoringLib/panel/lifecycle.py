@@ -20,7 +20,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest, ScriptedLo
 from slicer.util import VTKObservationMixin
 
 from .packages import outdatedSlicer
-from .widgets import fitPages, letShrink
+from .widgets import dataOf, fitPages, letShrink, watchPath
 
 
 class Signal:
@@ -46,6 +46,19 @@ class Section:
     def setState(self, state) -> None:
         """Use another scene's parameter node; None when the panel is closed."""
         self._state = state
+
+    def set(self, parameter: str, value: str) -> None:
+        """Set a parameter of the state, a text or a choice, unless the panel is closed."""
+        if self._state is not None:
+            setattr(self._state, parameter, type(getattr(self._state, parameter))(value))
+
+    def bind(self, box, parameter: str) -> None:
+        """Set a parameter to the data of a combo box whenever the box changes."""
+        box.currentIndexChanged.connect(lambda *_args: self.set(parameter, dataOf(box)))
+
+    def bindPath(self, edit, parameter: str) -> None:
+        """Set a parameter to the folder of a path edit whenever the edit changes."""
+        watchPath(edit, lambda *_args: self.set(parameter, edit.currentPath))
 
     def enter(self) -> None:
         """React to the panel being shown."""

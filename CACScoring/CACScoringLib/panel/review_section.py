@@ -14,6 +14,8 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from ..core.ct import CTError
+from ..core.labels import Site, site_called
 from . import views
 from .editor import EditorBox
 from .keys import Keys, undoKeys, windowOf
@@ -23,7 +25,6 @@ from .slice_plot import PlotSlice, SlicePlot
 from .widgets import SITE_KEYS, colourIcon, fillBox, say, singleShot, siteButtons, wideButton
 
 if TYPE_CHECKING:
-    from ..core.labels import Site
     from ..review.scene import SceneReview
     from ..scoring.lesions import Lesion
 
@@ -79,7 +80,7 @@ class ReviewSection(Section):
         self._surfacesTimer = singleShot(0, self._showSurfaces)
         self._tablesTimer = singleShot(0, self._updateTables)
 
-        ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
+        self.bind(ui.reviewMethodBox, "reviewMethod")
         ui.sliceBox.clicked.connect(self._sliceSwitched)
         changes = {
             ui.undoButton: lambda review, _on: review.undo(),
@@ -102,8 +103,6 @@ class ReviewSection(Section):
 
     def _addSites(self) -> None:
         """Add a row of buttons: the four main arteries, a menu of other sites, and rejection."""
-        from ..core.labels import site_called
-
         tip = _("Assign the selected lesions to {site} (key {key} in the list).")
         row, buttons = siteButtons(tip, self._assign, ["1234"])
         self._menu = qt.QMenu()
@@ -404,18 +403,12 @@ class ReviewSection(Section):
             self._showLesion(following)
 
     def _assignByKey(self, key: str) -> None:
-        from ..core.labels import site_called
-
         self._assign(site_called(SITE_KEYS[key]))
 
     def _sliceSwitched(self, on: bool) -> None:
         k = self._currentSlice()
         if k is not None:
             self._change(lambda: self._review.switch_slice(k, on))
-
-    def _methodChosen(self, index: int) -> None:
-        if self._state is not None and index >= 0:
-            self._state.reviewMethod = self._ui.reviewMethodBox.itemData(index)
 
     def _confirm(self, change: Callable[[], object]) -> None:
         """Make a change that confirms a score, after a question if the reader has not looked at every lesion."""
@@ -432,8 +425,6 @@ class ReviewSection(Section):
 
     def _change(self, change: Callable[[], object]) -> None:
         """Make a change and show its consequences."""
-        from ..core.ct import CTError
-
         try:
             change()
         except CTError as error:
@@ -448,8 +439,6 @@ class ReviewSection(Section):
         self._timer.start()
 
     def _refresh(self) -> None:
-        from ..core.ct import CTError
-
         try:
             changed = self._review is not None and self._review.refresh()
         except CTError as error:

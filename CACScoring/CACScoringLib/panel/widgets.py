@@ -11,19 +11,16 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import ctk
 import qt
 import slicer
 from slicer.i18n import tr as _
 
+from ..core.labels import Site, site_called
 from ..core.options import Row, rows_of
 from .table_widgets import scrollAreaAround
 from .wording import inPanel
-
-if TYPE_CHECKING:
-    from ..core.labels import Site
 
 SITE_KEYS = {
     **{"1": "LM", "2": "LAD", "3": "LCX", "4": "RCA", "5": "other"},
@@ -187,7 +184,6 @@ def siteButtons(
         onSite: Called with the site of the button that was clicked.
         rows_of_keys: Keys of the buttons in each row.
     """
-    from ..core.labels import site_called
     from ..report.pictures import SITE_COLOURS
 
     rows, buttons = qt.QVBoxLayout(), {}
@@ -239,14 +235,18 @@ def newFolder(parent: Path, name: str) -> Path:
     return next(path for path in candidates if not path.exists())
 
 
-def askForFolder() -> str:
-    """Ask for a folder, beginning with the last one; return an empty text if the user cancels."""
+def ask(dialog: Callable[..., str], title: str, setting: str) -> str:
+    """Ask for a path by one of QFileDialog's functions, beginning with the last one; empty if the user cancels."""
     settings = qt.QSettings()
-    last = settings.value("CACScoring/exportFolder", "")
-    folder = qt.QFileDialog.getExistingDirectory(None, _("Folder for report, scores and lesions"), last)
-    if folder:
-        settings.setValue("CACScoring/exportFolder", folder)
-    return folder
+    path = dialog(None, title, settings.value(setting, ""))
+    if path:
+        settings.setValue(setting, path)
+    return path
+
+
+def askForFolder() -> str:
+    title = _("Folder for report, scores and lesions")
+    return ask(qt.QFileDialog.getExistingDirectory, title, "CACScoring/exportFolder")
 
 
 def singleShot(milliseconds: int, call: Callable[[], object]):

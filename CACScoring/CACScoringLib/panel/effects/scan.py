@@ -14,10 +14,10 @@ import vtk
 from slicer.util import arrayFromVTKMatrix
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
+from ...core.labels import Site, label_called
 from ...review.picking import Place, Voxels
 
 if TYPE_CHECKING:
-    from ...core.labels import Site
     from ...record.score_record import ScoreRecord
 
 
@@ -345,7 +345,6 @@ class EffectScan:
 def _label(name: str) -> int:
     """Return the label of a lesion segment's name; 0 for other segments."""
     from ...core.ct import CTError
-    from ...core.labels import label_called
 
     try:
         return label_called(name)

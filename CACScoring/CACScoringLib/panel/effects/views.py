@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import qt
@@ -15,12 +14,10 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import numpy_to_vtk
 
+from ...core.labels import Site, site_called
 from ...review.picking import Voxels
 from .. import views
 from ..widgets import SITE_KEYS, siteButtons
-
-if TYPE_CHECKING:
-    from ...core.labels import Site
 
 CANDIDATE_COLOUR = (1.0, 0.9, 0.1)
 LEAK_COLOUR = (1.0, 0.25, 0.1)
@@ -215,8 +212,6 @@ class SiteButtons:
 
     def __init__(self, onChosen: Callable[[Site], None]) -> None:
         """Make the buttons. onChosen: called with the `Site` that a user chooses."""
-        from ...core.labels import site_called
-
         self._onChosen = onChosen
         self._byKey = {key: site_called(name) for key, name in SITE_KEYS.items()}
         self._siteCalled = site_called

@@ -15,10 +15,10 @@ import slicer
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.panel.job import Job, showIn
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns
 from CACScoringLib.panel.widgets import InSight, dataOf, say
-from CACScoringLib.panel.worker import Worker, showIn
 
 from ...project.annotations import annotators, patient_kinds
 from ...project.project import Project
@@ -39,16 +39,16 @@ class ProjectSection(Section):
 
     Args:
         ui: Widgets by name.
-        worker: Background process.
+        job: Job that runs commands on the project.
         onProject: Function called with the project when it is opened or changed, with None when it is closed.
         onRemedy: Function called with the remedy of a finding and the id of its scan.
     """
 
     def __init__(
-        self, ui, worker: Worker, onProject: Callable[[Project | None], None], onRemedy: Callable[[str, str], None]
+        self, ui, job: Job, onProject: Callable[[Project | None], None], onRemedy: Callable[[str, str], None]
     ) -> None:
         self._ui = ui
-        self._worker = worker
+        self.job = job
         self._onProject = onProject
         self._project: Project | None = None
         self._folder = ""
@@ -127,7 +127,7 @@ class ProjectSection(Section):
         self._showButtons()
 
     def cancel(self) -> None:
-        self._worker.cancel()
+        self.job.cancel()
         self._checkInSight.stop()
         self._ui.projectBar.setVisible(False)
 
@@ -146,7 +146,7 @@ class ProjectSection(Section):
         return "\n".join([*lines, *(f"⚠ {warning}" for warning in project.warnings)])
 
     def _showButtons(self) -> None:
-        ui, project, idle = self._ui, self._project, not self._worker.isRunning
+        ui, project, idle = self._ui, self._project, not self.job.isRunning
         opened, full = project is not None and idle, project is not None and bool(project.scans) and idle
         for buttons, ready in (
             ((ui.openProjectButton, ui.newProjectButton), idle),
@@ -305,18 +305,18 @@ class ProjectSection(Section):
         """Run a command in the background; onEnd takes the reason of a failure, or "", and the events."""
         events: list[dict] = []
 
-        def onWorkerEnd(reason: str) -> None:
+        def onJobEnd(_nothing: None, reason: str) -> None:
             self._ui.projectBar.setVisible(False)
             onEnd(reason, events)
             self._showButtons()
 
         self._showProgress(text, 0.0)
         self._ui.projectBar.setVisible(True)
-        self._worker.start(["project", *arguments], onWorkerEnd, self._showProgress, events.append)
+        self.job.start(self.job.run(["project", *arguments], self._showProgress, events.append), onJobEnd)
         self._showButtons()
 
     def _warnings(self) -> list[str]:
-        return [event["message"] for event in self._worker.warnings]
+        return [event["message"] for event in self.job.warnings]
 
 
 def _number(value: float | None) -> str:
