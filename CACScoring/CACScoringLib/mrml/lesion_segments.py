@@ -59,9 +59,11 @@ _TERRITORY_TYPES = {
 }
 _TERRITORY_COLOURS = {"descending aorta": (176, 190, 197), "pulmonary artery": (121, 134, 203)}
 # Other territories take types and colours from their sites.
-_HEART_TERMINOLOGY = (
-    f"{_ANATOMY}~SCT^123037004^Anatomical Structure~SCT^80891009^Heart~^^~Anatomic codes - DICOM master list~^^~^^"
-)
+
+
+def _structure(kind: str) -> str:
+    """Return Slicer's terminology entry for an anatomical structure."""
+    return f"{_ANATOMY}~SCT^123037004^Anatomical Structure~{kind}~^^~{_REGIONS}~^^~^^"
 
 
 def site_terminology(site: Site) -> str:
@@ -107,19 +109,17 @@ _TERRITORY_SEGMENTS = tuple(
         name.replace(" ", "-"),
         name,
         _TERRITORY_COLOURS.get(name, SITE_COLOURS[SITE_OF[name]]),
-        f"{_ANATOMY}~SCT^123037004^Anatomical Structure~{_TERRITORY_TYPES.get(name) or _SITE_REGIONS[SITE_OF[name]]}"
-        f"~^^~{_REGIONS}~^^~^^",
+        _structure(_TERRITORY_TYPES.get(name) or _SITE_REGIONS[SITE_OF[name]]),
     )
     for label, name in enumerate(TERRITORIES)
     if label
 )
 
 
-_HEART_SEGMENT = _Segment(1, HEART_ID, "Heart region", HEART_COLOUR, _HEART_TERMINOLOGY)
-_PERICARDIUM_TERMINOLOGY = f"{_ANATOMY}~SCT^123037004^Anatomical Structure~SCT^76848001^Pericardium~^^~{_REGIONS}~^^~^^"
+_PERICARDIUM = _structure("SCT^76848001^Pericardium")
 _OUTLINES = {
-    "heart": (_HEART_SEGMENT,),
-    "pericardium": (_Segment(1, PERICARDIUM_ID, "Pericardium", _PERICARDIUM_COLOUR, _PERICARDIUM_TERMINOLOGY),),
+    "heart": (_Segment(1, HEART_ID, "Heart region", HEART_COLOUR, _structure("SCT^80891009^Heart")),),
+    "pericardium": (_Segment(1, PERICARDIUM_ID, "Pericardium", _PERICARDIUM_COLOUR, _PERICARDIUM),),
     "territories": _TERRITORY_SEGMENTS,
 }
 
