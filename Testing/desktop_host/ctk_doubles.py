@@ -163,10 +163,9 @@ class ctkSliderWidget(qt.QWidget):
 
     def _fit_slider(self) -> None:
         step = self._spin_box.singleStep
-        blocked = self._slider.blockSignals(True)
-        self._slider.setRange(round(self._spin_box.minimum / step), round(self._spin_box.maximum / step))
-        self._slider.setValue(round(self._spin_box.value / step))
-        self._slider.blockSignals(blocked)
+        with qt.QSignalBlocker(self._slider):
+            self._slider.setRange(round(self._spin_box.minimum / step), round(self._spin_box.maximum / step))
+            self._slider.setValue(round(self._spin_box.value / step))
 
     def _slid(self, position: int) -> None:
         self._spin_box.setValue(position * self._spin_box.singleStep)

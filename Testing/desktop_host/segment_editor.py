@@ -94,9 +94,8 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         if scene is self.mrmlScene():
             return
         for selector in (self._segmentations, self._volumes):
-            blocked = selector.blockSignals(True)
-            selector.setMRMLScene(scene)
-            selector.blockSignals(blocked)
+            with qt.QSignalBlocker(selector):
+                selector.setMRMLScene(scene)
         super().setMRMLScene(scene)
         self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
         self._logic.SetMRMLScene(scene)
@@ -209,15 +208,13 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
 
     def _update_segmentation(self) -> None:
         node = self._logic.GetSegmentationNode()
-        blocked = self._segmentations.blockSignals(True)
-        self._segmentations.setCurrentNode(node)
-        self._segmentations.blockSignals(blocked)
+        with qt.QSignalBlocker(self._segmentations):
+            self._segmentations.setCurrentNode(node)
         if node is not self._segmentation:
             self._watch_segmentation(node)
             self._segmentation = node
-            blocked = self._segments.blockSignals(True)
-            self._segments.setSegmentationNode(node)
-            self._segments.blockSignals(blocked)
+            with qt.QSignalBlocker(self._segments):
+                self._segments.setSegmentationNode(node)
             if node is not None:
                 role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
                 # The volume is set through the selector, which emits a signal only if it changes.
@@ -239,9 +236,8 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         if self._node.GetSegmentationNode() is None or self._logic.GetSourceVolumeNode() is self._volume:
             return
         self._volume = self._logic.GetSourceVolumeNode()
-        blocked = self._volumes.blockSignals(True)
-        self._volumes.setCurrentNode(self._volume)
-        self._volumes.blockSignals(blocked)
+        with qt.QSignalBlocker(self._volumes):
+            self._volumes.setCurrentNode(self._volume)
         self.sourceVolumeNodeChanged.emit(self._volume)
         for effect in self._effects:
             effect._call("sourceVolumeNodeChanged")

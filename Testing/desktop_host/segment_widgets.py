@@ -115,25 +115,23 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         node = self.currentNode()
         segmentation = None if node is None else node.GetSegmentation()
         identifiers = () if segmentation is None else tuple(segmentation.GetSegmentIDs())
-        blocked = self._segments.blockSignals(True)
-        self._segments.clear()
         for widget in (self._label, self._segments):
             widget.setVisible(bool(identifiers))
         message = "No node is selected " if node is None else "No segments in segmentation "
         self._message.setText("" if identifiers else message)
         self._message.setVisible(not identifiers)
-        if not identifiers:
-            self._segments.blockSignals(blocked)
-            return
-        if self.noneEnabled:
-            self._segments.addItem("None", "None")
-        for segment in identifiers:
-            self._segments.addItem(segmentation.GetSegment(segment).GetName(), segment)
         is_valid = self._segment in identifiers or (not self._segment and self.noneEnabled)
-        self._segments.setCurrentIndex(-1)
-        if is_valid:
-            self.setCurrentSegmentID(self._segment)
-        self._segments.blockSignals(blocked)
+        with qt.QSignalBlocker(self._segments):
+            self._segments.clear()
+            if not identifiers:
+                return
+            if self.noneEnabled:
+                self._segments.addItem("None", "None")
+            for segment in identifiers:
+                self._segments.addItem(segmentation.GetSegment(segment).GetName(), segment)
+            self._segments.setCurrentIndex(-1)
+            if is_valid:
+                self.setCurrentSegmentID(self._segment)
         if not is_valid:
             # Slicer selects the first segment, even if None is enabled.
             self._segments.setCurrentIndex(1 if self.noneEnabled else 0)

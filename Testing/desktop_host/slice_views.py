@@ -40,11 +40,7 @@ class qMRMLSliceView(RenderView):
         self._renderer.AddViewProp(self._picture)
 
     mrmlSliceNode = gives("_node")
-
-    def setMRMLSliceNode(self, node) -> None:
-        self._node = node
-        self._group.SetMRMLDisplayableNode(node)
-        self.setEnabled(node is not None)
+    setMRMLSliceNode = RenderView._show_node
 
     def _show(self, connection) -> None:
         mapper = self._picture.GetMapper()
@@ -108,11 +104,10 @@ class qMRMLSliceControllerWidget(qMRMLWidget):
         limits, resolution = [-1.0, -1.0], vtk.reference(1.0)
         if not self._logic.GetSliceOffsetRangeResolution(limits, resolution):
             return
-        blocked = self._slider.blockSignals(True)
-        self._slider.singleStep = max(resolution.get(), 0.01)
-        self._slider._set_range(*limits)
-        self._slider.setValue(self._logic.GetSliceOffset())
-        self._slider.blockSignals(blocked)
+        with qt.QSignalBlocker(self._slider):
+            self._slider.singleStep = max(resolution.get(), 0.01)
+            self._slider._set_range(*limits)
+            self._slider.setValue(self._logic.GetSliceOffset())
 
 
 @double

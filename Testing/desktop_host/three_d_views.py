@@ -31,11 +31,7 @@ class qMRMLThreeDView(RenderView):
         self._renderer.GradientBackgroundOn()
 
     mrmlViewNode = gives("_node")
-
-    def setMRMLViewNode(self, node) -> None:
-        self._node = node
-        self._group.SetMRMLDisplayableNode(node)
-        self.setEnabled(node is not None)
+    setMRMLViewNode = RenderView._show_node
 
     def cameraNode(self):
         return self.displayableManagerByClassName("vtkMRMLCameraDisplayableManager").GetCameraNode()
