@@ -109,8 +109,7 @@ def add_to_scene(
 
     Raises like `image_of_volume`, before anything is added.
     """
-    *_, nodes = scene_steps(scene, content, volume)
-    return nodes
+    return next(filter(None, scene_steps(scene, content, volume)))
 
 
 def scene_steps(
@@ -158,7 +157,7 @@ def _new_nodes(
     yield "calcium", add_lesions(scene, title, volume, _on_grid(content.lesions, grid), counts)
     yield "scores", add_table(scene, f"Scores of {name}", score_columns(record))
     yield "lesions", add_table(scene, f"Lesions of {name}", lesion_columns(record))
-    if content.calcium_map is not None:
+    if content.calcium_map is not None and content.healthy is not None and content.map_lesions is not None:
         healthy = add_volume(scene, content.healthy, f"Healthy image of {name}")
         healthy.SetAttribute(DERIVED_ATTRIBUTE, "1")
         yield "healthy", healthy

@@ -48,7 +48,8 @@ def voxels_of_segments(
     """
     check_no_transform(segmentation)
     collection = segmentation.GetSegmentation()
-    flats, values, names = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)], {}
+    flats, values = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)]
+    names: dict[int, str] = {}
     for layer in range(collection.GetNumberOfLayers()):
         places, stored = _labelled_voxels(collection.GetLayerDataObject(layer), grid)
         present = set(np.flatnonzero(np.bincount(stored)).tolist())

@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from . import table_widgets, widgets
 from .input_section import networkArgumentsOf, scoringRequirements, settingsOf
-from .job import ButtonJob, Job, Steps
+from .job import ButtonJob, Event, Job, Steps
 from .lifecycle import Section, Signal
 from .packages import COHORT_REQUIREMENTS, ensurePackages
 from .parameters import Method
@@ -45,8 +45,8 @@ class CohortSection(Section):
         parts = ui.cohortButton, ui.cohortStatusLabel, ui.cohortBar
         self.task = ButtonJob(job, parts, cancelled, self._score, self.update)
         self.scanChosen = Signal()
-        self._scans: list[dict] = []
-        self._startTime, self._initialCount = None, 0
+        self._scans: list[Event] = []
+        self._startTime, self._initialCount = 0.0, 0
         table = ui.cohortTable
         table_widgets.prepareColumns(table, TITLES, COLUMN_LETTERS)
         table.itemSelectionChanged.connect(self.update)
@@ -86,7 +86,7 @@ class CohortSection(Section):
         requirements = (*scoringRequirements(state), *COHORT_REQUIREMENTS)
         if reason := ensurePackages(requirements, purpose=_("A cohort")):
             return reason
-        self._scans, self._startTime, self._initialCount = [], None, 0
+        self._scans, self._startTime, self._initialCount = [], 0.0, 0
         table.setRowCount(0)
         table.setColumnHidden(_MAP_COLUMN, state.method != Method.BOTH)
         self.task.show(_("Looking for scans …"), 0.0)
@@ -104,13 +104,13 @@ class CohortSection(Section):
         if text and not self._scans:
             self.task.say(text)
 
-    def _onEvent(self, event: dict) -> None:
+    def _onEvent(self, event: Event) -> None:
         if event["event"] == "scan":
             self._show(event)
         elif event["event"] == "warning":
             self.task.say(event["message"])
 
-    def _show(self, scan: dict) -> None:
+    def _show(self, scan: Event) -> None:
         table, row = self._ui.cohortTable, scan["index"]
         while len(self._scans) <= row:
             self._scans.append({"index": len(self._scans), "name": "", "state": "waiting"})
@@ -122,7 +122,7 @@ class CohortSection(Section):
         )
         finished_count = sum(item["state"] in _FINISHED_STATES for item in self._scans)
         self._ui.cohortBar.setValue(round(1000 * finished_count / len(self._scans)))
-        if scan["state"] == "running" and self._startTime is None:
+        if scan["state"] == "running" and not self._startTime:
             self._startTime, self._initialCount = time.monotonic(), finished_count
         self.task.say(self._progressText(finished_count))
         self.update()
@@ -132,12 +132,12 @@ class CohortSection(Section):
         count, failed = len(self._scans), sum(item["state"] == "failed" for item in self._scans)
         text = _("{ended} of {count} scans, {failed} failed …").format(ended=finished_count, count=count, failed=failed)
         scored_count, waiting_count = finished_count - self._initialCount, count - finished_count
-        if self._startTime is not None and scored_count >= _SCANS_FOR_ESTIMATE and waiting_count:
+        if self._startTime and scored_count >= _SCANS_FOR_ESTIMATE and waiting_count:
             minutes = (time.monotonic() - self._startTime) / scored_count * waiting_count / 60
             text += " " + _("About {minutes} min are left.").format(minutes=max(1, round(minutes)))
         return text
 
-    def _selected(self) -> dict | None:
+    def _selected(self) -> Event | None:
         row = self._ui.cohortTable.currentRow()
         return self._scans[row] if 0 <= row < len(self._scans) else None
 
@@ -147,7 +147,7 @@ class CohortSection(Section):
             self.scanChosen.emit(scan)
 
 
-def _noteOf(scan: dict) -> str:
+def _noteOf(scan: Event) -> str:
     """Return the reason why a scan failed, or its warnings with advice."""
     from ..core.warning_codes import ADVICE
 
@@ -155,7 +155,7 @@ def _noteOf(scan: dict) -> str:
     return inPanel(scan.get("reason") or "\n".join(warnings))
 
 
-def _scores(scan: dict) -> tuple[str, str, str]:
+def _scores(scan: Event) -> tuple[str, str, str]:
     """Return the texts of the clinical score, its status and the calcium map's score; empty where there is none."""
     status = (scan.get("status") or {}).get("threshold", "")
     scores, scaled = scan.get("agatston") or {}, (scan.get("scaled_agatston") or {}).get("decomposition")

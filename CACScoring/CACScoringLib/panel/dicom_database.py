@@ -87,7 +87,7 @@ def addFolder(folder: Path) -> str:
 
 
 def _reviewLabel(database, series: str, path: str, timestamp: tuple[str, str]) -> str:
-    from ..io.dicom import printable
+    from ..core.text import printable
 
     description = printable(database.descriptionForSeries(series)) or _("no description")
     date, time = timestamp

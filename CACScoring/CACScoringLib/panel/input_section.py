@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
@@ -121,7 +121,7 @@ class InputSection(Section):
         self._ui = ui
         self._lesions = LesionsChoice(ui)
         self._facts = ScanFacts()
-        self._factsKey: tuple | None = None
+        self._factsKey: tuple[Any, ...] | None = None
         self._models: dict[str, list[tuple[str, str]]] = {}
         self._estimatorModels = 0
         self._estimatorBoxes = {"vesselsModel": ui.vesselsModelBox, "radiomicsModel": ui.radiomicsModelBox}
@@ -260,7 +260,7 @@ def _modelLabel(model: StoredModel) -> str:
     return _("{name} (heart alone)").format(name=model.card.name) if model.card.network == "heart" else model.card.name
 
 
-def _defaultLabel(bundled: str | None, stored: list) -> str:
+def _defaultLabel(bundled: str | None, stored: list[Any]) -> str:
     """Return the label of the choice that names no model. stored: installed models of the network."""
     if bundled is not None:
         return _("{name} (comes with CAC)").format(name=bundled)

@@ -35,6 +35,9 @@ WAITING_SECONDS = 0.03
 T = TypeVar("T")
 Steps = Generator["int | None", None, T]
 
+Event = dict[str, Any]
+"""Event of a command, see `core.progress.JsonProgress`."""
+
 
 class JobError(RuntimeError):
     """Error with the reason why a command failed or could not be started."""
@@ -75,10 +78,10 @@ class Job:
         """
         self.process = BackgroundProcess() if process is None else process
         self._library = library
-        self.steps: Steps[Any] | None = None
+        self.steps: Any = None
         self._timer = singleShot(0, self._step)
-        self._onEvent: Callable[[dict], None] | None = None
-        self.warnings: list[dict] = []
+        self._onEvent: Callable[[Event], object] | None = None
+        self.warnings: list[Event] = []
 
     @property
     def isRunning(self) -> bool:
@@ -90,7 +93,8 @@ class Job:
         onEnd: called once, unless cancelled, with the result and an empty text, or with None and a failure's reason.
         """
         self.cancel()
-        self.steps, self._onEnd = steps, onEnd
+        self.steps = steps
+        self._onEnd: Callable[[Any, str], object] = onEnd
         self._step()
 
     def cancel(self) -> None:
@@ -114,7 +118,7 @@ class Job:
         self,
         arguments: list[str],
         onProgress: Callable[[str, float], object] = lambda text, fraction: None,
-        onEvent: Callable[[dict], object] = lambda event: None,
+        onEvent: Callable[[Event], object] = lambda event: None,
         module: str = "cli",
     ) -> Steps[None]:
         """Run `python -m <library>.<module>`; commands of `cli` get the option to report their progress.
@@ -128,8 +132,9 @@ class Job:
         Raises:
             JobError: The command failed or could not be started.
         """
-        self._reason, self._plainLines, self.warnings = "", [], []
-        self._progressStep, ends = ("", 0, 1), []
+        self._reason, self._progressStep, self.warnings = "", ("", 0, 1), []
+        self._plainLines: list[str] = []
+        ends: list[int] = []
         self._onProgress, self._onEvent = onProgress, onEvent
 
         def onEnd(code: int) -> None:
@@ -171,7 +176,7 @@ class Job:
             elif pause is not None:
                 self._timer.start(pause)
 
-    def _end(self, steps: Steps[T], result: T | None, reason: str) -> None:
+    def _end(self, steps: Steps[Any], result: object, reason: str) -> None:
         if self.steps is steps:
             self.steps = None
             self._onEnd(result, reason)
@@ -230,7 +235,7 @@ class ButtonJob:
     def __init__(
         self,
         job: Job,
-        widgets: tuple,
+        widgets: tuple[Any, Any, Any],
         cancelled: str,
         work: Callable[[], Steps[str | None]],
         onChanged: Callable[[], object],

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import qt
 from slicer.i18n import tr as _
@@ -29,10 +30,10 @@ class LesionsChoice:
 
     def __init__(self, ui) -> None:
         self._ui = ui
-        self._state = None
+        self._state: Any = None
         self._listedStudy: list[str] | None = None
         self._reviews: list[tuple[str, str]] = []
-        self._readKey: tuple | None = None
+        self._readKey: tuple[Any, ...] | None = None
         self.problem, self._facts, self.automatic = "", "", False
         ui.lesionsBox.currentIndexChanged.connect(self._onChoice)
 

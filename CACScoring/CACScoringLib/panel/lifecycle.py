@@ -27,9 +27,9 @@ class Signal:
     """Signal for plain Python objects; PythonQt cannot define Qt signals in Python classes."""
 
     def __init__(self) -> None:
-        self._slots: list[Callable] = []
+        self._slots: list[Callable[..., object]] = []
 
-    def connect(self, slot: Callable) -> None:
+    def connect(self, slot: Callable[..., object]) -> None:
         self._slots.append(slot)
 
     def emit(self, *arguments: object) -> None:

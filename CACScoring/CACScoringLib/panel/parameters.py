@@ -22,7 +22,9 @@ from ..scoring.rules import ScoringRules
 class Choice(str, Enum):
     """A choice with the text that boxes show, translated on display. Scenes store the member's name."""
 
-    def __new__(cls, value: str, text: str) -> Choice:
+    text: str
+
+    def __new__(cls, value: str, text: str = "") -> Choice:
         member = str.__new__(cls, value)
         member._value_, member.text = value, text
         return member

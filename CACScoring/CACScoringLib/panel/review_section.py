@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
@@ -25,6 +26,7 @@ from .slice_plot import PlotSlice, SlicePlot
 from .widgets import SITE_KEYS, colourIcon, fillBox, say, singleShot, siteButtons, wideButton
 
 if TYPE_CHECKING:
+    from ..mrml.scene_content import SliceRow
     from ..review.scene import SceneReview
     from ..scoring.lesions import Lesion
 
@@ -53,7 +55,7 @@ class ReviewSection(Section):
         self._editor = EditorBox(ui.editorBox, ui.editorFrame.layout())
         self._appliedState: dict[str, object] = {}
         self._colours = SITE_COLOURS
-        self._slices: dict = {}
+        self._slices: dict[int, SliceRow] = {}
         self._lines: list[LesionLine] = []
         self._viewed: set[tuple[str, int]] = set()
         self._shownByProgram: set[tuple[str, int]] = set()
@@ -68,13 +70,13 @@ class ReviewSection(Section):
         self.table.chosen.connect(self._lesionChosen)
         self.table.featuresChosen.connect(self.update)
         self._addSites()
-        keys = {key: lambda key=key: self._assignByKey(key) for key in SITE_KEYS}
+        keys: dict[str, Callable[[], object]] = {key: partial(self._assignByKey, key) for key in SITE_KEYS}
         keys |= {"X": lambda: self._assign(None), "A": ui.acceptButton.click, "N": self._nextDoubtful}
         self._listKeys = Keys([ui.lesionTable], keys)
         self._listKeys.setEnabled(True)
         # The keys work only while the buttons are in sight, so that no change goes unnoticed.
-        buttons = ui.undoButton, ui.redoButton
-        undo, redo = (lambda button=button: button.visible and button.click() for button in buttons)
+        undoing = ui.undoButton, ui.redoButton
+        undo, redo = (lambda button=button: button.visible and button.click() for button in undoing)
         self._undoKeys = Keys([windowOf(ui.pages)], undoKeys(undo, redo))
         self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
         self._surfacesTimer = singleShot(0, self._showSurfaces)
@@ -294,14 +296,14 @@ class ReviewSection(Section):
         choices = [(METHOD_TITLES[method], method) for method in self._review.methods]
         fillBox(self._ui.reviewMethodBox, choices, self._method)
 
-    def _segmentations(self) -> dict[str, object]:
+    def _segmentations(self) -> dict[str, Any]:
         """Return the segmentations of lesions by method."""
         nodes = self._review.nodes
         segmentations = {"threshold": nodes.calcium, "decomposition": nodes.map_lesions}
         return {method: segmentations[method] for method in self._review.methods}
 
     def _showSlices(self, lesions: Sequence[Lesion]) -> None:
-        colours: dict[int, list] = {}
+        colours: dict[int, list[Any]] = {}
         for lesion in lesions:
             for k in lesion.slice_indices:
                 marks = colours.setdefault(k, [])
@@ -315,7 +317,7 @@ class ReviewSection(Section):
         self.plot.setSlices({k: rows[k] for k in range(min(contents), max(contents) + 1)} if contents else {})
         self._showSlice()
 
-    def _slicesWithoutMap(self) -> list:
+    def _slicesWithoutMap(self) -> list[SliceRow]:
         """Return the scan's slices without probabilities, so that the plot can mark lesions."""
         from ..mrml.scene_content import SliceRow, slice_position_ras
 

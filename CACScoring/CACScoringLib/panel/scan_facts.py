@@ -67,8 +67,8 @@ def scanFacts(volume: vtkMRMLScalarVolumeNode) -> ScanFacts:
     facts.append(" · ".join(filter(None, acquisition_facts)))
     grid = sitk.Image([1, 1, 1], sitk.sitkInt16)
     grid.SetSpacing([1.0, 1.0, _sliceSpacingMm(volume)])
-    warnings = examine(CTScan(grid, acquisition), None)
-    warnings = tuple(warning.message for warning in warnings if warning.code not in _AFTER_SCORING)
+    doubts = examine(CTScan(grid, acquisition), None)
+    warnings = tuple(doubt.message for doubt in doubts if doubt.code not in _AFTER_SCORING)
     return ScanFacts(tuple(facts), warnings, problem)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
@@ -206,7 +206,7 @@ def _checkPresent(nodes: SceneNodes) -> None:
         raise CTError(_("The scene was closed before the result was shown. Score the scan again."))
 
 
-def _command(ct: Path, volume: vtkMRMLScalarVolumeNode, image: sitk.Image, heart) -> list[str]:
+def _command(ct: Path, volume: vtkMRMLScalarVolumeNode, image: sitk.Image, heart: tuple[Any, str] | None) -> list[str]:
     """Write the heart mask and the acquisition beside the CT's file, and return the command that scores it."""
     import SimpleITK as sitk
 

@@ -10,7 +10,9 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import ctk
 import qt
@@ -129,7 +131,8 @@ class InSight:
     """Keeps the end of a section in sight until the panel has its new height."""
 
     def __init__(self, section) -> None:
-        self._section, self._area = section, None
+        self._section = section
+        self._area: Any = None
         self._timer = singleShot(_GROWTH_MILLISECONDS, self.stop)
 
     def start(self) -> None:
@@ -176,7 +179,7 @@ def fitPages(pages) -> None:
 
 def siteButtons(
     tip: str, onSite: Callable[[Site], object], rows_of_keys: Sequence[str] = _SITE_ROWS
-) -> tuple[object, dict[str, object]]:
+) -> tuple[Any, dict[str, Any]]:
     """Return a layout of buttons for sites, and the buttons by their keys.
 
     Args:
@@ -196,7 +199,7 @@ def siteButtons(
             site = site_called(SITE_KEYS[key])
             hint = tip.format(site=site.full_name, key=key)
             name = site.short_name if len(rows_of_keys) == 1 else f"{key} {site.short_name}"
-            buttons[key] = wideButton(name, hint, lambda site=site: onSite(site))
+            buttons[key] = wideButton(name, hint, partial(onSite, site))
             buttons[key].setIcon(colourIcon(SITE_COLOURS[site]))
             row.addWidget(buttons[key])
     return rows, buttons

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import qt
 import slicer
@@ -77,9 +77,9 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         super().__init__(scriptedEffect)
         self._source = Path(source)
         self._parameters: list[Parameter] = []
-        self._arteries = None
-        self.scan = None
-        self.boxes: dict[str, object] = {}
+        self._arteries: Any = None
+        self.scan: Any = None
+        self.boxes: dict[str, Any] = {}
 
     def clone(self):
         import qSlicerSegmentationsEditorEffectsPythonQt as effects

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer import vtkMRMLScalarVolumeNode
@@ -55,8 +55,8 @@ class DrrSection(Section):
         self._coarse: ReducedScan | None = None
         self._withTable: ReducedScan | None = None
         self._skin: vtk.vtkPolyData | None = None
-        self._scanKey: tuple | None = None
-        self._drawnKey: tuple | None = None
+        self._scanKey: tuple[Any, ...] | None = None
+        self._drawnKey: tuple[Any, ...] | None = None
         fillBox(ui.drrViewBox, _views(), "PA")
         ui.drrViewBox.currentIndexChanged.connect(self._viewChosen)
         ui.drrLayoutButton.clicked.connect(lambda *_args: self._showLayout())
@@ -162,7 +162,7 @@ class DrrSection(Section):
             self.task.say(reason if self._scan is None else text)
         self.update()
 
-    def _pictureKey(self) -> tuple:
+    def _pictureKey(self) -> tuple[Any, ...]:
         """Return the settings that the preview depends on."""
         state = self._state
         opacity = state.drrOpacity if state.drrCalcium else 0.0
@@ -200,7 +200,7 @@ class DrrSection(Section):
         elif self._moving:
             self._restingTimer.start()
 
-    def _picture(self, key: tuple, factor: int, pixels: int) -> Steps[None]:
+    def _picture(self, key: tuple[Any, ...], factor: int, pixels: int) -> Steps[None]:
         """Draw a preview. key: settings from `_pictureKey`."""
         from ...drr.geometry import ProjectionError
         from ...drr.job import fast_backend, preview, stand_of
@@ -305,7 +305,7 @@ class DrrSection(Section):
     def _calciumNode(self) -> vtkMRMLScalarVolumeNode | None:
         return self._review.nodes.calcium_map if self._isReviewed() else None
 
-    def _heartSegment(self) -> tuple | None:
+    def _heartSegment(self) -> tuple[Any, str] | None:
         """Return segmentation and segment of the heart: the result's, or else the one chosen on the first page."""
         from ...mrml.lesion_segments import HEART_ID
 

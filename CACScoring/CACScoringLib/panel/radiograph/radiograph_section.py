@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import ctk
 import qt
@@ -37,7 +38,7 @@ class RadiographSection(Section):
         self.task = ButtonJob(job, parts, cancelled, self._score, self.update)
         self._inSight = widgets.InSight(ui.radiographButton)
         self._record: vtkMRMLTextNode | None = None
-        self._output: tempfile.TemporaryDirectory | None = None
+        self._output: tempfile.TemporaryDirectory[str] | None = None
         self._filledFrom = ""
         self._models: list[tuple[str, str]] = []
         self._installed = False
@@ -214,7 +215,7 @@ class RadiographSection(Section):
         if document is not None:
             self._showSaliency()
 
-    def _document(self) -> dict | None:
+    def _document(self) -> dict[str, Any] | None:
         """Return the content of the record; None without a readable one."""
         if self._record is None:
             return None
@@ -226,7 +227,7 @@ class RadiographSection(Section):
             self.task.say(str(error))
             return None
 
-    def _showNumbers(self, document: dict | None) -> None:
+    def _showNumbers(self, document: dict[str, Any] | None) -> None:
         table = self._ui.radiographTable
         table.setVisible(document is not None)
         if document is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
@@ -44,7 +45,7 @@ class AnnotateSection(Section):
         self._ui = ui
         self._onListed = onListed
         self._project: Project | None = None
-        self._listing: tuple = ()
+        self._listing: tuple[Any, ...] = ()
         self._blind = False
         self._opened: OpenScan | None = None
         self._entered = False
@@ -247,7 +248,11 @@ class AnnotateSection(Section):
         """Activate the visible task only, so that no other takes keys, counts time or changes the views."""
         is_shown = self._isShown() and self._state is not None
         task = self._state.task if is_shown else None
-        sections = {Task.SLICES: self.slices, Task.REGIONS: self.regions, Task.HEART: self.heart}
+        sections: dict[Task, SlicesSection | MaskSection] = {
+            Task.SLICES: self.slices,
+            Task.REGIONS: self.regions,
+            Task.HEART: self.heart,
+        }
         for kind, section in sections.items():
             if kind is not task:
                 section.setActive(False)

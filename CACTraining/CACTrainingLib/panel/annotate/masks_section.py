@@ -22,7 +22,7 @@ from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.widgets import singleShot
 
-from ...project import annotations
+from ...project import annotations as mask_files
 from .opening import mark
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class MaskSection(Section, VTKObservationMixin):
             painted = self._painted()
             if not always and _areEqual(painted, self._saved):
                 return True
-            annotations.write_mask(
+            mask_files.write_mask(
                 opened.project, opened.scan.id, opened.annotator, self._kind.name, self._image(painted)
             )
         except (CTError, OSError) as error:
@@ -163,7 +163,7 @@ class MaskSection(Section, VTKObservationMixin):
         """Show the annotator's mask, or the one to start from. Return False if there is none."""
         opened = self._opened
         try:
-            mask = annotations.read_mask(opened.project, opened.scan.id, opened.annotator, self._kind.name)
+            mask = mask_files.read_mask(opened.project, opened.scan.id, opened.annotator, self._kind.name)
             segmentation = self._addSegmentation(mask if mask is not None else self._proposed())
         except (CTError, OSError, RuntimeError) as error:
             self._say(str(error))

@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.input_section import MODEL_PARAMETERS
-from CACScoringLib.panel.job import ButtonJob, Job, JobError, Steps
+from CACScoringLib.panel.job import ButtonJob, Event, Job, JobError, Steps
 from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, ensurePackages
 from CACScoringLib.panel.widgets import InSight, dataOf, fillBox, say
 
@@ -168,7 +168,7 @@ class InstallSection:
             purpose: Work that needs them; None for installing a model.
         """
 
-        def onEvent(event: dict) -> None:
+        def onEvent(event: Event) -> None:
             if event["event"] == "counted":
                 self._say(_("{doing} {done} of {count} scans").format(doing=doing, **event))
 
@@ -269,5 +269,5 @@ def _numbers(values: Mapping[str, object]) -> Iterator[tuple[str, float]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _numbers(value)
-        elif type(value) in (int, float):
+        elif type(value) is int or type(value) is float:
             yield name, float(value)

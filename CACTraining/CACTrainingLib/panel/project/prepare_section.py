@@ -10,7 +10,7 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.job import ButtonJob, Job, JobError, Steps
+from CACScoringLib.panel.job import ButtonJob, Event, Job, JobError, Steps
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.widgets import fillBox
@@ -73,7 +73,7 @@ class PrepareSection(Section):
         if reason := ensurePackages(requester="CAC Training", purpose=_("Preparing scans")):
             return reason
 
-        def onEvent(event: dict) -> None:
+        def onEvent(event: Event) -> None:
             if event["event"] == "counted":
                 self.task.say(_("Preparing: {done} of {count} scans …").format(**event))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import slicer
@@ -133,7 +134,7 @@ def _plot(chart: vtkMRMLPlotChartNode | None, kind: str, curves: Curves) -> vtkM
     return chart
 
 
-def _seriesOf(chart: vtkMRMLPlotChartNode) -> list:
+def _seriesOf(chart: vtkMRMLPlotChartNode) -> list[Any]:
     nodes = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
     return [series for series in nodes if series is not None]
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.panel.job import Job
+from CACScoringLib.panel.job import Event, Job
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages, missingPackages, namesOf
 from CACScoringLib.panel.process import workerCommand
@@ -56,13 +57,13 @@ class TrainSection(Section):
         self.job, self.ui = job, ui
         addRows(ui, ui.trainMoreBox.layout(), 1, LoopSettings, {parameterOf(name): name for name in LOOP_FIELDS})
         self._project: Project | None = None
-        self._findings: list[dict] | None = None
-        self._checkedKey: tuple | None = None
-        self._pendingKey: tuple | None = None
+        self._findings: list[Event] | None = None
+        self._checkedKey: tuple[Any, ...] | None = None
+        self._pendingKey: tuple[Any, ...] | None = None
 
         self._missing: list[str] = []
         self._problem = ""
-        self._choicesOf: tuple | None = None
+        self._choicesOf: tuple[Any, ...] | None = None
         self.runs = RunsSection(ui, ui.trainTab, self.refresh)
         self._timer = singleShot(CHECK_MILLISECONDS, self.check)
         self.bindPath(ui.trainFolderEdit, "trainFolder")
@@ -128,7 +129,8 @@ class TrainSection(Section):
         self.job.cancel()
         if state is None or project is None or self._missing:
             return
-        self._pendingKey, findings = self._checkKey(), []
+        self._pendingKey = self._checkKey()
+        findings: list[Event] = []
 
         def onEnd(_nothing: None, reason: str) -> None:
             if reason and not any(finding["severity"] == "error" for finding in findings):
@@ -143,7 +145,7 @@ class TrainSection(Section):
         command += ["--method", methodOf(state).value]
         command += ["--annotator", state.trainAnnotator] if state.trainAnnotator else []
 
-        def onEvent(event: dict) -> None:
+        def onEvent(event: Event) -> None:
             if event["event"] == "finding":
                 findings.append(event)
 
@@ -155,7 +157,7 @@ class TrainSection(Section):
         self.job.cancel()
         self.runs.cancel()
 
-    def _checkKey(self) -> tuple:
+    def _checkKey(self) -> tuple[Any, ...]:
         state = self._state
         return self._project, state.trainNetwork, methodOf(state), state.trainAnnotator
 
