@@ -62,7 +62,7 @@ class TestSteps:
         assert not record.job.isRunning
         assert (calls, record.ends) == (([], []) if stops else (["second"], ["end of second"]))
 
-    def test_work_cancelled_in_a_step_of_its_own_ends_after_it(self, record):
+    def test_work_may_cancel_itself(self, record):
         def work():
             record.job.cancel()
             record.events.append("step")

@@ -39,8 +39,8 @@ def showLayout(volume=None) -> None:
     Does nothing without a main window, or if the layout already shows a picture, because a reader may have turned the
     view. volume: volume for the slice view while there is no radiograph.
     """
-    manager, shown = slicer.app.layoutManager(), views.shownLayout() == LAYOUT_ID
-    if manager is None or (shown and manager.sliceWidget(VIEW).mrmlSliceCompositeNode().GetBackgroundVolumeID()):
+    manager, is_shown = slicer.app.layoutManager(), views.shownLayout() == LAYOUT_ID
+    if manager is None or (is_shown and manager.sliceWidget(VIEW).mrmlSliceCompositeNode().GetBackgroundVolumeID()):
         return
     registerLayout()
     views.changeLayout(LAYOUT_ID)
