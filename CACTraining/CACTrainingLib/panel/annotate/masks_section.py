@@ -15,7 +15,6 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from CACScoringLib.core.ct import CTError, MaskError
-from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Labelled, label_called
 from CACScoringLib.panel.editor import LesionEditor
 from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
@@ -224,6 +223,8 @@ class MaskSection(Section, VTKObservationMixin):
 
     def _image(self, painted: Labelled) -> sitk.Image:
         import numpy as np
+
+        from CACScoringLib.core.grid import Grid
 
         values = np.zeros(self._opened.grid.GetSize()[::-1], np.uint8)
         values.reshape(-1)[painted.flat] = painted.values
