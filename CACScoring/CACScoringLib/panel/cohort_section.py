@@ -46,7 +46,8 @@ class CohortSection(Section):
         self.task = ButtonJob(job, parts, cancelled, self._score, self.update)
         self.scanChosen = Signal()
         self._scans: list[Event] = []
-        self._startTime, self._initialCount = 0.0, 0
+        self._startTime: float | None = None
+        self._initialCount = 0
         table = ui.cohortTable
         table_widgets.prepareColumns(table, TITLES, COLUMN_LETTERS)
         table.itemSelectionChanged.connect(self.update)
@@ -86,7 +87,7 @@ class CohortSection(Section):
         requirements = (*scoringRequirements(state), *COHORT_REQUIREMENTS)
         if reason := ensurePackages(requirements, purpose=_("A cohort")):
             return reason
-        self._scans, self._startTime, self._initialCount = [], 0.0, 0
+        self._scans, self._startTime, self._initialCount = [], None, 0
         table.setRowCount(0)
         table.setColumnHidden(_MAP_COLUMN, state.method != Method.BOTH)
         self.task.show(_("Looking for scans …"), 0.0)
@@ -122,7 +123,7 @@ class CohortSection(Section):
         )
         finished_count = sum(item["state"] in _FINISHED_STATES for item in self._scans)
         self._ui.cohortBar.setValue(round(1000 * finished_count / len(self._scans)))
-        if scan["state"] == "running" and not self._startTime:
+        if scan["state"] == "running" and self._startTime is None:
             self._startTime, self._initialCount = time.monotonic(), finished_count
         self.task.say(self._progressText(finished_count))
         self.update()
@@ -132,7 +133,7 @@ class CohortSection(Section):
         count, failed = len(self._scans), sum(item["state"] == "failed" for item in self._scans)
         text = _("{ended} of {count} scans, {failed} failed …").format(ended=finished_count, count=count, failed=failed)
         scored_count, waiting_count = finished_count - self._initialCount, count - finished_count
-        if self._startTime and scored_count >= _SCANS_FOR_ESTIMATE and waiting_count:
+        if self._startTime is not None and scored_count >= _SCANS_FOR_ESTIMATE and waiting_count:
             minutes = (time.monotonic() - self._startTime) / scored_count * waiting_count / 60
             text += " " + _("About {minutes} min are left.").format(minutes=max(1, round(minutes)))
         return text
