@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import qt
 from slicer.i18n import tr as _
 
+from ..core.ct import CTError
 from . import table_widgets, widgets
 from .lifecycle import Section
 from .whole_scan_section import showEstimates
@@ -128,7 +129,6 @@ class ResultSection(Section):
         return "" if self._state is None else self._state.exportReader.replace("^", " ").strip()
 
     def _export(self, *_args: object) -> None:
-        from ..core.ct import CTError
         from ..core.files import OutputError
         from .packages import CLINICAL_REQUIREMENTS, ensurePackages
 

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
@@ -14,6 +15,8 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from ..core.ct import CTError
+from ..core.labels import Site, site_called
 from . import views
 from .editor import EditorBox
 from .keys import Keys, undoKeys, windowOf
@@ -23,7 +26,7 @@ from .slice_plot import PlotSlice, SlicePlot
 from .widgets import SITE_KEYS, colourIcon, fillBox, say, singleShot, siteButtons, wideButton
 
 if TYPE_CHECKING:
-    from ..core.labels import Site
+    from ..mrml.scene_content import SliceRow
     from ..review.scene import SceneReview
     from ..scoring.lesions import Lesion
 
@@ -52,7 +55,7 @@ class ReviewSection(Section):
         self._editor = EditorBox(ui.editorBox, ui.editorFrame.layout())
         self._appliedState: dict[str, object] = {}
         self._colours = SITE_COLOURS
-        self._slices: dict = {}
+        self._slices: dict[int, SliceRow] = {}
         self._lines: list[LesionLine] = []
         self._viewed: set[tuple[str, int]] = set()
         self._shownByProgram: set[tuple[str, int]] = set()
@@ -67,19 +70,19 @@ class ReviewSection(Section):
         self.table.chosen.connect(self._lesionChosen)
         self.table.featuresChosen.connect(self.update)
         self._addSites()
-        keys = {key: lambda key=key: self._assignByKey(key) for key in SITE_KEYS}
+        keys: dict[str, Callable[[], object]] = {key: partial(self._assignByKey, key) for key in SITE_KEYS}
         keys |= {"X": lambda: self._assign(None), "A": ui.acceptButton.click, "N": self._nextDoubtful}
         self._listKeys = Keys([ui.lesionTable], keys)
         self._listKeys.setEnabled(True)
         # The keys work only while the buttons are in sight, so that no change goes unnoticed.
-        buttons = ui.undoButton, ui.redoButton
-        undo, redo = (lambda button=button: button.visible and button.click() for button in buttons)
+        undoing = ui.undoButton, ui.redoButton
+        undo, redo = (lambda button=button: button.visible and button.click() for button in undoing)
         self._undoKeys = Keys([windowOf(ui.pages)], undoKeys(undo, redo))
         self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
         self._surfacesTimer = singleShot(0, self._showSurfaces)
         self._tablesTimer = singleShot(0, self._updateTables)
 
-        ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
+        self.bind(ui.reviewMethodBox, "reviewMethod")
         ui.sliceBox.clicked.connect(self._sliceSwitched)
         changes = {
             ui.undoButton: lambda review, _on: review.undo(),
@@ -102,8 +105,6 @@ class ReviewSection(Section):
 
     def _addSites(self) -> None:
         """Add a row of buttons: the four main arteries, a menu of other sites, and rejection."""
-        from ..core.labels import site_called
-
         tip = _("Assign the selected lesions to {site} (key {key} in the list).")
         row, buttons = siteButtons(tip, self._assign, ["1234"])
         self._menu = qt.QMenu()
@@ -295,14 +296,14 @@ class ReviewSection(Section):
         choices = [(METHOD_TITLES[method], method) for method in self._review.methods]
         fillBox(self._ui.reviewMethodBox, choices, self._method)
 
-    def _segmentations(self) -> dict[str, object]:
+    def _segmentations(self) -> dict[str, Any]:
         """Return the segmentations of lesions by method."""
         nodes = self._review.nodes
         segmentations = {"threshold": nodes.calcium, "decomposition": nodes.map_lesions}
         return {method: segmentations[method] for method in self._review.methods}
 
     def _showSlices(self, lesions: Sequence[Lesion]) -> None:
-        colours: dict[int, list] = {}
+        colours: dict[int, list[Any]] = {}
         for lesion in lesions:
             for k in lesion.slice_indices:
                 marks = colours.setdefault(k, [])
@@ -316,7 +317,7 @@ class ReviewSection(Section):
         self.plot.setSlices({k: rows[k] for k in range(min(contents), max(contents) + 1)} if contents else {})
         self._showSlice()
 
-    def _slicesWithoutMap(self) -> list:
+    def _slicesWithoutMap(self) -> list[SliceRow]:
         """Return the scan's slices without probabilities, so that the plot can mark lesions."""
         from ..mrml.scene_content import SliceRow, slice_position_ras
 
@@ -404,18 +405,12 @@ class ReviewSection(Section):
             self._showLesion(following)
 
     def _assignByKey(self, key: str) -> None:
-        from ..core.labels import site_called
-
         self._assign(site_called(SITE_KEYS[key]))
 
     def _sliceSwitched(self, on: bool) -> None:
         k = self._currentSlice()
         if k is not None:
             self._change(lambda: self._review.switch_slice(k, on))
-
-    def _methodChosen(self, index: int) -> None:
-        if self._state is not None and index >= 0:
-            self._state.reviewMethod = self._ui.reviewMethodBox.itemData(index)
 
     def _confirm(self, change: Callable[[], object]) -> None:
         """Make a change that confirms a score, after a question if the reader has not looked at every lesion."""
@@ -432,8 +427,6 @@ class ReviewSection(Section):
 
     def _change(self, change: Callable[[], object]) -> None:
         """Make a change and show its consequences."""
-        from ..core.ct import CTError
-
         try:
             change()
         except CTError as error:
@@ -448,8 +441,6 @@ class ReviewSection(Section):
         self._timer.start()
 
     def _refresh(self) -> None:
-        from ..core.ct import CTError
-
         try:
             changed = self._review is not None and self._review.refresh()
         except CTError as error:

@@ -52,7 +52,7 @@ def reviewed(driver, tmp_path, monkeypatch):
     driver.out = tmp_path / "out"
     driver.out.mkdir()
     monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda: str(driver.out))
-    driver.widget.dicom._task.worker._process = panel_driver.InThisProcess()
+    driver.widget.dicom.task.job.process = panel_driver.InThisProcess()
     return driver
 
 
@@ -113,7 +113,7 @@ class TestExport:
 
     @pytest.mark.long
     def test_cancel(self, reviewed, tmp_path):
-        process = reviewed.widget.dicom._task.worker._process = type(reviewed.process)()
+        process = reviewed.widget.dicom.task.job.process = type(reviewed.process)()
         reviewed.ui.dicomButton.click()
         assert reviewed.ui.dicomButton.text == "Cancel"
         assert not reviewed.ui.databaseBox.enabled
@@ -134,7 +134,7 @@ class TestOpening:
         export(reviewed)
         reviewed.before = reviewed.review.result("threshold"), reviewed.review.non_coronary
         reviewed.state.inputHeart, reviewed.state.inputHeartSegment = reviewed.review.nodes.heart, "heart"
-        reviewed.widget.scorer._worker._process = panel_driver.InThisProcess()
+        reviewed.widget.scorer.job.process = panel_driver.InThisProcess()
         return reviewed
 
     def choose(self, driver, text):
