@@ -47,7 +47,7 @@ def test_nothing_is_imported_from_the_current_folder(launcher, tmp_path, module)
 def bundle(launcher):
     """Return a launcher in a bundle for this Python, whose environment is not installed yet."""
     shutil.rmtree(launcher.with_name(".venv"))
-    launcher.with_name("wheels").joinpath("%d.%d" % sys.version_info[:2]).mkdir(parents=True)
+    (launcher.with_name("wheels") / f"{sys.version_info.major}.{sys.version_info.minor}").mkdir(parents=True)
     names = ("cac", "pyproject.toml", "constraints.txt")
     sums = [f"{hashlib.sha256(launcher.with_name(name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     launcher.with_name("SHA256SUMS").write_text("".join(sums))
