@@ -64,6 +64,7 @@ class Entry:
         due: Time of the next attempt.
         objects: Number of its results in the archive.
         reason: Reason of the state.
+        seconds: Time of its scoring.
     """
 
     number: int
@@ -76,6 +77,7 @@ class Entry:
     due: float = 0.0
     objects: int | None = None
     reason: str | None = None
+    seconds: float | None = None
 
     @property
     def series(self) -> SeriesSummary:
@@ -135,10 +137,10 @@ class Journal:
         self._enter(updates)
         return changed
 
-    def settle(self, entry: Entry, state: str, reason: str | None = None, objects: int | None = None) -> None:
-        """Enter a new state of a series. Its UIDs are erased once nothing is left to do."""
+    def settle(self, entry: Entry, state: str, reason: str | None = None, **facts: float | None) -> None:
+        """Enter a new state of a series, with facts by field. Its UIDs are erased once nothing is left to do."""
         erased = {} if state in (ARRIVING, GROWN, SCORED, FAILED) else {"study_uid": None, "series_uid": None}
-        self._change([entry], state=state, reason=reason, objects=objects, failures=0, due=0.0, **erased)
+        self._change([entry], state=state, reason=reason, **facts, failures=0, due=0.0, **erased)
 
     def postpone(self, entry: Entry, due: float, reason: str) -> None:
         """Enter the time of a series' next attempt."""
