@@ -43,6 +43,17 @@ def test_nothing_is_imported_from_the_current_folder(launcher, tmp_path, module)
     assert "territories-compact" in done.stdout
 
 
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_a_folder_without_write_access_is_named(launcher, monkeypatch):
+    """Run as in a container with a read-only root, which lacks an extra."""
+    code = "import os, runpy, sys; os.access = lambda *_: False; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
+    words = [sys.executable, "-c", code, str(launcher), "--add-extras", "studies"]
+    done = subprocess.run(words, capture_output=True, encoding="utf-8")
+    assert done.returncode == 1
+    assert f"{launcher.parent} must be installed into" in done.stderr
+    assert "run ./cac --add-extras studies once" in done.stderr
+
+
 @pytest.fixture
 def bundle(launcher):
     """Return a launcher in a bundle for this Python, whose environment is not installed yet."""
