@@ -16,7 +16,7 @@ def metrics_text(entries: Iterable[Entry], has_answered: bool) -> str:
     entries = list(entries)
     counts = Counter(entry.state for entry in entries)
     seconds = [entry.seconds for entry in entries if entry.seconds is not None]
-    metrics = {
+    metrics: dict[str, dict[str, float]] = {
         "series gauge Series by state.": {f'{{state="{state}"}}': counts[state] for state in STATES},
         "scoring_seconds summary Seconds of scoring.": {"_sum": round(sum(seconds), 3), "_count": len(seconds)},
         "archive_up gauge 1 if the archive answered the latest search.": {"": int(has_answered)},

@@ -124,7 +124,7 @@ class SeriesFacts:
         """Name that tells the series from others of its study."""
         thickness = None if self.thickness_mm is None else f"{self.thickness_mm:g} mm"
         phase = None if self.phase_percent is None else f"{self.phase_percent:g} %"
-        return ", ".join(filter(None, (self.label, self.description, self.kernel, thickness, phase)))
+        return " ".join(filter(None, (self.label, self.description, self.kernel, thickness, phase)))
 
     def __str__(self) -> str:
         return f"{self.label} ({', '.join([self.description or 'no description', *self.properties])})"

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 CONTENT = (
     *("CACScoring", "CACTraining", "docs", "Resources", "cac", "pyproject.toml", "constraints.txt"),
-    *("README.md", "CHANGELOG.md", "LICENSE.txt", "Containerfile", "cac-watch.service"),
+    *("README.md", "CHANGELOG.md", "LICENSE.txt", "Containerfile", ".containerignore", "cac-watch.service"),
 )
 """Files and folders of the repository that a bundle holds; the models are among them."""
 

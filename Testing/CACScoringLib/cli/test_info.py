@@ -62,8 +62,12 @@ def test_a_table_scores_all_series_and_phases(info, study, tmp_path):
     table = tmp_path / "scans.csv"
     info(study, "--table", str(table))
     scans, _ = scans_of_table(table)
-    names = ["3, CaSc 3.0, B35f, 3 mm", "4, CaSc 3.0, B70f, 3 mm"]
-    names += ["7.1, CaSc 3.0, B35f, 3 mm, 40 %", "7.2, CaSc 3.0, B35f, 3 mm, 75 %"]
+    names = [
+        "3 CaSc 3.0 B35f 3 mm",
+        "4 CaSc 3.0 B70f 3 mm",
+        "7.1 CaSc 3.0 B35f 3 mm 40 %",
+        "7.2 CaSc 3.0 B35f 3 mm 75 %",
+    ]
     assert [scan.name for scan in scans] == names
     scan = read_ct(scans[3].ct, scans[3].series)
     assert [warning.code for warning in scan.warnings if warning.code == "series-chosen"] == []
