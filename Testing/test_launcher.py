@@ -87,6 +87,6 @@ def test_a_bundle_for_another_python_is_refused(bundle):
         assert "cac needs Python 3.1" in refusal(bundle)
 
 
-def test_a_bundle_that_lacks_a_package_names_it(bundle):
+def test_a_bundle_without_a_package_uses_no_network(bundle):
     """Install nothing from a network, where pip would find it."""
     assert "No matching distribution found for" in refusal(bundle)

@@ -202,16 +202,16 @@ def test_metrics_count_series_and_seconds(run, archive, store, series, tmp_path)
     assert values["cac_watch_scoring_seconds_sum"] == "3.0"
     assert values["cac_watch_archive_up"] == "1"
     names = {line.split()[2] for line in lines if line.startswith("# TYPE")}
-    assert all(any(name.startswith(known) for known in names) for name in values)
+    assert all(name.startswith(tuple(names)) for name in values)
 
 
 def test_metrics_show_an_archive_that_is_away(run, store, clock, tmp_path):
-    shown = []
+    up_lines = []
     store.fail = 20
     file = tmp_path / "out" / "watch.prom"
-    clock.at_sleep = {1: lambda: shown.append(file.read_text(encoding="utf-8").splitlines()[-1])}
+    clock.at_sleep = {1: lambda: up_lines.append(file.read_text(encoding="utf-8").splitlines()[-1])}
     run()
-    assert shown == ["cac_watch_archive_up 0"]
+    assert up_lines == ["cac_watch_archive_up 0"]
 
 
 def test_only_series_that_match_the_filter_are_scored(run, store, series, log):

@@ -36,8 +36,8 @@ def test_a_bundle_holds_code_models_packages_and_hashes(pip, tmp_path, monkeypat
     lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     names = {line.split("  ")[1] for line in lines}
     models = "CACScoring/CACScoringLib/Resources/Models"
-    own = f"{sys.version_info.major}.{sys.version_info.minor}"
-    assert names >= {"cac", f"{models}/map-compact.safetensors", f"wheels/{own}/empty.whl", "wheels/3.12/empty.whl"}
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert names >= {"cac", f"{models}/map-compact.safetensors", f"wheels/{python}/empty.whl", "wheels/3.12/empty.whl"}
     assert f"{file_sha256(folder / 'cac')}  cac" in lines
     assert not any("__pycache__" in name for name in names)
     assert any(text.startswith("openvino>=") for text in pip[-1])
