@@ -121,12 +121,13 @@ class Journal:
         """Enter new series, and changed numbers of images; return the series that grew after they were scored."""
         updates: dict[str, Entry] = {}
         changed: list[Entry] = []
+        highest = max((entry.number for entry in self), default=0)
         for series in summaries:
             name, images = digest(series.series_uid), series.images
             entry = self._entries.get(name) or updates.get(name)
             if entry is None:
-                number = len(self._entries) + len(updates) + 1
-                updates[name] = Entry(number, images, now, series.study_uid, series.series_uid)
+                highest += 1
+                updates[name] = Entry(highest, images, now, series.study_uid, series.series_uid)
             elif entry.state in (ARRIVING, GROWN) and images != entry.images:
                 updates[name] = replace(entry, images=images, since=now)
             elif entry.state in (SCORED, DONE) and images > entry.images:
@@ -155,8 +156,8 @@ class Journal:
         self._change([entry for entry in self if entry.state == FAILED], state=ARRIVING, failures=0, due=0.0)
 
     def _change(self, entries: Iterable[Entry], **fields: Any) -> None:
-        names = list(self._entries)  # in the order of their numbers
-        changed = (names[entry.number - 1] for entry in entries)
+        names = {entry.number: name for name, entry in self._entries.items()}
+        changed = [names[entry.number] for entry in entries]
         self._enter({name: replace(self._entries[name], **fields) for name in changed})
 
     def _enter(self, updates: Mapping[str, Entry]) -> None:

@@ -303,11 +303,11 @@ class TestKills:
         count = iter(range(10_000))
 
         def step(function, after):
-            def killed(*arguments):
+            def killed(*arguments, **facts):
                 number = next(count)
                 if number == at and not after:
                     raise Killed
-                result = function(*arguments)
+                result = function(*arguments, **facts)
                 if number == at:
                     raise Killed
                 return result
