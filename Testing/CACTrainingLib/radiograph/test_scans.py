@@ -1,12 +1,12 @@
 """Projection of a user's CTs: an elliptic cylinder of water on a couch, with a heart and a block of calcium."""
 
-import csv
 import os
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from in_this_process import InThisProcess
+from study_tables import csv_rows
 
 from CACScoringLib.cohort.table import columns
 from CACScoringLib.core import tables
@@ -51,11 +51,6 @@ def write_table(path, rows):
     return path
 
 
-def read_table(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 FIRST = {
     **{"ct": "in/scan.nii.gz", "patient": "A", "name": "first", "agatston_reader": "120", "age_years": "61"},
     **{"heart": "in/heart.nii.gz", "calcium_map": "in/calcium_map.nii.gz", "sex": "F"},
@@ -74,8 +69,8 @@ def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch):
     written, failed = write_scan_radiographs(table, out)
     assert list(failed) == ["missing.nii.gz"]
     assert "does not exist" in failed["missing.nii.gz"]
-    assert [row["name"] for row in read_table(out / "failures.csv")] == ["missing.nii.gz"]
-    (row,) = read_table(written)
+    assert [row["name"] for row in csv_rows(out / "failures.csv")] == ["missing.nii.gz"]
+    (row,) = csv_rows(written)
     cells = [row[n] for n in ("name", "patient", "file", "agatston_reader", "agatston", "age_years", "sex")]
     assert cells == ["first", "A", "cases/first.npz", "120", "", "61", "F"]
     views = read_case(out / row["file"])
@@ -95,7 +90,7 @@ def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch):
     write_table(table, [{**FIRST, "agatston_reader": "130"}])
     written, failed = write_scan_radiographs(table, out)
     assert not failed
-    assert [row["agatston_reader"] for row in read_table(written)] == ["130"]
+    assert [row["agatston_reader"] for row in csv_rows(written)] == ["130"]
     assert case.stat().st_mtime_ns == before
     # A changed heart mask is projected again.
     monkeypatch.undo()
@@ -132,7 +127,7 @@ def test_results_of_a_cohort_become_labels(tmp_path):
     assert [warning.code for warning in warnings] == ["patient-id-missing"]
     table, failed = write_scan_radiographs(results, tmp_path / "out")
     assert not failed
-    cases = [read_case(tmp_path / "out" / row["file"]) for row in read_table(table)]
+    cases = [read_case(tmp_path / "out" / row["file"]) for row in csv_rows(table)]
     assert [case["PA"].heart_centre is not None for case in cases] == [True, False]
     assert [case["lateral"].calcium.any() for case in cases] == [True, False]
 

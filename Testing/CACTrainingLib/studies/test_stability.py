@@ -1,12 +1,12 @@
 """Stability: changes on analytic scans, comparison of lesions, and tables of known scores."""
 
-import csv
 from functools import partial
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from in_this_process import InThisProcess
+from study_tables import csv_lines
 
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import AIR_HU, CTScan, scan_from_image
@@ -127,8 +127,7 @@ def study(monkeypatch, tmp_path):
 
 
 def lines_of(folder, name):
-    with (folder / "tables" / f"{name}.csv").open(encoding="utf-8") as file:
-        return list(csv.reader(file))[1:]
+    return csv_lines(folder / "tables" / f"{name}.csv")[1:]
 
 
 def test_tables_of_known_scores(study):

@@ -3,7 +3,6 @@
 Numbers, truths and scores of the other program are made up. No figure of this run is a result.
 """
 
-import csv
 import json
 
 import numpy as np
@@ -13,6 +12,7 @@ from dicom_files import write_series
 from digital_pairs import scored_in_this_process
 from image_commons import image_commons
 from reference_files import write_denser
+from study_tables import csv_lines
 
 from CACScoringLib import run as scoring
 from CACTrainingLib.cli import data
@@ -119,8 +119,7 @@ def interrupted_at(monkeypatch, owner, name, number):
 
 
 def figures(output, name):
-    with (output / "tables" / f"{name}.csv").open(encoding="utf-8") as stream:
-        return list(csv.reader(stream))
+    return csv_lines(output / "tables" / f"{name}.csv")
 
 
 @pytest.mark.long
