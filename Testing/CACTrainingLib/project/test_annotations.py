@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from chest_ct import write_ct
+from images import image_of
 
 from CACTrainingLib.project.annotation_files import AnnotationError, SliceAnnotations, SliceLabel
 from CACTrainingLib.project.annotations import (
@@ -44,10 +45,7 @@ def label_map(*voxels: int, shape: tuple[int, int, int] = (4, 5, 6)) -> sitk.Ima
     """Make a label map with label 2 at flat indices."""
     array = np.zeros(shape, np.uint8)
     array.ravel()[list(voxels)] = 2
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing((0.5, 0.5, 3.0))
-    image.SetOrigin((-10.0, 5.0, 100.25))
-    return image
+    return image_of(array, (0.5, 0.5, 3.0), (-10.0, 5.0, 100.25))
 
 
 class TestSlices:

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 from in_this_process import InThisProcess
 from study_tables import csv_rows
 
@@ -24,13 +25,6 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr("CACScoringLib.cohort.workers.Workers", InThisProcess)
 
 
-def image_of(values, dtype):
-    image = sitk.GetImageFromArray(values.astype(dtype))
-    image.SetSpacing(SPACING)
-    image.SetOrigin((-188.0, -156.0, 0.0))
-    return image
-
-
 def write_ct(folder):
     """Write a body of 300 × 200 mm, 240 mm high, with a couch 16 mm thick behind it, not touching."""
     folder.mkdir(parents=True)
@@ -40,9 +34,9 @@ def write_ct(folder):
     hu[0, 20, 24] = 1400
     heart = (i**2 + j**2 + (k - 117) ** 2) < 45**2
     calcium = np.where((abs(i) < 9) & (abs(j) < 9) & (abs(k - 117) < 10), 500, 0)
-    sitk.WriteImage(image_of(hu, np.int16), folder / "scan.nii.gz")
-    sitk.WriteImage(image_of(heart, np.uint8), folder / "heart.nii.gz")
-    sitk.WriteImage(image_of(calcium, np.float32), folder / "calcium_map.nii.gz")
+    arrays = {"scan": hu.astype(np.int16), "heart": heart, "calcium_map": calcium.astype(np.float32)}
+    for name, values in arrays.items():
+        sitk.WriteImage(image_of(values, SPACING, (-188.0, -156.0, 0.0)), folder / f"{name}.nii.gz")
 
 
 def write_table(path, rows):

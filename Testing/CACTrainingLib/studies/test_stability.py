@@ -5,11 +5,13 @@ from functools import partial
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 from in_this_process import InThisProcess
 from study_tables import csv_lines
 
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import AIR_HU, CTScan, scan_from_image
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.scans.source import ScanSource
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.evaluation.jobs import StudyError
@@ -24,17 +26,13 @@ def body(shape=(10, 40, 90), spacing_mm=2.0) -> CTScan:
     hu = np.full(shape, AIR_HU, np.int16)
     hu[:, 2:, 25:85] = 40
     hu[HEART] = np.arange(3)[:, None, None] * 100
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing((1.0, 1.0, spacing_mm))
-    return scan_from_image(image, Acquisition("memory", slice_thickness_mm=spacing_mm))
+    return scan_from_image(image_of(hu, (1.0, 1.0, spacing_mm)), Acquisition("memory", slice_thickness_mm=spacing_mm))
 
 
 def heart_of(scan: CTScan, slices: slice = HEART[0]) -> sitk.Image:
     mask = np.zeros(scan.hu.shape, np.uint8)
     mask[(slices, *HEART[1:])] = 1
-    image = sitk.GetImageFromArray(mask)
-    image.CopyInformation(scan.image)
-    return image
+    return Grid.of(scan.image).image(mask)
 
 
 def test_changes_keep_the_heart_where_it_is():

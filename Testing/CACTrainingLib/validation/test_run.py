@@ -10,6 +10,7 @@ from digital_pairs import scored_in_this_process
 from reference_files import write_denser, write_label_maps
 from study_tables import csv_lines, csv_rows
 
+from CACScoringLib.core.grid import Grid
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.validation import run as validation
 from CACTrainingLib.validation.run import ValidationSettings, validate
@@ -32,9 +33,7 @@ def maps(digital_pairs, tmp_path_factory):
     labels, hu = (sitk.ReadImage(str(folder / f"p3{name}.nii.gz")) for name in ("-lesions", ""))
     values, bone = sitk.GetArrayFromImage(labels), sitk.GetArrayFromImage(hu) >= 130
     values[12, 90:] = np.where(bone[12, 90:], 3, 0)
-    changed = sitk.GetImageFromArray(values)
-    changed.CopyInformation(labels)
-    sitk.WriteImage(changed, str(folder / "p3-lesions.nii.gz"))
+    sitk.WriteImage(Grid.of(labels).image(values), str(folder / "p3-lesions.nii.gz"))
     (folder / "broken.nii.gz").write_bytes(b"no image")
     (folder / "broken-lesions.nii.gz").write_bytes((folder / "p0-lesions.nii.gz").read_bytes())
     return folder

@@ -27,10 +27,10 @@ from typing import Any, NamedTuple
 from xml.parsers.expat import ExpatError
 
 import numpy as np
-import SimpleITK as sitk
 from PIL import Image, ImageDraw
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, site_called
 from CACScoringLib.core.tables import TableError, read_cells
 from CACScoringLib.core.text import abbreviated_list, printable
@@ -255,8 +255,7 @@ def gated_annotations(ct: Path, series: str | None, regions: Sequence[Region]) -
             )
         k = int(np.bincount(pixels[:, 2]).argmax())
         labels[k][_fill_outline(pixels[:, :2], labels.shape[:0:-1])] = region.artery
-    on_grid = sitk.GetImageFromArray(labels)
-    on_grid.CopyInformation(image)
+    on_grid = Grid.of(image).image(labels)
     return ImportedAnnotations(ANNOTATOR, slice_labels(on_grid), on_grid)
 
 
