@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from dicom_files import write_series
 from digital_pairs import scored_in_this_process
 from image_commons import image_commons
+from interruption import interrupted_at
 from reference_files import write_denser
 from study_tables import csv_lines
 
@@ -105,19 +106,6 @@ def commons(client, digital_pairs, tmp_path):
     return places
 
 
-def interrupted_at(monkeypatch, owner, name, number):
-    """Make the call of this number, counted from 1, the one in which the user presses Ctrl+C."""
-    function, calls = getattr(owner, name), []
-
-    def interrupted(*words):
-        calls.append(words)
-        if len(calls) == number:
-            raise KeyboardInterrupt
-        return function(*words)
-
-    monkeypatch.setattr(owner, name, interrupted)
-
-
 def figures(output, name):
     return csv_lines(output / "tables" / f"{name}.csv")
 
@@ -135,8 +123,7 @@ def test_from_the_table_to_the_report(commons, tmp_path, capsys, monkeypatch):
     damaged = commons["100005"] / "slice004.dcm"
     content = damaged.read_bytes()
     damaged.write_bytes(content[:-500])
-    with monkeypatch.context() as patch:
-        interrupted_at(patch, download, "_fetch_series", 3)
+    with interrupted_at(download, "_fetch_series", 3):
         assert cli.main(fetch) == 4
     assert {path.name for path in scans.iterdir() if path.is_dir()} >= {"100001", "100002"}
     assert cli.main(fetch) == 0
@@ -153,8 +140,7 @@ def test_from_the_table_to_the_report(commons, tmp_path, capsys, monkeypatch):
 
     scored = scored_in_this_process(monkeypatch)
     validate = ["validate", str(table), "--scans", str(scans), "--output", str(output), "--workers", "1"]
-    with monkeypatch.context() as patch:
-        interrupted_at(patch, scoring, "score_scan", 3)
+    with interrupted_at(scoring, "score_scan", 3):
         assert cli.main([*validate, "--progress", "none"]) == 4
     assert len(scored) == 2
     assert cli.main([*validate, "--progress", "none"]) == 0
