@@ -32,10 +32,8 @@ def choice_of(*series):
 def test_spacing_decides_before_the_kernel():
     series, choice = choice_of(remote("STANDARD", "1.2"), remote("BONE", "2.5"), remote("STANDARD", "5"))
     assert series == ("BONE", 2.5)
-    assert (
-        choice.reason
-        == "Baseline; 2.5 mm of 1.2, 2.5, 5; kernel BONE of BONE; by the kernel first it would be STANDARD."
-    )
+    reason = "Baseline; 2.5 mm of 1.2, 2.5, 5; kernel BONE of BONE; by the kernel first it would be STANDARD."
+    assert choice.reason == reason
     assert choice.decided_by == participants.RULE
 
 
