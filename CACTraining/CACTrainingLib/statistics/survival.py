@@ -64,7 +64,8 @@ def kaplan_meier(time: np.ndarray, event: np.ndarray) -> StepFunction:
         interval = curve.confidence_interval(LEVEL, method="log-log")
     low, high = interval.low.probabilities, interval.high.probabilities
     starts = ((0.0, curve.quantiles), (1.0, curve.probabilities), (np.nan, low), (np.nan, high))
-    return StepFunction(*(np.concatenate([[first], part]) for first, part in starts), len(time))
+    times, proportion, low, high = (np.concatenate([[first], part]) for first, part in starts)
+    return StepFunction(times, proportion, low, high, len(time))
 
 
 def log_rank(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> float | None:
