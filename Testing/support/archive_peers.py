@@ -26,6 +26,10 @@ from CACScoringLib.core.files import LAST_FILE
 
 REPORT_CLASS = "1.2.840.10008.5.1.4.1.1.88.22"
 MATCHED = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "Modality")
+ANSWERED = (
+    *("StudyDate", "SeriesDescription", "SeriesNumber", "SeriesTime", "PatientName"),
+    *("SOPClassUID", "ImageType", "SliceThickness"),
+)
 
 
 def report_about(source: Dataset, images: int) -> Dataset:
@@ -122,17 +126,7 @@ class Store:
 
 def _answer(dataset: Dataset, images: int) -> Dataset:
     answer = Dataset()
-    for keyword in (
-        *MATCHED,
-        "StudyDate",
-        "SeriesDescription",
-        "SeriesNumber",
-        "SeriesTime",
-        "PatientName",
-        "SOPClassUID",
-        "ImageType",
-        "SliceThickness",
-    ):
+    for keyword in MATCHED + ANSWERED:
         if keyword in dataset:
             answer[keyword] = dataset[keyword]
     answer.NumberOfSeriesRelatedInstances = images
