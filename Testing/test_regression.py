@@ -36,6 +36,7 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.record.features import PATIENT_FEATURES
+from CACScoringLib.record.provenance import COLUMNS
 from CACTrainingLib.cli.main import main
 from support import dicom_files
 
@@ -105,6 +106,7 @@ QUICK = "digital-threshold"
 LONG = [pytest.param(name, marks=pytest.mark.long) for name in CASES if name != QUICK]
 
 _TEXTS = {"message", "seconds", "reason", "ct", "series_sha256"}
+_TEXTS |= {"provenance", "confirmations", "journal", "run", "looked_at", *COLUMNS}
 _CLINICAL = re.compile(r"(/threshold|non_coronary)/.*(agatston|volume_mm3|hu_mm3|lesions|_hu|voxels)$")
 _COUNTS = re.compile(r"/(voxels|lesions)(/\d+)?$")
 _LEFT_OUT = {"components", "evidence", "candidate_evidence", "calibrated_on", "rules", "decomposition_settings"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -38,6 +38,7 @@ from .models.choice import LoadedModels, ModelChoice, chosen_models, load_models
 from .pipeline import ScoreSettings, score_scan
 from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
+from .record.provenance import provenance_of
 from .record.reading import read_result  # noqa: F401
 from .record.score_record import ScoreRecord  # noqa: F401
 from .report.files import record_of
@@ -140,7 +141,11 @@ def score(
             labels, status, doubts = _lesions(lesions, scan, reader)
             outline = None if pericardium is None else _image("pericardium", pericardium, read_mask)
         scan = with_warnings(scan, *doubts)
-        return CalciumResult(score_scan(scan, settings, heart_mask, labels, models.networks, bar, outline, status))
+        result = score_scan(scan, settings, heart_mask, labels, models.networks, bar, outline, status)
+        inputs = {"heart": heart, "lesions": lesions, "pericardium": pericardium}
+        paths = {role: Path(source) for role, source in inputs.items() if isinstance(source, str | Path)}
+        made = provenance_of(asdict(settings), paths, models.cards_sha256, models.device)
+        return CalciumResult(replace(result, provenance=made))
     finally:
         bar.done(Path())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
 from .quality.mass_calibration import insert_calibration
 from .record.findings import MassCalibration
+from .record.provenance import Provenance, provenance_of
 from .record.score_record import ScoreRecord, severe_first, with_severity
 from .report import files as report
 from .report import page
@@ -188,7 +189,18 @@ def read_and_score(
         from .exchange.write import dicom_warnings
 
         result = replace(result, warnings=(*result.warnings, *dicom_warnings(result)))
+    result = replace(result, provenance=_provenance(scan_input, settings, models))
     return replace(result, true_mass_mg=sample.true_mass_mg) if sample else result
+
+
+def _provenance(scan_input: ScanInput, settings: RunSettings, models: LoadedModels) -> Provenance:
+    """Return the provenance of a result."""
+    score, insert = settings.score, scan_input.calibration_insert
+    inputs = {name: getattr(scan_input, name) for name in ("heart", "lesions", "pericardium")}
+    inputs |= {"calibration_insert": insert and insert[0], "acquisition": scan_input.acquisition}
+    inputs |= {"percentile_table": score.percentile_table, "mass_table": score.mass_table}
+    given = {role: path for role, path in inputs.items() if isinstance(path, Path)}
+    return provenance_of(asdict(settings), given, models.cards_sha256, models.device)
 
 
 def read_lesions(
@@ -261,7 +273,7 @@ def write_result(
     with output.being_written() as folder, ThreadPoolExecutor(1) as thread:
         with progress.step("report"):
             images = thread.submit(report.write_images, folder, result, settings.healthy)
-            report.write_csv(folder, result)
+            report.write_csv(folder, result, settings.identify)
             html = page.result_as_html(result, settings.identify, comparison, settings.reader)
             (folder / "report.html").write_text(html, encoding="utf-8")
             if settings.fhir:

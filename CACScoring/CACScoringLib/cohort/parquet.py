@@ -16,6 +16,7 @@ from ..core.acquisition import Acquisition
 from ..core.files import partial_folder
 from ..core.progress import ScanState
 from ..record.features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
+from ..record.provenance import COLUMNS
 from ..record.score_record import MethodRecord, ScoreEntry, ScoreRecord
 from ..scans.source import ScanSource
 from .scoring import read_record, whole_scores
@@ -39,7 +40,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("scan", "state", "reason", "group", "name", "ct", "patient", "session"), "string"),
         **dict.fromkeys(("columns", "rows", "slices"), "int32"),
         **dict.fromkeys(("pixel_mm", "slice_spacing_mm", "noise_hu", "seconds"), "double"),
-        **dict.fromkeys(("risk_class", "cac_drs", "content_sha256"), "string"),
+        **dict.fromkeys(("risk_class", "cac_drs", "content_sha256", *COLUMNS), "string"),
         "warnings": "list",
     },
     "scores": {

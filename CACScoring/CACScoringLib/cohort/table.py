@@ -11,6 +11,7 @@ from ..core.progress import ScanState
 from ..core.tables import table_text
 from ..core.text import printable
 from ..record.features import PATIENT_FEATURES
+from ..record.provenance import COLUMNS
 from ..record.score_record import ScoreRecord
 from ..scans.source import ScanSource
 
@@ -43,7 +44,7 @@ def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = (
         names += [f"{method}_{part}" for part in ("status", "reviewed", *_TOTALS, *_INTERVAL, *_METHOD_COLUMNS[method])]
         names += [f"{method}_{part}" for part in (*(f"agatston_{artery.key}" for artery in Artery), *PATIENT_FEATURES)]
     elsewhere = [f"non_coronary_agatston_{site.key}" for site in NonCoronary]
-    return [*names, *(_ESTIMATES[network][0] for network in estimates), "seconds", *elsewhere, *_FAT]
+    return [*names, *(_ESTIMATES[network][0] for network in estimates), "seconds", *elsewhere, *_FAT, *COLUMNS]
 
 
 def result_row(record: ScoreRecord) -> dict[str, object]:
@@ -80,6 +81,8 @@ def result_row(record: ScoreRecord) -> dict[str, object]:
         row |= {f"non_coronary_agatston_{site.key}": score.agatston for site, score in elsewhere.sites.items()}
     if fat := record.epicardial_fat:
         row |= {column: getattr(fat, key) for column, key in _FAT.items()}
+    if made := record.provenance:
+        row |= made.cells(record.input.voxels_sha256)
     for network, estimate in record.second_opinions.items():
         if network in _ESTIMATES:
             column, key = _ESTIMATES[network]

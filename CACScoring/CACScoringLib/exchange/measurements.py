@@ -48,6 +48,7 @@ from ..scoring.methods import MethodResult, NonCoronaryResult
 from ..scoring.rules import ScoringRules
 from ..scoring.scores import Score
 from . import codes as cac
+from .conclusion import origin_of
 from .segmentation import counted_labels, segment_label, segment_numbers
 from .source import MANUFACTURER, MODEL_NAME, SourceSeries
 
@@ -175,6 +176,8 @@ def algorithm(result: ScoreResult, group: Group) -> AlgorithmIdentification:
     key = "decomposition" if group.by_map else "threshold"
     parameters = [f"{name} = {value}" for name, value in asdict(group.rules).items() if value is not None]
     parameters += [f"model for {m.network}: {m.name}, SHA-256 {m.sha256}" for m in models_of(result)]
+    if group.site is None and group.score is not None:
+        parameters += [f"{name} = {value}" for name, value in origin_of(result).items()]
     return AlgorithmIdentification(f"CAC {METHOD_TITLES[key]}", VERSION, parameters, manufacturer=MANUFACTURER)
 
 

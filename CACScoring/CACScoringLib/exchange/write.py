@@ -37,7 +37,9 @@ def source_for(
 ) -> SourceSeries:
     """Return the series to which a result's DICOM objects refer. Arguments and errors as in `write_objects`."""
     content = result_as_json(result, {}, identify)
-    content["input"].pop("name")  # the same scan in another folder gives the same objects
+    # The same scan in another folder, or scored again, gives the same objects.
+    content["input"].pop("name")
+    content.pop("provenance")
     voxels = [counted_labels(result)]
     if (map_image := _map_of(result, calcium_map)) is not None:
         voxels.append(map_image)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.ct import ScanWarning
+from ..core.files import file_sha256
 from ..networks.configs import ESTIMATORS, SCORING_CONFIGS, VESSELS
 from .cards import LoadedModel, ModelAhead, ModelCard, ModelError, StoredModel, list_models, load_model, read_card
+from .inference import choose_device
 
 SCORING_NETWORKS = tuple(SCORING_CONFIGS)
 """Networks that score a scan. Models of other networks come with CAC too."""
@@ -83,11 +85,15 @@ class LoadedModels:
         networks: Networks that score without a threshold; None for the clinical rule alone.
         estimates: Models of whole-scan estimates, by kind.
         warnings: Warnings about models that are left out.
+        cards_sha256: SHA-256 of the models' cards, by network.
+        device: Device of the networks, "cpu" or "cuda"; empty without networks.
     """
 
     networks: Networks | None = None
     estimates: dict[str, LoadedModel] = field(default_factory=dict)
     warnings: tuple[ScanWarning, ...] = ()
+    cards_sha256: dict[str, str] = field(default_factory=dict)
+    device: str = ""
 
 
 def requested_estimators(text: str) -> tuple[str, ...]:
@@ -186,7 +192,8 @@ def load_models(models: ChosenModels, heart_is_given: bool = False, thread: Exec
     needed = {name: model for name, model in models.networks.items() if name != "heart" or not heart_is_given}
     networks = load_networks(needed, models.device, thread)
     estimates = {kind: load_model(model.path, models.device) for kind, model in models.estimates.items()}
-    return LoadedModels(networks, estimates, models.warnings)
+    cards = {name: file_sha256(model.path) for name, model in (needed | models.estimates).items()}
+    return LoadedModels(networks, estimates, models.warnings, cards, choose_device(models.device) if cards else "")
 
 
 def load_networks(models: dict[str, StoredModel], device: str, thread: Executor | None = None) -> Networks | None:

@@ -16,6 +16,7 @@ from ..core.labels import Artery, NonCoronary
 from ..core.warning_codes import ADVICE_AFTER_REVIEW
 from .features import Features
 from .findings import BloodPool, CalibratedOn, Categories, EpicardialFat, Familiarity, MassCalibration, Normalisation
+from .provenance import Provenance
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,7 @@ class ScoreRecord:
     truth: TruthRecord | None = None
     second_opinions: dict[str, EstimateRecord] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    provenance: Provenance | None = None
 
     @property
     def noise_hu(self) -> float | None:

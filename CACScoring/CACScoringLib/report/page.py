@@ -88,6 +88,7 @@ def result_as_html(
         result=result,
         **_glance(result, reader),
         facts=_facts(result, identify),
+        provenance=provenance_text(result, identify),
         calibration="" if calibration is None else calibration_text(calibration),
         method_titles=METHOD_TITLES,
         clinical_titles=CLINICAL_TITLES,
@@ -106,6 +107,12 @@ def result_as_html(
         stenosis=_stenosis,
         **comparison_content(comparison),
     )
+
+
+def provenance_text(result: ScoreResult, identify: bool) -> str:
+    """Return in one line how a result was made; empty if that is unknown. identify: Keep folders of paths."""
+    made = result.provenance
+    return "" if made is None else f"{made.in_words(identify)} SHA-256 of the voxels {result.scan.voxels_sha256}."
 
 
 def result_as_fragment(result: ScoreResult) -> str:

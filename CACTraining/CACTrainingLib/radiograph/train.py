@@ -13,6 +13,7 @@ from typing import cast
 
 import numpy as np
 
+from CACScoringLib.core.version import commit
 from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
@@ -22,7 +23,7 @@ from CACScoringLib.radiograph.view import ENHANCEMENTS
 
 from ..statistics.bootstrap import patient_estimate
 from ..statistics.roc import above, area_name, area_under_curve
-from ..training.runs import commit, training_run
+from ..training.runs import training_run
 from ..training.settings import LoopSettings, RunOptions, facts_of, read_presets
 from .cases import LABELS, SUPER_RESOLUTIONS, read_table
 from .dataset import SCALES, RadiographSet, check_label, load_radiographs

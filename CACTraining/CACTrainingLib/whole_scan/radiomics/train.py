@@ -14,6 +14,7 @@ from typing import cast
 
 import numpy as np
 
+from CACScoringLib.core.version import commit
 from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
@@ -22,7 +23,7 @@ from CACScoringLib.networks.radiomics import RadiomicsConfig
 
 from ...data.scan_table import TableScan
 from ...evaluation.measures import Comparison
-from ...training.runs import commit, training_run
+from ...training.runs import training_run
 from ...training.settings import RunOptions
 from ..scan_table import (
     SourceSettings,
