@@ -38,7 +38,6 @@ from .models.choice import LoadedModels, ModelChoice, chosen_models, load_models
 from .pipeline import ScoreSettings, score_scan
 from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
-from .record.provenance import provenance_of
 from .record.reading import read_result  # noqa: F401
 from .record.score_record import ScoreRecord  # noqa: F401
 from .report.files import record_of
@@ -134,6 +133,7 @@ def score(
     try:
         names = (model,) if isinstance(model, str) else tuple(model)
         models = _models(names, threshold_only, heart is not None, device)
+        models.check_settings(asdict(settings))
         bar.begin(["reading", *scoring_steps(models.networks)])
         with bar.step("reading"):
             scan = with_warnings(_scan(ct), *models.warnings)
@@ -144,8 +144,7 @@ def score(
         result = score_scan(scan, settings, heart_mask, labels, models.networks, bar, outline, status)
         inputs = {"heart": heart, "lesions": lesions, "pericardium": pericardium}
         paths = {role: Path(source) for role, source in inputs.items() if isinstance(source, str | Path)}
-        made = provenance_of(asdict(settings), paths, models.cards_sha256, models.device)
-        return CalciumResult(replace(result, provenance=made))
+        return CalciumResult(replace(result, provenance=models.provenance(asdict(settings), paths)))
     finally:
         bar.done(Path())
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .models.choice import Networks
     from .record.findings import BloodPool, Categories, EpicardialFat, Familiarity, MassCalibration, Normalisation
     from .record.provenance import Provenance
+    from .record.review_record import ReviewRecord
     from .record.score_record import ModelRecord
     from .scoring.methods import MethodResult, NonCoronaryResult
     from .whole_scan.estimates import WholeScanEstimate
@@ -58,6 +59,7 @@ class ScoreResult:
         epicardial_fat: Fat within the pericardium; None without a whole pericardium.
         recorded_models: Models of the run that a review began with.
         provenance: Program, command and hashes that the result follows from; None of steps run alone.
+        review: Who confirmed it; None without a review.
     """
 
     scan: CTScan
@@ -81,6 +83,7 @@ class ScoreResult:
     epicardial_fat: EpicardialFat | None = None
     recorded_models: tuple[ModelRecord, ...] = ()
     provenance: Provenance | None = None
+    review: ReviewRecord | None = None
 
     def __repr__(self) -> str:
         return f"ScoreResult({self.scan!r}, {self.methods!r})"

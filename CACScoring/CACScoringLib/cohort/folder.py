@@ -38,7 +38,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  
 
 
 class CohortRecord(TypedDict):
-    """Content of RECORD: settings and models as JSON, the label of each scan by its folder, and each run's provenance."""
+    """Content of RECORD: settings and models as JSON, each run's provenance, and each scan's label by its folder."""
 
     schema: str
     made_with: dict[str, object]

@@ -44,7 +44,7 @@ def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = (
         names += [f"{method}_{part}" for part in ("status", "reviewed", *_TOTALS, *_INTERVAL, *_METHOD_COLUMNS[method])]
         names += [f"{method}_{part}" for part in (*(f"agatston_{artery.key}" for artery in Artery), *PATIENT_FEATURES)]
     elsewhere = [f"non_coronary_agatston_{site.key}" for site in NonCoronary]
-    return [*names, *(_ESTIMATES[network][0] for network in estimates), "seconds", *elsewhere, *_FAT, *COLUMNS]
+    return [*names, *(_ESTIMATES[network][0] for network in estimates), *COLUMNS, "seconds", *elsewhere, *_FAT]
 
 
 def result_row(record: ScoreRecord) -> dict[str, object]:
@@ -58,6 +58,7 @@ def result_row(record: ScoreRecord) -> dict[str, object]:
         "slice_spacing_mm": slices_mm,
         "noise_hu": record.noise_hu,
         "seconds": round(sum(record.seconds.values()), 3),
+        **record.provenance_cells,
     }
     for name, method in record.methods.items():
         row |= {f"{name}_{part}": getattr(method.total, part) for part in _TOTALS}
@@ -81,8 +82,6 @@ def result_row(record: ScoreRecord) -> dict[str, object]:
         row |= {f"non_coronary_agatston_{site.key}": score.agatston for site, score in elsewhere.sites.items()}
     if fat := record.epicardial_fat:
         row |= {column: getattr(fat, key) for column, key in _FAT.items()}
-    if made := record.provenance:
-        row |= made.cells(record.input.voxels_sha256)
     for network, estimate in record.second_opinions.items():
         if network in _ESTIMATES:
             column, key = _ESTIMATES[network]

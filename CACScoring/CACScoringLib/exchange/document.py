@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fpdf import FPDF, FontFace
 from highdicom import SOPClass
@@ -230,6 +231,7 @@ def _how(result: ScoreResult, identify: bool) -> dict[str, str]:
     }
     for model in models_of(result):
         how[f"Model for {model.network}"] = f"{model.name}, SHA-256 {model.sha256[:16]}..."
-    if text := provenance_text(result, identify):
+    # Without identity nobody is named in words.
+    if text := provenance_text(result if identify else replace(result, review=None), identify):
         how["Provenance"] = text
     return how

@@ -83,11 +83,19 @@ def bundle_of(result: ScoreResult, identify: bool = False) -> Resource:
         "code": {**_concept(codes.IMAGING_REPORT), "text": "Coronary calcium score"},
         "conclusion": " ".join(conclusion(result)),
         **({"result": results} if results else {}),
+        **(_interpreter(result) if identify else {}),
     }
-    reported = add(report)
+    targets, listed = [add(report), *results], entries[::-1]
     if result.provenance is not None:
-        add(_provenance(result, result.provenance.created, [reported, *results], device_reference))
-    return {"resourceType": "Bundle", "type": "collection", "entry": entries[::-1]}
+        add(_provenance(result, result.provenance.created, targets, device_reference))
+        listed.append(entries[-1])
+    return {"resourceType": "Bundle", "type": "collection", "entry": listed}
+
+
+def _interpreter(result: ScoreResult) -> Resource:
+    """Return the element that names the reader who confirmed the score, if known."""
+    confirmation = None if result.review is None else result.review.confirmation
+    return {} if confirmation is None else {"resultsInterpreter": [{"display": confirmation.reader}]}
 
 
 def _provenance(result: ScoreResult, created: str, targets: list[Resource], device: Resource) -> Resource:

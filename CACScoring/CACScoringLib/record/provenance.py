@@ -20,9 +20,9 @@ from ..core.version import VERSION, commit
 
 COLUMNS = (
     *("cac_version", "cac_commit", "created", "machine", "input_sha256", "models_sha256", "settings_sha256"),
-    *("site", "command"),
+    *("site", "command", "reader", "confirmed"),
 )
-"""Columns of provenance, the last ones of every table."""
+"""Columns of provenance and confirmation in every table."""
 
 _FOLDERS = re.compile(r"[^\s'\"=,:{}]*[/\\]")
 
@@ -72,8 +72,8 @@ class Provenance:
 
     @property
     def models_sha256(self) -> str:
-        """SHA-256 of all models: of `cards_sha256` as JSON with sorted keys and no spaces."""
-        return _sha256(self.cards_sha256)
+        """SHA-256 of all models: of `cards_sha256` as JSON with sorted keys and no spaces; empty without models."""
+        return _sha256(self.cards_sha256) if self.cards_sha256 else ""
 
     def in_words(self, identify: bool) -> str:
         """Return the provenance in one line. identify: As in `facts`."""
@@ -84,12 +84,19 @@ class Provenance:
             f"{self._command(identify)}. SHA-256 of settings {self.settings_sha256}{models}."
         )
 
-    def cells(self, input_sha256: str | None) -> dict[str, str | None]:
-        """Return the cells of COLUMNS. input_sha256: Hash of the CT's voxels."""
+    def cells(
+        self, input_sha256: str | None, reader: str | None = None, confirmed: str | None = None
+    ) -> dict[str, str | None]:
+        """Return the cells of COLUMNS. input_sha256: Hash of the CT's voxels. confirmed: Time of confirmation."""
         site = None if self.site is None else f"{self.site.name} {self.site.sha256}"
         hashes = input_sha256, self.models_sha256, self.settings_sha256
-        values = self.version, self.commit, self.created, self.machine, *hashes, site, self.command
+        values = self.version, self.commit, self.created, self.machine, *hashes, site, self.command, reader, confirmed
         return dict(zip(COLUMNS, values, strict=True))
+
+
+def now() -> str:
+    """Return local date and time with the zone's offset, ISO 8601."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def provenance_of(
@@ -108,12 +115,12 @@ def provenance_of(
         device: Where the networks ran; empty without networks.
         site: As in `Provenance`.
     """
-    plain = json.loads(json.dumps(settings or {}, default=lambda value: getattr(value, "name", str(value))))
+    plain = plain_settings(settings or {})
     files = {role: path for role, path in (inputs or {}).items() if path is not None and path.is_file()}
     return Provenance(
         VERSION,
         commit(),
-        datetime.now().astimezone().isoformat(timespec="seconds"),
+        now(),
         f"{platform.system()} {platform.machine()}, {processor_name()}, {core_count()} cores, Python "
         + platform.python_version()
         + (f", networks on {device.upper()}" if device else ""),
@@ -137,6 +144,11 @@ def remember_command(words: Sequence[str]) -> None:
 def command_as_run() -> list[str]:
     """Return the words of this process's command."""
     return _command or [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def plain_settings(settings: Mapping[str, Any]) -> dict[str, object]:
+    """Return settings as JSON has them; of paths the names alone."""
+    return json.loads(json.dumps(settings, default=lambda value: getattr(value, "name", str(value))))
 
 
 def _sha256(content: Mapping[str, object]) -> str:

@@ -253,6 +253,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "second_opinions": {o.network: estimate_as_json(o, result.methods) for o in result.estimates},
         "seconds": {_STEP_KEYS.get(step, step): round(took, 3) for step, took in seconds.items()},
         "provenance": result.provenance and result.provenance.facts(identify),
+        **({} if result.review is None else {"review": asdict(result.review)}),
     }
 
 
@@ -283,8 +284,7 @@ def lesions_as_csv(record: ScoreRecord) -> str:
 
 def _csv(columns: Sequence[str], rows: Iterable[dict[str, Cell]], record: ScoreRecord) -> str:
     """Return a table whose rows end with the result's provenance, if known."""
-    made = record.provenance
-    cells = {} if made is None else made.cells(record.input.voxels_sha256)
+    cells = record.provenance_cells
     return table_text(
         (*columns, *cells), [{name: _cell(value) for name, value in (row | cells).items()} for row in rows]
     )

@@ -112,7 +112,10 @@ def result_as_html(
 def provenance_text(result: ScoreResult, identify: bool) -> str:
     """Return in one line how a result was made; empty if that is unknown. identify: Keep folders of paths."""
     made = result.provenance
-    return "" if made is None else f"{made.in_words(identify)} SHA-256 of the voxels {result.scan.voxels_sha256}."
+    review = "" if result.review is None else f" {result.review.in_words}"
+    if made is None:
+        return review.strip()
+    return f"{made.in_words(identify)} SHA-256 of the voxels {result.scan.voxels_sha256}.{review}"
 
 
 def result_as_fragment(result: ScoreResult) -> str:
@@ -122,8 +125,10 @@ def result_as_fragment(result: ScoreResult) -> str:
 
 def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
     """Return the content of the page's first screen."""
+    confirmation = None if result.review is None else result.review.confirmation
+    looked_at = "" if confirmation is None else confirmation.part
     return {
-        "head": headline.headline(result.methods, result.categories, result.warnings, reader),
+        "head": headline.headline(result.methods, result.categories, result.warnings, reader, looked_at),
         "table": headline.score_table(result.methods, result.true_mass_mg),
         "map_title": headline.MAP_TITLE,
         "warning_lines": headline.warning_lines(result.warnings, result.methods),
