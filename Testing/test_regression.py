@@ -174,6 +174,7 @@ def review(result: Path, ct: Path, output: Path) -> None:
     act("reject", lesions=ids[:1])
     act("assign", lesions=ids[-1:], site=3)
     for method in reading.review.methods:
+        reading.look_at({method: [lesion.id for lesion in reading.review.lesions(method)]})
         act("accept", method=method)
     reading.export("Reader", dicom=False).rename(output)
 

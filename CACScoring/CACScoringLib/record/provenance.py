@@ -78,10 +78,11 @@ class Provenance:
     def in_words(self, identify: bool) -> str:
         """Return the provenance in one line. identify: As in `facts`."""
         site = f" under {self.site.name} (SHA-256 {self.site.sha256})" if self.site else ""
-        models = f", models {self.models_sha256}" if self.cards_sha256 else ""
+        hashes = {"settings": self.settings_sha256, "models": self.models_sha256}
+        stated = ", ".join(f"{name} {sha256}" for name, sha256 in hashes.items() if sha256)
         return (
             f"Made {self.created} by CAC {self.version}, commit {self.commit}{site}, on {self.machine}, with: "
-            f"{self._command(identify)}. SHA-256 of settings {self.settings_sha256}{models}."
+            f"{self._command(identify)}.{stated and f' SHA-256 of {stated}.'}"
         )
 
     def cells(
@@ -109,7 +110,7 @@ def provenance_of(
     """Return the provenance of what this process makes now.
 
     Args:
-        settings: Settings of the run.
+        settings: Settings of the run; None if it has none.
         inputs: Given files by role; folders and None are left out.
         cards_sha256: As in `Provenance`.
         device: Where the networks ran; empty without networks.
@@ -128,7 +129,7 @@ def provenance_of(
         {role: file_sha256(path) for role, path in files.items()},
         dict(cards_sha256 or {}),
         plain,
-        _sha256(plain),
+        _sha256(plain) if settings is not None else "",
         site,
     )
 

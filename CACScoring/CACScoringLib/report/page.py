@@ -182,6 +182,9 @@ def _counted(result: ScoreResult, method: MethodResult) -> list[Row]:
     """Return rows of the listed lesions: number, artery, slice, scores and probability."""
     spacing = result.scan.image.GetSpacing()
     rows: list[Row] = []
+    confirmations = {} if result.review is None else result.review.confirmations
+    name = next(name for name, listed in result.methods.items() if listed is method)
+    unseen = (confirmations[name].not_looked_at or ()) if name in confirmations else ()
     for lesion in listed_lesions(method, spacing[2]):
         score = score_lesions([lesion], spacing, method.rules)
         place = place_of(result, max(lesion.components, key=lambda c: c.area_mm2).slice_index)
@@ -189,7 +192,7 @@ def _counted(result: ScoreResult, method: MethodResult) -> list[Row]:
         numbers = (f"{score.clinical_agatston:.1f}", "–" if mass is None else f"{mass:.1f}", f"{lesion.peak_hu:g}")
         probability = probability_of(method, lesion)
         chance = "–" if probability is None else at_most_99_percent(probability)
-        doubt = "doubtful" if is_doubtful(method, lesion) else ""
+        doubt = "not looked at" if lesion.id in unseen else "doubtful" if is_doubtful(method, lesion) else ""
         rows.append((number_of(method, lesion), lesion_name(method, lesion), place, *numbers, chance, doubt))
     return rows
 

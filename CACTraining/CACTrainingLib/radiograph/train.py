@@ -13,10 +13,10 @@ from typing import cast
 
 import numpy as np
 
-from CACScoringLib.core.version import commit
 from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
+from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import Training, read_network
 from CACScoringLib.networks.radiograph import BACKBONES, VIEWS, RadiographNet, RadiographNetConfig
 from CACScoringLib.radiograph.view import ENHANCEMENTS

@@ -14,8 +14,8 @@ from typing import cast
 
 import numpy as np
 
-from CACScoringLib.core.version import commit
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import Training
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
