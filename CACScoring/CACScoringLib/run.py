@@ -191,8 +191,8 @@ def read_and_score(
         from .exchange.write import dicom_warnings
 
         result = replace(result, warnings=(*result.warnings, *dicom_warnings(result)))
-    made = _provenance(scan_input, settings, models)
-    result = replace(result, provenance=made, review=_review(result, settings.reader, made.created))
+    provenance = _provenance(scan_input, settings, models)
+    result = replace(result, provenance=provenance, review=_review(result, settings.reader, provenance.created))
     return replace(result, true_mass_mg=sample.true_mass_mg) if sample else result
 
 
@@ -213,8 +213,8 @@ def _provenance(scan_input: ScanInput, settings: RunSettings, models: LoadedMode
     inputs = {name: getattr(scan_input, name) for name in ("heart", "lesions", "pericardium")}
     inputs |= {"calibration_insert": insert and insert[0], "acquisition": scan_input.acquisition}
     inputs |= {"percentile_table": score.percentile_table, "mass_table": score.mass_table}
-    given = {role: path for role, path in inputs.items() if isinstance(path, Path)}
-    return models.provenance(asdict(settings), given)
+    paths = {role: path for role, path in inputs.items() if isinstance(path, Path)}
+    return models.provenance(asdict(settings), paths)
 
 
 def read_lesions(

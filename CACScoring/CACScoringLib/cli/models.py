@@ -90,8 +90,8 @@ def _pin(options: PinOptions, progress: Progress) -> None:
 
     if options.file.exists():
         raise OutputError(f"{options.file} exists already. A site file is not replaced; choose another name.")
-    chosen = chosen_models(model_choice(options))
-    models = {network: (m.card.name, m.path) for network, m in (chosen.networks | chosen.estimates).items()}
+    selected = chosen_models(model_choice(options))
+    models = {n: (model.card.name, model.path) for n, model in (selected.networks | selected.estimates).items()}
     settings = scoring_settings(options, RunSettings())
     write_text_atomically(options.file, site_text(options.name, models, asdict(settings.score)))
     print(f"Wrote {options.file}. Set these variables, and state the hash in your protocol:")
@@ -117,9 +117,9 @@ def _used(models: Sequence[StoredModel]) -> dict[Path, str]:
     from ..models.choice import ModelChoice, chosen_models
     from ..networks.configs import ESTIMATORS
 
-    chosen = chosen_models(ModelChoice())
-    site = chosen.site and f"used: pinned by the site file of {chosen.site[0].name}"
-    used = {model.path for model in (chosen.networks | chosen.estimates).values()}
+    selected = chosen_models(ModelChoice())
+    site = selected.site and f"used: pinned by the site file of {selected.site[0].name}"
+    used = {model.path for model in (selected.networks | selected.estimates).values()}
     reasons = {}
     for model in models:
         network, later = model.card.network, [m for m in models if m.card.name == model.card.name][-1]

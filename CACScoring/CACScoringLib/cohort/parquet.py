@@ -137,8 +137,8 @@ def _scan_facts(record: ScoreRecord, identify: bool) -> Row:
     facts = {name: row.get(name) for name in Acquisition("").facts(identify)}
     texts = {name: str(v) for name, v in facts.items() if v is not None and _kind_of_fact(name) == "string"}
     classes = {name: getattr(categories, name, None) for name in ("risk_class", "cac_drs")}
-    made = {} if identify else {"command": None, "reader": None}  # they may name people
-    return {**row, **texts, **classes, **made, "warnings": [*record.warning_codes]}
+    withheld = {} if identify else {"command": None, "reader": None}  # they may name people
+    return {**row, **texts, **classes, **withheld, "warnings": [*record.warning_codes]}
 
 
 def _scores(number: str, methods: Mapping[str, MethodRecord]) -> Iterator[Row]:

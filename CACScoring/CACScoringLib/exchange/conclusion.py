@@ -21,10 +21,10 @@ def origin_of(result: ScoreResult) -> dict[str, str]:
 
     The command has no folders of paths.
     """
-    made = result.provenance
-    if made is None:
+    provenance = result.provenance
+    if provenance is None:
         return {}
-    cells = made.cells(result.scan.voxels_sha256) | {"command": made.facts(False)["command"]}
+    cells = provenance.cells(result.scan.voxels_sha256) | {"command": provenance.facts(False)["command"]}
     return {name: plain(value) for name, value in cells.items() if value}
 
 

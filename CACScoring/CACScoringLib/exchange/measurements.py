@@ -154,8 +154,8 @@ def verification(result: ScoreResult, reader: str | None) -> dict[str, Any]:
     is_final = result.methods["threshold"].reviewed
     if reader is None or not is_final:
         return {"is_final": is_final}
-    made = result.provenance
-    organization = made.site.name if made is not None and made.site is not None else "not stated"
+    provenance = result.provenance
+    organization = provenance.site.name if provenance is not None and provenance.site is not None else "not stated"
     verifier = {"verifying_observer_name": reader, "verifying_organization": organization}
     return {"is_final": True, "is_verified": True, **verifier}
 
@@ -169,10 +169,10 @@ def with_time_of_verification(report: AnyDataset, result: ScoreResult) -> AnyDat
     verifier.VerificationDateTime = DT(datetime.fromisoformat(review.confirmation.time))
     for reading in review.readings:
         if reading.reader != str(verifier.VerifyingObserverName):
-            other = copy.deepcopy(verifier)
-            other.VerifyingObserverName = reading.reader
-            other.VerificationDateTime = DT(datetime.fromisoformat(reading.time))
-            report.VerifyingObserverSequence.append(other)
+            co_reader = copy.deepcopy(verifier)
+            co_reader.VerifyingObserverName = reading.reader
+            co_reader.VerificationDateTime = DT(datetime.fromisoformat(reading.time))
+            report.VerifyingObserverSequence.append(co_reader)
     return report
 
 

@@ -26,7 +26,7 @@ class Confirmation:
 
     @property
     def part(self) -> str:
-        """What was looked at, such as "12 of 85 sites looked at"; empty if all of it, or unknown."""
+        """Part that was looked at, such as "12 of 85 sites looked at"; empty if all of it, or unknown."""
         unseen = len(self.not_looked_at or ())
         return f"{self.sites - unseen} of {self.sites} sites looked at" if unseen else ""
 

@@ -111,11 +111,11 @@ def result_as_html(
 
 def provenance_text(result: ScoreResult, identify: bool) -> str:
     """Return in one line how a result was made; empty if that is unknown. identify: Keep folders of paths."""
-    made = result.provenance
+    provenance = result.provenance
     review = "" if result.review is None else f" {result.review.in_words}"
-    if made is None:
+    if provenance is None:
         return review.strip()
-    return f"{made.in_words(identify)} SHA-256 of the voxels {result.scan.voxels_sha256}.{review}"
+    return f"{provenance.in_words(identify)} SHA-256 of the voxels {result.scan.voxels_sha256}.{review}"
 
 
 def result_as_fragment(result: ScoreResult) -> str:

@@ -93,11 +93,11 @@ def result_of(
 
 def _provenance_of_review(record: ScoreRecord) -> Provenance:
     """Return the provenance of a review's result: this program and time, and what the run followed from."""
-    made, run = provenance_of(), record.provenance
+    present, run = provenance_of(), record.provenance
     if run is None:
-        return made
+        return present
     names = ("version", "commit", "created", "machine", "command")
-    return replace(run, **{name: getattr(made, name) for name in names})
+    return replace(run, **{name: getattr(present, name) for name in names})
 
 
 def with_measurements(result: ScoreResult) -> ScoreResult:

@@ -331,10 +331,9 @@ class ScanReview:
         if method in self.problems:
             return []
         flat, ids = self._reviews[method].voxels()
-        notes, shown = self._state.notes(method), np.isin(flat, voxels)
-        seen = np.isin(flat, notes.looked_at)
-        shown &= ~np.isin(ids, ids[seen])
-        new = [int(n) for n in flat[shown][np.unique(ids[shown], return_index=True)[1]]]
+        notes, is_new = self._state.notes(method), np.isin(flat, voxels)
+        is_new &= ~np.isin(ids, ids[np.isin(flat, notes.looked_at)])
+        new = [int(n) for n in flat[is_new][np.unique(ids[is_new], return_index=True)[1]]]
         if new:
             self._state.set_notes(method, replace(notes, looked_at=(*notes.looked_at, *new)))
         return new

@@ -19,7 +19,7 @@ from ..statistics.agreement import agreement, kappa
 from ..statistics.bootstrap import Estimate, patient_estimate, patient_mean
 from ..statistics.patient_folds import category_of
 from .cases import ReviewCase
-from .readings import AGAIN, OWN, labels_of, stamp_of
+from .readings import AGAIN, FIRST, labels_of, stamp_of
 from .work_list import WorkList
 
 MIN_SCANS = 2
@@ -49,8 +49,8 @@ class PairAgreement:
 
 def agreement_of_pairs(work: WorkList) -> list[PairAgreement]:
     """Return the agreement of every two readers, and of each reader with planned repetitions. Raises CTError."""
-    pairs = [[(reader, OWN) for reader in pair] for pair in combinations(work.readers, 2)]
-    pairs += [[(r, OWN), (r, AGAIN)] for r in work.readers if any(kind == AGAIN for _, kind in work.plan[r])]
+    pairs = [[(reader, FIRST) for reader in pair] for pair in combinations(work.readers, 2)]
+    pairs += [[(r, FIRST), (r, AGAIN)] for r in work.readers if any(kind == AGAIN for _, kind in work.plan[r])]
     return [_agreement(work, pair) for pair in pairs]
 
 

@@ -226,8 +226,9 @@ class OpenReview:
 
     def _append(self, kind: str, reader: str, words: str, seconds: float, change: Change | None = None) -> None:
         result = self.review.result("threshold")
-        notes = {m: [n for n in self.review.notes_looked_at(m) if n not in seen] for m, seen in self._looked_at.items()}
-        new = {method: voxels for method, voxels in notes.items() if voxels}
+        journaled = self._looked_at.items()
+        notes = {m: set(self.review.notes_looked_at(m)) - set(voxels) for m, voxels in journaled}
+        new = {method: sorted(voxels) for method, voxels in notes.items() if voxels}
         after = result.reviewed, result.total.agatston
         self._journal.append(Entry(kind, reader, words, seconds, *after, change, new, self.review.confirmations))
         for method, voxels in new.items():

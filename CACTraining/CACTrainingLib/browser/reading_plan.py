@@ -11,18 +11,18 @@ from CACScoringLib.core.files import OutputError, write_text_atomically
 from CACScoringLib.core.tables import read_table, table_text
 
 from .cases import ReviewCase
-from .readings import AGAIN, OWN
+from .readings import AGAIN, FIRST
 
 FILE = "reading_plan.csv"
 """File of the plan in the folder of results."""
 
-_KINDS = (OWN, AGAIN)
+_KINDS = (FIRST, AGAIN)
 _COLUMNS = ("reader", "position", "scan", "repetition")
 
 
 @dataclass(frozen=True)
 class PlannedReading:
-    """A reading of the plan. kind: OWN for the first reading of a scan, AGAIN for its repetition."""
+    """A reading of the plan. kind: FIRST for the first reading of a scan, AGAIN for its repetition."""
 
     reader: str
     scan: str
@@ -51,27 +51,27 @@ def plan_of(
     if not file.exists():
         if repeated is None:
             return []
-        plan = _made(sorted(case.folder.name for case in cases), readers, repeated, seed)
+        plan = _random_plan(sorted(case.folder.name for case in cases), readers, repeated, seed)
         _write(file, plan)
         return plan
     plan = _read(file)
     scans = {case.folder.name for case in cases}
     for reader in readers:
-        planned = {reading.scan for reading in plan if reading.reader == reader and reading.kind == OWN}
+        planned = {reading.scan for reading in plan if reading.reader == reader and reading.kind == FIRST}
         if planned != scans:
-            what = f"plans no scans for {reader}" if not planned else "is a plan of other scans"
-            raise OutputError(f"{file} {what}. Name its readers, or move it away to make a new plan.")
+            fault = f"plans no scans for {reader}" if not planned else "is a plan of other scans"
+            raise OutputError(f"{file} {fault}. Name its readers, or move it away to make a new plan.")
     return [reading for reading in plan if reading.reader in readers]
 
 
-def _made(scans: list[str], readers: Sequence[str], repeated: float, seed: int) -> list[PlannedReading]:
+def _random_plan(scans: list[str], readers: Sequence[str], repeated: float, seed: int) -> list[PlannedReading]:
     """Return a random plan. The same scans are repeated by all readers, after all first readings."""
     if not 0 <= repeated <= 1:
         raise OutputError(f"--repeat is {repeated:g}. Give the proportion of scans to read again, from 0 to 1.")
     again = random.Random(seed).sample(scans, round(repeated * len(scans)))
     plan = []
     for reader in readers:
-        for kind, names in ((OWN, scans), (AGAIN, again)):
+        for kind, names in ((FIRST, scans), (AGAIN, again)):
             order = random.Random(f"{seed} {reader} {kind}")
             plan += [PlannedReading(reader, scan, kind) for scan in order.sample(names, len(names))]
     return plan

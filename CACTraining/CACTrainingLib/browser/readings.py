@@ -23,13 +23,13 @@ FOLDER = "reviews"
 SHARED, CONSENSUS = "shared", "consensus"
 """Readings that belong to no single reader."""
 
-OWN, AGAIN = "own", "again"
+FIRST, AGAIN = "own", "again"
 """Kinds of a reader's own readings: the first, and its repetition. The third kind is CONSENSUS."""
 
-_PREFIXES = {OWN: "reader ", AGAIN: "repeat "}
+_PREFIXES = {FIRST: "reader ", AGAIN: "repeat "}
 
 
-def reading_by(reader: str, kind: str = OWN) -> str:
+def reading_by(reader: str, kind: str = FIRST) -> str:
     """Return the name of a reader's own reading."""
     return _PREFIXES[kind] + reader
 

@@ -31,7 +31,7 @@ from .images import first_view, label_colours, slice_bytes
 from .open_reviews import ChangedError, OpenReview, OpenReviews
 from .page_state import BLIND_IMAGES
 from .project_export import export_to_project
-from .readings import AGAIN, CONSENSUS, OWN
+from .readings import AGAIN, CONSENSUS, FIRST
 from .safety import COOKIE, CSRF_HEADER, HEADERS, SESSION_SECONDS, Gate, Session
 from .work_list import WorkList
 
@@ -334,7 +334,7 @@ class Server:
         if self.work.blind and review.reading != CONSENSUS:
             review.begin_blind()
         if review.reading == CONSENSUS:
-            review.begin_consensus([self.work.reading_of(reader, OWN) for reader in self.work.readers])
+            review.begin_consensus([self.work.reading_of(reader, FIRST) for reader in self.work.readers])
 
     def _case(self, request: web.Request) -> ReviewCase:
         case = self.work.cases.get(request.match_info["id"])
@@ -353,13 +353,13 @@ class Server:
 
 def page_path(case_id: str, kind: str) -> str:
     """Return the path of a reading's page below /scan/."""
-    return case_id if kind == OWN else f"{case_id}?reading={kind}"
+    return case_id if kind == FIRST else f"{case_id}?reading={kind}"
 
 
 def _kind_for_name(request: web.Request) -> str:
     """Return the kind of reading by which a scan is named; a consensus has the names of first readings."""
     kind = request.match_info["reading"]
-    return OWN if kind == CONSENSUS else kind
+    return FIRST if kind == CONSENSUS else kind
 
 
 def _navigates(request: web.Request) -> bool:

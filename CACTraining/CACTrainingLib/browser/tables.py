@@ -17,7 +17,7 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES
 from ..statistics.patient_folds import category_of
 from .agreement import PairAgreement, agreement_of_pairs, lesions_of
 from .cases import ReviewCase
-from .readings import AGAIN, CONSENSUS, OWN, journal_of
+from .readings import AGAIN, CONSENSUS, FIRST, journal_of
 from .work_list import WorkList
 
 READINGS, AGREEMENT = "readings.csv", "agreement.csv"
@@ -25,7 +25,7 @@ READINGS, AGREEMENT = "readings.csv", "agreement.csv"
 _READING = ("scan", "patient", "reader", "repetition", "time", "seconds", "changes", "agatston", "category")
 _LESION = ("lesion", "voxels", "slice", "row", "column", "site")
 
-_MADE = ("version", "commit", "created", "machine", "command")
+_PROVENANCE = ("version", "commit", "created", "machine", "command")
 
 Row = dict[str, Any]
 
@@ -36,18 +36,18 @@ def write_tables(folder: Path, work: WorkList) -> None:
     READINGS has a row per reviewed reading with its total, then a row per lesion that any reading of the scan counts;
     repetition is 1, 2, or "consensus". Raises OutputError, CTError.
     """
-    made = {f"cac_{name}": value for name, value in provenance_of().facts(False).items() if name in _MADE}
+    provenance = {f"cac_{name}": value for name, value in provenance_of().facts(False).items() if name in _PROVENANCE}
     rows = [row for case in work.cases.values() for row in _readings(work, case)]
     pairs = [row for pair in agreement_of_pairs(work) for row in _measures(pair)]
     measures = ("first", "second", "measure", "estimate", "low", "high", "n", "scans")
     with OutputFolder(folder).being_written() as target:
         for name, columns, lines in ((READINGS, (*_READING, *_LESION), rows), (AGREEMENT, measures, pairs)):
-            table = table_text((*columns, *made), [line | made for line in lines], guarded=True)
+            table = table_text((*columns, *provenance), [line | provenance for line in lines], guarded=True)
             (target / name).write_text(table, encoding="utf-8")
 
 
 def _readings(work: WorkList, case: ReviewCase) -> Iterator[Row]:
-    kinds = [(reader, kind) for reader in work.readers for kind in (OWN, AGAIN)] + [("", CONSENSUS)]
+    kinds = [(reader, kind) for reader in work.readers for kind in (FIRST, AGAIN)] + [("", CONSENSUS)]
     readings = [(reader, kind, work.reading_of(reader, kind)) for reader, kind in kinds]
     readings = [reading for reading in readings if work.progress(case, reading[2]).state == "reviewed"]
     heads: list[Row] = []
@@ -55,7 +55,7 @@ def _readings(work: WorkList, case: ReviewCase) -> Iterator[Row]:
         progress, last = work.progress(case, reading), journal_of(case, reading).entries[-1]
         entries = [entry for entry in journal_of(case, reading).entries if entry.kind in CHANGES]
         head = {"scan": case.folder.name, "patient": case.patient, "reader": reader or last.reader}
-        head |= {"repetition": {OWN: "1", AGAIN: "2"}.get(kind, kind), "time": entries[-1].time}
+        head |= {"repetition": {FIRST: "1", AGAIN: "2"}.get(kind, kind), "time": entries[-1].time}
         category = CATEGORIES[int(category_of(np.array([progress.agatston]))[0])].replace("-", "–")
         total = {"seconds": progress.seconds, "changes": progress.changes, "agatston": progress.agatston}
         yield head | total | {"category": category}

@@ -26,7 +26,7 @@ def verify_journals(root: Path) -> Iterator[Finding]:
     """Check all journals below a folder of results, and the exports that name them.
 
     A chain shows changes of lines. Who may write the folder can write a whole new chain: an auditor therefore compares
-    the last hash with one that was kept elsewhere, such as in an exported review.
+    the last hash with one that was mark elsewhere, such as in an exported review.
     """
     for file in sorted([*root.glob(f"{FOLDER}/*.jsonl"), *root.glob(f"*/{FOLDER}/*.jsonl")]):
         yield from _verify(file, root)
@@ -52,7 +52,7 @@ def _verify(file: Path, root: Path) -> Iterator[Finding]:
         except CTError as error:
             yield Finding(str(error), False)
             continue
-        kept = None if review is None else review.journal
-        if kept is not None and kept.file == file.name and kept.sha256 not in journal.hashes:
+        mark = None if review is None else review.journal
+        if mark is not None and mark.file == file.name and mark.sha256 not in journal.hashes:
             where = export.relative_to(root)
-            yield Finding(f"{name}: the entry that {where} was exported with, {kept.sha256}, is not in it.", False)
+            yield Finding(f"{name}: the entry that {where} was exported with, {mark.sha256}, is not in it.", False)

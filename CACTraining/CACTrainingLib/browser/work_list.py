@@ -19,7 +19,7 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES
 from ..statistics.patient_folds import category_of
 from .cases import ReviewCase
 from .reading_plan import PlannedReading
-from .readings import AGAIN, CONSENSUS, OWN, SHARED, journal_of, reading_by, stamp_of
+from .readings import AGAIN, CONSENSUS, FIRST, SHARED, journal_of, reading_by, stamp_of
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class WorkList:
         self.plan = {r: [(ids[p.scan], p.kind) for p in plan if p.reader == r and p.scan in ids] for r in readers}
 
     def reading_of(self, reader: str, kind: str) -> str:
-        """Return the reading that a reader edits. kind: OWN, AGAIN or CONSENSUS."""
+        """Return the reading that a reader edits. kind: FIRST, AGAIN or CONSENSUS."""
         if not self.double:
             return SHARED
         return CONSENSUS if kind == CONSENSUS else reading_by(reader, kind)
@@ -81,13 +81,13 @@ class WorkList:
 
     def consensus_due(self, case: ReviewCase) -> bool:
         """True if all readers, at least two, have reviewed the scan."""
-        states = [self.progress(case, self.reading_of(reader, OWN)).state for reader in self.readers]
+        states = [self.progress(case, self.reading_of(reader, FIRST)).state for reader in self.readers]
         return self.double and len(states) > 1 and set(states) == {"reviewed"}
 
     def may_read_again(self, case: ReviewCase, reader: str) -> bool:
         """True if the plan repeats a scan and the reader has finished the first reading of it."""
         is_planned = (case.id, AGAIN) in self.plan[reader]
-        return is_planned and self.progress(case, self.reading_of(reader, OWN)).state == "reviewed"
+        return is_planned and self.progress(case, self.reading_of(reader, FIRST)).state == "reviewed"
 
     def name_of(self, case: ReviewCase, reader: str, kind: str) -> str:
         """Return the name of a scan for a reader."""
@@ -98,7 +98,7 @@ class WorkList:
     def order(self, reader: str) -> list[tuple[str, str]]:
         """Return scan and kind of each reading: as planned, else as the cases; if blind, shuffled for each reader."""
         ids = self._shuffled_ids(reader) if self.blind else list(self.cases)
-        return self.plan[reader] or [(case_id, OWN) for case_id in ids]
+        return self.plan[reader] or [(case_id, FIRST) for case_id in ids]
 
     def rows(self, reader: str) -> list[dict[str, Any]]:
         """Return the rows of the work list."""
@@ -117,7 +117,7 @@ class WorkList:
         row |= {"state": progress.state, "seconds": progress.seconds}
         row |= {"problem": progress.problem} | (_HIDDEN_FACTS if is_hidden else _facts(case, progress))
         if self.double:
-            is_due = kind == OWN and self.consensus_due(case)
+            is_due = kind == FIRST and self.consensus_due(case)
             row["consensus"] = self.progress(case, CONSENSUS).state if is_due else None
         return row
 

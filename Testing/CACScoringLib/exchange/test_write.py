@@ -238,7 +238,7 @@ def test_a_named_reader_verifies_the_report_at_the_time_of_confirmation(result, 
 
 @pytest.mark.long
 @pytest.mark.parametrize("identify", [True, False])
-def test_a_run_names_the_reader_only_if_it_identifies(result, identify, tmp_path):
+def test_a_run_names_the_reader_only_if_results_identify(result, identify, tmp_path):
     settings = RunSettings(dicom=True, identify=identify, reader="Reader^Rita")
     write_result(OutputFolder(tmp_path / "out"), result, settings, Progress())
     assert (b"Reader^Rita" in (tmp_path / "out" / "measurements.dcm").read_bytes()) == identify

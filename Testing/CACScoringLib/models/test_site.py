@@ -35,8 +35,8 @@ def test_results_state_the_file_they_were_made_under(tmp_path, pin):
     file = pin(*OPTIONS)
     write_ct(tmp_path, "nii")
     assert cli.main(score_command(tmp_path)) == 0
-    made = read_result(tmp_path / "out").provenance
-    assert (made.site.name, made.site.sha256) == ("Core lab", file_sha256(file))
+    provenance = read_result(tmp_path / "out").provenance
+    assert (provenance.site.name, provenance.site.sha256) == ("Core lab", file_sha256(file))
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert f"under Core lab (SHA-256 {file_sha256(file)})" in page
 
@@ -106,7 +106,7 @@ def test_a_file_is_not_replaced(pin, capsys):
     assert file.read_bytes() == before
 
 
-def test_the_list_states_which_models_are_used_and_why(pin, capsys):
+def test_the_list_states_why_models_are_used(pin, capsys):
     assert cli.main(["models", "list"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "used: comes with CAC" in lines["slices-compact"]
@@ -117,18 +117,18 @@ def test_the_list_states_which_models_are_used_and_why(pin, capsys):
     assert "used: pinned by the site file of Core lab" in out
 
 
-def test_the_list_states_which_of_two_models_of_a_name_comes_first(monkeypatch, tmp_path):
+def test_the_list_states_the_order_of_two_models_of_a_name(monkeypatch, tmp_path):
     from CACScoringLib.cli.models import _used
 
     bundled = next(model for model in list_models("slices") if model.origin == "bundled")
     copy = StoredModel(bundled.card, tmp_path / bundled.path.name, "user")
-    monkeypatch.setattr("CACScoringLib.models.choice.chosen_models", lambda choice: _Chosen())
+    monkeypatch.setattr("CACScoringLib.models.choice.chosen_models", lambda choice: NoModels())
     reasons = _used([bundled, copy])
     assert reasons[bundled.path] == "not used: yours of this name comes before it with --model"
     assert reasons[copy.path] == "used with --model slices-compact only"
 
 
-class _Chosen:
+class NoModels:
     networks, estimates, site = {}, {}, None
 
 

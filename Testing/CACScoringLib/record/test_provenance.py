@@ -24,7 +24,7 @@ from CACScoringLib.record.reading import read_result
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.run import RunSettings, write_result
 
-MADE = Provenance("0.2.0", "1f" * 20, "2026-11-27T12:00:00+01:00", "Linux", "cac score /data/DOE^JANE/ct.nii.gz")
+PROVENANCE = Provenance("0.2.0", "1f" * 20, "2026-11-27T12:00:00+01:00", "Linux", "cac score /data/DOE^JANE/ct.nii.gz")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def no_cached_commit():
 
 
 def made_result(**changes):
-    return replace(make_result(**changes), provenance=MADE)
+    return replace(make_result(**changes), provenance=PROVENANCE)
 
 
 def test_scores_state_program_command_and_hashes(tmp_path):
@@ -43,17 +43,17 @@ def test_scores_state_program_command_and_hashes(tmp_path):
     command = score_command(tmp_path)
     assert cli.main(command) == 0
     record = read_result(tmp_path / "out")
-    made = record.provenance
-    assert made.version == version.VERSION
-    assert made.commit == version.commit()
-    assert datetime.fromisoformat(made.created).utcoffset() is not None
-    assert made.command.startswith("cac score …/")
-    assert str(tmp_path) not in made.command
-    masks = {role: file_sha256(Path(command[command.index(f"--{role}") + 1])) for role in made.inputs_sha256}
-    assert made.inputs_sha256 == masks
-    assert made.settings["score"]["rules"]["threshold_hu"] == 130
-    text = json.dumps(made.settings, sort_keys=True, separators=(",", ":"))
-    assert made.settings_sha256 == hashlib.sha256(text.encode()).hexdigest()
+    provenance = record.provenance
+    assert provenance.version == version.VERSION
+    assert provenance.commit == version.commit()
+    assert datetime.fromisoformat(provenance.created).utcoffset() is not None
+    assert provenance.command.startswith("cac score …/")
+    assert str(tmp_path) not in provenance.command
+    masks = {role: file_sha256(Path(command[command.index(f"--{role}") + 1])) for role in provenance.inputs_sha256}
+    assert provenance.inputs_sha256 == masks
+    assert provenance.settings["score"]["rules"]["threshold_hu"] == 130
+    text = json.dumps(provenance.settings, sort_keys=True, separators=(",", ":"))
+    assert provenance.settings_sha256 == hashlib.sha256(text.encode()).hexdigest()
     assert re.fullmatch(r"[0-9a-f]{64}", record.input.voxels_sha256)
 
 
@@ -62,23 +62,28 @@ def test_tables_end_with_the_provenance(tmp_path):
     for name in ("lesions.csv", "features.csv"):
         row = next(csv.DictReader(io.StringIO((tmp_path / "result" / name).read_text(encoding="utf-8"))))
         assert list(row)[-len(COLUMNS) :] == list(COLUMNS)
-        assert (row["cac_commit"], row["created"], row["command"]) == (MADE.commit, MADE.created, MADE.command)
+        assert (row["cac_commit"], row["created"], row["command"]) == (
+            PROVENANCE.commit,
+            PROVENANCE.created,
+            PROVENANCE.command,
+        )
 
 
 def test_folders_of_the_command_are_left_out_unless_results_identify(tmp_path):
-    for identify, stated in ((False, "cac score …/ct.nii.gz"), (True, MADE.command)):
+    for identify, stated in ((False, "cac score …/ct.nii.gz"), (True, PROVENANCE.command)):
         assert made_result().provenance.facts(identify)["command"] == stated
         write_result(OutputFolder(tmp_path / str(identify)), made_result(), RunSettings(identify=identify), Progress())
         for name in ("scores.json", "report.html", "lesions.csv", "features.csv"):
             assert ("DOE^JANE" in (tmp_path / str(identify) / name).read_text(encoding="utf-8")) == identify
 
 
-def test_reports_of_one_scan_differ_in_a_single_line():
+def test_reports_of_a_scan_differ_in_a_single_line():
     later = Provenance("0.2.0", "2f" * 20, "2026-11-28T12:00:00+01:00", "Windows", "cac score other")
-    pages = [result_as_html(replace(make_result(), provenance=made)).splitlines() for made in (MADE, later)]
+    results = [replace(make_result(), provenance=provenance) for provenance in (PROVENANCE, later)]
+    pages = [result_as_html(result).splitlines() for result in results]
     differing = [pair for pair in zip(*pages, strict=True) if pair[0] != pair[1]]
     assert len(differing) == 1
-    assert MADE.commit in differing[0][0]
+    assert PROVENANCE.commit in differing[0][0]
 
 
 def test_fhir_states_the_provenance_of_the_report():
@@ -87,9 +92,9 @@ def test_fhir_states_the_provenance_of_the_report():
     bundle = bundle_of(made_result())
     Bundle.model_validate_json(json.dumps(bundle))
     (provenance,) = [e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == "Provenance"]
-    assert provenance["recorded"] == MADE.created
+    assert provenance["recorded"] == PROVENANCE.created
     stated = {source["what"]["display"]: source["what"]["identifier"]["value"] for source in provenance["entity"]}
-    assert stated["cac_commit"] == MADE.commit
+    assert stated["cac_commit"] == PROVENANCE.commit
     assert "DOE" not in stated["command"]
 
 

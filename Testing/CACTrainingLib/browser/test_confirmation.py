@@ -42,35 +42,35 @@ def confirmed(case, looked_at=1):
 
 
 class TestConfirmation:
-    def test_it_states_who_when_and_what_was_shown(self, case):
+    def test_confirmation_states_reader_time_and_lesions_shown(self, case):
         review = opened(case)
-        first, *others = ids_of(review)
+        first, *unseen = ids_of(review)
         act(review, "accept", looked_at=[first])
         record = read_result(review.export("Ann", dicom=False))
         confirmation = record.review.confirmations["threshold"]
         assert confirmation.reader == "Ann"
         assert datetime.fromisoformat(confirmation.time).utcoffset() is not None
-        assert (confirmation.sites, confirmation.not_looked_at) == (len(others) + 1, tuple(others))
+        assert (confirmation.sites, confirmation.not_looked_at) == (len(unseen) + 1, tuple(unseen))
         method = record.methods["threshold"]
         looks = {lesion.id: lesion.looked_at for lesion in method.lesions}
-        assert looks == {first: True, **dict.fromkeys(others, False)}
+        assert looks == {first: True, **dict.fromkeys(unseen, False)}
         assert method.reviewed
 
     def test_sites_outside_the_arteries_that_were_not_shown_stay_automatic(self, case):
         review = opened(case)
-        first, *others = ids_of(review)
+        first, *unseen = ids_of(review)
         labelled = review.review.review("threshold").labelled
-        flat = review.review.review("threshold").flat_voxels(others)
+        flat = review.review.review("threshold").flat_voxels(unseen)
         valve = np.where(np.isin(labelled.flat, flat), NonCoronary.AORTIC_VALVE, labelled.values).astype(np.uint8)
         review.review.give_all("threshold", Labelled(labelled.flat, valve))
         act(review, "accept", looked_at=[first])
         elsewhere = read_result(review.export("Ann", dicom=False)).non_coronary
         assert not elsewhere.reviewed
         assert {lesion.looked_at for lesion in elsewhere.lesion_list} == {False}
-        act(review, "accept", looked_at=others)
+        act(review, "accept", looked_at=unseen)
         assert read_result(review.export("Ann", dicom=False)).non_coronary.reviewed
 
-    def test_report_and_tables_state_it(self, case):
+    def test_report_and_tables_state_the_confirmation(self, case):
         review = confirmed(case)
         folder, count = review.export("Ann", dicom=False), len(ids_of(review))
         page = (folder / "report.html").read_text(encoding="utf-8")
@@ -85,14 +85,14 @@ class TestConfirmation:
         assert record.review.run == read_result(case.folder).provenance
         assert record.review.journal.sha256 in Journal(file_of(case, "shared"), case.result_sha256()).hashes
 
-    def test_it_is_complete_once_all_was_shown_and_confirmed_again(self, case):
+    def test_confirmation_is_complete_once_all_was_shown_and_confirmed_again(self, case):
         review = confirmed(case)
         act(review, "accept", reader="Bob", looked_at=ids_of(review))
         confirmation = review.review.confirmations["threshold"]
         assert (confirmation.reader, confirmation.not_looked_at, confirmation.part) == ("Bob", (), "")
         assert review.review.non_coronary.reviewed
 
-    def test_it_ends_with_the_mark_and_returns_with_undo(self, case):
+    def test_confirmation_ends_with_the_mark_and_returns_with_undo(self, case):
         review = confirmed(case)
         act(review, "reviewed", on=False)
         assert review.review.confirmations == {}
@@ -107,7 +107,7 @@ class TestConfirmation:
         assert confirmation.reader == "Bob"
         assert lesion not in confirmation.not_looked_at, "it was shown to who assigned it"
 
-    def test_it_is_kept_when_the_review_is_opened_again(self, case):
+    def test_confirmation_is_kept_when_the_review_is_opened_again(self, case):
         review = confirmed(case, looked_at=2)
         again = opened(case).review
         assert again.confirmations == review.review.confirmations
@@ -120,7 +120,7 @@ class TestConfirmation:
         assert opened(case).review.looked_at("threshold") == set()
 
 
-def test_a_consensus_states_what_each_reader_had(case):
+def test_a_consensus_states_the_score_of_each_reader(case):
     for reader, site in (("Ann", 2), ("Bob", 3)):
         review = opened(case, f"reader {reader}")
         ids = ids_of(review)
@@ -172,8 +172,8 @@ class TestVerification:
     def test_lines_removed_at_the_end_are_missed_by_the_export(self, results, journal):
         lines = journal.read_text().splitlines()
         journal.write_text("\n".join(lines[:2]) + "\n")
-        whole, missing = verify_journals(results)
-        assert whole.is_whole
+        journal_finding, missing = verify_journals(results)
+        assert journal_finding.is_whole
         assert "reviewed/scores.json was exported with" in missing.text
 
     def test_a_changed_journal_is_not_opened(self, case, journal):

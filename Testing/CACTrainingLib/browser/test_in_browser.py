@@ -256,16 +256,17 @@ def test_a_cohort_of_three_is_read(ann):
     assert ann.page.locator("#scans tbody tr").count() == 0
 
 
-def test_confirming_asks_where_lesions_were_never_shown(ann, results):
+def test_confirming_asks_about_lesions_never_shown(ann, results):
     ann.open("one")
     count, questions = ann.page.locator("#lesions tbody tr:not(.left-out):not(.rejected)").count(), []
     ann.page.on("dialog", lambda dialog: questions.append(dialog.message))
     ann.page.wait_for_selector("body[data-looked]:not([data-looked='0'])")
     ann.change("a")
-    shown = int(questions[0].split()[0])
-    assert 0 < shown < count
-    assert questions[0].startswith(f"{shown} of {count} sites looked at. Never shown: {count - shown} in the arteries")
-    assert f"{shown} of {count} sites looked at" in ann.page.inner_text("#status")
+    looked = int(questions[0].split()[0])
+    assert 0 < looked < count
+    part = f"{looked} of {count} sites looked at"
+    assert questions[0].startswith(f"{part}. Never shown: {count - looked} in the arteries, 0 outside")
+    assert part in ann.page.inner_text("#status")
     for _ in range(count):
         before = ann.page.get_attribute("body", "data-looked")
         ann.press("n")

@@ -9,7 +9,7 @@ from CACTrainingLib.browser.agreement import lesions_of
 from CACTrainingLib.browser.cases import cases_of
 from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.reading_plan import FILE, plan_of
-from CACTrainingLib.browser.readings import AGAIN, OWN, reading_by
+from CACTrainingLib.browser.readings import AGAIN, FIRST, reading_by
 from CACTrainingLib.browser.work_list import WorkList
 from CACTrainingLib.cli.main import main
 
@@ -53,12 +53,12 @@ class TestPlan:
     def test_each_reader_reads_every_scan_once_and_some_again_at_the_end(self, results, cases):
         plan = planned(results, cases)
         for reader in READERS:
-            own = [reading for reading in plan if reading.reader == reader]
-            assert [reading.kind for reading in own] == [OWN, OWN, OWN, AGAIN]
-            assert sorted(reading.scan for reading in own[:3]) == ["one", "three", "two"]
+            readings = [reading for reading in plan if reading.reader == reader]
+            assert [reading.kind for reading in readings] == [FIRST, FIRST, FIRST, AGAIN]
+            assert sorted(reading.scan for reading in readings[:3]) == ["one", "three", "two"]
         assert len({reading.scan for reading in plan if reading.kind == AGAIN}) == 1
 
-    def test_it_is_kept_and_follows_from_the_seed(self, results, cases):
+    def test_plan_is_kept_and_follows_from_the_seed(self, results, cases):
         plan = planned(results, cases, seed=3)
         assert planned(results, cases, seed=4) == plan, "the plan on the disk"
         assert plan_of(results, cases, READERS[:1], None, 0) == [r for r in plan if r.reader == "Ann"]
@@ -91,7 +91,7 @@ class TestPlan:
 
 
 class TestWorkList:
-    def test_it_is_in_the_order_of_the_plan_and_hides_repetitions(self, results, cases):
+    def test_rows_are_in_the_order_of_the_plan_and_hide_repetitions(self, results, cases):
         work = work_of(results, cases)
         listed = work.rows("Ann")
         assert [(row["id"], row["reading"]) for row in listed] == work.plan["Ann"]
@@ -101,9 +101,9 @@ class TestWorkList:
         work = work_of(results, cases)
         case = work.cases[work.plan["Ann"][-1][0]]
         assert not work.may_read_again(case, "Ann")
-        read(case, "Ann", OWN, [])
+        read(case, "Ann", FIRST, [])
         assert work.may_read_again(case, "Ann")
-        assert not any(work.may_read_again(other, "Ann") for other in cases if other is not case)
+        assert not any(work.may_read_again(unread, "Ann") for unread in cases if unread is not case)
         assert work.rows("Ann")[-1]["name"] == "Case 4", "still hidden"
 
 
@@ -113,8 +113,8 @@ class TestTables:
         """Ann and Bob read all scans; Bob calls a lesion of each LCX; Ann reads one again."""
         plan = planned(results, cases)
         for case in cases:
-            self.ids = read(case, "Ann", OWN, [2, 2])
-            read(case, "Bob", OWN, [3, 2])
+            self.ids = read(case, "Ann", FIRST, [2, 2])
+            read(case, "Bob", FIRST, [3, 2])
         self.again = next(case for case in cases if case.folder.name == plan[-1].scan)
         read(self.again, "Ann", AGAIN, [2, 2])
         readers = [word for reader in READERS for word in ("--reader", reader)]
@@ -154,11 +154,11 @@ class TestTables:
             "",
         )
 
-    def test_lesions_are_parts_that_each_reading_gives_one_label(self, tables):
-        found = list(lesions_of(self.again, [reading_by("Ann"), reading_by("Bob")]))
-        assert ("LAD", "LCX") in [lesion.sites for lesion in found]
+    def test_lesions_are_parts_with_a_single_label_in_each_reading(self, tables):
+        lesions = list(lesions_of(self.again, [reading_by("Ann"), reading_by("Bob")]))
+        assert ("LAD", "LCX") in [lesion.sites for lesion in lesions]
         review = OpenReview(self.again, reading_by("Ann"), self.again.scan()).review
-        assert sum(lesion.voxels for lesion in found) == sum(lesion.voxels for lesion in review.lesions("threshold"))
+        assert sum(lesion.voxels for lesion in lesions) == sum(lesion.voxels for lesion in review.lesions("threshold"))
 
 
 def test_tables_need_readers_who_read_alone(results, capsys):
