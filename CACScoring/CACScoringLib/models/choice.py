@@ -132,8 +132,11 @@ def requested_estimators(text: str) -> tuple[str, ...]:
 def chosen_models(choice: ModelChoice) -> ChosenModels:
     """Select the requested models, and the bundled ones for other networks.
 
-    Without OpenVINO bundled models are left out with a warning, but a model that was named is an error. Where a site
-    file pins models (`site`), others are refused. Raises ModelError, SiteError.
+    Without OpenVINO bundled models are left out with a warning, but a model that was named is an error.
+
+    Raises:
+        ModelError: A model is missing, or two of a kind are named.
+        SiteError: A site file (`site`) pins other models.
     """
     site = read_site()
     if site is not None and not choice.names:

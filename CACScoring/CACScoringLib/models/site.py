@@ -91,7 +91,14 @@ def pinnable(settings: Mapping[str, Any]) -> dict[str, object]:
 
 
 def read_site() -> tuple[SiteFile, SiteRecord] | None:
-    """Return the site file of the environment and what results state of it; None without one. Raises SiteError."""
+    """Read the site file that the environment names.
+
+    Returns:
+        The file, and what results state of it; None without one.
+
+    Raises:
+        SiteError: It is missing, changed, damaged or of another version.
+    """
     path, expected = os.environ.get(FILE), os.environ.get(HASH)
     if not path:
         return None

@@ -35,6 +35,8 @@ class TestSavedScene:
         review, again, k = reopened
         assert numbers(again) == numbers(review)
         assert again.reviewed == {"threshold": False, "decomposition": True}
+        assert again.confirmations == review.confirmations != {}
+        assert all(again.looked_at(method) == review.looked_at(method) != set() for method in METHODS)
         for row, expected in zip(again.slices(), review.slices(), strict=True):
             assert row.position_ras == pytest.approx(expected.position_ras)  # a file may round the origin
             assert replace(row, position_ras=expected.position_ras) == expected
