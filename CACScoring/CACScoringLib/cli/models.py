@@ -126,12 +126,14 @@ def _used(models: Sequence[StoredModel]) -> dict[Path, str]:
         rivals = [m for m in models if m.card.network == network and m.origin in ("bundled", model.origin)]
         if model.path in used:
             reason = site or "used: comes with CAC, and --model names no other"
-        elif site:
+        elif site and network in (*SCORING_CONFIGS, *ESTIMATORS):
             reason = "not used: the site file pins another"
         elif later is not model:
             reason = "not used: yours of this name comes before it with --model"
         elif network in ESTIMATORS and (model.origin == "bundled" or len(rivals) == 1):
             reason = "used with --whole-scan"
+        elif network not in SCORING_CONFIGS and model.origin == "bundled":
+            reason = f"used for {network}: comes with CAC"
         else:
             reason = f"used with --model {model.card.name} only"
         reasons[model.path] = reason

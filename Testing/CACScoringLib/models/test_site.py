@@ -111,6 +111,8 @@ def test_the_list_states_why_models_are_used(pin, capsys):
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "used: comes with CAC" in lines["slices-compact"]
     assert "used with --whole-scan" in lines["vessels-digital"]
+    assert "used for radiograph: comes with CAC" in lines["radiograph-digital"]
+    assert "used with --model map-labels only" in lines["map-labels"]
     pin()
     assert cli.main(["models", "list"]) == 0
     assert "slices-compact" in (out := capsys.readouterr().out)
