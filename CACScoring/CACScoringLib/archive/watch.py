@@ -28,6 +28,7 @@ from ..core.progress import Progress
 from ..core.tables import table_text
 from ..io.image_files import quiet
 from ..models.choice import ChosenModels
+from ..record.provenance import command_as_run
 from ..record.reading import read_result
 from ..run import RunSettings
 from ..scans.source import ScanSource
@@ -302,7 +303,7 @@ def open_watch(output: Path, made_with: Mapping[str, object]) -> Iterator[Journa
 def prepare_series(settings: RunSettings, models: ChosenModels) -> Callable[[tuple[Path, Path]], str | None]:
     """Return a function that scores a series' folder into another folder, and returns the reason of a failure or
     None."""
-    return partial(_score_series, prepare_scoring(settings, models))
+    return partial(_score_series, prepare_scoring(settings, models, command_as_run()))
 
 
 def _score_series(score: Callable[[ScanJob], ScanOutcome], job: tuple[Path, Path]) -> str | None:

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from pydicom import Dataset
 
 from ..core.ct import CTError, CTScan, same_grid
-from ..core.version import VERSION
+from ..core.version import VERSION, commit
 from ..core.voxels import voxels_of
 from ..io.dicom import read_bounded
 from ..io.files import real_files
@@ -58,6 +58,9 @@ _TYPE_2 = (  # mandatory, but may be empty
     *("AccessionNumber", "ReferringPhysicianName"),
 )
 
+
+_LONG_STRING = 64
+"""Characters of a long string (PS3.5 6.2, VR LO)."""
 
 LONGEST_NAME = 64
 """Characters of a person's name (PS3.5 6.2, VR PN)."""
@@ -118,7 +121,7 @@ class SourceSeries:
             "instance_number": 1,
             "manufacturer": MANUFACTURER,
             "manufacturer_model_name": MODEL_NAME,
-            "software_versions": VERSION,
+            "software_versions": [VERSION, f"commit {commit()}"[:_LONG_STRING]],
             "device_serial_number": SERIAL_NUMBER,
         }
 

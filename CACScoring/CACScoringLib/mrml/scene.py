@@ -43,6 +43,9 @@ RADIOGRAPH_ATTRIBUTE = "CACRadiograph"
 REVIEWED_ATTRIBUTE = "CACReviewed"
 """Attribute of a segmentation of lesions: "1" if a reader has confirmed the review, else "0"."""
 
+NOTES_ATTRIBUTE = "CAC.ReviewNotes"
+"""Attribute of a segmentation of lesions: `review.state.ReviewNotes` as JSON."""
+
 HEART_ROLE, CALCIUM_MAP_ROLE, HEALTHY_ROLE = "CACHeart", "CACCalciumMap", "CACHealthy"
 """Roles of references from a segmentation of lesions to the nodes that it was computed from."""
 

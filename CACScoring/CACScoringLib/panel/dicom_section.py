@@ -45,9 +45,7 @@ class DicomSection(Section):
         """Show the state."""
         ui, running = self._ui, self.task.isRunning
         self.task.update(self._review is not None)
-        names_reader = self._state is not None and self._state.exportIdentify
-        ui.readerEdit.setEnabled(names_reader and not running)
-        for box in (ui.identifyBox, ui.databaseBox):
+        for box in (ui.identifyBox, ui.databaseBox, ui.readerEdit):
             box.setEnabled(not running)
 
     def cancel(self) -> None:

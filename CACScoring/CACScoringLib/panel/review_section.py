@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,15 @@ REFRESH_MILLISECONDS = 20
 """Time within which changes, such as those of one brush stroke, lead to one update."""
 
 
+def readerName(state) -> str:
+    """Return the name under which a reader confirms: the one of the exports, else the user's of the computer."""
+    name = "" if state is None else state.exportReader.replace("^", " ").strip()
+    try:
+        return name or getpass.getuser()
+    except (OSError, KeyError):  # a user without a name
+        return "reader"
+
+
 class ReviewSection(Section):
     """Widgets of a review.
 
@@ -57,8 +67,7 @@ class ReviewSection(Section):
         self._colours = SITE_COLOURS
         self._slices: dict[int, SliceRow] = {}
         self._lines: list[LesionLine] = []
-        self._viewed: set[tuple[str, int]] = set()
-        self._shownByProgram: set[tuple[str, int]] = set()
+        self._shownByProgram: list[int] = []
         self._surfaces: list[tuple[object, float]] = []
 
         ui.resultSelector.addAttribute("vtkMRMLTextNode", RECORD_ATTRIBUTE, "1")
@@ -137,7 +146,7 @@ class ReviewSection(Section):
             self._hideResult()
             self._list([])  # IDs of another scan's lesions
         self._review = review
-        self._viewed, self._shownByProgram = set(), set()
+        self._shownByProgram = []
         self._fillMethods()
         if review is not None:
             events = slicer.vtkSegmentation
@@ -228,7 +237,12 @@ class ReviewSection(Section):
 
     def _notViewed(self) -> list[LesionLine]:
         """Return the lines of coronary lesions that the reader has not looked at."""
-        return [line for line in self._lines if line.coronary and (self._method, line.id) not in self._viewed]
+        looked = self._lookedAt()
+        return [line for line in self._lines if line.coronary and line.id not in looked]
+
+    def _lookedAt(self) -> set[int]:
+        review = self._review
+        return set() if review is None or self._method in review.problems else review.looked_at(self._method)
 
     def _nextDoubtful(self) -> None:
         """Go to the next doubtful lesion below the current one; start again at the top after the last one."""
@@ -373,11 +387,11 @@ class ReviewSection(Section):
     def _showLesion(self, lesionId: int | None) -> None:
         """Show a lesion, or the first one, which counts as looked at when the reader goes on from it."""
         if (lesion := self.table.showLesion(lesionId)) is not None:
-            self._shownByProgram = {(self._method, lesion)}
+            self._shownByProgram = [lesion]
             self._jumpTo(lesion)
 
     def _lesionChosen(self, lesionId: int) -> None:
-        self._viewed |= {(self._method, lesionId), *self._shownByProgram}
+        self._review.look_at(self._method, [lesionId, *self._shownByProgram])
         self._showViewedCount()
         self._jumpTo(lesionId)
 
@@ -396,7 +410,7 @@ class ReviewSection(Section):
         if not lesions:
             return
         following, review, method = self.table.following, self._review, self._method
-        self._viewed |= {(method, lesionId) for lesionId in lesions}
+        review.look_at(method, lesions)
         if site is None:
             self._change(lambda: review.reject(method, lesions))
         else:
@@ -415,9 +429,20 @@ class ReviewSection(Section):
     def _confirm(self, change: Callable[[], object]) -> None:
         """Make a change that confirms a score, after a question if the reader has not looked at every lesion."""
         unseen = [] if self._review.reviewed[self._method] else self._notViewed()
-        doubtful_count = sum(line.doubtful for line in unseen)
+        looked, doubtful_count = self._lookedAt(), sum(line.doubtful for line in unseen)
+        outside = [] if self._review.reviewed[self._method] else [line for line in self._lines if not line.coronary]
+        outside = [line for line in outside if line.id not in looked]
         text = _("You have not looked at {count} lesions, {doubtful} of them doubtful. Confirm the score all the same?")
-        text = text.format(count=len(unseen), doubtful=doubtful_count)
+        text = (
+            text
+            if not outside
+            else _(
+                "You have not looked at {count} lesions, {doubtful} of them doubtful, and {outside} sites outside the "
+                "arteries. Confirm what you looked at? The others stay automatic."
+            )
+        )
+        text = text.format(count=len(unseen), doubtful=doubtful_count, outside=len(outside))
+        unseen = [*unseen, *outside]
         # In testing mode Slicer asks nobody, and answers with False.
         is_certain = not unseen or slicer.app.testingEnabled()
         if is_certain or slicer.util.confirmOkCancelDisplay(text, windowTitle=_("Confirm the score")):
@@ -427,6 +452,7 @@ class ReviewSection(Section):
 
     def _change(self, change: Callable[[], object]) -> None:
         """Make a change and show its consequences."""
+        self._review.reader = readerName(self._state)
         try:
             change()
         except CTError as error:

@@ -230,10 +230,12 @@ def _command(ct: Path, volume: vtkMRMLScalarVolumeNode, image: sitk.Image, heart
 
 def takeOverCandidates(before: SceneNodes, after: SceneNodes) -> None:
     """Copy a reader's clinical lesions from an earlier result of the scan to a new one."""
-    from ..mrml.scene import REVIEWED_ATTRIBUTE
+    from ..mrml.scene import NOTES_ATTRIBUTE, REVIEWED_ATTRIBUTE
 
     after.calcium.GetSegmentation().DeepCopy(before.calcium.GetSegmentation())
-    after.calcium.SetAttribute(REVIEWED_ATTRIBUTE, before.calcium.GetAttribute(REVIEWED_ATTRIBUTE))
+    for name in (REVIEWED_ATTRIBUTE, NOTES_ATTRIBUTE):
+        if (value := before.calcium.GetAttribute(name)) is not None:
+            after.calcium.SetAttribute(name, value)
 
 
 def markUnreviewed(nodes: SceneNodes) -> None:

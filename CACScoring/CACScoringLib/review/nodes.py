@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import numpy as np
 import SimpleITK as sitk
@@ -11,14 +13,23 @@ import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ..core.ct import MaskError, UnreadableError, same_grid
+from ..core.decoding import WrongValueError, restore
+from ..core.files import parse_json
 from ..core.grid import Grid
 from ..core.labels import TERRITORIES, Labelled, label_called
 from ..mrml.lesion_segments import HEART_ID, PERICARDIUM_ID, add_lesion_segment
-from ..mrml.scene import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_of_volume, image_on_grid_of
+from ..mrml.scene import (
+    LESION_METHODS,
+    NOTES_ATTRIBUTE,
+    REVIEWED_ATTRIBUTE,
+    SceneNodes,
+    image_of_volume,
+    image_on_grid_of,
+)
 from ..mrml.scene_content import SceneContent, SliceRow, slice_position_ras
 from ..mrml.segments import SegmentWriter, mask_image, voxels_of_segments
 from ..record.reading import record_from_text
-from .state import ReviewState, whole_map
+from .state import ReviewNotes, ReviewState, whole_map
 
 
 class ReviewNodes(ReviewState):
@@ -147,6 +158,18 @@ class ReviewNodes(ReviewState):
     def set_reviewed(self, method: str, on: bool) -> None:
         with self._while_writing():
             self._segmentations[method].SetAttribute(REVIEWED_ATTRIBUTE, "1" if on else "0")
+
+    def notes(self, method: str) -> ReviewNotes:
+        text = self._segmentations[method].GetAttribute(NOTES_ATTRIBUTE)
+        try:
+            return self.recorded_notes(method) if text is None else restore(parse_json(text), ReviewNotes)
+        except (ValueError, WrongValueError) as error:
+            name = self._segmentations[method].GetName()
+            raise UnreadableError(f"The notes on the review of {name} are damaged ({error}). Score again.") from error
+
+    def set_notes(self, method: str, notes: ReviewNotes) -> None:
+        with self._while_writing():
+            self._segmentations[method].SetAttribute(NOTES_ATTRIBUTE, json.dumps(asdict(notes)))
 
 
 def _territory(name: str) -> int:
