@@ -21,10 +21,12 @@ from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel import lifecycle, views
 from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.dicom_section import DicomSection
 from CACScoringLib.panel.input_section import InputSection, ScoringInput, firstCT, scoringRequirements
+from CACScoringLib.panel.job import LIBRARY, Job, showIn
 from CACScoringLib.panel.packages import (
     CLINICAL_REQUIREMENTS,
     DICOM_REQUIREMENTS,
@@ -41,7 +43,6 @@ from CACScoringLib.panel.result_section import ResultSection
 from CACScoringLib.panel.review_section import ReviewSection
 from CACScoringLib.panel.scoring import Scorer, ScoringOutcome, markUnreviewed, takeOverCandidates
 from CACScoringLib.panel.widgets import singleShot
-from CACScoringLib.panel.worker import LIBRARY, Worker, showIn
 
 if TYPE_CHECKING:
     from CACScoringLib.review.scene import SceneReview
@@ -90,10 +91,10 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.logic = CACScoringLogic()
         self.scorer = self.logic.scorer
         self.input, self.review, self.result = InputSection(self.ui), ReviewSection(self.ui), ResultSection(self.ui)
-        self.dicom = DicomSection(self.ui, Worker())
-        self.cohort = CohortSection(self.ui, Worker())
-        self.drr = DrrSection(self.ui, Worker(), Worker())
-        self.radiograph = RadiographSection(self.ui, Worker())
+        self.dicom = DicomSection(self.ui, Job())
+        self.cohort = CohortSection(self.ui, Job())
+        self.drr = DrrSection(self.ui, Job(), Job())
+        self.radiograph = RadiographSection(self.ui, Job())
         self.sections = (self.input, self.review, self.result, self.dicom, self.cohort, self.drr, self.radiograph)
         self.scorer.progressed.connect(showIn(self.ui.statusLabel, self.ui.progressBar))
         self.scorer.finished.connect(self._onFinished)
@@ -189,7 +190,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
                 self.addObserver(volume, event, self._updateInput)
         reviewed = self._review if self._newReview is None else self._newReview
         if volume is not None and (reviewed is None or volume is not reviewed.nodes.volume):
-            self.scorer.getReady()
+            self.scorer.job.getReady()
 
     def onScoreButton(self, checked: bool = False) -> None:
         if self.scorer.isRunning:
@@ -256,7 +257,6 @@ class CACScoringWidget(lifecycle.PanelWidget):
         review = self._newReview
         self._record, self._review = record, review if review is not None and review.nodes.record is record else None
         if record is not None and self._review is None:
-            from CACScoringLib.core.ct import CTError
             from CACScoringLib.review.scene import SceneReview
 
             try:

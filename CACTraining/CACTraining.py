@@ -20,7 +20,7 @@ from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic
 
 from CACScoringLib.panel import lifecycle
-from CACScoringLib.panel.worker import Worker
+from CACScoringLib.panel.job import Job
 from CACTrainingLib.panel.annotate.annotate_section import AnnotateSection
 from CACTrainingLib.panel.annotate.labelling import Labelling
 from CACTrainingLib.panel.parameters import CACTrainingParameterNode
@@ -68,10 +68,10 @@ class CACTrainingWidget(lifecycle.PanelWidget):
 
         self.logic = CACTrainingLogic()
         self.steps = Steps(self.ui)
-        self.project = ProjectSection(self.ui, Worker(None, LIBRARY), self._projectOpened, self._mend)
-        self.annotate = AnnotateSection(self.ui, Worker(None, LIBRARY), Worker(None, LIBRARY), self._showSteps)
-        self.train = TrainSection(self.ui, Worker(None, LIBRARY), self._mend)
-        self.evaluate = EvaluateSection(self.ui, Worker(None, LIBRARY))
+        self.project = ProjectSection(self.ui, Job(library=LIBRARY), self._projectOpened, self._mend)
+        self.annotate = AnnotateSection(self.ui, Job(library=LIBRARY), Job(library=LIBRARY), self._showSteps)
+        self.train = TrainSection(self.ui, Job(library=LIBRARY), self._mend)
+        self.evaluate = EvaluateSection(self.ui, Job(library=LIBRARY))
         self.sections = (self.project, self.annotate, self.train, self.evaluate)
         self.ui.pages.currentChanged.connect(self._pageChosen)
         self.steps.show(None)

@@ -10,7 +10,6 @@ and uses the networks where theirs are installed. Open scenes are closed. It run
 
 from __future__ import annotations
 
-import importlib
 import sys
 import time
 
@@ -73,13 +72,14 @@ def scoring_failures() -> list[str]:
 
 def effect_failures(name: str, module: str) -> list[str]:
     """Activate and deactivate an effect on a small lesion."""
+    from CACScoringLib.panel.effects.module import registerEffect
     from CACScoringLib.panel.effects.self_test import editorOnLesion
     from CACScoringLib.panel.panel_self_test import PrintedErrors
 
     slicer.mrmlScene.Clear()
     with PrintedErrors(name) as errors:
         # With --python-script Slicer's startup has not completed yet.
-        importlib.import_module(module).registerEffect()
+        registerEffect(module)
         with editorOnLesion(name, withMap=True) as (editor, _segmentation, _effect):
             slicer.app.processEvents()
             editor.grab()

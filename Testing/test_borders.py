@@ -13,7 +13,7 @@ LINT = "from importlinter.cli import lint_imports; sys.exit(lint_imports(config_
 
 def lint(folder: Path) -> subprocess.CompletedProcess:
     """Run import-linter on the libraries of a folder, with its pyproject.toml."""
-    path = [str(folder / module) for module in ("CACScoring", "CACTraining")]
+    path = [str(folder / module) for module in ("CACScoring", "CACTraining", "Testing")]
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {LINT}", str(folder / "pyproject.toml")]
     return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=folder)
 
@@ -34,10 +34,11 @@ def test_contracts_are_kept():
         ("CACScoring/CACScoringLib/review/review.py", "import qt"),
         ("CACTraining/CACTrainingLib/data/datasets.py", "from ..studies import scans"),
         ("CACTraining/CACTrainingLib/new_room/__init__.py", ""),
+        ("Testing/desktop_host/events.py", "import CACScoringLib"),
     ],
 )
 def test_forbidden_imports_are_reported(tmp_path, file, line):
-    for name in ("CACScoring/CACScoringLib", "CACTraining/CACTrainingLib"):
+    for name in ("CACScoring/CACScoringLib", "CACTraining/CACTrainingLib", "Testing/desktop_host"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     changed = tmp_path / file

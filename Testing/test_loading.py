@@ -116,7 +116,7 @@ with MonkeyPatch.context() as patch:
     panel = desktop_host.open_panel("CACScoring")
     from panel_driver import ScriptedProcess
     from CACScoringLib.mrml.scene import add_volume
-    panel.scorer._worker._process = ScriptedProcess()
+    panel.scorer.job.process = ScriptedProcess()
     panel.ui.inputSelector.setCurrentNode(add_volume(slicer.mrmlScene, panel_results.chest_image(), "chest"))
     panel.ui.methodBox.setCurrentIndex(1)
     panel.ui.scoreButton.click()

@@ -36,6 +36,7 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.record.features import PATIENT_FEATURES
+from CACScoringLib.record.provenance import COLUMNS
 from CACTrainingLib.cli.main import main
 from support import dicom_files
 
@@ -105,6 +106,7 @@ QUICK = "digital-threshold"
 LONG = [pytest.param(name, marks=pytest.mark.long) for name in CASES if name != QUICK]
 
 _TEXTS = {"message", "seconds", "reason", "ct", "series_sha256"}
+_TEXTS |= {"provenance", "confirmations", "journal", "run", "looked_at", *COLUMNS}
 _CLINICAL = re.compile(r"(/threshold|non_coronary)/.*(agatston|volume_mm3|hu_mm3|lesions|_hu|voxels)$")
 _COUNTS = re.compile(r"/(voxels|lesions)(/\d+)?$")
 _LEFT_OUT = {"components", "evidence", "candidate_evidence", "calibrated_on", "rules", "decomposition_settings"}
@@ -172,6 +174,7 @@ def review(result: Path, ct: Path, output: Path) -> None:
     act("reject", lesions=ids[:1])
     act("assign", lesions=ids[-1:], site=3)
     for method in reading.review.methods:
+        reading.look_at({method: [lesion.id for lesion in reading.review.lesions(method)]})
         act("accept", method=method)
     reading.export("Reader", dicom=False).rename(output)
 
@@ -212,6 +215,8 @@ def facts(folder: Path) -> dict[str, Any]:
 def _without_texts(value: Any) -> Any:
     if isinstance(value, dict):
         parts = {k: _without_texts(v) for k, v in value.items() if k not in _TEXTS}
+        if (parts.get("review") or {}).get("program") == "cac score --reader":
+            del parts["review"]  # newer than the stored values
         if isinstance(parts.get("warnings"), list):
             parts["warnings"] = " ".join(warning["code"] for warning in parts["warnings"])
         return {k: v for k, v in parts.items() if v not in (None, "", {}, [])}

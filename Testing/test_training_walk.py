@@ -142,7 +142,7 @@ def evaluate(driver, camera) -> None:
     box.setCurrentIndex(next(n for n in range(box.count) if bundled in box.itemText(n)))
     choose(ui.evaluateOtherBox, str(driver.project.models_folder / f"{MODEL}.json"))
     ui.evaluateButton.click()
-    assert eventually(lambda: slicer.app.processEvents() or not section._worker.isRunning, 300)
+    assert eventually(lambda: slicer.app.processEvents() or not section.job.isRunning, 300)
     assert ui.evaluateStatusLabel.text.startswith("Done"), ui.evaluateStatusLabel.text
     assert section.view.study.folder.name.startswith("models")
     camera.panel("41-comparison", driver)
@@ -154,20 +154,20 @@ def install_score_and_roll_back(driver, camera) -> None:
     section = driver.widget.evaluate
     choose(section.ui.installModelBox, str(driver.project.models_folder / f"{MODEL}.json"))
     section.ui.installButton.click()
-    assert eventually(lambda: slicer.app.processEvents() or not section._worker.isRunning, 120)
+    assert eventually(lambda: slicer.app.processEvents() or not section.job.isRunning, 120)
     with pytest.raises(ModelError, match="There is no model"):  # after a few steps it finds no calcium
         find_model(NETWORK, MODEL)
     card, network = read_network(find_model(NETWORK).path)
     save_model(network, replace(card, name=MODEL), driver.project.models_folder, overwrite=True)
     section.ui.installButton.click()
-    assert eventually(lambda: slicer.app.processEvents() or not section._worker.isRunning, 120)
+    assert eventually(lambda: slicer.app.processEvents() or not section.job.isRunning, 120)
     assert find_model(NETWORK, MODEL).origin == "user", section.ui.installLabel.text
     camera.panel("42-installed", driver)
     score(driver, camera)
     slicer.util.selectModule("CACTraining")
     driver.tab("evaluate")
     section.ui.rollBackButton.click()
-    assert eventually(lambda: slicer.app.processEvents() or not section._worker.isRunning, 120)
+    assert eventually(lambda: slicer.app.processEvents() or not section.job.isRunning, 120)
     camera.panel("44-rolled-back", driver)
     assert "no longer installed" in section.ui.installLabel.text
     assert slicer.modules.cacscoring.widgetRepresentation().self().logic.getParameterNode().mapModel == ""

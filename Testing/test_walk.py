@@ -136,8 +136,8 @@ def test_dicom_objects(driver, tmp_path, monkeypatch):
     wait(driver)
     monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda: str(tmp_path))
     driver.ui.dicomButton.click()
-    worker = driver.widget.dicom._task.worker
-    assert eventually(lambda: slicer.app.processEvents() or not worker.isRunning, 120)
+    job = driver.widget.dicom.task.job
+    assert eventually(lambda: slicer.app.processEvents() or not job.isRunning, 120)
     written = {path.name for path in (tmp_path / f"{SAMPLE_NAME}-cac-dicom").iterdir()}
     assert {"segmentation.dcm", "measurements.dcm", "report.pdf.dcm"} <= written, driver.ui.dicomLabel.text
 
@@ -266,7 +266,7 @@ def test_radiograph(driver, camera):
     load_sample()
     ui, section = driver.ui, driver.widget.drr
     ui.pages.setCurrentIndex(2)
-    assert eventually(lambda: slicer.app.processEvents() or not section._preparer.isRunning, 60)
+    assert eventually(lambda: slicer.app.processEvents() or not section.preparing.isRunning, 60)
     ui.drrLayoutButton.click()
     for angle in range(0, 50, 5):
         ui.drrAngleSlider.setValue(angle)

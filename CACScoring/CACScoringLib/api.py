@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -133,6 +133,7 @@ def score(
     try:
         names = (model,) if isinstance(model, str) else tuple(model)
         models = _models(names, threshold_only, heart is not None, device)
+        models.check_settings(asdict(settings))
         bar.begin(["reading", *scoring_steps(models.networks)])
         with bar.step("reading"):
             scan = with_warnings(_scan(ct), *models.warnings)
@@ -140,7 +141,10 @@ def score(
             labels, status, doubts = _lesions(lesions, scan, reader)
             outline = None if pericardium is None else _image("pericardium", pericardium, read_mask)
         scan = with_warnings(scan, *doubts)
-        return CalciumResult(score_scan(scan, settings, heart_mask, labels, models.networks, bar, outline, status))
+        result = score_scan(scan, settings, heart_mask, labels, models.networks, bar, outline, status)
+        inputs = {"heart": heart, "lesions": lesions, "pericardium": pericardium}
+        paths = {role: Path(source) for role, source in inputs.items() if isinstance(source, str | Path)}
+        return CalciumResult(replace(result, provenance=models.provenance(asdict(settings), paths)))
     finally:
         bar.done(Path())
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .calcium_map.decomposition import Decomposition, SliceProbabilities
     from .models.choice import Networks
     from .record.findings import BloodPool, Categories, EpicardialFat, Familiarity, MassCalibration, Normalisation
+    from .record.provenance import Provenance
+    from .record.review_record import ReviewRecord
     from .record.score_record import ModelRecord
     from .scoring.methods import MethodResult, NonCoronaryResult
     from .whole_scan.estimates import WholeScanEstimate
@@ -56,6 +58,8 @@ class ScoreResult:
         mass_calibration: Calibration of masses without a threshold; None in results of earlier versions.
         epicardial_fat: Fat within the pericardium; None without a whole pericardium.
         recorded_models: Models of the run that a review began with.
+        provenance: Program, command and hashes that the result follows from; None of steps run alone.
+        review: Who confirmed it; None without a review.
     """
 
     scan: CTScan
@@ -78,6 +82,8 @@ class ScoreResult:
     mass_calibration: MassCalibration | None = None
     epicardial_fat: EpicardialFat | None = None
     recorded_models: tuple[ModelRecord, ...] = ()
+    provenance: Provenance | None = None
+    review: ReviewRecord | None = None
 
     def __repr__(self) -> str:
         return f"ScoreResult({self.scan!r}, {self.methods!r})"

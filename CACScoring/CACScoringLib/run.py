@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
 from .quality.mass_calibration import insert_calibration
 from .record.findings import MassCalibration
+from .record.provenance import Provenance
+from .record.review_record import Confirmation, ReviewRecord
 from .record.score_record import ScoreRecord, severe_first, with_severity
 from .report import files as report
 from .report import page
@@ -152,6 +154,7 @@ def read_and_score(
 ) -> ScoreResult:
     """Read a scan and score it. Arguments and errors as in `run_scan`."""
     score_settings, networks = settings.score, models.networks
+    models.check_settings(asdict(score_settings))
     with progress.step("reading"):
         sample: Sample | None = None
         if isinstance(scan_input.ct, Path):
@@ -188,7 +191,30 @@ def read_and_score(
         from .exchange.write import dicom_warnings
 
         result = replace(result, warnings=(*result.warnings, *dicom_warnings(result)))
+    provenance = _provenance(scan_input, settings, models)
+    result = replace(result, provenance=provenance, review=_review(result, settings.reader, provenance.created))
     return replace(result, true_mass_mg=sample.true_mass_mg) if sample else result
+
+
+def _review(result: ScoreResult, reader: str | None, time: str) -> ReviewRecord | None:
+    """Return the record of a review that --reader states; None without one."""
+    method = result.methods["threshold"]
+    if reader is None or not method.reviewed:
+        return None
+    elsewhere = 0 if result.non_coronary is None else len(result.non_coronary.lesions.lesions)
+    confirmation = Confirmation(reader, time, len(method.lesions.lesions) + elsewhere)
+    reviewed = {name: method.reviewed for name, method in result.methods.items()}
+    return ReviewRecord("cac score --reader", reviewed, confirmations={"threshold": confirmation})
+
+
+def _provenance(scan_input: ScanInput, settings: RunSettings, models: LoadedModels) -> Provenance:
+    """Return the provenance of a result."""
+    score, insert = settings.score, scan_input.calibration_insert
+    inputs = {name: getattr(scan_input, name) for name in ("heart", "lesions", "pericardium")}
+    inputs |= {"calibration_insert": insert and insert[0], "acquisition": scan_input.acquisition}
+    inputs |= {"percentile_table": score.percentile_table, "mass_table": score.mass_table}
+    paths = {role: path for role, path in inputs.items() if isinstance(path, Path)}
+    return models.provenance(asdict(settings), paths)
 
 
 def read_lesions(
@@ -261,7 +287,7 @@ def write_result(
     with output.being_written() as folder, ThreadPoolExecutor(1) as thread:
         with progress.step("report"):
             images = thread.submit(report.write_images, folder, result, settings.healthy)
-            report.write_csv(folder, result)
+            report.write_csv(folder, result, settings.identify)
             html = page.result_as_html(result, settings.identify, comparison, settings.reader)
             (folder / "report.html").write_text(html, encoding="utf-8")
             if settings.fhir:
@@ -278,7 +304,7 @@ def write_result(
             with progress.step("dicom"):
                 from .exchange.write import write_objects  # takes seconds, and needs highdicom
 
-                write_objects(folder, result, settings.identify, settings.reader)
+                write_objects(folder, result, settings.identify, settings.reader if settings.identify else None)
         images.result()
         compared = None if comparison is None else comparison_as_json(comparison)
         report.write_json(folder / LAST_FILE, result, progress.seconds, settings.identify, compared)

@@ -43,10 +43,8 @@ def faint():
     hu = (BLOOD_HU + excess).astype(np.float32)
     hu[:, 0] = -1000
     scan, heart = scan_of(hu, SPACING_MM, x**2 + y**2 + z**2 < 35**2)
-    labels = sitk.GetImageFromArray(
-        (((x - 8) ** 2 + (y + 6) ** 2 + (z - 3) ** 2 < 100) * int(Artery.RCA)).astype(np.uint8)
-    )
-    labels.CopyInformation(heart)
+    inside = (x - 8) ** 2 + (y + 6) ** 2 + (z - 3) ** 2 < 100
+    labels = Grid.of(heart).image((inside * int(Artery.RCA)).astype(np.uint8))
     return scan, heart, labels, (2 * math.pi) ** 1.5 * SIGMA_MM**3 * 80
 
 

@@ -2,7 +2,7 @@
 
 Widgets are Qt's own (PySide6, offscreen) with PythonQt's behaviour, .ui files are read by Qt, and MRML and the drawing
 of slices are Slicer's (slicer-core). Everything that no wheel contains is a double, written from its documented
-interface: README.md beside this file lists each with its source and its limits.
+interface: README.md beside this file lists their limits.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from . import errors
+
+__all__ = ["close_panel", "errors", "events", "grab", "install", "load", "load_panel", "open_panel"]
 
 
 def install(monkeypatch, main_window: bool = True, testing: bool = True) -> None:

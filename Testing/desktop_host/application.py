@@ -13,7 +13,7 @@ import slicer
 import vtk
 
 from . import observers
-from .qt_manner import delete, qt_module
+from .qt_manner import delete, gives, qt_module
 
 qt = qt_module()
 
@@ -35,8 +35,7 @@ class Module:
     def __init__(self, name: str, logic) -> None:
         self.name, self._logic = name, logic
 
-    def logic(self):
-        return self._logic
+    logic = gives("_logic")
 
 
 class Modules:
@@ -163,30 +162,21 @@ class Application(_SignalSource):
         self._windows.clear()
         self._layouts = None
 
-    def commandOptions(self):
-        return self._options
+    commandOptions = gives("_options")
 
     def exit(self, status: int = 0) -> None:
         """Store the status; Slicer itself would end after processing its events."""
         self._exit_status = status
 
-    def testingEnabled(self) -> bool:
-        return self._testing
+    testingEnabled = gives("_testing")
 
     def processEvents(self) -> None:
         qt.QApplication.processEvents()
 
-    def applicationLogic(self):
-        return self._logic
-
-    def mrmlScene(self):
-        return self._scene
-
-    def moduleManager(self) -> ModuleManager:
-        return self._modules
-
-    def coreIOManager(self) -> IOManager:
-        return self._io
+    applicationLogic = gives("_logic")
+    mrmlScene = gives("_scene")
+    moduleManager = gives("_modules")
+    coreIOManager = gives("_io")
 
     def layoutManager(self):
         """None without a main window, as in Slicer."""
@@ -196,8 +186,7 @@ class Application(_SignalSource):
         self._settings = self._settings or qt.QSettings()
         return self._settings
 
-    def userSettings(self):
-        return self.settings()
+    userSettings = gives("settings()")
 
     def topLevelWidgets(self) -> tuple:
         return tuple(self._windows)

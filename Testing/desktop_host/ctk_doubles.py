@@ -7,7 +7,7 @@ for Qt, because it would be a method for panels, too.
 
 from __future__ import annotations
 
-from .qt_manner import converted, double, qt_module, stored
+from .qt_manner import converted, double, gives, qt_module, stored
 
 qt = qt_module()
 
@@ -19,95 +19,85 @@ def in_row(owner, *widgets) -> None:
         row.addWidget(widget)
 
 
-# Events after which a collapsed widget hides new children.
-_CHILDREN_CAME = (qt.QEvent.ChildPolished, qt.QEvent.Show, qt.QEvent.LayoutRequest)
+class _Collapsible:
+    """Base class of checkable widgets that hide their contents, below a title, while they are unchecked."""
 
-
-def _hide_contents(owner) -> None:
-    for child in owner.children():
-        if child.isWidgetType() and not child.isHidden():
-            owner._hidden_here.append(child)
-            child.setVisible(False)
-            # Anyone who hides the child meanwhile sets this again.
-            child.setAttribute(qt.Qt.WA_WState_ExplicitShowHide, False)
-
-
-def _show_contents(owner) -> None:
-    hidden, owner._hidden_here = owner._hidden_here, []
-    for child in hidden:
-        if not child.testAttribute(qt.Qt.WA_WState_ExplicitShowHide):
-            child.setVisible(True)
-
-
-def _hide_and_fit(owner, height: int) -> None:
-    _hide_contents(owner)
-    owner._maximum_height = owner.maximumHeight
-    owner.setMaximumHeight(height + owner.collapsedHeight)
-
-
-def _show_and_fit(owner) -> None:
-    owner.setMaximumHeight(owner._maximum_height)
-    _show_contents(owner)
-
-
-@double
-class ctkCollapsibleButton(qt.QAbstractButton):
-    """Button that hides the contents below it; checked and collapsed are opposites."""
-
-    contentsCollapsed = qt.Signal(bool)
     collapsedHeight = stored(14)
+    collapsed = property(lambda self: not self.checked, lambda self, on: setattr(self, "checked", not on))
 
-    def __init__(self, parent=None) -> None:
-        super().__init__(parent)
+    def _begin(self) -> None:
         self._hidden_here = []
         self.setCheckable(True)
         self.setChecked(True)
-        self.setSizePolicy(qt.QSizePolicy.Minimum, qt.QSizePolicy.Preferred)
-        # A minimum size set here would replace that of the contents, so the button takes up a margin.
-        self.setContentsMargins(0, self._button_height(), 0, 0)
         self.toggled.connect(self._toggle)
 
-    @property
-    def collapsed(self) -> bool:
-        return not self.checked
+    def _toggle(self, checked: bool) -> None:
+        if not checked:
+            self._hide_contents()
+            self._maximum_height = self.maximumHeight
+            self.setMaximumHeight(self._title_height() + self.collapsedHeight)
+            return
+        self.setMaximumHeight(self._maximum_height)
+        hidden, self._hidden_here = self._hidden_here, []
+        for child in hidden:
+            if not child.testAttribute(qt.Qt.WA_WState_ExplicitShowHide):
+                child.setVisible(True)
 
-    @collapsed.setter
-    def collapsed(self, on: bool) -> None:
-        self.checked = not on
+    def _hide_contents(self) -> None:
+        for child in self.children():
+            if child.isWidgetType() and not child.isHidden():
+                self._hidden_here.append(child)
+                child.setVisible(False)
+                # Anyone who hides the child meanwhile sets this again.
+                child.setAttribute(qt.Qt.WA_WState_ExplicitShowHide, False)
+
+    def _title_height(self) -> int:
+        return self.fontMetrics().height()
+
+    def event(self, event) -> bool:
+        handled = super().event(event)
+        # New children came.
+        kinds = (qt.QEvent.ChildPolished, qt.QEvent.Show, qt.QEvent.LayoutRequest)
+        if event.type() in kinds and self.collapsed:
+            self._hide_contents()
+        return handled
+
+
+@double
+class ctkCollapsibleButton(_Collapsible, qt.QAbstractButton):
+    """Button that hides the contents below it; checked and collapsed are opposites."""
+
+    contentsCollapsed = qt.Signal(bool)
+
+    def __init__(self, parent=None) -> None:
+        qt.QAbstractButton.__init__(self, parent)
+        self._begin()
+        self.setSizePolicy(qt.QSizePolicy.Minimum, qt.QSizePolicy.Preferred)
+        # A minimum size set here would replace that of the contents, so the button takes up a margin.
+        self.setContentsMargins(0, self._title_height(), 0, 0)
 
     sizeHint = property(lambda self: self._at_least(qt.QAbstractButton.sizeHint.fget(self), self.collapsedHeight))
     minimumSizeHint = property(lambda self: self._at_least(qt.QAbstractButton.minimumSizeHint.fget(self), 0))
 
     def _at_least(self, size, further: int):
-        return size.expandedTo(qt.QSize(self._button_width(), self._button_height() + further))
+        # The title has an arrow and the margins of a button.
+        width = self.fontMetrics().horizontalAdvance(self.text) + 40
+        return size.expandedTo(qt.QSize(width, self._title_height() + further))
 
-    def _button_width(self) -> int:
-        """Return the width of the title with the arrow and the margins of a button."""
-        return self.fontMetrics().horizontalAdvance(self.text) + 40
-
-    def _button_height(self) -> int:
-        return self.fontMetrics().height() + 10
+    def _title_height(self) -> int:
+        return super()._title_height() + 10
 
     def _toggle(self, checked: bool) -> None:
-        if checked:
-            _show_and_fit(self)
-        else:
-            _hide_and_fit(self, self._button_height())
+        super()._toggle(checked)
         self.contentsCollapsed.emit(not checked)
 
-    def event(self, event) -> bool:
-        handled = super().event(event)
-        if event.type() in _CHILDREN_CAME and self.collapsed:
-            _hide_contents(self)
-        return handled
-
     def hitButton(self, position) -> bool:
-        return position.y() < self._button_height()
+        return position.y() < self._title_height()
 
     def paintEvent(self, event) -> None:
         option = qt.QStyleOptionButton()
         option.initFrom(self)
-        option.rect.setHeight(self._button_height())
+        option.rect.setHeight(self._title_height())
         painter = qt.QPainter(self)
         self.style().drawControl(qt.QStyle.CE_PushButtonBevel, option, painter, self)
         arrow = "\u25b6" if self.collapsed else "\u25bc"
@@ -117,37 +107,12 @@ class ctkCollapsibleButton(qt.QAbstractButton):
 
 
 @double
-class ctkCollapsibleGroupBox(qt.QGroupBox):
+class ctkCollapsibleGroupBox(_Collapsible, qt.QGroupBox):
     """Checkable group box that hides its contents when it is unchecked."""
 
-    collapsedHeight = stored(14)
-
     def __init__(self, parent=None) -> None:
-        super().__init__(parent)
-        self._hidden_here = []
-        self.setCheckable(True)
-        self.setChecked(True)
-        self.toggled.connect(self._expand)
-
-    @property
-    def collapsed(self) -> bool:
-        return not self.checked
-
-    @collapsed.setter
-    def collapsed(self, on: bool) -> None:
-        self.checked = not on
-
-    def _expand(self, expand: bool) -> None:
-        if expand:
-            _show_and_fit(self)
-        else:
-            _hide_and_fit(self, self.fontMetrics().height())
-
-    def event(self, event) -> bool:
-        handled = super().event(event)
-        if event.type() in _CHILDREN_CAME and self.collapsed:
-            _hide_contents(self)
-        return handled
+        qt.QGroupBox.__init__(self, parent)
+        self._begin()
 
 
 def _finite(value: float) -> float:
@@ -182,9 +147,7 @@ class ctkSliderWidget(qt.QWidget):
         self._slider.valueChanged.connect(self._slid)
         self._spin_box.valueChanged.connect(self._changed)
 
-    @property
-    def value(self) -> float:
-        return self._spin_box.value
+    value = property(gives("_spin_box.value"))
 
     @value.setter
     def value(self, value: float) -> None:
@@ -200,10 +163,9 @@ class ctkSliderWidget(qt.QWidget):
 
     def _fit_slider(self) -> None:
         step = self._spin_box.singleStep
-        blocked = self._slider.blockSignals(True)
-        self._slider.setRange(round(self._spin_box.minimum / step), round(self._spin_box.maximum / step))
-        self._slider.setValue(round(self._spin_box.value / step))
-        self._slider.blockSignals(blocked)
+        with qt.QSignalBlocker(self._slider):
+            self._slider.setRange(round(self._spin_box.minimum / step), round(self._spin_box.maximum / step))
+            self._slider.setValue(round(self._spin_box.value / step))
 
     def _slid(self, position: int) -> None:
         self._spin_box.setValue(position * self._spin_box.singleStep)
@@ -247,9 +209,7 @@ class ctkPathLineEdit(qt.QWidget):
         self.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
         self._combo.editTextChanged.connect(self._text_changed)
 
-    @property
-    def currentPath(self) -> str:
-        return self._combo.currentText
+    currentPath = property(gives("_combo.currentText"))
 
     @currentPath.setter
     def currentPath(self, path: str) -> None:

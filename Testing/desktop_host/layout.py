@@ -11,7 +11,7 @@ import vtk
 
 from .layout_views import Views
 from .observers import forget, observe
-from .qt_manner import double, qt_module
+from .qt_manner import double, gives, qt_module
 
 qt = qt_module()
 
@@ -50,18 +50,13 @@ class qSlicerLayoutManager(qt.QObject):
         self._views.end()
         self._logic.SetMRMLScene(None)
 
-    def viewport(self):
-        return self._viewport
+    viewport = gives("_viewport")
 
     def mrmlScene(self):
         return slicer.mrmlScene
 
-    def layoutLogic(self):
-        return self._logic
-
-    @property
-    def layout(self) -> int:
-        return self._logic.GetLayoutNode().GetViewArrangement()
+    layoutLogic = gives("_logic")
+    layout = property(gives("_logic.GetLayoutNode().GetViewArrangement()"))
 
     @layout.setter
     def layout(self, number: int) -> None:
@@ -206,9 +201,7 @@ class qSlicerModuleSelectorToolBar(qt.QToolBar):
         super().__init__(parent)
         self._selected = ""
 
-    @property
-    def selectedModule(self) -> str:
-        return self._selected
+    selectedModule = property(gives("_selected"))
 
     @selectedModule.setter
     def selectedModule(self, name: str) -> None:
@@ -244,8 +237,7 @@ class qSlicerMainWindow(qt.QMainWindow):
         self._selector.moduleSelected.connect(self._show_module)
         self.resize(1400, 900)
 
-    def moduleSelector(self):
-        return self._selector
+    moduleSelector = gives("_selector")
 
     def _show_module(self, name: str) -> None:
         """Leave the current module and enter another."""

@@ -9,8 +9,8 @@ import vtk
 
 from .observers import forget, observe
 from .qmrml_doubles import qMRMLWidget
-from .qt_manner import double, qt_module
-from .render_view import picture_of
+from .qt_manner import double, gives, qt_module
+from .render_view import PaintedView, picture_of
 
 qt = qt_module()
 
@@ -24,7 +24,7 @@ _PENS = (
 
 
 @double
-class qMRMLPlotView(qt.QWidget):
+class qMRMLPlotView(PaintedView):
     """Chart of the view node's plot chart, drawn when the widget is painted, without mouse interaction."""
 
     def __init__(self, parent=None) -> None:
@@ -45,8 +45,7 @@ class qMRMLPlotView(qt.QWidget):
         self.setMRMLPlotViewNode(None)
         self._window.Finalize()
 
-    def chart(self):
-        return self._chart
+    chart = gives("_chart")
 
     def setMRMLScene(self, scene) -> None:
         if scene is self._scene:
@@ -65,26 +64,15 @@ class qMRMLPlotView(qt.QWidget):
                 self._of_view.append(observe(node, event, lambda *_: self._chart_changed()))
         self._chart_changed()
 
-    def _draw(self) -> None:
+    def forceRender(self) -> None:
         self._window.SetSize(max(self.width, 2), max(self.height, 2))
         self._context.GetScene().SetDirty(True)
         self._window.Render()
         self._stale = False
         self._image = picture_of(self._window)
 
-    def paintEvent(self, event) -> None:
-        if self._stale or self._image is None:
-            self._draw()
-        painter = qt.QPainter(self)
-        painter.drawImage(0, 0, self._image)
-        painter.end()
-
     def resizeEvent(self, event) -> None:
-        self._redraw()
-
-    def _redraw(self) -> None:
-        self._stale = True
-        self.update()
+        self.scheduleRender()
 
     def _chart_changed(self) -> None:
         """Observe the view node's chart node, which is modified with its series and tables."""
@@ -114,7 +102,7 @@ class qMRMLPlotView(qt.QWidget):
             self._chart.SetShowLegend(node.GetLegendVisibility())
             self._chart.GetAxis(vtk.vtkAxis.BOTTOM).SetTitle(node.GetXAxisTitle() or "")
             self._chart.GetAxis(vtk.vtkAxis.LEFT).SetTitle(node.GetYAxisTitle() or "")
-        self._redraw()
+        self.scheduleRender()
 
 
 @double
@@ -139,14 +127,7 @@ class qMRMLPlotWidget(qMRMLWidget):
     def setMRMLPlotViewNode(self, node) -> None:
         self._view.setMRMLPlotViewNode(node)
 
-    def mrmlPlotViewNode(self):
-        return self._view._node
-
-    def mrmlAbstractViewNode(self):
-        return self.mrmlPlotViewNode()
-
-    def plotView(self):
-        return self._view
-
-    def viewWidget(self):
-        return self._view
+    mrmlPlotViewNode = gives("_view._node")
+    mrmlAbstractViewNode = gives("mrmlPlotViewNode()")
+    plotView = gives("_view")
+    viewWidget = gives("_view")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .ctk_doubles import ctkSliderWidget, in_row
 from .observers import forget, observe
-from .qt_manner import double, qt_module, stored
+from .qt_manner import double, gives, qt_module, stored
 
 qt = qt_module()
 
@@ -17,8 +17,7 @@ class qMRMLWidget(qt.QWidget):
         super().__init__(parent)
         self._scene = None
 
-    def mrmlScene(self):
-        return self._scene
+    mrmlScene = gives("_scene")
 
     def setMRMLScene(self, scene) -> None:
         self._scene = scene
@@ -84,9 +83,7 @@ class qMRMLSortFilterProxyModel(qt.QObject):
         super().__init__(parent)
         self._hidden, self._changed = (), changed
 
-    @property
-    def hiddenNodeIDs(self) -> tuple[str, ...]:
-        return self._hidden
+    hiddenNodeIDs = property(gives("_hidden"))
 
     @hiddenNodeIDs.setter
     def hiddenNodeIDs(self, identifiers) -> None:
@@ -132,9 +129,7 @@ class qMRMLNodeComboBox(qt.QWidget):
     noneEnabled = _flag("noneEnabled")
     showChildNodeTypes = _flag("showChildNodeTypes")
 
-    @property
-    def nodeTypes(self) -> tuple[str, ...]:
-        return self._types
+    nodeTypes = property(gives("_types"))
 
     @nodeTypes.setter
     def nodeTypes(self, types) -> None:
@@ -157,8 +152,7 @@ class qMRMLNodeComboBox(qt.QWidget):
         offset = 1 if self.noneEnabled else 0
         self._combo.setCurrentIndex(offered_ids.index(identifier) + offset if identifier in offered_ids else offset - 1)
 
-    def mrmlScene(self):
-        return self._scene
+    mrmlScene = gives("_scene")
 
     def setMRMLScene(self, scene) -> None:
         if scene is not self._scene:
@@ -174,8 +168,7 @@ class qMRMLNodeComboBox(qt.QWidget):
         self._attributes[nodeType] = name, value
         self._refresh()
 
-    def sortFilterProxyModel(self):
-        return self._filter
+    sortFilterProxyModel = gives("_filter")
 
     def nodeCount(self) -> int:
         return len(self._nodes)
@@ -183,8 +176,7 @@ class qMRMLNodeComboBox(qt.QWidget):
     def nodeFromIndex(self, index: int):
         return self._nodes[index] if 0 <= index < len(self._nodes) else None
 
-    def currentNode(self):
-        return self._current
+    currentNode = gives("_current")
 
     def setCurrentNode(self, node) -> None:
         self.currentNodeID = (node.GetID() or "") if node is not None else ""

@@ -1,7 +1,8 @@
 """Module `qt` with PythonQt's behaviour, built from PySide6: properties are attributes, and widgets have no others.
 
 PySide6's own classes are changed, once per process, so that instances made by Qt (widgets of a .ui file) behave alike.
-README.md beside this file lists remaining differences from PythonQt.
+Follows MeVisLab/pythonqt src/PythonQtInstanceWrapper.cpp (getattro, setattro), src/PythonQtClassWrapper.cpp (getattro)
+and src/PythonQtClassInfo.cpp (`name`, `singleShot`). README.md beside this file lists remaining differences.
 """
 
 from __future__ import annotations
@@ -227,6 +228,19 @@ def _properties_from_file(qt: types.ModuleType):
             return False
 
     return PropertyFilter()
+
+
+def gives(path: str):
+    """Return a double's method without arguments that gives what a dotted path leads to; "()" calls a part of it."""
+
+    def give(self):
+        value = self
+        for part in path.split("."):
+            value = getattr(value, part.removesuffix("()"))
+            value = value() if part.endswith("()") else value
+        return value
+
+    return give
 
 
 class stored(property):

@@ -1,6 +1,8 @@
 """PythonQt's behaviour of Qt's values: truth, enumerations as integers, tuples, and no keywords.
 
-`qt_manner` applies these to PySide6's own classes, once per process.
+`qt_manner` applies these to PySide6's own classes, once per process. Follows MeVisLab/pythonqt
+generator/abstractmetalang.cpp (getDefaultNonZeroFunction), src/PythonQt.cpp (createNewPythonQtEnumWrapper),
+src/PythonQtConversion.cpp and src/PythonQtSlot.cpp.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from .observers import forget, observe
-from .qt_manner import qt_module
+from .qt_manner import gives, qt_module
 
 qt = qt_module()
 
@@ -19,7 +19,23 @@ qt = qt_module()
 _SIZE_HINT, _MINIMUM_SIZE = 300, 50
 
 
-class RenderView(qt.QWidget):
+class PaintedView(qt.QWidget):
+    """Widget that shows its picture `_image`, which `forceRender` draws when it is missing or `_stale`."""
+
+    def scheduleRender(self) -> None:
+        self._stale = True
+        self.update()
+
+    def paintEvent(self, event) -> None:
+        if self._stale or self._image is None:
+            self.forceRender()
+        if self._image is not None:
+            painter = qt.QPainter(self)
+            painter.drawImage(0, 0, self._image)
+            painter.end()
+
+
+class RenderView(PaintedView):
     """ctkVTKAbstractView: a VTK render window in a widget. Keys go to its interactor.
 
     As in Slicer, its renderers are accessible only through the render window.
@@ -71,18 +87,16 @@ class RenderView(qt.QWidget):
         # The process's factory would keep the application's logic and its scene alive.
         self._factory.SetMRMLApplicationLogic(None)
 
-    def renderWindow(self):
-        return self._window
-
-    def interactor(self):
-        return self._interactor
+    renderWindow = gives("_window")
+    interactor = gives("_interactor")
 
     def displayableManagerByClassName(self, name: str):
         return self._group.GetDisplayableManagerByClassName(name)
 
-    def scheduleRender(self) -> None:
-        self._stale = True
-        self.update()
+    def _show_node(self, node) -> None:
+        self._node = node
+        self._group.SetMRMLDisplayableNode(node)
+        self.setEnabled(node is not None)
 
     def forceRender(self) -> None:
         if not self.visible or slicer.mrmlScene.IsBatchProcessing():
@@ -91,14 +105,6 @@ class RenderView(qt.QWidget):
         self._window.Render()
         self._stale = False
         self._image = picture_of(self._window)
-
-    def paintEvent(self, event) -> None:
-        if self._stale or self._image is None:
-            self.forceRender()
-        if self._image is not None:
-            painter = qt.QPainter(self)
-            painter.drawImage(0, 0, self._image)
-            painter.end()
 
     def resizeEvent(self, event) -> None:
         self._window.SetSize(max(self.width, 2), max(self.height, 2))

@@ -10,7 +10,7 @@ from pathlib import Path
 import slicer
 
 from .qmrml_doubles import qMRMLWidget
-from .qt_manner import delete, double, qt_module, stored
+from .qt_manner import delete, double, gives, qt_module, stored
 
 qt = qt_module()
 
@@ -115,19 +115,10 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
         self._module, self._entered, self._instance = None, False, None
         self.setLayout(qt.QVBoxLayout())
 
-    @property
-    def isEntered(self) -> bool:
-        return self._entered
-
-    @property
-    def moduleName(self) -> str:
-        return self._module.name
-
-    def module(self):
-        return self._module
-
-    def self(self):
-        return self._instance
+    isEntered = property(gives("_entered"))
+    moduleName = property(gives("_module.name"))
+    module = gives("_module")
+    self = gives("_instance")
 
     def _set_module(self, module) -> bool:
         """Make the panel's object; return False if that fails."""
@@ -185,12 +176,8 @@ class qSlicerScriptedLoadableModule(qt.QObject):
         self._name, self._widget, self._logic = name, None, None
         self.path = path
 
-    @property
-    def name(self) -> str:
-        return self._name
-
-    def logic(self):
-        return self._logic
+    name = property(gives("_name"))
+    logic = gives("_logic")
 
     def widgetRepresentation(self):
         """Return the widget, made at the first call."""

@@ -8,7 +8,7 @@ import slicer
 import vtk
 
 from .observers import forget, observe
-from .qt_manner import double, qt_module, stored
+from .qt_manner import double, gives, qt_module, stored
 from .segment_editor_effects import SLICERS_ORDER, SegmentEditorEffects
 from .segment_editor_parts import SegmentEditorParts
 
@@ -65,9 +65,7 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         parts = {"segmentation": (self._segmentations, self._labels[0]), "add": (self._add, self._remove)}
         return (parts | {"3d": (self._show_3d,), "switch": (self._switch,)})[name]
 
-    @property
-    def sourceVolumeNodeSelectorVisible(self) -> bool:
-        return self._volumes.visible
+    sourceVolumeNodeSelectorVisible = property(gives("_volumes.visible"))
 
     @sourceVolumeNodeSelectorVisible.setter
     def sourceVolumeNodeSelectorVisible(self, on: bool) -> None:
@@ -75,18 +73,14 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         self._labels[1].setVisible(on)
         self._geometry.setVisible(bool(on) and self._geometry_visible)
 
-    @property
-    def specifyGeometryButtonVisible(self) -> bool:
-        return self._geometry_visible
+    specifyGeometryButtonVisible = property(gives("_geometry_visible"))
 
     @specifyGeometryButtonVisible.setter
     def specifyGeometryButtonVisible(self, on: bool) -> None:
         self._geometry_visible = bool(on)
         self._geometry.setVisible(self._volumes.visible and self._geometry_visible)
 
-    @property
-    def undoEnabled(self) -> bool:
-        return self._undo_box.visible
+    undoEnabled = property(gives("_undo_box.visible"))
 
     @undoEnabled.setter
     def undoEnabled(self, on: bool) -> None:
@@ -100,9 +94,8 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         if scene is self.mrmlScene():
             return
         for selector in (self._segmentations, self._volumes):
-            blocked = selector.blockSignals(True)
-            selector.setMRMLScene(scene)
-            selector.blockSignals(blocked)
+            with qt.QSignalBlocker(selector):
+                selector.setMRMLScene(scene)
         super().setMRMLScene(scene)
         self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
         self._logic.SetMRMLScene(scene)
@@ -118,8 +111,7 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
             for event, f in {"EndCloseEvent": self._scene_closed, "EndBatchProcessEvent": self._on_batch_end}.items():
                 self._of_scene.append(observe(scene, getattr(scene, event), lambda *_, f=f: f()))
 
-    def mrmlSegmentEditorNode(self):
-        return self._node
+    mrmlSegmentEditorNode = gives("_node")
 
     def setMRMLSegmentEditorNode(self, node) -> None:
         if node is self._node:
@@ -146,14 +138,9 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         for effect in self._effects:
             effect.updateGUIFromMRML()
 
-    def segmentationNode(self):
-        return self._segmentations.currentNode()
-
-    def sourceVolumeNode(self):
-        return self._logic.GetSourceVolumeNode()
-
-    def currentSegmentID(self) -> str:
-        return self._logic.GetCurrentSegmentID()
+    segmentationNode = gives("_segmentations.currentNode()")
+    sourceVolumeNode = gives("_logic.GetSourceVolumeNode()")
+    currentSegmentID = gives("_logic.GetCurrentSegmentID()")
 
     def setSegmentationNode(self, node) -> None:
         if self._logic.GetSegmentationNode() is not node:
@@ -221,15 +208,13 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
 
     def _update_segmentation(self) -> None:
         node = self._logic.GetSegmentationNode()
-        blocked = self._segmentations.blockSignals(True)
-        self._segmentations.setCurrentNode(node)
-        self._segmentations.blockSignals(blocked)
+        with qt.QSignalBlocker(self._segmentations):
+            self._segmentations.setCurrentNode(node)
         if node is not self._segmentation:
             self._watch_segmentation(node)
             self._segmentation = node
-            blocked = self._segments.blockSignals(True)
-            self._segments.setSegmentationNode(node)
-            self._segments.blockSignals(blocked)
+            with qt.QSignalBlocker(self._segments):
+                self._segments.setSegmentationNode(node)
             if node is not None:
                 role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
                 # The volume is set through the selector, which emits a signal only if it changes.
@@ -251,9 +236,8 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         if self._node.GetSegmentationNode() is None or self._logic.GetSourceVolumeNode() is self._volume:
             return
         self._volume = self._logic.GetSourceVolumeNode()
-        blocked = self._volumes.blockSignals(True)
-        self._volumes.setCurrentNode(self._volume)
-        self._volumes.blockSignals(blocked)
+        with qt.QSignalBlocker(self._volumes):
+            self._volumes.setCurrentNode(self._volume)
         self.sourceVolumeNodeChanged.emit(self._volume)
         for effect in self._effects:
             effect._call("sourceVolumeNodeChanged")

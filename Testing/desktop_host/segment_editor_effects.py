@@ -9,7 +9,7 @@ import slicer
 import vtk
 
 from .observers import forget, observe
-from .qt_manner import qt_module
+from .qt_manner import gives, qt_module
 from .segment_effects import qSlicerSegmentEditorEffectFactory
 
 qt = qt_module()
@@ -85,17 +85,14 @@ class SegmentEditorEffects:
         self._order = tuple(names)
         self.updateEffectList()
 
-    @property
-    def unorderedEffectsVisible(self) -> bool:
-        return self._unordered
+    unorderedEffectsVisible = property(gives("_unordered"))
 
     @unorderedEffectsVisible.setter
     def unorderedEffectsVisible(self, on: bool) -> None:
         self._unordered = bool(on)
         self.updateEffectList()
 
-    def activeEffect(self):
-        return self._active
+    activeEffect = gives("_active")
 
     def setActiveEffect(self, effect) -> None:
         if self._node is not None:

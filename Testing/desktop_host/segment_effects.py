@@ -12,7 +12,7 @@ from pathlib import Path
 import slicer
 
 from .effect_parameters import EffectParameters
-from .qt_manner import double, qt_module, stored
+from .qt_manner import double, gives, qt_module, stored
 
 qt = qt_module()
 
@@ -59,11 +59,8 @@ class qSlicerSegmentEditorAbstractEffect(EffectParameters, qt.QObject):
     def title(self, title: str) -> None:
         self._title = title
 
-    def active(self) -> bool:
-        return self._active
-
-    def parameterSetNode(self):
-        return self._node
+    active = gives("_active")
+    parameterSetNode = gives("_node")
 
     def setParameterSetNode(self, node) -> None:
         self._node = node
@@ -71,11 +68,8 @@ class qSlicerSegmentEditorAbstractEffect(EffectParameters, qt.QObject):
     def scene(self):
         return None if self._node is None else self._node.GetScene()
 
-    def optionsFrame(self):
-        return self._frame
-
-    def optionsLayout(self):
-        return self._frame.layout()
+    optionsFrame = gives("_frame")
+    optionsLayout = gives("_frame.layout()")
 
     def addOptionsWidget(self, widget) -> None:
         self._take(widget)
@@ -177,8 +171,7 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
         super().__init__(parent)
         self._python, self._source = None, ""
 
-    def pythonSource(self) -> str:
-        return self._source
+    pythonSource = gives("_source")
 
     def setPythonSource(self, path: str) -> bool:
         """Load the class from the module named like the file's folder if that is imported and has the class; otherwise
@@ -195,8 +188,7 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
         setattr(slicer, name, self._python)
         return True
 
-    def self(self):
-        return self._python
+    self = gives("_python")
 
     def _call(self, method: str, *arguments, default=None):
         function = getattr(self._python, method, None)
@@ -209,8 +201,7 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
             raise RuntimeError(f"The icon of {self.name} has no picture")
         return qt.QIcon() if icon is None else icon
 
-    def _clone(self):
-        return self._python.clone()
+    _clone = gives("_python.clone()")
 
     def helpText(self) -> str:
         text = self._call("helpText", default="")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from .observers import forget, observe
 from .qmrml_doubles import qMRMLNodeComboBox, qMRMLWidget
-from .qt_manner import double, qt_module
+from .qt_manner import double, gives, qt_module
 
 qt = qt_module()
 
@@ -67,9 +67,7 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         super().setMRMLScene(scene)
         self._nodes.setMRMLScene(scene)
 
-    @property
-    def noneEnabled(self) -> bool:
-        return self._nodes.noneEnabled
+    noneEnabled = property(gives("_nodes.noneEnabled"))
 
     @noneEnabled.setter
     def noneEnabled(self, on: bool) -> None:
@@ -91,19 +89,14 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         self._nodes.setSizePolicy(qt.QSizePolicy.Preferred, height)
         self._segments.setSizePolicy(qt.QSizePolicy.Expanding, height)
 
-    @property
-    def segmentationNodeSelectorVisible(self) -> bool:
-        return self._nodes.visible
+    segmentationNodeSelectorVisible = property(gives("_nodes.visible"))
 
     @segmentationNodeSelectorVisible.setter
     def segmentationNodeSelectorVisible(self, on: bool) -> None:
         self._nodes.setVisible(on)
 
-    def currentNode(self):
-        return self._nodes.currentNode()
-
-    def currentSegmentID(self) -> str:
-        return self._segment
+    currentNode = gives("_nodes.currentNode()")
+    currentSegmentID = gives("_segment")
 
     def setCurrentNode(self, node) -> None:
         self._nodes.setCurrentNode(node)
@@ -122,25 +115,23 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         node = self.currentNode()
         segmentation = None if node is None else node.GetSegmentation()
         identifiers = () if segmentation is None else tuple(segmentation.GetSegmentIDs())
-        blocked = self._segments.blockSignals(True)
-        self._segments.clear()
         for widget in (self._label, self._segments):
             widget.setVisible(bool(identifiers))
         message = "No node is selected " if node is None else "No segments in segmentation "
         self._message.setText("" if identifiers else message)
         self._message.setVisible(not identifiers)
-        if not identifiers:
-            self._segments.blockSignals(blocked)
-            return
-        if self.noneEnabled:
-            self._segments.addItem("None", "None")
-        for segment in identifiers:
-            self._segments.addItem(segmentation.GetSegment(segment).GetName(), segment)
         is_valid = self._segment in identifiers or (not self._segment and self.noneEnabled)
-        self._segments.setCurrentIndex(-1)
-        if is_valid:
-            self.setCurrentSegmentID(self._segment)
-        self._segments.blockSignals(blocked)
+        with qt.QSignalBlocker(self._segments):
+            self._segments.clear()
+            if not identifiers:
+                return
+            if self.noneEnabled:
+                self._segments.addItem("None", "None")
+            for segment in identifiers:
+                self._segments.addItem(segmentation.GetSegment(segment).GetName(), segment)
+            self._segments.setCurrentIndex(-1)
+            if is_valid:
+                self.setCurrentSegmentID(self._segment)
         if not is_valid:
             # Slicer selects the first segment, even if None is enabled.
             self._segments.setCurrentIndex(1 if self.noneEnabled else 0)
@@ -180,8 +171,7 @@ class qMRMLSegmentsTableView(qMRMLWidget):
     def segmentCount(self) -> int:
         return len(self._segment_ids)
 
-    def segmentationNode(self):
-        return self._node
+    segmentationNode = gives("_node")
 
     def setSegmentationNode(self, node) -> None:
         self._node = node

@@ -9,7 +9,7 @@ import vtk
 
 from .observers import forget, observe
 from .qmrml_doubles import qMRMLSliderWidget, qMRMLWidget
-from .qt_manner import double, qt_module
+from .qt_manner import double, gives, qt_module
 from .render_view import RenderView
 
 qt = qt_module()
@@ -39,13 +39,8 @@ class qMRMLSliceView(RenderView):
         self._picture.GetProperty().SetDisplayLocationToBackground()
         self._renderer.AddViewProp(self._picture)
 
-    def mrmlSliceNode(self):
-        return self._node
-
-    def setMRMLSliceNode(self, node) -> None:
-        self._node = node
-        self._group.SetMRMLDisplayableNode(node)
-        self.setEnabled(node is not None)
+    mrmlSliceNode = gives("_node")
+    setMRMLSliceNode = RenderView._show_node
 
     def _show(self, connection) -> None:
         mapper = self._picture.GetMapper()
@@ -76,14 +71,9 @@ class qMRMLSliceControllerWidget(qMRMLWidget):
         row.addWidget(self._slider, 1)
         self._slider.valueChanged.connect(self.setSliceOffsetValue)
 
-    def sliceLogic(self):
-        return self._logic
-
-    def mrmlSliceNode(self):
-        return self._logic.GetSliceNode()
-
-    def mrmlSliceCompositeNode(self):
-        return self._logic.GetSliceCompositeNode()
+    sliceLogic = gives("_logic")
+    mrmlSliceNode = gives("_logic.GetSliceNode()")
+    mrmlSliceCompositeNode = gives("_logic.GetSliceCompositeNode()")
 
     def setSliceOffsetValue(self, offset: float) -> None:
         self._logic.StartSliceOffsetInteraction()
@@ -114,11 +104,10 @@ class qMRMLSliceControllerWidget(qMRMLWidget):
         limits, resolution = [-1.0, -1.0], vtk.reference(1.0)
         if not self._logic.GetSliceOffsetRangeResolution(limits, resolution):
             return
-        blocked = self._slider.blockSignals(True)
-        self._slider.singleStep = max(resolution.get(), 0.01)
-        self._slider._set_range(*limits)
-        self._slider.setValue(self._logic.GetSliceOffset())
-        self._slider.blockSignals(blocked)
+        with qt.QSignalBlocker(self._slider):
+            self._slider.singleStep = max(resolution.get(), 0.01)
+            self._slider._set_range(*limits)
+            self._slider.setValue(self._logic.GetSliceOffset())
 
 
 @double
@@ -162,33 +151,18 @@ class qMRMLSliceWidget(qMRMLWidget):
         # After loading, segments are drawn only when the slice is next modified; Slicer modifies it.
         self.mrmlSliceNode().Modified()
 
-    def mrmlSliceNode(self):
-        return self._logic.GetSliceNode()
-
-    def mrmlAbstractViewNode(self):
-        return self.mrmlSliceNode()
-
-    def mrmlSliceCompositeNode(self):
-        return self._logic.GetSliceCompositeNode()
-
-    def sliceLogic(self):
-        return self._logic
-
-    def sliceView(self):
-        return self._view
-
-    def viewWidget(self):
-        return self._view
-
-    def sliceController(self):
-        return self._controller
+    mrmlSliceNode = gives("_logic.GetSliceNode()")
+    mrmlAbstractViewNode = gives("mrmlSliceNode()")
+    mrmlSliceCompositeNode = gives("_logic.GetSliceCompositeNode()")
+    sliceLogic = gives("_logic")
+    sliceView = gives("_view")
+    viewWidget = gives("_view")
+    sliceController = gives("_controller")
 
     def fitSliceToBackground(self) -> None:
         self._controller.fitSliceToBackground()
 
-    @property
-    def sliceViewName(self) -> str:
-        return self.mrmlSliceNode().GetLayoutName()
+    sliceViewName = property(gives("mrmlSliceNode().GetLayoutName()"))
 
     def _update(self) -> None:
         self._view._show(self._logic.GetImageDataConnection())

@@ -8,7 +8,7 @@ import vtk
 
 from .observers import forget, observe
 from .qmrml_doubles import qMRMLWidget
-from .qt_manner import double, qt_module
+from .qt_manner import double, gives, qt_module
 from .render_view import RenderView
 
 qt = qt_module()
@@ -30,13 +30,8 @@ class qMRMLThreeDView(RenderView):
         super().__init__(parent, factory, _MANAGERS, observer, style)
         self._renderer.GradientBackgroundOn()
 
-    def mrmlViewNode(self):
-        return self._node
-
-    def setMRMLViewNode(self, node) -> None:
-        self._node = node
-        self._group.SetMRMLDisplayableNode(node)
-        self.setEnabled(node is not None)
+    mrmlViewNode = gives("_node")
+    setMRMLViewNode = RenderView._show_node
 
     def cameraNode(self):
         return self.displayableManagerByClassName("vtkMRMLCameraDisplayableManager").GetCameraNode()
@@ -119,14 +114,7 @@ class qMRMLThreeDWidget(qMRMLWidget):
         self._label.setText(f" {node.GetLayoutLabel() or node.GetLayoutName()} ")
         self._view.setMRMLViewNode(node)
 
-    def mrmlViewNode(self):
-        return self._view.mrmlViewNode()
-
-    def mrmlAbstractViewNode(self):
-        return self.mrmlViewNode()
-
-    def threeDView(self):
-        return self._view
-
-    def viewWidget(self):
-        return self._view
+    mrmlViewNode = gives("_view.mrmlViewNode()")
+    mrmlAbstractViewNode = gives("mrmlViewNode()")
+    threeDView = gives("_view")
+    viewWidget = gives("_view")

@@ -13,8 +13,10 @@ import desktop_host
 @pytest.mark.usefixtures("host")
 class TestModules:
     def test_effects_are_registered_once(self, desk):
+        from CACScoringLib.panel.effects.module import registerEffect
+
         for module in EFFECTS.values():
-            sys.modules[module].registerEffect()
+            registerEffect(module)
         names = slicer.qMRMLSegmentEditorWidget(slicer.util.mainWindow()).availableEffectNames()
         assert sorted(name for name in names if name.startswith("CAC")) == sorted(EFFECTS)
 

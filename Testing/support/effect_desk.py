@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import images
 import numpy as np
 import SimpleITK as sitk
 import slicer
@@ -14,6 +15,7 @@ from PySide6.QtTest import QTest
 from vtk.util.numpy_support import vtk_to_numpy
 
 import desktop_host
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import NOT_CORONARY, SITES
 from CACScoringLib.mrml import lesion_segments, segments
 from CACScoringLib.mrml import scene as mrml
@@ -60,12 +62,7 @@ def rotation(axis: str, degrees: float) -> tuple[float, ...]:
 
 
 def image_of(values: np.ndarray, direction=None) -> sitk.Image:
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing(SPACING_MM)
-    if direction is not None:
-        image.SetDirection(direction)
-    image.SetOrigin((-20.0, -21.0, -15.0))
-    return image
+    return images.image_of(values, SPACING_MM, (-20.0, -21.0, -15.0), direction)
 
 
 class Desk:
@@ -183,9 +180,7 @@ class Desk:
         """Set voxels of a segment without an effect."""
         mask = np.zeros(SHAPE, np.uint8)
         mask[part] = 1
-        image = sitk.GetImageFromArray(mask)
-        image.CopyInformation(self.grid)
-        values = sitk.GetArrayFromImage(sitk.DICOMOrient(image, self.order))
+        values = sitk.GetArrayFromImage(sitk.DICOMOrient(Grid.of(self.grid).image(mask), self.order))
         slicer.util.updateSegmentBinaryLabelmapFromArray(values, self.segmentation, segment_id, self.volume)
 
     def overlays(self) -> int:

@@ -11,6 +11,7 @@ from torch import nn
 
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.models.cards import REAL_PATIENTS, LoadedModel, Training, describe, read_card
 from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.configs import LESION_IMAGES, LESION_KINDS
@@ -90,8 +91,5 @@ def labelled_model(folder: Path) -> Path:
 
 def scan_of(hu: np.ndarray, spacing_mm: tuple[float, float, float], heart: np.ndarray) -> tuple[CTScan, sitk.Image]:
     """Return a scan and its heart mask, given arrays [k, j, i] and a spacing (i, j, k)."""
-    image, mask = sitk.GetImageFromArray(hu), sitk.GetImageFromArray(heart.astype(np.uint8))
-    image.SetSpacing(spacing_mm)
-    image.SetOrigin((-30.0, 12.0, 699.0))  # where voxels of 1.5 and 3 mm begin
-    mask.CopyInformation(image)
-    return CTScan(image, Acquisition("memory")), mask
+    grid = Grid(hu.shape[::-1], spacing_mm, (-30.0, 12.0, 699.0))  # where voxels of 1.5 and 3 mm begin
+    return CTScan(grid.image(hu), Acquisition("memory")), grid.image(heart.astype(np.uint8))

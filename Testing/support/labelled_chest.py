@@ -5,6 +5,7 @@ import math
 import numpy as np
 import SimpleITK as sitk
 import slicer
+from images import image_of
 
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, label_called
@@ -26,11 +27,7 @@ def ct_image(direction=DIRECTIONS["axial"], pixel_type=sitk.sitkInt16) -> sitk.I
     values[2:4, 4, 3:6] = 250  # left main, 6 voxels
     values[3:5, 7:9, 2:4] = 480  # left anterior descending, 8 voxels
     values[5, 2:4, 7:9] = 135  # unassigned, 4 voxels
-    image = sitk.Cast(sitk.GetImageFromArray(values), pixel_type)
-    image.SetSpacing((0.75, 1.1, 2.5))
-    image.SetOrigin((-31.25, 12.5, -204.125))
-    image.SetDirection(direction)
-    return image
+    return sitk.Cast(image_of(values, (0.75, 1.1, 2.5), (-31.25, 12.5, -204.125), direction), pixel_type)
 
 
 def labels_of(image: sitk.Image) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from unittest.mock import patch
 import radiograph_study
 import whole_scan_studies
 from in_this_process import InThisProcess
+from study_tables import csv_lines
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
@@ -124,5 +124,4 @@ class Warned(Progress):
 
 def table_of(settings: ExperimentSettings, name: str) -> list[list[str]]:
     """Read a table of the page."""
-    with (settings.output / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
-        return list(csv.reader(stream))
+    return csv_lines(settings.output / "tables" / f"{name}.csv")

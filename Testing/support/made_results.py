@@ -1,11 +1,11 @@
 """A scored scan of one lesion, as a reader or nobody reviewed it."""
 
 import numpy as np
-import SimpleITK as sitk
 from images import image_of
 
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.scoring.lesions import ScoringRules
@@ -20,9 +20,7 @@ def make_result(reviewed=True, no_calcium=False, **facts):
     heart, labels = np.zeros((2, *hu.shape), np.uint8)
     heart[1:9, 8:42, 8:42] = 1
     labels[4:8, 18:26, 18:26] = 0 if no_calcium else Artery.LAD
-    masks = [sitk.GetImageFromArray(m) for m in (heart, labels)]
-    for mask in masks:
-        mask.CopyInformation(image)
+    masks = [Grid.of(image).image(mask) for mask in (heart, labels)]
     scan = scan_from_image(image, Acquisition("NIfTI", kvp=120.0, **facts))
     settings = ScoreSettings(ScoringRules(calibration_mg_per_mm3_hu=0.001))
     return score_scan(scan, settings, masks[0], masks[1] if reviewed else None)

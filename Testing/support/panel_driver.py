@@ -84,7 +84,7 @@ class Driver:
         self.ui = self.widget.ui
         if not real:
             self.widget.scorer.close()
-            self.process = self.widget.scorer._worker._process = ScriptedProcess()
+            self.process = self.widget.scorer.job.process = ScriptedProcess()
 
     @property
     def state(self):
@@ -211,21 +211,32 @@ def put_slicers_python_on_the_path(folder: Path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", f"{launcher.parent}{os.pathsep}{os.environ['PATH']}")
 
 
-class InThisProcess:
-    """A `Process` that runs the command at once in this process."""
+class InThisProcess(ScriptedProcess):
+    """A `Process` that runs the real command in this process: soon, or if it waits, when the test calls `run`."""
+
+    def __init__(self, waits: bool = False) -> None:
+        super().__init__()
+        self.waits = waits
 
     def start(self, arguments: list[str], on_line: Callable, on_end: Callable) -> None:
-        module, *words = arguments[1:]
-        name = f"{module}.main" if module.endswith(".cli") else module
+        self.arguments, self.say, self.end, self.killed = arguments, on_line, on_end, False
+        if not self.waits:
+            from PySide6.QtCore import QTimer
+
+            # Output arrives after start() has returned, as from a process.
+            QTimer.singleShot(0, self.run)
+
+    def run(self) -> None:
+        """Run the command and pass on its output."""
+        if self.killed:
+            return
+        module, *words = self.arguments[1:]
         output = io.StringIO()
         with contextlib.redirect_stderr(output), contextlib.redirect_stdout(io.StringIO()):
             try:
-                code = importlib.import_module(name).main(words)
+                code = importlib.import_module(f"{module}.main" if module.endswith(".cli") else module).main(words)
             except SystemExit as end:
                 code = end.code
         for text in output.getvalue().splitlines():
-            on_line(text)
-        on_end(code or 0)
-
-    def kill(self) -> None:
-        raise AssertionError("it has ended when start() returns")
+            self.say(text)
+        self.end(code or 0)

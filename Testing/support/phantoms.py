@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.core.grid import Grid
+
 TISSUE_HU = 40
 BONE_HU = 1400
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -41,13 +43,8 @@ def tissue(
     hu = np.full(size[::-1], TISSUE_HU, np.float64)
     hu[:, 0], hu[:, -1], hu[:, :, 0], hu[:, :, -1] = (-1000,) * 4
     hu[0, 0, 0] = BONE_HU
-    image = sitk.Cast(sitk.GetImageFromArray(hu), pixel_type)
-    image.SetSpacing(spacing_mm)
-    image.SetDirection(direction)
-    image.SetOrigin(origin_mm)
-    arteries = sitk.Image(image.GetSize(), sitk.sitkUInt8)
-    arteries.CopyInformation(image)
-    return Phantom(image, arteries)
+    grid = Grid(size, spacing_mm, origin_mm, direction)
+    return Phantom(sitk.Cast(grid.image(hu), pixel_type), grid.image(np.zeros(hu.shape, np.uint8)))
 
 
 def paint(phantom: Phantom, inside: np.ndarray, hu: float, artery: int) -> None:
@@ -87,11 +84,10 @@ def reordered(image: sitk.Image, axes: tuple[int, int, int], flipped: tuple[bool
     for new, old in enumerate(axes):
         corner[old] = image.GetSize()[old] - 1 if flipped[new] else 0
         direction[:, new] = old_direction[:, old] * (-1 if flipped[new] else 1)
-    result = sitk.GetImageFromArray(np.ascontiguousarray(values))
-    result.SetSpacing([image.GetSpacing()[old] for old in axes])
-    result.SetDirection(direction.reshape(-1).tolist())
-    result.SetOrigin(image.TransformIndexToPhysicalPoint(corner))
-    return result
+    spacing_mm = tuple(image.GetSpacing()[old] for old in axes)
+    origin_mm = image.TransformIndexToPhysicalPoint(corner)
+    grid = Grid(values.shape[::-1], spacing_mm, origin_mm, tuple(direction.reshape(-1).tolist()))
+    return grid.image(np.ascontiguousarray(values))
 
 
 def tilted_direction(degrees_about_x: float, degrees_about_z: float = 0.0) -> tuple[float, ...]:
@@ -113,6 +109,4 @@ def _offsets(image: sitk.Image, centre_mm: tuple[float, float, float]) -> np.nda
 def _filled(image: sitk.Image, inside: np.ndarray, value: float) -> sitk.Image:
     values = sitk.GetArrayFromImage(image)
     values[inside] = value
-    result = sitk.GetImageFromArray(values)
-    result.CopyInformation(image)
-    return result
+    return Grid.of(image).image(values)

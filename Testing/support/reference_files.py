@@ -7,6 +7,8 @@ import numpy as np
 import SimpleITK as sitk
 from dicom_files import write_series
 
+from CACScoringLib.core.grid import Grid
+
 NAMES = {
     1: "Left Coronary Artery",
     2: "Left Anterior Descending Artery",
@@ -23,9 +25,7 @@ def write_denser(scan: Path, folder: Path) -> Path:
         inside = labels == label
         hu[inside & (added > 0.3 * added[inside].max())] += 400
     folder.mkdir(parents=True)
-    changed = sitk.GetImageFromArray(hu)
-    changed.CopyInformation(ct)
-    sitk.WriteImage(changed, str(folder / "ct.nii.gz"))
+    sitk.WriteImage(Grid.of(ct).image(hu), str(folder / "ct.nii.gz"))
     sitk.WriteImage(regions, str(folder / "regions.nii.gz"))
     return folder
 
@@ -35,9 +35,7 @@ def regions_of(scan: Path) -> sitk.Image:
     ct = sitk.ReadImage(str(scan / "ct.nii.gz"))
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(scan / "regions.nii.gz")))
     labels[sitk.GetArrayFromImage(ct) < 130] = 0
-    image = sitk.GetImageFromArray(labels)
-    image.CopyInformation(ct)
-    return image
+    return Grid.of(ct).image(labels)
 
 
 def write_dicom(scan: Path, folder: Path, patient: str = "anonymous") -> Path:

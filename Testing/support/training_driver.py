@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import re
 import time
@@ -12,7 +10,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 import slicer
-from panel_driver import ScriptedProcess, cells_of, eventually, titles_of
+from panel_driver import InThisProcess, ScriptedProcess, cells_of, eventually, titles_of
 
 import desktop_host
 from desktop_host import events
@@ -36,7 +34,7 @@ def load_training(monkeypatch, main_window: bool = True, effect: bool = False) -
 
 def on_page(driver: TrainingDriver, name: str, project) -> TrainingDriver:
     """Open a project on a page whose commands a scripted process runs."""
-    driver.process = getattr(driver.widget, name)._worker._process = ScriptedProcess()
+    driver.process = getattr(driver.widget, name).job.process = ScriptedProcess()
     driver.open_project(project.folder)
     driver.tab(name)
     return driver
@@ -62,42 +60,6 @@ def write_proposal(project, scan_id: str, heart_slices, probabilities=None, hear
     (folder / "proposal.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
-class CommandProcess:
-    """A `Process` that runs the real command in this process: at once, or if it waits, when the test calls `run`."""
-
-    def __init__(self, waits: bool = False) -> None:
-        self.waits = waits
-        self.arguments: list[str] | None = None
-        self.killed = False
-
-    def start(self, arguments: list[str], on_line: Callable, on_end: Callable) -> None:
-        self.arguments, self._line, self._end, self.killed = arguments, on_line, on_end, False
-        if not self.waits:
-            from PySide6.QtCore import QTimer
-
-            # Output arrives after start() has returned, as from a process.
-            QTimer.singleShot(0, self.run)
-
-    def run(self) -> None:
-        """Run the command and pass on its output."""
-        import importlib
-
-        if self.killed:
-            return
-        module = importlib.import_module(self.arguments[1])
-        if hasattr(module, "__path__"):
-            module = importlib.import_module(f"{module.__name__}.main")
-        output = io.StringIO()
-        with contextlib.redirect_stderr(output), contextlib.redirect_stdout(io.StringIO()):
-            code = module.main(self.arguments[2:])
-        for line in output.getvalue().splitlines():
-            self._line(line)
-        self._end(code or 0)
-
-    def kill(self) -> None:
-        self.killed = True
-
-
 class TrainingDriver:
     """The opened panel and a user's actions. Call `load_training` first.
 
@@ -110,12 +72,12 @@ class TrainingDriver:
     def __init__(self, real: bool = False) -> None:
         self.widget = desktop_host.open_panel("CACTraining")
         self.ui = self.widget.ui
-        self.processes: dict[str, CommandProcess] = {}
+        self.processes: dict[str, InThisProcess] = {}
         if not real:
-            self.processes = {name: CommandProcess() for name in ("project", "annotate", "prepare")}
-            self.widget.project._worker._process = self.processes["project"]
-            self.widget.annotate._worker._process = self.processes["annotate"]
-            self.widget.annotate.prepare._worker._process = self.processes["prepare"]
+            self.processes = {name: InThisProcess() for name in ("project", "annotate", "prepare")}
+            self.widget.project.job.process = self.processes["project"]
+            self.widget.annotate.job.process = self.processes["annotate"]
+            self.widget.annotate.prepare.task.job.process = self.processes["prepare"]
 
     @property
     def state(self):
@@ -145,8 +107,8 @@ class TrainingDriver:
     def wait(self, seconds: float = 300) -> None:
         """Wait until no command of the project or for opening runs, and its results are shown."""
         annotate = self.widget.annotate
-        busy = (self.widget.project._worker, annotate._worker, annotate.prepare._worker)
-        done = eventually(lambda: slicer.app.processEvents() or not any(w.isRunning for w in busy), seconds)
+        busy = (self.widget.project.job, annotate.job, annotate.prepare.task.job)
+        done = eventually(lambda: slicer.app.processEvents() or not any(job.isRunning for job in busy), seconds)
         if not done:
             raise TimeoutError(f"A command is still at work after {seconds:g} s")
         events.process_events()

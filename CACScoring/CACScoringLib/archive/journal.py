@@ -64,6 +64,7 @@ class Entry:
         due: Time of the next attempt.
         objects: Number of its results in the archive.
         reason: Reason of the state.
+        seconds: Time of its scoring.
     """
 
     number: int
@@ -76,6 +77,7 @@ class Entry:
     due: float = 0.0
     objects: int | None = None
     reason: str | None = None
+    seconds: float | None = None
 
     @property
     def series(self) -> SeriesSummary:
@@ -119,12 +121,13 @@ class Journal:
         """Enter new series, and changed numbers of images; return the series that grew after they were scored."""
         updates: dict[str, Entry] = {}
         changed: list[Entry] = []
+        highest = max((entry.number for entry in self), default=0)
         for series in summaries:
             name, images = digest(series.series_uid), series.images
             entry = self._entries.get(name) or updates.get(name)
             if entry is None:
-                number = len(self._entries) + len(updates) + 1
-                updates[name] = Entry(number, images, now, series.study_uid, series.series_uid)
+                highest += 1
+                updates[name] = Entry(highest, images, now, series.study_uid, series.series_uid)
             elif entry.state in (ARRIVING, GROWN) and images != entry.images:
                 updates[name] = replace(entry, images=images, since=now)
             elif entry.state in (SCORED, DONE) and images > entry.images:
@@ -135,10 +138,10 @@ class Journal:
         self._enter(updates)
         return changed
 
-    def settle(self, entry: Entry, state: str, reason: str | None = None, objects: int | None = None) -> None:
-        """Enter a new state of a series. Its UIDs are erased once nothing is left to do."""
+    def settle(self, entry: Entry, state: str, reason: str | None = None, **facts: float | None) -> None:
+        """Enter a new state of a series, with facts by field. Its UIDs are erased once nothing is left to do."""
         erased = {} if state in (ARRIVING, GROWN, SCORED, FAILED) else {"study_uid": None, "series_uid": None}
-        self._change([entry], state=state, reason=reason, objects=objects, failures=0, due=0.0, **erased)
+        self._change([entry], state=state, reason=reason, **facts, failures=0, due=0.0, **erased)
 
     def postpone(self, entry: Entry, due: float, reason: str) -> None:
         """Enter the time of a series' next attempt."""
@@ -153,8 +156,8 @@ class Journal:
         self._change([entry for entry in self if entry.state == FAILED], state=ARRIVING, failures=0, due=0.0)
 
     def _change(self, entries: Iterable[Entry], **fields: Any) -> None:
-        names = list(self._entries)  # in the order of their numbers
-        changed = (names[entry.number - 1] for entry in entries)
+        names = {entry.number: name for name, entry in self._entries.items()}
+        changed = [names[entry.number] for entry in entries]
         self._enter({name: replace(self._entries[name], **fields) for name in changed})
 
     def _enter(self, updates: Mapping[str, Entry]) -> None:

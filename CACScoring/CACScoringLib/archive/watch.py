@@ -28,16 +28,18 @@ from ..core.progress import Progress
 from ..core.tables import table_text
 from ..io.image_files import quiet
 from ..models.choice import ChosenModels
+from ..record.provenance import command_as_run
 from ..record.reading import read_result
 from ..run import RunSettings
 from ..scans.source import ScanSource
 from .address import ArchiveError, ArchiveUnauthorisedError, ArchiveUnreachableError
-from .files import dicom_files, pull
+from .files import dicom_files, missing_in, pull
 from .journal import ARRIVING, DONE, FAILED, GROWN, PRESENT, SCORED, SKIPPED, Entry, Journal, WatchSettings
+from .metrics import metrics_text
 from .series import Archive, SeriesFilter, SeriesSummary
-from .transfer import push_all, wait_seconds
+from .transfer import push_all, retry, wait_seconds
 
-JOURNAL, TABLE, LOCK = "journal.json", "watch.csv", ".watch.lock"
+JOURNAL, TABLE, METRICS, LOCK = "journal.json", "watch.csv", "watch.prom", ".watch.lock"
 SERIES, WORK = "series", ".work"
 """Folders in the output for pulled series and for incomplete results."""
 
@@ -105,10 +107,11 @@ class Watch:
                         raise
                     failures += 1
                     self.report(f"The archive cannot be used; trying again. {error}")
+                    self._write_table(has_answered=False)
                     self.sleep(wait_seconds(failures))
                     continue
                 finally:
-                    self._write_table()
+                    self._write_table(has_answered=not failures)
                 entries = list(self.journal)
                 if self.settings.once and not any(entry.state in (*WAITING, SCORED) for entry in entries):
                     return entries
@@ -116,10 +119,12 @@ class Watch:
                     self.sleep(self.settings.poll_seconds)
 
     def _work(self, pool: Workers) -> bool:
-        """Advance all series that are due; return True if there was none."""
-        is_idle = True
+        """Advance the series that are due until the next search; return True if there was none."""
+        is_idle, start = True, self.clock()
         for entry in self.journal:
             now = self.clock()
+            if now - start > self.settings.poll_seconds:
+                break
             is_due = entry.state == SCORED or now - entry.since >= self.settings.settle_seconds
             if entry.state not in (*WAITING, SCORED) or entry.due > now or not is_due:
                 continue
@@ -139,8 +144,8 @@ class Watch:
 
     def _advance(self, entry: Entry, pool: Workers) -> None:
         result = self._result(entry)
-        if entry.state == GROWN:  # a result of some of its images
-            shutil.rmtree(result, ignore_errors=True)
+        if entry.state == GROWN and result.exists():
+            self._withdraw(entry, result)
         if not (result / LAST_FILE).exists():
             # The archive holds the result of a series that grew, too.
             if entry.state == ARRIVING and (exclusion := self._exclusion(entry.series)):
@@ -151,8 +156,9 @@ class Watch:
                 self._settle(entry, FAILED, reason)
                 return
         if entry.state in WAITING:
-            self.journal.settle(entry, SCORED)
-            for warning in read_result(result).severe_warnings(f"Series {entry.number}"):
+            record = read_result(result)
+            self.journal.settle(entry, SCORED, seconds=sum(record.seconds.values()))
+            for warning in record.severe_warnings(f"Series {entry.number}"):
                 self.report(f"CAUTION: {warning.message}")
         self._send(entry, result)
 
@@ -177,6 +183,29 @@ class Watch:
                 if any(_is_about(content, series) for content in contents):
                     return True
         return False
+
+    def _withdraw(self, entry: Entry, result: Path) -> None:
+        """Reject the result of some of a series' images in the archive, and remove it here. Raises ArchiveError."""
+        from ..exchange.rejection import rejection_of  # loads highdicom
+
+        paths = sorted(result.glob("*.dcm"))
+        files = dicom_files(paths) if paths else []
+        lacking = retry(lambda: missing_in(self.archive, files))
+        work = self.output / WORK
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        if stored := [file for file in files if file not in lacking]:
+            objects = [pydicom.dcmread(file.path, stop_before_pixels=True) for file in stored]
+            rejection_of(objects, f"Superseded. {entry.reason}").save_as(work / "rejection.dcm")
+            try:
+                push_all(self.archive, dicom_files([work / "rejection.dcm"]), Progress())
+                self.report(f"Series {entry.number}: its first result is marked as rejected in the archive.")
+            except ArchiveError as error:
+                if isinstance(error, (ArchiveUnreachableError, ArchiveUnauthorisedError)):
+                    raise
+                self.report(f"CAUTION: Delete the first result of series {entry.number} in the archive. {error}")
+        result.replace(work / "superseded")
+        shutil.rmtree(work)
 
     def _score(self, entry: Entry, pool: Workers) -> str | None:
         """Pull a series and score it into its folder. Returns the reason of a failure."""
@@ -209,7 +238,7 @@ class Watch:
         self._settle(entry, DONE, None if objects else "Its result has no DICOM objects.", len(objects))
 
     def _settle(self, entry: Entry, state: str, reason: str | None = None, objects: int | None = None) -> None:
-        self.journal.settle(entry, state, reason, objects)
+        self.journal.settle(entry, state, reason, objects=objects)
         if not self.settings.keep:
             shutil.rmtree(self.output / SERIES / f"{entry.number:06d}", ignore_errors=True)
         outcome = f"{objects} objects sent" if state == DONE else reason
@@ -225,13 +254,14 @@ class Watch:
     def _result(self, entry: Entry) -> Path:
         return self.output / f"{entry.number:06d}"
 
-    def _write_table(self) -> None:
+    def _write_table(self, has_answered: bool = True) -> None:
         columns = ("number", "state", "images", "objects", "folder", "reason")
         lines = []
         for entry in self.journal:
             folder = self._result(entry).name if entry.state in (SCORED, DONE) else None
             lines.append({**asdict(entry), "folder": folder})
         write_text_atomically(self.output / TABLE, table_text(columns, lines, guarded=True))
+        write_text_atomically(self.output / METRICS, metrics_text(self.journal, has_answered))
 
 
 def _is_about(content: bytes, series: SeriesSummary) -> bool:
@@ -273,7 +303,7 @@ def open_watch(output: Path, made_with: Mapping[str, object]) -> Iterator[Journa
 def prepare_series(settings: RunSettings, models: ChosenModels) -> Callable[[tuple[Path, Path]], str | None]:
     """Return a function that scores a series' folder into another folder, and returns the reason of a failure or
     None."""
-    return partial(_score_series, prepare_scoring(settings, models))
+    return partial(_score_series, prepare_scoring(settings, models, command_as_run()))
 
 
 def _score_series(score: Callable[[ScanJob], ScanOutcome], job: tuple[Path, Path]) -> str | None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..core.options import argument
+from ..core.ct import NotVolumeError
+from ..core.files import OutputError
+from ..core.options import argument, option
 from ..core.progress import Progress
 from ..core.text import printable
 from .options import Command
+
+if TYPE_CHECKING:
+    from ..io.series_rule import SeriesFacts
 
 
 @dataclass(frozen=True)
@@ -21,17 +28,21 @@ class InfoOptions:
     Attributes:
         ct: DICOM folder or ZIP archive of one, NIfTI, NRRD or MHA.
         json: Print JSON (schema cac-info/1) for programs.
+        table: Also write a new table of all series and phases for cac cohort, which scores them beside each other.
     """
 
     ct: Path = argument(metavar="CT")
     json: bool = False
+    table: Path | None = option(None, metavar="FILE.csv")
 
 
 def run(options: InfoOptions, progress: Progress) -> None:
-    """Print the contents. Raises CTError."""
+    """Print the contents. Raises CTError, OutputError."""
     from ..io.contents import contents_of
 
     contents = contents_of(options.ct)
+    if options.table is not None:
+        _write_table(options.table, options.ct, contents.series)
     if options.json:
         print(json.dumps(contents.as_dict(), indent=1, ensure_ascii=False))
         return
@@ -46,6 +57,19 @@ def run(options: InfoOptions, progress: Progress) -> None:
         print(f"  not considered: {listed}")
     scored = f"Scored (*): {contents.scored}." if contents.scored else "Nothing would be scored."
     print(printable(f"{scored} {contents.reason}", message=True))
+
+
+def _write_table(path: Path, ct: Path, series: Iterable[SeriesFacts]) -> None:
+    """Write the series that make a stack as scans of a cohort. Raises CTError, OutputError."""
+    from ..scans.source import ScanSource
+    from ..scans.table import write_scans
+
+    if path.exists():
+        raise OutputError(f"{path} exists. Give --table a new file.")
+    scans = [ScanSource(facts.name, "", ct, facts.label) for facts in series if not facts.fault]
+    if not scans:
+        raise NotVolumeError(f"{ct} holds no DICOM series that can be scored, so there is no table to write.")
+    write_scans(path, scans)
 
 
 add_arguments = Command(InfoOptions, run, interrupted="Interrupted.").declare

@@ -91,6 +91,14 @@ class CommandParser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggestions(unknown)}")
         return parsed, unknown
 
+    def parse_args(  # type: ignore[override]  # argparse allows a namespace of any class
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        from ..record.provenance import remember_command
+
+        remember_command([self.prog, *(sys.argv[1:] if args is None else args)])
+        return super().parse_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         super().error(printable(message, message=True))
 

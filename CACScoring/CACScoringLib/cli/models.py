@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core.files import OutputError, file_sha256, write_text_atomically
 from ..core.options import argument, option
 from ..core.progress import Progress
 from ..networks.configs import SCORING_CONFIGS
-from .options import Command, declare_actions
+from .options import (
+    Command,
+    EstimateOptions,
+    declare_actions,
+    extras_of_networks,
+    model_choice,
+    scoring_settings,
+    settings_option,
+)
 
 if TYPE_CHECKING:
-    from ..models.cards import LoadedModel
+    from ..models.cards import LoadedModel, StoredModel
 
 
 @dataclass(frozen=True)
@@ -57,16 +67,77 @@ class InstallOptions:
     previous: bool = False
 
 
+@dataclass(frozen=True)
+class PinOptions(EstimateOptions):
+    """Write a site file: the models and scoring settings that all results of a site or study must have.
+
+    Name it in CAC_SITE, and the hash that is printed in CAC_SITE_SHA256 and in your signed protocol.
+
+    Attributes:
+        file: New file, such as site.json.
+        name: Name of the site or study.
+    """
+
+    file: Path = argument(metavar="FILE")
+    name: str = option(metavar="NAME")
+    settings: tuple[str, ...] = settings_option('{"scoring": {"normalisation": "off"}}')
+
+
+def _pin(options: PinOptions, progress: Progress) -> None:
+    from ..models.choice import chosen_models
+    from ..models.site import FILE, HASH, site_text
+    from ..run import RunSettings
+
+    if options.file.exists():
+        raise OutputError(f"{options.file} exists already. A site file is not replaced; choose another name.")
+    selected = chosen_models(model_choice(options))
+    models = {n: (model.card.name, model.path) for n, model in (selected.networks | selected.estimates).items()}
+    settings = scoring_settings(options, RunSettings())
+    write_text_atomically(options.file, site_text(options.name, models, asdict(settings.score)))
+    print(f"Wrote {options.file}. Set these variables, and state the hash in your protocol:")
+    print(f"{FILE}={options.file.resolve()}\n{HASH}={file_sha256(options.file)}")
+
+
 def _list(options: ListOptions, progress: Progress) -> None:
     from ..models.cards import calibration_entry, list_models
     from ..record.findings import CalibratedOn
 
-    for model in list_models():
+    models = list_models()
+    used = _used(models)
+    for model in models:
         known = calibration_entry(model.card.calibration, "calibrated_on", CalibratedOn)
         calibrated = "" if known is None else f", calibrated on {known}"
         verdict = ", without a verdict" if model.card.lacks_verdict else ""
-        origin = f"{model.origin}{calibrated}{verdict}"
+        origin = f"{model.origin}{calibrated}{verdict}; {used[model.path]}"
         print(f"{model.card.name:<24} {model.card.network:<16} {model.card.preset:<10} {origin}")
+
+
+def _used(models: Sequence[StoredModel]) -> dict[Path, str]:
+    """Return by card whether `cac score` uses a model, and why."""
+    from ..models.choice import ModelChoice, chosen_models
+    from ..networks.configs import ESTIMATORS
+
+    selected = chosen_models(ModelChoice())
+    site = selected.site and f"used: pinned by the site file of {selected.site[0].name}"
+    used = {model.path for model in (selected.networks | selected.estimates).values()}
+    reasons = {}
+    for model in models:
+        network, later = model.card.network, [m for m in models if m.card.name == model.card.name][-1]
+        rivals = [m for m in models if m.card.network == network and m.origin in ("bundled", model.origin)]
+        if model.path in used:
+            reason = site or "used: comes with CAC, and --model names no other"
+        elif site and network in (*SCORING_CONFIGS, *ESTIMATORS):
+            reason = "not used: the site file pins another"
+        elif later is not model:
+            reason = "not used: yours of this name comes before it with --model"
+        elif network in ESTIMATORS and (model.origin == "bundled" or len(rivals) == 1):
+            reason = "used with --whole-scan"
+        elif network not in SCORING_CONFIGS and model.origin == "bundled":
+            reason = f"used for {network}: comes with CAC"
+        else:
+            reason = f"used with --model {model.card.name} only"
+        reasons[model.path] = reason
+    return reasons
 
 
 def _verify(options: VerifyOptions, progress: Progress) -> None:
@@ -157,6 +228,7 @@ def _restore(name: str) -> None:
 ACTIONS: dict[str, Command[Any]] = {
     "list": Command(ListOptions, _list, interrupted="Interrupted."),
     "verify": Command(VerifyOptions, _verify, ("torch",), "Interrupted."),
+    "pin": Command(PinOptions, _pin, extras_of_networks, "Interrupted."),
     "export": Command(ExportOptions, _export, ("torch",), "Interrupted."),
     "install": Command(InstallOptions, _install, ("torch",), "Interrupted."),
 }

@@ -20,6 +20,7 @@ from ..core.text import abbreviated_list
 from ..core.warning_codes import ADVICE
 from ..models.cards import Calibration
 from ..models.choice import ChosenModels, ModelChoice, chosen_models
+from ..record.provenance import command_as_run
 from ..results import METHOD_TITLES
 from ..run import RunSettings
 from ..scans.folder import Listing, listing_of, scans_of_folder, search
@@ -87,6 +88,8 @@ def score_cohort(
     local = chosen_cluster().is_local
     count = count or (sensible_count() if local else None)
     models = chosen_models(choice)
+    if models.site is not None:
+        models.site[0].check(asdict(settings.score))
     progress.begin(["finding", "scans"])
     with open_cohort(output, settings_record(settings, models), overwrite, local) as folder:
         with progress.step("finding"):
@@ -99,7 +102,7 @@ def score_cohort(
             methods = list(METHOD_TITLES) if models.networks else ["threshold"]
             names = columns(methods, settings.identify, models.estimates)
             board = _ScanBoard(scans, folder, names, settings.identify, progress)
-            prepare = partial(prepare_scoring, settings, models)
+            prepare = partial(prepare_scoring, settings, models, command_as_run())
             workers = Workers(count, prepare, available_memory_bytes(), progress.warning)
             board.score(workers)
         for warning in (*_repeated(scans, board.states), *_cautions(board.states)):

@@ -20,6 +20,7 @@ from typing import TypedDict
 from filelock import FileLock, Timeout
 
 from ..core.files import OutputError, read_json, remove_partial, write_text_atomically
+from ..record.provenance import provenance_of
 from ..scans.source import ScanSource
 from .parquet import TABLES, WRITTEN, table_path
 from .scoring import ScanOutcome, ScanRecord, files_key, forget, read_record, read_scores
@@ -37,10 +38,11 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  
 
 
 class CohortRecord(TypedDict):
-    """Content of RECORD: settings and models as JSON, and the label of each scan by its folder."""
+    """Content of RECORD: settings and models as JSON, each run's provenance, and each scan's label by its folder."""
 
     schema: str
     made_with: dict[str, object]
+    runs: list[dict[str, object]]
     scans: dict[str, dict[str, str]]
 
 
@@ -121,6 +123,8 @@ class CohortFolder:
             for name in self._record["scans"]:
                 forget(self.path / name)
         self._record["made_with"] = settings
+        run = provenance_of(settings).facts(bool(settings.get("identify")))
+        self._record["runs"] = [*self._record["runs"], run]
         self._write_record()
 
     def _write_record(self) -> None:
@@ -142,7 +146,9 @@ def open_cohort(path: Path, settings: dict[str, object], overwrite: bool, local:
     """
     with own_folder(path, RECORD, LOCK, "cohort", overwrite), ExitStack() as stack:
         try:
-            folder = CohortFolder(path.resolve(), {"schema": SCHEMA, "made_with": settings, "scans": {}}, local)
+            folder = CohortFolder(
+                path.resolve(), {"schema": SCHEMA, "made_with": settings, "scans": {}, "runs": []}, local
+            )
             folder.begin(settings, overwrite)
             stack.callback(folder.remove_leftovers)
             yield folder
@@ -219,7 +225,7 @@ def _read_record(file: Path) -> CohortRecord:
         raise OutputError(f"{file} is not the record of a cohort ({error}). Choose another --output.") from error
     if not is_valid:
         raise OutputError(f"{file} is not of schema {SCHEMA}. Choose another --output.")
-    return record
+    return {"runs": [], **record}
 
 
 def _differences(before: dict[str, object], now: dict[str, object]) -> str:

@@ -16,6 +16,7 @@ from ..core.acquisition import Acquisition
 from ..core.files import partial_folder
 from ..core.progress import ScanState
 from ..record.features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
+from ..record.provenance import COLUMNS
 from ..record.score_record import MethodRecord, ScoreEntry, ScoreRecord
 from ..scans.source import ScanSource
 from .scoring import read_record, whole_scores
@@ -39,7 +40,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
         **dict.fromkeys(("scan", "state", "reason", "group", "name", "ct", "patient", "session"), "string"),
         **dict.fromkeys(("columns", "rows", "slices"), "int32"),
         **dict.fromkeys(("pixel_mm", "slice_spacing_mm", "noise_hu", "seconds"), "double"),
-        **dict.fromkeys(("risk_class", "cac_drs", "content_sha256"), "string"),
+        **dict.fromkeys(("risk_class", "cac_drs", "content_sha256", *COLUMNS), "string"),
         "warnings": "list",
     },
     "scores": {
@@ -136,7 +137,8 @@ def _scan_facts(record: ScoreRecord, identify: bool) -> Row:
     facts = {name: row.get(name) for name in Acquisition("").facts(identify)}
     texts = {name: str(v) for name, v in facts.items() if v is not None and _kind_of_fact(name) == "string"}
     classes = {name: getattr(categories, name, None) for name in ("risk_class", "cac_drs")}
-    return {**row, **texts, **classes, "warnings": [*record.warning_codes]}
+    withheld = {} if identify else {"command": None, "reader": None}  # they may name people
+    return {**row, **texts, **classes, **withheld, "warnings": [*record.warning_codes]}
 
 
 def _scores(number: str, methods: Mapping[str, MethodRecord]) -> Iterator[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from ..core.ct import CTError, UnreadableError
 from ..core.files import LAST_FILE, OutputError, OutputFolder, read_json, remove_result, write_text_atomically
 from ..models.choice import ChosenModels, LoadedModels, load_models
 from ..models.inference import use_threads
+from ..record.provenance import remember_command
 from ..record.reading import read_result, record_from_text
 from ..record.score_record import ScoreRecord
 from ..run import RunSettings, ScanInput, run_scan
@@ -105,8 +106,14 @@ class ScanFolder(OutputFolder):
                 super()._move_in(temporary)
 
 
-def prepare_scoring(settings: RunSettings, models: ChosenModels) -> Callable[[ScanJob], ScanOutcome]:
-    """Return the scoring function of a worker, with loaded networks and one thread, because workers use all cores."""
+def prepare_scoring(
+    settings: RunSettings, models: ChosenModels, command: Sequence[str] = ()
+) -> Callable[[ScanJob], ScanOutcome]:
+    """Return the scoring function of a worker, with loaded networks and one thread, because workers use all cores.
+
+    command: Words of the command that the worker works for.
+    """
+    remember_command(command)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     if models.networks or models.estimates:
         use_threads(1)

@@ -11,6 +11,7 @@ from ..core.progress import ScanState
 from ..core.tables import table_text
 from ..core.text import printable
 from ..record.features import PATIENT_FEATURES
+from ..record.provenance import COLUMNS
 from ..record.score_record import ScoreRecord
 from ..scans.source import ScanSource
 
@@ -43,7 +44,7 @@ def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = (
         names += [f"{method}_{part}" for part in ("status", "reviewed", *_TOTALS, *_INTERVAL, *_METHOD_COLUMNS[method])]
         names += [f"{method}_{part}" for part in (*(f"agatston_{artery.key}" for artery in Artery), *PATIENT_FEATURES)]
     elsewhere = [f"non_coronary_agatston_{site.key}" for site in NonCoronary]
-    return [*names, *(_ESTIMATES[network][0] for network in estimates), "seconds", *elsewhere, *_FAT]
+    return [*names, *(_ESTIMATES[network][0] for network in estimates), *COLUMNS, "seconds", *elsewhere, *_FAT]
 
 
 def result_row(record: ScoreRecord) -> dict[str, object]:
@@ -57,6 +58,7 @@ def result_row(record: ScoreRecord) -> dict[str, object]:
         "slice_spacing_mm": slices_mm,
         "noise_hu": record.noise_hu,
         "seconds": round(sum(record.seconds.values()), 3),
+        **record.provenance_cells,
     }
     for name, method in record.methods.items():
         row |= {f"{name}_{part}": getattr(method.total, part) for part in _TOTALS}

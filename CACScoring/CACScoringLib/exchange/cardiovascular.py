@@ -32,6 +32,8 @@ from .measurements import (
     procedure,
     score_groups,
     score_numbers,
+    verification,
+    with_time_of_verification,
 )
 from .segmentation import segment_label, segment_numbers
 from .source import SourceSeries
@@ -59,11 +61,11 @@ def cardiovascular_report_of(
         evidence=[*images, *([] if segmentation is None else [segmentation])],
         content=root,
         is_complete=True,
-        is_final=result.methods["threshold"].reviewed,
         series_description="CAC: cardiovascular report",
+        **verification(result, reader),
         **source.identity(SERIES, "cardiovascular"),
     )
-    return source.complete(report)
+    return with_time_of_verification(source.complete(report), result)
 
 
 def _calcium_scoring(result: ScoreResult, segmentation: Segmentation | None) -> ContainerContentItem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fpdf import FPDF, FontFace
 from highdicom import SOPClass
@@ -17,7 +18,7 @@ from ..report import headline, pictures
 from ..report.files import models_of
 from ..report.first_pictures import largest_pictures
 from ..report.listing import left_out_candidates
-from ..report.page import interval_bar
+from ..report.page import interval_bar, provenance_text
 from ..results import ScoreResult
 from ..scoring.uncertainty import TOTAL
 from . import codes as cac
@@ -91,7 +92,7 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
             block.scores(("Site", "Agatston", "Volume mm³"), rows)
     with page.unbreakable() as block:  # no page of a line or two
         block.heading("How it was made")
-        block.facts({**_facts(result, identify), **_how(result)})
+        block.facts({**_facts(result, identify), **_how(result, identify)})
     return bytes(page.output())
 
 
@@ -219,7 +220,7 @@ def _facts(result: ScoreResult, identify: bool) -> dict[str, str]:
     return facts
 
 
-def _how(result: ScoreResult) -> dict[str, str]:
+def _how(result: ScoreResult, identify: bool) -> dict[str, str]:
     rules = result.methods["threshold"].rules
     calibration = rules.calibration_mg_per_mm3_hu
     how = {
@@ -230,4 +231,7 @@ def _how(result: ScoreResult) -> dict[str, str]:
     }
     for model in models_of(result):
         how[f"Model for {model.network}"] = f"{model.name}, SHA-256 {model.sha256[:16]}..."
+    # Without identity nobody is named in words.
+    if text := provenance_text(result if identify else replace(result, review=None), identify):
+        how["Provenance"] = text
     return how

@@ -15,12 +15,12 @@ from pydicom.sr.coding import Code
 
 from ..core.labels import Artery
 from ..core.text import RESEARCH_ONLY
-from ..core.version import VERSION
+from ..core.version import VERSION, commit
 from ..results import ScoreResult
 from ..scoring.methods import MethodResult
 from ..scoring.uncertainty import TOTAL
 from . import codes
-from .conclusion import conclusion
+from .conclusion import conclusion, origin_of
 
 SYSTEMS = {
     "SCT": "http://snomed.info/sct",
@@ -35,6 +35,8 @@ _TOTAL_SCORE = Code("450734004", "SCT", "Coronary artery calcium score (assessme
 
 _CATEGORY = {"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "imaging"}
 
+_ASSEMBLER = {"system": "http://terminology.hl7.org/CodeSystem/provenance-participant-type", "code": "assembler"}
+
 Resource = dict[str, Any]
 
 
@@ -42,7 +44,7 @@ def bundle_of(result: ScoreResult, identify: bool = False) -> Resource:
     """Return the bundle of a result.
 
     The status is preliminary until a reader has reviewed the score. Candidates that nobody has evaluated have no
-    Observation. The same result gives the same identifiers.
+    Observation. The same result gives the same identifiers, but of Provenance, which states time and command.
 
     Args:
         result: Result of a scan.
@@ -65,10 +67,11 @@ def bundle_of(result: ScoreResult, identify: bool = False) -> Resource:
     device = {
         "resourceType": "Device",
         "deviceName": [{"name": "CAC", "type": "model-name"}],
-        "version": [{"value": VERSION}],
+        "version": [{"value": VERSION}, {"type": {"text": "commit"}, "value": commit()}],
         "note": [{"text": RESEARCH_ONLY}],
     }
-    observed = {**about, "device": add(device)}
+    device_reference = add(device)
+    observed = {**about, "device": device_reference}
     results: list[Resource] = []
     if method.status != "candidates":
         arteries = [a for a, score in method.arteries.items() if a <= Artery.RCA or score.lesions]
@@ -80,9 +83,34 @@ def bundle_of(result: ScoreResult, identify: bool = False) -> Resource:
         "code": {**_concept(codes.IMAGING_REPORT), "text": "Coronary calcium score"},
         "conclusion": " ".join(conclusion(result)),
         **({"result": results} if results else {}),
+        **(_interpreter(result) if identify else {}),
     }
-    add(report)
-    return {"resourceType": "Bundle", "type": "collection", "entry": entries[::-1]}
+    targets, listed = [add(report), *results], entries[::-1]
+    if result.provenance is not None:
+        add(_provenance(result, result.provenance.created, targets, device_reference))
+        listed.append(entries[-1])
+    return {"resourceType": "Bundle", "type": "collection", "entry": listed}
+
+
+def _interpreter(result: ScoreResult) -> Resource:
+    """Return the element that names the reader who confirmed the score, if known."""
+    confirmation = None if result.review is None else result.review.confirmation
+    return {} if confirmation is None else {"resultsInterpreter": [{"display": confirmation.reader}]}
+
+
+def _provenance(result: ScoreResult, created: str, targets: list[Resource], device: Resource) -> Resource:
+    """Return the Provenance of a report and its Observations; hashes and command are its sources."""
+    sources = [
+        {"role": "source", "what": {"display": name, "identifier": {"value": value}}}
+        for name, value in origin_of(result).items()
+    ]
+    return {
+        "resourceType": "Provenance",
+        "target": targets,
+        "recorded": created,
+        "agent": [{"type": {"coding": [_ASSEMBLER]}, "who": device}],
+        "entity": sources,
+    }
 
 
 def _observation(method: MethodResult, artery: Artery | None, about: Resource) -> Resource:

@@ -10,8 +10,10 @@ Floating Point Value.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import SimpleITK as sitk
@@ -36,6 +38,7 @@ from highdicom.sr import (
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.valuerep import DT
 
 from ..anatomy.epicardial_fat import FAT_HU
 from ..core.labels import Artery, Site
@@ -48,8 +51,9 @@ from ..scoring.methods import MethodResult, NonCoronaryResult
 from ..scoring.rules import ScoringRules
 from ..scoring.scores import Score
 from . import codes as cac
+from .conclusion import origin_of
 from .segmentation import counted_labels, segment_label, segment_numbers
-from .source import MANUFACTURER, MODEL_NAME, SourceSeries
+from .source import MANUFACTURER, MODEL_NAME, AnyDataset, SourceSeries
 
 SERIES = 2
 """Last digit of its series number."""
@@ -138,11 +142,38 @@ def measurements_of(
         evidence=[*images, *([] if segmentation is None else [segmentation])],
         content=content,
         is_complete=True,
-        is_final=result.methods["threshold"].reviewed,
         series_description="CAC: measurements",
+        **verification(result, reader),
         **source.identity(SERIES, "measurements"),
     )
-    return source.complete(report)
+    return with_time_of_verification(source.complete(report), result)
+
+
+def verification(result: ScoreResult, reader: str | None) -> dict[str, Any]:
+    """Return the arguments of a report that a reader verified (PS3.3 C.17.2); reader: None to name nobody."""
+    is_final = result.methods["threshold"].reviewed
+    if reader is None or not is_final:
+        return {"is_final": is_final}
+    provenance = result.provenance
+    organization = provenance.site.name if provenance is not None and provenance.site is not None else "not stated"
+    verifier = {"verifying_observer_name": reader, "verifying_organization": organization}
+    return {"is_final": True, "is_verified": True, **verifier}
+
+
+def with_time_of_verification(report: AnyDataset, result: ScoreResult) -> AnyDataset:
+    """Set the time of a report's verification to that of the confirmation, and add the readers of a consensus."""
+    review = result.review
+    if "VerifyingObserverSequence" not in report or review is None or review.confirmation is None:
+        return report
+    (verifier,) = report.VerifyingObserverSequence
+    verifier.VerificationDateTime = DT(datetime.fromisoformat(review.confirmation.time))
+    for reading in review.readings:
+        if reading.reader != str(verifier.VerifyingObserverName):
+            co_reader = copy.deepcopy(verifier)
+            co_reader.VerifyingObserverName = reading.reader
+            co_reader.VerificationDateTime = DT(datetime.fromisoformat(reading.time))
+            report.VerifyingObserverSequence.append(co_reader)
+    return report
 
 
 def observation_context(source: SourceSeries, reader: str | None) -> ObservationContext:
@@ -175,6 +206,8 @@ def algorithm(result: ScoreResult, group: Group) -> AlgorithmIdentification:
     key = "decomposition" if group.by_map else "threshold"
     parameters = [f"{name} = {value}" for name, value in asdict(group.rules).items() if value is not None]
     parameters += [f"model for {m.network}: {m.name}, SHA-256 {m.sha256}" for m in models_of(result)]
+    if group.site is None and group.score is not None:
+        parameters += [f"{name} = {value}" for name, value in origin_of(result).items()]
     return AlgorithmIdentification(f"CAC {METHOD_TITLES[key]}", VERSION, parameters, manufacturer=MANUFACTURER)
 
 

@@ -15,6 +15,7 @@ from ..report.files import models_of
 from ..report.pictures import SITE_COLOURS
 from ..results import ScoreResult
 from . import codes as cac
+from .conclusion import origin_of
 from .source import MANUFACTURER, SourceSeries, with_creator
 
 SERIES = 1
@@ -90,7 +91,9 @@ def _segment_description(result: ScoreResult, source: SourceSeries, number: int,
         segmented_property_type=cac.CALCIFICATION,
         # A reader assigns a lesion to its artery, but its voxels are selected by the rule.
         algorithm_type="SEMIAUTOMATIC" if reviewed else "AUTOMATIC",
-        algorithm_identification=AlgorithmIdentificationSequence("CAC", family, VERSION, MANUFACTURER),
+        algorithm_identification=AlgorithmIdentificationSequence(
+            "CAC", family, VERSION, MANUFACTURER, parameters=origin_of(result) or None
+        ),
         tracking_uid=source.uid("tracking", label),
         tracking_id=f"CAC {label}",
         anatomic_regions=[cac.PLACES[site]],

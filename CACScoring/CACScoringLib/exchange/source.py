@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from pydicom import Dataset
 
 from ..core.ct import CTError, CTScan, same_grid
-from ..core.version import VERSION
+from ..core.version import VERSION, commit
 from ..core.voxels import voxels_of
 from ..io.dicom import read_bounded
 from ..io.files import real_files
@@ -59,6 +59,9 @@ _TYPE_2 = (  # mandatory, but may be empty
 )
 
 
+_LONG_STRING = 64
+"""Characters of a long string (PS3.5 6.2, VR LO)."""
+
 LONGEST_NAME = 64
 """Characters of a person's name (PS3.5 6.2, VR PN)."""
 
@@ -99,7 +102,7 @@ class SourceSeries:
 
     def uid(self, *parts: object) -> str:
         """Return a UID under 2.25 (PS3.5 B.2) that follows from the result and the parts."""
-        return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps([self.digest, *map(str, parts)])).int}"
+        return derived_uid(self.digest, *map(str, parts))
 
     def series_number(self, last_digit: int) -> int:
         """Return a series number distinct from those of the study, 1000 times the source's plus `last_digit`."""
@@ -118,7 +121,7 @@ class SourceSeries:
             "instance_number": 1,
             "manufacturer": MANUFACTURER,
             "manufacturer_model_name": MODEL_NAME,
-            "software_versions": VERSION,
+            "software_versions": [VERSION, f"commit {commit()}"[:_LONG_STRING]],
             "device_serial_number": SERIAL_NUMBER,
         }
 
@@ -132,6 +135,11 @@ class SourceSeries:
                 del dataset[keyword]
         dataset.remove_private_tags()
         return dataset
+
+
+def derived_uid(*parts: str) -> str:
+    """Return a UID under 2.25 (PS3.5 B.2) that follows from texts."""
+    return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(parts)).int}"
 
 
 def with_creator(dataset: AnyDataset) -> AnyDataset:

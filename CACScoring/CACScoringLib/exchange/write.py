@@ -37,11 +37,14 @@ def source_for(
 ) -> SourceSeries:
     """Return the series to which a result's DICOM objects refer. Arguments and errors as in `write_objects`."""
     content = result_as_json(result, {}, identify)
-    content["input"].pop("name")  # the same scan in another folder gives the same objects
+    # The same scan in another folder, or scored again, gives the same objects.
+    content["input"].pop("name")
+    content.pop("provenance")
+    content.pop("review", None)
     voxels = [counted_labels(result)]
     if (map_image := _map_of(result, calcium_map)) is not None:
         voxels.append(map_image)
-    return source_of(result.scan, {"result": content, "reader": reader if identify else None}, *voxels)
+    return source_of(result.scan, {"result": content, "reader": reader}, *voxels)
 
 
 def write_objects(
@@ -57,9 +60,9 @@ def write_objects(
     Args:
         folder: Folder of the objects.
         result: Result of a scan from a DICOM series.
-        identify: True to name the reader. Patient and study are always those of the series, under which archives file
-            the objects.
-        reader: Reviewer as a DICOM person name.
+        identify: True to print the patient in the PDF. Patient and study are always those of the series, under which
+            archives file the objects.
+        reader: Reviewer as a DICOM person name; None to name nobody.
         calcium_map: Map on the scan's grid, for the result of a review, which holds none.
         progress: Reports the number of kinds of objects written.
 
@@ -68,7 +71,7 @@ def write_objects(
     """
     check_reader(reader)
     source = source_for(result, identify, reader, calcium_map)
-    reader = reader if identify and result.methods["threshold"].reviewed else None
+    reader = reader if result.methods["threshold"].reviewed else None
     segmentation = segmentation_of(result, counted_labels(result), source)
     map_image = _map_of(result, calcium_map)
     kinds: dict[str, Callable[[], Dataset | None]] = {"segmentation.dcm": lambda: segmentation}

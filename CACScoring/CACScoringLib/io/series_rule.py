@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ..core.acquisition import NO_AGENT
 from ..core.ct import CTError, ScanWarning
-from ..core.text import abbreviated_list, printable
+from ..core.text import printable
 from .dicom import DicomSlice, first_value
 from .headers import computed_images
 from .stack import stack_of, without_strays
@@ -119,6 +119,13 @@ class SeriesFacts:
             f"{self.slices} slices over {self.length_mm:.0f} mm",
         ]
 
+    @property
+    def name(self) -> str:
+        """Name that tells the series from others of its study."""
+        thickness = None if self.thickness_mm is None else f"{self.thickness_mm:g} mm"
+        phase = None if self.phase_percent is None else f"{self.phase_percent:g} %"
+        return " ".join(filter(None, (self.label, self.description, self.kernel, thickness, phase)))
+
     def __str__(self) -> str:
         return f"{self.label} ({', '.join([self.description or 'no description', *self.properties])})"
 
@@ -170,15 +177,14 @@ def best_series(series: Sequence[SeriesFacts]) -> SeriesFacts | None:
 
 
 def choice_warning(best: SeriesFacts, series: Sequence[SeriesFacts]) -> ScanWarning:
-    """Return the warning that names the chosen series and the others, with their properties."""
-    rejected = abbreviated_list(
-        f"{facts}{f': {facts.fault}' if facts.fault else ''}" for facts in series if facts is not best
-    )
+    """Return the warning that names the chosen series and all others, with their properties."""
+    rejected = "; ".join(f"{facts}{f': {facts.fault}' if facts.fault else ''}" for facts in series if facts is not best)
     message = (
         f"The folder holds {len(series)} CT series or cardiac phases. The one nearest to the scoring protocol (no "
         f"contrast, soft kernel, {THICKNESS_MM[0]:g} to {THICKNESS_MM[1]:g} mm, full field of view, "
         f"{PHASE_PERCENT[0]:g} to {PHASE_PERCENT[1]:g} % of the cycle) is scored: {best}. Not scored: {rejected}. "
-        "Choose another by its number or UID (--series, or the column series of a table)."
+        "Choose another by its number or UID (--series, or the column series of a table), or score all: cac info "
+        "--table lists them for cac cohort."
     )
     return ScanWarning("series-chosen", message)
 

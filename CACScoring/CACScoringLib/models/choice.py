@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core.ct import ScanWarning
+from ..core.files import file_sha256
 from ..networks.configs import ESTIMATORS, SCORING_CONFIGS, VESSELS
+from ..record.provenance import Provenance, SiteRecord, provenance_of
 from .cards import LoadedModel, ModelAhead, ModelCard, ModelError, StoredModel, list_models, load_model, read_card
+from .inference import choose_device
+from .site import SiteFile, read_site
 
 SCORING_NETWORKS = tuple(SCORING_CONFIGS)
 """Networks that score a scan. Models of other networks come with CAC too."""
@@ -46,12 +50,14 @@ class ChosenModels:
         estimates: Models of whole-scan estimates, by kind.
         device: "auto", "cpu" or "cuda".
         warnings: Warnings about models that are left out.
+        site: Site file that pins them, and what results state of it; None without one.
     """
 
     networks: dict[str, StoredModel]
     estimates: dict[str, StoredModel] = field(default_factory=dict)
     device: str = "auto"
     warnings: tuple[ScanWarning, ...] = ()
+    site: tuple[SiteFile, SiteRecord] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,11 +89,26 @@ class LoadedModels:
         networks: Networks that score without a threshold; None for the clinical rule alone.
         estimates: Models of whole-scan estimates, by kind.
         warnings: Warnings about models that are left out.
+        cards_sha256: SHA-256 of the models' cards, by network.
+        device: Device of the networks, "cpu" or "cuda"; empty without networks.
+        site: As in `ChosenModels`.
     """
 
     networks: Networks | None = None
     estimates: dict[str, LoadedModel] = field(default_factory=dict)
     warnings: tuple[ScanWarning, ...] = ()
+    cards_sha256: dict[str, str] = field(default_factory=dict)
+    device: str = ""
+    site: tuple[SiteFile, SiteRecord] | None = None
+
+    def provenance(self, settings: Mapping[str, Any], inputs: Mapping[str, Path]) -> Provenance:
+        """Return the provenance of a result of these models. Arguments as of `provenance_of`."""
+        return provenance_of(settings, inputs, self.cards_sha256, self.device, self.site and self.site[1])
+
+    def check_settings(self, scoring: Mapping[str, Any]) -> None:
+        """Raise SiteError unless scoring settings, as of `asdict`, are those of the site file, if there is one."""
+        if self.site is not None:
+            self.site[0].check(scoring)
 
 
 def requested_estimators(text: str) -> tuple[str, ...]:
@@ -112,8 +133,16 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
     """Select the requested models, and the bundled ones for other networks.
 
     Without OpenVINO bundled models are left out with a warning, but a model that was named is an error.
-    Raises ModelError.
+
+    Raises:
+        ModelError: A model is missing, or two of a kind are named.
+        SiteError: A site file (`site`) pins other models.
     """
+    site = read_site()
+    if site is not None and not choice.names:
+        pinned = site[0].models
+        kinds = choice.estimates or tuple(network for network in ESTIMATORS if network in pinned)
+        choice = replace(choice, names=tuple(model.name for model in pinned.values()), estimates=kinds)
     stored = list_models()
     named = _named_models(choice, {model.card.name: model for model in stored})
     networks: dict[str, StoredModel] = {}
@@ -141,7 +170,9 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
     if estimates and importlib.util.find_spec("torch") is None:
         message = "Whole-scan estimates need the Python package torch, which is not installed, so there are none."
         estimates, warnings = {}, (*warnings, ScanWarning("networks-left-out", message))
-    return ChosenModels(networks, estimates, choice.device, warnings)
+    if site is not None:
+        site[0].check_models({name: file_sha256(model.path) for name, model in (networks | estimates).items()})
+    return ChosenModels(networks, estimates, choice.device, warnings, site)
 
 
 _WITHOUT_VERDICT = (
@@ -186,7 +217,9 @@ def load_models(models: ChosenModels, heart_is_given: bool = False, thread: Exec
     needed = {name: model for name, model in models.networks.items() if name != "heart" or not heart_is_given}
     networks = load_networks(needed, models.device, thread)
     estimates = {kind: load_model(model.path, models.device) for kind, model in models.estimates.items()}
-    return LoadedModels(networks, estimates, models.warnings)
+    cards = {name: file_sha256(model.path) for name, model in (needed | models.estimates).items()}
+    device = choose_device(models.device) if cards else ""
+    return LoadedModels(networks, estimates, models.warnings, cards, device, models.site)
 
 
 def load_networks(models: dict[str, StoredModel], device: str, thread: Executor | None = None) -> Networks | None:

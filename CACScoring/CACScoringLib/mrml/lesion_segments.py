@@ -59,9 +59,11 @@ _TERRITORY_TYPES = {
 }
 _TERRITORY_COLOURS = {"descending aorta": (176, 190, 197), "pulmonary artery": (121, 134, 203)}
 # Other territories take types and colours from their sites.
-_HEART_TERMINOLOGY = (
-    f"{_ANATOMY}~SCT^123037004^Anatomical Structure~SCT^80891009^Heart~^^~Anatomic codes - DICOM master list~^^~^^"
-)
+
+
+def _structure(kind: str) -> str:
+    """Return Slicer's terminology entry for an anatomical structure."""
+    return f"{_ANATOMY}~SCT^123037004^Anatomical Structure~{kind}~^^~{_REGIONS}~^^~^^"
 
 
 def site_terminology(site: Site) -> str:
@@ -107,44 +109,34 @@ _TERRITORY_SEGMENTS = tuple(
         name.replace(" ", "-"),
         name,
         _TERRITORY_COLOURS.get(name, SITE_COLOURS[SITE_OF[name]]),
-        f"{_ANATOMY}~SCT^123037004^Anatomical Structure~{_TERRITORY_TYPES.get(name) or _SITE_REGIONS[SITE_OF[name]]}"
-        f"~^^~{_REGIONS}~^^~^^",
+        _structure(_TERRITORY_TYPES.get(name) or _SITE_REGIONS[SITE_OF[name]]),
     )
     for label, name in enumerate(TERRITORIES)
     if label
 )
 
 
-def add_heart(
-    scene: slicer.vtkMRMLScene, name: str, volume: slicer.vtkMRMLScalarVolumeNode, mask: sitk.Image
+_PERICARDIUM = _structure("SCT^76848001^Pericardium")
+_OUTLINES = {
+    "heart": (_Segment(1, HEART_ID, "Heart region", HEART_COLOUR, _structure("SCT^80891009^Heart")),),
+    "pericardium": (_Segment(1, PERICARDIUM_ID, "Pericardium", _PERICARDIUM_COLOUR, _PERICARDIUM),),
+    "territories": _TERRITORY_SEGMENTS,
+}
+
+
+def add_outlines(
+    scene: slicer.vtkMRMLScene, kind: str, name: str, volume: slicer.vtkMRMLScalarVolumeNode, labels: sitk.Image
 ) -> slicer.vtkMRMLSegmentationNode:
-    """Add the heart (1 in the mask) as an outline."""
-    style = _Segment(1, HEART_ID, "Heart region", HEART_COLOUR, _HEART_TERMINOLOGY)
-    node = _add_segmentation(scene, name, volume, mask, [style])
+    """Add outlines; all but the heart's are hidden until a user shows them.
+
+    kind: "heart" (1 in the labels), "pericardium" (1: all within it), or "territories" (labels of `TERRITORIES`).
+    """
+    node = _add_segmentation(scene, name, volume, labels, _OUTLINES[kind])
     node.GetDisplayNode().SetVisibility2DFill(False)
-    node.GetDisplayNode().SetVisibility3D(False)
-    return node
-
-
-def add_pericardium(
-    scene: slicer.vtkMRMLScene, name: str, volume: slicer.vtkMRMLScalarVolumeNode, mask: sitk.Image
-) -> slicer.vtkMRMLSegmentationNode:
-    """Add all within the pericardium (1 in the mask) as an outline, hidden until a user shows it."""
-    terminology = f"{_ANATOMY}~SCT^123037004^Anatomical Structure~SCT^76848001^Pericardium~^^~{_REGIONS}~^^~^^"
-    style = _Segment(1, PERICARDIUM_ID, "Pericardium", _PERICARDIUM_COLOUR, terminology)
-    node = _add_segmentation(scene, name, volume, mask, [style])
-    node.GetDisplayNode().SetVisibility2DFill(False)
-    node.GetDisplayNode().SetVisibility(False)
-    return node
-
-
-def add_territories(
-    scene: slicer.vtkMRMLScene, name: str, volume: slicer.vtkMRMLScalarVolumeNode, labels: sitk.Image
-) -> slicer.vtkMRMLSegmentationNode:
-    """Add the territories (labels of `TERRITORIES`) as outlines, hidden until a user shows them."""
-    node = _add_segmentation(scene, name, volume, labels, _TERRITORY_SEGMENTS)
-    node.GetDisplayNode().SetVisibility2DFill(False)
-    node.GetDisplayNode().SetVisibility(False)
+    if kind == "heart":
+        node.GetDisplayNode().SetVisibility3D(False)
+    else:
+        node.GetDisplayNode().SetVisibility(False)
     return node
 
 

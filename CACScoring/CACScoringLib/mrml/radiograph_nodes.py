@@ -7,6 +7,7 @@ as arguments.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -73,7 +74,7 @@ def add_scored(
     return record
 
 
-def document_of(record: slicer.vtkMRMLTextNode) -> dict:
+def document_of(record: slicer.vtkMRMLTextNode) -> dict[str, Any]:
     """Return the content of `scores.json`. Raises UnreadableError if the node is no record of a radiograph."""
     return _document(record.GetText() or "", record.GetName())
 
@@ -101,7 +102,8 @@ def _role(view: str, agatston: float | None = None) -> str:
 def _plane(view: str, source: slicer.vtkMRMLScalarVolumeNode | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the rightward and downward directions and the centre of a view's pictures, LPS."""
     if source is None:
-        return tuple(np.array(v) for v in (*_PLANES.get(view, _PLANES["PA"]), (0.0, 0.0, 0.0)))
+        right, down = map(np.array, _PLANES.get(view, _PLANES["PA"]))
+        return right, down, np.zeros(3)
     to_lps = np.array([-1.0, -1.0, 1.0])
     normal, right, centre = slice_axes(source)
     return right * to_lps, -np.cross(normal, right) * to_lps, centre * to_lps
@@ -125,7 +127,7 @@ def _values(path: Path) -> np.ndarray:
     return values.reshape(-1, *values.shape[-2:])
 
 
-def _document(text: str, name: str) -> dict:
+def _document(text: str, name: str) -> dict[str, Any]:
     try:
         document = parse_json(text)
         if document["schema"] != SCHEMA:

@@ -23,7 +23,7 @@ from ..io.files import path_for_itk
 from ..record.reading import record_from_text
 from ..record.score_record import ScoreRecord
 from ..report.pictures import WINDOW_HU
-from .lesion_segments import add_heart, add_lesions, add_pericardium, add_territories
+from .lesion_segments import add_lesions, add_outlines
 from .scene_content import SceneContent, content_of_result
 from .segments import array_of, check_no_transform, matrix_of_grid, vtk_image
 from .tables import add_table, lesion_columns, score_columns, slice_columns
@@ -42,6 +42,9 @@ RADIOGRAPH_ATTRIBUTE = "CACRadiograph"
 
 REVIEWED_ATTRIBUTE = "CACReviewed"
 """Attribute of a segmentation of lesions: "1" if a reader has confirmed the review, else "0"."""
+
+NOTES_ATTRIBUTE = "CAC.ReviewNotes"
+"""Attribute of a segmentation of lesions: `review.state.ReviewNotes` as JSON."""
 
 HEART_ROLE, CALCIUM_MAP_ROLE, HEALTHY_ROLE = "CACHeart", "CACCalciumMap", "CACHealthy"
 """Roles of references from a segmentation of lesions to the nodes that it was computed from."""
@@ -109,8 +112,7 @@ def add_to_scene(
 
     Raises like `image_of_volume`, before anything is added.
     """
-    *_, nodes = scene_steps(scene, content, volume)
-    return nodes
+    return next(filter(None, scene_steps(scene, content, volume)))
 
 
 def scene_steps(
@@ -152,13 +154,13 @@ def _new_nodes(
     if volume is None:
         volume = add_volume(scene, content.ct, name)
         yield "volume", volume
-    yield "heart", add_heart(scene, f"Heart of {name}", volume, _on_grid(content.heart, grid))
+    yield "heart", add_outlines(scene, "heart", f"Heart of {name}", volume, _on_grid(content.heart, grid))
     title = f"Candidates of {name} ({record.rules['threshold']['threshold_hu']:g} HU)"
     counts = record.methods["threshold"].status == "candidates"
     yield "calcium", add_lesions(scene, title, volume, _on_grid(content.lesions, grid), counts)
     yield "scores", add_table(scene, f"Scores of {name}", score_columns(record))
     yield "lesions", add_table(scene, f"Lesions of {name}", lesion_columns(record))
-    if content.calcium_map is not None:
+    if content.calcium_map is not None and content.healthy is not None and content.map_lesions is not None:
         healthy = add_volume(scene, content.healthy, f"Healthy image of {name}")
         healthy.SetAttribute(DERIVED_ATTRIBUTE, "1")
         yield "healthy", healthy
@@ -171,12 +173,9 @@ def _new_nodes(
         map_lesions.GetDisplayNode().SetVisibility(False)  # overlapping fills cannot be distinguished
         yield "map_lesions", map_lesions
         yield "slices", add_table(scene, f"Slices of {name}", slice_columns(content.slices))
-    if content.territories is not None:
-        labels = _on_grid(content.territories, grid)
-        yield "territories", add_territories(scene, f"Territories of {name}", volume, labels)
-    if content.pericardium is not None:
-        outline = _on_grid(content.pericardium, grid)
-        yield "pericardium", add_pericardium(scene, f"Pericardium of {name}", volume, outline)
+    for kind in ("territories", "pericardium"):
+        if (labels := getattr(content, kind)) is not None:
+            yield kind, add_outlines(scene, kind, f"{kind.capitalize()} of {name}", volume, _on_grid(labels, grid))
     if content.saliency is not None:
         yield "saliency", _add_saliency(scene, content.saliency, f"Saliency of {name}")
     node = scene.AddNewNodeByClass("vtkMRMLTextNode", f"Calcium score of {name}")

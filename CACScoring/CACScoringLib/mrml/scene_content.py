@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import CTError, UnreadableError, oriented
@@ -77,21 +78,21 @@ class SceneContent:
     whole_map: sitk.Image | None = None
 
 
-def content_of_result(result: ScoreResult, record: dict, identify: bool = False) -> SceneContent:
+def content_of_result(result: ScoreResult, record: dict[str, Any], identify: bool = False) -> SceneContent:
     """Return the content of a computed result.
 
     record: the result's `report.files.result_as_json`. identify: include the patient's name.
     """
     from ..report.files import site_labels  # needed only for a computed result
 
-    scan = result.scan
+    scan, heart = result.scan, result.heart
     name = scan.name or "CT"
     if identify and scan.acquisition.patient_name:
         name = f"{scan.acquisition.patient_name} – {name}"
     text = json.dumps(record, ensure_ascii=False, allow_nan=False)
     saliency = next((o.saliency for o in result.estimates if o.saliency is not None), None)
-    optional = {"saliency": saliency, "territories": result.territories, "pericardium": result.heart.pericardium}
-    content = SceneContent(name, scan.image, result.heart.mask, site_labels(result), text, **optional)
+    content = SceneContent(name, scan.image, heart.mask, site_labels(result), text, territories=result.territories)
+    content = replace(content, saliency=saliency, pericardium=heart.pericardium)
     parts = result.decomposition
     if parts is None:
         return content
@@ -112,7 +113,7 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
         heart, lesions = (read_image(folder / f"{image}.nii.gz") for image in ("heart", "lesions"))
         files = {name: folder / f"{name}.nii.gz" for name in ("territories", "pericardium")}
         files["saliency"] = folder / SALIENCY_FILE
-        optional = {name: read_image(file) for name, file in files.items() if file.exists()}
+        optional: dict[str, Any] = {name: read_image(file) for name, file in files.items() if file.exists()}
         content = SceneContent(name, ct, heart, lesions, text, **optional)
         if "decomposition" not in record.methods:
             return content
@@ -139,8 +140,8 @@ def _with_map(
 
     part = _around_heart(content.heart, whole_map)
     calcium_map = whole_map[part]
-    labelled = voxels_of(map_lesions).any((1, 2)).tolist()
-    probabilities, decomposed = record.slice_probabilities, record.slices_decomposed
+    labelled = np.any(voxels_of(map_lesions), (1, 2)).tolist()
+    probabilities, decomposed = record.slice_probabilities or (), record.slices_decomposed or ()
     rows = []
     for k, (probability, is_used, labels) in enumerate(zip(probabilities, decomposed, labelled, strict=True)):
         # The map is resampled to the scan, so calcium of a neighbouring slice may reach into this one.

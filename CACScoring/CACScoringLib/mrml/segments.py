@@ -16,6 +16,7 @@ from vtkmodules.vtkCommonDataModel import vtkImageData
 from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
 from ..core.ct import MaskError, SliceGeometryError
+from ..core.grid import Grid
 from ..core.labels import Labelled
 from ..core.voxels import voxels_of
 
@@ -47,7 +48,8 @@ def voxels_of_segments(
     """
     check_no_transform(segmentation)
     collection = segmentation.GetSegmentation()
-    flats, values, names = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)], {}
+    flats, values = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)]
+    names: dict[int, str] = {}
     for layer in range(collection.GetNumberOfLayers()):
         places, stored = _labelled_voxels(collection.GetLayerDataObject(layer), grid)
         present = set(np.flatnonzero(np.bincount(stored)).tolist())
@@ -133,6 +135,11 @@ def segment_mask(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, 
     values, part = _on_grid(layer, grid)
     np.equal(values, segment.GetLabelValue(), out=mask[part])
     return mask
+
+
+def mask_image(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, grid: sitk.Image) -> sitk.Image:
+    """Return one segment as a mask, uint8 0 or 1, on the grid of an image. Raises like `segment_mask`."""
+    return Grid.of(grid).image(segment_mask(segmentation, segment_id, grid))
 
 
 def _axes(matrix: np.ndarray, grid: sitk.Image, size: Iterable[int]) -> np.ndarray | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import slicer
-from vtkmodules.vtkCommonCore import vtkAbstractArray, vtkDoubleArray, vtkIntArray, vtkStringArray
+from vtkmodules.vtkCommonCore import vtkDoubleArray, vtkIntArray, vtkStringArray
 
 from ..record.score_record import ScoreEntry, ScoreRecord
 from .scene_content import SliceRow
@@ -25,8 +26,8 @@ class Column:
     """
 
     name: str
-    array: vtkAbstractArray
-    values: Sequence
+    array: Any
+    values: Sequence[Any]
     unit: str = ""
     title: str = ""
 
@@ -50,7 +51,7 @@ def score_columns(record: ScoreRecord) -> list[Column]:
 
 def lesion_columns(record: ScoreRecord) -> list[Column]:
     """Return lesions from a record, including left-out and non-coronary lesions."""
-    rows = []
+    rows: list[tuple[str, str, Any]] = []
     for method, result in record.methods.items():
         rows += [(method, lesion.artery, lesion) for lesion in result.lesions]
         rows += [(f"{method}_left_out", lesion.artery, lesion) for lesion in result.left_out]

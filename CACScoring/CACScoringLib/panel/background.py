@@ -6,6 +6,7 @@ Run as: python -m CACScoringLib.panel.background JOB ARGUMENTS. Reports progress
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,28 +24,8 @@ def open_ct(progress: JsonProgress, ct: str, target: str, series: str | None = N
     progress.done(Path(target))
 
 
-def export_dicom(progress: JsonProgress, folder: str) -> None:
-    """Make the DICOM objects of a review. folder: the job's, see `review.dicom_job`."""
-    from ..review.dicom_job import carry_out
-
-    carry_out(Path(folder), progress)
-
-
-def make_radiograph(progress: JsonProgress, folder: str) -> None:
-    """Make a radiograph of a CT. folder: the job's, see `drr.job`."""
-    from ..drr import job
-
-    job.make_radiograph(Path(folder), progress)
-
-
-def find_body(progress: JsonProgress, folder: str) -> None:
-    """Remove the table from a CT. folder: the job's, see `drr.job`."""
-    from ..drr import job
-
-    job.find_body(Path(folder), progress)
-
-
-JOBS = {job.__name__: job for job in (open_ct, export_dicom, make_radiograph, find_body)}
+MODULES = {"export_dicom": "review.dicom_job", "make_radiograph": "drr.job", "find_body": "drr.job"}
+"""Modules of the jobs that take their folder alone, by job."""
 
 
 def main(arguments: list[str]) -> int:
@@ -54,8 +35,12 @@ def main(arguments: list[str]) -> int:
     from ..core.progress import JsonProgress
 
     progress = JsonProgress(sys.stderr)
+    job, *words = arguments
     try:
-        JOBS[arguments[0]](progress, *arguments[1:])
+        if job == "open_ct":
+            open_ct(progress, *words)
+        else:
+            getattr(import_module(f"CACScoringLib.{MODULES[job]}"), job)(Path(words[0]), progress)
     except (CTError, OutputError) as error:
         progress.failed(str(error), 3)
     except OSError as error:

@@ -11,10 +11,11 @@ from slicer.i18n import tr as _
 
 from . import table_widgets, widgets
 from .input_section import networkArgumentsOf, scoringRequirements, settingsOf
+from .job import ButtonJob, Event, Job, Steps
 from .lifecycle import Section, Signal
+from .packages import COHORT_REQUIREMENTS, ensurePackages
 from .parameters import Method
 from .wording import inPanel
-from .worker import Worker
 
 TITLES = ("Scan", "State", "Clinical\nAgatston", "Clinical\nscore is", "Map, clinical\n(adjusted)")
 STATES = {"waiting": "waiting", "running": "running", "done": "done", "skipped": "existing", "failed": "failed"}
@@ -38,29 +39,30 @@ class CohortSection(Section):
         scanChosen: Signal with the "scan" event of the row to open.
     """
 
-    def __init__(self, ui, worker: Worker) -> None:
+    def __init__(self, ui, job: Job) -> None:
         self._ui = ui
-        self._worker = worker
+        cancelled = _("Cancelled. Finished scans are kept; start again to continue.")
+        parts = ui.cohortButton, ui.cohortStatusLabel, ui.cohortBar
+        self.task = ButtonJob(job, parts, cancelled, self._score, self.update)
         self.scanChosen = Signal()
-        self._scans: list[dict] = []
-        self._output = ""
-        self._startTime, self._initialCount = None, 0
+        self._scans: list[Event] = []
+        self._startTime: float | None = None
+        self._initialCount = 0
         table = ui.cohortTable
         table_widgets.prepareColumns(table, TITLES, COLUMN_LETTERS)
         table.itemSelectionChanged.connect(self.update)
         table.cellDoubleClicked.connect(self._open)
         ui.cohortOpenButton.clicked.connect(self._open)
-        ui.cohortButton.clicked.connect(self._startOrCancel)
-        for edit in (ui.cohortFolderEdit, ui.cohortOutputEdit):
-            widgets.watchPath(edit, self._pathsChanged)
-        ui.cohortClusterEdit.textEdited.connect(self._clusterChanged)
+        self.bindPath(ui.cohortFolderEdit, "cohortFolder")
+        self.bindPath(ui.cohortOutputEdit, "cohortOutput")
+        ui.cohortClusterEdit.textEdited.connect(lambda text: self.set("cohortCluster", text.strip()))
 
     def update(self) -> None:
         """Show the state."""
         state, ui = self._state, self._ui
         if state is None:
             return
-        running = self._worker.isRunning
+        running = self.task.isRunning
         for edit, path in ((ui.cohortFolderEdit, state.cohortFolder), (ui.cohortOutputEdit, state.cohortOutput)):
             widgets.showPath(edit, path)
             edit.setEnabled(not running)
@@ -71,72 +73,45 @@ class CohortSection(Section):
         ui.cohortSettingsLabel.setText(
             _("Method, models, device and rules are those of the first page: {method}.").format(method=networks)
         )
-        ui.cohortButton.setText(_("Cancel") if running else _("Score all"))
-        ui.cohortButton.setEnabled(running or bool(state.cohortFolder and state.cohortOutput))
+        self.task.update(bool(state.cohortFolder and state.cohortOutput))
+        ui.cohortBar.setVisible(True)
         scan = self._selected()
         ui.cohortOpenButton.setEnabled(scan is not None and scan["state"] in ("done", "skipped"))
         widgets.say(ui.cohortNoteLabel, "" if scan is None else _noteOf(scan))
 
     def cancel(self) -> None:
-        self._worker.cancel()
+        self.task.job.cancel()
 
-    def _pathsChanged(self, *_args: object) -> None:
-        if self._state is not None:
-            self._state.cohortFolder = self._ui.cohortFolderEdit.currentPath
-            self._state.cohortOutput = self._ui.cohortOutputEdit.currentPath
-
-    def _clusterChanged(self, text: str) -> None:
-        if self._state is not None:
-            self._state.cohortCluster = text.strip()
-
-    def _startOrCancel(self, *_args: object) -> None:
-        if self._worker.isRunning:
-            self._worker.cancel()
-            self._say(_("Cancelled. Finished scans are kept; start again to continue."))
-        else:
-            self._start()
-        self.update()
-
-    def _start(self) -> None:
-        from .packages import COHORT_REQUIREMENTS, ensurePackages
-
-        state = self._state
+    def _score(self) -> Steps[str]:
+        state, table, output = self._state, self._ui.cohortTable, self._state.cohortOutput
         requirements = (*scoringRequirements(state), *COHORT_REQUIREMENTS)
         if reason := ensurePackages(requirements, purpose=_("A cohort")):
-            self._say(reason)
-            return
-        self._scans, self._output = [], state.cohortOutput
-        self._startTime, self._initialCount = None, 0
-        self._ui.cohortTable.setRowCount(0)
-        self._ui.cohortTable.setColumnHidden(_MAP_COLUMN, state.method != Method.BOTH)
-        self._ui.cohortBar.setValue(0)
-        self._say(_("Looking for scans …"))
-        options = (*networkArgumentsOf(state), "--settings", settingsOf(state))
-        command = ["cohort", state.cohortFolder, "--output", state.cohortOutput, *options]
+            return reason
+        self._scans, self._startTime, self._initialCount = [], None, 0
+        table.setRowCount(0)
+        table.setColumnHidden(_MAP_COLUMN, state.method != Method.BOTH)
+        self.task.show(_("Looking for scans …"), 0.0)
+        command = ["cohort", state.cohortFolder, "--output", output, *networkArgumentsOf(state)]
+        command += ["--settings", settingsOf(state)]
         if state.cohortCluster:
             command += ["--cluster", state.cohortCluster]
-        self._worker.start(command, self._onEnd, self._onProgress, self._onEvent)
+        yield from self.task.job.run(command, self._onProgress, self._onEvent)
+        self._ui.cohortBar.setValue(1000)
+        failed = sum(scan["state"] == "failed" for scan in self._scans)
+        text = _("Scans done: {count}, failed: {failed}. The table of all scans is in {folder}.")
+        return text.format(count=len(self._scans) - failed, failed=failed, folder=output)
 
     def _onProgress(self, text: str, fraction: float) -> None:
         if text and not self._scans:
-            self._say(text)
+            self.task.say(text)
 
-    def _onEvent(self, event: dict) -> None:
+    def _onEvent(self, event: Event) -> None:
         if event["event"] == "scan":
             self._show(event)
         elif event["event"] == "warning":
-            self._say(event["message"])
+            self.task.say(event["message"])
 
-    def _onEnd(self, reason: str) -> None:
-        failed = sum(scan["state"] == "failed" for scan in self._scans)
-        self._ui.cohortBar.setValue(1000 if not reason else 0)
-        text = reason or _("Scans done: {count}, failed: {failed}. The table of all scans is in {folder}.").format(
-            count=len(self._scans) - failed, failed=failed, folder=self._output
-        )
-        self._say(text)
-        self.update()
-
-    def _show(self, scan: dict) -> None:
+    def _show(self, scan: Event) -> None:
         table, row = self._ui.cohortTable, scan["index"]
         while len(self._scans) <= row:
             self._scans.append({"index": len(self._scans), "name": "", "state": "waiting"})
@@ -150,7 +125,7 @@ class CohortSection(Section):
         self._ui.cohortBar.setValue(round(1000 * finished_count / len(self._scans)))
         if scan["state"] == "running" and self._startTime is None:
             self._startTime, self._initialCount = time.monotonic(), finished_count
-        self._say(self._progressText(finished_count))
+        self.task.say(self._progressText(finished_count))
         self.update()
 
     def _progressText(self, finished_count: int) -> str:
@@ -163,7 +138,7 @@ class CohortSection(Section):
             text += " " + _("About {minutes} min are left.").format(minutes=max(1, round(minutes)))
         return text
 
-    def _selected(self) -> dict | None:
+    def _selected(self) -> Event | None:
         row = self._ui.cohortTable.currentRow()
         return self._scans[row] if 0 <= row < len(self._scans) else None
 
@@ -172,11 +147,8 @@ class CohortSection(Section):
         if scan is not None and scan["state"] in ("done", "skipped"):
             self.scanChosen.emit(scan)
 
-    def _say(self, text: str) -> None:
-        self._ui.cohortStatusLabel.setText(text)
 
-
-def _noteOf(scan: dict) -> str:
+def _noteOf(scan: Event) -> str:
     """Return the reason why a scan failed, or its warnings with advice."""
     from ..core.warning_codes import ADVICE
 
@@ -184,7 +156,7 @@ def _noteOf(scan: dict) -> str:
     return inPanel(scan.get("reason") or "\n".join(warnings))
 
 
-def _scores(scan: dict) -> tuple[str, str, str]:
+def _scores(scan: Event) -> tuple[str, str, str]:
     """Return the texts of the clinical score, its status and the calcium map's score; empty where there is none."""
     status = (scan.get("status") or {}).get("threshold", "")
     scores, scaled = scan.get("agatston") or {}, (scan.get("scaled_agatston") or {}).get("decomposition")

@@ -11,6 +11,8 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
+from ..core.ct import CTError
+
 _MODALITY, _DATE, _TIME = "0008,0060", "0008,0023", "0008,0033"
 _FRAME_OF_REFERENCE = "0020,0052"
 _REVIEWS = ("SEG", "RTSTRUCT")
@@ -29,8 +31,6 @@ def instanceUIDs(volume: vtkMRMLScalarVolumeNode | None) -> list[str]:
 
 def filesOf(volume: vtkMRMLScalarVolumeNode) -> tuple[Path, ...]:
     """Return the files that a volume was loaded from. Raises CTError if they are unknown or no longer exist."""
-    from ..core.ct import CTError
-
     uids, database, name = instanceUIDs(volume), openDatabase(), volume.GetName()
     if not uids:
         raise CTError(
@@ -87,7 +87,7 @@ def addFolder(folder: Path) -> str:
 
 
 def _reviewLabel(database, series: str, path: str, timestamp: tuple[str, str]) -> str:
-    from ..io.dicom import printable
+    from ..core.text import printable
 
     description = printable(database.descriptionForSeries(series)) or _("no description")
     date, time = timestamp

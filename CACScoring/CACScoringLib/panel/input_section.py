@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
+from ..core.ct import CTError
 from .lesions_choice import LesionsChoice
 from .lifecycle import Section
 from .packages import (
@@ -25,7 +26,7 @@ from .packages import (
 )
 from .parameters import RULES, SWITCHES, CACScoringParameterNode, Device, Method
 from .scan_facts import ScanFacts, problemOf, scanFacts
-from .widgets import addRows, dataOf, fillBox, quiet, say
+from .widgets import addRows, fillBox, quiet, say
 
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
@@ -120,7 +121,7 @@ class InputSection(Section):
         self._ui = ui
         self._lesions = LesionsChoice(ui)
         self._facts = ScanFacts()
-        self._factsKey: tuple | None = None
+        self._factsKey: tuple[Any, ...] | None = None
         self._models: dict[str, list[tuple[str, str]]] = {}
         self._estimatorModels = 0
         self._estimatorBoxes = {"vesselsModel": ui.vesselsModelBox, "radiomicsModel": ui.radiomicsModelBox}
@@ -133,7 +134,7 @@ class InputSection(Section):
         for selector in (ui.inputSelector, ui.heartSelector):
             selector.setMRMLScene(slicer.mrmlScene)
         for parameter, box in self._modelBoxes.items():
-            box.currentIndexChanged.connect(lambda index, parameter=parameter: self._modelChosen(parameter))
+            self.bind(box, parameter)
         for box in slicer.util.findChildren(ui.heartSelector, className="qMRMLNodeComboBox"):
             box.noneDisplay = _("found in the CT")
         ui.heartSelector.currentNodeChanged.connect(self._heartChosen)
@@ -221,7 +222,6 @@ class InputSection(Section):
         say(self._ui.scanWarningsLabel, "\n".join(f"⚠ {warning}" for warning in warnings))
 
     def _listModels(self) -> None:
-        from ..core.ct import CTError
         from ..models.cards import list_models
 
         try:
@@ -235,10 +235,6 @@ class InputSection(Section):
             bundled = next((model.card.name for model in stored if model.origin == "bundled"), None)
             choices = [(_modelLabel(model), model.card.name) for model in stored if model.origin != "bundled"]
             self._models[parameter] = [(_defaultLabel(bundled, stored), ""), *choices]
-
-    def _modelChosen(self, parameter: str) -> None:
-        if self._state is not None:
-            setattr(self._state, parameter, dataOf(self._modelBoxes[parameter]))
 
     def _heartChosen(self, *_args: object) -> None:
         if self._state is not None:
@@ -264,7 +260,7 @@ def _modelLabel(model: StoredModel) -> str:
     return _("{name} (heart alone)").format(name=model.card.name) if model.card.network == "heart" else model.card.name
 
 
-def _defaultLabel(bundled: str | None, stored: list) -> str:
+def _defaultLabel(bundled: str | None, stored: list[Any]) -> str:
     """Return the label of the choice that names no model. stored: installed models of the network."""
     if bundled is not None:
         return _("{name} (comes with CAC)").format(name=bundled)

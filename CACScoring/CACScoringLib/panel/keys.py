@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import qt
 import slicer
@@ -28,7 +29,7 @@ class Keys:
     A line edit keeps its letters, digits and Backspace, because Qt asks it before the shortcuts of its window.
     """
 
-    def __init__(self, owners: Sequence, actions: Mapping[str, Callable[[], object]]) -> None:
+    def __init__(self, owners: Sequence[Any], actions: Mapping[str, Callable[[], object]]) -> None:
         """Make the shortcuts, switched off.
 
         Args:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import qt
 from slicer.i18n import tr as _
 
+from ..core.labels import Artery
 from . import table_widgets
 from .lifecycle import Signal
 from .widgets import InSight, colourIcon, faintColour
@@ -96,8 +97,6 @@ def lesionLines(review: SceneReview, method: str, features: bool = False) -> lis
     Lesions that count come first, then those left out of the score, then those outside the coronary arteries, each
     sorted by probability. Rows without a probability come first within their group.
     """
-    from ..core.labels import Artery
-
     result, left_out = review.result(method), review.left_out(method)
     counted = list(review.lesions(method))
     suggested = {suggestion.lesion_id: suggestion for suggestion in result.suggestions}
@@ -126,7 +125,6 @@ def _line(
         suggested: Artery suggested by the lesion's location.
         reason: Reason why it is left out of the score; None if it counts.
     """
-    from ..core.labels import Artery
     from ..report.pictures import SITE_COLOURS
     from ..scoring.scores import score_lesions
 

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
+from ..core.ct import CTError
 from . import dicom_database
-from .widgets import dataOf, fillBox, say
+from .widgets import ask, dataOf, fillBox, say
 
 _ASK = "?"
 """Data of the choice that asks for a file."""
@@ -28,10 +30,10 @@ class LesionsChoice:
 
     def __init__(self, ui) -> None:
         self._ui = ui
-        self._state = None
+        self._state: Any = None
         self._listedStudy: list[str] | None = None
         self._reviews: list[tuple[str, str]] = []
-        self._readKey: tuple | None = None
+        self._readKey: tuple[Any, ...] | None = None
         self.problem, self._facts, self.automatic = "", "", False
         ui.lesionsBox.currentIndexChanged.connect(self._onChoice)
 
@@ -66,7 +68,8 @@ class LesionsChoice:
             return
         path = dataOf(self._ui.lesionsBox)
         if path == _ASK:
-            path = askForLesions() or self._state.inputLesions
+            title = _("DICOM segmentation or structure set")
+            path = ask(qt.QFileDialog.getOpenFileName, title, "CACScoring/lesionsFolder") or self._state.inputLesions
         if path == self._state.inputLesions:
             self.show(self._state)  # cancelled the dialog
         else:
@@ -74,8 +77,6 @@ class LesionsChoice:
 
     def _read(self) -> None:
         """Read the chosen file, unless it was read already, and check that it belongs to the CT."""
-        from ..core.ct import CTError
-
         volume = self._state.inputVolume
         key = self._state.inputLesions, dicom_database.instanceUIDs(volume)[:1]
         if key == self._readKey:
@@ -106,13 +107,3 @@ class LesionsChoice:
         self._facts = _("{state}: {segments}. Press Score to open it.").format(
             state=state.capitalize(), segments=", ".join(file.segments)
         )
-
-
-def askForLesions() -> str:
-    """Ask for a DICOM segmentation or structure set, beginning where one was opened last; empty for none."""
-    settings = qt.QSettings()
-    last = settings.value("CACScoring/lesionsFolder", "")
-    file = qt.QFileDialog.getOpenFileName(None, _("DICOM segmentation or structure set"), last)
-    if file:
-        settings.setValue("CACScoring/lesionsFolder", str(Path(file).parent))
-    return file

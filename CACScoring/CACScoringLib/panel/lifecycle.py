@@ -20,16 +20,16 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest, ScriptedLo
 from slicer.util import VTKObservationMixin
 
 from .packages import outdatedSlicer
-from .widgets import fitPages, letShrink
+from .widgets import dataOf, fitPages, letShrink, watchPath
 
 
 class Signal:
     """Signal for plain Python objects; PythonQt cannot define Qt signals in Python classes."""
 
     def __init__(self) -> None:
-        self._slots: list[Callable] = []
+        self._slots: list[Callable[..., object]] = []
 
-    def connect(self, slot: Callable) -> None:
+    def connect(self, slot: Callable[..., object]) -> None:
         self._slots.append(slot)
 
     def emit(self, *arguments: object) -> None:
@@ -46,6 +46,19 @@ class Section:
     def setState(self, state) -> None:
         """Use another scene's parameter node; None when the panel is closed."""
         self._state = state
+
+    def set(self, parameter: str, value: str) -> None:
+        """Set a parameter of the state, a text or a choice, unless the panel is closed."""
+        if self._state is not None:
+            setattr(self._state, parameter, type(getattr(self._state, parameter))(value))
+
+    def bind(self, box, parameter: str) -> None:
+        """Set a parameter to the data of a combo box whenever the box changes."""
+        box.currentIndexChanged.connect(lambda *_args: self.set(parameter, dataOf(box)))
+
+    def bindPath(self, edit, parameter: str) -> None:
+        """Set a parameter to the folder of a path edit whenever the edit changes."""
+        watchPath(edit, lambda *_args: self.set(parameter, edit.currentPath))
 
     def enter(self) -> None:
         """React to the panel being shown."""

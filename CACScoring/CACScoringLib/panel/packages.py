@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import slicer
@@ -26,6 +28,9 @@ TORCH = "torch>=2.13"
 
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 """Index of PyTorch builds without CUDA, which are a tenth as large."""
+
+WHEELS = MODULE_FOLDER.parent / "wheels" / f"{sys.version_info.major}.{sys.version_info.minor}"
+"""Packages for this Python in a bundle that `cac bundle` wrote; without a bundle there is no such folder."""
 
 
 def requirementsIn(file: Path) -> tuple[str, ...]:
@@ -110,16 +115,19 @@ def ensurePackages(
         with_cuda = TORCH in missing and hasGraphicsCard()
         size = _("several GB") if with_cuda else _("{megabytes} MB").format(megabytes=downloadMb(missing))
         question = _("{work} needs these Python packages: {packages}. About {size} will be downloaded. Install them?")
-        text = question.format(work=work, packages=namesOf(missing), size=size)
+        if WHEELS.is_dir():
+            question = _("{work} needs these Python packages: {packages}. Install them from {folder}?")
+        text = question.format(work=work, packages=namesOf(missing), size=size, folder=WHEELS)
         if any(_name(requirement) == "openvino" for requirement in missing):
             note = _("openvino brings openvino-telemetry, which reports its use to Intel; CAC never loads it.")
             text = f"{text}\n\n{note}"
         if not slicer.util.confirmOkCancelDisplay(text, windowTitle=requester):
             return _("{work} needs {packages}. Install them to go on.").format(work=work, packages=namesOf(missing))
     try:
-        if TORCH in missing:
-            _installTorch()
-        _install([requirement for requirement in missing if requirement != TORCH], requester)
+        with _bundleOnly():
+            if TORCH in missing:
+                _installTorch()
+            _install([requirement for requirement in missing if requirement != TORCH], requester)
     except (RuntimeError, ImportError, OSError, subprocess.CalledProcessError) as error:
         return _("{packages} could not be installed: {error}").format(packages=namesOf(missing), error=error)
     importlib.invalidate_caches()
@@ -131,6 +139,26 @@ def ensurePackages(
 def hasGraphicsCard() -> bool:
     """Return True if this computer has an NVIDIA GPU with its driver."""
     return shutil.which("nvidia-smi") is not None
+
+
+@contextmanager
+def _bundleOnly() -> Iterator[None]:
+    """Have pip take packages from the bundle and from no network, if CAC lies in a bundle. Raises OSError."""
+    if not WHEELS.parent.is_dir():
+        yield
+        return
+    if not WHEELS.is_dir():
+        text = _(
+            "{folder} has no packages for Python {version}. Make a bundle with a version of CAC for this 3D Slicer."
+        )
+        raise OSError(text.format(folder=WHEELS.parent, version=WHEELS.name))
+    environment = os.environ.copy()
+    os.environ.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=WHEELS.as_uri())
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 def _install(requirements: list[str], requester: str) -> None:

@@ -19,28 +19,33 @@ from ..core.options import rows_of
 from ..scoring.rules import ScoringRules
 
 
-class Method(str, Enum):
-    """Scoring methods to run. Scenes store the member's name."""
+class Choice(str, Enum):
+    """A choice with the text that boxes show, translated on display. Scenes store the member's name."""
 
-    BOTH = "both"
-    CLINICAL_RULE = "threshold"
+    text: str
+
+    def __new__(cls, value: str, text: str = "") -> Choice:
+        member = str.__new__(cls, value)
+        member._value_, member.text = value, text
+        return member
 
     def label(self) -> str:
-        return {
-            Method.BOTH: _("Clinical rule and calcium map"),
-            Method.CLINICAL_RULE: _("Clinical rule alone (no networks)"),
-        }[self]
+        return _(self.text)
 
 
-class Device(Enum):
+class Method(Choice):
+    """Scoring methods to run."""
+
+    BOTH = "both", "Clinical rule and calcium map"
+    CLINICAL_RULE = "threshold", "Clinical rule alone (no networks)"
+
+
+class Device(Choice):
     """Device that the networks run on."""
 
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-    def label(self) -> str:
-        return {Device.AUTO: _("Automatic"), Device.CPU: _("Processor"), Device.CUDA: _("Graphics card (CUDA)")}[self]
+    AUTO = "auto", "Automatic"
+    CPU = "cpu", "Processor"
+    CUDA = "cuda", "Graphics card (CUDA)"
 
 
 class Connectivity(IntEnum):
@@ -53,25 +58,19 @@ class Connectivity(IntEnum):
         return _("{count} neighbours").format(count=self.value)
 
 
-class RadiographSource(str, Enum):
+class RadiographSource(Choice):
     """Source of the radiograph to score."""
 
-    FILE = "file"
-    VOLUME = "volume"
-
-    def label(self) -> str:
-        return {RadiographSource.FILE: _("A file"), RadiographSource.VOLUME: _("A radiograph of a CT")}[self]
+    FILE = "file", "A file"
+    VOLUME = "volume", "A radiograph of a CT"
 
 
-class Sex(Enum):
+class Sex(Choice):
     """A patient's sex; values as in DICOM (0010,0040)."""
 
-    UNKNOWN = ""
-    FEMALE = "F"
-    MALE = "M"
-
-    def label(self) -> str:
-        return {Sex.UNKNOWN: _("unknown"), Sex.FEMALE: _("female"), Sex.MALE: _("male")}[self]
+    UNKNOWN = "", "unknown"
+    FEMALE = "F", "female"
+    MALE = "M", "male"
 
 
 RULES = {

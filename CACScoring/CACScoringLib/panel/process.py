@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import qt
 from slicer.i18n import tr as _
@@ -68,7 +68,7 @@ class BackgroundProcess:
     """QProcess that runs Slicer's own Python."""
 
     def __init__(self) -> None:
-        self._process = None
+        self._process: Any = None
 
     def start(self, arguments: list[str], onLine: Callable[[str], None], onEnd: Callable[[int], None]) -> None:
         python, variables = workerCommand()
@@ -129,7 +129,8 @@ class ReadyProcess(BackgroundProcess):
         """Start Python ahead of the next scoring command."""
         if self._waits:
             return
-        self._waits, self._onLine, self._onEnd = True, lambda line: None, self._onEarlyEnd
+        self._waits, self._onLine = True, lambda line: None
+        self._onEnd: Callable[[int], None] = self._onEarlyEnd
         try:
             super().start(["-m", READY], lambda line: self._onLine(line), lambda code: self._onEnd(code))
         except (OSError, RuntimeError):  # `start` will report the reason

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import qt
 from slicer.i18n import tr as _
 
+from ..core.ct import CTError
 from . import table_widgets, widgets
 from .lifecycle import Section
 from .whole_scan_section import showEstimates
@@ -67,7 +68,9 @@ class ResultSection(Section):
         reader = self._reader()
         warnings = review.warnings
         severe = widgets.severeColour(ui.headLabel)
-        head = headline.headline(results, review.categories(), warnings, reader)
+        confirmation = review.confirmations.get("threshold")
+        looked_at = "" if confirmation is None else confirmation.part
+        head = headline.headline(results, review.categories(), warnings, reader, looked_at)
         ui.headLabel.setText(_headText(review.nodes.volume.GetName(), head, severe))
         ui.warningsLabel.setText(
             "".join(_warningText(line, severe) for line in headline.warning_lines(warnings, results))
@@ -128,7 +131,6 @@ class ResultSection(Section):
         return "" if self._state is None else self._state.exportReader.replace("^", " ").strip()
 
     def _export(self, *_args: object) -> None:
-        from ..core.ct import CTError
         from ..core.files import OutputError
         from .packages import CLINICAL_REQUIREMENTS, ensurePackages
 

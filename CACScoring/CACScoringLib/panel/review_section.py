@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
@@ -14,6 +16,8 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from ..core.ct import CTError
+from ..core.labels import Site, site_called
 from . import views
 from .editor import EditorBox
 from .keys import Keys, undoKeys, windowOf
@@ -23,12 +27,21 @@ from .slice_plot import PlotSlice, SlicePlot
 from .widgets import SITE_KEYS, colourIcon, fillBox, say, singleShot, siteButtons, wideButton
 
 if TYPE_CHECKING:
-    from ..core.labels import Site
+    from ..mrml.scene_content import SliceRow
     from ..review.scene import SceneReview
     from ..scoring.lesions import Lesion
 
 REFRESH_MILLISECONDS = 20
 """Time within which changes, such as those of one brush stroke, lead to one update."""
+
+
+def readerName(state) -> str:
+    """Return the name under which a reader confirms: the one of the exports, else the user's of the computer."""
+    name = "" if state is None else state.exportReader.replace("^", " ").strip()
+    try:
+        return name or getpass.getuser()
+    except (OSError, KeyError):  # a user without a name
+        return "reader"
 
 
 class ReviewSection(Section):
@@ -52,10 +65,9 @@ class ReviewSection(Section):
         self._editor = EditorBox(ui.editorBox, ui.editorFrame.layout())
         self._appliedState: dict[str, object] = {}
         self._colours = SITE_COLOURS
-        self._slices: dict = {}
+        self._slices: dict[int, SliceRow] = {}
         self._lines: list[LesionLine] = []
-        self._viewed: set[tuple[str, int]] = set()
-        self._shownByProgram: set[tuple[str, int]] = set()
+        self._shownByProgram: list[int] = []
         self._surfaces: list[tuple[object, float]] = []
 
         ui.resultSelector.addAttribute("vtkMRMLTextNode", RECORD_ATTRIBUTE, "1")
@@ -67,19 +79,19 @@ class ReviewSection(Section):
         self.table.chosen.connect(self._lesionChosen)
         self.table.featuresChosen.connect(self.update)
         self._addSites()
-        keys = {key: lambda key=key: self._assignByKey(key) for key in SITE_KEYS}
+        keys: dict[str, Callable[[], object]] = {key: partial(self._assignByKey, key) for key in SITE_KEYS}
         keys |= {"X": lambda: self._assign(None), "A": ui.acceptButton.click, "N": self._nextDoubtful}
         self._listKeys = Keys([ui.lesionTable], keys)
         self._listKeys.setEnabled(True)
         # The keys work only while the buttons are in sight, so that no change goes unnoticed.
-        buttons = ui.undoButton, ui.redoButton
-        undo, redo = (lambda button=button: button.visible and button.click() for button in buttons)
+        undoing = ui.undoButton, ui.redoButton
+        undo, redo = (lambda button=button: button.visible and button.click() for button in undoing)
         self._undoKeys = Keys([windowOf(ui.pages)], undoKeys(undo, redo))
         self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
         self._surfacesTimer = singleShot(0, self._showSurfaces)
         self._tablesTimer = singleShot(0, self._updateTables)
 
-        ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
+        self.bind(ui.reviewMethodBox, "reviewMethod")
         ui.sliceBox.clicked.connect(self._sliceSwitched)
         changes = {
             ui.undoButton: lambda review, _on: review.undo(),
@@ -102,8 +114,6 @@ class ReviewSection(Section):
 
     def _addSites(self) -> None:
         """Add a row of buttons: the four main arteries, a menu of other sites, and rejection."""
-        from ..core.labels import site_called
-
         tip = _("Assign the selected lesions to {site} (key {key} in the list).")
         row, buttons = siteButtons(tip, self._assign, ["1234"])
         self._menu = qt.QMenu()
@@ -136,7 +146,7 @@ class ReviewSection(Section):
             self._hideResult()
             self._list([])  # IDs of another scan's lesions
         self._review = review
-        self._viewed, self._shownByProgram = set(), set()
+        self._shownByProgram = []
         self._fillMethods()
         if review is not None:
             events = slicer.vtkSegmentation
@@ -227,7 +237,12 @@ class ReviewSection(Section):
 
     def _notViewed(self) -> list[LesionLine]:
         """Return the lines of coronary lesions that the reader has not looked at."""
-        return [line for line in self._lines if line.coronary and (self._method, line.id) not in self._viewed]
+        looked = self._lookedAt()
+        return [line for line in self._lines if line.coronary and line.id not in looked]
+
+    def _lookedAt(self) -> set[int]:
+        review = self._review
+        return set() if review is None or self._method in review.problems else review.looked_at(self._method)
 
     def _nextDoubtful(self) -> None:
         """Go to the next doubtful lesion below the current one; start again at the top after the last one."""
@@ -295,14 +310,14 @@ class ReviewSection(Section):
         choices = [(METHOD_TITLES[method], method) for method in self._review.methods]
         fillBox(self._ui.reviewMethodBox, choices, self._method)
 
-    def _segmentations(self) -> dict[str, object]:
+    def _segmentations(self) -> dict[str, Any]:
         """Return the segmentations of lesions by method."""
         nodes = self._review.nodes
         segmentations = {"threshold": nodes.calcium, "decomposition": nodes.map_lesions}
         return {method: segmentations[method] for method in self._review.methods}
 
     def _showSlices(self, lesions: Sequence[Lesion]) -> None:
-        colours: dict[int, list] = {}
+        colours: dict[int, list[Any]] = {}
         for lesion in lesions:
             for k in lesion.slice_indices:
                 marks = colours.setdefault(k, [])
@@ -316,7 +331,7 @@ class ReviewSection(Section):
         self.plot.setSlices({k: rows[k] for k in range(min(contents), max(contents) + 1)} if contents else {})
         self._showSlice()
 
-    def _slicesWithoutMap(self) -> list:
+    def _slicesWithoutMap(self) -> list[SliceRow]:
         """Return the scan's slices without probabilities, so that the plot can mark lesions."""
         from ..mrml.scene_content import SliceRow, slice_position_ras
 
@@ -372,11 +387,11 @@ class ReviewSection(Section):
     def _showLesion(self, lesionId: int | None) -> None:
         """Show a lesion, or the first one, which counts as looked at when the reader goes on from it."""
         if (lesion := self.table.showLesion(lesionId)) is not None:
-            self._shownByProgram = {(self._method, lesion)}
+            self._shownByProgram = [lesion]
             self._jumpTo(lesion)
 
     def _lesionChosen(self, lesionId: int) -> None:
-        self._viewed |= {(self._method, lesionId), *self._shownByProgram}
+        self._review.look_at(self._method, [lesionId, *self._shownByProgram])
         self._showViewedCount()
         self._jumpTo(lesionId)
 
@@ -395,7 +410,7 @@ class ReviewSection(Section):
         if not lesions:
             return
         following, review, method = self.table.following, self._review, self._method
-        self._viewed |= {(method, lesionId) for lesionId in lesions}
+        review.look_at(method, lesions)
         if site is None:
             self._change(lambda: review.reject(method, lesions))
         else:
@@ -404,8 +419,6 @@ class ReviewSection(Section):
             self._showLesion(following)
 
     def _assignByKey(self, key: str) -> None:
-        from ..core.labels import site_called
-
         self._assign(site_called(SITE_KEYS[key]))
 
     def _sliceSwitched(self, on: bool) -> None:
@@ -413,16 +426,23 @@ class ReviewSection(Section):
         if k is not None:
             self._change(lambda: self._review.switch_slice(k, on))
 
-    def _methodChosen(self, index: int) -> None:
-        if self._state is not None and index >= 0:
-            self._state.reviewMethod = self._ui.reviewMethodBox.itemData(index)
-
     def _confirm(self, change: Callable[[], object]) -> None:
         """Make a change that confirms a score, after a question if the reader has not looked at every lesion."""
         unseen = [] if self._review.reviewed[self._method] else self._notViewed()
-        doubtful_count = sum(line.doubtful for line in unseen)
+        looked, doubtful_count = self._lookedAt(), sum(line.doubtful for line in unseen)
+        outside = [] if self._review.reviewed[self._method] else [line for line in self._lines if not line.coronary]
+        outside = [line for line in outside if line.id not in looked]
         text = _("You have not looked at {count} lesions, {doubtful} of them doubtful. Confirm the score all the same?")
-        text = text.format(count=len(unseen), doubtful=doubtful_count)
+        text = (
+            text
+            if not outside
+            else _(
+                "You have not looked at {count} lesions, {doubtful} of them doubtful, and {outside} sites outside the "
+                "arteries. Confirm what you looked at? The others stay automatic."
+            )
+        )
+        text = text.format(count=len(unseen), doubtful=doubtful_count, outside=len(outside))
+        unseen = [*unseen, *outside]
         # In testing mode Slicer asks nobody, and answers with False.
         is_certain = not unseen or slicer.app.testingEnabled()
         if is_certain or slicer.util.confirmOkCancelDisplay(text, windowTitle=_("Confirm the score")):
@@ -432,8 +452,7 @@ class ReviewSection(Section):
 
     def _change(self, change: Callable[[], object]) -> None:
         """Make a change and show its consequences."""
-        from ..core.ct import CTError
-
+        self._review.reader = readerName(self._state)
         try:
             change()
         except CTError as error:
@@ -448,8 +467,6 @@ class ReviewSection(Section):
         self._timer.start()
 
     def _refresh(self) -> None:
-        from ..core.ct import CTError
-
         try:
             changed = self._review is not None and self._review.refresh()
         except CTError as error:

@@ -15,6 +15,8 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
+from ..core.ct import CTError, CTScan
+
 if TYPE_CHECKING:
     from ..core.acquisition import Acquisition
 
@@ -39,7 +41,6 @@ class ScanFacts:
 
 def scanFacts(volume: vtkMRMLScalarVolumeNode) -> ScanFacts:
     """Return the facts that are known without reading all voxels and without the heart."""
-    from ..core.ct import CTScan
     from ..quality.acquisition import examine
 
     problem = problemOf(volume)
@@ -66,8 +67,8 @@ def scanFacts(volume: vtkMRMLScalarVolumeNode) -> ScanFacts:
     facts.append(" · ".join(filter(None, acquisition_facts)))
     grid = sitk.Image([1, 1, 1], sitk.sitkInt16)
     grid.SetSpacing([1.0, 1.0, _sliceSpacingMm(volume)])
-    warnings = examine(CTScan(grid, acquisition), None)
-    warnings = tuple(warning.message for warning in warnings if warning.code not in _AFTER_SCORING)
+    doubts = examine(CTScan(grid, acquisition), None)
+    warnings = tuple(doubt.message for doubt in doubts if doubt.code not in _AFTER_SCORING)
     return ScanFacts(tuple(facts), warnings, problem)
 
 
@@ -94,7 +95,6 @@ def problemOf(volume: vtkMRMLScalarVolumeNode) -> str:
 
 def acquisitionOf(volume: vtkMRMLScalarVolumeNode) -> Acquisition | None:
     """Return the acquisition from the first DICOM file of a volume; None if that file is unknown or gone."""
-    from ..core.ct import CTError
     from ..io.acquisition import acquisition_of
     from ..io.dicom import DicomSlice, read_slice
     from ..io.multi_frame import frame_headers

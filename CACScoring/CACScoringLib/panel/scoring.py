@@ -6,23 +6,21 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
+from ..core.ct import CTError
+from .job import BACKGROUND, Job, JobError, Steps, inThread, temporaryFolder
 from .lifecycle import Signal
 from .process import Process, ReadyProcess
 from .scan_facts import acquisitionOf
-from .threads import inThread
-from .widgets import singleShot
-from .worker import Worker, WorkerError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -81,22 +79,16 @@ class Scorer:
         """Prepare. process: process for the worker; None for a background process of Slicer's own Python."""
         self.state = State.IDLE
         self.progressed, self.finished = Signal(), Signal()
-        self._worker = Worker(process or ReadyProcess())
-        self._steps: Generator[int, None, SceneReview] | None = None
-        self._timer = singleShot(0, self._step)
+        self.job = Job(process or ReadyProcess())
 
     @property
     def isRunning(self) -> bool:
-        return self._steps is not None
-
-    def getReady(self) -> None:
-        """Start the worker's Python ahead of the next run."""
-        self._worker.getReady()
+        return self.job.isRunning
 
     def close(self) -> None:
         """Cancel the current run, and stop the process that waits for the next."""
         self.cancel()
-        self._worker.close()
+        self.job.close()
 
     def score(
         self,
@@ -129,16 +121,15 @@ class Scorer:
     def cancel(self) -> None:
         """Cancel the current run, unless its result is already being shown."""
         if self.isRunning and self.state != State.SHOWING:
-            self._timer.stop()
-            self._steps.close()
-            self._finish(ScoringOutcome(_("Cancelled. The scene was not changed.")), State.IDLE)
+            self.job.cancel()
+            self._finish(None, _("Cancelled. The scene was not changed."), State.IDLE)
 
-    def _scoring(self, volume, arguments, heart, prepare) -> Generator[int, None, SceneReview]:
+    def _scoring(self, volume, arguments, heart, prepare) -> Steps[SceneReview]:
         import SimpleITK as sitk
 
         from ..mrml import scene as mrml
 
-        with tempfile.TemporaryDirectory(prefix="cac-scoring-", ignore_cleanup_errors=True) as temporary:
+        with temporaryFolder() as temporary:
             folder = Path(temporary)
             ct = folder / "ct.nrrd"
             try:
@@ -146,22 +137,22 @@ class Scorer:
                 command = _command(ct, volume, image, heart)
                 yield from inThread(lambda: sitk.WriteImage(image, str(ct)))
             except (OSError, RuntimeError) as error:
-                raise WorkerError(_("Scoring could not be started: {error}").format(error=error)) from error
-            yield from self._worker.run([*command, *arguments, "--settings", _NO_SCENE], self.progressed.emit)
+                raise JobError(_("Scoring could not be started: {error}").format(error=error)) from error
+            yield from self.job.run([*command, *arguments, "--settings", _NO_SCENE], self.progressed.emit)
             return (yield from self._load(folder / "result", lambda: image, volume.GetName(), volume, prepare))
 
-    def _opening(self, folder: Path, name: str, ct: str, series: str | None) -> Generator[int, None, SceneReview]:
+    def _opening(self, folder: Path, name: str, ct: str, series: str | None) -> Steps[SceneReview]:
         from ..io.image_files import read_image
 
-        with tempfile.TemporaryDirectory(prefix="cac-scoring-", ignore_cleanup_errors=True) as temporary:
+        with temporaryFolder() as temporary:
             target = Path(temporary) / "ct.nrrd"
             arguments = ["open_ct", ct, str(target), *filter(None, [series])]
-            yield from self._worker.run(arguments, self.progressed.emit, module="panel.background")
+            yield from self.job.run(arguments, self.progressed.emit, module=BACKGROUND)
             return (yield from self._load(folder, lambda: read_image(target), name))
 
     def _load(
         self, result: Path, read: Callable[[], sitk.Image], name: str, volume=None, prepare=None
-    ) -> Generator[int, None, SceneReview]:
+    ) -> Steps[SceneReview]:
         """Read a result in a thread, add it to the scene, and return its review.
 
         Args:
@@ -171,7 +162,6 @@ class Scorer:
             volume: Node of the CT; None to make one.
             prepare: Function that changes the nodes of the result before they are shown.
         """
-        from ..core.ct import CTError
         from ..mrml import scene as mrml
         from ..mrml.scene_content import content_of_folder
         from ..review.scene import SceneReview
@@ -198,40 +188,25 @@ class Scorer:
         _checkPresent(nodes)
         return review
 
-    def _begin(self, steps: Generator[int, None, SceneReview]) -> None:
+    def _begin(self, steps: Steps[SceneReview]) -> None:
         if self.isRunning:
             raise RuntimeError("A scan is being scored already.")
-        self.state, self._steps = State.RUNNING, steps
+        self.state = State.RUNNING
         self.progressed.emit(_("Preparing …"), 0.0)
-        self._step()
+        self.job.start(steps, self._finish)
 
-    def _step(self) -> None:
-        from ..core.ct import CTError
-
-        try:
-            self._timer.start(next(self._steps))
-        except StopIteration as end:
-            warnings = tuple(event["message"] for event in self._worker.warnings)
-            self._finish(ScoringOutcome(_("Done."), end.value, warnings), State.IDLE)
-        except (CTError, WorkerError) as error:
-            self._finish(ScoringOutcome(str(error)), State.FAILED)
-        except Exception as error:
-            self._finish(ScoringOutcome(str(error)), State.FAILED)
-            raise
-
-    def _finish(self, outcome: ScoringOutcome, state: State) -> None:
-        self._steps, self.state = None, state
-        self.finished.emit(outcome)
+    def _finish(self, review: SceneReview | None, reason: str, failed: State = State.FAILED) -> None:
+        self.state = failed if reason else State.IDLE
+        warnings = () if reason else tuple(event["message"] for event in self.job.warnings)
+        self.finished.emit(ScoringOutcome(reason or _("Done."), review, warnings))
 
 
 def _checkPresent(nodes: SceneNodes) -> None:
-    from ..core.ct import CTError
-
     if not slicer.mrmlScene.IsNodePresent(nodes.record):
         raise CTError(_("The scene was closed before the result was shown. Score the scan again."))
 
 
-def _command(ct: Path, volume: vtkMRMLScalarVolumeNode, image: sitk.Image, heart) -> list[str]:
+def _command(ct: Path, volume: vtkMRMLScalarVolumeNode, image: sitk.Image, heart: tuple[Any, str] | None) -> list[str]:
     """Write the heart mask and the acquisition beside the CT's file, and return the command that scores it."""
     import SimpleITK as sitk
 
@@ -242,9 +217,7 @@ def _command(ct: Path, volume: vtkMRMLScalarVolumeNode, image: sitk.Image, heart
     folder = ct.parent
     command = ["score", str(ct), "--output", str(folder / "result")]
     if heart is not None:
-        mask = sitk.GetImageFromArray(segments.segment_mask(*heart, image).astype("uint8"))
-        mask.CopyInformation(image)
-        sitk.WriteImage(mask, str(folder / "heart.nii.gz"))
+        sitk.WriteImage(segments.mask_image(*heart, image), str(folder / "heart.nii.gz"))
         command += ["--heart", str(folder / "heart.nii.gz")]
     acquisition = acquisitionOf(volume)
     if acquisition is not None:
@@ -257,10 +230,12 @@ def _command(ct: Path, volume: vtkMRMLScalarVolumeNode, image: sitk.Image, heart
 
 def takeOverCandidates(before: SceneNodes, after: SceneNodes) -> None:
     """Copy a reader's clinical lesions from an earlier result of the scan to a new one."""
-    from ..mrml.scene import REVIEWED_ATTRIBUTE
+    from ..mrml.scene import NOTES_ATTRIBUTE, REVIEWED_ATTRIBUTE
 
     after.calcium.GetSegmentation().DeepCopy(before.calcium.GetSegmentation())
-    after.calcium.SetAttribute(REVIEWED_ATTRIBUTE, before.calcium.GetAttribute(REVIEWED_ATTRIBUTE))
+    for name in (REVIEWED_ATTRIBUTE, NOTES_ATTRIBUTE):
+        if (value := before.calcium.GetAttribute(name)) is not None:
+            after.calcium.SetAttribute(name, value)
 
 
 def markUnreviewed(nodes: SceneNodes) -> None:

@@ -36,7 +36,7 @@ def syntheticChest() -> tuple[sitk.Image, np.ndarray]:
     x, y, z = (i - 95) * 2.0, (j - 75) * 2.0, (k - 40) * 3.0  # mm towards left, posterior, superior
 
     def ellipsoid(centre: tuple[float, float, float], radii: tuple[float, float, float]) -> np.ndarray:
-        return sum(((p - c) / r) ** 2 for p, c, r in zip((x, y, z), centre, radii, strict=True)) <= 1
+        return np.less_equal(sum(((p - c) / r) ** 2 for p, c, r in zip((x, y, z), centre, radii, strict=True)), 1)
 
     hu = np.full((80, 150, 190), -1000.0)
     hu[np.broadcast_to((x / 180) ** 2 + (y / 120) ** 2 <= 1, hu.shape)] = 30

@@ -48,7 +48,7 @@ class SlicePlot(qt.QWidget):
         qt.QWidget.__init__(self, parent)
         self.chosen = Signal()
         self._slices: dict[int, PlotSlice] = {}
-        self._current = None
+        self._current: int | None = None
         self.setFixedHeight(_HEIGHT_PIXELS)
         self.setToolTip(
             _("Slices from feet to head. Height: probability of calcium; marks: lesions. Click to go to a slice.")

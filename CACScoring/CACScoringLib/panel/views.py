@@ -161,8 +161,7 @@ def showHeart(segmentation) -> None:
 
 def isSideBySide() -> bool:
     """Return True if a layout of a review is shown."""
-    layoutNode = _layoutNode()
-    return layoutNode is not None and layoutNode.GetViewArrangement() in (LAYOUT_ID, PLAIN_LAYOUT_ID)
+    return shownLayout() in (LAYOUT_ID, PLAIN_LAYOUT_ID)
 
 
 def shownLayout() -> int | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
+from ..core.labels import MAIN_ARTERIES
 from . import table_widgets, widgets
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ def showEstimates(ui, review: SceneReview | None) -> None:
 
 
 def _titles(methods: list[str], by_artery: bool) -> list[str]:
-    from ..core.labels import MAIN_ARTERIES
-
     names = {"threshold": _("Clinical"), "decomposition": _("Map")}
     agree = [_("{method} agrees").format(method=names[method]) for method in methods]
     arteries = [artery.key for artery in MAIN_ARTERIES] if by_artery else []
@@ -65,8 +64,6 @@ def _predictionText(estimate: WholeScanEstimate) -> str:
 
 
 def _arteryScores(estimate: WholeScanEstimate) -> list[str]:
-    from ..core.labels import MAIN_ARTERIES
-
     scores = estimate.agatston or {}
     return [f"{scores[artery]:.0f}" if artery in scores else "" for artery in MAIN_ARTERIES]
 

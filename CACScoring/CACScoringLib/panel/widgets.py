@@ -10,20 +10,19 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import ctk
 import qt
 import slicer
 from slicer.i18n import tr as _
 
+from ..core.labels import Site, site_called
 from ..core.options import Row, rows_of
 from .table_widgets import scrollAreaAround
 from .wording import inPanel
-
-if TYPE_CHECKING:
-    from ..core.labels import Site
 
 SITE_KEYS = {
     **{"1": "LM", "2": "LAD", "3": "LCX", "4": "RCA", "5": "other"},
@@ -132,7 +131,8 @@ class InSight:
     """Keeps the end of a section in sight until the panel has its new height."""
 
     def __init__(self, section) -> None:
-        self._section, self._area = section, None
+        self._section = section
+        self._area: Any = None
         self._timer = singleShot(_GROWTH_MILLISECONDS, self.stop)
 
     def start(self) -> None:
@@ -179,7 +179,7 @@ def fitPages(pages) -> None:
 
 def siteButtons(
     tip: str, onSite: Callable[[Site], object], rows_of_keys: Sequence[str] = _SITE_ROWS
-) -> tuple[object, dict[str, object]]:
+) -> tuple[Any, dict[str, Any]]:
     """Return a layout of buttons for sites, and the buttons by their keys.
 
     Args:
@@ -187,7 +187,6 @@ def siteButtons(
         onSite: Called with the site of the button that was clicked.
         rows_of_keys: Keys of the buttons in each row.
     """
-    from ..core.labels import site_called
     from ..report.pictures import SITE_COLOURS
 
     rows, buttons = qt.QVBoxLayout(), {}
@@ -200,7 +199,7 @@ def siteButtons(
             site = site_called(SITE_KEYS[key])
             hint = tip.format(site=site.full_name, key=key)
             name = site.short_name if len(rows_of_keys) == 1 else f"{key} {site.short_name}"
-            buttons[key] = wideButton(name, hint, lambda site=site: onSite(site))
+            buttons[key] = wideButton(name, hint, partial(onSite, site))
             buttons[key].setIcon(colourIcon(SITE_COLOURS[site]))
             row.addWidget(buttons[key])
     return rows, buttons
@@ -239,14 +238,18 @@ def newFolder(parent: Path, name: str) -> Path:
     return next(path for path in candidates if not path.exists())
 
 
-def askForFolder() -> str:
-    """Ask for a folder, beginning with the last one; return an empty text if the user cancels."""
+def ask(dialog: Callable[..., str], title: str, setting: str) -> str:
+    """Ask for a path by one of QFileDialog's functions, beginning with the last one; empty if the user cancels."""
     settings = qt.QSettings()
-    last = settings.value("CACScoring/exportFolder", "")
-    folder = qt.QFileDialog.getExistingDirectory(None, _("Folder for report, scores and lesions"), last)
-    if folder:
-        settings.setValue("CACScoring/exportFolder", folder)
-    return folder
+    path = dialog(None, title, settings.value(setting, ""))
+    if path:
+        settings.setValue(setting, path)
+    return path
+
+
+def askForFolder() -> str:
+    title = _("Folder for report, scores and lesions")
+    return ask(qt.QFileDialog.getExistingDirectory, title, "CACScoring/exportFolder")
 
 
 def singleShot(milliseconds: int, call: Callable[[], object]):

@@ -16,6 +16,8 @@ from ..core.labels import Artery, NonCoronary
 from ..core.warning_codes import ADVICE_AFTER_REVIEW
 from .features import Features
 from .findings import BloodPool, CalibratedOn, Categories, EpicardialFat, Familiarity, MassCalibration, Normalisation
+from .provenance import Provenance
+from .review_record import ReviewRecord
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class LesionRecord(ScoreEntry):
         not_coronary_probability: Probability that it is no coronary calcium.
         reason: Reason why it is left out.
         evidence: Feature values by name; empty if it was not evaluated.
+        looked_at: False for a lesion of a confirmed score that was never shown to the reader; None if unknown.
     """
 
     id: int
@@ -104,6 +107,7 @@ class LesionRecord(ScoreEntry):
     not_coronary_probability: float | None = None
     reason: str = ""
     evidence: dict[str, float] = field(default_factory=dict)
+    looked_at: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +251,15 @@ class ScoreRecord:
     truth: TruthRecord | None = None
     second_opinions: dict[str, EstimateRecord] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    provenance: Provenance | None = None
+    review: ReviewRecord | None = None
+
+    @property
+    def provenance_cells(self) -> dict[str, str | None]:
+        """Cells of `provenance.COLUMNS`; empty if the provenance is unknown."""
+        confirmation = None if self.review is None else self.review.confirmation
+        confirmed = (None, None) if confirmation is None else (confirmation.reader, confirmation.time)
+        return {} if self.provenance is None else self.provenance.cells(self.input.voxels_sha256, *confirmed)
 
     @property
     def noise_hu(self) -> float | None:

@@ -76,9 +76,9 @@ def write_json(
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def write_csv(folder: Path, result: ScoreResult) -> None:
-    """Write `lesions.csv` and `features.csv`."""
-    record = record_of(result)
+def write_csv(folder: Path, result: ScoreResult, identify: bool = False) -> None:
+    """Write `lesions.csv` and `features.csv`. identify: As in `result_as_json`."""
+    record = record_of(result, identify)
     (folder / "lesions.csv").write_text(lesions_as_csv(record), encoding="utf-8")
     (folder / "features.csv").write_text(features_as_csv(record), encoding="utf-8")
 
@@ -252,12 +252,14 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         else {"mass_mg": {"total": sum(truth.values()), **{artery.key: mass for artery, mass in truth.items()}}},
         "second_opinions": {o.network: estimate_as_json(o, result.methods) for o in result.estimates},
         "seconds": {_STEP_KEYS.get(step, step): round(took, 3) for step, took in seconds.items()},
+        "provenance": result.provenance and result.provenance.facts(identify),
+        **({} if result.review is None else {"review": asdict(result.review)}),
     }
 
 
-def record_of(result: ScoreResult) -> ScoreRecord:
-    """Return a result as `read_result` would, with the patient's identity, by which scans are compared."""
-    return record_from(result_as_json(result, {}, identify=True), result.scan.name or "The result")
+def record_of(result: ScoreResult, identify: bool = True) -> ScoreRecord:
+    """Return a result as `read_result` would; with the patient's identity, by which scans are compared."""
+    return record_from(result_as_json(result, {}, identify), result.scan.name or "The result")
 
 
 def counted_rows(method: MethodRecord) -> list[dict[str, Cell]]:
@@ -277,11 +279,15 @@ def lesions_as_csv(record: ScoreRecord) -> str:
         rows += [{"method": f"{name}_left_out", **_row(lesion, lesion.artery)} for lesion in method.left_out]
     if (elsewhere := record.non_coronary) is not None:
         rows += [{"method": "non_coronary", **_row(lesion, lesion.site)} for lesion in elsewhere.lesion_list]
-    return _csv(_CSV_COLUMNS, rows)
+    return _csv(_CSV_COLUMNS, rows, record)
 
 
-def _csv(columns: Sequence[str], rows: Iterable[dict[str, Cell]]) -> str:
-    return table_text(columns, [{name: _cell(value) for name, value in row.items()} for row in rows])
+def _csv(columns: Sequence[str], rows: Iterable[dict[str, Cell]], record: ScoreRecord) -> str:
+    """Return a table whose rows end with the result's provenance, if known."""
+    cells = record.provenance_cells
+    return table_text(
+        (*columns, *cells), [{name: _cell(value) for name, value in (row | cells).items()} for row in rows]
+    )
 
 
 def features_as_csv(record: ScoreRecord) -> str:
@@ -297,7 +303,7 @@ def features_as_csv(record: ScoreRecord) -> str:
                 rows.append(
                     {"method": name, "artery": key, "lesions": score.lesions, **_score(score, is_map), **values}
                 )
-    return _csv(_FEATURE_COLUMNS, rows)
+    return _csv(_FEATURE_COLUMNS, rows, record)
 
 
 def _score(score: ScoreEntry, is_map: bool) -> dict[str, Cell]:

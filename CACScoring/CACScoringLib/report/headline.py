@@ -108,8 +108,17 @@ def headline(
     categories: Categories | None,
     warnings: Iterable[ScanWarning],
     reader: str | None = None,
+    looked_at: str = "",
 ) -> Headline:
-    """Return the headline of a result. reader: who reviewed it; None where that is unknown or not to be written."""
+    """Return the headline of a result.
+
+    Args:
+        methods: Scores by method.
+        categories: Classes of the clinical score.
+        warnings: Warnings of the result.
+        reader: Who reviewed it; None where that is unknown or not to be written.
+        looked_at: What the reader looked at if that is not all of it (`Confirmation.part`).
+    """
     method = methods.get("threshold")
     lines = [line for line in warning_lines(warnings, methods) if line.code not in _BY_STATUS]
     warning, more = (lines[0] if lines else None), max(0, len(lines) - 1)
@@ -118,6 +127,7 @@ def headline(
     if method.reviewed:
         state = f"reviewed by {reader}" if reader else "reviewed"
         state += ": no coronary calcium" if method.no_calcium else ""
+        state += f", {looked_at}" if looked_at else ""
     else:
         state = "candidates, not reviewed" if method.status == "candidates" else STATUSES[method.status]
     score = f"Agatston {whole_score(method.total.agatston):,}"

@@ -88,6 +88,7 @@ def result_as_html(
         result=result,
         **_glance(result, reader),
         facts=_facts(result, identify),
+        provenance=provenance_text(result, identify),
         calibration="" if calibration is None else calibration_text(calibration),
         method_titles=METHOD_TITLES,
         clinical_titles=CLINICAL_TITLES,
@@ -108,6 +109,15 @@ def result_as_html(
     )
 
 
+def provenance_text(result: ScoreResult, identify: bool) -> str:
+    """Return in one line how a result was made; empty if that is unknown. identify: Keep folders of paths."""
+    provenance = result.provenance
+    review = "" if result.review is None else f" {result.review.in_words}"
+    if provenance is None:
+        return review.strip()
+    return f"{provenance.in_words(identify)} SHA-256 of the voxels {result.scan.voxels_sha256}.{review}"
+
+
 def result_as_fragment(result: ScoreResult) -> str:
     """Headline, severe warnings, table and largest lesions as HTML for a notebook's cell. Raises OutputError."""
     return rendered("notebook.html", "", **_glance(result, None))
@@ -115,8 +125,10 @@ def result_as_fragment(result: ScoreResult) -> str:
 
 def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
     """Return the content of the page's first screen."""
+    confirmation = None if result.review is None else result.review.confirmation
+    looked_at = "" if confirmation is None else confirmation.part
     return {
-        "head": headline.headline(result.methods, result.categories, result.warnings, reader),
+        "head": headline.headline(result.methods, result.categories, result.warnings, reader, looked_at),
         "table": headline.score_table(result.methods, result.true_mass_mg),
         "map_title": headline.MAP_TITLE,
         "warning_lines": headline.warning_lines(result.warnings, result.methods),
@@ -170,6 +182,9 @@ def _counted(result: ScoreResult, method: MethodResult) -> list[Row]:
     """Return rows of the listed lesions: number, artery, slice, scores and probability."""
     spacing = result.scan.image.GetSpacing()
     rows: list[Row] = []
+    confirmations = {} if result.review is None else result.review.confirmations
+    name = next(name for name, listed in result.methods.items() if listed is method)
+    unseen = (confirmations[name].not_looked_at or ()) if name in confirmations else ()
     for lesion in listed_lesions(method, spacing[2]):
         score = score_lesions([lesion], spacing, method.rules)
         place = place_of(result, max(lesion.components, key=lambda c: c.area_mm2).slice_index)
@@ -177,7 +192,7 @@ def _counted(result: ScoreResult, method: MethodResult) -> list[Row]:
         numbers = (f"{score.clinical_agatston:.1f}", "–" if mass is None else f"{mass:.1f}", f"{lesion.peak_hu:g}")
         probability = probability_of(method, lesion)
         chance = "–" if probability is None else at_most_99_percent(probability)
-        doubt = "doubtful" if is_doubtful(method, lesion) else ""
+        doubt = "not looked at" if lesion.id in unseen else "doubtful" if is_doubtful(method, lesion) else ""
         rows.append((number_of(method, lesion), lesion_name(method, lesion), place, *numbers, chance, doubt))
     return rows
 

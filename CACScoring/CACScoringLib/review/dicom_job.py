@@ -50,7 +50,7 @@ def write_job(folder: Path, job: DicomJob) -> None:
         pickle.dump(job, file, pickle.HIGHEST_PROTOCOL)
 
 
-def carry_out(folder: Path, progress: Progress) -> None:
+def export_dicom(folder: Path, progress: Progress) -> None:
     """Make the objects of the job in a folder, as `write_dicom` does."""
     with (folder / _JOB).open("rb") as file:
         write_dicom(pickle.load(file), progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
@@ -14,6 +15,8 @@ from ..core.files import OutputFolder
 from ..core.labels import Artery
 from ..networks.configs import VESSELS
 from ..record.findings import Categories, EpicardialFat
+from ..record.provenance import Provenance, provenance_of
+from ..record.review_record import ReviewRecord
 from ..record.score_record import ScoreRecord
 from ..report import files as report
 from ..results import ScoreResult
@@ -42,18 +45,12 @@ class Reviewed:
     """State of a review, to be exported.
 
     Attributes:
-        result: Result with masses and features (`with_measurements`).
+        result: Result with masses and features (`with_measurements`), and the record of its review.
         record: Record of the run that was reviewed.
-        program: IN_PANEL or IN_BROWSER.
-        slices_off: Slices of the calcium map that the reader switched off, counted from the feet.
-        slices_wished: Slices that the reader switched on, though they were never decomposed.
     """
 
     result: ScoreResult
     record: ScoreRecord
-    program: str
-    slices_off: tuple[int, ...] = ()
-    slices_wished: tuple[int, ...] = ()
 
 
 def result_of(
@@ -83,6 +80,7 @@ def result_of(
         territories=state.territories() if images else None,
         non_coronary=non_coronary,
         recorded_models=record.models,
+        provenance=_provenance_of_review(record),
         true_mass_mg=masses,
         estimates=tuple(replace(o, saliency=saliency) if o.network == VESSELS else o for o in state.estimates),
         familiarity=record.familiarity,
@@ -91,6 +89,15 @@ def result_of(
         mass_calibration=record.mass_calibration,
         epicardial_fat=fat,
     )
+
+
+def _provenance_of_review(record: ScoreRecord) -> Provenance:
+    """Return the provenance of a review's result: this program and time, and what the run followed from."""
+    present, run = provenance_of(), record.provenance
+    if run is None:
+        return present
+    names = ("version", "commit", "created", "machine", "command")
+    return replace(run, **{name: getattr(present, name) for name in names})
 
 
 def with_measurements(result: ScoreResult) -> ScoreResult:
@@ -104,7 +111,7 @@ def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False, rea
     """Write `report.html`, `scores.json`, `lesions.csv`, `lesions.nii.gz`; with a calcium map `map_lesions.nii.gz`;
     with territories `territories.nii.gz`, with a pericardium `pericardium.nii.gz`.
 
-    The folder is written atomically. reader: Name of the reader for the report; None if unknown. Raises OutputError,
+    The folder is written atomically. reader: Name for the report; None for who confirmed the score. Raises OutputError,
     for example if the folder is not empty and overwrite is False.
     """
     from ..report import page  # Jinja2, which Slicer does not bring along
@@ -119,10 +126,13 @@ def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False, rea
         for name, image in images.items():
             if image is not None:
                 sitk.WriteImage(image, str(files / f"{name}.nii.gz"))
-        report.write_csv(files, result)
+        report.write_csv(files, result, identify)
+        confirmation = None if result.review is None else result.review.confirmation
+        reader = reader or (confirmation and confirmation.reader)
         html = page.result_as_html(result, identify=identify, reader=reader)
         (files / "report.html").write_text(html, encoding="utf-8")
         document = report.result_as_json(result, {}, identify) | _unchanged(reviewed)
+        _mark_looks(document, result.review)
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
         (files / "scores.json").write_text(text + "\n", encoding="utf-8")
 
@@ -134,11 +144,16 @@ _FROM_RECORD = (
 
 
 def _unchanged(reviewed: Reviewed) -> dict[str, object]:
-    """Return the part of `scores.json` that the review does not change, and the facts of the review."""
-    review = {
-        "program": reviewed.program,
-        "methods": {name: method.reviewed for name, method in reviewed.result.methods.items()},
-        "slices_off": list(reviewed.slices_off),
-        "slices_to_decompose": list(reviewed.slices_wished),
-    }
-    return {key: value for key, value in asdict(reviewed.record).items() if key in _FROM_RECORD} | {"review": review}
+    """Return the part of `scores.json` that the review does not change."""
+    return {key: value for key, value in asdict(reviewed.record).items() if key in _FROM_RECORD}
+
+
+def _mark_looks(document: dict[str, Any], review: ReviewRecord | None) -> None:
+    """State of each lesion of a confirmed score whether it was shown to the reader."""
+    for name, confirmation in ({} if review is None else review.confirmations).items():
+        lesions = document["methods"][name]["lesions"]
+        if name == "threshold" and document["non_coronary"] is not None:
+            lesions = lesions + document["non_coronary"]["lesion_list"]
+        if confirmation.not_looked_at is not None:
+            for lesion in lesions:
+                lesion["looked_at"] = lesion["id"] not in confirmation.not_looked_at

@@ -16,7 +16,7 @@ from ..io.image_files import read_image
 from ..mrml.scene_content import SliceRow, content_of_folder
 from ..record.reading import record_from_text
 from ..scoring.lesions import labelled_voxels
-from .state import ReviewState
+from .state import ReviewNotes, ReviewState
 
 _FILES = {"threshold": "lesions", "decomposition": "map_lesions"}
 """Label image of each method: file stem in a results folder and field of `SceneContent`."""
@@ -47,6 +47,7 @@ class ReviewFolder(ReviewState):
         self._versions = dict.fromkeys(self.methods, 0)
         self._slices = {row.k: row for row in self._content.slices}
         self._reviewed = {method: self.record.methods[method].reviewed for method in self.methods}
+        self._notes = {method: self.recorded_notes(method) for method in self.methods}
 
     def healthy(self) -> sitk.Image:
         """Return the scan without its calcium map. Needs a decomposition."""
@@ -86,6 +87,12 @@ class ReviewFolder(ReviewState):
 
     def set_reviewed(self, method: str, on: bool) -> None:
         self._reviewed[method] = on
+
+    def notes(self, method: str) -> ReviewNotes:
+        return self._notes[method]
+
+    def set_notes(self, method: str, notes: ReviewNotes) -> None:
+        self._notes[method] = notes
 
     def _on_grid(self, image: sitk.Image | None, name: str) -> sitk.Image:
         if image is None or not same_grid(image, self.scan.image):

@@ -1,16 +1,18 @@
 """The journal of a review: a file to which every change is appended with time and reader, and from which it is rebuilt.
 
 The first line names the schema and the SHA-256 of the `scores.json` that the review began with; every other line is an
-`Entry`. A line is on the disk when `append` returns. What a killed process left of its last line is passed over, and
-overwritten by the next one, so that no more than the change in flight is lost.
+`Entry`. Lines are chained: each holds the hash of the one before (`previous`) and of its own content (`sha256`), which
+shows a later change of any line. A line is on the disk when `append` returns. What a killed process left of its last
+line is passed over, and overwritten by the next one, so that no more than the change in flight is lost.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,10 @@ from typing import Any
 import numpy as np
 
 from ..core.ct import CTError
+from ..core.decoding import WrongValueError, decoded
 from ..core.files import parse_json, sync_folder
 from ..core.labels import NOT_CORONARY, SITES
+from ..record.review_record import Confirmation
 from .review import Difference
 from .state import Change
 
@@ -44,6 +48,8 @@ class Entry:
         reviewed: True if the clinical score is reviewed after the action.
         agatston: Total of the clinical score after the action.
         change: Change of the labels; None if they stayed.
+        looked_at: Flat index of a voxel of each lesion shown to the reader since the previous entry, by method.
+        confirmations: Confirmation of each confirmed score after the action, by method.
         number: Number from 1, given by the journal.
         time: UTC in ISO 8601, given by the journal.
     """
@@ -55,6 +61,8 @@ class Entry:
     reviewed: bool
     agatston: float
     change: Change | None = None
+    looked_at: dict[str, list[int]] = field(default_factory=dict)
+    confirmations: dict[str, Confirmation] = field(default_factory=dict)
     number: int = 0
     time: str = ""
 
@@ -74,6 +82,10 @@ class Journal:
         self.file = file
         self._result = result_sha256
         self.entries: list[Entry] = []
+        self.unchained = 0
+        """Number of lines written before journals were chained."""
+        self.hashes: list[str] = []
+        """Hash of each line."""
         self._end = self._read()
 
     @property
@@ -90,11 +102,18 @@ class Journal:
         """Write an entry to the disk. Raises JournalError and leaves the journal as it was if this fails."""
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         entry = replace(entry, number=len(self.entries) + 1, time=time, seconds=round(entry.seconds, 1))
-        text = json.dumps(_content(entry)) + "\n"
+        contents = [_content(entry)]
+        if not self._end:
+            contents.insert(0, {"schema": SCHEMA, "result": self._result})
+        previous, lines = self.hashes[-1] if self.hashes else "", []
+        for content in contents:
+            content["previous"] = previous
+            previous = _hash_of(content)
+            lines.append(content | {"sha256": previous})
+        text = "".join(json.dumps(line) + "\n" for line in lines)
         try:
             if not self._end:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
-                text = json.dumps({"schema": SCHEMA, "result": self._result}) + "\n" + text
             with self.file.open("r+b" if self.file.exists() else "w+b") as file:
                 file.truncate(self._end)
                 file.seek(self._end)
@@ -110,6 +129,7 @@ class Journal:
                 "the permissions of the folder, and make the change again."
             ) from error
         self._end = end
+        self.hashes += [str(line["sha256"]) for line in lines]
         self.entries.append(entry)
 
     def _read(self) -> int:
@@ -124,11 +144,12 @@ class Journal:
         if not end:
             return 0
         try:
-            header, *entries = (parse_json(line) for line in content[:end].decode().splitlines())
+            header, *entries = lines = [parse_json(line) for line in content[:end].decode().splitlines()]
             if header["schema"] != SCHEMA:
                 raise ValueError(f"its schema is {header['schema']}, not {SCHEMA}")
+            self._check_chain(lines)
             self.entries += [_entry(entry, number) for number, entry in enumerate(entries, 1)]
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, WrongValueError) as error:
             raise JournalError(f"{self.file} is damaged ({error}). Restore it from a copy, or move it away.") from error
         if header["result"] != self._result:
             raise JournalError(
@@ -137,15 +158,44 @@ class Journal:
             )
         return end
 
+    def _check_chain(self, lines: list[dict[str, Any]]) -> None:
+        """Check the hashes of all lines. Raises JournalError with the first line that was changed."""
+        for number, line in enumerate(lines, 1):
+            content = {name: value for name, value in line.items() if name != "sha256"}
+            self.hashes.append(_hash_of(content))
+            if "sha256" not in line and self.unchained == number - 1:
+                self.unchained = number
+                continue
+            fault = ""
+            if line.get("sha256") != self.hashes[-1]:
+                fault = f"line {number} was changed after it was written"
+            elif line.get("previous") != (self.hashes[-2] if number > 1 else ""):
+                fault = f"line {number - 1} was replaced, or lines before line {number} were removed"
+            if fault:
+                raise JournalError(
+                    f"{self.file}: {fault}. Restore the file from a copy, or move it away to begin a new review."
+                )
+
+
+def _hash_of(content: dict[str, Any]) -> str:
+    """Return the SHA-256 of a line's content as JSON, its own hash left out."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
 
 _NAMES = ("number", "time", "reader", "kind", "what", "seconds", "reviewed", "agatston")
 
 
-def _content(entry: Entry) -> dict[str, object]:
-    content = {name: getattr(entry, name) for name in _NAMES}
+def _content(entry: Entry) -> dict[str, Any]:
+    content: dict[str, Any] = {name: getattr(entry, name) for name in _NAMES}
+    if entry.looked_at:
+        content["looked_at"] = entry.looked_at
+    if entry.confirmations:
+        content["confirmations"] = {method: asdict(confirmed) for method, confirmed in entry.confirmations.items()}
     if (change := entry.change) is not None:
         voxels = {method: runs(diff.flat, diff.before, diff.after) for method, diff in change.voxels.items()}
-        content["change"] = {"voxels": voxels, "slices": change.slices, "reviewed": change.reviewed}
+        # Keys are text, as in the file, so that a line has the same hash when it is read.
+        slices = {str(k): used for k, used in change.slices.items()}
+        content["change"] = {"voxels": voxels, "slices": slices, "reviewed": change.reviewed}
     return content
 
 
@@ -162,7 +212,10 @@ def _entry(content: Mapping[str, Any], number: int) -> Entry:
     if (change is not None) != (content["kind"] in CHANGES):
         raise ValueError(f"entry {number} is no {content['kind']}")
     kinds = (int, str, str, str, str, float, bool, float)
-    return Entry(**{name: kind(content[name]) for name, kind in zip(_NAMES, kinds, strict=True)}, change=change)
+    looked_at = decoded(content.get("looked_at", {}), dict[str, list[int]], "looked_at")
+    confirmations = decoded(content.get("confirmations", {}), dict[str, Confirmation], "confirmations")
+    values = {name: kind(content[name]) for name, kind in zip(_NAMES, kinds, strict=True)}
+    return Entry(**values, change=change, looked_at=looked_at, confirmations=confirmations)
 
 
 def runs(flat: np.ndarray, *values: np.ndarray) -> list[list[int]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import numpy as np
 import SimpleITK as sitk
@@ -11,13 +13,23 @@ import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ..core.ct import MaskError, UnreadableError, same_grid
+from ..core.decoding import WrongValueError, restore
+from ..core.files import parse_json
+from ..core.grid import Grid
 from ..core.labels import TERRITORIES, Labelled, label_called
 from ..mrml.lesion_segments import HEART_ID, PERICARDIUM_ID, add_lesion_segment
-from ..mrml.scene import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_of_volume, image_on_grid_of
+from ..mrml.scene import (
+    LESION_METHODS,
+    NOTES_ATTRIBUTE,
+    REVIEWED_ATTRIBUTE,
+    SceneNodes,
+    image_of_volume,
+    image_on_grid_of,
+)
 from ..mrml.scene_content import SceneContent, SliceRow, slice_position_ras
-from ..mrml.segments import SegmentWriter, segment_mask, voxels_of_segments
+from ..mrml.segments import SegmentWriter, mask_image, voxels_of_segments
 from ..record.reading import record_from_text
-from .state import ReviewState, whole_map
+from .state import ReviewNotes, ReviewState, whole_map
 
 
 class ReviewNodes(ReviewState):
@@ -37,8 +49,7 @@ class ReviewNodes(ReviewState):
         self._whole_map = None if content is None else content.whole_map
         record = record_from_text(nodes.record.GetText(), nodes.record.GetName())
         super().__init__(record, image, nodes.volume.GetName())
-        self.heart = sitk.GetImageFromArray(segment_mask(nodes.heart, HEART_ID, self.scan.image).view(np.uint8))
-        self.heart.CopyInformation(self.scan.image)
+        self.heart = mask_image(nodes.heart, HEART_ID, self.scan.image)
         segmentations = {method: getattr(nodes, key) for key, method in LESION_METHODS.items()}
         self._segmentations = {
             method: node for method, node in segmentations.items() if node is not None and method in self.record.methods
@@ -69,17 +80,13 @@ class ReviewNodes(ReviewState):
         labelled = voxels_of_segments(self.nodes.territories, self.scan.image, _territory)
         labels = np.zeros(self.scan.image.GetSize()[::-1], np.uint8)
         labels.reshape(-1)[labelled.flat] = labelled.values
-        image = sitk.GetImageFromArray(labels)
-        image.CopyInformation(self.scan.image)
-        return image
+        return Grid.of(self.scan.image).image(labels)
 
     def pericardium(self) -> sitk.Image | None:
         node = self.nodes.pericardium
         if node is None or node.GetSegmentation().GetSegment(PERICARDIUM_ID) is None:
             return None
-        outline = sitk.GetImageFromArray(segment_mask(node, PERICARDIUM_ID, self.scan.image).view(np.uint8))
-        outline.CopyInformation(self.scan.image)
-        return outline
+        return mask_image(node, PERICARDIUM_ID, self.scan.image)
 
     def pericardium_signature(self) -> object:
         return None if self.nodes.pericardium is None else _signature(self.nodes.pericardium)
@@ -151,6 +158,18 @@ class ReviewNodes(ReviewState):
     def set_reviewed(self, method: str, on: bool) -> None:
         with self._while_writing():
             self._segmentations[method].SetAttribute(REVIEWED_ATTRIBUTE, "1" if on else "0")
+
+    def notes(self, method: str) -> ReviewNotes:
+        text = self._segmentations[method].GetAttribute(NOTES_ATTRIBUTE)
+        try:
+            return self.recorded_notes(method) if text is None else restore(parse_json(text), ReviewNotes)
+        except (ValueError, WrongValueError) as error:
+            name = self._segmentations[method].GetName()
+            raise UnreadableError(f"The notes on the review of {name} are damaged ({error}). Score again.") from error
+
+    def set_notes(self, method: str, notes: ReviewNotes) -> None:
+        with self._while_writing():
+            self._segmentations[method].SetAttribute(NOTES_ATTRIBUTE, json.dumps(asdict(notes)))
 
 
 def _territory(name: str) -> int:

@@ -19,6 +19,8 @@ from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
 from ..mrml.scene_content import SliceRow
 from ..record.features import Features
 from ..record.findings import Categories, EpicardialFat
+from ..record.provenance import now
+from ..record.review_record import Confirmation, ReviewRecord
 from ..results import ScoreResult
 from ..scoring.evidence import LeftOut
 from ..scoring.features import with_features
@@ -28,7 +30,7 @@ from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements
 from .edits import clicked_voxels, painted_voxels, voxels_beyond_plane
 from .export import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, Reviewed, export_review, result_of
 from .review import Difference, Review
-from .state import Change, ReviewState, reviews_of
+from .state import Change, ReviewNotes, ReviewState, reviews_of
 
 MAX_UNDO_STEPS = 100
 
@@ -48,6 +50,7 @@ class ScanReview:
     Attributes:
         scan: The CT, with axes as in `CTScan` and the facts of the record.
         methods: "threshold", and "decomposition" if there is a calcium map.
+        reader: Name or ID of the reader who edits and confirms.
 
     Raises:
         UnreadableError: The parts of the state do not fit together.
@@ -61,6 +64,7 @@ class ScanReview:
     ) -> None:
         self._state = state
         self._program = program
+        self.reader = ""
         self._record = record_change or (lambda kind, change: None)
         self.scan = state.scan
         self.methods = state.methods
@@ -79,10 +83,10 @@ class ScanReview:
 
     # Numbers
 
-    def refresh(self) -> bool:
+    def refresh(self, by_reader: bool = True) -> bool:
         """Process edits of the state; return True if numbers changed. Fast if nothing was edited.
 
-        All changes since the last call are one undo step.
+        All changes since the last call are one undo step. by_reader: True if a reader, who sees them, made the edits.
         """
         if self._state.writing:
             return False
@@ -90,10 +94,17 @@ class ScanReview:
         change = self._take_in()
         has_new_outline = self._outline not in ((), self._state.pericardium_signature())
         if change:
-            self._undo = [*self._undo, change][-MAX_UNDO_STEPS:]
-            self._redo.clear()
-            self._record("edit", change)
+            for method in change.voxels if by_reader else ():
+                self._note_voxels(method, change.voxels[method].flat)
+            self._keep(change)
         return bool(change) or has_new_outline or problems != self.problems
+
+    def _keep(self, change: Change) -> None:
+        """Keep an edit for undo, with its confirmations, and record it."""
+        self._undo = [*self._undo, change][-MAX_UNDO_STEPS:]
+        self._redo.clear()
+        self._update_confirmations(change)
+        self._record("edit", change)
 
     def result(self, method: str) -> MethodResult:
         """Return the current scores of a method. Raises MaskError while it has a problem."""
@@ -124,6 +135,9 @@ class ScanReview:
         if unknown or "threshold" in self.problems:
             return None
         elsewhere = review.non_coronary()
+        if (confirmation := self._state.notes("threshold").confirmation) is not None:
+            unseen = {lesion.id for lesion in elsewhere.lesions.lesions} & set(confirmation.not_looked_at or ())
+            elsewhere = replace(elsewhere, reviewed=elsewhere.reviewed and not unseen)
         # Labels of arteries alone leave the other sites unreviewed.
         if recorded is not None and self._state.record.methods["threshold"].reviewed:
             return replace(elsewhere, reviewed=elsewhere.reviewed and recorded.reviewed)
@@ -213,7 +227,7 @@ class ScanReview:
         """Label these voxels and no others. Raises MaskError while the method has a problem."""
         self._check(method)
         self._state.write(method, labelled, alone=True)
-        self.refresh()
+        self.refresh(by_reader=False)
 
     def pick(self, method: str, voxel: tuple[int, int, int], site: Site) -> None:
         """Assign the calcium connected to a voxel [k, j, i] within its present site to another site.
@@ -269,9 +283,72 @@ class ScanReview:
         self.refresh()
 
     def set_reviewed(self, method: str, on: bool) -> None:
-        """Set or clear the mark of a completed review of a method."""
+        """Set or clear the mark of a completed review of a method. A confirmed score may be confirmed once more."""
+        again = on and self.reviewed[method]
         self._state.set_reviewed(method, on)
         self.refresh()
+        if again:
+            self._keep(Change({}, {}, {method: (True, True)}))
+
+    # Looking and confirming
+
+    def look_at(self, method: str, lesion_ids: Iterable[int]) -> list[int]:
+        """Record that lesions were shown to the reader; return a voxel of each that is new, as a flat index.
+
+        Lesions that are gone or rejected are passed over.
+        """
+        flat, ids = self._reviews[method].voxels()
+        voxels = flat[np.isin(ids, list(lesion_ids))]
+        return self._note_voxels(method, voxels)
+
+    def looked_at(self, method: str) -> set[int]:
+        """Return the IDs of lesions that were shown to a reader."""
+        flat, ids = self._reviews[method].voxels()
+        return set(ids[np.isin(flat, self._state.notes(method).looked_at)].tolist())
+
+    def not_looked_at(self, method: str) -> list[Lesion]:
+        """Return the lesions that count, in the arteries and elsewhere, and were never shown to a reader."""
+        looked_at = self.looked_at(method)
+        return [lesion for lesion in self.lesions(method) if lesion.id not in looked_at]
+
+    @property
+    def confirmations(self) -> dict[str, Confirmation]:
+        """Confirmations of the confirmed scores, by method."""
+        notes = {method: self._state.notes(method).confirmation for method in self.methods if self.reviewed[method]}
+        return {method: confirmation for method, confirmation in notes.items() if confirmation is not None}
+
+    def notes_looked_at(self, method: str) -> tuple[int, ...]:
+        """Return the flat index of a voxel of each lesion that was shown to a reader."""
+        return self._state.notes(method).looked_at
+
+    def restore_notes(self, looked_at: dict[str, list[int]], confirmations: dict[str, Confirmation]) -> None:
+        """Set the notes of a review that is rebuilt."""
+        for method in self.methods:
+            self._state.set_notes(method, ReviewNotes(tuple(looked_at.get(method, ())), confirmations.get(method)))
+
+    def _note_voxels(self, method: str, voxels: np.ndarray) -> list[int]:
+        """Note the lesions that have some of these voxels as looked at; return a voxel of each that is new."""
+        if method in self.problems:
+            return []
+        flat, ids = self._reviews[method].voxels()
+        notes, is_new = self._state.notes(method), np.isin(flat, voxels)
+        is_new &= ~np.isin(ids, ids[np.isin(flat, notes.looked_at)])
+        new = [int(n) for n in flat[is_new][np.unique(ids[is_new], return_index=True)[1]]]
+        if new:
+            self._state.set_notes(method, replace(notes, looked_at=(*notes.looked_at, *new)))
+        return new
+
+    def _update_confirmations(self, change: Change) -> None:
+        """Confirm anew what a change has confirmed, or has edited of a confirmed score."""
+        for method, is_confirmed in self.reviewed.items():
+            notes = self._state.notes(method)
+            if not is_confirmed and notes.confirmation is not None:
+                self._state.set_notes(method, replace(notes, confirmation=None))
+            is_changed = change.slices or method in change.voxels or method in change.reviewed
+            if is_confirmed and is_changed and method not in self.problems:
+                unseen = tuple(lesion.id for lesion in self.not_looked_at(method))
+                confirmation = Confirmation(self.reader, now(), len(self.lesions(method)), unseen)
+                self._state.set_notes(method, replace(notes, confirmation=confirmation))
 
     def slices(self) -> list[SliceRow]:
         """Return the slices of the calcium map; empty without a map."""
@@ -325,6 +402,7 @@ class ScanReview:
         change = self._undo.pop()
         self._apply(change, backward=True)
         self._redo.append(change)
+        self._update_confirmations(change)
         self._record("undo", change)
         return True
 
@@ -336,6 +414,7 @@ class ScanReview:
         change = self._redo.pop()
         self._apply(change, backward=False)
         self._undo.append(change)
+        self._update_confirmations(change)
         self._record("redo", change)
         return True
 
@@ -360,7 +439,12 @@ class ScanReview:
         """Return the current state for exports. Raises MaskError while there is a problem."""
         for method in self.methods:
             self._check(method)
-        return Reviewed(self.as_result(), self._state.record, self._program, self.slices_off, self.slices_wished)
+        record, result = self._state.record, self.as_result()
+        marks = {name: method.reviewed for name, method in result.methods.items()}
+        review = ReviewRecord(
+            self._program, marks, self.slices_off, self.slices_wished, self.confirmations, run=record.provenance
+        )
+        return Reviewed(replace(result, review=review), record)
 
     def as_result(self, images: bool = True) -> ScoreResult:
         """Return the reviewed result of the methods without a problem (see `export.result_of`)."""

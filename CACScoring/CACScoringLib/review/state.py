@@ -13,6 +13,7 @@ from ..core.grid import Grid
 from ..core.labels import Labelled
 from ..mrml.scene_content import SliceRow
 from ..quality.normalisation import normalised
+from ..record.review_record import Confirmation
 from ..record.score_record import ScoreRecord
 from ..scoring.rules import ScoringRules
 from ..scoring.uncertainty import ScanErrors
@@ -36,6 +37,19 @@ class Change:
 
     def __bool__(self) -> bool:
         return bool(self.voxels or self.slices or self.reviewed)
+
+
+@dataclass(frozen=True)
+class ReviewNotes:
+    """Facts of a method's review beside its labels.
+
+    Attributes:
+        looked_at: Flat index of a voxel of each lesion that was shown to a reader.
+        confirmation: Confirmation of the score; None until it is confirmed.
+    """
+
+    looked_at: tuple[int, ...] = ()
+    confirmation: Confirmation | None = None
 
 
 class ReviewState(ABC):
@@ -118,6 +132,19 @@ class ReviewState(ABC):
     @abstractmethod
     def set_reviewed(self, method: str, on: bool) -> None:
         """Set or clear the mark of a confirmed method."""
+
+    @abstractmethod
+    def notes(self, method: str) -> ReviewNotes:
+        """Return the notes on a method's review."""
+
+    @abstractmethod
+    def set_notes(self, method: str, notes: ReviewNotes) -> None:
+        """Replace the notes on a method's review."""
+
+    def recorded_notes(self, method: str) -> ReviewNotes:
+        """Return the notes with which a review of the recorded run begins."""
+        review = self.record.review
+        return ReviewNotes(confirmation=None if review is None else review.confirmations.get(method))
 
 
 def _recorded_scan(record: ScoreRecord, image: sitk.Image, name: str) -> CTScan:

@@ -10,6 +10,7 @@ import qt
 import vtk
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.panel.effects.base import LesionEffect, Parameter, helpOf, siteKeys
 from CACScoringLib.panel.widgets import quiet, singleShot
 
@@ -251,7 +252,6 @@ class SegmentEditorEffect(LesionEffect):
         return np.zeros((0, 3), int) if voxels is None else voxels.kji
 
     def _visibleIndices(self) -> np.ndarray:
-        from CACScoringLib.core.labels import Artery
         from CACScoringLib.review.picking import shown_voxels
 
         viewWidget = self._regionView()

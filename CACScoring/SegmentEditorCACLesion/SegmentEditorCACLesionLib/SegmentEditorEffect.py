@@ -9,6 +9,7 @@ import numpy as np
 import vtk
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.labels import NOT_CORONARY
 from CACScoringLib.panel.effects.base import LesionEffect, Parameter, helpOf, siteKeys
 
 _DRAG_PIXELS = 4
@@ -221,8 +222,6 @@ class SegmentEditorEffect(LesionEffect):
 
         A lesion that is already labelled may have any size.
         """
-        from CACScoringLib.core.labels import NOT_CORONARY
-
         kji = self.scan.index_at(ras) if self.scan.update() else None
         if kji is None:
             return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from CACScoringLib.core.ct import CTError, MaskError
@@ -33,6 +33,7 @@ class Request:
         version: Version of the review that the reader saw.
         seconds: Time spent by the reader since the last request.
         parts: Values of the action, by name.
+        looked_at: IDs of lesions shown to the reader since the last request, by method.
     """
 
     action: str
@@ -40,6 +41,7 @@ class Request:
     version: int
     seconds: float
     parts: dict[str, Any]
+    looked_at: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def words(self) -> str:
@@ -53,13 +55,14 @@ def request_of(content: object, shape: tuple[int, ...], methods: tuple[str, ...]
     if not isinstance(content, dict) or not isinstance(action := content.get("action"), str) or action not in _ACTIONS:
         raise RefusedError(f"The request is none of {', '.join(_ACTIONS)}.")
     names = _ACTIONS[action][1]
-    if content.keys() != {"action", "method", "version", "seconds", *names}:
+    looked_at = checked("looked_at", content.get("looked_at", {}))
+    if content.keys() - {"looked_at"} != {"action", "method", "version", "seconds", *names}:
         raise RefusedError(f"The request {action} has other parts than method, version, seconds and its own.")
     method = content["method"]
     if not isinstance(method, str) or method not in methods:
         raise RefusedError(f"method is none of {', '.join(methods)}.")
     version, seconds, *parts = (checked(name, content[name], shape) for name in ("version", "seconds", *names))
-    return Request(action, method, version, seconds, dict(zip(names, parts, strict=True)))
+    return Request(action, method, version, seconds, dict(zip(names, parts, strict=True)), looked_at)
 
 
 def carry_out(review: ScanReview, request: Request) -> None:
@@ -94,6 +97,12 @@ _PARTS: dict[str, tuple[Any, Callable[[Any, tuple[int, ...]], bool]]] = {
     "seconds": (float, lambda seconds, shape: 0 <= seconds <= MAX_SECONDS),
     "lesions": (list[int], lambda ids, shape: 0 < len(ids) <= MAX_LESIONS and all(_is_lesion(n, shape) for n in ids)),
     "lesion": (int, _is_lesion),
+    "looked_at": (
+        dict[str, list[int]],
+        lambda ids, shape: all(
+            len(part) <= MAX_LESIONS and all(_is_lesion(n, shape) for n in part) for part in ids.values()
+        ),
+    ),
     "site": (int, lambda label, shape: label in ASSIGNABLE_SITES),
     "label": (int, lambda label, shape: label in (0, NOT_CORONARY, *ASSIGNABLE_SITES)),
     "points": (

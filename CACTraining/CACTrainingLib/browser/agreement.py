@@ -1,46 +1,71 @@
-"""Measure the agreement of readers: κ of categories, intraclass correlation of totals, Dice of scored voxels."""
+"""Measure the agreement of readings: κ of categories and of lesions' sites, intraclass correlation, Dice."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import NOT_CORONARY, Artery, site_of
+from CACScoringLib.record.reading import read_result
 from CACScoringLib.scoring.uncertainty import CATEGORIES
 
 from ..statistics.agreement import agreement, kappa
 from ..statistics.bootstrap import Estimate, patient_estimate, patient_mean
 from ..statistics.patient_folds import category_of
 from .cases import ReviewCase
-from .readings import labels_of, stamp_of
+from .readings import AGAIN, FIRST, labels_of, stamp_of
 from .work_list import WorkList
 
 MIN_SCANS = 2
-"""Smallest number of scans reviewed by both readers for κ and correlation."""
+"""Smallest number of scans reviewed in both readings for κ and correlation."""
 
 
-def agreement_of_pairs(work: WorkList) -> list[dict[str, Any]]:
-    """Return the agreement of every two readers over the scans that both have reviewed, as JSON values.
+@dataclass(frozen=True)
+class PairAgreement:
+    """Agreement of two readings over the scans that both have reviewed.
 
-    It is measured on the clinical score: κ of the four categories, intraclass correlation of the total, and mean Dice
-    of voxels assigned to an artery, over scans in which either reader has any. Raises CTError.
+    Attributes:
+        readers: Names, "again" after that of a repetition.
+        scans: Number of scans.
+        measures: κ of the four categories with linear weights, intraclass correlation of the total, mean Dice of voxels
+            assigned to an artery, κ of the lesions' sites; None of too few scans.
     """
-    pairs = []
-    for pair in combinations(work.readers, 2):
-        readings = [work.reading_of(reader, False) for reader in pair]
-        cases, totals = [], []
-        for case in work.cases.values():
-            progress = [work.progress(case, reading) for reading in readings]
-            if all(reading.state == "reviewed" for reading in progress):
-                cases.append(case)
-                totals.append([reading.agatston for reading in progress])
-        dice = _dice(cases, readings).as_json()
-        statistics = _total_statistics(cases, np.array(totals).reshape(-1, 2))
-        pairs.append({"readers": list(pair), "scans": len(cases), **statistics, "dice": dice})
-    return pairs
+
+    readers: tuple[str, str]
+    scans: int
+    measures: dict[str, Estimate | None]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the agreement as the page takes it."""
+        values = {name: value and value.as_json() for name, value in self.measures.items()}
+        return {"readers": list(self.readers), "scans": self.scans, **values}
+
+
+def agreement_of_pairs(work: WorkList) -> list[PairAgreement]:
+    """Return the agreement of every two readers, and of each reader with planned repetitions. Raises CTError."""
+    pairs = [[(reader, FIRST) for reader in pair] for pair in combinations(work.readers, 2)]
+    pairs += [[(r, FIRST), (r, AGAIN)] for r in work.readers if any(kind == AGAIN for _, kind in work.plan[r])]
+    return [_agreement(work, pair) for pair in pairs]
+
+
+def _agreement(work: WorkList, pair: list[tuple[str, str]]) -> PairAgreement:
+    names = [f"{reader} again" if kind == AGAIN else reader for reader, kind in pair]
+    readings = [work.reading_of(*part) for part in pair]
+    cases, totals = [], []
+    for case in work.cases.values():
+        progress = [work.progress(case, reading) for reading in readings]
+        if all(reading.state == "reviewed" for reading in progress):
+            cases.append(case)
+            totals.append([reading.agatston for reading in progress])
+    measures = _total_statistics(cases, np.array(totals).reshape(-1, 2))
+    measures |= {"dice": _dice(cases, readings), "lesion_kappa": _lesion_kappa(cases, readings)}
+    return PairAgreement((names[0], names[1]), len(cases), measures)
 
 
 def _dice(cases: list[ReviewCase], readings: list[str]) -> Estimate:
@@ -49,7 +74,7 @@ def _dice(cases: list[ReviewCase], readings: list[str]) -> Estimate:
         first, second = (_coronary(case, reading, stamp_of(case, reading)) for reading in readings)
         if count := len(first) + len(second):
             common = len(np.intersect1d(first, second, assume_unique=True))
-            values.append((case.patient or case.id, 2 * common / count))
+            values.append((_patient(case), 2 * common / count))
     return patient_mean(values)
 
 
@@ -60,13 +85,81 @@ def _coronary(case: ReviewCase, reading: str, _stamp: tuple[Any, ...]) -> np.nda
     return labelled.flat[labelled.values < Artery.UNASSIGNED]
 
 
-def _total_statistics(cases: list[ReviewCase], pairs: np.ndarray) -> dict[str, Any]:
+def _total_statistics(cases: list[ReviewCase], pairs: np.ndarray) -> dict[str, Estimate | None]:
     if len(pairs) < MIN_SCANS:
         return {"kappa": None, "icc": None}
     first, second = category_of(pairs.T)
-    patients = [case.patient or case.id for case in cases]
+    patients = [_patient(case) for case in cases]
     statistics = {
         "kappa": lambda weights: kappa(weights, first, second, len(CATEGORIES)),
         "icc": lambda weights: agreement(weights, pairs),
     }
-    return {name: patient_estimate(statistic, patients).as_json() for name, statistic in statistics.items()}
+    return {name: patient_estimate(statistic, patients) for name, statistic in statistics.items()}
+
+
+def _lesion_kappa(cases: list[ReviewCase], readings: list[str]) -> Estimate | None:
+    lesions = [(case, lesion) for case in cases for lesion in lesions_of(case, readings)]
+    if len(cases) < MIN_SCANS or not lesions:
+        return None
+    codes = {site: code for code, site in enumerate(sorted({site for _, lesion in lesions for site in lesion.sites}))}
+    first, second = np.array([[codes[site] for site in lesion.sites] for _, lesion in lesions]).T
+    patients = [_patient(case) for case, _ in lesions]
+    return patient_estimate(lambda weights: kappa(weights, first, second, len(codes), power=0), patients)
+
+
+@dataclass(frozen=True)
+class ReadLesion:
+    """Connected voxels that each reading gives one label.
+
+    Attributes:
+        number: Number in the scan.
+        voxels: Number of voxels.
+        place: First voxel (k, j, i).
+        sites: Site by reading: key of a site, "rejected", or "none".
+    """
+
+    number: int
+    voxels: int
+    place: tuple[int, int, int]
+    sites: tuple[str, ...]
+
+
+def lesions_of(case: ReviewCase, readings: list[str]) -> Iterator[ReadLesion]:
+    """Iterate over the lesions that at least one of the readings counts. Raises CTError."""
+    labels = [labels_of(case, reading)["threshold"] for reading in readings]
+    flat = np.unique(np.concatenate([np.zeros(0, int), *(labelled.flat for labelled in labels)]))
+    if not flat.size:
+        return
+    values = np.stack([_values_at(labelled.flat, labelled.values, flat) for labelled in labels])
+    columns, rows, slices = read_result(case.folder).input.size
+    kji = np.stack(np.unravel_index(flat, (slices, rows, columns)))
+    low = kji.min(1)
+    places = tuple(kji - low[:, None])
+    shape = tuple(kji.max(1) - low + 1)
+    number = 0
+    for column in np.unique(values, axis=1).T:
+        if not ((column > 0) & (column != NOT_CORONARY) & (column != Artery.UNASSIGNED)).any():
+            continue
+        mask = np.zeros(shape, bool)
+        mask[places] = (values == column[:, None]).all(0)
+        parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
+        of_voxel = parts[places]
+        for part in range(1, count + 1):
+            number += 1
+            inside = np.flatnonzero(of_voxel == part)
+            k, j, i = kji[:, inside[0]].tolist()
+            yield ReadLesion(number, len(inside), (k, j, i), tuple(_site(int(label)) for label in column))
+
+
+def _values_at(flat: np.ndarray, values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    labels = np.zeros(len(places), np.uint8)
+    labels[np.searchsorted(places, flat)] = values
+    return labels
+
+
+def _site(label: int) -> str:
+    return {0: "none", NOT_CORONARY: "rejected"}.get(label) or site_of(label).key
+
+
+def _patient(case: ReviewCase) -> str:
+    return case.patient or case.id

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -13,8 +15,9 @@ import numpy as np
 from CACScoringLib.core.ct import CTError, CTScan, MaskError
 from CACScoringLib.core.labels import Artery, Labelled
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.record.review_record import JournalRecord, ReaderScore, ReviewRecord
 from CACScoringLib.review.dicom_job import DicomJob, write_dicom
-from CACScoringLib.review.export import IN_BROWSER, export_review
+from CACScoringLib.review.export import IN_BROWSER, Reviewed, export_review
 from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.journal import CHANGES, Entry
 from CACScoringLib.review.scan_review import ScanReview
@@ -24,7 +27,7 @@ from . import actions
 from .cases import ReviewCase
 from .images import ScanImages
 from .page_state import blind_state, page_state
-from .readings import SHARED, agreed_labels, disputed_voxels, journal_of, labels_of
+from .readings import SHARED, agreed_labels, disputed_voxels, journal_of, labels_of, reader_of, site_in
 
 MAX_OPEN_REVIEWS = 4
 """Number of reviews in memory; a large scan takes about a gigabyte."""
@@ -59,16 +62,29 @@ class OpenReview:
         state = ReviewFolder(case.folder, scan)
         self.review = ScanReview(state, IN_BROWSER, self._record)
         self.review.restore(self._journal.steps)
+        self._restore_notes()
         self.images = ScanImages(state)
         self.heart = state.heart
         self._present_action = ("", "", 0.0)
         self._disputed: dict[str, np.ndarray] = {}
+        self._readings: Sequence[str] = ()
+
+    def _restore_notes(self) -> None:
+        """Set what was looked at and confirmed as the journal has it."""
+        self._looked_at: dict[str, list[int]] = {method: [] for method in self.review.methods}
+        entries = self._journal.entries
+        for entry in entries:
+            for method, voxels in entry.looked_at.items():
+                self._looked_at[method] += voxels
+        if entries:
+            self.review.restore_notes(self._looked_at, entries[-1].confirmations)
 
     def begin_consensus(self, readings: Sequence[str]) -> None:
         """Start with the labels on which the readings agree, unless the consensus was begun.
 
         Disputed lesions are unassigned, and have to be decided before the score is accepted. Raises CTError.
         """
+        self._readings = readings
         labels = [labels_of(self.case, reading) for reading in readings]
         for method in self.review.methods:
             label_maps = [reading_labels[method] for reading_labels in labels]
@@ -147,12 +163,21 @@ class OpenReview:
             )
         if finishes and blind and (self.review.review("threshold").labelled.values == Artery.UNASSIGNED).any():
             raise MaskError("Assign or reject every candidate first. Reject the rest rejects those that are left.")
+        self.look_at(request.looked_at)
         self._present_action = (reader, request.words, request.seconds)
+        self.review.reader = reader
         actions.carry_out(self.review, request)
 
-    def spend(self, reader: str, seconds: float) -> None:
-        """Record time that a reader spent without a change. Raises JournalError."""
+    def spend(self, reader: str, seconds: float, looked_at: Mapping[str, Sequence[int]] = MappingProxyType({})) -> None:
+        """Record time that a reader spent without a change, and the lesions shown. Raises JournalError."""
+        self.look_at(looked_at)
         self._append("time", reader, "", seconds)
+
+    def look_at(self, lesions: Mapping[str, Sequence[int]]) -> None:
+        """Note lesions, by method, that were shown to the reader; the next entry of the journal holds them."""
+        for method, ids in lesions.items():
+            if method in self.review.methods:
+                self.review.look_at(method, ids)
 
     def export(self, reader: str, dicom: bool) -> Path:
         """Export the review into a folder below the results, called "draft" before the score is accepted.
@@ -167,13 +192,33 @@ class OpenReview:
             if self.reading != SHARED:
                 name += f"-{self._journal.file.stem}"
             folder = self.case.folder / name
-            export_review(folder, reviewed, overwrite=True, reader=last_reader)
+            reviewed = replace(reviewed, result=replace(reviewed.result, review=self._with_journal(reviewed)))
+            names = [reader_of(reading) for reading in self._readings]
+            signed = f"{last_reader} (consensus of {', '.join(names)})" if names else last_reader
+            export_review(folder, reviewed, overwrite=True, reader=signed)
             if dicom and (files := self._dicom_files):
-                job = DicomJob(reviewed.result, files, folder / "dicom", self.review.calcium_map(), reader=reader)
+                job = DicomJob(reviewed.result, files, folder / "dicom", self.review.calcium_map(), reader=last_reader)
                 write_dicom(job, Progress())
             with self.lock:
                 self._append("export", reader, name, 0.0)
         return folder
+
+    def _with_journal(self, reviewed: Reviewed) -> ReviewRecord | None:
+        """Return the record of a review with its journal."""
+        review, journal = reviewed.result.review, self._journal
+        if review is None or not journal.hashes:
+            return review
+        mark = JournalRecord(journal.file.name, len(journal.entries), journal.hashes[-1])
+        return replace(review, journal=mark, readings=tuple(map(self._score_of, self._readings)))
+
+    def _score_of(self, reading: str) -> ReaderScore:
+        """Return what a reader had before the consensus."""
+        entry = next(e for e in reversed(journal_of(self.case, reading).entries) if e.kind in CHANGES)
+        labelled, review = labels_of(self.case, reading)["threshold"], self.review.review("threshold")
+        sites = {}
+        for flat, ids in (review.voxels(), (review.rejected().flat, review.rejected().voxel_ids)):
+            sites |= {str(n): site_in(labelled, flat[ids == n]) for n in np.unique(ids).tolist()}
+        return ReaderScore(reader_of(reading), entry.time, entry.agatston, sites)
 
     def _record(self, kind: str, change: Change) -> None:
         reader, words, seconds = self._present_action
@@ -181,8 +226,13 @@ class OpenReview:
 
     def _append(self, kind: str, reader: str, words: str, seconds: float, change: Change | None = None) -> None:
         result = self.review.result("threshold")
-        entry = Entry(kind, reader, words, seconds, result.reviewed, result.total.agatston, change)
-        self._journal.append(entry)
+        journaled = self._looked_at.items()
+        notes = {m: set(self.review.notes_looked_at(m)) - set(voxels) for m, voxels in journaled}
+        new = {method: sorted(voxels) for method, voxels in notes.items() if voxels}
+        after = result.reviewed, result.total.agatston
+        self._journal.append(Entry(kind, reader, words, seconds, *after, change, new, self.review.confirmations))
+        for method, voxels in new.items():
+            self._looked_at[method] += voxels
 
 
 _Value = TypeVar("_Value")

@@ -29,7 +29,9 @@ def page_state(
         reader: Reader of the last change; None without changes.
     """
     image, results, warnings = review.scan.image, review.results(), review.warnings
-    head = headline(results, review.categories(), warnings, reader)
+    confirmation = review.confirmations.get("threshold")
+    looked_at = "" if confirmation is None else confirmation.part
+    head = headline(results, review.categories(), warnings, reader, looked_at)
     categories, elsewhere = review.categories(), review.non_coronary.scores if review.non_coronary else {}
     return {
         "version": version,
@@ -92,6 +94,7 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
         "lesions": sorted(lesions, key=lambda lesion: lesion["id"]),
         "undecided": sorted(undecided),
         "runs": _runs(review, method),
+        "looked_at": sorted(review.looked_at(method)),
     }
 
 

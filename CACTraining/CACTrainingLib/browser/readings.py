@@ -11,7 +11,7 @@ import numpy as np
 
 from CACScoringLib.cohort.folder import safe_name
 from CACScoringLib.core.files import LAST_FILE
-from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled
+from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled, site_of
 from CACScoringLib.review.folder import labels_as_scored
 from CACScoringLib.review.journal import Journal
 
@@ -22,6 +22,21 @@ FOLDER = "reviews"
 
 SHARED, CONSENSUS = "shared", "consensus"
 """Readings that belong to no single reader."""
+
+FIRST, AGAIN = "own", "again"
+"""Kinds of a reader's own readings: the first, and its repetition. The third kind is CONSENSUS."""
+
+_PREFIXES = {FIRST: "reader ", AGAIN: "repeat "}
+
+
+def reading_by(reader: str, kind: str = FIRST) -> str:
+    """Return the name of a reader's own reading."""
+    return _PREFIXES[kind] + reader
+
+
+def reader_of(reading: str) -> str:
+    """Return the reader of an own reading."""
+    return reading.partition(" ")[2]
 
 
 def file_of(case: ReviewCase, reading: str) -> Path:
@@ -66,6 +81,15 @@ def disputed_voxels(labels: Sequence[Labelled]) -> np.ndarray:
     flat, values = _stack_labels(labels)
     values[(values == Artery.UNASSIGNED) | (values == NOT_CORONARY)] = 0
     return flat[(values != values[0]).any(0)]
+
+
+def site_in(labelled: Labelled, flat: np.ndarray) -> str:
+    """Return where a reading puts most voxels of a lesion: key of a site, "rejected", or "none" if it has no label."""
+    values = labelled.values[np.isin(labelled.flat, flat)]
+    if 2 * len(values) <= len(flat):
+        return "none"
+    label = int(np.bincount(values).argmax())
+    return "rejected" if label == NOT_CORONARY else site_of(label).key
 
 
 def _stack_labels(labels: Sequence[Labelled]) -> tuple[np.ndarray, np.ndarray]:

@@ -31,7 +31,7 @@ from .images import first_view, label_colours, slice_bytes
 from .open_reviews import ChangedError, OpenReview, OpenReviews
 from .page_state import BLIND_IMAGES
 from .project_export import export_to_project
-from .readings import CONSENSUS
+from .readings import AGAIN, CONSENSUS, FIRST
 from .safety import COOKIE, CSRF_HEADER, HEADERS, SESSION_SECONDS, Gate, Session
 from .work_list import WorkList
 
@@ -91,7 +91,7 @@ class Server:
     def application(self) -> web.Application:
         """Return the application."""
         app = web.Application(middlewares=[self._guard], client_max_size=MAX_REQUEST_BYTES)
-        scan = "/api/scans/{id:[0-9a-f]{16}}/{reading:own|consensus}"
+        scan = "/api/scans/{id:[0-9a-f]{16}}/{reading:own|again|consensus}"
         app.add_routes(
             [
                 web.get("/", self._list_page),
@@ -213,7 +213,7 @@ class Server:
             from .agreement import agreement_of_pairs
 
             with self._agreement_lock:
-                return agreement_of_pairs(self.work)
+                return [pair.as_json() for pair in agreement_of_pairs(self.work)]
 
         return _json({"pairs": await asyncio.to_thread(pairs)})
 
@@ -232,14 +232,14 @@ class Server:
             for site, colour in SITE_COLOURS.items()
         ]
         about = {
-            "name": self.work.name_of(case, reader),
+            "name": self.work.name_of(case, reader, _kind_for_name(request)),
             "reader": reader,
             "sites": sites,
             "given_sites": [int(site) for site in ASSIGNABLE_SITES],
             "rejected": NOT_CORONARY,
             "label_colours": label_colours(),
             "project": self.project is not None,
-            "order": list(self.work.cases),
+            "order": [page_path(*reading) for reading in self.work.order(reader)],
         }
         return _json(about | state)
 
@@ -266,7 +266,7 @@ class Server:
         if rows:
             first = max(rows, key=lambda row: row["need"])
             with suppress(CTError):  # reported when the scan is requested
-                self.reviews.get(self.work.cases[first["id"]], self.work.reading_of(reader, False))
+                self.reviews.get(self.work.cases[first["id"]], self.work.reading_of(reader, first["reading"]))
 
     # Changes
 
@@ -282,10 +282,10 @@ class Server:
 
     async def _time(self, request: web.Request) -> web.StreamResponse:
         content, reader = await _content(request), request[SESSION].reader
-        if not isinstance(content, dict) or content.keys() != {"seconds"}:
+        if not isinstance(content, dict) or content.keys() - {"looked_at"} != {"seconds"}:
             raise RefusedError("The request has no seconds, or other parts.")
-        seconds = checked("seconds", content["seconds"])
-        await self._with_review(request, lambda review: review.spend(reader, seconds))
+        seconds, looked_at = checked("seconds", content["seconds"]), checked("looked_at", content.get("looked_at", {}))
+        await self._with_review(request, lambda review: review.spend(reader, seconds, looked_at))
         return _json({})
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
@@ -299,7 +299,10 @@ class Server:
         project = self.project
         if project is None:
             raise web.HTTPNotFound(reason="No project was named. Start cac review with --project.")
-        annotator = "consensus" if request.match_info["reading"] == "consensus" else request[SESSION].reader
+        kind = request.match_info["reading"]
+        if kind == AGAIN:
+            raise RefusedError("A repetition is no annotation. Add the first reading or the consensus.")
+        annotator = kind if kind == CONSENSUS else request[SESSION].reader
         scan = await self._with_review(request, lambda review: export_to_project(project, review, annotator))
         return _json({"scan": scan})
 
@@ -319,8 +322,8 @@ class Server:
         return await asyncio.to_thread(run)
 
     def _is_blind(self, request: web.Request) -> bool:
-        consensus = request.match_info["reading"] == "consensus"
-        return not consensus and self.work.hides(self._case(request), request[SESSION].reader)
+        kind = request.match_info["reading"]
+        return kind != CONSENSUS and self.work.hides(self._case(request), request[SESSION].reader, kind)
 
     def _check_image(self, request: web.Request, name: str) -> None:
         """Raise HTTPNotFound for an image that a blind reader must not see."""
@@ -331,7 +334,7 @@ class Server:
         if self.work.blind and review.reading != CONSENSUS:
             review.begin_blind()
         if review.reading == CONSENSUS:
-            review.begin_consensus([self.work.reading_of(reader, False) for reader in self.work.readers])
+            review.begin_consensus([self.work.reading_of(reader, FIRST) for reader in self.work.readers])
 
     def _case(self, request: web.Request) -> ReviewCase:
         case = self.work.cases.get(request.match_info["id"])
@@ -340,11 +343,23 @@ class Server:
         return case
 
     def _review(self, request: web.Request) -> OpenReview:
-        case = self._case(request)
-        consensus = request.match_info["reading"] == "consensus"
-        if consensus and not self.work.consensus_due(case):
+        case, kind, reader = self._case(request), request.match_info["reading"], request[SESSION].reader
+        if kind == CONSENSUS and not self.work.consensus_due(case):
             raise RefusedError("A consensus begins when all readers have reviewed the scan.")
-        return self.reviews.get(case, self.work.reading_of(request[SESSION].reader, consensus))
+        if kind == AGAIN and not self.work.may_read_again(case, reader):
+            raise RefusedError("This scan is read again once its first reading is confirmed, and if the plan says so.")
+        return self.reviews.get(case, self.work.reading_of(reader, kind))
+
+
+def page_path(case_id: str, kind: str) -> str:
+    """Return the path of a reading's page below /scan/."""
+    return case_id if kind == FIRST else f"{case_id}?reading={kind}"
+
+
+def _kind_for_name(request: web.Request) -> str:
+    """Return the kind of reading by which a scan is named; a consensus has the names of first readings."""
+    kind = request.match_info["reading"]
+    return FIRST if kind == CONSENSUS else kind
 
 
 def _navigates(request: web.Request) -> bool:

@@ -18,7 +18,8 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES
 
 from ..statistics.patient_folds import category_of
 from .cases import ReviewCase
-from .readings import CONSENSUS, SHARED, journal_of, stamp_of
+from .reading_plan import PlannedReading
+from .readings import AGAIN, CONSENSUS, FIRST, SHARED, journal_of, reading_by, stamp_of
 
 
 @dataclass(frozen=True)
@@ -49,21 +50,29 @@ class WorkList:
         double: True if each reader has a separate reading, hidden from the others before a consensus; else all share
             one.
         blind: True if names and automatic scores are hidden until a reader has reviewed a scan.
+        plan: Planned readings by reader; empty without a plan.
     """
 
     def __init__(
-        self, cases: Sequence[ReviewCase], readers: Sequence[str], double: bool = False, blind: bool = False
+        self,
+        cases: Sequence[ReviewCase],
+        readers: Sequence[str],
+        double: bool = False,
+        blind: bool = False,
+        plan: Sequence[PlannedReading] = (),
     ) -> None:
         self.cases = {case.id: case for case in cases}
         self.readers = tuple(readers)
         self.double = double
         self.blind = blind
+        ids = {case.folder.name: case.id for case in cases}
+        self.plan = {r: [(ids[p.scan], p.kind) for p in plan if p.reader == r and p.scan in ids] for r in readers}
 
-    def reading_of(self, reader: str, consensus: bool) -> str:
-        """Return the reading that a reader edits."""
+    def reading_of(self, reader: str, kind: str) -> str:
+        """Return the reading that a reader edits. kind: FIRST, AGAIN or CONSENSUS."""
         if not self.double:
             return SHARED
-        return CONSENSUS if consensus else f"reader {reader}"
+        return CONSENSUS if kind == CONSENSUS else reading_by(reader, kind)
 
     def progress(self, case: ReviewCase, reading: str) -> ReadingProgress:
         """Return the progress of a reading, from its journal."""
@@ -72,31 +81,44 @@ class WorkList:
 
     def consensus_due(self, case: ReviewCase) -> bool:
         """True if all readers, at least two, have reviewed the scan."""
-        states = [self.progress(case, self.reading_of(reader, False)).state for reader in self.readers]
+        states = [self.progress(case, self.reading_of(reader, FIRST)).state for reader in self.readers]
         return self.double and len(states) > 1 and set(states) == {"reviewed"}
 
-    def name_of(self, case: ReviewCase, reader: str) -> str:
+    def may_read_again(self, case: ReviewCase, reader: str) -> bool:
+        """True if the plan repeats a scan and the reader has finished the first reading of it."""
+        is_planned = (case.id, AGAIN) in self.plan[reader]
+        return is_planned and self.progress(case, self.reading_of(reader, FIRST)).state == "reviewed"
+
+    def name_of(self, case: ReviewCase, reader: str, kind: str) -> str:
         """Return the name of a scan for a reader."""
-        return f"Case {1 + self._shuffled_ids(reader).index(case.id)}" if self.hides(case, reader) else case.name
+        if self.hides(case, reader, kind):
+            return f"Case {1 + self.order(reader).index((case.id, kind))}"
+        return f"{case.name} (again)" if kind == AGAIN else case.name
+
+    def order(self, reader: str) -> list[tuple[str, str]]:
+        """Return scan and kind of each reading: as planned, else as the cases; if blind, shuffled for each reader."""
+        ids = self._shuffled_ids(reader) if self.blind else list(self.cases)
+        return self.plan[reader] or [(case_id, FIRST) for case_id in ids]
 
     def rows(self, reader: str) -> list[dict[str, Any]]:
-        """Return the rows of the work list, in the order of the cases; if blind, shuffled for each reader."""
-        ids = self._shuffled_ids(reader) if self.blind else list(self.cases)
-        return [self._row(self.cases[case_id], reader) for case_id in ids]
+        """Return the rows of the work list."""
+        return [self._row(self.cases[case_id], reader, kind) for case_id, kind in self.order(reader)]
 
     def _shuffled_ids(self, reader: str) -> list[str]:
         return sorted(self.cases, key=lambda case_id: hashlib.sha256(f"{reader}:{case_id}".encode()).hexdigest())
 
-    def hides(self, case: ReviewCase, reader: str) -> bool:
+    def hides(self, case: ReviewCase, reader: str, kind: str) -> bool:
         """True if a scan's name and automatic results are still hidden from a reader."""
-        return self.blind and self.progress(case, self.reading_of(reader, False)).state != "reviewed"
+        return self.blind and self.progress(case, self.reading_of(reader, kind)).state != "reviewed"
 
-    def _row(self, case: ReviewCase, reader: str) -> dict[str, Any]:
-        progress, is_hidden = self.progress(case, self.reading_of(reader, False)), self.hides(case, reader)
-        row = {"id": case.id, "name": self.name_of(case, reader), "state": progress.state, "seconds": progress.seconds}
+    def _row(self, case: ReviewCase, reader: str, kind: str) -> dict[str, Any]:
+        progress, is_hidden = self.progress(case, self.reading_of(reader, kind)), self.hides(case, reader, kind)
+        row: dict[str, Any] = {"id": case.id, "reading": kind, "name": self.name_of(case, reader, kind)}
+        row |= {"state": progress.state, "seconds": progress.seconds}
         row |= {"problem": progress.problem} | (_HIDDEN_FACTS if is_hidden else _facts(case, progress))
         if self.double:
-            row["consensus"] = self.progress(case, CONSENSUS).state if self.consensus_due(case) else None
+            is_due = kind == FIRST and self.consensus_due(case)
+            row["consensus"] = self.progress(case, CONSENSUS).state if is_due else None
         return row
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "data": "list, fetch and import public collections of scans",
     "project": "create, fill, check and split a project of annotated scans",
     "radiographs": "compute radiographs from CTs, for training and studies",
+    "bundle": "collect CAC and its packages, to install it without a network",
 }
 """Commands and their help. Each command's module here declares its options in `add_arguments`, imported on use."""
 

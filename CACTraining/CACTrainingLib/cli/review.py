@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from CACScoringLib.cli.options import Command, extras_of_dicom, from_file, settings_option
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import REVIEW_PORT, OutputError
 from CACScoringLib.core.options import argument, option
 
@@ -37,6 +38,11 @@ class ReviewOptions:
         blind: Hide names and automatic scores until a scan is read.
         project: Training project to which reviews can be added as annotations (default: RESULTS, if it is one).
         dicom: Also export reviews of DICOM series as DICOM objects (SEG, SR, PDF).
+        repeat: With --double: read in a random order by a plan (reading_plan.csv, made on the first start), in which
+            each reader reads this proportion of the scans again at the end.
+        seed: Seed of the plan's order.
+        tables: Serve no page, but write readings and their agreement as tables into this new folder; needs --double.
+        verify: Serve no page, but check that the journals of all reviews are as they were written.
     """
 
     results: Path = argument(metavar="RESULTS")
@@ -47,6 +53,10 @@ class ReviewOptions:
     blind: bool = False
     project: Path | None = option(None, metavar="DIR")
     dicom: bool = False
+    repeat: float | None = option(None, metavar="PART")
+    seed: int = 0
+    tables: Path | None = option(None, metavar="DIR")
+    verify: bool = False
     settings: tuple[str, ...] = settings_option('{"port": 8080}')
 
 
@@ -55,29 +65,57 @@ def _extras(options: ReviewOptions) -> tuple[str, ...]:
 
 
 def _run(options: ReviewOptions, progress: Progress) -> None:
+    if options.verify:
+        _verify(options.results)
+        return
+    if options.tables is not None:
+        from ..browser.tables import write_tables
+
+        write_tables(options.tables, serve_arguments(options)[1])
+        print(f"Tables: {options.tables}")
+        return
     from ..browser.serving import serve
 
     place = place_of(options)
     serve(*serve_arguments(options), place)
 
 
+def _verify(results: Path) -> None:
+    """Print what the journals show. Raises CTError if one was changed, OutputError if there is none."""
+    from ..browser.cases import results_of
+    from ..browser.verification import verify_journals
+
+    findings = list(verify_journals(results_of(results)))
+    if not findings:
+        raise OutputError(f"{results} holds no review. Give a folder of cac score or cac cohort that was reviewed.")
+    for finding in findings:
+        print(finding.text)
+    if faults := sum(not finding.is_whole for finding in findings):
+        raise CTError(f"{faults} of {len(findings)} findings are faults; they are listed above.")
+
+
 def serve_arguments(options: ReviewOptions) -> tuple[Path, WorkList, Path | None, bool]:
     """Results folder, work list, project and DICOM export for `browser.serving.serve`. Raises CTError, OutputError."""
     from ..browser.cases import cases_of, results_of
+    from ..browser.reading_plan import plan_of
     from ..browser.work_list import WorkList
     from ..project.project import is_project
 
     readers = tuple(dict.fromkeys(options.reader or (_user(),)))
-    if options.double and len(readers) < 2:
+    if options.double and len(readers) < 2 and options.repeat is None:
         raise OutputError("Double reading needs two readers at least. Name each with --reader.")
     if any(not name.isprintable() or not 1 <= len(name.strip()) <= 40 or name != name.strip() for name in readers):
         raise OutputError("A reader's name has 1 to 40 characters that can be shown, and no space at its ends.")
+    if not options.double and (options.repeat is not None or options.tables is not None):
+        raise OutputError("--repeat and --tables are for readers who each read alone. Add --double.")
     if options.series is not None and options.ct is None:
         raise OutputError("--series chooses a series of the folder that --ct names.")
     cases = cases_of(options.results, options.ct, options.series)
-    work = WorkList(cases, readers, options.double, options.blind)
+    folder = results_of(options.results)
+    plan = plan_of(folder, cases, readers, options.repeat, options.seed) if options.double else []
+    work = WorkList(cases, readers, options.double, options.blind, plan)
     project = options.project or (options.results if is_project(options.results) else None)
-    return results_of(options.results), work, project, options.dicom
+    return folder, work, project, options.dicom
 
 
 def _user() -> str:

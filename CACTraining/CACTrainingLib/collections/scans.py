@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.core.text import abbreviated_list
@@ -98,8 +98,7 @@ def reference_annotations(annotator: str, ct: Path, series: str | None, outlines
     labels = outlines(read_ct(ct, series))
     arteries = np.array(voxels_of(labels))
     arteries[arteries > Artery.OTHER] = 0
-    regions = sitk.GetImageFromArray(arteries)
-    regions.CopyInformation(labels)
+    regions = Grid.of(labels).image(arteries)
     return ImportedAnnotations(annotator, slice_labels(regions), regions)
 
 

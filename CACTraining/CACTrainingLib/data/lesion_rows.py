@@ -22,6 +22,7 @@ from scipy import ndimage
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid, scan_from_image
 from CACScoringLib.core.files import atomic_write
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
@@ -163,9 +164,8 @@ def _other_view(ct: CTScan, g: np.random.Generator) -> CTScan:
     if g.random() < 0.6:
         noise = ndimage.gaussian_filter(g.standard_normal(hu.shape, np.float32), (0, *[g.uniform(0.3, 0.9)] * 2))
         hu += float(np.exp(g.uniform(*np.log(NOISE_HU)))) / noise.std() * noise
-    changed = sitk.GetImageFromArray(np.rint(np.clip(hu, -1024, 3071)).astype(np.int16))
-    changed.CopyInformation(image)
-    return scan_from_image(changed, ct.acquisition)
+    changed = np.rint(np.clip(hu, -1024, 3071)).astype(np.int16)
+    return scan_from_image(Grid.of(image).image(changed), ct.acquisition)
 
 
 def annotated_rows(scan: TrainingScan, folder: Path, territories: LoadedModel) -> np.ndarray:

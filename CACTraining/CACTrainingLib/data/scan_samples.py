@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid, same_grid
 from CACScoringLib.core.files import atomic_folder
-from CACScoringLib.core.grid import ScanGrid
+from CACScoringLib.core.grid import Grid, ScanGrid
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, HeartSlices
@@ -94,8 +94,7 @@ def automatic_map(folder: Path, ct: CTScan, slices: HeartSlices) -> np.ndarray:
         for part in lesion.components
     ]
     counted[doubtful] = False
-    mask = sitk.GetImageFromArray(counted.astype(np.float32))
-    mask.CopyInformation(ct.image)
+    mask = Grid.of(ct.image).image(counted.astype(np.float32))
     blood_hu = BLOOD_HU if record.measured is None else record.measured.median_hu
     hu = slices.hu[MAX_NEIGHBOURS : MAX_NEIGHBOURS + len(slices)] - blood_hu
     return np.where(slices.grid.resample(mask, 0.0) >= 0.5, np.maximum(hu, 0), 0).astype(np.float32)

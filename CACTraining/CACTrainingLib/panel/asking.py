@@ -5,26 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import qt
-import slicer
+
+from CACScoringLib.panel.widgets import ask
+
+_LAST = "CACTraining/lastFolder"
 
 
 def askForFolder(title: str) -> str:
     """Ask for a folder; empty if the user chooses none."""
-    return _askAndRemember(lambda last: qt.QFileDialog.getExistingDirectory(None, title, last))
+    return ask(qt.QFileDialog.getExistingDirectory, title, _LAST)
 
 
 def askForFile(title: str) -> str:
     """Ask for a file; empty if the user chooses none."""
-    return _askAndRemember(lambda last: qt.QFileDialog.getOpenFileName(None, title, last))
-
-
-def _askAndRemember(ask: Callable[[str], str]) -> str:
-    settings = slicer.app.userSettings()
-    path = ask(settings.value("CACTraining/lastFolder", ""))
-    if path:
-        settings.setValue("CACTraining/lastFolder", str(Path(path).parent))
-    return path
+    return ask(qt.QFileDialog.getOpenFileName, title, _LAST)

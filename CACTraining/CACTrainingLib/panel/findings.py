@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from slicer.i18n import tr as _
 
@@ -18,7 +19,7 @@ _MARKS = {"error": "✗", "warning": "⚠", "note": "·"}
 """Marks of severities, most severe first."""
 
 
-def findingLines(findings: Sequence[Mapping], project: Project) -> list[str]:
+def findingLines(findings: Sequence[Mapping[str, Any]], project: Project) -> list[str]:
     """Format "finding" events of `cac project check` as lines of rich text, most severe first.
 
     Each names its scans and ends with a link to its remedy: the remedy, a slash, and the id of the first scan.

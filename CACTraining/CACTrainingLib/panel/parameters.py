@@ -8,10 +8,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated
 
-from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Minimum, parameterNodeWrapper
 
-from CACScoringLib.panel.parameters import Device
+from CACScoringLib.panel.parameters import Choice, Device
 
 
 class Task(Enum):
@@ -22,76 +21,46 @@ class Task(Enum):
     HEART = "heart"
 
 
-class Order(Enum):
+class Order(Choice):
     """Order of the work list. Values are those of `work_list`."""
 
-    ADDED = "added"
-    UNCERTAIN = "uncertain"
-
-    def label(self) -> str:
-        return {Order.ADDED: _("As added"), Order.UNCERTAIN: _("Least certain first")}[self]
+    ADDED = "added", "As added"
+    UNCERTAIN = "uncertain", "Least certain first"
 
 
-class Network(Enum):
+class Network(Choice):
     """Network to train. Values are those of the command line."""
 
-    HEART = "heart"
-    TERRITORIES = "territories"
-    SLICES = "slices"
-    DECOMPOSITION = "decomposition"
-    LESIONS = "lesions"
-
-    def label(self) -> str:
-        return {
-            Network.HEART: _("Heart"),
-            Network.TERRITORIES: _("Heart and territories"),
-            Network.SLICES: _("Slices"),
-            Network.DECOMPOSITION: _("Calcium map"),
-            Network.LESIONS: _("Lesions"),
-        }[self]
+    HEART = "heart", "Heart"
+    TERRITORIES = "territories", "Heart and territories"
+    SLICES = "slices", "Slices"
+    DECOMPOSITION = "decomposition", "Calcium map"
+    LESIONS = "lesions", "Lesions"
 
 
-class TrainMethod(Enum):
+class TrainMethod(Choice):
     """Training method of the calcium map. Values are those of the command line."""
 
-    SUPERVISED = "supervised"
-    LABELS = "labels"
-    CYCLEGAN = "cyclegan"
-
-    def label(self) -> str:
-        return {
-            TrainMethod.SUPERVISED: _("From known calcium maps (supervised)"),
-            TrainMethod.LABELS: _("From slice labels alone"),
-            TrainMethod.CYCLEGAN: _("From slice labels, with discriminators (CycleGAN)"),
-        }[self]
+    SUPERVISED = "supervised", "From known calcium maps (supervised)"
+    LABELS = "labels", "From slice labels alone"
+    CYCLEGAN = "cyclegan", "From slice labels, with discriminators (CycleGAN)"
 
 
-class Preset(Enum):
+class Preset(Choice):
     """Preset of a training. Values are those of the command line."""
 
-    COMPACT = "compact"
-    PAPER = "paper"
-    REAL_SLICES = "real-slices"
-    REAL_LESIONS = "real-lesions"
-
-    def label(self) -> str:
-        return {
-            Preset.COMPACT: _("Compact"),
-            Preset.PAPER: _("As published (large)"),
-            Preset.REAL_SLICES: _("Real slices and digital patients"),
-            Preset.REAL_LESIONS: _("Painted lesions and digital patients"),
-        }[self]
+    COMPACT = "compact", "Compact"
+    PAPER = "paper", "As published (large)"
+    REAL_SLICES = "real-slices", "Real slices and digital patients"
+    REAL_LESIONS = "real-lesions", "Painted lesions and digital patients"
 
 
-class Use(Enum):
+class Use(Choice):
     """Use of the scans that a study takes. Values are those of the project."""
 
-    TEST = "test"
-    VALIDATION = "validation"
-    TRAINING = "training"
-
-    def label(self) -> str:
-        return {Use.TEST: _("Test"), Use.VALIDATION: _("Validation"), Use.TRAINING: _("Training")}[self]
+    TEST = "test", "Test"
+    VALIDATION = "validation", "Validation"
+    TRAINING = "training", "Training"
 
 
 @parameterNodeWrapper

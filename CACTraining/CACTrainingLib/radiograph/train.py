@@ -16,13 +16,14 @@ import numpy as np
 from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
+from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import Training, read_network
 from CACScoringLib.networks.radiograph import BACKBONES, VIEWS, RadiographNet, RadiographNetConfig
 from CACScoringLib.radiograph.view import ENHANCEMENTS
 
 from ..statistics.bootstrap import patient_estimate
 from ..statistics.roc import above, area_name, area_under_curve
-from ..training.runs import commit, training_run
+from ..training.runs import training_run
 from ..training.settings import LoopSettings, RunOptions, facts_of, read_presets
 from .cases import LABELS, SUPER_RESOLUTIONS, read_table
 from .dataset import SCALES, RadiographSet, check_label, load_radiographs

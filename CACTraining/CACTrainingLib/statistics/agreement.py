@@ -128,11 +128,12 @@ def kappa(weights: np.ndarray, first: np.ndarray, second: np.ndarray, classes: i
         weights: float [resamples, items].
         first, second: int [items], classes from 0 in their order.
         classes: Number of classes.
-        power: 1 for linear weights, 2 for quadratic ones.
+        power: 1 for linear weights, 2 for quadratic ones, 0 for none.
     """
     cells = np.eye(classes * classes)[np.asarray(first, int) * classes + np.asarray(second, int)]
     table = (weights @ cells).reshape(-1, classes, classes)
-    distance = np.abs(np.subtract.outer(np.arange(classes), np.arange(classes))) ** power
+    steps = np.abs(np.subtract.outer(np.arange(classes), np.arange(classes)))
+    distance = np.where(steps > 0, steps**power, 0)
     total = table.sum((1, 2))
     by_chance = np.einsum("ri,rj,ij->r", table.sum(2), table.sum(1), distance)
     disagreement = np.einsum("rij,ij->r", table, distance) * total

@@ -1,4 +1,4 @@
-"""Statistics of events over time, by statsmodels; what the bootstrap resamples is counted here.
+"""Statistics of events over time, by SciPy and statsmodels; what the bootstrap resamples is counted here.
 
 Kaplan–Meier with Greenwood's error and intervals on the log(−log) scale (Kalbfleisch and Prentice), the log-rank test,
 Cox's hazard ratios with Efron's ties. statsmodels does not have Harrell's C and net reclassification, and no weights in
@@ -29,7 +29,7 @@ class StepFunction:
     """Proportion without event over time.
 
     Attributes:
-        times: Times at which the proportion changes; the first is 0.
+        times: 0, and the times of events and of losses to follow-up.
         proportion: Proportion from each time on.
         low: Lower limit of the interval; NaN where the proportion is 0 or 1.
         high: Upper limit of the interval; NaN where the proportion is 0 or 1.
@@ -58,23 +58,13 @@ def kaplan_meier(time: np.ndarray, event: np.ndarray) -> StepFunction:
         time: from 0 up, [n].
         event: bool [n], false where lost to follow-up.
     """
-    from statsmodels.duration.survfunc import SurvfuncRight
-
-    curve = SurvfuncRight(time, event.astype(int))
-    proportion, error = np.asarray(curve.surv_prob, float), np.asarray(curve.surv_prob_se, float)
-    z = stats.norm.ppf((1 + LEVEL) / 2)
-    inner = (proportion > 0) & (proportion < 1)
-    low, high = np.full_like(proportion, np.nan), np.full_like(proportion, np.nan)
-    if inner.any():
-        width = z * error[inner] / (proportion[inner] * np.abs(np.log(proportion[inner])))
-        low[inner], high[inner] = (proportion[inner] ** np.exp(sign * width) for sign in (1, -1))
-    last = float(time.max())
-    times = np.concatenate([[0.0], curve.surv_times])
-    starts = ((1.0, proportion), (np.nan, low), (np.nan, high))
-    proportion, low, high = (np.concatenate([[first], part]) for first, part in starts)
-    if last > times[-1]:
-        times = np.append(times, last)
-        proportion, low, high = (np.append(part, part[-1]) for part in (proportion, low, high))
+    curve = stats.ecdf(stats.CensoredData.right_censored(time, ~event)).sf
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # proportions of 0 and 1 have no interval
+        interval = curve.confidence_interval(LEVEL, method="log-log")
+    low, high = interval.low.probabilities, interval.high.probabilities
+    starts = ((0.0, curve.quantiles), (1.0, curve.probabilities), (np.nan, low), (np.nan, high))
+    times, proportion, low, high = (np.concatenate([[first], part]) for first, part in starts)
     return StepFunction(times, proportion, low, high, len(time))
 
 

@@ -20,7 +20,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.cohort.cohort import scans_of
 from CACScoringLib.core.ct import AIR_HU, CTError, CTScan
-from CACScoringLib.core.grid import bounding_box
+from CACScoringLib.core.grid import Grid, bounding_box
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.voxels import voxels_of
@@ -113,9 +113,7 @@ def changes(scan: CTScan, heart: sitk.Image, seed: int) -> Iterator[tuple[str, s
         ("2 HU less", -2.0),
         ("noise of 3 HU", np.random.default_rng(seed).normal(0.0, NOISE_HU, hu.shape)),
     ):
-        changed = sitk.GetImageFromArray(np.maximum(np.rint(hu + offsets), AIR_HU).astype(np.int16))
-        changed.CopyInformation(image)
-        yield name, changed
+        yield name, Grid.of(image).image(np.maximum(np.rint(hu + offsets), AIR_HU).astype(np.int16))
     shifted = sitk.Image(image)
     shifted.SetOrigin(image.TransformContinuousIndexToPhysicalPoint((0.5, 0.5, 0.0)))
     yield "half a voxel moved", shifted

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ from torch import nn
 from CACScoringLib.core.files import OutputError, write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import table_text
+from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import (
     REAL_PATIENTS,
     LoadedModel,
@@ -271,13 +271,3 @@ def _write_table(options: RunOptions, data: TrainingData) -> None:
     if options.resume and path.exists() and path.read_text(encoding="utf-8") != table:
         raise DataError(f"The data are not those of {path}, with which this training began. Start anew.")
     write_text_atomically(path, table)
-
-
-def commit() -> str:
-    """Return the commit of these sources, with "-changed" if files differ, or "unknown" outside a repository."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=-changed"]
-    try:
-        output = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return output.stdout.strip()

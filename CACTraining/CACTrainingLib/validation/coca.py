@@ -16,7 +16,6 @@ scores.csv it is read too, with the standard library alone.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -25,7 +24,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.tables import TableError
+from CACScoringLib.core.tables import DecimalMarks, Line, Table, TableError
 from CACScoringLib.io.reading import find_series
 
 from ..project.importers.coca import (
@@ -56,7 +55,7 @@ from .reference import (
 GATED_RELEASE, NONGATED_RELEASE = "Gated_release_final", "deidentified_nongated"
 COLUMNS = ("LCA", "LAD", "LCX", "RCA", "total")
 SCAN = "scan"
-"""Key of a row's first cell, whatever the column's title."""
+"""Name of the first column, whatever its title."""
 
 
 def _root(source: Path) -> Path | None:
@@ -108,54 +107,38 @@ def _table(source: Path) -> Path | None:
 
 
 def _read_nongated(source: Path, scans: Path | None, progress: ProgressCallback | None) -> Reference:
-    """Read the table of scores. Raises BadReferenceError if it is unreadable or a column is missing."""
+    """Read the table of scores. Raises BadReferenceError if it is unreadable, TableError if a column is missing."""
     table = _table(source)
     assert table is not None
-    rows = _rows(table)
+    lines = _lines(table)
     by_id = scans_below(scans or table.parent, progress)
 
-    def scan(name: str, row: dict[str, str]) -> ReferenceScan:
-        scores = {column: _score(row, column) for column in COLUMNS}
+    def scan(name: str, line: Line) -> ReferenceScan:
+        line.need("total")
+        scores = {column: line.number_in(column, 0) for column in COLUMNS}
         total = scores.pop("total")
-        if total is None:
-            raise BadReferenceError(f"{table.name} has no total of it.")
         cohort_scan = scan_of(re.sub(r"\D+$", "", name), by_id)
         vessels = {str(artery_of_column(column)): score for column, score in scores.items() if score is not None}
         return ReferenceScan(name, name, cohort_scan.ct, cohort_scan.series, total=total, vessels=vessels)
 
     about = "Agatston scores in total and by artery that came with the scans; where calcium lies is not known."
-    return Reference(NONGATED.title, about, VESSELS, *read_each([(row[SCAN], row) for row in rows], scan))
+    return Reference(NONGATED.title, about, VESSELS, *read_each([(line.text(SCAN), line) for line in lines], scan))
 
 
-def _rows(table: Path) -> list[dict[str, str]]:
+def _lines(table: Path) -> tuple[Line, ...]:
     try:
-        (head, *rows) = score_rows(table) or [[]]
+        ((_, head), *rows) = score_rows(table) or [(1, [])]
     except (OSError, ValueError, TableError) as error:
         raise BadReferenceError(f"{table} is not a table of scores ({error}). Download it again.") from error
-    places = {cell.strip().lower(): n for n, cell in enumerate(head)}
-    if missing := [column for column in COLUMNS if column.lower() not in places]:
-        has = ", ".join(cell for cell in head if cell) or "none"
-        raise BadReferenceError(f"{table} has no column {', '.join(missing)}; it has {has}. Download it again.")
-    places = {SCAN: 0, **{column: places[column.lower()] for column in COLUMNS}}
-    cells = [{name: row[at].strip() if at < len(row) else "" for name, at in places.items()} for row in rows]
-    scored = [row for row in cells if row[SCAN]]
-    names = [row[SCAN] for row in scored]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise BadReferenceError(f"{table} has two lines for {', '.join(twice)}. Remove one.")
-    return scored
-
-
-def _score(row: dict[str, str], column: str) -> float | None:
-    text = row[column]
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise BadReferenceError(f"Its {column} is {text[:40]!r}, which is no score.")
-    return value
+    columns = (SCAN, *(cell.strip() for cell in head[1:]))
+    names = [column.lower() for column in columns]
+    cells = [dict(zip(names, map(str.strip, row), strict=False)) for _, row in rows]
+    marks = DecimalMarks({name: [row.get(name, "") for row in cells] for name in names}, ",")
+    lines = [Line(table, number, row, marks) for (number, _), row in zip(rows, cells, strict=True)]
+    scores = Table(table, columns, tuple(line for line in lines if line.text(SCAN)))
+    scores.need(*COLUMNS)
+    scores.need_distinct([line.text(SCAN) for line in scores.lines], SCAN)
+    return scores.lines
 
 
 GATED = Format("COCA, gated scans with contours", lambda source: _root(source) is not None, _read_gated, True)

@@ -54,6 +54,14 @@ def test_images_after_the_score_are_reported(journal, state):
     assert "4 images" in grown.reason
 
 
+def test_numbers_are_consecutive_when_series_arrive_and_grow_at_once(journal):
+    journal.observe([summary(2, "1.1")], 10)
+    journal.observe([summary(4, "1.1"), summary(4, "1.2")], 20)
+    assert [entry.number for entry in journal] == [1, 2]
+    journal.settle(list(journal)[1], SCORED)
+    assert [entry.state for entry in journal] == [ARRIVING, SCORED]
+
+
 def test_only_its_owner_reads_the_journal(journal, path):
     assert path.stat().st_mode & 0o077 == 0
 

@@ -1,5 +1,11 @@
 """Tests of the watch with a peer and a scorer in this process, on a clock that advances only during sleeps."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import pydicom
 import pytest
 from archive_peers import REPORT_CLASS, Store, dimse_peer, report_about, stub_scorer, web_peer
@@ -15,6 +21,8 @@ from CACScoringLib.archive.watch import Watch, open_watch
 from CACScoringLib.core.files import OutputError
 
 EVERYTHING = SeriesFilter()
+REJECTION_CLASS = "1.2.840.10008.5.1.4.1.1.88.59"
+"""Key Object Selection."""
 
 
 class Killed(BaseException):
@@ -109,12 +117,26 @@ def reports(store):
     return [dataset for dataset in store.instances.values() if dataset.SOPClassUID == REPORT_CLASS]
 
 
+def rejections(store):
+    return [dataset for dataset in store.instances.values() if dataset.SOPClassUID == REJECTION_CLASS]
+
+
+def references(rejection):
+    """UIDs of the instances that a rejection names."""
+    (study,) = rejection.CurrentRequestedProcedureEvidenceSequence
+    return {
+        item.ReferencedSOPInstanceUID
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+
+
 def test_series_are_scored_and_the_results_sent_back(run, store, series, log, tmp_path):
     store.add(*series(), *series())
     assert run() == ["done", "done"]
     assert len(scorings(log)) == len(reports(store)) == 2
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")) == [
-        *("000001", "000002", "journal.json", "series", "watch.csv")
+        *("000001", "000002", "journal.json", "series", "watch.csv", "watch.prom")
     ]
     assert list((tmp_path / "out" / "series").iterdir()) == []
     assert (tmp_path / "out" / "watch.csv").read_text(encoding="utf-8").splitlines()[1] == "1,done,4,1,000001,"
@@ -151,6 +173,45 @@ def test_a_series_that_grew_after_its_score_is_scored_again(run, store, series, 
     assert [line.split()[1] for line in scorings(log)] == ["2", "4"]
     assert [message for message in messages if message.startswith("CAUTION: Series 1 grew. It had 2 images")]
     assert (tmp_path / "out" / "watch.csv").read_text(encoding="utf-8").splitlines()[1].startswith("1,done,4,")
+    assert "Series 1: its first result is marked as rejected in the archive." in messages
+    (rejection,) = rejections(store)
+    (superseded,) = [report for report in reports(store) if report.SeriesDescription == "CAC, 2 images"]
+    assert references(rejection) == {superseded.SOPInstanceUID}
+    assert rejection.PatientID == superseded.PatientID
+
+
+def test_an_archive_that_refuses_a_rejection_is_named(run, store, series, log, messages):
+    paths = series()
+    store.add(*paths[:2])
+    assert run() == ["done"]
+    store.add(*paths[2:])
+    store.refused_class = REJECTION_CLASS
+    assert run() == ["done"]
+    assert any("CAUTION: Delete the first result of series 1 in the archive." in message for message in messages)
+    assert [line.split()[1] for line in scorings(log)] == ["2", "4"]
+
+
+def test_metrics_count_series_and_seconds(run, archive, store, series, tmp_path):
+    store.add(*series(), *series(), *series(SeriesDescription="bad"))
+    run()
+    lines = (tmp_path / "out" / "watch.prom").read_text(encoding="utf-8").splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert values['cac_watch_series{state="done"}'] == "2"
+    assert values['cac_watch_series{state="failed"}'] == "1"
+    assert values["cac_watch_scoring_seconds_count"] == "2"
+    assert values["cac_watch_scoring_seconds_sum"] == "3.0"
+    assert values["cac_watch_archive_up"] == "1"
+    names = {line.split()[2] for line in lines if line.startswith("# TYPE")}
+    assert all(name.startswith(tuple(names)) for name in values)
+
+
+def test_metrics_show_an_archive_that_is_away(run, store, clock, tmp_path):
+    up_lines = []
+    store.fail = 20
+    file = tmp_path / "out" / "watch.prom"
+    clock.at_sleep = {1: lambda: up_lines.append(file.read_text(encoding="utf-8").splitlines()[-1])}
+    run()
+    assert up_lines == ["cac_watch_archive_up 0"]
 
 
 def test_only_series_that_match_the_filter_are_scored(run, store, series, log):
@@ -242,11 +303,11 @@ class TestKills:
         count = iter(range(10_000))
 
         def step(function, after):
-            def killed(*arguments):
+            def killed(*arguments, **facts):
                 number = next(count)
                 if number == at and not after:
                     raise Killed
-                result = function(*arguments)
+                result = function(*arguments, **facts)
                 if number == at:
                     raise Killed
                 return result
@@ -271,6 +332,56 @@ class TestKills:
         assert len(reports(store)) == 2
         assert len(store.instances) == 10
         assert len(scorings(log)) == 2
+
+
+WATCH = """
+import sys
+from pathlib import Path
+from archive_peers import stub_scorer
+from in_this_process import InThisProcess
+from CACScoringLib.archive import watch
+from CACScoringLib.archive.address import Access
+from CACScoringLib.archive.connection import connect
+from CACScoringLib.archive.journal import WatchSettings
+from CACScoringLib.archive.series import SeriesFilter
+address, output, log = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+watch.Workers = InThisProcess
+with watch.open_watch(output, {}) as journal:
+    settings = WatchSettings(0.05, 0, once=True)
+    watch.Watch(connect(address, Access()), output, SeriesFilter(), settings, journal, print).run(stub_scorer(log))
+"""
+"""A watch in a process of its own, with the stub in place of scoring."""
+
+
+@pytest.mark.long
+def test_twenty_kills_lose_and_double_nothing(store, series, address, tmp_path, log):
+    """Kill the process after 1 to 9 requests to the archive, 20 times, while series arrive and grow."""
+    scans = [series() for _ in range(20)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", WATCH, address, str(tmp_path / "out"), str(log)]
+    for number, scan in enumerate(scans):
+        store.add(*scan[:3], *(scans[number - 3] if number % 5 == 3 else ()))  # that of three kills ago grows
+        first = len(store.requests)
+        process = subprocess.Popen(command, env=environment)
+        while process.poll() is None and len(store.requests) <= first + number % 9:
+            time.sleep(0.002)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    subprocess.run(command, env=environment, check=True)
+    rows = (tmp_path / "out" / "watch.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert [row.split(",")[1] for row in rows] == ["done"] * 20
+    rejected = set().union(*map(references, rejections(store)))
+    current = [report for report in reports(store) if report.SOPInstanceUID not in rejected]
+    images = {scan[0]: 4 if number % 5 == 0 and number < 17 else 3 for number, scan in enumerate(scans)}
+    series_of = {str(pydicom.dcmread(path).SeriesInstanceUID): count for path, count in images.items()}
+    described = {_subject(report): report.SeriesDescription for report in current}
+    assert described == {uid: f"CAC, {count} images" for uid, count in series_of.items()}
+    assert len(current) == 20
+    assert rejected <= {report.SOPInstanceUID for report in reports(store)}
+
+
+def _subject(report):
+    return report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].SeriesInstanceUID
 
 
 class TestFolder:

@@ -4,11 +4,14 @@ import json
 import shutil
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_files import chest_hu, write_series
 
 from CACScoringLib.cli import main as cli
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.scans.table import scans_of_table
 
 STUDY = {"StudyInstanceUID": "1.2"}
 
@@ -46,6 +49,30 @@ def test_a_study(info, study):
     assert "slices" in lines[2].partition("): ")[2], "the fault of its stack"
     assert lines[3] == "  not considered: 2 localizer, 1 SR, 1 unreadable"
     assert lines[4].startswith("Scored (*): 3. The folder holds 3 CT series")
+
+
+def test_a_table_scores_all_series_and_phases(info, study, tmp_path):
+    """Write a table whose rows `cac cohort` reads as the series of `cac score --series`."""
+
+    def phase(dataset, k):
+        dataset.NominalPercentageOfCardiacPhase = 40 if k < 6 else 75
+        dataset.ImagePositionPatient = [-100, -120, 30 + 3 * (k % 6)]
+
+    write_series(study / "gated", np.concatenate([chest_hu()] * 2), tags={**STUDY, "SeriesNumber": 7}, edit=phase)
+    table = tmp_path / "scans.csv"
+    info(study, "--table", str(table))
+    scans, _ = scans_of_table(table)
+    names = [
+        "3 CaSc 3.0 B35f 3 mm",
+        "4 CaSc 3.0 B70f 3 mm",
+        "7.1 CaSc 3.0 B35f 3 mm 40 %",
+        "7.2 CaSc 3.0 B35f 3 mm 75 %",
+    ]
+    assert [scan.name for scan in scans] == names
+    scan = read_ct(scans[3].ct, scans[3].series)
+    assert [warning.code for warning in scan.warnings if warning.code == "series-chosen"] == []
+    assert pydicom.dcmread(scan.dicom_files[0]).NominalPercentageOfCardiacPhase == 75
+    assert "exists. Give --table a new file." in info(study, "--table", str(table), code=2)
 
 
 def test_json_names_every_fact(info, study):

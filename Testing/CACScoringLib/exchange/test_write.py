@@ -4,6 +4,7 @@ import contextlib
 import re
 import zlib
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import dicom_results
@@ -15,11 +16,13 @@ import pytest
 import SimpleITK as sitk
 from dicom_results import PATIENT, PRONE, SECRET, SITES, chest_series, dicom_errors, score
 from pydicom.sr.codedict import codes
+from pydicom.valuerep import DT
 
 from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import RESULT_FILES, OutputFolder
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.version import VERSION, commit
 from CACScoringLib.core.warning_codes import ADVICE
 from CACScoringLib.exchange.document import pdf_of
 from CACScoringLib.exchange.segmentation import segment_label
@@ -218,10 +221,40 @@ def test_uids_follow_from_the_content(result, objects, tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("name", ["measurements.dcm", "cardiovascular-report.dcm"])
+def test_a_named_reader_verifies_the_report_at_the_time_of_confirmation(result, objects, name, tmp_path):
+    write_objects(tmp_path, result, reader="Reader^Rita")
+    report = pydicom.dcmread(tmp_path / name)
+    assert report.VerificationFlag == "VERIFIED"
+    (verifier,) = report.VerifyingObserverSequence
+    assert verifier.VerifyingObserverName == "Reader^Rita"
+    confirmed = datetime.fromisoformat(result.review.confirmations["threshold"].time)
+    assert DT(verifier.VerificationDateTime).astimezone(timezone.utc) == confirmed
+    assert "observer" in str(report).lower()
+    unnamed = pydicom.dcmread(objects / name)
+    assert unnamed.VerificationFlag == "UNVERIFIED"
+    assert b"Reader^Rita" not in (objects / name).read_bytes()
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("identify", [True, False])
-def test_the_reader_is_named_only_on_request(result, identify, tmp_path):
-    write_objects(tmp_path, result, identify, reader="Reader^Rita")
-    assert (b"Reader^Rita" in (tmp_path / "measurements.dcm").read_bytes()) == identify
+def test_a_run_names_the_reader_only_if_results_identify(result, identify, tmp_path):
+    settings = RunSettings(dicom=True, identify=identify, reader="Reader^Rita")
+    write_result(OutputFolder(tmp_path / "out"), result, settings, Progress())
+    assert (b"Reader^Rita" in (tmp_path / "out" / "measurements.dcm").read_bytes()) == identify
+
+
+@pytest.mark.long
+def test_objects_state_commit_and_provenance(result, objects):
+    for name in ("segmentation.dcm", "measurements.dcm"):
+        versions = pydicom.dcmread(objects / name).SoftwareVersions
+        assert list(versions) == [VERSION, f"commit {commit()}"]
+    stated = (objects / "measurements.dcm").read_bytes()
+    assert f"created = {result.provenance.created}".encode() in stated
+    assert f"settings_sha256 = {result.provenance.settings_sha256}".encode() in stated
+    (first, *_) = pydicom.dcmread(objects / "segmentation.dcm").SegmentSequence
+    (algorithm,) = first.SegmentationAlgorithmIdentificationSequence
+    assert result.scan.voxels_sha256 in algorithm.AlgorithmParameters
 
 
 @pytest.mark.long

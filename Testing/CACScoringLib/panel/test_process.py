@@ -1,13 +1,12 @@
-"""Tests of background processes and workers."""
+"""Tests of background processes."""
 
 import os
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import slicer
-from panel_driver import Driver, ScriptedProcess, eventually, line
+from panel_driver import Driver, eventually
 
 import desktop_host
 from CACScoringLib.mrml import scene as mrml
@@ -80,7 +79,7 @@ class TestBackgroundProcess:
 
     @pytest.mark.usefixtures("volume")
     def test_a_process_waits_for_a_chosen_ct_until_the_panel_is_closed(self, panel):
-        process = Driver(real=True).widget.scorer._worker._process
+        process = Driver(real=True).widget.scorer.job.process
         ready = process._process
         assert process._waits
         desktop_host.close_panel("CACScoring")
@@ -90,46 +89,3 @@ class TestBackgroundProcess:
 def _alive(process_id: int) -> bool:
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(process_id)], capture_output=True, text=True, check=False)
     return bool(state.stdout.strip()) and not state.stdout.startswith("Z")
-
-
-class TestWorker:
-    """Handling of the lines that a command writes."""
-
-    @pytest.fixture
-    def record(self, panel):
-        from CACScoringLib.panel.worker import Worker
-
-        record = SimpleNamespace(process=ScriptedProcess(), progress=[], ends=[], events=[])
-        record.worker = Worker(record.process)
-        on_progress = lambda text, fraction: record.progress.append((text, fraction))  # noqa: E731
-        record.worker.start(["work"], record.ends.append, on_progress, record.events.append)
-        return record
-
-    def test_commands_get_the_option_progress_and_modules_do_not(self, record):
-        assert record.process.arguments == ["-m", "CACScoringLib.cli", "work", "--progress", "json"]
-        record.process.end(0)
-        record.worker.start(["folder"], record.ends.append, module="panel.background")
-        assert record.process.arguments == ["-m", "CACScoringLib.panel.background", "folder"]
-
-    def test_progress_is_the_fraction_of_all_steps(self, record):
-        record.process.say(line(event="counted", done=1, count=4))
-        record.process.say(line(event="step", step="reading", index=1, count=2))
-        record.process.say(line(event="counted", done=1, count=2))
-        assert record.progress == [("", 0.25), ("Step 2 of 2: reading …", 0.5), ("Step 2 of 2: reading …", 0.75)]
-
-    def test_warnings_are_those_of_the_last_command(self, record):
-        record.process.say(line(event="warning", code="thick", message="Thick slices."))
-        assert [event["code"] for event in record.worker.warnings] == ["thick"]
-        record.process.end(0)
-        record.worker.start(["work"], record.ends.append)
-        assert record.worker.warnings == []
-
-    def test_a_command_that_cannot_be_started_ends_with_the_reason(self, record):
-        def fail(*_arguments):
-            raise RuntimeError("There is no Python.")
-
-        record.process.end(0)
-        record.process.start = fail
-        record.worker.start(["work"], record.ends.append)
-        assert record.ends == ["", "There is no Python."]
-        assert not record.worker.isRunning

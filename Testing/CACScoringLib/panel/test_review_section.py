@@ -7,7 +7,7 @@ import panel_results
 import pytest
 import slicer
 
-from CACScoringLib.core.labels import NOT_CORONARY, Artery
+from CACScoringLib.core.labels import NOT_CORONARY, Artery, NonCoronary
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.quality import calibration
@@ -337,6 +337,28 @@ class TestAutomaticScore:
         monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: True)
         getattr(ui, button).click()
         assert automatic.review.reviewed["threshold"]
+
+    def test_confirming_asks_about_sites_outside_the_arteries(self, automatic, monkeypatch):
+        questions, review = [], automatic.review
+        lesions = review.review("threshold")
+        flat = lesions.flat_voxels([review.lesions("threshold")[0].id])
+        valve = np.full(len(flat), NonCoronary.AORTIC_VALVE, np.uint8)
+        review.give_all("threshold", lesions.labelled.with_labels(flat, valve))
+        automatic.widget.review.update()
+        monkeypatch.setattr(slicer.app, "_testing", False)
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: questions.append(text))
+        automatic.ui.acceptButton.click()
+        assert "and 1 sites outside the arteries. Confirm what you looked at?" in questions[0]
+        assert not review.reviewed["threshold"]
+
+    def test_a_confirmation_states_the_reader_and_the_lesions_looked_at(self, automatic):
+        automatic.state.exportReader = "Reader^Rita"
+        automatic.ui.lesionTable.setCurrentCell(1, 0)
+        automatic.key("A")
+        confirmation = automatic.review.confirmations["threshold"]
+        assert confirmation.reader == "Reader Rita"
+        assert len(confirmation.not_looked_at) == confirmation.sites - 2 > 0
+        assert f"2 of {confirmation.sites} sites looked at" in automatic.ui.headLabel.text
 
     def test_a_confirmed_score_is_reopened_without_a_question(self, automatic, monkeypatch):
         automatic.key("A")

@@ -163,6 +163,6 @@ class TestRun:
         for name, module in list(sys.modules.items()):
             if name.startswith("CACScoringLib"):
                 monkeypatch.setitem(sys.modules, name, module)
-        before = sys.modules["CACScoringLib.panel.worker"]
+        before = sys.modules["CACScoringLib.panel.job"]
         driver.widget.onReload()
-        assert sys.modules["CACScoringLib.panel.worker"] is not before
+        assert sys.modules["CACScoringLib.panel.job"] is not before

@@ -38,6 +38,7 @@ class TestSites:
         review, _ = with_sites
         aorta = next(x for x in review.lesions("threshold") if x.artery == NonCoronary.THORACIC_AORTA)
         review.assign("threshold", [aorta.id], NonCoronary.OTHER)
+        review.look_at("threshold", [lesion.id for lesion in review.lesions("threshold")])
         review.set_reviewed("threshold", True)
         review.export(tmp_path / "out")
         document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))

@@ -35,6 +35,11 @@ class TestSavedScene:
         review, again, k = reopened
         assert numbers(again) == numbers(review)
         assert again.reviewed == {"threshold": False, "decomposition": True}
+        assert again.confirmations == review.confirmations != {}
+        for method in METHODS:  # painted lesions have new numbers in the reopened scene
+            unseen = [[lesion.voxels for lesion in opened.not_looked_at(method)] for opened in (review, again)]
+            assert unseen[0] == unseen[1]
+        assert again.looked_at("threshold")
         for row, expected in zip(again.slices(), review.slices(), strict=True):
             assert row.position_ras == pytest.approx(expected.position_ras)  # a file may round the origin
             assert replace(row, position_ras=expected.position_ras) == expected

@@ -256,6 +256,26 @@ def test_a_cohort_of_three_is_read(ann):
     assert ann.page.locator("#scans tbody tr").count() == 0
 
 
+def test_confirming_asks_about_lesions_never_shown(ann, results):
+    ann.open("one")
+    count, questions = ann.page.locator("#lesions tbody tr:not(.left-out):not(.rejected)").count(), []
+    ann.page.on("dialog", lambda dialog: questions.append(dialog.message))
+    ann.page.wait_for_selector("body[data-looked]:not([data-looked='0'])")
+    ann.change("a")
+    looked = int(questions[0].split()[0])
+    assert 0 < looked < count
+    part = f"{looked} of {count} sites looked at"
+    assert questions[0].startswith(f"{part}. Never shown: {count - looked} in the arteries, 0 outside")
+    assert part in ann.page.inner_text("#status")
+    for _ in range(count):
+        before = ann.page.get_attribute("body", "data-looked")
+        ann.press("n")
+        ann.page.wait_for_timeout(500 if before else 0)
+    ann.change("a")
+    assert len(questions) == 1, "all were shown"
+    assert ann.page.inner_text("#status") == "reviewed by Ann"
+
+
 def test_export(ann, results):
     ann.open("one")
     ann.change("a")

@@ -54,6 +54,16 @@ def test_each_part_of_a_request_is_checked(action):
             request_of(content, SHAPE, ("threshold",))
 
 
+@pytest.mark.parametrize(
+    "looked_at", [1, [1], {"threshold": 1}, {"threshold": [0]}, {"threshold": ["1"]}, {"threshold": [1] * 5001}]
+)
+def test_lesions_that_were_looked_at_are_checked(looked_at):
+    content = {**HEAD, "action": "accept", "looked_at": {"threshold": [1]}}
+    assert request_of(content, SHAPE, ("threshold",)).looked_at == {"threshold": [1]}
+    with pytest.raises(RefusedError):
+        request_of(content | {"looked_at": looked_at}, SHAPE, ("threshold",))
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("refused")

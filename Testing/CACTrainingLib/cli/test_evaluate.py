@@ -4,15 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from made_experiments import make_quick
-from radiograph_study import fake_training, write_table
 
 from CACScoringLib.models.choice import ModelChoice
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.cli.evaluate import STUDIES
 from CACTrainingLib.evaluation import experiment
 from CACTrainingLib.radiograph.study import prognosis
-from CACTrainingLib.radiograph.study.study import RadiographStudy
 from CACTrainingLib.studies import evaluation, model_comparison
 from CACTrainingLib.studies.evaluation import Evaluation, EvaluationSettings
 
@@ -54,8 +51,9 @@ def test_studies_of_scan_pairs(study_settings):
     assert (settings.store_limits, settings.ablation.pairs) == (True, 3)
 
 
-def test_comparison_of_models(study_settings):
+def test_comparison_of_models(study_settings, capsys):
     assert run("models", "--data", "d", "--model", "a", "--model", "b", cache="c") == 0
+    assert "study.html: the study" in capsys.readouterr().out
     (settings,) = study_settings
     assert (settings.data, settings.models, settings.cache) == (Path("d"), ("a", "b"), Path("c"))
 
@@ -97,14 +95,3 @@ def test_refusals(study_settings, capsys, study, arguments, settings, code, mess
     assert message in capsys.readouterr().err
     assert not study_settings
     assert study in STUDIES
-
-
-def test_a_study_from_the_command_to_its_page(tmp_path, monkeypatch, capsys):
-    make_quick(monkeypatch, 20)
-    monkeypatch.setattr(RadiographStudy, "train", fake_training)
-    table = write_table(tmp_path / "own" / "radiographs.csv", 48)
-    settings = json.dumps({"study": {"names": ["lateral"], "budget": {"folds": 3}}})
-    start = ["evaluate", "radiograph", "--data", str(table), "--output", str(tmp_path / "out"), "--settings", settings]
-    assert cli.main(start) == 0
-    assert "study.html" in capsys.readouterr().out
-    assert "lateral" in (tmp_path / "out" / "study.html").read_text(encoding="utf-8")

@@ -1,12 +1,12 @@
 """The commands that `./cac` adds to scoring's: sample, phantom, and score --sample."""
 
-import csv
 import json
 import sys
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from study_tables import csv_rows
 
 from CACScoringLib.cli.main import BAD_INPUT, BAD_USAGE
 from CACTrainingLib.cli import main as cli
@@ -61,8 +61,8 @@ def test_a_cohort_is_written_and_goes_on_where_it_stopped(tmp_path, capsys):
     assert {"event": "counted", "done": 1, "count": 1} in counted
     assert cli.main([*command, "--pairs", "1"]) == 0
     assert [path.stat().st_mtime_ns for path in first] == written
-    with (tmp_path / "cohort.csv").open(newline="") as stream:
-        assert [(row["patient"], row["scan"]) for row in csv.DictReader(stream)] == [("0", "1"), ("0", "2")]
+    rows = csv_rows(tmp_path / "cohort.csv")
+    assert [(row["patient"], row["scan"]) for row in rows] == [("0", "1"), ("0", "2")]
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,7 @@ class TestExtras:
         ("arguments", "needed"),
         [
             (["score", "ct.nii.gz"], ()),
+            (["score", "ct.nii.gz", "--scene"], ("scene",)),
             (["score", "ct.nii.gz", *NO_SCENE], ()),
             (["score", "ct.nii.gz", *NO_SCENE, "--scene"], ("scene",)),
             (["score", "--radiograph", "pa.png"], ("torch",)),
@@ -167,11 +168,6 @@ class TestExtras:
     def test_by_what_is_asked_for(self, arguments, needed):
         options = cli.make_parser().parse_args(arguments)
         assert options.extras(options) == needed
-
-    def test_a_scene_is_written_only_if_asked_for(self):
-        for words, needed in (([], ()), (["--scene"], ("scene",))):
-            options = cli.make_parser().parse_args(["score", "ct.nii.gz", *words])
-            assert options.extras(options) == needed
 
     def test_they_are_those_of_the_package(self):
         """An extra that is named wrongly would never be missed."""

@@ -5,12 +5,12 @@ import io
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from collection_files import chest, labels, write_image, write_scan
 from PIL import Image
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.collections import checks
 from CACTrainingLib.collections.checks import check_scan
@@ -22,9 +22,7 @@ def new_scan(ct, values=None):
     """A scan, with regions as an array."""
 
     def annotations():
-        regions = sitk.GetImageFromArray(values)
-        regions.CopyInformation(read_ct(ct).image)
-        return ImportedAnnotations("reader", {}, regions)
+        return ImportedAnnotations("reader", {}, Grid.of(read_ct(ct).image).image(values))
 
     return NewScan("scan", "patient", ct, annotations=None if values is None else annotations)
 
@@ -46,8 +44,7 @@ def test_contrast_is_refused_by_header_and_by_blood(tmp_path, monkeypatch):
     values = np.random.default_rng(0).normal(250, 8, (20, 60, 60)).astype(np.int16)
     values[:, :9] -= 1250
     ct = write_image(tmp_path / "b.nii.gz", values)
-    heart = sitk.GetImageFromArray(np.ones(values.shape, np.uint8))
-    heart.CopyInformation(read_ct(ct).image)
+    heart = Grid.of(read_ct(ct).image).image(np.ones(values.shape, np.uint8))
     monkeypatch.setattr(checks, "heart_region", lambda scan: HeartRegion(heart, None, "lungs", ()))
     with pytest.raises(CTError, match=r"It has contrast: blood measures 2[45]\d HU"):
         check_scan(new_scan(ct))

@@ -3,12 +3,11 @@
 import errno
 import json
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from collection_files import write_scan
+from collection_files import IMAGES, CommonsClient
 
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
@@ -18,7 +17,6 @@ from CACTrainingLib.collections.download import CHECKSUMS, RemoteSeries, chosen_
 from CACTrainingLib.collections.scans import CollectionError
 
 NLST, LIDC = collections()["nlst"], collections()["lidc"]
-IMAGES = 8
 
 
 @pytest.fixture(autouse=True)
@@ -26,32 +24,11 @@ def few_images(monkeypatch):
     monkeypatch.setattr(download, "MIN_IMAGES", IMAGES)
 
 
-class Client:
-    """Client whose series are small; `broken` makes the download of some series stop half way."""
-
+class Client(CommonsClient):
     contrast_index = pd.DataFrame(
         [("1.0", ["NONE"]), ("1.7", None), ("1.8", ["Omnipaque", "ORAL & IV"])],
         columns=("SeriesInstanceUID", "ContrastBolusAgent"),
     )
-
-    def __init__(self, rows, broken=(), error=None):
-        columns = ("SeriesInstanceUID", "PatientID", "StudyInstanceUID", "SeriesDescription", "collection_id")
-        self.index = pd.DataFrame(rows, columns=columns).assign(
-            Modality="CT", instanceCount=IMAGES, series_size_MB=0.5, license_short_name="CC BY 4.0"
-        )
-        self.broken, self.error, self.fetched = set(broken), error, []
-
-    def fetch_index(self, name):
-        assert hasattr(self, name)
-
-    def download_from_selection(self, downloadDir, seriesInstanceUID, dirTemplate, quiet, show_progress_bar):  # noqa: N803
-        (uid,) = seriesInstanceUID
-        if self.error:
-            raise self.error
-        self.fetched.append(uid)
-        paths = write_scan(Path(downloadDir), "patient", seed=len(self.fetched), SeriesInstanceUID=uid)
-        for path in paths[4:] if uid in self.broken else []:
-            path.unlink()
 
 
 ROWS = [(f"1.{n}", f"P{n}", f"2.{n}", "chest", "lidc_idri") for n in range(3)]

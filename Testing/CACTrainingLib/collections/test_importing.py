@@ -1,6 +1,5 @@
 """Import into a project: what is added, left out and split, the inventory, and runs that are broken off."""
 
-import csv
 import errno
 import os
 import re
@@ -8,6 +7,7 @@ import re
 import pytest
 from collection_files import chest, labels, write_image, write_scan
 from in_this_process import InThisProcess
+from study_tables import csv_rows
 
 from CACScoringLib.core.ct import CTError
 from CACTrainingLib.collections import importing
@@ -52,8 +52,7 @@ def run(name, folder, project, **settings):
 
 
 def rows(result):
-    with result.page.with_suffix(".csv").open(encoding="utf-8") as file:
-        return {row["name"]: row for row in csv.DictReader(file)}
+    return {row["name"]: row for row in csv_rows(result.page.with_suffix(".csv"))}
 
 
 def test_scans_with_doubts_are_added_and_unusable_ones_are_listed(download, tmp_path):

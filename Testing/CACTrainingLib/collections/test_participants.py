@@ -3,9 +3,8 @@
 import itertools
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
-from collection_files import write_scan
+from collection_files import IMAGES, CommonsClient
 
 from CACScoringLib.core.tables import TableError, read_table
 from CACTrainingLib.cli import data
@@ -18,7 +17,6 @@ from CACTrainingLib.validation.manifest import MANIFEST, read_manifest
 from CACTrainingLib.validation.reference import BadReferenceError, scan_of, scans_below
 
 NLST = collections()["nlst"]
-IMAGES = 8
 
 
 def remote(kernel="STANDARD", mm="2.5", year="0", images=100, uid="1", patient="a"):
@@ -34,10 +32,8 @@ def choice_of(*series):
 def test_spacing_decides_before_the_kernel():
     series, choice = choice_of(remote("STANDARD", "1.2"), remote("BONE", "2.5"), remote("STANDARD", "5"))
     assert series == ("BONE", 2.5)
-    assert (
-        choice.reason
-        == "Baseline; 2.5 mm of 1.2, 2.5, 5; kernel BONE of BONE; by the kernel first it would be STANDARD."
-    )
+    reason = "Baseline; 2.5 mm of 1.2, 2.5, 5; kernel BONE of BONE; by the kernel first it would be STANDARD."
+    assert choice.reason == reason
     assert choice.decided_by == participants.RULE
 
 
@@ -107,38 +103,22 @@ def test_the_rule_reads_the_index_that_comes_with_the_package():
     assert share > 0.85, counted(choices)
 
 
-class Commons:
-    """Client and index of two participants, one with a hard kernel too; `broken` series stop half way."""
-
-    def __init__(self, monkeypatch, series):
-        columns = ("SeriesInstanceUID", "PatientID", "SeriesDescription", "series_size_MB")
-        rows = [(entry.uid, entry.patient, entry.description, entry.size_mb) for entry in series]
-        self.index = pd.DataFrame(rows, columns=columns).assign(
-            Modality="CT",
-            instanceCount=IMAGES,
-            license_short_name="CC BY 4.0",
-            StudyInstanceUID="9",
-            collection_id="nlst",
-        )
-        self.broken, self.fetched = set(), []
-        monkeypatch.setattr(download, "MIN_IMAGES", IMAGES)
-        monkeypatch.setattr(participants, "read_index", lambda _: self.index)
-        monkeypatch.setattr(download, "connected_client", lambda *_: self)
-        monkeypatch.setattr(data, "require", lambda _: None)
-
-    def download_from_selection(self, downloadDir, seriesInstanceUID, **_):  # noqa: N803
-        (uid,) = seriesInstanceUID
-        self.fetched.append(uid)
-        patient = self.index.set_index("SeriesInstanceUID").PatientID[uid]
-        paths = write_scan(download.Path(downloadDir), patient, len(self.fetched), SeriesInstanceUID=uid)
-        if uid in self.broken:
-            paths[3].write_bytes(paths[3].read_bytes()[:-9])
+class Commons(CommonsClient):
+    def damage(self, paths):
+        paths[3].write_bytes(paths[3].read_bytes()[:-9])
 
 
 @pytest.fixture
 def commons(monkeypatch):
+    """Client and index of two participants, one with a hard kernel too."""
     soft, hard = remote("STANDARD", uid="1.1", patient="100001"), remote("BONE", uid="1.2", patient="100001")
-    return Commons(monkeypatch, [hard, soft, remote("FC51", "2", uid="1.3", patient="100002")])
+    series = [hard, soft, remote("FC51", "2", uid="1.3", patient="100002")]
+    client = Commons([(entry.uid, entry.patient, "9", entry.description, "nlst") for entry in series])
+    monkeypatch.setattr(download, "MIN_IMAGES", IMAGES)
+    monkeypatch.setattr(participants, "read_index", lambda _: client.index)
+    monkeypatch.setattr(download, "connected_client", lambda *_: client)
+    monkeypatch.setattr(data, "require", lambda _: None)
+    return client
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from images import image_of
 from scipy.spatial.transform import Rotation
 
 from CACScoringLib.core.acquisition import Acquisition
@@ -137,9 +138,7 @@ def speckled_scan(slices=24, spacing_mm=1.0):
     hu = np.random.default_rng(2).normal(0, 20, (slices, 40, 40))
     hu[4, 20, 20] = 600
     hu[:, 28:] -= 1000
-    image = sitk.GetImageFromArray(hu.astype(np.int16))
-    image.SetSpacing((0.7, 0.7, spacing_mm))
-    return scan_from_image(image, Acquisition("memory", kvp=120.0))
+    return scan_from_image(image_of(hu.astype(np.int16), (0.7, 0.7, spacing_mm)), Acquisition("memory", kvp=120.0))
 
 
 def test_views_of_a_scan_repeat_and_differ_in_slices_kernel_and_noise():

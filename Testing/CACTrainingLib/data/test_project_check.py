@@ -5,9 +5,11 @@ from contextlib import nullcontext
 
 import pytest
 from annotated_project import NO, UNSURE, YES, label, mask, outline, write_proposal
+from study_tables import csv_rows
 from training_scans import write_scan
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.tables import write_table
 from CACTrainingLib.data.datasets import SliceDataset, find_scans, load_slices, prepare, split_by_patient
 from CACTrainingLib.data.heart_scans import outlined_scans
 from CACTrainingLib.data.project_check import check_project
@@ -77,23 +79,18 @@ def test_uses(make):
 def test_one_patient_in_two_uses(make):
     project = make("aBcDe", uses=GOOD)
     file = project.folder / SCANS_FILE
-    lines = file.read_text(encoding="utf-8").splitlines()
-    names = lines[0].split(",")
-    rows = [dict(zip(names, line.split(","), strict=True)) for line in lines[1:]]
+    rows = csv_rows(file)
     rows[2]["patient"] = "a"
-
-    file.write_text("\n".join([lines[0], *(",".join(row[name] for name in names) for row in rows)]) + "\n")
+    write_table(file, list(rows[0]), rows)
     findings = check_project(Project.open(project.folder))
     assert finding_with(findings, "patient a have different uses").scans == ("0001", "0003")
 
 
 def test_slices_need_both_classes_in_both_parts(make):
     project = make("ac", uses={"a": "training", "c": "validation"}, scans="x")
-    messages = errors(check_project(project, "slices"))
-    assert messages == []
-    project = Project.open(project.folder)
-    for letter, use in (("a", "training"), ("c", "validation")):
-        path = project.scan("0001" if letter == "a" else "0002").truth
+    assert not errors(check_project(project, "slices"))
+    for scan, use in (("0001", "training"), ("0002", "validation")):
+        path = project.scan(scan).truth
         truth = json.loads(path.read_text(encoding="utf-8"))
         truth["slices"] = [s for s in truth["slices"] if s["visible"] == (use == "training")]
         path.write_text(json.dumps(truth))

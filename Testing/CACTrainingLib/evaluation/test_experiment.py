@@ -1,10 +1,10 @@
 """All experiments: stored results are not trained again, and failed runs stop nothing."""
 
-import csv
 from dataclasses import replace
 
 import pytest
 from made_experiments import EXPERIMENTS, RecordingTrainer, Warned, make_quick
+from study_tables import csv_rows
 
 from CACScoringLib.core.files import OutputError
 from CACTrainingLib.evaluation.experiment import PREDICTIONS, running_folder
@@ -71,8 +71,8 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again(experiment, settings
     page = experiment.page(settings, first, progress)
     assert "there is no memory for it" in page
     assert [warning.code for warning in progress.warnings] == ["training-failed"]
-    with (settings.output / "tables" / "failed.csv").open(encoding="utf-8", newline="") as stream:
-        assert {row["Why"] for row in csv.DictReader(stream)} == {"there is no memory for it"}
+    failed = csv_rows(settings.output / "tables" / "failed.csv")
+    assert {row["Why"] for row in failed} == {"there is no memory for it"}
     experiment.page(settings, again)
     assert set(again.done) == {run for run in first.done if run.fold == 1}
     assert not (settings.output / "tables" / "failed.csv").exists()
@@ -80,8 +80,8 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again(experiment, settings
 
 def test_predictions_of_every_patient(experiment, settings):
     experiment.page(settings)
-    with (settings.output / PREDICTIONS).open(encoding="utf-8", newline="") as stream:
-        assert {row[experiment.predicted] for row in csv.DictReader(stream)} == {f"p{n}" for n in range(PATIENTS)}
+    predicted = csv_rows(settings.output / PREDICTIONS)
+    assert {row[experiment.predicted] for row in predicted} == {f"p{n}" for n in range(PATIENTS)}
 
 
 def test_an_output_that_is_a_file_is_refused(experiment, settings):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import slicer
-from training_driver import CommandProcess, write_proposal
+from panel_driver import InThisProcess
+from training_driver import write_proposal
 
 from CACTrainingLib.project.annotations import slice_annotations
 from desktop_host import errors, events
@@ -99,8 +100,8 @@ class TestOpening:
 
     def test_opening_another_project_while_a_scan_is_opened(self, annotating, tmp_path):
         annotating.keys("V")
-        process = CommandProcess(waits=True)
-        annotating.widget.annotate._worker._process = process
+        process = InThisProcess(waits=True)
+        annotating.widget.annotate.job.process = process
         annotating.ui.workTable.setCurrentCell(1, 0)
         annotating.ui.openScanButton.click()
         annotating.new_project(tmp_path / "other")
@@ -133,7 +134,7 @@ class TestOpening:
         box = annotating.ui.proposalModelBox
         box.setCurrentIndex(box.findData("slices-compact"))
         assert annotating.state.proposalModel == "slices-compact"
-        process = annotating.widget.annotate.prepare._worker._process = CommandProcess(waits=True)
+        process = annotating.widget.annotate.prepare.task.job.process = InThisProcess(waits=True)
         annotating.ui.prepareButton.click()
         assert process.arguments[process.arguments.index("--model") + 1] == str(folder / "slices-compact.json")
         assert "--overwrite" in process.arguments

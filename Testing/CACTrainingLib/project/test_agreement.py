@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from chest_ct import write_ct
+from images import image_of
 from sklearn.metrics import cohen_kappa_score
 
 from CACTrainingLib.project.agreement import agreement
@@ -47,9 +48,7 @@ def box(*bounds, label_value=1, spacing=1.0):
     array = np.zeros((8, 8, 8), np.uint8)
     if bounds:
         array[tuple(slice(*bounds_on_axis) for bounds_on_axis in bounds)] = label_value
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing((spacing,) * 3)
-    return image
+    return image_of(array, (spacing,) * 3)
 
 
 def test_kappa_ignores_unsure_slices(project):

@@ -1,17 +1,15 @@
 """Test annotations: saved with every key press, read back unchanged, and not lost by errors."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from chest_ct import write_ct
+from images import image_of
 
-from CACTrainingLib.project.annotation_files import SliceAnnotations, SliceLabel
+from CACTrainingLib.project.annotation_files import AnnotationError, SliceAnnotations, SliceLabel
 from CACTrainingLib.project.annotations import (
     annotators,
     check_annotator,
@@ -47,10 +45,7 @@ def label_map(*voxels: int, shape: tuple[int, int, int] = (4, 5, 6)) -> sitk.Ima
     """Make a label map with label 2 at flat indices."""
     array = np.zeros(shape, np.uint8)
     array.ravel()[list(voxels)] = 2
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing((0.5, 0.5, 3.0))
-    image.SetOrigin((-10.0, 5.0, 100.25))
-    return image
+    return image_of(array, (0.5, 0.5, 3.0), (-10.0, 5.0, 100.25))
 
 
 class TestSlices:
@@ -127,55 +122,35 @@ class TestSlices:
 
 
 class TestFullDisk:
-    """Simulate a full disk by the system's limit of file sizes."""
+    """A full disk, simulated by the system's limit of file sizes."""
 
-    pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a limit of file sizes")
-    PROGRAM = """
-import resource, sys
-import numpy as np, SimpleITK as sitk
-from CACTrainingLib.project.annotation_files import AnnotationError, SliceLabel
-from CACTrainingLib.project.annotations import slice_annotations, write_mask
-from CACTrainingLib.project.project import Project
-def limited(size):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-project = Project.open(sys.argv[1])
-"""
+    @pytest.fixture
+    def limited(self):
+        """Function that limits the size of files in bytes."""
+        resource = pytest.importorskip("resource")
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
-    def run(self, project, code):
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        command = [sys.executable, "-c", self.PROGRAM + code, str(project.folder)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-
-    def test_a_label_that_does_not_fit_changes_nothing(self, project):
+    def test_a_label_that_does_not_fit_changes_nothing(self, slices, limited):
         """The disk is full in the middle of a line."""
-        code = """
-slices = slice_annotations(project, "0001", "Anna")
-for k in range(5):
-    slices.set(k, SliceLabel.VISIBLE)
-size = slices.file.stat().st_size
-limited(size + 30)
-try:
-    slices.set(5, SliceLabel.UNSURE)
-except AnnotationError as error:
-    print(error)
-assert slices.file.stat().st_size == size and len(slices.labels) == 5
-limited(resource.RLIM_INFINITY)
-slices.set(5, SliceLabel.UNSURE)
-"""
-        assert "The label of slice 5 was not saved" in self.run(project, code)
-        assert len(slice_annotations(project, "0001", "Anna").labels) == 6
+        for k in range(5):
+            slices.set(k, VISIBLE)
+        size = slices.file.stat().st_size
+        limited(size + 30)
+        with pytest.raises(AnnotationError, match="The label of slice 5 was not saved"):
+            slices.set(5, UNSURE)
+        assert (slices.file.stat().st_size, len(slices.labels)) == (size, 5)
+        limited(2**30)
+        slices.set(5, UNSURE)
+        assert len(reopened(slices).labels) == 6
 
-    def test_a_mask_that_does_not_fit_leaves_the_earlier_one(self, project):
+    def test_a_mask_that_does_not_fit_leaves_the_earlier_one(self, project, limited):
         write_mask(project, "0001", "Anna", "heart", label_map(1))
-        code = """
-image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 6, (40, 60, 60)).astype(np.uint8))
-limited(10_000)
-try:
-    write_mask(project, "0001", "Anna", "heart", image)
-except AnnotationError as error:
-    print(error)
-"""
-        assert "heart.nii.gz was not saved" in self.run(project, code)
+        noise = np.random.default_rng(0).integers(0, 6, (80, 120, 120), np.uint8)
+        limited(100_000)
+        with pytest.raises(AnnotationError, match=r"heart.nii.gz was not saved"):
+            write_mask(project, "0001", "Anna", "heart", sitk.GetImageFromArray(noise))
         assert sitk.GetArrayFromImage(read_mask(project, "0001", "Anna", "heart")).sum() == 2
         folder = project.scan_folder("0001") / "annotators" / "Anna"
         assert [path.name for path in folder.iterdir()] == ["heart.nii.gz"]

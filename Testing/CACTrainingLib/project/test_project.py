@@ -6,8 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -215,14 +215,9 @@ class TestAdding:
     def test_two_programs_add_at_once_and_nothing_is_lost(self, project, tmp_path):
         cts = [write_ct(tmp_path / f"{n}.nii.gz", 20 + n) for n in range(16)]
         programs = [Project.open(project.folder) for _ in range(4)]
-        threads = [
-            threading.Thread(target=program.add, args=([NewScan(f"{n}", f"{n}", cts[n]) for n in range(m, 16, 4)],))
-            for m, program in enumerate(programs)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        shares = [[NewScan(f"{n}", f"{n}", cts[n]) for n in range(m, 16, 4)] for m in range(4)]
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(Project.add, programs, shares))
         scans = Project.open(project.folder).scans
         assert [scan.id for scan in scans] == [f"{n:04d}" for n in range(1, 20)]
         assert {scan.name for scan in scans[3:]} == {f"{n}" for n in range(16)}
@@ -231,22 +226,13 @@ class TestAdding:
 
 
 class TestFullDisk:
-    @pytest.fixture
-    def full(self, monkeypatch):
-        """Fill the disk, so that nothing can be written."""
+    def test_project_stays_unchanged_and_the_message_names_the_remedy(self, project, tmp_path, monkeypatch):
+        def fsync(descriptor):
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-        def fill():
-            def fsync(descriptor):
-                raise OSError(errno.ENOSPC, "No space left on device")
-
-            monkeypatch.setattr(project_files.os, "fsync", fsync)
-
-        return fill
-
-    def test_project_stays_unchanged_and_the_message_names_the_remedy(self, project, tmp_path, full):
         before = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
         new_scans = [NewScan("x", "p", write_ct(tmp_path / "x.nii.gz", 5))]
-        full()
+        monkeypatch.setattr(project_files.os, "fsync", fsync)
         for change in (
             lambda: project.add(new_scans),
             lambda: project.set_use({"patient 0": "test"}),

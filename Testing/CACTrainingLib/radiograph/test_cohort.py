@@ -1,12 +1,12 @@
 """Cohort of digital radiographs: four patients on a coarse grid, in this process."""
 
-import csv
 import functools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from in_this_process import InThisProcess
+from study_tables import csv_rows
 
 from CACScoringLib.models.cards import find_model
 from CACTrainingLib.phantom.anatomy.patient import AGATSTON_PER_MG, demographics, draw_patient, stratum_of
@@ -54,8 +54,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(folder):
-    with (folder / "radiographs.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return csv_rows(folder / "radiographs.csv")
 
 
 def test_table(folder, rows):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from interruption import interrupted_at
 
 from CACScoringLib.networks.radiograph import RadiographNetConfig
 from CACTrainingLib.radiograph.fitting import FitSettings, fit, validation_split
@@ -36,19 +37,10 @@ def test_no_patient_is_on_both_sides(drawn):
 
 
 @pytest.mark.long
-def test_an_ended_training_goes_on_as_if_nothing_had_happened(drawn, split, tmp_path, monkeypatch):
+def test_an_ended_training_goes_on_as_if_nothing_had_happened(drawn, split, tmp_path):
     complete, *_ = fit(drawn, *split, SHORT, tmp_path / "complete")
-    step = RadiographTask.step
-
-    def interrupted_step(self, batch, fabric, number):
-        if number == 6:
-            raise KeyboardInterrupt
-        return step(self, batch, fabric, number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RadiographTask, "step", interrupted_step)
-        with pytest.raises(KeyboardInterrupt):
-            fit(drawn, *split, SHORT, tmp_path / "ended")
+    with interrupted_at(RadiographTask, "step", 7), pytest.raises(KeyboardInterrupt):
+        fit(drawn, *split, SHORT, tmp_path / "ended")
     assert (tmp_path / "ended" / CHECKPOINT).exists()
     again, *_ = fit(drawn, *split, SHORT, tmp_path / "ended")
     for name, weights in complete.state_dict().items():

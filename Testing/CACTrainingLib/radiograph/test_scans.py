@@ -1,12 +1,13 @@
 """Projection of a user's CTs: an elliptic cylinder of water on a couch, with a heart and a block of calcium."""
 
-import csv
 import os
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 from in_this_process import InThisProcess
+from study_tables import csv_rows
 
 from CACScoringLib.cohort.table import columns
 from CACScoringLib.core import tables
@@ -24,13 +25,6 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr("CACScoringLib.cohort.workers.Workers", InThisProcess)
 
 
-def image_of(values, dtype):
-    image = sitk.GetImageFromArray(values.astype(dtype))
-    image.SetSpacing(SPACING)
-    image.SetOrigin((-188.0, -156.0, 0.0))
-    return image
-
-
 def write_ct(folder):
     """Write a body of 300 × 200 mm, 240 mm high, with a couch 16 mm thick behind it, not touching."""
     folder.mkdir(parents=True)
@@ -40,20 +34,15 @@ def write_ct(folder):
     hu[0, 20, 24] = 1400
     heart = (i**2 + j**2 + (k - 117) ** 2) < 45**2
     calcium = np.where((abs(i) < 9) & (abs(j) < 9) & (abs(k - 117) < 10), 500, 0)
-    sitk.WriteImage(image_of(hu, np.int16), folder / "scan.nii.gz")
-    sitk.WriteImage(image_of(heart, np.uint8), folder / "heart.nii.gz")
-    sitk.WriteImage(image_of(calcium, np.float32), folder / "calcium_map.nii.gz")
+    arrays = {"scan": hu.astype(np.int16), "heart": heart, "calcium_map": calcium.astype(np.float32)}
+    for name, values in arrays.items():
+        sitk.WriteImage(image_of(values, SPACING, (-188.0, -156.0, 0.0)), folder / f"{name}.nii.gz")
 
 
 def write_table(path, rows):
     names = list(dict.fromkeys(name for row in rows for name in row))
     tables.write_table(path, names, rows)
     return path
-
-
-def read_table(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 FIRST = {
@@ -74,8 +63,8 @@ def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch):
     written, failed = write_scan_radiographs(table, out)
     assert list(failed) == ["missing.nii.gz"]
     assert "does not exist" in failed["missing.nii.gz"]
-    assert [row["name"] for row in read_table(out / "failures.csv")] == ["missing.nii.gz"]
-    (row,) = read_table(written)
+    assert [row["name"] for row in csv_rows(out / "failures.csv")] == ["missing.nii.gz"]
+    (row,) = csv_rows(written)
     cells = [row[n] for n in ("name", "patient", "file", "agatston_reader", "agatston", "age_years", "sex")]
     assert cells == ["first", "A", "cases/first.npz", "120", "", "61", "F"]
     views = read_case(out / row["file"])
@@ -95,7 +84,7 @@ def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch):
     write_table(table, [{**FIRST, "agatston_reader": "130"}])
     written, failed = write_scan_radiographs(table, out)
     assert not failed
-    assert [row["agatston_reader"] for row in read_table(written)] == ["130"]
+    assert [row["agatston_reader"] for row in csv_rows(written)] == ["130"]
     assert case.stat().st_mtime_ns == before
     # A changed heart mask is projected again.
     monkeypatch.undo()
@@ -132,7 +121,7 @@ def test_results_of_a_cohort_become_labels(tmp_path):
     assert [warning.code for warning in warnings] == ["patient-id-missing"]
     table, failed = write_scan_radiographs(results, tmp_path / "out")
     assert not failed
-    cases = [read_case(tmp_path / "out" / row["file"]) for row in read_table(table)]
+    cases = [read_case(tmp_path / "out" / row["file"]) for row in csv_rows(table)]
     assert [case["PA"].heart_centre is not None for case in cases] == [True, False]
     assert [case["lateral"].calcium.any() for case in cases] == [True, False]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.drr.projection import water_equivalent_mm
 from CACTrainingLib.radiograph.cases import view_geometry
@@ -11,13 +11,6 @@ from CACTrainingLib.radiograph.super_resolution import HeartBox, fade, interpola
 SPACING, ORIGIN = (2.0, 2.0, 3.0), (-60.0, -50.0, -45.0)
 LOW, HIGH = (6, 10, 12), (24, 40, 45)
 STANDS = {"PA": view_geometry(1.5, -1.0, (0.0, 0.0, 0.0)), "lateral": view_geometry(90.0, 0.0, (3.0, 2.0, 1.0))}
-
-
-def image_of(hu, spacing, origin):
-    image = sitk.GetImageFromArray(hu.astype(np.float32))
-    image.SetSpacing(spacing)
-    image.SetOrigin(origin)
-    return image
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from study_samples import record
+from study_tables import cells, tables_of
 
 from CACTrainingLib.evaluation.parts import METHODS
 from CACTrainingLib.studies import accuracy
@@ -17,13 +18,11 @@ def scan(name, true, values, distractors=(), **more):
 
 
 def tables(records):
-    sections = accuracy.sections(Sample(records, np.random.default_rng(0)))
-    return {table.name: table for section in sections for table in section.tables}
+    return tables_of(accuracy.sections(Sample(records, np.random.default_rng(0))))
 
 
 def row(table, title, after=None):
-    start = next(n for n, r in enumerate(table.rows) if r[0] == after) if after else 0
-    return next(r for r in table.rows[start:] if str(r[0]).strip() == title)
+    return [*cells(table, title, after).values()]
 
 
 def test_rank_correlation_is_of_order_alone_and_spoiled_by_other_calcium():

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from study_samples import record, value
+from study_tables import cells as cells_of
+from study_tables import tables_of
 
 from CACTrainingLib.evaluation.parts import METHODS
 from CACTrainingLib.studies import detection, heart
@@ -20,10 +22,7 @@ def sections(records):
 
 
 def cells(records, name, title, after=None):
-    table = next(t for section in sections(records) for t in section.tables if t.name == name)
-    start = next(n for n, r in enumerate(table.rows) if r[0] == after) if after else 0
-    row = next(r for r in table.rows[start:] if str(r[0]).strip() == title)
-    return dict(zip(table.columns, row, strict=True))
+    return cells_of(tables_of(sections(records))[name], title, after)
 
 
 def test_rates_of_scans():

@@ -1,6 +1,5 @@
 """The study from one command: scored, stored, written, and resumed after faults."""
 
-import csv
 import json
 import shutil
 from dataclasses import replace
@@ -8,7 +7,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 from digital_pairs import CALCIFIED, CLEAN, scored_in_this_process
+from study_tables import csv_rows
 
+from CACScoringLib.core.tables import write_table
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.studies import evaluation
 from CACTrainingLib.studies.evaluation import EvaluationSettings, evaluate
@@ -68,12 +69,10 @@ def results(digital_results, tmp_path):
     scans, folders = digital_results
     place = tmp_path / "results"
     place.mkdir()
-    with (place / "cohort.csv").open("w", encoding="utf-8", newline="") as stream:
-        table = csv.DictWriter(stream, ["folder", "ct", "state", "reason"])
-        table.writeheader()
-        for scan, folder in list(zip(scans, folders, strict=True))[:-1]:
-            shutil.copytree(folder, place / folder.name)
-            table.writerow({"folder": folder.name, "ct": scan.ct, "state": "done", "reason": ""})
+    for folder in folders[:-1]:
+        shutil.copytree(folder, place / folder.name)
+    rows = [(folder.name, scan.ct, "done", "") for scan, folder in zip(scans[:-1], folders[:-1], strict=True)]
+    write_table(place / "cohort.csv", ("folder", "ct", "state", "reason"), rows)
     return place
 
 
@@ -130,9 +129,8 @@ def test_a_project_of_single_scans(project, results, tmp_path):
     assert "my &lt;hearts&gt;" in page_of(result)
     assert any("0 complete pairs" in text for text in texts)
     assert "tables/detection_scans.csv" in index["captions"]
-    with (tmp_path / "out" / "tables" / "detection_scans.csv").open(encoding="utf-8", newline="") as stream:
-        sensitivities = {row["Method"]: row["Sensitivity"] for row in csv.DictReader(stream)}
-    assert sensitivities["Calcium map"] == "1.0"
+    rows = {row["Method"]: row for row in csv_rows(tmp_path / "out" / "tables" / "detection_scans.csv")}
+    assert rows["Calcium map"]["Sensitivity"] == "1.0"
 
 
 @pytest.mark.long
@@ -141,9 +139,7 @@ def test_automatic_scores_against_the_truth(digital_pairs, results, tmp_path):
     evaluate(EvaluationSettings(("automatic",), tmp_path / "out", digital_pairs, results, workers=1))
 
     def table(name):
-        with (tmp_path / "out" / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.reader(stream))
-        return {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[1:]}
+        return {next(iter(row.values())): row for row in csv_rows(tmp_path / "out" / "tables" / f"{name}.csv")}
 
     agreement = table("automatic_agreement")
     assert agreement["Calcium map"]["ICC with the truth n"] == "3"

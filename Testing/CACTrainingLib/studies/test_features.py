@@ -8,6 +8,7 @@ import digital_pairs
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from study_tables import tables_of
 from whole_records import whole_record
 
 from CACScoringLib.core.grid import Grid
@@ -56,8 +57,9 @@ def tables(tmp_path):
             change = 0.01 if number == 1 else -0.01
             folders.append(write(tmp_path / f"{n}-{number}", 200 if high else 20, diffusivity + change, share))
             scans.append(study_scan(f"p{n}", number))
-    (section,) = sections(scans, folders, g)
-    return {table.name: {row[0]: row[1:] for row in table.rows} for table in section.tables}
+    return {
+        name: {row[0]: row[1:] for row in table.rows} for name, table in tables_of(sections(scans, folders, g)).items()
+    }
 
 
 def test_variation_and_detectable_change_are_those_of_the_differences(tables):
@@ -132,8 +134,7 @@ def test_first_scans_are_compared_with_the_truth(tmp_path):
         for number, diffusivity in ((1, (0.35, 0.3, 0.4)[n]), (2, 0.9)):
             folders.append(write(tmp_path / f"{n}-{number}", 20, diffusivity, None))
             scans.append(replace(study_scan(f"p{n}", number), truth=truth))
-    (section,) = sections(scans, folders, np.random.default_rng(0))
-    (table,) = (table for table in section.tables if table.name == "features_truth_threshold")
+    table = tables_of(sections(scans, folders, np.random.default_rng(0)))["features_truth_threshold"]
     rows = {row[0]: row[1:] for row in table.rows}
     _, bias, error = rows["diffusivity"]
     assert (bias.value, error.value) == pytest.approx(((0.1 - 0.2 + 0.3) / 3, (0.1 + 0.2 + 0.3) / 3))

@@ -1,6 +1,5 @@
 """Models compared on the same cases: networks with known outputs, and wrong requests."""
 
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from handmade_networks import AboveBlood, AllSlices
+from study_tables import csv_rows
 from torch import nn
 from training_scans import HEART_SLICES, write_scan
 
@@ -116,19 +116,14 @@ def compare(tmp_path, cohort, cache):
             index=json.loads((page.parent / "study.json").read_text(encoding="utf-8")),
             measures=rows(page.parent / "tables" / "model_measures.csv"),
             differences=rows(page.parent / "tables" / "model_differences.csv"),
-            cases=table(page.parent / "cases.csv"),
+            cases=csv_rows(page.parent / "cases.csv"),
         )
 
     return run
 
 
-def table(path):
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def rows(path):
-    return {row["Measure"]: row for row in table(path)}
+    return {row["Measure"]: row for row in csv_rows(path)}
 
 
 class TestSlices:
@@ -149,7 +144,7 @@ class TestSlices:
 
     def test_table_of_models_names_where_each_comes_from(self, compare, slices, tmp_path):
         comparison = compare([card("slices", "third", tmp_path / "bundled", 0.1), slices[0]])
-        assert [row["From"] for row in table(comparison.folder / "tables" / "models.csv")] == ["bundled", "file"]
+        assert [row["From"] for row in csv_rows(comparison.folder / "tables" / "models.csv")] == ["bundled", "file"]
 
     def test_without_a_threshold_only_the_curve(self, compare, slices, tmp_path):
         comparison = compare([slices[0], card("slices", "knows", tmp_path / "other")])
@@ -252,7 +247,7 @@ class TestProject:
         project.set_use({"bare": "test"})
         project.scans[1].ct.unlink()
         comparison = compare(slices, data=project.folder)
-        reasons = {row["Scan"]: row["Why"] for row in table(comparison.folder / "tables" / "scans_left_out.csv")}
+        reasons = {row["Scan"]: row["Why"] for row in csv_rows(comparison.folder / "tables" / "scans_left_out.csv")}
         assert reasons == {"bare": "it has no labels and no heart", "b": "its CT is not where it was"}
         assert {case["Patient"] for case in comparison.cases} == {"a", "c"}
 
@@ -292,6 +287,6 @@ class TestRefused:
             write_scan(tmp_path / "some" / f"p{number}", number, True, valve=False)
         (tmp_path / "some" / "p1" / "ct.nii.gz").write_bytes(b"no image")
         comparison = compare(slices, data=tmp_path / "some")
-        (left_out,) = table(comparison.folder / "tables" / "scans_left_out.csv")
+        (left_out,) = csv_rows(comparison.folder / "tables" / "scans_left_out.csv")
         assert left_out["Scan"] == "1/1"
         assert len(comparison.cases) == 2

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from digital_pairs import CALCIFIED
 from training_scans import HEART_SLICES, write_scan
 
+from CACScoringLib.core.grid import Grid
 from CACTrainingLib.evaluation.jobs import StudyError
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotation_files import SliceLabel
@@ -45,9 +46,7 @@ def paint(project, scan_id, slices, annotator="eve", kind="regions"):
     array = np.zeros(scan.GetSize()[::-1], np.uint8)
     for k in slices:
         array[k, 14:20, 30:36] = 2 if kind == "regions" else 1
-    image = sitk.GetImageFromArray(array)
-    image.CopyInformation(scan)
-    annotations.write_mask(project, scan_id, annotator, kind, image)
+    annotations.write_mask(project, scan_id, annotator, kind, Grid.of(scan).image(array))
 
 
 def propose(monkeypatch, slices=HEART):
@@ -192,9 +191,7 @@ class TestRecords:
         faint = np.where(ct < 130, np.uint8(2), np.uint8(0))
         assert array.any()
         assert faint.any()
-        image = sitk.GetImageFromArray(faint)
-        image.CopyInformation(regions)
-        sitk.WriteImage(image, str(tmp_path / "faint.nii.gz"))
+        sitk.WriteImage(Grid.of(regions).image(faint), str(tmp_path / "faint.nii.gz"))
         record = self.record(calcified, None, lesions=tmp_path / "faint.nii.gz")
         assert record.values["reader"].mass == 0
         assert record.visible, "the reader says that something is there"

@@ -1,6 +1,5 @@
 """Recall by segment: true lesions on analytic scans, answers of a patient of known score, tables and resumption."""
 
-import csv
 from dataclasses import astuple, replace
 
 import automatic_patient
@@ -9,6 +8,7 @@ import pandas as pd
 import phantoms
 import pytest
 from in_this_process import InThisProcess
+from study_tables import csv_lines, csv_rows, tables_of
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.labels import Artery
@@ -103,18 +103,12 @@ def scored(monkeypatch):
     return done
 
 
-def table(output, name):
-    """Rows of a table by their first cell."""
-    with (output / "tables" / f"{name}.csv").open(encoding="utf-8") as file:
-        return {row["Lesions" if "Lesions" in row else next(iter(row))]: row for row in csv.DictReader(file)}
-
-
 def test_tables_of_known_answers(scored, tmp_path, monkeypatch):
     settings = RecallSettings(tmp_path / "out", patients=4)
     sections = []
     monkeypatch.setattr(recall, "write_study", lambda *given: sections.extend(given[2]) or given[0] / "study.html")
     evaluate_recall(settings)
-    tables = {table.name: table for table in sections[0].tables}
+    tables = tables_of(sections)
     gated, other = ({row[0]: row[1:] for row in tables[f"recall_{name}"].rows} for name in ("cardiac", "radiotherapy"))
     assert (gated["All"][0].value, gated["All"][0].n) == (pytest.approx(2 / 3), 18)
     assert (gated["2 RCA mid"][0].value, gated["2 RCA mid"][0].n) == (pytest.approx(2 / 3), 9)
@@ -140,11 +134,8 @@ def test_only_what_failed_is_done_again_and_networks_are_compared(scored, tmp_pa
     text = (tmp_path / "out" / recall.LESIONS).read_text(encoding="utf-8")
     lesions.write_text(text.replace("False", "True"), encoding="utf-8")
     evaluate_recall(replace(settings, compared_with=lesions.parent))
-    rows = table(tmp_path / "out", "recall_comparison")
-    assert "All" in rows
-    with (tmp_path / "out" / "tables" / "recall_comparison.csv").open(encoding="utf-8") as file:
-        cells = list(csv.reader(file))
-    gated = next(row for row in cells if row[0].strip() == "All")
+    rows = csv_lines(tmp_path / "out" / "tables" / "recall_comparison.csv")
+    gated = next(row for row in rows if row[0] == "All")
     assert [float(cell) for cell in gated[1:]] == [18, 1, 0.667, 6, 0, 0.0312], "2 / 2⁶, exactly"
 
 
@@ -152,7 +143,7 @@ def test_the_tables_can_be_made_again_from_the_values(scored, tmp_path):
     evaluate_recall(RecallSettings(tmp_path / "out", patients=4))
     stored = pd.read_csv(tmp_path / "out" / "values.csv")
     counted = stored[(stored.protocol == "cardiac") & (stored.method == "counted")]
-    lines = table(tmp_path / "out", "recall_cardiac")
+    lines = {row["Lesions"]: row for row in csv_rows(tmp_path / "out" / "tables" / "recall_cardiac.csv")}
     for title, rows in {"All": counted, "2 RCA mid": counted[counted.segment == 2]}.items():
         comparison = Comparison(stored.patient, {}, np.random.default_rng(0))
         estimate = comparison.estimate(Measure(title, mean_value, rows, proportion=True), "counted")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from study_samples import cohort, pairs, record
+from study_tables import cells, tables_of
 
 from CACTrainingLib.evaluation.parts import METHODS
 from CACTrainingLib.statistics.agreement import LIMIT_FACTOR
@@ -14,22 +15,11 @@ MAP, READER = METHODS["map"], METHODS["reader"]
 
 @pytest.fixture(scope="module")
 def cohort_tables():
-    return tables(reproducibility.sections(cohort(24), np.random.default_rng(0)))
-
-
-def tables(sections):
-    return {table.name: table for section in sections for table in section.tables}
-
-
-def cells(table, title, after=None):
-    """Cells by column of the row with a title, below the heading `after`."""
-    start = next(n for n, r in enumerate(table.rows) if r[0] == after) if after else 0
-    row = next(r for r in table.rows[start:] if str(r[0]).strip() == title)
-    return dict(zip(table.columns, row, strict=True))
+    return tables_of(reproducibility.sections(cohort(24), np.random.default_rng(0)))
 
 
 def of_pairs(values):
-    return tables(reproducibility.sections(pairs(values), np.random.default_rng(0)))
+    return tables_of(reproducibility.sections(pairs(values), np.random.default_rng(0)))
 
 
 def test_relative_difference_of_known_pairs():
@@ -60,7 +50,7 @@ def test_methods_are_compared_on_pairs_that_both_find():
     assert change.estimate.high < 0
     assert change.p < 0.05
     sections = reproducibility.sections(records, np.random.default_rng(0))
-    row = cells(tables(sections)["identical_pairs"], READER, after=reproducibility.POSITIVE_IN_BOTH)
+    row = cells(tables_of(sections)["identical_pairs"], READER, after=reproducibility.POSITIVE_IN_BOTH)
     assert (row["Items"], row["Difference"]) == (15, change.estimate)
 
 

@@ -1,15 +1,17 @@
 """Stability: changes on analytic scans, comparison of lesions, and tables of known scores."""
 
-import csv
 from functools import partial
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 from in_this_process import InThisProcess
+from study_tables import csv_lines
 
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import AIR_HU, CTScan, scan_from_image
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.scans.source import ScanSource
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.evaluation.jobs import StudyError
@@ -24,17 +26,13 @@ def body(shape=(10, 40, 90), spacing_mm=2.0) -> CTScan:
     hu = np.full(shape, AIR_HU, np.int16)
     hu[:, 2:, 25:85] = 40
     hu[HEART] = np.arange(3)[:, None, None] * 100
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing((1.0, 1.0, spacing_mm))
-    return scan_from_image(image, Acquisition("memory", slice_thickness_mm=spacing_mm))
+    return scan_from_image(image_of(hu, (1.0, 1.0, spacing_mm)), Acquisition("memory", slice_thickness_mm=spacing_mm))
 
 
 def heart_of(scan: CTScan, slices: slice = HEART[0]) -> sitk.Image:
     mask = np.zeros(scan.hu.shape, np.uint8)
     mask[(slices, *HEART[1:])] = 1
-    image = sitk.GetImageFromArray(mask)
-    image.CopyInformation(scan.image)
-    return image
+    return Grid.of(scan.image).image(mask)
 
 
 def test_changes_keep_the_heart_where_it_is():
@@ -127,8 +125,7 @@ def study(monkeypatch, tmp_path):
 
 
 def lines_of(folder, name):
-    with (folder / "tables" / f"{name}.csv").open(encoding="utf-8") as file:
-        return list(csv.reader(file))[1:]
+    return csv_lines(folder / "tables" / f"{name}.csv")[1:]
 
 
 def test_tables_of_known_scores(study):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
+from study_tables import tables_of
 
 from CACTrainingLib.evaluation.page import write_study
 from CACTrainingLib.statistics.bootstrap import Estimate
@@ -47,13 +48,10 @@ def compared():
     return hand_made_scans()
 
 
-def rows(sections, name):
-    (table,) = (table for section in sections for table in section.tables if table.name == name)
-    return {(str(row[0]).strip(), at): dict(zip(table.columns, row, strict=True)) for at, row in enumerate(table.rows)}
-
-
 def row(sections, name, title, index=0):
-    return [line for (row_title, _), line in rows(sections, name).items() if row_title == title][index]
+    table = tables_of(sections)[name]
+    lines = [line for line in table.rows if str(line[0]).strip() == title]
+    return dict(zip(table.columns, lines[index], strict=True))
 
 
 def icc_by_anova(pairs):

@@ -3,7 +3,6 @@
 Numbers, truths and scores of the other program are made up. No figure of this run is a result.
 """
 
-import csv
 import json
 
 import numpy as np
@@ -12,7 +11,9 @@ import SimpleITK as sitk
 from dicom_files import write_series
 from digital_pairs import scored_in_this_process
 from image_commons import image_commons
+from interruption import interrupted_at
 from reference_files import write_denser
+from study_tables import csv_lines
 
 from CACScoringLib import run as scoring
 from CACTrainingLib.cli import data
@@ -105,22 +106,8 @@ def commons(client, digital_pairs, tmp_path):
     return places
 
 
-def interrupted_at(monkeypatch, owner, name, number):
-    """Make the call of this number, counted from 1, the one in which the user presses Ctrl+C."""
-    function, calls = getattr(owner, name), []
-
-    def interrupted(*words):
-        calls.append(words)
-        if len(calls) == number:
-            raise KeyboardInterrupt
-        return function(*words)
-
-    monkeypatch.setattr(owner, name, interrupted)
-
-
 def figures(output, name):
-    with (output / "tables" / f"{name}.csv").open(encoding="utf-8") as stream:
-        return list(csv.reader(stream))
+    return csv_lines(output / "tables" / f"{name}.csv")
 
 
 @pytest.mark.long
@@ -136,8 +123,7 @@ def test_from_the_table_to_the_report(commons, tmp_path, capsys, monkeypatch):
     damaged = commons["100005"] / "slice004.dcm"
     content = damaged.read_bytes()
     damaged.write_bytes(content[:-500])
-    with monkeypatch.context() as patch:
-        interrupted_at(patch, download, "_fetch_series", 3)
+    with interrupted_at(download, "_fetch_series", 3):
         assert cli.main(fetch) == 4
     assert {path.name for path in scans.iterdir() if path.is_dir()} >= {"100001", "100002"}
     assert cli.main(fetch) == 0
@@ -154,8 +140,7 @@ def test_from_the_table_to_the_report(commons, tmp_path, capsys, monkeypatch):
 
     scored = scored_in_this_process(monkeypatch)
     validate = ["validate", str(table), "--scans", str(scans), "--output", str(output), "--workers", "1"]
-    with monkeypatch.context() as patch:
-        interrupted_at(patch, scoring, "score_scan", 3)
+    with interrupted_at(scoring, "score_scan", 3):
         assert cli.main([*validate, "--progress", "none"]) == 4
     assert len(scored) == 2
     assert cli.main([*validate, "--progress", "none"]) == 0

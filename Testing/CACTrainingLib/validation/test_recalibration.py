@@ -13,6 +13,7 @@ from handmade_networks import untrained
 from CACScoringLib.cli import main as scoring_cli
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.decoding import restore
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.models import cards
 from CACScoringLib.models.cards import find_model, read_card
 from CACScoringLib.models.choice import ModelChoice, chosen_models
@@ -239,10 +240,8 @@ def test_evidence_is_read_from_results_and_labelled_by_the_outlines(tmp_path):
     for at, lesion in zip(automatic_patient.places(), automatic_patient.LESIONS, strict=True):
         if lesion:
             labels[tuple(slice(start, start + size) for start, size in zip(at, (2, 3, 3), strict=True))] = 2
-    outlined = sitk.GetImageFromArray(labels)
-    outlined.CopyInformation(image)
     sitk.WriteImage(image, str(reference / "a.nii.gz"))
-    sitk.WriteImage(outlined, str(reference / "a-lesions.nii.gz"))
+    sitk.WriteImage(Grid.of(image).image(labels), str(reference / "a-lesions.nii.gz"))
     (job,) = jobs_of(read_reference(reference), [folder], tmp_path)
     compared = compare(job)
     candidates = compared.candidates

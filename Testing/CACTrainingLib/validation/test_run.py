@@ -1,6 +1,5 @@
 """A validation from one command: scored, compared, written; what cannot be compared stops nothing."""
 
-import csv
 import json
 import re
 
@@ -9,7 +8,9 @@ import pytest
 import SimpleITK as sitk
 from digital_pairs import scored_in_this_process
 from reference_files import write_denser, write_label_maps
+from study_tables import csv_lines, csv_rows
 
+from CACScoringLib.core.grid import Grid
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.validation import run as validation
 from CACTrainingLib.validation.run import ValidationSettings, validate
@@ -32,9 +33,7 @@ def maps(digital_pairs, tmp_path_factory):
     labels, hu = (sitk.ReadImage(str(folder / f"p3{name}.nii.gz")) for name in ("-lesions", ""))
     values, bone = sitk.GetArrayFromImage(labels), sitk.GetArrayFromImage(hu) >= 130
     values[12, 90:] = np.where(bone[12, 90:], 3, 0)
-    changed = sitk.GetImageFromArray(values)
-    changed.CopyInformation(labels)
-    sitk.WriteImage(changed, str(folder / "p3-lesions.nii.gz"))
+    sitk.WriteImage(Grid.of(labels).image(values), str(folder / "p3-lesions.nii.gz"))
     (folder / "broken.nii.gz").write_bytes(b"no image")
     (folder / "broken-lesions.nii.gz").write_bytes((folder / "p0-lesions.nii.gz").read_bytes())
     return folder
@@ -47,8 +46,7 @@ def quick(monkeypatch):
 
 
 def table(output, name):
-    with (output / "tables" / f"{name}.csv").open(encoding="utf-8") as stream:
-        return list(csv.reader(stream))
+    return csv_lines(output / "tables" / f"{name}.csv")
 
 
 @pytest.mark.long
@@ -59,7 +57,7 @@ def test_label_maps_are_compared_lesion_by_lesion(maps, tmp_path, quick, monkeyp
     assert "broken" in text
     assert "Digital patients" not in text
     assert "counts everything dense in 4 of 4 scans, because their candidates were not evaluated" in text
-    rows = list(csv.DictReader((output / "comparison.csv").read_text(encoding="utf-8").splitlines()))
+    rows = csv_rows(output / "comparison.csv")
     assert [row["scan"] for row in rows] == ["p0", "p1", "p2", "p3"]
     assert [float(row["reference"]) > 0 for row in rows] == [False, False, True, True]
     for row in rows:

@@ -1,4 +1,4 @@
-"""Base class of the segment editor effects: registration, cloning, options and the selected artery."""
+"""Base class of the segment editor effects: cloning, options and the selected artery."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803, N806
@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import qt
 import slicer
@@ -20,18 +19,6 @@ from ..widgets import quiet
 
 _HINT_LINES, _STATUS_LINES = 2, 3
 """Minimum heights of an effect's messages in lines, so that the widgets below them do not move."""
-
-
-def registerEffect(package: ModuleType) -> None:
-    """Register the effect in a package's `SegmentEditorEffect.py`; a second call changes nothing.
-
-    The package must have been imported before, see its `__init__`.
-    """
-    import qSlicerSegmentationsEditorEffectsPythonQt as effects
-
-    instance = effects.qSlicerSegmentEditorScriptedEffect(None)
-    instance.setPythonSource((Path(package.__file__).parent / "SegmentEditorEffect.py").as_posix())
-    instance.self().register()
 
 
 def helpOf(summary: str, actions: Mapping[str, str], closing: str) -> str:
@@ -90,9 +77,9 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         super().__init__(scriptedEffect)
         self._source = Path(source)
         self._parameters: list[Parameter] = []
-        self._arteries = None
-        self.scan = None
-        self.boxes: dict[str, object] = {}
+        self._arteries: Any = None
+        self.scan: Any = None
+        self.boxes: dict[str, Any] = {}
 
     def clone(self):
         import qSlicerSegmentationsEditorEffectsPythonQt as effects

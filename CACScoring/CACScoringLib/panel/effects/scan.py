@@ -6,7 +6,7 @@ that grid, whichever body axis each of them follows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
@@ -14,11 +14,11 @@ import vtk
 from slicer.util import arrayFromVTKMatrix
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
+from ...core.labels import Site, label_called
 from ...review.picking import Place, Voxels
 
 if TYPE_CHECKING:
-    from ...core.labels import Site
-    from ...record.score_record import ScoreRecord
+    pass
 
 
 class EffectScan:
@@ -33,8 +33,8 @@ class EffectScan:
     def __init__(self, effect) -> None:
         """Prepare. effect: the effect's `scriptedEffect`."""
         self._effect = effect
-        self._state = None
-        self._image = None
+        self._state: tuple[Any, ...] | None = None
+        self._image: Any = None
         self._hearts: dict[bool, np.ndarray | None] = {}
         self.hu = np.zeros((0, 0, 0), np.int16)
         self.spacing_mm = (1.0, 1.0, 1.0)
@@ -115,8 +115,8 @@ class EffectScan:
     def index_at(self, ras: np.ndarray) -> tuple[int, int, int] | None:
         """Return the voxel [k, j, i] at a position; None outside the grid."""
         ijk = np.floor(np.linalg.solve(self.index_to_ras, [*ras, 1.0])[:3] + 0.5).astype(int)
-        kji = tuple(int(n) for n in ijk[::-1])
-        return kji if all(0 <= n < size for n, size in zip(kji, self.hu.shape, strict=True)) else None
+        i, j, k = (int(n) for n in ijk)
+        return (k, j, i) if all(0 <= n < size for n, size in zip((k, j, i), self.hu.shape, strict=True)) else None
 
     def heart(self, outline: bool) -> np.ndarray | None:
         """Return the voxels in which lesions may lie: bool [k, j, i], or None if the segmentation has no heart.
@@ -244,7 +244,7 @@ class EffectScan:
             voxels = None if segment_id in exempt else self.voxels_of(segment_id)
             if voxels is not None and len(kji):
                 low, high = ([getattr(at, end) for at in voxels.part] for end in ("start", "stop"))
-                within = ((kji >= low) & (kji < high)).all(1)
+                within = np.all((kji >= low) & (kji < high), 1)
                 within[within] = voxels.mask[tuple((kji[within] - low).T)]
                 kji = kji[~within]
         return kji
@@ -326,8 +326,8 @@ class EffectScan:
         settings = record.decomposition_settings if record else None
         return float(settings["floor_hu"]) if settings else None
 
-    def _record(self) -> ScoreRecord | None:
-        """Return the record of the segmentation's result; None if it belongs to none."""
+    def _record(self) -> Any:
+        """Return the `ScoreRecord` of the segmentation's result; None if it belongs to none."""
         from ...core.ct import CTError
         from ...mrml.scene import LESION_METHODS, nodes_of_record, records_in
         from ...record.reading import record_from_text
@@ -345,7 +345,6 @@ class EffectScan:
 def _label(name: str) -> int:
     """Return the label of a lesion segment's name; 0 for other segments."""
     from ...core.ct import CTError
-    from ...core.labels import label_called
 
     try:
         return label_called(name)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import slicer
 
 
 @contextlib.contextmanager
-def editorOnLesion(effectName: str, withMap: bool = False) -> Iterator[tuple]:
+def editorOnLesion(effectName: str, withMap: bool = False) -> Iterator[tuple[Any, ...]]:
     """Open Segment Editor on a small CT with a lesion of eight voxels at the origin, with an effect active.
 
     The editor is deleted in the end, because Slicer crashes at exit in its own effects if several editors exist.

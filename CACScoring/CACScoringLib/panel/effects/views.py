@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import qt
@@ -15,19 +15,17 @@ import vtk
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import numpy_to_vtk
 
+from ...core.labels import Site, site_called
 from ...review.picking import Voxels
 from .. import views
 from ..widgets import SITE_KEYS, siteButtons
-
-if TYPE_CHECKING:
-    from ...core.labels import Site
 
 CANDIDATE_COLOUR = (1.0, 0.9, 0.1)
 LEAK_COLOUR = (1.0, 0.25, 0.1)
 _OPACITY = 0.55
 
 
-def sliceWidgets(effect) -> list:
+def sliceWidgets(effect) -> list[Any]:
     """Return the layout's slice views that may show the segmentation, sorted by name.
 
     The layout manager also lists views that the layout does not show, in no particular order.
@@ -63,9 +61,11 @@ def isSliceWidget(viewWidget) -> bool:
 class _Overlay:
     """Actors in slice views, one per view, made when there is something to draw."""
 
+    _make: Callable[[], tuple[Any, ...]]
+
     def __init__(self, effect) -> None:
         self._effect = effect
-        self._pipelines: dict[object, tuple] = {}
+        self._pipelines: dict[object, tuple[Any, ...]] = {}
 
     def _pipeline(self, viewWidget):
         if viewWidget not in self._pipelines:
@@ -99,7 +99,7 @@ class VoxelOverlay(_Overlay):
         self._colours.SetTableValue(0, 0, 0, 0, 0)
         self._isVisible = False
 
-    def _make(self) -> tuple:
+    def _make(self) -> tuple[Any, ...]:
         reslice = vtk.vtkImageReslice()
         reslice.SetInputData(self._source)
         reslice.SetInterpolationModeToNearestNeighbor()
@@ -178,7 +178,7 @@ class VoxelOverlay(_Overlay):
 class CircleOverlay(_Overlay):
     """Outline of a sphere in all slice views, or of a flat disc in one."""
 
-    def _make(self) -> tuple:
+    def _make(self) -> tuple[Any, ...]:
         circle = vtk.vtkRegularPolygonSource()
         circle.SetNumberOfSides(64)
         circle.GeneratePolygonOff()
@@ -215,8 +215,6 @@ class SiteButtons:
 
     def __init__(self, onChosen: Callable[[Site], None]) -> None:
         """Make the buttons. onChosen: called with the `Site` that a user chooses."""
-        from ...core.labels import site_called
-
         self._onChosen = onChosen
         self._byKey = {key: site_called(name) for key, name in SITE_KEYS.items()}
         self._siteCalled = site_called

@@ -5,20 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
+from ..job import BACKGROUND, ButtonJob, Job, JobError, Steps, inThread, temporaryFolder
 from ..lifecycle import Section
 from ..parameters import CACScoringParameterNode, RadiographSource
 from ..scan_facts import problemOf
-from ..threads import StepRunner, inThread
 from ..widgets import dataOf, fillBox, singleShot
-from ..worker import ButtonCommand, Worker
 from . import radiograph_views
 
 if TYPE_CHECKING:
@@ -37,35 +36,32 @@ MOVING_MILLISECONDS, RESTING_MILLISECONDS = 10, 250
 class DrrSection(Section):
     """Widgets of the radiograph of the CT."""
 
-    def __init__(self, ui, worker: Worker, preparer: Worker) -> None:
+    def __init__(self, ui, making: Job, preparing: Job) -> None:
         """Connect the widgets.
 
         Args:
             ui: The panel's widgets.
-            worker: Worker that makes a radiograph.
-            preparer: Worker that removes the table from the CT.
+            making: Job that makes a radiograph.
+            preparing: Job that reduces the CT and removes its table.
         """
         self._ui = ui
-        self._preparer = preparer
+        self.preparing, self._drawing = preparing, Job()
         cancelled = _("Cancelled. The scene was not changed.")
-        bar = ui.drrBar
-        self._task = ButtonCommand(worker, ui.drrMakeButton, ui.drrStatusLabel, bar, _("Make radiograph"), cancelled)
-        self._task.startRequested.connect(lambda: self._beginning.start(self._make(), self.update))
-        self._task.changed.connect(self.update)
+        parts = ui.drrMakeButton, ui.drrStatusLabel, ui.drrBar
+        self.task = ButtonJob(making, parts, cancelled, self._make, self.update)
         self._review: SceneReview | None = None
         self._stand: StandNodes | None = None
         self._scan: ReducedScan | None = None
         self._coarse: ReducedScan | None = None
         self._withTable: ReducedScan | None = None
         self._skin: vtk.vtkPolyData | None = None
-        self._scanKey: tuple | None = None
-        self._drawnKey: tuple | None = None
+        self._scanKey: tuple[Any, ...] | None = None
+        self._drawnKey: tuple[Any, ...] | None = None
         fillBox(ui.drrViewBox, _views(), "PA")
         ui.drrViewBox.currentIndexChanged.connect(self._viewChosen)
         ui.drrLayoutButton.clicked.connect(lambda *_args: self._showLayout())
         ui.drrButton.contentsCollapsed.connect(lambda *_args: self.update())
         ui.pages.currentChanged.connect(lambda *_args: self.update())
-        self._reducing, self._drawing, self._beginning = StepRunner(), StepRunner(), StepRunner()
         self._moving = False
         self._movingTimer = singleShot(MOVING_MILLISECONDS, self._drawMoving)
         self._restingTimer = singleShot(RESTING_MILLISECONDS, self._drawResting)
@@ -89,16 +85,13 @@ class DrrSection(Section):
         self._forgetScan()
 
     def cancel(self) -> None:
-        for runner in (self._reducing, self._drawing, self._beginning):
-            runner.stop()
-        self._task.worker.cancel()
-        self._preparer.cancel()
+        for job in (self.preparing, self._drawing, self.task.job):
+            job.cancel()
 
     def _forgetScan(self) -> None:
-        self._reducing.stop()
-        self._drawing.stop()
+        self.preparing.cancel()
+        self._drawing.cancel()
         self._scan = self._coarse = self._withTable = self._skin = self._scanKey = None
-        self._preparer.cancel()
 
     def update(self) -> None:
         """Show the state."""
@@ -112,7 +105,7 @@ class DrrSection(Section):
         volume = state.inputVolume
         problem = _("Choose a CT on the first page.") if volume is None else problemOf(volume)
         ui.drrVolumeLabel.setText(problem or _("From {name}, the CT of the first page.").format(name=volume.GetName()))
-        self._task.update(not problem and not self._beginning.isRunning)
+        self.task.update(not problem)
         if problem:
             self._forgetScan()
         if problem or ui.drrButton.collapsed:
@@ -137,58 +130,39 @@ class DrrSection(Section):
             return
         self._forgetScan()
         self._scanKey = key
-        self._reducing.start(self._reduce(volume), self._searchBody)
+        self.preparing.start(self._prepare(volume), self._onPrepared)
 
-    def _reduce(self, volume: vtkMRMLScalarVolumeNode) -> Iterator[int]:
-        """Reduce the CT, in steps."""
-        from ...core.ct import CTError
-        from ...drr.job import reduced
-
-        try:
-            images = self._images(volume)
-        except CTError as error:
-            self._task.say(str(error))
-            return
-        yield 0
-        self._withTable = yield from inThread(lambda: reduced(*images))
-        yield from self._use(self._withTable)
-
-    def _searchBody(self) -> None:
+    def _prepare(self, volume: vtkMRMLScalarVolumeNode) -> Steps[None]:
         from ...drr import job
+        from ...io.image_files import read_image
 
-        self.update()
-        if self._withTable is not None:
-            folder = self._preparer.newFolder()
-            job.write_job(folder, settingsOf(self._state), self._withTable.image)
-            on_end = lambda reason: self._onBodyEnd(reason, folder)  # noqa: E731
-            self._preparer.start(["find_body", str(folder)], on_end, module="panel.background")
+        settings, images = settingsOf(self._state), self._images(volume)
+        yield 0
+        self._withTable = yield from inThread(lambda: job.reduced(*images))
+        yield from self._use(self._withTable)
+        with temporaryFolder() as folder:
+            job.write_job(Path(folder), settings, self._withTable.image)
+            yield from self.preparing.run(["find_body", folder], module=BACKGROUND)
+            without_table = replace(self._scan, image=read_image(Path(folder) / job.BODY))
+        yield from self._use(without_table)
 
-    def _use(self, scan: ReducedScan) -> Iterator[int]:
-        """Make a scan the source of the preview, in steps."""
+    def _use(self, scan: ReducedScan) -> Steps[None]:
+        """Make a scan the source of the preview."""
         from ...mrml.drr_nodes import skin_of
 
         coarse = yield from inThread(lambda: scan.coarser(2))
         skin = yield from inThread(lambda: skin_of(coarse.image))
         self._scan, self._coarse, self._skin, self._drawnKey = scan, coarse, skin, None
+        self.update()
+        yield 0
 
-    def _onBodyEnd(self, reason: str, folder: Path) -> None:
-        from dataclasses import replace
-
-        from ...core.ct import CTError
-        from ...drr.job import BODY
-        from ...io.image_files import read_image
-
-        if not reason:
-            try:
-                without_table = replace(self._scan, image=read_image(folder / BODY))
-                self._reducing.start(self._use(without_table), self.update)
-            except CTError as error:
-                reason = str(error)
+    def _onPrepared(self, _nothing: None, reason: str) -> None:
         if reason:
-            self._task.say(_("The preview still shows the table: {error}").format(error=reason))
-            self.update()
+            text = _("The preview still shows the table: {error}").format(error=reason)
+            self.task.say(reason if self._scan is None else text)
+        self.update()
 
-    def _pictureKey(self) -> tuple:
+    def _pictureKey(self) -> tuple[Any, ...]:
         """Return the settings that the preview depends on."""
         state = self._state
         opacity = state.drrOpacity if state.drrCalcium else 0.0
@@ -217,17 +191,17 @@ class DrrSection(Section):
             self._moving = moving
             self._drawing.start(self._picture(self._pictureKey(), factor, pixels), self._onDrawn)
 
-    def _onDrawn(self) -> None:
+    def _onDrawn(self, _nothing: None, reason: str) -> None:
         """Draw again if the settings have changed meanwhile, or else draw the finer preview."""
-        if self._state is None or not self._isInSight():
+        if reason or self._state is None or not self._isInSight():
             return
         if self._pictureKey() != self._drawnKey:
             self._movingTimer.start()
         elif self._moving:
             self._restingTimer.start()
 
-    def _picture(self, key: tuple, factor: int, pixels: int) -> Iterator[int]:
-        """Draw a preview, in steps. key: settings from `_pictureKey`."""
+    def _picture(self, key: tuple[Any, ...], factor: int, pixels: int) -> Steps[None]:
+        """Draw a preview. key: settings from `_pictureKey`."""
         from ...drr.geometry import ProjectionError
         from ...drr.job import fast_backend, preview, stand_of
         from ...mrml.drr_nodes import StandNodes
@@ -244,13 +218,13 @@ class DrrSection(Section):
             picture = yield from inThread(project)
         except ProjectionError as error:
             self._drawnKey, self._moving = key, False
-            self._task.say(str(error))
+            self.task.say(str(error))
             self._ui.drrPreviewLabel.setText(_("No preview"))
             self._removeStand()
             return
         self._drawnKey = key
         if self._ui.drrPreviewLabel.text:
-            self._task.say("")  # clear an earlier error
+            self.task.say("")  # clear an earlier error
         self._ui.drrPreviewLabel.setPixmap(radiograph_views.pixmapOf(picture, self._ui.drrPreviewLabel.minimumHeight))
         self._stand = self._stand or StandNodes(slicer.mrmlScene)
         self._stand.show(stand, picture, self._skin)
@@ -258,7 +232,7 @@ class DrrSection(Section):
     def _hide(self) -> None:
         self._movingTimer.stop()
         self._restingTimer.stop()
-        self._drawing.stop()
+        self._drawing.cancel()
         self._removeStand()
         self._drawnKey = None
 
@@ -268,41 +242,25 @@ class DrrSection(Section):
 
     # The radiograph
 
-    def _make(self) -> Iterator[int]:
-        """Begin to make a radiograph, in steps."""
-        from ...core.ct import CTError
-        from ...drr import job
-
-        state, task = self._state, self._task
-        settings, volume, folder = settingsOf(state), state.inputVolume, task.worker.newFolder()
-        task.show(_("Preparing …"), 0.0)
-        try:
-            image, calcium, heart = self._images(volume)
-            calcium, heart = calcium if state.drrCalcium else None, heart if state.drrHeart else None
-            yield from inThread(lambda: job.write_job(folder, settings, image, calcium, heart))
-        except (CTError, OSError, RuntimeError) as error:
-            task.cancel()
-            task.say(str(error))
-            return
-        on_end = lambda reason: self._onMade(reason, folder, volume, settings)  # noqa: E731
-        task.start(["make_radiograph", str(folder)], on_end, module="panel.background")
-
-    def _onMade(self, reason: str, folder: Path, volume: vtkMRMLScalarVolumeNode, settings: DrrSettings) -> None:
-        from ...core.ct import CTError
+    def _make(self) -> Steps[str]:
         from ...drr import job
         from ...mrml.drr_nodes import add_radiograph
 
-        if not reason and not slicer.mrmlScene.IsNodePresent(volume):
-            reason = _("The CT was closed meanwhile.")
-        try:
-            if not reason:
-                picture = job.read_radiograph_of(folder)
-                node = add_radiograph(slicer.mrmlScene, picture, volume, settings.title(), settings.view() or "other")
-                self._showMade(node)
-        except CTError as error:
-            reason = str(error)
-        self._task.say(reason or _("Made: {name}").format(name=node.GetName()))
-        self.update()
+        state, task = self._state, self.task
+        settings, volume = settingsOf(state), state.inputVolume
+        task.show(_("Preparing …"), 0.0)
+        yield 0
+        image, calcium, heart = self._images(volume)
+        calcium, heart = calcium if state.drrCalcium else None, heart if state.drrHeart else None
+        with temporaryFolder() as folder:
+            yield from inThread(lambda: job.write_job(Path(folder), settings, image, calcium, heart))
+            yield from task.job.run(["make_radiograph", folder], task.show, module=BACKGROUND)
+            if not slicer.mrmlScene.IsNodePresent(volume):
+                raise JobError(_("The CT was closed meanwhile."))
+            picture = job.read_radiograph_of(Path(folder))
+        node = add_radiograph(slicer.mrmlScene, picture, volume, settings.title(), settings.view() or "other")
+        self._showMade(node)
+        return _("Made: {name}").format(name=node.GetName())
 
     def _showMade(self, node: vtkMRMLScalarVolumeNode) -> None:
         state = self._state
@@ -337,23 +295,17 @@ class DrrSection(Section):
 
     def _images(self, volume: vtkMRMLScalarVolumeNode) -> tuple[sitk.Image, sitk.Image | None, sitk.Image | None]:
         """Return the CT, its calcium map and its heart mask. Raises CTError."""
-        import SimpleITK as sitk
-
         from ...mrml.scene import image_of_volume
-        from ...mrml.segments import segment_mask
+        from ...mrml.segments import mask_image
 
-        image = image_of_volume(volume)
-        calcium, heart = self._calciumNode(), self._heartSegment()
-        mask = None
-        if heart is not None:
-            mask = sitk.GetImageFromArray(segment_mask(*heart, image).astype("uint8"))
-            mask.CopyInformation(image)
+        image, calcium, heart = image_of_volume(volume), self._calciumNode(), self._heartSegment()
+        mask = None if heart is None else mask_image(*heart, image)
         return image, None if calcium is None else image_of_volume(calcium), mask
 
     def _calciumNode(self) -> vtkMRMLScalarVolumeNode | None:
         return self._review.nodes.calcium_map if self._isReviewed() else None
 
-    def _heartSegment(self) -> tuple | None:
+    def _heartSegment(self) -> tuple[Any, str] | None:
         """Return segmentation and segment of the heart: the result's, or else the one chosen on the first page."""
         from ...mrml.lesion_segments import HEART_ID
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import ctk
 import qt
@@ -15,10 +16,11 @@ import slicer
 from slicer import vtkMRMLTextNode
 from slicer.i18n import tr as _
 
+from ...core.ct import CTError
 from .. import table_widgets, widgets
+from ..job import ButtonJob, Job, Steps, temporaryFolder
 from ..lifecycle import Section
 from ..parameters import CACScoringParameterNode, RadiographSource, Sex
-from ..worker import ButtonCommand, Worker
 from . import radiograph_views
 
 NETWORK = "radiograph"
@@ -27,18 +29,16 @@ NETWORK = "radiograph"
 class RadiographSection(Section):
     """Widgets that score a radiograph."""
 
-    def __init__(self, ui, worker: Worker) -> None:
+    def __init__(self, ui, job: Job) -> None:
         from ...mrml.scene import RADIOGRAPH_ATTRIBUTE
 
         self._ui = ui
         cancelled = _("Cancelled. The scene was not changed.")
-        button, label = ui.radiographScoreButton, ui.radiographStatusLabel
-        self._task = ButtonCommand(worker, button, label, ui.radiographBar, _("Score radiograph"), cancelled)
-        self._task.startRequested.connect(self._score)
-        self._task.changed.connect(self.update)
+        parts = ui.radiographScoreButton, ui.radiographStatusLabel, ui.radiographBar
+        self.task = ButtonJob(job, parts, cancelled, self._score, self.update)
         self._inSight = widgets.InSight(ui.radiographButton)
         self._record: vtkMRMLTextNode | None = None
-        self._output: tempfile.TemporaryDirectory | None = None
+        self._output: tempfile.TemporaryDirectory[str] | None = None
         self._filledFrom = ""
         self._models: list[tuple[str, str]] = []
         self._installed = False
@@ -46,7 +46,7 @@ class RadiographSection(Section):
             widgets.watchPath(edit, self._pathsChanged, ctk.ctkPathLineEdit.Files | ctk.ctkPathLineEdit.Readable)
         ui.radiographSelector.addAttribute("vtkMRMLScalarVolumeNode", RADIOGRAPH_ATTRIBUTE)
         ui.radiographSelector.setMRMLScene(slicer.mrmlScene)
-        ui.radiographModelBox.currentIndexChanged.connect(self._modelChosen)
+        self.bind(ui.radiographModelBox, "radiographModel")
         ui.radiographSaliencyBox.currentIndexChanged.connect(lambda *_args: self._showSaliency())
         ui.radiographReportButton.clicked.connect(self._openReport)
         table_widgets.prepareTable(ui.radiographTable)
@@ -66,7 +66,7 @@ class RadiographSection(Section):
         self._showRecord()
 
     def cancel(self) -> None:
-        self._task.worker.cancel()
+        self.task.job.cancel()
         self._inSight.stop()
         self._removeOutput()
 
@@ -86,7 +86,7 @@ class RadiographSection(Section):
         for widget in (ui.radiographSelector, ui.radiographSelectorLabel):
             widget.setVisible(not fromFile)
         hasInput = state.radiographFile or state.radiographLateral if fromFile else state.radiographVolume is not None
-        self._task.update(bool(hasInput and self._installed))
+        self.task.update(bool(hasInput and self._installed))
         if state.radiographResult is not self._record:
             self._record = state.radiographResult
             self._showRecord()
@@ -105,7 +105,6 @@ class RadiographSection(Section):
 
     def _fillInPatient(self, path: Path) -> None:
         """Fill in age and sex from a DICOM file, or set them to unknown."""
-        from ...core.ct import CTError
         from ...io.acquisition import acquisition_of
         from ...io.dicom import is_dicom, read_slice
 
@@ -122,7 +121,6 @@ class RadiographSection(Section):
         state.radiographBmi = 0.0
 
     def _listModels(self) -> None:
-        from ...core.ct import CTError
         from ...models.cards import list_models
 
         try:
@@ -140,65 +138,56 @@ class RadiographSection(Section):
         installed = [model.card.name for model in models if model.origin != "bundled"]
         self._models = [(defaultLabel, ""), *zip(installed, installed, strict=True)]
         if problem:
-            self._task.say(problem)
-
-    def _modelChosen(self, *_args: object) -> None:
-        if self._state is not None:
-            self._state.radiographModel = widgets.dataOf(self._ui.radiographModelBox)
+            self.task.say(problem)
 
     # The run
 
-    def _score(self) -> None:
-        """Start `cac score` on the radiograph. Its output folder, with the report, stays until the next run."""
-        import SimpleITK as sitk
-
-        from ...mrml.radiograph_nodes import picture_image
+    def _score(self) -> Steps[str]:
+        """Run `cac score` on the radiograph. Its output folder, with the report, stays until the next run."""
+        from ...mrml.radiograph_nodes import add_scored
         from ..packages import TORCH_REQUIREMENTS, ensurePackages
 
         if reason := ensurePackages(TORCH_REQUIREMENTS, purpose=_("Scoring a radiograph")):
-            self._task.say(reason)
-            return
+            return reason
         self._removeOutput()
         self._output = tempfile.TemporaryDirectory(prefix="cac-radiograph-", ignore_cleanup_errors=True)
-        self._task.show(_("Preparing …"), 0.0)
-        state, source = self._state, None
-        if state.radiographSource == RadiographSource.FILE:
-            name = Path(state.radiographFile or state.radiographLateral).stem
-            inputs = {"pa": state.radiographFile, "lateral": state.radiographLateral}
-        else:
-            source = state.radiographVolume
-            name = source.GetName()
-            file = str(self._task.worker.newFolder() / "radiograph.nrrd")
-            sitk.WriteImage(picture_image(source), file)
-            inputs = {"lateral" if _isLateral(source) else "pa": file}
+        self.task.show(_("Preparing …"), 0.0)
+        state, output = self._state, self._report.parent
+        is_file = state.radiographSource == RadiographSource.FILE
+        source = None if is_file else state.radiographVolume
+        name = Path(state.radiographFile or state.radiographLateral).stem if is_file else source.GetName()
+        with temporaryFolder() as folder:
+            inputs = self._inputs(source, Path(folder) / "radiograph.nrrd")
+            model = ["--model", state.radiographModel] if state.radiographModel else []
+            command = ["score", "--settings", json.dumps({"radiograph": inputs}), *model]
+            command += ["--device", state.device.value, "--output", str(output)]
+            yield from self.task.job.run(command, self.task.show)
+        if source is not None and not slicer.mrmlScene.IsNodePresent(source):
+            source = None
+        record = add_scored(slicer.mrmlScene, output, name, source)
+        if self._state is not None:
+            self._state.radiographResult = record
+        self._inSight.start()
+        return _("Done.")
+
+    def _inputs(self, source, file: Path) -> dict[str, object]:
+        """Return the settings of the radiographs and their patient. source: volume to write to a file, or None."""
+        import SimpleITK as sitk
+
+        from ...mrml.radiograph_nodes import picture_image
+
+        state = self._state
+        inputs = {"pa": state.radiographFile, "lateral": state.radiographLateral}
+        if source is not None:
+            sitk.WriteImage(picture_image(source), str(file))
+            inputs = {"lateral" if _isLateral(source) else "pa": str(file)}
         inputs |= {"age_years": state.radiographAge, "sex": state.radiographSex.value, "bmi_kg_m2": state.radiographBmi}
-        inputs = {name: value for name, value in inputs.items() if value}
-        model = ["--model", state.radiographModel] if state.radiographModel else []
-        command = ["--settings", json.dumps({"radiograph": inputs}), *model, "--device", state.device.value]
-        command += ["--output", str(self._report.parent)]
-        self._task.start(["score", *command], lambda reason: self._onEnd(reason, name, source))
+        return {name: value for name, value in inputs.items() if value}
 
     @property
     def _report(self) -> Path | None:
         """Report of the last run; None before the first."""
         return None if self._output is None else Path(self._output.name) / "result" / "report.html"
-
-    def _onEnd(self, reason: str, name: str, source) -> None:
-        from ...core.ct import CTError
-        from ...mrml.radiograph_nodes import add_scored
-
-        if source is not None and not slicer.mrmlScene.IsNodePresent(source):
-            source = None
-        try:
-            if not reason:
-                record = add_scored(slicer.mrmlScene, self._report.parent, name, source)
-                if self._state is not None:
-                    self._state.radiographResult = record
-        except CTError as error:
-            reason = str(error)
-        self._task.say(reason or _("Done."))
-        self.update()
-        self._inSight.start()
 
     # The result
 
@@ -226,20 +215,19 @@ class RadiographSection(Section):
         if document is not None:
             self._showSaliency()
 
-    def _document(self) -> dict | None:
+    def _document(self) -> dict[str, Any] | None:
         """Return the content of the record; None without a readable one."""
         if self._record is None:
             return None
-        from ...core.ct import CTError
         from ...mrml.radiograph_nodes import document_of
 
         try:
             return document_of(self._record)
         except CTError as error:
-            self._task.say(str(error))
+            self.task.say(str(error))
             return None
 
-    def _showNumbers(self, document: dict | None) -> None:
+    def _showNumbers(self, document: dict[str, Any] | None) -> None:
         table = self._ui.radiographTable
         table.setVisible(document is not None)
         if document is None:

@@ -33,20 +33,14 @@ def registerLayout() -> None:
     views.registerLayouts({LAYOUT_ID: layoutDescription()})
 
 
-def isShown() -> bool:
-    """Return True if the radiograph layout is shown."""
-    manager = slicer.app.layoutManager()
-    return manager is not None and manager.layoutLogic().GetLayoutNode().GetViewArrangement() == LAYOUT_ID
-
-
 def showLayout(volume=None) -> None:
     """Change to the layout and fit the scene into its 3-D view.
 
     Does nothing without a main window, or if the layout already shows a picture, because a reader may have turned the
     view. volume: volume for the slice view while there is no radiograph.
     """
-    manager = slicer.app.layoutManager()
-    if manager is None or (isShown() and manager.sliceWidget(VIEW).mrmlSliceCompositeNode().GetBackgroundVolumeID()):
+    manager, is_shown = slicer.app.layoutManager(), views.shownLayout() == LAYOUT_ID
+    if manager is None or (is_shown and manager.sliceWidget(VIEW).mrmlSliceCompositeNode().GetBackgroundVolumeID()):
         return
     registerLayout()
     views.changeLayout(LAYOUT_ID)

@@ -7,6 +7,8 @@ let ahead // the scan that the server reads while the list is looked at
 
 const inputs = ['text', 'state', 'category', 'warned', 'order']
 
+const path = row => row.reading === 'own' ? row.id : `${row.id}?reading=${row.reading}`
+
 function shown () {
   const text = byId('text').value.toLowerCase()
   const [state, category, warned] = ['state', 'category', 'warned'].map(id => byId(id).value)
@@ -29,9 +31,9 @@ function draw () {
   byId('count').textContent = `${rows.length} of ${about.rows.length} scans, ${reviewed} reviewed`
   const first = rows.find(row => row.state !== 'reviewed')
   byId('start').hidden = !first
-  if (first) byId('start').href = `/scan/${first.id}`
-  if (first && !ahead) ahead = ask(`/api/scans/${first.id}/own`).then(() => { document.body.dataset.ahead = first.id }).catch(() => {})
-  sessionStorage.setItem('order', JSON.stringify(rows.map(row => row.id)))
+  if (first) byId('start').href = `/scan/${path(first)}`
+  if (first && !ahead) ahead = ask(`/api/scans/${first.id}/${first.reading}`).then(() => { document.body.dataset.ahead = first.id }).catch(() => {})
+  sessionStorage.setItem('order', JSON.stringify(rows.map(path)))
   sessionStorage.setItem('filters', JSON.stringify(inputs.map(id => byId(id).value)))
 }
 
@@ -40,7 +42,7 @@ function line (row) {
   const consensus = element('td', { class: 'double', hidden: !about.double })
   if (row.consensus) consensus.append(element('a', { href: `/scan/${row.id}?reading=consensus` }, row.consensus))
   return element('tr', {},
-    element('td', { class: 'wrap' }, element('a', { href: `/scan/${row.id}` }, row.name)),
+    element('td', { class: 'wrap' }, element('a', { href: `/scan/${path(row)}` }, row.name)),
     cell(row.problem ? 'not readable' : row.state), cell(row.status), cell(number(row.agatston), 'number'),
     cell(interval(row.interval)), cell(row.category.replace('-', '–')), cell(row.problem || row.warnings.join(', '), 'wrap'),
     cell(time(row.seconds), 'number'), consensus)
@@ -69,7 +71,7 @@ async function drawAgreement () {
   const { pairs } = await ask('/api/agreement')
   byId('agreement').querySelector('tbody').replaceChildren(...pairs.map(own => element('tr', {},
     element('td', {}, own.readers.join(', ')), element('td', { class: 'number' }, String(own.scans)),
-    ...[own.kappa, own.icc, own.dice].map(found => element('td', {}, estimate(found))))))
+    ...[own.kappa, own.icc, own.dice, own.lesion_kappa].map(found => element('td', {}, estimate(found))))))
 }
 
 start().catch(error => say(error.message))

@@ -1,6 +1,7 @@
 // The page of a scan: what is seen, what keys and pointers do, and what is asked of the server.
 
 import { ask, byId, element, say, send } from '/static/common.js'
+import { giveBackLooks, look as noteLook, shownIn, takeLooks } from '/static/looks.js'
 import { drawNumbers, site } from '/static/numbers.js'
 import { Planes } from '/static/planes.js'
 import { listen } from '/static/pointers.js'
@@ -17,7 +18,8 @@ const CLOSE_MM = 90 // across the close look at a lesion
 const EDGE = 0.1 // of the view: a lesion that lies in it is moved to the middle
 
 const id = location.pathname.split('/')[2]
-const reading = new URLSearchParams(location.search).get('reading') === 'consensus' ? 'consensus' : 'own'
+const readingAsked = new URLSearchParams(location.search).get('reading')
+const reading = ['again', 'consensus'].includes(readingAsked) ? readingAsked : 'own'
 const base = `/api/scans/${id}/${reading}`
 
 const facts = document.body.dataset // for tests and benchmarks
@@ -42,12 +44,14 @@ function act (action, parts = {}) {
   const began = performance.now()
   waiting = waiting.then(async () => {
     const seconds = takeSeconds()
+    const looks = takeLooks()
     try {
-      take(await send(`${base}/act`, { action, method, version: state.version, seconds, ...parts }))
+      take(await send(`${base}/act`, { action, method, version: state.version, seconds, looked_at: looks, ...parts }))
       say('')
       facts.answered = performance.now() - began
     } catch (error) {
       giveBack(seconds)
+      giveBackLooks(looks)
       if (error.status === 409) take(await ask(base))
       say(error.message)
     }
@@ -133,6 +137,7 @@ function draw () {
       view.look = { ...look, table: view.image === 'map' ? tables.map : tables.ct }
       const done = view.draw(slices.get(view.image, look.k), shownLabels())
       if (!done) continue
+      if (state.methods) noteLook(view, method, look.k)
       facts.drawn = look.k
       facts.firstSlice ||= performance.now()
     }
@@ -277,8 +282,8 @@ const KEYS = {
   n: () => step(1),
   p: () => step(-1),
   u: () => act('reject-rest'),
-  a: () => act('accept'),
-  r: () => own().status === 'reviewed' ? act('reviewed', { on: false }) : act('accept'),
+  a: confirmScore,
+  r: () => own().status === 'reviewed' ? act('reviewed', { on: false }) : confirmScore(),
   0: zero,
   z: () => act('undo'),
   y: () => act('redo'),
@@ -345,6 +350,17 @@ function giveUp () {
   draw()
 }
 
+// A score is confirmed as far as it was looked at; the reader is asked where that is not all of it.
+function confirmScore () {
+  const counted = own().lesions.filter(lesion => lesion.left_out === null && !isRejected(lesion))
+  const looked = new Set([...own().looked_at, ...shownIn(method)])
+  const unseen = counted.filter(lesion => !looked.has(lesion.id))
+  const outside = unseen.filter(lesion => state.given_sites.indexOf(lesion.site) > 4).length
+  const text = `${counted.length - unseen.length} of ${counted.length} sites looked at. Never shown: ` +
+    `${unseen.length - outside} in the arteries, ${outside} outside them. Confirm what you looked at? The others stay automatic.`
+  if (!unseen.length || confirm(text)) return act('accept')
+}
+
 function zero () {
   const lesions = Object.values(own().arteries).reduce((sum, score) => sum + score.lesions, 0)
   if (!lesions || confirm(`Reject ${lesions} lesions and record a reviewed score of 0?`)) act('no-calcium')
@@ -352,19 +368,20 @@ function zero () {
 
 function neighbour (by) {
   const kept = JSON.parse(sessionStorage.getItem('order') || '[]')
-  const order = kept.includes(id) ? kept : state.order
-  return order[order.indexOf(id) + by]
+  const path = reading === 'again' ? `${id}?reading=again` : id
+  const order = kept.includes(path) ? kept : state.order
+  return order[order.indexOf(path) + by]
 }
 
 // The server reads the next scan while this one is looked at.
 function prepareNext () {
   const next = neighbour(1)
-  if (next && reading === 'own') ask(`/api/scans/${next}/own`).then(() => { facts.next = 'ready' }).catch(() => {})
+  if (next && reading === 'own' && !next.includes('?')) ask(`/api/scans/${next}/own`).then(() => { facts.next = 'ready' }).catch(() => {})
 }
 
 function leave (by) {
   const to = neighbour(by)
-  if (to) waiting.then(() => { location.href = `/scan/${to}${reading === 'consensus' ? '?reading=consensus' : ''}` })
+  if (to) waiting.then(() => { location.href = `/scan/${to}${reading === 'consensus' && !to.includes('?') ? '?reading=consensus' : ''}` })
   else say(by > 0 ? 'This is the last scan of the list.' : 'This is the first scan of the list.', true)
 }
 
@@ -435,7 +452,8 @@ function connect () {
   new ResizeObserver(draw).observe(byId('views'))
   addEventListener('pagehide', () => {
     const seconds = takeSeconds()
-    if (seconds > 1) send(`${base}/time`, { seconds }, true).catch(() => {})
+    const looks = takeLooks()
+    if (seconds > 1 || Object.keys(looks).length) send(`${base}/time`, { seconds, looked_at: looks }, true).catch(() => {})
   })
 }
 
@@ -454,7 +472,7 @@ function showFirst () {
 function fill () {
   document.title = `CAC review: ${state.name}`
   byId('name').textContent = state.name
-  byId('reader').textContent = `Reader: ${state.reader}${reading === 'consensus' ? ', consensus' : ''}`
+  byId('reader').textContent = `Reader: ${state.reader}${{ consensus: ', consensus', again: ', read again' }[reading] || ''}`
   look.colours.set(state.rejected, '#b0b0b0')
   look.rejected = state.rejected
   for (const known of state.sites) look.colours.set(known.label, `rgb(${known.colour.join()})`)

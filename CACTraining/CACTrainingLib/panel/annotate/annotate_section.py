@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.panel.job import Job, JobError, Steps, showIn, temporaryFolder
 from CACScoringLib.panel.keys import Keys, windowOf
 from CACScoringLib.panel.lifecycle import Section
-from CACScoringLib.panel.worker import Worker, showIn
 
+from ...project.files import ProjectScan
 from ...project.project import Project
 from ..parameters import Task
 from ..project.prepare_section import PrepareSection
@@ -33,22 +36,22 @@ class AnnotateSection(Section):
 
     Args:
         ui: Widgets by name.
-        worker: Background process that reads a scan's CT and proposes its heart.
-        prepareWorker: Background process that proposes the hearts of all scans.
+        job: Job that reads a scan's CT and proposes its heart.
+        preparing: Job that proposes the hearts of all scans.
         onListed: Function called after the work list was read again.
     """
 
-    def __init__(self, ui, worker: Worker, prepareWorker: Worker, onListed: Callable[[], None]) -> None:
+    def __init__(self, ui, job: Job, preparing: Job, onListed: Callable[[], None]) -> None:
         self._ui = ui
         self._onListed = onListed
         self._project: Project | None = None
-        self._listing: tuple = ()
+        self._listing: tuple[Any, ...] = ()
         self._blind = False
         self._opened: OpenScan | None = None
         self._entered = False
-        self._worker = worker
+        self.job = job
         self.workList = WorkListSection(ui, self.open)
-        self.prepare = PrepareSection(ui, prepareWorker, self._refreshList, self.workList.say)
+        self.prepare = PrepareSection(ui, preparing, self._refreshList)
         self.slices = SlicesSection(ui, self._labelled, self._refreshList)
         self.regions = MaskSection(ui, REGIONS, self._refreshList)
         self.heart = MaskSection(ui, HEART, self._refreshList)
@@ -106,7 +109,7 @@ class AnnotateSection(Section):
         self._activate()
 
     def exit(self) -> None:
-        if self._worker.isRunning:
+        if self.job.isRunning:
             # Opening would change the views of another module.
             self._stopOpening()
             self.workList.say(_("Opening was stopped, because the module was left."))
@@ -147,16 +150,22 @@ class AnnotateSection(Section):
             return
         self._ui.openingBar.setVisible(True)
         self._onProgress(_("Opening {name} …").format(name=name), 0.0)
-        project, scan, annotator = self._project, self._project.scan(scanId), self._state.annotator
-        ct = self._worker.newFolder() / "ct.nrrd"
+        self.job.start(self._opening(self._project, self._project.scan(scanId), name), self._onOpened)
 
-        def onEnd(reason: str) -> None:
-            opened, message = (None, reason) if reason else loadScan(ct, project, scan, annotator, name)
-            warnings = "\n".join(event["message"] for event in self._worker.warnings)
-            self._onOpened(opened, hiddenFrom(name, message or warnings, scan))
-
-        arguments = ["project", "prepare", str(project.folder), "--scan", scan.id, "--image", str(ct)]
-        self._worker.start([*arguments, *self.prepare.arguments], onEnd, self._onProgress)
+    def _opening(self, project: Project, scan: ProjectScan, name: str) -> Steps[str]:
+        """Read a scan's CT in the background and show it; return a message."""
+        arguments, annotator = ["project", "prepare", str(project.folder), "--scan", scan.id], self._state.annotator
+        try:
+            with temporaryFolder() as folder:
+                ct = Path(folder) / "ct.nrrd"
+                yield from self.job.run([*arguments, "--image", str(ct), *self.prepare.arguments], self._onProgress)
+                opened, message = loadScan(ct, project, scan, annotator, name)
+        except JobError as error:
+            opened, message = None, str(error)
+        if opened is not None:
+            self._show(opened)
+            self._refreshList()
+        return hiddenFrom(name, message or "\n".join(event["message"] for event in self.job.warnings), scan)
 
     def close(self) -> bool:
         """Save and close the open scan, if any. Return False, after showing the reason, if it cannot be saved."""
@@ -171,16 +180,13 @@ class AnnotateSection(Section):
         return True
 
     def _stopOpening(self) -> None:
-        self._worker.cancel()
+        self.job.cancel()
         self._ui.openingBar.setVisible(False)
 
-    def _onOpened(self, opened: OpenScan | None, message: str) -> None:
+    def _onOpened(self, message: str | None, reason: str) -> None:
         self._ui.openingBar.setVisible(False)
-        if opened is not None:
-            self._show(opened)
-            self._refreshList()
-        if message:
-            self.workList.say(message)
+        if text := message or reason:
+            self.workList.say(text)
 
     def _show(self, opened: OpenScan) -> None:
         # Masks are read from the disk, where they may be newer than in the scene.
@@ -199,7 +205,7 @@ class AnnotateSection(Section):
     def _resumeScan(self) -> None:
         """Resume the scan that a scene was saved with."""
         state, project = self._state, self._project
-        if state is None or project is None or self._opened is not None or self._worker.isRunning:
+        if state is None or project is None or self._opened is not None or self.job.isRunning:
             return
         if slicer.mrmlScene.IsImporting():
             return  # not all of its nodes are there yet
@@ -242,7 +248,11 @@ class AnnotateSection(Section):
         """Activate the visible task only, so that no other takes keys, counts time or changes the views."""
         is_shown = self._isShown() and self._state is not None
         task = self._state.task if is_shown else None
-        sections = {Task.SLICES: self.slices, Task.REGIONS: self.regions, Task.HEART: self.heart}
+        sections: dict[Task, SlicesSection | MaskSection] = {
+            Task.SLICES: self.slices,
+            Task.REGIONS: self.regions,
+            Task.HEART: self.heart,
+        }
         for kind, section in sections.items():
             if kind is not task:
                 section.setActive(False)

@@ -15,13 +15,13 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from CACScoringLib.core.ct import CTError, MaskError
-from CACScoringLib.core.labels import Labelled
+from CACScoringLib.core.labels import Labelled, label_called
 from CACScoringLib.panel.editor import LesionEditor
 from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.widgets import singleShot
 
-from ...project import annotations
+from ...project import annotations as mask_files
 from .opening import mark
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class MaskSection(Section, VTKObservationMixin):
             painted = self._painted()
             if not always and _areEqual(painted, self._saved):
                 return True
-            annotations.write_mask(
+            mask_files.write_mask(
                 opened.project, opened.scan.id, opened.annotator, self._kind.name, self._image(painted)
             )
         except (CTError, OSError) as error:
@@ -162,7 +162,7 @@ class MaskSection(Section, VTKObservationMixin):
         """Show the annotator's mask, or the one to start from. Return False if there is none."""
         opened = self._opened
         try:
-            mask = annotations.read_mask(opened.project, opened.scan.id, opened.annotator, self._kind.name)
+            mask = mask_files.read_mask(opened.project, opened.scan.id, opened.annotator, self._kind.name)
             segmentation = self._addSegmentation(mask if mask is not None else self._proposed())
         except (CTError, OSError, RuntimeError) as error:
             self._say(str(error))
@@ -194,23 +194,22 @@ class MaskSection(Section, VTKObservationMixin):
     def _addSegmentation(self, mask: sitk.Image):
         import SimpleITK as sitk
 
-        from CACScoringLib.mrml.lesion_segments import add_heart, add_lesions
+        from CACScoringLib.mrml.lesion_segments import add_lesions, add_outlines
 
         opened = self._opened
         if mask.GetSize() != opened.grid.GetSize():
             mask = sitk.Resample(mask, opened.grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
         # Files may store rounded origins and spacings.
         mask.CopyInformation(opened.grid)
-        add = add_heart if self._kind is HEART else add_lesions
         title = _("{what} of {scan}").format(what=_(self._kind.title), scan=opened.name)
-        node = add(slicer.mrmlScene, title, opened.volume, mask)
-        if self._kind is REGIONS:
-            for segment_id in set(node.GetSegmentation().GetSegmentIDs()) - set(_ARTERIES):
-                node.GetSegmentation().RemoveSegment(segment_id)
+        if self._kind is HEART:
+            return add_outlines(slicer.mrmlScene, "heart", title, opened.volume, mask)
+        node = add_lesions(slicer.mrmlScene, title, opened.volume, mask)
+        for segment_id in set(node.GetSegmentation().GetSegmentIDs()) - set(_ARTERIES):
+            node.GetSegmentation().RemoveSegment(segment_id)
         return node
 
     def _painted(self) -> Labelled:
-        from CACScoringLib.core.labels import label_called
         from CACScoringLib.mrml.segments import voxels_of_segments
 
         def label(name: str) -> int:
@@ -224,13 +223,12 @@ class MaskSection(Section, VTKObservationMixin):
 
     def _image(self, painted: Labelled) -> sitk.Image:
         import numpy as np
-        import SimpleITK as sitk
+
+        from CACScoringLib.core.grid import Grid
 
         values = np.zeros(self._opened.grid.GetSize()[::-1], np.uint8)
         values.reshape(-1)[painted.flat] = painted.values
-        image = sitk.GetImageFromArray(values)
-        image.CopyInformation(self._opened.grid)
-        return image
+        return Grid.of(self._opened.grid).image(values)
 
     def _source(self, isAnnotated: bool) -> str:
         if self._kind is REGIONS:

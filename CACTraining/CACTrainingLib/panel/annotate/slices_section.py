@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
@@ -69,7 +70,7 @@ class SlicesSection(Section, VTKObservationMixin):
         ui.slicesLegendLabel.setText(_legend())
         keys = {**undoKeys(self.undo, self.redo), "Backspace": self.undo}
         for letters, name in (("V1", "VISIBLE"), ("N2", "NOT_VISIBLE"), ("U3", "UNSURE")):
-            keys |= dict.fromkeys(letters, lambda name=name: self._press(name))
+            keys |= dict.fromkeys(letters, partial(self._press, name))
         keys |= {"C": self.confirm, ",": lambda: self.move(-1), ".": lambda: self.move(1)}
         # Arrow keys are limited to this page and the views, because lists and boxes use them too.
         manager = slicer.app.layoutManager()
@@ -253,7 +254,7 @@ class SlicesSection(Section, VTKObservationMixin):
         if self._k is not None and (k := self._labelling.neighbour(self._k, step)) is not None:
             self._go(k)
 
-    def _save(self, change: Callable[[], int | None]) -> object:
+    def _save(self, change: Callable[[], int | None]) -> Any:
         """Apply a change and return its result; _NOT_SAVED, after showing the reason, if it cannot be saved."""
         try:
             return change()

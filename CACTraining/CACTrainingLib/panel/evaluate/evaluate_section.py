@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.panel.job import ButtonJob, Job, JobError, Steps
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages
-from CACScoringLib.panel.widgets import dataOf, fillBox, say
-from CACScoringLib.panel.worker import Worker, showIn
+from CACScoringLib.panel.widgets import fillBox
 
 from ...project.project import Project
 from ..model_cards import cardsIn
@@ -30,23 +30,21 @@ ACQUISITION = "acquisition"
 
 
 class EvaluateSection(Section):
-    """The evaluation page; its worker runs studies and installs models in the background."""
+    """The evaluation page; its job runs studies and installs models in the background."""
 
-    def __init__(self, ui, worker: Worker) -> None:
-        self._worker = worker
-        self.ui = ui
+    def __init__(self, ui, job: Job) -> None:
+        self.job, self.ui = job, ui
         self._project: Project | None = None
         self._models: dict[str, ModelCard] = {}
-        self._studying = False
-        self._showProgress = showIn(ui.evaluateStatusLabel, ui.evaluateBar)
+        cancelled = _("Cancelled. Finished parts are kept; press Evaluate again to continue.")
+        parts = ui.evaluateButton, ui.evaluateStatusLabel, ui.evaluateBar
+        self.task = ButtonJob(job, parts, cancelled, self._evaluate, self.update)
         self.view = StudyView(ui)
-        self.install = InstallSection(ui, worker, self.update)
+        self.install = InstallSection(ui, job, self.update)
 
-        ui.evaluateStudyBox.currentIndexChanged.connect(self._onChoice)
-        ui.evaluateModelBox.currentIndexChanged.connect(self._onChoice)
-        ui.evaluateOtherBox.currentIndexChanged.connect(self._onChoice)
-        ui.evaluateButton.clicked.connect(self._startOrCancel)
-        ui.evaluateBar.setVisible(False)
+        self.bind(ui.evaluateStudyBox, "evaluateStudy")
+        self.bind(ui.evaluateModelBox, "evaluateModel")
+        self.bind(ui.evaluateOtherBox, "evaluateOther")
         ui.evaluateStatusLabel.setVisible(False)
 
     def setState(self, state) -> None:
@@ -66,7 +64,7 @@ class EvaluateSection(Section):
         state, ui = self._state, self.ui
         if state is None or not ui.evaluateTab.visible:
             return
-        running, compares = self._worker.isRunning, state.evaluateStudy == COMPARISON
+        running, compares = self.job.isRunning, state.evaluateStudy == COMPARISON
         self._fillChoices(compares)
         for widget in (ui.evaluateOtherLabel, ui.evaluateOtherBox):
             widget.setVisible(compares)
@@ -74,15 +72,12 @@ class EvaluateSection(Section):
         ui.evaluateStudyText.setText(self._hint(ready))
         for box in (ui.evaluateStudyBox, ui.evaluateUseBox, ui.evaluateModelBox, ui.evaluateOtherBox):
             box.setEnabled(not running)
-        ui.evaluateButton.setText(_("Cancel") if self._studying else _("Evaluate"))
-        ui.evaluateButton.setEnabled(self._studying or (ready and not running))
-        ui.evaluateBar.setVisible(self._studying)
+        self.task.update(ready and not running)
         self.view.update()
         self.install.update()
 
     def cancel(self) -> None:
-        self._worker.cancel()
-        self._studying = False
+        self.job.cancel()
         self.install.cancel()
 
     def _hint(self, ready: bool) -> str:
@@ -109,7 +104,7 @@ class EvaluateSection(Section):
                 if compares or model.origin != "bundled":
                     self._models[str(model.path) if compares else model.card.name] = model.card
         except CTError as error:
-            self._say(str(error))
+            self.task.say(str(error))
         if compares and self._project:
             self._models |= cardsIn(self._project.models_folder)
 
@@ -118,31 +113,20 @@ class EvaluateSection(Section):
         fillBox(ui.evaluateModelBox, entries, state.evaluateModel)
         fillBox(ui.evaluateOtherBox, entries, state.evaluateOther)
 
-    def _onChoice(self, *_args: object) -> None:
-        state, ui = self._state, self.ui
-        if state is not None:
-            boxes = (ui.evaluateStudyBox, ui.evaluateModelBox, ui.evaluateOtherBox)
-            state.evaluateStudy, state.evaluateModel, state.evaluateOther = map(dataOf, boxes)
-
     # A study
 
-    def _startOrCancel(self, *_args: object) -> None:
-        if self._studying:
-            self.cancel()
-            self._say(_("Cancelled. Finished parts are kept; press Evaluate again to continue."))
-        else:
-            self._start()
-        self.update()
-
-    def _start(self) -> None:
+    def _evaluate(self) -> Steps[str]:
         if reason := ensurePackages(TRAINING_REQUIREMENTS, "CAC Training", _("A study")):
-            self._say(reason)
-            return
+            return reason
         name, command = self._command()
-        self._studying = True
-        self._say(_("Starting …"))
-        self.ui.evaluateBar.setValue(0)
-        self._worker.start(command, lambda reason: self._onEnd(name, reason), self._showProgress)
+        self.task.show(_("Starting …"), 0.0)
+        text = _("Done: {name}.").format(name=studyName(name))
+        try:
+            yield from self.job.run(command, self.task.show)
+            self._state.shownStudy = name
+        except JobError as error:
+            text = str(error)
+        return "\n".join([text, *dict.fromkeys(f"⚠ {event['message']}" for event in self.job.warnings)])
 
     def _command(self) -> tuple[str, list[str]]:
         """Name of the study's folder, and the command. The same study of the same models resumes in its folder."""
@@ -158,14 +142,3 @@ class EvaluateSection(Section):
         command += ["--output", str(project.studies_folder / name), "--device", state.trainDevice.value]
         command += [word for key in models for word in ("--model", key)]
         return name, command
-
-    def _onEnd(self, name: str, reason: str) -> None:
-        self._studying = False
-        warnings = dict.fromkeys(f"⚠ {event['message']}" for event in self._worker.warnings)
-        self._say("\n".join([reason or _("Done: {name}.").format(name=studyName(name)), *warnings]))
-        if not reason:
-            self._state.shownStudy = name
-        self.update()
-
-    def _say(self, text: str) -> None:
-        say(self.ui.evaluateStatusLabel, text)

@@ -14,9 +14,9 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.input_section import MODEL_PARAMETERS
+from CACScoringLib.panel.job import ButtonJob, Event, Job, JobError, Steps
 from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, ensurePackages
 from CACScoringLib.panel.widgets import InSight, dataOf, fillBox, say
-from CACScoringLib.panel.worker import Worker
 
 from ...project.project import Project
 from ..asking import askForFile
@@ -36,22 +36,23 @@ class InstallSection:
 
     Args:
         ui: Widgets by name.
-        worker: Background process, because installation verifies a model with its network.
+        job: Job of the page; installation runs in the background, because it verifies a model with its network.
         onChanged: Function called when a command begins and when it ends.
     """
 
-    def __init__(self, ui, worker: Worker, onChanged: Callable[[], None]) -> None:
+    def __init__(self, ui, job: Job, onChanged: Callable[[], None]) -> None:
         self._ui = ui
-        self._worker = worker
+        self._job = job
         self._onChanged = onChanged
         self._project: Project | None = None
         self._cards: dict[str, ModelCard] = {}
         self._fromFiles: dict[str, ModelCard] = {}
-        self._calibrating = False
         self._askForFile = askForFile
         self._inSight = InSight(ui.installButtonBox)
+        cancelled = _("Cancelled. What was measured is kept; calibrate again to continue.")
+        parts = ui.calibrateButton, ui.installLabel, None
+        self._calibration = ButtonJob(job, parts, cancelled, self._calibrate, self._changed)
         ui.installModelBox.currentIndexChanged.connect(self._show)
-        ui.calibrateButton.clicked.connect(self._calibrateOrCancel)
         ui.installFileButton.clicked.connect(self._addFile)
         ui.installButton.clicked.connect(self._install)
         ui.rollBackButton.clicked.connect(self._rollBack)
@@ -87,6 +88,7 @@ class InstallSection:
             self._fromFiles[path] = read_card(Path(path))
         except CTError as error:
             self._say(str(error))
+            self._inSight.start()
             return
         self._say("")
         self.update()
@@ -98,29 +100,20 @@ class InstallSection:
         ui.cardLabel.setText(_("The project has no finished model yet.") if card is None else summary(card, installed))
         ui.cardLabel.setToolTip("" if card is None else f"SHA-256 {card.sha256}")
         ui.calibrateButton.setVisible(card is not None and card.network == "decomposition")
-        ui.calibrateButton.setText(_("Cancel") if self._calibrating else _("Calibrate"))
-        ui.calibrateButton.setEnabled(self._calibrating or not self._worker.isRunning)
-        ui.installButton.setEnabled(card is not None and not self._worker.isRunning)
-        ui.rollBackButton.setEnabled(installed is not None and not self._worker.isRunning)
+        self._calibration.update(not self._job.isRunning)
+        ui.installButton.setEnabled(card is not None and not self._job.isRunning)
+        ui.rollBackButton.setEnabled(installed is not None and not self._job.isRunning)
 
-    def _calibrateOrCancel(self, *_args: object) -> None:
-        if self._calibrating:
-            self._calibrating = False
-            self._worker.cancel()
-            self._end(_("Cancelled. What was measured is kept; calibrate again to continue."))
-            return
+    def _calibrate(self) -> Steps[str]:
         name = self._cards[self._cardPath].name
         command = ["calibrate", "--data", str(self._project.folder), "--decomposition", self._cardPath]
-        try:
-            command += [word for model in modelsInScoring() for word in (f"--{model.card.network}", str(model.path))]
-        except CTError as error:
-            self._say(str(error))
-            return
-        self._calibrating = True
+        command += [word for model in modelsInScoring() for word in (f"--{model.card.network}", str(model.path))]
         doing, failed = _("Calibrating {name} …"), _("Not calibrated; nothing was changed. {reason}")
         done = _("{name} is calibrated together with the models that CAC Scoring uses now.")
         packages = TRAINING_REQUIREMENTS, _("Calibration")
-        self._run(command, doing.format(name=name), failed, lambda: done.format(name=name), *packages)
+        return (
+            yield from self._run(command, doing.format(name=name), failed, lambda: done.format(name=name), *packages)
+        )
 
     def _install(self, *_args: object) -> None:
         card = self._cards[self._cardPath]
@@ -134,7 +127,7 @@ class InstallSection:
 
         command = ["models", "install", self._cardPath, "--overwrite"]
         failed = _("Not installed; nothing was changed. {reason}")
-        self._run(command, _("Installing {name} …").format(name=card.name), failed, done)
+        self._begin(self._run(command, _("Installing {name} …").format(name=card.name), failed, done))
 
     def _rollBack(self, *_args: object) -> None:
         card = self._cards[self._cardPath]
@@ -149,7 +142,11 @@ class InstallSection:
 
         command = ["models", "install", card.name, "--previous"]
         failed = _("Not rolled back; nothing was changed. {reason}")
-        self._run(command, _("Rolling back {name} …").format(name=card.name), failed, done)
+        self._begin(self._run(command, _("Rolling back {name} …").format(name=card.name), failed, done))
+
+    def _begin(self, steps: Steps[str]) -> None:
+        self._job.start(steps, self._end)
+        self._changed()
 
     def _run(
         self,
@@ -159,8 +156,8 @@ class InstallSection:
         done: Callable[[], str],
         packages: Sequence[str] = TORCH_REQUIREMENTS,
         purpose: str | None = None,
-    ) -> None:
-        """Run a command.
+    ) -> Steps[str]:
+        """Run a command, and return the text of its success or failure.
 
         Args:
             command: Arguments of `cac`.
@@ -171,29 +168,29 @@ class InstallSection:
             purpose: Work that needs them; None for installing a model.
         """
 
-        def onEvent(event: dict) -> None:
+        def onEvent(event: Event) -> None:
             if event["event"] == "counted":
                 self._say(_("{doing} {done} of {count} scans").format(doing=doing, **event))
 
-        def onEnd(reason: str) -> None:
-            self._calibrating = False
-            self._end(failed.format(reason=reason) if reason else done())
+        try:
+            if reason := ensurePackages(packages, "CAC Training", purpose or _("Installing a model")):
+                raise JobError(reason)
+            self._say(doing)
+            yield from self._job.run(command, onEvent=onEvent)
+        except JobError as error:
+            return failed.format(reason=error)
+        return done()
 
-        if reason := ensurePackages(packages, "CAC Training", purpose or _("Installing a model")):
-            onEnd(reason)
-            return
-        self._say(doing)
-        self._worker.start(command, onEnd, onEvent=onEvent)
-        self._onChanged()
+    def _end(self, text: str | None, reason: str) -> None:
+        self._say(text or reason)
+        self._changed()
 
-    def _end(self, text: str) -> None:
-        self._say(text)
+    def _changed(self) -> None:
+        self._inSight.start()
         self._onChanged()
 
     def _say(self, text: str) -> None:
         say(self._ui.installLabel, text)
-        if text:
-            self._inSight.start()
 
 
 def installedModel(name: str, network: str) -> ModelCard | None:
@@ -272,5 +269,5 @@ def _numbers(values: Mapping[str, object]) -> Iterator[tuple[str, float]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _numbers(value)
-        elif type(value) in (int, float):
+        elif type(value) is int or type(value) is float:
             yield name, float(value)

@@ -111,7 +111,7 @@ class StudyView(Section):
         self._project: Project | None = None
         self._studies: dict[str, Study] = {}
         prepareTable(ui.studyTable)
-        ui.studyBox.currentIndexChanged.connect(self._studyChosen)
+        self.bind(ui.studyBox, "shownStudy")
         ui.studyItemBox.currentIndexChanged.connect(self._showItem)
         ui.studyPageButton.clicked.connect(self._openPage)
 
@@ -138,11 +138,6 @@ class StudyView(Section):
     def study(self) -> Study | None:
         """The selected study."""
         return self._studies.get(dataOf(self._ui.studyBox))
-
-    def _studyChosen(self, *_args: object) -> None:
-        if self._state is not None:
-            self._state.shownStudy = dataOf(self._ui.studyBox)
-            self.update()
 
     def _showItem(self, *_args: object) -> None:
         ui, study = self._ui, self.study

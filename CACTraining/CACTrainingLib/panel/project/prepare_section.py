@@ -10,10 +10,10 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
+from CACScoringLib.panel.job import ButtonJob, Event, Job, JobError, Steps
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages
-from CACScoringLib.panel.widgets import dataOf, fillBox
-from CACScoringLib.panel.worker import Worker
+from CACScoringLib.panel.widgets import fillBox
 
 from ...project.project import Project
 from ...project.proposals import read_proposal
@@ -27,20 +27,18 @@ class PrepareSection(Section):
 
     Args:
         ui: Widgets by name.
-        worker: Background process.
+        job: Job that makes the proposals.
         onChanged: Function called when there are new proposals.
-        say: Function that shows a message.
     """
 
-    def __init__(self, ui, worker: Worker, onChanged: Callable[[], None], say: Callable[[str], None]) -> None:
+    def __init__(self, ui, job: Job, onChanged: Callable[[], None]) -> None:
         self._ui = ui
-        self._worker = worker
+        parts = ui.prepareButton, ui.workStatusLabel, None
+        self.task = ButtonJob(job, parts, _("Stopped. Prepared scans are kept."), self._prepare, self.update)
         self._onChanged = onChanged
-        self._say = say
         self._project: Project | None = None
         self._cards: dict[str, Path] = {}
-        ui.proposalModelBox.currentIndexChanged.connect(self._modelChosen)
-        ui.prepareButton.clicked.connect(lambda *_args: self._startOrCancel())
+        self.bind(ui.proposalModelBox, "proposalModel")
 
     def setProject(self, project: Project | None) -> None:
         if project is None or self._project is None or project.folder != self._project.folder:
@@ -54,10 +52,10 @@ class PrepareSection(Section):
         self._cards = {} if self._project is None else _classifiers(self._project.models_folder)
         box, model = ui.proposalModelBox, "" if state is None else state.proposalModel
         fillBox(box, [(_("the network that comes with CAC"), ""), *((name, name) for name in self._cards)], model)
-        running = self._worker.isRunning
-        box.setEnabled(not running)
-        ui.prepareButton.setText(_("Stop preparing") if running else _("Prepare all"))
-        ui.prepareButton.setEnabled(running or (self._project is not None and bool(self._project.scans)))
+        box.setEnabled(not self.task.isRunning)
+        self.task.update(self._project is not None and bool(self._project.scans))
+        if self.task.isRunning:
+            ui.prepareButton.setText(_("Stop preparing"))
 
     @property
     def arguments(self) -> list[str]:
@@ -67,42 +65,30 @@ class PrepareSection(Section):
 
     def cancel(self) -> None:
         # Finished proposals are kept.
-        if self._worker.isRunning:
-            self._worker.cancel()
+        if self.task.isRunning:
+            self.task.job.cancel()
             self.update()
 
-    def _modelChosen(self, index: int) -> None:
-        if self._state is not None and index >= 0:
-            self._state.proposalModel = dataOf(self._ui.proposalModelBox)
-
-    def _startOrCancel(self) -> None:
-        if self._worker.isRunning:
-            self.cancel()
-            self._say(_("Stopped. Prepared scans are kept."))
-            self._onChanged()
-            return
-
+    def _prepare(self) -> Steps[str]:
         if reason := ensurePackages(requester="CAC Training", purpose=_("Preparing scans")):
-            self._say(reason)
-            return
+            return reason
 
-        def onEvent(event: dict) -> None:
+        def onEvent(event: Event) -> None:
             if event["event"] == "counted":
-                self._say(_("Preparing: {done} of {count} scans …").format(**event))
+                self.task.say(_("Preparing: {done} of {count} scans …").format(**event))
 
-        def onEnd(reason: str) -> None:
+        overwrite = ["--overwrite"] if self._isStale() else []
+        self.task.say(_("Preparing …"))
+        text = _("All scans are prepared.")
+        try:
+            arguments = ["project", "prepare", str(self._project.folder), *self.arguments, *overwrite]
+            yield from self.task.job.run(arguments, onEvent=onEvent)
+        except JobError as error:
+            text = str(error)
+        finally:
             self._onChanged()
-            count = sum(event["code"] == "scan-failed" for event in self._worker.warnings)
-            failed = _("Scans without a proposal: {count}.").format(count=count) if count else ""
-            self._say("\n".join(filter(None, [reason or _("All scans are prepared."), failed])))
-            self.update()
-
-        arguments = ["project", "prepare", str(self._project.folder), *self.arguments]
-        if self._isStale():
-            arguments.append("--overwrite")
-        self._say(_("Preparing …"))
-        self._worker.start(arguments, onEnd, onEvent=onEvent)
-        self.update()
+        count = sum(event["code"] == "scan-failed" for event in self.task.job.warnings)
+        return "\n".join([text, *([_("Scans without a proposal: {count}.").format(count=count)] if count else [])])
 
     def _isStale(self) -> bool:
         """True if any proposal is by another model than the selected one."""

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import ctk
 import slicer
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.panel.job import Event, Job, showIn
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns
 from CACScoringLib.panel.widgets import InSight, dataOf, say
-from CACScoringLib.panel.worker import Worker, showIn
 
 from ...project.annotations import annotators, patient_kinds
 from ...project.project import Project
@@ -39,16 +41,16 @@ class ProjectSection(Section):
 
     Args:
         ui: Widgets by name.
-        worker: Background process.
+        job: Job that runs commands on the project.
         onProject: Function called with the project when it is opened or changed, with None when it is closed.
         onRemedy: Function called with the remedy of a finding and the id of its scan.
     """
 
     def __init__(
-        self, ui, worker: Worker, onProject: Callable[[Project | None], None], onRemedy: Callable[[str, str], None]
+        self, ui, job: Job, onProject: Callable[[Project | None], None], onRemedy: Callable[[str, str], None]
     ) -> None:
         self._ui = ui
-        self._worker = worker
+        self.job = job
         self._onProject = onProject
         self._project: Project | None = None
         self._folder = ""
@@ -116,7 +118,7 @@ class ProjectSection(Section):
         blind = self._state is not None and self._state.blind
         ui.scanTable.setRowCount(len(scans))
         for row, scan in enumerate(scans):
-            names = () if blind else self._try(lambda scan=scan: annotators(project, scan.id)) or ()
+            names = () if blind else self._try(partial(annotators, project, scan.id)) or ()
             state = _("missing") if scan.id in missing else ", ".join(names)
             fillRow(ui.scanTable, row, (scan.name, scan.patient, _useNames()[scan.use], state))
             ui.scanTable.item(row, 0).setToolTip(f"{scan.ct} ({scan.source})")
@@ -127,7 +129,7 @@ class ProjectSection(Section):
         self._showButtons()
 
     def cancel(self) -> None:
-        self._worker.cancel()
+        self.job.cancel()
         self._checkInSight.stop()
         self._ui.projectBar.setVisible(False)
 
@@ -146,7 +148,7 @@ class ProjectSection(Section):
         return "\n".join([*lines, *(f"⚠ {warning}" for warning in project.warnings)])
 
     def _showButtons(self) -> None:
-        ui, project, idle = self._ui, self._project, not self._worker.isRunning
+        ui, project, idle = self._ui, self._project, not self.job.isRunning
         opened, full = project is not None and idle, project is not None and bool(project.scans) and idle
         for buttons, ready in (
             ((ui.openProjectButton, ui.newProjectButton), idle),
@@ -211,12 +213,12 @@ class ProjectSection(Section):
         if source:
             self._run(_("Adding scans …"), ["add", str(self._project.folder), source], self._added)
 
-    def _added(self, reason: str, events: list[dict]) -> None:
+    def _added(self, reason: str, events: list[Event]) -> None:
         self._changed()
         counts = [_("Scans added: {added}.").format(**event) for event in events if event["event"] == "added"]
         self._sayAll([*counts, reason, *self._warnings()])
 
-    def _try(self, call: Callable[[], object]) -> object | None:
+    def _try(self, call: Callable[[], Any]) -> Any:
         """Call a function and return its result; None, after showing the reason, if it fails."""
         try:
             return call()
@@ -251,7 +253,7 @@ class ProjectSection(Section):
             arguments = ["relocate", str(self._project.folder), old, new]
             self._run(_("Comparing the scans …"), arguments, self._relocated)
 
-    def _relocated(self, reason: str, events: list[dict]) -> None:
+    def _relocated(self, reason: str, events: list[Event]) -> None:
         self._changed()
         result = next((event for event in events if event["event"] == "relocated"), {"count": 0, "missing": 0})
         text = _("Scans found again: {count}. Still missing: {missing}.")
@@ -267,7 +269,7 @@ class ProjectSection(Section):
         say(self._ui.findingLabel, "")
         self._run(_("Checking …"), ["check", str(self._project.folder)], self._checked)
 
-    def _checked(self, reason: str, events: list[dict]) -> None:
+    def _checked(self, reason: str, events: list[Event]) -> None:
         findings = [event for event in events if event["event"] == "finding"]
         lines = findingLines(findings, self._project)
         if not any(finding["severity"] == "error" for finding in findings):
@@ -287,7 +289,7 @@ class ProjectSection(Section):
         self._ui.agreementTable.setRowCount(0)
         self._run(_("Comparing annotators …"), ["agreement", str(self._project.folder)], self._compared)
 
-    def _compared(self, reason: str, events: list[dict]) -> None:
+    def _compared(self, reason: str, events: list[Event]) -> None:
         rows = []
         for pair in [event for event in events if event["event"] == "agreement"]:
             kappa = pair["kappa"]
@@ -301,22 +303,22 @@ class ProjectSection(Section):
         if rows:
             self._checkInSight.start()
 
-    def _run(self, text: str, arguments: list[str], onEnd: Callable[[str, list[dict]], None]) -> None:
+    def _run(self, text: str, arguments: list[str], onEnd: Callable[[str, list[Event]], None]) -> None:
         """Run a command in the background; onEnd takes the reason of a failure, or "", and the events."""
-        events: list[dict] = []
+        events: list[Event] = []
 
-        def onWorkerEnd(reason: str) -> None:
+        def onJobEnd(_nothing: None, reason: str) -> None:
             self._ui.projectBar.setVisible(False)
             onEnd(reason, events)
             self._showButtons()
 
         self._showProgress(text, 0.0)
         self._ui.projectBar.setVisible(True)
-        self._worker.start(["project", *arguments], onWorkerEnd, self._showProgress, events.append)
+        self.job.start(self.job.run(["project", *arguments], self._showProgress, events.append), onJobEnd)
         self._showButtons()
 
     def _warnings(self) -> list[str]:
-        return [event["message"] for event in self._worker.warnings]
+        return [event["message"] for event in self.job.warnings]
 
 
 def _number(value: float | None) -> str:

@@ -1,18 +1,21 @@
 """Curves of a training as Slicer plots: a chart of the loss and one of the validation, updated in place."""
 
 # Slicer's naming.
-# ruff: noqa: N802, N806
+# ruff: noqa: N802
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import slicer
 from slicer import vtkMRMLPlotChartNode
 from slicer.i18n import tr as _
+
+from CACScoringLib.panel import views
 
 LAYOUT_ID = 20775
 """Id of the layout, above Slicer's reserved ones. Saved with scenes, so it must not change."""
@@ -67,17 +70,14 @@ def chartsOf(run: str) -> dict[str, vtkMRMLPlotChartNode]:
 
 def isShown() -> bool:
     """True if the layout of curves is active."""
-    layoutNode = _layoutNode()
-    return layoutNode is not None and layoutNode.GetViewArrangement() == LAYOUT_ID
+    return views.shownLayout() == LAYOUT_ID
 
 
 def show(charts: Mapping[str, vtkMRMLPlotChartNode]) -> None:
     """Show charts in the layout of curves. Does nothing without a main window."""
-    layoutNode = _layoutNode()
-    if layoutNode is None:
+    if views.shownLayout() is None:
         return
-    if not layoutNode.IsLayoutDescription(LAYOUT_ID):
-        layoutNode.AddLayoutDescription(LAYOUT_ID, _layoutDescription())
+    views.registerLayouts({LAYOUT_ID: _layoutDescription()})
     if not isShown():
         slicer.app.layoutManager().setLayout(LAYOUT_ID)
     for kind, view in _VIEWS.items():
@@ -88,18 +88,13 @@ def show(charts: Mapping[str, vtkMRMLPlotChartNode]) -> None:
             node.SetPlotChartNodeID(identifier)
 
 
-def _layoutNode():
-    manager = slicer.app.layoutManager()
-    return None if manager is None else manager.layoutLogic().GetLayoutNode()
-
-
 def _layoutDescription() -> str:
     view = (
         '<item><view class="vtkMRMLPlotViewNode" singletontag="{}">'
         '<property name="viewlabel" action="default">{}</property></view></item>'
     )
-    views = view.format(_VIEWS[LOSS], _("Loss")) + view.format(_VIEWS[METRICS], _("Validation"))
-    return f'<layout type="vertical" split="true">{views}</layout>'
+    items = view.format(_VIEWS[LOSS], _("Loss")) + view.format(_VIEWS[METRICS], _("Validation"))
+    return f'<layout type="vertical" split="true">{items}</layout>'
 
 
 def _curvesOfChart(curves: Curves, kind: str) -> Curves:
@@ -139,7 +134,7 @@ def _plot(chart: vtkMRMLPlotChartNode | None, kind: str, curves: Curves) -> vtkM
     return chart
 
 
-def _seriesOf(chart: vtkMRMLPlotChartNode) -> list:
+def _seriesOf(chart: vtkMRMLPlotChartNode) -> list[Any]:
     nodes = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
     return [series for series in nodes if series is not None]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
@@ -57,9 +57,9 @@ class RunsSection(Section):
         self._project: Project | None = None
         self._runs: dict[str, RunState] = {}
         self._samples: list[tuple[int, Path]] = []
-        self._sample: tuple | None = None
+        self._sample: tuple[Any, ...] | None = None
         self._layoutBefore = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
-        self._drawn: tuple | None = None
+        self._drawn: tuple[Any, ...] | None = None
         self._visible = False
         self._filling = False
         self._message = ""
@@ -167,7 +167,7 @@ class RunsSection(Section):
             curve_nodes.show({} if run is None else self._charts(folder, run))
         self._setSamples([] if run is None else training_runs.sample_pictures(folder))
 
-    def _charts(self, folder: Path, run: RunState) -> dict:
+    def _charts(self, folder: Path, run: RunState) -> dict[str, Any]:
         """Charts of a run; its curves are read again only after its file has changed."""
         from ...training import background as training_runs
         from ...training.curves import METRICS

@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.panel.job import Event, Job
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages, missingPackages, namesOf
 from CACScoringLib.panel.process import workerCommand
-from CACScoringLib.panel.widgets import addRows, dataOf, fillBox, showPath, singleShot, watchPath
-from CACScoringLib.panel.worker import Worker
+from CACScoringLib.panel.widgets import addRows, fillBox, showPath, singleShot
 
 from ...project.annotations import annotators
 from ...project.project import Project
@@ -48,34 +49,29 @@ _MAX_FINDINGS = 6
 
 
 class TrainSection(Section):
-    """The training page; its worker checks the project, and onRemedy is that of `ProjectSection`."""
+    """The training page; its job checks the project, and onRemedy is that of `ProjectSection`."""
 
-    def __init__(self, ui, worker: Worker, onRemedy: Callable[[str, str], None]) -> None:
+    def __init__(self, ui, job: Job, onRemedy: Callable[[str, str], None]) -> None:
         from ...training.settings import LoopSettings
 
-        self._worker = worker
-        self.ui = ui
+        self.job, self.ui = job, ui
         addRows(ui, ui.trainMoreBox.layout(), 1, LoopSettings, {parameterOf(name): name for name in LOOP_FIELDS})
         self._project: Project | None = None
-        self._findings: list[dict] | None = None
-        self._checkedKey: tuple | None = None
-        self._pendingKey: tuple | None = None
+        self._findings: list[Event] | None = None
+        self._checkedKey: tuple[Any, ...] | None = None
+        self._pendingKey: tuple[Any, ...] | None = None
 
         self._missing: list[str] = []
         self._problem = ""
-        self._choicesOf: tuple | None = None
+        self._choicesOf: tuple[Any, ...] | None = None
         self.runs = RunsSection(ui, ui.trainTab, self.refresh)
         self._timer = singleShot(CHECK_MILLISECONDS, self.check)
-        watchPath(ui.trainFolderEdit, lambda *_args: self._set("trainFolder", ui.trainFolderEdit.currentPath))
+        self.bindPath(ui.trainFolderEdit, "trainFolder")
         # The selected start is a model for another network.
-        ui.trainNetworkBox.activated.connect(lambda *_args: self._set("trainStart", ""))
-        ui.trainStartBox.currentIndexChanged.connect(lambda *_args: self._set("trainStart", dataOf(ui.trainStartBox)))
-        ui.trainPresetBox.currentIndexChanged.connect(
-            lambda *_args: self._set("trainPreset", Preset(dataOf(ui.trainPresetBox)))
-        )
-        ui.trainAnnotatorBox.currentIndexChanged.connect(
-            lambda *_args: self._set("trainAnnotator", dataOf(ui.trainAnnotatorBox))
-        )
+        ui.trainNetworkBox.activated.connect(lambda *_args: self.set("trainStart", ""))
+        self.bind(ui.trainStartBox, "trainStart")
+        self.bind(ui.trainPresetBox, "trainPreset")
+        self.bind(ui.trainAnnotatorBox, "trainAnnotator")
         ui.trainCheckLabel.linkActivated.connect(lambda link: onRemedy(*link.split("/", 1)))
         ui.trainStartButton.clicked.connect(self._start)
         ui.trainCheckButton.clicked.connect(self._installOrCheck)
@@ -111,7 +107,7 @@ class TrainSection(Section):
         if self._project is not None and not self._missing and self._checkKey() != self._checkedKey:
             if self._checkKey() != self._pendingKey:
                 self._findings = None
-            if not self._worker.isRunning or self._checkKey() != self._pendingKey:
+            if not self.job.isRunning or self._checkKey() != self._pendingKey:
                 self._timer.start()
         self._showCheck()
         self.runs.update()
@@ -130,37 +126,38 @@ class TrainSection(Section):
         """Start the check of the project for this training."""
         state, project = self._state, self._project
         self._timer.stop()
-        self._worker.cancel()
+        self.job.cancel()
         if state is None or project is None or self._missing:
             return
-        self._pendingKey, findings = self._checkKey(), []
+        self._pendingKey = self._checkKey()
+        findings: list[Event] = []
 
-        def onEnd(reason: str) -> None:
+        def onEnd(_nothing: None, reason: str) -> None:
             if reason and not any(finding["severity"] == "error" for finding in findings):
                 findings.append({"severity": "error", "message": reason, "scans": []})
             self._checkedKey, self._findings = self._pendingKey, findings
             self.update()
 
         if state.trainNetwork in (Network.TERRITORIES, Network.LESIONS):  # whose data are checked as training starts
-            onEnd("")
+            onEnd(None, "")
             return
         command = ["project", "check", str(project.folder), "--network", state.trainNetwork.value]
         command += ["--method", methodOf(state).value]
         command += ["--annotator", state.trainAnnotator] if state.trainAnnotator else []
 
-        def onEvent(event: dict) -> None:
+        def onEvent(event: Event) -> None:
             if event["event"] == "finding":
                 findings.append(event)
 
-        self._worker.start(command, onEnd, onEvent=onEvent)
+        self.job.start(self.job.run(command, onEvent=onEvent), onEnd)
 
     def cancel(self) -> None:
         # Trainings continue.
         self._timer.stop()
-        self._worker.cancel()
+        self.job.cancel()
         self.runs.cancel()
 
-    def _checkKey(self) -> tuple:
+    def _checkKey(self) -> tuple[Any, ...]:
         state = self._state
         return self._project, state.trainNetwork, methodOf(state), state.trainAnnotator
 
@@ -252,10 +249,6 @@ class TrainSection(Section):
         project = self._project
         scans = () if project is None else project.scans
         return sorted({name for scan in scans for name in annotators(project, scan.id)})
-
-    def _set(self, parameter: str, value: str | Preset) -> None:
-        if self._state is not None:
-            setattr(self._state, parameter, value)
 
     def _copy(self, *_args: object) -> None:
         qt.QApplication.clipboard().setText(self.ui.elsewhereEdit.plainText)

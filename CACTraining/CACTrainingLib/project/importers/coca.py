@@ -27,10 +27,10 @@ from typing import Any, NamedTuple
 from xml.parsers.expat import ExpatError
 
 import numpy as np
-import SimpleITK as sitk
 from PIL import Image, ImageDraw
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, site_called
 from CACScoringLib.core.tables import TableError, read_cells
 from CACScoringLib.core.text import abbreviated_list, printable
@@ -189,7 +189,7 @@ def read_scores(path: Path) -> dict[str, float]:
     """
     scores = {}
     try:
-        for name, *cells in score_rows(path)[1:]:
+        for _, (name, *cells) in score_rows(path)[1:]:
             values = [float(cell) for cell in cells if cell.strip()]
             if not all(0 <= value < math.inf for value in values):
                 raise ValueError(f"the scores of {printable(name)} are {printable(', '.join(cells))}")
@@ -200,13 +200,13 @@ def read_scores(path: Path) -> dict[str, float]:
     return scores
 
 
-def score_rows(path: Path) -> list[list[str]]:
-    """Read the rows of a table of scores, header first, from CSV or the first sheet of a workbook.
+def score_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Read the rows, with their numbers, of a table of scores, header first, from CSV or the first sheet of a workbook.
 
     Raises OSError, ValueError, TableError, and CocaError if openpyxl is missing.
     """
     if path.suffix != ".xlsx":
-        return [[_DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in cells] for _, cells in read_cells(path)]
+        return [(line, [_DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in cells]) for line, cells in read_cells(path)]
     try:
         from openpyxl import load_workbook
     except ImportError as error:
@@ -219,7 +219,7 @@ def score_rows(path: Path) -> list[list[str]]:
             rows = [[_as_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
         except Exception as error:  # openpyxl raises all kinds of errors on other zip archives and XML
             raise ValueError(f"it cannot be read as a workbook: {type(error).__name__}: {error}") from error
-    return [row for row in rows if any(cell.strip() for cell in row)]
+    return [(number, row) for number, row in enumerate(rows, 1) if any(cell.strip() for cell in row)]
 
 
 def _as_text(value: object) -> str:
@@ -255,8 +255,7 @@ def gated_annotations(ct: Path, series: str | None, regions: Sequence[Region]) -
             )
         k = int(np.bincount(pixels[:, 2]).argmax())
         labels[k][_fill_outline(pixels[:, :2], labels.shape[:0:-1])] = region.artery
-    on_grid = sitk.GetImageFromArray(labels)
-    on_grid.CopyInformation(image)
+    on_grid = Grid.of(image).image(labels)
     return ImportedAnnotations(ANNOTATOR, slice_labels(on_grid), on_grid)
 
 

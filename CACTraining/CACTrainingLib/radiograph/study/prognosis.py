@@ -141,7 +141,7 @@ def evaluate_prognosis(table: Path, output: Path, seed: int = 0, progress: Progr
         facts = {
             "Data": str(table),
             "Bootstrap": f"seed {seed}, {RESAMPLES} resamples of patients",
-            "Software": "Kaplan–Meier, log-rank test and Cox model (Efron's ties): statsmodels",
+            "Software": "SciPy: Kaplan–Meier; statsmodels: log-rank test and Cox model (Efron's ties)",
         }
         sections = [_categories_section(events), _concordance_section(events, seed)]
         make_folder(output)

@@ -17,12 +17,13 @@ import numpy as np
 from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
+from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import LoadedModel, Training
 from CACScoringLib.networks.radiomics import RadiomicsConfig
 
 from ...data.scan_table import TableScan
 from ...evaluation.measures import Comparison
-from ...training.runs import commit, training_run
+from ...training.runs import training_run
 from ...training.settings import RunOptions
 from ..scan_table import (
     SourceSettings,

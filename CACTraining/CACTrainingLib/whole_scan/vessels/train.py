@@ -15,6 +15,7 @@ from typing import cast
 import numpy as np
 
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import Training
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
@@ -23,7 +24,7 @@ from CACScoringLib.whole_scan.vessels import SCALE
 from ...evaluation.experiment import Cohort
 from ...evaluation.measures import Comparison
 from ...statistics.bootstrap import BootstrapResult
-from ...training.runs import commit, training_run
+from ...training.runs import training_run
 from ...training.settings import RunOptions, facts_of
 from ..scan_table import SourceSettings, describe_data, kind_of_data, on_controls, warn_of_failures
 from ..study import cohort_of, predicted_rows

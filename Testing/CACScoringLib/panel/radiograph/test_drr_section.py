@@ -3,23 +3,13 @@
 import numpy as np
 import pytest
 import slicer
-from panel_driver import ScriptedProcess, eventually
+from panel_driver import InThisProcess, eventually
 from vtk.util.numpy_support import vtk_to_numpy
 
 from CACScoringLib.mrml.drr_nodes import CALCIUM_ROLE, CT_ROLE, HEART_ROLE, slice_axes
 from CACScoringLib.panel import background
 
 DRR_PAGE = 2
-
-
-class OwnProcess(ScriptedProcess):
-    """Runs the worker's job in this process, on a call of `work`."""
-
-    def work(self, capsys) -> None:
-        code = background.main(self.arguments[2:])
-        for text in capsys.readouterr().err.splitlines():
-            self.say(text)
-        self.end(code)
 
 
 def models() -> list[str]:
@@ -36,8 +26,8 @@ def pictures() -> list[str]:
 def page(driver):
     """The driver with the page of radiographs in sight."""
     driver.drr = driver.widget.drr
-    driver.worker, driver.preparer = OwnProcess(), OwnProcess()
-    driver.drr._task.worker._process, driver.drr._preparer._process = driver.worker, driver.preparer
+    driver.worker, driver.preparer = InThisProcess(waits=True), InThisProcess(waits=True)
+    driver.drr.task.job.process, driver.drr.preparing.process = driver.worker, driver.preparer
     driver.ui.drrPixelsBox.setValue(64)
     driver.ui.pages.setCurrentIndex(DRR_PAGE)
     wait_for_picture(driver)
@@ -50,9 +40,9 @@ def wait_for_picture(page) -> None:
 
 def begin(page) -> None:
     """Press the button that makes a radiograph, and wait for the worker."""
+    page.worker.arguments = None
     page.ui.drrMakeButton.click()
-    assert not page.ui.drrMakeButton.enabled
-    assert eventually(lambda: slicer.app.processEvents() or page.ui.drrMakeButton.text == "Cancel")
+    assert eventually(lambda: slicer.app.processEvents() or page.worker.arguments is not None)
 
 
 def detector_picture(page) -> np.ndarray:
@@ -82,10 +72,10 @@ class TestPreview:
         assert detector_picture(page).shape != before.shape or (detector_picture(page) != before).any()
         assert np.allclose(detector.GetPolyData().GetCenter()[0] - page.drr._scan.isocentre_mm[0] * -1, -200)
 
-    def test_the_body_comes_from_the_background(self, page, capsys):
+    def test_the_body_comes_from_the_background(self, page):
         with_table = page.drr._scan
         assert page.preparer.arguments[:3] == ["-m", "CACScoringLib.panel.background", "find_body"]
-        page.preparer.work(capsys)
+        page.preparer.run()
         assert eventually(lambda: slicer.app.processEvents() or page.drr._scan is not with_table)
         assert page.drr._withTable is with_table
         wait_for_picture(page)
@@ -110,10 +100,10 @@ class TestPreview:
 
 class TestRadiograph:
     @pytest.mark.long
-    def test_is_made_from_the_ct(self, page, volume, capsys, tmp_path):
+    def test_is_made_from_the_ct(self, page, volume):
         begin(page)
         assert page.ui.drrMakeButton.text == "Cancel"
-        page.worker.work(capsys)
+        page.worker.run()
         assert pictures() == ["chest PA radiograph"]
         node = slicer.util.getNode("chest PA radiograph")
         assert node.GetImageData().GetDimensions() == (64, 64, 1)
@@ -130,7 +120,7 @@ class TestRadiograph:
         assert picture[32, 32] == picture.max() or picture[28:36, 28:36].max() > 0.9 * picture.max()
 
     @pytest.mark.long
-    def test_calcium_and_heart_of_a_result(self, page, capsys):
+    def test_calcium_and_heart_of_a_result(self, page):
         page.ui.pages.setCurrentIndex(0)
         page.score(networks=True)
         page.ui.pages.setCurrentIndex(DRR_PAGE)
@@ -140,7 +130,7 @@ class TestRadiograph:
         wait_for_picture(page)
         assert (detector_picture(page)[..., 0].astype(int) - detector_picture(page)[..., 2] > 50).any()
         begin(page)
-        page.worker.work(capsys)
+        page.worker.run()
         node = slicer.util.getNode("chest PA radiograph")
         calcium, heart = node.GetNodeReference(CALCIUM_ROLE), node.GetNodeReference(HEART_ROLE)
         values = slicer.util.arrayFromVolume(calcium)[0]
@@ -150,11 +140,11 @@ class TestRadiograph:
         page.ui.drrCalciumBox.click()
         page.ui.drrHeartBox.click()
         begin(page)
-        page.worker.work(capsys)
+        page.worker.run()
         assert page.state.radiographVolume.GetNodeReference(CALCIUM_ROLE) is None
         assert page.state.radiographVolume.GetNodeReference(HEART_ROLE) is None
 
-    def test_cancel(self, page, tmp_path):
+    def test_cancel(self, page):
         nodes = slicer.mrmlScene.GetNumberOfNodes()
         begin(page)
         page.ui.drrMakeButton.click()
@@ -167,10 +157,10 @@ class TestRadiograph:
 @pytest.mark.main_window(True)
 class TestViews:
     @pytest.mark.long
-    def test_the_radiograph_is_shown_upright(self, page, capsys):
+    def test_the_radiograph_is_shown_upright(self, page):
         page.ui.drrViewBox.setCurrentIndex(1)
         begin(page)
-        page.worker.work(capsys)
+        page.worker.run()
         widget = slicer.app.layoutManager().sliceWidget("CACRadiograph")
         assert widget.mrmlSliceCompositeNode().GetBackgroundVolumeID() == page.state.radiographVolume.GetID()
         matrix = widget.mrmlSliceNode().GetSliceToRAS()

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 import slicer
 from handmade_networks import untrained
-from panel_driver import ScriptedProcess, line
-from training_driver import CommandProcess, on_page
+from panel_driver import InThisProcess, ScriptedProcess, line
+from training_driver import on_page
 
 from CACScoringLib.models.cards import find_model, list_models
 from CACTrainingLib.cli.evaluate import STUDIES
@@ -179,7 +179,7 @@ class TestInstall:
     @pytest.fixture
     def section(self, driver, project):
         untrained("slices", "mine", project.models_folder)
-        driver.widget.evaluate._worker._process = CommandProcess()
+        driver.widget.evaluate.job.process = InThisProcess()
         look_again(driver)
         return driver.widget.evaluate
 
@@ -190,14 +190,14 @@ class TestInstall:
     def press(self, section, name: str) -> str:
         """Press a button; return the message at its end."""
         getattr(section.ui, f"{name}Button").click()
-        while section._worker.isRunning:
+        while section.job.isRunning:
             slicer.app.processEvents()
         return section.ui.installLabel.text
 
     def test_map_is_calibrated_with_the_models_in_use(self, driver, section, scoring, project, models):
         card = untrained("decomposition", "map", project.models_folder)
         untrained("slices", "own", models)
-        driver.process = section._worker._process = ScriptedProcess()
+        driver.process = section.job.process = ScriptedProcess()
         section.update()
         assert not section.ui.calibrateButton.visible  # of slices
         choose(section.ui.installModelBox, "map")

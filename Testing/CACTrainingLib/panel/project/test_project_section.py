@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import slicer
-from training_driver import CommandProcess
+from panel_driver import InThisProcess
 
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.annotations import slice_annotations
@@ -74,8 +74,8 @@ class TestScans:
         assert len(driver.rows(driver.ui.workTable)) == 3
 
     def test_buttons_are_disabled_while_scans_are_added(self, opened, scans):
-        process = CommandProcess(waits=True)
-        opened.widget.project._worker._process = process
+        process = InThisProcess(waits=True)
+        opened.widget.project.job.process = process
         opened.widget.project._askForFolder = lambda title: str(scans)
         opened.ui.addFolderButton.click()
         assert not opened.ui.projectBar.isHidden()

@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 from coca_files import ORIGIN_MM, region, write_gated
 from dicom_files import chest_hu, write_series
+from images import image_of
 from training_scans import write_scan
 
 from CACScoringLib.core.ct import CTError
@@ -17,10 +18,8 @@ from CACTrainingLib.project.project import Project
 
 def _image(path, array=None, origin_mm=(0.0, 0.0, 0.0)):
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = sitk.GetImageFromArray(chest_hu().astype(np.int16) if array is None else array)
-    image.SetSpacing((0.7, 0.8, 3.0))
-    image.SetOrigin(origin_mm)
-    sitk.WriteImage(image, path)
+    array = chest_hu().astype(np.int16) if array is None else array
+    sitk.WriteImage(image_of(array, (0.7, 0.8, 3.0), origin_mm), path)
     return path
 
 

@@ -1,10 +1,10 @@
 """Study of prognosis: table of events, and page."""
 
-import csv
 import json
 
 import numpy as np
 import pytest
+from study_tables import csv_rows
 
 from CACScoringLib.core.tables import write_table
 from CACTrainingLib.radiograph.study.prognosis import PROBABILITIES, evaluate_prognosis, read_events
@@ -47,24 +47,19 @@ def write_rows(path, rows):
     return path
 
 
-def cells(folder, name):
-    with (folder / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 @pytest.mark.long
 def test_the_page_finds_the_hazards_that_were_put_in(tmp_path):
     table = write_rows(tmp_path / "events.csv", simulate(700))
     page = evaluate_prognosis(table, tmp_path / "out").read_text(encoding="utf-8")
     assert "log-rank p &lt; 0.001" in page.replace("\xa0", " ")
     assert not json.loads((tmp_path / "out" / "study.json").read_text(encoding="utf-8"))["digital"]
-    true = cells(tmp_path / "out", "categories")[2:5]
+    true = csv_rows(tmp_path / "out" / "tables" / "categories.csv")[2:5]
     assert [row["Category"].strip() for row in true] == ["1–99", "100–399", "≥ 400"]
     for row, hazard in zip(true, HAZARDS[1:], strict=True):
         assert float(row["Hazard ratio low"]) < hazard < float(row["Hazard ratio high"])
         # Age and sex do not predict events here.
         assert float(row["Adjusted"]) == pytest.approx(float(row["Hazard ratio"]), rel=0.1)
-    concordance = {row["Sorted by"]: row for row in cells(tmp_path / "out", "concordance")}
+    concordance = {row["Sorted by"]: row for row in csv_rows(tmp_path / "out" / "tables" / "concordance.csv")}
     values = {title: float(row["Harrell's C"]) for title, row in concordance.items()}
     assert 0.5 < values["Predicted category"] < values["True category"] < 0.9
     assert float(concordance["Predicted category"]["Less true category high"]) < 0

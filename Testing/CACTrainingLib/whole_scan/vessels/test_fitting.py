@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from interruption import interrupted_at
 
 from CACScoringLib.networks.vessels import VesselNetConfig
 from CACTrainingLib.training.loop import LoopSettings
@@ -79,19 +80,8 @@ def test_shown_amounts_become_scores(tmp_path):
 def test_goes_on_as_if_nothing_had_happened(files, tmp_path):
     settings = replace(SETTINGS, training=replace(SETTINGS.training, loop=replace(LOOP, steps=8)))
     complete = fit_vessels(files, TARGETS, NAMES[:8], NAMES[8:], settings, tmp_path / "one")
-    validate = vessel_fitting.VesselTask.validate
-    calls = []
-
-    def interrupted_validate(task, network):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return validate(task, network)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vessel_fitting.VesselTask, "validate", interrupted_validate)
-        with pytest.raises(KeyboardInterrupt):
-            fit_vessels(files, TARGETS, NAMES[:8], NAMES[8:], settings, tmp_path / "two")
+    with interrupted_at(vessel_fitting.VesselTask, "validate", 3), pytest.raises(KeyboardInterrupt):
+        fit_vessels(files, TARGETS, NAMES[:8], NAMES[8:], settings, tmp_path / "two")
     resumed = fit_vessels(files, TARGETS, NAMES[:8], NAMES[8:], settings, tmp_path / "two")
     assert resumed.outcome.steps == complete.outcome.steps == 8
     for name, tensor in complete.network.state_dict().items():

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.acquisition import Acquisition
@@ -25,15 +26,11 @@ def write(folder, calcium, regions, mass=None):
     hu[:, 0, 0] = 1500 - np.arange(len(hu))  # or it would look cut off, with lost slices
     arrays = {"ct.nii.gz": (hu + PER_MG * calcium).astype(np.int16), MAP: calcium, REGIONS: regions}
     for name, array in arrays.items():
-        image = sitk.GetImageFromArray(array)
-        image.SetSpacing(SPACING)
-        sitk.WriteImage(image, folder / name)
+        sitk.WriteImage(image_of(array, SPACING), folder / name)
     truth = {"patient": "1", "slices": [], "calcium_hu_per_mg_cm3": PER_MG, "mass_mg_by_artery": mass or {}}
     (folder / TRUTH).write_text(json.dumps(truth), encoding="utf-8")
-    mask = sitk.GetImageFromArray(heart)
-    mask.SetSpacing(SPACING)
-    path = folder / "ct.nii.gz"
-    return scan_from_image(sitk.ReadImage(path), Acquisition("made up"), path), HeartRegion(mask, None, "given")
+    path, region = folder / "ct.nii.gz", HeartRegion(image_of(heart, SPACING), None, "given")
+    return scan_from_image(sitk.ReadImage(path), Acquisition("made up"), path), region
 
 
 def test_calcium_as_the_network_sees_it(tmp_path):

@@ -1,0 +1,294 @@
+"""Long work of the panels, in steps between which Slicer stays responsive: commands of a library, and threads.
+
+Work is a generator. Each step yields the milliseconds before the next one, or None while a command runs. A message for
+the user may be returned in the end.
+"""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from slicer.i18n import tr as _
+
+from ..core.ct import CTError
+from ..core.files import OutputError, parse_json
+from .process import BackgroundProcess, Process, ReadyProcess
+from .widgets import say, singleShot
+from .wording import inPanel
+
+LIBRARY = "CACScoringLib"
+"""Package whose commands the panel runs."""
+
+BACKGROUND = "panel.background"
+"""Module of work that is no command of `cac`."""
+
+WAITING_SECONDS = 0.03
+"""Time that Slicer waits for a thread before it processes events."""
+
+T = TypeVar("T")
+Steps = Generator["int | None", None, T]
+
+Event = dict[str, Any]
+"""Event of a command, see `core.progress.JsonProgress`."""
+
+
+class JobError(RuntimeError):
+    """Error with the reason why a command failed or could not be started."""
+
+
+def inThread(work: Callable[[], T]) -> Steps[T]:
+    """Run `work` in a thread and return its result. Closing leaves the thread behind."""
+    thread = ThreadPoolExecutor(1)
+    running = thread.submit(work)
+    thread.shutdown(wait=False)
+    # Python's threads run only while Slicer executes Python, so waiting here alternates with Slicer's events.
+    yield 0
+    while not wait([running], WAITING_SECONDS).done:
+        yield 0
+    return running.result()
+
+
+def temporaryFolder() -> AbstractContextManager[str]:
+    """Make a folder for files of a job, removed when its block ends, also by cancelling."""
+    return tempfile.TemporaryDirectory(prefix="cac-panel-", ignore_cleanup_errors=True)
+
+
+class Job:
+    """Does one piece of work at a time.
+
+    Attributes:
+        process: Process for commands.
+        steps: The current work; None if there is none.
+        warnings: The "warning" events of the current or last command.
+    """
+
+    def __init__(self, process: Process | None = None, library: str = LIBRARY) -> None:
+        """Prepare.
+
+        Args:
+            process: Process for commands; None for a background process of Slicer's own Python.
+            library: Package whose commands are run.
+        """
+        self.process = BackgroundProcess() if process is None else process
+        self._library = library
+        self.steps: Any = None
+        self._timer = singleShot(0, self._step)
+        self._onEvent: Callable[[Event], object] | None = None
+        self.warnings: list[Event] = []
+
+    @property
+    def isRunning(self) -> bool:
+        return self.steps is not None
+
+    def start(self, steps: Steps[T], onEnd: Callable[[T | None, str], object] = lambda result, reason: None) -> None:
+        """Begin work, in place of the current one, and do its first step.
+
+        onEnd: called once, unless cancelled, with the result and an empty text, or with None and a failure's reason.
+        """
+        self.cancel()
+        self.steps = steps
+        self._onEnd: Callable[[Any, str], object] = onEnd
+        self._step()
+
+    def cancel(self) -> None:
+        """Abandon the work and end its command, without further calls."""
+        steps, self.steps = self.steps, None
+        self._timer.stop()
+        if steps is not None and not steps.gi_running:  # else it is closed after its step
+            steps.close()
+
+    def close(self) -> None:
+        """Cancel, and end a process that waits for the next command."""
+        self.cancel()
+        self.process.kill()
+
+    def getReady(self) -> None:
+        """Start Python ahead of the next command, if the process can."""
+        if isinstance(self.process, ReadyProcess) and not self.isRunning:
+            self.process.getReady()
+
+    def run(
+        self,
+        arguments: list[str],
+        onProgress: Callable[[str, float], object] = lambda text, fraction: None,
+        onEvent: Callable[[Event], object] = lambda event: None,
+        module: str = "cli",
+    ) -> Steps[None]:
+        """Run `python -m <library>.<module>`; commands of `cli` get the option to report their progress.
+
+        Args:
+            arguments: The command's arguments.
+            onProgress: Called with the text of the step, empty if the command reports none, and the fraction done.
+            onEvent: Called with each event, see `core.progress.JsonProgress`.
+            module: Module of the library.
+
+        Raises:
+            JobError: The command failed or could not be started.
+        """
+        self._reason, self._progressStep, self.warnings = "", ("", 0, 1), []
+        self._plainLines: list[str] = []
+        ends: list[int] = []
+        self._onProgress, self._onEvent = onProgress, onEvent
+
+        def onEnd(code: int) -> None:
+            if self._onEvent is onEvent:
+                ends.append(code)
+                if not self.steps.gi_running:
+                    self._step()
+
+        report = ["--progress", "json"] if module == "cli" else []
+        try:
+            self.process.start(["-m", f"{self._library}.{module}", *arguments, *report], self._onLine, onEnd)
+            while not ends:
+                yield None
+        except (OSError, RuntimeError) as error:
+            raise JobError(str(error)) from error
+        finally:
+            self._onEvent = None
+            if not ends:
+                self.process.kill()
+        if ends[0] != 0:
+            words = "\n".join(self._plainLines[-3:])
+            text = _("The worker ended with code {code}. {words}").format(code=ends[0], words=words)
+            raise JobError(self._reason or text.strip())
+
+    def _step(self) -> None:
+        steps = self.steps
+        try:
+            pause = next(steps)
+        except StopIteration as end:
+            self._end(steps, end.value, "")
+        except (CTError, OutputError, OSError, JobError) as error:
+            self._end(steps, None, str(error))
+        except Exception as error:
+            self._end(steps, None, str(error))
+            raise
+        else:
+            if self.steps is not steps:  # cancelled during the step
+                steps.close()
+            elif pause is not None:
+                self._timer.start(pause)
+
+    def _end(self, steps: Steps[Any], result: object, reason: str) -> None:
+        if self.steps is steps:
+            self.steps = None
+            self._onEnd(result, reason)
+
+    def _onLine(self, line: str) -> None:
+        if self._onEvent is None:
+            return
+        try:
+            event = parse_json(line)
+            kind = event["event"]
+        except (ValueError, KeyError, TypeError):
+            self._plainLines.append(line)
+            return
+        if "message" in event:
+            event["message"] = inPanel(event["message"])
+        if kind == "failed":
+            self._reason = event["message"]
+        elif kind == "warning":
+            self.warnings.append(event)
+        elif kind == "step" and event.get("index") is not None:
+            text = _("Step {number} of {count}: {step} …")
+            text = text.format(number=event["index"] + 1, count=event["count"], step=event["step"])
+            self._progressStep = text, event["index"], event["count"]
+            self._reportProgress(0.0)
+        elif kind == "counted" and event["count"]:
+            self._reportProgress(event["done"] / event["count"])
+        if self._onEvent is not None:  # onProgress may have cancelled the command
+            self._onEvent(event)
+
+    def _reportProgress(self, stepFraction: float) -> None:
+        """Report progress. stepFraction: fraction of the step, or of the command if it reports no steps."""
+        text, index, count = self._progressStep
+        self._onProgress(text, (index + stepFraction) / count)
+
+
+def showIn(label, bar) -> Callable[[str, float], None]:
+    """Return a function that shows progress in a label and a bar of 1000 steps; an empty text leaves the label."""
+
+    def show(text: str, fraction: float) -> None:
+        if text:
+            say(label, text)
+        if bar is not None:
+            bar.setValue(round(1000 * fraction))
+
+    return show
+
+
+class ButtonJob:
+    """Work that a button starts and cancels, with a label for its messages and a bar for its progress.
+
+    Attributes:
+        job: Job that does the work, possibly shared with other buttons.
+        show: Function that shows a text and the fraction done.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        widgets: tuple[Any, Any, Any],
+        cancelled: str,
+        work: Callable[[], Steps[str | None]],
+        onChanged: Callable[[], object],
+    ) -> None:
+        """Connect the button.
+
+        Args:
+            job: Job that does the work.
+            widgets: The button, the label, and the bar or None. The button has its text while nothing runs.
+            cancelled: Message after the work was cancelled.
+            work: Function that returns the work; its message, or the reason of a failure, is shown in the label.
+            onChanged: Called when the work begins and when it ends.
+        """
+        self._button, self._label, self._bar = button, label, bar = widgets
+        self.job, self.show, self._title = job, showIn(label, bar), button.text
+        self._cancelled, self._work, self._onChanged = cancelled, work, onChanged
+        self._steps: Steps[str | None] | None = None
+        button.clicked.connect(self._pressed)
+        self._showBar(False)
+
+    @property
+    def isRunning(self) -> bool:
+        return self._steps is not None and self._steps is self.job.steps
+
+    def _pressed(self, *_args: object) -> None:
+        if self.isRunning:
+            self.cancel()
+        else:
+            self._steps = self._work()
+            self.job.start(self._steps, self._onEnd)
+        self._onChanged()
+
+    def _onEnd(self, message: str | None, reason: str) -> None:
+        if reason or message is not None:
+            self.say(reason or message)
+        self._onChanged()
+
+    def cancel(self) -> None:
+        """End the work, if it is running."""
+        if self.isRunning:
+            self.job.cancel()
+            self.say(self._cancelled)
+
+    def update(self, ready: bool) -> None:
+        """Show the state. ready: True if the work can be started."""
+        self._button.setText(_("Cancel") if self.isRunning else self._title)
+        self._button.setEnabled(self.isRunning or ready)
+        self._showBar(self.isRunning)
+
+    def _showBar(self, on: bool) -> None:
+        if self._bar is not None:
+            self._bar.setVisible(on)
+
+    def say(self, text: str) -> None:
+        """Show a text; hide the label for an empty text."""
+        say(self._label, text)

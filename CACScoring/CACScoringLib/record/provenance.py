@@ -1,0 +1,156 @@
+"""Provenance of a result: program, time, machine, command, and hashes of all that it follows from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..core.files import file_sha256
+from ..core.processes import core_count, processor_name
+from ..core.version import VERSION, commit
+
+COLUMNS = (
+    *("cac_version", "cac_commit", "created", "machine", "input_sha256", "models_sha256", "settings_sha256"),
+    *("site", "command", "reader", "confirmed"),
+)
+"""Columns of provenance and confirmation in every table."""
+
+_FOLDERS = re.compile(r"[^\s'\"=,:{}]*[/\\]")
+
+
+@dataclass(frozen=True)
+class SiteRecord:
+    """Site file under which a result was made (`models.site`). sha256: Hash of the file."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Origin of a result.
+
+    Attributes:
+        version: Version of CAC.
+        commit: Commit of its source code (`core.version.commit`).
+        created: Local date and time with the zone's offset, ISO 8601.
+        machine: Kind of computer: system, processors, Python and where the networks ran.
+        command: Command as run, quoted for a shell; without the folders of paths unless the result identifies.
+        inputs_sha256: SHA-256 of the given files beside the CT, by role; that of the CT is `input.voxels_sha256`.
+        cards_sha256: SHA-256 of the models' cards, each of which holds that of its weights, by network.
+        settings: Settings of the run; of paths the names alone.
+        settings_sha256: SHA-256 of `settings` as JSON with sorted keys and no spaces.
+        site: Site file under which it was made; None without one.
+    """
+
+    version: str
+    commit: str
+    created: str
+    machine: str
+    command: str
+    inputs_sha256: dict[str, str] = field(default_factory=dict)
+    cards_sha256: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
+    settings_sha256: str = ""
+    site: SiteRecord | None = None
+
+    def facts(self, identify: bool) -> dict[str, Any]:
+        """Return the content of `scores.json`. identify: Keep the folders of paths, which often name patients."""
+        return asdict(self) | {"command": self._command(identify)}
+
+    def _command(self, identify: bool) -> str:
+        return self.command if identify else _FOLDERS.sub("…/", self.command)
+
+    @property
+    def models_sha256(self) -> str:
+        """SHA-256 of all models: of `cards_sha256` as JSON with sorted keys and no spaces; empty without models."""
+        return _sha256(self.cards_sha256) if self.cards_sha256 else ""
+
+    def in_words(self, identify: bool) -> str:
+        """Return the provenance in one line. identify: As in `facts`."""
+        site = f" under {self.site.name} (SHA-256 {self.site.sha256})" if self.site else ""
+        hashes = {"settings": self.settings_sha256, "models": self.models_sha256}
+        stated = ", ".join(f"{name} {sha256}" for name, sha256 in hashes.items() if sha256)
+        return (
+            f"Made {self.created} by CAC {self.version}, commit {self.commit}{site}, on {self.machine}, with: "
+            f"{self._command(identify)}.{stated and f' SHA-256 of {stated}.'}"
+        )
+
+    def cells(
+        self, input_sha256: str | None, reader: str | None = None, confirmed: str | None = None
+    ) -> dict[str, str | None]:
+        """Return the cells of COLUMNS. input_sha256: Hash of the CT's voxels. confirmed: Time of confirmation."""
+        site = None if self.site is None else f"{self.site.name} {self.site.sha256}"
+        hashes = input_sha256, self.models_sha256, self.settings_sha256
+        values = self.version, self.commit, self.created, self.machine, *hashes, site, self.command, reader, confirmed
+        return dict(zip(COLUMNS, values, strict=True))
+
+
+def now() -> str:
+    """Return local date and time with the zone's offset, ISO 8601."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def provenance_of(
+    settings: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Path | None] | None = None,
+    cards_sha256: Mapping[str, str] | None = None,
+    device: str = "",
+    site: SiteRecord | None = None,
+) -> Provenance:
+    """Return the provenance of what this process makes now.
+
+    Args:
+        settings: Settings of the run; None if it has none.
+        inputs: Given files by role; folders and None are left out.
+        cards_sha256: As in `Provenance`.
+        device: Where the networks ran; empty without networks.
+        site: As in `Provenance`.
+    """
+    plain = plain_settings(settings or {})
+    files = {role: path for role, path in (inputs or {}).items() if path is not None and path.is_file()}
+    return Provenance(
+        VERSION,
+        commit(),
+        now(),
+        f"{platform.system()} {platform.machine()}, {processor_name()}, {core_count()} cores, Python "
+        + platform.python_version()
+        + (f", networks on {device.upper()}" if device else ""),
+        shlex.join(command_as_run()),
+        {role: file_sha256(path) for role, path in files.items()},
+        dict(cards_sha256 or {}),
+        plain,
+        _sha256(plain) if settings is not None else "",
+        site,
+    )
+
+
+_command: list[str] = []
+
+
+def remember_command(words: Sequence[str]) -> None:
+    """Keep a command for `command_as_run`, which otherwise takes the words that Python was started with."""
+    _command[:] = words
+
+
+def command_as_run() -> list[str]:
+    """Return the words of this process's command."""
+    return _command or [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def plain_settings(settings: Mapping[str, Any]) -> dict[str, object]:
+    """Return settings as JSON has them; of paths the names alone."""
+    return json.loads(json.dumps(settings, default=lambda value: getattr(value, "name", str(value))))
+
+
+def _sha256(content: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

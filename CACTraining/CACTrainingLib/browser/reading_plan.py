@@ -1,0 +1,99 @@
+"""Reading plan: the order in which each reader reads each scan, and which scans again, for intra-reader agreement."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from CACScoringLib.core.files import OutputError, write_text_atomically
+from CACScoringLib.core.tables import read_table, table_text
+
+from .cases import ReviewCase
+from .readings import AGAIN, FIRST
+
+FILE = "reading_plan.csv"
+"""File of the plan in the folder of results."""
+
+_KINDS = (FIRST, AGAIN)
+_COLUMNS = ("reader", "position", "scan", "repetition")
+
+
+@dataclass(frozen=True)
+class PlannedReading:
+    """A reading of the plan. kind: FIRST for the first reading of a scan, AGAIN for its repetition."""
+
+    reader: str
+    scan: str
+    kind: str
+
+
+def plan_of(
+    folder: Path, cases: Sequence[ReviewCase], readers: Sequence[str], repeated: float | None, seed: int
+) -> list[PlannedReading]:
+    """Return the plan in a folder of results; make and write it if there is none and `repeated` is given.
+
+    Args:
+        folder: Folder of the results.
+        cases: Scans to read.
+        readers: Names of the readers.
+        repeated: Proportion of scans that each reader reads again, 0 to 1; None to ask for no plan.
+        seed: Seed of the order.
+
+    Returns:
+        Readings by reader in their order; empty without a plan.
+
+    Raises:
+        OutputError: The plan is damaged, or not one of these readers and scans.
+    """
+    file = folder / FILE
+    if not file.exists():
+        if repeated is None:
+            return []
+        plan = _random_plan(sorted(case.folder.name for case in cases), readers, repeated, seed)
+        _write(file, plan)
+        return plan
+    plan = _read(file)
+    scans = {case.folder.name for case in cases}
+    for reader in readers:
+        planned = {reading.scan for reading in plan if reading.reader == reader and reading.kind == FIRST}
+        if planned != scans:
+            fault = f"plans no scans for {reader}" if not planned else "is a plan of other scans"
+            raise OutputError(f"{file} {fault}. Name its readers, or move it away to make a new plan.")
+    return [reading for reading in plan if reading.reader in readers]
+
+
+def _random_plan(scans: list[str], readers: Sequence[str], repeated: float, seed: int) -> list[PlannedReading]:
+    """Return a random plan. The same scans are repeated by all readers, after all first readings."""
+    if not 0 <= repeated <= 1:
+        raise OutputError(f"--repeat is {repeated:g}. Give the proportion of scans to read again, from 0 to 1.")
+    again = random.Random(seed).sample(scans, round(repeated * len(scans)))
+    plan = []
+    for reader in readers:
+        for kind, names in ((FIRST, scans), (AGAIN, again)):
+            order = random.Random(f"{seed} {reader} {kind}")
+            plan += [PlannedReading(reader, scan, kind) for scan in order.sample(names, len(names))]
+    return plan
+
+
+def _write(file: Path, plan: list[PlannedReading]) -> None:
+    positions: dict[str, int] = {}
+    rows = []
+    for reading in plan:
+        positions[reading.reader] = positions.get(reading.reader, 0) + 1
+        repetition = 1 + _KINDS.index(reading.kind)
+        rows.append((reading.reader, positions[reading.reader], reading.scan, repetition))
+    try:
+        write_text_atomically(file, table_text(_COLUMNS, rows))
+    except OSError as error:
+        raise OutputError(f"{file} cannot be written ({error.strerror}). Check its folder's permissions.") from error
+
+
+def _read(file: Path) -> list[PlannedReading]:
+    plan = []
+    for line in read_table(file, _COLUMNS).lines:
+        if (repetition := line.text("repetition")) not in ("1", "2"):
+            raise OutputError(f"{file}, line {line.number}: repetition is {repetition!r}, not 1 or 2. Correct it.")
+        plan.append(PlannedReading(line.text("reader"), line.text("scan"), _KINDS[int(repetition) - 1]))
+    return plan

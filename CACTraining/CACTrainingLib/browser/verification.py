@@ -1,0 +1,58 @@
+"""Check that the journals of reviews are as they were written, and that exported reviews agree with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import LAST_FILE, file_sha256
+from CACScoringLib.record.reading import read_result
+from CACScoringLib.review.journal import Journal
+
+from .readings import FOLDER
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Finding about a journal or an exported review. text: Description for people."""
+
+    text: str
+    is_whole: bool = True
+
+
+def verify_journals(root: Path) -> Iterator[Finding]:
+    """Check all journals below a folder of results, and the exports that name them.
+
+    A chain shows changes of lines. Who may write the folder can write a whole new chain: an auditor therefore compares
+    the last hash with one that was mark elsewhere, such as in an exported review.
+    """
+    for file in sorted([*root.glob(f"{FOLDER}/*.jsonl"), *root.glob(f"*/{FOLDER}/*.jsonl")]):
+        yield from _verify(file, root)
+
+
+def _verify(file: Path, root: Path) -> Iterator[Finding]:
+    result, name = file.parent.parent, file.relative_to(root)
+    try:
+        journal = Journal(file, file_sha256(result / LAST_FILE))
+    except OSError as error:
+        yield Finding(f"{name}: its result has no readable {LAST_FILE} ({error.strerror}). Restore it.", False)
+        return
+    except CTError as error:
+        yield Finding(str(error), False)
+        return
+    if journal.unchained:
+        yield Finding(f"{name}: lines 1 to {journal.unchained} were written before journals were chained.", False)
+    if journal.hashes:
+        yield Finding(f"{name}: {len(journal.entries)} entries, unchanged. Hash of the last: {journal.hashes[-1]}")
+    for export in sorted(result.glob(f"*/{LAST_FILE}")):
+        try:
+            review = read_result(export).review
+        except CTError as error:
+            yield Finding(str(error), False)
+            continue
+        mark = None if review is None else review.journal
+        if mark is not None and mark.file == file.name and mark.sha256 not in journal.hashes:
+            where = export.relative_to(root)
+            yield Finding(f"{name}: the entry that {where} was exported with, {mark.sha256}, is not in it.", False)

@@ -1,0 +1,139 @@
+"""A site file pins models and settings; nothing else is scored under it, and results name it."""
+
+import json
+
+import pytest
+from small_ct import score_command, write_ct
+
+from CACScoringLib.cli import main as cli
+from CACScoringLib.core.files import file_sha256
+from CACScoringLib.models import site as site_module
+from CACScoringLib.models.cards import StoredModel, list_models
+from CACScoringLib.models.choice import ModelChoice, chosen_models
+from CACScoringLib.models.site import SiteError, read_site
+from CACScoringLib.record.reading import read_result
+
+OPTIONS = ("--threshold-only", "--settings", '{"scoring": {"normalisation": "off"}}')
+
+
+@pytest.fixture
+def pin(tmp_path, monkeypatch, capsys):
+    """Function that pins with options of `cac models pin`, sets the environment, and returns the file."""
+
+    def pinned(*options):
+        file = tmp_path / "site.json"
+        assert cli.main(["models", "pin", str(file), "--name", "Core lab", *options]) == 0
+        variables = [line for line in capsys.readouterr().out.splitlines() if line.startswith("CAC_SITE")]
+        for name, _, value in (line.partition("=") for line in variables):
+            monkeypatch.setenv(name, value)
+        return file
+
+    return pinned
+
+
+def test_results_state_the_file_they_were_made_under(tmp_path, pin):
+    file = pin(*OPTIONS)
+    write_ct(tmp_path, "nii")
+    assert cli.main(score_command(tmp_path)) == 0
+    provenance = read_result(tmp_path / "out").provenance
+    assert (provenance.site.name, provenance.site.sha256) == ("Core lab", file_sha256(file))
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert f"under Core lab (SHA-256 {file_sha256(file)})" in page
+
+
+def test_other_settings_are_refused(tmp_path, pin, capsys):
+    pin("--threshold-only")
+    write_ct(tmp_path, "nii")
+    assert cli.main(score_command(tmp_path)) == cli.BAD_INPUT
+    assert 'pins the scoring setting normalisation to "auto"; this run has "off"' in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_facts_of_a_scan_are_not_pinned(tmp_path, pin):
+    pin(*OPTIONS)
+    write_ct(tmp_path, "nii")
+    assert cli.main([*score_command(tmp_path), "--kvp", "120"]) == 0
+
+
+def test_other_models_are_refused(pin):
+    pin()
+    bundled = chosen_models(ModelChoice())
+    assert bundled.site[1].name == "Core lab"
+    with pytest.raises(SiteError, match="this run would use none"):
+        chosen_models(ModelChoice(threshold_only=True))
+
+
+def test_a_changed_model_is_refused(pin, monkeypatch):
+    file = pin()
+    content = json.loads(file.read_text())
+    content["models"]["slices"]["card_sha256"] = "0" * 64
+    file.write_text(json.dumps(content))
+    monkeypatch.setenv("CAC_SITE_SHA256", file_sha256(file))
+    with pytest.raises(SiteError, match=f"pins the model slices-compact with card {'0' * 64} for slices.*Install"):
+        chosen_models(ModelChoice())
+
+
+def change_content(**changes):
+    def change(file, monkeypatch):
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+        monkeypatch.setenv("CAC_SITE_SHA256", file_sha256(file))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file, monkeypatch: file.write_text("{}"), r"not the one that CAC_SITE_SHA256 states: its SHA-256 is"),
+        (lambda file, monkeypatch: file.unlink(), r"cannot be read \(No such file or directory\)\. Restore it"),
+        (lambda file, monkeypatch: monkeypatch.delenv("CAC_SITE_SHA256"), r"CAC_SITE_SHA256 is not set\. Set it"),
+        (change_content(version="0.1.0"), r"is for CAC 0\.1\.0; this is .* pin again"),
+        (change_content(schema="other"), r"no site file of schema cac-site/1\. Write one with: cac models pin"),
+        (change_content(models=5), r"has no valid models\. Write it again"),
+    ],
+)
+def test_bad_files_are_refused(pin, monkeypatch, change, message):
+    change(pin("--threshold-only"), monkeypatch)
+    with pytest.raises(SiteError, match=message):
+        read_site()
+
+
+def test_a_file_is_not_replaced(pin, capsys):
+    file = pin("--threshold-only")
+    before = file.read_bytes()
+    assert cli.main(["models", "pin", str(file), "--name", "Other", "--threshold-only"]) == cli.BAD_USAGE
+    assert "A site file is not replaced" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+def test_the_list_states_why_models_are_used(pin, capsys):
+    assert cli.main(["models", "list"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "used: comes with CAC" in lines["slices-compact"]
+    assert "used with --whole-scan" in lines["vessels-digital"]
+    assert "used for radiograph: comes with CAC" in lines["radiograph-digital"]
+    assert "used with --model map-labels only" in lines["map-labels"]
+    pin()
+    assert cli.main(["models", "list"]) == 0
+    assert "slices-compact" in (out := capsys.readouterr().out)
+    assert "used: pinned by the site file of Core lab" in out
+
+
+def test_the_list_states_the_order_of_two_models_of_a_name(monkeypatch, tmp_path):
+    from CACScoringLib.cli.models import _used
+
+    bundled = next(model for model in list_models("slices") if model.origin == "bundled")
+    copy = StoredModel(bundled.card, tmp_path / bundled.path.name, "user")
+    monkeypatch.setattr("CACScoringLib.models.choice.chosen_models", lambda choice: NoModels())
+    reasons = _used([bundled, copy])
+    assert reasons[bundled.path] == "not used: yours of this name comes before it with --model"
+    assert reasons[copy.path] == "used with --model slices-compact only"
+
+
+class NoModels:
+    networks, estimates, site = {}, {}, None
+
+
+def test_no_file_pins_nothing(monkeypatch):
+    monkeypatch.delenv(site_module.FILE, raising=False)
+    assert read_site() is None

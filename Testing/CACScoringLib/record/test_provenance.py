@@ -1,0 +1,120 @@
+"""Every result states the program, time, command and hashes that it follows from."""
+
+import csv
+import hashlib
+import io
+import json
+import re
+import subprocess
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from made_results import make_result
+from small_ct import score_command, write_ct
+
+from CACScoringLib.cli import main as cli
+from CACScoringLib.core import version
+from CACScoringLib.core.files import OutputFolder, file_sha256
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.exchange.fhir import bundle_of
+from CACScoringLib.record.provenance import COLUMNS, Provenance
+from CACScoringLib.record.reading import read_result
+from CACScoringLib.report.page import result_as_html
+from CACScoringLib.run import RunSettings, write_result
+
+PROVENANCE = Provenance("0.2.0", "1f" * 20, "2026-11-27T12:00:00+01:00", "Linux", "cac score /data/DOE^JANE/ct.nii.gz")
+
+
+@pytest.fixture
+def no_cached_commit():
+    version.commit.cache_clear()
+    yield
+    version.commit.cache_clear()
+
+
+def made_result(**changes):
+    return replace(make_result(**changes), provenance=PROVENANCE)
+
+
+def test_scores_state_program_command_and_hashes(tmp_path):
+    write_ct(tmp_path, "nii")
+    command = score_command(tmp_path)
+    assert cli.main(command) == 0
+    record = read_result(tmp_path / "out")
+    provenance = record.provenance
+    assert provenance.version == version.VERSION
+    assert provenance.commit == version.commit()
+    assert datetime.fromisoformat(provenance.created).utcoffset() is not None
+    assert provenance.command.startswith("cac score …/")
+    assert str(tmp_path) not in provenance.command
+    masks = {role: file_sha256(Path(command[command.index(f"--{role}") + 1])) for role in provenance.inputs_sha256}
+    assert provenance.inputs_sha256 == masks
+    assert provenance.settings["score"]["rules"]["threshold_hu"] == 130
+    text = json.dumps(provenance.settings, sort_keys=True, separators=(",", ":"))
+    assert provenance.settings_sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert re.fullmatch(r"[0-9a-f]{64}", record.input.voxels_sha256)
+
+
+def test_tables_end_with_the_provenance(tmp_path):
+    write_result(OutputFolder(tmp_path / "result"), made_result(), RunSettings(identify=True), Progress())
+    for name in ("lesions.csv", "features.csv"):
+        row = next(csv.DictReader(io.StringIO((tmp_path / "result" / name).read_text(encoding="utf-8"))))
+        assert list(row)[-len(COLUMNS) :] == list(COLUMNS)
+        assert (row["cac_commit"], row["created"], row["command"]) == (
+            PROVENANCE.commit,
+            PROVENANCE.created,
+            PROVENANCE.command,
+        )
+
+
+def test_folders_of_the_command_are_left_out_unless_results_identify(tmp_path):
+    for identify, stated in ((False, "cac score …/ct.nii.gz"), (True, PROVENANCE.command)):
+        assert made_result().provenance.facts(identify)["command"] == stated
+        write_result(OutputFolder(tmp_path / str(identify)), made_result(), RunSettings(identify=identify), Progress())
+        for name in ("scores.json", "report.html", "lesions.csv", "features.csv"):
+            assert ("DOE^JANE" in (tmp_path / str(identify) / name).read_text(encoding="utf-8")) == identify
+
+
+def test_reports_of_a_scan_differ_in_a_single_line():
+    later = Provenance("0.2.0", "2f" * 20, "2026-11-28T12:00:00+01:00", "Windows", "cac score other")
+    results = [replace(make_result(), provenance=provenance) for provenance in (PROVENANCE, later)]
+    pages = [result_as_html(result).splitlines() for result in results]
+    differing = [pair for pair in zip(*pages, strict=True) if pair[0] != pair[1]]
+    assert len(differing) == 1
+    assert PROVENANCE.commit in differing[0][0]
+
+
+def test_fhir_states_the_provenance_of_the_report():
+    from fhir.resources.R4B.bundle import Bundle
+
+    bundle = bundle_of(made_result())
+    Bundle.model_validate_json(json.dumps(bundle))
+    (provenance,) = [e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == "Provenance"]
+    assert provenance["recorded"] == PROVENANCE.created
+    stated = {source["what"]["display"]: source["what"]["identifier"]["value"] for source in provenance["entity"]}
+    assert stated["cac_commit"] == PROVENANCE.commit
+    assert "DOE" not in stated["command"]
+
+
+def test_a_checkout_states_its_commit():
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert version.commit().removesuffix("-changed") == commit.stdout.strip()
+
+
+@pytest.mark.usefixtures("no_cached_commit")
+def test_a_build_states_its_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(version, "__file__", str(tmp_path / "a" / "b" / "c" / "version.py"))
+    monkeypatch.setattr(version, "resource_folder", lambda name: tmp_path / name)
+    (tmp_path / "commit.txt").write_text("abc\n")
+    assert version.commit() == "abc"
+
+
+@pytest.mark.usefixtures("no_cached_commit")
+def test_an_unknown_commit_is_stated_with_its_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(version, "__file__", str(tmp_path / "a" / "b" / "c" / "version.py"))
+    monkeypatch.setattr(version, "resource_folder", lambda name: tmp_path / name)
+    monkeypatch.setattr(version, "_installed_commit", lambda: None)
+    assert version.commit() == "unknown: no git checkout, and neither commit.txt nor pip names one"
+    assert "commit unknown: no git checkout" in Provenance("1", version.commit(), "t", "m", "c").in_words(True)

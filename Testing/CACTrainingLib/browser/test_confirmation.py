@@ -1,0 +1,197 @@
+"""A confirmation is a record: who, when, what was shown; and a changed journal is found."""
+
+import json
+import re
+from datetime import datetime
+
+import numpy as np
+import pytest
+
+from CACScoringLib.core.labels import Labelled, NonCoronary
+from CACScoringLib.record.reading import read_result
+from CACScoringLib.review.journal import Journal, JournalError
+from CACTrainingLib.browser.cases import cases_of
+from CACTrainingLib.browser.open_reviews import OpenReview
+from CACTrainingLib.browser.readings import CONSENSUS, file_of
+from CACTrainingLib.browser.verification import verify_journals
+from CACTrainingLib.cli.main import main
+
+
+@pytest.fixture
+def case(results):
+    return next(case for case in cases_of(results, None) if case.name == "one")
+
+
+def act(review, action, reader="Ann", method="threshold", looked_at=None, **parts):
+    request = {"action": action, "method": method, "version": review.version, "seconds": 1.0, **parts}
+    review.act(reader, review.request_of(request | {"looked_at": {method: looked_at or []}}))
+
+
+def opened(case, reading="shared"):
+    return OpenReview(case, reading, case.scan())
+
+
+def ids_of(review):
+    return [lesion.id for lesion in review.review.lesions("threshold")]
+
+
+def confirmed(case, looked_at=1):
+    review = opened(case)
+    act(review, "accept", looked_at=ids_of(review)[:looked_at])
+    return review
+
+
+class TestConfirmation:
+    def test_confirmation_states_reader_time_and_lesions_shown(self, case):
+        review = opened(case)
+        first, *unseen = ids_of(review)
+        act(review, "accept", looked_at=[first])
+        record = read_result(review.export("Ann", dicom=False))
+        confirmation = record.review.confirmations["threshold"]
+        assert confirmation.reader == "Ann"
+        assert datetime.fromisoformat(confirmation.time).utcoffset() is not None
+        assert (confirmation.sites, confirmation.not_looked_at) == (len(unseen) + 1, tuple(unseen))
+        method = record.methods["threshold"]
+        looks = {lesion.id: lesion.looked_at for lesion in method.lesions}
+        assert looks == {first: True, **dict.fromkeys(unseen, False)}
+        assert method.reviewed
+
+    def test_sites_outside_the_arteries_that_were_not_shown_stay_automatic(self, case):
+        review = opened(case)
+        first, *unseen = ids_of(review)
+        labelled = review.review.review("threshold").labelled
+        flat = review.review.review("threshold").flat_voxels(unseen)
+        valve = np.where(np.isin(labelled.flat, flat), NonCoronary.AORTIC_VALVE, labelled.values).astype(np.uint8)
+        review.review.give_all("threshold", Labelled(labelled.flat, valve))
+        act(review, "accept", looked_at=[first])
+        elsewhere = read_result(review.export("Ann", dicom=False)).non_coronary
+        assert not elsewhere.reviewed
+        assert {lesion.looked_at for lesion in elsewhere.lesion_list} == {False}
+        act(review, "accept", looked_at=unseen)
+        assert read_result(review.export("Ann", dicom=False)).non_coronary.reviewed
+
+    def test_report_and_tables_state_the_confirmation(self, case):
+        review = confirmed(case)
+        folder, count = review.export("Ann", dicom=False), len(ids_of(review))
+        page = (folder / "report.html").read_text(encoding="utf-8")
+        assert f"reviewed by Ann, 1 of {count} sites looked at" in page
+        assert re.search(rf"Confirmed by Ann, \d{{4}}-\S+, 1 of {count} sites looked at\.", page)
+        assert page.count("<td>not looked at</td>") == count - 1
+        assert ",Ann,20" in (folder / "lesions.csv").read_text(encoding="utf-8").splitlines()[1]
+
+    def test_the_export_states_the_run_and_the_review(self, case):
+        record = read_result(confirmed(case).export("Ann", dicom=False))
+        assert record.provenance.created >= record.review.confirmations["threshold"].time
+        assert record.review.run == read_result(case.folder).provenance
+        assert record.review.journal.sha256 in Journal(file_of(case, "shared"), case.result_sha256()).hashes
+
+    def test_confirmation_is_complete_once_all_was_shown_and_confirmed_again(self, case):
+        review = confirmed(case)
+        act(review, "accept", reader="Bob", looked_at=ids_of(review))
+        confirmation = review.review.confirmations["threshold"]
+        assert (confirmation.reader, confirmation.not_looked_at, confirmation.part) == ("Bob", (), "")
+        assert review.review.non_coronary.reviewed
+
+    def test_confirmation_ends_with_the_mark_and_returns_with_undo(self, case):
+        review = confirmed(case)
+        act(review, "reviewed", on=False)
+        assert review.review.confirmations == {}
+        act(review, "undo", reader="Bob")
+        assert review.review.confirmations["threshold"].reader == "Bob"
+
+    def test_an_edit_of_a_confirmed_score_is_confirmed_by_who_edits(self, case):
+        review = confirmed(case)
+        lesion = ids_of(review)[1]
+        act(review, "assign", reader="Bob", lesions=[lesion], site=3)
+        confirmation = review.review.confirmations["threshold"]
+        assert confirmation.reader == "Bob"
+        assert lesion not in confirmation.not_looked_at, "it was shown to who assigned it"
+
+    def test_confirmation_is_kept_when_the_review_is_opened_again(self, case):
+        review = confirmed(case, looked_at=2)
+        again = opened(case).review
+        assert again.confirmations == review.review.confirmations
+        assert again.looked_at("threshold") == review.review.looked_at("threshold") != set()
+
+    def test_lesions_that_a_program_labels_were_not_shown(self, case):
+        review = opened(case)
+        review.begin_blind()
+        assert review.review.looked_at("threshold") == set()
+        assert opened(case).review.looked_at("threshold") == set()
+
+
+def test_a_consensus_states_the_score_of_each_reader(case):
+    for reader, site in (("Ann", 2), ("Bob", 3)):
+        review = opened(case, f"reader {reader}")
+        ids = ids_of(review)
+        act(review, "assign", reader, lesions=ids[:1], site=site)
+        act(review, "accept", reader, looked_at=ids)
+    consensus = opened(case, CONSENSUS)
+    consensus.begin_consensus(["reader Ann", "reader Bob"])
+    act(consensus, "assign", lesions=ids[:1], site=2)
+    act(consensus, "accept")
+    folder = consensus.export("Ann", dicom=False)
+    ann, bob = read_result(folder).review.readings
+    assert (ann.reader, bob.reader) == ("Ann", "Bob")
+    assert (ann.sites[str(ids[0])], bob.sites[str(ids[0])]) == ("LAD", "LCX")
+    assert ann.agatston == bob.agatston > 0
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "reviewed by Ann (consensus of Ann, Bob)" in page
+    assert f"Before the consensus, Ann had {ann.agatston:.1f}" in page
+
+
+class TestVerification:
+    @pytest.fixture
+    def journal(self, case):
+        review = confirmed(case)
+        act(review, "reject", lesions=ids_of(review)[:1])
+        review.export("Ann", dicom=False)
+        return file_of(case, "shared")
+
+    def test_an_unchanged_journal_is_proven(self, results, journal, capsys):
+        assert main(["review", str(results), "--verify"]) == 0
+        lines = journal.read_text().splitlines()
+        assert json.loads(lines[-1])["sha256"] in capsys.readouterr().out
+
+    @pytest.mark.parametrize("number", [1, 2, 3, 4])
+    def test_a_changed_line_is_named(self, results, journal, capsys, number):
+        lines = journal.read_text().splitlines()
+        content = json.loads(lines[number - 1])
+        content |= {"result": "0"} if number == 1 else {"reader": "Eve"}
+        lines[number - 1] = json.dumps(content)
+        journal.write_text("\n".join(lines) + "\n")
+        assert main(["review", str(results), "--verify"]) == 3
+        assert f"{journal}: line {number} was changed after it was written" in capsys.readouterr().out
+
+    def test_a_removed_line_is_found(self, results, journal):
+        lines = journal.read_text().splitlines()
+        journal.write_text("\n".join([*lines[:2], *lines[3:]]) + "\n")
+        (finding,) = verify_journals(results)
+        assert "line 2 was replaced, or lines before line 3 were removed" in finding.text
+
+    def test_lines_removed_at_the_end_are_missed_by_the_export(self, results, journal):
+        lines = journal.read_text().splitlines()
+        journal.write_text("\n".join(lines[:2]) + "\n")
+        journal_finding, missing = verify_journals(results)
+        assert journal_finding.is_whole
+        assert "reviewed/scores.json was exported with" in missing.text
+
+    def test_a_changed_journal_is_not_opened(self, case, journal):
+        journal.write_text(journal.read_text().replace('"Ann"', '"Eve"', 1))
+        with pytest.raises(JournalError, match=r"line 2 was changed.*Restore the file from a copy"):
+            opened(case)
+
+    def test_lines_from_before_the_chain_are_read_but_not_proven(self, case, results, journal):
+        lines = [json.loads(line) for line in journal.read_text().splitlines()[:2]]
+        for line in lines:
+            del line["sha256"], line["previous"]
+        journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        review = opened(case)
+        act(review, "reviewed", on=False)
+        findings = list(verify_journals(results))
+        assert "lines 1 to 2 were written before journals were chained" in findings[0].text
+        assert findings[1].text.startswith("one/reviews/")
+
+    def test_results_without_a_review(self, results, capsys):
+        assert main(["review", str(results), "--verify"]) == 2
+        assert "holds no review" in capsys.readouterr().err

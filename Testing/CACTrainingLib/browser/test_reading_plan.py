@@ -1,0 +1,166 @@
+"""Reading plans, repetitions, and the tables of readings and their agreement."""
+
+import csv
+
+import pytest
+
+from CACScoringLib.core.files import OutputError
+from CACTrainingLib.browser.agreement import lesions_of
+from CACTrainingLib.browser.cases import cases_of
+from CACTrainingLib.browser.open_reviews import OpenReview
+from CACTrainingLib.browser.reading_plan import FILE, plan_of
+from CACTrainingLib.browser.readings import AGAIN, FIRST, reading_by
+from CACTrainingLib.browser.work_list import WorkList
+from CACTrainingLib.cli.main import main
+
+READERS = ("Ann", "Bob")
+
+
+@pytest.fixture
+def cases(results):
+    return cases_of(results, None)
+
+
+def planned(results, cases, repeated=1 / 3, seed=0):
+    return plan_of(results, cases, READERS, repeated, seed)
+
+
+def work_of(results, cases):
+    return WorkList(cases, READERS, double=True, blind=True, plan=planned(results, cases))
+
+
+def read(case, reader, kind, sites):
+    """Let a reader assign lesions to sites (LAD 2, LCX 3), and confirm."""
+    review = OpenReview(case, reading_by(reader, kind), case.scan())
+    ids = [lesion.id for lesion in review.review.lesions("threshold")]
+
+    def act(action, **parts):
+        request = {"action": action, "method": "threshold", "version": review.version, "seconds": 2.0, **parts}
+        review.act(reader, review.request_of(request))
+
+    for lesion, site in zip(ids, sites, strict=False):
+        act("assign", lesions=[lesion], site=site)
+    act("accept")
+    return ids
+
+
+def rows(file):
+    with file.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+class TestPlan:
+    def test_each_reader_reads_every_scan_once_and_some_again_at_the_end(self, results, cases):
+        plan = planned(results, cases)
+        for reader in READERS:
+            readings = [reading for reading in plan if reading.reader == reader]
+            assert [reading.kind for reading in readings] == [FIRST, FIRST, FIRST, AGAIN]
+            assert sorted(reading.scan for reading in readings[:3]) == ["one", "three", "two"]
+        assert len({reading.scan for reading in plan if reading.kind == AGAIN}) == 1
+
+    def test_plan_is_kept_and_follows_from_the_seed(self, results, cases):
+        plan = planned(results, cases, seed=3)
+        assert planned(results, cases, seed=4) == plan, "the plan on the disk"
+        assert plan_of(results, cases, READERS[:1], None, 0) == [r for r in plan if r.reader == "Ann"]
+        (results / FILE).unlink()
+        assert planned(results, cases, seed=3) == plan
+        assert plan_of(results, cases, READERS, None, 0) == plan
+
+    def test_without_a_request_there_is_none(self, results, cases):
+        assert plan_of(results, cases, READERS, None, 0) == []
+        assert not (results / FILE).exists()
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda text: text.replace(",three,", ",four,"), "is a plan of other scans"),
+            (lambda text: text.replace("Bob", "Eve"), "plans no scans for Bob"),
+            (lambda text: text.replace(",one,1", ",one,3"), "repetition is '3', not 1 or 2"),
+        ],
+    )
+    def test_a_plan_that_does_not_fit_is_refused(self, results, cases, change, message):
+        planned(results, cases)
+        file = results / FILE
+        file.write_text(change(file.read_text()))
+        with pytest.raises(OutputError, match=message):
+            planned(results, cases)
+
+    def test_a_proportion_out_of_range_is_refused(self, results, cases):
+        with pytest.raises(OutputError, match="--repeat is 2"):
+            planned(results, cases, repeated=2)
+
+
+class TestWorkList:
+    def test_rows_are_in_the_order_of_the_plan_and_hide_repetitions(self, results, cases):
+        work = work_of(results, cases)
+        listed = work.rows("Ann")
+        assert [(row["id"], row["reading"]) for row in listed] == work.plan["Ann"]
+        assert [row["name"] for row in listed] == [f"Case {n}" for n in range(1, 5)]
+
+    def test_a_repetition_follows_the_first_reading(self, results, cases):
+        work = work_of(results, cases)
+        case = work.cases[work.plan["Ann"][-1][0]]
+        assert not work.may_read_again(case, "Ann")
+        read(case, "Ann", FIRST, [])
+        assert work.may_read_again(case, "Ann")
+        assert not any(work.may_read_again(unread, "Ann") for unread in cases if unread is not case)
+        assert work.rows("Ann")[-1]["name"] == "Case 4", "still hidden"
+
+
+class TestTables:
+    @pytest.fixture
+    def tables(self, results, cases, tmp_path):
+        """Ann and Bob read all scans; Bob calls a lesion of each LCX; Ann reads one again."""
+        plan = planned(results, cases)
+        for case in cases:
+            self.ids = read(case, "Ann", FIRST, [2, 2])
+            read(case, "Bob", FIRST, [3, 2])
+        self.again = next(case for case in cases if case.folder.name == plan[-1].scan)
+        read(self.again, "Ann", AGAIN, [2, 2])
+        readers = [word for reader in READERS for word in ("--reader", reader)]
+        assert main(["review", str(results), *readers, "--double", "--tables", str(tmp_path / "tables")]) == 0
+        return tmp_path / "tables"
+
+    def test_every_reading_and_lesion_has_a_row(self, tables):
+        listed = rows(tables / "readings.csv")
+        totals = [row for row in listed if row["agatston"]]
+        assert [(row["reader"], row["repetition"]) for row in totals if row["scan"] == self.again.folder.name] == [
+            ("Ann", "1"),
+            ("Ann", "2"),
+            ("Bob", "1"),
+        ]
+        assert len(totals) == 7
+        sites = {}
+        for row in listed:
+            if row["lesion"]:
+                sites.setdefault((row["scan"], row["lesion"]), {})[row["reader"], row["repetition"]] = row["site"]
+        disputed = [read for read in sites.values() if len(set(read.values())) > 1]
+        assert {(read["Ann", "1"], read["Bob", "1"]) for read in disputed} == {("LAD", "LCX")}
+        assert len(disputed) == 3
+        assert all(row["cac_version"] and row["cac_created"] for row in listed)
+
+    def test_agreement_is_a_row_per_pair_and_measure(self, tables):
+        listed = {(row["first"], row["second"], row["measure"]): row for row in rows(tables / "agreement.csv")}
+        measures = ("kappa", "icc", "dice", "lesion_kappa")
+        assert [key for key in listed if key[0] == "Ann"] == [
+            *(("Ann", "Bob", measure) for measure in measures),
+            *(("Ann", "Ann again", measure) for measure in measures),
+        ]
+        assert listed["Ann", "Bob", "dice"]["estimate"] == "1.0"
+        assert float(listed["Ann", "Bob", "lesion_kappa"]["estimate"]) < 1
+        assert listed["Ann", "Bob", "icc"]["scans"] == "3"
+        assert (listed["Ann", "Ann again", "dice"]["scans"], listed["Ann", "Ann again", "kappa"]["estimate"]) == (
+            "1",
+            "",
+        )
+
+    def test_lesions_are_parts_with_a_single_label_in_each_reading(self, tables):
+        lesions = list(lesions_of(self.again, [reading_by("Ann"), reading_by("Bob")]))
+        assert ("LAD", "LCX") in [lesion.sites for lesion in lesions]
+        review = OpenReview(self.again, reading_by("Ann"), self.again.scan()).review
+        assert sum(lesion.voxels for lesion in lesions) == sum(lesion.voxels for lesion in review.lesions("threshold"))
+
+
+def test_tables_need_readers_who_read_alone(results, capsys):
+    assert main(["review", str(results), "--tables", str(results / "tables")]) == 2
+    assert "Add --double" in capsys.readouterr().err

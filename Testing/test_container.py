@@ -1,0 +1,73 @@
+"""Containerfile and service: their commands exist, and the container scores with a read-only root and no network."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from CACTrainingLib.cli.bundle import CONTENT
+from CACTrainingLib.cli.main import make_parser
+
+ROOT = Path(__file__).parents[1]
+BASE = os.environ.get("CAC_BASE_IMAGE", "docker.io/library/python:3.12-slim")
+LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
+LOCKED = ("--rm", "--network", "none", "--read-only", "--user", "1000", *LIMITS)
+
+
+def instructions():
+    text = (ROOT / "Containerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line.split(" ", 1) for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_copied_files_exist_in_repository_and_bundle():
+    for name, words in instructions():
+        if name == "COPY":
+            for source in words.split()[:-1]:
+                assert (ROOT / source).exists()
+                assert source in CONTENT
+    assert all((ROOT / name).exists() for name in CONTENT)
+
+
+def test_commands_run_as_a_user_without_a_shell():
+    last = dict(instructions())
+    assert last["ENTRYPOINT"] == '["/opt/cac/cac"]'
+    assert last["USER"] == "1000"
+    assert "HISTFILE=/dev/null" in last["ENV"]
+
+
+def test_the_service_runs_a_command():
+    unit = (ROOT / "cac-watch.service").read_text(encoding="utf-8")
+    words = shlex.split(re.search(r"^ExecStart=(.+)$", unit, re.MULTILINE)[1])
+    options = make_parser().parse_args(words[1:])
+    assert options.command == "watch"
+    assert str(options.output).startswith(f"/var/lib/{re.search(r'^StateDirectory=(.+)$', unit, re.MULTILINE)[1]}/")
+
+
+def podman(*words):
+    command = ["podman", *words] if shutil.which("runc") is None else ["podman", "--runtime", "runc", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+
+
+@pytest.mark.long
+def test_a_container_scores_without_a_network_or_write_access(tmp_path):
+    """Needs podman and a base image, which CAC_BASE_IMAGE names."""
+    if shutil.which("podman") is None or podman("image", "exists", BASE).returncode != 0:
+        pytest.skip(f"podman has no image {BASE}")
+    if podman("run", *LOCKED, BASE, "true").returncode != 0:
+        pytest.skip("podman runs no containers here")
+    built = podman("build", "--isolation", "chroot", "--build-arg", f"BASE={BASE}", "--tag", "cac-test", ".")
+    assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
+    assert int(podman("image", "inspect", "--format", "{{.Size}}", "cac-test").stdout) <= 1_000_000_000
+    tmp_path.chmod(0o777)
+    mounted = ("run", *LOCKED, "--volume", f"{tmp_path}:/data", "cac-test", "score", "--sample", "--output", "result")
+    done = podman(*mounted)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "result" / "scores.json").exists()
+    tmp_path.chmod(0o755)
+    done = podman(*mounted[:-1], "other")
+    assert done.returncode == 2
+    assert "Cannot write beside other: Permission denied" in done.stderr
