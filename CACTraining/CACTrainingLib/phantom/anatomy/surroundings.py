@@ -1,5 +1,7 @@
-"""Surroundings of the heart as in real chests: a pericardium of varied thickness with recesses, fat outside it, walls that
-move while a slice is scanned, calcified rib cartilage, pleural plaques, and metal below the diaphragm.
+"""Surroundings of the heart as in real chests.
+
+A pericardium of varied thickness with recesses, fat outside it, walls that move while a slice is scanned, calcified rib
+cartilage, pleural plaques, and metal below the diaphragm.
 
 Thicknesses and excursions lie in usual ranges (pericardium 1 to 2 mm, more in front; the mitral ring's excursion 7
 to 14 mm); their spread and all shares are illustrative.
