@@ -105,8 +105,8 @@ def _list(options: ListOptions, progress: Progress) -> None:
     models = list_models()
     used = _used(models)
     for model in models:
-        known = calibration_entry(model.card.calibration, "calibrated_on", CalibratedOn)
-        calibrated = "" if known is None else f", calibrated on {known}"
+        calibrated_on = calibration_entry(model.card.calibration, "calibrated_on", CalibratedOn)
+        calibrated = "" if calibrated_on is None else f", calibrated on {calibrated_on}"
         verdict = ", without a verdict" if model.card.lacks_verdict else ""
         origin = f"{model.origin}{calibrated}{verdict}; {used[model.path]}"
         print(f"{model.card.name:<24} {model.card.network:<16} {model.card.preset:<10} {origin}")

@@ -130,7 +130,11 @@ def normalised(scan: CTScan, normalisation: Normalisation | None) -> CTScan:
 
 
 def normalisation_warnings(normalisation: Normalisation) -> tuple[ScanWarning, ...]:
-    """Return warnings for the reader of a score: none if nothing was done and the kernel is in range."""
+    """Warn the reader of a score about filtering, or about a sharp kernel that was left as it is.
+
+    Returns:
+        Warnings; none if nothing was done and the kernel is in range.
+    """
     warnings = []
     reason = (
         f"because its kernel is sharper than the calibration range (MTF {normalisation.sharpness or 0:.2f} at 0.3/mm, "

@@ -184,8 +184,8 @@ def _ratio_rows(outcomes: Outcomes) -> tuple[tuple[Cell, ...], ...]:
     scaled = {name: (values - values.mean()) / values.std() for name, values in outcomes.columns.items()}
     rows: list[tuple[Cell, ...]] = []
     for name, values in scaled.items():
-        beside = None if name == SCORE else _ratios(outcomes, {name: values, SCORE: scaled[SCORE]})[name]
-        rows.append((name, _ratios(outcomes, {name: values})[name], beside))
+        adjusted_ratio = None if name == SCORE else _ratios(outcomes, {name: values, SCORE: scaled[SCORE]})[name]
+        rows.append((name, _ratios(outcomes, {name: values})[name], adjusted_ratio))
     return tuple(rows)
 
 
@@ -226,11 +226,11 @@ def _inner_score(outcomes: Outcomes, columns: np.ndarray, rows: np.ndarray, part
     scores = []
     for fold in range(INNER_FOLDS):
         risk, tested = _fit(outcomes, columns, rows[part != fold], penalty), rows[part == fold]
-        one = np.ones((1, len(tested)))
+        unit_weights = np.ones((1, len(tested)))
         if outcomes.years is None:
-            scores.append(area_under_curve(one, outcomes.event[tested], risk[tested])[0])
+            scores.append(area_under_curve(unit_weights, outcomes.event[tested], risk[tested])[0])
         else:
-            scores.append(concordance(one, outcomes.years[tested], outcomes.event[tested], risk[tested])[0])
+            scores.append(concordance(unit_weights, outcomes.years[tested], outcomes.event[tested], risk[tested])[0])
     return float(np.nanmean(scores))
 
 

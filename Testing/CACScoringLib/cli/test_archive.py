@@ -64,7 +64,7 @@ def test_what_is_pushed_is_listed_and_pulled(address, store, tmp_path, capsys):
         ),
     ],
 )
-def test_what_cannot_be_pulled_is_told(address, archived_files, tmp_path, capsys, options, code, message):
+def test_failed_pull_is_reported(address, archived_files, tmp_path, capsys, options, code, message):
     assert cli.main(["pull", address, "--output", str(tmp_path / "out"), *options]) == code
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

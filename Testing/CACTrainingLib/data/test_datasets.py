@@ -66,7 +66,7 @@ def test_kinds_of_scans(cohort):
     assert len(find_scans([cohort, cohort])) == 9
 
 
-def test_wrong_folder_is_told(tmp_path):
+def test_wrong_folder_is_refused(tmp_path):
     folder = tmp_path / "data"
 
     def expect_error(message):

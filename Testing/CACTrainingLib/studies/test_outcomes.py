@@ -15,9 +15,9 @@ SCORE_RATIO, FEATURE_RATIO = 1.6, 1.8
 def outcomes(feature_ratio=FEATURE_RATIO, patients=500, with_years=True, seed=0):
     """Outcomes by log score and diffusivity of known ratios, with a third of the patients lost to follow-up."""
     g = np.random.default_rng(seed)
-    score, diffusivity, other = g.standard_normal((3, patients))
+    score, diffusivity, noise = g.standard_normal((3, patients))
     log_risk = math.log(SCORE_RATIO) * score + math.log(feature_ratio) * diffusivity
-    columns = {"log_agatston": score, "diffusivity": diffusivity, "mean_weight": other}
+    columns = {"log_agatston": score, "diffusivity": diffusivity, "mean_weight": noise}
     names = [f"p{n}" for n in range(patients)]
     if not with_years:
         return Outcomes(names, g.random(patients) < 1 / (1 + np.exp(-log_risk)), None, columns)
@@ -32,11 +32,11 @@ def tables_of(section):
 @pytest.mark.parametrize("with_years", [True, False])
 def test_known_ratios_are_recovered(with_years):
     tables = tables_of(outcome_section(outcomes(with_years=with_years), seed=0))
-    beside = tables["ratios"]["diffusivity"][1]
-    assert beside.low < FEATURE_RATIO * 1.02
-    assert beside.high > FEATURE_RATIO * 0.98
-    other = tables["ratios"]["mean_weight"][1]
-    assert other.low < 1 < other.high
+    adjusted_ratio = tables["ratios"]["diffusivity"][1]
+    assert adjusted_ratio.low < FEATURE_RATIO * 1.02
+    assert adjusted_ratio.high > FEATURE_RATIO * 0.98
+    noise_ratio = tables["ratios"]["mean_weight"][1]
+    assert noise_ratio.low < 1 < noise_ratio.high
     (score,), (features,) = tables["discrimination"].values()
     assert features.value > score.value + 0.03
     difference = tables["difference"]["  Agatston score"][3]
@@ -48,11 +48,11 @@ def test_known_ratios_are_recovered(with_years):
     assert slope.low < math.e < slope.high
 
 
-def test_nothing_is_found_where_there_is_nothing():
+def test_feature_without_effect_adds_no_discrimination():
     tables = tables_of(outcome_section(outcomes(feature_ratio=1.0), seed=0))
-    alone, beside = tables["ratios"]["diffusivity"]
-    assert alone.low < 1 < alone.high
-    assert beside.low < 1 < beside.high
+    crude_ratio, adjusted_ratio = tables["ratios"]["diffusivity"]
+    assert crude_ratio.low < 1 < crude_ratio.high
+    assert adjusted_ratio.low < 1 < adjusted_ratio.high
     assert tables["difference"]["  Agatston score"][3].low < 0
     for part in tables["reclassification"]["Agatston score and features"]:
         assert part.low < 0 < part.high

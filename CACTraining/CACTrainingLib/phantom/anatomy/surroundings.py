@@ -92,8 +92,8 @@ def _pleural_plaque(heart: HeartShape, g: np.random.Generator) -> PointCloud:
     places = heart.places_mm[(distance > 1.5) & (distance < 6.0)]
     middle = places[g.integers(len(places))].astype(float)
     steps = middle + np.concatenate([np.eye(3), -np.eye(3)])
-    near = heart.sample(steps)[:, 0]
-    u, v, w = frame_along(near[:3] - near[3:] + 1e-6)
+    distances = heart.sample(steps)[:, 0]
+    u, v, w = frame_along(distances[:3] - distances[3:] + 1e-6)
     long, wide = g.uniform(3, 14), g.uniform(2, 7)
     disc = sunflower(max(30, int(4 * long * wide)))
     thickness = g.uniform(0.8, 2.5)
