@@ -34,9 +34,6 @@ CLEAR = 0.7
 """Probability by its looks from which a part or lesion is calcium of an artery, or calcium of a valve or the aorta. In
 19 digital patients with calcified ostia 0.5 recalls no more, and takes some of the root's for an artery's."""
 
-MIN_VOXELS = 8
-"""Least voxels of a lesion that is divided; peaks of fewer are noise."""
-
 MAX_PARTS = 100
 """Most parts shown to the network, the largest of a scan: two real scans have 12 and 22, a very noisy one 3318."""
 
@@ -168,8 +165,7 @@ def _parts(flat: np.ndarray, lesion: np.ndarray, scan: CTScan) -> np.ndarray:
     basins = np.zeros(len(flat), np.int64)
     places = np.stack(np.unravel_index(flat, scan.hu.shape))
     voxel_mm3 = math.prod(scan.image.GetSpacing())
-    sizes = np.bincount(lesion)
-    for number in np.flatnonzero((sizes * voxel_mm3 >= 2 * SLIVER_MM3) & (sizes >= MIN_VOXELS)).tolist():
+    for number in np.flatnonzero(np.bincount(lesion) * voxel_mm3 >= 2 * SLIVER_MM3).tolist():
         of_lesion = lesion == number
         voxels = places[:, of_lesion]
         first = voxels.min(axis=1) - 1

@@ -41,12 +41,6 @@ def test_peaks_that_rise_above_their_saddle_divide_a_lesion():
     assert border_parts(*valve_calcium(saddle_hu=600 - PEAK_RISE_HU / 2)).ids == [1]
 
 
-def test_lesions_of_few_voxels_are_not_divided(monkeypatch):
-    sites, scan, territories = valve_calcium()
-    monkeypatch.setattr(borders, "MIN_VOXELS", np.count_nonzero(sites) + 1)
-    assert border_parts(sites, scan, territories).ids == [1]
-
-
 def test_only_the_largest_parts_are_asked_about(monkeypatch):
     sites, scan, territories = valve_calcium()
     monkeypatch.setattr(borders, "MAX_PARTS", 1)
