@@ -225,7 +225,8 @@ def _read_record(file: Path) -> CohortRecord:
         raise OutputError(f"{file} is not the record of a cohort ({error}). Choose another --output.") from error
     if not is_valid:
         raise OutputError(f"{file} is not of schema {SCHEMA}. Choose another --output.")
-    return {"runs": [], **record}
+    record.setdefault("runs", [])
+    return record
 
 
 def _differences(before: dict[str, object], now: dict[str, object]) -> str:

@@ -128,7 +128,7 @@ def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False, rea
                 sitk.WriteImage(image, str(files / f"{name}.nii.gz"))
         report.write_csv(files, result, identify)
         confirmation = None if result.review is None else result.review.confirmation
-        reader = reader or (confirmation and confirmation.reader)
+        reader = reader or (None if confirmation is None else confirmation.reader)
         html = page.result_as_html(result, identify=identify, reader=reader)
         (files / "report.html").write_text(html, encoding="utf-8")
         document = report.result_as_json(result, {}, identify) | _unchanged(reviewed)

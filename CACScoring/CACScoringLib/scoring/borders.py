@@ -133,7 +133,7 @@ def border_parts(sites: np.ndarray, scan: CTScan, territories: Territories) -> B
     reach = np.zeros((2, lesion.max() + 1))
     for highest, of_voxels in zip(reach, (coronary.sum(axis=1), elsewhere), strict=True):
         np.maximum.at(highest, lesion, of_voxels)
-    is_border = (reach >= REACHED).all(axis=0)[lesion]
+    is_border = np.all(reach >= REACHED, axis=0)[lesion]
     flat, lesion, coronary = flat[is_border], lesion[is_border], coronary[is_border]
     part = _parts(flat, lesion, scan)
     sizes = np.bincount(part)

@@ -215,7 +215,7 @@ class OpenReview:
         """Return what a reader had before the consensus."""
         entry = next(e for e in reversed(journal_of(self.case, reading).entries) if e.kind in CHANGES)
         labelled, review = labels_of(self.case, reading)["threshold"], self.review.review("threshold")
-        sites = {}
+        sites: dict[str, str] = {}
         for flat, ids in (review.voxels(), (review.rejected().flat, review.rejected().voxel_ids)):
             sites |= {str(n): site_in(labelled, flat[ids == n]) for n in np.unique(ids).tolist()}
         return ReaderScore(reader_of(reading), entry.time, entry.agatston, sites)
