@@ -125,7 +125,8 @@ def provenance_of(
         f"{platform.system()} {platform.machine()}, {processor_name()}, {core_count()} cores, Python "
         + platform.python_version()
         + (f", networks on {device.upper()}" if device else ""),
-        shlex.join(command_as_run()),
+        # Names of files that are not UTF-8 have surrogates, which no text file can hold.
+        shlex.join(command_as_run()).encode("utf-8", "backslashreplace").decode(),
         {role: file_sha256(path) for role, path in files.items()},
         dict(cards_sha256 or {}),
         plain,

@@ -53,6 +53,7 @@ DOES_ITS_WORK = [
     "evaluate reproducibility --data pairs.csv --output new",
 ]
 ENDS_EARLY = [
+    "bundle --output new --extras none",
     "compare none none",
     "cohort report none",
     "pull http://127.0.0.1:9 --patient-id P --output new",

@@ -1,6 +1,8 @@
 """Participants of a table: the choice of one series by DeepCAC's rule, the manifest, and a download that resumes."""
 
+import contextlib
 import itertools
+import locale
 from types import SimpleNamespace
 
 import pytest
@@ -91,6 +93,8 @@ def test_tables_of_another_layout(tmp_path, text, message):
 
 
 def test_the_rule_reads_the_index_that_comes_with_the_package():
+    with contextlib.suppress(locale.Error):
+        locale.setlocale(locale.LC_CTYPE, "C.UTF-8")  # the package opens its files in the locale's encoding
     pytest.importorskip("idc_index_data")
     series = remote_series(participants.read_index(NLST), NLST)
     patients = sorted({entry.patient for entry in series})
