@@ -27,6 +27,7 @@ def dicom_case(tmp_path_factory):
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore:The string .Ann.:UserWarning")
 def test_a_review_of_a_dicom_series_is_exported_as_dicom_objects(dicom_case):
     pytest.importorskip("highdicom")
     review = OpenReview(dicom_case, "shared", dicom_case.scan())

@@ -269,7 +269,8 @@ class TestDoubleReading:
     def test_agreement_of_two_readers(self, start):
         server = start(*self.OPTIONS)
         ann, bob = server.client("Ann"), server.client("Bob")
-        nothing = {"kappa": None, "icc": None, "dice": dict.fromkeys(("estimate", "low", "high"))}
+        no_estimate = dict.fromkeys(("estimate", "low", "high"))
+        nothing = {"kappa": None, "icc": None, "dice": no_estimate, "lesion_kappa": None}
         assert ann.get("/api/agreement")["pairs"] == [{"readers": ["Ann", "Bob"], "scans": 0, **nothing}]
         for client in (ann, bob):
             client.act(client.base("one"), "accept")
