@@ -428,21 +428,16 @@ class ReviewSection(Section):
 
     def _confirm(self, change: Callable[[], object]) -> None:
         """Make a change that confirms a score, after a question if the reader has not looked at every lesion."""
-        unseen = [] if self._review.reviewed[self._method] else self._notViewed()
-        looked, doubtful_count = self._lookedAt(), sum(line.doubtful for line in unseen)
-        outside = [] if self._review.reviewed[self._method] else [line for line in self._lines if not line.coronary]
-        outside = [line for line in outside if line.id not in looked]
-        text = _("You have not looked at {count} lesions, {doubtful} of them doubtful. Confirm the score all the same?")
-        text = (
-            text
-            if not outside
-            else _(
-                "You have not looked at {count} lesions, {doubtful} of them doubtful, and {outside} sites outside the "
-                "arteries. Confirm what you looked at? The others stay automatic."
-            )
+        looked = self._lookedAt()
+        unseen = [] if self._review.reviewed[self._method] else [line for line in self._lines if line.id not in looked]
+        text = _(
+            "You have not looked at {count} lesions, {doubtful} of them doubtful, {outside} outside the arteries. "
+            "Confirm what you looked at? The others stay automatic."
+        ).format(
+            count=len(unseen),
+            doubtful=sum(line.doubtful for line in unseen),
+            outside=sum(not line.coronary for line in unseen),
         )
-        text = text.format(count=len(unseen), doubtful=doubtful_count, outside=len(outside))
-        unseen = [*unseen, *outside]
         # In testing mode Slicer asks nobody, and answers with False.
         is_certain = not unseen or slicer.app.testingEnabled()
         if is_certain or slicer.util.confirmOkCancelDisplay(text, windowTitle=_("Confirm the score")):

@@ -331,7 +331,10 @@ class TestAutomaticScore:
         ui.lesionTable.setCurrentCell(1, 0)
         getattr(ui, button).click()
         automatic.settle()
-        assert questions == ["You have not looked at 13 lesions, 6 of them doubtful. Confirm the score all the same?"]
+        assert questions == [
+            "You have not looked at 13 lesions, 6 of them doubtful, 0 outside the arteries. "
+            "Confirm what you looked at? The others stay automatic."
+        ]
         assert not automatic.review.reviewed["threshold"]
         assert not ui.reviewedBox.checked
         monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: True)
@@ -348,7 +351,7 @@ class TestAutomaticScore:
         monkeypatch.setattr(slicer.app, "_testing", False)
         monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: questions.append(text))
         automatic.ui.acceptButton.click()
-        assert "and 1 sites outside the arteries. Confirm what you looked at?" in questions[0]
+        assert "15 lesions, 6 of them doubtful, 1 outside the arteries. Confirm what you looked at?" in questions[0]
         assert not review.reviewed["threshold"]
 
     def test_a_confirmation_states_the_reader_and_the_lesions_looked_at(self, automatic):
