@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,6 @@ READINGS, AGREEMENT = "readings.csv", "agreement.csv"
 _READING = ("scan", "patient", "reader", "repetition", "time", "seconds", "changes", "agatston", "category")
 _LESION = ("lesion", "voxels", "slice", "row", "column", "site")
 
-_PROVENANCE = ("version", "commit", "created", "machine", "command")
-
 Row = dict[str, Any]
 
 
@@ -36,7 +35,9 @@ def write_tables(folder: Path, work: WorkList) -> None:
     READINGS has a row per reviewed reading with its total, then a row per lesion that any reading of the scan counts;
     repetition is 1, 2, or "consensus". Raises OutputError, CTError.
     """
-    provenance = {f"cac_{name}": value for name, value in provenance_of().facts(False).items() if name in _PROVENANCE}
+    present = provenance_of()
+    cells = replace(present, command=present.facts(False)["command"]).cells(None)
+    provenance = {name: value for name, value in cells.items() if value}
     rows = [row for case in work.cases.values() for row in _readings(work, case)]
     pairs = [row for pair in agreement_of_pairs(work) for row in _measures(pair)]
     measures = ("first", "second", "measure", "estimate", "low", "high", "n", "scans")

@@ -26,7 +26,7 @@ def verify_journals(root: Path) -> Iterator[Finding]:
     """Check all journals below a folder of results, and the exports that name them.
 
     A chain shows changes of lines. Who may write the folder can write a whole new chain: an auditor therefore compares
-    the last hash with one that was mark elsewhere, such as in an exported review.
+    the last hash with one that was noted elsewhere, such as in an exported review.
     """
     for file in sorted([*root.glob(f"{FOLDER}/*.jsonl"), *root.glob(f"*/{FOLDER}/*.jsonl")]):
         yield from _verify(file, root)

@@ -137,7 +137,7 @@ class TestTables:
         disputed = [read for read in sites.values() if len(set(read.values())) > 1]
         assert {(read["Ann", "1"], read["Bob", "1"]) for read in disputed} == {("LAD", "LCX")}
         assert len(disputed) == 3
-        assert all(row["cac_version"] and row["cac_created"] for row in listed)
+        assert all(row["cac_version"] and row["created"] for row in listed)
 
     def test_agreement_is_a_row_per_pair_and_measure(self, tables):
         listed = {(row["first"], row["second"], row["measure"]): row for row in rows(tables / "agreement.csv")}

@@ -3,8 +3,7 @@
 A pericardium of varied thickness with recesses, fat outside it, walls that move while a slice is scanned, calcified rib
 cartilage, pleural plaques, and metal below the diaphragm.
 
-Thicknesses and excursions lie in usual ranges (pericardium 1 to 2 mm, more in front; the mitral ring's excursion 7
-to 14 mm); their spread and all shares are illustrative.
+All measures and shares are illustrative.
 """
 
 from __future__ import annotations
@@ -55,6 +54,7 @@ class Surroundings:
 
 
 def draw_surroundings(body: Body, generator: np.random.Generator) -> Surroundings:
+    """Draw the surroundings of a body's heart: more fat in a body with more."""
     g = generator
     directions = g.normal(size=(2 * WAVES, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
