@@ -8,22 +8,22 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from .anatomy.epicardial_fat import measure_epicardial_fat
-from .anatomy.heart_search import MIN_AGREEMENT, MIN_AGREEMENT_OF_OUTLINES, locate_heart, mask_warnings
+from .anatomy.heart_region import HeartRegion
+from .anatomy.heart_search import locate_heart
 from .calcium_map.decomposition import DecompositionSettings, decompose_heart
 from .core.acquisition import Acquisition
-from .core.ct import CTError, CTScan, ScanWarning, mask_on_scan_grid
+from .core.ct import CTError, CTScan, ScanWarning
 from .core.progress import Progress
 from .models.choice import Networks
-from .quality.calibration import familiarity_of
 from .quality.examination import examine_quality
 from .quality.mass_calibration import scan_calibration
 from .quality.normalisation import normalisation_of, normalised
 from .record.findings import MassCalibration, Percentile
 from .results import ScoreResult
-from .scoring.candidates import find_dense_lesions, score_candidates, score_map
+from .scoring.candidates import ClinicalScore, MapScore, find_dense_lesions, score_candidates, score_map
 from .scoring.features import with_features
 from .scoring.intervals import with_intervals
-from .scoring.judges import CandidateJudge, MapJudge, slices_of_coronary_looks
+from .scoring.judges import CandidateJudge
 from .scoring.methods import MethodResult, categories_of, with_integrated_mass, with_masses
 from .scoring.reader_labels import reader_labels
 from .scoring.reading import score_reading
@@ -82,6 +82,10 @@ class ScoreSettings(ScoringSwitches):
                 f"The tube voltage is {self.kvp:g} kV. Give one from {MIN_KVP:g} to {MAX_KVP:g}, such as 120."
             )
 
+    def with_kvp(self, scan: CTScan) -> CTScan:
+        """Return a scan with the tube voltage of the settings, if they have one."""
+        return scan if self.kvp is None else replace(scan, acquisition=replace(scan.acquisition, kvp=self.kvp))
+
     def rules_for(self, scan: CTScan) -> ScoringRules:
         """Return the rules of the clinical score for a scan, adapted to its tube voltage if asked for."""
         return rules_for_tube_voltage(scan.acquisition, self.rules) if self.adapt_to_tube_voltage else self.rules
@@ -131,75 +135,47 @@ def score_scan(
         MaskError: The heart mask or the lesion labels do not fit the scan.
         CTError: The settings or the input cannot be used otherwise.
     """
-    if settings.slices and networks is None:
-        raise CTError(
-            "Slice overrides change the calcium map, which needs the networks. Install the networks, or leave "
-            "the overrides out."
-        )
-    if settings.kvp is not None:
-        scan = replace(scan, acquisition=replace(scan.acquisition, kvp=settings.kvp))
-    progress = progress or Progress()
+    _check_overrides(settings, networks)
+    progress, scan = progress or Progress(), settings.with_kvp(scan)
     rules = settings.rules_for(scan)
     reader = None if lesions is None else reader_labels(lesions, scan, rules)
+    if networks is not None and heart is not None:
+        networks = replace(networks, heart=None)
     with progress.step("heart"):
         normalisation = normalisation_of(scan, settings.normalisation)
         scored = normalised(scan, normalisation)
-        region = locate_heart(scored, heart, networks, None if reader is None else reader.sites)
-        doubts: tuple[ScanWarning, ...] = ()
-        if pericardium is not None:
-            outline, warnings = mask_on_scan_grid(pericardium, scored, "pericardium mask")
-            heart_outline, least = region.mask, MIN_AGREEMENT
-            if region.pericardium is not None:
-                heart_outline, least = region.pericardium, MIN_AGREEMENT_OF_OUTLINES
-            doubts = mask_warnings("pericardium mask", outline, heart_outline, least)
-            region = replace(region, pericardium=outline, warnings=(*region.warnings, *warnings, *doubts))
-        source = region.source if pericardium is None else "given"
-        fat = measure_epicardial_fat(scored, None if doubts else region.pericardium, source)
+        region = locate_heart(scored, heart, networks, reader and reader.sites, pericardium)
+        fat = measure_epicardial_fat(scored, region.pericardium, region.pericardium_source)
     with progress.step("acquisition"):
-        rules_calibration = rules.calibration_mg_per_mm3_hu
-        calibration = settings.calibration or scan_calibration(
-            scored, region.mask, rules_calibration, settings.mass_table
-        )
+        given_calibration = rules.calibration_mg_per_mm3_hu, settings.mass_table
+        calibration = settings.calibration or scan_calibration(scored, region.mask, *given_calibration)
         rules = rules.with_mass_calibration(calibration)
         allowed = settings.allow_contrast, settings.allow_reversed
         quality = examine_quality(scan, scored, region, normalisation, rules.threshold_hu, *allowed)
     with progress.step("lesions"):
-        territory_labels = region.territory_labels(scored.image)
         judge = CandidateJudge.of(networks, scored, region)
-        dense = find_dense_lesions(scored.image, scored.image, region, territory_labels, rules, judge=judge)
-        kinds = None if judge is None else judge.kinds(dense.candidates)
-    decomposed = selection = None
-    if networks:
+        dense = find_dense_lesions(scored.image, scored.image, region, rules, judge=judge)
+    decomposed = selection = calcium = None
+    if networks is not None:
         with progress.step("decomposition"):
-            used = networks if heart is None else replace(networks, heart=None)
-            looked_at = () if kinds is None else slices_of_coronary_looks(dense.candidates.coronary, kinds)
-            decomposed = decompose_heart(scored, region.mask, used, settings.decomposition, settings.slices, looked_at)
-            if judge is not None and kinds is not None:
-                selection = judge.select(dense.candidates, kinds, decomposed.parts.hu)
+            choices = settings.decomposition, settings.slices, dense.coronary_slices
+            decomposed = decompose_heart(scored, region.mask, networks, *choices)
+            if judge is not None and dense.kinds is not None:
+                selection = judge.select(dense.candidates, dense.kinds, decomposed.parts.hu)
     with progress.step("scores"):
-        if reader is None:
-            used_selection = None if settings.candidates else selection
-            clinical = score_candidates(dense, scored, region, rules, used_selection, quality.blood)
+        if reader is not None:
+            clinical = score_reading(reader, dense, scored, region, rules, status)
         else:
-            clinical = score_reading(reader, dense, scored, region, territory_labels, rules, status)
-        calcium = None
+            counted = None if settings.candidates else selection
+            clinical = score_candidates(dense, scored, region, rules, counted, quality.blood)
         if decomposed is not None:
-            map_judge = MapJudge(scored, region, decomposed, quality.noise_hu, selection)
-            calcium = score_map(map_judge, territory_labels, rules, bool(dense.warnings))
-        methods = {"threshold": clinical.method} | ({} if calcium is None else {"decomposition": calcium.method})
-        methods = with_masses(methods, scored, calibration, clinical.non_coronary)
-        methods = with_features(methods, scored, territory_labels)
-        familiarity = None
-        if networks:
-            card, thickness_mm = networks.decomposition.card, scored.acquisition.slice_thickness_mm
-            familiarity = familiarity_of(card, scored, quality.blood, region.mask, dense.has_coronary_metal)
-            errors = ScanErrors.stored(card, quality.noise_hu, thickness_mm, familiarity)
-            spacing_mm = scored.image.GetSpacing()
-            methods = {name: with_intervals(name, method, errors, spacing_mm) for name, method in methods.items()}
-        methods = {name: with_integrated_mass(method) for name, method in methods.items()}
+            calcium = score_map(decomposed, scored, region, rules, quality.noise_hu, dense, selection)
+        card = None if networks is None else networks.decomposition.card
+        errors = ScanErrors.of(card, scored, quality.blood, region.mask, dense.has_coronary_metal)
+        methods = _measured(clinical, calcium, scored, region, calibration, errors)
         ranking = _rank(clinical.method, settings, scan.acquisition)
         categories = categories_of(methods["threshold"], ranking.percentile)
-    stages = (scan, rules, region, quality, decomposed, familiarity, clinical, ranking, calcium, fat)
+    stages = (scan, rules, region, quality, decomposed, errors.familiarity, clinical, ranking, calcium, fat)
     return ScoreResult(
         scan=scan,
         heart=region,
@@ -207,18 +183,44 @@ def score_scan(
         methods=methods,
         categories=categories,
         warnings=tuple(warning for stage in stages if stage is not None for warning in stage.warnings),
-        territories=territory_labels,
+        territories=region.territory_labels,
         non_coronary=clinical.non_coronary,
         networks=networks,
         slices=None if decomposed is None else decomposed.slices,
         decomposition=None if calcium is None else calcium.decomposition,
         slices_by_reader=settings.slices,
-        familiarity=familiarity,
+        familiarity=errors.familiarity,
         normalisation=quality.normalisation,
         scored=None if scored is scan else scored,
         mass_calibration=calibration,
         epicardial_fat=fat.fat,
     )
+
+
+def _check_overrides(settings: ScoreSettings, networks: Networks | None) -> None:
+    if settings.slices and networks is None:
+        raise CTError(
+            "Slice overrides change the calcium map, which needs the networks. Install the networks, or leave "
+            "the overrides out."
+        )
+
+
+def _measured(
+    clinical: ClinicalScore,
+    calcium: MapScore | None,
+    scan: CTScan,
+    heart: HeartRegion,
+    calibration: MassCalibration,
+    errors: ScanErrors,
+) -> dict[str, MethodResult]:
+    """Return the scores by method with masses without a threshold, features and prediction intervals."""
+    methods = {"threshold": clinical.method} | ({} if calcium is None else {"decomposition": calcium.method})
+    methods = with_masses(methods, scan, calibration, clinical.non_coronary)
+    methods = with_features(methods, scan, heart.territory_labels)
+    spacing_mm = scan.image.GetSpacing()
+    return {
+        name: with_integrated_mass(with_intervals(name, method, errors, spacing_mm)) for name, method in methods.items()
+    }
 
 
 @dataclass(frozen=True)

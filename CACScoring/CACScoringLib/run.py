@@ -153,7 +153,7 @@ def read_and_score(
     scan_input: ScanInput, settings: RunSettings, models: LoadedModels, progress: Progress
 ) -> ScoreResult:
     """Read a scan and score it. Arguments and errors as in `run_scan`."""
-    score_settings, networks = settings.score, models.networks
+    score_settings = settings.score
     models.check_settings(asdict(score_settings))
     with progress.step("reading"):
         sample: Sample | None = None
@@ -179,9 +179,7 @@ def read_and_score(
         calibration, warnings = _calibration(scan_input, score_settings, scan, sample)
         scan = with_warnings(scan, *doubts, *warnings, *models.warnings)
     score_settings = replace(score_settings, calibration=calibration)
-    if networks and heart is not None:
-        networks = replace(networks, heart=None)
-    result = score_scan(scan, score_settings, heart, lesions, networks, progress, pericardium, status)
+    result = score_scan(scan, score_settings, heart, lesions, models.networks, progress, pericardium, status)
     if models.estimates:
         parts = result.scored_scan, result.heart, result.methods
         whole_scan = estimate_whole_scan(*parts, models.estimates, settings.saliency, progress)

@@ -15,11 +15,8 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 from ..core.ct import NoHeartError
-from ..core.grid import Grid, ScanGrid, bounding_box, places_mm
+from ..core.grid import GRID_MM, bounding_box
 from ..core.voxels import voxels_of
-
-GRID_MM = 3.0
-"""Isotropic working grid: fine enough for the pleura, coarse enough that noise averages out."""
 
 LUNG_EDGE_HU = -400
 """Halfway between lung and soft tissue."""
@@ -70,20 +67,6 @@ class Chest:
     back: int  # j of the lungs' back
     width: int  # inner width of the chest
     spine_front: np.ndarray  # j of the vertebral bodies' front per slice; beyond the last row where not in view
-
-
-def on_working_grid(image: sitk.Image) -> sitk.Image:
-    """The scan on an isotropic grid of GRID_MM (`ScanGrid.over`); finer voxels are averaged first."""
-    grid = ScanGrid.over(image, (GRID_MM,) * 3)
-    origin = image.TransformContinuousIndexToPhysicalPoint(grid.first)
-    axes = list(zip(image.GetSize(), image.GetSpacing(), places_mm(image), strict=True))
-    factors = [max(1, min(n, int(GRID_MM / spacing))) for n, spacing, _ in axes]
-    if max(factors) > 1:
-        # Voxels are counted in space, so that cutting air off averages the same ones.
-        starts = [-round(place / spacing) % factor for (_, spacing, place), factor in zip(axes, factors, strict=True)]
-        starts = [start if start + f <= n else 0 for start, f, (n, _, _) in zip(starts, factors, axes, strict=True)]
-        image = sitk.BinShrink(sitk.Crop(image, starts, [0, 0, 0]), factors)
-    return Grid(grid.size, (GRID_MM,) * 3, origin, image.GetDirection()).resample(image)
 
 
 def landmarks(hu: np.ndarray) -> Chest:

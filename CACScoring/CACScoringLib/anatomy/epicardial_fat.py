@@ -41,15 +41,15 @@ class FatMeasurement:
     warnings: tuple[ScanWarning, ...] = ()
 
 
-def measure_epicardial_fat(scan: CTScan, pericardium: sitk.Image | None, source: str) -> FatMeasurement:
+def measure_epicardial_fat(scan: CTScan, pericardium: sitk.Image | None, source: str | None) -> FatMeasurement:
     """Measure the fat within the pericardium; nothing where the scan cuts it.
 
     Args:
         scan: The CT.
         pericardium: Mask of all within the pericardium, 0 outside, on the scan's grid; None if it is unknown.
-        source: Network that outlined it, or "given".
+        source: Network that outlined it, or "given"; None if it does not fit the heart, so that nothing is measured.
     """
-    if pericardium is None:
+    if pericardium is None or source is None:
         return FatMeasurement()
     inside = voxels_of(pericardium) != 0
     spacing_mm = scan.image.GetSpacing()

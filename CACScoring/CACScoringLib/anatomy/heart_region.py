@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,9 +22,9 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import CTScan, NoHeartError, ScanWarning
-from ..core.grid import Grid, largest_part
+from ..core.grid import GRID_MM, Grid, largest_part
 from ..core.voxels import voxels_of
-from .chest import BONE_HU, GRID_MM, Chest, depth_inside, grown, landmarks, on_working_grid, voxels, within
+from .chest import BONE_HU, Chest, depth_inside, grown, landmarks, voxels, within
 
 if TYPE_CHECKING:
     from .territories import Territories
@@ -91,8 +92,9 @@ class HeartRegion:
         source: "lungs" as found here, "given", AROUND_LESIONS, or the name of a network.
         warnings: Doubts about the region.
         territories: Territories in and around the heart; None if no network found them or they do not fit the heart.
-        pericardium: Outline of the territories' network without a margin, uint8 0/1 on the scan's grid; None without
-            it, and for a mask of the user.
+        pericardium: Outline of the territories' network without a margin, or one of the user, uint8 0/1 on the scan's
+            grid; None without both.
+        pericardium_source: Name of the network, or "given"; None without a pericardium that fits the heart.
     """
 
     mask: sitk.Image
@@ -101,10 +103,12 @@ class HeartRegion:
     warnings: tuple[ScanWarning, ...] = ()
     territories: Territories | None = None
     pericardium: sitk.Image | None = None
+    pericardium_source: str | None = None
 
-    def territory_labels(self, image: sitk.Image) -> sitk.Image | None:
-        """Return the likeliest territory of each voxel of the scan; None without territories."""
-        return None if self.territories is None else self.territories.labels(image)
+    @cached_property
+    def territory_labels(self) -> sitk.Image | None:
+        """The likeliest territory of each voxel of the scan; None without territories."""
+        return None if self.territories is None else self.territories.labels(self.mask)
 
 
 def heart_region(scan: CTScan) -> HeartRegion:
@@ -112,7 +116,7 @@ def heart_region(scan: CTScan) -> HeartRegion:
 
     Raises NoHeartError when the field of view shows no heart between two lungs.
     """
-    coarse = on_working_grid(scan.image)
+    coarse = scan.coarse
     chest = landmarks(sitk.GetArrayFromImage(coarse))
     heart, warnings = _heart(chest)
     dense = _dense_near(heart, coarse, scan.image)

@@ -18,11 +18,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import CTScan, NoHeartError, ScanWarning, mask_on_scan_grid
-from ..core.grid import Grid
+from ..core.grid import GRID_MM, Grid
 from ..core.labels import MAIN_ARTERIES, TERRITORIES
 from ..core.voxels import voxels_of
 from ..models.preprocessing import TERRITORY_SPACING_MM
-from .chest import GRID_MM, LUNG_EDGE_HU, depth_inside, on_working_grid, widened, within
+from .chest import LUNG_EDGE_HU, depth_inside, widened, within
 from .heart_network import heart_mask
 from .heart_region import (
     AORTA_LABEL,
@@ -99,20 +99,38 @@ def locate_heart(
     mask: sitk.Image | None = None,
     networks: Networks | None = None,
     reader_sites: np.ndarray | None = None,
+    pericardium: sitk.Image | None = None,
 ) -> HeartRegion:
     """Find the heart, and the territories of its arteries; arguments and errors as of `find_heart`.
 
     Without networks a scan without a heart, such as a phantom or a crop, is scored around a reader's lesions.
 
-    reader_sites: A reader's sites, uint8 [k, j, i]; None without a reader.
+    Args:
+        scan: The CT.
+        mask: A mask of the heart.
+        networks: The networks, if any.
+        reader_sites: A reader's sites, uint8 [k, j, i]; None without a reader.
+        pericardium: Mask of all within the pericardium, on any grid; None for the outline of the networks.
     """
     models = (networks.heart, networks.territories) if networks else (None, None)
     try:
-        return find_heart(scan, mask, *models)
+        heart = find_heart(scan, mask, *models)
     except NoHeartError as error:
         if networks is not None or reader_sites is None or not reader_sites.any():
             raise
-        return _around_lesions(scan, reader_sites, str(error))
+        heart = _around_lesions(scan, reader_sites, str(error))
+    return heart if pericardium is None else _with_pericardium(heart, pericardium, scan)
+
+
+def _with_pericardium(heart: HeartRegion, pericardium: sitk.Image, scan: CTScan) -> HeartRegion:
+    """Return the heart with a pericardium of the user, which has no source if it does not fit the heart."""
+    outline, warnings = mask_on_scan_grid(pericardium, scan, "pericardium mask")
+    expected, least = heart.mask, MIN_AGREEMENT
+    if heart.pericardium is not None:
+        expected, least = heart.pericardium, MIN_AGREEMENT_OF_OUTLINES
+    doubts = mask_warnings("pericardium mask", outline, expected, least)
+    source, warnings = None if doubts else "given", (*heart.warnings, *warnings, *doubts)
+    return replace(heart, pericardium=outline, pericardium_source=source, warnings=warnings)
 
 
 def find_heart(
@@ -236,7 +254,8 @@ def _search_lungs_and_territories(scan: CTScan, model: LoadedModel) -> tuple[Hea
         territories = find_territories(scan, model, expected)
         pericardium = territories.heart_mask(scan.image)
         mask = widened(pericardium, HEART_MARGIN_MM)
-        return HeartRegion(mask, None, territories.source, territories.warnings, territories, pericardium)
+        source, warnings = territories.source, territories.warnings
+        return HeartRegion(mask, None, source, warnings, territories, pericardium, source)
 
     with ThreadPoolExecutor(2) as threads:
         by_lungs, by_network = threads.map(_candidate, (lambda: heart_region(scan), search))
@@ -282,7 +301,7 @@ def _confirmed(heart: HeartRegion, lungs: HeartRegion) -> HeartRegion:
     # The lungs' region is larger than the heart, and may reach an end of the scan where the heart does not.
     warnings = (*(warning for warning in lungs.warnings if warning.code != "heart-cut"), *heart.warnings, *cut)
     territories = heart.territories and heart.territories.with_descending_aorta(grid.image(excluded == AORTA_LABEL))
-    return HeartRegion(mask, lungs.excluded, heart.source, warnings, territories, heart.pericardium)
+    return replace(heart, mask=mask, excluded=lungs.excluded, warnings=warnings, territories=territories)
 
 
 def _from_lungs(lungs: HeartRegion, reason: str) -> HeartRegion:
@@ -295,8 +314,7 @@ def _from_lungs(lungs: HeartRegion, reason: str) -> HeartRegion:
 
 def _without_lungs(scan: CTScan, region: HeartRegion, reason: str) -> HeartRegion:
     """Return the heart of networks if it is plausible, as the lungs show none. reason: Why they show none."""
-    coarse = on_working_grid(scan.image)
-    if implausibility := implausible(coarse, region.mask) or without_arteries(region.territories):
+    if implausibility := implausible(scan.coarse, region.mask) or without_arteries(region.territories):
         raise NoHeartError(f"{reason}\nThe heart of the network {region.source} is implausible: {implausibility}")
     message = (
         f"The heart could not be located from the lungs, so it was found by the network {region.source} alone, "
@@ -304,11 +322,11 @@ def _without_lungs(scan: CTScan, region: HeartRegion, reason: str) -> HeartRegio
     )
     cut = _cut_warnings(region.mask, region.territories)
     territories = region.territories
-    organs = Grid.of(coarse).mask(region.mask)
+    organs = Grid.of(scan.coarse).mask(region.mask)
     if territories is not None:
         inside = territories.probability.argmax(0) != OUTSIDE
-        organs |= Grid.of(coarse).mask(territories.grid.as_image(inside, scan.image))
-    bone = bone_beside(scan.image, coarse, organs)
+        organs |= Grid.of(scan.coarse).mask(territories.grid.as_image(inside, scan.image))
+    bone = bone_beside(scan.image, scan.coarse, organs)
     warnings = (*region.warnings, ScanWarning("heart-without-lungs", message), *cut)
     return replace(region, mask=sitk.And(region.mask, bone == 0), excluded=bone, warnings=warnings)
 

@@ -176,8 +176,15 @@ class CTScan:
         whole_values = self.hu if self.hu.dtype.kind == "i" else np.rint(self.hu)
         return hashlib.sha256(np.ascontiguousarray(whole_values, np.dtype("<i2")).data).hexdigest()
 
+    @cached_property
+    def coarse(self) -> sitk.Image:
+        """The scan on voxels of 3 mm (`grid.on_working_grid`), where anatomy is looked for."""
+        from .grid import on_working_grid  # needs SciPy, which Slicer lacks while it starts
+
+        return on_working_grid(self.image)
+
     def __getstate__(self) -> dict[str, Any]:
-        """Return the fields alone, without the array of the voxels, for copies and other processes."""
+        """Return the fields alone, without what follows from them, for copies and other processes."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
     @property

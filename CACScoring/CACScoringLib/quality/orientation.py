@@ -11,9 +11,9 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..anatomy.chest import GRID_MM, LUNG_EDGE_HU, OUTSIDE_AIR_HU, on_working_grid, voxels
+from ..anatomy.chest import LUNG_EDGE_HU, OUTSIDE_AIR_HU, voxels
 from ..core.ct import CTScan, OrientationError, ScanWarning
-from ..core.grid import Grid
+from ..core.grid import GRID_MM, Grid
 from ..core.voxels import voxels_of
 
 THRESHOLD_HU = 130.0
@@ -58,8 +58,7 @@ def require_oriented(scan: CTScan, heart: sitk.Image, allow_reversed: bool = Fal
     Raises:
         OrientationError: The anatomy contradicts the header.
     """
-    coarse = on_working_grid(scan.image)
-    against, doubts = _contradictions(voxels_of(coarse), Grid.of(coarse).mask(heart))
+    against, doubts = _contradictions(voxels_of(scan.coarse), Grid.of(scan.coarse).mask(heart))
     if against:
         message = f"The anatomy contradicts the orientation in the file's header: {'; '.join(against)}."
         if not allow_reversed:

@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..anatomy.heart_region import HeartRegion
-from ..calcium_map.decomposition import Decomposition, clear_map
+from ..calcium_map.decomposition import DecomposedHeart, Decomposition, clear_map
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery
 from ..core.voxels import voxels_of
@@ -16,7 +16,7 @@ from ..record.findings import BloodPool
 from .artefacts import dense_warning, noise_warnings, without_metal
 from .doubt import decisive_warning, stent_warning
 from .evidence import LesionSelection
-from .judges import CandidateJudge, MapJudge
+from .judges import CandidateJudge, select_in_map, slices_of_coronary_looks
 from .lesions import LesionSet, find_lesions
 from .methods import MethodResult, NonCoronaryResult, elsewhere_result, method_result
 from .rules import ScoringRules
@@ -32,11 +32,18 @@ class DenseLesions:
         lesions: All lesions, metal included.
         candidates: Lesions that are no metal.
         warnings: Warnings about metal.
+        kinds: Probability of each of LESION_KINDS for each candidate in the arteries, [n, kinds]; None without a judge.
     """
 
     lesions: LesionSet
     candidates: LesionSet
     warnings: tuple[ScanWarning, ...]
+    kinds: np.ndarray | None = None
+
+    @property
+    def coronary_slices(self) -> tuple[int, ...]:
+        """Slices of candidates that look like coronary calcium, rising; none without a judge."""
+        return () if self.kinds is None else slices_of_coronary_looks(self.candidates.coronary, self.kinds)
 
     @property
     def has_coronary_metal(self) -> bool:
@@ -79,7 +86,6 @@ def find_dense_lesions(
     image: sitk.Image,
     scan: sitk.Image,
     heart: HeartRegion,
-    territories: sitk.Image | None,
     rules: ScoringRules,
     reader_sites: np.ndarray | None = None,
     judge: CandidateJudge | None = None,
@@ -90,23 +96,22 @@ def find_dense_lesions(
         image: CT or calcium map, HU.
         scan: The CT, from which peaks are read.
         heart: Heart and territories.
-        territories: Labels of the territories on the scan's grid; None where no network found them.
         rules: Rules, with the threshold of the image.
         reader_sites: A reader's sites, uint8 [k, j, i]; then only lesions beside these outside the arteries are found.
-        judge: Judge of candidates, who divides lesions at the arteries' borders by their looks; None to go by the
-            territories alone.
+        judge: Judge of candidates, who looks at them, and divides lesions at the arteries' borders by their looks; None
+            to go by the territories alone.
     """
     dense = voxels_of(image) >= rules.threshold_hu
     if reader_sites is not None:
         dense &= reader_sites == 0
-    sites = candidate_sites(heart, territories, dense)
+    sites = candidate_sites(heart, dense)
     if reader_sites is not None:
         sites[sites <= max(Artery)] = 0
     if judge is not None:
         sites = judge.sites_by_looks(sites)
     lesions = find_lesions(image, sites, rules, peaks=scan)
     candidates, warnings = without_metal(lesions, scan)
-    return DenseLesions(lesions, candidates, tuple(warnings))
+    return DenseLesions(lesions, candidates, tuple(warnings), None if judge is None else judge.kinds(candidates))
 
 
 def score_candidates(
@@ -131,7 +136,7 @@ def score_candidates(
     has_territories = heart.territories is not None
     doubts: list[ScanWarning] = []
     if selection is None:
-        suggestions = tuple(suggested_arteries(coronary, scan, heart))
+        suggestions = tuple(suggested_arteries(coronary, heart))
         method = method_result("candidates", coronary, rules, spacing, suggestions)
     else:
         counted = selection.lesions
@@ -171,35 +176,40 @@ def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarni
 
 
 def score_map(
-    judge: MapJudge,
-    territories: sitk.Image | None,
+    decomposed: DecomposedHeart,
+    scan: CTScan,
+    heart: HeartRegion,
     clinical_rules: ScoringRules,
-    has_metal_warning: bool,
+    noise_hu: float | None,
+    dense: DenseLesions,
+    selection: LesionSelection | None,
 ) -> MapScore:
     """Score the lesions of the calcium map that count by their evidence, and clear the others from the map.
 
     A reader's labels of lesions in the CT end at the threshold of the clinical rule, so they do not review the map.
 
     Args:
-        judge: Networks' findings in the scan, with the map before any lesion is left out.
-        territories: Labels of the territories on the scan's grid; None where no network found them.
+        decomposed: Calcium map before any lesion is left out, and slice probabilities.
+        scan: The scan as scored.
+        heart: Heart and territories.
         clinical_rules: Rules of the clinical score.
-        has_metal_warning: True if candidates of the clinical rule were metal: that in the map mostly is the same.
+        noise_hu: Noise of blood, SD; None if it could not be measured.
+        dense: Candidates of the clinical rule; metal among them mostly is that in the map.
+        selection: The candidates as judged; None if they were not.
     """
-    scan, parts = judge.scan, judge.decomposed.parts
-    settings = parts.settings
-    rules = rules_of_map(clinical_rules, settings.floor_hu, scan.acquisition.calcium_kvp)
-    dense = find_dense_lesions(parts.image(), scan.image, judge.heart, territories, rules)
-    selection = judge.select(dense.candidates)
-    excluded = np.setdiff1d(dense.lesions.flat, selection.lesions.flat, assume_unique=True)
+    parts = decomposed.parts
+    rules = rules_of_map(clinical_rules, parts.settings.floor_hu, scan.acquisition.calcium_kvp)
+    in_map = find_dense_lesions(parts.image(), scan.image, heart, rules)
+    counted = select_in_map(in_map.candidates, heart, decomposed, noise_hu, selection)
+    excluded = np.setdiff1d(in_map.lesions.flat, counted.lesions.flat, assume_unique=True)
     if excluded.size:
-        cleared = np.zeros(dense.lesions.id_map.shape, bool)
+        cleared = np.zeros(in_map.lesions.id_map.shape, bool)
         cleared.reshape(-1)[excluded] = True
         parts = clear_map(parts, cleared)
-    warnings = [] if has_metal_warning else list(dense.warnings)
-    if count := len(selection.left_out.suggestions):
+    warnings = [] if dense.warnings else list(in_map.warnings)
+    if count := len(counted.left_out.suggestions):
         subject = "1 lesion of the calcium map was" if count == 1 else f"{count} lesions of the calcium map were"
         message = f"{subject} left out, as probably noise or not coronary calcium."
         warnings.append(ScanWarning("map-left-out", message))
-    method = method_result("automatic", selection.lesions, rules, scan.image.GetSpacing(), selection.suggestions)
+    method = method_result("automatic", counted.lesions, rules, scan.image.GetSpacing(), counted.suggestions)
     return MapScore(method, parts, tuple(warnings))

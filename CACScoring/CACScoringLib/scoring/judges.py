@@ -114,7 +114,7 @@ class CandidateJudge:
             CTError: The stored evidence does not match this version.
         """
         candidates, specks = lesions.coronary, NoiseSpecks.of(lesions, self.territories)
-        suggestions = suggested_arteries(candidates, self.scan, self.heart)
+        suggestions = suggested_arteries(candidates, self.heart)
         features = candidate_features(candidates, suggestions, kinds, specks, map_hu)
         suggestions = self.evidence.judge(suggestions, features)
         reasons = self.evidence.reasons(features, looks_of(kinds))
@@ -124,47 +124,38 @@ class CandidateJudge:
         return replace(selection, stents=tuple(x.id for x in selection.lesions.lesions if x.id in stents))
 
 
-@dataclass(frozen=True)
-class MapJudge:
-    """Judge of the lesions of the calcium map.
+def select_in_map(
+    lesions: LesionSet,
+    heart: HeartRegion,
+    decomposed: DecomposedHeart,
+    noise_hu: float | None,
+    candidates: LesionSelection | None,
+) -> LesionSelection:
+    """Select the lesions of the calcium map that count by their candidates, or by the evidence stored with the map.
 
-    Attributes:
-        scan: The scan as scored.
+    Args:
+        lesions: All lesions of the map, of which those in the arteries may count.
         heart: Heart and territories.
         decomposed: Calcium map and slice probabilities.
         noise_hu: Noise of blood, SD; None if it could not be measured.
         candidates: Candidates of the clinical rule as judged; None if they were not.
+
+    Raises:
+        CTError: The stored evidence does not match this version.
     """
-
-    scan: CTScan
-    heart: HeartRegion
-    decomposed: DecomposedHeart
-    noise_hu: float | None
-    candidates: LesionSelection | None
-
-    def select(self, lesions: LesionSet) -> LesionSelection:
-        """Select the lesions that count by their candidates, or by the evidence stored with the map.
-
-        Args:
-            lesions: All lesions of the map, of which those in the arteries may count.
-
-        Raises:
-            CTError: The stored evidence does not match this version.
-        """
-        settings = self.decomposed.parts.settings
-        coronary, most_not_coronary = lesions.coronary, settings.most_not_coronary
-        suggestions = suggested_arteries(coronary, self.scan, self.heart)
-        features = map_features(coronary, suggestions, self.decomposed.slices.on_scan, self.noise_hu)
-        suggestions = Evidence(settings.evidence_weights, None, most_not_coronary).judge(suggestions, features)
-        if self.candidates is None:
-            return select_lesions(coronary, suggestions, most_not_coronary)
-        shared = shared_voxels(coronary, self.candidates.judged)
-        of_candidates = probability_of_candidates(shared, self.candidates.probabilities)
-        holds_candidates = ~np.isnan(of_candidates)
-        for n in np.flatnonzero(holds_candidates).tolist():
-            suggestions[n] = replace(suggestions[n], not_coronary_probability=float(1 - of_candidates[n]))
-        limits = np.where(holds_candidates, self.candidates.most_not_coronary, most_not_coronary)
-        return select_lesions(coronary, suggestions, limits)
+    settings = decomposed.parts.settings
+    coronary, most_not_coronary = lesions.coronary, settings.most_not_coronary
+    suggestions = suggested_arteries(coronary, heart)
+    features = map_features(coronary, suggestions, decomposed.slices.on_scan, noise_hu)
+    suggestions = Evidence(settings.evidence_weights, None, most_not_coronary).judge(suggestions, features)
+    if candidates is None:
+        return select_lesions(coronary, suggestions, most_not_coronary)
+    of_candidates = probability_of_candidates(shared_voxels(coronary, candidates.judged), candidates.probabilities)
+    holds_candidates = ~np.isnan(of_candidates)
+    for n in np.flatnonzero(holds_candidates).tolist():
+        suggestions[n] = replace(suggestions[n], not_coronary_probability=float(1 - of_candidates[n]))
+    limits = np.where(holds_candidates, candidates.most_not_coronary, most_not_coronary)
+    return select_lesions(coronary, suggestions, limits)
 
 
 def slices_of_coronary_looks(candidates: LesionSet, kinds: np.ndarray) -> tuple[int, ...]:

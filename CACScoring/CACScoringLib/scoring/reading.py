@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import SimpleITK as sitk
-
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan
 from .artefacts import metal_lesions, metal_warning
@@ -19,7 +17,6 @@ def score_reading(
     dense: DenseLesions,
     scan: CTScan,
     heart: HeartRegion,
-    territories: sitk.Image | None,
     rules: ScoringRules,
     status: str,
 ) -> ClinicalScore:
@@ -30,7 +27,6 @@ def score_reading(
         dense: Candidates of the clinical rule, whose metal may streak into labelled lesions.
         scan: The scan as scored.
         heart: Heart and territories.
-        territories: Labels of the territories on the scan's grid; None where no network found them.
         rules: Rules of the clinical score.
         status: Key of `STATUSES`: "reviewed" if a person vouches for the labels.
     """
@@ -41,8 +37,8 @@ def score_reading(
     elsewhere = None
     if reader.has_elsewhere:
         elsewhere = elsewhere_result(is_reviewed, rules, labelled, spacing)
-    elif territories is not None:
-        unlabelled = find_dense_lesions(image, image, heart, territories, rules, reader.sites)
+    elif heart.territories is not None:
+        unlabelled = find_dense_lesions(image, image, heart, rules, reader.sites)
         elsewhere = elsewhere_result(False, rules, unlabelled.candidates, spacing)
     outside = outside_warning(labelled.coronary, heart.mask)
     metal = metal_warning(labelled, metal_lesions(labelled, image))

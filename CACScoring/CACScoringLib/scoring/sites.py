@@ -14,7 +14,6 @@ from scipy.spatial import cKDTree
 
 from ..anatomy.heart_region import BONE_LABEL, HeartRegion
 from ..anatomy.territories import Territories
-from ..core.ct import CTScan
 from ..core.labels import MAIN_ARTERIES, SITE_OF, TERRITORIES, Artery, NonCoronary
 from ..core.voxels import voxels_of
 from .arteries import ArterySuggestion, second_artery, suggest_arteries
@@ -24,7 +23,7 @@ SLIVER_MM3 = 6.0
 """A smaller piece of a lesion is not split off it: territories are no more exact than some mm."""
 
 
-def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, candidates: np.ndarray) -> np.ndarray:
+def candidate_sites(region: HeartRegion, candidates: np.ndarray) -> np.ndarray:
     """Return the site that calcium would belong to, uint8 [k, j, i] (`Site`), at candidates; 0 elsewhere.
 
     With territories, sites lie in heart and territories but not in bone, nor in the aorta where it is attached to bone;
@@ -33,10 +32,9 @@ def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, ca
 
     Args:
         region: The heart.
-        territory_labels: From `Territories.labels`, on the scan's grid; None where there are none.
         candidates: bool [k, j, i], where something is dense enough.
     """
-    territories = region.territories
+    territories, territory_labels = region.territories, region.territory_labels
     if territories is None or territory_labels is None:
         return np.where(candidates, candidate_region(region), np.uint8(0))
     flat = np.flatnonzero(candidates)
@@ -64,14 +62,14 @@ def candidate_region(region: HeartRegion) -> np.ndarray:
     return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
 
 
-def suggested_arteries(lesions: LesionSet, scan: CTScan, region: HeartRegion) -> list[ArterySuggestion]:
+def suggested_arteries(lesions: LesionSet, region: HeartRegion) -> list[ArterySuggestion]:
     """Suggest an artery for each lesion, in the lesions' order: by the territories, else by its place in the heart.
 
     Raises:
         AtlasError: The atlas cannot be read.
     """
     if region.territories is None:
-        return suggest_arteries(lesions, scan.image, region.mask)
+        return suggest_arteries(lesions, region.mask, region.mask)
     return _by_territory(lesions, region.territories)
 
 

@@ -27,10 +27,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.ct import CTError
+import SimpleITK as sitk
+
+from ..core.ct import CTError, CTScan
 from ..models.cards import ModelCard, calibration_entry
-from ..quality.calibration import Repeatability, map_cards
-from ..record.findings import CalibratedOn, Familiarity
+from ..quality.calibration import Repeatability, familiarity_of, map_cards
+from ..record.findings import BloodPool, CalibratedOn, Familiarity
 from ..record.score_record import ScoreRecord
 from .scores import Score
 
@@ -275,6 +277,16 @@ class ScanErrors:
             for key, (score, part) in parts.items()
             if part in limits and score.clinical_agatston <= limits[part].highest
         }
+
+    @classmethod
+    def of(
+        cls, card: ModelCard | None, scan: CTScan, blood: BloodPool | None, heart: sitk.Image, has_metal: bool
+    ) -> ScanErrors:
+        """Return the errors of scores in a scan, none without a card. Arguments and errors as of `familiarity_of`."""
+        if card is None:
+            return cls({}, None, None)
+        familiarity = familiarity_of(card, scan, blood, heart, has_metal)
+        return cls.stored(card, blood and blood.noise_hu, scan.acquisition.slice_thickness_mm, familiarity)
 
     @classmethod
     def stored(

@@ -279,7 +279,7 @@ def _cut_rows(
     if region.territories is None:
         raise CTError("No territories were found.")
     rules = rules_for_tube_voltage(ct.acquisition, ScoringRules())
-    sites = candidate_sites(region, region.territory_labels(ct.image), ct.hu >= rules.threshold_hu)
+    sites = candidate_sites(region, ct.hu >= rules.threshold_hu)
     lesions, parts = find_lesions(ct.image, sites, rules), border_parts(sites, ct, region.territories)
     rows = []
     for id_map, ids in ((lesions.id_map, lesions.ids), (parts.id_map, parts.ids)):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.anatomy.chest import landmarks, on_working_grid
+from CACScoringLib.anatomy.chest import landmarks
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.models.cards import Calibration, LoadedModel, ModelError, StoredModel, list_models, read_card
 from CACScoringLib.models.choice import SCORING_NETWORKS, ModelChoice, Networks, chosen_models, load_networks
@@ -116,7 +116,7 @@ def chest_room(scan: CTScan) -> sitk.Image:
 
     Raises NoHeartError if the scan shows no lungs.
     """
-    coarse = on_working_grid(scan.image)
+    coarse = scan.coarse
     space = sitk.GetImageFromArray(landmarks(sitk.GetArrayFromImage(coarse)).space.astype(np.uint8))
     space.CopyInformation(coarse)
     return sitk.Resample(space, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)

@@ -327,12 +327,11 @@ def _lesions(
         judge: Lesion network.
     """
     ct, region, spacing = heart.ct, heart.region, heart.ct.image.GetSpacing()
-    territory_labels = region.territory_labels(ct.image)
-    sites = candidate_sites(region, territory_labels, ct.hu >= rules.threshold_hu)
+    sites = candidate_sites(region, ct.hu >= rules.threshold_hu)
     sites = sites_by_looks(sites, ct, heart.territories, judge)
     dense = without_metal(find_lesions(ct.image, sites, rules), ct.image)[0]
     candidates, specks = dense.coronary, NoiseSpecks.of(dense, heart.territories)
-    places = suggested_arteries(candidates, ct, region)
+    places = suggested_arteries(candidates, region)
     kinds = lesion_kinds(candidates.id_map, candidates.ids, ct, heart.territories, judge)
     stored = DecompositionSettings.of(classifier, generator)
     slice_calcium = slice_probabilities(ct, region.mask, classifier)
@@ -348,12 +347,10 @@ def _lesions(
         no_share = np.zeros((len(candidates.lesions), 0), int)
         clinical = LesionTable.of(candidates, features, heart.truth, spacing, rules, no_share)
         map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
-        sites = candidate_sites(region, territory_labels, parts.hu >= settings.floor_hu)
+        sites = candidate_sites(region, parts.hu >= settings.floor_hu)
         map_lesions = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
         coronary = without_metal(map_lesions, ct.image)[0].coronary
-        features = map_features(
-            coronary, suggested_arteries(coronary, ct, region), slice_calcium.on_scan, heart.noise_hu
-        )
+        features = map_features(coronary, suggested_arteries(coronary, region), slice_calcium.on_scan, heart.noise_hu)
         shared = shared_voxels(coronary, candidates)
         of_map = LesionTable.of(coronary, features, heart.truth, spacing, map_rules, shared)
         tables[settings] = of_map, clinical

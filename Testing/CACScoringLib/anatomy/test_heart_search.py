@@ -10,12 +10,11 @@ from known_territories import label_of, territories_of
 from scipy import ndimage
 
 from CACScoringLib.anatomy import heart_search
-from CACScoringLib.anatomy.chest import GRID_MM, on_working_grid
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import NoHeartError, scan_from_image
-from CACScoringLib.core.grid import Grid
+from CACScoringLib.core.grid import GRID_MM, Grid
 from CACScoringLib.networks.van_velzen import HeartNetConfig
 
 NETWORK = loaded(None, HeartNetConfig())
@@ -182,7 +181,7 @@ def test_without_lungs_an_implausible_heart_is_refused(chest, monkeypatch, reaso
 
 @pytest.mark.parametrize(("depth_mm", "expected"), [(29.97, "a radius of 29.9 mm; 30 mm or more is usual"), (30.0, "")])
 def test_a_radius_is_not_rounded_to_the_usual(chest, monkeypatch, depth_mm, expected):
-    coarse = on_working_grid(chest.image)
+    coarse = chest.scan().coarse
     heart = sitk.Resample(Grid.of(chest.image).image(chest.heart.astype(np.uint8)), coarse)
     monkeypatch.setattr(heart_search, "depth_inside", lambda heart: np.array([depth_mm / GRID_MM]))
     reason = heart_search.implausible(coarse, heart)

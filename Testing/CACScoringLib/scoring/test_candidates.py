@@ -38,7 +38,7 @@ def test_metal_among_the_arteries_is_excluded(peak_hu, has_metal):
     hu[2:4, 25:28, 25:28] = peak_hu
     image = sitk.GetImageFromArray(hu)
     heart = HeartRegion(image > 0, None, "given")
-    dense = find_dense_lesions(image, image, heart, None, RULES)
+    dense = find_dense_lesions(image, image, heart, RULES)
     assert dense.has_coronary_metal == has_metal
     assert [len(part.lesions) for part in (dense.lesions, dense.candidates)] == [2, 2 - has_metal]
     assert [warning.code for warning in dense.warnings] == ["metal"] * has_metal
@@ -50,5 +50,5 @@ def test_non_coronary_lesions_are_found_beside_those_of_a_reader():
     heart = HeartRegion(image > 0, None, "given")
     reader_sites = np.zeros((4, 20, 20), np.uint8)
     reader_sites[:2] = Artery.LAD
-    assert not find_dense_lesions(image, image, heart, None, RULES, reader_sites).lesions.lesions
-    assert len(find_dense_lesions(image, image, heart, None, RULES).lesions.lesions) == 1
+    assert not find_dense_lesions(image, image, heart, RULES, reader_sites).lesions.lesions
+    assert len(find_dense_lesions(image, image, heart, RULES).lesions.lesions) == 1

@@ -28,12 +28,11 @@ def region_of(names, sure=1.0, excluded=None):
     image = image_of(np.zeros(SHAPE, np.int16))
     mask = image_of((names > 0).astype(np.uint8))
     excluded_labels = None if excluded is None else image_of(excluded)
-    region = HeartRegion(mask, excluded_labels, "hand", territories=territories_of(image, names, sure))
-    return region, image_of(names.astype(np.uint8))
+    return HeartRegion(mask, excluded_labels, "hand", territories=territories_of(image, names, sure))
 
 
 def sites(names, candidates, **more):
-    return candidate_sites(*region_of(names, **more), candidates)
+    return candidate_sites(region_of(names, **more), candidates)
 
 
 def box(*columns):
@@ -124,20 +123,20 @@ def test_aorta_in_a_corner_of_the_scan_touches_only_its_neighbours(at, adjacent)
 
 def test_without_territories_candidates_are_not_assigned():
     region = HeartRegion(image_of(np.ones(SHAPE, np.uint8)), None, "lungs")
-    labels = candidate_sites(region, None, box(6, 18))
+    labels = candidate_sites(region, box(6, 18))
     assert (labels[box(6, 18)] == Artery.UNASSIGNED).all()
     assert labels.sum() == Artery.UNASSIGNED * box(6, 18).sum()
 
 
 def test_suggestions_say_how_sure_the_territories_are():
     names = halves(LAD, RCA)
-    region, labels = region_of(names, sure=0.7)
+    region = region_of(names, sure=0.7)
     hu = np.where(box(2, 8), 300, 40).astype(np.int16)
     hu[0], hu[0, 0, 0] = -1000, 900
     hu[:, 0, 1] = np.arange(len(hu))  # or slices would look lost
     scan = scan_from_image(image_of(hu), Acquisition("test"))
-    lesions = find_lesions(scan.image, candidate_sites(region, labels, box(2, 8)), ScoringRules())
-    (suggestion,) = suggested_arteries(lesions, scan, region)
+    lesions = find_lesions(scan.image, candidate_sites(region, box(2, 8)), ScoringRules())
+    (suggestion,) = suggested_arteries(lesions, region)
     # Eleven territories: 0.7 for the LAD, 0.03 for each other.
     coronary = 0.7 + 3 * 0.03
     assert suggestion.artery is Artery.LAD
@@ -145,17 +144,17 @@ def test_suggestions_say_how_sure_the_territories_are():
     assert suggestion.not_coronary_probability == pytest.approx(1 - coronary, abs=1e-3)
     # A network that is surer than it is right is believed less.
     tempered = replace(region.territories, temperature=2.0)
-    (less,) = suggested_arteries(lesions, scan, replace(region, territories=tempered))
+    (less,) = suggested_arteries(lesions, replace(region, territories=tempered))
     assert less.confidence == pytest.approx(0.7**0.5 / (0.7**0.5 + 3 * 0.03**0.5), abs=1e-3)
     assert less.not_coronary_probability == suggestion.not_coronary_probability
 
 
 @pytest.mark.parametrize(("share", "second"), [(0.6, Artery.LM), (0.75, None)])
 def test_two_likely_arteries_are_both_named(share, second):
-    region, _ = region_of(np.full(SHAPE, LAD), sure=0.95 * share)
+    region = region_of(np.full(SHAPE, LAD), sure=0.95 * share)
     region.territories.probability[label_of("LM")] = 0.95 * (1 - share)
     labels = np.where(box(6, 18), np.uint8(Artery.LAD), np.uint8(0))
     scan = CTScan(image_of(np.where(labels > 0, 300, 0).astype(np.int16)), Acquisition("hand"))
-    (suggestion,) = suggested_arteries(find_lesions(scan.image, labels, ScoringRules()), scan, region)
+    (suggestion,) = suggested_arteries(find_lesions(scan.image, labels, ScoringRules()), region)
     assert (suggestion.artery, suggestion.second) == (Artery.LAD, second)
     assert suggestion.arteries == ("LAD or LM" if second else "LAD")

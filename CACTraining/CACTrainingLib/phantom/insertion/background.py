@@ -106,7 +106,7 @@ def prepare_background(
     if dense:
         message = f"{dense} places in the heart reach 130 HU. If any is calcium, its truth is wrong: take another scan."
         warnings.append(ScanWarning("possible-calcium", message))
-    labels = None if region.territories is None else region.territories.labels(scan.image)
+    labels = region.territory_labels
     anatomy = None
     if needs_arteries:
         # The network's outline, without the heart mask's margin for moving arteries.

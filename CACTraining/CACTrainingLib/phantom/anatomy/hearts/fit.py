@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from CACScoringLib.anatomy.chest import GRID_MM
+from CACScoringLib.core.grid import GRID_MM
 from CACScoringLib.core.voxels import voxels_of
 
 from .fit_points import BAND_MM, FitPoints, fit_points

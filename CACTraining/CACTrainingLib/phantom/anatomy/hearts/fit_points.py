@@ -8,9 +8,9 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.anatomy.chest import GRID_MM, LUNG_EDGE_HU, on_working_grid
+from CACScoringLib.anatomy.chest import LUNG_EDGE_HU
 from CACScoringLib.core.ct import NoHeartError
-from CACScoringLib.core.grid import Grid, bounding_box
+from CACScoringLib.core.grid import GRID_MM, Grid, bounding_box, on_working_grid
 from CACScoringLib.core.voxels import voxels_of
 
 MIN_FITTED_ML = 60.0
