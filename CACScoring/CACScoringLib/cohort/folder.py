@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import TypedDict
@@ -123,7 +124,7 @@ class CohortFolder:
             for name in self._record["scans"]:
                 forget(self.path / name)
         self._record["made_with"] = settings
-        run = provenance_of(settings).facts(bool(settings.get("identify")))
+        run = asdict(provenance_of(settings).stated(bool(settings.get("identify"))))
         self._record["runs"] = [*self._record["runs"], run]
         self._write_record()
 

@@ -17,7 +17,7 @@ from ..core.files import partial_folder
 from ..core.progress import ScanState
 from ..record.features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
 from ..record.provenance import COLUMNS
-from ..record.score_record import MethodRecord, ScoreEntry, ScoreRecord
+from ..record.score_record import MethodRecord, ScoreRecord
 from ..scans.source import ScanSource
 from .scoring import read_record, whole_scores
 from .table import result_row
@@ -147,7 +147,7 @@ def _scores(number: str, methods: Mapping[str, MethodRecord]) -> Iterator[Row]:
             low, high = score.interval_90 or (None, None)
             about = {"scan": number, "method": method, "artery": artery, "status": result.status}
             interval = {"interval_low": low, "interval_high": high}
-            yield {**about, **_score(method, score), **interval, **_features(result, artery)}
+            yield {**about, **score.cells(method == "decomposition"), **interval, **_features(result, artery)}
 
 
 def _lesions(number: str, methods: Mapping[str, MethodRecord]) -> Iterator[Row]:
@@ -155,8 +155,7 @@ def _lesions(number: str, methods: Mapping[str, MethodRecord]) -> Iterator[Row]:
         features = {} if result.features is None else {part.id: asdict(part) for part in result.features.lesions}
         for lesion in result.lesions:
             about = {"scan": number, "method": method, "artery": lesion.artery, "lesion": lesion.id}
-            scores = {name: value for name, value in _score(method, lesion).items() if name != "lesions"}
-            yield about | scores | features.get(lesion.id, {})
+            yield about | lesion.cells(method == "decomposition") | features.get(lesion.id, {})
 
 
 def _features(method: MethodRecord, artery: str) -> Row:
@@ -167,10 +166,3 @@ def _features(method: MethodRecord, artery: str) -> Row:
         return dict(method.features.patient)
     part = method.features.arteries.get(artery)
     return {} if part is None else asdict(part)
-
-
-def _score(method: str, score: ScoreEntry) -> Row:
-    """Return the columns of a score; agatston is on the clinical scale for both methods."""
-    adjusted = score.agatston if method == "decomposition" else None
-    scores = {"agatston": score.clinical_agatston, "adjusted_agatston": adjusted}
-    return {name: getattr(score, name) for name in _SCORE if name not in scores} | scores

@@ -1,4 +1,4 @@
-"""Decoding of JSON content: each value is checked against the type of its field before it is used."""
+"""Dataclasses as JSON content, and back: each value is checked against the type of its field before it is used."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ _LARGEST_INTEGER = 2**32
 """Bound of whole numbers: sizes, counts, numbers of lesions and seeds."""
 
 
+WHEN_SET = {"when_set": True}
+"""Metadata of a field that `content_of` leaves out while it is empty."""
+
+
 class WrongValueError(Exception):
     """A value is missing or of another type than its field.
 
@@ -27,6 +31,16 @@ class WrongValueError(Exception):
         """place: Path of the value in the content, such as "warnings[0].code"."""
         super().__init__(place.lstrip(".") or "content")
         self.value = value
+
+
+def content_of(value: Any) -> Any:
+    """Return a dataclass, or a value of one, as JSON content: objects, lists, texts and numbers."""
+    if is_dataclass(value):
+        parts = ((field, getattr(value, field.name)) for field in fields(value))
+        value = {f.name: part for f, part in parts if "when_set" not in f.metadata or part not in (None, "", {})}
+    if isinstance(value, dict):
+        return {key: content_of(part) for key, part in value.items()}
+    return [content_of(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def restore(content: object, kind: type[T]) -> T:

@@ -24,7 +24,7 @@ def origin_of(result: ScoreResult) -> dict[str, str]:
     provenance = result.provenance
     if provenance is None:
         return {}
-    cells = provenance.cells(result.scan.voxels_sha256) | {"command": provenance.facts(False)["command"]}
+    cells = provenance.stated(identify=False).cells(result.scan.voxels_sha256)
     return {name: plain(value) for name, value in cells.items() if value}
 
 

@@ -11,7 +11,7 @@ from pydicom.sr.codedict import codes
 
 from ..core.labels import SITES, Artery, Site
 from ..core.version import VERSION
-from ..report.files import models_of
+from ..report.files import models_of, site_labels
 from ..report.pictures import SITE_COLOURS
 from ..results import ScoreResult
 from . import codes as cac
@@ -24,12 +24,7 @@ SERIES = 1
 
 def counted_labels(result: ScoreResult) -> sitk.Image:
     """Return `Site` labels of counted lesions and of calcium elsewhere, uint8 on the scan's grid."""
-    labels = result.methods["threshold"].lesions.artery_map()
-    if result.non_coronary is not None:
-        labels += result.non_coronary.lesions.artery_map()
-    image = sitk.GetImageFromArray(labels)
-    image.CopyInformation(result.scan.image)
-    return image
+    return site_labels(result, only_counted=True)
 
 
 def segmentation_of(result: ScoreResult, labels: sitk.Image, source: SourceSeries) -> Segmentation | None:

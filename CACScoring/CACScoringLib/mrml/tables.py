@@ -34,7 +34,7 @@ class Column:
 
 def score_columns(record: ScoreRecord) -> list[Column]:
     """Return scores by method and artery from a record, non-coronary scores last."""
-    rows = []
+    rows: list[tuple[str, str, ScoreEntry]] = []
     for method, result in record.methods.items():
         rows += [(method, key, score) for key, score in result.arteries.items()]
         rows.append((method, "total", result.total))

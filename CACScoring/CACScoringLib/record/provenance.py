@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,9 @@ class Provenance:
     settings_sha256: str = ""
     site: SiteRecord | None = None
 
-    def facts(self, identify: bool) -> dict[str, Any]:
-        """Return the content of `scores.json`. identify: Keep the folders of paths, which often name patients."""
-        return asdict(self) | {"command": self._command(identify)}
+    def stated(self, identify: bool) -> Provenance:
+        """Return the provenance as results state it. identify: Keep the folders of paths, which often name patients."""
+        return replace(self, command=self._command(identify))
 
     def _command(self, identify: bool) -> str:
         return self.command if identify else _FOLDERS.sub("…/", self.command)
@@ -76,7 +76,7 @@ class Provenance:
         return _sha256(self.cards_sha256) if self.cards_sha256 else ""
 
     def in_words(self, identify: bool) -> str:
-        """Return the provenance in one line. identify: As in `facts`."""
+        """Return the provenance in one line. identify: As in `stated`."""
         site = f" under {self.site.name} (SHA-256 {self.site.sha256})" if self.site else ""
         hashes = {"settings": self.settings_sha256, "models": self.models_sha256}
         stated = ", ".join(f"{name} {sha256}" for name, sha256 in hashes.items() if sha256)

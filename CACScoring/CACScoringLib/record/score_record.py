@@ -1,17 +1,21 @@
 """The content of a `scores.json` as frozen dataclasses, whose fields are its keys.
 
-A field with a default may be missing in results of other versions; keys without a field are ignored.
+A field with a default may be missing in results of other versions, or while it is empty (WHEN_SET); keys without a
+field are ignored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from ..core.acquisition import Acquisition
 from ..core.ct import ScanWarning
+from ..core.decoding import WHEN_SET, content_of
+from ..core.files import SCHEMA
 from ..core.labels import Artery, NonCoronary
 from ..core.warning_codes import ADVICE_AFTER_REVIEW
 from .features import Features
@@ -57,30 +61,41 @@ class ModelRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreEntry:
-    """Scores of a lesion, an artery or the whole scan, as `scoring.scores.Score`, with 90 % prediction intervals."""
+    """Scores of a lesion, an artery or the whole scan, as `scoring.scores.Score` and `scoring.mass.CalciumMass`."""
 
     agatston: float
-    clinical_agatston: float
-    pseudo_mass_hu_mm3: float
-    lesions: int
     volume_mm3: float | None = None
     mass_mg: float | None = None
+    pseudo_mass_hu_mm3: float
+    lesions: int
     peak_hu: float | None = None
+    clinical_agatston: float
     integrated_mass_mg: float | None = None
     mass_standard_error_mg: float | None = None
+
+    def cells(self, is_map: bool) -> dict[str, Any]:
+        """Return the cells of tables by column: the fields, but agatston on the clinical scale."""
+        adjusted = self.agatston if is_map else None
+        return {**vars(self), "agatston": self.clinical_agatston, "adjusted_agatston": adjusted}
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntervalEntry(ScoreEntry):
+    """Scores of an artery or the whole scan, with 90 % prediction intervals."""
+
     interval_90: tuple[float, float] | None = None
     mass_interval_90: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ComponentRecord:
     """Part of a lesion in one slice. slice: Index from the scan's lowest slice."""
 
     slice: int
-    area_mm2: float
-    weight: int
     voxels: int = 0
+    area_mm2: float
     peak_hu: float | None = None
+    weight: int
     agatston: float | None = None
 
 
@@ -99,15 +114,15 @@ class LesionRecord(ScoreEntry):
 
     id: int
     voxels: int
+    mean_hu: float | None = None
     centroid_ras_mm: tuple[float, float, float]
     components: tuple[ComponentRecord, ...]
-    mean_hu: float | None = None
-    suggested_artery: str | None = None
-    confidence: float | None = None
-    not_coronary_probability: float | None = None
-    reason: str = ""
-    evidence: dict[str, float] = field(default_factory=dict)
-    looked_at: bool | None = None
+    suggested_artery: str | None = field(default=None, metadata=WHEN_SET)
+    confidence: float | None = field(default=None, metadata=WHEN_SET)
+    not_coronary_probability: float | None = field(default=None, metadata=WHEN_SET)
+    reason: str = field(default="", metadata=WHEN_SET)
+    evidence: dict[str, float] = field(default_factory=dict, metadata=WHEN_SET)
+    looked_at: bool | None = field(default=None, metadata=WHEN_SET)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +135,7 @@ class ArteryLesionRecord(LesionRecord):
     """
 
     artery: str
-    probability: float | None = None
+    probability: float | None = field(default=None, metadata=WHEN_SET)
 
     @property
     def likely_artery(self) -> str:
@@ -134,8 +149,8 @@ class MethodRecord:
 
     status: str
     reviewed: bool
-    total: ScoreEntry
-    arteries: dict[str, ScoreEntry]
+    total: IntervalEntry
+    arteries: dict[str, IntervalEntry]
     agatston_scale: float | None = None
     scaled_agatston: float | None = None
     no_calcium: bool = False
@@ -166,11 +181,11 @@ class NonCoronaryRecord:
     """Calcium outside the coronary arteries by the clinical rule; results of other versions may lack a site."""
 
     reviewed: bool = False
-    lesion_list: tuple[SiteLesionRecord, ...] = ()
     aortic_valve: ScoreEntry | None = None
     mitral_annulus: ScoreEntry | None = None
     thoracic_aorta: ScoreEntry | None = None
     other: ScoreEntry | None = None
+    lesion_list: tuple[SiteLesionRecord, ...] = ()
 
     @property
     def sites(self) -> dict[NonCoronary, ScoreEntry]:
@@ -200,13 +215,13 @@ class EstimateRecord:
     model: EstimateModelRecord
     trust: str
     calcium: bool | None = None
-    agatston: dict[str, float] | None = None
-    total: float | None = None
-    risk_class: str | None = None
+    agatston: dict[str, float] | None = field(default=None, metadata=WHEN_SET)
+    total: float | None = field(default=None, metadata=WHEN_SET)
+    risk_class: str | None = field(default=None, metadata=WHEN_SET)
     slice_weights: tuple[float, ...] | None = None
-    probability: float | None = None
-    limit: float | None = None
-    contributions: dict[str, float] = field(default_factory=dict)
+    probability: float | None = field(default=None, metadata=WHEN_SET)
+    limit: float | None = field(default=None, metadata=WHEN_SET)
+    contributions: dict[str, float] = field(default_factory=dict, metadata=WHEN_SET)
     agreement: dict[str, dict[str, object] | None] = field(default_factory=dict)
 
 
@@ -217,7 +232,7 @@ class TruthRecord:
     mass_mg: dict[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScoreRecord:
     """The content of a `scores.json`, whose keys the fields are; the reference of results describes them.
 
@@ -228,16 +243,16 @@ class ScoreRecord:
 
     input: InputRecord
     acquisition: Acquisition
-    heart: HeartRecord
-    warnings: tuple[ScanWarning, ...]
-    rules: dict[str, dict[str, object]]
-    models: tuple[ModelRecord, ...]
-    methods: dict[str, MethodRecord]
     measured: BloodPool | None = None
     normalisation: Normalisation | None = None
     familiarity: Familiarity | None = None
     mass_calibration: MassCalibration | None = None
+    heart: HeartRecord
     epicardial_fat: EpicardialFat | None = None
+    warnings: tuple[ScanWarning, ...]
+    rules: dict[str, dict[str, object]]
+    models: tuple[ModelRecord, ...]
+    methods: dict[str, MethodRecord]
     non_coronary: NonCoronaryRecord | None = None
     territories: dict[str, object] | None = None
     slice_probabilities: tuple[float | None, ...] | None = None
@@ -252,7 +267,11 @@ class ScoreRecord:
     second_opinions: dict[str, EstimateRecord] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     provenance: Provenance | None = None
-    review: ReviewRecord | None = None
+    review: ReviewRecord | None = field(default=None, metadata=WHEN_SET)
+
+    def as_json(self, identify: bool = False) -> dict[str, Any]:
+        """Return the content of `scores.json`. identify: As in `Acquisition.facts`."""
+        return {"schema": SCHEMA, **content_of(self), "acquisition": self.acquisition.facts(identify)}
 
     @property
     def provenance_cells(self) -> dict[str, str | None]:

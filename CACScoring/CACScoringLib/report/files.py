@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -13,30 +13,43 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..calcium_map.decomposition import healthy_image, on_scan_slices
-from ..core.files import SCHEMA
+from ..core.decoding import content_of
 from ..core.labels import TERRITORIES, Artery
 from ..core.tables import table_text
 from ..io.image_files import write_image
 from ..models.cards import calibration_entry
 from ..record.features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
 from ..record.findings import CalibratedOn
-from ..record.reading import record_from
-from ..record.score_record import LesionRecord, MethodRecord, ModelRecord, ScoreEntry, ScoreRecord, severe_first
+from ..record.score_record import (
+    ArteryLesionRecord,
+    ComponentRecord,
+    HeartRecord,
+    InputRecord,
+    IntervalEntry,
+    LesionRecord,
+    MethodRecord,
+    ModelRecord,
+    NonCoronaryRecord,
+    ScoreEntry,
+    ScoreRecord,
+    SiteLesionRecord,
+    TruthRecord,
+    severe_first,
+)
 from ..results import CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.arteries import ArterySuggestion
 from ..scoring.lesions import Lesion
 from ..scoring.mass import CalciumMass
-from ..scoring.methods import STATUSES, MethodResult, NonCoronaryResult, mass_of
+from ..scoring.methods import STATUSES, MethodResult, NonCoronaryResult, Spacing, mass_of
 from ..scoring.reader_labels import with_status
 from ..scoring.rules import ScoringRules
 from ..scoring.scores import Score, component_agatston, score_lesions
 from ..scoring.uncertainty import TOTAL
-from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
+from ..whole_scan.estimates import SALIENCY_FILE, estimate_record, estimates_as_text
 from .headline import category_text, features_sentence, interval_text, mass_text
 from .listing import doubtful_text
 
 _MASS_COLUMNS = tuple(field.name for field in fields(CalciumMass))
-_SCORE_COLUMNS = ("volume_mm3", "peak_hu", "mass_mg", "pseudo_mass_hu_mm3", *_MASS_COLUMNS)
 _CSV_COLUMNS = (
     *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
     *("agatston", "adjusted_agatston", "mass_mg", "pseudo_mass_hu_mm3", "r_mm", "a_mm", "s_mm"),
@@ -51,8 +64,6 @@ _FEATURE_COLUMNS = (
     *("pseudo_mass_hu_mm3", *_MASS_COLUMNS, "peak_hu", "mean_hu"),
     *(name for name in dict.fromkeys((*_FIELDS, *PATIENT_FEATURES)) if name != "id"),
 )
-
-NOT_MEASURED = CalciumMass()
 
 _STEP_KEYS = {"whole-scan estimates": "second opinions"}
 """Keys of cac-score/1 that are older than the step's name."""
@@ -110,14 +121,16 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> No
             write_image(estimate.saliency, folder / SALIENCY_FILE)
 
 
-def site_labels(result: ScoreResult) -> sitk.Image:
-    """Return the clinical rule's lesions on the scan's grid as uint8 `Site` labels; candidates that an automatic score
-    leaves out are UNASSIGNED."""
+def site_labels(result: ScoreResult, only_counted: bool = False) -> sitk.Image:
+    """Return the clinical rule's lesions on the scan's grid as uint8 `Site` labels.
+
+    Candidates that an automatic score leaves out are UNASSIGNED, or 0 with `only_counted`.
+    """
     method, elsewhere = result.methods["threshold"], result.non_coronary
     labels = method.lesions.artery_map()
     if elsewhere is not None:
         labels += elsewhere.lesions.artery_map()
-    if method.left_out is not None:
+    if method.left_out is not None and not only_counted:
         labels.reshape(-1)[method.left_out.lesions.flat] = Artery.UNASSIGNED
     image = sitk.GetImageFromArray(labels)
     image.CopyInformation(result.scan.image)
@@ -208,58 +221,54 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
 
     seconds: by step. identify: include the patient's name and id, study date and UIDs, left out otherwise.
     """
-    image, networks = result.scan.image, result.networks
-    truth, territories = result.true_mass_mg, result.heart.territories
+    return record_of(result, identify, seconds).as_json(identify)
+
+
+def record_of(result: ScoreResult, identify: bool = True, seconds: Mapping[str, float] = {}) -> ScoreRecord:
+    """Return the record of a result. Arguments as of `result_as_json`; scans are compared by the patient's identity."""
+    scan, networks, truth, territories = result.scan, result.networks, result.true_mass_mg, result.heart.territories
+    spacing_mm = scan.image.GetSpacing()
     calibration = networks.decomposition.card.calibration if networks else {}
-    calibrated_on = calibration_entry(calibration, "calibrated_on", CalibratedOn)
     # Only an automatic clinical score evaluates candidates (`scoring.evidence`).
     is_automatic = networks is not None and result.methods["threshold"].status == "automatic"
-    return {
-        "schema": SCHEMA,
-        "input": {
-            "name": result.scan.name,
-            "size": list(image.GetSize()),
-            "spacing_mm": list(image.GetSpacing()),
-            "voxels_sha256": result.scan.voxels_sha256,
-            "series_sha256": result.scan.acquisition.series_sha256,
-        },
-        "acquisition": result.scan.acquisition.facts(identify),
-        "measured": result.blood and asdict(result.blood),
-        "normalisation": result.normalisation and asdict(result.normalisation),
-        "familiarity": result.familiarity and asdict(result.familiarity),
-        "mass_calibration": result.mass_calibration and asdict(result.mass_calibration),
-        "heart": {"source": result.heart.source},
-        "epicardial_fat": result.epicardial_fat and asdict(result.epicardial_fat),
-        "warnings": [asdict(warning) for warning in severe_first(result.warnings)],
-        "rules": {name: asdict(method.rules) for name, method in result.methods.items()},
-        "models": [asdict(model) for model in models_of(result)],
-        "methods": {name: _method(method, image.GetSpacing()) for name, method in result.methods.items()},
-        "non_coronary": _non_coronary(result),
-        "territories": territories
-        and {"labels": {str(n): name for n, name in enumerate(TERRITORIES) if n}, "model": territories.source},
-        "slice_probabilities": result.slices
-        and [None if math.isnan(p) else round(float(p), 6) for p in result.slices.on_scan],
+    return ScoreRecord(
+        input=InputRecord(
+            scan.name, scan.image.GetSize(), spacing_mm, scan.voxels_sha256, scan.acquisition.series_sha256
+        ),
+        acquisition=scan.acquisition,
+        measured=result.blood,
+        normalisation=result.normalisation,
+        familiarity=result.familiarity,
+        mass_calibration=result.mass_calibration,
+        heart=HeartRecord(result.heart.source),
+        epicardial_fat=result.epicardial_fat,
+        warnings=tuple(severe_first(result.warnings)),
+        rules={name: content_of(method.rules) for name, method in result.methods.items()},
+        models=models_of(result),
+        methods={name: _method(method, spacing_mm) for name, method in result.methods.items()},
+        non_coronary=None if result.non_coronary is None else _non_coronary(result.non_coronary, spacing_mm),
+        territories=None
+        if territories is None
+        else {"labels": {str(n): name for n, name in enumerate(TERRITORIES) if n}, "model": territories.source},
+        slice_probabilities=None
+        if result.slices is None
+        else tuple(None if math.isnan(p) else round(float(p), 6) for p in result.slices.on_scan),
         # As its training chose it for the classifier alone; the method may decompose more slices.
-        "slices_positive_from": networks and networks.slices.card.validation.get("threshold"),
-        "slices_by_reader": {str(k): "on" if on else "off" for k, on in sorted(result.slices_by_reader.items())},
-        "slices_decomposed": _decomposed(result),
-        "decomposition_settings": result.decomposition and asdict(result.decomposition.settings),
-        "candidate_evidence": calibration.get("candidates") if is_automatic else None,
-        "calibrated_on": calibrated_on and asdict(calibrated_on),
-        "categories": result.categories and asdict(result.categories),
-        "truth": None
+        slices_positive_from=None if networks is None else networks.slices.card.validation.get("threshold"),
+        slices_by_reader={str(k): "on" if on else "off" for k, on in sorted(result.slices_by_reader.items())},
+        slices_decomposed=_decomposed(result),
+        decomposition_settings=None if result.decomposition is None else content_of(result.decomposition.settings),
+        candidate_evidence=calibration.get("candidates") if is_automatic else None,
+        calibrated_on=calibration_entry(calibration, "calibrated_on", CalibratedOn),
+        categories=result.categories,
+        truth=None
         if truth is None
-        else {"mass_mg": {"total": sum(truth.values()), **{artery.key: mass for artery, mass in truth.items()}}},
-        "second_opinions": {o.network: estimate_as_json(o, result.methods) for o in result.estimates},
-        "seconds": {_STEP_KEYS.get(step, step): round(took, 3) for step, took in seconds.items()},
-        "provenance": result.provenance and result.provenance.facts(identify),
-        **({} if result.review is None else {"review": asdict(result.review)}),
-    }
-
-
-def record_of(result: ScoreResult, identify: bool = True) -> ScoreRecord:
-    """Return a result as `read_result` would; with the patient's identity, by which scans are compared."""
-    return record_from(result_as_json(result, {}, identify), result.scan.name or "The result")
+        else TruthRecord({"total": sum(truth.values()), **{a.key: mass for a, mass in truth.items()}}),
+        second_opinions={o.network: estimate_record(o, result.methods) for o in result.estimates},
+        seconds={_STEP_KEYS.get(step, step): round(took, 3) for step, took in seconds.items()},
+        provenance=result.provenance and result.provenance.stated(identify),
+        review=result.review,
+    )
 
 
 def counted_rows(method: MethodRecord) -> list[dict[str, Cell]]:
@@ -300,17 +309,8 @@ def features_as_csv(record: ScoreRecord) -> str:
             rows += [{"method": name, **row, **asdict(lesion)} for row, lesion in counted]
             parts = {key: (method.arteries[key], asdict(part)) for key, part in features.arteries.items()}
             for key, (score, values) in {**parts, TOTAL: (method.total, features.patient)}.items():
-                rows.append(
-                    {"method": name, "artery": key, "lesions": score.lesions, **_score(score, is_map), **values}
-                )
+                rows.append({"method": name, "artery": key, **score.cells(is_map), **values})
     return _csv(_FEATURE_COLUMNS, rows, record)
-
-
-def _score(score: ScoreEntry, is_map: bool) -> dict[str, Cell]:
-    """Return the columns of a score; agatston is on the clinical scale, as in all tables (`scores.json` differs)."""
-    adjusted = score.agatston if is_map else None
-    values = {name: getattr(score, name) for name in _SCORE_COLUMNS}
-    return {**values, "agatston": score.clinical_agatston, "adjusted_agatston": adjusted}
 
 
 def _cell(value: Cell) -> str | int:
@@ -321,108 +321,89 @@ def _cell(value: Cell) -> str | int:
 
 def _row(lesion: LesionRecord, place: str, is_map: bool = False) -> dict[str, Cell]:
     slices = [component.slice for component in lesion.components]
-    values = {**vars(lesion), **_score(lesion, is_map)}
+    values = lesion.cells(is_map)
     values |= {"lesion": lesion.id, "artery": place, "first_slice": slices[0], "last_slice": slices[-1]}
     values |= dict(zip(("r_mm", "a_mm", "s_mm"), lesion.centroid_ras_mm, strict=True))
     return {name: values[name] for name in _CSV_COLUMNS[1:]}
 
 
-def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict[str, object]:
-    lesions = [
-        {"id": lesion.id, "artery": lesion.artery.key, **_lesion(lesion, method.rules, spacing, _mass(method, lesion))}
-        | _suggestion(method.suggestion_of(lesion))
-        | _evidence(method.suggestion_of(lesion))
-        for lesion in method.lesions.lesions
-    ]
-    left_out = [
-        {"id": lesion.id, "artery": lesion.artery.key, **_lesion(lesion, method.rules, spacing)}
-        | _suggestion(suggestion)
-        | {"probability": round(1 - suggestion.not_coronary_probability, 3), "reason": reason}
-        | _evidence(suggestion)
-        for lesion, suggestion, reason in _left_out(method)
-    ]
-    return {
-        "status": method.status,
-        "reviewed": method.reviewed,
-        "agatston_scale": None,
-        "scaled_agatston": method.scaled_agatston,
-        "no_calcium": method.no_calcium,
-        "total": asdict(method.total) | asdict(mass_of(method)) | _intervals(method, TOTAL),
-        "arteries": {
-            a.key: asdict(score) | asdict(mass_of(method, a)) | _intervals(method, a.key)
-            for a, score in method.arteries.items()
-        },
-        "lesions": lesions,
-        "left_out": left_out,
-        "features": method.features and asdict(method.features),
-    }
+def _method(method: MethodResult, spacing_mm: Spacing) -> MethodRecord:
+    def lesion(lesion: Lesion, suggestion: ArterySuggestion | None, **more: Any) -> ArteryLesionRecord:
+        content = _lesion(lesion, method.rules, spacing_mm) | _suggestion(suggestion) | more
+        return ArteryLesionRecord(artery=lesion.artery.key, **content)
+
+    counted = ((lesion, method.suggestion_of(lesion)) for lesion in method.lesions.lesions)
+    left_out = () if method.left_out is None else method.left_out.candidates()
+    return MethodRecord(
+        status=method.status,
+        reviewed=method.reviewed,
+        scaled_agatston=method.scaled_agatston,
+        no_calcium=method.no_calcium,
+        total=_entry(method, method.total),
+        arteries={artery.key: _entry(method, score, artery) for artery, score in method.arteries.items()},
+        lesions=tuple(lesion(x, suggestion, **_mass(method, x)) for x, suggestion in counted),
+        left_out=tuple(
+            lesion(x, suggestion, probability=round(1 - suggestion.not_coronary_probability, 3), reason=reason)
+            for x, suggestion, reason in left_out
+        ),
+        features=method.features,
+    )
 
 
-def _mass(method: MethodResult, lesion: Lesion) -> CalciumMass:
-    return NOT_MEASURED if method.masses is None else method.masses[lesion.id]
+def _entry(method: MethodResult, score: Score, *artery: Artery) -> IntervalEntry:
+    """Return the scores of an artery, or of all lesions."""
+    intervals = method.intervals.get(artery[0].key if artery else TOTAL)
+    return IntervalEntry(
+        **asdict(score),
+        **asdict(mass_of(method, *artery)),
+        interval_90=None if intervals is None else intervals.agatston,
+        mass_interval_90=None if intervals is None else intervals.mass_mg,
+    )
 
 
-def _intervals(method: MethodResult, part: str) -> dict[str, object]:
-    intervals = method.intervals.get(part)
-    return {
-        "interval_90": None if intervals is None else list(intervals.agatston),
-        "mass_interval_90": None if intervals is None or intervals.mass_mg is None else list(intervals.mass_mg),
-    }
+def _mass(method: MethodResult, lesion: Lesion) -> dict[str, float | None]:
+    mass = CalciumMass() if method.masses is None else method.masses[lesion.id]
+    return {"mass_mg": mass.integrated_mass_mg, **asdict(mass)}
 
 
-def _left_out(method: MethodResult) -> Iterator[tuple[Lesion, ArterySuggestion, str]]:
-    """Iterate over the candidates that an automatic score leaves out, with suggestion and reason."""
-    return iter(()) if method.left_out is None else method.left_out.candidates()
-
-
-def _non_coronary(result: ScoreResult) -> dict[str, object] | None:
-    """Return calcium outside the coronary arteries by the clinical rule; None if unknown."""
-    elsewhere = result.non_coronary
-    if elsewhere is None:
-        return None
-    spacing = result.scan.image.GetSpacing()
-    lesions = [
-        {"id": lesion.id, "site": lesion.artery.key, **_lesion(lesion, elsewhere.rules, spacing)}
+def _non_coronary(elsewhere: NonCoronaryResult, spacing_mm: Spacing) -> NonCoronaryRecord:
+    """Return calcium outside the coronary arteries by the clinical rule."""
+    lesions = (
+        SiteLesionRecord(site=lesion.artery.key, **_lesion(lesion, elsewhere.rules, spacing_mm))
         for lesion in elsewhere.lesions.lesions
-    ]
-    sites = {site.key: asdict(score) | asdict(NOT_MEASURED) for site, score in elsewhere.scores.items()}
-    return {"reviewed": elsewhere.reviewed, **sites, "lesion_list": lesions}
+    )
+    sites = {site.key: ScoreEntry(**asdict(score)) for site, score in elsewhere.scores.items()}
+    return NonCoronaryRecord(reviewed=elsewhere.reviewed, lesion_list=tuple(lesions), **sites)
 
 
-def _lesion(
-    lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float], mass: CalciumMass = NOT_MEASURED
-) -> dict[str, object]:
-    components = [
-        {
-            "slice": c.slice_index,
-            "voxels": c.voxels,
-            "area_mm2": c.area_mm2,
-            "peak_hu": c.peak_hu,
-            "weight": c.weight,
-            "agatston": component_agatston(c, spacing[2], rules),
-        }
+def _lesion(lesion: Lesion, rules: ScoringRules, spacing_mm: Spacing) -> dict[str, Any]:
+    """Return the fields of a LesionRecord, without masses."""
+    components = tuple(
+        ComponentRecord(
+            slice=c.slice_index,
+            voxels=c.voxels,
+            area_mm2=c.area_mm2,
+            peak_hu=c.peak_hu,
+            weight=c.weight,
+            agatston=component_agatston(c, spacing_mm[2], rules),
+        )
         for c in lesion.components
-    ]
-    place = {"voxels": lesion.voxels, "mean_hu": lesion.mean_hu, "centroid_ras_mm": list(lesion.centroid_ras_mm)}
-    scores = asdict(score_lesions([lesion], spacing, rules)) | {"mass_mg": mass.integrated_mass_mg} | asdict(mass)
-    return {**scores, **place, "components": components}
+    )
+    place = {"voxels": lesion.voxels, "mean_hu": lesion.mean_hu, "centroid_ras_mm": lesion.centroid_ras_mm}
+    scores = asdict(score_lesions([lesion], spacing_mm, rules)) | {"mass_mg": None}
+    return {"id": lesion.id, **scores, **place, "components": components}
 
 
-def _suggestion(suggestion: ArterySuggestion | None) -> dict[str, Cell]:
-    """Return the artery that a lesion's location suggests; empty for reviewed lesions."""
+def _suggestion(suggestion: ArterySuggestion | None) -> dict[str, Any]:
+    """Return the artery that a lesion's location suggests, and the evidence by which it was judged, if any."""
     if suggestion is None:
         return {}
     return {
         "suggested_artery": suggestion.artery.key,
         "confidence": round(suggestion.confidence, 3),
         "not_coronary_probability": round(suggestion.not_coronary_probability, 3),
+        "evidence": {name: round(value, 4) for name, value in suggestion.evidence.items()},
     }
-
-
-def _evidence(suggestion: ArterySuggestion | None) -> dict[str, object]:
-    """Return the features that a candidate was evaluated by; empty if it was not."""
-    evidence = {} if suggestion is None else suggestion.evidence
-    return {"evidence": {name: round(value, 4) for name, value in evidence.items()}} if evidence else {}
 
 
 def models_of(result: ScoreResult) -> tuple[ModelRecord, ...]:
@@ -434,10 +415,10 @@ def models_of(result: ScoreResult) -> tuple[ModelRecord, ...]:
     return tuple(ModelRecord(m.card.name, m.card.network, m.card.sha256) for m in loaded if m)
 
 
-def _decomposed(result: ScoreResult) -> list[bool] | None:
+def _decomposed(result: ScoreResult) -> tuple[bool, ...] | None:
     """Return True for each slice that was decomposed and that no reader switched off."""
     if result.slices is None or result.decomposition is None:
         return None
     is_decomposed = result.decomposition.decomposed.astype(np.float32)
     on_scan = on_scan_slices(is_decomposed, result.slices.slices, result.scan.image)
-    return [bool(value > 0) and result.slices_by_reader.get(k, True) for k, value in enumerate(on_scan)]
+    return tuple(bool(value > 0) and result.slices_by_reader.get(k, True) for k, value in enumerate(on_scan))

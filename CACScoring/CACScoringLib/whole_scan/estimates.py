@@ -15,6 +15,7 @@ from ..core.ct import ScanWarning, UnreadableError
 from ..core.labels import MAIN_ARTERIES, Artery
 from ..core.text import percent
 from ..networks.configs import ESTIMATORS, RADIOMICS, VESSELS
+from ..record.score_record import EstimateModelRecord, EstimateRecord
 from ..scoring import scores
 
 if TYPE_CHECKING:
@@ -193,29 +194,26 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def estimate_as_json(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult]) -> dict[str, object]:
+def estimate_record(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult]) -> EstimateRecord:
     """Return an entry of "second_opinions" in `scores.json`."""
-    prediction = estimate.prediction
-    document: dict[str, object] = {
-        "model": {"name": estimate.model, "sha256": estimate.sha256},
-        "calcium": prediction.calcium,
-    }
-    if estimate.agatston is not None:
-        document |= {
-            "agatston": {artery.key: value for artery, value in estimate.agatston.items()},
-            "total": estimate.total,
-            "risk_class": prediction.risk_class,
-            "slice_weights": None if estimate.slice_weights is None else list(estimate.slice_weights),
-        }
-    else:
-        document |= {"probability": estimate.probability, "limit": estimate.limit}
-        document["contributions"] = estimate.contributions
-    agreed = agreements(estimate, methods)
-    document["agreement"] = {
-        name: None if item is None else {"agrees": item.agrees, "classes_apart": item.classes_apart}
-        for name, item in agreed.items()
-    }
-    return {**document, "trust": estimate.trust}
+    prediction, agreed = estimate.prediction, agreements(estimate, methods)
+    by_artery = estimate.agatston
+    return EstimateRecord(
+        model=EstimateModelRecord(estimate.model, estimate.sha256),
+        calcium=prediction.calcium,
+        agatston=None if by_artery is None else {artery.key: value for artery, value in by_artery.items()},
+        total=estimate.total,
+        risk_class=prediction.risk_class,
+        slice_weights=estimate.slice_weights,
+        probability=estimate.probability,
+        limit=estimate.limit,
+        contributions=estimate.contributions,
+        agreement={
+            name: None if item is None else {"agrees": item.agrees, "classes_apart": item.classes_apart}
+            for name, item in agreed.items()
+        },
+        trust=estimate.trust,
+    )
 
 
 def recorded_estimates(record: ScoreRecord) -> tuple[WholeScanEstimate, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ def write_tables(folder: Path, work: WorkList) -> None:
     repetition is 1, 2, or "consensus". Raises OutputError, CTError.
     """
     present = provenance_of()
-    cells = replace(present, command=present.facts(False)["command"]).cells(None)
+    cells = present.stated(identify=False).cells(None)
     provenance = {name: value for name, value in cells.items() if value}
     rows = [row for case in work.cases.values() for row in _readings(work, case)]
     pairs = [row for pair in agreement_of_pairs(work) for row in _measures(pair)]

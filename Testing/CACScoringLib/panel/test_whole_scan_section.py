@@ -11,9 +11,10 @@ import SimpleITK as sitk
 import slicer
 from panel_driver import cells_of
 
+from CACScoringLib.core.decoding import content_of
 from CACScoringLib.models import cards as models
 from CACScoringLib.mrml import scene as mrml
-from CACScoringLib.whole_scan.estimates import DIFFERS, SALIENCY_FILE, estimate_as_json
+from CACScoringLib.whole_scan.estimates import DIFFERS, SALIENCY_FILE, estimate_record
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def score_with(driver, *estimates):
     driver.process.write_result(networks=True)
     file = driver.process.output / "scores.json"
     record = json.loads(file.read_text(encoding="utf-8"))
-    record["second_opinions"] = {estimate.network: estimate_as_json(estimate, {}) for estimate in estimates}
+    record["second_opinions"] = {estimate.network: content_of(estimate_record(estimate, {})) for estimate in estimates}
     file.write_text(json.dumps(record), encoding="utf-8")
     for estimate in estimates:
         if estimate.saliency is not None:

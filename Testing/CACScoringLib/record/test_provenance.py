@@ -71,7 +71,7 @@ def test_tables_end_with_the_provenance(tmp_path):
 
 def test_folders_of_the_command_are_left_out_unless_results_identify(tmp_path):
     for identify, stated in ((False, "cac score …/ct.nii.gz"), (True, PROVENANCE.command)):
-        assert made_result().provenance.facts(identify)["command"] == stated
+        assert made_result().provenance.stated(identify).command == stated
         write_result(OutputFolder(tmp_path / str(identify)), made_result(), RunSettings(identify=identify), Progress())
         for name in ("scores.json", "report.html", "lesions.csv", "features.csv"):
             assert ("DOE^JANE" in (tmp_path / str(identify) / name).read_text(encoding="utf-8")) == identify

@@ -7,6 +7,7 @@ import handmade_estimates as by_hand
 import pytest
 from whole_records import record_of, whole_record
 
+from CACScoringLib.core.decoding import content_of
 from CACScoringLib.whole_scan import estimates
 from CACScoringLib.whole_scan.estimates import DIFFERS, Prediction, agreement, agreements, disagreements
 from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
@@ -75,7 +76,7 @@ class TestJson:
             by_hand.vessels(1.5, 200, 0, 7.25, slice_weights=(0.25, 0.75), trust="Little."),
             by_hand.radiomics(0.81, contributions={"heart_volume_mm3": -0.5, "candidate_count": 1.25}, trust="More."),
         )
-        document = {o.network: estimates.estimate_as_json(o, methods) for o in estimated}
+        document = {o.network: content_of(estimates.estimate_record(o, methods)) for o in estimated}
         text = json.dumps(whole_record() | {"second_opinions": document}, allow_nan=False)
         assert estimates.recorded_estimates(record_of(json.loads(text))) == estimated
         assert document["vessels"]["risk_class"] == "101–400"

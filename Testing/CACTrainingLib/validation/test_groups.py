@@ -13,8 +13,8 @@ from CACScoringLib.record.score_record import (
     ArteryLesionRecord,
     HeartRecord,
     InputRecord,
+    IntervalEntry,
     MethodRecord,
-    ScoreEntry,
     ScoreRecord,
 )
 from CACTrainingLib.validation import groups
@@ -24,32 +24,32 @@ from CACTrainingLib.validation.published import DEEPCAC
 from CACTrainingLib.validation.reference import ReferenceScan
 
 
-def entry(agatston, interval):
-    return ScoreEntry(
-        agatston=agatston, clinical_agatston=agatston, pseudo_mass_hu_mm3=0.0, lesions=0, interval_90=interval
-    )
+def scores(agatston):
+    return {"agatston": agatston, "clinical_agatston": agatston, "pseudo_mass_hu_mm3": 0.0, "lesions": 0}
 
 
 def record(interval, kernel, thickness_mm=2.5, withheld=False, left_out=()):
     """Result of a scan with one interval for both methods."""
     methods = {
-        name: MethodRecord("automatic", False, entry(0.0, interval), {}, left_out=left_out)
+        name: MethodRecord(
+            "automatic", False, IntervalEntry(**scores(0.0), interval_90=interval), {}, left_out=left_out
+        )
         for name in ("threshold", "decomposition")
     }
     return ScoreRecord(
-        InputRecord("scan", (18, 16, 8), (2.0, 2.0, thickness_mm)),
-        Acquisition("DICOM", kernel=kernel, slice_thickness_mm=thickness_mm),
-        HeartRecord("given"),
-        (),
-        {},
-        (),
-        methods,
+        input=InputRecord("scan", (18, 16, 8), (2.0, 2.0, thickness_mm)),
+        acquisition=Acquisition("DICOM", kernel=kernel, slice_thickness_mm=thickness_mm),
+        heart=HeartRecord("given"),
+        warnings=(),
+        rules={},
+        models=(),
+        methods=methods,
         categories=Categories("threshold", "automatic", "", "A0", None, probabilities_withheld=withheld),
     )
 
 
 CANDIDATE = ArteryLesionRecord(
-    id=1, voxels=9, artery="LAD", centroid_ras_mm=(-12.0, -12.0, 9.0), components=(), **vars(entry(12.5, None))
+    id=1, voxels=9, artery="LAD", centroid_ras_mm=(-12.0, -12.0, 9.0), components=(), **scores(12.5)
 )
 
 
