@@ -60,7 +60,7 @@ def bundle_of(result: ScoreResult, identify: bool = False) -> Resource:
 
     about: Resource = {"status": "final" if method.reviewed else "preliminary"}
     if identify:
-        if (date := _date(result.scan.acquisition.study_date)) is not None:
+        if date := result.scan.acquisition.study_date:
             about["effectiveDateTime"] = date
         if (patient := _patient(result)) is not None:
             about["subject"] = add(patient)
@@ -148,11 +148,6 @@ def _place(artery: Artery | None) -> Resource:
     if artery is None:
         return _concept(codes.CORONARY)
     return {**_concept(codes.PLACES[artery]), "text": artery.full_name}
-
-
-def _date(date: str | None) -> str | None:
-    """Return a date of DICOM (YYYYMMDD) as FHIR writes it; None if it is none."""
-    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if date and len(date) == 8 and date.isdecimal() else None
 
 
 def _patient(result: ScoreResult) -> Resource | None:

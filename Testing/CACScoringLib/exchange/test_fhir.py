@@ -11,7 +11,7 @@ from CACScoringLib.core.text import RESEARCH_ONLY
 from CACScoringLib.exchange.fhir import bundle_of
 from CACScoringLib.run import RunSettings, write_result
 
-PERSON = {"patient_name": "DOE^JANE", "patient_id": "ID-4711", "patient_sex": "F", "study_date": "20260102"}
+PERSON = {"patient_name": "DOE^JANE", "patient_id": "ID-4711", "patient_sex": "F", "study_date": "2026-01-02"}
 
 
 def resources(bundle, kind):
