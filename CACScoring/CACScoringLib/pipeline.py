@@ -8,25 +8,23 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from .anatomy.epicardial_fat import measure_epicardial_fat
-from .anatomy.heart_region import HeartRegion
 from .anatomy.heart_search import locate_heart
 from .calcium_map.decomposition import DecompositionSettings, decompose_heart
 from .core.acquisition import Acquisition
 from .core.ct import CTError, CTScan, ScanWarning
 from .core.progress import Progress
 from .models.choice import Networks
-from .quality.examination import examine_quality
+from .quality.acquisition import examine_quality
 from .quality.mass_calibration import scan_calibration
 from .quality.normalisation import normalisation_of, normalised
 from .record.findings import MassCalibration, Percentile
 from .results import ScoreResult
-from .scoring.candidates import ClinicalScore, MapScore, find_dense_lesions, score_candidates, score_map
+from .scoring.candidates import find_dense_lesions, score_candidates, score_map, score_reading
 from .scoring.features import with_features
 from .scoring.intervals import with_intervals
 from .scoring.judges import CandidateJudge
 from .scoring.methods import MethodResult, categories_of, with_integrated_mass, with_masses
 from .scoring.reader_labels import reader_labels
-from .scoring.reading import score_reading
 from .scoring.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .scoring.scores import percentile_from_table
 from .scoring.uncertainty import ScanErrors
@@ -144,7 +142,7 @@ def score_scan(
     with progress.step("heart"):
         normalisation = normalisation_of(scan, settings.normalisation)
         scored = normalised(scan, normalisation)
-        region = locate_heart(scored, heart, networks, reader and reader.sites, pericardium)
+        region = locate_heart(scored, heart, networks, None if reader is None else reader.sites, pericardium)
         fat = measure_epicardial_fat(scored, region.pericardium, region.pericardium_source)
     with progress.step("acquisition"):
         given_calibration = rules.calibration_mg_per_mm3_hu, settings.mass_table
@@ -172,7 +170,11 @@ def score_scan(
             calcium = score_map(decomposed, scored, region, rules, quality.noise_hu, dense, selection)
         card = None if networks is None else networks.decomposition.card
         errors = ScanErrors.of(card, scored, quality.blood, region.mask, dense.has_coronary_metal)
-        methods = _measured(clinical, calcium, scored, region, calibration, errors)
+        methods = {"threshold": clinical.method} | ({} if calcium is None else {"decomposition": calcium.method})
+        methods = with_masses(methods, scored, calibration, clinical.non_coronary)
+        methods = with_features(methods, scored, region.territory_labels)
+        methods = {name: with_intervals(name, m, errors, scored.image.GetSpacing()) for name, m in methods.items()}
+        methods = {name: with_integrated_mass(method) for name, method in methods.items()}
         ranking = _rank(clinical.method, settings, scan.acquisition)
         categories = categories_of(methods["threshold"], ranking.percentile)
     stages = (scan, rules, region, quality, decomposed, errors.familiarity, clinical, ranking, calcium, fat)
@@ -203,24 +205,6 @@ def _check_overrides(settings: ScoreSettings, networks: Networks | None) -> None
             "Slice overrides change the calcium map, which needs the networks. Install the networks, or leave "
             "the overrides out."
         )
-
-
-def _measured(
-    clinical: ClinicalScore,
-    calcium: MapScore | None,
-    scan: CTScan,
-    heart: HeartRegion,
-    calibration: MassCalibration,
-    errors: ScanErrors,
-) -> dict[str, MethodResult]:
-    """Return the scores by method with masses without a threshold, features and prediction intervals."""
-    methods = {"threshold": clinical.method} | ({} if calcium is None else {"decomposition": calcium.method})
-    methods = with_masses(methods, scan, calibration, clinical.non_coronary)
-    methods = with_features(methods, scan, heart.territory_labels)
-    spacing_mm = scan.image.GetSpacing()
-    return {
-        name: with_integrated_mass(with_intervals(name, method, errors, spacing_mm)) for name, method in methods.items()
-    }
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,8 @@ class CalibrationRange:
         """Read a model's calibration; None if it holds no range. Raises ModelError."""
         return calibration_entry(calibration, "known", cls)
 
-    def familiarity(self, facts: Facts) -> Familiarity:
-        """Rate a scan by its facts (`facts_of`)."""
+    def familiarity(self, facts: Facts, has_metal: bool = False) -> Familiarity:
+        """Rate a scan by its facts (`facts_of`). has_metal: True for metal in the arteries, out of any range."""
         excesses = []
         for name, (low, high, width) in self.ranges.items():
             stated = facts.get(name)
@@ -108,32 +108,8 @@ class CalibrationRange:
                 excesses.append((excess, cause))
         excesses.sort(reverse=True)
         distance = max((excess for excess, _ in excesses), default=0.0)
-        return Familiarity(distance, tuple(cause for _, cause in excesses), self.limit)
-
-
-def familiarity_of(
-    card: ModelCard, scan: CTScan, blood: BloodPool | None, heart: sitk.Image, has_metal: bool
-) -> Familiarity | None:
-    """Rate a scan against the calibration range.
-
-    Args:
-        card: Card of the calcium map's model.
-        scan: The scan as scored.
-        blood: Blood and noise; None if not measured.
-        heart: Mask of the heart on the scan's grid.
-        has_metal: True if there is metal among the arteries, which is out of any range.
-
-    Returns:
-        The rating; None if the card holds no range.
-
-    Raises:
-        ModelError: The calibration does not match this version.
-    """
-    calibration_range = CalibrationRange.stored(card.calibration)
-    if calibration_range is None:
-        return None
-    familiarity = calibration_range.familiarity(facts_of(scan, blood, heart))
-    return familiarity.flag(METAL) if has_metal else familiarity
+        familiarity = Familiarity(distance, tuple(cause for _, cause in excesses), self.limit)
+        return familiarity.flag(METAL) if has_metal else familiarity
 
 
 def _number(value: float) -> str:

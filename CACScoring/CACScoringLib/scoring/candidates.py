@@ -1,4 +1,4 @@
-"""Automatic scores of a scan: of dense candidates by the clinical rule, and of the lesions of the calcium map."""
+"""Scores of a scan: of candidates or a reader's lesions by the clinical rule, and of the lesions of the calcium map."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery
 from ..core.voxels import voxels_of
 from ..record.findings import BloodPool
-from .artefacts import dense_warning, noise_warnings, without_metal
+from .artefacts import dense_warning, metal_lesions, metal_warning, noise_warnings, without_metal
 from .doubt import decisive_warning, stent_warning
 from .evidence import LesionSelection
 from .judges import CandidateJudge, select_in_map, slices_of_coronary_looks
 from .lesions import LesionSet, find_lesions
 from .methods import MethodResult, NonCoronaryResult, elsewhere_result, method_result
+from .reader_labels import ReaderLabels, outside_warning
 from .rules import ScoringRules
 from .scores import rules_of_map
 from .sites import candidate_sites, suggested_arteries
@@ -173,6 +174,39 @@ def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarni
         "--reader."
     )
     return ScanWarning("unreviewed", message)
+
+
+def score_reading(
+    reader: ReaderLabels,
+    dense: DenseLesions,
+    scan: CTScan,
+    heart: HeartRegion,
+    rules: ScoringRules,
+    status: str,
+) -> ClinicalScore:
+    """Score the lesions that a reader labelled, metal included, and calcium elsewhere as labelled or by territory.
+
+    Args:
+        reader: The reader's labels.
+        dense: Candidates of the clinical rule, whose metal may streak into labelled lesions.
+        scan: The scan as scored.
+        heart: Heart and territories.
+        rules: Rules of the clinical score.
+        status: Key of `STATUSES`: "reviewed" if a person vouches for the labels.
+    """
+    image, spacing = scan.image, scan.image.GetSpacing()
+    labelled = find_lesions(image, reader.sites, rules)
+    is_reviewed = status == "reviewed"
+    method = method_result(status, labelled.coronary, rules, spacing, no_calcium=is_reviewed and reader.no_calcium)
+    elsewhere = None
+    if reader.has_elsewhere:
+        elsewhere = elsewhere_result(is_reviewed, rules, labelled, spacing)
+    elif heart.territories is not None:
+        unlabelled = find_dense_lesions(image, image, heart, rules, reader.sites)
+        elsewhere = elsewhere_result(False, rules, unlabelled.candidates, spacing)
+    outside = outside_warning(labelled.coronary, heart.mask)
+    metal = metal_warning(labelled, metal_lesions(labelled, image))
+    return ClinicalScore(method, elsewhere, (*reader.warnings, *dense.warnings, *outside, *metal))
 
 
 def score_map(

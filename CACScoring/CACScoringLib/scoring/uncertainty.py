@@ -31,7 +31,7 @@ import SimpleITK as sitk
 
 from ..core.ct import CTError, CTScan
 from ..models.cards import ModelCard, calibration_entry
-from ..quality.calibration import Repeatability, familiarity_of, map_cards
+from ..quality.calibration import CalibrationRange, Repeatability, facts_of, map_cards
 from ..record.findings import BloodPool, CalibratedOn, Familiarity
 from ..record.score_record import ScoreRecord
 from .scores import Score
@@ -282,11 +282,23 @@ class ScanErrors:
     def of(
         cls, card: ModelCard | None, scan: CTScan, blood: BloodPool | None, heart: sitk.Image, has_metal: bool
     ) -> ScanErrors:
-        """Return the errors of scores in a scan, none without a card. Arguments and errors as of `familiarity_of`."""
+        """Return the errors of scores in a scan.
+
+        Args:
+            card: Card of the calcium map's model; None for no errors.
+            scan: The scan as scored.
+            blood: Blood and noise; None if not measured.
+            heart: Mask of the heart on the scan's grid.
+            has_metal: True if there is metal among the arteries.
+
+        Raises:
+            CTError: The calibration does not match this version.
+        """
         if card is None:
             return cls({}, None, None)
-        familiarity = familiarity_of(card, scan, blood, heart, has_metal)
-        return cls.stored(card, blood and blood.noise_hu, scan.acquisition.slice_thickness_mm, familiarity)
+        facts, calibration_range = facts_of(scan, blood, heart), CalibrationRange.stored(card.calibration)
+        familiarity = None if calibration_range is None else calibration_range.familiarity(facts, has_metal)
+        return cls.stored(card, facts["noise_hu"], facts["slice_thickness_mm"], familiarity)
 
     @classmethod
     def stored(
