@@ -9,7 +9,9 @@ import pytest
 from whole_records import record_of, whole_record
 
 from CACScoringLib.core.ct import UnreadableError
+from CACScoringLib.core.decoding import content_of, restore
 from CACScoringLib.record.reading import record_from_text
+from CACScoringLib.record.score_record import LesionRecord
 from CACScoringLib.report.files import record_of as record_of_result
 from CACScoringLib.report.files import result_as_json
 
@@ -37,6 +39,25 @@ def test_the_record_of_a_result_is_that_of_its_file(monkeypatch):
     result = heart_with_territories.score(monkeypatch)
     text = json.dumps(result_as_json(result, {}, identify=True))
     assert record_of_result(result) == record_from_text(text, "scores.json")
+
+
+@pytest.mark.parametrize(
+    ("looks", "written"),
+    [
+        ({}, set()),
+        ({"confidence": 0.0, "looked_at": False, "evidence": {}}, {"confidence", "looked_at"}),
+        ({"evidence": {"in_map": 0.0}, "reason": ""}, {"evidence"}),
+    ],
+)
+def test_unknown_scores_are_null_and_unknown_looks_left_out(looks, written):
+    scores = {"agatston": 1.0, "clinical_agatston": 1.0, "pseudo_mass_hu_mm3": 0.0, "lesions": 1}
+    lesion = LesionRecord(id=1, voxels=9, centroid_ras_mm=(0.0, 1.0, 2.0), components=(), **scores, **looks)
+    content = content_of(lesion)
+    assert content["mass_mg"] is None
+    assert content["centroid_ras_mm"] == [0.0, 1.0, 2.0]
+    names = {"suggested_artery", "confidence", "not_coronary_probability", "reason", "evidence", "looked_at"}
+    assert names & content.keys() == written
+    assert restore(content, LesionRecord) == lesion
 
 
 def test_labels_of_counted_calcium():
