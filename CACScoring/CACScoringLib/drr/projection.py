@@ -17,6 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import AIR_HU
+from ..core.grid import Grid
 from ..core.voxels import voxels_of
 from .geometry import Geometry, ProjectionError, in_lps_order, rays_through
 from .planes import sums_along
@@ -276,9 +277,7 @@ def body_only(image: sitk.Image) -> sitk.Image:
         values = sitk.GetArrayFromImage(body)
         slices = np.flatnonzero(values.any((1, 2)))
         values[: slices[0]], values[slices[-1] + 1 :] = values[slices[0]], values[slices[-1]]
-        filled_mask = sitk.GetImageFromArray(values)
-        filled_mask.CopyInformation(image)
-        body = filled_mask
+        body = Grid.of(image).image(values)
     return sitk.Mask(image, body, AIR_HU)
 
 

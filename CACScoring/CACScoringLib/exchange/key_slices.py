@@ -59,7 +59,7 @@ def key_images_of(result: ScoreResult, source: SourceSeries) -> list[SCImage]:
     for number, k in enumerate(key_slices(result), 1):
         identity = source.identity(SERIES, f"key slice {number}")
         identity |= {"series_instance_uid": source.uid("key slices", "series"), "instance_number": number}
-        origin = source.images[0] if len(source.images) == 1 else source.images[source.slice_of(k)]
+        origin = source.images[source.slice_of(k)]
         image = SCImage.from_ref_dataset(
             origin,
             np.asarray(key_picture(result, k)),

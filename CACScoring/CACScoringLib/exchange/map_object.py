@@ -31,7 +31,6 @@ def parametric_map_of(calcium_map: sitk.Image, source: SourceSeries) -> Parametr
     slices, row, column = np.arange(k.min(), k.max() + 1), j.min(), i.min()
     direction = np.reshape(source.grid.GetDirection(), (3, 3))
     across, down, thickness = source.grid.GetSpacing()
-    images = source.images if len(source.images) == 1 else [source.images[n] for n in slices]
     positions = [source.grid.TransformIndexToPhysicalPoint((int(column), int(row), int(n))) for n in slices]
     frames = stored[slices, row : j.max() + 1, column : i.max() + 1]
     mapping = RealWorldValueMapping(
@@ -44,7 +43,7 @@ def parametric_map_of(calcium_map: sitk.Image, source: SourceSeries) -> Parametr
         quantity_definition=cac.MAP_QUANTITY,
     )
     parametric_map = ParametricMap(
-        source_images=images,
+        source_images=[source.images[n] for n in slices],
         pixel_array=frames,
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[mapping],

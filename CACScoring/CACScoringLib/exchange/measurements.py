@@ -195,8 +195,6 @@ def procedure(result: ScoreResult) -> Code:
 
 def evaluated_images(result: ScoreResult, source: SourceSeries) -> list[Dataset]:
     """Return the source's images that show the heart region or counted calcium."""
-    if len(source.images) == 1:
-        return list(source.images)
     evaluated = source.stored(sitk.Cast(result.heart.mask, sitk.sitkUInt8)) | source.stored(counted_labels(result))
     return [image for image, plane in zip(source.images, evaluated, strict=True) if plane.any()]
 

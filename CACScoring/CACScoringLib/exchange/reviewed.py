@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from pydicom import Dataset
 
 from ..core.ct import GRID_TOLERANCE_MM, CTScan, MaskError, ScanWarning, UnreadableError
+from ..core.grid import Grid
 from ..core.labels import site_of
 from ..core.text import printable
 from ..io.dicom import read_bounded, translate_dicom_errors
@@ -75,9 +76,7 @@ class _Lesions:
         """Return the label map. Raises MaskError if segments overlap."""
         if self._overlaps:
             raise MaskError(overlap_message(self._name, self._overlaps))
-        image = sitk.GetImageFromArray(self.labels)
-        image.CopyInformation(self.image)
-        return image
+        return Grid.of(self.image).image(self.labels)
 
 
 def _segmentation(data: Dataset, scan: CTScan, name: str) -> sitk.Image:
@@ -154,13 +153,10 @@ def _label_map(segmentation: Segmentation, labels: dict[int, int]) -> sitk.Image
     values = np.zeros(256, np.uint8)
     for number, label in labels.items():
         values[number] = label
-    image = sitk.GetImageFromArray(values[volume.array])
     affine = np.asarray(volume.affine)[:, [2, 1, 0, 3]]  # ITK's axes: column, row, slice
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
-    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
-    return image
+    geometry = (tuple(part.tolist()) for part in (spacing, affine[:3, 3], (affine[:3, :3] / spacing).ravel()))
+    return Grid(volume.array.shape[::-1], *geometry).image(values[volume.array])
 
 
 def _structures(data: Dataset, scan: CTScan, name: str) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:

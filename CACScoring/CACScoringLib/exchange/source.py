@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from pydicom import Dataset
 
 from ..core.ct import CTError, CTScan, same_grid
+from ..core.grid import Grid
 from ..core.version import VERSION, commit
 from ..core.voxels import voxels_of
 from ..io.dicom import read_bounded
@@ -221,15 +222,10 @@ def _grid(headers: list[Dataset], image: sitk.Image, axes: tuple[np.ndarray, np.
     """Return the source's geometry: that of the scan's image in the source's orientation, with voxels of 0."""
     direction = np.column_stack([axis / np.linalg.norm(axis) for axis in axes]).ravel().tolist()
     code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction)
-    size, spacing = image.GetSize(), image.GetSpacing()
-    empty = sitk.Image(size, sitk.sitkUInt8)
-    empty.SetSpacing(spacing)
-    empty.SetOrigin(image.GetOrigin())
-    empty.SetDirection(image.GetDirection())
-    turned = sitk.DICOMOrient(empty, code)
+    turned = sitk.DICOMOrient(Grid.of(image).image(np.zeros(image.GetSize()[::-1], np.uint8)), code)
     first = np.asarray(headers[0].ImagePositionPatient, float)
     expected = (int(headers[0].Columns), int(headers[0].Rows), len(headers))
-    if turned.GetSize() != expected or np.linalg.norm(np.subtract(turned.GetOrigin(), first)) > max(spacing):
+    if turned.GetSize() != expected or np.linalg.norm(np.subtract(turned.GetOrigin(), first)) > max(image.GetSpacing()):
         raise CTError("The DICOM series changed after it was read. Score it again.")
     return turned
 

@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import MaskError
+from ..core.grid import Grid
 from ..core.text import printable
 from ..core.voxels import voxels_of
 
@@ -47,9 +48,7 @@ def label_map(image: sitk.Image, label_of: Callable[[str], int], file_name: str)
         segments.append((name, label, layer, value))
     if overlaps:
         raise MaskError(overlap_message(file_name, overlaps))
-    combined = sitk.GetImageFromArray(labels)
-    combined.CopyInformation(image)
-    return combined
+    return Grid.of(image).image(labels)
 
 
 def overlap_message(file_name: str, overlaps: dict[tuple[str, str], int]) -> str:

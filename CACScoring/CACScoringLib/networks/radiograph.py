@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .voxel_sum import convolution
+
 VIEWS = ("PA", "lateral")
 BACKBONES = ("light", "resnet18", "densenet121")
 
@@ -124,11 +126,11 @@ class HeartFinder(nn.Module):
         super().__init__()
         w = width
         self.layers = nn.Sequential(
-            *_convolution(1, w, 5, 2),
-            *_convolution(w, 2 * w, 3, 2),
-            *_convolution(2 * w, 2 * w, 3, 1, dilation=2),
-            *_convolution(2 * w, 2 * w, 3, 1, dilation=4),
-            *_convolution(2 * w, 2 * w, 3, 1, dilation=4),
+            *convolution(1, w, 5, 2),
+            *convolution(w, 2 * w, 3, 2),
+            *convolution(2 * w, 2 * w, 3, 1, dilation=2),
+            *convolution(2 * w, 2 * w, 3, 1, dilation=4),
+            *convolution(2 * w, 2 * w, 3, 1, dilation=4),
         )
         self.last = nn.Conv2d(2 * w, 1, 1)
         for parameter in self.last.parameters():
@@ -157,10 +159,10 @@ class Light(nn.Module):
         super().__init__()
         w = width
         self.layers = nn.Sequential(
-            *_convolution(INPUTS, w, 5, 2),
-            *_convolution(w, 2 * w, 3, 1),
-            *_convolution(2 * w, 4 * w, 3, 2),
-            *_convolution(4 * w, 4 * w, 3, 1),
+            *convolution(INPUTS, w, 5, 2),
+            *convolution(w, 2 * w, 3, 1),
+            *convolution(2 * w, 4 * w, 3, 2),
+            *convolution(4 * w, 4 * w, 3, 1),
         )
         self.where = nn.Conv2d(4 * w, 1, 1)
         nn.init.constant_(self.where.get_parameter("bias"), -4.0)  # no calcium before training
@@ -230,9 +232,3 @@ def with_detail(square: torch.Tensor, config: RadiographNetConfig) -> torch.Tens
     side = max(3, round(DETAIL_MM * config.size / config.field_mm) // 2 * 2 + 1)
     around = functional.avg_pool2d(functional.pad(z, [side // 2] * 4, mode="reflect"), side, 1)
     return torch.cat([z, DETAIL_GAIN * (z - around)], 1)
-
-
-def _convolution(inputs: int, outputs: int, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
-    padding = dilation * (kernel // 2)
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False)
-    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 from ..calcium_map.decomposition import healthy_image, on_scan_slices
 from ..core.decoding import content_of
+from ..core.grid import Grid
 from ..core.labels import TERRITORIES, Artery
 from ..core.tables import table_text
 from ..io.image_files import write_image
@@ -132,9 +133,7 @@ def site_labels(result: ScoreResult, only_counted: bool = False) -> sitk.Image:
         labels += elsewhere.lesions.artery_map()
     if method.left_out is not None and not only_counted:
         labels.reshape(-1)[method.left_out.lesions.flat] = Artery.UNASSIGNED
-    image = sitk.GetImageFromArray(labels)
-    image.CopyInformation(result.scan.image)
-    return image
+    return Grid.of(result.scan.image).image(labels)
 
 
 def result_as_text(result: ScoreResult) -> str:

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import AIR_HU, CTScan, ScanWarning
-from ..core.grid import ScanGrid
+from ..core.grid import Grid, ScanGrid
 from ..core.labels import MAIN_ARTERIES
 from ..core.voxels import voxels_of
 from ..models.cards import LoadedModel, ModelError
@@ -209,9 +209,7 @@ def _saliency_image(network: VesselNet, x: np.ndarray, grid: ScanGrid, scan: CTS
     values = grid.paste(saliency(network, x), scan.image.GetSize())
     if (highest := values.max()) > 0:
         values /= highest
-    image = sitk.GetImageFromArray(values)
-    image.CopyInformation(scan.image)
-    return image
+    return Grid.of(scan.image).image(values)
 
 
 def _slice_weights(network: VesselNet, x: np.ndarray) -> tuple[float, ...] | None:

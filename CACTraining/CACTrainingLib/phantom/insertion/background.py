@@ -174,8 +174,7 @@ def measure_noise(scan: CTScan, heart: sitk.Image, usual_hu: float, smoothed_hu:
             noise[k] = blood.noise_hu
     noise = ndimage.median_filter(noise, _NOISE_NEIGHBOURS, mode="nearest")
     width = SMOOTHING_MM / scan.image.GetSpacing()[0]
-    smooth = sitk.GetImageFromArray(ndimage.gaussian_filter(scan.hu.astype(np.float32), (0, width, width)))
-    smooth.CopyInformation(scan.image)
+    smooth = Grid.of(scan.image).image(ndimage.gaussian_filter(scan.hu.astype(np.float32), (0, width, width)))
     sharp, blood = (measure_blood(volume, heart) for volume in (scan, CTScan(smooth, scan.acquisition)))
     if sharp is None or blood is None:
         return noise, min(1.0, smoothed_hu / usual_hu)
