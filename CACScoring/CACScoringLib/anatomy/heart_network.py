@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,42 +33,35 @@ HEARTS_AGREE = 0.7
 MIN_HEART_ML = 50.0
 """A heart has 400 to 1000 ml with its fat; less than this is a misled network, or no heart in the field of view."""
 
+OVERLAP = 0.25
+"""Share of a patch that neighbouring patches have in common (the paper: overlapping, no number given)."""
 
-@dataclass(frozen=True)
-class HeartNetworkSettings:
-    """Settings of the network for hearts alone.
+THRESHOLD = 0.5
+"""Probability from which a voxel belongs to the heart."""
 
-    Attributes:
-        overlap: Share of a patch that neighbouring patches have in common (the paper: overlapping, no number given).
-        threshold: Probability from which a voxel belongs to the heart.
-        batch_size: Patches run at once.
-        reach_mm: Distance of the heart beyond the lung-based region, at most.
-        margin_mm: Margin around the heart, because moving coronaries leave the pericardium's outline: the mask held
-            63 % of the calcium of three digital patients without it and 78 % with it. Bone and descending aorta in it
-            are excluded later (`HeartRegion.excluded`).
-    """
+BATCH_SIZE = 4
+"""Patches run at once."""
 
-    overlap: float = 0.25
-    threshold: float = 0.5
-    batch_size: int = 4
-    reach_mm: float = 15.0
-    margin_mm: float = 3.0
+REACH_MM = 15.0
+"""Distance of the heart beyond the lung-based region, at most."""
+
+MARGIN_MM = 3.0
+"""Margin around the heart, because moving coronaries leave the pericardium's outline: the mask held 63 % of the calcium
+of three digital patients without it and 78 % with it. Bone and descending aorta in it are excluded later
+(`HeartRegion.excluded`)."""
 
 
 def heart_mask(
-    scan: CTScan,
-    model: LoadedModel,
-    settings: HeartNetworkSettings = HeartNetworkSettings(),
-    region: sitk.Image | None = None,
+    scan: CTScan, model: LoadedModel, region: sitk.Image | None = None, margin_mm: float = MARGIN_MM
 ) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
     """Find the heart: the largest connected part above the threshold, widened.
 
     Args:
         scan: The CT.
         model: The loaded model.
-        settings: How it is done.
         region: Where the heart is expected, 0 outside, on the scan's grid (`heart_region.heart_region`). Only its
             surroundings are searched, and what lies too far off is left out. None: the whole scan.
+        margin_mm: Margin around the heart.
 
     Returns:
         The heart, uint8 0/1 on the scan's grid, and warnings.
@@ -79,15 +71,15 @@ def heart_mask(
     """
     grid = ScanGrid.over(scan.image, HEART_SPACING_MM)
     box = tuple(slice(0, n) for n in grid.size[::-1]) if region is None else _box_around(region, grid)
-    probability, warnings = heart_probability(scan.image, model, settings, box)
-    heart = largest_part(probability[box] >= settings.threshold)
+    probability, warnings = heart_probability(scan.image, model, box)
+    heart = largest_part(probability[box] >= THRESHOLD)
     disagreements: tuple[ScanWarning, ...] = ()
     if region is not None and _volume_ml(heart) >= MIN_HEART_ML:
         expected = grid.crop(box).resample(region, 0.0) >= 0.5
         disagreements = _disagreement(heart, expected)
-        is_distant = ndimage.distance_transform_edt(~expected, HEART_SPACING_MM[::-1]) > settings.reach_mm
+        is_distant = ndimage.distance_transform_edt(~expected, HEART_SPACING_MM[::-1]) > REACH_MM
         probability[box][is_distant] = 0
-        heart = largest_part(probability[box] >= settings.threshold)
+        heart = largest_part(probability[box] >= THRESHOLD)
     if (volume_ml := _volume_ml(heart)) < MIN_HEART_ML:
         where = "" if region is None else " between the lungs"
         message = (
@@ -98,23 +90,19 @@ def heart_mask(
     # Probabilities are brought back rather than the mask, so that the outline is smooth on the scan's own grid.
     part = np.where(ndimage.binary_dilation(heart), probability[box], np.float32(0))
     # The mean at a heart's end between two slices is the threshold itself, give or take rounding.
-    inside = grid.crop(box).paste(part, scan.image.GetSize()) >= settings.threshold + 1e-3
+    inside = grid.crop(box).paste(part, scan.image.GetSize()) >= THRESHOLD + 1e-3
     mask = Grid.of(scan.image).image(inside)
-    return widened(mask, settings.margin_mm), (*warnings, *disagreements)
+    return widened(mask, margin_mm), (*warnings, *disagreements)
 
 
 def heart_probability(
-    image: sitk.Image,
-    model: LoadedModel,
-    settings: HeartNetworkSettings = HeartNetworkSettings(),
-    box: tuple[slice, ...] = (slice(None),) * 3,
+    image: sitk.Image, model: LoadedModel, box: tuple[slice, ...] = (slice(None),) * 3
 ) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
     """Compute the probability of heart.
 
     Args:
         image: The CT, HU.
         model: The loaded model.
-        settings: How it is done.
         box: The part of the grid to look at, [k, j, i]; the probability is 0 outside.
 
     Returns:
@@ -123,10 +111,10 @@ def heart_probability(
     scan_input = heart_input(image)
     volume = scan_input[box]
     padded = np.pad(volume, [(0, max(0, HEART_PATCH - n)) for n in volume.shape])
-    corners = list(itertools.product(*(_starts(n, settings.overlap) for n in padded.shape)))
+    corners = list(itertools.product(*(_starts(n) for n in padded.shape)))
     places = [tuple(slice(start, start + HEART_PATCH) for start in corner) for corner in corners]
     patches = np.stack([padded[place] for place in places])[:, None]
-    outputs, warnings = predict(model.network, patches, settings.batch_size)
+    outputs, warnings = predict(model.network, patches, BATCH_SIZE)
     total, count = np.zeros(padded.shape, np.float32), np.zeros(padded.shape, np.float32)
     for place, output in zip(places, outputs, strict=True):
         total[place] += output[1]
@@ -169,8 +157,8 @@ def _disagreement(heart: np.ndarray, expected: np.ndarray) -> tuple[ScanWarning,
     return (ScanWarning("hearts-disagree", message),)
 
 
-def _starts(length: int, overlap: float) -> list[int]:
-    """Return the first voxels of patches along an axis, evenly spread, overlapping by at least this share."""
+def _starts(length: int) -> list[int]:
+    """Return the first voxels of patches along an axis, evenly spread, overlapping by OVERLAP at least."""
     room = length - HEART_PATCH
-    count = math.ceil(room / (HEART_PATCH * (1 - overlap))) + 1
+    count = math.ceil(room / (HEART_PATCH * (1 - OVERLAP))) + 1
     return [round(n) for n in np.linspace(0, room, count)]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask
+from CACScoringLib.anatomy.heart_network import heart_mask
 from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import CTError, NoHeartError
@@ -69,7 +69,7 @@ class HeartEvaluator:
         agreements = []
         for model in models:
             try:
-                heart, _ = heart_mask(ct, model, HeartNetworkSettings(margin_mm=0), region)
+                heart, _ = heart_mask(ct, model, region, margin_mm=0)
                 agreements.append(mask_agreement(heart, reference))
             except NoHeartError:
                 agreements.append((0.0, math.nan, math.nan))

@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from monai.losses.dice import DiceLoss
 from torch import nn
 
-from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask
+from CACScoringLib.anatomy.heart_network import heart_mask
 from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.core.ct import NoHeartError, ScanWarning
 from CACScoringLib.core.grid import triple
@@ -202,7 +202,7 @@ def evaluate(
     for scan, folder in list(zip(scans, folders, strict=True))[::step][: settings.evaluated_scans]:
         ct = read_ct(scan.ct, scan.series)
         try:
-            mask, _ = heart_mask(ct, model, HeartNetworkSettings(margin_mm=0), heart_region(ct).mask)
+            mask, _ = heart_mask(ct, model, heart_region(ct).mask, margin_mm=0)
         except NoHeartError:
             values.append(0.0)
             continue

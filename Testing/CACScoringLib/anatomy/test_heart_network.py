@@ -8,14 +8,14 @@ from handmade_networks import loaded, scan_of
 from scipy import ndimage
 from torch import nn
 
-from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask, heart_probability
+from CACScoringLib.anatomy import heart_network
+from CACScoringLib.anatomy.heart_network import heart_mask, heart_probability
 from CACScoringLib.core.ct import NoHeartError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.models.preprocessing import heart_input
 from CACScoringLib.networks.van_velzen import HeartNetConfig
 
 TISSUE_HU, LUNG_HU = 40, -800
-PLAIN = HeartNetworkSettings(margin_mm=0.0)
 
 
 class Tissue(nn.Module):
@@ -49,7 +49,7 @@ def ball_scan(spacing_mm=(0.9, 0.9, 2.5), radius_mm=45.0, second=False):
 @pytest.mark.parametrize("spacing_mm", [(0.9, 0.9, 2.5), (1.4, 1.4, 5.0), (2.0, 2.0, 1.5)])
 def test_mask_has_the_networks_place_on_the_scans_grid(spacing_mm):
     scan, truth = ball_scan(spacing_mm)
-    mask, warnings = heart_mask(scan, loaded(Tissue(), HeartNetConfig()), PLAIN)
+    mask, warnings = heart_mask(scan, loaded(Tissue(), HeartNetConfig()), margin_mm=0.0)
     assert mask.GetPixelID() == sitk.sitkUInt8
     overlap = sitk.LabelOverlapMeasuresImageFilter()
     overlap.Execute(mask, truth)
@@ -60,18 +60,18 @@ def test_mask_has_the_networks_place_on_the_scans_grid(spacing_mm):
 def test_too_little_heart():
     scan, _ = ball_scan(radius_mm=15.0)  # 14 ml
     with pytest.raises(NoHeartError, match=r"1\d ml"):
-        heart_mask(scan, loaded(Tissue(), HeartNetConfig()), PLAIN)
+        heart_mask(scan, loaded(Tissue(), HeartNetConfig()), margin_mm=0.0)
     scan, _ = ball_scan(radius_mm=0.0)
     with pytest.raises(NoHeartError, match="0 ml"):
-        heart_mask(scan, loaded(Tissue(), HeartNetConfig()), PLAIN)
+        heart_mask(scan, loaded(Tissue(), HeartNetConfig()), margin_mm=0.0)
 
 
-def test_overlapping_patches_are_averaged():
+def test_overlapping_patches_are_averaged(monkeypatch):
     """Two patches along i, at 0 and 32 of 96, each 1 in its first half and 0 in its second."""
     scan, _ = scan_of(np.full((10, 96, 144), TISSUE_HU, np.int16), (1.0, 1.0, 3.0), np.ones((10, 96, 144)))
     scan.image.SetOrigin((0.0, 0.0, 0.0))  # where the grid's voxels begin
-    settings = HeartNetworkSettings(overlap=0.5)
-    probability, _ = heart_probability(scan.image, loaded(PlaceInPatch(), HeartNetConfig()), settings)
+    monkeypatch.setattr(heart_network, "OVERLAP", 0.5)
+    probability, _ = heart_probability(scan.image, loaded(PlaceInPatch(), HeartNetConfig()))
     assert probability.shape == heart_input(scan.image).shape == (10, 64, 96)
     expected = np.repeat([1.0, 0.5, 0.0], 32)  # patch 1 alone; end of 1 and start of 2; end of 2 alone
     np.testing.assert_allclose(probability, np.broadcast_to(expected, probability.shape))
@@ -92,7 +92,7 @@ class Counted(Tissue):
 def search(scan, region=None):
     """Return the mask as an array, and the number of patches that the network saw."""
     network = Counted()
-    mask, _ = heart_mask(scan, loaded(network, HeartNetConfig()), PLAIN, region)
+    mask, _ = heart_mask(scan, loaded(network, HeartNetConfig()), region, margin_mm=0.0)
     return sitk.GetArrayFromImage(mask), network.patches
 
 
@@ -106,16 +106,15 @@ def test_only_the_surroundings_of_the_region_are_searched():
 
 @pytest.mark.long
 @pytest.mark.parametrize(("kept_mm", "codes"), [(90.0, []), (25.0, ["hearts-disagree"])])
-def test_heart_is_held_to_the_region_and_disagreement_warned_of(kept_mm, codes):
+def test_heart_is_held_to_the_region_and_disagreement_warned_of(kept_mm, codes, monkeypatch):
     """The region holds all of the heart, 90 mm wide, or its rightmost 25 mm only."""
     scan, truth = ball_scan()
     heart = sitk.GetArrayFromImage(truth) > 0
     part = heart.copy()
     part[:, :, round((120 + 15 - 45 + kept_mm) / 0.9) :] = False
     region = Grid.of(truth).image(part.astype(np.uint8))
-    mask, warnings = heart_mask(
-        scan, loaded(Tissue(), HeartNetConfig()), HeartNetworkSettings(reach_mm=8.0, margin_mm=0.0), region
-    )
+    monkeypatch.setattr(heart_network, "REACH_MM", 8.0)
+    mask, warnings = heart_mask(scan, loaded(Tissue(), HeartNetConfig()), region, margin_mm=0.0)
     inside = sitk.GetArrayViewFromImage(mask) != 0
     distance_mm = ndimage.distance_transform_edt(~part, scan.image.GetSpacing()[::-1])
     assert [w.code for w in warnings] == codes
