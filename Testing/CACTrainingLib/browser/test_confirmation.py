@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from CACScoringLib.core.labels import Labelled, NonCoronary
+from CACScoringLib.readings.blinding import begin_blind
+from CACScoringLib.readings.journals import CONSENSUS, SHARED, file_of
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.review.journal import Journal, JournalError
 from CACTrainingLib.browser.cases import cases_of
 from CACTrainingLib.browser.open_reviews import OpenReview
-from CACTrainingLib.browser.readings import CONSENSUS, file_of
 from CACTrainingLib.browser.verification import verify_journals
 from CACTrainingLib.cli.main import main
 
@@ -114,8 +115,9 @@ class TestConfirmation:
         assert again.looked_at("threshold") == review.review.looked_at("threshold") != set()
 
     def test_lesions_that_a_program_labels_were_not_shown(self, case):
+        begin_blind(case, SHARED)
+        assert opened(case).review.looked_at("threshold") == set()
         review = opened(case)
-        review.begin_blind()
         assert review.review.looked_at("threshold") == set()
         assert opened(case).review.looked_at("threshold") == set()
 
