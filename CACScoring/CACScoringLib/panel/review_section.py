@@ -49,6 +49,7 @@ class ReviewSection(Section):
 
     Attributes:
         numbersChanged: Signal after scores have changed.
+        lesionViewed: Signal after the reader has gone to a lesion or slice.
         rescoreRequested: Signal when the reader requests a run that decomposes further slices.
         plot: Plot of the slices.
         table: Table of the lesions.
@@ -60,7 +61,7 @@ class ReviewSection(Section):
 
         self._ui = ui
         self._observed = VTKObservationMixin()
-        self.numbersChanged, self.rescoreRequested = Signal(), Signal()
+        self.numbersChanged, self.lesionViewed, self.rescoreRequested = Signal(), Signal(), Signal()
         self._review: SceneReview | None = None
         self._editor = EditorBox(ui.editorBox, ui.editorFrame.layout())
         self._appliedState: dict[str, object] = {}
@@ -381,6 +382,7 @@ class ReviewSection(Section):
     def _viewMoved(self, caller=None, event=None) -> None:
         if self._review is not None:
             self._showSlice()
+            self.lesionViewed.emit()
 
     # Actions of the reader
 
