@@ -103,7 +103,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.scorer.progressed.connect(showIn(self.ui.statusLabel, self.ui.progressBar))
         self.scorer.finished.connect(self._onFinished)
         self.review.numbersChanged.connect(self.result.update)
-        self.review.numbersChanged.connect(self.readings.reviewed)
+        self.review.numbersChanged.connect(self.readings.numbersChanged)
         self.review.lesionViewed.connect(self.readings.noteActivity)
         self.readings.chosen.connect(self._openReading)
         self.readings.closing.connect(self._closeReading)

@@ -47,11 +47,13 @@ class ReadingsSection(Section):
         self.current: SceneReading | None = None
         self._listed: tuple[str, str] | None = None
         self._work: WorkList | None = None
-        self._readers: list[str] = []
-        self._reader = ""
+        self._planned: list[str] = []
+        self._reader = self._note = ""
+        self._wasConfirmed = False
         table_widgets.prepareColumns(ui.readingTable, TITLES, (12, 10))
         ui.readingTable.cellDoubleClicked.connect(lambda row, _column: self._open(row))
-        ui.readingReaderEdit.textEdited.connect(lambda text: self.set("exportReader", text.strip()))
+        edit = ui.readingReaderEdit
+        edit.editingFinished.connect(lambda: self.set("exportReader", edit.text.strip()))
         ui.readingsButton.contentsCollapsed.connect(lambda *_args: self.update())
         for button in (ui.openReadingButton, ui.nextReadingButton):
             button.clicked.connect(lambda *_args: self._openNext())
@@ -70,40 +72,35 @@ class ReadingsSection(Section):
             self.closing.emit()
         self.update()
 
-    def update(self, again: bool = False) -> None:
-        """List the readings if the folder or the reader has changed. again: List them in any case."""
+    def update(self) -> None:
+        """List the readings if the folder or the reader has changed."""
         if self._state is None or (self._ui.readingsButton.collapsed and self.current is None):
             return
         listed = self._state.cohortOutput, readerName(self._state)
-        if listed != self._listed or again:
+        if listed != self._listed:
             self._listed = listed
             self._list(*listed)
-        self._showState()
 
     def begin(self, reading: SceneReading) -> None:
         """Follow a reading that is open now."""
         reading.onFault = self._fault.start
-        self.update(again=True)
+        self._showProgress()
 
     def end(self) -> None:
         """Close the open reading."""
         reading, self.current = self.current, None
-        if reading is None:
-            return
-        reading.close()
-        self.update(again=True)
-        if reading.fault:
-            say(self._ui.readingsLabel, reading.fault)
-        self._showState()
+        if reading is not None:
+            reading.close()
+            self._showProgress()
 
     def noteActivity(self) -> None:
         if self.current is not None:
             self.current.noteActivity()
 
-    def reviewed(self) -> None:
-        """List the readings again after a change of the open one."""
-        if self.current is not None:
-            self.update(again=True)
+    def numbersChanged(self) -> None:
+        """Show the progress after a change of the open reading that confirms it, or no longer."""
+        if self.current is not None and self.current.isConfirmed != self._wasConfirmed:
+            self._showProgress()
 
     def cancel(self) -> None:
         self.task.cancel()
@@ -114,26 +111,37 @@ class ReadingsSection(Section):
 
     def _list(self, output: str, reader: str) -> None:
         from ..readings.cases import cases_in
-        from ..readings.journals import readers_of
         from ..readings.plan import FILE, plan_of, planned_readers
         from ..readings.work_list import WorkList
 
-        self._work, self._reader, text = None, reader, ""
-        if output:
+        self._work, self._reader, self._planned, self._note = None, reader, [], ""
+        if not output:
+            self._note = _("Choose the folder of results above.")
+        else:
             folder = Path(output)
             try:
                 cases = cases_in(folder)
-                plan = plan_of(folder, cases, [reader])
-                self._work = WorkList(cases, [reader], True, any(reading.is_blind for reading in plan), plan)
-                self._readers = planned_readers(folder) or readers_of(cases)
+                self._planned = planned_readers(folder)
+                if not self._planned:
+                    self._note = _("There is no {file}: every scan is read once, in this order.").format(file=FILE)
+                if reader in self._planned or not self._planned:
+                    plan = plan_of(folder, cases, [reader])
+                    self._work = WorkList(cases, [reader], True, any(reading.is_blind for reading in plan), plan)
+                else:
+                    text = _("{reader} is not a reader of the plan. Enter one of: {names}.")
+                    self._note = text.format(reader=reader, names=", ".join(self._planned))
             except (CTError, OutputError) as error:
-                text = str(error)
-            else:
-                text = self._progressText()
-                if not plan:
-                    text += " " + _("Without a plan ({file}), every scan is read once.").format(file=FILE)
-        say(self._ui.readingsLabel, text or _("Choose the folder of results above."))
+                self._note = str(error)
+        self._showProgress()
+
+    def _showProgress(self) -> None:
+        """Show the readings and their states."""
+        reading = self.current
+        self._wasConfirmed = reading is not None and reading.isConfirmed
         self._fillTable()
+        progress = "" if self._work is None else self._progressText()
+        say(self._ui.readingsLabel, " ".join(filter(None, (progress, self._note))))
+        self._showState()
 
     def _rows(self) -> list[tuple[str, str]]:
         """Return scan and kind of each reading."""
@@ -159,11 +167,11 @@ class ReadingsSection(Section):
             table_widgets.fillRow(table, row, texts, (2,), progress.problem or None)
 
     def _showState(self) -> None:
-        ui, reading, work = self._ui, self.current, self._work
+        ui, reading = self._ui, self.current
         confirmed = [self._isConfirmed(*row) for row in self._rows()]
         ui.openReadingButton.setEnabled(bool(confirmed))
         # Tables show the others' answers, so that a reader gets them after the last reading of the plan.
-        may_write = work is not None and bool(self._readers) and (all(confirmed) or not work.plan[self._reader])
+        may_write = bool(confirmed or self._planned) and (all(confirmed) or not self._planned)
         self.task.update(may_write and importlib.util.find_spec(TRAINING_LIBRARY) is not None)
         ui.readingFrame.setVisible(reading is not None and reading.review is not None)
         if reading is not None:
@@ -172,7 +180,7 @@ class ReadingsSection(Section):
 
     def _openNext(self) -> None:
         """Open the next reading that is not confirmed, after the open one; begin again at the top after the last."""
-        self.update(again=True)
+        self._showProgress()
         rows, work, reading = self._rows(), self._work, self.current
         ids = None if reading is None else (reading.case.id, reading.kind)
         first = rows.index(ids) + 1 if ids in rows else 0
@@ -211,12 +219,19 @@ class ReadingsSection(Section):
             say(self._ui.statusLabel, fault)
 
     def _writeTables(self) -> Steps[str | None]:
+        from ..readings.cases import cases_in
+        from ..readings.journals import readers_of
+
+        output = self._state.cohortOutput
         title = _("Folder for the tables of readings")
         parent = widgets.ask(qt.QFileDialog.getExistingDirectory, title, "CACScoring/exportFolder")
         if not parent:
             return None
         target = widgets.newFolder(Path(parent), "readings")
-        readers = [word for reader in self._readers for word in ("--reader", reader)]
-        command = ["review", self._state.cohortOutput, *readers, "--double", "--tables", str(target)]
+        names = self._planned or readers_of(cases_in(Path(output)))
+        if len(names) < 2 and not self._planned:
+            return _("Tables compare readers, and there are no two readers of these scans yet.")
+        readers = [word for name in names for word in ("--reader", name)]
+        command = ["review", output, *readers, "--double", "--tables", str(target)]
         yield from self.task.job.run(command, self.task.show)
         return _("Written to {folder}").format(folder=target)

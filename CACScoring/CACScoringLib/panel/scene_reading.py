@@ -13,15 +13,12 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..core.ct import CTError
-from ..readings.blinding import begin_blind, blind_content
-from ..readings.cases import ReviewCase
-from ..readings.journals import reading_by
-from ..readings.recorded_review import RecordedReview
-from ..review.journal import JournalError
 
 if TYPE_CHECKING:
     from ..mrml.scene import SceneNodes
     from ..mrml.scene_content import SceneContent
+    from ..readings.cases import ReviewCase
+    from ..readings.recorded_review import RecordedReview
     from ..review.scene import SceneReview
     from ..review.state import Change
 
@@ -48,16 +45,24 @@ class SceneReading:
         self.review: SceneReview | None = None
         self.fault = ""
         self.onFault: Callable[[], object] = lambda: None
-        self._recorded: _Recorded | None = None
+        self._recorded: RecordedReview | None = None
         self._seconds, self._lastActive = 0.0, time.monotonic()
 
     @property
     def journalName(self) -> str:
         """Name of the reading, by which its journal is found."""
+        from ..readings.journals import reading_by
+
         return reading_by(self.reader, self.kind)
+
+    @property
+    def isConfirmed(self) -> bool:
+        return self.review is not None and self.review.reviewed["threshold"]
 
     def begin(self, content: SceneContent) -> SceneContent:
         """Begin the journal of a blind reading; return the content that the reader may see. Raises CTError."""
+        from ..readings.blinding import begin_blind, blind_content
+
         if not self.blind:
             return content
         begin_blind(self.case, self.journalName)
@@ -65,18 +70,44 @@ class SceneReading:
 
     def open(self, nodes: SceneNodes, content: SceneContent) -> SceneReview:
         """Return the review of new nodes as its journal has it. Raises CTError."""
+        from ..readings.recorded_review import RecordedReview
         from ..review.scene import SceneReview
 
         for node in _nodesIn(nodes):
             node.SetSaveWithScene(False)
-        self._recorded = _Recorded(self, lambda record: SceneReview(slicer.mrmlScene, nodes, content, record))
-        self.review = self._recorded.review
-        self.review.reader = self.reader
+        opened: list[SceneReview] = []
+
+        def make(record: Callable[[str, Change], None]) -> SceneReview:
+            opened.append(SceneReview(slicer.mrmlScene, nodes, content, self._recording(record)))
+            return opened[0]
+
+        self._recorded = RecordedReview(self.case, self.journalName, make, self._action)
+        self.review = review = opened[0]
+        review.reader = self.reader
         if self.blind:
-            self.review.make_blind()
-        self.review.update_tables()
+            review.make_blind()
+        review.update_tables()
         self._lastActive = time.monotonic()
-        return self.review
+        return review
+
+    def _action(self) -> tuple[str, str, float]:
+        return self.reader, _("in 3D Slicer"), self.takeSeconds()
+
+    def _recording(self, record: Callable[[str, Change], None]) -> Callable[[str, Change], None]:
+        """Return a function that records changes until one cannot be stored."""
+        from ..review.journal import JournalError
+
+        def recordUnlessFaulty(kind: str, change: Change) -> None:
+            if self.fault:
+                return  # what follows a lost change cannot be stored either
+            try:
+                record(kind, change)
+            except JournalError as error:
+                self.fault = str(error)
+                self.onFault()
+                raise
+
+        return recordUnlessFaulty
 
     def noteActivity(self) -> None:
         """Count the time since the last action, up to a limit, as reading."""
@@ -89,15 +120,10 @@ class SceneReading:
         seconds, self._seconds = self._seconds, 0.0
         return seconds
 
-    def fail(self, reason: str) -> None:
-        """Stop recording, because a change could not be stored."""
-        self.fault = reason
-        self.onFault()
-
     def close(self) -> None:
         """Record the time and the lesions shown since the last change, and remove the nodes from the scene."""
         recorded, self._recorded = self._recorded, None
-        if recorded is None:
+        if recorded is None or self.review is None:
             return
         if not self.fault and (seconds := self.takeSeconds()) > 1:
             try:
@@ -106,32 +132,12 @@ class SceneReading:
                 self.fault = str(error)
         if slicer.mrmlScene.IsClosing():
             return
-        nodes = recorded.review.nodes
+        nodes = self.review.nodes
         for node in _nodesIn(nodes):
             if slicer.mrmlScene.IsNodePresent(node):
                 slicer.mrmlScene.RemoveNode(node)
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
         hierarchy.RemoveItem(nodes.folder)
-
-
-class _Recorded(RecordedReview):
-    """Review whose changes the reader of a reading makes in the scene."""
-
-    def __init__(self, reading: SceneReading, make: Callable[..., SceneReview]) -> None:
-        self._of = reading
-        super().__init__(reading.case, reading.journalName, make)
-
-    def present_action(self) -> tuple[str, str, float]:
-        return self._of.reader, _("in 3D Slicer"), self._of.takeSeconds()
-
-    def _record(self, kind: str, change: Change) -> None:
-        if self._of.fault:
-            return  # what follows a lost change cannot be stored either
-        try:
-            super()._record(kind, change)
-        except JournalError as error:
-            self._of.fail(str(error))
-            raise
 
 
 def _nodesIn(nodes: SceneNodes) -> list[slicer.vtkMRMLNode]:

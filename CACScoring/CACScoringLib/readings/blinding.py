@@ -65,7 +65,7 @@ def _blind_record(record: ScoreRecord) -> ScoreRecord:
     )
 
 
-_SUGGESTED = {
+_SUGGESTED: dict[str, object] = {
     **{"suggested_artery": None, "confidence": None, "not_coronary_probability": None, "reason": "", "evidence": {}},
     **{"integrated_mass_mg": None, "mass_standard_error_mg": None, "interval_90": None, "mass_interval_90": None},
 }

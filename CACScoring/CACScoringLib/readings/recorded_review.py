@@ -13,12 +13,14 @@ from .journals import journal_of
 
 
 class RecordedReview:
-    """Review of a scan that goes on where its journal ends, and records every change there.
+    """Review of a scan that continues its journal, and records every change in it.
 
     Args:
         case: Scan under review.
         reading: Name of the reading.
         make: Function that makes the review, given the function that records its changes.
+        present_action: Function that returns the reader of a change, the action in words, and the reader's seconds
+            since the last entry.
 
     Attributes:
         review: State and edits of the review.
@@ -29,10 +31,15 @@ class RecordedReview:
     """
 
     def __init__(
-        self, case: ReviewCase, reading: str, make: Callable[[Callable[[str, Change], None]], ScanReview]
+        self,
+        case: ReviewCase,
+        reading: str,
+        make: Callable[[Callable[[str, Change], None]], ScanReview],
+        present_action: Callable[[], tuple[str, str, float]],
     ) -> None:
         self.case = case
         self.reading = reading
+        self._action = present_action
         self.journal = journal_of(case, reading)
         self._looked_at: dict[str, list[int]] = {}
         self.review = make(self._record)
@@ -51,10 +58,6 @@ class RecordedReview:
         if entries:
             self.review.restore_notes(self._looked_at, entries[-1].confirmations)
 
-    def present_action(self) -> tuple[str, str, float]:
-        """Return the reader of a change, the action in words, and the reader's seconds since the last entry."""
-        return "", "", 0.0
-
     def last_change(self) -> Entry | None:
         """Return the last entry with a change; None without one."""
         return next((entry for entry in reversed(self.journal.entries) if entry.kind in CHANGES), None)
@@ -68,7 +71,7 @@ class RecordedReview:
         return JournalRecord(journal.file.name, len(journal.entries), journal.hashes[-1]) if journal.hashes else None
 
     def _record(self, kind: str, change: Change) -> None:
-        self._append(kind, *self.present_action(), change)
+        self._append(kind, *self._action(), change)
 
     def _append(self, kind: str, reader: str, words: str, seconds: float, change: Change | None = None) -> None:
         if "threshold" in self.review.problems:

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
@@ -63,14 +64,12 @@ class OpenReview(RecordedReview):
         self._dicom_files = scan.dicom_files
         self._present_action = ("", "", 0.0)
         state = ReviewFolder(case.folder, scan)
-        super().__init__(case, reading, lambda record: ScanReview(state, IN_BROWSER, record))
+        make = partial(ScanReview, state, IN_BROWSER)
+        super().__init__(case, reading, make, lambda: self._present_action)
         self.images = ScanImages(state)
         self.heart = state.heart
         self._disputed: dict[str, np.ndarray] = {}
         self._readings: Sequence[str] = ()
-
-    def present_action(self) -> tuple[str, str, float]:
-        return self._present_action
 
     def begin_consensus(self, readings: Sequence[str]) -> None:
         """Start with the labels on which the readings agree, unless the consensus was begun.

@@ -50,7 +50,7 @@ class Reader:
 
     def name(self, name):
         self.ui.readingReaderEdit.setText(name)
-        self.ui.readingReaderEdit.textEdited.emit(name)
+        self.ui.readingReaderEdit.editingFinished.emit()
 
     @property
     def reading(self):
@@ -88,7 +88,8 @@ class TestReading:
         assert reader.ui.readingsLabel.text == "0 of 4 readings confirmed."
         reader.name("Eve")
         assert reader.listed() == []
-        assert "plans no scans for Eve" in reader.ui.readingsLabel.text
+        assert "Eve is not a reader of the plan" in reader.ui.readingsLabel.text
+        assert reader.ui.tablesButton.enabled, "for a statistician"
         assert not reader.ui.openReadingButton.enabled
 
     def test_a_blind_reading_shows_candidates_alone(self, reader, results, plan):
@@ -186,7 +187,7 @@ def test_without_a_plan_every_scan_is_read_once_and_shows_the_automatic_score(op
     monkeypatch.chdir(results.parent)
     reader = Reader(open_panel(), results, "Ann")
     assert [row[0] for row in reader.listed()] == list(SCANS)
-    assert "Without a plan" in reader.ui.readingsLabel.text
+    assert "every scan is read once" in reader.ui.readingsLabel.text
     reader.next()
     assert "one" in reader.ui.headLabel.text
     assert reader.driver.review.methods == ("threshold", "decomposition")

@@ -1,5 +1,7 @@
 """Blind readings, and journals that two programs write to."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from review_server import write_cohort
@@ -10,6 +12,7 @@ from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.journals import file_of, journal_of, labels_of, readers_of, reading_by
 from CACScoringLib.readings.recorded_review import RecordedReview
 from CACScoringLib.record.reading import record_from_text
+from CACScoringLib.review.export import IN_PANEL
 from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.journal import JournalError
 from CACScoringLib.review.scan_review import ScanReview
@@ -27,10 +30,8 @@ class Reading(RecordedReview):
 
     def __init__(self, case):
         state = ReviewFolder(case.folder, case.scan())
-        super().__init__(case, ANN, lambda record: ScanReview(state, record_change=record))
-
-    def present_action(self):
-        return "Ann", "edit", 1.0
+        make = partial(ScanReview, state, IN_PANEL)
+        super().__init__(case, ANN, make, lambda: ("Ann", "edit", 1.0))
 
 
 class TestBlind:
