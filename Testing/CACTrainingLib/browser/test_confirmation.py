@@ -75,8 +75,8 @@ class TestConfirmation:
         review = confirmed(case)
         folder, count = review.export("Ann", dicom=False), len(ids_of(review))
         page = (folder / "report.html").read_text(encoding="utf-8")
-        assert f"reviewed by Ann, 1 of {count} sites looked at" in page
-        assert re.search(rf"Confirmed by Ann, \d{{4}}-\S+, 1 of {count} sites looked at\.", page)
+        assert f"reviewed by Ann, 1 of {count} lesions looked at" in page
+        assert re.search(rf"Confirmed by Ann, \d{{4}}-\S+, 1 of {count} lesions looked at\.", page)
         assert page.count("<td>not looked at</td>") == count - 1
         assert ",Ann,20" in (folder / "lesions.csv").read_text(encoding="utf-8").splitlines()[1]
 
