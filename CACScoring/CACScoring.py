@@ -260,8 +260,8 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
             message = hidden(reading.case, reading.name, message)
         self.ui.statusLabel.setText(message)
-        if reading is not None and reading.review is None:
-            self.readings.current = None  # it could not be opened
+        if reading is not None and not reading.isOpen:
+            self.readings.end()
         if outcome.nodes is not None:
             # The panel may have been left meanwhile, but the scene still holds its state.
             state, self._newReview = self.logic.getParameterNode(), outcome.review

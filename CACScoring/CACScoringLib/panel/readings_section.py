@@ -60,6 +60,9 @@ class ReadingsSection(Section):
         parts = ui.tablesButton, ui.readingsLabel, None
         self.task = ButtonJob(job, parts, _("Cancelled. No tables were written."), self._writeTables, self._showState)
         self._fault = singleShot(0, self._closeAfterFault)
+        self._closed: list[SceneReading] = []
+        # In a step of its own, because the panel's boxes still show the nodes while another result is chosen.
+        self._removing = singleShot(0, self._removeClosed)
         self._showState()
 
     def updateParameters(self) -> None:
@@ -91,7 +94,13 @@ class ReadingsSection(Section):
         reading, self.current = self.current, None
         if reading is not None:
             reading.close()
+            self._closed.append(reading)
+            self._removing.start()
             self._showProgress()
+
+    def _removeClosed(self) -> None:
+        while self._closed:
+            self._closed.pop().removeNodes()
 
     def noteActivity(self) -> None:
         if self.current is not None:
@@ -107,7 +116,10 @@ class ReadingsSection(Section):
 
     def cleanup(self) -> None:
         super().cleanup()
+        self.end()
         self._fault.stop()
+        self._removing.stop()
+        self._removeClosed()
 
     def _list(self, output: str, reader: str) -> None:
         from ..readings.cases import cases_in

@@ -56,6 +56,10 @@ class SceneReading:
         return reading_by(self.reader, self.kind)
 
     @property
+    def isOpen(self) -> bool:
+        return self.review is not None and bool(slicer.mrmlScene.IsNodePresent(self.review.nodes.record))
+
+    @property
     def isConfirmed(self) -> bool:
         return self.review is not None and self.review.reviewed["threshold"]
 
@@ -121,23 +125,30 @@ class SceneReading:
         return seconds
 
     def close(self) -> None:
-        """Record the time and the lesions shown since the last change, and remove the nodes from the scene."""
+        """Record the time and the lesions shown since the last change."""
         recorded, self._recorded = self._recorded, None
-        if recorded is None or self.review is None:
-            return
-        if not self.fault and (seconds := self.takeSeconds()) > 1:
+        if recorded is not None and not self.fault and (seconds := self.takeSeconds()) > 1:
             try:
                 recorded.note("time", self.reader, "", seconds)
             except CTError as error:
                 self.fault = str(error)
-        if slicer.mrmlScene.IsClosing():
+
+    def removeNodes(self) -> None:
+        """Remove the nodes from the scene; the CT stays if it was scored anew meanwhile."""
+        from ..mrml.scene import records_in, volume_of_record
+
+        if not self.isOpen:
             return
         nodes = self.review.nodes
+        others = [volume_of_record(record) for record in records_in(slicer.mrmlScene) if record is not nodes.record]
         for node in _nodesIn(nodes):
-            if slicer.mrmlScene.IsNodePresent(node):
+            if node is nodes.volume and node in others:
+                node.SetSaveWithScene(True)
+            elif slicer.mrmlScene.IsNodePresent(node):
                 slicer.mrmlScene.RemoveNode(node)
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-        hierarchy.RemoveItem(nodes.folder)
+        if nodes.volume not in others:
+            hierarchy.RemoveItem(nodes.folder)
 
 
 def _nodesIn(nodes: SceneNodes) -> list[slicer.vtkMRMLNode]:

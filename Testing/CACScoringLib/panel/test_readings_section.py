@@ -7,7 +7,7 @@ from pathlib import Path
 import panel_results
 import pytest
 import slicer
-from panel_driver import InThisProcess, cells_of, eventually
+from panel_driver import InThisProcess, ScriptedProcess, cells_of, eventually
 from review_server import write_cohort
 
 from CACScoringLib.core.labels import Artery
@@ -174,6 +174,26 @@ class TestReading:
         assert reader.reading is None
         assert "another program has changed" in reader.ui.statusLabel.text
         assert file.read_text() == before
+
+    def test_a_reading_that_cannot_be_opened_names_no_scan(self, reader, results, plan):
+        scan = plan[0].scan
+        (results / scan / "heart.nii.gz").unlink()
+        reader.ui.openReadingButton.click()
+        reader.driver.settle()
+        assert reader.reading is None
+        assert "Case 1" in reader.ui.statusLabel.text
+        assert scan not in reader.ui.statusLabel.text
+
+    def test_a_new_score_of_the_ct_closes_the_reading_and_keeps_the_ct(self, reader):
+        reader.next()
+        nodes = reader.driver.review.nodes
+        reader.driver.process = reader.driver.widget.scorer.job.process = ScriptedProcess()
+        reader.driver.score(networks=True)
+        assert reader.reading is None
+        assert reader.driver.review.nodes.volume is nodes.volume
+        assert slicer.mrmlScene.IsNodePresent(nodes.volume)
+        assert nodes.volume.GetSaveWithScene()
+        assert not slicer.mrmlScene.IsNodePresent(nodes.calcium)
 
     def test_closing_the_scene_ends_the_reading(self, reader, results, plan):
         reader.next()
