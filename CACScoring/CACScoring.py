@@ -39,12 +39,14 @@ from CACScoringLib.panel.process import MODULE_FOLDER, Process
 from CACScoringLib.panel.radiograph import radiograph_views
 from CACScoringLib.panel.radiograph.drr_section import DrrSection
 from CACScoringLib.panel.radiograph.radiograph_section import RadiographSection
+from CACScoringLib.panel.readings_section import TRAINING_LIBRARY, ReadingsSection
 from CACScoringLib.panel.result_section import ResultSection
 from CACScoringLib.panel.review_section import ReviewSection
 from CACScoringLib.panel.scoring import Scorer, ScoringOutcome, markUnreviewed, takeOverCandidates
 from CACScoringLib.panel.widgets import singleShot
 
 if TYPE_CHECKING:
+    from CACScoringLib.panel.scene_reading import SceneReading
     from CACScoringLib.review.scene import SceneReview
 
 
@@ -93,12 +95,18 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.input, self.review, self.result = InputSection(self.ui), ReviewSection(self.ui), ResultSection(self.ui)
         self.dicom = DicomSection(self.ui, Job())
         self.cohort = CohortSection(self.ui, Job())
+        self.readings = ReadingsSection(self.ui, Job(library=TRAINING_LIBRARY))
         self.drr = DrrSection(self.ui, Job(), Job())
         self.radiograph = RadiographSection(self.ui, Job())
-        self.sections = (self.input, self.review, self.result, self.dicom, self.cohort, self.drr, self.radiograph)
+        self.sections = (self.input, self.review, self.result, self.dicom, self.cohort, self.readings)
+        self.sections += (self.drr, self.radiograph)
         self.scorer.progressed.connect(showIn(self.ui.statusLabel, self.ui.progressBar))
         self.scorer.finished.connect(self._onFinished)
         self.review.numbersChanged.connect(self.result.update)
+        self.review.numbersChanged.connect(self.readings.numbersChanged)
+        self.review.lesionViewed.connect(self.readings.noteActivity)
+        self.readings.chosen.connect(self._openReading)
+        self.readings.closing.connect(self._closeReading)
         self.review.rescoreRequested.connect(self._scoreAgain)
         self.dicom.added.connect(self.input.listLesions)
         self.cohort.scanChosen.connect(self._openScan)
@@ -154,6 +162,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.review.updateParameters()
         self.dicom.update()
         self.cohort.update()
+        self.readings.updateParameters()
 
     def _matchInputAndResult(self) -> None:
         """Choose the CT of a newly chosen result, or the last result of a newly chosen CT."""
@@ -228,8 +237,31 @@ class CACScoringWidget(lifecycle.PanelWidget):
             self.scorer.openResult(Path(scan["folder"]), scan["name"], scan["ct"], scan["series"])
             self.onParametersChanged()
 
+    def _openReading(self, reading: SceneReading) -> None:
+        """Load a scan and its result for a reader's recorded reading, in place of the open one."""
+        if self.scorer.isRunning:
+            return
+        self._closeReading()
+        self.readings.current = reading
+        self.ui.pages.setCurrentIndex(0)
+        self.scorer.openReading(reading)
+        self.onParametersChanged()
+
+    def _closeReading(self) -> None:
+        if self.readings.current is not None:
+            if self._parameterNode is not None:
+                self._parameterNode.result = None
+            self._showResult(None)
+
     def _onFinished(self, outcome: ScoringOutcome) -> None:
-        self.ui.statusLabel.setText(outcome.message)
+        reading, message = self.readings.current, outcome.message
+        if reading is not None and reading.blind:
+            from CACScoringLib.readings.blinding import hidden
+
+            message = hidden(reading.case, reading.name, message)
+        self.ui.statusLabel.setText(message)
+        if reading is not None and not reading.isOpen:
+            self.readings.end()
         if outcome.nodes is not None:
             # The panel may have been left meanwhile, but the scene still holds its state.
             state, self._newReview = self.logic.getParameterNode(), outcome.review
@@ -237,6 +269,8 @@ class CACScoringWidget(lifecycle.PanelWidget):
         if self._parameterNode is not None:
             self.onParametersChanged()
         self._newReview = None
+        if reading is not None and outcome.review is reading.review is not None:
+            self.readings.begin(reading)
 
     def _showViews(self) -> None:
         """Change the layout and show the views in separate steps, between which Slicer stays responsive.
@@ -265,6 +299,9 @@ class CACScoringWidget(lifecycle.PanelWidget):
                 self.ui.statusLabel.setText(str(error))
         for section in (self.review, self.result, self.dicom, self.drr):
             section.setReview(self._review)
+        reading = self.readings.current
+        if reading is not None and reading.review is not None and reading.review is not self._review:
+            self.readings.end()
         self.ui.inputButton.collapsed = self._review is not None
 
 

@@ -102,6 +102,7 @@ def run(options: CompareOptions, progress: Progress) -> None:
 def _settings_and_models(options: CompareOptions, reference: ScoreRecord | None) -> tuple[RunSettings, ChosenModels]:
     """Return how CTs are scored. reference: Result whose rules and models they follow; None if both are CTs."""
     from ..models.choice import ChosenModels, chosen_models
+    from ..models.site import FILE, SiteError, read_site
     from ..run import RunSettings
 
     settings = scoring_settings(options, RunSettings())
@@ -111,7 +112,17 @@ def _settings_and_models(options: CompareOptions, reference: ScoreRecord | None)
     # Results that record no normalisation are older than it.
     normalisation = "off" if reference.normalisation is None else reference.normalisation.mode
     score = replace(settings.score, rules=rules, adapt_to_tube_voltage=adapt, normalisation=normalisation)
-    return replace(settings, score=score), ChosenModels(_models_of(reference), device=options.device)
+    models, settings = _models_of(reference), replace(settings, score=score)
+    if (site := read_site()) is None:
+        return settings, ChosenModels(models, device=options.device)
+    chosen = chosen_models(replace(model_choice(options), threshold_only=not site[0].models))
+    used, pinned = ({n: model.card.sha256 for n, model in part.items()} for part in (models, chosen.networks))
+    if differing := sorted({network for network, _ in used.items() ^ pinned.items()}):
+        raise SiteError(
+            f"The result of {reference.input.name} was made with other models than the site file of {site[0].name} "
+            f"pins ({', '.join(differing)}). Give both CTs to score them as pinned, or unset {FILE}."
+        )
+    return settings, chosen
 
 
 def _rules_of(record: ScoreRecord) -> tuple[ScoringRules, bool]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core.ct import ScanWarning
-from ..core.files import LAST_FILE, OutputError, OutputFolder, write_text_atomically
+from ..core.files import LAST_FILE, OutputError, OutputFolder, file_sha256, write_text_atomically
 from ..core.progress import Progress
-from ..models.cards import ModelCard, ModelError, load_model
+from ..models.cards import ModelCard, ModelError, StoredModel, load_model
+from ..models.site import read_site
+from ..record.provenance import Provenance, provenance_of
 from .options import from_file
 
 if TYPE_CHECKING:
@@ -108,10 +110,12 @@ def score_files(
     progress = progress or Progress()
     folder = OutputFolder(output, overwrite)
     from ..radiograph.reading import read_radiograph
-    from ..radiograph.score import model_for, score_radiograph
+    from ..radiograph.score import NETWORK, model_for, score_radiograph
 
     _check_factors(patient)
     stored = model_for(set(patient.pictures), model)
+    if (site := read_site()) is not None:
+        site[0].check_model(NETWORK, file_sha256(stored.path))
     _check_packages(stored.card)
     progress.begin(list(STEPS))
     with progress.step("reading"):
@@ -121,12 +125,22 @@ def score_files(
         radiographs[first] = radiographs[first].with_warnings(*warnings)
         loaded = load_model(stored.path, device)
     result = score_radiograph(radiographs, factors, loaded, progress)
+    result = replace(result, provenance=_provenance(patient, stored, device, identify))
     with folder.being_written() as temporary:
         _write(temporary, result, progress, identify)
     for warning in result.warnings:
         progress.warning(warning)
     progress.done(output)
     return result
+
+
+def _provenance(patient: RadiographInput, stored: StoredModel, device: str, identify: bool) -> Provenance:
+    from ..models.inference import choose_device
+    from ..radiograph.score import NETWORK
+
+    settings = asdict(patient) | {"identify": identify}
+    cards, site = {NETWORK: file_sha256(stored.path)}, read_site()
+    return provenance_of(settings, patient.pictures, cards, choose_device(device), site and site[1])
 
 
 def _factors(
@@ -169,7 +183,7 @@ def _write(folder: Path, result: RadiographResult, progress: Progress, identify:
             _write_image(folder / f"view_{name}.nii.gz", view.standard[None])
             _write_image(folder / f"saliency_{name}.nii.gz", view.saliency)
         write_text_atomically(folder / "report.html", report.result_as_html(result, identify))
-    document = report.result_as_json(result, progress.seconds)
+    document = report.result_as_json(result, progress.seconds, identify)
     write_text_atomically(folder / LAST_FILE, report.json_text(document))
 
 

@@ -18,8 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import TypedDict
 
-from filelock import FileLock, Timeout
-
+from ..core.ct import UnreadableError
 from ..core.files import OutputError, read_json, remove_partial, write_text_atomically
 from ..record.provenance import provenance_of
 from ..scans.source import ScanSource
@@ -174,6 +173,8 @@ def own_folder(path: Path, mark: str, lock: str, content: str, overwrite: bool =
     Raises:
         OutputError: It has other content, another run is using it, or it cannot be made.
     """
+    from filelock import FileLock, Timeout  # Slicer, which reads results, lacks it
+
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file. Choose a folder with --output.")
     foreign = path.is_dir() and not (path / mark).exists() and not overwrite
@@ -242,3 +243,13 @@ def _flat(values: dict[str, object], prefix: str = "") -> Iterator[tuple[str, ob
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def scan_digests(record: Path) -> dict[str, str]:
+    """Read the digests of a cohort's scans from its record, by folder. Raises UnreadableError."""
+    try:
+        scans = read_json(record)["scans"]
+        return {name: str(entry["scan"]) for name, entry in scans.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        message = f"{record} is damaged ({error!r}). Run the cac cohort that made it again, with --overwrite."
+        raise UnreadableError(message) from error

@@ -74,15 +74,19 @@ class SiteFile:
     def check_models(self, cards_sha256: Mapping[str, str]) -> None:
         """Raise SiteError unless cards, by network, are the pinned ones and all of them."""
         for network in {**self.models, **cards_sha256}:
-            pinned, used = self.models.get(network), cards_sha256.get(network)
-            if pinned is None or pinned.card_sha256 != used:
-                stated = "no model" if pinned is None else f"the model {pinned.name} with card {pinned.card_sha256}"
-                present = "none" if used is None else f"a card with SHA-256 {used}"
-                raise SiteError(
-                    f"The site file of {self.name} pins {stated} for {network}; this run would use {present}. Install "
-                    "the pinned model (cac models list shows what is used), leave --model, --whole-scan and "
-                    f"--threshold-only out, or unset {FILE}."
-                )
+            self.check_model(network, cards_sha256.get(network))
+
+    def check_model(self, network: str, card_sha256: str | None) -> None:
+        """Raise SiteError unless a network's card is the pinned one. card_sha256: None if the network is not used."""
+        pinned = self.models.get(network)
+        if pinned is None or pinned.card_sha256 != card_sha256:
+            stated = "no model" if pinned is None else f"the model {pinned.name} with card {pinned.card_sha256}"
+            present = "none" if card_sha256 is None else f"a card with SHA-256 {card_sha256}"
+            raise SiteError(
+                f"The site file of {self.name} pins {stated} for {network}; this run would use {present}. Install the "
+                "pinned model (cac models list shows what is used), leave --model, --whole-scan and --threshold-only "
+                f"out, or unset {FILE}."
+            )
 
 
 def pinnable(settings: Mapping[str, Any]) -> dict[str, object]:

@@ -6,6 +6,7 @@ Run as: python -m CACScoringLib.panel.background JOB ARGUMENTS. Reports progress
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +25,21 @@ def open_ct(progress: JsonProgress, ct: str, target: str, series: str | None = N
     progress.done(Path(target))
 
 
+def open_case(progress: JsonProgress, folder: str, ct: str, target: str) -> None:
+    """Read the series of a CT that was scored, and write it as `open_ct` does. folder: Folder of its result."""
+    import SimpleITK as sitk
+
+    from ..readings.cases import ReviewCase
+
+    case = ReviewCase(id="", name=Path(folder).name, patient="", folder=Path(folder), ct=Path(ct))
+    sitk.WriteImage(case.scan().image, target)
+    progress.done(Path(target))
+
+
 MODULES = {"export_dicom": "review.dicom_job", "make_radiograph": "drr.job", "find_body": "drr.job"}
 """Modules of the jobs that take their folder alone, by job."""
+
+OPENING: dict[str, Callable[..., None]] = {"open_ct": open_ct, "open_case": open_case}
 
 
 def main(arguments: list[str]) -> int:
@@ -37,8 +51,8 @@ def main(arguments: list[str]) -> int:
     progress = JsonProgress(sys.stderr)
     job, *words = arguments
     try:
-        if job == "open_ct":
-            open_ct(progress, *words)
+        if job in OPENING:
+            OPENING[job](progress, *words)
         else:
             getattr(import_module(f"CACScoringLib.{MODULES[job]}"), job)(Path(words[0]), progress)
     except (CTError, OutputError) as error:

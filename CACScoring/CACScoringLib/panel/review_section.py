@@ -49,6 +49,7 @@ class ReviewSection(Section):
 
     Attributes:
         numbersChanged: Signal after scores have changed.
+        lesionViewed: Signal after the reader has gone to a lesion or slice.
         rescoreRequested: Signal when the reader requests a run that decomposes further slices.
         plot: Plot of the slices.
         table: Table of the lesions.
@@ -60,7 +61,7 @@ class ReviewSection(Section):
 
         self._ui = ui
         self._observed = VTKObservationMixin()
-        self.numbersChanged, self.rescoreRequested = Signal(), Signal()
+        self.numbersChanged, self.lesionViewed, self.rescoreRequested = Signal(), Signal(), Signal()
         self._review: SceneReview | None = None
         self._editor = EditorBox(ui.editorBox, ui.editorFrame.layout())
         self._appliedState: dict[str, object] = {}
@@ -99,7 +100,6 @@ class ReviewSection(Section):
             ui.rejectRestButton: lambda review, _on: review.reject_unassigned(self._method),
         }
         confirmations = {
-            ui.reviewedBox: lambda review, on: review.set_reviewed(self._method, on),
             ui.acceptButton: lambda review, _on: review.accept(self._method),
             ui.noCalciumButton: lambda review, _on: review.set_no_calcium(),
         }
@@ -108,6 +108,7 @@ class ReviewSection(Section):
                 button.clicked.connect(
                     lambda checked=False, change=change, act=act: act(lambda: change(self._review, checked))
                 )
+        ui.reviewedBox.clicked.connect(self._reviewedClicked)
         ui.rescoreButton.clicked.connect(lambda *_args: self.rescoreRequested.emit())
         ui.doubtfulButton.clicked.connect(lambda *_args: self._nextDoubtful())
         ui.layoutButton.clicked.connect(lambda *_args: self.showSideBySide())
@@ -194,7 +195,10 @@ class ReviewSection(Section):
         for widget in (*other_controls, ui.show3DBox):
             widget.setEnabled(has_review)
         ui.fadeSlider.setEnabled(has_review and review.nodes.healthy is not None)
-        ui.acceptButton.setEnabled(has_review and not review.reviewed[self._method])
+        is_reviewed = has_review and review.reviewed[self._method]
+        ui.acceptButton.setEnabled(has_review)
+        ui.acceptButton.setText(_("Confirm again") if is_reviewed else _("Confirm"))
+        ui.doubtfulButton.setVisible(not is_reviewed)  # of a confirmed score none are, and the row is narrow
         ui.undoButton.setEnabled(has_review and review.can_undo)
         ui.redoButton.setEnabled(has_review and review.can_redo)
         if not has_review:
@@ -221,13 +225,18 @@ class ReviewSection(Section):
         self._showViewedCount()
 
     def _showViewedCount(self) -> None:
-        """Show how many lesions have been viewed, and after the last one ask the reader to confirm."""
-        ui, count, unseen = self._ui, sum(line.coronary for line in self._lines), self._notViewed()
+        """Show how many lesions that count have been viewed, and after the last one ask the reader to confirm."""
+        ui, unseen, looked = self._ui, self._notViewed(), self._lookedAt()
+        counted = [line.id for line in self._lines if not line.left_out]
+        count = len(counted)
         doubtful_count = sum(line.doubtful for line in self._lines)
-        ui.lookedLabel.setText(_("{looked} of {count} looked at").format(looked=count - len(unseen), count=count))
+        text = _("{looked} of {count} looked at").format(looked=len(looked & set(counted)), count=count)
+        ui.lookedLabel.setText(text if count else "")
         ui.doubtfulButton.setText(_("Doubtful ({count})").format(count=doubtful_count))
         ui.doubtfulButton.setEnabled(bool(doubtful_count))
-        if unseen or self._review is None or self._review.reviewed[self._method]:
+        if self._review is not None and self._review.reviewed[self._method]:
+            text = self._sinceConfirmed()
+        elif unseen or self._review is None:
             text = ""
         elif count:
             text = _("All lesions looked at. Is the score right? Confirm it (key A).")
@@ -236,9 +245,17 @@ class ReviewSection(Section):
         say(ui.totalLabel, text)
 
     def _notViewed(self) -> list[LesionLine]:
-        """Return the lines of coronary lesions that the reader has not looked at."""
+        """Return the lines not looked at: of lesions that count, and of doubtful ones."""
         looked = self._lookedAt()
-        return [line for line in self._lines if line.coronary and line.id not in looked]
+        return [line for line in self._lines if (line.doubtful or not line.left_out) and line.id not in looked]
+
+    def _sinceConfirmed(self) -> str:
+        """Return an offer to confirm a score again if lesions were looked at since; else an empty text."""
+        confirmation = self._review.confirmations.get(self._method)
+        before = set() if confirmation is None else set(confirmation.not_looked_at or ())
+        if not before & self._lookedAt():
+            return ""
+        return _("You have looked at more lesions since the score was confirmed. Confirm it again (key A).")
 
     def _lookedAt(self) -> set[int]:
         review = self._review
@@ -381,6 +398,7 @@ class ReviewSection(Section):
     def _viewMoved(self, caller=None, event=None) -> None:
         if self._review is not None:
             self._showSlice()
+            self.lesionViewed.emit()
 
     # Actions of the reader
 
@@ -428,15 +446,18 @@ class ReviewSection(Section):
 
     def _confirm(self, change: Callable[[], object]) -> None:
         """Make a change that confirms a score, after a question if the reader has not looked at every lesion."""
-        looked = self._lookedAt()
-        unseen = [] if self._review.reviewed[self._method] else [line for line in self._lines if line.id not in looked]
+        unseen = self._notViewed()
+        counted = [line for line in self._lines if not line.left_out]
+        missed = [line for line in unseen if not line.left_out]
         text = _(
-            "You have not looked at {count} lesions, {doubtful} of them doubtful, {outside} outside the arteries. "
-            "Confirm what you looked at? The others stay automatic."
+            "{looked} of {count} lesions looked at. Never shown: {inside} in the arteries, {outside} outside them, "
+            "{left_out} doubtful ones that are left out. Confirm what you looked at? The others stay automatic."
         ).format(
-            count=len(unseen),
-            doubtful=sum(line.doubtful for line in unseen),
-            outside=sum(not line.coronary for line in unseen),
+            looked=len(counted) - len(missed),
+            count=len(counted),
+            inside=sum(line.coronary for line in missed),
+            outside=sum(not line.coronary for line in missed),
+            left_out=len(unseen) - len(missed),
         )
         # In testing mode Slicer asks nobody, and answers with False.
         is_certain = not unseen or slicer.app.testingEnabled()
@@ -444,6 +465,13 @@ class ReviewSection(Section):
             self._change(change)
         else:
             self.update()  # sets the box back
+
+    def _reviewedClicked(self, on: bool) -> None:
+        change = partial(self._review.set_reviewed, self._method, on)
+        if on:
+            self._confirm(change)
+        else:
+            self._change(change)
 
     def _change(self, change: Callable[[], object]) -> None:
         """Make a change and show its consequences."""

@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 
     from ..mrml.scene import SceneNodes
     from ..review.scene import SceneReview
+    from .scene_reading import SceneReading
 
 SPACING_DIGITS = 10
 """Significant digits of a volume's spacing; the rest is rounding error."""
+
+_TARGET = "TARGET"
 
 _NO_SCENE = '{"results": {"scene": false}}'
 """Settings of the worker, which need not write a scene for Slicer."""
@@ -116,7 +119,14 @@ class Scorer:
             ct: File or DICOM folder of the CT.
             series: Series UID, where the DICOM folder holds several.
         """
-        self._begin(self._opening(folder, name, ct, series))
+        arguments = ["open_ct", ct, _TARGET, *filter(None, [series])]
+        self._begin(self._opening(folder, name, arguments))
+
+    def openReading(self, reading: SceneReading) -> None:
+        """Begin to load a CT and its result for a recorded reading."""
+        case = reading.case
+        arguments = ["open_case", str(case.folder), str(case.ct), _TARGET]
+        self._begin(self._opening(case.folder, reading.name, arguments, reading))
 
     def cancel(self) -> None:
         """Cancel the current run, unless its result is already being shown."""
@@ -141,17 +151,20 @@ class Scorer:
             yield from self.job.run([*command, *arguments, "--settings", _NO_SCENE], self.progressed.emit)
             return (yield from self._load(folder / "result", lambda: image, volume.GetName(), volume, prepare))
 
-    def _opening(self, folder: Path, name: str, ct: str, series: str | None) -> Steps[SceneReview]:
+    def _opening(
+        self, folder: Path, name: str, arguments: list[str], reading: SceneReading | None = None
+    ) -> Steps[SceneReview]:
+        """Read a CT by a job of `background`, whose argument _TARGET stands for its file, and load its result."""
         from ..io.image_files import read_image
 
         with temporaryFolder() as temporary:
             target = Path(temporary) / "ct.nrrd"
-            arguments = ["open_ct", ct, str(target), *filter(None, [series])]
+            arguments = [str(target) if word == _TARGET else word for word in arguments]
             yield from self.job.run(arguments, self.progressed.emit, module=BACKGROUND)
-            return (yield from self._load(folder, lambda: read_image(target), name))
+            return (yield from self._load(folder, lambda: read_image(target), name, reading=reading))
 
     def _load(
-        self, result: Path, read: Callable[[], sitk.Image], name: str, volume=None, prepare=None
+        self, result: Path, read: Callable[[], sitk.Image], name: str, volume=None, prepare=None, reading=None
     ) -> Steps[SceneReview]:
         """Read a result in a thread, add it to the scene, and return its review.
 
@@ -161,6 +174,7 @@ class Scorer:
             name: Name of the CT.
             volume: Node of the CT; None to make one.
             prepare: Function that changes the nodes of the result before they are shown.
+            reading: Reading for which the result is loaded; None for a review in the scene alone.
         """
         from ..mrml import scene as mrml
         from ..mrml.scene_content import content_of_folder
@@ -169,6 +183,8 @@ class Scorer:
         self.state = State.LOADING
         self.progressed.emit(_("Reading the result …"), 1.0)
         content = yield from inThread(lambda: content_of_folder(result, read(), name))
+        if reading is not None:
+            content = yield from inThread(lambda: reading.begin(content))
         self.progressed.emit(_("Showing the result …"), 1.0)
         yield 0
         if volume is not None and not slicer.mrmlScene.IsNodePresent(volume):
@@ -181,7 +197,7 @@ class Scorer:
         _checkPresent(nodes)
         if prepare is not None:
             prepare(nodes)
-        review = SceneReview(slicer.mrmlScene, nodes, content)
+        review = SceneReview(slicer.mrmlScene, nodes, content) if reading is None else reading.open(nodes, content)
         yield 0
         review.results()  # computed in a separate step, cached for the panel
         yield 0

@@ -14,6 +14,7 @@ from ..core.progress import Progress
 from ..models.cards import LoadedModel, ModelCard, ModelError, StoredModel, find_model, list_models
 from ..models.inference import predict
 from ..networks import radiograph_fusion
+from ..record.provenance import Provenance
 from .view import STANDARD_MM, ChestRadiograph, enhance, looks_inverted
 
 if TYPE_CHECKING:
@@ -227,6 +228,7 @@ class RadiographResult:
         card: Card of the model.
         field_mm: Side of the square around the heart.
         warnings: Warnings, those of the radiographs included.
+        provenance: Origin of the result; None if it was not written.
     """
 
     views: dict[str, ViewResult]
@@ -235,6 +237,7 @@ class RadiographResult:
     card: ModelCard
     field_mm: float
     warnings: tuple[ScanWarning, ...]
+    provenance: Provenance | None = None
 
 
 def model_for(views: set[str], name: str | None = None) -> StoredModel:

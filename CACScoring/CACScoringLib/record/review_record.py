@@ -26,14 +26,14 @@ class Confirmation:
 
     @property
     def part(self) -> str:
-        """Part that was looked at, such as "12 of 85 sites looked at"; empty if all of it, or unknown."""
+        """Part that was looked at, such as "12 of 85 lesions looked at"; empty if all of it, or unknown."""
         unseen = len(self.not_looked_at or ())
-        return f"{self.sites - unseen} of {self.sites} sites looked at" if unseen else ""
+        return f"{self.sites - unseen} of {self.sites} lesions looked at" if unseen else ""
 
     @property
     def in_words(self) -> str:
         """Confirmation in a sentence."""
-        part = self.part or ("" if self.not_looked_at is None else f"all {self.sites} sites looked at")
+        part = self.part or ("" if self.not_looked_at is None else f"all {self.sites} lesions looked at")
         return f"Confirmed by {self.reader}, {self.time}{part and f', {part}'}."
 
 

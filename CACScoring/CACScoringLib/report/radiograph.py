@@ -53,12 +53,13 @@ def result_as_html(result: RadiographResult, identify: bool = False) -> str:
             "intended use": card.intended_use,
             "licence": card.licence,
         },
+        provenance=result.provenance and result.provenance.in_words(identify),
         files={titles.get(name, name): _facts(view, identify) for name, view in result.views.items()},
     )
 
 
-def result_as_json(result: RadiographResult, seconds: dict[str, float]) -> dict[str, object]:
-    """Return the content of `scores.json`. seconds: Duration of each step."""
+def result_as_json(result: RadiographResult, seconds: dict[str, float], identify: bool = False) -> dict[str, object]:
+    """Return the content of `scores.json`. seconds: Duration of each step. identify: As in `Provenance.facts`."""
     factors = result.factors
     return {
         "schema": SCHEMA,
@@ -87,6 +88,7 @@ def result_as_json(result: RadiographResult, seconds: dict[str, float]) -> dict[
             }
             for name, view in result.views.items()
         },
+        "provenance": result.provenance and result.provenance.facts(identify),
         "seconds": {step: round(value, 3) for step, value in seconds.items()},
     }
 

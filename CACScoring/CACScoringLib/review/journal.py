@@ -86,12 +86,15 @@ class Journal:
         """Number of lines written before journals were chained."""
         self.hashes: list[str] = []
         """Hash of each line."""
+        self._size = 0
+        """Size of the file as it was read or written here."""
         self._end = self._read()
 
     @property
     def steps(self) -> list[tuple[str, Change]]:
-        """Changes in order with their kind, for `ScanReview.restore`."""
-        return [(entry.kind, entry.change) for entry in self.entries if entry.change is not None]
+        """Changes in order with their kind, for `ScanReview.restore`; those that no reader made are a "begin"."""
+        changes = ((entry, entry.change) for entry in self.entries)
+        return [(entry.kind if entry.reader else "begin", change) for entry, change in changes if change is not None]
 
     @property
     def seconds(self) -> float:
@@ -99,7 +102,10 @@ class Journal:
         return sum(entry.seconds for entry in self.entries)
 
     def append(self, entry: Entry) -> None:
-        """Write an entry to the disk. Raises JournalError and leaves the journal as it was if this fails."""
+        """Write an entry to the disk.
+
+        Raises JournalError and leaves the journal as it was if this fails, or if another program has written to it.
+        """
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         entry = replace(entry, number=len(self.entries) + 1, time=time, seconds=round(entry.seconds, 1))
         contents = [_content(entry)]
@@ -111,6 +117,10 @@ class Journal:
             previous = _hash_of(content)
             lines.append(content | {"sha256": previous})
         text = "".join(json.dumps(line) + "\n" for line in lines)
+        if self._file_size() != self._size:
+            raise JournalError(
+                f"The change was not saved: another program has changed {self.file}. Open the scan again."
+            )
         try:
             if not self._end:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -124,13 +134,20 @@ class Journal:
             if not self._end:
                 sync_folder(self.file.parent)
         except OSError as error:
+            self._size = self._file_size()
             raise JournalError(
                 f"The change was not saved: {self.file} cannot be written ({error.strerror}). Free some space or check "
                 "the permissions of the folder, and make the change again."
             ) from error
-        self._end = end
+        self._end = self._size = end
         self.hashes += [str(line["sha256"]) for line in lines]
         self.entries.append(entry)
+
+    def _file_size(self) -> int:
+        try:
+            return self.file.stat().st_size
+        except OSError:  # of no file, or of a folder that cannot be reached
+            return 0
 
     def _read(self) -> int:
         """Read the entries of the file; return the position after its last whole line."""
@@ -140,7 +157,7 @@ class Journal:
             return 0
         except OSError as error:
             raise JournalError(f"{self.file} cannot be read: {error.strerror}. Check its permissions.") from error
-        end = content.rfind(b"\n") + 1
+        self._size, end = len(content), content.rfind(b"\n") + 1
         if not end:
             return 0
         try:

@@ -165,6 +165,8 @@ class Review:
 
     def __post_init__(self) -> None:
         self.reviewed = False
+        self.suggests = True
+        """False if no artery is suggested; set before the first result."""
         self.labelled = Labelled(np.zeros(0, np.int64), np.zeros(0, np.uint8))
         """All labelled voxels, unassigned and rejected ones (NOT_CORONARY) included."""
         self._slices_off: frozenset[int] = frozenset()
@@ -352,7 +354,7 @@ class Review:
             lesions=coronary,
             total=score_lesions(coronary.lesions, spacing, self.rules),
             arteries=score_sites(coronary.lesions, spacing, self.rules),
-            suggestions=() if self.reviewed else self._suggested(coronary),
+            suggestions=self._suggested(coronary) if self.suggests and not self.reviewed else (),
             no_calcium=self.reviewed and not (self.labelled.values <= max(Artery)).any(),
             left_out=None if self.reviewed else left_out,
             masses={lesion.id: CalciumMass(*self.integrated_mass_of(lesion)) for lesion in coronary.lesions},

@@ -20,7 +20,7 @@ from ..mrml.scene_content import SliceRow
 from ..record.features import Features
 from ..record.findings import Categories, EpicardialFat
 from ..record.provenance import now
-from ..record.review_record import Confirmation, ReviewRecord
+from ..record.review_record import Confirmation, JournalRecord, ReviewRecord
 from ..results import ScoreResult
 from ..scoring.evidence import LeftOut
 from ..scoring.features import with_features
@@ -51,6 +51,7 @@ class ScanReview:
         scan: The CT, with axes as in `CTScan` and the facts of the record.
         methods: "threshold", and "decomposition" if there is a calcium map.
         reader: Name or ID of the reader who edits and confirms.
+        journal_mark: Function that returns the mark of the review's journal for exports; None without a journal.
 
     Raises:
         UnreadableError: The parts of the state do not fit together.
@@ -65,6 +66,8 @@ class ScanReview:
         self._state = state
         self._program = program
         self.reader = ""
+        self.journal_mark: Callable[[], JournalRecord | None] = lambda: None
+        self._is_blind = False
         self._record = record_change or (lambda kind, change: None)
         self.scan = state.scan
         self.methods = state.methods
@@ -224,10 +227,11 @@ class ScanReview:
         self.refresh()
 
     def give_all(self, method: str, labelled: Labelled) -> None:
-        """Label these voxels and no others. Raises MaskError while the method has a problem."""
+        """Begin with these labels and no others; not undone. Raises MaskError while the method has a problem."""
         self._check(method)
         self._state.write(method, labelled, alone=True)
         self.refresh(by_reader=False)
+        self._undo.clear()
 
     def pick(self, method: str, voxel: tuple[int, int, int], site: Site) -> None:
         """Assign the calcium connected to a voxel [k, j, i] within its present site to another site.
@@ -263,6 +267,7 @@ class ScanReview:
 
     def accept(self, method: str) -> None:
         """Confirm the score; lesions left out stay out. Raises MaskError while counted candidates have no artery."""
+        self._check_decided(method)
         if unassigned := self.result(method).arteries[Artery.UNASSIGNED].lesions:
             count = "1 lesion has" if unassigned == 1 else f"{unassigned} lesions have"
             raise MaskError(f"{count} no artery. Assign or reject what is unassigned before you accept the score.")
@@ -283,7 +288,12 @@ class ScanReview:
         self.refresh()
 
     def set_reviewed(self, method: str, on: bool) -> None:
-        """Set or clear the mark of a completed review of a method. A confirmed score may be confirmed once more."""
+        """Set or clear the mark of a completed review of a method. A confirmed score may be confirmed once more.
+
+        Raises MaskError if a blind reader has not decided about every candidate.
+        """
+        if on:
+            self._check_decided(method)
         again = on and self.reviewed[method]
         self._state.set_reviewed(method, on)
         self.refresh()
@@ -418,15 +428,40 @@ class ScanReview:
         self._record("redo", change)
         return True
 
+    def make_blind(self) -> None:
+        """Suggest no artery, and let the reader confirm a score only after a decision about every candidate."""
+        self._is_blind = True
+        for review in self._reviews.values():
+            review.suggests = False
+
+    def _check_decided(self, method: str) -> None:
+        unassigned = self._reviews["threshold"].labelled.values == Artery.UNASSIGNED
+        if self._is_blind and method == "threshold" and unassigned.any():
+            raise MaskError("Assign or reject every candidate first, or reject all that are left.")
+
     def restore(self, steps: Iterable[tuple[str, Change]]) -> None:
-        """Replay recorded changes in order. Each step is "edit", "undo" or "redo" with its change."""
-        for kind, change in steps:
+        """Replay recorded changes in order. Each step is "begin", "edit", "undo" or "redo" with its change.
+
+        Changes of methods that are not under review are passed over.
+        """
+        labels = {method: review.labelled for method, review in self._reviews.items()}
+        restored = dict(labels)
+        for kind, recorded in steps:
+            voxels = {method: part for method, part in recorded.voxels.items() if method in labels}
+            marks = {method: on for method, on in recorded.reviewed.items() if method in labels}
+            change = replace(recorded, voxels=voxels, reviewed=marks)
             if kind == "undo":
                 self._redo.append(self._undo.pop())
-            else:
+            elif kind != "begin":
                 self._redo = [] if kind == "edit" else self._redo[:-1]
                 self._undo = [*self._undo, change][-MAX_UNDO_STEPS:]
-            self._write(change, backward=kind == "undo")
+            for method, part in voxels.items():
+                values = part.before if kind == "undo" else part.after
+                restored[method] = restored[method].with_labels(part.flat, values)
+            self._write(replace(change, voxels={}), backward=kind == "undo")
+        for method in labels:
+            if restored[method] is not labels[method]:
+                self._state.write(method, restored[method], alone=True)
         self._take_in()
 
     # Output
@@ -441,9 +476,8 @@ class ScanReview:
             self._check(method)
         record, result = self._state.record, self.as_result()
         marks = {name: method.reviewed for name, method in result.methods.items()}
-        review = ReviewRecord(
-            self._program, marks, self.slices_off, self.slices_wished, self.confirmations, run=record.provenance
-        )
+        states = marks, self.slices_off, self.slices_wished, self.confirmations
+        review = ReviewRecord(self._program, *states, journal=self.journal_mark(), run=record.provenance)
         return Reviewed(replace(result, review=review), record)
 
     def as_result(self, images: bool = True) -> ScoreResult:

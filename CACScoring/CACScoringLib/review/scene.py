@@ -7,6 +7,8 @@ a scene that is saved and opened again can be edited on. Knows no Qt.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import slicer
 
 from ..mrml.scene import SceneNodes, keep_in_folder, nodes_of_record
@@ -16,6 +18,7 @@ from ..report.files import record_of
 from .nodes import ReviewNodes
 from .review import Difference
 from .scan_review import ScanReview
+from .state import Change
 
 
 class SceneReview(ScanReview):
@@ -25,15 +28,22 @@ class SceneReview(ScanReview):
         scene: The scene.
         nodes: Nodes of the scan and its results.
         content: As of `ReviewNodes`.
+        record_change: As of `ScanReview`.
 
     Raises:
         CTError: As `ScanReview` and `image_of_volume` do.
     """
 
-    def __init__(self, scene: slicer.vtkMRMLScene, nodes: SceneNodes, content: SceneContent | None = None) -> None:
+    def __init__(
+        self,
+        scene: slicer.vtkMRMLScene,
+        nodes: SceneNodes,
+        content: SceneContent | None = None,
+        record_change: Callable[[str, Change], None] | None = None,
+    ) -> None:
         self.scene = scene
         self.nodes = nodes
-        super().__init__(ReviewNodes(nodes, content))
+        super().__init__(ReviewNodes(nodes, content), record_change=record_change)
 
     @classmethod
     def of_record(cls, scene: slicer.vtkMRMLScene, record: slicer.vtkMRMLTextNode) -> SceneReview:

@@ -12,15 +12,15 @@ import numpy as np
 from scipy import ndimage
 
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, site_of
+from CACScoringLib.readings.cases import ReviewCase
+from CACScoringLib.readings.journals import AGAIN, FIRST, labels_of, stamp_of
+from CACScoringLib.readings.work_list import WorkList
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.scoring.uncertainty import CATEGORIES
 
 from ..statistics.agreement import agreement, kappa
 from ..statistics.bootstrap import Estimate, patient_estimate, patient_mean
 from ..statistics.patient_folds import category_of
-from .cases import ReviewCase
-from .readings import AGAIN, FIRST, labels_of, stamp_of
-from .work_list import WorkList
 
 MIN_SCANS = 2
 """Smallest number of scans reviewed in both readings for κ and correlation."""

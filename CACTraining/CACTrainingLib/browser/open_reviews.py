@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
@@ -13,21 +14,29 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from CACScoringLib.core.ct import CTError, CTScan, MaskError
-from CACScoringLib.core.labels import Artery, Labelled
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.record.review_record import JournalRecord, ReaderScore, ReviewRecord
+from CACScoringLib.readings.cases import ReviewCase
+from CACScoringLib.readings.journals import (
+    SHARED,
+    agreed_labels,
+    disputed_voxels,
+    journal_of,
+    labels_of,
+    reader_of,
+    site_in,
+)
+from CACScoringLib.readings.recorded_review import RecordedReview
+from CACScoringLib.record.review_record import ReaderScore
 from CACScoringLib.review.dicom_job import DicomJob, write_dicom
-from CACScoringLib.review.export import IN_BROWSER, Reviewed, export_review
+from CACScoringLib.review.export import IN_BROWSER, export_review
 from CACScoringLib.review.folder import ReviewFolder
-from CACScoringLib.review.journal import CHANGES, Entry
+from CACScoringLib.review.journal import CHANGES
 from CACScoringLib.review.scan_review import ScanReview
-from CACScoringLib.review.state import Change
 
 from . import actions
-from .cases import ReviewCase
 from .images import ScanImages
 from .page_state import blind_state, page_state
-from .readings import SHARED, agreed_labels, disputed_voxels, journal_of, labels_of, reader_of, site_in
 
 MAX_OPEN_REVIEWS = 4
 """Number of reviews in memory; a large scan takes about a gigabyte."""
@@ -37,14 +46,11 @@ class ChangedError(CTError):
     """Change of the review since the reader saw it."""
 
 
-class OpenReview:
-    """Reading of a scan.
+class OpenReview(RecordedReview):
+    """Reading of a scan in the browser.
 
     Attributes:
         lock: Lock to hold while the review is read or edited.
-        case: Scan under review.
-        reading: Name of the reading.
-        review: State and edits of the review.
         images: Images for the page.
         heart: Mask of the heart on the scan's grid.
 
@@ -55,29 +61,15 @@ class OpenReview:
     def __init__(self, case: ReviewCase, reading: str, scan: CTScan) -> None:
         self.lock = threading.RLock()
         self._exporting = threading.Lock()
-        self.case = case
-        self.reading = reading
-        self._journal = journal_of(case, reading)
         self._dicom_files = scan.dicom_files
+        self._present_action = ("", "", 0.0)
         state = ReviewFolder(case.folder, scan)
-        self.review = ScanReview(state, IN_BROWSER, self._record)
-        self.review.restore(self._journal.steps)
-        self._restore_notes()
+        make = partial(ScanReview, state, IN_BROWSER)
+        super().__init__(case, reading, make, lambda: self._present_action)
         self.images = ScanImages(state)
         self.heart = state.heart
-        self._present_action = ("", "", 0.0)
         self._disputed: dict[str, np.ndarray] = {}
         self._readings: Sequence[str] = ()
-
-    def _restore_notes(self) -> None:
-        """Set what was looked at and confirmed as the journal has it."""
-        self._looked_at: dict[str, list[int]] = {method: [] for method in self.review.methods}
-        entries = self._journal.entries
-        for entry in entries:
-            for method, voxels in entry.looked_at.items():
-                self._looked_at[method] += voxels
-        if entries:
-            self.review.restore_notes(self._looked_at, entries[-1].confirmations)
 
     def begin_consensus(self, readings: Sequence[str]) -> None:
         """Start with the labels on which the readings agree, unless the consensus was begun.
@@ -89,33 +81,22 @@ class OpenReview:
         for method in self.review.methods:
             label_maps = [reading_labels[method] for reading_labels in labels]
             self._disputed[method] = disputed_voxels(label_maps)
-            if not self._journal.entries:
+            if not self.journal.entries:
                 self.review.give_all(method, agreed_labels(label_maps))
-
-    def begin_blind(self) -> None:
-        """Start with all candidates undecided, unless the reading was begun."""
-        if not self._journal.entries:
-            for method in self.review.methods:
-                labelled = self.review.review(method).labelled
-                unassigned = np.full(len(labelled.flat), Artery.UNASSIGNED, np.uint8)
-                self.review.give_all(method, Labelled(labelled.flat, unassigned))
 
     @property
     def version(self) -> int:
         """Number of changes."""
-        return len(self._journal.steps)
+        return len(self.journal.steps)
 
     def page_state(self, blind: bool = False) -> dict[str, Any]:
         """Return the review's state for the page. blind: True to hide the networks' results."""
         undecided = {method: self._undecided(method) for method in self._disputed}
         state = page_state(self.review, self.version, undecided, self._last_reader())
-        return (blind_state(state) if blind else state) | {"seconds": self._journal.seconds}
-
-    def _last_change(self) -> Entry | None:
-        return next((entry for entry in reversed(self._journal.entries) if entry.kind in CHANGES), None)
+        return (blind_state(state) if blind else state) | {"seconds": self.journal.seconds}
 
     def _last_reader(self) -> str | None:
-        last = self._last_change()
+        last = self.last_change()
         return None if last is None else last.reader
 
     def lesion_volume(self, method: str) -> bytes | None:
@@ -134,13 +115,8 @@ class OpenReview:
         """Check a request. Raises `actions.RefusedError`."""
         return actions.request_of(content, self.review.scan.image.GetSize()[::-1], self.review.methods)
 
-    def act(self, reader: str, request: actions.Request, blind: bool = False) -> None:
+    def act(self, reader: str, request: actions.Request) -> None:
         """Carry out a reader's request; it is in the journal when this returns.
-
-        Args:
-            reader: Name of the reader.
-            request: The request.
-            blind: True for a blind reader, who has to decide about all candidates before the score is accepted.
 
         Raises:
             ChangedError: The review has changed since the reader saw it.
@@ -148,7 +124,7 @@ class OpenReview:
             JournalError: The change cannot be saved; the review has to be opened again.
         """
         if request.version != self.version:
-            last = self._last_change()
+            last = self.last_change()
             source = "elsewhere" if last is None else f"by {last.reader}, {last.time[11:19]} UTC"
             raise ChangedError(
                 f"This scan was changed {source}, after you saw it (version {self.version}, yours was "
@@ -161,8 +137,6 @@ class OpenReview:
                 f"The readers disagree on {len(undecided)} lesion(s): {', '.join(map(str, sorted(undecided)))}. Give "
                 "each to a site or reject it before you accept the score."
             )
-        if finishes and blind and (self.review.review("threshold").labelled.values == Artery.UNASSIGNED).any():
-            raise MaskError("Assign or reject every candidate first. Reject the rest rejects those that are left.")
         self.look_at(request.looked_at)
         self._present_action = (reader, request.words, request.seconds)
         self.review.reader = reader
@@ -171,7 +145,7 @@ class OpenReview:
     def spend(self, reader: str, seconds: float, looked_at: Mapping[str, Sequence[int]] = MappingProxyType({})) -> None:
         """Record time that a reader spent without a change, and the lesions shown. Raises JournalError."""
         self.look_at(looked_at)
-        self._append("time", reader, "", seconds)
+        self.note("time", reader, "", seconds)
 
     def look_at(self, lesions: Mapping[str, Sequence[int]]) -> None:
         """Note lesions, by method, that were shown to the reader; the next entry of the journal holds them."""
@@ -190,9 +164,11 @@ class OpenReview:
                 reviewed, last_reader = self.review.as_reviewed(), self._last_reader()
             name = "reviewed" if reviewed.result.methods["threshold"].reviewed else "draft"
             if self.reading != SHARED:
-                name += f"-{self._journal.file.stem}"
+                name += f"-{self.journal.file.stem}"
             folder = self.case.folder / name
-            reviewed = replace(reviewed, result=replace(reviewed.result, review=self._with_journal(reviewed)))
+            if (record := reviewed.result.review) is not None:
+                record = replace(record, readings=tuple(map(self._score_of, self._readings)))
+                reviewed = replace(reviewed, result=replace(reviewed.result, review=record))
             names = [reader_of(reading) for reading in self._readings]
             signed = f"{last_reader} (consensus of {', '.join(names)})" if names else last_reader
             export_review(folder, reviewed, overwrite=True, reader=signed)
@@ -200,16 +176,8 @@ class OpenReview:
                 job = DicomJob(reviewed.result, files, folder / "dicom", self.review.calcium_map(), reader=last_reader)
                 write_dicom(job, Progress())
             with self.lock:
-                self._append("export", reader, name, 0.0)
+                self.note("export", reader, name, 0.0)
         return folder
-
-    def _with_journal(self, reviewed: Reviewed) -> ReviewRecord | None:
-        """Return the record of a review with its journal."""
-        review, journal = reviewed.result.review, self._journal
-        if review is None or not journal.hashes:
-            return review
-        mark = JournalRecord(journal.file.name, len(journal.entries), journal.hashes[-1])
-        return replace(review, journal=mark, readings=tuple(map(self._score_of, self._readings)))
 
     def _score_of(self, reading: str) -> ReaderScore:
         """Return what a reader had before the consensus."""
@@ -219,20 +187,6 @@ class OpenReview:
         for flat, ids in (review.voxels(), (review.rejected().flat, review.rejected().voxel_ids)):
             sites |= {str(n): site_in(labelled, flat[ids == n]) for n in np.unique(ids).tolist()}
         return ReaderScore(reader_of(reading), entry.time, entry.agatston, sites)
-
-    def _record(self, kind: str, change: Change) -> None:
-        reader, words, seconds = self._present_action
-        self._append(kind, reader, words, seconds, change)
-
-    def _append(self, kind: str, reader: str, words: str, seconds: float, change: Change | None = None) -> None:
-        result = self.review.result("threshold")
-        journaled = self._looked_at.items()
-        notes = {m: set(self.review.notes_looked_at(m)) - set(voxels) for m, voxels in journaled}
-        new = {method: sorted(voxels) for method, voxels in notes.items() if voxels}
-        after = result.reviewed, result.total.agatston
-        self._journal.append(Entry(kind, reader, words, seconds, *after, change, new, self.review.confirmations))
-        for method, voxels in new.items():
-            self._looked_at[method] += voxels
 
 
 _Value = TypeVar("_Value")
@@ -270,11 +224,17 @@ class _Cache(Generic[_Value]):
 class OpenReviews:
     """Scans and reviews in memory; all changes are in the reviews' journals.
 
-    prepare: Function called with each review when it is opened.
+    Args:
+        begin: Function called with case and reading before its review is opened.
+        prepare: Function called with each review when it is opened.
     """
 
-    def __init__(self, prepare: Callable[[OpenReview], None] = lambda review: None) -> None:
-        self._prepare = prepare
+    def __init__(
+        self,
+        begin: Callable[[ReviewCase, str], None] = lambda case, reading: None,
+        prepare: Callable[[OpenReview], None] = lambda review: None,
+    ) -> None:
+        self._begin, self._prepare = begin, prepare
         self._scans, self._reviews = _Cache(ReviewCase.scan), _Cache(self._open)
 
     def scan(self, case: ReviewCase) -> CTScan:
@@ -290,6 +250,7 @@ class OpenReviews:
         self._reviews.forget(case, reading)
 
     def _open(self, case: ReviewCase, reading: str) -> OpenReview:
+        self._begin(case, reading)
         review = OpenReview(case, reading, self.scan(case))
         self._prepare(review)
         return review

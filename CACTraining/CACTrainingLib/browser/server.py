@@ -22,18 +22,20 @@ from aiohttp import web
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.labels import NOT_CORONARY
+from CACScoringLib.readings.blinding import begin_blind
+from CACScoringLib.readings.cases import ReviewCase
+from CACScoringLib.readings.journals import AGAIN, CONSENSUS, FIRST
+from CACScoringLib.readings.work_list import WorkList
 from CACScoringLib.report.pictures import SITE_COLOURS
 from CACScoringLib.review.journal import JournalError
 
 from .actions import ASSIGNABLE_SITES, RefusedError, checked
-from .cases import ReviewCase
 from .images import first_view, label_colours, slice_bytes
 from .open_reviews import ChangedError, OpenReview, OpenReviews
 from .page_state import BLIND_IMAGES
 from .project_export import export_to_project
-from .readings import AGAIN, CONSENSUS, FIRST
 from .safety import COOKIE, CSRF_HEADER, HEADERS, SESSION_SECONDS, Gate, Session
-from .work_list import WorkList
+from .work_list import rows_of
 
 MAX_REQUEST_BYTES = 64 * 1024
 """Largest body of a request; a stroke of the brush with 500 points has 30 kB."""
@@ -83,7 +85,7 @@ class Server:
         self.origins: tuple[str, ...] = ()
         """Origins of the server's pages, as sent by browsers."""
         self.user_header: str | None = None
-        self.reviews = OpenReviews(self._prepare)
+        self.reviews = OpenReviews(self._begin, self._prepare)
         self._agreement_lock = threading.Lock()
         folder = Path(__file__).resolve().parents[1] / "Resources" / "Review"
         self._static = {file.name: file for file in folder.iterdir() if file.is_file()}
@@ -201,7 +203,7 @@ class Server:
     async def _work(self, request: web.Request) -> web.StreamResponse:
         reader = request[SESSION].reader
         work = self.work
-        rows = await asyncio.to_thread(work.rows, reader)
+        rows = await asyncio.to_thread(rows_of, work, reader)
         return _json({"reader": reader, "double": work.double, "rows": rows})
 
     async def _agreement(self, request: web.Request) -> web.StreamResponse:
@@ -262,7 +264,7 @@ class Server:
     def open_first(self) -> None:
         """Open the first scan of the first reader's list in advance."""
         reader = self.work.readers[0]
-        rows = [row for row in self.work.rows(reader) if row["state"] != "reviewed"]
+        rows = [row for row in rows_of(self.work, reader) if row["state"] != "reviewed"]
         if rows:
             first = max(rows, key=lambda row: row["need"])
             with suppress(CTError):  # reported when the scan is requested
@@ -272,10 +274,9 @@ class Server:
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         content, reader = await _content(request), request[SESSION].reader
-        blind = self._is_blind(request)
 
         def act(review: OpenReview) -> dict[str, Any]:
-            review.act(reader, review.request_of(content), blind)
+            review.act(reader, review.request_of(content))
             return review.page_state(self._is_blind(request))
 
         return _json(await self._with_review(request, act))
@@ -330,9 +331,13 @@ class Server:
         if name not in BLIND_IMAGES and self._is_blind(request):
             raise web.HTTPNotFound(reason="There is no such image.")
 
+    def _begin(self, case: ReviewCase, reading: str) -> None:
+        if self.work.blind and reading != CONSENSUS:
+            begin_blind(case, reading)
+
     def _prepare(self, review: OpenReview) -> None:
         if self.work.blind and review.reading != CONSENSUS:
-            review.begin_blind()
+            review.review.make_blind()
         if review.reading == CONSENSUS:
             review.begin_consensus([self.work.reading_of(reader, FIRST) for reader in self.work.readers])
 

@@ -13,12 +13,12 @@ from aiohttp import web
 from filelock import FileLock, Timeout
 
 from CACScoringLib.core.files import OutputError
+from CACScoringLib.readings.cases import check_present
+from CACScoringLib.readings.work_list import WorkList
 
 from ..project.project import Project
-from .cases import check_present
 from .safety import Gate, stored_key
 from .server import Server, ServerSettings
-from .work_list import WorkList
 
 LOCK = ".review.lock"
 

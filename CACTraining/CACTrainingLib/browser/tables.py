@@ -10,15 +10,15 @@ import numpy as np
 
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.tables import table_text
+from CACScoringLib.readings.cases import ReviewCase
+from CACScoringLib.readings.journals import AGAIN, CONSENSUS, FIRST, journal_of
+from CACScoringLib.readings.work_list import WorkList
 from CACScoringLib.record.provenance import provenance_of
 from CACScoringLib.review.journal import CHANGES
 from CACScoringLib.scoring.uncertainty import CATEGORIES
 
 from ..statistics.patient_folds import category_of
 from .agreement import PairAgreement, agreement_of_pairs, lesions_of
-from .cases import ReviewCase
-from .readings import AGAIN, CONSENSUS, FIRST, journal_of
-from .work_list import WorkList
 
 READINGS, AGREEMENT = "readings.csv", "agreement.csv"
 

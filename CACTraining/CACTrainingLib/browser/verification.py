@@ -8,10 +8,9 @@ from pathlib import Path
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import LAST_FILE, file_sha256
+from CACScoringLib.readings.journals import FOLDER
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.review.journal import Journal
-
-from .readings import FOLDER
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from CACScoringLib.core.options import argument, option
 
 if TYPE_CHECKING:
     from CACScoringLib.core.progress import Progress
+    from CACScoringLib.readings.work_list import WorkList
 
     from ..browser.server import ServerSettings
-    from ..browser.work_list import WorkList
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,10 @@ def _verify(results: Path) -> None:
 
 def serve_arguments(options: ReviewOptions) -> tuple[Path, WorkList, Path | None, bool]:
     """Results folder, work list, project and DICOM export for `browser.serving.serve`. Raises CTError, OutputError."""
+    from CACScoringLib.readings.plan import plan_of
+    from CACScoringLib.readings.work_list import WorkList
+
     from ..browser.cases import cases_of, results_of
-    from ..browser.reading_plan import plan_of
-    from ..browser.work_list import WorkList
     from ..project.project import is_project
 
     readers = tuple(dict.fromkeys(options.reader or (_user(),)))
@@ -112,8 +113,9 @@ def serve_arguments(options: ReviewOptions) -> tuple[Path, WorkList, Path | None
         raise OutputError("--series chooses a series of the folder that --ct names.")
     cases = cases_of(options.results, options.ct, options.series)
     folder = results_of(options.results)
-    plan = plan_of(folder, cases, readers, options.repeat, options.seed) if options.double else []
-    work = WorkList(cases, readers, options.double, options.blind, plan)
+    plan = plan_of(folder, cases, readers, options.repeat, options.seed, options.blind) if options.double else []
+    is_blind = options.blind or any(reading.is_blind for reading in plan)
+    work = WorkList(cases, readers, options.double, is_blind, plan)
     project = options.project or (options.results if is_project(options.results) else None)
     return folder, work, project, options.dicom
 

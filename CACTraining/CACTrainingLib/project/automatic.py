@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from CACScoringLib.cohort import folder as cohort
-from CACScoringLib.core.ct import UnreadableError
-from CACScoringLib.core.files import LAST_FILE, read_json
+from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.scans.table import scans_of_table
 
 from .files import SCANS_FILE
@@ -23,20 +22,10 @@ def automatic_results(project: Path) -> dict[tuple[Path, str | None], Path]:
     record = project / RESULTS / cohort.RECORD
     if not record.is_file():
         return {}
-    folders = {digest: record.parent / name for name, digest in scan_digests(record).items()}
+    folders = {digest: record.parent / name for name, digest in cohort.scan_digests(record).items()}
     results = {}
     for scan in scans_of_table(project / SCANS_FILE)[0]:
         folder = folders.get(scan.label)
         if folder is not None and (folder / LAST_FILE).is_file():
             results[scan.ct.resolve(), scan.series] = folder
     return results
-
-
-def scan_digests(record: Path) -> dict[str, str]:
-    """Read the digests of a cohort's scans from its record, by folder. Raises UnreadableError."""
-    try:
-        scans = read_json(record)["scans"]
-        return {name: str(entry["scan"]) for name, entry in scans.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        message = f"{record} is damaged ({error!r}). Run the cac cohort that made it again, with --overwrite."
-        raise UnreadableError(message) from error

@@ -1,6 +1,7 @@
 """`cac score --radiograph` from end to end, with a model that learned nothing."""
 
 import json
+from datetime import datetime
 from html.parser import HTMLParser
 
 import pytest
@@ -10,7 +11,10 @@ from radiograph_files import chest, stored, write_dicom
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.cli.radiograph import RadiographInput, score_files
+from CACScoringLib.core.files import file_sha256
+from CACScoringLib.core.version import VERSION, commit
 from CACScoringLib.models import cards as models
+from CACScoringLib.models.site import site_text
 from CACScoringLib.networks.radiograph import RadiographNetConfig
 from CACScoringLib.radiograph.score import area_of, image_warning
 from CACScoringLib.report.radiograph import result_as_html
@@ -73,6 +77,36 @@ class TestCommand:
             assert image.GetSpacing() == (1, 1, 1)
             assert 0 <= sitk.GetArrayFromImage(image).min() < sitk.GetArrayFromImage(image).max() <= 1
         assert "above 0" in capsys.readouterr().out
+
+    def test_a_result_states_its_origin(self, dicom, tmp_path):
+        out = tmp_path / "out"
+        assert score("--radiograph", dicom, *settings(bmi_kg_m2=27.5), "--model", MODEL, "--output", out) == cli.DONE
+        stated = json.loads((out / "scores.json").read_text(encoding="utf-8"))["provenance"]
+        assert (stated["version"], stated["commit"]) == (VERSION, commit())
+        assert datetime.fromisoformat(stated["created"]).utcoffset() is not None
+        assert stated["machine"].endswith("networks on CPU")
+        assert str(tmp_path) not in json.dumps(stated)
+        assert stated["inputs_sha256"] == {"PA": file_sha256(dicom)}
+        assert stated["cards_sha256"] == {"radiograph": file_sha256(models.find_model("radiograph", MODEL).path)}
+        assert stated["settings"]["bmi_kg_m2"] == 27.5
+        assert stated["settings"]["pa"] == "pa.dcm"
+        page = (out / "report.html").read_text(encoding="utf-8")
+        assert f"SHA-256 of settings {stated['settings_sha256']}" in page
+
+    def test_a_model_that_a_site_does_not_pin_is_refused(self, dicom, tmp_path, capsys, monkeypatch):
+        file = tmp_path / "site.json"
+        file.write_text(site_text("Core lab", {}, {}))
+        monkeypatch.setenv("CAC_SITE", str(file))
+        monkeypatch.setenv("CAC_SITE_SHA256", file_sha256(file))
+        words = ("--radiograph", dicom, "--model", MODEL, "--output", tmp_path / "out")
+        assert score(*words) == cli.BAD_INPUT
+        assert "pins no model for radiograph" in capsys.readouterr().err
+        card = models.find_model("radiograph", MODEL).path
+        file.write_text(site_text("Core lab", {"radiograph": (MODEL, card)}, {}))
+        monkeypatch.setenv("CAC_SITE_SHA256", file_sha256(file))
+        assert score(*words) == cli.DONE
+        stated = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))["provenance"]
+        assert stated["site"] == {"name": "Core lab", "sha256": file_sha256(file)}
 
     def test_both_views(self, dicom, tmp_path):
         config = RadiographNetConfig(views=("PA", "lateral"), size=32, width=4)

@@ -1,10 +1,12 @@
 """A site file pins models and settings; nothing else is scored under it, and results name it."""
 
 import json
+from functools import partial
 
 import pytest
 from small_ct import score_command, write_ct
 
+from CACScoringLib import run
 from CACScoringLib.cli import main as cli
 from CACScoringLib.core.files import file_sha256
 from CACScoringLib.models import site as site_module
@@ -47,6 +49,30 @@ def test_other_settings_are_refused(tmp_path, pin, capsys):
     assert cli.main(score_command(tmp_path)) == cli.BAD_INPUT
     assert 'pins the scoring setting normalisation to "auto"; this run has "off"' in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_with_a_result_keeps_to_the_pins(tmp_path, pin, capsys, monkeypatch):
+    write_ct(tmp_path, "nii")
+    assert cli.main(score_command(tmp_path)) == 0
+    # The heart of this small CT is not detected.
+    monkeypatch.setattr(run, "ScanInput", partial(run.ScanInput, heart=tmp_path / "heart.nii.gz"))
+    compare = ["compare", str(tmp_path / "out"), str(tmp_path / "ct.nii"), "--output", str(tmp_path / "compared")]
+
+    def unpin(file):
+        file.unlink()
+        monkeypatch.delenv("CAC_SITE")
+
+    file = pin("--threshold-only")
+    assert cli.main(compare) == cli.BAD_INPUT
+    assert "pins the scoring setting normalisation" in capsys.readouterr().err
+    unpin(file)
+    pin()
+    assert cli.main(compare) == cli.BAD_INPUT
+    assert "was made with other models than the site file of Core lab pins" in capsys.readouterr().err
+    unpin(file)
+    pin(*OPTIONS)
+    assert cli.main(compare) == 0
+    assert read_result(tmp_path / "compared" / "later").provenance.site.sha256 == file_sha256(file)
 
 
 def test_facts_of_a_scan_are_not_pinned(tmp_path, pin):

@@ -296,7 +296,7 @@ class TestAutomaticScore:
         ui.lesionTable.setCurrentCell(0, 0)
         automatic.key("A")
         assert ui.reviewedBox.checked
-        assert not ui.acceptButton.enabled
+        assert ui.acceptButton.text == "Confirm again"
         assert automatic.scores()["Total"] == before["Total"]
         assert automatic.review.reviewed["threshold"]
         assert automatic.review.categories().status == "reviewed"
@@ -316,12 +316,12 @@ class TestAutomaticScore:
         ui, rows = automatic.ui, automatic.lesions()
         automatic.widget.review.showSideBySide()
         assert automatic.current == rows[0]["No"]
-        assert ui.lookedLabel.text == f"0 of {len(rows)} looked at"
+        assert (len(rows), ui.lookedLabel.text) == (15, "0 of 9 looked at"), "without those that are left out"
         automatic.key("2")
         assert automatic.current == rows[1]["No"]
-        assert ui.lookedLabel.text == f"1 of {len(rows)} looked at", "the one that the reader assigned"
+        assert ui.lookedLabel.text == "1 of 9 looked at", "the one that the reader assigned"
         ui.lesionTable.setCurrentCell(2, 0)
-        assert ui.lookedLabel.text == f"3 of {len(rows)} looked at", "the one that the reader went on from, too"
+        assert ui.lookedLabel.text == "3 of 9 looked at", "the one that the reader went on from, too"
 
     @pytest.mark.parametrize("button", ["acceptButton", "reviewedBox", "noCalciumButton"])
     def test_confirming_with_lesions_not_looked_at_asks_first(self, automatic, monkeypatch, button):
@@ -332,8 +332,8 @@ class TestAutomaticScore:
         getattr(ui, button).click()
         automatic.settle()
         assert questions == [
-            "You have not looked at 13 lesions, 6 of them doubtful, 0 outside the arteries. "
-            "Confirm what you looked at? The others stay automatic."
+            "2 of 9 lesions looked at. Never shown: 7 in the arteries, 0 outside them, 3 doubtful ones that are left "
+            "out. Confirm what you looked at? The others stay automatic."
         ]
         assert not automatic.review.reviewed["threshold"]
         assert not ui.reviewedBox.checked
@@ -351,7 +351,7 @@ class TestAutomaticScore:
         monkeypatch.setattr(slicer.app, "_testing", False)
         monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: questions.append(text))
         automatic.ui.acceptButton.click()
-        assert "15 lesions, 6 of them doubtful, 1 outside the arteries. Confirm what you looked at?" in questions[0]
+        assert questions[0].startswith("0 of 9 lesions looked at. Never shown: 8 in the arteries, 1 outside them")
         assert not review.reviewed["threshold"]
 
     def test_a_confirmation_states_the_reader_and_the_lesions_looked_at(self, automatic):
@@ -361,7 +361,23 @@ class TestAutomaticScore:
         confirmation = automatic.review.confirmations["threshold"]
         assert confirmation.reader == "Reader Rita"
         assert len(confirmation.not_looked_at) == confirmation.sites - 2 > 0
-        assert f"2 of {confirmation.sites} sites looked at" in automatic.ui.headLabel.text
+        assert f"2 of {confirmation.sites} lesions looked at" in automatic.ui.headLabel.text
+
+    def test_a_confirmed_score_is_confirmed_again_by_the_same_button(self, automatic):
+        ui, review = automatic.ui, automatic.review
+        assert ui.acceptButton.text == "Confirm"
+        ui.lesionTable.setCurrentCell(1, 0)
+        automatic.key("A")
+        before = review.confirmations["threshold"]
+        assert (ui.acceptButton.text, ui.acceptButton.enabled) == ("Confirm again", True)
+        assert not ui.doubtfulButton.visible
+        assert not ui.totalLabel.visible
+        ui.lesionTable.setCurrentCell(4, 0)
+        assert "looked at more lesions" in ui.totalLabel.text
+        automatic.key("A")
+        after = review.confirmations["threshold"]
+        assert set(after.not_looked_at) < set(before.not_looked_at)
+        assert not ui.totalLabel.visible
 
     def test_a_confirmed_score_is_reopened_without_a_question(self, automatic, monkeypatch):
         automatic.key("A")
@@ -387,7 +403,7 @@ class TestAutomaticScore:
         assert "confirm" not in ui.totalLabel.text.lower()
         for row in range(1, len(rows)):
             ui.lesionTable.setCurrentCell(row, 0)
-        assert ui.lookedLabel.text == f"{len(rows)} of {len(rows)} looked at"
+        assert ui.lookedLabel.text == "9 of 9 looked at"
         assert "Confirm it (key A)" in ui.totalLabel.text
         automatic.key("A")
         assert not ui.totalLabel.visible

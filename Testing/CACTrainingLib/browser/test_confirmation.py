@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from CACScoringLib.core.labels import Labelled, NonCoronary
+from CACScoringLib.readings.blinding import begin_blind
+from CACScoringLib.readings.journals import CONSENSUS, SHARED, file_of
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.review.journal import Journal, JournalError
 from CACTrainingLib.browser.cases import cases_of
 from CACTrainingLib.browser.open_reviews import OpenReview
-from CACTrainingLib.browser.readings import CONSENSUS, file_of
 from CACTrainingLib.browser.verification import verify_journals
 from CACTrainingLib.cli.main import main
 
@@ -74,8 +75,8 @@ class TestConfirmation:
         review = confirmed(case)
         folder, count = review.export("Ann", dicom=False), len(ids_of(review))
         page = (folder / "report.html").read_text(encoding="utf-8")
-        assert f"reviewed by Ann, 1 of {count} sites looked at" in page
-        assert re.search(rf"Confirmed by Ann, \d{{4}}-\S+, 1 of {count} sites looked at\.", page)
+        assert f"reviewed by Ann, 1 of {count} lesions looked at" in page
+        assert re.search(rf"Confirmed by Ann, \d{{4}}-\S+, 1 of {count} lesions looked at\.", page)
         assert page.count("<td>not looked at</td>") == count - 1
         assert ",Ann,20" in (folder / "lesions.csv").read_text(encoding="utf-8").splitlines()[1]
 
@@ -114,8 +115,9 @@ class TestConfirmation:
         assert again.looked_at("threshold") == review.review.looked_at("threshold") != set()
 
     def test_lesions_that_a_program_labels_were_not_shown(self, case):
+        begin_blind(case, SHARED)
+        assert opened(case).review.looked_at("threshold") == set()
         review = opened(case)
-        review.begin_blind()
         assert review.review.looked_at("threshold") == set()
         assert opened(case).review.looked_at("threshold") == set()
 

@@ -10,11 +10,12 @@ from CACScoringLib.cohort.scoring import ScanRecord, content_key, files_key, wri
 from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.readings.cases import ReviewCase
+from CACScoringLib.readings.journals import file_of
 from CACScoringLib.run import RunSettings, write_result
 from CACScoringLib.scans.source import ScanSource
-from CACTrainingLib.browser.cases import ReviewCase, cases_of
+from CACTrainingLib.browser.cases import cases_of
 from CACTrainingLib.browser.open_reviews import OpenReview, OpenReviews
-from CACTrainingLib.browser.readings import file_of
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,15 @@ import csv
 import pytest
 
 from CACScoringLib.core.files import OutputError
+from CACScoringLib.readings.journals import AGAIN, FIRST, reading_by
+from CACScoringLib.readings.plan import FILE, plan_of
+from CACScoringLib.readings.work_list import WorkList
 from CACTrainingLib.browser.agreement import lesions_of
 from CACTrainingLib.browser.cases import cases_of
 from CACTrainingLib.browser.open_reviews import OpenReview
-from CACTrainingLib.browser.reading_plan import FILE, plan_of
-from CACTrainingLib.browser.readings import AGAIN, FIRST, reading_by
-from CACTrainingLib.browser.work_list import WorkList
+from CACTrainingLib.browser.work_list import rows_of
 from CACTrainingLib.cli.main import main
+from CACTrainingLib.cli.review import ReviewOptions, serve_arguments
 
 READERS = ("Ann", "Bob")
 
@@ -85,6 +87,14 @@ class TestPlan:
         with pytest.raises(OutputError, match=message):
             planned(results, cases)
 
+    def test_plan_states_whether_readings_are_blind(self, results, cases):
+        plan = plan_of(results, cases, READERS, 0.0, blind=True)
+        assert all(reading.is_blind for reading in plan)
+        assert plan_of(results, cases, READERS) == plan
+        assert serve_arguments(ReviewOptions(results, reader=READERS, double=True))[1].blind, "as planned"
+        (results / FILE).write_text((results / FILE).read_text().replace(",blind", "").replace(",1\n", "\n"))
+        assert not any(reading.is_blind for reading in plan_of(results, cases, READERS)), "a plan of before"
+
     def test_a_proportion_out_of_range_is_refused(self, results, cases):
         with pytest.raises(OutputError, match="--repeat is 2"):
             planned(results, cases, repeated=2)
@@ -93,7 +103,7 @@ class TestPlan:
 class TestWorkList:
     def test_rows_are_in_the_order_of_the_plan_and_hide_repetitions(self, results, cases):
         work = work_of(results, cases)
-        listed = work.rows("Ann")
+        listed = rows_of(work, "Ann")
         assert [(row["id"], row["reading"]) for row in listed] == work.plan["Ann"]
         assert [row["name"] for row in listed] == [f"Case {n}" for n in range(1, 5)]
 
@@ -104,7 +114,7 @@ class TestWorkList:
         read(case, "Ann", FIRST, [])
         assert work.may_read_again(case, "Ann")
         assert not any(work.may_read_again(unread, "Ann") for unread in cases if unread is not case)
-        assert work.rows("Ann")[-1]["name"] == "Case 4", "still hidden"
+        assert rows_of(work, "Ann")[-1]["name"] == "Case 4", "still hidden"
 
 
 class TestTables:

@@ -27,6 +27,7 @@ function note (view, method, { sx, sy, x, y }) {
     pending[method] = [...pending[method] || [], id]
   }
   document.body.dataset.looked = shownIn(method).size // for tests
+  document.dispatchEvent(new Event('looked'))
 }
 
 export function shownIn (method) {

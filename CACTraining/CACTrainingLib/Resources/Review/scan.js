@@ -122,6 +122,7 @@ function step (by) {
 function drawAll () {
   look.directions = directions(state.to_ras)
   drawNumbers(state, method, look.chosen, reading === 'consensus', choose)
+  showLooks()
   draw()
 }
 
@@ -350,14 +351,23 @@ function giveUp () {
   draw()
 }
 
-// A score is confirmed as far as it was looked at; the reader is asked where that is not all of it.
-function confirmScore () {
+// Of the lesions that count, those that were never shown, and in words how many were.
+function lookedAt () {
   const counted = own().lesions.filter(lesion => lesion.left_out === null && !isRejected(lesion))
   const looked = new Set([...own().looked_at, ...shownIn(method)])
   const unseen = counted.filter(lesion => !looked.has(lesion.id))
+  return { unseen, words: counted.length ? `${counted.length - unseen.length} of ${counted.length} lesions looked at` : '' }
+}
+
+function showLooks () {
+  byId('looked').textContent = lookedAt().words
+}
+
+// A score is confirmed as far as it was looked at; the reader is asked where that is not all of it.
+function confirmScore () {
+  const { unseen, words } = lookedAt()
   const outside = unseen.filter(lesion => state.given_sites.indexOf(lesion.site) > 4).length
-  const text = `${counted.length - unseen.length} of ${counted.length} sites looked at. Never shown: ` +
-    `${unseen.length - outside} in the arteries, ${outside} outside them. Confirm what you looked at? The others stay automatic.`
+  const text = `${words}. Never shown: ${unseen.length - outside} in the arteries, ${outside} outside them. Confirm what you looked at? The others stay automatic.`
   if (!unseen.length || confirm(text)) return act('accept')
 }
 
@@ -449,6 +459,7 @@ function connect () {
   byId('export').addEventListener('click', () => exported('export', content => `Exported to the folder ${content.folder} of the results.`))
   byId('project').addEventListener('click', () => exported('project', content => `Added to scan ${content.scan} of the project.`))
   document.addEventListener('keydown', typed)
+  document.addEventListener('looked', showLooks)
   new ResizeObserver(draw).observe(byId('views'))
   addEventListener('pagehide', () => {
     const seconds = takeSeconds()

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from CACScoringLib.cohort.folder import safe_name
-from CACScoringLib.core.files import LAST_FILE
-from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled, site_of
-from CACScoringLib.review.folder import labels_as_scored
-from CACScoringLib.review.journal import Journal
-
+from ..cohort.folder import safe_name
+from ..core.files import LAST_FILE
+from ..core.labels import NOT_CORONARY, Artery, Labelled, site_of
+from ..review.folder import labels_as_scored
+from ..review.journal import Journal
 from .cases import ReviewCase
 
 FOLDER = "reviews"
@@ -48,6 +47,17 @@ def file_of(case: ReviewCase, reading: str) -> Path:
 def journal_of(case: ReviewCase, reading: str) -> Journal:
     """Open the journal of a reading. Raises CTError."""
     return Journal(file_of(case, reading), case.result_sha256())
+
+
+def readers_of(cases: Iterable[ReviewCase]) -> list[str]:
+    """Return the names of all readers with a reading of their own. Raises CTError."""
+    names: set[str] = set()
+    for case in cases:
+        files = set((case.folder / FOLDER).glob("*.jsonl"))
+        for file in files:
+            readers = {entry.reader for entry in Journal(file, case.result_sha256()).entries if entry.reader}
+            names |= {reader for reader in readers if file_of(case, reading_by(reader)) == file}
+    return sorted(names)
 
 
 def stamp_of(case: ReviewCase, reading: str) -> tuple[Any, ...] | None:

@@ -4,33 +4,46 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from CACScoringLib.core.files import OutputError, write_text_atomically
-from CACScoringLib.core.tables import read_table, table_text
-
+from ..core.files import OutputError, write_text_atomically
+from ..core.tables import read_table, table_text
 from .cases import ReviewCase
-from .readings import AGAIN, FIRST
+from .journals import AGAIN, FIRST
 
 FILE = "reading_plan.csv"
 """File of the plan in the folder of results."""
 
 _KINDS = (FIRST, AGAIN)
 _COLUMNS = ("reader", "position", "scan", "repetition")
+_BLIND = "blind"
 
 
 @dataclass(frozen=True)
 class PlannedReading:
-    """A reading of the plan. kind: FIRST for the first reading of a scan, AGAIN for its repetition."""
+    """A reading of the plan.
+
+    Attributes:
+        reader: Name of the reader.
+        scan: Folder of the scan's results.
+        kind: FIRST for the first reading of a scan, AGAIN for its repetition.
+        is_blind: True if names and automatic scores are hidden until the reader has reviewed the scan.
+    """
 
     reader: str
     scan: str
     kind: str
+    is_blind: bool = False
 
 
 def plan_of(
-    folder: Path, cases: Sequence[ReviewCase], readers: Sequence[str], repeated: float | None, seed: int
+    folder: Path,
+    cases: Sequence[ReviewCase],
+    readers: Sequence[str],
+    repeated: float | None = None,
+    seed: int = 0,
+    blind: bool = False,
 ) -> list[PlannedReading]:
     """Return the plan in a folder of results; make and write it if there is none and `repeated` is given.
 
@@ -40,6 +53,7 @@ def plan_of(
         readers: Names of the readers.
         repeated: Proportion of scans that each reader reads again, 0 to 1; None to ask for no plan.
         seed: Seed of the order.
+        blind: True to plan blind readings.
 
     Returns:
         Readings by reader in their order; empty without a plan.
@@ -52,6 +66,7 @@ def plan_of(
         if repeated is None:
             return []
         plan = _random_plan(sorted(case.folder.name for case in cases), readers, repeated, seed)
+        plan = [replace(reading, is_blind=blind) for reading in plan]
         _write(file, plan)
         return plan
     plan = _read(file)
@@ -62,6 +77,12 @@ def plan_of(
             fault = f"plans no scans for {reader}" if not planned else "is a plan of other scans"
             raise OutputError(f"{file} {fault}. Name its readers, or move it away to make a new plan.")
     return [reading for reading in plan if reading.reader in readers]
+
+
+def planned_readers(folder: Path) -> list[str]:
+    """Return the readers of the plan in a folder of results; empty without a plan. Raises OutputError."""
+    file = folder / FILE
+    return list(dict.fromkeys(reading.reader for reading in _read(file))) if file.exists() else []
 
 
 def _random_plan(scans: list[str], readers: Sequence[str], repeated: float, seed: int) -> list[PlannedReading]:
@@ -83,9 +104,9 @@ def _write(file: Path, plan: list[PlannedReading]) -> None:
     for reading in plan:
         positions[reading.reader] = positions.get(reading.reader, 0) + 1
         repetition = 1 + _KINDS.index(reading.kind)
-        rows.append((reading.reader, positions[reading.reader], reading.scan, repetition))
+        rows.append((reading.reader, positions[reading.reader], reading.scan, repetition, int(reading.is_blind)))
     try:
-        write_text_atomically(file, table_text(_COLUMNS, rows))
+        write_text_atomically(file, table_text((*_COLUMNS, _BLIND), rows))
     except OSError as error:
         raise OutputError(f"{file} cannot be written ({error.strerror}). Check its folder's permissions.") from error
 
@@ -95,5 +116,6 @@ def _read(file: Path) -> list[PlannedReading]:
     for line in read_table(file, _COLUMNS).lines:
         if (repetition := line.text("repetition")) not in ("1", "2"):
             raise OutputError(f"{file}, line {line.number}: repetition is {repetition!r}, not 1 or 2. Correct it.")
-        plan.append(PlannedReading(line.text("reader"), line.text("scan"), _KINDS[int(repetition) - 1]))
+        kind, is_blind = _KINDS[int(repetition) - 1], line.text(_BLIND) == "1"
+        plan.append(PlannedReading(line.text("reader"), line.text("scan"), kind, is_blind))
     return plan

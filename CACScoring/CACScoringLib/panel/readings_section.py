@@ -1,0 +1,249 @@
+"""Readings of a folder of results by a named reader, in the order of the reading plan, and their tables."""
+
+# Slicer's naming.
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import qt
+from slicer.i18n import tr as _
+
+from ..core.ct import CTError
+from ..core.files import OutputError
+from . import table_widgets, widgets
+from .job import ButtonJob, Job, Steps
+from .lifecycle import Section, Signal
+from .review_section import readerName
+from .widgets import say, singleShot
+
+if TYPE_CHECKING:
+    from ..readings.work_list import WorkList
+    from .scene_reading import SceneReading
+
+TRAINING_LIBRARY = "CACTrainingLib"
+"""Package whose command writes the tables."""
+
+TITLES = ("Reading", "State", "Agatston")
+STATES = {"new": "to read", "begun": "begun", "reviewed": "confirmed"}
+"""Texts of the table by the state of a reading."""
+
+
+class ReadingsSection(Section):
+    """Widgets of the readings.
+
+    Attributes:
+        chosen: Signal with the `SceneReading` to open.
+        closing: Signal to close the open reading.
+        current: The reading that is open or being opened; None without one.
+    """
+
+    def __init__(self, ui, job: Job) -> None:
+        self._ui = ui
+        self.chosen, self.closing = Signal(), Signal()
+        self.current: SceneReading | None = None
+        self._listed: tuple[str, str] | None = None
+        self._work: WorkList | None = None
+        self._planned: list[str] = []
+        self._reader = self._note = ""
+        self._wasConfirmed = False
+        table_widgets.prepareColumns(ui.readingTable, TITLES, (12, 10))
+        ui.readingTable.cellDoubleClicked.connect(lambda row, _column: self._open(row))
+        edit = ui.readingReaderEdit
+        edit.editingFinished.connect(lambda: self.set("exportReader", edit.text.strip()))
+        ui.readingsButton.contentsCollapsed.connect(lambda *_args: self.update())
+        for button in (ui.openReadingButton, ui.nextReadingButton):
+            button.clicked.connect(lambda *_args: self._openNext())
+        parts = ui.tablesButton, ui.readingsLabel, None
+        self.task = ButtonJob(job, parts, _("Cancelled. No tables were written."), self._writeTables, self._showState)
+        self._fault = singleShot(0, self._closeAfterFault)
+        self._closed: list[SceneReading] = []
+        # In a step of its own, because the panel's boxes still show the nodes while another result is chosen.
+        self._removing = singleShot(0, self._removeClosed)
+        self._showState()
+
+    def updateParameters(self) -> None:
+        """Apply changes of the state: another folder of results, or another reader."""
+        state, edit = self._state, self._ui.readingReaderEdit
+        if edit.text.strip() != state.exportReader:
+            edit.setText(state.exportReader)
+        edit.setPlaceholderText(readerName(None))
+        if self.current is not None and self.current.reader != readerName(state):
+            self.closing.emit()
+        self.update()
+
+    def update(self) -> None:
+        """List the readings if the folder or the reader has changed."""
+        if self._state is None or (self._ui.readingsButton.collapsed and self.current is None):
+            return
+        listed = self._state.cohortOutput, readerName(self._state)
+        if listed != self._listed:
+            self._listed = listed
+            self._list(*listed)
+
+    def begin(self, reading: SceneReading) -> None:
+        """Follow a reading that is open now."""
+        reading.onFault = self._fault.start
+        self._showProgress()
+
+    def end(self) -> None:
+        """Close the open reading."""
+        reading, self.current = self.current, None
+        if reading is not None:
+            reading.close()
+            self._closed.append(reading)
+            self._removing.start()
+            self._showProgress()
+
+    def _removeClosed(self) -> None:
+        while self._closed:
+            self._closed.pop().removeNodes()
+
+    def noteActivity(self) -> None:
+        if self.current is not None:
+            self.current.noteActivity()
+
+    def numbersChanged(self) -> None:
+        """Show the progress after a change of the open reading that confirms it, or no longer."""
+        if self.current is not None and self.current.isConfirmed != self._wasConfirmed:
+            self._showProgress()
+
+    def cancel(self) -> None:
+        self.task.cancel()
+
+    def cleanup(self) -> None:
+        super().cleanup()
+        self.end()
+        self._fault.stop()
+        self._removing.stop()
+        self._removeClosed()
+
+    def _list(self, output: str, reader: str) -> None:
+        from ..readings.cases import cases_in
+        from ..readings.plan import FILE, plan_of, planned_readers
+        from ..readings.work_list import WorkList
+
+        self._work, self._reader, self._planned, self._note = None, reader, [], ""
+        if not output:
+            self._note = _("Choose the folder of results above.")
+        else:
+            folder = Path(output)
+            try:
+                cases = cases_in(folder)
+                self._planned = planned_readers(folder)
+                if not self._planned:
+                    self._note = _("There is no {file}: every scan is read once, in this order.").format(file=FILE)
+                if reader in self._planned or not self._planned:
+                    plan = plan_of(folder, cases, [reader])
+                    self._work = WorkList(cases, [reader], True, any(reading.is_blind for reading in plan), plan)
+                else:
+                    text = _("{reader} is not a reader of the plan. Enter one of: {names}.")
+                    self._note = text.format(reader=reader, names=", ".join(self._planned))
+            except (CTError, OutputError) as error:
+                self._note = str(error)
+        self._showProgress()
+
+    def _showProgress(self) -> None:
+        """Show the readings and their states."""
+        reading = self.current
+        self._wasConfirmed = reading is not None and reading.isConfirmed
+        self._fillTable()
+        progress = "" if self._work is None else self._progressText()
+        say(self._ui.readingsLabel, " ".join(filter(None, (progress, self._note))))
+        self._showState()
+
+    def _rows(self) -> list[tuple[str, str]]:
+        """Return scan and kind of each reading."""
+        return [] if self._work is None else self._work.order(self._reader)
+
+    def _isConfirmed(self, case_id: str, kind: str) -> bool:
+        work = self._work
+        return work.progress(work.cases[case_id], work.reading_of(self._reader, kind)).state == "reviewed"
+
+    def _progressText(self) -> str:
+        rows = self._rows()
+        done = sum(self._isConfirmed(*row) for row in rows)
+        return _("{done} of {count} readings confirmed.").format(done=done, count=len(rows))
+
+    def _fillTable(self) -> None:
+        table, work, rows = self._ui.readingTable, self._work, self._rows()
+        table.setRowCount(len(rows))
+        for row, (case_id, kind) in enumerate(rows):
+            case = work.cases[case_id]
+            progress = work.progress(case, work.reading_of(self._reader, kind))
+            score = f"{progress.agatston:.1f}" if progress.state == "reviewed" else ""
+            texts = work.name_of(case, self._reader, kind), _(STATES[progress.state]), score
+            table_widgets.fillRow(table, row, texts, (2,), progress.problem or None)
+
+    def _showState(self) -> None:
+        ui, reading = self._ui, self.current
+        confirmed = [self._isConfirmed(*row) for row in self._rows()]
+        ui.openReadingButton.setEnabled(bool(confirmed))
+        # Tables show the others' answers, so that a reader gets them after the last reading of the plan.
+        may_write = bool(confirmed or self._planned) and (all(confirmed) or not self._planned)
+        self.task.update(may_write and importlib.util.find_spec(TRAINING_LIBRARY) is not None)
+        ui.readingFrame.setVisible(reading is not None and reading.review is not None)
+        if reading is not None:
+            text = _("Reading by {reader}, recorded. {progress}")
+            say(ui.readingLabel, text.format(reader=reading.reader, progress=self._progressText()))
+
+    def _openNext(self) -> None:
+        """Open the next reading that is not confirmed, after the open one; begin again at the top after the last."""
+        self._showProgress()
+        rows, work, reading = self._rows(), self._work, self.current
+        ids = None if reading is None else (reading.case.id, reading.kind)
+        first = rows.index(ids) + 1 if ids in rows else 0
+        for row in (*range(first, len(rows)), *range(first)):
+            if rows[row] != ids and not self._isConfirmed(*rows[row]) and self._mayRead(*rows[row]):
+                self._open(row)
+                return
+        if work is not None:
+            self._say(_("There is no other reading to do."))
+
+    def _mayRead(self, case_id: str, kind: str) -> bool:
+        from ..readings.journals import FIRST
+
+        return kind == FIRST or self._work.may_read_again(self._work.cases[case_id], self._reader)
+
+    def _open(self, row: int) -> None:
+        from .scene_reading import SceneReading
+
+        case_id, kind = self._rows()[row]
+        if not self._mayRead(case_id, kind):
+            self._say(_("This scan is read again after its first reading is confirmed."))
+            return
+        work = self._work
+        case, reader = work.cases[case_id], self._reader
+        name, blind = work.name_of(case, reader, kind), work.hides(case, reader, kind)
+        self.chosen.emit(SceneReading(case, kind, reader, name, blind))
+
+    def _say(self, text: str) -> None:
+        say(self._ui.readingsLabel, text)
+        say(self._ui.totalLabel, text)
+
+    def _closeAfterFault(self) -> None:
+        if self.current is not None and self.current.fault:
+            fault = self.current.fault
+            self.closing.emit()
+            say(self._ui.statusLabel, fault)
+
+    def _writeTables(self) -> Steps[str | None]:
+        from ..readings.cases import cases_in
+        from ..readings.journals import readers_of
+
+        output = self._state.cohortOutput
+        title = _("Folder for the tables of readings")
+        parent = widgets.ask(qt.QFileDialog.getExistingDirectory, title, "CACScoring/exportFolder")
+        if not parent:
+            return None
+        target = widgets.newFolder(Path(parent), "readings")
+        names = self._planned or readers_of(cases_in(Path(output)))
+        if len(names) < 2 and not self._planned:
+            return _("Tables compare readers, and there are no two readers of these scans yet.")
+        readers = [word for name in names for word in ("--reader", name)]
+        command = ["review", output, *readers, "--double", "--tables", str(target)]
+        yield from self.task.job.run(command, self.task.show)
+        return _("Written to {folder}").format(folder=target)

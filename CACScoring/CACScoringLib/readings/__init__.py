@@ -1,0 +1,1 @@
+"""Readings of scored scans by several readers: their plan, progress and journals."""

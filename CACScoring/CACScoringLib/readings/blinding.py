@@ -1,0 +1,83 @@
+"""Blind readings: all candidates undecided, and no result of the networks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..core.files import SCHEMA
+from ..core.grid import Grid
+from ..core.labels import Artery, Labelled
+from ..core.voxels import voxels_of
+from ..mrml.scene_content import SceneContent
+from ..record.reading import read_result, record_from_text
+from ..record.score_record import ArteryLesionRecord, LesionRecord, MethodRecord, ScoreEntry, ScoreRecord
+from ..review.folder import labels_as_scored
+from ..review.journal import Entry
+from ..review.review import Difference
+from ..review.state import Change
+from .cases import ReviewCase
+from .journals import journal_of
+
+
+def begin_blind(case: ReviewCase, reading: str) -> None:
+    """Begin the journal of a blind reading with all candidates undecided, unless it was begun. Raises CTError."""
+    journal = journal_of(case, reading)
+    if journal.entries:
+        return
+    methods, changes, marks = read_result(case.folder).methods, {}, {}
+    for method, labelled in labels_as_scored(case.folder).items():
+        undecided = Labelled(labelled.flat, np.full(len(labelled.flat), Artery.UNASSIGNED, np.uint8))
+        changes[method] = Difference.of(labelled, undecided)
+        if methods[method].reviewed:
+            marks[method] = (True, False)
+    journal.append(Entry("edit", "", "", 0.0, False, 0.0, Change(changes, {}, marks)))
+
+
+def blind_content(content: SceneContent) -> SceneContent:
+    """Return a result's scene with the CT, the heart and the candidates alone. Raises UnreadableError."""
+    record = _blind_record(record_from_text(content.record, content.name))
+    text = json.dumps({"schema": SCHEMA} | asdict(record), ensure_ascii=False, allow_nan=False)
+    candidates = (voxels_of(content.lesions) > 0) * np.uint8(Artery.UNASSIGNED)
+    lesions: sitk.Image = Grid.of(content.lesions).image(candidates)
+    return SceneContent(content.name, content.ct, content.heart, lesions, text)
+
+
+_KEPT = ("input", "acquisition", "heart", "models", "measured", "normalisation", "mass_calibration", "provenance")
+"""Fields of a record that show no result of the networks."""
+
+
+def _blind_record(record: ScoreRecord) -> ScoreRecord:
+    method = record.methods["threshold"]
+    elsewhere = () if record.non_coronary is None else record.non_coronary.lesion_list
+    listed: list[LesionRecord] = sorted((*method.lesions, *method.left_out, *elsewhere), key=lambda lesion: lesion.id)
+    lesions = tuple(map(_undecided, listed))
+    none = ScoreEntry(agatston=0.0, clinical_agatston=0.0, pseudo_mass_hu_mm3=0.0, lesions=0)
+    arteries = dict.fromkeys(method.arteries, none)
+    return ScoreRecord(
+        **{name: getattr(record, name) for name in _KEPT},
+        warnings=(),
+        rules={"threshold": record.rules["threshold"]},
+        methods={"threshold": MethodRecord("candidates", False, none, arteries, lesions=lesions)},
+    )
+
+
+_SUGGESTED: dict[str, object] = {
+    **{"suggested_artery": None, "confidence": None, "not_coronary_probability": None, "reason": "", "evidence": {}},
+    **{"integrated_mass_mg": None, "mass_standard_error_mg": None, "interval_90": None, "mass_interval_90": None},
+}
+
+
+def _undecided(lesion: LesionRecord) -> ArteryLesionRecord:
+    values = {field.name: getattr(lesion, field.name) for field in fields(LesionRecord)}
+    return ArteryLesionRecord(**values | _SUGGESTED, artery=Artery.UNASSIGNED.key)
+
+
+def hidden(case: ReviewCase, name: str, text: str) -> str:
+    """Replace the names and folders of a scan in a message by the name that a blind reader sees."""
+    for part in (str(case.ct), str(case.folder), case.folder.name, case.name):
+        text = text.replace(part, name)
+    return text

@@ -1,0 +1,159 @@
+"""Find the scans to review, with their CTs: one folder of results, or those of a cohort."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..cohort import folder as cohort
+from ..cohort import table
+from ..cohort.scoring import content_key, files_key, read_record
+from ..core.ct import CTError, CTScan, SeriesChoiceError, UnreadableError
+from ..core.files import LAST_FILE, OutputError, file_sha256
+from ..core.tables import Line, read_table
+from ..io.reading import find_series, read_ct
+from ..record.reading import read_result
+from ..scans.source import ScanSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewCase(ScanSource):
+    """Scan to review. Its series is None if it was not given.
+
+    Attributes:
+        id: Identifier of the scan in the page's requests.
+        folder: Folder of the results.
+        status: Status of the clinical score before the review.
+        agatston: Agatston score before the review; None if unknown.
+        category_probability: Probability of the likeliest category; None if unknown.
+        interval: Prediction interval before the review; None if unknown.
+        has_category: True if the score has a category; candidates and scans out of distribution have none.
+        digest: Identifier of the scan in a cohort (`scans.source.scan_digest`).
+        warnings: Codes of the warnings.
+    """
+
+    id: str
+    folder: Path
+    status: str = ""
+    agatston: float | None = None
+    category_probability: float | None = None
+    interval: tuple[float, float] | None = None
+    has_category: bool = False
+    digest: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def result_sha256(self) -> str:
+        """Return the SHA-256 of the `scores.json` that a review begins with. Raises UnreadableError."""
+        try:
+            return file_sha256(self.folder / LAST_FILE)
+        except OSError as error:
+            message = f"The result of {self.name} cannot be read ({error.strerror}). Score the scan again."
+            raise UnreadableError(message) from error
+
+    def scan(self) -> CTScan:
+        """Read the CT that was scored. Raises CTError."""
+        if self.series is not None:
+            return read_ct(self.ct, self.series)
+        try:
+            scan = read_ct(self.ct)
+        except SeriesChoiceError:
+            if (series := self._scored_series()) is None:
+                raise
+            return read_ct(self.ct, series)
+        is_chosen = any(warning.code == "series-chosen" for warning in scan.warnings)
+        series = self._scored_series() if is_chosen else None
+        return scan if series is None else read_ct(self.ct, series)
+
+    def _scored_series(self) -> str | None:
+        """Return the series of the folder that was scored, by a cohort's record of its files, else by its recorded
+        number; None if it is unknown."""
+        record = read_record(self.folder)
+        names = [name for series in find_series(self.ct)[0] for name in (series.uid, series.number) if name is not None]
+        scans = [ScanSource(self.name, "", self.ct, name) for name in names] if record is not None else []
+        for key_of, key in ((files_key, "files"), (content_key, "content")):
+            for scan in scans:
+                if key_of(scan) == getattr(record, key):
+                    return scan.series
+        number = read_result(self.folder).acquisition.series_number
+        return None if number is None else str(number)
+
+
+def cases_in(results: Path, ct: Path | None = None, series: str | None = None) -> list[ReviewCase]:
+    """Return the scans of a folder of results, or of a cohort.
+
+    Args:
+        results: Folder written by `cac score` or `cac cohort`.
+        ct: CT of a folder of results, which does not hold it.
+        series: Series of the CT.
+
+    Raises:
+        OutputError: There are no results, or the CT is not given.
+        CTError: The results cannot be read.
+    """
+    if (results / cohort.RECORD).is_file():
+        return _cohort_cases(results, ct)
+    if not (results / LAST_FILE).is_file():
+        raise OutputError(f"{results} holds no results. Give a folder that cac score or cac cohort has written.")
+    if ct is None:
+        raise OutputError("The results do not hold the CT. Give it with --ct.")
+    row = table.result_row(read_result(results))
+    return [replace(_case(results.resolve(), ct.resolve(), results.resolve().name, row), series=series)]
+
+
+def _cohort_cases(root: Path, ct: Path | None) -> list[ReviewCase]:
+    if ct is not None:
+        raise OutputError("The table of a cohort names its scans; leave out --ct.")
+    lines = read_table(root / cohort.TABLE, ("name", "folder", "ct", "state")).lines
+    digests = cohort.scan_digests(root / cohort.RECORD)
+    cases = []
+    for line in lines:
+        name = line.text("folder")
+        # Folders must be in the cohort's record, because its table may have been edited.
+        if line.text("state") == "done" and name in digests and Path(name).name == name:
+            case = _case((root / name).resolve(), _find_ct(Path(line.text("ct")), root), line.text("name"), _row(line))
+            cases.append(replace(case, digest=digests[name]))
+    if not cases:
+        raise OutputError(f"The cohort {root} has no scan that was scored. Run its cac cohort again.")
+    return cases
+
+
+def _find_ct(ct: Path, root: Path) -> Path:
+    """Resolve a CT's path, which may be relative to the working folder of the cohort, often that of the results."""
+    places = [place / ct for place in (Path(), root.resolve().parent, root)]
+    return next((place for place in places if place.exists()), ct).resolve()
+
+
+def _row(line: Line) -> dict[str, Any]:
+    names = ("patient", "group", "warnings", "threshold_status", "threshold_cac_drs")
+    numbers = ("threshold_agatston", "threshold_interval_low", "threshold_interval_high")
+    row: dict[str, Any] = {name: line.text(name) for name in names}
+    row |= {name: line.number_in(name) for name in (*numbers, "threshold_category_probability")}
+    return row
+
+
+def _case(folder: Path, ct: Path, name: str, row: Mapping[str, Any]) -> ReviewCase:
+    low, high = row.get("threshold_interval_low"), row.get("threshold_interval_high")
+    return ReviewCase(
+        id=hashlib.sha256(folder.name.encode()).hexdigest()[:16],
+        name=name,
+        folder=folder,
+        ct=ct,
+        patient=row.get("patient") or "",
+        group=row.get("group") or "",
+        status=row["threshold_status"],
+        agatston=row["threshold_agatston"],
+        category_probability=row.get("threshold_category_probability"),
+        has_category=bool(row.get("threshold_cac_drs")),
+        interval=None if low is None or high is None else (low, high),
+        warnings=tuple(row["warnings"].split()),
+    )
+
+
+def check_present(cases: list[ReviewCase]) -> None:
+    """Raise CTError if all CTs are missing."""
+    missing = [case for case in cases if not case.ct.exists()]
+    if len(missing) == len(cases):
+        raise CTError(f"The CT of {missing[0].name} is not at {missing[0].ct}, nor is any other. Move the scans back.")

@@ -1,0 +1,114 @@
+"""List the readings of scans by several readers, in each reader's order, with their progress."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from ..core.ct import CTError
+from ..review.journal import CHANGES
+from .cases import ReviewCase
+from .journals import AGAIN, CONSENSUS, FIRST, SHARED, journal_of, reading_by, stamp_of
+from .plan import PlannedReading
+
+
+@dataclass(frozen=True)
+class ReadingProgress:
+    """Progress of a reading.
+
+    Attributes:
+        state: "new", "begun" or "reviewed".
+        agatston: Total Agatston score; None for a new reading.
+        seconds: Time spent by readers.
+        changes: Number of changes.
+        problem: Reason why the journal cannot be read, or "".
+    """
+
+    state: str = "new"
+    agatston: float | None = None
+    seconds: float = 0.0
+    changes: int = 0
+    problem: str = ""
+
+
+class WorkList:
+    """Scans with the readers' progress.
+
+    Attributes:
+        cases: Scans by id.
+        readers: Names of the readers.
+        double: True if each reader has a separate reading, hidden from the others before a consensus; else all share
+            one.
+        blind: True if names and automatic scores are hidden until a reader has reviewed a scan.
+        plan: Planned readings by reader; empty without a plan.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[ReviewCase],
+        readers: Sequence[str],
+        double: bool = False,
+        blind: bool = False,
+        plan: Sequence[PlannedReading] = (),
+    ) -> None:
+        self.cases = {case.id: case for case in cases}
+        self.readers = tuple(readers)
+        self.double = double
+        self.blind = blind
+        ids = {case.folder.name: case.id for case in cases}
+        self.plan = {r: [(ids[p.scan], p.kind) for p in plan if p.reader == r and p.scan in ids] for r in readers}
+
+    def reading_of(self, reader: str, kind: str) -> str:
+        """Return the reading that a reader edits. kind: FIRST, AGAIN or CONSENSUS."""
+        if not self.double:
+            return SHARED
+        return CONSENSUS if kind == CONSENSUS else reading_by(reader, kind)
+
+    def progress(self, case: ReviewCase, reading: str) -> ReadingProgress:
+        """Return the progress of a reading, from its journal."""
+        stamp = stamp_of(case, reading)
+        return ReadingProgress() if stamp is None else _progress(case, reading, stamp)
+
+    def consensus_due(self, case: ReviewCase) -> bool:
+        """True if all readers, at least two, have reviewed the scan."""
+        states = [self.progress(case, self.reading_of(reader, FIRST)).state for reader in self.readers]
+        return self.double and len(states) > 1 and set(states) == {"reviewed"}
+
+    def may_read_again(self, case: ReviewCase, reader: str) -> bool:
+        """True if the plan repeats a scan and the reader has finished the first reading of it."""
+        is_planned = (case.id, AGAIN) in self.plan[reader]
+        return is_planned and self.progress(case, self.reading_of(reader, FIRST)).state == "reviewed"
+
+    def name_of(self, case: ReviewCase, reader: str, kind: str) -> str:
+        """Return the name of a scan for a reader."""
+        if self.hides(case, reader, kind):
+            return f"Case {1 + self.order(reader).index((case.id, kind))}"
+        return f"{case.name} (again)" if kind == AGAIN else case.name
+
+    def order(self, reader: str) -> list[tuple[str, str]]:
+        """Return scan and kind of each reading: as planned, else as the cases; if blind, shuffled for each reader."""
+        ids = self._shuffled_ids(reader) if self.blind else list(self.cases)
+        return self.plan[reader] or [(case_id, FIRST) for case_id in ids]
+
+    def _shuffled_ids(self, reader: str) -> list[str]:
+        return sorted(self.cases, key=lambda case_id: hashlib.sha256(f"{reader}:{case_id}".encode()).hexdigest())
+
+    def hides(self, case: ReviewCase, reader: str, kind: str) -> bool:
+        """True if a scan's name and automatic results are still hidden from a reader."""
+        return self.blind and self.progress(case, self.reading_of(reader, kind)).state != "reviewed"
+
+
+@lru_cache(maxsize=10_000)
+def _progress(case: ReviewCase, reading: str, _stamp: tuple[Any, ...]) -> ReadingProgress:
+    try:
+        entries = journal_of(case, reading).entries
+    except CTError as error:
+        return ReadingProgress(problem=str(error))
+    if not entries:
+        return ReadingProgress()
+    changes = sum(entry.kind in CHANGES for entry in entries)
+    state = "reviewed" if entries[-1].reviewed else "begun"
+    return ReadingProgress(state, entries[-1].agatston, sum(entry.seconds for entry in entries), changes)

@@ -1,0 +1,95 @@
+"""Blind readings, and journals that two programs write to."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from review_server import write_cohort
+
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.readings.blinding import begin_blind, blind_content, hidden
+from CACScoringLib.readings.cases import cases_in
+from CACScoringLib.readings.journals import file_of, journal_of, labels_of, readers_of, reading_by
+from CACScoringLib.readings.recorded_review import RecordedReview
+from CACScoringLib.record.reading import record_from_text
+from CACScoringLib.review.export import IN_PANEL
+from CACScoringLib.review.folder import ReviewFolder
+from CACScoringLib.review.journal import JournalError
+from CACScoringLib.review.scan_review import ScanReview
+
+ANN = reading_by("Ann")
+
+
+@pytest.fixture
+def case(tmp_path):
+    return cases_in(write_cohort(tmp_path, ["one"]))[0]
+
+
+class Reading(RecordedReview):
+    """A reading by Ann in memory."""
+
+    def __init__(self, case):
+        state = ReviewFolder(case.folder, case.scan())
+        make = partial(ScanReview, state, IN_PANEL)
+        super().__init__(case, ANN, make, lambda: ("Ann", "edit", 1.0))
+
+
+class TestBlind:
+    def test_all_candidates_begin_undecided_and_nothing_reveals_them(self, case):
+        before = labels_of(case, ANN)
+        assert any((labelled.values < Artery.UNASSIGNED).any() for labelled in before.values())
+        begin_blind(case, ANN)
+        reading = Reading(case)
+        for method, labelled in before.items():
+            after = reading.review.review(method).labelled
+            np.testing.assert_array_equal(after.flat, labelled.flat)
+            assert set(after.values.tolist()) == {int(Artery.UNASSIGNED)}
+        assert not reading.review.can_undo
+        assert not reading.review.undo()
+        begin_blind(case, ANN)
+        assert len(journal_of(case, ANN).entries) == 1, "it is begun once"
+
+    def test_the_scene_holds_no_result_of_the_networks(self, case):
+        state = ReviewFolder(case.folder, case.scan())
+        content = blind_content(state._content)
+        record, scored = record_from_text(content.record, "it"), state.record
+        assert record.methods.keys() == {"threshold"}
+        method = record.methods["threshold"]
+        assert (method.status, method.left_out) == ("candidates", ())
+        of_run = scored.methods["threshold"]
+        ids = {lesion.id for lesion in (*of_run.lesions, *of_run.left_out, *scored.non_coronary.lesion_list)}
+        assert {lesion.id for lesion in method.lesions} == ids
+        for lesion in method.lesions:
+            assert (lesion.artery, lesion.suggested_artery, lesion.reason) == ("unassigned", None, "")
+            assert lesion.not_coronary_probability is None
+            assert lesion.evidence == {}
+        assert (record.categories, record.non_coronary, record.warnings, record.truth) == (None, None, (), None)
+        assert content.calcium_map is content.map_lesions is content.territories is content.pericardium is None
+
+    def test_messages_show_no_name(self, case):
+        text = f"{case.ct} is not there; {case.folder} and {case.name} are."
+        assert hidden(case, "Case 1", text) == "Case 1 is not there; Case 1 and Case 1 are."
+
+
+class TestJournal:
+    def test_a_change_by_another_program_is_not_overwritten(self, case):
+        first, second = Reading(case), Reading(case)
+        lesion = first.review.lesions("threshold")[0].id
+        first.review.assign("threshold", [lesion], Artery.RCA)
+        with pytest.raises(JournalError, match="another program has changed"):
+            second.review.assign("threshold", [lesion], Artery.LCX)
+        assert len(journal_of(case, ANN).entries) == 1
+        assert Reading(case).review.result("threshold").total == first.review.result("threshold").total
+
+    def test_readers_are_those_with_a_reading(self, case):
+        assert readers_of([case]) == []
+        reading = Reading(case)
+        reading.note("time", "Ann", "", 5.0)
+        assert readers_of([case]) == ["Ann"]
+        assert file_of(case, ANN).is_file()
+
+    def test_an_export_names_the_last_entry(self, case):
+        reading = Reading(case)
+        reading.note("time", "Ann", "", 5.0)
+        mark = reading.review.as_reviewed().result.review.journal
+        assert (mark.entries, mark.sha256) == (1, journal_of(case, ANN).hashes[-1])
