@@ -115,14 +115,14 @@ def _settings_and_models(options: CompareOptions, reference: ScoreRecord | None)
     models, settings = _models_of(reference), replace(settings, score=score)
     if (site := read_site()) is None:
         return settings, ChosenModels(models, device=options.device)
-    chosen = chosen_models(replace(model_choice(options), threshold_only=not site[0].models))
-    used, pinned = ({n: model.card.sha256 for n, model in part.items()} for part in (models, chosen.networks))
+    of_site = chosen_models(replace(model_choice(options), threshold_only=not site[0].models))
+    used, pinned = ({n: model.card.sha256 for n, model in part.items()} for part in (models, of_site.networks))
     if differing := sorted({network for network, _ in used.items() ^ pinned.items()}):
         raise SiteError(
             f"The result of {reference.input.name} was made with other models than the site file of {site[0].name} "
             f"pins ({', '.join(differing)}). Give both CTs to score them as pinned, or unset {FILE}."
         )
-    return settings, chosen
+    return settings, of_site
 
 
 def _rules_of(record: ScoreRecord) -> tuple[ScoringRules, bool]:

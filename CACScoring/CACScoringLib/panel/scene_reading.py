@@ -140,14 +140,16 @@ class SceneReading:
         if not self.isOpen:
             return
         nodes = self.review.nodes
-        others = [volume_of_record(record) for record in records_in(slicer.mrmlScene) if record is not nodes.record]
+        scored_volumes = [
+            volume_of_record(record) for record in records_in(slicer.mrmlScene) if record is not nodes.record
+        ]
         for node in _nodesIn(nodes):
-            if node is nodes.volume and node in others:
+            if node is nodes.volume and node in scored_volumes:
                 node.SetSaveWithScene(True)
             elif slicer.mrmlScene.IsNodePresent(node):
                 slicer.mrmlScene.RemoveNode(node)
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-        if nodes.volume not in others:
+        if nodes.volume not in scored_volumes:
             hierarchy.RemoveItem(nodes.folder)
 
 

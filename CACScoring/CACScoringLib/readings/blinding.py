@@ -46,7 +46,16 @@ def blind_content(content: SceneContent) -> SceneContent:
     return SceneContent(content.name, content.ct, content.heart, lesions, text)
 
 
-_KEPT = ("input", "acquisition", "heart", "models", "measured", "normalisation", "mass_calibration", "provenance")
+_BLIND_FIELDS = (
+    "input",
+    "acquisition",
+    "heart",
+    "models",
+    "measured",
+    "normalisation",
+    "mass_calibration",
+    "provenance",
+)
 """Fields of a record that show no result of the networks."""
 
 
@@ -58,7 +67,7 @@ def _blind_record(record: ScoreRecord) -> ScoreRecord:
     none = ScoreEntry(agatston=0.0, clinical_agatston=0.0, pseudo_mass_hu_mm3=0.0, lesions=0)
     arteries = dict.fromkeys(method.arteries, none)
     return ScoreRecord(
-        **{name: getattr(record, name) for name in _KEPT},
+        **{name: getattr(record, name) for name in _BLIND_FIELDS},
         warnings=(),
         rules={"threshold": record.rules["threshold"]},
         methods={"threshold": MethodRecord("candidates", False, none, arteries, lesions=lesions)},

@@ -114,7 +114,7 @@ class TestReading:
         assert not reader.driver.review.reviewed["threshold"]
         assert not reader.driver.review.can_undo
 
-    def test_a_confirmed_reading_is_one_of_the_browser(self, reader, results, plan):
+    def test_the_browser_continues_a_confirmed_reading(self, reader, results, plan):
         reader.next()
         reader.read()
         case = case_of(results, plan[0])
@@ -145,7 +145,7 @@ class TestReading:
         reader.ui.openReadingButton.click()
         assert "no other reading" in reader.ui.readingsLabel.text
 
-    def test_a_reading_goes_on_where_it_was_left(self, reader, results):
+    def test_a_reading_is_resumed_with_its_undo(self, reader, results):
         reader.next()
         reader.driver.assign(reader.driver.lesions()[0]["Slices"], "RCA")
         total = reader.driver.review.result("threshold").arteries[Artery.RCA]
@@ -219,7 +219,7 @@ def test_without_a_plan_every_scan_is_read_once_and_shows_the_automatic_score(op
     assert reader.driver.review.reviewed == {"threshold": True, "decomposition": True}
 
 
-def test_tables_are_those_of_the_command(reader, results, tmp_path, monkeypatch):
+def test_the_command_writes_the_tables(reader, results, tmp_path, monkeypatch):
     assert not reader.ui.tablesButton.enabled, "the others' answers are hidden from a reader"
     for name in READERS:
         reader.name(name)
