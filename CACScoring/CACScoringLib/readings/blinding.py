@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import fields
 
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.files import SCHEMA
 from ..core.grid import Grid
 from ..core.labels import Artery, Labelled
 from ..core.voxels import voxels_of
 from ..mrml.scene_content import SceneContent
 from ..record.reading import read_result, record_from_text
-from ..record.score_record import ArteryLesionRecord, LesionRecord, MethodRecord, ScoreEntry, ScoreRecord
+from ..record.score_record import ArteryLesionRecord, IntervalEntry, LesionRecord, MethodRecord, ScoreRecord
 from ..review.folder import labels_as_scored
 from ..review.journal import Entry
 from ..review.review import Difference
@@ -40,7 +39,7 @@ def begin_blind(case: ReviewCase, reading: str) -> None:
 def blind_content(content: SceneContent) -> SceneContent:
     """Return a result's scene with the CT, the heart and the candidates alone. Raises UnreadableError."""
     record = _blind_record(record_from_text(content.record, content.name))
-    text = json.dumps({"schema": SCHEMA} | asdict(record), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(record.as_json(identify=True), ensure_ascii=False, allow_nan=False)
     candidates = (voxels_of(content.lesions) > 0) * np.uint8(Artery.UNASSIGNED)
     lesions: sitk.Image = Grid.of(content.lesions).image(candidates)
     return SceneContent(content.name, content.ct, content.heart, lesions, text)
@@ -64,7 +63,7 @@ def _blind_record(record: ScoreRecord) -> ScoreRecord:
     elsewhere = () if record.non_coronary is None else record.non_coronary.lesion_list
     listed: list[LesionRecord] = sorted((*method.lesions, *method.left_out, *elsewhere), key=lambda lesion: lesion.id)
     lesions = tuple(map(_undecided, listed))
-    none = ScoreEntry(agatston=0.0, clinical_agatston=0.0, pseudo_mass_hu_mm3=0.0, lesions=0)
+    none = IntervalEntry(agatston=0.0, clinical_agatston=0.0, pseudo_mass_hu_mm3=0.0, lesions=0)
     arteries = dict.fromkeys(method.arteries, none)
     return ScoreRecord(
         **{name: getattr(record, name) for name in _BLIND_FIELDS},
@@ -76,7 +75,7 @@ def _blind_record(record: ScoreRecord) -> ScoreRecord:
 
 _SUGGESTED: dict[str, object] = {
     **{"suggested_artery": None, "confidence": None, "not_coronary_probability": None, "reason": "", "evidence": {}},
-    **{"integrated_mass_mg": None, "mass_standard_error_mg": None, "interval_90": None, "mass_interval_90": None},
+    **{"integrated_mass_mg": None, "mass_standard_error_mg": None},
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -88,7 +89,7 @@ def result_as_json(result: RadiographResult, seconds: dict[str, float], identify
             }
             for name, view in result.views.items()
         },
-        "provenance": result.provenance and result.provenance.facts(identify),
+        "provenance": result.provenance and asdict(result.provenance.stated(identify)),
         "seconds": {step: round(value, 3) for step, value in seconds.items()},
     }
 
