@@ -114,7 +114,7 @@ class CandidateJudge:
             CTError: The stored evidence does not match this version.
         """
         candidates, specks = lesions.coronary, NoiseSpecks.of(lesions, self.territories)
-        suggestions = suggested_arteries(candidates, self.scan, self.heart)
+        suggestions = suggested_arteries(candidates, self.territories)
         features = candidate_features(candidates, suggestions, kinds, specks, map_hu)
         suggestions = self.evidence.judge(suggestions, features)
         reasons = self.evidence.reasons(features, looks_of(kinds))
@@ -153,7 +153,7 @@ class MapJudge:
         """
         settings = self.decomposed.parts.settings
         coronary, most_not_coronary = lesions.coronary, settings.most_not_coronary
-        suggestions = suggested_arteries(coronary, self.scan, self.heart)
+        suggestions = suggested_arteries(coronary, self.heart.territories)
         features = map_features(coronary, suggestions, self.decomposed.slices.on_scan, self.noise_hu)
         suggestions = Evidence(settings.evidence_weights, None, most_not_coronary).judge(suggestions, features)
         if self.candidates is None:

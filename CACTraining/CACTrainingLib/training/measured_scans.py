@@ -332,7 +332,7 @@ def _lesions(
     sites = sites_by_looks(sites, ct, heart.territories, judge)
     dense = without_metal(find_lesions(ct.image, sites, rules), ct.image)[0]
     candidates, specks = dense.coronary, NoiseSpecks.of(dense, heart.territories)
-    places = suggested_arteries(candidates, ct, region)
+    places = suggested_arteries(candidates, region.territories)
     kinds = lesion_kinds(candidates.id_map, candidates.ids, ct, heart.territories, judge)
     stored = DecompositionSettings.of(classifier, generator)
     slice_calcium = slice_probabilities(ct, region.mask, classifier)
@@ -352,7 +352,7 @@ def _lesions(
         map_lesions = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
         coronary = without_metal(map_lesions, ct.image)[0].coronary
         features = map_features(
-            coronary, suggested_arteries(coronary, ct, region), slice_calcium.on_scan, heart.noise_hu
+            coronary, suggested_arteries(coronary, region.territories), slice_calcium.on_scan, heart.noise_hu
         )
         shared = shared_voxels(coronary, candidates)
         of_map = LesionTable.of(coronary, features, heart.truth, spacing, map_rules, shared)
