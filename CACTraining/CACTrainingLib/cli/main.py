@@ -90,6 +90,6 @@ def _declare(name: str) -> Callable[[CommandParser], None]:
 
 
 def _sample() -> Sample:
-    from ..phantom.cohort.cohort import make_sample
+    from ..phantom import make_sample
 
     return make_sample()

@@ -34,13 +34,24 @@ from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.scoring.sites import candidate_sites
 
-from ..phantom.cohort.export import as_ct_scan, image_on
-from ..phantom.cohort.lesion_patients import draw_lesion_patient, draw_scan
-from ..phantom.insertion.background import Background, prepare_background
-from ..phantom.insertion.inserted import InsertedScan, InsertedSettings, clean_scan, insert_lesions
-from ..phantom.insertion.insertion import InsertionError
-from ..phantom.scanner.response import Stamp, add_stamps
-from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
+from ..phantom import (
+    Background,
+    DigitalScan,
+    InsertedScan,
+    InsertedSettings,
+    InsertionError,
+    Stamp,
+    add_stamps,
+    as_ct_scan,
+    clean_scan,
+    draw_lesion_patient,
+    draw_lesion_scan,
+    image_on,
+    insert_lesions,
+    prepare_background,
+    scan_grid,
+    scan_patient,
+)
 from ..project.annotation_files import SliceLabel
 from ..project.training import painted_regions
 from ..project.training_scan import TrainingScan
@@ -198,7 +209,7 @@ def _rows_of_readings(ct: CTScan, readings: Sequence[Reading], territories: Load
 
 def _rows_of_patient(number: int, territories: LoadedModel) -> np.ndarray:
     patient = draw_lesion_patient(number)
-    scanner, pose, z_range_mm = draw_scan(number)
+    scanner, pose, z_range_mm = draw_lesion_scan(number)
     scan = scan_patient(patient, scanner, pose, 1, scan_grid(scanner, z_range_mm), 1)
     return scan_rows(as_ct_scan(scan, patient), sources_of(scan), territories, np.random.default_rng([number, 73]))
 

@@ -29,19 +29,26 @@ from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
-from ..phantom.anatomy.patient import (
+from ..phantom import (
     AGATSTON_PER_MG,
+    PROTOCOLS,
     STRATA,
+    CohortError,
+    DigitalScan,
+    Labels,
     Patient,
+    annotate,
     demographics,
+    draw_pair,
     draw_patient,
+    image_on,
+    in_processes,
+    patient_folder,
+    scan_grid,
+    scan_patient,
     stratified_patients,
     stream,
 )
-from ..phantom.cohort.cohort import CohortError, in_processes, patient_folder
-from ..phantom.cohort.export import Labels, annotate, image_on
-from ..phantom.scanner.motion import PROTOCOLS, draw_pair
-from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
 from .cases import (
     CASES,
     FIELD_OF_VIEW_MM,

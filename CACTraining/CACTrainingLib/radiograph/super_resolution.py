@@ -29,11 +29,18 @@ from CACScoringLib.models.cards import LoadedModel, ModelError, find_model, load
 from CACScoringLib.models.inference import predict
 from CACScoringLib.networks.configs import SliceSuperResolutionConfig
 
-from ..phantom.anatomy.heart import posed_frame
-from ..phantom.anatomy.patient import draw_patient, stream
-from ..phantom.cohort.cohort import in_processes, patient_folder
-from ..phantom.scanner.motion import PROTOCOLS, draw_pair
-from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
+from ..phantom import (
+    PROTOCOLS,
+    DigitalScan,
+    draw_pair,
+    draw_patient,
+    in_processes,
+    patient_folder,
+    posed_frame,
+    scan_grid,
+    scan_patient,
+    stream,
+)
 from .cases import BOX_MARGIN_MM, FIELD_OF_VIEW_MM, MATRIX
 
 FACTOR = 3

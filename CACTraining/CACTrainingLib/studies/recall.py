@@ -22,6 +22,7 @@ import pandas as pd
 from scipy import ndimage
 from scipy.stats import binomtest
 
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import read_table, write_table
 from CACScoringLib.models.cards import StoredModel
@@ -36,11 +37,18 @@ from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs, make_
 from ..evaluation.measures import Comparison, Measure, mean_value
 from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import Cell, Section, Table, count, heading
-from ..phantom.anatomy.coronaries import ARTERIES, LABELS
-from ..phantom.anatomy.segments import SEGMENTS
-from ..phantom.cohort.export import same_settings
-from ..phantom.cohort.segment_scans import BLURRED_MASS_MG, MASS_MG, VERSION, SegmentPlaque, SegmentScan, segment_scan
-from ..phantom.scanner.motion import PROTOCOLS
+from ..phantom import (
+    BLURRED_MASS_MG,
+    MASS_MG,
+    PROTOCOLS,
+    SEGMENT_SCANS_VERSION,
+    SEGMENTS,
+    SegmentPlaque,
+    SegmentScan,
+    same_settings,
+    segment_scan,
+)
+from .records import ARTERIES
 from .scoring import forget, models_key, records_of, scoring_models, with_networks
 
 LESIONS = "lesions.csv"
@@ -117,12 +125,12 @@ def _lesions(
     """Rows of all lesions, and why scans have none."""
     scans = settings.scans or settings.output / "scans"
     make_folder(scans)
-    if not same_settings(scans / "scans.json", {"version": VERSION, "share": settings.share}):
+    if not same_settings(scans / "scans.json", {"version": SEGMENT_SCANS_VERSION, "share": settings.share}):
         raise StudyError(f"{scans} holds scans of another share or version (scans.json). Choose another folder.")
     jobs = {}
     for number in range(settings.first_number, settings.first_number + settings.patients):
         for protocol in settings.protocols:
-            content = (ANSWERS_VERSION, VERSION, number, protocol, settings.share, models_key(models))
+            content = (ANSWERS_VERSION, SEGMENT_SCANS_VERSION, number, protocol, settings.share, models_key(models))
             folder = scans / protocol / f"patient_{number}"
             jobs[job_key(f"{number} {protocol}", *content)] = (number, protocol, settings.share, folder)
     work = JobSettings(settings.workers, settings.device, progress)
@@ -154,7 +162,7 @@ def true_lesion(scan: SegmentScan, plaque: SegmentPlaque) -> tuple[np.ndarray, R
     if not boxes:
         return None
     box, rules = boxes[0], ScoringRules()
-    labels = (scan.labels[box] == plaque.id).view(np.uint8) * np.uint8(LABELS[plaque.artery])
+    labels = (scan.labels[box] == plaque.id).view(np.uint8) * np.uint8(Artery[plaque.artery])
     image = scan.ct.image[tuple(slice(part.start, part.stop) for part in box[::-1])]
     lesions = find_lesions(image, labels, rules)
     if not lesions.lesions:

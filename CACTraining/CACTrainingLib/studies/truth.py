@@ -27,7 +27,7 @@ from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions, score_sites
 
 from ..evaluation.scored_scan import ScoredScan
-from ..phantom.cohort.export import LABEL_HU
+from ..phantom import LABEL_HU
 from ..statistics.masks import mask_agreement
 from .records import ARTERIES, HU_MM3, MG, HeartAgreement, ScoringFacts, StudyRecord, Truth, Value
 from .scans import StudyScan

@@ -49,7 +49,7 @@ from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.scoring.scores import rules_of_map, score_lesions, score_sites
 from CACScoringLib.scoring.sites import candidate_sites, suggested_arteries
 
-from ..phantom.cohort.cohort import patient_of, reference_scores
+from ..phantom import patient_of, reference_scores
 from ..project.training_scan import TrainingScan
 
 ModelPaths = tuple[Path | None, Path | None, Path, Path, Path]

@@ -33,7 +33,7 @@ from CACTrainingLib.data.lesion_rows import (
     patient_rows,
     sources_of,
 )
-from CACTrainingLib.phantom.cohort.lesion_patients import OSTIUM_MM, draw_lesion_patient, draw_scan
+from CACTrainingLib.phantom.cohort.lesion_patients import OSTIUM_MM, draw_lesion_patient, draw_lesion_scan
 from CACTrainingLib.phantom.scanner.response import Stamp
 from CACTrainingLib.project.training_scan import TrainingScan
 
@@ -195,7 +195,7 @@ def test_patients_differ_and_repeat():
     assert any(not other.plaques for other in others)
     assert max(len(other.plaques) for other in others) > 8
     assert any(p.vessel == "RCA" and p.middle_mm < OSTIUM_MM for other in others for p in other.plaques)
-    assert draw_scan(5_000_001)[0] == draw_scan(5_000_001)[0]
+    assert draw_lesion_scan(5_000_001)[0] == draw_lesion_scan(5_000_001)[0]
 
 
 def test_much_noise_is_thinned_and_nothing_else():
