@@ -123,8 +123,8 @@ def test_a_scan_without_a_heart_or_room_for_calcium_has_no_lesions(tmp_path, mon
         raise CTError("No heart.")
 
     monkeypatch.setattr(lesion_rows, "_rows_of_patient", fail)
-    monkeypatch.setattr(lesion_rows, "insert_lesions", fail)
-    monkeypatch.setattr(lesion_rows, "clean_scan", lambda *_: None)
+    monkeypatch.setattr(lesion_rows.phantom, "insert_lesions", fail)
+    monkeypatch.setattr(lesion_rows.phantom, "clean_scan", lambda *_: None)
     monkeypatch.setattr(lesion_rows, "_background", lambda _: None)
     (tmp_path / "ct.nii.gz").touch()
     scan = TrainingScan(name="", patient="A0001", ct=tmp_path / "ct.nii.gz", heart=tmp_path / "ct.nii.gz")
