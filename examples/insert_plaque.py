@@ -6,8 +6,7 @@ from pathlib import Path
 
 import CACScoringLib as cac
 from CACScoringLib.models.cards import find_model, load_model
-from CACTrainingLib.phantom.insertion.background import prepare_background
-from CACTrainingLib.phantom.insertion.inserted import InsertedSettings, write_insertions
+from CACTrainingLib.phantom import InsertedSettings, prepare_background, write_insertions
 
 background = prepare_background(cac.read_ct(sys.argv[1]), network=load_model(find_model("territories").path))
 # A still heart: motion, thick slices and small plaques hide calcium from the threshold of 130 HU.

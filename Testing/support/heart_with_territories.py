@@ -5,16 +5,18 @@ Territories come from a stand-in for the heart search, so that no network is nee
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import phantoms
 import SimpleITK as sitk
+from known_territories import territories_of
 
 from CACScoringLib import pipeline
 from CACScoringLib.anatomy.heart_region import HeartRegion
-from CACScoringLib.anatomy.territories import Territories
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
-from CACScoringLib.core.grid import Grid, ScanGrid
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.lesions import ScoringRules
@@ -55,16 +57,15 @@ def region(image: sitk.Image) -> HeartRegion:
 
 def region_of(image: sitk.Image, places: dict[str, tuple[slice, slice, slice]], heart=None) -> HeartRegion:
     """Make a heart from boxes [k, j, i] of territories; its mask is all boxes unless given."""
-    shape = image.GetSize()[::-1]
-    probability = np.zeros((len(TERRITORIES), *shape), np.float32)
-    probability[0] = 1
+    names = np.zeros(image.GetSize()[::-1], np.uint8)
     for name, place in places.items():
-        probability[0][place], probability[TERRITORIES.index(name)][place] = 0, 1
+        names[place] = TERRITORIES.index(name)
     if heart is None:
-        heart = Grid.of(image).image((probability[0] == 0).astype(np.uint8))
-    grid = ScanGrid((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), image.GetSize())
+        heart = Grid.of(image).image((names > 0).astype(np.uint8))
     inside = sitk.GetArrayFromImage(heart).astype(np.float32)
-    return HeartRegion(heart, None, "stand-in", (), Territories(grid, inside, probability, "stand-in"))
+    return HeartRegion(
+        heart, None, "stand-in", (), replace(territories_of(image, names), heart=inside, source="stand-in")
+    )
 
 
 def score(monkeypatch, lesions: sitk.Image | None = None, **facts) -> ScoreResult:

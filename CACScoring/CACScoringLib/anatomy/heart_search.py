@@ -285,9 +285,8 @@ def _with_territories(scan: CTScan, region: HeartRegion, model: LoadedModel) -> 
     if territories is not None and heart is not None and _dice(heart, region.mask) >= MIN_AGREEMENT:
         return replace(region, territories=territories, warnings=(*region.warnings, *territories.warnings))
     message = (
-        f"The network {model.card.name} found no heart where the heart mask lies, so arteries are suggested from "
-        "the position in the mask alone, and calcium of valves and great vessels is not separated from that of the "
-        "arteries."
+        f"The network {model.card.name} found no heart where the heart mask lies, so lesions are not assigned to "
+        "arteries, and calcium of valves and great vessels is not separated from that of the arteries."
     )
     return replace(region, warnings=(*region.warnings, ScanWarning("no-territories", message)))
 

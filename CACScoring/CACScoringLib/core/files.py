@@ -269,7 +269,7 @@ def read_json(path: Path) -> Any:
 
 
 def resource_folder(name: str) -> Path:
-    """Return the folder of files of one kind ("Models", "Atlas") that come with the library."""
+    """Return the folder of files of one kind ("Models", "Pages") that come with the library."""
     return Path(__file__).resolve().parents[1] / "Resources" / name
 
 

@@ -128,6 +128,8 @@ def _line(
     from ..report.pictures import SITE_COLOURS
     from ..scoring.scores import score_lesions
 
+    if suggested is not None and suggested.artery == Artery.UNASSIGNED:
+        suggested = None
     rules, method_review = review.result(method).rules, review.review(method)
     score = score_lesions([lesion], review.scan.image.GetSpacing(), rules)
     probability, site = method_review.probability_of(lesion), method_review.suggested_site(lesion)

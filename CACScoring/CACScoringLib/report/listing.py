@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..core.labels import Artery
 from ..scoring.lesions import Lesion
 from ..scoring.scores import component_agatston
 
 if TYPE_CHECKING:
-    from ..core.labels import Artery
     from ..results import ScoreResult
     from ..scoring.arteries import ArterySuggestion
     from ..scoring.methods import MethodResult
@@ -117,7 +117,7 @@ def lesion_name(method: MethodResult, lesion: Lesion) -> str:
     automatic score counts is never called "not coronary?", as its evidence was stronger than its place.
     """
     suggestion = method.suggestion_of(lesion)
-    if suggestion is None:
+    if suggestion is None or suggestion.artery == Artery.UNASSIGNED:
         return lesion.artery.key
     if method.status == "candidates" and suggestion.not_coronary_probability > PROBABLY:
         return f"not coronary? (place {at_most_99_percent(suggestion.not_coronary_probability)})"
@@ -132,7 +132,7 @@ def place_of(result: ScoreResult, slice_index: int) -> str:
 
 
 def at_most_99_percent(probability: float) -> str:
-    """Return a probability from territories or an atlas as a percentage, capped because it is never certain."""
+    """Return a probability as a percentage, capped because it is never certain."""
     return f"{min(probability, 0.99):.0%}"
 
 

@@ -14,12 +14,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import CTError, MaskError, ScanWarning
-from ..core.grid import bounding_box
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.voxels import voxels_of
 from ..record.score_record import LesionRecord, MethodRecord, NonCoronaryRecord
 from ..scoring.artefacts import MetalKind, metal_lesions, metal_warning
-from ..scoring.arteries import ArterySuggestion, suggest_arteries
+from ..scoring.arteries import ArterySuggestion
 from ..scoring.evidence import LeftOut
 from ..scoring.intervals import with_intervals
 from ..scoring.lesions import Lesion, LesionSet, find_lesions
@@ -143,7 +142,7 @@ class Review:
         method: "threshold" or "decomposition".
         image: Image of the lesions, axes as in `CTScan`: the CT, or the calcium map.
         rules: Rules that the method was scored by.
-        heart: Mask on the image's grid, from which a new lesion gets its suggested artery.
+        heart: Mask on the image's grid.
         peaks: The CT, for a calcium map (see `find_lesions`).
         recorded: Lesions of the run that is reviewed. They keep suggestion and ID as long as their voxels stay.
         by_territory: True if the run assigned the lesions of the map to arteries by territory.
@@ -234,11 +233,9 @@ class Review:
         if self.reviewed:
             return None
         if any(lesion is rejected for rejected in self.rejected().lesions):
-            suggested = self._suggestions.get(_key(lesion))
-            return None if suggested is None else suggested.artery
+            return _artery_of(self._suggestions.get(_key(lesion)))
         if lesion.artery == Artery.UNASSIGNED:
-            suggested = self.result().suggestion_of(lesion)
-            return None if suggested is None else suggested.artery
+            return _artery_of(self.result().suggestion_of(lesion))
         recorded = self.recorded.get(_key(lesion))
         return lesion.artery if recorded is not None and recorded.site == lesion.artery else None
 
@@ -341,7 +338,11 @@ class Review:
         if self.reviewed or (self.unreviewed == "automatic" and self.method == "threshold"):
             out = lesion_set.part([lesion for lesion in lesions if lesion.artery == Artery.UNASSIGNED])
             reasons = [getattr(self.recorded.get(_key(lesion)), "reason", "") for lesion in out.lesions]
-            left_out = LeftOut(out, self._suggested(out), tuple(r or "not assigned to an artery" for r in reasons))
+            places = tuple(
+                replace(self._suggestions.get(_key(x), ArterySuggestion.unknown(x.id)), lesion_id=x.id)
+                for x in out.lesions
+            )
+            left_out = LeftOut(out, places, tuple(r or "not assigned to an artery" for r in reasons))
             lesions = [lesion for lesion in lesions if lesion.artery != Artery.UNASSIGNED]
         coronary, elsewhere = (
             lesion_set.part([lesion for lesion in lesions if isinstance(lesion.artery, kind)])
@@ -365,26 +366,9 @@ class Review:
         return _Evaluation(lesion_set.part(lesions), with_integrated_mass(result), non_coronary, left_out)
 
     def _suggested(self, part: LesionSet) -> tuple[ArterySuggestion, ...]:
-        """Return suggested arteries: those of the run for its lesions, others by location; each is computed once."""
-        keys = {lesion.id: _key(lesion) for lesion in part.lesions}
-        new = tuple(lesion for lesion in part.lesions if keys[lesion.id] not in self._suggestions)
-        if new:
-            # Cropped to heart and lesions to save time.
-            places = np.unravel_index(self._all_lesions().flat, self._hu.shape)
-            box = [
-                slice(min(of_heart.start, int(place.min())), max(of_heart.stop, int(place.max()) + 1))
-                for of_heart, place in zip(self._heart_box, places, strict=True)
-            ]
-            images = (image[box[::-1]] for image in (self.image, self.heart))
-            for suggestion in suggest_arteries(LesionSet(new, self._all_lesions().id_map[tuple(box)]), *images):
-                self._suggestions[keys[suggestion.lesion_id]] = suggestion
-        pairs = ((number, self._suggestions.get(key)) for number, key in keys.items())
+        """Return the run's suggested arteries, of the lesions that it had."""
+        pairs = ((lesion.id, self._suggestions.get(_key(lesion))) for lesion in part.lesions)
         return tuple(replace(suggestion, lesion_id=number) for number, suggestion in pairs if suggestion is not None)
-
-    @cached_property
-    def _heart_box(self) -> tuple[slice, ...]:
-        inside = voxels_of(self.heart) != 0
-        return bounding_box(inside) if inside.any() else tuple(slice(n, 0) for n in inside.shape)
 
     def _metal_among(self, lesion_set: LesionSet) -> dict[int, MetalKind]:
         """Lesions that are metal, by id (see `artefacts.metal_lesions`).
@@ -397,6 +381,10 @@ class Review:
             new = self._candidates is None or not np.isin(lesion_set.flat, self._candidates).all()
             self._metal = ids, metal_lesions(lesion_set, self.image) if new else {}
         return self._metal[1]
+
+
+def _artery_of(suggestion: ArterySuggestion | None) -> Artery | None:
+    return None if suggestion is None or suggestion.artery == Artery.UNASSIGNED else suggestion.artery
 
 
 def _from_head_to_feet(lesion_set: LesionSet) -> list[Lesion]:

@@ -137,7 +137,7 @@ def score_candidates(
     has_territories = heart.territories is not None
     doubts: list[ScanWarning] = []
     if selection is None:
-        suggestions = tuple(suggested_arteries(coronary, heart))
+        suggestions = tuple(suggested_arteries(coronary, heart.territories)) if has_territories else ()
         method = method_result("candidates", coronary, rules, spacing, suggestions)
     else:
         counted = selection.lesions

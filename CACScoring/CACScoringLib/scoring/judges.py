@@ -114,7 +114,7 @@ class CandidateJudge:
             CTError: The stored evidence does not match this version.
         """
         candidates, specks = lesions.coronary, NoiseSpecks.of(lesions, self.territories)
-        suggestions = suggested_arteries(candidates, self.heart)
+        suggestions = suggested_arteries(candidates, self.territories)
         features = candidate_features(candidates, suggestions, kinds, specks, map_hu)
         suggestions = self.evidence.judge(suggestions, features)
         reasons = self.evidence.reasons(features, looks_of(kinds))
@@ -145,7 +145,7 @@ def select_in_map(
     """
     settings = decomposed.parts.settings
     coronary, most_not_coronary = lesions.coronary, settings.most_not_coronary
-    suggestions = suggested_arteries(coronary, heart)
+    suggestions = suggested_arteries(coronary, heart.territories)
     features = map_features(coronary, suggestions, decomposed.slices.on_scan, noise_hu)
     suggestions = Evidence(settings.evidence_weights, None, most_not_coronary).judge(suggestions, features)
     if candidates is None:

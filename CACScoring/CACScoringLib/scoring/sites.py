@@ -1,4 +1,4 @@
-"""Sites of dense voxels by the territories, and the artery that each lesion's place suggests.
+"""Sites of dense voxels by the territories, and the artery that each lesion's territory suggests.
 
 What calcium at a place belongs to follows by Bayes' rule: an artery's territory is far likelier to hold calcium than as
 much muscle. A lesion that spans arteries, or an artery and the aortic annulus, is split between them voxel by voxel.
@@ -16,7 +16,7 @@ from ..anatomy.heart_region import BONE_LABEL, HeartRegion
 from ..anatomy.territories import Territories
 from ..core.labels import MAIN_ARTERIES, SITE_OF, TERRITORIES, Artery, NonCoronary
 from ..core.voxels import voxels_of
-from .arteries import ArterySuggestion, second_artery, suggest_arteries
+from .arteries import ArterySuggestion, second_artery
 from .lesions import LesionSet, connected_voxels
 
 SLIVER_MM3 = 6.0
@@ -62,23 +62,13 @@ def candidate_region(region: HeartRegion) -> np.ndarray:
     return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
 
 
-def suggested_arteries(lesions: LesionSet, region: HeartRegion) -> list[ArterySuggestion]:
-    """Suggest an artery for each lesion, in the lesions' order: by the territories, else by its place in the heart.
+def suggested_arteries(lesions: LesionSet, territories: Territories | None) -> list[ArterySuggestion]:
+    """Suggest arteries by the territories of each lesion's voxels, in the lesions' order.
 
-    Raises:
-        AtlasError: The atlas cannot be read.
+    A lesion with an artery keeps it. Without territories nothing is known of the place (`ArterySuggestion.unknown`).
     """
-    if region.territories is None:
-        return suggest_arteries(lesions, region.mask, region.mask)
-    return _by_territory(lesions, region.territories)
-
-
-def _at(mask: sitk.Image, flat: np.ndarray) -> np.ndarray:
-    return voxels_of(mask).reshape(-1)[flat] != 0
-
-
-def _by_territory(lesions: LesionSet, territories: Territories) -> list[ArterySuggestion]:
-    """Suggest arteries by the territories of each lesion's voxels; a lesion with an artery keeps it."""
+    if territories is None:
+        return [ArterySuggestion.unknown(lesion.id) for lesion in lesions.lesions]
     ids = lesions.voxel_ids
     probability = territories.at(lesions.flat, lesions.shape)
     sizes = np.maximum(np.bincount(ids), 1)
@@ -94,6 +84,10 @@ def _by_territory(lesions: LesionSet, territories: Territories) -> list[ArterySu
         confidence, second = float(calibrated[best - Artery.LM]), second_artery(calibrated, Artery(best))
         result.append(ArterySuggestion(lesion.id, Artery(best), confidence, 1 - total, second=second))
     return result
+
+
+def _at(mask: sitk.Image, flat: np.ndarray) -> np.ndarray:
+    return voxels_of(mask).reshape(-1)[flat] != 0
 
 
 def _touching(flat: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.ndarray:

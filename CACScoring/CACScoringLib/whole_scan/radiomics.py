@@ -18,17 +18,18 @@ import SimpleITK as sitk
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan, ScanWarning
 from ..core.grid import ScanGrid, triple
+from ..core.labels import MAIN_ARTERIES
 from ..core.voxels import voxels_of
 from ..models.cards import LoadedModel, ModelError
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
 from ..quality.acquisition import measure_blood
 from ..record.findings import BloodPool
 from ..scoring.artefacts import METAL_HU, without_metal
-from ..scoring.arteries import SUGGESTED, ArterySuggestion, suggest_arteries
+from ..scoring.arteries import ArterySuggestion
 from ..scoring.lesions import LesionSet, find_lesions
 from ..scoring.rules import ScoringRules
 from ..scoring.scores import component_agatston
-from ..scoring.sites import candidate_region
+from ..scoring.sites import candidate_region, suggested_arteries
 from .estimates import WholeScanEstimate
 from .radiomic_texture import ibsi_features
 from .trust import trust_in
@@ -149,7 +150,7 @@ def find_candidates(
         name = f"Agatston above enhanced blood, {threshold:.0f} HU"
         rules = replace(rules, name=name, threshold_hu=threshold, weight_bounds_hu=bounds)
     lesions, _ = without_metal(find_lesions(scan.image, candidate_region(region), rules), scan.image)
-    return lesions, suggest_arteries(lesions, scan.image, region.mask), rules
+    return lesions, suggested_arteries(lesions, region.territories), rules
 
 
 def _heart_features(
@@ -223,7 +224,7 @@ def _lesion_features(
         "probable_log_agatston": math.log1p(scores[probable].sum()),
         "coronary_most_probable": float(coronary[solid].max(initial=0)) if solid.any() else 0.0,
     }
-    for artery in SUGGESTED:
+    for artery in MAIN_ARTERIES:
         members = np.array([s.artery == artery for s in suggestions], bool) & solid
         features[f"{artery.key.lower()}_log_agatston"] = (
             math.log1p((scores * coronary)[members].sum()) if members.any() else 0.0

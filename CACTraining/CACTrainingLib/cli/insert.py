@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from CACScoringLib.cli.options import Command, from_file, settings_option
+from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.options import argument, option, settings_from
 from CACScoringLib.core.progress import Progress
-
-from ..phantom.anatomy.coronaries import ARTERIES
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class InsertOptions:
     count: int = option(1, metavar="N")
     heart: Path | None = option(None, metavar="MASK")
     path: Path | None = option(None, metavar="FILE")
-    artery: str | None = option(None, choices=ARTERIES)
+    artery: str | None = option(None, choices=[artery.key for artery in MAIN_ARTERIES])
     name: str | None = None
     settings: tuple[str, ...] = settings_option('{"plaques": 2, "deposits": ["aortic wall"], "vary": true}')
 
@@ -43,9 +42,7 @@ def run(options: InsertOptions, progress: Progress) -> None:
     from CACScoringLib.io.reading import read_ct, read_mask
     from CACScoringLib.models.cards import find_model, load_model
 
-    from ..phantom.insertion.background import prepare_background
-    from ..phantom.insertion.inserted import InsertedSettings, write_insertions
-    from ..phantom.insertion.insertion import PathError, read_path
+    from ..phantom import InsertedSettings, PathError, prepare_background, read_path, write_insertions
 
     if options.path and not options.artery:
         raise PathError("A path belongs to one artery. Name it with --artery.")

@@ -20,7 +20,7 @@ COMMANDS = {
     "sample": "write a digital patient to try the software on",
     "phantom": "write a cohort of digital patients, scanned twice or once, with known calcium",
     "insert": "insert coronary plaque of known mass into a real scan",
-    "train": "train a network, or the atlas of arteries",
+    "train": "train a network",
     "calibrate": "fit on scans with known calcium which lesions count, and how wide intervals are",
     "evaluate": "run studies of accuracy and reproducibility, with tables and figures",
     "validate": "compare automatic scores with reference scores of your own scans",
@@ -90,6 +90,6 @@ def _declare(name: str) -> Callable[[CommandParser], None]:
 
 
 def _sample() -> Sample:
-    from ..phantom.cohort.cohort import make_sample
+    from ..phantom import make_sample
 
     return make_sample()

@@ -9,7 +9,7 @@ from CACScoringLib.cli.options import Command, from_file, settings_option
 from CACScoringLib.core.options import option, settings_from
 from CACScoringLib.core.progress import Progress
 
-from ..phantom.scanner.motion import PROTOCOLS
+from ..phantom import PROTOCOLS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class PhantomOptions:
 
 def run(options: PhantomOptions, progress: Progress) -> None:
     """Write the cohort. Raises CTError, OutputError."""
-    from ..phantom.cohort.cohort import CohortSettings, write_cohort
+    from ..phantom import CohortSettings, write_cohort
 
     progress.begin(["cohort"])
     patients, scans = (options.single or 0, 1) if options.pairs is None else (options.pairs, 2)

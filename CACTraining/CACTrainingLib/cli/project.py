@@ -350,10 +350,7 @@ def _as_json(value: Estimate | int | str) -> object:
 
 
 def _cell_text(value: Estimate | int | str) -> str:
-    if isinstance(value, int | str):
-        return str(value)
-    interval = "" if math.isnan(value.low) else f" [{value.low:.3g}, {value.high:.3g}]"
-    return "–" if math.isnan(value.value) else f"{value.value:.3g}{interval} (n = {value.n})"
+    return "–" if not isinstance(value, int | str) and math.isnan(value.value) else str(value)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

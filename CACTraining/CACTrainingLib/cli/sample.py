@@ -10,7 +10,7 @@ from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.options import argument
 from CACScoringLib.core.progress import Progress
 
-from ..phantom.cohort.cohort import SAMPLES, write_sample
+from ..phantom import SAMPLES, write_sample
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,6 @@ NETWORKS = {
     ),
     "slices": _Network("network that classifies slices with calcium", "training.slices", _CT),
     "decomposition": _Network("network that computes the calcium map", "training.decomposition", _CT),
-    "arteries": _Network("atlas that suggests a lesion's artery", "training.arteries", {"seed"}),
     "radiograph": _Network(
         "network that detects coronary calcium on chest radiographs",
         "radiograph.train",
@@ -104,7 +103,7 @@ class _Options:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the command."""
     rows = "\n".join(f"  {name:17} {network.title}" for name, network in NETWORKS.items())
-    parser.description = f"Train a network, or the atlas of arteries:\n{rows}"
+    parser.description = f"Train a network:\n{rows}"
     parser.epilog = "`cac train NETWORK --help` lists the presets and settings of a network."
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("-h", "--help", action=_Help, help="show this help, or that of the network")

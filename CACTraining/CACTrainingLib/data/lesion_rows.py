@@ -34,13 +34,7 @@ from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.scoring.sites import candidate_sites
 
-from ..phantom.cohort.export import as_ct_scan, image_on
-from ..phantom.cohort.lesion_patients import draw_lesion_patient, draw_scan
-from ..phantom.insertion.background import Background, prepare_background
-from ..phantom.insertion.inserted import InsertedScan, InsertedSettings, clean_scan, insert_lesions
-from ..phantom.insertion.insertion import InsertionError
-from ..phantom.scanner.response import Stamp, add_stamps
-from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
+from .. import phantom
 from ..project.annotation_files import SliceLabel
 from ..project.training import painted_regions
 from ..project.training_scan import TrainingScan
@@ -197,19 +191,21 @@ def _rows_of_readings(ct: CTScan, readings: Sequence[Reading], territories: Load
 
 
 def _rows_of_patient(number: int, territories: LoadedModel) -> np.ndarray:
-    patient = draw_lesion_patient(number)
-    scanner, pose, z_range_mm = draw_scan(number)
-    scan = scan_patient(patient, scanner, pose, 1, scan_grid(scanner, z_range_mm), 1)
-    return scan_rows(as_ct_scan(scan, patient), sources_of(scan), territories, np.random.default_rng([number, 73]))
+    patient = phantom.draw_lesion_patient(number)
+    scanner, pose, z_range_mm = phantom.draw_lesion_scan(number)
+    scan = phantom.scan_patient(patient, scanner, pose, 1, phantom.scan_grid(scanner, z_range_mm), 1)
+    return scan_rows(
+        phantom.as_ct_scan(scan, patient), sources_of(scan), territories, np.random.default_rng([number, 73])
+    )
 
 
 @lru_cache(maxsize=1)
-def _background(scan: TrainingScan) -> Background | None:
+def _background(scan: TrainingScan) -> phantom.Background | None:
     """Read and measure a real scan, whose seeds follow one another; None if nothing can be inserted into it."""
     territories = load_model(find_model("territories").path, "cpu")
     try:
-        return prepare_background(read_ct(scan.ct, scan.series), None, scan.patient, territories)
-    except InsertionError:
+        return phantom.prepare_background(read_ct(scan.ct, scan.series), None, scan.patient, territories)
+    except phantom.InsertionError:
         return None
 
 
@@ -217,10 +213,10 @@ def _rows_of_insertion(scan: TrainingScan, seed: int, territories: LoadedModel) 
     background = _background(scan)
     if background is None:
         return np.zeros(0, ROW)
-    settings = InsertedSettings(vary=True, everywhere=True, stent_share=STENT_SHARE, seed=seed)
-    inserted = insert_lesions(clean_scan(background, settings), background, 0, settings)
+    settings = phantom.InsertedSettings(vary=True, everywhere=True, stent_share=STENT_SHARE, seed=seed)
+    inserted = phantom.insert_lesions(phantom.clean_scan(background, settings), background, 0, settings)
     acquisition = replace(background.scan.acquisition, kvp=inserted.scanner.kvp)
-    ct = scan_from_image(image_on(inserted.grid, inserted.hu), acquisition)
+    ct = scan_from_image(phantom.image_on(inserted.grid, inserted.hu), acquisition)
     return scan_rows(ct, sources_of(inserted), territories, np.random.default_rng([seed, 74]))
 
 
@@ -245,21 +241,21 @@ def _stored(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     return rows
 
 
-def sources_of(scan: DigitalScan | InsertedScan) -> dict[str, list[Stamp]]:
+def sources_of(scan: phantom.DigitalScan | phantom.InsertedScan) -> dict[str, list[phantom.Stamp]]:
     """Return the image in HU of each of LESION_KINDS but noise in a simulated scan, as stamps."""
     per_mg = np.float32(1000.0 * scan.scanner.calcium_hu_per_mg_cm3)
     sources = {
         artery: [replace(stamp, values=per_mg * stamp.values) for stamp in stamps]
         for artery, stamps in scan.arteries.items()
     }
-    elsewhere = scan.distractors if isinstance(scan, DigitalScan) else scan.elsewhere
+    elsewhere = scan.distractors if isinstance(scan, phantom.DigitalScan) else scan.elsewhere
     for distractor, stamps in elsewhere.items():
         sources.setdefault(KIND_OF_DISTRACTOR[distractor], []).extend(stamps)
     return sources
 
 
 def scan_rows(
-    ct: CTScan, sources: dict[str, list[Stamp]], territories: LoadedModel, generator: np.random.Generator
+    ct: CTScan, sources: dict[str, list[phantom.Stamp]], territories: LoadedModel, generator: np.random.Generator
 ) -> np.ndarray:
     """Cut out the lesions of a scan whose sources of density are known, ROW [n].
 
@@ -294,7 +290,9 @@ def _cut_rows(
     return np.concatenate(rows)
 
 
-def kind_shares(id_map: np.ndarray, ids: Sequence[int], hu: np.ndarray, sources: dict[str, list[Stamp]]) -> np.ndarray:
+def kind_shares(
+    id_map: np.ndarray, ids: Sequence[int], hu: np.ndarray, sources: dict[str, list[phantom.Stamp]]
+) -> np.ndarray:
     """Compute the share of each of LESION_KINDS in lesions, float32 [n, kinds]; rows add up to 1.
 
     Args:
@@ -314,7 +312,7 @@ def kind_shares(id_map: np.ndarray, ids: Sequence[int], hu: np.ndarray, sources:
     shares = np.zeros((len(ids), len(LESION_KINDS)), np.float32)
     for kind, stamps in sources.items():
         volume[:] = 0
-        add_stamps(volume, stamps)
+        phantom.add_stamps(volume, stamps)
         shares[:, LESION_KINDS.index(kind)] = total(volume)
     shares[:, LESION_KINDS.index("noise")] = np.maximum(total(hu - np.float32(BLOOD_HU)) - shares.sum(axis=1), 0)
     return shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-6)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from CACScoringLib.models.preprocessing import MAP_HU, SLICE_SIZE
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 
-from ..phantom.cohort.export import VISIBLE_CONTRAST_TO_NOISE
+from ..phantom import VISIBLE_CONTRAST_TO_NOISE
 from ..project.training_scan import DataError
 from .augmentation import Changes, SliceAugmentation, augment_slices, draw_slice_changes
 from .datasets import SliceDataset

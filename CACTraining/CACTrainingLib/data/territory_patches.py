@@ -26,7 +26,7 @@ from CACScoringLib.models.preprocessing import (
     territory_input,
 )
 
-from ..phantom.scanner.simulation import HIGHEST_HU
+from ..phantom import HIGHEST_HU, POSSIBLE, TerritoryVolume, add_dense, dense_voxels
 from .augmentation import (
     Changes,
     affine_knots,
@@ -44,7 +44,6 @@ from .augmentation import (
     seeded,
     smooth_field,
 )
-from .territory_volumes import POSSIBLE, TerritoryVolume, add_dense, dense_voxels
 
 SIZE, STEP_MM = TERRITORY_PATCH, TERRITORY_SPACING_MM[0]
 BORDERS = (
@@ -62,7 +61,7 @@ for _n, _pair in enumerate(BORDERS, 1):
     _first, _second = map(TERRITORIES.index, _pair)
     _BORDER[_first, _second] = _BORDER[_second, _first] = _n
 CALCIFYING = sorted({TERRITORIES.index(territory) for territory, _ in POSSIBLE.values()})
-"""Labels of TERRITORIES that hold the calcium of `territory_volumes.POSSIBLE`."""
+"""Labels of TERRITORIES that hold the calcium of `phantom.POSSIBLE`."""
 UNKNOWN = 255
 """Label of voxels outside the field of view."""
 _POINTS = ("dense", "specks", "possible")

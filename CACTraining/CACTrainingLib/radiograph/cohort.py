@@ -29,19 +29,7 @@ from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
-from ..phantom.anatomy.patient import (
-    AGATSTON_PER_MG,
-    STRATA,
-    Patient,
-    demographics,
-    draw_patient,
-    stratified_patients,
-    stream,
-)
-from ..phantom.cohort.cohort import CohortError, in_processes, patient_folder
-from ..phantom.cohort.export import Labels, annotate, image_on
-from ..phantom.scanner.motion import PROTOCOLS, draw_pair
-from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
+from .. import phantom
 from .cases import (
     CASES,
     FIELD_OF_VIEW_MM,
@@ -79,10 +67,12 @@ class RadiographCohortSettings:
     super_resolution: str | None = None
 
     def __post_init__(self) -> None:
-        if self.protocol not in PROTOCOLS:
-            raise CohortError(f"There is no scanning protocol {self.protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
-        if self.patients < len(STRATA) or self.first_number < 0:
-            raise CohortError(f"Give at least {len(STRATA)} patients, and a first number from 0 up.")
+        if self.protocol not in phantom.PROTOCOLS:
+            raise phantom.CohortError(
+                f"There is no scanning protocol {self.protocol!r}; choose one of {', '.join(phantom.PROTOCOLS)}."
+            )
+        if self.patients < len(phantom.STRATA) or self.first_number < 0:
+            raise phantom.CohortError(f"Give at least {len(phantom.STRATA)} patients, and a first number from 0 up.")
 
 
 def write_radiographs(
@@ -110,23 +100,23 @@ def write_radiographs(
     # In random order, so that an interrupted cohort is representative: by number, patients with severe calcium come
     # last, since it is rare.
     shuffled = np.random.default_rng(settings.first_number).permutation(numbers).tolist()
-    rows = in_processes(partial(write_patient, folder=folder, settings=settings), shuffled, workers, progress)
+    rows = phantom.in_processes(partial(write_patient, folder=folder, settings=settings), shuffled, workers, progress)
     write_table(folder / TABLE, list(rows[numbers[0]]), (rows[number] for number in numbers))
     return folder / TABLE
 
 
 def write_patient(number: int, folder: Path, settings: RadiographCohortSettings) -> dict[str, Any]:
     """Write a patient's case and row if missing; returns the row."""
-    name = patient_folder(number)
+    name = phantom.patient_folder(number)
     row_file = folder / CASES / f"{name}.json"
     if row_file.exists():
         return read_json(row_file)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    patient = draw_patient(number)
+    patient = phantom.draw_patient(number)
     scan = _scan(patient, settings.protocol)
-    labels = annotate(scan, stream(number, 21, 1))
-    image = image_on(scan.grid, scan.hu)
-    heart = image_on(scan.grid, scan.heart.astype(np.uint8))
+    labels = phantom.annotate(scan, phantom.stream(number, 21, 1))
+    image = phantom.image_on(scan.grid, scan.hu)
+    heart = phantom.image_on(scan.grid, scan.heart.astype(np.uint8))
     stands = geometries(number, image)
     views, thin = _views(scan, image, heart, stands), {}
     if settings.super_resolution:
@@ -140,15 +130,15 @@ def write_patient(number: int, folder: Path, settings: RadiographCohortSettings)
     return row
 
 
-def _scan(patient: Patient, protocol: str) -> DigitalScan:
-    scanner, pose = draw_pair(PROTOCOLS[protocol], stream(patient.number, 20))[0]
+def _scan(patient: phantom.Patient, protocol: str) -> phantom.DigitalScan:
+    scanner, pose = phantom.draw_pair(phantom.PROTOCOLS[protocol], phantom.stream(patient.number, 20))[0]
     scanner = replace(scanner, matrix=MATRIX, field_of_view_mm=FIELD_OF_VIEW_MM)
-    return scan_patient(patient, scanner, pose, 1, scan_grid(scanner), 1)
+    return phantom.scan_patient(patient, scanner, pose, 1, phantom.scan_grid(scanner), 1)
 
 
 def geometries(number: int, image: sitk.Image) -> dict[str, Geometry]:
     """Return the geometry of each view of a patient, always the same for the same patient."""
-    generator = stream(number, 31)
+    generator = phantom.stream(number, 31)
     middle = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
     stands = {}
     for view in VIEWS:
@@ -158,14 +148,18 @@ def geometries(number: int, image: sitk.Image) -> dict[str, Geometry]:
     return stands
 
 
-def _views(scan: DigitalScan, image: sitk.Image, heart: sitk.Image, stands: dict[str, Geometry]) -> dict[str, View]:
+def _views(
+    scan: phantom.DigitalScan, image: sitk.Image, heart: sitk.Image, stands: dict[str, Geometry]
+) -> dict[str, View]:
     per_mg = np.float32(scan.scanner.calcium_hu_per_mg_cm3)
-    calcium = image_on(scan.grid, scan.calcium_mg_cm3 * per_mg)
+    calcium = phantom.image_on(scan.grid, scan.calcium_mg_cm3 * per_mg)
     return {name: project_view(geometry, image, calcium, heart) for name, geometry in stands.items()}
 
 
-def _row(patient: Patient, image: sitk.Image, scan: DigitalScan, labels: Labels, file: Path) -> dict[str, Any]:
-    person = demographics(patient)
+def _row(
+    patient: phantom.Patient, image: sitk.Image, scan: phantom.DigitalScan, labels: phantom.Labels, file: Path
+) -> dict[str, Any]:
+    person = phantom.demographics(patient)
     rules = ScoringRules()
     spacing = image.GetSpacing()
     automatic = scan.heart.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
@@ -178,7 +172,7 @@ def _row(patient: Patient, image: sitk.Image, scan: DigitalScan, labels: Labels,
         "age_years": person.age_years,
         "sex": person.sex,
         "bmi_kg_m2": person.bmi_kg_m2,
-        "agatston": round(AGATSTON_PER_MG * patient.mass_mg, 2),
+        "agatston": round(phantom.AGATSTON_PER_MG * patient.mass_mg, 2),
         "agatston_reader": round(reader.agatston, 2),
         "agatston_automatic": round(unsupervised.agatston, 2),
         "mass_mg": round(patient.mass_mg, 4),
@@ -190,14 +184,14 @@ def _numbers(folder: Path, settings: RadiographCohortSettings) -> list[int]:
     path = folder / SETTINGS
     content = {"schema": SCHEMA, "settings": asdict(settings)}
     if not path.exists():
-        numbers = stratified_patients(settings.first_number, settings.patients)
+        numbers = phantom.stratified_patients(settings.first_number, settings.patients)
         write_text_atomically(path, json.dumps({**content, "numbers": numbers}, indent=1))
         return numbers
     try:
         record = read_json(path)
         numbers = record.pop("numbers")
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise CohortError(f"{path} cannot be read ({error}). Choose another folder.") from error
+        raise phantom.CohortError(f"{path} cannot be read ({error}). Choose another folder.") from error
     if record != content:
-        raise CohortError(f"{folder} holds radiographs of other settings ({path}); choose another folder.")
+        raise phantom.CohortError(f"{folder} holds radiographs of other settings ({path}); choose another folder.")
     return numbers

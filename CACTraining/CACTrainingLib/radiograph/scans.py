@@ -29,7 +29,7 @@ from CACScoringLib.scans.source import ScanSource
 from CACScoringLib.scans.table import source_of
 
 from ..data.scan_table import SEXES
-from ..phantom.cohort.export import same_settings
+from ..phantom import same_settings
 from .cases import CASES, TABLE, View, project_view, view_geometry, write_case
 from .cohort import ANGLES, SCHEMA, SETTINGS
 

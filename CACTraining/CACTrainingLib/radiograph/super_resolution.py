@@ -29,11 +29,7 @@ from CACScoringLib.models.cards import LoadedModel, ModelError, find_model, load
 from CACScoringLib.models.inference import predict
 from CACScoringLib.networks.configs import SliceSuperResolutionConfig
 
-from ..phantom.anatomy.heart import posed_frame
-from ..phantom.anatomy.patient import draw_patient, stream
-from ..phantom.cohort.cohort import in_processes, patient_folder
-from ..phantom.scanner.motion import PROTOCOLS, draw_pair
-from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
+from .. import phantom
 from .cases import BOX_MARGIN_MM, FIELD_OF_VIEW_MM, MATRIX
 
 FACTOR = 3
@@ -64,21 +60,21 @@ class SlicePair:
 
 def make_pair(number: int) -> SlicePair:
     """Scan a digital patient's heart in thick and thin slices, always the same for the same number."""
-    patient = draw_patient(number)
-    scanner, pose = draw_pair(PROTOCOLS[PROTOCOL], stream(number, 20))[0]
+    patient = phantom.draw_patient(number)
+    scanner, pose = phantom.draw_pair(phantom.PROTOCOLS[PROTOCOL], phantom.stream(number, 20))[0]
     scanner = replace(scanner, matrix=MATRIX, field_of_view_mm=FIELD_OF_VIEW_MM)
-    frame = posed_frame(patient.body, pose)
+    frame = phantom.posed_frame(patient.body, pose)
     reach = np.sqrt(np.square(frame.axes * frame.semi_axes_mm).sum(1))[2] + BOX_MARGIN_MM
     middle = frame.centre_mm[2] + pose.table_shift_mm[2]
-    grid = scan_grid(scanner, (middle - reach, middle + reach))
-    thick = scan_patient(patient, scanner, pose, 1, grid, 1)
+    grid = phantom.scan_grid(scanner, (middle - reach, middle + reach))
+    thick = phantom.scan_patient(patient, scanner, pose, 1, grid, 1)
     _, rows, columns = box_about(thick.heart, grid.spacing_mm)
     box = slice(None), rows, columns
     fine = _thin_grid(grid, rows, columns)
     step = fine.spacing_mm[2]
     thickness = scanner.slice_thickness_mm / FACTOR
     scanner = replace(scanner, slice_thickness_mm=thickness, slice_spacing_mm=step, noise_hu=0.0)
-    thin = scan_patient(patient, scanner, pose, 1, fine, 1)
+    thin = phantom.scan_patient(patient, scanner, pose, 1, fine, 1)
     inner = slice(None), slice(_RIM, -_RIM), slice(_RIM, -_RIM)
     calcium = np.rint(thin.calcium_mg_cm3[inner] * np.float32(scanner.calcium_hu_per_mg_cm3)).astype(np.int16)
     return SlicePair(thick.hu[box], thin.hu[inner], calcium, thick.heart[box], triple(grid.spacing_mm))
@@ -117,12 +113,12 @@ def slice_pairs(
     """Read the pairs of patients from a folder, where missing ones are written first. Raises CTError."""
     files = [_file(number, folder) for number in numbers]
     if not all(file.exists() for file in files):
-        in_processes(partial(write_pair, folder=folder), numbers, workers, progress)
+        phantom.in_processes(partial(write_pair, folder=folder), numbers, workers, progress)
     return [read_pair(file) for file in files]
 
 
 def _file(number: int, folder: Path) -> Path:
-    return folder / f"{patient_folder(number)}.npz"
+    return folder / f"{phantom.patient_folder(number)}.npz"
 
 
 def read_pair(path: Path) -> SlicePair:
@@ -235,7 +231,7 @@ class HeartBox:
 
 
 def thin_slice_views(
-    bodies: dict[str, np.ndarray], scan: DigitalScan, stands: dict[str, Geometry], model: str
+    bodies: dict[str, np.ndarray], scan: phantom.DigitalScan, stands: dict[str, Geometry], model: str
 ) -> dict[tuple[str, str], np.ndarray]:
     """Project a scan with thin slices around the heart, in mm of water, by view and way (interpolated, network).
 
@@ -248,7 +244,7 @@ def thin_slice_views(
     return thin_slice_bodies(bodies, box, thin)
 
 
-def heart_box(scan: DigitalScan, stands: dict[str, Geometry]) -> HeartBox:
+def heart_box(scan: phantom.DigitalScan, stands: dict[str, Geometry]) -> HeartBox:
     """Crop a scan to the heart. stands: geometry of each view."""
     grid = scan.grid
     box = box_about(scan.heart, grid.spacing_mm)

@@ -24,7 +24,7 @@ from CACScoringLib.models.inference import predict
 from CACScoringLib.networks.configs import SliceSuperResolutionConfig
 from CACScoringLib.networks.van_velzen import build
 
-from ..phantom.anatomy.patient import STRATA, stratified_patients
+from ..phantom import STRATA, stratified_patients
 from ..training.loop import Task, channels_last
 from ..training.runs import training_run
 from ..training.settings import LoopSettings, RunOptions

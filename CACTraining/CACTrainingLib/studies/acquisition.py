@@ -25,11 +25,7 @@ from CACScoringLib.scoring.scores import score_lesions
 from ..evaluation import figures as study_figures
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs
 from ..evaluation.parts import METHODS, Figure, Section, Table
-from ..phantom.anatomy.patient import draw_patient, stream
-from ..phantom.cohort.export import annotate, as_ct_scan
-from ..phantom.scanner.motion import ScanPose
-from ..phantom.scanner.scanner import KERNELS, Scanner
-from ..phantom.scanner.simulation import scan_grid, scan_patient
+from ..phantom import KERNELS, Scanner, ScanPose, annotate, as_ct_scan, draw_patient, scan_grid, scan_patient, stream
 from ..statistics.bootstrap import Estimate
 from .scoring import forget, models_key, value_of, with_networks
 

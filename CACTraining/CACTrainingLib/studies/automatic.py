@@ -25,7 +25,7 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs
 from ..evaluation.measures import Measure, long_table, mean_value, of_classes, value_over_truth, value_row
 from ..evaluation.parts import METHODS, Cell, Section, Table, heading
-from ..phantom.cohort.cohort import patient_of, reference_scores
+from ..phantom import patient_of, reference_scores
 from ..statistics.agreement import icc, kappa
 from ..statistics.bootstrap import quantile
 from ..statistics.regression import rank_correlation

@@ -39,7 +39,7 @@ RECORDS = "records.jsonl"
 SCAN_STUDIES = ("reproducibility", "detection", "heart", "features", "automatic", "ablation", "acquisition")
 """All studies of `evaluate`."""
 
-RECORDS_VERSION = 4
+RECORDS_VERSION = 5
 """Version of the records; those of another version are made again."""
 
 ON_RECORDS = {

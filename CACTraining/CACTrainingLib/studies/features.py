@@ -33,11 +33,7 @@ from ..evaluation.measures import (
     value_row,
 )
 from ..evaluation.parts import Cell, Section, Table
-from ..phantom.anatomy.coronaries import CoronaryTree
-from ..phantom.anatomy.heart import posed_frame
-from ..phantom.anatomy.patient import Patient
-from ..phantom.cohort.cohort import patient_of
-from ..phantom.scanner.motion import ScanPose
+from ..phantom import CoronaryTree, Patient, ScanPose, patient_of, posed_frame
 from ..statistics.agreement import icc
 from ..statistics.bootstrap import mean
 from .scans import StudyScan

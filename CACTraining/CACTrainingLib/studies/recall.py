@@ -22,6 +22,7 @@ import pandas as pd
 from scipy import ndimage
 from scipy.stats import binomtest
 
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import read_table, write_table
 from CACScoringLib.models.cards import StoredModel
@@ -32,15 +33,12 @@ from CACScoringLib.scoring.lesions import Lesion, LesionSet, find_lesions
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
+from .. import phantom
 from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder
 from ..evaluation.measures import Comparison, Measure, mean_value
 from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import Cell, Section, Table, count, heading
-from ..phantom.anatomy.coronaries import ARTERIES, LABELS
-from ..phantom.anatomy.segments import SEGMENTS
-from ..phantom.cohort.export import same_settings
-from ..phantom.cohort.segment_scans import BLURRED_MASS_MG, MASS_MG, VERSION, SegmentPlaque, SegmentScan, segment_scan
-from ..phantom.scanner.motion import PROTOCOLS
+from .records import ARTERIES
 from .scoring import forget, models_key, records_of, scoring_models, with_networks
 
 LESIONS = "lesions.csv"
@@ -95,8 +93,8 @@ def evaluate_recall(settings: RecallSettings, progress: Progress | None = None) 
     """Make the study; returns its page. Raises StudyError, ModelError, OutputError."""
     progress, started = progress or Progress(), time.perf_counter()
     progress.begin(["scans", "page"])
-    if unknown := set(settings.protocols) - set(PROTOCOLS):
-        raise StudyError(f"There is no scanning protocol {min(unknown)!r}; choose of {', '.join(PROTOCOLS)}.")
+    if unknown := set(settings.protocols) - set(phantom.PROTOCOLS):
+        raise StudyError(f"There is no scanning protocol {min(unknown)!r}; choose of {', '.join(phantom.PROTOCOLS)}.")
     models = scoring_models(settings.models)
     make_folder(settings.output)
     with progress.step("scans"):
@@ -117,12 +115,21 @@ def _lesions(
     """Rows of all lesions, and why scans have none."""
     scans = settings.scans or settings.output / "scans"
     make_folder(scans)
-    if not same_settings(scans / "scans.json", {"version": VERSION, "share": settings.share}):
+    if not phantom.same_settings(
+        scans / "scans.json", {"version": phantom.SEGMENT_SCANS_VERSION, "share": settings.share}
+    ):
         raise StudyError(f"{scans} holds scans of another share or version (scans.json). Choose another folder.")
     jobs = {}
     for number in range(settings.first_number, settings.first_number + settings.patients):
         for protocol in settings.protocols:
-            content = (ANSWERS_VERSION, VERSION, number, protocol, settings.share, models_key(models))
+            content = (
+                ANSWERS_VERSION,
+                phantom.SEGMENT_SCANS_VERSION,
+                number,
+                protocol,
+                settings.share,
+                models_key(models),
+            )
             folder = scans / protocol / f"patient_{number}"
             jobs[job_key(f"{number} {protocol}", *content)] = (number, protocol, settings.share, folder)
     work = JobSettings(settings.workers, settings.device, progress)
@@ -134,7 +141,7 @@ def _lesions(
 def _answers(networks: Networks, job: tuple[int, str, float, Path]) -> dict[str, list[Row]]:
     """Rows of a patient's lesions by one protocol."""
     number, protocol, share, folder = job
-    scan = segment_scan(number, protocol, share, folder)
+    scan = phantom.segment_scan(number, protocol, share, folder)
     forget(networks)
     answers = Answers(score_scan(scan.ct, networks=networks))
     rows = [
@@ -145,7 +152,7 @@ def _answers(networks: Networks, job: tuple[int, str, float, Path]) -> dict[str,
     return {"lesions": rows}
 
 
-def true_lesion(scan: SegmentScan, plaque: SegmentPlaque) -> tuple[np.ndarray, Row] | None:
+def true_lesion(scan: phantom.SegmentScan, plaque: phantom.SegmentPlaque) -> tuple[np.ndarray, Row] | None:
     """Return the voxels of a plaque that the clinical rule counts, flat indices, and their score.
 
     None where no slice has the rule's least area.
@@ -154,7 +161,7 @@ def true_lesion(scan: SegmentScan, plaque: SegmentPlaque) -> tuple[np.ndarray, R
     if not boxes:
         return None
     box, rules = boxes[0], ScoringRules()
-    labels = (scan.labels[box] == plaque.id).view(np.uint8) * np.uint8(LABELS[plaque.artery])
+    labels = (scan.labels[box] == plaque.id).view(np.uint8) * np.uint8(Artery[plaque.artery])
     image = scan.ct.image[tuple(slice(part.start, part.stop) for part in box[::-1])]
     lesions = find_lesions(image, labels, rules)
     if not lesions.lesions:
@@ -177,7 +184,7 @@ class Answers:
             pairs = zip(left_out.suggestions, left_out.reasons, strict=True)
             self._reasons = {suggestion.lesion_id: reason for suggestion, reason in pairs}
 
-    def row(self, plaque: SegmentPlaque, flat: np.ndarray, score: Row) -> Row:
+    def row(self, plaque: phantom.SegmentPlaque, flat: np.ndarray, score: Row) -> Row:
         """Row of a lesion. flat: its voxels. score: its true score."""
         counted, excluded = _voxels_of_lesions(self._threshold.lesions, flat), self._threshold.left_out
         left_out = Counter() if excluded is None else _voxels_of_lesions(excluded.lesions, flat)
@@ -221,7 +228,7 @@ def _voxels_of_lesions(lesions: LesionSet, flat: np.ndarray) -> Counter[Lesion]:
 
 def _sections(settings: RecallSettings, rows: Sequence[Row], failed: Mapping[str, str]) -> list[Section]:
     first, last = settings.first_number, settings.first_number + settings.patients - 1
-    (least, most), (blurred_least, blurred_most) = MASS_MG, BLURRED_MASS_MG
+    (least, most), (blurred_least, blurred_most) = phantom.MASS_MG, phantom.BLURRED_MASS_MG
     text = [
         f"Digital patients {first} to {last}, each scanned once by each protocol, with a plaque evenly placed in each "
         f"coronary segment (probability {settings.share:g}), of {least:g} to {most:g} mg in gated scans and "
@@ -236,7 +243,7 @@ def _sections(settings: RecallSettings, rows: Sequence[Row], failed: Mapping[str
     answers = about.melt(about.columns.drop([*MEASURES]).tolist(), [*MEASURES], "method", "value")
     for protocol in settings.protocols:
         part = answers[answers.protocol == protocol]
-        kind = "gated" if PROTOCOLS[protocol].gated else "not gated"
+        kind = "gated" if phantom.PROTOCOLS[protocol].gated else "not gated"
         tables.append(_recall_table(f"recall_{protocol}", f"Recall, {protocol} scans ({kind})", part, comparison))
     tables.append(_loss_table(lesions, settings.protocols))
     if settings.compared_with is not None:
@@ -248,7 +255,7 @@ def _groups(lesions: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Titled groups of lesions: all, by artery, by segment, by score; those without lesions left out."""
     groups = {"All": lesions.agatston >= 0}
     groups |= {artery: lesions.artery == artery for artery in ARTERIES}
-    groups |= {f"{segment} {name}": lesions.segment == segment for segment, name in SEGMENTS.items()}
+    groups |= {f"{segment} {name}": lesions.segment == segment for segment, name in phantom.SEGMENTS.items()}
     for low, high in itertools.pairwise(AGATSTON_BANDS):
         title = f"Agatston from {low:g}" if math.isinf(high) else f"Agatston {low:g} to {high:g}"
         groups[title] = (low <= lesions.agatston) & (lesions.agatston < high)

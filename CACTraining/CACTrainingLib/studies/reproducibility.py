@@ -109,9 +109,7 @@ def category(agatston: np.ndarray) -> np.ndarray:
     return np.searchsorted(_HIGHEST, [whole_score(score) for score in np.ravel(agatston)])
 
 
-def limits(
-    records: Sequence[StudyRecord], method: str, quantity: str, of: str = "total", empirical: bool = True
-) -> Limits | None:
+def limits(records: Sequence[StudyRecord], method: str, quantity: str, of: str = "total") -> Limits | None:
     """Limits of agreement of two scans of one patient (`limits_of_agreement`); None for fewer than MIN_PAIRS pairs.
 
     Pairs that are zero in both scans are left out.
@@ -121,11 +119,10 @@ def limits(
         method: Key of METHODS.
         quantity: "mass" or "agatston".
         of: "total", or "artery" for the pairs of all four arteries in one regression.
-        empirical: See `limits_of_agreement`.
     """
     rows = pair_table(pairs_of(records), quantity, {a: (a,) for a in ARTERIES} if of != "total" else TOTAL)
     rows = rows[rows.method == method]
-    return _limits(rows.truth.to_numpy(float), rows.value.to_numpy(float), empirical)
+    return _limits(rows.truth.to_numpy(float), rows.value.to_numpy(float), empirical=True)
 
 
 def _limits(first: np.ndarray, second: np.ndarray, empirical: bool = False) -> Limits | None:

@@ -27,12 +27,10 @@ from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions, score_sites
 
 from ..evaluation.scored_scan import ScoredScan
-from ..phantom.cohort.export import LABEL_HU
+from ..phantom import LABEL_HU
 from ..statistics.masks import mask_agreement
 from .records import ARTERIES, HU_MM3, MG, HeartAgreement, ScoringFacts, StudyRecord, Truth, Value
 from .scans import StudyScan
-
-_ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 
 
 def refused(scan: StudyScan, reason: str) -> StudyRecord:
@@ -145,14 +143,6 @@ class _Files(ScoredScan):
         calcium *= np.float32(self.truth["calcium_hu_per_mg_cm3"])
         return calcium
 
-    @cached_property
-    def map_hu(self) -> np.ndarray:
-        return self.image(self.folder / "calcium_map.nii.gz")
-
-    @cached_property
-    def map_labels(self) -> np.ndarray:
-        return self.image(self.folder / "map_lesions.nii.gz")
-
 
 def _value(method: MethodRecord, per_mass: float) -> Value:
     """Value of a method in `scores.json`. Lesions that no reader assigned count for the suggested artery."""
@@ -197,17 +187,15 @@ def _truth(files: _Files) -> Truth | None:
 
 def _map_lesions(files: _Files) -> tuple[tuple[str, float, bool | None], ...]:
     """Artery and mass of each lesion of the map, and True if it holds coronary calcium, None if unknown."""
-    part = _box_of(files.map_labels)
-    arteries, hu = files.map_labels[part], files.map_hu[part]
-    true_hu = None if files.true_hu is None else files.true_hu[part]
-    labels, count = ndimage.label(arteries > 0, _ANY_NEIGHBOUR)
-    lesions = []
-    for number in range(1, count + 1):
-        inside = labels == number
-        mass = float(hu[inside].sum(dtype=np.float64)) * files.voxel_mm3 / files.per_mass
-        coronary = None if true_hu is None else bool((true_hu[inside] >= LABEL_HU).any())
-        lesions.append((Artery(int(arteries[inside].max())).key, mass, coronary))
-    return tuple(lesions)
+    true_hu = None if files.true_hu is None else files.true_hu.reshape(-1)
+    return tuple(
+        (
+            lesion.record.artery,
+            lesion.record.pseudo_mass_hu_mm3 / files.per_mass,
+            None if true_hu is None else bool((true_hu[lesion.flat] >= LABEL_HU).any()),
+        )
+        for lesion in files.lesions("map")
+    )
 
 
 def _box_of(labels: np.ndarray) -> tuple[slice, ...]:

@@ -49,7 +49,7 @@ from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.scoring.scores import rules_of_map, score_lesions, score_sites
 from CACScoringLib.scoring.sites import candidate_sites, suggested_arteries
 
-from ..phantom.cohort.cohort import patient_of, reference_scores
+from ..phantom import patient_of, reference_scores
 from ..project.training_scan import TrainingScan
 
 ModelPaths = tuple[Path | None, Path | None, Path, Path, Path]
@@ -331,7 +331,7 @@ def _lesions(
     sites = sites_by_looks(sites, ct, heart.territories, judge)
     dense = without_metal(find_lesions(ct.image, sites, rules), ct.image)[0]
     candidates, specks = dense.coronary, NoiseSpecks.of(dense, heart.territories)
-    places = suggested_arteries(candidates, region)
+    places = suggested_arteries(candidates, region.territories)
     kinds = lesion_kinds(candidates.id_map, candidates.ids, ct, heart.territories, judge)
     stored = DecompositionSettings.of(classifier, generator)
     slice_calcium = slice_probabilities(ct, region.mask, classifier)
@@ -350,7 +350,9 @@ def _lesions(
         sites = candidate_sites(region, parts.hu >= settings.floor_hu)
         map_lesions = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
         coronary = without_metal(map_lesions, ct.image)[0].coronary
-        features = map_features(coronary, suggested_arteries(coronary, region), slice_calcium.on_scan, heart.noise_hu)
+        features = map_features(
+            coronary, suggested_arteries(coronary, region.territories), slice_calcium.on_scan, heart.noise_hu
+        )
         shared = shared_voxels(coronary, candidates)
         of_map = LesionTable.of(coronary, features, heart.truth, spacing, map_rules, shared)
         tables[settings] = of_map, clinical

@@ -26,13 +26,12 @@ def calcium_probabilities(
     config: SliceClassifierConfig,
     data: SliceDataset,
     slices: np.ndarray,
-    batch_size: int = 16,
 ) -> np.ndarray:
     """Predict the probability of visible calcium, float32 [len(slices)], from slices exactly as in scoring."""
     results = []
-    for start in range(0, len(slices), 8 * batch_size):
-        x = data.network_input(slices[start : start + 8 * batch_size], config.neighbours, config.position, config.size)
-        results.append(predict(network, x, batch_size)[0][:, 1])
+    for start in range(0, len(slices), 128):
+        x = data.network_input(slices[start : start + 128], config.neighbours, config.position, config.size)
+        results.append(predict(network, x, 16)[0][:, 1])
     return np.concatenate(results)
 
 

@@ -1,6 +1,6 @@
 """Train the territory network on digital patients with anatomical hearts.
 
-No scan is read. Each patient is made when it is first drawn (`data.territory_volumes`) and cached.
+No scan is read. Each patient is made when it is first drawn (`phantom.territory_volume`) and cached.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..data.territory_patches import (
     border_places,
     draw_patches,
 )
-from ..data.territory_volumes import TerritoryVolume, territory_volume
+from ..phantom import TerritoryVolume, territory_volume
 from .distributed import in_turn
 from .loop import Task, channels_last
 from .runs import start_from, training_run

@@ -16,7 +16,7 @@ from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.inference import Runner, predict
 
 from ..data.territory_patches import UNKNOWN, Patch, plain_patch
-from ..data.territory_volumes import TerritoryVolume
+from ..phantom import TerritoryVolume
 from ..statistics.masks import dice
 
 

@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import LAST_FILE, write_bytes_atomically
+from CACScoringLib.core.files import write_bytes_atomically
 from CACScoringLib.core.labels import Artery, NonCoronary, site_of
 from CACScoringLib.record.score_record import MethodRecord, ModelRecord
 from CACScoringLib.report.pictures import patch_picture
-from CACScoringLib.scoring.lesions import Lesion, LesionSet, connected_voxels, find_lesions
+from CACScoringLib.scoring.lesions import Lesion, LesionSet, find_lesions
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
-from ..evaluation.scored_scan import SCORED_METHODS, ScoredScan
+from ..evaluation.scored_scan import SAME_PLACE_MM, ScoredScan, components
 from .candidates import ScanCandidates, scan_candidates
 from .reference import Reference, ReferenceScan
 
@@ -26,9 +25,6 @@ PICTURES = 6
 """Most pictures of each kind per scan, of the largest lesions."""
 PICTURE_MM = 60.0
 REFERENCE_COLOUR, METHOD_COLOUR = (105, 240, 174), (255, 145, 0)
-
-SAME_PLACE_MM = 0.05
-"""Tolerance in mm between a lesion's centroid in `scores.json`, which is rounded, and that of its voxels."""
 
 
 @dataclass(frozen=True)
@@ -168,21 +164,6 @@ def _by_vessel(method: MethodRecord, job: Job) -> dict[str, float]:
     return scores
 
 
-@dataclass(frozen=True)
-class _MethodLesion:
-    """A lesion of a method.
-
-    Attributes:
-        flat: Flat indices of its voxels into [k, j, i].
-        artery: Key of its artery.
-        agatston: Agatston score on the clinical scale.
-    """
-
-    flat: np.ndarray
-    artery: str
-    agatston: float
-
-
 class _Places:
     """Voxels of calcium by the reference and by each method. Arrays are [k, j, i] on the scan's grid."""
 
@@ -196,7 +177,7 @@ class _Places:
         self._coronary = (self._labels > 0) & (self._labels <= max(Artery))
         inside = np.where(self._coronary, self._labels, np.uint8(0))
         self._reference: LesionSet = find_lesions(ct.image, inside, self._rules)
-        self.counted = {key: self._lesions_of(key, method) for key, method in methods.items()}
+        self.counted = {key: job.lesions(key) for key in methods}
         self._masks = {key: np.zeros(ct.hu.shape, bool) for key in methods}
         for key, lesions in self.counted.items():
             for lesion in lesions:
@@ -221,7 +202,7 @@ class _Places:
                 shares = [np.count_nonzero(ids[method_lesion.flat] == lesion.id) for method_lesion in counted]
                 hits[key] = any(shares)
                 if hits[key]:
-                    names[key] = _vessel(counted[int(np.argmax(shares))].artery, self._job.vessels)
+                    names[key] = _vessel(counted[int(np.argmax(shares))].record.likely_artery, self._job.vessels)
                 elif pictures_of[key] < PICTURES:
                     pictures_of[key] += 1
                     voxels = np.flatnonzero(ids == lesion.id)
@@ -236,13 +217,13 @@ class _Places:
         coronary, labels = self._coronary.reshape(-1), self._labels.reshape(-1)
         for key, counted in self.counted.items():
             uncovered = [lesion for lesion in counted if not coronary[lesion.flat].any()]
-            for n, lesion in enumerate(sorted(uncovered, key=lambda o: o.agatston, reverse=True)):
+            for n, lesion in enumerate(sorted(uncovered, key=lambda o: o.record.clinical_agatston, reverse=True)):
                 values = labels[lesion.flat]
                 sites = np.bincount(values[values > 0], minlength=1)
                 site = site_of(int(sites.argmax())).key if sites.any() else None
                 picture = self._picture(lesion.flat, key, f"wrong-{key}-{n + 1}") if n < PICTURES else None
-                vessel = _vessel(lesion.artery, self._job.vessels)
-                wrong.append(WrongLesion(key, vessel, lesion.agatston, site, picture))
+                vessel = _vessel(lesion.record.likely_artery, self._job.vessels)
+                wrong.append(WrongLesion(key, vessel, lesion.record.clinical_agatston, site, picture))
         return tuple(wrong)
 
     def coronary_candidates(self) -> list[bool]:
@@ -260,49 +241,22 @@ class _Places:
         lesions = self._methods[key].left_out
         if not lesions:
             return []
-        labels = self._labels_of(key)
+        labels = self._job.labels(key)
         labels = np.where(labels == Artery.UNASSIGNED, labels, np.uint8(0))
         centroids = np.array([lesion.centroid_ras_mm for lesion in lesions])
         voxels = [np.zeros(0, np.intp) for _ in lesions]
-        for flat in _components(labels):
-            distances = np.linalg.norm(centroids - self._centroid_ras_mm(flat), axis=1)
+        for flat in components(labels):
+            distances = np.linalg.norm(centroids - self._job.ras_mm(flat).mean(0), axis=1)
             if distances.min() <= SAME_PLACE_MM:
                 voxels[int(distances.argmin())] = flat
                 continue
-            nearest = np.linalg.norm(self._ras_mm(flat)[:, None] - centroids, axis=2).argmin(1)
+            nearest = np.linalg.norm(self._job.ras_mm(flat)[:, None] - centroids, axis=2).argmin(1)
             for n in np.unique(nearest):
                 voxels[n] = np.union1d(voxels[n], flat[nearest == n])
         return voxels
 
     def _agatston(self, lesion: Lesion) -> float:
         return score_lesions([lesion], self._ct.image.GetSpacing(), self._rules).agatston
-
-    def _lesions_of(self, key: str, method: MethodRecord) -> list[_MethodLesion]:
-        """Return a method's lesions with their voxels. Raises CTError if its files do not fit each other."""
-        voxels = _components(method.counted_labels(self._labels_of(key)))
-        centroids = np.array([self._centroid_ras_mm(part) for part in voxels]).reshape(-1, 3)
-        lesions = []
-        for lesion in method.lesions:
-            distances = np.linalg.norm(centroids - np.array(lesion.centroid_ras_mm), axis=1)
-            if not len(distances) or distances.min() > SAME_PLACE_MM:
-                raise CTError(f"{SCORED_METHODS[key][1]} does not fit {LAST_FILE} beside it. Score the scan again.")
-            lesions.append(
-                _MethodLesion(voxels[int(distances.argmin())], lesion.likely_artery, lesion.clinical_agatston)
-            )
-        return lesions
-
-    def _labels_of(self, key: str) -> np.ndarray:
-        return self._job.image(self._job.folder / SCORED_METHODS[key][1])
-
-    def _ras_mm(self, flat: np.ndarray) -> np.ndarray:
-        """Voxel centres in RAS mm, [n, 3]."""
-        image = self._ct.image
-        k, j, i = np.unravel_index(flat, self._ct.hu.shape)
-        matrix = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
-        return (np.stack([i, j, k], axis=1) @ matrix.T + image.GetOrigin()) * (-1, -1, 1)
-
-    def _centroid_ras_mm(self, flat: np.ndarray) -> np.ndarray:
-        return self._ras_mm(flat).mean(0)
 
     def _picture(self, flat: np.ndarray, key: str, name: str) -> str:
         """Draw the slice that holds most of the voxels, with reference and method outlined.
@@ -319,16 +273,6 @@ class _Places:
         (self._job.output / file).parent.mkdir(parents=True, exist_ok=True)
         write_bytes_atomically(self._job.output / file, jpeg)
         return file.as_posix()
-
-
-def _components(labels: np.ndarray) -> list[np.ndarray]:
-    """Flat indices of the voxels of each connected component of one label."""
-    flat = np.flatnonzero(labels)
-    if not len(flat):
-        return []
-    part = connected_voxels(flat, labels.reshape(-1)[flat], labels.shape)
-    ends = np.cumsum(np.bincount(part))
-    return np.split(flat[np.argsort(part, kind="stable")], ends[:-1])
 
 
 def site_name(key: str | None) -> str:

@@ -1,6 +1,6 @@
 """Facts and files with which a validation is handed on: its main figures lie as `results.md` and `results/` in docs.
 
-`cac evaluate --check DIR` reads them; maintainers append the section, the lines of figures.txt and the table to theirs.
+`cac evaluate --check DIR` reads them; maintainers append the section and the table to theirs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from CACScoringLib.core.version import VERSION
 
 from ..evaluation.page import cell_text
 from ..evaluation.parts import Cell, Table
-from ..evaluation.results_page import PAGE, TEMPLATES
+from ..evaluation.results_page import PAGE
 from .manifest import MANIFEST
 from .reference import Reference
 
@@ -26,7 +26,7 @@ FIGURES = "results/figures.csv"
 
 
 def write_handover(folder: Path, tables: Sequence[Table], title: str, count: str) -> None:
-    """Write the page's section, its table and its template.
+    """Write the page's section and its table.
 
     Args:
         folder: Folder of the validation.
@@ -35,15 +35,13 @@ def write_handover(folder: Path, tables: Sequence[Table], title: str, count: str
         count: Number of scans compared, of how many.
     """
     (folder / FIGURES).parent.mkdir(parents=True, exist_ok=True)
-    section, date = f"Validation against {title}", datetime.date.today().isoformat()
+    date = datetime.date.today().isoformat()
     columns = tables[0].columns[1:]
     rows = [(row[0], *map(_short, row[1:])) for table in tables for row in table.rows]
     titles = ("quantity", *columns, "data", "date", "version")
     write_table(folder / FIGURES, titles, [(*row, count, date, VERSION) for row in rows], guarded=True)
-    template = [f"[{section}: {Path(FIGURES).name}]", *(_line(row[0], *map("{{{}}}".format, columns)) for row in rows)]
-    write_text_atomically(folder / TEMPLATES, "\n".join([*template, ""]))
     page = [
-        f"## {section}",
+        f"## Validation against {title}",
         "",
         f"Validated by NAME (INSTITUTION) on {count}. CAC {VERSION}, {date}. [All figures]({FIGURES})",
         "",

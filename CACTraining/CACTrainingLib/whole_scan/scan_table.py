@@ -17,7 +17,7 @@ from CACScoringLib.core.tables import Line, TableError
 from CACScoringLib.core.tables import read_table as read_lines
 
 from ..data.scan_table import TableScan, patient_facts, read_rows, table_hash
-from ..phantom.anatomy.patient import AGATSTON_PER_MG
+from ..phantom import AGATSTON_PER_MG
 from ..statistics.patient_folds import category_of, parts_by_patient
 
 ARTERIES = ("LM", "LAD", "LCX", "RCA")

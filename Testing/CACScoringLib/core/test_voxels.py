@@ -15,7 +15,7 @@ from CACScoringLib.models.cards import find_model, load_model
 from CACScoringLib.networks.configs import LESION_KINDS
 from CACTrainingLib.data import lesion_rows
 from CACTrainingLib.phantom.cohort.export import as_ct_scan
-from CACTrainingLib.phantom.cohort.lesion_patients import draw_lesion_patient, draw_scan
+from CACTrainingLib.phantom.cohort.lesion_patients import draw_lesion_patient, draw_lesion_scan
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 
 ROOT = Path(__file__).parents[3]
@@ -90,7 +90,7 @@ def test_a_notebook_holds_hu_over_a_score():
 @pytest.mark.long
 def test_rows_of_a_training_are_labelled_by_the_scan_itself(monkeypatch):
     patient = draw_lesion_patient(5_000_001)
-    scanner, pose, z_range_mm = draw_scan(5_000_001)
+    scanner, pose, z_range_mm = draw_lesion_scan(5_000_001)
     scan = scan_patient(patient, scanner, pose, 1, scan_grid(scanner, z_range_mm), 1)
     ct = as_ct_scan(scan, patient)
     values = sitk.GetArrayFromImage(ct.image)

@@ -13,7 +13,7 @@ from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled, NonCoronar
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
 from CACScoringLib.review.review import Review, recorded_lesions
-from CACScoringLib.scoring.arteries import suggest_arteries
+from CACScoringLib.scoring.arteries import ArterySuggestion
 from CACScoringLib.scoring.lesions import ScoringRules
 from CACScoringLib.scoring.methods import categories_of
 
@@ -160,14 +160,20 @@ class TestIds:
 
 
 class TestSuggestions:
-    def test_of_lesions_that_no_run_knew_are_by_place(self, scored):
-        scan, heart, _ = scored
-        result = review_of(scored, "threshold", recorded=False).result()
-        expected = suggest_arteries(result.lesions, scan.image, heart)
-        assert len(expected) > 5
-        for suggestion, reference in zip(result.suggestions, expected, strict=True):
-            assert (suggestion.lesion_id, suggestion.artery) == (reference.lesion_id, reference.artery)
-            assert suggestion.confidence == pytest.approx(reference.confidence, rel=1e-9)
+    def test_lesions_that_no_run_knew_have_none(self, scored):
+        review = review_of(scored, "threshold", recorded=False)
+        assert len(review.result().lesions.lesions) > 5
+        assert review.result().suggestions == ()
+        assert not any(map(review.suggested_site, review.lesions().lesions))
+
+    def test_unassigned_ones_beside_an_automatic_score_are_left_out(self, scored):
+        review = review_of(scored, "threshold", recorded=False)
+        review.unreviewed = "automatic"
+        left_out = list(review.left_out().candidates())
+        assert len(left_out) > 5
+        for lesion, suggestion, reason in left_out:
+            assert suggestion == ArterySuggestion.unknown(lesion.id)
+            assert reason == "not assigned to an artery"
 
 
 class TestLookingUp:

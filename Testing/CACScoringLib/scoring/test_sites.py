@@ -126,6 +126,9 @@ def test_without_territories_candidates_are_not_assigned():
     labels = candidate_sites(region, box(6, 18))
     assert (labels[box(6, 18)] == Artery.UNASSIGNED).all()
     assert labels.sum() == Artery.UNASSIGNED * box(6, 18).sum()
+    lesions = find_lesions(image_of(np.where(box(6, 18), 300, 40).astype(np.int16)), labels, ScoringRules())
+    (suggestion,) = suggested_arteries(lesions, None)
+    assert (suggestion.artery, suggestion.not_coronary_probability) == (Artery.UNASSIGNED, 0.5)
 
 
 def test_suggestions_say_how_sure_the_territories_are():
@@ -136,7 +139,7 @@ def test_suggestions_say_how_sure_the_territories_are():
     hu[:, 0, 1] = np.arange(len(hu))  # or slices would look lost
     scan = scan_from_image(image_of(hu), Acquisition("test"))
     lesions = find_lesions(scan.image, candidate_sites(region, box(2, 8)), ScoringRules())
-    (suggestion,) = suggested_arteries(lesions, region)
+    (suggestion,) = suggested_arteries(lesions, region.territories)
     # Eleven territories: 0.7 for the LAD, 0.03 for each other.
     coronary = 0.7 + 3 * 0.03
     assert suggestion.artery is Artery.LAD
@@ -144,7 +147,7 @@ def test_suggestions_say_how_sure_the_territories_are():
     assert suggestion.not_coronary_probability == pytest.approx(1 - coronary, abs=1e-3)
     # A network that is surer than it is right is believed less.
     tempered = replace(region.territories, temperature=2.0)
-    (less,) = suggested_arteries(lesions, replace(region, territories=tempered))
+    (less,) = suggested_arteries(lesions, tempered)
     assert less.confidence == pytest.approx(0.7**0.5 / (0.7**0.5 + 3 * 0.03**0.5), abs=1e-3)
     assert less.not_coronary_probability == suggestion.not_coronary_probability
 
@@ -155,6 +158,6 @@ def test_two_likely_arteries_are_both_named(share, second):
     region.territories.probability[label_of("LM")] = 0.95 * (1 - share)
     labels = np.where(box(6, 18), np.uint8(Artery.LAD), np.uint8(0))
     scan = CTScan(image_of(np.where(labels > 0, 300, 0).astype(np.int16)), Acquisition("hand"))
-    (suggestion,) = suggested_arteries(find_lesions(scan.image, labels, ScoringRules()), region)
+    (suggestion,) = suggested_arteries(find_lesions(scan.image, labels, ScoringRules()), region.territories)
     assert (suggestion.artery, suggestion.second) == (Artery.LAD, second)
     assert suggestion.arteries == ("LAD or LM" if second else "LAD")

@@ -44,7 +44,7 @@ if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
 """
 
-WITHOUT_DATA = ("territories", "arteries", "super-resolution")
+WITHOUT_DATA = ("territories", "super-resolution")
 """Networks trained on digital patients only."""
 DOES_ITS_WORK = [
     "score SCAN --output new",

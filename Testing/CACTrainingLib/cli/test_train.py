@@ -45,7 +45,7 @@ def test_a_preset_names_size_and_method(train, tmp_path):
     [
         (["slices", "--data", "d", "--preset", "huge"], "no preset 'huge'; choose one of compact, real-slices, paper"),
         (["slices"], "--data"),
-        (["arteries", "--steps", "3", "--resume"], "`cac train arteries` has no --resume, --steps"),
+        (["radiomics", "--data", "d", "--steps", "3", "--resume"], "`cac train radiomics` has no --resume, --steps"),
         (["slices", "--data", "d", "--settings", '{"dither_hu": 3}'], "fields of these names"),
         (["slices", "--data", "d", "--settings", '{"loop": {"steps": "many"}}'], "wrong type"),
     ],

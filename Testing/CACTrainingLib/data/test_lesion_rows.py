@@ -33,7 +33,7 @@ from CACTrainingLib.data.lesion_rows import (
     patient_rows,
     sources_of,
 )
-from CACTrainingLib.phantom.cohort.lesion_patients import OSTIUM_MM, draw_lesion_patient, draw_scan
+from CACTrainingLib.phantom.cohort.lesion_patients import OSTIUM_MM, draw_lesion_patient, draw_lesion_scan
 from CACTrainingLib.phantom.scanner.response import Stamp
 from CACTrainingLib.project.training_scan import TrainingScan
 
@@ -123,8 +123,8 @@ def test_a_scan_without_a_heart_or_room_for_calcium_has_no_lesions(tmp_path, mon
         raise CTError("No heart.")
 
     monkeypatch.setattr(lesion_rows, "_rows_of_patient", fail)
-    monkeypatch.setattr(lesion_rows, "insert_lesions", fail)
-    monkeypatch.setattr(lesion_rows, "clean_scan", lambda *_: None)
+    monkeypatch.setattr(lesion_rows.phantom, "insert_lesions", fail)
+    monkeypatch.setattr(lesion_rows.phantom, "clean_scan", lambda *_: None)
     monkeypatch.setattr(lesion_rows, "_background", lambda _: None)
     (tmp_path / "ct.nii.gz").touch()
     scan = TrainingScan(name="", patient="A0001", ct=tmp_path / "ct.nii.gz", heart=tmp_path / "ct.nii.gz")
@@ -195,7 +195,7 @@ def test_patients_differ_and_repeat():
     assert any(not other.plaques for other in others)
     assert max(len(other.plaques) for other in others) > 8
     assert any(p.vessel == "RCA" and p.middle_mm < OSTIUM_MM for other in others for p in other.plaques)
-    assert draw_scan(5_000_001)[0] == draw_scan(5_000_001)[0]
+    assert draw_lesion_scan(5_000_001)[0] == draw_lesion_scan(5_000_001)[0]
 
 
 def test_much_noise_is_thinned_and_nothing_else():

@@ -5,43 +5,45 @@ from pathlib import Path
 import pytest
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.tables import TableError
 from CACTrainingLib.cli import main as cli
-from CACTrainingLib.evaluation.results_page import PAGE, TEMPLATES, check_page, check_results
+from CACTrainingLib.evaluation.results_page import PAGE, check_results
 
 DOCS = Path(__file__).parents[3] / "docs"
 
-FIGURES = """
-[Scores: scores.csv]
-| κ | {map} | {reader} |
-| … gated (5) | {κ … gated|map:1} | {reader~} |
-| both | {κ … gated & κ … not gated|n} | |
-Of the patients, {κ … gated|n} were gated.
-"""
 SCORES = """quantity,map,reader,n
 κ,".80 [.72, .86]",.91,10
-… gated,0.85,".5, .6",4
+… gated,2.65,".5, .6",4
 … not gated,0.75,,6
+change,-3.04,"0 of 5",
 """
 WRITTEN = """# Results
 
+| no | stored table |
+|---|---|
+| is linked | 17 |
+
 ## Scores
 
-Of the patients, 4
-were gated. 17 were not.
+Of 15 patients, 4 were gated. [CSV](results/scores.csv)
 
-| | map | reader |
+| 2026 | map | reader |
 |---|---|---|
 | κ | **.80** [.72, .86] | .91 |
-| … gated (5) | .9 | .6 |
-| both | 10 | |
+| … gated (5); not gated (6) | 2.7; .75 | .6 |
+| change, [`v2`](x2.md) | −3.0 | 0 of 5 |
+
+## Others
+
+| A | B |
+|---|---|
+| of another section | 18 |
 """
 
 
 @pytest.fixture
 def docs(tmp_path):
     (tmp_path / "results").mkdir()
-    for name, text in ((PAGE, WRITTEN), (TEMPLATES, FIGURES), ("results/scores.csv", SCORES)):
+    for name, text in ((PAGE, WRITTEN), ("results/scores.csv", SCORES)):
         (tmp_path / name).write_text(text, encoding="utf-8")
     return tmp_path
 
@@ -53,40 +55,40 @@ def change(file, before, after):
 
 
 def test_figures_of_the_documentation_are_those_of_its_tables():
-    check = check_page(DOCS)
-    assert check.differences == []
-    assert check.checked > 100
+    assert int(check_results(DOCS).split()[0]) > 200
 
 
-def test_all_that_is_checked_and_what_is_not(docs):
-    check = check_page(docs)
-    assert (check.checked, check.differences) == (6, [])
-    assert check.unchecked == {5: ["17"], 11: ["5"]}
-    assert f"{docs / PAGE}:5: 17" in check_results(docs)
+def test_cells_of_tables_are_counted(docs):
+    assert check_results(docs) == f"7 cells of {docs / PAGE} have the figures of their stored tables."
 
 
 @pytest.mark.parametrize(
     ("before", "after", "difference"),
     [
-        (".72, .86", ".72, .87", f"{PAGE}:10: κ, map: '.80 [.72, .86]' is stated, '.80 [.72, .87]' stored."),
-        (".5, .6", ".5, .62", f"{PAGE}:11: κ … gated, reader: '.6' is stated, '.5, .62' stored."),
-        ("gated,0.85", "gated,0.84", f"{PAGE}:11: κ … gated, map: '.9' is stated, '.8' stored."),
-        (",,6", ",,7", f"{PAGE}:12: κ … gated & κ … not gated, n: '10' is stated, '11' stored."),
+        (".72, .86", ".72, .87", ":13: .80, .72, .86"),
+        (".5, .6", ".5, .62", None),
+        (".5, .6", ".5, .66", ":14: .6"),
+        ("gated,2.65", "gated,2.64", ":14: 2.7"),
+        ("0.75", "0.76", ":14: .75"),
+        ("-3.04", "3.04", ":15: −3.0"),
+        ("0 of 5", "0 of 6", ":15: 0, 5"),
     ],
 )
-def test_differences_name_line_and_values(docs, before, after, difference):
+def test_differences_name_line_and_figures(docs, before, after, difference):
     change(docs / "results" / "scores.csv", before, after)
-    assert check_page(docs).differences == [difference]
-    with pytest.raises(CTError, match=r"1 figures of .* are not those of their tables"):
+    if difference is None:
         check_results(docs)
+        return
+    with pytest.raises(CTError, match=r"1 cells of .* have figures that no row") as caught:
+        check_results(docs)
+    assert str(caught.value).endswith(PAGE + difference)
 
 
-def test_lines_and_rows_that_do_not_exist(docs):
-    change(docs / PAGE, "| κ |", "| kappa |")
-    assert "0 lines of results.md are like “| κ | {map} | {reader} |”" in check_page(docs).differences[0]
-    change(docs / "results" / "scores.csv", "… not gated", "… others")
-    with pytest.raises(TableError, match="names the row 'κ … gated & κ … not gated'"):
-        check_page(docs)
+@pytest.mark.parametrize("figure", [".75", ".91"], ids=["another row", "another place of the row"])
+def test_figures_of_other_places_are_differences(docs, figure):
+    change(docs / PAGE, ".72, .86", f".72, {figure}")
+    with pytest.raises(CTError, match=rf":13: \.80, \.72, \{figure}"):
+        check_results(docs)
 
 
 def test_the_command_fails_on_differences(docs, capsys):
@@ -99,5 +101,5 @@ def test_the_command_fails_on_differences(docs, capsys):
     assert "cells of" in capsys.readouterr().out
     change(docs / "results" / "scores.csv", ".91", ".92")
     assert code(str(docs)) == 3
-    assert "'.91' is stated, '.92' stored" in capsys.readouterr().err
+    assert ":13: .91" in capsys.readouterr().err
     assert code(str(docs / "nowhere")) == 3

@@ -98,7 +98,7 @@ def test_thin_slices_change_the_heart_alone(folder, rows):
 
 def test_goes_on_with_what_is_there(folder, monkeypatch):
     monkeypatch.setattr(cohort, "_scan", lambda *args: pytest.fail("scanned again"))
-    monkeypatch.setattr(cohort, "stratified_patients", lambda *args: pytest.fail("chosen again"))
+    monkeypatch.setattr(cohort.phantom, "stratified_patients", lambda *args: pytest.fail("chosen again"))
     before = (folder / "radiographs.csv").read_text(encoding="utf-8")
     (folder / "radiographs.csv").unlink()
     write_radiographs(folder, SETTINGS, 1)

@@ -11,7 +11,7 @@ from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.networks.territories import TerritoryNetConfig
 from CACTrainingLib.cli.main import main
 from CACTrainingLib.data.territory_patches import CALCIFYING, SIZE, UNKNOWN, Patch
-from CACTrainingLib.data.territory_volumes import TerritoryVolume
+from CACTrainingLib.phantom.cohort.territory_volumes import TerritoryVolume
 from CACTrainingLib.training import territories as training
 from CACTrainingLib.training import territory_metrics
 from CACTrainingLib.training.settings import LoopSettings, RunOptions

@@ -76,5 +76,5 @@ def test_the_files_to_hand_on_pass_the_check_of_the_results_page(tmp_path):
     assert "cells of" in check_results(tmp_path)
     page = tmp_path / "results.md"
     page.write_text(page.read_text("utf-8").replace("400", "399"), encoding="utf-8")
-    with pytest.raises(Exception, match="is stated"):
+    with pytest.raises(Exception, match=r"results.md:\d+: 399"):
         check_results(tmp_path)

@@ -296,10 +296,13 @@ def lung_vessels(body: Body, generator: np.random.Generator) -> PointCloud:
     return join_clouds(clouds)
 
 
-def lung_grain(body: Body, generator: np.random.Generator, count: int = 60000) -> PointCloud:
+GRAIN_POINTS = 30_000
+"""Points of grain in each lung."""
+
+
+def lung_grain(body: Body, generator: np.random.Generator) -> PointCloud:
     """Draw septa, vessels and airways too small for a tree: points through the lungs with skewed weights of mean 0."""
-    per_side = count // 2
-    places = np.concatenate([_places_in_lung(body, side, generator, per_side) for side in (-1, 1)])
+    places = np.concatenate([_places_in_lung(body, side, generator, GRAIN_POINTS) for side in (-1, 1)])
     return PointCloud(places, generator.gamma(0.5, 0.5, len(places)) - 0.25)
 
 

@@ -102,7 +102,7 @@ class CohortSettings:
 
 
 def make_scan(
-    number: int, scan_number: int, settings: CohortSettings, threads: int = 1, patient: Patient | None = None
+    number: int, scan_number: int, settings: CohortSettings, patient: Patient | None = None
 ) -> tuple[Patient, DigitalScan, Labels]:
     """Simulate scan 1 or 2 of a patient and its labels, without writing them. patient: None to draw it."""
     if patient is None:
@@ -118,18 +118,18 @@ def make_scan(
         patient = add_contrast(patient) if settings.contrast else patient
     scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[scan_number - 1]
     grid = scan_grid(scanner, settings.z_range_mm)
-    scan = scan_patient(patient, scanner, pose, scan_number, grid, threads)
+    scan = scan_patient(patient, scanner, pose, scan_number, grid, threads=1)
     return patient, scan, annotate(scan, stream(number, 21, scan_number))
 
 
-def write_patient(number: int, directory: Path, settings: CohortSettings, threads: int = 1) -> list[dict]:
+def write_patient(number: int, directory: Path, settings: CohortSettings) -> list[dict]:
     """Write a patient's missing scans below a cohort's folder; returns the table's rows, one a scan."""
     rows = []
     patient = None
     for scan_number in range(1, settings.scans + 1):
         folder = Path(directory) / patient_folder(number) / f"scan_{scan_number}"
         if not (folder / "truth.json").exists():
-            patient, scan, labels = make_scan(number, scan_number, settings, threads, patient)
+            patient, scan, labels = make_scan(number, scan_number, settings, patient)
             write_scan(patient, scan, labels, scan_number, folder, settings.dicom)
         truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
         rows.append(table_row(truth, folder.relative_to(directory)))
@@ -254,11 +254,11 @@ def write_sample(directory: Path, name: str) -> dict:
     return write_scan(patient, scan, labels, _SAMPLE_SCAN, directory)
 
 
-def make_sample(name: str = next(iter(SAMPLES))) -> Sample:
-    """Simulate a sample patient for `score --sample`, without writing it."""
+def make_sample() -> Sample:
+    """Simulate the first sample patient for `score --sample`, without writing it."""
     from CACScoringLib.run import Sample
 
-    patient, scan, labels = make_scan(SAMPLES[name].number, _SAMPLE_SCAN, CohortSettings())
+    patient, scan, labels = make_scan(next(iter(SAMPLES.values())).number, _SAMPLE_SCAN, CohortSettings())
     ct = replace(as_ct_scan(scan, patient), source=Path(f"digital-patient-{patient.number:05d}"))
     true_mass = {a: sum(p.mass_mg for p in patient.plaques if p.artery == a.key) for a in Artery if a <= Artery.RCA}
     return Sample(
@@ -303,7 +303,7 @@ def _match(plaques: Sequence[Plaque], lesions: Sequence[dict]) -> bool:
     )
 
 
-def reference_scores(patient: Patient, threads: int = 1) -> dict[str, Score]:
+def reference_scores(patient: Patient) -> dict[str, Score]:
     """Return scores of ARTERIES in a still, noise-free scan by REFERENCE_SCANNER, with mass in mg.
 
     The clinical rule was made for such scans. Scores of real scans scatter around these with the scanner, the noise,
@@ -314,7 +314,7 @@ def reference_scores(patient: Patient, threads: int = 1) -> dict[str, Score]:
     # Lung vessels and grain take most of the time but do not change the score.
     patient = replace(patient, vessels=EMPTY, grain=EMPTY, distractors=())
     grid = scan_grid(REFERENCE_SCANNER, _heights_mm(patient))
-    scan = scan_patient(patient, REFERENCE_SCANNER, STILL, 1, grid, threads)
+    scan = scan_patient(patient, REFERENCE_SCANNER, STILL, 1, grid, threads=1)
     per_mg = REFERENCE_SCANNER.calcium_hu_per_mg_cm3
     rules = replace(ScoringRules(), calibration_mg_per_mm3_hu=1 / (1000.0 * per_mg))
     arteries = annotate(scan, np.random.default_rng(0)).arteries

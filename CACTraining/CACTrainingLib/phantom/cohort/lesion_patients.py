@@ -126,7 +126,7 @@ def _more_severe(plaque: Plaque, tree: CoronaryTree, generator: np.random.Genera
     )
 
 
-def draw_scan(number: int) -> tuple[Scanner, ScanPose, tuple[float, float]]:
+def draw_lesion_scan(number: int) -> tuple[Scanner, ScanPose, tuple[float, float]]:
     """Draw scanner, pose and range of heights (mm from the heart's middle) of a patient's scan."""
     g = stream(number, 71)
     gated = bool(g.random() < GATED_SHARE)

@@ -26,7 +26,7 @@ from ..scanner.response import add_stamp, image_of_points
 from ..scanner.simulation import DigitalScan, displacement, scan_grid, scan_patient
 from .export import LABEL_HU, as_ct_scan, image_on
 
-VERSION = 1
+SEGMENT_SCANS_VERSION = 1
 """Raised whenever the scans of a patient would come out otherwise."""
 
 HEIGHTS_MM = (-95.0, 85.0)

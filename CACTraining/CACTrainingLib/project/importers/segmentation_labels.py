@@ -29,21 +29,17 @@ COVERED_VOXELS = 1.0
 
 
 def segmentation_annotations(
-    ct: Path,
-    series: str | None,
-    lesions: Path | None = None,
-    heart: Path | None = None,
-    complete: bool = True,
+    ct: Path, series: str | None, lesions: Path | None = None, heart: Path | None = None
 ) -> ImportedAnnotations:
     """Read segmentations as annotations on the scan's grid, resampled by nearest neighbour if necessary.
+
+    As in masks for scoring, the reader marked all coronary calcium: slices without a region are labelled not visible.
 
     Args:
         ct: The scan.
         series: Series of a DICOM folder, as in `read_ct`.
         lesions: Label map of arteries, or .seg.nrrd, which may hold the heart too.
         heart: Label map of the heart, any value but 0, or .seg.nrrd with a segment heart.
-        complete: True if the reader marked all coronary calcium, as in masks for scoring: slices without a region are
-            labelled as not visible then, and otherwise not labelled.
 
     Raises:
         MaskError: A label is not an artery's, lies outside the scan, or the label map does not cover the scan.
@@ -51,15 +47,11 @@ def segmentation_annotations(
     """
     scan = read_ct(ct, series)
     regions = heart_mask = None
-    slices: dict[int, SliceLabel] = {}
     if lesions is not None:
         regions, heart_mask = _arteries_and_heart(lesions, scan)
     if heart is not None:
         heart_mask = _heart(heart, scan)
-    if regions is not None:
-        slices = slice_labels(regions)
-        if not complete:
-            slices = {k: label for k, label in slices.items() if label is SliceLabel.VISIBLE}
+    slices = {} if regions is None else slice_labels(regions)
     return ImportedAnnotations(ANNOTATOR, slices, regions, heart_mask)
 
 

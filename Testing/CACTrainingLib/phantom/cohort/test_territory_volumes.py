@@ -11,7 +11,6 @@ from scipy import ndimage
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_WINDOWS_HU
 from CACScoringLib.quality.mass_calibration import HU_PER_MG_CM3_AT_120_KVP
-from CACTrainingLib.data import territory_volumes
 from CACTrainingLib.data.augmentation import as_tensors, blur_kernels, gathered
 from CACTrainingLib.data.territory_patches import (
     CALCIFYING,
@@ -28,8 +27,16 @@ from CACTrainingLib.data.territory_patches import (
     plain_patch,
     possible,
 )
-from CACTrainingLib.data.territory_volumes import SHAPE, STEP_MM, add_dense, dense_voxels, make_volume, territory_volume
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
+from CACTrainingLib.phantom.cohort import territory_volumes
+from CACTrainingLib.phantom.cohort.territory_volumes import (
+    SHAPE,
+    STEP_MM,
+    add_dense,
+    dense_voxels,
+    make_volume,
+    territory_volume,
+)
 
 NUMBER = 100_002
 """Patient with arms beside the trunk, and plaque in the right coronary artery."""

@@ -18,17 +18,17 @@ from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_SPACING_MM
 from CACScoringLib.quality.mass_calibration import HU_PER_MG_CM3_AT_120_KVP
 
-from ..phantom.anatomy import tissues
-from ..phantom.anatomy.canvas import Canvas, coverage
-from ..phantom.anatomy.coronaries import ARTERY_SHARE, draw_plaques
-from ..phantom.anatomy.heart import Heart, HeartFrame, reference_frame
-from ..phantom.anatomy.hearts.territories import territories
-from ..phantom.anatomy.hearts.valves import deposits
-from ..phantom.anatomy.patient import Patient, add_contrast, draw_patient, stream
-from ..phantom.anatomy.points import PointCloud, join_clouds
-from ..phantom.anatomy.thorax import Thorax, apply_breath
-from ..phantom.scanner.motion import ScanPose
-from ..phantom.scanner.simulation import HIGHEST_HU, LOWEST_HU
+from ..anatomy import tissues
+from ..anatomy.canvas import Canvas, coverage
+from ..anatomy.coronaries import ARTERY_SHARE, draw_plaques
+from ..anatomy.heart import Heart, HeartFrame, reference_frame
+from ..anatomy.hearts.territories import territories
+from ..anatomy.hearts.valves import deposits
+from ..anatomy.patient import Patient, add_contrast, draw_patient, stream
+from ..anatomy.points import PointCloud, join_clouds
+from ..anatomy.thorax import Thorax, apply_breath
+from ..scanner.motion import ScanPose
+from ..scanner.simulation import HIGHEST_HU, LOWEST_HU
 
 VERSION = 7
 """Version in the files' names, raised with every change of the patients."""
