@@ -60,14 +60,12 @@ class CandidateJudge:
 
     Attributes:
         scan: The scan as scored.
-        heart: Heart and territories.
         territories: The heart's territories.
         evidence: Weights of CANDIDATE_FEATURES.
         network: Lesion network.
     """
 
     scan: CTScan
-    heart: HeartRegion
     territories: Territories
     evidence: Evidence
     network: LoadedModel
@@ -84,7 +82,7 @@ class CandidateJudge:
         evidence = Evidence.stored(networks.decomposition.card.calibration)
         if evidence is None:
             return None
-        return cls(scan, heart, heart.territories, evidence, networks.lesions)
+        return cls(scan, heart.territories, evidence, networks.lesions)
 
     def sites_by_looks(self, sites: np.ndarray) -> np.ndarray:
         """Give parts at the arteries' borders to the sites that they look like (`borders.sites_by_looks`)."""
