@@ -115,7 +115,7 @@ def _settings_and_models(options: CompareOptions, reference: ScoreRecord | None)
     models, settings = _models_of(reference), replace(settings, score=score)
     if (site := read_site()) is None:
         return settings, ChosenModels(models, device=options.device)
-    of_site = chosen_models(replace(model_choice(options), threshold_only=not site[0].models))
+    of_site = chosen_models(replace(model_choice(options), threshold_only=not site[0].models_of_cts))
     used, pinned = ({n: model.card.sha256 for n, model in part.items()} for part in (models, of_site.networks))
     if differing := sorted({network for network, _ in used.items() ^ pinned.items()}):
         raise SiteError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.files import OutputError, file_sha256, write_text_atomically
 from ..core.options import argument, option
 from ..core.progress import Progress
-from ..networks.configs import SCORING_CONFIGS
+from ..networks.configs import RADIOGRAPH, SCORING_CONFIGS
 from .options import (
     Command,
     EstimateOptions,
@@ -84,6 +84,7 @@ class PinOptions(EstimateOptions):
 
 
 def _pin(options: PinOptions, progress: Progress) -> None:
+    from ..models.cards import find_model
     from ..models.choice import chosen_models
     from ..models.site import FILE, HASH, site_text
     from ..run import RunSettings
@@ -92,6 +93,8 @@ def _pin(options: PinOptions, progress: Progress) -> None:
         raise OutputError(f"{options.file} exists already. A site file is not replaced; choose another name.")
     selected = chosen_models(model_choice(options))
     models = {n: (model.card.name, model.path) for n, model in (selected.networks | selected.estimates).items()}
+    radiograph = find_model(RADIOGRAPH)
+    models[RADIOGRAPH] = radiograph.card.name, radiograph.path
     settings = scoring_settings(options, RunSettings())
     write_text_atomically(options.file, site_text(options.name, models, asdict(settings.score)))
     print(f"Wrote {options.file}. Set these variables, and state the hash in your protocol:")

@@ -15,6 +15,7 @@ from ..core.files import LAST_FILE, OutputError, OutputFolder, file_sha256, writ
 from ..core.progress import Progress
 from ..models.cards import ModelCard, ModelError, StoredModel, load_model
 from ..models.site import read_site
+from ..networks.configs import RADIOGRAPH
 from ..record.provenance import Provenance, provenance_of
 from .options import from_file
 
@@ -110,12 +111,12 @@ def score_files(
     progress = progress or Progress()
     folder = OutputFolder(output, overwrite)
     from ..radiograph.reading import read_radiograph
-    from ..radiograph.score import NETWORK, model_for, score_radiograph
+    from ..radiograph.score import model_for, score_radiograph
 
     _check_factors(patient)
     stored = model_for(set(patient.pictures), model)
     if (site := read_site()) is not None:
-        site[0].check_model(NETWORK, file_sha256(stored.path))
+        site[0].check_model(RADIOGRAPH, file_sha256(stored.path))
     _check_packages(stored.card)
     progress.begin(list(STEPS))
     with progress.step("reading"):
@@ -136,10 +137,9 @@ def score_files(
 
 def _provenance(patient: RadiographInput, stored: StoredModel, device: str, identify: bool) -> Provenance:
     from ..models.inference import choose_device
-    from ..radiograph.score import NETWORK
 
     settings = asdict(patient) | {"identify": identify}
-    cards, site = {NETWORK: file_sha256(stored.path)}, read_site()
+    cards, site = {RADIOGRAPH: file_sha256(stored.path)}, read_site()
     return provenance_of(settings, patient.pictures, cards, choose_device(device), site and site[1])
 
 

@@ -140,7 +140,7 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
     """
     site = read_site()
     if site is not None and not choice.names:
-        pinned = site[0].models
+        pinned = site[0].models_of_cts
         kinds = choice.estimates or tuple(network for network in ESTIMATORS if network in pinned)
         choice = replace(choice, names=tuple(model.name for model in pinned.values()), estimates=kinds)
     stored = list_models()

@@ -20,6 +20,7 @@ from ..core.ct import CTError
 from ..core.decoding import WrongValueError, restore
 from ..core.files import file_sha256, parse_json
 from ..core.version import VERSION
+from ..networks.configs import RADIOGRAPH
 from ..record.provenance import SiteRecord, plain_settings
 
 SCHEMA = "cac-site/1"
@@ -60,6 +61,11 @@ class SiteFile:
     scoring: dict[str, object]
     schema: str = SCHEMA
 
+    @property
+    def models_of_cts(self) -> dict[str, PinnedModel]:
+        """Pinned models that score a CT, by network."""
+        return {network: model for network, model in self.models.items() if network != RADIOGRAPH}
+
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raise SiteError unless scoring settings, as of `asdict`, are those pinned."""
         actual = pinnable(settings)
@@ -72,8 +78,8 @@ class SiteFile:
                 )
 
     def check_models(self, cards_sha256: Mapping[str, str]) -> None:
-        """Raise SiteError unless cards, by network, are the pinned ones and all of them."""
-        for network in {**self.models, **cards_sha256}:
+        """Raise SiteError unless cards, by network, are the pinned ones and all of those that score a CT."""
+        for network in {**self.models_of_cts, **cards_sha256}:
             self.check_model(network, cards_sha256.get(network))
 
     def check_model(self, network: str, card_sha256: str | None) -> None:

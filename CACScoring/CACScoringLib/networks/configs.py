@@ -172,6 +172,6 @@ def _check_choice(name: str, value: str | int, choices: tuple[str | int, ...]) -
         raise ValueError(f"{name} is {value!r}; it has to be one of {', '.join(map(repr, choices))}.")
 
 
-VESSELS, RADIOMICS = "vessels", "radiomics"
+RADIOGRAPH, VESSELS, RADIOMICS = "radiograph", "vessels", "radiomics"
 ESTIMATORS = (VESSELS, RADIOMICS)
 """Keys of `van_velzen.NETWORKS` whose models give whole-scan estimates."""

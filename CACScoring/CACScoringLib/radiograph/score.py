@@ -14,6 +14,7 @@ from ..core.progress import Progress
 from ..models.cards import LoadedModel, ModelCard, ModelError, StoredModel, find_model, list_models
 from ..models.inference import predict
 from ..networks import radiograph_fusion
+from ..networks.configs import RADIOGRAPH
 from ..record.provenance import Provenance
 from .view import STANDARD_MM, ChestRadiograph, enhance, looks_inverted
 
@@ -141,9 +142,6 @@ def saliency(network: RadiographNet, views: np.ndarray, seed: int = 0) -> np.nda
     return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
 
 
-NETWORK = "radiograph"
-"""Key of `networks.van_velzen.NETWORKS`."""
-
 AGES, BMIS = (18.0, 110.0), (10.0, 80.0)
 """Ranges of an adult's age in years and body mass index in kg/m²."""
 
@@ -243,12 +241,12 @@ class RadiographResult:
 def model_for(views: set[str], name: str | None = None) -> StoredModel:
     """Return the model of a name, or the bundled one for the views, else for one of them. Raises ModelError."""
     if name is not None:
-        return find_model(NETWORK, name)
-    bundled = [model for model in list_models(NETWORK) if model.origin == "bundled"]
+        return find_model(RADIOGRAPH, name)
+    bundled = [model for model in list_models(RADIOGRAPH) if model.origin == "bundled"]
     for fits in (views.__eq__, views.__ge__):
         if matching := [model for model in bundled if fits(set(model.card.config["views"]))]:
             return matching[0]
-    installed = ", ".join(model.card.name for model in list_models(NETWORK)) or "none"
+    installed = ", ".join(model.card.name for model in list_models(RADIOGRAPH)) or "none"
     raise ModelError(f"No model for {' and '.join(sorted(views))} comes with CAC. Name one; installed: {installed}.")
 
 

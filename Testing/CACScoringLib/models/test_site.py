@@ -10,7 +10,7 @@ from CACScoringLib import run
 from CACScoringLib.cli import main as cli
 from CACScoringLib.core.files import file_sha256
 from CACScoringLib.models import site as site_module
-from CACScoringLib.models.cards import StoredModel, list_models
+from CACScoringLib.models.cards import StoredModel, find_model, list_models
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.models.site import SiteError, read_site
 from CACScoringLib.record.reading import read_result
@@ -79,6 +79,14 @@ def test_facts_of_a_scan_are_not_pinned(tmp_path, pin):
     pin(*OPTIONS)
     write_ct(tmp_path, "nii")
     assert cli.main([*score_command(tmp_path), "--kvp", "120"]) == 0
+
+
+def test_the_model_of_radiographs_is_pinned_beside_those_of_cts(pin):
+    pin("--threshold-only")
+    site, _ = read_site()
+    assert list(site.models) == ["radiograph"]
+    site.check_model("radiograph", file_sha256(find_model("radiograph").path))
+    assert not chosen_models(ModelChoice(threshold_only=True)).networks
 
 
 def test_other_models_are_refused(pin):
