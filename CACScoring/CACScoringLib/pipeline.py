@@ -14,7 +14,7 @@ from .core.acquisition import Acquisition
 from .core.ct import CTError, CTScan, ScanWarning
 from .core.progress import Progress
 from .models.choice import Networks
-from .quality.acquisition import examine_quality
+from .quality.examination import examine_quality
 from .quality.mass_calibration import scan_calibration
 from .quality.normalisation import normalisation_of, normalised
 from .record.findings import MassCalibration, Percentile

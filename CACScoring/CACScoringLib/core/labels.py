@@ -239,6 +239,25 @@ SITE_NAMES = ", ".join([*(artery.key for artery in Artery), *(s.full_name for s 
 """Names that a segment may have."""
 
 
+WINDOW_HU = (-150.0, 450.0)
+"""Darkest and brightest HU of the pictures; separates fat, muscle and the four density weights."""
+
+SITE_COLOURS: dict[Site, tuple[int, int, int]] = {
+    Artery.LM: (255, 214, 0),
+    Artery.LAD: (255, 82, 82),
+    Artery.LCX: (64, 196, 255),
+    Artery.RCA: (105, 240, 174),
+    Artery.OTHER: (234, 128, 252),
+    Artery.UNASSIGNED: (255, 145, 0),
+    NonCoronary.AORTIC_VALVE: (244, 143, 177),
+    NonCoronary.MITRAL_ANNULUS: (149, 117, 205),
+    NonCoronary.THORACIC_AORTA: (38, 166, 154),
+    NonCoronary.OTHER: (161, 136, 127),
+}
+HEART_COLOUR = (120, 144, 156)
+"""Colour of the heart's outline, red, green and blue."""
+
+
 NOT_CORONARY = 7
 """Label of rejected lesions in a review; no `Site`, and never written to a label map."""
 

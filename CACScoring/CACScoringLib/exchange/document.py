@@ -12,6 +12,7 @@ from highdicom.sr import CodedConcept
 from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
+from ..core.labels import WINDOW_HU
 from ..core.text import RESEARCH_ONLY
 from ..core.version import VERSION
 from ..report import headline, pictures
@@ -192,7 +193,7 @@ class _Page(FPDF):
         """Draw pictures in one row, with their captions."""
         if self.will_page_break(_PICTURE_MM + 10):
             self.add_page()
-        low, high = pictures.WINDOW_HU
+        low, high = WINDOW_HU
         window = f"Window {low:g} to {high:g} HU; the patient's left is on the right."
         self.line_of(f"{window} Slices are counted from 0 at the feet.", _FAINT, 8)
         top, bottom = self.get_y() + 1, 0.0

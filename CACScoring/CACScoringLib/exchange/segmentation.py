@@ -9,10 +9,9 @@ from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentDescription
 from pydicom.sr.codedict import codes
 
-from ..core.labels import SITES, Artery, Site
+from ..core.labels import SITE_COLOURS, SITES, Artery, Site
 from ..core.version import VERSION
 from ..report.files import models_of, site_labels
-from ..report.pictures import SITE_COLOURS
 from ..results import ScoreResult
 from . import codes as cac
 from .conclusion import origin_of

@@ -10,8 +10,10 @@ import slicer
 
 from ..core.grid import bounding_box
 from ..core.labels import (
+    HEART_COLOUR,
     NOT_CORONARY,
     NOT_CORONARY_ID,
+    SITE_COLOURS,
     SITE_OF,
     SITES,
     TERRITORIES,
@@ -20,7 +22,6 @@ from ..core.labels import (
     Site,
 )
 from ..core.voxels import voxels_of
-from ..report.pictures import HEART_COLOUR, SITE_COLOURS
 from .segments import oriented_image, vtk_array
 
 TERMINOLOGY = "Coronary artery calcium"

@@ -125,7 +125,7 @@ def _line(
         suggested: Artery suggested by the lesion's location.
         reason: Reason why it is left out of the score; None if it counts.
     """
-    from ..report.pictures import SITE_COLOURS
+    from ..core.labels import SITE_COLOURS
     from ..scoring.scores import score_lesions
 
     if suggested is not None and suggested.artery == Artery.UNASSIGNED:

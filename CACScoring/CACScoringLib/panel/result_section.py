@@ -85,8 +85,8 @@ class ResultSection(Section):
         self._ui.scanArea.verticalScrollBar().setValue(0)
 
     def _showScores(self, scores: ScoreTable) -> None:
+        from ..core.labels import SITE_COLOURS
         from ..report.headline import MAP_TITLE
-        from ..report.pictures import SITE_COLOURS
 
         table = self._ui.scoreTable
         titles = [_(_SHORT_TITLES.get(title, title)) for title in scores.titles]

@@ -56,8 +56,8 @@ class ReviewSection(Section):
     """
 
     def __init__(self, ui) -> None:
+        from ..core.labels import SITE_COLOURS
         from ..mrml.scene import RECORD_ATTRIBUTE
-        from ..report.pictures import SITE_COLOURS
 
         self._ui = ui
         self._observed = VTKObservationMixin()

@@ -265,7 +265,7 @@ def _layoutNode():
 
 def _showInSameWindow(volume, healthy) -> None:
     """Show CT and healthy image with the same window, so that the same HU has the same grey."""
-    from ..report.pictures import WINDOW_HU
+    from ..core.labels import WINDOW_HU
 
     low, high = WINDOW_HU
     for node in filter(None, (volume, healthy)):

@@ -187,7 +187,7 @@ def siteButtons(
         onSite: Called with the site of the button that was clicked.
         rows_of_keys: Keys of the buttons in each row.
     """
-    from ..report.pictures import SITE_COLOURS
+    from ..core.labels import SITE_COLOURS
 
     rows, buttons = qt.QVBoxLayout(), {}
     rows.setSpacing(2)

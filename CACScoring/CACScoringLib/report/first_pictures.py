@@ -8,11 +8,10 @@ import numpy as np
 from PIL import Image
 
 from ..anatomy.courses import Course, artery_courses
-from ..core.labels import TERRITORIES, Artery
+from ..core.labels import SITE_COLOURS, TERRITORIES, Artery
 from ..core.voxels import voxels_of
 from .listing import lesion_agatston, lesion_name, number_of, probability_text
 from .pictures import (
-    SITE_COLOURS,
     TERRITORY_OPACITY,
     Picture,
     as_jpeg,

@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ..core.files import REVIEW_PORT, OutputError, resource_folder
-from ..core.labels import MAIN_ARTERIES, Artery, NonCoronary
+from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, WINDOW_HU, Artery, NonCoronary
 from ..core.text import RESEARCH_ONLY, percent
 from ..quality.calibration import Repeatability
 from ..record.findings import MassCalibration
@@ -33,7 +33,7 @@ from .listing import (
     place_of,
     probability_of,
 )
-from .pictures import SITE_COLOURS, TERRITORY_SITES, WINDOW_HU
+from .pictures import TERRITORY_SITES
 from .strips import artery_strips
 
 if TYPE_CHECKING:

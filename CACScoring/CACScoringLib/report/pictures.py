@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from ..core.ct import CTScan
 from ..core.grid import Box, bounding_box
-from ..core.labels import SITE_OF, TERRITORIES, Artery, NonCoronary, Site
+from ..core.labels import HEART_COLOUR, SITE_COLOURS, SITE_OF, TERRITORIES, WINDOW_HU, NonCoronary, Site
 from ..core.voxels import voxels_of
 from ..scoring.lesions import Lesion, LesionSet
 from ..scoring.scores import component_agatston
@@ -32,22 +32,6 @@ if TYPE_CHECKING:
     from ..scoring.methods import MethodResult
     from ..whole_scan.estimates import WholeScanEstimate
 
-WINDOW_HU = (-150.0, 450.0)
-"""Darkest and brightest HU of the pictures; separates fat, muscle and the four density weights."""
-
-SITE_COLOURS: dict[Site, tuple[int, int, int]] = {
-    Artery.LM: (255, 214, 0),
-    Artery.LAD: (255, 82, 82),
-    Artery.LCX: (64, 196, 255),
-    Artery.RCA: (105, 240, 174),
-    Artery.OTHER: (234, 128, 252),
-    Artery.UNASSIGNED: (255, 145, 0),
-    NonCoronary.AORTIC_VALVE: (244, 143, 177),
-    NonCoronary.MITRAL_ANNULUS: (149, 117, 205),
-    NonCoronary.THORACIC_AORTA: (38, 166, 154),
-    NonCoronary.OTHER: (161, 136, 127),
-}
-HEART_COLOUR = (120, 144, 156)
 TERRITORY_SITES = {n: SITE_OF[name] for n, name in enumerate(TERRITORIES) if SITE_OF[name] != NonCoronary.OTHER}
 """Site whose colour outlines a territory, by the territory's label."""
 TERRITORY_OPACITY = 0.4

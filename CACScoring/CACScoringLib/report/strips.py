@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from ..core.labels import MAIN_ARTERIES, Artery
+from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, Artery
 from ..record.features import ArteryFeatures, LesionFeatures
 from ..scoring.lesions import Lesion
 from ..scoring.methods import MethodResult
-from .pictures import SITE_COLOURS
 
 WIDTH, ROW_HEIGHT = 460, 34
 _X_MIN, _X_MAX = 34.0, 452.0

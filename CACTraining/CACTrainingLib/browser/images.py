@@ -13,11 +13,11 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.grid import bounding_box
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import HEART_COLOUR, SITE_COLOURS, Artery
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.image_files import read_image
 from CACScoringLib.record.reading import read_result
-from CACScoringLib.report.pictures import HEART_COLOUR, SITE_COLOURS, TERRITORY_SITES
+from CACScoringLib.report.pictures import TERRITORY_SITES
 from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.scan_review import ScanReview
 

@@ -21,12 +21,11 @@ from aiohttp import web
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import OutputError
-from CACScoringLib.core.labels import NOT_CORONARY
+from CACScoringLib.core.labels import NOT_CORONARY, SITE_COLOURS
 from CACScoringLib.readings.blinding import begin_blind
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import AGAIN, CONSENSUS, FIRST
 from CACScoringLib.readings.work_list import WorkList
-from CACScoringLib.report.pictures import SITE_COLOURS
 from CACScoringLib.review.journal import JournalError
 
 from .actions import ASSIGNABLE_SITES, RefusedError, checked

@@ -10,12 +10,12 @@ import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.core.ct import CTError, CTScan
-from CACScoringLib.core.labels import SITES
+from CACScoringLib.core.labels import HEART_COLOUR, SITE_COLOURS, SITES
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
 from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent
-from CACScoringLib.report.pictures import HEART_COLOUR, SITE_COLOURS, patch_picture
+from CACScoringLib.report.pictures import patch_picture
 from CACScoringLib.scoring.reader_labels import reader_labels
 from CACScoringLib.scoring.rules import ScoringRules
 

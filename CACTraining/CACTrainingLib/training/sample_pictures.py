@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
+from CACScoringLib.core.labels import WINDOW_HU
 from CACScoringLib.models.inference import predict
 from CACScoringLib.models.preprocessing import LOW_HU, MAP_HU, SLICE_SIZE
 from CACScoringLib.networks.configs import GeneratorConfig
-from CACScoringLib.report.pictures import WINDOW_HU
 
 from ..data.datasets import SliceDataset
 from .decomposition_metrics import SliceSample

@@ -12,7 +12,7 @@ from labelled_chest import labels_of, rows_of
 
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import mask_on_scan_grid, scan_from_image
-from CACScoringLib.core.labels import NOT_CORONARY_ID, TERRITORIES, Artery, NonCoronary, label_called
+from CACScoringLib.core.labels import NOT_CORONARY_ID, SITE_COLOURS, TERRITORIES, Artery, NonCoronary, label_called
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.mrml import lesion_segments
 from CACScoringLib.mrml import scene as mrml
@@ -20,7 +20,6 @@ from CACScoringLib.mrml.scene_content import content_of_result
 from CACScoringLib.mrml.segments import segment_mask, voxels_of_segments
 from CACScoringLib.report import files as report
 from CACScoringLib.report.files import result_as_json
-from CACScoringLib.report.pictures import SITE_COLOURS
 
 
 class TestTerminology:

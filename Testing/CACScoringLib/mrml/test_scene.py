@@ -24,14 +24,13 @@ from CACScoringLib.calcium_map.decomposition import (
 from CACScoringLib.core.ct import CTError, MaskError, NotVolumeError, SliceGeometryError, UnreadableError, same_grid
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.grid import Grid
-from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, TERRITORIES, Artery, NonCoronary
+from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, SITE_COLOURS, TERRITORIES, Artery, NonCoronary
 from CACScoringLib.models.preprocessing import heart_slices
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import content_of_folder, content_of_result
 from CACScoringLib.mrml.segments import segment_mask
 from CACScoringLib.report import files as report
 from CACScoringLib.report.files import result_as_json
-from CACScoringLib.report.pictures import SITE_COLOURS
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import score_lesions, score_sites
 

@@ -7,11 +7,10 @@ import panel_results
 import pytest
 import slicer
 
-from CACScoringLib.core.labels import NOT_CORONARY, Artery, NonCoronary
+from CACScoringLib.core.labels import NOT_CORONARY, SITE_COLOURS, Artery, NonCoronary
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.quality import calibration
-from CACScoringLib.report.pictures import SITE_COLOURS
 from CACScoringLib.scoring.uncertainty import TOTAL
 from desktop_host import events
 
