@@ -60,6 +60,7 @@ class WorkList:
         self.blind = blind
         ids = {case.folder.name: case.id for case in cases}
         self.plan = {r: [(ids[p.scan], p.kind) for p in plan if p.reader == r and p.scan in ids] for r in readers}
+        self._places = {r: {reading: n for n, reading in enumerate(self._ordered(r))} for r in readers}
 
     def reading_of(self, reader: str, kind: str) -> str:
         """Return the reading that a reader edits. kind: FIRST, AGAIN or CONSENSUS."""
@@ -85,11 +86,14 @@ class WorkList:
     def name_of(self, case: ReviewCase, reader: str, kind: str) -> str:
         """Return the name of a scan for a reader."""
         if self.hides(case, reader, kind):
-            return f"Case {1 + self.order(reader).index((case.id, kind))}"
+            return f"Case {1 + self._places[reader][case.id, kind]}"
         return f"{case.name} (again)" if kind == AGAIN else case.name
 
     def order(self, reader: str) -> list[tuple[str, str]]:
         """Return scan and kind of each reading: as planned, else as the cases; if blind, shuffled for each reader."""
+        return list(self._places[reader])
+
+    def _ordered(self, reader: str) -> list[tuple[str, str]]:
         ids = self._shuffled_ids(reader) if self.blind else list(self.cases)
         return self.plan[reader] or [(case_id, FIRST) for case_id in ids]
 
