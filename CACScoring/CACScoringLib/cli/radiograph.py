@@ -13,10 +13,11 @@ import numpy as np
 from ..core.ct import ScanWarning
 from ..core.files import LAST_FILE, OutputError, OutputFolder, file_sha256, write_text_atomically
 from ..core.progress import Progress
-from ..models.cards import ModelCard, ModelError, StoredModel, load_model
+from ..models.cards import ModelCard, ModelError, load_model
+from ..models.inference import choose_device
 from ..models.site import read_site
 from ..networks.configs import RADIOGRAPH
-from ..record.provenance import Provenance, provenance_of
+from ..record.provenance import provenance_of
 from .options import from_file
 
 if TYPE_CHECKING:
@@ -115,8 +116,9 @@ def score_files(
 
     _check_factors(patient)
     stored = model_for(set(patient.pictures), model)
-    if (site := read_site()) is not None:
-        site[0].check_model(RADIOGRAPH, file_sha256(stored.path))
+    card_sha256, site = file_sha256(stored.path), read_site()
+    if site is not None:
+        site[0].check_model(RADIOGRAPH, card_sha256)
     _check_packages(stored.card)
     progress.begin(list(STEPS))
     with progress.step("reading"):
@@ -126,21 +128,16 @@ def score_files(
         radiographs[first] = radiographs[first].with_warnings(*warnings)
         loaded = load_model(stored.path, device)
     result = score_radiograph(radiographs, factors, loaded, progress)
-    result = replace(result, provenance=_provenance(patient, stored, device, identify))
+    made_with = asdict(patient) | {"identify": identify}
+    cards, device = {RADIOGRAPH: card_sha256}, choose_device(device)
+    provenance = provenance_of(made_with, patient.pictures, cards, device, site and site[1])
+    result = replace(result, provenance=provenance)
     with folder.being_written() as temporary:
         _write(temporary, result, progress, identify)
     for warning in result.warnings:
         progress.warning(warning)
     progress.done(output)
     return result
-
-
-def _provenance(patient: RadiographInput, stored: StoredModel, device: str, identify: bool) -> Provenance:
-    from ..models.inference import choose_device
-
-    settings = asdict(patient) | {"identify": identify}
-    cards, site = {RADIOGRAPH: file_sha256(stored.path)}, read_site()
-    return provenance_of(settings, patient.pictures, cards, choose_device(device), site and site[1])
 
 
 def _factors(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import qt
 from slicer.i18n import tr as _
 
-from ..core.labels import Artery
+from ..core.labels import SITE_COLOURS, Artery
 from . import table_widgets
 from .lifecycle import Signal
 from .widgets import InSight, colourIcon, faintColour
@@ -125,7 +125,6 @@ def _line(
         suggested: Artery suggested by the lesion's location.
         reason: Reason why it is left out of the score; None if it counts.
     """
-    from ..core.labels import SITE_COLOURS
     from ..scoring.scores import score_lesions
 
     if suggested is not None and suggested.artery == Artery.UNASSIGNED:

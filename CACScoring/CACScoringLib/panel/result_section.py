@@ -13,6 +13,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ..core.ct import CTError
+from ..core.labels import SITE_COLOURS
 from . import table_widgets, widgets
 from .lifecycle import Section
 from .whole_scan_section import showEstimates
@@ -85,7 +86,6 @@ class ResultSection(Section):
         self._ui.scanArea.verticalScrollBar().setValue(0)
 
     def _showScores(self, scores: ScoreTable) -> None:
-        from ..core.labels import SITE_COLOURS
         from ..report.headline import MAP_TITLE
 
         table = self._ui.scoreTable

@@ -17,7 +17,7 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from ..core.ct import CTError
-from ..core.labels import Site, site_called
+from ..core.labels import SITE_COLOURS, Site, site_called
 from . import views
 from .editor import EditorBox
 from .keys import Keys, undoKeys, windowOf
@@ -56,7 +56,6 @@ class ReviewSection(Section):
     """
 
     def __init__(self, ui) -> None:
-        from ..core.labels import SITE_COLOURS
         from ..mrml.scene import RECORD_ATTRIBUTE
 
         self._ui = ui
@@ -65,7 +64,6 @@ class ReviewSection(Section):
         self._review: SceneReview | None = None
         self._editor = EditorBox(ui.editorBox, ui.editorFrame.layout())
         self._appliedState: dict[str, object] = {}
-        self._colours = SITE_COLOURS
         self._slices: dict[int, SliceRow] = {}
         self._lines: list[LesionLine] = []
         self._shownByProgram: list[int] = []
@@ -120,7 +118,7 @@ class ReviewSection(Section):
         self._menu = qt.QMenu()
         for key in "56789":
             site = site_called(SITE_KEYS[key])
-            action = self._menu.addAction(colourIcon(self._colours[site]), f"{site.full_name} ({key})")
+            action = self._menu.addAction(colourIcon(SITE_COLOURS[site]), f"{site.full_name} ({key})")
             action.triggered.connect(lambda *_args, site=site: self._assign(site))
         more_button = wideButton("…", _("Assign the selected lesions to another artery or site (keys 5 to 9)."))
         more_button.setMenu(self._menu)
@@ -338,7 +336,7 @@ class ReviewSection(Section):
         for lesion in lesions:
             for k in lesion.slice_indices:
                 marks = colours.setdefault(k, [])
-                if (colour := self._colours[lesion.artery]) not in marks:
+                if (colour := SITE_COLOURS[lesion.artery]) not in marks:
                     marks.append(colour)
         self._slices = {row.k: row for row in self._review.slices() or self._slicesWithoutMap()}
         self._ui.rescoreButton.setVisible(bool(self._review.slices_wished))

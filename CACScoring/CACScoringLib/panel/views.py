@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 import slicer
 import vtk
 
+from ..core.labels import WINDOW_HU
+
 LAYOUT_ID, PLAIN_LAYOUT_ID = 20771, 20773
 """Numbers of the layouts with and without a calcium map, above Slicer's own. Scenes store them, so they must not
 change."""
@@ -265,8 +267,6 @@ def _layoutNode():
 
 def _showInSameWindow(volume, healthy) -> None:
     """Show CT and healthy image with the same window, so that the same HU has the same grey."""
-    from ..core.labels import WINDOW_HU
-
     low, high = WINDOW_HU
     for node in filter(None, (volume, healthy)):
         display = node.GetScalarVolumeDisplayNode()

@@ -19,7 +19,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..core.labels import Site, site_called
+from ..core.labels import SITE_COLOURS, Site, site_called
 from ..core.options import Row, rows_of
 from .table_widgets import scrollAreaAround
 from .wording import inPanel
@@ -187,8 +187,6 @@ def siteButtons(
         onSite: Called with the site of the button that was clicked.
         rows_of_keys: Keys of the buttons in each row.
     """
-    from ..core.labels import SITE_COLOURS
-
     rows, buttons = qt.QVBoxLayout(), {}
     rows.setSpacing(2)
     for keys in rows_of_keys:
