@@ -42,7 +42,7 @@ from ..project.training_scan import TrainingScan
 ARTERIES = 4
 """The first of LESION_KINDS are coronary calcium, in the order of `Artery`."""
 
-VERSION = 4
+VERSION = 5
 """Part of the files' names; raised whenever the rows of a patient would change."""
 
 ROW_SIZE = (22, 66, 66)

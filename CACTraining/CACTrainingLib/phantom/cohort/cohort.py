@@ -58,8 +58,8 @@ class CohortSettings:
         enriched: True to select patients by the shares of `patient.STRATA`, so that severe calcium is common.
         everywhere: True for plaques alike in all segments and much of all else that is dense (`lesion_patients`).
         any_size: True for hearts of all sizes (`patient.HEART_SCALES`).
-        surroundings: True for what real chests have around the heart (`anatomy.surroundings`); patients with plaques
-            everywhere always have it.
+        surroundings: True for what real chests have around the heart (`anatomy.surroundings`); of patients with plaques
+            everywhere half have it.
     """
 
     protocol: str = "radiotherapy"

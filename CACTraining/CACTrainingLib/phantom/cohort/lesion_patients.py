@@ -45,6 +45,10 @@ DEVICE_WEIGHTS = {
 }  # fmt: skip
 """Relative chances of each kind of device to be drawn."""
 
+SURROUNDED_SHARE = 0.5
+"""Share of patients whose heart has the surroundings of real chests; a network taught by these alone loses what it
+knew of the plain ones."""
+
 GATED, UNGATED = "cardiac-varied", "chest-varied"
 """Protocols of their scans."""
 
@@ -83,8 +87,9 @@ def draw_lesion_patient(number: int) -> Patient:
             for _ in range(1 + (kind == "stent" and int(g.integers(3)))):
                 distractors += device(kind, body, tree, g, heart)
     assert set(DEVICE_WEIGHTS) == set(DEVICES)
-    body, more = surround(number, body, heart)
-    distractors += more
+    if stream(number, 74).random() < SURROUNDED_SHARE:
+        body, more = surround(number, body, heart)
+        distractors += more
     return Patient(
         number=number,
         body=body,
