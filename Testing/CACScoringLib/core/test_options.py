@@ -57,7 +57,9 @@ def test_arguments_become_settings(parse):
     assert isinstance(settings.limit, float)
 
 
-@pytest.mark.parametrize("words", [("--steps", "1.5"), ("--mode", "c"), ("--limit", "much")])
+@pytest.mark.parametrize(
+    "words", [("--steps", "1.5"), ("--mode", "c"), ("--limit", "much"), ("--steps", "1", "--steps", "2")]
+)
 def test_invalid_arguments_are_refused(parse, words):
     with pytest.raises(SystemExit):
         parse(*words)
