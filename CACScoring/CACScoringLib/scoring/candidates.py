@@ -228,13 +228,13 @@ def score_map(
         heart: Heart and territories.
         clinical_rules: Rules of the clinical score.
         noise_hu: Noise of blood, SD; None if it could not be measured.
-        dense: Candidates of the clinical rule; metal among them mostly is that in the map.
+        dense: Lesions of the clinical rule; metal among them mostly is that in the map.
         selection: The candidates as judged; None if they were not.
     """
     parts = decomposed.parts
     rules = rules_of_map(clinical_rules, parts.settings.floor_hu, scan.acquisition.calcium_kvp)
     in_map = find_dense_lesions(parts.image(), scan.image, heart, rules)
-    counted = select_in_map(in_map.candidates, heart, decomposed, noise_hu, selection)
+    counted = select_in_map(in_map.candidates, heart, decomposed, noise_hu, dense.lesions, selection)
     excluded = np.setdiff1d(in_map.lesions.flat, counted.lesions.flat, assume_unique=True)
     if excluded.size:
         cleared = np.zeros(in_map.lesions.id_map.shape, bool)

@@ -3,10 +3,10 @@
 A threshold finds everything dense, and a generator's map always holds some haze around vessels and some of the aortic
 wall's and the valves' calcium. A candidate of the clinical rule is judged by what it looks like to the lesion network
 in the CT, by its place, by how often noise in this scan makes as much, and by whether the map shows it; its size and
-density have no other say. A lesion of the map counts as the candidates in it do; one without candidates is judged by
-its place, its peak and the slice classifier. The weights are those of logistic regressions on scans whose calcium is
-known (`cac calibrate`), and are stored with the model of the map. Lesions that do not count are returned with their
-probability and the reason.
+density have no other say. A lesion of the map counts as the candidates in it do; one in which all that is dense lies
+elsewhere does not count; and one where nothing is dense is judged by its place, its peak and the slice classifier. The
+weights are those of logistic regressions on scans whose calcium is known (`cac calibrate`), and are stored with the
+model of the map. Lesions that do not count are returned with their probability and the reason.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ likelier place, never makes a lesion less probable.
 """
 
 MAP_FEATURES = ("place_logit", "log_ct_excess", "slice_logit")
-"""Features of a lesion of the calcium map that holds no candidate: the log-odds of its place being coronary, the
-logarithm of the excess of the CT's peak over blood and its noise (NOISE_SDS, HU; up to MAX_LOG_EXCESS), and the
-log-odds of visible calcium in its likeliest slice."""
+"""Features of a lesion of the calcium map that holds no lesion of the clinical rule: the log-odds of its place being
+coronary, the logarithm of the excess of the CT's peak over blood and its noise (NOISE_SDS, HU; up to MAX_LOG_EXCESS),
+and the log-odds of visible calcium in its likeliest slice."""
 
 BLOOD_HU, NOISE_SDS, MAX_LOG_EXCESS = 45.0, 3.0, 5.0
 """Unenhanced blood; standard deviations above it up to which a peak may be noise; natural logarithm of the excess from
@@ -232,19 +232,26 @@ def shared_voxels(lesions: LesionSet, candidates: LesionSet) -> np.ndarray:
     return shared[np.ix_(lesions.ids, candidates.ids)]
 
 
-def probability_of_candidates(shared: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def lies_elsewhere(lesions: LesionSet, dense: LesionSet, candidates: LesionSet) -> np.ndarray:
+    """Find lesions that hold others of the clinical rule (dense) than its candidates in the arteries, bool [n]."""
+    others = set(dense.ids) - set(candidates.ids)
+    return shared_voxels(lesions, dense.of(others)).any(axis=1)
+
+
+def probability_of_candidates(shared: np.ndarray, probabilities: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:
     """Compute the probability that the candidates in each lesion are coronary calcium, by their mean log-odds.
 
     Args:
         shared: Voxels that each lesion shares with each candidate, [n, candidates].
         probabilities: Of each candidate, [candidates].
+        elsewhere: True for lesions that hold calcium or metal outside the arteries, bool [n].
 
     Returns:
-        float [n]; NaN in a lesion without candidates.
+        float [n]; in a lesion without candidates 0 if it holds calcium or metal elsewhere, else NaN.
     """
     counts = shared.sum(axis=1)
     logits = shared @ np.array([log_odds(p) for p in probabilities], float) / np.maximum(counts, 1)
-    return np.where(counts > 0, 1 / (1 + np.exp(-logits)), np.nan)
+    return np.where(counts > 0, 1 / (1 + np.exp(-logits)), np.where(elsewhere, 0.0, np.nan))
 
 
 def coronary_probabilities(features: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:

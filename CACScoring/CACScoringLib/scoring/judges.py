@@ -19,6 +19,7 @@ from .borders import sites_by_looks
 from .evidence import (
     Evidence,
     LesionSelection,
+    lies_elsewhere,
     log_odds,
     map_features,
     place_log_odds,
@@ -127,16 +128,18 @@ def select_in_map(
     heart: HeartRegion,
     decomposed: DecomposedHeart,
     noise_hu: float | None,
+    dense: LesionSet,
     candidates: LesionSelection | None,
 ) -> LesionSelection:
-    """Select the lesions of the calcium map that count by their candidates, or by the evidence stored with the map.
+    """Select the lesions of the calcium map that count: by what is dense in them, or by the map's own evidence.
 
     Args:
         lesions: All lesions of the map, of which those in the arteries may count.
         heart: Heart and territories.
         decomposed: Calcium map and slice probabilities.
         noise_hu: Noise of blood, SD; None if it could not be measured.
-        candidates: Candidates of the clinical rule as judged; None if they were not.
+        dense: All lesions of the clinical rule.
+        candidates: Those of them in the arteries as judged; None if they were not.
 
     Raises:
         CTError: The stored evidence does not match this version.
@@ -148,11 +151,13 @@ def select_in_map(
     suggestions = Evidence(settings.evidence_weights, None, most_not_coronary).judge(suggestions, features)
     if candidates is None:
         return select_lesions(coronary, suggestions, most_not_coronary)
-    of_candidates = probability_of_candidates(shared_voxels(coronary, candidates.judged), candidates.probabilities)
-    holds_candidates = ~np.isnan(of_candidates)
-    for n in np.flatnonzero(holds_candidates).tolist():
-        suggestions[n] = replace(suggestions[n], not_coronary_probability=float(1 - of_candidates[n]))
-    limits = np.where(holds_candidates, candidates.most_not_coronary, most_not_coronary)
+    judged = candidates.judged
+    elsewhere = lies_elsewhere(coronary, dense, judged)
+    of_dense = probability_of_candidates(shared_voxels(coronary, judged), candidates.probabilities, elsewhere)
+    is_dense = ~np.isnan(of_dense)
+    for n in np.flatnonzero(is_dense).tolist():
+        suggestions[n] = replace(suggestions[n], not_coronary_probability=float(1 - of_dense[n]))
+    limits = np.where(is_dense, candidates.most_not_coronary, most_not_coronary)
     return select_lesions(coronary, suggestions, limits)
 
 

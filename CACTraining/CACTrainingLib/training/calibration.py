@@ -196,7 +196,7 @@ def verdicts_of_candidates(
         probabilities: For each scan, of its candidates being coronary calcium, [candidates].
 
     Returns:
-        1 or 0, and NaN for a lesion without candidates, float [n].
+        1 or 0, and NaN for a lesion in which nothing is dense, float [n].
     """
     tables = [scan.lesions[settings] for scan in scans]
     if evidence is None or not len(probabilities):
@@ -204,7 +204,7 @@ def verdicts_of_candidates(
     verdicts = []
     for table, candidates in zip(tables, probabilities, strict=True):
         shared = table.shared.reshape(len(table.coronary), len(candidates))
-        of_candidates = probability_of_candidates(shared, candidates)
+        of_candidates = probability_of_candidates(shared, candidates, table.elsewhere)
         verdict = np.where(1 - of_candidates <= evidence.most_not_coronary, 1.0, 0.0)
         verdicts.append(np.where(np.isnan(of_candidates), np.nan, verdict))
     return verdicts
@@ -213,7 +213,7 @@ def verdicts_of_candidates(
 def lesions_alone(
     scans: Sequence[MeasuredScan], settings: MapSettings, verdicts: Sequence[np.ndarray]
 ) -> list[LesionTable]:
-    """Return the lesions of each scan's map that hold no candidate. verdicts: From `verdicts_of_candidates`."""
+    """Return the lesions of each scan's map in which nothing is dense. verdicts: From `verdicts_of_candidates`."""
     return [scan.lesions[settings].selected(np.isnan(verdict)) for scan, verdict in zip(scans, verdicts, strict=True)]
 
 

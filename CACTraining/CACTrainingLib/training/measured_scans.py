@@ -40,7 +40,7 @@ from CACScoringLib.quality.calibration import framing
 from CACScoringLib.record.findings import BloodPool
 from CACScoringLib.scoring.artefacts import without_metal
 from CACScoringLib.scoring.borders import sites_by_looks
-from CACScoringLib.scoring.evidence import map_features, shared_voxels
+from CACScoringLib.scoring.evidence import lies_elsewhere, map_features, shared_voxels
 from CACScoringLib.scoring.judges import candidate_features, slices_of_coronary_looks
 from CACScoringLib.scoring.lesion_network import lesion_kinds
 from CACScoringLib.scoring.lesions import LesionSet, find_lesions
@@ -55,7 +55,7 @@ from ..project.training_scan import TrainingScan
 ModelPaths = tuple[Path | None, Path | None, Path, Path, Path]
 """Cards of the models for heart, territories (either may be None), slices, decomposition and lesions."""
 
-VERSION = 16
+VERSION = 17
 """Version of the cached results; those of other versions are measured again."""
 
 MAP_RULES = ((None, 20.0), (None, 40.0))
@@ -87,6 +87,7 @@ class LesionTable:
         pseudo_mass: Pseudo-masses in HU·mm³, float [n].
         artery: `Artery` of each lesion, int [n].
         shared: Voxels that each lesion of the map shares with each candidate of the clinical rule, int [n, candidates].
+        elsewhere: True for lesions of the map that hold calcium or metal outside the arteries, bool [n].
     """
 
     features: dict[str, np.ndarray]
@@ -95,6 +96,7 @@ class LesionTable:
     pseudo_mass: np.ndarray
     artery: np.ndarray
     shared: np.ndarray
+    elsewhere: np.ndarray
 
     @classmethod
     def of(
@@ -105,6 +107,7 @@ class LesionTable:
         spacing: tuple[float, float, float],
         rules: ScoringRules,
         shared: np.ndarray,
+        elsewhere: np.ndarray,
     ) -> LesionTable:
         """Tabulate a lesion set. truth: Voxels with coronary calcium, bool [k, j, i]."""
         coronary = set(np.unique(lesion_set.id_map[truth]).tolist())
@@ -116,6 +119,7 @@ class LesionTable:
             np.array([score.pseudo_mass_hu_mm3 for score in scores], float),
             np.array([int(lesion.artery) for lesion in lesion_set.lesions], int),
             shared,
+            elsewhere,
         )
 
     def selected(self, selection: np.ndarray) -> LesionTable:
@@ -142,7 +146,7 @@ class LesionTable:
     def read(cls, content: dict[str, Any]) -> LesionTable:
         """Read lesions from JSON."""
         features = {name: np.array(values, float) for name, values in content["features"].items()}
-        kinds: dict[str, type] = {"coronary": bool, "artery": int, "shared": int}
+        kinds: dict[str, type] = {"coronary": bool, "artery": int, "shared": int, "elsewhere": bool}
         columns: dict[str, np.ndarray] = {
             name: np.array(content[name], kinds.get(name, float)) for name in content if name != "features"
         }
@@ -329,7 +333,8 @@ def _lesions(
     ct, region, spacing = heart.ct, heart.region, heart.ct.image.GetSpacing()
     sites = candidate_sites(region, ct.hu >= rules.threshold_hu)
     sites = sites_by_looks(sites, ct, heart.territories, judge)
-    dense = without_metal(find_lesions(ct.image, sites, rules), ct.image)[0]
+    found = find_lesions(ct.image, sites, rules)
+    dense = without_metal(found, ct.image)[0]
     candidates, specks = dense.coronary, NoiseSpecks.of(dense, heart.territories)
     places = suggested_arteries(candidates, region.territories)
     kinds = lesion_kinds(candidates.id_map, candidates.ids, ct, heart.territories, judge)
@@ -344,8 +349,8 @@ def _lesions(
         decomposed = probabilities >= settings.slice_threshold
         parts = assembled(ct, region.mask, slices, maps, decomposed, replace(stored, **asdict(settings)))
         features = candidate_features(candidates, places, kinds, specks, parts.hu)
-        no_share = np.zeros((len(candidates.lesions), 0), int)
-        clinical = LesionTable.of(candidates, features, heart.truth, spacing, rules, no_share)
+        no_share, nowhere = np.zeros((len(candidates.lesions), 0), int), np.zeros(len(candidates.lesions), bool)
+        clinical = LesionTable.of(candidates, features, heart.truth, spacing, rules, no_share, nowhere)
         map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
         sites = candidate_sites(region, parts.hu >= settings.floor_hu)
         map_lesions = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
@@ -353,8 +358,8 @@ def _lesions(
         features = map_features(
             coronary, suggested_arteries(coronary, region.territories), slice_calcium.on_scan, heart.noise_hu
         )
-        shared = shared_voxels(coronary, candidates)
-        of_map = LesionTable.of(coronary, features, heart.truth, spacing, map_rules, shared)
+        shared, elsewhere = shared_voxels(coronary, candidates), lies_elsewhere(coronary, found, candidates)
+        of_map = LesionTable.of(coronary, features, heart.truth, spacing, map_rules, shared, elsewhere)
         tables[settings] = of_map, clinical
     return tables
 

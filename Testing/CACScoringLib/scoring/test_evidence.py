@@ -19,6 +19,7 @@ from CACScoringLib.scoring.evidence import (
     REASONS,
     Evidence,
     coronary_probabilities,
+    lies_elsewhere,
     map_features,
     probability_of_candidates,
     select_lesions,
@@ -72,12 +73,24 @@ def test_lesions_of_the_map_weigh_their_candidates_by_shared_voxels():
     first = [x.centroid_ras_mm[1] for x in lesions.lesions].index(-2.0)
     assert {voxels: share[first] for voxels, share in shares.items()} == {3: 2, 1: 1, 2: 0}
     assert not shared[1 - first].any()
-    p = probability_of_candidates(
-        shared, np.array([{3: 0.9, 1: 0.2, 2: 0.5}[x.voxels] for x in candidates_in_map.lesions])
-    )
+    of_each = np.array([{3: 0.9, 1: 0.2, 2: 0.5}[x.voxels] for x in candidates_in_map.lesions])
+    p = probability_of_candidates(shared, of_each, np.zeros(2, bool))
     assert math.log(p[first] / (1 - p[first])) == pytest.approx((2 * math.log(9) + math.log(0.25)) / 3)
     assert np.isnan(p[1 - first])
-    assert np.isnan(probability_of_candidates(np.zeros((2, 0)), np.zeros(0))).all()
+    nothing = probability_of_candidates(np.zeros((2, 0)), np.zeros(0), np.array([False, True]))
+    np.testing.assert_array_equal(nothing, [math.nan, 0])
+
+
+def test_lesions_of_the_map_that_hold_calcium_outside_the_arteries():
+    calcium, dense = np.zeros((2, 3, 12, 12), np.float32)
+    calcium[1, 2, 2:10] = calcium[1, 6, 2:10] = calcium[1, 9, 2:10] = 50
+    dense[1, 2, 1:4] = dense[1, 6, 5] = 200
+    lesions, found = found_in(calcium, calcium), found_in(dense, dense)
+    candidates = found.of(x.id for x in found.lesions if x.voxels == 3)
+    rows = [round(x.centroid_ras_mm[1]) for x in lesions.lesions]
+    elsewhere = lies_elsewhere(lesions, found, candidates)
+    assert dict(zip(rows, elsewhere.tolist(), strict=True)) == {-2: False, -6: True, -9: False}
+    assert not lies_elsewhere(lesions, found, found).any()
 
 
 def test_a_feature_without_a_weight_has_no_say():

@@ -34,7 +34,8 @@ def lesions(rows):
     features = {name: np.zeros(len(rows)) for name in CANDIDATE_FEATURES}
     features["log_rarity"], features["place_logit"] = (np.array([row[n] for row in rows], float) for n in (0, 1))
     coronary, agatston = np.array([r[2] for r in rows], bool), np.array([r[3] for r in rows], float)
-    return LesionTable(features, coronary, agatston, 10 * agatston, np.full(len(rows), 2), np.zeros((len(rows), 0)))
+    no_share, nowhere = np.zeros((len(rows), 0)), np.zeros(len(rows), bool)
+    return LesionTable(features, coronary, agatston, 10 * agatston, np.full(len(rows), 2), no_share, nowhere)
 
 
 def without_candidates(table, candidates):

@@ -62,16 +62,7 @@ def draw_lesion_patient(number: int) -> Patient:
     body = draw_body(stream(number, 1), None)
     heart, tree = draw_heart(body, stream(number, 50), stream(number, 2), True)
     body = move_to_sternum(body, heart)
-    choice = g.random()
-    if choice < WITHOUT_PLAQUE:
-        plaques: tuple[Plaque, ...] = ()
-    elif choice < WITHOUT_PLAQUE + AS_IN_PEOPLE:
-        plaques = draw_plaques(tree, body.sex, g, 1.0)
-    else:
-        plaques = plaques_everywhere(tree, 1 + int(g.poisson(MEAN_PLAQUES)), g)
-        plaques += _ostial_plaques(tree, len(plaques), g)
-        if g.random() < SEVERE_SHARE:
-            plaques = tuple(_more_severe(plaque, tree, g) for plaque in plaques)
+    plaques = _draw_plaques(tree, body.sex, g)
     distractors = list(draw_distractors(body, tree, bool(plaques), stream(number, 4), heart))
     kinds = {distractor.kind for distractor in distractors}
     for kind in DEPOSITS:
@@ -101,6 +92,21 @@ def draw_lesion_patient(number: int) -> Patient:
         grain=lung_grain(body, stream(number, 7)),
         heart=heart,
     )
+
+
+def _draw_plaques(tree: CoronaryTree, sex: str, generator: np.random.Generator) -> tuple[Plaque, ...]:
+    """Draw no plaques, those of people, or many anywhere."""
+    g = generator
+    choice = g.random()
+    if choice < WITHOUT_PLAQUE:
+        return ()
+    if choice < WITHOUT_PLAQUE + AS_IN_PEOPLE:
+        return draw_plaques(tree, sex, g, 1.0)
+    plaques = plaques_everywhere(tree, 1 + int(g.poisson(MEAN_PLAQUES)), g)
+    plaques += _ostial_plaques(tree, len(plaques), g)
+    if g.random() < SEVERE_SHARE:
+        plaques = tuple(_more_severe(plaque, tree, g) for plaque in plaques)
+    return plaques
 
 
 def _ostial_plaques(tree: CoronaryTree, count: int, generator: np.random.Generator) -> tuple[Plaque, ...]:
