@@ -2,9 +2,10 @@
 
 The calcium map has no threshold, so sums over it are no Agatston scores. But the clinical score of a plaque follows
 from its mass (`equivalent_agatston`), in a soft kernel, slices of 3 mm and 120 kVp: large ones score in proportion,
-small ones lose to partial volume what stays below 130 HU. The curve is that of digital plaques, each imaged alone
-without noise or motion in soft tissue (179 plaques of 0.2 to 45 mg and 170 to 950 mg/cm³). Of plaques of one mass the
-dense ones score higher: from 4 to 16 mg, half or twice as much is common.
+small ones lose to partial volume what stays below 130 HU. The curve is that of 891 lesions of 152 digital patients
+(patients of the calibration; up to 290 mg), imaged without noise or motion, where a map without errors is divided into
+lesions; it keeps the sum of all scores. Of lesions of one mass the dense ones score higher: from 4 to 16 mg half of all
+lie between 0.66 and 1.39 of the curve, eight of ten between 0.35 and 1.95.
 
 Classes are published for integers: scores are rounded (halves up), but a score above zero never counts as zero.
 """
@@ -25,9 +26,9 @@ from ..record.findings import Percentile
 from .lesions import Lesion, SliceComponent
 from .rules import ScoringRules
 
-AGATSTON_PER_MG = 4.2
-HALF_MG, STEEPNESS = 7.0, 2.4
-"""A plaque of this mass loses half of its score to partial volume, and how fast that changes with mass."""
+AGATSTON_PER_MG = 3.54
+HALF_MG, STEEPNESS = 5.35, 2.06
+"""A lesion of this mass loses half of its score to partial volume, and how fast that changes with mass."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def score_sites(
 
 
 def equivalent_agatston(mass_mg: float | np.ndarray) -> float | np.ndarray:
-    """Agatston score of one plaque, by its mass in mg of hydroxyapatite."""
+    """Agatston score of one lesion, by its mass in mg of hydroxyapatite."""
     mass = np.maximum(mass_mg, 0.0)
     powered = mass**STEEPNESS
     return AGATSTON_PER_MG * mass * powered / (powered + HALF_MG**STEEPNESS)
