@@ -111,13 +111,11 @@ def _of_type(kind: Any, is_option: bool) -> dict[str, Any]:
     arguments: dict[str, Any] = {} if value_type is str else {"type": value_type}
     if get_origin(kind) is tuple:
         return arguments | ({"action": "append"} if is_option else {"nargs": "+"})
-    if is_option:
-        return arguments | {"action": _GivenOnce}
-    return arguments | ({"nargs": "?"} if item_types else {})
+    return arguments | ({"nargs": "?"} if item_types and not is_option else {})
 
 
-class _GivenOnce(argparse.Action):
-    """Stores an option's value; an error if it is given again, where argparse would keep the last without a word."""
+class GivenOnce(argparse.Action):
+    """Action of an option whose repetition would be taken for several values, where argparse keeps the last one."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         if getattr(namespace, self.dest, self.default) is not self.default:

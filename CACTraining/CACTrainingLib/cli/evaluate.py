@@ -21,7 +21,7 @@ from CACScoringLib.cli.options import (
 )
 from CACScoringLib.cli.streams import guard_streams
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.options import argument, option
+from CACScoringLib.core.options import GivenOnce, argument, option
 from CACScoringLib.core.progress import Progress
 
 from .docs import ROOT
@@ -213,7 +213,7 @@ class EvaluateOptions:
     study: str = argument(
         text="; ".join(f"{name}: {study.text}" for name, study in STUDIES.items()), choices=STUDIES, metavar="STUDY"
     )
-    data: Path | None = option(None, metavar="DATA")
+    data: Path | None = option(None, metavar="DATA", action=GivenOnce)
     results: Path | None = option(None, metavar="DIR")
     outcomes: Path | None = option(None, metavar="TABLE")
     pairs: int | None = option(None, metavar="N")

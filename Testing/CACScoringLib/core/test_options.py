@@ -8,6 +8,7 @@ import pytest
 
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.options import (
+    GivenOnce,
     Row,
     add_options,
     argument,
@@ -23,7 +24,7 @@ from CACScoringLib.core.options import (
 @dataclass(frozen=True)
 class Inner:
     steps: int = option(help="how many", row=Row("Steps:", "How many", "all"))
-    share: float = option(0.5, "how much", metavar="SHARE")
+    share: float = option(0.5, "how much", metavar="SHARE", action=GivenOnce)
     limit: int = 7
 
 
@@ -58,7 +59,7 @@ def test_arguments_become_settings(parse):
 
 
 @pytest.mark.parametrize(
-    "words", [("--steps", "1.5"), ("--mode", "c"), ("--limit", "much"), ("--steps", "1", "--steps", "2")]
+    "words", [("--steps", "1.5"), ("--mode", "c"), ("--limit", "much"), ("--share", "0.1", "--share", "0.2")]
 )
 def test_invalid_arguments_are_refused(parse, words):
     with pytest.raises(SystemExit):
