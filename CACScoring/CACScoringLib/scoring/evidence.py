@@ -235,7 +235,7 @@ def shared_voxels(lesions: LesionSet, candidates: LesionSet) -> np.ndarray:
 def lies_elsewhere(lesions: LesionSet, dense: LesionSet, candidates: LesionSet) -> np.ndarray:
     """Find lesions that hold others of the clinical rule (dense) than its candidates in the arteries, bool [n]."""
     others = set(dense.ids) - set(candidates.ids)
-    return shared_voxels(lesions, dense.of(others)).any(axis=1)
+    return shared_voxels(lesions, dense.of(others)).sum(axis=1) > 0
 
 
 def probability_of_candidates(shared: np.ndarray, probabilities: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:
