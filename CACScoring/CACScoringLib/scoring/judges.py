@@ -51,8 +51,8 @@ OTHER_KINDS = {
 """Words for those of LESION_KINDS that a candidate may look like when it is left out."""
 
 STENT_PROBABILITY = 0.75
-"""Probability from which a candidate is named as a possible stent. In 40 digital patients with much plaque it names
-stents in 6 of 8 with stents, and calcium in 4 of 26 others with calcium."""
+"""Probability from which a candidate is named as a possible stent. Of 300 scans of 150 digital patients it names 2 of 4
+with stents, and 6 of the others, of three patients."""
 
 
 @dataclass(frozen=True)
