@@ -94,7 +94,7 @@ class TestShowing:
             ["RCA", "30", ""],
         ]
         assert ui.wholeScanLabel.text == "Vessel regression: Little.\nRadiomics: Less."
-        assert "Radiomics: no calcium; calcium map: 810" in ui.warningsLabel.text
+        assert "Radiomics: no calcium; calcium map: 682" in ui.warningsLabel.text
 
     def test_a_review_changes_who_agrees(self, ready):
         """Reject all candidates and confirm the review, so that the clinical score is 0."""
