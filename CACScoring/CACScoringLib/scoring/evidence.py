@@ -234,8 +234,8 @@ def shared_voxels(lesions: LesionSet, candidates: LesionSet) -> np.ndarray:
 
 def lies_elsewhere(lesions: LesionSet, dense: LesionSet, candidates: LesionSet) -> np.ndarray:
     """Find lesions that hold others of the clinical rule (dense) than its candidates in the arteries, bool [n]."""
-    others = set(dense.ids) - set(candidates.ids)
-    return shared_voxels(lesions, dense.of(others)).sum(axis=1) > 0
+    elsewhere = dense.of(set(dense.ids) - set(candidates.ids))
+    return shared_voxels(lesions, elsewhere).sum(axis=1) > 0
 
 
 def probability_of_candidates(shared: np.ndarray, probabilities: np.ndarray, elsewhere: np.ndarray) -> np.ndarray:

@@ -333,8 +333,8 @@ def _lesions(
     ct, region, spacing = heart.ct, heart.region, heart.ct.image.GetSpacing()
     sites = candidate_sites(region, ct.hu >= rules.threshold_hu)
     sites = sites_by_looks(sites, ct, heart.territories, judge)
-    found = find_lesions(ct.image, sites, rules)
-    dense = without_metal(found, ct.image)[0]
+    with_metal = find_lesions(ct.image, sites, rules)
+    dense = without_metal(with_metal, ct.image)[0]
     candidates, specks = dense.coronary, NoiseSpecks.of(dense, heart.territories)
     places = suggested_arteries(candidates, region.territories)
     kinds = lesion_kinds(candidates.id_map, candidates.ids, ct, heart.territories, judge)
@@ -358,7 +358,7 @@ def _lesions(
         features = map_features(
             coronary, suggested_arteries(coronary, region.territories), slice_calcium.on_scan, heart.noise_hu
         )
-        shared, elsewhere = shared_voxels(coronary, candidates), lies_elsewhere(coronary, found, candidates)
+        shared, elsewhere = shared_voxels(coronary, candidates), lies_elsewhere(coronary, with_metal, candidates)
         of_map = LesionTable.of(coronary, features, heart.truth, spacing, map_rules, shared, elsewhere)
         tables[settings] = of_map, clinical
     return tables

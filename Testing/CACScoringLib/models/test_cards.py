@@ -286,6 +286,10 @@ class TestModelsThatComeWithCAC:
         for quantities in study.limits.values():
             assert all(set(parts) == {"total", "artery"} for parts in quantities.values())
         page = (Path(__file__).parents[3] / "docs" / "user" / "serial-comparison.md").read_text(encoding="utf-8")
+        limits = [study.limits[name]["agatston"]["total"] for name in ("threshold", "automatic", "decomposition")]
         for score in (100, 300):
-            limits = (study.limits[name]["agatston"]["total"] for name in ("threshold", "automatic", "decomposition"))
             assert f"| {score} | {' | '.join(f'{limit.at(score):.0f}' for limit in limits)} |" in page
+        reviewed, automatic, of_map = (f"{limit.highest:.0f}" for limit in limits)
+        assert f"Above {reviewed} (reviewed), {automatic} (automatic) and {of_map} (map) nothing was studied." in page
+        fewest, most = min(limit.pairs for limit in limits), max(limit.pairs for limit in limits)
+        assert f"{fewest} to {most} pairs score above 0" in page

@@ -82,15 +82,15 @@ def test_lesions_of_the_map_weigh_their_candidates_by_shared_voxels():
 
 
 def test_lesions_of_the_map_that_hold_calcium_outside_the_arteries():
-    calcium, dense = np.zeros((2, 3, 12, 12), np.float32)
+    calcium, hu = np.zeros((2, 3, 12, 12), np.float32)
     calcium[1, 2, 2:10] = calcium[1, 6, 2:10] = calcium[1, 9, 2:10] = 50
-    dense[1, 2, 1:4] = dense[1, 6, 5] = 200
-    lesions, found = found_in(calcium, calcium), found_in(dense, dense)
-    candidates = found.of(x.id for x in found.lesions if x.voxels == 3)
+    hu[1, 2, 1:4] = hu[1, 6, 5] = 200
+    lesions, dense = found_in(calcium, calcium), found_in(hu, hu)
+    candidates = dense.of(x.id for x in dense.lesions if x.voxels == 3)
     rows = [round(x.centroid_ras_mm[1]) for x in lesions.lesions]
-    elsewhere = lies_elsewhere(lesions, found, candidates)
+    elsewhere = lies_elsewhere(lesions, dense, candidates)
     assert dict(zip(rows, elsewhere.tolist(), strict=True)) == {-2: False, -6: True, -9: False}
-    assert not lies_elsewhere(lesions, found, found).any()
+    assert not lies_elsewhere(lesions, dense, dense).any()
 
 
 def test_a_feature_without_a_weight_has_no_say():

@@ -1,16 +1,18 @@
 """Features of candidates: looks, place, rarity and map; and the slices of coronary looks."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from map_lesions import two_lesions
+from map_lesions import found_in, two_lesions
 
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.scoring.arteries import ArterySuggestion
-from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES
-from CACScoringLib.scoring.judges import OTHER_KINDS, candidate_features, slices_of_coronary_looks
+from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, INTERCEPT, select_lesions
+from CACScoringLib.scoring.judges import OTHER_KINDS, candidate_features, select_in_map, slices_of_coronary_looks
 from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 from CACScoringLib.scoring.noise_specks import NoiseSpecks
 
@@ -48,3 +50,26 @@ def test_slices_of_candidates_that_look_coronary():
 
 def test_every_kind_outside_the_arteries_has_words():
     assert {*OTHER_KINDS} == {kind for n, kind in enumerate(LESION_KINDS) if n not in CORONARY_KINDS}
+
+
+def test_what_is_dense_in_a_lesion_of_the_map_decides():
+    """A candidate counts with its lesion, calcium elsewhere does not, and a lesion without either goes by the map."""
+    calcium, hu = np.zeros((2, 3, 12, 12), np.float32)
+    calcium[1, 2, 2:10] = calcium[1, 6, 2:10] = calcium[1, 9, 2:10] = 50
+    hu[1, 2, 1:4] = hu[1, 6, 5] = 200
+    lesions, dense = found_in(calcium, calcium), found_in(hu, hu)
+    candidates = dense.of(x.id for x in dense.lesions if x.voxels == 3)
+
+    def rows_that_count(map_logit, not_coronary):
+        settings = DecompositionSettings(evidence_weights={INTERCEPT: map_logit}, most_not_coronary=0.5)
+        decomposed = SimpleNamespace(
+            parts=SimpleNamespace(settings=settings), slices=SimpleNamespace(on_scan=np.ones(3))
+        )
+        suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, not_coronary) for x in candidates.lesions]
+        judged = select_lesions(candidates, suggestions, 0.4)
+        selection = select_in_map(lesions, SimpleNamespace(territories=None), decomposed, 10.0, dense, judged)
+        return {-round(x.centroid_ras_mm[1]) for x in selection.lesions.lesions}
+
+    assert rows_that_count(2.0, 0.3) == {2, 9}
+    assert rows_that_count(2.0, 0.45) == {9}
+    assert rows_that_count(-2.0, 0.3) == {2}

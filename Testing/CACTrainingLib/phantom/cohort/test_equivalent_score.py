@@ -12,6 +12,9 @@ from CACTrainingLib.phantom.anatomy.points import EMPTY
 from CACTrainingLib.phantom.cohort.cohort import REFERENCE_SCANNER, STILL, _heights_mm
 from CACTrainingLib.phantom.scanner.response import add_stamps
 
+FLOOR_HU = 20.0
+"""Floor of the bundled map."""
+
 
 def masses_in_perfect_map(patient):
     """Return the masses of the lesions of a calcium map without errors, mg [n]."""
@@ -21,8 +24,8 @@ def masses_in_perfect_map(patient):
     mg_per_mm3 = np.zeros(grid.shape, np.float32)
     for stamps in scan.arteries.values():
         add_stamps(mg_per_mm3, stamps)
-    floor = 20 / (1000 * REFERENCE_SCANNER.calcium_hu_per_mg_cm3)
-    labels, count = ndimage.label(mg_per_mm3 >= floor, np.ones((3, 3, 3)))
+    hu = 1000 * REFERENCE_SCANNER.calcium_hu_per_mg_cm3 * mg_per_mm3
+    labels, count = ndimage.label(hu >= FLOOR_HU, np.ones((3, 3, 3)))
     return ndimage.sum_labels(mg_per_mm3, labels, np.arange(count) + 1) * np.prod(grid.spacing_mm)
 
 
