@@ -79,16 +79,6 @@ def _evaluate_scans(name: str, values: dict[str, Any], sources: Sequence[str], p
     return evaluation.page
 
 
-def _evaluate_features(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
-    if "outcomes" not in values:
-        return _evaluate_scans(name, values, sources, progress)
-    from ..studies.outcomes import evaluate_outcomes
-
-    if "results" not in values:
-        raise CTError("Outcomes need the results of cac cohort for their scans. Name them with --results.")
-    return evaluate_outcomes(values["outcomes"], values["results"], values["output"], values.get("seed", 0), progress)
-
-
 def _evaluate_recall(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..studies.recall import RecallSettings, evaluate_recall
 
@@ -142,7 +132,6 @@ _STUDIES_OF_TRAININGS = {
 """Module and class by study; its settings are the class of the same name with "Settings"."""
 _PAIRS = ("data", "results", "pairs", "model", "overwrite", "use", "annotator", "seed", "workers", "device")
 _TRAININGS = ("data", "seed", "workers", "device")
-_STUDY_OPTIONS = {*_PAIRS, "outcomes"}
 _COHORT = ("cohort",)
 
 STUDIES = {
@@ -151,12 +140,7 @@ STUDIES = {
     ),
     "detection": Study("calcium per scan, artery and lesion", _PAIRS, _evaluate_scans, _COHORT),
     "heart": Study("agreement of the heart outline with the reference", _PAIRS, _evaluate_scans, _COHORT),
-    "features": Study(
-        "how far the features of calcium repeat in a second scan; with --outcomes, what they add to the score",
-        (*_PAIRS, "outcomes"),
-        _evaluate_features,
-        _COHORT,
-    ),
+    "features": Study("how far the features of calcium repeat in a second scan", _PAIRS, _evaluate_scans, _COHORT),
     "automatic": Study("automatic scores against the truth of digital patients", _PAIRS, _evaluate_scans, _COHORT),
     "ablation": Study("contribution of each part of the method", _PAIRS, _evaluate_scans, _COHORT),
     "acquisition": Study(
@@ -195,8 +179,6 @@ class EvaluateOptions:
             2), ct and optionally series, heart, lesions; or the table of a study that trains models. Paths are relative
             to the table.
         results: Results of cac cohort for these scans, instead of scoring them.
-        outcomes: Outcomes of the scans in --results, for the study features: name, event (0, 1); optional: years,
-            patient.
         pairs: Only the first N patients that have both scans.
         model: Model to use in place of the bundled one; of recall and stability also a card or a folder of cards; of
             the study models, two or more to compare, by name or card.
@@ -215,7 +197,6 @@ class EvaluateOptions:
     )
     data: Path | None = option(None, metavar="DATA", action=GivenOnce)
     results: Path | None = option(None, metavar="DIR")
-    outcomes: Path | None = option(None, metavar="TABLE")
     pairs: int | None = option(None, metavar="N")
     model: tuple[str, ...] = option((), metavar="NAME")
     overwrite: bool | None = None
@@ -237,7 +218,7 @@ def _extras(options: EvaluateOptions) -> tuple[str, ...]:
 def run(options: EvaluateOptions, progress: Progress) -> None:
     """Make a study. Raises CTError, OutputError."""
     study = STUDIES[options.study]
-    values = {name: value for name in _STUDY_OPTIONS if (value := getattr(options, name)) not in (None, ())}
+    values = {name: value for name in _PAIRS if (value := getattr(options, name)) not in (None, ())}
     if foreign := sorted(values.keys() - set(study.takes)):
         takes = ", ".join(f"--{name}" for name in study.takes)
         raise CTError(f"The study {options.study} does not take --{foreign[0]}; it takes {takes}.")

@@ -1,8 +1,7 @@
 """Statistics of events over time, by SciPy and statsmodels; what the bootstrap resamples is counted here.
 
 Kaplan–Meier with Greenwood's error and intervals on the log(−log) scale (Kalbfleisch and Prentice), the log-rank test,
-Cox's hazard ratios with Efron's ties. statsmodels does not have Harrell's C and net reclassification, and no weights in
-the Kaplan–Meier curve that the latter takes.
+Cox's hazard ratios with Efron's ties. statsmodels does not have Harrell's C.
 """
 
 from __future__ import annotations
@@ -156,41 +155,3 @@ def concordance(weights: np.ndarray, time: np.ndarray, event: np.ndarray, risk: 
         won += ((weights[:, part] @ (later * higher)) * weights).sum(1)
         pairs += ((weights[:, part] @ later.astype(float)) * weights).sum(1)
     return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
-
-
-def cumulative_incidence(weights: np.ndarray, time: np.ndarray, event: np.ndarray, horizon: float) -> np.ndarray:
-    """Kaplan–Meier proportion with an event by a horizon, float [resamples].
-
-    NaN for resamples without weight; the other arguments are those of `concordance`.
-    """
-    order = np.lexsort((~event, time))  # a patient lost at the time of an event is at risk
-    weights, counts = weights[:, order], event[order] & (time[order] <= horizon)
-    at_risk = np.cumsum(weights[:, ::-1], axis=1)[:, ::-1]
-    failing = np.divide(weights, at_risk, out=np.zeros_like(weights), where=at_risk > 0)[:, counts]
-    return np.where(weights.sum(1) > 0, 1 - (1 - failing).prod(1), np.nan)
-
-
-def net_reclassification(
-    weights: np.ndarray, time: np.ndarray, event: np.ndarray, change: np.ndarray, horizon: float
-) -> tuple[np.ndarray, ...]:
-    """Category-free net reclassification improvement: of events, of non-events, and their sum, float [resamples] each.
-
-    Those with an event by the horizon whose risk rises minus those whose risk falls, over all with an event; for those
-    without, falls minus rises. Numbers with an event are by Kaplan–Meier in those whose risk rises, those whose risk
-    falls, and all (Pencina 2011, doi:10.1002/sim.4085).
-
-    Args:
-        weights, time, event: As in `concordance`. Without times: all times and the horizon 0.
-        change: Risk by the new model minus risk by the old one, [n].
-        horizon: Time at which an event counts at the latest.
-    """
-    n, incidence = weights.sum(1), cumulative_incidence(weights, time, event, horizon)
-    net_events, net_non_events = np.zeros(len(weights)), np.zeros(len(weights))
-    for sign in (1, -1):
-        moved = weights * (sign * change > 0)
-        events = moved.sum(1) * np.nan_to_num(cumulative_incidence(moved, time, event, horizon))
-        net_events += sign * events
-        net_non_events -= sign * (moved.sum(1) - events)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        parts = net_events / (n * incidence), net_non_events / (n * (1 - incidence))
-    return (*parts, parts[0] + parts[1])

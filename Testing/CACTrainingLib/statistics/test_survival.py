@@ -8,12 +8,10 @@ from scipy import stats
 
 from CACTrainingLib.statistics.survival import (
     concordance,
-    cumulative_incidence,
     hazard_ratios,
     kaplan_meier,
     linear_predictor,
     log_rank,
-    net_reclassification,
 )
 
 PLACEBO = (1, 1, 2, 2, 3, 4, 4, 5, 5, 8, 8, 8, 8, 11, 11, 12, 12, 15, 17, 22, 23)
@@ -97,33 +95,3 @@ def test_an_impossible_fit_has_no_ratio(leukaemia):
     assert linear_predictor(time, event, np.ones((42, 1))) is None
     assert log_rank(time, event, np.zeros(42)) is None
     assert log_rank(time, np.zeros(42, bool), placebo) is None
-
-
-def test_cumulative_incidence_is_that_of_the_curve_for_each_resample(leukaemia):
-    time, event, _ = leukaemia
-    counts = np.random.default_rng(0).integers(0, 3, (20, 42)).astype(float)
-    expected = []
-    for row in counts.astype(int):
-        curve = kaplan_meier(np.repeat(time, row), np.repeat(event, row))
-        expected.append(1 - curve.at(12).value)
-    assert cumulative_incidence(counts, time, event, 12) == pytest.approx(expected)
-    assert np.isnan(cumulative_incidence(np.zeros((1, 42)), time, event, 12)[0])
-
-
-def test_net_reclassification_counts_rises_and_falls_without_times():
-    event = np.repeat([True, False], (4, 5))
-    change = np.array([1, 1, -1, 1, -1, -1, 1, 0, -1])
-    events, non_events, total = net_reclassification(np.ones((1, 9)), np.zeros(9), event, change, 0)
-    assert events[0] == pytest.approx((3 - 1) / 4)
-    assert non_events[0] == pytest.approx((3 - 1) / 5)
-    assert total[0] == pytest.approx(0.9)
-
-
-def test_net_reclassification_of_censored_times():
-    time = np.array([1, 2, 3, 5, 2, 4, 5, 6])
-    event = np.array([True, False, True, False, True, False, False, True])
-    change = np.repeat([1, -1], 4)
-    events, non_events, _ = net_reclassification(np.ones((1, 8)), time, event, change, 4)
-    # By time 4 without event: 3/4 · 1/2 if the risk rises, 3/4 if it falls, 7/8 · 6/7 · 4/5 = 3/5 of all.
-    assert events[0] == pytest.approx((4 * 5 / 8 - 4 * 1 / 4) / (8 * 2 / 5))
-    assert non_events[0] == pytest.approx((4 * 3 / 4 - 4 * 3 / 8) / (8 * 3 / 5))
