@@ -131,20 +131,19 @@ def train(driver, camera) -> None:
 
 
 def evaluate(driver, camera) -> None:
-    """Compare the new model with the bundled one on the test scan."""
+    """Compare the scores of the new model with those of the bundled one on the test scan."""
     section = driver.widget.evaluate
     ui = section.ui
     driver.tab("evaluate")
     camera.panel("39-evaluate", driver)
-    choose(ui.evaluateStudyBox, "models")
-    box = ui.evaluateModelBox
-    bundled = find_model(NETWORK).card.name
-    box.setCurrentIndex(next(n for n in range(box.count) if bundled in box.itemText(n)))
-    choose(ui.evaluateOtherBox, str(driver.project.models_folder / f"{MODEL}.json"))
+    choose(ui.evaluateStudyBox, "comparison")
+    choose(ui.evaluateModelBox, str(driver.project.models_folder / f"{MODEL}.json"))
+    choose(ui.evaluateOtherBox, "")
     ui.evaluateButton.click()
     assert eventually(lambda: slicer.app.processEvents() or not section.job.isRunning, 300)
     assert ui.evaluateStatusLabel.text.startswith("Done"), ui.evaluateStatusLabel.text
-    assert section.view.study.folder.name.startswith("models")
+    assert section.view.study.folder.name.startswith("comparison")
+    assert ui.studyItemBox.currentText.endswith("Agreement before and after")
     camera.panel("41-comparison", driver)
     assert ui.studyTable.rowCount > 0
 

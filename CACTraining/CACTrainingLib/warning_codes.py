@@ -24,6 +24,5 @@ ADVICE = {
     "map-everywhere": "Follow the advice in the message, or stop the training.",
     "slices-not-separated": "Follow the advice in the message, or stop the training.",
     "training-restarted": "No action is needed. If it recurs, follow the advice of the warning before it.",
-    "trained-on-these-patients": "Evaluate on patients that no compared model was trained on.",
     "training-failed": "Correct what the message names, and rerun the study to resume it.",
 }

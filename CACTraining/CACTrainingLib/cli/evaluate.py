@@ -1,15 +1,13 @@
-"""The command `cac evaluate STUDY`: studies of scan pairs, comparisons of models, and studies of many trainings."""
+"""The command `cac evaluate STUDY`: studies of scan pairs, of scoring, and of many trainings."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from CACScoringLib.cli.main import BAD_INPUT
 from CACScoringLib.cli.options import (
     DEVICES,
     LOCAL,
@@ -19,12 +17,9 @@ from CACScoringLib.cli.options import (
     from_file,
     settings_option,
 )
-from CACScoringLib.cli.streams import guard_streams
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.options import GivenOnce, argument, option
 from CACScoringLib.core.progress import Progress
-
-from .docs import ROOT
 
 SECTION = "study"
 """Section of a settings file with the fields of a study's settings."""
@@ -48,22 +43,6 @@ class Study:
     extras: tuple[str, ...] = ()
 
 
-class _CheckResults(argparse.Action):
-    """Option that checks the results page and ends the program, as --help does."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: object, values: Any, option_string: str | None = None
-    ) -> None:
-        from ..evaluation.results_page import check_results
-
-        guard_streams()
-        try:
-            print(check_results(values))
-        except CTError as error:
-            parser.exit(BAD_INPUT, f"Error: {error}\n")
-        parser.exit()
-
-
 def _evaluate_scans(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     # Studies are imported on use, so that `cac --help` and option errors are fast.
     from CACScoringLib.models.choice import ModelChoice
@@ -71,7 +50,7 @@ def _evaluate_scans(name: str, values: dict[str, Any], sources: Sequence[str], p
     from ..studies.evaluation import SCAN_STUDIES, EvaluationSettings, evaluate
 
     studies = SCAN_STUDIES if name == "all" else (name,)
-    settings = from_file(sources, SECTION, EvaluationSettings(studies, values["output"]))
+    settings = from_file(sources, SECTION, EvaluationSettings(studies, values["output"], _data(name, values)))
     models = ModelChoice(values.pop("model", ()), device=values.pop("device", "auto"))
     evaluation = evaluate(replace(settings, models=models, **values), progress)
     if evaluation.limits is not None:
@@ -92,13 +71,6 @@ def _evaluate_stability(name: str, values: dict[str, Any], sources: Sequence[str
     data, models = _data(name, values), values.pop("model", ())
     settings = from_file(sources, SECTION, StabilitySettings(data, values["output"], models))
     return evaluate_stability(replace(settings, **values), progress)
-
-
-def _evaluate_models(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
-    from ..studies.model_comparison import ComparisonSettings, compare_models
-
-    settings = ComparisonSettings(_data(name, values), values.pop("model", ()), values["output"])
-    return compare_models(replace(from_file(sources, SECTION, settings), **values), progress)
 
 
 def _evaluate_prognosis(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
@@ -135,17 +107,10 @@ _TRAININGS = ("data", "seed", "workers", "device")
 _COHORT = ("cohort",)
 
 STUDIES = {
-    "reproducibility": Study(
-        "two scans of each patient, and accuracy against the true mass", _PAIRS, _evaluate_scans, _COHORT
-    ),
+    "reproducibility": Study("two scans of each patient", _PAIRS, _evaluate_scans, _COHORT),
     "detection": Study("calcium per scan, artery and lesion", _PAIRS, _evaluate_scans, _COHORT),
     "heart": Study("agreement of the heart outline with the reference", _PAIRS, _evaluate_scans, _COHORT),
-    "features": Study("how far the features of calcium repeat in a second scan", _PAIRS, _evaluate_scans, _COHORT),
-    "automatic": Study("automatic scores against the truth of digital patients", _PAIRS, _evaluate_scans, _COHORT),
     "ablation": Study("contribution of each part of the method", _PAIRS, _evaluate_scans, _COHORT),
-    "acquisition": Study(
-        "one digital patient, scanned in many ways", ("model", "workers", "device"), _evaluate_scans, _COHORT
-    ),
     "all": Study("all of the above", _PAIRS, _evaluate_scans, _COHORT),
     "recall": Study(
         "recall by coronary segment, on digital patients", ("model", "seed", "workers", "device"), _evaluate_recall
@@ -154,11 +119,6 @@ STUDIES = {
         "scores under changes that do not matter, on any scans (a folder or a table of cac cohort)",
         ("data", "model", "seed", "workers", "device"),
         _evaluate_stability,
-    ),
-    "models": Study(
-        "models of one network on the same cases",
-        ("data", "model", "use", "annotator", "seed", "workers", "device"),
-        _evaluate_models,
     ),
     "radiograph": Study("cross-validated categories of calcium on radiographs", _TRAININGS, _evaluate_trainings),
     "prognosis": Study("events by true and by predicted category", ("data", "seed"), _evaluate_prognosis),
@@ -180,8 +140,8 @@ class EvaluateOptions:
             to the table.
         results: Results of cac cohort for these scans, instead of scoring them.
         pairs: Only the first N patients that have both scans.
-        model: Model to use in place of the bundled one; of recall and stability also a card or a folder of cards; of
-            the study models, two or more to compare, by name or card.
+        model: Model, or its card NAME.json, to use in place of the bundled one; of recall and stability also a folder
+            of cards.
         overwrite: Score all scans again, whatever the folder holds.
         use: Use of the scans of a project (default: test); all is for models that learned from none of them.
         annotator: Annotator whose annotations of a project count, where there are several.
@@ -189,7 +149,6 @@ class EvaluateOptions:
         workers: Number of processes (default: one per core, as far as memory allows).
         device: Of the networks (default: auto).
         output: Folder for study.html, its tables and figures.
-        check: Make no study: compare the figures of results.md in DIR (default: docs) with its stored tables.
     """
 
     study: str = argument(
@@ -206,7 +165,6 @@ class EvaluateOptions:
     workers: int | None = option(None, metavar="N")
     device: str | None = option(None, choices=DEVICES)
     output: Path = option(metavar="DIR")
-    check: Path | None = option(None, nargs="?", const=ROOT / "docs", action=_CheckResults, metavar="DIR")
     settings: tuple[str, ...] = settings_option()
     cluster: str = cluster_option("score, prepare scans and train")
 

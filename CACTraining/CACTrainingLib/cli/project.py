@@ -157,6 +157,21 @@ class AgreementOptions(ProjectOptions):
     scan: tuple[str, ...] = option((), metavar="ID")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReferenceOptions(ProjectOptions):
+    """List annotated scans in a table, as the reference for cac validate.
+
+    Attributes:
+        use: Use of the scans (default: test).
+        annotator: Annotator whose regions and labels count, where there are several.
+        output: Table (CSV) to write.
+    """
+
+    use: str | None = option(None, choices=(*USES, "all"))
+    annotator: str | None = option(None, metavar="NAME")
+    output: Path = option(metavar="TABLE")
+
+
 @dataclass(frozen=True)
 class PrepareOptions(ProjectOptions):
     """Propose the heart and the slices of scans, to annotate from.
@@ -309,6 +324,21 @@ def _agreement(project: Project, options: AgreementOptions, progress: Progress) 
     return table if rows else "No scan has been annotated by two."
 
 
+def _reference(project: Project, options: ReferenceOptions, progress: Progress) -> str:
+    from ..studies.scans import write_reference
+
+    progress.begin(["reference"])
+    with progress.step("reference"):
+        try:
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            number, warnings = write_reference(project.folder, options.output, options.use, options.annotator)
+        except OSError as error:
+            raise OutputError(f"Cannot write {options.output}: {error.strerror}. Choose another --output.") from error
+    for warning in warnings:
+        progress.warning(ScanWarning("scan-left-out", warning))
+    return f"{options.output}: {number} scans, a reference for cac validate"
+
+
 def _prepare(project: Project, options: PrepareOptions, progress: Progress) -> str:
     from ..project.proposals import propose_waiting
 
@@ -371,6 +401,7 @@ ACTIONS: dict[str, Command[Any]] = {
     "use": Command(UseOptions, partial(_run, _use), (), INTERRUPTED),
     "remove": Command(RemoveOptions, partial(_run, _remove), (), INTERRUPTED),
     "agreement": Command(AgreementOptions, partial(_run, _agreement), ("studies",), INTERRUPTED),
+    "reference": Command(ReferenceOptions, partial(_run, _reference), ("studies", "cohort"), INTERRUPTED),
     "prepare": Command(PrepareOptions, partial(_run, _prepare), (), INTERRUPTED),
 }
 

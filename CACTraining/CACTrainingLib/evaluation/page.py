@@ -59,8 +59,8 @@ def write_study(
 
     `values.csv` has the long tables of all sections, from which the tables can be made again without the scans.
 
-    `study.json` comes last: {"schema", "title", "digital", "sections": [{"name", "title", "text": [paragraph, …],
-    "tables": ["tables/NAME.csv", …], "figures": ["figures/NAME.png", …]}], "captions": {file: text}, "facts": {…}},
+    `study.json` comes last: {"schema", "title", "digital", "page", "sections": [{"name", "title", "text": [paragraph,
+    …], "tables": ["tables/NAME.csv", …], "figures": ["figures/NAME.png", …]}], "captions": {file: text}, "facts": {…}},
     with paths relative to the folder and all text plain.
 
     Tables and figures of an earlier study in the folder are removed.
@@ -97,7 +97,8 @@ def write_study(
     for path, content in files.items():
         write_bytes_atomically(folder / path, content)
     write_bytes_atomically(folder / page_name, report_page.rendered("base.html", title, body=body).encode())
-    index = json.dumps(_index(title, sections, facts, digital, numbers), indent=1, ensure_ascii=False)
+    about = {"schema": SCHEMA, "title": title, "digital": digital, "page": page_name}
+    index = json.dumps(about | _index(sections, facts, numbers), indent=1, ensure_ascii=False)
     write_bytes_atomically(folder / INDEX, index.encode())
     return folder / page_name
 
@@ -118,9 +119,7 @@ def facts_of(models: Iterable[ModelRecord], seed: int, seconds: float) -> dict[s
     }
 
 
-def _index(
-    title: str, sections: Sequence[Section], facts: dict[str, str], digital: bool, numbers: dict[str, str]
-) -> dict[str, object]:
+def _index(sections: Sequence[Section], facts: dict[str, str], numbers: dict[str, str]) -> dict[str, object]:
     captions, entries = {}, []
     for section in sections:
         files: dict[str, list[str]] = {TABLES: [], FIGURES: []}
@@ -132,8 +131,7 @@ def _index(
                 captions[file] = f"{numbers[part.name]}. {part.title}{end} {_plain(part.note, numbers)}".rstrip()
         text = [_plain(text, numbers) for text in section.text]
         entries.append({"name": section.name, "title": section.title, "text": text, **files})
-    about = {"schema": SCHEMA, "title": title, "digital": digital}
-    return {**about, "sections": entries, "captions": captions, "facts": facts}
+    return {"sections": entries, "captions": captions, "facts": facts}
 
 
 def _plain(text: str, numbers: dict[str, str]) -> str:

@@ -90,8 +90,8 @@ class CACTrainingParameterNode:
         shownRun: Name of the selected training.
         evaluateStudy: Name of the study.
         evaluateUse: Use of the scans to evaluate.
-        evaluateModel: Path of a card or name of a model; empty for none.
-        evaluateOther: Path of a card or name of the model to compare with; empty for none.
+        evaluateModel: Path of the card of the evaluated model; empty for the bundled models.
+        evaluateOther: Path of the card of the model to compare with; empty for the bundled models.
         shownStudy: Name of the selected study.
     """
 

@@ -8,7 +8,6 @@ Shape: everything of the anatomy, the plaques' places and sizes, the trajectorie
 The names below are the interface of the library, which README.md describes; nothing else of it is imported elsewhere.
 """
 
-from .anatomy.coronaries import CoronaryTree
 from .anatomy.heart import posed_frame
 from .anatomy.patient import AGATSTON_PER_MG, STRATA, Patient, demographics, draw_patient, stratified_patients, stream
 from .anatomy.segments import SEGMENTS
@@ -40,13 +39,13 @@ from .insertion.inserted import InsertedScan, InsertedSettings, clean_scan, inse
 from .insertion.insertion import InsertionError, PathError, read_path
 from .scanner.motion import PROTOCOLS, ScanPose, draw_pair
 from .scanner.response import Stamp, add_stamps
-from .scanner.scanner import KERNELS, Scanner
+from .scanner.scanner import Scanner
 from .scanner.simulation import HIGHEST_HU, DigitalScan, scan_grid, scan_patient
 
 __all__ = [
-    "AGATSTON_PER_MG", "BLURRED_MASS_MG", "HIGHEST_HU", "KERNELS", "LABEL_HU", "MASS_MG", "POSSIBLE", "PROTOCOLS",
+    "AGATSTON_PER_MG", "BLURRED_MASS_MG", "HIGHEST_HU", "LABEL_HU", "MASS_MG", "POSSIBLE", "PROTOCOLS",
     "SAMPLES", "SEGMENTS", "SEGMENT_SCANS_VERSION", "STRATA", "VISIBLE_CONTRAST_TO_NOISE", "Background",
-    "CohortError", "CohortSettings", "CoronaryTree", "DigitalScan", "InsertedScan", "InsertedSettings",
+    "CohortError", "CohortSettings", "DigitalScan", "InsertedScan", "InsertedSettings",
     "InsertionError", "Labels", "PathError", "Patient", "ScanPose", "Scanner", "SegmentPlaque", "SegmentScan",
     "Stamp", "TerritoryVolume", "add_dense", "add_stamps", "annotate", "as_ct_scan", "clean_scan", "demographics",
     "dense_voxels", "draw_lesion_patient", "draw_lesion_scan", "draw_pair", "draw_patient", "image_on",

@@ -26,7 +26,7 @@ from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_records, ma
 from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import Section, Table, candidates_counted
 from ..project.project import is_project
-from . import ablation, acquisition, automatic, detection, features, heart, reproducibility
+from . import ablation, detection, heart, reproducibility
 from .limits import store_limits
 from .records import StudyRecord
 from .sample import all_scores
@@ -36,7 +36,7 @@ from .truth import make_record, refused
 RECORDS = "records.jsonl"
 """File in the output folder with the record of each scan."""
 
-SCAN_STUDIES = ("reproducibility", "detection", "heart", "features", "automatic", "ablation", "acquisition")
+SCAN_STUDIES = ("reproducibility", "detection", "heart", "ablation")
 """All studies of `evaluate`."""
 
 RECORDS_VERSION = 5
@@ -56,7 +56,7 @@ class EvaluationSettings:
     Attributes:
         studies: Names of the studies.
         output: Output folder.
-        data: Cohort, table of pairs or project (`studies.scans`); None for "acquisition".
+        data: Cohort, table of pairs or project (`studies.scans`).
         results: Folder of `cac cohort` with results to use instead of scoring.
         pairs: Number of pairs, from the first; None for all.
         models: Models to score with.
@@ -64,7 +64,6 @@ class EvaluationSettings:
         overwrite: True to score again.
         seed: Seed of the bootstrap.
         ablation: Settings of the ablation study.
-        acquisition: Settings of the acquisition study.
         use: Use of a project's scans.
         annotator: Annotator of a project's scans.
         store_limits: Store the repeatability coefficient for `cac compare` with the calcium map's model: True for the
@@ -73,7 +72,7 @@ class EvaluationSettings:
 
     studies: tuple[str, ...]
     output: Path
-    data: Path | None = None
+    data: Path
     results: Path | None = None
     pairs: int | None = None
     models: ModelChoice = field(default_factory=ModelChoice)
@@ -81,7 +80,6 @@ class EvaluationSettings:
     overwrite: bool = False
     seed: int = 0
     ablation: ablation.AblationSettings = field(default_factory=ablation.AblationSettings)
-    acquisition: acquisition.AcquisitionSettings = field(default_factory=acquisition.AcquisitionSettings)
     use: str | None = None
     annotator: str | None = None
     store_limits: bool | Path = False
@@ -102,10 +100,6 @@ class Evaluation:
     limits: Path | None = None
 
 
-Folders = list[Path | str]
-"""Folder of each scan's results, or the reason why it has none."""
-
-
 def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> Evaluation:
     """Run the studies. The page lists scans that cannot be scored or compared; they stop nothing.
 
@@ -116,25 +110,19 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
     """
     progress = progress or Progress()
     started = time.perf_counter()
-    on_scans = [study for study in settings.studies if study != "acquisition"]
-    data = settings.data if on_scans else None
-    if on_scans and data is None:
-        raise StudyError(
-            f"The study of {on_scans[0]} needs scan pairs. Give a cohort, or a table of pairs, with --data."
-        )
     work = JobSettings(settings.workers or sensible_count(), settings.models.device, progress)
-    progress.begin([*(("scans", "records") if on_scans else ()), *settings.studies, "page"])
+    progress.begin(["scans", "records", *settings.studies, "page"])
     make_folder(settings.output)
-    scans, folders, records, sections = _scored(settings, data, work) if data is not None else ([], [], [], [])
+    scans, records, sections = _scored(settings, work)
     for study in settings.studies:
         with progress.step(study):
-            sections += _sections(study, settings, scans, folders, records, work)
+            sections += _sections(study, settings, scans, records, work)
     with progress.step("page"):
         digital = all(scan.truth is not None for scan in scans)
         name = f": {settings.studies[0]}" if len(settings.studies) == 1 else ""
         models = (model for record in records for model in record.facts.models)
         seconds = time.perf_counter() - started
-        facts = {"Data": f"{settings.data or 'none'}, {len(records)} scans", **facts_of(models, settings.seed, seconds)}
+        facts = {"Data": f"{settings.data}, {len(records)} scans", **facts_of(models, settings.seed, seconds)}
         title = f"Scan–rescan study of coronary calcium{name}"
         page = write_study(settings.output, title, sections, facts, digital)
     card = settings.store_limits
@@ -143,9 +131,10 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
 
 
 def _scored(
-    settings: EvaluationSettings, data: Path, work: JobSettings
-) -> tuple[list[StudyScan], Folders, list[StudyRecord], list[Section]]:
-    """Find, score and record the scans; return them with their results, records, and the page's first section."""
+    settings: EvaluationSettings, work: JobSettings
+) -> tuple[list[StudyScan], list[StudyRecord], list[Section]]:
+    """Find, score and record the scans; return them with their records, and the page's first section."""
+    data = settings.data
     scans, warnings = find_study_scans(data, settings.pairs, settings.use, settings.annotator)
     with work.progress.step("scans"):
         if settings.results is not None:
@@ -165,40 +154,32 @@ def _scored(
             for scan, record in zip(scans, outcomes, strict=True)
         ]
     notes = project_notes(data, settings.use or DEFAULT_USE, scans) if is_project(data) else []
-    return scans, folders, records, [_data_section(scans, records, notes, warnings)]
+    return scans, records, [_data_section(scans, records, notes, warnings)]
 
 
 def _sections(
     study: str,
     settings: EvaluationSettings,
     scans: Sequence[StudyScan],
-    folders: Folders,
     records: Sequence[StudyRecord],
     work: JobSettings,
 ) -> tuple[Section, ...]:
     generator = np.random.default_rng(settings.seed)
     if study in ON_RECORDS:
         return ON_RECORDS[study](records, generator)
-    if study == "features":
-        return features.sections(scans, folders, generator)
-    place = settings.output / study
-    if study == "automatic":
-        return automatic.sections(scans, folders, records, place, work, generator)
     models = chosen_models(settings.models).networks
     if not models:
         raise StudyError(f"The study of {study} needs the networks, which are not installed (cac models list).")
-    if study == "ablation":
-        return ablation.sections(scans, records, place, settings.ablation, models, work, generator)
-    return acquisition.sections(place, settings.acquisition, models, work)
+    return ablation.sections(scans, records, settings.output / study, settings.ablation, models, work, generator)
 
 
-def _earlier_results(scans: Sequence[StudyScan], folder: Path) -> Folders:
-    """Find each scan's results in a folder of `cac cohort`, by its CT."""
+def _earlier_results(scans: Sequence[StudyScan], folder: Path) -> list[Path | str]:
+    """Find each scan's results in a folder of `cac cohort`, by its CT; else the reason why it has none."""
     try:
         lines = read_table(folder / TABLE, ("ct", "state", "reason", "folder")).lines
     except TableError as error:
         raise StudyError(f"{folder} is not a results folder of cac cohort ({error}). Leave --results out.") from error
-    folders: Folders = []
+    folders: list[Path | str] = []
     for scan in scans:
         matches = [line for line in lines if Path(line.text("ct")).resolve() == scan.ct.resolve()]
         if len(matches) != 1:

@@ -1,7 +1,7 @@
 """Reproducibility study: two scans of the same patients by every method, after van Velzen et al., section 5.3.
 
-False positives may be as reproducible as calcium. Therefore every table has the control that only counts slices,
-methods are compared on identical pairs, and `studies.accuracy` compares them with the truth if it is known.
+False positives may be as reproducible as calcium. Therefore every table has the control that only counts slices, and
+methods are compared on identical pairs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from ..statistics.agreement import (
     mean_relative_difference,
 )
 from ..statistics.bootstrap import RESAMPLES, mean
-from . import accuracy
 from .records import ARTERIES, MG, StudyRecord, pairs_of
 from .sample import AGATSTON, MASS, PAPER, TOTAL, VESSELS, WITH_AGATSTON, WITH_MASS, Sample, pair_table
 
@@ -59,15 +58,12 @@ _PUBLISHED_NOTE = f"Published: {PAPER}, 119 / 1543 patients (ICC: 1543)."
 
 
 def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> tuple[Section, ...]:
-    """Sections on reproducibility of scores and of risk categories, and on accuracy if the truth is known.
-
-    Raises MixedUnitsError.
-    """
+    """Sections on reproducibility of scores and of risk categories. Raises MixedUnitsError."""
     sample = Sample(records, generator)
     if not sample.pairs:
         text = f"{sample.opening()} Without pairs, reproducibility cannot be evaluated."
-        return (Section("between_scans", _TITLE, (text,)), *accuracy.sections(sample))
-    return (_between_scans(sample), *_categories(sample), *accuracy.sections(sample))
+        return (Section("between_scans", _TITLE, (text,)),)
+    return (_between_scans(sample), *_categories(sample))
 
 
 def relative_difference(

@@ -1,5 +1,7 @@
 """Find the scans of a study: a cohort of digital patients, a table of pairs, or the scans of a project.
 
+`write_reference` lists a project's scans as a reference of `cac validate`.
+
 A project's study has the scans of one use, with their truth or the annotations of one annotator. Annotators paint
 generous regions around coronary calcium, so only voxels of 130 HU that form a lesion of the clinical rule count; a
 region without any is visible calcium with a score of 0. A slice shows calcium by its label, or without a label if a
@@ -18,7 +20,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.files import read_json
-from CACScoringLib.core.tables import read_table
+from CACScoringLib.core.tables import read_table, write_table
+from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_mask
 from CACScoringLib.scans.folder import natural_key
 from CACScoringLib.scans.source import ScanSource
@@ -133,6 +136,41 @@ def project_notes(folder: Path, use: str, scans: Sequence[StudyScan]) -> list[st
             "where its label is positive, or where a region was painted in it without a label."
         )
     return notes
+
+
+def write_reference(
+    folder: Path, table: Path, use: str | None = None, annotator: str | None = None
+) -> tuple[int, list[str]]:
+    """Write a project's annotated scans as a table that `cac validate` reads.
+
+    Args:
+        folder: Folder of the project.
+        table: File to write.
+        use, annotator: As in `find_study_scans`.
+
+    Returns:
+        Number of scans in the table, and a sentence about each scan left out.
+
+    Raises:
+        StudyError: No scan has a reference, or an annotator has to be named.
+        ProjectError: The project cannot be read.
+        OSError: The table cannot be written.
+    """
+    scans, warnings = find_study_scans(folder, use=use, annotator=annotator)
+    lines: list[tuple[object, ...]] = []
+    for scan in scans:
+        regions = scan.lesions if scan.truth is None else scan.truth_file("regions.nii.gz")
+        is_painted = regions is not None and bool(voxels_of(read_mask(regions)).any())
+        is_negative = (regions is not None or scan.labelled_whole) and not any(shows for _, shows in scan.labels or ())
+        if not is_painted and not is_negative:
+            warnings.append(f"{scan.name} is left out: it has no regions, and its labels do not exclude calcium.")
+            continue
+        lesions, total = (regions, None) if is_painted else (None, 0)
+        lines.append((scan.name, scan.patient, scan.ct, scan.series, lesions, total))
+    if not lines:
+        raise StudyError(f"No scan of {folder} has regions, or labels that exclude calcium. Annotate more scans.")
+    write_table(table, ("name", "patient", "ct", "series", "lesions", "total"), lines)
+    return len(lines), warnings
 
 
 def _by_patient(scans: Iterable[StudyScan]) -> dict[str, list[StudyScan]]:

@@ -10,7 +10,7 @@ from CACTrainingLib.cli import main as cli
 from CACTrainingLib.cli.evaluate import STUDIES
 from CACTrainingLib.evaluation import experiment
 from CACTrainingLib.radiograph.study import prognosis
-from CACTrainingLib.studies import evaluation, model_comparison
+from CACTrainingLib.studies import evaluation
 from CACTrainingLib.studies.evaluation import Evaluation, EvaluationSettings
 
 
@@ -27,7 +27,6 @@ def study_settings(monkeypatch, tmp_path):
 
     for module, name in (
         (evaluation, "evaluate"),
-        (model_comparison, "compare_models"),
         (experiment, "carry_out"),
         (prognosis, "evaluate_prognosis"),
     ):
@@ -51,13 +50,6 @@ def test_studies_of_scan_pairs(study_settings):
     assert (settings.store_limits, settings.ablation.pairs) == (True, 3)
 
 
-def test_comparison_of_models(study_settings, capsys):
-    assert run("models", "--data", "d", "--model", "a", "--model", "b", cache="c") == 0
-    assert "study.html: the study" in capsys.readouterr().out
-    (settings,) = study_settings
-    assert (settings.data, settings.models, settings.cache) == (Path("d"), ("a", "b"), Path("c"))
-
-
 @pytest.mark.parametrize("study", ["radiograph", "vessels", "radiomics"])
 def test_studies_of_trainings(study_settings, study):
     options = ["--data", "t.csv", "--seed", "4", "--workers", "2"]
@@ -79,7 +71,7 @@ def test_settings_of_one_study(study_settings):
 @pytest.mark.parametrize(
     ("study", "arguments", "settings", "code", "message"),
     [
-        *((study, [], {}, 3, "--data") for study in ("radiograph", "prognosis", "models")),
+        *((study, [], {}, 3, "--data") for study in ("radiograph", "prognosis", "heart")),
         ("heart", ["--data", "x", "--compare", "a"], {}, None, "--compare"),
         ("prognosis", ["--data", "x", "--pairs", "2"], {}, 3, "prognosis does not take --pairs"),
         ("vessels", ["--data", "x"], {"budget": {"networks": ["resnet"]}}, 3, "no network 'resnet'"),

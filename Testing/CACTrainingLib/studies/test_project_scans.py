@@ -10,14 +10,16 @@ from digital_pairs import CALCIFIED
 from training_scans import HEART_SLICES, write_scan
 
 from CACScoringLib.core.grid import Grid
+from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.evaluation.jobs import StudyError
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.project.proposals import Proposal
 from CACTrainingLib.studies import scans as study_scans
-from CACTrainingLib.studies.scans import find_study_scans, lone_patients
+from CACTrainingLib.studies.scans import find_study_scans, lone_patients, write_reference
 from CACTrainingLib.studies.truth import make_record
+from CACTrainingLib.validation.formats import read_reference
 
 HEART = range(*HEART_SLICES.indices(10))
 
@@ -195,3 +197,20 @@ class TestRecords:
         record = self.record(calcified, None, lesions=tmp_path / "faint.nii.gz")
         assert record.values["reader"].mass == 0
         assert record.visible, "the reader says that something is there"
+
+
+def test_reference_holds_regions_and_scans_without_calcium(project, monkeypatch, tmp_path):
+    propose(monkeypatch)
+    paint(project, "0001", (3, 4))
+    paint(project, "0002", ())  # nothing is painted, but a slice shows calcium
+    label(project, "0002", {3: SliceLabel.VISIBLE})
+    label(project, "0003", NONE)
+    count, warnings = write_reference(project.folder, tmp_path / "reference.csv")
+    reference = read_reference(tmp_path / "reference.csv")
+    assert count == len(reference.scans) == 2
+    assert {scan.name: (scan.patient, scan.total) for scan in reference.scans} == {
+        "chest (0001)": ("anna", None),
+        "ben": ("ben", 0),
+    }
+    assert sitk.GetArrayFromImage(reference.scans[0].outlines(read_ct(reference.scans[0].ct))).any((1, 2)).sum() == 2
+    assert [warning.split(" is left out")[0] for warning in warnings] == ["chest (0002)"]

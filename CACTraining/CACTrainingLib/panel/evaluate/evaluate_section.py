@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
@@ -19,14 +20,10 @@ from ...project.project import Project
 from ..model_cards import cardsIn
 from ..packages import TRAINING_REQUIREMENTS
 from .install_section import InstallSection
-from .study_view import COMPARISON, STUDY_TITLES, StudyView, studyFolder, studyName
+from .study_view import COMPARISON, STUDY_TITLES, VALIDATION, StudyView, studyFolder, studyName
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard
-
-
-ACQUISITION = "acquisition"
-"""Name of the study that simulates its scans and takes none of the project."""
 
 
 class EvaluateSection(Section):
@@ -65,7 +62,7 @@ class EvaluateSection(Section):
         if state is None or not ui.evaluateTab.visible:
             return
         running, compares = self.job.isRunning, state.evaluateStudy == COMPARISON
-        self._fillChoices(compares)
+        self._fillChoices()
         for widget in (ui.evaluateOtherLabel, ui.evaluateOtherBox):
             widget.setVisible(compares)
         ready = self._project is not None and (not compares or self._canCompare())
@@ -89,26 +86,26 @@ class EvaluateSection(Section):
         )
 
     def _canCompare(self) -> bool:
-        pair = [self._models.get(path) for path in (self._state.evaluateModel, self._state.evaluateOther)]
-        return None not in pair and pair[0].network == pair[1].network and pair[0] != pair[1]
+        state = self._state
+        model, other = self._models.get(state.evaluateModel), self._models.get(state.evaluateOther)
+        if model is None or model == other:
+            return False
+        return state.evaluateOther == "" or (other is not None and other.network == model.network)
 
-    def _fillChoices(self, compares: bool) -> None:
-        """Fill the boxes of models: cards by path for a comparison, installed models by name for other studies."""
+    def _fillChoices(self) -> None:
+        """Fill the boxes of models: installed ones and the project's, by path of the card."""
         from CACScoringLib.models.cards import list_models
 
         state, ui = self._state, self.ui
-        entries = [(_("none") if compares else _("those that come with CAC"), "")]
         self._models = {}
         try:
-            for model in list_models():
-                if compares or model.origin != "bundled":
-                    self._models[str(model.path) if compares else model.card.name] = model.card
+            self._models = {str(model.path): model.card for model in list_models() if model.origin != "bundled"}
         except CTError as error:
             self.task.say(str(error))
-        if compares and self._project:
+        if self._project:
             self._models |= cardsIn(self._project.models_folder)
-
-        entries += [(f"{card.name} ({card.network})", key) for key, card in self._models.items()]
+        entries = [(_("those that come with CAC"), "")]
+        entries += [(f"{card.name} ({card.network})", path) for path, card in self._models.items()]
         fillBox(ui.evaluateStudyBox, [(_(text), key) for key, text in STUDY_TITLES.items()], state.evaluateStudy)
         fillBox(ui.evaluateModelBox, entries, state.evaluateModel)
         fillBox(ui.evaluateOtherBox, entries, state.evaluateOther)
@@ -118,27 +115,43 @@ class EvaluateSection(Section):
     def _evaluate(self) -> Steps[str]:
         if reason := ensurePackages(TRAINING_REQUIREMENTS, "CAC Training", _("A study")):
             return reason
-        name, command = self._command()
+        name, commands = self._commands()
         self.task.show(_("Starting …"), 0.0)
         text = _("Done: {name}.").format(name=studyName(name))
+        warnings: list[str] = []
         try:
-            yield from self.job.run(command, self.task.show)
+            for command in commands:
+                try:
+                    yield from self.job.run(command, self.task.show)
+                finally:
+                    warnings += [f"⚠ {event['message']}" for event in self.job.warnings]
             self._state.shownStudy = name
         except JobError as error:
             text = str(error)
-        return "\n".join([text, *dict.fromkeys(f"⚠ {event['message']}" for event in self.job.warnings)])
+        return "\n".join([text, *dict.fromkeys(warnings)])
 
-    def _command(self) -> tuple[str, list[str]]:
-        """Name of the study's folder, and the command. The same study of the same models resumes in its folder."""
+    def _commands(self) -> tuple[str, list[list[str]]]:
+        """Name of the study's folder, and its commands. The same study of the same models resumes in its folder."""
         state, project = self._state, self._project
-        study, use = state.evaluateStudy, state.evaluateUse.value
-        keys = [state.evaluateModel, state.evaluateOther] if study == COMPARISON else [state.evaluateModel]
-        models = {key: self._models[key] for key in keys if key in self._models}
-        name = studyFolder(study, use, list(models.values()))
-        command = ["evaluate", study]
-        if study != ACQUISITION:
-            command += ["--data", str(project.folder), "--use", use]
-            command += ["--annotator", state.trainAnnotator] if state.trainAnnotator else []
-        command += ["--output", str(project.studies_folder / name), "--device", state.trainDevice.value]
-        command += [word for key in models for word in ("--model", key)]
-        return name, command
+        study, model, use = state.evaluateStudy, state.evaluateModel, state.evaluateUse.value
+        scans = ["--use", use, *(["--annotator", state.trainAnnotator] if state.trainAnnotator else [])]
+        if study == COMPARISON:
+            other = state.evaluateOther
+            before, after = self._folder(VALIDATION, other), self._folder(COMPARISON, model, other)
+            table = str(after / "reference.csv")
+            return after.name, [
+                ["project", "reference", str(project.folder), *scans, "--output", table],
+                ["validate", table, *self._scoring(before, other)],
+                ["validate", table, *self._scoring(after, model), "--before", str(before)],
+            ]
+        folder = self._folder(study, model)
+        return folder.name, [["evaluate", study, "--data", str(project.folder), *scans, *self._scoring(folder, model)]]
+
+    def _folder(self, study: str, *paths: str) -> Path:
+        models = [self._models[path] for path in paths if path in self._models]
+        return self._project.studies_folder / studyFolder(study, self._state.evaluateUse.value, models)
+
+    def _scoring(self, output: Path, model: str) -> list[str]:
+        """Options of a command that scores: folder, device and model."""
+        words = ["--output", str(output), "--device", self._state.trainDevice.value]
+        return words + (["--model", model] if model in self._models else [])

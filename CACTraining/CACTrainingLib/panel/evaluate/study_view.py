@@ -24,21 +24,23 @@ from ...project.project import Project
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard
 
-INDEX, PAGE, SCHEMA = "study.json", "study.html", "cac-study/1"
-"""Files of a study's folder and format of its index (`evaluation.page.write_study`)."""
+INDEX, SCHEMA = "study.json", "cac-study/1"
+"""Index of a study's folder and its format (`evaluation.page.write_study`)."""
 
-COMPARISON = "models"
-"""Name of the study that compares two models."""
+COMPARISON, VALIDATION = "comparison", "validation"
+"""Names of `cac validate` with and without an earlier validation."""
+
+COMPARED = "tables/before_after.csv"
+"""Table of a comparison that is shown first."""
 
 STUDY_TITLES = {
     "detection": "Detection: which scans, arteries and lesions are found",
     "reproducibility": "Reproducibility: two scans of each patient",
     "heart": "Heart: agreement of its outline with the true one",
     "ablation": "Ablation: contribution of each part of the method",
-    "acquisition": "Acquisition: one digital patient, many protocols",
-    COMPARISON: "Comparison: two models on the same scans",
+    COMPARISON: "Comparison: scores of two models on the same scans",
 }
-"""Titles of the studies of `cac evaluate`, translated on display."""
+"""Titles of the studies, translated on display."""
 
 _MAX_ROWS = 14
 _DIGITS = 4
@@ -49,6 +51,7 @@ class Study(NamedTuple):
     """A finished study; its captions are by file of a table or figure, relative to the folder."""
 
     folder: Path
+    page: str
     title: str
     captions: dict[str, str]
 
@@ -60,7 +63,7 @@ def studiesIn(folder: Path) -> list[Study]:
         try:
             content = read_json(file)
             if content["schema"] == SCHEMA:
-                studies.append(Study(file.parent, content["title"], dict(content["captions"])))
+                studies.append(Study(file.parent, content["page"], content["title"], dict(content["captions"])))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return studies
@@ -96,10 +99,11 @@ def studyName(folder: str) -> str:
     """Return the title of a study with a folder named by `studyFolder`; the name itself for other folders."""
     study, _dash, remainder = folder.partition("-")
     use, _dash, models = remainder.partition("-")
-    if study not in STUDY_TITLES or not use:
+    title = "Validation" if study == VALIDATION else STUDY_TITLES.get(study)
+    if title is None or not use:
         return folder
     names = re.findall(r"(.+?)-[0-9a-f]{4}(?:-|$)", models)
-    name = _("{study}, {use} scans").format(study=_(STUDY_TITLES[study]).partition(":")[0], use=use)
+    name = _("{study}, {use} scans").format(study=_(title).partition(":")[0], use=use)
     return f"{name}: {', '.join(names)}" if names else name
 
 
@@ -128,7 +132,8 @@ class StudyView(Section):
             ui.studyBox.setItemData(n, study.title, qt.Qt.ToolTipRole)
         ui.studyPageButton.setEnabled(bool(studies))
         captions = {} if self.study is None else self.study.captions
-        item = dataOf(ui.studyItemBox)
+        shown = dataOf(ui.studyItemBox)
+        item = shown if shown in captions else COMPARED
         fillBox(ui.studyItemBox, [(_short(caption), file) for file, caption in captions.items()], item)
         for widget in (ui.studyItemLabel, ui.studyItemBox):
             widget.setVisible(bool(captions))
@@ -168,7 +173,7 @@ class StudyView(Section):
 
     def _openPage(self, *_args: object) -> None:
         if self.study is not None:
-            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self.study.folder / PAGE)))
+            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self.study.folder / self.study.page)))
 
 
 def _short(caption: str) -> str:

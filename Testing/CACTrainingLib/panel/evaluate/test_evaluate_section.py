@@ -3,7 +3,6 @@
 import json
 import math
 from functools import partial
-from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +12,6 @@ from panel_driver import InThisProcess, ScriptedProcess, line
 from training_driver import on_page
 
 from CACScoringLib.models.cards import find_model, list_models
-from CACTrainingLib.cli.evaluate import STUDIES
 from CACTrainingLib.cli.main import make_parser
 from CACTrainingLib.evaluation import figures as study_figures
 from CACTrainingLib.evaluation.page import write_study
@@ -61,16 +59,16 @@ class TestStudies:
         from CACTrainingLib.panel.evaluate.study_view import STUDY_TITLES  # the panel has to be loaded first
 
         for study in STUDY_TITLES:
-            cards = [untrained("heart", f"{study}-{name}", project.models_folder) for name in ("one", "two")]
+            cards = [untrained("slices", f"{study}-{name}", project.models_folder) for name in ("one", "two")]
             look_again(driver)
             section._state.evaluateStudy, section._state.trainAnnotator = study, "me"
             section._state.evaluateModel, section._state.evaluateOther = map(str, cards)
-            _, command = section._command()
-            parsed = vars(make_parser().parse_args(command))
-            assert parsed["study"] == study
-            given = {name for name in STUDIES["all"].takes if parsed[name] is not None}
-            assert given <= {*STUDIES[study].takes}
-            assert parsed.get("data") == (None if study == "acquisition" else project.folder)
+            _, commands = section._commands()
+            parsed = [vars(make_parser().parse_args(command)) for command in commands]
+            names = ["project", "validate", "validate"] if study == "comparison" else ["evaluate"]
+            assert [command[0] for command in commands] == names
+            scans = {"project": project.folder} if study == "comparison" else {"study": study, "data": project.folder}
+            assert parsed[0].items() >= {**scans, "use": "test", "annotator": "me"}.items()
 
     def test_progress_and_cancel(self, driver, section):
         ui = section.ui
@@ -94,22 +92,36 @@ class TestStudies:
         assert status == "There is nothing to study.\n⚠ Two of the patients were trained on."
         assert section.ui.evaluateButton.enabled
 
-    def test_comparison_takes_two_models_of_the_same_network(self, driver, section, project):
+    def test_comparison_takes_two_models_of_one_network(self, driver, section, project):
         ui = section.ui
-        cards = [untrained("heart", name, project.models_folder) for name in ("first", "second")]
-        untrained("slices", "other", project.models_folder)
+        untrained("slices", "first", project.models_folder)
+        untrained("decomposition", "other", project.models_folder)
         choose(ui.evaluateStudyBox, "Comparison")
-        choose(ui.evaluateModelBox, "first")
-        for name in ("none", "first", "other"):
-            choose(ui.evaluateOtherBox, name)
+        for model, other in (("those", "those"), ("first", "first"), ("first", "other")):
+            choose(ui.evaluateModelBox, model)
+            choose(ui.evaluateOtherBox, other)
             assert not ui.evaluateButton.enabled
             assert "two models of one network" in ui.evaluateStudyText.text
-        choose(ui.evaluateOtherBox, "second")
-        assert ui.evaluateButton.enabled
+
+    def test_comparison_validates_before_and_after(self, driver, section, project):
+        ui = section.ui
+        card = untrained("slices", "new", project.models_folder)
+        choose(ui.evaluateStudyBox, "Comparison")
+        choose(ui.evaluateModelBox, "new")
+        choose(ui.evaluateOtherBox, "those that come with CAC")
         ui.evaluateButton.click()
-        arguments = driver.process.arguments
-        assert arguments[2:4] == ["evaluate", "models"]
-        assert [b for a, b in pairwise(arguments) if a == "--model"] == [str(card) for card in cards]
+        arguments = []
+        for message in ("One scan has no regions.", "", ""):
+            arguments.append(driver.process.arguments[2:])
+            if message:
+                driver.process.say(line(event="warning", code="x", message=message))
+            driver.process.end(0)
+        listed, before, after = (make_parser().parse_args(words) for words in arguments)
+        assert (listed.project, listed.use) == (project.folder, "test")
+        assert listed.output == before.reference == after.reference
+        assert ([*before.model], [*after.model]) == ([], [str(card)])
+        assert before.output == after.before != after.output
+        assert ui.evaluateStatusLabel.text == "Done: Comparison, test scans: new.\n⚠ One scan has no regions."
 
 
 @pytest.fixture
@@ -147,10 +159,11 @@ class TestStudyView:
         from CACTrainingLib.panel.evaluate.study_view import studyFolder, studyName
 
         first, second = (SimpleNamespace(name=name, sha256=f"{n}a3f{'0' * 60}") for n, name in ((1, "map-1"), (2, "b")))
-        folder = studyFolder("models", "test", [first, second])
-        assert folder == "models-test-map-1-1a3f-b-2a3f"
+        folder = studyFolder("comparison", "test", [first, second])
+        assert folder == "comparison-test-map-1-1a3f-b-2a3f"
         assert studyName(folder) == "Comparison, test scans: map-1, b"
         assert studyName("detection-validation") == "Detection, validation scans"
+        assert studyName("validation-test") == "Validation, test scans"
         assert studyName("my-study") == "my-study"
 
     def test_table(self, driver, section, study):
