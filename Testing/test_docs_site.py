@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs" / "hooks"))  # as MkDocs does
 
 import command_tables  # noqa: E402
+import result_tables  # noqa: E402
 import warning_tables  # noqa: E402
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -42,6 +43,46 @@ def test_every_warning_has_its_messages():
     assert page.count("\n") == len(ADVICE) + 1
 
 
+def test_tables_of_the_results_are_written_from_the_stored_ones():
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    written = result_tables.with_tables(page)
+    assert "<!--" not in written
+    assert written.count("\n| --- |") == page.count("<!-- table") > 10
+
+
+STORED = """quantity,part,map,map low,map high,note
+κ,all,0.8,0.72499,0.8625,a
+… gated,all,-0.12345,,,"b, c"
+area,all,1.0,1.0,1.0,
+area,LM,2.5,,,
+"""
+
+
+@pytest.fixture
+def docs(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "t.csv").write_text(STORED, encoding="utf-8")
+    return tmp_path
+
+
+def test_rows_are_named_and_figures_rounded(docs):
+    rows = "κ = kappa\nκ … gated\narea / LM = left main"
+    written = result_tables.with_tables(f"Text\n\n<!-- table results/t.csv: map = the map | note\n{rows}\n-->\n", docs)
+    assert written.splitlines()[2:] == [
+        "|  | the map | note |",
+        "| --- | --- | --- |",
+        "| kappa | .800 [.725, .863] | a |",
+        "| κ … gated | -.123 | b, c |",
+        "| left main | 2.5 |  |",
+    ]
+
+
+@pytest.mark.parametrize("asked", ["map\narea\n", "map\nno row\n", "no column"])
+def test_an_unknown_row_or_column_of_a_table_is_an_error(docs, asked):
+    with pytest.raises(ValueError, match=r"t\.csv has no"):
+        result_tables.with_tables(f"<!-- table results/t.csv: {asked} -->", docs)
+
+
 @pytest.mark.long
 def test_the_site_loads_nothing_from_other_hosts(tmp_path):
     pytest.importorskip("mkdocs")
@@ -63,6 +104,8 @@ def test_the_site_loads_nothing_from_other_hosts(tmp_path):
     assert "<code>--series NUMBER|UID</code>" in commands
     warnings = (tmp_path / "site" / "reference" / "warnings.html").read_text(encoding="utf-8")
     assert "<code>thick-slices</code>" in warnings
+    results = (tmp_path / "site" / "results.html").read_text(encoding="utf-8")
+    assert results.count("<table>") > 10
     schema = json.loads((tmp_path / "site" / "reference" / "scores.schema.json").read_text(encoding="utf-8"))
     record = schema["$defs"]["ScoreRecord"]
     assert set(record["required"]) <= set(whole_record()) <= {"schema", *record["properties"]}

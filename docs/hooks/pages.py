@@ -1,8 +1,9 @@
 """A hook of MkDocs: puts into the pages what is generated from the code.
 
 A page asks for it by a comment, which no other reader of the Markdown sees: `<!-- commands -->`, `<!-- warnings -->`,
-`<!-- schema -->`. The generated tables and the schema are in the built site only: they are as current as the code that
-is built with, differ between versions of Python, and would change with every option.
+`<!-- schema -->`, `<!-- table … -->` (`result_tables`). All of this is in the built site only. What is generated from
+the code is as current as the code that is built with, differs between versions of Python, and would change with every
+option.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from command_tables import commands_as_markdown
 from result_schema import FILE, link_as_markdown, schema_as_json
+from result_tables import with_tables
 from warning_tables import warnings_as_markdown
 
 if TYPE_CHECKING:
@@ -37,4 +39,4 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     for marker, generate in GENERATED.items():
         if marker in markdown:
             markdown = markdown.replace(marker, generate())
-    return markdown
+    return with_tables(markdown)

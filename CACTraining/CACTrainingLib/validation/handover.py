@@ -1,6 +1,6 @@
 """Facts and files with which a validation is handed on: its main figures lie as `results.md` and `results/` in docs.
 
-`cac evaluate --check DIR` reads them; maintainers append the section and the table to theirs.
+Maintainers append the section and the table to theirs.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from CACScoringLib.core.version import VERSION
 
 from ..evaluation.page import cell_text
 from ..evaluation.parts import Cell, Table
-from ..evaluation.results_page import PAGE
 from .manifest import MANIFEST
 from .reference import Reference
 
-FIGURES = "results/figures.csv"
+PAGE, FIGURES = "results.md", "results/figures.csv"
+"""Files in the folder of a validation."""
 
 
 def write_handover(folder: Path, tables: Sequence[Table], title: str, count: str) -> None:
