@@ -1,4 +1,4 @@
-"""The README and the pages under docs: valid links, and commands of the command line."""
+"""Commands and options that the README and the pages under docs name exist; MkDocs checks the links."""
 
 import argparse
 import functools
@@ -13,7 +13,6 @@ from CACTrainingLib.cli import main as command_line
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^\s*```.*?^\s*```", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"!?\[[^]]*\]\(([^)\s]+)\)")
 NOT_OURS = {"--testing", "--no-splash", "--additional-module-paths", "--python-code", "--python-script"}  # of Slicer
 
 
@@ -23,25 +22,6 @@ def name(page: Path) -> str:
 
 def text(page: Path) -> str:
     return page.read_text(encoding="utf-8")
-
-
-def anchors(page: Path) -> set[str]:
-    """Anchors of a page's headings; GitHub and MkDocs agree for plain headings."""
-    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text(page)), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
-
-
-def broken_links(page: Path) -> list[str]:
-    """Local links and pictures of a page without a file or heading."""
-    broken = []
-    for target in LINK.findall(FENCE.sub("", text(page))):
-        if re.match(r"(https?|mailto):", target):
-            continue
-        path, _, anchor = target.partition("#")
-        file = page.parent / path if path else page
-        if not file.is_file() or (anchor and anchor not in anchors(file)):
-            broken.append(target)
-    return broken
 
 
 def command_lines(written: str) -> list[list[str]]:
@@ -101,11 +81,6 @@ def faults(words: list[str], parser_of) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_links_and_pictures_lead_to_files_and_headings(page):
-    assert broken_links(page) == []
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_and_their_options_exist(page, parser_of):
     wrong = [(words, unknown) for words in command_lines(text(page)) if (unknown := faults(words, parser_of))]
     assert wrong == []
@@ -119,30 +94,3 @@ def test_options_named_alone_exist_in_some_command(parser_of):
     for page in PAGES:
         named = re.findall(r"`(--[\w-]+)", FENCE.sub("", text(page)))
         assert (name(page), set(named) - options_of_all) == (name(page), set())
-
-
-def test_every_page_is_reached_from_the_site():
-    listed = re.findall(r": ([\w/-]+\.md)$", text(ROOT / "mkdocs.yml"), re.MULTILINE)
-    assert sorted(listed) == sorted(name(page).removeprefix("docs/") for page in PAGES[1:])
-
-
-def test_pictures_of_the_same_name_are_the_same():
-    screenshots = {picture.name: picture for picture in (ROOT / "Resources" / "Screenshots").iterdir()}
-    for picture in (ROOT / "docs" / "pictures").iterdir():
-        assert picture.name not in screenshots or picture.read_bytes() == screenshots[picture.name].read_bytes()
-
-
-def test_the_architecture_names_and_draws_files_that_are_there():
-    page = text(ROOT / "docs" / "developer" / "architecture.md")
-    named = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)+)(?:\.py)?`", page))
-    libraries = [ROOT / "CACScoring" / "CACScoringLib", ROOT / "CACTraining" / "CACTrainingLib"]
-    assert [file for file in sorted(named) if not any((folder / f"{file}.py").is_file() for folder in libraries)] == []
-    listed = re.findall(r"`([a-z_/]+)`", page[page.index("| command |") : page.index("[![The files of the path")])
-    drawn = re.findall(r">([a-z_]+)</text>", text(ROOT / "docs" / "pictures" / "scan-path.svg"))
-    assert listed
-    assert {file.rpartition("/")[2] for file in listed} <= set(drawn)
-
-
-def test_benchmarks_are_listed():
-    listed = re.findall(r"`(\w+\.py)\b", text(ROOT / "docs" / "developer" / "benchmarks.md"))
-    assert sorted(listed) == sorted(file.name for file in (ROOT / "Testing" / "Benchmarks").glob("*.py"))

@@ -1,6 +1,5 @@
 """Facts of the repository agree in all files that state them."""
 
-import ast
 import json
 import re
 from pathlib import Path
@@ -104,51 +103,3 @@ def test_actions_are_pinned_by_major_version():
     used = re.findall(r"uses: (\S+)", workflows)
     assert used
     assert all(re.fullmatch(r"[\w-]+/[\w-]+@(release/)?v\d+", action) for action in used)
-
-
-@pytest.mark.parametrize("form", ["bug_report", "feature_request"])
-def test_issue_forms_ask_for_no_patient_data(form):
-    written = text(f".github/ISSUE_TEMPLATE/{form}.yml")
-    assert "Attach no patient data" in written
-    assert re.search(r"id: privacy\n(.+\n)+?\s+required: true", written)
-
-
-DOCUMENTED = ("core", "io", "scoring", "quality", "anatomy", "calcium_map", "models", "drr", "whole_scan")
-"""Packages whose public docstrings must have sections, with DOCUMENTED_MODULES."""
-DOCUMENTED_MODULES = ("pipeline.py", "run.py", "results.py")
-
-
-def public_functions(node):
-    for inner in node.body:
-        if isinstance(inner, ast.ClassDef) and not inner.name.startswith("_"):
-            yield from public_functions(inner)
-        elif isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_"):
-            yield inner
-
-
-def lacking_sections(function):
-    """List the missing sections of a docstring that describes several parameters or errors, or returns a tuple."""
-    text = ast.get_docstring(function) or ""
-    arguments = function.args
-    names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
-    described = [name for name in names if re.search(rf"(^|[.;]\s+){name}(, \w+)*: ", text, re.MULTILINE)]
-    returned = "" if function.returns is None else ast.unparse(function.returns)
-    needed = {
-        "Args": len(described) > 1,
-        "Returns": bool(text) and returned.startswith("tuple[") and not function.decorator_list,
-        "Raises": len(set(re.findall(r"\b[A-Z]\w*Error\b", text.partition("Raises")[2]))) > 1,
-    }
-    return [name for name, is_needed in needed.items() if is_needed and f"{name}:" not in text]
-
-
-@pytest.mark.long
-def test_docstrings_have_sections():
-    library = ROOT / "CACScoring" / "CACScoringLib"
-    files = [file for package in DOCUMENTED for file in (library / package).glob("*.py")]
-    lacking = [
-        f"{file.relative_to(library)}: {function.name}: {', '.join(sections)}"
-        for file in (*files, *(library / module for module in DOCUMENTED_MODULES))
-        for function in public_functions(ast.parse(file.read_text(encoding="utf-8")))
-        if (sections := lacking_sections(function))
-    ]
-    assert not lacking, "\n".join(lacking)

@@ -28,7 +28,7 @@ REACH_MM = 8.0
 """Distance from its territory above which a place does not lie along the artery."""
 END_PERCENT = 85.0
 """Percentile of the distances in a territory that is taken as the artery's end, as branches reach further; chosen on 18
-scans of digital patients by the thirds of their centre lines (`cac evaluate features` measures both)."""
+scans of digital patients by the thirds of their centre lines."""
 
 _ROOT = TERRITORIES.index("aortic valve and root")
 _NEAREST = 4
