@@ -20,7 +20,7 @@ from ...project.project import Project
 from ..model_cards import cardsIn
 from ..packages import TRAINING_REQUIREMENTS
 from .install_section import InstallSection
-from .study_view import COMPARISON, STUDY_TITLES, VALIDATION, StudyView, studyFolder, studyName
+from .study_view import COMPARISON, STUDY_TITLES, VALIDATION, StudyView, studyFolder, studyName, verdictOf
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard
@@ -126,6 +126,7 @@ class EvaluateSection(Section):
                 finally:
                     warnings += [f"⚠ {event['message']}" for event in self.job.warnings]
             self._state.shownStudy = name
+            text = "\n".join([text, *verdictOf(self._project.studies_folder / name)])
         except JobError as error:
             text = str(error)
         return "\n".join([text, *dict.fromkeys(warnings)])

@@ -1,8 +1,7 @@
 """The evaluation page: studies in the background, view of their results, and installation of models."""
 
 import json
-import math
-from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,12 +10,10 @@ from handmade_networks import untrained
 from panel_driver import InThisProcess, ScriptedProcess, line
 from training_driver import on_page
 
-from CACScoringLib.models.cards import find_model, list_models
+from CACScoringLib.models.cards import VERDICT, find_model, list_models
 from CACTrainingLib.cli.main import make_parser
-from CACTrainingLib.evaluation import figures as study_figures
 from CACTrainingLib.evaluation.page import write_study
-from CACTrainingLib.evaluation.parts import Figure, Section, Table
-from CACTrainingLib.statistics.bootstrap import Estimate
+from CACTrainingLib.evaluation.parts import Section
 
 pytestmark = pytest.mark.main_window(False)
 
@@ -58,9 +55,9 @@ class TestStudies:
     def test_every_study_takes_its_options(self, driver, section, project):
         from CACTrainingLib.panel.evaluate.study_view import STUDY_TITLES  # the panel has to be loaded first
 
+        cards = [untrained("slices", name, project.models_folder) for name in ("one", "two")]
+        look_again(driver)
         for study in STUDY_TITLES:
-            cards = [untrained("slices", f"{study}-{name}", project.models_folder) for name in ("one", "two")]
-            look_again(driver)
             section._state.evaluateStudy, section._state.trainAnnotator = study, "me"
             section._state.evaluateModel, section._state.evaluateOther = map(str, cards)
             _, commands = section._commands()
@@ -111,49 +108,49 @@ class TestStudies:
         choose(ui.evaluateOtherBox, "those that come with CAC")
         ui.evaluateButton.click()
         arguments = []
+        verdict = Section(VERDICT, "Before and after", ("Calcium map: better.",))
         for message in ("One scan has no regions.", "", ""):
             arguments.append(driver.process.arguments[2:])
             if message:
                 driver.process.say(line(event="warning", code="x", message=message))
+            if "--before" in arguments[-1]:
+                (output,) = map(Path, driver.process.option("--output"))
+                output.mkdir(parents=True)
+                write_study(output, "Comparison", [verdict], {}, page_name="validation.html")
             driver.process.end(0)
         listed, before, after = (make_parser().parse_args(words) for words in arguments)
         assert (listed.project, listed.use) == (project.folder, "test")
         assert listed.output == before.reference == after.reference
         assert ([*before.model], [*after.model]) == ([], [str(card)])
         assert before.output == after.before != after.output
-        assert ui.evaluateStatusLabel.text == "Done: Comparison, test scans: new.\n⚠ One scan has no regions."
+        assert ui.evaluateStatusLabel.text == (
+            "Done: Comparison, test scans: new.\nCalcium map: better.\n⚠ One scan has no regions."
+        )
 
 
 @pytest.fixture
 def study(project):
-    """A finished study with two sections, a table with an estimate, and a figure."""
-    nan = math.nan
-    rows = (
-        *(("all", Estimate(0.912345, 0.85, 0.95, 12), 3), ("-none", Estimate(0.5, 0.4, 0.6, 12), None)),
-        *(("one", Estimate(0.25, nan, nan, 1), 1), ("unknown", Estimate(nan, nan, nan, 0), 0)),
-    )
-    table = Table("dice", "Dice of each", ("What", "Dice", "Scans"), rows)
-    panels = [study_figures.Panel("", ("a",), {"map": [0.5]})]
-    draw = partial(study_figures.panels_of_values, panels=panels, y_title="y")
-    heart = Section("heart", "The heart", ("See [[dice]].",), (table,), (Figure("f", "Forest", draw, "", (7, 2)),))
-    data = Section("data", "The scans", ("Three <scans>.",))
+    """A finished study."""
     folder = project.studies_folder / "heart-test"
     folder.mkdir(parents=True)
-    write_study(folder, "Heart", [data, heart], {"Date": "today"})
+    write_study(folder, "Heart", [Section("data", "The scans", ("Three.",))], {"Date": "today"})
     return folder
 
 
 class TestStudyView:
-    def test_finished_study_is_chosen_and_shown(self, driver, section, study):
+    def test_finished_study_is_chosen_and_its_page_opens(self, driver, section, study, monkeypatch):
+        import qt
+
+        opened = []
+        monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
         ui = section.ui
-        assert ui.studyBox.count == 0
+        assert (ui.studyBox.count, ui.studyPageButton.enabled) == (0, False)
         ui.evaluateButton.click()
         driver.process.say(line(event="done", output=str(study)))
         driver.process.end(0)
-        assert (ui.studyBox.currentText, ui.studyItemBox.currentText) == ("Heart, test scans", "Table 1. Dice of each")
-        choose(ui.studyItemBox, "Figure 1")
-        assert ui.studyFigure.visible
-        assert not ui.studyTable.visible
+        assert ui.studyBox.currentText == "Heart, test scans"
+        ui.studyPageButton.click()
+        assert opened == [str(study / "study.html")]
 
     def test_names_of_studies_show_no_hashes(self, driver):
         from CACTrainingLib.panel.evaluate.study_view import studyFolder, studyName
@@ -165,27 +162,6 @@ class TestStudyView:
         assert studyName("detection-validation") == "Detection, validation scans"
         assert studyName("validation-test") == "Validation, test scans"
         assert studyName("my-study") == "my-study"
-
-    def test_table(self, driver, section, study):
-        ui = section.ui
-        look_again(driver)
-
-        assert ui.studyItemBox.currentText == "Table 1. Dice of each"
-        assert driver.rows(ui.studyTable) == [
-            {"What": "all", "Dice": "0.9123 [0.85, 0.95]", "Scans": "3"},
-            {"What": "-none", "Dice": "0.5 [0.4, 0.6]", "Scans": ""},
-            {"What": "one", "Dice": "0.25", "Scans": "1"},
-            {"What": "unknown", "Dice": "–", "Scans": "0"},
-        ]
-
-    def test_page_is_opened_in_the_browser(self, driver, section, study, monkeypatch):
-        import qt
-
-        opened = []
-        monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
-        look_again(driver)
-        section.ui.studyPageButton.click()
-        assert opened == [str(study / "study.html")]
 
 
 class TestInstall:
@@ -273,6 +249,7 @@ class TestInstall:
         assert "is not a model card" in section.ui.installLabel.text
         assert section.ui.installModelBox.count == 1
 
+    @pytest.mark.long
     def test_an_earlier_model_of_the_name_is_kept(self, section, project):
         assert "earlier one" not in self.press(section, "install")
         for file in project.models_folder.iterdir():
@@ -282,6 +259,7 @@ class TestInstall:
         assert "The earlier one is kept" in self.press(section, "install")
         assert self.press(section, "rollBack") == "The earlier mine is in place again."
 
+    @pytest.mark.long
     def test_installed_and_rolled_back(self, section, scoring):
         assert "chosen in CAC Scoring" in self.press(section, "install")
         assert find_model("slices", "mine").origin == "user"
