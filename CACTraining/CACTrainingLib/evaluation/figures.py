@@ -73,14 +73,12 @@ class ScorePairs:
         first: Score of the reference or of the first scan, [n].
         second: Score of the method or of the second scan, [n].
         limits: Limits of agreement, if there are enough pairs.
-        other_calcium: True for scans with non-coronary calcium, bool [n]; None if unknown.
     """
 
     method: str
     first: Sequence[float] | np.ndarray
     second: Sequence[float] | np.ndarray
     limits: Limits | None = None
-    other_calcium: Sequence[bool] | None = None
 
     @property
     def scores(self) -> np.ndarray:
@@ -96,7 +94,7 @@ def score_pairs(
     """Truths and values of methods in a long table.
 
     Args:
-        rows: Long table; with the condition `distractors`, true for scans with non-coronary calcium.
+        rows: Long table.
         methods: Methods, a panel each.
         limits_of: Function of truths and values that returns limits of agreement.
     """
@@ -104,7 +102,7 @@ def score_pairs(
     for method in methods:
         part = rows[rows.method == method]
         truth, value = (part[name].to_numpy(float) for name in ("truth", "value"))
-        pairs.append(ScorePairs(method, truth, value, limits_of and limits_of(truth, value), part.get("distractors")))
+        pairs.append(ScorePairs(method, truth, value, limits_of and limits_of(truth, value)))
     return pairs
 
 
@@ -178,17 +176,13 @@ def against_truth(
     linear_to: float,
     titles: tuple[str, str] = ("True mass", "Measured mass"),
 ) -> None:
-    """Measured against true mass, a panel per method, with the line of equality. Scans with non-coronary calcium have
-    open marks. Arguments as for `bland_altman`.
-    """
+    """Measured against true mass, a panel per method, with the line of equality. Arguments as for `bland_altman`."""
     pairs = [panel.scores for panel in panels]
     highest = max([1e-9, *(scores.max() for scores in pairs if len(scores))])
     line = np.array([0, *np.geomspace(linear_to / 100, highest, 200)])
     for axis, panel, scores in _axes_of_methods(drawing, panels, titles, unit):
-        is_open = np.zeros(len(scores), bool) if panel.other_calcium is None else np.asarray(panel.other_calcium, bool)
         axis.plot(line, line, color=DARK, linewidth=0.8)
-        _dots(axis, scores[~is_open, 0], scores[~is_open, 1], panel.method)
-        _dots(axis, scores[is_open, 0], scores[is_open, 1], panel.method, filled=False)
+        _dots(axis, *scores.T, panel.method)
         _scale(axis, linear_to, *[(-0.15 * linear_to, 1.6 * highest)] * 2)
 
 
@@ -197,8 +191,6 @@ def panels_of_values(
     panels: Sequence[Panel],
     y_title: str,
     limits: tuple[float, float] | None = None,
-    connected: bool = False,
-    reference: float | None = None,
 ) -> None:
     """Values with their intervals, side by side in each group, in one panel or a grid of panels with one legend.
 
@@ -207,8 +199,6 @@ def panels_of_values(
         panels: Values, a panel each.
         y_title: Title of the y axis.
         limits: Lowest and highest value of the y axis.
-        connected: True to draw a line from group to group.
-        reference: Value of a horizontal line.
     """
     columns = min(3, len(panels)) if len(panels) != 4 else 2
     grid = drawing.subplots(math.ceil(len(panels) / columns), columns, squeeze=False, sharey=True)
@@ -216,13 +206,11 @@ def panels_of_values(
     offsets = np.linspace(-0.5, 0.5, len(methods) + 2)[1:-1] * min(0.75, 0.22 * len(methods))
     handles = {}
     for axis, panel in zip(grid.flat, panels, strict=False):
-        if reference is not None:
-            axis.axhline(reference, color=DARK, linewidth=0.8)
         for offset, method in zip(offsets, methods, strict=True):
             colour, marker = look_of(method, methods)
             points = [(n + offset, *_with_ends(v)) for n, v in enumerate(panel.series.get(method, ())) if v is not None]
             x, values, low, high = np.array(points, float).reshape(-1, 4).T
-            style = {"linestyle": "-" if connected else "none", "linewidth": 1, "label": METHODS.get(method, method)}
+            style = {"linestyle": "none", "label": METHODS.get(method, method)}
             handles[method] = axis.plot(x, values, marker=marker, color=colour, **style)[0]
             axis.vlines(x, low, high, colors=colour, linewidth=1.2)
         axis.set_title(panel.title)
@@ -296,10 +284,9 @@ def _name_groups(axis: Axes, groups: Sequence[str], columns: int) -> None:
     axis.grid(axis="x", visible=False)
 
 
-def _dots(axis: Axes, x: np.ndarray, y: np.ndarray, method: str, filled: bool = True) -> None:
+def _dots(axis: Axes, x: np.ndarray, y: np.ndarray, method: str) -> None:
     colour, marker = look_of(method)
-    face = colour if filled else "none"
-    axis.scatter(x, y, s=12, marker=marker, facecolors=face, edgecolors=colour, linewidths=0.7, alpha=0.65)
+    axis.scatter(x, y, s=12, marker=marker, color=colour, linewidths=0.7, alpha=0.65)
 
 
 def _with_ends(value: Estimate | float) -> tuple[float, float, float]:

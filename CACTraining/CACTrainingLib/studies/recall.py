@@ -1,8 +1,7 @@
 """Recall of the automatic clinical score by coronary segment, on digital patients with a plaque in each segment.
 
 A plaque is a lesion where its voxels make up 1 mm² at 130 HU in the scan. It is found where the score counts any of
-these voxels in a coronary artery. Scans and answers are kept, so that the study resumes, and other networks are
-compared on the same scans.
+these voxels in a coronary artery. Scans and answers are kept, so that the study resumes.
 """
 
 from __future__ import annotations
@@ -20,11 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import ndimage
-from scipy.stats import binomtest
 
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import read_table, write_table
+from CACScoringLib.core.tables import write_table
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import score_scan
@@ -69,8 +67,6 @@ class RecallSettings:
         first_number: Number of the first patient.
         protocols: Names in PROTOCOLS.
         share: Probability that a segment has a plaque.
-        scans: Folder of the simulated scans; None for one in the output folder.
-        compared_with: Output folder of this study with other networks; None for no comparison.
         workers: Processes.
         device: Device of the networks.
         seed: Seed of the bootstrap.
@@ -82,8 +78,6 @@ class RecallSettings:
     first_number: int = 970000
     protocols: tuple[str, ...] = ("cardiac", "radiotherapy")
     share: float = 1.0
-    scans: Path | None = None
-    compared_with: Path | None = None
     workers: int = 1
     device: str = "auto"
     seed: int = 0
@@ -113,7 +107,7 @@ def _lesions(
     settings: RecallSettings, models: Mapping[str, StoredModel], progress: Progress
 ) -> tuple[list[Row], dict[str, str]]:
     """Rows of all lesions, and why scans have none."""
-    scans = settings.scans or settings.output / "scans"
+    scans = settings.output / "scans"
     make_folder(scans)
     if not phantom.same_settings(
         scans / "scans.json", {"version": phantom.SEGMENT_SCANS_VERSION, "share": settings.share}
@@ -246,8 +240,6 @@ def _sections(settings: RecallSettings, rows: Sequence[Row], failed: Mapping[str
         kind = "gated" if phantom.PROTOCOLS[protocol].gated else "not gated"
         tables.append(_recall_table(f"recall_{protocol}", f"Recall, {protocol} scans ({kind})", part, comparison))
     tables.append(_loss_table(lesions, settings.protocols))
-    if settings.compared_with is not None:
-        tables.append(_comparison_table(lesions, settings.protocols, settings.compared_with))
     return [Section("recall", "Recall by coronary segment", tuple(text), tuple(tables), values=(answers,))]
 
 
@@ -286,24 +278,3 @@ def _loss_table(lesions: pd.DataFrame, protocols: Sequence[str]) -> Table:
             lines.append((f"  {reason}", n, round(float(group.agatston.sum()), 1), places))
     note = "What lacks most in the evidence of lesions left out, or the site that they were assigned to."
     return Table("recall_losses", "Lesions that do not count", columns, tuple(lines), note)
-
-
-def _comparison_table(lesions: pd.DataFrame, protocols: Sequence[str], compared_with: Path) -> Table:
-    """Lesions counted by these networks and by others on the same scans."""
-    key = ["patient", "protocol", "plaque"]
-    lines = read_table(compared_with / LESIONS, (*key, "counted")).lines
-    earlier = {tuple(map(line.text, key)): line.text("counted") == "True" for line in lines}
-    before = map(earlier.get, lesions[key].astype(str).itertuples(index=False, name=None))
-    compared = lesions.assign(before=list(before)).dropna(subset="before")
-    columns = ("Lesions", "n", "The others", "These networks", "Only the others", "Only these", "p")
-    rows: list[tuple[Cell, ...]] = []
-    for protocol in protocols:
-        rows.append(heading(protocol, columns))
-        for group, part in _groups(compared[compared.protocol == protocol]):
-            now, before = (part[name].to_numpy(bool) for name in ("counted", "before"))
-            lost, gained = int((before & ~now).sum()), int((now & ~before).sum())
-            p = binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
-            shares = (round(float(before.mean()), 3), round(float(now.mean()), 3))
-            rows.append((f"  {group}", len(part), *shares, lost, gained, round(float(p), 4)))
-    note = f"The others: {compared_with}. p: exact McNemar test, lesions taken as independent."
-    return Table("recall_comparison", "Lesions counted, against other networks", columns, tuple(rows), note)

@@ -48,13 +48,9 @@ class TestBlandAltman:
 
 
 class TestAgainstTruth:
-    def test_scans_with_other_calcium_are_open(self):
-        panel = ScorePairs("map", [1, 2, 3], [1, 1, 9], None, [False, True, False])
-        axis = drawn(against_truth, [panel], "mg", 1.0).axes[0]
-        filled, hollow = axis.collections
-        assert filled.get_offsets().tolist() == [[1, 1], [3, 9]]
-        assert hollow.get_offsets().tolist() == [[2, 1]]
-        assert hollow.get_facecolor().size == 0
+    def test_dots_and_the_line_of_equality(self):
+        axis = drawn(against_truth, [ScorePairs("map", [1, 2, 3], [1, 1, 9])], "mg", 1.0).axes[0]
+        assert dots(axis).tolist() == [[1, 1], [2, 1], [3, 9]]
         np.testing.assert_allclose(*curve(axis.lines[0]))
 
 

@@ -128,27 +128,13 @@ class TestAnnotated:
         assert named_scans(project, annotator="nobody")["chest (0001)"].labels is None
 
 
-class TestDigital:
-    @pytest.fixture
-    def digital(self, digital_pairs, tmp_path):
-        """Both digital patients of `digital_pairs`, their second scans first."""
-        project = Project.create(tmp_path / "digital")
-        truths = sorted(digital_pairs.rglob("truth.json"), reverse=True)
-        new = [
-            NewScan(path.parent.name, path.parents[1].name, path.parent / "ct.nii.gz", source="digital", truth=path)
-            for path in truths
-        ]
-        assert len(project.add(new).added) == 4
-        project.set_use(dict.fromkeys({scan.patient for scan in new}, "test"))
-        return project
-
-    def test_digital_scans_among_clinical_ones_are_left_out(self, digital, tmp_path):
-        folder = write_scan(tmp_path / "data" / "0", 0, True, valve=False)
-        digital.add([NewScan("mine", "mine", folder / "ct.nii.gz")])
-        digital.set_use({"mine": "test"})
-        scans, warnings = find_study_scans(digital.folder)
-        assert [scan.name for scan in scans] == ["mine"]
-        assert len(warnings) == 4
+def test_digital_scans_among_clinical_ones_are_left_out(project, tmp_path):
+    folders = [write_scan(tmp_path / "digital" / str(n), n, True, valve=False) for n in (7, 8)]
+    project.add([NewScan(f.name, f.name, f / "ct.nii.gz", source="digital", truth=f / "truth.json") for f in folders])
+    project.set_use({"7": "test", "8": "test"})
+    scans, warnings = find_study_scans(project.folder)
+    assert {scan.patient for scan in scans} == {"anna", "ben"}
+    assert [warning.split(" is left out")[0] for warning in warnings] == ["7", "8"]
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +146,7 @@ def calcified(digital_results):
     return replace(scan, truth=None), folder, slices, regions
 
 
+@pytest.mark.long
 class TestRecords:
     """Records of clinical scans from slice labels and regions."""
 

@@ -14,6 +14,8 @@ from CACScoringLib.core.labels import Artery
 from CACTrainingLib.studies.records import ARTERIES, HU_MM3
 from CACTrainingLib.studies.truth import make_record
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def calcified(digital_results):
