@@ -140,8 +140,7 @@ class EvaluateOptions:
             to the table.
         results: Results of cac cohort for these scans, instead of scoring them.
         pairs: Only the first N patients that have both scans.
-        model: Model, or its card NAME.json, to use in place of the bundled one; of recall and stability also a folder
-            of cards.
+        model: Model, or its card NAME.json, to use in place of the bundled one.
         overwrite: Score all scans again, whatever the folder holds.
         use: Use of the scans of a project (default: test); all is for models that learned from none of them.
         annotator: Annotator whose annotations of a project count, where there are several.

@@ -20,7 +20,7 @@ from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError, read_table
 from CACScoringLib.core.text import abbreviated_list
-from CACScoringLib.models.choice import ModelChoice, chosen_models
+from CACScoringLib.models.choice import ModelChoice
 
 from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_records, make_folder, scored_folders
 from ..evaluation.page import facts_of, write_study
@@ -31,6 +31,7 @@ from .limits import store_limits
 from .records import StudyRecord
 from .sample import all_scores
 from .scans import DEFAULT_USE, StudyScan, find_study_scans, lone_patients, project_notes
+from .scoring import scoring_models
 from .truth import make_record, refused
 
 RECORDS = "records.jsonl"
@@ -167,9 +168,7 @@ def _sections(
     generator = np.random.default_rng(settings.seed)
     if study in ON_RECORDS:
         return ON_RECORDS[study](records, generator)
-    models = chosen_models(settings.models).networks
-    if not models:
-        raise StudyError(f"The study of {study} needs the networks, which are not installed (cac models list).")
+    models = scoring_models(settings.models)
     return ablation.sections(scans, records, settings.output / study, settings.ablation, models, work, generator)
 
 

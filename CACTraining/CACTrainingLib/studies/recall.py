@@ -24,7 +24,7 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.models.cards import StoredModel
-from CACScoringLib.models.choice import Networks
+from CACScoringLib.models.choice import ModelChoice, Networks
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.lesions import Lesion, LesionSet, find_lesions
@@ -62,7 +62,7 @@ class RecallSettings:
 
     Attributes:
         output: Folder for page, tables and answers.
-        models: Models in place of the bundled ones: names, paths of cards, or folders of cards.
+        models: Models in place of the bundled ones: names, or paths of cards.
         patients: Number of digital patients, each scanned once by each protocol.
         first_number: Number of the first patient.
         protocols: Names in PROTOCOLS.
@@ -89,7 +89,7 @@ def evaluate_recall(settings: RecallSettings, progress: Progress | None = None) 
     progress.begin(["scans", "page"])
     if unknown := set(settings.protocols) - set(phantom.PROTOCOLS):
         raise StudyError(f"There is no scanning protocol {min(unknown)!r}; choose of {', '.join(phantom.PROTOCOLS)}.")
-    models = scoring_models(settings.models)
+    models = scoring_models(ModelChoice(settings.models))
     make_folder(settings.output)
     with progress.step("scans"):
         rows, failed = _lesions(settings, models, progress)

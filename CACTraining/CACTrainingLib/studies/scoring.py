@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,47 +13,24 @@ import SimpleITK as sitk
 
 from CACScoringLib.anatomy.chest import landmarks
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.models.cards import Calibration, LoadedModel, ModelError, StoredModel, list_models, read_card
-from CACScoringLib.models.choice import SCORING_NETWORKS, ModelChoice, Networks, chosen_models, load_networks
+from CACScoringLib.models.cards import Calibration, LoadedModel, StoredModel
+from CACScoringLib.models.choice import ModelChoice, Networks, chosen_models, load_networks
 from CACScoringLib.models.inference import Runner, predict, use_threads
 from CACScoringLib.record.score_record import ModelRecord
 from CACScoringLib.scoring.methods import MethodResult
 
-from ..evaluation.jobs import Prepared
+from ..evaluation.jobs import Prepared, StudyError
 from .records import ARTERIES, Value
 
 if TYPE_CHECKING:
     import torch
 
 
-def named_model(name: str) -> StoredModel:
-    """Return an installed model by its name, or any by the path of its card. Raises ModelError."""
-    path, models = Path(name), list_models()
-    if path.suffix == ".json" or path.is_file():
-        matches = [model for model in models if model.path.resolve() == path.resolve()]
-        return matches[0] if matches else StoredModel(read_card(path), path, "file")
-    matches = [model for model in models if model.card.name == name]
-    if not matches:
-        names = ", ".join(model.card.name for model in models) or "none"
-        raise ModelError(f"There is no model {name!r}. Give the path of a card, or one that is installed: {names}.")
-    return matches[-1]
-
-
-def scoring_models(names: Sequence[str]) -> dict[str, StoredModel]:
-    """Return the bundled models that score scans, by network, with those named in their place.
-
-    names: of `named_model`, or folders that hold cards. Raises ModelError.
-    """
-    models = chosen_models(ModelChoice()).networks
-    for name in names:
-        cards = [str(path) for path in sorted(Path(name).glob("*.json"))] if Path(name).is_dir() else [name]
-        for model in map(named_model, cards):
-            if model.card.network not in SCORING_NETWORKS:
-                networks = ", ".join(SCORING_NETWORKS)
-                raise ModelError(f"{model.path} is a model for {model.card.network!r}; scans are scored by {networks}.")
-            models[model.card.network] = model
-    if not {"slices", "decomposition"} <= set(models):
-        raise ModelError("The study needs the networks that score scans, which are not installed (cac models list).")
+def scoring_models(choice: ModelChoice) -> dict[str, StoredModel]:
+    """Return the models that score scans, by network. Raises ModelError, and StudyError if they are not installed."""
+    models = chosen_models(choice).networks
+    if not models:
+        raise StudyError("The study needs the networks that score scans, which are not installed (cac models list).")
     return models
 
 

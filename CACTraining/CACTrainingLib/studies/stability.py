@@ -25,7 +25,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct
-from CACScoringLib.models.choice import Networks
+from CACScoringLib.models.choice import ModelChoice, Networks
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scans.source import ScanSource
@@ -66,7 +66,7 @@ class StabilitySettings:
     Attributes:
         data: Folder of scans, or a table of `cac cohort`.
         output: Folder for page, tables and answers.
-        models: Models in place of the bundled ones: names, paths of cards, or folders of cards.
+        models: Models in place of the bundled ones: names, or paths of cards.
         workers: Processes.
         device: Device of the networks.
         seed: Seed of the noise.
@@ -134,7 +134,7 @@ def evaluate_stability(settings: StabilitySettings, progress: Progress | None = 
     """Make the study; returns its page. Raises CTError, OutputError."""
     progress, started = progress or Progress(), time.perf_counter()
     progress.begin(["scans", "page"])
-    models = scoring_models(settings.models)
+    models = scoring_models(ModelChoice(settings.models))
     make_folder(settings.output)
     with progress.step("scans"):
         scans, warnings = scans_of(settings.data, settings.output, settings.workers, progress)
