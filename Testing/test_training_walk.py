@@ -140,7 +140,7 @@ def evaluate(driver, camera) -> None:
     choose(ui.evaluateModelBox, str(driver.project.models_folder / f"{MODEL}.json"))
     choose(ui.evaluateOtherBox, "")
     ui.evaluateButton.click()
-    assert eventually(lambda: slicer.app.processEvents() or not section.job.isRunning, 300)
+    assert eventually(lambda: slicer.app.processEvents() or not section.job.isRunning, 600)
     assert ui.evaluateStatusLabel.text.startswith("Done"), ui.evaluateStatusLabel.text
     assert ui.studyBox.currentText.startswith("Comparison")
     assert "130 HU, automatic, after against before" in ui.evaluateStatusLabel.text

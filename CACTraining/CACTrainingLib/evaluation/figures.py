@@ -182,7 +182,7 @@ def against_truth(
     line = np.array([0, *np.geomspace(linear_to / 100, highest, 200)])
     for axis, panel, scores in _axes_of_methods(drawing, panels, titles, unit):
         axis.plot(line, line, color=DARK, linewidth=0.8)
-        _dots(axis, *scores.T, panel.method)
+        _dots(axis, scores[:, 0], scores[:, 1], panel.method)
         _scale(axis, linear_to, *[(-0.15 * linear_to, 1.6 * highest)] * 2)
 
 

@@ -87,10 +87,10 @@ class EvaluateSection(Section):
 
     def _canCompare(self) -> bool:
         state = self._state
-        model, other = self._models.get(state.evaluateModel), self._models.get(state.evaluateOther)
-        if model is None or model == other:
+        model, earlier = self._models.get(state.evaluateModel), self._models.get(state.evaluateOther)
+        if model is None or model == earlier:
             return False
-        return state.evaluateOther == "" or (other is not None and other.network == model.network)
+        return state.evaluateOther == "" or (earlier is not None and earlier.network == model.network)
 
     def _fillChoices(self) -> None:
         """Fill the boxes of models: installed ones and the project's, by path of the card."""
@@ -121,6 +121,8 @@ class EvaluateSection(Section):
         warnings: list[str] = []
         try:
             for command in commands:
+                if command is not commands[0]:
+                    yield 0  # the process before has to return from its end
                 try:
                     yield from self.job.run(command, self.task.show)
                 finally:
@@ -137,12 +139,12 @@ class EvaluateSection(Section):
         study, model, use = state.evaluateStudy, state.evaluateModel, state.evaluateUse.value
         scans = ["--use", use, *(["--annotator", state.trainAnnotator] if state.trainAnnotator else [])]
         if study == COMPARISON:
-            other = state.evaluateOther
-            before, after = self._folder(VALIDATION, other), self._folder(COMPARISON, model, other)
+            earlier = state.evaluateOther
+            before, after = self._folder(VALIDATION, earlier), self._folder(COMPARISON, model, earlier)
             table = str(after / "reference.csv")
             return after.name, [
                 ["project", "reference", str(project.folder), *scans, "--output", table],
-                ["validate", table, *self._scoring(before, other)],
+                ["validate", table, *self._scoring(before, earlier)],
                 ["validate", table, *self._scoring(after, model), "--before", str(before)],
             ]
         folder = self._folder(study, model)

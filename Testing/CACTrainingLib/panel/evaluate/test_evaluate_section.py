@@ -94,9 +94,9 @@ class TestStudies:
         untrained("slices", "first", project.models_folder)
         untrained("decomposition", "other", project.models_folder)
         choose(ui.evaluateStudyBox, "Comparison")
-        for model, other in (("those", "those"), ("first", "first"), ("first", "other")):
+        for model, earlier in (("those", "those"), ("first", "first"), ("first", "other")):
             choose(ui.evaluateModelBox, model)
-            choose(ui.evaluateOtherBox, other)
+            choose(ui.evaluateOtherBox, earlier)
             assert not ui.evaluateButton.enabled
             assert "two models of one network" in ui.evaluateStudyText.text
 
@@ -118,6 +118,7 @@ class TestStudies:
                 output.mkdir(parents=True)
                 write_study(output, "Comparison", [verdict], {}, page_name="validation.html")
             driver.process.end(0)
+            slicer.app.processEvents()
         listed, before, after = (make_parser().parse_args(words) for words in arguments)
         assert (listed.project, listed.use) == (project.folder, "test")
         assert listed.output == before.reference == after.reference
