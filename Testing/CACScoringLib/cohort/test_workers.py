@@ -49,7 +49,7 @@ def cluster():
     cluster = distributed.LocalCluster(n_workers=1, **options)
     yield cluster
     with suppress(TimeoutError, asyncio.TimeoutError):
-        cluster.close(timeout=1)
+        cluster.close(timeout=0.2)
 
 
 @pytest.fixture

@@ -255,6 +255,7 @@ def test_lesions_of_an_algorithm_alone_are_known(segmentation, kind, warned, tmp
     assert review.status == ("automatic" if warned else "reviewed"), "as CAC wrote it"
 
 
+@pytest.mark.long
 def test_results_refer_to_their_series_in_an_archive(segmentation, series, tmp_path):
     archive = Path(shutil.make_archive(str(tmp_path / "scan"), "zip", series.ct))
     write_objects(tmp_path, score(replace(series, ct=archive)))
