@@ -106,10 +106,7 @@ class Workers:
         """
         if not jobs:
             return
-        import cloudpickle
-
         self._connect(min(self._count or USUAL_WORKERS, len(jobs)), alone)
-        prepare = cloudpickle.dumps(self._prepare)
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         running: dict[Any, int] = {}
         begun = done = lost = most = 0
@@ -118,7 +115,7 @@ class Workers:
                 places = self._places()
                 most = max(most, places)
                 while begun < len(jobs) and len(running) < places:
-                    future = self._client.submit(run_job, prepare, jobs[begun], pure=False)
+                    future = self._client.submit(run_job, self._pickled, jobs[begun], pure=False)
                     running[future] = begun
                     future.add_done_callback(ended.put)
                     yield JobEvent(begun, "begun")
@@ -138,6 +135,7 @@ class Workers:
                 self._client.cancel(list(running))
 
     def _connect(self, count: int, alone: bool) -> None:
+        import cloudpickle
         from distributed import Client
 
         alone = alone and self._name == LOCAL
@@ -160,6 +158,7 @@ class Workers:
                 "the address, and run the command again."
             ) from error
         self._client = self._stack.enter_context(client)
+        self._pickled = cloudpickle.dumps(self._prepare)  # once, as workers compare it
 
     def _places(self) -> int:
         """Return how many jobs may run at once; request replacements of workers that reached their wall time."""

@@ -63,6 +63,12 @@ def pool_of(cluster):
     return pool
 
 
+def test_a_worker_prepares_once_for_all_runs(pool_of):
+    with pool_of(worker_jobs.counting) as pool:
+        results = [event.result for jobs in ([1, 2], [3]) for event in pool.run(jobs) if event.state == "done"]
+    assert results == [1, 1, 1]
+
+
 def test_exceptions_of_preparing_are_raised(pool_of):
     with pool_of(worker_jobs.broken) as pool, pytest.raises(CTError, match="damaged"):
         list(pool.run([1, 2]))
