@@ -237,8 +237,7 @@ def read_lesions(
     if path is None:
         return None, "reviewed", ()
     if path.is_file() and is_dicom(path):
-        from .exchange.review_file import read_review_file
-        from .exchange.reviewed import read_reviewed
+        from .exchange.reviewed import read_review_file, read_reviewed
 
         labels, warnings = read_reviewed(path, scan)
         origin = read_review_file(path).status

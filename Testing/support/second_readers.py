@@ -14,14 +14,13 @@ import pytest
 import SimpleITK as sitk
 from pydicom import Dataset
 
-from CACScoringLib.core.labels import Artery, site_called
-from CACScoringLib.exchange.codes import CORONARY, PLACES
-from CACScoringLib.exchange.measurements import Group, fat_numbers, feature_numbers, score_groups, score_numbers
+from CACScoringLib.core.labels import site_called
+from CACScoringLib.exchange.measurements import fat_numbers, feature_numbers, score_groups, score_numbers
 from CACScoringLib.exchange.segmentation import counted_labels
 from CACScoringLib.results import ScoreResult
 
 Numbers = dict[tuple[str, ...], float]
-"""Measured values by the group's tracking identifier or the site's code, and the concept's code."""
+"""Measured values by the group's tracking identifier and the concept's code."""
 
 
 def check_objects(folder: Path, result: ScoreResult, scratch: Path) -> None:
@@ -33,14 +32,12 @@ def check_objects(folder: Path, result: ScoreResult, scratch: Path) -> None:
     assert_same(result.decomposition.image(), map_by_dcmqi(folder / "calcium_map.dcm", scratch / "map"))
     frames_by_gdcm = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "segmentation.dcm")))
     assert (frames_by_gdcm != 0).sum() == (sitk.GetArrayFromImage(counted_labels(result)) != 0).sum()
-    groups = score_groups(result)
-    numbers = {g.name: [*score_numbers(g), *feature_numbers(g)] for g in groups}
+    numbers = {g.name: [*score_numbers(g), *feature_numbers(g)] for g in score_groups(result)}
     if result.epicardial_fat is not None:
         numbers["Epicardial fat"] = fat_numbers(result.epicardial_fat)
     stated = {(group, name.value): float(value) for group, values in numbers.items() for name, value, *_ in values}
     assert measurements_by_dcmtk(folder / "measurements.dcm") == stated
     assert set(measurements_by_dcmqi(folder / "measurements.dcm", scratch)) == set(stated)
-    assert scores_by_dcmtk(folder / "cardiovascular-report.dcm") == _coronary(groups)
     pdf = pydicom.dcmread(folder / "report.pdf.dcm")
     content = bytes(pdf.EncapsulatedDocument)[: pdf.EncapsulatedDocumentLength]
     assert pdf_by_dcmtk(folder / "report.pdf.dcm", scratch / "report.pdf") == content
@@ -86,15 +83,6 @@ def measurements_by_dcmtk(path: Path) -> Numbers:
     return numbers_of_groups
 
 
-def scores_by_dcmtk(path: Path) -> Numbers:
-    (scoring,) = [i for i in content_by_dcmtk(path).ContentSequence if _name(i) == "122603"]
-    scores = {}
-    for item in scoring.ContentSequence:
-        (site,) = [i for i in item.ContentSequence if _name(i) == "363698007"]
-        scores[site.ConceptCodeSequence[0].CodeValue, _name(item)] = _number(item)
-    return scores
-
-
 def content_by_dcmtk(path: Path) -> Dataset:
     """Read an object with dcmtk's dcm2json."""
     return Dataset.from_json(run("dcm2json", "+fc", path))
@@ -121,14 +109,6 @@ def assert_same(expected: sitk.Image, actual: sitk.Image) -> None:
     assert (sitk.GetArrayViewFromImage(resampled) == sitk.GetArrayViewFromImage(expected)).all()
     corner = expected.TransformPhysicalPointToContinuousIndex(actual.GetOrigin())
     assert np.abs(np.subtract(corner, np.rint(corner))).max() < 1e-3, "voxels lie between those of the scan"
-
-
-def _coronary(groups: list[Group]) -> Numbers:
-    """Clinical scores of the arteries and the total, as in the cardiovascular report."""
-    clinical = [g for g in groups if not g.by_map and (g.site is None or isinstance(g.site, Artery))]
-    places = [(CORONARY if g.site is None else PLACES[g.site]).value for g in clinical]
-    named = zip(clinical, places, strict=True)
-    return {(place, name.value): float(value) for g, place in named for name, value, *_ in score_numbers(g)}
 
 
 def _name(item: Dataset) -> str:

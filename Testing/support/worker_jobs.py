@@ -29,6 +29,16 @@ def waiting():
     return lambda job: GATE.wait(60)
 
 
+PREPARATIONS = []
+"""An entry for each call of `counting`."""
+
+
+def counting():
+    """Function that returns the number of preparations."""
+    PREPARATIONS.append(1)
+    return lambda job: len(PREPARATIONS)
+
+
 def broken():
     from CACScoringLib.core.ct import CTError
 

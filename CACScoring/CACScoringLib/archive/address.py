@@ -18,6 +18,9 @@ TOKEN_VARIABLE = "CAC_ARCHIVE_TOKEN"
 AE_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?")
 """AE title: at most 16 printable characters, no backslash (DICOM PS3.5, table 6.2-1)."""
 
+CONNECT_SECONDS, ANSWER_SECONDS = 4.0, 60.0
+"""Timeout of connecting, and longest silence of an archive."""
+
 _EXAMPLES = "https://pacs.example.org/dicom-web, or dimse://TITLE@pacs.example.org:11112 (dimses:// with TLS)"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 

@@ -16,6 +16,8 @@ from pydicom.dataset import Dataset
 
 from ..core.files import OutputError
 from .address import (
+    ANSWER_SECONDS,
+    CONNECT_SECONDS,
     Access,
     Address,
     ArchiveError,
@@ -23,7 +25,6 @@ from .address import (
     ArchiveUnreachableError,
     NoSuchSeriesError,
 )
-from .patience import CONNECT_SECONDS, Patience
 from .series import DicomFile, ImageFacts, SeriesFilter, SeriesSummary, image_facts, select, series_summary, text_of
 
 PAGE = 500
@@ -59,15 +60,9 @@ class _Bearer(requests.auth.AuthBase):
 
 
 class _Session(requests.Session):
-    def __init__(self, address: Address) -> None:
-        super().__init__()
-        self._patience = Patience(address)
-
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         """Send a request; the timeouts are those of connecting, and between bytes."""
-        options["timeout"] = (CONNECT_SECONDS, self._patience.seconds)
-        with self._patience.wait():
-            return super().send(request, **options)
+        return super().send(request, **options | {"timeout": (CONNECT_SECONDS, ANSWER_SECONDS)})
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Remove credentials after a redirection, without `requests`' lookup in the user's .netrc."""
@@ -91,7 +86,7 @@ class DicomWebArchive:
 
     def __init__(self, address: Address, access: Access) -> None:
         self._address = address
-        session = _Session(address)
+        session = _Session()
         session.headers["Accept"] = "application/dicom+json"  # for answers to STOW-RS
         session.auth = _Bearer(access)
         session.max_redirects = 3

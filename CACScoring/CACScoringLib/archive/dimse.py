@@ -26,6 +26,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run 
 )
 
 from .address import (
+    ANSWER_SECONDS,
+    CONNECT_SECONDS,
     Access,
     Address,
     ArchiveError,
@@ -33,7 +35,6 @@ from .address import (
     ArchiveUnreachableError,
     NoSuchSeriesError,
 )
-from .patience import CONNECT_SECONDS, Patience
 from .series import (
     CT_CLASSES,
     DicomFile,
@@ -81,7 +82,7 @@ class DimseArchive:
     """Implements `series.Archive`."""
 
     def __init__(self, address: Address, access: Access) -> None:
-        self._address, self._access, self._patience = address, access, Patience(address)
+        self._address, self._access = address, access
         self._tls = (access.tls(), address.host) if address.secure else None
         self._series_of_study: dict[tuple[str, str | None, str | None], tuple[str, list[SeriesSummary]]] = {}
 
@@ -229,7 +230,7 @@ class DimseArchive:
     @contextmanager
     def _query_association(self) -> Iterator[Association]:
         contexts = [build_context(StudyRootQueryRetrieveInformationModelFind, _PLAIN)]
-        with self._patience.wait(), self._association(contexts) as association:
+        with self._association(contexts) as association:
             _require(association, StudyRootQueryRetrieveInformationModelFind, "C-FIND")
             yield association
 
@@ -242,7 +243,7 @@ class DimseArchive:
     ) -> Iterator[Association]:
         entity = AE(self._access.ae_title)
         entity.connection_timeout, entity.acse_timeout = CONNECT_SECONDS, NEGOTIATION_SECONDS
-        entity.dimse_timeout = entity.network_timeout = self._patience.seconds
+        entity.dimse_timeout = entity.network_timeout = ANSWER_SECONDS
         address = self._address
         try:
             association = entity.associate(

@@ -6,6 +6,7 @@ The file is replaced atomically, so that it is consistent wherever the process o
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -171,3 +172,26 @@ class Journal:
         with atomic_write(self._path, durable=True) as temporary:
             temporary.touch(mode=0o600)  # UIDs identify persons
             temporary.write_text(json.dumps(content), encoding="utf-8")
+
+
+def metrics_text(entries: Iterable[Entry], has_answered: bool) -> str:
+    """Return the metrics of a watch in Prometheus' text format, for the textfile collector of node_exporter.
+
+    A file needs no port, and its age, which node_exporter reports too, shows whether the watch still runs.
+
+    has_answered: True if the archive answered the latest search.
+    """
+    entries = list(entries)
+    counts = Counter(entry.state for entry in entries)
+    seconds = [entry.seconds for entry in entries if entry.seconds is not None]
+    metrics: dict[str, dict[str, float]] = {
+        "series gauge Series by state.": {f'{{state="{state}"}}': counts[state] for state in STATES},
+        "scoring_seconds summary Seconds of scoring.": {"_sum": round(sum(seconds), 3), "_count": len(seconds)},
+        "archive_up gauge 1 if the archive answered the latest search.": {"": int(has_answered)},
+    }
+    lines = []
+    for description, values in metrics.items():
+        name, kind, text = description.split(" ", 2)
+        lines += [f"# HELP cac_watch_{name} {text}", f"# TYPE cac_watch_{name} {kind}"]
+        lines += [f"cac_watch_{name}{suffix} {value}" for suffix, value in values.items()]
+    return "\n".join(lines) + "\n"

@@ -1,7 +1,8 @@
-"""Transfer of series from an archive and files to it; requests are retried after growing waits."""
+"""Connection to an archive, and transfer of series and files; requests are retried after growing waits."""
 
 from __future__ import annotations
 
+import logging
 import random
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import TypeVar
 from ..core.files import OutputError, remove_partial
 from ..core.progress import Progress
 from ..core.uids import digest
-from .address import ArchiveError, ArchiveUnreachableError, NoSuchSeriesError
+from .address import Access, ArchiveError, ArchiveUnreachableError, NoSuchSeriesError, parse_address
 from .files import missing_in, pull
 from .series import Archive, DicomFile, SeriesFilter, SeriesSummary
 
@@ -24,7 +25,24 @@ FIRST_SECONDS, LONGEST_SECONDS = 1.0, 300.0
 ATTEMPTS, GIVE_UP_SECONDS = 5, 10.0
 """Number of attempts, and time after which no other begins: an archive that is down is reported within 20 seconds."""
 
+_VERBOSE_LOGGERS = ("dicomweb_client", "pydicom", "pynetdicom", "retrying", "urllib3")
+
 Result = TypeVar("Result")
+
+
+def connect(address: str, access: Access) -> Archive:
+    """Return the archive at an address, without contacting it. Raises OutputError if access does not suit it."""
+    target = parse_address(address)
+    access.check(target)
+    for name in _VERBOSE_LOGGERS:  # they would log URLs and values that name patients
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    if target.protocol == "dicomweb":
+        from .dicomweb import DicomWebArchive
+
+        return DicomWebArchive(target, access)
+    from .dimse import DimseArchive
+
+    return DimseArchive(target, access)
 
 
 def wait_seconds(failures: int) -> float:

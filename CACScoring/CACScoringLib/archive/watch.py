@@ -34,8 +34,19 @@ from ..run import RunSettings
 from ..scans.source import ScanSource
 from .address import ArchiveError, ArchiveUnauthorisedError, ArchiveUnreachableError
 from .files import dicom_files, missing_in, pull
-from .journal import ARRIVING, DONE, FAILED, GROWN, PRESENT, SCORED, SKIPPED, Entry, Journal, WatchSettings
-from .metrics import metrics_text
+from .journal import (
+    ARRIVING,
+    DONE,
+    FAILED,
+    GROWN,
+    PRESENT,
+    SCORED,
+    SKIPPED,
+    Entry,
+    Journal,
+    WatchSettings,
+    metrics_text,
+)
 from .series import Archive, SeriesFilter, SeriesSummary
 from .transfer import push_all, retry, wait_seconds
 

@@ -256,15 +256,16 @@ def extras_of_cluster(options: object) -> tuple[str, ...]:
     """Return the extras that --cluster needs. Raises ClusterError."""
     if (cluster := getattr(options, "cluster", None)) in (None, LOCAL):
         return ()
-    from ..cohort.cluster import ClusterChoice
+    from ..cohort.cluster import BATCH_SYSTEMS, check_cluster
 
-    return ("cluster",) if ClusterChoice(cluster).is_of_batch_system else ()
+    check_cluster(cluster)
+    return ("cluster",) if cluster in BATCH_SYSTEMS else ()
 
 
 def on_cluster(options: object) -> AbstractContextManager[None]:
     """Distribute work to the cluster of --cluster within this context. Raises ClusterError."""
     if (cluster := getattr(options, "cluster", None)) in (None, LOCAL):
         return nullcontext()
-    from ..cohort.cluster import ClusterChoice, working_on
+    from ..cohort.cluster import working_on
 
-    return working_on(ClusterChoice(cluster))
+    return working_on(cluster)

@@ -38,8 +38,7 @@ class PullOptions(ArchiveOptions):
 
 def run(options: PullOptions, progress: Progress) -> None:
     """Fetch what matches. Raises ArchiveError, OutputError."""
-    from ..archive.connection import connect
-    from ..archive.transfer import matching_series, pull_all
+    from ..archive.transfer import connect, matching_series, pull_all
 
     criteria = options.criteria("patient_id", "study_uid", "series_uid")
     if options.date is not None:

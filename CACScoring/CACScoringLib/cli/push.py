@@ -26,9 +26,8 @@ class PushOptions(ArchiveOptions):
 
 def run(options: PushOptions, progress: Progress) -> None:
     """Send what the archive lacks. Raises ArchiveError, CTError, OutputError."""
-    from ..archive.connection import connect
     from ..archive.files import dicom_files
-    from ..archive.transfer import push_all
+    from ..archive.transfer import connect, push_all
 
     archive = connect(options.archive, options.access())
     files = dicom_files(options.files)

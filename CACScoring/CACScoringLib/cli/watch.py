@@ -37,8 +37,8 @@ class WatchOptions(ArchiveOptions, EstimateOptions):
 
 def run(options: WatchOptions, progress: Progress) -> None:
     """Watch the archive. Raises ArchiveError, CTError, OutputError."""
-    from ..archive.connection import connect
     from ..archive.journal import WatchSettings
+    from ..archive.transfer import connect
     from ..archive.watch import Watch, open_watch, prepare_series
     from ..cohort.cohort import settings_record
     from ..models.choice import chosen_models

@@ -5,16 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import signal
-import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from importlib.util import find_spec
-from multiprocessing import resource_tracker
-from types import FrameType
 from typing import Any
 
 from ..core.ct import CTError
@@ -51,137 +46,84 @@ _CONFIG: dict[str, Any] = {
     # Dask's default returns freed memory to the system at once; faulting it in again takes a third of a simulation.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**33,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**32,
-    "distributed.admin.log-length": 100,
-    "distributed.admin.low-level-log-length": 100,
 }
+
+_IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""Code that workers of this machine run first: a terminal sends Ctrl-C to them, too; the client ends them."""
 
 
 class ClusterError(CTError):
     """The cluster cannot be used."""
 
 
-@dataclass(frozen=True)
-class ClusterChoice:
-    """Value of `--cluster`: "local", "tcp://HOST:PORT" or "tls://…", or a batch system.
-
-    Raises ClusterError for other names.
-    """
-
-    name: str = LOCAL
-
-    def __post_init__(self) -> None:
-        if not (self.is_local or self.is_of_batch_system or self.is_scheduler):
-            names = ", ".join((LOCAL, "tcp://HOST:PORT", *BATCH_SYSTEMS))
-            raise ClusterError(f"There is no cluster {self.name!r}. Give one of {names}.")
-
-    @property
-    def is_local(self) -> bool:
-        """True if the workers are processes of this machine, which share its memory."""
-        return self.name == LOCAL
-
-    @property
-    def is_scheduler(self) -> bool:
-        """True if this is the address of a running scheduler."""
-        return _ADDRESS.fullmatch(self.name) is not None
-
-    @property
-    def is_of_batch_system(self) -> bool:
-        """True if dask-jobqueue starts the workers."""
-        return self.name in BATCH_SYSTEMS
+_current_name: ContextVar[str] = ContextVar("cluster", default=LOCAL)
 
 
-_current_choice: ContextVar[ClusterChoice | None] = ContextVar("cluster", default=None)
+def check_cluster(name: str) -> None:
+    """Raise ClusterError for a `--cluster` that is neither LOCAL, a scheduler's address, nor a batch system."""
+    if name != LOCAL and name not in BATCH_SYSTEMS and not _ADDRESS.fullmatch(name):
+        names = ", ".join((LOCAL, "tcp://HOST:PORT", *BATCH_SYSTEMS))
+        raise ClusterError(f"There is no cluster {name!r}. Give one of {names}.")
 
 
 @contextmanager
-def working_on(choice: ClusterChoice) -> Iterator[None]:
-    """Context in which `chosen_cluster` returns this choice."""
-    token = _current_choice.set(choice)
+def working_on(name: str) -> Iterator[None]:
+    """Context in which `chosen_cluster` returns this value of `--cluster`. Raises ClusterError."""
+    check_cluster(name)
+    token = _current_name.set(name)
     try:
         yield
     finally:
-        _current_choice.reset(token)
+        _current_name.reset(token)
 
 
-def chosen_cluster() -> ClusterChoice:
-    """Return the cluster of `working_on`, or else this machine."""
-    return _current_choice.get() or ClusterChoice()
+def chosen_cluster() -> str:
+    """Return the cluster of `working_on`, or else LOCAL, whose workers share this machine's memory."""
+    return _current_name.get()
 
 
 @contextmanager
-def start_cluster(choice: ClusterChoice, count: int, memory_bytes: int | None) -> Iterator[Any]:
+def start_cluster(name: str, count: int, memory_bytes: int | None) -> Iterator[Any]:
     """Yield the address of the scheduler, or a new cluster, which is closed at the end.
 
     Args:
-        choice: Choice of the cluster.
+        name: Value of `--cluster`.
         count: Number of workers; those of a new cluster have one thread.
         memory_bytes: Memory limit of each worker on this machine; None for no limit.
 
     Raises:
         ClusterError: The cluster cannot be started.
     """
-    if choice.is_scheduler:
-        yield choice.name
+    if "://" in name:
+        yield name
         return
     import dask
     from distributed import LocalCluster
 
-    with dask.config.set(_CONFIG), warnings.catch_warnings(), ExitStack() as stack:
+    with dask.config.set(_CONFIG), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Port .* is already in use")
-        with _hold_interrupts():
-            if choice.is_local:
-                dashboard = DASHBOARD_ADDRESS if find_spec("bokeh") else None
-                cluster = LocalCluster(
-                    n_workers=count,
-                    threads_per_worker=1,
-                    memory_limit=memory_bytes or 0,
-                    dashboard_address=dashboard,
-                    silence_logs=logging.CRITICAL,
-                    preload=f"{__package__}.in_worker",
-                )
-            else:
-                cluster = batch_cluster(choice.name)
-                cluster.scale(count)
-            stack.callback(_close, cluster)
-        yield cluster
+        if name == LOCAL:
+            cluster = LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                memory_limit=memory_bytes or 0,
+                dashboard_address=DASHBOARD_ADDRESS if find_spec("bokeh") else None,
+                silence_logs=logging.CRITICAL,
+                preload=_IGNORE_INTERRUPTS,
+            )
+        else:
+            cluster = _batch_cluster(name)
+            cluster.scale(count)
+        try:
+            yield cluster
+        finally:
+            # Workers that do not end in time on a busy machine end with this process. So does one that is just
+            # starting, for which multiprocessing asserts "can only join a started process".
+            with suppress(TimeoutError, asyncio.TimeoutError, AssertionError):
+                cluster.close(timeout=CLOSE_SECONDS)
 
 
-def _close(cluster: Any) -> None:
-    """Close a cluster.
-
-    Workers that do not end in time on a busy machine end with this process. So does a worker that is just starting, for
-    which multiprocessing asserts "can only join a started process".
-    """
-    with suppress(TimeoutError, asyncio.TimeoutError, AssertionError):
-        cluster.close(timeout=CLOSE_SECONDS)
-
-
-@contextmanager
-def _hold_interrupts() -> Iterator[None]:
-    """Delay Ctrl-C until a cluster is made, so that it can be closed.
-
-    A terminal sends Ctrl-C to the workers, too. They inherit the blocked signal, so none prints a traceback.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    pending: list[tuple[int, FrameType | None]] = []
-    handler = signal.signal(signal.SIGINT, lambda number, frame: pending.append((number, frame)))
-    can_mask = hasattr(signal, "pthread_sigmask")
-    if can_mask:
-        resource_tracker.ensure_running()  # if started later, it would unblock the signal again
-        former_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        if can_mask:
-            signal.pthread_sigmask(signal.SIG_SETMASK, former_mask)
-        signal.signal(signal.SIGINT, handler)
-    if pending and callable(handler):
-        handler(*pending[0])
-
-
-def batch_cluster(name: str) -> Any:
+def _batch_cluster(name: str) -> Any:
     """Make a cluster of a batch system from Dask's configuration. Raises ClusterError.
 
     Unless configured otherwise, the dashboard listens on this machine only; Dask's default is all interfaces.

@@ -26,7 +26,7 @@ from ..run import RunSettings
 from ..scans.folder import Listing, listing_of, scans_of_folder, search
 from ..scans.source import ScanSource
 from ..scans.table import scans_of_table
-from .cluster import chosen_cluster
+from .cluster import LOCAL, chosen_cluster
 from .folder import RECORD, CohortFolder, open_cohort
 from .parquet import write_tables
 from .scoring import ScanJob, ScanOutcome, prepare_scoring, read_record
@@ -85,7 +85,7 @@ def score_cohort(
         )
     if count is not None and count < 1:
         raise OutputError(f"At least one worker is needed, not {count}.")
-    local = chosen_cluster().is_local
+    local = chosen_cluster() == LOCAL
     count = count or (sensible_count() if local else None)
     models = chosen_models(choice)
     if models.site is not None:

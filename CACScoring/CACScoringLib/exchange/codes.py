@@ -14,8 +14,6 @@ OWN_SCHEME = "99CAC"
 """CAC's private coding scheme; private schemes begin with 99 (PS3.16 section 8.2)."""
 
 # Reports
-CARDIOVASCULAR_REPORT = Code("122600", "DCM", "Cardiovascular Analysis Report")
-CALCIUM_SCORING = Code("122603", "DCM", "Calcium Scoring Analysis")
 IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic imaging report")
 
 # Scores

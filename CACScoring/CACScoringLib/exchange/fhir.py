@@ -16,11 +16,12 @@ from pydicom.sr.coding import Code
 from ..core.labels import Artery
 from ..core.text import RESEARCH_ONLY
 from ..core.version import VERSION, commit
+from ..report.headline import headline, warning_lines
 from ..results import ScoreResult
 from ..scoring.methods import MethodResult
 from ..scoring.uncertainty import TOTAL
 from . import codes
-from .conclusion import conclusion, origin_of
+from .texts import origin_of, plain
 
 SYSTEMS = {
     "SCT": "http://snomed.info/sct",
@@ -81,7 +82,7 @@ def bundle_of(result: ScoreResult, identify: bool = False) -> Resource:
         "resourceType": "DiagnosticReport",
         **about,
         "code": {**_concept(codes.IMAGING_REPORT), "text": "Coronary calcium score"},
-        "conclusion": " ".join(conclusion(result)),
+        "conclusion": " ".join(_conclusion(result)),
         **({"result": results} if results else {}),
         **(_interpreter(result) if identify else {}),
     }
@@ -90,6 +91,15 @@ def bundle_of(result: ScoreResult, identify: bool = False) -> Resource:
         add(_provenance(result, result.provenance.created, targets, device_reference))
         listed.append(entries[-1])
     return {"resourceType": "Bundle", "type": "collection", "entry": listed}
+
+
+def _conclusion(result: ScoreResult) -> list[str]:
+    """Return the headline and the severe warnings, without anything that identifies a person."""
+    head = headline(result.methods, result.categories, result.warnings)
+    sentences = [f"{head.score}, {head.state}.", f"{head.summary}."]
+    lines = warning_lines(result.warnings, result.methods)
+    sentences += [f"Caution: {line.line} {line.why}" for line in lines if line.severe]
+    return [*map(plain, sentences), RESEARCH_ONLY]
 
 
 def _interpreter(result: ScoreResult) -> Resource:

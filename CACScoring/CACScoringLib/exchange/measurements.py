@@ -51,9 +51,9 @@ from ..scoring.methods import MethodResult, NonCoronaryResult
 from ..scoring.rules import ScoringRules
 from ..scoring.scores import Score
 from . import codes as cac
-from .conclusion import origin_of
 from .segmentation import counted_labels, segment_label, segment_numbers
-from .source import MANUFACTURER, MODEL_NAME, AnyDataset, SourceSeries
+from .source import MANUFACTURER, MODEL_NAME, SourceSeries
+from .texts import origin_of
 
 SERIES = 2
 """Last digit of its series number."""
@@ -130,10 +130,10 @@ def measurements_of(
     groups = [_group(result, group, numbers, segmentation, source) for group in score_groups(result)]
     if result.epicardial_fat is not None:
         groups.append(_fat_group(result.epicardial_fat, source))
-    images = evaluated_images(result, source)
+    images = _evaluated_images(result, source)
     content = MeasurementReport(
-        observation_context=observation_context(source, reader),
-        procedure_reported=procedure(result),
+        observation_context=_observation_context(source, reader),
+        procedure_reported=_procedure(result),
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
         referenced_images=images,
@@ -143,13 +143,13 @@ def measurements_of(
         content=content,
         is_complete=True,
         series_description="CAC: measurements",
-        **verification(result, reader),
+        **_verification(result, reader),
         **source.identity(SERIES, "measurements"),
     )
-    return with_time_of_verification(source.complete(report), result)
+    return _with_time_of_verification(source.complete(report), result)
 
 
-def verification(result: ScoreResult, reader: str | None) -> dict[str, Any]:
+def _verification(result: ScoreResult, reader: str | None) -> dict[str, Any]:
     """Return the arguments of a report that a reader verified (PS3.3 C.17.2); reader: None to name nobody."""
     is_final = result.methods["threshold"].reviewed
     if reader is None or not is_final:
@@ -160,7 +160,7 @@ def verification(result: ScoreResult, reader: str | None) -> dict[str, Any]:
     return {"is_final": True, "is_verified": True, **verifier}
 
 
-def with_time_of_verification(report: AnyDataset, result: ScoreResult) -> AnyDataset:
+def _with_time_of_verification(report: Comprehensive3DSR, result: ScoreResult) -> Comprehensive3DSR:
     """Set the time of a report's verification to that of the confirmation, and add the readers of a consensus."""
     review = result.review
     if "VerifyingObserverSequence" not in report or review is None or review.confirmation is None:
@@ -176,7 +176,7 @@ def with_time_of_verification(report: AnyDataset, result: ScoreResult) -> AnyDat
     return report
 
 
-def observation_context(source: SourceSeries, reader: str | None) -> ObservationContext:
+def _observation_context(source: SourceSeries, reader: str | None) -> ObservationContext:
     """Return CAC as the observing device, with the reader if named (TID 1001)."""
     device = DeviceObserverIdentifyingAttributes(
         uid=source.uid("device"), name="CAC", manufacturer_name=MANUFACTURER, model_name=MODEL_NAME
@@ -188,18 +188,18 @@ def observation_context(source: SourceSeries, reader: str | None) -> Observation
     )
 
 
-def procedure(result: ScoreResult) -> Code:
+def _procedure(result: ScoreResult) -> Code:
     """Return the reported procedure: cardiac CT for calcium scoring if the scan is gated, else a CT."""
     return cac.PROCEDURE if result.scan.acquisition.gating is None else cac.GATED_PROCEDURE
 
 
-def evaluated_images(result: ScoreResult, source: SourceSeries) -> list[Dataset]:
+def _evaluated_images(result: ScoreResult, source: SourceSeries) -> list[Dataset]:
     """Return the source's images that show the heart region or counted calcium."""
     evaluated = source.stored(sitk.Cast(result.heart.mask, sitk.sitkUInt8)) | source.stored(counted_labels(result))
     return [image for image, plane in zip(source.images, evaluated, strict=True) if plane.any()]
 
 
-def algorithm(result: ScoreResult, group: Group) -> AlgorithmIdentification:
+def _algorithm(result: ScoreResult, group: Group) -> AlgorithmIdentification:
     """Return the identification of a group's method, with rules and models as parameters (TID 4019)."""
     key = "decomposition" if group.by_map else "threshold"
     parameters = [f"{name} = {value}" for name, value in asdict(group.rules).items() if value is not None]
@@ -281,7 +281,7 @@ def _group(
         "finding_type": CodedConcept.from_code(cac.CALCIFICATION),
         "finding_category": CodedConcept.from_code(cac.CATEGORY),
         "finding_sites": [FindingSite(anatomic_location=CodedConcept.from_code(place))],
-        "algorithm_id": algorithm(result, group),
+        "algorithm_id": _algorithm(result, group),
         "measurements": _measurements([*score_numbers(group), *feature_numbers(group)]),
         "qualitative_evaluations": _evaluations(result, group),
     }

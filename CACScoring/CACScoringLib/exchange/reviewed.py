@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 from pydicom import Dataset
+from pydicom.uid import RTStructureSetStorage
 
 from ..core.ct import GRID_TOLERANCE_MM, CTScan, MaskError, ScanWarning, UnreadableError
 from ..core.grid import Grid
@@ -18,17 +20,61 @@ from ..core.text import printable
 from ..io.dicom import read_bounded, translate_dicom_errors
 from ..io.files import real_files
 from ..io.slicer_segments import overlap_message
-from .review_file import SEGMENTATIONS, check_kind
 from .segment_sites import coded_anatomy, labels_of
+from .source import MANUFACTURER
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation
+
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+"""SOP class UIDs of Segmentation and Label Map Segmentation."""
+
 
 CENTRE_TOLERANCE = 0.02
 """Distance in pixels within which a contour passes a pixel's centre: writers round coordinates to 0.01 mm."""
 
 PLANE_TOLERANCE = 0.1
 """Distance in slices within which a contour lies in a slice, and contours lie in one plane."""
+
+
+@dataclass(frozen=True)
+class ReviewFile:
+    """Segmentation or structure set.
+
+    Attributes:
+        segments: Names of segments or structures.
+        frames_of_reference: UIDs of their frames of reference.
+        automatic: True if an algorithm alone made all segments (Segment Algorithm Type, PS3.3 C.8.20.2; ROI Generation
+            Algorithm, PS3.3 C.8.8.5).
+        status: Status of the score that CAC wrote it with; None of other programs' files.
+    """
+
+    segments: tuple[str, ...]
+    frames_of_reference: tuple[str, ...]
+    automatic: bool
+    status: str | None = None
+
+
+def read_review_file(path: Path) -> ReviewFile:
+    """Read the header of a file of lesions.
+
+    Raises MaskError when it holds no lesions, UnreadableError when it is broken or no DICOM file.
+    """
+    data = read_bounded(path, stop_before_pixels=True)
+    with translate_dicom_errors(path.name):
+        _check_kind(data, path.name)
+        if str(data.SOPClassUID) in SEGMENTATIONS:
+            items = [item for item in data.SegmentSequence if int(item.SegmentNumber)]
+            names, makers = [item.get("SegmentLabel") for item in items], [i.get("SegmentAlgorithmType") for i in items]
+            frames = [data.get("FrameOfReferenceUID")]
+        else:
+            items = list(data.StructureSetROISequence)
+            names, makers = [item.get("ROIName") for item in items], [i.get("ROIGenerationAlgorithm") for i in items]
+            frames = [item.get("ReferencedFrameOfReferenceUID") for item in items]
+    frames_of_reference = tuple(dict.fromkeys(str(uid) for uid in frames if uid))
+    automatic = bool(makers) and all(str(kind).upper() == "AUTOMATIC" for kind in makers)
+    status = ("automatic" if automatic else "reviewed") if data.get("Manufacturer") == MANUFACTURER else None
+    return ReviewFile(tuple(printable(str(name or "")) for name in names), frames_of_reference, automatic, status)
 
 
 def read_reviewed(path: Path, scan: CTScan) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
@@ -47,10 +93,19 @@ def read_reviewed(path: Path, scan: CTScan) -> tuple[sitk.Image, tuple[ScanWarni
     """
     data = read_bounded(path)
     with translate_dicom_errors(path.name):
-        check_kind(data, path.name)
+        _check_kind(data, path.name)
         if str(data.SOPClassUID) in SEGMENTATIONS:
             return _segmentation(data, scan, path.name), ()
         return _structures(data, scan, path.name)
+
+
+def _check_kind(data: Dataset, name: str) -> None:
+    """Raise MaskError when a DICOM object holds no lesions."""
+    if str(data.get("SOPClassUID")) not in (*SEGMENTATIONS, RTStructureSetStorage):
+        raise MaskError(
+            f"{name} is a DICOM file of modality {data.get('Modality') or 'unknown'}, which holds no lesions. "
+            "Give a segmentation (SEG), a structure set (RTSTRUCT) or a label map."
+        )
 
 
 class _Lesions:

@@ -12,7 +12,6 @@ from ..core.ct import ScanWarning
 from ..core.progress import Progress
 from ..report.files import result_as_json
 from ..results import ScoreResult
-from .cardiovascular import cardiovascular_report_of
 from .document import encapsulated_pdf_of
 from .key_slices import key_images_of
 from .map_object import parametric_map_of
@@ -77,7 +76,6 @@ def write_objects(
     kinds: dict[str, Callable[[], Dataset | None]] = {"segmentation.dcm": lambda: segmentation}
     if result.methods["threshold"].status != "candidates":
         kinds["measurements.dcm"] = lambda: measurements_of(result, segmentation, source, reader)
-        kinds["cardiovascular-report.dcm"] = lambda: cardiovascular_report_of(result, segmentation, source, reader)
     kinds["report.pdf.dcm"] = lambda: encapsulated_pdf_of(result, source, identify)
     if map_image is not None:
         kinds["calcium_map.dcm"] = lambda: parametric_map_of(map_image, source)

@@ -18,8 +18,7 @@ from ..core.acquisition import Acquisition
 from ..core.ct import NotHounsfieldError, ScanWarning, SliceGeometryError, UnreadableError, whole_hu
 from ..core.text import printable
 from .files import path_for_itk
-from .nifti import as_nifti1
-from .voxel_checks import MAX_VOXELS, NIFTI_HEADER_BYTES, checked_image, is_gzip, nifti_bytes
+from .voxel_checks import MAX_VOXELS, NIFTI_HEADER_BYTES, checked_image, is_gzip, nifti_bytes, nifti_content
 
 # Others that ITK reads (VTK, TIFF, pictures) lose HU or geometry, or hide that a file is truncated.
 FORMATS = {"NiftiImageIO": "NIfTI", "NrrdImageIO": "NRRD", "MetaImageIO": "MetaImage"}
@@ -30,6 +29,12 @@ MIN_SPACING_MM, MAX_SPACING_MM = 0.1, 10.0
 
 ORTHONORMAL_TOLERANCE = 0.01
 """Largest deviation of the axes from perpendicular unit vectors; cosines rounded to two decimals pass."""
+
+_PAIR = re.compile(r"\.(hdr|img)(\.gz)?$", re.IGNORECASE)
+"""Names of the two files of an Analyze or NIfTI pair."""
+
+_NIFTI_2 = tuple((540).to_bytes(4, order) for order in ("little", "big"))
+"""First bytes of a NIfTI-2 file: the size of its header (nifti2.h)."""
 
 SHEARED = (
     "the gantry was tilted, or the volume deformed. Resample it to a straight volume (in 3D Slicer: DICOM settings, "
@@ -45,8 +50,8 @@ def read_image(path: Path) -> sitk.Image:
         NotHounsfieldError: If a NIfTI file holds NaN or infinity.
         SliceGeometryError: If its axes are not at right angles, or the geometry of a NIfTI file contradicts itself.
     """
-    with as_nifti1(Path(path)) as file:
-        return _read_voxels(file, _read_header(file))
+    path = Path(path)
+    return _read_voxels(path, read_header(path))
 
 
 def read_ct_image(path: Path) -> tuple[sitk.Image, Acquisition, tuple[ScanWarning, ...]]:
@@ -60,9 +65,8 @@ def read_ct_image(path: Path) -> tuple[sitk.Image, Acquisition, tuple[ScanWarnin
         NotHounsfieldError: It is a segmentation, or holds NaN or infinity.
         SliceGeometryError: As `read_image` does, or a spacing is outside a chest CT's range.
     """
-    with as_nifti1(path) as file:
-        reader = _read_header(file)
-        image_format, image = FORMATS[reader.GetImageIO()], _read_voxels(file, reader)
+    reader = read_header(path)
+    image_format, image = FORMATS[reader.GetImageIO()], _read_voxels(path, reader)
     if any(key.startswith(("Segment0_", "Segmentation_")) for key in image.GetMetaDataKeys()):
         raise NotHounsfieldError(f"{path.name} is a segmentation (label map), not a CT. Give the CT itself.")
     axes = np.reshape(image.GetDirection(), (image.GetDimension(), -1))
@@ -96,15 +100,15 @@ def _geometry_warnings(image: sitk.Image, file_format: str) -> tuple[ScanWarning
 
 def read_header(path: Path) -> sitk.ImageFileReader:
     """Return a reader that has read a file's header: size, spacing, metadata. Raises CTError as `read_image` does."""
-    with as_nifti1(Path(path)) as file:
-        return _read_header(file)
-
-
-def _read_header(path: Path) -> sitk.ImageFileReader:
     reader = sitk.ImageFileReader()
     with _translate_itk_errors(path):
         if not path.is_file():
             raise UnreadableError(f"{path} does not exist. Give a NIfTI, NRRD or MHA file.")
+        if _PAIR.search(path.name):
+            raise UnreadableError(
+                f"{path.name} is one file of a pair (.hdr and .img). {_conversion(path)} A pair in Analyze format does "
+                "not state left and right reliably: convert its DICOM series instead."
+            )
         with path_for_itk(path) as place:
             image_io = reader.GetImageIOFromFileName(str(place))
             if image_io in FORMATS:
@@ -112,14 +116,23 @@ def _read_header(path: Path) -> sitk.ImageFileReader:
                 reader.SetFileName(str(place))
                 reader.ReadImageInformation()
         if image_io not in FORMATS:
-            if path.suffix.lower() == ".gz" and is_gzip(path):
+            if path.suffix.lower() != ".gz" or is_gzip(path):
                 nifti_bytes(path, MAX_VOXELS)  # raises if damage hides the format from ITK
+                with nifti_content(path) as content:
+                    if content.read(len(_NIFTI_2[0])) in _NIFTI_2:
+                        raise UnreadableError(f"{path.name} is a NIfTI-2 file. {_conversion(path)}")
             kind = f"is a {image_io.removesuffix('ImageIO')} file" if image_io else "is in no known image format"
             raise UnreadableError(f"{path.name} {kind}. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
         if math.prod(reader.GetSize()) > MAX_VOXELS:
             size = "×".join(map(str, reader.GetSize()))
             raise UnreadableError(f"{path.name} claims {size} voxels; its header is broken. Export the CT again.")
     return reader
+
+
+def _conversion(path: Path) -> str:
+    """Return the sentence that names the command which converts a file to NIfTI-1."""
+    command = f"nib-convert --image-type Nifti1Image {path.name} {path.name.split('.')[0]}-1.nii.gz"
+    return f"Convert it with nibabel: pip install nibabel, then {command}."
 
 
 def write_image(image: sitk.Image, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 
 import pydicom
@@ -22,32 +23,22 @@ _OTHER_NAMES = {"ExposureInmAs": "Exposure", "FrameType": "ImageType", "NominalC
 _FRAME_KEYWORDS = (*TAGS, *_OTHER_NAMES, "StackID")
 
 
-def frame_headers(slice_: DicomSlice) -> list[pydicom.Dataset]:
-    """Read the frame headers of a multi-frame CT, each with the attributes of a single-frame slice.
+def single_frames(slices: Sequence[DicomSlice], with_pixels: bool = True) -> list[DicomSlice]:
+    """Return slices with each multi-frame CT replaced by its frames, with the attributes of single-frame slices.
 
     Raises:
-        UnreadableError: Functional groups of frames are missing.
-        SliceGeometryError: It holds several stacks.
-    """
-    with translate_dicom_errors(slice_.path.name):
-        return _frame_headers(slice_.path, read_bounded(slice_.path, stop_before_pixels=True))
-
-
-def single_frames(slices: Sequence[DicomSlice]) -> list[DicomSlice]:
-    """Return the slices of a series with each multi-frame CT replaced by its frames.
-
-    Raises:
-        UnreadableError: A multi-frame CT cannot be read.
+        UnreadableError: A multi-frame CT cannot be read, or functional groups of its frames are missing.
         SliceGeometryError: One holds several stacks.
     """
-    return [frame for slice_ in slices for frame in (_frames(slice_) if slice_.is_multi_frame else [slice_])]
+    return [frame for s in slices for frame in (_frames(s, with_pixels) if s.is_multi_frame else [s])]
 
 
-def _frames(slice_: DicomSlice) -> list[DicomSlice]:
+def _frames(slice_: DicomSlice, with_pixels: bool) -> list[DicomSlice]:
     with translate_dicom_errors(slice_.path.name):
         headers = _frame_headers(slice_.path, read_bounded(slice_.path, stop_before_pixels=True))
-        pixels = zip(headers, _pixels(slice_, len(headers)), strict=True)
-        return [DicomSlice(slice_.path, header, n, frame) for n, (header, frame) in enumerate(pixels, 1)]
+        pixels = _pixels(slice_, len(headers)) if with_pixels else repeat(None, len(headers))
+        frames = zip(headers, pixels, strict=True)
+        return [DicomSlice(slice_.path, header, n, frame) for n, (header, frame) in enumerate(frames, 1)]
 
 
 def _frame_headers(path: Path, image: pydicom.Dataset) -> list[pydicom.Dataset]:

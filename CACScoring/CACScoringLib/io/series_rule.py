@@ -132,10 +132,12 @@ class SeriesFacts:
 
 def facts_of(label: str, uid: str, slices: Sequence[DicomSlice]) -> SeriesFacts:
     """Return the properties of one series or cardiac phase."""
+    from .multi_frame import single_frames  # loads pydicom
+
     spacing_mm, length_mm, fault = None, 0.0, ""
     images = list(slices)
     try:
-        images, _ = without_strays(_frame_slices(slices))
+        images, _ = without_strays(single_frames(slices, with_pixels=False))
         if len(images) == 1:
             fault = "It has 1 slice."
         else:
@@ -187,21 +189,6 @@ def choice_warning(best: SeriesFacts, series: Sequence[SeriesFacts]) -> ScanWarn
         "--table lists them for cac cohort."
     )
     return ScanWarning("series-chosen", message)
-
-
-def _frame_slices(slices: Sequence[DicomSlice]) -> list[DicomSlice]:
-    """Return slices with multi-frame images replaced by their frames' headers, without pixels."""
-    from .multi_frame import frame_headers  # loads pydicom
-
-    return [
-        frame
-        for slice_ in slices
-        for frame in (
-            [DicomSlice(slice_.path, header, n) for n, header in enumerate(frame_headers(slice_), 1)]
-            if slice_.is_multi_frame
-            else [slice_]
-        )
-    ]
 
 
 def _distance(value: float | None, limits: tuple[float, float]) -> float:

@@ -91,7 +91,7 @@ class LesionsChoice:
             self.problem = str(error)
 
     def _readFile(self, path: Path, frameOfReference: str) -> None:
-        from ..exchange.review_file import read_review_file
+        from ..exchange.reviewed import read_review_file
 
         if not path.is_file():
             self.problem = _("{path} is not there any more. Choose other lesions.").format(path=path)

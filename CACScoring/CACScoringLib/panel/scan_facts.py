@@ -96,8 +96,8 @@ def problemOf(volume: vtkMRMLScalarVolumeNode) -> str:
 def acquisitionOf(volume: vtkMRMLScalarVolumeNode) -> Acquisition | None:
     """Return the acquisition from the first DICOM file of a volume; None if that file is unknown or gone."""
     from ..io.acquisition import acquisition_of
-    from ..io.dicom import DicomSlice, read_slice
-    from ..io.multi_frame import frame_headers
+    from ..io.dicom import read_slice
+    from ..io.multi_frame import single_frames
 
     uids = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()
     database = getattr(slicer, "dicomDatabase", None)
@@ -108,11 +108,9 @@ def acquisitionOf(volume: vtkMRMLScalarVolumeNode) -> Acquisition | None:
         return None
     try:
         first_image = read_slice(Path(path))
-        if first_image is not None and first_image.is_multi_frame:
-            return acquisition_of([DicomSlice(first_image.path, header) for header in frame_headers(first_image)])
+        return None if first_image is None else acquisition_of(single_frames([first_image], with_pixels=False))
     except CTError:
         return None
-    return None if first_image is None else acquisition_of([first_image])
 
 
 def _sliceSpacingMm(volume: vtkMRMLScalarVolumeNode) -> float:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.cohort.cluster import chosen_cluster
+from CACScoringLib.cohort.cluster import LOCAL, chosen_cluster
 from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.grid import ScanGrid
@@ -135,7 +135,7 @@ def prepare(
     cache.mkdir(parents=True, exist_ok=True)
     folders = [cache / f"{kind}-{scan.fingerprint()}" for scan in scans]
     missing = [(scan, folder) for scan, folder in zip(scans, folders, strict=True) if not folder.is_dir()]
-    if chosen_cluster().is_local:
+    if chosen_cluster() == LOCAL:
         # Threads: most of the work is done outside Python, and processes would first load its packages.
         with ThreadPoolExecutor(max(1, workers)) as threads:
             jobs = [threads.submit(_write, kind, job) for job in missing]

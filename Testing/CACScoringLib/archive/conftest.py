@@ -3,7 +3,7 @@
 import pytest
 
 from CACScoringLib.archive.address import Access
-from CACScoringLib.archive.connection import connect
+from CACScoringLib.archive.transfer import connect
 
 pytest.importorskip("pynetdicom")
 pytest.importorskip("dicomweb_client")

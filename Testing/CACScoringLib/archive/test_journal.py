@@ -1,6 +1,6 @@
 import pytest
 
-from CACScoringLib.archive.journal import ARRIVING, DONE, GROWN, SCORED, Journal
+from CACScoringLib.archive.journal import ARRIVING, DONE, SCORED, Journal
 from CACScoringLib.archive.series import SeriesSummary
 from CACScoringLib.core.files import OutputError
 
@@ -24,14 +24,6 @@ def only_entry(journal):
     return entry
 
 
-def test_a_series_is_entered_once(journal):
-    journal.observe([summary()], 10)
-    journal.observe([summary()], 20)
-    entry = only_entry(journal)
-    assert (entry.number, entry.images, entry.since, entry.state) == (1, 4, 10, ARRIVING)
-    assert entry.series == summary()
-
-
 def test_uids_are_erased_when_they_are_needed_no_more(journal, path):
     journal.observe([summary(uid="1.2.3.777777777777")], 10)
     journal.settle(only_entry(journal), SCORED)
@@ -40,18 +32,6 @@ def test_uids_are_erased_when_they_are_needed_no_more(journal, path):
     with pytest.raises(ValueError, match="erased"):
         _ = only_entry(journal).series
     assert b"777777777777" not in path.read_bytes()
-
-
-@pytest.mark.parametrize("state", [SCORED, DONE])
-def test_images_after_the_score_are_reported(journal, state):
-    journal.observe([summary()], 10)
-    journal.settle(only_entry(journal), state)
-    assert journal.observe([summary()], 20) == []
-    assert only_entry(journal).state == state
-    (grown,) = journal.observe([summary(6)], 30)
-    assert grown == only_entry(journal)
-    assert (grown.state, grown.images, grown.since, grown.series) == (GROWN, 6, 30, summary(6))
-    assert "4 images" in grown.reason
 
 
 def test_numbers_are_consecutive_when_series_arrive_and_grow_at_once(journal):

@@ -4,8 +4,6 @@ import logging
 import socket
 import ssl
 import subprocess
-import time
-from contextlib import suppress
 from io import BytesIO
 
 import pydicom
@@ -19,13 +17,10 @@ from CACScoringLib.archive.address import (
     ArchiveUnauthorisedError,
     ArchiveUnreachableError,
     NoSuchSeriesError,
-    parse_address,
 )
-from CACScoringLib.archive.connection import connect
 from CACScoringLib.archive.files import dicom_files, pull
-from CACScoringLib.archive.patience import Patience
 from CACScoringLib.archive.series import SeriesFilter, SeriesSummary, digest
-from CACScoringLib.archive.transfer import matching_series, pull_all, push_all
+from CACScoringLib.archive.transfer import connect, matching_series, pull_all, push_all
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
@@ -130,48 +125,14 @@ def test_no_archive_answers(address):
         connect(address, Access()).find_series(SeriesFilter())
 
 
-@pytest.fixture
-def impatient(monkeypatch):
-    """Let the first answer take little time, and a person hear of it at once."""
-    for name, seconds in (("patience.NOTICE", 0.05), ("patience.FIRST", 0.4), ("dimse.NEGOTIATION", 0.4)):
-        monkeypatch.setattr(f"CACScoringLib.archive.{name}_SECONDS", seconds)
-
-
 @pytest.mark.parametrize("protocol", ["http://{}/dicom-web", "dimse://PEER@{}"])
-def test_a_silent_peer_is_named_and_given_up(impatient, protocol, capfd):
+def test_a_silent_peer_is_given_up(protocol, monkeypatch):
+    for name in ("dicomweb.ANSWER", "dimse.NEGOTIATION"):
+        monkeypatch.setattr(f"CACScoringLib.archive.{name}_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        place = f"127.0.0.1:{listener.getsockname()[1]}"
+        archive = connect(protocol.format(f"127.0.0.1:{listener.getsockname()[1]}"), Access())
         with pytest.raises(ArchiveUnreachableError, match="does not answer"):
-            matching_series(connect(protocol.format(place), Access()), SeriesFilter())
-    assert capfd.readouterr().err.startswith(f"Waiting for {place} …\n")
-
-
-def test_an_archive_that_has_answered_may_take_longer(impatient, archive, store, series, monkeypatch, capfd):
-    store.add(*series())
-    real_answer = store.matching
-    monkeypatch.setattr(store, "matching", lambda keys: time.sleep(0.9) or real_answer(keys))
-    with pytest.raises(ArchiveUnreachableError):
-        archive.find_series(SeriesFilter())
-    monkeypatch.setattr(store, "matching", real_answer)
-    (summary,) = archive.find_series(SeriesFilter())
-    capfd.readouterr()
-    monkeypatch.setattr(store, "matching", lambda keys: time.sleep(0.9) or real_answer(keys))
-    assert len(archive.instance_uids(summary.study_uid, summary.series_uid)) == 4
-    assert capfd.readouterr().err == ""
-
-
-def test_patience_grows_with_failures_until_an_answer():
-    patience = Patience(parse_address("dimse://PEER@host:104"))
-    seconds = [patience.seconds]
-    for _ in range(5):
-        with suppress(ArchiveUnreachableError), patience.wait():
-            raise ArchiveUnreachableError
-        seconds.append(patience.seconds)
-    assert seconds == [12, 24, 48, 96, 120, 120]
-    patience = Patience(parse_address("dimse://PEER@host:104"))
-    with patience.wait():
-        pass
-    assert patience.seconds == 120
+            archive.find_series(SeriesFilter())
 
 
 def test_another_server_than_dicomweb_is_reported(store, tmp_path):

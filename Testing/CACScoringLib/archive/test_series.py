@@ -40,27 +40,6 @@ def test_days_include_today():
     assert SeriesFilter(days=2).date_range(date(2026, 3, 1)) == ("20260228", "")
 
 
-@pytest.mark.parametrize(
-    ("thickness", "limits", "matches"), [(3.0, (2.5, 3.0), True), (2.0, (2.5, 3.0), False), (None, (1, 9), False)]
-)
-def test_slice_thickness(thickness, limits, matches):
-    facts = ImageFacts("1.2", (), thickness)
-    assert SeriesFilter(thickness_mm=limits).matches_image(facts) is matches
-    assert SeriesFilter().matches_image(facts)
-
-
-@pytest.mark.parametrize(
-    ("sop_class", "image_type", "is_slice"),
-    [
-        ("1.2.840.10008.5.1.4.1.1.2", ("ORIGINAL", "PRIMARY", "AXIAL"), True),
-        ("1.2.840.10008.5.1.4.1.1.2", ("ORIGINAL", "PRIMARY", "LOCALIZER"), False),
-        ("1.2.840.10008.5.1.4.1.1.7", ("DERIVED",), False),
-    ],
-)
-def test_key_images_and_localizers_are_no_ct(sop_class, image_type, is_slice):
-    assert ImageFacts(sop_class, image_type).is_ct_slice is is_slice
-
-
 def answer(**elements):
     dataset = Dataset()
     for keyword, value in {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.3", **elements}.items():

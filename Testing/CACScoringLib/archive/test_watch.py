@@ -1,11 +1,5 @@
 """Tests of the watch with a peer and a scorer in this process, on a clock that advances only during sleeps."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-
 import pydicom
 import pytest
 from archive_peers import REPORT_CLASS, Store, dimse_peer, report_about, stub_scorer, web_peer
@@ -14,9 +8,9 @@ from in_this_process import InThisProcess
 
 from CACScoringLib.archive import watch as watching
 from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError
-from CACScoringLib.archive.connection import connect
 from CACScoringLib.archive.journal import WatchSettings
 from CACScoringLib.archive.series import SeriesFilter
+from CACScoringLib.archive.transfer import connect
 from CACScoringLib.archive.watch import Watch, open_watch
 from CACScoringLib.core.files import OutputError
 
@@ -332,56 +326,6 @@ class TestKills:
         assert len(reports(store)) == 2
         assert len(store.instances) == 10
         assert len(scorings(log)) == 2
-
-
-WATCH = """
-import sys
-from pathlib import Path
-from archive_peers import stub_scorer
-from in_this_process import InThisProcess
-from CACScoringLib.archive import watch
-from CACScoringLib.archive.address import Access
-from CACScoringLib.archive.connection import connect
-from CACScoringLib.archive.journal import WatchSettings
-from CACScoringLib.archive.series import SeriesFilter
-address, output, log = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-watch.Workers = InThisProcess
-with watch.open_watch(output, {}) as journal:
-    settings = WatchSettings(0.05, 0, once=True)
-    watch.Watch(connect(address, Access()), output, SeriesFilter(), settings, journal, print).run(stub_scorer(log))
-"""
-"""A watch in a process of its own, with the stub in place of scoring."""
-
-
-@pytest.mark.long
-def test_twenty_kills_lose_and_double_nothing(store, series, address, tmp_path, log):
-    """Kill the process after 1 to 9 requests to the archive, 20 times, while series arrive and grow."""
-    scans = [series() for _ in range(20)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", WATCH, address, str(tmp_path / "out"), str(log)]
-    for number, scan in enumerate(scans):
-        store.add(*scan[:3], *(scans[number - 3] if number % 5 == 3 else ()))  # that of three kills ago grows
-        first = len(store.requests)
-        process = subprocess.Popen(command, env=environment)
-        while process.poll() is None and len(store.requests) <= first + number % 9:
-            time.sleep(0.002)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-    subprocess.run(command, env=environment, check=True)
-    rows = (tmp_path / "out" / "watch.csv").read_text(encoding="utf-8").splitlines()[1:]
-    assert [row.split(",")[1] for row in rows] == ["done"] * 20
-    rejected = set().union(*map(references, rejections(store)))
-    current = [report for report in reports(store) if report.SOPInstanceUID not in rejected]
-    images = {scan[0]: 4 if number % 5 == 0 and number < 17 else 3 for number, scan in enumerate(scans)}
-    series_of = {str(pydicom.dcmread(path).SeriesInstanceUID): count for path, count in images.items()}
-    described = {_subject(report): report.SeriesDescription for report in current}
-    assert described == {uid: f"CAC, {count} images" for uid, count in series_of.items()}
-    assert len(current) == 20
-    assert rejected <= {report.SOPInstanceUID for report in reports(store)}
-
-
-def _subject(report):
-    return report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].SeriesInstanceUID
 
 
 class TestFolder:

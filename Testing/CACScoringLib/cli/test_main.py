@@ -134,6 +134,8 @@ def test_facts_that_the_file_lost_are_handed_over(case, tmp_path, capsys):
         ({"rules": {"connectivity": 6}}, "4 or 8"),
         ({"rules": {"calibration_mg_per_mm3_hu": 0}}, "calibration"),
         ({"percentile_table": "missing.csv", "sex": "F", "age_years": 50}, "missing.csv"),
+        ({"sex": "X"}, "The setting sex is 'X'. Write F or M"),
+        ({"age_years": -5}, "The setting age_years is -5. Give an age from 0 to 120"),
     ],
 )
 def test_bad_input_ends_with_one_clear_line(case, tmp_path, capsys, scoring, message):
@@ -333,19 +335,6 @@ def test_options_are_written_out(arguments, message, capsys):
         cli.main(arguments)
     assert exit_info.value.code == 2
     assert capsys.readouterr().err.endswith(f"{message}\n")
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("sex", "X", "The setting sex is 'X'. Write F or M"),
-        ("age_years", -5, "The setting age_years is -5. Give an age from 0 to 120"),
-        ("age_years", 200, "The setting age_years is 200"),
-    ],
-)
-def test_persons_that_cannot_be_are_refused(case, tmp_path, capsys, name, value, message):
-    assert score(case, tmp_path / "out", scoring={name: value}) == 3
-    assert message in capsys.readouterr().err
 
 
 def test_a_settings_file_may_begin_with_a_byte_order_mark(case, tmp_path):

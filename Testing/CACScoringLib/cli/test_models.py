@@ -21,6 +21,7 @@ def installed(tmp_path, monkeypatch):
     return tmp_path / "installed"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["", *(model.card.name for model in list_models() if model.origin == "alternative")])
 def test_every_model_that_comes_with_cac_finds_calcium_in_the_sample(installed, name):
     choice = ModelChoice((name,) if name else (), device="cpu", estimates=("vessels",))
@@ -36,6 +37,7 @@ def test_every_model_that_comes_with_cac_finds_calcium_in_the_sample(installed, 
     assert whole_scan.estimates
 
 
+@pytest.mark.long
 def test_a_model_that_finds_nothing_in_the_sample_is_not_installed(installed, tmp_path, capsys):
     """Its weights are finite and not zero, but its map is empty everywhere."""
     for name, scale, code in (("alive", 1.0, 0), ("dead", 1e-4, cli.BAD_INPUT)):

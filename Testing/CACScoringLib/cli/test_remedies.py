@@ -34,6 +34,7 @@ def texts():
     yield from ADVICE.values()
 
 
+@pytest.mark.long
 def test_every_option_and_command_that_is_advised_exists():
     options = options_of(PARSER)
     advised = {word for text in texts() for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}

@@ -47,6 +47,7 @@ def test_safe_names(name, expected):
     assert safe_name(name) == expected
 
 
+@pytest.mark.long
 @given(st.text(max_size=300))
 def test_a_safe_name_is_one_folder_that_can_be_made(name):
     safe = safe_name(name)

@@ -3,9 +3,6 @@
 import asyncio
 import itertools
 import os
-import signal
-import subprocess
-import sys
 import time
 from contextlib import closing, suppress
 
@@ -17,8 +14,8 @@ import pytest
 import worker_jobs
 
 from CACScoringLib.cohort import workers
-from CACScoringLib.cohort.cluster import ClusterChoice, ClusterError, start_cluster, working_on
-from CACScoringLib.cohort.workers import JobEvent, Workers, connect_client, sensible_count
+from CACScoringLib.cohort.cluster import ClusterError, start_cluster, working_on
+from CACScoringLib.cohort.workers import Workers, sensible_count
 from CACScoringLib.core.ct import CTError
 
 
@@ -52,7 +49,7 @@ def cluster():
     cluster = distributed.LocalCluster(n_workers=1, **options)
     yield cluster
     with suppress(TimeoutError, asyncio.TimeoutError):
-        cluster.close(timeout=1)
+        cluster.close(timeout=0.2)
 
 
 @pytest.fixture
@@ -60,10 +57,16 @@ def pool_of(cluster):
     """Function that returns workers of the scheduler with a preparation."""
 
     def pool(prepare, **options):
-        with working_on(ClusterChoice(cluster.scheduler_address)):
+        with working_on(cluster.scheduler_address):
             return Workers(None, prepare, **options)
 
     return pool
+
+
+def test_a_worker_prepares_once_for_all_runs(pool_of):
+    with pool_of(worker_jobs.counting) as pool:
+        results = [event.result for jobs in ([1, 2], [3]) for event in pool.run(jobs) if event.state == "done"]
+    assert results == [1, 1, 1]
 
 
 def test_exceptions_of_preparing_are_raised(pool_of):
@@ -71,10 +74,16 @@ def test_exceptions_of_preparing_are_raised(pool_of):
         list(pool.run([1, 2]))
 
 
-def test_workers_that_all_end_at_once_end_the_run(pool_of, monkeypatch):
-    monkeypatch.setattr(Workers, "_outcome", lambda pool, index, future: JobEvent(index, "lost"))
-    with pool_of(worker_jobs.doubling) as pool, pytest.raises(ClusterError, match="first 5 jobs all ended"):
-        list(pool.run(range(9)))
+@pytest.mark.long
+def test_workers_that_all_end_at_once_end_the_run():
+    with Workers(1, worker_jobs.doubling) as pool, pytest.raises(ClusterError, match="first 5 jobs all ended"):
+        list(pool.run([-1] * 9))
+
+
+def test_a_missing_scheduler_is_reported(monkeypatch):
+    monkeypatch.setattr(workers, "CONNECT_SECONDS", 0.5)
+    with working_on("tcp://127.0.0.1:9"), pytest.raises(ClusterError, match="There is no scheduler at tcp"):
+        list(Workers(None, worker_jobs.doubling).run([1]))
 
 
 def test_workers_that_cannot_load_the_jobs_are_reported(pool_of):
@@ -84,6 +93,7 @@ def test_workers_that_cannot_load_the_jobs_are_reported(pool_of):
 
 def test_waiting_for_late_workers_gives_a_warning(cluster, pool_of, monkeypatch):
     monkeypatch.setattr(workers, "ARRIVAL_SECONDS", 0.0)
+    monkeypatch.setattr(workers, "LOOK_SECONDS", 0.1)
     warnings = []
 
     def warn(warning):
@@ -98,28 +108,13 @@ def test_waiting_for_late_workers_gives_a_warning(cluster, pool_of, monkeypatch)
     assert warnings == ["no-workers"]
 
 
-def test_a_lost_scheduler_ends_the_run(cluster, pool_of, monkeypatch):
-    monkeypatch.setattr(workers, "GONE_SECONDS", 1.0)
+def test_a_lost_scheduler_ends_the_run(cluster, pool_of):
     with pool_of(worker_jobs.waiting) as pool, closing(pool.run([1])) as events:
         next(events)
         cluster.sync(cluster.scheduler.close)
         with pytest.raises(ClusterError, match="scheduler is gone"):
             list(events)
         worker_jobs.GATE.set()
-
-
-def test_a_connection_is_retried_after_a_mixed_greeting(monkeypatch):
-    addresses = []
-
-    def client(address, set_as_default):
-        addresses.append(address)
-        assert len(addresses) == 2
-        return "client"
-
-    monkeypatch.setattr(distributed, "Client", client)
-    assert connect_client(object()) == "client"
-    with pytest.raises(OSError, match="too busy"):
-        connect_client(object())
 
 
 def test_as_many_processes_as_cores_and_memory_allow(monkeypatch):
@@ -134,8 +129,8 @@ def test_the_dashboard_of_a_batch_system_is_local_unless_configured_otherwise(op
     jobs = {"cores": 1, "memory": "1GB", "scheduler-options": options}
     with (
         dask.config.set({"jobqueue.slurm": {**dask.config.get("jobqueue.slurm"), **jobs}}),
-        start_cluster(ClusterChoice("slurm"), 0, None) as cluster,
-        connect_client(cluster),
+        start_cluster("slurm", 0, None) as cluster,
+        distributed.Client(cluster),
     ):
         assert cluster.scheduler.http_server.address == address
 
@@ -143,32 +138,6 @@ def test_the_dashboard_of_a_batch_system_is_local_unless_configured_otherwise(op
 def test_an_incomplete_configuration_of_a_batch_system_is_reported():
     with (
         pytest.raises(ClusterError, match=r"(?s)slurm could not be begun.*jobqueue\.yaml"),
-        start_cluster(ClusterChoice("slurm"), 1, None),
+        start_cluster("slurm", 1, None),
     ):
         pass
-
-
-@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
-def test_an_interruption_while_a_cluster_starts_closes_it_and_spares_its_workers(monkeypatch):
-    masks, closed = [], []
-
-    class InterruptedCluster:
-        def __init__(self, **_options):
-            os.kill(os.getpid(), signal.SIGINT)
-            code = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
-            masks.append(subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8").stdout)
-
-        def close(self, timeout):
-            closed.append(timeout)
-
-    monkeypatch.setattr("distributed.LocalCluster", InterruptedCluster)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt), start_cluster(ClusterChoice(), 1, None):
-            raise AssertionError("the interruption was lost")
-        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert masks == ["True\n"]
-    assert len(closed) == 1

@@ -18,6 +18,7 @@ def resources(bundle, kind):
     return [entry["resource"] for entry in bundle["entry"] if entry["resource"]["resourceType"] == kind]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("identify", [False, True])
 @pytest.mark.parametrize("reviewed", [False, True])
 def test_bundles_are_valid(reviewed, identify):

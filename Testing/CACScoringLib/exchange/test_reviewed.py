@@ -14,8 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_
 
 from CACScoringLib.core.ct import CTError, MaskError, UnreadableError
 from CACScoringLib.core.labels import Artery, NonCoronary
-from CACScoringLib.exchange.review_file import read_review_file
-from CACScoringLib.exchange.reviewed import read_reviewed
+from CACScoringLib.exchange.reviewed import read_review_file, read_reviewed
 from CACScoringLib.exchange.segment_sites import label_of
 from CACScoringLib.exchange.write import write_objects
 from CACScoringLib.io.reading import read_ct
@@ -256,6 +255,7 @@ def test_lesions_of_an_algorithm_alone_are_known(segmentation, kind, warned, tmp
     assert review.status == ("automatic" if warned else "reviewed"), "as CAC wrote it"
 
 
+@pytest.mark.long
 def test_results_refer_to_their_series_in_an_archive(segmentation, series, tmp_path):
     archive = Path(shutil.make_archive(str(tmp_path / "scan"), "zip", series.ct))
     write_objects(tmp_path, score(replace(series, ct=archive)))

@@ -18,7 +18,7 @@ from dicom_results import PATIENT, PRONE, SECRET, SITES, chest_series, dicom_err
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import DT
 
-from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import RESULT_FILES, OutputFolder
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
@@ -141,23 +141,13 @@ def test_segments_are_the_lesions_voxel_by_voxel_in_the_slices_they_were_read_fr
         number = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
         source = group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
         assert group.PlanePositionSequence[0].ImagePositionPatient == slices[source].ImagePositionPatient
+        assert frame.any(), "OHIF issue 3991: no segment may be empty"
         k = slices[source].InstanceNumber - 1
         upright = frame if orientation == dicom_results.AXIAL else frame[::-1, ::-1]
         segments[k][upright == 1] = SITES[number - 1]
     assert (segments == labels).all()
-
-
-@pytest.mark.long
-def test_no_segment_or_frame_is_empty_and_all_lie_in_the_planes_of_the_source(objects, series):
-    # OHIF issues 3991 (empty segments) and 6154 (label maps at right angles to the source).
-    segmentation = highdicom.seg.segread(objects / "segmentation.dcm")
-    groups = segmentation.PerFrameFunctionalGroupsSequence
-    numbers = {group.SegmentIdentificationSequence[0].ReferencedSegmentNumber for group in groups}
-    assert all(frame.any() for frame in segmentation.get_stored_frames())
-    assert numbers == {item.SegmentNumber for item in segmentation.SegmentSequence}
-    source = pydicom.dcmread(next(series.ct.iterdir()), stop_before_pixels=True)
-    shared = segmentation.SharedFunctionalGroupsSequence[0]
-    assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == source.ImageOrientationPatient
+    shared = segmentation.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
+    assert shared.ImageOrientationPatient == slices[source].ImageOrientationPatient
 
 
 def test_a_scan_without_calcium_has_no_segmentation(series, tmp_path):
@@ -221,19 +211,18 @@ def test_uids_follow_from_the_content(result, objects, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["measurements.dcm", "cardiovascular-report.dcm"])
-def test_a_named_reader_verifies_the_report_at_the_time_of_confirmation(result, objects, name, tmp_path):
+def test_a_named_reader_verifies_the_report_at_the_time_of_confirmation(result, objects, tmp_path):
     write_objects(tmp_path, result, reader="Reader^Rita")
-    report = pydicom.dcmread(tmp_path / name)
+    report = pydicom.dcmread(tmp_path / "measurements.dcm")
     assert report.VerificationFlag == "VERIFIED"
     (verifier,) = report.VerifyingObserverSequence
     assert verifier.VerifyingObserverName == "Reader^Rita"
     confirmed = datetime.fromisoformat(result.review.confirmations["threshold"].time)
     assert DT(verifier.VerificationDateTime).astimezone(timezone.utc) == confirmed
     assert "observer" in str(report).lower()
-    unnamed = pydicom.dcmread(objects / name)
+    unnamed = pydicom.dcmread(objects / "measurements.dcm")
     assert unnamed.VerificationFlag == "UNVERIFIED"
-    assert b"Reader^Rita" not in (objects / name).read_bytes()
+    assert b"Reader^Rita" not in (objects / "measurements.dcm").read_bytes()
 
 
 @pytest.mark.long
@@ -329,24 +318,6 @@ def test_pixelmed_finds_no_error_in_the_measurement_report(objects, tmp_path):
 
 
 @pytest.mark.long
-def test_the_cardiovascular_report_states_the_scores_of_arteries_and_total(result, objects):
-    report = pydicom.dcmread(objects / "cardiovascular-report.dcm")
-    assert report.ContentTemplateSequence[0].TemplateIdentifier == "3900"
-    (scoring,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "122603"]
-    numbers = {}
-    for item in scoring.ContentSequence:
-        (site,) = [i for i in item.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "363698007"]
-        value = item.MeasuredValueSequence[0]
-        key = item.ConceptNameCodeSequence[0].CodeValue, site.ConceptCodeSequence[0].CodeValue
-        numbers[key] = value.get("FloatingPointValue", float(value.NumericValue))
-    threshold = result.methods["threshold"]
-    assert numbers["450360000", "41801008"] == threshold.total.agatston
-    assert numbers["450360000", "59438005"] == threshold.arteries[Artery.LAD].agatston
-    assert numbers["122661", "13647002"] == threshold.arteries[Artery.RCA].mass_mg
-    assert numbers["122659", "41801008"] == 0.75
-
-
-@pytest.mark.long
 @pytest.mark.parametrize("identify", [False, True])
 def test_the_pdf_names_the_patient_only_on_request(result, identify):
     text = pdf_text(pdf_of(result, identify))
@@ -363,16 +334,6 @@ def pdf_text(content):
         with contextlib.suppress(zlib.error):
             texts += re.findall(rb"\(((?:[^()\\]|\\.)*)\) ?Tj", zlib.decompress(stream))
     return b" ".join(texts).decode("latin-1")
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("warnings", range(0, 40, 4))
-def test_no_page_of_the_pdf_has_a_line_or_two(result, warnings):
-    doubts = tuple(ScanWarning("noise", "The blood is noisy.") for _ in range(warnings))
-    content = pdf_of(replace(result, warnings=doubts))
-    pages = re.split(r"page \d of", pdf_text(content))[:-1]
-    assert "How it was made" in pages[-1]
-    assert "Software" in pages[-1]
 
 
 @pytest.mark.long

@@ -1,5 +1,6 @@
-"""Complete writing of image files, and names that are not UTF-8."""
+"""Complete writing of image files, names that are not UTF-8, and formats that are refused."""
 
+import gzip
 import os
 import signal
 
@@ -72,3 +73,19 @@ def test_a_file_with_a_wrong_check_sum_or_length_is_refused(tmp_path, changed):
     path.write_bytes(content)
     with pytest.raises(UnreadableError, match="damaged"):
         read_image(path)
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_nifti_2_is_refused_with_the_command_that_converts_it(tmp_path, name, order):
+    content = (540).to_bytes(4, order) + b"n+2\0\r\n\x1a\n" + bytes(1000)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(UnreadableError, match=rf"NIfTI-2.*nib-convert --image-type Nifti1Image {name} a-1\.nii\.gz"):
+        read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.hdr", "a.img", "a.img.gz"])
+def test_a_pair_of_files_is_refused_with_the_command_that_converts_it(tmp_path, name):
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4), np.int16)), str(tmp_path / name))
+    with pytest.raises(UnreadableError, match=rf"pair.*nib-convert --image-type Nifti1Image {name} .*Analyze"):
+        read_image(tmp_path / name)

@@ -40,6 +40,7 @@ def agatston(folder):
     return scan, cac.agatston(scan, image).total.agatston
 
 
+@pytest.mark.long
 def test_halfway_slices_score_as_the_mean_of_both(tmp_path):
     scores = [reconstruction(tmp_path / str(n), first) for n, first in enumerate((30.0, 31.5))]
     assert scores[0] != scores[1]

@@ -100,9 +100,10 @@ def moved(n, mm):
     return edit
 
 
-@pytest.mark.parametrize("syntax", [None, RLELossless, JPEGLSLossless])
-@pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(
+    ("syntax", "signed", "shared"),
+    [(None, False, True), (None, True, False), (RLELossless, True, True), (JPEGLSLossless, False, False)],
+)
 def test_the_scan_is_that_of_single_frames(tmp_path, syntax, signed, shared):
     paths = write_series(
         tmp_path / "single",

@@ -69,6 +69,7 @@ def test_each_property_of_the_protocol_decides(tmp_path, tags):
     assert choice_in(tmp_path, str(number)) == (number, ""), "--series overrides"
 
 
+@pytest.mark.long
 def test_a_study_as_in_clinics(tmp_path):
     """Localizer, thin, sharp, contrast, computed, and the scoring series in two phases of one series."""
     write(tmp_path, 1, slices=2, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
@@ -95,6 +96,7 @@ def test_phase_of_a_series_chosen_by_uid(tmp_path):
     assert choice_in(tmp_path, "6.1") == (6, "")
 
 
+@pytest.mark.long
 def test_kernel_counts_before_thickness_and_thickness_before_field(tmp_path):
     write(tmp_path, 2, ConvolutionKernel="B70f")
     write(tmp_path, 3, slices=84, spacing_mm=(4.0, 4.0, 1.0))

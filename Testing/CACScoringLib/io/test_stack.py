@@ -10,9 +10,6 @@ from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 from reading_checks import reads, refuses
 
 from CACScoringLib.core.ct import SliceGeometryError
-from CACScoringLib.io import stack
-from CACScoringLib.io.dicom import read_slices
-from CACScoringLib.io.pixels import stored_values
 
 SAGITTAL = [0, 1, 0, 0, 0, -1]
 SHEET = {
@@ -96,14 +93,3 @@ def test_a_series_copied_twice(tmp_path, name):
         shutil.copy(path, tmp_path / name.format(k))
     scan = reads(tmp_path, chest_hu(), ["images-left-out"])
     assert "6 copies" in scan.warnings[0].message
-
-
-def test_pixels_of_each_repeated_slice_are_read_once(tmp_path, monkeypatch):
-    def at_one_place(ds, _):
-        ds.ImagePositionPatient = [0, 0, 0]
-
-    write_series(tmp_path, chest_hu(slices=9), edit=at_one_place)
-    read = []
-    monkeypatch.setattr(stack, "stored_values", lambda slice_: (read.append(slice_.name), stored_values(slice_))[1])
-    slices, _ = stack.without_strays(read_slices(tmp_path)[0])
-    assert len(slices) == len(read) == len(set(read)) == 9

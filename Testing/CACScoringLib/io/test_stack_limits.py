@@ -72,14 +72,3 @@ def test_the_second_of_two_slices_has_another_grid(tmp_path, tags, accepted):
         assert read_ct(tmp_path).image.GetSpacing() == pytest.approx((0.7, 0.8, 3.0))
     else:
         refuses(tmp_path, SliceGeometryError)
-
-
-@pytest.mark.parametrize(
-    ("missing", "gaps"),
-    [((2,), "1 slices are missing .*: 1 between 33.0 and 39.0 mm"), ((2, 3), "2 slices .*: 2 between 33.0 and 42.0")],
-)
-def test_missing_slices_are_named_by_their_gap(tmp_path, missing, gaps):
-    paths = write_series(tmp_path, chest_hu(8))
-    for k in missing:
-        paths[k].unlink()
-    refuses(tmp_path, SliceGeometryError, gaps)

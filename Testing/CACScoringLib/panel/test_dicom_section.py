@@ -12,7 +12,7 @@ from pydicom.uid import generate_uid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.mrml import scene as mrml
 
-SERIES = ("segmentation.dcm", "measurements.dcm", "cardiovascular-report.dcm", "report.pdf.dcm")
+SERIES = ("segmentation.dcm", "measurements.dcm", "report.pdf.dcm")
 
 
 @pytest.fixture

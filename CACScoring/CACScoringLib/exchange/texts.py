@@ -1,19 +1,8 @@
-"""Conclusion of a result in a few sentences, for reports that hold text."""
+"""Texts of DICOM and FHIR objects: their origin, and characters that every reader shows."""
 
 from __future__ import annotations
 
-from ..core.text import RESEARCH_ONLY
-from ..report.headline import headline, warning_lines
 from ..results import ScoreResult
-
-
-def conclusion(result: ScoreResult) -> list[str]:
-    """Return the headline and the severe warnings, without anything that identifies a person."""
-    head = headline(result.methods, result.categories, result.warnings)
-    sentences = [f"{head.score}, {head.state}.", f"{head.summary}."]
-    lines = warning_lines(result.warnings, result.methods)
-    sentences += [f"Caution: {line.line} {line.why}" for line in lines if line.severe]
-    return [*map(plain, sentences), RESEARCH_ONLY]
 
 
 def origin_of(result: ScoreResult) -> dict[str, str]:
