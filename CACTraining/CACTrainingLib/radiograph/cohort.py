@@ -30,12 +30,13 @@ from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
 from .. import phantom
+from ..data.scan_table import RADIOGRAPH_TABLE as TABLE
+from ..data.scan_table import VIEWS
 from .cases import (
     CASES,
     FIELD_OF_VIEW_MM,
     MATRIX,
-    TABLE,
-    VIEWS,
+    SETTINGS,
     View,
     project_view,
     view_geometry,
@@ -43,7 +44,6 @@ from .cases import (
 )
 
 SCHEMA = "cac-radiographs/1"
-SETTINGS = "radiographs.json"
 ANGLES = {"PA": 0.0, "lateral": 90.0}
 TURN_DEGREES, TILT_DEGREES, SHIFT_MM = 2.0, 1.5, 8.0
 """Standard deviations of a patient's rotation, tilt and shift."""

@@ -28,10 +28,11 @@ from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.scans.source import ScanSource
 from CACScoringLib.scans.table import source_of
 
+from ..data.scan_table import RADIOGRAPH_TABLE as TABLE
 from ..data.scan_table import SEXES
 from ..phantom import same_settings
-from .cases import CASES, TABLE, View, project_view, view_geometry, write_case
-from .cohort import ANGLES, SCHEMA, SETTINGS
+from .cases import CASES, SETTINGS, View, project_view, view_geometry, write_case
+from .cohort import ANGLES, SCHEMA
 
 COHORT_TABLE, FAILURES = "cohort.csv", "failures.csv"
 FACTS = (

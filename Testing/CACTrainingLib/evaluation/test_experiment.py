@@ -81,7 +81,7 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again(experiment, settings
 def test_predictions_of_every_patient(experiment, settings):
     experiment.page(settings)
     predicted = csv_rows(settings.output / PREDICTIONS)
-    assert {row[experiment.predicted] for row in predicted} == {f"p{n}" for n in range(PATIENTS)}
+    assert {row["scan"] for row in predicted} == {f"p{n}" for n in range(PATIENTS)}
 
 
 def test_an_output_that_is_a_file_is_refused(experiment, settings):

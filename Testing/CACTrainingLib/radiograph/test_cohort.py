@@ -35,8 +35,8 @@ def coarse():
 def make_coarse(patch):
     """Use voxels of 6 mm and the heart's height only, and draw each patient once."""
     patch.setattr(cohort, "MATRIX", 72)
-    patch.setattr(cohort, "scan_grid", lambda scanner: scan_grid(scanner, (-84.0, 66.0)))
-    patch.setattr(cohort, "draw_patient", draw)
+    patch.setattr(cohort.phantom, "scan_grid", lambda scanner: scan_grid(scanner, (-84.0, 66.0)))
+    patch.setattr(cohort.phantom, "draw_patient", draw)
     patch.setattr("CACScoringLib.cohort.workers.Workers", InThisProcess)
 
 

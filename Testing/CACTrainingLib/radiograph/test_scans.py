@@ -13,8 +13,8 @@ from CACScoringLib.cohort.table import columns
 from CACScoringLib.core import tables
 from CACScoringLib.core.files import OutputError
 from CACTrainingLib.radiograph import scans
-from CACTrainingLib.radiograph.cases import read_case
-from CACTrainingLib.radiograph.cohort import SCHEMA, SETTINGS
+from CACTrainingLib.radiograph.cases import SETTINGS, read_case
+from CACTrainingLib.radiograph.cohort import SCHEMA
 from CACTrainingLib.radiograph.scans import list_scans, write_scan_radiographs
 
 SPACING = (8.0, 8.0, 6.0)

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from CACScoringLib.core.tables import TableError
-from CACTrainingLib.data.scan_table import TableScan
-from CACTrainingLib.whole_scan.scan_table import TESTED, held_out, split_or_join
+from CACTrainingLib.data.scan_table import TESTED, TableScan, held_out, join
 
 SCORES = (0.0, 50.0, 200.0, 900.0)
 
@@ -21,10 +20,9 @@ def scans(count, scans_each=2):
 
 def test_a_fifth_is_held_out_by_patient_with_every_category():
     everything = scans(40)
-    training, test = held_out(everything)
-    assert sorted(training + test) == sorted(scan.name for scan in everything)
     patient = {scan.name: scan.patient for scan in everything}
-    assert not {patient[n] for n in training} & {patient[n] for n in test}
+    test = held_out(everything)
+    assert not {patient[n] for n in test} & {p for n, p in patient.items() if n not in test}
     assert len(test) == 16
     categories = [int(patient[n]) % 4 for n in test]
     assert [categories.count(category) for category in range(4)] == [4, 4, 4, 4]
@@ -32,11 +30,9 @@ def test_a_fifth_is_held_out_by_patient_with_every_category():
 
 def test_another_table_is_tested_on():
     everything = scans(40)
-    assert split_or_join(everything) == (tuple(everything), *held_out(everything))
-    noncoronary_controls = [TableScan(scan.name, f"other {scan.patient}", scan.files, scan.scores) for scan in scans(3)]
-    joined, learned, tested = split_or_join(everything, noncoronary_controls)
-    assert learned == [scan.name for scan in everything]
-    assert tested == [TESTED + scan.name for scan in noncoronary_controls], "names of both tables may be the same"
-    assert [scan.name for scan in joined] == learned + tested
-    with pytest.raises(TableError, match="Patient 0 is in --test and is learned from"):
-        split_or_join(everything, scans(1))
+    others = [TableScan(scan.name, f"other {scan.patient}", scan.files, scan.scores) for scan in scans(3)]
+    joined, tested = join(everything, others)
+    assert tested == [TESTED + scan.name for scan in others], "names of both tables may be the same"
+    assert [scan.name for scan in joined] == [scan.name for scan in everything] + tested
+    with pytest.raises(TableError, match=r"Patient 0 .* is learned from"):
+        join(everything, scans(1))
