@@ -127,14 +127,14 @@ class TestStoredModels:
         estimated = estimate_whole_scan(result.scan, result.heart, result.methods, loaded)
         assert FAILED not in [warning.code for warning in estimated.warnings], estimated.warnings
         vessels, radiomics = estimated.estimates
-        assert vessels.total == pytest.approx(sum(vessels.agatston.values()))
+        assert vessels.record.total == pytest.approx(sum(vessels.record.agatston.values()))
         assert vessels.saliency.GetSize() == result.scan.image.GetSize()
-        assert len(vessels.slice_weights) == by_hand.SMALL_VESSELS.slices
-        assert vessels.sha256 == loaded["vessels"].card.sha256
-        assert "rank correlation" in vessels.trust
-        assert 0 < radiomics.probability < 1
-        assert radiomics.limit == 0.5
-        assert set(radiomics.contributions) <= set(loaded["radiomics"].card.config["features"])
+        assert len(vessels.record.slice_weights) == by_hand.SMALL_VESSELS.slices
+        assert vessels.record.model.sha256 == loaded["vessels"].card.sha256
+        assert "rank correlation" in vessels.record.trust
+        assert 0 < radiomics.record.probability < 1
+        assert radiomics.record.limit == 0.5
+        assert set(radiomics.record.contributions) <= set(loaded["radiomics"].card.config["features"])
         record = report.record_of(replace(result, estimates=estimated.estimates))
         unpictured = tuple(replace(estimate, saliency=None) for estimate in estimated.estimates)
         assert recorded_estimates(record) == unpictured
