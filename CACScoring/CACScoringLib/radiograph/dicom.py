@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from ..core.acquisition import Acquisition
 from ..core.ct import CTError, NotCTError, NotVolumeError, ScanWarning, UnreadableError

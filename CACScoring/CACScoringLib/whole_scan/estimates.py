@@ -182,7 +182,7 @@ def _lower(text: str) -> str:
 
 def estimate_record(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult]) -> EstimateRecord:
     """Return an entry of "second_opinions" in `scores.json`."""
-    agreed = {
+    agreed: dict[str, dict[str, object] | None] = {
         name: None if item is None else {"agrees": item.agrees, "classes_apart": item.classes_apart}
         for name, item in agreements(estimate, methods).items()
     }

@@ -371,7 +371,7 @@ class Experiment(ABC):
             rows += [heading(model, columns)] if len(self.ROWS) > 1 else []
             for title, items in parts.items():
                 results = [comparison.averaged(item, model) if len(item.rows) else None for item in items]
-                cells: list[Cell] = [result and result.estimate for result in results]
+                cells: list[Cell] = [None if result is None else result.estimate for result in results]
                 change: tuple[Cell, ...] = (None, None)
                 if results[0] is not None and has_reference and model != self.reference:
                     difference = paired_difference(results[0], comparison.averaged(items[0], self.reference))
@@ -423,7 +423,9 @@ def predicted_rows(
 
 def values_of(predicted: np.ndarray) -> list[Any]:
     """Return predicted values [m, …] as JSON, unknown ones as None."""
-    return np.where(np.isfinite(predicted), predicted, None).tolist()
+    cells = predicted.astype(object)
+    cells[~np.isfinite(predicted)] = None
+    return cells.tolist()
 
 
 def carry_out(kind: type[Experiment], settings: ExperimentSettings, progress: Progress | None = None) -> Path:

@@ -9,7 +9,6 @@ import handmade_estimates as by_hand
 import panel_results
 import pytest
 
-from CACScoringLib.core.ct import CTError
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.cards import ModelError
 from CACScoringLib.models.choice import ModelChoice, chosen_models, requested_estimators
@@ -64,11 +63,6 @@ class TestWhichModels:
         assert requested_estimators("radiomics, vessels,radiomics") == ("radiomics", "vessels")
         assert requested_estimators("all") == ("all",)
 
-    @pytest.mark.parametrize("text", ["vessel", "", "all,vessels"])
-    def test_an_unknown_kind(self, text):
-        with pytest.raises(ModelError, match="vessels, radiomics, all"):
-            requested_estimators(text)
-
     def test_bundled_models_come_before_the_users_and_named_models_before_both(self, monkeypatch):
         stored(monkeypatch, ("v", "vessels", "bundled"), ("mine", "vessels", "user"), ("r", "radiomics", "user"))
         models_by_kind = chosen_models(ModelChoice(estimates=("radiomics", "vessels"))).estimates
@@ -91,22 +85,6 @@ class TestWhichModels:
         stored(monkeypatch, ("v", "vessels", "user"), ("w", "vessels", "user"))
         with pytest.raises(ModelError, match=words):
             chosen_models(choice)
-
-
-class TestAsking:
-    @pytest.mark.parametrize(
-        ("error", "words"),
-        [
-            (CTError("The heart is too small."), "The heart is too small. The score"),
-            (ValueError("odd"), "unexpected ValueError at test_run.py"),
-        ],
-    )
-    def test_a_failed_estimate_is_a_warning_and_the_others_are_asked(self, result, prediction, error, words):
-        answers = prediction(vessels=error, radiomics=by_hand.radiomics(0.9))
-        estimated = estimate_whole_scan(result.scan, result.heart, result.methods, answers)
-        assert [estimate.network for estimate in estimated.estimates] == ["radiomics"]
-        [failure] = [warning for warning in estimated.warnings if warning.code == FAILED]
-        assert words in failure.message
 
 
 class TestStoredModels:

@@ -53,7 +53,7 @@ class RadiographConfiguration:
         views: Views of the network.
         super_resolution: Way of `cases.SUPER_RESOLUTIONS`.
         enhancement: Enhancement of the contrast.
-        label: Score of `cases.LABELS` used as label.
+        label: Score of LABELS used as label.
         curriculum: True to train on severe calcium first.
         counterfactual: True to add radiographs of the same patients with scaled or removed calcium.
         located: True to train on the location of calcium, for "light" only.
