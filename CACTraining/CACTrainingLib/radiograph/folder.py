@@ -91,11 +91,11 @@ def write_cases(
     events = run_jobs(partial(_start_worker, make, folder), jobs, workers, counted)
     rows, failures = [], []
     for job, event in zip(jobs, events, strict=True):
-        made = event.reason if event.state == "lost" else event.result
-        if isinstance(made, str):
-            failures.append({**job.columns, "reason": made})
+        result = event.reason if event.state == "lost" else event.result
+        if isinstance(result, str):
+            failures.append({**job.columns, "reason": result})
         else:
-            rows.append({**job.columns, "file": f"{CASES}/{job.file}.npz", **made})
+            rows.append({**job.columns, "file": f"{CASES}/{job.file}.npz", **result})
     parts = ((RADIOGRAPH_TABLE, columns, rows), (FAILURES, ("name", "ct", "reason"), failures))
     for name, titles, lines in parts:
         cells = ({title: printable(str(line.get(title, ""))) for title in titles} for line in lines)

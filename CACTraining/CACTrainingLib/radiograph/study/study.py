@@ -148,11 +148,15 @@ class RadiographStudy(Experiment):
     def read(cls, settings: ExperimentSettings, progress: Progress) -> RadiographStudy:
         scans, test_names = _radiographs(settings)
         cohort = Cohort.split(scans, test_names, settings.budget, np.array([scan.factors for scan in scans]), {})
-        chosen = [c for c in cls.CONFIGURATIONS.values() if c == BASE or not settings.names or c.name in settings.names]
+        configurations = [
+            c for c in cls.CONFIGURATIONS.values() if c == BASE or not settings.names or c.name in settings.names
+        ]
         if not are_digital(settings.data) and not settings.names:
             # The other configurations need CTs with known calcium.
-            chosen = [c for c in chosen if c.super_resolution == "none" and c.name not in ("not-located", "no-pairs")]
-        return cls(settings, cohort, tuple(chosen))
+            configurations = [
+                c for c in configurations if c.super_resolution == "none" and c.name not in ("not-located", "no-pairs")
+            ]
+        return cls(settings, cohort, tuple(configurations))
 
     @property
     def is_digital(self) -> bool:

@@ -127,8 +127,8 @@ class RadiomicsStudy(Experiment):
             failed = failed | contrast_failed
         volumes = dict(zip([scan.name for scan in table.scans], table.columns([HEART_ML])[:, 0], strict=True))
         cohort = cohort_of(table.scans, test_names, volumes, failed, settings.budget)
-        chosen = [cls.CONFIGURATIONS[name] for name in settings.names or cls.CONFIGURATIONS]
-        usable = tuple(config for config in chosen if contrast is not None or not config.contrast)
+        configurations = [cls.CONFIGURATIONS[name] for name in settings.names or cls.CONFIGURATIONS]
+        usable = tuple(config for config in configurations if contrast is not None or not config.contrast)
         return cls(settings, cohort, usable, table, contrast)
 
     def stamp(self) -> str:

@@ -157,16 +157,16 @@ class VesselStudy(Experiment):
         scans, test_names = settings.read()
         # Supervision needs digital patients, whose calcium is known by location.
         default = [n for n, c in cls.CONFIGURATIONS.items() if c.kind != fitting.SUPERVISED or are_digital(scans)]
-        chosen = [replace(cls.CONFIGURATIONS[n], preset=settings.preset) for n in settings.names or default]
+        configurations = [replace(cls.CONFIGURATIONS[n], preset=settings.preset) for n in settings.names or default]
         prepared: dict[str, PreparedScans] = {}
-        for config in (configuration.fit_settings(settings).config for configuration in chosen):
+        for config in (configuration.fit_settings(settings).config for configuration in configurations):
             if (key := fitting.input_key(config)) not in prepared:
                 prepared[key] = fitting.prepare_vessels(scans, settings.prepared, config, settings.workers, progress)
         failed = {name: reason for kind in prepared.values() for name, reason in kind.failed.items()}
         files = next(iter(prepared.values())).files
         volumes = {name: fitting.heart_ml(file) for name, file in files.items() if name not in failed}
         cohort = cohort_of(scans, test_names, volumes, failed, settings.budget)
-        return cls(settings, cohort, tuple(chosen), {key: kind.files for key, kind in prepared.items()})
+        return cls(settings, cohort, tuple(configurations), {key: kind.files for key, kind in prepared.items()})
 
     def train(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
         import torch
