@@ -324,6 +324,8 @@ class Experiment(ABC):
                 predict = fit(self.cohort.training(fold))
                 predicted += [Predicted(title, use, fold, rows, predict(rows)) for use, rows in self._rows(fold)]
         self._write_predictions(predicted)
+        if not predicted:
+            return Section("results", "Results", (self.EXPLANATION, "No configuration was trained in all folds yet."))
         table = pd.concat(map(self._long_table, predicted))
         comparison = Comparison(self.cohort.patients, {}, np.random.default_rng(self.settings.budget.seed))
         tables = [self._table(use, table[table.use == use], comparison, incomplete) for use, _ in self._rows(0)]

@@ -151,6 +151,8 @@ def _read_pictures(
         # Without calcium, all scales give the same picture.
         scales = scales if any(path.calcium.any() for path in paths) else (1.0,)
         return [[view_of_path(v.body - np.float32(1 - scale) * v.calcium) for v in paths] for scale in scales], paths
+    if super_resolution != "none":
+        raise TableError(f"{row.name} is a picture; only radiographs projected from CTs have super-resolution.")
     if missing := [view for view in views if view not in row.files]:
         raise TableError(f"{row.name} has no {' or '.join(missing)} picture; give one, or leave that view out.")
     from CACScoringLib.radiograph.reading import read_radiograph

@@ -42,5 +42,7 @@ def test_own_pictures_are_cut_about_the_middle_and_that_is_told(tmp_path):
     assert not data.has_heart.any()
     assert not data.has_map.any()
     assert np.isnan(data.factors).all()
+    with pytest.raises(TableError, match="super-resolution"):
+        load_radiographs(read_radiographs(tmp_path / "own.csv"), ("PA",), super_resolution="learned")
     with pytest.raises(TableError, match="no lateral picture"):
         load_radiographs(read_radiographs(tmp_path / "own.csv"))

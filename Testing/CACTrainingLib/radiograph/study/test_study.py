@@ -56,6 +56,11 @@ def test_all_configurations_are_compared_with_the_base(settings, tmp_path):
     assert int(rows_of(settings, "test")["base", "> 0"]["AUC n"]) == 40
 
 
+def test_without_trainings_and_factors_there_is_a_page(settings):
+    write_table(settings.data, PATIENTS, factors=False)
+    assert "No configuration was trained" in page_of(replace(settings, minutes=0))
+
+
 def test_measures_of_one_fold_are_those_of_scikit_learn(settings):
     study = RadiographStudy.read(settings, None)
     cohort = study.cohort
