@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from CACScoringLib.core.labels import Artery
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe
 from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.radiomics import RadiomicsConfig
 from CACScoringLib.networks.van_velzen import build
 from CACScoringLib.networks.vessels import VesselNetConfig
-from CACScoringLib.whole_scan.estimates import WholeScanEstimate
+from CACScoringLib.whole_scan.estimates import WholeScanEstimate, estimate_of
 
-ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
+ARTERIES = ("LM", "LAD", "LCX", "RCA")
 
 VESSELS_TEST = {
     "patients": 56,
@@ -38,15 +38,17 @@ RADIOMICS_TEST = {
 def vessels(*agatston: float, **further: object) -> WholeScanEstimate:
     """Return a vessel estimate. agatston: scores of LM, LAD, LCX and RCA, or of the LAD alone."""
     scores = agatston if len(agatston) == 4 else (0.0, *agatston, 0.0, 0.0)
-    return WholeScanEstimate(
-        "vessels", "vessels-by-hand", "a" * 64, dict(zip(ARTERIES, scores, strict=True)), sum(scores), **further
-    )
+    by_artery = dict(zip(ARTERIES, scores, strict=True))
+    return _estimate("vessels", agatston=by_artery, total=sum(scores), **further)
 
 
 def radiomics(probability: float, limit: float = 0.3, **further: object) -> WholeScanEstimate:
-    return WholeScanEstimate(
-        "radiomics", "radiomics-by-hand", "b" * 64, probability=probability, limit=limit, **further
-    )
+    return _estimate("radiomics", probability=probability, limit=limit, **further)
+
+
+def _estimate(network: str, trust: str = "", **values: object) -> WholeScanEstimate:
+    estimate = estimate_of(estimator(network).card, **values)
+    return replace(estimate, record=replace(estimate.record, trust=trust))
 
 
 def estimator(network: str, test: dict | None = None, calibration: dict | None = None) -> LoadedModel:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,9 +16,9 @@ from study_tables import csv_lines
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.evaluation.experiment import Experiment, ExperimentSettings, TrainingBudget, carry_out
-from CACTrainingLib.radiograph.study.study import RadiographStudy, RadiographStudySettings
-from CACTrainingLib.whole_scan.radiomics.study import RadiomicsStudy, RadiomicsStudySettings
-from CACTrainingLib.whole_scan.vessels.study import VesselBudget, VesselStudy, VesselStudySettings
+from CACTrainingLib.radiograph.study.study import RadiographStudy
+from CACTrainingLib.whole_scan.radiomics.study import RadiomicsStudy
+from CACTrainingLib.whole_scan.vessels.study import VesselStudy
 
 
 def make_quick(monkeypatch, resamples: int) -> None:
@@ -36,17 +35,18 @@ class FakeExperiment:
 
     Attributes:
         kind: Its class.
-        settings: Function that makes its settings from table and output folder.
+        changes: Settings besides table and output folder.
         training: Fake training.
         write_table: Function that writes a table of patients, from the number of the first.
-        predicted: Column of the predictions that names the scan.
     """
 
     kind: type[Experiment]
-    settings: Callable[..., ExperimentSettings]
+    changes: dict
     training: Callable
     write_table: Callable[..., Path]
-    predicted: str
+
+    def settings(self, table: Path, output: Path) -> ExperimentSettings:
+        return self.kind.SETTINGS(table, output, **self.changes)
 
     def page(
         self, settings: ExperimentSettings, train: Callable | None = None, progress: Progress | None = None
@@ -59,24 +59,21 @@ class FakeExperiment:
 EXPERIMENTS = {
     "radiograph": FakeExperiment(
         RadiographStudy,
-        partial(RadiographStudySettings, names=("base",), budget=TrainingBudget(3)),
+        {"names": ("base",), "budget": TrainingBudget(3)},
         radiograph_study.fake_training,
         radiograph_study.write_table,
-        "name",
     ),
     "vessels": FakeExperiment(
         VesselStudy,
-        partial(VesselStudySettings, budget=VesselBudget(folds=2, networks=("cnn-log", "voxel-sum-log"))),
+        {"names": ("cnn-log", "voxel-sum-log"), "budget": TrainingBudget(folds=2)},
         whole_scan_studies.fake_training,
         whole_scan_studies.write_table,
-        "scan",
     ),
     "radiomics": FakeExperiment(
         RadiomicsStudy,
-        partial(RadiomicsStudySettings, budget=TrainingBudget(folds=2)),
+        {"names": ("heart-logistic", "both-logistic"), "budget": TrainingBudget(folds=2)},
         whole_scan_studies.fake_training,
         whole_scan_studies.write_table,
-        "scan",
     ),
 }
 

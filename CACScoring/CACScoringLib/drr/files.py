@@ -26,16 +26,13 @@ _WHITE = 65535
 
 def writer_for(path: Path) -> Writer:
     """Return the writer for a file's ending. Raises OutputError for an unknown one, or a missing folder."""
-    name = path.name.lower()
     if not path.parent.is_dir() or path.is_dir():
         raise OutputError(f"{path} cannot be written: give a file in a folder that exists as --output.")
-    if name.endswith(".png"):
-        return write_png
-    if name.endswith(".dcm"):
-        return write_dicom
-    if name.endswith(IMAGE_ENDINGS):
-        return write_line_integrals
-    raise OutputError(f"{path.name} has no known ending. Give .png, .dcm, {', '.join(IMAGE_ENDINGS)}.")
+    writers = {".png": write_png, ".dcm": write_dicom} | dict.fromkeys(IMAGE_ENDINGS, write_line_integrals)
+    for ending, writer in writers.items():
+        if path.name.lower().endswith(ending):
+            return writer
+    raise OutputError(f"{path.name} has no known ending. Give {', '.join(writers)}.")
 
 
 def write_png(path: Path, picture: Radiograph, acquisition: Acquisition, identify: bool = False) -> None:
@@ -63,13 +60,14 @@ def write_dicom(path: Path, picture: Radiograph, acquisition: Acquisition, ident
 
 
 def _dataset(picture: Radiograph, acquisition: Acquisition, identify: bool) -> Dataset:
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+    from pydicom.dataset import Dataset
+    from pydicom.sr.codedict import codes
+    from pydicom.uid import DigitalXRayImageStorageForPresentation, generate_uid
 
     facts, geometry = acquisition.facts(identify), picture.geometry
+    spacing_mm = geometry.pixel_mm[::-1]
     ds = Dataset()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.set_pixel_data(_grey_values(picture), "MONOCHROME2", 16)
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.SOPClassUID, ds.SOPInstanceUID = DigitalXRayImageStorageForPresentation, generate_uid()
     ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
@@ -86,38 +84,28 @@ def _dataset(picture: Radiograph, acquisition: Acquisition, identify: bool) -> D
     ds.Manufacturer, ds.ManufacturerModelName = "CAC", "cac drr"
     ds.ImageType, ds.DerivationDescription = ["DERIVED", "PRIMARY"], "Computed from a CT; no X-ray exposure"
     ds.BodyPartExamined, ds.ImageLaterality = "CHEST", "U"
-    thorax = Dataset()
-    thorax.CodeValue, thorax.CodingSchemeDesignator, thorax.CodeMeaning = "43799004", "SCT", "Thorax"
+    thorax, ds.AcquisitionContextSequence = Dataset(), []
+    thorax.CodeValue, thorax.CodingSchemeDesignator, thorax.CodeMeaning = codes.SCT.Thorax[:3]
     ds.AnatomicRegionSequence = [thorax]
-    ds.AcquisitionContextSequence = []
     ds.PatientOrientation = _orientation(geometry)
     if view := _view_position(geometry):
         ds.ViewPosition = view
-    ds.PositionerType = "NONE"
+    ds.PositionerType, ds.DetectorType = "NONE", "DIRECT"
     ds.PositionerPrimaryAngle = round((geometry.angle_degrees + 180) % 360 - 180, 6)
     ds.PositionerSecondaryAngle = geometry.tilt_degrees
     if not geometry.parallel:
-        ds.DistanceSourceToDetector, ds.DistanceSourceToPatient = (
-            geometry.source_detector_mm,
-            geometry.source_isocentre_mm,
-        )
+        ds.DistanceSourceToDetector = geometry.source_detector_mm
+        ds.DistanceSourceToPatient = geometry.source_isocentre_mm
     ds.EstimatedRadiographicMagnificationFactor = round(geometry.magnification, 6)
-    spacing = [round(geometry.pixel_mm[1], 8), round(geometry.pixel_mm[0], 8)]
-    ds.ImagerPixelSpacing = ds.PixelSpacing = spacing
+    ds.ImagerPixelSpacing = [round(mm, 8) for mm in spacing_mm]
+    ds.PixelSpacing = [round(mm / geometry.magnification, 8) for mm in spacing_mm]
     ds.PixelSpacingCalibrationType = "GEOMETRY"
-    if geometry.magnification != 1:  # PixelSpacing is at the patient then
-        ds.PixelSpacing = [round(s / geometry.magnification, 8) for s in spacing]
     ds.PixelSpacingCalibrationDescription = "Distances hold at the isocentre"
-    ds.DetectorType = "DIRECT"
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.Rows, ds.Columns = picture.grey.shape
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
     ds.PixelIntensityRelationship = "LIN" if picture.film.linear else "LOG"
     ds.PixelIntensityRelationshipSign = -1
     ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = 0, 1, "US"
     ds.WindowCenter, ds.WindowWidth = (_WHITE + 1) / 2, _WHITE + 1
     ds.PresentationLUTShape, ds.LossyImageCompression, ds.BurnedInAnnotation = "IDENTITY", "00", "NO"
-    ds.PixelData = _grey_values(picture).astype("<u2").tobytes()
     return ds
 
 

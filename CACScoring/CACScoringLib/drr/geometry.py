@@ -17,8 +17,8 @@ VIEWS = {"PA": (0.0, False), "lateral": (90.0, False), "AP": (180.0, True)}
 """Angle of the detector, and True for a mirrored picture, by view; "lateral" is left lateral, with the patient's left
 at the detector."""
 
-ALIGNED_TOLERANCE = 1e-6
-"""Largest relative other component of a view's axis that is aligned with an axis of the CT."""
+SIDEWAYS_TOLERANCE = 1e-6
+"""Steps of a ray across planes, in voxels, below which it runs along them."""
 
 RAYS_AT_ONCE = 65536
 """Rays processed together, whose data fit the processor's cache."""
@@ -90,7 +90,8 @@ class Geometry:
         Returns:
             From the source to the detector, towards the picture's right, and towards its bottom.
         """
-        (sin_a, cos_a), (sin_b, cos_b) = (_sine_cosine(d) for d in (self.angle_degrees, self.tilt_degrees))
+        angle, tilt = math.radians(self.angle_degrees), math.radians(self.tilt_degrees)
+        (sin_a, cos_a), (sin_b, cos_b) = ((math.sin(turn), math.cos(turn)) for turn in (angle, tilt))
         forwards = np.array([sin_a * cos_b, -cos_a * cos_b, sin_b])
         right = np.array([cos_a, sin_a, 0.0])
         down = np.cross(right, forwards)
@@ -121,9 +122,7 @@ class Rays:
     """Rays of a view through a CT's voxels, plane by plane across the CT's axis `main` (0 i, 1 j, 2 k).
 
     Ray [row, column] meets plane n at first + n · first_slope and second + n · second_slope, in voxels along the two
-    other axes, the lower one first. Arrays are float32 [row, column]. In views along the CT's axes the first place
-    depends on the column only and the second on the row only, so that planes are just scaled; the arrays then have one
-    row or one column.
+    other axes, the lower one first. Arrays are float32 [row, column].
 
     Attributes:
         main: Axis across which the planes lie.
@@ -140,10 +139,6 @@ class Rays:
     second: np.ndarray
     second_slope: np.ndarray
     step_mm: np.ndarray
-
-    @property
-    def separable(self) -> bool:
-        return self.first.shape[0] == 1 and self.second.shape[1] == 1 and self.step_mm.size > 1
 
 
 def view_named(name: str) -> Geometry:
@@ -209,15 +204,9 @@ def rays_through(image: sitk.Image, geometry: Geometry) -> Rays:
     first, second = (axis for axis in range(3) if axis != main)
     start = matrix @ pose.source + (0 if pose.parallel else offset)
     corner = matrix @ pose.corner + offset
-    column_step, row_step = (_without_rounding(matrix @ step) for step in (pose.column_step, pose.row_step))
-    aligned = column_step[main] == row_step[main] == column_step[second] == row_step[first] == 0
+    column_step, row_step = matrix @ pose.column_step, matrix @ pose.row_step
 
     def pixel(axis: int, down: np.ndarray, across: np.ndarray) -> np.ndarray:
-        """Return the position of pixels along an axis, as one row or one column if the others are equal."""
-        if column_step[axis] == 0 == row_step[axis]:
-            return np.full((1, 1), corner[axis])
-        if aligned:
-            return corner[axis] + (across * column_step[axis] if row_step[axis] == 0 else down * row_step[axis])
         return corner[axis] + across * column_step[axis] + down * row_step[axis]
 
     def direction(axis: int, down: np.ndarray, across: np.ndarray) -> np.ndarray:
@@ -226,9 +215,7 @@ def rays_through(image: sitk.Image, geometry: Geometry) -> Rays:
     # Positions are linear in row and column, so extremes are in the corners.
     corners = direction(main, np.array([[0], [rows - 1]]), np.array([[0, columns - 1]]))
     _check(corners, start[main], image.GetSize()[main], pose.parallel)
-    wide, high = ((1, columns), (rows, 1)) if aligned else ((rows, columns), (rows, columns))
-    first_place, first_slope = np.empty(wide, np.float32), np.empty(wide, np.float32)
-    second_place, second_slope = np.empty(high, np.float32), np.empty(high, np.float32)
+    places, slopes = np.empty((2, rows, columns), np.float32), np.empty((2, rows, columns), np.float32)
     step = np.empty((rows, columns), np.float32)
     # Bands of rows limit the memory of double precision.
     band = max(1, RAYS_AT_ONCE // columns)
@@ -237,35 +224,18 @@ def rays_through(image: sitk.Image, geometry: Geometry) -> Rays:
         pixels = np.arange(rows)[part, None], np.arange(columns)[None]
         along = direction(main, *pixels)
         squared = image.GetSpacing()[main] ** 2
-        for axis, places, slopes in ((first, first_place, first_slope), (second, second_place, second_slope)):
+        for n, axis in enumerate((first, second)):
             slope = direction(axis, *pixels) / along
-            if pose.parallel:
-                place = pixel(axis, *pixels) - pixel(main, *pixels) * slope
-            else:
-                place = start[axis] - start[main] * slope
-            # The first band fills a table of one row; the others do not change it.
-            places[part], slopes[part] = place, slope
+            origin, plane = (pixel(a, *pixels) if pose.parallel else start[a] for a in (axis, main))
+            places[n, part], slopes[n, part] = origin - plane * slope, slope
             squared = squared + (image.GetSpacing()[axis] * slope) ** 2
         step[part] = np.sqrt(squared)
-    return Rays(main, first_place, first_slope, second_place, second_slope, step)
-
-
-def _without_rounding(step: np.ndarray) -> np.ndarray:
-    """Remove components due to rounding, so that views along the CT's axes are recognized."""
-    return np.where(np.abs(step) < ALIGNED_TOLERANCE * np.abs(step).max(), 0.0, step)
+    return Rays(main, places[0], slopes[0], places[1], slopes[1], step)
 
 
 def _check(along: np.ndarray, start: float, planes: int, parallel: bool) -> None:
     """Raise ProjectionError for a source inside the CT or rays past it. along, start: rays and source across planes."""
-    if np.sign(along.min()) != np.sign(along.max()) or np.abs(along).min() < ALIGNED_TOLERANCE:
+    if np.sign(along.min()) != np.sign(along.max()) or np.abs(along).min() < SIDEWAYS_TOLERANCE:
         raise ProjectionError("Rays pass the CT sideways. Give a smaller detector or a longer source distance.")
     if not parallel and (start > -0.5 if along.min() > 0 else start < planes - 0.5):
         raise ProjectionError("The X-ray source lies inside the CT. Give a longer distance from it to the isocentre.")
-
-
-def _sine_cosine(degrees: float) -> tuple[float, float]:
-    """Return sine and cosine, exact at right angles, so that such views are recognized as aligned."""
-    angle = degrees % 360
-    if angle % 90 == 0:
-        return ((0.0, 1.0), (1.0, 0.0), (0.0, -1.0), (-1.0, 0.0))[int(angle // 90)]
-    return math.sin(math.radians(degrees)), math.cos(math.radians(degrees))

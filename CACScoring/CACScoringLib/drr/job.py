@@ -7,7 +7,6 @@ it. Previews follow a slider, because the CT is reduced once.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -294,7 +293,6 @@ def preview(
     pixels: int,
     calcium_opacity: float = 0.0,
     heart: bool = False,
-    backend: str | None = None,
 ) -> np.ndarray:
     """Make a colour radiograph of a reduced scan, uint8 [row, column, RGB].
 
@@ -304,28 +302,22 @@ def preview(
         pixels: Rows and columns of the picture.
         calcium_opacity: Opacity of the calcium map, 0 for none.
         heart: True to outline the heart.
-        backend: As in `projection`.
 
     Raises:
         ProjectionError: The view cannot be projected.
     """
     geometry = settings.geometry(scan.isocentre_mm, pixels)
-    drr = radiograph(scan.image, geometry, settings.spectrum(), settings.film(pixels), backend=backend)
+    drr = radiograph(scan.image, geometry, settings.spectrum(), settings.film(pixels))
     colours = np.repeat(drr.grey[..., None] * 255, 3, axis=2)
     if calcium_opacity > 0 and scan.calcium is not None:
-        share = np.clip(calcium_path(scan.calcium, geometry, backend=backend) / CALCIUM_FULL, 0, 1)[..., None]
+        share = np.clip(calcium_path(scan.calcium, geometry) / CALCIUM_FULL, 0, 1)[..., None]
         colour = np.array(_YELLOW) * (1 - share) + np.array(_RED) * share
         cover = calcium_opacity * np.sqrt(share)
         colours = colours * (1 - cover) + colour * cover
     if heart and scan.heart is not None:
-        inside = path_length_mm(scan.heart, geometry, backend=backend) > FINE_MM
+        inside = path_length_mm(scan.heart, geometry) > FINE_MM
         colours[inside & ~ndimage.binary_erosion(inside)] = _OUTLINE
     return np.rint(colours).astype(np.uint8)
-
-
-def fast_backend() -> str:
-    """Return the fastest backend that needs no compilation first, which takes seconds."""
-    return "numba" if f"{__package__}.kernels" in sys.modules else "scipy"
 
 
 @dataclass(frozen=True)

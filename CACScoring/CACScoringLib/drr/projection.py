@@ -190,31 +190,28 @@ class Radiograph:
         return np.clip((self.dark - low) / (high - low), 0, 1).astype(np.float32)
 
 
-def water_equivalent_mm(image: sitk.Image, geometry: Geometry, backend: str | None = None) -> np.ndarray:
+def water_equivalent_mm(image: sitk.Image, geometry: Geometry) -> np.ndarray:
     """Compute the length of water that attenuates as the body along each ray, mm, float32 [row, column].
 
     Args:
         image: HU, three-dimensional, any axis order and direction; copied to LPS order if it has another.
         geometry: The view.
-        backend: As in `sums_along`.
 
     Raises:
         ProjectionError: The view cannot be projected.
     """
-    return _sums(image, geometry, -1000.0, _NO_LIMIT, backend) / np.float32(1000)
+    return _sums(image, geometry, -1000.0, _NO_LIMIT) / np.float32(1000)
 
 
-def calcium_path(
-    calcium_map: sitk.Image, geometry: Geometry, kev: float = CT_EFFECTIVE_KEV, backend: str | None = None
-) -> np.ndarray:
+def calcium_path(calcium_map: sitk.Image, geometry: Geometry, kev: float = CT_EFFECTIVE_KEV) -> np.ndarray:
     """Compute ∫μ ds of calcium alone. calcium_map: HU of calcium, 0 elsewhere, as from `pipeline`."""
-    hu_mm = _sums(calcium_map, geometry, 0.0, _NO_LIMIT, backend)
+    hu_mm = _sums(calcium_map, geometry, 0.0, _NO_LIMIT)
     return hu_mm * np.float32(calcium_per_mm(kev) / 1000)
 
 
-def path_length_mm(mask: sitk.Image, geometry: Geometry, backend: str | None = None) -> np.ndarray:
+def path_length_mm(mask: sitk.Image, geometry: Geometry) -> np.ndarray:
     """Compute the length of each ray within a mask (any label above 0), mm, float32 [row, column]."""
-    return _sums(mask, geometry, 0.0, 1.0, backend)
+    return _sums(mask, geometry, 0.0, 1.0)
 
 
 def radiograph(
@@ -223,7 +220,6 @@ def radiograph(
     spectrum: Spectrum | None = None,
     film: Film | None = None,
     calcium_map: sitk.Image | None = None,
-    backend: str | None = None,
 ) -> Radiograph:
     """Compute the radiograph of a CT.
 
@@ -233,19 +229,18 @@ def radiograph(
         spectrum: None for CT_EFFECTIVE_KEV. At other energies the excess over BONE_ABOVE_HU attenuates as calcium.
         film: Display settings.
         calcium_map: HU of calcium to project instead of the CT.
-        backend: As in `water_equivalent_mm`.
 
     Raises:
         ProjectionError: The view cannot be projected.
     """
     spectrum, film = spectrum or Spectrum(), film or Film()
     if calcium_map is not None:
-        soft, excess = np.zeros(geometry.pixels[::-1], np.float32), _sums(calcium_map, geometry, 0, _NO_LIMIT, backend)
+        soft, excess = np.zeros(geometry.pixels[::-1], np.float32), _sums(calcium_map, geometry, 0, _NO_LIMIT)
     elif spectrum.kev == (CT_EFFECTIVE_KEV,):
-        soft, excess = _sums(image, geometry, -1000.0, _NO_LIMIT, backend), None
+        soft, excess = _sums(image, geometry, -1000.0, _NO_LIMIT), None
     else:
-        soft = _sums(image, geometry, -1000.0, BONE_ABOVE_HU, backend)
-        excess = _sums(image, geometry, BONE_ABOVE_HU, _NO_LIMIT, backend)
+        soft = _sums(image, geometry, -1000.0, BONE_ABOVE_HU)
+        excess = _sums(image, geometry, BONE_ABOVE_HU, _NO_LIMIT)
     soft /= 1000
     if excess is not None:
         excess /= 1000
@@ -288,8 +283,8 @@ def _fill_slices(mask: sitk.Image) -> sitk.Image:
     return filled_mask
 
 
-def _sums(image: sitk.Image, geometry: Geometry, low: float, high: float, backend: str | None) -> np.ndarray:
+def _sums(image: sitk.Image, geometry: Geometry, low: float, high: float) -> np.ndarray:
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise ProjectionError("The image is not one three-dimensional grey-level volume. Give the CT itself.")
     oriented = in_lps_order(image)
-    return sums_along(voxels_of(oriented), rays_through(oriented, geometry), low, high, backend)
+    return sums_along(voxels_of(oriented), rays_through(oriented, geometry), low, high)

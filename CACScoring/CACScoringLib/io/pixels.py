@@ -71,7 +71,7 @@ def read_hu(slices: Sequence[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarning
             raise UnreadableError(f"{slice_.name} holds pixels that do not match its header. Copy it again.")
         padding = _stored_padding(slice_)
         is_padding = None if padding is None else values == padding
-        hu: np.ndarray = _real_bits(values, slice_, is_padding).astype(np.int64 if is_integral else np.float64)
+        hu: np.ndarray = real_bits(values, slice_, is_padding).astype(np.int64 if is_integral else np.float64)
         hu = hu * (int(slope) if is_integral else slope) + (int(intercept) if is_integral else intercept)
         # Clipping to int16 changes no score: only padding lies below, and scores saturate far below the upper end.
         np.clip(hu, limits.min, limits.max, out=volume[k], casting="unsafe")
@@ -197,7 +197,7 @@ def _without_spare_bits(values: np.ndarray, slice_: DicomSlice) -> np.ndarray:
     return (values << spare_bits) >> spare_bits if spare_bits > 0 else values
 
 
-def _real_bits(values: np.ndarray, slice_: DicomSlice, is_padding: np.ndarray | None) -> np.ndarray:
+def real_bits(values: np.ndarray, slice_: DicomSlice, is_padding: np.ndarray | None) -> np.ndarray:
     """Clear the bits above BitsStored, unless pixels beside them show that they belong to the values."""
     cleared = _without_spare_bits(values, slice_)
     is_wide = (cleared != values) if is_padding is None else (cleared != values) & ~is_padding

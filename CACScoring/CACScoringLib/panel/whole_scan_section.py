@@ -29,7 +29,7 @@ def showEstimates(ui, review: SceneReview | None) -> None:
         return
     from ..whole_scan.estimates import TITLES, agreements
 
-    results, by_artery = review.results(), any(estimate.agatston for estimate in estimates)
+    results, by_artery = review.results(), any(estimate.record.agatston for estimate in estimates)
     columns = [
         [
             *(TITLES[estimate.network], _predictionText(estimate)),
@@ -42,8 +42,8 @@ def showEstimates(ui, review: SceneReview | None) -> None:
     headings, *rows = zip(_titles(list(results), by_artery), *columns, strict=True)
     table_widgets.fillTable(ui.wholeScanTable, headings, rows)
     for column, estimate in enumerate(estimates, 1):
-        ui.wholeScanTable.horizontalHeaderItem(column).setToolTip(estimate.model)
-    trust = "\n".join(f"{TITLES[estimate.network]}: {estimate.trust}" for estimate in estimates)
+        ui.wholeScanTable.horizontalHeaderItem(column).setToolTip(estimate.record.model.name)
+    trust = "\n".join(f"{TITLES[estimate.network]}: {estimate.record.trust}" for estimate in estimates)
     widgets.say(ui.wholeScanLabel, trust)
 
 
@@ -57,15 +57,15 @@ def _titles(methods: list[str], by_artery: bool) -> list[str]:
 def _predictionText(estimate: WholeScanEstimate) -> str:
     from ..core.text import percent
 
-    prediction = estimate.prediction
-    if estimate.total is None:
-        return f"{_('calcium') if prediction.calcium else _('none')} ({percent(estimate.probability)})"
-    return f"{estimate.total:.0f} ({prediction.risk_class})"
+    record, prediction = estimate.record, estimate.prediction
+    if record.total is None:
+        return f"{_('calcium') if prediction.calcium else _('none')} ({percent(record.probability)})"
+    return f"{record.total:.0f} ({prediction.risk_class})"
 
 
 def _arteryScores(estimate: WholeScanEstimate) -> list[str]:
-    scores = estimate.agatston or {}
-    return [f"{scores[artery]:.0f}" if artery in scores else "" for artery in MAIN_ARTERIES]
+    scores = estimate.record.agatston or {}
+    return [f"{scores[artery.key]:.0f}" if artery.key in scores else "" for artery in MAIN_ARTERIES]
 
 
 def _agreementText(agreement: Agreement | None) -> str:

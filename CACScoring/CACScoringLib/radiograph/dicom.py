@@ -6,7 +6,6 @@ several LUTs or windows is used, and a LUT rather than a window, as in pydicom.
 
 from __future__ import annotations
 
-import copy
 import datetime
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +15,12 @@ import pydicom
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from ..core.acquisition import Acquisition
-from ..core.ct import NotCTError, NotVolumeError, ScanWarning, UnreadableError
+from ..core.ct import CTError, NotCTError, NotVolumeError, ScanWarning, UnreadableError
 from ..core.text import printable
 from ..io.acquisition import acquisition_of
 from ..io.dicom import DicomSlice, read_bounded
 from ..io.headers import pixel_warnings
-from ..io.pixels import stored_values
+from ..io.pixels import real_bits, stored_values
 from .view import ChestRadiograph
 
 RADIOGRAPHIES = ("CR", "DX", "RG")
@@ -45,13 +44,17 @@ def read_dicom(path: Path) -> ChestRadiograph:
     ds = read_bounded(path)
     header = DicomSlice(path, ds)
     warnings = _check_kind(header)
-    values = _stored_values(header)
     try:
+        values = stored_values(header)
         picture, more = _display(ds, header, values)
-    except Exception as error:  # broken tables raise whatever pydicom's conversions meet
+    except CTError:
+        raise
+    except Exception as error:  # broken headers and tables raise whatever NumPy's and pydicom's conversions meet
         reason = printable(str(error).splitlines()[0]) if str(error) else type(error).__name__
         message = f"The grey values of {path.name} cannot be interpreted ({reason}). Export it as PNG from a viewer."
         raise UnreadableError(message) from error
+    if picture.ndim != 2 or min(picture.shape) < 2 or not np.isfinite(picture).all():
+        raise UnreadableError(f"{path.name} does not hold a single greyscale image of numbers. Export it again.")
     warnings += more
     view = _view(header)
     pixel_mm, certain = _pixel_mm(header)
@@ -85,29 +88,10 @@ def _check_kind(header: DicomSlice) -> tuple[ScanWarning, ...]:
     return (*warnings, *pixel_warnings([header]))
 
 
-def _stored_values(header: DicomSlice) -> np.ndarray:
-    """Decode the stored pixels [row, column] by pydicom, else by GDCM, which knows lossless JPEG. Raises CTError."""
-    ds, path = header.header, header.path
-    if not any(key in ds for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        raise UnreadableError(f"{path.name} holds no image. Export the radiograph itself.")
-    try:
-        values = ds.pixel_array
-    except Exception as error:  # a missing decoder or broken bytes raise whatever the decoder raises
-        syntax = ds.file_meta.get("TransferSyntaxUID")
-        if syntax is None or not syntax.is_transfer_syntax or not syntax.is_compressed:
-            raise UnreadableError(f"The pixels of {path.name} are cut off or broken. Copy it again.") from error
-        values = stored_values(header)
-    if values.ndim != 2 or min(values.shape) < 2:
-        raise NotVolumeError(f"{path.name} holds pixels of shape {values.shape}; a single greyscale image is needed.")
-    if not np.isfinite(values).all():
-        raise UnreadableError(f"{path.name} holds values that are not numbers. Export it again.")
-    return values
-
-
 def _display(ds: pydicom.Dataset, header: DicomSlice, values: np.ndarray) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
     """Return the picture, bright for more attenuation, and warnings."""
     padding = _padding(header, values)
-    values = apply_modality_lut(values, ds)
+    values = apply_modality_lut(real_bits(values, header, padding), ds)
     relation = (header.text("PixelIntensityRelationship") or "").upper()
     sign = header.number("PixelIntensityRelationshipSign")
     warnings = []
@@ -148,15 +132,10 @@ def _first_voi(ds: pydicom.Dataset, values: np.ndarray) -> np.ndarray:
     tables = ds.get("VOILUTSequence")
     if not tables or "LUTDescriptor" not in tables[0] or "LUTData" not in tables[0]:
         return apply_voi_lut(values, ds, prefer_lut=False)
-    table = copy.deepcopy(tables[0])
-    entries, first, bits = (int(number) for number in table.LUTDescriptor)
+    entries, first, bits = (int(number) for number in tables[0].LUTDescriptor)
     # pydicom uses the bits of the table's values, in which larger stored values would wrap around.
-    table.LUTDescriptor = [entries, first, max(bits, 16)]
-    reduced = pydicom.Dataset()
-    reduced.file_meta = ds.file_meta
-    reduced.VOILUTSequence = [table]
-    clipped = np.clip(np.rint(values).astype(np.int64), first, first + (entries or 2**16) - 1)
-    return apply_voi_lut(clipped, reduced)
+    tables[0].LUTDescriptor = [entries, first, max(bits, 16)]
+    return apply_voi_lut(np.clip(np.rint(values), first, first + 2**16 - 1).astype(np.int64), ds)
 
 
 def _padding(header: DicomSlice, values: np.ndarray) -> np.ndarray:

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from ..core.ct import ScanWarning, UnreadableError
-from ..core.labels import MAIN_ARTERIES, Artery
 from ..core.text import percent
 from ..networks.configs import ESTIMATORS, RADIOMICS, VESSELS
 from ..record.score_record import EstimateModelRecord, EstimateRecord
 from ..scoring import scores
+from .trust import trust_in
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+    from ..models.cards import ModelCard
     from ..record.score_record import ScoreRecord
     from ..scoring.methods import MethodResult
 
@@ -47,39 +48,32 @@ class WholeScanEstimate:
 
     Attributes:
         network: Kind of ESTIMATORS.
-        model: Name of the model.
-        sha256: Hash of its weights.
-        agatston: Estimated scores by artery; None for a model that only detects calcium.
-        total: Estimated total score; None for a model that only detects calcium.
-        probability: Probability of any coronary calcium, 0 to 1; None for a model that estimates scores.
-        limit: Probability from which it counts as calcium; None for a model that estimates scores.
-        contributions: Contribution of each feature (standardised value × weight), the largest first; positive ones
-            favour calcium.
-        slice_weights: Weights of the model's slices, from the feet; None without such weights.
-        trust: Sentences for readers on the model's tests.
+        record: The estimate as stored in "second_opinions", without agreement, which changes with a review.
         saliency: Saliency map on the scan's grid, not stored in JSON.
     """
 
     network: str
-    model: str
-    sha256: str
-    agatston: dict[Artery, float] | None = None
-    total: float | None = None
-    probability: float | None = None
-    limit: float | None = None
-    contributions: dict[str, float] = field(default_factory=dict)
-    slice_weights: tuple[float, ...] | None = None
-    trust: str = ""
+    record: EstimateRecord
     saliency: sitk.Image | None = None
 
     @property
     def prediction(self) -> Prediction:
         """Prediction for comparison with others."""
-        if self.total is not None:
-            return Prediction(TITLES[self.network], self.total if self.total >= NONE_BELOW else 0.0)
-        if self.probability is None or self.limit is None:
+        record, title = self.record, TITLES[self.network]
+        if record.total is not None:
+            return Prediction(title, record.total if record.total >= NONE_BELOW else 0.0, record.total >= NONE_BELOW)
+        if record.probability is None or record.limit is None:
             raise ValueError("An estimate holds a score, or a probability and its limit.")
-        return Prediction(TITLES[self.network], None, self.probability >= self.limit)
+        return Prediction(title, None, record.probability >= record.limit)
+
+
+def estimate_of(model: ModelCard, saliency: sitk.Image | None = None, **values: Any) -> WholeScanEstimate:
+    """Return the estimate of a model. values: its numbers by field of `EstimateRecord`."""
+    about, trust = EstimateModelRecord(model.name, model.sha256), trust_in(model.network, model.validation)
+    record = EstimateRecord(model=about, trust=trust, **values)
+    prediction = WholeScanEstimate(model.network, record).prediction
+    record = replace(record, calcium=prediction.calcium, risk_class=prediction.risk_class)
+    return WholeScanEstimate(model.network, record, saliency)
 
 
 @dataclass(frozen=True)
@@ -89,16 +83,12 @@ class Prediction:
     Attributes:
         method: Title of the method.
         agatston: Score; None for a yes-or-no prediction.
-        answer: True for coronary calcium, in a yes-or-no prediction.
+        calcium: True for coronary calcium.
     """
 
     method: str
     agatston: float | None
-    answer: bool | None = None
-
-    @property
-    def calcium(self) -> bool:
-        return bool(self.answer) if self.agatston is None else self.agatston > 0
+    calcium: bool
 
     @property
     def risk_class(self) -> str | None:
@@ -133,14 +123,11 @@ class Agreement:
 
 def agreement(first: Prediction, second: Prediction) -> Agreement:
     """Return the agreement of two predictions of a scan."""
-    missed = any(
-        not a.calcium and b.agatston is not None and b.agatston >= MUCH_CALCIUM
-        for a, b in ((first, second), (second, first))
-    )
+    is_missed = first.calcium != second.calcium and max(first.agatston or 0, second.agatston or 0) >= MUCH_CALCIUM
     if first.agatston is None or second.agatston is None:
-        return Agreement(first.calcium == second.calcium, None, missed)
+        return Agreement(first.calcium == second.calcium, None, is_missed)
     apart = abs(scores.class_number(first.agatston) - scores.class_number(second.agatston))
-    return Agreement(apart == 0, apart, missed or apart >= FAR_CLASSES)
+    return Agreement(apart == 0, apart, is_missed or apart >= FAR_CLASSES)
 
 
 def prediction_of(name: str, method: MethodResult) -> Prediction | None:
@@ -149,15 +136,14 @@ def prediction_of(name: str, method: MethodResult) -> Prediction | None:
     It is None for candidates by the clinical rule that neither network nor reader has evaluated. name: key of
     `ScoreResult.methods`.
     """
+    score, title = method.total.agatston, "Calcium map, adjusted"
     if name == "threshold":
         if method.status == "candidates":
             return None
-        state = "" if method.reviewed else f", {method.status}"
-        return Prediction(f"Clinical rule{state}", method.total.agatston)
-    scaled = method.scaled_agatston
-    if scaled is None:
-        return Prediction("Calcium map, adjusted", method.total.agatston)
-    return Prediction("Calcium map", scaled)
+        title = f"Clinical rule{'' if method.reviewed else f', {method.status}'}"
+    elif method.scaled_agatston is not None:
+        score, title = method.scaled_agatston, "Calcium map"
+    return Prediction(title, score, score > 0)
 
 
 def agreements(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult]) -> dict[str, Agreement | None]:
@@ -196,47 +182,27 @@ def _lower(text: str) -> str:
 
 def estimate_record(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult]) -> EstimateRecord:
     """Return an entry of "second_opinions" in `scores.json`."""
-    prediction, agreed = estimate.prediction, agreements(estimate, methods)
-    by_artery = estimate.agatston
-    return EstimateRecord(
-        model=EstimateModelRecord(estimate.model, estimate.sha256),
-        calcium=prediction.calcium,
-        agatston=None if by_artery is None else {artery.key: value for artery, value in by_artery.items()},
-        total=estimate.total,
-        risk_class=prediction.risk_class,
-        slice_weights=estimate.slice_weights,
-        probability=estimate.probability,
-        limit=estimate.limit,
-        contributions=estimate.contributions,
-        agreement={
-            name: None if item is None else {"agrees": item.agrees, "classes_apart": item.classes_apart}
-            for name, item in agreed.items()
-        },
-        trust=estimate.trust,
-    )
+    agreed: dict[str, dict[str, object] | None] = {
+        name: None if item is None else {"agrees": item.agrees, "classes_apart": item.classes_apart}
+        for name, item in agreements(estimate, methods).items()
+    }
+    return replace(estimate.record, agreement=agreed)
 
 
 def recorded_estimates(record: ScoreRecord) -> tuple[WholeScanEstimate, ...]:
     """Read the whole-scan estimates of a recorded result.
 
     Returns:
-        The estimates, without saliency; none of networks of later versions.
+        The estimates, without saliency and agreement; none of networks of later versions.
 
     Raises:
         UnreadableError: An estimate has no number.
     """
-    estimates = []
-    for network, recorded in record.second_opinions.items():
-        if network not in ESTIMATORS:  # of a later version
-            continue
-        if recorded.total is None and None in (recorded.probability, recorded.limit):
+    recorded = {network: item for network, item in record.second_opinions.items() if network in ESTIMATORS}
+    for network, item in recorded.items():
+        if item.total is None and None in (item.probability, item.limit):
             raise UnreadableError(f"The record of the score has no numbers of {network}. Score the scan again.")
-        model, scores = recorded.model, recorded.agatston
-        by_artery = None if scores is None else {a: scores[a.key] for a in MAIN_ARTERIES if a.key in scores}
-        names = ("total", "probability", "limit", "contributions", "slice_weights", "trust")
-        values = {name: getattr(recorded, name) for name in names}
-        estimates.append(WholeScanEstimate(network, model.name, model.sha256, by_artery, **values))
-    return tuple(estimates)
+    return tuple(WholeScanEstimate(network, replace(item, agreement={})) for network, item in recorded.items())
 
 
 def estimates_as_text(estimates: Iterable[WholeScanEstimate], methods: Mapping[str, MethodResult]) -> list[str]:
@@ -248,14 +214,14 @@ def estimates_as_text(estimates: Iterable[WholeScanEstimate], methods: Mapping[s
             prediction = prediction_of(name, methods[name])
             if verdict is not None:
                 lines.append(f"  {_lower(str(prediction))}, {verdict.text}")
-        lines.append(f"  {estimate.trust}")
+        lines.append(f"  {estimate.record.trust}")
     return lines
 
 
 def describe_estimate(estimate: WholeScanEstimate) -> str:
     """Return a text as "Agatston about 120 (class 11–100)", or "calcium (87%; positive from 31%)"."""
-    prediction = estimate.prediction
-    if estimate.probability is not None and estimate.limit is not None:
+    record, prediction = estimate.record, estimate.prediction
+    if record.probability is not None and record.limit is not None:
         word = "calcium" if prediction.calcium else "no calcium"
-        return f"{word} ({percent(estimate.probability)}; positive from {percent(estimate.limit)})"
-    return f"Agatston about {estimate.total:.0f} (class {prediction.risk_class})"
+        return f"{word} ({percent(record.probability)}; positive from {percent(record.limit)})"
+    return f"Agatston about {record.total:.0f} (class {prediction.risk_class})"

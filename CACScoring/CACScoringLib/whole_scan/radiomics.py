@@ -30,9 +30,8 @@ from ..scoring.lesions import LesionSet, find_lesions
 from ..scoring.rules import ScoringRules
 from ..scoring.scores import component_agatston
 from ..scoring.sites import candidate_region, suggested_arteries
-from .estimates import WholeScanEstimate
+from .estimates import WholeScanEstimate, estimate_of
 from .radiomic_texture import ibsi_features
-from .trust import trust_in
 
 if TYPE_CHECKING:
     from ..networks.radiomics import RadiomicsConfig
@@ -121,14 +120,11 @@ def radiomics_estimate(
         lowest, highest = (b.float().cpu().numpy() for b in (network.lowest, network.highest))
     order = np.argsort(-np.abs(shares))[:MAX_CONTRIBUTIONS]
     contributions = {config.features[n]: float(shares[n]) for n in order if shares[n] != 0}
-    estimate = WholeScanEstimate(
-        model.card.network,
-        model.card.name,
-        model.card.sha256,
+    estimate = estimate_of(
+        model.card,
         probability=probability,
         limit=float(limit),
         contributions=contributions,
-        trust=trust_in(model.card.network, model.card.validation),
     )
     return estimate, _unlike_training(config.features, values, lowest, highest, model.card.name)
 

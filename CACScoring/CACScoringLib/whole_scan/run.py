@@ -87,10 +87,11 @@ def _estimate(
 
 
 def _check_finite(estimate: WholeScanEstimate) -> WholeScanEstimate:
-    numbers = [*(estimate.agatston or {}).values(), estimate.total, estimate.probability, estimate.limit]
-    numbers += [*estimate.contributions.values(), *(estimate.slice_weights or ())]
+    record = estimate.record
+    numbers = [*(record.agatston or {}).values(), record.total, record.probability, record.limit]
+    numbers += [*record.contributions.values(), *(record.slice_weights or ())]
     if not all(math.isfinite(number) for number in numbers if number is not None):
-        raise CTError(f"{estimate.model} gave no finite number")
+        raise CTError(f"{record.model.name} gave no finite number")
     return estimate
 
 

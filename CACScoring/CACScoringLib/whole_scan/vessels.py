@@ -25,8 +25,7 @@ from ..core.voxels import voxels_of
 from ..models.cards import LoadedModel, ModelError
 from ..models.inference import predict
 from ..models.preprocessing import heart_moments
-from .estimates import WholeScanEstimate
-from .trust import trust_in
+from .estimates import WholeScanEstimate, estimate_of
 
 if TYPE_CHECKING:
     from ..networks.vessels import VesselNet, VesselNetConfig
@@ -160,15 +159,12 @@ def vessel_estimate(
     if scores.max() > largest:
         message = f"{scores.max():.0f} for one artery is more than any in training ({largest:.0f}): an extrapolation."
         warnings.append(ScanWarning("vessels-beyond-training", message))
-    estimate = WholeScanEstimate(
-        model.card.network,
-        model.card.name,
-        model.card.sha256,
-        agatston={artery: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)},
+    estimate = estimate_of(
+        model.card,
+        _saliency_image(network, x, grid, scan) if saliency else None,
+        agatston={artery.key: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)},
         total=float(scores.sum()),
         slice_weights=_slice_weights(network, x),
-        trust=trust_in(model.card.network, model.card.validation),
-        saliency=_saliency_image(network, x, grid, scan) if saliency else None,
     )
     return estimate, tuple(warnings)
 

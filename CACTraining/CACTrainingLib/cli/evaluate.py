@@ -82,12 +82,12 @@ def _evaluate_prognosis(name: str, values: dict[str, Any], sources: Sequence[str
 def _evaluate_trainings(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..evaluation.experiment import carry_out
 
-    module, study = _STUDIES_OF_TRAININGS[name]
-    content = vars(importlib.import_module(module, __package__))
-    default = content[f"{study}Settings"](_data(name, values), values["output"], workers=None, device="auto")
+    module, task = _STUDIES_OF_TRAININGS[name]
+    kind = getattr(importlib.import_module(module, __package__), task)
+    default = kind.SETTINGS(_data(name, values), values["output"], workers=None, device="auto")
     changed = from_file(sources, SECTION, default)
     budget = replace(changed.budget, seed=values.pop("seed", changed.budget.seed))
-    return carry_out(content[study], replace(changed, budget=budget, **values), progress)
+    return carry_out(kind, replace(changed, budget=budget, **values), progress)
 
 
 def _data(name: str, values: dict[str, Any]) -> Path:
@@ -101,7 +101,7 @@ _STUDIES_OF_TRAININGS = {
     "vessels": ("..whole_scan.vessels.study", "VesselStudy"),
     "radiomics": ("..whole_scan.radiomics.study", "RadiomicsStudy"),
 }
-"""Module and class by study; its settings are the class of the same name with "Settings"."""
+"""Module and class of the task by study."""
 _PAIRS = ("data", "results", "pairs", "model", "overwrite", "use", "annotator", "seed", "workers", "device")
 _TRAININGS = ("data", "seed", "workers", "device")
 _COHORT = ("cohort",)

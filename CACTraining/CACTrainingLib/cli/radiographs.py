@@ -54,17 +54,20 @@ def _run(options: RadiographsOptions, progress: Progress) -> None:
 
 def _digital(options: RadiographsOptions, progress: Progress) -> tuple[str, dict[str, str]]:
     from ..radiograph.cohort import RadiographCohortSettings, write_radiographs
+    from ..radiograph.folder import FAILURES
 
     assert options.patients is not None
     settings = replace(from_file(options.settings, None, RadiographCohortSettings()), patients=options.patients)
-    table = write_radiographs(options.output, settings, options.workers, progress.counted)
-    return f"{table}: radiographs of {options.patients} digital patients", {}
+    table, failed = write_radiographs(options.output, settings, options.workers, progress.counted)
+    count = f", {len(failed)} failed, see {FAILURES}" if failed else ""
+    return f"{table}: radiographs of {options.patients} digital patients{count}", failed
 
 
 def _scans(options: RadiographsOptions, progress: Progress) -> tuple[str, dict[str, str]]:
     from CACScoringLib.cohort.workers import sensible_count
 
-    from ..radiograph.scans import FAILURES, write_scan_radiographs
+    from ..radiograph.folder import FAILURES
+    from ..radiograph.scans import write_scan_radiographs
 
     assert options.input is not None
     workers = sensible_count(1_500_000_000) if options.workers is None else options.workers

@@ -1,19 +1,41 @@
-"""Rows of tables of scans, CTs or radiographs, read from CSV with errors that name the line."""
+"""Tables of scans, CTs or radiographs, for trainings and studies: rows with errors that name the line, and splits.
+
+A table has a row for each scan, with the columns name, patient, series, age_years, sex, bmi_kg_m2 and contrast (0 or
+1), and either
+
+- ct, optionally heart (mask), and agatston_LM to agatston_RCA; or
+- file, the radiograph, optionally lateral (a second picture), and LABELS.
+
+Paths are relative to the table; empty cells are unknown. The table of a cohort of `cac phantom` has the column folder
+instead of ct, and the arteries' true masses instead of scores.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+
+from CACScoringLib.core.files import read_json
 from CACScoringLib.core.grid import triple
 from CACScoringLib.core.tables import Line, TableError, read_table
 
+from ..phantom import AGATSTON_PER_MG
+from ..statistics.patient_folds import category_of, parts_by_patient
+
+ARTERIES = ("LM", "LAD", "LCX", "RCA")
+LABELS = ("agatston", "agatston_reader", "agatston_automatic")
+"""Columns of labels of radiographs: the true score, a reader's score on CT, and an automatic one (clinical score, or a
+threshold in the heart)."""
+
+VIEWS = ("PA", "lateral")
 SEXES = ("F", "M")
-_PLAUSIBLE = {"age_years": (0.0, 120.0), "bmi_kg_m2": (8.0, 100.0)}
+CT_TABLE, RADIOGRAPH_TABLE = "cohort.csv", "radiographs.csv"
+"""Name of the table in a folder."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +46,7 @@ class TableScan:
         name: Unique name.
         patient: Patient of the scan.
         files: Files of a CT as "ct" and optionally "heart" (mask), of radiographs by view.
-        scores: Known Agatston scores: of a CT by artery, all or none; of radiographs by label.
+        scores: Known Agatston scores: of a CT by artery, of radiographs by label.
         series: DICOM series in a folder; None for a single one.
         age_years: Age, None if unknown.
         sex: Sex in SEXES, None if unknown.
@@ -52,8 +74,9 @@ class TableScan:
 
     @property
     def total(self) -> float | None:
-        """Total Agatston score, None if unknown."""
-        return sum(self.scores.values()) if self.scores else None
+        """True total Agatston score, None if unknown."""
+        by_artery = [self.scores[artery] for artery in ARTERIES if artery in self.scores]
+        return self.scores.get(LABELS[0], sum(by_artery) if by_artery else None)
 
     @property
     def factors(self) -> tuple[float, float, float]:
@@ -62,36 +85,117 @@ class TableScan:
         return triple(math.nan if value is None else float(value) for value in (self.age_years, sex, self.bmi_kg_m2))
 
 
-def read_rows(
-    table: Path, usual_name: str, columns: Iterable[str], row: Callable[[Line], TableScan]
-) -> tuple[TableScan, ...]:
-    """Read the rows of a table, or of the table `usual_name` in a folder.
+def read_cts(table: Path) -> tuple[TableScan, ...]:
+    """Read the CTs of a table, or of the table in a cohort's folder, each with the score of every artery.
 
-    columns: required columns. row: function from a line to a row. Raises TableError, also for rows with the same name.
+    Raises TableError.
     """
-    scan_table = read_table(table, columns, usual_name)
-    rows = tuple(row(line) for line in scan_table.lines)
-    scan_table.need_distinct([scan.name for scan in rows])
-    return rows
+    scans = _read_scans(table, CT_TABLE, ("ct", "folder"), ARTERIES)
+    if _has_contrast(table if table.is_dir() else table.parent):
+        scans = tuple(replace(scan, contrast=True) for scan in scans)
+    return scans
 
 
-def patient_facts(line: Line) -> dict[str, Any]:
-    """Return a line's facts about the patient by fields of `TableScan`. Raises TableError."""
+def read_radiographs(table: Path, label: str | None = None) -> tuple[TableScan, ...]:
+    """Read the radiographs of a table, or of the table in a folder of `cac radiographs`.
+
+    A file with all views (`radiograph.cases`) is listed under each view. label: score that every row must have. Raises
+    TableError.
+    """
+    return _read_scans(table, RADIOGRAPH_TABLE, ("file",), (label,) if label else ())
+
+
+def _read_scans(table: Path, usual_name: str, sources: Sequence[str], scores: Sequence[str]) -> tuple[TableScan, ...]:
+    content = read_table(table, usual_name=usual_name)
+    source = next((column for column in sources if column in content), sources[0])
+    digital = f"mass_mg_{ARTERIES[0]}" in content
+    content.need("patient", source, *(_score_column(score, digital) for score in scores))
+    scans = tuple(_scan(line, source, digital) for line in content.lines)
+    content.need_distinct([scan.name for scan in scans])
+    for score in scores:
+        if lacking := [scan.name for scan in scans if score not in scan.scores]:
+            column = _score_column(score, digital)
+            message = f"{len(lacking)} rows of {content.path} lack {column}, such as {lacking[0]}."
+            raise TableError(f"{message} Fill or remove them.")
+    return scans
+
+
+def _score_column(score: str, digital: bool) -> str:
+    return score if score in LABELS else f"{'mass_mg' if digital else 'agatston'}_{score}"
+
+
+def _scan(line: Line, source: str, digital: bool) -> TableScan:
     if not (patient := line.text("patient")):
         raise TableError(
             f"There is no patient in {line.where}; patients must be distinguished, or the split would leak."
         )
-    numbers = {name: line.number_in(name, *limits) for name, limits in _PLAUSIBLE.items()}
-    return {"patient": patient, "sex": line.choice("sex", SEXES), **numbers}
+    file, name = line.need_file(source), line.text("name") or f"line {line.number}"
+    files = {column: path for column in ("heart", "lateral") if (path := line.file(column))}
+    if source == "file":
+        files |= dict.fromkeys(VIEWS, file) if file.suffix == ".npz" else {"PA": file}
+    elif source == "ct":
+        files["ct"] = file
+    else:
+        name, files["ct"] = line.text("folder").replace("/", "_"), file / "ct.nii.gz"
+        if not files["ct"].is_file():
+            raise TableError(f"The folder of {line.where} holds no ct.nii.gz.")
+    numbers = {score: line.number_in(_score_column(score, digital), 0.0) for score in (*ARTERIES, *LABELS)}
+    unit = dict.fromkeys(ARTERIES, AGATSTON_PER_MG if digital else 1.0)
+    return TableScan(
+        name,
+        patient,
+        files,
+        scores={score: unit.get(score, 1.0) * number for score, number in numbers.items() if number is not None},
+        series=line.text("series") or None,
+        age_years=line.number_in("age_years", 0.0, 120.0),
+        sex=line.choice("sex", SEXES),
+        bmi_kg_m2=line.number_in("bmi_kg_m2", 8.0, 100.0),
+        contrast=line.choice("contrast", ("0", "1")) == "1",
+    )
+
+
+def _has_contrast(folder: Path) -> bool:
+    """Return True if a digital cohort's settings have contrast; older cohorts may lack settings."""
+    try:
+        return bool(read_json(folder / "cohort.json")["settings"].get("contrast", False))
+    except (OSError, ValueError, KeyError, AttributeError):
+        return False
 
 
 def table_hash(rows: Iterable[TableScan]) -> str:
     """Return a SHA-256 of a table's training data, independent of line order and file locations."""
-    lines = []
-    for row in rows:
-        scores = sorted(row.scores.items())
-        if "ct" in row.files:
-            lines.append(repr((row.name, row.patient, row.series, scores, row.age_years, row.sex, row.contrast)))
-        else:
-            lines.append(repr((row.name, row.patient, scores, row.age_years, row.sex, row.bmi_kg_m2)))
+    lines = [
+        repr((row.name, row.patient, row.series, sorted(row.scores.items()), row.factors, row.contrast)) for row in rows
+    ]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+TESTED = "test "
+"""Prefix of test scans' names, which keeps names of two tables apart."""
+
+
+def join(scans: Sequence[TableScan], test: Sequence[TableScan]) -> tuple[tuple[TableScan, ...], list[str]]:
+    """Return all scans, and the names of the test's. Raises TableError for a patient in both."""
+    if shared := {scan.patient for scan in scans} & {scan.patient for scan in test}:
+        raise TableError(f"Patient {min(shared)} is in the table for the test and is learned from. Test on others.")
+    tested = tuple(replace(scan, name=TESTED + scan.name) for scan in test)
+    return (*scans, *tested), [scan.name for scan in tested]
+
+
+def held_out(scans: Sequence[TableScan]) -> list[str]:
+    """Return the names of a fifth of the scans for a test, split by patient, the same for every seed."""
+    return folds(scans, 5)[0]
+
+
+def folds(scans: Sequence[TableScan], count: int, seed: int = 0) -> list[list[str]]:
+    """Return the names of the scans in each of `count` parts, split by patient.
+
+    Raises TableError if patients, or scans of the most common category of score, are fewer than the parts.
+    """
+    patients, names = (np.array([getattr(scan, name) for scan in scans]) for name in ("patient", "name"))
+    category = category_of(np.array([scan.total for scan in scans]))
+    commonest, distinct = max(np.bincount(category), default=0), len(np.unique(patients))
+    if count < 2 or min(distinct, commonest) < count:
+        raise TableError(f"{distinct} patients ({commonest} of one category) cannot be split in {count}. Give more.")
+    part = parts_by_patient(patients, category, count, seed)
+    return [names[part == number].tolist() for number in range(count)]

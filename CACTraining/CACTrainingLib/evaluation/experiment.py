@@ -1,4 +1,8 @@
-"""Engine of all studies of trainings: run the missing trainings within a time limit, then write the page.
+"""Studies of trainings: cross-validate models of a task by patient, test them on held-out patients, and write a page.
+
+A task is a subclass of `Experiment` that says how scans are read, how a model is trained, what it predicts and by which
+measures predictions are judged; the runs, the tables and the page are the same for all tasks. The model of each fold
+predicts the patients of that fold and the held-out patients, who affect no choice.
 
 Predictions of a training are stored as a line of JSON, so that a study resumes and its page can be rewritten without
 training.
@@ -10,26 +14,29 @@ import json
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 
 from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import write_table
 
-from ..data.scan_table import TableScan, table_hash
-from ..statistics.bootstrap import RESAMPLES
+from ..data.scan_table import TableScan, folds, table_hash
+from ..statistics.bootstrap import RESAMPLES, paired_difference
 from ..statistics.patient_folds import CATEGORY_TITLES, category_of
 from .jobs import JobSettings, StudyError, kept_jobs, kept_results, make_folder
+from .measures import Comparison, Measure
 from .page import write_study
-from .parts import Cell, Section, Table
+from .parts import Cell, Section, Table, heading, p_cell
 
 MEMORY_EACH_BYTES = 500_000_000
 """Memory of one training process in bytes, for the default number of processes."""
@@ -56,7 +63,7 @@ class ExperimentRun:
 
 @dataclass(frozen=True)
 class TrainingBudget:
-    """Budget of training. Raises StudyError for too few folds.
+    """Budget of training.
 
     Attributes:
         folds: Number of folds of the cross-validation.
@@ -68,30 +75,6 @@ class TrainingBudget:
     steps: int | None = None
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        check_folds(self.folds, 2)
-
-
-def check_folds(folds: int, least: int) -> None:
-    """Raise StudyError for too few folds."""
-    if folds < least:
-        raise StudyError(f"Cross-validation takes {least} folds or more, not {folds}.")
-
-
-def check_known(names: Iterable[str], choices: Iterable[str], kind: str) -> None:
-    """Check that all names are among the choices.
-
-    Args:
-        names: Names to check.
-        choices: Valid names.
-        kind: Kind of name, for the message.
-
-    Raises:
-        StudyError: A name is invalid.
-    """
-    if unknown := sorted(set(names) - set(choices)):
-        raise StudyError(f"There is no {kind} {unknown[0]!r}; choose one of {', '.join(choices)}.")
-
 
 @dataclass(frozen=True)
 class ExperimentSettings:
@@ -100,6 +83,8 @@ class ExperimentSettings:
     Attributes:
         data: Table, or the folder that holds it.
         output: Output folder.
+        test: Table of other patients for the test; None for the task's own choice.
+        names: Configurations to train; none for all.
         budget: Budget of training.
         minutes: Time after which no run begins; 0 only writes the page, None is no limit.
         workers: Number of processes with one core each; None for as many as cores and memory allow.
@@ -108,6 +93,8 @@ class ExperimentSettings:
 
     data: Path
     output: Path
+    test: Path | None = None
+    names: tuple[str, ...] = ()
     budget: TrainingBudget = field(default_factory=TrainingBudget)
     minutes: float | None = None
     workers: int | None = 1
@@ -131,6 +118,36 @@ class Cohort:
     score: np.ndarray
     factors: np.ndarray
     failed: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def split(
+        cls,
+        scans: Sequence[TableScan],
+        test_names: Sequence[str],
+        budget: TrainingBudget,
+        factors: np.ndarray,
+        failed: Mapping[str, str],
+    ) -> Cohort:
+        """Split scans into held-out ones and folds.
+
+        Args:
+            scans: All scans that could be prepared.
+            test_names: Names of held-out scans.
+            budget: Number and seed of the folds.
+            factors: Clinical factors [n, 3].
+            failed: Reasons of the other scans by name.
+
+        Raises:
+            StudyError: None of the held-out scans could be prepared.
+            TableError: Patients are too few.
+        """
+        held_out = set(test_names)
+        parts = folds([scan for scan in scans if scan.name not in held_out], budget.folds, budget.seed)
+        fold_of = {name: fold for fold, names in enumerate(parts) for name in names}
+        numbers = np.array([fold_of.get(scan.name, HELD_OUT) for scan in scans])
+        if held_out and not (numbers == HELD_OUT).any():
+            raise StudyError("None of the scans that were held out could be prepared. Look at the warnings.")
+        return cls(tuple(scans), numbers, np.array([scan.total for scan in scans], float), factors, failed)
 
     @property
     def patients(self) -> list[str]:
@@ -158,19 +175,56 @@ class Cohort:
         return np.flatnonzero(np.isfinite(self.factors).all(0)).tolist()
 
 
+Fit = Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]
+"""Function from training rows to a function that predicts the values of other rows."""
+
+USES = {"validation": "Cross-validated", "test": "Held out"}
+"""Titles of the patients that a fold's model predicts, by key of a training's result."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Values of scans predicted by the model of a fold.
+
+    Attributes:
+        model: Title of the model.
+        use: Key of USES.
+        fold: Fold of the model.
+        rows: Rows of the scans [m].
+        values: Predicted values [m, …].
+    """
+
+    model: str
+    use: str
+    fold: int
+    rows: np.ndarray
+    values: np.ndarray
+
+
 @dataclass(frozen=True)
 class Experiment(ABC):
-    """A study of many trainings, which defines its runs, a training, and the content of its page.
+    """A task whose trainings a study compares.
 
-    Each worker process gets the study.
+    Each worker process gets it.
 
     Attributes:
         settings: Settings of the study.
         cohort: Patients of the study.
-        configurations: Frozen dataclasses with `title`.
+        configurations: Frozen dataclasses with `title`, the most important first.
     """
 
     PAGE_TITLE: ClassVar[str]
+    EXPLANATION: ClassVar[str]
+    SETTINGS: ClassVar[type[ExperimentSettings]] = ExperimentSettings
+    CONFIGURATIONS: ClassVar[Mapping[str, Any]]
+    """All configurations by name."""
+    MIN_FOLDS: ClassVar[int] = 2
+    COLUMNS: ClassVar[tuple[str, ...]]
+    """Columns of PREDICTIONS: true, then predicted values."""
+    ROWS: ClassVar[Mapping[str, Sequence[str]]] = {"": ("",)}
+    """Outcomes that a row of a model in the tables summarises, by title."""
+    PUBLISHED: ClassVar[tuple[Cell, ...]] = ()
+    """Row of published figures: a title, and a cell for each measure."""
 
     settings: Any
     cohort: Cohort
@@ -186,57 +240,194 @@ class Experiment(ABC):
     def is_digital(self) -> bool:
         """True for digital patients."""
 
+    @property
+    @abstractmethod
+    def truth(self) -> np.ndarray:
+        """True values [n, …]."""
+
+    @property
+    @abstractmethod
+    def reference(self) -> str:
+        """Title of the model or comparator with which all are compared."""
+
     @abstractmethod
     def train(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
-        """Train in a folder that an ended training is resumed from; return JSON values, among them "seconds"."""
+        """Train in a folder that an ended training is resumed from.
+
+        Returns:
+            JSON values: "seconds", and the predicted values [m][…] of the fold's and the held-out scans by key of USES.
+        """
 
     @abstractmethod
-    def sections(
-        self, results: Mapping[ExperimentRun, dict[str, Any]], failures: Sequence[Table]
-    ) -> tuple[list[Section], dict[str, str]]:
-        """Return sections and facts of the page.
+    def outcomes(self, truth: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        """Return truth, value and conditions [m] by outcome, for a long table."""
 
-        Args:
-            results: Results of the finished runs.
-            failures: Table of the failed runs, for the section on the data.
-        """
+    @abstractmethod
+    def measures(self, table: pd.DataFrame) -> Sequence[Measure]:
+        """Return the columns of the tables; models are compared by the first. table: of `outcomes`."""
+
+    @abstractmethod
+    def comparators(self) -> Mapping[str, Fit]:
+        """Return simple predictors by title."""
+
+    def predictors(self, configuration: Any, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the values [m, …] of each predictor that a training's values hold, by title."""
+        return {configuration.title: values}
 
     def runs(self) -> list[ExperimentRun]:
         """Return all runs, the most important first."""
         folds = range(self.settings.budget.folds)
-        return [ExperimentRun(configuration, fold) for fold in folds for configuration in self.configurations]
+        return [ExperimentRun(configuration, fold) for configuration in self.configurations for fold in folds]
 
-    def stamp(self, run: ExperimentRun) -> str:
-        """Return a digest of all data that the result of a run depends on."""
+    def stamp(self) -> str:
+        """Return a digest of all data that results depend on."""
         return " ".join([table_hash(self.cohort.scans)[:16], *sorted(self.cohort.failed)])
 
     def key(self, run: ExperimentRun) -> str:
         """Return the key of a run's result."""
-        budget = self.settings.budget
-        folds = 0 if run.fold == HELD_OUT else budget.folds
-        settings = {"fold": run.fold, "folds": folds, "steps": budget.steps, "seed": budget.seed}
-        return json.dumps(asdict(run.configuration) | settings | {"data": self.stamp(run)}, sort_keys=True)
+        budget = asdict(self.settings.budget)
+        return json.dumps(asdict(run.configuration) | budget | {"fold": run.fold, "data": self.stamp()}, sort_keys=True)
 
     def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
         """Write the page of the finished runs. failed: reason of each other run, TIME_IS_UP if late."""
-        stored = kept_results(self.settings.output / TRAININGS)
+        stored, settings = kept_results(self.settings.output / TRAININGS), self.settings
         results = {run: stored[key] for run in self.runs() if (key := self.key(run)) in stored}
-        reasons = {self.title_of(run): reason for run, reason in failed.items() if reason != TIME_IS_UP}
-        failures = [Table("failed", "Trainings that failed", ("Training", "Why"), tuple(reasons.items()))]
-        sections, facts = self.sections(results, failures if reasons else ())
+        reasons = {
+            f"{run.configuration.title}, fold {run.fold + 1}": reason
+            for run, reason in failed.items()
+            if reason != TIME_IS_UP
+        }
         minutes = sum(result["seconds"] for result in results.values()) / 60
         facts = {
-            "Data": str(self.settings.data),
-            "Trainings": f"{len(results)}, {minutes:.0f} min of one processor core in all, kept in {TRAININGS}",
-            **facts,
-            "Bootstrap": f"{RESAMPLES} resamples of patients; seed {self.settings.budget.seed}, also of folds and "
-            "trainings",
+            "Data": str(settings.data),
+            "Trainings": f"{len(results)} of {len(self.runs())}, {minutes:.0f} min of one processor core in all, kept "
+            f"in {TRAININGS}",
+            "Training budget": f"{settings.budget.folds} folds, {settings.budget.steps or 'steps of the presets'}",
+            "Every patient": f"{PREDICTIONS}: predictions of each model",
+            "Bootstrap": f"{RESAMPLES} resamples of patients; seed {settings.budget.seed}, also of folds and trainings",
         }
-        return write_study(self.settings.output, self.PAGE_TITLE, sections, facts, self.is_digital)
+        sections = [self._results_section(results), self._data_section(reasons)]
+        return write_study(settings.output, self.PAGE_TITLE, sections, facts, self.is_digital)
 
-    def title_of(self, run: ExperimentRun) -> str:
-        """Return the title of a failed run."""
-        return f"{run.configuration.title}, fold {run.fold + 1}"
+    def _results_section(self, results: Mapping[ExperimentRun, Mapping[str, Any]]) -> Section:
+        count = self.settings.budget.folds
+        predicted: list[Predicted] = []
+        incomplete: dict[str, str] = {}
+        for configuration in self.configurations:
+            runs = [run for run in results if run.configuration == configuration]
+            if len(runs) < count:
+                incomplete[configuration.title] = f"{len(runs)} of {count} folds"
+            else:
+                predicted += self._predicted(configuration, {run.fold: results[run] for run in runs})
+        for title, fit in self.comparators().items():
+            for fold in range(count):
+                predict = fit(self.cohort.training(fold))
+                predicted += [Predicted(title, use, fold, rows, predict(rows)) for use, rows in self._rows(fold)]
+        self._write_predictions(predicted)
+        if not predicted:
+            return Section("results", "Results", (self.EXPLANATION, "No configuration was trained in all folds yet."))
+        table = pd.concat(map(self._long_table, predicted))
+        comparison = Comparison(self.cohort.patients, {}, np.random.default_rng(self.settings.budget.seed))
+        tables = [self._table(use, table[table.use == use], comparison, incomplete) for use, _ in self._rows(0)]
+        return Section("results", "Results", (self.EXPLANATION,), tuple(tables), values=(table,))
+
+    def _rows(self, fold: int) -> list[tuple[str, np.ndarray]]:
+        """Return the rows that a fold's model predicts, by key of USES."""
+        rows = {"validation": self.cohort.validation(fold), "test": self.cohort.held_out}
+        return [(use, part) for use, part in rows.items() if len(part)]
+
+    def _predicted(self, configuration: Any, results: Mapping[int, Mapping[str, Any]]) -> list[Predicted]:
+        """Return the values of each predictor whose values are known in all folds."""
+        predicted = [
+            Predicted(title, use, fold, rows, values)
+            for fold, result in sorted(results.items())
+            for use, rows in self._rows(fold)
+            for title, values in self.predictors(configuration, np.array(result[use], float)).items()
+        ]
+        unknown = {part.model for part in predicted if not np.isfinite(part.values).all()}
+        return [part for part in predicted if part.model not in unknown]
+
+    def _long_table(self, predicted: Predicted) -> pd.DataFrame:
+        scans = [self.cohort.scans[row] for row in predicted.rows]
+        outcomes = self.outcomes(self.truth[predicted.rows], predicted.values)
+        parts = [
+            predicted_rows(scans, columns, predicted.model, f"{outcome} {predicted.fold + 1}").assign(outcome=outcome)
+            for outcome, columns in outcomes.items()
+        ]
+        return pd.concat(parts).assign(use=predicted.use)
+
+    def _table(self, use: str, table: pd.DataFrame, comparison: Comparison, incomplete: Mapping[str, str]) -> Table:
+        """Return the table of all models and comparators on patients of a use; means over the models of the folds."""
+        measures = self.measures(table)
+        columns = ("Model", *(measure.title for measure in measures), "Difference", "p")
+        parts = {
+            title: [replace(measure, rows=measure.rows[measure.rows.outcome.isin(outcomes)]) for measure in measures]
+            for title, outcomes in self.ROWS.items()
+        }
+        has_reference = self.reference in set(table.method)
+        rows: list[tuple[Cell, ...]] = []
+        for model in dict.fromkeys([*table.method, *incomplete]):
+            if model in incomplete:
+                rows.append((model, incomplete[model], *[None] * (len(columns) - 2)))
+                continue
+            rows += [heading(model, columns)] if len(self.ROWS) > 1 else []
+            for title, items in parts.items():
+                results = [comparison.averaged(item, model) if len(item.rows) else None for item in items]
+                cells: list[Cell] = [None if result is None else result.estimate for result in results]
+                change: tuple[Cell, ...] = (None, None)
+                if results[0] is not None and has_reference and model != self.reference:
+                    difference = paired_difference(results[0], comparison.averaged(items[0], self.reference))
+                    change = (difference.estimate, p_cell(difference.p))
+                rows.append((f"  {title}" if title else model, *cells, *change))
+        if self.PUBLISHED:
+            rows.append((*self.PUBLISHED, *[None] * (len(columns) - len(self.PUBLISHED))))
+        note = (
+            f"Means over the models of {self.settings.budget.folds} folds. Difference: {measures[0].title} minus that "
+            f"of “{self.reference}”, paired by patient; p is not adjusted for the number of comparisons."
+        )
+        return Table(use, f"{USES[use]} patients", columns, tuple(rows), note)
+
+    def _data_section(self, reasons: Mapping[str, str]) -> Section:
+        cohort = self.cohort
+        parts = {"Cross-validated": np.flatnonzero(cohort.folds != HELD_OUT), "Held out": cohort.held_out}
+        tables = [
+            scores_table("scans", "Scans by true Agatston score", {t: (cohort, rows) for t, rows in parts.items()}),
+            Table(
+                "left_out", "Scans that could not be prepared", ("Scan", "Why"), tuple(sorted(cohort.failed.items()))
+            ),
+            Table("failed", "Trainings that failed", ("Training", "Why"), tuple(reasons.items())),
+        ]
+        text = (
+            "Patients are split, never scans of one patient. The best of many models does better here than in others."
+        )
+        return Section("data", "The scans", (text,), tuple(table for table in tables if table.rows))
+
+    def _write_predictions(self, predicted: Sequence[Predicted]) -> None:
+        rows = [
+            (
+                *(part.model, part.fold + 1, self.cohort.scans[row].name, self.cohort.scans[row].patient, part.use),
+                *(round(float(value), 4) for value in (*np.atleast_1d(self.truth[row]), *np.atleast_1d(values))),
+            )
+            for part in predicted
+            for row, values in zip(part.rows, part.values, strict=True)
+        ]
+        columns = ("model", "fold", "scan", "patient", "use", *self.COLUMNS)
+        write_table(self.settings.output / PREDICTIONS, columns, rows)
+
+
+def predicted_rows(
+    scans: Sequence[TableScan], columns: Mapping[str, np.ndarray], model: str = "model", item: str = ""
+) -> pd.DataFrame:
+    """Return rows of a long table: scans as a model predicts them. columns: truth, value and conditions [n]."""
+    about = {"patient": [scan.patient for scan in scans], "scan": [scan.name for scan in scans]}
+    return pd.DataFrame({**about, "method": model, "item": item, **columns})
+
+
+def values_of(predicted: np.ndarray) -> list[Any]:
+    """Return predicted values [m, …] as JSON, unknown ones as None."""
+    cells = predicted.astype(object)
+    cells[~np.isfinite(predicted)] = None
+    return cells.tolist()
 
 
 def carry_out(kind: type[Experiment], settings: ExperimentSettings, progress: Progress | None = None) -> Path:
@@ -254,6 +445,11 @@ def carry_out(kind: type[Experiment], settings: ExperimentSettings, progress: Pr
         CTError: The data cannot be read.
     """
     progress = progress or Progress()
+    if unknown := sorted(set(settings.names) - set(kind.CONFIGURATIONS)):
+        choices = ", ".join(kind.CONFIGURATIONS)
+        raise StudyError(f"There is no configuration {unknown[0]!r}; choose one of {choices}.")
+    if settings.budget.folds < kind.MIN_FOLDS:
+        raise StudyError(f"Cross-validation takes {kind.MIN_FOLDS} folds or more, not {settings.budget.folds}.")
     limit = None if settings.minutes is None else time.time() + 60 * settings.minutes
     progress.begin(list(STEPS))
     make_folder(settings.output)

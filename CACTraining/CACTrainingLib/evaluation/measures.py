@@ -96,10 +96,15 @@ class Comparison:
         return self._result_of(measure, measure.rows_of(method, comparator))
 
     def averaged(self, measure: Measure, method: Hashable) -> BootstrapResult:
-        """Mean of a measure's results for each item, of a method that stands for several models, one for each item."""
+        """Mean of a measure's results for each item, of a method that stands for several models, one for each item.
+
+        Items whose result is not defined, as an area without one of the classes, are left out.
+        """
         rows = measure.rows_of(method)
-        values = [self._result_of(measure, part).values for _, part in rows.groupby("item")]
-        result = BootstrapResult(np.mean(values, axis=0), rows.scan.nunique(), rows.patient.nunique())
+        values = np.array([self._result_of(measure, part).values for _, part in rows.groupby("item")])
+        defined = np.isfinite(values).sum(0)
+        means = np.divide(np.nansum(values, 0), defined, out=np.full(values.shape[1], np.nan), where=defined > 0)
+        result = BootstrapResult(means, rows.scan.nunique(), rows.patient.nunique())
         return result.exact_where_certain() if measure.proportion else result
 
     def _result_of(self, measure: Measure, rows: pd.DataFrame) -> BootstrapResult:

@@ -18,7 +18,6 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import atomic_write
-from CACScoringLib.core.tables import Line, TableError
 from CACScoringLib.drr.geometry import Geometry
 from CACScoringLib.drr.projection import (
     CT_EFFECTIVE_KEV,
@@ -29,13 +28,14 @@ from CACScoringLib.drr.projection import (
 )
 from CACScoringLib.radiograph.view import STANDARD_MM, STANDARD_PIXELS
 
-from ..data.scan_table import TableScan, patient_facts, read_rows
+from ..data.scan_table import VIEWS
 
-VIEWS = ("PA", "lateral")
+SETTINGS, CASES = "radiographs.json", "cases"
+"""File with the settings of a folder of radiographs, and folder of its cases."""
+
 MATRIX, FIELD_OF_VIEW_MM = 432, 432.0
 BOX_MARGIN_MM = 12.0
 """Margin in mm of stored slices around the heart."""
-TABLE, CASES = "radiographs.csv", "cases"
 
 _STEPS = {"body": 64.0, "calcium": 1024.0, "heart": 64.0}
 """Steps per mm of stored paths in 16 bits; calcium is signed."""
@@ -143,31 +143,7 @@ def _quantized(path_mm: np.ndarray, steps_per_mm: float, kind: type = np.uint16)
     return np.clip(np.rint(path_mm * np.float32(steps_per_mm)), limits.min, limits.max).astype(kind)
 
 
-LABELS = ("agatston", "agatston_reader", "agatston_automatic")
-"""Columns of labels: the true score, a reader's score on CT, and an automatic one (clinical score, or a threshold in
-the heart)."""
-
-
-def read_table(table: Path, label: str | None = None) -> tuple[TableScan, ...]:
-    """Read the rows of a table, or of the table in a folder of `cac radiographs`.
-
-    Required columns are file, patient, and `label` if given. Files are relative to the table; a file with all views
-    (`cases`) is listed under each view. Optional columns: lateral (a second picture), name, age_years, sex, bmi_kg_m2,
-    and LABELS. Empty cells are unknown. Raises TableError.
-    """
-    rows = read_rows(table, TABLE, ["file", "patient", *([label] if label else [])], _row)
-    if label and (unlabelled := [row.name for row in rows if label not in row.scores]):
-        raise TableError(f"{len(unlabelled)} rows of {table} lack {label}, as {unlabelled[0]}. Fill or remove them.")
-    return rows
-
-
-def _row(line: Line) -> TableScan:
-    file, lateral = line.need_file("file"), line.file("lateral")
-    files = {"PA": file} if lateral is None else {"PA": file, "lateral": lateral}
-    scores = {name: line.number_in(name, 0.0) for name in LABELS}
-    return TableScan(
-        name=line.text("name") or f"line {line.number}",
-        files=dict.fromkeys(VIEWS, file) if file.suffix == ".npz" else files,
-        scores={name: score for name, score in scores.items() if score is not None},
-        **patient_facts(line),
-    )
+def are_digital(table: Path) -> bool:
+    """Return True for a table of digital patients, or its folder, which holds their cohort's settings."""
+    file = (table if table.is_dir() else table.parent) / SETTINGS
+    return file.is_file() and "made_of" not in file.read_text(encoding="utf-8")

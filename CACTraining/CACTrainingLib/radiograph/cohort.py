@@ -10,7 +10,7 @@ it every predictive value, differs.
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -20,30 +20,19 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.core.files import read_json, write_text_atomically
 from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.core.tables import write_table
 from CACScoringLib.drr.geometry import Geometry
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
 from .. import phantom
-from .cases import (
-    CASES,
-    FIELD_OF_VIEW_MM,
-    MATRIX,
-    TABLE,
-    VIEWS,
-    View,
-    project_view,
-    view_geometry,
-    write_case,
-)
+from ..data.scan_table import LABELS, VIEWS
+from .cases import FIELD_OF_VIEW_MM, MATRIX, View, project_view, view_geometry, write_case
+from .folder import CaseJob, open_folder, write_cases
 
-SCHEMA = "cac-radiographs/1"
-SETTINGS = "radiographs.json"
+COLUMNS = ("name", "patient", "file", "age_years", "sex", "bmi_kg_m2", *LABELS, "mass_mg")
 ANGLES = {"PA": 0.0, "lateral": 90.0}
 TURN_DEGREES, TILT_DEGREES, SHIFT_MM = 2.0, 1.5, 8.0
 """Standard deviations of a patient's rotation, tilt and shift."""
@@ -80,38 +69,35 @@ def write_radiographs(
     settings: RadiographCohortSettings,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Path:
-    """Write a cohort and return its table, TABLE. Called again after an interruption, it resumes.
+) -> tuple[Path, dict[str, str]]:
+    """Write a cohort; returns its table, and failures with reasons. Called again after an interruption, it resumes.
 
-    The table has the columns name, patient, file, age_years, sex, bmi_kg_m2, agatston (AGATSTON_PER_MG times the true
-    mass), agatston_reader (score of all visible calcium in this CT), agatston_automatic (score of all voxels of 130 HU
-    in the heart), and mass_mg.
+    The table has COLUMNS: agatston (AGATSTON_PER_MG times the true mass), agatston_reader (score of all visible calcium
+    in this CT), agatston_automatic (score of all voxels of 130 HU in the heart), and mass_mg.
 
     Args:
         workers: Processes; None for one per core.
         progress: Called with (done, patients).
 
     Raises:
-        CohortError: The folder holds another cohort.
+        OutputError: The folder holds other radiographs.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    numbers = _numbers(folder, settings)
+
+    def numbers() -> dict[str, Any]:
+        return {"numbers": phantom.stratified_patients(settings.first_number, settings.patients)}
+
+    record = open_folder(Path(folder), {"settings": asdict(settings)}, numbers)
     # In random order, so that an interrupted cohort is representative: by number, patients with severe calcium come
     # last, since it is rare.
-    shuffled = np.random.default_rng(settings.first_number).permutation(numbers).tolist()
-    rows = phantom.in_processes(partial(write_patient, folder=folder, settings=settings), shuffled, workers, progress)
-    write_table(folder / TABLE, list(rows[numbers[0]]), (rows[number] for number in numbers))
-    return folder / TABLE
+    shuffled = np.random.default_rng(settings.first_number).permutation(record["numbers"]).tolist()
+    names = {number: phantom.patient_folder(number) for number in shuffled}
+    jobs = [CaseJob(name, number, {"name": name, "patient": number}, {}) for number, name in names.items()]
+    make = partial(write_patient, settings=settings)
+    return write_cases(Path(folder), jobs, make, COLUMNS, workers or os.cpu_count() or 1, progress)
 
 
-def write_patient(number: int, folder: Path, settings: RadiographCohortSettings) -> dict[str, Any]:
-    """Write a patient's case and row if missing; returns the row."""
-    name = phantom.patient_folder(number)
-    row_file = folder / CASES / f"{name}.json"
-    if row_file.exists():
-        return read_json(row_file)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+def write_patient(number: int, case: Path, settings: RadiographCohortSettings) -> dict[str, Any]:
+    """Write a patient's case; returns the cells of its row."""
     patient = phantom.draw_patient(number)
     scan = _scan(patient, settings.protocol)
     labels = phantom.annotate(scan, phantom.stream(number, 21, 1))
@@ -124,10 +110,8 @@ def write_patient(number: int, folder: Path, settings: RadiographCohortSettings)
 
         bodies = {name: view.body for name, view in views.items()}
         thin = thin_slice_views(bodies, scan, stands, settings.super_resolution)
-    write_case(row_file.with_suffix(".npz"), views, thin)
-    row = _row(patient, image, scan, labels, row_file.with_suffix(".npz").relative_to(folder))
-    write_text_atomically(row_file, json.dumps(row))
-    return row
+    write_case(case, views, thin)
+    return _cells(patient, image, scan, labels)
 
 
 def _scan(patient: phantom.Patient, protocol: str) -> phantom.DigitalScan:
@@ -156,42 +140,18 @@ def _views(
     return {name: project_view(geometry, image, calcium, heart) for name, geometry in stands.items()}
 
 
-def _row(
-    patient: phantom.Patient, image: sitk.Image, scan: phantom.DigitalScan, labels: phantom.Labels, file: Path
+def _cells(
+    patient: phantom.Patient, image: sitk.Image, scan: phantom.DigitalScan, labels: phantom.Labels
 ) -> dict[str, Any]:
-    person = phantom.demographics(patient)
-    rules = ScoringRules()
-    spacing = image.GetSpacing()
+    rules, spacing = ScoringRules(), image.GetSpacing()
     automatic = scan.heart.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
-    reader = score_lesions(find_lesions(image, labels.regions, rules).lesions, spacing, rules)
-    unsupervised = score_lesions(find_lesions(image, automatic, rules).lesions, spacing, rules)
+    reader, unsupervised = (
+        score_lesions(find_lesions(image, regions, rules).lesions, spacing, rules).agatston
+        for regions in (labels.regions, automatic)
+    )
+    scores = (phantom.AGATSTON_PER_MG * patient.mass_mg, reader, unsupervised)
     return {
-        "name": file.stem,
-        "patient": patient.number,
-        "file": file.as_posix(),
-        "age_years": person.age_years,
-        "sex": person.sex,
-        "bmi_kg_m2": person.bmi_kg_m2,
-        "agatston": round(phantom.AGATSTON_PER_MG * patient.mass_mg, 2),
-        "agatston_reader": round(reader.agatston, 2),
-        "agatston_automatic": round(unsupervised.agatston, 2),
+        **asdict(phantom.demographics(patient)),
+        **{label: round(score, 2) for label, score in zip(LABELS, scores, strict=True)},
         "mass_mg": round(patient.mass_mg, 4),
     }
-
-
-def _numbers(folder: Path, settings: RadiographCohortSettings) -> list[int]:
-    """Return the cohort's patient numbers, from the folder if it has them."""
-    path = folder / SETTINGS
-    content = {"schema": SCHEMA, "settings": asdict(settings)}
-    if not path.exists():
-        numbers = phantom.stratified_patients(settings.first_number, settings.patients)
-        write_text_atomically(path, json.dumps({**content, "numbers": numbers}, indent=1))
-        return numbers
-    try:
-        record = read_json(path)
-        numbers = record.pop("numbers")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise phantom.CohortError(f"{path} cannot be read ({error}). Choose another folder.") from error
-    if record != content:
-        raise phantom.CohortError(f"{folder} holds radiographs of other settings ({path}); choose another folder.")
-    return numbers

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -18,8 +17,8 @@ from CACScoringLib.core.tables import TableError
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
 from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhance, view_of_path
 
-from ..data.scan_table import TableScan, table_hash
-from .cases import VIEWS, View, read_case, read_table
+from ..data.scan_table import VIEWS, TableScan, table_hash
+from .cases import View, read_case
 
 MARGIN_PIXELS = 224
 """Side of stored squares in pixels of 1 mm, with a margin for augmentation."""
@@ -87,8 +86,7 @@ class RadiographSet:
 
 
 def load_radiographs(
-    table: Path,
-    label: str | None = None,
+    rows: Sequence[TableScan],
     views: Sequence[str] = VIEWS,
     enhancement: str = "none",
     super_resolution: str = "none",
@@ -96,22 +94,21 @@ def load_radiographs(
     finder: RadiographNet | None = None,
     progress: Progress | None = None,
 ) -> RadiographSet:
-    """Read the radiographs of a table, or of a folder that holds one; see `cases.read_table`.
+    """Read the radiographs of a table's rows, see `data.scan_table.read_radiographs`.
 
     Args:
-        label: Score that every row must have.
+        rows: Rows of the table.
         super_resolution: Way for digital cases, as in `cases.read_case`.
         scales: Factors on the calcium, the first of them 1; (1,) makes no further pictures.
         finder: Network that locates unknown hearts; without one, squares are at the view's middle, with a warning.
         progress: Progress, which is warned of unknown hearts.
 
     Raises:
-        TableError: The table is unusable.
+        TableError: A row lacks a view.
         CTError: A file is unreadable.
     """
     if not scales or scales[0] != 1.0:
         raise ValueError("The first scale has to be 1, the patient's own calcium.")
-    rows = read_table(table, label)
     views, progress = tuple(views), progress or Progress()
     parts = []
     for number, row in enumerate(rows):
@@ -154,6 +151,8 @@ def _read_pictures(
         # Without calcium, all scales give the same picture.
         scales = scales if any(path.calcium.any() for path in paths) else (1.0,)
         return [[view_of_path(v.body - np.float32(1 - scale) * v.calcium) for v in paths] for scale in scales], paths
+    if super_resolution != "none":
+        raise TableError(f"{row.name} is a picture; only radiographs projected from CTs have super-resolution.")
     if missing := [view for view in views if view not in row.files]:
         raise TableError(f"{row.name} has no {' or '.join(missing)} picture; give one, or leave that view out.")
     from CACScoringLib.radiograph.reading import read_radiograph

@@ -6,8 +6,7 @@ maps are projected too. The couch and other objects outside the body are removed
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ from typing import Any
 import SimpleITK as sitk
 
 from CACScoringLib.cohort.folder import free_name, safe_name
-from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
-from CACScoringLib.core.files import OutputError, read_json, write_text_atomically
+from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import read_table, write_table
-from CACScoringLib.core.text import abbreviated_list, printable
+from CACScoringLib.core.tables import read_table
+from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.drr.geometry import centre_mm
 from CACScoringLib.drr.projection import body_only
@@ -28,12 +26,11 @@ from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.scans.source import ScanSource
 from CACScoringLib.scans.table import source_of
 
-from ..data.scan_table import SEXES
-from ..phantom import same_settings
-from .cases import CASES, TABLE, View, project_view, view_geometry, write_case
-from .cohort import ANGLES, SCHEMA, SETTINGS
+from ..data.scan_table import CT_TABLE, SEXES
+from .cases import View, project_view, view_geometry, write_case
+from .cohort import ANGLES
+from .folder import CaseJob, open_folder, write_cases
 
-COHORT_TABLE, FAILURES = "cohort.csv", "failures.csv"
 FACTS = (
     *("age_years", "sex", "bmi_kg_m2", "agatston", "agatston_reader", "agatston_automatic"),
     "agatston_decomposition",
@@ -67,29 +64,27 @@ def write_scan_radiographs(
 
     Called again after an interruption, or with more scans, it resumes: cases of unchanged scans are kept. A table has
     the column ct (file or DICOM folder, relative to it); optionally name, patient, series, heart, calcium_map (files),
-    and FACTS. The new table is `cases.TABLE`; FAILURES has a row for each scan that failed.
+    and FACTS. The new table is `radiographs.csv`; `folder.FAILURES` has a row for each scan that failed.
     Raises CTError if there is nothing to project, OutputError if the folder holds other radiographs.
     """
     progress = progress or Progress()
     scans, warnings = list_scans(source)
     if workers < 1:
         raise OutputError(f"At least one worker is needed, not {workers}.")
-    _check_folder(folder)
+    open_folder(folder, {"made_of": "scans"})
     for warning in warnings:
         progress.warning(warning)
-    rows: list[dict[str, str]] = []
-    failures: list[dict[str, str]] = []
-    events = run_jobs(_prepare, [(scan, folder) for scan in scans], workers, progress.counted)
-    for scan, event in zip(scans, events, strict=True):
-        codes = event.reason if event.state == "lost" else event.result
-        if isinstance(codes, str):
-            failures.append({"name": scan.name, "ct": str(scan.ct), "reason": codes})
-        else:
-            case = {"name": scan.name, "patient": scan.patient, "file": f"{CASES}/{scan.file}.npz"}
-            rows.append({**case, **scan.facts, "warnings": " ".join(codes)})
-    _write_table(folder / TABLE, ["name", "patient", "file", *FACTS, "warnings"], rows)
-    _write_table(folder / FAILURES, ["name", "ct", "reason"], failures)
-    return folder / TABLE, {failure["name"]: failure["reason"] for failure in failures}
+    jobs = [
+        CaseJob(
+            scan.file,
+            scan,
+            {"name": scan.name, "patient": scan.patient, "ct": str(scan.ct), **scan.facts},
+            _source_state(scan),
+        )
+        for scan in scans
+    ]
+    columns = ("name", "patient", "file", *FACTS, "warnings")
+    return write_cases(folder, jobs, _project, columns, workers, progress.counted)
 
 
 def list_scans(source: Path) -> tuple[list[ProjectionSource], list[ScanWarning]]:
@@ -118,7 +113,7 @@ def list_scans(source: Path) -> tuple[list[ProjectionSource], list[ScanWarning]]
 
 
 def _of_table(path: Path) -> Iterator[ProjectionSource]:
-    for line in read_table(path.resolve(), ["ct"], COHORT_TABLE, short_lines=True).lines:
+    for line in read_table(path.resolve(), ["ct"], CT_TABLE, short_lines=True).lines:
         more = {
             "calcium_map": line.file("calcium_map", exists=False),
             "facts": {name: line.text(name) for name in FACTS},
@@ -128,7 +123,7 @@ def _of_table(path: Path) -> Iterator[ProjectionSource]:
 
 def _of_cohort(folder: Path) -> Iterator[ProjectionSource]:
     """Read the scans scored by `cac cohort`."""
-    for line in read_table(folder, ["ct", "folder", "state"], COHORT_TABLE, short_lines=True).lines:
+    for line in read_table(folder, ["ct", "folder", "state"], CT_TABLE, short_lines=True).lines:
         if line.text("state") != "done":
             continue
         files = (folder / line.text("folder") / f"{part}.nii.gz" for part in ("heart", "calcium_map"))
@@ -144,33 +139,11 @@ def _of_cohort(folder: Path) -> Iterator[ProjectionSource]:
         yield ProjectionSource(name, patient, ct, heart=heart, calcium_map=calcium_map, facts=facts)
 
 
-def _prepare() -> Callable[[tuple[ProjectionSource, Path]], list[str] | str]:
-    # The workers use all cores, one each.
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    return _project
-
-
-def _project(job: tuple[ProjectionSource, Path]) -> list[str] | str:
-    """Write a scan's case if missing; returns the codes of its warnings, or the reason of a failure."""
-    scan, folder = job
-    try:
-        record = folder / CASES / f"{scan.file}.json"
-        state = _source_state(scan)
-        codes = _recorded_warnings(record, state)
-        if codes is not None and record.with_suffix(".npz").exists():
-            return codes
-        record.unlink(missing_ok=True)
-        ct = read_ct(scan.ct, scan.series)
-        write_case(record.with_suffix(".npz"), views_of(ct, scan.heart, scan.calcium_map))
-        codes = [warning.code for warning in (*ct.warnings, *cut_off(ct.image))]
-        write_text_atomically(record, json.dumps({"made_from": state, "warnings": codes}))
-        return codes
-    except CTError as error:
-        return str(error)
-    except OSError as error:
-        return f"Reading or writing failed: {error.strerror} ({error.filename})."
-    except MemoryError:
-        return "Memory ran out. Try it with fewer --workers."
+def _project(scan: ProjectionSource, case: Path) -> dict[str, Any]:
+    """Write a scan's case; returns the codes of its warnings."""
+    ct = read_ct(scan.ct, scan.series)
+    write_case(case, views_of(ct, scan.heart, scan.calcium_map))
+    return {"warnings": " ".join(warning.code for warning in (*ct.warnings, *cut_off(ct.image)))}
 
 
 def views_of(ct: CTScan, heart: Path | None = None, calcium_map: Path | None = None) -> dict[str, View]:
@@ -204,28 +177,3 @@ def _source_state(scan: ProjectionSource) -> dict[str, Any]:
     parts = [sorted(p for p in file.rglob("*") if p.is_file()) if file.is_dir() else [file] for file in files]
     changed = [max((path.stat().st_mtime for path in part if path.exists()), default=0.0) for part in parts]
     return {"files": [str(file.absolute()) for file in files], "series": scan.series, "changed": changed}
-
-
-def _recorded_warnings(record: Path, state: dict[str, Any]) -> list[str] | None:
-    """Return the recorded warnings of a case; None if there is none, or its sources changed."""
-    try:
-        content = read_json(record)
-        return content["warnings"] if content["made_from"] == state else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write_table(path: Path, columns: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
-    write_table(path, columns, ({name: printable(value) for name, value in row.items()} for row in rows))
-
-
-def _check_folder(folder: Path) -> None:
-    path = folder / SETTINGS
-    try:
-        if not path.exists() and folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
-            raise OutputError(f"{folder} is not empty and holds no radiographs. Choose another --output.")
-        (folder / CASES).mkdir(parents=True, exist_ok=True)
-        if not same_settings(path, {"schema": SCHEMA, "made_of": "scans"}):
-            raise OutputError(f"{folder} holds radiographs of digital patients ({path}). Choose another --output.")
-    except OSError as error:
-        raise OutputError(f"Cannot write to {folder}: {error.strerror}. Choose another --output.") from error

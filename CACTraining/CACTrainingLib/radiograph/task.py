@@ -19,12 +19,12 @@ from torch.nn import functional
 from CACScoringLib.core.options import option
 from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig, cut_out
 
+from ..data.scan_table import LABELS
 from ..project.training_scan import DataError
 from ..statistics.patient_folds import CATEGORIES, category_of
 from ..statistics.roc import above, area_name, areas
 from ..training.loop import Task, channels_last
 from ..training.settings import LoopSettings
-from .cases import LABELS
 from .dataset import RadiographSet, check_label
 
 LOCATED_MM, LOCATED_WEIGHT = 0.3, 10.0

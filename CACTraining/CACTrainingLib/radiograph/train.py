@@ -15,17 +15,17 @@ import numpy as np
 
 from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import TableError
 from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import Training, read_network
 from CACScoringLib.networks.radiograph import BACKBONES, VIEWS, RadiographNet, RadiographNetConfig
 from CACScoringLib.radiograph.view import ENHANCEMENTS
 
+from ..data.scan_table import LABELS, join, read_radiographs
 from ..statistics.bootstrap import patient_estimate
 from ..statistics.roc import above, area_name, area_under_curve
 from ..training.runs import training_run
 from ..training.settings import LoopSettings, RunOptions, facts_of, read_presets
-from .cases import LABELS, SUPER_RESOLUTIONS, read_table
+from .cases import SUPER_RESOLUTIONS
 from .dataset import SCALES, RadiographSet, check_label, load_radiographs
 from .fitting import FitSettings, fit, knows_hearts, predictions_of, validation_split
 from .task import SEVERE_FIRST, RadiographTraining
@@ -93,9 +93,10 @@ def train(options: RunOptions, settings: RadiographTrainSettings, progress: Prog
         with progress.step("radiographs"):
             scales = SCALES if training.scaled_share > 0 and training.knows_calcium else SCALES[:1]
             finder = cast(RadiographNet, read_network(fitting.start)[1]) if fitting.start is not None else None
-            data = load(table, training.label, scales=scales, finder=finder)
-            if external:
-                _check_external(data, external)
+            rows = read_radiographs(table, training.label)
+            external_rows = read_radiographs(external) if external else ()
+            join(rows, external_rows)  # refuses patients in both
+            data = load(rows, scales=scales, finder=finder)
         with progress.step("training"):
             loop = training.loop
             split = validation_split(data, loop.validation_share, loop.seed, training.label)
@@ -114,9 +115,9 @@ def train(options: RunOptions, settings: RadiographTrainSettings, progress: Prog
             measure = partial(_metrics, cast(RadiographNet, model.network), calibration, fitting)
             group = "validation patients of the training's own split, on whom it was stopped and calibrated"
             measured = {**metrics, **measure(data, split[1], training.label), "data": group}
-        if external:
+        if external_rows:
             with progress.step("external"):
-                external_data = load(external, scales=SCALES[:1], finder=network)
+                external_data = load(external_rows, scales=SCALES[:1], finder=network)
                 truth = external_data.scores.get(LABELS[0])
                 label = training.label if truth is None or np.isnan(truth).any() else LABELS[0]
                 tested = measure(external_data, np.arange(len(external_data)), label) | {
@@ -124,13 +125,6 @@ def train(options: RunOptions, settings: RadiographTrainSettings, progress: Prog
                 }
                 measured |= {f"external_{name}": value for name, value in tested.items()}
         return run.write_network(network, model.card, measured, calibration)
-
-
-def _check_external(data: RadiographSet, table: Path) -> None:
-    """Check before training that a table can be the external test."""
-    shared = sorted({row.patient for row in read_table(table)} & set(data.patients.tolist()))
-    if shared:
-        raise TableError(f"Patient {shared[0]} is in the external table and in the data. Test on other patients.")
 
 
 def _metrics(

@@ -66,25 +66,6 @@ def areas(values: np.ndarray, scores: np.ndarray, thresholds: Sequence[float]) -
     return {area_name(t): area(values[:, k], truth[:, k]) for k, t in enumerate(thresholds)}
 
 
-def area_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of pairs within folds, float [resamples], for networks whose outputs differ in scale.
-
-    Args:
-        weights: float [resamples, items].
-        folds: int [items].
-        truth: bool [items].
-        scores: [items].
-    """
-    won, pairs = np.zeros(len(weights)), np.zeros(len(weights))
-    for fold in np.unique(folds):
-        rows = folds == fold
-        positive = weights[:, rows] @ truth[rows]
-        count = positive * (weights[:, rows].sum(1) - positive)
-        won += count * np.nan_to_num(area_under_curve(weights[:, rows], truth[rows], scores[rows]))
-        pairs += count
-    return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
-
-
 def threshold_at(negative: np.ndarray, most_false: float) -> float:
     """Return the lowest threshold, 0 to 1, that at most the proportion `most_false` of the negatives reaches."""
     ordered = np.sort(negative)[::-1]

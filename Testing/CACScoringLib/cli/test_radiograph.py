@@ -136,17 +136,6 @@ class TestCommand:
         assert words in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
 
-    def test_results_are_not_overwritten_without_asking(self, dicom, tmp_path, capsys):
-        out = tmp_path / "out"
-        out.mkdir()
-        (out / "report.html").write_text("mine", encoding="utf-8")
-        words = ("--radiograph", dicom, "--model", MODEL, "--output", out)
-        assert score(*words) == cli.BAD_USAGE
-        assert "--overwrite" in capsys.readouterr().err
-        assert (out / "report.html").read_text(encoding="utf-8") == "mine"
-        assert score(*words, "--overwrite") == cli.DONE
-        assert not list(tmp_path.glob(".*"))
-
 
 class TestFactors:
     def scored(self, dicom, tmp_path, **facts):

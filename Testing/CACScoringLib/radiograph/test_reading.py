@@ -66,6 +66,12 @@ class TestDicom:
         expected = np.asarray(entries)[np.clip(VALUES.astype(int) - first, 0, 999)]
         assert np.array_equal(radiograph.picture, expected)
 
+    def test_overlay_bits_above_the_stored_ones_are_no_grey_values(self, tmp_path):
+        values = VALUES.copy()
+        values[100:140, 100] |= 0x8000
+        radiograph = read_radiograph(write_dicom(tmp_path / "pa.dcm", values, BitsStored=12, HighBit=11))
+        assert np.array_equal(radiograph.picture, VALUES)
+
     def test_padding_becomes_as_dark_as_the_darkest(self, tmp_path):
         values = VALUES + 100
         values[:40] = 65000
@@ -155,8 +161,8 @@ class TestDicom:
             ({"Modality": "CT"}, NotCTError, "slice of a CT"),
             ({"NumberOfFrames": 3}, NotVolumeError, "3 frames"),
             ({"PhotometricInterpretation": "PALETTE COLOR"}, NotVolumeError, "colour"),
-            ({"PixelData": None}, UnreadableError, "no image"),
-            ({"PixelData": b"\0" * 100}, UnreadableError, "cut off"),
+            ({"PixelData": None}, UnreadableError, "no pixels"),
+            ({"PixelData": b"\0" * 100}, UnreadableError, "100 bytes of pixels"),
             ({"WindowCenter": 5, "WindowWidth": 0}, UnreadableError, "grey values"),
         ],
     )

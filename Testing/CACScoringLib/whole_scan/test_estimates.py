@@ -33,7 +33,7 @@ class TestAgreement:
     )
     def test_two_scores_are_compared_by_their_class(self, first, second, apart, differs):
         for pair in ((first, second), (second, first)):
-            verdict = agreement(*(Prediction("x", float(score)) for score in pair))
+            verdict = agreement(*(Prediction("x", float(score), score > 0) for score in pair))
             assert (verdict.classes_apart, verdict.differs_widely, verdict.agrees) == (apart, differs, apart == 0)
 
     @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ class TestAgreement:
         ],
     )
     def test_a_yes_or_no_is_compared_with_whether_there_is_calcium(self, answer, score, agrees, differs_widely):
-        answered, scored = Prediction("x", None, answer), Prediction("y", float(score))
+        answered, scored = Prediction("x", None, answer), Prediction("y", float(score), score > 0)
         for verdict in (agreement(answered, scored), agreement(scored, answered)):
             assert (verdict.classes_apart, verdict.agrees, verdict.differs_widely) == (None, agrees, differs_widely)
 

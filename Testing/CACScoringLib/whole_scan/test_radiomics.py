@@ -55,6 +55,7 @@ def candidates(features: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in features.items() if name.startswith("candidate_")}
 
 
+@pytest.mark.long
 def test_heart_without_calcium_has_no_candidates():
     features = radiomic_features(*make_scan(), COARSE)
     assert not any(candidates(features).values())
@@ -124,12 +125,12 @@ def test_estimate_adds_up():
     scan, region = make_scan([PLAQUE])
     estimate, warnings = radiomics_estimate(scan, region, model())
     first = 2 * (math.log1p(AGATSTON) - 1) / 2
-    assert estimate.contributions[PSEUDO_FEATURE] == pytest.approx(first, rel=1e-5)
-    sizes = [abs(share) for share in estimate.contributions.values()]
+    assert estimate.record.contributions[PSEUDO_FEATURE] == pytest.approx(first, rel=1e-5)
+    sizes = [abs(share) for share in estimate.record.contributions.values()]
     assert sizes == sorted(sizes, reverse=True)
     assert len(sizes) == MAX_CONTRIBUTIONS < len(NAMES)
-    assert estimate.probability > 0.99
-    assert estimate.limit == 0.4
+    assert estimate.record.probability > 0.99
+    assert estimate.record.limit == 0.4
     assert warnings == ()
 
 

@@ -9,7 +9,6 @@ import handmade_estimates as by_hand
 import panel_results
 import pytest
 
-from CACScoringLib.core.ct import CTError
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.cards import ModelError
 from CACScoringLib.models.choice import ModelChoice, chosen_models, requested_estimators
@@ -64,11 +63,6 @@ class TestWhichModels:
         assert requested_estimators("radiomics, vessels,radiomics") == ("radiomics", "vessels")
         assert requested_estimators("all") == ("all",)
 
-    @pytest.mark.parametrize("text", ["vessel", "", "all,vessels"])
-    def test_an_unknown_kind(self, text):
-        with pytest.raises(ModelError, match="vessels, radiomics, all"):
-            requested_estimators(text)
-
     def test_bundled_models_come_before_the_users_and_named_models_before_both(self, monkeypatch):
         stored(monkeypatch, ("v", "vessels", "bundled"), ("mine", "vessels", "user"), ("r", "radiomics", "user"))
         models_by_kind = chosen_models(ModelChoice(estimates=("radiomics", "vessels"))).estimates
@@ -93,22 +87,6 @@ class TestWhichModels:
             chosen_models(choice)
 
 
-class TestAsking:
-    @pytest.mark.parametrize(
-        ("error", "words"),
-        [
-            (CTError("The heart is too small."), "The heart is too small. The score"),
-            (ValueError("odd"), "unexpected ValueError at test_run.py"),
-        ],
-    )
-    def test_a_failed_estimate_is_a_warning_and_the_others_are_asked(self, result, prediction, error, words):
-        answers = prediction(vessels=error, radiomics=by_hand.radiomics(0.9))
-        estimated = estimate_whole_scan(result.scan, result.heart, result.methods, answers)
-        assert [estimate.network for estimate in estimated.estimates] == ["radiomics"]
-        [failure] = [warning for warning in estimated.warnings if warning.code == FAILED]
-        assert words in failure.message
-
-
 class TestStoredModels:
     """Estimates by untrained models."""
 
@@ -127,14 +105,14 @@ class TestStoredModels:
         estimated = estimate_whole_scan(result.scan, result.heart, result.methods, loaded)
         assert FAILED not in [warning.code for warning in estimated.warnings], estimated.warnings
         vessels, radiomics = estimated.estimates
-        assert vessels.total == pytest.approx(sum(vessels.agatston.values()))
+        assert vessels.record.total == pytest.approx(sum(vessels.record.agatston.values()))
         assert vessels.saliency.GetSize() == result.scan.image.GetSize()
-        assert len(vessels.slice_weights) == by_hand.SMALL_VESSELS.slices
-        assert vessels.sha256 == loaded["vessels"].card.sha256
-        assert "rank correlation" in vessels.trust
-        assert 0 < radiomics.probability < 1
-        assert radiomics.limit == 0.5
-        assert set(radiomics.contributions) <= set(loaded["radiomics"].card.config["features"])
+        assert len(vessels.record.slice_weights) == by_hand.SMALL_VESSELS.slices
+        assert vessels.record.model.sha256 == loaded["vessels"].card.sha256
+        assert "rank correlation" in vessels.record.trust
+        assert 0 < radiomics.record.probability < 1
+        assert radiomics.record.limit == 0.5
+        assert set(radiomics.record.contributions) <= set(loaded["radiomics"].card.config["features"])
         record = report.record_of(replace(result, estimates=estimated.estimates))
         unpictured = tuple(replace(estimate, saliency=None) for estimate in estimated.estimates)
         assert recorded_estimates(record) == unpictured

@@ -60,10 +60,10 @@ def test_studies_of_trainings(study_settings, study):
 
 
 def test_settings_of_one_study(study_settings):
-    assert run("radiograph", "--data", "t.csv", external="e.csv", names=["lateral"]) == 0
-    assert (study_settings[0].external, study_settings[0].names) == (Path("e.csv"), ("lateral",))
-    assert run("vessels", "--data", "t.csv", budget={"networks": ["cnn-log"], "preset": "paper"}) == 0
-    assert (study_settings[1].budget.networks, study_settings[1].budget.preset) == (("cnn-log",), "paper")
+    assert run("radiograph", "--data", "t.csv", test="e.csv", names=["lateral"]) == 0
+    assert (study_settings[0].test, study_settings[0].names) == (Path("e.csv"), ("lateral",))
+    assert run("vessels", "--data", "t.csv", names=["cnn-log"], preset="paper") == 0
+    assert (study_settings[1].names, study_settings[1].preset) == (("cnn-log",), "paper")
     assert run("prognosis", "--data", "t.csv", "--seed", "3") == 0
     assert study_settings[2] == (Path("t.csv"), Path("out"), 3)
 
@@ -74,7 +74,7 @@ def test_settings_of_one_study(study_settings):
         *((study, [], {}, 3, "--data") for study in ("radiograph", "prognosis", "heart")),
         ("heart", ["--data", "x", "--compare", "a"], {}, None, "--compare"),
         ("prognosis", ["--data", "x", "--pairs", "2"], {}, 3, "prognosis does not take --pairs"),
-        ("vessels", ["--data", "x"], {"budget": {"networks": ["resnet"]}}, 3, "no network 'resnet'"),
+        ("vessels", ["--data", "x"], {"preset": "huge"}, 3, "no preset 'huge'"),
         ("vessels", ["--data", "x"], {"external": "e.csv"}, 2, "fields of these names"),
     ],
 )

@@ -13,7 +13,7 @@ def test_digital_patients(tmp_path, monkeypatch, capsys):
     def write(folder, settings, workers, progress):
         calls.append((folder, settings, workers))
         progress(2, 9)
-        return folder / "radiographs.csv"
+        return folder / "radiographs.csv", {}
 
     monkeypatch.setattr(cohort, "write_radiographs", write)
     command = ["radiographs", "digital", "--patients", "9", "--output", str(tmp_path)]

@@ -3,13 +3,11 @@
 import pytest
 
 from CACScoringLib.core.tables import TableError
-from CACTrainingLib.data.scan_table import table_hash
-from CACTrainingLib.radiograph.cases import read_table
-from CACTrainingLib.whole_scan.scan_table import read_scan_table
+from CACTrainingLib.data.scan_table import read_cts, read_radiographs, table_hash
 
 KINDS = {
-    "radiographs": ("file", "agatston", lambda path: read_table(path, "agatston")),
-    "CTs": ("ct", "agatston_LM,agatston_LAD,agatston_LCX,agatston_RCA", read_scan_table),
+    "radiographs": ("file", "agatston", lambda path: read_radiographs(path, "agatston")),
+    "CTs": ("ct", "agatston_LM,agatston_LAD,agatston_LCX,agatston_RCA", read_cts),
 }
 
 
@@ -45,7 +43,7 @@ def read(kind, tmp_path):
         ("x,1,FILE,60,F,25,SCORES,much", "agatston(_RCA)? in line 2 .*'much'"),
         ("x,1,FILE,60,F,25,SCORES,-1", "agatston(_RCA)? in line 2 .*from 0 up"),
         ("x,1,FILE,60,F,25,SCORES,inf", "agatston(_RCA)? in line 2"),
-        ("x,1,FILE,60,F,25,SCORES,", "1 rows .* (lack agatston, as|lack scores, among them) x"),
+        ("x,1,FILE,60,F,25,SCORES,", "1 rows .* lack agatston(_RCA)?, such as x"),
         ("x,1,FILE,60,F,25", "Line 2 .* has 6 cells"),
         ("x,1,FILE,60,F,25,SCORES,0\nx,2,FILE,60,F,25,SCORES,0", "Lines 2 and 3 .*'x'"),
         ("", "no rows"),

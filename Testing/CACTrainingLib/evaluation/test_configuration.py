@@ -1,17 +1,17 @@
-"""Budgets of experiments, and keys of stored results."""
+"""Settings of experiments that are refused, and keys of stored results."""
 
 from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_experiments import EXPERIMENTS
 
 from CACTrainingLib.data.scan_table import TableScan
-from CACTrainingLib.evaluation.experiment import Cohort, ExperimentRun, TrainingBudget
+from CACTrainingLib.evaluation.experiment import Cohort, ExperimentRun, ExperimentSettings, TrainingBudget, carry_out
 from CACTrainingLib.evaluation.jobs import StudyError
-from CACTrainingLib.radiograph.study.runs import BASE
-from CACTrainingLib.radiograph.study.study import RadiographStudy, RadiographStudySettings
-from CACTrainingLib.whole_scan.vessels.study import VesselBudget
+from CACTrainingLib.radiograph.study.study import BASE, RadiographStudy
+from CACTrainingLib.whole_scan.vessels.study import VesselStudySettings
 
 CHANGED_FIELDS = {
     "name": "other",
@@ -27,9 +27,9 @@ CHANGED_FIELDS = {
 
 
 def key(run, patient="1", **budget):
-    settings = RadiographStudySettings(Path(), Path(), TrainingBudget(**budget))
+    settings = ExperimentSettings(Path(), Path(), budget=TrainingBudget(**budget))
     cohort = Cohort((TableScan("scan", patient, {}),), np.zeros(1), np.zeros(1), np.zeros((1, 3)))
-    return RadiographStudy(settings, cohort, (BASE,), None).key(run)
+    return RadiographStudy(settings, cohort, (BASE,)).key(run)
 
 
 def test_keys_depend_on_every_field():
@@ -41,15 +41,20 @@ def test_keys_depend_on_every_field():
 
 
 @pytest.mark.parametrize(
-    ("make_budget", "message"),
+    ("experiment", "changes", "message"),
     [
-        (lambda: TrainingBudget(folds=1), "2 folds or more"),
-        (lambda: RadiographStudySettings(Path(), Path(), TrainingBudget(folds=2)), "3 folds or more"),
-        (lambda: RadiographStudySettings(Path(), Path(), names=("odd",)), "no configuration 'odd'"),
-        (lambda: VesselBudget(networks=("resnet",)), "no network 'resnet'"),
-        (lambda: VesselBudget(preset="huge"), "no preset 'huge'"),
+        ("radiomics", {"budget": TrainingBudget(folds=1)}, "2 folds or more"),
+        ("radiograph", {"budget": TrainingBudget(folds=2)}, "3 folds or more"),
+        ("radiograph", {"names": ("odd",)}, "no configuration 'odd'"),
+        ("vessels", {"names": ("resnet",)}, "no configuration 'resnet'"),
     ],
 )
-def test_budgets_that_cannot_be(make_budget, message):
+def test_settings_that_cannot_be(experiment, changes, message, tmp_path):
+    kind = EXPERIMENTS[experiment].kind
     with pytest.raises(StudyError, match=message):
-        make_budget()
+        carry_out(kind, kind.SETTINGS(tmp_path, tmp_path, **changes))
+
+
+def test_an_unknown_preset():
+    with pytest.raises(StudyError, match="no preset 'huge'"):
+        VesselStudySettings(Path(), Path(), preset="huge")

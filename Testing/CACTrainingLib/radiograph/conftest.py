@@ -5,7 +5,9 @@ import pytest
 
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.radiograph.view import STANDARD_PIXELS
-from CACTrainingLib.radiograph.cases import CASES, LABELS, TABLE, VIEWS, View, write_case
+from CACTrainingLib.data.scan_table import LABELS, VIEWS, read_radiographs
+from CACTrainingLib.data.scan_table import RADIOGRAPH_TABLE as TABLE
+from CACTrainingLib.radiograph.cases import CASES, View, write_case
 from CACTrainingLib.radiograph.dataset import load_radiographs
 
 SCORES = (0.0, 50.0, 200.0, 800.0)
@@ -55,4 +57,4 @@ def drawn_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def drawn(drawn_folder):
     """Cases of `drawn_folder` in memory."""
-    return load_radiographs(drawn_folder, views=("PA",))
+    return load_radiographs(read_radiographs(drawn_folder), views=("PA",))

@@ -8,9 +8,9 @@ import pytest
 from in_this_process import InThisProcess
 from study_tables import csv_rows
 
+from CACScoringLib.core.files import OutputError
 from CACScoringLib.models.cards import find_model
 from CACTrainingLib.phantom.anatomy.patient import AGATSTON_PER_MG, demographics, draw_patient, stratum_of
-from CACTrainingLib.phantom.cohort.cohort import CohortError
 from CACTrainingLib.phantom.cohort.export import image_on
 from CACTrainingLib.phantom.scanner.simulation import scan_grid
 from CACTrainingLib.radiograph import cohort
@@ -35,8 +35,8 @@ def coarse():
 def make_coarse(patch):
     """Use voxels of 6 mm and the heart's height only, and draw each patient once."""
     patch.setattr(cohort, "MATRIX", 72)
-    patch.setattr(cohort, "scan_grid", lambda scanner: scan_grid(scanner, (-84.0, 66.0)))
-    patch.setattr(cohort, "draw_patient", draw)
+    patch.setattr(cohort.phantom, "scan_grid", lambda scanner: scan_grid(scanner, (-84.0, 66.0)))
+    patch.setattr(cohort.phantom, "draw_patient", draw)
     patch.setattr("CACScoringLib.cohort.workers.Workers", InThisProcess)
 
 
@@ -47,7 +47,8 @@ def folder(tmp_path_factory):
     log = []
     with pytest.MonkeyPatch.context() as patch:
         make_coarse(patch)
-        assert write_radiographs(folder, SETTINGS, 1, lambda *counts: log.append(counts)) == folder / "radiographs.csv"
+        table, failed = write_radiographs(folder, SETTINGS, 1, lambda *counts: log.append(counts))
+        assert (table, failed) == (folder / "radiographs.csv", {})
     assert log == [(1, 4), (2, 4), (3, 4), (4, 4)]
     return folder
 
@@ -109,5 +110,5 @@ def test_goes_on_with_what_is_there(folder, monkeypatch):
     "change", [{"protocol": "varied"}, {"patients": 5}, {"first_number": 41}, {"super_resolution": None}]
 )
 def test_other_settings_are_refused(folder, change):
-    with pytest.raises(CohortError, match="other settings"):
+    with pytest.raises(OutputError, match="other settings"):
         write_radiographs(folder, replace(SETTINGS, **change), 1)

@@ -6,6 +6,7 @@ from made_experiments import Warned
 
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.radiograph.view import view_of_path
+from CACTrainingLib.data.scan_table import read_radiographs
 from CACTrainingLib.radiograph.cases import read_case
 from CACTrainingLib.radiograph.dataset import MARGIN_PIXELS, load_radiographs
 
@@ -35,11 +36,13 @@ def test_own_pictures_are_cut_about_the_middle_and_that_is_told(tmp_path):
     Image.fromarray(picture).save(tmp_path / "a.png")
     (tmp_path / "own.csv").write_text("file,patient,agatston\na.png,1,5\n", encoding="utf-8")
     progress = Warned()
-    data = load_radiographs(tmp_path / "own.csv", views=("PA",), progress=progress)
+    data = load_radiographs(read_radiographs(tmp_path / "own.csv"), views=("PA",), progress=progress)
     assert [warning.code for warning in progress.warnings] == ["heart-not-known"]
     assert data.centres.tolist() == [[[215.5, 215.5]]]
     assert not data.has_heart.any()
     assert not data.has_map.any()
     assert np.isnan(data.factors).all()
+    with pytest.raises(TableError, match="super-resolution"):
+        load_radiographs(read_radiographs(tmp_path / "own.csv"), ("PA",), super_resolution="learned")
     with pytest.raises(TableError, match="no lateral picture"):
-        load_radiographs(tmp_path / "own.csv")
+        load_radiographs(read_radiographs(tmp_path / "own.csv"))

@@ -13,8 +13,8 @@ from CACScoringLib.cohort.table import columns
 from CACScoringLib.core import tables
 from CACScoringLib.core.files import OutputError
 from CACTrainingLib.radiograph import scans
-from CACTrainingLib.radiograph.cases import read_case
-from CACTrainingLib.radiograph.cohort import SCHEMA, SETTINGS
+from CACTrainingLib.radiograph.cases import SETTINGS, read_case
+from CACTrainingLib.radiograph.folder import SCHEMA
 from CACTrainingLib.radiograph.scans import list_scans, write_scan_radiographs
 
 SPACING = (8.0, 8.0, 6.0)
@@ -134,7 +134,7 @@ def test_folder_of_something_else_is_kept(tmp_path):
     with pytest.raises(OutputError, match="not empty"):
         write_scan_radiographs(table, folder)
     (folder / SETTINGS).write_text(f'{{"schema": "{SCHEMA}", "settings": {{}}}}', encoding="utf-8")
-    with pytest.raises(OutputError, match="digital patients"):
+    with pytest.raises(OutputError, match="other settings"):
         write_scan_radiographs(table, folder)
     with pytest.raises(OutputError, match="At least one worker"):
         write_scan_radiographs(table, tmp_path / "new", 0)

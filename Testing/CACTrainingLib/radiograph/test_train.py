@@ -39,4 +39,4 @@ def test_a_model_is_written(folder, tmp_path):
 
 def test_patients_of_the_data_are_no_external_test(folder, tmp_path, capsys):
     assert train(folder, tmp_path / "tiny", external=str(folder)) == 3
-    assert "is in the external table and in the data" in capsys.readouterr().err
+    assert "is learned from" in capsys.readouterr().err

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from CACTrainingLib.evaluation.experiment import predicted_rows
 from CACTrainingLib.evaluation.measures import Comparison
 from CACTrainingLib.whole_scan.radiomics import study as radiomics
-from CACTrainingLib.whole_scan.study import predicted_rows
 from CACTrainingLib.whole_scan.vessels import study as vessels
 
 SCANS = [SimpleNamespace(patient=f"p{n}", name=f"s{n}") for n in range(12)]

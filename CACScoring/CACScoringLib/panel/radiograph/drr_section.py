@@ -203,7 +203,7 @@ class DrrSection(Section):
     def _picture(self, key: tuple[Any, ...], factor: int, pixels: int) -> Steps[None]:
         """Draw a preview. key: settings from `_pictureKey`."""
         from ...drr.geometry import ProjectionError
-        from ...drr.job import fast_backend, preview, stand_of
+        from ...drr.job import preview, stand_of
         from ...mrml.drr_nodes import StandNodes
 
         settings, opacity, heart, _scan = key
@@ -211,7 +211,7 @@ class DrrSection(Section):
 
         def project() -> np.ndarray:
             projected = with_table.coarser(factor) if settings.table else scan
-            return preview(projected, settings, pixels, opacity, heart, fast_backend())
+            return preview(projected, settings, pixels, opacity, heart)
 
         try:
             stand = stand_of(settings.geometry(scan.isocentre_mm))

@@ -1,137 +1,174 @@
-"""Study of radiograph models: a page that compares cross-validated training configurations."""
+"""Task of radiograph models: training configurations, cross-validated and tested on other patients."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import write_table
 
-from ...data.scan_table import table_hash
+from ...data.scan_table import LABELS, TableScan, join, read_radiographs
 from ...evaluation.experiment import (
-    HELD_OUT,
-    PREDICTIONS,
     Cohort,
     Experiment,
     ExperimentRun,
     ExperimentSettings,
-    check_folds,
-    check_known,
-    scores_table,
+    Fit,
+    TrainingBudget,
+    values_of,
 )
-from ...evaluation.jobs import StudyError
-from ...evaluation.measures import Comparison, Measure, rates
-from ...evaluation.parts import Cell, Section, Table, heading, p_cell
+from ...evaluation.measures import Measure, mean_value, rates
 from ...statistics.agreement import kappa
-from ...statistics.bootstrap import paired_difference
-from ...statistics.patient_folds import CATEGORY_TITLES, category_of, parts_by_patient
-from ...statistics.roc import above, area_within
-from ..cases import LABELS, read_table
-from ..cohort import SETTINGS
-from .prognosis import FACTORS, PROBABILITIES, likely_category
-from .runs import (
-    BASE,
-    CONFIGURATIONS,
-    THRESHOLD_TITLES,
-    THRESHOLDS,
-    RadiographConfiguration,
-    fit_settings,
-    radiographs_of,
-)
+from ...statistics.patient_folds import CATEGORIES, CATEGORY_TITLES, category_of
+from ...statistics.roc import above, area_under_curve
+from ..cases import SUPER_RESOLUTIONS, are_digital
+from .prognosis import PROBABILITIES, likely_category
 
-MIN_FOLDS = 3
-"""Least number of folds: one for testing, one for stopping and calibration, the others for training."""
+if TYPE_CHECKING:
+    from ..dataset import RadiographSet
+    from ..fitting import FitSettings
 
-CALIBRATION_GROUPS = 10
-
-COLUMNS = (
-    *("Predictor", "AUC", "AUC minus base", "p", "Sensitivity", "Specificity"),
-    *("Category κ", "Calibration error"),
-)
-NOTE = (
-    "AUC: area under the ROC curve, of pairs of patients in the same fold. Differences are paired; p is not adjusted "
-    "for the number of comparisons. Sensitivity and specificity: at a probability equal to the proportion of patients "
-    "above the threshold. Category: the highest threshold whose probability, and that of all below it, is one half or "
-    "more; linearly weighted κ with the true category. Calibration error: mean difference of predicted and observed "
-    f"proportions in {CALIBRATION_GROUPS} groups of rising probability."
-)
+THRESHOLDS = tuple(map(int, CATEGORIES))
+THRESHOLD_TITLES = ("> 0", "≥ 100", "≥ 400")
+CATEGORY = "Category"
 
 
 @dataclass(frozen=True)
-class RadiographStudySettings(ExperimentSettings):
-    """Settings of the study, besides those of all experiments; data is a table of radiographs or its folder.
+class RadiographConfiguration:
+    """Training configuration of a network; it is always tested on the true score.
 
     Attributes:
-        external: Table of other patients for a single test.
-        names: Configurations besides the base; none for all.
+        name: Unique name, usable as a folder name.
+        backbone: Backbone of the network.
+        views: Views of the network.
+        super_resolution: Way of `cases.SUPER_RESOLUTIONS`.
+        enhancement: Enhancement of the contrast.
+        label: Score of LABELS used as label.
+        curriculum: True to train on severe calcium first.
+        counterfactual: True to add radiographs of the same patients with scaled or removed calcium.
+        located: True to train on the location of calcium, for "light" only.
     """
 
-    external: Path | None = None
-    names: tuple[str, ...] = ()
+    name: str = "base"
+    backbone: str = "light"
+    views: tuple[str, ...] = ("PA",)
+    super_resolution: str = "none"
+    enhancement: str = "none"
+    label: str = LABELS[0]
+    curriculum: bool = False
+    counterfactual: bool = True
+    located: bool = True
 
-    def __post_init__(self) -> None:
-        check_known(self.names, [config.name for config in CONFIGURATIONS], "configuration")
-        check_folds(self.budget.folds, MIN_FOLDS)
+    @property
+    def title(self) -> str:
+        return self.name
+
+    def fit_settings(self, budget: TrainingBudget, device: str) -> FitSettings:
+        """Return the settings of a training. Steps are in proportion to the presets'."""
+        from CACScoringLib.networks.radiograph import RadiographNetConfig
+
+        from ..fitting import FitSettings
+        from ..task import SEVERE_FIRST
+        from ..train import PRESETS
+
+        config = RadiographNetConfig(
+            backbone=self.backbone, views=self.views, thresholds=THRESHOLDS, enhancement=self.enhancement
+        )
+        preset = PRESETS[self.backbone].training
+        proportion = 1.0 if budget.steps is None else budget.steps / PRESETS["light"].training.loop.steps
+        loop = replace(preset.loop, seed=budget.seed, steps=max(1, round(proportion * preset.loop.steps)))
+        training = replace(
+            preset,
+            loop=loop,
+            label=self.label,
+            scaled_share=preset.scaled_share if self.counterfactual else 0.0,
+            curriculum=SEVERE_FIRST if self.curriculum else (),
+            locate_weight=preset.locate_weight if self.located else 0.0,
+        )
+        return FitSettings(config, training, device)
 
 
-def read_cohort(table: Path, folds: int, seed: int) -> Cohort:
-    """Read a table of radiographs (`cases.read_table`) and split its patients. Raises TableError, StudyError."""
-    rows = read_table(table, LABELS[0])
-    patients, score = [row.patient for row in rows], np.array([row.scores[LABELS[0]] for row in rows])
-    if len(set(patients)) < folds:
-        raise StudyError(f"{len(set(patients))} patients cannot be split into {folds} folds. Give fewer --folds.")
-    parts = parts_by_patient(patients, category_of(score), folds, seed) if folds > 1 else np.zeros(len(rows), int)
-    return Cohort(rows, parts, score, np.array([row.factors for row in rows]))
+BASE = RadiographConfiguration()
+"""Configuration with which all others are compared."""
+
+_CONFIGURATIONS = (
+    BASE,
+    replace(BASE, name="lateral", views=("lateral",)),
+    replace(BASE, name="two-views", views=("PA", "lateral")),
+    replace(BASE, name="resnet18", backbone="resnet18", located=False),
+    replace(BASE, name="densenet121", backbone="densenet121", located=False),
+    replace(BASE, name="not-located", located=False),
+    replace(BASE, name="no-pairs", counterfactual=False),
+    # As in the papers: pictures and scores only.
+    *(
+        replace(BASE, name=name, label=label, curriculum=curriculum, counterfactual=False, located=False)
+        for label, kind in zip(LABELS, ("plain", "reader-labels", "automatic-labels"), strict=True)
+        for name, curriculum in ((kind, False), (f"{kind}-curriculum", True))
+    ),
+    *(
+        replace(BASE, name=f"{slices}-{contrast}", super_resolution=slices, enhancement=contrast)
+        for slices in SUPER_RESOLUTIONS
+        for contrast in ("none", "clahe", "equalised", "unsharp")
+        if (slices, contrast) != ("none", "none")
+    ),
+)
+"""Configurations, the most important first."""
 
 
 @dataclass(frozen=True)
 class RadiographStudy(Experiment):
-    """Study of training configurations, besides the base. external: cohort on which the base is tested once."""
+    """Task of training configurations, compared with the base; data is a table of radiographs or its folder."""
 
     PAGE_TITLE: ClassVar[str] = "Detection of coronary calcium on chest radiographs"
-
-    settings: RadiographStudySettings
-    configurations: tuple[RadiographConfiguration, ...]
-    external: Cohort | None
+    EXPLANATION: ClassVar[str] = (
+        "Sensitivity and specificity are at a probability equal to the proportion of patients above the threshold. "
+        "Brier score: mean squared difference of probability and outcome. Category: the highest threshold whose "
+        "probability, and that of all below it, is one half or more; linearly weighted κ with the true category."
+    )
+    CONFIGURATIONS: ClassVar = {configuration.name: configuration for configuration in _CONFIGURATIONS}
+    MIN_FOLDS: ClassVar[int] = 3  # for the test, for stopping and calibration, and for training
+    COLUMNS: ClassVar = (LABELS[0], *PROBABILITIES)
+    ROWS: ClassVar = {
+        **{title: (title,) for title in THRESHOLD_TITLES},
+        "Mean": THRESHOLD_TITLES,
+        CATEGORY: (CATEGORY,),
+    }
 
     @classmethod
-    def read(cls, settings: RadiographStudySettings, progress: Progress) -> RadiographStudy:
-        budget = settings.budget
-        cohort = read_cohort(settings.data, budget.folds, budget.seed)
-        external = read_cohort(settings.external, 1, budget.seed) if settings.external else None
-        if shared := sorted(set(cohort.patients) & set(external.patients)) if external else []:
-            raise StudyError(f"Patient {shared[0]} is in the external cohort too. Give one of other patients.")
-        configurations = [c for c in CONFIGURATIONS if c == BASE or not settings.names or c.name in settings.names]
-        if not _is_digital(settings.data) and not settings.names:
+    def read(cls, settings: ExperimentSettings, progress: Progress) -> RadiographStudy:
+        scans, test_names = _radiographs(settings)
+        cohort = Cohort.split(scans, test_names, settings.budget, np.array([scan.factors for scan in scans]), {})
+        configurations = [
+            c for c in cls.CONFIGURATIONS.values() if c == BASE or not settings.names or c.name in settings.names
+        ]
+        if not are_digital(settings.data) and not settings.names:
             # The other configurations need CTs with known calcium.
-            configurations = [config for config in configurations if config.super_resolution == "none"]
-            configurations = [config for config in configurations if config.name not in ("not-located", "no-pairs")]
-        return cls(settings, cohort, tuple(configurations), external)
+            configurations = [
+                c for c in configurations if c.super_resolution == "none" and c.name not in ("not-located", "no-pairs")
+            ]
+        return cls(settings, cohort, tuple(configurations))
 
     @property
     def is_digital(self) -> bool:
-        return _is_digital(self.settings.data)
+        return are_digital(self.settings.data)
 
-    def runs(self) -> list[ExperimentRun]:
-        folds = range(self.settings.budget.folds)
-        base = [ExperimentRun(BASE, fold) for fold in (*folds, *([HELD_OUT] if self.external else []))]
-        compared = [config for config in self.configurations if config != BASE]
-        return [*base, *(ExperimentRun(config, fold) for config in compared for fold in folds)]
+    @property
+    def truth(self) -> np.ndarray:
+        return self.cohort.score
 
-    def stamp(self, run: ExperimentRun) -> str:
-        tested = f" {table_hash(self.external.scans)[:16]}" if run.fold == HELD_OUT and self.external else ""
-        return super().stamp(run) + tested
-
-    def title_of(self, run: ExperimentRun) -> str:
-        return run.configuration.title
+    @property
+    def reference(self) -> str:
+        return BASE.title
 
     def train(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
         import torch
@@ -139,182 +176,86 @@ class RadiographStudy(Experiment):
         from ..fitting import fit, knows_hearts, predictions_of, validation_split
 
         torch.set_num_threads(1)
-        budget, training_cases = self.settings.budget, self.cohort.training(run.fold)
-        settings = fit_settings(run.configuration, budget, self.settings.device)
-        data = radiographs_of(run.configuration, self.settings.data)
-        split = validation_split(data, 0.2, budget.seed + 1 + run.fold, LABELS[0], training_cases)
+        cohort, budget = self.cohort, self.settings.budget
+        settings = run.configuration.fit_settings(budget, self.settings.device)
+        data = _loaded_radiographs(run.configuration, self.settings)
+        split = validation_split(data, 0.2, budget.seed + 1 + run.fold, LABELS[0], cohort.training(run.fold))
         network, calibration, outcome, _ = fit(data, *split, settings, folder)
-        cases = self.cohort.validation(run.fold)
-        if run.fold == HELD_OUT and self.settings.external is not None:
-            data = radiographs_of(run.configuration, self.settings.external)
-            cases = np.arange(len(data))
-        image, fused = predictions_of(network, data, cases, calibration, knows_hearts(settings))
-        if not np.isfinite(image).all():
-            raise CTError(f"{run.configuration.name} gave no numbers. Choose fewer --steps, or another --seed.")
-        return {
-            "names": [data.names[n] for n in cases],
-            "image": image.tolist(),
-            "both": fused.tolist() if np.isfinite(fused).all() else None,
-            "seconds": float(outcome.seconds),
-        }
+        values = {}
+        for use, rows in (("validation", cohort.validation(run.fold)), ("test", cohort.held_out)):
+            image, fused = predictions_of(network, data, rows, calibration, knows_hearts(settings))
+            if not np.isfinite(image).all():
+                raise CTError(f"{run.configuration.name} gave no numbers. Choose fewer --steps, or another --seed.")
+            values[use] = values_of(np.concatenate([image, fused], 1))
+        return {**values, "seconds": float(outcome.seconds)}
 
-    def sections(
-        self, results: Mapping[ExperimentRun, dict[str, Any]], failures: Sequence[Table]
-    ) -> tuple[list[Section], dict[str, str]]:
-        facts = {
-            **({"External cohort": str(self.settings.external)} if self.external else {}),
-            "Steps": str(self.settings.budget.steps or "those of the presets"),
-            "Every patient": f"{PREDICTIONS}: predictions of the base, for cac evaluate prognosis",
-        }
-        return [self._data_section(len(results), failures), self._results_section(results)], facts
+    def predictors(self, configuration: RadiographConfiguration, values: np.ndarray) -> dict[str, np.ndarray]:
+        image, fused = values[:, : len(THRESHOLDS)], values[:, len(THRESHOLDS) :]
+        with_factors = {f"{configuration.title} with age, sex, BMI": fused} if configuration == BASE else {}
+        return {configuration.title: image, **with_factors}
 
-    def _data_section(self, finished: int, failures: Sequence[Table]) -> Section:
-        text = [
-            f"Cross-validated in {self.settings.budget.folds} folds, split by patient. "
-            f"{finished} of {len(self.runs())} trainings are done.",
-            "The best of many configurations does better here than can be expected in new patients.",
+    def outcomes(self, truth: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        is_above, called = above(truth, THRESHOLDS) > 0, values >= above(self.truth, THRESHOLDS).mean(0)
+        by_threshold = {
+            title: {"truth": is_above[:, n], "value": values[:, n], "called": called[:, n]}
+            for n, title in enumerate(THRESHOLD_TITLES)
+        }
+        return {**by_threshold, CATEGORY: {"truth": category_of(truth), "value": likely_category(values)}}
+
+    def measures(self, table: pd.DataFrame) -> Sequence[Measure]:
+        categories = table[table.outcome == CATEGORY]
+        detection = table[table.outcome != CATEGORY]
+        hits = rates(("Sensitivity", "Specificity"), detection.assign(value=detection.called))
+        squared = (detection.value.astype(float) - detection.truth.astype(float)) ** 2
+        return [
+            Measure("AUC", area_under_curve, detection),
+            *hits,
+            Measure("Brier score", mean_value, detection.assign(value=squared)),
+            Measure("κ", partial(kappa, classes=len(CATEGORY_TITLES)), categories),
         ]
-        if self.is_digital:
-            text.append("No real radiograph whose calcium is known was available. Nothing here was measured on one.")
-        cohorts = {"Cross-validated": self.cohort, "External": self.external}
-        parts = {title: (part, np.arange(len(part.scans))) for title, part in cohorts.items() if part is not None}
-        table = scores_table("radiographs", "Radiographs by the reference score", parts)
-        return Section("data", "The radiographs", tuple(text), (table, *failures))
 
-    def _results_section(self, done: Mapping[ExperimentRun, Mapping[str, Any]]) -> Section:
-        entries: dict[str, np.ndarray | str] = {}
-        seed = self.settings.budget.seed
-        finished = [run for run in self.runs() if run in done and run.fold != HELD_OUT]
-        for config in self.configurations:
-            results = [done[run] for run in finished if run.configuration == config]
-            if len(results) < self.settings.budget.folds:
-                entries[config.name] = f"{len(results)} of {self.settings.budget.folds} folds"
-                continue
-            image, fused = gather(self.cohort, results)
-            entries[config.name] = image
-            if config == BASE:
-                _write_predictions(self.settings.output / PREDICTIONS, self.cohort, image if fused is None else fused)
-                if np.isfinite(self.cohort.factors).all():
-                    entries["age, sex, BMI"] = factors_alone(self.cohort)
-                if fused is not None:
-                    entries["base with age, sex, BMI"] = fused
-        lines, table = predictor_lines(self.cohort, entries, seed)
-        values = [table.assign(cohort="cross-validated")]
-        tables = [Table("configurations", "Training configurations", COLUMNS, tuple(lines), NOTE)]
-        if self.external is not None:
-            held_out = done.get(ExperimentRun(BASE, HELD_OUT))
-            entries = {"base": "not run"}
-            if held_out:
-                entries["base"], fused = gather(self.external, [held_out])
-                entries |= {} if fused is None else {"base with age, sex, BMI": fused}
-            note = "The base, trained on all patients of the cohort and evaluated once on others."
-            lines, table = predictor_lines(self.external, entries, seed)
-            values.append(table.assign(cohort="external"))
-            tables.append(Table("external", "External test", COLUMNS, tuple(lines), note))
-        return Section("results", "Results", (), tuple(tables), values=tuple(values))
+    def comparators(self) -> Mapping[str, Fit]:
+        return {"age, sex, BMI": self._by_factors} if np.isfinite(self.cohort.factors).all() else {}
+
+    def _by_factors(self, rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """Fit a logistic regression of each threshold, or its proportion if all patients are on one side of it."""
+        factors, models = self.cohort.factors, []
+        for is_above in above(self.truth[rows], THRESHOLDS).T > 0:
+            both_sides = is_above.any() and not is_above.all()
+            model = (
+                make_pipeline(StandardScaler(), LogisticRegression()).fit(factors[rows], is_above)
+                if both_sides
+                else None
+            )
+            models.append(model or float(is_above.mean()))
+
+        def predict(held_out: np.ndarray) -> np.ndarray:
+            x = factors[held_out]
+            return np.stack(
+                [np.full(len(x), m) if isinstance(m, float) else m.predict_proba(x)[:, 1] for m in models], 1
+            )
+
+        return predict
 
 
-def gather(cohort: Cohort, results: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Collect the runs' probabilities [n, thresholds] in the table's order, of the image and with factors."""
-    names = [name for result in results for name in result["names"]]
-    place = {name: n for n, name in enumerate(names)}
-    order = [place[row.name] for row in cohort.scans]
-    image = np.concatenate([np.asarray(result["image"], float) for result in results])[order]
-    if any(result["both"] is None for result in results):
-        return image, None
-    return image, np.concatenate([np.asarray(result["both"], float) for result in results])[order]
+def _radiographs(settings: ExperimentSettings) -> tuple[tuple[TableScan, ...], list[str]]:
+    """Read the radiographs of a study, and the names of those of the test, if any. Raises TableError."""
+    data, test = (read_radiographs(table, LABELS[0]) if table else () for table in (settings.data, settings.test))
+    return join(data, test)
 
 
-def predictor_lines(
-    cohort: Cohort, entries: Mapping[str, np.ndarray | str], seed: int
-) -> tuple[list[tuple[Cell, ...]], pd.DataFrame]:
-    """Return the rows of the table: each predictor at each threshold, and the mean; the first is the base.
-
-    Return their long table too.
-
-    Args:
-        entries: Probabilities [n, thresholds] by the predictor's title, or the reason why there are none.
-        seed: Seed of the bootstrap.
-    """
-    truth = above(cohort.score, THRESHOLDS) > 0
-    names = {"patient": cohort.patients, "scan": [row.name for row in cohort.scans], "fold": cohort.folds}
-    tables, classes = [], []
-    probabilities = {title: values for title, values in entries.items() if not isinstance(values, str)}
-    for title, values in probabilities.items():
-        for n, item in enumerate(THRESHOLD_TITLES):
-            called = values[:, n] >= truth[:, n].mean()
-            columns = {"truth": truth[:, n], "value": values[:, n], "called": called}
-            tables.append(pd.DataFrame({**names, "method": title, "item": item, **columns}))
-        columns = {"truth": category_of(cohort.score), "value": likely_category(values)}
-        classes.append(pd.DataFrame({**names, "method": title, "item": "category", **columns}))
-    if not tables:
-        return [(title, str(reason), *[None] * 6) for title, reason in entries.items()], pd.DataFrame()
-    table, comparison = pd.concat(tables), Comparison(cohort.patients, {}, np.random.default_rng(seed))
-    category_kappa = Measure("κ", partial(kappa, classes=len(CATEGORY_TITLES)), pd.concat(classes))
-
-    def area(weights: np.ndarray, is_above: np.ndarray, values: np.ndarray) -> np.ndarray:
-        return area_within(weights, cohort.folds, is_above, values)
-
-    lines: list[tuple[Cell, ...]] = []
-    for title, reason in entries.items():
-        if title not in probabilities:
-            lines.append((title, str(reason), *[None] * 6))
-            continue
-        lines.append(heading(title, COLUMNS))
-        for item in (*THRESHOLD_TITLES, "Mean"):
-            rows = table if item == "Mean" else table[table.item == item]
-            measure = Measure(item, area, rows)
-            result, base = (comparison.averaged(measure, method) for method in (title, next(iter(probabilities))))
-            change = paired_difference(result, base)
-            cells: list[Cell] = [f"  {item}", result.estimate, change.estimate, p_cell(change.p)]
-            if item == "Mean":
-                cells += [None, None, comparison.estimate(category_kappa, title), None]
-            else:
-                part = measure.rows_of(title)
-                hits = rates(("Sensitivity", "Specificity"), part.assign(value=part.called))
-                error = calibration_error(part.value.to_numpy(), part.truth.to_numpy(bool))
-                cells += [*(comparison.estimate(rate, title) for rate in hits), None, round(error, 3)]
-            lines.append(tuple(cells))
-    return lines, pd.concat([table, *classes])
+_loaded: dict[tuple[Any, ...], RadiographSet] = {}
+"""Radiographs of the last run of this process, which the next run mostly shares."""
 
 
-def calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Return the mean |mean probability − observed proportion| over groups of rising probability, by size."""
-    groups = np.array_split(np.argsort(probabilities, kind="stable"), CALIBRATION_GROUPS)
-    return sum(abs(probabilities[g].sum() - truth[g].sum()) for g in groups if len(g)) / len(truth)
+def _loaded_radiographs(configuration: RadiographConfiguration, settings: ExperimentSettings) -> RadiographSet:
+    """Load the radiographs of a study as a configuration needs them. Raises CTError."""
+    from ..dataset import SCALES, load_radiographs
 
-
-def factors_alone(cohort: Cohort) -> np.ndarray:
-    """Predict probabilities [n, thresholds] by logistic regression on age, sex and BMI, cross-validated in folds."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    truth = above(cohort.score, THRESHOLDS) > 0
-    probabilities = np.zeros(truth.shape)
-    for fold in np.unique(cohort.folds):
-        train, test = cohort.folds != fold, cohort.folds == fold
-        for n, labels in enumerate(truth[train].T):
-            if labels.all() or not labels.any():
-                probabilities[test, n] = labels.mean()
-                continue
-            model = make_pipeline(StandardScaler(), LogisticRegression()).fit(cohort.factors[train], labels)
-            probabilities[test, n] = model.predict_proba(cohort.factors[test])[:, 1]
-    return probabilities
-
-
-def _write_predictions(file: Path, cohort: Cohort, probabilities: np.ndarray) -> None:
-    """Write the base's probabilities in the format of `prognosis.read_events`."""
-    factors = FACTORS if np.isfinite(cohort.factors).all() else ()
-    columns = ["name", "patient", "fold", "agatston", *PROBABILITIES, *factors]
-    rows = [
-        (row.name, row.patient, fold, score, *(round(float(p), 4) for p in values), *(getattr(row, f) for f in factors))
-        for row, fold, score, values in zip(cohort.scans, cohort.folds, cohort.score, probabilities, strict=True)
-    ]
-    write_table(file, columns, rows)
-
-
-def _is_digital(table: Path) -> bool:
-    """Return True for a table of digital patients, which has their cohort's settings beside it."""
-    file = (table if table.is_dir() else table.parent) / SETTINGS
-    return file.is_file() and "made_of" not in file.read_text(encoding="utf-8")
+    scales = SCALES if configuration.counterfactual else SCALES[:1]
+    pictures = (configuration.views, configuration.enhancement, configuration.super_resolution, scales)
+    key = (settings.data, settings.test, *pictures)
+    if key not in _loaded:
+        _loaded.clear()  # frees its memory first
+        _loaded[key] = load_radiographs(_radiographs(settings)[0], *pictures)
+    return _loaded[key]

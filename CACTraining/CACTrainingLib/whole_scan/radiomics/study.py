@@ -1,10 +1,10 @@
-"""Study of radiomics: zero or non-zero coronary calcium by sets of features and classifiers."""
+"""Task of radiomics: zero or non-zero coronary calcium by sets of features and classifiers."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,12 +20,13 @@ from sklearn.preprocessing import StandardScaler
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 
-from ...evaluation.experiment import ExperimentRun
+from ...data.scan_table import read_cts
+from ...evaluation.experiment import Experiment, ExperimentRun, Fit, values_of
 from ...evaluation.measures import Measure, rates
 from ...evaluation.parts import PUBLISHED
 from ...statistics.roc import area_under_curve
-from ..scan_table import read_scan_table
-from ..study import FACTORS, Fit, WholeScanStudy, WholeScanStudySettings, cohort_of
+from ..sources import are_digital
+from ..study import WholeScanStudySettings, cohort_of, factors_title
 from .fitting import CLASSIFIERS, HEART_ML, FeatureTable, features_of, fit_classifier, limit_for_sensitivity
 
 SETS = {
@@ -74,16 +75,15 @@ class RadiomicsConfiguration:
         return title + (", from pseudo-labels" if self.pseudo else "")
 
 
-def configurations_of(contrast: bool) -> tuple[RadiomicsConfiguration, ...]:
-    """Return all models of a study. contrast: True with a table of contrast-enhanced scans."""
-    models = [RadiomicsConfiguration(name, classifier) for name in SETS for classifier in CLASSIFIERS]
-    enhanced = [RadiomicsConfiguration("both", classifier, contrast=True) for classifier in CLASSIFIERS if contrast]
-    pseudo = [
-        RadiomicsConfiguration(name, classifier, pseudo=True)
+CONFIGURATIONS = {
+    **{f"{name}-{kind}": RadiomicsConfiguration(name, kind) for name in SETS for kind in CLASSIFIERS},
+    **{f"both-{kind}-contrast": RadiomicsConfiguration("both", kind, contrast=True) for kind in CLASSIFIERS},
+    **{
+        f"{name}-{kind}-pseudo": RadiomicsConfiguration(name, kind, pseudo=True)
         for name in ("both", "heart")
-        for classifier in ("logistic", "boosting")
-    ]
-    return (*models, *enhanced, *pseudo)
+        for kind in ("logistic", "boosting")
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class RadiomicsStudySettings(WholeScanStudySettings):
 
 
 @dataclass(frozen=True)
-class RadiomicsStudy(WholeScanStudy):
-    """Study of sets of features and classifiers.
+class RadiomicsStudy(Experiment):
+    """Task of sets of features and classifiers.
 
     Attributes:
         features: Features of the cohort's scans.
@@ -113,25 +113,26 @@ class RadiomicsStudy(WholeScanStudy):
         "predicted by models that had not seen it; settings of classifiers were chosen inside each fold. Published "
         "are 182 patients with a clinical CT."
     )
+    SETTINGS: ClassVar = RadiomicsStudySettings
+    CONFIGURATIONS: ClassVar = CONFIGURATIONS
     COLUMNS: ClassVar = ("calcium", "probability", "positive")
 
     @classmethod
     def read(cls, settings: RadiomicsStudySettings, progress: Progress) -> RadiomicsStudy:
-        scans, tested = settings.read()
+        scans, test_names = settings.read()
         features = partial(features_of, folder=settings.prepared, workers=settings.workers, progress=progress)
-        table, failed = features(scans)
-        contrast = None
+        (table, failed), contrast = features(scans), None
         if settings.contrast:
-            contrast, contrast_failed = features(read_scan_table(settings.contrast))
+            contrast, contrast_failed = features(read_cts(settings.contrast))
             failed = failed | contrast_failed
-        names = [scan.name for scan in table.scans]
-        volumes = dict(zip(names, table.columns([HEART_ML])[:, 0], strict=True))
-        budget = settings.budget
-        cohort = cohort_of(table.scans, tested, volumes, failed, budget.folds, budget.seed)
-        return cls(settings, cohort, configurations_of(contrast is not None), table, contrast)
+        volumes = dict(zip([scan.name for scan in table.scans], table.columns([HEART_ML])[:, 0], strict=True))
+        cohort = cohort_of(table.scans, test_names, volumes, failed, settings.budget)
+        configurations = [cls.CONFIGURATIONS[name] for name in settings.names or cls.CONFIGURATIONS]
+        usable = tuple(config for config in configurations if contrast is not None or not config.contrast)
+        return cls(settings, cohort, usable, table, contrast)
 
-    def stamp(self, run: ExperimentRun) -> str:
-        return f"{super().stamp(run)} {self._digest}"
+    def stamp(self) -> str:
+        return f"{super().stamp()} {self._digest}"
 
     @cached_property
     def _digest(self) -> str:
@@ -153,37 +154,43 @@ class RadiomicsStudy(WholeScanStudy):
         seed = self.settings.budget.seed
         model = fit_classifier(config.classifier, training.columns(names), labels, training.patients, seed)
         values = {
-            name: with_calls(model.probabilities(part.columns(names)), model.limit).tolist()
-            for name, part in parts.items()
+            use: values_of(with_calls(model.probabilities(part.columns(names)), model.limit))
+            for use, part in parts.items()
         }
-        return {**values, "fold": run.fold, "seconds": time.perf_counter() - began}
+        return {**values, "seconds": time.perf_counter() - began}
+
+    @property
+    def is_digital(self) -> bool:
+        return are_digital(self.cohort.scans)
 
     @property
     def truth(self) -> np.ndarray:
         return self.features.truth
 
-    def columns(self, truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
-        return columns_of(truth, predicted)
+    @property
+    def reference(self) -> str:
+        return "130 HU in the heart (the pseudo-label)"
+
+    def outcomes(self, truth: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        return {"": columns_of(truth, values)}
 
     def measures(self, table: pd.DataFrame) -> Sequence[Measure]:
         return measures_of(table)
 
-    def comparators(self) -> Sequence[tuple[str, Fit]]:
-        cohort, table = self.cohort, self.features
+    def comparators(self) -> Mapping[str, Fit]:
+        table, columns = self.features, self.cohort.known_factors
         rule = np.stack([table.columns([PSEUDO_FEATURE])[:, 0], table.pseudo_labels], 1)
-        columns = cohort.known_factors
-        title = ", ".join(FACTORS[n] for n in columns).capitalize()
 
         def by_factors(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-            factors = cohort.factors[:, columns]
+            factors = self.cohort.factors[:, columns]
             model = make_pipeline(StandardScaler(), LogisticRegression())
             probabilities = cross_val_predict(model, factors[rows], table.truth[rows], method="predict_proba")[:, 1]
             limit = limit_for_sensitivity(probabilities, table.truth[rows])
             model.fit(factors[rows], table.truth[rows])
             return lambda held_out: with_calls(model.predict_proba(factors[held_out])[:, 1], limit)
 
-        return [
-            ("Always calcium", lambda rows: lambda held_out: np.ones((len(held_out), 2))),
-            ("130 HU in the heart (the pseudo-label)", lambda rows: lambda held_out: rule[held_out]),
-            (title, by_factors),
-        ]
+        return {
+            self.reference: lambda rows: lambda held_out: rule[held_out],
+            "Always calcium": lambda rows: lambda held_out: np.ones((len(held_out), 2)),
+            factors_title(columns): by_factors,
+        }

@@ -1,6 +1,6 @@
 """Training of a model that separates any coronary calcium from none by radiomic features, a whole-scan estimate.
 
-Training data are a table of CTs with a score for each artery (`whole_scan.scan_table`). Without a test table, a fifth
+Training data are a table of CTs with a score for each artery (`data.scan_table`). Without a test table, a fifth
 of the patients, the same for every seed, is held out. Cross-validation on the others tunes a logistic regression and
 the limit from which a probability counts as calcium. The finished model, as scoring loads it, is evaluated once on the
 test patients, and the results are written on its card.
@@ -21,20 +21,19 @@ from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import LoadedModel, Training
 from CACScoringLib.networks.radiomics import RadiomicsConfig
 
-from ...data.scan_table import TableScan
+from ...data.scan_table import TableScan, read_cts
+from ...evaluation.experiment import predicted_rows
 from ...evaluation.measures import Comparison
 from ...training.runs import training_run
 from ...training.settings import RunOptions
-from ..scan_table import (
+from ..sources import (
     SourceSettings,
     check_noncoronary_controls,
     describe_data,
     kind_of_data,
     on_controls,
-    read_scan_table,
     warn_of_failures,
 )
-from ..study import predicted_rows
 from .fitting import FEATURE_SETS, FeatureTable, as_network, features_of, fit_classifier
 from .fitting import SENSITIVITY as TARGET_SENSITIVITY
 from .study import columns_of, measures_of, with_calls
@@ -75,7 +74,7 @@ PRESETS = {"default": RadiomicsTraining()}
 def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) -> Path:
     """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
     scans, test_names, controls = settings.sources.read(options.only_table())
-    contrast = read_scan_table(settings.contrast_data) if settings.contrast_data else ()
+    contrast = read_cts(settings.contrast_data) if settings.contrast_data else ()
     check_noncoronary_controls(contrast, controls)
     if enhanced := [scan.name for scan in scans if scan.contrast]:
         raise TableError(f"{enhanced[0]} is contrast-enhanced. Give such scans as contrast_data in --settings.")

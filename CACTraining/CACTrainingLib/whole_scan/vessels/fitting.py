@@ -22,12 +22,11 @@ from CACScoringLib.networks.vessels import KINDS, VesselNet, VesselNetConfig, pr
 from CACScoringLib.whole_scan.vessels import vessel_grid, vessel_input
 
 from ...data.scan_samples import image_beside
-from ...data.scan_table import TableScan
+from ...data.scan_table import ARTERIES, TableScan
 from ...project.training_scan import DataError, read_truth
 from ...training.loop import Outcome, train
 from ...training.settings import LoopSettings
 from ..prepared import PreparedScans, load, prepare
-from ..scan_table import ARTERIES
 from .task import VesselTask, VesselTraining, Volumes, mean_squared, scores_of
 
 KIND = "vessels"

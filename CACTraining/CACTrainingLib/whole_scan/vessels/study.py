@@ -1,9 +1,9 @@
-"""Study of vessel regression: networks and scales of scores, cross-validated and tested on held-out patients."""
+"""Task of vessel regression: networks and scales of scores, cross-validated and tested on held-out patients."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,9 @@ import pandas as pd
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.vessels import OUTPUTS, PRESETS
 
-from ...evaluation.experiment import Cohort, ExperimentRun, TrainingBudget, check_known
+from ...data.scan_table import ARTERIES
+from ...evaluation.experiment import Cohort, Experiment, ExperimentRun, Fit, values_of
+from ...evaluation.jobs import StudyError
 from ...evaluation.measures import Measure, mean_absolute_difference, mean_value, of_classes
 from ...evaluation.parts import PUBLISHED
 from ...statistics.agreement import kappa
@@ -22,8 +24,8 @@ from ...statistics.patient_folds import CATEGORY_TITLES, category_of
 from ...statistics.regression import rank_correlation
 from ...training.run_folder import TrainingError
 from ..prepared import PreparedScans
-from ..scan_table import ARTERIES, are_digital
-from ..study import FACTORS, Fit, WholeScanStudy, WholeScanStudySettings, cohort_of
+from ..sources import are_digital
+from ..study import WholeScanStudySettings, cohort_of, factors_title
 from . import fitting
 
 PER_MILLE = 1000.0
@@ -66,24 +68,20 @@ def mean_of(scores: np.ndarray) -> Fit:
     return fit
 
 
-def factors_alone(cohort: Cohort, scores: np.ndarray, logarithm: bool) -> tuple[str, Fit] | None:
-    """Return title and fit of a linear regression of scores, or their logarithms, on age, sex and heart size.
+def factors_alone(cohort: Cohort, scores: np.ndarray) -> Fit:
+    """Return the linear regression of the scores' logarithms on the known of age, sex and heart size.
 
-    Factors unknown for some scans are left out; None if all are. scores: [n, 4] of all scans.
+    scores: [n, 4] of all scans.
     """
     from sklearn.linear_model import LinearRegression
 
-    if not (columns := cohort.known_factors):
-        return None
-    factors = cohort.factors[:, columns]
+    factors = cohort.factors[:, cohort.known_factors]
 
     def fit(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        model = LinearRegression().fit(factors[rows], np.log1p(scores[rows]) if logarithm else scores[rows])
-        inverse = np.expm1 if logarithm else np.asarray
-        return lambda held_out: np.maximum(0, inverse(model.predict(factors[held_out])))
+        model = LinearRegression().fit(factors[rows], np.log1p(scores[rows]))
+        return lambda held_out: np.maximum(0, np.expm1(model.predict(factors[held_out])))
 
-    title = ", ".join(FACTORS[n] for n in columns).capitalize()
-    return f"{title}{', logarithm' if logarithm else ''}", fit
+    return fit
 
 
 KINDS = {
@@ -102,51 +100,39 @@ class VesselConfiguration:
     Attributes:
         kind: Kind of KINDS.
         output: Scale of scores in training, of OUTPUTS.
+        preset: Size of the input, of PRESETS.
     """
 
     kind: str
     output: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.kind}-{self.output}"
+    preset: str = "compact"
 
     @property
     def title(self) -> str:
         return KINDS[self.kind] + (", logarithm" if self.output == "log" else "")
 
-
-CONFIGURATIONS = {f"{kind}-{output}": VesselConfiguration(kind, output) for kind in KINDS for output in OUTPUTS}
-
-
-@dataclass(frozen=True)
-class VesselBudget(TrainingBudget):
-    """Budget of the study.
-
-    Attributes:
-        networks: Names in CONFIGURATIONS; empty for all.
-        preset: Preset of PRESETS.
-    """
-
-    networks: tuple[str, ...] = ()
-    preset: str = "compact"
-
-    def __post_init__(self) -> None:
-        check_known(self.networks, CONFIGURATIONS, "network")
-        check_known([self.preset], PRESETS, "preset")
-        super().__post_init__()
+    def fit_settings(self, settings: VesselStudySettings) -> fitting.FitSettings:
+        """Return the settings of a training."""
+        budget = settings.budget
+        fit = fitting.fit_settings(self.preset, self.kind, self.output, settings.device)
+        loop = replace(fit.training.loop, seed=budget.seed, steps=budget.steps or fit.training.loop.steps)
+        return replace(fit, training=replace(fit.training, loop=loop))
 
 
 @dataclass(frozen=True)
 class VesselStudySettings(WholeScanStudySettings):
-    """Settings of the study; see `WholeScanStudySettings`."""
+    """Settings of the study. preset: preset of PRESETS. Raises StudyError."""
 
-    budget: VesselBudget = field(default_factory=VesselBudget)
+    preset: str = "compact"
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise StudyError(f"There is no preset {self.preset!r}; choose one of {', '.join(PRESETS)}.")
 
 
 @dataclass(frozen=True)
-class VesselStudy(WholeScanStudy):
-    """Study of networks and scales of scores. inputs: prepared scans by `input_key` and name."""
+class VesselStudy(Experiment):
+    """Task of networks and scales of scores. inputs: prepared scans by `input_key` and name."""
 
     inputs: Mapping[str, Mapping[str, Path]]
 
@@ -160,67 +146,64 @@ class VesselStudy(WholeScanStudy):
         "errors are of scores divided by the largest score of one artery among the patients that were not held out; "
         "the published one is of other scans, normalised in an unknown way."
     )
+    SETTINGS: ClassVar = VesselStudySettings
+    CONFIGURATIONS: ClassVar = {
+        f"{kind}-{output}": VesselConfiguration(kind, output) for kind in KINDS for output in OUTPUTS
+    }
     COLUMNS: ClassVar = tuple(f"{part}_{artery}" for part in ("true", "predicted") for artery in ARTERIES)
 
     @classmethod
     def read(cls, settings: VesselStudySettings, progress: Progress) -> VesselStudy:
-        scans, tested = settings.read()
-        budget = settings.budget
+        scans, test_names = settings.read()
         # Supervision needs digital patients, whose calcium is known by location.
-        default = [name for name, c in CONFIGURATIONS.items() if c.kind != fitting.SUPERVISED or are_digital(scans)]
-        configurations = tuple(CONFIGURATIONS[name] for name in budget.networks or default)
+        default = [n for n, c in cls.CONFIGURATIONS.items() if c.kind != fitting.SUPERVISED or are_digital(scans)]
+        configurations = [replace(cls.CONFIGURATIONS[n], preset=settings.preset) for n in settings.names or default]
         prepared: dict[str, PreparedScans] = {}
-        for config in (_fit_settings(c, settings).config for c in configurations):
+        for config in (configuration.fit_settings(settings).config for configuration in configurations):
             if (key := fitting.input_key(config)) not in prepared:
                 prepared[key] = fitting.prepare_vessels(scans, settings.prepared, config, settings.workers, progress)
         failed = {name: reason for kind in prepared.values() for name, reason in kind.failed.items()}
         files = next(iter(prepared.values())).files
         volumes = {name: fitting.heart_ml(file) for name, file in files.items() if name not in failed}
-        cohort = cohort_of(scans, tested, volumes, failed, budget.folds, budget.seed)
-        return cls(settings, cohort, configurations, {key: kind.files for key, kind in prepared.items()})
-
-    def key(self, run: ExperimentRun) -> str:
-        return f"{self.settings.budget.preset} {super().key(run)}"
+        cohort = cohort_of(scans, test_names, volumes, failed, settings.budget)
+        return cls(settings, cohort, tuple(configurations), {key: kind.files for key, kind in prepared.items()})
 
     def train(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
         import torch
 
         torch.set_num_threads(1)
-        cohort, settings = self.cohort, _fit_settings(run.configuration, self.settings)
+        cohort, settings = self.cohort, run.configuration.fit_settings(self.settings)
         files = self.inputs[fitting.input_key(settings.config)]
         training, validation, test = (
             cohort.names(rows) for rows in (cohort.training(run.fold), cohort.validation(run.fold), cohort.held_out)
         )
         fit = fitting.fit_vessels(files, fitting.targets_of(cohort.scans), training, validation, settings, folder)
-        predicted = {
-            name: fitting.predictions_of(fit.network, files, names)
-            for name, names in (("validation", validation), ("test", test))
+        scores = {
+            use: fitting.predictions_of(fit.network, files, names)
+            for use, names in (("validation", validation), ("test", test))
         }
-        if not all(np.isfinite(scores).all() for scores in predicted.values()):
+        if not all(np.isfinite(values).all() for values in scores.values()):
             raise TrainingError("A training gave no numbers. Choose fewer --steps, or another --seed.")
-        scores = {name: np.round(values, 3).tolist() for name, values in predicted.items()}
-        return {**scores, "fold": run.fold, "seconds": float(fit.seconds)}
+        return {use: values_of(np.round(values, 3)) for use, values in scores.items()} | {"seconds": fit.seconds}
+
+    @property
+    def is_digital(self) -> bool:
+        return are_digital(self.cohort.scans)
 
     @property
     def truth(self) -> np.ndarray:
         return np.stack(list(fitting.targets_of(self.cohort.scans).values()))
 
-    def columns(self, truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
-        return columns_of(truth, predicted)
+    @property
+    def reference(self) -> str:
+        return f"{factors_title(self.cohort.known_factors)}, logarithm"
+
+    def outcomes(self, truth: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        return {"": columns_of(truth, values)}
 
     def measures(self, table: pd.DataFrame) -> Sequence[Measure]:
         learned = np.setdiff1d(np.arange(len(self.truth)), self.cohort.held_out)
-        scale = float(self.truth[learned].max()) or 1.0
-        return measures_of(table, scale)
+        return measures_of(table, float(self.truth[learned].max()) or 1.0)
 
-    def comparators(self) -> Sequence[tuple[str, Fit]]:
-        regressions = (factors_alone(self.cohort, self.truth, logarithm) for logarithm in (False, True))
-        return [("Always the mean", mean_of(self.truth)), *filter(None, regressions)]
-
-
-def _fit_settings(configuration: VesselConfiguration, settings: VesselStudySettings) -> fitting.FitSettings:
-    budget = settings.budget
-    fit = fitting.fit_settings(budget.preset, configuration.kind, configuration.output, settings.device)
-    loop = replace(fit.training.loop, seed=budget.seed)
-    loop = loop if budget.steps is None else replace(loop, steps=budget.steps)
-    return replace(fit, training=replace(fit.training, loop=loop))
+    def comparators(self) -> Mapping[str, Fit]:
+        return {self.reference: factors_alone(self.cohort, self.truth), "Always the mean": mean_of(self.truth)}

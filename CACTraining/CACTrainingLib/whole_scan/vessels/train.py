@@ -1,6 +1,6 @@
 """Training of a network that predicts the arteries' scores from a CT, a whole-scan estimate beside the scores.
 
-Training data are a table of CTs with a score for each artery (`whole_scan.scan_table`). Without a test table, a fifth
+Training data are a table of CTs with a score for each artery (`data.scan_table`). Without a test table, a fifth
 of the patients, the same for every seed, is held out; a fifth of the others validates. The finished model, as scoring
 loads it, is evaluated once on the test patients, and the results are written on its card.
 """
@@ -21,13 +21,13 @@ from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import SCALE
 
-from ...evaluation.experiment import Cohort
+from ...evaluation.experiment import Cohort, TrainingBudget, predicted_rows
 from ...evaluation.measures import Comparison
 from ...statistics.bootstrap import BootstrapResult
 from ...training.runs import training_run
 from ...training.settings import RunOptions, facts_of
-from ..scan_table import SourceSettings, describe_data, kind_of_data, on_controls, warn_of_failures
-from ..study import cohort_of, predicted_rows
+from ..sources import SourceSettings, describe_data, kind_of_data, on_controls, warn_of_failures
+from ..study import cohort_of
 from . import fitting
 from .study import PER_MILLE, columns_of, factors_alone, measures_of
 from .task import VesselTraining
@@ -74,15 +74,16 @@ def train(options: RunOptions, settings: VesselSettings, progress: Progress) -> 
                 warn_of_failures(part.failed, progress)
             files = prepared.files
             heart_ml = {name: fitting.heart_ml(file) for name, file in files.items()}
-            cohort = cohort_of(scans, test_names, heart_ml, prepared.failed, VALIDATION_PARTS, training.loop.seed)
-            parts = {"training": cohort.training(0), "validation": cohort.validation(0), "test": cohort.held_out}
+            budget = TrainingBudget(VALIDATION_PARTS, seed=training.loop.seed)
+            cohort = cohort_of(scans, test_names, heart_ml, prepared.failed, budget)
+            uses = {"training": cohort.training(0), "validation": cohort.validation(0), "test": cohort.held_out}
         with progress.step("training"):
-            learned, validation = (cohort.names(parts[use]) for use in ("training", "validation"))
+            learned, validation = (cohort.names(uses[use]) for use in ("training", "validation"))
             fit_settings = fitting.FitSettings(config, training, options.device)
             targets = fitting.targets_of(cohort.scans)
             fit = fitting.fit_vessels(files, targets, learned, validation, fit_settings, options.folder, progress)
         with progress.step("model"):
-            data = describe_data(cohort.scans, {use: len(rows) for use, rows in parts.items()})
+            data = describe_data(cohort.scans, {use: len(rows) for use, rows in uses.items()})
             trained = Training(data, training.loop.seed, {**facts_of(training), **fit.outcome.facts()}, commit())
             size = "paper" if options.preset.startswith("paper") else "compact"
             model = run.loaded_model(fit.network, config, size, trained, INTENDED_USE)
@@ -107,13 +108,12 @@ def _evaluate(
         return [comparison.result(measure, "model") for measure in measures_of(table, scale)]
 
     rank, _, squared_error, kappa = results(fitting.predictions_of(network, files, cohort.names(rows)))
-    simple = factors_alone(cohort, truth, logarithm=True)
+    by_factors = factors_alone(cohort, truth)(cohort.training(0))
     test: dict[str, object] = {
         "patients": len({cohort.patients[row] for row in rows}),
         "data": kind_of_data(cohort.scans),
         "rank_correlation": rank.estimate.as_json(),
-        "rank_correlation_age_and_heart_size": simple
-        and results(simple[1](cohort.training(0))(rows))[0].estimate.as_json(),
+        "rank_correlation_age_and_heart_size": results(by_factors(rows))[0].estimate.as_json(),
         "mse_normalised": round(float(squared_error.values[0]) / PER_MILLE, 6),
         "kappa_categories": kappa.estimate.as_json(),
     }

@@ -8,9 +8,9 @@ import pytest
 from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 from CACTrainingLib.cli import main as cli
+from CACTrainingLib.data.scan_table import held_out, read_cts
 from CACTrainingLib.whole_scan.radiomics import train as train_radiomics
 from CACTrainingLib.whole_scan.radiomics.fitting import FeatureTable
-from CACTrainingLib.whole_scan.scan_table import held_out, read_scan_table
 
 NAMES = ("heart_a", "heart_b", PSEUDO_FEATURE, "candidate_d")
 PATIENTS = 80
@@ -61,7 +61,7 @@ def test_model_is_trained_evaluated_once_and_written(tables, tmp_path):
     assert train(tmp_path, tables["data"], sources={"noncoronary_controls": tables["others"]}) == 0
     card = read_card(tmp_path / "model.json")
     test = card.validation["test"]
-    test_names = held_out(read_scan_table(tables["data"]))[1]
+    test_names = held_out(read_cts(tables["data"]))
     assert test["patients"] == len(test_names) - ("data2" in test_names)
     assert test["accuracy"]["estimate"] == test["auc"]["estimate"] == 1
     assert test["sensitivity"]["low"] < test["sensitivity"]["estimate"] == 1
@@ -86,7 +86,7 @@ def test_contrast_enhanced_scans_of_test_patients_are_not_learned_from(tables, t
 
     monkeypatch.setattr(train_radiomics, "fit_classifier", record_patients)
     assert train(tmp_path, tables["data"], contrast_data=tables["contrast"]) == 0
-    scans = read_scan_table(tables["data"])
-    test_names = {scan.patient for scan in scans if scan.name in held_out(scans)[1]}
+    scans = read_cts(tables["data"])
+    test_names = {scan.patient for scan in scans if scan.name in held_out(scans)}
     assert not test_names & set(learned)
     assert len(learned) > 1.5 * len(set(learned))

@@ -39,6 +39,7 @@ def files(tmp_path):
 TARGETS = {name: np.array([0.0, 10.0 * n, 0.0, 0.0]) for n, name in enumerate(NAMES)}
 
 
+@pytest.mark.long
 def test_learns_and_tells_how(files, tmp_path):
     fit = fit_vessels(files, TARGETS, NAMES[1:9], [NAMES[0], NAMES[9]], SETTINGS, tmp_path / "fit")
     assert fit.largest == float(fit.network.largest) == 80, "of those learned from alone"
@@ -52,6 +53,7 @@ def test_learns_and_tells_how(files, tmp_path):
     assert 0 < fit.outcome.best_step <= fit.outcome.steps == 30
 
 
+@pytest.mark.long
 def test_shown_amounts_become_scores(tmp_path):
     """Validation patients fit the factor: here ten points for a voxel of 700 HU."""
     generator = np.random.default_rng(0)
@@ -77,6 +79,7 @@ def test_shown_amounts_become_scores(tmp_path):
     )
 
 
+@pytest.mark.long
 def test_goes_on_as_if_nothing_had_happened(files, tmp_path):
     settings = replace(SETTINGS, training=replace(SETTINGS.training, loop=replace(LOOP, steps=8)))
     complete = fit_vessels(files, TARGETS, NAMES[:8], NAMES[8:], settings, tmp_path / "one")

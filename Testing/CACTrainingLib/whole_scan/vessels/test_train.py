@@ -11,10 +11,11 @@ from made_experiments import Warned
 from CACScoringLib.models.cards import load_model
 from CACScoringLib.networks.vessels import VesselNetConfig
 from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
+from CACTrainingLib.data.scan_table import held_out, read_cts
 from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.training.runs import RunOptions
 from CACTrainingLib.whole_scan.prepared import PreparedScans
-from CACTrainingLib.whole_scan.scan_table import SourceSettings, held_out, read_scan_table
+from CACTrainingLib.whole_scan.sources import SourceSettings
 from CACTrainingLib.whole_scan.vessels import fitting
 from CACTrainingLib.whole_scan.vessels import train as train_vessels
 from CACTrainingLib.whole_scan.vessels.task import VesselTraining
@@ -69,8 +70,9 @@ def test_model_and_its_card(tmp_path, prepared, monkeypatch):
     assert len(prepared) == 2 * COUNT
     model = load_model(path, "cpu")
     card = model.card
-    scans = read_scan_table(table)
-    training_names, test_names = (set(names) - {"s7"} for names in held_out(scans))
+    scans = read_cts(table)
+    test_names = set(held_out(scans)) - {"s7"}
+    training_names = {scan.name for scan in scans} - test_names - {"s7"}
     training, validation = map(set, fit.call_args.args[2:4])
     assert training | validation == training_names
     assert not training & validation

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from CACScoringLib.core.tables import TableError
-from CACTrainingLib.whole_scan.scan_table import ARTERIES, read_scan_table
+from CACTrainingLib.data.scan_table import ARTERIES, read_cts
 
 HEAD = "name,patient,ct,agatston_LM,agatston_LAD,agatston_LCX,agatston_RCA\n"
 
@@ -26,7 +26,7 @@ def table(tmp_path):
 def test_own_scans(table):
     text = HEAD.strip() + ",heart,sex,age_years,series,contrast\nx,7,a.nii.gz,1,2,3,4,b.nii.gz,F,61,12,1\n"
     path = table(text)
-    (scan,) = read_scan_table(path)
+    (scan,) = read_cts(path)
     assert (scan.name, scan.patient, scan.series, scan.sex, scan.age_years) == ("x", "7", "12", "F", 61.0)
     assert (scan.ct, scan.heart) == (path.parent / "a.nii.gz", path.parent / "b.nii.gz")
     assert scan.scores == dict(zip(ARTERIES, (1.0, 2.0, 3.0, 4.0), strict=True))
@@ -43,9 +43,9 @@ def test_digital_cohort(tmp_path, contrast, enhanced):
     (tmp_path / "cohort.csv").write_text(head + "3,patient_00003/scan_1,M,60,25,0,2,0,0.5\n", encoding="utf-8")
     settings = {} if contrast is None else {"contrast": contrast}
     (tmp_path / "cohort.json").write_text(json.dumps({"settings": settings}), encoding="utf-8")
-    (scan,) = read_scan_table(tmp_path)
+    (scan,) = read_cts(tmp_path)
     assert scan.scores == {"LM": 0.0, "LAD": 10.0, "LCX": 0.0, "RCA": 2.5}
     assert (scan.ct, scan.contrast) == (place / "ct.nii.gz", enhanced)
     (place / "ct.nii.gz").unlink()
     with pytest.raises(TableError, match=r"line 2 .* holds no ct\.nii\.gz"):
-        read_scan_table(tmp_path)
+        read_cts(tmp_path)
