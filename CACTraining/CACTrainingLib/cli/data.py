@@ -81,7 +81,7 @@ def _list(options: ListOptions, progress: Progress) -> None:
 
 
 def _fetch(collection: Collection, options: FetchOptions, progress: Progress) -> None:
-    from ..collections.download import by_hand, fetch
+    from ..collections.commons import by_hand, fetch
 
     try:
         require("data")

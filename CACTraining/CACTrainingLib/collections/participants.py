@@ -10,26 +10,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Table, TableError, read_table
 
 from ..validation.manifest import ManifestRow, write_manifest
-from . import download
+from . import commons
 from .collection import Collection
-from .download import RemoteSeries, check_count, fetch_series, remote_series, waiting_series
+from .commons import RemoteSeries, check_count, waiting_series
 from .scans import CollectionError
 
 PATIENT_COLUMNS = ("PID", "patient", "patient_id", "PatientID")
 SERIES_COLUMNS = ("series", "selected_series_uid", "series_uid", "SeriesInstanceUID")
 """Columns of a table that name participants, or series, the first that it has."""
-
-INDEX_COLUMNS = [
-    *("collection_id", "Modality", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesDescription"),
-    *("instanceCount", "series_size_MB", "license_short_name"),
-]
-"""Columns of the index that `remote_series` reads."""
 
 BASELINE = "0"
 """Study year of the first scan in descriptions of NLST."""
@@ -79,17 +72,8 @@ class Choice:
             return ManifestRow(self.patient, problem=self.reason)
         kernel, thickness_mm = series.reconstruction or ("", "")
         size = (kernel, str(thickness_mm), str(series.images), f"{series.size_mb:.1f}", series.licence)
-        place = series.folder_in(Path()).as_posix()
+        place = series.folder.as_posix()
         return ManifestRow(series.patient, series.uid, *size, place, self.reason, failed.get(series.uid, ""))
-
-
-def read_index(collection: Collection) -> Any:
-    """Read the index that comes with idc-index, a row per series (pandas), without a connection."""
-    import idc_index_data
-    import pandas as pd
-
-    path, filters = idc_index_data.IDC_INDEX_PARQUET_FILEPATH, [("collection_id", "==", collection.idc)]
-    return pd.read_parquet(path, columns=INDEX_COLUMNS, filters=filters)
 
 
 def choose(table: Table, series: Sequence[RemoteSeries]) -> list[Choice]:
@@ -121,7 +105,7 @@ def baseline_choice(patient: str, series: Sequence[RemoteSeries]) -> Choice:
     """Choose a participant's series by DeepCAC's rule; of equal ones, the one with most images."""
     by_thickness: dict[float, list[tuple[str, RemoteSeries]]] = {}
     for entry in series:
-        is_chest = entry.images >= download.MIN_IMAGES and entry.description.partition(",")[0] == BASELINE
+        is_chest = entry.images >= commons.MIN_IMAGES and entry.description.partition(",")[0] == BASELINE
         if is_chest and entry.reconstruction:
             kernel, thickness_mm = entry.reconstruction
             by_thickness.setdefault(thickness_mm, []).append((kernel, entry))
@@ -199,7 +183,7 @@ def fetch_participants(
     progress.begin(["index", "download"])
     with progress.step("index"):
         lines = read_table(table, short_lines=True)
-        choices = choose(replace(lines, lines=lines.lines[:count]), remote_series(read_index(collection), collection))
+        choices = choose(replace(lines, lines=lines.lines[:count]), commons.series_of(collection))
         progress.note(counted(choices))
         series = [choice.series for choice in choices if choice.series is not None]
         if not series:
@@ -211,7 +195,7 @@ def fetch_participants(
     if size_mb > GIGABYTE_MB and not agrees(f"{len(waiting)} series, {size_mb / 1000:,.1f} GB, are to be fetched."):
         return len(series) - len(waiting), len(choices)
     with progress.step("download"):
-        client = download.connected_client(collection, folder) if waiting else None
-        failed = fetch_series(client, collection, waiting, folder, progress)
+        client = commons.connected_client(collection, folder) if waiting else None
+        failed = commons.download(client, waiting, folder, progress)
         write_manifest(folder, [choice.row(failed) for choice in choices])
     return len(series) - len(failed), len(choices)

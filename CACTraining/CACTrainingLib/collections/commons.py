@@ -1,43 +1,45 @@
-"""Download of a collection from the Imaging Data Commons, series by series, so that it resumes.
+"""Scans of the Imaging Data Commons: choice of series from its index, and their download by idc-index's own client.
 
-A series is fetched into a hidden folder, which is renamed once all its files are there and can be read; CHECKSUMS then
-holds the SHA-256 of each file. Rerun, series whose files are unchanged are kept, and damaged ones are fetched again.
+The client fetches what a manifest of its form lists and the folder lacks, so that a rerun resumes.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import json
+import logging
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.request import getproxies
 
-import pydicom
-from pydicom.errors import InvalidDicomError
-from pydicom.pixels.utils import get_expected_length
-
-from CACScoringLib.cohort.folder import safe_name
 from CACScoringLib.core.acquisition import NO_AGENT
-from CACScoringLib.core.files import (
-    OutputError,
-    atomic_folder,
-    file_sha256,
-    read_json,
-    remove_partial,
-    write_text_atomically,
-)
+from CACScoringLib.core.files import OutputError, write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.series_rule import is_soft_kernel
 
 from .collection import Collection
 from .scans import CollectionError
 
-CHECKSUMS = "sha256.json"
+CLIENT_MANIFEST = "series.s5cmd"
+"""File in the folder of the scans with the series to fetch, in the form of the client's manifests."""
+
+SERIES_FOLDER = "%PatientID/%SeriesInstanceUID"
+"""Folder of a series, in the client's words."""
+
+INDEX_COLUMNS = {
+    "SeriesInstanceUID": "uid",
+    "PatientID": "patient",
+    "StudyInstanceUID": "study",
+    "SeriesDescription": "description",
+    "instanceCount": "images",
+    "series_size_MB": "size_mb",
+    "license_short_name": "licence",
+    "series_aws_url": "url",
+}
+"""Field of `RemoteSeries` by column of the index."""
 
 DOWNLOAD_HOST, CONNECT_SECONDS = "idc-open-data.s3.amazonaws.com", 5.0
 """Host of the images, and time in which it has to answer."""
@@ -47,11 +49,6 @@ MIN_IMAGES = 20
 
 MIN_RATIO = 1.5
 """Smallest ratio of the thick slices to the thin ones of a pair."""
-
-MAX_FAILURES = 3
-"""Failures in a row that end a download, as without a connection; fewer do not stop the other series."""
-
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 
 MB = 10**6
 
@@ -68,6 +65,7 @@ class RemoteSeries:
         images: Number of images.
         size_mb: Size in MB.
         licence: Licence.
+        url: Place of its images in the Commons.
     """
 
     uid: str
@@ -77,10 +75,12 @@ class RemoteSeries:
     images: int
     size_mb: float
     licence: str
+    url: str
 
-    def folder_in(self, folder: Path) -> Path:
-        """Return the series' folder below that of the download."""
-        return folder / safe_name(self.patient) / safe_name(self.uid)
+    @property
+    def folder(self) -> Path:
+        """Folder of the series below that of the download."""
+        return Path(self.patient, self.uid)
 
     @property
     def reconstruction(self) -> tuple[str, float] | None:
@@ -94,6 +94,10 @@ class RemoteSeries:
         except (IndexError, ValueError):
             return None
 
+    def images_in(self, folder: Path) -> int:
+        """Return the number of its images in the folder of a download."""
+        return len(list((folder / self.folder).glob("*.dcm")))
+
 
 def by_hand(collection: Collection, folder: Path) -> str:
     """Return what to do without a connection or the package."""
@@ -103,7 +107,17 @@ def by_hand(collection: Collection, folder: Path) -> str:
     )
 
 
-def fetch(collection: Collection, folder: Path, count: int, progress: Progress, client: Any = None) -> int:
+def series_of(collection: Collection) -> list[RemoteSeries]:
+    """Return the CT series of a collection from the index that comes with idc-index, without a connection."""
+    import idc_index_data
+    import pandas as pd
+
+    filters = [("collection_id", "==", collection.idc), ("Modality", "==", "CT")]
+    index = pd.read_parquet(idc_index_data.IDC_INDEX_PARQUET_FILEPATH, columns=[*INDEX_COLUMNS], filters=filters)
+    return [RemoteSeries(**row) for row in index.rename(columns=INDEX_COLUMNS).fillna("").to_dict("records")]
+
+
+def fetch(collection: Collection, folder: Path, count: int, progress: Progress) -> int:
     """Fetch scans of a collection; series that are there are kept.
 
     Args:
@@ -111,20 +125,20 @@ def fetch(collection: Collection, folder: Path, count: int, progress: Progress, 
         folder: Folder for a folder per patient and series, made if needed.
         count: Number of acquisitions.
         progress: Progress.
-        client: Client of idc-index; None for its own.
 
     Returns:
         The number of series in the folder.
 
     Raises:
-        CollectionError: There is no connection, the index lacks the collection, or the count is below 1.
+        CollectionError: There is no connection, a series is incomplete, the index lacks the collection, or the count is
+            below 1.
         OutputError: The disk has no room for the series.
     """
     check_count(count)
-    client = client or connected_client(collection, folder)
     progress.begin(["index", "download"])
     with progress.step("index"):
-        series = chosen_series(_without_agent(client, remote_series(client.index, collection), progress), count)
+        client = connected_client(collection, folder)
+        series = chosen_series(_without_agent(client, series_of(collection), progress), count)
         if not series:
             raise CollectionError(
                 f"The index of the Imaging Data Commons has no CT of {collection.title}. Update the package idc-index."
@@ -132,7 +146,7 @@ def fetch(collection: Collection, folder: Path, count: int, progress: Progress, 
         collection.write_terms(folder)
         waiting = waiting_series(series, folder, progress)
     with progress.step("download"):
-        failed = fetch_series(client, collection, waiting, folder, progress)
+        failed = download(client, waiting, folder, progress)
     if failed:
         raise CollectionError(f"{next(iter(failed.values()))} {by_hand(collection, folder)}")
     return len(series)
@@ -145,8 +159,8 @@ def check_count(count: int | None) -> None:
 
 
 def waiting_series(series: Sequence[RemoteSeries], folder: Path, progress: Progress) -> list[RemoteSeries]:
-    """Return the series that are not whole in the folder, and note their size. Raises OutputError without room."""
-    waiting = [entry for entry in series if not _is_whole(entry.folder_in(folder))]
+    """Return the series of which the folder lacks images, and note their size. Raises OutputError without room."""
+    waiting = [entry for entry in series if entry.images_in(folder) < entry.images]
     needed, free = sum(entry.size_mb for entry in waiting), shutil.disk_usage(folder).free / MB
     patients = len({entry.patient for entry in series})
     progress.note(
@@ -158,35 +172,18 @@ def waiting_series(series: Sequence[RemoteSeries], folder: Path, progress: Progr
     return waiting
 
 
-def fetch_series(
-    client: Any, collection: Collection, waiting: Sequence[RemoteSeries], folder: Path, progress: Progress
-) -> dict[str, str]:
-    """Fetch series, each whole or not at all, and return the reason of each failure by UID.
-
-    Raises:
-        CollectionError: MAX_FAILURES series in a row failed.
-        OSError: The disk is full.
-    """
-    failed: dict[str, str] = {}
-    failures = 0
-    for n, entry in enumerate(waiting, 1):
-        try:
-            _fetch_series(client, entry, folder)
-            failures = 0
-        except CollectionError as error:
-            failed[entry.uid] = str(error)
-            failures += 1
-            if failures == MAX_FAILURES:
-                raise CollectionError(f"{error} {by_hand(collection, folder)}") from error
-        progress.counted(n, len(waiting))
-    return failed
-
-
 def connected_client(collection: Collection, folder: Path) -> Any:
-    """Return the client of idc-index. Raises CollectionError if it cannot begin."""
-    _check_connection(collection, folder)
+    """Return the client of idc-index. Raises CollectionError if it cannot begin, or without a connection."""
+    try:
+        if not getproxies():  # the client itself would try for minutes
+            socket.create_connection((DOWNLOAD_HOST, 443), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise CollectionError(
+            f"There is no connection to {DOWNLOAD_HOST} ({error.strerror or error}). {by_hand(collection, folder)}"
+        ) from error
     from idc_index.index import IDCClient
 
+    logging.getLogger("idc_index").setLevel(logging.ERROR)
     try:
         return IDCClient.client()
     except Exception as error:  # it raises whatever its index and tools meet
@@ -196,16 +193,29 @@ def connected_client(collection: Collection, folder: Path) -> Any:
         ) from error
 
 
-def _check_connection(collection: Collection, folder: Path) -> None:
-    """Raise CollectionError without a connection, at which the client would try for minutes."""
-    if getproxies():
-        return
+def download(client: Any, series: Sequence[RemoteSeries], folder: Path, progress: Progress) -> dict[str, str]:
+    """Fetch the images of series that a folder lacks, and return the reason of each incomplete series by UID."""
+    if not series:
+        return {}
+    manifest, problem = folder / CLIENT_MANIFEST, ""
+    write_text_atomically(manifest, "".join(f"cp {entry.url} .\n" for entry in series))
     try:
-        socket.create_connection((DOWNLOAD_HOST, 443), CONNECT_SECONDS).close()
-    except OSError as error:
-        raise CollectionError(
-            f"There is no connection to {DOWNLOAD_HOST} ({error.strerror or error}). {by_hand(collection, folder)}"
-        ) from error
+        client.download_from_manifest(
+            str(manifest),
+            str(folder),
+            use_s5cmd_sync=True,
+            dirTemplate=SERIES_FOLDER,
+            progress_callback=lambda done, size, *_: progress.counted(int(done / MB), int(size / MB)),
+        )
+    except Exception as error:  # it raises whatever its tools meet
+        problem = f" ({type(error).__name__}: {error})"
+    # The client reports no failure of its downloads.
+    return {
+        entry.uid: f"{count} of {entry.images} images of a series of {entry.patient} arrived{problem}. Check the "
+        "connection and the room on the disk, and rerun the command to resume."
+        for entry in series
+        if (count := entry.images_in(folder)) < entry.images
+    }
 
 
 def chosen_series(series: Sequence[RemoteSeries], count: int) -> list[RemoteSeries]:
@@ -246,25 +256,6 @@ def _pair(entries: Sequence[RemoteSeries]) -> list[RemoteSeries]:
     return []
 
 
-def remote_series(index: Any, collection: Collection) -> list[RemoteSeries]:
-    """Return the CT series of a collection. index: Table of idc-index, a row per series (pandas)."""
-    rows: list[Mapping[str, Any]] = index[(index.collection_id == collection.idc) & (index.Modality == "CT")].to_dict(
-        "records"
-    )
-    return [
-        RemoteSeries(
-            uid=str(row["SeriesInstanceUID"]),
-            patient=str(row["PatientID"]),
-            study=str(row["StudyInstanceUID"]),
-            description=str(row["SeriesDescription"] or ""),
-            images=int(row["instanceCount"]),
-            size_mb=float(row["series_size_MB"]),
-            licence=str(row["license_short_name"]),
-        )
-        for row in rows
-    ]
-
-
 def _without_agent(client: Any, series: Sequence[RemoteSeries], progress: Progress) -> list[RemoteSeries]:
     """Return the series whose header names no contrast agent; all, with a note, if the index of agents is missing."""
     try:
@@ -277,59 +268,3 @@ def _without_agent(client: Any, series: Sequence[RemoteSeries], progress: Progre
         return list(series)
     with_agent = {uid for uid, agent in table.itertuples(index=False) if agent.strip().lower() not in NO_AGENT}
     return [entry for entry in series if entry.uid not in with_agent]
-
-
-def _fetch_series(client: Any, series: RemoteSeries, folder: Path) -> None:
-    """Fetch a series, whole or not at all. Raises CollectionError and OSError."""
-    target = series.folder_in(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    remove_partial(target.parent, name=target.name)
-    if target.exists():
-        shutil.rmtree(target)
-    with atomic_folder(target) as place:
-        reason = ""
-        try:
-            client.download_from_selection(
-                downloadDir=str(place),
-                seriesInstanceUID=[series.uid],
-                dirTemplate=None,
-                quiet=True,
-                show_progress_bar=False,
-            )
-        except Exception as error:  # the client raises whatever its tools meet without a connection
-            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-                raise
-            reason = f" ({type(error).__name__}: {error})"
-        files = sorted(path for path in place.rglob("*") if path.is_file())
-        if len(files) < series.images:
-            raise CollectionError(
-                f"{len(files)} of {series.images} images of a series of {series.patient} arrived{reason}. Check the "
-                "connection and the room on the disk, and rerun the command to resume."
-            )
-        if damaged := [path.name for path in files if not _is_image_of(path, series.uid)]:
-            raise CollectionError(
-                f"{len(damaged)} of {len(files)} images of a series of {series.patient} are damaged ({damaged[0]}). "
-                "Rerun the command to fetch the series again."
-            )
-        checksums = {path.relative_to(place).as_posix(): file_sha256(path) for path in files}
-        write_text_atomically(place / CHECKSUMS, json.dumps(checksums, indent=1))
-
-
-def _is_image_of(path: Path, uid: str) -> bool:
-    """True if a file is a complete image of a series."""
-    try:
-        image = pydicom.dcmread(path)
-        compressed = image.file_meta.TransferSyntaxUID.is_compressed
-        least = 1 if compressed else get_expected_length(image)
-        return str(image.SeriesInstanceUID) == uid and len(image.PixelData) >= least
-    except (InvalidDicomError, AttributeError, EOFError, ValueError):
-        return False
-
-
-def _is_whole(folder: Path) -> bool:
-    """True if a series' folder holds the files of its checksums, unchanged."""
-    try:
-        checksums = read_json(folder / CHECKSUMS)
-        return all(file_sha256(folder / name) == checksum for name, checksum in checksums.items())
-    except (OSError, ValueError, AttributeError):
-        return False

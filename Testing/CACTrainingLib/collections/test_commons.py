@@ -1,0 +1,156 @@
+"""Series of the Imaging Data Commons: choice, download by a stand-in for idc-index's client, resume and errors."""
+
+import os
+import sys
+from types import SimpleNamespace
+
+import pytest
+from collection_files import IMAGES, CommonsClient, remote_series, write_scan
+
+from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.progress import Progress
+from CACTrainingLib.collections import commons
+from CACTrainingLib.collections.collection import collections
+from CACTrainingLib.collections.commons import chosen_series, fetch
+from CACTrainingLib.collections.scans import CollectionError
+
+NLST, LIDC = collections()["nlst"], collections()["lidc"]
+SERIES = [remote_series(f"1.{n}", f"P{n}", "chest", study=f"2.{n}") for n in range(3)]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Fetch series with a client into a folder."""
+    monkeypatch.setattr(commons, "MIN_IMAGES", IMAGES)
+
+    def run(client, count=3, series=None, collection=LIDC, progress=None):
+        monkeypatch.setattr(commons, "connected_client", lambda *_: client)
+        monkeypatch.setattr(commons, "series_of", lambda _: SERIES if series is None else series)
+        return fetch(collection, tmp_path / "scans", count, progress or Progress())
+
+    return run
+
+
+def test_series_progress_and_terms(run, tmp_path):
+    progress, counts = Progress(), []
+    progress.counted = lambda done, count: counts.append((done, count))
+    assert run(CommonsClient(SERIES), progress=progress) == 3
+    assert len(list((tmp_path / "scans" / "P1" / "1.1").glob("*.dcm"))) == IMAGES
+    assert "CC BY 3.0" in (tmp_path / "scans" / "TERMS-lidc.txt").read_text("utf-8")
+    assert counts == [(0, 1), (1, 1), (1, 1)], "MB of all"
+
+
+def test_series_with_a_contrast_agent_are_not_fetched(run, monkeypatch):
+    series = [remote_series(f"1.{n}", f"P{n}", "chest", study=f"2.{n}") for n in (0, 7, 8, 9)]
+    client = CommonsClient(series)
+    assert run(client, 10, series) == 3
+    assert sorted(client.fetched) == ["1.0", "1.7", "1.9"], "an agent called NONE is none"
+    monkeypatch.delattr(CommonsClient, "contrast_index")
+    assert run(CommonsClient(series), 10, series) == 4, "an older package has no index of agents"
+
+
+def test_a_download_that_stops_half_way_resumes(run):
+    with pytest.raises(CollectionError, match=r"4 of 8 images .+ rerun the command to resume"):
+        run(CommonsClient(SERIES, broken=("1.1",)))
+    client = CommonsClient(SERIES)
+    assert run(client) == 3
+    assert client.fetched == ["1.1"]
+    assert run(CommonsClient(SERIES, error=RuntimeError())) == 3, "nothing is fetched again"
+
+
+def test_where_the_client_fails_the_way_by_hand_is_named(run, tmp_path):
+    with pytest.raises(CollectionError) as caught:
+        run(CommonsClient(SERIES, error=RuntimeError("no route to host")))
+    message = str(caught.value)
+    assert "RuntimeError: no route to host" in message
+    assert "portal.imaging.datacommons.cancer.gov, collection lidc_idri" in message
+    assert f"cac data import lidc {tmp_path / 'scans'} --output PROJECT" in message
+
+
+def test_without_a_connection(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(commons, "getproxies", dict)
+    monkeypatch.setattr(commons.socket, "create_connection", refuse)
+    with pytest.raises(CollectionError, match=r"no connection to .+ \(no route to host\)\. On a computer with"):
+        fetch(LIDC, tmp_path, 1, Progress())
+
+
+def test_room_on_the_disk_is_checked_before_anything_is_fetched(run, monkeypatch):
+    notes = []
+    progress = Progress()
+    progress.note = notes.append
+    monkeypatch.setattr(commons.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**6))
+    client = CommonsClient(SERIES)
+    with pytest.raises(OutputError, match=r"needs 2 MB and has 1\. Make room, or lower --scans"):
+        run(client, progress=progress)
+    assert client.fetched == []
+    assert notes == ["3 series of 3 patients (CC BY 4.0): 2 MB to fetch, 1 MB free, 0 series there before"]
+    assert run(client, 1) == 1
+
+
+def test_no_series_and_no_scan(run):
+    with pytest.raises(CollectionError, match="has no CT of National Lung"):
+        run(CommonsClient([]), series=[], collection=NLST)
+    with pytest.raises(CollectionError, match="--scans 1"):
+        run(CommonsClient(SERIES), count=0)
+
+
+def test_nlst_gives_pairs_of_one_soft_kernel():
+    series = [
+        remote_series(uid, patient, f"0,OPA,GE,HSQX,{kernel},370,{mm},120,40,0,1.5", images)
+        for uid, patient, kernel, mm, images in (
+            ("thick", "a", "STANDARD", "2.5", 100),
+            ("thin", "a", "STANDARD", "1.25", 100),
+            ("lung", "a", "LUNG", "1.25", 100),
+            ("localizer", "a", "na", "na", 2),
+            ("sharp-thick", "b", "B70f", "5", 100),
+            ("sharp-thin", "b", "B70f", "2", 100),
+            ("alone", "c", "B30f", "2", 100),
+            ("similar", "d", "B30f", "2", 100),
+            ("alike", "d", "B30f", "2.5", 100),
+        )
+    ]
+    assert [entry.uid for entry in chosen_series(series, 10)] == ["thin", "thick"]
+
+
+def test_lidc_gives_the_largest_series_of_each_patient_in_a_stable_order():
+    series = [remote_series(f"{patient}{n}", str(patient), "", 100 + n) for patient in range(30) for n in range(2)]
+    uids = [entry.uid for entry in chosen_series(series, 10)]
+    assert len(uids) == 10
+    assert all(uid.endswith("1") for uid in uids)
+    assert uids == [entry.uid for entry in chosen_series(series[::-1], 10)]
+    assert uids[:5] == [entry.uid for entry in chosen_series(series, 5)], "more scans keep the earlier ones"
+
+
+S5CMD = """#!{python}
+import pathlib, shlex, shutil, sys
+for line in pathlib.Path(sys.argv[-1]).read_text().splitlines() if "run" in sys.argv else ():
+    _, url, folder = shlex.split(line)
+    for source in pathlib.Path("{source}").iterdir():
+        target = pathlib.Path(folder, source.name)
+        if "--dry-run" in sys.argv:
+            print("cp", url.replace("*", source.name), target)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.name == "nt", reason="s5cmd is stood in for by a script")
+def test_the_client_of_idc_index_fetches_the_manifest(tmp_path, monkeypatch):
+    """The package's own client takes the manifest, with a stand-in for the program that it starts."""
+    index = pytest.importorskip("idc_index.index")
+    entry = min(commons.series_of(LIDC), key=lambda entry: entry.size_mb)
+    files = write_scan(tmp_path / "source", entry.patient)
+    program = tmp_path / "bin" / "s5cmd"
+    program.parent.mkdir()
+    program.write_text(S5CMD.format(python=sys.executable, source=tmp_path / "source"))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    LIDC.write_terms(tmp_path / "scans")
+    failed = commons.download(index.IDCClient(), [entry], tmp_path / "scans", Progress())
+    assert len(list((tmp_path / "scans" / entry.folder).iterdir())) == len(files)
+    assert f"{len(files)} of {entry.images} images" in failed[entry.uid]
