@@ -16,7 +16,7 @@ from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.options import argument, option
 from CACScoringLib.core.progress import Progress
 
-from ..collections.collection import Collection, collections
+from ..references.collection import Collection, collections
 
 ENTRIES = collections()
 
@@ -98,7 +98,7 @@ def _fetch(collection: Collection, options: FetchOptions, progress: Progress) ->
 
 def _fetch_table(collection: Collection, options: FetchTableOptions, table: Path, progress: Progress) -> None:
     from ..collections.participants import fetch_participants
-    from ..validation.manifest import MANIFEST
+    from ..references.manifest import MANIFEST
 
     def agrees(size: str) -> bool:
         if options.yes:

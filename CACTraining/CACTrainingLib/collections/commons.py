@@ -20,8 +20,8 @@ from CACScoringLib.core.files import OutputError, write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.series_rule import is_soft_kernel
 
-from .collection import Collection
-from .scans import CollectionError
+from ..references.collection import Collection
+from ..references.registry import CollectionError
 
 CLIENT_MANIFEST = "series.s5cmd"
 """File in the folder of the scans with the series to fetch, in the form of the client's manifests."""

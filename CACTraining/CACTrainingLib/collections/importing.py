@@ -18,10 +18,10 @@ from ..project.annotations import patient_kinds
 from ..project.places import absolute
 from ..project.project import NewScan, Project, is_project
 from ..project.proposals import propose_waiting
+from ..references.collection import Collection
+from ..references.registry import CollectionError, find_scans
 from .checks import ScanCheck, check_scan
-from .collection import Collection
 from .inventory import Entry, write_inventory
-from .scans import CollectionError, find_scans
 
 INVENTORY, CHECKED = "inventory", "checked.jsonl"
 """Folder in the project, and its file of checks."""

@@ -14,8 +14,8 @@ from CACScoringLib.core.warning_codes import ADVICE
 from CACScoringLib.report.page import rendered
 
 from ..project.split import USES
+from ..references.collection import Collection
 from .checks import ScanCheck
-from .collection import Collection
 
 COLUMNS = (
     *("id", "name", "patient", "use", "slices", "spacing_mm", "thickness_mm", "kernel", "noise_hu", "labelled_slices"),

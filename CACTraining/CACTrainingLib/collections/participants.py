@@ -14,11 +14,11 @@ from pathlib import Path
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Table, TableError, read_table
 
-from ..validation.manifest import ManifestRow, write_manifest
+from ..references.collection import Collection
+from ..references.manifest import ManifestRow, write_manifest
+from ..references.registry import CollectionError
 from . import commons
-from .collection import Collection
 from .commons import RemoteSeries, check_count, waiting_series
-from .scans import CollectionError
 
 PATIENT_COLUMNS = ("PID", "patient", "patient_id", "PatientID")
 SERIES_COLUMNS = ("series", "selected_series_uid", "series_uid", "SeriesInstanceUID")

@@ -1,18 +1,16 @@
 """Series of the Imaging Data Commons: choice, download by a stand-in for idc-index's client, resume and errors."""
 
-import os
-import sys
 from types import SimpleNamespace
 
 import pytest
-from collection_files import IMAGES, CommonsClient, remote_series, write_scan
+from collection_files import IMAGES, CommonsClient, remote_series
 
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.collections import commons
-from CACTrainingLib.collections.collection import collections
 from CACTrainingLib.collections.commons import chosen_series, fetch
-from CACTrainingLib.collections.scans import CollectionError
+from CACTrainingLib.references.collection import collections
+from CACTrainingLib.references.registry import CollectionError
 
 NLST, LIDC = collections()["nlst"], collections()["lidc"]
 SERIES = [remote_series(f"1.{n}", f"P{n}", "chest", study=f"2.{n}") for n in range(3)]
@@ -122,35 +120,3 @@ def test_lidc_gives_the_largest_series_of_each_patient_in_a_stable_order():
     assert all(uid.endswith("1") for uid in uids)
     assert uids == [entry.uid for entry in chosen_series(series[::-1], 10)]
     assert uids[:5] == [entry.uid for entry in chosen_series(series, 5)], "more scans keep the earlier ones"
-
-
-S5CMD = """#!{python}
-import pathlib, shlex, shutil, sys
-for line in pathlib.Path(sys.argv[-1]).read_text().splitlines() if "run" in sys.argv else ():
-    _, url, folder = shlex.split(line)
-    for source in pathlib.Path("{source}").iterdir():
-        target = pathlib.Path(folder, source.name)
-        if "--dry-run" in sys.argv:
-            print("cp", url.replace("*", source.name), target)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
-"""
-
-
-@pytest.mark.long
-@pytest.mark.skipif(os.name == "nt", reason="s5cmd is stood in for by a script")
-def test_the_client_of_idc_index_fetches_the_manifest(tmp_path, monkeypatch):
-    """The package's own client takes the manifest, with a stand-in for the program that it starts."""
-    index = pytest.importorskip("idc_index.index")
-    entry = min(commons.series_of(LIDC), key=lambda entry: entry.size_mb)
-    files = write_scan(tmp_path / "source", entry.patient)
-    program = tmp_path / "bin" / "s5cmd"
-    program.parent.mkdir()
-    program.write_text(S5CMD.format(python=sys.executable, source=tmp_path / "source"))
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
-    LIDC.write_terms(tmp_path / "scans")
-    failed = commons.download(index.IDCClient(), [entry], tmp_path / "scans", Progress())
-    assert len(list((tmp_path / "scans" / entry.folder).iterdir())) == len(files)
-    assert f"{len(files)} of {entry.images} images" in failed[entry.uid]

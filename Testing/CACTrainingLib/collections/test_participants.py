@@ -13,10 +13,10 @@ from CACScoringLib.core.tables import TableError, read_table
 from CACTrainingLib.cli import data
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.collections import commons, participants
-from CACTrainingLib.collections.collection import collections
 from CACTrainingLib.collections.participants import KERNELS, baseline_choice, choose, counted
-from CACTrainingLib.validation.manifest import MANIFEST, read_manifest
-from CACTrainingLib.validation.reference import BadReferenceError, scan_of, scans_below
+from CACTrainingLib.references.collection import collections
+from CACTrainingLib.references.manifest import MANIFEST, read_manifest
+from CACTrainingLib.references.reference import BadReferenceError, scan_of, scans_below
 
 NLST = collections()["nlst"]
 

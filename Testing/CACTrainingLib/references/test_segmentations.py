@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import MaskError
 from CACTrainingLib.project.annotation_files import SliceLabel
-from CACTrainingLib.project.importers.segmentation_labels import segmentation_annotations
+from CACTrainingLib.references.segmentations import segmentation_annotations
 
 SHAPE = (6, 10, 12)
 SPACING_MM = (1.0, 1.0, 3.0)

@@ -1,12 +1,13 @@
-"""Every format of a reference is read as published, and its faults are reported before anything is scored."""
+"""Every reference is read as published, for validation and as annotations, and its faults are reported."""
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from collection_files import labels, write_image, write_scan
+from collection_files import CALCIUM, chest, labels, write_image, write_scan
 from reference_files import (
     regions_of,
     write_coca_gated,
@@ -20,8 +21,11 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.io.reading import read_ct
-from CACTrainingLib.validation.formats import read_reference
-from CACTrainingLib.validation.reference import BadReferenceError
+from CACTrainingLib.project.annotation_files import SliceLabel
+from CACTrainingLib.references.collection import collections
+from CACTrainingLib.references.label_maps import declared
+from CACTrainingLib.references.reference import BadReferenceError
+from CACTrainingLib.references.registry import READERS, CollectionError, find_scans, read_reference
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +43,7 @@ def gated(scans, tmp_path_factory):
 @pytest.fixture(scope="module")
 def nongated(scans, tmp_path_factory):
     scores = {"1A": (0, 12.5, 0, 30, 42.5), "2A": (0, 0, 0, 0, 0), "3A": (0, 0, 0, 0, 0), "4A": (0, 1, 0, 0, None)}
-    return write_coca_nongated(tmp_path_factory.mktemp("nongated"), {1: scans[0], 2: scans[1]}, scores)
+    return write_coca_nongated(tmp_path_factory.mktemp("nongated"), {1: scans[0], 2: scans[1], 4: scans[1]}, scores)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +60,10 @@ def copied(tmp_path):
 def outlined(scan):
     """Labels [k, j, i] of a scan's reference."""
     return sitk.GetArrayFromImage(scan.outlines(read_ct(scan.ct, scan.series)))
+
+
+def scans_in(name, folder, images=None):
+    return find_scans(collections()[name], folder, images)
 
 
 def labelled(scan):
@@ -189,23 +197,70 @@ def test_faulty_tables_are_refused(tmp_path, text, message):
         read_reference(tmp_path / "own.csv")
 
 
-def test_segmentations_with_named_labels(tmp_path):
-    """Valves and aorta are read beside the arteries; the scans lie elsewhere."""
-    write_scan(tmp_path / "scans" / "12" / "12", "anonymous")
-    values = labels(1)
-    values[5, 6, 6:9] = (2, 3, 4)
-    write_image(tmp_path / "labels" / "coca_0012.nii.gz", values)
-    names = {"Left Main": 1, "Posterior Descending": 2, "Mitral Valve": 3, "Aorta": 4}
-    (tmp_path / "labels" / "dataset.json").write_text(json.dumps({"labels": names}))
-    reference = read_reference(tmp_path / "labels", tmp_path / "scans")
-    assert [(scan.name, scan.patient) for scan in reference.scans] == [("coca_0012", "12")]
-    read = outlined(reference.scans[0])
-    assert read[5, 6, 6:9].tolist() == [Artery.RCA, NonCoronary.MITRAL_ANNULUS, NonCoronary.THORACIC_AORTA]
-    assert (read == Artery.LM).sum() == (labels(1) > 0).sum()
+NAMES = {"background": 0, "Left Anterior Descending": 1, "Posterior Descending": 2, "Mitral Valve": 3}
+
+
+@pytest.mark.parametrize(
+    "names", [NAMES, {str(label): name for name, label in NAMES.items()}], ids=["by name", "by label"]
+)
+def test_label_maps_with_named_labels(tmp_path, names):
+    """Valves are read beside the arteries, and left out of annotations; the scans lie elsewhere."""
+    folder, scans = tmp_path / "labels", tmp_path / "deidentified_nongated"
+    write_scan(scans / "7" / "7", "anonymous")
+    values = labels(2)
+    values[6, 5, 5] = 3
+    for name in ("coca_007", "coca_008"):
+        write_image(folder / "labelsTr" / f"{name}.nii.gz", values)
+    (folder / "dataset.json").write_text(json.dumps({"labels": names}))
+    reference = read_reference(folder, scans)
+    (scan,) = reference.scans
+    assert (scan.name, scan.patient) == ("coca_007", "7")
+    read = outlined(scan)
+    assert (np.unique(read[CALCIUM]).tolist(), read[6, 5, 5]) == ([Artery.RCA], NonCoronary.MITRAL_ANNULUS)
+    (new_scan,), warnings = scans_in("coca-nongated", folder, scans)
+    assert "coca_008. 0 scans match this id" in warnings[0]
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(new_scan.annotations().regions), labels(4))
     values[5, 6, 9] = 9
-    write_image(tmp_path / "labels" / "coca_0012.nii.gz", values)
+    write_image(folder / "labelsTr" / "coca_007.nii.gz", values)
     with pytest.raises(BadReferenceError, match="holds the label 9"):
-        read_reference(tmp_path / "labels", tmp_path / "scans")
+        read_reference(folder, scans)
+    write_image(folder / "labelsTr" / "coca_007.nii.gz", labels()[:4])
+    (new_scan,), _ = scans_in("coca-nongated", folder, scans)
+    with pytest.raises(CTError, match="does not cover the scan"):
+        new_scan.annotations()
+
+
+def test_segmentations_with_named_segments(tmp_path):
+    write_scan(tmp_path / "scans" / "7", "anonymous")
+    segment = {"Segment0_ID": "s", "Segment0_Name": "Left Anterior Descending", "Segment0_LabelValue": "1"}
+    write_image(tmp_path / "labels" / "7.seg.nrrd", labels(), **segment, Segment0_Layer="0")
+    (scan,), _ = scans_in("coca-nongated", tmp_path / "labels", tmp_path / "scans")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(scan.annotations().regions), labels(2))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"labels": {"Spleen": 1}}', "names Spleen, which is no site"),
+        ('{"labels": 3}', "does not name labels"),
+        ("{", "does not name labels"),
+    ],
+)
+def test_names_that_are_no_sites(tmp_path, content, message):
+    write_image(tmp_path / "7.nii.gz", labels())
+    (tmp_path / "dataset.json").write_text(content)
+    with pytest.raises(CollectionError, match=message):
+        scans_in("coca-nongated", tmp_path, tmp_path)
+
+
+def test_a_collection_declares_its_label_maps(tmp_path):
+    """A collection of label maps beside scans needs its file of facts alone."""
+    places = {"labels": r"case(\d+)_calcium\.nrrd", "scan": "case{}.nrrd"}
+    collection = replace(collections()["orcascore"], places=places, labels={"circumflex": "7"}, vessels={})
+    write_image(tmp_path / "case5.nrrd", chest())
+    write_image(tmp_path / "case5_calcium.nrrd", labels(7))
+    (scan,) = declared(collection).read(tmp_path, None, None).scans
+    np.testing.assert_array_equal(outlined(scan), labels(Artery.LCX))
 
 
 def test_what_is_no_reference(tmp_path, gated, nongated):
@@ -219,3 +274,72 @@ def test_what_is_no_reference(tmp_path, gated, nongated):
         read_reference(tmp_path)
     with pytest.raises(CTError, match="Leave --scans out"):
         read_reference(gated, nongated)
+
+
+def test_orcascore_as_annotations(tmp_path):
+    write_image(tmp_path / "TRV1P1CTI.mhd", chest())
+    write_image(tmp_path / "TRV1P1CTAI.mhd", chest(1))
+    for case in ("TRV1P1", "TRV1P2"):
+        write_image(tmp_path / f"{case}R.mhd", labels(2))
+    (scan,), warnings = scans_in("orcascore", tmp_path)
+    assert (scan.name, scan.ct.name) == ("orcascore-TRV1P1", "TRV1P1CTI.mhd")
+    imported = scan.annotations()
+    assert imported.annotator == "orcascore"
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(imported.regions), labels(3), "2 is the circumflex")
+    assert [k for k, label in imported.slices.items() if label is SliceLabel.VISIBLE] == [2, 3]
+    assert warnings == [
+        "Left out of orCaScore, MICCAI 2014: TRV1P2. Its CT TRV1P2CTI.mhd does not lie beside TRV1P2R.mhd."
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_ct_rate(tmp_path, encoding):
+    """Reconstructions of a patient share the patient; a German spreadsheet's table is read."""
+    for name in ("train_1_a_1", "train_1_a_2", "train_2_a_1", "train_3_a_1"):
+        write_image(tmp_path / "train_fixed" / name[:7] / f"{name}.nii.gz", chest())
+    table = (
+        "VolumeName;Größe;Coronary artery wall calcification\n"
+        "train_1_a_1.nii.gz;1,5;1\ntrain_1_a_2.nii.gz;2,5;1,0\ntrain_2_a_1.nii.gz;2,5;0\n"
+    )
+    (tmp_path / "labels.csv").write_text(table, encoding)
+    scans, warnings = scans_in("ct-rate", tmp_path)
+    notes = {scan.name: (scan.patient, scan.note) for scan in scans}
+    assert notes["train_1_a_1"] == ("train_1", "calcification reported")
+    assert notes["train_1_a_2"] == ("train_1", "calcification reported")
+    assert notes["train_2_a_1"] == ("train_2", "no calcification reported")
+    assert all(scan.annotations is None for scan in scans)
+    assert warnings == ["Volumes without a label are left out: train_3_a_1.nii.gz."]
+
+
+@pytest.mark.parametrize("name", ["coca", "coca-nongated", "orcascore", "ct-rate", "nlst"])
+def test_another_folder_is_refused_with_the_layout(tmp_path, name):
+    with pytest.raises(CollectionError, match=r"The layout of .+ is: "):
+        scans_in(name, tmp_path)
+    with pytest.raises(CollectionError, match="is no folder"):
+        scans_in(name, tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "patient"),
+    [
+        ("lidc", "LIDC-IDRI-0002_nc_1p25mm_heart.nii.gz", "LIDC-IDRI-0002"),
+        ("lidc", "LIDC-IDRI-0002/3000522.nii.gz", "LIDC-IDRI-0002"),
+        ("nlst", "101287_T0_FC51_2mm.nii.gz", "101287"),
+        ("nlst", "a/20010203/scan.nii.gz", "a/20010203/scan"),
+    ],
+)
+def test_the_patient_of_an_image_file_is_in_its_path(tmp_path, name, path, patient):
+    write_image(tmp_path / path, chest())
+    assert [scan.patient for scan in scans_in(name, tmp_path)[0]] == [patient]
+
+
+def test_terms_of_every_collection_are_written(tmp_path):
+    assert list(collections()) == ["coca-nongated", "coca", "ct-rate", "lidc", "nlst", "orcascore"]
+    for name, collection in collections().items():
+        assert collection.reader in READERS
+        collection.write_terms(tmp_path / "new")
+        text = (tmp_path / "new" / f"TERMS-{name}.txt").read_text("utf-8")
+        facts = (collection.title, collection.content, collection.licence, collection.terms, collection.citation)
+        for part in (*facts, collection.layout, collection.source, *collection.traps, *collection.labels):
+            assert part
+            assert part in text

@@ -19,10 +19,13 @@ from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.io.slicer_segments import label_map, segment_names
 
-from ..annotation_files import ImportedAnnotations, SliceLabel
+from ..project.annotation_files import ImportedAnnotations
+from .reference import slice_labels
 
 ANNOTATOR = "segmentation"
-HEART = "heart"
+HEART_SEGMENT = "heart"
+LESIONS, HEART = "-lesions", "-heart"
+"""Endings of a segmentation's name after the scan's name."""
 
 COVERED_VOXELS = 1.0
 """Largest overhang of a scan over a label map that covers it, in the map's voxels; grids of one scan end within one."""
@@ -55,12 +58,6 @@ def segmentation_annotations(
     return ImportedAnnotations(ANNOTATOR, slices, regions, heart_mask)
 
 
-def slice_labels(regions: sitk.Image) -> dict[int, SliceLabel]:
-    """Return the labels of all slices by regions in which a reader marked all coronary calcium."""
-    planes = voxels_of(regions)
-    return {k: SliceLabel.VISIBLE if plane.any() else SliceLabel.NOT_VISIBLE for k, plane in enumerate(planes)}
-
-
 def _arteries_and_heart(path: Path, scan: CTScan) -> tuple[sitk.Image | None, sitk.Image | None]:
     image = read_mask(path)
     names = segment_names(image)
@@ -86,7 +83,7 @@ def _artery_label(name: str, path: Path) -> int:
         return NOT_CORONARY
     artery = site_called(name)
     if artery is None or artery > Artery.OTHER:
-        choices = ", ".join([*(a.key for a in Artery if a <= Artery.OTHER), "not-coronary", HEART])
+        choices = ", ".join([*(a.key for a in Artery if a <= Artery.OTHER), "not-coronary", HEART_SEGMENT])
         raise MaskError(f"The segment {printable(name)} of {path.name} is not an artery. Rename it: {choices}.")
     return int(artery)
 
@@ -97,12 +94,12 @@ def _heart(path: Path, scan: CTScan) -> sitk.Image:
     if not names:
         return labels_on_grid(image, scan, path, cropped=False) > 0
     if not any(map(_is_heart, names)):
-        raise MaskError(f"{path.name} has no segment called {HEART}. Rename the one of the heart.")
+        raise MaskError(f"{path.name} has no segment called {HEART_SEGMENT}. Rename the one of the heart.")
     return labels_on_grid(label_map(image, _is_heart, path.name), scan, path, cropped=True)
 
 
 def _is_heart(name: str) -> bool:
-    return name.split(":")[0].strip().lower() == HEART
+    return name.split(":")[0].strip().lower() == HEART_SEGMENT
 
 
 def labels_on_grid(image: sitk.Image, scan: CTScan, path: Path, cropped: bool) -> sitk.Image:

@@ -3,7 +3,7 @@
 A table has a line per scan: `ct` (file or DICOM folder, relative to the table) or `id`, which is looked up below
 --scans; `total` (or agatston), or the arteries LM (or LCA), LAD, LCX, RCA, or both; or `lesions`, a label map with
 CAC's own labels instead (`label_maps`). Columns `name`, `series` and `patient` are optional, as for `cac cohort`, and
-so is `comparator`, the score of another program. Published tables have columns of other names (`published`).
+so is `comparator`, the score of another program. Published tables have columns of other names: `Collection.tables`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from CACScoringLib.core.tables import Line, Table, TableError, read_table
 from CACScoringLib.core.text import printable
 
 from . import label_maps
-from .published import Layout, layout_of
+from .collection import OWN_TABLE, Layout, collections
 from .reference import (
     VESSELS,
     BadReferenceError,
@@ -61,6 +61,13 @@ def _read(source: Path, scans: Path | None, progress: ProgressCallback | None) -
     items = list(zip(names, table.lines, strict=True))
     results = read_each(items, lambda name, line: _scan(name, line, layout, arteries, by_id))
     return Reference(layout.title, f"{scores}{lesions}".strip(), vessels, *results, layout)
+
+
+def layout_of(table: Table) -> Layout:
+    """Return the published layout whose columns a table has, else that of the user's own."""
+    published = (layout for collection in collections().values() for layout in collection.tables)
+    fitting = (entry for entry in published if all(c in table for c in (entry.id, *entry.totals, *entry.name)))
+    return next(fitting, OWN_TABLE)
 
 
 def _check_columns(table: Table, layout: Layout, total: str | None, arteries: dict[str, str]) -> None:
