@@ -81,17 +81,19 @@ def _list(options: ListOptions, progress: Progress) -> None:
 
 
 def _fetch(collection: Collection, options: FetchOptions, progress: Progress) -> None:
-    from ..collections.commons import by_hand, fetch
+    from ..collections.commons import by_hand, fetch_sample
 
     try:
         require("data")
     except OutputError as error:
         raise OutputError(f"{error} {by_hand(collection, options.output)}") from error
+    if options.scans is not None and options.scans < 1:
+        raise OutputError(f"At least one scan is fetched, not {options.scans}: give --scans 1 or more.")
     print(collection.as_text(), flush=True)
     if isinstance(options, FetchTableOptions) and options.table is not None:
         _fetch_table(collection, options, options.table, progress)
         return
-    count = fetch(collection, options.output, 20 if options.scans is None else options.scans, progress)
+    count = fetch_sample(collection, options.output, 20 if options.scans is None else options.scans, progress)
     progress.done(options.output)
     print(f"{options.output}: {count} series. Next: cac data import {collection.name} {options.output} …")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 from urllib.request import getproxies
 
 from CACScoringLib.core.acquisition import NO_AGENT
-from CACScoringLib.core.files import OutputError, write_text_atomically
+from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.series_rule import is_soft_kernel
 
@@ -117,8 +116,8 @@ def series_of(collection: Collection) -> list[RemoteSeries]:
     return [RemoteSeries(**row) for row in index.rename(columns=INDEX_COLUMNS).fillna("").to_dict("records")]
 
 
-def fetch(collection: Collection, folder: Path, count: int, progress: Progress) -> int:
-    """Fetch scans of a collection; series that are there are kept.
+def fetch_sample(collection: Collection, folder: Path, count: int, progress: Progress) -> int:
+    """Fetch scans of a collection, chosen at random; series that are there are kept.
 
     Args:
         collection: Collection of the Imaging Data Commons.
@@ -130,11 +129,8 @@ def fetch(collection: Collection, folder: Path, count: int, progress: Progress) 
         The number of series in the folder.
 
     Raises:
-        CollectionError: There is no connection, a series is incomplete, the index lacks the collection, or the count is
-            below 1.
-        OutputError: The disk has no room for the series.
+        CollectionError: There is no connection, a series is incomplete, or the index lacks the collection.
     """
-    check_count(count)
     progress.begin(["index", "download"])
     with progress.step("index"):
         client = connected_client(collection, folder)
@@ -144,31 +140,21 @@ def fetch(collection: Collection, folder: Path, count: int, progress: Progress) 
                 f"The index of the Imaging Data Commons has no CT of {collection.title}. Update the package idc-index."
             )
         collection.write_terms(folder)
-        waiting = waiting_series(series, folder, progress)
     with progress.step("download"):
-        failed = download(client, waiting, folder, progress)
+        failed = download(client, waiting_series(series, folder, progress), folder, progress)
     if failed:
         raise CollectionError(f"{next(iter(failed.values()))} {by_hand(collection, folder)}")
     return len(series)
 
 
-def check_count(count: int | None) -> None:
-    """Raise CollectionError for fewer than one scan."""
-    if count is not None and count < 1:
-        raise CollectionError(f"At least one scan is fetched, not {count}: give --scans 1 or more.")
-
-
 def waiting_series(series: Sequence[RemoteSeries], folder: Path, progress: Progress) -> list[RemoteSeries]:
-    """Return the series of which the folder lacks images, and note their size. Raises OutputError without room."""
+    """Return the series of which the folder lacks images, and note their size."""
     waiting = [entry for entry in series if entry.images_in(folder) < entry.images]
-    needed, free = sum(entry.size_mb for entry in waiting), shutil.disk_usage(folder).free / MB
-    patients = len({entry.patient for entry in series})
+    licences = ", ".join(sorted({entry.licence for entry in series}))
     progress.note(
-        f"{len(series)} series of {patients} patients ({', '.join(sorted({entry.licence for entry in series}))}): "
-        f"{needed:,.0f} MB to fetch, {free:,.0f} MB free, {len(series) - len(waiting)} series there before"
+        f"{len(series)} series of {len({entry.patient for entry in series})} patients ({licences}): "
+        f"{sum(entry.size_mb for entry in waiting):,.0f} MB to fetch, {len(series) - len(waiting)} series there before"
     )
-    if needed > free:
-        raise OutputError(f"{folder} needs {needed:,.0f} MB and has {free:,.0f}. Make room, or lower --scans.")
     return waiting
 
 
@@ -194,7 +180,10 @@ def connected_client(collection: Collection, folder: Path) -> Any:
 
 
 def download(client: Any, series: Sequence[RemoteSeries], folder: Path, progress: Progress) -> dict[str, str]:
-    """Fetch the images of series that a folder lacks, and return the reason of each incomplete series by UID."""
+    """Fetch the images of series that a folder lacks, and return the reason of each incomplete series by UID.
+
+    The client itself checks that the disk has room for them.
+    """
     if not series:
         return {}
     manifest, problem = folder / CLIENT_MANIFEST, ""

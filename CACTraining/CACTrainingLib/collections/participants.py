@@ -18,7 +18,7 @@ from ..references.collection import Collection
 from ..references.manifest import ManifestRow, write_manifest
 from ..references.registry import CollectionError
 from . import commons
-from .commons import RemoteSeries, check_count, waiting_series
+from .commons import RemoteSeries, waiting_series
 
 PATIENT_COLUMNS = ("PID", "patient", "patient_id", "PatientID")
 SERIES_COLUMNS = ("series", "selected_series_uid", "series_uid", "SeriesInstanceUID")
@@ -177,9 +177,7 @@ def fetch_participants(
     Raises:
         TableError: The table cannot be read, or has another layout.
         CollectionError: Nothing of it is in the index, or there is no connection.
-        OutputError: The disk has no room for the series.
     """
-    check_count(count)
     progress.begin(["index", "download"])
     with progress.step("index"):
         lines = read_table(table, short_lines=True)

@@ -1,9 +1,6 @@
 """References as label maps: with CAC's own labels, with named labels, or as a collection declares them.
 
-With CAC's own labels: NAME-lesions.nii.gz for NAME.nii.gz, or for the DICOM folder NAME. Labels 1 LM, 2 LAD, 3 LCX,
-4 RCA, 5 other coronary artery, 8 aortic valve, 9 mitral annulus, 10 thoracic aorta, 11 other calcium outside the
-coronary arteries (`core.labels`); or a segmentation of 3D Slicer (.seg.nrrd) with segments of these names. All coronary
-calcium has to be labelled: an empty map means that there is none.
+With CAC's own labels: NAME-lesions.nii.gz for NAME.nii.gz, or for the DICOM folder NAME (`segmentations`).
 
 With named labels: a segmentation of 3D Slicer per scan, NAME.seg.nrrd, or label maps with a dataset.json that names
 their labels, as nnU-Net has it. Names are those of `core.labels.site_called`: "Left Anterior Descending", "Posterior
@@ -22,15 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.files import read_json
-from CACScoringLib.core.labels import SITES, Artery, site_called
+from CACScoringLib.core.labels import site_called
 from CACScoringLib.core.text import printable
-from CACScoringLib.core.voxels import voxels_of
-from CACScoringLib.io.reading import IMAGE_ENDINGS, read_lesion_labels, read_mask, stem
+from CACScoringLib.io.reading import IMAGE_ENDINGS, read_mask, stem
 from CACScoringLib.scans.folder import SEGMENTATION_ENDING
 
 from .collection import Collection
@@ -46,34 +41,11 @@ from .reference import (
     scan_of,
     scans_below,
 )
-from .segmentations import HEART, LESIONS, labels_on_grid
+from .segmentations import HEART, LESIONS, check_labels, labels_on_grid, lesions_on_grid, read_lesions
 
 ABOUT = f"Calcium was labelled by artery and, in some label maps, outside the coronary arteries. {BY_RULE}"
-MEANINGS = {int(site): site.full_name for site in SITES if site != Artery.UNASSIGNED}
 NAMES = "dataset.json"
 """File that names the labels of the label maps in its folder and below."""
-
-
-def check(path: Path) -> None:
-    """Check a label map. Raises CTError if it cannot be read or holds an unknown label."""
-    _check_labels(read_lesion_labels(path), MEANINGS, path)
-
-
-def outlines(path: Path, scan: CTScan) -> sitk.Image:
-    """Read the labels of a file on the grid of its scan. Raises CTError if they do not fit it."""
-    return labels_on_grid(read_lesion_labels(path), scan, path, cropped=_is_segmentation(path))
-
-
-def _is_segmentation(path: Path) -> bool:
-    return path.name.lower().endswith(SEGMENTATION_ENDING)
-
-
-def _check_labels(image: sitk.Image, meanings: Mapping[int, str], path: Path) -> None:
-    """Raise BadReferenceError for a label other than these and 0."""
-    labels = set(np.unique(voxels_of(image)).tolist()) - {0, *meanings}
-    if labels:
-        allowed = ", ".join(f"{label} {meaning}" for label, meaning in meanings.items())
-        raise BadReferenceError(f"{path.name} holds the label {max(labels):g}. Its labels can be {allowed}.")
 
 
 def _cac_maps(source: Path) -> list[Path]:
@@ -85,8 +57,8 @@ def _cac_maps(source: Path) -> list[Path]:
 
 def _read_cac(source: Path, _scans: Path | None, progress: ProgressCallback | None) -> Reference:
     def scan(name: str, path: Path) -> ReferenceScan:
-        check(path)
-        return ReferenceScan(name, name, _ct_beside(path), outlines=partial(outlines, path), files=(path,))
+        read_lesions(path)
+        return ReferenceScan(name, name, _ct_beside(path), outlines=partial(lesions_on_grid, path), files=(path,))
 
     items = [
         (path.relative_to(source).with_name(stem(path).removesuffix(LESIONS)).as_posix(), path)
@@ -121,8 +93,8 @@ def _read_named(source: Path, scans: Path | None, progress: ProgressCallback | N
         number = re.search(r"\d+", name)
         id_ = name if name.lower() in by_id or number is None else str(int(number[0]))
         ct = scan_of(id_, by_id)
-        if labels is None or _is_segmentation(path):
-            outlined = partial(outlines, path)
+        if labels is None or path.name.lower().endswith(SEGMENTATION_ENDING):
+            outlined = partial(lesions_on_grid, path)
         else:
             labels.check(path)
             outlined = partial(labels.outlines, path)
@@ -161,7 +133,7 @@ class _NamedLabels:
 
     def check(self, path: Path) -> None:
         """Raise CTError if a label map cannot be read or holds another label."""
-        _check_labels(read_mask(path), self.names, path)
+        check_labels(read_mask(path), self.names, path)
 
     def outlines(self, path: Path, scan: CTScan) -> sitk.Image:
         """Read the labels of a file as sites on the grid of its scan. Raises CTError if they do not fit it."""

@@ -1,14 +1,11 @@
 """Series of the Imaging Data Commons: choice, download by a stand-in for idc-index's client, resume and errors."""
 
-from types import SimpleNamespace
-
 import pytest
 from collection_files import IMAGES, CommonsClient, remote_series
 
-from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.collections import commons
-from CACTrainingLib.collections.commons import chosen_series, fetch
+from CACTrainingLib.collections.commons import chosen_series, fetch_sample
 from CACTrainingLib.references.collection import collections
 from CACTrainingLib.references.registry import CollectionError
 
@@ -24,18 +21,20 @@ def run(tmp_path, monkeypatch):
     def run(client, count=3, series=None, collection=LIDC, progress=None):
         monkeypatch.setattr(commons, "connected_client", lambda *_: client)
         monkeypatch.setattr(commons, "series_of", lambda _: SERIES if series is None else series)
-        return fetch(collection, tmp_path / "scans", count, progress or Progress())
+        return fetch_sample(collection, tmp_path / "scans", count, progress or Progress())
 
     return run
 
 
 def test_series_progress_and_terms(run, tmp_path):
-    progress, counts = Progress(), []
+    progress, counts, notes = Progress(), [], []
+    progress.note = notes.append
     progress.counted = lambda done, count: counts.append((done, count))
     assert run(CommonsClient(SERIES), progress=progress) == 3
     assert len(list((tmp_path / "scans" / "P1" / "1.1").glob("*.dcm"))) == IMAGES
     assert "CC BY 3.0" in (tmp_path / "scans" / "TERMS-lidc.txt").read_text("utf-8")
     assert counts == [(0, 1), (1, 1), (1, 1)], "MB of all"
+    assert notes == ["3 series of 3 patients (CC BY 4.0): 2 MB to fetch, 0 series there before"]
 
 
 def test_series_with_a_contrast_agent_are_not_fetched(run, monkeypatch):
@@ -72,27 +71,12 @@ def test_without_a_connection(tmp_path, monkeypatch):
     monkeypatch.setattr(commons, "getproxies", dict)
     monkeypatch.setattr(commons.socket, "create_connection", refuse)
     with pytest.raises(CollectionError, match=r"no connection to .+ \(no route to host\)\. On a computer with"):
-        fetch(LIDC, tmp_path, 1, Progress())
+        fetch_sample(LIDC, tmp_path, 1, Progress())
 
 
-def test_room_on_the_disk_is_checked_before_anything_is_fetched(run, monkeypatch):
-    notes = []
-    progress = Progress()
-    progress.note = notes.append
-    monkeypatch.setattr(commons.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**6))
-    client = CommonsClient(SERIES)
-    with pytest.raises(OutputError, match=r"needs 2 MB and has 1\. Make room, or lower --scans"):
-        run(client, progress=progress)
-    assert client.fetched == []
-    assert notes == ["3 series of 3 patients (CC BY 4.0): 2 MB to fetch, 1 MB free, 0 series there before"]
-    assert run(client, 1) == 1
-
-
-def test_no_series_and_no_scan(run):
+def test_a_collection_that_the_index_lacks(run):
     with pytest.raises(CollectionError, match="has no CT of National Lung"):
         run(CommonsClient([]), series=[], collection=NLST)
-    with pytest.raises(CollectionError, match="--scans 1"):
-        run(CommonsClient(SERIES), count=0)
 
 
 def test_nlst_gives_pairs_of_one_soft_kernel():
