@@ -40,9 +40,6 @@ KERNELS = (
 )
 """DeepCAC's order of kernels from soft to hard."""
 
-RULE, MOST_IMAGES, OVERLAPPING = "the rule alone", "the number of images", "overlapping slices of 3.2 mm"
-"""Grounds for the choice of a series."""
-
 NOT_A_SERIES = "The index has no CT series of this UID."
 
 GIGABYTE_MB = 1000.0
@@ -57,13 +54,11 @@ class Choice:
         patient: Patient ID.
         series: Chosen series; None if there is none.
         reason: Reason for the series, or why there is none.
-        decided_by: RULE, MOST_IMAGES or OVERLAPPING; empty without a series and for a listed one.
     """
 
     patient: str
     series: RemoteSeries | None
     reason: str
-    decided_by: str = ""
 
     def row(self, failed: Mapping[str, str]) -> ManifestRow:
         """Return the line of the manifest. failed: Reasons of failed downloads by UID."""
@@ -128,10 +123,10 @@ def baseline_choice(patient: str, series: Sequence[RemoteSeries]) -> Choice:
     if names[0] not in KERNELS:
         reason += f"; {names[0]} is not in DeepCAC's order"
     if not thin:
-        return Choice(patient, best, f"{reason}; slices overlap.", OVERLAPPING)
+        return Choice(patient, best, f"{reason}; slices overlap.")
     if len(equal) > 1:
-        return Choice(patient, best, f"{reason}; most images of {len(equal)} such series.", MOST_IMAGES)
-    return Choice(patient, best, f"{reason}.", RULE)
+        return Choice(patient, best, f"{reason}; most images of {len(equal)} such series.")
+    return Choice(patient, best, f"{reason}.")
 
 
 def _listed(items: Sequence[object]) -> str:
@@ -140,17 +135,6 @@ def _listed(items: Sequence[object]) -> str:
 
 def _hardness(kernel: str) -> int:
     return KERNELS.index(kernel) if kernel in KERNELS else len(KERNELS)
-
-
-def counted(choices: Sequence[Choice]) -> str:
-    """Return how many participants or series were found, by what, and why others were not."""
-    count = sum(choice.series is not None for choice in choices)
-    ways = Counter(choice.decided_by for choice in choices if choice.decided_by)
-    missing = Counter(choice.reason for choice in choices if choice.series is None)
-    parts = [f"{count} of {len(choices)} have one series"]
-    if ways:
-        parts.append(": " + ", ".join(f"{n} by {way}" for way, n in ways.most_common()))
-    return "".join([*parts, ".", *(f" {n}: {reason}" for reason, n in missing.most_common())])
 
 
 def fetch_participants(
@@ -182,8 +166,11 @@ def fetch_participants(
     with progress.step("index"):
         lines = read_table(table, short_lines=True)
         choices = choose(replace(lines, lines=lines.lines[:count]), commons.series_of(collection))
-        progress.note(counted(choices))
         series = [choice.series for choice in choices if choice.series is not None]
+        missing = Counter(choice.reason for choice in choices if choice.series is None)
+        progress.note(f"{len(series)} of {len(choices)} have one series.")
+        for reason, number in missing.most_common():
+            progress.note(f"{number}: {reason}")
         if not series:
             raise CollectionError(f"No line of {table} has a series in {collection.title}. {choices[0].reason}")
         collection.write_terms(folder)

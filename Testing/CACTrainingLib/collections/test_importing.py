@@ -91,6 +91,7 @@ def test_proposals_in_the_same_step(download, tmp_path, monkeypatch):
     assert proposed == [f"000{n}" for n in range(1, 6)]
 
 
+@pytest.mark.long
 def test_a_second_run_checks_and_adds_nothing_again(download, tmp_path, checked):
     run("nlst", download, tmp_path / "project")
     first, checked[:] = len(checked), []

@@ -117,16 +117,6 @@ def test_scores_of_coca_that_are_none(tmp_path, nongated, row, why):
         read_reference(tmp_path)
 
 
-def test_label_maps_of_orcascore(orcascore, scans):
-    reference = read_reference(orcascore)
-    assert [(scan.name, scan.ct.name) for scan in reference.scans] == [
-        ("TRV1P1", "TRV1P1CTI.mhd"),
-        ("TRV2P10", "TRV2P10CTI.mhd"),
-    ]
-    expected = labelled(scans[0])
-    np.testing.assert_array_equal(outlined(reference.scans[0]), np.where(expected == 1, 2, expected))
-
-
 def test_label_maps_of_orcascore_with_faults(copied, orcascore):
     folder = copied(orcascore)
     image = sitk.ReadImage(str(folder / "TRV1P1R.mhd"))
