@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from coca_files import write_scores
 from dicom_files import write_series
 
 from CACScoringLib.core.grid import Grid
@@ -117,15 +118,10 @@ def _point(image: sitk.Image, x: float, y: float, k: int) -> str:
 
 def write_coca_nongated(root: Path, scans: dict[int, Path], scores: dict[str, tuple]) -> Path:
     """deidentified_nongated: N/N/*.dcm and scores.xlsx. scores: LCA, LAD, LCX, RCA and total by id ("1A")."""
-    from openpyxl import Workbook
-
     release = root / "deidentified_nongated"
     for number, scan in scans.items():
         write_dicom(scan, release / str(number) / str(number))
-    book = Workbook()
-    for row in (["filename", "LCA", "LAD", "LCX", "RCA", "total"], *([name, *row] for name, row in scores.items())):
-        book.active.append(row)
-    book.save(release / "scores.xlsx")
+    write_scores(release / "scores.xlsx", [[name, *row] for name, row in scores.items()])
     return release
 
 

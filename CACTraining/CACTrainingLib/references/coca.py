@@ -185,16 +185,22 @@ def nongated_reference(
         progress: Callback for the number of DICOM folders read.
 
     Raises:
-        TableError: The table cannot be read.
+        TableError: The table cannot be read, and no numbers are given.
         BadReferenceError: There are no scans.
     """
     table = _table(source)
     assert table is not None
-    lines = {re.sub(r"\D+$", "", line.text(SCAN)): line for line in _lines(table)}
+    numbers, lines, reason = set(numbers), dict[str, Line](), "The table of scores lacks it."
+    try:
+        lines = {re.sub(r"\D+$", "", line.text(SCAN)): line for line in _lines(table)}
+    except TableError as error:
+        if not numbers:
+            raise
+        reason = str(error)
     by_id = scans_below(scans or table.parent, progress)
     result: list[ReferenceScan] = []
     refused = []
-    for number in sorted({*lines, *numbers}, key=natural_key):
+    for number in sorted(numbers | lines.keys(), key=natural_key):
         line = lines.get(number)
         name = number if line is None else line.text(SCAN)
         try:
@@ -207,15 +213,14 @@ def nongated_reference(
             ]
             refused += [] if series else [(name, str(error))]
         else:
-            result.append(_scored(ReferenceScan(name, number, ct.ct, ct.series), line))
+            scan = ReferenceScan(name, number, ct.ct, ct.series)
+            result.append(replace(scan, missing=reason) if line is None else _scored(scan, line))
     about = "Agatston scores in total and by artery that came with the scans; where calcium lies is not known."
     return Reference(NONGATED.title, about, VESSELS, tuple(result), tuple(refused))
 
 
-def _scored(scan: ReferenceScan, line: Line | None) -> ReferenceScan:
+def _scored(scan: ReferenceScan, line: Line) -> ReferenceScan:
     """Return a scan with the scores of its line, or the reason why it has none."""
-    if line is None:
-        return replace(scan, missing="The table of scores lacks it.")
     try:
         line.need(TOTAL)
         scores = {str(artery_of_column(column)): line.number_in(column, 0) for column in ARTERIES}

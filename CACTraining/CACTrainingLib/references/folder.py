@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import SimpleITK as sitk
 
@@ -50,8 +51,7 @@ class SourceError(CTError):
     """Source without anything to add. The message says what to do."""
 
 
-@dataclass(frozen=True)
-class _NamedScan:
+class _NamedScan(NamedTuple):
     """Scan with the plain name of its file or folder, by which its segmentations are found."""
 
     scan: NewScan
@@ -95,12 +95,16 @@ def _table_scans(table: Path) -> tuple[list[NewScan], list[str]]:
     scans, warnings = scans_of_table(table)
     new_scans = []
     for scan in scans:
-        read_annotations = None
-        if scan.lesions is not None or scan.heart is not None:
-            read_annotations = partial(segmentation_annotations, scan.ct, scan.series, scan.lesions, scan.heart)
-        patient = scan.patient or scan.name
-        new_scans.append(NewScan(scan.name, patient, scan.ct, scan.series, annotations=read_annotations))
+        new_scan = NewScan(scan.name, scan.patient or scan.name, scan.ct, scan.series)
+        new_scans.append(_segmented(new_scan, scan.lesions, scan.heart))
     return new_scans, [warning.message for warning in warnings]
+
+
+def _segmented(scan: NewScan, lesions: Path | None, heart: Path | None) -> NewScan:
+    """Return a scan with segmentations, if there are any, as its annotations."""
+    if lesions is None and heart is None:
+        return scan
+    return replace(scan, annotations=partial(segmentation_annotations, scan.ct, scan.series, lesions, heart))
 
 
 def _folder_scans(
@@ -224,27 +228,24 @@ def _with_segmentations(named_scans: Sequence[_NamedScan], labels: Path | None, 
     files_in: dict[Path, dict[str, Path]] = {}
     matched_files: set[Path] = set()
     scans = []
-    for named_scan in named_scans:
-        place = labels or named_scan.scan.ct.parent
+    for scan, name in named_scans:
+        place = labels or scan.ct.parent
         if place not in files_in:
             files_in[place] = _by_name(place.iterdir())
         files = files_in[place]
-        is_ambiguous = places[named_scan.scan.ct] > 1 or (labels is not None and names[named_scan.name] > 1)
-        lesions = files.get(named_scan.name + LESIONS) or files.get(f"{named_scan.name}{SEGMENTATION_ENDING}")
-        lesions = lesions or (files.get(named_scan.name) if labels is not None else None)
-        heart = files.get(named_scan.name + HEART)
+        lesions = files.get(name + LESIONS) or files.get(f"{name}{SEGMENTATION_ENDING}")
+        lesions = lesions or (files.get(name) if labels is not None else None)
+        heart = files.get(name + HEART)
         segmentations = {path for path in (lesions, heart) if path is not None}
         matched_files |= segmentations
-        if segmentations and (is_ambiguous or named_scan.scan.annotations is not None):
-            reason = f"several scans are called {named_scan.name}" if is_ambiguous else "it has labels of its own"
+        is_ambiguous = places[scan.ct] > 1 or (labels is not None and names[name] > 1)
+        if segmentations and (is_ambiguous or scan.annotations is not None):
+            reason = f"several scans are called {name}" if is_ambiguous else "it has labels of its own"
             file_names = abbreviated_list(sorted(path.name for path in segmentations))
-            warnings.append(f"{named_scan.scan.name} comes without {file_names}: {reason}.")
-        elif segmentations:
-            read_annotations = partial(
-                segmentation_annotations, named_scan.scan.ct, named_scan.scan.series, lesions, heart
-            )
-            named_scan = replace(named_scan, scan=replace(named_scan.scan, annotations=read_annotations))
-        scans.append(named_scan.scan)
+            warnings.append(f"{scan.name} comes without {file_names}: {reason}.")
+            scans.append(scan)
+        else:
+            scans.append(_segmented(scan, lesions, heart))
     label_files = files_in.get(labels, {}).values() if labels is not None else ()
     if unused := sorted(path.name for path in label_files if path not in matched_files):
         warnings.append(f"{len(unused)} files of {labels} fit no scan by their name: {abbreviated_list(unused)}.")

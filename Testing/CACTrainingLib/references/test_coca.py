@@ -156,8 +156,9 @@ def test_scans_that_are_not_gated(tmp_path):
         ("Datei;LAD;total\n1A;3,5;7,25\n2A;0;0\n", {"2A"}),
         ("filename,LCA,LAD,total\n1A,0,0,0\n2A,0,3.5,0\n3A,,,\n,,,\n", {"1A"}),
         ('filename,total\n1A,"1,234"\n2A,0\n', set()),
+        ("filename,LAD\n1A,0\n", set()),
     ],
-    ids=["of a German spreadsheet", "that do not sum to their total", "that may be thousands"],
+    ids=["of a German spreadsheet", "that do not sum to their total", "that may be thousands", "without totals"],
 )
 def test_scans_without_calcium_by_scores(tmp_path, table, clean):
     folder = write_nongated(tmp_path, {1: (0,) * 5, 2: (0,) * 5, 3: (0,) * 5})

@@ -12,7 +12,6 @@ from reference_files import (
     regions_of,
     write_coca_gated,
     write_coca_nongated,
-    write_denser,
     write_label_maps,
     write_orcascore,
 )
@@ -29,10 +28,14 @@ from CACTrainingLib.references.registry import READERS, CollectionError, find_sc
 
 
 @pytest.fixture(scope="module")
-def scans(digital_pairs, tmp_path_factory):
+def scans(tmp_path_factory):
     """A scan with coronary calcium in all arteries and one without."""
-    folder = tmp_path_factory.mktemp("scans")
-    return [write_denser(digital_pairs / name / "scan_1", folder / name) for name in ("patient_950341", "patient_5")]
+    folder, calcium = tmp_path_factory.mktemp("scans"), labels()
+    calcium[CALCIUM] = 1 + np.arange(18).reshape(2, 3, 3) % 4
+    for name, hu, values in (("one", chest(), calcium), ("two", chest(1, hu=50.0), labels(0))):
+        write_image(folder / name / "ct.nii.gz", hu)
+        write_image(folder / name / "regions.nii.gz", values)
+    return [folder / "one", folder / "two"]
 
 
 @pytest.fixture(scope="module")
