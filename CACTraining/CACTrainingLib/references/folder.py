@@ -124,8 +124,10 @@ def _folder_scans(
         scans, doubts = new_scans(reference, prefix, "COCA", "coca")
         named_scans += [_NamedScan(scan, scan.name) for scan in scans]
         warnings += doubts
-    others = [f for f in folders if coca.gated_place(f) is None and coca.nongated_place(f) is None]
-    named_scans += _dicom_scans(root, dict(zip(others, listings_of(others, progress), strict=True)), warnings)
+    plain_folders = [f for f in folders if coca.gated_place(f) is None and coca.nongated_place(f) is None]
+    named_scans += _dicom_scans(
+        root, dict(zip(plain_folders, listings_of(plain_folders, progress), strict=True)), warnings
+    )
     return named_scans + _image_scans(root, [f for f in contents.files if not _in_project(f.parent, root)], warnings)
 
 
